@@ -1,0 +1,3 @@
+module rustmq.dev/rustmq/sdk/go
+
+go 1.26
