@@ -1,0 +1,63 @@
+# rustmq: build, test, measure. `make help` lists the targets.
+# Go, gcc and make are enough for build, demo and test; what needs root, other
+# languages or much time lives in `make suites`.
+
+GO        ?= go
+PKG       ?= ./...
+RUN       ?= .
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS   := -X rustmq.dev/rustmq/roles.version=$(VERSION)
+MODULES   := . sdk/go bench
+TOOLS     := build/tools
+SUITES    := compat chaos mutants fuzz docs
+
+.DEFAULT_GOAL := help
+.PHONY: help build build-debug demo test lint generate bench suites soak clean $(addprefix suite-,$(SUITES)) prerequisites
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+prerequisites:
+	@scripts/prerequisites.sh
+
+build: prerequisites ## Build bin/rustmq (release: trimmed paths, no symbols)
+	$(GO) build -trimpath -ldflags '-s -w $(LDFLAGS)' -o bin/rustmq .
+
+build-debug: prerequisites ## Build bin/rustmq with symbols, no inlining, race detector
+	$(GO) build -race -gcflags 'all=-N -l' -ldflags '$(LDFLAGS)' -o bin/rustmq .
+
+demo: build ## Produce over QUIC, consume over TCP, kill -9, prove that nothing acked was lost
+	@scripts/demo.sh
+
+test: prerequisites ## Test every module with the race detector; PKG=./storage/wal RUN=TestName narrow it
+	@scripts/test.sh '$(PKG)' '$(RUN)'
+
+lint: prerequisites $(TOOLS)/staticcheck $(TOOLS)/houselint ## gofmt, vet, staticcheck, and the rules of this house
+	@scripts/lint.sh
+
+generate: $(TOOLS)/protogen ## Remake generated files (protobuf, reference docs); CI compares
+	@scripts/generate.sh
+
+bench: prerequisites ## Measure against peers and floors; writes bench/results and docs/benchmarks.md
+	@scripts/bench.sh
+
+suites: $(addprefix suite-,$(SUITES)) ## Run all suites: other languages, root, time
+
+suite-%: build
+	@scripts/suite.sh $*
+
+soak: build ## The suites that gain from time, for longer (SOAK=minutes, default 60)
+	@SOAK=$${SOAK:-60} scripts/suite.sh chaos
+	@SOAK=$${SOAK:-60} scripts/suite.sh fuzz
+
+$(TOOLS)/staticcheck: tools/go.mod tools/go.sum
+	cd tools && GOWORK=off $(GO) build -o ../$@ honnef.co/go/tools/cmd/staticcheck
+
+$(TOOLS)/houselint: tools/go.mod $(wildcard tools/houselint/*.go)
+	cd tools && GOWORK=off $(GO) build -o ../$@ ./houselint
+
+$(TOOLS)/protogen: tools/go.mod $(wildcard tools/protogen/*.go)
+	cd tools && GOWORK=off $(GO) build -o ../$@ ./protogen
+
+clean: ## Remove what was built
+	rm -rf bin build

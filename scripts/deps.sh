@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Installs what the suites need beyond Go, gcc and make. Idempotent; run as root
+# on Debian or Ubuntu. make build, demo and test need none of this.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+need=()
+command -v kcat >/dev/null || need+=(kcat)
+command -v mkfs.ext4 >/dev/null || need+=(e2fsprogs)
+command -v losetup >/dev/null || need+=(mount)
+command -v ip >/dev/null || need+=(iproute2)
+command -v mvn >/dev/null || need+=(maven)
+command -v javac >/dev/null || need+=(default-jdk-headless)
+command -v python3 >/dev/null || need+=(python3 python3-venv)
+if [ ${#need[@]} -gt 0 ]; then
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
+fi
+if [ ! -x build/python/bin/python ]; then
+	python3 -m venv build/python
+fi
+build/python/bin/python -c 'import confluent_kafka, kafka' 2>/dev/null ||
+	build/python/bin/pip install -q --disable-pip-version-check -r test/compat/python/requirements.txt
+if [ -f test/compat/java/pom.xml ] && [ ! -d build/java/lib ]; then
+	mvn -q -B -f test/compat/java/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/build/java/lib"
+fi
+for module in . sdk/go bench; do
+	(cd "$module" && go mod download)
+done
+(cd tools && GOWORK=off go mod download)
+echo "dependencies are in place"

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Tests every module with the race detector. Usage: scripts/test.sh PKG RUN
+# Fuzz corpora are replayed by the ordinary run of their targets.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+pkg=${1:-./...} run=${2:-.}
+start=$SECONDS
+if [ "$pkg" != ./... ]; then
+	go test -race -run "$run" "$pkg"
+else
+	for module in . sdk/go bench; do
+		(cd "$module" && go test -race -run "$run" -timeout 8m ./...)
+	done
+	for module in . sdk/go bench; do
+		(cd "$module" && GOWORK=off go build -o /dev/null ./...)
+	done
+fi
+echo "make test: $((SECONDS - start)) s"

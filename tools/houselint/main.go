@@ -1,0 +1,215 @@
+package main
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+const module = "rustmq.dev/rustmq/"
+
+// floors orders the rooms from the ground up. A room imports only rooms on a
+// lower floor, or itself. Names are folders; the longest match counts.
+var floors = map[string]int{
+	"storage/guard":      0,
+	"storage":            1,
+	"security":           1,
+	"configs":            1,
+	"sdk/go":             1,
+	"consensus/metadata": 2,
+	"consensus":          2,
+	"etl":                2,
+	"transport":          2,
+	"roles":              3,
+	"embed":              4,
+	"bench":              5,
+	"test":               5,
+	"tools":              5,
+}
+
+// mayImport lists the imports between rooms of one floor, or across the walls
+// of storage and security, that are allowed all the same.
+var mayImport = map[string][]string{
+	"transport": {"sdk/go/quic"},
+}
+
+// diskOnly are the rooms whose only door to files is storage/disk.
+var diskOnly = []string{"storage", "consensus"}
+
+func main() {
+	root := "."
+	if len(os.Args) > 1 {
+		root = os.Args[1]
+	}
+	findings, err := lint(root)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "houselint:", err)
+		os.Exit(2)
+	}
+	for _, f := range findings {
+		fmt.Println(f)
+	}
+	if len(findings) > 0 {
+		os.Exit(1)
+	}
+}
+
+func lint(root string) ([]string, error) {
+	var findings []string
+	documented := map[string]bool{}
+	packages := map[string]string{}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := d.Name()
+		if d.IsDir() {
+			if path != root && (strings.HasPrefix(name, ".") || name == "node_modules" || name == "testdata" || name == "build" || name == "target") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") {
+			return nil
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		rel = filepath.ToSlash(rel)
+		dir := pathDir(rel)
+		if name == "doc.go" {
+			documented[dir] = true
+		}
+		if !strings.HasSuffix(name, "_test.go") {
+			if _, ok := packages[dir]; !ok {
+				packages[dir] = rel
+			}
+		}
+		fset := token.NewFileSet()
+		file, err := parser.ParseFile(fset, path, nil, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		findings = append(findings, checkFile(fset, file, rel)...)
+		return nil
+	})
+	for dir := range packages {
+		if !documented[dir] && dir != "." && dir != "storage" {
+			findings = append(findings, packages[dir]+":1: package without a doc.go")
+		}
+	}
+	sort.Strings(findings)
+	return findings, err
+}
+
+func pathDir(rel string) string {
+	if i := strings.LastIndexByte(rel, '/'); i >= 0 {
+		return rel[:i]
+	}
+	return "."
+}
+
+// room returns the longest name in floors that dir lies in.
+func room(dir string) (string, int) {
+	for d := dir; d != "."; d = pathDir(d) {
+		if floor, ok := floors[d]; ok {
+			return d, floor
+		}
+	}
+	return "", 9
+}
+
+func checkFile(fset *token.FileSet, file *ast.File, rel string) []string {
+	var out []string
+	dir := pathDir(rel)
+	test := strings.HasSuffix(rel, "_test.go")
+	at := func(p token.Pos, msg string) {
+		out = append(out, fmt.Sprintf("%s:%d: %s", rel, fset.Position(p).Line, msg))
+	}
+	own, floor := room(dir)
+	imports := map[string]string{}
+	for _, spec := range file.Imports {
+		path, _ := strconv.Unquote(spec.Path.Value)
+		imports[importName(spec, path)] = path
+		if !strings.HasPrefix(path, module) || own == "" || test {
+			continue
+		}
+		target := strings.TrimPrefix(path, module)
+		other, otherFloor := room(target)
+		if other == "" || other == own || top(other) == top(own) {
+			continue
+		}
+		if otherFloor < floor || allowed(own, target) {
+			continue
+		}
+		at(spec.Pos(), fmt.Sprintf("%s imports %s, which lies above it or beside it (imports point down: roles, transport, consensus, security, storage)", own, target))
+	}
+	restricted := false
+	for _, d := range diskOnly {
+		restricted = restricted || (strings.HasPrefix(dir+"/", d+"/") && dir != "storage/disk" && dir != "storage/guard")
+	}
+	generated := strings.HasSuffix(rel, ".pb.go")
+	ast.Inspect(file, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.SelectorExpr:
+			ident, ok := n.X.(*ast.Ident)
+			if !ok || ident.Obj != nil {
+				return true
+			}
+			switch imports[ident.Name] {
+			case "os":
+				if restricted && !test {
+					at(n.Pos(), "os."+n.Sel.Name+": files of storage and consensus are reached through storage/disk")
+				}
+			case "time":
+				if test && n.Sel.Name == "Sleep" && !usesSynctest(imports) {
+					at(n.Pos(), "time.Sleep in a test: wait for the event, or use testing/synctest")
+				}
+			}
+		case *ast.FuncDecl:
+			if n.Name.Name == "init" && n.Recv == nil && !generated {
+				at(n.Pos(), "func init: state comes in through constructors")
+			}
+		}
+		return true
+	})
+	return out
+}
+
+func top(room string) string {
+	first, _, _ := strings.Cut(room, "/")
+	return first
+}
+
+func allowed(own, target string) bool {
+	for _, a := range mayImport[top(own)] {
+		if a == target {
+			return true
+		}
+	}
+	return false
+}
+
+func usesSynctest(imports map[string]string) bool {
+	for _, path := range imports {
+		if path == "testing/synctest" {
+			return true
+		}
+	}
+	return false
+}
+
+func importName(spec *ast.ImportSpec, path string) string {
+	if spec.Name != nil {
+		return spec.Name.Name
+	}
+	return path[strings.LastIndexByte(path, '/')+1:]
+}
