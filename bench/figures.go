@@ -1,0 +1,414 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// run is one call of `bench run`.
+type run struct {
+	pairs int
+	out   results
+}
+
+// figures are measured in this order; each takes minutes, not hours.
+var figures = []struct {
+	name    string
+	measure func(*run) error
+}{
+	{"F1", (*run).produce}, {"F2", (*run).consume}, {"F3", (*run).lone},
+	{"F4", (*run).wal}, {"F5", (*run).quic}, {"F6", (*run).cost},
+}
+
+func runFigures(args []string) error {
+	flags := flag.NewFlagSet("run", flag.ContinueOnError)
+	only := flags.String("figures", "", "comma separated, all when empty")
+	pairs := flags.Int("pairs", 5, "pairs a row, at least 5 for a claim")
+	write := flags.Bool("write", true, "write bench/results and docs/benchmarks.md")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	r := &run{pairs: *pairs, out: newResults()}
+	for _, f := range figures {
+		if *only != "" && !strings.Contains(","+*only+",", ","+f.name+",") {
+			continue
+		}
+		began := time.Now()
+		if err := f.measure(r); err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
+		}
+		fmt.Printf("%s took %.0f s\n", f.name, time.Since(began).Seconds())
+	}
+	if *write {
+		name, err := r.out.write("results")
+		if err != nil {
+			return err
+		}
+		if err := reportNewest(nil); err != nil {
+			return err
+		}
+		fmt.Println("wrote", name, "and docs/benchmarks.md")
+	}
+	missed := 0
+	for _, row := range r.out.Rows {
+		if row.missed() {
+			fmt.Printf("must missed: %s %s: %s, must be %s\n", row.Figure, row.Name, number(row.Median), bound(row.Must, row))
+			missed++
+		}
+	}
+	if missed > 0 {
+		return fmt.Errorf("%d musts missed", missed)
+	}
+	return nil
+}
+
+func (r *run) add(x row) {
+	r.out.Rows = append(r.out.Rows, x)
+	fmt.Printf("%-3s %-64s %8s %-3s (%s–%s)  %s\n", x.Figure, x.Name, number(x.Median), x.Unit, number(x.Low), number(x.High), x.Detail)
+}
+
+// measurement is one run of one side.
+type measurement func() (loadResult, error)
+
+// pair runs ours and theirs in turn and summarises f of the pairs.
+func (r *run) pair(x row, ours, theirs measurement, f func(a, b loadResult) float64, detail func(a, b loadResult) string) error {
+	var ratios []float64
+	var lastA, lastB loadResult
+	for i := range r.pairs + 1 { // the first pair warms up
+		a, err := ours()
+		if err != nil {
+			return fmt.Errorf("%s: %w", x.Name, err)
+		}
+		b, err := theirs()
+		if err != nil {
+			return fmt.Errorf("%s: %w", x.Name, err)
+		}
+		if i > 0 {
+			ratios = append(ratios, f(a, b))
+			lastA, lastB = a, b
+		}
+	}
+	if detail != nil {
+		x.Detail = detail(lastA, lastB)
+	}
+	r.add(summarise(x, ratios))
+	return nil
+}
+
+func rateRatio(a, b loadResult) float64 { return a.rate() / b.rate() }
+
+func rates(ours, theirs string) func(a, b loadResult) string {
+	return func(a, b loadResult) string {
+		return fmt.Sprintf("%s %.0fk/s, %s %.0fk/s", ours, a.rate()/1000, theirs, b.rate()/1000)
+	}
+}
+
+func on(p *process, kind string, args ...string) measurement {
+	return func() (loadResult, error) { return p.load(kind, args...) }
+}
+
+func args(kv ...any) []string {
+	var out []string
+	for i := 0; i < len(kv); i += 2 {
+		out = append(out, fmt.Sprintf("-%v", kv[i]), fmt.Sprint(kv[i+1]))
+	}
+	return out
+}
+
+// produce is F1.
+func (r *run) produce() error {
+	ours, err := startRustmq("rustmq")
+	if err != nil {
+		return err
+	}
+	defer ours.stop()
+	kfake, err := startPeer("kfake", "kfake")
+	if err != nil {
+		return err
+	}
+	defer kfake.stop()
+	for _, c := range []struct {
+		size, connections, partitions, records int
+		must, aim                              float64
+	}{
+		{1024, 1, 1, 300_000, 1.5, 2.2},
+		{1024, 8, 1, 300_000, 1.5, 2.2},
+		{1024, 1, 1000, 300_000, 1.5, 2.2},
+		{1024, 8, 1000, 300_000, 1.5, 2.2},
+		{100, 1, 1, 1_000_000, 0.8, 1.2},
+	} {
+		shape := args("size", c.size, "connections", c.connections, "partitions", c.partitions, "records", c.records)
+		name := fmt.Sprintf("%d B, %s, %s, against kfake in memory", c.size, plural(c.connections, "connection"), plural(c.partitions, "partition"))
+		if err := r.pair(row{Figure: "F1", Name: name, Unit: "×", Must: c.must, Aim: c.aim},
+			on(ours, "produce", shape...), on(kfake, "produce", shape...), rateRatio, rates("rustmq", "kfake")); err != nil {
+			return err
+		}
+	}
+	for _, c := range []struct {
+		name      string
+		sync      []string
+		records   int
+		must, aim float64
+	}{
+		{"1024 B, against NATS JetStream, file store, no sync", nil, 100_000, 3, 5},
+		{"1024 B, against NATS JetStream, SyncAlways", []string{"-sync-always"}, 5_000, 50, 150},
+	} {
+		nats, err := startPeer("nats", append([]string{"nats"}, c.sync...)...)
+		if err != nil {
+			return err
+		}
+		err = r.pair(row{Figure: "F1", Name: c.name, Unit: "×", Must: c.must, Aim: c.aim},
+			on(ours, "produce", args("records", 300_000)...), on(nats, "nats", args("records", c.records)...),
+			rateRatio, rates("rustmq", "NATS"))
+		nats.stop()
+		if err != nil {
+			return err
+		}
+	}
+	rss, err := ours.rss()
+	if err != nil {
+		return err
+	}
+	r.add(summarise(row{Figure: "F1", Name: "resident memory of rustmq after all of the above", Unit: "MiB"}, []float64{float64(rss) / (1 << 20)}))
+	return nil
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return strconv.Itoa(n) + " " + noun + "s"
+}
+
+// consume is F2: the same records from memory and from WAL files.
+func (r *run) consume() error {
+	const records = 200_000
+	ours, err := startRustmq("rustmq", "wal.memory=512MiB")
+	if err != nil {
+		return err
+	}
+	defer ours.stop()
+	evicted, err := startRustmq("rustmq with little memory", "wal.memory=16MiB")
+	if err != nil {
+		return err
+	}
+	defer evicted.stop()
+	kfake, err := startPeer("kfake", "kfake")
+	if err != nil {
+		return err
+	}
+	defer kfake.stop()
+	for _, p := range []*process{ours, evicted, kfake} {
+		if _, err := p.load("produce", append(args("records", records, "topic", "read"), "-keep")...); err != nil {
+			return err
+		}
+	}
+	read := args("records", records, "topic", "read")
+	if err := r.pair(row{Figure: "F2", Name: "tail, from memory, against kfake", Unit: "×", Must: 0.8, Aim: 1.2},
+		on(ours, "consume", read...), on(kfake, "consume", read...), rateRatio, rates("rustmq", "kfake")); err != nil {
+		return err
+	}
+	return r.pair(row{Figure: "F2", Name: "from WAL files, memory evicted, against the tail", Unit: "×", Must: 0.5, Aim: 0.8},
+		on(evicted, "consume", read...), on(ours, "consume", read...), rateRatio, rates("files", "tail"))
+}
+
+// lone is F3: the floor is the client's round trip to kfake plus a lone append
+// of the bare loop.
+func (r *run) lone() error {
+	const records = 2_000
+	ours, err := startRustmq("rustmq")
+	if err != nil {
+		return err
+	}
+	defer ours.stop()
+	kfake, err := startPeer("kfake", "kfake")
+	if err != nil {
+		return err
+	}
+	defer kfake.stop()
+	floor := func() (loadResult, error) {
+		trip, err := kfake.load("lone", args("records", records)...)
+		if err != nil {
+			return loadResult{}, err
+		}
+		loop, err := loneAppends(os.TempDir(), records)
+		if err != nil {
+			return loadResult{}, err
+		}
+		trip.P50 += loop.P50
+		trip.P99 += loop.P99
+		return trip, nil
+	}
+	return r.pair(row{Figure: "F3", Name: "p50 of a lone durable 1 KiB produce, against round trip + bare append", Unit: "×", Must: 1.5, Aim: 1.15, Less: true},
+		on(ours, "lone", args("records", records)...), floor,
+		func(a, b loadResult) float64 { return a.P50 / b.P50 },
+		func(a, b loadResult) string {
+			return fmt.Sprintf("p50 %.2f ms, p99 %.2f ms; floor %.2f, %.2f", a.P50/1000, a.P99/1000, b.P50/1000, b.P99/1000)
+		})
+}
+
+// quic is F5.
+func (r *run) quic() error {
+	ours, err := startRustmq("rustmq", "network.tls=on")
+	if err != nil {
+		return err
+	}
+	defer ours.stop()
+	produce := func(transport string) measurement {
+		return on(ours, "produce", args("records", 200_000, "transport", transport)...)
+	}
+	cpuPerMB := func(x loadResult) float64 { return (x.ServerCPU + x.ClientCPU) * 1000 / (float64(x.Bytes) / 1e6) }
+	if err := r.pair(row{Figure: "F5", Name: "produce over QUIC, against TCP with TLS", Unit: "×", Must: 0.35, Aim: 0.5},
+		produce("quic"), produce("tls"), rateRatio, func(a, b loadResult) string {
+			return fmt.Sprintf("QUIC %.0f MB/s at %.1f ms CPU a MB, TLS %.0f at %.1f (both ends)",
+				float64(a.Bytes)/a.Seconds/1e6, cpuPerMB(a), float64(b.Bytes)/b.Seconds/1e6, cpuPerMB(b))
+		}); err != nil {
+		return err
+	}
+	relay, err := startRelay(ours.addr)
+	if err != nil {
+		return err
+	}
+	defer relay.stop()
+	relay.ca = ours.ca
+	connect := func(kind, transport string) measurement {
+		return on(relay, kind, args("records", 10, "transport", transport)...)
+	}
+	p50 := func(a, b loadResult) float64 { return a.P50 / b.P50 }
+	millis := func(a, b loadResult) string { return fmt.Sprintf("%.0f ms, TCP with TLS %.0f ms", a.P50/1000, b.P50/1000) }
+	if err := r.pair(row{Figure: "F5", Name: "25 ms each way: connection to first answer, QUIC", Unit: "×", Must: 0.75, Less: true},
+		connect("connect", "quic"), connect("connect", "tls"), p50, millis); err != nil {
+		return err
+	}
+	return r.pair(row{Figure: "F5", Name: "25 ms each way: connection to first answer, QUIC 0-RTT", Unit: "×", Must: 0.45, Less: true},
+		connect("reconnect", "quic"), connect("connect", "tls"), p50, millis)
+}
+
+func startRelay(to string) (*process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	p := &process{name: "relay", cmd: exec.Command(self, "relay", "-to", to)}
+	var line listening
+	if err := p.start(&line); err != nil {
+		return nil, err
+	}
+	p.addr = line.Addr
+	return p, nil
+}
+
+// cost is F6.
+func (r *run) cost() error {
+	var starts, idle []float64
+	for range r.pairs {
+		p, err := startRustmq("rustmq")
+		if err != nil {
+			return err
+		}
+		rss, err := p.rss()
+		p.stop()
+		if err != nil {
+			return err
+		}
+		starts = append(starts, p.started.Seconds())
+		idle = append(idle, float64(rss)/(1<<20))
+	}
+	r.add(summarise(row{Figure: "F6", Name: "start to readyz", Unit: "s", Must: 1, Less: true}, starts))
+	r.add(summarise(row{Figure: "F6", Name: "resident memory, idle", Unit: "MiB", Must: 60, Less: true}, idle))
+
+	ours, err := startRustmq("rustmq")
+	if err != nil {
+		return err
+	}
+	defer ours.stop()
+	kfake, err := startPeer("kfake", "kfake")
+	if err != nil {
+		return err
+	}
+	defer kfake.stop()
+	shape := args("records", 300_000)
+	if err := r.pair(row{Figure: "F6", Name: "CPU a durable 1 KiB record, both ends, against kfake", Unit: "×", Must: 1.2, Aim: 0.8, Less: true},
+		on(ours, "produce", shape...), on(kfake, "produce", shape...),
+		func(a, b loadResult) float64 { return a.cpuPerRecord() / b.cpuPerRecord() },
+		func(a, b loadResult) string {
+			return fmt.Sprintf("rustmq %.2f µs, kfake %.2f µs", a.cpuPerRecord()*1e6, b.cpuPerRecord()*1e6)
+		}); err != nil {
+		return err
+	}
+	return r.idle()
+}
+
+// idle measures what an idle connection and an idle partition cost a server.
+func (r *run) idle() error {
+	p, err := startRustmq("rustmq", "network.tls=on")
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	for _, transport := range []string{"tls", "quic"} {
+		const n = 500
+		per, err := p.grownBy(n, func() (func(), error) { return p.holdIdle(n, transport) })
+		if err != nil {
+			return err
+		}
+		r.add(summarise(row{Figure: "F6", Name: "an idle connection over " + transport + " (server side)", Unit: "KiB"}, []float64{per / 1024}))
+	}
+	const partitions = 10_000
+	per, err := p.grownBy(partitions, func() (func(), error) {
+		_, err := p.load("partitions", args("transport", "tls", "partitions", partitions)...)
+		return func() {}, err
+	})
+	if err != nil {
+		return err
+	}
+	r.add(summarise(row{Figure: "F6", Name: "an idle partition, of 10,000", Unit: "KiB"}, []float64{per / 1024}))
+	return nil
+}
+
+// grownBy is the growth of the server's resident memory over what fill does,
+// divided by n.
+func (p *process) grownBy(n int, fill func() (func(), error)) (float64, error) {
+	before, err := p.rss()
+	if err != nil {
+		return 0, err
+	}
+	empty, err := fill()
+	if err != nil {
+		return 0, err
+	}
+	defer empty()
+	after, err := p.rss()
+	return float64(after-before) / float64(n), err
+}
+
+// holdIdle opens n connections from a process of their own until released.
+func (p *process) holdIdle(n int, transport string) (func(), error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(self, append([]string{"load", "idle", "-broker", p.addr, "-ca", p.ca}, args("connections", n, "transport", transport)...)...)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	if _, err := out.Read(make([]byte, 512)); err != nil {
+		_ = cmd.Wait()
+		return nil, fmt.Errorf("hold %d connections over %s: %w", n, transport, err)
+	}
+	return func() { _ = in.Close(); _ = cmd.Wait() }, nil
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/twmb/franz-go/pkg/kfake"
+)
+
+// listening is what every server process prints once it can be reached.
+type listening struct {
+	Addr string `json:"addr"`
+}
+
+// runPeer is a peer server until it is told to stop.
+func runPeer(args []string) error {
+	if len(args) == 0 {
+		return errors.New("peer: name kfake or nats")
+	}
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
+	flags := flag.NewFlagSet("peer "+args[0], flag.ContinueOnError)
+	dir := flags.String("dir", "", "storage directory (nats)")
+	syncAlways := flags.Bool("sync-always", false, "fsync before every answer (nats)")
+	if err := flags.Parse(args[1:]); err != nil {
+		return err
+	}
+	switch args[0] {
+	case "kfake":
+		cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.DefaultNumPartitions(1))
+		if err != nil {
+			return fmt.Errorf("start kfake: %w", err)
+		}
+		defer cluster.Close()
+		if err := printJSON(listening{cluster.ListenAddrs()[0]}); err != nil {
+			return err
+		}
+	case "nats":
+		ns, err := server.NewServer(&server.Options{
+			Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
+			JetStream: true, StoreDir: *dir, SyncAlways: *syncAlways,
+			JetStreamMaxMemory: 1 << 30, JetStreamMaxStore: 20 << 30, MaxPayload: 1 << 20,
+		})
+		if err != nil {
+			return fmt.Errorf("start nats: %w", err)
+		}
+		go ns.Start()
+		if !ns.ReadyForConnections(10 * time.Second) {
+			return errors.New("nats is not ready after 10 s")
+		}
+		defer ns.Shutdown()
+		if err := printJSON(listening{ns.Addr().String()}); err != nil {
+			return err
+		}
+	default:
+		return fmt.Errorf("peer %q: want kfake or nats", args[0])
+	}
+	<-stop
+	return nil
+}

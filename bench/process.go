@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// process is a server this run started.
+type process struct {
+	name string
+	cmd  *exec.Cmd
+	dir  string // removed when the process is stopped
+	addr string // what clients dial
+	http string // rustmq only
+	ca   string // rustmq only: the file clients trust
+	// started is the time from exec to the first line (peers) or to readyz (rustmq).
+	started time.Duration
+}
+
+// startPeer starts this very executable as a peer server.
+func startPeer(name string, args ...string) (*process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "rustmq-bench-")
+	if err != nil {
+		return nil, err
+	}
+	p := &process{name: name, dir: dir}
+	p.cmd = exec.Command(self, append([]string{"peer"}, append(args, "-dir", dir)...)...)
+	var line listening
+	if err := p.start(&line); err != nil {
+		return nil, err
+	}
+	p.addr = line.Addr
+	return p, nil
+}
+
+// rustmqLine is the part of serve's start line that bench needs.
+type rustmqLine struct {
+	Kafka string `json:"kafka"`
+	HTTP  string `json:"http"`
+	CA    string `json:"ca"`
+}
+
+// startRustmq starts bin/rustmq on free ports with a data directory of its own.
+func startRustmq(name string, set ...string) (*process, error) {
+	binary := os.Getenv("RUSTMQ_BIN")
+	if binary == "" {
+		binary = "../bin/rustmq"
+	}
+	dir, err := os.MkdirTemp("", "rustmq-bench-")
+	if err != nil {
+		return nil, err
+	}
+	p := &process{name: name, dir: dir}
+	args := []string{"serve", "--ports", "free", "--data-dir", filepath.Join(dir, "data")}
+	for _, s := range set {
+		args = append(args, "--set", s)
+	}
+	p.cmd = exec.Command(binary, args...)
+	var line rustmqLine
+	if err := p.start(&line); err != nil {
+		return nil, err
+	}
+	p.addr, p.http, p.ca = line.Kafka, line.HTTP, line.CA
+	return p, nil
+}
+
+func (p *process) start(line any) error {
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	var stderr bytes.Buffer
+	p.cmd.Stderr = &stderr
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	began := time.Now()
+	if err := p.cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", p.name, err)
+	}
+	first, err := bufio.NewReader(out).ReadBytes('\n')
+	if err != nil {
+		p.stop()
+		return fmt.Errorf("start %s: no start line: %w\n%s", p.name, err, stderr.String())
+	}
+	if err := json.Unmarshal(first, line); err != nil {
+		p.stop()
+		return fmt.Errorf("start %s: start line %q: %w", p.name, first, err)
+	}
+	if r, ok := line.(*rustmqLine); ok {
+		if err := awaitReady(r.HTTP); err != nil {
+			p.stop()
+			return fmt.Errorf("start %s: %w", p.name, err)
+		}
+	}
+	p.started = time.Since(began)
+	return nil
+}
+
+// awaitReady polls readyz until it answers 200, for 10 s at most.
+func awaitReady(addr string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/readyz", nil)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready: %w", addr, ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// stop ends the process, first kindly, and removes its directory.
+func (p *process) stop() {
+	done := make(chan struct{})
+	go func() { _ = p.cmd.Wait(); close(done) }()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-done:
+	case <-time.After(15 * time.Second):
+		_ = p.cmd.Process.Kill()
+		<-done
+	}
+	_ = os.RemoveAll(p.dir)
+}
+
+// cpu is the processor time the process has used so far.
+func (p *process) cpu() (time.Duration, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	// The command name may hold spaces; fields are counted after its ')'.
+	fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:]))
+	user, err := strconv.ParseInt(fields[11], 10, 64)
+	if err != nil {
+		return 0, err
+	}
+	system, err := strconv.ParseInt(fields[12], 10, 64)
+	if err != nil {
+		return 0, err
+	}
+	return time.Duration(user+system) * (time.Second / 100), nil // USER_HZ is 100
+}
+
+// rss is the resident memory of the process in bytes.
+func (p *process) rss() (int64, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, line := range strings.Split(string(raw), "\n") {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kib, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return kib << 10, err
+		}
+	}
+	return 0, fmt.Errorf("no VmRSS in the status of pid %d", p.cmd.Process.Pid)
+}
+
+// load runs this executable as a client against p and reads its result.
+func (p *process) load(kind string, args ...string) (loadResult, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return loadResult{}, err
+	}
+	args = append([]string{"load", kind, "-broker", p.addr, "-ca", p.ca}, args...)
+	cmd := exec.Command(self, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	before, err := p.cpu()
+	if err != nil {
+		return loadResult{}, fmt.Errorf("%s has gone: %w", p.name, err)
+	}
+	if err := cmd.Run(); err != nil {
+		return loadResult{}, fmt.Errorf("load %s on %s: %w: %s", kind, p.name, err, stderr.String())
+	}
+	var result loadResult
+	if err := json.Unmarshal(stdout.Bytes(), &result); err != nil {
+		return loadResult{}, fmt.Errorf("load %s on %s: answer %q: %w", kind, p.name, stdout.String(), err)
+	}
+	after, err := p.cpu()
+	if err != nil {
+		return loadResult{}, fmt.Errorf("%s died under load: %w", p.name, err)
+	}
+	result.ServerCPU = (after - before).Seconds()
+	result.ClientCPU = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
+	return result, nil
+}

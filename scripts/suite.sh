@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Runs one suite and prints its seconds. Usage: scripts/suite.sh NAME
+#   compat   clients in other languages against bin/rustmq
+#   chaos    SIGKILL and power cuts of the real binary (root)
+#   mutants  every guard has a test that fails without it
+#   fuzz     every fuzz target for a while
+#   docs     the README as written; generated files are fresh
+# A suite that lacks a tool or root says so and passes, but fails in CI.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+name=$1 start=$SECONDS
+lacking() {
+	echo "suite $name: skipped: $1"
+	[ -z "${CI:-}" ] || exit 1
+	exit 0
+}
+compat() {
+	for tool in kcat javac java; do
+		command -v $tool >/dev/null || lacking "$tool is not installed (scripts/deps.sh)"
+	done
+	[ -x build/python/bin/python ] && [ -d build/java/lib ] || lacking "clients are not installed (scripts/deps.sh)"
+	dir=$(mktemp -d)
+	bin/rustmq serve --ports free --data-dir "$dir/data" >"$dir/line" 2>"$dir/log" &
+	server=$!
+	trap 'kill $server 2>/dev/null; wait $server 2>/dev/null; rm -rf "$dir"' EXIT
+	for _ in $(seq 100); do [ -s "$dir/line" ] && break; sleep 0.1; done
+	broker=$(sed -n 's/.*"kafka":"\([^"]*\)".*/\1/p' "$dir/line")
+	[ -n "$broker" ] || { cat "$dir/log"; exit 1; }
+	KCAT_TOPIC_FILE=$dir/topic test/compat/kcat/kcat.sh "$broker"
+	build/python/bin/python test/compat/python/librdkafka.py "$broker"
+	build/python/bin/python test/compat/python/kafka_python.py "$broker"
+	mkdir -p build/java/classes
+	javac -cp 'build/java/lib/*' -d build/java/classes test/compat/java/Compat.java
+	java -cp 'build/java/classes:build/java/lib/*' Compat "$broker"
+	kill $server
+	wait $server
+	stored=$(bin/rustmq debug wal "$dir/data/wal" --topic "$(cat "$dir/topic")" -o json |
+		sed -n 's/.*"codec":"\([a-z0-9]*\)".*/\1/p' | sort -u | tr '\n' ' ')
+	[ "$stored" = "gzip lz4 none snappy zstd " ] || { echo "kcat's codecs on disk: $stored"; exit 1; }
+	echo "codecs: 5 passed, 0 failed"
+}
+chaos() {
+	RUSTMQ_BIN=$PWD/bin/rustmq SOAK=${SOAK:-} go test -count=1 -tags chaos -timeout 100m -v ./test/chaos
+}
+mutants() { scripts/mutants.sh; }
+fuzz() {
+	# Each target gets its share of two minutes, or of SOAK minutes.
+	targets=$(git grep -lE '^func Fuzz' -- '*_test.go' | while read -r file; do
+		grep -oE '^func Fuzz[A-Za-z0-9_]+' "$file" | sed "s|func |$(dirname "$file") |"
+	done)
+	count=$(wc -l <<<"$targets")
+	share=$(( (${SOAK:-2} * 60) / count ))
+	[ "$share" -ge 1 ] || share=1
+	passed=0
+	while read -r dir target; do
+		module=. ; case $dir in sdk/go/*) module=sdk/go ;; bench/*) module=bench ;; esac
+		(cd "$module" && go test -run '^$' -fuzz "^$target\$" -fuzztime "${share}s" "./${dir#"$module"/}" >/tmp/fuzz.$$ 2>&1) ||
+			{ cat /tmp/fuzz.$$; echo "fuzz $dir $target failed"; exit 1; }
+		passed=$((passed + 1))
+	done <<<"$targets"
+	rm -f /tmp/fuzz.$$
+	echo "fuzz: $passed passed, 0 failed"
+}
+docs() {
+	make -s generate
+	git diff --exit-code --stat -- '*.pb.go' docs configs || { echo "generated files are stale: run make generate"; exit 1; }
+	test/docs/first-five-minutes.sh
+}
+case $name in
+compat | chaos | mutants | fuzz | docs) "$name" ;;
+*) echo "suite.sh: no suite $name" >&2; exit 2 ;;
+esac
+echo "suite $name: $((SECONDS - start)) s"

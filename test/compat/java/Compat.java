@@ -1,0 +1,97 @@
+import java.time.Duration;
+import java.util.*;
+import java.util.concurrent.*;
+import org.apache.kafka.clients.admin.*;
+import org.apache.kafka.clients.consumer.*;
+import org.apache.kafka.clients.producer.*;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.serialization.*;
+
+/** Drives rustmq with Apache Kafka's own client. Usage: java Compat HOST:PORT */
+public final class Compat {
+    private static int passed;
+
+    private static void check(String name, boolean ok, Object detail) {
+        if (!ok) {
+            System.err.println("java: " + name + " failed: " + detail);
+            System.exit(1);
+        }
+        passed++;
+    }
+
+    public static void main(String[] args) throws Exception {
+        String broker = args[0];
+        String topic = "java-" + UUID.randomUUID().toString().substring(0, 8);
+        try (Admin admin = Admin.create(Map.of("bootstrap.servers", broker))) {
+            admin.createTopics(List.of(new NewTopic(topic, 3, (short) 1))).all().get(20, TimeUnit.SECONDS);
+            check("describe topic", admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions().size() == 3, "");
+            check("describe cluster", admin.describeCluster().nodes().get().size() == 1, "");
+
+            Map<String, String> sent = produce(broker, topic);
+            Map<String, String> got = consume(broker, topic, sent.size());
+            check("consume by group", got.equals(sent), got.size() + " of " + sent.size());
+
+            Map<TopicPartition, OffsetAndMetadata> committed =
+                admin.listConsumerGroupOffsets("g-" + topic).partitionsToOffsetAndMetadata().get();
+            long total = committed.values().stream().mapToLong(OffsetAndMetadata::offset).sum();
+            check("committed offsets", total == sent.size(), committed);
+            check("describe group", admin.describeConsumerGroups(List.of("g-" + topic)).all().get().size() == 1, "");
+
+            TopicPartition first = new TopicPartition(topic, 0);
+            long end = admin.listOffsets(Map.of(first, OffsetSpec.latest())).partitionResult(first).get().offset();
+            check("latest offset", end > 0, end);
+            check("max timestamp", admin.listOffsets(Map.of(first, OffsetSpec.maxTimestamp())).partitionResult(first).get().offset() >= 0, "");
+            admin.deleteRecords(Map.of(first, RecordsToDelete.beforeOffset(1))).all().get();
+            check("delete records", admin.listOffsets(Map.of(first, OffsetSpec.earliest())).partitionResult(first).get().offset() == 1, "");
+
+            admin.createPartitions(Map.of(topic, NewPartitions.increaseTo(4))).all().get();
+            ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, topic);
+            admin.incrementalAlterConfigs(Map.of(resource, List.of(
+                new AlterConfigOp(new ConfigEntry("max.message.bytes", "200000"), AlterConfigOp.OpType.SET)))).all().get();
+            check("alter config", "200000".equals(
+                admin.describeConfigs(List.of(resource)).all().get().get(resource).get("max.message.bytes").value()), "");
+            admin.deleteTopics(List.of(topic)).all().get();
+            check("delete topic", !admin.listTopics().names().get().contains(topic), "");
+        }
+        System.out.println("java: " + passed + " passed, 0 failed");
+    }
+
+    private static Map<String, String> produce(String broker, String topic) throws Exception {
+        Map<String, String> sent = new HashMap<>();
+        for (String codec : List.of("none", "gzip", "snappy", "lz4", "zstd")) {
+            Map<String, Object> config = Map.of("bootstrap.servers", broker, "acks", "all",
+                "enable.idempotence", true, "compression.type", codec, "linger.ms", 5);
+            try (KafkaProducer<String, String> producer = new KafkaProducer<>(config, new StringSerializer(), new StringSerializer())) {
+                List<Future<RecordMetadata>> futures = new ArrayList<>();
+                for (int i = 0; i < 200; i++) {
+                    String key = codec + i;
+                    String value = ("value " + i + " ").repeat(10);
+                    sent.put(key, value);
+                    futures.add(producer.send(new ProducerRecord<>(topic, key, value)));
+                }
+                for (Future<RecordMetadata> future : futures) {
+                    check("ack " + codec, future.get(20, TimeUnit.SECONDS).offset() >= 0, "");
+                }
+            }
+        }
+        return sent;
+    }
+
+    private static Map<String, String> consume(String broker, String topic, int expected) {
+        Map<String, Object> config = Map.of("bootstrap.servers", broker, "group.id", "g-" + topic,
+            "auto.offset.reset", "earliest", "enable.auto.commit", false);
+        Map<String, String> got = new HashMap<>();
+        try (KafkaConsumer<String, String> consumer = new KafkaConsumer<>(config, new StringDeserializer(), new StringDeserializer())) {
+            consumer.subscribe(List.of(topic));
+            long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(30);
+            while (got.size() < expected && System.nanoTime() < deadline) {
+                for (ConsumerRecord<String, String> record : consumer.poll(Duration.ofMillis(500))) {
+                    got.put(record.key(), record.value());
+                }
+            }
+            consumer.commitSync();
+        }
+        return got;
+    }
+}
