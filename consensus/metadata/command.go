@@ -1,0 +1,103 @@
+package metadata
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// Limits of what one command may hold: a log entry is kept in memory until the
+// next snapshot, and sent to the other controllers as one message.
+const (
+	MaxCommandBytes       = 16 << 20
+	MaxPartitionsPerTopic = 100_000
+	MaxReplicas           = 64
+	maxConfigBytes        = 64 << 10 // of one key or value
+	maxNameBytes          = 512      // of a host, rack or listener name
+)
+
+// Encode returns the bytes of a command whose body is one of the messages of
+// command.proto, to be proposed. It refuses what the feature level of image
+// does not allow to be written yet.
+func Encode(image *Image, body proto.Message) ([]byte, error) {
+	var c pb.Command
+	switch b := body.(type) {
+	case *pb.InitCluster:
+		c.Body = &pb.Command_InitCluster{InitCluster: b}
+	case *pb.SetFeatureLevel:
+		c.Body = &pb.Command_SetFeatureLevel{SetFeatureLevel: b}
+	case *pb.RegisterBroker:
+		c.Body = &pb.Command_RegisterBroker{RegisterBroker: b}
+	case *pb.FenceBroker:
+		c.Body = &pb.Command_FenceBroker{FenceBroker: b}
+	case *pb.CreateTopic:
+		c.Body = &pb.Command_CreateTopic{CreateTopic: b}
+	case *pb.DeleteTopic:
+		c.Body = &pb.Command_DeleteTopic{DeleteTopic: b}
+	case *pb.CreatePartitions:
+		c.Body = &pb.Command_CreatePartitions{CreatePartitions: b}
+	case *pb.AlterConfigs:
+		c.Body = &pb.Command_AlterConfigs{AlterConfigs: b}
+	case *pb.AdvanceLogStart:
+		c.Body = &pb.Command_AdvanceLogStart{AdvanceLogStart: b}
+	case *pb.AllocateProducerIds:
+		c.Body = &pb.Command_AllocateProducerIds{AllocateProducerIds: b}
+	default:
+		panic(fmt.Sprintf("metadata: %T is no command", body))
+	}
+	if refused := checkLevel(image, &c); refused != nil {
+		return nil, refused
+	}
+	encoded, err := proto.Marshal(&c)
+	if err != nil {
+		return nil, Errorf(InvalidRequest, "encode %T: %v", body, err) // a string that is not UTF-8
+	}
+	if len(encoded) > MaxCommandBytes {
+		return nil, Errorf(InvalidRequest, "the change takes %d bytes as one command, more than %d", len(encoded), MaxCommandBytes)
+	}
+	return encoded, nil
+}
+
+// decode returns the command of that log entry. Whatever this binary does not
+// know in it, a command or a field of one, stops the node: the others may have
+// acted upon it.
+func decode(index uint64, encoded []byte) (*pb.Command, *StopError) {
+	var c pb.Command
+	if err := proto.Unmarshal(encoded, &c); err != nil {
+		return nil, &StopError{Index: index, Reason: "undecodable command: " + err.Error()}
+	}
+	unknown := unknownField(c.ProtoReflect())
+	if unknown == "" && c.Body == nil {
+		unknown = "command without a body"
+	}
+	if !guard.Check("metadata.unknown-command", unknown == "") {
+		return nil, &StopError{Index: index, Reason: "this binary does not know " + unknown + "; run the version that wrote it, or a later one"}
+	}
+	return &c, nil
+}
+
+// unknownField names the first field in m, at any depth, that its descriptor
+// lacks; empty when there is none.
+func unknownField(m protoreflect.Message) (found string) {
+	if raw := m.GetUnknown(); len(raw) > 0 {
+		return fmt.Sprintf("a field of %s (%d bytes)", m.Descriptor().Name(), len(raw))
+	}
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		if f.Message() == nil {
+			return true
+		}
+		if !f.IsList() {
+			found = unknownField(v.Message())
+			return found == ""
+		}
+		for i := 0; i < v.List().Len() && found == ""; i++ {
+			found = unknownField(v.List().Get(i).Message())
+		}
+		return found == ""
+	})
+	return found
+}

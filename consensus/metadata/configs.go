@@ -1,0 +1,104 @@
+package metadata
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// ResourceType is what a configuration belongs to, numbered as in Kafka.
+type ResourceType int8
+
+const (
+	TopicResource  ResourceType = 2
+	BrokerResource ResourceType = 4
+)
+
+func (t ResourceType) String() string {
+	switch t {
+	case TopicResource:
+		return "topic"
+	case BrokerResource:
+		return "broker"
+	}
+	return "resource of unknown type"
+}
+
+// Resource names what a configuration belongs to: a topic by name, a broker by
+// id in decimal, or all brokers by the empty name.
+type Resource struct {
+	Type ResourceType
+	Name string
+}
+
+// ResourceConfig is what was set on a resource. It is never changed.
+type ResourceConfig struct {
+	Resource Resource
+	Version  uint64 // log index of the last change
+	Values   map[string]string
+}
+
+func compareResources(a, b Resource) int {
+	return cmp.Or(cmp.Compare(a.Type, b.Type), strings.Compare(a.Name, b.Name))
+}
+
+func (m *Image) alterConfigs(index uint64, c *pb.AlterConfigs) *Error {
+	r := Resource{Type: ResourceType(c.ResourceType), Name: c.Name}
+	if c.ResourceType != int32(TopicResource) && c.ResourceType != int32(BrokerResource) {
+		return Errorf(InvalidRequest, "resource type %d has no configuration", c.ResourceType)
+	}
+	if len(r.Name) > maxNameBytes {
+		return Errorf(InvalidRequest, "%s name of %d bytes", r.Type, len(r.Name))
+	}
+	values, version := m.Config(r)
+	topic, known := m.Topic(r.Name)
+	if r.Type == TopicResource && !known {
+		return Errorf(UnknownTopicOrPartition, "topic %s", quoted(r.Name))
+	}
+	if !guard.Check("metadata.config-version", c.Version == version) {
+		return Errorf(Conflict, "%s %s was altered at %d, not %d", r.Type, quoted(r.Name), version, c.Version)
+	}
+	values, refused := setConfigs(values, c.Set, c.Remove)
+	if refused != nil {
+		return refused
+	}
+	if r.Type == TopicResource {
+		changed := *topic
+		changed.Configs, changed.ConfigVersion = values, index
+		m.topics = m.topics.put(changed.ID, &changed)
+		return nil
+	}
+	m.configs = m.configs.put(r, &ResourceConfig{Resource: r, Version: index, Values: values})
+	return nil
+}
+
+// setConfigs returns values with keys set and removed; values stays as it is.
+func setConfigs(values map[string]string, set []*pb.ConfigEntry, remove []string) (map[string]string, *Error) {
+	changed := maps.Clone(values)
+	if changed == nil {
+		changed = make(map[string]string, len(set))
+	}
+	for _, key := range remove {
+		delete(changed, key)
+	}
+	for _, e := range set {
+		if e.Key == "" || len(e.Key) > maxConfigBytes || len(e.Value) > maxConfigBytes {
+			return nil, Errorf(InvalidConfig, "key of %d bytes, value of %d", len(e.Key), len(e.Value))
+		}
+		changed[e.Key] = e.Value
+	}
+	return changed, nil
+}
+
+// configEntries returns values in order of key.
+func configEntries(values map[string]string) []*pb.ConfigEntry {
+	entries := make([]*pb.ConfigEntry, 0, len(values))
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		entries = append(entries, &pb.ConfigEntry{Key: key, Value: values[key]})
+	}
+	return entries
+}

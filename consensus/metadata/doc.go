@@ -1,0 +1,33 @@
+// Package metadata is the state that all controllers agree on, without I/O:
+// the commands of the log, the image they build, apply, and the snapshot.
+//
+// It owns every type of the log and the image and their encoding. It knows no
+// raft, disk, network or clock, and decides nothing that depends on time:
+// roles/controller decides, a command carries the decision, [State.Apply]
+// checks it against the image of its own moment.
+//
+// Promises. The same commands at the same indexes give the same image and the
+// same snapshot bytes on every controller: no clock, no map order, no random
+// number. What a command may do is gated by the feature level in the image,
+// never by the binary. A command (or a field of one) that this binary does not
+// know stops the node: Apply returns [*StopError] and must not be called again.
+// A command that a stale broker could send carries its broker epoch and is
+// refused. A refused command changes nothing but the image's offset.
+//
+// Concurrency. Apply and Restore are called by one goroutine. Image may be
+// called by any; an [Image] never changes, and shares with its successor
+// whatever the command between them did not touch: a change costs the path to
+// it in a tree, and one chunk of a topic's partitions, however many there are.
+//
+// Commands are protobuf (command.proto). A snapshot, integers little-endian:
+//
+//	offset size field
+//	0      8    magic      "RMQMETA\n"
+//	8      4    version    1
+//	12     4    crc32c     of the body
+//	16     8    length     of the body
+//	24     n    body       records: uvarint length, SnapshotRecord (snapshot.proto)
+//
+// The first record is the header; it counts the brokers, configs and topics
+// that follow in that order, each kind sorted. Nothing may follow them.
+package metadata

@@ -1,0 +1,36 @@
+package metadata
+
+import (
+	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// Feature levels. The level in the image, not the binary, says which commands
+// may be written and how apply treats them; it rises by a command of its own,
+// after every node has said that it knows the new level.
+const (
+	FirstFeatureLevel  uint32 = 1
+	LatestFeatureLevel uint32 = 1 // the highest that this binary knows
+)
+
+// levelOf returns the level that allows a command.
+func levelOf(c *pb.Command) uint32 {
+	switch c.Body.(type) {
+	case *pb.Command_InitCluster:
+		return 0
+	default:
+		return FirstFeatureLevel
+	}
+}
+
+// checkLevel refuses a command above the image's level.
+func checkLevel(image *Image, c *pb.Command) *Error {
+	need := levelOf(c)
+	if need == FirstFeatureLevel && image.featureLevel == 0 {
+		return Errorf(NotController, "the cluster is not initialised yet")
+	}
+	if !guard.Check("metadata.feature-level", need <= image.featureLevel) {
+		return Errorf(UnsupportedVersion, "needs feature level %d, the cluster is at %d", need, image.featureLevel)
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+package metadata
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// State is the state machine of the metadata log.
+type State struct {
+	image   atomic.Pointer[Image]
+	stopped bool // Apply has returned a StopError; guarded by its one caller
+}
+
+// NewState returns a state machine that has applied nothing.
+func NewState() *State {
+	s := new(State)
+	s.image.Store(emptyImage())
+	return s
+}
+
+// Image returns the state after the last command.
+func (s *State) Image() *Image { return s.image.Load() }
+
+// Results of commands; the others return nil.
+type (
+	// BrokerEpoch is the result of RegisterBroker.
+	BrokerEpoch int64
+	// ProducerIDs is the result of AllocateProducerIds.
+	ProducerIDs struct {
+		First int64
+		Count int32
+	}
+	// LogStarts is the result of AdvanceLogStart: nil or an *Error for each
+	// entry.
+	LogStarts []error
+)
+
+// Apply carries out the command of one log entry; indexes grow. The result is
+// that of the command, or the *Error that refused it. An error is a
+// [*StopError]: this node can follow no further.
+func (s *State) Apply(index uint64, command []byte) (result any, err error) {
+	was := s.image.Load()
+	if s.stopped {
+		return nil, &StopError{Index: index, Reason: "apply was called after it had stopped"}
+	}
+	stop := func(e *StopError) (any, error) {
+		s.stopped = true
+		return nil, e
+	}
+	if !guard.Check("metadata.apply-order", index > was.offset) {
+		return stop(&StopError{Index: index, Reason: fmt.Sprintf("the image already stands at %d", was.offset)})
+	}
+	c, stopError := decode(index, command)
+	if stopError != nil {
+		return stop(stopError)
+	}
+	changed := *was
+	result, refused := changed.apply(index, c)
+	if refused != nil {
+		changed, result = *was, refused
+	}
+	changed.offset = index
+	if changed.featureLevel > LatestFeatureLevel {
+		return stop(&StopError{Index: index, Reason: fmt.Sprintf("feature level %d: this binary knows %d at most", changed.featureLevel, LatestFeatureLevel)})
+	}
+	s.image.Store(&changed)
+	return result, nil
+}
+
+// apply changes m, a copy that nobody else sees. What it leaves behind after a
+// refusal is thrown away.
+func (m *Image) apply(index uint64, c *pb.Command) (result any, refused *Error) {
+	if refused := checkLevel(m, c); refused != nil {
+		return nil, refused
+	}
+	switch body := c.Body.(type) {
+	case *pb.Command_InitCluster:
+		return nil, m.initCluster(body.InitCluster)
+	case *pb.Command_SetFeatureLevel:
+		return nil, m.setFeatureLevel(body.SetFeatureLevel)
+	case *pb.Command_RegisterBroker:
+		return m.registerBroker(index, body.RegisterBroker)
+	case *pb.Command_FenceBroker:
+		return nil, m.fenceBroker(body.FenceBroker)
+	case *pb.Command_CreateTopic:
+		return nil, m.createTopic(index, body.CreateTopic)
+	case *pb.Command_DeleteTopic:
+		return nil, m.deleteTopic(body.DeleteTopic)
+	case *pb.Command_CreatePartitions:
+		return nil, m.createPartitions(body.CreatePartitions)
+	case *pb.Command_AlterConfigs:
+		return nil, m.alterConfigs(index, body.AlterConfigs)
+	case *pb.Command_AdvanceLogStart:
+		return m.advanceLogStart(body.AdvanceLogStart)
+	case *pb.Command_AllocateProducerIds:
+		return m.allocateProducerIDs(body.AllocateProducerIds)
+	}
+	return nil, Errorf(UnsupportedVersion, "command without a body")
+}
+
+func (m *Image) initCluster(c *pb.InitCluster) *Error {
+	switch {
+	case m.clusterID != "":
+		return Errorf(InvalidRequest, "the cluster is %s already", m.clusterID)
+	case c.ClusterId == "" || len(c.ClusterId) > maxNameBytes:
+		return Errorf(InvalidRequest, "cluster id of %d bytes", len(c.ClusterId))
+	case c.FeatureLevel < FirstFeatureLevel:
+		return Errorf(InvalidUpdateVersion, "feature level %d", c.FeatureLevel)
+	}
+	m.clusterID, m.featureLevel = c.ClusterId, c.FeatureLevel
+	return nil
+}
+
+func (m *Image) setFeatureLevel(c *pb.SetFeatureLevel) *Error {
+	if c.Level < m.featureLevel {
+		return Errorf(InvalidUpdateVersion, "feature level %d is below the cluster's %d; it never falls", c.Level, m.featureLevel)
+	}
+	m.featureLevel = c.Level
+	return nil
+}
+
+func (m *Image) allocateProducerIDs(c *pb.AllocateProducerIds) (any, *Error) {
+	if refused := m.checkBrokerEpoch(c.BrokerId, c.BrokerEpoch); refused != nil {
+		return nil, refused
+	}
+	if c.Count < 1 || m.nextProducerID > 1<<62 {
+		return nil, Errorf(InvalidRequest, "%d producer ids asked for", c.Count)
+	}
+	block := ProducerIDs{First: m.nextProducerID, Count: c.Count}
+	m.nextProducerID += int64(c.Count)
+	return block, nil
+}
+
+// Refused returns the refusal that a result of Apply is, or nil.
+func Refused(result any) error {
+	if e, ok := result.(*Error); ok {
+		return e
+	}
+	return nil
+}
+
+// IsStop reports whether err stops the node that applied.
+func IsStop(err error) bool {
+	_, ok := errors.AsType[*StopError](err)
+	return ok
+}
+
+// Check reports why the command would be refused if it were the next of the
+// log, nil if it would not. The image stays as it is.
+func (m *Image) Check(command []byte) error {
+	c, stop := decode(m.offset+1, command)
+	if stop != nil {
+		return stop
+	}
+	scratch := *m
+	if _, refused := scratch.apply(m.offset+1, c); refused != nil {
+		return refused
+	}
+	return nil
+}
