@@ -280,7 +280,9 @@ func (r *run) quic() error {
 		return on(relay, kind, args("records", 10, "transport", transport)...)
 	}
 	p50 := func(a, b loadResult) float64 { return a.P50 / b.P50 }
-	millis := func(a, b loadResult) string { return fmt.Sprintf("%.0f ms, TCP with TLS %.0f ms", a.P50/1000, b.P50/1000) }
+	millis := func(a, b loadResult) string {
+		return fmt.Sprintf("%.0f ms, TCP with TLS %.0f ms", a.P50/1000, b.P50/1000)
+	}
 	if err := r.pair(row{Figure: "F5", Name: "25 ms each way: connection to first answer, QUIC", Unit: "×", Must: 0.75, Less: true},
 		connect("connect", "quic"), connect("connect", "tls"), p50, millis); err != nil {
 		return err

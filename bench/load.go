@@ -33,7 +33,7 @@ type loadResult struct {
 	ClientCPU float64 `json:"client_cpu_s,omitempty"`
 }
 
-func (r loadResult) rate() float64        { return float64(r.Records) / r.Seconds }
+func (r loadResult) rate() float64         { return float64(r.Records) / r.Seconds }
 func (r loadResult) cpuPerRecord() float64 { return (r.ServerCPU + r.ClientCPU) / float64(r.Records) }
 
 // shape is what a load writes or reads; both sides of a pair get the same.

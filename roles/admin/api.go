@@ -1,0 +1,241 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage"
+)
+
+// Cluster is what the API asks the controller for.
+type Cluster interface {
+	Image() *metadata.Image
+	CreateTopics(ctx context.Context, topics []controller.NewTopic, validateOnly bool) []controller.TopicResult
+	DeleteTopics(ctx context.Context, topics []controller.TopicRef) []controller.TopicResult
+	CreatePartitions(ctx context.Context, name string, total int32, assignments [][]int32, validateOnly bool) error
+	AlterConfigs(ctx context.Context, changes []controller.ConfigChange, validateOnly bool) []error
+}
+
+// PartitionState is what a partition holds in this process.
+type PartitionState struct {
+	LogStart      storage.Offset `json:"log_start" doc:"first offset that can be read"`
+	HighWatermark storage.Offset `json:"high_watermark" doc:"offset after the last record that can be read"`
+	WALBytes      int64          `json:"wal_bytes" doc:"bytes of its batches in the write-ahead log"`
+	MemoryBytes   int64          `json:"memory_bytes" doc:"those of them that are in memory too"`
+}
+
+// Storage tells what partitions hold in this process.
+type Storage interface {
+	PartitionState(id storage.PartitionID) (PartitionState, bool)
+}
+
+// Topic is a topic as the API shows it.
+type Topic struct {
+	Name              string            `json:"name"`
+	ID                string            `json:"id" doc:"KIP-516 topic id"`
+	Internal          bool              `json:"internal,omitempty"`
+	Partitions        int               `json:"partitions"`
+	ReplicationFactor int               `json:"replication_factor"`
+	Records           int64             `json:"records" doc:"high watermarks less log starts"`
+	WALBytes          int64             `json:"wal_bytes"`
+	MemoryBytes       int64             `json:"memory_bytes"`
+	Configs           map[string]string `json:"configs" doc:"what was set on the topic; the rest has defaults"`
+	Durability        string            `json:"durability" doc:"what an ack means, in words"`
+	PartitionList     []Partition       `json:"partition_list,omitempty"`
+}
+
+// Partition is one partition of a described topic.
+type Partition struct {
+	Partition   int32   `json:"partition"`
+	Leader      int32   `json:"leader"`
+	LeaderEpoch int32   `json:"leader_epoch"`
+	Replicas    []int32 `json:"replicas"`
+	ISR         []int32 `json:"isr"`
+	PartitionState
+}
+
+type (
+	topicName struct {
+		Name string `path:"name" maxLength:"249"`
+	}
+	topicOutput  struct{ Body Topic }
+	topicsOutput struct {
+		Body struct {
+			Topics []Topic `json:"topics"`
+		}
+	}
+	listInput struct {
+		Internal bool `query:"internal" doc:"internal topics too"`
+	}
+	// NewTopic is the body of a creation.
+	NewTopic struct {
+		Name              string            `json:"name" maxLength:"249"`
+		Partitions        int32             `json:"partitions,omitempty" minimum:"0" doc:"0: the broker's default"`
+		ReplicationFactor int16             `json:"replication_factor,omitempty" minimum:"0" doc:"0: min(3, brokers)"`
+		Configs           map[string]string `json:"configs,omitempty"`
+		ValidateOnly      bool              `json:"validate_only,omitempty"`
+	}
+	createInput struct{ Body NewTopic }
+	// ConfigPatch is the body of an alteration.
+	ConfigPatch struct {
+		Set    map[string]string `json:"set,omitempty"`
+		Delete []string          `json:"delete,omitempty" doc:"keys that go back to their default"`
+	}
+	alterInput struct {
+		topicName
+		Body ConfigPatch
+	}
+	// PartitionCount is the body of an addition of partitions.
+	PartitionCount struct {
+		Total int32 `json:"total" minimum:"1" doc:"partitions the topic has afterwards"`
+	}
+	partitionsInput struct {
+		topicName
+		Body PartitionCount
+	}
+)
+
+type api struct {
+	cluster Cluster
+	storage Storage
+}
+
+func registerAPI(mux *http.ServeMux, o Options) {
+	config := huma.DefaultConfig("rustmq", o.Version)
+	config.OpenAPIPath = "/api/v1/openapi"
+	config.DocsPath = ""
+	config.SchemasPath = "/api/v1/schemas"
+	a := api{cluster: o.Cluster, storage: o.Storage}
+	h := humago.New(mux, config)
+	huma.Get(h, "/api/v1/topics", a.list)
+	huma.Post(h, "/api/v1/topics", a.create, func(op *huma.Operation) { op.DefaultStatus = http.StatusCreated })
+	huma.Get(h, "/api/v1/topics/{name}", a.describe)
+	huma.Patch(h, "/api/v1/topics/{name}", a.alter)
+	huma.Delete(h, "/api/v1/topics/{name}", a.delete)
+	huma.Post(h, "/api/v1/topics/{name}/partitions", a.addPartitions)
+}
+
+func (a api) list(_ context.Context, in *listInput) (*topicsOutput, error) {
+	out := &topicsOutput{}
+	out.Body.Topics = []Topic{}
+	for t := range a.cluster.Image().Topics() {
+		if !t.Internal || in.Internal {
+			view := a.view(t)
+			view.PartitionList = nil
+			out.Body.Topics = append(out.Body.Topics, view)
+		}
+	}
+	return out, nil
+}
+
+func (a api) create(ctx context.Context, in *createInput) (*topicOutput, error) {
+	topic := controller.NewTopic{Name: in.Body.Name, Partitions: in.Body.Partitions, ReplicationFactor: in.Body.ReplicationFactor, Configs: in.Body.Configs}
+	if topic.Partitions == 0 {
+		topic.Partitions = -1
+	}
+	if topic.ReplicationFactor == 0 {
+		topic.ReplicationFactor = -1
+	}
+	result := a.cluster.CreateTopics(ctx, []controller.NewTopic{topic}, in.Body.ValidateOnly)[0]
+	if result.Err != nil {
+		return nil, problem(result.Err)
+	}
+	if in.Body.ValidateOnly {
+		return &topicOutput{Topic{Name: result.Name, Partitions: int(result.Partitions), ReplicationFactor: int(result.ReplicationFactor), Configs: in.Body.Configs}}, nil
+	}
+	return a.describe(ctx, &topicName{in.Body.Name})
+}
+
+func (a api) describe(_ context.Context, in *topicName) (*topicOutput, error) {
+	t, ok := a.cluster.Image().Topic(in.Name)
+	if !ok {
+		return nil, unknownTopic(in.Name)
+	}
+	return &topicOutput{a.view(t)}, nil
+}
+
+func (a api) alter(ctx context.Context, in *alterInput) (*topicOutput, error) {
+	if _, ok := a.cluster.Image().Topic(in.Name); !ok {
+		return nil, unknownTopic(in.Name)
+	}
+	if err := a.cluster.AlterConfigs(ctx, []controller.ConfigChange{topicChange(in.Name, in.Body)}, false)[0]; err != nil {
+		return nil, problem(err)
+	}
+	return a.describe(ctx, &in.topicName)
+}
+
+func (a api) delete(ctx context.Context, in *topicName) (*struct{}, error) {
+	result := a.cluster.DeleteTopics(ctx, []controller.TopicRef{{Name: in.Name}})[0]
+	if result.Err != nil {
+		return nil, problem(result.Err)
+	}
+	return nil, nil
+}
+
+func (a api) addPartitions(ctx context.Context, in *partitionsInput) (*topicOutput, error) {
+	if err := a.cluster.CreatePartitions(ctx, in.Name, in.Body.Total, nil, false); err != nil {
+		return nil, problem(err)
+	}
+	return a.describe(ctx, &in.topicName)
+}
+
+// view shows a topic with what its partitions hold here.
+func (a api) view(t *metadata.Topic) Topic {
+	out := Topic{Name: t.Name, ID: t.ID.String(), Internal: t.Internal, Partitions: t.Partitions.Len(), Configs: t.Configs}
+	if out.Configs == nil {
+		out.Configs = map[string]string{}
+	}
+	for i := range t.Partitions.Len() {
+		p := t.Partitions.At(i)
+		view := Partition{Partition: int32(i), Leader: p.Leader, LeaderEpoch: int32(p.LeaderEpoch), Replicas: p.Replicas, ISR: p.ISR}
+		if a.storage != nil {
+			if state, ok := a.storage.PartitionState(storage.PartitionID{Topic: t.ID, Index: int32(i)}); ok {
+				view.PartitionState = state
+			}
+		}
+		out.Records += int64(view.HighWatermark - view.LogStart)
+		out.WALBytes += view.WALBytes
+		out.MemoryBytes += view.MemoryBytes
+		out.ReplicationFactor = max(out.ReplicationFactor, len(p.Replicas))
+		out.PartitionList = append(out.PartitionList, view)
+	}
+	out.Durability = durability(out.ReplicationFactor)
+	return out
+}
+
+// durability says what an ack of a topic means.
+func durability(replicas int) string {
+	if replicas <= 1 {
+		return "an ack (acks=1 or all) means: synced to this node's disk; it survives kill -9 and power loss, not the loss of the disk"
+	}
+	return "acks=all means: synced to the disk of every in-sync replica; acks=1 means: synced to the leader's disk, and can be lost when leadership moves"
+}
+
+func unknownTopic(name string) error {
+	return huma.NewError(http.StatusNotFound, "UNKNOWN_TOPIC_OR_PARTITION: there is no topic "+name+
+		"; `rustmq admin topics list` shows those there are")
+}
+
+// problem turns a controller's error into an HTTP one.
+func problem(err error) error {
+	var refused *metadata.Error
+	if !errors.As(err, &refused) {
+		return huma.NewError(http.StatusServiceUnavailable, err.Error())
+	}
+	status := http.StatusBadRequest
+	switch refused.Code {
+	case metadata.UnknownTopicOrPartition, metadata.UnknownTopicID:
+		status = http.StatusNotFound
+	case metadata.TopicAlreadyExists:
+		status = http.StatusConflict
+	case metadata.NotController:
+		status = http.StatusServiceUnavailable
+	}
+	return huma.NewError(status, refused.Error())
+}

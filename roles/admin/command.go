@@ -1,0 +1,109 @@
+package admin
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+)
+
+// UsageError is a call that could not be understood; the process exits with 2.
+type UsageError struct{ Message string }
+
+func (e *UsageError) Error() string { return e.Message }
+
+// env is what the admin commands share.
+type env struct {
+	stdout     io.Writer
+	url        string
+	output     string
+	contextURL func() (string, error)
+}
+
+// Command is `rustmq admin`. contextURL gives the URL of the chosen context, or
+// "" when it names none. More commands may be added to the result.
+func Command(stdout io.Writer, contextURL func() (string, error)) *cobra.Command {
+	e := &env{stdout: stdout, contextURL: contextURL}
+	cmd := &cobra.Command{
+		Use: "admin", Short: "Operate a running cluster through its /api/v1", Args: cobra.NoArgs,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			switch e.output {
+			case "table", "json", "yaml":
+			default:
+				return &UsageError{fmt.Sprintf("--output %q: want table, json or yaml", e.output)}
+			}
+			return e.resolve(cmd)
+		},
+	}
+	flags := cmd.PersistentFlags()
+	flags.StringVar(&e.url, "url", "", "address of a process with role admin or controller (default: the context's, else "+DefaultURL+")")
+	flags.StringVarP(&e.output, "output", "o", "table", "table, json or yaml")
+	cmd.AddCommand(e.topicsCommand())
+	return cmd
+}
+
+// resolve finds the URL: flag, context, default.
+func (e *env) resolve(*cobra.Command) error {
+	if e.url != "" {
+		return nil
+	}
+	url, err := e.contextURL()
+	if err != nil {
+		return err
+	}
+	if url == "" {
+		url = DefaultURL
+	}
+	e.url = url
+	return nil
+}
+
+func (e *env) client() *client {
+	if e.url == "" { // completion runs without PersistentPreRunE
+		_ = e.resolve(nil)
+	}
+	return newClient(e.url)
+}
+
+// print writes v in the chosen format; human writes the table.
+func (e *env) print(v any, human func()) error {
+	switch e.output {
+	case "json":
+		enc := json.NewEncoder(e.stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(v)
+	case "yaml":
+		// Through JSON, so that both formats have the same names.
+		raw, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		var plain any
+		if err := json.Unmarshal(raw, &plain); err != nil {
+			return err
+		}
+		return yaml.NewEncoder(e.stdout).Encode(plain)
+	}
+	human()
+	return nil
+}
+
+func (e *env) table(columns ...string) table.Writer {
+	t := table.NewWriter()
+	t.SetOutputMirror(e.stdout)
+	style := table.StyleDefault
+	style.Options = table.OptionsNoBordersAndSeparators
+	style.Box.PaddingLeft = ""
+	style.Format.Header = text.FormatDefault
+	t.SetStyle(style)
+	header := make(table.Row, len(columns))
+	for i, c := range columns {
+		header[i] = c
+	}
+	t.AppendHeader(header)
+	return t
+}

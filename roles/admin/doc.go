@@ -1,0 +1,16 @@
+// Package admin is the operator's door to a process: /metrics, /healthz and
+// /readyz on every process, /api/v1 on those with the role controller or admin,
+// and the `rustmq admin` commands, which are clients of that API and have no
+// other way in.
+//
+// The API answers from the cluster's image and from the partitions of this
+// process; nothing is invented. Errors are RFC 9457 problems with Kafka's error
+// name as their title. The document at /api/v1/openapi.json is made from the
+// code that serves.
+//
+// The server trusts whoever reaches it, so it is bound to loopback (see the
+// guard in transport); against pages in a browser it refuses requests with an
+// Origin, or with a Host that is no loopback name or address of its own.
+//
+// A Server is safe for concurrent use.
+package admin

@@ -1,0 +1,119 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Limits of the HTTP server, each against a client that never ends.
+const (
+	headerTimeout  = 5 * time.Second  // a header is small
+	requestTimeout = 30 * time.Second // so is a body
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 64 << 10
+	maxBodyBytes   = 1 << 20
+)
+
+// Options of a Server.
+type Options struct {
+	// Metrics is what /metrics exports.
+	Metrics prometheus.Gatherer
+	// Ready says why the process cannot serve yet, or nil.
+	Ready func() error
+	// Healthy says why the process needs a person, or nil.
+	Healthy func() error
+	// Cluster serves /api/v1 when it is not nil.
+	Cluster Cluster
+	// Storage tells what partitions hold in this process; nil without the
+	// broker role.
+	Storage Storage
+	// Version is what the OpenAPI document calls itself.
+	Version string
+	Log     *slog.Logger
+}
+
+// Server is the HTTP side of a process.
+type Server struct {
+	http *http.Server
+	log  *slog.Logger
+}
+
+// New returns a server that has not started to listen.
+func New(o Options) *Server {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
+	mux.Handle("GET /healthz", probe(o.Healthy))
+	mux.Handle("GET /readyz", probe(o.Ready))
+	if o.Cluster != nil {
+		registerAPI(mux, o)
+	}
+	return &Server{
+		log: o.Log,
+		http: &http.Server{
+			Handler:           http.MaxBytesHandler(refuseBrowsers(mux), maxBodyBytes),
+			ReadHeaderTimeout: headerTimeout,
+			ReadTimeout:       requestTimeout,
+			IdleTimeout:       idleTimeout,
+			MaxHeaderBytes:    maxHeaderBytes,
+			ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+		},
+	}
+}
+
+// Serve answers on the listener until Close.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve http on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// Close stops listening and waits for running requests until ctx ends.
+func (s *Server) Close(ctx context.Context) error {
+	if err := s.http.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("stop http: %w", err), s.http.Close())
+	}
+	return nil
+}
+
+// probe answers 200 while check says nil, and 503 with the reason else.
+func probe(check func() error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if err := check(); err != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprintln(w, err)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+}
+
+// refuseBrowsers turns away what a page of another site can make a browser
+// send: requests with an Origin, and names that were rebound to an address of
+// this machine (DNS rebinding).
+func refuseBrowsers(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		if r.Header.Get("Origin") != "" || (host != "localhost" && net.ParseIP(host) == nil) {
+			http.Error(w, "requests from pages of other sites are refused: call "+
+				"the API by address, without an Origin header", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}

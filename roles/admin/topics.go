@@ -1,0 +1,244 @@
+package admin
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+)
+
+// topicsCommand is `rustmq admin topics …`.
+func (e *env) topicsCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "topics", Short: "Create, list, describe, alter and delete topics", Args: cobra.NoArgs}
+	cmd.AddCommand(e.createTopic(), e.listTopics(), e.describeTopic(), e.alterTopic(), e.deleteTopic(), e.addPartitions())
+	return cmd
+}
+
+func (e *env) createTopic() *cobra.Command {
+	var body NewTopic
+	var configs []string
+	var ifNotExists bool
+	cmd := &cobra.Command{
+		Use: "create TOPIC", Short: "Create a topic", Args: cobra.ExactArgs(1),
+		Example: "  rustmq admin topics create quakes --partitions 4 --config max.message.bytes=2000000",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			set, err := assignments(configs)
+			if err != nil {
+				return err
+			}
+			body.Name, body.Configs = args[0], set
+			var out Topic
+			err = e.client().call(cmd.Context(), http.MethodPost, "/api/v1/topics", body, &out)
+			if err != nil && ifNotExists && strings.Contains(err.Error(), "already exists") {
+				err = e.client().call(cmd.Context(), http.MethodGet, topicPath(args[0]), nil, &out)
+			}
+			if err != nil {
+				return err
+			}
+			out.PartitionList = nil
+			verb := "created"
+			if body.ValidateOnly {
+				verb = "could be created"
+			}
+			return e.print(out, func() {
+				fmt.Fprintf(e.stdout, "topic %s %s: %s, replication factor %d\n", out.Name, verb, plural(out.Partitions, "partition"), out.ReplicationFactor)
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.Int32VarP(&body.Partitions, "partitions", "p", 0, "partitions (0: the broker's default)")
+	flags.Int16VarP(&body.ReplicationFactor, "replication-factor", "r", 0, "replicas of each partition (0: min(3, brokers))")
+	flags.StringArrayVarP(&configs, "config", "c", nil, "`KEY=VALUE`, may be repeated")
+	flags.BoolVar(&ifNotExists, "if-not-exists", false, "succeed when the topic is there")
+	flags.BoolVar(&body.ValidateOnly, "dry-run", false, "only check")
+	return cmd
+}
+
+func (e *env) listTopics() *cobra.Command {
+	var internal bool
+	cmd := &cobra.Command{
+		Use: "list", Short: "List topics", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var out struct {
+				Topics []Topic `json:"topics"`
+			}
+			if err := e.client().call(cmd.Context(), http.MethodGet, "/api/v1/topics?internal="+strconv.FormatBool(internal), nil, &out); err != nil {
+				return err
+			}
+			return e.print(out.Topics, func() {
+				t := e.table("TOPIC", "PARTITIONS", "REPLICAS", "RECORDS", "IN WAL", "IN MEMORY")
+				for _, topic := range out.Topics {
+					t.AppendRow(table.Row{topic.Name, topic.Partitions, topic.ReplicationFactor, topic.Records, size(topic.WALBytes), size(topic.MemoryBytes)})
+				}
+				t.Render()
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&internal, "internal", false, "internal topics too")
+	return cmd
+}
+
+func (e *env) describeTopic() *cobra.Command {
+	return &cobra.Command{
+		Use: "describe TOPIC", Short: "Show a topic, its partitions, and what an ack of it means", Args: cobra.ExactArgs(1),
+		ValidArgsFunction: e.completeTopic,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var out Topic
+			if err := e.client().call(cmd.Context(), http.MethodGet, topicPath(args[0]), nil, &out); err != nil {
+				return err
+			}
+			return e.print(out, func() { e.showTopic(out) })
+		},
+	}
+}
+
+func (e *env) showTopic(topic Topic) {
+	fmt.Fprintf(e.stdout, "topic       %s (id %s)\n", topic.Name, topic.ID)
+	fmt.Fprintf(e.stdout, "records     %d in %s, replication factor %d\n", topic.Records, plural(topic.Partitions, "partition"), topic.ReplicationFactor)
+	fmt.Fprintf(e.stdout, "bytes       %s in the WAL, %s of them in memory\n", size(topic.WALBytes), size(topic.MemoryBytes))
+	fmt.Fprintf(e.stdout, "durability  %s\n", topic.Durability)
+	for _, key := range slices.Sorted(maps.Keys(topic.Configs)) {
+		fmt.Fprintf(e.stdout, "config      %s = %s\n", key, topic.Configs[key])
+	}
+	fmt.Fprintln(e.stdout)
+	t := e.table("PARTITION", "LEADER", "EPOCH", "REPLICAS", "ISR", "LOG START", "HIGH WATERMARK", "IN WAL", "IN MEMORY")
+	for _, p := range topic.PartitionList {
+		t.AppendRow(table.Row{p.Partition, p.Leader, p.LeaderEpoch, ids(p.Replicas), ids(p.ISR), p.LogStart, p.HighWatermark, size(p.WALBytes), size(p.MemoryBytes)})
+	}
+	t.Render()
+}
+
+func (e *env) alterTopic() *cobra.Command {
+	var set, remove []string
+	cmd := &cobra.Command{
+		Use: "alter TOPIC", Short: "Set or delete configs of a topic", Args: cobra.ExactArgs(1),
+		ValidArgsFunction: e.completeTopic,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			values, err := assignments(set)
+			if err != nil {
+				return err
+			}
+			if len(values)+len(remove) == 0 {
+				return &UsageError{"nothing to alter: give --set KEY=VALUE or --delete KEY"}
+			}
+			var out Topic
+			if err := e.client().call(cmd.Context(), http.MethodPatch, topicPath(args[0]), ConfigPatch{Set: values, Delete: remove}, &out); err != nil {
+				return err
+			}
+			out.PartitionList = nil
+			return e.print(out, func() { fmt.Fprintf(e.stdout, "topic %s altered\n", out.Name) })
+		},
+	}
+	cmd.Flags().StringArrayVarP(&set, "set", "s", nil, "`KEY=VALUE`, may be repeated")
+	cmd.Flags().StringArrayVarP(&remove, "delete", "d", nil, "`KEY` that goes back to its default, may be repeated")
+	return cmd
+}
+
+func (e *env) deleteTopic() *cobra.Command {
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use: "delete TOPIC", Short: "Delete a topic and all its records", Args: cobra.ExactArgs(1),
+		ValidArgsFunction: e.completeTopic,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if dryRun {
+				var out Topic
+				if err := e.client().call(cmd.Context(), http.MethodGet, topicPath(args[0]), nil, &out); err != nil {
+					return err
+				}
+				return e.print(out, func() {
+					fmt.Fprintf(e.stdout, "would delete topic %s with %d records, %s\n", out.Name, out.Records, size(out.WALBytes))
+				})
+			}
+			if err := e.client().call(cmd.Context(), http.MethodDelete, topicPath(args[0]), nil, nil); err != nil {
+				return err
+			}
+			return e.print(map[string]string{"deleted": args[0]}, func() { fmt.Fprintf(e.stdout, "topic %s deleted\n", args[0]) })
+		},
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would be deleted")
+	return cmd
+}
+
+func (e *env) addPartitions() *cobra.Command {
+	return &cobra.Command{
+		Use: "add-partitions TOPIC TOTAL", Short: "Grow a topic to TOTAL partitions", Args: cobra.ExactArgs(2),
+		ValidArgsFunction: e.completeTopic,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			total, err := strconv.ParseInt(args[1], 10, 32)
+			if err != nil || total < 1 {
+				return &UsageError{fmt.Sprintf("TOTAL %q: want a number of partitions from 1", args[1])}
+			}
+			var out Topic
+			if err := e.client().call(cmd.Context(), http.MethodPost, topicPath(args[0])+"/partitions", PartitionCount{Total: int32(total)}, &out); err != nil {
+				return err
+			}
+			out.PartitionList = nil
+			return e.print(out, func() { fmt.Fprintf(e.stdout, "topic %s has %s\n", out.Name, plural(out.Partitions, "partition")) })
+		},
+	}
+}
+
+// completeTopic offers the names of the server's topics to the shell.
+func (e *env) completeTopic(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var out struct {
+		Topics []Topic `json:"topics"`
+	}
+	if err := e.client().call(cmd.Context(), http.MethodGet, "/api/v1/topics", nil, &out); err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	names := make([]string, len(out.Topics))
+	for i, t := range out.Topics {
+		names[i] = t.Name
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// assignments reads KEY=VALUE flags.
+func assignments(flags []string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, flag := range flags {
+		key, value, ok := strings.Cut(flag, "=")
+		if !ok || key == "" {
+			return nil, &UsageError{fmt.Sprintf("%q: want KEY=VALUE", flag)}
+		}
+		out[key] = value
+	}
+	return out, nil
+}
+
+func ids(nodes []int32) string {
+	text := make([]string, len(nodes))
+	for i, n := range nodes {
+		text[i] = strconv.Itoa(int(n))
+	}
+	return strings.Join(text, ",")
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return strconv.Itoa(n) + " " + noun + "s"
+}
+
+// size shows bytes as a person reads them, in powers of 1024.
+func size(n int64) string {
+	const units = "KMGTP"
+	v, unit := float64(n), -1
+	for v >= 1024 && unit < len(units)-1 {
+		v /= 1024
+		unit++
+	}
+	if unit < 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %ciB", v, units[unit])
+}

@@ -1,0 +1,14 @@
+// Package roles composes what a rustmq process can be, and is the command line.
+//
+// A process is a [Node]: a data directory, and the roles broker, controller and
+// admin over it. Start puts the rooms together in one fixed order — directory
+// lock and identity, controller, log, broker, listeners, HTTP — and Close takes
+// them down in the reverse one. No algorithm of the rooms lives here.
+//
+// [Main] is the whole program: `rustmq serve` starts a Node from a config; the
+// client and admin commands come from roles/client and roles/admin. Tests and
+// the package embed start nodes through the same Start.
+//
+// A node's methods are safe for concurrent use. Nothing here keeps package-level
+// state, so several nodes live in one process.
+package roles
