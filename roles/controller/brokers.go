@@ -1,0 +1,146 @@
+package controller
+
+import (
+	"context"
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
+	"rustmq.dev/rustmq/storage"
+)
+
+// Registration is one start of a broker.
+type Registration struct {
+	BrokerID    int32
+	ClusterID   string   // that the broker believes it belongs to; empty before its first registration
+	Incarnation [16]byte // random, new with every start
+	Directory   [16]byte // of its data directory
+	Listeners   []metadata.Listener
+	Rack        string
+}
+
+// LogStart asks for the log start of one partition to move forward.
+type LogStart struct {
+	Partition   storage.PartitionID
+	LeaderEpoch storage.Epoch
+	Offset      storage.Offset
+}
+
+// RegisterBroker makes the broker known and returns the epoch of this
+// registration. The broker is fenced until its first heartbeat under it; every
+// partition that it led before has a higher leader epoch when this returns.
+func (c *Controller) RegisterBroker(ctx context.Context, r Registration) (epoch int64, err error) {
+	if is := c.state.Image().ClusterID(); r.ClusterID != "" && r.ClusterID != is {
+		return 0, metadata.Errorf(metadata.InconsistentClusterID, "broker %d belongs to cluster %s, this is %s", r.BrokerID, r.ClusterID, is)
+	}
+	command := &pb.RegisterBroker{
+		BrokerId: r.BrokerID, Incarnation: r.Incarnation[:], Directory: r.Directory[:], Rack: r.Rack,
+	}
+	for _, l := range r.Listeners {
+		command.Listeners = append(command.Listeners, &pb.Listener{Name: l.Name, Host: l.Host, Port: l.Port, Protocol: l.Protocol})
+	}
+	result, err := c.propose(ctx, command)
+	if err != nil {
+		return 0, err
+	}
+	return int64(result.(metadata.BrokerEpoch)), nil
+}
+
+// Heartbeat says that a registration is alive, and puts it into service if it
+// is fenced: the broker begins when it has applied the image of its own
+// registration, and then comes at least three times in a session.
+func (c *Controller) Heartbeat(ctx context.Context, brokerID int32, epoch int64) error {
+	b, ok := c.state.Image().Broker(brokerID)
+	if !ok {
+		return metadata.Errorf(metadata.BrokerIDNotRegistered, "broker %d", brokerID)
+	}
+	if b.Epoch != epoch {
+		return metadata.Errorf(metadata.StaleBrokerEpoch, "broker %d sends epoch %d, it is registered with %d", brokerID, epoch, b.Epoch)
+	}
+	c.hear(brokerID, epoch)
+	if !b.Fenced {
+		return nil
+	}
+	_, err := c.propose(ctx, &pb.FenceBroker{BrokerId: brokerID, BrokerEpoch: epoch, Fenced: false})
+	return err
+}
+
+// FenceBroker takes a registration out of service, as when it shuts down: what
+// it leads gets other leaders, or none. A later heartbeat puts it back.
+func (c *Controller) FenceBroker(ctx context.Context, brokerID int32, epoch int64) error {
+	_, err := c.propose(ctx, &pb.FenceBroker{BrokerId: brokerID, BrokerEpoch: epoch, Fenced: true})
+	return err
+}
+
+func (c *Controller) hear(brokerID int32, epoch int64) {
+	c.sessionsMu.Lock()
+	defer c.sessionsMu.Unlock()
+	c.sessions.hear(c.opt.Now(), brokerID, epoch)
+}
+
+// watch fences brokers that have fallen silent, while this controller leads.
+func (c *Controller) watch(ctx context.Context) {
+	ticker := time.NewTicker(c.opt.BrokerSession / 8)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if c.node.Leader() != uint64(c.opt.NodeID) {
+			continue
+		}
+		for _, s := range c.judge() {
+			c.log.Warn("broker fell silent and is fenced", "broker", s.broker, "epoch", s.epoch)
+			if err := c.FenceBroker(ctx, s.broker, s.epoch); err != nil {
+				c.log.Warn("fencing failed; the next round tries again", "broker", s.broker, "error", err)
+			}
+		}
+	}
+}
+
+func (c *Controller) judge() []silent {
+	inService := map[int32]int64{}
+	for b := range c.state.Image().Brokers() {
+		if !b.Fenced {
+			inService[b.ID] = b.Epoch
+		}
+	}
+	c.sessionsMu.Lock()
+	defer c.sessionsMu.Unlock()
+	return c.sessions.judge(c.opt.Now(), inService)
+}
+
+// AdvanceLogStart moves log starts forward, each for the leader of the epoch
+// that asks; errors are in order of the request.
+func (c *Controller) AdvanceLogStart(ctx context.Context, brokerID int32, brokerEpoch int64, starts []LogStart) []error {
+	command := &pb.AdvanceLogStart{BrokerId: brokerID, BrokerEpoch: brokerEpoch}
+	for _, s := range starts {
+		command.Entries = append(command.Entries, &pb.AdvanceLogStart_Entry{
+			TopicId: s.Partition.Topic[:], Partition: s.Partition.Index, LeaderEpoch: int32(s.LeaderEpoch), Offset: int64(s.Offset),
+		})
+	}
+	result, err := c.propose(ctx, command)
+	if err == nil {
+		return result.(metadata.LogStarts)
+	}
+	results := make([]error, len(starts))
+	for i := range results {
+		results[i] = err
+	}
+	return results
+}
+
+// producerIDBlock is how many ids a broker is given at a time, as in Kafka.
+const producerIDBlock = 1000
+
+// AllocateProducerIDs gives a block of producer ids that nobody else is given.
+func (c *Controller) AllocateProducerIDs(ctx context.Context, brokerID int32, brokerEpoch int64) (first int64, count int32, err error) {
+	result, err := c.propose(ctx, &pb.AllocateProducerIds{BrokerId: brokerID, BrokerEpoch: brokerEpoch, Count: producerIDBlock})
+	if err != nil {
+		return 0, 0, err
+	}
+	block := result.(metadata.ProducerIDs)
+	return block.First, block.Count, nil
+}

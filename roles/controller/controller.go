@@ -1,0 +1,235 @@
+package controller
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"rustmq.dev/rustmq/consensus"
+	"rustmq.dev/rustmq/consensus/metadata"
+	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
+)
+
+// DefaultBrokerSession is how long a broker may be silent before it is fenced.
+const DefaultBrokerSession = 10 * time.Second
+
+// Options of a controller.
+type Options struct {
+	NodeID    int32    // of this member, at least 1
+	Directory [16]byte // id of its data directory
+	ClusterID string   // that this node is known to belong to; empty makes a new one at the first start
+
+	DefaultPartitions int32 // of a topic that asks for -1; 0 is 1
+
+	// ValidateTopicConfig and ValidateBrokerConfig say why a key cannot have a
+	// value. Nil accepts everything.
+	ValidateTopicConfig  func(key, value string) error
+	ValidateBrokerConfig func(key, value string) error
+	// ListConfig tells which keys are lists, that can be appended to and
+	// subtracted from, and their default. Nil: none.
+	ListConfig func(key string) (defaultValue string, isList bool)
+
+	BrokerSession time.Duration // silence after which a broker is fenced; 0 is DefaultBrokerSession
+	Now           func() time.Time
+	Rand          io.Reader // of topic ids; nil is crypto/rand
+	Log           *slog.Logger
+	OnDead        func(error) // called once when the controller cannot go on
+}
+
+// Controller is one controller of the cluster.
+type Controller struct {
+	opt    Options
+	log    *slog.Logger
+	state  *metadata.State
+	node   *consensus.Node
+	images *publisher
+	rules  rules
+	stop   context.CancelFunc
+	done   sync.WaitGroup
+
+	sessionsMu sync.Mutex
+	sessions   *sessions // guarded by sessionsMu
+}
+
+// Open starts a controller; ctx bounds the opening. A cluster of one member is
+// ready when it returns.
+func Open(ctx context.Context, opt Options) (*Controller, error) {
+	if opt.NodeID < 1 {
+		return nil, fmt.Errorf("controller: node id %d: at least 1", opt.NodeID)
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	if opt.Rand == nil {
+		opt.Rand = rand.Reader
+	}
+	if opt.DefaultPartitions == 0 {
+		opt.DefaultPartitions = 1
+	}
+	if opt.BrokerSession == 0 {
+		opt.BrokerSession = DefaultBrokerSession
+	}
+	acceptAll := func(string, string) error { return nil }
+	if opt.ValidateTopicConfig == nil {
+		opt.ValidateTopicConfig = acceptAll
+	}
+	if opt.ValidateBrokerConfig == nil {
+		opt.ValidateBrokerConfig = acceptAll
+	}
+	if opt.ListConfig == nil {
+		opt.ListConfig = func(string) (string, bool) { return "", false }
+	}
+	c := &Controller{opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession)}
+	c.images = newPublisher(c.Image)
+	c.rules = rules{opt.DefaultPartitions, opt.ValidateTopicConfig, opt.ValidateBrokerConfig, opt.ListConfig}
+	node, err := consensus.Open(ctx, consensus.Options{
+		NodeID:       uint64(opt.NodeID),
+		Directory:    opt.Directory,
+		StateMachine: published{c.state, c.images},
+		Log:          opt.Log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the metadata log: %w", err)
+	}
+	c.node = node
+	if err := c.initialise(ctx); err != nil {
+		return nil, errors.Join(err, node.Close())
+	}
+	running, cancel := context.WithCancel(context.Background())
+	c.stop = cancel
+	c.done.Go(func() { c.images.run(running) }) // blocks on a subscriber at most
+	c.done.Go(func() { c.watch(running) })      // blocks on proposals at most
+	return c, nil
+}
+
+// initialise makes this the cluster it is meant to be.
+func (c *Controller) initialise(ctx context.Context) error {
+	if err := c.node.Barrier(ctx); err != nil {
+		return fmt.Errorf("wait for the metadata log: %w", err)
+	}
+	if c.Image().ClusterID() == "" {
+		id := c.opt.ClusterID
+		if id == "" {
+			var err error
+			if id, err = c.newClusterID(); err != nil {
+				return err
+			}
+		}
+		_, err := c.propose(ctx, &pb.InitCluster{ClusterId: id, FeatureLevel: metadata.LatestFeatureLevel})
+		if err != nil && c.Image().ClusterID() == "" {
+			return fmt.Errorf("initialise the cluster: %w", err)
+		}
+		c.log.Info("cluster made", "cluster", c.Image().ClusterID())
+	}
+	if want, is := c.opt.ClusterID, c.Image().ClusterID(); want != "" && want != is {
+		return metadata.Errorf(metadata.InconsistentClusterID, "this node belongs to cluster %s, its metadata log to %s", want, is)
+	}
+	return nil
+}
+
+func (c *Controller) newClusterID() (string, error) {
+	var raw [16]byte
+	if _, err := io.ReadFull(c.opt.Rand, raw[:]); err != nil {
+		return "", fmt.Errorf("make a cluster id: %w", err)
+	}
+	return base64.RawURLEncoding.EncodeToString(raw[:]), nil
+}
+
+// Image returns the metadata as applied here.
+func (c *Controller) Image() *metadata.Image {
+	image := c.state.Image()
+	if c.node == nil {
+		return image
+	}
+	return image.WithController(int32(c.node.Leader()))
+}
+
+// Subscribe calls f with the present image and then after every change, always
+// on one goroutine, in order. It must not block long. A call that is running
+// may end after cancel has returned; none begins.
+func (c *Controller) Subscribe(f func(*metadata.Image)) (cancel func()) { return c.images.subscribe(f) }
+
+// Close stops the controller.
+func (c *Controller) Close() error {
+	c.stop()
+	c.done.Wait()
+	return c.node.Close()
+}
+
+// propose encodes a command, refuses early what the present image refuses
+// anyway, and returns its result once it is applied here.
+func (c *Controller) propose(ctx context.Context, body proto.Message) (any, error) {
+	pending, err := c.start(body)
+	if err != nil {
+		return nil, err
+	}
+	return c.finish(ctx, pending)
+}
+
+func (c *Controller) start(body proto.Message) (*consensus.Proposal, error) {
+	command, err := encode(c.state.Image(), body)
+	if err != nil {
+		return nil, err
+	}
+	return c.node.Start(command), nil
+}
+
+// encode returns the bytes of a command that the image would not refuse.
+func encode(image *metadata.Image, body proto.Message) ([]byte, error) {
+	command, err := metadata.Encode(image, body)
+	if err != nil {
+		return nil, err
+	}
+	return command, image.Check(command)
+}
+
+func (c *Controller) finish(ctx context.Context, pending *consensus.Proposal) (any, error) {
+	result, err := pending.Wait(ctx)
+	if err != nil {
+		return nil, clientError(err)
+	}
+	if refused := metadata.Refused(result); refused != nil {
+		return nil, refused
+	}
+	return result, nil
+}
+
+// clientError gives the log's own errors a code that clients know.
+func clientError(err error) error {
+	if _, ok := errors.AsType[*consensus.NotLeaderError](err); ok {
+		return metadata.Errorf(metadata.NotController, "%v", err)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return metadata.Errorf(metadata.RequestTimedOut, "the change was proposed and may still happen: %v", err)
+	}
+	return err
+}
+
+// published is the state machine, telling the publisher of each change.
+type published struct {
+	*metadata.State
+	images *publisher
+}
+
+func (p published) Apply(index uint64, command []byte) (any, error) {
+	result, err := p.State.Apply(index, command)
+	p.images.changed()
+	return result, err
+}
+
+func (p published) Restore(snapshot []byte) error {
+	err := p.State.Restore(snapshot)
+	p.images.changed()
+	return err
+}

@@ -1,0 +1,220 @@
+package controller
+
+import (
+	"encoding/binary"
+	"maps"
+	"slices"
+	"strings"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
+	"rustmq.dev/rustmq/storage"
+)
+
+// maxDefaultReplicas is the replication factor of a topic that names none, as
+// far as there are brokers.
+const maxDefaultReplicas = 3
+
+// rules is what decisions depend on besides the image.
+type rules struct {
+	defaultPartitions int32
+	topicConfig       func(key, value string) error
+	brokerConfig      func(key, value string) error
+	listConfig        func(key string) (defaultValue string, isList bool)
+}
+
+// decideTopic makes the command for a new topic under that id.
+func (r rules) decideTopic(image *metadata.Image, t NewTopic, id storage.TopicID) (*pb.CreateTopic, error) {
+	if refused := image.CheckNewTopic(t.Name); refused != nil {
+		return nil, refused
+	}
+	command := &pb.CreateTopic{TopicId: id[:], Name: t.Name, Internal: t.Internal}
+	for _, key := range slices.Sorted(maps.Keys(t.Configs)) {
+		if err := r.topicConfig(key, t.Configs[key]); err != nil {
+			return nil, metadata.Errorf(metadata.InvalidConfig, "%v", err)
+		}
+		command.Configs = append(command.Configs, &pb.ConfigEntry{Key: key, Value: t.Configs[key]})
+	}
+	var replicas [][]int32
+	var err error
+	if len(t.Assignments) > 0 {
+		replicas, err = ownAssignment(t)
+	} else {
+		replicas, err = r.defaultAssignment(image, t, id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	command.Assignments = assignments(replicas)
+	return command, nil
+}
+
+// defaultAssignment places the replicas of a topic that leaves it to us. The
+// random id says where the round begins.
+func (r rules) defaultAssignment(image *metadata.Image, t NewTopic, id storage.TopicID) ([][]int32, error) {
+	count := t.Partitions
+	if count == -1 {
+		count = r.defaultPartitions
+	}
+	if count < 1 || count > metadata.MaxPartitionsPerTopic {
+		return nil, metadata.Errorf(metadata.InvalidPartitions, "%d partitions: a topic has 1 to %d", count, metadata.MaxPartitionsPerTopic)
+	}
+	brokers := candidates(image)
+	factor := int(t.ReplicationFactor)
+	if factor == -1 {
+		factor = min(maxDefaultReplicas, max(1, len(brokers)))
+	}
+	if err := checkFactor(factor, len(brokers)); err != nil {
+		return nil, err
+	}
+	return place(brokers, int(count), factor, startOf(id)), nil
+}
+
+func checkFactor(factor, brokers int) error {
+	if factor < 1 || factor > metadata.MaxReplicas {
+		return metadata.Errorf(metadata.InvalidReplicationFactor, "replication factor %d: 1 to %d are allowed", factor, metadata.MaxReplicas)
+	}
+	if factor > brokers {
+		return metadata.Errorf(metadata.InvalidReplicationFactor, "replication factor %d is larger than the %d brokers in service", factor, brokers)
+	}
+	return nil
+}
+
+func startOf(id storage.TopicID) int { return int(binary.LittleEndian.Uint32(id[:])) }
+
+// ownAssignment returns the replicas that the request itself names.
+func ownAssignment(t NewTopic) ([][]int32, error) {
+	if t.Partitions != -1 || t.ReplicationFactor != -1 {
+		return nil, metadata.Errorf(metadata.InvalidRequest, "a topic with an assignment of its own has -1 for partitions and replication factor")
+	}
+	replicas := make([][]int32, len(t.Assignments))
+	for _, a := range t.Assignments {
+		if a.Partition < 0 || int(a.Partition) >= len(replicas) || replicas[a.Partition] != nil || len(a.Replicas) == 0 {
+			return nil, metadata.Errorf(metadata.InvalidReplicaAssignment, "partitions must be 0 to %d, each once and with replicas; %d is not", len(replicas)-1, a.Partition)
+		}
+		replicas[a.Partition] = a.Replicas
+	}
+	return replicas, nil
+}
+
+func assignments(replicas [][]int32) []*pb.Assignment {
+	list := make([]*pb.Assignment, len(replicas))
+	for i, r := range replicas {
+		list[i] = &pb.Assignment{Replicas: r}
+	}
+	return list
+}
+
+// decidePartitions makes the command that brings a topic to total partitions.
+func (r rules) decidePartitions(image *metadata.Image, name string, total int32, own [][]int32) (*pb.CreatePartitions, error) {
+	t, ok := image.Topic(name)
+	if !ok {
+		return nil, metadata.Errorf(metadata.UnknownTopicOrPartition, "there is no topic of that name")
+	}
+	existing := t.Partitions.Len()
+	switch added := int(total) - existing; {
+	case added == 0:
+		return nil, metadata.Errorf(metadata.InvalidPartitions, "topic %q has %d partitions already", name, existing)
+	case added < 0:
+		return nil, metadata.Errorf(metadata.InvalidPartitions, "topic %q has %d partitions; their number cannot fall", name, existing)
+	case total > metadata.MaxPartitionsPerTopic:
+		return nil, metadata.Errorf(metadata.InvalidPartitions, "%d partitions: a topic has 1 to %d", total, metadata.MaxPartitionsPerTopic)
+	case own != nil && len(own) != added:
+		return nil, metadata.Errorf(metadata.InvalidReplicaAssignment, "%d partitions to add, %d assignments", added, len(own))
+	}
+	factor := len(t.Partitions.At(0).Replicas)
+	replicas := own
+	if own == nil {
+		brokers := candidates(image)
+		if err := checkFactor(factor, len(brokers)); err != nil {
+			return nil, err
+		}
+		all := place(brokers, int(total), factor, startOf(t.ID)) // goes on where the topic's own round ended
+		replicas = all[existing:]
+	}
+	for _, r := range replicas {
+		if len(r) != factor {
+			return nil, metadata.Errorf(metadata.InvalidReplicaAssignment, "topic %q has replication factor %d, an assignment names %d brokers", name, factor, len(r))
+		}
+	}
+	return &pb.CreatePartitions{TopicId: t.ID[:], Existing: int32(existing), Assignments: assignments(replicas)}, nil
+}
+
+// decideConfigs makes the command for changes to one resource: the values that
+// result from its operations on the image's.
+func (r rules) decideConfigs(image *metadata.Image, change ConfigChange) (*pb.AlterConfigs, error) {
+	resource := metadata.Resource{Type: change.Type, Name: change.Name}
+	var validate func(key, value string) error
+	switch change.Type {
+	case metadata.TopicResource:
+		if err := metadata.ValidTopicName(change.Name); err != nil {
+			return nil, err
+		}
+		if _, ok := image.Topic(change.Name); !ok {
+			return nil, metadata.Errorf(metadata.UnknownTopicOrPartition, "there is no topic %q", change.Name)
+		}
+		validate = r.topicConfig
+	case metadata.BrokerResource:
+		if err := checkBrokerName(image, change.Name); err != nil {
+			return nil, err
+		}
+		validate = r.brokerConfig
+	default:
+		return nil, metadata.Errorf(metadata.InvalidRequest, "resource type %d has no configuration", change.Type)
+	}
+	values, version := image.Config(resource)
+	command := &pb.AlterConfigs{ResourceType: int32(change.Type), Name: change.Name, Version: version}
+	seen := map[string]bool{}
+	for _, op := range change.Ops {
+		if op.Key == "" || seen[op.Key] {
+			return nil, metadata.Errorf(metadata.InvalidRequest, "key %q is empty or named twice", op.Key)
+		}
+		seen[op.Key] = true
+		if op.Op == DeleteConfig {
+			command.Remove = append(command.Remove, op.Key)
+			continue
+		}
+		value, err := r.resultOf(op, values)
+		if err == nil {
+			err = validate(op.Key, value)
+		}
+		if err != nil {
+			return nil, metadata.Errorf(metadata.InvalidConfig, "%v", err)
+		}
+		command.Set = append(command.Set, &pb.ConfigEntry{Key: op.Key, Value: value})
+	}
+	return command, nil
+}
+
+// resultOf returns the value that an operation other than delete leaves.
+func (r rules) resultOf(op ConfigOp, values map[string]string) (string, error) {
+	if op.Op == SetConfig {
+		return op.Value, nil
+	}
+	now, isList := r.listConfig(op.Key)
+	if op.Op != AppendConfig && op.Op != SubtractConfig || !isList {
+		return "", metadata.Errorf(metadata.InvalidConfig, "%s is no list: it can be set and deleted", op.Key)
+	}
+	if set, ok := values[op.Key]; ok {
+		now = set
+	}
+	items := splitList(now)
+	for _, item := range splitList(op.Value) {
+		if op.Op == SubtractConfig {
+			items = slices.DeleteFunc(items, func(s string) bool { return s == item })
+		} else if !slices.Contains(items, item) {
+			items = append(items, item)
+		}
+	}
+	return strings.Join(items, ","), nil
+}
+
+func splitList(s string) []string {
+	var items []string
+	for item := range strings.SplitSeq(s, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			items = append(items, item)
+		}
+	}
+	return items
+}

@@ -1,0 +1,167 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"rustmq.dev/rustmq/consensus"
+	"rustmq.dev/rustmq/consensus/metadata"
+	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
+	"rustmq.dev/rustmq/storage"
+)
+
+// NewTopic asks for a topic. With Assignments, Partitions and
+// ReplicationFactor are -1.
+type NewTopic struct {
+	Name              string
+	Partitions        int32 // -1: the default
+	ReplicationFactor int16 // -1: three, or as many as there are brokers
+	Assignments       []Assignment
+	Configs           map[string]string
+	Internal          bool
+}
+
+// Assignment names the brokers of one partition, the preferred leader first.
+type Assignment struct {
+	Partition int32
+	Replicas  []int32
+}
+
+// TopicRef names a topic, by id or, when that is zero, by name.
+type TopicRef struct {
+	Name string
+	ID   storage.TopicID
+}
+
+// TopicResult is what became of one topic of a request. All but Name and Err
+// are zero when Err is not nil; ID is zero where only validation was asked for.
+type TopicResult struct {
+	Name              string
+	ID                storage.TopicID
+	Partitions        int32
+	ReplicationFactor int16
+	Configs           map[string]string
+	Err               error
+}
+
+// CreateTopics makes topics, each on its own; results are in order of the
+// request. With validateOnly it says what would happen.
+func (c *Controller) CreateTopics(ctx context.Context, topics []NewTopic, validateOnly bool) []TopicResult {
+	results := make([]TopicResult, len(topics))
+	proposals := make([]*consensus.Proposal, len(topics))
+	times := map[string]int{}
+	for _, t := range topics {
+		times[t.Name]++
+	}
+	for i, t := range topics {
+		results[i].Name = t.Name
+		if times[t.Name] > 1 {
+			results[i].Err = metadata.Errorf(metadata.InvalidRequest, "the request names this topic %d times", times[t.Name])
+			continue
+		}
+		proposals[i], results[i].Err = c.startTopic(t, &results[i], validateOnly)
+	}
+	for i, pending := range proposals {
+		if pending == nil {
+			continue
+		}
+		if _, err := c.finish(ctx, pending); err != nil {
+			results[i] = TopicResult{Name: results[i].Name, Err: err}
+		}
+	}
+	return results
+}
+
+// startTopic decides and proposes one topic; the proposal is nil if only
+// validation was asked for.
+func (c *Controller) startTopic(t NewTopic, result *TopicResult, validateOnly bool) (*consensus.Proposal, error) {
+	id, err := c.newTopicID()
+	if err != nil {
+		return nil, err
+	}
+	image := c.state.Image()
+	command, err := c.rules.decideTopic(image, t, id)
+	if err != nil {
+		return nil, err
+	}
+	encoded, err := encode(image, command)
+	if err != nil {
+		return nil, err
+	}
+	*result = TopicResult{
+		Name: t.Name, ID: id,
+		Partitions:        int32(len(command.Assignments)),
+		ReplicationFactor: int16(len(command.Assignments[0].Replicas)),
+		Configs:           t.Configs,
+	}
+	if validateOnly {
+		result.ID = storage.TopicID{}
+		return nil, nil
+	}
+	return c.node.Start(encoded), nil
+}
+
+// newTopicID returns a random id; none begins with '-' when printed, so that
+// it can be pasted behind a flag.
+func (c *Controller) newTopicID() (id storage.TopicID, err error) {
+	for id.IsZero() || id.String()[0] == '-' {
+		if _, err := io.ReadFull(c.opt.Rand, id[:]); err != nil {
+			return id, fmt.Errorf("make a topic id: %w", err)
+		}
+	}
+	return id, nil
+}
+
+// DeleteTopics deletes topics, each on its own; results are in order of the
+// request and name the topic by both name and id where they could be resolved.
+func (c *Controller) DeleteTopics(ctx context.Context, topics []TopicRef) []TopicResult {
+	results := make([]TopicResult, len(topics))
+	proposals := make([]*consensus.Proposal, len(topics))
+	seen := map[storage.TopicID]bool{}
+	for i, ref := range topics {
+		results[i] = TopicResult{Name: ref.Name, ID: ref.ID}
+		t, err := resolve(c.state.Image(), ref)
+		if err == nil && seen[t.ID] {
+			err = metadata.Errorf(metadata.InvalidRequest, "the request names topic %q twice", t.Name)
+		}
+		if err != nil {
+			results[i].Err = err
+			continue
+		}
+		seen[t.ID] = true
+		results[i] = TopicResult{Name: t.Name, ID: t.ID}
+		proposals[i], results[i].Err = c.start(&pb.DeleteTopic{TopicId: t.ID[:]})
+	}
+	for i, pending := range proposals {
+		if pending != nil {
+			_, results[i].Err = c.finish(ctx, pending)
+		}
+	}
+	return results
+}
+
+func resolve(image *metadata.Image, ref TopicRef) (*metadata.Topic, error) {
+	if ref.ID.IsZero() {
+		if t, ok := image.Topic(ref.Name); ok {
+			return t, nil
+		}
+		return nil, metadata.Errorf(metadata.UnknownTopicOrPartition, "there is no topic of that name")
+	}
+	if t, ok := image.TopicByID(ref.ID); ok {
+		return t, nil
+	}
+	return nil, metadata.Errorf(metadata.UnknownTopicID, "topic id %s", ref.ID)
+}
+
+// CreatePartitions brings a topic to total partitions. Assignments, one for
+// each new partition, may be nil.
+func (c *Controller) CreatePartitions(ctx context.Context, name string, total int32, assignments [][]int32, validateOnly bool) error {
+	return c.retryConflicts(ctx, func(image *metadata.Image) ([]byte, error) {
+		command, err := c.rules.decidePartitions(image, name, total, assignments)
+		if err != nil {
+			return nil, err
+		}
+		return encode(image, command)
+	}, validateOnly)
+}
