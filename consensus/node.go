@@ -11,9 +11,9 @@ type StateMachine interface {
 	// Apply carries out the command of one entry; indexes grow. It is called by
 	// one goroutine. An error stops the node for good; a refusal is a result.
 	Apply(index uint64, command []byte) (result any, err error)
-	// Snapshot returns the state after the last Apply as bytes. It runs beside
-	// Apply, which follows.
-	Snapshot() []byte
+	// Snapshot captures the state after the last Apply and returns at once; what
+	// it returns encodes that, beside Apply.
+	Snapshot() (encode func() []byte)
 	// Restore replaces the state by that of a snapshot.
 	Restore(snapshot []byte) error
 }

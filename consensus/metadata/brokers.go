@@ -95,7 +95,7 @@ func (m *Image) loseBroker(id int32, wiped bool) {
 			p.ELR = slices.Concat(p.ELR, []int32{id})
 		}
 		if leads {
-			m.elect(p)
+			m.elect(t, p)
 		}
 		p.PartitionEpoch++
 	})
@@ -104,12 +104,12 @@ func (m *Image) loseBroker(id int32, wiped bool) {
 // electWhereLeaderless gives a leader to partitions without one, now that
 // broker id is back.
 func (m *Image) electWhereLeaderless(id int32) {
-	m.editPartitions(func(_ *Topic, p *Partition, change func() *Partition) {
+	m.editPartitions(func(t *Topic, p *Partition, change func() *Partition) {
 		if p.Leader != NoLeader || !slices.Contains(p.ISR, id) && !slices.Contains(p.ELR, id) {
 			return
 		}
 		p = change()
-		m.elect(p)
+		m.elect(t, p)
 		p.PartitionEpoch++
 	})
 }
@@ -117,7 +117,7 @@ func (m *Image) electWhereLeaderless(id int32) {
 // elect gives p the first of its replicas that is alive and in the ISR, else
 // one of the ELR, else none, under a new leader epoch. Nobody else holds every
 // acked record (RULES 3.2).
-func (m *Image) elect(p *Partition) {
+func (m *Image) elect(t *Topic, p *Partition) {
 	p.Leader = NoLeader
 	p.LeaderEpoch++
 	for _, from := range [][]int32{p.ISR, p.ELR} {
@@ -130,8 +130,17 @@ func (m *Image) elect(p *Partition) {
 				p.ISR = []int32{id}
 				p.ELR = without(p.ELR, id)
 			}
+			t.clearELR(p)
 			return
 		}
+	}
+}
+
+// clearELR forgets who was eligible once the ISR has risen again: from now on
+// records are acked without them.
+func (t *Topic) clearELR(p *Partition) {
+	if !guard.Check("metadata.elr-ends", len(p.ISR) < t.MinISR(p)) {
+		p.ELR = nil
 	}
 }
 

@@ -69,11 +69,26 @@ func (m *Image) alterConfigs(index uint64, c *pb.AlterConfigs) *Error {
 	if r.Type == TopicResource {
 		changed := *topic
 		changed.Configs, changed.ConfigVersion = values, index
+		changed.Partitions = changed.minISRChanged()
 		m.topics = m.topics.put(changed.ID, &changed)
 		return nil
 	}
 	m.configs = m.configs.put(r, &ResourceConfig{Resource: r, Version: index, Values: values})
 	return nil
+}
+
+// minISRChanged returns the partitions of a topic whose min.insync.replicas may
+// have fallen to what the ISR has.
+func (t *Topic) minISRChanged() Partitions {
+	edit := t.Partitions.edit()
+	for p := range t.Partitions.All() {
+		if len(p.ELR) > 0 && len(p.ISR) >= t.MinISR(p) {
+			p = edit.at(int(p.Index))
+			t.clearELR(p)
+			p.PartitionEpoch++
+		}
+	}
+	return edit.is
 }
 
 // setConfigs returns values with keys set and removed; values stays as it is.

@@ -24,9 +24,10 @@ func levelOf(c *pb.Command) uint32 {
 }
 
 // checkLevel refuses a command above the image's level.
-func checkLevel(image *Image, c *pb.Command) *Error {
-	need := levelOf(c)
-	if need == FirstFeatureLevel && image.featureLevel == 0 {
+func checkLevel(image *Image, c *pb.Command) *Error { return checkLevelOf(image, levelOf(c)) }
+
+func checkLevelOf(image *Image, need uint32) *Error {
+	if need > 0 && image.clusterID == "" {
 		return Errorf(NotController, "the cluster is not initialised yet")
 	}
 	if !guard.Check("metadata.feature-level", need <= image.featureLevel) {

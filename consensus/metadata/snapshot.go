@@ -21,11 +21,12 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Snapshot returns the state as bytes, the same for the same commands. It
-// works on an image and so may run beside Apply.
-func (s *State) Snapshot() []byte { return s.Image().Snapshot() }
+// Snapshot captures the state; the function it returns encodes it, and may run
+// beside Apply.
+func (s *State) Snapshot() (encode func() []byte) { return s.Image().Snapshot }
 
-// Snapshot returns the image as bytes that Restore reads.
+// Snapshot returns the image as bytes that Restore reads: the same for the same
+// commands at the same indexes.
 func (m *Image) Snapshot() []byte {
 	b := make([]byte, snapshotHeaderSize, snapshotHeaderSize+128*(1+m.partitions+m.topics.len()))
 	b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Header{Header: &pb.SnapshotHeader{
@@ -51,12 +52,17 @@ func (m *Image) Snapshot() []byte {
 	for t := range m.Topics() {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Topic{Topic: encodeTopic(t)}})
 	}
+	sealSnapshot(b)
+	return b
+}
+
+// sealSnapshot fills in the frame around a snapshot's body.
+func sealSnapshot(b []byte) {
 	body := b[snapshotHeaderSize:]
 	copy(b, snapshotMagic)
 	binary.LittleEndian.PutUint32(b[8:], snapshotVersion)
 	binary.LittleEndian.PutUint32(b[12:], crc32.Checksum(body, castagnoli))
 	binary.LittleEndian.PutUint64(b[16:], uint64(len(body)))
-	return b
 }
 
 func appendRecord(b []byte, r *pb.SnapshotRecord) []byte {

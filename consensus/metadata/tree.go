@@ -156,18 +156,16 @@ func (n *node[K, V]) tall() int8 {
 func (n *node[K, V]) balance() *node[K, V] {
 	switch lean := n.left.tall() - n.right.tall(); {
 	case lean > 1:
-		left := *n.left
-		if left.left.tall() < left.right.tall() {
-			left = *left.rotateLeft()
+		if n.left.left.tall() < n.left.right.tall() {
+			left := *n.left
+			n.left = left.rotateLeft()
 		}
-		n.left = &left
 		return n.rotateRight()
 	case lean < -1:
-		right := *n.right
-		if right.right.tall() < right.left.tall() {
-			right = *right.rotateRight()
+		if n.right.right.tall() < n.right.left.tall() {
+			right := *n.right
+			n.right = right.rotateRight()
 		}
-		n.right = &right
 		return n.rotateLeft()
 	}
 	n.measure()

@@ -1,0 +1,290 @@
+package metadata
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
+	"rustmq.dev/rustmq/storage"
+)
+
+// sample is a state with some of everything.
+func sample(t testing.TB) *State {
+	t.Helper()
+	s := NewState()
+	for i, command := range [][]byte{
+		mustCommand(t, &pb.InitCluster{ClusterId: "c", FeatureLevel: 1}),
+		mustCommand(t, &pb.RegisterBroker{BrokerId: 1, Incarnation: make([]byte, 16), Directory: make([]byte, 16), Rack: "r",
+			Listeners: []*pb.Listener{{Name: "kafka", Host: "localhost", Port: 9092, Protocol: "PLAINTEXT"}}}),
+		mustCommand(t, &pb.FenceBroker{BrokerId: 1, BrokerEpoch: 2}),
+		mustCommand(t, &pb.CreateTopic{TopicId: bytes.Repeat([]byte{7}, 16), Name: "t.1", Assignments: []*pb.Assignment{{Replicas: []int32{1}}, {Replicas: []int32{1}}},
+			Configs: []*pb.ConfigEntry{{Key: "b", Value: "2"}, {Key: "a", Value: "1"}}}),
+		mustCommand(t, &pb.AlterConfigs{ResourceType: int32(BrokerResource), Name: "1", Set: []*pb.ConfigEntry{{Key: "k", Value: "v"}}}),
+	} {
+		result, err := s.Apply(uint64(i+1), command)
+		if err != nil || Refused(result) != nil {
+			t.Fatalf("command %d: %v, %v", i+1, result, err)
+		}
+	}
+	return s
+}
+
+func TestUnknownCommandStops(t *testing.T) {
+	known := mustCommand(t, &pb.DeleteTopic{TopicId: make([]byte, 16)})
+	field := protowire.AppendTag(nil, 1000, protowire.BytesType)
+	field = protowire.AppendBytes(field, []byte("new"))
+	inside := protowire.AppendTag(nil, 6, protowire.BytesType) // DeleteTopic with a field of a later version
+	inside = protowire.AppendBytes(inside, field)
+	for name, command := range map[string][]byte{
+		"command":       field,
+		"field beside":  append(bytes.Clone(known), field...),
+		"field inside":  inside,
+		"empty":         {},
+		"undecodable":   {0xff},
+		"beyond strict": protowire.AppendVarint(protowire.AppendTag(nil, 6, protowire.VarintType), 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := sample(t)
+			before := s.Image()
+			_, err := s.Apply(6, command)
+			if !IsStop(err) {
+				t.Fatalf("apply: %v", err)
+			}
+			if s.Image() != before {
+				t.Fatal("the image changed")
+			}
+			if _, err := s.Apply(7, known); !IsStop(err) {
+				t.Fatalf("the next command was taken: %v", err)
+			}
+		})
+	}
+}
+
+func TestApplyOutOfOrderStops(t *testing.T) {
+	s := sample(t)
+	if _, err := s.Apply(5, mustCommand(t, &pb.DeleteTopic{TopicId: make([]byte, 16)})); !IsStop(err) {
+		t.Fatalf("index 5 again: %v", err)
+	}
+}
+
+func TestCommandNeedsItsFeatureLevel(t *testing.T) {
+	s := NewState()
+	if _, err := Encode(s.Image(), &pb.SetFeatureLevel{Level: 1}); CodeOf(err) != NotController {
+		t.Fatalf("encode before the cluster is made: %v", err)
+	}
+	// A log at level 0 refuses what level 1 allows, whatever the binary knows.
+	result, err := s.Apply(1, mustCommand(t, &pb.SetFeatureLevel{Level: 1}))
+	if err != nil || CodeOf(Refused(result)) != NotController {
+		t.Fatalf("apply: %v, %v", result, err)
+	}
+	s.image.Store(func() *Image { m := *emptyImage(); m.clusterID = "c"; return &m }())
+	if refused := checkLevelOf(s.Image(), 2); CodeOf(refused) != UnsupportedVersion {
+		t.Fatalf("level 2 at level 0: %v", refused)
+	}
+}
+
+func TestSnapshotRestores(t *testing.T) {
+	s := sample(t)
+	snapshot := s.Snapshot()()
+	other := NewState()
+	if err := other.Restore(snapshot); err != nil {
+		t.Fatal(err)
+	}
+	if show(s.Image()) != show(other.Image()) {
+		t.Fatalf("restored\n%s\nfrom\n%s", show(other.Image()), show(s.Image()))
+	}
+	if refused := other.Image().CheckNewTopic("t_1"); CodeOf(refused) != InvalidTopic {
+		t.Fatalf("colliding name after restore: %v", refused)
+	}
+}
+
+// TestDamagedSnapshotIsRefused flips every bit and cuts everywhere: nothing is
+// read, least of all as empty.
+func TestDamagedSnapshotIsRefused(t *testing.T) {
+	snapshot := sample(t).Snapshot()()
+	for bit := range len(snapshot) * 8 {
+		damaged := bytes.Clone(snapshot)
+		damaged[bit/8] ^= 1 << (bit % 8)
+		s := NewState()
+		before := s.Image()
+		err := s.Restore(damaged)
+		if _, corrupt := errors.AsType[*CorruptionError](err); !corrupt && !IsStop(err) || s.Image() != before {
+			t.Fatalf("bit %d flipped: %v", bit, err)
+		}
+	}
+	for cut := range snapshot {
+		if err := NewState().Restore(snapshot[:cut]); err == nil {
+			t.Fatalf("cut at %d: no error", cut)
+		}
+	}
+}
+
+func TestTopicNames(t *testing.T) {
+	for _, name := range []string{"a", "A.b_c-9", "...", strings.Repeat("x", 249), "__consumer_offsets"} {
+		if err := ValidTopicName(name); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	for _, name := range []string{"", ".", "..", "a/b", "a b", "ä", "a\x00", "a\n", "../x", strings.Repeat("x", 250)} {
+		if err := ValidTopicName(name); CodeOf(err) != InvalidTopic {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
+func FuzzTopicName(f *testing.F) {
+	for _, name := range []string{"a", "..", "a/b", strings.Repeat("x", 250), "\xff"} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		if err := ValidTopicName(name); err != nil {
+			if len(err.Error()) > 1000 {
+				t.Fatalf("a message of %d bytes", len(err.Error()))
+			}
+			return
+		}
+		if name == "" || len(name) > 249 || name == "." || name == ".." || strings.ContainsAny(name, "/\\\x00 \n") {
+			t.Fatalf("%q is valid", name)
+		}
+	})
+}
+
+// FuzzApply: no bytes crash apply, and what is refused or stops changes nothing.
+func FuzzApply(f *testing.F) {
+	f.Add(mustCommand(f, &pb.DeleteTopic{TopicId: bytes.Repeat([]byte{7}, 16)}))
+	f.Add(mustCommand(f, &pb.CreateTopic{TopicId: bytes.Repeat([]byte{8}, 16), Name: "u", Assignments: []*pb.Assignment{{Replicas: []int32{1}}}}))
+	f.Add(mustCommand(f, &pb.CreatePartitions{TopicId: bytes.Repeat([]byte{7}, 16), Existing: 2, Assignments: []*pb.Assignment{{Replicas: []int32{1}}}}))
+	f.Add(mustCommand(f, &pb.AdvanceLogStart{BrokerId: 1, BrokerEpoch: 2, Entries: []*pb.AdvanceLogStart_Entry{{TopicId: bytes.Repeat([]byte{7}, 16), Offset: 5}}}))
+	f.Add(mustCommand(f, &pb.AllocateProducerIds{BrokerId: 1, BrokerEpoch: 2, Count: 1}))
+	f.Add(mustCommand(f, &pb.AlterConfigs{ResourceType: 2, Name: "t.1", Version: 4, Remove: []string{"a"}}))
+	f.Add(mustCommand(f, &pb.RegisterBroker{BrokerId: 1, Incarnation: bytes.Repeat([]byte{1}, 16), Directory: make([]byte, 16)}))
+	f.Fuzz(func(t *testing.T, command []byte) {
+		s := sample(t)
+		before := s.Image()
+		result, err := s.Apply(6, command)
+		if err == nil && Refused(result) == nil {
+			if err := checkImage(before, s.Image()); err != nil {
+				t.Fatal(err)
+			}
+		} else if s.Image().topics.root != before.topics.root || s.Image().brokers.root != before.brokers.root {
+			t.Fatal("a refused command changed something")
+		}
+		restored := NewState()
+		if err := restored.Restore(s.Snapshot()()); err != nil || !bytes.Equal(restored.Snapshot()(), s.Snapshot()()) {
+			t.Fatalf("snapshot does not come back: %v", err)
+		}
+	})
+}
+
+// FuzzRestore: no bytes crash it, and what it takes it gives back. The body is
+// framed with a right checksum, so that more than the checksum is tried.
+func FuzzRestore(f *testing.F) {
+	f.Add(sample(f).Snapshot()()[snapshotHeaderSize:])
+	f.Add(NewState().Snapshot()()[snapshotHeaderSize:])
+	f.Fuzz(func(t *testing.T, body []byte) {
+		framed := append(make([]byte, snapshotHeaderSize), body...)
+		sealSnapshot(framed)
+		s := NewState()
+		if s.Restore(body) == nil {
+			t.Fatal("a body without its frame was read")
+		}
+		if s.Restore(framed) != nil {
+			return
+		}
+		again := NewState()
+		if err := again.Restore(s.Snapshot()()); err != nil || show(again.Image()) != show(s.Image()) {
+			t.Fatalf("second round: %v", err)
+		}
+	})
+}
+
+func TestCodesAreNamed(t *testing.T) {
+	if got := Errorf(StaleBrokerEpoch, "x").Error(); got != "stale broker epoch: x" {
+		t.Error(got)
+	}
+	if got := fmt.Sprint(Code(999)); got != "code 999" {
+		t.Error(got)
+	}
+}
+
+// BenchmarkApply measures one change in an image of 100,000 partitions.
+func BenchmarkApply(b *testing.B) {
+	for _, shape := range []struct{ topics, partitions int }{{1, 100_000}, {1000, 100}, {100_000, 1}} {
+		s := large(b, shape.topics, shape.partitions)
+		rng := rand.New(rand.NewPCG(1, 2))
+		index := s.Image().Offset()
+		var offset int64
+		b.Run(fmt.Sprintf("change=logstart/topics=%d/partitions=%d", shape.topics, shape.partitions), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				offset++
+				index++
+				id := numberedID(rng.IntN(shape.topics))
+				if _, err := s.Apply(index, mustCommand(b, &pb.AdvanceLogStart{BrokerId: 1, BrokerEpoch: 2, Entries: []*pb.AdvanceLogStart_Entry{
+					{TopicId: id[:], Partition: int32(rng.IntN(shape.partitions)), Offset: offset},
+				}})); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("change=restart-of-the-only-broker/topics=%d/partitions=%d", shape.topics, shape.partitions), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				index++
+				incarnation := make([]byte, 16)
+				incarnation[0], incarnation[1], incarnation[2] = byte(index), byte(index>>8), byte(index>>16)
+				if _, err := s.Apply(index, mustCommand(b, &pb.RegisterBroker{BrokerId: 1, Incarnation: incarnation, Directory: make([]byte, 16)})); err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				epoch := int64(index)
+				index++
+				if _, err := s.Apply(index, mustCommand(b, &pb.FenceBroker{BrokerId: 1, BrokerEpoch: epoch})); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+		})
+		b.Run(fmt.Sprintf("snapshot/topics=%d/partitions=%d", shape.topics, shape.partitions), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				b.SetBytes(int64(len(s.Image().Snapshot())))
+			}
+		})
+	}
+}
+
+func numberedID(i int) (id storage.TopicID) {
+	copy(id[:], fmt.Sprintf("topic %010d", i))
+	return id
+}
+
+func large(b *testing.B, topics, partitions int) *State {
+	b.Helper()
+	s := NewState()
+	index := uint64(0)
+	apply := func(command []byte) {
+		index++
+		if result, err := s.Apply(index, command); err != nil || Refused(result) != nil {
+			b.Fatalf("index %d: %v, %v", index, result, err)
+		}
+	}
+	apply(mustCommand(b, &pb.InitCluster{ClusterId: "c", FeatureLevel: 1}))
+	apply(mustCommand(b, &pb.RegisterBroker{BrokerId: 1, Incarnation: make([]byte, 16), Directory: make([]byte, 16)}))
+	apply(mustCommand(b, &pb.FenceBroker{BrokerId: 1, BrokerEpoch: 2}))
+	assignments := make([]*pb.Assignment, partitions)
+	for i := range assignments {
+		assignments[i] = &pb.Assignment{Replicas: []int32{1}}
+	}
+	for i := range topics {
+		id := numberedID(i)
+		apply(mustCommand(b, &pb.CreateTopic{TopicId: id[:], Name: fmt.Sprintf("topic-%d", i), Assignments: assignments}))
+	}
+	return s
+}

@@ -1,0 +1,206 @@
+package metadata
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
+	"rustmq.dev/rustmq/storage"
+)
+
+// drawCommand draws a command that may well fit the image, and may not.
+func drawCommand(t *rapid.T, m *Image) proto.Message {
+	broker := func() int32 { return rapid.Int32Range(1, 4).Draw(t, "broker") }
+	epoch := func(id int32) int64 {
+		if b, ok := m.Broker(id); ok && rapid.IntRange(0, 9).Draw(t, "stale") > 0 {
+			return b.Epoch
+		}
+		return rapid.Int64Range(0, 5).Draw(t, "epoch")
+	}
+	id := func() []byte {
+		id := testID(byte(rapid.IntRange(1, 6).Draw(t, "id")))
+		return id[:]
+	}
+	assignments := func() []*pb.Assignment {
+		var list []*pb.Assignment
+		factor := rapid.IntRange(1, 3).Draw(t, "factor")
+		for range rapid.IntRange(1, 80).Draw(t, "partitions") {
+			list = append(list, &pb.Assignment{Replicas: rapid.Permutation([]int32{1, 2, 3, 4}).Draw(t, "replicas")[:factor]})
+		}
+		return list
+	}
+	names := []string{"a", "b.c", "b_c", "d", "..", "e f"}
+	switch rapid.IntRange(0, 12).Draw(t, "command") {
+	case 0, 1:
+		return &pb.RegisterBroker{
+			BrokerId:    broker(),
+			Incarnation: bytes.Repeat([]byte{byte(rapid.IntRange(0, 3).Draw(t, "start"))}, 16),
+			Directory:   bytes.Repeat([]byte{byte(rapid.IntRange(0, 1).Draw(t, "directory"))}, 16),
+		}
+	case 2, 3, 4:
+		b := broker()
+		return &pb.FenceBroker{BrokerId: b, BrokerEpoch: epoch(b), Fenced: rapid.IntRange(0, 2).Draw(t, "fence") == 0}
+	case 5, 6:
+		c := &pb.CreateTopic{TopicId: id(), Name: rapid.SampledFrom(names).Draw(t, "name"), Assignments: assignments()}
+		if min := rapid.IntRange(0, 3).Draw(t, "min"); min > 0 {
+			c.Configs = []*pb.ConfigEntry{{Key: minInsyncReplicas, Value: fmt.Sprint(min)}}
+		}
+		return c
+	case 7:
+		return &pb.DeleteTopic{TopicId: id()}
+	case 8:
+		topic := id()
+		existing := 0
+		if t, ok := m.TopicByID(storage.TopicID(topic)); ok {
+			existing = t.Partitions.Len()
+		}
+		return &pb.CreatePartitions{TopicId: topic, Existing: int32(existing), Assignments: assignments()}
+	case 9, 10:
+		r := Resource{Type: TopicResource, Name: rapid.SampledFrom(names).Draw(t, "name")}
+		_, version := m.Config(r)
+		return &pb.AlterConfigs{ResourceType: int32(r.Type), Name: r.Name, Version: version, Set: []*pb.ConfigEntry{
+			{Key: minInsyncReplicas, Value: fmt.Sprint(rapid.IntRange(1, 3).Draw(t, "min"))},
+		}}
+	case 11:
+		b, topic := broker(), id()
+		return &pb.AdvanceLogStart{BrokerId: b, BrokerEpoch: epoch(b), Entries: []*pb.AdvanceLogStart_Entry{{
+			TopicId: topic, Partition: rapid.Int32Range(0, 80).Draw(t, "partition"),
+			LeaderEpoch: rapid.Int32Range(0, 3).Draw(t, "leader epoch"), Offset: rapid.Int64Range(-1, 100).Draw(t, "offset"),
+		}}}
+	default:
+		b := broker()
+		return &pb.AllocateProducerIds{BrokerId: b, BrokerEpoch: epoch(b), Count: 10}
+	}
+}
+
+// TestSameLogSameBytes applies random logs to one state machine, to a second
+// one, and to a third that is replaced from a snapshot now and then: images
+// keep their invariants, and all three have the same snapshot (promise 10).
+func TestSameLogSameBytes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a, b, c := NewState(), NewState(), NewState()
+		apply := func(index uint64, command []byte) {
+			before := a.Image()
+			want, err := a.Apply(index, command)
+			for _, other := range []*State{b, c} {
+				got, otherErr := other.Apply(index, bytes.Clone(command))
+				if fmt.Sprint(got) != fmt.Sprint(want) || err != nil || otherErr != nil {
+					t.Fatalf("index %d: %v, %v and %v, %v", index, want, err, got, otherErr)
+				}
+			}
+			if Refused(want) != nil {
+				after := *a.Image()
+				after.offset = before.offset
+				if !bytes.Equal(after.Snapshot(), before.Snapshot()) {
+					t.Fatalf("index %d was refused (%v) and changed something", index, want)
+				}
+			}
+			if err := checkImage(before, a.Image()); err != nil {
+				t.Fatalf("index %d: %v\n%s", index, err, show(a.Image()))
+			}
+		}
+		apply(1, rapidCommand(t, &pb.InitCluster{ClusterId: "c", FeatureLevel: 1}))
+		index := uint64(1)
+		for range rapid.IntRange(1, 40).Draw(t, "steps") {
+			index += uint64(rapid.IntRange(1, 2).Draw(t, "gap"))
+			apply(index, rapidCommand(t, drawCommand(t, a.Image())))
+			if rapid.IntRange(0, 7).Draw(t, "snapshot") == 0 {
+				restored := NewState()
+				if err := restored.Restore(c.Snapshot()()); err != nil {
+					t.Fatalf("index %d: restore: %v", index, err)
+				}
+				c = restored
+			}
+		}
+		want := a.Snapshot()()
+		for i, other := range []*State{b, c} {
+			if !bytes.Equal(want, other.Snapshot()()) {
+				t.Fatalf("state %d differs:\n%s\n%s", i, show(a.Image()), show(other.Image()))
+			}
+		}
+	})
+}
+
+func rapidCommand(t *rapid.T, body proto.Message) []byte {
+	command, err := Encode(&Image{clusterID: "any", featureLevel: 1 << 30}, body)
+	if err != nil {
+		t.Fatalf("encode: %v", err)
+	}
+	return command
+}
+
+// checkImage says what must hold in every image, and from one to the next.
+func checkImage(before, m *Image) error {
+	partitions := 0
+	for t := range m.Topics() {
+		if id, _ := m.names.get(t.Name); id != t.ID {
+			return fmt.Errorf("topic %q is found as %s", t.Name, id)
+		}
+		old, existed := before.TopicByID(t.ID)
+		for p := range t.Partitions.All() {
+			if err := checkPartition(m, t, p); err != nil {
+				return fmt.Errorf("%s-%d: %w", t.Name, p.Index, err)
+			}
+			if !existed || old.Partition(p.Index) == nil {
+				continue
+			}
+			was := old.Partition(p.Index)
+			switch {
+			case p.LeaderEpoch < was.LeaderEpoch, p.PartitionEpoch < was.PartitionEpoch, p.LogStart < was.LogStart:
+				return fmt.Errorf("%s-%d: an epoch or the log start fell", t.Name, p.Index)
+			case p.Leader != was.Leader && p.LeaderEpoch == was.LeaderEpoch:
+				return fmt.Errorf("%s-%d: another leader under the same epoch", t.Name, p.Index)
+			case !(slices.Equal(p.ISR, was.ISR) && slices.Equal(p.ELR, was.ELR)) && p.PartitionEpoch == was.PartitionEpoch:
+				return fmt.Errorf("%s-%d: another ISR or ELR under the same partition epoch", t.Name, p.Index)
+			case p.LeaderEpoch > was.LeaderEpoch && p.Leader != NoLeader && !slices.Contains(was.ISR, p.Leader) && !slices.Contains(was.ELR, p.Leader):
+				return fmt.Errorf("%s-%d: broker %d leads and was neither in sync nor eligible", t.Name, p.Index, p.Leader)
+			}
+		}
+		partitions += t.Partitions.Len()
+	}
+	if partitions != m.NumPartitions() || m.topics.len() != m.names.len() {
+		return fmt.Errorf("%d partitions counted as %d, %d topics with %d names", partitions, m.NumPartitions(), m.topics.len(), m.names.len())
+	}
+	changed := map[storage.TopicID]bool{}
+	for b, a := range m.ChangedTopics(before) {
+		if a == nil {
+			a = b
+		}
+		changed[a.ID] = true
+	}
+	for t := range m.Topics() {
+		if old, _ := before.TopicByID(t.ID); (old != t) != changed[t.ID] {
+			return fmt.Errorf("topic %q: changed %v, told %v", t.Name, old != t, changed[t.ID])
+		}
+	}
+	return nil
+}
+
+func checkPartition(m *Image, t *Topic, p *Partition) error {
+	for _, id := range p.ISR {
+		if slices.Contains(p.ELR, id) || !slices.Contains(p.Replicas, id) || !m.alive(id) {
+			return fmt.Errorf("broker %d in the ISR %v: eligible too, no replica, or fenced", id, p.ISR)
+		}
+	}
+	for _, id := range p.ELR {
+		if !slices.Contains(p.Replicas, id) {
+			return fmt.Errorf("broker %d in the ELR is no replica", id)
+		}
+	}
+	if len(p.ELR) > 0 && len(p.ISR) >= t.MinISR(p) {
+		return fmt.Errorf("ELR %v beside ISR %v with min.insync.replicas %d", p.ELR, p.ISR, t.MinISR(p))
+	}
+	if p.Leader != NoLeader && !slices.Contains(p.ISR, p.Leader) {
+		return fmt.Errorf("leader %d is not in the ISR %v", p.Leader, p.ISR)
+	}
+	if p.Leader == NoLeader && len(p.ISR) > 0 {
+		return errors.New("no leader, though some are in sync")
+	}
+	return nil
+}

@@ -1,0 +1,218 @@
+package metadata
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
+	"rustmq.dev/rustmq/storage"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write what happened into the scripts of testdata")
+
+// TestScripts runs testdata/*.txt: one command a line, what it gave after
+// "----", up to an empty line. Each file is one log.
+func TestScripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) { runScript(t, file) })
+	}
+}
+
+func runScript(t *testing.T, file string) {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &script{state: NewState()}
+	var out strings.Builder
+	for block := range strings.SplitSeq(strings.TrimRight(string(content), "\n"), "\n\n") {
+		input, _, isCommand := strings.Cut(block, "\n----")
+		if !isCommand {
+			out.WriteString(block + "\n\n")
+			continue
+		}
+		var got strings.Builder
+		for line := range strings.SplitSeq(input, "\n") {
+			if !strings.HasPrefix(line, "#") {
+				got.WriteString(s.run(t, line) + "\n")
+			}
+		}
+		out.WriteString(input + "\n----\n" + got.String() + "\n")
+	}
+	if *rewrite {
+		if err := os.WriteFile(file, []byte(strings.TrimRight(out.String(), "\n")+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if got := strings.TrimRight(out.String(), "\n") + "\n"; got != string(content) {
+		t.Errorf("the script gave (-rewrite keeps it):\n%s", got)
+	}
+}
+
+// script is one log being written.
+type script struct {
+	state *State
+	index uint64
+}
+
+// args are the words of a line: key=value, or bare.
+type args struct {
+	t     *testing.T
+	name  string
+	bare  []string
+	named map[string]string
+}
+
+func (a args) int(key string) int64 {
+	a.t.Helper()
+	v, err := strconv.ParseInt(a.named[key], 0, 64)
+	if err != nil {
+		a.t.Fatalf("%s: %s: %v", a.name, key, err)
+	}
+	return v
+}
+
+// id16 repeats a letter 16 times.
+func (a args) id16(key string) []byte { return []byte(strings.Repeat(a.named[key], 16)) }
+
+func (a args) ints(list string) []int32 {
+	var ids []int32
+	for s := range strings.SplitSeq(list, ",") {
+		id, err := strconv.ParseInt(s, 10, 32)
+		if err != nil {
+			a.t.Fatalf("%s: %v", a.name, err)
+		}
+		ids = append(ids, int32(id))
+	}
+	return ids
+}
+
+func (a args) assignments() []*pb.Assignment {
+	var list []*pb.Assignment
+	for s := range strings.SplitSeq(a.named["on"], "/") {
+		list = append(list, &pb.Assignment{Replicas: a.ints(s)})
+	}
+	return list
+}
+
+func (s *script) run(t *testing.T, line string) string {
+	t.Helper()
+	words := strings.Fields(line)
+	a := args{t: t, name: words[0], named: map[string]string{}}
+	for _, w := range words[1:] {
+		if key, value, ok := strings.Cut(w, "="); ok {
+			a.named[key] = value
+		} else {
+			a.bare = append(a.bare, w)
+		}
+	}
+	var body proto.Message
+	image := s.state.Image()
+	switch a.name {
+	case "init":
+		body = &pb.InitCluster{ClusterId: a.bare[0], FeatureLevel: uint32(a.int("level"))}
+	case "level":
+		body = &pb.SetFeatureLevel{Level: uint32(a.int("to"))}
+	case "register":
+		body = &pb.RegisterBroker{BrokerId: a.ints(a.bare[0])[0], Incarnation: a.id16("start"), Directory: a.id16("dir"), Rack: a.named["rack"]}
+	case "fence", "unfence":
+		body = &pb.FenceBroker{BrokerId: a.ints(a.bare[0])[0], BrokerEpoch: a.int("epoch"), Fenced: a.name == "fence"}
+	case "create":
+		create := &pb.CreateTopic{TopicId: a.id16("id"), Name: a.bare[0], Assignments: a.assignments()}
+		if v, ok := a.named["min"]; ok {
+			create.Configs = []*pb.ConfigEntry{{Key: minInsyncReplicas, Value: v}}
+		}
+		body = create
+	case "delete":
+		body = &pb.DeleteTopic{TopicId: a.id16("id")}
+	case "partitions":
+		body = &pb.CreatePartitions{TopicId: a.id16("id"), Existing: int32(a.int("existing")), Assignments: a.assignments()}
+	case "alter":
+		alter := &pb.AlterConfigs{ResourceType: int32(a.int("type")), Name: a.named["name"], Version: uint64(a.int("version"))}
+		if v, ok := a.named["set"]; ok {
+			key, value, _ := strings.Cut(v, ":")
+			alter.Set = []*pb.ConfigEntry{{Key: key, Value: value}}
+		}
+		if v, ok := a.named["remove"]; ok {
+			alter.Remove = []string{v}
+		}
+		body = alter
+	case "logstart":
+		body = &pb.AdvanceLogStart{BrokerId: a.ints(a.bare[0])[0], BrokerEpoch: a.int("epoch"), Entries: []*pb.AdvanceLogStart_Entry{{
+			TopicId: a.id16("id"), Partition: int32(a.int("p")), LeaderEpoch: int32(a.int("leader-epoch")), Offset: a.int("to"),
+		}}}
+	case "producers":
+		body = &pb.AllocateProducerIds{BrokerId: a.ints(a.bare[0])[0], BrokerEpoch: a.int("epoch"), Count: int32(a.int("count"))}
+	case "show":
+		return show(image)
+	default:
+		t.Fatalf("unknown command %q", line)
+	}
+	s.index++
+	result, err := s.state.Apply(s.index, mustCommand(t, body))
+	if err != nil {
+		return "stopped: " + err.Error()
+	}
+	if result == nil {
+		return fmt.Sprintf("%d: ok", s.index)
+	}
+	return fmt.Sprintf("%d: %v", s.index, result)
+}
+
+// mustCommand encodes a command whatever the feature level says of it.
+func mustCommand(t testing.TB, body proto.Message) []byte {
+	t.Helper()
+	command, err := Encode(&Image{clusterID: "any", featureLevel: 1 << 30}, body)
+	if err != nil {
+		t.Fatalf("encode %v: %v", body, err)
+	}
+	return command
+}
+
+// show prints an image, everything in it.
+func show(m *Image) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "offset %d cluster %q level %d next producer id %d, %d partitions", m.offset, m.clusterID, m.featureLevel, m.nextProducerID, m.partitions)
+	for r := range m.Brokers() {
+		fmt.Fprintf(&b, "\nbroker %d epoch %d start %s dir %s fenced %v", r.ID, r.Epoch, r.Incarnation[:1], r.Directory[:1], r.Fenced)
+	}
+	for r, c := range m.configs.all() {
+		fmt.Fprintf(&b, "\n%s %q version %d %s", r.Type, r.Name, c.Version, sorted(c.Values))
+	}
+	for t := range m.Topics() {
+		fmt.Fprintf(&b, "\ntopic %s id %s version %d %s", t.Name, t.ID[:1], t.ConfigVersion, sorted(t.Configs))
+		for p := range t.Partitions.All() {
+			fmt.Fprintf(&b, "\n  %d: leader %d epoch %d, partition epoch %d, replicas %v isr %v elr %v, log start %d",
+				p.Index, p.Leader, p.LeaderEpoch, p.PartitionEpoch, p.Replicas, p.ISR, p.ELR, p.LogStart)
+		}
+	}
+	return b.String()
+}
+
+func sorted(values map[string]string) string {
+	var pairs []string
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		pairs = append(pairs, key+"="+values[key])
+	}
+	return "[" + strings.Join(pairs, " ") + "]"
+}
+
+func testID(b byte) (id storage.TopicID) {
+	for i := range id {
+		id[i] = b
+	}
+	return id
+}
