@@ -1,0 +1,130 @@
+package batch
+
+import (
+	"time"
+
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// Limits are what a topic allows a producer to send. The zero value checks the
+// format alone.
+type Limits struct {
+	MaxBytes        int   // of the whole batch as sent; 0: no limit
+	MaxRecords      int   // in one batch; 0: no limit
+	MaxDecompressed int64 // bytes the records may expand to; 0: no limit. Bounds the count only: nothing is decompressed here
+
+	// Now is what timestamps are compared with, when AfterMax or BeforeMax is
+	// set. AfterMax bounds how far the newest record may lie ahead of it,
+	// BeforeMax how far the first may lie behind; 0: no bound.
+	Now                 time.Time
+	AfterMax, BeforeMax time.Duration
+
+	// Internal admits what only the broker itself may append: control batches.
+	Internal bool
+}
+
+// Validate checks one batch as a producer sent it: that it is whole, of version
+// 2, matches its CRC, and that its header agrees with itself and with l. It
+// looks at no record. The errors are of type *[Error].
+func Validate(b Batch, l *Limits) error {
+	if len(b) < HeaderSize {
+		return errorf(CorruptMessage, "%d bytes, a batch has at least %d", len(b), HeaderSize)
+	}
+	if b[atMagic] != magic {
+		return errMagic(b.Magic())
+	}
+	if !guard.Check("batch.declared-length", b.Length() == len(b)) {
+		return errorf(CorruptMessage, "declares %d bytes, has %d", b.Length(), len(b))
+	}
+	if !guard.Check("batch.max-bytes", l.MaxBytes <= 0 || len(b) <= l.MaxBytes) {
+		return errorf(MessageTooLarge, "%d bytes, the topic allows %d", len(b), l.MaxBytes)
+	}
+	if got := b.ComputeCRC(); !guard.Check("batch.crc", got == b.CRC()) {
+		return errorf(CorruptMessage, "crc32c is %08x, the batch says %08x", got, b.CRC())
+	}
+	if err := b.validateCounts(l); err != nil {
+		return err
+	}
+	if err := b.validateProducer(l); err != nil {
+		return err
+	}
+	return b.validateTimestamps(l)
+}
+
+func (b Batch) validateCounts(l *Limits) error {
+	if c := b.Codec(); !guard.Check("batch.codec", c <= Zstd) {
+		return errorf(UnsupportedCompression, "codec %d", c)
+	}
+	n := b.NumRecords()
+	if !guard.Check("batch.has-records", n > 0) {
+		return errorf(InvalidRecord, "%d records", n)
+	}
+	if l.MaxRecords > 0 && int(n) > l.MaxRecords {
+		return errorf(InvalidRecord, "%d records, at most %d are taken", n, l.MaxRecords)
+	}
+	// Offsets are given out by this delta: a wrong one would leave a gap, or
+	// give two records one offset.
+	if d := b.LastOffsetDelta(); !guard.Check("batch.last-offset-delta", d == n-1) {
+		return errorf(InvalidRecord, "last offset delta %d with %d records", d, n)
+	}
+	// A count that the bytes cannot hold would reserve offsets for nothing.
+	room := int64(len(b.body()))
+	if b.Codec() != None {
+		if room == 0 {
+			return errorf(InvalidRecord, "%d records in no bytes", n)
+		}
+		room = l.MaxDecompressed
+	}
+	if !guard.Check("batch.plausible-count", room == 0 && b.Codec() != None || int64(n)*minRecord <= room) {
+		return errorf(InvalidRecord, "%d records do not fit in %d bytes", n, room)
+	}
+	return nil
+}
+
+func (b Batch) validateProducer(l *Limits) error {
+	attributes := b.Attributes()
+	if attributes&unknownBits != 0 || attributes&deleteHorizonBit != 0 {
+		return errorf(InvalidRecord, "attributes %#04x have bits a producer may not set", uint16(attributes))
+	}
+	if !guard.Check("batch.no-control", !b.IsControl() || l.Internal) {
+		return errorf(InvalidRecord, "a producer may not send control batches")
+	}
+	id := b.ProducerID()
+	switch {
+	case id < NoProducerID:
+		return errorf(InvalidRecord, "producer id %d", id)
+	case id == NoProducerID:
+		if b.IsTransactional() {
+			return errorf(InvalidRecord, "transactional without a producer id")
+		}
+	case b.ProducerEpoch() < 0:
+		return errorf(InvalidRecord, "producer id %d with epoch %d", id, b.ProducerEpoch())
+	case b.BaseSequence() < 0 && !b.IsControl():
+		// Markers carry no sequence; everything else of a producer does.
+		return errorf(InvalidRecord, "producer id %d with base sequence %d", id, b.BaseSequence())
+	}
+	return nil
+}
+
+func (b Batch) validateTimestamps(l *Limits) error {
+	if b.TimestampType() != CreateTime {
+		return errorf(InvalidTimestamp, "a producer may not set the timestamp type LogAppendTime")
+	}
+	first, last := b.FirstTimestamp(), b.MaxTimestamp()
+	if first < NoTimestamp || last < NoTimestamp {
+		return errorf(InvalidTimestamp, "timestamps %d to %d", first, last)
+	}
+	if l.AfterMax > 0 && last != NoTimestamp {
+		limit := l.Now.UnixMilli() + l.AfterMax.Milliseconds()
+		if !guard.Check("batch.timestamp-ahead", last <= limit) {
+			return errorf(InvalidTimestamp, "timestamp %d is more than %s ahead of %d", last, l.AfterMax, l.Now.UnixMilli())
+		}
+	}
+	if l.BeforeMax > 0 && first != NoTimestamp {
+		limit := l.Now.UnixMilli() - l.BeforeMax.Milliseconds()
+		if first < limit {
+			return errorf(InvalidTimestamp, "timestamp %d is more than %s behind %d", first, l.BeforeMax, l.Now.UnixMilli())
+		}
+	}
+	return nil
+}
