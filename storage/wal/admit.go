@@ -1,0 +1,96 @@
+package wal
+
+import (
+	"context"
+	"fmt"
+)
+
+// Class says whose bytes are to be admitted.
+type Class int
+
+// Classes. Produce leaves the reserve of disk and a quarter of the memory to
+// the others.
+const (
+	Produce Class = iota
+	Replication
+	Internal
+)
+
+// Admit waits until n bytes fit the memory budget, and holds them until
+// Unadmit, which the caller calls once it has appended. ErrFull: the disk
+// budget is used up; it passes when frames are released.
+func (w *WAL) Admit(ctx context.Context, class Class, n int) error {
+	memory := w.o.Memory / 2
+	if class == Produce {
+		memory = w.o.Memory * 3 / 8
+	}
+	w.mu.Lock()
+	for {
+		if err := w.usable(); err != nil {
+			w.mu.Unlock()
+			return err
+		}
+		room, prepared := w.room(class)
+		if room < int64(n) {
+			w.wantSpare()
+			w.mu.Unlock()
+			return fmt.Errorf("admit %d bytes, %d left: %w", n, max(room, 0), ErrFull)
+		}
+		held := w.admitted + w.unsynced
+		// A request larger than the budget passes when it is alone.
+		if (held+int64(n) <= memory || held == 0) && prepared >= int64(n)+w.admitted {
+			w.admitted += int64(n)
+			w.mu.Unlock()
+			return nil
+		}
+		if w.prepErr != nil && prepared < int64(n)+w.admitted {
+			err := w.prepErr
+			w.mu.Unlock()
+			w.wantSpare()
+			return err
+		}
+		w.wantSpare()
+		changed := w.changed
+		w.waiters++
+		w.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			w.mu.Lock()
+			w.waiters--
+			w.mu.Unlock()
+			return fmt.Errorf("wait for room in the write-ahead log: %w", ctx.Err())
+		}
+		w.mu.Lock()
+		w.waiters--
+	}
+}
+
+// Unadmit gives back what Admit held.
+func (w *WAL) Unadmit(n int) {
+	w.mu.Lock()
+	w.admitted -= int64(n)
+	w.broadcast()
+	w.mu.Unlock()
+}
+
+// room returns the bytes that class may still append, and how many of them lie
+// in segments that are ready. w.mu is held.
+func (w *WAL) room(class Class) (room, prepared int64) {
+	size := int64(w.o.SegmentSize)
+	prepared = size - (w.chunk.base + int64(w.chunk.used)) + int64(len(w.spares))*(size-blockSize)
+	room = prepared + (w.o.Capacity/size-int64(w.files))*size - w.admitted
+	if class == Produce {
+		room -= w.o.Reserve
+	}
+	return room, prepared
+}
+
+// Fullness is the share of the disk budget that Produce has used, 0 to 1.
+func (w *WAL) Fullness() float64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	room, _ := w.room(Produce)
+	budget := w.o.Capacity - w.o.Reserve
+	return 1 - float64(max(room, 0))/float64(budget)
+}

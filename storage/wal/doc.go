@@ -1,0 +1,66 @@
+// Package wal makes frames durable in append order. It owns the segment files
+// of one directory; it knows no topic, network or clock but for the idle mark.
+//
+// The memory a frame is assembled in is also what is written to disk and what
+// readers see: a chunk mirrors a region of a segment byte for byte. Appends
+// reserve room under one short mutex, then copy and checksum outside it. The
+// committer takes everything that queued while the device was busy, writes it
+// with one gather write, syncs, and calls the completions in log order; there
+// is no timer.
+//
+// Invariants. Durable never moves back. Completions come in order of sequence.
+// After a failed write or sync every call returns [ErrDead], nothing is tried
+// again, and the files are never appended to again, also after a restart. A
+// block (4 KiB) with synced bytes is never written again until its segment is
+// recycled. Segments are recycled oldest first, and only when the owner said
+// that nothing in them is needed and what replaces it is durable.
+//
+// Recovery. Every group carries the highest sequence known to be on disk when
+// it was written; when idle, a mark follows within 10 ms. A bad frame above the
+// highest mark is a torn tail, whatever follows it; at or below it, it is
+// corruption, and Open refuses with [*CorruptionError]. Recovery trusts no
+// page: what lies above the highest mark is rewritten into a fresh segment and
+// synced before the owner sees it. The fresh segment's header, written last,
+// supersedes every frame at or above its first sequence in older segments.
+//
+// Concurrency. All methods are safe for concurrent use; the order of Append
+// calls is the order of the log. The mutex guards reservation only; no I/O and
+// no callback runs under it. Goroutines: the committer (blocks on the disk), the
+// preparer (blocks on the disk and on the owner's Relocate).
+//
+// Bytes, little-endian. A segment is a header block and groups, each on a block
+// of its own; what is not used is zero or left from an earlier life.
+//
+//	segment header, one block
+//	0      8    magic        "RMQWAL\x00\x01", the last byte is the version
+//	8      8    log number   1.., grows by one per activated segment; 0: spare
+//	16     8    first        sequence of the first frame that counts here
+//	24     8    mark         highest sequence known to be on disk
+//	32     8    stamp        random: tells this life of the file from earlier ones
+//	40     4    crc32c       of bytes 0..40
+//
+//	group header, at a multiple of 4096
+//	0      4    magic        0x47514d52 "RMQG"
+//	4      4    crc32c       of bytes 8..48
+//	8      8    stamp        of this segment
+//	16     8    first        sequence of the first frame
+//	24     8    mark         highest sequence known to be on disk
+//	32     4    length       of header and frames, without padding
+//	36     4    count        of frames; 0: a mark alone
+//	40     8    flags        0; others stop the recovery
+//
+//	frame, at a multiple of 8
+//	0      4    crc32c       of bytes 4..64 and the payload
+//	4      4    length       of the payload, 0..MaxPayload
+//	8      8    stamp        of this segment; an old life's frames differ
+//	16     8    sequence     grows by one per frame, over all segments
+//	24     1    kind         1 data, 2 state, 3 truncate, 4 trim, 5 drop
+//	25     1    flags        1: a copy of an older frame; others stop the recovery
+//	26     2    zero
+//	28     4    partition
+//	32     16   topic id
+//	48     4    leader epoch
+//	52     4    zero
+//	56     8    offset       base offset; truncate and trim: the offset to go to
+//	64     n    payload, zero-padded to a multiple of 8
+package wal

@@ -1,0 +1,84 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// Limits of one read from a file.
+const (
+	maxReadGap  = 64 << 10 // bytes of other partitions that are read along
+	maxReadSize = 1 << 20  // bytes of one pread, unless one frame is larger
+)
+
+// Read returns the payloads of frames of one partition from the files. The
+// refs are in order; those that lie close together are read at once. Each frame
+// is checked: its CRC, and that it is the partition's. buf is reused when it is
+// large enough; the payloads lie in it or in what was made in its place, which
+// is returned. Errors: ErrGone, *CorruptionError.
+func (w *WAL) Read(partition storage.PartitionID, kind Kind, refs []Ref, buf []byte) (payloads [][]byte, memory []byte, err error) {
+	total := 0
+	for from := 0; from < len(refs); {
+		to := extent(refs, from)
+		total += int(refs[to-1].Offset-refs[from].Offset) + frameSize(int(refs[to-1].Length))
+		from = to
+	}
+	if cap(buf) < total {
+		buf = make([]byte, total)
+	}
+	memory = buf[:0]
+	for from := 0; from < len(refs); {
+		to := extent(refs, from)
+		at := len(memory)
+		n := int(refs[to-1].Offset-refs[from].Offset) + frameSize(int(refs[to-1].Length))
+		memory = memory[:at+n]
+		if payloads, err = w.readExtent(partition, kind, refs[from:to], memory[at:], payloads); err != nil {
+			return nil, memory, err
+		}
+		from = to
+	}
+	return payloads, memory, nil
+}
+
+// extent returns the end of the refs from from that one pread serves.
+func extent(refs []Ref, from int) int {
+	to := from + 1
+	for to < len(refs) && refs[to].Segment == refs[from].Segment && refs[to].Offset > refs[to-1].Offset {
+		gap := int64(refs[to].Offset) - int64(refs[to-1].Offset) - refs[to-1].frameBytes()
+		if gap > maxReadGap || int64(refs[to].Offset)+refs[to].frameBytes()-int64(refs[from].Offset) > maxReadSize {
+			break
+		}
+		to++
+	}
+	return to
+}
+
+func (w *WAL) readExtent(partition storage.PartitionID, kind Kind, refs []Ref, b []byte, payloads [][]byte) ([][]byte, error) {
+	seg := w.segmentOf(refs[0])
+	if seg == nil || !seg.use() {
+		return nil, fmt.Errorf("read segment %d: %w", refs[0].Segment, ErrGone)
+	}
+	defer seg.done()
+	if seg.log != uint64(refs[0].Segment) { // recycled between look-up and use
+		return nil, fmt.Errorf("read segment %d: %w", refs[0].Segment, ErrGone)
+	}
+	if n, err := seg.file.ReadAt(b, int64(refs[0].Offset)); err != nil && !(errors.Is(err, io.EOF) && n == len(b)) {
+		return nil, fmt.Errorf("read %d bytes of %s at %d: %w", len(b), seg.file.Name(), refs[0].Offset, err)
+	}
+	for _, ref := range refs {
+		at := ref.Offset - refs[0].Offset
+		f, payload, err := decodeFrame(b[at:at+uint32(frameSize(int(ref.Length)))], seg.stamp)
+		if err == nil && !guard.Check("wal.frame-identity", f.Partition == partition && f.Kind == kind && f.length == int(ref.Length)) {
+			err = fmt.Errorf("frame of %s, kind %s, where one of %s was expected", f.Partition, f.Kind, partition)
+		}
+		if err != nil {
+			return nil, &CorruptionError{File: seg.file.Name(), Offset: int64(ref.Offset), Reason: err.Error()}
+		}
+		payloads = append(payloads, payload)
+	}
+	return payloads, nil
+}

@@ -1,0 +1,356 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rustmq.dev/rustmq/storage/disk"
+)
+
+// Errors of a log. ErrDead is final; ErrFull passes when frames are released.
+var (
+	ErrDead     = errors.New("the write-ahead log is dead after a failed write")
+	ErrClosed   = errors.New("the write-ahead log is closed")
+	ErrFull     = errors.New("the write-ahead log has used up its disk budget")
+	ErrTooLarge = errors.New("larger than a frame may be")
+	// ErrGone says that a frame's segment was recycled: look the frame up anew.
+	ErrGone = errors.New("the frame's segment was recycled")
+)
+
+// SyncMode says when frames are synced.
+type SyncMode int
+
+// Sync modes. SyncInterval completes appends before they are on disk: a power
+// cut may lose what was appended within the last interval.
+const (
+	SyncAlways SyncMode = iota
+	SyncInterval
+)
+
+// Completion is told when an append is committed.
+type Completion interface {
+	// Committed is called on the committer's goroutine, in log order, once the
+	// frame is durable (or, with SyncInterval, written), or with an error when
+	// the log died. It must not block; it may call Append.
+	Committed(err error)
+}
+
+// Owner is who the frames belong to.
+type Owner interface {
+	// Replay is called inside Open for every frame, in order of sequence. The
+	// payload is valid during the call. The owner must Release refs of data and
+	// state frames that it does not need, then or later.
+	Replay(h Header, ref Ref, payload []byte) error
+	// Relocate appends anew (Copy: true) whatever the owner needs from that
+	// segment, and releases it there. It is called on a goroutine of the log.
+	Relocate(ctx context.Context, segment uint32) error
+}
+
+// Options of a log.
+type Options struct {
+	FS    disk.FS
+	Dir   string
+	Owner Owner
+	Log   *slog.Logger
+
+	Capacity     int64         // bytes of all segments; 0: 10 GiB
+	Reserve      int64         // of them, what Produce cannot take; 0: two segments
+	SegmentSize  int           // bytes, a multiple of 4 KiB; 0: 32 MiB
+	ChunkSize    int           // bytes, a multiple of 4 KiB; 0: 4 MiB
+	Memory       int64         // bytes of chunks; 0: 128 MiB
+	MaxPayload   int           // bytes; 0: a quarter of a segment
+	Sync         SyncMode      //
+	SyncInterval time.Duration // 0: 50 ms
+
+	// Rand gives the stamps of segments; nil: math/rand/v2.
+	Rand func() uint64
+
+	// OnDead is called once, with the error that killed the log.
+	OnDead func(error)
+}
+
+const (
+	defaultCapacity    = 10 << 30
+	defaultSegmentSize = 32 << 20
+	defaultChunkSize   = 4 << 20
+	defaultMemory      = 128 << 20
+	defaultInterval    = 50 * time.Millisecond
+
+	// idleMark is how long after the last commit a mark says that it is on
+	// disk; RULES: within 10 ms.
+	idleMark = 10 * time.Millisecond
+)
+
+func (o *Options) fill() error {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Uint64
+	}
+	if o.Capacity == 0 {
+		o.Capacity = defaultCapacity
+	}
+	if o.SegmentSize == 0 {
+		o.SegmentSize = int(min(defaultSegmentSize, max(o.Capacity/8, 1<<20)&^(blockSize-1)))
+	}
+	if o.ChunkSize == 0 {
+		o.ChunkSize = min(defaultChunkSize, o.SegmentSize/2&^(blockSize-1))
+	}
+	if o.Memory == 0 {
+		o.Memory = defaultMemory
+	}
+	if o.MaxPayload == 0 {
+		o.MaxPayload = o.SegmentSize / 4
+	}
+	if o.SyncInterval == 0 {
+		o.SyncInterval = defaultInterval
+	}
+	if o.Reserve == 0 {
+		o.Reserve = 2 * int64(o.SegmentSize)
+	}
+	switch {
+	case o.SegmentSize%blockSize != 0 || o.ChunkSize%blockSize != 0 || o.ChunkSize <= 0:
+		return fmt.Errorf("segment size %d and chunk size %d: want multiples of %d", o.SegmentSize, o.ChunkSize, blockSize)
+	case o.Capacity/int64(o.SegmentSize) < 4:
+		return fmt.Errorf("capacity %d: want room for four segments of %d", o.Capacity, o.SegmentSize)
+	case o.Reserve >= o.Capacity:
+		return fmt.Errorf("reserve %d: want less than the capacity, %d", o.Reserve, o.Capacity)
+	case o.MaxPayload > o.SegmentSize-3*blockSize:
+		return fmt.Errorf("largest payload %d: does not fit in a segment of %d", o.MaxPayload, o.SegmentSize)
+	}
+	return nil
+}
+
+// WAL is an open log.
+type WAL struct {
+	o    Options
+	lock interface{ Close() error }
+
+	mu       sync.Mutex // guards the reservation: all fields down to the blank line
+	active   *segment
+	chunk    *chunk   // being filled
+	open     *group   // being filled, the last of queue; nil: the next append opens one
+	queue    []*group // not taken by the committer yet
+	sequence uint64   // of the last frame
+	spares   []*segment
+	files    int // segments in all, spares too
+	unsynced int64
+	admitted int64
+	dead     error
+	closed   bool
+	idle     bool // the committer waits for kick
+	resident int64
+	free     [][]byte // chunk buffers to reuse
+	changed  chan struct{}
+	prepErr  error // why no spare could be made, until one could
+	waiters  int   // on changed
+
+	durable  atomic.Uint64
+	chunks   atomic.Pointer[[]*chunk] // resident, in order of position
+	segments atomic.Pointer[segmentList]
+	pinned   atomic.Int64 // bytes of chunks that are pinned
+
+	// Only the committer, and Open before it runs, use these.
+	taken       []*group
+	bufs        [][]byte
+	written     uint64   // highest sequence that was written
+	marked      uint64   // highest mark that was written
+	lastWritten *segment // SyncInterval: what the next sync is for
+	// Only the preparer, and Open before it runs, use these.
+	nextFile int
+	opened   []*segment // by Open, to close when it fails
+
+	kick    chan struct{} // to the committer
+	prepare chan struct{} // to the preparer
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+	counts  counters
+}
+
+type counters struct {
+	appends, bytes, commits, syncs, recycled, relocated atomic.Int64
+}
+
+// Stats is a moment of a log.
+type Stats struct {
+	Sequence, Durable      uint64
+	Segments, Spares       int
+	AllocatedBytes         int64 // of all segment files
+	UsedBytes              int64 // of segments that are in use
+	LiveBytes              int64 // of frames that were not released
+	MemoryBytes            int64 // of chunks
+	PinnedBytes            int64 // of chunks that readers hold
+	UnsyncedBytes          int64
+	CapacityBytes          int64
+	Appends, AppendedBytes int64
+	Commits, Syncs         int64
+	Recycled, Relocated    int64
+}
+
+// Append adds a frame and returns where it lies. The payload is copied once;
+// the caller may reuse it. c may be nil. Errors: ErrDead, ErrClosed,
+// ErrTooLarge, ErrFull.
+func (w *WAL) Append(h Header, payload []byte, c Completion) (Ref, error) {
+	if len(payload) > w.o.MaxPayload {
+		return Ref{}, fmt.Errorf("append %d bytes, at most %d: %w", len(payload), w.o.MaxPayload, ErrTooLarge)
+	}
+	need := frameSize(len(payload))
+	w.mu.Lock()
+	if err := w.usable(); err != nil {
+		w.mu.Unlock()
+		return Ref{}, err
+	}
+	g, err := w.reserve(need)
+	if err != nil {
+		w.mu.Unlock()
+		return Ref{}, err
+	}
+	at := g.end
+	g.end += need
+	g.count++
+	g.copies.Add(1)
+	if c != nil {
+		g.completions = append(g.completions, c)
+	}
+	w.sequence++
+	sequence := w.sequence
+	w.unsynced += int64(need)
+	seg := g.chunk.segment
+	if h.Kind == KindData || h.Kind == KindState {
+		seg.live.Add(int64(need))
+	}
+	ref := Ref{Segment: uint32(seg.log), Offset: uint32(g.chunk.base + int64(at)), Length: uint32(len(payload))}
+	wake := w.idle
+	w.idle = false
+	w.mu.Unlock()
+
+	encodeFrame(g.chunk.buf[at:at+need], &h, seg.stamp, sequence, payload)
+	g.copies.Done() // the committer owns the group from here on
+	if wake {
+		w.kick <- struct{}{}
+	}
+	w.counts.appends.Add(1)
+	w.counts.bytes.Add(int64(len(payload)))
+	return ref, nil
+}
+
+// usable says why the log takes nothing. w.mu is held.
+func (w *WAL) usable() error {
+	if w.dead != nil {
+		return w.dead
+	}
+	if w.closed {
+		return ErrClosed
+	}
+	return nil
+}
+
+// Flush returns when all that was appended before is durable.
+func (w *WAL) Flush(ctx context.Context) error {
+	w.mu.Lock()
+	target := w.sequence
+	for {
+		if w.dead != nil {
+			defer w.mu.Unlock()
+			return w.dead
+		}
+		if w.durable.Load() >= target {
+			w.mu.Unlock()
+			return nil
+		}
+		changed := w.changed
+		w.waiters++
+		w.mu.Unlock()
+		var err error
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			err = fmt.Errorf("flush the write-ahead log: %w", ctx.Err())
+		}
+		w.mu.Lock()
+		if w.waiters--; err != nil {
+			w.mu.Unlock()
+			return err
+		}
+	}
+}
+
+// Durable returns the highest sequence that is on disk.
+func (w *WAL) Durable() uint64 { return w.durable.Load() }
+
+// broadcast wakes who waits for a change of the budgets or of durable. w.mu is
+// held.
+func (w *WAL) broadcast() {
+	if w.waiters == 0 {
+		return
+	}
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+// die ends the log. Whoever waits for a commit is told.
+func (w *WAL) die(cause error) {
+	w.mu.Lock()
+	if w.dead != nil {
+		w.mu.Unlock()
+		return
+	}
+	w.dead = fmt.Errorf("%w: %w", ErrDead, cause)
+	dead := w.dead
+	w.broadcast()
+	w.mu.Unlock()
+	w.o.Log.Error("the write-ahead log is dead", "dir", w.o.Dir, "error", cause)
+	if w.o.OnDead != nil {
+		w.o.OnDead(dead)
+	}
+}
+
+// Stats returns the present figures.
+func (w *WAL) Stats() Stats {
+	w.mu.Lock()
+	s := Stats{
+		Sequence: w.sequence, Spares: len(w.spares), Segments: w.files, MemoryBytes: w.resident,
+		AllocatedBytes: int64(w.files) * int64(w.o.SegmentSize), UnsyncedBytes: w.unsynced, CapacityBytes: w.o.Capacity,
+	}
+	w.mu.Unlock()
+	s.UsedBytes = s.AllocatedBytes - int64(s.Spares)*int64(w.o.SegmentSize)
+	for _, seg := range w.segments.Load().segs {
+		s.LiveBytes += seg.live.Load()
+	}
+	s.Durable = w.durable.Load()
+	s.PinnedBytes = w.pinned.Load()
+	s.Appends, s.AppendedBytes = w.counts.appends.Load(), w.counts.bytes.Load()
+	s.Commits, s.Syncs = w.counts.commits.Load(), w.counts.syncs.Load()
+	s.Recycled, s.Relocated = w.counts.recycled.Load(), w.counts.relocated.Load()
+	return s
+}
+
+// Close commits what was appended, leaves a mark, and stops. Close of a dead
+// log returns why it died.
+func (w *WAL) Close() error {
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		return ErrClosed
+	}
+	w.closed = true
+	w.broadcast()
+	w.mu.Unlock()
+	w.stop()
+	w.done.Wait()
+	w.mu.Lock()
+	err := w.dead
+	spares := w.spares
+	w.mu.Unlock()
+	for _, seg := range append(append([]*segment(nil), w.segments.Load().segs...), spares...) {
+		err = errors.Join(err, seg.file.Close())
+	}
+	return errors.Join(err, w.lock.Close())
+}
