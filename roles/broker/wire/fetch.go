@@ -64,9 +64,9 @@ func (q *FetchRequest) Parse(version int16, body []byte) error {
 		q.SessionID = r.int32()
 		q.SessionEpoch = r.int32()
 	}
-	for n := r.count(); n > 0 && !r.bad; n-- {
+	for n := r.count(); n > 0 && r.name(); n-- {
 		t := r.fetchTopic(version)
-		for left := r.count(); left > 0 && !r.bad; left-- {
+		for left := r.count(); left > 0 && r.name(); left-- {
 			q.Partitions = append(q.Partitions, r.fetchPartition(version))
 			t.Partitions++
 		}
@@ -74,9 +74,9 @@ func (q *FetchRequest) Parse(version int16, body []byte) error {
 		q.Topics = append(q.Topics, t)
 	}
 	if version >= 7 {
-		for n := r.count(); n > 0 && !r.bad; n-- {
+		for n := r.count(); n > 0 && r.name(); n-- {
 			t := r.fetchTopic(version)
-			for left := r.count(); left > 0 && !r.bad; left-- {
+			for left := r.count(); left > 0 && r.name(); left-- {
 				q.ForgottenList = append(q.ForgottenList, r.int32())
 				t.Partitions++
 			}

@@ -7,8 +7,16 @@ import (
 	"rustmq.dev/rustmq/storage"
 )
 
+// MaxPartitions bounds what one request names, topics or partitions: each costs
+// some two hundred bytes until it is answered. Kafka's own advice for a whole
+// broker is below it.
+const MaxPartitions = 1 << 17
+
 // ErrMalformed says that a body is not what its API key and version promise.
 var ErrMalformed = errors.New("malformed request body")
+
+// ErrTooMany says that a request names more than [MaxPartitions].
+var ErrTooMany = errors.New("request names too many topics or partitions")
 
 // reader walks a body. After the first field that the body is too short for,
 // everything reads as zero and bad is set.
@@ -16,6 +24,17 @@ type reader struct {
 	rest []byte
 	flex bool // compact lengths and tagged fields (KIP-482)
 	bad  bool
+
+	named int // topics and partitions so far
+}
+
+// name counts a topic or partition; false: it is one too many.
+func (r *reader) name() bool {
+	r.named++
+	if r.named > MaxPartitions {
+		r.bad = true
+	}
+	return !r.bad
 }
 
 func (r *reader) span(n int) []byte {
@@ -147,7 +166,10 @@ func (r *reader) tags() {
 }
 
 func (r *reader) err() error {
-	if r.bad {
+	switch {
+	case r.named > MaxPartitions:
+		return ErrTooMany
+	case r.bad:
 		return ErrMalformed
 	}
 	return nil

@@ -42,14 +42,14 @@ func (q *ProduceRequest) Parse(version int16, body []byte) error {
 	q.Transactional = q.TransactionalID != nil
 	q.Acks = r.int16()
 	q.TimeoutMillis = r.int32()
-	for n := r.count(); n > 0 && !r.bad; n-- {
+	for n := r.count(); n > 0 && r.name(); n-- {
 		var t ProduceTopic
 		if version <= 12 {
 			t.Name = r.string()
 		} else {
 			t.ID = r.topicID()
 		}
-		for left := r.count(); left > 0 && !r.bad; left-- {
+		for left := r.count(); left > 0 && r.name(); left-- {
 			p := ProducePartition{Index: r.int32(), Records: r.nullableBytes()}
 			r.tags()
 			q.Partitions = append(q.Partitions, p)

@@ -431,3 +431,21 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 	}
 	_ = bufs
 }
+
+// A request of very many tiny partitions is refused before it costs memory.
+func TestPartitionsOfARequestAreBounded(t *testing.T) {
+	fetch := kmsg.NewPtrFetchRequest()
+	fetch.Version = 4
+	fetch.Topics = []kmsg.FetchRequestTopic{{Topic: "t", Partitions: make([]kmsg.FetchRequestTopicPartition, MaxPartitions+1)}}
+	var f FetchRequest
+	if err := f.Parse(4, fetch.AppendTo(nil)); err != ErrTooMany {
+		t.Errorf("fetch: %v", err)
+	}
+	produce := kmsg.NewPtrProduceRequest()
+	produce.Version = 3
+	produce.Topics = make([]kmsg.ProduceRequestTopic, MaxPartitions+1)
+	var p ProduceRequest
+	if err := p.Parse(3, produce.AppendTo(nil)); err != ErrTooMany {
+		t.Errorf("produce: %v", err)
+	}
+}

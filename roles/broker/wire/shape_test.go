@@ -1,0 +1,141 @@
+package wire
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// checked lists the APIs whose bodies Check walks.
+func checked() (keys []int16) {
+	for key := range int16(200) {
+		if _, ok := shapeOf(key); ok {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// What kmsg writes has the shape, to the last byte: the walk ends where the
+// body does, and a body that lacks its last byte is refused.
+func TestShapesAreWhatKmsgWrites(t *testing.T) {
+	for _, key := range checked() {
+		probe := kmsg.RequestForKey(key)
+		for version := int16(0); version <= probe.MaxVersion(); version++ {
+			t.Run(fmt.Sprintf("%s/v%d", kmsg.NameForKey(key), version), func(t *testing.T) {
+				rng := rand.New(rand.NewPCG(uint64(key), uint64(version)))
+				for range 100 {
+					q := kmsg.RequestForKey(key)
+					fill(rng, reflect.ValueOf(q).Elem())
+					q.SetVersion(version)
+					body := q.AppendTo(nil)
+					if err := Check(key, version, body); err != nil {
+						t.Fatalf("%v: %x of %+v", err, body, q)
+					}
+					if len(body) > 0 && Check(key, version, body[:len(body)-1]) == nil {
+						t.Fatalf("%x is accepted without its last byte: %+v", body, q)
+					}
+					s, _ := shapeOf(key)
+					w := walker{reader: reader{rest: body, flex: version >= s.flexFrom}, version: version}
+					w.structure(s.fields)
+					if len(w.rest) != 0 {
+						t.Fatalf("%d bytes of %x are not walked: %+v", len(w.rest), body, q)
+					}
+				}
+			})
+		}
+	}
+}
+
+// fill gives every exported field a random value.
+func fill(rng *rand.Rand, v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if rng.IntN(2) == 0 {
+			v.Set(reflect.New(v.Type().Elem()))
+			fill(rng, v.Elem())
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Field(i).CanSet() && v.Type().Field(i).Type != reflect.TypeFor[kmsg.Tags]() {
+				fill(rng, v.Field(i))
+			}
+		}
+	case reflect.Slice:
+		n := rng.IntN(4)
+		v.Set(reflect.MakeSlice(v.Type(), n, n))
+		for i := range n {
+			fill(rng, v.Index(i))
+		}
+	case reflect.Array:
+		for i := range v.Len() {
+			fill(rng, v.Index(i))
+		}
+	case reflect.String:
+		v.SetString("string"[:rng.IntN(7)])
+	case reflect.Bool:
+		v.SetBool(rng.IntN(2) == 0)
+	case reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		v.SetInt(int64(int8(rng.Uint32())))
+	case reflect.Uint8:
+		v.SetUint(uint64(rng.IntN(256)))
+	default:
+		panic(v.Kind())
+	}
+}
+
+// What passes Check is decoded by kmsg with memory in proportion to the body.
+func FuzzCheckBoundsKmsg(f *testing.F) {
+	for _, key := range checked() {
+		probe := kmsg.RequestForKey(key)
+		for version := int16(0); version <= probe.MaxVersion(); version++ {
+			q := kmsg.RequestForKey(key)
+			fill(rand.New(rand.NewPCG(uint64(key), uint64(version))), reflect.ValueOf(q).Elem())
+			q.SetVersion(version)
+			f.Add(key, version, q.AppendTo(nil))
+		}
+	}
+	f.Fuzz(func(t *testing.T, key, version int16, body []byte) {
+		q := kmsg.RequestForKey(key)
+		if q == nil || version < 0 || version > q.MaxVersion() || Check(key, version, body) != nil {
+			return
+		}
+		q.SetVersion(version)
+		if err := q.ReadFrom(body); err != nil {
+			t.Errorf("Check takes what kmsg refuses: %v", err)
+		}
+	})
+}
+
+func TestCheckRefusesBombs(t *testing.T) {
+	bombs := map[string]struct {
+		key, version int16
+		body         []byte
+	}{
+		"a count of tags that never ends": {60, 0, []byte{0, 0xff, 0xff, 0xff, 0xff, 0x0f}},
+		"more topics than bytes":          {3, 1, []byte{0x7f, 0xff, 0xff, 0xff}},
+		"a body of all zeroes":            {8, 2, make([]byte, maxGroupBody+1)},
+		"topics of no bytes":              {3, 9, append([]byte{0xff, 0xff, 0x3f}, make([]byte, 1<<20-1)...)},
+		"an unknown API":                  {999, 0, nil},
+	}
+	for name, bomb := range bombs {
+		t.Run(name, func(t *testing.T) {
+			if Check(bomb.key, bomb.version, bomb.body) == nil {
+				t.Error("accepted")
+			}
+		})
+	}
+}
+
+func TestCheckAllocatesNothing(t *testing.T) {
+	q := kmsg.NewPtrMetadataRequest()
+	q.Version = 12
+	q.Topics = []kmsg.MetadataRequestTopic{{Topic: kmsg.StringPtr("t")}}
+	body := q.AppendTo(nil)
+	if n := testing.AllocsPerRun(100, func() { _ = Check(3, 12, body) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
