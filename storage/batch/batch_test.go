@@ -196,7 +196,9 @@ func TestValidateRefuses(t *testing.T) {
 		{name: "over the size", code: MessageTooLarge, limits: Limits{MaxBytes: 70}},
 		{name: "over the count", code: InvalidRecord, limits: Limits{MaxRecords: 1}},
 		{name: "codec 5", code: UnsupportedCompression, damage: func(b Batch) Batch { b[atAttributes+1] |= 5; return b }},
-		{name: "no records", code: InvalidRecord, damage: put32(atNumRecords, 0)},
+		{name: "no records", code: InvalidRecord, damage: func(b Batch) Batch {
+			return put32(atNumRecords, 0)(put32(atLastOffsetDelta, -1)(b))
+		}},
 		{name: "negative records", code: InvalidRecord, damage: put32(atNumRecords, -1)},
 		{name: "delta above the count", code: InvalidRecord, damage: put32(atLastOffsetDelta, 2)},
 		{name: "delta below the count", code: InvalidRecord, damage: put32(atLastOffsetDelta, 0)},

@@ -1,0 +1,335 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/storage/wal"
+)
+
+// AppendOptions say how to append.
+type AppendOptions struct {
+	// Epoch is the leader epoch that the caller believes in. NoEpoch: any.
+	Epoch storage.Epoch
+	// LeaderOnly asks for an answer once this broker has the records on disk
+	// (acks=1), even if the high watermark has not passed them. acks=0 may use
+	// it too; there is no quicker answer.
+	LeaderOnly bool
+	// Internal admits what only the broker itself may append: control batches.
+	Internal bool
+}
+
+// AppendResult is the answer to an append.
+type AppendResult struct {
+	Base, Last    storage.Offset
+	LogAppendTime int64 // ms since 1970, batch.NoTimestamp with CreateTime
+	LogStart      storage.Offset
+	Err           error // then the rest says nothing
+}
+
+// Appended is told how an append ended, exactly once. It must not block. It is
+// called on the WAL's goroutine, in the order of the log, or, with an error or
+// the answer to a duplicate, by Append itself.
+type Appended interface{ Appended(AppendResult) }
+
+// Append appends one record batch, which it stamps in place; records may be
+// reused when it returns. done, which may be nil, is told the outcome. Batches
+// get their offsets in the order of the calls.
+//
+// The caller has admitted len(records) by [Store.Admit]; Append gives that back.
+//
+// Errors: *batch.Error, ErrNotLeader, ErrOutOfOrderSequence,
+// ErrInvalidProducerEpoch, ErrTooManyProducers, ErrNotEnoughReplicas, ErrFull,
+// ErrDead, ErrClosed, ErrDropped, *CorruptionError.
+func (l *Log) Append(now time.Time, records []byte, o AppendOptions, done Appended) {
+	admitted := len(records)
+	result, answered, err := l.append(now, records, o, done)
+	l.store.Unadmit(admitted)
+	if done == nil {
+		return
+	}
+	if err != nil {
+		done.Appended(AppendResult{Base: storage.NoOffset, Last: storage.NoOffset, LogAppendTime: batch.NoTimestamp, LogStart: storage.NoOffset, Err: err})
+	} else if answered {
+		done.Appended(result)
+	}
+}
+
+// append does Append. answered says that the result is known already: the batch
+// duplicates a committed one.
+func (l *Log) append(now time.Time, records []byte, o AppendOptions, done Appended) (result AppendResult, answered bool, err error) {
+	c := l.config.Load()
+	b, err := admissible(now, records, c, o.Internal)
+	if err != nil {
+		return result, false, err
+	}
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.mayAppend(c, o); err != nil {
+		return result, false, err
+	}
+	sequenced := b.ProducerID() != batch.NoProducerID && !b.IsControl()
+	if sequenced {
+		duplicate, err := l.producers.check(b)
+		if err != nil {
+			return result, false, err
+		}
+		if duplicate != nil {
+			result, answered = l.answerDuplicate(duplicate, b, done)
+			return result, answered, nil
+		}
+		if l.producers[b.ProducerID()] == nil && !l.store.rememberProducer() {
+			return result, false, ErrTooManyProducers
+		}
+	}
+	if err := l.appendBatch(b, o, done); err != nil {
+		if sequenced && l.producers[b.ProducerID()] == nil {
+			l.store.forgetProducers(1)
+		}
+		return result, false, err
+	}
+	if sequenced {
+		l.rememberBatch(b, now.UnixMilli())
+	}
+	return result, false, nil
+}
+
+// admissible returns the batch to append, as the topic wants it stored. It is
+// the part of an append that needs no lock.
+func admissible(now time.Time, records []byte, c *Config, internal bool) (batch.Batch, error) {
+	b, rest, err := batch.Next(records)
+	if err != nil {
+		return nil, err
+	}
+	if !guard.Check("log.one-batch", len(rest) == 0) {
+		return nil, &batch.Error{Code: batch.InvalidRecord, Reason: fmt.Sprintf("%d bytes after the first batch: a request brings one for each partition", len(rest))}
+	}
+	limits := batch.Limits{MaxBytes: c.MaxMessageBytes, Internal: internal, Now: now}
+	if c.TimestampType == batch.CreateTime {
+		limits.AfterMax, limits.BeforeMax = c.TimestampAfterMax, c.TimestampBeforeMax
+	}
+	if err := batch.Validate(b, &limits); err != nil {
+		return nil, err
+	}
+	if c.Recompress && !b.IsControl() {
+		if b, err = batch.Recompress(b, c.Codec, c.Level, 0); err != nil {
+			return nil, err
+		}
+	}
+	if c.TimestampType == batch.LogAppendTime {
+		batch.StampLogAppendTime(b, now.UnixMilli())
+	}
+	return b, nil
+}
+
+// mayAppend says why the log takes nothing. l.mu is held.
+func (l *Log) mayAppend(c *Config, o AppendOptions) error {
+	switch {
+	case l.refused != nil:
+		return l.refused
+	case l.epoch == storage.NoEpoch:
+		return ErrNotLeader
+	case !guard.Check("log.append-epoch", o.Epoch == storage.NoEpoch || o.Epoch == l.epoch):
+		return fmt.Errorf("append at leader epoch %d, %d is led: %w", o.Epoch, l.epoch, ErrNotLeader)
+	case !o.LeaderOnly && !guard.Check("log.min-in-sync", l.replica.enough(c.MinInSync)):
+		return ErrNotEnoughReplicas
+	}
+	return nil
+}
+
+// answerDuplicate answers a batch that is in the log already as the first of it
+// is, or was, answered: not before the high watermark has passed it. l.mu is
+// held.
+func (l *Log) answerDuplicate(s *sentBatch, b batch.Batch, done Appended) (result AppendResult, answered bool) {
+	p := l.store.newPending(l, done)
+	p.base, p.last, p.appendTime = s.base(), s.last, batch.NoTimestamp
+	if b.TimestampType() == batch.LogAppendTime {
+		p.appendTime = s.timestamp
+	}
+	if !guard.Check("log.duplicate-committed", s.last < l.replica.highWatermark) {
+		l.parked = append(l.parked, p)
+		return result, false
+	}
+	result = p.result(l.logStart)
+	p.recycle()
+	return result, true
+}
+
+// appendBatch stamps the batch and hands it to the WAL. l.mu is held.
+func (l *Log) appendBatch(b batch.Batch, o AppendOptions, done Appended) error {
+	p := l.store.newPending(l, done)
+	p.leaderOnly = o.LeaderOnly
+	batch.Stamp(b, l.end, l.epoch)
+	p.base, p.last, p.appendTime = l.end, b.LastOffset(), batch.NoTimestamp
+	if b.TimestampType() == batch.LogAppendTime {
+		p.appendTime = b.MaxTimestamp()
+	}
+	ref, err := l.store.wal.Append(wal.Header{Kind: wal.KindData, Partition: l.id, Epoch: l.epoch, Offset: l.end}, b, p)
+	if err != nil {
+		p.recycle()
+		if errors.Is(err, wal.ErrTooLarge) {
+			return &batch.Error{Code: batch.MessageTooLarge, Reason: "append to the log", Err: err}
+		}
+		return err
+	}
+	l.inFlight.push(p)
+	before := l.index.bytes
+	l.index.append(l.end, uint32(b.LastOffsetDelta())+1, b.MaxTimestamp(), ref)
+	l.store.indexBytes.Add(l.index.bytes - before)
+	l.end = b.NextOffset()
+	return nil
+}
+
+// rememberBatch notes the batch that was just appended in its producer's state.
+// l.mu is held.
+func (l *Log) rememberBatch(b batch.Batch, millis int64) {
+	if l.producers == nil {
+		l.producers = producers{}
+	}
+	l.producers.add(b.ProducerID(), sentOf(b), l.replica.highWatermark, millis)
+}
+
+func sentOf(b batch.Batch) sentBatch {
+	return sentBatch{
+		last: b.LastOffset(), timestamp: b.MaxTimestamp(),
+		first: b.BaseSequence(), delta: b.LastOffsetDelta(), epoch: b.ProducerEpoch(),
+	}
+}
+
+// pending is an append that is not answered. Pendings are reused.
+type pending struct {
+	log        *Log
+	done       Appended
+	base, last storage.Offset
+	appendTime int64
+	leaderOnly bool
+	cancelled  bool     // truncated before it was synced
+	next       *pending // in flight behind it
+
+	// Scratch space of Committed.
+	ready []*pending
+	woken []Waiter
+}
+
+var pendings = sync.Pool{New: func() any { return new(pending) }}
+
+func (s *Store) newPending(l *Log, done Appended) *pending {
+	p := pendings.Get().(*pending)
+	p.log, p.done = l, done
+	return p
+}
+
+func (p *pending) recycle() {
+	clear(p.ready)
+	clear(p.woken)
+	*p = pending{ready: p.ready[:0], woken: p.woken[:0]}
+	pendings.Put(p)
+}
+
+func (p *pending) result(logStart storage.Offset) AppendResult {
+	return AppendResult{Base: p.base, Last: p.last, LogAppendTime: p.appendTime, LogStart: logStart}
+}
+
+func (p *pending) answer(logStart storage.Offset) {
+	if p.done != nil {
+		p.done.Appended(p.result(logStart))
+	}
+	p.recycle()
+}
+
+func (p *pending) refuse(err error) {
+	if p.done != nil {
+		p.done.Appended(AppendResult{Base: storage.NoOffset, Last: storage.NoOffset, LogAppendTime: batch.NoTimestamp, LogStart: storage.NoOffset, Err: err})
+	}
+	p.recycle()
+}
+
+// Committed is called by the WAL once the batch is synced, or never will be.
+func (p *pending) Committed(err error) {
+	l := p.log
+	l.mu.Lock()
+	l.inFlight.pop(p)
+	if err == nil && p.cancelled {
+		err = ErrNotLeader
+	}
+	if err != nil {
+		parked := l.parked
+		l.parked = nil
+		l.mu.Unlock()
+		p.refuse(err)
+		for _, d := range parked {
+			d.refuse(err)
+		}
+		return
+	}
+	if l.replica.confirm(p.last+1, l.config.Load().MinInSync) {
+		p.woken = l.takeReached(p.woken)
+		p.ready = l.takeParked(p.ready)
+	}
+	answer := true
+	if !p.leaderOnly && p.last >= l.replica.highWatermark {
+		l.parked = append(l.parked, p)
+		answer = false
+	}
+	logStart := l.logStart
+	l.mu.Unlock()
+	if !answer {
+		return
+	}
+	ready, woken := p.ready, p.woken
+	if p.done != nil {
+		p.done.Appended(p.result(logStart))
+	}
+	for _, d := range ready {
+		d.answer(logStart)
+	}
+	wake(woken)
+	p.recycle()
+}
+
+// takeParked removes the appends that the high watermark has passed, and appends
+// them to ready. l.mu is held.
+func (l *Log) takeParked(ready []*pending) []*pending {
+	kept := 0
+	for _, p := range l.parked {
+		if p.last < l.replica.highWatermark {
+			ready = append(ready, p)
+		} else {
+			l.parked[kept] = p
+			kept++
+		}
+	}
+	clear(l.parked[kept:])
+	l.parked = l.parked[:kept]
+	return ready
+}
+
+// queue is the appends of a log in the order they were made.
+type queue struct{ first, last *pending }
+
+func (q *queue) push(p *pending) {
+	if q.last == nil {
+		q.first = p
+	} else {
+		q.last.next = p
+	}
+	q.last = p
+}
+
+// pop removes p, which is the first: the WAL completes in the order it was
+// appended to.
+func (q *queue) pop(p *pending) {
+	if q.first != p {
+		panic(fmt.Sprintf("append at offset %d completed before the one at %d", p.base, q.first.base))
+	}
+	if q.first = p.next; q.first == nil {
+		q.last = nil
+	}
+	p.next = nil
+}

@@ -1,0 +1,59 @@
+// Package log keeps partitions: record batches in order of offset, and what a
+// broker must know of them. It owns what goes into the frames of the broker's
+// WAL; it knows no topic name, network or controller.
+//
+// A [Store] is all partitions of a broker over one WAL, a [Log] one of them. In
+// memory a log has an index entry of 32 bytes for each batch, its producers, its
+// leader epochs, and who waits; the batches are in the WAL: in its memory until
+// evicted, then in its files.
+//
+// Promises. Offsets are given in the order of appends, without gaps, and never
+// twice with other content. An append is answered when its batch is on disk and
+// the high watermark has passed it (with LeaderOnly: when it is on disk). A
+// reader sees nothing above the high watermark. A batch that a producer sends
+// again is answered as the first was, once the high watermark has passed that;
+// an unknown producer may begin with any sequence number. Where something is not
+// found where the index said, the index is asked again: only the log start makes
+// an offset out of range.
+//
+// Recovery. The WAL replays frames in the order they were appended; copies of
+// relocated batches come late. A partition must be whole from its log start to
+// its end, and reach the high watermark that its state names, else it alone is
+// refused, by a [*CorruptionError]. The high watermark after a start is the last
+// one written in a state, until the log is led again. Producers are those of the
+// last state with the batches at or above its high watermark added: the same as
+// before the stop. They are forgotten by time only, by the broker's clock.
+//
+// Concurrency. Everything exported is safe for concurrent use. Lock order:
+// Store.mu, then Log.mu (several only under Store.mu), then the WAL's. No file is
+// read, and no caller's code runs, under a lock; the WAL's memory is written
+// under Log.mu, which is what orders a partition's frames. Goroutines: one for
+// each store, which forgets producers.
+//
+// Bytes. Frames of kind data hold one record batch, with its base offset and
+// leader epoch in the frame's header; trim, truncate and drop hold nothing
+// besides the header. A state is written when a partition is made, before a
+// trim that would lose something, and when a segment is given back: in one frame,
+// or several (parts) when there are many producers. Little-endian:
+//
+//	offset size field
+//	0      1    version            1
+//	1      1    flags              1: goes on from the part before; 2: the last part
+//	2      2    zero
+//	4      8    log start
+//	12     8    high watermark     the producers are as of it
+//	20     4    number of epochs   in the first part
+//	24     4    number of producers in this part
+//	28     12×  epochs             epoch (4), start offset (8); both grow
+//	…           producers          in order of id
+//
+//	a producer
+//	0      8    id
+//	8      8    last heard of      ms since 1970, by the broker's clock
+//	16     8    first offset of its open transaction, or -1
+//	24     4    epoch of its transaction coordinator, or -1
+//	28     4    zero
+//	32     1    number of batches  1..5
+//	33     26×  batches            last offset (8), timestamp (8), first sequence (4),
+//	                               last offset delta (4), producer epoch (2)
+package log

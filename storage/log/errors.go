@@ -1,0 +1,69 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/wal"
+)
+
+// Errors of a store and its logs. What a batch does wrong is a *batch.Error.
+var (
+	// ErrFull says that the WAL's disk budget, or the budget of the index, is
+	// used up. It passes when records are released.
+	ErrFull = wal.ErrFull
+	// ErrDead says that the WAL died: a write or sync failed. It is final.
+	ErrDead = wal.ErrDead
+	// ErrClosed says that the store was closed.
+	ErrClosed = wal.ErrClosed
+	// ErrDropped says that the log's topic was dropped.
+	ErrDropped = errors.New("the log was dropped")
+	// ErrNotLeader says that this broker does not lead the partition.
+	ErrNotLeader = errors.New("not the leader of the partition")
+	// ErrFenced says that a newer leader epoch is known than the one to lead.
+	ErrFenced = errors.New("a newer leader epoch is known")
+	// ErrFencedEpoch and ErrUnknownEpoch answer a caller who names a leader
+	// epoch older, or newer, than the one that is led here (KIP-320).
+	ErrFencedEpoch  = errors.New("the caller's leader epoch is older than the leader's")
+	ErrUnknownEpoch = errors.New("the caller's leader epoch is newer than the leader's")
+	// ErrOutOfOrderSequence says that a producer's batches before this one are
+	// missing, or that it is older than the last five.
+	ErrOutOfOrderSequence = errors.New("the producer's sequence number is out of order")
+	// ErrInvalidProducerEpoch says that a newer instance of the producer wrote.
+	ErrInvalidProducerEpoch = errors.New("a newer epoch of the producer is known")
+	// ErrTooManyProducers says that the broker remembers as many producers as
+	// it may; it passes when some expire.
+	ErrTooManyProducers = errors.New("the broker remembers as many producers as it may")
+	// ErrNotEnoughReplicas says that fewer replicas are in sync than the topic
+	// wants for acks=all.
+	ErrNotEnoughReplicas = errors.New("fewer replicas are in sync than min.insync.replicas")
+)
+
+// OffsetOutOfRangeError says that an offset lies outside the log.
+type OffsetOutOfRangeError struct {
+	Offset, LogStart, End storage.Offset
+}
+
+// Error names the offset and the range.
+func (e *OffsetOutOfRangeError) Error() string {
+	return fmt.Sprintf("offset %d is out of range [%d, %d]", e.Offset, e.LogStart, e.End)
+}
+
+// CorruptionError says that what was recovered of a partition does not hold
+// together, or that a batch read back is not the one that was written. The other
+// partitions are served.
+type CorruptionError struct {
+	Partition storage.PartitionID
+	Offset    storage.Offset
+	Reason    string
+}
+
+// Error names the partition and the offset.
+func (e *CorruptionError) Error() string {
+	return fmt.Sprintf("partition %s is corrupt at offset %d: %s", e.Partition, e.Offset, e.Reason)
+}
+
+func corrupt(id storage.PartitionID, at storage.Offset, format string, args ...any) *CorruptionError {
+	return &CorruptionError{Partition: id, Offset: at, Reason: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,383 @@
+package log
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/storage/wal"
+)
+
+// Log is one partition. All methods are safe for concurrent use.
+type Log struct {
+	store  *Store
+	id     storage.PartitionID
+	config atomic.Pointer[Config]
+
+	mu        sync.Mutex // guards the rest; the order of appends is the order it is taken in
+	index     index
+	replica   replica
+	logStart  storage.Offset
+	end       storage.Offset // where the next batch goes
+	epoch     storage.Epoch  // that is led; NoEpoch: none
+	epochs    epochs
+	producers producers // nil: none
+	inFlight  queue     // appends that are not synced, in order
+	parked    []*pending
+	waiters   []watch
+	refused   error // why nothing works any more: dropped, closed, corrupt
+
+	// The newest state on disk, or on its way there.
+	stateRefs  []wal.Ref
+	stateAsOf  storage.Offset // its high watermark
+	stateEpoch storage.Epoch  // its latest leader epoch
+}
+
+// ID names the partition.
+func (l *Log) ID() storage.PartitionID { return l.id }
+
+// SetConfig replaces the configuration; appends from now on follow it.
+func (l *Log) SetConfig(c Config) {
+	c.MinInSync = max(1, c.MinInSync)
+	l.config.Store(&c)
+	if l.leads() { // fewer replicas may be enough now
+		l.confirm()
+	}
+}
+
+func (l *Log) leads() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.epoch != storage.NoEpoch
+}
+
+// confirm lets the high watermark move to what is synced already, if it may,
+// and tells who waits for that.
+func (l *Log) confirm() {
+	l.mu.Lock()
+	var ready []*pending
+	var woken []Waiter
+	if l.replica.confirm(l.replica.synced, l.config.Load().MinInSync) {
+		ready, woken = l.takeParked(nil), l.takeReached(nil)
+	}
+	logStart := l.logStart
+	l.mu.Unlock()
+	for _, p := range ready {
+		p.answer(logStart)
+	}
+	wake(woken)
+}
+
+// Err says why the log serves nothing, or nil: ErrDropped, ErrClosed or a
+// *CorruptionError.
+func (l *Log) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refused
+}
+
+// LogStart is the first offset that can be read, once it is written.
+func (l *Log) LogStart() storage.Offset {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.logStart
+}
+
+// HighWatermark is the offset below which records are readable: they are on disk
+// on every replica in sync.
+func (l *Log) HighWatermark() storage.Offset {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.replica.highWatermark
+}
+
+// LastStable is the offset below which no transaction is open.
+func (l *Log) LastStable() storage.Offset { return l.HighWatermark() }
+
+// End is the offset that the next record gets.
+func (l *Log) End() storage.Offset {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.end
+}
+
+// BecomeLeader makes the log take appends under the epoch, which must be newer
+// than every epoch in the log: a process leads only what was given to its own
+// registration, so an epoch that it finds on its disk is not its own.
+// Leading an epoch again that is led already does nothing.
+func (l *Log) BecomeLeader(epoch storage.Epoch) error {
+	l.mu.Lock()
+	if l.refused != nil {
+		defer l.mu.Unlock()
+		return l.refused
+	}
+	if l.epoch == epoch {
+		l.mu.Unlock()
+		return nil
+	}
+	if newest := max(l.epoch, l.epochs.latest()); epoch < 0 || !guard.Check("log.leader-epoch", epoch > newest) {
+		l.mu.Unlock()
+		return fmt.Errorf("lead %s at epoch %d, %d is in the log: %w", l.id, epoch, newest, ErrFenced)
+	}
+	l.epoch = epoch
+	l.epochs = l.epochs.begin(epoch, l.end)
+	l.mu.Unlock()
+	// What was recovered is on disk: with one replica that is all it takes.
+	l.confirm()
+	return nil
+}
+
+// CheckEpoch compares the leader epoch that a caller believes in with the one
+// that is led here (KIP-320). NoEpoch is not compared. Errors: ErrNotLeader,
+// ErrFencedEpoch, ErrUnknownEpoch.
+func (l *Log) CheckEpoch(believed storage.Epoch) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.refused != nil:
+		return l.refused
+	case l.epoch == storage.NoEpoch:
+		return ErrNotLeader
+	case believed == storage.NoEpoch || believed == l.epoch:
+		return nil
+	case believed < l.epoch:
+		return ErrFencedEpoch
+	}
+	return ErrUnknownEpoch
+}
+
+// EpochEnd returns the largest leader epoch not above the asked one, and the
+// offset where it ended; NoEpoch when the asked one is unknown (KIP-101).
+func (l *Log) EpochEnd(asked storage.Epoch) (storage.Epoch, storage.Offset) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.epochs.endOf(asked, l.end)
+}
+
+// EpochAt is the leader epoch under which the record at offset was, or would
+// be, appended; NoEpoch before the first.
+func (l *Log) EpochAt(offset storage.Offset) storage.Epoch {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.epochs.at(offset)
+}
+
+// SetLogStart makes offset the first that can be read, and lets go of the
+// batches that lie before it as soon as that is on disk. It never moves back.
+// Who calls it has the controller's word for it. Errors:
+// *OffsetOutOfRangeError beyond the high watermark, and the WAL's.
+func (l *Log) SetLogStart(offset storage.Offset) error {
+	admitted, err := l.admitState()
+	if err != nil {
+		return fmt.Errorf("move the log start of %s to %d: %w", l.id, offset, err)
+	}
+	defer l.store.wal.Unadmit(admitted)
+	l.mu.Lock()
+	woken, err := l.trim(offset)
+	l.mu.Unlock()
+	wake(woken)
+	if err != nil {
+		return fmt.Errorf("move the log start of %s to %d: %w", l.id, offset, err)
+	}
+	return nil
+}
+
+// trim does SetLogStart. l.mu is held.
+func (l *Log) trim(offset storage.Offset) ([]Waiter, error) {
+	if l.refused != nil {
+		return nil, l.refused
+	}
+	if offset <= l.logStart {
+		return nil, nil
+	}
+	if !guard.Check("log.trim-committed", offset <= l.replica.highWatermark) {
+		return nil, &OffsetOutOfRangeError{Offset: offset, LogStart: l.logStart, End: l.replica.highWatermark}
+	}
+	// What the batches that go said of epochs and producers must be known
+	// elsewhere first.
+	if !guard.Check("log.state-before-trim", l.stateAsOf >= offset || len(l.producers) == 0 && l.stateEpoch == l.epochs.latest()) {
+		if err := l.writeState(); err != nil {
+			return nil, err
+		}
+	}
+	freed := &release{log: l}
+	if _, err := l.store.wal.Append(wal.Header{Kind: wal.KindTrim, Partition: l.id, Epoch: l.epochs.latest(), Offset: offset}, nil, freed); err != nil {
+		return nil, err
+	}
+	l.logStart = offset
+	l.epochs = l.epochs.trim(offset)
+	freed.refs = l.trimIndex(offset)
+	return l.takeWaiters(nil), nil
+}
+
+// trimIndex forgets the batches before offset, and returns where they lie. l.mu
+// is held.
+func (l *Log) trimIndex(offset storage.Offset) []wal.Ref {
+	before := l.index.bytes
+	refs := l.index.trim(offset, nil)
+	l.store.indexBytes.Add(l.index.bytes - before)
+	return refs
+}
+
+// TruncateTo removes the batches that end behind offset, which no replica in
+// sync may hold any more, and stops leading; epoch is the one that decided it.
+// Appends that were not answered are refused. It cannot go below the high
+// watermark.
+func (l *Log) TruncateTo(offset storage.Offset, epoch storage.Epoch) error {
+	if err := l.store.wal.Admit(l.store.ctx, wal.Internal, frameOverhead); err != nil {
+		return fmt.Errorf("truncate %s to %d: %w", l.id, offset, err)
+	}
+	defer l.store.wal.Unadmit(frameOverhead)
+	l.mu.Lock()
+	cancelled, woken, err := l.truncate(offset, epoch)
+	l.mu.Unlock()
+	for _, p := range cancelled {
+		p.refuse(ErrNotLeader)
+	}
+	wake(woken)
+	if err != nil {
+		return fmt.Errorf("truncate %s to %d: %w", l.id, offset, err)
+	}
+	return nil
+}
+
+// truncate does TruncateTo. l.mu is held.
+func (l *Log) truncate(offset storage.Offset, epoch storage.Epoch) (cancelled []*pending, woken []Waiter, err error) {
+	if l.refused != nil {
+		return nil, nil, l.refused
+	}
+	if !guard.Check("log.truncate-committed", offset >= l.replica.highWatermark) || offset > l.end {
+		return nil, nil, &OffsetOutOfRangeError{Offset: offset, LogStart: l.replica.highWatermark, End: l.end}
+	}
+	// Batches are kept or removed whole.
+	if p := l.index.find(offset); l.index.valid(p) {
+		b, _ := l.index.at(p)
+		offset = min(offset, b.baseOf(p.entry))
+	}
+	freed := &release{log: l}
+	if _, err := l.store.wal.Append(wal.Header{Kind: wal.KindTruncate, Partition: l.id, Epoch: epoch, Offset: offset}, nil, freed); err != nil {
+		return nil, nil, err
+	}
+	before := l.index.bytes
+	freed.refs = l.index.truncate(offset, nil)
+	l.store.indexBytes.Add(l.index.bytes - before)
+	l.end = offset
+	l.replica.synced = min(l.replica.synced, offset)
+	l.epoch = storage.NoEpoch
+	l.epochs = l.epochs.truncate(offset)
+	l.store.forgetProducers(l.producers.truncate(offset))
+	// What the truncation spares is yet to be synced, and will say so itself;
+	// the rest must not be taken for synced when its frame is.
+	for p := l.inFlight.first; p != nil; p = p.next {
+		p.cancelled = p.cancelled || p.last >= offset
+	}
+	cancelled = l.parked
+	l.parked = nil
+	return cancelled, l.takeWaiters(nil), nil
+}
+
+// ProducerState is what a log remembers of an idempotent producer.
+type ProducerState struct {
+	ID                      int64
+	Epoch                   int16
+	LastSequence            int32
+	LastTimestamp           int64 // of its last batch
+	CoordinatorEpoch        int32 // -1: none
+	CurrentTransactionStart storage.Offset
+}
+
+// Producers returns what is remembered of each producer, in order of id
+// (DescribeProducers).
+func (l *Log) Producers() []ProducerState {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := make([]ProducerState, 0, len(l.producers))
+	for id, p := range l.producers {
+		s := p.latest()
+		out = append(out, ProducerState{
+			ID: id, Epoch: s.epoch, LastSequence: s.lastSequence(), LastTimestamp: s.timestamp,
+			CoordinatorEpoch: -1, CurrentTransactionStart: storage.NoOffset,
+		})
+	}
+	slices.SortFunc(out, func(a, b ProducerState) int {
+		if a.ID < b.ID {
+			return -1
+		}
+		return 1
+	})
+	return out
+}
+
+// writeState writes the log's state, and lets go of the one before as soon as
+// it is on disk. l.mu is held.
+func (l *Log) writeState() error {
+	s := state{logStart: l.logStart, highWatermark: l.replica.highWatermark, epochs: l.epochs, producers: l.producers}
+	parts := s.encode()
+	freed := &release{log: l}
+	refs := make([]wal.Ref, 0, len(parts))
+	for i, part := range parts {
+		var c wal.Completion
+		if i == len(parts)-1 {
+			c = freed
+		}
+		ref, err := l.store.wal.Append(wal.Header{Kind: wal.KindState, Partition: l.id, Epoch: l.epochs.latest(), Offset: s.highWatermark}, part, c)
+		if err != nil {
+			// The parts that were written count for nothing without the last.
+			for _, r := range refs {
+				l.store.wal.Release(r)
+			}
+			return fmt.Errorf("write the state of %s: %w", l.id, err)
+		}
+		refs = append(refs, ref)
+	}
+	freed.refs = l.stateRefs
+	l.stateRefs, l.stateAsOf, l.stateEpoch = refs, s.highWatermark, l.epochs.latest()
+	return nil
+}
+
+// admitState waits for room for the log's state and a frame beside it.
+func (l *Log) admitState() (admitted int, err error) {
+	l.mu.Lock()
+	admitted = stateHeader + len(l.epochs)*stateEpoch + len(l.producers)*(stateProducer+dedupeBatches*stateBatch)
+	l.mu.Unlock()
+	admitted += 2*frameOverhead + admitted/maxStatePart*(frameOverhead+stateHeader)
+	return admitted, l.store.wal.Admit(l.store.ctx, wal.Internal, admitted)
+}
+
+// refuse ends the log: nothing is taken or read from here on.
+func (l *Log) refuse(why error) {
+	l.mu.Lock()
+	if l.refused == nil {
+		l.refused = why
+	}
+	parked := l.parked
+	l.parked = nil
+	woken := l.takeWaiters(nil)
+	l.mu.Unlock()
+	for _, p := range parked {
+		p.refuse(why)
+	}
+	wake(woken)
+}
+
+// release lets go of frames once the frame that makes them needless is on disk.
+type release struct {
+	log  *Log
+	refs []wal.Ref // guarded by log.mu: it may be known only after the append
+}
+
+// Committed is called by the WAL.
+func (r *release) Committed(err error) {
+	if err != nil {
+		return // whatever is on disk now, the next start sorts it out
+	}
+	r.log.mu.Lock()
+	refs := r.refs
+	r.log.mu.Unlock()
+	for _, ref := range refs {
+		r.log.store.wal.Release(ref)
+	}
+}

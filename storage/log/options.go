@@ -1,0 +1,90 @@
+package log
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/wal"
+)
+
+// Defaults of a store's limits.
+const (
+	// defaultIndexMemory holds eight million batches: at 1 KiB each, what fits
+	// in a WAL of 8 GiB.
+	defaultIndexMemory = 256 << 20
+	// defaultMaxProducers is bounded by memory: a producer takes 100 to 300
+	// bytes.
+	defaultMaxProducers = 100_000
+	// defaultProducerExpiry is Kafka's.
+	defaultProducerExpiry = 24 * time.Hour
+)
+
+// frameOverhead is what a batch takes in the WAL besides its bytes: the frame's
+// header and its padding.
+const frameOverhead = 72
+
+// Options of a store.
+type Options struct {
+	FS  disk.FS
+	Dir string // of the WAL
+
+	// WAL sets sizes, budgets and syncing of the WAL. FS, Dir, Owner and Log in
+	// it are set by the store.
+	WAL wal.Options
+
+	IndexMemory    int64         // bytes for where batches lie; beyond it nothing is admitted. 0: 256 MiB
+	ProducerExpiry time.Duration // an idempotent producer is forgotten so long after its last batch. 0: 24 h
+	MaxProducers   int           // remembered by all logs; beyond it new ones are refused. 0: 100,000
+
+	Log *slog.Logger     // nil: none
+	Now func() time.Time // nil: time.Now
+}
+
+func (o *Options) fill() error {
+	if o.FS == nil {
+		return fmt.Errorf("open the store in %q: no file system", o.Dir)
+	}
+	if o.IndexMemory == 0 {
+		o.IndexMemory = defaultIndexMemory
+	}
+	if o.ProducerExpiry == 0 {
+		o.ProducerExpiry = defaultProducerExpiry
+	}
+	if o.MaxProducers == 0 {
+		o.MaxProducers = defaultMaxProducers
+	}
+	if o.IndexMemory < 0 || o.ProducerExpiry < 0 || o.MaxProducers < 0 {
+		return fmt.Errorf("open the store in %q: index memory %d, producer expiry %s, %d producers: want none below 0",
+			o.Dir, o.IndexMemory, o.ProducerExpiry, o.MaxProducers)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return nil
+}
+
+// Config is what a topic asks of its logs. The zero value takes what the format
+// allows and stores it as it came.
+type Config struct {
+	MaxMessageBytes int // of a batch as sent; 0: what the WAL takes
+	// TimestampType LogAppendTime stamps every batch with the broker's time.
+	TimestampType batch.TimestampType
+	// TimestampAfterMax and TimestampBeforeMax bound how far producers'
+	// timestamps may lie from the broker's; 0: no bound. They do not apply
+	// with LogAppendTime.
+	TimestampAfterMax, TimestampBeforeMax time.Duration
+	// Recompress stores batches with Codec (at Level) whatever they came with;
+	// false keeps the producer's.
+	Recompress bool
+	Codec      batch.Codec
+	Level      int
+	// MinInSync replicas must have a record before it is visible, or answered
+	// to acks=all; 0 is 1.
+	MinInSync int
+}

@@ -1,0 +1,278 @@
+package log
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/storage/wal"
+)
+
+// recovery gathers what the WAL replays. Frames come in the order they were
+// appended, with two exceptions that are one: a copy comes later than its batch
+// did, and then the batch itself may be gone.
+type recovery struct {
+	partitions map[storage.PartitionID]*replayed
+	needless   []wal.Ref // to be released once the WAL is open
+}
+
+// replayed is a partition so far.
+type replayed struct {
+	index  index       // what came in order
+	late   []lateEntry // copies that fit nowhere in it
+	sent   []replayedBatch
+	epochs epochs
+
+	state     state // the last whole one
+	stateRefs []wal.Ref
+	stated    bool
+	part      state // one that is not whole yet
+	partRefs  []wal.Ref
+
+	logStart storage.Offset
+	damage   *CorruptionError // the first thing that did not fit
+}
+
+// lateEntry is a batch that is not in the index yet.
+type lateEntry struct {
+	base         storage.Offset
+	count        uint32
+	maxTimestamp int64
+	ref          wal.Ref
+}
+
+func (e *lateEntry) next() storage.Offset { return e.base + storage.Offset(e.count) }
+
+// replayedBatch is a batch of a producer, at or above the high watermark of the
+// last state.
+type replayedBatch struct {
+	producer int64
+	sentBatch
+}
+
+func newRecovery() *recovery {
+	return &recovery{partitions: map[storage.PartitionID]*replayed{}}
+}
+
+// replay takes one frame.
+func (rec *recovery) replay(h wal.Header, ref wal.Ref, payload []byte) {
+	if h.Kind == wal.KindDrop {
+		rec.drop(h.Partition)
+		return
+	}
+	r := rec.partitions[h.Partition]
+	if r == nil {
+		r = &replayed{}
+		rec.partitions[h.Partition] = r
+	}
+	switch h.Kind {
+	case wal.KindData:
+		rec.replayData(r, h, ref, payload)
+	case wal.KindState:
+		rec.replayState(r, h, ref, payload)
+	case wal.KindTrim:
+		r.logStart = max(r.logStart, h.Offset)
+	case wal.KindTruncate:
+		rec.replayTruncate(r, h.Offset)
+	}
+}
+
+// drop forgets the partitions of a topic; all that is of them from then on would
+// be of another one.
+func (rec *recovery) drop(id storage.PartitionID) {
+	for other, r := range rec.partitions {
+		if other.Topic != id.Topic || id.Index >= 0 && other.Index != id.Index {
+			continue
+		}
+		rec.needless = append(rec.needless, r.everything()...)
+		delete(rec.partitions, other)
+	}
+}
+
+func (r *replayed) everything() []wal.Ref {
+	refs := r.index.truncate(math.MinInt64, nil)
+	for i := range r.late {
+		refs = append(refs, r.late[i].ref)
+	}
+	return append(append(refs, r.stateRefs...), r.partRefs...)
+}
+
+func (r *replayed) damaged(id storage.PartitionID, at storage.Offset, format string, args ...any) {
+	if r.damage == nil {
+		r.damage = corrupt(id, at, format, args...)
+	}
+}
+
+func (rec *recovery) replayData(r *replayed, h wal.Header, ref wal.Ref, payload []byte) {
+	b, rest, err := batch.Next(payload)
+	if err != nil || len(rest) > 0 || b.BaseOffset() != h.Offset || b.LastOffsetDelta() < 0 || h.Offset < 0 {
+		r.damaged(h.Partition, h.Offset, "a frame holds something else than the batch it names")
+		rec.needless = append(rec.needless, ref)
+		return
+	}
+	e := lateEntry{h.Offset, uint32(b.LastOffsetDelta()) + 1, b.MaxTimestamp(), ref}
+	end, some := r.index.end()
+	switch {
+	case !some || e.base >= end:
+		r.index.append(e.base, e.count, e.maxTimestamp, e.ref)
+	case !h.Copy:
+		r.damaged(h.Partition, h.Offset, "it was appended, but the log had reached %d", end)
+		rec.needless = append(rec.needless, ref)
+		return
+	default:
+		rec.replayCopy(r, e)
+	}
+	if !h.Copy {
+		r.epochs = r.epochs.begin(b.LeaderEpoch(), e.base)
+	}
+	if b.ProducerID() != batch.NoProducerID && !b.IsControl() && e.base >= r.state.highWatermark {
+		r.sent = append(r.sent, replayedBatch{b.ProducerID(), sentOf(b)})
+	}
+}
+
+// replayCopy puts a copy in the place of its batch, if that is there.
+func (rec *recovery) replayCopy(r *replayed, e lateEntry) {
+	p := r.index.find(e.base)
+	if b, old := r.index.at(p); b.baseOf(p.entry) == e.base && old.count == e.count {
+		rec.needless = append(rec.needless, old.ref)
+		old.ref = e.ref
+		return
+	}
+	r.late = append(r.late, e)
+}
+
+func (rec *recovery) replayState(r *replayed, h wal.Header, ref wal.Ref, payload []byte) {
+	last, err := r.part.decode(payload)
+	if err != nil {
+		r.damaged(h.Partition, h.Offset, "%v", err)
+		rec.needless = append(rec.needless, ref)
+		return
+	}
+	if payload[1]&1 == 0 { // begins anew: the parts before were never whole
+		rec.needless = append(rec.needless, r.partRefs...)
+		r.partRefs = nil
+	}
+	r.partRefs = append(r.partRefs, ref)
+	if !last {
+		return
+	}
+	rec.needless = append(rec.needless, r.stateRefs...)
+	r.state, r.stateRefs, r.stated = r.part, r.partRefs, true
+	r.part, r.partRefs = state{}, nil
+	r.logStart = max(r.logStart, r.state.logStart)
+	r.epochs = slices.Clone(r.state.epochs)
+	r.sent = slices.DeleteFunc(r.sent, func(s replayedBatch) bool { return s.last < r.state.highWatermark })
+}
+
+func (rec *recovery) replayTruncate(r *replayed, end storage.Offset) {
+	rec.needless = r.index.truncate(end, rec.needless)
+	r.late = slices.DeleteFunc(r.late, func(e lateEntry) bool {
+		if e.next() > end {
+			rec.needless = append(rec.needless, e.ref)
+			return true
+		}
+		return false
+	})
+	r.sent = slices.DeleteFunc(r.sent, func(s replayedBatch) bool { return s.last >= end })
+	r.epochs = r.epochs.truncate(end)
+}
+
+// recover makes the logs of what was replayed.
+func (s *Store) recover(now time.Time) {
+	rec := s.recovery
+	s.recovery = nil
+	for id, r := range rec.partitions {
+		l := s.newLog(id)
+		if err := s.recoverLog(l, r, rec, now); err != nil {
+			l.refused = err
+			s.o.Log.Error("a partition is corrupt and will not be served", "partition", id, "error", err)
+		}
+		s.indexBytes.Add(l.index.bytes)
+		s.producers.Add(int64(len(l.producers)))
+		s.logs[id] = l
+		delete(rec.partitions, id)
+	}
+	for _, ref := range rec.needless {
+		s.wal.Release(ref)
+	}
+}
+
+// recoverLog makes l of what was replayed of it, and checks that it is all
+// there: every offset from the log start to the end, and an end not before what
+// was known committed.
+func (s *Store) recoverLog(l *Log, r *replayed, rec *recovery, now time.Time) error {
+	rec.needless = append(rec.needless, r.partRefs...)
+	r.merge(rec)
+	rec.needless = r.index.trim(r.logStart, rec.needless)
+	l.index, l.stateRefs = r.index, r.stateRefs
+	l.logStart, l.end = r.logStart, r.logStart
+	if r.damage != nil {
+		return r.damage
+	}
+	if !guard.Check("log.recovered-state", r.stated) {
+		return corrupt(l.id, l.logStart, "its state is missing")
+	}
+	first := true
+	for p := (place{}); l.index.valid(p); p = l.index.following(p) {
+		b, _ := l.index.at(p)
+		base := b.baseOf(p.entry)
+		if fits := base == l.end || first && base < l.end; !guard.Check("log.recovered-gap", fits) {
+			return corrupt(l.id, l.end, "the batch there is missing, the next one is at %d", base)
+		}
+		l.end, first = b.nextOf(p.entry), false
+	}
+	if !guard.Check("log.recovered-end", l.end >= r.state.highWatermark) {
+		return corrupt(l.id, l.end, "the log ends there, and was committed up to %d", r.state.highWatermark)
+	}
+	l.replica.synced = l.end
+	l.replica.highWatermark = max(r.state.highWatermark, l.logStart)
+	l.epochs = r.epochs.trim(l.logStart)
+	l.stateAsOf, l.stateEpoch = r.state.highWatermark, r.state.epochs.latest()
+	l.producers = r.remember(now.UnixMilli())
+	return nil
+}
+
+// merge puts the late copies where they belong.
+func (r *replayed) merge(rec *recovery) {
+	if len(r.late) == 0 {
+		return
+	}
+	all := make([]lateEntry, 0, len(r.late))
+	for _, b := range r.index.blocks {
+		for i, e := range b.entries {
+			all = append(all, lateEntry{b.baseOf(i), e.count, e.maxTimestamp, e.ref})
+		}
+	}
+	all = append(all, r.late...)
+	r.late = nil
+	slices.SortStableFunc(all, func(a, b lateEntry) int { return cmp.Compare(a.base, b.base) })
+	r.index = index{}
+	for i, e := range all {
+		if i+1 < len(all) && all[i+1].base == e.base { // a copy of the copy follows
+			rec.needless = append(rec.needless, e.ref)
+			continue
+		}
+		r.index.append(e.base, e.count, e.maxTimestamp, e.ref)
+	}
+}
+
+// remember returns the producers: those of the state, and the batches above it
+// in order of offset. Who was heard of in those counts as heard of now.
+func (r *replayed) remember(millis int64) producers {
+	slices.SortStableFunc(r.sent, func(a, b replayedBatch) int { return cmp.Compare(a.last, b.last) })
+	ps := r.state.producers
+	for i, sent := range r.sent {
+		if i > 0 && r.sent[i-1].last == sent.last {
+			continue // the copy of a batch
+		}
+		ps.add(sent.producer, sent.sentBatch, r.state.highWatermark, millis)
+	}
+	if len(ps) == 0 {
+		return nil
+	}
+	return ps
+}

@@ -1,0 +1,345 @@
+package log
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/storage/wal"
+)
+
+// Store is the logs of all partitions of one broker, over one WAL. All methods
+// are safe for concurrent use.
+type Store struct {
+	o    Options
+	wal  *wal.WAL
+	ctx  context.Context // ends with Close
+	stop context.CancelFunc
+	done sync.WaitGroup
+
+	// ready is closed when Open is through: the WAL may want frames relocated
+	// before.
+	ready    chan struct{}
+	recovery *recovery // Open alone
+
+	mu   sync.RWMutex // guards logs
+	logs map[storage.PartitionID]*Log
+
+	indexBytes atomic.Int64
+	producers  atomic.Int64
+	dead       atomic.Pointer[error]
+}
+
+// Open recovers the logs of a directory. A partition that does not hold together
+// is opened, and says so by a *CorruptionError; the others are not affected.
+// ctx bounds the opening.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	if err := o.fill(); err != nil {
+		return nil, err
+	}
+	s := &Store{
+		o: o, ready: make(chan struct{}), recovery: newRecovery(),
+		logs: map[storage.PartitionID]*Log{},
+	}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	wo := o.WAL
+	wo.FS, wo.Dir, wo.Log = o.FS, o.Dir, o.Log
+	wo.Owner = owner{s}
+	wo.OnDead = s.onDead
+	began := o.Now()
+	w, err := wal.Open(ctx, wo)
+	if err != nil {
+		s.stop()
+		return nil, fmt.Errorf("open the store: %w", err)
+	}
+	s.wal = w
+	s.recover(began)
+	close(s.ready)
+	s.done.Go(s.expireLoop)
+	return s, nil
+}
+
+// Close makes what was appended durable and ends every log. Close of a store
+// whose WAL died returns why.
+func (s *Store) Close() error {
+	s.stop()
+	s.done.Wait()
+	err := s.wal.Close()
+	for _, l := range s.all() {
+		l.refuse(ErrClosed)
+	}
+	if err != nil {
+		return fmt.Errorf("close the store: %w", err)
+	}
+	return nil
+}
+
+// Err says why nothing can be appended any more, or nil: the WAL died.
+func (s *Store) Err() error {
+	if err := s.dead.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (s *Store) onDead(err error) {
+	s.dead.Store(&err)
+	if s.o.WAL.OnDead != nil {
+		s.o.WAL.OnDead(err)
+	}
+}
+
+// Log returns the log of a partition, if there is one.
+func (s *Store) Log(id storage.PartitionID) (*Log, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	l, ok := s.logs[id]
+	return l, ok
+}
+
+// Partitions lists the partitions that have a log, in no order.
+func (s *Store) Partitions() []storage.PartitionID {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	ids := make([]storage.PartitionID, 0, len(s.logs))
+	for id := range s.logs {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+func (s *Store) all() []*Log {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	logs := make([]*Log, 0, len(s.logs))
+	for _, l := range s.logs {
+		logs = append(logs, l)
+	}
+	return logs
+}
+
+// Create returns the log of a partition, which it makes, empty, if there is
+// none. It is on disk before any record that is appended to it.
+func (s *Store) Create(id storage.PartitionID, c Config) (*Log, error) {
+	if l, ok := s.Log(id); ok {
+		l.SetConfig(c)
+		return l, nil
+	}
+	if err := s.wal.Admit(s.ctx, wal.Internal, stateHeader+frameOverhead); err != nil {
+		return nil, fmt.Errorf("create %s: %w", id, err)
+	}
+	defer s.wal.Unadmit(stateHeader + frameOverhead)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l, ok := s.logs[id]; ok {
+		l.SetConfig(c)
+		return l, nil
+	}
+	l := s.newLog(id)
+	l.SetConfig(c)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.writeState(); err != nil {
+		return nil, fmt.Errorf("create %s: %w", id, err)
+	}
+	s.logs[id] = l
+	return l, nil
+}
+
+func (s *Store) newLog(id storage.PartitionID) *Log {
+	l := &Log{store: s, id: id, epoch: storage.NoEpoch, stateEpoch: storage.NoEpoch, replica: replica{inSync: 1}}
+	l.config.Store(&Config{MinInSync: 1})
+	return l
+}
+
+// Drop removes all partitions of a topic, and lets go of their records as soon
+// as that is on disk.
+func (s *Store) Drop(topic storage.TopicID) error {
+	if err := s.wal.Admit(s.ctx, wal.Internal, frameOverhead); err != nil {
+		return fmt.Errorf("drop topic %s: %w", topic, err)
+	}
+	defer s.wal.Unadmit(frameOverhead)
+	dropped, err := s.drop(topic)
+	for _, l := range dropped {
+		l.refuse(ErrDropped)
+	}
+	if err != nil {
+		return fmt.Errorf("drop topic %s: %w", topic, err)
+	}
+	return nil
+}
+
+func (s *Store) drop(topic storage.TopicID) (dropped []*Log, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, l := range s.logs {
+		if id.Topic == topic {
+			dropped = append(dropped, l)
+		}
+	}
+	// Nothing may be appended behind the frame, so each log is held.
+	for _, l := range dropped {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+	}
+	freed := &dropRelease{wal: s.wal}
+	for _, l := range dropped {
+		freed.refs = l.everything(freed.refs)
+	}
+	h := wal.Header{Kind: wal.KindDrop, Partition: storage.PartitionID{Topic: topic, Index: -1}, Epoch: storage.NoEpoch, Offset: storage.NoOffset}
+	if _, err := s.wal.Append(h, nil, freed); err != nil {
+		return nil, err
+	}
+	for _, l := range dropped {
+		delete(s.logs, l.id)
+		if l.refused == nil || errors.As(l.refused, new(*CorruptionError)) {
+			l.refused = ErrDropped
+		}
+		s.indexBytes.Add(-l.index.bytes)
+		s.forgetProducers(len(l.producers))
+		l.index, l.producers = index{}, nil
+	}
+	return dropped, nil
+}
+
+// everything appends to refs where all that the log has in the WAL lies. l.mu
+// is held.
+func (l *Log) everything(refs []wal.Ref) []wal.Ref {
+	for _, b := range l.index.blocks {
+		for i := range b.entries {
+			refs = append(refs, b.entries[i].ref)
+		}
+	}
+	return append(refs, l.stateRefs...)
+}
+
+// dropRelease lets go of the frames of a topic.
+type dropRelease struct {
+	wal  *wal.WAL
+	refs []wal.Ref
+}
+
+// Committed is called by the WAL.
+func (r *dropRelease) Committed(err error) {
+	if err != nil {
+		return
+	}
+	for _, ref := range r.refs {
+		r.wal.Release(ref)
+	}
+}
+
+// Admit waits until a batch of n bytes has room in memory and on disk, and holds
+// it until [Log.Append] takes it over. Errors: ErrFull, ErrDead, ErrClosed,
+// and ctx's.
+func (s *Store) Admit(ctx context.Context, n int) error {
+	if used := s.indexBytes.Load(); !guard.Check("log.index-budget", used < s.o.IndexMemory) {
+		return fmt.Errorf("admit %d bytes, the index takes %d of %d: %w", n, used, s.o.IndexMemory, ErrFull)
+	}
+	return s.wal.Admit(ctx, wal.Produce, n+frameOverhead)
+}
+
+// Unadmit gives back what Admit held for a batch that is not appended.
+func (s *Store) Unadmit(n int) { s.wal.Unadmit(n + frameOverhead) }
+
+// Stats is a moment of a store.
+type Stats struct {
+	Capacity, Used int64 // bytes of the WAL's files: may have, have in use
+	IndexBytes     int64
+	Producers      int64
+	Partitions     int
+	WAL            wal.Stats
+}
+
+// Stats returns the present figures.
+func (s *Store) Stats() Stats {
+	s.mu.RLock()
+	partitions := len(s.logs)
+	s.mu.RUnlock()
+	w := s.wal.Stats()
+	return Stats{
+		Capacity: w.CapacityBytes, Used: w.UsedBytes, WAL: w,
+		IndexBytes: s.indexBytes.Load(), Producers: s.producers.Load(), Partitions: partitions,
+	}
+}
+
+// Flush returns when all that was appended before is on disk.
+func (s *Store) Flush(ctx context.Context) error { return s.wal.Flush(ctx) }
+
+// rememberProducer counts one more producer, unless there are as many as may be.
+func (s *Store) rememberProducer() bool {
+	n := s.producers.Add(1)
+	if !guard.Check("log.max-producers", n <= int64(s.o.MaxProducers)) {
+		s.producers.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (s *Store) forgetProducers(n int) { s.producers.Add(-int64(n)) }
+
+// expireLoop forgets producers that were not heard of for long. It waits for its
+// ticker and for the logs' locks.
+func (s *Store) expireLoop() {
+	ticker := time.NewTicker(max(s.o.ProducerExpiry/16, time.Second))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-ticker.C:
+			s.expire(s.o.Now().Add(-s.o.ProducerExpiry).UnixMilli())
+		}
+	}
+}
+
+func (s *Store) expire(millis int64) {
+	if s.producers.Load() == 0 {
+		return
+	}
+	for _, l := range s.all() {
+		l.mu.Lock()
+		if len(l.producers) > 0 {
+			s.forgetProducers(l.producers.expire(millis, l.replica.highWatermark))
+		}
+		l.mu.Unlock()
+	}
+}
+
+// owner is the side of a store that the WAL sees.
+type owner struct{ *Store }
+
+// Replay is called by the WAL while it opens.
+func (o owner) Replay(h wal.Header, ref wal.Ref, payload []byte) error {
+	o.recovery.replay(h, ref, payload)
+	return nil
+}
+
+// Relocate is called by the WAL when it wants a segment back.
+func (o owner) Relocate(ctx context.Context, segment uint32) error {
+	select {
+	case <-o.ready:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	var moved []wal.Ref
+	for _, l := range o.all() {
+		var err error
+		if moved, err = l.relocate(ctx, segment, moved); err != nil {
+			return fmt.Errorf("relocate %s out of segment %d: %w", l.id, segment, err)
+		}
+	}
+	// The old frames are needed until the new ones are on disk.
+	if err := o.wal.Flush(ctx); err != nil {
+		return err
+	}
+	for _, ref := range moved {
+		o.wal.Release(ref)
+	}
+	return nil
+}

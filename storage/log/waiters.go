@@ -1,0 +1,81 @@
+package log
+
+import (
+	"slices"
+
+	"rustmq.dev/rustmq/storage"
+)
+
+// Waiter is told when a log has something new. Wake must not block; it is called
+// without any lock of the log, from any goroutine, and may be called once more
+// than it was asked for.
+type Waiter interface{ Wake() }
+
+// watch is a waiter and the offset it waits for.
+type watch struct {
+	offset storage.Offset
+	waiter Waiter
+}
+
+// Watch wakes w once when the record at offset can be read, or the log's state
+// changed in another way that is worth a look: its start moved, it was
+// truncated, dropped or closed. If that is so already, w is woken before Watch
+// returns.
+func (l *Log) Watch(offset storage.Offset, w Waiter) {
+	l.mu.Lock()
+	if l.refused == nil && offset >= l.replica.highWatermark {
+		l.waiters = append(l.waiters, watch{offset, w})
+		l.mu.Unlock()
+		return
+	}
+	l.mu.Unlock()
+	w.Wake()
+}
+
+// Unwatch forgets w; it may still be woken by a call that is under way.
+func (l *Log) Unwatch(w Waiter) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiters = slices.DeleteFunc(l.waiters, func(x watch) bool { return x.waiter == w })
+}
+
+// WakeAll wakes and forgets every waiter: leadership moved, say.
+func (l *Log) WakeAll() {
+	l.mu.Lock()
+	woken := l.takeWaiters(nil)
+	l.mu.Unlock()
+	wake(woken)
+}
+
+// takeWaiters removes all waiters, and appends them to woken. l.mu is held.
+func (l *Log) takeWaiters(woken []Waiter) []Waiter {
+	for _, w := range l.waiters {
+		woken = append(woken, w.waiter)
+	}
+	clear(l.waiters)
+	l.waiters = l.waiters[:0]
+	return woken
+}
+
+// takeReached removes the waiters whose record can be read, and appends them to
+// woken. l.mu is held.
+func (l *Log) takeReached(woken []Waiter) []Waiter {
+	kept := 0
+	for _, w := range l.waiters {
+		if w.offset < l.replica.highWatermark {
+			woken = append(woken, w.waiter)
+		} else {
+			l.waiters[kept] = w
+			kept++
+		}
+	}
+	clear(l.waiters[kept:])
+	l.waiters = l.waiters[:kept]
+	return woken
+}
+
+func wake(woken []Waiter) {
+	for _, w := range woken {
+		w.Wake()
+	}
+}
