@@ -5,8 +5,16 @@ import (
 	"fmt"
 )
 
-// ErrClosed is returned once Close was called.
-var ErrClosed = errors.New("consensus: node is closed")
+var (
+	// ErrClosed is returned once Close was called.
+	ErrClosed = errors.New("consensus: node is closed")
+	// ErrBusy is returned for a proposal above Options.MaxProposals. Nothing
+	// was written.
+	ErrBusy = errors.New("consensus: too many proposals in flight")
+	// ErrLeadershipLost is returned for a proposal that was in flight when this
+	// member ceased to lead: it may still be committed.
+	ErrLeadershipLost = errors.New("consensus: leadership was lost while the proposal was in flight")
+)
 
 // NotLeaderError says that this member cannot take a proposal. Nothing was
 // written.
@@ -30,3 +38,22 @@ type DeadError struct {
 
 func (e *DeadError) Error() string { return "consensus: node has stopped: " + e.Cause.Error() }
 func (e *DeadError) Unwrap() error { return e.Cause }
+
+// LostLogError says that the log is empty although it cannot be: going on
+// would forget votes and entries that others count on.
+type LostLogError struct {
+	Dir    string
+	Reason string
+}
+
+func (e *LostLogError) Error() string {
+	return fmt.Sprintf("%s/ is empty, but %s: its log was lost; bring it back, or start anew from the bucket with `rustmq admin cluster recover`", e.Dir, e.Reason)
+}
+
+// CorruptionError says that a file does not hold what was written.
+type CorruptionError struct {
+	File   string
+	Reason string
+}
+
+func (e *CorruptionError) Error() string { return e.File + " is corrupt: " + e.Reason }

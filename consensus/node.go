@@ -2,69 +2,224 @@ package consensus
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/storage/wal"
 )
-
-// StateMachine is what the log drives.
-type StateMachine interface {
-	// Apply carries out the command of one entry; indexes grow. It is called by
-	// one goroutine. An error stops the node for good; a refusal is a result.
-	Apply(index uint64, command []byte) (result any, err error)
-	// Snapshot captures the state after the last Apply and returns at once; what
-	// it returns encodes that, beside Apply.
-	Snapshot() (encode func() []byte)
-	// Restore replaces the state by that of a snapshot.
-	Restore(snapshot []byte) error
-}
-
-// Options of a node.
-type Options struct {
-	NodeID       uint64   // of this member, not 0
-	Directory    [16]byte // of its data directory
-	StateMachine StateMachine
-	Log          *slog.Logger
-}
 
 // Node is one member.
 type Node struct {
-	mu    sync.Mutex
-	opt   Options
-	index uint64
+	opt  Options
+	log  *slog.Logger
+	core *loop
+	wal  *wal.WAL
+	wake chan struct{} // holds one token while events wait
+	stop context.CancelFunc
+	done sync.WaitGroup
+
+	mu       sync.Mutex // guards what follows
+	waiting  events
+	inFlight int      // proposals taken and not settled
+	ended    error    // why nothing is taken any more
+	members  []Member // of the applied configuration
+	status   Status
 }
 
-// Open starts the node.
-func Open(_ context.Context, opt Options) (*Node, error) { return &Node{opt: opt}, nil }
-
-// Proposal is a command on its way through the log.
-type Proposal struct {
-	result any
-	err    error
+// Status is what a member knows of the group.
+type Status struct {
+	Leader   uint64 // 0 when none is known
+	Term     uint64
+	Applied  uint64 // index of the last entry applied here
+	Snapshot uint64 // index of the newest snapshot
 }
 
-// Start proposes a command and returns at once.
-func (n *Node) Start(command []byte) *Proposal {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.index++
-	result, err := n.opt.StateMachine.Apply(n.index, command)
-	return &Proposal{result: result, err: err}
+// Open starts a member; ctx bounds the opening. A member that is alone leads
+// when the loop has begun; others when they are elected.
+func Open(ctx context.Context, opt Options) (*Node, error) {
+	if err := opt.fill(); err != nil {
+		return nil, fmt.Errorf("consensus: %w", err)
+	}
+	n := &Node{opt: opt, log: opt.Log.With("member", opt.NodeID), wake: make(chan struct{}, 1)}
+	entries, snap, err := n.recover(ctx)
+	if err != nil {
+		return nil, err
+	}
+	running, cancel := context.WithCancel(context.Background())
+	n.stop = cancel
+	if n.core, err = newLoop(running, n, entries, snap); err != nil {
+		cancel()
+		return nil, errors.Join(err, n.wal.Close())
+	}
+	n.done.Go(func() { n.run(running) }) // blocks on events, ticks, room in the WAL and, for a received snapshot, its file
+	return n, nil
 }
-
-// Wait returns what Apply returned, once it has on this member.
-func (p *Proposal) Wait(context.Context) (any, error) { return p.result, p.err }
 
 // Propose starts a proposal and waits for it.
 func (n *Node) Propose(ctx context.Context, command []byte) (any, error) {
 	return n.Start(command).Wait(ctx)
 }
 
-// Leader returns the member that leads, 0 when none is known.
-func (n *Node) Leader() uint64 { return n.opt.NodeID }
+// Start proposes a command, which it keeps, and returns at once. Proposals of
+// one goroutine enter the log in the order of their starts.
+func (n *Node) Start(command []byte) *Proposal {
+	p := &Proposal{command: command, done: make(chan struct{})}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.ended != nil:
+		p.settle(nil, n.ended)
+	case len(command) > MaxCommand:
+		p.settle(nil, fmt.Errorf("consensus: a command of %d bytes: %w", len(command), wal.ErrTooLarge))
+	case n.inFlight >= n.opt.MaxProposals:
+		p.settle(nil, ErrBusy)
+	default:
+		n.inFlight++
+		n.waiting.proposals = append(n.waiting.proposals, p)
+		n.notify()
+	}
+	return p
+}
 
 // Barrier returns once this member has applied all that was committed when it
-// was called.
-func (n *Node) Barrier(context.Context) error { return nil }
+// was called: what is read after it is not older than the call.
+func (n *Node) Barrier(ctx context.Context) error {
+	b := &barrier{done: make(chan error, 1)}
+	n.mu.Lock()
+	if ended := n.ended; ended != nil {
+		n.mu.Unlock()
+		return ended
+	}
+	n.waiting.barriers = append(n.waiting.barriers, b)
+	n.notify()
+	n.mu.Unlock()
+	select {
+	case err := <-b.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
-// Close stops the node.
-func (n *Node) Close() error { return nil }
+// Receive takes a message from a peer. Messages of a member that the
+// configuration does not know by both id and directory are refused.
+func (n *Node) Receive(from Member, m *raftpb.Message) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.ended != nil:
+		return n.ended
+	case !guard.Check("consensus.member-known", slices.Contains(n.members, from)):
+		return fmt.Errorf("consensus: member %d with directory %x is not in the configuration", from.ID, from.Directory)
+	case m.GetFrom() != from.ID || m.GetTo() != n.opt.NodeID || raft.IsLocalMsg(m.GetType()):
+		return fmt.Errorf("consensus: member %d sent %s from %d to %d", from.ID, m.GetType(), m.GetFrom(), m.GetTo())
+	}
+	if len(n.waiting.messages) < maxReceived {
+		n.waiting.messages = append(n.waiting.messages, m)
+		n.notify()
+	}
+	return nil
+}
+
+// Leader returns the member that leads, 0 when none is known.
+func (n *Node) Leader() uint64 { return n.Status().Leader }
+
+// Status returns what this member knows of the group.
+func (n *Node) Status() Status {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.status
+}
+
+// Close stops the member. Proposals in flight are answered ErrClosed.
+func (n *Node) Close() error {
+	n.stop()
+	n.done.Wait()
+	n.end(ErrClosed)
+	return n.wal.Close()
+}
+
+// notify wakes the loop; mu is held.
+func (n *Node) notify() {
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+// tell leaves something for the loop.
+func (n *Node) tell(leave func(*events)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	leave(&n.waiting)
+	n.notify()
+}
+
+// take returns the events that wait.
+func (n *Node) take() events {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	taken := n.waiting
+	n.waiting = events{}
+	return taken
+}
+
+// settled gives back the places of proposals that have their answer.
+func (n *Node) settled(count int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.inFlight -= count
+}
+
+// end refuses whatever comes and whatever waits. The first reason stays.
+func (n *Node) end(reason error) {
+	n.mu.Lock()
+	if n.ended == nil {
+		n.ended = reason
+	}
+	reason = n.ended
+	waiting := n.waiting
+	n.waiting = events{}
+	n.mu.Unlock()
+	for _, p := range waiting.proposals {
+		p.settle(nil, reason)
+	}
+	for _, b := range waiting.barriers {
+		b.done <- reason
+	}
+}
+
+// run is the loop: it is the only one to touch the core.
+func (n *Node) run(ctx context.Context) {
+	ticker := time.NewTicker(n.opt.Tick)
+	defer ticker.Stop()
+	err := n.core.ready()
+	for err == nil {
+		select {
+		case <-ctx.Done():
+			n.core.end(ErrClosed)
+			return
+		case <-ticker.C:
+			err = n.core.tick()
+		case <-n.wake:
+			err = n.core.handle(n.take())
+		}
+	}
+	if ctx.Err() != nil { // closed while it waited for room
+		n.core.end(ErrClosed)
+		return
+	}
+	dead := &DeadError{Cause: err}
+	n.log.Error("consensus has stopped", "error", err)
+	n.core.end(dead)
+	n.end(dead)
+	n.opt.OnDead(err)
+}

@@ -82,8 +82,9 @@ func (m *Image) checkBrokerEpoch(id int32, epoch int64) *Error {
 // leadership. With wiped its directory is another one: nothing it held counts.
 func (m *Image) loseBroker(id int32, wiped bool) {
 	m.editPartitions(func(t *Topic, p *Partition, change func() *Partition) {
-		leads, inSync := p.Leader == id, slices.Contains(p.ISR, id)
-		if guard.Check("metadata.registration-takes-leadership", !leads) && !inSync && !(wiped && slices.Contains(p.ELR, id)) {
+		leads := !guard.Check("metadata.registration-takes-leadership", p.Leader != id)
+		inSync := slices.Contains(p.ISR, id)
+		if !leads && !inSync && !(wiped && slices.Contains(p.ELR, id)) {
 			return
 		}
 		p = change()

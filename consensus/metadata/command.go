@@ -13,7 +13,7 @@ import (
 // Limits of what one command may hold: a log entry is kept in memory until the
 // next snapshot, and sent to the other controllers as one message.
 const (
-	MaxCommandBytes       = 16 << 20
+	MaxCommandBytes       = 2 << 20
 	MaxPartitionsPerTopic = 100_000
 	MaxReplicas           = 64
 	maxConfigBytes        = 64 << 10 // of one key or value

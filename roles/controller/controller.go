@@ -16,6 +16,7 @@ import (
 	"rustmq.dev/rustmq/consensus"
 	"rustmq.dev/rustmq/consensus/metadata"
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
+	"rustmq.dev/rustmq/storage/disk"
 )
 
 // DefaultBrokerSession is how long a broker may be silent before it is fenced.
@@ -26,6 +27,23 @@ type Options struct {
 	NodeID    int32    // of this member, at least 1
 	Directory [16]byte // id of its data directory
 	ClusterID string   // that this node is known to belong to; empty makes a new one at the first start
+	Peers     []consensus.Member
+	Network   consensus.Network // nil without peers
+
+	// FS is the data directory: raft/ and snapshots/ in it belong to the
+	// controller. Nil keeps everything in memory, for tests.
+	FS disk.FS
+	// Beside are directories that hold files only after this node has belonged
+	// to a cluster (wal/). An empty raft/ beside one of them was lost, and is
+	// refused; so a controller opens before the broker of its process.
+	Beside      []string
+	LogCapacity int64 // bytes of raft/; 0 is the default
+
+	Tick            time.Duration // of raft; this and what follows: 0 is consensus's default
+	ElectionTicks   int
+	HeartbeatTicks  int
+	SnapshotEntries uint64
+	SnapshotBytes   uint64
 
 	DefaultPartitions int32 // of a topic that asks for -1; 0 is 1
 
@@ -74,6 +92,9 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	if opt.Rand == nil {
 		opt.Rand = rand.Reader
 	}
+	if opt.FS == nil {
+		opt.FS = disk.NewMem(disk.MemOptions{})
+	}
 	if opt.DefaultPartitions == 0 {
 		opt.DefaultPartitions = 1
 	}
@@ -94,10 +115,22 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	c.images = newPublisher(c.Image)
 	c.rules = rules{opt.DefaultPartitions, opt.ValidateTopicConfig, opt.ValidateBrokerConfig, opt.ListConfig}
 	node, err := consensus.Open(ctx, consensus.Options{
-		NodeID:       uint64(opt.NodeID),
-		Directory:    opt.Directory,
-		StateMachine: published{c.state, c.images},
-		Log:          opt.Log,
+		NodeID:          uint64(opt.NodeID),
+		Directory:       opt.Directory,
+		Peers:           opt.Peers,
+		Network:         opt.Network,
+		StateMachine:    published{c.state, c.images},
+		FS:              opt.FS,
+		Joined:          opt.ClusterID != "",
+		Beside:          opt.Beside,
+		LogCapacity:     opt.LogCapacity,
+		Tick:            opt.Tick,
+		ElectionTicks:   opt.ElectionTicks,
+		HeartbeatTicks:  opt.HeartbeatTicks,
+		SnapshotEntries: opt.SnapshotEntries,
+		SnapshotBytes:   opt.SnapshotBytes,
+		Log:             opt.Log,
+		OnDead:          opt.OnDead,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the metadata log: %w", err)

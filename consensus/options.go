@@ -1,0 +1,155 @@
+package consensus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"rustmq.dev/rustmq/storage/disk"
+)
+
+// Member is one voter or learner. A node that lost its directory is another
+// member, whatever its id.
+type Member struct {
+	ID        uint64 // not 0
+	Directory [16]byte
+}
+
+// StateMachine is what the log drives.
+type StateMachine interface {
+	// Apply carries out the command of one entry; indexes grow. An error stops
+	// the node for good; a refusal is a result.
+	Apply(index uint64, command []byte) (result any, err error)
+	// Snapshot captures the state after the last Apply and returns at once. The
+	// function it returns encodes what was captured, beside Apply.
+	Snapshot() (encode func() []byte)
+	// Restore replaces the state by that of a snapshot.
+	Restore(snapshot []byte) error
+}
+
+// Network carries messages between members. A cluster of one needs none.
+type Network interface {
+	// Send hands over a message for m.GetTo(). It must not block and may lose
+	// the message; it must not change it.
+	Send(to Member, m *raftpb.Message)
+	// Empty asks a peer whether it has neither log nor snapshot. The answer
+	// must come from that directory; no answer is an error.
+	Empty(ctx context.Context, peer Member) (bool, error)
+}
+
+// Defaults of Options, and limits.
+const (
+	DefaultTick            = 50 * time.Millisecond
+	DefaultElectionTicks   = 10 // raft draws between one and two of these
+	DefaultHeartbeatTicks  = 2
+	DefaultSnapshotEntries = 10_000
+	DefaultSnapshotBytes   = 32 << 20
+	DefaultMaxProposals    = 4096
+
+	// trailingEntries stay in the log behind a snapshot where there are peers,
+	// so that one that is a little behind needs no snapshot.
+	trailingEntries = 2000
+	// keptSnapshots is the newest, which a start reads, and one before it for
+	// whoever has to repair by hand.
+	keptSnapshots = 2
+	// maxReceived bounds messages of peers waiting for the loop. More are
+	// dropped; raft sends again.
+	maxReceived = 4096
+	// maxMessageBytes is about the most that one message to a peer carries.
+	maxMessageBytes = 1 << 20
+	// maxApplyBytes bounds the committed entries handled between two looks at
+	// anything else.
+	maxApplyBytes = 16 << 20
+	// maxUncommittedBytes of a leader's log; more proposals are turned away.
+	maxUncommittedBytes = 256 << 20
+	maxInflightMessages = 256
+	// maxAdmitted is how many bytes of proposals are taken before they are
+	// appended; well below what the WAL's memory admits at once.
+	maxAdmitted = 4 << 20
+)
+
+// The WAL of a raft log is small: entries stay in memory anyway, until a
+// snapshot has them.
+const (
+	// MaxCommand is the largest command in bytes.
+	MaxCommand         = 2 << 20
+	defaultLogCapacity = 256 << 20
+	segmentBytes       = 8 << 20
+	chunkBytes         = 1 << 20
+	logMemory          = 16 << 20
+)
+
+// Options of a node. The zero value of a field with a default means it.
+type Options struct {
+	NodeID       uint64   // of this member, not 0
+	Directory    [16]byte // id of its data directory
+	Peers        []Member // the other first members; used when a new group begins
+	StateMachine StateMachine
+	Network      Network // nil without peers
+
+	FS           disk.FS
+	Dir          string // of the log; default "raft"
+	SnapshotsDir string // default "snapshots"
+	// Joined says that this node is known to have belonged to a group. Beside
+	// are directories that hold files only then (a broker's wal/). In either
+	// case an empty log is a lost one, and refused.
+	Joined bool
+	Beside []string
+
+	LogCapacity int64 // bytes of the WAL's files, at least 64 MiB; 0: 256 MiB
+	segmentSize int   // of the WAL; tests make it small
+
+	Tick            time.Duration
+	ElectionTicks   int
+	HeartbeatTicks  int
+	SnapshotEntries uint64 // applied since the last snapshot, and then a new one is made
+	SnapshotBytes   uint64 // the same in bytes of entries
+	MaxProposals    int    // in flight; more are answered ErrBusy
+
+	Log    *slog.Logger
+	OnDead func(error) // called once, on a goroutine of the node, when it stops by itself
+}
+
+func (o *Options) fill() error {
+	setDefault(&o.segmentSize, segmentBytes)
+	switch {
+	case o.NodeID == 0:
+		return errors.New("node id 0")
+	case o.StateMachine == nil || o.FS == nil:
+		return errors.New("no state machine or no file system")
+	case o.LogCapacity != 0 && o.LogCapacity < 8*int64(o.segmentSize):
+		return fmt.Errorf("log capacity %d: at least %d", o.LogCapacity, 8*o.segmentSize)
+	case len(o.Peers) > 0 && o.Network == nil:
+		return errors.New("peers but no network")
+	}
+	setDefault(&o.Dir, "raft")
+	setDefault(&o.SnapshotsDir, "snapshots")
+	setDefault(&o.Tick, DefaultTick)
+	setDefault(&o.ElectionTicks, DefaultElectionTicks)
+	setDefault(&o.HeartbeatTicks, DefaultHeartbeatTicks)
+	setDefault(&o.SnapshotEntries, DefaultSnapshotEntries)
+	setDefault(&o.SnapshotBytes, DefaultSnapshotBytes)
+	setDefault(&o.MaxProposals, DefaultMaxProposals)
+	setDefault(&o.LogCapacity, defaultLogCapacity)
+	if o.ElectionTicks < 5*o.HeartbeatTicks {
+		return fmt.Errorf("election after %d ticks: at least five times the heartbeat's %d", o.ElectionTicks, o.HeartbeatTicks)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.OnDead == nil {
+		o.OnDead = func(error) {}
+	}
+	return nil
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

@@ -1,0 +1,57 @@
+package consensus
+
+import (
+	"context"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// Proposal is a command on its way through the log.
+type Proposal struct {
+	command []byte
+	result  any
+	err     error
+	done    chan struct{} // closed once result and err are set
+}
+
+func (p *Proposal) settle(result any, err error) {
+	p.result, p.err = result, err
+	close(p.done)
+}
+
+// Wait returns what Apply returned on this member; a result that is an error
+// (a refusal) is returned as the error. If ctx ends first, the proposal may
+// still be committed.
+func (p *Proposal) Wait(ctx context.Context) (any, error) {
+	select {
+	case <-p.done:
+		if refusal, ok := p.result.(error); ok && p.err == nil {
+			return nil, refusal
+		}
+		return p.result, p.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// barrier is a read that waits until what was committed when it began is
+// applied here.
+type barrier struct {
+	index uint64 // to be applied; 0 until a majority has told it
+	done  chan error
+}
+
+// events is what other goroutines leave for the loop.
+type events struct {
+	proposals []*Proposal
+	messages  []*raftpb.Message
+	durable   []func() error // of completions, in log order
+	barriers  []*barrier
+	snapshot  *written
+}
+
+// written is a snapshot whose file was attempted.
+type written struct {
+	snap *snapshot
+	err  error
+}
