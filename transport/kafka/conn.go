@@ -180,7 +180,7 @@ func (c *Conn) room() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
-		if c.closed {
+		if c.closed || c.ctx.Err() != nil {
 			return net.ErrClosed
 		}
 		full := len(c.pending) > 0 && (len(c.pending) >= l.MaxPipelined || c.held+c.unsent >= l.ConnMemory)
