@@ -1,0 +1,144 @@
+package configs
+
+import "time"
+
+// Config is a whole configuration.
+type Config struct {
+	Broker      Broker      `toml:"broker"`
+	Network     Network     `toml:"network"`
+	WAL         WAL         `toml:"wal"`
+	Controller  Controller  `toml:"controller"`
+	Replication Replication `toml:"replication"`
+	Operations  Operations  `toml:"operations"`
+	Security    Security    `toml:"security"`
+
+	origins map[string]Origin
+}
+
+// Broker is the node and its topics.
+type Broker struct {
+	ID               int32  `toml:"id" doc:"this node's id, unique in the cluster"`
+	Rack             string `toml:"rack" doc:"where the node stands, e.g. an availability zone; told to clients"`
+	DataDir          string `toml:"data_dir" doc:"directory of everything this node keeps"`
+	Roles            string `toml:"roles" doc:"what the process is: broker, controller, admin, comma separated"`
+	NumPartitions    int32  `toml:"num_partitions" doc:"partitions of a topic that is made without a number"`
+	AutoCreateTopics string `toml:"auto_create_topics" doc:"make a topic on first use: true, false, or auto: while only loopback is bound"`
+	MessageMaxBytes  Size   `toml:"message_max_bytes" doc:"largest record batch; a topic's max.message.bytes overrides it"`
+	Groups           Groups `toml:"groups"`
+}
+
+// Groups is the coordinator of consumer groups.
+type Groups struct {
+	MinSessionTimeout     Duration `toml:"min_session_timeout" doc:"shortest session a member may ask for"`
+	MaxSessionTimeout     Duration `toml:"max_session_timeout" doc:"longest session a member may ask for"`
+	InitialRebalanceDelay Duration `toml:"initial_rebalance_delay" doc:"how long an empty group waits for more members before its first assignment"`
+	MaxSize               int32    `toml:"max_size" doc:"most members of one group"`
+}
+
+// Network is the listeners and what connections may cost.
+type Network struct {
+	Bind                string   `toml:"bind" doc:"host of every listener"`
+	KafkaPort           int      `toml:"kafka_port" doc:"Kafka over TCP, and QUIC on the same number over UDP; 0: any free one"`
+	HTTPPort            int      `toml:"http_port" doc:"metrics, health, REST; 0: any free one"`
+	AdvertisedHost      string   `toml:"advertised_host" doc:"host that clients are told to dial; empty: the bound one"`
+	TLS                 string   `toml:"tls" doc:"off or on, for Kafka over TCP; QUIC is always encrypted"`
+	MaxFrame            Size     `toml:"max_frame" doc:"largest request"`
+	ConnectionMemory    Size     `toml:"connection_memory" doc:"bytes of requests and unsent answers of one connection"`
+	RequestMemory       Size     `toml:"request_memory" doc:"bytes of requests of all connections"`
+	MaxConnections      int      `toml:"max_connections" doc:"connections in all"`
+	MaxConnectionsPerIP int      `toml:"max_connections_per_ip" doc:"connections from one address"`
+	IdleTimeout         Duration `toml:"idle_timeout" doc:"a connection without a request for that long is closed"`
+	QUIC                QUIC     `toml:"quic"`
+}
+
+// QUIC is the listener on UDP.
+type QUIC struct {
+	Enabled     bool     `toml:"enabled" doc:"listen for QUIC"`
+	IdleTimeout Duration `toml:"idle_timeout" doc:"a QUIC connection without a packet for that long is gone"`
+	MaxStreams  int64    `toml:"max_streams" doc:"streams of one connection, each a Kafka connection of its own"`
+	ZeroRTT     bool     `toml:"zero_rtt" doc:"take the first requests of a known client in its first packet; only what changes nothing is served before the handshake is complete"`
+}
+
+// WAL is the write-ahead log.
+type WAL struct {
+	Capacity     Size     `toml:"capacity" doc:"disk for the log; never more than half of what is free at start"`
+	Reserve      Size     `toml:"reserve" doc:"part of the capacity that produce cannot take; 0: two segments"`
+	SegmentSize  Size     `toml:"segment_size" doc:"one file of the log"`
+	Memory       Size     `toml:"memory" doc:"memory for the tail of the log, which consumers read"`
+	Sync         string   `toml:"sync" doc:"always: acks after the disk; interval: acks before it, a power cut may lose the last wal.sync_interval"`
+	SyncInterval Duration `toml:"sync_interval" doc:"time between syncs with wal.sync = interval"`
+	IO           string   `toml:"io" doc:"auto, pwrite or io_uring"`
+}
+
+// Controller is the metadata quorum.
+type Controller struct {
+	Raft     Raft     `toml:"raft"`
+	Snapshot Snapshot `toml:"snapshot"`
+}
+
+// Raft is the timing of the metadata log.
+type Raft struct {
+	Heartbeat       Duration `toml:"heartbeat" doc:"time between two heartbeats of a leading controller"`
+	ElectionTimeout Duration `toml:"election_timeout" doc:"silence after which another controller stands for election; at least five heartbeats"`
+}
+
+// Snapshot is when the metadata log is compacted.
+type Snapshot struct {
+	Entries int64 `toml:"entries" doc:"entries since the last snapshot after which another is taken"`
+	Bytes   Size  `toml:"bytes" doc:"bytes since the last snapshot after which another is taken"`
+}
+
+// Replication is the liveness of brokers.
+type Replication struct {
+	HeartbeatInterval Duration `toml:"heartbeat_interval" doc:"time between two heartbeats of a broker to the controller"`
+	HeartbeatTimeout  Duration `toml:"heartbeat_timeout" doc:"silence after which a broker is fenced; more than the interval"`
+}
+
+// Operations is how the process behaves.
+type Operations struct {
+	GracefulShutdownTimeout Duration `toml:"graceful_shutdown_timeout" doc:"bound on an orderly end"`
+	LogFormat               string   `toml:"log_format" doc:"auto (text on a terminal, JSON otherwise), text or json"`
+	LogLevel                string   `toml:"log_level" doc:"debug, info, warn or error"`
+}
+
+// Security is who may reach the process.
+type Security struct {
+	AllowInsecure bool `toml:"allow_insecure" doc:"bind other addresses than loopback without TLS and authentication"`
+	TLS           TLS  `toml:"tls"`
+}
+
+// TLS is the server's certificate.
+type TLS struct {
+	CertFile string `toml:"cert_file" doc:"PEM chain of the server; empty: made by the development CA in data_dir/certs"`
+	KeyFile  string `toml:"key_file" doc:"PEM key of the server"`
+}
+
+// Default returns the configuration of `rustmq serve` without flags.
+func Default() *Config {
+	const mib, gib = 1 << 20, 1 << 30
+	seconds := func(n int) Duration { return Duration(time.Duration(n) * time.Second) }
+	millis := func(n int) Duration { return Duration(time.Duration(n) * time.Millisecond) }
+	return &Config{
+		Broker: Broker{
+			ID: 1, DataDir: "./rustmq-data", Roles: "broker,controller,admin", NumPartitions: 1,
+			AutoCreateTopics: "auto", MessageMaxBytes: 1048588, // message.max.bytes of Kafka
+			Groups: Groups{MinSessionTimeout: seconds(6), MaxSessionTimeout: seconds(1800), InitialRebalanceDelay: 0, MaxSize: 10_000},
+		},
+		Network: Network{
+			Bind: "127.0.0.1", KafkaPort: 9092, HTTPPort: 9642, TLS: "off",
+			MaxFrame: 100 * mib, ConnectionMemory: 64 * mib, RequestMemory: 256 * mib,
+			MaxConnections: 20_000, MaxConnectionsPerIP: 20_000, IdleTimeout: seconds(600),
+			QUIC: QUIC{Enabled: true, IdleTimeout: seconds(30), MaxStreams: 1024, ZeroRTT: true},
+		},
+		WAL: WAL{
+			Capacity: 10 * gib, SegmentSize: 32 * mib, Memory: 256 * mib,
+			Sync: "always", SyncInterval: millis(50), IO: "auto",
+		},
+		Controller: Controller{
+			Raft:     Raft{Heartbeat: millis(50), ElectionTimeout: millis(500)},
+			Snapshot: Snapshot{Entries: 100_000, Bytes: 64 * mib},
+		},
+		Replication: Replication{HeartbeatInterval: seconds(2), HeartbeatTimeout: seconds(10)},
+		Operations:  Operations{GracefulShutdownTimeout: seconds(10), LogFormat: "auto", LogLevel: "info"},
+	}
+}

@@ -1,0 +1,12 @@
+// Package configs is every key of rustmq's configuration: type, default,
+// documentation, validation, and where a value came from.
+//
+// A key exists because something reads it. It is named by its section and its
+// name, "wal.capacity"; the struct tags of [Config] are the one list from which
+// the loader, `rustmq config`, the environment names and docs/configuration.md
+// are made. A value comes from, in this order: a flag, --set, the environment
+// (RUSTMQ_WAL__CAPACITY), the file, the default. Unknown keys are errors, and
+// all errors are reported at once, each with its place.
+//
+// The package reads the files it is told to and no others, and keeps no state.
+package configs

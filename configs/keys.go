@@ -1,0 +1,153 @@
+package configs
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Key is one key of the configuration.
+type Key struct {
+	Name    string // "wal.capacity"
+	Section string // "wal"
+	Type    string // "size", "duration", "string", "bool", "int"
+	Doc     string
+	index   []int
+}
+
+// Env is the environment variable that sets the key.
+func (k Key) Env() string {
+	return "RUSTMQ_" + strings.ToUpper(strings.ReplaceAll(k.Name, ".", "__"))
+}
+
+// Keys lists all keys in the order of [Config].
+func Keys() []Key {
+	var keys []Key
+	var walk func(t reflect.Type, section string, index []int)
+	walk = func(t reflect.Type, section string, index []int) {
+		for i := range t.NumField() {
+			f := t.Field(i)
+			name := f.Tag.Get("toml")
+			if name == "" {
+				continue
+			}
+			at := append(slices.Clone(index), i)
+			if f.Type.Kind() == reflect.Struct {
+				walk(f.Type, strings.TrimPrefix(section+"."+name, "."), at)
+				continue
+			}
+			keys = append(keys, Key{Name: section + "." + name, Section: section, Type: typeName(f.Type), Doc: f.Tag.Get("doc"), index: at})
+		}
+	}
+	walk(reflect.TypeFor[Config](), "", nil)
+	return keys
+}
+
+func typeName(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[Size]():
+		return "size"
+	case reflect.TypeFor[Duration]():
+		return "duration"
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return "bool"
+	case reflect.String:
+		return "string"
+	}
+	return "int"
+}
+
+func findKey(name string) (Key, bool) {
+	keys := Keys()
+	i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == name })
+	if i < 0 {
+		return Key{}, false
+	}
+	return keys[i], true
+}
+
+func (c *Config) field(k Key) reflect.Value { return reflect.ValueOf(c).Elem().FieldByIndex(k.index) }
+
+// Value returns the value of a key as it would be written.
+func (c *Config) Value(k Key) string {
+	return fmt.Sprint(c.field(k).Interface())
+}
+
+// set parses text as the key's type.
+func (c *Config) set(k Key, text string) error {
+	v := c.field(k)
+	switch v.Interface().(type) {
+	case Size:
+		s, err := parseSize(text)
+		if err != nil {
+			return err
+		}
+		v.SetInt(int64(s))
+		return nil
+	case Duration:
+		d, err := parseDuration(text)
+		if err != nil {
+			return err
+		}
+		v.SetInt(int64(d))
+		return nil
+	}
+	switch v.Kind() {
+	case reflect.String:
+		if !utf8.ValidString(text) {
+			return fmt.Errorf("%q is not UTF-8", text)
+		}
+		v.SetString(text)
+	case reflect.Bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("%q is not true or false", text)
+		}
+		v.SetBool(b)
+	default:
+		n, err := strconv.ParseInt(text, 10, v.Type().Bits())
+		if err != nil {
+			return fmt.Errorf("%q is not a whole number of %d bits", text, v.Type().Bits())
+		}
+		v.SetInt(n)
+	}
+	return nil
+}
+
+// nearest returns the key that name most likely meant, or "".
+func nearest(name string) string {
+	best, distance := "", len(name)/2+1
+	for _, k := range Keys() {
+		for _, candidate := range []string{k.Name, k.Name[strings.LastIndexByte(k.Name, '.')+1:]} {
+			if d := editDistance(name, candidate); d < distance {
+				best, distance = k.Name, d
+			}
+		}
+	}
+	return best
+}
+
+// editDistance is Levenshtein's.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,66 @@
+package configs
+
+import (
+	"embed"
+	"fmt"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Examples are the configuration files that ship with rustmq.
+//
+//go:embed *.toml
+var Examples embed.FS
+
+// TOML writes the configuration as a file that reads back, each key under its
+// documentation.
+func (c *Config) TOML() string {
+	var b strings.Builder
+	section := ""
+	for _, k := range Keys() {
+		if k.Section != section {
+			section = k.Section
+			fmt.Fprintf(&b, "\n[%s]\n", section)
+		}
+		fmt.Fprintf(&b, "# %s\n%s = %s\n", k.Doc, k.Name[len(k.Section)+1:], literal(k, c.Value(k)))
+	}
+	return strings.TrimPrefix(b.String(), "\n")
+}
+
+// literal is a value as TOML writes it.
+func literal(k Key, value string) string {
+	if k.Type == "bool" || k.Type == "int" {
+		return value
+	}
+	line, err := toml.Marshal(map[string]string{"v": value})
+	if err != nil {
+		panic(fmt.Sprintf("configs: %s = %q cannot be written: %v", k.Name, value, err)) // set lets only UTF-8 in
+	}
+	return strings.TrimSpace(strings.TrimPrefix(string(line), "v = "))
+}
+
+// Reference is docs/configuration.md.
+func Reference() string {
+	var b strings.Builder
+	b.WriteString(`# Configuration
+
+Every key of rustmq, made from the code by ` + "`make generate`" + `. A value comes from, in
+this order: a flag, ` + "`--set section.key=value`" + `, the environment
+(` + "`RUSTMQ_WAL__MEMORY`" + ` is ` + "`wal.memory`" + `), the file of ` + "`--config`" + `, the default.
+` + "`rustmq config show`" + ` prints the merged result and where each value came from,
+` + "`rustmq config check FILE`" + ` everything that is wrong with a file.
+
+Durations are written ` + "`250ms`, `10s`, `1h`" + `; sizes ` + "`64KiB`, `1GiB`" + `.
+`)
+	section := ""
+	def := Default()
+	for _, k := range Keys() {
+		if k.Section != section {
+			section = k.Section
+			fmt.Fprintf(&b, "\n## [%s]\n\n| key | type | default | what |\n|---|---|---|---|\n", section)
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | `%s` | %s |\n", k.Name[len(k.Section)+1:], k.Type, def.Value(k), k.Doc)
+	}
+	return b.String()
+}

@@ -1,0 +1,3 @@
+// Command reference prints docs/configuration.md, which is made from the keys
+// of package configs.
+package main

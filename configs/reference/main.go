@@ -1,0 +1,9 @@
+package main
+
+import (
+	"fmt"
+
+	"rustmq.dev/rustmq/configs"
+)
+
+func main() { fmt.Print(configs.Reference()) }

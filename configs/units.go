@@ -1,0 +1,69 @@
+package configs
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Duration is written "250ms", "10s", "1h30m".
+type Duration time.Duration
+
+// String writes the shortest form that reads back.
+func (d Duration) String() string {
+	s := time.Duration(d).String()
+	s = strings.TrimSuffix(s, "0s")
+	if strings.HasSuffix(s, "m") || s == "" || strings.HasSuffix(s, "h") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	if s == "" || !strings.ContainsAny(s[len(s)-1:], "smh") {
+		return time.Duration(d).String()
+	}
+	return s
+}
+
+func parseDuration(s string) (Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a duration; write 250ms, 10s or 1h", s)
+	}
+	return Duration(d), nil
+}
+
+// Size is bytes, written "64MiB"; KiB, MiB, GiB and TiB are powers of 1024, kB,
+// MB, GB and TB of 1000.
+type Size int64
+
+var sizeUnits = []struct {
+	suffix string
+	factor int64
+}{
+	{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10},
+	{"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"B", 1},
+}
+
+// String writes the size in the largest unit that divides it.
+func (s Size) String() string {
+	for _, u := range sizeUnits[:4] {
+		if s != 0 && int64(s)%u.factor == 0 {
+			return strconv.FormatInt(int64(s)/u.factor, 10) + u.suffix
+		}
+	}
+	return strconv.FormatInt(int64(s), 10) + "B"
+}
+
+func parseSize(s string) (Size, error) {
+	number, factor := strings.TrimSpace(s), int64(1)
+	for _, u := range sizeUnits {
+		if n, ok := strings.CutSuffix(number, u.suffix); ok {
+			number, factor = strings.TrimSpace(n), u.factor
+			break
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || (n > 0 && n > (1<<62)/factor) {
+		return 0, fmt.Errorf("%q is not a size; write 64MiB, 10GiB or a number of bytes", s)
+	}
+	return Size(n * factor), nil
+}

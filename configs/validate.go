@@ -1,0 +1,135 @@
+package configs
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+)
+
+// validate returns all that is wrong with the values.
+func (c *Config) validate() []Problem {
+	var out []Problem
+	wrong := func(key, format string, args ...any) {
+		out = append(out, Problem{Key: key, Reason: fmt.Sprintf(format, args...)})
+	}
+	between := func(key string, v, low, high int64) {
+		if v < low || v > high {
+			wrong(key, "%d is out of range: %d to %d", v, low, high)
+		}
+	}
+	positive := func(key string, d Duration) {
+		if d <= 0 {
+			wrong(key, "%v is out of range: more than 0", d)
+		}
+	}
+	oneOf := func(key, v string, allowed ...string) {
+		if !slices.Contains(allowed, v) {
+			wrong(key, "%q is not one of %s", v, strings.Join(allowed, ", "))
+		}
+	}
+	sizeBetween := func(key string, v, low, high Size) {
+		if v < low || v > high {
+			wrong(key, "%v is out of range: %v to %v", v, low, high)
+		}
+	}
+	const kib, mib, gib, tib = Size(1 << 10), Size(1 << 20), Size(1 << 30), Size(1 << 40)
+
+	between("broker.id", int64(c.Broker.ID), 1, 1<<31-1)
+	between("broker.num_partitions", int64(c.Broker.NumPartitions), 1, 100_000)
+	if c.Broker.DataDir == "" {
+		wrong("broker.data_dir", "name a directory")
+	}
+	for _, role := range c.RoleList() {
+		oneOf("broker.roles", role, "broker", "controller", "admin")
+	}
+	oneOf("broker.auto_create_topics", c.Broker.AutoCreateTopics, "auto", "true", "false")
+	sizeBetween("broker.message_max_bytes", c.Broker.MessageMaxBytes, 1*kib, 1*gib)
+	g := c.Broker.Groups
+	positive("broker.groups.min_session_timeout", g.MinSessionTimeout)
+	if g.MaxSessionTimeout < g.MinSessionTimeout {
+		wrong("broker.groups.max_session_timeout", "%v is less than broker.groups.min_session_timeout, %v", g.MaxSessionTimeout, g.MinSessionTimeout)
+	}
+	if g.InitialRebalanceDelay < 0 {
+		wrong("broker.groups.initial_rebalance_delay", "%v is out of range: 0 or more", g.InitialRebalanceDelay)
+	}
+	between("broker.groups.max_size", int64(g.MaxSize), 1, 1_000_000)
+
+	n := c.Network
+	if n.Bind != "localhost" && net.ParseIP(n.Bind) == nil {
+		wrong("network.bind", "%q is not an address; write 127.0.0.1, ::1 or 0.0.0.0", n.Bind)
+	}
+	between("network.kafka_port", int64(n.KafkaPort), 0, 65535)
+	between("network.http_port", int64(n.HTTPPort), 0, 65535)
+	if n.KafkaPort == n.HTTPPort && n.KafkaPort != 0 {
+		wrong("network.http_port", "%d is network.kafka_port too", n.HTTPPort)
+	}
+	oneOf("network.tls", n.TLS, "off", "on")
+	sizeBetween("network.max_frame", n.MaxFrame, 64*kib, 1*gib)
+	sizeBetween("network.connection_memory", n.ConnectionMemory, 64*kib, tib)
+	sizeBetween("network.request_memory", n.RequestMemory, 1*mib, tib)
+	between("network.max_connections", int64(n.MaxConnections), 1, 10_000_000)
+	between("network.max_connections_per_ip", int64(n.MaxConnectionsPerIP), 1, 10_000_000)
+	positive("network.idle_timeout", n.IdleTimeout)
+	positive("network.quic.idle_timeout", n.QUIC.IdleTimeout)
+	between("network.quic.max_streams", n.QUIC.MaxStreams, 1, 1<<20)
+	if c.Broker.MessageMaxBytes > n.MaxFrame {
+		wrong("broker.message_max_bytes", "%v does not fit in network.max_frame, %v", c.Broker.MessageMaxBytes, n.MaxFrame)
+	}
+
+	w := c.WAL
+	sizeBetween("wal.segment_size", w.SegmentSize, 1*mib, 1*gib)
+	if w.SegmentSize%4096 != 0 {
+		wrong("wal.segment_size", "%v is not a multiple of 4KiB", w.SegmentSize)
+	}
+	if w.Capacity < 8*w.SegmentSize {
+		wrong("wal.capacity", "%v is less than eight segments of wal.segment_size, %v", w.Capacity, w.SegmentSize)
+	}
+	if w.Reserve >= w.Capacity/2 {
+		wrong("wal.reserve", "%v is not less than half of wal.capacity, %v", w.Reserve, w.Capacity)
+	}
+	sizeBetween("wal.memory", w.Memory, 8*mib, tib)
+	if c.Broker.MessageMaxBytes > w.SegmentSize/4 {
+		wrong("broker.message_max_bytes", "%v is more than a quarter of wal.segment_size, %v", c.Broker.MessageMaxBytes, w.SegmentSize)
+	}
+	oneOf("wal.sync", w.Sync, "always", "interval")
+	positive("wal.sync_interval", w.SyncInterval)
+	oneOf("wal.io", w.IO, "auto", "pwrite", "io_uring")
+
+	raft := c.Controller.Raft
+	positive("controller.raft.heartbeat", raft.Heartbeat)
+	if raft.ElectionTimeout < 5*raft.Heartbeat {
+		wrong("controller.raft.election_timeout", "%v is less than five times controller.raft.heartbeat, %v", raft.ElectionTimeout, raft.Heartbeat)
+	}
+	between("controller.snapshot.entries", c.Controller.Snapshot.Entries, 100, 1<<40)
+	sizeBetween("controller.snapshot.bytes", c.Controller.Snapshot.Bytes, 64*kib, tib)
+	positive("replication.heartbeat_interval", c.Replication.HeartbeatInterval)
+	if c.Replication.HeartbeatTimeout <= c.Replication.HeartbeatInterval {
+		wrong("replication.heartbeat_timeout", "%v is not more than replication.heartbeat_interval, %v", c.Replication.HeartbeatTimeout, c.Replication.HeartbeatInterval)
+	}
+	positive("operations.graceful_shutdown_timeout", c.Operations.GracefulShutdownTimeout)
+	oneOf("operations.log_format", c.Operations.LogFormat, "auto", "text", "json")
+	oneOf("operations.log_level", c.Operations.LogLevel, "debug", "info", "warn", "error")
+	if t := c.Security.TLS; (t.CertFile == "") != (t.KeyFile == "") {
+		wrong("security.tls.cert_file", "give security.tls.cert_file and security.tls.key_file, or neither")
+	}
+	return out
+}
+
+// RoleList is broker.roles taken apart.
+func (c *Config) RoleList() []string {
+	var roles []string
+	for role := range strings.SplitSeq(c.Broker.Roles, ",") {
+		roles = append(roles, strings.TrimSpace(role))
+	}
+	return roles
+}
+
+// Loopback reports whether every listener is bound to loopback.
+func (c *Config) Loopback() bool {
+	if c.Network.Bind == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(c.Network.Bind)
+	return ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,79 @@
+package roles
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"rustmq.dev/rustmq/storage/disk"
+)
+
+// identityFile names the node and what it belongs to, for all time:
+// {"version":1,"cluster_id":"…","node_id":1,"directory_id":"32 hex digits"}.
+const identityFile = "meta.json"
+
+const identityVersion = 1
+
+// identity is who this data directory is. A wiped directory gets a new
+// directory id, so that nobody takes it for the member it was.
+type identity struct {
+	Version   int    `json:"version"`
+	ClusterID string `json:"cluster_id,omitempty"` // empty until the first image is seen
+	NodeID    int32  `json:"node_id"`
+	Directory string `json:"directory_id"`
+}
+
+// loadIdentity reads the identity, or makes one for an empty directory.
+func loadIdentity(dir disk.FS, nodeID int32) (identity, error) {
+	raw, err := disk.ReadFile(dir, identityFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		id := identity{Version: identityVersion, NodeID: nodeID}
+		var directory [16]byte
+		if _, err := rand.Read(directory[:]); err != nil {
+			return identity{}, fmt.Errorf("make a directory id: %w", err)
+		}
+		id.Directory = hex.EncodeToString(directory[:])
+		return id, id.save(dir)
+	}
+	if err != nil {
+		return identity{}, fmt.Errorf("read %s: %w", identityFile, err)
+	}
+	var id identity
+	if err := json.Unmarshal(raw, &id); err != nil {
+		return identity{}, fmt.Errorf("read %s: it is damaged (%w); restore it from a copy, a new one would make this another node", identityFile, err)
+	}
+	if id.Version != identityVersion {
+		return identity{}, fmt.Errorf("read %s: version %d, this rustmq knows %d", identityFile, id.Version, identityVersion)
+	}
+	if id.NodeID != nodeID {
+		return identity{}, fmt.Errorf("this data directory belongs to node %d and the config says node %d: "+
+			"set broker.id = %d (--node-id %d), or name another --data-dir", id.NodeID, nodeID, id.NodeID, id.NodeID)
+	}
+	if _, err := id.directoryID(); err != nil {
+		return identity{}, err
+	}
+	return id, nil
+}
+
+func (id identity) save(dir disk.FS) error {
+	raw, err := json.Marshal(id)
+	if err != nil {
+		return err
+	}
+	if err := disk.WriteFileAtomic(dir, identityFile, append(raw, '\n')); err != nil {
+		return fmt.Errorf("write %s: %w", identityFile, err)
+	}
+	return nil
+}
+
+func (id identity) directoryID() (out [16]byte, err error) {
+	raw, err := hex.DecodeString(id.Directory)
+	if err != nil || len(raw) != len(out) {
+		return out, fmt.Errorf("read %s: directory id %q: want 32 hex digits", identityFile, id.Directory)
+	}
+	copy(out[:], raw)
+	return out, nil
+}
