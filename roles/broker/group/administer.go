@@ -1,0 +1,167 @@
+package group
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// classic is the type of these groups since KIP-848 brought others.
+const classic = "classic"
+
+func (c *Core) describe(q *DescribeGroup) *kmsg.DescribeGroupsResponseGroup {
+	resp := kmsg.NewDescribeGroupsResponseGroup()
+	resp.Group = q.Group
+	g := c.groups[q.Group]
+	if g == nil {
+		resp.State = "Dead"
+		if q.Version >= 6 { // KIP-1043
+			resp.ErrorCode = kerr.GroupIDNotFound.Code
+			resp.ErrorMessage = kmsg.StringPtr("group " + q.Group + " not found")
+		}
+		return &resp
+	}
+	resp.State, resp.ProtocolType = g.state.String(), g.protocolType
+	if g.state == stable {
+		resp.Protocol = g.protocol
+	}
+	for _, m := range g.ordered() {
+		rm := kmsg.NewDescribeGroupsResponseGroupMember()
+		rm.MemberID, rm.InstanceID, rm.ClientID, rm.ClientHost = m.id, m.instance, m.clientID, m.clientHost
+		if g.state == stable { // before, they are being decided
+			rm.ProtocolMetadata, rm.MemberAssignment = m.metadata(g.protocol), m.assignment
+		}
+		resp.Members = append(resp.Members, rm)
+	}
+	return &resp
+}
+
+func (c *Core) list(q *ListGroups) []kmsg.ListGroupsResponseGroup {
+	wanted := func(filter []string, is string) bool {
+		return len(filter) == 0 || slices.ContainsFunc(filter, func(f string) bool { return strings.EqualFold(f, is) })
+	}
+	all := []kmsg.ListGroupsResponseGroup{}
+	if !wanted(q.Types, classic) {
+		return all
+	}
+	for _, g := range c.sorted() {
+		if wanted(q.States, g.state.String()) {
+			rg := kmsg.NewListGroupsResponseGroup()
+			rg.Group, rg.ProtocolType, rg.GroupState, rg.GroupType = g.id, g.protocolType, g.state.String(), classic
+			all = append(all, rg)
+		}
+	}
+	return all
+}
+
+// delete answers once tombstones for all that the log has of a group are
+// committed. Until then the group takes nothing new.
+func (c *Core) delete(r Request, q *DeleteGroup) {
+	g := c.groups[q.Group]
+	switch {
+	case q.Group == "":
+		c.answer(r.Call, kerr.InvalidGroupID.Code)
+		return
+	case g == nil:
+		c.answer(r.Call, kerr.GroupIDNotFound.Code)
+		return
+	case g.deleting:
+		c.answer(r.Call, kerr.CoordinatorNotAvailable.Code)
+		return
+	case !guard.Check("group.delete-empty", g.state == empty):
+		c.answer(r.Call, kerr.NonEmptyGroup.Code)
+		return
+	}
+	g.deleting = true
+	records := []Record{}
+	for _, s := range g.slots(func(slot) bool { return true }) {
+		records = append(records, Record{Key: commitKey(g.id, s)})
+	}
+	records = append(records, Record{Key: groupKey(g.id)})
+	g.writeRecords(records, func(_ time.Time, err error) {
+		g.deleting = false
+		if err == nil {
+			g.note("group deleted", nil)
+			c.drop(g)
+		}
+		c.answer(r.Call, codeOf(err, kerr.UnknownServerError.Code))
+	})
+}
+
+// deleteOffsets takes back committed offsets, but not of topics that the group
+// consumes now.
+func (c *Core) deleteOffsets(r Request, q *DeleteOffsets) {
+	resp := q.Request.ResponseKind().(*kmsg.OffsetDeleteResponse)
+	g := c.groups[q.Request.Group]
+	switch {
+	case g == nil:
+		resp.ErrorCode = kerr.GroupIDNotFound.Code
+	case g.deleting:
+		resp.ErrorCode = kerr.CoordinatorNotAvailable.Code
+	case g.state != empty && g.protocolType != consumerProtocol:
+		resp.ErrorCode = kerr.NonEmptyGroup.Code
+	}
+	if resp.ErrorCode != 0 {
+		c.answer(r.Call, resp)
+		return
+	}
+	asked := map[slot]bool{}
+	for _, t := range q.Request.Topics {
+		rt := kmsg.NewOffsetDeleteResponseTopic()
+		rt.Topic = t.Topic
+		for _, p := range t.Partitions {
+			rp := kmsg.NewOffsetDeleteResponseTopicPartition()
+			rp.Partition = p.Partition
+			switch {
+			case q.Missing[t.Topic]:
+				rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
+			case g.state != empty && (g.unreadable || g.subscribed[t.Topic]):
+				rp.ErrorCode = kerr.GroupSubscribedToTopic.Code
+			default:
+				asked[slot{t.Topic, p.Partition}] = true
+			}
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	slots := g.slots(func(s slot) bool { return asked[s] })
+	if len(slots) == 0 {
+		c.answer(r.Call, resp)
+		return
+	}
+	g.takeBack(slots, func(err error) {
+		if code := codeOf(err, kerr.UnknownServerError.Code); code != 0 {
+			resp.ErrorCode, resp.Topics = code, nil
+		}
+		c.answer(r.Call, resp)
+	})
+}
+
+// forgetTopic takes back what any group has committed for a topic.
+func (c *Core) forgetTopic(r Request, q *ForgetTopic) {
+	left := 1
+	var failed error
+	done := func(err error) {
+		if err != nil {
+			failed = err
+		}
+		if left--; left == 0 {
+			c.answer(r.Call, codeOf(failed, kerr.UnknownServerError.Code))
+		}
+	}
+	for _, g := range c.sorted() {
+		if g.deleting {
+			continue
+		}
+		if slots := g.slots(func(s slot) bool { return s.topic == q.Topic }); len(slots) > 0 {
+			left++
+			g.takeBack(slots, done)
+		}
+	}
+	done(nil)
+}

@@ -1,0 +1,318 @@
+package group
+
+import (
+	"cmp"
+	"container/heap"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Event is what a core is told.
+type Event interface{ event() }
+
+// Call names a request until it is answered.
+type Call uint64
+
+// WriteID names a write until it is known to be committed or not. Writes are
+// committed in the order they were asked for.
+type WriteID uint64
+
+// Request asks something on behalf of a client. Body is a request of package
+// kmsg, or one of the questions below; the core keeps none of its bytes.
+type Request struct {
+	Call                 Call
+	ClientID, ClientHost string    // of a join
+	Wall                 time.Time // the time that records carry
+	Full                 bool      // no room for new groups, members or offsets
+	Body                 any
+}
+
+// Written tells the fate of writes.
+type Written struct {
+	IDs []WriteID
+	Err error
+}
+
+// Tick says that the deadline has come.
+type Tick struct{ Wall time.Time }
+
+func (Request) event() {}
+func (Written) event() {}
+func (Tick) event()    {}
+
+// Questions that concern one group, where the request of the protocol names
+// several, and one about all groups of a core.
+type (
+	// FetchOffsets is answered by a *kmsg.OffsetFetchResponseGroup whose topics
+	// come in the order asked for.
+	FetchOffsets struct {
+		Group  string
+		Topics []kmsg.OffsetFetchRequestGroupTopic
+		All    bool
+	}
+	// DescribeGroup is answered by a *kmsg.DescribeGroupsResponseGroup.
+	DescribeGroup struct {
+		Group   string
+		Version int16
+	}
+	// DeleteGroup is answered by an error code, an int16.
+	DeleteGroup struct{ Group string }
+	// ListGroups is answered by a []kmsg.ListGroupsResponseGroup.
+	ListGroups struct{ States, Types []string }
+	// DeleteOffsets is answered by a *kmsg.OffsetDeleteResponse.
+	DeleteOffsets struct {
+		Request *kmsg.OffsetDeleteRequest
+		Missing map[string]bool // topics that do not exist
+	}
+	// ForgetTopic is answered by an error code, an int16.
+	ForgetTopic struct{ Topic string }
+)
+
+// Effects are what the shell must do after a step.
+type Effects struct {
+	Answers []Answer
+	Writes  []Write
+	Notes   []Note
+}
+
+// Answer ends a call.
+type Answer struct {
+	Call Call
+	Body any
+}
+
+// Write asks for records to be committed, all or none; a [Written] answers it.
+type Write struct {
+	ID      WriteID
+	Records []Record
+}
+
+// Record is a record of the topic; a nil value takes back the key.
+type Record struct{ Key, Value []byte }
+
+// Note is something worth a line in the log.
+type Note struct {
+	Group, Member, What string
+	Generation          int32
+	Members             int
+}
+
+// Core holds the groups of one partition of the topic and decides what becomes
+// of them. It belongs to one goroutine.
+type Core struct {
+	opt    Options
+	groups map[string]*group
+	alarms alarms // every group that has a deadline
+	writes map[WriteID]func(now time.Time, err error)
+	lastID WriteID
+	bytes  int64
+	skips  int // records of kinds that are not known here
+
+	fx   Effects
+	wall time.Time
+}
+
+// NewCore returns a core without groups. Of the options it uses the limits and
+// NewID.
+func NewCore(opt Options) *Core {
+	return &Core{opt: opt, groups: map[string]*group{}, writes: map[WriteID]func(time.Time, error){}}
+}
+
+// Step applies one event and returns what the shell must do. now never goes
+// back.
+func (c *Core) Step(now time.Time, ev Event) Effects {
+	c.fx = Effects{}
+	switch ev := ev.(type) {
+	case Request:
+		c.wall = ev.Wall
+		c.request(now, ev)
+	case Written:
+		for _, id := range ev.IDs {
+			then := c.writes[id]
+			delete(c.writes, id)
+			then(now, ev.Err)
+		}
+	case Tick:
+		c.wall = ev.Wall
+		for len(c.alarms) > 0 && !now.Before(c.alarms[0].wake) {
+			g := c.alarms[0]
+			g.expire(now)
+			c.sleep(g)
+			c.dropIfBare(g)
+		}
+	}
+	return c.fx
+}
+
+// Deadline is when the core wants a [Tick]; zero: it does not.
+func (c *Core) Deadline() time.Time {
+	if len(c.alarms) == 0 {
+		return time.Time{}
+	}
+	return c.alarms[0].wake
+}
+
+// Size returns the number of groups and an estimate of their bytes.
+func (c *Core) Size() (groups int, bytes int64) { return len(c.groups), c.bytes }
+
+// Skipped returns how many replayed records were of unknown kinds.
+func (c *Core) Skipped() int { return c.skips }
+
+func (c *Core) request(now time.Time, r Request) {
+	switch body := r.Body.(type) {
+	case *kmsg.JoinGroupRequest:
+		c.join(now, r, body)
+	case *kmsg.SyncGroupRequest:
+		c.sync(now, r, body)
+	case *kmsg.HeartbeatRequest:
+		c.heartbeat(now, r, body)
+	case *kmsg.LeaveGroupRequest:
+		c.leave(now, r, body)
+	case *kmsg.OffsetCommitRequest:
+		c.commit(now, r, body)
+	case *FetchOffsets:
+		c.answer(r.Call, c.fetch(body))
+	case *DescribeGroup:
+		c.answer(r.Call, c.describe(body))
+	case *ListGroups:
+		c.answer(r.Call, c.list(body))
+	case *DeleteGroup:
+		c.delete(r, body)
+	case *DeleteOffsets:
+		c.deleteOffsets(r, body)
+	case *ForgetTopic:
+		c.forgetTopic(r, body)
+	default:
+		panic(fmt.Sprintf("group: request of type %T", r.Body))
+	}
+}
+
+func (c *Core) answer(call Call, body any) {
+	c.fx.Answers = append(c.fx.Answers, Answer{call, body})
+}
+
+// write asks for records to be committed, and runs then when that is known.
+func (c *Core) write(records []Record, then func(now time.Time, err error)) WriteID {
+	c.lastID++
+	c.writes[c.lastID] = then
+	c.fx.Writes = append(c.fx.Writes, Write{c.lastID, records})
+	return c.lastID
+}
+
+// make returns the group of that id, made now if it was not there.
+func (c *Core) make(id string) *group {
+	if g := c.groups[id]; g != nil {
+		return g
+	}
+	id = strings.Clone(id)
+	g := &group{
+		core: c, id: id, alarm: -1,
+		members: map[string]*member{}, instances: map[string]*member{}, pending: map[string]time.Time{},
+		offsets: map[string]map[int32]commit{},
+	}
+	c.groups[id] = g
+	c.bytes += groupBytes + int64(len(id))
+	return g
+}
+
+// dropIfBare forgets a group of which nothing is left, here or in the log.
+func (c *Core) dropIfBare(g *group) {
+	if g.state == empty && !g.recorded && g.writing == 0 && len(g.members)+len(g.pending)+len(g.offsets) == 0 && c.groups[g.id] == g {
+		c.drop(g)
+	}
+}
+
+// drop forgets a group, members and offsets with it.
+func (c *Core) drop(g *group) {
+	for _, m := range g.ordered() {
+		g.remove(m)
+	}
+	for id := range g.pending {
+		g.unexpect(id)
+	}
+	for topic, partitions := range g.offsets {
+		for p := range partitions {
+			g.unset(topic, p)
+		}
+	}
+	delete(c.groups, g.id)
+	c.bytes -= groupBytes + int64(len(g.id))
+	if g.alarm >= 0 {
+		heap.Remove(&c.alarms, g.alarm)
+	}
+}
+
+// wakeBy makes sure that g is looked at by then.
+func (c *Core) wakeBy(g *group, at time.Time) {
+	switch {
+	case g.alarm < 0:
+		g.wake = at
+		heap.Push(&c.alarms, g)
+	case at.Before(g.wake):
+		g.wake = at
+		heap.Fix(&c.alarms, g.alarm)
+	}
+}
+
+// sleep lets g be until its next deadline. Deadlines that moved back since the
+// last time cost nothing until here: a heartbeat does not touch the alarms.
+func (c *Core) sleep(g *group) {
+	next := g.nextDeadline()
+	switch {
+	case next.IsZero() && g.alarm >= 0:
+		heap.Remove(&c.alarms, g.alarm)
+	case !next.IsZero() && g.alarm >= 0:
+		g.wake = next
+		heap.Fix(&c.alarms, g.alarm)
+	}
+}
+
+// Loaded begins the sessions of the members that were replayed.
+func (c *Core) Loaded(now time.Time) {
+	for _, g := range c.groups {
+		for _, m := range g.members {
+			g.beat(now, m)
+		}
+		c.dropIfBare(g)
+	}
+}
+
+// sorted returns the groups by id.
+func (c *Core) sorted() []*group {
+	all := make([]*group, 0, len(c.groups))
+	for _, g := range c.groups {
+		all = append(all, g)
+	}
+	slices.SortFunc(all, func(a, b *group) int { return cmp.Compare(a.id, b.id) })
+	return all
+}
+
+// alarms is a heap of groups, the one to wake first on top.
+type alarms []*group
+
+func (a alarms) Len() int           { return len(a) }
+func (a alarms) Less(i, j int) bool { return a[i].wake.Before(a[j].wake) }
+func (a alarms) Swap(i, j int) {
+	a[i], a[j] = a[j], a[i]
+	a[i].alarm, a[j].alarm = i, j
+}
+
+// Push adds a group; for package heap.
+func (a *alarms) Push(x any) {
+	g := x.(*group)
+	g.alarm = len(*a)
+	*a = append(*a, g)
+}
+
+// Pop takes the last group; for package heap.
+func (a *alarms) Pop() any {
+	g := (*a)[len(*a)-1]
+	(*a)[len(*a)-1] = nil
+	*a = (*a)[:len(*a)-1]
+	g.alarm = -1
+	return g
+}

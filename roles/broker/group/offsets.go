@@ -1,0 +1,279 @@
+package group
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// commit is what a group has committed for a partition.
+type commit struct {
+	offset      int64
+	leaderEpoch int32
+	metadata    string
+	timestamp   int64 // wall clock, ms
+	expires     int64 // wall clock, ms; -1: with the group
+}
+
+// slot names a partition in a group's offsets.
+type slot struct {
+	topic     string
+	partition int32
+}
+
+func (c *Core) commit(now time.Time, r Request, req *kmsg.OffsetCommitRequest) {
+	g, code := c.mayCommit(now, r, req)
+	if code != 0 {
+		c.answer(r.Call, commitRefused(req, code))
+		return
+	}
+	resp := commitRefused(req, 0)
+	stamp := r.Wall.UnixMilli()
+	expires := int64(-1)
+	if req.Version >= 2 && req.Version <= 4 && req.RetentionTimeMillis >= 0 {
+		expires = stamp + req.RetentionTimeMillis
+	}
+	var slots []slot
+	var commits []commit
+	var records []Record
+	for i, t := range req.Topics {
+		topic := ""
+		for j, p := range t.Partitions {
+			metadata := ""
+			if p.Metadata != nil {
+				metadata = *p.Metadata
+			}
+			_, known := g.offsets[t.Topic][p.Partition]
+			switch {
+			case len(metadata) > c.opt.MaxMetadata:
+				resp.Topics[i].Partitions[j].ErrorCode = kerr.OffsetMetadataTooLarge.Code
+				continue
+			case r.Full && !known:
+				resp.Topics[i].Partitions[j].ErrorCode = kerr.CoordinatorNotAvailable.Code
+				continue
+			}
+			if topic == "" {
+				topic = g.topicString(t.Topic)
+			}
+			s := slot{topic, p.Partition}
+			o := commit{p.Offset, p.LeaderEpoch, strings.Clone(metadata), stamp, expires}
+			if req.Version < 6 {
+				o.leaderEpoch = -1
+			}
+			slots, commits = append(slots, s), append(commits, o)
+			records = append(records, encodeCommit(g.id, s, o))
+			g.fly(s, +1)
+		}
+	}
+	if len(records) == 0 {
+		c.answer(r.Call, resp)
+		c.dropIfBare(g)
+		return
+	}
+	g.writeRecords(records, func(_ time.Time, err error) {
+		for i, s := range slots {
+			g.fly(s, -1)
+			if guard.Check("group.commit-recorded", err == nil) {
+				g.set(s.topic, s.partition, commits[i])
+			}
+		}
+		if code := codeOf(err, kerr.InvalidCommitOffsetSize.Code); code != 0 {
+			for i := range resp.Topics {
+				for j := range resp.Topics[i].Partitions {
+					if p := &resp.Topics[i].Partitions[j]; p.ErrorCode == 0 {
+						p.ErrorCode = code
+					}
+				}
+			}
+		}
+		c.answer(r.Call, resp)
+	})
+}
+
+// mayCommit returns the group to commit to, or why not. A consumer that assigns
+// partitions to itself commits with generation -1, to a group without members.
+func (c *Core) mayCommit(now time.Time, r Request, req *kmsg.OffsetCommitRequest) (*group, int16) {
+	simple := req.Generation < 0
+	g := c.groups[req.Group]
+	if g == nil {
+		switch {
+		case !simple:
+			return nil, kerr.IllegalGeneration.Code
+		case r.Full:
+			return nil, kerr.CoordinatorNotAvailable.Code
+		}
+		return c.make(req.Group), 0
+	}
+	if g.deleting {
+		return nil, kerr.CoordinatorNotAvailable.Code
+	}
+	if simple && g.state == empty {
+		return g, 0
+	}
+	m, code := g.memberOf(req.MemberID, req.InstanceID)
+	if !guard.Check("group.commit-member", code == 0) {
+		return nil, code
+	}
+	if !guard.Check("group.commit-generation", req.Generation == g.generation) {
+		return nil, kerr.IllegalGeneration.Code
+	}
+	if g.state == completing {
+		return nil, kerr.RebalanceInProgress.Code // the partition may belong to another by now
+	}
+	if m != nil {
+		g.beat(now, m)
+	}
+	return g, 0
+}
+
+func commitRefused(req *kmsg.OffsetCommitRequest, code int16) *kmsg.OffsetCommitResponse {
+	resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
+	for _, t := range req.Topics {
+		rt := kmsg.NewOffsetCommitResponseTopic()
+		rt.Topic, rt.TopicID = t.Topic, t.TopicID
+		for _, p := range t.Partitions {
+			rp := kmsg.NewOffsetCommitResponseTopicPartition()
+			rp.Partition, rp.ErrorCode = p.Partition, code
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp
+}
+
+// topicString returns topic as a string of the group's own.
+func (g *group) topicString(topic string) string {
+	for s := range g.flying {
+		if s.topic == topic {
+			return s.topic
+		}
+	}
+	return strings.Clone(topic)
+}
+
+// fly counts writes of a slot that are under way.
+func (g *group) fly(s slot, n int) {
+	if g.flying == nil {
+		g.flying = map[slot]int{}
+	}
+	if g.flying[s] += n; g.flying[s] == 0 {
+		delete(g.flying, s)
+	}
+}
+
+// set notes a committed offset.
+func (g *group) set(topic string, partition int32, o commit) {
+	g.unset(topic, partition)
+	if g.offsets[topic] == nil {
+		g.offsets[topic] = map[int32]commit{}
+		g.core.bytes += commitBytes + int64(len(topic))
+	}
+	g.offsets[topic][partition] = o
+	g.core.bytes += commitBytes + int64(len(o.metadata))
+}
+
+// unset forgets a committed offset.
+func (g *group) unset(topic string, partition int32) {
+	o, ok := g.offsets[topic][partition]
+	if !ok {
+		return
+	}
+	delete(g.offsets[topic], partition)
+	g.core.bytes -= commitBytes + int64(len(o.metadata))
+	if len(g.offsets[topic]) == 0 {
+		delete(g.offsets, topic)
+		g.core.bytes -= commitBytes + int64(len(topic))
+	}
+}
+
+// slots returns what the group has committed or is about to, where want says so.
+func (g *group) slots(want func(slot) bool) []slot {
+	all := map[slot]bool{}
+	for topic, partitions := range g.offsets {
+		for p := range partitions {
+			all[slot{topic, p}] = true
+		}
+	}
+	for s := range g.flying {
+		all[s] = true
+	}
+	maps.DeleteFunc(all, func(s slot, _ bool) bool { return !want(s) })
+	return slices.SortedFunc(maps.Keys(all), func(a, b slot) int {
+		return cmp.Or(cmp.Compare(a.topic, b.topic), cmp.Compare(a.partition, b.partition))
+	})
+}
+
+// takeBack writes tombstones for slots, and forgets them when that is committed.
+func (g *group) takeBack(slots []slot, then func(err error)) {
+	records := make([]Record, len(slots))
+	for i, s := range slots {
+		records[i] = Record{Key: commitKey(g.id, s)}
+	}
+	g.writeRecords(records, func(_ time.Time, err error) {
+		if err == nil {
+			for _, s := range slots {
+				g.unset(s.topic, s.partition)
+			}
+		}
+		then(err)
+	})
+}
+
+func (c *Core) fetch(q *FetchOffsets) *kmsg.OffsetFetchResponseGroup {
+	resp := kmsg.NewOffsetFetchResponseGroup()
+	resp.Group = q.Group
+	g := c.groups[q.Group]
+	topics := q.Topics
+	if q.All {
+		topics = nil
+		if g != nil {
+			for _, topic := range slices.Sorted(maps.Keys(g.offsets)) {
+				topics = append(topics, kmsg.OffsetFetchRequestGroupTopic{Topic: topic, Partitions: slices.Sorted(maps.Keys(g.offsets[topic]))})
+			}
+		}
+	}
+	for _, t := range topics {
+		rt := kmsg.NewOffsetFetchResponseGroupTopic()
+		rt.Topic, rt.TopicID = t.Topic, t.TopicID
+		for _, p := range t.Partitions {
+			rp := noCommit(p, 0)
+			if g != nil {
+				if o, ok := g.offsets[t.Topic][p]; ok {
+					rp.Offset, rp.LeaderEpoch, *rp.Metadata = o.offset, o.leaderEpoch, o.metadata
+				}
+			}
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return &resp
+}
+
+// noCommit says that nothing is committed for a partition, or that it cannot be
+// said.
+func noCommit(partition int32, code int16) kmsg.OffsetFetchResponseGroupTopicPartition {
+	rp := kmsg.NewOffsetFetchResponseGroupTopicPartition()
+	rp.Partition, rp.Offset, rp.LeaderEpoch, rp.Metadata, rp.ErrorCode = partition, -1, -1, new(string), code
+	return rp
+}
+
+func fetchRefused(q *FetchOffsets, code int16) *kmsg.OffsetFetchResponseGroup {
+	resp := kmsg.NewOffsetFetchResponseGroup()
+	resp.Group, resp.ErrorCode = q.Group, code
+	for _, t := range q.Topics {
+		rt := kmsg.NewOffsetFetchResponseGroupTopic()
+		rt.Topic, rt.TopicID = t.Topic, t.TopicID
+		for _, p := range t.Partitions {
+			rt.Partitions = append(rt.Partitions, noCommit(p, code))
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return &resp
+}

@@ -1,0 +1,131 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
+)
+
+// Log is the topic __consumer_offsets.
+type Log interface {
+	// Append appends b to a partition led under epoch, with acks=all. done is
+	// called exactly once, from any goroutine, perhaps before Append returns:
+	// with nil when b is committed, else with why it never will be. Appends of
+	// one partition are committed in the order of the calls. Append must not
+	// block: heartbeats wait behind it. It may keep b. Errors that wrap
+	// [ErrNotLeader] or [ErrTooLarge], or Kafka's of package kerr, are answered
+	// as what they are, others as "try again".
+	Append(partition int32, epoch storage.Epoch, b batch.Batch, done func(error))
+	// Read calls yield with each batch of the partition from its log start to its
+	// high watermark, once that has passed the start of the epoch. It waits as
+	// long as ctx lives, and returns what yield returns. A batch is valid during
+	// the call only.
+	Read(ctx context.Context, partition int32, epoch storage.Epoch, yield func(batch.Batch) error) error
+}
+
+// Topics says which topics exist.
+type Topics interface {
+	// Partitions returns the number of partitions, 0 for a topic that is not there.
+	Partitions(name string) int32
+	// TopicID returns the id of a topic, zero for one that is not there.
+	TopicID(name string) storage.TopicID
+	// TopicName returns the name of the topic with that id, or "".
+	TopicName(id storage.TopicID) string
+}
+
+// What an appender may wrap.
+var (
+	ErrNotLeader = errors.New("not the leader of the partition")
+	ErrTooLarge  = errors.New("record batch larger than the topic allows")
+)
+
+// Defaults of Options. Sessions, metadata and the size of a member in Kafka are
+// the same, unlimited where nothing is said of it here.
+const (
+	DefaultMinSession  = 6 * time.Second
+	DefaultMaxSession  = 30 * time.Minute
+	DefaultMaxMetadata = 4096
+
+	// A figure above it is a mistake in a client, not a large group.
+	DefaultMaxGroupSize = 5000
+	// 1,000 groups of 100 members that each hold a kilobyte take a tenth of it.
+	DefaultMaxState  = 1 << 30
+	DefaultMaxGroups = 100_000
+	// Subscriptions of all assignors of one member: its join request must not
+	// cost more than the record that will hold it may have.
+	DefaultMaxMember = 256 << 10
+	// Requests that wait for a core; at a million steps a second, 10 ms.
+	DefaultMaxQueue = 10_000
+)
+
+// Options of a coordinator. Log is needed; zero means the default elsewhere.
+type Options struct {
+	Log    Log
+	Topics Topics // nil: every topic exists, ids are unknown
+
+	MinSession, MaxSession time.Duration // group.min.session.timeout.ms, group.max.session.timeout.ms
+
+	// InitialRebalanceDelay is how long the first members of an empty group wait
+	// for others (group.initial.rebalance.delay.ms). The default is 0, as in the
+	// server.properties that Kafka ships: a lone consumer starts at once, and one
+	// that follows costs a rebalance. Kafka's built-in default is 3 s.
+	InitialRebalanceDelay time.Duration
+
+	MaxGroupSize int // members, joining ones included (group.max.size)
+	MaxMetadata  int // bytes of an offset commit's metadata (offset.metadata.max.bytes)
+	MaxMember    int // bytes of a member's names and subscriptions
+
+	// Together, over all partitions: groups, and bytes of state as estimated.
+	// Beyond either, what exists goes on and nothing new is taken.
+	MaxGroups int
+	MaxState  int64
+
+	MaxQueue int // requests waiting for one partition's core
+
+	NewID  func() string    // of members, behind their client id; nil: a random UUID
+	Now    func() time.Time // wall clock of records; nil: time.Now
+	Logger *slog.Logger     // nil: none
+}
+
+func (o *Options) setDefaults() error {
+	if o.Log == nil {
+		return errors.New("group coordinator: no log")
+	}
+	o.MinSession = or(o.MinSession, DefaultMinSession)
+	o.MaxSession = or(o.MaxSession, DefaultMaxSession)
+	o.MaxGroupSize = or(o.MaxGroupSize, DefaultMaxGroupSize)
+	o.MaxMetadata = or(o.MaxMetadata, DefaultMaxMetadata)
+	o.MaxMember = or(o.MaxMember, DefaultMaxMember)
+	o.MaxGroups = or(o.MaxGroups, DefaultMaxGroups)
+	o.MaxState = or(o.MaxState, DefaultMaxState)
+	o.MaxQueue = or(o.MaxQueue, DefaultMaxQueue)
+	if o.MinSession < 0 || o.MaxSession < o.MinSession {
+		return fmt.Errorf("group coordinator: sessions from %v to %v", o.MinSession, o.MaxSession)
+	}
+	if o.InitialRebalanceDelay < 0 {
+		return fmt.Errorf("group coordinator: initial rebalance delay %v", o.InitialRebalanceDelay)
+	}
+	if o.NewID == nil {
+		o.NewID = newUUID
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+func or[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}

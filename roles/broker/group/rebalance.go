@@ -1,0 +1,189 @@
+package group
+
+import (
+	"math"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// prepare begins a rebalance: members learn of it by their next heartbeat, and
+// have until rebalanceBy to join.
+func (g *group) prepare(now time.Time, cause *member, why string) {
+	if g.state == completing {
+		for _, m := range g.members {
+			g.endSync(m, kerr.RebalanceInProgress.Code)
+		}
+	}
+	g.note("rebalance: "+why, cause)
+	g.saving = 0
+	limit := g.maxRebalance()
+	g.initial = g.state == empty && g.core.opt.InitialRebalanceDelay > 0
+	if g.initial {
+		delay := min(g.core.opt.InitialRebalanceDelay, limit)
+		g.delayLeft = limit - delay
+		limit = delay
+		g.grown = false
+	}
+	g.become(preparing)
+	g.rebalanceBy = now.Add(limit)
+	g.core.wakeBy(g, g.rebalanceBy)
+	g.tryComplete(now)
+}
+
+// tryComplete ends the joining when nobody is missing.
+func (g *group) tryComplete(now time.Time) {
+	if g.state == preparing && !g.initial && g.joining == len(g.members) && len(g.pending) == 0 {
+		g.complete(now)
+	}
+}
+
+// late ends a phase whose time is over.
+func (g *group) late(now time.Time) {
+	g.rebalanceBy = time.Time{}
+	switch {
+	case g.state == preparing && g.initial && g.grown && g.delayLeft > 0:
+		// Somebody came, others may follow.
+		delay := min(g.core.opt.InitialRebalanceDelay, g.delayLeft)
+		g.delayLeft -= delay
+		g.grown = false
+		g.rebalanceBy = now.Add(delay)
+	case g.state == preparing:
+		g.complete(now)
+	case g.state == completing:
+		var last *member
+		for _, m := range g.ordered() {
+			if !m.synced {
+				g.note("member removed: it did not sync in time", m)
+				g.remove(m)
+				last = m
+			}
+		}
+		if last != nil {
+			g.prepare(now, last, "member did not sync in time")
+		}
+	}
+}
+
+// complete begins the next generation with the members that have joined. Static
+// members stay though they have not.
+func (g *group) complete(now time.Time) {
+	for _, m := range g.ordered() {
+		if m.join == nil && m.instance == nil {
+			g.note("member removed: it did not rejoin in time", m)
+			g.remove(m)
+		}
+	}
+	g.initial, g.grown = false, false
+	if len(g.members) > 0 && !g.electLeader() {
+		g.rebalanceBy = now.Add(g.maxRebalance()) // only absent static members are left
+		g.core.wakeBy(g, g.rebalanceBy)
+		return
+	}
+	if g.generation == math.MaxInt32 {
+		g.generation = 0
+	}
+	g.generation++
+	if len(g.members) == 0 {
+		g.protocol, g.leader, g.subscribed, g.rebalanceBy = "", "", nil, time.Time{}
+		g.become(empty)
+		g.note("group is empty", nil)
+		g.writeRecords([]Record{encodeGroup(g, nil)}, func(_ time.Time, err error) {
+			g.recorded = g.recorded || err == nil // else a restart finds the members before, and sees them time out
+		})
+		return
+	}
+	g.protocol = g.selectProtocol()
+	g.become(completing)
+	g.readSubscriptions()
+	g.rebalanceBy = now.Add(g.maxRebalance())
+	g.core.wakeBy(g, g.rebalanceBy)
+	members := g.ordered()
+	for _, m := range members {
+		g.assign(m, nil)
+		m.isNew, m.synced = false, false
+		g.beat(now, m)
+	}
+	for _, m := range members {
+		if m.join != nil {
+			g.core.answer(m.join.call, g.joinResponse(m.join.join, m))
+			m.join = nil
+			g.joining--
+		}
+	}
+	g.note("generation begins", nil)
+}
+
+// electLeader makes sure that the leader has joined; false: nobody has.
+func (g *group) electLeader() bool {
+	if m := g.members[g.leader]; m != nil && m.join != nil {
+		return true
+	}
+	for _, m := range g.ordered() {
+		if m.join != nil {
+			g.leader = m.id
+			return true
+		}
+	}
+	return false
+}
+
+// afterRemoval goes on without members that are gone.
+func (g *group) afterRemoval(now time.Time, gone *member, why string) {
+	switch g.state {
+	case completing, stable:
+		g.prepare(now, gone, why)
+	case preparing:
+		g.tryComplete(now)
+	}
+}
+
+// expire ends whatever has ended by now.
+func (g *group) expire(now time.Time) {
+	for id, until := range g.pending {
+		if !now.Before(until) {
+			g.unexpect(id)
+		}
+	}
+	var gone *member
+	for _, m := range g.ordered() {
+		if m.mayExpire() && !now.Before(m.expires) {
+			g.note("member removed: its session timed out", m)
+			g.remove(m)
+			gone = m
+		}
+	}
+	if gone != nil {
+		g.afterRemoval(now, gone, "session timed out")
+	} else {
+		g.tryComplete(now) // an id that was never used may have been all it waited for
+	}
+	if !g.rebalanceBy.IsZero() && !now.Before(g.rebalanceBy) {
+		g.late(now)
+	}
+}
+
+// writeRecords writes records of this group.
+func (g *group) writeRecords(records []Record, then func(now time.Time, err error)) WriteID {
+	g.writing++
+	return g.core.write(records, func(now time.Time, err error) {
+		g.writing--
+		then(now, err)
+		g.core.dropIfBare(g)
+	})
+}
+
+// assign gives m an assignment.
+func (g *group) assign(m *member, assignment []byte) {
+	g.core.bytes += int64(len(assignment) - len(m.assignment))
+	m.assignment = assignment
+}
+
+// note says something of the group in the log.
+func (g *group) note(what string, m *member) {
+	n := Note{Group: g.id, What: what, Generation: g.generation, Members: len(g.members)}
+	if m != nil {
+		n.Member = m.id
+	}
+	g.core.fx.Notes = append(g.core.fx.Notes, n)
+}

@@ -1,0 +1,197 @@
+package group
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// Versions of the records written, those that Kafka 4 writes for such groups.
+const (
+	commitKeyVersion     = 1
+	groupKeyVersion      = 2
+	commitVersion        = 3
+	expiringCommitVerson = 1 // of clients that give a retention time themselves
+	groupVersion         = 3
+)
+
+var errShort = errors.New("shorter than its version is")
+
+// RecordError is a record of the topic that cannot be read.
+type RecordError struct {
+	Partition int32
+	Offset    storage.Offset
+	Err       error
+}
+
+// Error names the record.
+func (e *RecordError) Error() string {
+	return fmt.Sprintf("record at offset %d of %s-%d: %v", e.Offset, Topic, e.Partition, e.Err)
+}
+
+// Unwrap returns what is wrong with it.
+func (e *RecordError) Unwrap() error { return e.Err }
+
+func commitKey(group string, s slot) []byte {
+	k := kmsg.OffsetCommitKey{Version: commitKeyVersion, Group: group, Topic: s.topic, Partition: s.partition}
+	return k.AppendTo(nil)
+}
+
+func encodeCommit(group string, s slot, o commit) Record {
+	v := kmsg.OffsetCommitValue{
+		Version: commitVersion, Offset: o.offset, LeaderEpoch: o.leaderEpoch,
+		Metadata: o.metadata, CommitTimestamp: o.timestamp, ExpireTimestamp: o.expires,
+	}
+	if o.expires >= 0 {
+		v.Version = expiringCommitVerson
+	}
+	return Record{Key: commitKey(group, s), Value: v.AppendTo(nil)}
+}
+
+func groupKey(group string) []byte {
+	k := kmsg.GroupMetadataKey{Version: groupKeyVersion, Group: group}
+	return k.AppendTo(nil)
+}
+
+// encodeGroup is the record of g with these assignments, by member id; nil
+// stands for those the members have.
+func encodeGroup(g *group, assignments map[string][]byte) Record {
+	v := kmsg.GroupMetadataValue{
+		Version: groupVersion, ProtocolType: g.protocolType, Generation: g.generation,
+		CurrentStateTimestamp: g.since,
+	}
+	if len(g.members) > 0 {
+		v.Protocol, v.Leader = &g.protocol, &g.leader
+	}
+	for _, m := range g.ordered() {
+		assignment := m.assignment
+		if assignments != nil {
+			assignment = assignments[m.id]
+		}
+		v.Members = append(v.Members, kmsg.GroupMetadataValueMember{
+			MemberID: m.id, InstanceID: m.instance, ClientID: m.clientID, ClientHost: m.clientHost,
+			RebalanceTimeoutMillis: int32(m.rebalance.Milliseconds()), SessionTimeoutMillis: int32(m.session.Milliseconds()),
+			Subscription: m.metadata(g.protocol), Assignment: assignment,
+		})
+	}
+	return Record{Key: groupKey(g.id), Value: v.AppendTo(nil)}
+}
+
+// Replay applies a record of the log, in the log's order, before the first step.
+func (c *Core) Replay(key, value []byte) error {
+	if len(key) < 2 {
+		return fmt.Errorf("key: %w", errShort)
+	}
+	switch binary.BigEndian.Uint16(key) {
+	case 0, commitKeyVersion:
+		return c.replayCommit(key, value)
+	case groupKeyVersion:
+		return c.replayGroup(key, value)
+	}
+	c.skips++
+	return nil
+}
+
+func (c *Core) replayCommit(key, value []byte) error {
+	var k kmsg.OffsetCommitKey
+	if err := k.ReadFrom(key); !guard.Check("group.record-decodes", err == nil) {
+		return fmt.Errorf("key of an offset commit: %w", err)
+	}
+	if value == nil {
+		if g := c.groups[k.Group]; g != nil {
+			g.unset(k.Topic, k.Partition)
+		}
+		return nil
+	}
+	if err := atMost(value, commitVersion); err != nil {
+		return fmt.Errorf("offset commit of group %q: %w", k.Group, err)
+	}
+	v := kmsg.OffsetCommitValue{}
+	if err := v.ReadFrom(value); !guard.Check("group.record-decodes", err == nil) {
+		return fmt.Errorf("offset commit of group %q: %w", k.Group, err)
+	}
+	o := commit{v.Offset, -1, v.Metadata, v.CommitTimestamp, -1}
+	if v.Version >= 3 {
+		o.leaderEpoch = v.LeaderEpoch
+	}
+	if v.Version == expiringCommitVerson {
+		o.expires = v.ExpireTimestamp
+	}
+	c.make(k.Group).set(k.Topic, k.Partition, o)
+	return nil
+}
+
+func (c *Core) replayGroup(key, value []byte) error {
+	var k kmsg.GroupMetadataKey
+	if err := k.ReadFrom(key); !guard.Check("group.record-decodes", err == nil) {
+		return fmt.Errorf("key of a group: %w", err)
+	}
+	if value != nil {
+		if err := atMost(value, groupVersion); err != nil {
+			return fmt.Errorf("group %q: %w", k.Group, err)
+		}
+	}
+	var v kmsg.GroupMetadataValue
+	if value != nil {
+		if err := v.ReadFrom(value); !guard.Check("group.record-decodes", err == nil) {
+			return fmt.Errorf("group %q: %w", k.Group, err)
+		}
+	}
+	g := c.groups[k.Group]
+	if g == nil && value == nil {
+		return nil
+	}
+	g = c.make(k.Group)
+	for _, m := range g.ordered() {
+		g.remove(m)
+	}
+	g.state, g.recorded = empty, value != nil
+	g.protocolType, g.generation, g.since = v.ProtocolType, v.Generation, v.CurrentStateTimestamp
+	g.protocol, g.leader = "", ""
+	if len(v.Members) == 0 {
+		return nil
+	}
+	if v.Protocol != nil {
+		g.protocol = *v.Protocol
+	}
+	for _, vm := range v.Members {
+		if g.members[vm.MemberID] != nil || vm.InstanceID != nil && g.instances[*vm.InstanceID] != nil {
+			return fmt.Errorf("group %q: member %q twice", k.Group, vm.MemberID)
+		}
+		m := &member{
+			id: vm.MemberID, instance: vm.InstanceID, clientID: vm.ClientID, clientHost: vm.ClientHost,
+			session:   time.Duration(vm.SessionTimeoutMillis) * time.Millisecond,
+			rebalance: time.Duration(vm.RebalanceTimeoutMillis) * time.Millisecond,
+			protocols: []protocol{{g.protocol, bytes.Clone(vm.Subscription)}}, assignment: bytes.Clone(vm.Assignment),
+			synced: true,
+		}
+		if v.Version < 1 || m.rebalance < 0 {
+			m.rebalance = m.session
+		}
+		g.add(m)
+	}
+	if v.Leader != nil && g.members[*v.Leader] != nil {
+		g.leader = *v.Leader
+	}
+	g.state = stable
+	g.readSubscriptions()
+	return nil
+}
+
+// atMost reports a value of a version that this code does not know.
+func atMost(value []byte, known int16) error {
+	if len(value) < 2 {
+		return errShort
+	}
+	if v := int16(binary.BigEndian.Uint16(value)); v < 0 || v > known {
+		return fmt.Errorf("version %d, known are 0 to %d", v, known)
+	}
+	return nil
+}

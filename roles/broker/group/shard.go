@@ -1,0 +1,341 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
+)
+
+const (
+	// Records of requests that wait together go into one batch of about this
+	// size: a batch is refused as a whole, so one that comes near the topic's
+	// limit must not have company.
+	batchTarget = 128 << 10
+
+	// A log that could not be read is read again after this time.
+	loadRetry = time.Second
+
+	// What one batch of the log may expand to.
+	maxBatch = 128 << 20
+)
+
+// shard runs the core of one partition under one leader epoch, for as long as
+// this broker leads it. Its goroutine owns all but the inbox.
+type shard struct {
+	c         *Coordinator
+	partition int32
+	epoch     storage.Epoch
+	ctx       context.Context // ends with the leadership
+	stop      context.CancelFunc
+	after     *shard        // the shard of the epoch before; its goroutine ends first
+	ended     chan struct{} // closed when the goroutine has ended
+	ready     atomic.Bool   // loaded
+
+	mu      sync.Mutex // guards inbox, waiting and closed
+	inbox   []message
+	waiting int // requests in inbox
+	closed  bool
+	wake    chan struct{} // holds a token while the inbox is not empty
+
+	core    *Core
+	calls   map[Call]waiter
+	call    Call
+	groups  int // as counted in the coordinator's totals
+	bytes   int64
+	builder *batch.Builder
+	writes  []WriteID // of the records in builder
+}
+
+// message is a request, or the completion of an append.
+type message struct {
+	ctx     context.Context
+	request Request
+	waiter  waiter
+	written *Written
+}
+
+// waiter is whoever asked: exactly one of the two is called, once.
+type waiter struct {
+	done   func(any)
+	refuse func(code int16)
+}
+
+func newShard(c *Coordinator, partition int32, epoch storage.Epoch, after *shard) *shard {
+	s := &shard{
+		c: c, partition: partition, epoch: epoch, after: after,
+		ended: make(chan struct{}), wake: make(chan struct{}, 1),
+		calls: map[Call]waiter{}, builder: new(batch.Builder),
+	}
+	s.ctx, s.stop = context.WithCancel(c.ctx)
+	return s
+}
+
+// submit puts a request into the inbox, or refuses it.
+func (s *shard) submit(ctx context.Context, r Request, done func(any), refuse func(code int16)) {
+	if !s.ready.Load() {
+		code := kerr.CoordinatorLoadInProgress.Code
+		if s.ctx.Err() != nil {
+			code = kerr.NotCoordinator.Code
+		}
+		refuse(code)
+		return
+	}
+	r.Wall = s.c.opt.Now()
+	r.Full = s.c.full()
+	s.mu.Lock()
+	closed, full := s.closed, s.waiting >= s.c.opt.MaxQueue
+	if !closed && !full {
+		s.waiting++
+		s.inbox = append(s.inbox, message{ctx: ctx, request: r, waiter: waiter{done, refuse}})
+	}
+	s.mu.Unlock()
+	switch {
+	case closed:
+		refuse(kerr.NotCoordinator.Code)
+	case full:
+		refuse(kerr.CoordinatorNotAvailable.Code)
+	default:
+		s.signal()
+	}
+}
+
+// completed puts the completion of an append into the inbox; after the end it
+// is of no interest.
+func (s *shard) completed(w *Written) {
+	s.mu.Lock()
+	if !s.closed {
+		s.inbox = append(s.inbox, message{written: w})
+	}
+	s.mu.Unlock()
+	s.signal()
+}
+
+func (s *shard) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *shard) take() []message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	got := s.inbox
+	s.inbox, s.waiting = nil, 0
+	return got
+}
+
+// loop blocks on the log while it loads, then on its inbox and its timer.
+func (s *shard) loop() {
+	defer close(s.ended)
+	defer s.refuseAll()
+	if s.after != nil {
+		<-s.after.ended
+		s.after = nil
+	}
+	if !s.load() {
+		return
+	}
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		if deadline := s.core.Deadline(); deadline.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(time.Until(deadline))
+		}
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-timer.C:
+		case <-s.wake:
+		}
+		// Heartbeats that came in time count, however late it is now.
+		for _, m := range s.take() {
+			s.handle(m)
+		}
+		if now := time.Now(); !now.Before(s.deadline(now)) {
+			s.perform(s.core.Step(now, Tick{Wall: s.c.opt.Now()}))
+		}
+		s.flush()
+		s.count()
+	}
+}
+
+// deadline is the core's, or a moment after now when there is none.
+func (s *shard) deadline(now time.Time) time.Time {
+	if d := s.core.Deadline(); !d.IsZero() {
+		return d
+	}
+	return now.Add(1)
+}
+
+func (s *shard) handle(m message) {
+	if m.written != nil {
+		s.perform(s.core.Step(time.Now(), *m.written))
+		return
+	}
+	if m.ctx.Err() != nil {
+		m.waiter.refuse(kerr.CoordinatorNotAvailable.Code) // nobody hears it
+		return
+	}
+	s.call++
+	m.request.Call = s.call
+	s.calls[s.call] = m.waiter
+	s.perform(s.core.Step(time.Now(), m.request))
+}
+
+// perform answers, and collects what is to be written.
+func (s *shard) perform(fx Effects) {
+	for _, a := range fx.Answers {
+		w := s.calls[a.Call]
+		delete(s.calls, a.Call)
+		w.done(a.Body)
+	}
+	for _, w := range fx.Writes {
+		size := 0
+		for _, r := range w.Records {
+			size += len(r.Key) + len(r.Value)
+		}
+		if s.builder.Len() > 0 && s.builder.Size()+size > batchTarget {
+			s.flush()
+		}
+		now := s.c.opt.Now().UnixMilli()
+		for _, r := range w.Records {
+			s.builder.Add(now, r.Key, r.Value)
+		}
+		s.writes = append(s.writes, w.ID)
+	}
+	for _, n := range fx.Notes {
+		s.c.opt.Logger.Info(n.What, "group", n.Group, "generation", n.Generation, "members", n.Members, "member", n.Member)
+	}
+}
+
+// flush appends what was collected as one batch.
+func (s *shard) flush() {
+	if len(s.writes) == 0 {
+		return
+	}
+	w := &Written{IDs: s.writes}
+	b, err := s.builder.Build()
+	s.writes = nil
+	s.builder.Reset(batch.BuilderOptions{})
+	if err != nil {
+		w.Err = err
+		s.completed(w)
+		return
+	}
+	s.c.opt.Log.Append(s.partition, s.epoch, b, func(err error) {
+		if err != nil {
+			s.c.opt.Logger.Error("group records could not be written", "partition", s.partition, "epoch", s.epoch, "error", err)
+		}
+		w.Err = err
+		s.completed(w)
+	})
+}
+
+// count brings the coordinator's totals up to date.
+func (s *shard) count() {
+	groups, bytes := s.core.Size()
+	s.c.groups.Add(int64(groups - s.groups))
+	s.c.bytes.Add(bytes - s.bytes)
+	s.groups, s.bytes = groups, bytes
+}
+
+// load reads the log into a new core until that succeeds; false: the end came
+// first.
+func (s *shard) load() bool {
+	retry := time.NewTimer(0)
+	defer retry.Stop()
+	for attempt := 0; ; attempt++ {
+		select {
+		case <-s.ctx.Done():
+			return false
+		case <-retry.C:
+		}
+		begin := time.Now()
+		core, records, err := s.replay()
+		if err == nil {
+			core.Loaded(time.Now())
+			s.core = core
+			s.count()
+			s.ready.Store(true)
+			s.c.opt.Logger.Debug("group coordinator loaded", "partition", s.partition, "epoch", s.epoch,
+				"records", records, "groups", s.groups, "skipped", core.Skipped(), "took", time.Since(begin))
+			return true
+		}
+		if s.ctx.Err() == nil && attempt == 0 {
+			s.c.opt.Logger.Error("groups cannot be loaded; trying on", "partition", s.partition, "epoch", s.epoch, "error", err)
+		}
+		retry.Reset(loadRetry)
+	}
+}
+
+func (s *shard) replay() (core *Core, records int, err error) {
+	core = NewCore(s.c.opt)
+	err = s.c.opt.Log.Read(s.ctx, s.partition, s.epoch, func(b batch.Batch) error {
+		if b.IsControl() {
+			return nil
+		}
+		it := b.Records(maxBatch)
+		for it.Next() {
+			r := it.Record()
+			records++
+			if err := core.Replay(r.Key, r.Value); err != nil {
+				return &RecordError{Partition: s.partition, Offset: r.Offset, Err: err}
+			}
+		}
+		return it.Err()
+	})
+	return core, records, err
+}
+
+// refuseAll ends the shard: nobody is left waiting.
+func (s *shard) refuseAll() {
+	s.mu.Lock()
+	s.closed = true
+	rest := s.inbox
+	s.inbox = nil
+	s.mu.Unlock()
+	for _, m := range rest {
+		if m.written == nil {
+			m.waiter.refuse(kerr.NotCoordinator.Code)
+		}
+	}
+	for _, w := range s.calls {
+		w.refuse(kerr.NotCoordinator.Code)
+	}
+	s.calls = nil
+	s.c.groups.Add(-int64(s.groups))
+	s.c.bytes.Add(-s.bytes)
+}
+
+// codeOf is the error code for a write that failed; tooLarge is what stands for
+// a batch that the topic does not take.
+func codeOf(err error, tooLarge int16) int16 {
+	var invalid *batch.Error
+	var kafka *kerr.Error
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, ErrNotLeader):
+		return kerr.NotCoordinator.Code
+	case errors.Is(err, ErrTooLarge), errors.As(err, &invalid) && invalid.Code == batch.MessageTooLarge:
+		return tooLarge
+	case errors.As(err, &kafka):
+		switch kafka {
+		case kerr.NotLeaderForPartition, kerr.FencedLeaderEpoch, kerr.NotCoordinator:
+			return kerr.NotCoordinator.Code
+		case kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidFetchSize:
+			return tooLarge
+		}
+	}
+	return kerr.CoordinatorNotAvailable.Code
+}
