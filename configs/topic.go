@@ -1,0 +1,95 @@
+package configs
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// TopicKey is one config of a topic, under Kafka's documented name. A key is
+// here when something reads it.
+type TopicKey struct {
+	Name    string
+	Type    string // "int", "long", "string", "list"
+	Default string
+	Synonym string // the broker's key that Kafka names as its default
+	Doc     string
+	check   func(value string) error
+}
+
+// TopicKeys lists what can be set on a topic, by name.
+func TopicKeys() []TopicKey {
+	return []TopicKey{
+		{"cleanup.policy", "list", "delete", "log.cleanup.policy", "what happens to old records; compact is not served yet", onlyDelete},
+		{"compression.type", "string", "producer", "compression.type", "codec of stored batches; producer keeps each as it came", oneOf("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd")},
+		{"max.message.bytes", "int", strconv.FormatInt(int64(Default().Broker.MessageMaxBytes), 10), "message.max.bytes", "largest record batch", whole(1, math.MaxInt32)},
+		{"message.timestamp.after.max.ms", "long", "3600000", "log.message.timestamp.after.max.ms", "how far ahead of the broker's clock a record's timestamp may be", whole(0, math.MaxInt64)},
+		{"message.timestamp.before.max.ms", "long", strconv.FormatInt(math.MaxInt64, 10), "log.message.timestamp.before.max.ms", "how far behind the broker's clock a record's timestamp may be", whole(0, math.MaxInt64)},
+		{"message.timestamp.type", "string", "CreateTime", "log.message.timestamp.type", "CreateTime: the producer's time; LogAppendTime: the broker's", oneOf("CreateTime", "LogAppendTime")},
+		{"min.insync.replicas", "int", "", "min.insync.replicas", "replicas that must be in sync for acks=all; unset: two, or all there are", whole(1, math.MaxInt16)},
+	}
+}
+
+// FindTopicKey returns the key of that name.
+func FindTopicKey(name string) (TopicKey, bool) {
+	keys := TopicKeys()
+	i := slices.IndexFunc(keys, func(k TopicKey) bool { return k.Name == name })
+	if i < 0 {
+		return TopicKey{}, false
+	}
+	return keys[i], true
+}
+
+// ValidateTopicConfig says why a topic cannot have the value, or nil.
+func ValidateTopicConfig(key, value string) error {
+	k, ok := FindTopicKey(key)
+	if !ok {
+		return fmt.Errorf("unknown topic config %q; rustmq serves %s", key, strings.Join(topicKeyNames(), ", "))
+	}
+	if err := k.check(value); err != nil {
+		return fmt.Errorf("topic config %s: %w", key, err)
+	}
+	return nil
+}
+
+func topicKeyNames() []string {
+	var names []string
+	for _, k := range TopicKeys() {
+		names = append(names, k.Name)
+	}
+	return names
+}
+
+// ListTopicConfig tells whether a key is a list, and its default.
+func ListTopicConfig(key string) (def string, isList bool) {
+	k, ok := FindTopicKey(key)
+	return k.Default, ok && k.Type == "list"
+}
+
+func onlyDelete(value string) error {
+	if value != "delete" {
+		return fmt.Errorf("%q is not served yet: only delete is", value)
+	}
+	return nil
+}
+
+func oneOf(allowed ...string) func(string) error {
+	return func(value string) error {
+		if !slices.Contains(allowed, value) {
+			return fmt.Errorf("%q is not one of %s", value, strings.Join(allowed, ", "))
+		}
+		return nil
+	}
+}
+
+func whole(low, high int64) func(string) error {
+	return func(value string) error {
+		n, err := strconv.ParseInt(value, 10, 64)
+		if err != nil || n < low || n > high {
+			return fmt.Errorf("%q is not a whole number from %d to %d", value, low, high)
+		}
+		return nil
+	}
+}

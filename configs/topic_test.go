@@ -1,0 +1,26 @@
+package configs_test
+
+import (
+	"testing"
+
+	"rustmq.dev/rustmq/configs"
+)
+
+func TestTopicConfigsAreChecked(t *testing.T) {
+	for _, k := range configs.TopicKeys() {
+		if k.Default == "" {
+			continue
+		}
+		if err := configs.ValidateTopicConfig(k.Name, k.Default); err != nil {
+			t.Errorf("the default of %s is refused: %v", k.Name, err)
+		}
+	}
+	for _, wrong := range [][2]string{
+		{"cleanup.policy", "compact"}, {"cleanup.policy", "delete,compact"}, {"retention.ms", "1"}, {"compression.type", "rar"},
+		{"max.message.bytes", "0"}, {"max.message.bytes", "x"}, {"min.insync.replicas", "0"}, {"message.timestamp.type", ""},
+	} {
+		if err := configs.ValidateTopicConfig(wrong[0], wrong[1]); err == nil {
+			t.Errorf("%s = %q is taken", wrong[0], wrong[1])
+		}
+	}
+}
