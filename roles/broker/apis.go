@@ -1,0 +1,151 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/roles/broker/wire"
+	"rustmq.dev/rustmq/transport/kafka"
+)
+
+// api is one API as it is served.
+type api struct {
+	key      kmsg.Key
+	min, max int16
+	serve    func(*Broker, *kafka.Request)
+}
+
+// servedAPIs lists what is announced. Versions begin where the oldest clients
+// of today do (librdkafka 2.0, kafka-python 2.0) and end where what they say
+// is no longer understood here.
+func servedAPIs() []api {
+	return []api{
+		{kmsg.Produce, wire.MinProduce, wire.MaxProduce, (*Broker).produce},
+		{kmsg.Fetch, wire.MinFetch, wire.MaxFetch, (*Broker).fetch},
+		{kmsg.ListOffsets, 1, 10, background((*Broker).listOffsets)},
+		{kmsg.Metadata, 0, 13, (*Broker).metadata},
+		{kmsg.OffsetCommit, 2, 10, toGroups((*Broker).offsetCommit)},
+		{kmsg.OffsetFetch, 1, 10, toGroups((*Broker).offsetFetch)},
+		{kmsg.FindCoordinator, 0, 6, background((*Broker).findCoordinator)},
+		{kmsg.JoinGroup, 0, 9, toGroups((*Broker).joinGroup)},
+		{kmsg.Heartbeat, 0, 4, toGroups((*Broker).heartbeat)},
+		{kmsg.LeaveGroup, 0, 5, toGroups((*Broker).leaveGroup)},
+		{kmsg.SyncGroup, 0, 5, toGroups((*Broker).syncGroup)},
+		{kmsg.DescribeGroups, 0, 6, toGroups((*Broker).describeGroups)},
+		{kmsg.ListGroups, 0, 5, toGroups((*Broker).listGroups)},
+		{kmsg.CreateTopics, 2, 7, background((*Broker).createTopics)},
+		{kmsg.DeleteTopics, 1, 6, background((*Broker).deleteTopics)},
+		{kmsg.DeleteRecords, 0, 2, background((*Broker).deleteRecords)},
+		{kmsg.InitProducerID, 0, 5, background((*Broker).initProducerID)},
+		{kmsg.OffsetForLeaderEpoch, 2, 4, inline((*Broker).offsetForLeaderEpoch)},
+		{kmsg.DescribeConfigs, 1, 4, inline((*Broker).describeConfigs)},
+		{kmsg.AlterConfigs, 0, 2, background((*Broker).alterConfigs)},
+		{kmsg.CreatePartitions, 0, 3, background((*Broker).createPartitions)},
+		{kmsg.DeleteGroups, 0, 3, toGroups((*Broker).deleteGroups)},
+		{kmsg.IncrementalAlterConfigs, 0, 1, background((*Broker).incrementalAlterConfigs)},
+		{kmsg.OffsetDelete, 0, 0, toGroups((*Broker).offsetDelete)},
+		{kmsg.DescribeCluster, 0, 2, inline((*Broker).describeCluster)},
+		{kmsg.DescribeTopicPartitions, 0, 0, inline((*Broker).describeTopicPartitions)},
+	}
+}
+
+func apisByKey() map[int16]*api {
+	byKey := map[int16]*api{}
+	for _, a := range servedAPIs() {
+		byKey[a.key.Int16()] = &a
+	}
+	return byKey
+}
+
+// Versions returns what ApiVersions announces. The transport advertises Produce
+// from v0 on and refuses what is below: librdkafka before KAFKA-18659 would
+// otherwise send every codec uncompressed.
+func (b *Broker) Versions() []kafka.ApiVersion {
+	var versions []kafka.ApiVersion
+	for _, a := range b.apis {
+		versions = append(versions, kafka.ApiVersion{Key: a.key.Int16(), Min: a.min, Max: a.max})
+	}
+	slices.SortFunc(versions, func(a, b kafka.ApiVersion) int { return int(a.Key) - int(b.Key) })
+	return versions
+}
+
+// inline serves an API that only looks at memory, on the connection's goroutine.
+func inline[Q kmsg.Request, P kmsg.Response](answer func(*Broker, *kafka.Request, Q) P) func(*Broker, *kafka.Request) {
+	return func(b *Broker, r *kafka.Request) {
+		if q, ok := decode[Q](r); ok {
+			b.respond(r, answer(b, r, q))
+		}
+	}
+}
+
+// background serves an API that waits for the controller or the disk, on a
+// goroutine of its own. The context ends with the connection and the broker.
+func background[Q kmsg.Request, P kmsg.Response](answer func(*Broker, context.Context, *kafka.Request, Q) P) func(*Broker, *kafka.Request) {
+	return func(b *Broker, r *kafka.Request) {
+		q, ok := decode[Q](r)
+		if !ok {
+			return
+		}
+		b.spawn(r, func(ctx context.Context) { b.respond(r, answer(b, ctx, r, q)) })
+	}
+}
+
+// spawn runs work for a request on a goroutine of its own.
+func (b *Broker) spawn(r *kafka.Request, work func(context.Context)) {
+	b.requests.Go(func() {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(b.ctx, cancel)()
+		work(ctx)
+	})
+}
+
+// decode returns the parsed request, or closes the connection.
+func decode[Q kmsg.Request](r *kafka.Request) (q Q, ok bool) {
+	err := wire.Check(r.Key, r.Version, r.Body)
+	var decoded kmsg.Request
+	if err == nil {
+		decoded, err = r.Decode()
+	}
+	if err != nil {
+		r.Close(err)
+		return q, false
+	}
+	q, ok = decoded.(Q)
+	if !ok {
+		panic(fmt.Sprintf("broker: a request of key %d was decoded as %T", r.Key, decoded))
+	}
+	return q, true
+}
+
+func (b *Broker) respond(r *kafka.Request, p kmsg.Response) {
+	b.metrics.answered(r.Key, b.opt.Now().Sub(r.Received))
+	r.Respond(p)
+}
+
+// unservedError says that a request came whose version is not announced; the
+// transport lets none through.
+type unservedError struct{ key, version int16 }
+
+func (e unservedError) Error() string {
+	return fmt.Sprintf("%s v%d is not served", kmsg.NameForKey(e.key), e.version)
+}
+
+// controllerContext bounds what waits for the controller by the time that the
+// client gave.
+func controllerContext(ctx context.Context, timeoutMillis int32) (context.Context, context.CancelFunc) {
+	wait := time.Duration(timeoutMillis) * time.Millisecond
+	return context.WithTimeout(ctx, min(max(wait, minControllerWait), maxControllerWait))
+}
+
+// settle waits until what the controller has decided so far is carried out
+// here, so that a client that was told of a topic finds it served.
+func (b *Broker) settle(ctx context.Context) {
+	if err := b.follower.wait(ctx, b.opt.Controller.Image().Offset()); err != nil {
+		b.log.Debug("answering before the change is carried out here", "error", err)
+	}
+}

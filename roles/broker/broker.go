@@ -1,0 +1,115 @@
+package broker
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/transport/kafka"
+)
+
+// Broker serves the Kafka API. It is the handler of the Kafka servers of its
+// process: see [Broker.Serve].
+type Broker struct {
+	opt   Options
+	log   *slog.Logger
+	store *log.Store
+	apis  map[int16]*api
+
+	registration *registration
+	follower     *follower
+	table        *table
+	connections  *connections
+	sessions     *sessionBudget
+	producerIDs  *producerIDs
+	groups       *group.Coordinator
+	throttle     *throttle
+	metrics      *Metrics
+
+	ctx         context.Context // ends when Close begins
+	stop        context.CancelFunc
+	unsubscribe func()
+	done        sync.WaitGroup // goroutines of the broker
+	requests    sync.WaitGroup // goroutines of requests
+}
+
+// Open registers the broker with the controller and returns when it serves the
+// partitions that it was given. ctx bounds the opening.
+func Open(ctx context.Context, opt Options) (*Broker, error) {
+	if err := opt.validate(); err != nil {
+		return nil, err
+	}
+	b := &Broker{
+		opt:          opt,
+		log:          opt.Log,
+		store:        opt.Store,
+		registration: newRegistration(opt.NodeID),
+		follower:     newFollower(opt.Controller.Image()),
+		table:        newTable(),
+		connections:  newConnections(),
+		sessions:     newSessionBudget(),
+		producerIDs:  new(producerIDs),
+		throttle:     newThrottle(opt.Store, opt.Now),
+	}
+	b.apis, b.metrics = apisByKey(), newMetrics(b)
+	b.ctx, b.stop = context.WithCancel(context.Background())
+	if err := b.register(ctx); err != nil {
+		b.stop()
+		return nil, err
+	}
+	var err error
+	if b.groups, err = b.openGroups(); err != nil {
+		b.stop()
+		return nil, err
+	}
+	b.done.Go(func() { b.follow(b.ctx) })
+	b.unsubscribe = opt.Controller.Subscribe(b.follower.offer)
+	if err := b.enter(ctx); err != nil {
+		b.Close()
+		return nil, err
+	}
+	b.done.Go(func() { b.beat(b.ctx) })
+	return b, nil
+}
+
+// Serve starts a request and returns; the answer may come later, from any
+// goroutine. It waits only for admission to the WAL. The transport calls it in
+// order of arrival for each connection, with versions that Versions announces.
+func (b *Broker) Serve(r *kafka.Request) {
+	api, ok := b.apis[r.Key]
+	if !ok || r.Version < api.min || r.Version > api.max {
+		r.Close(unservedError{r.Key, r.Version})
+		return
+	}
+	api.serve(b, r)
+}
+
+// ConnClosed forgets a connection; its waiting fetches end.
+func (b *Broker) ConnClosed(c *kafka.Conn) { b.connections.closed(c) }
+
+// Health reports why this broker cannot do its work, nil when it can: its WAL
+// is dead, or another process has taken its node id.
+func (b *Broker) Health() error {
+	if b.registration.lost.Load() {
+		return errDeposed
+	}
+	return b.store.Err()
+}
+
+// Close ends the broker: fetches that wait are answered with what there is,
+// requests that wait for a group or the controller are given up, and every
+// goroutine has ended when it returns. The servers that call Serve are closed
+// before, the store after.
+func (b *Broker) Close() error {
+	b.stop()
+	if b.unsubscribe != nil {
+		b.unsubscribe()
+	}
+	b.connections.close()
+	err := b.groups.Close()
+	b.requests.Wait()
+	b.done.Wait()
+	return err
+}

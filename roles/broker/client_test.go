@@ -1,0 +1,246 @@
+package broker
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/transport/kafka"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+)
+
+// node is a broker with its server, to be asked over pipes and sockets.
+type node struct {
+	*Broker
+	t          testing.TB
+	controller *testController
+	fs         *disk.Mem
+	store      *log.Store
+	server     *kafka.Server
+	options    Options
+}
+
+// startNode opens a broker over a store in memory. Change may adapt its options.
+func startNode(t testing.TB, change ...func(*Options)) *node {
+	t.Helper()
+	n := &node{t: t, controller: newTestController(t)}
+	n.fs = disk.NewMem(disk.MemOptions{})
+	n.store = openStore(t, n.fs)
+	n.options = Options{
+		NodeID: 1, Store: n.store, Controller: n.controller, AutoCreate: true,
+		Listeners: []metadata.Listener{{Name: "kafka", Host: "127.0.0.1", Port: 9092, Protocol: "PLAINTEXT"}},
+	}
+	for _, c := range change {
+		c(&n.options)
+	}
+	n.open()
+	return n
+}
+
+func (n *node) open() {
+	n.t.Helper()
+	b, err := Open(n.t.Context(), n.options)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.Broker = b
+	n.server = kafka.New(kafka.Options{Handler: b})
+	server := n.server
+	n.t.Cleanup(func() {
+		server.Close() // a second time where the test did
+		b.Close()
+	})
+}
+
+// listen serves on a socket and returns its address.
+func (n *node) listen() string {
+	n.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.serve(l)
+	return l.Addr().String()
+}
+
+func (n *node) serve(l net.Listener) {
+	done := make(chan struct{})
+	server := n.server
+	go func() {
+		defer close(done)
+		server.ServeListener(l, "kafka")
+	}()
+	n.t.Cleanup(func() { server.Close(); <-done })
+}
+
+// client speaks to a node request by request, in versions of the test's choice.
+type client struct {
+	t       testing.TB
+	conn    net.Conn
+	format  *kmsg.RequestFormatter
+	next    int32
+	waiting []sent
+}
+
+type sent struct {
+	id      int32
+	request kmsg.Request
+}
+
+// connect returns a client on a pipe, through the listener of that name.
+func (n *node) connect(listener ...string) *client {
+	n.t.Helper()
+	name := "kafka"
+	if len(listener) > 0 {
+		name = listener[0]
+	}
+	near, far := net.Pipe()
+	done := make(chan struct{})
+	server := n.server
+	go func() {
+		defer close(done)
+		server.ServeConn(far, kafka.Info{Listener: name, Transport: "tcp"})
+	}()
+	n.t.Cleanup(func() { near.Close(); <-done })
+	return &client{t: n.t, conn: near, format: kmsg.NewRequestFormatter()}
+}
+
+// send sends a request and does not wait for the answer.
+func (c *client) send(q kmsg.Request) {
+	c.t.Helper()
+	if _, err := c.conn.Write(c.append(nil, q)); err != nil {
+		c.t.Fatalf("send %s: %v", kmsg.NameForKey(q.Key()), err)
+	}
+}
+
+// append appends a request to frames that the test sends by itself.
+func (c *client) append(frames []byte, q kmsg.Request) []byte {
+	c.next++
+	c.waiting = append(c.waiting, sent{c.next, q})
+	return c.format.AppendRequest(frames, q, c.next)
+}
+
+// receive returns the next answer, which is that of the oldest request.
+func (c *client) receive() kmsg.Response {
+	c.t.Helper()
+	p, err := c.tryReceive()
+	if err != nil {
+		c.t.Fatalf("receive: %v", err)
+	}
+	return p
+}
+
+func (c *client) tryReceive() (kmsg.Response, error) {
+	var length [4]byte
+	if _, err := io.ReadFull(c.conn, length[:]); err != nil {
+		return nil, err
+	}
+	body := make([]byte, binary.BigEndian.Uint32(length[:]))
+	if _, err := io.ReadFull(c.conn, body); err != nil {
+		return nil, err
+	}
+	oldest := c.waiting[0]
+	c.waiting = c.waiting[1:]
+	if id := int32(binary.BigEndian.Uint32(body)); id != oldest.id {
+		return nil, fmt.Errorf("the answer to request %d came, %d was due", id, oldest.id)
+	}
+	body = body[4:]
+	if oldest.request.IsFlexible() && oldest.request.Key() != int16(kmsg.ApiVersions) {
+		body = body[1:]
+	}
+	p := oldest.request.ResponseKind()
+	return p, p.ReadFrom(body)
+}
+
+// ask sends a request of that version and returns its answer.
+func ask[P kmsg.Response](c *client, version int16, q kmsg.Request) P {
+	c.t.Helper()
+	q.SetVersion(version)
+	c.send(q)
+	return c.receive().(P)
+}
+
+// closed reports whether the node ends the connection instead of answering.
+func (c *client) closed() bool {
+	c.t.Helper()
+	if err := c.conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		c.t.Fatal(err)
+	}
+	_, err := c.conn.Read(make([]byte, 1))
+	return err == io.EOF || err == io.ErrClosedPipe
+}
+
+// batchOf returns a record batch with those values.
+func batchOf(t testing.TB, values ...string) []byte {
+	t.Helper()
+	return batchWith(t, batch.BuilderOptions{}, values...)
+}
+
+func batchWith(t testing.TB, o batch.BuilderOptions, values ...string) []byte {
+	t.Helper()
+	b := batch.NewBuilder(o)
+	for i, v := range values {
+		b.Add(int64(1000+i), nil, []byte(v))
+	}
+	built, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return built
+}
+
+// values returns the records in a fetch response's batches.
+func values(t testing.TB, records []byte) (out []string) {
+	t.Helper()
+	for len(records) > 0 {
+		b, rest, err := batch.Next(records)
+		if err != nil {
+			t.Fatal(err)
+		}
+		it := b.Records(1 << 20)
+		for it.Next() {
+			out = append(out, string(it.Record().Value))
+		}
+		if it.Err() != nil {
+			t.Fatal(it.Err())
+		}
+		records = rest
+	}
+	return out
+}
+
+// produceTo returns a request with one batch for one partition.
+func produceTo(topic string, partition int32, acks int16, records []byte) *kmsg.ProduceRequest {
+	q := kmsg.NewPtrProduceRequest()
+	q.Acks, q.TimeoutMillis = acks, 1000
+	t := kmsg.NewProduceRequestTopic()
+	t.Topic = topic
+	p := kmsg.NewProduceRequestTopicPartition()
+	p.Partition, p.Records = partition, records
+	t.Partitions = append(t.Partitions, p)
+	q.Topics = append(q.Topics, t)
+	return q
+}
+
+// fetchFrom returns a request for one partition.
+func fetchFrom(topic string, partition int32, offset int64, wait time.Duration) *kmsg.FetchRequest {
+	q := kmsg.NewPtrFetchRequest()
+	q.MaxWaitMillis, q.MinBytes, q.MaxBytes = int32(wait.Milliseconds()), 1, 1<<20
+	q.SessionEpoch = finalSessionEpoch
+	t := kmsg.NewFetchRequestTopic()
+	t.Topic = topic
+	p := kmsg.NewFetchRequestTopicPartition()
+	p.Partition, p.FetchOffset, p.PartitionMaxBytes = partition, offset, 1<<20
+	t.Partitions = append(t.Partitions, p)
+	q.Topics = append(q.Topics, t)
+	return q
+}

@@ -1,0 +1,204 @@
+package broker
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/transport/kafka"
+)
+
+func (b *Broker) describeConfigs(_ *kafka.Request, q *kmsg.DescribeConfigsRequest) *kmsg.DescribeConfigsResponse {
+	p := q.ResponseKind().(*kmsg.DescribeConfigsResponse)
+	type resource struct {
+		kind kmsg.ConfigResourceType
+		name string
+	}
+	seen := map[resource]bool{} // so that a small request has no huge answer
+	for _, want := range q.Resources {
+		if r := (resource{want.ResourceType, want.ResourceName}); seen[r] {
+			continue
+		} else {
+			seen[r] = true
+		}
+		out := kmsg.NewDescribeConfigsResponseResource()
+		out.ResourceType, out.ResourceName = want.ResourceType, want.ResourceName
+		configs, err := b.configsOf(want)
+		out.ErrorCode, out.ErrorMessage = codeAndMessage(err)
+		for i := range configs {
+			if !q.IncludeSynonyms {
+				configs[i].ConfigSynonyms = nil
+			}
+			if !q.IncludeDocumentation {
+				configs[i].Documentation = nil
+			}
+		}
+		out.Configs = configs
+		p.Resources = append(p.Resources, out)
+	}
+	return p
+}
+
+// configsOf returns the configuration of a resource, or of it those keys that
+// are asked for.
+func (b *Broker) configsOf(want kmsg.DescribeConfigsRequestResource) ([]kmsg.DescribeConfigsResponseResourceConfig, error) {
+	image := b.follower.image()
+	switch want.ResourceType {
+	case kmsg.ConfigResourceTypeTopic:
+		t, ok := image.Topic(want.ResourceName)
+		if !ok {
+			if err := metadata.ValidTopicName(want.ResourceName); err != nil {
+				return nil, err
+			}
+			return nil, errUnknownTopic
+		}
+		return topicConfigs(t.Configs, want.ConfigNames), nil
+	case kmsg.ConfigResourceTypeBroker:
+		if want.ResourceName != "" && want.ResourceName != strconv.Itoa(int(b.opt.NodeID)) {
+			return nil, explained{kerr.InvalidRequest, "only broker " + strconv.Itoa(int(b.opt.NodeID)) + " is described here, or all by the empty name"}
+		}
+		return b.brokerConfigs(image, want), nil
+	}
+	return nil, explained{kerr.InvalidRequest, "only topics and brokers have a configuration"}
+}
+
+// topicConfigs lists what a topic has: its own values, and defaults. A nil want
+// means every key.
+func topicConfigs(set map[string]string, want []string) []kmsg.DescribeConfigsResponseResourceConfig {
+	configs := []kmsg.DescribeConfigsResponseResourceConfig{}
+	for _, key := range topicKeys() {
+		if want != nil && !slices.Contains(want, key.name) {
+			continue
+		}
+		c := kmsg.NewDescribeConfigsResponseResourceConfig()
+		c.Name, c.Value = key.name, &key.fallback
+		c.Source, c.IsDefault = kmsg.ConfigSourceDefaultConfig, true
+		c.ConfigType, c.Documentation = key.kind, &key.doc
+		c.ConfigSynonyms = []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{synonym(key.name, &key.fallback, c.Source)}
+		if value, ok := set[key.name]; ok {
+			c.Value = &value
+			c.Source, c.IsDefault = kmsg.ConfigSourceDynamicTopicConfig, false
+			c.ConfigSynonyms = slices.Insert(c.ConfigSynonyms, 0, synonym(key.name, &value, c.Source))
+		}
+		configs = append(configs, c)
+	}
+	return configs
+}
+
+func synonym(name string, value *string, source kmsg.ConfigSource) kmsg.DescribeConfigsResponseResourceConfigConfigSynonym {
+	s := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
+	s.Name, s.Value, s.Source = name, value, source
+	return s
+}
+
+// brokerConfigs lists what clients and tools look for in a broker, read-only,
+// and what was set on it.
+func (b *Broker) brokerConfigs(image *metadata.Image, want kmsg.DescribeConfigsRequestResource) []kmsg.DescribeConfigsResponseResourceConfig {
+	configs := []kmsg.DescribeConfigsResponseResourceConfig{}
+	add := func(name, value string, kind kmsg.ConfigType, source kmsg.ConfigSource, readOnly bool) {
+		if want.ConfigNames != nil && !slices.Contains(want.ConfigNames, name) {
+			return
+		}
+		c := kmsg.NewDescribeConfigsResponseResourceConfig()
+		c.Name, c.Value, c.ConfigType, c.Source, c.ReadOnly = name, &value, kind, source, readOnly
+		c.ConfigSynonyms = []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{synonym(name, &value, source)}
+		configs = append(configs, c)
+	}
+	if want.ResourceName != "" {
+		id := strconv.Itoa(int(b.opt.NodeID))
+		static := kmsg.ConfigSourceStaticBrokerConfig
+		add("auto.create.topics.enable", strconv.FormatBool(b.opt.AutoCreate), kmsg.ConfigTypeBoolean, static, true)
+		add("broker.id", id, kmsg.ConfigTypeInt, static, true)
+		add("node.id", id, kmsg.ConfigTypeInt, static, true)
+		add("offsets.topic.num.partitions", strconv.Itoa(group.Partitions), kmsg.ConfigTypeInt, static, true)
+		if b.opt.Rack != "" {
+			add("broker.rack", b.opt.Rack, kmsg.ConfigTypeString, static, true)
+		}
+	}
+	set, _ := image.Config(metadata.Resource{Type: metadata.BrokerResource, Name: want.ResourceName})
+	for name, value := range set {
+		source := kmsg.ConfigSourceDynamicBrokerConfig
+		if want.ResourceName == "" {
+			source = kmsg.ConfigSourceDynamicDefaultBrokerConfig
+		}
+		add(name, value, kmsg.ConfigTypeString, source, false)
+	}
+	slices.SortFunc(configs, func(a, b kmsg.DescribeConfigsResponseResourceConfig) int {
+		return slices.Compare([]string{a.Name}, []string{b.Name})
+	})
+	return configs
+}
+
+// incrementalAlterConfigs changes single keys.
+func (b *Broker) incrementalAlterConfigs(ctx context.Context, _ *kafka.Request, q *kmsg.IncrementalAlterConfigsRequest) *kmsg.IncrementalAlterConfigsResponse {
+	p := q.ResponseKind().(*kmsg.IncrementalAlterConfigsResponse)
+	var changes []controller.ConfigChange
+	for _, r := range q.Resources {
+		change := controller.ConfigChange{Type: metadata.ResourceType(r.ResourceType), Name: r.ResourceName}
+		for _, c := range r.Configs {
+			op := controller.ConfigOp{Key: c.Name, Op: controller.ConfigOpKind(c.Op)}
+			if c.Value != nil {
+				op.Value = *c.Value
+			} else if op.Op == controller.SetConfig {
+				op.Op = controller.DeleteConfig // null is the default
+			}
+			change.Ops = append(change.Ops, op)
+		}
+		changes = append(changes, change)
+	}
+	for i, err := range b.changeConfigs(ctx, changes, q.ValidateOnly) {
+		out := kmsg.NewIncrementalAlterConfigsResponseResource()
+		out.ResourceType, out.ResourceName = q.Resources[i].ResourceType, q.Resources[i].ResourceName
+		out.ErrorCode, out.ErrorMessage = codeAndMessage(err)
+		p.Resources = append(p.Resources, out)
+	}
+	return p
+}
+
+// alterConfigs replaces all keys: what the request does not name goes back to
+// its default.
+func (b *Broker) alterConfigs(ctx context.Context, _ *kafka.Request, q *kmsg.AlterConfigsRequest) *kmsg.AlterConfigsResponse {
+	p := q.ResponseKind().(*kmsg.AlterConfigsResponse)
+	image := b.opt.Controller.Image()
+	var changes []controller.ConfigChange
+	for _, r := range q.Resources {
+		change := controller.ConfigChange{Type: metadata.ResourceType(r.ResourceType), Name: r.ResourceName}
+		named := map[string]bool{}
+		for _, c := range r.Configs {
+			if c.Value != nil {
+				named[c.Name] = true
+				change.Ops = append(change.Ops, controller.ConfigOp{Key: c.Name, Op: controller.SetConfig, Value: *c.Value})
+			}
+		}
+		set, _ := image.Config(metadata.Resource{Type: change.Type, Name: change.Name})
+		for key := range set {
+			if !named[key] {
+				change.Ops = append(change.Ops, controller.ConfigOp{Key: key, Op: controller.DeleteConfig})
+			}
+		}
+		changes = append(changes, change)
+	}
+	for i, err := range b.changeConfigs(ctx, changes, q.ValidateOnly) {
+		out := kmsg.NewAlterConfigsResponseResource()
+		out.ResourceType, out.ResourceName = q.Resources[i].ResourceType, q.Resources[i].ResourceName
+		out.ErrorCode, out.ErrorMessage = codeAndMessage(err)
+		p.Resources = append(p.Resources, out)
+	}
+	return p
+}
+
+func (b *Broker) changeConfigs(ctx context.Context, changes []controller.ConfigChange, validateOnly bool) []error {
+	ctx, cancel := controllerContext(ctx, 0)
+	defer cancel()
+	errs := b.opt.Controller.AlterConfigs(ctx, changes, validateOnly)
+	if !validateOnly {
+		b.settle(ctx)
+	}
+	return errs
+}

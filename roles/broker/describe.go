@@ -1,0 +1,134 @@
+package broker
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/transport/kafka"
+)
+
+func (b *Broker) describeCluster(r *kafka.Request, q *kmsg.DescribeClusterRequest) *kmsg.DescribeClusterResponse {
+	p := q.ResponseKind().(*kmsg.DescribeClusterResponse)
+	image := b.follower.image()
+	p.ClusterID = image.ClusterID()
+	p.ControllerID = b.opt.NodeID // any broker takes requests to the controller further
+	if q.IncludeClusterAuthorizedOperations {
+		p.ClusterAuthorizedOperations = clusterOperations
+	}
+	const brokers = 1 // endpoint type; 2 would be the controllers
+	p.EndpointType = brokers
+	if q.Version >= 1 && q.EndpointType != brokers {
+		p.ErrorCode = kerr.UnsupportedEndpointType.Code
+		p.ErrorMessage = kmsg.StringPtr("this listener knows the endpoints of brokers only")
+		return p
+	}
+	for broker := range image.Brokers() {
+		if broker.Fenced && !q.IncludeFencedBrokers {
+			continue
+		}
+		e := endpoint(broker, r.Conn.Listener())
+		out := kmsg.NewDescribeClusterResponseBroker()
+		out.NodeID, out.Host, out.Port, out.IsFenced = e.ID, e.Host, e.Port, broker.Fenced
+		if e.Rack != "" {
+			out.Rack = &e.Rack
+		}
+		p.Brokers = append(p.Brokers, out)
+	}
+	return p
+}
+
+// describeTopicPartitions pages through topics in order of name (KIP-966): up
+// to the limit of partitions, and a cursor to where the next request begins.
+func (b *Broker) describeTopicPartitions(_ *kafka.Request, q *kmsg.DescribeTopicPartitionsRequest) *kmsg.DescribeTopicPartitionsResponse {
+	p := q.ResponseKind().(*kmsg.DescribeTopicPartitionsResponse)
+	image := b.follower.image()
+	left := maxDescribedPartitions
+	if q.ResponsePartitionLimit > 0 {
+		left = min(left, int(q.ResponsePartitionLimit))
+	}
+	var first kmsg.DescribeTopicPartitionsRequestCursor
+	if q.Cursor != nil {
+		first = *q.Cursor
+	}
+	add := func(t *metadata.Topic) (more bool) {
+		from := 0
+		if t.Name == first.Topic {
+			from = max(0, int(first.Partition))
+		}
+		if left == 0 {
+			next := kmsg.NewDescribeTopicPartitionsResponseNextCursor()
+			next.Topic, next.Partition = t.Name, int32(from)
+			p.NextCursor = &next
+			return false
+		}
+		to := min(t.Partitions.Len(), from+left)
+		p.Topics = append(p.Topics, describedTopic(image, t, from, to))
+		left -= max(0, to-from)
+		if to < t.Partitions.Len() {
+			next := kmsg.NewDescribeTopicPartitionsResponseNextCursor()
+			next.Topic, next.Partition = t.Name, int32(to)
+			p.NextCursor = &next
+			return false
+		}
+		return true
+	}
+	if len(q.Topics) == 0 {
+		for t := range image.Topics() {
+			if t.Name >= first.Topic && !add(t) {
+				break
+			}
+		}
+		return p
+	}
+	names := make([]string, 0, len(q.Topics))
+	for _, t := range q.Topics {
+		names = append(names, t.Topic)
+	}
+	slices.SortFunc(names, cmp.Compare[string])
+	for _, name := range slices.Compact(names) {
+		if name < first.Topic {
+			continue
+		}
+		t, ok := image.Topic(name)
+		if !ok {
+			p.Topics = append(p.Topics, undescribedTopic(name))
+			continue
+		}
+		if !add(t) {
+			break
+		}
+	}
+	return p
+}
+
+func undescribedTopic(name string) kmsg.DescribeTopicPartitionsResponseTopic {
+	out := kmsg.NewDescribeTopicPartitionsResponseTopic()
+	out.Topic = &name
+	out.ErrorCode = kerr.UnknownTopicOrPartition.Code
+	if metadata.ValidTopicName(name) != nil {
+		out.ErrorCode = kerr.InvalidTopicException.Code
+	}
+	return out
+}
+
+func describedTopic(image *metadata.Image, t *metadata.Topic, from, to int) kmsg.DescribeTopicPartitionsResponseTopic {
+	out := kmsg.NewDescribeTopicPartitionsResponseTopic()
+	out.Topic, out.TopicID, out.IsInternal = &t.Name, t.ID, t.Internal
+	out.AuthorizedOperations = topicOperations
+	for i := from; i < to; i++ {
+		p := t.Partitions.At(i)
+		part := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
+		part.Partition, part.LeaderID, part.LeaderEpoch = p.Index, p.Leader, int32(p.LeaderEpoch)
+		part.Replicas, part.ISR, part.EligibleLeaderReplicas = p.Replicas, p.ISR, p.ELR
+		part.OfflineReplicas = offline(image, p.Replicas)
+		if p.Leader == metadata.NoLeader {
+			part.ErrorCode = kerr.LeaderNotAvailable.Code
+		}
+		out.Partitions = append(out.Partitions, part)
+	}
+	return out
+}

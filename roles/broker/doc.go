@@ -1,0 +1,31 @@
+// Package broker answers the Kafka API: it brings together the partition logs
+// (storage/log), the metadata image (consensus/metadata, by the controller) and
+// the requests of clients (transport/kafka). It owns which partitions this
+// process leads, who waits for records, fetch sessions and the group
+// coordinators' place in all this; it holds no record and decides no metadata.
+//
+// A file per API. Produce and Fetch carry the data: package wire parses them in
+// place, records are copied once, by the WAL, and leave from the WAL's memory
+// or from a read of its files. Every other API goes through kmsg.
+//
+// Invariants:
+//   - A version is announced only when it is served (apis.go).
+//   - A partition is led only under an epoch that was given to this process's own
+//     registration (registration.go, RULES 3.1), and is announced to clients by
+//     Metadata only once its log is ready: requests are answered from the image
+//     that leadership.go has carried out, not from the newest one.
+//   - Requests of one connection are started in order of arrival, on the
+//     connection's goroutine, so that batches of one producer are appended in
+//     order. That goroutine waits for nothing but admission to the WAL: there
+//     waiting is the back-pressure.
+//   - Typed errors become Kafka's codes in one place (errors.go).
+//   - Topic names come from clients and go nowhere but into maps and messages;
+//     storage knows topics by id.
+//
+// Goroutines: one follows images and brings up or gives up partitions, one
+// sends heartbeats, one for each request that waits for the controller or
+// reads files. Produce ends on the WAL's committer, which must not be held up:
+// what runs there encodes an answer and returns. Close ends and waits for all.
+//
+// Lock order: connection, session, log. The table's lock is a leaf.
+package broker

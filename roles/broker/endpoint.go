@@ -1,0 +1,50 @@
+package broker
+
+import (
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/wire"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/transport/kafka"
+)
+
+// endpoint returns where a client that came through the listener of that name
+// reaches a broker.
+func endpoint(broker *metadata.Broker, listener string) wire.Endpoint {
+	e := wire.Endpoint{ID: broker.ID, Rack: broker.Rack}
+	for i, l := range broker.Listeners {
+		if i == 0 || l.Name == listener {
+			e.Host, e.Port = l.Host, l.Port
+		}
+		if l.Name == listener {
+			break
+		}
+	}
+	return e
+}
+
+// hints collects, for one response, where the leaders are that it names.
+type hints struct {
+	image     *metadata.Image
+	listener  string
+	endpoints []wire.Endpoint
+}
+
+func (b *Broker) hintsFor(r *kafka.Request) hints {
+	return hints{image: b.follower.image(), listener: r.Conn.Listener()}
+}
+
+// leader returns the hint for a partition that is led elsewhere; nil when
+// nobody leads it.
+func (h *hints) leader(id int32, epoch storage.Epoch) *wire.Leader {
+	if id == metadata.NoLeader {
+		return nil
+	}
+	known := false
+	for _, e := range h.endpoints {
+		known = known || e.ID == id
+	}
+	if broker, ok := h.image.Broker(id); ok && !known {
+		h.endpoints = append(h.endpoints, endpoint(broker, h.listener))
+	}
+	return &wire.Leader{ID: id, Epoch: epoch}
+}

@@ -1,0 +1,117 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/log"
+)
+
+// What handlers say by themselves; in Kafka's words where there are any.
+var (
+	errUnknownTopic  error = kerr.UnknownTopicOrPartition
+	errNotLeader     error = kerr.NotLeaderForPartition
+	errTransactions        = explained{kerr.InvalidRequest, "transactions are not served yet"}
+	errInternalTopic       = explained{kerr.InvalidTopicException, "the topic is the broker's own"}
+)
+
+// explained is one of Kafka's errors with a reason of ours.
+type explained struct {
+	kind   *kerr.Error
+	reason string
+}
+
+func (e explained) Error() string { return e.reason }
+func (e explained) Unwrap() error { return e.kind }
+
+// batchCodes are Kafka's answers to what is wrong with a batch. A corrupt one is
+// sent again by clients: the network may have done it.
+var batchCodes = map[batch.Code]*kerr.Error{
+	batch.CorruptMessage:         kerr.CorruptMessage,
+	batch.InvalidRecord:          kerr.InvalidRecord,
+	batch.MessageTooLarge:        kerr.MessageTooLarge,
+	batch.InvalidTimestamp:       kerr.InvalidTimestamp,
+	batch.UnsupportedCompression: kerr.UnsupportedCompressionType,
+	batch.UnsupportedFormat:      kerr.UnsupportedForMessageFormat,
+	batch.DecompressedTooLarge:   kerr.MessageTooLarge,
+}
+
+// logCodes are Kafka's answers to the log's errors. KAFKA_STORAGE_ERROR is what
+// every client tries again, after asking for the leader anew: right for a full
+// disk, which may get room, and for a dead WAL, whose partitions will move.
+var logCodes = []struct {
+	is   error
+	code *kerr.Error
+}{
+	{log.ErrNotLeader, kerr.NotLeaderForPartition},
+	{log.ErrFull, kerr.KafkaStorageError},
+	{log.ErrDead, kerr.KafkaStorageError},
+	{log.ErrClosed, kerr.NotLeaderForPartition},
+	{log.ErrDropped, kerr.UnknownTopicOrPartition},
+	{log.ErrFenced, kerr.NotLeaderForPartition},
+	{log.ErrFencedEpoch, kerr.FencedLeaderEpoch},
+	{log.ErrUnknownEpoch, kerr.UnknownLeaderEpoch},
+	{log.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
+	{log.ErrInvalidProducerEpoch, kerr.InvalidProducerEpoch},
+	{log.ErrTooManyProducers, kerr.KafkaStorageError},
+	{log.ErrNotEnoughReplicas, kerr.NotEnoughReplicas},
+	{context.DeadlineExceeded, kerr.RequestTimedOut},
+	{context.Canceled, kerr.NotLeaderForPartition}, // the broker closes
+}
+
+// kafkaError returns what Kafka calls err.
+func kafkaError(err error) *kerr.Error {
+	if e, ok := errors.AsType[*kerr.Error](err); ok {
+		return e
+	}
+	if e, ok := errors.AsType[*batch.Error](err); ok {
+		return batchCodes[e.Code]
+	}
+	if e, ok := errors.AsType[*metadata.Error](err); ok {
+		if named, ok := kerr.ErrorForCode(int16(e.Code)).(*kerr.Error); ok {
+			return named
+		}
+	}
+	if _, ok := errors.AsType[*log.OffsetOutOfRangeError](err); ok {
+		return kerr.OffsetOutOfRange
+	}
+	for _, known := range logCodes {
+		if errors.Is(err, known.is) {
+			return known.code
+		}
+	}
+	return kerr.UnknownServerError
+}
+
+// code returns Kafka's code for err, 0 for nil.
+func code(err error) int16 {
+	if err == nil {
+		return 0
+	}
+	return kafkaError(err).Code
+}
+
+// message returns what to tell a client of err beside its code: nothing where
+// the code says it all.
+func message(err error) string {
+	if _, ok := err.(*kerr.Error); ok || err == nil {
+		return ""
+	}
+	text := err.Error()
+	if len(text) > maxErrorMessage {
+		text = strings.ToValidUTF8(text[:maxErrorMessage], "") + "…"
+	}
+	return text
+}
+
+func codeAndMessage(err error) (int16, *string) {
+	if text := message(err); text != "" {
+		return code(err), &text
+	}
+	return code(err), nil
+}

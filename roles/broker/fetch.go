@@ -1,0 +1,295 @@
+package broker
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"rustmq.dev/rustmq/roles/broker/wire"
+	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/transport/kafka"
+)
+
+// fetchRequest is a Fetch request between its arrival and its answer. It is
+// evaluated at once, and again whenever one of its partitions has got records,
+// until there are enough of them or its time is over. No goroutine waits.
+type fetchRequest struct {
+	b        *Broker
+	r        *kafka.Request
+	conn     *connection
+	q        wire.FetchRequest
+	session  *session     // nil: a fetch without
+	own      []fetchPart  // of a fetch without session
+	parts    []*fetchPart // in the order they are read
+	deadline time.Time
+	timer    *time.Timer
+	state    atomic.Int32 // fetchRunning, …
+	ended    atomic.Bool  // the connection is gone, or the broker closes
+	parked   bool
+
+	response wire.FetchResponse
+	results  []log.ReadResult // pinned until the response is written
+	hints    hints
+	bytes    int  // read by the present evaluation
+	limited  bool // it left records unread, for a limit of bytes
+	free     func()
+}
+
+// States of a fetch. Only one goroutine evaluates it at a time: who moves it
+// from waiting to running.
+const (
+	fetchRunning   int32 = iota
+	fetchSignalled       // running, and woken since
+	fetchWaiting
+)
+
+var fetchPool sync.Pool // of *fetchRequest
+
+func newFetchRequest(b *Broker, r *kafka.Request) *fetchRequest {
+	f, ok := fetchPool.Get().(*fetchRequest)
+	if !ok {
+		f = new(fetchRequest)
+		f.free = f.recycle
+	}
+	f.b, f.r = b, r
+	f.ended.Store(false)
+	f.state.Store(fetchRunning)
+	b.requests.Add(1)
+	return f
+}
+
+// recycle lets go of the records; the transport calls it once the response is
+// written, or never will be.
+func (f *fetchRequest) recycle() {
+	f.release()
+	f.response.Reset()
+	if cap(f.own) > maxPooledPartitions {
+		return
+	}
+	clear(f.own)
+	if f.session == nil {
+		clear(f.parts)
+	} else {
+		f.parts = nil // the session's
+	}
+	clear(f.q.Topics)
+	clear(f.q.Forgotten)
+	f.b, f.r, f.conn, f.session, f.hints, f.q.Rack = nil, nil, nil, nil, hints{}, nil
+	f.own, f.parts = f.own[:0], f.parts[:0]
+	fetchPool.Put(f)
+}
+
+func (f *fetchRequest) release() {
+	for i := range f.results {
+		f.results[i].Release()
+	}
+	clear(f.results)
+	f.results = f.results[:0]
+}
+
+// fetch starts a Fetch request.
+func (b *Broker) fetch(r *kafka.Request) {
+	f := newFetchRequest(b, r)
+	if err := f.q.Parse(r.Version, r.Body); err != nil {
+		r.Close(err)
+		b.requests.Done()
+		f.recycle()
+		return
+	}
+	f.conn = b.connections.of(r.Conn)
+	wait := min(max(time.Duration(f.q.MaxWaitMillis)*time.Millisecond, 0), maxFetchWait)
+	f.deadline = time.Now().Add(wait)
+	if refused := f.openContext(); refused != nil {
+		f.refuse(refused)
+		return
+	}
+	f.run()
+}
+
+// openContext resolves what the request asks for: on its own, or by a session.
+func (f *fetchRequest) openContext() *kerr.Error {
+	switch {
+	case f.q.SessionEpoch == finalSessionEpoch:
+		f.closeSession(f.q.SessionID)
+	case f.q.SessionEpoch == initialSessionEpoch:
+		f.closeSession(f.q.SessionID)
+		if f.openSession() {
+			return nil
+		}
+	default:
+		return f.continueSession()
+	}
+	f.own = resized(f.own, len(f.q.Partitions))
+	next := 0
+	for i := range f.q.Topics {
+		t := &f.q.Topics[i]
+		found := f.b.fetchedTopic(t, f.q.Version)
+		for range t.Partitions {
+			part := &f.own[next]
+			part.fetch = f
+			part.topic, part.id = found, t.ID
+			if found == nil {
+				part.name = string(t.Name)
+			}
+			part.want = f.q.Partitions[next]
+			f.parts = append(f.parts, part)
+			next++
+		}
+	}
+	return nil
+}
+
+func (b *Broker) fetchedTopic(t *wire.FetchTopic, version int16) *topic {
+	if version <= 12 {
+		return b.table.byName(t.Name)
+	}
+	return b.table.byID(t.ID)
+}
+
+// run evaluates the fetch until it is answered or waits. Whoever moved the fetch
+// to fetchRunning calls it.
+func (f *fetchRequest) run() {
+	for {
+		f.state.Store(fetchRunning) // what signalled before is seen below
+		final := f.ended.Load() || !time.Now().Before(f.deadline)
+		if f.evaluate() || final {
+			f.answer()
+			return
+		}
+		f.release()
+		if !f.parked {
+			if f.parked = f.conn.park(f); !f.parked {
+				f.ended.Store(true)
+				continue
+			}
+			f.startTimer()
+		}
+		for _, part := range f.parts {
+			part.watch()
+		}
+		if f.state.CompareAndSwap(fetchRunning, fetchWaiting) {
+			return
+		}
+	}
+}
+
+func (f *fetchRequest) startTimer() {
+	left := time.Until(f.deadline)
+	if f.timer == nil {
+		f.timer = time.AfterFunc(left, f.Wake)
+		return
+	}
+	f.timer.Reset(left)
+}
+
+// Wake makes the fetch look again. It does not block; a call too many is
+// harmless, also one that comes after the fetch was answered and reused.
+func (f *fetchRequest) Wake() {
+	for {
+		switch f.state.Load() {
+		case fetchSignalled:
+			return
+		case fetchRunning:
+			if f.state.CompareAndSwap(fetchRunning, fetchSignalled) {
+				return
+			}
+		case fetchWaiting:
+			if f.state.CompareAndSwap(fetchWaiting, fetchRunning) {
+				go f.run() // counted in b.requests since it came
+				return
+			}
+		}
+	}
+}
+
+// evaluate reads what there is, and reports whether it is enough to answer.
+func (f *fetchRequest) evaluate() (enough bool) {
+	f.bytes, f.limited = 0, false
+	enough = len(f.parts) == 0
+	left := min(max(int(f.q.MaxBytes), 0), maxFetchBytes)
+	for _, part := range f.parts {
+		urgent := part.read(f, left-f.bytes)
+		enough = enough || urgent
+	}
+	return enough || f.bytes >= int(f.q.MinBytes)
+}
+
+// answer sends what the last evaluation found.
+func (f *fetchRequest) answer() {
+	if f.parked {
+		f.parked = false
+		f.timer.Stop()
+		f.conn.unpark(f)
+	}
+	incremental := f.q.SessionEpoch > initialSessionEpoch
+	for _, part := range f.parts {
+		part.included = part.worthTelling(incremental)
+	}
+	sessionID := int32(0)
+	if f.session != nil {
+		sessionID = f.session.id
+	}
+	f.write(0, sessionID)
+}
+
+// refuse answers with an error for the whole request.
+func (f *fetchRequest) refuse(err *kerr.Error) {
+	f.parts = f.parts[:0]
+	f.write(err.Code, 0)
+}
+
+// write encodes the parts that are included, those of a topic that follow each
+// other as one, and hands the response to the transport.
+func (f *fetchRequest) write(errorCode int16, sessionID int32) {
+	w := &f.response
+	topics := 0
+	var last *fetchPart
+	for _, part := range f.parts {
+		if part.included && !part.sameTopic(last) {
+			topics++
+		}
+		if part.included {
+			last = part
+		}
+	}
+	w.Begin(f.q.Version, 0, errorCode, sessionID, topics)
+	for i := 0; i < len(f.parts); {
+		first := f.parts[i]
+		if !first.included {
+			i++
+			continue
+		}
+		end, n := i, 0
+		for ; end < len(f.parts); end++ {
+			part := f.parts[end]
+			if part.included && !part.sameTopic(first) {
+				break
+			}
+			if part.included {
+				n++
+			}
+		}
+		w.Topic(first.topicName(), first.topicID(), n)
+		for ; i < end; i++ {
+			if part := f.parts[i]; part.included {
+				w.Partition(&part.result)
+			}
+		}
+		w.EndTopic()
+	}
+	bufs := w.Finish(f.hints.endpoints)
+	f.b.metrics.fetched(w.Bytes())
+	f.b.metrics.answered(f.r.Key, f.b.opt.Now().Sub(f.r.Received))
+	if f.session != nil {
+		f.endSession()
+	} else {
+		for _, part := range f.parts {
+			part.unwatch()
+		}
+	}
+	b := f.b // f is gone once it is answered
+	f.r.RespondRaw(bufs, f.free)
+	b.requests.Done()
+}

@@ -1,0 +1,234 @@
+package broker
+
+import (
+	"sync/atomic"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"rustmq.dev/rustmq/roles/broker/wire"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/log"
+)
+
+// fetchPart is one partition of a fetch, or of a session from one fetch to the
+// next. It is the waiter that the partition's log wakes.
+type fetchPart struct {
+	fetch   *fetchRequest   // it belongs to; nil in a session
+	session *session        // it belongs to; nil without
+	topic   *topic          // nil: unknown when last looked up
+	name    string          // asked for, where topics go by name
+	id      storage.TopicID // asked for, where topics go by id
+	want    wire.FetchPartition
+
+	watching *log.Log    // where it is registered
+	woken    atomic.Bool // since: registered no more
+
+	result    wire.FetchResult // of the last evaluation
+	included  bool             // in the response
+	forgotten bool             // by the session's client
+	told      told             // in the session so far
+}
+
+// told is what a session's client knows of a partition.
+type told struct {
+	highWatermark, logStart storage.Offset
+	known                   bool
+}
+
+// Wake is called by the log when there are records to read.
+func (part *fetchPart) Wake() {
+	part.woken.Store(true)
+	f := part.fetch
+	if part.session != nil {
+		f = part.session.current.Load()
+	}
+	if f != nil {
+		f.Wake()
+	}
+}
+
+// watch registers the part with its log, unless it still is: for more than the
+// last evaluation saw, which was not enough.
+func (part *fetchPart) watch() {
+	if part.watching != nil && !part.woken.Load() {
+		return
+	}
+	l, ok := part.log()
+	if !ok {
+		part.watching = nil
+		return
+	}
+	part.watching = l
+	part.woken.Store(false)
+	l.Watch(max(part.want.Offset, part.result.HighWatermark), part)
+}
+
+func (part *fetchPart) unwatch() {
+	if part.watching != nil && !part.woken.Load() {
+		part.watching.Unwatch(part)
+	}
+	part.watching = nil
+}
+
+// log returns the log that the part reads from, if it is led here.
+func (part *fetchPart) log() (*log.Log, bool) {
+	p := part.partition()
+	if p == nil {
+		return nil, false
+	}
+	r := p.role.Load()
+	return r.log, r.log != nil
+}
+
+func (part *fetchPart) partition() *partition {
+	if part.topic == nil {
+		return nil
+	}
+	return part.topic.partition(part.want.Index)
+}
+
+func (part *fetchPart) sameTopic(other *fetchPart) bool {
+	return other != nil && part.topic == other.topic && part.name == other.name && part.id == other.id
+}
+
+func (part *fetchPart) topicName() string {
+	if part.topic != nil {
+		return part.topic.name
+	}
+	return part.name
+}
+
+func (part *fetchPart) topicID() storage.TopicID {
+	if part.topic != nil {
+		return part.topic.id
+	}
+	return part.id
+}
+
+// read evaluates the part: what it would add to the response, of which left
+// bytes of records remain. It reports whether the client should know at once.
+func (part *fetchPart) read(f *fetchRequest, left int) (urgent bool) {
+	part.result = wire.FetchResult{
+		Index: part.want.Index, HighWatermark: storage.NoOffset, LastStable: storage.NoOffset, LogStart: storage.NoOffset,
+	}
+	l, r, err := part.resolve(f)
+	if err == nil {
+		err = checkEpoch(part.want.CurrentLeaderEpoch, r.epoch)
+	}
+	if err == nil {
+		if diverged := part.diverged(l); diverged {
+			return true
+		}
+		err = part.readLog(f, l, left)
+	}
+	if err == nil {
+		return false
+	}
+	part.result.ErrorCode = code(err)
+	if part.result.ErrorCode == kerr.NotLeaderForPartition.Code && r != nil && f.q.Version >= 12 {
+		if f.hints.image == nil {
+			f.hints = f.b.hintsFor(f.r)
+		}
+		part.result.Leader = f.hints.leader(r.leader, r.epoch)
+	}
+	return true
+}
+
+// resolve finds the log to read from. A topic that was unknown, or is deleted
+// by now, is looked up again: another of its name may have been made.
+func (part *fetchPart) resolve(f *fetchRequest) (*log.Log, *role, error) {
+	for again := range 2 {
+		if part.topic == nil || again == 1 {
+			part.topic = part.lookUp(f)
+		}
+		if part.topic == nil {
+			break
+		}
+		p := part.partition()
+		if p == nil {
+			return nil, nil, errUnknownTopic
+		}
+		l, r, err := p.leading()
+		if err != errUnknownTopic {
+			return l, r, err
+		}
+	}
+	if f.q.Version >= 13 {
+		return nil, nil, kerr.UnknownTopicID
+	}
+	return nil, nil, errUnknownTopic
+}
+
+func (part *fetchPart) lookUp(f *fetchRequest) *topic {
+	if f.q.Version >= 13 {
+		return f.b.table.byID(part.topicID())
+	}
+	return f.b.table.byName([]byte(part.topicName()))
+}
+
+// diverged tells a reader that names the epoch of its last record where that
+// epoch ended here, if it has read beyond (KIP-595).
+func (part *fetchPart) diverged(l *log.Log) bool {
+	last := part.want.LastFetchedEpoch
+	if last == storage.NoEpoch {
+		return false
+	}
+	epoch, end := l.EpochEnd(last)
+	if epoch == last && end >= part.want.Offset || epoch == storage.NoEpoch {
+		return false
+	}
+	part.result.Diverging = &wire.EpochEnd{Epoch: epoch, End: end}
+	part.offsets(l)
+	return true
+}
+
+func (part *fetchPart) offsets(l *log.Log) {
+	part.result.HighWatermark, part.result.LastStable, part.result.LogStart = l.HighWatermark(), l.LastStable(), l.LogStart()
+}
+
+// readLog reads records, up to the limits of the partition and of what is left
+// for the response. The first batch of a response is read whatever its size.
+func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
+	part.offsets(l)
+	end := part.result.HighWatermark
+	if f.q.ReadCommitted {
+		end = part.result.LastStable
+	}
+	if part.want.Offset == end {
+		return nil
+	}
+	if left <= 0 && f.bytes > 0 {
+		f.limited = true
+		return nil
+	}
+	read, err := l.Read(log.ReadRequest{
+		Offset:    part.want.Offset,
+		MaxBytes:  min(max(int(part.want.MaxBytes), 0), max(left, 0)),
+		MinOne:    f.bytes == 0,
+		Isolation: isolation(f.q.ReadCommitted),
+	})
+	if err != nil {
+		return err
+	}
+	f.results = append(f.results, read)
+	f.bytes += read.Bytes
+	part.result.Batches, part.result.Bytes = read.Batches, read.Bytes
+	part.result.HighWatermark, part.result.LastStable, part.result.LogStart = read.HighWatermark, read.LastStable, read.LogStart
+	f.limited = f.limited || read.Bytes == 0
+	return nil
+}
+
+func isolation(readCommitted bool) log.Isolation {
+	if readCommitted {
+		return log.LastStable
+	}
+	return log.HighWatermark
+}
+
+// worthTelling reports whether the part goes into the response: always, but in
+// a session only with something that the client does not know.
+func (part *fetchPart) worthTelling(incremental bool) bool {
+	p := &part.result
+	known := told{p.HighWatermark, p.LogStart, true}
+	return !incremental || p.Bytes > 0 || p.ErrorCode != 0 || p.Diverging != nil || part.told != known
+}

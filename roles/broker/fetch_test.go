@@ -1,0 +1,237 @@
+package broker
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// with adds partitions to a fetch of one.
+func with(q *kmsg.FetchRequest, partitions ...int32) *kmsg.FetchRequest {
+	for _, i := range partitions {
+		p := q.Topics[0].Partitions[0]
+		p.Partition = i
+		q.Topics[0].Partitions = append(q.Topics[0].Partitions, p)
+	}
+	return q
+}
+
+func (c *client) produce(topic string, partition int32, values ...string) int64 {
+	c.t.Helper()
+	p := ask[*kmsg.ProduceResponse](c, 9, produceTo(topic, partition, -1, batchOf(c.t, values...)))
+	part := p.Topics[0].Partitions[0]
+	if part.ErrorCode != 0 {
+		c.t.Fatalf("produce to %s-%d: %v", topic, partition, kerr.ErrorForCode(part.ErrorCode))
+	}
+	return part.BaseOffset
+}
+
+func fetched(t testing.TB, p *kmsg.FetchResponse) map[string][]string {
+	t.Helper()
+	if p.ErrorCode != 0 {
+		t.Fatalf("fetch: %v", kerr.ErrorForCode(p.ErrorCode))
+	}
+	all := map[string][]string{}
+	for _, topic := range p.Topics {
+		for _, part := range topic.Partitions {
+			if part.ErrorCode != 0 {
+				t.Fatalf("fetch %s-%d: %v", topic.Topic, part.Partition, kerr.ErrorForCode(part.ErrorCode))
+			}
+			all[fmt.Sprintf("%s-%d", topic.Topic, part.Partition)] = values(t, part.RecordBatches)
+		}
+	}
+	return all
+}
+
+// A fetch that finds nothing waits for its time, to the millisecond, and is
+// answered at the moment when there is a record.
+func TestFetchWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t)
+		n.controller.createTopic("events", 2)
+		n.settle(t.Context())
+		reader, writer := n.connect(), n.connect()
+
+		began := time.Now()
+		got := fetched(t, ask[*kmsg.FetchResponse](reader, 12, with(fetchFrom("events", 0, 0, 700*time.Millisecond), 1)))
+		if waited := time.Since(began); waited != 700*time.Millisecond || len(got["events-0"]) != 0 {
+			t.Errorf("an empty fetch took %v and brought %v", waited, got)
+		}
+
+		q := with(fetchFrom("events", 0, 0, 700*time.Millisecond), 1)
+		q.Version = 12
+		reader.send(q)
+		synctest.Wait()
+		time.Sleep(100 * time.Millisecond)
+		began = time.Now()
+		writer.produce("events", 1, "now")
+		got = fetched(t, reader.receive().(*kmsg.FetchResponse))
+		if waited := time.Since(began); waited > 50*time.Millisecond || !slices.Equal(got["events-1"], []string{"now"}) {
+			t.Errorf("after %v: %v", waited, got)
+		}
+	})
+}
+
+func TestFetchWaitsForMinBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t)
+		n.controller.createTopic("events", 1)
+		n.settle(t.Context())
+		reader, writer := n.connect(), n.connect()
+		size := int32(len(batchOf(t, "one")))
+		q := fetchFrom("events", 0, 0, time.Second)
+		q.Version, q.MinBytes = 12, 3*size
+		reader.send(q)
+		began := time.Now()
+		for range 3 {
+			time.Sleep(100 * time.Millisecond)
+			writer.produce("events", 0, "one")
+		}
+		got := fetched(t, reader.receive().(*kmsg.FetchResponse))
+		if waited := time.Since(began); waited > 900*time.Millisecond || len(got["events-0"]) != 3 {
+			t.Errorf("after %v: %v", waited, got)
+		}
+	})
+}
+
+// Ending a connection ends its fetches; nothing is left that waits.
+func TestFetchEndsWithItsConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t)
+		n.controller.createTopic("events", 1)
+		n.settle(t.Context())
+		reader := n.connect()
+		q := fetchFrom("events", 0, 0, time.Hour)
+		q.Version = 12
+		reader.send(q)
+		synctest.Wait()
+		reader.conn.Close()
+		synctest.Wait()
+		n.connections.mu.Lock()
+		left := len(n.connections.all)
+		n.connections.mu.Unlock()
+		if left != 0 {
+			t.Errorf("%d connections are remembered", left)
+		}
+	})
+}
+
+func TestCloseEndsFetches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t)
+		n.controller.createTopic("events", 1)
+		n.settle(t.Context())
+		reader := n.connect()
+		q := fetchFrom("events", 0, 0, time.Hour)
+		q.Version = 12
+		reader.send(q)
+		synctest.Wait()
+		began := time.Now()
+		n.Broker.Close()
+		if time.Since(began) > time.Second {
+			t.Errorf("Close took %v", time.Since(began))
+		}
+		fetched(t, reader.receive().(*kmsg.FetchResponse))
+	})
+}
+
+func TestFetchKeepsToItsLimits(t *testing.T) {
+	n := startNode(t)
+	n.controller.createTopic("events", 3)
+	n.settle(t.Context())
+	c := n.connect()
+	for p := range int32(3) {
+		for range 4 {
+			c.produce("events", p, "0123456789")
+		}
+	}
+	size := int32(len(batchOf(t, "0123456789")))
+	get := func(partitionMax, max int32) map[string][]string {
+		q := with(fetchFrom("events", 0, 0, 0), 1, 2)
+		for i := range q.Topics[0].Partitions {
+			q.Topics[0].Partitions[i].PartitionMaxBytes = partitionMax
+		}
+		q.MaxBytes = max
+		return fetched(t, ask[*kmsg.FetchResponse](c, 12, q))
+	}
+	cases := []struct {
+		partitionMax, max int32
+		want              [3]int // batches of the partitions
+	}{
+		{1 << 20, 1 << 20, [3]int{4, 4, 4}},
+		{2 * size, 1 << 20, [3]int{2, 2, 2}},
+		{2*size + 1, 1 << 20, [3]int{2, 2, 2}},
+		{1 << 20, 5 * size, [3]int{4, 1, 0}},
+		{2 * size, 5 * size, [3]int{2, 2, 1}},
+		{1, 1 << 20, [3]int{1, 0, 0}}, // one batch at least, else nobody gets on
+		{1 << 20, 1, [3]int{1, 0, 0}},
+		{0, 0, [3]int{1, 0, 0}},
+		{-1, -1, [3]int{1, 0, 0}},
+	}
+	for _, tc := range cases {
+		got := get(tc.partitionMax, tc.max)
+		for p, want := range tc.want {
+			if n := len(got[fmt.Sprintf("events-%d", p)]); n != want {
+				t.Errorf("limits %d and %d: partition %d brought %d batches, want %d", tc.partitionMax, tc.max, p, n, want)
+			}
+		}
+	}
+}
+
+func TestFetchSaysWhatIsWrong(t *testing.T) {
+	n := startNode(t)
+	n.controller.createTopic("events", 1)
+	n.settle(t.Context())
+	c := n.connect()
+	c.produce("events", 0, "a", "b")
+	cases := map[string]struct {
+		version int16
+		change  func(*kmsg.FetchRequest)
+		want    *kerr.Error
+	}{
+		"unknown topic":     {12, func(q *kmsg.FetchRequest) { q.Topics[0].Topic = "nowhere" }, kerr.UnknownTopicOrPartition},
+		"unknown id":        {13, func(q *kmsg.FetchRequest) { q.Topics[0].TopicID = [16]byte{9} }, kerr.UnknownTopicID},
+		"unknown partition": {12, func(q *kmsg.FetchRequest) { q.Topics[0].Partitions[0].Partition = 5 }, kerr.UnknownTopicOrPartition},
+		"beyond the end":    {12, func(q *kmsg.FetchRequest) { q.Topics[0].Partitions[0].FetchOffset = 100 }, kerr.OffsetOutOfRange},
+		"before the start":  {12, func(q *kmsg.FetchRequest) { q.Topics[0].Partitions[0].FetchOffset = -5 }, kerr.OffsetOutOfRange},
+		"old epoch":         {12, func(q *kmsg.FetchRequest) { q.Topics[0].Partitions[0].CurrentLeaderEpoch = -2 }, kerr.FencedLeaderEpoch},
+		"future epoch":      {12, func(q *kmsg.FetchRequest) { q.Topics[0].Partitions[0].CurrentLeaderEpoch = 99 }, kerr.UnknownLeaderEpoch},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			q := fetchFrom("events", 0, 0, time.Minute) // an error does not wait
+			q.Topics[0].TopicID = nameOrID(n, 13, "events")
+			tc.change(q)
+			p := ask[*kmsg.FetchResponse](n.connect(), tc.version, q)
+			if got := p.Topics[0].Partitions[0].ErrorCode; got != tc.want.Code {
+				t.Errorf("got %v, want %v", kerr.ErrorForCode(got), tc.want)
+			}
+		})
+	}
+}
+
+// A reader whose history left this log is told where (KIP-320, KIP-595).
+func TestFetchTellsOfADivergingEpoch(t *testing.T) {
+	n := startNode(t)
+	n.controller.createTopic("events", 1)
+	n.settle(t.Context())
+	c := n.connect()
+	c.produce("events", 0, "a", "b")
+	q := fetchFrom("events", 0, 2, 0)
+	q.Topics[0].Partitions[0].LastFetchedEpoch = 0
+	q.Topics[0].Partitions[0].FetchOffset = 2
+	p := ask[*kmsg.FetchResponse](c, 12, q)
+	if d := p.Topics[0].Partitions[0].DivergingEpoch; d.Epoch != -1 {
+		t.Errorf("a reader at the end of the only epoch diverges: %+v", d)
+	}
+	q.Topics[0].Partitions[0].FetchOffset = 5
+	p = ask[*kmsg.FetchResponse](c, 12, q)
+	if d := p.Topics[0].Partitions[0].DivergingEpoch; d.Epoch != 0 || d.EndOffset != 2 {
+		t.Errorf("a reader beyond the end of its epoch is told %+v", d)
+	}
+}

@@ -1,0 +1,154 @@
+package broker
+
+import (
+	"net"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/transport/kafka"
+)
+
+// offsetsTopic holds the state of consumer groups.
+const offsetsTopic = group.Topic
+
+// groupOperations are the authorised operations of a group, as bits.
+const groupOperations = 1<<3 | 1<<6 | 1<<8
+
+// openGroups makes the coordinator; partitions come to it with leadership.
+func (b *Broker) openGroups() (*group.Coordinator, error) {
+	o := b.opt.Groups
+	o.Log, o.Topics = newOffsetsLog(b), groupTopics{b}
+	o.Logger, o.Now = b.log, b.opt.Now
+	return group.Open(o)
+}
+
+// changeCoordinator loads or unloads the groups of a partition of the offsets
+// topic as this broker's role in it changes. Neither waits.
+func (b *Broker) changeCoordinator(p *partition, was, now *role) {
+	switch {
+	case p.index >= group.Partitions:
+	case now.log != nil:
+		b.groups.Load(p.index, now.epoch)
+	case was.log != nil:
+		b.groups.Unload(p.index)
+	}
+}
+
+// groupTopics tells the coordinator which topics exist.
+type groupTopics struct{ b *Broker }
+
+// Partitions implements group.Topics.
+func (t groupTopics) Partitions(name string) int32 {
+	if found, ok := t.b.follower.image().Topic(name); ok {
+		return int32(found.Partitions.Len())
+	}
+	return 0
+}
+
+// TopicID implements group.Topics.
+func (t groupTopics) TopicID(name string) storage.TopicID {
+	if found, ok := t.b.follower.image().Topic(name); ok {
+		return found.ID
+	}
+	return storage.TopicID{}
+}
+
+// TopicName implements group.Topics.
+func (t groupTopics) TopicName(id storage.TopicID) string {
+	if found, ok := t.b.follower.image().TopicByID(id); ok {
+		return found.Name
+	}
+	return ""
+}
+
+// toGroups serves an API by one of the coordinator's methods.
+func toGroups[Q kmsg.Request, P kmsg.Response](serve func(*Broker, *kafka.Request, Q, func(P))) func(*Broker, *kafka.Request) {
+	return func(b *Broker, r *kafka.Request) {
+		q, ok := decode[Q](r)
+		if !ok {
+			return
+		}
+		b.requests.Add(1)
+		serve(b, r, q, func(p P) {
+			b.respond(r, p)
+			b.requests.Done()
+		})
+	}
+}
+
+func (b *Broker) joinGroup(r *kafka.Request, q *kmsg.JoinGroupRequest, answer func(*kmsg.JoinGroupResponse)) {
+	b.groups.JoinGroup(r.Context(), r.ClientID, clientHost(r), q, answer)
+}
+
+func (b *Broker) syncGroup(r *kafka.Request, q *kmsg.SyncGroupRequest, answer func(*kmsg.SyncGroupResponse)) {
+	b.groups.SyncGroup(r.Context(), q, answer)
+}
+
+func (b *Broker) heartbeat(r *kafka.Request, q *kmsg.HeartbeatRequest, answer func(*kmsg.HeartbeatResponse)) {
+	b.groups.Heartbeat(r.Context(), q, answer)
+}
+
+func (b *Broker) leaveGroup(r *kafka.Request, q *kmsg.LeaveGroupRequest, answer func(*kmsg.LeaveGroupResponse)) {
+	b.groups.LeaveGroup(r.Context(), q, answer)
+}
+
+func (b *Broker) offsetCommit(r *kafka.Request, q *kmsg.OffsetCommitRequest, answer func(*kmsg.OffsetCommitResponse)) {
+	b.groups.OffsetCommit(r.Context(), q, answer)
+}
+
+func (b *Broker) offsetFetch(r *kafka.Request, q *kmsg.OffsetFetchRequest, answer func(*kmsg.OffsetFetchResponse)) {
+	// Each group once, so that a small request has no huge answer.
+	q.Groups = unique(q.Groups, func(g kmsg.OffsetFetchRequestGroup) string { return g.Group })
+	b.groups.OffsetFetch(r.Context(), q, answer)
+}
+
+func (b *Broker) describeGroups(r *kafka.Request, q *kmsg.DescribeGroupsRequest, answer func(*kmsg.DescribeGroupsResponse)) {
+	q.Groups = unique(q.Groups, func(g string) string { return g })
+	b.groups.DescribeGroups(r.Context(), q, func(p *kmsg.DescribeGroupsResponse) {
+		for i := range p.Groups {
+			if q.IncludeAuthorizedOperations {
+				p.Groups[i].AuthorizedOperations = groupOperations
+			}
+		}
+		answer(p)
+	})
+}
+
+func (b *Broker) listGroups(r *kafka.Request, q *kmsg.ListGroupsRequest, answer func(*kmsg.ListGroupsResponse)) {
+	b.groups.ListGroups(r.Context(), q, answer)
+}
+
+func (b *Broker) deleteGroups(r *kafka.Request, q *kmsg.DeleteGroupsRequest, answer func(*kmsg.DeleteGroupsResponse)) {
+	q.Groups = unique(q.Groups, func(g string) string { return g })
+	b.groups.DeleteGroups(r.Context(), q, answer)
+}
+
+func (b *Broker) offsetDelete(r *kafka.Request, q *kmsg.OffsetDeleteRequest, answer func(*kmsg.OffsetDeleteResponse)) {
+	b.groups.OffsetDelete(r.Context(), q, answer)
+}
+
+// unique returns the elements whose key none before them has, in s's memory.
+func unique[T any](s []T, key func(T) string) []T {
+	if len(s) < 2 {
+		return s
+	}
+	seen := make(map[string]bool, len(s))
+	return slices.DeleteFunc(s, func(v T) bool {
+		k := key(v)
+		again := seen[k]
+		seen[k] = true
+		return again
+	})
+}
+
+// clientHost is what DescribeGroups shows of a member, as Kafka writes it.
+func clientHost(r *kafka.Request) string {
+	remote := r.Conn.RemoteAddr().String()
+	if host, _, err := net.SplitHostPort(remote); err == nil {
+		remote = host
+	}
+	return "/" + remote
+}

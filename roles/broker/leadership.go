@@ -1,0 +1,207 @@
+package broker
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// follower carries out images: it makes logs, takes and gives up leadership,
+// and only then lets requests see the image. The controller's goroutine only
+// leaves the newest image here; one that a newer overtakes is never looked at.
+type follower struct {
+	newest  atomic.Pointer[metadata.Image]
+	wake    chan struct{} // holds a token while there is something to do
+	applied atomic.Pointer[metadata.Image]
+
+	mu      sync.Mutex
+	waiting chan struct{} // closed and replaced whenever applied moves; guarded by mu
+}
+
+func newFollower(first *metadata.Image) *follower {
+	f := &follower{wake: make(chan struct{}, 1), waiting: make(chan struct{})}
+	f.newest.Store(first)
+	return f
+}
+
+// offer hands over an image; images come in order. It does not block.
+func (f *follower) offer(image *metadata.Image) {
+	f.newest.Store(image)
+	f.again()
+}
+
+// again makes the follower look at the newest image once more.
+func (f *follower) again() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// image returns the image that requests are answered from; nil before the first.
+func (f *follower) image() *metadata.Image { return f.applied.Load() }
+
+// wait returns once an image of that offset, or a later one, is carried out.
+func (f *follower) wait(ctx context.Context, offset uint64) error {
+	for {
+		f.mu.Lock()
+		moved := f.waiting
+		f.mu.Unlock()
+		if image := f.applied.Load(); image != nil && image.Offset() >= offset {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (f *follower) publish(image *metadata.Image) {
+	f.applied.Store(image)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	close(f.waiting)
+	f.waiting = make(chan struct{})
+}
+
+// follow carries out images until ctx ends. It blocks on the logs.
+func (b *Broker) follow(ctx context.Context) {
+	led := false // whether the last image was one to lead by
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.follower.wake:
+		}
+		image := b.follower.newest.Load()
+		lead := b.registration.mayLead(image)
+		b.carryOut(b.follower.image(), image, lead, lead != led)
+		if lead && !led {
+			b.dropStrays(image)
+		}
+		led = lead
+		b.follower.publish(image)
+	}
+}
+
+// carryOut brings logs and roles from one image to the next: what changed, or,
+// with all, every partition.
+func (b *Broker) carryOut(before, image *metadata.Image, lead, all bool) {
+	for was, is := range image.ChangedTopics(before) {
+		switch {
+		case is == nil:
+			b.deleteTopic(was.ID)
+		case !all:
+			b.changeTopic(was, is, lead)
+		}
+	}
+	if !all {
+		return
+	}
+	for is := range image.Topics() {
+		b.changeTopic(nil, is, lead)
+	}
+}
+
+func (b *Broker) changeTopic(was, is *metadata.Topic, lead bool) {
+	tp := b.table.topicOf(is)
+	configChanged := was == nil || was.ConfigVersion != is.ConfigVersion
+	for _, p := range metadata.ChangedPartitions(was, is) {
+		b.changePartition(tp.partition(p.Index), is, p, lead)
+	}
+	if configChanged {
+		for _, p := range *tp.partitions.Load() {
+			if l := p.role.Load().log; l != nil {
+				l.SetConfig(logConfig(is, is.Partition(p.index)))
+			}
+		}
+	}
+	b.table.put(tp)
+}
+
+// changePartition gives p the role that the image has for this broker.
+func (b *Broker) changePartition(p *partition, t *metadata.Topic, is *metadata.Partition, lead bool) {
+	was := p.role.Load()
+	now := &role{leader: is.Leader, epoch: is.LeaderEpoch}
+	if is.Leader == b.opt.NodeID && lead {
+		b.lead(p, t, is, was, now)
+	}
+	p.role.Store(now)
+	if was.log != nil && now.log != was.log {
+		was.log.WakeAll()
+	}
+	if t.Name == offsetsTopic && t.Internal {
+		b.changeCoordinator(p, was, now)
+	}
+}
+
+// lead makes the partition's log ready to be led under the image's epoch.
+func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, was, now *role) {
+	if was.log != nil && was.epoch == is.LeaderEpoch {
+		now.log = was.log
+		if err := was.log.SetLogStart(is.LogStart); err != nil {
+			b.log.Error("log start could not be moved", "topic", t.Name, "partition", p.index, "offset", is.LogStart, "error", err)
+		}
+		return
+	}
+	l, ok := b.store.Log(p.id())
+	var err error
+	if !ok {
+		l, err = b.store.Create(p.id(), logConfig(t, is))
+	}
+	if err == nil {
+		l.SetConfig(logConfig(t, is))
+		err = l.SetLogStart(is.LogStart)
+	}
+	if err == nil {
+		err = l.BecomeLeader(is.LeaderEpoch)
+	}
+	if err != nil {
+		b.log.Error("partition cannot be led", "topic", t.Name, "partition", p.index, "epoch", is.LeaderEpoch, "error", err)
+		now.err = err
+		return
+	}
+	now.log = l
+}
+
+func (b *Broker) deleteTopic(id storage.TopicID) {
+	if tp := b.table.remove(id); tp != nil {
+		for _, p := range *tp.partitions.Load() {
+			was := p.role.Swap(&role{leader: metadata.NoLeader, epoch: storage.NoEpoch, err: errUnknownTopic})
+			if was.log != nil {
+				was.log.WakeAll()
+			}
+			if tp.name == offsetsTopic {
+				b.changeCoordinator(p, was, p.role.Load())
+			}
+		}
+	}
+	if err := b.store.Drop(id); err != nil {
+		b.log.Error("records of a deleted topic could not be dropped; a restart tries again", "topic-id", id, "error", err)
+	}
+}
+
+// dropStrays drops the logs of topics that were deleted while this process was
+// not there to see it. An image that holds our own registration is newer than
+// any topic whose records we have: what it lacks was deleted. An older image
+// merely lacks it (RULES: nothing is deleted because something is missing).
+func (b *Broker) dropStrays(image *metadata.Image) {
+	if !guard.Check("broker.stray-image", image.Offset() >= uint64(b.registration.epoch.Load())) {
+		return
+	}
+	dropped := map[storage.TopicID]bool{}
+	for _, id := range b.store.Partitions() {
+		if _, known := image.TopicByID(id.Topic); known || dropped[id.Topic] {
+			continue
+		}
+		dropped[id.Topic] = true
+		b.log.Info("dropping records of a topic that was deleted", "topic-id", id.Topic)
+		b.deleteTopic(id.Topic)
+	}
+}

@@ -1,0 +1,176 @@
+package broker
+
+import (
+	"context"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/transport/kafka"
+)
+
+// Authorised operations, as bits by Kafka's AclOperation codes. Without
+// authorisation everybody may do everything.
+const (
+	topicOperations   = 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<10 | 1<<11
+	clusterOperations = 1<<5 | 1<<7 | 1<<8 | 1<<9 | 1<<10 | 1<<11 | 1<<12
+)
+
+// metadata answers at once, unless topics are to be made first.
+func (b *Broker) metadata(r *kafka.Request) {
+	q, ok := decode[*kmsg.MetadataRequest](r)
+	if !ok {
+		return
+	}
+	missing := b.missingTopics(r, q)
+	if len(missing) == 0 {
+		b.respond(r, b.metadataResponse(r, q))
+		return
+	}
+	b.spawn(r, func(ctx context.Context) {
+		b.createMissing(ctx, missing)
+		b.respond(r, b.metadataResponse(r, q))
+	})
+}
+
+// missingTopics returns the topics to make before the request is answered.
+// Nothing is made in 0-RTT: what comes there may be somebody's replay (RULES §8).
+func (b *Broker) missingTopics(r *kafka.Request, q *kmsg.MetadataRequest) (missing []string) {
+	allowed := q.Version < 4 || q.AllowAutoTopicCreation
+	if !b.opt.AutoCreate || !allowed || r.Conn.EarlyData() {
+		return nil
+	}
+	image := b.follower.image()
+	for _, t := range q.Topics {
+		if t.Topic == nil || *t.Topic == offsetsTopic || len(missing) == maxAutoCreate {
+			continue
+		}
+		if _, known := image.Topic(*t.Topic); known || metadata.ValidTopicName(*t.Topic) != nil {
+			continue
+		}
+		if !slices.Contains(missing, *t.Topic) {
+			missing = append(missing, *t.Topic)
+		}
+	}
+	return missing
+}
+
+func (b *Broker) createMissing(ctx context.Context, names []string) {
+	ctx, cancel := controllerContext(ctx, 0)
+	defer cancel()
+	topics := make([]controller.NewTopic, len(names))
+	for i, name := range names {
+		topics[i] = controller.NewTopic{Name: name, Partitions: -1, ReplicationFactor: -1}
+	}
+	for _, result := range b.opt.Controller.CreateTopics(ctx, topics, false) {
+		switch {
+		case result.Err == nil:
+			b.log.Info("topic made on first use", "topic", result.Name, "partitions", result.Partitions)
+		case metadata.CodeOf(result.Err) != metadata.TopicAlreadyExists:
+			b.log.Warn("topic could not be made on first use", "topic", result.Name, "error", result.Err)
+		}
+	}
+	b.settle(ctx)
+}
+
+func (b *Broker) metadataResponse(r *kafka.Request, q *kmsg.MetadataRequest) *kmsg.MetadataResponse {
+	image := b.follower.image()
+	p := q.ResponseKind().(*kmsg.MetadataResponse)
+	p.ClusterID = kmsg.StringPtr(image.ClusterID())
+	p.ControllerID = b.opt.NodeID // any broker takes requests to the controller further
+	for broker := range image.Brokers() {
+		if broker.Fenced {
+			continue
+		}
+		e := endpoint(broker, r.Conn.Listener())
+		out := kmsg.NewMetadataResponseBroker()
+		out.NodeID, out.Host, out.Port = e.ID, e.Host, e.Port
+		if e.Rack != "" {
+			out.Rack = &e.Rack
+		}
+		p.Brokers = append(p.Brokers, out)
+	}
+	if q.IncludeClusterAuthorizedOperations {
+		p.AuthorizedOperations = clusterOperations
+	}
+	if q.Topics == nil || q.Version == 0 && len(q.Topics) == 0 {
+		p.Topics = make([]kmsg.MetadataResponseTopic, 0, image.NumTopics())
+		for t := range image.Topics() {
+			p.Topics = append(p.Topics, metadataTopic(image, t, q.IncludeTopicAuthorizedOperations))
+		}
+		return p
+	}
+	named := map[string]bool{} // once each, so that a small request has no huge answer
+	ids := map[[16]byte]bool{}
+	for _, want := range q.Topics {
+		if want.Topic != nil && named[*want.Topic] || want.Topic == nil && ids[want.TopicID] {
+			continue
+		}
+		if want.Topic != nil {
+			named[*want.Topic] = true
+		} else {
+			ids[want.TopicID] = true
+		}
+		p.Topics = append(p.Topics, askedTopic(image, want, q))
+	}
+	return p
+}
+
+func askedTopic(image *metadata.Image, want kmsg.MetadataRequestTopic, q *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
+	if want.Topic != nil {
+		if t, ok := image.Topic(*want.Topic); ok {
+			return metadataTopic(image, t, q.IncludeTopicAuthorizedOperations)
+		}
+		out := kmsg.NewMetadataResponseTopic()
+		out.Topic = want.Topic
+		out.ErrorCode = kerr.UnknownTopicOrPartition.Code
+		if metadata.ValidTopicName(*want.Topic) != nil {
+			out.ErrorCode = kerr.InvalidTopicException.Code
+		}
+		return out
+	}
+	if t, ok := image.TopicByID(storage.TopicID(want.TopicID)); ok {
+		return metadataTopic(image, t, q.IncludeTopicAuthorizedOperations)
+	}
+	out := kmsg.NewMetadataResponseTopic()
+	out.TopicID = want.TopicID
+	out.ErrorCode = kerr.UnknownTopicID.Code
+	if q.Version < 12 {
+		out.Topic = kmsg.StringPtr("") // not nullable yet
+	}
+	return out
+}
+
+func metadataTopic(image *metadata.Image, t *metadata.Topic, operations bool) kmsg.MetadataResponseTopic {
+	out := kmsg.NewMetadataResponseTopic()
+	out.Topic, out.TopicID, out.IsInternal = &t.Name, t.ID, t.Internal
+	if operations {
+		out.AuthorizedOperations = topicOperations
+	}
+	out.Partitions = make([]kmsg.MetadataResponseTopicPartition, 0, t.Partitions.Len())
+	for p := range t.Partitions.All() {
+		part := kmsg.NewMetadataResponseTopicPartition()
+		part.Partition, part.Leader, part.LeaderEpoch = p.Index, p.Leader, int32(p.LeaderEpoch)
+		part.Replicas, part.ISR = p.Replicas, p.ISR
+		part.OfflineReplicas = offline(image, p.Replicas)
+		if p.Leader == metadata.NoLeader {
+			part.ErrorCode = kerr.LeaderNotAvailable.Code
+		}
+		out.Partitions = append(out.Partitions, part)
+	}
+	return out
+}
+
+// offline returns the replicas whose broker is not in service.
+func offline(image *metadata.Image, replicas []int32) (out []int32) {
+	for _, id := range replicas {
+		if broker, ok := image.Broker(id); !ok || broker.Fenced {
+			out = append(out, id)
+		}
+	}
+	return out
+}

@@ -1,0 +1,87 @@
+package broker
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Metrics counts what the broker does; it is a collector to register.
+type Metrics struct {
+	b *Broker
+
+	producedBytes   prometheus.Counter
+	producedRecords prometheus.Counter
+	fetchedBytes    prometheus.Counter
+	requests        map[int16]prometheus.Observer // by API key; not written to after newMetrics
+	durations       *prometheus.HistogramVec
+
+	partitions *prometheus.Desc
+	led        *prometheus.Desc
+	sessions   *prometheus.Desc
+	fullness   *prometheus.Desc
+	healthy    *prometheus.Desc
+}
+
+func newMetrics(b *Broker) *Metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "rustmq", Subsystem: "broker", Name: name, Help: help})
+	}
+	desc := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("rustmq_broker_"+name, help, nil, nil)
+	}
+	m := &Metrics{
+		b:               b,
+		producedBytes:   counter("produced_bytes_total", "Bytes of record batches that producers appended."),
+		producedRecords: counter("produced_records_total", "Records that producers appended."),
+		fetchedBytes:    counter("fetched_bytes_total", "Bytes of record batches sent to consumers."),
+		requests:        map[int16]prometheus.Observer{},
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "rustmq", Subsystem: "broker", Name: "request_duration_seconds",
+			Help:    "From the arrival of a request to its answer; a fetch may wait for records.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9), // 0.1 ms to 6.5 s
+		}, []string{"api"}),
+		partitions: desc("partitions", "Partitions of the cluster."),
+		led:        desc("leader_partitions", "Partitions that this broker leads."),
+		sessions:   desc("fetch_sessions", "Fetch sessions that are open."),
+		fullness:   desc("wal_full_ratio", "How full the WAL's disk budget is; producers are slowed down from 0.9 on."),
+		healthy:    desc("healthy", "1 while the broker can do its work, else 0."),
+	}
+	for _, a := range servedAPIs() {
+		m.requests[a.key.Int16()] = m.durations.WithLabelValues(kmsg.NameForKey(a.key.Int16()))
+	}
+	return m
+}
+
+func (m *Metrics) produced(bytes, records int) {
+	m.producedBytes.Add(float64(bytes))
+	m.producedRecords.Add(float64(records))
+}
+
+func (m *Metrics) fetched(bytes int) { m.fetchedBytes.Add(float64(bytes)) }
+
+func (m *Metrics) answered(key int16, after time.Duration) { m.requests[key].Observe(after.Seconds()) }
+
+// Describe implements prometheus.Collector.
+func (m *Metrics) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, out) }
+
+// Collect implements prometheus.Collector.
+func (m *Metrics) Collect(out chan<- prometheus.Metric) {
+	m.producedBytes.Collect(out)
+	m.producedRecords.Collect(out)
+	m.fetchedBytes.Collect(out)
+	m.durations.Collect(out)
+	gauge := func(d *prometheus.Desc, v float64) { out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
+	all, led := m.b.table.counts()
+	sessions, _ := m.b.sessions.counts()
+	healthy := 0.0
+	if m.b.Health() == nil {
+		healthy = 1
+	}
+	gauge(m.partitions, float64(all))
+	gauge(m.led, float64(led))
+	gauge(m.sessions, float64(sessions))
+	gauge(m.fullness, m.b.throttle.fullness())
+	gauge(m.healthy, healthy)
+}

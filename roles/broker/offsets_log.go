@@ -1,0 +1,185 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/log"
+)
+
+// offsetsLog is the offsets topic as the group coordinator sees it.
+type offsetsLog struct {
+	b          *Broker
+	noWait     context.Context // has ended: admission by it succeeds at once or not at all
+	partitions [group.Partitions]offsetsQueue
+}
+
+// offsetsQueue is the appends to one partition that wait for room in the WAL.
+type offsetsQueue struct {
+	mu      sync.Mutex
+	waiting []offsetsAppend // guarded by mu; while there are any, a goroutine drains them
+}
+
+type offsetsAppend struct {
+	partition int32
+	epoch     storage.Epoch
+	batch     batch.Batch
+	done      func(error)
+}
+
+func newOffsetsLog(b *Broker) *offsetsLog {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	return &offsetsLog{b: b, noWait: ended}
+}
+
+// Append implements [group.Log]. It does not wait for room in the WAL: what finds
+// none at once goes to a goroutine, and so does what comes behind it. The
+// coordinator calls it from one goroutine for each partition.
+func (o *offsetsLog) Append(partition int32, epoch storage.Epoch, b batch.Batch, done func(error)) {
+	a := offsetsAppend{partition, epoch, b, done}
+	q := &o.partitions[partition]
+	q.mu.Lock()
+	if queued := len(q.waiting); queued > 0 || o.b.store.Admit(o.noWait, len(b)) != nil {
+		q.waiting = append(q.waiting, a)
+		if queued == 0 {
+			o.b.done.Go(func() { o.drain(q) }) // the coordinator's goroutine, which calls this, ends before done is waited for
+		}
+		q.mu.Unlock()
+		return
+	}
+	q.mu.Unlock()
+	o.append(a)
+}
+
+// drain appends what waits, in order, until nothing does. It waits for room in
+// the WAL.
+func (o *offsetsLog) drain(q *offsetsQueue) {
+	for {
+		q.mu.Lock()
+		a := q.waiting[0]
+		q.mu.Unlock()
+		if err := o.b.store.Admit(o.b.ctx, len(a.batch)); err != nil {
+			a.done(err)
+		} else {
+			o.append(a)
+		}
+		q.mu.Lock()
+		q.waiting[0] = offsetsAppend{}
+		q.waiting = q.waiting[1:]
+		left := len(q.waiting)
+		q.mu.Unlock()
+		if left == 0 {
+			return
+		}
+	}
+}
+
+// append appends what is admitted.
+func (o *offsetsLog) append(a offsetsAppend) {
+	l, err := o.log(a.partition, a.epoch)
+	if err != nil {
+		o.b.store.Unadmit(len(a.batch))
+		a.done(err)
+		return
+	}
+	l.Append(o.b.opt.Now(), a.batch, log.AppendOptions{Epoch: a.epoch}, offsetsAppended(a.done))
+}
+
+// offsetsAppended tells the coordinator how an append ended.
+type offsetsAppended func(error)
+
+// Appended implements log.Appended.
+func (done offsetsAppended) Appended(result log.AppendResult) {
+	err := result.Err
+	if refused, ok := errors.AsType[*batch.Error](err); ok && refused.Code == batch.MessageTooLarge {
+		err = fmt.Errorf("%w: %w", group.ErrTooLarge, err)
+	} else if errors.Is(err, log.ErrNotLeader) || errors.Is(err, log.ErrDropped) || errors.Is(err, log.ErrClosed) {
+		err = fmt.Errorf("%w: %w", group.ErrNotLeader, err)
+	}
+	done(err)
+}
+
+// log returns the log of a partition that is led under the epoch.
+func (o *offsetsLog) log(partition int32, epoch storage.Epoch) (*log.Log, error) {
+	p, err := o.b.partitionOf(offsetsTopic, partition)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", group.ErrNotLeader, err)
+	}
+	l, r, err := p.leading()
+	if err != nil || r.epoch != epoch {
+		return nil, fmt.Errorf("%w: partition %d of %s at epoch %d", group.ErrNotLeader, partition, offsetsTopic, epoch)
+	}
+	return l, nil
+}
+
+// Read implements [group.Log]. It waits until all that was in the log when the
+// epoch began is committed: the high watermark has then passed its start.
+func (o *offsetsLog) Read(ctx context.Context, partition int32, epoch storage.Epoch, yield func(batch.Batch) error) error {
+	l, err := o.log(partition, epoch)
+	if err != nil {
+		return err
+	}
+	end := l.End()
+	if err := awaitCommit(ctx, l, end); err != nil {
+		return err
+	}
+	const step = 1 << 20 // bytes pinned, or read, at a time
+	for at := l.LogStart(); at < end; {
+		read, err := l.Read(log.ReadRequest{Offset: at, MaxBytes: step, MinOne: true})
+		if err != nil {
+			return fmt.Errorf("read partition %d of %s: %w", partition, offsetsTopic, err)
+		}
+		for _, b := range read.Batches {
+			at = batch.Batch(b).NextOffset()
+			if err = yield(b); err != nil {
+				break
+			}
+		}
+		empty := len(read.Batches) == 0
+		read.Release()
+		switch {
+		case err != nil:
+			return err
+		case empty:
+			return fmt.Errorf("read partition %d of %s: nothing at offset %d, below its end %d", partition, offsetsTopic, at, end)
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// awaitCommit waits until the high watermark has reached end.
+func awaitCommit(ctx context.Context, l *log.Log, end storage.Offset) error {
+	for l.HighWatermark() < end {
+		woken := make(signal, 1)
+		l.Watch(end-1, woken)
+		select {
+		case <-woken:
+		case <-ctx.Done():
+			l.Unwatch(woken)
+			return context.Cause(ctx)
+		}
+		if err := l.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// signal is a waiter that a goroutine waits for.
+type signal chan struct{}
+
+// Wake implements log.Waiter.
+func (s signal) Wake() {
+	select {
+	case s <- struct{}{}:
+	default:
+	}
+}

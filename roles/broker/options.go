@@ -1,0 +1,83 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage/log"
+)
+
+// Controller is what a broker asks of the controller: [*controller.Controller]
+// when both run in one process. Errors carry codes of package metadata.
+type Controller interface {
+	Image() *metadata.Image
+	Subscribe(func(*metadata.Image)) (cancel func())
+	RegisterBroker(context.Context, controller.Registration) (epoch int64, err error)
+	Heartbeat(ctx context.Context, brokerID int32, epoch int64) error
+	CreateTopics(context.Context, []controller.NewTopic, bool) []controller.TopicResult
+	DeleteTopics(context.Context, []controller.TopicRef) []controller.TopicResult
+	CreatePartitions(ctx context.Context, name string, total int32, assignments [][]int32, validateOnly bool) error
+	AlterConfigs(ctx context.Context, changes []controller.ConfigChange, validateOnly bool) []error
+	AdvanceLogStart(ctx context.Context, brokerID int32, brokerEpoch int64, starts []controller.LogStart) []error
+	AllocateProducerIDs(ctx context.Context, brokerID int32, brokerEpoch int64) (first int64, count int32, err error)
+}
+
+// DefaultHeartbeat is the time between two heartbeats: five in the shortest
+// session that the controller grants by default.
+const DefaultHeartbeat = 2 * time.Second
+
+// Options of a broker.
+type Options struct {
+	NodeID     int32 // at least 1
+	Store      *log.Store
+	Controller Controller
+
+	ClusterID string   // that the data directory belongs to; empty before the first start
+	Directory [16]byte // id of the data directory
+	Rack      string
+	// Listeners are the addresses that clients are told. A client is told the
+	// one whose name is that of the listener it came through, else the first.
+	Listeners []metadata.Listener
+
+	// AutoCreate makes topics that a client asks the metadata of, with the
+	// controller's defaults, when the client allows it.
+	AutoCreate bool
+
+	Groups    group.Options // coordinators of consumer groups; zero values are Kafka's defaults
+	Heartbeat time.Duration // between two; 0 is DefaultHeartbeat
+
+	Log *slog.Logger     // nil: none
+	Now func() time.Time // nil: time.Now
+}
+
+func (o *Options) validate() error {
+	var errs []error
+	if o.NodeID < 1 {
+		errs = append(errs, fmt.Errorf("node id %d: at least 1", o.NodeID))
+	}
+	if o.Store == nil || o.Controller == nil {
+		errs = append(errs, errors.New("a store and a controller are needed"))
+	}
+	if len(o.Listeners) == 0 {
+		errs = append(errs, errors.New("no listener: clients must be told an address"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("broker options: %w", err)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Heartbeat == 0 {
+		o.Heartbeat = DefaultHeartbeat
+	}
+	return nil
+}

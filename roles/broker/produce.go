@@ -1,0 +1,247 @@
+package broker
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"rustmq.dev/rustmq/roles/broker/wire"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/transport/kafka"
+)
+
+const (
+	acksNone = 0
+	acksAll  = -1
+)
+
+// produceRequest is a Produce request between its arrival and its answer. It is
+// pooled, with all that it needs, so that a request allocates nothing.
+type produceRequest struct {
+	b       *Broker
+	r       *kafka.Request
+	q       wire.ProduceRequest
+	parts   []producePart // one for each of q.Partitions
+	results []wire.ProduceResult
+	left    atomic.Int32 // parts without a result, and one for the goroutine that starts them
+	hints   hints
+	body    []byte    // of the response
+	bufs    [1][]byte // body, as the transport takes it
+	free    func()    // puts the request back into the pool
+}
+
+// producePart receives the result of one partition, on the WAL's committer.
+type producePart struct {
+	request   *produceRequest
+	index     int // in the request
+	partition *partition
+	err       error
+}
+
+var producePool sync.Pool // of *produceRequest
+
+func newProduceRequest(b *Broker, r *kafka.Request) *produceRequest {
+	p, ok := producePool.Get().(*produceRequest)
+	if !ok {
+		p = new(produceRequest)
+		p.free = p.recycle
+	}
+	p.b, p.r = b, r
+	b.requests.Add(1)
+	return p
+}
+
+// Requests beyond this size leave the pool: they are rare, and large.
+const maxPooledPartitions = 4096
+
+func (p *produceRequest) recycle() {
+	if cap(p.parts) > maxPooledPartitions {
+		return
+	}
+	clear(p.parts)
+	clear(p.results)
+	clear(p.q.Topics)
+	clear(p.q.Partitions)
+	p.b, p.r, p.hints = nil, nil, hints{}
+	producePool.Put(p)
+}
+
+// produce starts the appends of a request, in order of its partitions. It waits
+// only for room in the WAL, which holds back whoever sends on this connection.
+func (b *Broker) produce(r *kafka.Request) {
+	p := newProduceRequest(b, r)
+	if err := p.q.Parse(r.Version, r.Body); err != nil {
+		r.Close(err)
+		b.requests.Done()
+		p.recycle()
+		return
+	}
+	n := len(p.q.Partitions)
+	p.parts = resized(p.parts, n)
+	p.results = resized(p.results, n)
+	p.left.Store(int32(n) + 1)
+	refused := p.refusal()
+	now := b.opt.Now()
+	next := 0
+	for i := range p.q.Topics {
+		t := &p.q.Topics[i]
+		found, unknown := b.producedTopic(t, p.q.Version)
+		for range t.Partitions {
+			part := &p.parts[next]
+			part.request, part.index = p, next
+			err := refused
+			if err == nil && found == nil {
+				err = unknown
+			}
+			if err == nil {
+				err = part.start(found, &p.q.Partitions[next], now)
+			}
+			if err != nil {
+				part.fail(err)
+			}
+			next++
+		}
+	}
+	p.finished()
+}
+
+// refusal reports why the whole request is refused.
+func (p *produceRequest) refusal() error {
+	switch {
+	case p.q.Transactional:
+		return errTransactions
+	case p.q.Acks < acksAll || p.q.Acks > 1:
+		return kerr.InvalidRequiredAcks
+	}
+	return nil
+}
+
+func (b *Broker) producedTopic(t *wire.ProduceTopic, version int16) (*topic, error) {
+	if version <= 12 {
+		return b.table.byName(t.Name), errUnknownTopic
+	}
+	return b.table.byID(t.ID), kerr.UnknownTopicID
+}
+
+// start appends what the request brings for the partition. After nil, Appended
+// is called once.
+func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time) error {
+	p := part.request
+	part.partition = t.partition(q.Index)
+	if part.partition == nil {
+		return errUnknownTopic
+	}
+	l, r, err := part.partition.leading()
+	if err != nil {
+		return err
+	}
+	if len(q.Records) == 0 {
+		return kerr.InvalidRecord
+	}
+	if err := p.b.store.Admit(p.r.Context(), len(q.Records)); err != nil {
+		return err
+	}
+	l.Append(now, q.Records, log.AppendOptions{Epoch: r.epoch}, part)
+	return nil
+}
+
+// Appended takes the result of the append, on the committer's goroutine.
+func (part *producePart) Appended(result log.AppendResult) {
+	if result.Err != nil {
+		part.fail(result.Err)
+		return
+	}
+	p := part.request
+	i := part.index
+	p.results[i] = wire.ProduceResult{
+		BaseOffset:    result.Base,
+		LogAppendTime: result.LogAppendTime,
+		LogStart:      result.LogStart,
+	}
+	p.b.metrics.produced(len(p.q.Partitions[i].Records), int(result.Last-result.Base)+1)
+	p.finished()
+}
+
+func (part *producePart) fail(err error) {
+	p := part.request
+	part.err = err
+	p.results[part.index] = wire.ProduceResult{
+		ErrorCode: code(err), BaseOffset: storage.NoOffset, LogAppendTime: noTimestamp, LogStart: storage.NoOffset,
+	}
+	p.finished()
+}
+
+// finished counts a result. The last one sends the answer.
+func (p *produceRequest) finished() {
+	if p.left.Add(-1) > 0 {
+		return
+	}
+	b := p.b // p is gone once it is answered
+	defer b.requests.Done()
+	now := b.opt.Now()
+	b.metrics.answered(p.r.Key, now.Sub(p.r.Received))
+	if p.q.Acks == acksNone {
+		p.finishUnacked()
+		return
+	}
+	if p.q.Version >= 10 {
+		p.findLeaders()
+	}
+	if p.q.Version >= 8 {
+		p.explain()
+	}
+	p.body = wire.AppendProduceResponse(p.body[:0], &p.q, p.results, b.throttle.millis(now), p.hints.endpoints)
+	p.bufs[0] = p.body
+	p.r.RespondRaw(p.bufs[:], p.free)
+}
+
+// finishUnacked ends a request that is not answered. Closing the connection is
+// the only way to tell the client of an error.
+func (p *produceRequest) finishUnacked() {
+	for i := range p.parts {
+		if err := p.parts[i].err; err != nil {
+			p.r.Close(fmt.Errorf("produce with acks=0 to partition %d: %w", p.q.Partitions[i].Index, err))
+			p.recycle()
+			return
+		}
+	}
+	p.r.Drop()
+	p.recycle()
+}
+
+// findLeaders tells, for what came to the wrong broker, where the right one is.
+func (p *produceRequest) findLeaders() {
+	for i := range p.parts {
+		if p.results[i].ErrorCode != kerr.NotLeaderForPartition.Code {
+			continue
+		}
+		if p.hints.image == nil {
+			p.hints = p.b.hintsFor(p.r)
+		}
+		role := p.parts[i].partition.role.Load()
+		p.results[i].Leader = p.hints.leader(role.leader, role.epoch)
+	}
+}
+
+// explain gives refused batches a message, and those with a bad record its place.
+func (p *produceRequest) explain() {
+	for i := range p.parts {
+		if err := p.parts[i].err; err != nil {
+			p.results[i].Message = message(err)
+		}
+	}
+}
+
+// resized returns a slice of n zero elements, s's memory if it is enough.
+func resized[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	s = s[:n]
+	clear(s)
+	return s
+}

@@ -1,0 +1,111 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// registration is this start of the broker, as the controller knows it. Leader
+// epochs that an earlier start was given are not ours: what was acked under
+// them may have been read back differently since (RULES 3.1).
+type registration struct {
+	nodeID      int32
+	incarnation [16]byte
+	epoch       atomic.Int64 // 0 until registered
+	lost        atomic.Bool  // another process has taken our node id
+}
+
+func newRegistration(nodeID int32) *registration {
+	r := &registration{nodeID: nodeID}
+	rand.Read(r.incarnation[:]) // never fails: it would end the process
+	return r
+}
+
+// mayLead reports whether the leader epochs in image that name this broker were
+// given to this registration.
+func (r *registration) mayLead(image *metadata.Image) bool {
+	b, ok := image.Broker(r.nodeID)
+	own := ok && b.Incarnation == r.incarnation && b.Epoch == r.epoch.Load()
+	return guard.Check("broker.own-registration", own) && !r.lost.Load()
+}
+
+// register makes this start known to the controller.
+func (b *Broker) register(ctx context.Context) error {
+	epoch, err := b.opt.Controller.RegisterBroker(ctx, controller.Registration{
+		BrokerID:    b.opt.NodeID,
+		ClusterID:   b.opt.ClusterID,
+		Incarnation: b.registration.incarnation,
+		Directory:   b.opt.Directory,
+		Listeners:   b.opt.Listeners,
+		Rack:        b.opt.Rack,
+	})
+	if err != nil {
+		return fmt.Errorf("register broker %d with the controller: %w", b.opt.NodeID, err)
+	}
+	b.registration.epoch.Store(epoch)
+	return nil
+}
+
+// enter puts the broker into service: it waits for the image of its own
+// registration to be carried out, sends the first heartbeat, and waits until
+// the partitions that this gave it are served.
+func (b *Broker) enter(ctx context.Context) error {
+	epoch := b.registration.epoch.Load()
+	if err := b.follower.wait(ctx, uint64(epoch)); err != nil {
+		return fmt.Errorf("wait for the image of broker %d's registration: %w", b.opt.NodeID, err)
+	}
+	if err := b.opt.Controller.Heartbeat(ctx, b.opt.NodeID, epoch); err != nil {
+		return fmt.Errorf("first heartbeat of broker %d: %w", b.opt.NodeID, err)
+	}
+	if err := b.follower.wait(ctx, b.opt.Controller.Image().Offset()); err != nil {
+		return fmt.Errorf("wait for the partitions of broker %d: %w", b.opt.NodeID, err)
+	}
+	return nil
+}
+
+// beat sends heartbeats until ctx ends or the registration is lost. It blocks on
+// the controller.
+func (b *Broker) beat(ctx context.Context) {
+	ticker := time.NewTicker(b.opt.Heartbeat)
+	defer ticker.Stop()
+	silent := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		err := b.opt.Controller.Heartbeat(ctx, b.opt.NodeID, b.registration.epoch.Load())
+		code := metadata.CodeOf(err)
+		switch {
+		case err == nil:
+			if silent {
+				b.log.Info("the controller hears this broker again")
+			}
+			silent = false
+		case ctx.Err() != nil:
+			return
+		case code == metadata.StaleBrokerEpoch || code == metadata.BrokerIDNotRegistered:
+			b.log.Error("another process took this node id; this one leads nothing any more", "node", b.opt.NodeID, "error", err)
+			b.registration.lost.Store(true)
+			b.follower.again()
+			return
+		default:
+			if !silent {
+				b.log.Warn("heartbeat failed; trying on", "error", err)
+			}
+			silent = true
+		}
+	}
+}
+
+// errDeposed is what Health says after beat has given up.
+var errDeposed = errors.New("another process registered this node id: stop one of the two")

@@ -1,0 +1,140 @@
+package broker
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/log"
+)
+
+// table finds what this broker knows of a partition, by the names in requests.
+// One goroutine, the follower of images, writes it.
+type table struct {
+	mu    sync.RWMutex // guards both maps
+	names map[string]*topic
+	ids   map[storage.TopicID]*topic
+}
+
+// topic is a topic of the image. Its partitions only grow in number.
+type topic struct {
+	name       string
+	id         storage.TopicID
+	partitions atomic.Pointer[[]*partition]
+}
+
+// partition is one partition of the image, led here or not.
+type partition struct {
+	topic *topic
+	index int32
+	role  atomic.Pointer[role]
+}
+
+// role is what this broker is to a partition under one leader epoch; immutable.
+type role struct {
+	log    *log.Log // nil unless led here and ready
+	err    error    // why log is nil although the image says that we lead
+	leader int32    // metadata.NoLeader: none
+	epoch  storage.Epoch
+}
+
+func newTable() *table {
+	return &table{names: map[string]*topic{}, ids: map[storage.TopicID]*topic{}}
+}
+
+func (t *table) byName(name []byte) *topic {
+	t.mu.RLock()
+	found := t.names[string(name)] // does not allocate
+	t.mu.RUnlock()
+	return found
+}
+
+func (t *table) byID(id storage.TopicID) *topic {
+	t.mu.RLock()
+	found := t.ids[id]
+	t.mu.RUnlock()
+	return found
+}
+
+// topicOf returns the entry of a topic of the image, with as many partitions as
+// the image has; new ones have no role yet.
+func (t *table) topicOf(m *metadata.Topic) *topic {
+	found := t.byID(m.ID)
+	if found == nil {
+		found = &topic{name: m.Name, id: m.ID}
+		found.partitions.Store(new([]*partition))
+	}
+	have := *found.partitions.Load()
+	if len(have) == m.Partitions.Len() {
+		return found
+	}
+	grown := append(make([]*partition, 0, m.Partitions.Len()), have...)
+	for i := len(grown); i < m.Partitions.Len(); i++ {
+		p := &partition{topic: found, index: int32(i)}
+		p.role.Store(&role{leader: metadata.NoLeader, epoch: storage.NoEpoch})
+		grown = append(grown, p)
+	}
+	found.partitions.Store(&grown)
+	return found
+}
+
+func (t *table) put(tp *topic) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.names[tp.name], t.ids[tp.id] = tp, tp
+}
+
+func (t *table) remove(id storage.TopicID) *topic {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	found := t.ids[id]
+	if found == nil {
+		return nil
+	}
+	delete(t.ids, id)
+	if t.names[found.name] == found { // a new topic may have its name already
+		delete(t.names, found.name)
+	}
+	return found
+}
+
+// partition returns nil when there is none of that index.
+func (t *topic) partition(index int32) *partition {
+	all := *t.partitions.Load()
+	if index < 0 || int(index) >= len(all) {
+		return nil
+	}
+	return all[index]
+}
+
+func (p *partition) id() storage.PartitionID {
+	return storage.PartitionID{Topic: p.topic.id, Index: p.index}
+}
+
+// leading returns the log to serve p from, and the role it was found under.
+func (p *partition) leading() (*log.Log, *role, error) {
+	r := p.role.Load()
+	switch {
+	case r.log != nil:
+		return r.log, r, nil
+	case r.err != nil:
+		return nil, r, r.err
+	}
+	return nil, r, errNotLeader
+}
+
+// counts returns how many partitions there are, and how many are led here.
+func (t *table) counts() (all, led int) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, tp := range t.ids {
+		for _, p := range *tp.partitions.Load() {
+			all++
+			if p.role.Load().log != nil {
+				led++
+			}
+		}
+	}
+	return all, led
+}

@@ -1,0 +1,47 @@
+package broker
+
+import (
+	"sync/atomic"
+	"time"
+
+	"rustmq.dev/rustmq/storage/log"
+)
+
+// throttle tells producers to slow down before the WAL is full, so that they
+// feel it as latency first and as retriable errors only at the end.
+type throttle struct {
+	store *log.Store
+	now   func() time.Time
+	next  atomic.Int64 // when to look again, in nanoseconds since 1970
+	delay atomic.Int32 // milliseconds
+}
+
+// throttleEvery is how old the knowledge of how full the WAL is may be.
+const throttleEvery = 100 * time.Millisecond
+
+func newThrottle(store *log.Store, now func() time.Time) *throttle {
+	return &throttle{store: store, now: now}
+}
+
+// millis returns the throttle time to answer a produce request with.
+func (t *throttle) millis(now time.Time) int32 {
+	due := t.next.Load()
+	if at := now.UnixNano(); at >= due && t.next.CompareAndSwap(due, at+int64(throttleEvery)) {
+		t.delay.Store(delayFor(t.fullness()))
+	}
+	return t.delay.Load()
+}
+
+func (t *throttle) fullness() float64 {
+	s := t.store.Stats()
+	if s.Capacity == 0 {
+		return 0
+	}
+	return float64(s.Used) / float64(s.Capacity)
+}
+
+// delayFor rises from nothing at throttleFrom to maxThrottle at the end.
+func delayFor(fullness float64) int32 {
+	share := (fullness - throttleFrom) / (1 - throttleFrom)
+	return int32(min(max(share, 0), 1) * float64(maxThrottle/time.Millisecond))
+}
