@@ -41,7 +41,8 @@ type Coordinator struct {
 
 	shards [Partitions]atomic.Pointer[shard] // nil: not led here
 
-	mu     sync.Mutex // guards changes of shards, and closed
+	mu     sync.Mutex         // guards changes of shards, last and closed
+	last   [Partitions]*shard // the last that there was; its successor waits for it
 	closed bool
 
 	// Totals over all shards, for the bounds on memory.
@@ -73,7 +74,8 @@ func (c *Coordinator) Load(partition int32, epoch storage.Epoch) {
 	if was != nil {
 		was.stop()
 	}
-	s := newShard(c, partition, epoch, was)
+	s := newShard(c, partition, epoch, c.last[partition])
+	c.last[partition] = s
 	c.shards[partition].Store(s)
 	c.run.Go(s.loop)
 }

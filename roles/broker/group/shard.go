@@ -34,13 +34,14 @@ type shard struct {
 	epoch     storage.Epoch
 	ctx       context.Context // ends with the leadership
 	stop      context.CancelFunc
-	after     *shard        // the shard of the epoch before; its goroutine ends first
-	ended     chan struct{} // closed when the goroutine has ended
+	after     *shard        // the one before; what it appends comes before the log is read
+	settled   chan struct{} // closed when it has ended, and its last append with it
 	ready     atomic.Bool   // loaded
 
-	mu      sync.Mutex // guards inbox, waiting and closed
+	mu      sync.Mutex // guards inbox, waiting, appends and closed
 	inbox   []message
 	waiting int // requests in inbox
+	appends int // not completed
 	closed  bool
 	wake    chan struct{} // holds a token while the inbox is not empty
 
@@ -70,7 +71,7 @@ type waiter struct {
 func newShard(c *Coordinator, partition int32, epoch storage.Epoch, after *shard) *shard {
 	s := &shard{
 		c: c, partition: partition, epoch: epoch, after: after,
-		ended: make(chan struct{}), wake: make(chan struct{}, 1),
+		settled: make(chan struct{}), wake: make(chan struct{}, 1),
 		calls: map[Call]waiter{}, builder: new(batch.Builder),
 	}
 	s.ctx, s.stop = context.WithCancel(c.ctx)
@@ -106,15 +107,18 @@ func (s *shard) submit(ctx context.Context, r Request, done func(any), refuse fu
 	}
 }
 
-// completed puts the completion of an append into the inbox; after the end it
-// is of no interest.
+// completed puts the completion of an append into the inbox; after the end all
+// that counts is that it is over.
 func (s *shard) completed(w *Written) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.appends--
 	if !s.closed {
 		s.inbox = append(s.inbox, message{written: w})
+		s.signal()
+	} else if s.appends == 0 {
+		close(s.settled)
 	}
-	s.mu.Unlock()
-	s.signal()
 }
 
 func (s *shard) signal() {
@@ -134,13 +138,8 @@ func (s *shard) take() []message {
 
 // loop blocks on the log while it loads, then on its inbox and its timer.
 func (s *shard) loop() {
-	defer close(s.ended)
-	defer s.refuseAll()
-	if s.after != nil {
-		<-s.after.ended
-		s.after = nil
-	}
-	if !s.load() {
+	defer s.end()
+	if !s.awaitPredecessor() || !s.load() {
 		return
 	}
 	timer := time.NewTimer(time.Hour)
@@ -167,6 +166,19 @@ func (s *shard) loop() {
 		s.flush()
 		s.count()
 	}
+}
+
+// awaitPredecessor waits for the shards before, so that the log holds all that
+// they have appended; false: the end came first.
+func (s *shard) awaitPredecessor() bool {
+	for ; s.after != nil; s.after = s.after.after {
+		select {
+		case <-s.after.settled:
+		case <-s.ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 // deadline is the core's, or a moment after now when there is none.
@@ -225,6 +237,9 @@ func (s *shard) flush() {
 	}
 	w := &Written{IDs: s.writes}
 	b, err := s.builder.Build()
+	s.mu.Lock()
+	s.appends++
+	s.mu.Unlock()
 	s.writes = nil
 	s.builder.Reset(batch.BuilderOptions{})
 	if err != nil {
@@ -297,12 +312,15 @@ func (s *shard) replay() (core *Core, records int, err error) {
 	return core, records, err
 }
 
-// refuseAll ends the shard: nobody is left waiting.
-func (s *shard) refuseAll() {
+// end leaves nobody waiting.
+func (s *shard) end() {
 	s.mu.Lock()
 	s.closed = true
 	rest := s.inbox
 	s.inbox = nil
+	if s.appends == 0 {
+		close(s.settled)
+	}
 	s.mu.Unlock()
 	for _, m := range rest {
 		if m.written == nil {
@@ -312,7 +330,7 @@ func (s *shard) refuseAll() {
 	for _, w := range s.calls {
 		w.refuse(kerr.NotCoordinator.Code)
 	}
-	s.calls = nil
+	s.core, s.calls, s.builder = nil, nil, nil
 	s.c.groups.Add(-int64(s.groups))
 	s.c.bytes.Add(-s.bytes)
 }

@@ -1,0 +1,97 @@
+package group
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
+)
+
+// memoryLog is the topic in memory. Appends wait for release when held.
+type memoryLog struct {
+	mu      sync.Mutex // guards all below
+	batches [Partitions][]batch.Batch
+	next    [Partitions]storage.Offset
+	held    bool
+	waiting []func()
+	fail    error         // of the appends to come
+	readErr error         // of the reads to come
+	reading chan struct{} // not nil: reads wait until it is closed
+	reads   int
+	appends int
+}
+
+func (l *memoryLog) Append(partition int32, epoch storage.Epoch, b batch.Batch, done func(error)) {
+	l.mu.Lock()
+	l.appends++
+	err := l.fail
+	land := func() {
+		if err == nil {
+			batch.Stamp(b, l.next[partition], epoch)
+			l.next[partition] = b.NextOffset()
+			l.batches[partition] = append(l.batches[partition], b)
+		}
+	}
+	if l.held {
+		l.waiting = append(l.waiting, func() {
+			l.mu.Lock()
+			land()
+			l.mu.Unlock()
+			done(err)
+		})
+		l.mu.Unlock()
+		return
+	}
+	land()
+	l.mu.Unlock()
+	done(err)
+}
+
+func (l *memoryLog) Read(ctx context.Context, partition int32, _ storage.Epoch, yield func(batch.Batch) error) error {
+	l.mu.Lock()
+	l.reads++
+	batches, err, gate := slices.Clone(l.batches[partition]), l.readErr, l.reading
+	l.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	for _, b := range batches {
+		if err := yield(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hold makes appends wait.
+func (l *memoryLog) hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = true
+}
+
+// release lets the appends through that wait, and those to come.
+func (l *memoryLog) release() {
+	l.mu.Lock()
+	waiting := l.waiting
+	l.waiting, l.held = nil, false
+	l.mu.Unlock()
+	for _, land := range waiting {
+		land()
+	}
+}
+
+func (l *memoryLog) set(change func(l *memoryLog)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change(l)
+}
