@@ -3,6 +3,8 @@ package wal
 import (
 	"context"
 	"fmt"
+
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Class says whose bytes are to be admitted.
@@ -31,24 +33,27 @@ func (w *WAL) Admit(ctx context.Context, class Class, n int) error {
 			return err
 		}
 		room, prepared := w.room(class)
-		if room < int64(n) {
+		if !guard.Check("wal.admit-room", room >= int64(n)) {
 			w.wantSpare()
 			w.mu.Unlock()
 			return fmt.Errorf("admit %d bytes, %d left: %w", n, max(room, 0), ErrFull)
 		}
 		held := w.admitted + w.unsynced
 		// A request larger than the budget passes when it is alone.
-		if (held+int64(n) <= memory || held == 0) && prepared >= int64(n)+w.admitted {
+		need := int64(n) + w.admitted + w.slack()
+		ready := prepared >= need
+		if guard.Check("wal.admit-memory", held+int64(n) <= memory || held == 0) && ready {
 			w.admitted += int64(n)
 			w.mu.Unlock()
 			return nil
 		}
-		if w.prepErr != nil && prepared < int64(n)+w.admitted {
+		if w.prepErr != nil && !ready {
 			err := w.prepErr
 			w.mu.Unlock()
 			w.wantSpare()
 			return err
 		}
+		w.demand = max(w.demand, need)
 		w.wantSpare()
 		changed := w.changed
 		w.waiters++
@@ -81,10 +86,14 @@ func (w *WAL) room(class Class) (room, prepared int64) {
 	prepared = size - (w.chunk.base + int64(w.chunk.used)) + int64(len(w.spares))*(size-blockSize)
 	room = prepared + (w.o.Capacity/size-int64(w.files))*size - w.admitted
 	if class == Produce {
-		room -= w.o.Reserve
+		return room - max(w.o.Reserve, w.slack()), prepared
 	}
-	return room, prepared
+	return room - w.slack(), prepared
 }
+
+// slack is what cannot be admitted: the spare that is kept for the cleaner, and
+// what the end of a segment leaves unused when the next frame does not fit.
+func (w *WAL) slack() int64 { return int64(w.o.SegmentSize) + int64(w.o.MaxPayload) }
 
 // Fullness is the share of the disk budget that Produce has used, 0 to 1.
 func (w *WAL) Fullness() float64 {

@@ -37,8 +37,20 @@ type group struct {
 // groups are reused, so that an append allocates nothing.
 var groups = sync.Pool{New: func() any { return new(group) }}
 
+// privilege says what of the last room of a log a group may take. The last spare
+// is for the cleaner: without it a full log could not be copied forward. The last
+// block of each segment is for a final mark: without it a full log could not
+// recycle.
+type privilege int
+
+const (
+	ordinary privilege = iota
+	lastSpare
+	finalMark
+)
+
 // reserve returns the open group with room for need more bytes. w.mu is held.
-func (w *WAL) reserve(need int) (*group, error) {
+func (w *WAL) reserve(need int, p privilege) (*group, error) {
 	if w.open != nil {
 		if w.open.end+need <= w.chunk.size {
 			w.chunk.used = w.open.end + need
@@ -48,7 +60,7 @@ func (w *WAL) reserve(need int) (*group, error) {
 	}
 	start := alignBlock(w.chunk.used)
 	if start+groupHeaderReserve+need > w.chunk.size {
-		if err := w.nextChunk(need); err != nil {
+		if err := w.nextChunk(need, p); err != nil {
 			return nil, err
 		}
 		start = 0
@@ -69,12 +81,15 @@ const groupHeaderReserve = (groupHeaderSize + frameAlign - 1) &^ (frameAlign - 1
 
 // nextChunk makes room for a group with need bytes of frames, in the active
 // segment or in the next one. w.mu is held.
-func (w *WAL) nextChunk(need int) error {
+func (w *WAL) nextChunk(need int, p privilege) error {
 	size := alignBlock(groupHeaderReserve + need)
 	base := w.chunk.base + int64(alignBlock(w.chunk.used))
-	seg := w.active
-	if base+int64(size) > int64(w.o.SegmentSize) {
-		if len(w.spares) == 0 {
+	seg, end := w.active, int64(w.o.SegmentSize)-blockSize
+	if p == finalMark {
+		end += blockSize
+	}
+	if base+int64(size) > end {
+		if len(w.spares) == 0 || !guard.Check("wal.last-spare", len(w.spares) > 1 || p != ordinary || w.relocating) {
 			w.wantSpare()
 			if w.prepErr != nil {
 				return w.prepErr
@@ -84,10 +99,10 @@ func (w *WAL) nextChunk(need int) error {
 		seg = w.spares[0]
 		w.spares = w.spares[1:]
 		w.activate(seg)
-		base = blockSize
+		base, end = blockSize, int64(w.o.SegmentSize)-blockSize
 		w.wantSpare()
 	}
-	w.chunk = w.newChunk(seg, base, min(max(size, w.o.ChunkSize), int(int64(w.o.SegmentSize)-base)))
+	w.chunk = w.newChunk(seg, base, min(max(size, w.o.ChunkSize), int(end-base)))
 	return nil
 }
 

@@ -78,13 +78,8 @@ func (w *WAL) take() []*group {
 // settle says on disk what is on disk: with SyncInterval it syncs, and it
 // writes a mark when the last group cannot be told from a torn one.
 func (w *WAL) settle() bool {
-	if w.o.Sync == SyncInterval && w.durable.Load() < w.written {
-		if err := w.lastWritten.file.Sync(); err != nil {
-			w.die(fmt.Errorf("sync %s: %w", w.lastWritten.file.Name(), err))
-			return false
-		}
-		w.counts.syncs.Add(1)
-		w.advance(w.written)
+	if w.o.Sync == SyncInterval && !w.syncWritten() {
+		return false
 	}
 	if w.marked >= w.durable.Load() {
 		return true
@@ -99,7 +94,7 @@ func (w *WAL) settle() bool {
 		w.mu.Unlock()
 		return true
 	}
-	_, err := w.reserve(0)
+	_, err := w.reserve(0, lastSpare)
 	w.idle = false
 	w.mu.Unlock()
 	if err != nil {
@@ -108,20 +103,42 @@ func (w *WAL) settle() bool {
 	return w.commit(w.take())
 }
 
+// syncWritten makes durable what was written without a sync.
+func (w *WAL) syncWritten() bool {
+	if w.durable.Load() >= w.written {
+		return true
+	}
+	if err := w.lastWritten.file.Sync(); err != nil {
+		w.die(fmt.Errorf("sync %s: %w", w.lastWritten.file.Name(), err))
+		return false
+	}
+	w.counts.syncs.Add(1)
+	w.advance(w.written)
+	return true
+}
+
+// settleSegment makes the segment before seg durable before anything is written
+// to seg, whose header says so. What a crash leaves unconfirmed is never more
+// than a segment holds, then, and never behind a hole.
+func (w *WAL) settleSegment(seg *segment) bool {
+	return w.o.Sync != SyncInterval || w.lastWritten == nil || w.lastWritten == seg || w.syncWritten()
+}
+
 // commit writes the groups with as few writes as their segments allow, makes
 // them durable, and completes their appends in order.
 func (w *WAL) commit(taken []*group) bool {
-	w.counts.commits.Add(1)
 	for from := 0; from < len(taken); {
 		to := from
 		w.bufs = w.bufs[:0]
 		seg := taken[from].chunk.segment
+		if !w.settleSegment(seg) {
+			w.complete(taken[from:], w.deadError())
+			return false
+		}
 		at := taken[from].chunk.base + int64(taken[from].start)
 		off := at
-		if !seg.headed {
-			header := make([]byte, blockSize)
-			segmentHeader{log: seg.log, first: seg.first, mark: w.durable.Load(), stamp: seg.stamp}.encode(header)
-			w.bufs = append(w.bufs, header)
+		if !seg.headed.Load() {
+			w.bufs = append(w.bufs, seg.header(w.durable.Load(), w.begin.Load()))
 			off = 0
 		}
 		for to < len(taken) && taken[to].chunk.segment == seg && taken[to].chunk.base+int64(taken[to].start) == at {
@@ -135,7 +152,10 @@ func (w *WAL) commit(taken []*group) bool {
 			w.complete(taken[from:], w.deadError())
 			return false
 		}
-		seg.headed = true
+		w.counts.commits.Add(1)
+		if !seg.headed.Swap(true) {
+			w.wantSpare() // the segment before it may be recycled from now on
+		}
 		w.complete(taken[from:to], nil)
 		from = to
 	}
@@ -149,7 +169,7 @@ func (w *WAL) finish(g *group) []byte {
 	buf := g.chunk.buf
 	end := alignBlock(g.end)
 	clear(buf[g.end:end])
-	groupHeader{stamp: g.chunk.segment.stamp, first: g.first, mark: w.durable.Load(), length: uint32(g.end - g.start), count: uint32(g.count)}.encode(buf[g.start:])
+	groupHeader{stamp: g.chunk.segment.stamp, first: g.first, mark: w.durable.Load(), length: uint32(g.end - g.start), count: uint32(g.count), begin: w.begin.Load()}.encode(buf[g.start:])
 	w.marked = w.durable.Load()
 	if g.count > 0 {
 		w.written = g.first + uint64(g.count) - 1
@@ -164,11 +184,6 @@ func (w *WAL) write(seg *segment, off int64) error {
 		}
 		w.counts.syncs.Add(1)
 		return nil
-	}
-	if w.lastWritten != nil && w.lastWritten != seg {
-		if err := w.lastWritten.file.Sync(); err != nil {
-			return fmt.Errorf("sync %s: %w", w.lastWritten.file.Name(), err)
-		}
 	}
 	w.lastWritten = seg
 	for _, b := range w.bufs {

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,10 +12,11 @@ import (
 )
 
 const (
-	blockSize       = 4096 // of groups; no block is shared by two commits
-	groupHeaderSize = 48
-	frameHeaderSize = 64
-	frameAlign      = 8
+	blockSize         = 4096 // of groups; no block is shared by two commits
+	segmentHeaderSize = 52
+	groupHeaderSize   = 56
+	frameHeaderSize   = 64
+	frameAlign        = 8
 
 	segmentMagic = "RMQWAL\x00\x01"
 	groupMagic   = 0x47514d52
@@ -91,9 +93,11 @@ func (e *CorruptionError) Error() string {
 
 // segmentHeader is the first block of a segment. stamp is random: a log number
 // is given anew when the header of its segment was lost in a power cut, and the
-// groups of that segment must not count then.
+// groups of that segment must not count then. Log number 0 is that of a spare
+// that was in use before: a block of zeros is not enough to say so, for that is
+// also what damage leaves.
 type segmentHeader struct {
-	log, first, mark, stamp uint64
+	log, first, mark, stamp, begin uint64
 }
 
 func (h segmentHeader) encode(b []byte) {
@@ -102,34 +106,33 @@ func (h segmentHeader) encode(b []byte) {
 	binary.LittleEndian.PutUint64(b[16:], h.first)
 	binary.LittleEndian.PutUint64(b[24:], h.mark)
 	binary.LittleEndian.PutUint64(b[32:], h.stamp)
-	binary.LittleEndian.PutUint32(b[40:], crc32.Checksum(b[:40], castagnoli))
+	binary.LittleEndian.PutUint64(b[40:], h.begin)
+	binary.LittleEndian.PutUint32(b[48:], crc32.Checksum(b[:48], castagnoli))
 }
 
-// errSpare says that a header block is all zero: the segment is not in use.
-var errSpare = errors.New("spare segment")
+// errBlank says that a header block is all zero: the segment was never in use,
+// or the header of its first life was lost with the groups behind it.
+var errBlank = errors.New("blank segment header")
 
 func decodeSegmentHeader(b []byte) (segmentHeader, error) {
-	zero := true
-	for _, c := range b {
-		zero = zero && c == 0
+	if len(b) == 0 || bytes.Count(b, []byte{0}) == len(b) {
+		return segmentHeader{}, errBlank
 	}
-	if zero {
-		return segmentHeader{}, errSpare
-	}
-	if len(b) < 44 || string(b[:7]) != segmentMagic[:7] {
+	if len(b) < segmentHeaderSize || string(b[:7]) != segmentMagic[:7] {
 		return segmentHeader{}, errors.New("not a segment header")
 	}
-	if b[7] != segmentMagic[7] {
-		return segmentHeader{}, fmt.Errorf("format version %d, this rustmq knows %d", b[7], segmentMagic[7])
-	}
-	if got := crc32.Checksum(b[:40], castagnoli); !guard.Check("wal.segment-crc", got == binary.LittleEndian.Uint32(b[40:])) {
+	if got := crc32.Checksum(b[:48], castagnoli); !guard.Check("wal.segment-crc", got == binary.LittleEndian.Uint32(b[48:])) {
 		return segmentHeader{}, errors.New("segment header: CRC mismatch")
+	}
+	if !guard.Check("wal.segment-version", b[7] == segmentMagic[7]) {
+		return segmentHeader{}, errUnknown(fmt.Sprintf("segment format version %d", b[7]))
 	}
 	return segmentHeader{
 		log:   binary.LittleEndian.Uint64(b[8:]),
 		first: binary.LittleEndian.Uint64(b[16:]),
 		mark:  binary.LittleEndian.Uint64(b[24:]),
 		stamp: binary.LittleEndian.Uint64(b[32:]),
+		begin: binary.LittleEndian.Uint64(b[40:]),
 	}, nil
 }
 
@@ -137,6 +140,7 @@ func decodeSegmentHeader(b []byte) (segmentHeader, error) {
 type groupHeader struct {
 	stamp, first, mark uint64
 	length, count      uint32
+	begin, flags       uint64
 }
 
 func (h groupHeader) encode(b []byte) {
@@ -146,11 +150,12 @@ func (h groupHeader) encode(b []byte) {
 	binary.LittleEndian.PutUint64(b[24:], h.mark)
 	binary.LittleEndian.PutUint32(b[32:], h.length)
 	binary.LittleEndian.PutUint32(b[36:], h.count)
-	binary.LittleEndian.PutUint64(b[40:], 0)
+	binary.LittleEndian.PutUint64(b[40:], h.begin)
+	binary.LittleEndian.PutUint64(b[48:], h.flags)
 	binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[8:groupHeaderSize], castagnoli))
 }
 
-// decodeGroupHeader reads a group header of the segment with that log number.
+// decodeGroupHeader reads a group header of the segment with that stamp.
 // ok is false for anything else: stale, torn, damaged, or no header at all.
 func decodeGroupHeader(b []byte, stamp uint64) (h groupHeader, ok bool) {
 	if len(b) < groupHeaderSize || binary.LittleEndian.Uint32(b) != groupMagic {
@@ -165,8 +170,18 @@ func decodeGroupHeader(b []byte, stamp uint64) (h groupHeader, ok bool) {
 		mark:   binary.LittleEndian.Uint64(b[24:]),
 		length: binary.LittleEndian.Uint32(b[32:]),
 		count:  binary.LittleEndian.Uint32(b[36:]),
+		begin:  binary.LittleEndian.Uint64(b[40:]),
+		flags:  binary.LittleEndian.Uint64(b[48:]),
 	}
 	return h, guard.Check("wal.group-stamp", h.stamp == stamp) && h.length >= groupHeaderSize
+}
+
+// groupStamp returns the stamp of what may be a group header.
+func groupStamp(b []byte) uint64 {
+	if len(b) < groupHeaderSize {
+		return 0
+	}
+	return binary.LittleEndian.Uint64(b[8:])
 }
 
 // frame is a decoded frame header.
@@ -198,8 +213,22 @@ func encodeFrame(b []byte, h *Header, stamp, sequence uint64, payload []byte) {
 	binary.LittleEndian.PutUint32(b, crc32.Checksum(b[4:n], castagnoli))
 }
 
-// errUnknownFrame says that a frame is whole but made by a newer rustmq.
-var errUnknownFrame = errors.New("made by a newer rustmq")
+// UnknownFormatError says that a part of the log is whole, and of a kind that
+// this rustmq does not know: a newer one wrote it, and has to read it.
+type UnknownFormatError struct {
+	File    string
+	Offset  int64
+	Feature string
+}
+
+func (e *UnknownFormatError) Error() string {
+	return fmt.Sprintf("%s, byte %d: %s is not known to this version of rustmq; a newer one wrote it", e.File, e.Offset, e.Feature)
+}
+
+// errUnknown is a frame or group that is whole, but not known.
+type errUnknown string
+
+func (e errUnknown) Error() string { return string(e) + " is not known" }
 
 // decodeFrame reads the frame at the start of b, checks it against the
 // stamp, and returns its payload, which aliases b.
@@ -230,8 +259,8 @@ func decodeFrame(b []byte, stamp uint64) (f frame, payload []byte, err error) {
 	if !guard.Check("wal.frame-stamp", f.stamp == stamp) {
 		return f, nil, errors.New("frame of another life of the segment")
 	}
-	if f.Kind < KindData || f.Kind > KindDrop || b[25]&^flagCopy != 0 {
-		return f, nil, fmt.Errorf("frame of kind %d with flags %#x: %w", b[24], b[25], errUnknownFrame)
+	if !guard.Check("wal.frame-known", f.Kind >= KindData && f.Kind <= KindDrop && b[25]&^flagCopy == 0) {
+		return f, nil, errUnknown(fmt.Sprintf("frame kind %d with flags %#x", b[24], b[25]))
 	}
 	return f, b[frameHeaderSize:end], nil
 }

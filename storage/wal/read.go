@@ -62,10 +62,7 @@ func (w *WAL) readExtent(partition storage.PartitionID, kind Kind, refs []Ref, b
 	if seg == nil || !seg.use() {
 		return nil, fmt.Errorf("read segment %d: %w", refs[0].Segment, ErrGone)
 	}
-	defer seg.done()
-	if seg.log != uint64(refs[0].Segment) { // recycled between look-up and use
-		return nil, fmt.Errorf("read segment %d: %w", refs[0].Segment, ErrGone)
-	}
+	defer w.endUse(seg)
 	if n, err := seg.file.ReadAt(b, int64(refs[0].Offset)); err != nil && !(errors.Is(err, io.EOF) && n == len(b)) {
 		return nil, fmt.Errorf("read %d bytes of %s at %d: %w", len(b), seg.file.Name(), refs[0].Offset, err)
 	}

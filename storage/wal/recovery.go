@@ -35,6 +35,7 @@ func Open(ctx context.Context, o Options) (*WAL, error) {
 		kick: make(chan struct{}, 1), prepare: make(chan struct{}, 1),
 	}
 	w.chunks.Store(&[]*chunk{})
+	w.segments.Store(&[]*segment{})
 	if err := w.recover(ctx); err != nil {
 		for _, seg := range w.opened {
 			err = errors.Join(err, seg.file.Close())
@@ -55,6 +56,13 @@ type scan struct {
 	header segmentHeader
 }
 
+// spare is what recovery knows of a file that is not in use.
+type spare struct {
+	seg   *segment
+	blank bool   // its header is zero, so it had no life before
+	first uint64 // the sequence with which its first group begins; 0: no group
+}
+
 // unconfirmed is a frame above the highest mark, with a copy of its bytes.
 type unconfirmed struct {
 	frame
@@ -64,38 +72,49 @@ type unconfirmed struct {
 // recover finds the segments, delivers what is known to be on disk, rewrites
 // the tail, and delivers that.
 func (w *WAL) recover(ctx context.Context) error {
-	scans, err := w.findSegments()
+	scans, spares, err := w.findSegments()
 	if err != nil {
 		return err
 	}
 	buf := make([]byte, w.o.SegmentSize)
-	mark, err := highestMark(scans, buf)
+	mark, begin, err := highestMarks(scans, buf)
 	if err != nil {
 		return err
 	}
-	known := make([]*segment, len(scans), len(scans)+1)
+	if len(scans) > 0 && !guard.Check("wal.begin", scans[0].seg.first <= begin) {
+		return &CorruptionError{File: scans[0].seg.file.Name(),
+			Reason: fmt.Sprintf("the log begins with frame %d, and frames from %d on were not recycled: a segment is missing", scans[0].seg.first, begin)}
+	}
+	known := make([]*segment, len(scans))
 	for i, s := range scans {
 		known[i] = s.seg
 	}
-	base := uint64(1)
-	if len(scans) > 0 {
-		base = scans[0].header.log
-	}
-	w.segments.Store(&segmentList{base, known})
+	w.segments.Store(&known)
 	tail, err := w.replay(ctx, scans, mark, buf)
 	if err != nil {
+		return err
+	}
+	last := mark + uint64(len(tail))
+	if !guard.Check("wal.clean-end", last >= w.cleanEnd) {
+		return &CorruptionError{File: path.Join(w.o.Dir, cleanName),
+			Reason: fmt.Sprintf("the log was closed after frame %d, and frame %d is the last that is there: its last segment is missing", w.cleanEnd, last)}
+	}
+	if err := w.takeSpares(spares, last); err != nil {
 		return err
 	}
 	fresh, refs, err := w.rewriteTail(scans, mark, tail)
 	if err != nil {
 		return err
 	}
+	if known, err = w.dropSuperseded(known, fresh); err != nil {
+		return err
+	}
 	known = append(known, fresh)
-	w.segments.Store(&segmentList{base, known})
+	w.segments.Store(&known)
 	w.active = fresh
-	w.sequence = mark + uint64(len(tail))
-	w.durable.Store(w.sequence)
-	w.written, w.marked = w.sequence, mark
+	w.sequence, w.written, w.marked = last, last, last
+	w.durable.Store(last)
+	w.begin.Store(known[0].first)
 	w.files = len(known) + len(w.spares)
 	for i, f := range tail {
 		if err := w.deliver(fresh, f.frame, refs[i], f.payload); err != nil {
@@ -105,14 +124,18 @@ func (w *WAL) recover(ctx context.Context) error {
 	return nil
 }
 
-// findSegments opens every file of the directory, takes the spares apart, and
-// returns the segments in order of log number.
-func (w *WAL) findSegments() ([]*scan, error) {
+// findSegments opens every file of the directory and returns the segments in
+// order of log number, and the spares.
+func (w *WAL) findSegments() (scans []*scan, spares []*spare, err error) {
 	names, err := w.o.FS.List(w.o.Dir)
 	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", w.o.Dir, err)
+		return nil, nil, fmt.Errorf("list %s: %w", w.o.Dir, err)
 	}
-	var scans []*scan
+	if slices.Contains(names, cleanName) {
+		if err := w.takeCleanNote(); err != nil {
+			return nil, nil, err
+		}
+	}
 	for _, name := range names {
 		number, ok := strings.CutPrefix(name, "segment-")
 		n, err := strconv.Atoi(number)
@@ -120,49 +143,69 @@ func (w *WAL) findSegments() ([]*scan, error) {
 			continue
 		}
 		w.nextFile = max(w.nextFile, n)
-		if err := w.openSegment(path.Join(w.o.Dir, name), &scans); err != nil {
-			return nil, err
+		s, sp, err := w.openSegment(path.Join(w.o.Dir, name))
+		if err != nil {
+			return nil, nil, err
+		}
+		if s != nil {
+			scans = append(scans, s)
+		}
+		if sp != nil {
+			spares = append(spares, sp)
 		}
 	}
 	// A file may be here whose name was never synced: the process that made it
-	// was killed in between.
+	// was killed in between. So may the directory itself.
 	if !guard.Check("wal.sync-found-names", false) {
-		if err := w.o.FS.SyncDir(w.o.Dir); err != nil {
-			return nil, fmt.Errorf("sync %s: %w", w.o.Dir, err)
+		for _, dir := range []string{w.o.Dir, path.Dir(path.Clean(w.o.Dir))} {
+			if err := w.o.FS.SyncDir(dir); err != nil {
+				return nil, nil, fmt.Errorf("sync %s: %w", dir, err)
+			}
 		}
 	}
 	slices.SortFunc(scans, func(a, b *scan) int { return cmp.Compare(a.header.log, b.header.log) })
+	// A number may be missing: that of a segment whose header was read by an
+	// earlier recovery and never reached the disk. Whether frames are missing is
+	// for their sequence to say.
 	for i, s := range scans {
-		if i > 0 && !guard.Check("wal.segment-order", s.header.log == scans[i-1].header.log+1) {
-			return nil, &CorruptionError{File: s.seg.file.Name(),
-				Reason: fmt.Sprintf("segment %d follows segment %d: one between is missing", s.header.log, scans[i-1].header.log)}
+		if i > 0 && !guard.Check("wal.segment-twice", s.header.log != scans[i-1].header.log) {
+			return nil, nil, &CorruptionError{File: s.seg.file.Name(),
+				Reason: fmt.Sprintf("segment %d is also in %s", s.header.log, scans[i-1].seg.file.Name())}
 		}
 	}
-	return scans, nil
+	if !w.clean && len(scans) > 0 {
+		// The log may have died of a write to either: the newest is appended to,
+		// the oldest recycled.
+		scans[0].seg.retire, scans[len(scans)-1].seg.retire = true, true
+	}
+	return scans, spares, nil
 }
 
-// highestMark returns the highest sequence that any group says to be on disk.
-// Every mark of an older segment is at most the one in the header of the
-// newest, so only that one is read.
-func highestMark(scans []*scan, buf []byte) (uint64, error) {
+// highestMarks returns the highest sequence that any group or header says to be
+// on disk, and the highest with which one says the log to begin. Both only grow,
+// and the header of the newest segment has them as of its first commit, so only
+// that segment is read.
+func highestMarks(scans []*scan, buf []byte) (mark, begin uint64, err error) {
 	if len(scans) == 0 {
-		return 0, nil
+		return 0, 0, nil
 	}
 	newest := scans[len(scans)-1]
 	if err := readWhole(newest.seg.file, buf); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	mark := newest.header.mark
+	for _, s := range scans {
+		mark, begin = max(mark, s.header.mark), max(begin, s.header.begin)
+	}
 	for at := blockSize; at < len(buf); {
 		g, ok := decodeGroupHeader(buf[at:], newest.seg.stamp)
 		if !ok { // damaged or unused: what follows may still hold a mark
 			at += blockSize
 			continue
 		}
-		mark = max(mark, g.mark)
+		mark, begin = max(mark, g.mark), max(begin, g.begin)
 		at = alignBlock(at + int(g.length))
 	}
-	return mark, nil
+	return mark, begin, nil
 }
 
 func readWhole(f disk.File, buf []byte) error {
@@ -172,46 +215,119 @@ func readWhole(f disk.File, buf []byte) error {
 	return nil
 }
 
-// openSegment adds the file to the scans or the spares. A file that is shorter
-// than a segment was being made when the process ended; it is removed.
-func (w *WAL) openSegment(name string, scans *[]*scan) error {
+// openSegment says what a file is: a segment, a spare, or neither, when it is
+// shorter than a segment: it was being made when the process ended, and is
+// removed.
+func (w *WAL) openSegment(name string) (*scan, *spare, error) {
 	f, err := w.o.FS.Open(name)
 	if err != nil {
-		return fmt.Errorf("open %s: %w", name, err)
+		return nil, nil, fmt.Errorf("open %s: %w", name, err)
 	}
 	seg := &segment{file: f}
 	w.opened = append(w.opened, seg)
 	size, err := f.Size()
 	if err != nil {
-		return fmt.Errorf("size of %s: %w", name, err)
+		return nil, nil, fmt.Errorf("size of %s: %w", name, err)
 	}
-	head := make([]byte, min(size, blockSize))
-	if n, err := f.ReadAt(head, 0); err != nil && !(errors.Is(err, io.EOF) && n == len(head)) {
-		return fmt.Errorf("read %s: %w", name, err)
+	head := make([]byte, min(size, blockSize+groupHeaderSize))
+	if err := readWhole(f, head); err != nil {
+		return nil, nil, err
 	}
-	h, err := decodeSegmentHeader(head)
-	switch {
-	case errors.Is(err, errSpare) && size == int64(w.o.SegmentSize):
-		w.spares = append(w.spares, seg)
-		return nil
-	case errors.Is(err, errSpare):
-		w.opened = w.opened[:len(w.opened)-1]
-		if err := errors.Join(f.Close(), w.o.FS.Remove(name)); err != nil {
-			return fmt.Errorf("remove the unfinished %s: %w", name, err)
-		}
-		return nil
-	case err != nil:
-		return &CorruptionError{File: name, Reason: err.Error()}
+	block := head[:min(len(head), blockSize)]
+	h, err := decodeSegmentHeader(block)
+	var unknown errUnknown
+	switch blank := errors.Is(err, errBlank); {
+	case blank && size < int64(w.o.SegmentSize):
+		return nil, nil, w.discard(seg)
+	case errors.As(err, &unknown):
+		return nil, nil, &UnknownFormatError{File: name, Feature: err.Error()}
+	case err != nil && !blank:
+		return nil, nil, &CorruptionError{File: name, Reason: err.Error()}
 	case size != int64(w.o.SegmentSize):
-		return &CorruptionError{File: name, Offset: size, Reason: fmt.Sprintf("segment of %d bytes where wal.segment_size is %d", size, w.o.SegmentSize)}
+		return nil, nil, &CorruptionError{File: name, Offset: size, Reason: fmt.Sprintf("segment of %d bytes where wal.segment_size is %d", size, w.o.SegmentSize)}
+	case blank || h.log == 0:
+		sp := &spare{seg: seg, blank: blank}
+		if g, ok := decodeGroupHeader(head[blockSize:], groupStamp(head[blockSize:])); ok {
+			sp.first = g.first
+		}
+		return nil, sp, nil
 	}
-	seg.log, seg.stamp, seg.first, seg.headed = h.log, h.stamp, h.first, true
-	*scans = append(*scans, &scan{seg: seg, header: h})
+	seg.log, seg.stamp, seg.first = h.log, h.stamp, h.first
+	seg.headed.Store(true)
+	return &scan{seg: seg, header: h}, nil, nil
+}
+
+// discard closes and removes a file; the caller syncs the directory.
+func (w *WAL) discard(seg *segment) error {
+	w.opened = slices.DeleteFunc(w.opened, func(s *segment) bool { return s == seg })
+	if err := errors.Join(seg.file.Close(), w.o.FS.Remove(seg.file.Name())); err != nil {
+		return fmt.Errorf("remove %s: %w", seg.file.Name(), err)
+	}
 	return nil
 }
 
+// dropSuperseded removes the segments of which fresh replaces every frame, so
+// that a log that is restarted over and over does not grow.
+func (w *WAL) dropSuperseded(known []*segment, fresh *segment) (rest []*segment, err error) {
+	for _, seg := range known {
+		if seg.first < fresh.first {
+			rest = append(rest, seg)
+		} else if err := w.discard(seg); err != nil {
+			return nil, err
+		}
+	}
+	return rest, nil
+}
+
+// takeSpares keeps the spares, or after an unclean end makes room for new ones:
+// one of them may have failed a write. last is the last frame of the log; a
+// spare that holds synced frames above it is a segment with a damaged header.
+func (w *WAL) takeSpares(spares []*spare, last uint64) error {
+	for _, sp := range spares {
+		if sp.first > 0 && (sp.blank || sp.first > last) {
+			mark, err := firstMarks(sp.seg)
+			if err != nil {
+				return err
+			}
+			if !guard.Check("wal.lost-header", mark < sp.first) {
+				return &CorruptionError{File: sp.seg.file.Name(),
+					Reason: fmt.Sprintf("the segment header is missing, and frames %d to %d, which were synced, follow it", sp.first, mark)}
+			}
+		}
+		if w.clean {
+			w.spares = append(w.spares, sp.seg)
+		} else if err := w.discard(sp.seg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// firstMarks returns the highest mark of the unbroken run of groups at the
+// start of a segment whose stamp is not known.
+func firstMarks(seg *segment) (mark uint64, err error) {
+	stamp := uint64(0)
+	b := make([]byte, groupHeaderSize)
+	for at := int64(blockSize); ; {
+		if n, err := seg.file.ReadAt(b, at); err != nil && !(errors.Is(err, io.EOF) && n <= len(b)) {
+			return 0, fmt.Errorf("read %s: %w", seg.file.Name(), err)
+		} else if n < len(b) {
+			return mark, nil
+		}
+		if at == blockSize {
+			stamp = groupStamp(b)
+		}
+		g, ok := decodeGroupHeader(b, stamp)
+		if !ok {
+			return mark, nil
+		}
+		mark = max(mark, g.mark)
+		at += int64(alignBlock(int(g.length)))
+	}
+}
+
 // walk calls f for every whole frame of a segment until f says no; what is
-// damaged is stepped over, and missed by its sequence.
+// damaged is stepped over, and missed by its sequence. err is errUnknown or nil.
 func walk(seg *segment, buf []byte, f func(at int, fr frame, payload []byte, err error) bool) {
 	for at := blockSize; at+groupHeaderSize <= len(buf); {
 		g, ok := decodeGroupHeader(buf[at:], seg.stamp)
@@ -219,10 +335,16 @@ func walk(seg *segment, buf []byte, f func(at int, fr frame, payload []byte, err
 			at += blockSize
 			continue
 		}
+		if !guard.Check("wal.group-flags", g.flags == 0) {
+			unknown := errUnknown(fmt.Sprintf("group flags %#x", g.flags))
+			if !f(at, frame{sequence: g.first}, nil, unknown) {
+				return
+			}
+		}
 		end := min(at+int(g.length), len(buf))
 		for pos := at + groupHeaderReserve; pos+frameHeaderSize <= end; {
 			fr, payload, err := decodeFrame(buf[pos:end], seg.stamp)
-			if err != nil && !errors.Is(err, errUnknownFrame) {
+			if err != nil && !errors.As(err, new(errUnknown)) {
 				break
 			}
 			if !f(pos, fr, payload, err) {
@@ -273,7 +395,7 @@ func (w *WAL) replay(ctx context.Context, scans []*scan, mark uint64, buf []byte
 				ended = true
 				return false
 			case unknown != nil:
-				err = &CorruptionError{File: s.seg.file.Name(), Offset: int64(at), Reason: unknown.Error()}
+				err = &UnknownFormatError{File: s.seg.file.Name(), Offset: int64(at), Feature: unknown.Error()}
 				return false
 			}
 			next = f.sequence + 1
@@ -312,6 +434,10 @@ func (w *WAL) deliver(seg *segment, f frame, ref Ref, payload []byte) error {
 // it count. There is always a fresh segment, so that none is appended to after
 // a restart.
 func (w *WAL) rewriteTail(scans []*scan, mark uint64, tail []unconfirmed) (*segment, []Ref, error) {
+	begin := mark + 1
+	if len(scans) > 0 {
+		begin = min(begin, scans[0].seg.first)
+	}
 	if len(w.spares) == 0 {
 		seg, err := w.newSpare()
 		if err != nil {
@@ -322,17 +448,18 @@ func (w *WAL) rewriteTail(scans []*scan, mark uint64, tail []unconfirmed) (*segm
 	}
 	fresh := w.spares[0]
 	w.spares = w.spares[1:]
-	fresh.log, fresh.stamp, fresh.first, fresh.headed = 1, w.o.Rand(), mark+1, true
+	fresh.log, fresh.stamp, fresh.first = 1, w.o.Rand(), mark+1
+	fresh.headed.Store(true)
 	if len(scans) > 0 {
 		fresh.log = scans[len(scans)-1].header.log + 1
 	}
 	w.chunk = &chunk{segment: fresh, log: fresh.log, base: blockSize}
-	refs, err := w.rewrite(fresh, mark, tail)
+	refs, err := w.rewrite(fresh, mark, begin, tail)
 	if err != nil {
 		return nil, nil, err
 	}
-	header := make([]byte, blockSize)
-	segmentHeader{log: fresh.log, first: fresh.first, mark: mark, stamp: fresh.stamp}.encode(header)
+	// The tail is on disk by now, so the header's mark covers it.
+	header := fresh.header(mark+uint64(len(tail)), begin)
 	if err := fresh.file.WriteSync([][]byte{header}, 0); err != nil {
 		return nil, nil, fmt.Errorf("write the header of %s: %w", fresh.file.Name(), err)
 	}
@@ -340,7 +467,7 @@ func (w *WAL) rewriteTail(scans []*scan, mark uint64, tail []unconfirmed) (*segm
 }
 
 // rewrite writes the tail as one group and syncs it.
-func (w *WAL) rewrite(fresh *segment, mark uint64, tail []unconfirmed) ([]Ref, error) {
+func (w *WAL) rewrite(fresh *segment, mark, begin uint64, tail []unconfirmed) ([]Ref, error) {
 	if len(tail) == 0 {
 		return nil, nil
 	}
@@ -348,8 +475,8 @@ func (w *WAL) rewrite(fresh *segment, mark uint64, tail []unconfirmed) ([]Ref, e
 	for _, f := range tail {
 		size += frameSize(f.length)
 	}
-	if size > w.o.SegmentSize-2*blockSize {
-		return nil, fmt.Errorf("recover %s: %d bytes were appended and not confirmed, more than a segment", w.o.Dir, size)
+	if alignBlock(size) > w.o.SegmentSize-blockSize { // a commit is never larger than its segment
+		return nil, fmt.Errorf("recover %s: %d bytes above the mark in segments of %d", w.o.Dir, size, w.o.SegmentSize)
 	}
 	buf := make([]byte, alignBlock(size))
 	refs := make([]Ref, len(tail))
@@ -359,7 +486,7 @@ func (w *WAL) rewrite(fresh *segment, mark uint64, tail []unconfirmed) ([]Ref, e
 		encodeFrame(buf[at:at+frameSize(f.length)], &f.Header, fresh.stamp, f.sequence, f.payload)
 		at += frameSize(f.length)
 	}
-	groupHeader{stamp: fresh.stamp, first: mark + 1, mark: mark, length: uint32(size), count: uint32(len(tail))}.encode(buf)
+	groupHeader{stamp: fresh.stamp, first: mark + 1, mark: mark, length: uint32(size), count: uint32(len(tail)), begin: begin}.encode(buf)
 	if err := fresh.file.WriteSync([][]byte{buf}, blockSize); err != nil {
 		return nil, fmt.Errorf("rewrite the tail into %s: %w", fresh.file.Name(), err)
 	}

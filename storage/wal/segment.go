@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,24 +13,28 @@ import (
 	"rustmq.dev/rustmq/storage/guard"
 )
 
-// segment is one file. A spare has log number 0 and a header of zeros.
+// segment is one life of a file. A spare has log number 0; log, stamp and first
+// are set when it is activated, and stay.
 type segment struct {
-	file  disk.File
-	log   uint64
-	stamp uint64 // random: tells this life of the file from earlier ones
-	// headed: the header is on disk. Only the committer, and Open, use it.
-	headed bool
-	first  uint64 // for the header
-	live   atomic.Int64
+	file   disk.File
+	log    uint64
+	stamp  uint64       // random: tells this life of the file from earlier ones
+	first  uint64       // sequence of the first frame that counts here
+	headed atomic.Bool  // the header is on disk
+	live   atomic.Int64 // bytes of frames that the owner has not released
 	users  atomic.Int64 // readers; closing is set before the file is recycled
+	// retire: the file may have failed a write before the restart, so it is
+	// removed when it is dead, and never written again.
+	retire bool
 }
 
 const closing = int64(1) << 62
 
-// segmentList is the segments in order of log number, which has no gaps.
-type segmentList struct {
-	base uint64 // log number of the first
-	segs []*segment
+// header returns the block that makes the segment count.
+func (s *segment) header(mark, begin uint64) []byte {
+	b := make([]byte, blockSize)
+	segmentHeader{log: s.log, first: s.first, mark: mark, stamp: s.stamp, begin: begin}.encode(b)
+	return b
 }
 
 // use keeps the segment from being recycled until done.
@@ -45,19 +50,21 @@ func (s *segment) use() bool {
 	}
 }
 
-func (s *segment) done() { s.users.Add(-1) }
+// endUse lets the preparer have the segment, when it waits for that.
+func (w *WAL) endUse(s *segment) {
+	if s.users.Add(-1) == 0 && s.live.Load() == 0 {
+		w.wantSpare()
+	}
+}
 
 // activate makes a spare the active segment. Its header goes to disk with the
 // first commit in it. w.mu is held.
 func (w *WAL) activate(seg *segment) {
-	known := w.segments.Load()
-	seg.log = known.base + uint64(len(known.segs))
+	seg.log = w.active.log + 1
 	seg.stamp = w.o.Rand()
 	seg.first = w.sequence + 1
-	seg.headed = false
-	seg.live.Store(0)
-	seg.users.Store(0)
-	w.segments.Store(&segmentList{known.base, append(slices.Clone(known.segs), seg)})
+	known := append(slices.Clone(*w.segments.Load()), seg)
+	w.segments.Store(&known)
 	w.active = seg
 }
 
@@ -83,7 +90,7 @@ func (w *WAL) newSpare() (*segment, error) {
 }
 
 func zeroFill(f disk.File, size int) error {
-	zeros := make([]byte, 1<<20)
+	zeros := make([]byte, min(size, 1<<20))
 	for at := 0; at < size; at += len(zeros) {
 		if _, err := f.WriteAt(zeros[:min(len(zeros), size-at)], int64(at)); err != nil {
 			return err
@@ -92,23 +99,30 @@ func zeroFill(f disk.File, size int) error {
 	return f.Sync()
 }
 
-// Release says that the owner does not need the frame any more.
+// Release says that the owner does not need the frame any more. What outdates
+// it (a copy, a trim, newer state) must have been appended before: the segment
+// is not recycled before that is on disk.
 func (w *WAL) Release(ref Ref) {
 	seg := w.segmentOf(ref)
 	if seg == nil {
 		return
 	}
-	if seg.live.Add(-ref.frameBytes()) == 0 {
+	live := seg.live.Add(-ref.frameBytes())
+	if live < 0 {
+		panic(fmt.Sprintf("wal: %+v released twice: %d live bytes in the segment", ref, live))
+	}
+	if live == 0 {
 		w.wantSpare()
 	}
 }
 
 func (w *WAL) segmentOf(ref Ref) *segment {
-	known := w.segments.Load()
-	if i := uint64(ref.Segment) - known.base; i < uint64(len(known.segs)) {
-		return known.segs[i]
+	known := *w.segments.Load()
+	i, found := slices.BinarySearchFunc(known, uint64(ref.Segment), func(s *segment, log uint64) int { return cmp.Compare(s.log, log) })
+	if !found {
+		return nil
 	}
-	return nil
+	return known[i]
 }
 
 // wantSpare wakes the preparer.
@@ -138,18 +152,23 @@ const spareTarget = 2
 
 // maintain does one step and reports whether another may help.
 func (w *WAL) maintain(ctx context.Context) bool {
-	if w.recycleOldest() {
+	if w.recycleOldest(ctx) {
 		return true
 	}
 	w.mu.Lock()
 	spares, files := len(w.spares), w.files
+	_, prepared := w.room(Internal)
+	wanted := spares < spareTarget || prepared < w.demand
+	if !wanted {
+		w.demand = 0
+	}
 	dead := w.dead != nil
 	w.mu.Unlock()
 	most := int(w.o.Capacity / int64(w.o.SegmentSize))
 	if dead {
 		return false
 	}
-	if spares < spareTarget && files < most {
+	if wanted && files < most {
 		seg, err := w.newSpare()
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -174,65 +193,136 @@ func (w *WAL) maintain(ctx context.Context) bool {
 }
 
 // recycleOldest turns the oldest segment into a spare when nothing in it is
-// needed.
-func (w *WAL) recycleOldest() bool {
-	known := w.segments.Load()
-	seg := known.segs[0]
+// needed, what outdates it is durable, and the log begins on disk without it.
+func (w *WAL) recycleOldest(ctx context.Context) bool {
+	known := *w.segments.Load()
+	seg := known[0]
 	w.mu.Lock()
-	busy := seg == w.active || w.dead != nil || w.durable.Load()+1 < known.segs[1].first
+	busy := seg == w.active || w.dead != nil
 	w.mu.Unlock()
 	if busy || !guard.Check("wal.recycle-live", seg.live.Load() == 0) {
 		return false
 	}
-	if !seg.users.CompareAndSwap(0, closing) {
-		return false // a reader has it; its end wakes nobody, the next want does
+	// What the owner appended before it released the last frame is below the
+	// sequence now, for the segment is not the active one.
+	if !guard.Check("wal.recycle-durable", false) && w.Flush(ctx) != nil {
+		return false
 	}
-	// The header goes first: a half overwritten segment must not look like one.
-	if err := seg.file.WriteSync([][]byte{make([]byte, blockSize)}, 0); err != nil {
+	if !guard.Check("wal.recycle-headed", known[1].headed.Load()) {
+		return false // the first commit in it comes back here by wantSpare
+	}
+	if !guard.Check("wal.recycle-pinned", seg.users.CompareAndSwap(0, closing)) {
+		return false // the last reader comes back here by endUse
+	}
+	if err := w.beginAt(ctx, known[1].first); err != nil {
+		seg.users.Store(0)
+		return false
+	}
+	if err := w.clear(seg); err != nil {
 		w.die(fmt.Errorf("recycle %s: %w", seg.file.Name(), err))
 		return false
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	known = w.segments.Load()
-	w.segments.Store(&segmentList{known.base + 1, slices.Clone(known.segs[1:])})
+	rest := slices.Clone((*w.segments.Load())[1:])
+	w.segments.Store(&rest)
 	resident := *w.chunks.Load()
 	keep := 0
 	for keep < len(resident) && resident[keep].log == seg.log {
 		w.evict(resident[keep])
 		keep++
 	}
-	rest := slices.Clone(resident[keep:])
-	w.chunks.Store(&rest)
-	seg.log = 0
-	w.spares = append(w.spares, seg)
+	left := slices.Clone(resident[keep:])
+	w.chunks.Store(&left)
+	if seg.retire {
+		w.files--
+	} else {
+		w.spares = append(w.spares, &segment{file: seg.file})
+	}
 	w.counts.recycled.Add(1)
 	w.broadcast()
 	return true
 }
 
-// relocateOldest copies what is live in the oldest segment forward, when that
-// can win a segment's worth.
+// beginAt says on disk that the log begins with that frame: without it, a lost
+// oldest segment would look like a recycled one.
+func (w *WAL) beginAt(ctx context.Context, first uint64) error {
+	w.begin.Store(first)
+	done := make(committed, 1)
+	w.mu.Lock()
+	g, err := w.reserve(0, finalMark)
+	if err != nil {
+		w.mu.Unlock()
+		return err
+	}
+	g.completions = append(g.completions, done)
+	wake := w.idle
+	w.idle = false
+	file := g.chunk.segment.file
+	w.mu.Unlock()
+	if wake {
+		w.wake()
+	}
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err == nil && w.o.Sync == SyncInterval {
+		if err = file.Sync(); err != nil {
+			w.die(fmt.Errorf("sync %s: %w", file.Name(), err))
+		}
+	}
+	return err
+}
+
+// committed is a Completion that passes its error on.
+type committed chan error
+
+func (c committed) Committed(err error) { c <- err }
+
+// clear ends a segment on disk before its file becomes a spare: a half
+// overwritten segment must not look like one.
+func (w *WAL) clear(seg *segment) error {
+	if !seg.retire {
+		block := make([]byte, blockSize)
+		segmentHeader{}.encode(block)
+		return seg.file.WriteSync([][]byte{block}, 0)
+	}
+	if err := errors.Join(seg.file.Close(), w.o.FS.Remove(seg.file.Name())); err != nil {
+		return err
+	}
+	return w.o.FS.SyncDir(w.o.Dir)
+}
+
+// relocateOldest copies what is live in the oldest segment forward. It goes
+// round the whole log if it must, and so is worth it only while a good part of
+// the log is dead: copying u live of 1 wins 1-u.
 func (w *WAL) relocateOldest(ctx context.Context) bool {
-	known := w.segments.Load().segs
+	known := *w.segments.Load()
 	var live int64
 	for _, seg := range known {
 		live += seg.live.Load()
 	}
 	oldest := known[0]
+	used := int64(len(known)) * int64(w.o.SegmentSize)
 	w.mu.Lock()
-	hasRoom := oldest != w.active && len(w.spares) > 0
+	_, prepared := w.room(Internal)
+	hasRoom := w.handed && oldest != w.active && prepared > oldest.live.Load()+int64(w.o.MaxPayload)
+	w.relocating = hasRoom
 	w.mu.Unlock()
-	if !hasRoom || int64(len(known))*int64(w.o.SegmentSize)-live < 2*int64(w.o.SegmentSize) || oldest.live.Load() > int64(w.o.SegmentSize)*3/4 {
+	defer func() {
+		w.mu.Lock()
+		w.relocating = false
+		w.mu.Unlock()
+	}()
+	if !hasRoom || used-live < max(2*int64(w.o.SegmentSize), used/4) {
 		return false
 	}
-	if err := w.o.Owner.Relocate(ctx, uint32(w.segments.Load().base)); err != nil {
+	if err := w.o.Owner.Relocate(ctx, uint32(oldest.log)); err != nil {
 		if ctx.Err() == nil && !errors.Is(err, ErrDead) {
 			w.o.Log.Warn("copying live frames forward failed", "dir", w.o.Dir, "segment", oldest.log, "error", err)
 		}
-		return false
-	}
-	if err := w.Flush(ctx); err != nil {
 		return false
 	}
 	w.counts.relocated.Add(1)

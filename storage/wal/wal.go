@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,7 +49,8 @@ type Owner interface {
 	// state frames that it does not need, then or later.
 	Replay(h Header, ref Ref, payload []byte) error
 	// Relocate appends anew (Copy: true) whatever the owner needs from that
-	// segment, and releases it there. It is called on a goroutine of the log.
+	// segment, and releases it there. It is called on a goroutine of the log,
+	// and not before the owner has called Append or Admit.
 	Relocate(ctx context.Context, segment uint32) error
 }
 
@@ -122,7 +124,7 @@ func (o *Options) fill() error {
 		return fmt.Errorf("capacity %d: want room for four segments of %d", o.Capacity, o.SegmentSize)
 	case o.Reserve >= o.Capacity:
 		return fmt.Errorf("reserve %d: want less than the capacity, %d", o.Reserve, o.Capacity)
-	case o.MaxPayload > o.SegmentSize-3*blockSize:
+	case o.MaxPayload > o.SegmentSize-4*blockSize: // header, group header, final mark, padding
 		return fmt.Errorf("largest payload %d: does not fit in a segment of %d", o.MaxPayload, o.SegmentSize)
 	}
 	return nil
@@ -133,29 +135,33 @@ type WAL struct {
 	o    Options
 	lock interface{ Close() error }
 
-	mu       sync.Mutex // guards the reservation: all fields down to the blank line
-	active   *segment
-	chunk    *chunk   // being filled
-	open     *group   // being filled, the last of queue; nil: the next append opens one
-	queue    []*group // not taken by the committer yet
-	sequence uint64   // of the last frame
-	spares   []*segment
-	files    int // segments in all, spares too
-	unsynced int64
-	admitted int64
-	dead     error
-	closed   bool
-	idle     bool // the committer waits for kick
-	resident int64
-	free     [][]byte // chunk buffers to reuse
-	changed  chan struct{}
-	prepErr  error // why no spare could be made, until one could
-	waiters  int   // on changed
+	mu         sync.Mutex // guards the reservation: all fields down to the blank line
+	active     *segment
+	chunk      *chunk   // being filled
+	open       *group   // being filled, the last of queue; nil: the next append opens one
+	queue      []*group // not taken by the committer yet
+	sequence   uint64   // of the last frame
+	spares     []*segment
+	files      int // segments in all, spares too
+	unsynced   int64
+	admitted   int64
+	demand     int64 // bytes that must be ready before a waiting Admit can pass
+	dead       error
+	closed     bool
+	idle       bool // the committer waits for kick
+	resident   int64
+	free       [][]byte // chunk buffers to reuse
+	changed    chan struct{}
+	prepErr    error // why no spare could be made, until one could
+	waiters    int   // on changed
+	relocating bool  // the owner is copying the oldest segment forward
+	handed     bool  // the owner has the log, and so can be asked to relocate
 
 	durable  atomic.Uint64
-	chunks   atomic.Pointer[[]*chunk] // resident, in order of position
-	segments atomic.Pointer[segmentList]
-	pinned   atomic.Int64 // bytes of chunks that are pinned
+	begin    atomic.Uint64              // sequence of the oldest segment's first frame
+	chunks   atomic.Pointer[[]*chunk]   // resident, in order of position
+	segments atomic.Pointer[[]*segment] // in order of log number
+	pinned   atomic.Int64               // bytes of chunks that are pinned
 
 	// Only the committer, and Open before it runs, use these.
 	taken       []*group
@@ -166,6 +172,8 @@ type WAL struct {
 	// Only the preparer, and Open before it runs, use these.
 	nextFile int
 	opened   []*segment // by Open, to close when it fails
+	clean    bool       // the life before this one ended without a failed write
+	cleanEnd uint64     // and with this frame
 
 	kick    chan struct{} // to the committer
 	prepare chan struct{} // to the preparer
@@ -207,7 +215,11 @@ func (w *WAL) Append(h Header, payload []byte, c Completion) (Ref, error) {
 		w.mu.Unlock()
 		return Ref{}, err
 	}
-	g, err := w.reserve(need)
+	p := ordinary
+	if h.Copy || h.Kind != KindData {
+		p = lastSpare
+	}
+	g, err := w.reserve(need, p)
 	if err != nil {
 		w.mu.Unlock()
 		return Ref{}, err
@@ -234,15 +246,24 @@ func (w *WAL) Append(h Header, payload []byte, c Completion) (Ref, error) {
 	encodeFrame(g.chunk.buf[at:at+need], &h, seg.stamp, sequence, payload)
 	g.copies.Done() // the committer owns the group from here on
 	if wake {
-		w.kick <- struct{}{}
+		w.wake()
 	}
 	w.counts.appends.Add(1)
 	w.counts.bytes.Add(int64(len(payload)))
 	return ref, nil
 }
 
+// wake ends the committer's wait.
+func (w *WAL) wake() {
+	select {
+	case w.kick <- struct{}{}:
+	default: // it will find an earlier kick
+	}
+}
+
 // usable says why the log takes nothing. w.mu is held.
 func (w *WAL) usable() error {
+	w.handed = true
 	if w.dead != nil {
 		return w.dead
 	}
@@ -321,7 +342,7 @@ func (w *WAL) Stats() Stats {
 	}
 	w.mu.Unlock()
 	s.UsedBytes = s.AllocatedBytes - int64(s.Spares)*int64(w.o.SegmentSize)
-	for _, seg := range w.segments.Load().segs {
+	for _, seg := range *w.segments.Load() {
 		s.LiveBytes += seg.live.Load()
 	}
 	s.Durable = w.durable.Load()
@@ -349,8 +370,11 @@ func (w *WAL) Close() error {
 	err := w.dead
 	spares := w.spares
 	w.mu.Unlock()
-	for _, seg := range append(append([]*segment(nil), w.segments.Load().segs...), spares...) {
+	for _, seg := range slices.Concat(*w.segments.Load(), spares) {
 		err = errors.Join(err, seg.file.Close())
+	}
+	if err == nil {
+		err = w.leaveCleanNote()
 	}
 	return errors.Join(err, w.lock.Close())
 }

@@ -19,6 +19,8 @@ import (
 
 var seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of random tests")
 
+var exhaustive = flag.Bool("exhaustive", false, "flip every bit, of padding too")
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newRand(t testing.TB) *rand.Rand {
@@ -116,15 +118,28 @@ func header(partition int32, offset int64) wal.Header {
 	return wal.Header{Kind: wal.KindData, Partition: storage.PartitionID{Topic: storage.TopicID{7}, Index: partition}, Epoch: 3, Offset: storage.Offset(offset)}
 }
 
+// add admits and appends.
+func add(t testing.TB, w *wal.WAL, h wal.Header, payload []byte, c wal.Completion) wal.Ref {
+	t.Helper()
+	n := len(payload) + 64
+	if err := w.Admit(context.Background(), wal.Produce, n); err != nil {
+		t.Fatal(err)
+	}
+	ref, err := w.Append(h, payload, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Unadmit(n)
+	return ref
+}
+
 func TestAppendedFramesAreReplayedInOrder(t *testing.T) {
 	fs := disk.NewMem(disk.MemOptions{})
 	w, _ := open(t, small(fs))
 	var last *done
 	for i := range 2000 {
 		last = newDone()
-		if _, err := w.Append(header(int32(i%3), int64(i)), fmt.Appendf(nil, "payload %d", i), last); err != nil {
-			t.Fatal(err)
-		}
+		add(t, w, header(int32(i%3), int64(i)), fmt.Appendf(nil, "payload %d", i), last)
 		if i%50 == 0 {
 			if err := last.wait(t); err != nil {
 				t.Fatal(err)
@@ -156,11 +171,7 @@ func TestPinAndReadGiveThePayload(t *testing.T) {
 	var last *done
 	for i := range 5000 {
 		last = newDone()
-		ref, err := w.Append(header(1, int64(i)), fmt.Appendf(make([]byte, 100), "%d", i), last)
-		if err != nil {
-			t.Fatal(err)
-		}
-		refs = append(refs, ref)
+		refs = append(refs, add(t, w, header(1, int64(i)), fmt.Appendf(make([]byte, 100), "%d", i), last))
 		if i%20 == 0 {
 			last.wait(t)
 		}
