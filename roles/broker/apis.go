@@ -149,3 +149,14 @@ func (b *Broker) settle(ctx context.Context) {
 		b.log.Debug("answering before the change is carried out here", "error", err)
 	}
 }
+
+// EarlyOK reports whether a request may be served before the handshake of its
+// connection is complete, when it may be somebody's replay (RFC 9001 §9.2):
+// these change nothing here while the connection says that it is early.
+func EarlyOK(r *kafka.Request) bool {
+	switch kmsg.Key(r.Key) {
+	case kmsg.ApiVersions, kmsg.Metadata, kmsg.DescribeCluster, kmsg.FindCoordinator, kmsg.ListOffsets, kmsg.Fetch:
+		return true
+	}
+	return false
+}

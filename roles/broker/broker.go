@@ -5,6 +5,9 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/transport/kafka"
@@ -13,10 +16,11 @@ import (
 // Broker serves the Kafka API. It is the handler of the Kafka servers of its
 // process: see [Broker.Serve].
 type Broker struct {
-	opt   Options
-	log   *slog.Logger
-	store *log.Store
-	apis  map[int16]*api
+	opt       Options
+	log       *slog.Logger
+	store     *log.Store
+	apis      map[int16]*api
+	topicKeys []configs.TopicKey // with this broker's defaults
 
 	registration *registration
 	follower     *follower
@@ -26,7 +30,7 @@ type Broker struct {
 	producerIDs  *producerIDs
 	groups       *group.Coordinator
 	throttle     *throttle
-	metrics      *Metrics
+	metrics      *metrics
 
 	ctx         context.Context // ends when Close begins
 	stop        context.CancelFunc
@@ -45,6 +49,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		opt:          opt,
 		log:          opt.Log,
 		store:        opt.Store,
+		topicKeys:    topicKeys(opt.MessageMaxBytes),
 		registration: newRegistration(opt.NodeID),
 		follower:     newFollower(opt.Controller.Image()),
 		table:        newTable(),
@@ -97,6 +102,9 @@ func (b *Broker) Health() error {
 	}
 	return b.store.Err()
 }
+
+// Metrics is a collector of what the broker does.
+func (b *Broker) Metrics() prometheus.Collector { return b.metrics }
 
 // Close ends the broker: fetches that wait are answered with what there is,
 // requests that wait for a group or the controller are given up, and every

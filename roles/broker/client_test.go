@@ -126,7 +126,7 @@ func (c *client) send(q kmsg.Request) {
 func (c *client) append(frames []byte, q kmsg.Request) []byte {
 	c.next++
 	c.waiting = append(c.waiting, sent{c.next, q})
-	return c.format.AppendRequest(frames, q, c.next)
+	return append(frames, c.format.AppendRequest(nil, q, c.next)...)
 }
 
 // receive returns the next answer, which is that of the oldest request.

@@ -58,7 +58,7 @@ func (b *Broker) configsOf(want kmsg.DescribeConfigsRequestResource) ([]kmsg.Des
 			}
 			return nil, errUnknownTopic
 		}
-		return topicConfigs(t.Configs, want.ConfigNames), nil
+		return b.topicConfigs(t.Configs, t.MinISR(t.Partition(0)), want.ConfigNames), nil
 	case kmsg.ConfigResourceTypeBroker:
 		if want.ResourceName != "" && want.ResourceName != strconv.Itoa(int(b.opt.NodeID)) {
 			return nil, explained{kerr.InvalidRequest, "only broker " + strconv.Itoa(int(b.opt.NodeID)) + " is described here, or all by the empty name"}
@@ -66,35 +66,6 @@ func (b *Broker) configsOf(want kmsg.DescribeConfigsRequestResource) ([]kmsg.Des
 		return b.brokerConfigs(image, want), nil
 	}
 	return nil, explained{kerr.InvalidRequest, "only topics and brokers have a configuration"}
-}
-
-// topicConfigs lists what a topic has: its own values, and defaults. A nil want
-// means every key.
-func topicConfigs(set map[string]string, want []string) []kmsg.DescribeConfigsResponseResourceConfig {
-	configs := []kmsg.DescribeConfigsResponseResourceConfig{}
-	for _, key := range topicKeys() {
-		if want != nil && !slices.Contains(want, key.name) {
-			continue
-		}
-		c := kmsg.NewDescribeConfigsResponseResourceConfig()
-		c.Name, c.Value = key.name, &key.fallback
-		c.Source, c.IsDefault = kmsg.ConfigSourceDefaultConfig, true
-		c.ConfigType, c.Documentation = key.kind, &key.doc
-		c.ConfigSynonyms = []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{synonym(key.name, &key.fallback, c.Source)}
-		if value, ok := set[key.name]; ok {
-			c.Value = &value
-			c.Source, c.IsDefault = kmsg.ConfigSourceDynamicTopicConfig, false
-			c.ConfigSynonyms = slices.Insert(c.ConfigSynonyms, 0, synonym(key.name, &value, c.Source))
-		}
-		configs = append(configs, c)
-	}
-	return configs
-}
-
-func synonym(name string, value *string, source kmsg.ConfigSource) kmsg.DescribeConfigsResponseResourceConfigConfigSynonym {
-	s := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
-	s.Name, s.Value, s.Source = name, value, source
-	return s
 }
 
 // brokerConfigs lists what clients and tools look for in a broker, read-only,

@@ -118,7 +118,7 @@ func (b *Broker) changeTopic(was, is *metadata.Topic, lead bool) {
 	if configChanged {
 		for _, p := range *tp.partitions.Load() {
 			if l := p.role.Load().log; l != nil {
-				l.SetConfig(logConfig(is, is.Partition(p.index)))
+				l.SetConfig(b.logConfig(is, is.Partition(p.index)))
 			}
 		}
 	}
@@ -153,10 +153,10 @@ func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, w
 	l, ok := b.store.Log(p.id())
 	var err error
 	if !ok {
-		l, err = b.store.Create(p.id(), logConfig(t, is))
+		l, err = b.store.Create(p.id(), b.logConfig(t, is))
 	}
 	if err == nil {
-		l.SetConfig(logConfig(t, is))
+		l.SetConfig(b.logConfig(t, is))
 		err = l.SetLogStart(is.LogStart)
 	}
 	if err == nil {

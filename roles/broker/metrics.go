@@ -7,8 +7,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Metrics counts what the broker does; it is a collector to register.
-type Metrics struct {
+// metrics counts what the broker does.
+type metrics struct {
 	b *Broker
 
 	producedBytes   prometheus.Counter
@@ -24,14 +24,14 @@ type Metrics struct {
 	healthy    *prometheus.Desc
 }
 
-func newMetrics(b *Broker) *Metrics {
+func newMetrics(b *Broker) *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "rustmq", Subsystem: "broker", Name: name, Help: help})
 	}
 	desc := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc("rustmq_broker_"+name, help, nil, nil)
 	}
-	m := &Metrics{
+	m := &metrics{
 		b:               b,
 		producedBytes:   counter("produced_bytes_total", "Bytes of record batches that producers appended."),
 		producedRecords: counter("produced_records_total", "Records that producers appended."),
@@ -54,20 +54,20 @@ func newMetrics(b *Broker) *Metrics {
 	return m
 }
 
-func (m *Metrics) produced(bytes, records int) {
+func (m *metrics) produced(bytes, records int) {
 	m.producedBytes.Add(float64(bytes))
 	m.producedRecords.Add(float64(records))
 }
 
-func (m *Metrics) fetched(bytes int) { m.fetchedBytes.Add(float64(bytes)) }
+func (m *metrics) fetched(bytes int) { m.fetchedBytes.Add(float64(bytes)) }
 
-func (m *Metrics) answered(key int16, after time.Duration) { m.requests[key].Observe(after.Seconds()) }
+func (m *metrics) answered(key int16, after time.Duration) { m.requests[key].Observe(after.Seconds()) }
 
 // Describe implements prometheus.Collector.
-func (m *Metrics) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, out) }
+func (m *metrics) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, out) }
 
 // Collect implements prometheus.Collector.
-func (m *Metrics) Collect(out chan<- prometheus.Metric) {
+func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	m.producedBytes.Collect(out)
 	m.producedRecords.Collect(out)
 	m.fetchedBytes.Collect(out)

@@ -48,6 +48,9 @@ type Options struct {
 	// AutoCreate makes topics that a client asks the metadata of, with the
 	// controller's defaults, when the client allows it.
 	AutoCreate bool
+	// MessageMaxBytes is a topic's max.message.bytes where it has none of its
+	// own; 0: that of package configs.
+	MessageMaxBytes int
 
 	Groups    group.Options // coordinators of consumer groups; zero values are Kafka's defaults
 	Heartbeat time.Duration // between two; 0 is DefaultHeartbeat

@@ -2,63 +2,60 @@ package broker
 
 import (
 	"math"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/log"
 )
 
-type topicKey struct {
-	name, fallback, doc string
-	kind                kmsg.ConfigType
-}
-
-func topicKeys() []topicKey {
-	return []topicKey{
-		{"compression.type", "producer", "", kmsg.ConfigTypeString},
-		{"max.message.bytes", "1048588", "", kmsg.ConfigTypeInt},
-		{"message.timestamp.after.max.ms", "3600000", "", kmsg.ConfigTypeLong},
-		{"message.timestamp.before.max.ms", "9223372036854775807", "", kmsg.ConfigTypeLong},
-		{"message.timestamp.type", "CreateTime", "", kmsg.ConfigTypeString},
+// topicKeys are the configs of topics, with this broker's defaults.
+func topicKeys(maxMessageBytes int) []configs.TopicKey {
+	keys := configs.TopicKeys()
+	for i := range keys {
+		if keys[i].Name == "max.message.bytes" && maxMessageBytes > 0 {
+			keys[i].Default = strconv.Itoa(maxMessageBytes)
+		}
 	}
+	return keys
 }
 
 // logConfig returns what the log of a partition is to do. Values were checked
 // when they were set; one that cannot be read counts as not set.
-func logConfig(t *metadata.Topic, p *metadata.Partition) log.Config {
-	value := func(key string) string {
-		if v, ok := t.Configs[key]; ok {
-			return v
+func (b *Broker) logConfig(t *metadata.Topic, p *metadata.Partition) log.Config {
+	c := log.Config{MinInSync: t.MinISR(p)}
+	for _, key := range b.topicKeys {
+		value, set := t.Configs[key.Name]
+		if !set {
+			value = key.Default
 		}
-		for _, k := range topicKeys() {
-			if k.name == key {
-				return k.fallback
+		switch key.Name {
+		case "compression.type":
+			c.Codec, c.Recompress = codecOf(value)
+		case "max.message.bytes":
+			c.MaxMessageBytes = int(number(value))
+		case "message.timestamp.after.max.ms":
+			c.TimestampAfterMax = millis(value)
+		case "message.timestamp.before.max.ms":
+			c.TimestampBeforeMax = millis(value)
+		case "message.timestamp.type":
+			if value == batch.LogAppendTime.String() {
+				c.TimestampType = batch.LogAppendTime
 			}
 		}
-		return ""
 	}
-	c := log.Config{
-		MaxMessageBytes:    int(number(value("max.message.bytes"))),
-		TimestampAfterMax:  millis(value("message.timestamp.after.max.ms")),
-		TimestampBeforeMax: millis(value("message.timestamp.before.max.ms")),
-		MinInSync:          t.MinISR(p),
-	}
-	if strings.EqualFold(value("message.timestamp.type"), "LogAppendTime") {
-		c.TimestampType = batch.LogAppendTime
-	}
-	c.Codec, c.Recompress = codecOf(value("compression.type"))
 	return c
 }
 
 // codecOf returns the codec of a compression.type; false: the producer's is kept.
 func codecOf(name string) (codec batch.Codec, recompress bool) {
-	switch strings.ToLower(name) {
-	case "none", "uncompressed":
+	switch name {
+	case "uncompressed":
 		return batch.None, true
 	case "gzip":
 		return batch.Gzip, true
@@ -87,4 +84,49 @@ func millis(value string) time.Duration {
 		return 0
 	}
 	return time.Duration(n) * time.Millisecond
+}
+
+// configType returns Kafka's number for the type of a key.
+func configType(name string) kmsg.ConfigType {
+	switch name {
+	case "int":
+		return kmsg.ConfigTypeInt
+	case "long":
+		return kmsg.ConfigTypeLong
+	case "list":
+		return kmsg.ConfigTypeList
+	}
+	return kmsg.ConfigTypeString
+}
+
+// topicConfigs lists what a topic with those values has: its own, and defaults.
+// A nil want means every key.
+func (b *Broker) topicConfigs(set map[string]string, minISR int, want []string) []kmsg.DescribeConfigsResponseResourceConfig {
+	all := []kmsg.DescribeConfigsResponseResourceConfig{}
+	for _, key := range b.topicKeys {
+		if want != nil && !slices.Contains(want, key.Name) {
+			continue
+		}
+		if key.Name == "min.insync.replicas" && key.Default == "" {
+			key.Default = strconv.Itoa(minISR) // reckoned at use
+		}
+		c := kmsg.NewDescribeConfigsResponseResourceConfig()
+		c.Name, c.Value = key.Name, &key.Default
+		c.Source, c.IsDefault = kmsg.ConfigSourceDefaultConfig, true
+		c.ConfigType, c.Documentation = configType(key.Type), &key.Doc
+		c.ConfigSynonyms = append(c.ConfigSynonyms, synonym(key.Synonym, &key.Default, c.Source))
+		if value, ok := set[key.Name]; ok {
+			c.Value = &value
+			c.Source, c.IsDefault = kmsg.ConfigSourceDynamicTopicConfig, false
+			c.ConfigSynonyms = slices.Insert(c.ConfigSynonyms, 0, synonym(key.Name, &value, c.Source))
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+func synonym(name string, value *string, source kmsg.ConfigSource) kmsg.DescribeConfigsResponseResourceConfigConfigSynonym {
+	s := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
+	s.Name, s.Value, s.Source = name, value, source
+	return s
 }

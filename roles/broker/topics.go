@@ -26,7 +26,7 @@ func (b *Broker) createTopics(ctx context.Context, _ *kafka.Request, q *kmsg.Cre
 		if result.Err == nil {
 			out.TopicID = result.ID
 			out.NumPartitions, out.ReplicationFactor = result.Partitions, result.ReplicationFactor
-			out.Configs = createdConfigs(topics[i].Configs)
+			out.Configs = b.createdConfigs(result)
 		}
 		p.Topics = append(p.Topics, out)
 	}
@@ -53,10 +53,10 @@ func newTopic(t kmsg.CreateTopicsRequestTopic) controller.NewTopic {
 	return out
 }
 
-// createdConfigs lists what a topic made with those configs has.
-func createdConfigs(set map[string]string) []kmsg.CreateTopicsResponseTopicConfig {
+// createdConfigs lists what a topic has that was just made.
+func (b *Broker) createdConfigs(made controller.TopicResult) []kmsg.CreateTopicsResponseTopicConfig {
 	configs := []kmsg.CreateTopicsResponseTopicConfig{}
-	for _, c := range topicConfigs(set, nil) {
+	for _, c := range b.topicConfigs(made.Configs, min(2, int(made.ReplicationFactor)), nil) {
 		out := kmsg.NewCreateTopicsResponseTopicConfig()
 		out.Name, out.Value, out.Source = c.Name, c.Value, int8(c.Source)
 		configs = append(configs, out)

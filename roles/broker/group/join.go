@@ -254,7 +254,7 @@ func (g *group) recordStatic(m *member, w *waiting, was string, wasLeader bool) 
 func (g *group) joinResponse(req *kmsg.JoinGroupRequest, m *member) *kmsg.JoinGroupResponse {
 	resp := req.ResponseKind().(*kmsg.JoinGroupResponse)
 	resp.Generation = g.generation
-	resp.ProtocolType, resp.Protocol = &g.protocolType, &g.protocol
+	resp.ProtocolType, resp.Protocol = new(g.protocolType), new(g.protocol)
 	resp.LeaderID, resp.MemberID = g.leader, m.id
 	if m.id != g.leader {
 		return resp

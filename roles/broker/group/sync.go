@@ -116,7 +116,7 @@ func (g *group) save(given []kmsg.SyncGroupRequestGroupAssignment) {
 // syncResponse tells m its assignment.
 func (g *group) syncResponse(req *kmsg.SyncGroupRequest, m *member) *kmsg.SyncGroupResponse {
 	resp := req.ResponseKind().(*kmsg.SyncGroupResponse)
-	resp.ProtocolType, resp.Protocol = &g.protocolType, &g.protocol
+	resp.ProtocolType, resp.Protocol = new(g.protocolType), new(g.protocol)
 	resp.MemberAssignment = m.assignment
 	return resp
 }
