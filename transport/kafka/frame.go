@@ -18,7 +18,7 @@ func (e *FrameError) Error() string { return "malformed frame: " + e.Reason }
 type header struct {
 	key, version  int16
 	correlationID int32
-	clientID      string
+	clientID      []byte // of the frame
 }
 
 // smallestFrame is a header with a null client id.
@@ -43,8 +43,7 @@ func parseHeader(frame []byte) (h header, body []byte, err error) {
 		return h, nil, &FrameError{fmt.Sprintf("client id of %d bytes in a frame of %d", n, len(frame))}
 	}
 	if n > 0 {
-		h.clientID = string(body[:n])
-		body = body[n:]
+		h.clientID, body = body[:n], body[n:]
 	}
 	if flexible(h.key, h.version) {
 		if body, err = skipTags(body); err != nil && h.key != apiVersionsKey {

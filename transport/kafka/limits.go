@@ -7,50 +7,77 @@ type Limits struct {
 	// MaxFrame bytes of one request; the default is that of Kafka's
 	// socket.request.max.bytes, 100 MiB.
 	MaxFrame int
-	// ConnMemory bytes of requests and of unsent answers of one connection; a
-	// frame larger than it passes alone.
+	// PreAuthFrame bytes of one request until the client is authenticated,
+	// where [Options.RequireAuth] is set: 64 KiB.
+	PreAuthFrame int
+	// ConnMemory bytes of requests and of unsent answers of one connection,
+	// 64 MiB; at that, no further request is read.
 	ConnMemory int64
-	// TotalMemory bytes of the requests of all connections.
+	// TotalMemory bytes of the requests of all connections, 512 MiB. A frame
+	// larger than it passes alone.
 	TotalMemory int64
-	// MaxPipelined requests of a connection that are not answered.
+	// TotalUnsent bytes of answers of all connections that are not written,
+	// 1 GiB; at that, a connection that has some is not read from.
+	TotalUnsent int64
+	// MaxPipelined requests of a connection whose answers are not sent, 1024.
 	MaxPipelined int
-	// MaxConns connections in all, and PerIP from one address.
+	// MaxConns connections in all, and PerIP from one address, 20,000.
 	MaxConns, PerIP int
-	// IdleTimeout without a request, after which a connection is closed.
+	// FirstTimeout until the first request of a connection, 30 s.
+	FirstTimeout time.Duration
+	// IdleTimeout without a request while none waits for its answer, 10 min as
+	// Kafka's connections.max.idle.ms.
 	IdleTimeout time.Duration
-	// FrameTimeout from the first byte of a frame to its last.
+	// FrameTimeout from the first byte of a frame to its last, 30 s, and
+	// another second for each 512 KiB.
 	FrameTimeout time.Duration
-	// HandshakeTimeout of TLS.
+	// HandshakeTimeout of TLS, 10 s.
 	HandshakeTimeout time.Duration
-	// WriteTimeout of one gather write: a peer that takes nothing is cut.
+	// WriteTimeout of one gather write of at most 1 MiB, 30 s: a peer that
+	// takes nothing is cut.
 	WriteTimeout time.Duration
+	// DrainTimeout for the answers of a client that sends no more, 5 s.
+	DrainTimeout time.Duration
 }
+
+// Sizes that are nobody's to set.
+const (
+	// slowestFrame bytes of a frame a second are waited for.
+	slowestFrame = 512 << 10
+	// largeFrame is from where on a frame may only use three quarters of the
+	// memory, so that clients which stall in large frames stop no small ones.
+	largeFrame = 1 << 20
+	// writeStep bytes must pass within one write deadline.
+	writeStep = 1 << 20
+	// readBuffer bytes are asked of the socket at once; the body of a larger
+	// frame is read in place.
+	readBuffer = 16 << 10
+	// joinedWrite bytes are put together where there is no gather write: one
+	// TLS record.
+	joinedWrite = 16 << 10
+	// keptEncoding bytes of an encoded response stay with a reused Request.
+	keptEncoding = 4 << 10
+)
 
 func (l *Limits) fill() {
-	setInt(&l.MaxFrame, 100<<20)
-	setInt(&l.MaxPipelined, 1024)
-	setInt(&l.MaxConns, 20_000)
-	setInt(&l.PerIP, 20_000)
-	if l.ConnMemory == 0 {
-		l.ConnMemory = 64 << 20
-	}
-	if l.TotalMemory == 0 {
-		l.TotalMemory = 512 << 20
-	}
-	setTime(&l.IdleTimeout, 10*time.Minute) // connections.max.idle.ms of Kafka
-	setTime(&l.FrameTimeout, 30*time.Second)
-	setTime(&l.HandshakeTimeout, 10*time.Second)
-	setTime(&l.WriteTimeout, 30*time.Second)
+	fill(&l.MaxFrame, 100<<20)
+	fill(&l.PreAuthFrame, 64<<10)
+	fill(&l.ConnMemory, 64<<20)
+	fill(&l.TotalMemory, 512<<20)
+	fill(&l.TotalUnsent, 1<<30)
+	fill(&l.MaxPipelined, 1024)
+	fill(&l.MaxConns, 20_000)
+	fill(&l.PerIP, 20_000)
+	fill(&l.FirstTimeout, 30*time.Second)
+	fill(&l.IdleTimeout, 10*time.Minute)
+	fill(&l.FrameTimeout, 30*time.Second)
+	fill(&l.HandshakeTimeout, 10*time.Second)
+	fill(&l.WriteTimeout, 30*time.Second)
+	fill(&l.DrainTimeout, 5*time.Second)
 }
 
-func setInt(v *int, def int) {
+func fill[T int | int64 | time.Duration](v *T, otherwise T) {
 	if *v == 0 {
-		*v = def
-	}
-}
-
-func setTime(v *time.Duration, def time.Duration) {
-	if *v == 0 {
-		*v = def
+		*v = otherwise
 	}
 }

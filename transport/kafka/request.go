@@ -3,14 +3,17 @@ package kafka
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Request is one request of a connection. It is answered exactly once, by
-// Respond, RespondRaw, Drop or Close, from any goroutine.
+// Respond, RespondRaw, Drop or Close, from any goroutine, and must not be
+// touched after that: it is used again.
 type Request struct {
 	Key, Version  int16
 	CorrelationID int32
@@ -21,17 +24,36 @@ type Request struct {
 	Conn     *Conn
 	Received time.Time
 
-	frame *[]byte
-	class int
-	size  int64
+	frame *[]byte // what Body is part of
+	class int     // of frame
+	size  int64   // taken from the memory
 
-	// Guarded by Conn.mu.
-	ready   bool
-	silent  bool // nothing is sent
-	bufs    net.Buffers
-	bytes   int64
-	release func()
-	head    [9]byte // length, correlation id, no tags
+	next     *Request // of the connection, in order of arrival; guarded by Conn.mu
+	answered bool     // guarded by Conn.mu
+	orphan   bool     // the connection ended before the answer; guarded by Conn.mu
+
+	// Written by who answers, read by the writer once answered is set.
+	silent  bool        // nothing is sent
+	bufs    net.Buffers // header and body
+	bytes   int64       // of bufs
+	release func()      // of the body
+	done    time.Time   // when it was answered
+	head    [9]byte     // length, correlation id, no tags
+	encoded []byte      // the body, of Respond
+}
+
+var requests = sync.Pool{New: func() any { return new(Request) }}
+
+// recycle makes r ready for another frame. Nobody holds r.
+func (r *Request) recycle() {
+	clear(r.bufs)
+	bufs, encoded := r.bufs[:0], r.encoded[:0]
+	if cap(encoded) > keptEncoding {
+		encoded = nil
+	}
+	// answered stays true until r is used again, to catch a second answer.
+	*r = Request{bufs: bufs, encoded: encoded, answered: true}
+	requests.Put(r)
 }
 
 // Context ends with the connection.
@@ -43,37 +65,83 @@ func (r *Request) Decode() (kmsg.Request, error) { return decode(r.Key, r.Versio
 // Respond sends a response. It never blocks.
 func (r *Request) Respond(resp kmsg.Response) {
 	resp.SetVersion(r.Version)
-	r.RespondRaw(net.Buffers{resp.AppendTo(nil)}, nil)
+	r.encoded = resp.AppendTo(r.encoded[:0])
+	r.begin()
+	r.bufs = append(r.bufs, r.encoded)
+	r.send(int64(len(r.encoded)), nil)
 }
 
-// RespondRaw sends what follows the response header. The buffers must not
-// change until release is called, which happens once, when they were written or
-// the connection has ended; release may be nil. It never blocks.
+// RespondRaw sends what follows the response header. What the buffers hold must
+// not change until release is called, which happens once, when it was written or
+// the connection has ended; the slice itself is the caller's again at once.
+// release may be nil. RespondRaw never blocks.
 func (r *Request) RespondRaw(bufs net.Buffers, release func()) {
-	n := 8
-	binary.BigEndian.PutUint32(r.head[4:], uint32(r.CorrelationID))
-	if r.Key != apiVersionsKey && flexible(r.Key, r.Version) {
-		r.head[8] = 0
-		n = 9
-	}
+	r.begin()
+	r.bufs = append(r.bufs, bufs...)
 	var body int64
 	for _, b := range bufs {
 		body += int64(len(b))
 	}
-	binary.BigEndian.PutUint32(r.head[:], uint32(int64(n-4)+body))
-	r.bufs, r.bytes, r.release = append(net.Buffers{r.head[:n]}, bufs...), int64(n)+body, release
-	r.Conn.answered(r)
+	r.send(body, release)
 }
 
 // Drop ends a request that has no response (Produce with acks=0).
 func (r *Request) Drop() {
 	r.silent = true
-	r.Conn.answered(r)
+	r.finish()
 }
 
 // Close ends the request and its connection. The error is logged and counted.
 func (r *Request) Close(err error) {
 	r.silent = true
-	r.Conn.fail(reasonRequest, err)
-	r.Conn.answered(r)
+	r.Conn.end(reasonRequest, err)
+	r.finish()
+}
+
+// begin writes the header of a response, but for its length.
+func (r *Request) begin() {
+	n := 8
+	if r.Key != apiVersionsKey && flexible(r.Key, r.Version) {
+		n = 9 // no tagged fields; never for ApiVersions (KIP-511)
+	}
+	r.head[8] = 0
+	r.bufs = append(r.bufs[:0], r.head[:n])
+}
+
+func (r *Request) send(body int64, release func()) {
+	n := len(r.bufs[0])
+	binary.BigEndian.PutUint32(r.head[:], uint32(int64(n-4)+body))
+	binary.BigEndian.PutUint32(r.head[4:], uint32(r.CorrelationID))
+	r.bytes, r.release = int64(n)+body, release
+	r.finish()
+}
+
+// finish lets go of the frame and hands the request to the writer.
+func (r *Request) finish() {
+	c := r.Conn
+	if c == nil {
+		panic("kafka: a request was answered twice")
+	}
+	if c.server.timed {
+		r.done = time.Now()
+	}
+	frame, class, size := r.frame, r.class, r.size
+	r.frame, r.Body = nil, nil
+	start, wake, gone := c.answered(r)
+	putBuffer(frame, class)
+	c.server.memory.give(size)
+	switch {
+	case gone:
+		c.discard(r)
+	case start:
+		go c.writeLoop()
+	}
+	if wake {
+		c.signal()
+	}
+}
+
+// String names the request for logs and panics.
+func (r *Request) String() string {
+	return fmt.Sprintf("%s v%d, correlation id %d", kmsg.NameForKey(r.Key), r.Version, r.CorrelationID)
 }

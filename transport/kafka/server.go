@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Handler serves requests.
@@ -35,6 +38,13 @@ type Metrics interface {
 	Failed(reason string)
 }
 
+// AnswerTimer may be implemented by Metrics as well: for each answer, how long
+// the request took from its arrival to Respond, and how long the answer then
+// waited for those before it and for the socket. It must not block.
+type AnswerTimer interface {
+	Answered(key int16, served, queued time.Duration)
+}
+
 // Options of a Server.
 type Options struct {
 	Handler Handler
@@ -42,21 +52,32 @@ type Options struct {
 	// EarlyOK reports whether a request may be served although it may be a
 	// replay (0-RTT); nil: none. Others wait for the handshake.
 	EarlyOK func(*Request) bool
-	Metrics Metrics
-	Log     *slog.Logger
+	// RequireAuth holds clients to Limits.PreAuthFrame until the handler calls
+	// [Conn.Authenticate].
+	RequireAuth bool
+	// Identity is the cluster and node that this is, for clients that ask
+	// whether they reached who they mean (KIP-1242). Nil: they cannot ask.
+	Identity func() (clusterID string, nodeID int32)
+	Metrics  Metrics
+	Log      *slog.Logger
 }
 
 // Server serves Kafka connections.
 type Server struct {
-	handler  Handler
-	limits   Limits
-	earlyOK  func(*Request) bool
-	metrics  Metrics
-	log      *slog.Logger
-	versions *versionTable
-	memory   budget
-	nextID   atomic.Uint64
-	failures limiter
+	handler     Handler
+	limits      Limits
+	earlyOK     func(*Request) bool
+	requireAuth bool
+	metrics     Metrics
+	timer       AnswerTimer
+	timed       bool // timer is there
+	log         *slog.Logger
+	versions    *versionTable
+	memory      *memory
+	unsent      atomic.Int64 // bytes of answers
+	nextID      atomic.Uint64
+	failures    limiter
+	draining    atomic.Bool // Shutdown: no request is read any more
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -65,7 +86,8 @@ type Server struct {
 	mu        sync.Mutex
 	listeners map[net.Listener]bool
 	conns     map[*Conn]bool
-	perIP     map[string]int
+	open      int            // connections, from before their handshake
+	slots     map[string]int // the same by address
 	closed    bool
 }
 
@@ -82,12 +104,14 @@ func New(o Options) *Server {
 		o.EarlyOK = func(*Request) bool { return false }
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Server{
-		handler: o.Handler, limits: o.Limits, earlyOK: o.EarlyOK, metrics: o.Metrics, log: o.Log,
-		versions: newVersionTable(o.Handler.Versions()), memory: budget{limit: o.Limits.TotalMemory},
+	s := &Server{
+		handler: o.Handler, limits: o.Limits, earlyOK: o.EarlyOK, requireAuth: o.RequireAuth, metrics: o.Metrics, log: o.Log,
+		versions: newVersionTable(o.Handler.Versions(), o.Identity), memory: newMemory(o.Limits.TotalMemory),
 		ctx: ctx, cancel: cancel,
-		listeners: map[net.Listener]bool{}, conns: map[*Conn]bool{}, perIP: map[string]int{},
+		listeners: map[net.Listener]bool{}, conns: map[*Conn]bool{}, slots: map[string]int{},
 	}
+	s.timer, s.timed = o.Metrics.(AnswerTimer)
+	return s
 }
 
 // ErrServerClosed is what ServeListener returns after Close.
@@ -107,14 +131,14 @@ func (s *Server) ServeListener(l net.Listener, name string) error {
 	for {
 		conn, err := l.Accept()
 		if err != nil {
-			if s.ctx.Err() != nil {
+			if s.ctx.Err() != nil || s.draining.Load() {
 				return ErrServerClosed
 			}
 			if errors.Is(err, net.ErrClosed) {
 				return fmt.Errorf("accept on %s: %w", l.Addr(), err)
 			}
 			// EMFILE and its like pass; a listener that gave up would not.
-			s.log.Warn("cannot accept", "addr", l.Addr(), "error", err)
+			s.failures.log(s.log, slog.LevelWarn, "cannot accept", "addr", l.Addr(), "error", err)
 			select {
 			case <-time.After(pause):
 				pause = min(2*pause, time.Second)
@@ -124,12 +148,15 @@ func (s *Server) ServeListener(l net.Listener, name string) error {
 			}
 		}
 		pause = time.Millisecond
-		s.wait.Go(func() { s.accept(conn, name) })
+		if ip, ok := s.enter(conn); ok {
+			go s.accepted(conn, ip, name)
+		}
 	}
 }
 
-// accept completes the handshake of a connection and serves it.
-func (s *Server) accept(conn net.Conn, name string) {
+// accepted completes the handshake of a connection and serves it.
+func (s *Server) accepted(conn net.Conn, ip, name string) {
+	defer s.leave(ip)
 	info := Info{Listener: name, Transport: "tcp"}
 	if secure, ok := conn.(*tls.Conn); ok {
 		info.Transport = "tls"
@@ -138,75 +165,130 @@ func (s *Server) accept(conn net.Conn, name string) {
 		cancel()
 		if err != nil {
 			s.metrics.Refused("handshake")
-			s.failures.log(s.log, "TLS handshake failed", "remote", conn.RemoteAddr(), "error", err)
-			_ = conn.Close()
+			s.failures.log(s.log, slog.LevelWarn, "TLS handshake failed", "remote", conn.RemoteAddr(), "error", err)
+			_ = conn.Close() // the handshake's error is the one that matters
 			return
 		}
 	}
-	s.ServeConn(conn, info)
+	s.serve(conn, info)
 }
 
 // ServeConn serves one connection until it ends, and closes it.
 func (s *Server) ServeConn(conn net.Conn, info Info) {
+	if ip, ok := s.enter(conn); ok {
+		defer s.leave(ip)
+		s.serve(conn, info)
+	}
+}
+
+func (s *Server) serve(conn net.Conn, info Info) {
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	defer cancel(nil)
 	c := &Conn{
 		id: s.nextID.Add(1), server: s, net: conn, info: info, ctx: ctx, cancel: cancel,
-		changed: make(chan struct{}), wake: make(chan struct{}, 1),
+		room: make(chan struct{}, 1),
 	}
-	ip := address(conn.RemoteAddr())
-	if reason := s.add(c, ip); reason != "" {
-		s.metrics.Refused(reason)
-		s.failures.log(s.log, "connection refused", "remote", conn.RemoteAddr(), "reason", reason)
-		_ = conn.Close()
-		return
+	c.writeLoop = c.write
+	if info.Principal != "" {
+		c.Authenticate(info.Principal)
 	}
+	s.mu.Lock()
+	s.conns[c] = true
+	s.mu.Unlock()
 	s.metrics.Opened(info.Transport)
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // the reader and the writer see it
 	c.serve()
 	stop()
 	s.mu.Lock()
 	delete(s.conns, c)
-	if s.perIP[ip]--; s.perIP[ip] == 0 {
-		delete(s.perIP, ip)
-	}
 	s.mu.Unlock()
 	s.metrics.Closed(info.Transport)
 	s.handler.ConnClosed(c)
 }
 
-// add counts a connection, or says why it is one too many.
-func (s *Server) add(c *Conn, ip string) (refused string) {
+// enter counts a connection, or closes it when it is one too many. It counts
+// before any handshake: those cost more than what follows.
+func (s *Server) enter(conn net.Conn) (ip string, ok bool) {
+	ip = address(conn.RemoteAddr())
+	refused := ""
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	switch {
-	case s.closed:
-		return "closing"
-	case len(s.conns) >= s.limits.MaxConns:
-		return "max_connections"
-	case s.perIP[ip] >= s.limits.PerIP:
-		return "max_connections_per_ip"
+	case s.closed || s.draining.Load():
+		refused = "closing"
+	case !guard.Check("kafka.max-connections", s.open < s.limits.MaxConns):
+		refused = "max_connections"
+	case !guard.Check("kafka.max-connections-per-ip", s.slots[ip] < s.limits.PerIP):
+		refused = "max_connections_per_ip"
+	default:
+		s.open++
+		s.slots[ip]++
+		s.wait.Add(1)
 	}
-	s.conns[c] = true
-	s.perIP[ip]++
-	return ""
+	s.mu.Unlock()
+	if refused == "" {
+		return ip, true
+	}
+	s.metrics.Refused(refused)
+	s.failures.log(s.log, slog.LevelWarn, "connection refused", "remote", conn.RemoteAddr(), "reason", refused)
+	_ = conn.Close() // nothing was said on it
+	return ip, false
 }
 
+func (s *Server) leave(ip string) {
+	s.mu.Lock()
+	s.open--
+	if s.slots[ip]--; s.slots[ip] == 0 {
+		delete(s.slots, ip)
+	}
+	s.mu.Unlock()
+	s.wait.Done()
+}
+
+// address is what connections of one client have in common.
 func address(a net.Addr) string {
-	host, _, err := net.SplitHostPort(a.String())
-	if err != nil {
+	var ip net.IP
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		ip = a.IP
+	case *net.UDPAddr:
+		ip = a.IP
+	default:
 		return a.String()
 	}
-	return host
+	addr, ok := netip.AddrFromSlice(ip)
+	if !ok {
+		return a.String()
+	}
+	if addr = addr.Unmap(); addr.Is6() { // who has one has its /64
+		if net64, err := addr.Prefix(64); err == nil {
+			return net64.String()
+		}
+	}
+	return addr.String()
 }
 
-// closing says once why a connection ended.
-func (s *Server) closing(c *Conn, reason string, err error) {
-	if c.ctx.Err() != nil {
-		return
+// Shutdown stops listening and reading, sends the answers of what was read, and
+// closes. The end of ctx cuts that short; its error is then returned.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.draining.Store(true)
+	err := s.closeListeners()
+	for c := range s.conns {
+		_ = c.net.SetReadDeadline(aLongTimeAgo) // an error is the end that is wanted
 	}
-	s.metrics.Failed(reason)
-	s.failures.log(s.log, "connection closed", "remote", c.RemoteAddr(), "transport", c.info.Transport, "reason", reason, "error", err)
+	s.mu.Unlock()
+	drained := make(chan struct{})
+	go func() { s.wait.Wait(); close(drained) }()
+	select {
+	case <-drained:
+	case <-ctx.Done():
+		err = errors.Join(err, fmt.Errorf("answer what was read: %w", ctx.Err()))
+	}
+	if e := s.Close(); !errors.Is(e, ErrServerClosed) {
+		err = errors.Join(err, e)
+	}
+	<-drained
+	return err
 }
 
 // Close stops listening, ends all connections, and waits for them.
@@ -217,15 +299,21 @@ func (s *Server) Close() error {
 		return ErrServerClosed
 	}
 	s.closed = true
-	s.cancel() // before the listeners, which tell an end from a failure by it
-	var err error
+	s.cancel() // first: who accepts then knows why it ends
+	err := s.closeListeners()
+	s.mu.Unlock()
+	s.wait.Wait()
+	return err
+}
+
+// closeListeners closes those that are open. s.mu is held.
+func (s *Server) closeListeners() (err error) {
 	for l := range s.listeners {
 		if e := l.Close(); !errors.Is(e, net.ErrClosed) {
 			err = errors.Join(err, e)
 		}
+		delete(s.listeners, l)
 	}
-	s.mu.Unlock()
-	s.wait.Wait()
 	return err
 }
 
@@ -239,18 +327,27 @@ type limiter struct {
 
 const linesPerSecond = 10
 
-func (l *limiter) log(to *slog.Logger, msg string, args ...any) {
+func (l *limiter) log(to *slog.Logger, level slog.Level, msg string, args ...any) {
+	if !to.Enabled(context.Background(), level) {
+		return
+	}
 	now := time.Now().Unix()
+	unsaid := 0
 	l.mu.Lock()
 	if l.second != now {
+		unsaid = max(0, l.lines-linesPerSecond)
 		l.second, l.lines = now, 0
 	}
 	l.lines++
 	over := l.lines > linesPerSecond
 	l.mu.Unlock()
-	if !over {
-		to.Warn(msg, args...)
+	if over {
+		return
 	}
+	if unsaid > 0 {
+		args = append(args, "lines_left_out_before", unsaid)
+	}
+	to.Log(context.Background(), level, msg, args...)
 }
 
 type noMetrics struct{}

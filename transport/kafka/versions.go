@@ -1,6 +1,8 @@
 package kafka
 
 import (
+	"net"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -8,23 +10,38 @@ import (
 // ApiVersion is the versions of one API that are served.
 type ApiVersion struct{ Key, Min, Max int16 }
 
-// maxApiVersions is the newest ApiVersions request that is understood.
-const maxApiVersions = 4
+// maxApiVersions is the newest ApiVersions request that is understood: v5 asks
+// whether this is the node that the client means (KIP-1242), so that it is
+// understood only where [Options.Identity] is set.
+const (
+	maxApiVersions     = 5
+	maxWithoutIdentity = 4
+)
 
 // versionTable knows what is served, and what is announced of it.
 type versionTable struct {
-	served    map[int16]ApiVersion
-	announced []kmsg.ApiVersionsResponseApiKey
+	served   []ApiVersion // by key; Max -1: not served
+	newest   int16        // of ApiVersions
+	identity func() (clusterID string, nodeID int32)
+	bodies   [maxApiVersions + 1][]byte // of the answer, by version
+	refusal  []byte                     // v0, UNSUPPORTED_VERSION
 }
 
-func newVersionTable(served []ApiVersion) *versionTable {
-	t := &versionTable{served: map[int16]ApiVersion{}}
+func newVersionTable(served []ApiVersion, identity func() (string, int32)) *versionTable {
+	t := &versionTable{newest: maxApiVersions, identity: identity}
+	if identity == nil {
+		t.newest = maxWithoutIdentity
+	}
+	resp := kmsg.NewPtrApiVersionsResponse()
 	announce := func(key, first, last int16) {
 		k := kmsg.NewApiVersionsResponseApiKey()
 		k.ApiKey, k.MinVersion, k.MaxVersion = key, first, last
-		t.announced = append(t.announced, k)
+		resp.ApiKeys = append(resp.ApiKeys, k)
 	}
 	for _, v := range served {
+		for int(v.Key) >= len(t.served) {
+			t.served = append(t.served, ApiVersion{Max: -1})
+		}
 		t.served[v.Key] = v
 		if v.Key == produceKey {
 			// librdkafka before 2.8 sends every codec uncompressed to a broker
@@ -34,25 +51,72 @@ func newVersionTable(served []ApiVersion) *versionTable {
 		}
 		announce(v.Key, v.Min, v.Max)
 	}
-	announce(apiVersionsKey, 0, maxApiVersions)
+	announce(apiVersionsKey, 0, t.newest)
+	for v := range t.newest + 1 {
+		resp.SetVersion(v)
+		t.bodies[v] = resp.AppendTo(nil)
+	}
+	resp.SetVersion(0)
+	resp.ErrorCode = kerr.UnsupportedVersion.Code
+	t.refusal = resp.AppendTo(nil)
 	return t
 }
 
 func (t *versionTable) serves(key, version int16) bool {
-	v, ok := t.served[key]
-	return ok && version >= v.Min && version <= v.Max
+	return key >= 0 && int(key) < len(t.served) && version >= t.served[key].Min && version <= t.served[key].Max
 }
 
 // answer answers ApiVersions; an unknown version gets a v0 body with error 35
 // and what is announced (KIP-511).
 func (t *versionTable) answer(r *Request) {
-	resp := kmsg.NewPtrApiVersionsResponse()
-	resp.ApiKeys = t.announced
-	if r.Version < 0 || r.Version > maxApiVersions {
-		resp.ErrorCode = kerr.UnsupportedVersion.Code
-		r.Version = 0
-	} else if _, err := r.Decode(); err != nil {
-		resp.ErrorCode = kerr.InvalidRequest.Code
+	if r.Version < 0 || r.Version > t.newest {
+		r.RespondRaw(net.Buffers{t.refusal}, nil)
+		return
 	}
-	r.Respond(resp)
+	decoded, err := r.Decode()
+	if err != nil {
+		r.Close(err)
+		return
+	}
+	if refused := t.check(decoded.(*kmsg.ApiVersionsRequest)); refused != nil {
+		resp := kmsg.NewPtrApiVersionsResponse()
+		resp.ErrorCode = refused.Code
+		r.Respond(resp)
+		return
+	}
+	r.RespondRaw(net.Buffers{t.bodies[r.Version]}, nil)
+}
+
+// check judges what a client says of itself and of whom it means.
+func (t *versionTable) check(q *kmsg.ApiVersionsRequest) *kerr.Error {
+	if q.Version >= 3 && !(validSoftware(q.ClientSoftwareName) && validSoftware(q.ClientSoftwareVersion)) {
+		return kerr.InvalidRequest
+	}
+	if q.Version < 5 {
+		return nil
+	}
+	if (q.ClusterID == nil) != (q.NodeID < 0) {
+		return kerr.InvalidRequest
+	}
+	if q.ClusterID == nil {
+		return nil
+	}
+	if clusterID, nodeID := t.identity(); *q.ClusterID != clusterID || q.NodeID != nodeID {
+		return kerr.RebootstrapRequired
+	}
+	return nil
+}
+
+// validSoftware holds names to what KIP-511 allows, since they end up in logs:
+// letters and digits, and within them also - and dots.
+func validSoftware(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
+		case (c == '-' || c == '.') && i > 0 && i < len(s)-1:
+		default:
+			return false
+		}
+	}
+	return len(s) > 0
 }

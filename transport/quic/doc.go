@@ -1,9 +1,21 @@
 // Package quic listens for Kafka over QUIC (RFC 9000, TLS 1.3, ALPN "kafka").
 //
 // Each bidirectional stream is one ordered Kafka connection, given to
-// transport/kafka, which knows no difference. A stream's requests that arrive
-// before the handshake is complete may be a replay: kafka.Info says so until it
-// is, and the Kafka side serves only what changes nothing and holds the rest.
+// transport/kafka, which knows no difference. The end of a client's stream (FIN)
+// says that it sends no more requests: what it has asked is still answered. A
+// client that also wants no answers says so (STOP_SENDING); a reset stream ends
+// at once.
+//
+// A request that arrives before the handshake is complete may be a replay
+// (0-RTT): kafka.Info says so until it is, and the Kafka side serves only what
+// changes nothing and holds the rest. A handshake that fails ends its streams.
+//
+// What a client can make this side hold is bounded: connections in all and by
+// address, counted from their first packet; streams of a connection, counted
+// until the Kafka side has let go of them, so that streams opened and reset in a
+// loop do not pile up; bytes sent ahead, by windows that only grow while a
+// budget for all connections lasts. When many handshakes are under way, clients
+// must first prove their address (Retry).
 //
 // A [Listener] has one goroutine that accepts connections, one per connection
 // that accepts streams, and those of the streams; Close ends and awaits them.

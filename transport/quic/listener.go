@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -17,25 +16,38 @@ import (
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
-// Limits that are not for an operator to set.
-const (
-	handshakeTimeout = 10 * time.Second
-	streamWindow     = 16 << 20 // bytes a client may send ahead on one stream
-	connWindow       = 64 << 20 // and on all of them
-	// WantedBuffer is the socket buffer that QUIC needs for its full rate.
-	WantedBuffer = 1 << 20
-)
-
 // Options of a Listener.
 type Options struct {
-	Conn        *net.UDPConn
-	TLS         *tls.Config // certificate; ALPN and version are set here
-	Server      *kafka.Server
-	Name        string // of the listener
+	Conn   *net.UDPConn // closed by Close
+	TLS    *tls.Config  // certificate; ALPN and version are set here
+	Server *kafka.Server
+	Name   string // of the listener
+	// IdleTimeout without a packet, after which a connection is given up; two
+	// minutes. Clients keep theirs alive while they have streams.
 	IdleTimeout time.Duration
-	MaxStreams  int64 // of one connection
-	ZeroRTT     bool
+	MaxStreams  int64 // of one connection, 256
+	MaxConns    int   // QUIC connections in all, 2,000
+	PerIP       int   // QUIC connections from one address; MaxConns
+	ZeroRTT     bool  // whether clients that resume may send in their first packet
 	Log         *slog.Logger
+}
+
+func (o *Options) fill() {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.IdleTimeout == 0 {
+		o.IdleTimeout = DefaultIdleTimeout
+	}
+	if o.MaxStreams == 0 {
+		o.MaxStreams = DefaultMaxStreams
+	}
+	if o.MaxConns == 0 {
+		o.MaxConns = DefaultMaxConns
+	}
+	if o.PerIP == 0 {
+		o.PerIP = o.MaxConns
+	}
 }
 
 // Listener accepts QUIC connections.
@@ -43,6 +55,7 @@ type Listener struct {
 	o         Options
 	transport *quic.Transport
 	listener  *quic.EarlyListener
+	gate      *gate
 	ctx       context.Context
 	cancel    context.CancelFunc
 	wait      sync.WaitGroup
@@ -50,30 +63,35 @@ type Listener struct {
 
 // Listen starts to accept.
 func Listen(o Options) (*Listener, error) {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	warnBuffers(o.Conn, o.Log)
+	o.fill()
+	growBuffers(o.Conn, o.Log)
 	conf := o.TLS.Clone()
 	conf.NextProtos = []string{sdkquic.ALPN}
 	conf.MinVersion = tls.VersionTLS13
-	transport := &quic.Transport{Conn: o.Conn}
-	listener, err := transport.ListenEarly(conf, &quic.Config{
+	l := &Listener{o: o, gate: newGate(o.MaxConns, o.PerIP, windowMemory)}
+	l.transport = &quic.Transport{
+		Conn:                o.Conn,
+		ConnContext:         l.gate.enter,
+		VerifySourceAddress: func(net.Addr) bool { return l.gate.crowded() },
+	}
+	var err error
+	l.listener, err = l.transport.ListenEarly(conf, &quic.Config{
 		HandshakeIdleTimeout:           handshakeTimeout,
 		MaxIdleTimeout:                 o.IdleTimeout,
 		MaxIncomingStreams:             o.MaxStreams,
 		MaxIncomingUniStreams:          -1,
+		RequireStreamCreditRelease:     true,
+		InitialStreamReceiveWindow:     firstStreamWindow,
+		InitialConnectionReceiveWindow: firstConnWindow,
 		MaxStreamReceiveWindow:         streamWindow,
 		MaxConnectionReceiveWindow:     connWindow,
-		InitialStreamReceiveWindow:     1 << 20,
-		InitialConnectionReceiveWindow: 2 << 20,
+		AllowConnectionWindowIncrease:  l.gate.grow,
 		Allow0RTT:                      o.ZeroRTT,
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("listen for QUIC on %s: %w", o.Conn.LocalAddr(), err), transport.Close())
+		return nil, errors.Join(fmt.Errorf("listen for QUIC on %s: %w", o.Conn.LocalAddr(), err), l.transport.Close())
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	l := &Listener{o: o, transport: transport, listener: listener, ctx: ctx, cancel: cancel}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.wait.Go(l.accept)
 	return l, nil
 }
@@ -96,17 +114,12 @@ func (l *Listener) accept() {
 
 // serve gives each stream of a connection to the Kafka side.
 func (l *Listener) serve(conn *quic.Conn) {
+	l.gate.accepted(conn)
+	defer l.gate.ended(conn)
 	info := kafka.Info{
 		Listener: l.o.Name, Transport: "quic",
-		Early: func() bool {
-			select {
-			case <-conn.HandshakeComplete():
-				return false
-			default:
-				return true
-			}
-		},
-		Confirmed: conn.HandshakeComplete(),
+		Early:   func() bool { return !handshaken(conn) },
+		Confirm: func(ctx context.Context) error { return confirm(ctx, conn) },
 	}
 	for {
 		stream, err := conn.AcceptStream(l.ctx)
@@ -114,8 +127,34 @@ func (l *Listener) serve(conn *quic.Conn) {
 			_ = conn.CloseWithError(0, "") // the peer has ended it, or we do
 			return
 		}
-		l.wait.Go(func() { l.o.Server.ServeConn(&streamConn{stream, conn}, info) })
+		l.wait.Go(func() {
+			info := info
+			info.Gone = stream.Context().Done()
+			l.o.Server.ServeConn(&streamConn{stream: stream, conn: conn}, info)
+			stream.ReleaseStreamCredit()
+		})
 	}
+}
+
+func handshaken(conn *quic.Conn) bool {
+	select {
+	case <-conn.HandshakeComplete():
+		return true
+	default:
+		return false
+	}
+}
+
+// confirm waits for the handshake. That the client has completed it proves that
+// what it sent before is no replay.
+func confirm(ctx context.Context, conn *quic.Conn) error {
+	select {
+	case <-conn.HandshakeComplete():
+	case <-conn.Context().Done():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return context.Cause(conn.Context())
 }
 
 // Close ends all connections and waits for their streams. Close the Kafka
@@ -125,42 +164,4 @@ func (l *Listener) Close() error {
 	err := l.listener.Close()
 	l.wait.Wait()
 	return errors.Join(err, l.transport.Close(), l.o.Conn.Close())
-}
-
-// streamConn is a stream as a net.Conn.
-type streamConn struct {
-	*quic.Stream
-	conn *quic.Conn
-}
-
-func (c *streamConn) LocalAddr() net.Addr  { return c.conn.LocalAddr() }
-func (c *streamConn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
-
-// Close ends both directions.
-func (c *streamConn) Close() error {
-	c.CancelRead(0)
-	c.CancelWrite(0)
-	return nil
-}
-
-// warnBuffers asks the kernel for the buffers that QUIC wants, and says what to
-// do when it gives less.
-func warnBuffers(conn *net.UDPConn, log *slog.Logger) {
-	_ = conn.SetReadBuffer(4 * WantedBuffer)
-	_ = conn.SetWriteBuffer(4 * WantedBuffer)
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return
-	}
-	var receive, send int
-	if err := raw.Control(func(fd uintptr) {
-		receive, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF)
-		send, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF)
-	}); err != nil {
-		return
-	}
-	if min(receive, send) < WantedBuffer {
-		log.Warn("small UDP buffers make QUIC slow: set net.core.rmem_max and net.core.wmem_max to 4194304 or more",
-			"receive_bytes", receive, "send_bytes", send)
-	}
 }

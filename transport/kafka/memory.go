@@ -1,0 +1,150 @@
+package kafka
+
+import (
+	"context"
+	"math/bits"
+	"sync"
+
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// memory is what the frames of all connections may use.
+type memory struct {
+	all   budget
+	large budget // of frames of largeFrame and more; taken before all
+}
+
+func newMemory(total int64) *memory {
+	return &memory{all: budget{limit: total}, large: budget{limit: total / 4 * 3}}
+}
+
+// take waits for n bytes, or for the end of ctx.
+func (m *memory) take(ctx context.Context, n int64) error {
+	if n < largeFrame {
+		return m.all.take(ctx, n)
+	}
+	if err := m.large.take(ctx, n); err != nil {
+		return err
+	}
+	err := m.all.take(ctx, n)
+	if err != nil {
+		m.large.give(n)
+	}
+	return err
+}
+
+// give returns what take gave.
+func (m *memory) give(n int64) {
+	m.all.give(n)
+	if n >= largeFrame {
+		m.large.give(n)
+	}
+}
+
+// budget is bytes that connections share. A request larger than all of it
+// passes when it is alone, so that a small budget slows and does not stop.
+type budget struct {
+	mu    sync.Mutex
+	limit int64
+	used  int64     // guarded by mu
+	wait  []waiting // first come, first served; guarded by mu
+}
+
+type waiting struct {
+	n     int64
+	ready chan struct{}
+}
+
+func (b *budget) take(ctx context.Context, n int64) error {
+	b.mu.Lock()
+	if len(b.wait) == 0 && b.fits(n) {
+		b.used += n
+		b.mu.Unlock()
+		return nil
+	}
+	w := waiting{n, make(chan struct{})}
+	b.wait = append(b.wait, w)
+	b.mu.Unlock()
+	select {
+	case <-w.ready:
+		return nil
+	case <-ctx.Done():
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range b.wait {
+		if b.wait[i].ready == w.ready {
+			b.wait = append(b.wait[:i], b.wait[i+1:]...)
+			b.admit()
+			return ctx.Err()
+		}
+	}
+	b.used -= n // it was given in the same moment
+	b.admit()
+	return ctx.Err()
+}
+
+func (b *budget) give(n int64) {
+	b.mu.Lock()
+	b.used -= n
+	b.admit()
+	b.mu.Unlock()
+}
+
+func (b *budget) inUse() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used
+}
+
+func (b *budget) fits(n int64) bool {
+	return guard.Check("kafka.total-budget", b.used == 0 || b.used+n <= b.limit)
+}
+
+// admit lets waiters in, in order. b.mu is held.
+func (b *budget) admit() {
+	for len(b.wait) > 0 && b.fits(b.wait[0].n) {
+		b.used += b.wait[0].n
+		close(b.wait[0].ready)
+		b.wait = b.wait[1:]
+	}
+}
+
+// Frames are read into buffers of powers of two, which are reused; larger ones
+// are made and dropped.
+const (
+	smallestClass = 9  // 512 B
+	largestClass  = 24 // 16 MiB
+)
+
+var classes [largestClass + 1]sync.Pool
+
+// classOf returns the class of buffers of n bytes, or -1, and the memory that
+// one takes.
+func classOf(n int) (class int, size int64) {
+	class = max(smallestClass, bits.Len(uint(n-1)))
+	if class > largestClass {
+		return -1, int64(n)
+	}
+	return class, 1 << class
+}
+
+// getBuffer returns a buffer of n bytes, of the class of n.
+func getBuffer(n, class int) *[]byte {
+	if class < 0 {
+		b := make([]byte, n)
+		return &b
+	}
+	if b, ok := classes[class].Get().(*[]byte); ok {
+		*b = (*b)[:n]
+		return b
+	}
+	b := make([]byte, n, 1<<class)
+	return &b
+}
+
+func putBuffer(b *[]byte, class int) {
+	if class >= 0 {
+		classes[class].Put(b)
+	}
+}

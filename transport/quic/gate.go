@@ -1,0 +1,136 @@
+package quic
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+
+	"github.com/quic-go/quic-go"
+
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// gate counts connections from their first packet to their end, and what their
+// windows come to. It keeps both within limits.
+type gate struct {
+	maxConns, perIP int
+	windowMemory    int64
+
+	mu      sync.Mutex
+	entered map[string]int        // connections by address; guarded by mu
+	total   int                   // guarded by mu
+	opening int                   // handshakes under way; guarded by mu
+	windows map[*quic.Conn]uint64 // bytes that grow has granted; guarded by mu
+	granted int64                 // the windows' sum, first ones too; guarded by mu
+}
+
+func newGate(maxConns, perIP int, windowMemory int64) *gate {
+	return &gate{
+		maxConns: maxConns, perIP: perIP, windowMemory: windowMemory,
+		entered: map[string]int{}, windows: map[*quic.Conn]uint64{},
+	}
+}
+
+var errCrowded = errors.New("too many connections")
+
+// visit is one connection's entry, found by its context.
+type visit struct {
+	ip     string
+	opened sync.Once // its handshake has ended, or never will
+}
+
+type visitKey struct{}
+
+// enter lets a connection in, or refuses it. The context it gets ends with the
+// connection, also when the handshake fails.
+func (g *gate) enter(ctx context.Context, client *quic.ClientInfo) (context.Context, error) {
+	v := &visit{ip: client.RemoteAddr.String()}
+	if udp, ok := client.RemoteAddr.(*net.UDPAddr); ok {
+		v.ip = udp.IP.String()
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	fits := g.total < g.maxConns && g.entered[v.ip] < g.perIP && g.granted+firstConnWindow <= g.windowMemory
+	if !guard.Check("quic.max-connections", fits) {
+		return nil, errCrowded
+	}
+	g.total++
+	g.entered[v.ip]++
+	g.opening++
+	g.granted += firstConnWindow
+	ctx = context.WithValue(ctx, visitKey{}, v)
+	context.AfterFunc(ctx, func() { g.leave(v) })
+	return ctx, nil
+}
+
+func (g *gate) leave(v *visit) {
+	g.open(v)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.total--
+	g.granted -= firstConnWindow
+	if g.entered[v.ip]--; g.entered[v.ip] == 0 {
+		delete(g.entered, v.ip)
+	}
+}
+
+// open counts a handshake as ended.
+func (g *gate) open(v *visit) {
+	v.opened.Do(func() {
+		g.mu.Lock()
+		g.opening--
+		g.mu.Unlock()
+	})
+}
+
+// crowded reports whether clients should prove their address first.
+func (g *gate) crowded() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.opening >= halfOpen
+}
+
+// accepted lets the windows of a connection grow, and counts its handshake.
+func (g *gate) accepted(conn *quic.Conn) {
+	g.mu.Lock()
+	g.windows[conn] = 0
+	g.mu.Unlock()
+	v, ok := conn.Context().Value(visitKey{}).(*visit)
+	if !ok {
+		panic("quic: a connection was accepted that did not enter")
+	}
+	if handshaken(conn) {
+		g.open(v)
+		return
+	}
+	go func() {
+		select {
+		case <-conn.HandshakeComplete():
+		case <-conn.Context().Done():
+		}
+		g.open(v)
+	}()
+}
+
+// grow is asked before a connection's window grows. It calls nothing of conn.
+func (g *gate) grow(conn *quic.Conn, more uint64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	has, ok := g.windows[conn]
+	fits := ok && g.granted+int64(more) <= g.windowMemory/4*3
+	if !guard.Check("quic.window-memory", fits) {
+		return false
+	}
+	g.windows[conn] = has + more
+	g.granted += int64(more)
+	return true
+}
+
+// ended takes back what a connection's windows had grown by.
+func (g *gate) ended(conn *quic.Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.granted -= int64(g.windows[conn])
+	delete(g.windows, conn)
+}
