@@ -1,4 +1,10 @@
 // Command rustmq is the whole of rustmq: server, client and operator's tool.
 package main
 
-func main() {}
+import (
+	"os"
+
+	"rustmq.dev/rustmq/roles"
+)
+
+func main() { os.Exit(roles.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }

@@ -3,7 +3,9 @@ package admin
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -238,4 +240,16 @@ func problem(err error) error {
 		status = http.StatusServiceUnavailable
 	}
 	return huma.NewError(status, refused.Error())
+}
+
+// topicChange turns a patch into operations.
+func topicChange(name string, patch ConfigPatch) controller.ConfigChange {
+	change := controller.ConfigChange{Type: metadata.TopicResource, Name: name}
+	for _, key := range slices.Sorted(maps.Keys(patch.Set)) {
+		change.Ops = append(change.Ops, controller.ConfigOp{Key: key, Op: controller.SetConfig, Value: patch.Set[key]})
+	}
+	for _, key := range patch.Delete {
+		change.Ops = append(change.Ops, controller.ConfigOp{Key: key, Op: controller.DeleteConfig})
+	}
+	return change
 }

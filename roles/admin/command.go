@@ -21,12 +21,12 @@ type env struct {
 	stdout     io.Writer
 	url        string
 	output     string
-	contextURL func() (string, error)
+	contextURL func(*cobra.Command) (string, error)
 }
 
 // Command is `rustmq admin`. contextURL gives the URL of the chosen context, or
 // "" when it names none. More commands may be added to the result.
-func Command(stdout io.Writer, contextURL func() (string, error)) *cobra.Command {
+func Command(stdout io.Writer, contextURL func(*cobra.Command) (string, error)) *cobra.Command {
 	e := &env{stdout: stdout, contextURL: contextURL}
 	cmd := &cobra.Command{
 		Use: "admin", Short: "Operate a running cluster through its /api/v1", Args: cobra.NoArgs,
@@ -47,11 +47,11 @@ func Command(stdout io.Writer, contextURL func() (string, error)) *cobra.Command
 }
 
 // resolve finds the URL: flag, context, default.
-func (e *env) resolve(*cobra.Command) error {
+func (e *env) resolve(cmd *cobra.Command) error {
 	if e.url != "" {
 		return nil
 	}
-	url, err := e.contextURL()
+	url, err := e.contextURL(cmd)
 	if err != nil {
 		return err
 	}

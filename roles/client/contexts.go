@@ -1,0 +1,220 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/spf13/cobra"
+)
+
+// Context is a cluster that commands can name.
+type Context struct {
+	Brokers   string `toml:"brokers,omitempty"`
+	URL       string `toml:"url,omitempty"`
+	CAFile    string `toml:"cafile,omitempty"`
+	Transport string `toml:"transport,omitempty"`
+	TLS       bool   `toml:"tls,omitempty"`
+}
+
+// contexts is the file of all of them.
+type contexts struct {
+	Current  string             `toml:"current"`
+	Contexts map[string]Context `toml:"contexts"`
+}
+
+func (e Env) loadContexts() (contexts, string, error) {
+	all := contexts{Contexts: map[string]Context{}}
+	name, err := e.contextsFile()
+	if err != nil {
+		return all, "", nil // without a home there are no contexts
+	}
+	raw, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return all, name, nil
+	}
+	if err != nil {
+		return all, name, fmt.Errorf("read the contexts: %w", err)
+	}
+	if err := toml.Unmarshal(raw, &all); err != nil {
+		return all, name, fmt.Errorf("read the contexts in %s: %w", name, err)
+	}
+	return all, name, nil
+}
+
+func (e Env) saveContexts(all contexts, name string) error {
+	if name == "" {
+		_, err := e.contextsFile()
+		return err
+	}
+	raw, err := toml.Marshal(all)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return fmt.Errorf("save the contexts: %w", err)
+	}
+	tmp := name + ".tmp"
+	if err := os.WriteFile(tmp, raw, 0o600); err != nil {
+		return fmt.Errorf("save the contexts: %w", err)
+	}
+	if err := os.Rename(tmp, name); err != nil {
+		return fmt.Errorf("save the contexts: %w", err)
+	}
+	return nil
+}
+
+// AddGlobalFlags adds the flags that every command has.
+func AddGlobalFlags(root *cobra.Command) {
+	root.PersistentFlags().String("context", "", "`NAME` of the context to use (default: RUSTMQ_CONTEXT, else the one of `rustmq context use`)")
+}
+
+// context returns the context a command runs in; the zero one when none is
+// named.
+func (e Env) context(cmd *cobra.Command) (Context, error) {
+	name := ""
+	if cmd != nil {
+		if flag := cmd.Flag("context"); flag != nil {
+			name = flag.Value.String()
+		}
+	}
+	if name == "" {
+		name = e.getenv("RUSTMQ_CONTEXT")
+	}
+	all, _, err := e.loadContexts()
+	if err != nil {
+		return Context{}, err
+	}
+	if name == "" {
+		name = all.Current
+	}
+	if name == "" {
+		return Context{}, nil
+	}
+	c, ok := all.Contexts[name]
+	if !ok {
+		return Context{}, usage("there is no context %q; `rustmq context list` shows those there are", name)
+	}
+	return c, nil
+}
+
+// ContextURL returns the admin URL of the command's context, or "".
+func (e Env) ContextURL(cmd *cobra.Command) (string, error) {
+	c, err := e.context(cmd)
+	return c.URL, err
+}
+
+// ContextCommand is `rustmq context …`.
+func ContextCommand(e Env) *cobra.Command {
+	cmd := &cobra.Command{Use: "context", Short: "Name clusters, and choose the one that commands use", Args: cobra.NoArgs}
+	cmd.AddCommand(contextAdd(e), contextUse(e), contextList(e), contextShow(e))
+	return cmd
+}
+
+func contextAdd(e Env) *cobra.Command {
+	var c Context
+	cmd := &cobra.Command{
+		Use: "add NAME", Short: "Add a context, or replace it", Args: cobra.ExactArgs(1),
+		Example: "  rustmq context add prod --brokers b1:9092,b2:9092 --url https://admin:9642 --cafile ca.pem --tls",
+		RunE: func(_ *cobra.Command, args []string) error {
+			all, file, err := e.loadContexts()
+			if err != nil {
+				return err
+			}
+			if all.Contexts == nil {
+				all.Contexts = map[string]Context{}
+			}
+			if c.CAFile != "" {
+				if c.CAFile, err = filepath.Abs(c.CAFile); err != nil {
+					return err
+				}
+			}
+			all.Contexts[args[0]] = c
+			if all.Current == "" {
+				all.Current = args[0]
+			}
+			if err := e.saveContexts(all, file); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(e.Stderr, "context %s saved; in use: %s\n", args[0], all.Current)
+			return err
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&c.Brokers, "brokers", "b", "", "`host:port,…` of Kafka")
+	flags.StringVar(&c.URL, "url", "", "address of the admin API")
+	flags.StringVar(&c.CAFile, "cafile", "", "PEM `FILE` of the CA to trust")
+	flags.StringVar(&c.Transport, "transport", "", "auto, tcp or quic")
+	flags.BoolVar(&c.TLS, "tls", false, "TLS on TCP")
+	return cmd
+}
+
+func contextUse(e Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "use NAME", Short: "Choose the context that commands use", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			all, file, err := e.loadContexts()
+			if err != nil {
+				return err
+			}
+			if _, ok := all.Contexts[args[0]]; !ok {
+				return usage("there is no context %q; `rustmq context list` shows those there are", args[0])
+			}
+			all.Current = args[0]
+			return e.saveContexts(all, file)
+		},
+	}
+}
+
+func contextList(e Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List contexts; * marks the one in use", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			all, _, err := e.loadContexts()
+			if err != nil {
+				return err
+			}
+			for _, name := range slices.Sorted(maps.Keys(all.Contexts)) {
+				mark := " "
+				if name == all.Current {
+					mark = "*"
+				}
+				if _, err := fmt.Fprintf(e.Stdout, "%s %s\t%s\t%s\n", mark, name, all.Contexts[name].Brokers, all.Contexts[name].URL); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func contextShow(e Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "show [NAME]", Short: "Show a context, by default the one in use", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := e.context(cmd)
+			if len(args) == 1 {
+				all, _, loadErr := e.loadContexts()
+				var ok bool
+				if c, ok = all.Contexts[args[0]]; !ok && loadErr == nil {
+					return usage("there is no context %q; `rustmq context list` shows those there are", args[0])
+				}
+				err = loadErr
+			}
+			if err != nil {
+				return err
+			}
+			raw, err := toml.Marshal(c)
+			if err != nil {
+				return err
+			}
+			_, err = e.Stdout.Write(raw)
+			return err
+		},
+	}
+}

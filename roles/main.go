@@ -1,0 +1,132 @@
+package roles
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/roles/admin"
+	"rustmq.dev/rustmq/roles/client"
+)
+
+// version is set by the linker (make build); a plain go build has none.
+var version string
+
+// Version is what this binary calls itself.
+func Version() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+				return s.Value[:12]
+			}
+		}
+	}
+	return "dev"
+}
+
+// Exit codes of the process.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// Main is the whole program; it returns the exit code.
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	// An interrupt ends the context; a second one ends the process.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	root := command(stdin, stdout, stderr)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	fmt.Fprintln(stderr, "rustmq:", err)
+	return exitCode(err)
+}
+
+// exitCode tells wrong usage from failure.
+func exitCode(err error) int {
+	var adminUsage *admin.UsageError
+	var clientUsage *client.UsageError
+	var flags *flagError
+	var config *configs.Error
+	switch {
+	case errors.As(err, &adminUsage), errors.As(err, &clientUsage), errors.As(err, &flags), errors.As(err, &config):
+		return exitUsage
+	}
+	// cobra has no types for these.
+	for _, prefix := range []string{"unknown command", "accepts ", "requires at least", "required flag"} {
+		if strings.HasPrefix(err.Error(), prefix) {
+			return exitUsage
+		}
+	}
+	return exitFailed
+}
+
+// flagError is a flag that could not be read.
+type flagError struct{ err error }
+
+func (e *flagError) Error() string { return e.err.Error() }
+func (e *flagError) Unwrap() error { return e.err }
+
+// command is `rustmq`.
+func command(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
+	root := &cobra.Command{
+		Use: "rustmq", Short: "A message queue that speaks Kafka: acks on disk, one executable",
+		SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &flagError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
+	})
+	env := client.Env{Stdin: stdin, Stdout: stdout, Stderr: stderr, Environ: os.Environ()}
+	adminCmd := admin.Command(stdout, env.ContextURL)
+	adminCmd.AddCommand(serveCommand("serve", "Run a process with the role admin", "admin", stdout, stderr))
+	root.AddCommand(
+		serveCommand("serve", "Run rustmq in this process", "", stdout, stderr),
+		roleCommand("broker", "broker,controller", stdout, stderr),
+		roleCommand("controller", "controller", stdout, stderr),
+		adminCmd,
+		client.ProduceCommand(env), client.ConsumeCommand(env), client.BenchCommand(env), client.VerifyCommand(env),
+		client.ConfigCommand(env), client.ContextCommand(env),
+		debugCommand(stdout), versionCommand(stdout),
+	)
+	client.AddGlobalFlags(root)
+	return root
+}
+
+func versionCommand(stdout io.Writer) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(stdout, "rustmq", Version())
+			return err
+		},
+	}
+}
+
+// roleCommand is `rustmq broker`, short for serve with its roles; `rustmq broker
+// serve` is the same.
+func roleCommand(name, roles string, stdout, stderr io.Writer) *cobra.Command {
+	cmd := serveCommand(name, "Short for serve --roles="+roles, roles, stdout, stderr)
+	cmd.AddCommand(serveCommand("serve", "Short for serve --roles="+roles, roles, stdout, stderr))
+	return cmd
+}

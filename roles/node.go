@@ -1,0 +1,525 @@
+package roles
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/admin"
+	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/security/pki"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/disk"
+	storagelog "rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/storage/wal"
+	"rustmq.dev/rustmq/transport"
+	"rustmq.dev/rustmq/transport/kafka"
+	"rustmq.dev/rustmq/transport/quic"
+)
+
+// listenerName is that of the Kafka listeners; both transports share it, so
+// that a client stays on the one it came by.
+const listenerName = "kafka"
+
+// Directories in the data directory.
+const (
+	walDir   = "wal"
+	certsDir = "certs"
+)
+
+// NodeOptions of a [Node].
+type NodeOptions struct {
+	Config *configs.Config
+	Log    *slog.Logger
+	// Failed is called once when the node cannot go on: its log is dead.
+	Failed func(error)
+}
+
+// Node is a running process: a data directory and the roles over it.
+type Node struct {
+	config  *configs.Config
+	log     *slog.Logger
+	failed  func(error)
+	metrics *prometheus.Registry
+
+	dir        *disk.OS
+	controller *controller.Controller
+	store      *storagelog.Store
+	broker     *broker.Broker
+	kafka      *kafka.Server
+	quic       *quic.Listener
+	http       *admin.Server
+
+	kafkaAddr, httpAddr string
+	caFile              string
+	serving             sync.WaitGroup
+	closers             []closer // in order of opening
+
+	mu    sync.Mutex
+	ready bool  // guarded by mu
+	dead  error // guarded by mu
+}
+
+// closer is one thing that was opened.
+type closer struct {
+	what  string
+	close func(context.Context) error
+}
+
+// Start opens a node and returns once it can be used; ctx bounds the opening.
+func Start(ctx context.Context, o NodeOptions) (*Node, error) {
+	n := &Node{config: o.Config, log: o.Log, failed: o.Failed, metrics: prometheus.NewRegistry()}
+	if n.log == nil {
+		n.log = slog.New(slog.DiscardHandler)
+	}
+	if n.failed == nil {
+		n.failed = func(error) {}
+	}
+	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := n.open(ctx); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	n.mu.Lock()
+	n.ready = true
+	n.mu.Unlock()
+	return n, nil
+}
+
+func (n *Node) open(ctx context.Context) error {
+	if err := transport.GuardListen(n.config.Network.Bind, n.config.Security.AllowInsecure); err != nil {
+		return err
+	}
+	id, err := n.openDirectory()
+	if err != nil {
+		return err
+	}
+	if n.has("controller") || n.has("broker") {
+		if err := n.openController(ctx, id); err != nil {
+			return err
+		}
+	}
+	if n.has("broker") {
+		if err := n.openBroker(ctx, id); err != nil {
+			return err
+		}
+	}
+	return n.openHTTP()
+}
+
+func (n *Node) has(role string) bool { return slices.Contains(n.config.RoleList(), role) }
+
+func (n *Node) opened(what string, close func(context.Context) error) {
+	n.closers = append(n.closers, closer{what, close})
+}
+
+// openDirectory takes the data directory for this process.
+func (n *Node) openDirectory() (identity, error) {
+	var options disk.OSOptions
+	if err := options.IO.UnmarshalText([]byte(n.config.WAL.IO)); err != nil {
+		return identity{}, fmt.Errorf("wal.io: %w", err)
+	}
+	dir, err := disk.OpenOSWith(n.config.Broker.DataDir, options)
+	if err != nil {
+		return identity{}, fmt.Errorf("open the data directory: %w", err)
+	}
+	n.dir = dir
+	lock, err := dir.Lock("lock")
+	if err != nil {
+		var held *disk.LockedError
+		if errors.As(err, &held) {
+			return identity{}, fmt.Errorf("the data directory %s is in use: %w; stop that process, or name another --data-dir", dir.Root(), err)
+		}
+		return identity{}, fmt.Errorf("lock the data directory: %w", err)
+	}
+	n.opened("directory lock", func(context.Context) error { return lock.Close() })
+	return loadIdentity(dir, n.config.Broker.ID)
+}
+
+func (n *Node) openController(ctx context.Context, id identity) error {
+	directory, err := id.directoryID()
+	if err != nil {
+		return err
+	}
+	raft := n.config.Controller.Raft
+	ctl, err := controller.Open(ctx, controller.Options{
+		NodeID: n.config.Broker.ID, Directory: directory, ClusterID: id.ClusterID,
+		FS: n.dir, Beside: []string{walDir},
+		Tick:            time.Duration(raft.Heartbeat),
+		HeartbeatTicks:  1,
+		ElectionTicks:   int(raft.ElectionTimeout / raft.Heartbeat),
+		SnapshotEntries: uint64(n.config.Controller.Snapshot.Entries),
+		SnapshotBytes:   uint64(n.config.Controller.Snapshot.Bytes),
+
+		DefaultPartitions:   n.config.Broker.NumPartitions,
+		ValidateTopicConfig: configs.ValidateTopicConfig,
+		ListConfig:          configs.ListTopicConfig,
+		BrokerSession:       time.Duration(n.config.Replication.HeartbeatTimeout),
+		Log:                 n.log.With("room", "controller"),
+		OnDead:              n.die,
+	})
+	if err != nil {
+		return fmt.Errorf("start the controller: %w", err)
+	}
+	n.controller = ctl
+	n.opened("controller", func(context.Context) error { return ctl.Close() })
+	if id.ClusterID == "" {
+		id.ClusterID = ctl.Image().ClusterID()
+		return id.save(n.dir)
+	}
+	return nil
+}
+
+// walCapacity is the configured one, but never more than half of what is free
+// at the first start; what the log holds already counts as free.
+func (n *Node) walCapacity() (int64, error) {
+	capacity := int64(n.config.WAL.Capacity)
+	free, _, err := n.dir.Space(".")
+	if err != nil {
+		return 0, fmt.Errorf("ask for the free space of the data directory: %w", err)
+	}
+	held, err := n.heldByWAL()
+	if err != nil {
+		return 0, err
+	}
+	if limit := held + free/2; capacity > limit {
+		segment := int64(n.config.WAL.SegmentSize)
+		limit = max(limit, held, 8*segment)
+		n.log.Warn("wal.capacity is more than half of the free disk; it is cut", "wanted_bytes", capacity, "bytes", limit)
+		capacity = limit
+	}
+	return capacity, nil
+}
+
+func (n *Node) heldByWAL() (int64, error) {
+	var held int64
+	entries, err := os.ReadDir(filepath.Join(n.dir.Root(), walDir))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return 0, fmt.Errorf("look into the log: %w", err)
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil {
+			held += info.Size()
+		}
+	}
+	return held, nil
+}
+
+func (n *Node) openBroker(ctx context.Context, id identity) error {
+	directory, err := id.directoryID()
+	if err != nil {
+		return err
+	}
+	capacity, err := n.walCapacity()
+	if err != nil {
+		return err
+	}
+	c := n.config.WAL
+	sync := wal.SyncAlways
+	if c.Sync == "interval" {
+		sync = wal.SyncInterval
+		n.log.Warn("wal.sync = interval: acks come before the disk; a power cut can lose what was acked", "interval", c.SyncInterval.String())
+	}
+	store, err := storagelog.Open(ctx, storagelog.Options{
+		FS: n.dir, Dir: walDir, Log: n.log.With("room", "log"),
+		WAL: wal.Options{
+			Capacity: capacity, Reserve: int64(c.Reserve), SegmentSize: int(c.SegmentSize), Memory: int64(c.Memory),
+			Sync: sync, SyncInterval: time.Duration(c.SyncInterval), OnDead: n.die,
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("open the log: %w", err)
+	}
+	n.store = store
+	n.opened("log", func(context.Context) error { return store.Close() })
+
+	network := n.config.Network
+	tcp, udp, err := listenKafka(network.Bind, network.KafkaPort, network.QUIC.Enabled)
+	if err != nil {
+		return err
+	}
+	// Until the listeners serve, they are closed here; afterwards by the server.
+	n.opened("sockets", func(context.Context) error {
+		if udp != nil {
+			_ = udp.Close() // closed twice when QUIC has served
+		}
+		if err := tcp.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	n.kafkaAddr = tcp.Addr().String()
+	advertised, err := n.advertised()
+	if err != nil {
+		return err
+	}
+	groups := n.config.Broker.Groups
+	b, err := broker.Open(ctx, broker.Options{
+		NodeID: n.config.Broker.ID, Store: store, Controller: n.controller,
+		ClusterID: n.controller.Image().ClusterID(), Directory: directory, Rack: n.config.Broker.Rack,
+		Listeners:       []metadata.Listener{advertised},
+		AutoCreate:      n.autoCreate(),
+		MessageMaxBytes: int(n.config.Broker.MessageMaxBytes),
+		Groups: group.Options{
+			MinSession: time.Duration(groups.MinSessionTimeout), MaxSession: time.Duration(groups.MaxSessionTimeout),
+			InitialRebalanceDelay: time.Duration(groups.InitialRebalanceDelay), MaxGroupSize: int(groups.MaxSize),
+		},
+		Heartbeat: time.Duration(n.config.Replication.HeartbeatInterval),
+		Log:       n.log.With("room", "broker"),
+	})
+	if err != nil {
+		return fmt.Errorf("start the broker: %w", err)
+	}
+	n.broker = b
+	n.opened("broker", func(context.Context) error { return b.Close() })
+	n.metrics.MustRegister(b.Metrics(), newStorageMetrics(store))
+	return n.serveKafka(tcp, udp)
+}
+
+// autoCreate resolves broker.auto_create_topics.
+func (n *Node) autoCreate() bool {
+	if v := n.config.Broker.AutoCreateTopics; v != "auto" {
+		return v == "true"
+	}
+	return n.config.Loopback()
+}
+
+// advertised is what clients are told to dial.
+func (n *Node) advertised() (metadata.Listener, error) {
+	host, port, err := net.SplitHostPort(n.kafkaAddr)
+	if err != nil {
+		return metadata.Listener{}, err
+	}
+	if n.config.Network.AdvertisedHost != "" {
+		host = n.config.Network.AdvertisedHost
+	} else if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		if host, err = os.Hostname(); err != nil {
+			return metadata.Listener{}, fmt.Errorf("network.bind is every address: set network.advertised_host to what clients dial (the host name is not known: %w)", err)
+		}
+	}
+	number, err := strconv.ParseInt(port, 10, 32)
+	if err != nil {
+		return metadata.Listener{}, err
+	}
+	protocol := "PLAINTEXT"
+	if n.config.Network.TLS == "on" {
+		protocol = "SSL"
+	}
+	return metadata.Listener{Name: listenerName, Host: host, Port: int32(number), Protocol: protocol}, nil
+}
+
+// serveKafka starts to accept clients.
+func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
+	network := n.config.Network
+	counts := newKafkaMetrics(n.metrics)
+	n.kafka = kafka.New(kafka.Options{
+		Handler: n.broker,
+		EarlyOK: broker.EarlyOK,
+		Metrics: counts,
+		Log:     n.log.With("room", "kafka"),
+		Limits: kafka.Limits{
+			MaxFrame: int(network.MaxFrame), ConnMemory: int64(network.ConnectionMemory), TotalMemory: int64(network.RequestMemory),
+			MaxConns: network.MaxConnections, PerIP: network.MaxConnectionsPerIP, IdleTimeout: time.Duration(network.IdleTimeout),
+		},
+	})
+	var secure *tls.Config
+	if udp != nil || network.TLS == "on" {
+		cert, err := n.certificate()
+		if err != nil {
+			return err
+		}
+		secure = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	}
+	if udp != nil {
+		l, err := quic.Listen(quic.Options{
+			Conn: udp, TLS: secure, Server: n.kafka, Name: listenerName,
+			IdleTimeout: time.Duration(network.QUIC.IdleTimeout), MaxStreams: network.QUIC.MaxStreams,
+			ZeroRTT: network.QUIC.ZeroRTT, Log: n.log.With("room", "quic"),
+		})
+		if err != nil {
+			return err
+		}
+		n.quic = l
+		n.opened("QUIC", func(context.Context) error { return l.Close() })
+	}
+	server := n.kafka
+	n.opened("Kafka", func(context.Context) error { return server.Close() })
+	var listener net.Listener = tcp
+	if network.TLS == "on" {
+		listener = tls.NewListener(tcp, secure)
+	}
+	n.serving.Go(func() {
+		if err := server.ServeListener(listener, listenerName); !errors.Is(err, kafka.ErrServerClosed) {
+			n.die(err)
+		}
+	})
+	return nil
+}
+
+// certificate is the operator's, or the development CA's.
+func (n *Node) certificate() (tls.Certificate, error) {
+	if files := n.config.Security.TLS; files.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(files.CertFile, files.KeyFile)
+		if err != nil {
+			return tls.Certificate{}, fmt.Errorf("load security.tls.cert_file and key_file: %w", err)
+		}
+		return cert, nil
+	}
+	dir := filepath.Join(n.dir.Root(), certsDir)
+	hosts := []string{n.config.Network.AdvertisedHost}
+	if host, _, err := net.SplitHostPort(n.kafkaAddr); err == nil {
+		hosts = append(hosts, host)
+	}
+	if name, err := os.Hostname(); err == nil {
+		hosts = append(hosts, name)
+	}
+	hosts = slices.DeleteFunc(hosts, func(h string) bool { return h == "" })
+	cert, err := pki.Development(dir, hosts, time.Now())
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	n.caFile = filepath.Join(dir, pki.CAFile)
+	return cert, nil
+}
+
+// openHTTP starts metrics and health, and the API where there is a controller.
+func (n *Node) openHTTP() error {
+	listener, err := listenTCP(n.config.Network.Bind, n.config.Network.HTTPPort, "network.http_port")
+	if err != nil {
+		return err
+	}
+	n.httpAddr = listener.Addr().String()
+	options := admin.Options{Metrics: n.metrics, Ready: n.Ready, Healthy: n.Healthy, Version: Version(), Log: n.log.With("room", "http")}
+	if n.controller != nil && (n.has("controller") || n.has("admin")) {
+		options.Cluster = n.controller
+	}
+	if n.store != nil {
+		options.Storage = partitions{n.store}
+	}
+	n.http = admin.New(options)
+	server := n.http
+	n.opened("HTTP", server.Close)
+	n.serving.Go(func() {
+		if err := server.Serve(listener); err != nil {
+			n.die(err)
+		}
+	})
+	return nil
+}
+
+// partitions answers the admin API from the store.
+type partitions struct{ store *storagelog.Store }
+
+func (p partitions) PartitionState(id storage.PartitionID) (admin.PartitionState, bool) {
+	l, ok := p.store.Log(id)
+	if !ok {
+		return admin.PartitionState{}, false
+	}
+	f := l.Footprint()
+	return admin.PartitionState{LogStart: l.LogStart(), HighWatermark: l.HighWatermark(), WALBytes: f.WAL, MemoryBytes: f.Memory}, true
+}
+
+// die records why the node cannot go on, and tells its owner once. The process
+// goes on answering: health and reads tell more than silence.
+func (n *Node) die(err error) {
+	n.mu.Lock()
+	first := n.dead == nil
+	if first {
+		n.dead = err
+	}
+	n.mu.Unlock()
+	if first {
+		n.log.Error("this node cannot go on", "error", err)
+		n.failed(err)
+	}
+}
+
+// Ready says why the node cannot serve, or nil.
+func (n *Node) Ready() error {
+	n.mu.Lock()
+	ready := n.ready
+	n.mu.Unlock()
+	if !ready {
+		return errors.New("starting or stopping")
+	}
+	return n.Healthy()
+}
+
+// Healthy says why the node needs a person, or nil.
+func (n *Node) Healthy() error {
+	n.mu.Lock()
+	dead := n.dead
+	n.mu.Unlock()
+	if dead != nil {
+		return dead
+	}
+	if n.broker != nil {
+		return n.broker.Health()
+	}
+	return nil
+}
+
+// Kafka is the host:port of the Kafka listeners, "" without the role broker.
+func (n *Node) Kafka() string { return n.kafkaAddr }
+
+// HTTP is the host:port of metrics, health and API.
+func (n *Node) HTTP() string { return n.httpAddr }
+
+// CAFile is what clients of TLS and QUIC trust; "" when the operator's own
+// certificate is used.
+func (n *Node) CAFile() string { return n.caFile }
+
+// DataDir is the absolute path of the data directory.
+func (n *Node) DataDir() string { return n.dir.Root() }
+
+// banner is what serve says of the node.
+func (n *Node) banner(started time.Duration) banner {
+	acks := "every ack means: synced to this disk (wal.sync = always)"
+	if n.config.WAL.Sync == "interval" {
+		acks = fmt.Sprintf("acks come BEFORE the disk; a power cut can lose the last %v (wal.sync = interval)", n.config.WAL.SyncInterval)
+	}
+	b := banner{
+		Kafka: n.kafkaAddr, TLS: n.config.Network.TLS == "on", HTTP: n.httpAddr, DataDir: n.DataDir(), CA: n.caFile, Acks: acks,
+		Roles: strings.Join(n.config.RoleList(), ", "), Node: n.config.Broker.ID, PID: os.Getpid(), Version: Version(),
+		Startup: started.Round(time.Millisecond).String(),
+	}
+	if n.quic != nil {
+		b.QUIC = n.quic.Addr().String()
+	}
+	return b
+}
+
+// Close takes the node down in the reverse order of its opening, within
+// operations.graceful_shutdown_timeout where something waits for others.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	n.ready = false
+	n.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(n.config.Operations.GracefulShutdownTimeout))
+	defer cancel()
+	var err error
+	for _, c := range slices.Backward(n.closers) {
+		if e := c.close(ctx); e != nil {
+			err = errors.Join(err, fmt.Errorf("close the %s: %w", c.what, e))
+		}
+	}
+	n.closers = nil
+	n.serving.Wait()
+	return err
+}

@@ -1,0 +1,143 @@
+package roles
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"rustmq.dev/rustmq/configs"
+)
+
+// serveFlags are the flags of serve; the short ones are names for config keys.
+type serveFlags struct {
+	config    string
+	set       []string
+	ports     string
+	ephemeral bool
+}
+
+// flagKeys maps flags to the keys they set.
+var flagKeys = []struct{ flag, key, usage string }{
+	{"roles", "broker.roles", "what the process is: broker,controller,admin"},
+	{"data-dir", "broker.data_dir", "directory of everything this node keeps"},
+	{"node-id", "broker.id", "this node's id"},
+	{"bind", "network.bind", "host of every listener"},
+}
+
+func serveCommand(name, short, roles string, stdout, stderr io.Writer) *cobra.Command {
+	var f serveFlags
+	cmd := &cobra.Command{
+		Use: name, Short: short, Args: cobra.NoArgs,
+		Example: "  rustmq serve\n  rustmq serve --ports free --ephemeral\n  rustmq serve --data-dir /var/lib/rustmq --set wal.capacity=50GiB",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.serve(cmd.Context(), cmd.Flags(), roles, stdout, stderr)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.config, "config", "", "TOML `FILE` of the configuration")
+	flags.StringArrayVar(&f.set, "set", nil, "`section.key=value`, may be repeated")
+	flags.StringVar(&f.ports, "ports", "", "`free`: take any free ports, and print them")
+	flags.BoolVar(&f.ephemeral, "ephemeral", false, "keep the data in a temporary directory that is removed at the end")
+	for _, k := range flagKeys {
+		flags.String(k.flag, "", k.usage+" ("+k.key+")")
+	}
+	return cmd
+}
+
+// load merges the configuration of a serve call.
+func (f *serveFlags) load(flags *pflag.FlagSet, roles string) (*configs.Config, error) {
+	sources := configs.Sources{File: f.config, Environ: os.Environ(), Set: f.set}
+	for _, k := range flagKeys {
+		if flag := flags.Lookup(k.flag); flag.Changed {
+			sources.Flags = append(sources.Flags, configs.Setting{Key: k.key, Value: flag.Value.String(), Origin: configs.Origin("--" + k.flag)})
+		}
+	}
+	if roles != "" && !flags.Lookup("roles").Changed && f.config == "" {
+		sources.Flags = append(sources.Flags, configs.Setting{Key: "broker.roles", Value: roles, Origin: "the command's name"})
+	}
+	switch f.ports {
+	case "":
+	case "free":
+		for _, key := range []string{"network.kafka_port", "network.http_port"} {
+			sources.Flags = append(sources.Flags, configs.Setting{Key: key, Value: "0", Origin: "--ports"})
+		}
+	default:
+		return nil, &flagError{fmt.Errorf("--ports %q: the only value is free; one port is set by --set network.kafka_port=PORT", f.ports)}
+	}
+	return configs.Load(sources)
+}
+
+func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles string, stdout, stderr io.Writer) (err error) {
+	began := time.Now()
+	config, err := f.load(flags, roles)
+	if err != nil {
+		return err
+	}
+	if f.ephemeral {
+		if flags.Lookup("data-dir").Changed {
+			return &flagError{errors.New("--ephemeral and --data-dir: give one of them")}
+		}
+		dir, err := os.MkdirTemp("", "rustmq-")
+		if err != nil {
+			return fmt.Errorf("make the temporary data directory: %w", err)
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		config.Broker.DataDir = dir
+	}
+	failed := make(chan error, 1)
+	node, err := Start(ctx, NodeOptions{Config: config, Log: newLogger(config, stderr), Failed: func(err error) { failed <- err }})
+	if err != nil {
+		return err
+	}
+	if err := node.banner(time.Since(began)).print(stdout, isTerminal(stdout)); err != nil {
+		return errors.Join(err, node.Close())
+	}
+	var cause error
+	select {
+	case <-ctx.Done():
+	case cause = <-failed:
+	}
+	stopped := time.Now()
+	if err := node.Close(); err != nil {
+		return errors.Join(cause, err)
+	}
+	if cause != nil {
+		return fmt.Errorf("this node cannot go on: %w; what was acked is on disk: start it again once the disk is well", cause)
+	}
+	if isTerminal(stdout) {
+		_, err = fmt.Fprintf(stdout, "\nrustmq stopped in %v; what was acked is in %s\n", time.Since(stopped).Round(time.Millisecond), node.DataDir())
+	}
+	return err
+}
+
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// newLogger writes text to a terminal and JSON elsewhere, unless told.
+func newLogger(c *configs.Config, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(strings.ToUpper(c.Operations.LogLevel))); err != nil {
+		level = slog.LevelInfo // configs.Load lets only levels through
+	}
+	options := &slog.HandlerOptions{Level: level}
+	format := c.Operations.LogFormat
+	if format == "text" || (format == "auto" && isTerminal(w)) {
+		if format == "auto" && c.Operations.LogLevel == "info" {
+			options.Level = slog.LevelWarn // a person at a terminal has the banner
+		}
+		return slog.New(slog.NewTextHandler(w, options)).With("node", strconv.Itoa(int(c.Broker.ID)))
+	}
+	return slog.New(slog.NewJSONHandler(w, options)).With("node", strconv.Itoa(int(c.Broker.ID)))
+}
