@@ -6,6 +6,10 @@ import (
 	"io"
 	"io/fs"
 	"path"
+
+	"golang.org/x/sys/unix"
+
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // FS is a tree of files. Names are slash-separated and relative to the root
@@ -100,6 +104,17 @@ func WriteFileAtomic(fsys FS, name string, data []byte) error {
 	}
 	if err := fsys.SyncDir(path.Dir(name)); err != nil {
 		return fmt.Errorf("sync the directory of %s: %w", name, err)
+	}
+	return nil
+}
+
+// IsNoSpace reports whether err says that the disk is full.
+func IsNoSpace(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
+
+// checkName refuses names that could lead out of the root.
+func checkName(op, name string) error {
+	if !guard.Check("disk.name-below-root", fs.ValidPath(name)) {
+		return &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
 	}
 	return nil
 }
