@@ -273,7 +273,7 @@ func (c *Core) sleep(g *group) {
 
 // Loaded begins the sessions of the members that were replayed.
 func (c *Core) Loaded(now time.Time) {
-	for _, g := range c.groups {
+	for _, g := range c.sorted() {
 		for _, m := range g.members {
 			g.beat(now, m)
 		}

@@ -11,7 +11,7 @@ import (
 // have until rebalanceBy to join.
 func (g *group) prepare(now time.Time, cause *member, why string) {
 	if g.state == completing {
-		for _, m := range g.members {
+		for _, m := range g.ordered() {
 			g.endSync(m, kerr.RebalanceInProgress.Code)
 		}
 	}

@@ -92,7 +92,7 @@ func (g *group) save(given []kmsg.SyncGroupRequestGroupAssignment) {
 		}
 		g.saving = 0
 		if !guard.Check("group.assignment-recorded", err == nil) {
-			for _, m := range g.members {
+			for _, m := range g.ordered() {
 				g.endSync(m, codeOf(err, kerr.UnknownServerError.Code))
 			}
 			g.prepare(now, g.members[g.leader], "assignment could not be recorded")

@@ -1,0 +1,707 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/goleak"
+
+	"rustmq.dev/rustmq/storage"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// house is a coordinator over a log in memory, inside a synctest bubble.
+type house struct {
+	*Coordinator
+	t   *testing.T
+	log *memoryLog
+}
+
+func open(t *testing.T, change ...func(*Options)) *house {
+	t.Helper()
+	h := &house{t: t, log: new(memoryLog)}
+	ids := 0
+	opt := Options{Log: h.log, NewID: func() string { ids++; return strconv.Itoa(ids) }}
+	for _, c := range change {
+		c(&opt)
+	}
+	var err error
+	if h.Coordinator, err = Open(opt); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+// load loads the partition of group "g", and waits until that is done.
+func (h *house) load(epoch storage.Epoch) {
+	h.t.Helper()
+	h.Load(Partition("g"), epoch)
+	synctest.Wait()
+}
+
+// call asks and returns where the answer will be, in a channel that tells a
+// second answer from the first.
+func call[Q, P any](h *house, method func(context.Context, Q, func(P)), req Q) <-chan P {
+	h.t.Helper()
+	got := make(chan P, 2)
+	method(h.t.Context(), req, func(p P) { got <- p })
+	return got
+}
+
+// now returns an answer that must be there without any time passing.
+func now[P any](t *testing.T, c <-chan P) P {
+	t.Helper()
+	synctest.Wait()
+	select {
+	case p := <-c:
+		return p
+	default:
+		t.Fatal("no answer")
+		panic("unreachable")
+	}
+}
+
+func none[P any](t *testing.T, c <-chan P) {
+	t.Helper()
+	synctest.Wait()
+	select {
+	case p := <-c:
+		t.Fatalf("answered %v", p)
+	default:
+	}
+}
+
+func joinRequest(group, member string) *kmsg.JoinGroupRequest {
+	req := kmsg.NewPtrJoinGroupRequest()
+	req.Version, req.Group, req.MemberID = 3, group, member
+	req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = 10_000, 20_000
+	req.ProtocolType = consumerProtocol
+	req.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: "range", Metadata: new(kmsg.ConsumerMemberMetadata).AppendTo(nil)}}
+	return req
+}
+
+func (h *house) join(group, member string) <-chan *kmsg.JoinGroupResponse {
+	return call(h, func(ctx context.Context, req *kmsg.JoinGroupRequest, answer func(*kmsg.JoinGroupResponse)) {
+		h.JoinGroup(ctx, "c", "/h", req, answer)
+	}, joinRequest(group, member))
+}
+
+func (h *house) sync(group, member string, generation int32) <-chan *kmsg.SyncGroupResponse {
+	req := kmsg.NewPtrSyncGroupRequest()
+	req.Version, req.Group, req.MemberID, req.Generation = 3, group, member, generation
+	req.GroupAssignment = []kmsg.SyncGroupRequestGroupAssignment{{MemberID: member, MemberAssignment: []byte("all")}}
+	return call(h, h.SyncGroup, req)
+}
+
+func (h *house) heartbeat(group, member string, generation int32) int16 {
+	h.t.Helper()
+	req := kmsg.NewPtrHeartbeatRequest()
+	req.Version, req.Group, req.MemberID, req.Generation = 3, group, member, generation
+	return now(h.t, call(h, h.Heartbeat, req)).ErrorCode
+}
+
+func commitRequest(group string, offset int64) *kmsg.OffsetCommitRequest {
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Version, req.Group = 8, group
+	p := kmsg.NewOffsetCommitRequestTopicPartition()
+	p.Offset = offset
+	req.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: "t", Partitions: []kmsg.OffsetCommitRequestTopicPartition{p}}}
+	return req
+}
+
+func (h *house) commit(group string, offset int64) <-chan *kmsg.OffsetCommitResponse {
+	return call(h, h.OffsetCommit, commitRequest(group, offset))
+}
+
+func commitCode(resp *kmsg.OffsetCommitResponse) int16 {
+	return resp.Topics[0].Partitions[0].ErrorCode
+}
+
+// fetched returns the offset of t-0, or an error code below -1.
+func (h *house) fetched(group string) int64 {
+	h.t.Helper()
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.Version = 8
+	req.Groups = []kmsg.OffsetFetchRequestGroup{{Group: group, Topics: []kmsg.OffsetFetchRequestGroupTopic{{Topic: "t", Partitions: []int32{0}}}}}
+	g := now(h.t, call(h, h.OffsetFetch, req)).Groups[0]
+	if g.ErrorCode != 0 {
+		return -100 - int64(g.ErrorCode)
+	}
+	return g.Topics[0].Partitions[0].Offset
+}
+
+func wantCode(t *testing.T, what string, got int16, want *kerr.Error) {
+	t.Helper()
+	var code int16
+	if want != nil {
+		code = want.Code
+	}
+	if got != code {
+		t.Fatalf("%s: %v, want %v", what, kerr.ErrorForCode(got), want)
+	}
+}
+
+// Kafka's own sums: Utils.abs("…".hashCode) % 50.
+func TestPartitionIsKafkas(t *testing.T) {
+	for id, want := range map[string]int32{
+		"":                       0,
+		"g":                      3,
+		"my-group":               12, // a negative hash; without its sign bit it would be 36
+		"console-consumer-12345": 6,
+		"polygenelubricants":     0,  // the least int32, which has no absolute value
+		"grüppe-😀":               14, // hashed over UTF-16
+	} {
+		if got := Partition(id); got != want {
+			t.Errorf("group %q in partition %d, want %d", id, got, want)
+		}
+	}
+}
+
+func TestNobodyIsServedBeforeLoadOrAfterUnload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		wantCode(t, "not led", h.heartbeat("g", "m", 1), kerr.NotCoordinator)
+
+		h.log.reading = make(chan struct{})
+		h.load(1)
+		wantCode(t, "heartbeat while loading", h.heartbeat("g", "m", 1), kerr.CoordinatorLoadInProgress)
+		wantCode(t, "commit while loading", commitCode(now(t, h.commit("g", 1))), kerr.CoordinatorLoadInProgress)
+		wantCode(t, "list while loading", now(t, call(h, h.ListGroups, kmsg.NewPtrListGroupsRequest())).ErrorCode, kerr.CoordinatorLoadInProgress)
+		if st := h.Stats(); st.Loading != 1 || st.Loaded != 0 {
+			t.Fatalf("%+v", st)
+		}
+		close(h.log.reading)
+		synctest.Wait()
+		wantCode(t, "unknown member", h.heartbeat("g", "m", 1), kerr.UnknownMemberID)
+		if st := h.Stats(); st.Loading != 0 || st.Loaded != 1 {
+			t.Fatalf("%+v", st)
+		}
+
+		first := now(t, h.join("g", ""))
+		waiting := h.join("g", "")
+		none(t, waiting)
+		h.Unload(Partition("g"))
+		wantCode(t, "waiting join", now(t, waiting).ErrorCode, kerr.NotCoordinator)
+		wantCode(t, "heartbeat", h.heartbeat("g", first.MemberID, 1), kerr.NotCoordinator)
+		if st := h.Stats(); st != (Stats{}) {
+			t.Fatalf("%+v", st)
+		}
+	})
+}
+
+func TestLoadIsTriedUntilTheLogCanBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		h.load(1)
+		wantCode(t, "commit", commitCode(now(t, h.commit("g", 7))), nil)
+		h.Unload(Partition("g"))
+		h.log.set(func(l *memoryLog) { l.readErr = errors.New("input/output error") })
+		h.load(2)
+		wantCode(t, "heartbeat", h.heartbeat("g", "m", 1), kerr.CoordinatorLoadInProgress)
+		time.Sleep(10 * loadRetry)
+		h.log.set(func(l *memoryLog) {
+			if l.reads < 10 {
+				t.Errorf("%d reads", l.reads)
+			}
+			l.readErr = nil
+		})
+		time.Sleep(loadRetry)
+		if got := h.fetched("g"); got != 7 {
+			t.Fatalf("offset %d", got)
+		}
+	})
+}
+
+func TestSessionTimesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		h.load(1)
+		m := now(t, h.join("g", "")).MemberID
+		wantCode(t, "sync", now(t, h.sync("g", m, 1)).ErrorCode, nil)
+		for range 10 {
+			time.Sleep(9999 * time.Millisecond)
+			wantCode(t, "heartbeat in time", h.heartbeat("g", m, 1), nil)
+		}
+		time.Sleep(10*time.Second + time.Millisecond) // one that comes with the deadline still counts
+		wantCode(t, "heartbeat too late", h.heartbeat("g", m, 1), kerr.UnknownMemberID)
+	})
+}
+
+func TestRebalanceEndsWithoutWhoDoesNotRejoin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		h.load(1)
+		dead := now(t, h.join("g", "")).MemberID
+		wantCode(t, "sync", now(t, h.sync("g", dead, 1)).ErrorCode, nil)
+		second := h.join("g", "")
+		none(t, second)
+		begin := time.Now()
+		resp := <-second
+		if took := time.Since(begin); took != 10*time.Second { // its session, shorter than the rebalance time-out
+			t.Fatalf("after %v", took)
+		}
+		if resp.ErrorCode != 0 || resp.Generation != 2 || resp.LeaderID != resp.MemberID || len(resp.Members) != 1 {
+			t.Fatalf("%+v", resp)
+		}
+	})
+}
+
+func TestRestartContinues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		h.load(1)
+		m := now(t, h.join("g", "")).MemberID
+		wantCode(t, "sync", now(t, h.sync("g", m, 1)).ErrorCode, nil)
+		wantCode(t, "commit", commitCode(now(t, h.commit("other-g", 1))), kerr.NotCoordinator)
+		req := commitRequest("g", 42)
+		req.MemberID, req.Generation = m, 1
+		wantCode(t, "commit", commitCode(now(t, call(h, h.OffsetCommit, req))), nil)
+		before := h.Stats()
+		h.load(2) // a new epoch: what another process would do
+		if got := h.fetched("g"); got != 42 {
+			t.Fatalf("offset %d", got)
+		}
+		wantCode(t, "heartbeat", h.heartbeat("g", m, 1), nil)
+		if resp := now(t, h.sync("g", m, 1)); resp.ErrorCode != 0 || string(resp.MemberAssignment) != "all" {
+			t.Fatalf("%+v", resp)
+		}
+		if after := h.Stats(); after != before {
+			t.Fatalf("%+v, before the restart %+v", after, before)
+		}
+		reads := h.log.reads
+		h.load(2)
+		h.load(1)
+		if h.log.reads != reads {
+			t.Fatal("loaded again under an epoch that is not higher")
+		}
+	})
+}
+
+// A commit is answered when it is in the log, and not seen before.
+func TestAnswersWaitForTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		h.load(1)
+		h.log.hold()
+		commits := []<-chan *kmsg.OffsetCommitResponse{h.commit("g", 1), h.commit("g", 2), h.commit("g", 3)}
+		none(t, commits[0])
+		m := now(t, h.join("g", "")).MemberID
+		sync := h.sync("g", m, 1)
+		none(t, sync)
+		if got := h.fetched("g"); got != -1 {
+			t.Fatalf("offset %d was seen", got)
+		}
+		h.log.release()
+		for _, c := range commits {
+			wantCode(t, "commit", commitCode(now(t, c)), nil)
+		}
+		wantCode(t, "sync", now(t, sync).ErrorCode, nil)
+		if got := h.fetched("g"); got != 3 {
+			t.Fatalf("offset %d", got)
+		}
+	})
+}
+
+// What waits together is appended together.
+func TestCommitsShareBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		h.load(1)
+		s := h.shards[Partition("g")].Load()
+		block := make(chan struct{})
+		s.submit(t.Context(), Request{Body: &DeleteGroup{Group: "none"}}, func(any) { <-block }, func(int16) {})
+		synctest.Wait()
+		var all []<-chan *kmsg.OffsetCommitResponse
+		for i := range 100 {
+			all = append(all, h.commit("g", int64(i)))
+		}
+		close(block)
+		for _, c := range all {
+			wantCode(t, "commit", commitCode(now(t, c)), nil)
+		}
+		if h.log.appends != 1 {
+			t.Fatalf("%d appends for commits that waited together", h.log.appends)
+		}
+		if got := h.fetched("g"); got != 99 {
+			t.Fatalf("offset %d", got)
+		}
+	})
+}
+
+func TestSlowCoreRefusesWhatItCannotQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t, func(o *Options) { o.MaxQueue = 3 })
+		h.load(1)
+		s := h.shards[Partition("g")].Load()
+		block := make(chan struct{})
+		s.submit(t.Context(), Request{Body: &DeleteGroup{Group: "none"}}, func(any) { <-block }, func(int16) {})
+		synctest.Wait()
+		var all []<-chan *kmsg.OffsetCommitResponse
+		for range 5 {
+			all = append(all, h.commit("g", 1))
+		}
+		for _, c := range all[3:] {
+			wantCode(t, "commit beyond the queue", commitCode(now(t, c)), kerr.CoordinatorNotAvailable)
+		}
+		close(block)
+		for _, c := range all[:3] {
+			wantCode(t, "commit", commitCode(now(t, c)), nil)
+		}
+	})
+}
+
+// The log is not read before all that the shard before has appended is there.
+func TestNextEpochWaitsForAppendsOfTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		h.load(1)
+		h.log.hold()
+		first := h.commit("g", 1)
+		none(t, first)
+		h.Unload(Partition("g"))
+		h.Load(Partition("g"), 1)
+		wantCode(t, "commit cut off", commitCode(now(t, first)), kerr.NotCoordinator)
+		wantCode(t, "heartbeat", h.heartbeat("g", "m", 1), kerr.CoordinatorLoadInProgress)
+		h.log.release()
+		synctest.Wait()
+		if got := h.fetched("g"); got != 1 {
+			t.Fatalf("offset %d", got)
+		}
+
+		// An append that never ends keeps nobody from closing.
+		h.log.hold()
+		none(t, h.commit("g", 2))
+		h.load(2)
+		h.load(3)
+		if err := h.Close(); err != nil {
+			t.Fatal(err)
+		}
+		h.log.release()
+		wantCode(t, "closed", h.heartbeat("g", "m", 1), kerr.NotCoordinator)
+		h.Load(Partition("g"), 4)
+		wantCode(t, "closed", h.heartbeat("g", "m", 1), kerr.NotCoordinator)
+	})
+}
+
+func TestFailedAppendIsAnsweredAsWhatItIs(t *testing.T) {
+	for name, c := range map[string]struct {
+		err    error
+		commit *kerr.Error
+	}{
+		"not leader": {fmt.Errorf("append: %w", ErrNotLeader), kerr.NotCoordinator},
+		"fenced":     {kerr.FencedLeaderEpoch, kerr.NotCoordinator},
+		"too large":  {kerr.MessageTooLarge, kerr.InvalidCommitOffsetSize},
+		"other":      {errors.New("log is dead"), kerr.CoordinatorNotAvailable},
+		"ISR":        {kerr.NotEnoughReplicas, kerr.CoordinatorNotAvailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := open(t)
+				h.load(1)
+				wantCode(t, "commit", commitCode(now(t, h.commit("g", 1))), nil)
+				h.log.set(func(l *memoryLog) { l.fail = c.err })
+				wantCode(t, "commit", commitCode(now(t, h.commit("g", 2))), c.commit)
+				if got := h.fetched("g"); got != 1 {
+					t.Fatalf("offset %d", got)
+				}
+			})
+		})
+	}
+}
+
+// A join whose client hung up makes no member.
+func TestJoinOfAClosedConnectionIsNotCarriedOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		h.load(1)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		var answers int
+		h.JoinGroup(ctx, "c", "/h", joinRequest("g", ""), func(*kmsg.JoinGroupResponse) { answers++ })
+		synctest.Wait()
+		if st := h.Stats(); st.Groups != 0 || answers != 1 {
+			t.Fatalf("%+v, %d answers", st, answers)
+		}
+	})
+}
+
+// Beyond the bounds nothing new is taken, and what exists goes on.
+func TestStateIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t, func(o *Options) { o.MaxGroups = 2; o.MaxState = 1 << 20 })
+		for p := range int32(Partitions) {
+			h.Load(p, 1)
+		}
+		synctest.Wait()
+		wantCode(t, "first", commitCode(now(t, h.commit("a", 1))), nil)
+		m := now(t, h.join("b", ""))
+		wantCode(t, "second", m.ErrorCode, nil)
+		wantCode(t, "third", commitCode(now(t, h.commit("c", 1))), kerr.CoordinatorNotAvailable)
+		wantCode(t, "third", now(t, h.join("d", "")).ErrorCode, kerr.GroupMaxSizeReached)
+		wantCode(t, "first again", commitCode(now(t, h.commit("a", 2))), nil)
+		wantCode(t, "second again", h.heartbeat("b", m.MemberID, 1), nil)
+		del := kmsg.NewPtrDeleteGroupsRequest()
+		del.Groups = []string{"a", "b", "c"}
+		codes := now(t, call(h, h.DeleteGroups, del)).Groups
+		wantCode(t, "delete a", codes[0].ErrorCode, nil)
+		wantCode(t, "delete b", codes[1].ErrorCode, kerr.NonEmptyGroup)
+		wantCode(t, "delete c", codes[2].ErrorCode, kerr.GroupIDNotFound)
+		wantCode(t, "third", commitCode(now(t, h.commit("c", 1))), nil)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t, func(o *Options) { o.MaxState = 20_000 })
+		h.load(1)
+		taken := 0
+		for i := range 1000 {
+			req := commitRequest("g", 1)
+			req.Topics[0].Topic = fmt.Sprint("topic-", i)
+			if commitCode(now(t, call(h, h.OffsetCommit, req))) == 0 {
+				taken++
+			}
+		}
+		if st := h.Stats(); taken < 10 || taken > 150 || st.Bytes > 21_000 {
+			t.Fatalf("%d offsets taken, %+v", taken, st)
+		}
+	})
+}
+
+// catalogue is what topics there are: t with two partitions.
+type catalogue struct{}
+
+func (catalogue) Partitions(name string) int32 {
+	if name == "t" {
+		return 2
+	}
+	return 0
+}
+
+func (catalogue) TopicID(name string) storage.TopicID {
+	if name == "t" {
+		return storage.TopicID{1}
+	}
+	return storage.TopicID{}
+}
+
+func (catalogue) TopicName(id storage.TopicID) string {
+	if id == (storage.TopicID{1}) {
+		return "t"
+	}
+	return ""
+}
+
+func TestOffsetsOfUnknownPartitionsAreRefusedOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t, func(o *Options) { o.Topics = catalogue{} })
+		h.load(1)
+		partition := func(p int32, offset int64) kmsg.OffsetCommitRequestTopicPartition {
+			rp := kmsg.NewOffsetCommitRequestTopicPartition()
+			rp.Partition, rp.Offset = p, offset
+			return rp
+		}
+		req := kmsg.NewPtrOffsetCommitRequest()
+		req.Version, req.Group = 9, "g"
+		req.Topics = []kmsg.OffsetCommitRequestTopic{
+			{Topic: "unknown", Partitions: []kmsg.OffsetCommitRequestTopicPartition{partition(0, 1)}},
+			{Topic: "t", Partitions: []kmsg.OffsetCommitRequestTopicPartition{partition(2, 1), partition(1, 5), partition(-1, 1)}},
+		}
+		resp := now(t, call(h, h.OffsetCommit, req))
+		got := []int16{resp.Topics[0].Partitions[0].ErrorCode, resp.Topics[1].Partitions[0].ErrorCode, resp.Topics[1].Partitions[1].ErrorCode, resp.Topics[1].Partitions[2].ErrorCode}
+		unknown := kerr.UnknownTopicOrPartition.Code
+		if want := []int16{unknown, unknown, 0, unknown}; fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Fatalf("codes %v, want %v", got, want)
+		}
+		req.Topics = req.Topics[:1]
+		wantCode(t, "only unknown", commitCode(now(t, call(h, h.OffsetCommit, req))), kerr.UnknownTopicOrPartition)
+
+		// By ids, since version 10.
+		req.Version = 10
+		req.Topics = []kmsg.OffsetCommitRequestTopic{
+			{TopicID: [16]byte{9}, Partitions: []kmsg.OffsetCommitRequestTopicPartition{partition(0, 1)}},
+			{TopicID: [16]byte{1}, Partitions: []kmsg.OffsetCommitRequestTopicPartition{partition(0, 6)}},
+		}
+		resp = now(t, call(h, h.OffsetCommit, req))
+		wantCode(t, "unknown id", resp.Topics[0].Partitions[0].ErrorCode, kerr.UnknownTopicID)
+		wantCode(t, "known id", resp.Topics[1].Partitions[0].ErrorCode, nil)
+		if resp.Topics[1].TopicID != [16]byte{1} {
+			t.Fatalf("%+v", resp)
+		}
+
+		fetch := kmsg.NewPtrOffsetFetchRequest()
+		fetch.Version = 10
+		fetch.Groups = []kmsg.OffsetFetchRequestGroup{
+			{Group: "g"}, // everything
+			{Group: "g", Topics: []kmsg.OffsetFetchRequestGroupTopic{{TopicID: [16]byte{9}, Partitions: []int32{0}}, {TopicID: [16]byte{1}, Partitions: []int32{1, 0}}}},
+		}
+		all := now(t, call(h, h.OffsetFetch, fetch)).Groups
+		if len(all[0].Topics) != 1 || all[0].Topics[0].TopicID != [16]byte{1} || len(all[0].Topics[0].Partitions) != 2 {
+			t.Fatalf("%+v", all[0])
+		}
+		wantCode(t, "unknown id", all[1].Topics[0].Partitions[0].ErrorCode, kerr.UnknownTopicID)
+		if p := all[1].Topics[1].Partitions; p[0].Offset != 5 || p[1].Offset != 6 {
+			t.Fatalf("%+v", p)
+		}
+	})
+}
+
+// Every version of every request is answered, in a form that encodes and
+// decodes; those that ask for several groups in their order.
+func TestEveryVersionIsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		for p := range int32(Partitions) {
+			h.Load(p, 1)
+		}
+		synctest.Wait()
+		wantCode(t, "commit", commitCode(now(t, h.commit("g", 5))), nil)
+		wantCode(t, "commit", commitCode(now(t, h.commit("h", 6))), nil)
+		roundTrip := func(resp kmsg.Response) {
+			t.Helper()
+			again := kmsg.RequestForKey(resp.Key()).ResponseKind()
+			again.SetVersion(resp.GetVersion())
+			if err := again.ReadFrom(resp.AppendTo(nil)); err != nil {
+				t.Fatalf("%T version %d: %v", resp, resp.GetVersion(), err)
+			}
+		}
+		for v := range int16(11) {
+			fetch := kmsg.NewPtrOffsetFetchRequest()
+			fetch.Version, fetch.Group = v, "g"
+			fetch.Topics = []kmsg.OffsetFetchRequestTopic{{Topic: "t", Partitions: []int32{0}}}
+			fetch.Groups = []kmsg.OffsetFetchRequestGroup{{Group: "h"}, {Group: "g"}}
+			resp := now(t, call(h, h.OffsetFetch, fetch))
+			roundTrip(resp)
+			switch {
+			case v < 8 && resp.Topics[0].Partitions[0].Offset != 5, v >= 8 && resp.Groups[0].Group != "h":
+				t.Fatalf("version %d: %+v", v, resp)
+			}
+			if v >= 2 && v < 8 {
+				fetch.Topics = nil
+				if resp := now(t, call(h, h.OffsetFetch, fetch)); len(resp.Topics) != 1 {
+					t.Fatalf("version %d, all topics: %+v", v, resp)
+				}
+			}
+			commit := commitRequest("g", 5)
+			commit.Version = v
+			roundTrip(now(t, call(h, h.OffsetCommit, commit)))
+		}
+		for v := range int16(10) {
+			group := fmt.Sprint("v", v)
+			req := joinRequest(group, "")
+			req.Version = v
+			join := func(ctx context.Context, req *kmsg.JoinGroupRequest, answer func(*kmsg.JoinGroupResponse)) {
+				h.JoinGroup(ctx, "c", "/h", req, answer)
+			}
+			resp := now(t, call(h, join, req))
+			roundTrip(resp)
+			if v >= 4 {
+				wantCode(t, "join", resp.ErrorCode, kerr.MemberIDRequired)
+				req.MemberID = resp.MemberID
+				resp = now(t, call(h, join, req))
+				roundTrip(resp)
+			}
+			wantCode(t, "join", resp.ErrorCode, nil)
+			roundTrip(now(t, h.sync(group, resp.MemberID, 1)))
+			leave := kmsg.NewPtrLeaveGroupRequest()
+			leave.Version, leave.Group, leave.MemberID = min(v, 5), group, resp.MemberID
+			leave.Members = []kmsg.LeaveGroupRequestMember{{MemberID: resp.MemberID}}
+			left := now(t, call(h, h.LeaveGroup, leave))
+			wantCode(t, "leave", left.ErrorCode, nil)
+			roundTrip(left)
+		}
+		for v := range int16(7) {
+			describe := kmsg.NewPtrDescribeGroupsRequest()
+			describe.Version, describe.Groups = v, []string{"h", "v3", "none", "g"}
+			resp := now(t, call(h, h.DescribeGroups, describe))
+			roundTrip(resp)
+			var states []string
+			for _, g := range resp.Groups {
+				states = append(states, g.Group+":"+g.State)
+			}
+			if got := strings.Join(states, " "); got != "h:Empty v3:Empty none:Dead g:Empty" {
+				t.Fatalf("version %d: %s", v, got)
+			}
+			list := kmsg.NewPtrListGroupsRequest()
+			list.Version = min(v, 5)
+			roundTrip(now(t, call(h, h.ListGroups, list)))
+		}
+		if n := len(now(t, call(h, h.ListGroups, kmsg.NewPtrListGroupsRequest())).Groups); n != 12 {
+			t.Fatalf("%d groups", n)
+		}
+		roundTrip(now(t, call(h, h.DescribeGroups, kmsg.NewPtrDescribeGroupsRequest())))
+	})
+}
+
+func TestDeletedTopicsLeaveNoOffsets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		for p := range int32(Partitions) {
+			h.Load(p, 1)
+		}
+		synctest.Wait()
+		for _, g := range []string{"a", "b", "c"} {
+			wantCode(t, "commit", commitCode(now(t, h.commit(g, 5))), nil)
+		}
+		h.TopicDeleted("t")
+		synctest.Wait()
+		for _, g := range []string{"a", "b", "c"} {
+			if got := h.fetched(g); got != -1 {
+				t.Fatalf("group %s: offset %d", g, got)
+			}
+		}
+	})
+}
+
+// Many clients at once, for the race detector.
+func TestManyClientsAtOnce(t *testing.T) {
+	h := open(t, func(o *Options) { o.Logger = slog.New(slog.DiscardHandler); o.NewID = nil })
+	for p := range int32(Partitions) {
+		h.Load(p, 1)
+	}
+	var clients sync.WaitGroup
+	for i := range 32 {
+		clients.Go(func() {
+			group := fmt.Sprint("g", i%8)
+			member := ""
+			for range 50 {
+				joined := <-h.join(group, member)
+				if joined.ErrorCode != 0 {
+					member = ""
+					continue
+				}
+				member = joined.MemberID
+				<-h.sync(group, member, joined.Generation)
+				req := commitRequest(group, 1)
+				req.MemberID, req.Generation = member, joined.Generation
+				<-call(h, h.OffsetCommit, req)
+				<-call(h, h.ListGroups, kmsg.NewPtrListGroupsRequest())
+				describe := kmsg.NewPtrDescribeGroupsRequest()
+				describe.Groups = []string{group}
+				(<-call(h, h.DescribeGroups, describe)).AppendTo(nil)
+			}
+			leave := kmsg.NewPtrLeaveGroupRequest()
+			leave.Group, leave.MemberID = group, member
+			<-call(h, h.LeaveGroup, leave)
+		})
+	}
+	for e := range storage.Epoch(20) {
+		h.Load(Partition("g1"), e+2)
+		h.Unload(Partition("g2"))
+		h.Load(Partition("g2"), e+2)
+	}
+	clients.Wait()
+}
