@@ -30,8 +30,8 @@ func (n *Node) recover(ctx context.Context) (*entryLog, *snapshot, error) {
 	entries := &entryLog{snapshots: files, replayed: newReplay()}
 	n.wal, err = wal.Open(ctx, wal.Options{
 		FS: n.opt.FS, Dir: n.opt.Dir, Owner: entries, Log: n.opt.Log,
-		Capacity: n.opt.LogCapacity, SegmentSize: n.opt.segmentSize, ChunkSize: min(chunkBytes, n.opt.segmentSize/4), Memory: logMemory,
-		MaxPayload: min(MaxCommand+4096, n.opt.segmentSize/2),
+		Capacity: n.opt.LogCapacity, SegmentSize: n.opt.segmentSize(), ChunkSize: min(chunkBytes, n.opt.segmentSize()/4&^4095), Memory: logMemory,
+		MaxPayload: n.opt.maxCommand() + 4096,
 		OnDead: func(err error) {
 			n.tell(func(e *events) { e.durable = append(e.durable, func() error { return err }) })
 		},

@@ -62,7 +62,7 @@ func newCluster(t *testing.T, ids ...uint64) *cluster {
 }
 
 func (c *cluster) options(id uint64) Options {
-	opt := Options{NodeID: id, Directory: memberOf(id).Directory, FS: c.fs[id], Network: port{c, memberOf(id)}, SnapshotEntries: 500}
+	opt := Options{NodeID: id, Directory: memberOf(id).Directory, FS: c.fs[id], Network: port{c, memberOf(id)}, SnapshotEntries: 500, LogCapacity: minLogCapacity}
 	for other := range c.fs {
 		if other != id {
 			opt.Peers = append(opt.Peers, memberOf(other))

@@ -71,8 +71,6 @@ func (f cutFile) WriteSync(bufs [][]byte, off int64) error {
 // snapshots.
 func small(fs disk.FS, sm StateMachine) Options {
 	opt := options(fs, sm)
-	opt.segmentSize = 64 << 10
-	opt.LogCapacity = 1 << 20
 	opt.SnapshotEntries = 8
 	return opt
 }
@@ -229,7 +227,7 @@ func TestLogGoesRoundItsSegments(t *testing.T) {
 	opt := small(fs, &register{})
 	opt.SnapshotEntries = 40
 	n := start(t, opt)
-	acked := work(t, n, 0, 1500)
+	acked := work(t, n, 0, 3000)
 	if s := n.wal.Stats(); s.Recycled < 5 || s.AllocatedBytes > opt.LogCapacity {
 		t.Errorf("%+v", s)
 	}

@@ -81,9 +81,12 @@ func header(kind wal.Kind, term, index uint64) wal.Header {
 	return wal.Header{Kind: kind, Partition: LogPartition, Epoch: storage.Epoch(term), Offset: storage.Offset(index)}
 }
 
-// frameBytes is about what an entry or state of so many bytes takes in the WAL,
-// with its share of a group that it may have to itself.
-func frameBytes(data int) int { return data + 4096 }
+// frameBytes is at least what a frame with so much data takes in the WAL.
+func frameBytes(data int) int { return data + 96 }
+
+// groupBytes is what frames take besides that go to the WAL together: a group
+// begins and ends on a block, and may be split once.
+const groupBytes = 4 * 4096
 
 // commandHeaderSize is what precedes the command in a normal entry's data.
 const commandHeaderSize = 16

@@ -6,12 +6,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
+	"time"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/wal"
 )
@@ -161,7 +164,7 @@ func (l *loop) propose(p *Proposal) error {
 	}
 	// A proposal is taken only while some room is left, on a full disk too, for
 	// what must be written whatever happens: votes, trims.
-	headroom := l.n.opt.segmentSize / 8
+	headroom := l.n.opt.segmentSize() / 8
 	switch err := l.n.wal.Admit(l.ctx, wal.Produce, size+headroom); {
 	case err == nil:
 		l.n.wal.Unadmit(headroom)
@@ -186,14 +189,30 @@ func (l *loop) propose(p *Proposal) error {
 // admit holds room for so many bytes of frames more than proposals do already;
 // release gives all of it back, once they are appended.
 func (l *loop) admit(size int) (release func(), err error) {
-	more := size - l.admitted
+	more := size + groupBytes - l.admitted
 	if more <= 0 {
 		return func() {}, nil
 	}
-	if err := l.n.wal.Admit(l.ctx, wal.Internal, more); err != nil {
-		return nil, fmt.Errorf("no room in the log: %w", err)
+	// A full log empties while this waits: segments whose frames were released
+	// become spares, the oldest is copied forward.
+	ctx, cancel := context.WithTimeout(l.ctx, fullPatience)
+	defer cancel()
+	for {
+		err := l.n.wal.Admit(ctx, wal.Internal, more)
+		if err == nil {
+			return func() { l.n.wal.Unadmit(more) }, nil
+		}
+		if _, failed := errors.AsType[*fs.PathError](err); !errors.Is(err, wal.ErrFull) || failed && !disk.IsNoSpace(err) {
+			return nil, fmt.Errorf("no room in the log: %w", err)
+		}
+		pause := time.NewTimer(fullPause)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return nil, fmt.Errorf("no room in the log: %w", err)
+		}
 	}
-	return func() { l.n.wal.Unadmit(more) }, nil
 }
 
 // ready carries out what raft asks for until it asks for nothing.

@@ -77,7 +77,7 @@ func (n *Node) Start(command []byte) *Proposal {
 	switch {
 	case n.ended != nil:
 		p.settle(nil, n.ended)
-	case len(command) > MaxCommand:
+	case len(command) > n.opt.maxCommand():
 		p.settle(nil, fmt.Errorf("consensus: a command of %d bytes: %w", len(command), wal.ErrTooLarge))
 	case n.inFlight >= n.opt.MaxProposals:
 		p.settle(nil, ErrBusy)

@@ -74,7 +74,7 @@ func (r *register) Restore(b []byte) error {
 }
 
 func options(fs disk.FS, sm StateMachine) Options {
-	return Options{NodeID: 1, Directory: [16]byte{1}, FS: fs, StateMachine: sm}
+	return Options{NodeID: 1, Directory: [16]byte{1}, FS: fs, StateMachine: sm, LogCapacity: minLogCapacity}
 }
 
 // start opens a member and waits until it has applied what it holds.

@@ -70,6 +70,10 @@ const (
 	// maxAdmitted is how many bytes of proposals are taken before they are
 	// appended; well below what the WAL's memory admits at once.
 	maxAdmitted = 4 << 20
+	// fullPatience is how long a node waits for room in a full log before it
+	// gives up; fullPause is between two looks.
+	fullPatience = 10 * time.Second
+	fullPause    = 5 * time.Millisecond
 )
 
 // The WAL of a raft log is small: entries stay in memory anyway, until a
@@ -78,7 +82,9 @@ const (
 	// MaxCommand is the largest command in bytes.
 	MaxCommand         = 2 << 20
 	defaultLogCapacity = 256 << 20
-	segmentBytes       = 8 << 20
+	minLogCapacity     = 2 << 20
+	maxSegment         = 8 << 20
+	segmentsPerLog     = 32
 	chunkBytes         = 1 << 20
 	logMemory          = 16 << 20
 )
@@ -100,8 +106,9 @@ type Options struct {
 	Joined bool
 	Beside []string
 
-	LogCapacity int64 // bytes of the WAL's files, at least 64 MiB; 0: 256 MiB
-	segmentSize int   // of the WAL; tests make it small
+	// LogCapacity is the bytes of the WAL's files, at least 2 MiB; 0: 256 MiB.
+	// A command may have a 64th of it, and MaxCommand at most.
+	LogCapacity int64
 
 	Tick            time.Duration
 	ElectionTicks   int
@@ -115,14 +122,13 @@ type Options struct {
 }
 
 func (o *Options) fill() error {
-	setDefault(&o.segmentSize, segmentBytes)
 	switch {
 	case o.NodeID == 0:
 		return errors.New("node id 0")
 	case o.StateMachine == nil || o.FS == nil:
 		return errors.New("no state machine or no file system")
-	case o.LogCapacity != 0 && o.LogCapacity < 8*int64(o.segmentSize):
-		return fmt.Errorf("log capacity %d: at least %d", o.LogCapacity, 8*o.segmentSize)
+	case o.LogCapacity != 0 && o.LogCapacity < minLogCapacity:
+		return fmt.Errorf("log capacity %d: at least %d", o.LogCapacity, minLogCapacity)
 	case len(o.Peers) > 0 && o.Network == nil:
 		return errors.New("peers but no network")
 	}
@@ -146,6 +152,14 @@ func (o *Options) fill() error {
 	}
 	return nil
 }
+
+// segmentSize is that of the WAL.
+func (o *Options) segmentSize() int {
+	return int(min(maxSegment, o.LogCapacity/segmentsPerLog)) &^ 4095
+}
+
+// maxCommand is the most that a proposal may have.
+func (o *Options) maxCommand() int { return min(MaxCommand, o.segmentSize()/2) }
 
 func setDefault[T comparable](field *T, value T) {
 	var zero T

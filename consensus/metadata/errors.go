@@ -30,9 +30,11 @@ const (
 	NotController               Code = 41
 	InvalidRequest              Code = 42
 	PolicyViolation             Code = 44
+	KafkaStorageError           Code = 56
 	FencedLeaderEpoch           Code = 74
 	UnknownLeaderEpoch          Code = 75
 	StaleBrokerEpoch            Code = 77
+	ThrottlingQuotaExceeded     Code = 89
 	ResourceNotFound            Code = 91
 	DuplicateBrokerRegistration Code = 101
 	BrokerIDNotRegistered       Code = 102
@@ -59,9 +61,11 @@ var codeNames = map[Code]string{
 	NotController:               "not controller",
 	InvalidRequest:              "invalid request",
 	PolicyViolation:             "policy violation",
+	KafkaStorageError:           "kafka storage error",
 	FencedLeaderEpoch:           "fenced leader epoch",
 	UnknownLeaderEpoch:          "unknown leader epoch",
 	StaleBrokerEpoch:            "stale broker epoch",
+	ThrottlingQuotaExceeded:     "throttling quota exceeded",
 	ResourceNotFound:            "resource not found",
 	DuplicateBrokerRegistration: "duplicate broker registration",
 	BrokerIDNotRegistered:       "broker id not registered",

@@ -17,10 +17,14 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/wal"
 )
 
 // DefaultBrokerSession is how long a broker may be silent before it is fenced.
 const DefaultBrokerSession = 10 * time.Second
+
+// memoryLogCapacity is that of a log in memory.
+const memoryLogCapacity = 8 << 20
 
 // Options of a controller.
 type Options struct {
@@ -94,6 +98,7 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	}
 	if opt.FS == nil {
 		opt.FS = disk.NewMem(disk.MemOptions{})
+		opt.LogCapacity = memoryLogCapacity
 	}
 	if opt.DefaultPartitions == 0 {
 		opt.DefaultPartitions = 1
@@ -240,13 +245,25 @@ func (c *Controller) finish(ctx context.Context, pending *consensus.Proposal) (a
 
 // clientError gives the log's own errors a code that clients know.
 func clientError(err error) error {
-	if _, ok := errors.AsType[*consensus.NotLeaderError](err); ok {
-		return metadata.Errorf(metadata.NotController, "%v", err)
+	code := metadata.CodeOf(err)
+	if code != metadata.UnknownServerError {
+		return err
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	_, notLeader := errors.AsType[*consensus.NotLeaderError](err)
+	_, dead := errors.AsType[*consensus.DeadError](err)
+	switch {
+	case notLeader, errors.Is(err, consensus.ErrLeadershipLost):
+		code = metadata.NotController
+	case dead, errors.Is(err, wal.ErrFull):
+		code = metadata.KafkaStorageError
+	case errors.Is(err, consensus.ErrBusy):
+		code = metadata.ThrottlingQuotaExceeded
+	case errors.Is(err, consensus.ErrClosed):
+		code = metadata.BrokerNotAvailable
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return metadata.Errorf(metadata.RequestTimedOut, "the change was proposed and may still happen: %v", err)
 	}
-	return err
+	return metadata.Errorf(code, "%v", err)
 }
 
 // published is the state machine, telling the publisher of each change.
