@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -195,25 +196,26 @@ func (p Pin) Release() {
 	}
 }
 
-// find returns the resident chunk that has ref, or nil.
+// find returns the resident chunk that has ref, or nil: the last one that begins
+// at or before it. A chunk's memory may reach further than its region, which
+// ends where the next one begins.
 func (w *WAL) find(ref Ref) *chunk {
 	resident := *w.chunks.Load()
-	i, found := slices.BinarySearchFunc(resident, ref, func(c *chunk, r Ref) int {
-		switch {
-		case c.log != uint64(r.Segment):
-			if c.log < uint64(r.Segment) {
-				return -1
-			}
-			return 1
-		case c.base > int64(r.Offset):
-			return 1
-		case c.base+int64(c.size) <= int64(r.Offset):
+	after, _ := slices.BinarySearchFunc(resident, ref, func(c *chunk, r Ref) int {
+		if c.log != uint64(r.Segment) {
+			return cmp.Compare(c.log, uint64(r.Segment))
+		}
+		if c.base <= int64(r.Offset) {
 			return -1
 		}
-		return 0
+		return 1
 	})
-	if !found {
+	if after == 0 {
 		return nil
 	}
-	return resident[i]
+	c := resident[after-1]
+	if c.log != uint64(ref.Segment) || int64(ref.Offset)+ref.frameBytes() > c.base+int64(c.size) {
+		return nil
+	}
+	return c
 }
