@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -59,17 +60,6 @@ func (n *node) open() {
 		server.Close() // a second time where the test did
 		b.Close()
 	})
-}
-
-// listen serves on a socket and returns its address.
-func (n *node) listen() string {
-	n.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	n.serve(l)
-	return l.Addr().String()
 }
 
 func (n *node) serve(l net.Listener) {
@@ -243,4 +233,26 @@ func fetchFrom(topic string, partition int32, offset int64, wait time.Duration) 
 	t.Partitions = append(t.Partitions, p)
 	q.Topics = append(q.Topics, t)
 	return q
+}
+
+func listenLoopback(t testing.TB) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func portOf(l net.Listener) int32 { return int32(l.Addr().(*net.TCPAddr).Port) }
+
+// firstBatch returns the header of the first batch in a log.
+func firstBatch(t testing.TB, l *log.Log) batch.Batch {
+	t.Helper()
+	read, err := l.Read(log.ReadRequest{MaxBytes: 1, MinOne: true})
+	if err != nil || len(read.Batches) == 0 {
+		t.Fatalf("%d batches, %v", len(read.Batches), err)
+	}
+	defer read.Release()
+	return slices.Clone(read.Batches[0])
 }
