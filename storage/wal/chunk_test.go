@@ -15,8 +15,8 @@ func TestPinFindsTheChunkOfAFrame(t *testing.T) {
 	defer w.Close()
 	var refs []wal.Ref
 	var want [][]byte
-	for i := range 12 {
-		payload := bytes.Repeat([]byte{byte(i)}, 9000+1000*(i%3))
+	for i := range 8 {
+		payload := bytes.Repeat([]byte{byte(i)}, 9000+500*(i%3))
 		d := newDone()
 		ref, err := w.Append(header(0, int64(i)), payload, d)
 		if err != nil {
