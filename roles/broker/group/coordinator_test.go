@@ -221,7 +221,7 @@ func TestLoadIsTriedUntilTheLogCanBeRead(t *testing.T) {
 			}
 			l.readErr = nil
 		})
-		time.Sleep(loadRetry)
+		time.Sleep(loadRetry + time.Millisecond)
 		if got := h.fetched("g"); got != 7 {
 			t.Fatalf("offset %d", got)
 		}
