@@ -2,7 +2,10 @@ package quic
 
 import (
 	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -71,6 +74,7 @@ func Listen(o Options) (*Listener, error) {
 	l := &Listener{o: o, gate: newGate(o.MaxConns, o.PerIP, windowMemory)}
 	l.transport = &quic.Transport{
 		Conn:                o.Conn,
+		StatelessResetKey:   resetKey(conf),
 		ConnContext:         l.gate.enter,
 		VerifySourceAddress: func(net.Addr) bool { return l.gate.crowded() },
 	}
@@ -94,6 +98,24 @@ func Listen(o Options) (*Listener, error) {
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.wait.Go(l.accept)
 	return l, nil
+}
+
+// resetKey is the same after a restart with the same certificate, so that
+// clients of the process before learn at once that it is gone (RFC 9000 §10.3),
+// and need not wait for a time-out. Nil: there is no key to derive it from.
+func resetKey(conf *tls.Config) *quic.StatelessResetKey {
+	if len(conf.Certificates) == 0 {
+		return nil
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(conf.Certificates[0].PrivateKey)
+	if err != nil {
+		return nil // a key that does not leave its device
+	}
+	derived, err := hkdf.Key(sha256.New, secret, nil, "rustmq quic stateless reset", len(quic.StatelessResetKey{}))
+	if err != nil {
+		return nil
+	}
+	return (*quic.StatelessResetKey)(derived)
 }
 
 // Addr is the address that is listened on.

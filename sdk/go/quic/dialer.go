@@ -18,12 +18,13 @@ const ALPN = "kafka"
 // Limits of a client connection.
 const (
 	handshakeTimeout = 10 * time.Second
-	idleTimeout      = 2 * time.Minute
-	keepAlive        = 15 * time.Second
-	streamWindow     = 16 << 20 // bytes a broker may send ahead on one stream
-	connWindow       = 64 << 20 // and on all of them
-	tickets          = 64       // brokers whose session is remembered
-	socketBuffer     = 4 << 20  // bytes asked of the kernel; 1 MiB is enough
+	idleTimeout      = 15 * time.Second // without a packet: the broker is gone
+	keepAlive        = 5 * time.Second
+	linger           = 10 * time.Second // of a connection without streams
+	streamWindow     = 16 << 20         // bytes a broker may send ahead on one stream
+	connWindow       = 64 << 20         // and on all of them
+	tickets          = 64               // brokers whose session is remembered
+	socketBuffer     = 7 << 20          // bytes asked of the kernel; 1 MiB is enough
 )
 
 // ErrClosed is what a closed Dialer returns.
@@ -36,156 +37,196 @@ type Dialer struct {
 	// ClientSessionCache to one of the Dialer's own.
 	TLS *tls.Config
 
-	mu        sync.Mutex
-	transport *quic.Transport
-	sessions  tls.ClientSessionCache
-	tokens    quic.TokenStore
-	conns     map[string]*shared
-	closed    bool
+	mu       sync.Mutex
+	socket   *quic.Transport // made by the first dial
+	sessions tls.ClientSessionCache
+	tokens   quic.TokenStore
+	conns    map[string]*shared // by address
+	ctx      context.Context    // of dials; ends with Close
+	cancel   context.CancelFunc
+	closed   bool
+	dials    sync.WaitGroup
 }
 
-// shared is the QUIC connection to one broker. ready is closed when conn and
-// err are set.
+// shared is the QUIC connection to one broker.
 type shared struct {
-	ready chan struct{}
+	addr  string
+	ready chan struct{} // closed when conn and err are set
 	conn  *quic.Conn
 	err   error
+
+	streams int         // that are open or being opened; guarded by Dialer.mu
+	last    *time.Timer // ends the connection; guarded by Dialer.mu
 }
 
 // DialContext opens a stream to the broker at addr, host:port, over the
 // connection that exists or a new one. network is ignored; it is there for
-// kgo.Dialer.
+// kgo.Dialer. It may return before the handshake is complete.
 func (d *Dialer) DialContext(ctx context.Context, _, addr string) (net.Conn, error) {
 	// A connection may have died since it was last used: once more, anew.
 	for attempt := 0; ; attempt++ {
 		s, fresh, err := d.connection(ctx, addr)
 		if err != nil {
-			return nil, fmt.Errorf("dial %s over QUIC: %w", addr, err)
+			return nil, dialError(addr, err)
 		}
-		stream, err := s.conn.OpenStreamSync(ctx)
+		stream, err := openStream(ctx, s.conn)
 		if err == nil {
-			return &streamConn{Stream: stream, conn: s.conn}, nil
+			return newStreamConn(d, s, stream), nil
 		}
-		d.forget(addr, s)
-		if fresh || attempt > 0 || ctx.Err() != nil {
-			return nil, fmt.Errorf("open a stream to %s over QUIC: %w", addr, err)
+		dead := s.conn.Context().Err() != nil
+		d.release(s)
+		if fresh || attempt > 0 || !dead || ctx.Err() != nil {
+			return nil, dialError(addr, fmt.Errorf("open a stream: %w", err))
 		}
 	}
 }
 
-// connection returns the connection to addr, and whether it was made now.
-func (d *Dialer) connection(ctx context.Context, addr string) (*shared, bool, error) {
+func dialError(addr string, err error) error {
+	return &net.OpError{Op: "dial", Net: "quic", Addr: target(addr), Err: err}
+}
+
+// target is an address that was not resolved.
+type target string
+
+func (target) Network() string  { return "quic" }
+func (t target) String() string { return string(t) }
+
+// openStream opens a stream, also where 0-RTT was refused meanwhile.
+func openStream(ctx context.Context, conn *quic.Conn) (*quic.Stream, error) {
+	stream, err := conn.OpenStreamSync(ctx)
+	if !errors.Is(err, quic.Err0RTTRejected) {
+		return stream, err
+	}
+	if conn, err = conn.NextConnection(ctx); err != nil {
+		return nil, err
+	}
+	return conn.OpenStreamSync(ctx)
+}
+
+// connection returns the connection to addr with a stream reserved, and whether
+// it was made now. Who asks while it is dialled waits for the same dial, which
+// goes on when a caller gives up.
+func (d *Dialer) connection(ctx context.Context, addr string) (s *shared, fresh bool, err error) {
 	d.mu.Lock()
-	if d.closed {
+	if err := d.begin(); err != nil {
 		d.mu.Unlock()
-		return nil, false, ErrClosed
+		return nil, false, err
 	}
-	s := d.conns[addr]
-	if s != nil {
-		d.mu.Unlock()
-		select {
-		case <-s.ready:
-		case <-ctx.Done():
-			return nil, false, ctx.Err()
-		}
-		if s.err == nil && s.conn.Context().Err() == nil {
-			return s, false, nil
-		}
-		d.forget(addr, s)
-		if s.err != nil {
-			return nil, false, s.err
-		}
-		return d.connection(ctx, addr)
+	s = d.conns[addr]
+	if s == nil || s.dead() {
+		s, fresh = &shared{addr: addr, ready: make(chan struct{})}, true
+		d.conns[addr] = s
+		d.dials.Go(func() { d.dial(s) })
 	}
-	s = &shared{ready: make(chan struct{})}
-	if d.conns == nil {
-		d.conns = map[string]*shared{}
+	s.streams++
+	if s.last != nil {
+		s.last.Stop()
+		s.last = nil
 	}
-	d.conns[addr] = s
 	d.mu.Unlock()
-	s.conn, s.err = d.dial(ctx, addr)
-	close(s.ready)
-	if s.err != nil {
-		d.forget(addr, s)
+	select {
+	case <-s.ready:
+		err = s.err
+	case <-ctx.Done():
+		err = ctx.Err()
 	}
-	return s, true, s.err
+	if err != nil {
+		d.release(s)
+		return nil, fresh, err
+	}
+	return s, fresh, nil
 }
 
-func (d *Dialer) forget(addr string, s *shared) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.conns[addr] == s {
-		delete(d.conns, addr)
+// dead reports whether nothing can be opened on the connection any more.
+func (s *shared) dead() bool {
+	select {
+	case <-s.ready:
+		return s.err != nil || s.conn.Context().Err() != nil
+	default:
+		return false
 	}
 }
 
-func (d *Dialer) dial(ctx context.Context, addr string) (*quic.Conn, error) {
+// begin makes what the first dial needs. d.mu is held.
+func (d *Dialer) begin() error {
+	switch {
+	case d.closed:
+		return ErrClosed
+	case d.ctx != nil:
+		return nil
+	}
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	d.conns = map[string]*shared{}
+	d.sessions = tls.NewLRUClientSessionCache(tickets)
+	d.tokens = quic.NewLRUTokenStore(tickets, 4)
+	return nil
+}
+
+// dial makes the connection of s.
+func (d *Dialer) dial(s *shared) {
+	defer close(s.ready)
+	ctx, cancel := context.WithTimeout(d.ctx, handshakeTimeout)
+	defer cancel()
+	if s.conn, s.err = d.handshake(ctx, s.addr); s.err != nil {
+		d.mu.Lock()
+		if d.conns[s.addr] == s {
+			delete(d.conns, s.addr)
+		}
+		d.mu.Unlock()
+	}
+}
+
+func (d *Dialer) handshake(ctx context.Context, addr string) (*quic.Conn, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, err
 	}
-	to, err := resolve(ctx, addr)
+	candidates, err := resolve(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
-	transport, conf, err := d.prepare(host)
+	socket, err := d.transport()
 	if err != nil {
 		return nil, err
 	}
-	return transport.DialEarly(ctx, to, conf, &quic.Config{
-		HandshakeIdleTimeout:           handshakeTimeout,
-		MaxIdleTimeout:                 idleTimeout,
-		KeepAlivePeriod:                keepAlive,
-		MaxStreamReceiveWindow:         streamWindow,
-		MaxConnectionReceiveWindow:     connWindow,
-		InitialStreamReceiveWindow:     2 << 20,
-		InitialConnectionReceiveWindow: 4 << 20,
-		TokenStore:                     d.tokens,
+	conf := d.tlsConfig(host, addr)
+	return race(ctx, candidates, func(ctx context.Context, to *net.UDPAddr) (*quic.Conn, error) {
+		return socket.DialEarly(ctx, to, conf, &quic.Config{
+			HandshakeIdleTimeout:           handshakeTimeout,
+			MaxIdleTimeout:                 idleTimeout,
+			KeepAlivePeriod:                keepAlive,
+			MaxIncomingStreams:             -1,
+			MaxIncomingUniStreams:          -1,
+			MaxStreamReceiveWindow:         streamWindow,
+			MaxConnectionReceiveWindow:     connWindow,
+			InitialStreamReceiveWindow:     2 << 20,
+			InitialConnectionReceiveWindow: 4 << 20,
+			TokenStore:                     d.tokens,
+		})
 	})
 }
 
-func resolve(ctx context.Context, addr string) (*net.UDPAddr, error) {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, err
-	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return nil, err
-	}
-	number, err := net.DefaultResolver.LookupPort(ctx, "udp", port)
-	if err != nil {
-		return nil, err
-	}
-	ip := ips[0]
-	for _, candidate := range ips {
-		if candidate.Unmap().Is4() { // as TCP dials most often on this side of happy eyeballs
-			ip = candidate
-			break
-		}
-	}
-	return &net.UDPAddr{IP: net.IP(ip.Unmap().AsSlice()), Port: number, Zone: ip.Zone()}, nil
-}
-
-// prepare returns the socket, made once, and the TLS configuration for a host.
-func (d *Dialer) prepare(host string) (*quic.Transport, *tls.Config, error) {
+// transport returns the socket that all connections share.
+func (d *Dialer) transport() (*quic.Transport, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
-		return nil, nil, ErrClosed
+		return nil, ErrClosed
 	}
-	if d.transport == nil {
+	if d.socket == nil {
 		socket, err := net.ListenUDP("udp", nil)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		// The kernel gives what it allows; less costs throughput, not more.
 		_ = socket.SetReadBuffer(socketBuffer)
 		_ = socket.SetWriteBuffer(socketBuffer)
-		d.transport = &quic.Transport{Conn: socket}
-		d.tokens = quic.NewLRUTokenStore(tickets, 4)
-		d.sessions = tls.NewLRUClientSessionCache(tickets)
+		d.socket = &quic.Transport{Conn: socket}
 	}
+	return d.socket, nil
+}
+
+func (d *Dialer) tlsConfig(host, addr string) *tls.Config {
 	conf := &tls.Config{}
 	if d.TLS != nil {
 		conf = d.TLS.Clone()
@@ -195,10 +236,54 @@ func (d *Dialer) prepare(host string) (*quic.Transport, *tls.Config, error) {
 	if conf.ServerName == "" {
 		conf.ServerName = host
 	}
-	if conf.ClientSessionCache == nil {
-		conf.ClientSessionCache = d.sessions
+	sessions := conf.ClientSessionCache
+	if sessions == nil {
+		sessions = d.sessions
 	}
-	return d.transport, conf, nil
+	conf.ClientSessionCache = brokerSessions{addr, sessions}
+	return conf
+}
+
+// brokerSessions keeps apart the sessions of brokers that share a host name:
+// one cannot read the other's tickets.
+type brokerSessions struct {
+	addr string
+	all  tls.ClientSessionCache
+}
+
+func (s brokerSessions) Get(key string) (*tls.ClientSessionState, bool) {
+	return s.all.Get("quic/" + s.addr + "/" + key)
+}
+
+func (s brokerSessions) Put(key string, state *tls.ClientSessionState) {
+	s.all.Put("quic/"+s.addr+"/"+key, state)
+}
+
+// release gives back a stream; the last one leaves the connection to its timer.
+func (d *Dialer) release(s *shared) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s.streams--
+	if s.streams == 0 && !d.closed && s.last == nil {
+		s.last = time.AfterFunc(linger, func() { d.expire(s) })
+	}
+}
+
+// expire ends a connection that nobody has used for a while.
+func (d *Dialer) expire(s *shared) {
+	d.mu.Lock()
+	if s.streams > 0 {
+		d.mu.Unlock()
+		return
+	}
+	if d.conns[s.addr] == s {
+		delete(d.conns, s.addr)
+	}
+	d.mu.Unlock()
+	<-s.ready
+	if s.err == nil {
+		_ = s.conn.CloseWithError(0, "") // the peer may be gone already
+	}
 }
 
 // Close ends all connections and their streams.
@@ -209,33 +294,27 @@ func (d *Dialer) Close() error {
 		return ErrClosed
 	}
 	d.closed = true
-	transport := d.transport
-	conns := d.conns
+	if d.ctx == nil {
+		d.mu.Unlock()
+		return nil
+	}
+	d.cancel()
+	socket, conns := d.socket, d.conns
 	d.conns = nil
-	d.mu.Unlock()
 	for _, s := range conns {
-		<-s.ready
-		if s.conn != nil {
+		if s.last != nil {
+			s.last.Stop()
+		}
+	}
+	d.mu.Unlock()
+	d.dials.Wait()
+	for _, s := range conns {
+		if s.err == nil {
 			_ = s.conn.CloseWithError(0, "") // the peer may be gone already
 		}
 	}
-	if transport == nil {
+	if socket == nil {
 		return nil
 	}
-	return errors.Join(transport.Close(), transport.Conn.Close())
-}
-
-// streamConn is a stream as a net.Conn.
-type streamConn struct {
-	*quic.Stream
-	conn *quic.Conn
-}
-
-func (c *streamConn) LocalAddr() net.Addr  { return c.conn.LocalAddr() }
-func (c *streamConn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
-
-// Close ends both directions; the connection stays for other streams.
-func (c *streamConn) Close() error {
-	c.CancelRead(0)
-	return c.Stream.Close()
+	return errors.Join(socket.Close(), socket.Conn.Close())
 }
