@@ -205,7 +205,7 @@ func TestDamagedLogIsRefused(t *testing.T) {
 		"first entry missing":       {state(0), data(3, 1)},
 		"entry twice":               {state(0), data(2, 1), data(2, 2)},
 		"committed entry missing":   {state(3), data(2, 1)},
-		"snapshot older than trim":  {state(0), {header(wal.KindTrim, 1, 6), nil}, data(6, 1)},
+		"snapshot older than trim":  {state(0), {header(wal.KindTrim, 1, 6), nil}},
 		"another partition":         {other},
 		"hard state of other size":  {{header(wal.KindState, 1, 0), []byte{1, 2}}},
 		"entry without a type":      {{header(wal.KindData, 1, 2), nil}},

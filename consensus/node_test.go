@@ -4,10 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
 
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/goleak"
 
@@ -346,5 +348,33 @@ func TestEntryOutOfOrderIsNotApplied(t *testing.T) {
 	e.Data = encodeCommand(proposalID{}, []byte("x"))
 	if err := l.apply(&raftpb.Message{Entries: []*raftpb.Entry{e}}); err == nil || len(machine.commands) > 0 {
 		t.Fatalf("entry 6 was applied behind 4: %v", err)
+	}
+}
+
+// TestNewLeaderAnswersReadsFromItsOwnTerm: after a restart the commit index
+// that raft knows may lie behind what was acknowledged, until the first entry
+// of the new term is committed.
+func TestNewLeaderAnswersReadsFromItsOwnTerm(t *testing.T) {
+	storage := raft.NewMemoryStorage()
+	if err := storage.SetHardState(&raftpb.HardState{Term: new(uint64(2)), Vote: new(uint64(1)), Commit: new(uint64(0))}); err != nil {
+		t.Fatal(err)
+	}
+	core, err := raft.NewRawNode(&raft.Config{
+		ID: 1, ElectionTick: 10, HeartbeatTick: 1, Storage: storage, MaxInflightMsgs: 1,
+		Logger: raftLogger{slog.New(slog.DiscardHandler)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := &barrier{index: 5, done: make(chan error, 1)}
+	l := &loop{raft: core, leads: true, applied: 10, appliedTerm: 1, reads: map[uint64]*barrier{1: read}}
+	l.answerReads()
+	if len(read.done) != 0 {
+		t.Fatal("answered from an earlier term")
+	}
+	l.appliedTerm = 2
+	l.answerReads()
+	if len(read.done) != 1 {
+		t.Fatal("not answered")
 	}
 }
