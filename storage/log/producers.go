@@ -60,7 +60,7 @@ func (ps producers) check(b batch.Batch) (duplicate *sentBatch, err error) {
 		}
 		return nil, nil
 	}
-	for i := len(p.sent) - 1; i >= 0 && p.sent[i].epoch == epoch; i-- {
+	for i := len(p.sent) - 1; i >= max(0, len(p.sent)-dedupeBatches) && p.sent[i].epoch == epoch; i-- {
 		if s := &p.sent[i]; !guard.Check("log.duplicate", s.first != first || s.delta != b.LastOffsetDelta()) {
 			return s, nil
 		}
