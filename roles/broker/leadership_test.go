@@ -1,0 +1,180 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
+	"rustmq.dev/rustmq/roles/controller"
+)
+
+// lateController answers with the image of before the registration for as long
+// as it is held: what a broker sees whose controller is far away.
+type lateController struct {
+	*testController
+	stale *metadata.Image
+	offer func(*metadata.Image)
+}
+
+func (c *lateController) Image() *metadata.Image { return c.stale }
+
+func (c *lateController) Subscribe(f func(*metadata.Image)) (cancel func()) {
+	c.offer = f
+	f(c.stale)
+	return func() {}
+}
+
+// A broker that restarts leads nothing under the epochs that its former self was
+// given, though the image still names it (RULES 3.1).
+func TestRestartIntoOldEpoch(t *testing.T) {
+	n := startNode(t)
+	n.controller.createTopic("events", 1)
+	n.settle(t.Context())
+	n.connect().produce("events", 0, "of the former self")
+	n.Broker.Close()
+
+	late := &lateController{testController: n.controller, stale: n.controller.Image()}
+	n.options.Controller = late
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := Open(ctx, n.options); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a broker enters service by an image that lacks its registration: %v", err)
+	}
+
+	// The judgement itself, on the images that there are.
+	r := newRegistration(1)
+	epoch, err := n.controller.RegisterBroker(t.Context(), controller.Registration{BrokerID: 1, Incarnation: r.incarnation})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.epoch.Store(epoch)
+	if b, _ := late.stale.Broker(1); b == nil || r.mayLead(late.stale) {
+		t.Error("leads by an image of before its registration")
+	}
+	if !r.mayLead(n.controller.Image()) {
+		t.Error("does not lead by the image of its registration")
+	}
+	if newRegistration(1).mayLead(n.controller.Image()) {
+		t.Error("leads by another incarnation's registration")
+	}
+}
+
+// The former self, still running, stops as soon as it hears of its successor.
+func TestDeposedBrokerLeadsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t)
+		n.controller.createTopic("events", 1)
+		n.settle(t.Context())
+		c := n.connect()
+		c.produce("events", 0, "mine")
+		if _, err := n.controller.RegisterBroker(t.Context(), controller.Registration{BrokerID: 1, Incarnation: [16]byte{9}}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		p := ask[*kmsg.ProduceResponse](c, 10, produceTo("events", 0, -1, batchOf(t, "not mine")))
+		requireProduced(t, p, kerr.NotLeaderForPartition, -1)
+		if n.Health() != nil {
+			t.Errorf("before a heartbeat: %v", n.Health())
+		}
+		time.Sleep(2 * DefaultHeartbeat)
+		if !errors.Is(n.Health(), errDeposed) {
+			t.Errorf("after a heartbeat: %v", n.Health())
+		}
+	})
+}
+
+// Who comes to the wrong broker is told where the right one is.
+func TestRequestsForAnotherBrokersPartitionAreSentThere(t *testing.T) {
+	n := startNode(t)
+	epoch, err := n.controller.RegisterBroker(t.Context(), controller.Registration{
+		BrokerID: 2, Listeners: []metadata.Listener{{Name: "kafka", Host: "two.example", Port: 9093}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.controller.Heartbeat(t.Context(), 2, epoch); err != nil {
+		t.Fatal(err)
+	}
+	n.controller.replicas = []int32{2}
+	n.controller.createTopic("elsewhere", 1)
+	n.settle(t.Context())
+	c := n.connect()
+
+	q := produceTo("elsewhere", 0, -1, batchOf(t, "x"))
+	p := ask[*kmsg.ProduceResponse](c, 10, q)
+	requireProduced(t, p, kerr.NotLeaderForPartition, -1)
+	if p.Topics[0].Partitions[0].CurrentLeader.LeaderID != 2 || len(p.Brokers) != 1 || p.Brokers[0].Host != "two.example" {
+		t.Errorf("produce: %+v, %+v", p.Topics[0].Partitions[0].CurrentLeader, p.Brokers)
+	}
+	f := fetchFrom("elsewhere", 0, 0, time.Hour)
+	f.Topics[0].TopicID = nameOrID(n, 16, "elsewhere")
+	got := ask[*kmsg.FetchResponse](c, 16, f)
+	if part := got.Topics[0].Partitions[0]; part.ErrorCode != kerr.NotLeaderForPartition.Code || part.CurrentLeader.LeaderID != 2 || len(got.Brokers) != 1 {
+		t.Errorf("fetch: %+v, %+v", part, got.Brokers)
+	}
+	if got := ask[*kmsg.ProduceResponse](c, 3, produceTo("elsewhere", 0, 1, batchOf(t, "x"))); got.Topics[0].Partitions[0].ErrorCode != kerr.NotLeaderForPartition.Code {
+		t.Errorf("v3: %+v", got)
+	}
+	n.controller.propose(&pb.FenceBroker{BrokerId: 2, BrokerEpoch: epoch, Fenced: true})
+	n.settle(t.Context())
+	m := ask[*kmsg.MetadataResponse](c, 9, metadataOf("elsewhere"))
+	if part := m.Topics[0].Partitions[0]; part.ErrorCode != kerr.LeaderNotAvailable.Code || len(part.OfflineReplicas) != 1 || len(m.Brokers) != 1 {
+		t.Errorf("a partition without leader: %+v", part)
+	}
+}
+
+// Records of a topic that was deleted while the broker was away are dropped
+// when it is back, and no others.
+func TestStrayLogsAreDropped(t *testing.T) {
+	n := startNode(t)
+	gone := n.controller.createTopic("gone", 2)
+	n.controller.createTopic("kept", 2)
+	n.settle(t.Context())
+	n.connect().produce("kept", 0, "x")
+	n.Broker.Close()
+	if result := n.controller.DeleteTopics(t.Context(), []controller.TopicRef{{ID: gone}}); result[0].Err != nil {
+		t.Fatal(result[0].Err)
+	}
+	if len(n.store.Partitions()) != 4 {
+		t.Fatalf("logs %v", n.store.Partitions())
+	}
+	// By an image that is older than its registration nothing is dropped.
+	b := &Broker{store: n.store, registration: newRegistration(1), table: newTable(), log: n.Broker.log}
+	b.registration.epoch.Store(1 << 40)
+	b.dropStrays(n.controller.Image())
+	if len(n.store.Partitions()) != 4 {
+		t.Fatalf("dropped by an old image; left are %v", n.store.Partitions())
+	}
+	n.open()
+	if left := n.store.Partitions(); len(left) != 2 || left[0].Topic == gone || left[1].Topic == gone {
+		t.Errorf("logs %v", left)
+	}
+	if got := fetched(t, ask[*kmsg.FetchResponse](n.connect(), 12, fetchFrom("kept", 0, 0, 0))); len(got["kept-0"]) != 1 {
+		t.Errorf("kept: %v", got)
+	}
+}
+
+// A subscriber that is called does not wait: the controller goes on.
+func TestImagesThatOvertakeEachOtherEndInTheLast(t *testing.T) {
+	n := startNode(t)
+	for i := range 200 {
+		name := string(rune('a'+i%26)) + "-topic"
+		if _, ok := n.controller.Image().Topic(name); ok {
+			n.controller.DeleteTopics(t.Context(), []controller.TopicRef{{Name: name}})
+		} else {
+			n.controller.createTopic(name, 3)
+		}
+	}
+	n.settle(t.Context())
+	want := n.controller.Image().NumPartitions()
+	if all, led := n.table.counts(); all != want || led != want || len(n.store.Partitions()) != want {
+		t.Errorf("%d partitions, %d led, %d logs; the image has %d", all, led, len(n.store.Partitions()), want)
+	}
+}
