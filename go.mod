@@ -25,6 +25,7 @@ require (
 	golang.org/x/term v0.46.0
 	google.golang.org/protobuf v1.36.12
 	pgregory.net/rapid v1.3.0
+	rustmq.dev/rustmq/sdk/go v0.0.0
 )
 
 require (
@@ -42,3 +43,5 @@ require (
 	golang.org/x/net v0.59.0 // indirect
 	golang.org/x/text v0.42.0 // indirect
 )
+
+replace rustmq.dev/rustmq/sdk/go => ./sdk/go
