@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/wal"
 )
@@ -209,7 +211,7 @@ func TestFailedWriteEndsTheNode(t *testing.T) {
 	fs.at = fs.calls + 1
 	fs.mu.Unlock()
 	acked = append(acked, work(t, n, 3, 1000)...)
-	if err := <-dead; !errors.Is(err, wal.ErrDead) {
+	if err := <-dead; !errors.Is(err, unix.EIO) {
 		t.Errorf("it died of %v", err)
 	}
 	if err := n.Close(); err == nil {
@@ -240,7 +242,9 @@ func TestLogGoesRoundItsSegments(t *testing.T) {
 
 // TestManyProposalsShareASync: group commit. Counts, not time.
 func TestManyProposalsShareASync(t *testing.T) {
-	n := start(t, options(disk.NewMem(disk.MemOptions{}), &register{}))
+	opt := options(disk.NewMem(disk.MemOptions{}), &register{})
+	opt.LogCapacity = 64 << 20 // no snapshot meanwhile
+	n := start(t, opt)
 	defer closeNode(t, n)
 	before := n.wal.Stats()
 	var proposals []*Proposal
@@ -275,7 +279,9 @@ func BenchmarkPropose(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			n, err := Open(b.Context(), options(fs, &counter{}))
+			opt := options(fs, &counter{})
+			opt.LogCapacity = 0
+			n, err := Open(b.Context(), opt)
 			if err != nil {
 				b.Fatal(err)
 			}

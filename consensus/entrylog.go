@@ -250,6 +250,22 @@ func (l *entryLog) install(snap *snapshot, a *appended) error {
 	return nil
 }
 
+// trailing returns up to where the log may be dropped, if so much of it stays
+// in front of index for peers that are a little behind.
+func (l *entryLog) trailing(index uint64, entries int, bytes uint64) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var size uint64
+	for ; index >= l.first && entries > 0; index-- {
+		size += uint64(frameBytes(len(l.records[index-l.first].entry.GetData())) + blockBytes)
+		if size > bytes {
+			break
+		}
+		entries--
+	}
+	return index
+}
+
 // compact drops the entries up to index, which snap, durable, contains. They
 // are released once the frame that says so is durable too.
 func (l *entryLog) compact(snap *snapshot, index uint64) error {

@@ -84,9 +84,12 @@ func header(kind wal.Kind, term, index uint64) wal.Header {
 // frameBytes is at least what a frame with so much data takes in the WAL.
 func frameBytes(data int) int { return data + 96 }
 
+// blockBytes is what a frame that goes to the WAL alone may take besides.
+const blockBytes = 4096
+
 // groupBytes is what frames take besides that go to the WAL together: a group
 // begins and ends on a block, and may be split once.
-const groupBytes = 4 * 4096
+const groupBytes = 4 * blockBytes
 
 // commandHeaderSize is what precedes the command in a normal entry's data.
 const commandHeaderSize = 16

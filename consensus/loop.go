@@ -430,7 +430,7 @@ func (l *loop) apply(m *raftpb.Message) error {
 		}
 		l.applied, l.appliedTerm = e.GetIndex(), e.GetTerm()
 		l.sinceEntries++
-		l.sinceBytes += uint64(len(e.GetData()))
+		l.sinceBytes += uint64(frameBytes(len(e.GetData())) + blockBytes)
 	}
 	return l.respond(m.GetResponses())
 }
@@ -510,7 +510,7 @@ func (l *loop) snapshotWritten(w *written) error {
 	}
 	upTo := w.snap.index
 	if len(l.members) > 1 {
-		upTo -= min(upTo, trailingEntries)
+		upTo = l.entries.trailing(upTo, trailingEntries, l.n.opt.SnapshotBytes)
 	}
 	l.publish()
 	release, err := l.admit(frameBytes(0))

@@ -114,7 +114,7 @@ type Options struct {
 	ElectionTicks   int
 	HeartbeatTicks  int
 	SnapshotEntries uint64 // applied since the last snapshot, and then a new one is made
-	SnapshotBytes   uint64 // the same in bytes of entries
+	SnapshotBytes   uint64 // the same in bytes of the log; an eighth of LogCapacity at most
 	MaxProposals    int    // in flight; more are answered ErrBusy
 
 	Log    *slog.Logger
@@ -141,6 +141,7 @@ func (o *Options) fill() error {
 	setDefault(&o.SnapshotBytes, DefaultSnapshotBytes)
 	setDefault(&o.MaxProposals, DefaultMaxProposals)
 	setDefault(&o.LogCapacity, defaultLogCapacity)
+	o.SnapshotBytes = min(o.SnapshotBytes, uint64(o.LogCapacity)/8) // or it would be full before
 	if o.ElectionTicks < 5*o.HeartbeatTicks {
 		return fmt.Errorf("election after %d ticks: at least five times the heartbeat's %d", o.ElectionTicks, o.HeartbeatTicks)
 	}
