@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // IOMode is how an [OS] writes durably.
@@ -242,7 +244,8 @@ func (o *OS) Lock(name string) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if !guard.Check("disk.lock", err == nil) {
 		defer f.Close()
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, &fs.PathError{Op: "flock", Path: path, Err: err}
@@ -302,9 +305,14 @@ func (f *osFile) do(op string, call func(fd int) error) error {
 func fdatasync(fd int) error {
 	for {
 		// EINTR says that nothing was tried yet; every other error is final.
-		if err := unix.Fdatasync(fd); err != unix.EINTR {
+		err := unix.Fdatasync(fd)
+		if err == unix.EINTR {
+			continue
+		}
+		if !guard.Check("disk.flush", err == nil) {
 			return err
 		}
+		return nil
 	}
 }
 

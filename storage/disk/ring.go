@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // The part of the kernel's io_uring interface that one gather write with a
@@ -161,6 +163,9 @@ func (r *ring) enter(n int) (results [2]int32, usable bool, err error) {
 // writeSync writes the buffers at off and flushes the file behind them, in one
 // call of the kernel unless it takes only a part of the buffers.
 func (r *ring) writeSync(fd int, bufs [][]byte, off int64) (usable bool, err error) {
+	if off < 0 {
+		return true, unix.EINVAL // -1 would mean the file's position
+	}
 	for {
 		r.vecs = r.vecs[:0]
 		want := 0
@@ -198,14 +203,13 @@ func (r *ring) writeSync(fd int, bufs [][]byte, off int64) (usable bool, err err
 		wrote := results[0]
 		switch {
 		case wrote == -int32(unix.EINTR):
-			wrote = 0 // nothing was tried yet
+			continue // nothing was tried yet
 		case wrote < 0:
 			return true, unix.Errno(-wrote)
 		case wrote == 0 && want > 0:
 			return true, io.ErrShortWrite
-		}
-		if int(wrote) == want && rest == 0 {
-			if results[1] < 0 {
+		case int(wrote) == want && rest == 0:
+			if !guard.Check("disk.ring-flush", results[1] >= 0) {
 				return true, unix.Errno(-results[1])
 			}
 			return true, nil
