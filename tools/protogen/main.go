@@ -1,11 +1,12 @@
 // Command protogen compiles .proto files without protoc: it builds their
 // descriptors itself and hands them to the ordinary generator plugins.
 //
-//	protogen -root DIR [-plugin protoc-gen-go]... FILE...
+//	protogen [-root DIR] [-plugin protoc-gen-go]... PATH...
 //
-// FILE is relative to DIR, which is also where imports are looked up and the
-// root of the Go module that generated files are written into. A plugin is the
-// name of a tool of tools/go.mod.
+// PATH is a .proto file, or a directory for all of them in it, relative to DIR.
+// DIR is also where imports are looked up and the root of the Go module that
+// generated files are written into. A plugin is the name of a tool of
+// tools/go.mod.
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +28,7 @@ import (
 )
 
 func main() {
-	root := flag.String("root", ".", "directory of the Go module, against which FILEs and imports are looked up")
+	root := flag.String("root", ".", "directory of the Go module, against which PATHs and imports are looked up")
 	module := flag.String("module", "rustmq.dev/rustmq", "module path, stripped from go_package to find the output directory")
 	var plugins []string
 	flag.Func("plugin", "generator to run, a tool of tools/go.mod (repeatable; default protoc-gen-go)", func(s string) error {
@@ -43,7 +45,11 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, root, module string, plugins, files []string) error {
+func run(ctx context.Context, root, module string, plugins, paths []string) error {
+	files, err := protoFiles(root, paths)
+	if err != nil {
+		return err
+	}
 	compiler := protocompile.Compiler{
 		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{ImportPaths: []string{root}}),
 		SourceInfoMode: protocompile.SourceInfoStandard, // comments reach the generated code
@@ -72,6 +78,25 @@ func run(ctx context.Context, root, module string, plugins, files []string) erro
 		}
 	}
 	return nil
+}
+
+// protoFiles returns the .proto files that paths name, in order.
+func protoFiles(root string, paths []string) (files []string, err error) {
+	for _, path := range paths {
+		if strings.HasSuffix(path, ".proto") {
+			files = append(files, path)
+			continue
+		}
+		found, err := fs.Glob(os.DirFS(root), filepath.ToSlash(filepath.Clean(path))+"/*.proto")
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, found...)
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("no .proto file in %v", paths)
+	}
+	return files, nil
 }
 
 // addWithImports appends file behind everything it imports, as plugins demand.
