@@ -2,7 +2,10 @@ module rustmq.dev/rustmq/sdk/go
 
 go 1.26.0
 
-require github.com/quic-go/quic-go v0.65.0
+require (
+	github.com/quic-go/quic-go v0.65.0
+	go.uber.org/goleak v1.3.0
+)
 
 require (
 	golang.org/x/crypto v0.54.0 // indirect

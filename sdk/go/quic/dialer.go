@@ -69,13 +69,24 @@ func (d *Dialer) DialContext(ctx context.Context, _, addr string) (net.Conn, err
 		if err != nil {
 			return nil, dialError(addr, err)
 		}
-		stream, err := openStream(ctx, s.conn)
+		if !fresh {
+			// The first stream gains from 0-RTT. Others would race with the
+			// handshake inside quic-go (quic-go/quic-go#4303).
+			err = handshaken(ctx, s.conn)
+		}
+		var stream *quic.Stream
+		if err == nil {
+			stream, err = openStream(ctx, s.conn)
+		}
 		if err == nil {
 			return newStreamConn(d, s, stream), nil
 		}
-		dead := s.conn.Context().Err() != nil
+		gone := errors.Is(err, net.ErrClosed)
+		if gone {
+			d.forget(s) // its context ends a moment later
+		}
 		d.release(s)
-		if fresh || attempt > 0 || !dead || ctx.Err() != nil {
+		if fresh || attempt > 0 || !gone || ctx.Err() != nil {
 			return nil, dialError(addr, fmt.Errorf("open a stream: %w", err))
 		}
 	}
@@ -91,9 +102,24 @@ type target string
 func (target) Network() string  { return "quic" }
 func (t target) String() string { return string(t) }
 
+// handshaken waits for the end of the handshake.
+func handshaken(ctx context.Context, conn *quic.Conn) error {
+	select {
+	case <-conn.HandshakeComplete():
+		return nil
+	case <-conn.Context().Done():
+		return context.Cause(conn.Context())
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // openStream opens a stream, also where 0-RTT was refused meanwhile.
 func openStream(ctx context.Context, conn *quic.Conn) (*quic.Stream, error) {
 	stream, err := conn.OpenStreamSync(ctx)
+	// Takes a lock that the handshake takes before it replaces what the stream
+	// was made from (quic-go/quic-go#4303).
+	_ = conn.ConnectionState()
 	if !errors.Is(err, quic.Err0RTTRejected) {
 		return stream, err
 	}
@@ -168,11 +194,16 @@ func (d *Dialer) dial(s *shared) {
 	ctx, cancel := context.WithTimeout(d.ctx, handshakeTimeout)
 	defer cancel()
 	if s.conn, s.err = d.handshake(ctx, s.addr); s.err != nil {
-		d.mu.Lock()
-		if d.conns[s.addr] == s {
-			delete(d.conns, s.addr)
-		}
-		d.mu.Unlock()
+		d.forget(s)
+	}
+}
+
+// forget lets the next dial make another connection.
+func (d *Dialer) forget(s *shared) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.conns[s.addr] == s {
+		delete(d.conns, s.addr)
 	}
 }
 
