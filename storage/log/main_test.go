@@ -2,9 +2,12 @@ package log
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"flag"
 	"math/rand/v2"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -205,4 +208,23 @@ func wantCorrupt(t testing.TB, err error) {
 	if !errors.As(err, new(*CorruptionError)) {
 		t.Fatalf("got %v, want a corrupt partition", err)
 	}
+}
+
+// readHex reads annotated hex: everything after # is a remark.
+func readHex(t testing.TB, name string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var digits strings.Builder
+	for line := range strings.Lines(string(text)) {
+		line, _, _ = strings.Cut(line, "#")
+		digits.WriteString(strings.Join(strings.Fields(line), ""))
+	}
+	raw, err := hex.DecodeString(digits.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }

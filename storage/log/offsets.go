@@ -14,7 +14,7 @@ func (l *Log) OffsetForTime(millis int64) (offset storage.Offset, timestamp int6
 		if err != nil || !found {
 			return storage.NoOffset, batch.NoTimestamp, false, err
 		}
-		next, offset, timestamp, ok, err := l.scan(at, func(b batch.Batch, r *batch.Record) bool { return r.Timestamp >= millis })
+		next, offset, timestamp, ok, err := l.scan(at, func(r *batch.Record) bool { return r.Timestamp >= millis })
 		if err != nil || ok {
 			return offset, timestamp, ok, err
 		}
@@ -27,30 +27,49 @@ func (l *Log) OffsetForTime(millis int64) (offset storage.Offset, timestamp int6
 // MaxTimestampOffset returns the committed record with the largest timestamp,
 // the first of them (KIP-734). ok is false when there is none.
 func (l *Log) MaxTimestampOffset() (offset storage.Offset, timestamp int64, ok bool, err error) {
+	largest, first := l.largest()
+	// The record that made a batch the largest may lie before the log start: of
+	// the batch that this lies in, only a look inside tells.
+	best := storage.NoOffset
+	timestamp = batch.NoTimestamp
+	for _, at := range []storage.Offset{first, largest} {
+		if at == storage.NoOffset {
+			continue
+		}
+		_, o, millis, found, err := l.scan(at, nil)
+		if err != nil {
+			return storage.NoOffset, batch.NoTimestamp, false, err
+		}
+		if found && millis > timestamp {
+			best, timestamp = o, millis
+		}
+	}
+	return best, timestamp, best != storage.NoOffset, nil
+}
+
+// largest returns the base offset of the committed batch with the largest
+// timestamp, by what batches say, among those that lie behind the log start
+// as a whole; and that of the one which the log start lies in.
+func (l *Log) largest() (largest, first storage.Offset) {
 	l.mu.Lock()
-	var largest *entry
-	var at storage.Offset
+	defer l.mu.Unlock()
+	largest, first = storage.NoOffset, storage.NoOffset
+	millis := batch.NoTimestamp
 	for p := l.index.find(l.logStart); l.index.valid(p); p = l.index.following(p) {
 		b, e := l.index.at(p)
 		if b.nextOf(p.entry) > l.replica.highWatermark {
 			break
 		}
-		if largest != nil && b.maxTimestamp <= largest.maxTimestamp {
+		switch {
+		case b.baseOf(p.entry) < l.logStart:
+			first = b.baseOf(p.entry)
+		case b.maxTimestamp <= millis:
 			p.entry = len(b.entries) - 1 // nothing in this block is larger
-			continue
-		}
-		if largest == nil || e.maxTimestamp > largest.maxTimestamp {
-			largest, at = e, b.baseOf(p.entry)
+		case e.maxTimestamp > millis:
+			largest, millis = b.baseOf(p.entry), e.maxTimestamp
 		}
 	}
-	if largest == nil || largest.maxTimestamp == batch.NoTimestamp {
-		l.mu.Unlock()
-		return storage.NoOffset, batch.NoTimestamp, false, nil
-	}
-	millis := largest.maxTimestamp
-	l.mu.Unlock()
-	_, offset, timestamp, ok, err = l.scan(at, func(b batch.Batch, r *batch.Record) bool { return r.Timestamp >= millis })
-	return offset, timestamp, ok, err
+	return largest, first
 }
 
 // seekTime returns the base offset of the first committed batch from an offset
@@ -78,21 +97,30 @@ func (l *Log) seekTime(millis int64, from storage.Offset) (at storage.Offset, ok
 }
 
 // scan reads the batch at an offset and returns its first record, not before the
-// log start, that is what is looked for; next is the offset behind the batch.
-func (l *Log) scan(at storage.Offset, is func(batch.Batch, *batch.Record) bool) (next, offset storage.Offset, timestamp int64, ok bool, err error) {
+// log start, that is what is looked for, or, with nil, the one with the largest
+// timestamp; next is the offset behind the batch.
+func (l *Log) scan(at storage.Offset, is func(*batch.Record) bool) (next, offset storage.Offset, timestamp int64, ok bool, err error) {
+	offset, timestamp = storage.NoOffset, batch.NoTimestamp
 	read, err := l.Read(ReadRequest{Offset: max(at, l.LogStart()), MaxBytes: 0, MinOne: true})
 	if err != nil {
-		return 0, storage.NoOffset, batch.NoTimestamp, false, err
+		return 0, offset, timestamp, false, err
 	}
 	defer read.Release()
 	if len(read.Batches) == 0 {
-		return at + 1, storage.NoOffset, batch.NoTimestamp, false, nil
+		return at + 1, offset, timestamp, false, nil
 	}
 	b := batch.Batch(read.Batches[0])
 	it := b.Records(0)
 	for it.Next() {
-		if r := it.Record(); r.Offset >= read.LogStart && is(b, r) {
+		r := it.Record()
+		if r.Offset < read.LogStart {
+			continue
+		}
+		if is != nil && is(r) {
 			return b.NextOffset(), r.Offset, r.Timestamp, true, nil
+		}
+		if is == nil && r.Timestamp > timestamp {
+			offset, timestamp = r.Offset, r.Timestamp
 		}
 	}
 	if it.Err() != nil {
@@ -100,5 +128,5 @@ func (l *Log) scan(at storage.Offset, is func(batch.Batch, *batch.Record) bool) 
 		// nothing in the rest of the log, so it counts as one record.
 		return b.NextOffset(), max(b.BaseOffset(), read.LogStart), b.MaxTimestamp(), true, nil
 	}
-	return b.NextOffset(), storage.NoOffset, batch.NoTimestamp, false, nil
+	return b.NextOffset(), offset, timestamp, offset != storage.NoOffset, nil
 }
