@@ -90,7 +90,7 @@ type (
 		Delete []string          `json:"delete,omitempty" doc:"keys that go back to their default"`
 	}
 	alterInput struct {
-		topicName
+		Name string `path:"name" maxLength:"249"`
 		Body ConfigPatch
 	}
 	// PartitionCount is the body of an addition of partitions.
@@ -98,7 +98,7 @@ type (
 		Total int32 `json:"total" minimum:"1" doc:"partitions the topic has afterwards"`
 	}
 	partitionsInput struct {
-		topicName
+		Name string `path:"name" maxLength:"249"`
 		Body PartitionCount
 	}
 )
@@ -169,7 +169,7 @@ func (a api) alter(ctx context.Context, in *alterInput) (*topicOutput, error) {
 	if err := a.cluster.AlterConfigs(ctx, []controller.ConfigChange{topicChange(in.Name, in.Body)}, false)[0]; err != nil {
 		return nil, problem(err)
 	}
-	return a.describe(ctx, &in.topicName)
+	return a.describe(ctx, &topicName{in.Name})
 }
 
 func (a api) delete(ctx context.Context, in *topicName) (*struct{}, error) {
@@ -184,7 +184,7 @@ func (a api) addPartitions(ctx context.Context, in *partitionsInput) (*topicOutp
 	if err := a.cluster.CreatePartitions(ctx, in.Name, in.Body.Total, nil, false); err != nil {
 		return nil, problem(err)
 	}
-	return a.describe(ctx, &in.topicName)
+	return a.describe(ctx, &topicName{in.Name})
 }
 
 // view shows a topic with what its partitions hold here.

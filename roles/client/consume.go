@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -71,14 +73,13 @@ func (c *consume) run(ctx context.Context, cmd *cobra.Command, topic string) err
 		return err
 	}
 	out := bufio.NewWriterSize(c.env.Stdout, 64<<10)
-	err = c.print(ctx, cl, out, format, ends)
-	if c.group != "" && (err == nil || ctx.Err() != nil) {
-		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingTimeout)
-		defer cancel()
-		err = errors.Join(err, cl.CommitMarkedOffsets(late))
-	}
+	printed := map[int32]*kgo.Record{}
+	err = c.print(ctx, cl, out, format, ends, printed)
 	if ctx.Err() != nil { // Ctrl-C ends a tail as it should
 		err = nil
+	}
+	if err == nil {
+		err = c.commit(context.WithoutCancel(ctx), cl, printed)
 	}
 	return errors.Join(err, out.Flush())
 }
@@ -115,8 +116,23 @@ func (c *consume) ends(ctx context.Context, cl *kgo.Client, topic string) (map[i
 	return ends, nil
 }
 
-// print prints until it is told to stop.
-func (c *consume) print(ctx context.Context, cl *kgo.Client, out *bufio.Writer, format outputFormat, ends map[int32]int64) error {
+// commit commits what was printed, when it was for a group.
+func (c *consume) commit(ctx context.Context, cl *kgo.Client, printed map[int32]*kgo.Record) error {
+	if c.group == "" || len(printed) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	if err := cl.CommitRecords(ctx, slices.Collect(maps.Values(printed))...); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	clear(printed)
+	return nil
+}
+
+// print prints until it is told to stop. It leaves in last the last record of
+// each partition that it printed and did not commit.
+func (c *consume) print(ctx context.Context, cl *kgo.Client, out *bufio.Writer, format outputFormat, ends map[int32]int64, last map[int32]*kgo.Record) error {
 	var printed int64
 	var line []byte
 	for ends == nil || len(ends) > 0 {
@@ -155,9 +171,7 @@ func (c *consume) print(ctx context.Context, cl *kgo.Client, out *bufio.Writer, 
 			if _, err := out.Write(line); err != nil {
 				return fmt.Errorf("print: %w", err)
 			}
-			if c.group != "" {
-				cl.MarkCommitRecords(r)
-			}
+			last[r.Partition] = r
 			if bounded && r.Offset+1 >= end {
 				delete(ends, r.Partition)
 			}
@@ -168,10 +182,8 @@ func (c *consume) print(ctx context.Context, cl *kgo.Client, out *bufio.Writer, 
 		if err := out.Flush(); err != nil {
 			return fmt.Errorf("print: %w", err)
 		}
-		if c.group != "" {
-			if err := cl.CommitMarkedOffsets(ctx); err != nil {
-				return fmt.Errorf("commit: %w", err)
-			}
+		if err := c.commit(ctx, cl, last); err != nil {
+			return err
 		}
 	}
 	return nil

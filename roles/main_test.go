@@ -1,0 +1,220 @@
+package roles_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/embed"
+	"rustmq.dev/rustmq/roles"
+)
+
+// rustmq runs a command as a process would.
+func rustmq(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = roles.Main(args, strings.NewReader(stdin), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func node(t *testing.T) *embed.Node {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	n, err := embed.Start(ctx, embed.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return n
+}
+
+func TestProduceAndConsume(t *testing.T) {
+	n := node(t)
+	code, _, stderr := rustmq(t, "hello\nworld\n", "produce", "t", "-b", n.Kafka())
+	if code != 0 || !strings.Contains(stderr, "2 records acked") {
+		t.Fatalf("produce: exit %d, %s", code, stderr)
+	}
+	code, stdout, stderr := rustmq(t, "", "consume", "t", "-b", n.Kafka(), "-e", "-f", `%t/%p@%o %v\n`)
+	if code != 0 || stdout != "t/0@0 hello\nt/0@1 world\n" {
+		t.Fatalf("consume: exit %d, %q, %s", code, stdout, stderr)
+	}
+	for _, group := range []string{"hello\n", "world\n"} {
+		if _, stdout, stderr = rustmq(t, "", "consume", "t", "-b", n.Kafka(), "-g", "g", "-n", "1"); stdout != group {
+			t.Fatalf("consume as a group: %q, want %q, %s", stdout, group, stderr)
+		}
+	}
+	_, stdout, _ = rustmq(t, "", "consume", "t", "-b", n.Kafka(), "-e", "-o", "-1", "-f", "json")
+	var record struct{ Value string }
+	if err := json.Unmarshal([]byte(stdout), &record); err != nil || record.Value != "world" {
+		t.Fatalf("json: %q, %v", stdout, err)
+	}
+}
+
+func TestProduceOverQUIC(t *testing.T) {
+	n := node(t)
+	code, _, stderr := rustmq(t, `{"net":"us","mag":5}`+"\n", "produce", "q", "-b", n.Kafka(), "--transport", "quic", "--cafile", n.CAFile(), "--key-field", "net")
+	if code != 0 {
+		t.Fatalf("exit %d, %s", code, stderr)
+	}
+	if _, stdout, stderr := rustmq(t, "", "consume", "q", "-b", n.Kafka(), "-n", "1", "-f", `%k\n`); stdout != "us\n" {
+		t.Fatalf("key %q, %s", stdout, stderr)
+	}
+}
+
+func TestDeadAddressSaysWhatToStart(t *testing.T) {
+	code, _, stderr := rustmq(t, "x\n", "produce", "t", "-b", "127.0.0.1:1")
+	if code != 1 || !strings.Contains(stderr, "rustmq serve") {
+		t.Fatalf("exit %d, %s", code, stderr)
+	}
+	code, _, stderr = rustmq(t, "", "admin", "topics", "list", "--url", "http://127.0.0.1:1")
+	if code != 1 || !strings.Contains(stderr, "rustmq serve") {
+		t.Fatalf("exit %d, %s", code, stderr)
+	}
+}
+
+func TestWrongUsageExitsWith2(t *testing.T) {
+	for _, args := range [][]string{
+		{"nonsense"}, {"produce"}, {"produce", "t", "--nonsense"}, {"produce", "t", "--acks", "7"}, {"consume", "t", "-o", "soon"},
+		{"consume", "t", "-f", "%q"}, {"serve", "--ports", "many"}, {"serve", "--set", "wal.memroy=1"}, {"admin", "topics", "list", "-o", "xml"},
+		{"admin", "topics", "alter", "t"}, {"bench", "nothing"}, {"verify", "--phase", "check"}, {"context", "use", "nowhere"},
+	} {
+		if code, _, stderr := rustmq(t, "", args...); code != 2 || stderr == "" {
+			t.Errorf("%v: exit %d, %q", args, code, stderr)
+		}
+	}
+}
+
+func TestAdminTopics(t *testing.T) {
+	n := node(t)
+	admin := func(want int, args ...string) string {
+		t.Helper()
+		code, stdout, stderr := rustmq(t, "", append([]string{"admin", "--url", "http://" + n.HTTP(), "topics"}, args...)...)
+		if code != want {
+			t.Fatalf("%v: exit %d, want %d: %s", args, code, want, stderr)
+		}
+		return stdout + stderr
+	}
+	admin(0, "create", "t", "--partitions", "2", "--config", "max.message.bytes=5000")
+	if out := admin(1, "create", "t"); !strings.Contains(out, "already exists") {
+		t.Errorf("create again: %s", out)
+	}
+	admin(0, "create", "t", "--if-not-exists")
+	if out := admin(1, "create", "bad/name"); !strings.Contains(out, "bad/name") {
+		t.Errorf("create bad/name: %s", out)
+	}
+	if out := admin(1, "create", "u", "--config", "retention.ms=1"); !strings.Contains(out, "retention.ms") {
+		t.Errorf("unknown config: %s", out)
+	}
+	admin(0, "add-partitions", "t", "4")
+	admin(0, "alter", "t", "--delete", "max.message.bytes", "--set", "compression.type=zstd")
+	var topic struct {
+		Partitions int
+		Configs    map[string]string
+		Durability string
+	}
+	if err := json.Unmarshal([]byte(admin(0, "describe", "t", "-o", "json")), &topic); err != nil {
+		t.Fatal(err)
+	}
+	if topic.Partitions != 4 || len(topic.Configs) != 1 || topic.Configs["compression.type"] != "zstd" || !strings.Contains(topic.Durability, "synced") {
+		t.Errorf("described as %+v", topic)
+	}
+	admin(0, "delete", "t", "--dry-run")
+	if out := admin(0, "list", "-o", "yaml"); !strings.Contains(out, "name: t") {
+		t.Errorf("list: %s", out)
+	}
+	admin(0, "delete", "t")
+	if out := admin(1, "describe", "t"); !strings.Contains(out, "UNKNOWN_TOPIC_OR_PARTITION") {
+		t.Errorf("describe after delete: %s", out)
+	}
+}
+
+func TestVerifyAndBench(t *testing.T) {
+	n := node(t)
+	code, stdout, stderr := rustmq(t, "", "verify", "-b", n.Kafka(), "-n", "5000", "-o", "json")
+	if code != 0 || !strings.Contains(stdout, `"acked":5000,"read":5000,"lost":0,"diverged":0,"duplicated":0,"reordered":0,"gaps":0`) {
+		t.Fatalf("verify: exit %d, %s %s", code, stdout, stderr)
+	}
+	code, stdout, stderr = rustmq(t, "", "bench", "-b", n.Kafka(), "-n", "1000", "-o", "json")
+	if code != 0 || strings.Count(stdout, "records_per_second") != 3 {
+		t.Fatalf("bench: exit %d, %s %s", code, stdout, stderr)
+	}
+}
+
+// TestVerifyFindsWhatIsPlanted takes a topic whose records were changed behind
+// its back for one that lost, moved and doubled acked records.
+func TestVerifyFindsWhatIsPlanted(t *testing.T) {
+	n := node(t)
+	state := filepath.Join(t.TempDir(), "acks")
+	flags := []string{"verify", "-b", n.Kafka(), "--topic", "v", "--state", state, "-n", "100"}
+	if code, _, stderr := rustmq(t, "", append(flags, "--phase", "produce")...); code != 0 {
+		t.Fatalf("exit %d, %s", code, stderr)
+	}
+	acks, err := os.ReadFile(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const ack = 20
+	planted := bytes.Clone(acks)
+	planted[12]++                                      // another record was acked at this offset
+	planted = append(planted, acks[len(acks)-ack:]...) // and one
+	planted[len(planted)-ack+5] = 9                    // far behind the end
+	if err := os.WriteFile(state, planted, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, _ := rustmq(t, "", append(flags, "--phase", "check")...)
+	if code != 1 || !strings.Contains(stdout, "1 lost, 1 diverged") {
+		t.Fatalf("exit %d, %s", code, stdout)
+	}
+}
+
+func TestDebugShowsWhatIsStored(t *testing.T) {
+	dir := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	n, err := embed.Start(ctx, embed.Options{DataDir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := rustmq(t, strings.Repeat("hello ", 500)+"\n", "produce", "t", "-b", n.Kafka(), "-z", "gzip"); code != 0 {
+		t.Fatal(stderr)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr := rustmq(t, "", "debug", "wal", filepath.Join(dir, "wal"), "-o", "json")
+	if code != 0 || !strings.Contains(stdout, `"codec":"gzip"`) || !strings.Contains(stdout, `"crc":"ok"`) {
+		t.Fatalf("exit %d, %s %s", code, stdout, stderr)
+	}
+}
+
+func TestContextsAndConfig(t *testing.T) {
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	n := node(t)
+	if code, _, stderr := rustmq(t, "", "context", "add", "here", "-b", n.Kafka(), "--url", "http://"+n.HTTP()); code != 0 {
+		t.Fatal(stderr)
+	}
+	if code, _, stderr := rustmq(t, "x\n", "produce", "t"); code != 0 {
+		t.Fatalf("produce by context: %s", stderr)
+	}
+	if code, stdout, stderr := rustmq(t, "", "admin", "topics", "list"); code != 0 || !strings.Contains(stdout, "t ") {
+		t.Fatalf("admin by context: %s %s", stdout, stderr)
+	}
+	code, stdout, _ := rustmq(t, "", "config", "default")
+	if code != 0 || stdout != configs.Default().TOML() {
+		t.Errorf("config default: exit %d", code)
+	}
+	if code, stdout, _ = rustmq(t, "", "config", "show", "--set", "broker.id=3"); code != 0 || !strings.Contains(stdout, "--set") {
+		t.Errorf("config show: exit %d, %s", code, stdout)
+	}
+}
