@@ -54,7 +54,7 @@ func (n *node) open() {
 		n.t.Fatal(err)
 	}
 	n.Broker = b
-	n.server = kafka.New(kafka.Options{Handler: b})
+	n.server = kafka.New(kafka.Options{Handler: b, EarlyOK: EarlyOK})
 	server := n.server
 	n.t.Cleanup(func() {
 		server.Close() // a second time where the test did
@@ -93,12 +93,17 @@ func (n *node) connect(listener ...string) *client {
 	if len(listener) > 0 {
 		name = listener[0]
 	}
+	return n.connectBy(kafka.Info{Listener: name, Transport: "tcp"})
+}
+
+func (n *node) connectBy(info kafka.Info) *client {
+	n.t.Helper()
 	near, far := net.Pipe()
 	done := make(chan struct{})
 	server := n.server
 	go func() {
 		defer close(done)
-		server.ServeConn(far, kafka.Info{Listener: name, Transport: "tcp"})
+		server.ServeConn(far, info)
 	}()
 	n.t.Cleanup(func() { near.Close(); <-done })
 	return &client{t: n.t, conn: near, format: kmsg.NewRequestFormatter()}

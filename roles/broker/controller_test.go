@@ -31,6 +31,9 @@ type testController struct {
 	heard       int     // heartbeats
 }
 
+// mostPartitions keeps hostile requests from making the test slow.
+const mostPartitions = 1000
+
 func newTestController(t testing.TB) *testController {
 	c := &testController{t: t, state: metadata.NewState(), subscribers: map[int]func(*metadata.Image){}, replicas: []int32{1}}
 	c.propose(&pb.InitCluster{ClusterId: "test-cluster", FeatureLevel: metadata.LatestFeatureLevel})
@@ -100,7 +103,7 @@ func (c *testController) CreateTopics(_ context.Context, topics []controller.New
 	for i, t := range topics {
 		var id storage.TopicID
 		rand.Read(id[:])
-		n := max(1, t.Partitions)
+		n := min(max(1, t.Partitions), mostPartitions)
 		command := &pb.CreateTopic{TopicId: id[:], Name: t.Name, Internal: t.Internal}
 		for range n {
 			command.Assignments = append(command.Assignments, &pb.Assignment{Replicas: slices.Clone(c.replicas)})
@@ -141,8 +144,8 @@ func (c *testController) CreatePartitions(_ context.Context, name string, total 
 	switch {
 	case !ok:
 		return metadata.Errorf(metadata.UnknownTopicOrPartition, "no such topic")
-	case int(total) <= t.Partitions.Len():
-		return metadata.Errorf(metadata.InvalidPartitions, "it has %d", t.Partitions.Len())
+	case int(total) <= t.Partitions.Len() || total > mostPartitions:
+		return metadata.Errorf(metadata.InvalidPartitions, "it has %d, and can have %d", t.Partitions.Len(), mostPartitions)
 	case validateOnly:
 		return nil
 	}
