@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -27,34 +28,32 @@ func (w *WAL) Admit(ctx context.Context, class Class, n int) error {
 		memory = w.o.Memory * 3 / 8
 	}
 	w.mu.Lock()
+	refused := w.passes + 2 // the preparer is to go over the log once more first
 	for {
 		if err := w.usable(); err != nil {
 			w.mu.Unlock()
 			return err
 		}
+		need := w.footprint(int64(n) + w.admitted)
 		room, prepared := w.room(class)
-		if !guard.Check("wal.admit-room", room >= int64(n)) {
-			w.wantSpare()
-			w.mu.Unlock()
-			return fmt.Errorf("admit %d bytes, %d left: %w", n, max(room, 0), ErrFull)
-		}
-		held := w.admitted + w.unsynced
+		fits := guard.Check("wal.admit-room", need <= room)
+		ready := fits && need+w.slack() <= prepared
 		// A request larger than the budget passes when it is alone.
-		need := int64(n) + w.admitted + w.slack()
-		ready := prepared >= need
+		held := w.admitted + w.unsynced
 		if guard.Check("wal.admit-memory", held+int64(n) <= memory || held == 0) && ready {
 			w.admitted += int64(n)
 			w.mu.Unlock()
 			return nil
 		}
-		if w.prepErr != nil && !ready {
-			err := w.prepErr
-			w.mu.Unlock()
+		if !ready {
+			if w.passes >= refused && (!fits || w.prepErr != nil) {
+				err := w.prepErr
+				w.mu.Unlock()
+				return cmp.Or(err, fmt.Errorf("admit %d bytes, %d left: %w", n, max(room-need+int64(n), 0), ErrFull))
+			}
+			w.demand = max(w.demand, need+w.slack())
 			w.wantSpare()
-			return err
 		}
-		w.demand = max(w.demand, need)
-		w.wantSpare()
 		changed := w.changed
 		w.waiters++
 		w.mu.Unlock()
@@ -79,16 +78,23 @@ func (w *WAL) Unadmit(n int) {
 	w.mu.Unlock()
 }
 
-// room returns the bytes that class may still append, and how many of them lie
-// in segments that are ready. w.mu is held.
+// room returns the bytes that class may still append, what was admitted
+// included, and how many bytes lie in segments that are ready. w.mu is held.
 func (w *WAL) room(class Class) (room, prepared int64) {
 	size := int64(w.o.SegmentSize)
 	prepared = size - (w.chunk.base + int64(w.chunk.used)) + int64(len(w.spares))*(size-blockSize)
-	room = prepared + (w.o.Capacity/size-int64(w.files))*size - w.admitted
+	room = prepared + (w.o.Capacity/size-int64(w.files))*size
 	if class == Produce {
 		return room - max(w.o.Reserve, w.slack()), prepared
 	}
 	return room - w.slack(), prepared
+}
+
+// footprint is what n bytes of frames may take on disk, for at the end of a
+// segment there may be as much unused as the largest frame takes.
+func (w *WAL) footprint(n int64) int64 {
+	size, end := int64(w.o.SegmentSize), int64(w.o.MaxPayload)+4*blockSize
+	return n + n*end/(size-end)
 }
 
 // slack is what cannot be admitted: the spare that is kept for the cleaner, and
@@ -101,5 +107,5 @@ func (w *WAL) Fullness() float64 {
 	defer w.mu.Unlock()
 	room, _ := w.room(Produce)
 	budget := w.o.Capacity - w.o.Reserve
-	return 1 - float64(max(room, 0))/float64(budget)
+	return 1 - float64(max(room-w.footprint(w.admitted), 0))/float64(budget)
 }

@@ -144,6 +144,10 @@ func (w *WAL) prepareLoop(ctx context.Context) {
 		}
 		for ctx.Err() == nil && w.maintain(ctx) {
 		}
+		w.mu.Lock()
+		w.passes++
+		w.broadcast()
+		w.mu.Unlock()
 	}
 }
 
@@ -195,9 +199,9 @@ func (w *WAL) maintain(ctx context.Context) bool {
 // recycleOldest turns the oldest segment into a spare when nothing in it is
 // needed, what outdates it is durable, and the log begins on disk without it.
 func (w *WAL) recycleOldest(ctx context.Context) bool {
+	w.mu.Lock()
 	known := *w.segments.Load()
 	seg := known[0]
-	w.mu.Lock()
 	busy := seg == w.active || w.dead != nil
 	w.mu.Unlock()
 	if busy || !guard.Check("wal.recycle-live", seg.live.Load() == 0) {

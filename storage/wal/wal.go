@@ -124,7 +124,7 @@ func (o *Options) fill() error {
 		return fmt.Errorf("capacity %d: want room for four segments of %d", o.Capacity, o.SegmentSize)
 	case o.Reserve >= o.Capacity:
 		return fmt.Errorf("reserve %d: want less than the capacity, %d", o.Reserve, o.Capacity)
-	case o.MaxPayload > o.SegmentSize-4*blockSize: // header, group header, final mark, padding
+	case o.MaxPayload >= o.SegmentSize-4*blockSize: // header, group header, final mark, padding
 		return fmt.Errorf("largest payload %d: does not fit in a segment of %d", o.MaxPayload, o.SegmentSize)
 	}
 	return nil
@@ -146,6 +146,7 @@ type WAL struct {
 	unsynced   int64
 	admitted   int64
 	demand     int64 // bytes that must be ready before a waiting Admit can pass
+	passes     int   // how often the preparer has found nothing more to do
 	dead       error
 	closed     bool
 	idle       bool // the committer waits for kick

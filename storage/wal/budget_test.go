@@ -1,0 +1,415 @@
+package wal_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/wal"
+)
+
+// stall is a disk whose log commits wait while it is held.
+type stall struct {
+	tap
+	mu      sync.Mutex
+	held    chan struct{}
+	waiting chan struct{} // one token for each call that waits
+}
+
+func newStall(fs disk.FS) *stall {
+	s := &stall{tap: tap{FS: fs}, waiting: make(chan struct{}, 100)}
+	s.ask = func(op, _ string) error {
+		s.mu.Lock()
+		held := s.held
+		s.mu.Unlock()
+		if held != nil && (op == "write" || op == "sync") {
+			s.waiting <- struct{}{}
+			<-held
+		}
+		return nil
+	}
+	return s
+}
+
+func (s *stall) hold() {
+	s.mu.Lock()
+	s.held = make(chan struct{})
+	s.mu.Unlock()
+}
+
+func (s *stall) letGo() {
+	s.mu.Lock()
+	close(s.held)
+	s.held = nil
+	s.mu.Unlock()
+}
+
+// TestMutualFullChunks: what Produce may hold leaves room for replication, so
+// that two leaders that follow each other never wait for each other's memory.
+func TestMutualFullChunks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := newStall(disk.NewMem(disk.MemOptions{}))
+		o := small(fs)
+		o.Capacity = 64 << 20
+		w, _ := open(t, o)
+		defer w.Close()
+		synctest.Wait() // the spares are ready
+		fs.hold()
+		payload := make([]byte, 8<<10)
+		held := 0
+		produce := func(class wal.Class) error {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if err := w.Admit(ctx, class, len(payload)); err != nil {
+				return err
+			}
+			_, err := w.Append(header(0, int64(held)), payload, nil)
+			w.Unadmit(len(payload))
+			held++
+			return err
+		}
+		var err error
+		for err = produce(wal.Produce); err == nil; err = produce(wal.Produce) {
+			if held > 1000 {
+				t.Fatal("nothing bounds what was appended and not synced")
+			}
+		}
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("produce on a stalled disk: %v", err)
+		}
+		full := held
+		for err = produce(wal.Replication); err == nil; err = produce(wal.Replication) {
+		}
+		if held-full < 2 {
+			t.Fatalf("produce held %d frames, and replication found room for %d more", full, held-full)
+		}
+		if got := w.Stats().UnsyncedBytes; got > o.Memory*5/8 {
+			t.Errorf("%d bytes wait for the disk, of a memory of %d", got, o.Memory)
+		}
+		fs.letGo()
+		if err := produce(wal.Produce); err != nil {
+			t.Fatalf("produce after the disk came back: %v", err)
+		}
+	})
+}
+
+// TestStalledReadersPinNothing: readers that never let go hold their share of
+// the memory and no more; appends, eviction and other readers go on.
+func TestStalledReadersPinNothing(t *testing.T) {
+	o := small(disk.NewMem(disk.MemOptions{}))
+	w, _ := open(t, o)
+	defer w.Close()
+	var pins []wal.Pin
+	var refs []wal.Ref
+	payload := make([]byte, 4000)
+	for i := range 2000 {
+		d := newDone()
+		ref := add(t, w, header(0, int64(i)), payload, d)
+		if err := d.wait(t); err != nil {
+			t.Fatal(err)
+		}
+		if _, pin, ok := w.Pin(ref); ok && len(pins) < 500 { // never released
+			pins = append(pins, pin)
+		}
+		refs = append(refs, ref)
+		if len(refs) > 100 {
+			w.Release(refs[0])
+			refs = refs[1:]
+		}
+		s := w.Stats()
+		if s.PinnedBytes > o.Memory/2 {
+			t.Fatalf("readers hold %d bytes of a memory of %d", s.PinnedBytes, o.Memory)
+		}
+		if s.MemoryBytes > o.Memory+int64(o.ChunkSize) {
+			t.Fatalf("the log holds %d bytes, of a memory of %d", s.MemoryBytes, o.Memory)
+		}
+	}
+	if len(pins) == 0 {
+		t.Fatal("nothing was pinned")
+	}
+	if _, _, err := w.Read(header(0, 0).Partition, wal.KindData, refs, nil); err != nil {
+		t.Fatalf("a reader that does not pin: %v", err)
+	}
+	for _, pin := range pins {
+		pin.Release()
+	}
+	if s := w.Stats(); s.PinnedBytes != 0 {
+		t.Errorf("%d bytes are pinned after all pins were released", s.PinnedBytes)
+	}
+}
+
+// TestPinnedMemoryIsNotReused: what a reader holds stays as it was, however much
+// is appended.
+func TestPinnedMemoryIsNotReused(t *testing.T) {
+	w, _ := open(t, small(disk.NewMem(disk.MemOptions{})))
+	defer w.Close()
+	ref := add(t, w, header(0, 0), []byte("what the reader saw"), nil)
+	got, pin, ok := w.Pin(ref)
+	if !ok {
+		t.Fatal("the newest frame is not in memory")
+	}
+	if err := w.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.Release(ref) // even recycled
+	for i := range 2000 {
+		r := add(t, w, header(0, int64(i+1)), make([]byte, 3000), nil)
+		w.Release(r)
+		if i%40 == 0 {
+			if err := w.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if string(got) != "what the reader saw" {
+		t.Fatalf("the pinned payload became %q", got)
+	}
+	pin.Release()
+	if s := w.Stats(); s.Recycled == 0 {
+		t.Error("no segment was recycled")
+	}
+}
+
+// TestDiskBudgetRefusesProduceAndPasses: Produce is refused when what is left is
+// the reserve, others go on; what is released comes back.
+func TestDiskBudgetRefusesProduceAndPasses(t *testing.T) {
+	o := small(disk.NewMem(disk.MemOptions{}))
+	o.Capacity = 16 * 128 << 10
+	w, _ := open(t, o)
+	defer w.Close()
+	var refs []wal.Ref
+	n := 4096
+	fill := func(class wal.Class) {
+		t.Helper()
+		for i := range 10_000 {
+			if err := w.Admit(t.Context(), class, n); err != nil {
+				if !errors.Is(err, wal.ErrFull) {
+					t.Fatal(err)
+				}
+				return
+			}
+			ref, err := w.Append(header(0, int64(i)), make([]byte, n-64), nil)
+			if err != nil {
+				t.Fatalf("admitted, and refused: %v", err)
+			}
+			w.Unadmit(n)
+			refs = append(refs, ref)
+		}
+		t.Fatal("nothing bounds what the log takes")
+	}
+	fill(wal.Produce)
+	produced := len(refs)
+	if full := w.Fullness(); full < 0.99 {
+		t.Errorf("fullness %.2f where produce is refused", full)
+	}
+	fill(wal.Replication)
+	if len(refs) == produced {
+		t.Error("the reserve is open to nobody")
+	}
+	if s := w.Stats(); s.AllocatedBytes > o.Capacity {
+		t.Errorf("%d bytes of segments, of a capacity of %d", s.AllocatedBytes, o.Capacity)
+	}
+	for _, ref := range refs {
+		w.Release(ref)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for err := w.Admit(ctx, wal.Produce, n); err != nil; err = w.Admit(ctx, wal.Produce, n) {
+		if !errors.Is(err, wal.ErrFull) || ctx.Err() != nil {
+			t.Fatalf("after everything was released: %v", err)
+		}
+	}
+	w.Unadmit(n)
+}
+
+// TestRequestLargerThanWhatIsReadyIsPrepared: one request may need more segments
+// than are kept ready.
+func TestRequestLargerThanWhatIsReadyIsPrepared(t *testing.T) {
+	o := small(disk.NewMem(disk.MemOptions{}))
+	w, _ := open(t, o)
+	defer w.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	n := 6 * 128 << 10
+	if err := w.Admit(ctx, wal.Produce, n); err != nil {
+		t.Fatal(err)
+	}
+	for at := 0; at < n; at += 30 << 10 {
+		if _, err := w.Append(header(0, int64(at)), make([]byte, 30<<10-64), nil); err != nil {
+			t.Fatalf("at %d of %d bytes that were admitted: %v", at, n, err)
+		}
+	}
+	w.Unadmit(n)
+}
+
+// TestLiveFramesAreCopiedForward: a few frames that stay live do not keep the
+// log from going round, also when the oldest segment is mostly live.
+func TestLiveFramesAreCopiedForward(t *testing.T) {
+	o := small(disk.NewMem(disk.MemOptions{}))
+	o.Capacity = 16 * 128 << 10
+	w, own := open(t, o)
+	keep := map[int64]string{}
+	next := int64(0)
+	put := func(stay bool) {
+		t.Helper()
+		payload := payloadOf(1, next, 3000)
+		if err := w.Admit(t.Context(), wal.Produce, len(payload)+64); err != nil {
+			t.Fatalf("frame %d: %v", next, err)
+		}
+		own.mu.Lock()
+		ref, err := w.Append(header(0, next), payload, nil)
+		if err != nil {
+			own.mu.Unlock()
+			t.Fatal(err)
+		}
+		if stay {
+			own.frames = append(own.frames, held{header(0, next), ref, string(payload)})
+			keep[next] = string(payload)
+		} else {
+			w.Release(ref)
+		}
+		own.mu.Unlock()
+		w.Unadmit(len(payload) + 64)
+		next++
+	}
+	for range 120 { // two segments that are live as a whole
+		put(true)
+	}
+	for range 3000 { // many times the capacity
+		put(false)
+	}
+	if s := w.Stats(); s.Relocated == 0 || s.Recycled == 0 {
+		t.Errorf("%d segments were copied forward, %d recycled", s.Relocated, s.Recycled)
+	}
+	for _, f := range own.frames {
+		payloads, _, err := w.Read(f.header.Partition, wal.KindData, []wal.Ref{f.ref}, nil)
+		if err != nil || string(payloads[0]) != f.payload {
+			t.Fatalf("frame %d after it was copied: %v", f.header.Offset, err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w, own = open(t, o)
+	defer w.Close()
+	got := map[int64]string{}
+	for _, f := range own.frames {
+		got[int64(f.header.Offset)] = f.payload
+	}
+	for offset, payload := range keep {
+		if got[offset] != payload {
+			t.Fatalf("frame %d is gone after the restart", offset)
+		}
+	}
+}
+
+// TestRecycleBeforeCancelled: a segment whose frames were released because of
+// what was appended since is not recycled while that is not on disk.
+func TestRecycleBeforeCancelled(t *testing.T) {
+	mem := disk.NewMem(disk.MemOptions{})
+	fs := newStall(mem)
+	o := small(fs)
+	w, _ := open(t, o)
+	defer w.Close()
+	var first []wal.Ref
+	for i := range 60 { // more than a segment
+		first = append(first, add(t, w, header(0, int64(i)), make([]byte, 3000), nil))
+	}
+	if err := w.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fs.hold()
+	trim := header(0, 60)
+	trim.Kind = wal.KindTrim
+	if _, err := w.Append(trim, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	<-fs.waiting // the trim, or a spare, is being written, and not on disk
+	for _, ref := range first {
+		w.Release(ref)
+	}
+	if _, _, err := w.Read(trim.Partition, wal.KindData, first[:1], nil); err != nil {
+		t.Fatal(err)
+	}
+	cut := mem.Clone()
+	fs.letGo()
+	after, own := open(t, small(cut))
+	defer after.Close()
+	var data, trims int
+	for _, f := range own.frames {
+		if f.header.Kind == wal.KindTrim {
+			trims++
+		} else {
+			data++
+		}
+	}
+	if data < 60 && trims == 0 {
+		t.Fatalf("%d of 60 frames are there, and no trim that says why", data)
+	}
+}
+
+// TestReaderKeepsItsSegment: a segment is not recycled under a reader.
+func TestReaderKeepsItsSegment(t *testing.T) {
+	mem := disk.NewMem(disk.MemOptions{})
+	reading, goOn := make(chan struct{}), make(chan struct{})
+	var mu sync.Mutex
+	armed := false
+	fs := &tap{FS: mem}
+	fs.ask = func(op, _ string) error {
+		mu.Lock()
+		stop := armed && op == "read"
+		armed = armed && !stop
+		mu.Unlock()
+		if stop {
+			close(reading)
+			<-goOn
+		}
+		return nil
+	}
+	w, _ := open(t, small(fs))
+	defer w.Close()
+	want := string(payloadOf(1, 0, 3000))
+	ref := add(t, w, header(0, 0), []byte(want), nil)
+	if err := w.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	armed = true
+	mu.Unlock()
+	result := make(chan error, 1)
+	go func() {
+		payloads, _, err := w.Read(header(0, 0).Partition, wal.KindData, []wal.Ref{ref}, nil)
+		if err == nil && string(payloads[0]) != want {
+			err = fmt.Errorf("read %.20q", payloads[0])
+		}
+		result <- err
+	}()
+	<-reading
+	w.Release(ref)
+	for i := range 600 { // a quarter of the capacity: other segments are recycled only behind the first
+		w.Release(add(t, w, header(0, int64(i+1)), make([]byte, 3000), nil))
+	}
+	if err := w.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := w.Stats().Recycled; n != 0 {
+		t.Errorf("%d segments were recycled under a reader of the oldest", n)
+	}
+	close(goOn)
+	if err := <-result; err != nil {
+		t.Fatal(err)
+	}
+	for w.Stats().Recycled == 0 { // the end of the read is enough
+		if err := w.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := w.Read(header(0, 0).Partition, wal.KindData, []wal.Ref{ref}, nil); !errors.Is(err, wal.ErrGone) {
+		t.Fatalf("read of a recycled segment: %v", err)
+	}
+}

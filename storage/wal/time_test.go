@@ -1,0 +1,116 @@
+package wal_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/wal"
+)
+
+// TestIdleLogWritesAMark: within 10 ms of the last commit a mark says that it is
+// on disk, so that damage to it is told from a torn tail; then nothing more is
+// written.
+func TestIdleLogWritesAMark(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := disk.NewMem(disk.MemOptions{})
+		w, _ := open(t, small(mem))
+		defer w.Close()
+		synctest.Wait()
+		d := newDone()
+		add(t, w, header(0, 0), []byte("x"), d)
+		if err := d.wait(t); err != nil {
+			t.Fatal(err)
+		}
+		before := w.Stats().Commits
+		time.Sleep(10 * time.Millisecond)
+		synctest.Wait()
+		if got := w.Stats().Commits - before; got != 1 {
+			t.Fatalf("%d commits within 10 ms of the last append, want the mark", got)
+		}
+		before = w.Stats().Commits
+		time.Sleep(time.Hour)
+		if got := w.Stats().Commits - before; got != 0 {
+			t.Fatalf("an idle log made %d commits in an hour", got)
+		}
+		// The frame is at or below the mark: to lose it is corruption.
+		damaged := mem.Clone()
+		content, err := disk.ReadFile(damaged, "wal/segment-000001")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := damaged.Open("wal/segment-000001")
+		if err != nil {
+			t.Fatal(err)
+		}
+		clear(content[page : 2*page])
+		if err := f.WriteSync([][]byte{content}, 0); err != nil {
+			t.Fatal(err)
+		}
+		if refused, err := refuses(small(damaged)); !refused {
+			t.Fatalf("open of a log whose marked frame is gone: %v", err)
+		}
+	})
+}
+
+// TestLoneAppendIsOneWriteAndOneSync: the latency of an append on an idle log,
+// as a count.
+func TestLoneAppendIsOneWriteAndOneSync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ops := map[string]int{}
+		fs := &tap{FS: disk.NewMem(disk.MemOptions{})}
+		fs.ask = func(op, _ string) error { ops[op]++; return nil }
+		w, _ := open(t, small(fs))
+		defer w.Close()
+		add(t, w, header(0, 0), []byte("x"), nil)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		clear(ops)
+		d := newDone()
+		add(t, w, header(0, 1), []byte("x"), d)
+		if err := d.wait(t); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if ops["write"] != 1 || ops["sync"] != 1 || len(ops) != 2 {
+			t.Fatalf("an append took %v", ops)
+		}
+	})
+}
+
+// TestIntervalAcksBeforeTheSync: with SyncInterval an append completes when it is
+// written, and is durable within the interval, under load too.
+func TestIntervalAcksBeforeTheSync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := small(disk.NewMem(disk.MemOptions{}))
+		o.Sync, o.SyncInterval = wal.SyncInterval, 50*time.Millisecond
+		w, _ := open(t, o)
+		defer w.Close()
+		synctest.Wait()
+		began := time.Now()
+		for i := range int64(1000) { // a load that never pauses for an interval
+			d := newDone()
+			w.Release(add(t, w, header(0, i), make([]byte, 100), d))
+			if err := d.wait(t); err != nil {
+				t.Fatal(err)
+			}
+			if i == 0 && w.Durable() != 0 {
+				t.Fatal("the first append was synced before it was acked")
+			}
+			time.Sleep(time.Millisecond)
+			if behind := uint64(i+1) - w.Durable(); behind > 55 {
+				t.Fatalf("%d appends of a millisecond each are not synced, interval 50 ms", behind)
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+		synctest.Wait()
+		if w.Durable() != 1000 {
+			t.Fatalf("durable is %d after the last interval, appended 1000", w.Durable())
+		}
+		// One an interval, and one for each segment that was filled.
+		if s := w.Stats(); s.Syncs > 2+int64(time.Since(began)/o.SyncInterval)+int64(1000*page/o.SegmentSize)*2 {
+			t.Errorf("%d syncs in %v at an interval of 50 ms", s.Syncs, time.Since(began))
+		}
+	})
+}
