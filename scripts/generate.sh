@@ -4,5 +4,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build/tools/protogen consensus/metadata
-go run ./tools/docgen 2>/dev/null || go run ./configs/reference >docs/configuration.md
+go run ./configs/reference >docs/configuration.md
 scripts/formats.sh >docs/formats.md
