@@ -32,9 +32,11 @@ compat() {
 	mkdir -p build/java/classes
 	javac -cp 'build/java/lib/*' -d build/java/classes test/compat/java/Compat.java
 	java -cp 'build/java/classes:build/java/lib/*' Compat "$broker"
+	http=$(sed -n 's/.*"http":"\([^"]*\)".*/\1/p' "$dir/line")
+	id=$(bin/rustmq admin --url "http://$http" topics describe "$(cat "$dir/topic")" -o json | sed -n 's/^ *"id": "\(.*\)",/\1/p')
 	kill $server
 	wait $server
-	stored=$(bin/rustmq debug wal "$dir/data/wal" --topic "$(cat "$dir/topic")" -o json |
+	stored=$(bin/rustmq debug wal "$dir/data/wal" --topic "$id" -o json |
 		sed -n 's/.*"codec":"\([a-z0-9]*\)".*/\1/p' | sort -u | tr '\n' ' ')
 	[ "$stored" = "gzip lz4 none snappy zstd " ] || { echo "kcat's codecs on disk: $stored"; exit 1; }
 	echo "codecs: 5 passed, 0 failed"

@@ -123,7 +123,9 @@ func describedTopic(image *metadata.Image, t *metadata.Topic, from, to int) kmsg
 		p := t.Partitions.At(i)
 		part := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
 		part.Partition, part.LeaderID, part.LeaderEpoch = p.Index, p.Leader, int32(p.LeaderEpoch)
-		part.Replicas, part.ISR, part.EligibleLeaderReplicas = p.Replicas, p.ISR, p.ELR
+		part.Replicas, part.ISR = p.Replicas, p.ISR
+		// Nullable by the schema, but Kafka's own client takes no null.
+		part.EligibleLeaderReplicas, part.LastKnownELR = append([]int32{}, p.ELR...), []int32{}
 		part.OfflineReplicas = offline(image, p.Replicas)
 		if p.Leader == metadata.NoLeader {
 			part.ErrorCode = kerr.LeaderNotAvailable.Code
