@@ -306,6 +306,10 @@ func (s *Server) Close() error {
 	return err
 }
 
+// InUse returns the bytes of requests that are held, buffers as they are taken,
+// and of answers that are not sent.
+func (s *Server) InUse() (requests, answers int64) { return s.memory.all.inUse(), s.unsent.Load() }
+
 // closeListeners closes those that are open. s.mu is held.
 func (s *Server) closeListeners() (err error) {
 	for l := range s.listeners {

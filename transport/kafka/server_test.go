@@ -29,7 +29,7 @@ type broker struct {
 }
 
 func newBroker() *broker {
-	return &broker{arrived: make(chan struct{}, 10_000), closed: make(chan struct{}, 100)}
+	return &broker{arrived: make(chan struct{}, 10_000), closed: make(chan struct{}, 10_000)}
 }
 
 func (b *broker) Versions() []kafka.ApiVersion {
@@ -285,14 +285,7 @@ func TestFramesWaitForTheBudget(t *testing.T) {
 }
 
 func FuzzConnection(f *testing.F) {
-	for key := range kmsg.MaxKey + 1 {
-		if req := kmsg.RequestForKey(int16(key)); req != nil {
-			for v := int16(0); v <= req.MaxVersion(); v++ {
-				req.SetVersion(v)
-				f.Add(frame(int16(key), v, 1, req.AppendTo(nil)))
-			}
-		}
-	}
+	everyRequest(func(_, _ int16, frame []byte) { f.Add(frame) })
 	f.Fuzz(func(t *testing.T, input []byte) {
 		s := kafka.New(kafka.Options{Handler: decoder{}, Limits: kafka.Limits{MaxFrame: 1 << 16}})
 		client, server := net.Pipe()
