@@ -666,6 +666,71 @@ func TestDeletedTopicsLeaveNoOffsets(t *testing.T) {
 	})
 }
 
+// A group may have more offsets than a batch has room for.
+func TestManyOffsetsTakeSeveralBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		h.log.limit = 1 << 20
+		h.load(1)
+		const partitions = 30_000
+		req := commitRequest("g", 1)
+		req.Topics[0].Partitions = nil
+		for p := range int32(partitions) {
+			rp := kmsg.NewOffsetCommitRequestTopicPartition()
+			rp.Partition, rp.Offset = p, int64(p)
+			req.Topics[0].Partitions = append(req.Topics[0].Partitions, rp)
+		}
+		for _, p := range now(t, call(h, h.OffsetCommit, req)).Topics[0].Partitions {
+			wantCode(t, "commit", p.ErrorCode, nil)
+		}
+		h.load(2)
+		fetch := kmsg.NewPtrOffsetFetchRequest()
+		fetch.Version, fetch.Group = 7, "g"
+		resp := now(t, call(h, h.OffsetFetch, fetch))
+		if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != partitions {
+			t.Fatal("not all were committed")
+		}
+		for i, p := range resp.Topics[0].Partitions {
+			if p.Partition != int32(i) || p.Offset != int64(i) {
+				t.Fatalf("%+v", p)
+			}
+		}
+		del := kmsg.NewPtrDeleteGroupsRequest()
+		del.Groups = []string{"g"}
+		wantCode(t, "delete", now(t, call(h, h.DeleteGroups, del)).Groups[0].ErrorCode, nil)
+		h.load(3)
+		if st := h.Stats(); st.Groups != 0 || st.Bytes != 0 {
+			t.Fatalf("%+v after its deletion", st)
+		}
+
+		// What no batch has room for is refused: here, an assignment.
+		m := now(t, h.join("g", "")).MemberID
+		big := kmsg.NewPtrSyncGroupRequest()
+		big.Version, big.Group, big.MemberID, big.Generation = 3, "g", m, 1
+		big.GroupAssignment = []kmsg.SyncGroupRequestGroupAssignment{{MemberID: m, MemberAssignment: make([]byte, 2<<20)}}
+		wantCode(t, "sync", now(t, call(h, h.SyncGroup, big)).ErrorCode, kerr.UnknownServerError)
+		wantCode(t, "heartbeat", h.heartbeat("g", m, 1), kerr.RebalanceInProgress)
+	})
+}
+
+// All members of a group together are bounded too.
+func TestGroupIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t, func(o *Options) { o.MaxMember = maxGroupBytes })
+		h.load(1)
+		join := func(size int) <-chan *kmsg.JoinGroupResponse {
+			req := joinRequest("g", "")
+			req.Protocols[0].Metadata = make([]byte, size)
+			return call(h, func(ctx context.Context, req *kmsg.JoinGroupRequest, answer func(*kmsg.JoinGroupResponse)) {
+				h.JoinGroup(ctx, "c", "/h", req, answer)
+			}, req)
+		}
+		wantCode(t, "one that is large", now(t, join(maxGroupBytes/2)).ErrorCode, nil)
+		wantCode(t, "another", now(t, join(maxGroupBytes/2)).ErrorCode, kerr.GroupMaxSizeReached)
+		none(t, join(1000))
+	})
+}
+
 // Many clients at once, for the race detector.
 func TestManyClientsAtOnce(t *testing.T) {
 	h := open(t, func(o *Options) { o.Logger = slog.New(slog.DiscardHandler); o.NewID = nil })

@@ -15,6 +15,10 @@ import (
 // cannot send heartbeats, and may be gone; Kafka takes as long.
 const newMemberWait = 5 * time.Minute
 
+// maxGroupBytes bounds the members of one group, and with them the answer to a
+// leader's join. Their record has to fit into a batch, which is smaller still.
+const maxGroupBytes = 32 << 20
+
 func (c *Core) join(now time.Time, r Request, req *kmsg.JoinGroupRequest) {
 	if code := c.tryJoin(now, r, req); code != 0 {
 		c.answer(r.Call, joinRefused(req, req.MemberID, code))
@@ -29,7 +33,9 @@ func (c *Core) tryJoin(now time.Time, r Request, req *kmsg.JoinGroupRequest) int
 		return kerr.InvalidGroupID.Code
 	case session < c.opt.MinSession || session > c.opt.MaxSession:
 		return kerr.InvalidSessionTimeout.Code
-	case c.tooLarge(r, req):
+	}
+	size := joinSize(r, req)
+	if size > c.opt.MaxMember {
 		return kerr.GroupMaxSizeReached.Code
 	}
 	g := c.groups[req.Group]
@@ -46,6 +52,8 @@ func (c *Core) tryJoin(now time.Time, r Request, req *kmsg.JoinGroupRequest) int
 	switch {
 	case g.deleting:
 		return kerr.CoordinatorNotAvailable.Code
+	case g.bytes+int64(size) > maxGroupBytes:
+		return kerr.GroupMaxSizeReached.Code
 	case !g.supported(req.ProtocolType, req.Protocols):
 		return kerr.InconsistentGroupProtocol.Code
 	case req.MemberID == "":
@@ -54,8 +62,8 @@ func (c *Core) tryJoin(now time.Time, r Request, req *kmsg.JoinGroupRequest) int
 	return g.joinKnown(now, r, req)
 }
 
-// tooLarge reports whether a member takes more memory than one may.
-func (c *Core) tooLarge(r Request, req *kmsg.JoinGroupRequest) bool {
+// joinSize is what a join adds to memory.
+func joinSize(r Request, req *kmsg.JoinGroupRequest) int {
 	n := len(r.ClientID) + len(r.ClientHost) + len(req.ProtocolType)
 	if req.InstanceID != nil {
 		n += len(*req.InstanceID)
@@ -63,7 +71,7 @@ func (c *Core) tooLarge(r Request, req *kmsg.JoinGroupRequest) bool {
 	for _, p := range req.Protocols {
 		n += len(p.Name) + len(p.Metadata)
 	}
-	return n > c.opt.MaxMember
+	return n
 }
 
 // joinNew lets somebody join who has no member id yet.
@@ -149,9 +157,9 @@ func (g *group) addMember(now time.Time, r Request, req *kmsg.JoinGroupRequest, 
 
 // rejoin lets a member wait for the next generation, as the one it says it is now.
 func (g *group) rejoin(now time.Time, r Request, req *kmsg.JoinGroupRequest, m *member) {
-	g.core.bytes -= m.size()
+	g.grow(-m.size())
 	m.take(req)
-	g.core.bytes += m.size()
+	g.grow(m.size())
 	g.awaitJoin(m, &waiting{call: r.Call, join: req})
 }
 
@@ -187,13 +195,13 @@ func (g *group) replaceStatic(now time.Time, r Request, req *kmsg.JoinGroupReque
 	was := m.id
 	g.endJoin(m, kerr.FencedInstanceID.Code)
 	g.endSync(m, kerr.FencedInstanceID.Code)
-	g.core.bytes -= m.size()
+	g.grow(-m.size())
 	delete(g.members, was)
 	m.id = *m.instance + "-" + g.core.opt.NewID()
 	m.clientID, m.clientHost = strings.Clone(r.ClientID), strings.Clone(r.ClientHost)
 	m.take(req)
 	g.members[m.id] = m
-	g.core.bytes += m.size()
+	g.grow(m.size())
 	wasLeader := g.leader == was
 	if wasLeader {
 		g.leader = m.id

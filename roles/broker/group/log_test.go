@@ -17,6 +17,7 @@ type memoryLog struct {
 	held    bool
 	waiting []func()
 	fail    error         // of the appends to come
+	limit   int           // bytes that a batch may have, 0: any
 	readErr error         // of the reads to come
 	reading chan struct{} // not nil: reads wait until it is closed
 	reads   int
@@ -27,6 +28,9 @@ func (l *memoryLog) Append(partition int32, epoch storage.Epoch, b batch.Batch, 
 	l.mu.Lock()
 	l.appends++
 	err := l.fail
+	if l.limit > 0 && len(b) > l.limit {
+		err = ErrTooLarge
+	}
 	land := func() {
 		if err == nil {
 			batch.Stamp(b, l.next[partition], epoch)

@@ -43,31 +43,30 @@ func (c *Core) commit(now time.Time, r Request, req *kmsg.OffsetCommitRequest) {
 	var slots []slot
 	var commits []commit
 	var records []Record
+	var codes []*int16 // of the response, where each goes
 	for i, t := range req.Topics {
-		topic := ""
+		topic := strings.Clone(t.Topic)
 		for j, p := range t.Partitions {
+			code := &resp.Topics[i].Partitions[j].ErrorCode
 			metadata := ""
 			if p.Metadata != nil {
 				metadata = *p.Metadata
 			}
-			_, known := g.offsets[t.Topic][p.Partition]
+			_, known := g.offsets[topic][p.Partition]
 			switch {
 			case len(metadata) > c.opt.MaxMetadata:
-				resp.Topics[i].Partitions[j].ErrorCode = kerr.OffsetMetadataTooLarge.Code
+				*code = kerr.OffsetMetadataTooLarge.Code
 				continue
 			case r.Full && !known:
-				resp.Topics[i].Partitions[j].ErrorCode = kerr.CoordinatorNotAvailable.Code
+				*code = kerr.CoordinatorNotAvailable.Code
 				continue
-			}
-			if topic == "" {
-				topic = g.topicString(t.Topic)
 			}
 			s := slot{topic, p.Partition}
 			o := commit{p.Offset, p.LeaderEpoch, strings.Clone(metadata), stamp, expires}
 			if req.Version < 6 {
 				o.leaderEpoch = -1
 			}
-			slots, commits = append(slots, s), append(commits, o)
+			slots, commits, codes = append(slots, s), append(commits, o), append(codes, code)
 			records = append(records, encodeCommit(g.id, s, o))
 			g.fly(s, +1)
 		}
@@ -77,24 +76,15 @@ func (c *Core) commit(now time.Time, r Request, req *kmsg.OffsetCommitRequest) {
 		c.dropIfBare(g)
 		return
 	}
-	g.writeRecords(records, func(_ time.Time, err error) {
-		for i, s := range slots {
-			g.fly(s, -1)
+	g.writeAll(records, func(from, to int, err error) {
+		for i := from; i < to; i++ {
+			g.fly(slots[i], -1)
+			*codes[i] = codeOf(err, kerr.InvalidCommitOffsetSize.Code)
 			if guard.Check("group.commit-recorded", err == nil) {
-				g.set(s.topic, s.partition, commits[i])
+				g.set(slots[i].topic, slots[i].partition, commits[i])
 			}
 		}
-		if code := codeOf(err, kerr.InvalidCommitOffsetSize.Code); code != 0 {
-			for i := range resp.Topics {
-				for j := range resp.Topics[i].Partitions {
-					if p := &resp.Topics[i].Partitions[j]; p.ErrorCode == 0 {
-						p.ErrorCode = code
-					}
-				}
-			}
-		}
-		c.answer(r.Call, resp)
-	})
+	}, func(error) { c.answer(r.Call, resp) })
 }
 
 // mayCommit returns the group to commit to, or why not. A consumer that assigns
@@ -146,16 +136,6 @@ func commitRefused(req *kmsg.OffsetCommitRequest, code int16) *kmsg.OffsetCommit
 		resp.Topics = append(resp.Topics, rt)
 	}
 	return resp
-}
-
-// topicString returns topic as a string of the group's own.
-func (g *group) topicString(topic string) string {
-	for s := range g.flying {
-		if s.topic == topic {
-			return s.topic
-		}
-	}
-	return strings.Clone(topic)
 }
 
 // fly counts writes of a slot that are under way.
@@ -216,14 +196,14 @@ func (g *group) takeBack(slots []slot, then func(err error)) {
 	for i, s := range slots {
 		records[i] = Record{Key: commitKey(g.id, s)}
 	}
-	g.writeRecords(records, func(_ time.Time, err error) {
-		if err == nil {
-			for _, s := range slots {
-				g.unset(s.topic, s.partition)
-			}
+	g.writeAll(records, func(from, to int, err error) {
+		if err != nil {
+			return
 		}
-		then(err)
-	})
+		for _, s := range slots[from:to] {
+			g.unset(s.topic, s.partition)
+		}
+	}, then)
 }
 
 func (c *Core) fetch(q *FetchOffsets) *kmsg.OffsetFetchResponseGroup {

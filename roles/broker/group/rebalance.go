@@ -173,9 +173,39 @@ func (g *group) writeRecords(records []Record, then func(now time.Time, err erro
 	})
 }
 
+// maxWrite is about how many bytes of records go into one batch. A batch is
+// refused as a whole, so it must not come near what a topic takes; only a single
+// record that is larger has one for itself.
+const maxWrite = 128 << 10
+
+// writeAll writes as many records as there are, in several writes if need be.
+// each runs for the records from one index to another, in order, and last
+// thereafter, with the first error.
+func (g *group) writeAll(records []Record, each func(from, to int, err error), last func(err error)) {
+	var failed error
+	for from := 0; from < len(records); {
+		to, size := from, 0
+		for to < len(records) && (to == from || size+len(records[to].Key)+len(records[to].Value) <= maxWrite) {
+			size += len(records[to].Key) + len(records[to].Value)
+			to++
+		}
+		first, end := from, to == len(records)
+		g.writeRecords(records[from:to], func(_ time.Time, err error) {
+			if err != nil && failed == nil {
+				failed = err
+			}
+			each(first, to, err)
+			if end {
+				last(failed)
+			}
+		})
+		from = to
+	}
+}
+
 // assign gives m an assignment.
 func (g *group) assign(m *member, assignment []byte) {
-	g.core.bytes += int64(len(assignment) - len(m.assignment))
+	g.grow(int64(len(assignment) - len(m.assignment)))
 	m.assignment = assignment
 }
 

@@ -15,11 +15,11 @@ import (
 
 // Versions of the records written, those that Kafka 4 writes for such groups.
 const (
-	commitKeyVersion     = 1
-	groupKeyVersion      = 2
-	commitVersion        = 3
-	expiringCommitVerson = 1 // of clients that give a retention time themselves
-	groupVersion         = 3
+	commitKeyVersion      = 1
+	groupKeyVersion       = 2
+	commitVersion         = 3
+	expiringCommitVersion = 1 // of clients that give a retention time themselves
+	groupVersion          = 3
 )
 
 var errShort = errors.New("shorter than its version is")
@@ -50,7 +50,7 @@ func encodeCommit(group string, s slot, o commit) Record {
 		Metadata: o.metadata, CommitTimestamp: o.timestamp, ExpireTimestamp: o.expires,
 	}
 	if o.expires >= 0 {
-		v.Version = expiringCommitVerson
+		v.Version = expiringCommitVersion
 	}
 	return Record{Key: commitKey(group, s), Value: v.AppendTo(nil)}
 }
@@ -121,7 +121,7 @@ func (c *Core) replayCommit(key, value []byte) error {
 	if v.Version >= 3 {
 		o.leaderEpoch = v.LeaderEpoch
 	}
-	if v.Version == expiringCommitVerson {
+	if v.Version == expiringCommitVersion {
 		o.expires = v.ExpireTimestamp
 	}
 	c.make(k.Group).set(k.Topic, k.Partition, o)

@@ -14,11 +14,6 @@ import (
 )
 
 const (
-	// Records of requests that wait together go into one batch of about this
-	// size: a batch is refused as a whole, so one that comes near the topic's
-	// limit must not have company.
-	batchTarget = 128 << 10
-
 	// A log that could not be read is read again after this time.
 	loadRetry = time.Second
 
@@ -88,8 +83,6 @@ func (s *shard) submit(ctx context.Context, r Request, done func(any), refuse fu
 		refuse(code)
 		return
 	}
-	r.Wall = s.c.opt.Now()
-	r.Full = s.c.full()
 	s.mu.Lock()
 	closed, full := s.closed, s.waiting >= s.c.opt.MaxQueue
 	if !closed && !full {
@@ -199,9 +192,10 @@ func (s *shard) handle(m message) {
 		return
 	}
 	s.call++
-	m.request.Call = s.call
+	m.request.Call, m.request.Wall, m.request.Full = s.call, s.c.opt.Now(), s.c.full()
 	s.calls[s.call] = m.waiter
 	s.perform(s.core.Step(time.Now(), m.request))
+	s.count()
 }
 
 // perform answers, and collects what is to be written.
@@ -216,7 +210,7 @@ func (s *shard) perform(fx Effects) {
 		for _, r := range w.Records {
 			size += len(r.Key) + len(r.Value)
 		}
-		if s.builder.Len() > 0 && s.builder.Size()+size > batchTarget {
+		if s.builder.Len() > 0 && s.builder.Size()+size > maxWrite {
 			s.flush()
 		}
 		now := s.c.opt.Now().UnixMilli()
@@ -259,8 +253,12 @@ func (s *shard) flush() {
 // count brings the coordinator's totals up to date.
 func (s *shard) count() {
 	groups, bytes := s.core.Size()
-	s.c.groups.Add(int64(groups - s.groups))
-	s.c.bytes.Add(bytes - s.bytes)
+	if groups != s.groups {
+		s.c.groups.Add(int64(groups - s.groups))
+	}
+	if bytes != s.bytes {
+		s.c.bytes.Add(bytes - s.bytes)
+	}
 	s.groups, s.bytes = groups, bytes
 }
 

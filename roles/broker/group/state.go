@@ -39,7 +39,7 @@ func (s state) String() string {
 // group is one consumer group.
 //
 // Invariants: empty has no members. completing and stable have some, a protocol
-// that all of them support, and a leader among them. Only completing has members
+// that all of them support, and a leader among them; preparing may have none. Only completing has members
 // that wait for a sync, only preparing ones that wait for a join.
 type group struct {
 	core       *Core
@@ -59,6 +59,7 @@ type group struct {
 	pending   map[string]time.Time // ids given out by KIP-394 and not used yet, until when
 	joining   int                  // members that wait for a join
 	joins     uint64               // members ever added: gives them an order
+	bytes     int64                // of all these
 
 	rebalanceBy time.Time     // when preparing or completing ends without those that are late
 	initial     bool          // the first rebalance of an empty group still gathers members
@@ -144,7 +145,7 @@ func (g *group) add(m *member) {
 	if m.instance != nil {
 		g.instances[*m.instance] = m
 	}
-	g.core.bytes += m.size()
+	g.grow(m.size())
 }
 
 // remove takes m out of the group, and tells whoever waits on its behalf.
@@ -155,26 +156,29 @@ func (g *group) remove(m *member) {
 	if m.instance != nil {
 		delete(g.instances, *m.instance)
 	}
-	g.core.bytes -= m.size()
+	g.grow(-m.size())
 	if g.leader == m.id {
-		g.leader = ""
-		if rest := g.ordered(); len(rest) > 0 {
-			g.leader = rest[0].id
-		}
+		g.leader = "" // the next generation elects one
 	}
+}
+
+// grow counts bytes of members, their ids and assignments.
+func (g *group) grow(n int64) {
+	g.bytes += n
+	g.core.bytes += n
 }
 
 // expect gives out a member id, to be used until then.
 func (g *group) expect(id string, until time.Time) {
 	g.pending[id] = until
-	g.core.bytes += pendingBytes + int64(len(id))
+	g.grow(pendingBytes + int64(len(id)))
 	g.core.wakeBy(g, until)
 }
 
 // unexpect takes back an id that was used, or was not used in time.
 func (g *group) unexpect(id string) {
 	delete(g.pending, id)
-	g.core.bytes -= pendingBytes + int64(len(id))
+	g.grow(-pendingBytes - int64(len(id)))
 }
 
 // beat begins m's session anew.

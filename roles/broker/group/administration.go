@@ -3,7 +3,6 @@ package group
 import (
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -78,12 +77,19 @@ func (c *Core) delete(r Request, q *DeleteGroup) {
 		return
 	}
 	g.deleting = true
-	records := []Record{}
-	for _, s := range g.slots(func(slot) bool { return true }) {
+	slots := g.slots(func(slot) bool { return true })
+	var records []Record
+	for _, s := range slots {
 		records = append(records, Record{Key: commitKey(g.id, s)})
 	}
 	records = append(records, Record{Key: groupKey(g.id)})
-	g.writeRecords(records, func(_ time.Time, err error) {
+	g.writeAll(records, func(from, to int, err error) {
+		if err == nil {
+			for _, s := range slots[from:min(to, len(slots))] {
+				g.unset(s.topic, s.partition)
+			}
+		}
+	}, func(err error) {
 		g.deleting = false
 		if err == nil {
 			g.note("group deleted", nil)
