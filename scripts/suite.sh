@@ -66,6 +66,7 @@ fuzz() {
 docs() {
 	make -s generate
 	git diff --exit-code --stat -- '*.pb.go' docs configs || { echo "generated files are stale: run make generate"; exit 1; }
+	test/docs/shipped-configs.sh
 	test/docs/first-five-minutes.sh
 }
 case $name in

@@ -199,10 +199,19 @@ func parseInputFormat(format string) (inputFormat, error) {
 	if err != nil {
 		return nil, err
 	}
+	given := map[byte]bool{}
 	for i, p := range pieces {
-		if i > 0 && p.verb != 0 && pieces[i-1].verb != 0 {
+		switch {
+		case p.verb == 0:
+			continue
+		case i > 0 && pieces[i-1].verb != 0:
 			return nil, usage("--format %q: nothing stands between two verbs", format)
+		case given[p.verb]:
+			return nil, usage("--format %q: %%%c stands twice", format, p.verb)
+		case p.modifier != "":
+			return nil, usage("--format %q: a record is read without {%s}", format, p.modifier)
 		}
+		given[p.verb] = true
 	}
 	return pieces, nil
 }
