@@ -3,6 +3,7 @@ package broker
 import (
 	"sync"
 
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
@@ -122,7 +123,7 @@ func (c *connection) addSession(s *session) (evicted *session, ok bool) {
 	if c.ended {
 		return nil, false
 	}
-	if len(c.sessions) == maxSessionsConnection {
+	if !guard.Check("broker.connection-sessions", len(c.sessions) < maxSessionsConnection) {
 		evicted, c.sessions = c.sessions[0], c.sessions[1:]
 	}
 	c.sessions = append(c.sessions, s)

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"rustmq.dev/rustmq/roles/broker/wire"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/transport/kafka"
 )
@@ -33,7 +34,8 @@ type fetchRequest struct {
 	results  []log.ReadResult // pinned until the response is written
 	hints    hints
 	bytes    int  // read by the present evaluation
-	limited  bool // it left records unread, for a limit of bytes
+	limit    int  // of bytes, for the whole response
+	limited  bool // the evaluation left records unread, for a limit of bytes
 	free     func()
 }
 
@@ -208,9 +210,12 @@ func (f *fetchRequest) Wake() {
 func (f *fetchRequest) evaluate() (enough bool) {
 	f.bytes, f.limited = 0, false
 	enough = len(f.parts) == 0
-	left := min(max(int(f.q.MaxBytes), 0), maxFetchBytes)
+	f.limit = max(int(f.q.MaxBytes), 0)
+	if !guard.Check("broker.fetch-bytes", f.limit <= maxFetchBytes) {
+		f.limit = maxFetchBytes
+	}
 	for _, part := range f.parts {
-		urgent := part.read(f, left-f.bytes)
+		urgent := part.read(f, f.limit-f.bytes)
 		enough = enough || urgent
 	}
 	return enough || f.bytes >= int(f.q.MinBytes)

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Session epochs of a request that are no number in a session (KIP-227).
@@ -55,7 +56,8 @@ func newSessionBudget() *sessionBudget { return new(sessionBudget) }
 func (b *sessionBudget) take(sessions, partitions int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.sessions+sessions > maxSessions || b.partitions+partitions > maxSessionPartitions {
+	fits := b.sessions+sessions <= maxSessions && b.partitions+partitions <= maxSessionPartitions
+	if !guard.Check("broker.session-budget", fits) {
 		return false
 	}
 	b.sessions += sessions
@@ -84,7 +86,10 @@ func (f *fetchRequest) openSession() bool {
 		lookup: make(map[sessionKey]*fetchPart, len(f.q.Partitions)),
 	}
 	// Nothing is kept for who may be a replay (RULES §8).
-	if f.r.Conn.EarlyData() || len(f.q.Partitions) == 0 || !s.budget.take(1, len(f.q.Partitions)) {
+	if !guard.Check("broker.early-session", !f.r.Conn.EarlyData()) {
+		return false
+	}
+	if len(f.q.Partitions) == 0 || !s.budget.take(1, len(f.q.Partitions)) {
 		return false
 	}
 	for s.id == 0 {

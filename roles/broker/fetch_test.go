@@ -235,3 +235,12 @@ func TestFetchTellsOfADivergingEpoch(t *testing.T) {
 		t.Errorf("a reader beyond the end of its epoch is told %+v", d)
 	}
 }
+
+// However much a client asks for, a response is bounded.
+func TestFetchIsBoundedByTheBroker(t *testing.T) {
+	f := new(fetchRequest)
+	f.q.MaxBytes = 1<<31 - 1
+	if f.evaluate(); f.limit > maxFetchBytes {
+		t.Errorf("a response may hold %d bytes", f.limit)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/broker/wire"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
@@ -28,7 +29,7 @@ func (b *Broker) findCoordinator(ctx context.Context, r *kafka.Request, q *kmsg.
 	var err error
 	if q.CoordinatorType != groupCoordinator {
 		err = explained{kerr.InvalidRequest, fmt.Sprintf("coordinators of kind %d (transactions, share groups) are not served yet", q.CoordinatorType)}
-	} else if !r.Conn.EarlyData() {
+	} else if guard.Check("broker.early-coordinator", !r.Conn.EarlyData()) {
 		err = b.makeOffsetsTopic(ctx)
 	}
 	for _, key := range keys {

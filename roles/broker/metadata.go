@@ -10,6 +10,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
@@ -41,7 +42,7 @@ func (b *Broker) metadata(r *kafka.Request) {
 // Nothing is made in 0-RTT: what comes there may be somebody's replay (RULES §8).
 func (b *Broker) missingTopics(r *kafka.Request, q *kmsg.MetadataRequest) (missing []string) {
 	allowed := q.Version < 4 || q.AllowAutoTopicCreation
-	if !b.opt.AutoCreate || !allowed || r.Conn.EarlyData() {
+	if !b.opt.AutoCreate || !allowed || !guard.Check("broker.early-create", !r.Conn.EarlyData()) {
 		return nil
 	}
 	image := b.follower.image()

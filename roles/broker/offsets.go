@@ -8,6 +8,7 @@ import (
 
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/transport/kafka"
 )
@@ -207,7 +208,7 @@ func (b *Broker) logStartFor(topic string, want kmsg.DeleteRecordsRequestTopicPa
 	if offset == deleteToHighWM {
 		offset = l.HighWatermark()
 	}
-	if offset < 0 || offset > l.HighWatermark() {
+	if offset < 0 || !guard.Check("broker.delete-committed", offset <= l.HighWatermark()) {
 		return controller.LogStart{}, nil, kerr.OffsetOutOfRange
 	}
 	return controller.LogStart{Partition: p.id(), LeaderEpoch: r.epoch, Offset: offset}, l, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // MaxPartitions bounds what one request names, topics or partitions: each costs
@@ -25,14 +26,15 @@ type reader struct {
 	flex bool // compact lengths and tagged fields (KIP-482)
 	bad  bool
 
-	named int // topics and partitions so far
+	named   int  // topics and partitions so far
+	tooMany bool // of them
 }
 
 // name counts a topic or partition; false: it is one too many.
 func (r *reader) name() bool {
 	r.named++
-	if r.named > MaxPartitions {
-		r.bad = true
+	if !guard.Check("wire.partitions", r.named <= MaxPartitions) {
+		r.bad, r.tooMany = true, true
 	}
 	return !r.bad
 }
@@ -167,7 +169,7 @@ func (r *reader) tags() {
 
 func (r *reader) err() error {
 	switch {
-	case r.named > MaxPartitions:
+	case r.tooMany:
 		return ErrTooMany
 	case r.bad:
 		return ErrMalformed

@@ -5,6 +5,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // A kmsg decoder trusts counts: it makes room for as many elements as there are
@@ -106,7 +108,7 @@ func Check(key, version int16, body []byte) error {
 		return fmt.Errorf("%w: API key %d is not known", ErrMalformed, key)
 	}
 	most := max(maxBody, s.maxBody)
-	if len(body) > most {
+	if !guard.Check("wire.body-size", len(body) <= most) {
 		return fmt.Errorf("%w: %d bytes, at most %d are taken by this API", ErrMalformed, len(body), most)
 	}
 	w := walker{reader: reader{rest: body, flex: version >= s.flexFrom}, version: version}
@@ -133,7 +135,7 @@ func (w *walker) structure(fields string) {
 		return
 	}
 	n := w.uvarint()
-	if n > maxTags {
+	if !guard.Check("wire.tags", n <= maxTags) {
 		w.bad = true
 	}
 	for ; n > 0 && !w.bad; n-- {

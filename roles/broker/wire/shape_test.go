@@ -116,6 +116,7 @@ func TestCheckRefusesBombs(t *testing.T) {
 		body         []byte
 	}{
 		"a count of tags that never ends": {60, 0, []byte{0, 0xff, 0xff, 0xff, 0xff, 0x0f}},
+		"more tags than anybody sends":    {60, 0, append([]byte{0, maxTags + 1}, make([]byte, 2*(maxTags+1))...)},
 		"more topics than bytes":          {3, 1, []byte{0x7f, 0xff, 0xff, 0xff}},
 		"a body of all zeroes":            {8, 2, make([]byte, maxGroupBody+1)},
 		"topics of no bytes":              {3, 9, append([]byte{0xff, 0xff, 0x3f}, make([]byte, 1<<20-1)...)},
