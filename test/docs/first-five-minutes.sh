@@ -34,9 +34,9 @@ for block in "$work"/block-*.sh; do
 	if [ -f "$block.background" ]; then
 		bash -e "$work/now.sh" >"$block.out" 2>&1 &
 		echo $! >>"$work/pids"
-		for _ in $(seq 100); do grep -qs . "$block.out" && break; sleep 0.1; done
+		for _ in $(seq 300); do grep -qs . "$block.out" && break; sleep 0.1; done
 	elif ! timeout 300 bash -e "$work/now.sh" >"$block.out" 2>&1; then
-		echo "this block of the README failed:"; cat "$block" "$block.out"; exit 1
+		echo "this block of the README failed:"; cat "$block" "$block.out"; tail -n 5 "$work"/*.out; exit 1
 	fi
 	if [ -f "$block.expect" ] && ! grep -qF -- "$(cat "$block.expect")" "$block.out"; then
 		echo "this block of the README did not print '$(cat "$block.expect")':"; cat "$block" "$block.out"; exit 1
