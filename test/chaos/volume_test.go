@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -64,8 +65,17 @@ func (v *volume) unmount() error {
 	if !v.mounted {
 		return nil
 	}
-	v.mounted = false
-	return run("umount", v.dir)
+	// The kernel lets go of what a killed process wrote by io_uring a moment
+	// after the process is gone.
+	var err error
+	for range 100 {
+		if err = run("umount", v.dir); err == nil {
+			v.mounted = false
+			return nil
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+	return err
 }
 
 // cut stops the file system now: what was not synced is lost, every later call

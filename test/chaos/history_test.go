@@ -1,0 +1,164 @@
+//go:build chaos
+
+package chaos
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+)
+
+// id names a record: who wrote it, and the how manieth of that writer it is.
+// 0 is no record.
+type id uint64
+
+func newID(writer uint32, seq uint32) id { return id(writer)<<32 | id(seq) }
+
+func (i id) writer() uint32 { return uint32(i >> 32) }
+
+func (i id) String() string {
+	if i == 0 {
+		return "nothing"
+	}
+	return fmt.Sprintf("record %d of writer %d", uint32(i), i.writer())
+}
+
+// value is the payload of a record, which nobody else's is.
+func (i id) value() []byte {
+	rng := rand.New(rand.NewPCG(uint64(i), 7))
+	b := binary.BigEndian.AppendUint64(nil, uint64(i))
+	for range rng.IntN(120) {
+		b = binary.LittleEndian.AppendUint64(b, rng.Uint64())
+	}
+	return b
+}
+
+func idOf(value []byte) (id, error) {
+	if len(value) < 8 {
+		return 0, fmt.Errorf("a value of %d bytes", len(value))
+	}
+	i := id(binary.BigEndian.Uint64(value))
+	if !bytes.Equal(value, i.value()) {
+		return 0, fmt.Errorf("%v has %d bytes that are not its value", i, len(value))
+	}
+	return i, nil
+}
+
+// history is what a topic is known to hold: what was acked, and what was read.
+// It may only grow.
+type history struct {
+	topic string
+
+	mu       sync.Mutex
+	at       map[int32][]id // by partition and offset
+	where    map[id]place
+	acked    int
+	problems []string
+}
+
+type place struct {
+	partition int32
+	offset    int64
+}
+
+func newHistory(topic string) *history {
+	return &history{topic: topic, at: map[int32][]id{}, where: map[id]place{}}
+}
+
+func (h *history) problem(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.problemLocked(format, args...)
+}
+
+func (h *history) problemLocked(format string, args ...any) {
+	if len(h.problems) < 20 {
+		h.problems = append(h.problems, h.topic+": "+fmt.Sprintf(format, args...))
+	}
+}
+
+// ack remembers that the server said where a record is.
+func (h *history) ack(i id, partition int32, offset int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.acked++
+	h.put("acked", i, place{partition, offset})
+}
+
+// read remembers what a consumer was given.
+func (h *history) read(value []byte, partition int32, offset int64) {
+	i, err := idOf(value)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err != nil {
+		h.problemLocked("partition %d, offset %d: %v", partition, offset, err)
+		return
+	}
+	h.put("read", i, place{partition, offset})
+}
+
+func (h *history) put(how string, i id, p place) {
+	if p.offset < 0 {
+		h.problemLocked("%v was %s at offset %d", i, how, p.offset)
+		return
+	}
+	if was, ok := h.where[i]; ok && was != p {
+		h.problemLocked("%v was %s at %v, and is at %v too", i, how, p, was)
+		return
+	}
+	ids := h.at[p.partition]
+	for int64(len(ids)) <= p.offset {
+		ids = append(ids, 0)
+	}
+	if was := ids[p.offset]; was != 0 && was != i {
+		h.problemLocked("%v was %s at %v, which held %v", i, how, p, was)
+		return
+	}
+	ids[p.offset] = i
+	h.at[p.partition] = ids
+	h.where[i] = p
+}
+
+// known is how many offsets of a partition must be there at least.
+func (h *history) known(partition int32) int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return int64(len(h.at[partition]))
+}
+
+// judge is asked when a partition was read from its start to end. known is what
+// had to be there before that reading began.
+func (h *history) judge(partition int32, known, end int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if end < known {
+		h.problemLocked("partition %d ends at %d, but %d records of it were acked or read: the last is %v", partition, end, known, h.at[partition][known-1])
+	}
+	ids := h.at[partition]
+	last := map[uint32]id{}
+	for offset, i := range ids[:min(end, int64(len(ids)))] {
+		if i == 0 {
+			h.problemLocked("partition %d has nothing at offset %d of %d", partition, offset, end)
+			continue
+		}
+		if before := last[i.writer()]; before >= i {
+			h.problemLocked("partition %d: %v stands behind %v", partition, i, before)
+		}
+		last[i.writer()] = i
+	}
+}
+
+// found returns what went wrong so far.
+func (h *history) found() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.problems
+}
+
+func (h *history) counts() (acked, held int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.acked, len(h.where)
+}
