@@ -275,9 +275,7 @@ func (s *script) step(ev Event) {
 		delete(s.who, answer.Call)
 		s.printf("%5.1fs > %s: %s", at, who, s.show(who, answer.Body))
 	}
-	for _, w := range fx.Writes {
-		s.held = append(s.held, w)
-	}
+	s.held = append(s.held, fx.Writes...)
 	if !s.hold {
 		s.finish(nil)
 	}
