@@ -32,7 +32,7 @@
 //
 // Bytes. Frames of kind data hold one record batch, with its base offset and
 // leader epoch in the frame's header; trim, truncate and drop hold nothing
-// besides the header. A state is written when a partition is made, before a
+// besides the header. A state is written when a partition is made, in place of a
 // trim that would lose something, and when a segment is given back: in one frame,
 // or several (parts) when there are many producers. Little-endian:
 //

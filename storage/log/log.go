@@ -167,8 +167,10 @@ func (l *Log) EpochAt(offset storage.Offset) storage.Epoch {
 
 // SetLogStart makes offset the first that can be read, and lets go of the
 // batches that lie before it as soon as that is on disk. It never moves back.
-// Who calls it has the controller's word for it. Errors:
-// *OffsetOutOfRangeError beyond the high watermark, and the WAL's.
+// Who calls it has the controller's word for it: a log that is not led yet takes
+// what lies before offset for committed, and if it ends before that, it goes on
+// from there, empty. Errors: *OffsetOutOfRangeError beyond the high watermark
+// of a log that is led, and the WAL's.
 func (l *Log) SetLogStart(offset storage.Offset) error {
 	admitted, err := l.admitState()
 	if err != nil {
@@ -193,33 +195,40 @@ func (l *Log) trim(offset storage.Offset) ([]Waiter, error) {
 	if offset <= l.logStart {
 		return nil, nil
 	}
+	if l.epoch == storage.NoEpoch {
+		l.replica.highWatermark = max(l.replica.highWatermark, offset)
+	}
 	if !guard.Check("log.trim-committed", offset <= l.replica.highWatermark) {
 		return nil, &OffsetOutOfRangeError{Offset: offset, LogStart: l.logStart, End: l.replica.highWatermark}
 	}
-	// What the batches that go said of epochs and producers must be known
-	// elsewhere first.
-	if !guard.Check("log.state-before-trim", l.stateAsOf >= offset || len(l.producers) == 0 && l.stateEpoch == l.epochs.latest()) {
-		if err := l.writeState(); err != nil {
-			return nil, err
-		}
-	}
-	freed := &release{log: l}
-	if _, err := l.store.wal.Append(wal.Header{Kind: wal.KindTrim, Partition: l.id, Epoch: l.epochs.latest(), Offset: offset}, nil, freed); err != nil {
+	start, history := l.logStart, slices.Clone(l.epochs)
+	l.logStart, l.epochs = offset, l.epochs.trim(offset)
+	if err := l.recordTrim(); err != nil {
+		l.logStart, l.epochs = start, history
 		return nil, err
 	}
-	l.logStart = offset
-	l.epochs = l.epochs.trim(offset)
-	freed.refs = l.trimIndex(offset)
+	l.end = max(l.end, offset)
+	l.replica.synced = max(l.replica.synced, offset)
 	return l.takeWaiters(nil), nil
 }
 
-// trimIndex forgets the batches before offset, and returns where they lie. l.mu
-// is held.
-func (l *Log) trimIndex(offset storage.Offset) []wal.Ref {
+// recordTrim writes where the log starts now, and lets go of what lies before
+// that once it is on disk. What the batches that go said of epochs and producers
+// must be known elsewhere: if no state knows it, one is written. l.mu is held.
+func (l *Log) recordTrim() error {
+	freed := &release{log: l}
+	if guard.Check("log.state-before-trim", l.stateAsOf >= l.logStart || len(l.producers) == 0 && l.stateEpoch == l.epochs.latest()) {
+		h := wal.Header{Kind: wal.KindTrim, Partition: l.id, Epoch: l.epochs.latest(), Offset: l.logStart}
+		if _, err := l.store.wal.Append(h, nil, freed); err != nil {
+			return err
+		}
+	} else if err := l.writeState(freed); err != nil {
+		return err
+	}
 	before := l.index.bytes
-	refs := l.index.trim(offset, nil)
+	freed.refs = l.index.trim(l.logStart, freed.refs)
 	l.store.indexBytes.Add(l.index.bytes - before)
-	return refs
+	return nil
 }
 
 // TruncateTo removes the batches that end behind offset, which no replica in
@@ -311,12 +320,11 @@ func (l *Log) Producers() []ProducerState {
 	return out
 }
 
-// writeState writes the log's state, and lets go of the one before as soon as
-// it is on disk. l.mu is held.
-func (l *Log) writeState() error {
+// writeState writes the log's state, and lets go of the one before, with freed,
+// as soon as it is on disk. l.mu is held.
+func (l *Log) writeState(freed *release) error {
 	s := state{logStart: l.logStart, highWatermark: l.replica.highWatermark, epochs: l.epochs, producers: l.producers}
 	parts := s.encode()
-	freed := &release{log: l}
 	refs := make([]wal.Ref, 0, len(parts))
 	for i, part := range parts {
 		var c wal.Completion
@@ -333,7 +341,7 @@ func (l *Log) writeState() error {
 		}
 		refs = append(refs, ref)
 	}
-	freed.refs = l.stateRefs
+	freed.refs = append(freed.refs, l.stateRefs...)
 	l.stateRefs, l.stateAsOf, l.stateEpoch = refs, s.highWatermark, l.epochs.latest()
 	return nil
 }

@@ -50,6 +50,7 @@ func (r *ReadResult) Release() {
 // what was read from files.
 type lease struct {
 	wanted  []wanted
+	synced  storage.Offset // from here on the files do not have it yet
 	refs    []wal.Ref
 	batches [][]byte
 	pins    []wal.Pin
@@ -140,6 +141,7 @@ func (l *Log) look(q ReadRequest) (ReadResult, error) {
 		}
 		if r == nil {
 			r = leases.Get().(*lease)
+			r.synced = l.replica.synced
 		}
 		r.wanted = append(r.wanted, wanted{b.baseOf(p.entry), e.ref})
 		left -= size
@@ -153,18 +155,15 @@ func (l *Log) moved(of []wanted) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, w := range of {
-		p := l.index.find(w.base)
-		if !l.index.valid(p) {
-			return true
-		}
-		if b, e := l.index.at(p); b.baseOf(p.entry) != w.base || e.ref != w.ref {
+		if !l.liesAt(w) {
 			return true
 		}
 	}
 	return false
 }
 
-// load fills in r.batches: from memory, and in runs from the files.
+// load fills in r.batches: from memory, and in runs from the files. A batch that
+// is only in memory, while readers hold their share of that, ends them.
 func (l *Log) load(r *lease) error {
 	buf := r.buf  // for the first run; another needs one of its own
 	fromFile := 0 // batches at the end of r.batches that are not read yet
@@ -178,8 +177,10 @@ func (l *Log) load(r *lease) error {
 				}
 				fromFile, buf = 0, nil
 			}
-		} else {
+		} else if guard.Check("log.read-synced", want.base < r.synced) {
 			fromFile++
+		} else {
+			break
 		}
 		r.batches = append(r.batches, payload)
 	}

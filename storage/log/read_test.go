@@ -96,10 +96,11 @@ func TestNotFoundIsNotOutOfRange(t *testing.T) {
 		if err := (owner{s}).Relocate(context.Background(), before.Segment); err != nil {
 			t.Error(err)
 		}
+		appendAll(t, l, values(t, "two")) // the copy is on disk before it
 		return syscall.EBADF
 	}
 	fs.beforeRead.Store(&hook)
-	if got := contents(t, l, 0, HighWatermark); !slices.Equal(got, []string{"zero", "one"}) {
+	if got := contents(t, l, 0, HighWatermark); !slices.Equal(got, []string{"zero", "one", "two"}) {
 		t.Fatalf("read %q", got)
 	}
 	if l.index.blocks[0].entries[0].ref == before || reads < 2 {
@@ -452,4 +453,44 @@ func ref(base storage.Offset) (r wal.Ref) {
 	g := rand.New(rand.NewPCG(uint64(base), 0))
 	r.Segment, r.Offset, r.Length = g.Uint32(), g.Uint32(), g.Uint32()
 	return r
+}
+
+// TestWhatIsOnlyInMemoryIsNotReadFromAFile: a replica may read what is not
+// synced, but when readers hold their share of the memory it must wait.
+func TestWhatIsOnlyInMemoryIsNotReadFromAFile(t *testing.T) {
+	fs := hooked()
+	s := open(t, small(fs))
+	l := lead(t, s, partition(topicA, 0), 1)
+	appendAll(t, l, values(t, "synced"))
+	// Hold as many chunks as readers may.
+	var held []ReadResult
+	filler := strings.Repeat("x", 30<<10)
+	for at := l.End(); ; at = l.End() {
+		appendAll(t, l, values(t, filler))
+		r, err := l.Read(ReadRequest{Offset: at, MaxBytes: 100_000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, r)
+		if len(r.lease.pins) == 0 {
+			break // from the file: the share is used up
+		}
+	}
+	let := fs.holdSyncs(t)
+	end := l.End()
+	a := send(t, l, values(t, filler), anyEpoch)
+	r, err := l.Read(ReadRequest{Offset: end, MaxBytes: 100_000, Isolation: LogEnd})
+	if err != nil || len(r.Batches) != 0 {
+		t.Fatalf("%d batches, %v", len(r.Batches), err)
+	}
+	r.Release()
+	let()
+	a.wait(t)
+	if r, err = l.Read(ReadRequest{Offset: end, MaxBytes: 100_000, Isolation: LogEnd}); err != nil || len(r.Batches) != 1 {
+		t.Fatalf("once synced: %d batches, %v", len(r.Batches), err)
+	}
+	r.Release()
+	for i := range held {
+		held[i].Release()
+	}
 }

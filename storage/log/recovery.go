@@ -265,14 +265,14 @@ func (r *replayed) merge(rec *recovery) {
 func (r *replayed) remember(millis int64) producers {
 	slices.SortStableFunc(r.sent, func(a, b replayedBatch) int { return cmp.Compare(a.last, b.last) })
 	ps := r.state.producers
+	if ps == nil && len(r.sent) > 0 {
+		ps = producers{}
+	}
 	for i, sent := range r.sent {
 		if i > 0 && r.sent[i-1].last == sent.last {
 			continue // the copy of a batch
 		}
 		ps.add(sent.producer, sent.sentBatch, r.state.highWatermark, millis)
-	}
-	if len(ps) == 0 {
-		return nil
 	}
 	return ps
 }

@@ -15,9 +15,8 @@ const (
 	relocateEntries = 8192
 )
 
-// relocate appends anew what the log has in a segment, and appends to moved
-// where it lay. What was appended stays so even if an error ends the call.
-func (l *Log) relocate(ctx context.Context, segment uint32, moved []wal.Ref) ([]wal.Ref, error) {
+// relocate appends anew what the log has in a segment.
+func (l *Log) relocate(ctx context.Context, segment uint32) error {
 	l.mu.Lock()
 	stated := false
 	for _, ref := range l.stateRefs {
@@ -27,7 +26,7 @@ func (l *Log) relocate(ctx context.Context, segment uint32, moved []wal.Ref) ([]
 	l.mu.Unlock()
 	if stated {
 		if err := l.rewriteState(); err != nil {
-			return moved, err
+			return err
 		}
 	}
 	for {
@@ -35,8 +34,12 @@ func (l *Log) relocate(ctx context.Context, segment uint32, moved []wal.Ref) ([]
 		l.mu.Lock()
 		p := l.index.find(from)
 		bytes := 0
+		r.synced = l.replica.synced
 		for n := 0; n < relocateEntries && bytes < relocateBytes && l.index.valid(p); n++ {
 			b, e := l.index.at(p)
+			if b.baseOf(p.entry) >= r.synced {
+				break // nor is anything behind it: it is too young to be moved
+			}
 			if e.ref.Segment == segment {
 				r.wanted = append(r.wanted, wanted{b.baseOf(p.entry), e.ref})
 				bytes += int(e.ref.Length) + frameOverhead
@@ -44,7 +47,7 @@ func (l *Log) relocate(ctx context.Context, segment uint32, moved []wal.Ref) ([]
 			from = b.nextOf(p.entry)
 			p = l.index.following(p)
 		}
-		more := l.index.valid(p)
+		more := l.index.valid(p) && from < r.synced
 		l.mu.Unlock()
 		if len(r.wanted) > 0 {
 			// A copy comes out of order: what it would have said of epochs and
@@ -53,18 +56,17 @@ func (l *Log) relocate(ctx context.Context, segment uint32, moved []wal.Ref) ([]
 				stated = true
 				if err := l.rewriteState(); err != nil {
 					r.release()
-					return moved, err
+					return err
 				}
 			}
-			var err error
-			if moved, err = l.copyForward(ctx, r, bytes, moved); err != nil {
+			if err := l.copyForward(ctx, r, bytes); err != nil {
 				r.release()
-				return moved, err
+				return err
 			}
 		}
 		r.release()
 		if !more {
-			return moved, nil
+			return nil
 		}
 	}
 }
@@ -82,39 +84,76 @@ func (l *Log) rewriteState() error {
 	if l.refused != nil {
 		return nil // dropped, or corrupt: there is nothing to keep
 	}
-	return l.writeState()
+	return l.writeState(&release{log: l})
 }
 
 // copyForward appends copies of what r wants, of what is still there then.
-func (l *Log) copyForward(ctx context.Context, r *lease, bytes int, moved []wal.Ref) ([]wal.Ref, error) {
+func (l *Log) copyForward(ctx context.Context, r *lease, bytes int) error {
 	if err := l.store.wal.Admit(ctx, wal.Internal, bytes); err != nil {
-		return moved, err
+		return err
 	}
 	defer l.store.wal.Unadmit(bytes)
 	if err := l.load(r); err != nil {
 		if l.moved(r.wanted) {
-			return moved, nil // trimmed or truncated meanwhile: the rest is found next time
+			return nil // trimmed or truncated meanwhile: the rest is found next time
 		}
-		return moved, err
+		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i, want := range r.wanted {
-		p := l.index.find(want.base)
-		if !l.index.valid(p) {
-			break
-		}
-		b, e := l.index.at(p)
-		if !guard.Check("log.relocate-live", b.baseOf(p.entry) == want.base && e.ref == want.ref) {
+	c := &copies{log: l}
+	for i := range r.batches {
+		want := r.wanted[i]
+		if !guard.Check("log.relocate-live", l.liesAt(want)) {
 			continue
 		}
 		h := wal.Header{Kind: wal.KindData, Copy: true, Partition: l.id, Epoch: batch.Batch(r.batches[i]).LeaderEpoch(), Offset: want.base}
-		ref, err := l.store.wal.Append(h, r.batches[i], nil)
+		ref, err := l.store.wal.Append(h, r.batches[i], c)
 		if err != nil {
-			return moved, err
+			return err
 		}
-		moved = append(moved, e.ref)
-		e.ref = ref
+		c.made = append(c.made, copied{want, ref})
 	}
-	return moved, nil
+	return nil
+}
+
+// liesAt reports whether a batch is still where it was looked up. l.mu is held.
+func (l *Log) liesAt(w wanted) bool {
+	p := l.index.find(w.base)
+	if !l.index.valid(p) {
+		return false
+	}
+	b, e := l.index.at(p)
+	return b.baseOf(p.entry) == w.base && e.ref == w.ref
+}
+
+// copies are told, one after the other, that they are on disk. Only then do
+// they take the place of what they copy: a reader may have to go to the file.
+type copies struct {
+	log  *Log
+	made []copied // guarded by log.mu
+	next int      // the WAL's goroutine
+}
+
+type copied struct {
+	wanted // where it was copied from
+	to     wal.Ref
+}
+
+// Committed is called by the WAL, in the order the copies were appended.
+func (c *copies) Committed(err error) {
+	if err != nil {
+		return
+	}
+	l := c.log
+	l.mu.Lock()
+	made := c.made[c.next]
+	c.next++
+	needless := made.to
+	if l.liesAt(made.wanted) {
+		_, e := l.index.at(l.index.find(made.base))
+		needless, e.ref = e.ref, made.to
+	}
+	l.mu.Unlock()
+	l.store.wal.Release(needless)
 }

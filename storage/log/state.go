@@ -29,7 +29,8 @@ type state struct {
 	logStart      storage.Offset
 	highWatermark storage.Offset
 	epochs        epochs
-	producers     producers
+	producers     producers // nil: none
+	begun         bool      // decode has met the first part
 }
 
 // encode returns the state in as many parts as it needs.
@@ -113,19 +114,22 @@ func (s *state) decode(b []byte) (last bool, err error) {
 	goesOn, last := b[1]&1 != 0, b[1]&2 != 0
 	logStart := storage.Offset(binary.LittleEndian.Uint64(b[4:]))
 	highWatermark := storage.Offset(binary.LittleEndian.Uint64(b[12:]))
-	if b[1] > 3 || goesOn && (s.producers == nil || logStart != s.logStart || highWatermark != s.highWatermark) {
+	if b[1] > 3 || goesOn && (!s.begun || logStart != s.logStart || highWatermark != s.highWatermark) {
 		return false, fmt.Errorf("%w: a part of another state", errState)
 	}
 	if logStart < 0 || highWatermark < logStart {
 		return false, fmt.Errorf("%w: log start %d, high watermark %d", errState, logStart, highWatermark)
 	}
 	if !goesOn {
-		*s = state{logStart: logStart, highWatermark: highWatermark, producers: producers{}}
+		*s = state{logStart: logStart, highWatermark: highWatermark, begun: true}
 	}
 	nEpochs, nProducers := binary.LittleEndian.Uint32(b[20:]), binary.LittleEndian.Uint32(b[24:])
 	b = b[stateHeader:]
 	if uint64(nEpochs)*stateEpoch > uint64(len(b)) {
 		return false, fmt.Errorf("%w: %d epochs in %d bytes", errState, nEpochs, len(b))
+	}
+	if nEpochs > 0 {
+		s.epochs = slices.Grow(s.epochs, int(nEpochs))
 	}
 	for range nEpochs {
 		e := epochStart{storage.Epoch(binary.LittleEndian.Uint32(b)), storage.Offset(binary.LittleEndian.Uint64(b[4:]))}
@@ -169,6 +173,9 @@ func (s *state) decodeProducer(b []byte) (rest []byte, err error) {
 		}
 		p.sent[i] = sent
 		b = b[stateBatch:]
+	}
+	if s.producers == nil {
+		s.producers = producers{}
 	}
 	s.producers[id] = p
 	return b, nil

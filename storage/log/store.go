@@ -22,6 +22,7 @@ type Store struct {
 	stop context.CancelFunc
 	done sync.WaitGroup
 
+	config *Config // of logs that were not given one yet
 	// ready is closed when Open is through: the WAL may want frames relocated
 	// before.
 	ready    chan struct{}
@@ -43,7 +44,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		o: o, ready: make(chan struct{}), recovery: newRecovery(),
+		o: o, config: &Config{MinInSync: 1}, ready: make(chan struct{}), recovery: newRecovery(),
 		logs: map[storage.PartitionID]*Log{},
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
@@ -144,7 +145,7 @@ func (s *Store) Create(id storage.PartitionID, c Config) (*Log, error) {
 	l.SetConfig(c)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.writeState(); err != nil {
+	if err := l.writeState(&release{log: l}); err != nil {
 		return nil, fmt.Errorf("create %s: %w", id, err)
 	}
 	s.logs[id] = l
@@ -153,7 +154,7 @@ func (s *Store) Create(id storage.PartitionID, c Config) (*Log, error) {
 
 func (s *Store) newLog(id storage.PartitionID) *Log {
 	l := &Log{store: s, id: id, epoch: storage.NoEpoch, stateEpoch: storage.NoEpoch, replica: replica{inSync: 1}}
-	l.config.Store(&Config{MinInSync: 1})
+	l.config.Store(s.config)
 	return l
 }
 
@@ -327,19 +328,10 @@ func (o owner) Relocate(ctx context.Context, segment uint32) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	var moved []wal.Ref
 	for _, l := range o.all() {
-		var err error
-		if moved, err = l.relocate(ctx, segment, moved); err != nil {
+		if err := l.relocate(ctx, segment); err != nil {
 			return fmt.Errorf("relocate %s out of segment %d: %w", l.id, segment, err)
 		}
-	}
-	// The old frames are needed until the new ones are on disk.
-	if err := o.wal.Flush(ctx); err != nil {
-		return err
-	}
-	for _, ref := range moved {
-		o.wal.Release(ref)
 	}
 	return nil
 }
