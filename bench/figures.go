@@ -346,30 +346,37 @@ func (r *run) cost() error {
 	return r.idle()
 }
 
-// idle measures what an idle connection and an idle partition cost a server.
+// idle measures what an idle connection and an idle partition cost a server,
+// each on a server of its own: memory that was freed would be used again.
 func (r *run) idle() error {
+	for _, transport := range []string{"tls", "quic"} {
+		const n = 1000
+		err := r.growth(row{Figure: "F6", Name: "an idle connection over " + transport + " (server side)", Unit: "KiB"}, n,
+			func(p *process) (func(), error) { return p.holdIdle(n, transport) })
+		if err != nil {
+			return err
+		}
+	}
+	const partitions = 10_000
+	return r.growth(row{Figure: "F6", Name: "an idle partition, of 10,000", Unit: "KiB"}, partitions,
+		func(p *process) (func(), error) {
+			_, err := p.load("partitions", args("transport", "tls", "partitions", partitions)...)
+			return func() {}, err
+		})
+}
+
+// growth adds the growth of a fresh server's resident memory over fill, by n.
+func (r *run) growth(x row, n int, fill func(*process) (func(), error)) error {
 	p, err := startRustmq("rustmq", "network.tls=on")
 	if err != nil {
 		return err
 	}
 	defer p.stop()
-	for _, transport := range []string{"tls", "quic"} {
-		const n = 500
-		per, err := p.grownBy(n, func() (func(), error) { return p.holdIdle(n, transport) })
-		if err != nil {
-			return err
-		}
-		r.add(summarise(row{Figure: "F6", Name: "an idle connection over " + transport + " (server side)", Unit: "KiB"}, []float64{per / 1024}))
-	}
-	const partitions = 10_000
-	per, err := p.grownBy(partitions, func() (func(), error) {
-		_, err := p.load("partitions", args("transport", "tls", "partitions", partitions)...)
-		return func() {}, err
-	})
+	per, err := p.grownBy(n, func() (func(), error) { return fill(p) })
 	if err != nil {
 		return err
 	}
-	r.add(summarise(row{Figure: "F6", Name: "an idle partition, of 10,000", Unit: "KiB"}, []float64{per / 1024}))
+	r.add(summarise(x, []float64{per / 1024}))
 	return nil
 }
 
