@@ -1,0 +1,77 @@
+package quic
+
+import (
+	"context"
+	"net"
+	"runtime"
+	"testing"
+
+	"github.com/quic-go/quic-go"
+)
+
+func client(ip string) *quic.ClientInfo {
+	return &quic.ClientInfo{RemoteAddr: &net.UDPAddr{IP: net.ParseIP(ip), Port: 1}}
+}
+
+// TestWindowsStayWithinTheirMemory lets connections enter and their windows
+// grow until the budget says no, and end.
+func TestWindowsStayWithinTheirMemory(t *testing.T) {
+	const memory = 8 * firstConnWindow
+	g := newGate(100, 100, memory)
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := g.enter(ctx, client("10.0.0.1")); err != nil {
+		t.Fatal(err)
+	}
+	conn := new(quic.Conn)
+	if g.grow(conn, 1) {
+		t.Error("a window grew of a connection that was not accepted")
+	}
+	g.windows[conn] = 0
+	grown := 0
+	for g.grow(conn, firstConnWindow) {
+		if grown++; grown > 100 {
+			t.Fatal("a window grows without end")
+		}
+	}
+	if grown != 5 { // three quarters, less the first
+		t.Errorf("grew %d times", grown)
+	}
+	for range 2 { // the last quarter is for those that come
+		if _, err := g.enter(t.Context(), client("10.0.0.2")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := g.enter(t.Context(), client("10.0.0.2")); err == nil {
+		t.Error("a connection entered without room for its window")
+	}
+	g.ended(conn)
+	cancel()
+	if _, err := g.enter(t.Context(), client("10.0.0.2")); err != nil {
+		t.Errorf("room was not given back: %v", err)
+	}
+}
+
+func TestCrowdMustProveItsAddress(t *testing.T) {
+	g := newGate(10*halfOpen, 10*halfOpen, 1<<40)
+	var cancels []context.CancelFunc
+	for range halfOpen {
+		if g.crowded() {
+			t.Fatal("crowded too early")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancels = append(cancels, cancel)
+		if _, err := g.enter(ctx, client("10.0.0.1")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !g.crowded() {
+		t.Fatal("nobody must prove an address")
+	}
+	cancels[0]()
+	for g.crowded() { // its end is noticed on another goroutine
+		runtime.Gosched()
+	}
+	for _, cancel := range cancels {
+		cancel()
+	}
+}
