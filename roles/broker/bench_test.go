@@ -15,28 +15,27 @@ import (
 
 // pipeline is a client that sends frames made before and counts answers.
 type pipeline struct {
-	b    *testing.B
-	conn net.Conn
-	in   *bufio.Reader
+	conn   net.Conn
+	in     *bufio.Reader
+	length [4]byte
 }
 
-func dial(b *testing.B, addr string) *pipeline {
-	b.Helper()
+func dial(t testing.TB, addr string) *pipeline {
+	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
-	b.Cleanup(func() { conn.Close() })
-	return &pipeline{b, conn, bufio.NewReaderSize(conn, 1<<20)}
+	t.Cleanup(func() { conn.Close() })
+	return &pipeline{conn: conn, in: bufio.NewReaderSize(conn, 1<<20)}
 }
 
 // skip reads one answer and forgets it.
 func (p *pipeline) skip() error {
-	var length [4]byte
-	if _, err := io.ReadFull(p.in, length[:]); err != nil {
+	if _, err := io.ReadFull(p.in, p.length[:]); err != nil {
 		return err
 	}
-	_, err := p.in.Discard(int(binary.BigEndian.Uint32(length[:])))
+	_, err := p.in.Discard(int(binary.BigEndian.Uint32(p.length[:])))
 	return err
 }
 

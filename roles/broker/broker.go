@@ -27,6 +27,7 @@ type Broker struct {
 	table        *table
 	connections  *connections
 	sessions     *sessionBudget
+	fetchMemory  *fetchMemory
 	producerIDs  *producerIDs
 	groups       *group.Coordinator
 	throttle     *throttle
@@ -55,6 +56,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		table:        newTable(),
 		connections:  newConnections(),
 		sessions:     newSessionBudget(),
+		fetchMemory:  newFetchMemory(opt.FetchMemory),
 		producerIDs:  new(producerIDs),
 		throttle:     newThrottle(opt.Store, opt.Now),
 	}

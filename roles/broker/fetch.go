@@ -33,7 +33,8 @@ type fetchRequest struct {
 	response wire.FetchResponse
 	results  []log.ReadResult // pinned until the response is written
 	hints    hints
-	bytes    int  // read by the present evaluation
+	bytes    int  // read by the present evaluation, held until release
+	starved  bool // the evaluation found no memory to read into
 	limit    int  // of bytes, for the whole response
 	limited  bool // the evaluation left records unread, for a limit of bytes
 	free     func()
@@ -56,6 +57,7 @@ func newFetchRequest(b *Broker, r *kafka.Request) *fetchRequest {
 		f.free = f.recycle
 	}
 	f.b, f.r = b, r
+	f.starved = false
 	f.ended.Store(false)
 	f.state.Store(fetchRunning)
 	b.requests.Add(1)
@@ -84,6 +86,10 @@ func (f *fetchRequest) recycle() {
 }
 
 func (f *fetchRequest) release() {
+	if f.bytes > 0 {
+		f.b.fetchMemory.give(f.bytes)
+	}
+	f.bytes = 0
 	for i := range f.results {
 		f.results[i].Release()
 	}
@@ -156,7 +162,12 @@ func (f *fetchRequest) run() {
 	for {
 		f.state.Store(fetchRunning) // what signalled before is seen below
 		final := f.ended.Load() || !time.Now().Before(f.deadline)
-		if f.evaluate() || final {
+		waited := f.starved
+		enough := f.evaluate()
+		if waited && !f.starved || f.starved && (enough || final) {
+			f.b.fetchMemory.passOn(f)
+		}
+		if enough || final {
 			f.answer()
 			return
 		}
@@ -207,8 +218,9 @@ func (f *fetchRequest) Wake() {
 }
 
 // evaluate reads what there is, and reports whether it is enough to answer.
+// Nothing is held from an evaluation before.
 func (f *fetchRequest) evaluate() (enough bool) {
-	f.bytes, f.limited = 0, false
+	f.limited, f.starved = false, false
 	enough = len(f.parts) == 0
 	f.limit = max(int(f.q.MaxBytes), 0)
 	if !guard.Check("broker.fetch-bytes", f.limit <= maxFetchBytes) {

@@ -201,12 +201,18 @@ func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
 		f.limited = true
 		return nil
 	}
+	granted, ok := f.b.fetchMemory.take(f, min(max(int(part.want.MaxBytes), 0), max(left, 0)))
+	if !ok {
+		f.starved = true
+		return nil
+	}
 	read, err := l.Read(log.ReadRequest{
 		Offset:    part.want.Offset,
-		MaxBytes:  min(max(int(part.want.MaxBytes), 0), max(left, 0)),
+		MaxBytes:  granted,
 		MinOne:    f.bytes == 0,
 		Isolation: isolation(f.q.ReadCommitted),
 	})
+	f.b.fetchMemory.correct(granted, read.Bytes)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,8 @@ package broker
 import (
 	"fmt"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -243,4 +245,49 @@ func TestFetchIsBoundedByTheBroker(t *testing.T) {
 	if f.evaluate(); f.limit > maxFetchBytes {
 		t.Errorf("a response may hold %d bytes", f.limit)
 	}
+}
+
+// Clients that ask for much and read nothing hold no more than the budget;
+// others wait, and go on when it is given back.
+func TestSlowReadersHoldNoMoreThanTheBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const budget = 256 << 10
+		n := startNode(t, func(o *Options) { o.FetchMemory = budget })
+		n.controller.createTopic("events", 1)
+		n.settle(t.Context())
+		writer := n.connect()
+		for range 10 {
+			writer.produce("events", 0, strings.Repeat("v", 100<<10))
+		}
+		var slow []*client
+		for range 20 {
+			c := n.connect()
+			q := fetchFrom("events", 0, 0, time.Minute)
+			q.Version = 12
+			c.send(q)
+			slow = append(slow, c)
+			synctest.Wait()
+		}
+		if used := n.fetchMemory.inUse(); used == 0 || used > budget+minGrant+100<<10 {
+			t.Errorf("%d bytes are held, of %d", used, budget)
+		}
+		began := time.Now()
+		var reading sync.WaitGroup
+		for i, c := range slow {
+			reading.Go(func() {
+				p, err := c.tryReceive()
+				if err != nil || len(p.(*kmsg.FetchResponse).Topics[0].Partitions[0].RecordBatches) == 0 {
+					t.Errorf("reader %d got nothing: %v", i, err)
+				}
+			})
+		}
+		reading.Wait()
+		if waited := time.Since(began); waited > time.Second {
+			t.Errorf("the last reader waited %v for memory that was free", waited)
+		}
+		synctest.Wait()
+		if used := n.fetchMemory.inUse(); used != 0 || len(n.fetchMemory.starved) != 0 {
+			t.Errorf("%d bytes are held, %d fetches wait, when all is read", used, len(n.fetchMemory.starved))
+		}
+	})
 }

@@ -181,6 +181,7 @@ func (b *Broker) deleteTopic(id storage.TopicID) {
 				b.changeCoordinator(p, was, p.role.Load())
 			}
 		}
+		b.groups.TopicDeleted(tp.name)
 	}
 	if err := b.store.Drop(id); err != nil {
 		b.log.Error("records of a deleted topic could not be dropped; a restart tries again", "topic-id", id, "error", err)

@@ -20,6 +20,7 @@ type metrics struct {
 	partitions *prometheus.Desc
 	led        *prometheus.Desc
 	sessions   *prometheus.Desc
+	fetching   *prometheus.Desc
 	fullness   *prometheus.Desc
 	healthy    *prometheus.Desc
 }
@@ -45,6 +46,7 @@ func newMetrics(b *Broker) *metrics {
 		partitions: desc("partitions", "Partitions of the cluster."),
 		led:        desc("leader_partitions", "Partitions that this broker leads."),
 		sessions:   desc("fetch_sessions", "Fetch sessions that are open."),
+		fetching:   desc("fetch_memory_bytes", "Records in responses that clients have not taken yet."),
 		fullness:   desc("wal_full_ratio", "How full the WAL's disk budget is; producers are slowed down from 0.9 on."),
 		healthy:    desc("healthy", "1 while the broker can do its work, else 0."),
 	}
@@ -82,6 +84,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge(m.partitions, float64(all))
 	gauge(m.led, float64(led))
 	gauge(m.sessions, float64(sessions))
+	gauge(m.fetching, float64(m.b.fetchMemory.inUse()))
 	gauge(m.fullness, m.b.throttle.fullness())
 	gauge(m.healthy, healthy)
 }

@@ -32,6 +32,10 @@ type Controller interface {
 // session that the controller grants by default.
 const DefaultHeartbeat = 2 * time.Second
 
+// DefaultFetchMemory is room for five clients that take the most that a response
+// holds and read none of it.
+const DefaultFetchMemory = 256 << 20
+
 // Options of a broker.
 type Options struct {
 	NodeID     int32 // at least 1
@@ -51,6 +55,10 @@ type Options struct {
 	// MessageMaxBytes is a topic's max.message.bytes where it has none of its
 	// own; 0: that of package configs.
 	MessageMaxBytes int
+
+	// FetchMemory bounds the bytes of records in responses that slow clients
+	// have not taken yet; 0 is DefaultFetchMemory.
+	FetchMemory int64
 
 	Groups    group.Options // coordinators of consumer groups; zero values are Kafka's defaults
 	Heartbeat time.Duration // between two; 0 is DefaultHeartbeat
@@ -78,6 +86,9 @@ func (o *Options) validate() error {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.FetchMemory == 0 {
+		o.FetchMemory = DefaultFetchMemory
 	}
 	if o.Heartbeat == 0 {
 		o.Heartbeat = DefaultHeartbeat
