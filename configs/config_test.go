@@ -75,6 +75,138 @@ x = [1, 2]
 	}
 }
 
+// TestNothingInAFileIsOverlooked holds what a reader by path alone would take
+// for another key, or for none.
+func TestNothingInAFileIsOverlooked(t *testing.T) {
+	for _, c := range []struct{ file, want string }{
+		{"[walll]", ":1: walll: there is no such section"},
+		{"[wal]\n[nowhere]\n[network]", ":2: nowhere: there is no such section"},
+		{"'wal.memory' = '64MiB'", `:1: "wal.memory": there is no such key; did you mean wal.memory?`},
+		{"wal = {memroy = '64MiB'}", ":1: wal.memroy: there is no such key; did you mean wal.memory?"},
+		{"wal = 3", ":1: wal: a section, not a key"},
+		{"broker.rack = 2020-01-01", ":1: broker.rack: a date or time"},
+		{"broker.rack = ['a']", ":1: broker.rack: an array"},
+		{"broker.rack = {a = 1}", ":1: broker.rack.a: there is no such key"},
+		{"broker.rack = {}", ":1: broker.rack: a table"},
+		{"broker.rack = \"a\\u0000b\"", ":1: broker.rack: \"a\\x00b\" is not plain text"},
+		{"network.kafka_port = 1.0", ":1: network.kafka_port: 1 is a fraction"},
+		{"[wal]\n[[wal.files]]\nmemory = 1", ":2: wal.files: an array of tables"},
+		{"[[network]]\nkafka_port = 1", ":1: network: an array of tables"},
+		{"[wal]\nmemory = '64MiB'\nmemory = '65MiB'", ":3:1: toml: key memory"},
+	} {
+		_, err := load(t, c.file, configs.Sources{})
+		if err == nil || !strings.Contains(err.Error(), "rustmq.toml"+c.want) {
+			t.Errorf("%s\n\tgave %v\n\twant …%s", c.file, err, c.want)
+		}
+	}
+	for _, same := range []string{"[wal]\nmemory = '64MiB'", "wal.memory = '64MiB'", "wal = {memory = '64MiB'}", "[wal]\n'memory' = 67_108_864", "[wal]\nmemory = 0x4000000"} {
+		c, err := load(t, same, configs.Sources{})
+		if err != nil || c.WAL.Memory != 64<<20 {
+			t.Errorf("%s: %v", same, err)
+		} else if got := string(c.Origin("wal.memory")); !strings.Contains(got, "rustmq.toml:") {
+			t.Errorf("%s: came from %s", same, got)
+		}
+	}
+}
+
+// TestValuesOutOfRangeAreRefused has a line for every rule between keys, and
+// for each kind of range.
+func TestValuesOutOfRangeAreRefused(t *testing.T) {
+	for _, c := range []struct{ set, want string }{
+		{"broker.id=0", "0 is out of range: 1 to 2147483647"},
+		{"broker.id=2147483648", "not a whole number of 32 bits"},
+		{"broker.data_dir=", "name a directory"},
+		{"broker.roles=broker,witness", `"witness" is not one of broker, controller, admin`},
+		{"broker.message_max_bytes=9MiB", "more than a quarter of wal.segment_size, 32MiB"},
+		{"broker.message_max_bytes=200MiB", "does not fit in network.max_frame, 100MiB"},
+		{"broker.groups.max_session_timeout=1s", "less than broker.groups.min_session_timeout, 6s"},
+		{"network.bind=example.com", "is not an address"},
+		{"network.bind=0.0.0.0", "set security.allow_insecure = true"},
+		{"network.bind=192.0.2.1", "set security.allow_insecure = true"},
+		{"network.advertised_host=kafka:9092", "without a port"},
+		{"network.http_port=9092", "9092 is network.kafka_port too"},
+		{"network.kafka_port=65536", "0 to 65535"},
+		{"network.idle_timeout=0s", "1s to 24h"},
+		{"wal.segment_size=5000001", "not a multiple of 4KiB"},
+		{"wal.capacity=100MiB", "less than eight segments"},
+		{"wal.reserve=5GiB", "not less than half of wal.capacity"},
+		{"wal.memory=1KiB", "8MiB to 1TiB"},
+		{"wal.memory=-1", "is not a size"},
+		{"wal.memory=9223372036854775807TiB", "is not a size"},
+		{"wal.sync_interval=-1s", "1ms to 24h"},
+		{"controller.raft.heartbeat=1ns", "1ms to 24h"},
+		{"controller.raft.heartbeat=2000000h", "1ms to 24h"}, // times five is negative
+		{"controller.raft.election_timeout=249ms", "less than five times controller.raft.heartbeat, 50ms"},
+		{"replication.heartbeat_timeout=2s", "not more than replication.heartbeat_interval, 2s"},
+		{"security.tls.cert_file=a.pem", "or neither"},
+		{"network.quic.enabled=maybe", "is not true or false"},
+	} {
+		_, err := configs.Load(configs.Sources{Set: []string{c.set}})
+		key, _, _ := strings.Cut(c.set, "=")
+		var all *configs.Error
+		if !errors.As(err, &all) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s gave %v, want …%s", c.set, err, c.want)
+			continue
+		}
+		for _, p := range all.Problems {
+			if p.Key == key && p.Origin != "--set" {
+				t.Errorf("%s: the problem is told to come from %q", c.set, p.Origin)
+			}
+		}
+	}
+	if _, err := configs.Load(configs.Sources{Set: []string{"network.bind=0.0.0.0", "security.allow_insecure=true"}}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNearestKeyIsSuggested(t *testing.T) {
+	for wrong, want := range map[string]string{
+		"kafka_port": "network.kafka_port", "network.kafkaport": "network.kafka_port", "wal.sink": "wal.sync", "quic.enabled": "network.quic.enabled",
+		"raft.election_timeout": "controller.raft.election_timeout", "zzzzzzzzzzzzzzzzzzzz": "",
+	} {
+		_, err := configs.Load(configs.Sources{Set: []string{wrong + "=1"}})
+		if err == nil || want == "" && strings.Contains(err.Error(), "did you mean") || want != "" && !strings.Contains(err.Error(), "did you mean "+want+"?") {
+			t.Errorf("%s: %v, want %q", wrong, err, want)
+		}
+	}
+}
+
+func TestEnvironmentSetsEveryKey(t *testing.T) {
+	var environ []string
+	for _, k := range configs.Keys() {
+		environ = append(environ, k.Env()+"="+configs.Default().Value(k))
+	}
+	c, err := configs.Load(configs.Sources{Environ: append(environ, "RUSTMQ_CONTEXT=prod", "RUSTMQX=1", "odd")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range configs.Keys() {
+		if got := string(c.Origin(k.Name)); got != "environment "+k.Env() {
+			t.Errorf("%s came from %s", k.Name, got)
+		}
+	}
+	if _, err := configs.Load(configs.Sources{Environ: []string{"RUSTMQ_WAL_MEMORY=1MiB"}}); err == nil ||
+		!strings.Contains(err.Error(), "environment RUSTMQ_WAL_MEMORY: wal_memory: there is no such key; did you mean wal.memory?") {
+		t.Errorf("one underscore: %v", err)
+	}
+}
+
+func TestReferenceNamesEveryKey(t *testing.T) {
+	text := configs.Reference()
+	for _, k := range configs.Keys() {
+		if row := "| `" + strings.TrimPrefix(k.Name, k.Section+".") + "` | " + k.Type + " | `" + configs.Default().Value(k) + "` | " + k.Doc + " |"; !strings.Contains(text, row) {
+			t.Errorf("not in the reference: %s", row)
+		}
+	}
+}
+
+func TestUnreadableFileIsNamed(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing.toml")
+	if _, err := configs.Load(configs.Sources{File: missing}); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), missing) {
+		t.Fatal(err)
+	}
+}
+
 func TestSyntaxErrorNamesItsLine(t *testing.T) {
 	_, err := load(t, "[wal]\nmemory = = 3\n", configs.Sources{})
 	if err == nil || !strings.Contains(err.Error(), "rustmq.toml:2:") {
@@ -107,44 +239,4 @@ func TestShippedFilesAreValid(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-}
-
-func FuzzFile(f *testing.F) {
-	f.Add(configs.Default().TOML())
-	f.Add("[wal]\nmemory = 3\n[[a]]\nb.c = {d = 1}\n'x y'.z = 2")
-	f.Fuzz(func(t *testing.T, text string) {
-		name := filepath.Join(t.TempDir(), "f.toml")
-		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if c, err := configs.Load(configs.Sources{File: name}); (c == nil) == (err == nil) {
-			t.Fatalf("config %v, error %v", c, err)
-		}
-	})
-}
-
-func FuzzSet(f *testing.F) {
-	for _, k := range configs.Keys() {
-		f.Add(k.Name + "=" + configs.Default().Value(k))
-	}
-	f.Fuzz(func(t *testing.T, pair string) {
-		c, err := configs.Load(configs.Sources{Set: []string{pair}})
-		if err != nil {
-			return
-		}
-		// What was taken reads back to the same values.
-		name := filepath.Join(t.TempDir(), "f.toml")
-		if err := os.WriteFile(name, []byte(c.TOML()), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		again, err := configs.Load(configs.Sources{File: name})
-		if err != nil {
-			t.Fatalf("%q was taken, but its file is not: %v", pair, err)
-		}
-		for _, k := range configs.Keys() {
-			if c.Value(k) != again.Value(k) {
-				t.Fatalf("%s: %s became %s", k.Name, c.Value(k), again.Value(k))
-			}
-		}
-	})
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -99,8 +100,8 @@ func (c *Config) set(k Key, text string) error {
 	}
 	switch v.Kind() {
 	case reflect.String:
-		if !utf8.ValidString(text) {
-			return fmt.Errorf("%q is not UTF-8", text)
+		if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+			return fmt.Errorf("%q is not plain text", text)
 		}
 		v.SetString(text)
 	case reflect.Bool:
@@ -117,6 +118,22 @@ func (c *Config) set(k Key, text string) error {
 		v.SetInt(n)
 	}
 	return nil
+}
+
+// isSection tells whether keys stand below the name.
+func isSection(name string) bool {
+	return slices.ContainsFunc(Keys(), func(k Key) bool { return strings.HasPrefix(k.Name, name+".") })
+}
+
+// unknown says what is wrong with a name that is no key.
+func unknown(name string) string {
+	if isSection(name) {
+		return "a section, not a key"
+	}
+	if near := nearest(name); near != "" {
+		return "there is no such key; did you mean " + near + "?"
+	}
+	return "there is no such key"
 }
 
 // nearest returns the key that name most likely meant, or "".

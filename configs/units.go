@@ -10,15 +10,14 @@ import (
 // Duration is written "250ms", "10s", "1h30m".
 type Duration time.Duration
 
-// String writes the shortest form that reads back.
+// String writes the shortest form that reads back: "1h", not "1h0m0s".
 func (d Duration) String() string {
 	s := time.Duration(d).String()
-	s = strings.TrimSuffix(s, "0s")
-	if strings.HasSuffix(s, "m") || s == "" || strings.HasSuffix(s, "h") {
-		s = strings.TrimSuffix(s, "0m")
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
 	}
-	if s == "" || !strings.ContainsAny(s[len(s)-1:], "smh") {
-		return time.Duration(d).String()
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
 	}
 	return s
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 )
 
 // validate returns all that is wrong with the values.
@@ -18,9 +19,9 @@ func (c *Config) validate() []Problem {
 			wrong(key, "%d is out of range: %d to %d", v, low, high)
 		}
 	}
-	positive := func(key string, d Duration) {
-		if d <= 0 {
-			wrong(key, "%v is out of range: more than 0", d)
+	durationBetween := func(key string, d, low, high Duration) {
+		if d < low || d > high {
+			wrong(key, "%v is out of range: %v to %v", d, low, high)
 		}
 	}
 	oneOf := func(key, v string, allowed ...string) {
@@ -34,6 +35,9 @@ func (c *Config) validate() []Problem {
 		}
 	}
 	const kib, mib, gib, tib = Size(1 << 10), Size(1 << 20), Size(1 << 30), Size(1 << 40)
+	// Nothing waits longer than a day, and no timer ticks faster than a
+	// millisecond; the cross-field rules cannot overflow within these.
+	const tick, second, day = Duration(time.Millisecond), Duration(time.Second), Duration(24 * time.Hour)
 
 	between("broker.id", int64(c.Broker.ID), 1, 1<<31-1)
 	between("broker.num_partitions", int64(c.Broker.NumPartitions), 1, 100_000)
@@ -46,18 +50,23 @@ func (c *Config) validate() []Problem {
 	oneOf("broker.auto_create_topics", c.Broker.AutoCreateTopics, "auto", "true", "false")
 	sizeBetween("broker.message_max_bytes", c.Broker.MessageMaxBytes, 1*kib, 1*gib)
 	g := c.Broker.Groups
-	positive("broker.groups.min_session_timeout", g.MinSessionTimeout)
+	durationBetween("broker.groups.min_session_timeout", g.MinSessionTimeout, tick, day)
+	durationBetween("broker.groups.max_session_timeout", g.MaxSessionTimeout, tick, day)
 	if g.MaxSessionTimeout < g.MinSessionTimeout {
 		wrong("broker.groups.max_session_timeout", "%v is less than broker.groups.min_session_timeout, %v", g.MaxSessionTimeout, g.MinSessionTimeout)
 	}
-	if g.InitialRebalanceDelay < 0 {
-		wrong("broker.groups.initial_rebalance_delay", "%v is out of range: 0 or more", g.InitialRebalanceDelay)
-	}
+	durationBetween("broker.groups.initial_rebalance_delay", g.InitialRebalanceDelay, 0, day)
 	between("broker.groups.max_size", int64(g.MaxSize), 1, 1_000_000)
 
 	n := c.Network
-	if n.Bind != "localhost" && net.ParseIP(n.Bind) == nil {
+	switch {
+	case n.Bind != "localhost" && net.ParseIP(n.Bind) == nil:
 		wrong("network.bind", "%q is not an address; write 127.0.0.1, ::1 or 0.0.0.0", n.Bind)
+	case !c.Loopback() && !c.Security.AllowInsecure:
+		wrong("network.bind", "%q would serve anyone who reaches it, for clients are not authenticated: bind 127.0.0.1, or set security.allow_insecure = true if the network is yours alone", n.Bind)
+	}
+	if h := n.AdvertisedHost; strings.ContainsAny(h, " \t/@[],") || (strings.Contains(h, ":") && net.ParseIP(h) == nil) {
+		wrong("network.advertised_host", "%q is not a host; write a name or an address, without a port", h)
 	}
 	between("network.kafka_port", int64(n.KafkaPort), 0, 65535)
 	between("network.http_port", int64(n.HTTPPort), 0, 65535)
@@ -70,8 +79,8 @@ func (c *Config) validate() []Problem {
 	sizeBetween("network.request_memory", n.RequestMemory, 1*mib, tib)
 	between("network.max_connections", int64(n.MaxConnections), 1, 10_000_000)
 	between("network.max_connections_per_ip", int64(n.MaxConnectionsPerIP), 1, 10_000_000)
-	positive("network.idle_timeout", n.IdleTimeout)
-	positive("network.quic.idle_timeout", n.QUIC.IdleTimeout)
+	durationBetween("network.idle_timeout", n.IdleTimeout, second, day)
+	durationBetween("network.quic.idle_timeout", n.QUIC.IdleTimeout, second, day)
 	between("network.quic.max_streams", n.QUIC.MaxStreams, 1, 1<<20)
 	if c.Broker.MessageMaxBytes > n.MaxFrame {
 		wrong("broker.message_max_bytes", "%v does not fit in network.max_frame, %v", c.Broker.MessageMaxBytes, n.MaxFrame)
@@ -93,21 +102,23 @@ func (c *Config) validate() []Problem {
 		wrong("broker.message_max_bytes", "%v is more than a quarter of wal.segment_size, %v", c.Broker.MessageMaxBytes, w.SegmentSize)
 	}
 	oneOf("wal.sync", w.Sync, "always", "interval")
-	positive("wal.sync_interval", w.SyncInterval)
+	durationBetween("wal.sync_interval", w.SyncInterval, tick, day)
 	oneOf("wal.io", w.IO, "auto", "pwrite", "io_uring")
 
 	raft := c.Controller.Raft
-	positive("controller.raft.heartbeat", raft.Heartbeat)
+	durationBetween("controller.raft.heartbeat", raft.Heartbeat, tick, day)
+	durationBetween("controller.raft.election_timeout", raft.ElectionTimeout, 5*tick, day)
 	if raft.ElectionTimeout < 5*raft.Heartbeat {
 		wrong("controller.raft.election_timeout", "%v is less than five times controller.raft.heartbeat, %v", raft.ElectionTimeout, raft.Heartbeat)
 	}
 	between("controller.snapshot.entries", c.Controller.Snapshot.Entries, 100, 1<<40)
 	sizeBetween("controller.snapshot.bytes", c.Controller.Snapshot.Bytes, 64*kib, tib)
-	positive("replication.heartbeat_interval", c.Replication.HeartbeatInterval)
+	durationBetween("replication.heartbeat_interval", c.Replication.HeartbeatInterval, 10*tick, day)
+	durationBetween("replication.heartbeat_timeout", c.Replication.HeartbeatTimeout, 10*tick, day)
 	if c.Replication.HeartbeatTimeout <= c.Replication.HeartbeatInterval {
 		wrong("replication.heartbeat_timeout", "%v is not more than replication.heartbeat_interval, %v", c.Replication.HeartbeatTimeout, c.Replication.HeartbeatInterval)
 	}
-	positive("operations.graceful_shutdown_timeout", c.Operations.GracefulShutdownTimeout)
+	durationBetween("operations.graceful_shutdown_timeout", c.Operations.GracefulShutdownTimeout, tick, day)
 	oneOf("operations.log_format", c.Operations.LogFormat, "auto", "text", "json")
 	oneOf("operations.log_level", c.Operations.LogLevel, "debug", "info", "warn", "error")
 	if t := c.Security.TLS; (t.CertFile == "") != (t.KeyFile == "") {
