@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -37,42 +36,87 @@ const (
 
 // Development loads the development certificates of a directory, and makes
 // those that are missing, too old, or do not name all hosts. hosts are names or
-// addresses; localhost and the loopback addresses are always among them.
+// addresses; localhost and the loopback addresses are always among them. A CA
+// is made once and never replaced: its clients would have to trust another.
 func Development(dir string, hosts []string, now time.Time) (tls.Certificate, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return tls.Certificate{}, fmt.Errorf("make the certificate directory: %w", err)
 	}
-	ca, caKey, err := loadPair(dir, CAFile, caKeyFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		ca, caKey, err = makeCA(dir, now)
-	}
+	ca, err := openCA(dir, now)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("development CA in %s: %w", dir, err)
 	}
 	hosts = append([]string{"localhost", "127.0.0.1", "::1"}, hosts...)
-	leaf, key, err := loadPair(dir, serverFile, serverKey)
-	if err != nil || !usable(leaf, ca, hosts, now) {
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return tls.Certificate{}, fmt.Errorf("server certificate in %s: %w", dir, err)
-		}
-		if leaf, key, err = makeServer(dir, ca, caKey, hosts, now); err != nil {
-			return tls.Certificate{}, fmt.Errorf("server certificate in %s: %w", dir, err)
-		}
+	leaf, key, err := ca.server(dir, hosts, now)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("server certificate in %s: %w", dir, err)
 	}
-	return tls.Certificate{Certificate: [][]byte{leaf.Raw, ca.Raw}, PrivateKey: key, Leaf: leaf}, nil
+	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}, nil
 }
 
-// usable reports whether the server certificate is the CA's, current, and names
-// all hosts.
-func usable(leaf, ca *x509.Certificate, hosts []string, now time.Time) bool {
-	if leaf.CheckSignatureFrom(ca) != nil || now.AddDate(0, 0, renewDays).After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
+// authority is the development CA. Its key is nil where it is not at hand: then
+// it signs nothing, and what it has signed goes on.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func openCA(dir string, now time.Time) (authority, error) {
+	cert, err := readCertificate(filepath.Join(dir, CAFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		// Whether there is a key or not: nobody trusts it yet.
+		return makeCA(dir, now)
+	}
+	if err != nil {
+		return authority{}, err
+	}
+	if err := within(cert, now); err != nil {
+		return authority{}, fmt.Errorf("%s: %w; remove it and %s to have another made, which every client must then trust", CAFile, err, caKeyFile)
+	}
+	key, err := readKey(filepath.Join(dir, caKeyFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return authority{cert, nil}, nil
+	}
+	if err != nil {
+		return authority{}, err
+	}
+	if !key.PublicKey.Equal(cert.PublicKey) {
+		return authority{}, fmt.Errorf("%s is not the key of %s", caKeyFile, CAFile)
+	}
+	return authority{cert, key}, nil
+}
+
+// server returns the server certificate, made anew where the one that is there
+// is not good enough.
+func (ca authority) server(dir string, hosts []string, now time.Time) (*x509.Certificate, *ecdsa.PrivateKey, error) {
+	leaf, err := readCertificate(filepath.Join(dir, serverFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return ca.issueServer(dir, hosts, now)
+	case err != nil:
+		return nil, nil, err
+	case leaf.CheckSignatureFrom(ca.cert) != nil:
+		return nil, nil, fmt.Errorf("%s was not issued by %s: name certificates of your own in security.tls, or remove it", serverFile, CAFile)
+	}
+	key, err := readKey(filepath.Join(dir, serverKey))
+	if err != nil || !key.PublicKey.Equal(leaf.PublicKey) || !covers(leaf, hosts, now) {
+		// Also what a power cut between the two files has left.
+		return ca.issueServer(dir, hosts, now)
+	}
+	return leaf, key, nil
+}
+
+// covers reports whether the certificate is current, not near its end, and
+// names all hosts.
+func covers(leaf *x509.Certificate, hosts []string, now time.Time) bool {
+	if within(leaf, now) != nil || within(leaf, now.AddDate(0, 0, renewDays)) != nil {
 		return false
 	}
 	return !slices.ContainsFunc(hosts, func(h string) bool { return leaf.VerifyHostname(h) != nil })
 }
 
-func makeCA(dir string, now time.Time) (*x509.Certificate, *ecdsa.PrivateKey, error) {
-	return issue(dir, CAFile, caKeyFile, &x509.Certificate{
+func makeCA(dir string, now time.Time) (authority, error) {
+	cert, key, err := issue(dir, CAFile, caKeyFile, &x509.Certificate{
 		Subject:               pkix.Name{CommonName: "rustmq development CA"},
 		NotBefore:             now.Add(-backdate),
 		NotAfter:              now.AddDate(caYears, 0, 0),
@@ -80,10 +124,14 @@ func makeCA(dir string, now time.Time) (*x509.Certificate, *ecdsa.PrivateKey, er
 		BasicConstraintsValid: true,
 		MaxPathLenZero:        true,
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}, nil, nil)
+	}, authority{})
+	return authority{cert, key}, err
 }
 
-func makeServer(dir string, ca *x509.Certificate, caKey *ecdsa.PrivateKey, hosts []string, now time.Time) (*x509.Certificate, *ecdsa.PrivateKey, error) {
+func (ca authority) issueServer(dir string, hosts []string, now time.Time) (*x509.Certificate, *ecdsa.PrivateKey, error) {
+	if ca.key == nil {
+		return nil, nil, fmt.Errorf("a new one is needed, for %v, and %s is not there to sign it", hosts, caKeyFile)
+	}
 	template := &x509.Certificate{
 		Subject:               pkix.Name{CommonName: "rustmq server"},
 		NotBefore:             now.Add(-backdate),
@@ -91,6 +139,9 @@ func makeServer(dir string, ca *x509.Certificate, caKey *ecdsa.PrivateKey, hosts
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if template.NotAfter.After(ca.cert.NotAfter) {
+		template.NotAfter = ca.cert.NotAfter
 	}
 	slices.Sort(hosts)
 	for _, h := range slices.Compact(hosts) {
@@ -100,12 +151,12 @@ func makeServer(dir string, ca *x509.Certificate, caKey *ecdsa.PrivateKey, hosts
 			template.DNSNames = append(template.DNSNames, h)
 		}
 	}
-	return issue(dir, serverFile, serverKey, template, ca, caKey)
+	return issue(dir, serverFile, serverKey, template, ca)
 }
 
-// issue makes a key and a certificate, and writes both. A nil parent signs
-// itself.
-func issue(dir, certName, keyName string, template, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey, error) {
+// issue makes a key and a certificate, and writes both. A parent without a key
+// is the certificate itself.
+func issue(dir, certName, keyName string, template *x509.Certificate, parent authority) (*x509.Certificate, *ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
@@ -113,10 +164,10 @@ func issue(dir, certName, keyName string, template, parent *x509.Certificate, pa
 	if template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127)); err != nil {
 		return nil, nil, err
 	}
-	if parent == nil {
-		parent, parentKey = template, key
+	if parent.key == nil {
+		parent = authority{template, key}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, parentKey)
+	der, err := x509.CreateCertificate(rand.Reader, template, parent.cert, &key.PublicKey, parent.key)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -132,50 +183,8 @@ func issue(dir, certName, keyName string, template, parent *x509.Certificate, pa
 	if err := replace(filepath.Join(dir, keyName), "PRIVATE KEY", keyDER, 0o600); err != nil {
 		return nil, nil, err
 	}
-	return cert, key, replace(filepath.Join(dir, certName), "CERTIFICATE", der, 0o644)
-}
-
-// replace writes a PEM file so that a reader sees the old one or the new one.
-func replace(name, kind string, der []byte, mode os.FileMode) error {
-	tmp := name + ".tmp"
-	raw := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-	if err := os.WriteFile(tmp, raw, mode); err != nil {
-		return err
-	}
-	return os.Rename(tmp, name)
-}
-
-// loadPair reads a certificate and its key; fs.ErrNotExist when either is
-// missing.
-func loadPair(dir, certName, keyName string) (*x509.Certificate, *ecdsa.PrivateKey, error) {
-	certPEM, err := os.ReadFile(filepath.Join(dir, certName))
-	if err != nil {
+	if err := replace(filepath.Join(dir, certName), "CERTIFICATE", der, 0o644); err != nil {
 		return nil, nil, err
 	}
-	keyPEM, err := os.ReadFile(filepath.Join(dir, keyName))
-	if err != nil {
-		return nil, nil, err
-	}
-	pair, err := tls.X509KeyPair(certPEM, keyPEM)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s and %s: %w", certName, keyName, err)
-	}
-	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
-	if !ok {
-		return nil, nil, fmt.Errorf("%s: want an ECDSA key", keyName)
-	}
-	return pair.Leaf, key, nil
-}
-
-// ClientConfig trusts the CA of a file, for TLS and QUIC clients.
-func ClientConfig(caFile string) (*tls.Config, error) {
-	raw, err := os.ReadFile(caFile)
-	if err != nil {
-		return nil, fmt.Errorf("read the CA to trust: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(raw) {
-		return nil, fmt.Errorf("read the CA to trust: no certificate in %s", caFile)
-	}
-	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
+	return cert, key, nil
 }

@@ -8,6 +8,14 @@
 //	ca.pem, ca.key           the development CA; the key is readable by its owner only
 //	server.pem, server.key   the node's certificate, signed by it
 //
+// A file is replaced as a whole and synced, the key before its certificate; a
+// server certificate whose key is missing, damaged or another's is made anew, a
+// CA is not. A key that others may read is refused. Without ca.key the CA goes on
+// being trusted and signs nothing more.
+//
+// [Load] reads an operator's certificate instead. A [Keeper] serves either, and
+// takes a new one while connections go on.
+//
 // Keys are ECDSA P-256. Nothing here skips verification, and no key is logged.
 // Functions are safe for concurrent use on different directories.
 package pki

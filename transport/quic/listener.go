@@ -104,10 +104,18 @@ func Listen(o Options) (*Listener, error) {
 // clients of the process before learn at once that it is gone (RFC 9000 §10.3),
 // and need not wait for a time-out. Nil: there is no key to derive it from.
 func resetKey(conf *tls.Config) *quic.StatelessResetKey {
-	if len(conf.Certificates) == 0 {
+	var cert *tls.Certificate
+	var err error
+	switch {
+	case len(conf.Certificates) > 0:
+		cert = &conf.Certificates[0]
+	case conf.GetCertificate != nil:
+		cert, err = conf.GetCertificate(&tls.ClientHelloInfo{})
+	}
+	if err != nil || cert == nil {
 		return nil
 	}
-	secret, err := x509.MarshalPKCS8PrivateKey(conf.Certificates[0].PrivateKey)
+	secret, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	if err != nil {
 		return nil // a key that does not leave its device
 	}
