@@ -34,10 +34,13 @@ func (w *WAL) Admit(ctx context.Context, class Class, n int) error {
 			w.mu.Unlock()
 			return err
 		}
+		if class == Internal && w.relocating {
+			refused = 0 // the preparer itself may be who asks
+		}
 		need := w.footprint(int64(n) + w.admitted)
 		room, prepared := w.room(class)
 		fits := guard.Check("wal.admit-room", need <= room)
-		ready := fits && need+w.slack() <= prepared
+		ready := fits && need+w.slack(class) <= prepared
 		// A request larger than the budget passes when it is alone.
 		held := w.admitted + w.unsynced
 		if guard.Check("wal.admit-memory", held+int64(n) <= memory || held == 0) && ready {
@@ -46,27 +49,18 @@ func (w *WAL) Admit(ctx context.Context, class Class, n int) error {
 			return nil
 		}
 		if !ready {
-			if w.passes >= refused && (!fits || w.prepErr != nil) {
+			if w.passes >= refused && (!fits || w.prepErr != nil || refused == 0) {
 				err := w.prepErr
 				w.mu.Unlock()
 				return cmp.Or(err, fmt.Errorf("admit %d bytes, %d left: %w", n, max(room-need+int64(n), 0), ErrFull))
 			}
-			w.demand = max(w.demand, need+w.slack())
+			w.demand = max(w.demand, need+w.slack(class))
 			w.wantSpare()
 		}
-		changed := w.changed
-		w.waiters++
-		w.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			w.mu.Lock()
-			w.waiters--
+		if err := w.waitChange(ctx); err != nil {
 			w.mu.Unlock()
-			return fmt.Errorf("wait for room in the write-ahead log: %w", ctx.Err())
+			return fmt.Errorf("wait for room in the write-ahead log: %w", err)
 		}
-		w.mu.Lock()
-		w.waiters--
 	}
 }
 
@@ -85,9 +79,9 @@ func (w *WAL) room(class Class) (room, prepared int64) {
 	prepared = size - (w.chunk.base + int64(w.chunk.used)) + int64(len(w.spares))*(size-blockSize)
 	room = prepared + (w.o.Capacity/size-int64(w.files))*size
 	if class == Produce {
-		return room - max(w.o.Reserve, w.slack()), prepared
+		room -= w.o.Reserve
 	}
-	return room - w.slack(), prepared
+	return room - w.slack(class), prepared
 }
 
 // footprint is what n bytes of frames may take on disk, for at the end of a
@@ -97,15 +91,21 @@ func (w *WAL) footprint(n int64) int64 {
 	return n + n*end/(size-end)
 }
 
-// slack is what cannot be admitted: the spare that is kept for the cleaner, and
-// what the end of a segment leaves unused when the next frame does not fit.
-func (w *WAL) slack() int64 { return int64(w.o.SegmentSize) + int64(w.o.MaxPayload) }
+// slack is what cannot be admitted: room to copy a segment forward, commits
+// padded and the end of a segment unused. Who may be copying forward can have it
+// all. w.mu is held.
+func (w *WAL) slack(class Class) int64 {
+	if class == Internal && w.relocating {
+		return 0
+	}
+	return 2*int64(w.o.SegmentSize) + int64(w.o.MaxPayload)
+}
 
 // Fullness is the share of the disk budget that Produce has used, 0 to 1.
 func (w *WAL) Fullness() float64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	room, _ := w.room(Produce)
-	budget := w.o.Capacity - w.o.Reserve
+	budget := w.o.Capacity - w.o.Reserve - w.slack(Produce)
 	return 1 - float64(max(room-w.footprint(w.admitted), 0))/float64(budget)
 }

@@ -162,39 +162,47 @@ type Pin struct {
 // already.
 func (w *WAL) Pin(ref Ref) ([]byte, Pin, bool) {
 	c := w.find(ref)
-	if c == nil {
+	if c == nil || !w.pin(c, w.o.Memory/2) {
 		return nil, Pin{}, false
 	}
+	at := int64(ref.Offset) - c.base + frameHeaderSize
+	return c.buf[at : at+int64(ref.Length) : at+int64(ref.Length)], Pin{w, c}, true
+}
+
+// pin holds the chunk's memory until unpin, unless it is given up, or share bytes
+// are pinned already.
+func (w *WAL) pin(c *chunk, share int64) bool {
 	for {
 		pins := c.pins.Load()
 		if pins&evicted != 0 {
-			return nil, Pin{}, false
+			return false
 		}
-		if pins == 0 && !guard.Check("wal.pin-share", w.pinned.Load()+int64(c.size) <= w.o.Memory/2) {
-			return nil, Pin{}, false
+		if pins == 0 && !guard.Check("wal.pin-share", w.pinned.Load()+int64(c.size) <= share) {
+			return false
 		}
 		if c.pins.CompareAndSwap(pins, pins+1) {
 			if pins == 0 {
 				w.pinned.Add(int64(c.size))
 			}
-			at := int64(ref.Offset) - c.base + frameHeaderSize
-			return c.buf[at : at+int64(ref.Length) : at+int64(ref.Length)], Pin{w, c}, true
+			return true
 		}
 	}
 }
 
-// Release lets the memory go; the payload must not be used after it.
-func (p Pin) Release() {
-	left := p.c.pins.Add(-1)
+func (w *WAL) unpin(c *chunk) {
+	left := c.pins.Add(-1)
 	if left&^evicted == 0 {
-		p.w.pinned.Add(-int64(p.c.size))
+		w.pinned.Add(-int64(c.size))
 	}
 	if left == evicted {
-		p.w.mu.Lock()
-		p.w.reclaim(p.c)
-		p.w.mu.Unlock()
+		w.mu.Lock()
+		w.reclaim(c)
+		w.mu.Unlock()
 	}
 }
+
+// Release lets the memory go; the payload must not be used after it.
+func (p Pin) Release() { p.w.unpin(p.c) }
 
 // find returns the resident chunk that has ref, or nil: the last one that begins
 // at or before it. A chunk's memory may reach further than its region, which

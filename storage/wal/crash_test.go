@@ -432,7 +432,7 @@ func killBeforeSync(t *testing.T, fresh bool) (frames int, atSync *disk.Mem, boo
 	}
 	// No other sync may come: the spares are ready, and the mark is written.
 	marks := s.w.Stats().Commits
-	for ready := time.After(20 * time.Second); s.w.Stats().Spares < 2 || s.w.Stats().Commits == marks; runtime.Gosched() {
+	for ready := time.After(20 * time.Second); s.w.Stats().Spares < 3 || s.w.Stats().Commits == marks; runtime.Gosched() {
 		select {
 		case <-ready:
 			t.Fatal("the log does not come to rest")

@@ -140,7 +140,14 @@ func TestConcurrentUse(t *testing.T) {
 			rng := rand.New(rand.NewPCG(uint64(p), 3))
 			for i := range int64(1500) {
 				payload := fmt.Appendf(make([]byte, rng.IntN(1500)), "%d/%d", p, i)
-				if err := w.Admit(context.Background(), wal.Produce, len(payload)+64); err != nil {
+				err := w.Admit(context.Background(), wal.Produce, len(payload)+64)
+				for ; errors.Is(err, wal.ErrFull); err = w.Admit(context.Background(), wal.Produce, len(payload)+64) {
+					for _, f := range live { // the oldest segment may be kept by us
+						w.Release(f.ref)
+					}
+					live = nil
+				}
+				if err != nil {
 					t.Error(err)
 					return
 				}
@@ -176,6 +183,9 @@ func TestConcurrentUse(t *testing.T) {
 					w.Release(live[0].ref)
 					live = live[1:]
 				}
+			}
+			for _, f := range live {
+				w.Release(f.ref)
 			}
 		})
 	}

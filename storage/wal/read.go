@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
@@ -67,8 +68,12 @@ func (w *WAL) readExtent(partition storage.PartitionID, kind Kind, refs []Ref, b
 		return nil, fmt.Errorf("read %d bytes of %s at %d: %w", len(b), seg.file.Name(), refs[0].Offset, err)
 	}
 	for _, ref := range refs {
-		at := ref.Offset - refs[0].Offset
-		f, payload, err := decodeFrame(b[at:at+uint32(frameSize(int(ref.Length)))], seg.stamp)
+		at := int(ref.Offset - refs[0].Offset)
+		b := b[at : at+int(ref.frameBytes())]
+		f, payload, err := decodeFrame(b, seg.stamp)
+		if err != nil && w.reread(seg, ref, b) {
+			f, payload, err = decodeFrame(b, seg.stamp)
+		}
 		if err == nil && !guard.Check("wal.frame-identity", f.Partition == partition && f.Kind == kind && f.length == int(ref.Length)) {
 			err = fmt.Errorf("frame of %s, kind %s, where one of %s was expected", f.Partition, f.Kind, partition)
 		}
@@ -78,4 +83,18 @@ func (w *WAL) readExtent(partition storage.PartitionID, kind Kind, refs []Ref, b
 		payloads = append(payloads, payload)
 	}
 	return payloads, nil
+}
+
+// reread gets a frame again that was not whole in the file: it may have been
+// appended and not written yet, as a copy that was moved forward, and then it is
+// in memory, or was written meanwhile.
+func (w *WAL) reread(seg *segment, ref Ref, b []byte) bool {
+	if c := w.find(ref); c != nil && w.pin(c, math.MaxInt64) { // for the time of a copy
+		at := int64(ref.Offset) - c.base
+		copy(b, c.buf[at:at+int64(len(b))])
+		w.unpin(c)
+		return true
+	}
+	n, _ := seg.file.ReadAt(b, int64(ref.Offset))
+	return n == len(b)
 }

@@ -152,7 +152,7 @@ func (w *WAL) prepareLoop(ctx context.Context) {
 }
 
 // spareTarget is how many spares are kept ready.
-const spareTarget = 2
+const spareTarget = 3 // two for the slack of Admit, one to go on
 
 // maintain does one step and reports whether another may help.
 func (w *WAL) maintain(ctx context.Context) bool {
@@ -162,6 +162,7 @@ func (w *WAL) maintain(ctx context.Context) bool {
 	w.mu.Lock()
 	spares, files := len(w.spares), w.files
 	_, prepared := w.room(Internal)
+	slack := w.slack(Produce)
 	wanted := spares < spareTarget || prepared < w.demand
 	if !wanted {
 		w.demand = 0
@@ -172,7 +173,9 @@ func (w *WAL) maintain(ctx context.Context) bool {
 	if dead {
 		return false
 	}
-	if wanted && files < most {
+	// A log that is restarted when it is full goes beyond its capacity by what
+	// the cleaner needs to bring it back.
+	if wanted && (files < most || spares == 0) {
 		seg, err := w.newSpare()
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -190,7 +193,9 @@ func (w *WAL) maintain(ctx context.Context) bool {
 		w.broadcast()
 		return true
 	}
-	if most-files+spares < max(most/4, spareTarget+1) {
+	// It begins to copy forward well before Produce is refused.
+	size := int64(w.o.SegmentSize)
+	if int64(most-files+spares)*size < max(w.o.Capacity/4, w.o.Reserve+slack+2*size) {
 		return w.relocateOldest(ctx)
 	}
 	return false
@@ -252,9 +257,15 @@ func (w *WAL) recycleOldest(ctx context.Context) bool {
 // oldest segment would look like a recycled one.
 func (w *WAL) beginAt(ctx context.Context, first uint64) error {
 	w.begin.Store(first)
+	return w.barrier(ctx, finalMark)
+}
+
+// barrier waits until everything appended so far is on disk, and the owner was
+// told so; at the end of the log stands a group that says what it begins with.
+func (w *WAL) barrier(ctx context.Context, p privilege) error {
 	done := make(committed, 1)
 	w.mu.Lock()
-	g, err := w.reserve(0, finalMark)
+	g, err := w.reserve(0, p)
 	if err != nil {
 		w.mu.Unlock()
 		return err
@@ -312,7 +323,7 @@ func (w *WAL) relocateOldest(ctx context.Context) bool {
 	used := int64(len(known)) * int64(w.o.SegmentSize)
 	w.mu.Lock()
 	_, prepared := w.room(Internal)
-	hasRoom := w.handed && oldest != w.active && prepared > oldest.live.Load()+int64(w.o.MaxPayload)
+	hasRoom := w.handed && oldest != w.active && prepared > oldest.live.Load()*3/2+int64(w.o.MaxPayload)+16*blockSize
 	w.relocating = hasRoom
 	w.mu.Unlock()
 	defer func() {
@@ -327,6 +338,10 @@ func (w *WAL) relocateOldest(ctx context.Context) bool {
 		if ctx.Err() == nil && !errors.Is(err, ErrDead) {
 			w.o.Log.Warn("copying live frames forward failed", "dir", w.o.Dir, "segment", oldest.log, "error", err)
 		}
+		return false
+	}
+	// The owner may release what it copied only once the copies are on disk.
+	if err := w.barrier(ctx, lastSpare); err != nil {
 		return false
 	}
 	w.counts.relocated.Add(1)

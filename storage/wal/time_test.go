@@ -1,6 +1,7 @@
 package wal_test
 
 import (
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,21 +59,31 @@ func TestIdleLogWritesAMark(t *testing.T) {
 // as a count.
 func TestLoneAppendIsOneWriteAndOneSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		ops := map[string]int{}
 		fs := &tap{FS: disk.NewMem(disk.MemOptions{})}
-		fs.ask = func(op, _ string) error { ops[op]++; return nil }
+		fs.ask = func(op, _ string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			ops[op]++
+			return nil
+		}
 		w, _ := open(t, small(fs))
 		defer w.Close()
 		add(t, w, header(0, 0), []byte("x"), nil)
 		time.Sleep(time.Second)
 		synctest.Wait()
+		mu.Lock()
 		clear(ops)
+		mu.Unlock()
 		d := newDone()
 		add(t, w, header(0, 1), []byte("x"), d)
 		if err := d.wait(t); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		if ops["write"] != 1 || ops["sync"] != 1 || len(ops) != 2 {
 			t.Fatalf("an append took %v", ops)
 		}

@@ -120,10 +120,8 @@ func (o *Options) fill() error {
 	switch {
 	case o.SegmentSize%blockSize != 0 || o.ChunkSize%blockSize != 0 || o.ChunkSize <= 0:
 		return fmt.Errorf("segment size %d and chunk size %d: want multiples of %d", o.SegmentSize, o.ChunkSize, blockSize)
-	case o.Capacity/int64(o.SegmentSize) < 4:
-		return fmt.Errorf("capacity %d: want room for four segments of %d", o.Capacity, o.SegmentSize)
-	case o.Reserve >= o.Capacity:
-		return fmt.Errorf("reserve %d: want less than the capacity, %d", o.Reserve, o.Capacity)
+	case (o.Capacity-o.Reserve)/int64(o.SegmentSize) < 4:
+		return fmt.Errorf("capacity %d with a reserve of %d: want room for four segments of %d beside it", o.Capacity, o.Reserve, o.SegmentSize)
 	case o.MaxPayload >= o.SegmentSize-4*blockSize: // header, group header, final mark, padding
 		return fmt.Errorf("largest payload %d: does not fit in a segment of %d", o.MaxPayload, o.SegmentSize)
 	}
@@ -287,19 +285,9 @@ func (w *WAL) Flush(ctx context.Context) error {
 			w.mu.Unlock()
 			return nil
 		}
-		changed := w.changed
-		w.waiters++
-		w.mu.Unlock()
-		var err error
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			err = fmt.Errorf("flush the write-ahead log: %w", ctx.Err())
-		}
-		w.mu.Lock()
-		if w.waiters--; err != nil {
+		if err := w.waitChange(ctx); err != nil {
 			w.mu.Unlock()
-			return err
+			return fmt.Errorf("flush the write-ahead log: %w", err)
 		}
 	}
 }
@@ -314,7 +302,25 @@ func (w *WAL) broadcast() {
 		return
 	}
 	close(w.changed)
-	w.changed = make(chan struct{})
+	w.changed, w.waiters = make(chan struct{}), 0
+}
+
+// waitChange waits for the next broadcast. w.mu is held, but for the wait.
+func (w *WAL) waitChange(ctx context.Context) error {
+	changed := w.changed
+	w.waiters++
+	w.mu.Unlock()
+	var err error
+	select {
+	case <-changed:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	w.mu.Lock()
+	if err != nil && w.changed == changed {
+		w.waiters--
+	}
+	return err
 }
 
 // die ends the log. Whoever waits for a commit is told.

@@ -57,7 +57,7 @@ func (o *owner) Replay(h wal.Header, ref wal.Ref, payload []byte) error {
 	return nil
 }
 
-func (o *owner) Relocate(_ context.Context, segment uint32) error {
+func (o *owner) Relocate(ctx context.Context, segment uint32) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for i := range o.frames {
@@ -67,6 +67,10 @@ func (o *owner) Relocate(_ context.Context, segment uint32) error {
 		}
 		h := f.header
 		h.Copy = true
+		if err := o.w.Admit(ctx, wal.Internal, len(f.payload)+64); err != nil {
+			return err
+		}
+		defer o.w.Unadmit(len(f.payload) + 64)
 		ref, err := o.w.Append(h, []byte(f.payload), nil)
 		if err != nil {
 			return err
