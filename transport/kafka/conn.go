@@ -284,8 +284,9 @@ func reasonOf(err error) string {
 	return reasonIO
 }
 
-// end ends the connection; the first one to give a reason is heard. The
-// goroutines find out by themselves.
+// end ends the connection; the first one to give a reason is heard. It does not
+// wait for the socket to close: TLS may first say farewell to a peer that does
+// not read.
 func (c *Conn) end(reason string, err error) {
 	if reason != "" && c.ctx.Err() == nil && c.failed.CompareAndSwap(false, true) {
 		c.server.metrics.Failed(reason)
@@ -297,5 +298,4 @@ func (c *Conn) end(reason string, err error) {
 			"remote", c.RemoteAddr(), "transport", c.info.Transport, "reason", reason, "error", err)
 	}
 	c.cancel(err)
-	_ = c.net.Close() // whoever reads or writes gets the error
 }

@@ -2,21 +2,32 @@
 // responses into bytes. It knows no storage and no role; whether a connection is
 // TCP, TLS or a QUIC stream ends here.
 //
-// A connection has two goroutines. The reader takes one frame after the other,
-// checks its length before it makes room for it, charges it to the budgets of
-// the connection and of the process, and starts it with [Handler.Serve]; it does
-// not wait for the answer. The writer sends answers in the order of their
-// requests, all that are ready in one gather write. Both block on the peer, and
-// are bounded by deadlines.
+// The reader of a connection takes one frame after the other (reader.go): it
+// checks the length before it makes room, takes the room from the budget of the
+// process, and starts the request with [Handler.Serve]; it does not wait for the
+// answer. Answers come from any goroutine and leave in the order of their
+// requests, all that are ready in one gather write, by a writer that runs only
+// while there are some (writer.go). So an idle connection costs one goroutine,
+// and over TCP no buffer.
 //
 // Promises. No input makes the server panic, or hold more than its budgets: a
 // length is believed only up to [Limits.MaxFrame], and a frame that finds the
-// budget used up is not read until there is room. What is malformed ends its
-// connection, with one log line and a count, and no other. A peer that does not
-// read its answers is not read from.
+// budget used up is not read until there is room. Frames of 1 MiB and more leave
+// a quarter of it to smaller ones. A peer that does not read its answers is not
+// read from, and cut when it takes nothing for too long. What is malformed ends
+// its connection, with one log line and a count by reason, and no other. A
+// request costs no allocation here.
 //
-// Concurrency. A [Server] and a [Request] may be used from any goroutine. Serve
-// is called by one goroutine per connection, in order of arrival.
+// Ownership. A [Request] and its body are the handler's until it answers, once;
+// both are then used again. The buffers of an answer are the transport's until
+// release is called. A handler that waits on the reader's goroutine holds back
+// its connection and no other.
+//
+// Concurrency. A [Server], a [Conn] and a [Request] may be used from any
+// goroutine; Serve is called by one per connection, in order of arrival.
+// Conn.mu guards a connection's queue; nothing is called while it is held. A
+// reader blocks on its peer, on memory and on room among its answers, a writer
+// on its peer; deadlines bound both.
 //
 // Bytes: https://kafka.apache.org/protocol — a request is
 //

@@ -196,9 +196,13 @@ func (s *Server) serve(conn net.Conn, info Info) {
 	s.conns[c] = true
 	s.mu.Unlock()
 	s.metrics.Opened(info.Transport)
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // the reader and the writer see it
+	closed := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		defer close(closed)
+		_ = conn.Close() // whoever reads or writes gets an error that says more
+	})
 	c.serve()
-	stop()
+	<-closed
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()

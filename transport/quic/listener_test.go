@@ -1,11 +1,13 @@
 package quic_test
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"io"
 	"net"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,6 +46,11 @@ func (b broker) Serve(r *kafka.Request) {
 
 func start(t *testing.T, b broker) (addr string, trust *tls.Config) {
 	t.Helper()
+	return startWith(t, kafka.Options{Handler: b})
+}
+
+func startWith(t *testing.T, o kafka.Options) (addr string, trust *tls.Config) {
+	t.Helper()
 	dir := t.TempDir()
 	cert, err := pki.Development(dir, nil, time.Now())
 	if err != nil {
@@ -53,7 +60,7 @@ func start(t *testing.T, b broker) (addr string, trust *tls.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := kafka.New(kafka.Options{Handler: b})
+	server := kafka.New(o)
 	l, err := quic.Listen(quic.Options{
 		Conn: conn, TLS: &tls.Config{Certificates: []tls.Certificate{cert}}, Server: server,
 		Name: "quic", IdleTimeout: time.Minute, MaxStreams: 100, ZeroRTT: true,
@@ -133,12 +140,17 @@ func heartbeat(t *testing.T, conn net.Conn) {
 }
 
 // TestEarlyRequestsAreHeldUntilTheHandshake sends a request that is not safe to
-// replay in 0-RTT: it is served, but not before the handshake is complete.
+// replay in 0-RTT, until it has arrived early a few times: each time it is
+// served, but not before the handshake is complete.
 func TestEarlyRequestsAreHeldUntilTheHandshake(t *testing.T) {
 	b := broker{early: make(chan bool, 10)}
-	addr, trust := start(t, b)
+	var arrivedEarly atomic.Int32
+	addr, trust := startWith(t, kafka.Options{Handler: b, EarlyOK: func(r *kafka.Request) bool {
+		arrivedEarly.Add(1) // asked only then
+		return r.Key == int16(kmsg.Metadata)
+	}})
 	trust.ClientSessionCache = tls.NewLRUClientSessionCache(4)
-	for range 5 {
+	for arrivedEarly.Load() < 3 {
 		d := &sdkquic.Dialer{TLS: trust}
 		conn, err := d.DialContext(t.Context(), "tcp", addr)
 		if err != nil {
@@ -152,6 +164,59 @@ func TestEarlyRequestsAreHeldUntilTheHandshake(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestClientGoesOnAfterARestart pings a server, ends it without a word to its
+// clients, and pings the one in its place.
+func TestClientGoesOnAfterARestart(t *testing.T) {
+	dir := t.TempDir()
+	at := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}
+	serve := func() (end func()) {
+		t.Helper()
+		keeper, err := pki.Keep(func() (tls.Certificate, error) { return pki.Development(dir, nil, time.Now()) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		socket, err := net.ListenUDP("udp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at = socket.LocalAddr().(*net.UDPAddr)
+		server := kafka.New(kafka.Options{Handler: broker{}})
+		l, err := quic.Listen(quic.Options{Conn: socket, TLS: keeper.ServerConfig(), Server: server, ZeroRTT: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return func() {
+			socket.Close() // nothing can be sent any more
+			_ = server.Close()
+			_ = l.Close() // its socket is gone
+		}
+	}
+	end := serve()
+	trust, err := pki.ClientConfig(filepath.Join(dir, pki.CAFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := dialer(t, trust)
+	cl, err := kgo.NewClient(kgo.SeedBrokers(at.String()), kgo.Dialer(d.DialContext))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if err := cl.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	end()
+	end = serve()
+	defer end()
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second) // below the idle time of a connection
+	defer cancel()
+	for err = cl.Ping(ctx); err != nil; err = cl.Ping(ctx) {
+		if ctx.Err() != nil {
 			t.Fatal(err)
 		}
 	}
