@@ -89,8 +89,8 @@ func (f rawFile) Close() error { return unix.Close(f.fd) }
 
 // BenchmarkWays compares the ways in turns (A B C D A B C D …), because the
 // same way differs by a factor of two from one minute to the next here. For
-// each it reports the median over the turns of its p50 and rate, and the median
-// of the ratios of its p50 to that of pwrite in the same turn.
+// each it reports the median over the turns of its p50, rate and CPU a write, and
+// the median of the ratios of its p50 to that of pwrite in the same turn.
 func BenchmarkWays(b *testing.B) {
 	for _, size := range []int{4 << 10, 64 << 10, 1 << 20} {
 		for _, files := range []int{1, 2, 4} {
@@ -123,12 +123,15 @@ func compareWays(b *testing.B, size, files int) {
 	p50 := make([][]float64, len(all))
 	ratio := make([][]float64, len(all))
 	rate := make([][]float64, len(all))
+	cpu := make([][]float64, len(all))
 	for turn := 0; b.Loop(); turn++ {
 		if turn >= *benchTurns {
 			continue
 		}
 		for i := range all {
-			lat, mbs := oneTurn(b, open[i], size)
+			before := cpuTime(b)
+			lat, mbs, writes := oneTurn(b, open[i], size)
+			cpu[i] = append(cpu[i], float64((cpuTime(b)-before).Microseconds())/float64(writes))
 			p50[i] = append(p50[i], lat)
 			rate[i] = append(rate[i], mbs)
 			ratio[i] = append(ratio[i], lat/p50[0][turn])
@@ -139,6 +142,7 @@ func compareWays(b *testing.B, size, files int) {
 		b.ReportMetric(median(p50[i]), w.name+"-p50-µs")
 		b.ReportMetric(median(rate[i]), w.name+"-MB/s")
 		b.ReportMetric(median(ratio[i]), w.name+"-ratio")
+		b.ReportMetric(median(cpu[i]), w.name+"-cpu-µs")
 	}
 }
 
@@ -165,7 +169,7 @@ func zeroFilled(b *testing.B, dir, name string) {
 }
 
 // oneTurn writes to all files at once, each from a goroutine of its own.
-func oneTurn(b *testing.B, files []durable, size int) (p50µs, mbs float64) {
+func oneTurn(b *testing.B, files []durable, size int) (p50µs, mbs float64, writes int) {
 	b.Helper()
 	var (
 		wg    sync.WaitGroup
@@ -176,10 +180,13 @@ func oneTurn(b *testing.B, files []durable, size int) (p50µs, mbs float64) {
 	for _, f := range files {
 		wg.Go(func() {
 			buf := aligned(size)
+			for i := range buf {
+				buf[i] = byte(i * 31 >> 3)
+			}
 			var mine []float64
 			for off := int64(0); time.Since(start) < *benchTime; off += int64(size) {
-				for i := range buf {
-					buf[i] = byte(off>>12) ^ byte(i*31>>3)
+				for i := 0; i < len(buf); i += 512 {
+					buf[i]++
 				}
 				at := time.Now()
 				if err := f.WriteSync([][]byte{buf}, off%benchFile); err != nil {
@@ -194,7 +201,17 @@ func oneTurn(b *testing.B, files []durable, size int) (p50µs, mbs float64) {
 		})
 	}
 	wg.Wait()
-	return median(each), float64(len(each)*size) / 1e6 / time.Since(start).Seconds()
+	return median(each), float64(len(each)*size) / 1e6 / time.Since(start).Seconds(), max(1, len(each))
+}
+
+// cpuTime is what this process has used, and the kernel on its behalf.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // aligned returns memory as O_DIRECT wants it.
@@ -211,4 +228,59 @@ func median(v []float64) float64 {
 	}
 	v = slices.Sorted(slices.Values(v))
 	return v[len(v)/2]
+}
+
+// BenchmarkReadBack reads what each way has just written, as a consumer that
+// fell behind the memory of the log would: from the page cache, unless the way
+// went past it.
+func BenchmarkReadBack(b *testing.B) {
+	dir, err := os.MkdirTemp(*benchDir, "disk-bench")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = os.RemoveAll(dir) })
+	fsys, err := disk.OpenOS(dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	all := ways(b)
+	rate := make([][]float64, len(all))
+	buf := aligned(64 << 10)
+	for i, w := range all {
+		zeroFilled(b, dir, w.name)
+		f := w.open(b, dir, w.name)
+		b.Cleanup(func() { _ = f.Close() })
+		all[i].open = func(*testing.B, string, string) durable { return f }
+	}
+	for turn := 0; b.Loop(); turn++ {
+		if turn >= *benchTurns {
+			continue
+		}
+		for i, w := range all {
+			f := w.open(b, dir, w.name)
+			for off := int64(0); off < benchFile; off += int64(len(buf)) {
+				if err := f.WriteSync([][]byte{buf}, off); err != nil {
+					b.Fatal(err)
+				}
+			}
+			r, err := fsys.Open(w.name)
+			if err != nil {
+				b.Fatal(err)
+			}
+			at := time.Now()
+			for off := int64(0); off < benchFile; off += int64(len(buf)) {
+				if _, err := r.ReadAt(buf, off); err != nil {
+					b.Fatal(err)
+				}
+			}
+			rate[i] = append(rate[i], benchFile/1e6/time.Since(at).Seconds())
+			if err := r.Close(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	for i, w := range all {
+		b.ReportMetric(median(rate[i]), w.name+"-read-MB/s")
+	}
 }
