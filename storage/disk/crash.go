@@ -82,13 +82,17 @@ func (m *Mem) Crash(rng *rand.Rand) *Mem {
 		d, found := m.dirs[dir], newMemDir()
 		for _, name := range sortedKeys(d.synced) {
 			n := d.synced[name]
-			got := survivors[n]
-			if got == nil {
-				got = &memNode{now: n.afterCut(rng)}
-				got.synced = slices.Clone(got.now)
-				survivors[n] = got
-				after.used += int64(len(got.now))
+			// Of two renames of one file the later alone may be there: both names
+			// then have its content, and not one file between them.
+			got := &memNode{}
+			if twin := survivors[n]; twin != nil {
+				got.now = slices.Clone(twin.now)
+			} else {
+				got.now = n.afterCut(rng)
 			}
+			got.synced = slices.Clone(got.now)
+			survivors[n] = got
+			after.used += int64(len(got.now))
 			got.names++
 			found.now[name], found.synced[name] = got, got
 		}
