@@ -49,9 +49,9 @@ func (r *rawReader) readNow(fd uintptr) bool {
 	for {
 		n, err := syscall.Read(int(fd), r.in.buf)
 		switch {
-		case err == syscall.EINTR: //nolint:errorlint // syscalls return it bare
+		case err == syscall.EINTR:
 			continue
-		case err == syscall.EAGAIN: //nolint:errorlint // syscalls return it bare
+		case err == syscall.EAGAIN:
 			r.in.drop()
 			return false
 		case err != nil:
