@@ -164,16 +164,16 @@ func TestGroupOfSeveralMembers(t *testing.T) {
 
 	var mu sync.Mutex
 	seen := map[string]int{}
-	member := func(instance string) *kgo.Client {
+	member := func() *kgo.Client {
 		return newClient(t, addr, kgo.ConsumerGroup("workers"), kgo.ConsumeTopics("jobs"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-			kgo.InstanceID(instance), kgo.HeartbeatInterval(100*time.Millisecond), kgo.DisableAutoCommit())
+			kgo.HeartbeatInterval(100*time.Millisecond), kgo.DisableAutoCommit())
 	}
 	var running sync.WaitGroup
 	polling, stop := context.WithCancel(ctx)
 	defer stop()
 	all := make(chan struct{})
-	for _, name := range []string{"one", "two", "three"} {
-		cl := member(name)
+	for range 3 {
+		cl := member()
 		running.Go(func() {
 			for polling.Err() == nil {
 				fetches := cl.PollFetches(polling)

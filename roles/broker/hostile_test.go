@@ -156,9 +156,8 @@ func TestPromisesOfABodyAreNotBelieved(t *testing.T) {
 			}
 			c := n.connect()
 			frame := append([]byte{0, 3, 0, 9, 0, 0, 0, 1, 0xff, 0xff, 0}, body...)
-			if _, err := c.conn.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(frame))), frame...)); err != nil {
-				t.Fatal(err)
-			}
+			// The broker may have closed before the last byte is taken.
+			_, _ = c.conn.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(frame))), frame...))
 			if !c.closed() {
 				t.Error("the connection goes on")
 			}
