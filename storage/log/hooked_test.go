@@ -63,9 +63,3 @@ func (h *hookedFS) holdSyncs(t testing.TB) (let func()) {
 	t.Cleanup(let)
 	return let
 }
-
-// failSyncs makes durable writes fail.
-func (h *hookedFS) failSyncs(err error) {
-	hook := func() error { return err }
-	h.beforeSync.Store(&hook)
-}

@@ -690,3 +690,49 @@ func TestLogStartIsTakenBeforeTheLogIsLed(t *testing.T) {
 	}
 	wantOutOfRange(t, l.SetLogStart(11))
 }
+
+// TestRecycleBeforeCancelled: batches are taken back, and others come in their
+// place, while the WAL goes round several times. Whatever is recycled when, no
+// batch that was taken back returns.
+func TestRecycleBeforeCancelled(t *testing.T) {
+	s := open(t, small(disk.NewMem(disk.MemOptions{})))
+	l, churn := lead(t, s, partition(topicA, 0), 1), lead(t, s, partition(topicA, 1), 1)
+	leaderOnly := AppendOptions{Epoch: storage.NoEpoch, LeaderOnly: true}
+	filler := strings.Repeat("x", 15<<10)
+	var want []string
+	for epoch := storage.Epoch(2); epoch < 200; epoch++ {
+		kept := fmt.Sprintf("kept in %d", epoch)
+		appendAll(t, l, values(t, kept))
+		want = append(want, kept)
+		l.SetConfig(Config{MinInSync: 2})
+		for range 3 {
+			if r := send(t, l, values(t, "taken back"), leaderOnly).wait(t); r.Err != nil {
+				t.Fatal(r.Err)
+			}
+		}
+		if err := l.TruncateTo(l.HighWatermark(), epoch); err != nil {
+			t.Fatal(err)
+		}
+		l.SetConfig(Config{})
+		if err := l.BecomeLeader(epoch); err != nil {
+			t.Fatal(err)
+		}
+		for range 8 {
+			appendAll(t, churn, values(t, filler))
+		}
+		if err := churn.SetLogStart(churn.End()); err != nil {
+			t.Fatal(err)
+		}
+		if epoch%50 == 0 {
+			s = reopen(t, s)
+			l, churn = lead(t, s, l.id, epoch+1), lead(t, s, churn.id, epoch+1)
+			epoch++
+		}
+		if got := contents(t, l, 0, LogEnd); !slices.Equal(got, want) {
+			t.Fatalf("epoch %d: the log has %q", epoch, got)
+		}
+	}
+	if st := s.Stats().WAL; st.Recycled == 0 || st.Relocated == 0 {
+		t.Fatalf("%d segments recycled, %d relocated: the test shows nothing", st.Recycled, st.Relocated)
+	}
+}

@@ -131,7 +131,9 @@ func (s *Store) Create(id storage.PartitionID, c Config) (*Log, error) {
 		l.SetConfig(c)
 		return l, nil
 	}
-	if err := s.wal.Admit(s.ctx, wal.Internal, stateHeader+frameOverhead); err != nil {
+	// Not from the reserve, which is for what makes room: new partitions must
+	// not use up what trims and drops need.
+	if err := s.wal.Admit(s.ctx, wal.Produce, stateHeader+frameOverhead); err != nil {
 		return nil, fmt.Errorf("create %s: %w", id, err)
 	}
 	defer s.wal.Unadmit(stateHeader + frameOverhead)
