@@ -85,6 +85,6 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge(m.led, float64(led))
 	gauge(m.sessions, float64(sessions))
 	gauge(m.fetching, float64(m.b.fetchMemory.inUse()))
-	gauge(m.fullness, m.b.throttle.fullness())
+	gauge(m.fullness, m.b.store.Stats().Fullness)
 	gauge(m.healthy, healthy)
 }

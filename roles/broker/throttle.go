@@ -27,17 +27,9 @@ func newThrottle(store *log.Store, now func() time.Time) *throttle {
 func (t *throttle) millis(now time.Time) int32 {
 	due := t.next.Load()
 	if at := now.UnixNano(); at >= due && t.next.CompareAndSwap(due, at+int64(throttleEvery)) {
-		t.delay.Store(delayFor(t.fullness()))
+		t.delay.Store(delayFor(t.store.Stats().Fullness))
 	}
 	return t.delay.Load()
-}
-
-func (t *throttle) fullness() float64 {
-	s := t.store.Stats()
-	if s.Capacity == 0 {
-		return 0
-	}
-	return float64(s.Used) / float64(s.Capacity)
 }
 
 // delayFor rises from nothing at throttleFrom to maxThrottle at the end.

@@ -252,7 +252,8 @@ func (s *Store) Unadmit(n int) { s.wal.Unadmit(n + frameOverhead) }
 
 // Stats is a moment of a store.
 type Stats struct {
-	Capacity, Used int64 // bytes of the WAL's files: may have, have in use
+	Capacity, Used int64   // bytes of the WAL's files: may have, have in use
+	Fullness       float64 // share of what produce may use that is used, 0 to 1
 	IndexBytes     int64
 	Producers      int64
 	Partitions     int
@@ -266,7 +267,7 @@ func (s *Store) Stats() Stats {
 	s.mu.RUnlock()
 	w := s.wal.Stats()
 	return Stats{
-		Capacity: w.CapacityBytes, Used: w.UsedBytes, WAL: w,
+		Capacity: w.CapacityBytes, Used: w.UsedBytes, Fullness: s.wal.Fullness(), WAL: w,
 		IndexBytes: s.indexBytes.Load(), Producers: s.producers.Load(), Partitions: partitions,
 	}
 }
