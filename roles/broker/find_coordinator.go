@@ -15,8 +15,11 @@ import (
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
-// groupCoordinator is the kind of coordinator that there is.
-const groupCoordinator = 0
+// Kinds of coordinators.
+const (
+	groupCoordinator       = 0
+	transactionCoordinator = 1
+)
 
 // findCoordinator tells which broker coordinates a group: the leader of the
 // partition of __consumer_offsets that the group belongs to.
@@ -27,8 +30,10 @@ func (b *Broker) findCoordinator(ctx context.Context, r *kafka.Request, q *kmsg.
 		keys = []string{q.CoordinatorKey}
 	}
 	var err error
-	if q.CoordinatorType != groupCoordinator {
-		err = explained{kerr.InvalidRequest, fmt.Sprintf("coordinators of kind %d (transactions, share groups) are not served yet", q.CoordinatorType)}
+	if q.CoordinatorType == transactionCoordinator {
+		err = errTransactions
+	} else if q.CoordinatorType != groupCoordinator {
+		err = explained{kerr.InvalidRequest, fmt.Sprintf("coordinators of kind %d are not served", q.CoordinatorType)}
 	} else if guard.Check("broker.early-coordinator", !r.Conn.EarlyData()) {
 		err = b.makeOffsetsTopic(ctx)
 	}

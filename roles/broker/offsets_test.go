@@ -117,7 +117,7 @@ func TestProducerIDs(t *testing.T) {
 		}
 		q := kmsg.NewPtrInitProducerIDRequest()
 		q.TransactionalID = kmsg.StringPtr("txn")
-		if p := ask[*kmsg.InitProducerIDResponse](c, version, q); p.ErrorCode != kerr.InvalidRequest.Code || p.ProducerID != -1 {
+		if p := ask[*kmsg.InitProducerIDResponse](c, version, q); p.ErrorCode != kerr.TransactionalIDAuthorizationFailed.Code || p.ProducerID != -1 {
 			t.Errorf("v%d, transactional: %+v", version, p)
 		}
 	}

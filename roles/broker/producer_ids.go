@@ -40,7 +40,7 @@ func (b *Broker) initProducerID(ctx context.Context, _ *kafka.Request, q *kmsg.I
 	p := q.ResponseKind().(*kmsg.InitProducerIDResponse)
 	p.ProducerID, p.ProducerEpoch = -1, -1
 	if q.TransactionalID != nil {
-		p.ErrorCode = kerr.InvalidRequest.Code
+		p.ErrorCode = code(errTransactions)
 		b.log.Warn("a client asked for transactions, which are not served yet")
 		return p
 	}
