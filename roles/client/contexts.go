@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
@@ -28,6 +31,19 @@ type contexts struct {
 	Contexts map[string]Context `toml:"contexts"`
 }
 
+// contextsFile is where contexts are kept: as os.UserConfigDir says, for the
+// environment that was given.
+func (e Env) contextsFile() (string, error) {
+	if dir := e.getenv("XDG_CONFIG_HOME"); dir != "" {
+		return filepath.Join(dir, "rustmq", "contexts.toml"), nil
+	}
+	home := e.getenv("HOME")
+	if home == "" {
+		return "", errors.New("neither HOME nor XDG_CONFIG_HOME is set, so there is no place for contexts")
+	}
+	return filepath.Join(home, ".config", "rustmq", "contexts.toml"), nil
+}
+
 func (e Env) loadContexts() (contexts, string, error) {
 	all := contexts{Contexts: map[string]Context{}}
 	name, err := e.contextsFile()
@@ -41,8 +57,11 @@ func (e Env) loadContexts() (contexts, string, error) {
 	if err != nil {
 		return all, name, fmt.Errorf("read the contexts: %w", err)
 	}
-	if err := toml.Unmarshal(raw, &all); err != nil {
-		return all, name, fmt.Errorf("read the contexts in %s: %w", name, err)
+	if err := toml.NewDecoder(bytes.NewReader(raw)).DisallowUnknownFields().Decode(&all); err != nil {
+		return all, name, fmt.Errorf("read the contexts in %s: %w; mend the file, or remove it and add them again", name, err)
+	}
+	if all.Contexts == nil {
+		all.Contexts = map[string]Context{}
 	}
 	return all, name, nil
 }
@@ -59,12 +78,18 @@ func (e Env) saveContexts(all contexts, name string) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return fmt.Errorf("save the contexts: %w", err)
 	}
-	tmp := name + ".tmp"
-	if err := os.WriteFile(tmp, raw, 0o600); err != nil {
+	// A file of its own until it is whole; nobody else may read it, for it will
+	// hold credentials.
+	tmp, err := os.CreateTemp(filepath.Dir(name), ".contexts-") // 0600
+	if err != nil {
 		return fmt.Errorf("save the contexts: %w", err)
 	}
-	if err := os.Rename(tmp, name); err != nil {
-		return fmt.Errorf("save the contexts: %w", err)
+	_, err = tmp.Write(raw)
+	if err = errors.Join(err, tmp.Close()); err == nil {
+		err = os.Rename(tmp.Name(), name)
+	}
+	if err != nil {
+		return fmt.Errorf("save the contexts: %w", errors.Join(err, os.Remove(tmp.Name())))
 	}
 	return nil
 }
@@ -126,8 +151,13 @@ func contextAdd(e Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if all.Contexts == nil {
-				all.Contexts = map[string]Context{}
+			if args[0] == "" || strings.ContainsFunc(args[0], func(r rune) bool { return !unicode.IsPrint(r) }) {
+				return usage("context add %q: want a name that can be read", args[0])
+			}
+			if c.Transport != "" {
+				if err := validTransport(c.Transport); err != nil {
+					return err
+				}
 			}
 			if c.CAFile != "" {
 				if c.CAFile, err = filepath.Abs(c.CAFile); err != nil {

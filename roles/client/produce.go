@@ -7,16 +7,24 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// largestLine is the longest record produce reads from standard input.
-const largestLine = 16 << 20
+const (
+	// largestLine is the longest record produce reads from standard input.
+	largestLine = 64 << 20
+	// lastAcks is how long an interrupted produce waits for the acks of what it
+	// has sent.
+	lastAcks = 3 * time.Second
+)
 
 // produce is `rustmq produce`.
 type produce struct {
@@ -24,6 +32,12 @@ type produce struct {
 	key, keyField, acks, codec, format string
 	headers                            []string
 	partition                          int32
+	tombstones                         bool
+	maxBytes                           int32
+	timeout                            time.Duration
+
+	input    inputFormat // nil: JSON
+	constant []kgo.RecordHeader
 }
 
 // ProduceCommand is `rustmq produce`.
@@ -33,62 +47,102 @@ func ProduceCommand(e Env) *cobra.Command {
 		Use: "produce TOPIC", Short: "Send the lines of standard input, one record a line", Args: cobra.ExactArgs(1),
 		Example: "  echo hello | rustmq produce t\n" +
 			"  rustmq produce quakes --transport quic --key-field net < earthquakes.ndjson\n" +
-			"  rustmq produce t -f '%k\\t%v' < pairs.tsv",
+			"  rustmq produce t -f '%k\\t%v' < pairs.tsv\n" +
+			"  rustmq consume t -e -f json | rustmq produce copy -f json",
 		Long: "Sends the lines of standard input, one record a line, and waits for every ack.\n\n" +
-			"-f takes a line apart: %k key, %v value, %% a percent sign, \\t \\n \\\\ escapes;\n" +
-			"anything else must stand in the line as it is.",
+			"-f takes a line apart as consume's -f puts one together: json, one object a line as\n`rustmq consume -f json` prints it, or\n\n" + formatHelp +
+			"\n\nA field ends where the text behind its verb begins. An empty key is none. %p and %T\nset partition and timestamp; what only a broker can say is read over.",
 		RunE: func(cmd *cobra.Command, args []string) error { return p.run(cmd.Context(), cmd, args[0]) },
 	}
 	p.flags(cmd)
 	flags := cmd.Flags()
 	flags.StringVarP(&p.key, "key", "k", "", "key of every record")
 	flags.StringVar(&p.keyField, "key-field", "", "field of the JSON record that is its key")
-	flags.StringVarP(&p.format, "format", "f", "%v", "how a line becomes key and value")
+	flags.StringVarP(&p.format, "format", "f", "%v", "how a line becomes a record, or json")
 	flags.StringVar(&p.acks, "acks", "all", "0, 1 or all")
 	flags.StringVarP(&p.codec, "compression", "z", "none", "none, gzip, snappy, lz4 or zstd")
 	flags.StringArrayVarP(&p.headers, "header", "H", nil, "`KEY=VALUE` of every record, may be repeated")
 	flags.Int32VarP(&p.partition, "partition", "p", -1, "partition of every record (-1: by key)")
+	flags.BoolVarP(&p.tombstones, "tombstone", "Z", false, "send an empty value as none")
+	flags.Int32Var(&p.maxBytes, "max-message-bytes", 1000012, "largest batch; the topic's max.message.bytes bounds it too")
+	flags.DurationVar(&p.timeout, "timeout", time.Minute, "fail a record without an ack for that long")
 	return cmd
 }
 
+// options checks the flags and says how to produce.
 func (p *produce) options(topic string) ([]kgo.Opt, error) {
 	opts := []kgo.Opt{kgo.DefaultProduceTopic(topic), kgo.AllowAutoTopicCreation(), kgo.UnknownTopicRetries(2)}
-	switch p.acks {
-	case "all", "-1":
-		opts = append(opts, kgo.RequiredAcks(kgo.AllISRAcks()))
-	case "1":
-		opts = append(opts, kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite())
-	case "0":
-		opts = append(opts, kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite())
-	default:
-		return nil, usage("--acks %q: want 0, 1 or all", p.acks)
+	acks, err := acksOption(p.acks)
+	if err != nil {
+		return nil, err
 	}
 	codec, ok := map[string]kgo.CompressionCodec{
 		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
 		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
 	}[p.codec]
-	if !ok {
+	switch {
+	case !ok:
 		return nil, usage("--compression %q: want none, gzip, snappy, lz4 or zstd", p.codec)
+	case p.maxBytes < 1024 || p.maxBytes > largestLine:
+		return nil, usage("--max-message-bytes %d: want 1024 to %d", p.maxBytes, largestLine)
+	case p.timeout < time.Second:
+		return nil, usage("--timeout %v: want a second or more", p.timeout)
+	case p.partition < -1:
+		return nil, usage("--partition %d: want a partition, or -1 to choose by key", p.partition)
+	case p.partition >= 0 && p.input.has('p'):
+		return nil, usage("--partition and %%p in --format: give one of them")
 	}
-	opts = append(opts, kgo.ProducerBatchCompression(codec))
-	if p.partition >= 0 {
+	opts = append(opts, acks...)
+	opts = append(opts, kgo.ProducerBatchCompression(codec), kgo.RecordDeliveryTimeout(p.timeout),
+		kgo.ProducerBatchMaxBytes(p.maxBytes), kgo.BrokerMaxWriteBytes(2*largestLine))
+	if p.partition >= 0 || p.input.has('p') {
 		opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	}
 	return opts, nil
 }
 
-func (p *produce) run(ctx context.Context, cmd *cobra.Command, topic string) error {
-	split, err := parseInputFormat(p.format)
-	if err != nil {
-		return err
+func acksOption(acks string) ([]kgo.Opt, error) {
+	switch acks {
+	case "all", "-1":
+		return []kgo.Opt{kgo.RequiredAcks(kgo.AllISRAcks())}, nil
+	case "1":
+		return []kgo.Opt{kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite()}, nil
+	case "0":
+		return []kgo.Opt{kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite()}, nil
 	}
-	var headers []kgo.RecordHeader
+	return nil, usage("--acks %q: want 0, 1 or all", acks)
+}
+
+// prepare reads the flags that say what a record is.
+func (p *produce) prepare() error {
+	if p.format != "json" {
+		var err error
+		if p.input, err = parseInputFormat(p.format); err != nil {
+			return err
+		}
+	}
+	keys := 0
+	for _, given := range []bool{p.key != "", p.keyField != "", p.input.has('k')} {
+		if given {
+			keys++
+		}
+	}
+	if keys > 1 {
+		return usage("--key, --key-field and %%k in --format: give one of them")
+	}
 	for _, h := range p.headers {
 		k, v, ok := strings.Cut(h, "=")
 		if !ok {
 			return usage("--header %q: want KEY=VALUE", h)
 		}
-		headers = append(headers, kgo.RecordHeader{Key: k, Value: []byte(v)})
+		p.constant = append(p.constant, kgo.RecordHeader{Key: k, Value: []byte(v)})
+	}
+	return nil
+}
+
+func (p *produce) run(ctx context.Context, cmd *cobra.Command, topic string) error {
+	if err := p.prepare(); err != nil {
+		return err
 	}
 	opts, err := p.options(topic)
 	if err != nil {
@@ -99,94 +153,165 @@ func (p *produce) run(ctx context.Context, cmd *cobra.Command, topic string) err
 		return err
 	}
 	defer done()
+	// After an interrupt, what was sent has a moment to be acked.
+	sending, abort := context.WithCancel(context.WithoutCancel(ctx))
+	defer abort()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastAcks, abort) })()
+
 	acked := newAcked()
-	read := 0
-	lines := bufio.NewReaderSize(p.env.Stdin, 64<<10)
-	for {
-		line, err := readLine(lines)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		read++
-		if err != nil {
-			return errors.Join(fmt.Errorf("read line %d of standard input: %w", read, err), cl.Flush(ctx), p.report(acked, topic))
-		}
-		record, err := p.record(split, line)
-		if err != nil {
-			return errors.Join(fmt.Errorf("line %d: %w", read, err), cl.Flush(ctx), p.report(acked, topic))
-		}
-		record.Headers = headers
-		cl.Produce(ctx, record, acked.add)
-		if acked.failed() {
-			break
+	err = p.send(ctx, sending, cl, acked)
+	if flushed := cl.Flush(sending); flushed != nil && err == nil {
+		err = fmt.Errorf("wait for the acks: %w", flushed)
+	}
+	return errors.Join(err, p.report(acked, topic))
+}
+
+// send produces what comes until its end, the first failure, or an interrupt.
+func (p *produce) send(ctx, sending context.Context, cl *kgo.Client, acked *acked) error {
+	quit := make(chan struct{})
+	defer close(quit)
+	number := 0
+	for lines := readLines(p.env.Stdin, quit); ; {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("interrupted after line %d", number)
+		case l, ok := <-lines:
+			if !ok {
+				return nil
+			}
+			number++
+			if l.err != nil {
+				return fmt.Errorf("read line %d of standard input: %w", number, l.err)
+			}
+			record, err := p.record(l.text)
+			if err != nil {
+				return fmt.Errorf("line %d: %w", number, err)
+			}
+			cl.Produce(sending, record, acked.add)
+			if acked.failed() {
+				return nil // report says why
+			}
 		}
 	}
-	if err := cl.Flush(ctx); err != nil {
-		return errors.Join(fmt.Errorf("wait for the acks: %w", err), p.report(acked, topic))
-	}
-	return p.report(acked, topic)
+}
+
+// line is one of standard input, or why there is none.
+type line struct {
+	text []byte
+	err  error
+}
+
+// readLines reads ahead, so that an interrupt need not wait for input that may
+// never come. The channel is closed at the end of the input; the goroutine ends
+// there, or at the first line after quit.
+func readLines(r io.Reader, quit <-chan struct{}) <-chan line {
+	lines := make(chan line, 64)
+	go func() {
+		defer close(lines)
+		in := bufio.NewReaderSize(r, 64<<10)
+		for {
+			text, err := readLine(in)
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			select {
+			case lines <- line{text, err}:
+			case <-quit:
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return lines
 }
 
 // readLine returns a line without its end; io.EOF after the last one.
 func readLine(r *bufio.Reader) ([]byte, error) {
-	var line []byte
+	text := []byte{} // an empty line is an empty value, not none
 	for {
 		part, err := r.ReadSlice('\n')
-		line = append(line, part...)
+		text = append(text, part...)
 		switch {
-		case len(line) > largestLine:
+		case len(text) > largestLine:
 			return nil, fmt.Errorf("longer than %d bytes", largestLine)
 		case err == nil:
-			return line[:len(line)-1], nil
+			return text[:len(text)-1], nil
 		case errors.Is(err, bufio.ErrBufferFull):
-		case errors.Is(err, io.EOF) && len(line) > 0:
-			return line, nil
+		case errors.Is(err, io.EOF) && len(text) > 0:
+			return text, nil
 		default:
 			return nil, err
 		}
 	}
 }
 
-func (p *produce) record(split inputFormat, line []byte) (*kgo.Record, error) {
-	key, value, err := split.split(line)
+// record makes one of a line.
+func (p *produce) record(text []byte) (*kgo.Record, error) {
+	r := &kgo.Record{Partition: p.partition}
+	var err error
+	if p.format == "json" {
+		err = fromJSON(text, r)
+	} else {
+		err = p.input.read(text, r)
+	}
 	if err != nil {
 		return nil, err
 	}
-	r := &kgo.Record{Key: key, Value: value, Partition: p.partition}
-	if p.key != "" {
+	r.Headers = append(r.Headers, p.constant...)
+	switch {
+	case p.key != "":
 		r.Key = []byte(p.key)
+	case p.keyField != "":
+		if r.Key, err = jsonField(r.Value, p.keyField); err != nil {
+			return nil, fmt.Errorf("--key-field %s: %w", p.keyField, err)
+		}
 	}
-	if p.keyField != "" {
-		var object map[string]json.RawMessage
-		if err := json.Unmarshal(value, &object); err != nil {
-			return nil, fmt.Errorf("--key-field %s: the record is no JSON object: %w", p.keyField, err)
-		}
-		raw, ok := object[p.keyField]
-		if !ok {
-			return nil, fmt.Errorf("--key-field %s: the record has no such field", p.keyField)
-		}
-		var text string
-		if json.Unmarshal(raw, &text) == nil {
-			raw = []byte(text)
-		}
-		r.Key = raw
+	if p.tombstones && len(r.Value) == 0 {
+		r.Value = nil
 	}
 	return r, nil
+}
+
+// jsonField returns a field of an object: the text of a string, none for null,
+// and anything else as it is written.
+func jsonField(value []byte, field string) ([]byte, error) {
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(value, &object); err != nil {
+		return nil, fmt.Errorf("the record is no JSON object: %w", err)
+	}
+	raw, ok := object[field]
+	if !ok {
+		return nil, errors.New("the record has no such field")
+	}
+	var text *string
+	if json.Unmarshal(raw, &text) != nil {
+		return raw, nil
+	}
+	if text == nil {
+		return nil, nil
+	}
+	return []byte(*text), nil
 }
 
 // report says what was acked; it fails when anything was not.
 func (p *produce) report(a *acked, topic string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	word := "acked"
-	if p.acks == "0" {
-		word = "sent, no ack was asked for"
-	}
-	switch {
-	case a.count == 1:
-		fmt.Fprintf(p.env.Stderr, "1 record %s: %s partition %d, offset %d\n", word, topic, a.partition, a.last)
-	case a.count > 0:
-		fmt.Fprintf(p.env.Stderr, "%d records %s: %s, %d partitions, last offset %d\n", a.count, word, topic, len(a.partitions), a.last)
+	if a.count > 0 {
+		records := "records"
+		if a.count == 1 {
+			records = "record"
+		}
+		switch p.acks {
+		case "0":
+			fmt.Fprintf(p.env.Stderr, "%d %s sent to %s; no ack was asked for: they can be lost\n", a.count, records, topic)
+		case "1":
+			fmt.Fprintf(p.env.Stderr, "%d %s acked by the leader alone: %s %s\n", a.count, records, topic, a.where())
+		default:
+			fmt.Fprintf(p.env.Stderr, "%d %s acked by every replica in sync: %s %s\n", a.count, records, topic, a.where())
+		}
 	}
 	if a.err == nil {
 		return nil
@@ -196,23 +321,28 @@ func (p *produce) report(a *acked, topic string) error {
 	case errors.Is(a.err, kerr.UnknownTopicOrPartition):
 		hint = fmt.Sprintf("; make the topic: rustmq admin topics create %s", topic)
 	case errors.Is(a.err, kerr.MessageTooLarge):
-		hint = fmt.Sprintf("; raise the topic's limit: rustmq admin topics alter %s --set max.message.bytes=BYTES", topic)
+		hint = fmt.Sprintf("; raise --max-message-bytes, and the topic's limit: rustmq admin topics alter %s --set max.message.bytes=BYTES", topic)
+	case errors.Is(a.err, kgo.ErrRecordTimeout):
+		hint = "; is the broker up? Those without an ack may have been written or not"
 	}
-	return fmt.Errorf("%d records were not acked: %w%s", a.lost, a.err, hint)
+	lost := fmt.Sprintf("%d records were", a.lost)
+	if a.lost == 1 {
+		lost = "1 record was"
+	}
+	return fmt.Errorf("%s not acked: %w%s", lost, a.err, hint)
 }
 
 // acked collects answers.
 type acked struct {
-	mu         sync.Mutex
-	count      int
-	lost       int
-	last       int64
-	partition  int32
-	partitions map[int32]bool
-	err        error // the first
+	mu    sync.Mutex
+	count int
+	lost  int
+	first map[int32]int64 // lowest offset by partition
+	last  map[int32]int64 // highest
+	err   error           // the first
 }
 
-func newAcked() *acked { return &acked{partitions: map[int32]bool{}} }
+func newAcked() *acked { return &acked{first: map[int32]int64{}, last: map[int32]int64{}} }
 
 func (a *acked) add(r *kgo.Record, err error) {
 	a.mu.Lock()
@@ -225,8 +355,27 @@ func (a *acked) add(r *kgo.Record, err error) {
 		return
 	}
 	a.count++
-	a.last, a.partition = r.Offset, r.Partition
-	a.partitions[r.Partition] = true
+	if first, ok := a.first[r.Partition]; !ok || r.Offset < first {
+		a.first[r.Partition] = r.Offset
+	}
+	a.last[r.Partition] = max(a.last[r.Partition], r.Offset)
+}
+
+// where says which offsets the records have; of many partitions only how far.
+func (a *acked) where() string {
+	const shown = 4
+	if len(a.last) > shown {
+		return fmt.Sprintf("%d partitions, offsets up to %d", len(a.last), slices.Max(slices.Collect(maps.Values(a.last))))
+	}
+	var parts []string
+	for _, p := range slices.Sorted(maps.Keys(a.last)) {
+		offsets := fmt.Sprintf("offset %d", a.last[p])
+		if a.first[p] < a.last[p] {
+			offsets = fmt.Sprintf("offsets %d to %d", a.first[p], a.last[p])
+		}
+		parts = append(parts, fmt.Sprintf("partition %d, %s", p, offsets))
+	}
+	return strings.Join(parts, "; ")
 }
 
 func (a *acked) failed() bool {

@@ -1,0 +1,250 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	sdkquic "rustmq.dev/rustmq/sdk/go/quic"
+)
+
+const (
+	// defaultBroker is where `rustmq serve` listens.
+	defaultBroker = "127.0.0.1:9092"
+	// defaultPort is added to an address without one.
+	defaultPort = "9092"
+	// defaultCA is what `rustmq serve` without flags makes.
+	defaultCA = "rustmq-data/certs/ca.pem"
+	// pingTimeout is how long a broker may take to answer at all.
+	pingTimeout = 10 * time.Second
+	// probeTimeout is how long each transport is tried for --transport auto.
+	probeTimeout = 2 * time.Second
+)
+
+// connection is the flags of a command that talks to a broker, and afterwards
+// its way there.
+type connection struct {
+	env       Env
+	brokers   string
+	transport string
+	tls       bool
+	caFile    string
+
+	dialer *sdkquic.Dialer // shared by all clients of the command; nil over TCP
+}
+
+func (c *connection) flags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVarP(&c.brokers, "brokers", "b", "", "`host:port,…` to start from (default: the context's, else "+defaultBroker+")")
+	flags.StringVar(&c.transport, "transport", "auto", "auto, tcp or quic; auto is TCP where it answers, else QUIC")
+	flags.BoolVar(&c.tls, "tls", false, "TLS on TCP")
+	flags.StringVar(&c.caFile, "cafile", "", "PEM `FILE` of the CA to trust (default: the context's, else ./"+defaultCA+" if there, else the system's)")
+}
+
+// resolve fills what was not given from the context.
+func (c *connection) resolve(cmd *cobra.Command) error {
+	named, err := c.env.context(cmd)
+	if err != nil {
+		return err
+	}
+	if c.brokers == "" {
+		c.brokers = named.Brokers
+	}
+	if c.brokers == "" {
+		c.brokers = defaultBroker
+	}
+	if c.caFile == "" {
+		c.caFile = named.CAFile
+	}
+	if !cmd.Flags().Changed("tls") {
+		c.tls = named.TLS
+	}
+	if !cmd.Flags().Changed("transport") && named.Transport != "" {
+		c.transport = named.Transport
+	}
+	return validTransport(c.transport)
+}
+
+func validTransport(transport string) error {
+	switch transport {
+	case "auto", "tcp", "quic":
+		return nil
+	}
+	return usage("--transport %q: want auto, tcp or quic", transport)
+}
+
+// addresses are those to start from, each with a port.
+func (c *connection) addresses() []string {
+	var all []string
+	for addr := range strings.SplitSeq(c.brokers, ",") {
+		addr = strings.TrimSpace(addr)
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			addr = net.JoinHostPort(strings.Trim(addr, "[]"), defaultPort)
+		}
+		all = append(all, addr)
+	}
+	return all
+}
+
+func (c *connection) tlsConfig() (*tls.Config, error) {
+	file := c.caFile
+	if file == "" {
+		if _, err := os.Stat(defaultCA); err == nil {
+			file = defaultCA
+		}
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if file == "" {
+		return config, nil
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the CA to trust (--cafile): %w", err)
+	}
+	config.RootCAs = x509.NewCertPool()
+	if !config.RootCAs.AppendCertsFromPEM(raw) {
+		return nil, fmt.Errorf("read the CA to trust (--cafile): no certificate in %s", file)
+	}
+	return config, nil
+}
+
+// open chooses the transport, makes a client and checks that somebody answers.
+// The returned function closes the client and the way there; clients of connect
+// end before it.
+func (c *connection) open(ctx context.Context, cmd *cobra.Command, opts ...kgo.Opt) (*kgo.Client, func(), error) {
+	if err := c.resolve(cmd); err != nil {
+		return nil, nil, err
+	}
+	if c.transport == "auto" {
+		c.transport = c.choose(ctx)
+	}
+	if c.transport == "quic" {
+		config, err := c.tlsConfig()
+		if err != nil {
+			return nil, nil, err
+		}
+		c.dialer = &sdkquic.Dialer{TLS: config}
+	}
+	closeDialer := func() {
+		if c.dialer != nil {
+			_ = c.dialer.Close() // the clients are gone; nothing is on its way
+		}
+	}
+	cl, err := c.connect(opts...)
+	if err == nil {
+		if err = ping(ctx, cl); err == nil {
+			return cl, func() { cl.Close(); closeDialer() }, nil
+		}
+		cl.Close()
+		err = c.unreachable(err)
+	}
+	closeDialer()
+	return nil, nil, err
+}
+
+// connect makes another client of the same kind.
+func (c *connection) connect(opts ...kgo.Opt) (*kgo.Client, error) {
+	opts = append(opts, kgo.SeedBrokers(c.addresses()...), kgo.ClientID("rustmq"))
+	switch {
+	case c.dialer != nil:
+		opts = append(opts, kgo.Dialer(c.dialer.DialContext))
+	case c.tls:
+		config, err := c.tlsConfig()
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, kgo.DialTLSConfig(config))
+	}
+	cl, err := kgo.NewClient(opts...)
+	if err != nil {
+		return nil, &UsageError{err.Error()}
+	}
+	return cl, nil
+}
+
+func ping(ctx context.Context, cl *kgo.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	return cl.Ping(ctx)
+}
+
+// choose resolves --transport auto: both are tried at once, and TCP, which
+// costs less per byte, is taken where it answers.
+func (c *connection) choose(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	addr := c.addresses()[0]
+	overQUIC := make(chan bool, 1)
+	var probe sync.WaitGroup
+	defer probe.Wait() // after cancel, which ends it
+	probe.Go(func() { overQUIC <- c.answersQUIC(ctx, addr) })
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	if err == nil {
+		_ = conn.Close()
+		return "tcp"
+	}
+	if <-overQUIC {
+		return "quic"
+	}
+	return "tcp"
+}
+
+func (c *connection) answersQUIC(ctx context.Context, addr string) bool {
+	config, err := c.tlsConfig()
+	if err != nil {
+		return false
+	}
+	dialer := &sdkquic.Dialer{TLS: config}
+	defer dialer.Close()
+	conn, err := dialer.DialContext(ctx, "udp", addr)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
+}
+
+// unreachable says what happened, and what to do.
+func (c *connection) unreachable(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	over := "TCP"
+	if c.tls {
+		over = "TLS"
+	}
+	if c.transport == "quic" {
+		over = "QUIC"
+	}
+	return fmt.Errorf("no broker answers at %s over %s: %w; %s", c.brokers, over, err, c.hint(err))
+}
+
+// hint says what to do about a broker that could not be reached.
+func (c *connection) hint(err error) string {
+	var unknown x509.UnknownAuthorityError
+	var hostname x509.HostnameError
+	var noTLS tls.RecordHeaderError
+	var eof *kgo.ErrFirstReadEOF
+	switch {
+	case errors.As(err, &unknown):
+		return "its certificate is not trusted: name its CA with --cafile (serve prints the file)"
+	case errors.As(err, &hostname):
+		return "its certificate is for other names: dial one of those"
+	case errors.As(err, &noTLS):
+		return "it does not speak TLS there: leave --tls out"
+	case c.transport == "tcp" && !c.tls && (errors.As(err, &eof) || strings.Contains(err.Error(), "tls")):
+		return "something listens there that does not speak plain Kafka: try --tls, or another port"
+	}
+	return "start one with `rustmq serve`, or name another with -b host:port"
+}
