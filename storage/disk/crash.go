@@ -11,8 +11,9 @@ import (
 //   - Of each write since, any part may be there, in units of a sector, in
 //     whatever order the writes were made; or only the length it gave the file,
 //     with zeros.
-//   - Changes of names happened or not, each by itself; but a rename is never
-//     half done, as on any file system with a journal.
+//   - Changes of names happened or not, each by itself; but as on any file system
+//     with a journal a rename is never half done, and what happened to a name
+//     happened in order.
 //   - Directories stay: MkdirAll is durable when it returns.
 const (
 	sectorSize = 512 // what a disk writes whole or not at all
@@ -69,13 +70,7 @@ func (m *Mem) Crash(rng *rand.Rand) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.detached = true
-	// In the order of a journal, or as if each had its own.
-	inOrder, upTo := rng.IntN(2) == 0, rng.IntN(len(m.changes)+1)
-	for i, c := range m.changes {
-		if inOrder && i < upTo || !inOrder && rng.IntN(2) == 0 {
-			c.apply()
-		}
-	}
+	m.cutChanges(rng)
 	after := NewMem(m.opts)
 	survivors := map[*memNode]*memNode{}
 	for _, dir := range sortedKeys(m.dirs) {
@@ -99,6 +94,31 @@ func (m *Mem) Crash(rng *rand.Rand) *Mem {
 		after.dirs[dir] = found
 	}
 	return after
+}
+
+// cutChanges makes those changes of names durable that a power cut leaves: some
+// first ones, as of one journal, or any, as if each file had its own. m.mu is
+// held.
+func (m *Mem) cutChanges(rng *rand.Rand) {
+	type place struct {
+		dir  *memDir
+		name string
+	}
+	lost := map[place]bool{}
+	inOrder, upTo := rng.IntN(2) == 0, rng.IntN(len(m.changes)+1)
+	for i, c := range m.changes {
+		there := inOrder && i < upTo || !inOrder && rng.IntN(2) == 0
+		for _, e := range c {
+			there = there && !lost[place{e.dir, e.name}]
+		}
+		if there {
+			c.apply()
+			continue
+		}
+		for _, e := range c {
+			lost[place{e.dir, e.name}] = true
+		}
+	}
 }
 
 // Clone returns the disk as another process finds it after kill -9: all writes

@@ -406,6 +406,28 @@ func TestRenameAcrossDirectoriesIsWhole(t *testing.T) {
 	}
 }
 
+// Of a file that was renamed twice, any of the three names may be found, but one.
+func TestRenamedTwiceIsFoundOnce(t *testing.T) {
+	rng := newRand(t)
+	seen := map[string]bool{}
+	for range 200 {
+		m := disk.NewMem(disk.MemOptions{})
+		create(t, m, "a")
+		must(t, m.SyncDir("."))
+		must(t, m.Rename("a", "b"))
+		must(t, m.Rename("b", "c"))
+		names, err := m.Crash(rng).List(".")
+		must(t, err)
+		if len(names) != 1 {
+			t.Fatalf("found as %v", names)
+		}
+		seen[names[0]] = true
+	}
+	if len(seen) != 3 {
+		t.Fatalf("found as %v only", seen)
+	}
+}
+
 func TestFullDisk(t *testing.T) {
 	m := disk.NewMem(disk.MemOptions{Capacity: 1000})
 	f := create(t, m, "f")
