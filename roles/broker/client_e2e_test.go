@@ -218,6 +218,27 @@ func TestGroupOfSeveralMembers(t *testing.T) {
 	if err != nil || !slices.Contains(groups.Groups(), "workers") {
 		t.Errorf("list: %v, %v", groups.Groups(), err)
 	}
+
+	var one kadm.TopicsSet
+	one.Add("jobs", 0)
+	if err := admin.CommitAllOffsets(ctx, "idle", offsetsOf("jobs", 0, 5)); err != nil {
+		t.Fatal(err)
+	}
+	if deleted, err := admin.DeleteOffsets(ctx, "idle", one); err != nil || deleted.Error() != nil {
+		t.Errorf("delete offsets: %v, %v", err, deleted.Error())
+	}
+	if left, err := admin.FetchOffsets(ctx, "idle"); err != nil || len(left.KOffsets()) != 0 {
+		t.Errorf("offsets that were deleted: %v, %v", left, err)
+	}
+	if err := admin.CommitAllOffsets(ctx, "idle", offsetsOf("jobs", 1, 5)); err != nil {
+		t.Fatal(err)
+	}
+	if deleted, err := admin.DeleteGroup(ctx, "idle"); err != nil || deleted.Err != nil {
+		t.Errorf("delete group: %v, %v", err, deleted.Err)
+	}
+	if groups, err := admin.ListGroups(ctx); err != nil || slices.Contains(groups.Groups(), "idle") {
+		t.Errorf("list after delete: %v, %v", groups.Groups(), err)
+	}
 }
 
 func retriable(err error) bool {

@@ -16,8 +16,12 @@
 //     that leadership.go has carried out, not from the newest one.
 //   - Requests of one connection are started in order of arrival, on the
 //     connection's goroutine, so that batches of one producer are appended in
-//     order. That goroutine waits for nothing but admission to the WAL: there
-//     waiting is the back-pressure.
+//     order. That goroutine waits for nothing but admission to the WAL, where
+//     waiting is the back-pressure, and for the reads of a fetch whose records
+//     have left memory: its answer would hold back those behind it anyway.
+//   - What a client makes the broker hold is bounded: bodies before they are
+//     decoded (package wire), fetch sessions, and records that slow readers have
+//     not taken (fetch_memory.go).
 //   - Typed errors become Kafka's codes in one place (errors.go).
 //   - Topic names come from clients and go nowhere but into maps and messages;
 //     storage knows topics by id.

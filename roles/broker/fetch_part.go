@@ -7,6 +7,7 @@ import (
 
 	"rustmq.dev/rustmq/roles/broker/wire"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/log"
 )
 
@@ -217,11 +218,30 @@ func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
 		return err
 	}
 	f.results = append(f.results, read)
+	if f.q.Version < zstdFetch && holdsZstd(read.Batches) {
+		f.b.fetchMemory.give(read.Bytes) // released with f.results
+		return kerr.UnsupportedCompressionType
+	}
 	f.bytes += read.Bytes
 	part.result.Batches, part.result.Bytes = read.Batches, read.Bytes
 	part.result.HighWatermark, part.result.LastStable, part.result.LogStart = read.HighWatermark, read.LastStable, read.LogStart
 	f.limited = f.limited || read.Bytes == 0
 	return nil
+}
+
+// Versions whose clients know zstd (KIP-110).
+const (
+	zstdProduce = 7
+	zstdFetch   = 10
+)
+
+func holdsZstd(batches [][]byte) bool {
+	for _, b := range batches {
+		if batch.Batch(b).Codec() == batch.Zstd {
+			return true
+		}
+	}
+	return false
 }
 
 func isolation(readCommitted bool) log.Isolation {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/storage/batch"
 )
 
 // with adds partitions to a fetch of one.
@@ -290,4 +292,25 @@ func TestSlowReadersHoldNoMoreThanTheBudget(t *testing.T) {
 			t.Errorf("%d bytes are held, %d fetches wait, when all is read", used, len(n.fetchMemory.starved))
 		}
 	})
+}
+
+// A client too old for zstd is told so, whichever way the records would go
+// (KIP-110).
+func TestZstdNeedsVersionsThatKnowIt(t *testing.T) {
+	n := startNode(t)
+	n.controller.createTopic("events", 1)
+	n.settle(t.Context())
+	c := n.connect()
+	records := func() []byte { return batchWith(t, batch.BuilderOptions{Codec: batch.Zstd}, "value") }
+	requireProduced(t, ask[*kmsg.ProduceResponse](c, 6, produceTo("events", 0, -1, records())), kerr.UnsupportedCompressionType, -1)
+	requireProduced(t, ask[*kmsg.ProduceResponse](c, 7, produceTo("events", 0, -1, records())), nil, 0)
+	for _, version := range []int16{10, 9, 4} {
+		got := ask[*kmsg.FetchResponse](c, version, fetchFrom("events", 0, 0, 0)).Topics[0].Partitions[0]
+		if knows := version >= zstdFetch; knows != (got.ErrorCode == 0) || !knows && got.ErrorCode != kerr.UnsupportedCompressionType.Code {
+			t.Errorf("fetch v%d: %v", version, kerr.ErrorForCode(got.ErrorCode))
+		}
+	}
+	if used := n.fetchMemory.inUse(); used != 0 {
+		t.Errorf("%d bytes are held", used)
+	}
 }

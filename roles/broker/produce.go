@@ -10,6 +10,7 @@ import (
 
 	"rustmq.dev/rustmq/roles/broker/wire"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/transport/kafka"
 )
@@ -141,6 +142,9 @@ func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time
 	}
 	if len(q.Records) == 0 {
 		return kerr.InvalidRecord
+	}
+	if p.q.Version < zstdProduce && len(q.Records) >= batch.HeaderSize && batch.Batch(q.Records).Codec() == batch.Zstd {
+		return kerr.UnsupportedCompressionType
 	}
 	if err := p.b.store.Admit(p.r.Context(), len(q.Records)); err != nil {
 		return err
