@@ -72,23 +72,12 @@ func (m *Mem) Crash(rng *rand.Rand) *Mem {
 	m.detached = true
 	m.cutChanges(rng)
 	after := NewMem(m.opts)
-	survivors := map[*memNode]*memNode{}
 	for _, dir := range sortedKeys(m.dirs) {
 		d, found := m.dirs[dir], newMemDir()
 		for _, name := range sortedKeys(d.synced) {
-			n := d.synced[name]
-			// Of two renames of one file the later alone may be there: both names
-			// then have its content, and not one file between them.
-			got := &memNode{}
-			if twin := survivors[n]; twin != nil {
-				got.now = slices.Clone(twin.now)
-			} else {
-				got.now = n.afterCut(rng)
-			}
+			got := &memNode{now: d.synced[name].afterCut(rng), names: 1}
 			got.synced = slices.Clone(got.now)
-			survivors[n] = got
 			after.used += int64(len(got.now))
-			got.names++
 			found.now[name], found.synced[name] = got, got
 		}
 		after.dirs[dir] = found
