@@ -17,19 +17,19 @@ import (
 // stall is a disk whose log commits wait while it is held.
 type stall struct {
 	tap
-	mu      sync.Mutex
-	held    chan struct{}
-	waiting chan struct{} // one token for each call that waits
+	mu   sync.Mutex
+	held chan struct{}
+	name string // the file that waits; empty: all
 }
 
 func newStall(fs disk.FS) *stall {
-	s := &stall{tap: tap{FS: fs}, waiting: make(chan struct{}, 100)}
-	s.ask = func(op, _ string) error {
+	s := &stall{tap: tap{FS: fs}}
+	s.ask = func(op, name string) error {
 		s.mu.Lock()
 		held := s.held
+		wait := s.name == "" || s.name == name
 		s.mu.Unlock()
-		if held != nil && (op == "write" || op == "sync") {
-			s.waiting <- struct{}{}
+		if held != nil && wait && (op == "write" || op == "sync") {
 			<-held
 		}
 		return nil
@@ -37,9 +37,9 @@ func newStall(fs disk.FS) *stall {
 	return s
 }
 
-func (s *stall) hold() {
+func (s *stall) hold(name string) {
 	s.mu.Lock()
-	s.held = make(chan struct{})
+	s.held, s.name = make(chan struct{}), name
 	s.mu.Unlock()
 }
 
@@ -60,7 +60,7 @@ func TestMutualFullChunks(t *testing.T) {
 		w, _ := open(t, o)
 		defer w.Close()
 		synctest.Wait() // the spares are ready
-		fs.hold()
+		fs.hold("")
 		payload := make([]byte, 8<<10)
 		held := 0
 		produce := func(class wal.Class) error {
@@ -315,46 +315,85 @@ func TestLiveFramesAreCopiedForward(t *testing.T) {
 // TestRecycleBeforeCancelled: a segment whose frames were released because of
 // what was appended since is not recycled while that is not on disk.
 func TestRecycleBeforeCancelled(t *testing.T) {
-	mem := disk.NewMem(disk.MemOptions{})
-	fs := newStall(mem)
-	o := small(fs)
-	w, _ := open(t, o)
-	defer w.Close()
-	var first []wal.Ref
-	for i := range 60 { // more than a segment
-		first = append(first, add(t, w, header(0, int64(i)), make([]byte, 3000), nil))
-	}
-	if err := w.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	fs.hold()
-	trim := header(0, 60)
-	trim.Kind = wal.KindTrim
-	if _, err := w.Append(trim, nil, nil); err != nil {
-		t.Fatal(err)
-	}
-	<-fs.waiting // the trim, or a spare, is being written, and not on disk
-	for _, ref := range first {
-		w.Release(ref)
-	}
-	if _, _, err := w.Read(trim.Partition, wal.KindData, first[:1], nil); err != nil {
-		t.Fatal(err)
-	}
-	cut := mem.Clone()
-	fs.letGo()
-	after, own := open(t, small(cut))
-	defer after.Close()
-	var data, trims int
-	for _, f := range own.frames {
-		if f.header.Kind == wal.KindTrim {
-			trims++
-		} else {
-			data++
+	synctest.Test(t, func(t *testing.T) {
+		mem := disk.NewMem(disk.MemOptions{})
+		fs := newStall(mem)
+		w, _ := open(t, small(fs))
+		defer w.Close()
+		var first []wal.Ref
+		var last wal.Ref
+		for i := range 60 { // more than a segment
+			last = add(t, w, header(0, int64(i)), make([]byte, 3000), nil)
+			first = append(first, last)
 		}
-	}
-	if data < 60 && trims == 0 {
-		t.Fatalf("%d of 60 frames are there, and no trim that says why", data)
-	}
+		if err := w.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // the spares are ready, the mark is written
+		fs.hold(fmt.Sprintf("wal/segment-%06d", last.Segment))
+		trim := header(0, 60)
+		trim.Kind = wal.KindTrim
+		if _, err := w.Append(trim, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, ref := range first {
+			w.Release(ref)
+		}
+		synctest.Wait() // whoever could recycle has had the time
+		cut := mem.Clone()
+		fs.letGo()
+		after, own := open(t, small(cut))
+		defer after.Close()
+		var data, trims int
+		for _, f := range own.frames {
+			if f.header.Kind == wal.KindTrim {
+				trims++
+			} else {
+				data++
+			}
+		}
+		if data < 60 && trims == 0 {
+			t.Fatalf("%d of 60 frames are there, and no trim that says why", data)
+		}
+		time.Sleep(time.Second)
+		if n := w.Stats().Recycled; n == 0 {
+			t.Error("nothing was recycled once the trim was on disk")
+		}
+	})
+}
+
+// TestLastSpareIsForTheCleaner: whoever appends without admission cannot take
+// the room that copying forward needs.
+func TestLastSpareIsForTheCleaner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := small(disk.NewMem(disk.MemOptions{}))
+		o.Capacity = 8 * 128 << 10
+		w, _ := open(t, o)
+		defer w.Close()
+		for i, refused := int64(0), 0; refused < 2; {
+			_, err := w.Append(header(0, i), make([]byte, 3000), nil)
+			if err == nil {
+				i, refused = i+1, 0
+				continue
+			}
+			if !errors.Is(err, wal.ErrFull) {
+				t.Fatal(err)
+			}
+			refused++
+			time.Sleep(time.Second) // for more spares
+			if s := w.Stats(); s.AllocatedBytes > o.Capacity {
+				t.Fatalf("%d bytes of segments, of a capacity of %d", s.AllocatedBytes, o.Capacity)
+			}
+		}
+		if w.Stats().Spares == 0 {
+			t.Fatal("a full log has no spare left to copy forward with")
+		}
+		h := header(0, 0)
+		h.Copy = true
+		if _, err := w.Append(h, make([]byte, 3000), nil); err != nil {
+			t.Errorf("a copy is refused: %v", err)
+		}
+	})
 }
 
 // TestReaderKeepsItsSegment: a segment is not recycled under a reader.

@@ -45,9 +45,10 @@ var groups = sync.Pool{New: func() any { return new(group) }}
 type privilege int
 
 const (
-	ordinary privilege = iota
-	lastSpare
-	finalMark
+	ordinary  privilege = iota
+	lastBlock           // an idle mark
+	lastSpare           // what copying forward appends
+	finalMark           // both
 )
 
 // reserve returns the open group with room for need more bytes. w.mu is held.
@@ -86,11 +87,11 @@ func (w *WAL) nextChunk(need int, p privilege) error {
 	size := alignBlock(groupHeaderReserve + need)
 	base := w.chunk.base + int64(alignBlock(w.chunk.used))
 	seg, end := w.active, int64(w.o.SegmentSize)-blockSize
-	if p == finalMark {
+	if p == lastBlock || p == finalMark {
 		end += blockSize
 	}
 	if base+int64(size) > end {
-		if len(w.spares) == 0 || !guard.Check("wal.last-spare", len(w.spares) > 1 || p != ordinary || w.relocating) {
+		if len(w.spares) == 0 || !guard.Check("wal.last-spare", len(w.spares) > 1 || p >= lastSpare || w.relocating) {
 			w.wantSpare()
 			if w.prepErr != nil {
 				return w.prepErr

@@ -94,7 +94,7 @@ func (w *WAL) settle() bool {
 		w.mu.Unlock()
 		return true
 	}
-	_, err := w.reserve(0, lastSpare)
+	_, err := w.reserve(0, lastBlock)
 	w.idle = false
 	w.mu.Unlock()
 	if err != nil {
@@ -137,7 +137,7 @@ func (w *WAL) commit(taken []*group) bool {
 		}
 		at := taken[from].chunk.base + int64(taken[from].start)
 		off := at
-		if !seg.headed.Load() {
+		if !seg.headed {
 			w.bufs = append(w.bufs, seg.header(w.durable.Load(), w.begin.Load()))
 			off = 0
 		}
@@ -153,9 +153,7 @@ func (w *WAL) commit(taken []*group) bool {
 			return false
 		}
 		w.counts.commits.Add(1)
-		if !seg.headed.Swap(true) {
-			w.wantSpare() // the segment before it may be recycled from now on
-		}
+		seg.headed = true
 		w.complete(taken[from:to], nil)
 		from = to
 	}

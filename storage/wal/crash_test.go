@@ -393,6 +393,29 @@ func TestPageCacheServed(t *testing.T) {
 	}
 }
 
+// TestRewrittenTailSupersedesTheOldOne: a frame above the mark is in the old
+// segment and, rewritten, in the fresh one; only the second counts from then on.
+func TestRewrittenTailSupersedesTheOldOne(t *testing.T) {
+	_, mem, book := killBeforeSync(t, false)
+	for life := range int64(3) {
+		s, err := start(tiny(mem), book, life+2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if err := s.append(500); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.wait(t); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // killBeforeSync returns a disk whose last frame, of so many, is written and not
 // synced.
 func killBeforeSync(t *testing.T, fresh bool) (frames int, atSync *disk.Mem, book *ledger) {
@@ -781,6 +804,86 @@ func TestRestartsDoNotGrowTheLog(t *testing.T) {
 	_ = s.w.Close()
 }
 
+// TestCleanNoteDoesNotComeBack: the note of a clean end is gone for good before
+// the next life writes anything.
+func TestCleanNoteDoesNotComeBack(t *testing.T) {
+	rng := newRand(t)
+	mem, book := stored(t)
+	for range 3 { // the note is durable after the first
+		if err := mem.SyncDir("wal"); err != nil {
+			t.Fatal(err)
+		}
+		s, err := start(bits(mem), book, 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			names, err := mem.Clone().Crash(rng).List("wal")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if slices.Contains(names, "clean") {
+				t.Fatal("after a power cut the note of the last clean end is back")
+			}
+		}
+		if err := s.w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestLostOnlySegment: a log whose only segment is gone, or has lost its header,
+// is not an empty one.
+func TestLostOnlySegment(t *testing.T) {
+	for _, test := range []struct {
+		what  string
+		clean bool // the note of a clean end is there
+		lose  int  // bytes at the start of the file; -1: the file
+	}{
+		{"clean end, file removed", true, -1},
+		{"clean end, file zeroed", true, 24 << 10},
+		{"clean end, header zeroed", true, page},
+		{"unclean end, header zeroed", false, page},
+	} {
+		mem := disk.NewMem(disk.MemOptions{})
+		s, err := start(bits(mem), &ledger{acked: map[int64][]byte{}}, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the second says that the first was synced
+			if err := s.append(100); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.wait(t); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if !test.clean {
+			if err := mem.Remove("wal/clean"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		const name = "wal/segment-000001"
+		if test.lose < 0 {
+			err = mem.Remove(name)
+		} else {
+			var f disk.File
+			if f, err = mem.Open(name); err == nil {
+				err = errors.Join(f.WriteSync([][]byte{make([]byte, test.lose)}, 0), f.Close())
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if refused, err := refuses(bits(mem)); !refused {
+			t.Errorf("%s: the log opens as an empty one (%v)", test.what, err)
+		}
+	}
+}
+
 // segmentFiles returns the names of the segment files.
 func segmentFiles(t testing.TB, fs disk.FS) []string {
 	t.Helper()
@@ -885,13 +988,13 @@ func TestEveryFlippedBitIsDetectedOrHarmless(t *testing.T) {
 func TestDamagedBlocksAndFilesAreNotAbsence(t *testing.T) {
 	mem, book := stored(t)
 	names := segmentFiles(t, mem)
-	damage := func(what string, mayLoseLast bool, do func(fs *disk.Mem) error) {
+	damage := func(what string, do func(fs *disk.Mem) error) {
 		t.Helper()
 		fs := mem.Clone()
 		if err := do(fs); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := openDamaged(fs, book); err != nil && !mayLoseLast {
+		if _, err := openDamaged(fs, book); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -901,8 +1004,17 @@ func TestDamagedBlocksAndFilesAreNotAbsence(t *testing.T) {
 			t.Fatal(err)
 		}
 		used := bytes.Contains(content[page:], []byte("RMQG"))
+		damage(name+" zeroed whole", func(fs *disk.Mem) error {
+			f, err := fs.Open("wal/" + name)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			return f.WriteSync([][]byte{make([]byte, len(content))}, 0)
+		})
+		damage(name+" removed", func(fs *disk.Mem) error { return fs.Remove("wal/" + name) })
 		for at := 0; at < len(content); at += page {
-			damage(fmt.Sprintf("block %d of %s zeroed", at/page, name), false, func(fs *disk.Mem) error {
+			damage(fmt.Sprintf("block %d of %s zeroed", at/page, name), func(fs *disk.Mem) error {
 				f, err := fs.Open("wal/" + name)
 				if err != nil {
 					return err
@@ -910,7 +1022,7 @@ func TestDamagedBlocksAndFilesAreNotAbsence(t *testing.T) {
 				defer f.Close()
 				return f.WriteSync([][]byte{make([]byte, page)}, int64(at))
 			})
-			damage(fmt.Sprintf("%s cut at block %d", name, at/page), at == 0, func(fs *disk.Mem) error {
+			damage(fmt.Sprintf("%s cut at block %d", name, at/page), func(fs *disk.Mem) error {
 				f, err := fs.Open("wal/" + name)
 				if err != nil {
 					return err
@@ -923,7 +1035,7 @@ func TestDamagedBlocksAndFilesAreNotAbsence(t *testing.T) {
 			if other == name || !used {
 				continue
 			}
-			damage(fmt.Sprintf("%s in the place of %s", other, name), false, func(fs *disk.Mem) error {
+			damage(fmt.Sprintf("%s in the place of %s", other, name), func(fs *disk.Mem) error {
 				b, err := disk.ReadFile(fs, "wal/"+other)
 				if err != nil {
 					return err

@@ -9,11 +9,13 @@
 // is no timer.
 //
 // Invariants. Durable never moves back. Completions come in order of sequence.
-// After a failed write or sync every call returns [ErrDead], nothing is tried
-// again, and the files are never appended to again, also after a restart. A
-// block (4 KiB) with synced bytes is never written again until its segment is
-// recycled. Segments are recycled oldest first, and only when the owner said
-// that nothing in them is needed and what replaces it is durable.
+// After a failed write or sync every call that would write returns [ErrDead],
+// nothing is tried again, and no file that may have failed is written again, also
+// after a restart; what was synced can still be read. A block (4 KiB) with synced
+// bytes is never written again until its segment is recycled. Segments are
+// recycled oldest first, and only when the owner released every frame in them,
+// what it appended until then is on disk, nobody reads there, and a group on disk
+// says that the log begins behind it. What was admitted can be appended.
 //
 // Recovery. Every group carries the highest sequence known to be on disk when
 // it was written; when idle, a mark follows within 10 ms. A bad frame above the
@@ -21,33 +23,41 @@
 // corruption, and Open refuses with [*CorruptionError]. Recovery trusts no
 // page: what lies above the highest mark is rewritten into a fresh segment and
 // synced before the owner sees it. The fresh segment's header, written last,
-// supersedes every frame at or above its first sequence in older segments.
+// supersedes every frame at or above its first sequence in older segments; those
+// of which it supersedes all are removed. Nothing is taken for absent because it
+// is missing: groups name the frame the log begins with, a spare with synced
+// frames above the end is a segment whose header was damaged, and a clean end
+// notes its last frame. What stays unseen is the loss of a whole newest segment
+// after an unclean end, and damage to the last commit before one.
 //
 // Concurrency. All methods are safe for concurrent use; the order of Append
 // calls is the order of the log. The mutex guards reservation only; no I/O and
 // no callback runs under it. Goroutines: the committer (blocks on the disk), the
-// preparer (blocks on the disk and on the owner's Relocate).
+// preparer (blocks on the disk, on commits, and on the owner's Relocate, which
+// may call Admit with class Internal).
 //
 // Bytes, little-endian. A segment is a header block and groups, each on a block
 // of its own; what is not used is zero or left from an earlier life.
 //
 //	segment header, one block
 //	0      8    magic        "RMQWAL\x00\x01", the last byte is the version
-//	8      8    log number   1.., grows by one per activated segment; 0: spare
+//	8      8    log number   1.., grows; 0: a spare that was in use before
 //	16     8    first        sequence of the first frame that counts here
 //	24     8    mark         highest sequence known to be on disk
 //	32     8    stamp        random: tells this life of the file from earlier ones
-//	40     4    crc32c       of bytes 0..40
+//	40     8    begin        sequence of the first frame of the log
+//	48     4    crc32c       of bytes 0..48; a block of zeros: never in use
 //
 //	group header, at a multiple of 4096
 //	0      4    magic        0x47514d52 "RMQG"
-//	4      4    crc32c       of bytes 8..48
+//	4      4    crc32c       of bytes 8..56
 //	8      8    stamp        of this segment
 //	16     8    first        sequence of the first frame
 //	24     8    mark         highest sequence known to be on disk
 //	32     4    length       of header and frames, without padding
 //	36     4    count        of frames; 0: a mark alone
-//	40     8    flags        0; others stop the recovery
+//	40     8    begin        sequence of the first frame of the log
+//	48     8    flags        0; others stop the recovery
 //
 //	frame, at a multiple of 8
 //	0      4    crc32c       of bytes 4..64 and the payload
@@ -63,4 +73,9 @@
 //	52     4    zero
 //	56     8    offset       base offset; truncate and trim: the offset to go to
 //	64     n    payload, zero-padded to a multiple of 8
+//
+//	file "clean", left by Close; gone when the log is open
+//	0      8    magic        "RMQEND\x00\x01"
+//	8      8    last         sequence of the last frame
+//	16     4    crc32c       of bytes 0..16
 package wal

@@ -2,10 +2,12 @@ package wal
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"strings"
 	"testing"
@@ -170,6 +172,22 @@ func TestUnknownIsNamed(t *testing.T) {
 		if _, _, err := decodeFrame(b, 1); !errors.As(err, new(errUnknown)) || !strings.Contains(err.Error(), fmt.Sprint(uint8(kind))) {
 			t.Errorf("kind %d: %v", kind, err)
 		}
+	}
+	content := sampleSegment()
+	groupHeader{stamp: 0xfeedfacecafebeef, first: 41, mark: 40, length: groupHeaderReserve, flags: 4}.encode(content[blockSize:])
+	var unknown error
+	h, err := decodeSegmentHeader(content[:blockSize])
+	if err != nil {
+		t.Fatal(err)
+	}
+	walk(&segment{stamp: h.stamp}, content, func(_ int, f frame, _ []byte, err error) bool { unknown = err; return false })
+	if !errors.As(unknown, new(errUnknown)) {
+		t.Errorf("a group with a flag: %v", unknown)
+	}
+	content[7]++
+	binary.LittleEndian.PutUint32(content[48:], crc32.Checksum(content[:48], castagnoli))
+	if _, err := decodeSegmentHeader(content[:blockSize]); !errors.As(err, new(errUnknown)) {
+		t.Errorf("a segment of the next version: %v", err)
 	}
 }
 

@@ -168,7 +168,7 @@ func (w *WAL) findSegments() (scans []*scan, spares []*spare, err error) {
 	// earlier recovery and never reached the disk. Whether frames are missing is
 	// for their sequence to say.
 	for i, s := range scans {
-		if i > 0 && !guard.Check("wal.segment-twice", s.header.log != scans[i-1].header.log) {
+		if i > 0 && s.header.log == scans[i-1].header.log {
 			return nil, nil, &CorruptionError{File: s.seg.file.Name(),
 				Reason: fmt.Sprintf("segment %d is also in %s", s.header.log, scans[i-1].seg.file.Name())}
 		}
@@ -253,7 +253,7 @@ func (w *WAL) openSegment(name string) (*scan, *spare, error) {
 		return nil, sp, nil
 	}
 	seg.log, seg.stamp, seg.first = h.log, h.stamp, h.first
-	seg.headed.Store(true)
+	seg.headed = true
 	return &scan{seg: seg, header: h}, nil, nil
 }
 
@@ -449,7 +449,7 @@ func (w *WAL) rewriteTail(scans []*scan, mark uint64, tail []unconfirmed) (*segm
 	fresh := w.spares[0]
 	w.spares = w.spares[1:]
 	fresh.log, fresh.stamp, fresh.first = 1, w.o.Rand(), mark+1
-	fresh.headed.Store(true)
+	fresh.headed = true
 	if len(scans) > 0 {
 		fresh.log = scans[len(scans)-1].header.log + 1
 	}

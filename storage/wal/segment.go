@@ -20,7 +20,7 @@ type segment struct {
 	log    uint64
 	stamp  uint64       // random: tells this life of the file from earlier ones
 	first  uint64       // sequence of the first frame that counts here
-	headed atomic.Bool  // the header is on disk
+	headed bool         // the header is on disk; only the committer, and Open, use it
 	live   atomic.Int64 // bytes of frames that the owner has not released
 	users  atomic.Int64 // readers; closing is set before the file is recycled
 	// retire: the file may have failed a write before the restart, so it is
@@ -212,20 +212,14 @@ func (w *WAL) recycleOldest(ctx context.Context) bool {
 	if busy || !guard.Check("wal.recycle-live", seg.live.Load() == 0) {
 		return false
 	}
-	// What the owner appended before it released the last frame is below the
-	// sequence now, for the segment is not the active one.
-	if !guard.Check("wal.recycle-durable", false) && w.Flush(ctx) != nil {
-		return false
-	}
-	if !guard.Check("wal.recycle-headed", known[1].headed.Load()) {
-		return false // the first commit in it comes back here by wantSpare
-	}
 	if !guard.Check("wal.recycle-pinned", seg.users.CompareAndSwap(0, closing)) {
 		return false // the last reader comes back here by endUse
 	}
-	if err := w.beginAt(ctx, known[1].first); err != nil {
-		seg.users.Store(0)
-		return false
+	if !guard.Check("wal.recycle-durable", false) {
+		if err := w.beginAt(ctx, known[1].first); err != nil {
+			seg.users.Store(0)
+			return false
+		}
 	}
 	if err := w.clear(seg); err != nil {
 		w.die(fmt.Errorf("recycle %s: %w", seg.file.Name(), err))
@@ -254,7 +248,9 @@ func (w *WAL) recycleOldest(ctx context.Context) bool {
 }
 
 // beginAt says on disk that the log begins with that frame: without it, a lost
-// oldest segment would look like a recycled one.
+// oldest segment would look like a recycled one. What the owner appended before
+// it released the last frame of that segment is then on disk too, and so is the
+// header of the segment that follows.
 func (w *WAL) beginAt(ctx context.Context, first uint64) error {
 	w.begin.Store(first)
 	return w.barrier(ctx, finalMark)
@@ -299,7 +295,7 @@ func (c committed) Committed(err error) { c <- err }
 // clear ends a segment on disk before its file becomes a spare: a half
 // overwritten segment must not look like one.
 func (w *WAL) clear(seg *segment) error {
-	if !seg.retire {
+	if guard.Check("wal.retire", !seg.retire) {
 		block := make([]byte, blockSize)
 		segmentHeader{}.encode(block)
 		return seg.file.WriteSync([][]byte{block}, 0)

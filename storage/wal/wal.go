@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Errors of a log. ErrDead is final; ErrFull passes when frames are released.
@@ -263,7 +264,7 @@ func (w *WAL) wake() {
 // usable says why the log takes nothing. w.mu is held.
 func (w *WAL) usable() error {
 	w.handed = true
-	if w.dead != nil {
+	if !guard.Check("wal.dead", w.dead == nil) {
 		return w.dead
 	}
 	if w.closed {
