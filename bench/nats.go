@@ -30,7 +30,7 @@ func loadNATS(ctx context.Context, s shape) (loadResult, error) {
 	send := func(records int) (time.Duration, error) {
 		began := time.Now()
 		for range records {
-			if _, err := js.PublishAsync(name, payload); err != nil {
+			if _, err := js.PublishAsync(name, payload, jetstream.WithStallWait(time.Minute)); err != nil {
 				return 0, err
 			}
 		}

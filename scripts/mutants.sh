@@ -2,6 +2,8 @@
 # Turns off every guard of the source, one at a time, and runs the test that
 # test/mutants/killers/*.txt names for it: the test must fail. A guard without a
 # killer, a killer without a guard, and a test that passes all fail the suite.
+# test/mutants/owed.txt names the guards whose killer is still to be written; it
+# only shrinks.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=build/mutants
@@ -27,7 +29,13 @@ while read -r name package test; do
 	fi
 done <<<"$killers"
 for name in $guards; do
-	grep -q "^$name " <<<"$killers" || { echo "no killer: $name"; failed=$((failed + 1)); }
+	grep -q "^$name " <<<"$killers" && continue
+	if grep -qx -- "$name" test/mutants/owed.txt; then
+		echo "owed: no killer yet for $name"
+	else
+		echo "no killer: $name"
+		failed=$((failed + 1))
+	fi
 done
 echo "mutants: $killed passed, $failed failed"
 [ "$failed" = 0 ]

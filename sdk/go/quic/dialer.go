@@ -142,7 +142,8 @@ func (d *Dialer) connection(ctx context.Context, addr string) (s *shared, fresh 
 	if s == nil || s.dead() {
 		s, fresh = &shared{addr: addr, ready: make(chan struct{})}, true
 		d.conns[addr] = s
-		d.dials.Go(func() { d.dial(s) })
+		made := s // the result is set to nil when the caller gives up
+		d.dials.Go(func() { d.dial(made) })
 	}
 	s.streams++
 	if s.last != nil {
