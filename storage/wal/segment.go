@@ -72,21 +72,19 @@ func segmentName(dir string, n int) string { return path.Join(dir, fmt.Sprintf("
 
 // newSpare makes a zero-filled segment file, durable with its name.
 func (w *WAL) newSpare() (*segment, error) {
-	for {
-		w.nextFile++
-		name := segmentName(w.o.Dir, w.nextFile)
-		f, err := w.o.FS.Create(name)
-		if err != nil {
-			return nil, fmt.Errorf("create %s: %w", name, err)
-		}
-		if err := zeroFill(f, w.o.SegmentSize); err != nil {
-			return nil, errors.Join(fmt.Errorf("fill %s: %w", name, err), f.Close(), w.o.FS.Remove(name))
-		}
-		if err := w.o.FS.SyncDir(w.o.Dir); err != nil {
-			return nil, errors.Join(fmt.Errorf("sync %s: %w", w.o.Dir, err), f.Close(), w.o.FS.Remove(name))
-		}
-		return &segment{file: f}, nil
+	w.nextFile++
+	name := segmentName(w.o.Dir, w.nextFile)
+	f, err := w.o.FS.Create(name)
+	if err != nil {
+		return nil, fmt.Errorf("create %s: %w", name, err)
 	}
+	if err := zeroFill(f, w.o.SegmentSize); err != nil {
+		return nil, errors.Join(fmt.Errorf("fill %s: %w", name, err), f.Close(), w.o.FS.Remove(name))
+	}
+	if err := w.o.FS.SyncDir(w.o.Dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("sync %s: %w", w.o.Dir, err), f.Close(), w.o.FS.Remove(name))
+	}
+	return &segment{file: f}, nil
 }
 
 func zeroFill(f disk.File, size int) error {
