@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -178,23 +177,20 @@ func ping(ctx context.Context, cl *kgo.Client) error {
 	return cl.Ping(ctx)
 }
 
-// choose resolves --transport auto: both are tried at once, and TCP, which
-// costs less per byte, is taken where it answers.
+// choose resolves --transport auto: TCP, which costs less per byte, where it
+// answers, else QUIC where that does.
 func (c *connection) choose(ctx context.Context) string {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
 	addr := c.addresses()[0]
-	overQUIC := make(chan bool, 1)
-	var probe sync.WaitGroup
-	defer probe.Wait() // after cancel, which ends it
-	probe.Go(func() { overQUIC <- c.answersQUIC(ctx, addr) })
+	probe, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	conn, err := (&net.Dialer{}).DialContext(probe, "tcp", addr)
 	if err == nil {
 		_ = conn.Close()
 		return "tcp"
 	}
-	if <-overQUIC {
+	probe, cancel = context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	if c.answersQUIC(probe, addr) {
 		return "quic"
 	}
 	return "tcp"
@@ -234,17 +230,25 @@ func (c *connection) unreachable(err error) error {
 func (c *connection) hint(err error) string {
 	var unknown x509.UnknownAuthorityError
 	var hostname x509.HostnameError
-	var noTLS tls.RecordHeaderError
-	var eof *kgo.ErrFirstReadEOF
 	switch {
 	case errors.As(err, &unknown):
 		return "its certificate is not trusted: name its CA with --cafile (serve prints the file)"
 	case errors.As(err, &hostname):
 		return "its certificate is for other names: dial one of those"
-	case errors.As(err, &noTLS):
-		return "it does not speak TLS there: leave --tls out"
-	case c.transport == "tcp" && !c.tls && (errors.As(err, &eof) || strings.Contains(err.Error(), "tls")):
-		return "something listens there that does not speak plain Kafka: try --tls, or another port"
+	case c.transport == "quic" || !c.listens():
+		return "start one with `rustmq serve`, or name another with -b host:port"
+	case c.tls:
+		return "something listens there, but may not speak TLS: leave --tls out, or try another port"
 	}
-	return "start one with `rustmq serve`, or name another with -b host:port"
+	return "something listens there, but does not speak plain Kafka: try --tls, or another port"
+}
+
+// listens tells whether anything accepts connections at the first address.
+func (c *connection) listens() bool {
+	conn, err := net.DialTimeout("tcp", c.addresses()[0], probeTimeout)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
 }
