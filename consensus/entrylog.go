@@ -33,6 +33,7 @@ type entryLog struct {
 	hard     hardState
 	hardRef  wal.Ref
 	written  bool // hardRef is one
+	bytes    int  // of the records' frames
 	newest   *raftpb.SnapshotMetadata
 }
 

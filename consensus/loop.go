@@ -162,6 +162,10 @@ func (l *loop) propose(p *Proposal) error {
 		l.n.settled(1)
 		p.settle(nil, reason)
 	}
+	if live := l.n.wal.Stats().LiveBytes; live+int64(l.admitted+size) > l.n.opt.LogCapacity/liveShare {
+		refuse(fmt.Errorf("consensus: no room for the proposal until a snapshot has the %d bytes before it: %w", live, wal.ErrFull))
+		return nil
+	}
 	// A proposal is taken only while some room is left, on a full disk too, for
 	// what must be written whatever happens: votes, trims.
 	headroom := l.n.opt.segmentSize() / 8

@@ -85,8 +85,13 @@ const (
 	minLogCapacity     = 2 << 20
 	maxSegment         = 8 << 20
 	segmentsPerLog     = 32
-	chunkBytes         = 1 << 20
-	logMemory          = 16 << 20
+	// liveShare of the log is what entries may take that no snapshot has: frames
+	// fill half of a segment when they are large, and copying them forward makes
+	// room only while a good part of the log is dead. A log that is full of live
+	// frames could not be restarted, for that too takes room.
+	liveShare  = 3
+	chunkBytes = 1 << 20
+	logMemory  = 16 << 20
 )
 
 // Options of a node. The zero value of a field with a default means it.

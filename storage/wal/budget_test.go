@@ -456,3 +456,43 @@ func TestReaderKeepsItsSegment(t *testing.T) {
 		t.Fatalf("read of a recycled segment: %v", err)
 	}
 }
+
+// TestPaddingIsCopiedAway: frames that were committed alone take a block each. A
+// log that is full of such blocks, and of nothing that was released, gets its
+// room back by copying them together; and stops when only padding is left to win.
+func TestPaddingIsCopiedAway(t *testing.T) {
+	for _, size := range []int{200, 1800, 4100} { // of which 18, 2 and 1 fit two blocks
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := tiny(disk.NewMem(disk.MemOptions{}))
+				o.Capacity = 1 << 20
+				w, own := open(t, o)
+				defer w.Close()
+				payload := make([]byte, size)
+				live := int64(0)
+				var err error
+				for i := int64(0); err == nil; i++ {
+					if err = w.Admit(t.Context(), wal.Internal, size+64); err != nil {
+						break
+					}
+					d := newDone()
+					own.mu.Lock()
+					ref, failed := w.Append(header(0, i), payload, d)
+					own.frames = append(own.frames, held{header(0, i), ref, string(payload)})
+					own.mu.Unlock()
+					w.Unadmit(size + 64)
+					if err = errors.Join(failed, d.wait(t)); err == nil {
+						live += int64(size) + 64
+						synctest.Wait() // it ends
+					}
+				}
+				if !errors.Is(err, wal.ErrFull) {
+					t.Fatal(err)
+				}
+				if live < o.Capacity/3 {
+					t.Errorf("the log is full with %d live bytes, of %d: %+v", live, o.Capacity, w.Stats())
+				}
+			})
+		})
+	}
+}

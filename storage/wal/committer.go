@@ -211,10 +211,7 @@ func (w *WAL) complete(done []*group, err error) {
 	if err == nil && w.o.Sync == SyncAlways {
 		w.durable.Store(w.written)
 	}
-	w.mu.Lock()
-	w.unsynced -= bytes
-	w.broadcast()
-	w.mu.Unlock()
+	completed := w.written
 	for i, g := range done {
 		for j, c := range g.completions {
 			c.Committed(err)
@@ -225,6 +222,11 @@ func (w *WAL) complete(done []*group, err error) {
 		groups.Put(g)
 		done[i] = nil
 	}
+	w.mu.Lock()
+	w.unsynced -= bytes
+	w.completed = completed
+	w.broadcast()
+	w.mu.Unlock()
 }
 
 // failRest completes with the error whatever still comes after the log died.

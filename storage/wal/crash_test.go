@@ -10,7 +10,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -1049,4 +1051,65 @@ func TestDamagedBlocksAndFilesAreNotAbsence(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestSupersededSegmentStaysGone: a segment that a restart found empty, and
+// removed, does not come back with a power cut when those around it were recycled
+// and no other name was made meanwhile.
+func TestSupersededSegmentStaysGone(t *testing.T) {
+	rng := newRand(t)
+	mem := disk.NewMem(disk.MemOptions{})
+	var full atomic.Bool
+	fs := &tap{FS: mem, ask: func(op, _ string) error {
+		if op == "create" && full.Load() {
+			return unix.ENOSPC
+		}
+		return nil
+	}}
+	book := &ledger{acked: map[int64][]byte{}}
+	synctest.Test(t, func(t *testing.T) {
+		for life := int64(1); life <= 2; life++ {
+			s, err := start(tiny(fs), book, life)
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()             // the spares are there
+			for range 16 * (2 - life) { // some segments full
+				if err := errors.Join(s.append(4000), s.wait(t)); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+			}
+			if err := s.w.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		full.Store(true)
+		s, err := start(tiny(fs), book, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = s.w.Close() }()
+		s.trim(0)
+		synctest.Wait()
+		for range 8 { // more than a segment
+			if err := errors.Join(s.append(4000), s.wait(t)); err != nil {
+				t.Fatal(err)
+			}
+			s.trim(1)
+			synctest.Wait()
+		}
+		if n := s.w.Stats().Recycled; n < 5 {
+			t.Fatalf("%d segments were recycled", n)
+		}
+		for range 20 {
+			after, err := start(tiny(mem.Clone().Crash(rng)), book.copy(), 4)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := after.w.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 }

@@ -112,7 +112,7 @@ func (w *WAL) recover(ctx context.Context) error {
 	known = append(known, fresh)
 	w.segments.Store(&known)
 	w.active = fresh
-	w.sequence, w.written, w.marked = last, last, last
+	w.sequence, w.completed, w.written, w.marked = last, last, last, last
 	w.durable.Store(last)
 	w.begin.Store(known[0].first)
 	w.files = len(known) + len(w.spares)
@@ -267,13 +267,20 @@ func (w *WAL) discard(seg *segment) error {
 }
 
 // dropSuperseded removes the segments of which fresh replaces every frame, so
-// that a log that is restarted over and over does not grow.
+// that a log that is restarted over and over does not grow. They are gone for
+// good when it returns: one that came back after the segments around it were
+// recycled would be the oldest, with frames missing behind it.
 func (w *WAL) dropSuperseded(known []*segment, fresh *segment) (rest []*segment, err error) {
 	for _, seg := range known {
 		if seg.first < fresh.first {
 			rest = append(rest, seg)
 		} else if err := w.discard(seg); err != nil {
 			return nil, err
+		}
+	}
+	if len(rest) < len(known) && !guard.Check("wal.sync-superseded", false) {
+		if err := w.o.FS.SyncDir(w.o.Dir); err != nil {
+			return nil, fmt.Errorf("sync %s: %w", w.o.Dir, err)
 		}
 	}
 	return rest, nil

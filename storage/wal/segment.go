@@ -304,9 +304,37 @@ func (w *WAL) clear(seg *segment) error {
 	return w.o.FS.SyncDir(w.o.Dir)
 }
 
-// relocateOldest copies what is live in the oldest segment forward. It goes
-// round the whole log if it must, and so is worth it only while a good part of
-// the log is dead: copying u live of 1 wins 1-u.
+// round is one turn of copying forward: once the segments that were there when it
+// began are gone, the log is as dense as copying makes it.
+type round struct {
+	end  uint64 // log number of the newest segment when it began
+	used int64  // bytes of segments then; 0: none is under way
+	// rest is the waste below which another is not worth it, for the last one
+	// won nothing: what is left is padding.
+	rest int64
+}
+
+// worthCopying reports whether the oldest segment is to be copied forward. That
+// goes round the whole log if it must, and so pays only while a good part of the
+// log is dead: copying u live of 1 wins 1-u.
+func (w *WAL) worthCopying(oldest *segment, newest uint64, used, live int64) bool {
+	size, waste := int64(w.o.SegmentSize), used-live
+	if w.round.used > 0 && oldest.log > w.round.end {
+		if used >= w.round.used {
+			w.round.rest = waste + 2*size
+		}
+		w.round.used = 0
+	}
+	if waste < max(2*size, used/4, w.round.rest) {
+		return false
+	}
+	if w.round.used == 0 {
+		w.round = round{end: newest, used: used}
+	}
+	return true
+}
+
+// relocateOldest copies what is live in the oldest segment forward.
 func (w *WAL) relocateOldest(ctx context.Context) bool {
 	known := *w.segments.Load()
 	var live int64
@@ -317,25 +345,25 @@ func (w *WAL) relocateOldest(ctx context.Context) bool {
 	used := int64(len(known)) * int64(w.o.SegmentSize)
 	w.mu.Lock()
 	_, prepared := w.room(Internal)
-	hasRoom := w.handed && oldest != w.active && prepared > oldest.live.Load()*3/2+int64(w.o.MaxPayload)+16*blockSize
-	w.relocating = hasRoom
+	// Less than what Admit leaves, or a full log would stay full.
+	need := oldest.live.Load()*9/8 + int64(w.o.MaxPayload) + 4*blockSize
+	hasRoom := w.handed && oldest != w.active && prepared > need
+	relocate := hasRoom && w.worthCopying(oldest, w.active.log, used, live)
+	w.relocating = relocate
 	w.mu.Unlock()
-	defer func() {
-		w.mu.Lock()
-		w.relocating = false
-		w.mu.Unlock()
-	}()
-	if !hasRoom || used-live < max(2*int64(w.o.SegmentSize), used/4) {
+	if !relocate {
 		return false
 	}
-	if err := w.o.Owner.Relocate(ctx, uint32(oldest.log)); err != nil {
-		if ctx.Err() == nil && !errors.Is(err, ErrDead) {
-			w.o.Log.Warn("copying live frames forward failed", "dir", w.o.Dir, "segment", oldest.log, "error", err)
-		}
-		return false
+	err := w.o.Owner.Relocate(ctx, uint32(oldest.log))
+	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrDead) {
+		w.o.Log.Warn("copying live frames forward failed", "dir", w.o.Dir, "segment", oldest.log, "error", err)
 	}
 	// The owner may release what it copied only once the copies are on disk.
-	if err := w.barrier(ctx, lastSpare); err != nil {
+	err = errors.Join(err, w.barrier(ctx, lastSpare))
+	w.mu.Lock()
+	w.relocating = false
+	w.mu.Unlock()
+	if err != nil {
 		return false
 	}
 	w.counts.relocated.Add(1)

@@ -143,6 +143,7 @@ type WAL struct {
 	spares     []*segment
 	files      int // segments in all, spares too
 	unsynced   int64
+	completed  uint64 // the last frame whose append was completed
 	admitted   int64
 	demand     int64 // bytes that must be ready before a waiting Admit can pass
 	passes     int   // how often the preparer has found nothing more to do
@@ -171,6 +172,7 @@ type WAL struct {
 	lastWritten *segment // SyncInterval: what the next sync is for
 	// Only the preparer, and Open before it runs, use these.
 	nextFile int
+	round    round
 	opened   []*segment // by Open, to close when it fails
 	clean    bool       // the life before this one ended without a failed write
 	cleanEnd uint64     // and with this frame
@@ -239,8 +241,10 @@ func (w *WAL) Append(h Header, payload []byte, c Completion) (Ref, error) {
 		seg.live.Add(int64(need))
 	}
 	ref := Ref{Segment: uint32(seg.log), Offset: uint32(g.chunk.base + int64(at)), Length: uint32(len(payload))}
-	wake := w.idle
-	w.idle = false
+	// Copies wait for each other: the barrier behind them wakes the committer, and
+	// they share blocks that each alone would half fill.
+	wake := w.idle && !(h.Copy && w.relocating)
+	w.idle = w.idle && !wake
 	w.mu.Unlock()
 
 	encodeFrame(g.chunk.buf[at:at+need], &h, seg.stamp, sequence, payload)
@@ -273,7 +277,8 @@ func (w *WAL) usable() error {
 	return nil
 }
 
-// Flush returns when all that was appended before is durable.
+// Flush returns when all that was appended before is durable, and the
+// completions have returned.
 func (w *WAL) Flush(ctx context.Context) error {
 	w.mu.Lock()
 	target := w.sequence
@@ -282,7 +287,7 @@ func (w *WAL) Flush(ctx context.Context) error {
 			defer w.mu.Unlock()
 			return w.dead
 		}
-		if w.durable.Load() >= target {
+		if w.completed >= target && w.durable.Load() >= target {
 			w.mu.Unlock()
 			return nil
 		}
@@ -308,6 +313,10 @@ func (w *WAL) broadcast() {
 
 // waitChange waits for the next broadcast. w.mu is held, but for the wait.
 func (w *WAL) waitChange(ctx context.Context) error {
+	if w.idle && len(w.queue) > 0 { // copies
+		w.idle = false
+		w.wake()
+	}
 	changed := w.changed
 	w.waiters++
 	w.mu.Unlock()
