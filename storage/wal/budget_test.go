@@ -489,7 +489,7 @@ func TestPaddingIsCopiedAway(t *testing.T) {
 				if !errors.Is(err, wal.ErrFull) {
 					t.Fatal(err)
 				}
-				if live < o.Capacity/3 {
+				if live < o.Capacity/4 {
 					t.Errorf("the log is full with %d live bytes, of %d: %+v", live, o.Capacity, w.Stats())
 				}
 			})

@@ -430,6 +430,7 @@ func (w *WAL) deliver(seg *segment, f frame, ref Ref, payload []byte) error {
 	if f.Kind == KindData || f.Kind == KindState {
 		seg.live.Add(ref.frameBytes())
 	}
+	seg.fill(ref.frameBytes(), f.Copy)
 	if err := w.o.Owner.Replay(f.Header, ref, payload); err != nil {
 		return fmt.Errorf("replay frame %d of %s: %w", f.sequence, seg.file.Name(), err)
 	}

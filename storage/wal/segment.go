@@ -22,6 +22,8 @@ type segment struct {
 	first  uint64       // sequence of the first frame that counts here
 	headed bool         // the header is on disk; only the committer, and Open, use it
 	live   atomic.Int64 // bytes of frames that the owner has not released
+	filled int64        // bytes of frames; guarded by WAL.mu
+	copied int64        // of them, of copies
 	users  atomic.Int64 // readers; closing is set before the file is recycled
 	// retire: the file may have failed a write before the restart, so it is
 	// removed when it is dead, and never written again.
@@ -29,6 +31,14 @@ type segment struct {
 }
 
 const closing = int64(1) << 62
+
+// fill counts a frame. WAL.mu is held, but for recovery.
+func (s *segment) fill(bytes int64, isCopy bool) {
+	s.filled += bytes
+	if isCopy {
+		s.copied += bytes
+	}
+}
 
 // header returns the block that makes the segment count.
 func (s *segment) header(mark, begin uint64) []byte {
@@ -304,51 +314,31 @@ func (w *WAL) clear(seg *segment) error {
 	return w.o.FS.SyncDir(w.o.Dir)
 }
 
-// round is one turn of copying forward: once the segments that were there when it
-// began are gone, the log is as dense as copying makes it.
-type round struct {
-	end  uint64 // log number of the newest segment when it began
-	used int64  // bytes of segments then; 0: none is under way
-	// rest is the waste below which another is not worth it, for the last one
-	// won nothing: what is left is padding.
-	rest int64
+// waste is how much of the segment copying its live frames forward would win:
+// what was released, and the padding between frames that were not copies. Copies
+// lie as densely as they can. w.mu is held.
+func (w *WAL) waste(seg *segment) int64 {
+	padding := int64(w.o.SegmentSize) - seg.filled
+	return seg.filled - seg.live.Load() + padding*(seg.filled-seg.copied+1)/(seg.filled+1)
 }
 
-// worthCopying reports whether the oldest segment is to be copied forward. That
-// goes round the whole log if it must, and so pays only while a good part of the
-// log is dead: copying u live of 1 wins 1-u.
-func (w *WAL) worthCopying(oldest *segment, newest uint64, used, live int64) bool {
-	size, waste := int64(w.o.SegmentSize), used-live
-	if w.round.used > 0 && oldest.log > w.round.end {
-		if used >= w.round.used {
-			w.round.rest = waste + 2*size
-		}
-		w.round.used = 0
-	}
-	if waste < max(2*size, used/4, w.round.rest) {
-		return false
-	}
-	if w.round.used == 0 {
-		w.round = round{end: newest, used: used}
-	}
-	return true
-}
-
-// relocateOldest copies what is live in the oldest segment forward.
+// relocateOldest copies what is live in the oldest segment forward. It goes
+// round the whole log if it must, and so is worth it only while a good part of
+// the log is waste: copying u live of 1 wins 1-u.
 func (w *WAL) relocateOldest(ctx context.Context) bool {
 	known := *w.segments.Load()
-	var live int64
-	for _, seg := range known {
-		live += seg.live.Load()
-	}
-	oldest := known[0]
-	used := int64(len(known)) * int64(w.o.SegmentSize)
+	oldest, used := known[0], int64(len(known))*int64(w.o.SegmentSize)
 	w.mu.Lock()
+	var waste int64
+	for _, seg := range known {
+		if seg != w.active {
+			waste += w.waste(seg)
+		}
+	}
 	_, prepared := w.room(Internal)
 	// Less than what Admit leaves, or a full log would stay full.
 	need := oldest.live.Load()*9/8 + int64(w.o.MaxPayload) + 4*blockSize
-	hasRoom := w.handed && oldest != w.active && prepared > need
-	relocate := hasRoom && w.worthCopying(oldest, w.active.log, used, live)
+	relocate := w.handed && oldest != w.active && prepared > need && waste >= max(2*int64(w.o.SegmentSize), used/4)
 	w.relocating = relocate
 	w.mu.Unlock()
 	if !relocate {

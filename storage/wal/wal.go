@@ -172,7 +172,6 @@ type WAL struct {
 	lastWritten *segment // SyncInterval: what the next sync is for
 	// Only the preparer, and Open before it runs, use these.
 	nextFile int
-	round    round
 	opened   []*segment // by Open, to close when it fails
 	clean    bool       // the life before this one ended without a failed write
 	cleanEnd uint64     // and with this frame
@@ -240,6 +239,7 @@ func (w *WAL) Append(h Header, payload []byte, c Completion) (Ref, error) {
 	if h.Kind == KindData || h.Kind == KindState {
 		seg.live.Add(int64(need))
 	}
+	seg.fill(int64(need), h.Copy)
 	ref := Ref{Segment: uint32(seg.log), Offset: uint32(g.chunk.base + int64(at)), Length: uint32(len(payload))}
 	// Copies wait for each other: the barrier behind them wakes the committer, and
 	// they share blocks that each alone would half fill.
