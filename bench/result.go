@@ -134,8 +134,10 @@ sides of a row run in turn (A B A B …) with the same client, topic shape and
 payload (half of it random, no compression). A figure in × is the median of the
 ratios of the pairs, with the lowest and the highest beside it: ratios travel
 between machines, times do not. rustmq runs with its defaults, so every ack
-waits for the disk; kfake keeps everything in memory, NATS writes to files and
-syncs only where the row says so.
+waits for the disk; its topics are deleted after each load, so that segments are
+reused, as they are once data is in the bucket. kfake keeps everything in memory,
+and keeps what it was given unless the row says that topics are deleted: then its
+memory is used again. NATS writes to files and syncs only where the row says so.
 
 `, r.Date, r.Commit, r.Machine)
 	figure := ""

@@ -18,6 +18,7 @@ import (
 // eachFS runs a test over every implementation.
 func eachFS(t *testing.T, test func(t *testing.T, fsys disk.FS)) {
 	t.Helper()
+	t.Run("auto", func(t *testing.T) { test(t, openOS(t, disk.Auto)) })
 	t.Run("pwrite", func(t *testing.T) { test(t, openOS(t, disk.Pwrite)) })
 	t.Run("io_uring", func(t *testing.T) { test(t, openOS(t, disk.IOUring)) })
 	t.Run("mem", func(t *testing.T) { test(t, disk.NewMem(disk.MemOptions{})) })
@@ -383,4 +384,48 @@ func TestModesHaveNames(t *testing.T) {
 	if err := m.UnmarshalText([]byte("uring")); err == nil {
 		t.Fatal("took a name that is none")
 	}
+}
+
+// TestLargeAndSmallWritesMix: whichever way a write takes, what is read is what
+// was written last.
+func TestLargeAndSmallWritesMix(t *testing.T) {
+	eachFS(t, func(t *testing.T, fsys disk.FS) {
+		rng := newRand(t)
+		const size = 1 << 20
+		f := create(t, fsys, "f")
+		want := make([]byte, size)
+		must(t, f.WriteSync([][]byte{want}, 0))
+		source := make([]byte, 2*size)
+		for i := range source {
+			source[i] = byte(rng.Uint32())
+		}
+		for range 150 {
+			n := rng.IntN(size/2) + 1
+			off := rng.IntN(size - n)
+			from := rng.IntN(size)
+			if rng.IntN(3) > 0 { // aligned: the large ones may go past the page cache
+				n, off, from = (n+4095)&^4095, off&^4095, from&^4095
+			}
+			b := source[from : from+n]
+			copy(want[off:], b)
+			switch rng.IntN(3) {
+			case 0:
+				_, err := f.WriteAt(b, int64(off))
+				must(t, err)
+			case 1:
+				must(t, f.WriteSync([][]byte{b}, int64(off)))
+			default:
+				half := n / 2 &^ 4095
+				must(t, f.WriteSync([][]byte{b[:half], b[half:]}, int64(off)))
+			}
+			got := make([]byte, size)
+			if _, err := f.ReadAt(got, 0); err != nil && err != io.EOF {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got, want) {
+				t.Fatalf("after a write of %d bytes at %d", n, off)
+			}
+		}
+		must(t, f.Sync())
+	})
 }

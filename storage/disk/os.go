@@ -21,7 +21,7 @@ type IOMode uint8
 
 // The modes; docs/design/0001-wal-io.md says how they measure.
 const (
-	Auto    IOMode = iota // what measures best where it was measured: Pwrite
+	Auto    IOMode = iota // what measures best: as Pwrite, large writes past the page cache
 	Pwrite                // pwritev, then fdatasync
 	IOUring               // the same two, linked, by one call of io_uring
 )
@@ -48,7 +48,7 @@ func (m *IOMode) UnmarshalText(text []byte) error {
 // OS is the part of the file system below a root directory.
 type OS struct {
 	root     string
-	mode     IOMode // Pwrite or IOUring
+	mode     IOMode
 	fallback error
 	rings    rings
 }
@@ -56,7 +56,7 @@ type OS struct {
 // OSOptions of an [OS].
 type OSOptions struct {
 	// IO is how files are written. Where the kernel does not permit io_uring,
-	// IOUring is served as Pwrite, and [OS.IO] says so.
+	// IOUring is served as Auto, and [OS.IO] says so.
 	IO IOMode
 }
 
@@ -73,8 +73,9 @@ func OpenOSWith(root string, o OSOptions) (*OS, error) {
 	if err := mkdirAll(abs); err != nil {
 		return nil, fmt.Errorf("make %s: %w", root, err)
 	}
-	fsys := &OS{root: abs, mode: Pwrite}
+	fsys := &OS{root: abs, mode: o.IO}
 	if o.IO == IOUring {
+		fsys.mode = Auto
 		fsys.setUpRings(newRing)
 	}
 	return fsys, nil
@@ -123,11 +124,14 @@ func (o *OS) open(op, name string, flags int) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.mode == IOUring {
+	switch o.mode {
+	case IOUring:
 		o.rings.opened()
 		return &ringFile{osFile: osFile{f, name}, rings: &o.rings}, nil
+	case Pwrite:
+		return &osFile{f, name}, nil
 	}
-	return &osFile{f, name}, nil
+	return &directFile{osFile: osFile{f, name}, path: path}, nil
 }
 
 // Remove implements [FS].
