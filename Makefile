@@ -43,7 +43,7 @@ bench: prerequisites ## Measure against peers and floors; writes bench/results a
 
 suites: $(addprefix suite-,$(SUITES)) ## Run all suites: other languages, root, time
 
-suite-%: build
+$(addprefix suite-,$(SUITES)): suite-%: build
 	@scripts/suite.sh $*
 
 soak: build ## The suites that gain from time, for longer (SOAK=minutes, default 60)

@@ -33,7 +33,6 @@ type entryLog struct {
 	hard     hardState
 	hardRef  wal.Ref
 	written  bool // hardRef is one
-	bytes    int  // of the records' frames
 	newest   *raftpb.SnapshotMetadata
 }
 
