@@ -109,8 +109,8 @@ type Security struct {
 
 // TLS is the server's certificate.
 type TLS struct {
-	CertFile string `toml:"cert_file" doc:"PEM chain of the server; empty: made by the development CA in data_dir/certs"`
-	KeyFile  string `toml:"key_file" doc:"PEM key of the server"`
+	CertFile string `toml:"cert_file" doc:"PEM chain of the server, read again on SIGHUP; empty: made by the development CA in data_dir/certs"`
+	KeyFile  string `toml:"key_file" doc:"PEM key of the server, read with it"`
 }
 
 // Default returns the configuration of `rustmq serve` without flags.

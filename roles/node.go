@@ -69,6 +69,7 @@ type Node struct {
 
 	kafkaAddr, httpAddr string
 	caFile              string
+	certificates        *pki.Keeper // nil: neither TLS nor QUIC
 	serving             sync.WaitGroup
 	closers             []closer // in order of opening
 
@@ -340,11 +341,14 @@ func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 	})
 	var secure *tls.Config
 	if udp != nil || network.TLS == "on" {
-		cert, err := n.certificate()
+		load, err := n.certificate()
 		if err != nil {
 			return err
 		}
-		secure = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+		if n.certificates, err = pki.Keep(load); err != nil {
+			return err
+		}
+		secure = n.certificates.ServerConfig()
 	}
 	if udp != nil {
 		l, err := quic.Listen(quic.Options{
@@ -372,30 +376,42 @@ func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 	return nil
 }
 
-// certificate is the operator's, or the development CA's.
-func (n *Node) certificate() (tls.Certificate, error) {
+// certificate says how to load that of the operator, or the development CA's.
+func (n *Node) certificate() (load func() (tls.Certificate, error), err error) {
 	if files := n.config.Security.TLS; files.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(files.CertFile, files.KeyFile)
-		if err != nil {
-			return tls.Certificate{}, fmt.Errorf("load security.tls.cert_file and key_file: %w", err)
-		}
-		return cert, nil
+		return func() (tls.Certificate, error) {
+			cert, err := pki.Load(files.CertFile, files.KeyFile, time.Now())
+			if err != nil {
+				return cert, fmt.Errorf("security.tls.cert_file and key_file: %w", err)
+			}
+			return cert, nil
+		}, nil
 	}
 	dir := filepath.Join(n.dir.Root(), certsDir)
-	hosts := []string{n.config.Network.AdvertisedHost}
-	if host, _, err := net.SplitHostPort(n.kafkaAddr); err == nil {
-		hosts = append(hosts, host)
+	host, _, err := net.SplitHostPort(n.kafkaAddr)
+	if err != nil {
+		return nil, err
 	}
+	hosts := []string{n.config.Network.AdvertisedHost, host}
 	if name, err := os.Hostname(); err == nil {
 		hosts = append(hosts, name)
 	}
 	hosts = slices.DeleteFunc(hosts, func(h string) bool { return h == "" })
-	cert, err := pki.Development(dir, hosts, time.Now())
-	if err != nil {
-		return tls.Certificate{}, err
-	}
 	n.caFile = filepath.Join(dir, pki.CAFile)
-	return cert, nil
+	return func() (tls.Certificate, error) { return pki.Development(dir, slices.Clone(hosts), time.Now()) }, nil
+}
+
+// Reload loads the certificate of TLS and QUIC again, which connections from
+// now on see; those that are open stay as they are. On an error the one before
+// goes on.
+func (n *Node) Reload() error {
+	if n.certificates == nil {
+		return nil
+	}
+	if err := n.certificates.Reload(); err != nil {
+		return fmt.Errorf("%w; the one before goes on", err)
+	}
+	return nil
 }
 
 // openHTTP starts metrics and health, and the API where there is a controller.

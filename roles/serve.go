@@ -7,8 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -94,19 +96,19 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 		config.Broker.DataDir = dir
 	}
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // before the start, for which it would be the end
+	defer signal.Stop(hangups)
+	log := newLogger(config, stderr)
 	failed := make(chan error, 1)
-	node, err := Start(ctx, NodeOptions{Config: config, Log: newLogger(config, stderr), Failed: func(err error) { failed <- err }})
+	node, err := Start(ctx, NodeOptions{Config: config, Log: log, Failed: func(err error) { failed <- err }})
 	if err != nil {
 		return err
 	}
 	if err := node.banner(time.Since(began)).print(stdout, isTerminal(stdout)); err != nil {
 		return errors.Join(err, node.Close())
 	}
-	var cause error
-	select {
-	case <-ctx.Done():
-	case cause = <-failed:
-	}
+	cause := f.await(ctx, node, log, hangups, failed, stdout)
 	stopped := time.Now()
 	if err := node.Close(); err != nil {
 		return errors.Join(cause, err)
@@ -118,6 +120,29 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 		_, err = fmt.Fprintf(stdout, "\nrustmq stopped in %v; what was acked is in %s\n", time.Since(stopped).Round(time.Millisecond), node.DataDir())
 	}
 	return err
+}
+
+// await returns when the node is to stop, with why it cannot go on if that is
+// the reason. A hang-up in between reloads its certificates.
+func (f *serveFlags) await(ctx context.Context, node *Node, log *slog.Logger, hangups <-chan os.Signal, failed <-chan error, stdout io.Writer) error {
+	attended := isTerminal(stdout)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		case <-hangups:
+		}
+		if attended && !isTerminal(stdout) {
+			return nil // nobody asked for anything: our terminal was closed
+		}
+		if err := node.Reload(); err != nil {
+			log.Error("SIGHUP: certificates were not reloaded", "error", err)
+			continue
+		}
+		log.Info("SIGHUP: certificates reloaded")
+	}
 }
 
 func isTerminal(w io.Writer) bool {
