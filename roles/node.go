@@ -328,17 +328,20 @@ func (n *Node) advertised() (metadata.Listener, error) {
 // serveKafka starts to accept clients.
 func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 	network := n.config.Network
-	counts := newKafkaMetrics(n.metrics)
+	counts := newKafkaMetrics(n.broker.Versions())
 	n.kafka = kafka.New(kafka.Options{
-		Handler: n.broker,
-		EarlyOK: broker.EarlyOK,
-		Metrics: counts,
-		Log:     n.log.With("room", "kafka"),
+		Handler:  n.broker,
+		EarlyOK:  broker.EarlyOK,
+		Identity: func() (string, int32) { return n.controller.Image().ClusterID(), n.config.Broker.ID },
+		Metrics:  counts,
+		Log:      n.log.With("room", "kafka"),
 		Limits: kafka.Limits{
 			MaxFrame: int(network.MaxFrame), ConnMemory: int64(network.ConnectionMemory), TotalMemory: int64(network.RequestMemory),
 			MaxConns: network.MaxConnections, PerIP: network.MaxConnectionsPerIP, IdleTimeout: time.Duration(network.IdleTimeout),
 		},
 	})
+	counts.inUse = n.kafka.InUse
+	n.metrics.MustRegister(counts)
 	var secure *tls.Config
 	if udp != nil || network.TLS == "on" {
 		load, err := n.certificate()
@@ -362,18 +365,30 @@ func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 		n.quic = l
 		n.opened("QUIC", func(context.Context) error { return l.Close() })
 	}
-	server := n.kafka
-	n.opened("Kafka", func(context.Context) error { return server.Close() })
+	n.opened("Kafka", n.drain)
 	var listener net.Listener = tcp
 	if network.TLS == "on" {
 		listener = tls.NewListener(tcp, secure)
 	}
+	server := n.kafka
 	n.serving.Go(func() {
 		if err := server.ServeListener(listener, listenerName); !errors.Is(err, kafka.ErrServerClosed) {
 			n.die(err)
 		}
 	})
 	return nil
+}
+
+// drain ends the Kafka server once all that it has read is answered: clients
+// that wait for records are told that there are none.
+func (n *Node) drain(ctx context.Context) error {
+	err := n.broker.Drain()
+	if e := n.kafka.Shutdown(ctx); errors.Is(e, context.DeadlineExceeded) {
+		n.log.Warn("some clients did not take their last answers in time", "error", e)
+	} else if e != nil {
+		err = errors.Join(err, e)
+	}
+	return err
 }
 
 // certificate says how to load that of the operator, or the development CA's.
