@@ -45,6 +45,7 @@ type Network struct {
 	MaxFrame            Size     `toml:"max_frame" doc:"largest request"`
 	ConnectionMemory    Size     `toml:"connection_memory" doc:"bytes of requests and unsent answers of one connection"`
 	RequestMemory       Size     `toml:"request_memory" doc:"bytes of requests of all connections"`
+	ResponseMemory      Size     `toml:"response_memory" doc:"bytes of answers that clients have not taken yet, of all connections"`
 	MaxConnections      int      `toml:"max_connections" doc:"connections in all"`
 	MaxConnectionsPerIP int      `toml:"max_connections_per_ip" doc:"connections from one address"`
 	IdleTimeout         Duration `toml:"idle_timeout" doc:"a connection without a request for that long is closed"`
@@ -126,7 +127,7 @@ func Default() *Config {
 		},
 		Network: Network{
 			Bind: "127.0.0.1", KafkaPort: 9092, HTTPPort: 9642, TLS: "off",
-			MaxFrame: 100 * mib, ConnectionMemory: 64 * mib, RequestMemory: 256 * mib,
+			MaxFrame: 100 * mib, ConnectionMemory: 64 * mib, RequestMemory: 256 * mib, ResponseMemory: 256 * mib,
 			MaxConnections: 20_000, MaxConnectionsPerIP: 20_000, IdleTimeout: seconds(600),
 			QUIC: QUIC{Enabled: true, IdleTimeout: seconds(30), MaxStreams: 1024, ZeroRTT: true},
 		},

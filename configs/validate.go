@@ -77,6 +77,7 @@ func (c *Config) validate() []Problem {
 	sizeBetween("network.max_frame", n.MaxFrame, 64*kib, 1*gib)
 	sizeBetween("network.connection_memory", n.ConnectionMemory, 64*kib, tib)
 	sizeBetween("network.request_memory", n.RequestMemory, 1*mib, tib)
+	sizeBetween("network.response_memory", n.ResponseMemory, 1*mib, tib)
 	between("network.max_connections", int64(n.MaxConnections), 1, 10_000_000)
 	between("network.max_connections_per_ip", int64(n.MaxConnectionsPerIP), 1, 10_000_000)
 	durationBetween("network.idle_timeout", n.IdleTimeout, second, day)

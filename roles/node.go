@@ -277,6 +277,7 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 		Listeners:       []metadata.Listener{advertised},
 		AutoCreate:      n.autoCreate(),
 		MessageMaxBytes: int(n.config.Broker.MessageMaxBytes),
+		FetchMemory:     int64(network.ResponseMemory),
 		Groups: group.Options{
 			MinSession: time.Duration(groups.MinSessionTimeout), MaxSession: time.Duration(groups.MaxSessionTimeout),
 			InitialRebalanceDelay: time.Duration(groups.InitialRebalanceDelay), MaxGroupSize: int(groups.MaxSize),
@@ -336,7 +337,7 @@ func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 		Metrics:  counts,
 		Log:      n.log.With("room", "kafka"),
 		Limits: kafka.Limits{
-			MaxFrame: int(network.MaxFrame), ConnMemory: int64(network.ConnectionMemory), TotalMemory: int64(network.RequestMemory),
+			MaxFrame: int(network.MaxFrame), ConnMemory: int64(network.ConnectionMemory), TotalMemory: int64(network.RequestMemory), TotalUnsent: int64(network.ResponseMemory),
 			MaxConns: network.MaxConnections, PerIP: network.MaxConnectionsPerIP, IdleTimeout: time.Duration(network.IdleTimeout),
 		},
 	})

@@ -96,6 +96,7 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 		config.Broker.DataDir = dir
 	}
+	limitMemory()
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP) // before the start, for which it would be the end
 	defer signal.Stop(hangups)
