@@ -54,10 +54,11 @@ type Network struct {
 
 // QUIC is the listener on UDP.
 type QUIC struct {
-	Enabled     bool     `toml:"enabled" doc:"listen for QUIC"`
-	IdleTimeout Duration `toml:"idle_timeout" doc:"a QUIC connection without a packet for that long is gone"`
-	MaxStreams  int64    `toml:"max_streams" doc:"streams of one connection, each a Kafka connection of its own"`
-	ZeroRTT     bool     `toml:"zero_rtt" doc:"take the first requests of a known client in its first packet; only what changes nothing is served before the handshake is complete"`
+	Enabled       bool     `toml:"enabled" doc:"listen for QUIC"`
+	IdleTimeout   Duration `toml:"idle_timeout" doc:"a QUIC connection without a packet for that long is gone"`
+	MaxStreams    int64    `toml:"max_streams" doc:"streams of one connection, each a Kafka connection of its own"`
+	ReceiveMemory Size     `toml:"receive_memory" doc:"bytes that clients may have sent and nobody has read yet, of all QUIC connections; each needs 512KiB"`
+	ZeroRTT       bool     `toml:"zero_rtt" doc:"take the first requests of a known client in its first packet; only what changes nothing is served before the handshake is complete"`
 }
 
 // WAL is the write-ahead log.
@@ -129,7 +130,7 @@ func Default() *Config {
 			Bind: "127.0.0.1", KafkaPort: 9092, HTTPPort: 9642, TLS: "off",
 			MaxFrame: 100 * mib, ConnectionMemory: 64 * mib, RequestMemory: 256 * mib, ResponseMemory: 256 * mib,
 			MaxConnections: 20_000, MaxConnectionsPerIP: 20_000, IdleTimeout: seconds(600),
-			QUIC: QUIC{Enabled: true, IdleTimeout: seconds(30), MaxStreams: 1024, ZeroRTT: true},
+			QUIC: QUIC{Enabled: true, IdleTimeout: seconds(30), MaxStreams: 1024, ReceiveMemory: 1024 * mib, ZeroRTT: true},
 		},
 		WAL: WAL{
 			Capacity: 10 * gib, SegmentSize: 32 * mib, Memory: 256 * mib,

@@ -357,7 +357,7 @@ func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 	if udp != nil {
 		l, err := quic.Listen(quic.Options{
 			Conn: udp, TLS: secure, Server: n.kafka, Name: listenerName,
-			IdleTimeout: time.Duration(network.QUIC.IdleTimeout), MaxStreams: network.QUIC.MaxStreams,
+			IdleTimeout: time.Duration(network.QUIC.IdleTimeout), MaxStreams: network.QUIC.MaxStreams, WindowMemory: int64(network.QUIC.ReceiveMemory),
 			ZeroRTT: network.QUIC.ZeroRTT, Log: n.log.With("room", "quic"),
 		})
 		if err != nil {
