@@ -45,6 +45,7 @@ type Network struct {
 	MaxFrame            Size     `toml:"max_frame" doc:"largest request"`
 	ConnectionMemory    Size     `toml:"connection_memory" doc:"bytes of requests and unsent answers of one connection"`
 	RequestMemory       Size     `toml:"request_memory" doc:"bytes of requests of all connections"`
+	ResponseMemory      Size     `toml:"response_memory" doc:"bytes of answers that clients have not taken yet, of all connections"`
 	MaxConnections      int      `toml:"max_connections" doc:"connections in all"`
 	MaxConnectionsPerIP int      `toml:"max_connections_per_ip" doc:"connections from one address"`
 	IdleTimeout         Duration `toml:"idle_timeout" doc:"a connection without a request for that long is closed"`
@@ -53,10 +54,11 @@ type Network struct {
 
 // QUIC is the listener on UDP.
 type QUIC struct {
-	Enabled     bool     `toml:"enabled" doc:"listen for QUIC"`
-	IdleTimeout Duration `toml:"idle_timeout" doc:"a QUIC connection without a packet for that long is gone"`
-	MaxStreams  int64    `toml:"max_streams" doc:"streams of one connection, each a Kafka connection of its own"`
-	ZeroRTT     bool     `toml:"zero_rtt" doc:"take the first requests of a known client in its first packet; only what changes nothing is served before the handshake is complete"`
+	Enabled       bool     `toml:"enabled" doc:"listen for QUIC"`
+	IdleTimeout   Duration `toml:"idle_timeout" doc:"a QUIC connection without a packet for that long is gone"`
+	MaxStreams    int64    `toml:"max_streams" doc:"streams of one connection, each a Kafka connection of its own"`
+	ReceiveMemory Size     `toml:"receive_memory" doc:"bytes that clients may have sent and nobody has read yet, of all QUIC connections; each needs 512KiB"`
+	ZeroRTT       bool     `toml:"zero_rtt" doc:"take the first requests of a known client in its first packet; only what changes nothing is served before the handshake is complete"`
 }
 
 // WAL is the write-ahead log.
@@ -109,8 +111,8 @@ type Security struct {
 
 // TLS is the server's certificate.
 type TLS struct {
-	CertFile string `toml:"cert_file" doc:"PEM chain of the server; empty: made by the development CA in data_dir/certs"`
-	KeyFile  string `toml:"key_file" doc:"PEM key of the server"`
+	CertFile string `toml:"cert_file" doc:"PEM chain of the server, read again on SIGHUP; empty: made by the development CA in data_dir/certs"`
+	KeyFile  string `toml:"key_file" doc:"PEM key of the server, read with it"`
 }
 
 // Default returns the configuration of `rustmq serve` without flags.
@@ -126,9 +128,9 @@ func Default() *Config {
 		},
 		Network: Network{
 			Bind: "127.0.0.1", KafkaPort: 9092, HTTPPort: 9642, TLS: "off",
-			MaxFrame: 100 * mib, ConnectionMemory: 64 * mib, RequestMemory: 256 * mib,
+			MaxFrame: 100 * mib, ConnectionMemory: 64 * mib, RequestMemory: 256 * mib, ResponseMemory: 256 * mib,
 			MaxConnections: 20_000, MaxConnectionsPerIP: 20_000, IdleTimeout: seconds(600),
-			QUIC: QUIC{Enabled: true, IdleTimeout: seconds(30), MaxStreams: 1024, ZeroRTT: true},
+			QUIC: QUIC{Enabled: true, IdleTimeout: seconds(30), MaxStreams: 1024, ReceiveMemory: 1024 * mib, ZeroRTT: true},
 		},
 		WAL: WAL{
 			Capacity: 10 * gib, SegmentSize: 32 * mib, Memory: 256 * mib,

@@ -77,10 +77,12 @@ func (c *Config) validate() []Problem {
 	sizeBetween("network.max_frame", n.MaxFrame, 64*kib, 1*gib)
 	sizeBetween("network.connection_memory", n.ConnectionMemory, 64*kib, tib)
 	sizeBetween("network.request_memory", n.RequestMemory, 1*mib, tib)
+	sizeBetween("network.response_memory", n.ResponseMemory, 1*mib, tib)
 	between("network.max_connections", int64(n.MaxConnections), 1, 10_000_000)
 	between("network.max_connections_per_ip", int64(n.MaxConnectionsPerIP), 1, 10_000_000)
 	durationBetween("network.idle_timeout", n.IdleTimeout, second, day)
 	durationBetween("network.quic.idle_timeout", n.QUIC.IdleTimeout, second, day)
+	sizeBetween("network.quic.receive_memory", n.QUIC.ReceiveMemory, 1*mib, tib)
 	between("network.quic.max_streams", n.QUIC.MaxStreams, 1, 1<<20)
 	if c.Broker.MessageMaxBytes > n.MaxFrame {
 		wrong("broker.message_max_bytes", "%v does not fit in network.max_frame, %v", c.Broker.MessageMaxBytes, n.MaxFrame)

@@ -71,6 +71,10 @@ func (n *Node) CAFile() string { return n.node.CAFile() }
 // DataDir is the absolute path of the data directory.
 func (n *Node) DataDir() string { return n.node.DataDir() }
 
+// Reload loads the certificate of TLS and QUIC again, for connections from now
+// on. On an error the one before goes on.
+func (n *Node) Reload() error { return n.node.Reload() }
+
 // Close stops the node; what was acked is on disk. A temporary data directory
 // is removed.
 func (n *Node) Close() error { return errors.Join(n.node.Close(), n.removeTemporary()) }

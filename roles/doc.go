@@ -9,6 +9,9 @@
 // client and admin commands come from roles/client and roles/admin. Tests and
 // the package embed start nodes through the same Start.
 //
+// A hang-up (SIGHUP) reloads the certificates of a process, unless it comes from
+// the terminal that went away: that ends it.
+//
 // A node's methods are safe for concurrent use. Nothing here keeps package-level
 // state, so several nodes live in one process.
 package roles

@@ -49,6 +49,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
+	silenceQUIC()
 	root := command(stdin, stdout, stderr)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
@@ -57,6 +58,16 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintln(stderr, "rustmq:", err)
 	return exitCode(err)
+}
+
+// silenceQUIC keeps the QUIC library from writing a warning of its own about the
+// socket buffers between our lines: transport/quic says it in the log, with what
+// to do. It is read from the environment only, which is the process's to set.
+func silenceQUIC() {
+	const key = "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING"
+	if _, set := os.LookupEnv(key); !set {
+		_ = os.Setenv(key, "true") // a warning too many is the worst
+	}
 }
 
 // exitCode tells wrong usage from failure.

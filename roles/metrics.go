@@ -1,44 +1,80 @@
 package roles
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	storagelog "rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/transport/kafka"
 )
 
 // kafkaMetrics counts what passes the Kafka listeners.
 type kafkaMetrics struct {
 	opened, closed, refused, failed *prometheus.CounterVec
 	received                        *prometheus.CounterVec
-	byKey                           []prometheus.Counter
+	queued                          *prometheus.HistogramVec
+	byKey                           []apiMetrics // by API key; not written to after newKafkaMetrics
 	receivedBytes, sentBytes        prometheus.Counter
+	requestMemory, unsent           *prometheus.Desc
+	inUse                           func() (requests, answers int64)
 }
 
-func newKafkaMetrics(r *prometheus.Registry) *kafkaMetrics {
+// apiMetrics are those of one API, found without a map.
+type apiMetrics struct {
+	received prometheus.Counter
+	queued   prometheus.Observer // nil: not served
+}
+
+func newKafkaMetrics(served []kafka.ApiVersion) *kafkaMetrics {
+	const namespace, subsystem = "rustmq", "kafka"
 	vec := func(name, help, label string) *prometheus.CounterVec {
-		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "rustmq", Subsystem: "kafka", Name: name, Help: help}, []string{label})
-		r.MustRegister(v)
-		return v
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help}, []string{label})
 	}
 	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "rustmq", Subsystem: "kafka", Name: name, Help: help})
-		r.MustRegister(c)
-		return c
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help})
+	}
+	gauge := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc(prometheus.BuildFQName(namespace, subsystem, name), help, nil, nil)
 	}
 	m := &kafkaMetrics{
-		opened:        vec("connections_opened_total", "Connections accepted, by transport.", "transport"),
-		closed:        vec("connections_closed_total", "Connections ended, by transport.", "transport"),
-		refused:       vec("connections_refused_total", "Connections turned away, by reason.", "reason"),
-		failed:        vec("connections_failed_total", "Connections ended for an error, by reason.", "reason"),
-		received:      vec("requests_total", "Requests received, by API.", "api"),
+		opened:   vec("connections_opened_total", "Connections accepted, by transport.", "transport"),
+		closed:   vec("connections_closed_total", "Connections ended, by transport.", "transport"),
+		refused:  vec("connections_refused_total", "Connections turned away, by reason.", "reason"),
+		failed:   vec("connections_failed_total", "Connections ended for an error, by reason.", "reason"),
+		received: vec("requests_total", "Requests received, by API.", "api"),
+		queued: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "answer_queue_seconds",
+			Help:    "From an answer to its last byte in the socket: it waits for those before it, and for a client that reads slowly.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9), // as rustmq_broker_request_duration_seconds
+		}, []string{"api"}),
 		receivedBytes: counter("received_bytes_total", "Bytes of requests."),
 		sentBytes:     counter("sent_bytes_total", "Bytes of responses."),
+		requestMemory: gauge("request_memory_bytes", "Bytes of requests that are held, of network.request_memory."),
+		unsent:        gauge("unsent_bytes", "Bytes of answers that clients have not taken yet."),
 	}
 	for key := range kmsg.MaxKey + 1 {
-		m.byKey = append(m.byKey, m.received.WithLabelValues(kmsg.NameForKey(int16(key))))
+		name := kmsg.NameForKey(int16(key))
+		m.byKey = append(m.byKey, apiMetrics{received: m.received.WithLabelValues(name)})
+	}
+	for _, v := range served {
+		m.byKey[v.Key].queued = m.queued.WithLabelValues(kmsg.NameForKey(v.Key))
 	}
 	return m
+}
+
+// Describe implements prometheus.Collector.
+func (m *kafkaMetrics) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, out) }
+
+// Collect implements prometheus.Collector.
+func (m *kafkaMetrics) Collect(out chan<- prometheus.Metric) {
+	for _, c := range []prometheus.Collector{m.opened, m.closed, m.refused, m.failed, m.received, m.queued, m.receivedBytes, m.sentBytes} {
+		c.Collect(out)
+	}
+	requests, answers := m.inUse()
+	out <- prometheus.MustNewConstMetric(m.requestMemory, prometheus.GaugeValue, float64(requests))
+	out <- prometheus.MustNewConstMetric(m.unsent, prometheus.GaugeValue, float64(answers))
 }
 
 func (m *kafkaMetrics) Opened(transport string) { m.opened.WithLabelValues(transport).Inc() }
@@ -50,7 +86,15 @@ func (m *kafkaMetrics) Sent(bytes int64)        { m.sentBytes.Add(float64(bytes)
 func (m *kafkaMetrics) Received(key int16, bytes int64) {
 	m.receivedBytes.Add(float64(bytes))
 	if key >= 0 && int(key) < len(m.byKey) {
-		m.byKey[key].Inc()
+		m.byKey[key].received.Inc()
+	}
+}
+
+// Answered implements kafka.AnswerTimer. How long a request is served is the
+// broker's to count.
+func (m *kafkaMetrics) Answered(key int16, _, queued time.Duration) {
+	if key >= 0 && int(key) < len(m.byKey) && m.byKey[key].queued != nil {
+		m.byKey[key].queued.Observe(queued.Seconds())
 	}
 }
 

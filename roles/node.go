@@ -69,6 +69,7 @@ type Node struct {
 
 	kafkaAddr, httpAddr string
 	caFile              string
+	certificates        *pki.Keeper // nil: neither TLS nor QUIC
 	serving             sync.WaitGroup
 	closers             []closer // in order of opening
 
@@ -276,6 +277,7 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 		Listeners:       []metadata.Listener{advertised},
 		AutoCreate:      n.autoCreate(),
 		MessageMaxBytes: int(n.config.Broker.MessageMaxBytes),
+		FetchMemory:     int64(network.ResponseMemory),
 		Groups: group.Options{
 			MinSession: time.Duration(groups.MinSessionTimeout), MaxSession: time.Duration(groups.MaxSessionTimeout),
 			InitialRebalanceDelay: time.Duration(groups.InitialRebalanceDelay), MaxGroupSize: int(groups.MaxSize),
@@ -327,29 +329,35 @@ func (n *Node) advertised() (metadata.Listener, error) {
 // serveKafka starts to accept clients.
 func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 	network := n.config.Network
-	counts := newKafkaMetrics(n.metrics)
+	counts := newKafkaMetrics(n.broker.Versions())
 	n.kafka = kafka.New(kafka.Options{
-		Handler: n.broker,
-		EarlyOK: broker.EarlyOK,
-		Metrics: counts,
-		Log:     n.log.With("room", "kafka"),
+		Handler:  n.broker,
+		EarlyOK:  broker.EarlyOK,
+		Identity: func() (string, int32) { return n.controller.Image().ClusterID(), n.config.Broker.ID },
+		Metrics:  counts,
+		Log:      n.log.With("room", "kafka"),
 		Limits: kafka.Limits{
-			MaxFrame: int(network.MaxFrame), ConnMemory: int64(network.ConnectionMemory), TotalMemory: int64(network.RequestMemory),
+			MaxFrame: int(network.MaxFrame), ConnMemory: int64(network.ConnectionMemory), TotalMemory: int64(network.RequestMemory), TotalUnsent: int64(network.ResponseMemory),
 			MaxConns: network.MaxConnections, PerIP: network.MaxConnectionsPerIP, IdleTimeout: time.Duration(network.IdleTimeout),
 		},
 	})
+	counts.inUse = n.kafka.InUse
+	n.metrics.MustRegister(counts)
 	var secure *tls.Config
 	if udp != nil || network.TLS == "on" {
-		cert, err := n.certificate()
+		load, err := n.certificate()
 		if err != nil {
 			return err
 		}
-		secure = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+		if n.certificates, err = pki.Keep(load); err != nil {
+			return err
+		}
+		secure = n.certificates.ServerConfig()
 	}
 	if udp != nil {
 		l, err := quic.Listen(quic.Options{
 			Conn: udp, TLS: secure, Server: n.kafka, Name: listenerName,
-			IdleTimeout: time.Duration(network.QUIC.IdleTimeout), MaxStreams: network.QUIC.MaxStreams,
+			IdleTimeout: time.Duration(network.QUIC.IdleTimeout), MaxStreams: network.QUIC.MaxStreams, WindowMemory: int64(network.QUIC.ReceiveMemory),
 			ZeroRTT: network.QUIC.ZeroRTT, Log: n.log.With("room", "quic"),
 		})
 		if err != nil {
@@ -358,12 +366,12 @@ func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 		n.quic = l
 		n.opened("QUIC", func(context.Context) error { return l.Close() })
 	}
-	server := n.kafka
-	n.opened("Kafka", func(context.Context) error { return server.Close() })
+	n.opened("Kafka", n.drain)
 	var listener net.Listener = tcp
 	if network.TLS == "on" {
 		listener = tls.NewListener(tcp, secure)
 	}
+	server := n.kafka
 	n.serving.Go(func() {
 		if err := server.ServeListener(listener, listenerName); !errors.Is(err, kafka.ErrServerClosed) {
 			n.die(err)
@@ -372,30 +380,54 @@ func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 	return nil
 }
 
-// certificate is the operator's, or the development CA's.
-func (n *Node) certificate() (tls.Certificate, error) {
+// drain ends the Kafka server once all that it has read is answered: clients
+// that wait for records are told that there are none.
+func (n *Node) drain(ctx context.Context) error {
+	err := n.broker.Drain()
+	if e := n.kafka.Shutdown(ctx); errors.Is(e, context.DeadlineExceeded) {
+		n.log.Warn("some clients did not take their last answers in time", "error", e)
+	} else if e != nil {
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// certificate says how to load that of the operator, or the development CA's.
+func (n *Node) certificate() (load func() (tls.Certificate, error), err error) {
 	if files := n.config.Security.TLS; files.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(files.CertFile, files.KeyFile)
-		if err != nil {
-			return tls.Certificate{}, fmt.Errorf("load security.tls.cert_file and key_file: %w", err)
-		}
-		return cert, nil
+		return func() (tls.Certificate, error) {
+			cert, err := pki.Load(files.CertFile, files.KeyFile, time.Now())
+			if err != nil {
+				return cert, fmt.Errorf("security.tls.cert_file and key_file: %w", err)
+			}
+			return cert, nil
+		}, nil
 	}
 	dir := filepath.Join(n.dir.Root(), certsDir)
-	hosts := []string{n.config.Network.AdvertisedHost}
-	if host, _, err := net.SplitHostPort(n.kafkaAddr); err == nil {
-		hosts = append(hosts, host)
+	host, _, err := net.SplitHostPort(n.kafkaAddr)
+	if err != nil {
+		return nil, err
 	}
+	hosts := []string{n.config.Network.AdvertisedHost, host}
 	if name, err := os.Hostname(); err == nil {
 		hosts = append(hosts, name)
 	}
 	hosts = slices.DeleteFunc(hosts, func(h string) bool { return h == "" })
-	cert, err := pki.Development(dir, hosts, time.Now())
-	if err != nil {
-		return tls.Certificate{}, err
-	}
 	n.caFile = filepath.Join(dir, pki.CAFile)
-	return cert, nil
+	return func() (tls.Certificate, error) { return pki.Development(dir, slices.Clone(hosts), time.Now()) }, nil
+}
+
+// Reload loads the certificate of TLS and QUIC again, which connections from
+// now on see; those that are open stay as they are. On an error the one before
+// goes on.
+func (n *Node) Reload() error {
+	if n.certificates == nil {
+		return nil
+	}
+	if err := n.certificates.Reload(); err != nil {
+		return fmt.Errorf("%w; the one before goes on", err)
+	}
+	return nil
 }
 
 // openHTTP starts metrics and health, and the API where there is a controller.

@@ -7,8 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -94,19 +96,22 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 		config.Broker.DataDir = dir
 	}
+	limitMemory()
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // before the start, for which it would be the end
+	defer signal.Stop(hangups)
+	attended := isTerminal(stdout)
+	log := newLogger(config, stderr)
 	failed := make(chan error, 1)
-	node, err := Start(ctx, NodeOptions{Config: config, Log: newLogger(config, stderr), Failed: func(err error) { failed <- err }})
+	node, err := Start(ctx, NodeOptions{Config: config, Log: log, Failed: func(err error) { failed <- err }})
 	if err != nil {
 		return err
 	}
-	if err := node.banner(time.Since(began)).print(stdout, isTerminal(stdout)); err != nil {
+	if err := node.banner(time.Since(began)).print(stdout, attended); err != nil {
 		return errors.Join(err, node.Close())
 	}
-	var cause error
-	select {
-	case <-ctx.Done():
-	case cause = <-failed:
-	}
+	closed := func() bool { return attended && !isTerminal(stdout) }
+	cause := await(ctx, node, log, hangups, failed, closed)
 	stopped := time.Now()
 	if err := node.Close(); err != nil {
 		return errors.Join(cause, err)
@@ -114,10 +119,40 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 	if cause != nil {
 		return fmt.Errorf("this node cannot go on: %w; what was acked is on disk: start it again once the disk is well", cause)
 	}
-	if isTerminal(stdout) {
-		_, err = fmt.Fprintf(stdout, "\nrustmq stopped in %v; what was acked is in %s\n", time.Since(stopped).Round(time.Millisecond), node.DataDir())
+	took := time.Since(stopped).Round(time.Millisecond)
+	if !attended {
+		log.Info("stopped", "took", took.String())
+		return nil
 	}
+	kept := "what was acked is in " + node.DataDir()
+	if f.ephemeral {
+		kept = "its data is removed (--ephemeral)"
+	}
+	_, err = fmt.Fprintf(stdout, "\nrustmq stopped in %v; %s\n", took, kept)
 	return err
+}
+
+// await returns when the node is to stop, with why it cannot go on if that is
+// the reason. A hang-up in between reloads its certificates, unless our terminal
+// was closed: then nobody asked for anything, and nobody could stop us later.
+func await(ctx context.Context, node *Node, log *slog.Logger, hangups <-chan os.Signal, failed <-chan error, closed func() bool) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		case <-hangups:
+		}
+		if closed() {
+			return nil
+		}
+		if err := node.Reload(); err != nil {
+			log.Error("SIGHUP: certificates were not reloaded", "error", err)
+			continue
+		}
+		log.Info("SIGHUP: certificates reloaded")
+	}
 }
 
 func isTerminal(w io.Writer) bool {

@@ -108,18 +108,25 @@ func (b *Broker) Health() error {
 // Metrics is a collector of what the broker does.
 func (b *Broker) Metrics() prometheus.Collector { return b.metrics }
 
-// Close ends the broker: fetches that wait are answered with what there is,
-// requests that wait for a group or the controller are given up, and every
-// goroutine has ended when it returns. The servers that call Serve are closed
-// before, the store after.
+// Drain ends what waits, and lets nothing wait from now on: fetches are answered
+// with what there is, members of groups are told that their coordinator is gone.
+// A server can then answer all that it has read, and shut down.
+func (b *Broker) Drain() error {
+	b.connections.close()
+	return b.groups.Close()
+}
+
+// Close ends the broker as Drain does, gives up requests that wait for the
+// controller, and takes it out of service there. Every goroutine has ended when
+// it returns. The servers that call Serve are closed before, the store after.
 func (b *Broker) Close() error {
 	b.stop()
 	if b.unsubscribe != nil {
 		b.unsubscribe()
 	}
-	b.connections.close()
-	err := b.groups.Close()
+	err := b.Drain()
 	b.requests.Wait()
 	b.done.Wait()
+	b.leave()
 	return err
 }

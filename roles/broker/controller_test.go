@@ -98,6 +98,11 @@ func (c *testController) Heartbeat(_ context.Context, id int32, epoch int64) err
 	return err
 }
 
+func (c *testController) FenceBroker(_ context.Context, id int32, epoch int64) error {
+	_, err := c.propose(&pb.FenceBroker{BrokerId: id, BrokerEpoch: epoch, Fenced: true})
+	return err
+}
+
 func (c *testController) CreateTopics(_ context.Context, topics []controller.NewTopic, validateOnly bool) []controller.TopicResult {
 	results := make([]controller.TopicResult, len(topics))
 	for i, t := range topics {

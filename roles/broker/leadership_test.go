@@ -38,9 +38,8 @@ func TestRestartIntoOldEpoch(t *testing.T) {
 	n.controller.createTopic("events", 1)
 	n.settle(t.Context())
 	n.connect().produce("events", 0, "of the former self")
-	n.Broker.Close()
-
 	late := &lateController{testController: n.controller, stale: n.controller.Image()}
+	n.Broker.Close()
 	n.options.Controller = late
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
@@ -63,6 +62,28 @@ func TestRestartIntoOldEpoch(t *testing.T) {
 	}
 	if newRegistration(1).mayLead(n.controller.Image()) {
 		t.Error("leads by another incarnation's registration")
+	}
+}
+
+// A broker that was closed is out of service at once, and its heartbeats do not
+// put it back.
+func TestClosedBrokerIsOutOfService(t *testing.T) {
+	n := startNode(t, func(o *Options) { o.Heartbeat = time.Millisecond })
+	n.controller.createTopic("events", 1)
+	n.settle(t.Context())
+	if b, _ := n.controller.Image().Broker(1); b.Fenced {
+		t.Fatal("out of service before it was closed")
+	}
+	n.server.Close()
+	if err := n.Broker.Close(); err != nil {
+		t.Fatal(err)
+	}
+	image := n.controller.Image()
+	if b, _ := image.Broker(1); !b.Fenced {
+		t.Error("a closed broker is in service")
+	}
+	if topic, _ := image.Topic("events"); topic.Partition(0).Leader != metadata.NoLeader {
+		t.Error("a closed broker leads")
 	}
 }
 

@@ -146,10 +146,15 @@ func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time
 	if p.q.Version < zstdProduce && len(q.Records) >= batch.HeaderSize && batch.Batch(q.Records).Codec() == batch.Zstd {
 		return kerr.UnsupportedCompressionType
 	}
-	if err := p.b.store.Admit(p.r.Context(), len(q.Records)); err != nil {
+	records, transcoded, err := l.Transcode(p.r.Context(), q.Records)
+	if err != nil {
 		return err
 	}
-	l.Append(now, q.Records, log.AppendOptions{Epoch: r.epoch}, part)
+	defer transcoded.Release()
+	if err := p.b.store.Admit(p.r.Context(), len(records)); err != nil {
+		return err
+	}
+	l.Append(now, records, log.AppendOptions{Epoch: r.epoch}, part)
 	return nil
 }
 

@@ -158,3 +158,16 @@ func TestUnackedProduceThatFailsClosesTheConnection(t *testing.T) {
 		t.Error("the client is not told that its records are lost")
 	}
 }
+
+// TestRecompressedBatchThatIsTooLarge: a few bytes that expand to many are
+// refused by a topic that would store them expanded, and its others go on.
+func TestRecompressedBatchThatIsTooLarge(t *testing.T) {
+	n := startNode(t)
+	n.controller.createTopic("events", 1, "compression.type", "uncompressed")
+	n.settle(t.Context())
+	c := n.connect()
+	bomb := batchWith(t, batch.BuilderOptions{Codec: batch.Zstd}, string(make([]byte, 20<<20)))
+	fine := batchWith(t, batch.BuilderOptions{Codec: batch.Zstd}, string(make([]byte, 20<<10)))
+	requireProduced(t, ask[*kmsg.ProduceResponse](c, 9, produceTo("events", 0, -1, bomb)), kerr.MessageTooLarge, -1)
+	requireProduced(t, ask[*kmsg.ProduceResponse](c, 9, produceTo("events", 0, -1, fine)), nil, 0)
+}

@@ -107,5 +107,19 @@ func (b *Broker) beat(ctx context.Context) {
 	}
 }
 
+// leave takes the broker out of service, so that the others need not wait for
+// its silence to be noticed. Its heartbeats have ended: one would put it back.
+func (b *Broker) leave() {
+	epoch := b.registration.epoch.Load()
+	if b.registration.lost.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), maxLeaveWait)
+	defer cancel()
+	if err := b.opt.Controller.FenceBroker(ctx, b.opt.NodeID, epoch); err != nil {
+		b.log.Warn("the controller was not told that this broker stops; it will notice", "error", err)
+	}
+}
+
 // errDeposed is what Health says after beat has given up.
 var errDeposed = errors.New("another process registered this node id: stop one of the two")

@@ -93,7 +93,13 @@ func (p *produce) options(topic string) ([]kgo.Opt, error) {
 		return nil, usage("--partition and %%p in --format: give one of them")
 	}
 	opts = append(opts, acks...)
-	opts = append(opts, kgo.ProducerBatchCompression(codec), kgo.RecordDeliveryTimeout(p.timeout),
+	opts = append(opts, kgo.ProducerBatchCompression(codec), kgo.RecordDeliveryTimeout(p.timeout))
+	if p.acks == "all" || p.acks == "-1" {
+		// An idempotent client would wait for ever for a record that was sent and
+		// not answered; the command ends at it, and report says what is not known.
+		opts = append(opts, kgo.AllowIdempotentProduceCancellation())
+	}
+	opts = append(opts,
 		kgo.ProducerBatchMaxBytes(p.maxBytes), kgo.BrokerMaxWriteBytes(2*largestLine))
 	if p.partition >= 0 || p.input.has('p') {
 		opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -182,4 +183,19 @@ func (endless) Read(p []byte) (int, error) {
 		p[i] = 'x'
 	}
 	return len(p), nil
+}
+
+// TestProduceGivesUp holds that a record which was sent and never answered ends
+// the command after --timeout: the client alone would wait for ever, as it
+// cannot know whether the record was written.
+func TestProduceGivesUp(t *testing.T) {
+	t.Parallel()
+	c, addr := broker(t)
+	c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		return nil, errors.New("the connection breaks"), true
+	})
+	if err := fails(t, "hello\n", "produce", "t", "-b", addr, "--timeout", "1s"); !errors.Is(err, kgo.ErrRecordTimeout) || !strings.Contains(err.Error(), "may have been written or not") {
+		t.Error(err)
+	}
 }

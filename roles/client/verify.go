@@ -107,6 +107,9 @@ func deleteTopic(ctx context.Context, adm *kadm.Client, topic string) {
 	_, _ = adm.DeleteTopics(late, topic) // the result is out either way
 }
 
+// errNoAck ends a load whose broker is gone for good.
+var errNoAck = errors.New("no ack came")
+
 // produce loads the topic, and remembers acks until all are in, the broker is
 // gone for good, or an interrupt.
 func (v *verify) produce(ctx context.Context, adm *kadm.Client) (err error) {
@@ -124,11 +127,18 @@ func (v *verify) produce(ctx context.Context, adm *kadm.Client) (err error) {
 	}
 	defer func() { err = errors.Join(err, acks.close()) }()
 	cl, err := v.connect(kgo.DefaultProduceTopic(v.topic), kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RecordDeliveryTimeout(v.timeout))
+		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
+	// The client keeps a record that may have been written for ever, and would
+	// write it twice if it were told to forget it: so the load as a whole ends
+	// when no ack came for --timeout.
+	loading, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	silence := time.AfterFunc(v.timeout, func() { giveUp(errNoAck) })
+	defer silence.Stop()
 	var refused atomic.Int64
 	began := time.Now()
 	defer v.env.progress(func() string {
@@ -136,25 +146,28 @@ func (v *verify) produce(ctx context.Context, adm *kadm.Client) (err error) {
 	})()
 	run := rand.Uint32()
 	for n := range v.records {
-		if ctx.Err() != nil || refused.Load() > 0 {
+		if loading.Err() != nil || refused.Load() > 0 {
 			break
 		}
 		number := numberOf(run, n)
-		cl.Produce(ctx, &kgo.Record{Partition: int32(n % partitions), Value: payload(number, v.size)}, func(r *kgo.Record, err error) {
+		cl.Produce(loading, &kgo.Record{Partition: int32(n % partitions), Value: payload(number, v.size)}, func(r *kgo.Record, err error) {
 			if err == nil {
+				silence.Reset(v.timeout)
 				acks.add(r.Partition, r.Offset, number)
 				return
 			}
-			if refused.Add(1) == 1 && ctx.Err() == nil {
+			if refused.Add(1) == 1 && loading.Err() == nil {
 				fmt.Fprintf(v.env.Stderr, "rustmq: a record was not acked: %v\n", err)
 			}
 		})
 	}
-	flushed := cl.Flush(ctx)
+	flushed := cl.Flush(loading)
 	fmt.Fprintf(v.env.Stderr, "%d of %d records acked in %.1f s\n", acks.acked(), v.records, time.Since(began).Seconds())
 	switch {
 	case ctx.Err() != nil:
 		return nil // an interrupt is how a half load ends
+	case context.Cause(loading) != nil && acks.acked() < int64(v.records):
+		return fmt.Errorf("load %s: %w for %v; those that came are in %s", v.topic, errNoAck, v.timeout, v.state)
 	case flushed != nil:
 		return fmt.Errorf("wait for the acks: %w", flushed)
 	case refused.Load() > 0:

@@ -41,7 +41,8 @@ type Appended interface{ Appended(AppendResult) }
 // reused when it returns. done, which may be nil, is told the outcome. Batches
 // get their offsets in the order of the calls.
 //
-// The caller has admitted len(records) by [Store.Admit]; Append gives that back.
+// A producer's batch goes through [Log.Transcode] before. The caller has admitted
+// len(records) by [Store.Admit]; Append gives that back.
 //
 // Errors: *batch.Error, ErrNotLeader, ErrOutOfOrderSequence,
 // ErrInvalidProducerEpoch, ErrTooManyProducers, ErrNotEnoughReplicas, ErrFull,

@@ -63,8 +63,15 @@ type wanted struct {
 	ref  wal.Ref
 }
 
-// maxPooledRead is the largest buffer that is kept for another read.
-const maxPooledRead = 4 << 20
+const (
+	// maxPooledRead is the largest buffer that is kept for another read.
+	maxPooledRead = 4 << 20
+	// roomyRead is how many times as large as a read its buffer may be, if it is
+	// larger than spareRead. Readers may keep what they read for long, and are
+	// asked to account for no more than that.
+	roomyRead = 4
+	spareRead = 32 << 10
+)
 
 var leases = sync.Pool{New: func() any { return new(lease) }}
 
@@ -193,8 +200,13 @@ func (l *Log) load(r *lease) error {
 // loadRun reads r.batches from one on from the files.
 func (l *Log) loadRun(r *lease, from int, buf []byte) error {
 	r.refs = r.refs[:0]
+	need := 0
 	for _, want := range r.wanted[from:len(r.batches)] {
 		r.refs = append(r.refs, want.ref)
+		need += int(want.ref.Length)
+	}
+	if cap(buf) > max(spareRead, roomyRead*need) {
+		buf, r.buf = nil, nil
 	}
 	payloads, memory, err := l.store.wal.Read(l.id, wal.KindData, r.refs, buf)
 	if err != nil {

@@ -494,3 +494,29 @@ func TestWhatIsOnlyInMemoryIsNotReadFromAFile(t *testing.T) {
 		held[i].Release()
 	}
 }
+
+// TestSmallReadHoldsLittle: who reads a little from the files and keeps it does
+// not keep the buffer of a large read before, which nobody would count.
+func TestSmallReadHoldsLittle(t *testing.T) {
+	l := lead(t, open(t, small(disk.NewMem(disk.MemOptions{}))), partition(topicA, 0), 1)
+	const size = 8 << 10
+	for range 128 { // the first of them leave the memory
+		appendAll(t, l, build(t, batch.BuilderOptions{}, string(make([]byte, size))))
+	}
+	large, err := l.Read(ReadRequest{MaxBytes: 60 * size})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cap(large.lease.buf) < 50*size {
+		t.Fatalf("the large read took %d bytes of a buffer: it was to come from the files", cap(large.lease.buf))
+	}
+	large.Release()
+	little, err := l.Read(ReadRequest{MaxBytes: size, MinOne: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer little.Release()
+	if held := cap(little.lease.buf); held > 8*size {
+		t.Errorf("%d bytes are held for %d", held, little.Bytes)
+	}
+}

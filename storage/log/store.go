@@ -33,6 +33,7 @@ type Store struct {
 
 	indexBytes atomic.Int64
 	producers  atomic.Int64
+	expansions expansions
 	dead       atomic.Pointer[error]
 }
 

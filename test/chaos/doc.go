@@ -14,6 +14,10 @@
 // the rig loses what was not synced, and that storage/disk does not lose the
 // rest.
 //
+// TestMemoryStaysInItsBudgets floods the server within a memory control group
+// that holds what its budgets come to, and no more; where no group can be made it
+// measures the process.
+//
 // One client lives through all the lives of a server: what it sends again after
 // a restart must not be there twice. Others live as long as a server.
 //

@@ -48,9 +48,19 @@ type server struct {
 // start begins a life; it does not wait for the server to be ready.
 func start(t *testing.T, bin, dir string, set ...string) *server {
 	t.Helper()
+	return startIn(t, nil, bin, dir, set...)
+}
+
+// startIn does so in a control group, if there is one.
+func startIn(t *testing.T, group *cgroup, bin, dir string, set ...string) *server {
+	t.Helper()
 	args := []string{"serve", "--data-dir", dir, "--ports", "free"}
 	for _, s := range set {
 		args = append(args, "--set", s)
+	}
+	if group != nil { // a shell enters, and becomes the server
+		args = append([]string{"-c", `echo $$ >"$0" && exec "$@"`, group.dir + "/cgroup.procs", bin}, args...)
+		bin = "/bin/sh"
 	}
 	s := &server{cmd: exec.Command(bin, args...), kafka: make(chan string, 1), ended: make(chan struct{})}
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

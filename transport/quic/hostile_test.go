@@ -255,6 +255,17 @@ func TestConnectionsAreCountedFromTheirFirstPacket(t *testing.T) {
 	}
 }
 
+// TestConnectionsFitTheirMemory has room for the first windows of two.
+func TestConnectionsFitTheirMemory(t *testing.T) {
+	r := newRig(t, newHeld(), quic.Options{WindowMemory: 1 << 20})
+	r.mustDial(t)
+	r.mustDial(t)
+	var refused *quicgo.TransportError
+	if _, err := r.dial(t.Context()); !errors.As(err, &refused) || refused.ErrorCode != quicgo.ConnectionRefused {
+		t.Fatalf("a third connection: %v", err)
+	}
+}
+
 func TestOtherProtocolsAreRefused(t *testing.T) {
 	r := newRig(t, newHeld(), quic.Options{})
 	r.trust.NextProtos = []string{"h3"}

@@ -13,10 +13,6 @@ const (
 	streamWindow      = 16 << 20
 	connWindow        = 64 << 20
 
-	// windowMemory is what the windows of all connections may come to; a new
-	// connection needs its first window, growth leaves a quarter for those.
-	windowMemory = 1 << 30
-
 	// halfOpen handshakes may be under way before clients must prove that
 	// they are where they say.
 	halfOpen = 256
@@ -31,4 +27,6 @@ const (
 	DefaultIdleTimeout = 2 * time.Minute
 	DefaultMaxStreams  = 256
 	DefaultMaxConns    = 2000
+	// DefaultWindowMemory has the first window of that many connections.
+	DefaultWindowMemory = 1 << 30
 )

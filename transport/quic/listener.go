@@ -31,8 +31,12 @@ type Options struct {
 	MaxStreams  int64 // of one connection, 256
 	MaxConns    int   // QUIC connections in all, 2,000
 	PerIP       int   // QUIC connections from one address; MaxConns
-	ZeroRTT     bool  // whether clients that resume may send in their first packet
-	Log         *slog.Logger
+	// WindowMemory is what the windows of all connections may come to: bytes
+	// that clients may have sent and nobody has read, 1 GiB. A new connection
+	// needs its first window, growth leaves a quarter for those.
+	WindowMemory int64
+	ZeroRTT      bool // whether clients that resume may send in their first packet
+	Log          *slog.Logger
 }
 
 func (o *Options) fill() {
@@ -47,6 +51,9 @@ func (o *Options) fill() {
 	}
 	if o.MaxConns == 0 {
 		o.MaxConns = DefaultMaxConns
+	}
+	if o.WindowMemory == 0 {
+		o.WindowMemory = DefaultWindowMemory
 	}
 	if o.PerIP == 0 {
 		o.PerIP = o.MaxConns
@@ -71,7 +78,7 @@ func Listen(o Options) (*Listener, error) {
 	conf := o.TLS.Clone()
 	conf.NextProtos = []string{sdkquic.ALPN}
 	conf.MinVersion = tls.VersionTLS13
-	l := &Listener{o: o, gate: newGate(o.MaxConns, o.PerIP, windowMemory)}
+	l := &Listener{o: o, gate: newGate(o.MaxConns, o.PerIP, o.WindowMemory)}
 	l.transport = &quic.Transport{
 		Conn:                o.Conn,
 		StatelessResetKey:   resetKey(conf),

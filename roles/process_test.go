@@ -1,0 +1,91 @@
+package roles_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"rustmq.dev/rustmq/roles"
+)
+
+// asProgram in the environment makes the test binary the program itself.
+const asProgram = "TEST_AS_RUSTMQ"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		os.Exit(roles.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// program is a rustmq command line that is not started yet.
+func program(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	cmd.Dir = t.TempDir()
+	return cmd
+}
+
+// process is a running `rustmq serve`, as one without a terminal sees it.
+type process struct {
+	cmd  *exec.Cmd
+	says struct{ Kafka string }
+	log  *bufio.Reader
+}
+
+// serve starts one and waits until it can be used.
+func serve(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{cmd: program(t, append([]string{"serve", "--ports", "free"}, args...)...)}
+	stdout, err := p.cmd.StdoutPipe()
+	must(t, err)
+	stderr, err := p.cmd.StderrPipe()
+	must(t, err)
+	p.log = bufio.NewReader(stderr)
+	must(t, p.cmd.Start())
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill() // most tests have ended it
+		_ = p.cmd.Wait()
+	})
+	line, err := bufio.NewReader(stdout).ReadBytes('\n')
+	if err != nil {
+		rest, _ := io.ReadAll(p.log)
+		t.Fatalf("it did not start: %v\n%s", err, rest)
+	}
+	must(t, json.Unmarshal(line, &p.says))
+	return p
+}
+
+// awaitLog returns the next line of the log that has the words.
+func (p *process) awaitLog(t *testing.T, words string) string {
+	t.Helper()
+	for {
+		line, err := p.log.ReadString('\n')
+		if err != nil {
+			t.Fatalf("the log ended before %q: %v", words, err)
+		}
+		if strings.Contains(line, words) {
+			return line
+		}
+	}
+}
+
+func (p *process) signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	must(t, p.cmd.Process.Signal(s))
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,149 @@
+package log
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// What it takes to give a batch another codec.
+const (
+	// expansionMemory is what batches that are being recompressed take, of all
+	// logs. A few KiB expand to 64 MiB: without a bound, as many connections as
+	// there are would each hold that.
+	expansionMemory = 192 << 20
+	// usualExpansion is tried first, so that ordinary batches, which expand to
+	// less, are not held up by each other.
+	usualExpansion = 4 << 20
+	// expansionCost is what recompressing takes for each byte that the records
+	// may expand to: them, what they grow from, and what they are packed into.
+	expansionCost = 2
+)
+
+// Transcoded is memory of a batch that has another codec than it came with.
+type Transcoded struct {
+	e *expansions
+	n int64
+}
+
+// Release gives the memory back, after the batch was appended or refused.
+func (t Transcoded) Release() {
+	if t.n > 0 {
+		t.e.give(t.n)
+	}
+}
+
+// Transcode returns a batch as the log stores it: with the codec of its topic,
+// where that has one. It is called before [Store.Admit], with what it returns;
+// it waits while other batches are recompressed. Errors: *batch.Error, that of
+// ctx.
+func (l *Log) Transcode(ctx context.Context, records []byte) ([]byte, Transcoded, error) {
+	c := l.config.Load()
+	if !c.Recompress {
+		return records, Transcoded{}, nil
+	}
+	b, rest, err := batch.Next(records)
+	if err != nil || len(rest) > 0 || b.IsControl() || b.Codec() == c.Codec {
+		return records, Transcoded{}, nil // Append says what is wrong with it
+	}
+	// Nothing is expanded that would be refused as it came.
+	if err := batch.Validate(b, &batch.Limits{MaxBytes: c.MaxMessageBytes}); err != nil {
+		return nil, Transcoded{}, err
+	}
+	most := int64(math.MaxInt64)
+	if c.MaxMessageBytes > 0 {
+		most = int64(c.MaxMessageBytes)
+	}
+	bound := int64(batch.DefaultMaxDecompressed)
+	if c.Codec == batch.None {
+		bound = min(bound, most) // what is larger is refused below
+	}
+	e := &l.store.expansions
+	for limit := min(usualExpansion, bound); ; limit = bound {
+		held := limit * expansionCost
+		if err := e.take(ctx, held); err != nil {
+			return nil, Transcoded{}, fmt.Errorf("recompress a batch of %s: %w", l.id, err)
+		}
+		out, err := batch.Recompress(b, c.Codec, c.Level, limit)
+		var refused *batch.Error
+		switch {
+		case errors.As(err, &refused) && refused.Code == batch.DecompressedTooLarge && limit < bound:
+			e.give(held)
+			continue
+		case err == nil && !guard.Check("log.recompressed-size", int64(len(out)) <= most):
+			// Kafka looks again, too: the bound is for what is stored.
+			err = &batch.Error{Code: batch.MessageTooLarge, Reason: fmt.Sprintf("%d bytes of %s are %d of %s, at most %d are stored", len(b), b.Codec(), len(out), c.Codec, most)}
+		}
+		if err != nil {
+			e.give(held)
+			return nil, Transcoded{}, err
+		}
+		e.give(held - int64(len(out)))
+		return out, Transcoded{e, int64(len(out))}, nil
+	}
+}
+
+// expansions is the memory of batches that are recompressed. First come, first
+// served. What is larger than all of it passes when it is alone.
+type expansions struct {
+	mu      sync.Mutex
+	used    int64       // guarded by mu
+	waiting []expansion // guarded by mu
+}
+
+type expansion struct {
+	n     int64
+	ready chan struct{}
+}
+
+func (e *expansions) take(ctx context.Context, n int64) error {
+	e.mu.Lock()
+	if len(e.waiting) == 0 && e.fits(n) {
+		e.used += n
+		e.mu.Unlock()
+		return nil
+	}
+	w := expansion{n, make(chan struct{})}
+	e.waiting = append(e.waiting, w)
+	e.mu.Unlock()
+	select {
+	case <-w.ready:
+		return nil
+	case <-ctx.Done():
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if i := slices.IndexFunc(e.waiting, func(o expansion) bool { return o.ready == w.ready }); i >= 0 {
+		e.waiting = slices.Delete(e.waiting, i, i+1)
+	} else {
+		e.used -= n // it was given in the same moment
+	}
+	e.admit()
+	return ctx.Err()
+}
+
+func (e *expansions) give(n int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.used -= n
+	e.admit()
+}
+
+func (e *expansions) fits(n int64) bool {
+	return guard.Check("log.expansion-memory", e.used == 0 || e.used+n <= expansionMemory)
+}
+
+// admit lets those in who wait, in order. e.mu is held.
+func (e *expansions) admit() {
+	for len(e.waiting) > 0 && e.fits(e.waiting[0].n) {
+		e.used += e.waiting[0].n
+		close(e.waiting[0].ready)
+		e.waiting = e.waiting[1:]
+	}
+}
