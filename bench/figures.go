@@ -133,12 +133,12 @@ func (r *run) produce() error {
 		reused                                 bool
 		must, aim                              float64
 	}{
-		{1024, 1, 1, 500_000, false, 1.5, 2.2},
-		{1024, 8, 1, 500_000, false, 1.5, 2.2},
-		{1024, 1, 1000, 500_000, false, 1.5, 2.2},
-		{1024, 8, 1000, 500_000, false, 1.5, 2.2},
+		{1024, 1, 1, 800_000, false, 1.5, 2.2},
+		{1024, 8, 1, 800_000, false, 1.5, 2.2},
+		{1024, 1, 1000, 800_000, false, 1.5, 2.2},
+		{1024, 8, 1000, 800_000, false, 1.5, 2.2},
 		{100, 1, 1, 1_000_000, false, 0.8, 1.2},
-		{1024, 1, 1, 500_000, true, 0, 0},
+		{1024, 1, 1, 800_000, true, 0, 0},
 	} {
 		shape := args("size", c.size, "connections", c.connections, "partitions", c.partitions, "records", c.records)
 		name := fmt.Sprintf("%d B, %s, %s, against kfake in memory", c.size, plural(c.connections, "connection"), plural(c.partitions, "partition"))
@@ -345,7 +345,7 @@ func (r *run) cost() error {
 		return err
 	}
 	defer ours.stop()
-	shape := args("records", 500_000)
+	shape := args("records", 800_000)
 	if err := r.againstKfake(row{Figure: "F6", Name: "CPU a durable 1 KiB record, both ends, against kfake", Unit: "×", Must: 1.2, Aim: 0.8, Less: true},
 		on(ours, "produce", shape...), append(slices.Clone(shape), "-keep"),
 		func(a, b loadResult) float64 { return a.cpuPerRecord() / b.cpuPerRecord() },
