@@ -98,6 +98,60 @@ func TestFullWALSlowsAndThenRefuses(t *testing.T) {
 	t.Error("deleting every record made no room")
 }
 
+// Where produce is refused to the last byte, consumers commit all the same, far
+// more than what produce may have left, and room can be made.
+func TestConsumersCommitWhileProducersAreRefused(t *testing.T) {
+	fs := disk.NewMem(disk.MemOptions{})
+	store, err := log.Open(t.Context(), log.Options{FS: fs, Dir: "wal", WAL: wal.Options{
+		Capacity: 32 << 20, SegmentSize: 1 << 20, ChunkSize: 256 << 10, Memory: 8 << 20, Reserve: 4 << 20,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	n := startNode(t, func(o *Options) { o.Store = store })
+	n.controller.createTopic("events", 500)
+	n.settle(t.Context())
+	c := n.connect()
+	find := kmsg.NewPtrFindCoordinatorRequest()
+	find.CoordinatorKeys = []string{"readers"}
+	if p := ask[*kmsg.FindCoordinatorResponse](c, 4, find); p.Coordinators[0].ErrorCode != 0 {
+		t.Fatal(kerr.ErrorForCode(p.Coordinators[0].ErrorCode))
+	}
+	for _, size := range []int{200_000, 10_000, 100} {
+		payload := strings.Repeat("x", size)
+		for code := int16(0); code != kerr.KafkaStorageError.Code; {
+			p := ask[*kmsg.ProduceResponse](c, 9, produceTo("events", 0, -1, batchOf(t, payload)))
+			if code = p.Topics[0].Partitions[0].ErrorCode; code != 0 && code != kerr.KafkaStorageError.Code {
+				t.Fatal(kerr.ErrorForCode(code))
+			}
+		}
+	}
+	commit := kmsg.NewPtrOffsetCommitRequest()
+	commit.Group, commit.Generation = "readers", -1
+	topic := kmsg.NewOffsetCommitRequestTopic()
+	topic.Topic = "events"
+	for i := range int32(500) {
+		part := kmsg.NewOffsetCommitRequestTopicPartition()
+		part.Partition, part.Offset, part.Metadata = i, 7, kmsg.StringPtr("where I was")
+		topic.Partitions = append(topic.Partitions, part)
+	}
+	commit.Topics = append(commit.Topics, topic)
+	for i := range 5 {
+		p := ask[*kmsg.OffsetCommitResponse](c, 8, commit)
+		for _, part := range p.Topics[0].Partitions {
+			if part.ErrorCode != 0 {
+				t.Fatalf("commit %d of partition %d: %v", i, part.Partition, kerr.ErrorForCode(part.ErrorCode))
+			}
+		}
+	}
+	q := kmsg.NewPtrDeleteRecordsRequest()
+	q.Topics = []kmsg.DeleteRecordsRequestTopic{{Topic: "events", Partitions: []kmsg.DeleteRecordsRequestTopicPartition{{Offset: -1}}}}
+	if p := ask[*kmsg.DeleteRecordsResponse](c, 2, q); p.Topics[0].Partitions[0].ErrorCode != 0 {
+		t.Fatalf("delete records: %+v", p)
+	}
+}
+
 func TestThrottleRisesWithFullness(t *testing.T) {
 	for fullness, want := range map[float64]int32{0: 0, 0.5: 0, 0.9: 0, 0.95: 500, 1: 1000, 1.2: 1000} {
 		if got := delayFor(fullness); got < want-1 || got > want {

@@ -45,7 +45,7 @@ func (o *offsetsLog) Append(partition int32, epoch storage.Epoch, b batch.Batch,
 	a := offsetsAppend{partition, epoch, b, done}
 	q := &o.partitions[partition]
 	q.mu.Lock()
-	if queued := len(q.waiting); queued > 0 || o.b.store.Admit(o.noWait, len(b)) != nil {
+	if queued := len(q.waiting); queued > 0 || o.b.store.AdmitCoordinator(o.noWait, len(b)) != nil {
 		q.waiting = append(q.waiting, a)
 		if queued == 0 {
 			o.b.done.Go(func() { o.drain(q) }) // the coordinator's goroutine, which calls this, ends before done is waited for
@@ -64,7 +64,7 @@ func (o *offsetsLog) drain(q *offsetsQueue) {
 		q.mu.Lock()
 		a := q.waiting[0]
 		q.mu.Unlock()
-		if err := o.b.store.Admit(o.b.ctx, len(a.batch)); err != nil {
+		if err := o.b.store.AdmitCoordinator(o.b.ctx, len(a.batch)); err != nil {
 			a.done(err)
 		} else {
 			o.append(a)

@@ -220,6 +220,24 @@ func TestIndexIsBounded(t *testing.T) {
 		}
 		appendAll(t, l, values(t, "x"))
 	}
+	for i := 0; ; i++ { // the coordinators have an eighth more, and no more
+		b := values(t, "x")
+		if err := s.AdmitCoordinator(context.Background(), len(b)); err != nil {
+			wantErr(t, err, ErrFull)
+			if i == 0 {
+				t.Error("a coordinator is refused where produce is")
+			}
+			break
+		}
+		if i > 100 {
+			t.Fatal("a hundred batches of coordinators were taken with an index of 1000 bytes")
+		}
+		done := make(answer, 1)
+		l.Append(time.UnixMilli(1000), b, anyEpoch, done)
+		if r := done.wait(t); r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
 	if err := l.SetLogStart(l.End()); err != nil {
 		t.Fatal(err)
 	}

@@ -248,7 +248,18 @@ func (s *Store) Admit(ctx context.Context, n int) error {
 	return s.wal.Admit(ctx, wal.Produce, n+frameOverhead)
 }
 
-// Unadmit gives back what Admit held for a batch that is not appended.
+// AdmitCoordinator is Admit for what the broker's own coordinators append: from
+// a reserve of disk and index that produce cannot take, so that consumers can
+// commit while producers are held back.
+func (s *Store) AdmitCoordinator(ctx context.Context, n int) error {
+	budget := s.o.IndexMemory + s.o.IndexMemory/8
+	if used := s.indexBytes.Load(); !guard.Check("log.index-budget", used < budget) {
+		return fmt.Errorf("admit %d bytes, the index takes %d of %d: %w", n, used, budget, ErrFull)
+	}
+	return s.wal.Admit(ctx, wal.Coordinator, n+frameOverhead)
+}
+
+// Unadmit gives back what either held for a batch that is not appended.
 func (s *Store) Unadmit(n int) { s.wal.Unadmit(n + frameOverhead) }
 
 // Stats is a moment of a store.

@@ -12,11 +12,13 @@ import (
 type Class int
 
 // Classes. Produce leaves the reserve of disk and a quarter of the memory to
-// the others.
+// the others. Coordinator, what groups commit, leaves half of the reserve: trims
+// and drops must find room whatever consumers do, for they make it.
 const (
 	Produce Class = iota
 	Replication
 	Internal
+	Coordinator
 )
 
 // Admit waits until n bytes fit the memory budget, and holds them until
@@ -78,8 +80,11 @@ func (w *WAL) room(class Class) (room, prepared int64) {
 	size := int64(w.o.SegmentSize)
 	prepared = size - (w.chunk.base + int64(w.chunk.used)) + int64(len(w.spares))*(size-blockSize)
 	room = prepared + (w.o.Capacity/size-int64(w.files))*size
-	if class == Produce {
+	switch class {
+	case Produce:
 		room -= w.o.Reserve
+	case Coordinator:
+		room -= w.o.Reserve / 2
 	}
 	return room - w.slack(class), prepared
 }

@@ -208,9 +208,14 @@ func TestDiskBudgetRefusesProduceAndPasses(t *testing.T) {
 	if full := w.Fullness(); full < 0.99 {
 		t.Errorf("fullness %.2f where produce is refused", full)
 	}
-	fill(wal.Replication)
-	if len(refs) == produced {
-		t.Error("the reserve is open to nobody")
+	fill(wal.Coordinator)
+	coordinated := len(refs)
+	if coordinated == produced {
+		t.Error("the reserve is closed to coordinators")
+	}
+	fill(wal.Internal)
+	if len(refs) == coordinated {
+		t.Error("coordinators leave nothing to what makes room")
 	}
 	if s := w.Stats(); s.AllocatedBytes > o.Capacity {
 		t.Errorf("%d bytes of segments, of a capacity of %d", s.AllocatedBytes, o.Capacity)
