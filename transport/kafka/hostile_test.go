@@ -636,3 +636,23 @@ func (c slowToClose) Close() error {
 
 // pass lets time pass in a synctest bubble.
 func pass(d time.Duration) { <-time.After(d) }
+
+// TestTagsThatNeverEndCloseTheConnection: a few bytes of ApiVersions that promise
+// billions of tagged fields are malformed, and cost as little.
+func TestTagsThatNeverEndCloseTheConnection(t *testing.T) {
+	for version, body := range map[int16][]byte{
+		3: {2, 'a', 2, '1', 0xff, 0xff, 0xff, 0xff, 0x07},
+		4: {2, 'a', 2, '1', 0xff, 0xff, 0xff, 0xff, 0x0f},
+	} {
+		s := kafka.New(kafka.Options{Handler: newBroker()})
+		c := pipe(s, kafka.Info{})
+		if _, err := c.Write(frame(18, version, 1, append([]byte{0}, body...))); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(c); err != nil || len(b) > 0 {
+			t.Errorf("v%d: answered %q, %v", version, b, err)
+		}
+		_ = c.Close()
+		closeServer(t, s)
+	}
+}

@@ -73,6 +73,10 @@ func (t *versionTable) answer(r *Request) {
 		r.RespondRaw(net.Buffers{t.refusal}, nil)
 		return
 	}
+	if err := checkApiVersions(r.Version, r.Body); err != nil {
+		r.Close(err)
+		return
+	}
 	decoded, err := r.Decode()
 	if err != nil {
 		r.Close(err)
@@ -85,6 +89,30 @@ func (t *versionTable) answer(r *Request) {
 		return
 	}
 	r.RespondRaw(net.Buffers{t.bodies[r.Version]}, nil)
+}
+
+// checkApiVersions holds an ApiVersions body to its bytes: kmsg would read as many
+// tagged fields as it is told, past their end.
+func checkApiVersions(version int16, b []byte) error {
+	if version < 3 {
+		return nil
+	}
+	strings, fixed := 2, 0 // name and version of the software
+	if version >= 5 {
+		strings, fixed = 3, 4 // cluster id, and node id
+	}
+	for range strings {
+		n, rest, err := uvarint(b)
+		if err != nil || n > uint64(len(rest))+1 {
+			return &FrameError{"ApiVersions: a string is cut off"}
+		}
+		b = rest[max(n, 1)-1:]
+	}
+	if len(b) < fixed {
+		return &FrameError{"ApiVersions: the node id is cut off"}
+	}
+	_, err := skipTags(b[fixed:])
+	return err
 }
 
 // check judges what a client says of itself and of whom it means.
