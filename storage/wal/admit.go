@@ -45,7 +45,8 @@ func (w *WAL) Admit(ctx context.Context, class Class, n int) error {
 		ready := fits && need+w.slack(class) <= prepared
 		// A request larger than the budget passes when it is alone.
 		held := w.admitted + w.unsynced
-		if guard.Check("wal.admit-memory", held+int64(n) <= memory || held == 0) && ready {
+		spacious := guard.Check("wal.admit-memory", held+int64(n) <= memory || held == 0)
+		if spacious && ready {
 			w.admitted += int64(n)
 			w.mu.Unlock()
 			return nil
@@ -58,6 +59,9 @@ func (w *WAL) Admit(ctx context.Context, class Class, n int) error {
 			}
 			w.demand = max(w.demand, need+w.slack(class))
 			w.wantSpare()
+		}
+		if !spacious {
+			w.hurry()
 		}
 		if err := w.waitChange(ctx); err != nil {
 			w.mu.Unlock()

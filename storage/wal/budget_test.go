@@ -345,6 +345,9 @@ func TestRecycleBeforeCancelled(t *testing.T) {
 			w.Release(ref)
 		}
 		synctest.Wait() // whoever could recycle has had the time
+		if n := w.Stats().Recycled; n > 0 {
+			t.Errorf("%d segments were recycled, and the trim is not on disk", n)
+		}
 		cut := mem.Clone()
 		fs.letGo()
 		after, own := open(t, small(cut))

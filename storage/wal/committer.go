@@ -50,7 +50,7 @@ func (w *WAL) commitLoop(ctx context.Context) {
 				return
 			}
 		case <-ctx.Done():
-			if taken := w.take(); len(taken) > 0 && !w.commit(taken) {
+			if taken := w.takeRest(); len(taken) > 0 && !w.commit(taken) {
 				w.failRest()
 				return
 			}
@@ -62,17 +62,30 @@ func (w *WAL) commitLoop(ctx context.Context) {
 	}
 }
 
-// take returns the queue and closes the open group; with an empty queue it
+// take returns the queue and closes the open group; with nothing that is due it
 // says that the committer waits.
 func (w *WAL) take() []*group {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !w.due {
+		w.idle = true
+		return nil
+	}
+	w.due = false
 	taken := w.queue
 	w.queue = w.taken[:0]
 	w.taken = taken
 	w.open = nil
 	w.idle = len(taken) == 0
 	return taken
+}
+
+// takeRest returns the queue, due or not.
+func (w *WAL) takeRest() []*group {
+	w.mu.Lock()
+	w.due = true
+	w.mu.Unlock()
+	return w.take()
 }
 
 // settle says on disk what is on disk: with SyncInterval it syncs, and it
@@ -95,7 +108,7 @@ func (w *WAL) settle() bool {
 		return true
 	}
 	_, err := w.reserve(0, lastBlock)
-	w.idle = false
+	w.idle, w.due = false, true
 	w.mu.Unlock()
 	if err != nil {
 		return true // no room for a mark alone; the next group carries it
@@ -231,7 +244,7 @@ func (w *WAL) complete(done []*group, err error) {
 
 // failRest completes with the error whatever still comes after the log died.
 func (w *WAL) failRest() {
-	if taken := w.take(); len(taken) > 0 {
+	if taken := w.takeRest(); len(taken) > 0 {
 		w.complete(taken, w.deadError())
 	}
 }

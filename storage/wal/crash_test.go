@@ -559,6 +559,15 @@ func TestEIORestartPowerCut(t *testing.T) {
 				t.Fatalf("%s %d of %s failed, restart: %v", op, k, failed, err)
 			}
 			s.script(t, rand.New(rand.NewPCG(script+1, 7)), 40)
+			for range 50 { // once round: what was recycled is used again
+				if err := s.append(4000); err != nil && !errors.Is(err, wal.ErrFull) {
+					t.Fatal(err)
+				}
+				if err := s.wait(t); err != nil {
+					t.Fatal(err)
+				}
+				s.trim(1)
+			}
 			acked = s.book.copy()
 			_ = s.w.Close()
 			if dead && slices.Contains(cache.writes, failed) {
@@ -815,7 +824,9 @@ func TestCleanNoteDoesNotComeBack(t *testing.T) {
 		if err := mem.SyncDir("wal"); err != nil {
 			t.Fatal(err)
 		}
-		s, err := start(bits(mem), book, 5)
+		o := bits(mem)
+		o.Capacity *= 2 // each life takes a segment
+		s, err := start(o, book, 5)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -25,10 +25,11 @@
 // synced before the owner sees it. The fresh segment's header, written last,
 // supersedes every frame at or above its first sequence in older segments; those
 // of which it supersedes all are removed. Nothing is taken for absent because it
-// is missing: groups name the frame the log begins with, a spare with synced
-// frames above the end is a segment whose header was damaged, and a clean end
-// notes its last frame. What stays unseen is the loss of a whole newest segment
-// after an unclean end, and damage to the last commit before one.
+// is missing: groups name the frame the log begins with, and segments that end
+// before it were recycled; synced groups behind a header of zeros are a segment
+// whose header was damaged; and a clean end notes its last frame. What stays
+// unseen is the loss of a whole newest segment after an unclean end, and damage
+// to the last commit before one.
 //
 // Concurrency. All methods are safe for concurrent use; the order of Append
 // calls is the order of the log. The mutex guards reservation only; no I/O and
@@ -41,7 +42,7 @@
 //
 //	segment header, one block
 //	0      8    magic        "RMQWAL\x00\x01", the last byte is the version
-//	8      8    log number   1.., grows; 0: a spare that was in use before
+//	8      8    log number   1.., grows
 //	16     8    first        sequence of the first frame that counts here
 //	24     8    mark         highest sequence known to be on disk
 //	32     8    stamp        random: tells this life of the file from earlier ones

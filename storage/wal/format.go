@@ -93,9 +93,7 @@ func (e *CorruptionError) Error() string {
 
 // segmentHeader is the first block of a segment. stamp is random: a log number
 // is given anew when the header of its segment was lost in a power cut, and the
-// groups of that segment must not count then. Log number 0 is that of a spare
-// that was in use before: a block of zeros is not enough to say so, for that is
-// also what damage leaves.
+// groups of that segment must not count then.
 type segmentHeader struct {
 	log, first, mark, stamp, begin uint64
 }

@@ -59,8 +59,7 @@ type scan struct {
 // spare is what recovery knows of a file that is not in use.
 type spare struct {
 	seg   *segment
-	blank bool   // its header is zero, so it had no life before
-	first uint64 // the sequence with which its first group begins; 0: no group
+	first uint64 // the sequence with which the first group behind a header of zeros begins; 0: no group
 }
 
 // unconfirmed is a frame above the highest mark, with a copy of its bytes.
@@ -81,6 +80,7 @@ func (w *WAL) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	scans, void := voidRecycled(scans, begin)
 	if len(scans) > 0 && !guard.Check("wal.begin", scans[0].seg.first <= begin) {
 		return &CorruptionError{File: scans[0].seg.file.Name(),
 			Reason: fmt.Sprintf("the log begins with frame %d, and frames from %d on were not recycled: a segment is missing", scans[0].seg.first, begin)}
@@ -102,11 +102,14 @@ func (w *WAL) recover(ctx context.Context) error {
 	if err := w.takeSpares(spares, last); err != nil {
 		return err
 	}
+	if w.clean {
+		w.spares, void = append(w.spares, void...), nil
+	}
 	fresh, refs, err := w.rewriteTail(scans, mark, tail)
 	if err != nil {
 		return err
 	}
-	if known, err = w.dropSuperseded(known, fresh); err != nil {
+	if known, err = w.dropSuperseded(known, fresh, void); err != nil {
 		return err
 	}
 	known = append(known, fresh)
@@ -174,11 +177,21 @@ func (w *WAL) findSegments() (scans []*scan, spares []*spare, err error) {
 		}
 	}
 	if !w.clean && len(scans) > 0 {
-		// The log may have died of a write to either: the newest is appended to,
-		// the oldest recycled.
-		scans[0].seg.retire, scans[len(scans)-1].seg.retire = true, true
+		scans[len(scans)-1].seg.retire = true // the log may have died of a write to it
 	}
 	return scans, spares, nil
+}
+
+// voidRecycled splits off the segments that end before the log begins: they were
+// recycled, and not used again yet. What says so may be in the page cache alone.
+func voidRecycled(scans []*scan, begin uint64) (rest []*scan, void []*segment) {
+	for len(scans) > 1 && !guard.Check("wal.void-recycled", scans[1].seg.first > begin) {
+		seg := scans[0].seg
+		seg.log, seg.stamp, seg.first, seg.headed, seg.retire = 0, 0, 0, false, false
+		void = append(void, seg)
+		scans = scans[1:]
+	}
+	return scans, void
 }
 
 // highestMarks returns the highest sequence that any group or header says to be
@@ -245,8 +258,8 @@ func (w *WAL) openSegment(name string) (*scan, *spare, error) {
 		return nil, nil, &CorruptionError{File: name, Reason: err.Error()}
 	case size != int64(w.o.SegmentSize):
 		return nil, nil, &CorruptionError{File: name, Offset: size, Reason: fmt.Sprintf("segment of %d bytes where wal.segment_size is %d", size, w.o.SegmentSize)}
-	case blank || h.log == 0:
-		sp := &spare{seg: seg, blank: blank}
+	case blank:
+		sp := &spare{seg: seg}
 		if g, ok := decodeGroupHeader(head[blockSize:], groupStamp(head[blockSize:])); ok {
 			sp.first = g.first
 		}
@@ -267,20 +280,20 @@ func (w *WAL) discard(seg *segment) error {
 }
 
 // dropSuperseded removes the segments of which fresh replaces every frame, so
-// that a log that is restarted over and over does not grow. They are gone for
-// good when it returns: one that came back after the segments around it were
-// recycled would be the oldest, with frames missing behind it.
-func (w *WAL) dropSuperseded(known []*segment, fresh *segment) (rest []*segment, err error) {
+// that a log that is restarted over and over does not grow, and those that fresh,
+// which is on disk, says are void. One that comes back with a power cut is
+// superseded still, or void.
+func (w *WAL) dropSuperseded(known []*segment, fresh *segment, void []*segment) (rest []*segment, err error) {
 	for _, seg := range known {
 		if seg.first < fresh.first {
 			rest = append(rest, seg)
-		} else if err := w.discard(seg); err != nil {
-			return nil, err
+		} else {
+			void = append(void, seg)
 		}
 	}
-	if len(rest) < len(known) && !guard.Check("wal.sync-superseded", false) {
-		if err := w.o.FS.SyncDir(w.o.Dir); err != nil {
-			return nil, fmt.Errorf("sync %s: %w", w.o.Dir, err)
+	for _, seg := range void {
+		if err := w.discard(seg); err != nil {
+			return nil, err
 		}
 	}
 	return rest, nil
@@ -291,7 +304,7 @@ func (w *WAL) dropSuperseded(known []*segment, fresh *segment) (rest []*segment,
 // spare that holds synced frames above it is a segment with a damaged header.
 func (w *WAL) takeSpares(spares []*spare, last uint64) error {
 	for _, sp := range spares {
-		if sp.first > 0 && (sp.blank || sp.first > last) {
+		if sp.first > 0 {
 			mark, err := firstMarks(sp.seg)
 			if err != nil {
 				return err

@@ -13,7 +13,7 @@ import (
 	"rustmq.dev/rustmq/storage/guard"
 )
 
-// segment is one life of a file. A spare has log number 0; log, stamp and first
+// segment is one life of a file. A spare has no log number; log, stamp and first
 // are set when it is activated, and stay.
 type segment struct {
 	file   disk.File
@@ -210,7 +210,9 @@ func (w *WAL) maintain(ctx context.Context) bool {
 }
 
 // recycleOldest turns the oldest segment into a spare when nothing in it is
-// needed, what outdates it is durable, and the log begins on disk without it.
+// needed, what outdates it is durable, and the log begins on disk without it. Its
+// file keeps its old header until it is used again: where the log begins says that
+// it is void, and clearing it would take a sync of its own.
 func (w *WAL) recycleOldest(ctx context.Context) bool {
 	w.mu.Lock()
 	known := *w.segments.Load()
@@ -229,9 +231,12 @@ func (w *WAL) recycleOldest(ctx context.Context) bool {
 			return false
 		}
 	}
-	if err := w.clear(seg); err != nil {
-		w.die(fmt.Errorf("recycle %s: %w", seg.file.Name(), err))
-		return false
+	reuse := guard.Check("wal.retire", !seg.retire)
+	if !reuse {
+		if err := w.remove(seg); err != nil {
+			w.die(fmt.Errorf("recycle %s: %w", seg.file.Name(), err))
+			return false
+		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -245,10 +250,10 @@ func (w *WAL) recycleOldest(ctx context.Context) bool {
 	}
 	left := slices.Clone(resident[keep:])
 	w.chunks.Store(&left)
-	if seg.retire {
-		w.files--
-	} else {
+	if reuse {
 		w.spares = append(w.spares, &segment{file: seg.file})
+	} else {
+		w.files--
 	}
 	w.counts.recycled.Add(1)
 	w.broadcast()
@@ -275,13 +280,9 @@ func (w *WAL) barrier(ctx context.Context, p privilege) error {
 		return err
 	}
 	g.completions = append(g.completions, done)
-	wake := w.idle
-	w.idle = false
 	file := g.chunk.segment.file
+	w.hurry()
 	w.mu.Unlock()
-	if wake {
-		w.wake()
-	}
 	select {
 	case err = <-done:
 	case <-ctx.Done():
@@ -300,14 +301,8 @@ type committed chan error
 
 func (c committed) Committed(err error) { c <- err }
 
-// clear ends a segment on disk before its file becomes a spare: a half
-// overwritten segment must not look like one.
-func (w *WAL) clear(seg *segment) error {
-	if guard.Check("wal.retire", !seg.retire) {
-		block := make([]byte, blockSize)
-		segmentHeader{}.encode(block)
-		return seg.file.WriteSync([][]byte{block}, 0)
-	}
+// remove ends the file of a segment.
+func (w *WAL) remove(seg *segment) error {
 	if err := errors.Join(seg.file.Close(), w.o.FS.Remove(seg.file.Name())); err != nil {
 		return err
 	}
@@ -352,6 +347,7 @@ func (w *WAL) relocateOldest(ctx context.Context) bool {
 	err = errors.Join(err, w.barrier(ctx, lastSpare))
 	w.mu.Lock()
 	w.relocating = false
+	w.hurry() // without a barrier
 	w.mu.Unlock()
 	if err != nil {
 		return false

@@ -150,6 +150,7 @@ type WAL struct {
 	dead       error
 	closed     bool
 	idle       bool // the committer waits for kick
+	due        bool // queue is to be committed; copies alone wait for each other
 	resident   int64
 	free       [][]byte // chunk buffers to reuse
 	changed    chan struct{}
@@ -243,7 +244,8 @@ func (w *WAL) Append(h Header, payload []byte, c Completion) (Ref, error) {
 	ref := Ref{Segment: uint32(seg.log), Offset: uint32(g.chunk.base + int64(at)), Length: uint32(len(payload))}
 	// Copies wait for each other: the barrier behind them wakes the committer, and
 	// they share blocks that each alone would half fill.
-	wake := w.idle && !(h.Copy && w.relocating)
+	w.due = w.due || !(h.Copy && w.relocating)
+	wake := w.idle && w.due
 	w.idle = w.idle && !wake
 	w.mu.Unlock()
 
@@ -291,6 +293,7 @@ func (w *WAL) Flush(ctx context.Context) error {
 			w.mu.Unlock()
 			return nil
 		}
+		w.hurry()
 		if err := w.waitChange(ctx); err != nil {
 			w.mu.Unlock()
 			return fmt.Errorf("flush the write-ahead log: %w", err)
@@ -311,12 +314,17 @@ func (w *WAL) broadcast() {
 	w.changed, w.waiters = make(chan struct{}), 0
 }
 
-// waitChange waits for the next broadcast. w.mu is held, but for the wait.
-func (w *WAL) waitChange(ctx context.Context) error {
-	if w.idle && len(w.queue) > 0 { // copies
+// hurry has the committer take copies that wait for each other. w.mu is held.
+func (w *WAL) hurry() {
+	w.due = w.due || len(w.queue) > 0
+	if w.idle && w.due {
 		w.idle = false
 		w.wake()
 	}
+}
+
+// waitChange waits for the next broadcast. w.mu is held, but for the wait.
+func (w *WAL) waitChange(ctx context.Context) error {
 	changed := w.changed
 	w.waiters++
 	w.mu.Unlock()
