@@ -27,6 +27,7 @@ func clientOptions(board *switchboard) []kgo.Opt {
 		kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }),
 		kgo.MetadataMinAge(20 * time.Millisecond),
 		kgo.RequestTimeoutOverhead(5 * time.Second),
+		kgo.AlwaysRetryEOF(), // a server may end between its accept and its first answer
 	}
 }
 
