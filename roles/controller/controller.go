@@ -254,7 +254,7 @@ func clientError(err error) error {
 	switch {
 	case notLeader, errors.Is(err, consensus.ErrLeadershipLost):
 		code = metadata.NotController
-	case dead, errors.Is(err, wal.ErrFull):
+	case dead, errors.Is(err, wal.ErrFull), errors.Is(err, wal.ErrNoSegment):
 		code = metadata.KafkaStorageError
 	case errors.Is(err, consensus.ErrBusy):
 		code = metadata.ThrottlingQuotaExceeded
