@@ -671,6 +671,7 @@ func TestClientsSayLittleOfThemselves(t *testing.T) {
 	if _, err := c.Write(frame(18, 3, 1, body)); err != nil {
 		t.Fatal(err)
 	}
+	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second)) // fails where it is closed already
 	if b, err := io.ReadAll(c); err != nil || len(b) > 0 {
 		t.Errorf("answered %q, %v", b, err)
 	}
