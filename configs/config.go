@@ -74,8 +74,9 @@ type WAL struct {
 
 // Controller is the metadata quorum.
 type Controller struct {
-	Raft     Raft     `toml:"raft"`
-	Snapshot Snapshot `toml:"snapshot"`
+	MaxPartitions int      `toml:"max_partitions" doc:"partitions of all topics together, beyond which none is made"`
+	Raft          Raft     `toml:"raft"`
+	Snapshot      Snapshot `toml:"snapshot"`
 }
 
 // Raft is the timing of the metadata log.
@@ -137,8 +138,9 @@ func Default() *Config {
 			Sync: "always", SyncInterval: millis(50), IO: "auto",
 		},
 		Controller: Controller{
-			Raft:     Raft{Heartbeat: millis(50), ElectionTimeout: millis(500)},
-			Snapshot: Snapshot{Entries: 100_000, Bytes: 64 * mib},
+			MaxPartitions: 200_000,
+			Raft:          Raft{Heartbeat: millis(50), ElectionTimeout: millis(500)},
+			Snapshot:      Snapshot{Entries: 100_000, Bytes: 64 * mib},
 		},
 		Replication: Replication{HeartbeatInterval: seconds(2), HeartbeatTimeout: seconds(10)},
 		Operations:  Operations{GracefulShutdownTimeout: seconds(10), LogFormat: "auto", LogLevel: "info"},

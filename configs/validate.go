@@ -107,6 +107,7 @@ func (c *Config) validate() []Problem {
 	durationBetween("wal.sync_interval", w.SyncInterval, tick, day)
 	oneOf("wal.io", w.IO, "auto", "pwrite", "io_uring")
 
+	between("controller.max_partitions", int64(c.Controller.MaxPartitions), 1, 10_000_000)
 	raft := c.Controller.Raft
 	durationBetween("controller.raft.heartbeat", raft.Heartbeat, tick, day)
 	durationBetween("controller.raft.election_timeout", raft.ElectionTimeout, 5*tick, day)

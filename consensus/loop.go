@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"sync"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
-	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/wal"
 )
@@ -206,7 +204,7 @@ func (l *loop) admit(size int) (release func(), err error) {
 		if err == nil {
 			return func() { l.n.wal.Unadmit(more) }, nil
 		}
-		if _, failed := errors.AsType[*fs.PathError](err); !errors.Is(err, wal.ErrFull) || failed && !disk.IsNoSpace(err) {
+		if !errors.Is(err, wal.ErrFull) {
 			return nil, fmt.Errorf("no room in the log: %w", err)
 		}
 		pause := time.NewTimer(fullPause)

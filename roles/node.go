@@ -168,6 +168,7 @@ func (n *Node) openController(ctx context.Context, id identity) error {
 		SnapshotEntries: uint64(n.config.Controller.Snapshot.Entries),
 		SnapshotBytes:   uint64(n.config.Controller.Snapshot.Bytes),
 
+		MaxPartitions:       n.config.Controller.MaxPartitions,
 		DefaultPartitions:   n.config.Broker.NumPartitions,
 		ValidateTopicConfig: configs.ValidateTopicConfig,
 		ListConfig:          configs.ListTopicConfig,

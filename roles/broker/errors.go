@@ -52,6 +52,7 @@ var logCodes = []struct {
 }{
 	{log.ErrNotLeader, kerr.NotLeaderForPartition},
 	{log.ErrFull, kerr.KafkaStorageError},
+	{log.ErrNoSegment, kerr.KafkaStorageError},
 	{log.ErrDead, kerr.KafkaStorageError},
 	{log.ErrClosed, kerr.NotLeaderForPartition},
 	{log.ErrDropped, kerr.UnknownTopicOrPartition},

@@ -22,6 +22,9 @@ func (b *Broker) openGroups() (*group.Coordinator, error) {
 	o := b.opt.Groups
 	o.Log, o.Topics = newOffsetsLog(b), groupTopics{b}
 	o.Logger, o.Now = b.log, b.opt.Now
+	if o.CompactBytes == 0 { // of a small WAL, all partitions together a tenth
+		o.CompactBytes = min(group.DefaultCompactBytes, b.store.Stats().Capacity/(10*group.Partitions))
+	}
 	return group.Open(o)
 }
 

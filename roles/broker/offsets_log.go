@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/log"
@@ -29,7 +30,7 @@ type offsetsAppend struct {
 	partition int32
 	epoch     storage.Epoch
 	batch     batch.Batch
-	done      func(error)
+	done      func(storage.Offset, error)
 }
 
 func newOffsetsLog(b *Broker) *offsetsLog {
@@ -41,7 +42,7 @@ func newOffsetsLog(b *Broker) *offsetsLog {
 // Append implements [group.Log]. It does not wait for room in the WAL: what finds
 // none at once goes to a goroutine, and so does what comes behind it. The
 // coordinator calls it from one goroutine for each partition.
-func (o *offsetsLog) Append(partition int32, epoch storage.Epoch, b batch.Batch, done func(error)) {
+func (o *offsetsLog) Append(partition int32, epoch storage.Epoch, b batch.Batch, done func(storage.Offset, error)) {
 	a := offsetsAppend{partition, epoch, b, done}
 	q := &o.partitions[partition]
 	q.mu.Lock()
@@ -65,7 +66,7 @@ func (o *offsetsLog) drain(q *offsetsQueue) {
 		a := q.waiting[0]
 		q.mu.Unlock()
 		if err := o.b.store.AdmitCoordinator(o.b.ctx, len(a.batch)); err != nil {
-			a.done(err)
+			a.done(storage.NoOffset, err)
 		} else {
 			o.append(a)
 		}
@@ -85,14 +86,14 @@ func (o *offsetsLog) append(a offsetsAppend) {
 	l, err := o.log(a.partition, a.epoch)
 	if err != nil {
 		o.b.store.Unadmit(len(a.batch))
-		a.done(err)
+		a.done(storage.NoOffset, err)
 		return
 	}
 	l.Append(o.b.opt.Now(), a.batch, log.AppendOptions{Epoch: a.epoch}, offsetsAppended(a.done))
 }
 
 // offsetsAppended tells the coordinator how an append ended.
-type offsetsAppended func(error)
+type offsetsAppended func(storage.Offset, error)
 
 // Appended implements log.Appended.
 func (done offsetsAppended) Appended(result log.AppendResult) {
@@ -102,7 +103,7 @@ func (done offsetsAppended) Appended(result log.AppendResult) {
 	} else if errors.Is(err, log.ErrNotLeader) || errors.Is(err, log.ErrDropped) || errors.Is(err, log.ErrClosed) {
 		err = fmt.Errorf("%w: %w", group.ErrNotLeader, err)
 	}
-	done(err)
+	done(result.Last+1, err)
 }
 
 // log returns the log of a partition that is led under the epoch.
@@ -153,6 +154,26 @@ func (o *offsetsLog) Read(ctx context.Context, partition int32, epoch storage.Ep
 		}
 	}
 	return nil
+}
+
+// Trim implements [group.Log]: the controller decides, by epoch (RULES 5.5).
+func (o *offsetsLog) Trim(partition int32, epoch storage.Epoch, start storage.Offset, done func(error)) {
+	o.b.done.Go(func() { done(o.trim(partition, epoch, start)) }) // the coordinator's goroutine, which calls this, ends before done is waited for
+}
+
+// trim does Trim. It waits for the controller, and for room in the WAL.
+func (o *offsetsLog) trim(partition int32, epoch storage.Epoch, start storage.Offset) error {
+	l, err := o.log(partition, epoch)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := controllerContext(o.b.ctx, 0)
+	defer cancel()
+	moved := []controller.LogStart{{Partition: l.ID(), LeaderEpoch: epoch, Offset: start}}
+	if err := o.b.opt.Controller.AdvanceLogStart(ctx, o.b.opt.NodeID, o.b.registration.epoch.Load(), moved)[0]; err != nil {
+		return err
+	}
+	return l.SetLogStart(start)
 }
 
 // awaitCommit waits until the high watermark has reached end.

@@ -11,6 +11,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/wire"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/transport/kafka"
 )
@@ -97,6 +98,9 @@ func (b *Broker) produce(r *kafka.Request) {
 			err := refused
 			if err == nil && found == nil {
 				err = unknown
+			}
+			if err == nil && !guard.Check("broker.produce-internal", !found.internal) {
+				err = errInternalTopic
 			}
 			if err == nil {
 				err = part.start(found, &p.q.Partitions[next], now)

@@ -21,6 +21,7 @@ type table struct {
 type topic struct {
 	name       string
 	id         storage.TopicID
+	internal   bool // the broker's own: clients may read it
 	partitions atomic.Pointer[[]*partition]
 }
 
@@ -62,7 +63,7 @@ func (t *table) byID(id storage.TopicID) *topic {
 func (t *table) topicOf(m *metadata.Topic) *topic {
 	found := t.byID(m.ID)
 	if found == nil {
-		found = &topic{name: m.Name, id: m.ID}
+		found = &topic{name: m.Name, id: m.ID, internal: m.Internal}
 		found.partitions.Store(new([]*partition))
 	}
 	have := *found.partitions.Load()

@@ -17,11 +17,18 @@ func (b *Broker) createTopics(ctx context.Context, _ *kafka.Request, q *kmsg.Cre
 	defer cancel()
 	var topics []controller.NewTopic
 	for _, t := range q.Topics {
+		if t.Topic == offsetsTopic { // a client would make another than groups need
+			out := kmsg.NewCreateTopicsResponseTopic()
+			out.Topic = t.Topic
+			out.ErrorCode, out.ErrorMessage = codeAndMessage(errInternalTopic)
+			p.Topics = append(p.Topics, out)
+			continue
+		}
 		topics = append(topics, newTopic(t))
 	}
 	for i, result := range b.opt.Controller.CreateTopics(ctx, topics, q.ValidateOnly) {
 		out := kmsg.NewCreateTopicsResponseTopic()
-		out.Topic = q.Topics[i].Topic
+		out.Topic = topics[i].Name
 		out.ErrorCode, out.ErrorMessage = codeAndMessage(result.Err)
 		if result.Err == nil {
 			out.TopicID = result.ID

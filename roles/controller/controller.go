@@ -50,6 +50,7 @@ type Options struct {
 	SnapshotBytes   uint64
 
 	DefaultPartitions int32 // of a topic that asks for -1; 0 is 1
+	MaxPartitions     int   // of the cluster, beyond which clients get none; 0 is DefaultMaxPartitions
 
 	// ValidateTopicConfig and ValidateBrokerConfig say why a key cannot have a
 	// value. Nil accepts everything.
@@ -74,6 +75,7 @@ type Controller struct {
 	node   *consensus.Node
 	images *publisher
 	rules  rules
+	quota  quota
 	stop   context.CancelFunc
 	done   sync.WaitGroup
 
@@ -103,6 +105,9 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	if opt.DefaultPartitions == 0 {
 		opt.DefaultPartitions = 1
 	}
+	if opt.MaxPartitions == 0 {
+		opt.MaxPartitions = DefaultMaxPartitions
+	}
 	if opt.BrokerSession == 0 {
 		opt.BrokerSession = DefaultBrokerSession
 	}
@@ -117,6 +122,7 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 		opt.ListConfig = func(string) (string, bool) { return "", false }
 	}
 	c := &Controller{opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession)}
+	c.quota.most = opt.MaxPartitions
 	c.images = newPublisher(c.Image)
 	c.rules = rules{opt.DefaultPartitions, opt.ValidateTopicConfig, opt.ValidateBrokerConfig, opt.ListConfig}
 	node, err := consensus.Open(ctx, consensus.Options{
@@ -254,7 +260,7 @@ func clientError(err error) error {
 	switch {
 	case notLeader, errors.Is(err, consensus.ErrLeadershipLost):
 		code = metadata.NotController
-	case dead, errors.Is(err, wal.ErrFull):
+	case dead, errors.Is(err, wal.ErrFull), errors.Is(err, wal.ErrNoSegment):
 		code = metadata.KafkaStorageError
 	case errors.Is(err, consensus.ErrBusy):
 		code = metadata.ThrottlingQuotaExceeded

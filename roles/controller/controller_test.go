@@ -184,6 +184,57 @@ func TestCreatePartitions(t *testing.T) {
 	}
 }
 
+// The cluster has so many partitions and no more, in whatever way they are asked
+// for: one by one, many in a request, by many requests at once.
+func TestPartitionsOfTheClusterAreBounded(t *testing.T) {
+	c := open(t, Options{MaxPartitions: 10})
+	register(t, c, 1, 1)
+	topic := func(name string, partitions int32) NewTopic {
+		return NewTopic{Name: name, Partitions: partitions, ReplicationFactor: 1}
+	}
+	results := c.CreateTopics(t.Context(), []NewTopic{topic("a", 4), topic("b", 4), topic("c", 4), topic("d", 1)}, false)
+	for i, want := range []bool{true, true, false, true} {
+		if got := results[i].Err == nil; got != want {
+			t.Errorf("%s: %v", results[i].Name, results[i].Err)
+		}
+	}
+	wantCode(t, "a topic too many", results[2].Err, metadata.PolicyViolation)
+	wantCode(t, "validated", c.CreateTopics(t.Context(), []NewTopic{topic("c", 2)}, true)[0].Err, metadata.PolicyViolation)
+	wantCode(t, "one that is there", create(t, c, topic("a", 4)).Err, metadata.TopicAlreadyExists)
+	wantCode(t, "partitions too many", c.CreatePartitions(t.Context(), "a", 6, nil, false), metadata.PolicyViolation)
+	if err := c.CreatePartitions(t.Context(), "a", 5, nil, false); err != nil {
+		t.Error(err)
+	}
+	own := NewTopic{Name: "own", Partitions: -1, ReplicationFactor: -1, Assignments: []Assignment{{0, []int32{1}}}}
+	wantCode(t, "an assignment of its own", create(t, c, own).Err, metadata.PolicyViolation)
+	if err := create(t, c, NewTopic{Name: "__internal", Partitions: 5, ReplicationFactor: 1, Internal: true}).Err; err != nil {
+		t.Error(err)
+	}
+	c.DeleteTopics(t.Context(), []TopicRef{{Name: "a"}, {Name: "b"}, {Name: "d"}, {Name: "__internal"}})
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() { create(t, c, topic(fmt.Sprintf("t%d", i), 3)) })
+	}
+	all.Wait()
+	if got := c.Image().NumPartitions(); got > 10 || got == 0 {
+		t.Errorf("%d partitions", got)
+	}
+}
+
+func TestPartitionsOfARequestAreBounded(t *testing.T) {
+	c := open(t, Options{MaxPartitions: 10 * maxPerRequest})
+	register(t, c, 1, 1)
+	var topics []NewTopic
+	for i := range 3 {
+		topics = append(topics, NewTopic{Name: fmt.Sprintf("t%d", i), Partitions: maxPerRequest / 2, ReplicationFactor: 1})
+	}
+	results := c.CreateTopics(t.Context(), topics, true)
+	if results[1].Err != nil {
+		t.Error(results[1].Err)
+	}
+	wantCode(t, "too many", results[2].Err, metadata.PolicyViolation)
+}
+
 func TestAlterConfigs(t *testing.T) {
 	c := open(t, Options{
 		ListConfig: func(key string) (string, bool) { return "delete", key == "list" },

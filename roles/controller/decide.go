@@ -49,13 +49,21 @@ func (r rules) decideTopic(image *metadata.Image, t NewTopic, id storage.TopicID
 	return command, nil
 }
 
+// partitionsOf is how many partitions a topic asks for.
+func (r rules) partitionsOf(t NewTopic) int {
+	switch {
+	case len(t.Assignments) > 0:
+		return len(t.Assignments)
+	case t.Partitions == -1:
+		return int(r.defaultPartitions)
+	}
+	return int(t.Partitions)
+}
+
 // defaultAssignment places the replicas of a topic that leaves it to us. The
 // random id says where the round begins.
 func (r rules) defaultAssignment(image *metadata.Image, t NewTopic, id storage.TopicID) ([][]int32, error) {
-	count := t.Partitions
-	if count == -1 {
-		count = r.defaultPartitions
-	}
+	count := r.partitionsOf(t)
 	if count < 1 || count > metadata.MaxPartitionsPerTopic {
 		return nil, metadata.Errorf(metadata.InvalidPartitions, "%d partitions: a topic has 1 to %d", count, metadata.MaxPartitionsPerTopic)
 	}
@@ -67,7 +75,7 @@ func (r rules) defaultAssignment(image *metadata.Image, t NewTopic, id storage.T
 	if err := checkFactor(factor, len(brokers)); err != nil {
 		return nil, err
 	}
-	return place(brokers, int(count), factor, startOf(id)), nil
+	return place(brokers, count, factor, startOf(id)), nil
 }
 
 func checkFactor(factor, brokers int) error {

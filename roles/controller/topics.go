@@ -50,6 +50,8 @@ type TopicResult struct {
 func (c *Controller) CreateTopics(ctx context.Context, topics []NewTopic, validateOnly bool) []TopicResult {
 	results := make([]TopicResult, len(topics))
 	proposals := make([]*consensus.Proposal, len(topics))
+	asked := ask{quota: &c.quota, image: c.state.Image}
+	defer asked.end()
 	times := map[string]int{}
 	for _, t := range topics {
 		times[t.Name]++
@@ -60,7 +62,7 @@ func (c *Controller) CreateTopics(ctx context.Context, topics []NewTopic, valida
 			results[i].Err = metadata.Errorf(metadata.InvalidRequest, "the request names this topic %d times", times[t.Name])
 			continue
 		}
-		proposals[i], results[i].Err = c.startTopic(t, &results[i], validateOnly)
+		proposals[i], results[i].Err = c.startTopic(t, &results[i], &asked, validateOnly)
 	}
 	for i, pending := range proposals {
 		if pending == nil {
@@ -75,7 +77,16 @@ func (c *Controller) CreateTopics(ctx context.Context, topics []NewTopic, valida
 
 // startTopic decides and proposes one topic; the proposal is nil if only
 // validation was asked for.
-func (c *Controller) startTopic(t NewTopic, result *TopicResult, validateOnly bool) (*consensus.Proposal, error) {
+func (c *Controller) startTopic(t NewTopic, result *TopicResult, asked *ask, validateOnly bool) (*consensus.Proposal, error) {
+	if refused := c.state.Image().CheckNewTopic(t.Name); refused != nil {
+		return nil, refused // whatever room there is
+	}
+	// The broker's own topics are few, and it cannot do without them.
+	if !t.Internal {
+		if err := asked.take(c.rules.partitionsOf(t)); err != nil {
+			return nil, err
+		}
+	}
 	id, err := c.newTopicID()
 	if err != nil {
 		return nil, err
@@ -157,6 +168,13 @@ func resolve(image *metadata.Image, ref TopicRef) (*metadata.Topic, error) {
 // CreatePartitions brings a topic to total partitions. Assignments, one for
 // each new partition, may be nil.
 func (c *Controller) CreatePartitions(ctx context.Context, name string, total int32, assignments [][]int32, validateOnly bool) error {
+	asked := ask{quota: &c.quota, image: c.state.Image}
+	defer asked.end()
+	if t, ok := c.state.Image().Topic(name); ok && total <= metadata.MaxPartitionsPerTopic {
+		if err := asked.take(int(total) - t.Partitions.Len()); err != nil {
+			return err
+		}
+	}
 	return c.retryConflicts(ctx, func(image *metadata.Image) ([]byte, error) {
 		command, err := c.rules.decidePartitions(image, name, total, assignments)
 		if err != nil {

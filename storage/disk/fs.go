@@ -111,6 +111,9 @@ func WriteFileAtomic(fsys FS, name string, data []byte) error {
 // IsNoSpace reports whether err says that the disk is full.
 func IsNoSpace(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
+// IsNoFile reports whether err says that no more files can be opened now.
+func IsNoFile(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }
+
 // checkName refuses names that could lead out of the root.
 func checkName(op, name string) error {
 	if !guard.Check("disk.name-below-root", fs.ValidPath(name)) {

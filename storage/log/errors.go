@@ -13,6 +13,8 @@ var (
 	// ErrFull says that the WAL's disk budget, or the budget of the index, is
 	// used up. It passes when records are released.
 	ErrFull = wal.ErrFull
+	// ErrNoSegment says that the WAL is full because the disk fails.
+	ErrNoSegment = wal.ErrNoSegment
 	// ErrDead says that the WAL died: a write or sync failed. It is final.
 	ErrDead = wal.ErrDead
 	// ErrClosed says that the store was closed.

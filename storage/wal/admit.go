@@ -23,7 +23,8 @@ const (
 
 // Admit waits until n bytes fit the memory budget, and holds them until
 // Unadmit, which the caller calls once it has appended. ErrFull: the disk
-// budget is used up; it passes when frames are released.
+// budget is used up; it passes when frames are released. ErrNoSegment: there is
+// room, and the disk does not give it.
 func (w *WAL) Admit(ctx context.Context, class Class, n int) error {
 	memory := w.o.Memory / 2
 	if class == Produce {

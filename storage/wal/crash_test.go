@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	iofs "io/fs"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -193,7 +194,7 @@ func (s *session) script(t testing.TB, rng *rand.Rand, steps int) {
 			size = rng.IntN(8 << 10)
 		}
 		if err := s.append(size); err != nil {
-			if !errors.Is(err, wal.ErrDead) && !errors.Is(err, wal.ErrFull) {
+			if !errors.Is(err, wal.ErrDead) && !errors.Is(err, wal.ErrFull) && !errors.Is(err, wal.ErrNoSegment) {
 				t.Fatalf("append: %v", err)
 			}
 			s.trim(4)
@@ -728,6 +729,64 @@ func TestFullDiskRefusesAndRecovers(t *testing.T) {
 			if err := s.w.Close(); err != nil {
 				t.Fatal(err)
 			}
+		})
+	}
+}
+
+// TestFailingDiskIsNotFull: a segment that could not be made for another reason
+// than a lack of space is called what it is; what is there is read and kept, and
+// a disk that works again goes on.
+func TestFailingDiskIsNotFull(t *testing.T) {
+	for _, op := range []string{"create", "write", "sync"} {
+		t.Run(op, func(t *testing.T) {
+			var mu sync.Mutex
+			failing, spare := false, ""
+			fs := &tap{FS: disk.NewMem(disk.MemOptions{})}
+			fs.ask = func(is, name string) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if failing && is == "create" {
+					spare = name
+				}
+				if failing && is == op && name == spare {
+					return &iofs.PathError{Op: op, Path: name, Err: unix.EIO}
+				}
+				return nil
+			}
+			s, err := start(tiny(fs), &ledger{acked: map[int64][]byte{}}, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.w.Close()
+			mu.Lock()
+			failing = true
+			mu.Unlock()
+			for range 200 {
+				if err = s.append(2000); err != nil {
+					break
+				}
+				s.last.wait(t)
+			}
+			if !errors.Is(err, wal.ErrNoSegment) || !errors.Is(err, unix.EIO) || errors.Is(err, wal.ErrFull) {
+				t.Fatalf("on a disk that fails: %v", err)
+			}
+			for _, f := range s.live {
+				payloads, _, err := s.w.Read(f.header.Partition, wal.KindData, []wal.Ref{f.ref}, nil)
+				if err != nil || string(payloads[0]) != f.payload {
+					t.Fatalf("read on a disk that fails: %v", err)
+				}
+			}
+			mu.Lock()
+			failing = false
+			mu.Unlock()
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			defer cancel()
+			for err = s.append(2000); err != nil; err = s.append(2000) {
+				if !errors.Is(err, wal.ErrNoSegment) && !errors.Is(err, wal.ErrFull) || ctx.Err() != nil {
+					t.Fatalf("after the disk works again: %v", err)
+				}
+			}
+			s.last.wait(t)
 		})
 	}
 }

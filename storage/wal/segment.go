@@ -188,10 +188,14 @@ func (w *WAL) maintain(ctx context.Context) bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if err != nil {
-			if w.prepErr == nil {
+			first := w.prepErr == nil
+			switch w.prepErr = spareError(err); {
+			case !first:
+			case errors.Is(w.prepErr, ErrFull):
 				w.o.Log.Warn("no room for another WAL segment", "dir", w.o.Dir, "error", err)
+			default:
+				w.o.Log.Error("the disk failed as a WAL segment was made", "dir", w.o.Dir, "error", err)
 			}
-			w.prepErr = fmt.Errorf("%w: %w", ErrFull, err)
 			w.broadcast()
 			return false
 		}
@@ -207,6 +211,15 @@ func (w *WAL) maintain(ctx context.Context) bool {
 		return w.relocateOldest(ctx)
 	}
 	return false
+}
+
+// spareError says what it means that no spare could be made: no space and no
+// file to open pass by themselves.
+func spareError(err error) error {
+	if !guard.Check("wal.disk-ill", disk.IsNoSpace(err) || disk.IsNoFile(err)) {
+		return fmt.Errorf("%w: %w", ErrNoSegment, err)
+	}
+	return fmt.Errorf("%w: %w", ErrFull, err)
 }
 
 // recycleOldest turns the oldest segment into a spare when nothing in it is

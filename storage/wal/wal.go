@@ -15,12 +15,17 @@ import (
 	"rustmq.dev/rustmq/storage/guard"
 )
 
-// Errors of a log. ErrDead is final; ErrFull passes when frames are released.
+// Errors of a log. ErrDead is final; ErrFull passes when frames are released, or
+// when the disk has space, or the process files, again.
 var (
 	ErrDead     = errors.New("the write-ahead log is dead after a failed write")
 	ErrClosed   = errors.New("the write-ahead log is closed")
 	ErrFull     = errors.New("the write-ahead log has used up its disk budget")
-	ErrTooLarge = errors.New("larger than a frame may be")
+	// ErrNoSegment says that the disk failed as a new segment was made: it is ill,
+	// not full. What is in the log is not touched; another file is tried when
+	// room is next wanted.
+	ErrNoSegment = errors.New("the disk failed to take another segment of the write-ahead log")
+	ErrTooLarge  = errors.New("larger than a frame may be")
 	// ErrGone says that a frame's segment was recycled: look the frame up anew.
 	ErrGone = errors.New("the frame's segment was recycled")
 )

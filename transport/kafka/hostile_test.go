@@ -656,3 +656,25 @@ func TestTagsThatNeverEndCloseTheConnection(t *testing.T) {
 		closeServer(t, s)
 	}
 }
+
+// TestClientsSayLittleOfThemselves: an ApiVersions request of many tagged fields,
+// each of its own number, is refused before a map is made of them.
+func TestClientsSayLittleOfThemselves(t *testing.T) {
+	const tags = 10_000
+	body := []byte{0, 2, 'a', 2, '1'}
+	body = binary.AppendUvarint(body, tags)
+	for i := range uint64(tags) {
+		body = append(binary.AppendUvarint(body, i), 0)
+	}
+	s := kafka.New(kafka.Options{Handler: newBroker()})
+	c := pipe(s, kafka.Info{})
+	if _, err := c.Write(frame(18, 3, 1, body)); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second)) // fails where it is closed already
+	if b, err := io.ReadAll(c); err != nil || len(b) > 0 {
+		t.Errorf("answered %q, %v", b, err)
+	}
+	_ = c.Close()
+	closeServer(t, s)
+}

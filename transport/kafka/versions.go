@@ -1,10 +1,13 @@
 package kafka
 
 import (
+	"fmt"
 	"net"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // ApiVersion is the versions of one API that are served.
@@ -91,9 +94,16 @@ func (t *versionTable) answer(r *Request) {
 	r.RespondRaw(net.Buffers{t.bodies[r.Version]}, nil)
 }
 
+// maxApiVersionsBody is what a client may say of itself. Tagged fields take a
+// dozen times their bytes once they are decoded.
+const maxApiVersionsBody = 4 << 10
+
 // checkApiVersions holds an ApiVersions body to its bytes: kmsg would read as many
 // tagged fields as it is told, past their end.
 func checkApiVersions(version int16, b []byte) error {
+	if !guard.Check("kafka.versions-size", len(b) <= maxApiVersionsBody) {
+		return &FrameError{fmt.Sprintf("ApiVersions: %d bytes, at most %d are taken", len(b), maxApiVersionsBody)}
+	}
 	if version < 3 {
 		return nil
 	}

@@ -221,7 +221,7 @@ func (c *Core) make(id string) *group {
 
 // dropIfBare forgets a group of which nothing is left, here or in the log.
 func (c *Core) dropIfBare(g *group) {
-	if g.state == empty && !g.recorded && g.writing == 0 && len(g.members)+len(g.pending)+len(g.offsets) == 0 && c.groups[g.id] == g {
+	if g.state == empty && g.record == nil && g.writing == 0 && len(g.members)+len(g.pending)+len(g.offsets) == 0 && c.groups[g.id] == g {
 		c.drop(g)
 	}
 }
@@ -239,6 +239,7 @@ func (c *Core) drop(g *group) {
 			g.unset(topic, p)
 		}
 	}
+	g.recorded(nil)
 	delete(c.groups, g.id)
 	c.bytes -= groupBytes + int64(len(g.id))
 	if g.alarm >= 0 {

@@ -11,6 +11,9 @@
 // offset before that. A restart therefore continues with the same offsets,
 // generation, members and assignments, whose sessions begin anew.
 //
+// A partition's log does not grow for ever: when it has by a budget, all groups
+// are written once more at its end, and what lies before goes; see compaction.
+//
 // The package owns no file, topic or connection: it reads and appends through
 // [Log] and asks [Topics] what exists.
 //

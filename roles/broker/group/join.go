@@ -226,7 +226,7 @@ func (g *group) replaceStatic(now time.Time, r Request, req *kmsg.JoinGroupReque
 // committed: a coordinator that forgot it would fence m off.
 func (g *group) recordStatic(m *member, w *waiting, was string, wasLeader bool) {
 	id, generation := m.id, g.generation
-	g.writeRecords([]Record{encodeGroup(g, nil)}, func(now time.Time, err error) {
+	g.writeGroup(encodeGroup(g, nil), func(now time.Time, err error) {
 		switch {
 		case g.members[id] != m:
 			code := kerr.UnknownMemberID.Code
@@ -237,7 +237,6 @@ func (g *group) recordStatic(m *member, w *waiting, was string, wasLeader bool) 
 		case !guard.Check("group.static-recorded", err == nil):
 			g.core.answer(w.call, joinRefused(w.join, "", codeOf(err, kerr.UnknownServerError.Code)))
 		case g.state == stable && g.generation == generation:
-			g.recorded = true
 			g.beat(now, m)
 			resp := g.joinResponse(w.join, m)
 			if wasLeader && w.join.Version < 9 {

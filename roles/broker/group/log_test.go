@@ -22,9 +22,20 @@ type memoryLog struct {
 	reading chan struct{} // not nil: reads wait until it is closed
 	reads   int
 	appends int
+	trims   int
+	trimErr error // of the trims to come
+	keepAll bool
+	whole   [Partitions][]batch.Batch // with keepAll, also what was trimmed
+	starts  [Partitions][]logStart    // with keepAll, every trim
 }
 
-func (l *memoryLog) Append(partition int32, epoch storage.Epoch, b batch.Batch, done func(error)) {
+// logStart is a trim, and how many batches there were.
+type logStart struct {
+	offset storage.Offset
+	length int
+}
+
+func (l *memoryLog) Append(partition int32, epoch storage.Epoch, b batch.Batch, done func(storage.Offset, error)) {
 	l.mu.Lock()
 	l.appends++
 	err := l.fail
@@ -36,21 +47,26 @@ func (l *memoryLog) Append(partition int32, epoch storage.Epoch, b batch.Batch, 
 			batch.Stamp(b, l.next[partition], epoch)
 			l.next[partition] = b.NextOffset()
 			l.batches[partition] = append(l.batches[partition], b)
+			if l.keepAll {
+				l.whole[partition] = append(l.whole[partition], b)
+			}
 		}
 	}
 	if l.held {
 		l.waiting = append(l.waiting, func() {
 			l.mu.Lock()
 			land()
+			next := l.next[partition]
 			l.mu.Unlock()
-			done(err)
+			done(next, err)
 		})
 		l.mu.Unlock()
 		return
 	}
 	land()
+	next := l.next[partition]
 	l.mu.Unlock()
-	done(err)
+	done(next, err)
 }
 
 func (l *memoryLog) Read(ctx context.Context, partition int32, _ storage.Epoch, yield func(batch.Batch) error) error {
@@ -74,6 +90,28 @@ func (l *memoryLog) Read(ctx context.Context, partition int32, _ storage.Epoch, 
 		}
 	}
 	return nil
+}
+
+func (l *memoryLog) Trim(partition int32, _ storage.Epoch, start storage.Offset, done func(error)) {
+	l.mu.Lock()
+	l.trims++
+	err := l.trimErr
+	if err == nil {
+		l.starts[partition] = append(l.starts[partition], logStart{start, len(l.whole[partition])})
+		l.batches[partition] = slices.DeleteFunc(slices.Clone(l.batches[partition]), func(b batch.Batch) bool { return b.NextOffset() <= start })
+	}
+	l.mu.Unlock()
+	done(err)
+}
+
+// size is the bytes of a partition.
+func (l *memoryLog) size(partition int32) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, b := range l.batches[partition] {
+		n += len(b)
+	}
+	return n
 }
 
 // hold makes appends wait.

@@ -15,17 +15,20 @@ import (
 type Log interface {
 	// Append appends b to a partition led under epoch, with acks=all. done is
 	// called exactly once, from any goroutine, perhaps before Append returns:
-	// with nil when b is committed, else with why it never will be. Appends of
+	// with the offset behind b when b is committed, else with why it never will be. Appends of
 	// one partition are committed in the order of the calls. Append must not
 	// block: heartbeats wait behind it. It may keep b. Errors that wrap
 	// [ErrNotLeader] or [ErrTooLarge], or Kafka's of package kerr, are answered
 	// as what they are, others as "try again".
-	Append(partition int32, epoch storage.Epoch, b batch.Batch, done func(error))
+	Append(partition int32, epoch storage.Epoch, b batch.Batch, done func(next storage.Offset, err error))
 	// Read calls yield with each batch of the partition from its log start to its
 	// high watermark, once that has passed the start of the epoch. It waits as
 	// long as ctx lives, and returns what yield returns. A batch is valid during
 	// the call only.
 	Read(ctx context.Context, partition int32, epoch storage.Epoch, yield func(batch.Batch) error) error
+	// Trim makes a committed offset the log start of a partition led under epoch.
+	// It must not block; done is called once, from any goroutine.
+	Trim(partition int32, epoch storage.Epoch, start storage.Offset, done func(error))
 }
 
 // Topics says which topics exist.
@@ -85,6 +88,10 @@ type Options struct {
 	MaxGroups int
 	MaxState  int64
 
+	// CompactBytes is how far the log of a partition may grow, besides twice what
+	// its groups take, before it is written anew.
+	CompactBytes int64
+
 	MaxQueue int // requests waiting for one partition's core
 
 	NewID  func() string    // of members, behind their client id; nil: a random UUID
@@ -104,6 +111,7 @@ func (o *Options) setDefaults() error {
 	o.MaxGroups = or(o.MaxGroups, DefaultMaxGroups)
 	o.MaxState = or(o.MaxState, DefaultMaxState)
 	o.MaxQueue = or(o.MaxQueue, DefaultMaxQueue)
+	o.CompactBytes = or(o.CompactBytes, DefaultCompactBytes)
 	if o.MinSession < 0 || o.MaxSession < o.MinSession {
 		return fmt.Errorf("group coordinator: sessions from %v to %v", o.MinSession, o.MaxSession)
 	}

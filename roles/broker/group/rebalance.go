@@ -88,9 +88,8 @@ func (g *group) complete(now time.Time) {
 		g.protocol, g.leader, g.subscribed, g.rebalanceBy = "", "", nil, time.Time{}
 		g.become(empty)
 		g.note("group is empty", nil)
-		g.writeRecords([]Record{encodeGroup(g, nil)}, func(_ time.Time, err error) {
-			g.recorded = g.recorded || err == nil // else a restart finds the members before, and sees them time out
-		})
+		// Without it a restart finds the members before, and sees them time out.
+		g.writeGroup(encodeGroup(g, nil), func(time.Time, error) {})
 		return
 	}
 	g.protocol = g.selectProtocol()
@@ -171,6 +170,23 @@ func (g *group) writeRecords(records []Record, then func(now time.Time, err erro
 		then(now, err)
 		g.core.dropIfBare(g)
 	})
+}
+
+// writeGroup writes the record of the group itself.
+func (g *group) writeGroup(r Record, then func(now time.Time, err error)) WriteID {
+	return g.writeRecords([]Record{r}, func(now time.Time, err error) {
+		if err == nil {
+			g.recorded(r.Value)
+		}
+		then(now, err)
+	})
+}
+
+// recorded notes what the log says of the group itself. It is kept as it is: in
+// a rebalance the members are others already than those that a restart finds.
+func (g *group) recorded(value []byte) {
+	g.core.bytes += int64(len(value) - len(g.record))
+	g.record = value
 }
 
 // maxWrite is about how many bytes of records go into one batch. A batch is

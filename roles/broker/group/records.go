@@ -152,7 +152,8 @@ func (c *Core) replayGroup(key, value []byte) error {
 	for _, m := range g.ordered() {
 		g.remove(m)
 	}
-	g.state, g.recorded = empty, value != nil
+	g.state = empty
+	g.recorded(bytes.Clone(value))
 	g.protocolType, g.generation, g.since = v.ProtocolType, v.Generation, v.CurrentStateTimestamp
 	g.protocol, g.leader = "", ""
 	if len(v.Members) == 0 {

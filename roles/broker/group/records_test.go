@@ -11,6 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 )
 
@@ -209,10 +210,10 @@ func TestDamagedRecordFailsTheLoad(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				h.log.Append(Partition("g"), 0, b, func(error) {})
+				h.log.Append(Partition("g"), 0, b, func(storage.Offset, error) {})
 				h.load(1)
 				wantCode(t, "heartbeat", h.heartbeat("g", "m", 1), kerr.CoordinatorLoadInProgress)
-				_, _, err = h.shards[Partition("g")].Load().replay()
+				_, _, _, err = h.shards[Partition("g")].Load().replay()
 				var damaged *RecordError
 				if !errors.As(err, &damaged) || damaged.Offset != 0 || damaged.Partition != Partition("g") {
 					t.Fatalf("%v", err)

@@ -47,14 +47,32 @@ type shard struct {
 	bytes   int64
 	builder *batch.Builder
 	writes  []WriteID // of the records in builder
+
+	inFlight   int         // appends whose completion was not handled
+	held       []heldWrite // batches that wait for a step of the snapshot
+	compaction compaction
 }
 
-// message is a request, or the completion of an append.
+// message is a request, or the completion of an append or a trim.
 type message struct {
-	ctx     context.Context
-	request Request
-	waiter  waiter
-	written *Written
+	ctx      context.Context
+	request  Request
+	waiter   waiter
+	appended *completion
+	trimmed  *trimmed
+}
+
+// completion tells the fate of a batch. One of a snapshot holds no writes.
+type completion struct {
+	ids  []WriteID
+	next storage.Offset // behind it in the log
+	err  error
+}
+
+// heldWrite is a batch that is to be appended.
+type heldWrite struct {
+	ids   []WriteID
+	batch batch.Batch
 }
 
 // waiter is whoever asked: exactly one of the two is called, once.
@@ -102,12 +120,12 @@ func (s *shard) submit(ctx context.Context, r Request, done func(any), refuse fu
 
 // completed puts the completion of an append into the inbox; after the end all
 // that counts is that it is over.
-func (s *shard) completed(w *Written) {
+func (s *shard) completed(c completion) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.appends--
 	if !s.closed {
-		s.inbox = append(s.inbox, message{written: w})
+		s.inbox = append(s.inbox, message{appended: &c})
 		s.signal()
 	} else if s.appends == 0 {
 		close(s.settled)
@@ -138,10 +156,10 @@ func (s *shard) loop() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		if deadline := s.core.Deadline(); deadline.IsZero() {
+		if at := s.wakeAt(); at.IsZero() {
 			timer.Stop()
 		} else {
-			timer.Reset(time.Until(deadline))
+			timer.Reset(time.Until(at))
 		}
 		select {
 		case <-s.ctx.Done():
@@ -157,8 +175,18 @@ func (s *shard) loop() {
 			s.perform(s.core.Step(now, Tick{Wall: s.c.opt.Now()}))
 		}
 		s.flush()
+		s.compact(time.Now())
 		s.count()
 	}
+}
+
+// wakeAt is when there is something to do though nothing comes in; zero: never.
+func (s *shard) wakeAt() time.Time {
+	at, retry := s.core.Deadline(), s.compaction.retry
+	if at.IsZero() || !retry.IsZero() && retry.Before(at) {
+		return retry
+	}
+	return at
 }
 
 // awaitPredecessor waits for the shards before, so that the log holds all that
@@ -183,8 +211,12 @@ func (s *shard) deadline(now time.Time) time.Time {
 }
 
 func (s *shard) handle(m message) {
-	if m.written != nil {
-		s.perform(s.core.Step(time.Now(), *m.written))
+	switch {
+	case m.appended != nil:
+		s.appended(m.appended)
+		return
+	case m.trimmed != nil:
+		s.trimDone(time.Now(), m.trimmed.err)
 		return
 	}
 	if m.ctx.Err() != nil {
@@ -229,25 +261,58 @@ func (s *shard) flush() {
 	if len(s.writes) == 0 {
 		return
 	}
-	w := &Written{IDs: s.writes}
+	ids := s.writes
 	b, err := s.builder.Build()
+	s.writes = nil
+	s.builder.Reset(batch.BuilderOptions{})
+	if err == nil && (s.compaction.holds() || len(s.held) > 0) {
+		s.held = append(s.held, heldWrite{ids, b})
+		return
+	}
+	s.append(completion{ids: ids}, b, err)
+}
+
+// appendHeld appends what was held back, in order.
+func (s *shard) appendHeld() {
+	for _, h := range s.held {
+		s.append(completion{ids: h.ids}, h.batch, nil)
+	}
+	s.held = nil
+}
+
+// append appends a batch; done, completed, will come back by the inbox. failed
+// says why there is no batch.
+func (s *shard) append(done completion, b batch.Batch, failed error) {
+	s.inFlight++
 	s.mu.Lock()
 	s.appends++
 	s.mu.Unlock()
-	s.writes = nil
-	s.builder.Reset(batch.BuilderOptions{})
-	if err != nil {
-		w.Err = err
-		s.completed(w)
+	if failed != nil {
+		done.err = failed
+		s.completed(done)
 		return
 	}
-	s.c.opt.Log.Append(s.partition, s.epoch, b, func(err error) {
+	s.compaction.grown += int64(len(b)) + batchOverhead
+	s.c.opt.Log.Append(s.partition, s.epoch, b, func(next storage.Offset, err error) {
 		if err != nil {
 			s.c.opt.Logger.Error("group records could not be written", "partition", s.partition, "epoch", s.epoch, "error", err)
 		}
-		w.Err = err
-		s.completed(w)
+		done.next, done.err = next, err
+		s.completed(done)
 	})
+}
+
+// appended tells the core, or the compaction, what became of a batch.
+func (s *shard) appended(done *completion) {
+	s.inFlight--
+	if done.err == nil {
+		s.compaction.end = max(s.compaction.end, done.next)
+	}
+	if done.ids == nil {
+		s.snapshotted(done.err)
+		return
+	}
+	s.perform(s.core.Step(time.Now(), Written{IDs: done.ids, Err: done.err}))
 }
 
 // count brings the coordinator's totals up to date.
@@ -274,8 +339,9 @@ func (s *shard) load() bool {
 		case <-retry.C:
 		}
 		begin := time.Now()
-		core, records, err := s.replay()
+		core, records, log, err := s.replay()
 		if err == nil {
+			s.compaction = log
 			core.Loaded(time.Now())
 			s.core = core
 			s.count()
@@ -291,9 +357,11 @@ func (s *shard) load() bool {
 	}
 }
 
-func (s *shard) replay() (core *Core, records int, err error) {
+func (s *shard) replay() (core *Core, records int, log compaction, err error) {
 	core = NewCore(s.c.opt)
 	err = s.c.opt.Log.Read(s.ctx, s.partition, s.epoch, func(b batch.Batch) error {
+		log.grown += int64(len(b)) + batchOverhead
+		log.end = b.NextOffset()
 		if b.IsControl() {
 			return nil
 		}
@@ -307,7 +375,7 @@ func (s *shard) replay() (core *Core, records int, err error) {
 		}
 		return it.Err()
 	})
-	return core, records, err
+	return core, records, log, err
 }
 
 // end leaves nobody waiting.
@@ -321,14 +389,14 @@ func (s *shard) end() {
 	}
 	s.mu.Unlock()
 	for _, m := range rest {
-		if m.written == nil {
+		if m.appended == nil && m.trimmed == nil {
 			m.waiter.refuse(kerr.NotCoordinator.Code)
 		}
 	}
 	for _, w := range s.calls {
 		w.refuse(kerr.NotCoordinator.Code)
 	}
-	s.core, s.calls, s.builder = nil, nil, nil
+	s.core, s.calls, s.builder, s.held = nil, nil, nil, nil
 	s.c.groups.Add(-int64(s.groups))
 	s.c.bytes.Add(-s.bytes)
 }

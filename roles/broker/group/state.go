@@ -69,7 +69,7 @@ type group struct {
 	saving   WriteID // of the current generation's assignment; 0: none
 	writing  int     // writes under way
 	deleting bool    // its tombstones are under way
-	recorded bool    // the log has a record of the group itself
+	record   []byte  // what the log says of the group itself; nil: nothing
 
 	offsets map[string]map[int32]commit // committed, by topic and partition
 	flying  map[slot]int                // writes of offsets under way

@@ -63,10 +63,7 @@ func (g *group) save(given []kmsg.SyncGroupRequestGroupAssignment) {
 		}
 	}
 	var id WriteID
-	id = g.writeRecords([]Record{encodeGroup(g, assignments)}, func(now time.Time, err error) {
-		if err == nil {
-			g.recorded = true
-		}
+	id = g.writeGroup(encodeGroup(g, assignments), func(now time.Time, err error) {
 		if !guard.Check("group.saved-generation", g.saving == id) {
 			return // a rebalance has begun meanwhile
 		}
