@@ -16,6 +16,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	sdkquic "rustmq.dev/rustmq/sdk/go/quic"
+	"rustmq.dev/rustmq/sdk/go/quic/udp"
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
@@ -80,7 +81,7 @@ func Listen(o Options) (*Listener, error) {
 	conf.MinVersion = tls.VersionTLS13
 	l := &Listener{o: o, gate: newGate(o.MaxConns, o.PerIP, o.WindowMemory)}
 	l.transport = &quic.Transport{
-		Conn:                o.Conn,
+		Conn:                udp.Coalesce(o.Conn),
 		StatelessResetKey:   resetKey(conf),
 		ConnContext:         l.gate.enter,
 		VerifySourceAddress: func(net.Addr) bool { return l.gate.crowded() },

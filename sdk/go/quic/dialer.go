@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+
+	"rustmq.dev/rustmq/sdk/go/quic/udp"
 )
 
 // ALPN is the protocol that client and broker agree on.
@@ -253,7 +255,7 @@ func (d *Dialer) transport() (*quic.Transport, error) {
 		// The kernel gives what it allows; less costs throughput, not more.
 		_ = socket.SetReadBuffer(socketBuffer)
 		_ = socket.SetWriteBuffer(socketBuffer)
-		d.socket = &quic.Transport{Conn: socket}
+		d.socket = &quic.Transport{Conn: udp.Coalesce(socket)}
 	}
 	return d.socket, nil
 }
