@@ -71,12 +71,24 @@ func startRustmq(name string, set ...string) (*process, error) {
 		args = append(args, "--set", s)
 	}
 	p.cmd = exec.Command(binary, args...)
+	return p, p.startRustmq()
+}
+
+func (p *process) startRustmq() error {
 	var line rustmqLine
 	if err := p.start(&line); err != nil {
-		return nil, err
+		return err
 	}
 	p.addr, p.http, p.ca = line.Kafka, line.HTTP, line.CA
-	return p, nil
+	return nil
+}
+
+// restart ends rustmq and starts it again on the same data.
+func (p *process) restart() error {
+	p.end()
+	again := exec.Command(p.cmd.Path, p.cmd.Args[1:]...)
+	p.cmd = again
+	return p.startRustmq()
 }
 
 func (p *process) start(line any) error {
@@ -134,8 +146,14 @@ func awaitReady(addr string) error {
 	}
 }
 
-// stop ends the process, first kindly, and removes its directory.
+// stop ends the process and removes its directory.
 func (p *process) stop() {
+	p.end()
+	_ = os.RemoveAll(p.dir)
+}
+
+// end ends the process, first kindly.
+func (p *process) end() {
 	done := make(chan struct{})
 	go func() { _ = p.cmd.Wait(); close(done) }()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
@@ -145,7 +163,6 @@ func (p *process) stop() {
 		_ = p.cmd.Process.Kill()
 		<-done
 	}
-	_ = os.RemoveAll(p.dir)
 }
 
 // cpu is the processor time the process has used so far.
@@ -180,6 +197,21 @@ func (p *process) rss() (int64, error) {
 		}
 	}
 	return 0, fmt.Errorf("no VmRSS in the status of pid %d", p.cmd.Process.Pid)
+}
+
+// metric reads one sample of /metrics, named with its labels.
+func (p *process) metric(sample string) (float64, error) {
+	resp, err := http.Get("http://" + p.http + "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if value, ok := strings.CutPrefix(lines.Text(), sample+" "); ok {
+			return strconv.ParseFloat(value, 64)
+		}
+	}
+	return 0, fmt.Errorf("no %s in the metrics of %s", sample, p.name)
 }
 
 // load runs this executable as a client against p and reads its result.

@@ -25,6 +25,8 @@ type row struct {
 	Low    float64   `json:"low"`
 	High   float64   `json:"high"`
 	Pairs  []float64 `json:"pairs,omitempty"`
+	// Bound is what a profile showed to stand between the median and the aim.
+	Bound string `json:"bound,omitempty"`
 	// Detail is the two sides in absolute figures, which do not travel.
 	Detail string `json:"detail,omitempty"`
 }
@@ -51,6 +53,19 @@ func (r row) aimed() bool {
 	default:
 		return r.Median >= r.Aim
 	}
+}
+
+// shortBy is the share of the aim, or of the must where there is none, by which
+// the median misses it.
+func (r row) shortBy() float64 {
+	aim := r.Aim
+	if aim == 0 {
+		aim = r.Must
+	}
+	if r.Less {
+		return r.Median/aim - 1
+	}
+	return 1 - r.Median/aim
 }
 
 // results is one file of bench/results.
@@ -141,14 +156,29 @@ memory is used again. NATS writes to files and syncs only where the row says so.
 
 `, r.Date, r.Commit, r.Machine)
 	figure := ""
+	var short []row
+	explain := func() {
+		for i, row := range short {
+			if i == 0 {
+				b.WriteString("\nAims missed, and what bounds them, by profile:\n\n")
+			}
+			fmt.Fprintf(&b, "- %s: %.0f %% short. %s\n", row.Name, row.shortBy()*100, row.Bound)
+		}
+		short = nil
+	}
 	for _, row := range r.Rows {
 		if row.Figure != figure {
+			explain()
 			figure = row.Figure
 			fmt.Fprintf(&b, "\n## %s\n\n| what | must | aim | median | spread | detail |\n|---|---|---|---|---|---|\n", title(figure))
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s–%s | %s |\n", row.Name, bound(row.Must, row), bound(row.Aim, row),
 			verdict(row), number(row.Low), number(row.High), row.Detail)
+		if !row.aimed() {
+			short = append(short, row)
+		}
 	}
+	explain()
 	return b.String()
 }
 
