@@ -18,9 +18,9 @@ import (
 // Errors of a log. ErrDead is final; ErrFull passes when frames are released, or
 // when the disk has space, or the process files, again.
 var (
-	ErrDead     = errors.New("the write-ahead log is dead after a failed write")
-	ErrClosed   = errors.New("the write-ahead log is closed")
-	ErrFull     = errors.New("the write-ahead log has used up its disk budget")
+	ErrDead   = errors.New("the write-ahead log is dead after a failed write")
+	ErrClosed = errors.New("the write-ahead log is closed")
+	ErrFull   = errors.New("the write-ahead log has used up its disk budget")
 	// ErrNoSegment says that the disk failed as a new segment was made: it is ill,
 	// not full. What is in the log is not touched; another file is tried when
 	// room is next wanted.
