@@ -128,7 +128,7 @@ const (
 	copyBound   = "Copies: out of the page cache and into the socket are a third of the server's time, the CRC of each frame 6 %."
 	diskBound   = "The sync of a lone block: the rest of the round trip is the client's, as in the floor."
 	walBound    = "Half of the time of both is the virtual disk's (notification, wake-ups). What the loop does not do is the CRC32C of each frame, 4 %, and waking its appender in order."
-	quicBound   = "quic-go, in packets of 1.4 KB: system calls are 40 % of both ends, wake-ups 15 %, AES-GCM 8 %; TLS over TCP hands the kernel 16 KB at a time."
+	quicBound   = "quic-go, in packets of 1.4 KB: system calls are a third of both ends, wake-ups 15 %, AES-GCM 8 %; TLS over TCP hands the kernel 16 KB at a time."
 )
 
 // produce is F1.
