@@ -439,18 +439,22 @@ func (r *run) idle() error {
 	return nil
 }
 
-// growth adds the growth of a fresh server's resident memory over fill, by n.
+// growth adds the growth of fresh servers' resident memory over fill, by n.
 func (r *run) growth(x row, n int, fill func(*process) (func(), error)) error {
-	p, err := startRustmq("rustmq", "network.tls=on")
-	if err != nil {
-		return err
+	var each []float64
+	for range r.pairs {
+		p, err := startRustmq("rustmq", "network.tls=on")
+		if err != nil {
+			return err
+		}
+		per, err := p.grownBy(n, func() (func(), error) { return fill(p) })
+		p.stop()
+		if err != nil {
+			return err
+		}
+		each = append(each, per/1024)
 	}
-	defer p.stop()
-	per, err := p.grownBy(n, func() (func(), error) { return fill(p) })
-	if err != nil {
-		return err
-	}
-	r.add(summarise(x, []float64{per / 1024}))
+	r.add(summarise(x, each))
 	return nil
 }
 

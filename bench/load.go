@@ -158,10 +158,13 @@ func loadProduce(ctx context.Context, s shape) (loadResult, error) {
 		return loadResult{}, err
 	}
 	defer done()
+	// What is in flight does not depend on the number of connections: 50 MB of
+	// records of 1 KiB, as one client has them with 50,000 records buffered.
+	buffered := max(1000, 50_000/s.connections)
 	clients := make([]*kgo.Client, s.connections)
 	for i := range clients {
 		cl, err := s.client(kgo.DefaultProduceTopic(s.topic), kgo.ProducerBatchCompression(kgo.NoCompression()),
-			kgo.RequiredAcks(kgo.AllISRAcks()), kgo.MaxBufferedRecords(50_000), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+			kgo.RequiredAcks(kgo.AllISRAcks()), kgo.MaxBufferedRecords(buffered), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 		if err != nil {
 			return loadResult{}, err
 		}

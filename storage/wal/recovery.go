@@ -75,7 +75,10 @@ func (w *WAL) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	buf := make([]byte, w.o.SegmentSize)
+	var buf []byte // of one segment; a new log needs none
+	if len(scans) > 0 {
+		buf = make([]byte, w.o.SegmentSize)
+	}
 	mark, begin, err := highestMarks(scans, buf)
 	if err != nil {
 		return err

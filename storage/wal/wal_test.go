@@ -103,7 +103,7 @@ func (d *done) wait(t testing.TB) error {
 }
 
 func small(fs disk.FS) wal.Options {
-	return wal.Options{FS: fs, Dir: "wal", Capacity: 4 << 20, SegmentSize: 128 << 10, ChunkSize: 32 << 10, Memory: 256 << 10}
+	return wal.Options{FS: fs, Dir: "wal", Capacity: 24 << 20, SegmentSize: 128 << 10, ChunkSize: 32 << 10, Memory: 256 << 10}
 }
 
 func open(t testing.TB, o wal.Options) (*wal.WAL, *owner) {
