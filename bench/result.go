@@ -116,6 +116,9 @@ func (r results) write(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
 	name := filepath.Join(dir, r.Date+".json")
 	return name, os.WriteFile(name, append(raw, '\n'), 0o644)
 }
