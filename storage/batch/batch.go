@@ -96,6 +96,10 @@ func (b Batch) Magic() int8 { return int8(b[atMagic]) }
 // CRC is the checksum the batch carries.
 func (b Batch) CRC() uint32 { return binary.BigEndian.Uint32(b[atCRC:]) }
 
+// SummedFrom is the first byte of a batch that its CRC covers, to the last. What
+// lies before is stamped by whoever stores it.
+const SummedFrom = atAttributes
+
 // ComputeCRC is the checksum the batch should carry.
 func (b Batch) ComputeCRC() uint32 { return crc32.Checksum(b[atAttributes:], castagnoli) }
 

@@ -171,7 +171,8 @@ func (l *Log) appendBatch(b batch.Batch, o AppendOptions, done Appended) error {
 	if b.TimestampType() == batch.LogAppendTime {
 		p.appendTime = b.MaxTimestamp()
 	}
-	ref, err := l.store.wal.Append(wal.Header{Kind: wal.KindData, Partition: l.id, Epoch: l.epoch, Offset: l.end}, b, p)
+	h := wal.Header{Kind: wal.KindData, Partition: l.id, Epoch: l.epoch, Offset: l.end}
+	ref, err := l.store.wal.AppendSummed(h, b, wal.Sum{From: batch.SummedFrom, CRC: b.CRC()}, p)
 	if err != nil {
 		p.recycle()
 		if errors.Is(err, wal.ErrTooLarge) {

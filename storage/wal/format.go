@@ -190,8 +190,8 @@ type frame struct {
 }
 
 // encodeFrame writes header, payload and padding to b, which has frameSize
-// bytes.
-func encodeFrame(b []byte, h *Header, stamp, sequence uint64, payload []byte) {
+// bytes. The zero sum knows nothing of the payload.
+func encodeFrame(b []byte, h *Header, stamp, sequence uint64, payload []byte, sum Sum) {
 	binary.LittleEndian.PutUint32(b[4:], uint32(len(payload)))
 	binary.LittleEndian.PutUint64(b[8:], stamp)
 	binary.LittleEndian.PutUint64(b[16:], sequence)
@@ -208,7 +208,12 @@ func encodeFrame(b []byte, h *Header, stamp, sequence uint64, payload []byte) {
 	binary.LittleEndian.PutUint64(b[56:], uint64(h.Offset))
 	n := frameHeaderSize + copy(b[frameHeaderSize:], payload)
 	clear(b[n:])
-	binary.LittleEndian.PutUint32(b, crc32.Checksum(b[4:n], castagnoli))
+	summed := len(payload) - sum.From
+	if sum.From == 0 || summed < sumLeast || summed >= 1<<24 {
+		binary.LittleEndian.PutUint32(b, crc32.Checksum(b[4:n], castagnoli))
+		return
+	}
+	binary.LittleEndian.PutUint32(b, combine(crc32.Checksum(b[4:n-summed], castagnoli), sum.CRC, summed))
 }
 
 // UnknownFormatError says that a part of the log is whole, and of a kind that

@@ -33,7 +33,7 @@ func sampleSegment() []byte {
 		h.Offset += storage.Offset(i)
 		h.Copy = i == 0
 		n := frameSize(len(payload))
-		encodeFrame(b[at:at+n], &h, s.stamp, 41+uint64(i), []byte(payload))
+		encodeFrame(b[at:at+n], &h, s.stamp, 41+uint64(i), []byte(payload), Sum{})
 		at += n
 	}
 	groupHeader{stamp: s.stamp, first: 41, mark: 40, length: uint32(at - blockSize), count: 2, begin: 9}.encode(b[blockSize:])
@@ -168,7 +168,7 @@ func TestAnotherLifeDoesNotCount(t *testing.T) {
 func TestUnknownIsNamed(t *testing.T) {
 	b := make([]byte, frameSize(0))
 	for _, kind := range []Kind{0, KindDrop + 1, 255} {
-		encodeFrame(b, &Header{Kind: kind}, 1, 1, nil)
+		encodeFrame(b, &Header{Kind: kind}, 1, 1, nil, Sum{})
 		if _, _, err := decodeFrame(b, 1); !errors.As(err, new(errUnknown)) || !strings.Contains(err.Error(), fmt.Sprint(uint8(kind))) {
 			t.Errorf("kind %d: %v", kind, err)
 		}
@@ -234,7 +234,7 @@ func FuzzFrame(f *testing.F) {
 			return
 		}
 		again := make([]byte, frameSize(len(payload)))
-		encodeFrame(again, &fr.Header, fr.stamp, fr.sequence, payload)
+		encodeFrame(again, &fr.Header, fr.stamp, fr.sequence, payload, Sum{})
 		if n := frameHeaderSize + len(payload); !bytes.Equal(again[4:n], b[4:n]) && bytes.Equal(b[26:28], []byte{0, 0}) && bytes.Equal(b[52:56], make([]byte, 4)) {
 			t.Fatalf("%x encodes as %x", b[:n], again[:n])
 		}

@@ -507,7 +507,7 @@ func (w *WAL) rewrite(fresh *segment, mark, begin uint64, tail []unconfirmed) ([
 	at := groupHeaderReserve
 	for i, f := range tail {
 		refs[i] = Ref{Segment: uint32(fresh.log), Offset: uint32(blockSize + at), Length: uint32(f.length)}
-		encodeFrame(buf[at:at+frameSize(f.length)], &f.Header, fresh.stamp, f.sequence, f.payload)
+		encodeFrame(buf[at:at+frameSize(f.length)], &f.Header, fresh.stamp, f.sequence, f.payload, Sum{})
 		at += frameSize(f.length)
 	}
 	groupHeader{stamp: fresh.stamp, first: mark + 1, mark: mark, length: uint32(size), count: uint32(len(tail)), begin: begin}.encode(buf)

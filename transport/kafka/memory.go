@@ -110,11 +110,15 @@ func (b *budget) admit() {
 	}
 }
 
-// Frames are read into buffers of powers of two, which are reused; larger ones
+// Frames are read into buffers that are reused, of powers of two, and of quarters
+// between them where they are large: a large buffer that is made anew costs more,
+// for pages that the kernel has to clear, than reading into it. Still larger ones
 // are made and dropped.
 const (
 	smallestClass = 9  // 512 B
-	largestClass  = 24 // 16 MiB
+	wholeClass    = 24 // 16 MiB, the last without quarters
+	largestBits   = 27 // 128 MiB
+	largestClass  = wholeClass + 4*(largestBits-wholeClass)
 )
 
 var classes [largestClass + 1]sync.Pool
@@ -122,24 +126,27 @@ var classes [largestClass + 1]sync.Pool
 // classOf returns the class of buffers of n bytes, or -1, and the memory that
 // one takes.
 func classOf(n int) (class int, size int64) {
-	class = max(smallestClass, bits.Len(uint(n-1)))
-	if class > largestClass {
+	log := max(smallestClass, bits.Len(uint(n-1)))
+	switch {
+	case log <= wholeClass:
+		return log, 1 << log
+	case log > largestBits:
 		return -1, int64(n)
 	}
-	return class, 1 << class
+	quarter := 1 << (log - 3) // of the power of two below
+	quarters := (n-1)/quarter + 1
+	return wholeClass + 4*(log-1-wholeClass) + quarters - 4, int64(quarters * quarter)
 }
 
-// getBuffer returns a buffer of n bytes, of the class of n.
-func getBuffer(n, class int) *[]byte {
-	if class < 0 {
-		b := make([]byte, n)
-		return &b
+// getBuffer returns a buffer of n bytes, of the class of n and its size.
+func getBuffer(n, class int, size int64) *[]byte {
+	if class >= 0 {
+		if b, ok := classes[class].Get().(*[]byte); ok {
+			*b = (*b)[:n]
+			return b
+		}
 	}
-	if b, ok := classes[class].Get().(*[]byte); ok {
-		*b = (*b)[:n]
-		return b
-	}
-	b := make([]byte, n, 1<<class)
+	b := make([]byte, n, size)
 	return &b
 }
 

@@ -55,11 +55,11 @@ func (in *reader) drop() {
 	in.buf, in.r, in.w = nil, 0, 0
 }
 
-var readClass, _ = classOf(readBuffer)
+var readClass, readSize = classOf(readBuffer)
 
 // take makes buf one from the pool.
 func (in *reader) take() {
-	in.pooled = getBuffer(readBuffer, readClass)
+	in.pooled = getBuffer(readBuffer, readClass, readSize)
 	in.buf = *in.pooled
 }
 
@@ -82,7 +82,7 @@ func (in *reader) next() (*Request, error) {
 	if err := memory.take(in.c.ctx, size); err != nil {
 		return nil, err
 	}
-	frame := getBuffer(n, class)
+	frame := getBuffer(n, class, size)
 	r, err := in.request(*frame)
 	if err != nil {
 		putBuffer(frame, class)

@@ -154,8 +154,8 @@ func (c *Conn) sendJoined(bufs net.Buffers) error {
 		_, err := c.net.Write(bufs[0])
 		return err
 	}
-	class, _ := classOf(joinedWrite)
-	scratch := getBuffer(joinedWrite, class)
+	class, size := classOf(joinedWrite)
+	scratch := getBuffer(joinedWrite, class, size)
 	defer putBuffer(scratch, class)
 	joined := (*scratch)[:0]
 	flush := func() error {
