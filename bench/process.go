@@ -224,6 +224,9 @@ func (p *process) load(kind string, args ...string) (loadResult, error) {
 	cmd := exec.Command(self, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := awaitQuiet(); err != nil {
+		return loadResult{}, err
+	}
 	before, err := p.cpu()
 	if err != nil {
 		return loadResult{}, fmt.Errorf("%s has gone: %w", p.name, err)
@@ -242,4 +245,47 @@ func (p *process) load(kind string, args ...string) (loadResult, error) {
 	result.ServerCPU = (after - before).Seconds()
 	result.ClientCPU = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 	return result, nil
+}
+
+// awaitQuiet waits, for 10 s at most, until nothing runs on this machine: what a
+// server still does for the load before, such as collecting the garbage of
+// gigabytes, is not to be paid by the other side of the pair.
+func awaitQuiet() error {
+	const window = 200 * time.Millisecond
+	before, err := busy()
+	for range 50 {
+		if err != nil {
+			return err
+		}
+		time.Sleep(window)
+		var now time.Duration
+		now, err = busy()
+		if now-before <= window/10 {
+			return err
+		}
+		before = now
+	}
+	return nil
+}
+
+// busy is the processor time that all processes and the kernel have used.
+func busy() (time.Duration, error) {
+	raw, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(raw), "\n")
+	var ticks int64
+	for i, field := range strings.Fields(line)[1:] {
+		const idle, iowait, steal = 3, 4, 7
+		if i == idle || i == iowait || i >= steal {
+			continue // guest time is counted as user time already
+		}
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read /proc/stat: %w", err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * (time.Second / 100), nil
 }
