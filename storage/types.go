@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"strconv"
 )
 
@@ -43,6 +44,12 @@ func ParseTopicID(s string) (TopicID, error) {
 	copy(id[:], raw)
 	return id, nil
 }
+
+// ObjectID names one object in the bucket; an id is issued once.
+type ObjectID uint64
+
+// String returns the id as 16 hex digits.
+func (id ObjectID) String() string { return fmt.Sprintf("%016x", uint64(id)) }
 
 // PartitionID names one partition of one topic, for all time.
 type PartitionID struct {

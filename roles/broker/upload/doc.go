@@ -1,0 +1,23 @@
+// Package upload moves what is committed from the WAL into the bucket.
+//
+// A planner, pure, decides which partitions go into which object and when: a
+// partition with enough bytes gets an object of its own, the others share one
+// when the oldest of them has waited for an interval, when they come to an
+// object's size together, or when the WAL fills up.
+//
+// An [Uploader] runs what it decides: it takes an id that the controller has
+// issued, writes the object (storage/object) straight from the log's memory or
+// files, and has the controller commit its ranges, each under the leader epoch
+// that it was read under. Only then may the log give the records up.
+//
+// Promises. Only what is below the high watermark, and so on disk, is uploaded.
+// A batch is checked against its CRC as it is packed, and the bucket answers for
+// the stored bytes before they are committed. An object whose commit was refused,
+// or whose fate is not known, is never written to or named again: the controller
+// condemns its id in time. A failure is retried, with longer pauses, for ever,
+// and costs nothing but the log's room.
+//
+// Concurrency: one goroutine plans, one runs per object under way; Close ends
+// and awaits them. All methods are safe for concurrent use. Memory is bounded by
+// the objects under way and the parts that the bucket buffers of each.
+package upload

@@ -1,0 +1,170 @@
+package upload
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"rustmq.dev/rustmq/storage"
+)
+
+// Limits say when to upload, and how much at once.
+type Limits struct {
+	// Interval is how long committed bytes may wait: the price of an idle
+	// partition is one request for all of them in each interval.
+	Interval time.Duration
+	// ObjectBytes waiting in all partitions together are uploaded without
+	// waiting for the interval; it is also about the size of the largest object.
+	ObjectBytes int64
+	// OwnBytes of one partition get an object of their own.
+	OwnBytes int64
+	// ObjectRanges is the most partitions in one object: what names them must
+	// fit in one command of the metadata log.
+	ObjectRanges int
+	// Parallel is how many objects are under way at once.
+	Parallel int
+	// RetryMin and RetryMax bound how long a partition waits after its upload
+	// failed; it doubles in between.
+	RetryMin, RetryMax time.Duration
+	// Urgent is the share of the WAL's budget, 0 to 1, from which on nothing
+	// waits for its interval.
+	Urgent float64
+}
+
+// Waiting is a partition with committed records that the bucket lacks.
+type Waiting struct {
+	Partition storage.PartitionID
+	From      storage.Offset // the committed end
+	Bytes     int64
+	Since     time.Time // when the oldest of them was appended
+}
+
+// Job is one object to make.
+type Job struct{ Parts []Part }
+
+// Part is what a job takes of one partition: from an offset on, as many whole
+// batches as fit in MaxBytes, at least one.
+type Part struct {
+	Partition storage.PartitionID
+	From      storage.Offset
+	MaxBytes  int64
+}
+
+// planner decides what is uploaded when. It is a core: it has no clock and does
+// nothing but decide. A partition has at most one part under way, for a range
+// must begin where the one before ended.
+type planner struct {
+	limits  Limits
+	busy    map[storage.PartitionID]struct{}
+	failing map[storage.PartitionID]failure
+	running int
+}
+
+// failure is a partition whose last upload failed.
+type failure struct {
+	times int
+	until time.Time
+}
+
+func newPlanner(l Limits) *planner {
+	return &planner{limits: l, busy: map[storage.PartitionID]struct{}{}, failing: map[storage.PartitionID]failure{}}
+}
+
+// plan returns the objects to begin now. fullness is the WAL's; drain asks for
+// everything, as when the process stops.
+func (p *planner) plan(now time.Time, waiting []Waiting, fullness float64, drain bool) []Job {
+	ready := make([]Waiting, 0, len(waiting))
+	var total int64
+	due := drain || fullness >= p.limits.Urgent
+	for _, w := range waiting {
+		if _, busy := p.busy[w.Partition]; busy || w.Bytes <= 0 {
+			continue
+		}
+		if f, failed := p.failing[w.Partition]; failed && now.Before(f.until) && !drain {
+			continue
+		}
+		ready = append(ready, w)
+		total += w.Bytes
+		due = due || !now.Before(w.Since.Add(p.limits.Interval))
+	}
+	due = due || total >= p.limits.ObjectBytes
+	slices.SortFunc(ready, func(a, b Waiting) int {
+		return cmp.Or(a.Since.Compare(b.Since), slices.Compare(a.Partition.Topic[:], b.Partition.Topic[:]), cmp.Compare(a.Partition.Index, b.Partition.Index))
+	})
+	var jobs []Job
+	var mixed Job
+	var mixedBytes int64
+	begin := func(j Job) {
+		for _, part := range j.Parts {
+			p.busy[part.Partition] = struct{}{}
+		}
+		p.running++
+		jobs = append(jobs, j)
+	}
+	for _, w := range ready {
+		if p.running >= p.limits.Parallel {
+			return jobs
+		}
+		part := Part{w.Partition, w.From, min(w.Bytes, p.limits.ObjectBytes)}
+		if w.Bytes >= p.limits.OwnBytes {
+			begin(Job{[]Part{part}})
+			continue
+		}
+		if !due {
+			continue
+		}
+		mixed.Parts = append(mixed.Parts, part)
+		mixedBytes += part.MaxBytes
+		if mixedBytes >= p.limits.ObjectBytes || len(mixed.Parts) == p.limits.ObjectRanges {
+			begin(mixed)
+			mixed, mixedBytes = Job{}, 0
+		}
+	}
+	if len(mixed.Parts) > 0 && p.running < p.limits.Parallel {
+		begin(mixed)
+	}
+	return jobs
+}
+
+// done says how a job ended: refused are the partitions whose part did not make
+// it, with failed all of them.
+func (p *planner) done(now time.Time, j Job, refused map[storage.PartitionID]bool, failed bool) {
+	p.running--
+	for _, part := range j.Parts {
+		delete(p.busy, part.Partition)
+		if !failed && !refused[part.Partition] {
+			delete(p.failing, part.Partition)
+			continue
+		}
+		f := p.failing[part.Partition]
+		wait := min(p.limits.RetryMin<<min(f.times, 20), p.limits.RetryMax)
+		p.failing[part.Partition] = failure{f.times + 1, now.Add(wait)}
+	}
+}
+
+// next is when plan should be asked again if nothing else happens: when the
+// first of those that wait is due. ok is false when nothing is.
+func (p *planner) next(waiting []Waiting) (at time.Time, ok bool) {
+	for _, w := range waiting {
+		if _, busy := p.busy[w.Partition]; busy || w.Bytes <= 0 {
+			continue
+		}
+		due := w.Since.Add(p.limits.Interval)
+		if f, failed := p.failing[w.Partition]; failed && f.until.After(due) {
+			due = f.until
+		}
+		if !ok || due.Before(at) {
+			at, ok = due, true
+		}
+	}
+	return at, ok
+}
+
+// forget drops what is known of partitions that are not led here any more.
+func (p *planner) forget(leads func(storage.PartitionID) bool) {
+	for id := range p.failing {
+		if !leads(id) {
+			delete(p.failing, id)
+		}
+	}
+}

@@ -1,0 +1,137 @@
+package upload
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"rustmq.dev/rustmq/storage"
+)
+
+func partition(i int) storage.PartitionID {
+	return storage.PartitionID{Topic: storage.TopicID{1}, Index: int32(i)}
+}
+
+var testLimits = Limits{
+	Interval: 10 * time.Second, ObjectBytes: 1000, OwnBytes: 300, ObjectRanges: 5, Parallel: 3,
+	RetryMin: time.Second, RetryMax: 8 * time.Second, Urgent: 0.5,
+}
+
+func TestSmallPartitionsShareAnObjectOnceOneIsDue(t *testing.T) {
+	now := time.Unix(1000, 0)
+	p := newPlanner(testLimits)
+	waiting := []Waiting{
+		{partition(1), 5, 10, now.Add(-3 * time.Second)},
+		{partition(2), 7, 20, now.Add(-9 * time.Second)},
+	}
+	if jobs := p.plan(now, waiting, 0, false); len(jobs) != 0 {
+		t.Fatalf("uploaded before anything was due: %v", jobs)
+	}
+	if at, ok := p.next(waiting); !ok || !at.Equal(now.Add(time.Second)) {
+		t.Fatalf("next at %v %v", at, ok)
+	}
+	jobs := p.plan(now.Add(time.Second), waiting, 0, false)
+	if len(jobs) != 1 || len(jobs[0].Parts) != 2 || jobs[0].Parts[0].Partition != partition(2) {
+		t.Fatalf("want one object of both, the one that waits longest first: %v", jobs)
+	}
+	if again := p.plan(now.Add(time.Minute), waiting, 0, true); len(again) != 0 {
+		t.Fatalf("a part under way was planned again: %v", again)
+	}
+}
+
+func TestEnoughOfOnePartitionGetsAnObjectOfItsOwn(t *testing.T) {
+	now := time.Unix(1000, 0)
+	p := newPlanner(testLimits)
+	jobs := p.plan(now, []Waiting{{partition(1), 0, 299, now}, {partition(2), 0, 300, now}}, 0, false)
+	if len(jobs) != 1 || jobs[0].Parts[0].Partition != partition(2) {
+		t.Fatalf("%v", jobs)
+	}
+}
+
+func TestAFullLogDoesNotWaitForTheInterval(t *testing.T) {
+	now := time.Unix(1000, 0)
+	p := newPlanner(testLimits)
+	waiting := []Waiting{{partition(1), 0, 1, now}}
+	if jobs := p.plan(now, waiting, 0.49, false); len(jobs) != 0 {
+		t.Fatalf("%v", jobs)
+	}
+	if jobs := p.plan(now, waiting, 0.5, false); len(jobs) != 1 {
+		t.Fatalf("%v", jobs)
+	}
+}
+
+func TestAFailedPartitionWaitsLongerEachTime(t *testing.T) {
+	now := time.Unix(1000, 0)
+	p := newPlanner(testLimits)
+	waiting := []Waiting{{partition(1), 0, 1, now.Add(-time.Hour)}}
+	for _, wait := range []time.Duration{1, 2, 4, 8, 8} {
+		jobs := p.plan(now, waiting, 1, false)
+		if len(jobs) != 1 {
+			t.Fatalf("not tried at %v", now)
+		}
+		p.done(now, jobs[0], nil, true)
+		if jobs := p.plan(now.Add(wait*time.Second-1), waiting, 1, false); len(jobs) != 0 {
+			t.Fatalf("tried again before %d s", wait)
+		}
+		now = now.Add(wait * time.Second)
+	}
+	jobs := p.plan(now, waiting, 1, false)
+	p.done(now, jobs[0], nil, false)
+	if jobs := p.plan(now, waiting, 1, false); len(jobs) != 1 {
+		t.Fatal("still punished after a success")
+	}
+}
+
+// TestPlansKeepToTheirLimits: whatever waits, objects are bounded, a partition is
+// in one at most, and with enough drains everything is uploaded in the end.
+func TestPlansKeepToTheirLimits(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		now := time.Unix(1000, 0)
+		p := newPlanner(testLimits)
+		left := map[storage.PartitionID]int64{}
+		for i := range rapid.IntRange(0, 40).Draw(t, "partitions") {
+			left[partition(i)] = rapid.Int64Range(1, 5000).Draw(t, "bytes")
+		}
+		for round := 0; len(left) > 0; round++ {
+			if round > 1000 {
+				t.Fatalf("%d partitions are never uploaded", len(left))
+			}
+			var waiting []Waiting
+			for id, bytes := range left {
+				waiting = append(waiting, Waiting{id, 0, bytes, now.Add(-time.Duration(id.Index) * time.Second)})
+			}
+			jobs := p.plan(now, waiting, 0, true)
+			if len(jobs) > testLimits.Parallel {
+				t.Fatalf("%d jobs", len(jobs))
+			}
+			seen := map[storage.PartitionID]bool{}
+			for _, j := range jobs {
+				var bytes int64
+				if len(j.Parts) == 0 || len(j.Parts) > testLimits.ObjectRanges {
+					t.Fatalf("%d parts", len(j.Parts))
+				}
+				for _, part := range j.Parts {
+					if seen[part.Partition] {
+						t.Fatalf("%v is in two objects", part.Partition)
+					}
+					seen[part.Partition] = true
+					bytes += part.MaxBytes
+				}
+				if bytes >= testLimits.ObjectBytes+testLimits.OwnBytes {
+					t.Fatalf("an object of %d bytes", bytes)
+				}
+				failed := rapid.IntRange(0, 9).Draw(t, "failed") == 0
+				p.done(now, j, nil, failed)
+				for _, part := range j.Parts {
+					if failed {
+						continue
+					}
+					if left[part.Partition] -= part.MaxBytes; left[part.Partition] <= 0 {
+						delete(left, part.Partition)
+					}
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,155 @@
+package controller
+
+import (
+	"iter"
+	"slices"
+	"time"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// catalogue is what the collector looks at: objects by state, in order of id,
+// and ids that were issued.
+type catalogue interface {
+	// NextObjectID is the id that will be issued next.
+	NextObjectID() storage.ObjectID
+	// Prepared are the ids that were issued and neither committed nor condemned.
+	Prepared() iter.Seq[storage.ObjectID]
+	// Condemned are the ids to be deleted, each with the index of the command that
+	// condemned it.
+	Condemned() iter.Seq2[storage.ObjectID, uint64]
+	// Known reports whether the id is in any state.
+	Known(storage.ObjectID) bool
+}
+
+// collectorLimits are the waits of a collector.
+type collectorLimits struct {
+	// Deadline is how long an upload may take, from when its id was first seen.
+	Deadline time.Duration
+	// Grace is between condemnation and deletion: longer than any reader holds on
+	// to what it looked up.
+	Grace time.Duration
+	// Batch bounds what one step asks for.
+	Batch int
+}
+
+// collector decides what is condemned, deleted and forgotten. It is a core: no
+// clock, no bucket. It measures from when it first saw a state, so that a new
+// controller waits longer and never shorter.
+//
+// Whatever it decides from an old image is still right: a condemned id is never
+// committed again, and a forgotten one never issued again.
+type collector struct {
+	limits    collectorLimits
+	prepared  map[storage.ObjectID]time.Time
+	condemned map[storage.ObjectID]time.Time
+	deleted   map[storage.ObjectID]struct{} // from the bucket, and not forgotten yet
+	orphans   map[storage.ObjectID]time.Time
+}
+
+func newCollector(l collectorLimits) *collector {
+	return &collector{
+		limits: l, prepared: map[storage.ObjectID]time.Time{}, condemned: map[storage.ObjectID]time.Time{},
+		deleted: map[storage.ObjectID]struct{}{}, orphans: map[storage.ObjectID]time.Time{},
+	}
+}
+
+// collection is what one step asks for.
+type collection struct {
+	Condemn []storage.ObjectID
+	Delete  []storage.ObjectID // to be reported by gone
+	Forget  []storage.ObjectID
+	// Ship is the log index up to which the metadata log must stand in the bucket
+	// before more can be deleted; 0: nothing waits for that.
+	Ship uint64
+}
+
+// step looks at the catalogue. shipped is the index up to which the metadata log
+// stands in the bucket.
+func (c *collector) step(now time.Time, cat catalogue, shipped uint64) (do collection) {
+	seen := make(map[storage.ObjectID]time.Time, len(c.prepared))
+	for id := range cat.Prepared() {
+		since, known := c.prepared[id]
+		if !known {
+			since = now
+		}
+		seen[id] = since
+		if now.Sub(since) >= c.limits.Deadline && len(do.Condemn) < c.limits.Batch {
+			do.Condemn = append(do.Condemn, id)
+		}
+	}
+	c.prepared = seen
+
+	seen = make(map[storage.ObjectID]time.Time, len(c.condemned))
+	for id, index := range cat.Condemned() {
+		since, known := c.condemned[id]
+		if !known {
+			since = now
+		}
+		seen[id] = since
+		if _, deleted := c.deleted[id]; deleted {
+			if len(do.Forget) < c.limits.Batch {
+				do.Forget = append(do.Forget, id)
+			}
+			continue
+		}
+		if !guard.Check("controller.collect-grace", now.Sub(since) >= c.limits.Grace) {
+			continue
+		}
+		// Whoever recovers the cluster from the bucket must not find an object named
+		// that is gone (RULES 5.2).
+		if !guard.Check("controller.collect-shipped", index <= shipped) {
+			do.Ship = max(do.Ship, index)
+			continue
+		}
+		if len(do.Delete) < c.limits.Batch {
+			do.Delete = append(do.Delete, id)
+		}
+	}
+	c.condemned = seen
+	for id := range c.deleted {
+		if _, still := seen[id]; !still {
+			delete(c.deleted, id)
+		}
+	}
+	return do
+}
+
+// gone says that the bucket has deleted the object.
+func (c *collector) gone(id storage.ObjectID) { c.deleted[id] = struct{}{} }
+
+// audit is what a listing of the bucket shows beside the catalogue.
+type audit struct {
+	Orphans []storage.ObjectID // dead, and seen for long enough: to be deleted
+	Foreign []storage.ObjectID // never issued: reported, and left
+}
+
+// listed compares a whole listing with a catalogue that is not older than it. An
+// object that is in no state and whose id was issued landed after its deletion:
+// no command can name it any more. It goes once two listings, a grace apart, have
+// shown it; a listing may lag.
+func (c *collector) listed(now time.Time, ids []storage.ObjectID, cat catalogue) (found audit) {
+	seen := map[storage.ObjectID]time.Time{}
+	next := cat.NextObjectID()
+	for _, id := range ids {
+		if !guard.Check("controller.orphan-issued", id < next) {
+			found.Foreign = append(found.Foreign, id)
+			continue
+		}
+		if !guard.Check("controller.orphan-unknown", !cat.Known(id)) {
+			continue
+		}
+		since, known := c.orphans[id]
+		if !known {
+			since = now
+		}
+		seen[id] = since
+		if now.Sub(since) >= c.limits.Grace && len(found.Orphans) < c.limits.Batch {
+			found.Orphans = append(found.Orphans, id)
+		}
+	}
+	c.orphans = seen
+	slices.Sort(found.Orphans)
+	return found
+}
