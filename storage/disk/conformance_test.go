@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -104,6 +105,13 @@ func TestNamesAreFilesOfOneTree(t *testing.T) {
 			"create in":   second(fsys.Create("none/f")),
 			"remove":      fsys.Remove("a/none"),
 			"rename":      fsys.Rename("a/none", "a/x"),
+			"link":        fsys.Link("a/none", "a/x"),
+			"link to":     fsys.Link("a/e", "none/x"),
+			"link over":   fsys.Link("a/e", "a/e"),
+			"link on dir": fsys.Link("a/e", "a/b"),
+			"link dir":    fsys.Link("a/b", "a/x"),
+			"stat":        second(fsys.Stat("a/none")),
+			"stat dir":    second(fsys.Stat("a/b")),
 			"list":        second(fsys.List("none")),
 			"syncdir":     fsys.SyncDir("none"),
 			"remove dir":  fsys.Remove("a/b"),
@@ -113,9 +121,9 @@ func TestNamesAreFilesOfOneTree(t *testing.T) {
 		} {
 			want := fs.ErrNotExist
 			switch what {
-			case "create", "create dir":
+			case "create", "create dir", "link over", "link on dir":
 				want = fs.ErrExist
-			case "remove dir", "open dir":
+			case "remove dir", "open dir", "link dir", "stat dir":
 				want = unix.EISDIR
 			case "mkdir file", "mkdir below":
 				want = unix.ENOTDIR
@@ -147,6 +155,9 @@ func TestNamesStayBelowTheRoot(t *testing.T) {
 				"space":     third(fsys.Space(name)),
 				"rename":    fsys.Rename(name, "a/x"),
 				"rename to": fsys.Rename("f", name),
+				"link":      fsys.Link(name, "a/x"),
+				"link to":   fsys.Link("f", name),
+				"stat":      second(fsys.Stat(name)),
 			} {
 				if !errors.Is(err, fs.ErrInvalid) {
 					t.Errorf("%s %q: %v", what, name, err)
@@ -181,6 +192,70 @@ func TestRenameReplaces(t *testing.T) {
 		names, err := fsys.List("d")
 		if err != nil || !slices.Equal(names, []string{"f"}) {
 			t.Fatalf("%v %v", names, err)
+		}
+	})
+}
+
+func TestLinkedFileHasTwoNames(t *testing.T) {
+	eachFS(t, func(t *testing.T, fsys disk.FS) {
+		must(t, fsys.MkdirAll("d"))
+		f := create(t, fsys, "f")
+		must(t, f.WriteSync([][]byte{[]byte("one")}, 0))
+		must(t, fsys.Link("f", "d/g"))
+		must(t, f.WriteSync([][]byte{[]byte("two")}, 0))
+		if got := contents(t, fsys, "d/g"); string(got) != "two" {
+			t.Fatalf("%q", got)
+		}
+		must(t, fsys.Rename("f", "d/g")) // nothing to do
+		must(t, fsys.Remove("f"))
+		if got := contents(t, fsys, "d/g"); string(got) != "two" {
+			t.Fatalf("%q", got)
+		}
+	})
+}
+
+func TestOneOfManyLinksWins(t *testing.T) {
+	eachFS(t, func(t *testing.T, fsys disk.FS) {
+		var wg sync.WaitGroup
+		won := make(chan string, 8)
+		for i := range 8 {
+			name := fmt.Sprint(i)
+			must(t, create(t, fsys, name).WriteSync([][]byte{[]byte(name)}, 0))
+			wg.Go(func() {
+				switch err := fsys.Link(name, "f"); {
+				case err == nil:
+					won <- name
+				case !errors.Is(err, fs.ErrExist):
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if len(won) != 1 {
+			t.Fatalf("%d links were made", len(won))
+		}
+		if got, want := contents(t, fsys, "f"), <-won; string(got) != want {
+			t.Fatalf("%q, but %q was told that it won", got, want)
+		}
+	})
+}
+
+func TestStatIsOfTheContent(t *testing.T) {
+	eachFS(t, func(t *testing.T, fsys disk.FS) {
+		f := create(t, fsys, "f")
+		made, err := fsys.Stat("f")
+		must(t, err)
+		if since := time.Since(made.Modified); made.Size != 0 || since < -time.Minute || since > time.Minute {
+			t.Fatalf("%+v", made)
+		}
+		must(t, f.WriteSync([][]byte{[]byte("four")}, 0))
+		written, err := fsys.Stat("f")
+		if err != nil || written.Size != 4 || written.Modified.Before(made.Modified) {
+			t.Fatalf("%+v after %+v: %v", written, made, err)
+		}
+		must(t, fsys.Rename("f", "g"))
+		if renamed, err := fsys.Stat("g"); err != nil || !renamed.Modified.Equal(written.Modified) || renamed.Size != 4 {
+			t.Fatalf("%+v, was %+v: %v", renamed, written, err)
 		}
 	})
 }

@@ -72,12 +72,19 @@ func (m *Mem) Crash(rng *rand.Rand) *Mem {
 	m.detached = true
 	m.cutChanges(rng)
 	after := NewMem(m.opts)
+	left := map[*memNode]*memNode{} // a file of two names is still one
 	for _, dir := range sortedKeys(m.dirs) {
 		d, found := m.dirs[dir], newMemDir()
 		for _, name := range sortedKeys(d.synced) {
-			got := &memNode{now: d.synced[name].afterCut(rng), names: 1}
-			got.synced = slices.Clone(got.now)
-			after.used += int64(len(got.now))
+			n := d.synced[name]
+			got := left[n]
+			if got == nil {
+				got = &memNode{now: n.afterCut(rng), modified: n.modified}
+				got.synced = slices.Clone(got.now)
+				after.used += int64(len(got.now))
+				left[n] = got
+			}
+			got.names++
 			found.now[name], found.synced[name] = got, got
 		}
 		after.dirs[dir] = found
@@ -121,7 +128,7 @@ func (m *Mem) Clone() *Mem {
 	clone := func(n *memNode) *memNode {
 		got, ok := copies[n]
 		if !ok {
-			got = &memNode{now: slices.Clone(n.now), synced: slices.Clone(n.synced), pending: slices.Clone(n.pending)}
+			got = &memNode{now: slices.Clone(n.now), synced: slices.Clone(n.synced), pending: slices.Clone(n.pending), modified: n.modified}
 			copies[n] = got
 		}
 		return got

@@ -11,7 +11,7 @@
 //
 //   - Data is durable after Sync or WriteSync of its file returned nil. The
 //     whole file, whoever wrote it; not its name.
-//   - A created, renamed or removed name is durable after SyncDir of its
+//   - A created, linked, renamed or removed name is durable after SyncDir of its
 //     directory. A directory is durable when MkdirAll returns.
 //   - Everything else may be there, partly there, or not, after a power cut;
 //     crash.go says what "partly" may be.

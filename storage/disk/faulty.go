@@ -10,7 +10,7 @@ import (
 )
 
 // Op is a kind of call to an FS or a file, for the faults of [Faulty].
-type Op uint16
+type Op uint32
 
 // Each bit is a kind of call; OpWriteSync asks as OpWrite and then as OpSync.
 const (
@@ -29,18 +29,20 @@ const (
 	OpRead
 	OpWrite
 	OpSync
+	OpLink
+	OpStat
 
 	OpAny Op = 1<<iota - 1
 	// OpChange is every call that changes or syncs something: the moments at
 	// which a crash makes a difference.
-	OpChange = OpCreate | OpRemove | OpRename | OpMkdir | OpSyncDir | OpTruncate | OpWrite | OpSync
+	OpChange = OpCreate | OpRemove | OpRename | OpLink | OpMkdir | OpSyncDir | OpTruncate | OpWrite | OpSync
 )
 
 // Rule says when a fault happens, and what it is. A call is counted when op and
 // name match; it is hit when all of Nth, Every and Chance that are set say so.
 type Rule struct {
 	Op   Op     // zero: any
-	Name string // path.Match pattern of the whole name; empty: any. A rename goes by its new name
+	Name string // path.Match pattern of the whole name; empty: any. A rename or link goes by its new name
 
 	Nth    int     // hit the Nth counted call, from 1, only
 	From   int     // hit the counted calls from this one on
@@ -159,7 +161,7 @@ func (r *ruleState) hit(op Op, name string) bool {
 	return true
 }
 
-var opNames = []string{"create", "open", "remove", "rename", "list", "mkdir", "syncdir", "lock", "space", "close", "size", "truncate", "read", "write", "sync"}
+var opNames = []string{"create", "open", "remove", "rename", "list", "mkdir", "syncdir", "lock", "space", "close", "size", "truncate", "read", "write", "sync", "link", "stat"}
 
 func (o Op) String() string {
 	s := ""
@@ -205,6 +207,22 @@ func (f *Faulty) Rename(oldName, newName string) error {
 		return bad.err
 	}
 	return f.fs.Rename(oldName, newName)
+}
+
+// Link implements [FS].
+func (f *Faulty) Link(oldName, newName string) error {
+	if bad := f.ask(OpLink, newName); bad.err != nil {
+		return bad.err
+	}
+	return f.fs.Link(oldName, newName)
+}
+
+// Stat implements [FS].
+func (f *Faulty) Stat(name string) (FileInfo, error) {
+	if bad := f.ask(OpStat, name); bad.err != nil {
+		return FileInfo{}, bad.err
+	}
+	return f.fs.Stat(name)
 }
 
 // List implements [FS].

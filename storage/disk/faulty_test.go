@@ -95,6 +95,8 @@ func TestEveryCallCanFail(t *testing.T) {
 		disk.OpRead:     func() error { return second(file.ReadAt(buf, 0)) },
 		disk.OpWrite:    func() error { return second(file.WriteAt(buf, 0)) },
 		disk.OpSync:     func() error { return file.Sync() },
+		disk.OpLink:     func() error { return f.Link("d/f", "d/g") },
+		disk.OpStat:     func() error { return second(f.Stat("d/f")) },
 	}
 	for op := disk.OpCreate; op < disk.OpAny; op <<= 1 {
 		if calls[op] == nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +24,13 @@ type FS interface {
 	Remove(name string) error
 	// Rename replaces newName atomically; durable after SyncDir of its directory.
 	Rename(oldName, newName string) error
+	// Link gives a file a second name; fs.ErrExist if that is there, whoever made
+	// it and when. Durable after SyncDir of the directory of newName. Not every
+	// file system can: IsNoLink.
+	Link(oldName, newName string) error
+	// Stat returns what is known of a file without opening it; EISDIR for a
+	// directory.
+	Stat(name string) (FileInfo, error)
 	// List returns the base names in dir, sorted.
 	List(dir string) ([]string, error)
 	MkdirAll(dir string) error
@@ -33,6 +41,12 @@ type FS interface {
 	Lock(name string) (io.Closer, error)
 	// Space returns the bytes that are free for this process, and all there are.
 	Space(dir string) (free, total int64, err error)
+}
+
+// FileInfo is what is known of a file.
+type FileInfo struct {
+	Size     int64
+	Modified time.Time // when its content last changed, by the clock of the disk
 }
 
 // File is one open file. Calls may be concurrent.
@@ -113,6 +127,11 @@ func IsNoSpace(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is
 
 // IsNoFile reports whether err says that no more files can be opened now.
 func IsNoFile(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }
+
+// IsNoLink reports whether err says that the file system gives files one name only.
+func IsNoLink(err error) bool {
+	return errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EMLINK)
+}
 
 // checkName refuses names that could lead out of the root.
 func checkName(op, name string) error {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -100,7 +101,7 @@ func (m *Mem) Create(name string) (File, error) {
 	if d.now[base] != nil || m.dirs[name] != nil {
 		return nil, &fs.PathError{Op: "create", Path: name, Err: fs.ErrExist}
 	}
-	n := &memNode{}
+	n := &memNode{modified: time.Now()}
 	f, err := m.opened(n, name)
 	if err != nil {
 		return nil, err
@@ -159,10 +160,41 @@ func (m *Mem) Rename(oldName, newName string) error {
 		return &fs.PathError{Op: "rename", Path: newName, Err: fs.ErrExist}
 	}
 	m.ops++
-	if oldName != newName {
+	if to.now[newBase] != n { // rename(2) leaves two names of one file as they are
 		m.change(dirChange{{from, oldBase, nil}, {to, newBase, n}})
 	}
 	return nil
+}
+
+// Link implements [FS].
+func (m *Mem) Link(oldName, newName string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, _, n, err := m.node("link", oldName)
+	if err != nil {
+		return err
+	}
+	to, newBase, err := m.dir("link", newName)
+	if err != nil {
+		return err
+	}
+	if to.now[newBase] != nil || m.dirs[newName] != nil {
+		return &fs.PathError{Op: "link", Path: newName, Err: fs.ErrExist}
+	}
+	m.ops++
+	m.change(dirChange{{to, newBase, n}})
+	return nil
+}
+
+// Stat implements [FS].
+func (m *Mem) Stat(name string) (FileInfo, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, _, n, err := m.node("stat", name)
+	if err != nil {
+		return FileInfo{}, err
+	}
+	return FileInfo{Size: int64(len(n.now)), Modified: n.modified}, nil
 }
 
 // change changes names, so far only as they are found without a power cut.

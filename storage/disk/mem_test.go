@@ -406,6 +406,48 @@ func TestRenameAcrossDirectoriesIsWhole(t *testing.T) {
 	}
 }
 
+// A link is durable once its directory is synced, without it there or not; the
+// file of two names is one file also after a power cut.
+func TestLinkIsDurableWithItsDirectory(t *testing.T) {
+	rng := newRand(t)
+	lost := 0
+	for range 200 {
+		m := disk.NewMem(disk.MemOptions{Capacity: 1000})
+		must(t, m.MkdirAll("from"))
+		must(t, m.MkdirAll("to"))
+		f := create(t, m, "from/f")
+		must(t, f.WriteSync([][]byte{[]byte("x")}, 0))
+		must(t, m.SyncDir("from"))
+		must(t, m.Link("from/f", "to/f"))
+		synced := rng.IntN(2) == 0
+		if synced {
+			must(t, m.SyncDir("to"))
+		}
+		after := m.Crash(rng)
+		if !fileIs(t, after, "from/f", "x") {
+			t.Fatal("the first name is lost")
+		}
+		if !fileIs(t, after, "to/f", "x") {
+			if lost++; synced {
+				t.Fatal("a synced link is lost")
+			}
+			continue
+		}
+		if free, _, err := after.Space("."); err != nil || free != 999 {
+			t.Fatalf("%d bytes free: %v", free, err)
+		}
+		g, err := after.Open("to/f")
+		must(t, err)
+		must(t, g.WriteSync([][]byte{[]byte("y")}, 0))
+		if !fileIs(t, after, "from/f", "y") {
+			t.Fatal("one file became two")
+		}
+	}
+	if lost == 0 {
+		t.Fatal("no power cut lost a link that was not synced")
+	}
+}
+
 // Of a file that was renamed twice, any of the three names may be found, but one.
 func TestRenamedTwiceIsFoundOnce(t *testing.T) {
 	rng := newRand(t)
@@ -519,6 +561,7 @@ func TestPowerIsOff(t *testing.T) {
 	m.Crash(newRand(t))
 	for what, err := range map[string]error{
 		"create": second(m.Create("g")), "open": second(m.Open("f")), "remove": m.Remove("f"), "rename": m.Rename("f", "g"),
+		"link": m.Link("f", "g"), "stat": second(m.Stat("f")),
 		"list": second(m.List(".")), "mkdir": m.MkdirAll("d"), "syncdir": m.SyncDir("."), "lock": second(m.Lock("l")), "space": third(m.Space(".")),
 		"write": second(f.WriteAt([]byte{1}, 0)), "read": second(f.ReadAt(make([]byte, 1), 0)), "writesync": f.WriteSync(nil, 0),
 		"size": second(f.Size()), "truncate": f.Truncate(0), "sync": f.Sync(),

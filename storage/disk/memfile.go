@@ -4,6 +4,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,6 +16,8 @@ type memNode struct {
 	pending []memWrite // since the last sync, in order
 	names   int        // that lead here
 	open    int        // files that lead here
+
+	modified time.Time
 }
 
 // memWrite is a change of a file that was not synced.
@@ -140,6 +143,7 @@ func (f *memFile) write(p []byte, off int64) (int, error) {
 	n := int(max(0, min(int64(len(p)), room-off)))
 	copy(f.node.now[min(off, room):], p[:n])
 	if n > 0 {
+		f.node.modified = time.Now()
 		f.node.pending = append(f.node.pending, memWrite{off: off, data: slices.Clone(p[:n])})
 	}
 	return n, err
@@ -173,6 +177,7 @@ func (f *memFile) Truncate(size int64) error {
 	}
 	f.m.used += size - was
 	f.m.ops++
+	f.node.modified = time.Now()
 	f.node.now = resized(f.node.now, size)
 	f.node.pending = append(f.node.pending, memWrite{off: size, truncate: true})
 	return nil

@@ -159,6 +159,41 @@ func (o *OS) Rename(oldName, newName string) error {
 	return os.Rename(from, to)
 }
 
+// Link implements [FS].
+func (o *OS) Link(oldName, newName string) error {
+	from, err := o.path("link", oldName)
+	if err != nil {
+		return err
+	}
+	to, err := o.path("link", newName)
+	if err != nil {
+		return err
+	}
+	switch st, err := os.Lstat(from); {
+	case err != nil:
+		return err
+	case st.IsDir(): // link(2) says EPERM, which is also what a file system without links says
+		return &fs.PathError{Op: "link", Path: from, Err: unix.EISDIR}
+	}
+	return os.Link(from, to)
+}
+
+// Stat implements [FS].
+func (o *OS) Stat(name string) (FileInfo, error) {
+	path, err := o.path("stat", name)
+	if err != nil {
+		return FileInfo{}, err
+	}
+	st, err := os.Stat(path)
+	if err != nil {
+		return FileInfo{}, err
+	}
+	if st.IsDir() {
+		return FileInfo{}, &fs.PathError{Op: "stat", Path: path, Err: unix.EISDIR}
+	}
+	return FileInfo{Size: st.Size(), Modified: st.ModTime()}, nil
+}
+
 // List implements [FS].
 func (o *OS) List(dir string) ([]string, error) {
 	path, err := o.path("list", dir)
