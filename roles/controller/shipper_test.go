@@ -1,0 +1,230 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/disk"
+)
+
+// shipped is a bucket, and the log that a shipper should put there.
+type shippedWorld struct {
+	t       *testing.T
+	bucket  bucket.Bucket
+	state   []string // what the commands came to
+	index   uint64
+	term    uint64
+	leads   bool
+	shipper *shipper
+}
+
+func newShippedWorld(t *testing.T) *shippedWorld {
+	dir, err := bucket.NewDir(disk.NewMem(disk.MemOptions{}), "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dir.Close() })
+	w := &shippedWorld{t: t, bucket: dir, term: 1, leads: true}
+	w.restart(7)
+	return w
+}
+
+// restart begins with a process that has everything applied and nothing pending.
+func (w *shippedWorld) restart(writer uint64) {
+	w.shipper = newShipper(shipperOptions{
+		Bucket: w.bucket, Prefix: "c/1/meta/", Incarnation: 1, Writer: writer, Interval: time.Minute,
+		Leads:    func() (uint64, bool) { return w.term, w.leads },
+		Snapshot: func() (uint64, []byte) { return w.index, []byte(fmt.Sprint(w.state)) },
+		Log:      slog.New(slog.DiscardHandler),
+	})
+}
+
+func (w *shippedWorld) apply(commands ...string) {
+	for _, c := range commands {
+		w.index += 2 // raft has entries of its own
+		w.state = append(w.state, c)
+		w.shipper.Applied(w.index, []byte(c))
+	}
+}
+
+func (w *shippedWorld) ship() {
+	w.t.Helper()
+	if err := w.shipper.ship(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// recovered replays the log in the bucket as one who has nothing else would.
+func (w *shippedWorld) recovered() (state string, entries int) {
+	w.t.Helper()
+	var replayed []string
+	next, last := uint64(0), uint64(0)
+	base := ""
+	err := w.bucket.List(w.t.Context(), "c/1/meta/", "", func(i bucket.Info) bool {
+		raw, err := bucket.ReadAll(w.t.Context(), w.bucket, i.Key, 1<<30)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		e, err := metadata.DecodeLogEntry(raw)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if next != 0 && e.Number != next {
+			w.t.Fatalf("entry %d follows %d", e.Number, next-1)
+		}
+		next = e.Number + 1
+		entries++
+		if e.Snapshot != nil {
+			base, replayed = string(e.Snapshot), nil
+		} else if e.First != last+1 {
+			w.t.Fatalf("entry %d begins at %d, the one before ended at %d", e.Number, e.First, last)
+		}
+		last = e.Last
+		for _, c := range e.Commands {
+			replayed = append(replayed, string(c.Command))
+		}
+		return true
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, c := range replayed {
+		if base == "[]" {
+			base = "[" + c + "]"
+		} else {
+			base = base[:len(base)-1] + " " + c + "]"
+		}
+	}
+	return base, entries
+}
+
+func (w *shippedWorld) expect() {
+	w.t.Helper()
+	if got, _ := w.recovered(); got != fmt.Sprint(w.state) {
+		w.t.Fatalf("the bucket says %s, the state is %v", got, w.state)
+	}
+	if got := w.shipper.Shipped(); got != w.index {
+		w.t.Fatalf("shipped up to %d of %d", got, w.index)
+	}
+}
+
+func TestMetadataLogInTheBucketIsTheState(t *testing.T) {
+	w := newShippedWorld(t)
+	w.ship()
+	w.expect()
+	w.apply("a", "b")
+	w.ship()
+	w.apply("c")
+	w.ship()
+	w.expect()
+	w.term++
+	w.apply("d") // pending as the next leader, this process again, begins
+	w.ship()
+	w.expect()
+	w.apply("e")
+	w.term++
+	w.restart(8)
+	w.ship()
+	w.apply("f")
+	w.ship()
+	w.expect()
+	if _, entries := w.recovered(); entries > 6 {
+		t.Fatalf("%d entries: what two snapshots outdate is kept", entries)
+	}
+}
+
+func TestMetadataLogAfterALongOutage(t *testing.T) {
+	w := newShippedWorld(t)
+	w.ship()
+	large := string(make([]byte, 1<<20))
+	for range 10 {
+		w.apply(large)
+	}
+	if len(w.shipper.pending) > 9 {
+		t.Fatalf("%d MiB wait in memory", len(w.shipper.pending))
+	}
+	w.ship()
+	w.expect()
+}
+
+func TestMetadataLogWhoseAnswerWasLost(t *testing.T) {
+	w := newShippedWorld(t)
+	w.ship()
+	w.apply("a")
+	w.shipper.o.Bucket = answerLost{w.bucket}
+	if err := w.shipper.ship(t.Context()); err == nil {
+		t.Fatal("the answer was not lost")
+	}
+	w.shipper.o.Bucket = w.bucket
+	w.apply("b")
+	w.ship()
+	w.expect()
+}
+
+// answerLost does what it is asked and says that it failed.
+type answerLost struct{ bucket.Bucket }
+
+func (b answerLost) PutIfAbsent(ctx context.Context, key string, data []byte) error {
+	return errors.Join(errors.New("connection reset"), b.Bucket.PutIfAbsent(ctx, key, data))
+}
+
+// TestTwoClustersOnOneBucket: a copy of a data directory, started beside the
+// first, writes under the same id. One of the two is fenced at its next entry.
+func TestTwoClustersOnOneBucket(t *testing.T) {
+	w := newShippedWorld(t)
+	w.ship()
+	first := w.shipper
+	w.term++
+	w.restart(8)
+	w.ship() // the copy, in a later term
+	w.term--
+	w.shipper = first
+	w.apply("a")
+	err := first.ship(t.Context())
+	if fence := (*FencedError)(nil); !errors.As(err, &fence) || first.Fenced() == nil {
+		t.Fatalf("not fenced: %v", err)
+	}
+}
+
+func TestShipperFollowsLeadership(t *testing.T) {
+	w := newShippedWorld(t)
+	w.leads = false
+	w.apply("a")
+	w.ship()
+	if _, entries := w.recovered(); entries != 0 {
+		t.Fatal("shipped without leading")
+	}
+	w.leads = true
+	w.ship()
+	w.expect()
+}
+
+func TestShipperRunsByIntervalAndHurry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newShippedWorld(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go w.shipper.run(ctx)
+		synctest.Wait()
+		w.expect()
+		w.apply("a")
+		w.shipper.Hurry()
+		synctest.Wait()
+		w.expect()
+		w.apply("b")
+		synctest.Wait()
+		if w.shipper.Shipped() == w.index {
+			t.Fatal("shipped before the interval")
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		w.expect()
+	})
+}
