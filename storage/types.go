@@ -1,5 +1,5 @@
 // Package storage holds the few words that every storage room, and every room
-// above, uses for the same things: offsets, epochs, topic ids. It has no
+// above, uses for the same things: offsets, epochs, topic and object ids. It has no
 // behaviour and imports nothing of rustmq.
 package storage
 
@@ -42,6 +42,15 @@ func ParseTopicID(s string) (TopicID, error) {
 	}
 	copy(id[:], raw)
 	return id, nil
+}
+
+// ObjectID names one object in the bucket; an id is issued once.
+type ObjectID uint64
+
+// String returns the id as 16 hex digits, as it stands in keys and logs.
+func (id ObjectID) String() string {
+	s := strconv.FormatUint(uint64(id), 16)
+	return "0000000000000000"[len(s):] + s
 }
 
 // PartitionID names one partition of one topic, for all time.
