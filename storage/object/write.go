@@ -138,12 +138,12 @@ type packer struct {
 	sum       uint32 // of all written
 	blockSize int
 
-	x         Index          // of the range being packed
-	next      storage.Offset // where its next batch may begin
-	block     Block          // being packed; Length 0: none
-	holes     bool           // its batches need not follow one another
-	cut       bool           // its first batch may begin before it
-	refused   error          // of its batches; whatever the caller makes of it
+	x       Index          // of the range being packed
+	next    storage.Offset // where its next batch may begin
+	block   Block          // being packed; Length 0: none
+	holes   bool           // its batches need not follow one another
+	cut     bool           // its first batch may begin before it
+	refused error          // of its batches; whatever the caller makes of it
 
 	indexes    []byte // of the ranges packed, their positions still counted from 0
 	placements []Placement
