@@ -250,6 +250,24 @@ func (l *Log) UploadPoint(producers bool) (UploadPoint, error) {
 	return point, nil
 }
 
+// Extent returns where the batches from an offset on end that lie below limit and
+// have maxBytes together, at least one of them, and how many bytes they have. The
+// end is from when there is none.
+func (l *Log) Extent(from, limit storage.Offset, maxBytes int64) (end storage.Offset, bytes int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	end = from
+	for p := l.index.find(from); l.index.valid(p); p = l.index.following(p) {
+		b, e := l.index.at(p)
+		next, size := b.nextOf(p.entry), int64(e.ref.Length)
+		if next > limit || bytes > 0 && bytes+size > maxBytes {
+			break
+		}
+		end, bytes = next, bytes+size
+	}
+	return end, bytes
+}
+
 // tally tells the WAL how much of its segments could be given up, a run of
 // batches in one segment at a time.
 type tally struct {
