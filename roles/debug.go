@@ -20,7 +20,7 @@ import (
 // a running node, and changes nothing.
 func debugCommand(stdout io.Writer) *cobra.Command {
 	cmd := &cobra.Command{Use: "debug", Short: "Look into files of a node", Args: cobra.NoArgs}
-	cmd.AddCommand(debugWAL(stdout), debugBatch(stdout))
+	cmd.AddCommand(debugWAL(stdout), debugBatch(stdout), debugObject(stdout))
 	return cmd
 }
 

@@ -83,7 +83,7 @@
 //	                         end (8), index position (8), index crc32c (4), zero (4)
 //
 //	footer, the last 64 bytes
-//	0      8    magic        "RMQEND\x00\x01"
+//	0      8    magic        "RMQFTR\x00\x01"
 //	8      4    crc32c
 //	12     4    number of ranges
 //	16     8    object id

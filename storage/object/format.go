@@ -3,6 +3,7 @@ package object
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"slices"
@@ -27,7 +28,7 @@ const (
 	headerMagic    = "RMQOBJ\x00\x01"
 	indexMagic     = "RMQIDX\x00\x01"
 	directoryMagic = "RMQDIR\x00\x01"
-	footerMagic    = "RMQEND\x00\x01"
+	footerMagic    = "RMQFTR\x00\x01"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -70,7 +71,15 @@ type CorruptionError struct {
 }
 
 func (e *CorruptionError) Error() string {
-	return fmt.Sprintf("object %s is corrupt at byte %d: %s", e.Object, e.Position, e.Reason)
+	return fmt.Sprintf("%s is corrupt at byte %d: %s", objectName(e.Object), e.Position, e.Reason)
+}
+
+// objectName is how errors name an object.
+func objectName(id storage.ObjectID) string {
+	if id == 0 {
+		return "the object"
+	}
+	return "object " + id.String()
 }
 
 func corrupt(id storage.ObjectID, position int64, format string, args ...any) *CorruptionError {
@@ -87,7 +96,7 @@ type UnknownFormatError struct {
 }
 
 func (e *UnknownFormatError) Error() string {
-	return fmt.Sprintf("object %s, byte %d: version %d of the %s is not known to this version of rustmq; a newer one wrote it", e.Object, e.Position, e.Version, e.Part)
+	return fmt.Sprintf("%s, byte %d: version %d of the %s is not known to this version of rustmq; a newer one wrote it", objectName(e.Object), e.Position, e.Version, e.Part)
 }
 
 // checksum is the CRC32C of a structure but for the CRC in it.
@@ -120,7 +129,7 @@ func known(b []byte, magic, part string, id storage.ObjectID, position int64) er
 
 func (h *Header) validate() error {
 	if h.ID == 0 {
-		return fmt.Errorf("object id 0 names no object")
+		return errors.New("object id 0 names no object")
 	}
 	return CheckCluster(h.Cluster)
 }

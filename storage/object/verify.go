@@ -17,7 +17,7 @@ func Verify(size int64, readAt ReadAt, report func(error)) (Header, error) {
 	v := &verifier{readAt: readAt, report: report}
 	h, err := v.walk(size)
 	if err != nil {
-		return h, fmt.Errorf("verify object %s: %w", h.ID, err)
+		return h, fmt.Errorf("verify %s: %w", objectName(h.ID), err)
 	}
 	return h, v.first
 }

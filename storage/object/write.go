@@ -115,7 +115,7 @@ func Write(w io.Writer, h Header, ranges []Range, o WriteOptions) (*Summary, err
 	if p.blockSize == 0 {
 		p.blockSize = defaultBlock
 	}
-	p.x.Object = h.ID
+	p.x.Object, p.yield = h.ID, p.add
 	err := p.write(h.encode())
 	for i := range ranges {
 		if err == nil {
@@ -134,6 +134,7 @@ func Write(w io.Writer, h Header, ranges []Range, o WriteOptions) (*Summary, err
 // packer is the state of one Write.
 type packer struct {
 	out       *bufio.Writer
+	yield     func(batch.Batch) error // add, made once
 	size      int64
 	sum       uint32 // of all written
 	blockSize int
@@ -175,7 +176,7 @@ func (p *packer) pack(r *Range) error {
 	}
 	position := p.size
 	if r.Batches != nil {
-		err := r.Batches(p.add)
+		err := r.Batches(p.yield)
 		if p.refused != nil {
 			return p.refused
 		}

@@ -31,7 +31,7 @@ func TestWriteRefuses(t *testing.T) {
 		"begins early":   func(r *Range) { r.Batches = feed(build(t, 9, 1, "a", "b", "c"), build(t, 12, 1, "d")) },
 		"out of order":   func(r *Range) { r.Holes, r.Batches = true, feed(build(t, 12, 1, "c"), build(t, 10, 1, "a", "b")) },
 		"twice":          func(r *Range) { r.Holes, r.Batches = true, feed(build(t, 10, 1, "a"), build(t, 10, 1, "a")) },
-		"beyond the end": func(r *Range) { r.Batches = feed(build(t, 10, 1, "a", "b"), build(t, 12, 1, "c", "d")) },
+		"beyond the end": func(r *Range) { r.Holes, r.Batches = true, feed(build(t, 10, 1, "a", "b"), build(t, 12, 1, "c", "d")) },
 		"begins late":    func(r *Range) { r.Batches = feed(build(t, 11, 1, "b"), build(t, 12, 1, "c")) },
 		"gap":            func(r *Range) { r.Batches = feed(build(t, 10, 1, "a"), build(t, 12, 1, "c")) },
 		"ends early":     func(r *Range) { r.Batches = feed(build(t, 10, 1, "a", "b")) },
