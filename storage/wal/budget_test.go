@@ -43,6 +43,14 @@ func (s *stall) hold(name string) {
 	s.mu.Unlock()
 }
 
+// next lets the call that waits go; the one behind it waits.
+func (s *stall) next() {
+	s.mu.Lock()
+	close(s.held)
+	s.held = make(chan struct{})
+	s.mu.Unlock()
+}
+
 func (s *stall) letGo() {
 	s.mu.Lock()
 	close(s.held)
@@ -501,6 +509,65 @@ func TestPaddingIsCopiedAway(t *testing.T) {
 					t.Errorf("the log is full with %d live bytes, of %d: %+v", live, o.Capacity, w.Stats())
 				}
 			})
+		})
+	}
+}
+
+// TestTornTrimVoidsNothing: where the log begins is not said on disk before that
+// is there which outdates what lies before it, as it would be in one commit that a
+// power cut tears.
+func TestTornTrimVoidsNothing(t *testing.T) {
+	rng := newRand(t)
+	for _, mode := range []wal.SyncMode{wal.SyncAlways, wal.SyncInterval} {
+		synctest.Test(t, func(t *testing.T) {
+			mem := disk.NewMem(disk.MemOptions{})
+			fs := newStall(mem)
+			o := small(fs)
+			o.Sync = mode
+			w, _ := open(t, o)
+			defer w.Close()
+			var refs []wal.Ref
+			for i := range 60 { // more than a segment
+				refs = append(refs, add(t, w, header(0, int64(i)), make([]byte, 3000), nil))
+			}
+			time.Sleep(time.Second) // all is on disk, the spares are ready, the mark is written
+			fs.hold(fmt.Sprintf("wal/segment-%06d", refs[59].Segment))
+			defer fs.letGo()
+			add(t, w, header(0, 60), []byte("the committer waits for it"), nil)
+			synctest.Wait()
+			trim := header(0, 60)
+			trim.Kind = wal.KindTrim
+			if _, err := w.Append(trim, payloadOf(1, 60, 3*page), nil); err != nil {
+				t.Fatal(err)
+			}
+			for _, ref := range refs {
+				w.Release(ref)
+			}
+			for range 8 { // from the write of frame 60 to where all is recycled
+				synctest.Wait()
+				for range 20 {
+					after, own := open(t, small(mem.Clone().Crash(rng)))
+					var data, trims int
+					for _, f := range own.frames {
+						if f.header.Kind == wal.KindTrim {
+							trims++
+						} else {
+							data++
+						}
+					}
+					if err := after.Close(); err != nil {
+						t.Fatal(err)
+					}
+					if data < 60 && trims == 0 {
+						t.Fatalf("%d of 60 frames are there, and no trim that says why", data)
+					}
+				}
+				fs.next()
+			}
+			synctest.Wait()
+			if w.Stats().Recycled == 0 {
+				t.Error("nothing was recycled once the trim was on disk")
+			}
 		})
 	}
 }
