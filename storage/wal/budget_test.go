@@ -1,6 +1,7 @@
 package wal_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -241,6 +242,43 @@ func TestDiskBudgetRefusesProduceAndPasses(t *testing.T) {
 	w.Unadmit(n)
 }
 
+// TestCommitsPassByThePageCache appends so much at a time that commits go to the
+// device from the chunks, where wal.io permits that, and reads it back.
+func TestCommitsPassByThePageCache(t *testing.T) {
+	onEveryDisk(t, func(t *testing.T, fs disk.FS) {
+		o := wal.Options{FS: fs, Dir: "wal", Capacity: 64 << 20, SegmentSize: 4 << 20, ChunkSize: 1 << 20, Memory: 4 << 20}
+		w, _ := open(t, o)
+		const frames = 60
+		large := func(i int64) []byte { return bytes.Repeat(payloadOf(1, i, 1000+int(i)), 300) }
+		for i := range int64(frames) {
+			add(t, w, header(0, i), large(i), nil)
+			if i%3 == 0 { // a small one behind it goes the other way
+				if err := w.Flush(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				add(t, w, header(1, i), payloadOf(1, i, 100), nil)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		w, own := open(t, o)
+		defer w.Close()
+		for _, f := range own.frames {
+			want := payloadOf(1, int64(f.header.Offset), 100)
+			if f.header.Partition.Index == 0 {
+				want = large(int64(f.header.Offset))
+			}
+			if f.payload != string(want) {
+				t.Fatalf("frame %d of partition %d is not what was appended", f.header.Offset, f.header.Partition.Index)
+			}
+		}
+		if len(own.frames) != frames+frames/3 {
+			t.Fatalf("%d frames are there", len(own.frames))
+		}
+	})
+}
+
 // TestRequestLargerThanWhatIsReadyIsPrepared: one request may need more segments
 // than are kept ready.
 func TestRequestLargerThanWhatIsReadyIsPrepared(t *testing.T) {
@@ -263,8 +301,10 @@ func TestRequestLargerThanWhatIsReadyIsPrepared(t *testing.T) {
 
 // TestLiveFramesAreCopiedForward: a few frames that stay live do not keep the
 // log from going round, also when the oldest segment is mostly live.
-func TestLiveFramesAreCopiedForward(t *testing.T) {
-	o := small(disk.NewMem(disk.MemOptions{}))
+func TestLiveFramesAreCopiedForward(t *testing.T) { onEveryDisk(t, liveFramesAreCopiedForward) }
+
+func liveFramesAreCopiedForward(t *testing.T, fs disk.FS) {
+	o := small(fs)
 	o.Capacity = 16 * 128 << 10
 	o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	w, own := open(t, o)
