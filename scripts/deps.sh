@@ -24,8 +24,10 @@ build/python/bin/python -c 'import confluent_kafka, kafka' 2>/dev/null ||
 if [ -f test/compat/java/pom.xml ] && [ ! -d build/java/lib ]; then
 	mvn -q -B -f test/compat/java/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/build/java/lib"
 fi
+# What the packages and their tests import, no more: `go mod download` would bring
+# every module of the graph, and change go.work.sum.
 for module in . sdk/go bench; do
-	(cd "$module" && go mod download)
+	(cd "$module" && go list -deps -test -tags chaos,mutants ./... >/dev/null)
 done
-(cd tools && GOWORK=off go mod download)
+(cd tools && GOWORK=off go list -deps ./... tool >/dev/null)
 echo "dependencies are in place"

@@ -11,6 +11,8 @@ else
 	for module in . sdk/go bench; do
 		(cd "$module" && go test -race -run "$run" -timeout 8m ./...)
 	done
+	# What allocates nothing does so only without the race detector.
+	go test -run 'Alloc' ./storage/... ./transport/kafka ./roles/broker/...
 	for module in . sdk/go bench; do
 		(cd "$module" && GOWORK=off go build -o /dev/null ./...)
 	done

@@ -7,6 +7,7 @@ import (
 	"net"
 	"reflect"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -69,29 +70,31 @@ func every(seed uint64, n int, f func(kmsg.Request)) {
 // Random requests of every API and version are answered, or end their
 // connection; the broker goes on.
 func TestEveryVersionIsAnswered(t *testing.T) {
-	n := startNode(t)
-	n.controller.createTopic("events", 2)
-	n.settle(t.Context())
-	answered := map[kmsg.Key]int{}
-	every(1, 8, func(q kmsg.Request) {
-		c := n.connect()
-		defer c.conn.Close()
-		c.send(q)
-		c.conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
-		if _, err := c.tryReceive(); err == nil {
-			answered[kmsg.Key(q.Key())]++
-		} else if err != io.EOF && !isTimeout(err) {
-			t.Fatalf("%s v%d %+v: %v", kmsg.NameForKey(q.Key()), q.GetVersion(), q, err)
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t)
+		n.controller.createTopic("events", 2)
+		n.settle(t.Context())
+		answered := map[kmsg.Key]int{}
+		every(1, 8, func(q kmsg.Request) {
+			c := n.connect()
+			defer c.conn.Close()
+			c.send(q)
+			c.conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+			if _, err := c.tryReceive(); err == nil {
+				answered[kmsg.Key(q.Key())]++
+			} else if err != io.EOF && !isTimeout(err) {
+				t.Fatalf("%s v%d %+v: %v", kmsg.NameForKey(q.Key()), q.GetVersion(), q, err)
+			}
+		})
+		for _, a := range servedAPIs() {
+			if answered[a.key] == 0 {
+				t.Errorf("no request of %s was answered", kmsg.NameForKey(a.key.Int16()))
+			}
 		}
+		n.controller.createTopic("afterwards", 1)
+		n.settle(t.Context())
+		n.connect().produce("afterwards", 0, "alive")
 	})
-	for _, a := range servedAPIs() {
-		if answered[a.key] == 0 {
-			t.Errorf("no request of %s was answered", kmsg.NameForKey(a.key.Int16()))
-		}
-	}
-	n.controller.createTopic("afterwards", 1)
-	n.settle(t.Context())
-	n.connect().produce("afterwards", 0, "alive")
 }
 
 func isTimeout(err error) bool {

@@ -81,7 +81,7 @@ func TestInterruptEndsADial(t *testing.T) {
 		if err := w.run(ctx, "produce", "t", "-b", "192.0.2.1:9092", "--transport", transport); err == nil {
 			t.Error("somebody answered")
 		}
-		if took := time.Since(began); took > 5*time.Second {
+		if took := time.Since(began); took > 8*time.Second { // less than a dial may take
 			t.Errorf("%s: took %v", transport, took)
 		}
 		interrupt()

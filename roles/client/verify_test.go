@@ -179,7 +179,7 @@ func TestVerifyGivesUp(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "acks")
 	ended := make(chan error, 1)
 	go func() {
-		ended <- newWorld("").run(t.Context(), "verify", "--phase", "produce", "-b", addr, "--topic", "v", "--state", state, "--timeout", "1s", "-n", "100000000", "--partitions", "1")
+		ended <- newWorld("").run(t.Context(), "verify", "--phase", "produce", "-b", addr, "--topic", "v", "--state", state, "--timeout", "5s", "-n", "100000000", "--partitions", "1")
 	}()
 	select {
 	case <-loaded:

@@ -373,7 +373,11 @@ func TestTooFewInSync(t *testing.T) {
 // TestConcurrentAppendsKeepTheirOrder has many producers write to a few logs,
 // readers follow, segments relocate and logs trim at the same time.
 func TestConcurrentAppendsKeepTheirOrder(t *testing.T) {
-	s := open(t, small(disk.NewMem(disk.MemOptions{})))
+	onEveryDisk(t, concurrentAppendsKeepTheirOrder)
+}
+
+func concurrentAppendsKeepTheirOrder(t *testing.T, fs disk.FS) {
+	s := open(t, small(fs))
 	rng := newRand(t)
 	const producersEach, batchesEach = 8, 60
 	var all sync.WaitGroup

@@ -41,6 +41,23 @@ func small(fs disk.FS) Options {
 	return o
 }
 
+// onEveryDisk runs a test on a disk in memory, and on a directory once per wal.io.
+func onEveryDisk(t *testing.T, test func(t *testing.T, fs disk.FS)) {
+	t.Run("mem", func(t *testing.T) { test(t, disk.NewMem(disk.MemOptions{})) })
+	for _, mode := range []disk.IOMode{disk.Auto, disk.Pwrite, disk.IOUring} {
+		t.Run(mode.String(), func(t *testing.T) {
+			fs, err := disk.OpenOSWith(t.TempDir(), disk.OSOptions{IO: mode})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, why := fs.IO(); got != mode {
+				t.Skipf("not to be had here: %v", why)
+			}
+			test(t, fs)
+		})
+	}
+}
+
 func open(t testing.TB, o Options) *Store {
 	t.Helper()
 	s, err := Open(context.Background(), o)

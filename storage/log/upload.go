@@ -250,6 +250,19 @@ func (l *Log) UploadPoint(producers bool) (UploadPoint, error) {
 	return point, nil
 }
 
+// BatchAt returns the base offset of the batch that offset lies in, if the WAL has
+// it.
+func (l *Log) BatchAt(offset storage.Offset) (base storage.Offset, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.index.find(offset)
+	if !l.index.valid(p) {
+		return storage.NoOffset, false
+	}
+	b, _ := l.index.at(p)
+	return b.baseOf(p.entry), b.baseOf(p.entry) <= offset
+}
+
 // Extent returns where the batches from an offset on end that lie below limit and
 // have maxBytes together, at least one of them, and how many bytes they have. The
 // end is from when there is none.

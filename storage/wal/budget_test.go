@@ -1,6 +1,7 @@
 package wal_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,14 @@ func newStall(fs disk.FS) *stall {
 func (s *stall) hold(name string) {
 	s.mu.Lock()
 	s.held, s.name = make(chan struct{}), name
+	s.mu.Unlock()
+}
+
+// next lets the call that waits go; the one behind it waits.
+func (s *stall) next() {
+	s.mu.Lock()
+	close(s.held)
+	s.held = make(chan struct{})
 	s.mu.Unlock()
 }
 
@@ -233,6 +242,43 @@ func TestDiskBudgetRefusesProduceAndPasses(t *testing.T) {
 	w.Unadmit(n)
 }
 
+// TestCommitsPassByThePageCache appends so much at a time that commits go to the
+// device from the chunks, where wal.io permits that, and reads it back.
+func TestCommitsPassByThePageCache(t *testing.T) {
+	onEveryDisk(t, func(t *testing.T, fs disk.FS) {
+		o := wal.Options{FS: fs, Dir: "wal", Capacity: 64 << 20, SegmentSize: 4 << 20, ChunkSize: 1 << 20, Memory: 4 << 20}
+		w, _ := open(t, o)
+		const frames = 60
+		large := func(i int64) []byte { return bytes.Repeat(payloadOf(1, i, 1000+int(i)), 300) }
+		for i := range int64(frames) {
+			add(t, w, header(0, i), large(i), nil)
+			if i%3 == 0 { // a small one behind it goes the other way
+				if err := w.Flush(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				add(t, w, header(1, i), payloadOf(1, i, 100), nil)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		w, own := open(t, o)
+		defer w.Close()
+		for _, f := range own.frames {
+			want := payloadOf(1, int64(f.header.Offset), 100)
+			if f.header.Partition.Index == 0 {
+				want = large(int64(f.header.Offset))
+			}
+			if f.payload != string(want) {
+				t.Fatalf("frame %d of partition %d is not what was appended", f.header.Offset, f.header.Partition.Index)
+			}
+		}
+		if len(own.frames) != frames+frames/3 {
+			t.Fatalf("%d frames are there", len(own.frames))
+		}
+	})
+}
+
 // TestRequestLargerThanWhatIsReadyIsPrepared: one request may need more segments
 // than are kept ready.
 func TestRequestLargerThanWhatIsReadyIsPrepared(t *testing.T) {
@@ -255,8 +301,10 @@ func TestRequestLargerThanWhatIsReadyIsPrepared(t *testing.T) {
 
 // TestLiveFramesAreCopiedForward: a few frames that stay live do not keep the
 // log from going round, also when the oldest segment is mostly live.
-func TestLiveFramesAreCopiedForward(t *testing.T) {
-	o := small(disk.NewMem(disk.MemOptions{}))
+func TestLiveFramesAreCopiedForward(t *testing.T) { onEveryDisk(t, liveFramesAreCopiedForward) }
+
+func liveFramesAreCopiedForward(t *testing.T, fs disk.FS) {
+	o := small(fs)
 	o.Capacity = 16 * 128 << 10
 	o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	w, own := open(t, o)
@@ -501,6 +549,65 @@ func TestPaddingIsCopiedAway(t *testing.T) {
 					t.Errorf("the log is full with %d live bytes, of %d: %+v", live, o.Capacity, w.Stats())
 				}
 			})
+		})
+	}
+}
+
+// TestTornTrimVoidsNothing: where the log begins is not said on disk before that
+// is there which outdates what lies before it, as it would be in one commit that a
+// power cut tears.
+func TestTornTrimVoidsNothing(t *testing.T) {
+	rng := newRand(t)
+	for _, mode := range []wal.SyncMode{wal.SyncAlways, wal.SyncInterval} {
+		synctest.Test(t, func(t *testing.T) {
+			mem := disk.NewMem(disk.MemOptions{})
+			fs := newStall(mem)
+			o := small(fs)
+			o.Sync = mode
+			w, _ := open(t, o)
+			defer w.Close()
+			var refs []wal.Ref
+			for i := range 60 { // more than a segment
+				refs = append(refs, add(t, w, header(0, int64(i)), make([]byte, 3000), nil))
+			}
+			time.Sleep(time.Second) // all is on disk, the spares are ready, the mark is written
+			fs.hold(fmt.Sprintf("wal/segment-%06d", refs[59].Segment))
+			defer fs.letGo()
+			add(t, w, header(0, 60), []byte("the committer waits for it"), nil)
+			synctest.Wait()
+			trim := header(0, 60)
+			trim.Kind = wal.KindTrim
+			if _, err := w.Append(trim, payloadOf(1, 60, 3*page), nil); err != nil {
+				t.Fatal(err)
+			}
+			for _, ref := range refs {
+				w.Release(ref)
+			}
+			for range 8 { // from the write of frame 60 to where all is recycled
+				synctest.Wait()
+				for range 20 {
+					after, own := open(t, small(mem.Clone().Crash(rng)))
+					var data, trims int
+					for _, f := range own.frames {
+						if f.header.Kind == wal.KindTrim {
+							trims++
+						} else {
+							data++
+						}
+					}
+					if err := after.Close(); err != nil {
+						t.Fatal(err)
+					}
+					if data < 60 && trims == 0 {
+						t.Fatalf("%d of 60 frames are there, and no trim that says why", data)
+					}
+				}
+				fs.next()
+			}
+			synctest.Wait()
+			if w.Stats().Recycled == 0 {
+				t.Error("nothing was recycled once the trim was on disk")
+			}
 		})
 	}
 }

@@ -128,8 +128,10 @@ func mergeTrim(before, now *ledger) *ledger {
 }
 
 // TestConcurrentUse appends, reads, pins and releases from many goroutines.
-func TestConcurrentUse(t *testing.T) {
-	o := small(disk.NewMem(disk.MemOptions{}))
+func TestConcurrentUse(t *testing.T) { onEveryDisk(t, concurrentUse) }
+
+func concurrentUse(t *testing.T, fs disk.FS) {
+	o := small(fs)
 	o.Capacity = 8 << 20
 	w, _ := open(t, o)
 	var all sync.WaitGroup

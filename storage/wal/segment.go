@@ -305,11 +305,43 @@ func (w *WAL) recycleOldest(ctx context.Context) bool {
 
 // beginAt says on disk that the log begins with that frame: without it, a lost
 // oldest segment would look like a recycled one. What the owner appended before
-// it released the last frame of that segment is then on disk too, and so is the
-// header of the segment that follows.
+// it released the last frame of that segment is on disk before: a power cut that
+// tears a commit may leave the header of a group, which says where the log begins,
+// and not the frames behind it. The header of the segment that follows is on disk
+// after.
 func (w *WAL) beginAt(ctx context.Context, first uint64) error {
+	if !guard.Check("wal.begin-behind", false) {
+		if err := w.settled(ctx); err != nil {
+			return err
+		}
+	}
 	w.begin.Store(first)
 	return w.barrier(ctx, finalMark)
+}
+
+// settled waits until everything appended so far is on disk. It writes nothing
+// of its own, and so needs no room.
+func (w *WAL) settled(ctx context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	target, file := w.sequence, w.chunk.segment.file
+	for w.completed < target {
+		if w.dead != nil {
+			return w.dead
+		}
+		w.hurry()
+		if err := w.waitChange(ctx); err != nil {
+			return err
+		}
+	}
+	if w.o.Sync == SyncAlways {
+		return nil
+	}
+	// The segments before this one were synced before it was written to.
+	w.mu.Unlock()
+	err := w.syncNow(file)
+	w.mu.Lock()
+	return err
 }
 
 // barrier waits until everything appended so far is on disk, and the owner was
@@ -332,9 +364,17 @@ func (w *WAL) barrier(ctx context.Context, p privilege) error {
 		err = ctx.Err()
 	}
 	if err == nil && w.o.Sync == SyncInterval {
-		if err = file.Sync(); err != nil {
-			w.die(fmt.Errorf("sync %s: %w", file.Name(), err))
-		}
+		err = w.syncNow(file)
+	}
+	return err
+}
+
+// syncNow syncs what SyncInterval leaves for later. It does not move durable,
+// which is the committer's.
+func (w *WAL) syncNow(file disk.File) error {
+	err := file.Sync()
+	if err != nil {
+		w.die(fmt.Errorf("sync %s: %w", file.Name(), err))
 	}
 	return err
 }

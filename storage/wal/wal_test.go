@@ -106,6 +106,23 @@ func small(fs disk.FS) wal.Options {
 	return wal.Options{FS: fs, Dir: "wal", Capacity: 24 << 20, SegmentSize: 128 << 10, ChunkSize: 32 << 10, Memory: 256 << 10}
 }
 
+// onEveryDisk runs a test on a disk in memory, and on a directory once per wal.io.
+func onEveryDisk(t *testing.T, test func(t *testing.T, fs disk.FS)) {
+	t.Run("mem", func(t *testing.T) { test(t, disk.NewMem(disk.MemOptions{})) })
+	for _, mode := range []disk.IOMode{disk.Auto, disk.Pwrite, disk.IOUring} {
+		t.Run(mode.String(), func(t *testing.T) {
+			fs, err := disk.OpenOSWith(t.TempDir(), disk.OSOptions{IO: mode})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, why := fs.IO(); got != mode {
+				t.Skipf("not to be had here: %v", why)
+			}
+			test(t, fs)
+		})
+	}
+}
+
 func open(t testing.TB, o wal.Options) (*wal.WAL, *owner) {
 	t.Helper()
 	own := &owner{}
@@ -138,7 +155,10 @@ func add(t testing.TB, w *wal.WAL, h wal.Header, payload []byte, c wal.Completio
 }
 
 func TestAppendedFramesAreReplayedInOrder(t *testing.T) {
-	fs := disk.NewMem(disk.MemOptions{})
+	onEveryDisk(t, appendedFramesAreReplayedInOrder)
+}
+
+func appendedFramesAreReplayedInOrder(t *testing.T, fs disk.FS) {
 	w, _ := open(t, small(fs))
 	var last *done
 	for i := range 2000 {
@@ -169,7 +189,11 @@ func TestAppendedFramesAreReplayedInOrder(t *testing.T) {
 }
 
 func TestPinAndReadGiveThePayload(t *testing.T) {
-	w, _ := open(t, small(disk.NewMem(disk.MemOptions{})))
+	onEveryDisk(t, pinAndReadGiveThePayload)
+}
+
+func pinAndReadGiveThePayload(t *testing.T, fs disk.FS) {
+	w, _ := open(t, small(fs))
 	defer w.Close()
 	var refs []wal.Ref
 	var last *done

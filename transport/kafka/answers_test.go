@@ -229,47 +229,60 @@ func errOrNil(e *kerr.Error) error {
 }
 
 func TestFranzGoTalksOverTLS(t *testing.T) {
+	addr, trust, end := serveTLS(t, kafka.Options{Handler: newBroker()})
+	defer end()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.DialTLSConfig(trust))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if err := cl.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestClientThatSaysNoHelloIsClosed(t *testing.T) {
+	seen := newCounts()
+	addr, _, end := serveTLS(t, kafka.Options{Handler: newBroker(), Metrics: seen, Limits: kafka.Limits{HandshakeTimeout: 100 * time.Millisecond}})
+	mute, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	if _, err := mute.Read(make([]byte, 1)); err == nil {
+		t.Error("a client that sends no hello was waited for")
+	}
+	end() // it has counted by then
+	if seen.get(seen.refused, "handshake") != 1 {
+		t.Errorf("counted %v", seen.refused)
+	}
+}
+
+// serveTLS starts a server with a certificate of its own.
+func serveTLS(t *testing.T, o kafka.Options) (addr string, trust *tls.Config, end func()) {
+	t.Helper()
 	dir := t.TempDir()
 	cert, err := pki.Development(dir, nil, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	trust, err := pki.ClientConfig(filepath.Join(dir, pki.CAFile))
-	if err != nil {
+	if trust, err = pki.ClientConfig(filepath.Join(dir, pki.CAFile)); err != nil {
 		t.Fatal(err)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen := newCounts()
-	s := kafka.New(kafka.Options{Handler: newBroker(), Metrics: seen, Limits: kafka.Limits{HandshakeTimeout: 100 * time.Millisecond}})
+	s := kafka.New(o)
 	served := make(chan error, 1)
 	go func() {
 		served <- s.ServeListener(tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{cert}}), "kafka")
 	}()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(listener.Addr().String()), kgo.DialTLSConfig(trust))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cl.Ping(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	cl.Close()
-	mute, err := net.Dial("tcp", listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := mute.Read(make([]byte, 1)); err == nil {
-		t.Error("a client that sends no hello was waited for")
-	}
-	mute.Close()
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-	<-served
-	if seen.get(seen.refused, "handshake") != 1 {
-		t.Errorf("counted %v", seen.refused)
+	return listener.Addr().String(), trust, func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		<-served
 	}
 }
 

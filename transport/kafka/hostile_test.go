@@ -666,15 +666,17 @@ func TestClientsSayLittleOfThemselves(t *testing.T) {
 	for i := range uint64(tags) {
 		body = append(binary.AppendUvarint(body, i), 0)
 	}
-	s := kafka.New(kafka.Options{Handler: newBroker()})
-	c := pipe(s, kafka.Info{})
-	if _, err := c.Write(frame(18, 3, 1, body)); err != nil {
-		t.Fatal(err)
-	}
-	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second)) // fails where it is closed already
-	if b, err := io.ReadAll(c); err != nil || len(b) > 0 {
-		t.Errorf("answered %q, %v", b, err)
-	}
-	_ = c.Close()
-	closeServer(t, s)
+	synctest.Test(t, func(t *testing.T) {
+		s := kafka.New(kafka.Options{Handler: newBroker()})
+		c := pipe(s, kafka.Info{})
+		if _, err := c.Write(frame(18, 3, 1, body)); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetReadDeadline(time.Now().Add(5 * time.Second)) // fails where it is closed already
+		if b, err := io.ReadAll(c); err != nil || len(b) > 0 {
+			t.Errorf("answered %q, %v", b, err)
+		}
+		_ = c.Close()
+		closeServer(t, s)
+	})
 }

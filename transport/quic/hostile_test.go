@@ -81,7 +81,7 @@ func newRig(t *testing.T, handler kafka.Handler, o quic.Options) rig {
 }
 
 func (r rig) dial(ctx context.Context) (*quicgo.Conn, error) {
-	return r.client.Dial(ctx, r.addr, r.trust, &quicgo.Config{HandshakeIdleTimeout: 3 * time.Second})
+	return r.client.Dial(ctx, r.addr, r.trust, &quicgo.Config{HandshakeIdleTimeout: 30 * time.Second})
 }
 
 func (r rig) mustDial(t *testing.T) *quicgo.Conn {

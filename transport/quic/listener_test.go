@@ -213,7 +213,7 @@ func TestClientGoesOnAfterARestart(t *testing.T) {
 	end()
 	end = serve()
 	defer end()
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second) // below the idle time of a connection
+	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second) // below the idle time of a connection
 	defer cancel()
 	for err = cl.Ping(ctx); err != nil; err = cl.Ping(ctx) {
 		if ctx.Err() != nil {

@@ -73,6 +73,12 @@ func serveEcho(t *testing.T, a authority, at *net.UDPAddr, reset *quic.Stateless
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveEchoOn(t, a, socket, reset)
+}
+
+// serveEchoOn starts a broker on a socket that is there, and closes it in the end.
+func serveEchoOn(t *testing.T, a authority, socket *net.UDPConn, reset *quic.StatelessResetKey) *echoBroker {
+	t.Helper()
 	b := &echoBroker{addr: socket.LocalAddr().(*net.UDPAddr), transport: &quic.Transport{Conn: socket, StatelessResetKey: reset}}
 	l, err := b.transport.ListenEarly(
 		&tls.Config{Certificates: []tls.Certificate{a.cert}, NextProtos: []string{sdkquic.ALPN}, MinVersion: tls.VersionTLS13},
@@ -197,7 +203,7 @@ func TestClosedPortIsRefusedAtOnce(t *testing.T) {
 	if !errors.Is(err, syscall.ECONNREFUSED) || !errors.As(err, &op) || op.Op != "dial" {
 		t.Fatalf("want a dial error that says refused, got %v", err)
 	}
-	if took := time.Since(began); took > 3*time.Second {
+	if took := time.Since(began); took > 8*time.Second { // less than a handshake may take
 		t.Fatalf("took %v", took)
 	}
 }
@@ -241,10 +247,7 @@ func TestCallerThatGivesUpLeavesTheDialToOthers(t *testing.T) {
 	if err := <-gaveUp; !errors.Is(err, context.Canceled) {
 		t.Fatalf("want canceled, got %v", err)
 	}
-	if err := mute.Close(); err != nil {
-		t.Fatal(err)
-	}
-	serveEcho(t, a, addr, nil)
+	serveEchoOn(t, a, mute, nil)
 	conn := <-dialled
 	if conn == nil {
 		t.FailNow()
@@ -361,7 +364,7 @@ func TestRestartedBrokerIsDialledAnew(t *testing.T) {
 	if _, err := old.Write([]byte("are you there")); err != nil {
 		t.Fatal(err)
 	}
-	if err := old.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil { // far below the idle time
+	if err := old.SetReadDeadline(time.Now().Add(12 * time.Second)); err != nil { // below the idle time
 		t.Fatal(err)
 	}
 	if _, err := old.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {

@@ -1,0 +1,416 @@
+package upload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/storage/object"
+)
+
+const (
+	// look is how often it is asked what waits. Only partitions with something to
+	// upload cost anything then.
+	look = 250 * time.Millisecond
+
+	// idsAtOnce is how many ids are asked for: enough that the controller is not
+	// asked for each object of a busy broker, few enough that those a stop leaves
+	// over are no burden.
+	idsAtOnce = 8
+
+	// readStep is how much of the log is pinned, or read from its files, at a time.
+	readStep = 1 << 20
+
+	// producersEvery is how many bytes of a partition lie between two ranges that
+	// hold its producers' state whole (RULES 5.4).
+	producersEvery = 64 << 20
+)
+
+// Catalogue is the controller, as an uploader sees it.
+type Catalogue interface {
+	// Prepare issues ids, the first of which it returns.
+	Prepare(ctx context.Context, count int) (first storage.ObjectID, err error)
+	// Commit names the ranges of an object that stands in the bucket: the results
+	// are nil or an error for each.
+	Commit(ctx context.Context, id storage.ObjectID, size int64, ranges []metadata.PartitionRange) (results []error, err error)
+}
+
+// Led is a partition that this broker leads.
+type Led struct {
+	Log   *log.Log
+	Topic string        // its name
+	Epoch storage.Epoch // it is led under
+}
+
+// Partitions tells what this broker leads.
+type Partitions interface {
+	Led(storage.PartitionID) (Led, bool)
+}
+
+// Options of an uploader.
+type Options struct {
+	Limits
+	Store      *log.Store
+	Partitions Partitions
+	Catalogue  Catalogue
+	Bucket     bucket.Bucket
+	Key        func(storage.ObjectID) string
+	// Header is what objects say of their maker; the id is set for each.
+	Header object.Header
+	// IDAge is how long an id that was issued may be used: well below the time
+	// after which the controller condemns it.
+	IDAge time.Duration
+	Log   *slog.Logger
+	Now   func() time.Time // nil: time.Now
+}
+
+// Stats counts what an uploader did.
+type Stats struct {
+	Objects, Bytes int64 // committed
+	Failures       int64 // objects that were not
+	RefusedRanges  int64
+	Running        int64
+	Waiting        int64 // bytes that are committed and not in the bucket, when last looked
+	WaitingSince   time.Time
+	LastError      string
+	FailingSince   time.Time // zero: the last object made it
+	Partitions     int
+}
+
+// Uploader moves committed records into the bucket until it is closed.
+type Uploader struct {
+	o    Options
+	ctx  context.Context
+	stop context.CancelFunc
+	done sync.WaitGroup
+	wake chan struct{} // holds a token when there is a reason to look
+
+	mu      sync.Mutex
+	planner *planner // guarded by mu
+	stats   Stats    // guarded by mu
+	ids     idPool
+	// producersAt is how many bytes each partition has uploaded since its producers
+	// were last written whole; a partition that is not there writes them next.
+	producersAt map[storage.PartitionID]int64 // guarded by mu
+
+	waiting []Waiting // of the planning goroutine, reused
+	pending []log.PendingUpload
+}
+
+// Start begins to upload.
+func Start(o Options) *Uploader {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	u := &Uploader{
+		o: o, wake: make(chan struct{}, 1), planner: newPlanner(o.Limits),
+		producersAt: map[storage.PartitionID]int64{},
+	}
+	u.ids = idPool{prepare: o.Catalogue.Prepare, age: o.IDAge, now: o.Now}
+	u.ctx, u.stop = context.WithCancel(context.Background())
+	u.done.Go(u.run)
+	return u
+}
+
+// Close ends uploads under way and waits for their goroutines.
+func (u *Uploader) Close() error {
+	u.stop()
+	u.done.Wait()
+	return nil
+}
+
+// Stats returns the present figures.
+func (u *Uploader) Stats() Stats {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.stats
+}
+
+// Flush uploads all that is committed now, and returns when it is done, an upload
+// of it failed, or ctx ended: what a stop owes to the bucket.
+func (u *Uploader) Flush(ctx context.Context) error {
+	failures := u.Stats().Failures
+	for {
+		left, running := u.begin(true)
+		switch {
+		case left == 0 && running == 0:
+			return nil
+		case u.Stats().Failures > failures:
+			return fmt.Errorf("upload what is committed: %s", u.Stats().LastError)
+		}
+		select {
+		case <-u.wake: // an object is done
+		case <-ctx.Done():
+			return fmt.Errorf("upload what is committed: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// run plans until the uploader is closed.
+func (u *Uploader) run() {
+	ticker := time.NewTicker(look)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-u.ctx.Done():
+			return
+		case <-ticker.C:
+		case <-u.wake:
+		}
+		u.begin(false)
+	}
+}
+
+func (u *Uploader) again() {
+	select {
+	case u.wake <- struct{}{}:
+	default:
+	}
+}
+
+// begin looks at what waits and starts what is due. It returns how much waits and
+// how many objects are under way.
+func (u *Uploader) begin(drain bool) (bytes int64, running int) {
+	fullness := u.o.Store.Stats().Fullness
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.pending = u.o.Store.PendingUpload(u.pending[:0])
+	u.waiting = u.waiting[:0]
+	u.stats.WaitingSince = time.Time{}
+	for _, p := range u.pending {
+		if _, led := u.o.Partitions.Led(p.Partition); !led {
+			continue
+		}
+		since := time.UnixMilli(p.Since)
+		u.waiting = append(u.waiting, Waiting{Partition: p.Partition, From: p.First, Bytes: p.Bytes, Since: since})
+		bytes += p.Bytes
+		if u.stats.WaitingSince.IsZero() || since.Before(u.stats.WaitingSince) {
+			u.stats.WaitingSince = since
+		}
+	}
+	u.stats.Waiting, u.stats.Partitions = bytes, len(u.waiting)
+	if u.ctx.Err() != nil {
+		return bytes, u.planner.running
+	}
+	for _, j := range u.planner.plan(u.o.Now(), u.waiting, fullness, drain) {
+		u.done.Go(func() { u.upload(j) }) // blocks on the controller and the bucket
+	}
+	u.stats.Running = int64(u.planner.running)
+	return bytes, u.planner.running
+}
+
+// upload makes one object, and tells the planner how it went.
+func (u *Uploader) upload(j Job) {
+	refused, size, err := u.make(j)
+	u.mu.Lock()
+	u.planner.done(u.o.Now(), j, refused, err != nil)
+	u.planner.forget(func(id storage.PartitionID) bool { _, led := u.o.Partitions.Led(id); return led })
+	u.stats.Running = int64(u.planner.running)
+	u.stats.RefusedRanges += int64(len(refused))
+	switch {
+	case err == nil:
+		u.stats.Objects++
+		u.stats.Bytes += size
+		u.stats.FailingSince, u.stats.LastError = time.Time{}, ""
+	case u.ctx.Err() == nil:
+		u.stats.Failures++
+		u.stats.LastError = err.Error()
+		if u.stats.FailingSince.IsZero() {
+			u.stats.FailingSince = u.o.Now()
+			u.o.Log.Warn("an upload to the bucket failed; produce goes on while the log has room, and it is tried again", "error", err)
+		}
+	}
+	u.mu.Unlock()
+	u.again()
+}
+
+// source is a partition's part of an object.
+type source struct {
+	led   Led
+	r     object.Range
+	bytes int64
+}
+
+// make makes one object. refused are the partitions whose range did not become
+// part of the catalogue; err says that none did, or that it is not known.
+func (u *Uploader) make(j Job) (refused map[storage.PartitionID]bool, size int64, err error) {
+	refused = map[storage.PartitionID]bool{}
+	sources := make([]source, 0, len(j.Parts))
+	for _, part := range j.Parts {
+		s, err := u.source(part)
+		if err != nil {
+			refused[part.Partition] = true
+			u.o.Log.Debug("a partition is left out of an upload", "partition", part.Partition, "error", err)
+			continue
+		}
+		sources = append(sources, s)
+	}
+	slices.SortFunc(sources, func(a, b source) int { return object.ComparePartitions(a.r.Partition, b.r.Partition) })
+	for len(sources) > 0 {
+		summary, id, err := u.put(sources)
+		// A range that cannot be read must not hold back the others.
+		if bad, ok := errors.AsType[*object.RangeError](err); ok {
+			u.o.Log.Error("records cannot be uploaded", "partition", bad.Partition, "offset", bad.Offset, "error", err)
+			refused[bad.Partition] = true
+			sources = slices.DeleteFunc(sources, func(s source) bool { return s.r.Partition == bad.Partition })
+			continue
+		}
+		if err != nil {
+			return refused, 0, err
+		}
+		return refused, summary.Size, u.commit(id, summary, sources, refused)
+	}
+	return refused, 0, nil
+}
+
+// source looks up what to upload of a partition: committed batches that follow
+// on what the bucket has.
+func (u *Uploader) source(part Part) (source, error) {
+	led, ok := u.o.Partitions.Led(part.Partition)
+	if !ok {
+		return source{}, fmt.Errorf("%s is not led here", part.Partition)
+	}
+	u.mu.Lock()
+	written, known := u.producersAt[part.Partition]
+	whole := !known || written >= producersEvery
+	u.mu.Unlock()
+	point, err := led.Log.UploadPoint(whole)
+	if err != nil {
+		return source{}, err
+	}
+	end, bytes := led.Log.Extent(point.From, point.HighWatermark, part.MaxBytes)
+	if end == point.From {
+		return source{}, fmt.Errorf("%s has nothing to upload from offset %d on", part.Partition, point.From)
+	}
+	r := object.Range{
+		Partition: part.Partition, Topic: led.Topic, Base: point.From, End: end, LastStable: point.LastStable,
+		Batches: func(yield func(batch.Batch) error) error { return readLog(led.Log, point.From, end, yield) },
+	}
+	// The producers are as of the high watermark: no part of a range that ends
+	// before it.
+	if end == point.HighWatermark {
+		r.Producers = point.Producers
+	}
+	for _, e := range point.Epochs {
+		if e.Start < end {
+			r.Epochs = append(r.Epochs, object.EpochStart{Epoch: e.Epoch, Start: e.Start})
+		}
+	}
+	// After a move of the log start into a batch, that batch is the first.
+	if base, ok := led.Log.BatchAt(point.From); ok && base < point.From {
+		r.Cut = true
+	}
+	return source{led, r, bytes}, nil
+}
+
+// readLog yields the batches of [from, end).
+func readLog(l *log.Log, from, end storage.Offset, yield func(batch.Batch) error) error {
+	for at := from; at < end; {
+		read, err := l.Read(log.ReadRequest{Offset: at, MaxBytes: readStep, MinOne: true})
+		if err != nil {
+			return err
+		}
+		if len(read.Batches) == 0 {
+			read.Release()
+			return fmt.Errorf("nothing at offset %d, below %d", at, end)
+		}
+		for _, raw := range read.Batches {
+			b := batch.Batch(raw)
+			if b.BaseOffset() >= end {
+				break
+			}
+			if err = yield(b); err != nil {
+				break
+			}
+			at = b.NextOffset()
+		}
+		read.Release()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// put writes the object under an id of its own.
+func (u *Uploader) put(sources []source) (*object.Summary, storage.ObjectID, error) {
+	id, err := u.ids.take(u.ctx)
+	if err != nil {
+		return nil, 0, fmt.Errorf("get an object id: %w", err)
+	}
+	h := u.o.Header
+	h.ID = id
+	c := &content{header: h}
+	for i := range sources {
+		c.ranges = append(c.ranges, sources[i].r)
+	}
+	if err := u.o.Bucket.Put(u.ctx, u.o.Key(id), c); err != nil {
+		return nil, 0, fmt.Errorf("put object %s: %w", id, err)
+	}
+	return c.summary.Load(), id, nil
+}
+
+// content writes an object, as often as it is asked: what is committed does not
+// change.
+type content struct {
+	header  object.Header
+	ranges  []object.Range
+	summary atomic.Pointer[object.Summary] // of the last time
+}
+
+// WriteTo implements io.WriterTo.
+func (c *content) WriteTo(w io.Writer) (int64, error) {
+	s, err := object.Write(w, c.header, c.ranges, object.WriteOptions{})
+	if err != nil {
+		return 0, err
+	}
+	c.summary.Store(s)
+	return s.Size, nil
+}
+
+// commit makes the object's ranges part of the catalogue, and lets the logs know.
+func (u *Uploader) commit(id storage.ObjectID, s *object.Summary, sources []source, refused map[storage.PartitionID]bool) error {
+	ranges := make([]metadata.PartitionRange, len(s.Placements))
+	for i, p := range s.Placements {
+		ranges[i] = metadata.PartitionRange{Partition: p.Partition, Range: metadata.Range{
+			Base: p.Base, End: p.End, Bytes: p.Bytes, MaxTimestamp: p.MaxTimestamp, Epoch: sources[i].led.Epoch,
+			IndexPosition: p.Index.Position, IndexLength: p.Index.Length, IndexCRC: p.Index.CRC,
+			HasAborts: p.Aborted > 0, OpenTransactions: p.LastStable < p.End,
+		}}
+	}
+	results, err := u.o.Catalogue.Commit(u.ctx, id, s.Size, ranges)
+	if err != nil {
+		return fmt.Errorf("commit object %s: %w", id, err)
+	}
+	for i, result := range results {
+		source := sources[i]
+		if !guard.Check("upload.range-committed", result == nil) {
+			refused[source.r.Partition] = true
+			u.o.Log.Info("the catalogue refused a range", "object", id, "partition", source.r.Partition, "base", source.r.Base, "error", result)
+			continue
+		}
+		if err := source.led.Log.SetUploaded(source.r.End); err != nil {
+			u.o.Log.Warn("a log did not take what was uploaded of it", "partition", source.r.Partition, "end", source.r.End, "error", err)
+		}
+		u.mu.Lock()
+		if source.r.Producers != nil {
+			u.producersAt[source.r.Partition] = 0
+		} else if at, known := u.producersAt[source.r.Partition]; known {
+			u.producersAt[source.r.Partition] = at + source.bytes
+		}
+		u.mu.Unlock()
+	}
+	return nil
+}
