@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 
@@ -9,6 +10,7 @@ import (
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/transport/kafka"
 )
@@ -31,6 +33,7 @@ type Broker struct {
 	producerIDs  *producerIDs
 	groups       *group.Coordinator
 	throttle     *throttle
+	uploader     *upload.Uploader // nil without a bucket
 	metrics      *metrics
 
 	ctx         context.Context // ends when Close begins
@@ -78,6 +81,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		return nil, err
 	}
 	b.done.Go(func() { b.beat(b.ctx) })
+	b.startUploads()
 	return b, nil
 }
 
@@ -125,6 +129,9 @@ func (b *Broker) Close() error {
 		b.unsubscribe()
 	}
 	err := b.Drain()
+	if b.uploader != nil {
+		err = errors.Join(err, b.uploader.Close())
+	}
 	b.requests.Wait()
 	b.done.Wait()
 	b.leave()

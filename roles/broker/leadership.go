@@ -148,6 +148,9 @@ func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, w
 		if err := was.log.SetLogStart(is.LogStart); err != nil {
 			b.log.Error("log start could not be moved", "topic", t.Name, "partition", p.index, "offset", is.LogStart, "error", err)
 		}
+		if err := was.log.SetUploaded(is.CommittedEnd()); err != nil {
+			b.log.Error("a log did not take what the bucket has", "topic", t.Name, "partition", p.index, "end", is.CommittedEnd(), "error", err)
+		}
 		return
 	}
 	l, ok := b.store.Log(p.id())
@@ -158,6 +161,10 @@ func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, w
 	if err == nil {
 		l.SetConfig(b.logConfig(t, is))
 		err = l.SetLogStart(is.LogStart)
+	}
+	if err == nil {
+		// A leader starts at the larger of its own end and the committed one.
+		err = l.SetUploaded(is.CommittedEnd())
 	}
 	if err == nil {
 		err = l.BecomeLeader(is.LeaderEpoch)

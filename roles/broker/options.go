@@ -9,7 +9,10 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/log"
 )
 
@@ -26,6 +29,8 @@ type Controller interface {
 	CreatePartitions(ctx context.Context, name string, total int32, assignments [][]int32, validateOnly bool) error
 	AlterConfigs(ctx context.Context, changes []controller.ConfigChange, validateOnly bool) []error
 	AdvanceLogStart(ctx context.Context, brokerID int32, brokerEpoch int64, starts []controller.LogStart) []error
+	PrepareObjects(ctx context.Context, brokerID int32, brokerEpoch int64, count int) (first storage.ObjectID, err error)
+	CommitObject(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, ranges []metadata.PartitionRange) (results []error, err error)
 	AllocateProducerIDs(ctx context.Context, brokerID int32, brokerEpoch int64) (first int64, count int32, err error)
 }
 
@@ -36,6 +41,18 @@ const DefaultHeartbeat = 2 * time.Second
 // DefaultFetchMemory is room for five clients that take the most that a response
 // holds and read none of it.
 const DefaultFetchMemory = 256 << 20
+
+// Tier is the bucket as a broker uses it.
+type Tier struct {
+	Bucket bucket.Bucket
+	Prefix string // of all keys
+	Upload upload.Limits
+	IDAge  time.Duration // how long an object id may be used after it was issued
+	// Nonce is what the bucket was known by, for a start that cannot reach it, and
+	// Remember keeps what was read.
+	Nonce    [16]byte
+	Remember func([16]byte) error
+}
 
 // Options of a broker.
 type Options struct {
@@ -60,6 +77,8 @@ type Options struct {
 	// FetchMemory bounds the bytes of records in responses that slow clients
 	// have not taken yet; 0 is DefaultFetchMemory.
 	FetchMemory int64
+
+	Tier *Tier // the bucket; nil: records stay in the WAL
 
 	Groups    group.Options // coordinators of consumer groups; zero values are Kafka's defaults
 	Heartbeat time.Duration // between two; 0 is DefaultHeartbeat

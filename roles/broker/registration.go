@@ -39,7 +39,12 @@ func (r *registration) mayLead(image *metadata.Image) bool {
 
 // register makes this start known to the controller.
 func (b *Broker) register(ctx context.Context) error {
+	nonce, err := b.bucketNonce(ctx)
+	if err != nil {
+		return fmt.Errorf("register broker %d: %w", b.opt.NodeID, err)
+	}
 	epoch, err := b.opt.Controller.RegisterBroker(ctx, controller.Registration{
+		BucketNonce: nonce,
 		BrokerID:    b.opt.NodeID,
 		ClusterID:   b.opt.ClusterID,
 		Incarnation: b.registration.incarnation,

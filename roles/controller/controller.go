@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -60,6 +61,8 @@ type Options struct {
 	// subtracted from, and their default. Nil: none.
 	ListConfig func(key string) (defaultValue string, isList bool)
 
+	Bucket *BucketOptions // nil: there is none, as in some tests
+
 	BrokerSession time.Duration // silence after which a broker is fenced; 0 is DefaultBrokerSession
 	Now           func() time.Time
 	Rand          io.Reader // of topic ids; nil is crypto/rand
@@ -78,6 +81,10 @@ type Controller struct {
 	quota  quota
 	stop   context.CancelFunc
 	done   sync.WaitGroup
+
+	started time.Time
+	ships   *ships
+	keeper  *keeper // nil without a bucket
 
 	sessionsMu sync.Mutex
 	sessions   *sessions // guarded by sessionsMu
@@ -121,7 +128,7 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	if opt.ListConfig == nil {
 		opt.ListConfig = func(string) (string, bool) { return "", false }
 	}
-	c := &Controller{opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession)}
+	c := &Controller{opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession), started: time.Now(), ships: new(ships)}
 	c.quota.most = opt.MaxPartitions
 	c.images = newPublisher(c.Image)
 	c.rules = rules{opt.DefaultPartitions, opt.ValidateTopicConfig, opt.ValidateBrokerConfig, opt.ListConfig}
@@ -130,7 +137,7 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 		Directory:       opt.Directory,
 		Peers:           opt.Peers,
 		Network:         opt.Network,
-		StateMachine:    published{c.state, c.images},
+		StateMachine:    published{c.state, c.images, c.ships},
 		FS:              opt.FS,
 		Joined:          opt.ClusterID != "",
 		Beside:          opt.Beside,
@@ -154,6 +161,11 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	c.stop = cancel
 	c.done.Go(func() { c.images.run(running) }) // blocks on a subscriber at most
 	c.done.Go(func() { c.watch(running) })      // blocks on proposals at most
+	if opt.Bucket != nil {
+		c.openBucket(ctx)
+		c.done.Go(func() { c.keeper.shipper.run(running) }) // blocks on the bucket
+		c.done.Go(func() { c.keeper.keep(running) })        // blocks on the bucket and on proposals
+	}
 	return c, nil
 }
 
@@ -290,16 +302,26 @@ func clientError(err error) error {
 type published struct {
 	*metadata.State
 	images *publisher
+	ships  *ships
 }
+
+// ships passes commands on to the shipper, once there is one.
+type ships struct{ to atomic.Pointer[shipper] }
 
 func (p published) Apply(index uint64, command []byte) (any, error) {
 	result, err := p.State.Apply(index, command)
+	if s := p.ships.to.Load(); s != nil {
+		s.Applied(index, command)
+	}
 	p.images.changed()
 	return result, err
 }
 
 func (p published) Restore(snapshot []byte) error {
 	err := p.State.Restore(snapshot)
+	if s := p.ships.to.Load(); s != nil {
+		s.stopGathering() // commands in it did not pass here
+	}
 	p.images.changed()
 	return err
 }

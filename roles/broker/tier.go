@@ -1,0 +1,111 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/upload"
+	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/object"
+)
+
+// nonceWait is how long a start waits for the bucket to say which one it is.
+const nonceWait = 3 * time.Second
+
+// bucketNonce is what this broker knows its bucket by: what stands there, or,
+// while it cannot be reached, what was remembered (RULES 5.1).
+func (b *Broker) bucketNonce(ctx context.Context) ([16]byte, error) {
+	t := b.opt.Tier
+	cluster := b.opt.Controller.Image().ClusterID()
+	if t == nil || cluster == "" {
+		return [16]byte{}, nil
+	}
+	wait, cancel := context.WithTimeout(ctx, nonceWait)
+	defer cancel()
+	nonce, err := controller.ReadNonce(wait, t.Bucket, t.Prefix, cluster)
+	switch {
+	case errors.Is(err, bucket.ErrNotFound):
+		return [16]byte{}, nil // a cluster that has a bucket refuses this one
+	case err != nil:
+		b.log.Warn("the bucket was not reached; the one that was used last is taken for it", "error", err)
+		return t.Nonce, nil
+	case nonce != t.Nonce && t.Remember != nil:
+		if err := t.Remember(nonce); err != nil {
+			return nonce, fmt.Errorf("remember the bucket: %w", err)
+		}
+	}
+	return nonce, nil
+}
+
+// startUploads begins to move what is committed into the bucket.
+func (b *Broker) startUploads() {
+	t := b.opt.Tier
+	if t == nil {
+		return
+	}
+	cluster := b.opt.Controller.Image().ClusterID()
+	b.uploader = upload.Start(upload.Options{
+		Limits: t.Upload, Store: b.store, Partitions: tieredPartitions{b}, Catalogue: catalogue{b},
+		Bucket: t.Bucket, IDAge: t.IDAge, Log: b.log, Now: b.opt.Now,
+		Key:    func(id storage.ObjectID) string { return b.objectKey(cluster, id) },
+		Header: object.Header{Cluster: cluster, Incarnation: b.incarnation(), Broker: b.opt.NodeID},
+	})
+}
+
+func (b *Broker) objectKey(cluster string, id storage.ObjectID) string {
+	return object.Key(b.opt.Tier.Prefix, cluster, b.incarnation(), id)
+}
+
+// incarnation of the cluster in its bucket; the first, before the bucket is known.
+func (b *Broker) incarnation() uint32 {
+	if is, ok := b.opt.Controller.Image().Bucket(); ok {
+		return uint32(is.Incarnation)
+	}
+	return controller.FirstIncarnation
+}
+
+// tieredPartitions shows the uploader what is led here.
+type tieredPartitions struct{ b *Broker }
+
+// Led implements upload.Partitions.
+func (t tieredPartitions) Led(id storage.PartitionID) (upload.Led, bool) {
+	tp := t.b.table.byID(id.Topic)
+	// The broker's own topics stay in the WAL, which they keep short by themselves:
+	// a coordinator never waits for the bucket (RULES 4.4).
+	if tp == nil || tp.internal {
+		return upload.Led{}, false
+	}
+	p := tp.partition(id.Index)
+	if p == nil {
+		return upload.Led{}, false
+	}
+	l, r, err := p.leading()
+	return upload.Led{Log: l, Topic: tp.name, Epoch: r.epoch}, err == nil
+}
+
+// catalogue is the controller, asked under this broker's registration.
+type catalogue struct{ b *Broker }
+
+// Prepare implements upload.Catalogue.
+func (c catalogue) Prepare(ctx context.Context, count int) (storage.ObjectID, error) {
+	return c.b.opt.Controller.PrepareObjects(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), count)
+}
+
+// Commit implements upload.Catalogue.
+func (c catalogue) Commit(ctx context.Context, id storage.ObjectID, size int64, ranges []metadata.PartitionRange) ([]error, error) {
+	return c.b.opt.Controller.CommitObject(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), id, size, ranges)
+}
+
+// Flush uploads what is committed, as far as ctx allows: the last thing that a
+// broker does for its bucket before it stops.
+func (b *Broker) Flush(ctx context.Context) error {
+	if b.uploader == nil {
+		return nil
+	}
+	return b.uploader.Flush(ctx)
+}

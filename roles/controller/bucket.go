@@ -1,0 +1,262 @@
+package controller
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/storage/object"
+)
+
+const (
+	// FirstIncarnation is a cluster's first life in its bucket; recovery from the bucket begins another.
+	FirstIncarnation = 1
+
+	// identityWait is how long a start waits for the bucket before it goes on
+	// without: it needs nothing from there (promise 8).
+	identityWait = 3 * time.Second
+	// keepTick is how often the bucket's keeper looks for something to do.
+	keepTick = time.Second
+	// collectBatch bounds what is deleted between two looks.
+	collectBatch = 1000
+)
+
+// BucketOptions say how the controller keeps the cluster's bucket.
+type BucketOptions struct {
+	Bucket bucket.Bucket
+	Prefix string // of all keys
+
+	Deadline    time.Duration // of an upload, from when its id was first seen
+	Grace       time.Duration // between condemnation and deletion
+	Audit       time.Duration // between two comparisons of bucket and catalogue
+	Retention   time.Duration // between two looks for what is past its retention
+	MetadataLog time.Duration // between two entries of the metadata log
+	// Keep returns a topic's retention, by its configs.
+	Keep func(configs map[string]string) Retention
+}
+
+// NonceKey is where the bucket says which one it is.
+func NonceKey(prefix, cluster string) string { return object.ClusterPrefix(prefix, cluster) + "nonce" }
+
+// ReadNonce returns what stands at NonceKey; bucket.ErrNotFound if nothing does.
+func ReadNonce(ctx context.Context, b bucket.Bucket, prefix, cluster string) (nonce [16]byte, err error) {
+	raw, err := bucket.ReadAll(ctx, b, NonceKey(prefix, cluster), 1024)
+	if err != nil {
+		return nonce, fmt.Errorf("read the bucket's nonce: %w", err)
+	}
+	if n, err := hex.Decode(nonce[:], raw[:min(len(raw), 2*len(nonce))]); err != nil || n != len(nonce) || len(raw) > 2*len(nonce)+1 {
+		return nonce, fmt.Errorf("the bucket's nonce at %s is damaged: %d bytes", NonceKey(prefix, cluster), len(raw))
+	}
+	return nonce, nil
+}
+
+// keeper is the controller's side of the bucket: it makes sure which bucket it
+// is, ships the metadata log, and carries out what collector, auditor and retainer
+// decide. One goroutine, keep, does all of that, and one ships.
+type keeper struct {
+	c         *Controller
+	o         BucketOptions
+	shipper   *shipper
+	collector *collector
+	clock     clockWatch
+	foreign   int // keys of ids that were never issued, in the last listing
+}
+
+// openBucket prepares the keeper. It waits a little for a bucket that was not
+// reached yet, so that a first start ends with one.
+func (c *Controller) openBucket(ctx context.Context) {
+	o := *c.opt.Bucket
+	k := &keeper{
+		c: c, o: o,
+		collector: newCollector(collectorLimits{Deadline: o.Deadline, Grace: o.Grace, Batch: collectBatch}),
+		clock:     newClockWatch(),
+	}
+	k.shipper = newShipper(shipperOptions{
+		Bucket: o.Bucket, Incarnation: FirstIncarnation, Writer: rand.Uint64(),
+		Prefix: object.ClusterPrefix(o.Prefix, c.Image().ClusterID()) + fmt.Sprintf("%08x/meta/", FirstIncarnation),
+		Leads: func() (uint64, bool) {
+			s := c.node.Status()
+			return s.Term, s.Leader == uint64(c.opt.NodeID)
+		},
+		Snapshot: func() (uint64, []byte) {
+			image := c.state.Image()
+			return image.Offset(), image.Snapshot()
+		},
+		Interval: o.MetadataLog, Log: c.log,
+	})
+	c.keeper = k
+	c.ships.to.Store(k.shipper)
+	wait, cancel := context.WithTimeout(ctx, identityWait)
+	defer cancel()
+	if err := k.identify(wait); err != nil {
+		c.log.Warn("the bucket was not reached; it is tried on", "error", err)
+	}
+}
+
+// identify makes sure that this is the cluster's bucket, or makes it so.
+func (k *keeper) identify(ctx context.Context) error {
+	cluster := k.c.Image().ClusterID()
+	is, set := k.c.Image().Bucket()
+	there, err := ReadNonce(ctx, k.o.Bucket, k.o.Prefix, cluster)
+	switch {
+	case err == nil && set && guard.Check("controller.bucket-nonce", there == is.Nonce):
+		return nil
+	case err == nil && set:
+		return fmt.Errorf("the bucket has nonce %x, the cluster stores in the one with %x: set object_storage.url back", there, is.Nonce)
+	case err == nil:
+	case !errors.Is(err, bucket.ErrNotFound):
+		return err
+	case set:
+		return fmt.Errorf("the bucket has no nonce at %s, the cluster stores in the one with %x: set object_storage.url back", NonceKey(k.o.Prefix, cluster), is.Nonce)
+	default:
+		if there, err = k.claim(ctx, cluster); err != nil {
+			return err
+		}
+	}
+	return k.c.SetBucket(ctx, metadata.Bucket{Nonce: there, Incarnation: FirstIncarnation})
+}
+
+// claim writes a nonce into a bucket that has none. Whoever wrote first is right.
+func (k *keeper) claim(ctx context.Context, cluster string) (nonce [16]byte, err error) {
+	if _, err := io.ReadFull(k.c.opt.Rand, nonce[:]); err != nil {
+		return nonce, fmt.Errorf("make a nonce: %w", err)
+	}
+	err = k.o.Bucket.PutIfAbsent(ctx, NonceKey(k.o.Prefix, cluster), []byte(hex.EncodeToString(nonce[:])+"\n"))
+	if err != nil && !errors.Is(err, bucket.ErrExists) {
+		return nonce, fmt.Errorf("write the bucket's nonce: %w", err)
+	}
+	return ReadNonce(ctx, k.o.Bucket, k.o.Prefix, cluster)
+}
+
+// keep does what is due until ctx ends. It blocks on the bucket and on proposals.
+func (k *keeper) keep(ctx context.Context) {
+	ticker := time.NewTicker(keepTick)
+	defer ticker.Stop()
+	identified := false
+	var collected, audited, retained time.Time
+	warned := map[string]bool{}
+	do := func(what string, at *time.Time, every time.Duration, work func(context.Context) error) {
+		now := time.Now()
+		if now.Sub(*at) < every || ctx.Err() != nil {
+			return
+		}
+		*at = now
+		err := work(ctx)
+		if err != nil && ctx.Err() == nil && !warned[what] {
+			k.c.log.Warn("keeping the bucket failed; trying on", "work", what, "error", err)
+		}
+		warned[what] = err != nil
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if k.c.node.Leader() != uint64(k.c.opt.NodeID) || k.shipper.Fenced() != nil {
+			continue
+		}
+		if !identified {
+			if err := k.identify(ctx); err != nil {
+				if !warned["identify"] && ctx.Err() == nil {
+					k.c.log.Warn("it is not known yet whether this is the cluster's bucket; nothing is deleted there", "error", err)
+				}
+				warned["identify"] = true
+				continue
+			}
+			identified = true
+			audited = time.Now() // the first comes an interval after the start
+		}
+		do("retention", &retained, k.o.Retention, k.retain)
+		do("collection", &collected, min(k.o.Grace/4, 10*time.Second), k.collect)
+		do("audit", &audited, k.o.Audit, k.audit)
+	}
+}
+
+// collect carries out one step of the collector.
+func (k *keeper) collect(ctx context.Context) error {
+	if err := k.c.node.Barrier(ctx); err != nil {
+		return err
+	}
+	do := k.collector.step(time.Now(), k.c.state.Image(), k.shipper.Shipped())
+	var errs []error
+	if len(do.Condemn) > 0 {
+		n, err := k.c.CondemnObjects(ctx, do.Condemn)
+		k.c.log.Info("uploads that were not committed in time are given up", "objects", n)
+		errs = append(errs, err)
+	}
+	if do.Ship > k.shipper.Shipped() {
+		k.shipper.Hurry()
+	}
+	for _, id := range do.Delete {
+		if err := k.delete(ctx, id); err != nil {
+			errs = append(errs, err)
+			break // the bucket is ill: the rest comes with the next step
+		}
+		k.collector.gone(id)
+	}
+	if len(do.Forget) > 0 {
+		_, err := k.c.ForgetObjects(ctx, do.Forget)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (k *keeper) delete(ctx context.Context, id storage.ObjectID) error {
+	if err := k.o.Bucket.Delete(ctx, k.key(id)); err != nil {
+		return fmt.Errorf("delete object %s: %w", id, err)
+	}
+	return nil
+}
+
+func (k *keeper) key(id storage.ObjectID) string {
+	return object.Key(k.o.Prefix, k.c.Image().ClusterID(), FirstIncarnation, id)
+}
+
+// audit deletes what landed in the bucket after its id was forgotten.
+func (k *keeper) audit(ctx context.Context) error {
+	var ids []storage.ObjectID
+	prefix := object.DataPrefix(k.o.Prefix, k.c.Image().ClusterID(), FirstIncarnation)
+	err := k.o.Bucket.List(ctx, prefix, "", func(i bucket.Info) bool {
+		if parsed, err := object.ParseKey(k.o.Prefix, i.Key); err == nil {
+			ids = append(ids, parsed.ID)
+		}
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("list the bucket: %w", err)
+	}
+	// The catalogue must not be older than the listing: an id may have been issued
+	// and used meanwhile.
+	if err := k.c.node.Barrier(ctx); err != nil {
+		return err
+	}
+	found := k.collector.listed(time.Now(), ids, k.c.state.Image())
+	if len(found.Foreign) > 0 && len(found.Foreign) != k.foreign {
+		k.c.log.Warn("the bucket has objects whose ids were never issued here; they are left", "objects", len(found.Foreign), "first", found.Foreign[0])
+	}
+	k.foreign = len(found.Foreign)
+	for _, id := range found.Orphans {
+		if err := k.delete(ctx, id); err != nil {
+			return err
+		}
+		k.c.log.Info("an object that came after its deletion is removed", "object", id)
+	}
+	return nil
+}
+
+// BucketHealth says what is wrong between this controller and the bucket, or nil.
+func (c *Controller) BucketHealth() error {
+	if c.keeper == nil {
+		return nil
+	}
+	return errors.Join(c.keeper.shipper.Fenced(), c.keeper.clock.stopped())
+}
