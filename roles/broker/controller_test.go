@@ -195,6 +195,22 @@ func (c *testController) AdvanceLogStart(_ context.Context, brokerID int32, epoc
 	return slices.Repeat([]error{err}, len(starts))
 }
 
+func (c *testController) PrepareObjects(_ context.Context, brokerID int32, epoch int64, count int) (storage.ObjectID, error) {
+	result, err := c.propose(&pb.PrepareObjects{BrokerId: brokerID, BrokerEpoch: epoch, Count: uint32(count)})
+	if err != nil {
+		return 0, err
+	}
+	return result.(metadata.ObjectIDs).First, nil
+}
+
+func (c *testController) CommitObject(_ context.Context, brokerID int32, epoch int64, id storage.ObjectID, size int64, ranges []metadata.PartitionRange) ([]error, error) {
+	result, err := c.propose(metadata.NewCommitObject(brokerID, epoch, id, size, ranges))
+	if err != nil {
+		return nil, err
+	}
+	return result.(metadata.RangeResults), nil
+}
+
 func (c *testController) AllocateProducerIDs(_ context.Context, brokerID int32, epoch int64) (int64, int32, error) {
 	result, err := c.propose(&pb.AllocateProducerIds{BrokerId: brokerID, BrokerEpoch: epoch, Count: 10})
 	if err != nil {
