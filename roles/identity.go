@@ -24,6 +24,8 @@ type identity struct {
 	ClusterID string `json:"cluster_id,omitempty"` // empty until the first image is seen
 	NodeID    int32  `json:"node_id"`
 	Directory string `json:"directory_id"`
+	// BucketNonce is what the cluster's bucket was last known by: 32 hex digits.
+	BucketNonce string `json:"bucket_nonce,omitempty"`
 }
 
 // loadIdentity reads the identity, or makes one for an empty directory.
@@ -67,6 +69,18 @@ func (id identity) save(dir disk.FS) error {
 		return fmt.Errorf("write %s: %w", identityFile, err)
 	}
 	return nil
+}
+
+func (id identity) bucketNonce() (out [16]byte, err error) {
+	if id.BucketNonce == "" {
+		return out, nil
+	}
+	raw, err := hex.DecodeString(id.BucketNonce)
+	if err != nil || len(raw) != len(out) {
+		return out, fmt.Errorf("read %s: bucket nonce %q: want 32 hex digits", identityFile, id.BucketNonce)
+	}
+	copy(out[:], raw)
+	return out, nil
 }
 
 func (id identity) directoryID() (out [16]byte, err error) {

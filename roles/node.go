@@ -50,6 +50,8 @@ type NodeOptions struct {
 	Log    *slog.Logger
 	// Failed is called once when the node cannot go on: its log is dead.
 	Failed func(error)
+	// Ephemeral says that the data directory goes with the process.
+	Ephemeral bool
 }
 
 // Node is a running process: a data directory and the roles over it.
@@ -59,7 +61,10 @@ type Node struct {
 	failed  func(error)
 	metrics *prometheus.Registry
 
+	ephemeral bool
+
 	dir        *disk.OS
+	bucket     *store
 	controller *controller.Controller
 	store      *storagelog.Store
 	broker     *broker.Broker
@@ -86,7 +91,7 @@ type closer struct {
 
 // Start opens a node and returns once it can be used; ctx bounds the opening.
 func Start(ctx context.Context, o NodeOptions) (*Node, error) {
-	n := &Node{config: o.Config, log: o.Log, failed: o.Failed, metrics: prometheus.NewRegistry()}
+	n := &Node{config: o.Config, log: o.Log, failed: o.Failed, ephemeral: o.Ephemeral, metrics: prometheus.NewRegistry()}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
@@ -112,6 +117,9 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	if n.has("controller") || n.has("broker") {
+		if err := n.openBucket(ctx); err != nil {
+			return err
+		}
 		if err := n.openController(ctx, id); err != nil {
 			return err
 		}
@@ -172,6 +180,7 @@ func (n *Node) openController(ctx context.Context, id identity) error {
 		DefaultPartitions:   n.config.Broker.NumPartitions,
 		ValidateTopicConfig: configs.ValidateTopicConfig,
 		ListConfig:          configs.ListTopicConfig,
+		Bucket:              n.bucketOptions(),
 		BrokerSession:       time.Duration(n.config.Replication.HeartbeatTimeout),
 		Log:                 n.log.With("room", "controller"),
 		OnDead:              n.die,
@@ -239,7 +248,7 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 		n.log.Warn("wal.sync = interval: acks come before the disk; a power cut can lose what was acked", "interval", c.SyncInterval.String())
 	}
 	store, err := storagelog.Open(ctx, storagelog.Options{
-		FS: n.dir, Dir: walDir, Log: n.log.With("room", "log"),
+		FS: n.dir, Dir: walDir, Log: n.log.With("room", "log"), Tiered: true,
 		WAL: wal.Options{
 			Capacity: capacity, Reserve: int64(c.Reserve), SegmentSize: int(c.SegmentSize), Memory: int64(c.Memory),
 			Sync: sync, SyncInterval: time.Duration(c.SyncInterval), OnDead: n.die,
@@ -271,6 +280,10 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 	if err != nil {
 		return err
 	}
+	tier, err := n.tier(id)
+	if err != nil {
+		return err
+	}
 	groups := n.config.Broker.Groups
 	b, err := broker.Open(ctx, broker.Options{
 		NodeID: n.config.Broker.ID, Store: store, Controller: n.controller,
@@ -284,6 +297,7 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 			InitialRebalanceDelay: time.Duration(groups.InitialRebalanceDelay), MaxGroupSize: int(groups.MaxSize),
 		},
 		Heartbeat: time.Duration(n.config.Replication.HeartbeatInterval),
+		Tier:      tier,
 		Log:       n.log.With("room", "broker"),
 	})
 	if err != nil {
@@ -389,6 +403,11 @@ func (n *Node) drain(ctx context.Context) error {
 		n.log.Warn("some clients did not take their last answers in time", "error", e)
 	} else if e != nil {
 		err = errors.Join(err, e)
+	}
+	settle, cancel := context.WithTimeout(ctx, settleWait)
+	defer cancel()
+	if e := n.broker.Settle(settle); e != nil {
+		n.log.Info("an upload to the bucket was ended by the stop; it is made anew at the next start", "error", e)
 	}
 	return err
 }

@@ -103,7 +103,7 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 	attended := isTerminal(stdout)
 	log := newLogger(config, stderr)
 	failed := make(chan error, 1)
-	node, err := Start(ctx, NodeOptions{Config: config, Log: log, Failed: func(err error) { failed <- err }})
+	node, err := Start(ctx, NodeOptions{Config: config, Log: log, Ephemeral: f.ephemeral, Failed: func(err error) { failed <- err }})
 	if err != nil {
 		return err
 	}

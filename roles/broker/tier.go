@@ -101,11 +101,11 @@ func (c catalogue) Commit(ctx context.Context, id storage.ObjectID, size int64, 
 	return c.b.opt.Controller.CommitObject(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), id, size, ranges)
 }
 
-// Flush uploads what is committed, as far as ctx allows: the last thing that a
-// broker does for its bucket before it stops.
-func (b *Broker) Flush(ctx context.Context) error {
+// Settle ends uploads: it begins no more, and waits for those under way as long as
+// ctx allows. What is not in the bucket is on disk.
+func (b *Broker) Settle(ctx context.Context) error {
 	if b.uploader == nil {
 		return nil
 	}
-	return b.uploader.Flush(ctx)
+	return b.uploader.Settle(ctx)
 }

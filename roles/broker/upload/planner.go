@@ -70,17 +70,16 @@ func newPlanner(l Limits) *planner {
 	return &planner{limits: l, busy: map[storage.PartitionID]struct{}{}, failing: map[storage.PartitionID]failure{}}
 }
 
-// plan returns the objects to begin now. fullness is the WAL's; drain asks for
-// everything, as when the process stops.
-func (p *planner) plan(now time.Time, waiting []Waiting, fullness float64, drain bool) []Job {
+// plan returns the objects to begin now. fullness is the WAL's.
+func (p *planner) plan(now time.Time, waiting []Waiting, fullness float64) []Job {
 	ready := make([]Waiting, 0, len(waiting))
 	var total int64
-	due := drain || fullness >= p.limits.Urgent
+	due := fullness >= p.limits.Urgent
 	for _, w := range waiting {
 		if _, busy := p.busy[w.Partition]; busy || w.Bytes <= 0 {
 			continue
 		}
-		if f, failed := p.failing[w.Partition]; failed && now.Before(f.until) && !drain {
+		if f, failed := p.failing[w.Partition]; failed && now.Before(f.until) {
 			continue
 		}
 		ready = append(ready, w)
@@ -140,24 +139,6 @@ func (p *planner) done(now time.Time, j Job, refused map[storage.PartitionID]boo
 		wait := min(p.limits.RetryMin<<min(f.times, 20), p.limits.RetryMax)
 		p.failing[part.Partition] = failure{f.times + 1, now.Add(wait)}
 	}
-}
-
-// next is when plan should be asked again if nothing else happens: when the
-// first of those that wait is due. ok is false when nothing is.
-func (p *planner) next(waiting []Waiting) (at time.Time, ok bool) {
-	for _, w := range waiting {
-		if _, busy := p.busy[w.Partition]; busy || w.Bytes <= 0 {
-			continue
-		}
-		due := w.Since.Add(p.limits.Interval)
-		if f, failed := p.failing[w.Partition]; failed && f.until.After(due) {
-			due = f.until
-		}
-		if !ok || due.Before(at) {
-			at, ok = due, true
-		}
-	}
-	return at, ok
 }
 
 // forget drops what is known of partitions that are not led here any more.

@@ -25,17 +25,14 @@ func TestSmallPartitionsShareAnObjectOnceOneIsDue(t *testing.T) {
 		{partition(1), 5, 10, now.Add(-3 * time.Second)},
 		{partition(2), 7, 20, now.Add(-9 * time.Second)},
 	}
-	if jobs := p.plan(now, waiting, 0, false); len(jobs) != 0 {
+	if jobs := p.plan(now, waiting, 0); len(jobs) != 0 {
 		t.Fatalf("uploaded before anything was due: %v", jobs)
 	}
-	if at, ok := p.next(waiting); !ok || !at.Equal(now.Add(time.Second)) {
-		t.Fatalf("next at %v %v", at, ok)
-	}
-	jobs := p.plan(now.Add(time.Second), waiting, 0, false)
+	jobs := p.plan(now.Add(time.Second), waiting, 0)
 	if len(jobs) != 1 || len(jobs[0].Parts) != 2 || jobs[0].Parts[0].Partition != partition(2) {
 		t.Fatalf("want one object of both, the one that waits longest first: %v", jobs)
 	}
-	if again := p.plan(now.Add(time.Minute), waiting, 0, true); len(again) != 0 {
+	if again := p.plan(now.Add(time.Minute), waiting, 1); len(again) != 0 {
 		t.Fatalf("a part under way was planned again: %v", again)
 	}
 }
@@ -43,7 +40,7 @@ func TestSmallPartitionsShareAnObjectOnceOneIsDue(t *testing.T) {
 func TestEnoughOfOnePartitionGetsAnObjectOfItsOwn(t *testing.T) {
 	now := time.Unix(1000, 0)
 	p := newPlanner(testLimits)
-	jobs := p.plan(now, []Waiting{{partition(1), 0, 299, now}, {partition(2), 0, 300, now}}, 0, false)
+	jobs := p.plan(now, []Waiting{{partition(1), 0, 299, now}, {partition(2), 0, 300, now}}, 0)
 	if len(jobs) != 1 || jobs[0].Parts[0].Partition != partition(2) {
 		t.Fatalf("%v", jobs)
 	}
@@ -53,10 +50,10 @@ func TestAFullLogDoesNotWaitForTheInterval(t *testing.T) {
 	now := time.Unix(1000, 0)
 	p := newPlanner(testLimits)
 	waiting := []Waiting{{partition(1), 0, 1, now}}
-	if jobs := p.plan(now, waiting, 0.49, false); len(jobs) != 0 {
+	if jobs := p.plan(now, waiting, 0.49); len(jobs) != 0 {
 		t.Fatalf("%v", jobs)
 	}
-	if jobs := p.plan(now, waiting, 0.5, false); len(jobs) != 1 {
+	if jobs := p.plan(now, waiting, 0.5); len(jobs) != 1 {
 		t.Fatalf("%v", jobs)
 	}
 }
@@ -66,19 +63,19 @@ func TestAFailedPartitionWaitsLongerEachTime(t *testing.T) {
 	p := newPlanner(testLimits)
 	waiting := []Waiting{{partition(1), 0, 1, now.Add(-time.Hour)}}
 	for _, wait := range []time.Duration{1, 2, 4, 8, 8} {
-		jobs := p.plan(now, waiting, 1, false)
+		jobs := p.plan(now, waiting, 1)
 		if len(jobs) != 1 {
 			t.Fatalf("not tried at %v", now)
 		}
 		p.done(now, jobs[0], nil, true)
-		if jobs := p.plan(now.Add(wait*time.Second-1), waiting, 1, false); len(jobs) != 0 {
+		if jobs := p.plan(now.Add(wait*time.Second-1), waiting, 1); len(jobs) != 0 {
 			t.Fatalf("tried again before %d s", wait)
 		}
 		now = now.Add(wait * time.Second)
 	}
-	jobs := p.plan(now, waiting, 1, false)
+	jobs := p.plan(now, waiting, 1)
 	p.done(now, jobs[0], nil, false)
-	if jobs := p.plan(now, waiting, 1, false); len(jobs) != 1 {
+	if jobs := p.plan(now, waiting, 1); len(jobs) != 1 {
 		t.Fatal("still punished after a success")
 	}
 }
@@ -97,11 +94,12 @@ func TestPlansKeepToTheirLimits(t *testing.T) {
 			if round > 1000 {
 				t.Fatalf("%d partitions are never uploaded", len(left))
 			}
+			now = now.Add(testLimits.RetryMax)
 			var waiting []Waiting
 			for id, bytes := range left {
 				waiting = append(waiting, Waiting{id, 0, bytes, now.Add(-time.Duration(id.Index) * time.Second)})
 			}
-			jobs := p.plan(now, waiting, 0, true)
+			jobs := p.plan(now, waiting, 1)
 			if len(jobs) > testLimits.Parallel {
 				t.Fatalf("%d jobs", len(jobs))
 			}

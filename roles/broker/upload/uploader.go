@@ -101,6 +101,9 @@ type Uploader struct {
 	planner *planner // guarded by mu
 	stats   Stats    // guarded by mu
 	ids     idPool
+	// settling: nothing is begun any more. guarded by mu.
+	settling bool
+	settled  chan struct{} // gets a token, if it has none, when an object is done
 	// producersAt is how many bytes each partition has uploaded since its producers
 	// were last written whole; a partition that is not there writes them next.
 	producersAt map[storage.PartitionID]int64 // guarded by mu
@@ -115,7 +118,7 @@ func Start(o Options) *Uploader {
 		o.Now = time.Now
 	}
 	u := &Uploader{
-		o: o, wake: make(chan struct{}, 1), planner: newPlanner(o.Limits),
+		o: o, wake: make(chan struct{}, 1), settled: make(chan struct{}, 1), planner: newPlanner(o.Limits),
 		producersAt: map[storage.PartitionID]int64{},
 	}
 	u.ids = idPool{prepare: o.Catalogue.Prepare, age: o.IDAge, now: o.Now}
@@ -138,22 +141,21 @@ func (u *Uploader) Stats() Stats {
 	return u.stats
 }
 
-// Flush uploads all that is committed now, and returns when it is done, an upload
-// of it failed, or ctx ended: what a stop owes to the bucket.
-func (u *Uploader) Flush(ctx context.Context) error {
-	failures := u.Stats().Failures
+// Settle begins nothing more, and returns when the objects under way are done, or
+// ctx ends. What is not uploaded is on disk.
+func (u *Uploader) Settle(ctx context.Context) error {
 	for {
-		left, running := u.begin(true)
-		switch {
-		case left == 0 && running == 0:
+		u.mu.Lock()
+		u.settling = true
+		running := u.planner.running
+		u.mu.Unlock()
+		if running == 0 {
 			return nil
-		case u.Stats().Failures > failures:
-			return fmt.Errorf("upload what is committed: %s", u.Stats().LastError)
 		}
 		select {
-		case <-u.wake: // an object is done
+		case <-u.settled: // an object is done
 		case <-ctx.Done():
-			return fmt.Errorf("upload what is committed: %w", context.Cause(ctx))
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -169,26 +171,19 @@ func (u *Uploader) run() {
 		case <-ticker.C:
 		case <-u.wake:
 		}
-		u.begin(false)
+		u.begin()
 	}
 }
 
-func (u *Uploader) again() {
-	select {
-	case u.wake <- struct{}{}:
-	default:
-	}
-}
-
-// begin looks at what waits and starts what is due. It returns how much waits and
-// how many objects are under way.
-func (u *Uploader) begin(drain bool) (bytes int64, running int) {
+// begin looks at what waits and starts what is due.
+func (u *Uploader) begin() {
 	fullness := u.o.Store.Stats().Fullness
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.pending = u.o.Store.PendingUpload(u.pending[:0])
 	u.waiting = u.waiting[:0]
 	u.stats.WaitingSince = time.Time{}
+	var bytes int64
 	for _, p := range u.pending {
 		if _, led := u.o.Partitions.Led(p.Partition); !led {
 			continue
@@ -201,14 +196,13 @@ func (u *Uploader) begin(drain bool) (bytes int64, running int) {
 		}
 	}
 	u.stats.Waiting, u.stats.Partitions = bytes, len(u.waiting)
-	if u.ctx.Err() != nil {
-		return bytes, u.planner.running
+	if u.settling || u.ctx.Err() != nil {
+		return
 	}
-	for _, j := range u.planner.plan(u.o.Now(), u.waiting, fullness, drain) {
+	for _, j := range u.planner.plan(u.o.Now(), u.waiting, fullness) {
 		u.done.Go(func() { u.upload(j) }) // blocks on the controller and the bucket
 	}
 	u.stats.Running = int64(u.planner.running)
-	return bytes, u.planner.running
 }
 
 // upload makes one object, and tells the planner how it went.
@@ -233,7 +227,12 @@ func (u *Uploader) upload(j Job) {
 		}
 	}
 	u.mu.Unlock()
-	u.again()
+	for _, tell := range []chan struct{}{u.wake, u.settled} {
+		select {
+		case tell <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // source is a partition's part of an object.

@@ -1,0 +1,137 @@
+package roles
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"net/url"
+	"strconv"
+	"time"
+
+	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/roles/broker/upload"
+	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/disk"
+)
+
+// bucketDir is the bucket in the data directory, where none is named.
+const bucketDir = "bucket"
+
+// Limits of uploads that no key sets.
+const (
+	// objectRanges keeps what names an object's ranges, about 40 bytes each, well
+	// within one command.
+	objectRanges = 10_000
+	// uploadUrgent is the share of the WAL from which on nothing waits for its
+	// interval.
+	uploadUrgent = 0.5
+
+	uploadRetryMin = time.Second
+	uploadRetryMax = time.Minute
+
+	// settleWait is how long a stop waits for uploads under way.
+	settleWait = 500 * time.Millisecond
+)
+
+// store is the bucket of this process, with what watches over it.
+type store struct {
+	bucket  *bucket.Resilient
+	counted *bucket.Counted
+	where   string // as people are told
+}
+
+// openBucket opens the bucket that the configuration names.
+func (n *Node) openBucket(ctx context.Context) error {
+	c := n.config.Storage
+	inner, where, err := n.bucketAt(ctx, c)
+	if err != nil {
+		return fmt.Errorf("open the bucket: %w", err)
+	}
+	counted := bucket.NewCounted(inner, int64(c.PartSize))
+	n.bucket = &store{bucket: bucket.NewResilient(counted, bucket.ResilientOptions{}), counted: counted, where: where}
+	n.opened("bucket", func(context.Context) error { return n.bucket.bucket.Close() })
+	return nil
+}
+
+func (n *Node) bucketAt(ctx context.Context, c configs.Storage) (b bucket.Bucket, where string, err error) {
+	if c.URL == "" {
+		b, err = bucket.NewDir(n.dir, bucketDir)
+		return b, "file://" + n.dir.Root() + "/" + bucketDir, err
+	}
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return nil, "", fmt.Errorf("object_storage.url: %w", err)
+	}
+	switch u.Scheme {
+	case "file":
+		dir, err := disk.OpenOS(u.Path)
+		if err != nil {
+			return nil, "", fmt.Errorf("object_storage.url %s: %w", c.URL, err)
+		}
+		b, err = bucket.NewDir(dir, ".")
+		return b, c.URL, err
+	case "mem":
+		if !n.ephemeral {
+			return nil, "", fmt.Errorf("object_storage.url %s: what is uploaded would be gone with the process; use it with --ephemeral", c.URL)
+		}
+		return bucket.NewMemory(), c.URL, nil
+	}
+	b, err = openCloud(ctx, c)
+	u.RawQuery = "" // it may hold what is nobody's business
+	return b, u.String(), err
+}
+
+// bucketOptions are the controller's.
+func (n *Node) bucketOptions() *controller.BucketOptions {
+	c := n.config.Storage
+	return &controller.BucketOptions{
+		Bucket: n.bucket.bucket, Prefix: c.Prefix,
+		Deadline: time.Duration(c.UploadDeadline), Grace: time.Duration(c.Grace), Audit: time.Duration(c.Audit),
+		Retention: time.Duration(c.Retention), MetadataLog: time.Duration(c.MetadataLog),
+		Keep: retentionOf,
+	}
+}
+
+// tier is the broker's.
+func (n *Node) tier(id identity) (*broker.Tier, error) {
+	c := n.config.Storage
+	t := &broker.Tier{
+		Bucket: n.bucket.bucket, Prefix: c.Prefix, IDAge: time.Duration(c.UploadDeadline) / 4,
+		Upload: upload.Limits{
+			Interval: time.Duration(n.config.WAL.UploadInterval), ObjectBytes: int64(n.config.WAL.UploadBytes),
+			OwnBytes: int64(n.config.WAL.UploadBytes) / 2, ObjectRanges: objectRanges, Parallel: c.Parallel,
+			RetryMin: uploadRetryMin, RetryMax: uploadRetryMax, Urgent: uploadUrgent,
+		},
+		Remember: func(nonce [16]byte) error {
+			id.ClusterID, id.BucketNonce = n.controller.Image().ClusterID(), hex.EncodeToString(nonce[:])
+			return id.save(n.dir)
+		},
+	}
+	var err error
+	t.Nonce, err = id.bucketNonce()
+	return t, err
+}
+
+// retentionOf reads a topic's retention; values were checked when they were set.
+func retentionOf(set map[string]string) controller.Retention {
+	value := func(key string) int64 {
+		text, ok := set[key]
+		if !ok {
+			k, _ := configs.FindTopicKey(key)
+			text = k.Default
+		}
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return -1
+		}
+		return n
+	}
+	r := controller.Retention{Age: -1, Bytes: value("retention.bytes")}
+	const longest = int64(1<<63-1) / int64(time.Millisecond)
+	if age := value("retention.ms"); age >= 0 && age < longest {
+		r.Age = time.Duration(age) * time.Millisecond
+	}
+	return r
+}
