@@ -28,7 +28,9 @@ func TestMain(m *testing.M) {
 // program is a rustmq command line that is not started yet.
 func program(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)
+	self, err := os.Executable() // a path that a shell finds too
+	must(t, err)
+	cmd := exec.CommandContext(t.Context(), self, args...)
 	cmd.Env = append(os.Environ(), asProgram+"=1")
 	cmd.Dir = t.TempDir()
 	return cmd
