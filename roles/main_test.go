@@ -95,6 +95,34 @@ func TestWrongUsageExitsWith2(t *testing.T) {
 	}
 }
 
+// TestWrongWordsSayWhatWasMeant holds that no word is passed over: a script that
+// calls a command that is not there must not go on as if it had been done.
+func TestWrongWordsSayWhatWasMeant(t *testing.T) {
+	for _, c := range []struct{ line, want string }{
+		{"consme t", "did you mean consume?"},
+		{"admin groups list", "see `rustmq admin --help`"},
+		{"admin topics lst", "did you mean list?"},
+		{"config chek f", "did you mean check?"},
+		{"context ad x", "did you mean add?"},
+		{"debug object f", `unknown command "object"`},
+		{"broker sreve", "did you mean serve?"},
+		{"completion tcsh", `unknown command "tcsh"`},
+		{"produce", "want `rustmq produce TOPIC"},
+		{"consume a b", "2 arguments: want `rustmq consume TOPIC"},
+		{"admin topics add-partitions t", "TOPIC TOTAL"},
+		{"debug wal", "see `rustmq debug wal --help`"},
+		{"version now", "want `rustmq version"},
+	} {
+		code, stdout, stderr := rustmq(t, "", strings.Fields(c.line)...)
+		if code != 2 || stdout != "" || !strings.Contains(stderr, c.want) {
+			t.Errorf("%s: exit %d, %q on stdout, %q; want 2 and %q", c.line, code, stdout, stderr, c.want)
+		}
+	}
+	if code, stdout, stderr := rustmq(t, "", "admin", "topics"); code != 0 || !strings.Contains(stdout, "add-partitions") {
+		t.Errorf("a command that only has others shows them: exit %d, %s", code, stderr)
+	}
+}
+
 func TestAdminTopics(t *testing.T) {
 	n := node(t)
 	admin := func(want int, args ...string) string {
