@@ -149,13 +149,18 @@ func sayUsage(cmd *cobra.Command) {
 }
 
 func versionCommand(stdout io.Writer) *cobra.Command {
-	return &cobra.Command{
+	var output string
+	cmd := &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(stdout, "rustmq", Version())
-			return err
+			return client.Print(stdout, output, map[string]string{"version": Version()}, func() error {
+				_, err := fmt.Fprintln(stdout, "rustmq", Version())
+				return err
+			})
 		},
 	}
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, json or yaml")
+	return cmd
 }
 
 // roleCommand is `rustmq broker`, short for serve with its roles; `rustmq broker
