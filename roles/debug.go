@@ -71,6 +71,9 @@ func debugWAL(stdout io.Writer) *cobra.Command {
 		Use: "wal DIR", Short: "Print the frames of a write-ahead log in the order of its files", Args: cobra.ExactArgs(1),
 		Long: "Prints one line a frame: sequence, kind, topic id, partition, epoch, offset, and of data frames the record batch.\nDamaged frames are named and stepped over. Nothing is changed; a running node may append meanwhile.",
 		RunE: func(_ *cobra.Command, args []string) error {
+			if output != "text" && output != "json" {
+				return &flagError{fmt.Errorf("--output %q: want text or json", output)}
+			}
 			var only storage.TopicID
 			if topic != "" {
 				var err error
