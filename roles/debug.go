@@ -89,7 +89,9 @@ func debugWAL(stdout io.Writer) *cobra.Command {
 				return err
 			}
 			out := json.NewEncoder(stdout)
-			return wal.Inspect(dir, ".", func(f wal.Inspected) error {
+			frames := 0
+			err = wal.Inspect(dir, ".", func(f wal.Inspected) error {
+				frames++
 				if !only.IsZero() && f.Header.Partition.Topic != only {
 					return nil
 				}
@@ -109,6 +111,10 @@ func debugWAL(stdout io.Writer) *cobra.Command {
 				_, err := fmt.Fprintln(stdout, line.text())
 				return err
 			})
+			if err == nil && frames == 0 {
+				return fmt.Errorf("no frame in %s: name the directory wal (or raft) of a data directory", args[0])
+			}
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&topic, "topic", "", "only this topic `ID`")
