@@ -47,6 +47,9 @@ func (c *Config) validate() []Problem {
 	for _, role := range c.RoleList() {
 		oneOf("broker.roles", role, "broker", "controller", "admin")
 	}
+	if roles := c.RoleList(); !slices.Contains(roles, "broker") && !slices.Contains(roles, "controller") {
+		wrong("broker.roles", "admin alone is the front of a cluster on other machines, which is not served yet: add broker or controller")
+	}
 	oneOf("broker.auto_create_topics", c.Broker.AutoCreateTopics, "auto", "true", "false")
 	sizeBetween("broker.message_max_bytes", c.Broker.MessageMaxBytes, 1*kib, 1*gib)
 	g := c.Broker.Groups

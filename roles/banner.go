@@ -4,7 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
+
+	"rustmq.dev/rustmq/roles/admin"
 )
 
 // banner is what serve says once it can be used.
@@ -14,13 +17,18 @@ type banner struct {
 	QUIC    string `json:"quic,omitempty"` // host:port, UDP
 	HTTP    string `json:"http,omitempty"`
 	DataDir string `json:"data_dir"`
-	CA      string `json:"ca,omitempty"` // file that clients of TLS and QUIC trust
-	Acks    string `json:"acks"`         // what an ack means, in plain words
+	CA      string `json:"ca,omitempty"`   // file that clients of TLS and QUIC trust
+	Acks    string `json:"acks,omitempty"` // what an ack means, in plain words; "" where nobody acks
 	Roles   string `json:"roles"`
 	Node    int32  `json:"node"`
 	PID     int    `json:"pid"`
 	Version string `json:"version"`
 	Startup string `json:"startup"` // time from start to ready
+
+	program    string // how the person called us: only that is sure to work again
+	api        bool   // HTTP has /api/v1
+	autoCreate bool   // topics are made on first use
+	trusted    bool   // CA is the file that clients in this directory take by themselves
 }
 
 // print writes at most ten lines for a person, or one JSON line for a program.
@@ -48,12 +56,43 @@ func (b banner) print(w io.Writer, terminal bool) error {
 	if b.CA != "" {
 		fmt.Fprintf(&s, "  trust   %s\n", b.CA)
 	}
-	fmt.Fprintf(&s, "  acks    %s\n", b.Acks)
-	if b.Kafka != "" {
-		fmt.Fprintf(&s, "\nNext: echo hello | rustmq produce t%s\n", brokerFlag(b.Kafka))
+	if b.Acks != "" {
+		fmt.Fprintf(&s, "  acks    %s\n", b.Acks)
 	}
+	fmt.Fprintf(&s, "\nNext: %s\n", b.next())
 	_, err := io.WriteString(w, s.String())
 	return err
+}
+
+// next is the command to paste: it works as it stands, in the directory where
+// this one was given.
+func (b banner) next() string {
+	program := shellWord(b.program)
+	switch {
+	case b.Kafka == "" && !b.api:
+		return "curl http://" + b.HTTP + "/metrics"
+	case b.Kafka == "":
+		return program + " admin topics list" + urlFlag(b.HTTP)
+	case !b.autoCreate && b.api:
+		return program + " admin topics create t" + urlFlag(b.HTTP)
+	}
+	command := "echo hello | " + program + " produce t" + brokerFlag(b.Kafka)
+	if b.TLS {
+		command += " --tls"
+		if b.CA != "" && !b.trusted {
+			command += " --cafile " + shellWord(b.CA)
+		}
+	}
+	return command
+}
+
+// programName is how to call a program again that was called as name: by its
+// path where that was given, for then PATH may not have it.
+func programName(name string) string {
+	if strings.ContainsRune(name, filepath.Separator) {
+		return name
+	}
+	return "rustmq"
 }
 
 // brokerFlag is the flag a client command needs to reach addr: none where the
@@ -63,4 +102,23 @@ func brokerFlag(addr string) string {
 		return ""
 	}
 	return " -b " + addr
+}
+
+// urlFlag is the same for an admin command.
+func urlFlag(addr string) string {
+	if "http://"+addr == admin.DefaultURL {
+		return ""
+	}
+	return " --url http://" + addr
+}
+
+// shellWord quotes s for a shell where it is not one plain word.
+func shellWord(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:,@%", r)
+	}
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -71,6 +71,9 @@ func debugWAL(stdout io.Writer) *cobra.Command {
 		Use: "wal DIR", Short: "Print the frames of a write-ahead log in the order of its files", Args: cobra.ExactArgs(1),
 		Long: "Prints one line a frame: sequence, kind, topic id, partition, epoch, offset, and of data frames the record batch.\nDamaged frames are named and stepped over. Nothing is changed; a running node may append meanwhile.",
 		RunE: func(_ *cobra.Command, args []string) error {
+			if output != "text" && output != "json" {
+				return &flagError{fmt.Errorf("--output %q: want text or json", output)}
+			}
 			var only storage.TopicID
 			if topic != "" {
 				var err error
@@ -86,7 +89,9 @@ func debugWAL(stdout io.Writer) *cobra.Command {
 				return err
 			}
 			out := json.NewEncoder(stdout)
-			return wal.Inspect(dir, ".", func(f wal.Inspected) error {
+			frames := 0
+			err = wal.Inspect(dir, ".", func(f wal.Inspected) error {
+				frames++
 				if !only.IsZero() && f.Header.Partition.Topic != only {
 					return nil
 				}
@@ -106,6 +111,10 @@ func debugWAL(stdout io.Writer) *cobra.Command {
 				_, err := fmt.Fprintln(stdout, line.text())
 				return err
 			})
+			if err == nil && frames == 0 {
+				return fmt.Errorf("no frame in %s: name the directory wal (or raft) of a data directory", args[0])
+			}
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&topic, "topic", "", "only this topic `ID`")

@@ -38,6 +38,8 @@ type attended struct {
 	screen *bufio.Reader
 	ended  chan error
 	kafka  string
+	next   string // the command to paste
+	dir    string // where to paste it
 }
 
 func serveAtTerminal(t *testing.T, args ...string) *attended {
@@ -48,7 +50,7 @@ func serveAtTerminal(t *testing.T, args ...string) *attended {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	must(t, cmd.Start())
 	must(t, tty.Close())
-	a := &attended{person: person, screen: bufio.NewReader(person), ended: make(chan error, 1)}
+	a := &attended{person: person, screen: bufio.NewReader(person), ended: make(chan error, 1), dir: cmd.Dir}
 	go func() { a.ended <- cmd.Wait() }()
 	t.Cleanup(func() { _ = cmd.Process.Kill() }) // most tests have ended it
 	address := regexp.MustCompile(`kafka +(\S+)`)
@@ -60,7 +62,8 @@ func serveAtTerminal(t *testing.T, args ...string) *attended {
 		if found := address.FindStringSubmatch(line); found != nil {
 			a.kafka = found[1]
 		}
-		if strings.HasPrefix(line, "Next: ") {
+		if next, ok := strings.CutPrefix(line, "Next: "); ok {
+			a.next = strings.TrimSpace(next)
 			return a
 		}
 	}

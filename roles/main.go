@@ -80,16 +80,10 @@ func exitCode(err error) int {
 	case errors.As(err, &adminUsage), errors.As(err, &clientUsage), errors.As(err, &flags), errors.As(err, &config):
 		return exitUsage
 	}
-	// cobra has no types for these.
-	for _, prefix := range []string{"unknown command", "accepts ", "requires at least", "required flag"} {
-		if strings.HasPrefix(err.Error(), prefix) {
-			return exitUsage
-		}
-	}
 	return exitFailed
 }
 
-// flagError is a flag that could not be read.
+// flagError is a command, a flag or an argument that could not be read.
 type flagError struct{ err error }
 
 func (e *flagError) Error() string { return e.err.Error() }
@@ -121,17 +115,52 @@ func command(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 		debugCommand(stdout), versionCommand(stdout),
 	)
 	client.AddGlobalFlags(root)
+	root.InitDefaultCompletionCmd() // else cobra adds it too late to be told
+	sayUsage(root)
 	return root
 }
 
+// sayUsage makes wrong arguments of cmd and all below it say what was wanted. A
+// command that only has others takes none: without this cobra would answer a
+// word it does not know with the help, and with success.
+func sayUsage(cmd *cobra.Command) {
+	if cmd.HasSubCommands() && !cmd.Runnable() {
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
+	cmd.SuggestionsMinimumDistance = 2 // letters; cobra's default is for root only
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			err := check(cmd, args)
+			if err == nil {
+				return nil
+			}
+			if cmd.HasSubCommands() && len(args) > 0 {
+				if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+					return &flagError{fmt.Errorf("%w; did you mean %s?", err, strings.Join(near, " or "))}
+				}
+				return &flagError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
+			}
+			return &flagError{fmt.Errorf("%d arguments: want `%s`; see `%s --help`", len(args), cmd.UseLine(), cmd.CommandPath())}
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		sayUsage(sub)
+	}
+}
+
 func versionCommand(stdout io.Writer) *cobra.Command {
-	return &cobra.Command{
+	var output string
+	cmd := &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(stdout, "rustmq", Version())
-			return err
+			return client.Print(stdout, output, map[string]string{"version": Version()}, func() error {
+				_, err := fmt.Fprintln(stdout, "rustmq", Version())
+				return err
+			})
 		},
 	}
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, json or yaml")
+	return cmd
 }
 
 // roleCommand is `rustmq broker`, short for serve with its roles; `rustmq broker

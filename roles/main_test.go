@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/embed"
@@ -88,10 +92,69 @@ func TestWrongUsageExitsWith2(t *testing.T) {
 		{"nonsense"}, {"produce"}, {"produce", "t", "--nonsense"}, {"produce", "t", "--acks", "7"}, {"consume", "t", "-o", "soon"},
 		{"consume", "t", "-f", "%q"}, {"serve", "--ports", "many"}, {"serve", "--set", "wal.memroy=1"}, {"admin", "topics", "list", "-o", "xml"},
 		{"admin", "topics", "alter", "t"}, {"bench", "nothing"}, {"verify", "--phase", "check"}, {"context", "use", "nowhere"},
+		{"admin", "topics", "list", "--url", "127.0.0.1:9642"}, {"version", "-o", "xml"}, {"config", "default", "-o", "xml"}, {"debug", "wal", ".", "-o", "xml"},
 	} {
 		if code, _, stderr := rustmq(t, "", args...); code != 2 || stderr == "" {
 			t.Errorf("%v: exit %d, %q", args, code, stderr)
 		}
+	}
+}
+
+// TestOutputForPrograms holds that version and config speak json and yaml, with
+// the same names in both.
+func TestOutputForPrograms(t *testing.T) {
+	bad := filepath.Join(t.TempDir(), "bad.toml")
+	if err := os.WriteFile(bad, []byte("[wal]\nmemroy = 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		line string
+		code int
+		want string // JSON, once spaces are gone
+	}{
+		{"version", 0, `{"version":`},
+		{"config default", 0, `{"key":"broker.id","value":"1","origin":"default"}`},
+		{"config show", 0, `{"key":"broker.id","value":"1","origin":"default"}`},
+		{"config check " + bad, 2, `"valid":false,"problems":[{"origin":"` + bad + `:2","key":"wal.memroy"`},
+	} {
+		args := strings.Fields(c.line)
+		code, asJSON, stderr := rustmq(t, "", append(args, "-o", "json")...)
+		if code != c.code || !strings.Contains(strings.Join(strings.Fields(asJSON), ""), c.want) {
+			t.Errorf("%s: exit %d, %s%s", c.line, code, asJSON, stderr)
+		}
+		_, asYAML, _ := rustmq(t, "", append(args, "-o", "yaml")...)
+		var a, b any
+		if err := errors.Join(json.Unmarshal([]byte(asJSON), &a), yaml.Unmarshal([]byte(asYAML), &b)); err != nil || !reflect.DeepEqual(a, b) {
+			t.Errorf("%s: json and yaml differ: %v", c.line, err)
+		}
+	}
+}
+
+// TestWrongWordsSayWhatWasMeant holds that no word is passed over: a script that
+// calls a command that is not there must not go on as if it had been done.
+func TestWrongWordsSayWhatWasMeant(t *testing.T) {
+	for _, c := range []struct{ line, want string }{
+		{"consme t", "did you mean consume?"},
+		{"admin groups list", "see `rustmq admin --help`"},
+		{"admin topics lst", "did you mean list?"},
+		{"config chek f", "did you mean check?"},
+		{"context ad x", "did you mean add?"},
+		{"debug object f", `unknown command "object"`},
+		{"broker sreve", "did you mean serve?"},
+		{"completion tcsh", `unknown command "tcsh"`},
+		{"produce", "want `rustmq produce TOPIC"},
+		{"consume a b", "2 arguments: want `rustmq consume TOPIC"},
+		{"admin topics add-partitions t", "TOPIC TOTAL"},
+		{"debug wal", "see `rustmq debug wal --help`"},
+		{"version now", "want `rustmq version"},
+	} {
+		code, stdout, stderr := rustmq(t, "", strings.Fields(c.line)...)
+		if code != 2 || stdout != "" || !strings.Contains(stderr, c.want) {
+			t.Errorf("%s: exit %d, %q on stdout, %q; want 2 and %q", c.line, code, stdout, stderr, c.want)
+		}
+	}
+	if code, stdout, stderr := rustmq(t, "", "admin", "topics"); code != 0 || !strings.Contains(stdout, "add-partitions") {
+		t.Errorf("a command that only has others shows them: exit %d, %s", code, stderr)
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 	"rustmq.dev/rustmq/roles/admin"
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/client"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/security/pki"
 	"rustmq.dev/rustmq/storage"
@@ -458,7 +459,7 @@ func (n *Node) openHTTP() error {
 	}
 	n.httpAddr = listener.Addr().String()
 	options := admin.Options{Metrics: n.metrics, Ready: n.Ready, Healthy: n.Healthy, Version: Version(), Log: n.log.With("room", "http")}
-	if n.controller != nil && (n.has("controller") || n.has("admin")) {
+	if n.servesAPI() {
 		options.Cluster = n.controller
 	}
 	if n.store != nil {
@@ -473,6 +474,10 @@ func (n *Node) openHTTP() error {
 		}
 	})
 	return nil
+}
+
+func (n *Node) servesAPI() bool {
+	return n.controller != nil && (n.has("controller") || n.has("admin"))
 }
 
 // partitions answers the admin API from the store.
@@ -543,13 +548,17 @@ func (n *Node) DataDir() string { return n.dir.Root() }
 // banner is what serve says of the node.
 func (n *Node) banner(started time.Duration) banner {
 	acks := "every ack means: synced to this disk (wal.sync = always)"
-	if n.config.WAL.Sync == "interval" {
+	switch {
+	case n.broker == nil:
+		acks = ""
+	case n.config.WAL.Sync == "interval":
 		acks = fmt.Sprintf("acks come BEFORE the disk; a power cut can lose the last %v (wal.sync = interval)", n.config.WAL.SyncInterval)
 	}
 	b := banner{
 		Kafka: n.kafkaAddr, TLS: n.config.Network.TLS == "on", HTTP: n.httpAddr, DataDir: n.DataDir(), CA: n.caFile, Acks: acks,
 		Roles: strings.Join(n.config.RoleList(), ", "), Node: n.config.Broker.ID, PID: os.Getpid(), Version: Version(),
 		Startup: started.Round(time.Millisecond).String(),
+		program: programName(os.Args[0]), api: n.servesAPI(), autoCreate: n.autoCreate(), trusted: client.TrustsByDefault(n.caFile),
 	}
 	if n.quic != nil {
 		b.QUIC = n.quic.Addr().String()

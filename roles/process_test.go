@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,7 +29,9 @@ func TestMain(m *testing.M) {
 // program is a rustmq command line that is not started yet.
 func program(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)
+	self, err := os.Executable() // a path that a shell finds too
+	must(t, err)
+	cmd := exec.CommandContext(t.Context(), self, args...)
 	cmd.Env = append(os.Environ(), asProgram+"=1")
 	cmd.Dir = t.TempDir()
 	return cmd
@@ -62,6 +65,29 @@ func serve(t *testing.T, args ...string) *process {
 	}
 	must(t, json.Unmarshal(line, &p.says))
 	return p
+}
+
+// TestNameSaysTheRoles holds that a file which says nothing of roles leaves them
+// to the command's name, and one that does is followed.
+func TestNameSaysTheRoles(t *testing.T) {
+	for text, want := range map[string]string{
+		"[broker]\nid = 1\n":                       "controller",
+		"[broker]\nroles = \"controller,admin\"\n": "controller, admin",
+	} {
+		file := filepath.Join(t.TempDir(), "node.toml")
+		must(t, os.WriteFile(file, []byte(text), 0o600))
+		cmd := program(t, "controller", "--ports", "free", "--ephemeral", "--config", file)
+		stdout, err := cmd.StdoutPipe()
+		must(t, err)
+		must(t, cmd.Start())
+		var says struct{ Roles string }
+		must(t, json.NewDecoder(stdout).Decode(&says))
+		if says.Roles != want {
+			t.Errorf("%q: roles %q, want %q", text, says.Roles, want)
+		}
+		must(t, cmd.Process.Signal(os.Interrupt))
+		must(t, cmd.Wait())
+	}
 }
 
 // awaitLog returns the next line of the log that has the words.

@@ -64,9 +64,6 @@ func (f *serveFlags) load(flags *pflag.FlagSet, roles string) (*configs.Config, 
 			sources.Flags = append(sources.Flags, configs.Setting{Key: k.key, Value: flag.Value.String(), Origin: configs.Origin("--" + k.flag)})
 		}
 	}
-	if roles != "" && !flags.Lookup("roles").Changed && f.config == "" {
-		sources.Flags = append(sources.Flags, configs.Setting{Key: "broker.roles", Value: roles, Origin: "the command's name"})
-	}
 	switch f.ports {
 	case "":
 	case "free":
@@ -76,6 +73,19 @@ func (f *serveFlags) load(flags *pflag.FlagSet, roles string) (*configs.Config, 
 	default:
 		return nil, &flagError{fmt.Errorf("--ports %q: the only value is free; one port is set by --set network.kafka_port=PORT", f.ports)}
 	}
+	named := configs.Setting{Key: "broker.roles", Value: roles, Origin: "the command's name"}
+	if roles == "" || flags.Lookup("roles").Changed {
+		return configs.Load(sources)
+	}
+	if f.config != "" {
+		// A file may say more than the name does; one that says nothing of roles
+		// does not make `rustmq controller` a broker.
+		config, err := configs.Load(sources)
+		if err != nil || config.Origin(named.Key) != configs.Default().Origin(named.Key) {
+			return config, err
+		}
+	}
+	sources.Flags = append(sources.Flags, named)
 	return configs.Load(sources)
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -36,7 +37,13 @@ func Command(stdout io.Writer, contextURL func(*cobra.Command) (string, error)) 
 			default:
 				return &UsageError{fmt.Sprintf("--output %q: want table, json or yaml", e.output)}
 			}
-			return e.resolve(cmd)
+			if err := e.resolve(cmd); err != nil {
+				return err
+			}
+			if u, err := url.Parse(e.url); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+				return &UsageError{fmt.Sprintf("--url %q: want http://host:port, such as %s", e.url, DefaultURL)}
+			}
+			return nil
 		},
 	}
 	flags := cmd.PersistentFlags()

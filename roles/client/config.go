@@ -2,7 +2,9 @@ package client
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
@@ -17,27 +19,86 @@ func ConfigCommand(e Env) *cobra.Command {
 	return cmd
 }
 
+// outputFlag adds -o to a command that prints a result.
+func outputFlag(cmd *cobra.Command, output *string) {
+	cmd.Flags().StringVarP(output, "output", "o", "table", "table, json or yaml")
+}
+
+// Print writes v as -o says; human writes the table.
+func Print(w io.Writer, output string, v any, human func() error) error {
+	switch output {
+	case "table":
+		return human()
+	case "json":
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(v)
+	case "yaml":
+		return yaml.NewEncoder(w).Encode(v)
+	}
+	return usage("--output %q: want table, json or yaml", output)
+}
+
 func configDefault(e Env) *cobra.Command {
-	return &cobra.Command{
+	var output string
+	cmd := &cobra.Command{
 		Use: "default", Short: "Print every key with its default and what it is for, as a file", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprint(e.Stdout, configs.Default().TOML())
-			return err
+			c := configs.Default()
+			return Print(e.Stdout, output, keysOf(c), func() error {
+				_, err := fmt.Fprint(e.Stdout, c.TOML())
+				return err
+			})
 		},
 	}
+	outputFlag(cmd, &output)
+	return cmd
+}
+
+// checked is what `config check` says of a file.
+type checked struct {
+	File     string         `json:"file" yaml:"file"`
+	Valid    bool           `json:"valid" yaml:"valid"`
+	Problems []shownProblem `json:"problems" yaml:"problems"`
+}
+
+type shownProblem struct {
+	Origin string `json:"origin" yaml:"origin"`
+	Key    string `json:"key" yaml:"key"`
+	Reason string `json:"reason" yaml:"reason"`
 }
 
 func configCheck(e Env) *cobra.Command {
-	return &cobra.Command{
+	var output string
+	cmd := &cobra.Command{
 		Use: "check FILE", Short: "Say everything that is wrong with a file", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if _, err := configs.Load(configs.Sources{File: args[0]}); err != nil {
-				return err
+			_, err := configs.Load(configs.Sources{File: args[0]})
+			var wrong *configs.Error
+			if err != nil && !errors.As(err, &wrong) {
+				return err // there was no file to check
 			}
-			_, err := fmt.Fprintf(e.Stdout, "%s is valid\n", args[0])
+			out := checked{File: args[0], Valid: err == nil, Problems: []shownProblem{}}
+			if wrong != nil {
+				for _, p := range wrong.Problems {
+					out.Problems = append(out.Problems, shownProblem{string(p.Origin), p.Key, p.Reason})
+				}
+			}
+			printed := Print(e.Stdout, output, out, func() error {
+				if err != nil {
+					return nil // the error says it
+				}
+				_, err := fmt.Fprintf(e.Stdout, "%s is valid\n", args[0])
+				return err
+			})
+			if printed != nil {
+				return printed
+			}
 			return err
 		},
 	}
+	outputFlag(cmd, &output)
+	return cmd
 }
 
 // shownKey is one key as `config show` prints it.
@@ -45,6 +106,14 @@ type shownKey struct {
 	Key    string `json:"key" yaml:"key"`
 	Value  string `json:"value" yaml:"value"`
 	Origin string `json:"origin" yaml:"origin"`
+}
+
+func keysOf(c *configs.Config) []shownKey {
+	var shown []shownKey
+	for _, k := range configs.Keys() {
+		shown = append(shown, shownKey{k.Name, c.Value(k), string(c.Origin(k.Name))})
+	}
+	return shown
 }
 
 func configShow(e Env) *cobra.Command {
@@ -57,30 +126,19 @@ func configShow(e Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var shown []shownKey
-			for _, k := range configs.Keys() {
-				shown = append(shown, shownKey{k.Name, c.Value(k), string(c.Origin(k.Name))})
-			}
-			switch output {
-			case "json":
-				enc := json.NewEncoder(e.Stdout)
-				enc.SetIndent("", "  ")
-				return enc.Encode(shown)
-			case "yaml":
-				return yaml.NewEncoder(e.Stdout).Encode(shown)
-			case "table":
+			shown := keysOf(c)
+			return Print(e.Stdout, output, shown, func() error {
 				for _, s := range shown {
 					if _, err := fmt.Fprintf(e.Stdout, "%-40s %-28s %s\n", s.Key, s.Value, s.Origin); err != nil {
 						return err
 					}
 				}
 				return nil
-			}
-			return usage("--output %q: want table, json or yaml", output)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "TOML `FILE`")
 	cmd.Flags().StringArrayVar(&set, "set", nil, "`section.key=value`, may be repeated")
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, json or yaml")
+	outputFlag(cmd, &output)
 	return cmd
 }

@@ -117,6 +117,17 @@ func (c *connection) tlsConfig() (*tls.Config, error) {
 	return config, nil
 }
 
+// TrustsByDefault reports whether commands in this directory trust the CA in
+// file without being told to.
+func TrustsByDefault(file string) bool {
+	own, err := os.Stat(defaultCA)
+	if err != nil {
+		return false
+	}
+	named, err := os.Stat(file)
+	return err == nil && os.SameFile(own, named)
+}
+
 // open chooses the transport, makes a client and checks that somebody answers.
 // The returned function closes the client and the way there; clients of connect
 // end before it.
