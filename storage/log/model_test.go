@@ -17,13 +17,11 @@ import (
 	"rustmq.dev/rustmq/storage/disk"
 )
 
-// The dumb twin of a log: all batches that were ever appended and not truncated,
-// and where the log starts. A crash may leave any of its states since the last
-// one that is known to be on disk, and nothing else.
-type twin struct {
-	logStart storage.Offset
-	batches  []batch.Batch
-}
+// The dumb twin of a log: all batches that were ever appended and not truncated.
+// A crash may leave any of its states since the last one that is known to be on
+// disk, and nothing else; of those that the bucket has, or the log start has
+// passed, fewer, but for what follows them.
+type twin struct{ batches []batch.Batch }
 
 func (w twin) end() storage.Offset {
 	if len(w.batches) == 0 {
@@ -60,6 +58,9 @@ type modelled struct {
 	history []twin // the last is now
 	durable int    // the first that a crash may leave
 	epoch   storage.Epoch
+	// What the catalogue has.
+	logStart, uploaded storage.Offset
+
 	next    map[int64]int32 // producers' next sequence numbers
 	unacked []unacked
 }
@@ -84,7 +85,7 @@ type model struct {
 	nonce int
 }
 
-func (m *model) options() Options { return small(m.fs) }
+func (m *model) options() Options { return tiered(m.fs) }
 
 func (m *model) open() {
 	var err error
@@ -180,7 +181,7 @@ func (m *model) appendOne(l *modelled, b batch.Batch) {
 	}
 	stamped := batch.Batch(bytes.Clone(b))
 	batch.Stamp(stamped, now.end(), l.epoch)
-	l.become(twin{now.logStart, append(slices.Clip(now.batches), stamped)})
+	l.become(twin{append(slices.Clip(now.batches), stamped)})
 	l.unacked = append(l.unacked, unacked{a, stamped.BaseOffset(), len(l.history) - 1})
 }
 
@@ -228,14 +229,63 @@ func (m *model) trim(t *rapid.T) {
 	l := m.pick()
 	m.collect(l, true)
 	now := l.now()
-	to := storage.Offset(rapid.Int64Range(int64(now.logStart), int64(now.end())).Draw(t, "to"))
+	to := storage.Offset(rapid.Int64Range(0, int64(now.end())).Draw(t, "to"))
+	l.logStart = max(l.logStart, to)
 	if err := l.log.SetLogStart(to); err != nil {
 		t.Fatal(err)
 	}
-	l.become(twin{max(now.logStart, to), now.batches})
 	if rapid.Bool().Draw(t, "beyond") {
 		if err := l.log.SetLogStart(now.end() + 1); !errors.As(err, new(*OffsetOutOfRangeError)) {
 			t.Fatalf("trim beyond the end: %v", err)
+		}
+	}
+}
+
+// upload puts some more whole batches into the bucket.
+func (m *model) upload(t *rapid.T) {
+	l := m.pick()
+	m.collect(l, true)
+	now := l.now()
+	to := storage.Offset(rapid.Int64Range(0, int64(now.end())).Draw(t, "to"))
+	if b, ok := now.at(to); ok {
+		to = b.BaseOffset()
+	}
+	l.uploaded = max(l.uploaded, to)
+	if err := l.log.SetUploaded(to); err != nil {
+		t.Fatal(err)
+	}
+	if rapid.Bool().Draw(t, "beyond") {
+		if err := l.log.SetUploaded(now.end() + 1); !errors.As(err, new(*OffsetOutOfRangeError)) {
+			t.Fatalf("uploaded beyond the end: %v", err)
+		}
+	}
+}
+
+// giveUp has some or all of what is uploaded given up.
+func (m *model) giveUp(t *rapid.T) {
+	if rapid.Bool().Draw(t, "all") {
+		if err := m.store.Evict(context.Background()); err != nil && !errors.Is(err, ErrFull) {
+			t.Fatal(err)
+		}
+		return
+	}
+	l := m.pick()
+	b, ok := l.now().at(l.log.LocalStart())
+	if !ok || b.NextOffset() > l.log.Uploaded() {
+		t.Skip("nothing to give up")
+	}
+	if err := l.log.giveUp(b.NextOffset(), rapid.Bool().Draw(t, "restate")); err != nil && !errors.Is(err, ErrFull) {
+		t.Fatal(err)
+	}
+}
+
+// inOrder: nothing is given up that the bucket has not.
+func (m *model) inOrder(t *rapid.T) {
+	for _, l := range m.logs {
+		local, gone := l.log.LocalStart(), max(l.uploaded, l.logStart)
+		if l.log.LogStart() != l.logStart || l.log.Uploaded() != gone || local < l.logStart || local > gone {
+			t.Fatalf("%s: log start %d, local start %d, uploaded %d; the catalogue has it from %d to %d",
+				l.id, l.log.LogStart(), local, l.log.Uploaded(), l.logStart, l.uploaded)
 		}
 	}
 }
@@ -270,7 +320,7 @@ func (m *model) truncate(t *rapid.T) {
 	for len(keep) > 0 && keep[len(keep)-1].NextOffset() > to {
 		keep = keep[:len(keep)-1]
 	}
-	l.become(twin{now.logStart, slices.Clip(keep)})
+	l.become(twin{slices.Clip(keep)})
 	end := l.now().end()
 	for len(l.unacked) > 0 {
 		u := l.unacked[len(l.unacked)-1]
@@ -323,10 +373,10 @@ func (m *model) evictAll(*rapid.T) {
 		m.appendOne(filler, m.batch(batch.BuilderOptions{}, 1, 16<<10))
 		m.collect(filler, true)
 	}
-	if err := filler.log.SetLogStart(filler.now().end()); err != nil {
+	filler.logStart = filler.now().end()
+	if err := filler.log.SetLogStart(filler.logStart); err != nil {
 		m.t.Fatalf("%v; %+v", err, m.store.Stats())
 	}
-	filler.become(twin{filler.now().end(), filler.now().batches})
 }
 
 func (m *model) read(t *rapid.T) {
@@ -336,9 +386,15 @@ func (m *model) read(t *rapid.T) {
 	at := storage.Offset(rapid.Int64Range(0, int64(now.end())+1).Draw(t, "at"))
 	q := ReadRequest{Offset: at, MaxBytes: rapid.IntRange(0, 40_000).Draw(t, "max"), MinOne: rapid.Bool().Draw(t, "min one")}
 	r, err := l.log.Read(q)
-	if at < now.logStart || at > now.end() {
+	if at < l.logStart || at > now.end() {
 		if !errors.As(err, new(*OffsetOutOfRangeError)) {
-			t.Fatalf("read at %d of [%d, %d): %v", at, now.logStart, now.end(), err)
+			t.Fatalf("read at %d of [%d, %d): %v", at, l.logStart, now.end(), err)
+		}
+		return
+	}
+	if gone, ok := errors.AsType[*NotLocalError](err); ok {
+		if at >= l.uploaded || gone.LocalStart <= at || gone.LocalStart > l.uploaded {
+			t.Fatalf("read at %d, uploaded to %d: %v", at, l.uploaded, err)
 		}
 		return
 	}
@@ -405,16 +461,20 @@ func (m *model) recovered(l *modelled, how string) {
 	if err := l.log.Err(); err != nil {
 		m.t.Fatalf("after a %s: %v", how, err)
 	}
+	local := l.log.LocalStart()
+	if l.log.LogStart() != local || local > max(l.uploaded, l.logStart) {
+		m.t.Fatalf("after a %s: %s has log start %d, local start %d; uploaded to %d, log start %d", how, l.id, l.log.LogStart(), local, l.uploaded, l.logStart)
+	}
 	// The latest first: states may look alike.
 	state := -1
 	for i := len(l.history) - 1; i >= l.durable && state < 0; i-- {
-		if l.history[i].end() == l.log.End() && l.history[i].logStart == l.log.LogStart() && l.history[i].sameBatches(m.t, l.log) {
+		if l.history[i].end() == l.log.End() && l.history[i].sameBatches(m.t, l.log) {
 			state = i
 		}
 	}
 	if state < 0 {
-		m.t.Fatalf("after a %s: %s is [%d, %d), none of its states since [%d, %d) to [%d, %d)", how, l.id, l.log.LogStart(), l.log.End(),
-			l.history[l.durable].logStart, l.history[l.durable].end(), l.now().logStart, l.now().end())
+		m.t.Fatalf("after a %s: %s is [%d, %d), none of its states since one to %d, until one to %d", how, l.id, local, l.log.End(),
+			l.history[l.durable].end(), l.now().end())
 	}
 	l.history = l.history[state : state+1]
 	l.durable = 0
@@ -430,6 +490,7 @@ func (m *model) recovered(l *modelled, how string) {
 			m.t.Fatalf("after a %s: producer %d is remembered with %+v, it sent %+v", how, id, got, want)
 		}
 	}
+	m.learn(l)
 	for _, b := range l.now().batches {
 		if b.BaseOffset() >= l.log.LogStart() {
 			if got := l.log.EpochAt(b.BaseOffset()); got != b.LeaderEpoch() {
@@ -446,11 +507,28 @@ func (m *model) recovered(l *modelled, how string) {
 	}
 }
 
-// sameBatches reports whether the log holds the twin's batches from its start on.
+// learn tells a log what the catalogue has, in either order.
+func (m *model) learn(l *modelled) {
+	tell := []func() error{
+		func() error { return l.log.SetLogStart(l.logStart) },
+		func() error { return l.log.SetUploaded(l.uploaded) },
+	}
+	if rapid.Bool().Draw(m.t, "uploads first") {
+		slices.Reverse(tell)
+	}
+	for _, f := range tell {
+		if err := f(); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+}
+
+// sameBatches reports whether the log holds the twin's batches from its local
+// start on.
 func (w twin) sameBatches(t *rapid.T, l *Log) bool {
-	at := w.logStart
+	at := l.LocalStart()
 	for _, want := range w.batches {
-		if want.NextOffset() <= w.logStart {
+		if want.NextOffset() <= at {
 			continue
 		}
 		r, err := l.Read(ReadRequest{Offset: at, MinOne: true, Isolation: LogEnd})
@@ -468,8 +546,8 @@ func (w twin) sameBatches(t *rapid.T, l *Log) bool {
 }
 
 // TestLogIsItsDumbTwin drives a store with three partitions through random
-// appends, duplicates, trims, truncations, evictions, relocations and crashes,
-// and compares each with a slice of batches.
+// appends, duplicates, trims, truncations, uploads, evictions from memory and from
+// the WAL, relocations and crashes, and compares each with a slice of batches.
 func TestLogIsItsDumbTwin(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &model{t: rt, fs: disk.NewMem(disk.MemOptions{}), rng: rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "crash seed"), 3))}
@@ -500,7 +578,12 @@ func TestLogIsItsDumbTwin(t *testing.T) {
 			"evict":     m.evictAll,
 			"read":      m.read,
 			"read2":     m.read,
+			"upload":    m.upload,
+			"upload2":   m.upload,
+			"give up":   m.giveUp,
+			"give up2":  m.giveUp,
 			"crash":     m.crash,
+			"":          m.inOrder,
 		})
 	})
 }
