@@ -7,6 +7,14 @@
 // leader epochs, and who waits; the batches are in the WAL: in its memory until
 // evicted, then in its files.
 //
+// Two starts. The log start is the controller's word: what lies before is gone.
+// The local start is where the WAL's part begins: between the two, records are in
+// the bucket alone, and a read says so. What the bucket has ([Log.SetUploaded])
+// stays in the WAL for readers, until that wants its oldest segment back; then
+// the local start moves past it, and what the bucket has not is copied forward.
+//
+//	log start <= local start <= uploaded <= high watermark <= end
+//
 // Promises. Offsets are given in the order of appends, without gaps, and never
 // twice with other content. An append is answered when its batch is on disk and
 // the high watermark has passed it (with LeaderOnly: when it is on disk). A
@@ -14,25 +22,29 @@
 // again is answered as the first was, once the high watermark has passed that;
 // an unknown producer may begin with any sequence number. Where something is not
 // found where the index said, the index is asked again: only the log start makes
-// an offset out of range.
+// an offset out of range. No batch is given up before SetUploaded, or the log
+// start, covers it.
 //
 // Recovery. The WAL replays frames in the order they were appended; copies of
-// relocated batches come late. A partition must be whole from its log start to
+// relocated batches come late. A partition must be whole from its local start to
 // its end, and reach the high watermark that its state names, else it alone is
 // refused, by a [*CorruptionError]. The high watermark after a start is the last
-// one written in a state, until the log is led again. Producers are those of the
+// one written in a state, until the log is led again. The disk does not know the
+// log start: it is taken to be the local start until the controller's word comes
+// ([Log.SetLogStart]), which may lie further back. Leader epochs are kept from
+// the log start on. Producers are those of the
 // last state with the batches at or above its high watermark added: the same as
 // before the stop. They are forgotten by time only, by the broker's clock.
 //
 // Concurrency. Everything exported is safe for concurrent use. Lock order:
-// Store.mu, then Log.mu (several only under Store.mu), then the WAL's. No file is
+// Store.mu or the lock of Store.backlogs, then Log.mu (several only under Store.mu), then the WAL's. No file is
 // read, and no caller's code runs, under a lock; the WAL's memory is written
 // under Log.mu, which is what orders a partition's frames. Goroutines: one for
 // each store, which forgets producers.
 //
 // Bytes. Frames of kind data hold one record batch, with its base offset and
 // leader epoch in the frame's header; trim, truncate and drop hold nothing
-// besides the header. A state is written when a partition is made, in place of a
+// besides the header. A trim frame says where the local log begins. A state is written when a partition is made, in place of a
 // trim that would lose something, and when a segment is given back: in one frame,
 // or several (parts) when there are many producers. Little-endian:
 //
@@ -40,11 +52,12 @@
 //	0      1    version            1
 //	1      1    flags              1: goes on from the part before; 2: the last part
 //	2      2    zero
-//	4      8    log start
+//	4      8    local start
 //	12     8    high watermark     the producers are as of it
 //	20     4    number of epochs   in the first part
 //	24     4    number of producers in this part
-//	28     12×  epochs             epoch (4), start offset (8); both grow
+//	28     12×  epochs             epoch (4), start offset (8); both grow; from the
+//	                               log start on, which may lie before the local one
 //	…           producers          in order of id
 //
 //	a producer

@@ -190,6 +190,21 @@ func TestDamageIsRefusedForItsPartitionAlone(t *testing.T) {
 			add(wal.Header{Kind: wal.KindState}, stateAt(0, 0))
 			data(add, 2, "x")
 		},
+		"a gap at the local start": func(add appender) {
+			add(wal.Header{Kind: wal.KindState}, stateAt(5, 5))
+			data(add, 7, "x")
+		},
+		"a gap behind what was given up": func(add appender) {
+			add(wal.Header{Kind: wal.KindState}, stateAt(0, 0))
+			data(add, 0, "x", "y")
+			add(wal.Header{Kind: wal.KindTrim, Offset: 5}, nil)
+			data(add, 7, "x")
+		},
+		"given up, and an end before the high watermark": func(add appender) {
+			add(wal.Header{Kind: wal.KindState}, stateAt(0, 5))
+			add(wal.Header{Kind: wal.KindTrim, Offset: 3}, nil)
+			data(add, 3, "x")
+		},
 		"an end before the high watermark": func(add appender) {
 			add(wal.Header{Kind: wal.KindState}, stateAt(0, 2))
 			data(add, 0, "x")

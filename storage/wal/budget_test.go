@@ -611,3 +611,93 @@ func TestTornTrimVoidsNothing(t *testing.T) {
 		})
 	}
 }
+
+// reclaimer is an owner that gives up what it said it could.
+type reclaimer struct {
+	owner
+	asked []uint32
+}
+
+func (r *reclaimer) Relocate(ctx context.Context, segment uint32) error {
+	r.mu.Lock()
+	r.asked = append(r.asked, segment)
+	kept := r.frames[:0]
+	for _, f := range r.frames {
+		if f.ref.Segment == segment && f.header.Partition.Index == 1 {
+			r.w.Reclaimable(segment, -frameBytes(f))
+			r.w.Release(f.ref)
+		} else {
+			kept = append(kept, f)
+		}
+	}
+	r.frames = kept
+	r.mu.Unlock()
+	return r.owner.Relocate(ctx, segment)
+}
+
+func frameBytes(f held) int64 { return int64(len(f.payload)+64+7) &^ 7 }
+
+// TestReclaimableSegmentsAreAskedFor: what the owner can do without stays while
+// there is room, counts as free, and is asked for before Produce is refused: also
+// when all younger segments are live, and copying would win nothing.
+func TestReclaimableSegmentsAreAskedFor(t *testing.T) {
+	o := small(disk.NewMem(disk.MemOptions{}))
+	o.Capacity = 32 * 128 << 10
+	own := &reclaimer{}
+	o.Owner = own
+	w, err := wal.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	own.w = w
+	payload := string(make([]byte, 3000))
+	put := func(index int32, i int64) error {
+		if err := w.Admit(t.Context(), wal.Produce, len(payload)+72); err != nil {
+			return err
+		}
+		defer w.Unadmit(len(payload) + 72)
+		own.mu.Lock()
+		defer own.mu.Unlock()
+		h := header(index, i)
+		ref, err := w.Append(h, []byte(payload), nil)
+		if err == nil {
+			own.frames = append(own.frames, held{h, ref, payload})
+			if index == 1 {
+				w.Reclaimable(ref.Segment, frameBytes(own.frames[len(own.frames)-1]))
+			}
+		}
+		return err
+	}
+	const some = 12 * (128 << 10) / 3064
+	for i := range int64(some) {
+		if err := put(1, i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	own.mu.Lock()
+	if len(own.asked) > 0 {
+		t.Errorf("segments %v were asked for, with more than half of the log free", own.asked)
+	}
+	own.mu.Unlock()
+	if full := w.Fullness(); full > 0.1 {
+		t.Errorf("fullness %.2f, and all of it could be given up", full)
+	}
+	live := int64(0)
+	for err = put(0, live); err == nil; err = put(0, live) {
+		live++
+	}
+	if !errors.Is(err, wal.ErrFull) {
+		t.Fatal(err)
+	}
+	if s := w.Stats(); s.ReclaimableBytes > 128<<10 || live < some {
+		t.Errorf("refused after %d frames, with %d bytes that could be given up", live, s.ReclaimableBytes)
+	}
+	own.mu.Lock()
+	defer own.mu.Unlock()
+	for i := range live { // and nothing else was
+		if f := own.frames[int64(len(own.frames))-live+i]; f.header.Partition.Index != 0 {
+			t.Fatalf("frame %d of what stays is %+v", i, f.header)
+		}
+	}
+}

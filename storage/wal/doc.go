@@ -17,6 +17,10 @@
 // what it appended until then is on disk, nobody reads there, and a group on disk
 // says that the log begins behind it. What was admitted can be appended.
 //
+// Room. When a quarter of the capacity is left, the owner is asked to copy what
+// is live in the oldest segment forward, if enough is to be won. What it said to
+// be reclaimable, kept only for as long as there is room, it releases instead.
+//
 // Recovery. Every group carries the highest sequence known to be on disk when
 // it was written; when idle, a mark follows within 10 ms. A bad frame above the
 // highest mark is a torn tail, whatever follows it; at or below it, it is
