@@ -342,7 +342,7 @@ func (l *Log) writeState(freed *release) error {
 		ref, err := l.store.wal.Append(wal.Header{Kind: wal.KindState, Partition: l.id, Epoch: l.epochs.latest(), Offset: s.highWatermark}, part, c)
 		if err != nil {
 			// The parts that were written count for nothing without the last.
-			l.store.wal.Release(refs...)
+			l.store.wal.ReleaseAll(refs)
 			return fmt.Errorf("write the state of %s: %w", l.id, err)
 		}
 		refs = append(refs, ref)
@@ -391,5 +391,5 @@ func (r *release) Committed(err error) {
 	r.log.mu.Lock()
 	refs := r.refs
 	r.log.mu.Unlock()
-	r.log.store.wal.Release(refs...)
+	r.log.store.wal.ReleaseAll(refs)
 }

@@ -242,7 +242,7 @@ func (r *dropRelease) Committed(err error) {
 	if err != nil {
 		return
 	}
-	r.wal.Release(r.refs...)
+	r.wal.ReleaseAll(r.refs)
 }
 
 // Admit waits until a batch of n bytes has room in memory and on disk, and holds

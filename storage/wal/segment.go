@@ -110,11 +110,14 @@ func zeroFill(f disk.File, size int) error {
 	return f.Sync()
 }
 
-// Release says that the owner does not need the frames any more. What outdates
-// them (a copy, a trim, newer state) must have been appended before: the segment
-// is not recycled before that is on disk. Frames of one segment that follow each
+// Release says that the owner does not need the frame any more. What outdates
+// it (a copy, a trim, newer state) must have been appended before: the segment
+// is not recycled before that is on disk.
+func (w *WAL) Release(ref Ref) { w.release(ref.Segment, ref.frameBytes()) }
+
+// ReleaseAll is Release of many frames. Those of one segment that follow each
 // other are let go of at once.
-func (w *WAL) Release(refs ...Ref) {
+func (w *WAL) ReleaseAll(refs []Ref) {
 	for len(refs) > 0 {
 		n, bytes := 0, int64(0)
 		for n < len(refs) && refs[n].Segment == refs[0].Segment {
