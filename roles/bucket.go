@@ -28,6 +28,11 @@ const (
 	// interval.
 	uploadUrgent = 0.5
 
+	// unuploadedShare of the WAL is what one partition may hold that the bucket has
+	// not taken: while the bucket is away a busy one goes on for long, and the others
+	// have room to go on after it.
+	unuploadedShare = 0.8
+
 	uploadRetryMin = time.Second
 	uploadRetryMax = time.Minute
 

@@ -249,7 +249,7 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 		n.log.Warn("wal.sync = interval: acks come before the disk; a power cut can lose what was acked", "interval", c.SyncInterval.String())
 	}
 	store, err := storagelog.Open(ctx, storagelog.Options{
-		FS: n.dir, Dir: walDir, Log: n.log.With("room", "log"), Tiered: true,
+		FS: n.dir, Dir: walDir, Log: n.log.With("room", "log"), Tiered: true, MaxUnuploadedShare: unuploadedShare,
 		WAL: wal.Options{
 			Capacity: capacity, Reserve: int64(c.Reserve), SegmentSize: int(c.SegmentSize), Memory: int64(c.Memory),
 			Sync: sync, SyncInterval: time.Duration(c.SyncInterval), OnDead: n.die,

@@ -420,12 +420,11 @@ func TestChangedPartitionsTellsOfRanges(t *testing.T) {
 	changed("retention", 3)
 }
 
-// commitOf makes a commit of n ranges, one for each of n partitions from first
-// on, that looks like an upload: 8 KiB each, close in time.
-func commitOf(id storage.ObjectID, n int, round int64, partition func(i int) storage.PartitionID) *pb.CommitObject {
+// commitOf makes a commit of n ranges that looks like an upload: 8 KiB each, close in time.
+func commitOf(id storage.ObjectID, n int, partition func(i int) storage.PartitionID) *pb.CommitObject {
 	ranges := make([]PartitionRange, n)
 	for i := range ranges {
-		base := storage.Offset(1_000_000+int64(i)*7919) * storage.Offset(min(round, 1))
+		base := storage.Offset(1_000_000 + i*7919)
 		ranges[i] = PartitionRange{Partition: partition(i), Range: Range{
 			Base: base, End: base + 80 + storage.Offset(i%40), Bytes: 8192 + int64(i*37%4096),
 			MaxTimestamp: 1_800_000_000_000 + int64(i*997%250), Epoch: 5,
@@ -442,7 +441,7 @@ func TestCommandBytesPerRange(t *testing.T) {
 		partitions int // of a topic
 		most       int
 	}{{"one topic", 1000, 30}, {"ten partitions a topic", 10, 32}, {"a topic each", 1, 48}} {
-		command := mustCommand(t, commitOf(1, 1000, 1, func(i int) storage.PartitionID {
+		command := mustCommand(t, commitOf(1, 1000, func(i int) storage.PartitionID {
 			return storage.PartitionID{Topic: numberedID(i / shape.partitions), Index: int32(i % shape.partitions)}
 		}))
 		t.Logf("%s: %d.%d bytes per range", shape.name, len(command)/1000, len(command)/100%10)
