@@ -10,9 +10,11 @@ import (
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/cache"
 	"rustmq.dev/rustmq/storage/disk"
 )
 
@@ -109,6 +111,11 @@ func (n *Node) tier(id identity) (*broker.Tier, error) {
 			OwnBytes: int64(n.config.WAL.UploadBytes) / 2, ObjectRanges: objectRanges, Parallel: c.Parallel,
 			RetryMin: uploadRetryMin, RetryMax: uploadRetryMax, Urgent: uploadUrgent,
 		},
+		Cold: cold.Options{
+			Policy: cache.Policy(n.config.Cache.Policy), TTL: cacheTTL(n.config.Cache.TTL),
+			IndexCache: int64(n.config.Cache.Indexes), BlockCache: int64(n.config.Cache.Capacity), ReadAhead: int64(n.config.Cache.ReadAhead),
+		},
+		Maintenance: time.Duration(n.config.Cache.Maintenance),
 		Remember: func(nonce [16]byte) error {
 			id.ClusterID, id.BucketNonce = n.controller.Image().ClusterID(), hex.EncodeToString(nonce[:])
 			return id.save(n.dir)
@@ -117,6 +124,14 @@ func (n *Node) tier(id identity) (*broker.Tier, error) {
 	var err error
 	t.Nonce, err = id.bucketNonce()
 	return t, err
+}
+
+// cacheTTL of 0 is none.
+func cacheTTL(d configs.Duration) time.Duration {
+	if d == 0 {
+		return 1 << 62
+	}
+	return time.Duration(d)
 }
 
 // retentionOf reads a topic's retention; values were checked when they were set.
