@@ -3,6 +3,7 @@ package buckettest
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -92,11 +93,11 @@ func (s *suite) want(err, want error) {
 }
 
 func (s *suite) bytes(n int) []byte {
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(s.rng.Uint32())
+	b := make([]byte, 0, n+8)
+	for len(b) < n {
+		b = binary.LittleEndian.AppendUint64(b, s.rng.Uint64())
 	}
-	return b
+	return b[:n]
 }
 
 func (s *suite) put(key string, data []byte) {

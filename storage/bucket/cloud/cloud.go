@@ -22,7 +22,7 @@ type cloudBucket struct {
 	prefix string // of all keys; "" or with a slash at its end
 }
 
-// writeBuffer gathers small writes; each write to a driver wakes a goroutine.
+// writeBuffer gathers small writes; each write into the pipe wakes a goroutine.
 const writeBuffer = 256 << 10
 
 // Put implements [bucket.Bucket].
@@ -46,35 +46,45 @@ func (b *cloudBucket) write(ctx context.Context, op, key string, content io.Writ
 	inner, cancel := context.WithCancel(b.context(ctx))
 	defer cancel() // of an upload that was not closed nothing stays
 	u := &upload{size: size, sums: newSums(b.o.PartSize)}
-	w, err := b.store.blob.NewWriter(inner, b.prefix+key, &blob.WriterOptions{
-		BufferSize:     b.o.PartSize,
-		MaxConcurrency: b.o.Concurrency,
-		ContentType:    "application/octet-stream",
-		IfNotExist:     op == opPutNew,
-		BeforeWrite: func(as func(any) bool) error {
-			if b.store.prepareWrite == nil {
-				return nil
-			}
-			return b.store.prepareWrite(as, u)
-		},
-	})
-	if err != nil {
-		return b.failed(ctx, op, key, err)
-	}
-	to := &summing{w: w, sums: u.sums}
+	// Upload, and not the driver's Writer: that of Azure ends the process when it
+	// closes a writer whose upload has failed.
+	from, pipe := io.Pipe()
+	stored := make(chan error, 1)
+	go func() {
+		err := b.store.blob.Upload(inner, b.prefix+key, from, &blob.WriterOptions{
+			BufferSize:     b.o.PartSize,
+			MaxConcurrency: b.o.Concurrency,
+			ContentType:    "application/octet-stream",
+			IfNotExist:     op == opPutNew,
+			BeforeWrite: func(as func(any) bool) error {
+				if b.store.prepareWrite == nil {
+					return nil
+				}
+				return b.store.prepareWrite(as, u)
+			},
+		})
+		from.CloseWithError(err)
+		stored <- err
+	}()
+	to := &summing{w: pipe, sums: u.sums}
 	buffered := bufio.NewWriterSize(to, writeBuffer)
-	if _, err = content.WriteTo(buffered); err == nil {
+	_, err := content.WriteTo(buffered)
+	if err == nil {
 		err = buffered.Flush()
 	}
 	if err != nil {
-		cancel()
-		_ = w.Close()
-		if to.err == nil { // the content's own failure
-			return &bucket.Error{Op: op, Key: key, Err: err}
-		}
-		return b.failed(ctx, op, key, to.err)
+		cancel() // before the end is seen, which would make an object of what there is
+		pipe.CloseWithError(err)
+	} else {
+		pipe.Close()
 	}
-	if err := w.Close(); err != nil {
+	failed := <-stored
+	switch {
+	case err != nil && to.err == nil: // the content's own failure
+		return &bucket.Error{Op: op, Key: key, Err: err}
+	case failed != nil:
+		return b.failed(ctx, op, key, failed)
+	case err != nil:
 		return b.failed(ctx, op, key, err)
 	}
 	return b.verify(inner, ctx, op, key, u)
