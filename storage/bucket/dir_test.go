@@ -35,10 +35,10 @@ func pattern(size int, fill byte) bucket.Bytes {
 // TestPutIsDurable cuts the power right after the return.
 func TestPutIsDurable(t *testing.T) {
 	rng := newRand(t)
-	for round := range 60 {
+	for round := range 25 {
 		m := disk.NewMem(disk.MemOptions{})
 		d := openDir(t, m)
-		size := rng.IntN(2<<20) + 1
+		size := rng.IntN(300<<10) + 1
 		must(t, d.Put(t.Context(), "a/new", pattern(size, 'n')))
 		must(t, d.Put(t.Context(), "a/replaced", pattern(10, 'o')))
 		must(t, d.Put(t.Context(), "a/replaced", pattern(size, 'r')))
@@ -87,7 +87,7 @@ func TestPowerCutAtEveryCall(t *testing.T) {
 				key = "old/k"
 			}
 			for at, more := 1, true; more; at++ {
-				for range 6 {
+				for range 3 {
 					m := disk.NewMem(disk.MemOptions{})
 					faulty := disk.NewFaulty(m)
 					d := openDir(t, faulty)

@@ -172,7 +172,7 @@ func TestCircuit(t *testing.T) {
 
 func TestCircuitOpensByShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, f, _ := resilient(bucket.ResilientOptions{Attempts: 1}, bucket.Rule{Every: 2, Err: errDown, Temporary: true})
+		r, _, _ := resilient(bucket.ResilientOptions{Attempts: 1}, bucket.Rule{Every: 2, Err: errDown, Temporary: true})
 		for i := range 20 {
 			if h := r.State(); h.Circuit != bucket.Closed {
 				t.Fatalf("open after %d", i)
@@ -183,7 +183,7 @@ func TestCircuitOpensByShare(t *testing.T) {
 			t.Fatalf("%+v after half of 20 failed", h)
 		}
 		// The same share over a longer time is no outage.
-		r, f, _ = resilient(bucket.ResilientOptions{Attempts: 1}, bucket.Rule{Every: 2, Err: errDown, Temporary: true})
+		r, f, _ := resilient(bucket.ResilientOptions{Attempts: 1}, bucket.Rule{Every: 2, Err: errDown, Temporary: true})
 		for range 100 {
 			_, _ = r.Stat(t.Context(), "k")
 			sleep(time.Second)

@@ -118,9 +118,10 @@ func (s *suite) putIsRead() {
 		data := s.bytes(size)
 		s.put("a/b", data)
 		s.is("a/b", data)
-		s.must(s.b.Put(s.Context(), s.prefix+"pieces", pieces(data)))
-		s.is("pieces", data)
 	}
+	data := s.bytes(1<<20 + 1)
+	s.must(s.b.Put(s.Context(), s.prefix+"pieces", pieces(data)))
+	s.is("pieces", data)
 }
 
 // pieces writes in pieces of odd sizes.

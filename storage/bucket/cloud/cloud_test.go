@@ -14,6 +14,7 @@ import (
 	"github.com/fsouza/fake-gcs-server/fakestorage"
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
+	"go.uber.org/goleak"
 
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/bucket/buckettest"
@@ -21,6 +22,11 @@ import (
 )
 
 var seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of random tests")
+
+func TestMain(m *testing.M) {
+	// A library of the GCS client starts it when it is linked.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"))
+}
 
 func must(t testing.TB, err error) {
 	t.Helper()

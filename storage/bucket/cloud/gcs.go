@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 
@@ -20,7 +19,7 @@ import (
 
 func openGCS(ctx context.Context, u *url.URL, o *Options) (*store, error) {
 	query := u.Query()
-	anonymous := os.Getenv("STORAGE_EMULATOR_HOST") != ""
+	anonymous := false
 	for name, values := range query {
 		if name != "anonymous" {
 			return nil, fmt.Errorf("parameter %q: a GCS bucket has none of that name", name)
