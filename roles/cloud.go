@@ -6,8 +6,22 @@ import (
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/bucket/cloud"
 )
 
-func openCloud(_ context.Context, c configs.Storage) (bucket.Bucket, error) {
-	return nil, fmt.Errorf("object_storage.url %s: not yet", c.URL)
+// openCloud opens a bucket of a cloud, with the credentials that its own tools
+// would use.
+func openCloud(ctx context.Context, c configs.Storage) (bucket.Bucket, error) {
+	o := cloud.Options{
+		StorageClass: c.StorageClass, Encryption: c.Encryption, Checksums: c.Checksum,
+		PartSize: int64(c.PartSize), Parallel: partsAtOnce,
+	}
+	if err := o.Verify.UnmarshalText([]byte(c.Verify)); err != nil {
+		return nil, fmt.Errorf("object_storage.verify: %w", err)
+	}
+	return cloud.Open(ctx, c.URL, o)
 }
+
+// partsAtOnce is how many parts of one object are sent at once: objects of an
+// upload have one or two.
+const partsAtOnce = 2
