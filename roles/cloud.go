@@ -14,7 +14,7 @@ import (
 func openCloud(ctx context.Context, c configs.Storage) (bucket.Bucket, error) {
 	o := cloud.Options{
 		StorageClass: c.StorageClass, Encryption: c.Encryption, Checksums: c.Checksum,
-		PartSize: int64(c.PartSize), Parallel: partsAtOnce,
+		PartSize: int(c.PartSize), Concurrency: partsAtOnce,
 	}
 	if err := o.Verify.UnmarshalText([]byte(c.Verify)); err != nil {
 		return nil, fmt.Errorf("object_storage.verify: %w", err)
