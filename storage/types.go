@@ -1,13 +1,13 @@
 // Package storage holds the few words that every storage room, and every room
-// above, uses for the same things: offsets, epochs, topic ids. It has no
-// behaviour and imports nothing of rustmq.
+// above, uses for the same things: offsets, epochs, ids of topics and of objects.
+// It has no behaviour and imports nothing of rustmq.
 package storage
 
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
-	"fmt"
 	"strconv"
 )
 
@@ -45,11 +45,25 @@ func ParseTopicID(s string) (TopicID, error) {
 	return id, nil
 }
 
-// ObjectID names one object in the bucket; an id is issued once.
+// ObjectID is the number of an object in the bucket. It is issued once in the
+// life of a cluster, from 1; 0 names no object.
 type ObjectID uint64
 
-// String returns the id as 16 hex digits.
-func (id ObjectID) String() string { return fmt.Sprintf("%016x", uint64(id)) }
+// String returns the id in 16 hex digits, as it stands in the object's key.
+func (id ObjectID) String() string {
+	var digits [16]byte
+	hex.Encode(digits[:], binary.BigEndian.AppendUint64(nil, uint64(id)))
+	return string(digits[:])
+}
+
+// ParseObjectID reads what [ObjectID.String] writes, and nothing else.
+func ParseObjectID(s string) (ObjectID, error) {
+	n, err := strconv.ParseUint(s, 16, 64)
+	if err != nil || ObjectID(n).String() != s {
+		return 0, errors.New("object id " + strconv.Quote(s) + ": want 16 hex digits in lower case")
+	}
+	return ObjectID(n), nil
+}
 
 // PartitionID names one partition of one topic, for all time.
 type PartitionID struct {
