@@ -32,6 +32,9 @@ func (m *Image) registerBroker(index uint64, c *pb.RegisterBroker) (any, *Error)
 		}
 		b.Listeners = append(b.Listeners, Listener{Name: l.Name, Host: l.Host, Port: l.Port, Protocol: l.Protocol})
 	}
+	if refused := m.checkBucket(c); refused != nil {
+		return nil, refused
+	}
 	before, known := m.brokers.get(b.ID)
 	switch {
 	case !known:

@@ -46,6 +46,20 @@ func Encode(image *Image, body proto.Message) ([]byte, error) {
 		c.Body = &pb.Command_AdvanceLogStart{AdvanceLogStart: b}
 	case *pb.AllocateProducerIds:
 		c.Body = &pb.Command_AllocateProducerIds{AllocateProducerIds: b}
+	case *pb.SetBucket:
+		c.Body = &pb.Command_SetBucket{SetBucket: b}
+	case *pb.PrepareObjects:
+		c.Body = &pb.Command_PrepareObjects{PrepareObjects: b}
+	case *pb.CommitObject:
+		c.Body = &pb.Command_CommitObject{CommitObject: b}
+	case *pb.ReplaceRanges:
+		c.Body = &pb.Command_ReplaceRanges{ReplaceRanges: b}
+	case *pb.CondemnObjects:
+		c.Body = &pb.Command_CondemnObjects{CondemnObjects: b}
+	case *pb.ForgetObjects:
+		c.Body = &pb.Command_ForgetObjects{ForgetObjects: b}
+	case *pb.MoveLogStarts:
+		c.Body = &pb.Command_MoveLogStarts{MoveLogStarts: b}
 	default:
 		panic(fmt.Sprintf("metadata: %T is no command", body))
 	}

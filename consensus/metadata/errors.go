@@ -11,7 +11,7 @@ type Code int16
 
 const (
 	// Conflict: what the decision was based on has changed; decide again. It
-	// does not leave the controller.
+	// reaches no client of Kafka's protocol.
 	Conflict Code = -2
 
 	UnknownServerError          Code = -1
@@ -41,6 +41,7 @@ const (
 	UnknownTopicID              Code = 100
 	InconsistentClusterID       Code = 104
 	InvalidUpdateVersion        Code = 95
+	InvalidRegistration         Code = 119
 )
 
 var codeNames = map[Code]string{
@@ -72,6 +73,7 @@ var codeNames = map[Code]string{
 	UnknownTopicID:              "unknown topic id",
 	InconsistentClusterID:       "inconsistent cluster id",
 	InvalidUpdateVersion:        "invalid update version",
+	InvalidRegistration:         "invalid registration",
 }
 
 // String returns the code's name in words.

@@ -9,18 +9,25 @@ import (
 // may be written and how apply treats them; it rises by a command of its own,
 // after every node has said that it knows the new level.
 const (
-	FirstFeatureLevel  uint32 = 1
-	LatestFeatureLevel uint32 = 1 // the highest that this binary knows
+	FirstFeatureLevel   uint32 = 1
+	ObjectsFeatureLevel uint32 = 2 // the bucket, objects and ranges
+	LatestFeatureLevel  uint32 = 2 // the highest that this binary knows
 )
 
 // levelOf returns the level that allows a command.
 func levelOf(c *pb.Command) uint32 {
-	switch c.Body.(type) {
+	switch body := c.Body.(type) {
 	case *pb.Command_InitCluster:
 		return 0
-	default:
-		return FirstFeatureLevel
+	case *pb.Command_RegisterBroker:
+		if len(body.RegisterBroker.BucketNonce) > 0 {
+			return ObjectsFeatureLevel
+		}
+	case *pb.Command_SetBucket, *pb.Command_PrepareObjects, *pb.Command_CommitObject, *pb.Command_ReplaceRanges,
+		*pb.Command_CondemnObjects, *pb.Command_ForgetObjects, *pb.Command_MoveLogStarts:
+		return ObjectsFeatureLevel
 	}
+	return FirstFeatureLevel
 }
 
 // checkLevel refuses a command above the image's level.

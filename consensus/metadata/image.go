@@ -25,6 +25,13 @@ type Image struct {
 	collisions tree[string, string] // collisionKey → name
 	brokers    tree[int32, *Broker]
 	configs    tree[Resource, *ResourceConfig] // of brokers; a topic has its own
+
+	bucket       Bucket
+	lastObjectID storage.ObjectID // issued, 0 before the first
+	objects      objectTrees
+	objectBytes  [Condemned + 1]int64
+	ranges       int
+	liveBytes    int64
 }
 
 func emptyImage() *Image {
@@ -37,6 +44,7 @@ func emptyImage() *Image {
 		collisions: newTree[string, string](strings.Compare),
 		brokers:    newTree[int32, *Broker](cmp.Compare[int32]),
 		configs:    newTree[Resource, *ResourceConfig](compareResources),
+		objects:    newObjectTrees(),
 	}
 }
 
@@ -179,7 +187,7 @@ func ChangedPartitions(before, after *Topic) iter.Seq2[*Partition, *Partition] {
 				i += chunkPartitions - 1 // the chunk is shared whole
 				continue
 			}
-			if was != nil && is != nil && was.PartitionEpoch == is.PartitionEpoch && was.LogStart == is.LogStart {
+			if was != nil && is != nil && was.PartitionEpoch == is.PartitionEpoch && was.LogStart == is.LogStart && was.tiered == is.tiered {
 				continue
 			}
 			if !yield(was, is) {

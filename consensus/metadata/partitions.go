@@ -21,10 +21,37 @@ type Partition struct {
 	ISR            []int32 // in sync: hold every record below the high watermark
 	ELR            []int32 // left the ISR below min.insync.replicas, still hold every acked record (KIP-966)
 	LogStart       storage.Offset
+	tiered         *Ranges // nil while none of it is in the bucket
+}
+
+// Ranges returns where the partition lies in the bucket. The first range may
+// begin below the log start; none ends there.
+func (p *Partition) Ranges() Ranges {
+	if p.tiered == nil {
+		return Ranges{}
+	}
+	return *p.tiered
+}
+
+// CommittedEnd returns where the last range ends, or the log start when that
+// lies beyond it: the first offset that the bucket is still to be given.
+func (p *Partition) CommittedEnd() storage.Offset {
+	if last, ok := p.Ranges().Last(); ok {
+		return max(last.End, p.LogStart)
+	}
+	return p.LogStart
+}
+
+// setRanges replaces the ranges of p, a partition being changed.
+func (p *Partition) setRanges(l Ranges) {
+	p.tiered = nil
+	if l.n > 0 {
+		p.tiered = &l
+	}
 }
 
 // chunkPartitions is how many partitions a change of one of them copies: at
-// 104 bytes each 6.5 KiB, about what the list of the chunks of a topic of
+// 112 bytes each 7 KiB, about what the list of the chunks of a topic of
 // 20,000 partitions takes.
 const chunkPartitions = 64
 

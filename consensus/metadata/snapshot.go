@@ -28,7 +28,7 @@ func (s *State) Snapshot() (encode func() []byte) { return s.Image().Snapshot }
 // Snapshot returns the image as bytes that Restore reads: the same for the same
 // commands at the same indexes.
 func (m *Image) Snapshot() []byte {
-	b := make([]byte, snapshotHeaderSize, snapshotHeaderSize+128*(1+m.partitions+m.topics.len()))
+	b := make([]byte, snapshotHeaderSize, snapshotHeaderSize+128*(1+m.partitions+m.topics.len())+40*m.ranges)
 	b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Header{Header: &pb.SnapshotHeader{
 		Offset:         m.offset,
 		ClusterId:      m.clusterID,
@@ -37,6 +37,12 @@ func (m *Image) Snapshot() []byte {
 		Brokers:        uint64(m.brokers.len()),
 		Configs:        uint64(m.configs.len()),
 		Topics:         uint64(m.topics.len()),
+
+		LastObjectId:      uint64(m.lastObjectID),
+		Objects:           uint64(m.NumObjects(Prepared) + m.NumObjects(Committed) + m.NumObjects(Condemned)),
+		Ranges:            uint64(m.ranges),
+		BucketNonce:       m.bucket.encodeNonce(),
+		BucketIncarnation: m.bucket.Incarnation,
 	}}})
 	for broker := range m.Brokers() {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Broker{Broker: encodeBroker(broker)}})
@@ -52,6 +58,13 @@ func (m *Image) Snapshot() []byte {
 	for t := range m.Topics() {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Topic{Topic: encodeTopic(t)}})
 	}
+	for o := range m.Objects() {
+		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Object{Object: &pb.SnapshotObject{
+			Id: uint64(o.ID), State: uint32(o.State), Size: uint64(o.Size),
+			Broker: o.Broker, BrokerEpoch: o.BrokerEpoch, Mixed: o.Mixed, Since: o.Since,
+		}}})
+	}
+	b = m.appendRanges(b)
 	sealSnapshot(b)
 	return b
 }
@@ -183,6 +196,9 @@ func decodeSnapshot(b []byte) (*Image, error) {
 		if err := d.topic(m); err != nil {
 			return nil, err
 		}
+	}
+	if err := d.catalogue(m, h); err != nil {
+		return nil, err
 	}
 	if len(d.rest) > 0 {
 		return nil, d.corrupt("%d bytes behind the last record", len(d.rest))

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
+	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -34,9 +35,21 @@ type (
 		First int64
 		Count int32
 	}
-	// LogStarts is the result of AdvanceLogStart: nil or an *Error for each
-	// entry.
+	// LogStarts is the result of AdvanceLogStart and MoveLogStarts: nil or an
+	// *Error for each entry.
 	LogStarts []error
+	// ObjectIDs is the result of PrepareObjects.
+	ObjectIDs struct {
+		First storage.ObjectID
+		Count int
+	}
+	// RangeResults is the result of CommitObject and ReplaceRanges: nil or an
+	// *Error for each range, in order of the command. Where all are errors the
+	// object is condemned.
+	RangeResults []error
+	// ObjectCount is the result of CondemnObjects and ForgetObjects: how many
+	// were.
+	ObjectCount int
 )
 
 // Apply carries out the command of one log entry; indexes grow. The result is
@@ -89,15 +102,29 @@ func (m *Image) apply(index uint64, c *pb.Command) (result any, refused *Error) 
 	case *pb.Command_CreateTopic:
 		return nil, m.createTopic(index, body.CreateTopic)
 	case *pb.Command_DeleteTopic:
-		return nil, m.deleteTopic(body.DeleteTopic)
+		return nil, m.deleteTopic(index, body.DeleteTopic)
 	case *pb.Command_CreatePartitions:
 		return nil, m.createPartitions(body.CreatePartitions)
 	case *pb.Command_AlterConfigs:
 		return nil, m.alterConfigs(index, body.AlterConfigs)
 	case *pb.Command_AdvanceLogStart:
-		return m.advanceLogStart(body.AdvanceLogStart)
+		return m.advanceLogStart(index, body.AdvanceLogStart)
 	case *pb.Command_AllocateProducerIds:
 		return m.allocateProducerIDs(body.AllocateProducerIds)
+	case *pb.Command_SetBucket:
+		return nil, m.setBucket(body.SetBucket)
+	case *pb.Command_PrepareObjects:
+		return m.prepareObjects(index, body.PrepareObjects)
+	case *pb.Command_CommitObject:
+		return m.commitObject(index, body.CommitObject)
+	case *pb.Command_ReplaceRanges:
+		return m.replaceRanges(index, body.ReplaceRanges)
+	case *pb.Command_CondemnObjects:
+		return m.condemnObjects(index, body.CondemnObjects)
+	case *pb.Command_ForgetObjects:
+		return m.forgetObjects(body.ForgetObjects)
+	case *pb.Command_MoveLogStarts:
+		return m.moveLogStarts(index, body.MoveLogStarts)
 	}
 	return nil, Errorf(UnsupportedVersion, "command without a body")
 }

@@ -61,7 +61,8 @@ func (m *Image) addTopic(t *Topic) {
 	m.partitions += t.Partitions.Len()
 }
 
-func (m *Image) deleteTopic(c *pb.DeleteTopic) *Error {
+// deleteTopic takes the topic's ranges away with it.
+func (m *Image) deleteTopic(index uint64, c *pb.DeleteTopic) *Error {
 	t, refused := m.topicOf(c.TopicId)
 	if refused != nil {
 		return refused
@@ -72,6 +73,11 @@ func (m *Image) deleteTopic(c *pb.DeleteTopic) *Error {
 		m.collisions = m.collisions.without(key)
 	}
 	m.partitions -= t.Partitions.Len()
+	edit := m.editCatalogue(index)
+	for p := range t.Partitions.All() {
+		edit.lose(p.Ranges(), 0, p.Ranges().Len())
+	}
+	edit.end()
 	return nil
 }
 
@@ -127,49 +133,6 @@ func (m *Image) newPartitions(first int, assignments []*pb.Assignment) ([]Partit
 		partitions = append(partitions, p)
 	}
 	return partitions, nil
-}
-
-// advanceLogStart moves log starts forward, each for the leader of the epoch
-// that asks (RULES 5.5). One that is there already is no error.
-func (m *Image) advanceLogStart(c *pb.AdvanceLogStart) (any, *Error) {
-	if refused := m.checkBrokerEpoch(c.BrokerId, c.BrokerEpoch); refused != nil {
-		return nil, refused
-	}
-	results := make(LogStarts, len(c.Entries))
-	for i, e := range c.Entries {
-		if refused := m.advanceOne(c.BrokerId, e); refused != nil {
-			results[i] = refused
-		}
-	}
-	return results, nil
-}
-
-func (m *Image) advanceOne(broker int32, e *pb.AdvanceLogStart_Entry) *Error {
-	t, refused := m.topicOf(e.TopicId)
-	if refused != nil {
-		return refused
-	}
-	p := t.Partition(e.Partition)
-	switch {
-	case p == nil:
-		return Errorf(UnknownTopicOrPartition, "%s-%d", t.Name, e.Partition)
-	case !guard.Check("metadata.log-start-epoch", storage.Epoch(e.LeaderEpoch) >= p.LeaderEpoch):
-		return Errorf(FencedLeaderEpoch, "%s-%d: leader epoch %d, now %d", t.Name, e.Partition, e.LeaderEpoch, p.LeaderEpoch)
-	case storage.Epoch(e.LeaderEpoch) > p.LeaderEpoch:
-		return Errorf(UnknownLeaderEpoch, "%s-%d: leader epoch %d, now %d", t.Name, e.Partition, e.LeaderEpoch, p.LeaderEpoch)
-	case !guard.Check("metadata.log-start-leader", p.Leader == broker):
-		return Errorf(NotLeaderOrFollower, "%s-%d is led by broker %d", t.Name, e.Partition, p.Leader)
-	case e.Offset < 0:
-		return Errorf(OffsetOutOfRange, "%s-%d: log start %d", t.Name, e.Partition, e.Offset)
-	case !guard.Check("metadata.log-start-forward", storage.Offset(e.Offset) > p.LogStart):
-		return nil
-	}
-	edit := t.Partitions.edit()
-	edit.at(int(e.Partition)).LogStart = storage.Offset(e.Offset)
-	changed := *t
-	changed.Partitions = edit.is
-	m.topics = m.topics.put(t.ID, &changed)
-	return nil
 }
 
 func (m *Image) topicOf(raw []byte) (*Topic, *Error) {

@@ -39,6 +39,13 @@ type Command struct {
 	//	*Command_AlterConfigs
 	//	*Command_AdvanceLogStart
 	//	*Command_AllocateProducerIds
+	//	*Command_SetBucket
+	//	*Command_PrepareObjects
+	//	*Command_CommitObject
+	//	*Command_ReplaceRanges
+	//	*Command_CondemnObjects
+	//	*Command_ForgetObjects
+	//	*Command_MoveLogStarts
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -171,6 +178,69 @@ func (x *Command) GetAllocateProducerIds() *AllocateProducerIds {
 	return nil
 }
 
+func (x *Command) GetSetBucket() *SetBucket {
+	if x != nil {
+		if x, ok := x.Body.(*Command_SetBucket); ok {
+			return x.SetBucket
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetPrepareObjects() *PrepareObjects {
+	if x != nil {
+		if x, ok := x.Body.(*Command_PrepareObjects); ok {
+			return x.PrepareObjects
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetCommitObject() *CommitObject {
+	if x != nil {
+		if x, ok := x.Body.(*Command_CommitObject); ok {
+			return x.CommitObject
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetReplaceRanges() *ReplaceRanges {
+	if x != nil {
+		if x, ok := x.Body.(*Command_ReplaceRanges); ok {
+			return x.ReplaceRanges
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetCondemnObjects() *CondemnObjects {
+	if x != nil {
+		if x, ok := x.Body.(*Command_CondemnObjects); ok {
+			return x.CondemnObjects
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetForgetObjects() *ForgetObjects {
+	if x != nil {
+		if x, ok := x.Body.(*Command_ForgetObjects); ok {
+			return x.ForgetObjects
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetMoveLogStarts() *MoveLogStarts {
+	if x != nil {
+		if x, ok := x.Body.(*Command_MoveLogStarts); ok {
+			return x.MoveLogStarts
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -215,6 +285,35 @@ type Command_AllocateProducerIds struct {
 	AllocateProducerIds *AllocateProducerIds `protobuf:"bytes,10,opt,name=allocate_producer_ids,json=allocateProducerIds,proto3,oneof"`
 }
 
+type Command_SetBucket struct {
+	// Feature level 2.
+	SetBucket *SetBucket `protobuf:"bytes,11,opt,name=set_bucket,json=setBucket,proto3,oneof"`
+}
+
+type Command_PrepareObjects struct {
+	PrepareObjects *PrepareObjects `protobuf:"bytes,12,opt,name=prepare_objects,json=prepareObjects,proto3,oneof"`
+}
+
+type Command_CommitObject struct {
+	CommitObject *CommitObject `protobuf:"bytes,13,opt,name=commit_object,json=commitObject,proto3,oneof"`
+}
+
+type Command_ReplaceRanges struct {
+	ReplaceRanges *ReplaceRanges `protobuf:"bytes,14,opt,name=replace_ranges,json=replaceRanges,proto3,oneof"`
+}
+
+type Command_CondemnObjects struct {
+	CondemnObjects *CondemnObjects `protobuf:"bytes,15,opt,name=condemn_objects,json=condemnObjects,proto3,oneof"`
+}
+
+type Command_ForgetObjects struct {
+	ForgetObjects *ForgetObjects `protobuf:"bytes,16,opt,name=forget_objects,json=forgetObjects,proto3,oneof"`
+}
+
+type Command_MoveLogStarts struct {
+	MoveLogStarts *MoveLogStarts `protobuf:"bytes,17,opt,name=move_log_starts,json=moveLogStarts,proto3,oneof"`
+}
+
 func (*Command_InitCluster) isCommand_Body() {}
 
 func (*Command_SetFeatureLevel) isCommand_Body() {}
@@ -234,6 +333,20 @@ func (*Command_AlterConfigs) isCommand_Body() {}
 func (*Command_AdvanceLogStart) isCommand_Body() {}
 
 func (*Command_AllocateProducerIds) isCommand_Body() {}
+
+func (*Command_SetBucket) isCommand_Body() {}
+
+func (*Command_PrepareObjects) isCommand_Body() {}
+
+func (*Command_CommitObject) isCommand_Body() {}
+
+func (*Command_ReplaceRanges) isCommand_Body() {}
+
+func (*Command_CondemnObjects) isCommand_Body() {}
+
+func (*Command_ForgetObjects) isCommand_Body() {}
+
+func (*Command_MoveLogStarts) isCommand_Body() {}
 
 // InitCluster is the first command of a log.
 type InitCluster struct {
@@ -410,6 +523,7 @@ type RegisterBroker struct {
 	Directory     []byte                 `protobuf:"bytes,3,opt,name=directory,proto3" json:"directory,omitempty"`     // 16 bytes, new with every data directory
 	Listeners     []*Listener            `protobuf:"bytes,4,rep,name=listeners,proto3" json:"listeners,omitempty"`
 	Rack          string                 `protobuf:"bytes,5,opt,name=rack,proto3" json:"rack,omitempty"`
+	BucketNonce   []byte                 `protobuf:"bytes,6,opt,name=bucket_nonce,json=bucketNonce,proto3" json:"bucket_nonce,omitempty"` // level 2: 16 bytes that the broker read in the bucket; empty without one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -477,6 +591,13 @@ func (x *RegisterBroker) GetRack() string {
 		return x.Rack
 	}
 	return ""
+}
+
+func (x *RegisterBroker) GetBucketNonce() []byte {
+	if x != nil {
+		return x.BucketNonce
+	}
+	return nil
 }
 
 // FenceBroker takes a registration out of service, or puts it back.
@@ -1019,6 +1140,574 @@ func (x *AllocateProducerIds) GetCount() int32 {
 	return 0
 }
 
+// SetBucket says which bucket the cluster stores in. It is said once.
+type SetBucket struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nonce         []byte                 `protobuf:"bytes,1,opt,name=nonce,proto3" json:"nonce,omitempty"` // 16 bytes that stand in the bucket
+	Incarnation   uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetBucket) Reset() {
+	*x = SetBucket{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetBucket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetBucket) ProtoMessage() {}
+
+func (x *SetBucket) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetBucket.ProtoReflect.Descriptor instead.
+func (*SetBucket) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *SetBucket) GetNonce() []byte {
+	if x != nil {
+		return x.Nonce
+	}
+	return nil
+}
+
+func (x *SetBucket) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+// PrepareObjects issues a block of object ids to one registration.
+type PrepareObjects struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BrokerId      int32                  `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	BrokerEpoch   int64                  `protobuf:"varint,2,opt,name=broker_epoch,json=brokerEpoch,proto3" json:"broker_epoch,omitempty"`
+	Count         uint32                 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareObjects) Reset() {
+	*x = PrepareObjects{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareObjects) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareObjects) ProtoMessage() {}
+
+func (x *PrepareObjects) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareObjects.ProtoReflect.Descriptor instead.
+func (*PrepareObjects) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PrepareObjects) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *PrepareObjects) GetBrokerEpoch() int64 {
+	if x != nil {
+		return x.BrokerEpoch
+	}
+	return 0
+}
+
+func (x *PrepareObjects) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// Ranges are ranges of any partitions, as columns: a thousand of them are then
+// a few dozen bytes each. Every column but the first two has one entry a range;
+// the first two say of which topics they are. How each column is written:
+// columns.go.
+type Ranges struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	TopicIds       []byte                 `protobuf:"bytes,1,opt,name=topic_ids,json=topicIds,proto3" json:"topic_ids,omitempty"`                  // 16 bytes each
+	TopicRanges    []uint32               `protobuf:"varint,2,rep,packed,name=topic_ranges,json=topicRanges,proto3" json:"topic_ranges,omitempty"` // how many ranges of each follow one another
+	Partitions     []int32                `protobuf:"zigzag32,3,rep,packed,name=partitions,proto3" json:"partitions,omitempty"`                    // less the one before
+	LeaderEpochs   []int32                `protobuf:"varint,4,rep,packed,name=leader_epochs,json=leaderEpochs,proto3" json:"leader_epochs,omitempty"`
+	Bases          []int64                `protobuf:"zigzag64,5,rep,packed,name=bases,proto3" json:"bases,omitempty"`   // less the end before, in the same partition
+	Lengths        []uint64               `protobuf:"varint,6,rep,packed,name=lengths,proto3" json:"lengths,omitempty"` // end less base
+	Bytes          []uint64               `protobuf:"varint,7,rep,packed,name=bytes,proto3" json:"bytes,omitempty"`
+	MaxTimestamps  []int64                `protobuf:"zigzag64,8,rep,packed,name=max_timestamps,json=maxTimestamps,proto3" json:"max_timestamps,omitempty"`    // less the one before
+	IndexPositions []int64                `protobuf:"zigzag64,9,rep,packed,name=index_positions,json=indexPositions,proto3" json:"index_positions,omitempty"` // less the end of the index before
+	IndexLengths   []uint32               `protobuf:"varint,10,rep,packed,name=index_lengths,json=indexLengths,proto3" json:"index_lengths,omitempty"`
+	IndexCrcs      []uint32               `protobuf:"fixed32,11,rep,packed,name=index_crcs,json=indexCrcs,proto3" json:"index_crcs,omitempty"`
+	Flags          []uint32               `protobuf:"varint,12,rep,packed,name=flags,proto3" json:"flags,omitempty"` // bit 0: aborts, bit 1: open transactions
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Ranges) Reset() {
+	*x = Ranges{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ranges) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ranges) ProtoMessage() {}
+
+func (x *Ranges) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ranges.ProtoReflect.Descriptor instead.
+func (*Ranges) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Ranges) GetTopicIds() []byte {
+	if x != nil {
+		return x.TopicIds
+	}
+	return nil
+}
+
+func (x *Ranges) GetTopicRanges() []uint32 {
+	if x != nil {
+		return x.TopicRanges
+	}
+	return nil
+}
+
+func (x *Ranges) GetPartitions() []int32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+func (x *Ranges) GetLeaderEpochs() []int32 {
+	if x != nil {
+		return x.LeaderEpochs
+	}
+	return nil
+}
+
+func (x *Ranges) GetBases() []int64 {
+	if x != nil {
+		return x.Bases
+	}
+	return nil
+}
+
+func (x *Ranges) GetLengths() []uint64 {
+	if x != nil {
+		return x.Lengths
+	}
+	return nil
+}
+
+func (x *Ranges) GetBytes() []uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return nil
+}
+
+func (x *Ranges) GetMaxTimestamps() []int64 {
+	if x != nil {
+		return x.MaxTimestamps
+	}
+	return nil
+}
+
+func (x *Ranges) GetIndexPositions() []int64 {
+	if x != nil {
+		return x.IndexPositions
+	}
+	return nil
+}
+
+func (x *Ranges) GetIndexLengths() []uint32 {
+	if x != nil {
+		return x.IndexLengths
+	}
+	return nil
+}
+
+func (x *Ranges) GetIndexCrcs() []uint32 {
+	if x != nil {
+		return x.IndexCrcs
+	}
+	return nil
+}
+
+func (x *Ranges) GetFlags() []uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return nil
+}
+
+// CommitObject names the ranges of a prepared object that stands in the bucket.
+// Each range stands alone.
+type CommitObject struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BrokerId      int32                  `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	BrokerEpoch   int64                  `protobuf:"varint,2,opt,name=broker_epoch,json=brokerEpoch,proto3" json:"broker_epoch,omitempty"`
+	ObjectId      uint64                 `protobuf:"varint,3,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
+	Size          uint64                 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
+	Ranges        *Ranges                `protobuf:"bytes,5,opt,name=ranges,proto3" json:"ranges,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommitObject) Reset() {
+	*x = CommitObject{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommitObject) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommitObject) ProtoMessage() {}
+
+func (x *CommitObject) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommitObject.ProtoReflect.Descriptor instead.
+func (*CommitObject) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CommitObject) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *CommitObject) GetBrokerEpoch() int64 {
+	if x != nil {
+		return x.BrokerEpoch
+	}
+	return 0
+}
+
+func (x *CommitObject) GetObjectId() uint64 {
+	if x != nil {
+		return x.ObjectId
+	}
+	return 0
+}
+
+func (x *CommitObject) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *CommitObject) GetRanges() *Ranges {
+	if x != nil {
+		return x.Ranges
+	}
+	return nil
+}
+
+// ReplaceRanges commits a prepared object whose ranges take the place of others,
+// that follow one another and have the same ends. Each range stands alone.
+type ReplaceRanges struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	BrokerId       int32                  `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	BrokerEpoch    int64                  `protobuf:"varint,2,opt,name=broker_epoch,json=brokerEpoch,proto3" json:"broker_epoch,omitempty"`
+	ObjectId       uint64                 `protobuf:"varint,3,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
+	Size           uint64                 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
+	Ranges         *Ranges                `protobuf:"bytes,5,opt,name=ranges,proto3" json:"ranges,omitempty"`
+	Removed        []uint32               `protobuf:"varint,6,rep,packed,name=removed,proto3" json:"removed,omitempty"`                                       // how many go, for each range
+	RemovedObjects []int64                `protobuf:"zigzag64,7,rep,packed,name=removed_objects,json=removedObjects,proto3" json:"removed_objects,omitempty"` // their objects, less the one before
+	RemovedLengths []uint64               `protobuf:"varint,8,rep,packed,name=removed_lengths,json=removedLengths,proto3" json:"removed_lengths,omitempty"`   // end less base; the base is the end before
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ReplaceRanges) Reset() {
+	*x = ReplaceRanges{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplaceRanges) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplaceRanges) ProtoMessage() {}
+
+func (x *ReplaceRanges) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplaceRanges.ProtoReflect.Descriptor instead.
+func (*ReplaceRanges) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ReplaceRanges) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *ReplaceRanges) GetBrokerEpoch() int64 {
+	if x != nil {
+		return x.BrokerEpoch
+	}
+	return 0
+}
+
+func (x *ReplaceRanges) GetObjectId() uint64 {
+	if x != nil {
+		return x.ObjectId
+	}
+	return 0
+}
+
+func (x *ReplaceRanges) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *ReplaceRanges) GetRanges() *Ranges {
+	if x != nil {
+		return x.Ranges
+	}
+	return nil
+}
+
+func (x *ReplaceRanges) GetRemoved() []uint32 {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
+func (x *ReplaceRanges) GetRemovedObjects() []int64 {
+	if x != nil {
+		return x.RemovedObjects
+	}
+	return nil
+}
+
+func (x *ReplaceRanges) GetRemovedLengths() []uint64 {
+	if x != nil {
+		return x.RemovedLengths
+	}
+	return nil
+}
+
+// CondemnObjects ends prepared ids that were not committed in time. Ids that are
+// not prepared (by now) are passed over.
+type CondemnObjects struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ObjectIds     []uint64               `protobuf:"varint,1,rep,packed,name=object_ids,json=objectIds,proto3" json:"object_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CondemnObjects) Reset() {
+	*x = CondemnObjects{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CondemnObjects) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CondemnObjects) ProtoMessage() {}
+
+func (x *CondemnObjects) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CondemnObjects.ProtoReflect.Descriptor instead.
+func (*CondemnObjects) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *CondemnObjects) GetObjectIds() []uint64 {
+	if x != nil {
+		return x.ObjectIds
+	}
+	return nil
+}
+
+// ForgetObjects ends condemned ids whose keys were deleted. Ids that are not
+// condemned are passed over.
+type ForgetObjects struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ObjectIds     []uint64               `protobuf:"varint,1,rep,packed,name=object_ids,json=objectIds,proto3" json:"object_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetObjects) Reset() {
+	*x = ForgetObjects{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetObjects) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetObjects) ProtoMessage() {}
+
+func (x *ForgetObjects) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetObjects.ProtoReflect.Descriptor instead.
+func (*ForgetObjects) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ForgetObjects) GetObjectIds() []uint64 {
+	if x != nil {
+		return x.ObjectIds
+	}
+	return nil
+}
+
+// MoveLogStarts is the controller's own, for retention: forward, up to the
+// committed end. Each entry stands alone.
+type MoveLogStarts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topics        []*MoveLogStarts_Topic `protobuf:"bytes,1,rep,name=topics,proto3" json:"topics,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveLogStarts) Reset() {
+	*x = MoveLogStarts{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveLogStarts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveLogStarts) ProtoMessage() {}
+
+func (x *MoveLogStarts) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveLogStarts.ProtoReflect.Descriptor instead.
+func (*MoveLogStarts) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *MoveLogStarts) GetTopics() []*MoveLogStarts_Topic {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
 type AdvanceLogStart_Entry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TopicId       []byte                 `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
@@ -1031,7 +1720,7 @@ type AdvanceLogStart_Entry struct {
 
 func (x *AdvanceLogStart_Entry) Reset() {
 	*x = AdvanceLogStart_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[14]
+	mi := &file_consensus_metadata_command_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1732,7 @@ func (x *AdvanceLogStart_Entry) String() string {
 func (*AdvanceLogStart_Entry) ProtoMessage() {}
 
 func (x *AdvanceLogStart_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[14]
+	mi := &file_consensus_metadata_command_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,11 +1776,72 @@ func (x *AdvanceLogStart_Entry) GetOffset() int64 {
 	return 0
 }
 
+type MoveLogStarts_Topic struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TopicId       []byte                 `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Partitions    []int32                `protobuf:"varint,2,rep,packed,name=partitions,proto3" json:"partitions,omitempty"`
+	Offsets       []int64                `protobuf:"varint,3,rep,packed,name=offsets,proto3" json:"offsets,omitempty"` // one for each of partitions
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveLogStarts_Topic) Reset() {
+	*x = MoveLogStarts_Topic{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveLogStarts_Topic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveLogStarts_Topic) ProtoMessage() {}
+
+func (x *MoveLogStarts_Topic) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveLogStarts_Topic.ProtoReflect.Descriptor instead.
+func (*MoveLogStarts_Topic) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{21, 0}
+}
+
+func (x *MoveLogStarts_Topic) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *MoveLogStarts_Topic) GetPartitions() []int32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+func (x *MoveLogStarts_Topic) GetOffsets() []int64 {
+	if x != nil {
+		return x.Offsets
+	}
+	return nil
+}
+
 var File_consensus_metadata_command_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\n" +
-	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\x9b\x06\n" +
+	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\xa7\n" +
+	"\n" +
 	"\aCommand\x12D\n" +
 	"\finit_cluster\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.InitClusterH\x00R\vinitCluster\x12Q\n" +
 	"\x11set_feature_level\x18\x02 \x01(\v2#.rustmq.metadata.v1.SetFeatureLevelH\x00R\x0fsetFeatureLevel\x12M\n" +
@@ -1103,7 +1853,15 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\ralter_configs\x18\b \x01(\v2 .rustmq.metadata.v1.AlterConfigsH\x00R\falterConfigs\x12Q\n" +
 	"\x11advance_log_start\x18\t \x01(\v2#.rustmq.metadata.v1.AdvanceLogStartH\x00R\x0fadvanceLogStart\x12]\n" +
 	"\x15allocate_producer_ids\x18\n" +
-	" \x01(\v2'.rustmq.metadata.v1.AllocateProducerIdsH\x00R\x13allocateProducerIdsB\x06\n" +
+	" \x01(\v2'.rustmq.metadata.v1.AllocateProducerIdsH\x00R\x13allocateProducerIds\x12>\n" +
+	"\n" +
+	"set_bucket\x18\v \x01(\v2\x1d.rustmq.metadata.v1.SetBucketH\x00R\tsetBucket\x12M\n" +
+	"\x0fprepare_objects\x18\f \x01(\v2\".rustmq.metadata.v1.PrepareObjectsH\x00R\x0eprepareObjects\x12G\n" +
+	"\rcommit_object\x18\r \x01(\v2 .rustmq.metadata.v1.CommitObjectH\x00R\fcommitObject\x12J\n" +
+	"\x0ereplace_ranges\x18\x0e \x01(\v2!.rustmq.metadata.v1.ReplaceRangesH\x00R\rreplaceRanges\x12M\n" +
+	"\x0fcondemn_objects\x18\x0f \x01(\v2\".rustmq.metadata.v1.CondemnObjectsH\x00R\x0econdemnObjects\x12J\n" +
+	"\x0eforget_objects\x18\x10 \x01(\v2!.rustmq.metadata.v1.ForgetObjectsH\x00R\rforgetObjects\x12K\n" +
+	"\x0fmove_log_starts\x18\x11 \x01(\v2!.rustmq.metadata.v1.MoveLogStartsH\x00R\rmoveLogStartsB\x06\n" +
 	"\x04body\"Q\n" +
 	"\vInitCluster\x12\x1d\n" +
 	"\n" +
@@ -1115,13 +1873,14 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\x05R\x04port\x12\x1a\n" +
-	"\bprotocol\x18\x04 \x01(\tR\bprotocol\"\xbd\x01\n" +
+	"\bprotocol\x18\x04 \x01(\tR\bprotocol\"\xe0\x01\n" +
 	"\x0eRegisterBroker\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x1c\n" +
 	"\tdirectory\x18\x03 \x01(\fR\tdirectory\x12:\n" +
 	"\tlisteners\x18\x04 \x03(\v2\x1c.rustmq.metadata.v1.ListenerR\tlisteners\x12\x12\n" +
-	"\x04rack\x18\x05 \x01(\tR\x04rack\"e\n" +
+	"\x04rack\x18\x05 \x01(\tR\x04rack\x12!\n" +
+	"\fbucket_nonce\x18\x06 \x01(\fR\vbucketNonce\"e\n" +
 	"\vFenceBroker\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x16\n" +
@@ -1162,7 +1921,60 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\x13AllocateProducerIds\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x14\n" +
-	"\x05count\x18\x03 \x01(\x05R\x05countB1Z/rustmq.dev/rustmq/consensus/metadata/metadatapbb\x06proto3"
+	"\x05count\x18\x03 \x01(\x05R\x05count\"C\n" +
+	"\tSetBucket\x12\x14\n" +
+	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\"f\n" +
+	"\x0ePrepareObjects\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
+	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\rR\x05count\"\xfd\x02\n" +
+	"\x06Ranges\x12\x1b\n" +
+	"\ttopic_ids\x18\x01 \x01(\fR\btopicIds\x12!\n" +
+	"\ftopic_ranges\x18\x02 \x03(\rR\vtopicRanges\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x03 \x03(\x11R\n" +
+	"partitions\x12#\n" +
+	"\rleader_epochs\x18\x04 \x03(\x05R\fleaderEpochs\x12\x14\n" +
+	"\x05bases\x18\x05 \x03(\x12R\x05bases\x12\x18\n" +
+	"\alengths\x18\x06 \x03(\x04R\alengths\x12\x14\n" +
+	"\x05bytes\x18\a \x03(\x04R\x05bytes\x12%\n" +
+	"\x0emax_timestamps\x18\b \x03(\x12R\rmaxTimestamps\x12'\n" +
+	"\x0findex_positions\x18\t \x03(\x12R\x0eindexPositions\x12#\n" +
+	"\rindex_lengths\x18\n" +
+	" \x03(\rR\findexLengths\x12\x1d\n" +
+	"\n" +
+	"index_crcs\x18\v \x03(\aR\tindexCrcs\x12\x14\n" +
+	"\x05flags\x18\f \x03(\rR\x05flags\"\xb3\x01\n" +
+	"\fCommitObject\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
+	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x1b\n" +
+	"\tobject_id\x18\x03 \x01(\x04R\bobjectId\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x04R\x04size\x122\n" +
+	"\x06ranges\x18\x05 \x01(\v2\x1a.rustmq.metadata.v1.RangesR\x06ranges\"\xa0\x02\n" +
+	"\rReplaceRanges\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
+	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x1b\n" +
+	"\tobject_id\x18\x03 \x01(\x04R\bobjectId\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x04R\x04size\x122\n" +
+	"\x06ranges\x18\x05 \x01(\v2\x1a.rustmq.metadata.v1.RangesR\x06ranges\x12\x18\n" +
+	"\aremoved\x18\x06 \x03(\rR\aremoved\x12'\n" +
+	"\x0fremoved_objects\x18\a \x03(\x12R\x0eremovedObjects\x12'\n" +
+	"\x0fremoved_lengths\x18\b \x03(\x04R\x0eremovedLengths\"/\n" +
+	"\x0eCondemnObjects\x12\x1d\n" +
+	"\n" +
+	"object_ids\x18\x01 \x03(\x04R\tobjectIds\".\n" +
+	"\rForgetObjects\x12\x1d\n" +
+	"\n" +
+	"object_ids\x18\x01 \x03(\x04R\tobjectIds\"\xae\x01\n" +
+	"\rMoveLogStarts\x12?\n" +
+	"\x06topics\x18\x01 \x03(\v2'.rustmq.metadata.v1.MoveLogStarts.TopicR\x06topics\x1a\\\n" +
+	"\x05Topic\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x02 \x03(\x05R\n" +
+	"partitions\x12\x18\n" +
+	"\aoffsets\x18\x03 \x03(\x03R\aoffsetsB1Z/rustmq.dev/rustmq/consensus/metadata/metadatapbb\x06proto3"
 
 var (
 	file_consensus_metadata_command_proto_rawDescOnce sync.Once
@@ -1176,7 +1988,7 @@ func file_consensus_metadata_command_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_command_proto_rawDescData
 }
 
-var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_consensus_metadata_command_proto_goTypes = []any{
 	(*Command)(nil),               // 0: rustmq.metadata.v1.Command
 	(*InitCluster)(nil),           // 1: rustmq.metadata.v1.InitCluster
@@ -1192,7 +2004,16 @@ var file_consensus_metadata_command_proto_goTypes = []any{
 	(*AlterConfigs)(nil),          // 11: rustmq.metadata.v1.AlterConfigs
 	(*AdvanceLogStart)(nil),       // 12: rustmq.metadata.v1.AdvanceLogStart
 	(*AllocateProducerIds)(nil),   // 13: rustmq.metadata.v1.AllocateProducerIds
-	(*AdvanceLogStart_Entry)(nil), // 14: rustmq.metadata.v1.AdvanceLogStart.Entry
+	(*SetBucket)(nil),             // 14: rustmq.metadata.v1.SetBucket
+	(*PrepareObjects)(nil),        // 15: rustmq.metadata.v1.PrepareObjects
+	(*Ranges)(nil),                // 16: rustmq.metadata.v1.Ranges
+	(*CommitObject)(nil),          // 17: rustmq.metadata.v1.CommitObject
+	(*ReplaceRanges)(nil),         // 18: rustmq.metadata.v1.ReplaceRanges
+	(*CondemnObjects)(nil),        // 19: rustmq.metadata.v1.CondemnObjects
+	(*ForgetObjects)(nil),         // 20: rustmq.metadata.v1.ForgetObjects
+	(*MoveLogStarts)(nil),         // 21: rustmq.metadata.v1.MoveLogStarts
+	(*AdvanceLogStart_Entry)(nil), // 22: rustmq.metadata.v1.AdvanceLogStart.Entry
+	(*MoveLogStarts_Topic)(nil),   // 23: rustmq.metadata.v1.MoveLogStarts.Topic
 }
 var file_consensus_metadata_command_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.Command.init_cluster:type_name -> rustmq.metadata.v1.InitCluster
@@ -1205,17 +2026,27 @@ var file_consensus_metadata_command_proto_depIdxs = []int32{
 	11, // 7: rustmq.metadata.v1.Command.alter_configs:type_name -> rustmq.metadata.v1.AlterConfigs
 	12, // 8: rustmq.metadata.v1.Command.advance_log_start:type_name -> rustmq.metadata.v1.AdvanceLogStart
 	13, // 9: rustmq.metadata.v1.Command.allocate_producer_ids:type_name -> rustmq.metadata.v1.AllocateProducerIds
-	3,  // 10: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	6,  // 11: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 12: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	6,  // 13: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 14: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
-	14, // 15: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	14, // 10: rustmq.metadata.v1.Command.set_bucket:type_name -> rustmq.metadata.v1.SetBucket
+	15, // 11: rustmq.metadata.v1.Command.prepare_objects:type_name -> rustmq.metadata.v1.PrepareObjects
+	17, // 12: rustmq.metadata.v1.Command.commit_object:type_name -> rustmq.metadata.v1.CommitObject
+	18, // 13: rustmq.metadata.v1.Command.replace_ranges:type_name -> rustmq.metadata.v1.ReplaceRanges
+	19, // 14: rustmq.metadata.v1.Command.condemn_objects:type_name -> rustmq.metadata.v1.CondemnObjects
+	20, // 15: rustmq.metadata.v1.Command.forget_objects:type_name -> rustmq.metadata.v1.ForgetObjects
+	21, // 16: rustmq.metadata.v1.Command.move_log_starts:type_name -> rustmq.metadata.v1.MoveLogStarts
+	3,  // 17: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	6,  // 18: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 19: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	6,  // 20: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 21: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
+	22, // 22: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
+	16, // 23: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
+	16, // 24: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	23, // 25: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_command_proto_init() }
@@ -1234,6 +2065,13 @@ func file_consensus_metadata_command_proto_init() {
 		(*Command_AlterConfigs)(nil),
 		(*Command_AdvanceLogStart)(nil),
 		(*Command_AllocateProducerIds)(nil),
+		(*Command_SetBucket)(nil),
+		(*Command_PrepareObjects)(nil),
+		(*Command_CommitObject)(nil),
+		(*Command_ReplaceRanges)(nil),
+		(*Command_CondemnObjects)(nil),
+		(*Command_ForgetObjects)(nil),
+		(*Command_MoveLogStarts)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1241,7 +2079,7 @@ func file_consensus_metadata_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_command_proto_rawDesc), len(file_consensus_metadata_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -5,7 +5,8 @@
 // source: consensus/metadata/snapshot.proto
 
 // The records of a metadata snapshot: one SnapshotHeader, then brokers by id,
-// configs by key, topics by name. Framing and checksum: doc.go.
+// configs by key, topics by name, objects by state and id, ranges by topic name,
+// partition and offset. Framing and checksum: doc.go.
 
 package metadatapb
 
@@ -32,6 +33,8 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Broker
 	//	*SnapshotRecord_Config
 	//	*SnapshotRecord_Topic
+	//	*SnapshotRecord_Object
+	//	*SnapshotRecord_Ranges
 	Body          isSnapshotRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -110,6 +113,24 @@ func (x *SnapshotRecord) GetTopic() *SnapshotTopic {
 	return nil
 }
 
+func (x *SnapshotRecord) GetObject() *SnapshotObject {
+	if x != nil {
+		if x, ok := x.Body.(*SnapshotRecord_Object); ok {
+			return x.Object
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotRecord) GetRanges() *SnapshotRanges {
+	if x != nil {
+		if x, ok := x.Body.(*SnapshotRecord_Ranges); ok {
+			return x.Ranges
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Body interface {
 	isSnapshotRecord_Body()
 }
@@ -130,6 +151,14 @@ type SnapshotRecord_Topic struct {
 	Topic *SnapshotTopic `protobuf:"bytes,4,opt,name=topic,proto3,oneof"`
 }
 
+type SnapshotRecord_Object struct {
+	Object *SnapshotObject `protobuf:"bytes,5,opt,name=object,proto3,oneof"`
+}
+
+type SnapshotRecord_Ranges struct {
+	Ranges *SnapshotRanges `protobuf:"bytes,6,opt,name=ranges,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Header) isSnapshotRecord_Body() {}
 
 func (*SnapshotRecord_Broker) isSnapshotRecord_Body() {}
@@ -137,6 +166,10 @@ func (*SnapshotRecord_Broker) isSnapshotRecord_Body() {}
 func (*SnapshotRecord_Config) isSnapshotRecord_Body() {}
 
 func (*SnapshotRecord_Topic) isSnapshotRecord_Body() {}
+
+func (*SnapshotRecord_Object) isSnapshotRecord_Body() {}
+
+func (*SnapshotRecord_Ranges) isSnapshotRecord_Body() {}
 
 type SnapshotHeader struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -147,8 +180,14 @@ type SnapshotHeader struct {
 	Brokers        uint64                 `protobuf:"varint,5,opt,name=brokers,proto3" json:"brokers,omitempty"`
 	Configs        uint64                 `protobuf:"varint,6,opt,name=configs,proto3" json:"configs,omitempty"`
 	Topics         uint64                 `protobuf:"varint,7,opt,name=topics,proto3" json:"topics,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Feature level 2. Before it all are zero, and so take no byte.
+	LastObjectId      uint64 `protobuf:"varint,8,opt,name=last_object_id,json=lastObjectId,proto3" json:"last_object_id,omitempty"`
+	Objects           uint64 `protobuf:"varint,9,opt,name=objects,proto3" json:"objects,omitempty"`
+	Ranges            uint64 `protobuf:"varint,10,opt,name=ranges,proto3" json:"ranges,omitempty"`
+	BucketNonce       []byte `protobuf:"bytes,11,opt,name=bucket_nonce,json=bucketNonce,proto3" json:"bucket_nonce,omitempty"`
+	BucketIncarnation uint64 `protobuf:"varint,12,opt,name=bucket_incarnation,json=bucketIncarnation,proto3" json:"bucket_incarnation,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *SnapshotHeader) Reset() {
@@ -226,6 +265,41 @@ func (x *SnapshotHeader) GetConfigs() uint64 {
 func (x *SnapshotHeader) GetTopics() uint64 {
 	if x != nil {
 		return x.Topics
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetLastObjectId() uint64 {
+	if x != nil {
+		return x.LastObjectId
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetObjects() uint64 {
+	if x != nil {
+		return x.Objects
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetRanges() uint64 {
+	if x != nil {
+		return x.Ranges
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetBucketNonce() []byte {
+	if x != nil {
+		return x.BucketNonce
+	}
+	return nil
+}
+
+func (x *SnapshotHeader) GetBucketIncarnation() uint64 {
+	if x != nil {
+		return x.BucketIncarnation
 	}
 	return 0
 }
@@ -566,17 +640,165 @@ func (x *SnapshotTopic) GetPartitions() []*SnapshotPartition {
 	return nil
 }
 
+// What an object still holds is reckoned from the ranges that name it.
+type SnapshotObject struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	State         uint32                 `protobuf:"varint,2,opt,name=state,proto3" json:"state,omitempty"`
+	Size          uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	Broker        int32                  `protobuf:"varint,4,opt,name=broker,proto3" json:"broker,omitempty"`
+	BrokerEpoch   int64                  `protobuf:"varint,5,opt,name=broker_epoch,json=brokerEpoch,proto3" json:"broker_epoch,omitempty"`
+	Mixed         bool                   `protobuf:"varint,6,opt,name=mixed,proto3" json:"mixed,omitempty"`
+	Since         uint64                 `protobuf:"varint,7,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotObject) Reset() {
+	*x = SnapshotObject{}
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotObject) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotObject) ProtoMessage() {}
+
+func (x *SnapshotObject) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotObject.ProtoReflect.Descriptor instead.
+func (*SnapshotObject) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SnapshotObject) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SnapshotObject) GetState() uint32 {
+	if x != nil {
+		return x.State
+	}
+	return 0
+}
+
+func (x *SnapshotObject) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *SnapshotObject) GetBroker() int32 {
+	if x != nil {
+		return x.Broker
+	}
+	return 0
+}
+
+func (x *SnapshotObject) GetBrokerEpoch() int64 {
+	if x != nil {
+		return x.BrokerEpoch
+	}
+	return 0
+}
+
+func (x *SnapshotObject) GetMixed() bool {
+	if x != nil {
+		return x.Mixed
+	}
+	return false
+}
+
+func (x *SnapshotObject) GetSince() uint64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+// SnapshotRanges are some of the ranges, of one or more partitions.
+type SnapshotRanges struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ranges        *Ranges                `protobuf:"bytes,1,opt,name=ranges,proto3" json:"ranges,omitempty"`
+	Objects       []int64                `protobuf:"zigzag64,2,rep,packed,name=objects,proto3" json:"objects,omitempty"` // of each range, less the one before
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotRanges) Reset() {
+	*x = SnapshotRanges{}
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotRanges) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotRanges) ProtoMessage() {}
+
+func (x *SnapshotRanges) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotRanges.ProtoReflect.Descriptor instead.
+func (*SnapshotRanges) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SnapshotRanges) GetRanges() *Ranges {
+	if x != nil {
+		return x.Ranges
+	}
+	return nil
+}
+
+func (x *SnapshotRanges) GetObjects() []int64 {
+	if x != nil {
+		return x.Objects
+	}
+	return nil
+}
+
 var File_consensus_metadata_snapshot_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"!consensus/metadata/snapshot.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\"\x8d\x02\n" +
+	"!consensus/metadata/snapshot.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\"\x89\x03\n" +
 	"\x0eSnapshotRecord\x12<\n" +
 	"\x06header\x18\x01 \x01(\v2\".rustmq.metadata.v1.SnapshotHeaderH\x00R\x06header\x12<\n" +
 	"\x06broker\x18\x02 \x01(\v2\".rustmq.metadata.v1.SnapshotBrokerH\x00R\x06broker\x12<\n" +
 	"\x06config\x18\x03 \x01(\v2\".rustmq.metadata.v1.SnapshotConfigH\x00R\x06config\x129\n" +
-	"\x05topic\x18\x04 \x01(\v2!.rustmq.metadata.v1.SnapshotTopicH\x00R\x05topicB\x06\n" +
-	"\x04body\"\xe2\x01\n" +
+	"\x05topic\x18\x04 \x01(\v2!.rustmq.metadata.v1.SnapshotTopicH\x00R\x05topic\x12<\n" +
+	"\x06object\x18\x05 \x01(\v2\".rustmq.metadata.v1.SnapshotObjectH\x00R\x06object\x12<\n" +
+	"\x06ranges\x18\x06 \x01(\v2\".rustmq.metadata.v1.SnapshotRangesH\x00R\x06rangesB\x06\n" +
+	"\x04body\"\x8c\x03\n" +
 	"\x0eSnapshotHeader\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
@@ -585,7 +807,13 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\x10next_producer_id\x18\x04 \x01(\x03R\x0enextProducerId\x12\x18\n" +
 	"\abrokers\x18\x05 \x01(\x04R\abrokers\x12\x18\n" +
 	"\aconfigs\x18\x06 \x01(\x04R\aconfigs\x12\x16\n" +
-	"\x06topics\x18\a \x01(\x04R\x06topics\"\xde\x01\n" +
+	"\x06topics\x18\a \x01(\x04R\x06topics\x12$\n" +
+	"\x0elast_object_id\x18\b \x01(\x04R\flastObjectId\x12\x18\n" +
+	"\aobjects\x18\t \x01(\x04R\aobjects\x12\x16\n" +
+	"\x06ranges\x18\n" +
+	" \x01(\x04R\x06ranges\x12!\n" +
+	"\fbucket_nonce\x18\v \x01(\fR\vbucketNonce\x12-\n" +
+	"\x12bucket_incarnation\x18\f \x01(\x04R\x11bucketIncarnation\"\xde\x01\n" +
 	"\x0eSnapshotBroker\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12 \n" +
@@ -615,7 +843,18 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\aconfigs\x18\x05 \x03(\v2\x1f.rustmq.metadata.v1.ConfigEntryR\aconfigs\x12E\n" +
 	"\n" +
 	"partitions\x18\x06 \x03(\v2%.rustmq.metadata.v1.SnapshotPartitionR\n" +
-	"partitionsB1Z/rustmq.dev/rustmq/consensus/metadata/metadatapbb\x06proto3"
+	"partitions\"\xb1\x01\n" +
+	"\x0eSnapshotObject\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\rR\x05state\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\x12\x16\n" +
+	"\x06broker\x18\x04 \x01(\x05R\x06broker\x12!\n" +
+	"\fbroker_epoch\x18\x05 \x01(\x03R\vbrokerEpoch\x12\x14\n" +
+	"\x05mixed\x18\x06 \x01(\bR\x05mixed\x12\x14\n" +
+	"\x05since\x18\a \x01(\x04R\x05since\"^\n" +
+	"\x0eSnapshotRanges\x122\n" +
+	"\x06ranges\x18\x01 \x01(\v2\x1a.rustmq.metadata.v1.RangesR\x06ranges\x12\x18\n" +
+	"\aobjects\x18\x02 \x03(\x12R\aobjectsB1Z/rustmq.dev/rustmq/consensus/metadata/metadatapbb\x06proto3"
 
 var (
 	file_consensus_metadata_snapshot_proto_rawDescOnce sync.Once
@@ -629,7 +868,7 @@ func file_consensus_metadata_snapshot_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_snapshot_proto_rawDescData
 }
 
-var file_consensus_metadata_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_consensus_metadata_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_consensus_metadata_snapshot_proto_goTypes = []any{
 	(*SnapshotRecord)(nil),    // 0: rustmq.metadata.v1.SnapshotRecord
 	(*SnapshotHeader)(nil),    // 1: rustmq.metadata.v1.SnapshotHeader
@@ -637,23 +876,29 @@ var file_consensus_metadata_snapshot_proto_goTypes = []any{
 	(*SnapshotConfig)(nil),    // 3: rustmq.metadata.v1.SnapshotConfig
 	(*SnapshotPartition)(nil), // 4: rustmq.metadata.v1.SnapshotPartition
 	(*SnapshotTopic)(nil),     // 5: rustmq.metadata.v1.SnapshotTopic
-	(*Listener)(nil),          // 6: rustmq.metadata.v1.Listener
-	(*ConfigEntry)(nil),       // 7: rustmq.metadata.v1.ConfigEntry
+	(*SnapshotObject)(nil),    // 6: rustmq.metadata.v1.SnapshotObject
+	(*SnapshotRanges)(nil),    // 7: rustmq.metadata.v1.SnapshotRanges
+	(*Listener)(nil),          // 8: rustmq.metadata.v1.Listener
+	(*ConfigEntry)(nil),       // 9: rustmq.metadata.v1.ConfigEntry
+	(*Ranges)(nil),            // 10: rustmq.metadata.v1.Ranges
 }
 var file_consensus_metadata_snapshot_proto_depIdxs = []int32{
-	1, // 0: rustmq.metadata.v1.SnapshotRecord.header:type_name -> rustmq.metadata.v1.SnapshotHeader
-	2, // 1: rustmq.metadata.v1.SnapshotRecord.broker:type_name -> rustmq.metadata.v1.SnapshotBroker
-	3, // 2: rustmq.metadata.v1.SnapshotRecord.config:type_name -> rustmq.metadata.v1.SnapshotConfig
-	5, // 3: rustmq.metadata.v1.SnapshotRecord.topic:type_name -> rustmq.metadata.v1.SnapshotTopic
-	6, // 4: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	7, // 5: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
-	7, // 6: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	4, // 7: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	1,  // 0: rustmq.metadata.v1.SnapshotRecord.header:type_name -> rustmq.metadata.v1.SnapshotHeader
+	2,  // 1: rustmq.metadata.v1.SnapshotRecord.broker:type_name -> rustmq.metadata.v1.SnapshotBroker
+	3,  // 2: rustmq.metadata.v1.SnapshotRecord.config:type_name -> rustmq.metadata.v1.SnapshotConfig
+	5,  // 3: rustmq.metadata.v1.SnapshotRecord.topic:type_name -> rustmq.metadata.v1.SnapshotTopic
+	6,  // 4: rustmq.metadata.v1.SnapshotRecord.object:type_name -> rustmq.metadata.v1.SnapshotObject
+	7,  // 5: rustmq.metadata.v1.SnapshotRecord.ranges:type_name -> rustmq.metadata.v1.SnapshotRanges
+	8,  // 6: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	9,  // 7: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
+	9,  // 8: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	4,  // 9: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
+	10, // 10: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_snapshot_proto_init() }
@@ -667,6 +912,8 @@ func file_consensus_metadata_snapshot_proto_init() {
 		(*SnapshotRecord_Broker)(nil),
 		(*SnapshotRecord_Config)(nil),
 		(*SnapshotRecord_Topic)(nil),
+		(*SnapshotRecord_Object)(nil),
+		(*SnapshotRecord_Ranges)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -674,7 +921,7 @@ func file_consensus_metadata_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_snapshot_proto_rawDesc), len(file_consensus_metadata_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

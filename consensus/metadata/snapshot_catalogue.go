@@ -1,0 +1,165 @@
+package metadata
+
+import (
+	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
+	"rustmq.dev/rustmq/storage"
+)
+
+// snapshotRanges is how many ranges one record of a snapshot holds at most.
+const snapshotRanges = 1000
+
+// appendRanges appends all ranges, whatever chunks they are in: those depend on
+// how the list became what it is.
+func (m *Image) appendRanges(b []byte) []byte {
+	var w columnsWriter
+	var objects []int64
+	var before storage.ObjectID
+	end := func() {
+		if len(objects) > 0 {
+			b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Ranges{Ranges: &pb.SnapshotRanges{Ranges: &w.columns, Objects: objects}}})
+			w, objects, before = columnsWriter{}, nil, 0
+		}
+	}
+	for t := range m.Topics() {
+		for p := range t.Partitions.All() {
+			if p.tiered == nil {
+				continue
+			}
+			for r := range p.tiered.All() {
+				w.add(storage.PartitionID{Topic: t.ID, Index: p.Index}, &r)
+				objects = append(objects, int64(r.Object-before))
+				before = r.Object
+				if len(objects) == snapshotRanges {
+					end()
+				}
+			}
+		}
+	}
+	end()
+	return b
+}
+
+// catalogue reads the bucket, the objects and the ranges.
+func (d *decoder) catalogue(m *Image, h *pb.SnapshotHeader) error {
+	if (h.BucketIncarnation > 0) != (len(h.BucketNonce) == len(m.bucket.Nonce)) || h.BucketIncarnation == 0 && len(h.BucketNonce) > 0 {
+		return d.corrupt("bucket nonce of %d bytes, incarnation %d", len(h.BucketNonce), h.BucketIncarnation)
+	}
+	if h.BucketIncarnation > 0 {
+		m.bucket = Bucket{Nonce: [16]byte(h.BucketNonce), Incarnation: h.BucketIncarnation}
+	}
+	m.lastObjectID = storage.ObjectID(h.LastObjectId)
+	for range h.Objects {
+		if err := d.object(m); err != nil {
+			return err
+		}
+	}
+	edit := m.editCatalogue(0)
+	lists := rangesReader{d: d, edit: edit}
+	for uint64(m.ranges) < h.Ranges {
+		if err := lists.record(); err != nil {
+			return err
+		}
+	}
+	lists.end()
+	if uint64(m.ranges) != h.Ranges {
+		return d.corrupt("%d ranges, not %d", m.ranges, h.Ranges)
+	}
+	for o := range m.ObjectsIn(Committed) {
+		if _, named := edit.objects[o.ID]; !named {
+			return d.corrupt("no range names object %s, which is committed", o.ID)
+		}
+	}
+	edit.end()
+	return nil
+}
+
+func (d *decoder) object(m *Image) error {
+	r, err := d.next()
+	if err != nil {
+		return err
+	}
+	e := r.GetObject()
+	if e == nil {
+		return d.corrupt("no object where one is due")
+	}
+	o := &Object{
+		ID: storage.ObjectID(e.Id), State: ObjectState(e.State), Size: int64(e.Size),
+		Broker: e.Broker, BrokerEpoch: e.BrokerEpoch, Mixed: e.Mixed, Since: e.Since,
+	}
+	if e.State < uint32(Prepared) || e.State > uint32(Condemned) || e.Size > maxObjectBytes || o.ID < 1 || o.ID > m.lastObjectID {
+		return d.corrupt("object %s of %d bytes in state %d, with %s the last one issued", o.ID, e.Size, e.State, m.lastObjectID)
+	}
+	if _, twice := m.Object(o.ID); twice {
+		return d.corrupt("object %s twice", o.ID)
+	}
+	m.putObject(o)
+	return nil
+}
+
+// rangesReader collects the ranges of one partition after the other.
+type rangesReader struct {
+	d      *decoder
+	edit   *catalogueEdit
+	of     storage.PartitionID
+	into   *Partition // nil at first
+	ranges []Range    // of it, so far
+}
+
+func (l *rangesReader) record() error {
+	r, err := l.d.next()
+	if err != nil {
+		return err
+	}
+	e := r.GetRanges()
+	if e == nil {
+		return l.d.corrupt("no ranges where some are due")
+	}
+	ranges, refused := decodeRanges(e.Ranges)
+	if refused != nil || len(ranges) != len(e.Objects) {
+		return l.d.corrupt("%d ranges of %d objects: %v", len(ranges), len(e.Objects), refused)
+	}
+	var object storage.ObjectID
+	for i := range ranges {
+		object += storage.ObjectID(e.Objects[i])
+		ranges[i].Range.Object = object
+		if err := l.add(&ranges[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *rangesReader) add(r *PartitionRange) error {
+	is := r.Range
+	if l.into == nil || l.of != r.Partition {
+		l.end()
+		_, p, refused := l.edit.find(r.Partition)
+		if refused != nil || p.tiered != nil {
+			return l.d.corrupt("ranges of partition %s: twice, or it is none", r.Partition)
+		}
+		if is.End <= p.LogStart {
+			return l.d.corrupt("partition %s: range [%d, %d) is below the log start %d", r.Partition, is.Base, is.End, p.LogStart)
+		}
+		l.into, l.of = p, r.Partition
+	} else if last := l.ranges[len(l.ranges)-1]; is.Base != last.End {
+		return l.d.corrupt("partition %s: range [%d, %d) behind %d", r.Partition, is.Base, is.End, last.End)
+	}
+	o, ok := l.edit.m.objects[Committed].get(is.Object)
+	if ok {
+		o = l.edit.object(o.ID)
+	}
+	if !ok || is.Base < 0 || is.End <= is.Base || is.Bytes < 0 || is.Bytes > o.Size-o.LiveBytes {
+		return l.d.corrupt("partition %s: range [%d, %d) of %d bytes in object %s, which cannot have it", r.Partition, is.Base, is.End, is.Bytes, is.Object)
+	}
+	l.edit.gain(is)
+	l.ranges = append(l.ranges, is)
+	return nil
+}
+
+// end gives the partition its ranges.
+func (l *rangesReader) end() {
+	if l.into != nil {
+		l.edit.change(l.into).setRanges(Ranges{}.splice(0, 0, l.ranges...))
+	}
+	l.into, l.ranges = nil, l.ranges[:0]
+}
