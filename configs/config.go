@@ -7,6 +7,8 @@ type Config struct {
 	Broker      Broker      `toml:"broker"`
 	Network     Network     `toml:"network"`
 	WAL         WAL         `toml:"wal"`
+	Cache       Cache       `toml:"cache"`
+	Storage     Storage     `toml:"object_storage"`
 	Controller  Controller  `toml:"controller"`
 	Replication Replication `toml:"replication"`
 	Operations  Operations  `toml:"operations"`
@@ -70,6 +72,36 @@ type WAL struct {
 	Sync         string   `toml:"sync" doc:"always: acks after the disk; interval: acks before it, a power cut may lose the last wal.sync_interval"`
 	SyncInterval Duration `toml:"sync_interval" doc:"time between syncs with wal.sync = interval"`
 	IO           string   `toml:"io" doc:"auto, pwrite or io_uring"`
+
+	UploadInterval Duration `toml:"upload_interval" doc:"how long committed records may wait before they are uploaded to the bucket"`
+	UploadBytes    Size     `toml:"upload_bytes" doc:"committed bytes that are uploaded without waiting for the interval; about the size of the largest object of an upload"`
+}
+
+// Cache is memory for what is read back from the bucket.
+type Cache struct {
+	Policy      string   `toml:"policy" doc:"which blocks stay: w-tinylfu (a scan does not push out what is used often) or lru"`
+	Capacity    Size     `toml:"capacity" doc:"bytes of blocks of records"`
+	Indexes     Size     `toml:"indexes" doc:"bytes of indexes of objects"`
+	TTL         Duration `toml:"ttl" doc:"how long a block stays after it was read; 0: until it is pushed out"`
+	Maintenance Duration `toml:"maintenance" doc:"time between two sweeps for what is older"`
+	ReadAhead   Size     `toml:"read_ahead" doc:"bytes that may be on their way from the bucket, or read ahead, for all consumers together"`
+}
+
+// Storage is the bucket.
+type Storage struct {
+	URL            string   `toml:"url" doc:"the bucket: file:///path, s3://name?region=…, gs://name, azblob://name or mem://; empty: the directory bucket in data_dir"`
+	Prefix         string   `toml:"prefix" doc:"before every key in the bucket"`
+	Parallel       int      `toml:"parallel" doc:"objects that are uploaded at once"`
+	PartSize       Size     `toml:"part_size" doc:"bytes of one request of an upload; a smaller object is one request. Each object under way holds some of these in memory"`
+	Verify         string   `toml:"verify" doc:"how stored bytes are compared with those that were sent: auto (by the store's own checksum, or read back where it has none) or readback"`
+	Checksum       string   `toml:"checksum" doc:"checksums that the S3 client sends: when_supported, or when_required for stores that refuse them"`
+	StorageClass   string   `toml:"storage_class" doc:"storage class of objects, as the store names it; empty: the bucket's"`
+	Encryption     string   `toml:"encryption" doc:"server-side encryption of S3 objects: AES256 or aws:kms; empty: the bucket's"`
+	UploadDeadline Duration `toml:"upload_deadline" doc:"an upload that takes longer is given up by the controller"`
+	Grace          Duration `toml:"grace" doc:"how long an object stays in the bucket after nothing names it any more"`
+	Audit          Duration `toml:"audit" doc:"time between two comparisons of the bucket with the catalogue"`
+	Retention      Duration `toml:"retention" doc:"time between two looks for records past their retention"`
+	MetadataLog    Duration `toml:"metadata_log" doc:"how long a change of metadata may wait before it is in the bucket too"`
 }
 
 // Controller is the metadata quorum.
@@ -136,6 +168,14 @@ func Default() *Config {
 		WAL: WAL{
 			Capacity: 10 * gib, SegmentSize: 32 * mib, Memory: 256 * mib,
 			Sync: "always", SyncInterval: millis(50), IO: "auto",
+			UploadInterval: seconds(10), UploadBytes: 32 * mib,
+		},
+		Cache: Cache{
+			Policy: "w-tinylfu", Capacity: 128 * mib, Indexes: 32 * mib, TTL: seconds(3600), Maintenance: seconds(60), ReadAhead: 64 * mib,
+		},
+		Storage: Storage{
+			Parallel: 3, PartSize: 40 * mib, Verify: "auto", Checksum: "when_supported",
+			UploadDeadline: seconds(1800), Grace: seconds(900), Audit: seconds(21600), Retention: seconds(30), MetadataLog: seconds(60),
 		},
 		Controller: Controller{
 			MaxPartitions: 200_000,

@@ -29,6 +29,8 @@ func TopicKeys() []TopicKey {
 		{"message.timestamp.before.max.ms", "long", strconv.FormatInt(math.MaxInt64, 10), "log.message.timestamp.before.max.ms", "how far behind the broker's clock a record's timestamp may be", whole(0, math.MaxInt64)},
 		{"message.timestamp.type", "string", "CreateTime", "log.message.timestamp.type", "CreateTime: the producer's time; LogAppendTime: the broker's", oneOf("CreateTime", "LogAppendTime")},
 		{"min.insync.replicas", "int", "", "min.insync.replicas", "replicas that must be in sync for acks=all; unset: two, or all there are", whole(1, math.MaxInt16)},
+		{"retention.bytes", "long", "-1", "log.retention.bytes", "bytes of a partition in the bucket, beyond which the oldest are deleted; -1: no bound", whole(-1, math.MaxInt64)},
+		{"retention.ms", "long", "604800000", "log.retention.ms", "how long records are kept, by their timestamps; -1: for ever", whole(-1, math.MaxInt64)},
 	}
 }
 

@@ -106,6 +106,36 @@ func (c *Config) validate() []Problem {
 	oneOf("wal.sync", w.Sync, "always", "interval")
 	durationBetween("wal.sync_interval", w.SyncInterval, tick, day)
 	oneOf("wal.io", w.IO, "auto", "pwrite", "io_uring")
+	durationBetween("wal.upload_interval", w.UploadInterval, 10*tick, day)
+	sizeBetween("wal.upload_bytes", w.UploadBytes, 64*kib, 1*gib)
+	if w.UploadBytes > w.Capacity/8 {
+		wrong("wal.upload_bytes", "%v is more than an eighth of wal.capacity, %v", w.UploadBytes, w.Capacity)
+	}
+
+	oneOf("cache.policy", c.Cache.Policy, "w-tinylfu", "lru")
+	sizeBetween("cache.capacity", c.Cache.Capacity, 8*mib, tib)
+	sizeBetween("cache.indexes", c.Cache.Indexes, 1*mib, tib)
+	durationBetween("cache.ttl", c.Cache.TTL, 0, 365*day)
+	durationBetween("cache.maintenance", c.Cache.Maintenance, second, day)
+	sizeBetween("cache.read_ahead", c.Cache.ReadAhead, 4*mib, tib)
+
+	o := c.Storage
+	if reason := bucketURL(o.URL); reason != "" {
+		wrong("object_storage.url", "%s", reason)
+	}
+	if strings.HasPrefix(o.Prefix, "/") || strings.HasSuffix(o.Prefix, "/") || strings.Contains(o.Prefix, "//") {
+		wrong("object_storage.prefix", "%q: write it without slashes at its ends, like streams/production", o.Prefix)
+	}
+	between("object_storage.parallel", int64(o.Parallel), 1, 64)
+	sizeBetween("object_storage.part_size", o.PartSize, 5*mib, 1*gib)
+	oneOf("object_storage.verify", o.Verify, "auto", "readback")
+	oneOf("object_storage.checksum", o.Checksum, "when_supported", "when_required")
+	oneOf("object_storage.encryption", o.Encryption, "", "AES256", "aws:kms")
+	durationBetween("object_storage.upload_deadline", o.UploadDeadline, 10*second, day)
+	durationBetween("object_storage.grace", o.Grace, second, 30*day)
+	durationBetween("object_storage.audit", o.Audit, second, 30*day)
+	durationBetween("object_storage.retention", o.Retention, 10*tick, day)
+	durationBetween("object_storage.metadata_log", o.MetadataLog, 10*tick, day)
 
 	between("controller.max_partitions", int64(c.Controller.MaxPartitions), 1, 10_000_000)
 	raft := c.Controller.Raft
@@ -128,6 +158,24 @@ func (c *Config) validate() []Problem {
 		wrong("security.tls.cert_file", "give security.tls.cert_file and security.tls.key_file, or neither")
 	}
 	return out
+}
+
+// bucketURL says what is wrong with the URL of a bucket, or "".
+func bucketURL(url string) string {
+	if url == "" {
+		return ""
+	}
+	scheme, rest, ok := strings.Cut(url, "://")
+	if !ok || !slices.Contains([]string{"file", "mem", "s3", "gs", "azblob"}, scheme) {
+		return fmt.Sprintf("%q is not the URL of a bucket; write file:///path, s3://name?region=…, gs://name, azblob://name or mem://", url)
+	}
+	if scheme == "file" && !strings.HasPrefix(rest, "/") {
+		return fmt.Sprintf("%q does not name a directory from the root: write file:///path", url)
+	}
+	if scheme != "file" && scheme != "mem" && (rest == "" || rest[0] == '?') {
+		return fmt.Sprintf("%q names no bucket: write %s://name", url, scheme)
+	}
+	return ""
 }
 
 // RoleList is broker.roles taken apart.

@@ -15,7 +15,7 @@ import (
 // durable is what the log needs of the WAL.
 type durable interface {
 	Append(h wal.Header, payload []byte, c wal.Completion) (wal.Ref, error)
-	Release(ref wal.Ref)
+	Release(refs ...wal.Ref)
 }
 
 // entryLog is the log behind the newest snapshot, in memory and in the WAL. It

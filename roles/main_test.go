@@ -113,7 +113,7 @@ func TestAdminTopics(t *testing.T) {
 	if out := admin(1, "create", "bad/name"); !strings.Contains(out, "bad/name") {
 		t.Errorf("create bad/name: %s", out)
 	}
-	if out := admin(1, "create", "u", "--config", "retention.ms=1"); !strings.Contains(out, "retention.ms") {
+	if out := admin(1, "create", "u", "--config", "segment.ms=1"); !strings.Contains(out, "segment.ms") {
 		t.Errorf("unknown config: %s", out)
 	}
 	admin(0, "add-partitions", "t", "4")

@@ -363,7 +363,7 @@ func TestTopicConfigsAreServed(t *testing.T) {
 		t.Errorf("the broker's time was asked for, the record has %v", got.Timestamp)
 	}
 	retention := "1000"
-	if err := alter(kadm.AlterConfig{Op: kadm.SetConfig, Name: "retention.ms", Value: &retention}); !errors.Is(err, kerr.InvalidConfig) {
+	if err := alter(kadm.AlterConfig{Op: kadm.SetConfig, Name: "segment.ms", Value: &retention}); !errors.Is(err, kerr.InvalidConfig) {
 		t.Errorf("a config that nothing reads: %v", err)
 	}
 	future := kgo.StringRecord("early")

@@ -5,22 +5,16 @@ import (
 	"slices"
 	"time"
 
+	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
-// catalogue is what the collector looks at: objects by state, in order of id,
-// and ids that were issued.
+// catalogue is what the collector looks at: [*metadata.Image].
 type catalogue interface {
-	// NextObjectID is the id that will be issued next.
 	NextObjectID() storage.ObjectID
-	// Prepared are the ids that were issued and neither committed nor condemned.
-	Prepared() iter.Seq[storage.ObjectID]
-	// Condemned are the ids to be deleted, each with the index of the command that
-	// condemned it.
-	Condemned() iter.Seq2[storage.ObjectID, uint64]
-	// Known reports whether the id is in any state.
-	Known(storage.ObjectID) bool
+	Object(storage.ObjectID) (*metadata.Object, bool)
+	ObjectsIn(metadata.ObjectState) iter.Seq[*metadata.Object]
 }
 
 // collectorLimits are the waits of a collector.
@@ -69,7 +63,8 @@ type collection struct {
 // stands in the bucket.
 func (c *collector) step(now time.Time, cat catalogue, shipped uint64) (do collection) {
 	seen := make(map[storage.ObjectID]time.Time, len(c.prepared))
-	for id := range cat.Prepared() {
+	for o := range cat.ObjectsIn(metadata.Prepared) {
+		id := o.ID
 		since, known := c.prepared[id]
 		if !known {
 			since = now
@@ -82,7 +77,8 @@ func (c *collector) step(now time.Time, cat catalogue, shipped uint64) (do colle
 	c.prepared = seen
 
 	seen = make(map[storage.ObjectID]time.Time, len(c.condemned))
-	for id, index := range cat.Condemned() {
+	for o := range cat.ObjectsIn(metadata.Condemned) {
+		id := o.ID
 		since, known := c.condemned[id]
 		if !known {
 			since = now
@@ -99,8 +95,8 @@ func (c *collector) step(now time.Time, cat catalogue, shipped uint64) (do colle
 		}
 		// Whoever recovers the cluster from the bucket must not find an object named
 		// that is gone (RULES 5.2).
-		if !guard.Check("controller.collect-shipped", index <= shipped) {
-			do.Ship = max(do.Ship, index)
+		if !guard.Check("controller.collect-shipped", o.Since <= shipped) {
+			do.Ship = max(do.Ship, o.Since)
 			continue
 		}
 		if len(do.Delete) < c.limits.Batch {
@@ -137,7 +133,7 @@ func (c *collector) listed(now time.Time, ids []storage.ObjectID, cat catalogue)
 			found.Foreign = append(found.Foreign, id)
 			continue
 		}
-		if !guard.Check("controller.orphan-unknown", !cat.Known(id)) {
+		if _, known := cat.Object(id); !guard.Check("controller.orphan-unknown", !known) {
 			continue
 		}
 		since, known := c.orphans[id]

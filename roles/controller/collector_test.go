@@ -9,36 +9,35 @@ import (
 
 	"pgregory.net/rapid"
 
+	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
 )
 
-// objectState is the life of an id in the model.
-type objectState int
-
+// States of an id in the model; forgotten ids have none in the catalogue.
 const (
-	prepared objectState = iota
-	committed
-	condemned
-	forgotten
+	prepared  = metadata.Prepared
+	committed = metadata.Committed
+	condemned = metadata.Condemned
+	forgotten = metadata.ObjectState(0)
 )
 
 // modelCatalogue is the dumb twin of the catalogue in the metadata image.
 type modelCatalogue struct {
 	next    storage.ObjectID
-	states  map[storage.ObjectID]objectState
+	states  map[storage.ObjectID]metadata.ObjectState
 	since   map[storage.ObjectID]uint64
 	changes uint64
 }
 
 func newModelCatalogue() *modelCatalogue {
-	return &modelCatalogue{next: 1, states: map[storage.ObjectID]objectState{}, since: map[storage.ObjectID]uint64{}}
+	return &modelCatalogue{next: 1, states: map[storage.ObjectID]metadata.ObjectState{}, since: map[storage.ObjectID]uint64{}}
 }
 
 func (m *modelCatalogue) clone() *modelCatalogue {
 	return &modelCatalogue{m.next, maps.Clone(m.states), maps.Clone(m.since), m.changes}
 }
 
-func (m *modelCatalogue) move(id storage.ObjectID, from, to objectState) bool {
+func (m *modelCatalogue) move(id storage.ObjectID, from, to metadata.ObjectState) bool {
 	if is, issued := m.states[id]; !issued || is != from {
 		return false
 	}
@@ -47,7 +46,7 @@ func (m *modelCatalogue) move(id storage.ObjectID, from, to objectState) bool {
 	return true
 }
 
-func (m *modelCatalogue) in(s objectState) []storage.ObjectID {
+func (m *modelCatalogue) in(s metadata.ObjectState) []storage.ObjectID {
 	var ids []storage.ObjectID
 	for _, id := range slices.Sorted(maps.Keys(m.states)) {
 		if m.states[id] == s {
@@ -57,20 +56,21 @@ func (m *modelCatalogue) in(s objectState) []storage.ObjectID {
 	return ids
 }
 
-func (m *modelCatalogue) NextObjectID() storage.ObjectID       { return m.next }
-func (m *modelCatalogue) Prepared() iter.Seq[storage.ObjectID] { return slices.Values(m.in(prepared)) }
-func (m *modelCatalogue) Condemned() iter.Seq2[storage.ObjectID, uint64] {
-	return func(yield func(storage.ObjectID, uint64) bool) {
-		for _, id := range m.in(condemned) {
-			if !yield(id, m.since[id]) {
+func (m *modelCatalogue) NextObjectID() storage.ObjectID { return m.next }
+
+func (m *modelCatalogue) Object(id storage.ObjectID) (*metadata.Object, bool) {
+	s, issued := m.states[id]
+	return &metadata.Object{ID: id, State: s, Since: m.since[id]}, issued && s != forgotten
+}
+
+func (m *modelCatalogue) ObjectsIn(s metadata.ObjectState) iter.Seq[*metadata.Object] {
+	return func(yield func(*metadata.Object) bool) {
+		for _, id := range m.in(s) {
+			if o, _ := m.Object(id); !yield(o) {
 				return
 			}
 		}
 	}
-}
-func (m *modelCatalogue) Known(id storage.ObjectID) bool {
-	s, issued := m.states[id]
-	return issued && s != forgotten
 }
 
 var testCollector = collectorLimits{Deadline: 30 * time.Second, Grace: 10 * time.Second, Batch: 3}

@@ -46,7 +46,7 @@ type Appended interface{ Appended(AppendResult) }
 //
 // Errors: *batch.Error, ErrNotLeader, ErrOutOfOrderSequence,
 // ErrInvalidProducerEpoch, ErrTooManyProducers, ErrNotEnoughReplicas, ErrFull,
-// ErrDead, ErrClosed, ErrDropped, *CorruptionError.
+// ErrUploadLag, ErrDead, ErrClosed, ErrDropped, *CorruptionError.
 func (l *Log) Append(now time.Time, records []byte, o AppendOptions, done Appended) {
 	admitted := len(records)
 	result, answered, err := l.append(now, records, o, done)
@@ -85,11 +85,15 @@ func (l *Log) append(now time.Time, records []byte, o AppendOptions, done Append
 			result, answered = l.answerDuplicate(duplicate, b, done)
 			return result, answered, nil
 		}
-		if l.producers[b.ProducerID()] == nil && !l.store.rememberProducer() {
-			return result, false, ErrTooManyProducers
-		}
 	}
-	if err := l.appendBatch(b, o, done); err != nil {
+	held := l.backlog.held() + int64(len(b)) + frameOverhead
+	if !o.Internal && !guard.Check("log.upload-share", held <= l.store.unuploaded) {
+		return result, false, fmt.Errorf("%d bytes of %s would not be in the bucket, at most %d may: %w", held, l.id, l.store.unuploaded, ErrUploadLag)
+	}
+	if sequenced && l.producers[b.ProducerID()] == nil && !l.store.rememberProducer() {
+		return result, false, ErrTooManyProducers
+	}
+	if err := l.appendBatch(now, b, o, done); err != nil {
 		if sequenced && l.producers[b.ProducerID()] == nil {
 			l.store.forgetProducers(1)
 		}
@@ -163,7 +167,7 @@ func (l *Log) answerDuplicate(s *sentBatch, b batch.Batch, done Appended) (resul
 }
 
 // appendBatch stamps the batch and hands it to the WAL. l.mu is held.
-func (l *Log) appendBatch(b batch.Batch, o AppendOptions, done Appended) error {
+func (l *Log) appendBatch(now time.Time, b batch.Batch, o AppendOptions, done Appended) error {
 	p := l.store.newPending(l, done)
 	p.leaderOnly = o.LeaderOnly
 	batch.Stamp(b, l.end, l.epoch)
@@ -184,6 +188,10 @@ func (l *Log) appendBatch(b batch.Batch, o AppendOptions, done Appended) error {
 	before := l.index.bytes
 	l.index.append(l.end, uint32(b.LastOffsetDelta())+1, b.MaxTimestamp(), ref)
 	l.store.indexBytes.Add(l.index.bytes - before)
+	if l.backlog.batches == 0 {
+		l.queueUpload(now.UnixMilli())
+	}
+	l.backlog.add(ref)
 	l.end = b.NextOffset()
 	return nil
 }

@@ -13,6 +13,10 @@ var (
 	// ErrFull says that the WAL's disk budget, or the budget of the index, is
 	// used up. It passes when records are released.
 	ErrFull = wal.ErrFull
+	// ErrUploadLag says that the partition holds as much of the WAL as it may
+	// that the bucket has not. It is a kind of ErrFull, of that partition alone,
+	// and passes when it is uploaded.
+	ErrUploadLag = fmt.Errorf("too much of the partition waits for its upload: %w", ErrFull)
 	// ErrNoSegment says that the WAL is full because the disk fails.
 	ErrNoSegment = wal.ErrNoSegment
 	// ErrDead says that the WAL died: a write or sync failed. It is final.
@@ -50,6 +54,17 @@ type OffsetOutOfRangeError struct {
 // Error names the offset and the range.
 func (e *OffsetOutOfRangeError) Error() string {
 	return fmt.Sprintf("offset %d is out of range [%d, %d]", e.Offset, e.LogStart, e.End)
+}
+
+// NotLocalError says that an offset lies between the log start and the local
+// start: the WAL has given up what the bucket has.
+type NotLocalError struct {
+	Offset, LocalStart storage.Offset
+}
+
+// Error names the offset, and where the WAL's part begins.
+func (e *NotLocalError) Error() string {
+	return fmt.Sprintf("offset %d is in the bucket alone, the WAL begins at %d", e.Offset, e.LocalStart)
 }
 
 // CorruptionError says that what was recovered of a partition does not hold

@@ -2,6 +2,7 @@ package log
 
 import (
 	"math"
+	"slices"
 	"sort"
 
 	"rustmq.dev/rustmq/storage"
@@ -29,6 +30,15 @@ type block struct {
 	base         storage.Offset
 	maxTimestamp int64 // of its entries, and perhaps of some that were trimmed
 	entries      []entry
+	// Between these are the segments its entries lie in, and perhaps others: so
+	// that who looks for a segment need not look at every entry.
+	oldest, newest uint32
+}
+
+// move notes that an entry lies elsewhere now.
+func (b *block) move(e *entry, to wal.Ref) {
+	e.ref = to
+	b.oldest, b.newest = min(b.oldest, to.Segment), max(b.newest, to.Segment)
 }
 
 func (b *block) baseOf(i int) storage.Offset {
@@ -68,6 +78,28 @@ func (x *index) following(p place) place {
 	return p
 }
 
+// mayLieIn reports whether a batch may lie in a segment.
+func (x *index) mayLieIn(segment uint32) bool {
+	return slices.ContainsFunc(x.blocks, func(b *block) bool { return b.oldest <= segment && segment <= b.newest })
+}
+
+// nextIn is the first place at or behind p whose batch lies in a segment; or,
+// when looked has reached most, where to go on looking.
+func (x *index) nextIn(segment uint32, p place, most int) (_ place, looked int) {
+	for ; x.valid(p) && looked < most; looked++ {
+		b, e := x.at(p)
+		switch {
+		case segment < b.oldest || segment > b.newest:
+			p = place{p.block + 1, 0}
+		case e.ref.Segment == segment:
+			return p, looked + 1
+		default:
+			p = x.following(p)
+		}
+	}
+	return p, looked
+}
+
 // end is the offset behind the last batch; ok is false without any.
 func (x *index) end() (next storage.Offset, ok bool) {
 	if len(x.blocks) == 0 {
@@ -83,7 +115,7 @@ func (x *index) append(base storage.Offset, count uint32, maxTimestamp int64, re
 		last = x.blocks[n-1]
 	}
 	if last == nil || len(last.entries) == blockEntries || base-last.base > math.MaxUint32 {
-		last = &block{base: base, maxTimestamp: math.MinInt64}
+		last = &block{base: base, maxTimestamp: math.MinInt64, oldest: ref.Segment}
 		x.blocks = append(x.blocks, last)
 		x.bytes += blockSize
 	}
@@ -93,6 +125,7 @@ func (x *index) append(base storage.Offset, count uint32, maxTimestamp int64, re
 	})
 	x.bytes += int64(cap(last.entries)-before) * entrySize
 	last.maxTimestamp = max(last.maxTimestamp, maxTimestamp)
+	last.oldest, last.newest = min(last.oldest, ref.Segment), max(last.newest, ref.Segment)
 }
 
 // find returns the first batch that ends behind offset.

@@ -17,12 +17,21 @@ type Log struct {
 	id     storage.PartitionID
 	config atomic.Pointer[Config]
 
-	mu        sync.Mutex // guards the rest; the order of appends is the order it is taken in
-	index     index
-	replica   replica
-	logStart  storage.Offset
-	end       storage.Offset // where the next batch goes
-	epoch     storage.Epoch  // that is led; NoEpoch: none
+	nextListed *Log // guarded by Store.backlogs.mu, or by mu while the log is not listed
+
+	mu      sync.Mutex // guards the rest; the order of appends is the order it is taken in
+	index   index
+	replica replica
+	backlog backlog
+	// logStart <= localStart <= uploaded <= replica.highWatermark <= end
+	logStart   storage.Offset // where readers may begin
+	localStart storage.Offset // what lies before is not in the WAL any more
+	uploaded   storage.Offset // what lies before is in the bucket, or before the log start
+	end        storage.Offset // where the next batch goes
+	// given: the log start is the controller's word. Without, since a restart, it
+	// is the local start, and may be further back.
+	given     bool
+	epoch     storage.Epoch // that is led; NoEpoch: none
 	epochs    epochs
 	producers producers // nil: none
 	inFlight  queue     // appends that are not synced, in order
@@ -79,7 +88,8 @@ func (l *Log) Err() error {
 	return l.refused
 }
 
-// LogStart is the first offset that can be read, once it is written.
+// LogStart is the first offset that can be read, here or from the bucket. After
+// a restart it is the local start until SetLogStart is called, or the log is led.
 func (l *Log) LogStart() storage.Offset {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -121,6 +131,10 @@ func (l *Log) BecomeLeader(epoch storage.Epoch) error {
 	if newest := max(l.epoch, l.epochs.latest()); epoch < 0 || !guard.Check("log.leader-epoch", epoch > newest) {
 		l.mu.Unlock()
 		return fmt.Errorf("lead %s at epoch %d, %d is in the log: %w", l.id, epoch, newest, ErrFenced)
+	}
+	if !l.given {
+		l.given = true
+		l.epochs = l.epochs.trim(l.logStart)
 	}
 	l.epoch = epoch
 	l.epochs = l.epochs.begin(epoch, l.end)
@@ -166,17 +180,24 @@ func (l *Log) EpochAt(offset storage.Offset) storage.Epoch {
 }
 
 // SetLogStart makes offset the first that can be read, and lets go of the
-// batches that lie before it as soon as that is on disk. It never moves back.
-// Who calls it has the controller's word for it: a log that is not led yet takes
-// what lies before offset for committed, and if it ends before that, it goes on
-// from there, empty. Errors: *OffsetOutOfRangeError beyond the high watermark
-// of a log that is led, and the WAL's.
+// batches that lie before it as soon as that is on disk. It never moves back, with
+// one exception: in a tiered store the first word since a restart counts, for what
+// this disk knows is where the WAL's part begins. So it is called before the log
+// is led. Who calls it has the controller's word for it: a log that is not led
+// yet takes what lies before offset for committed, and if it ends before that, it
+// goes on from there, empty. Errors: *OffsetOutOfRangeError beyond the high
+// watermark of a log that is led, and the WAL's.
 func (l *Log) SetLogStart(offset storage.Offset) error {
-	admitted, err := l.admitState()
-	if err != nil {
-		return fmt.Errorf("move the log start of %s to %d: %w", l.id, offset, err)
+	l.mu.Lock()
+	writes := offset > l.localStart // which never moves back
+	l.mu.Unlock()
+	if writes {
+		admitted, err := l.admitState()
+		if err != nil {
+			return fmt.Errorf("move the log start of %s to %d: %w", l.id, offset, err)
+		}
+		defer l.store.wal.Unadmit(admitted)
 	}
-	defer l.store.wal.Unadmit(admitted)
 	l.mu.Lock()
 	woken, err := l.trim(offset)
 	l.mu.Unlock()
@@ -192,7 +213,8 @@ func (l *Log) trim(offset storage.Offset) ([]Waiter, error) {
 	if l.refused != nil {
 		return nil, l.refused
 	}
-	if offset <= l.logStart {
+	back := offset < l.logStart && (l.given || !l.store.o.Tiered || offset < 0)
+	if !guard.Check("log.start-back", !back) || offset == l.logStart && l.given {
 		return nil, nil
 	}
 	if l.epoch == storage.NoEpoch {
@@ -203,38 +225,20 @@ func (l *Log) trim(offset storage.Offset) ([]Waiter, error) {
 	}
 	start, history := l.logStart, slices.Clone(l.epochs)
 	l.logStart, l.epochs = offset, l.epochs.trim(offset)
-	if err := l.recordTrim(); err != nil {
-		l.logStart, l.epochs = start, history
-		return nil, err
-	}
-	l.end = max(l.end, offset)
-	l.replica.synced = max(l.replica.synced, offset)
-	return l.takeWaiters(nil), nil
-}
-
-// recordTrim writes where the log starts now, and lets go of what lies before
-// that once it is on disk. What the batches that go said of epochs and producers
-// must be known elsewhere: if no state knows it, one is written. l.mu is held.
-func (l *Log) recordTrim() error {
-	freed := &release{log: l}
-	if guard.Check("log.state-before-trim", l.stateAsOf >= l.logStart || len(l.producers) == 0 && l.stateEpoch == l.epochs.latest()) {
-		h := wal.Header{Kind: wal.KindTrim, Partition: l.id, Epoch: l.epochs.latest(), Offset: l.logStart}
-		if _, err := l.store.wal.Append(h, nil, freed); err != nil {
-			return err
+	if offset > l.localStart {
+		if err := l.startAt(offset, false); err != nil {
+			l.logStart, l.epochs = start, history
+			return nil, err
 		}
-	} else if err := l.writeState(freed); err != nil {
-		return err
 	}
-	before := l.index.bytes
-	freed.refs = l.index.trim(l.logStart, freed.refs)
-	l.store.indexBytes.Add(l.index.bytes - before)
-	return nil
+	l.given = true
+	return l.takeWaiters(nil), nil
 }
 
 // TruncateTo removes the batches that end behind offset, which no replica in
 // sync may hold any more, and stops leading; epoch is the one that decided it.
 // Appends that were not answered are refused. It cannot go below the high
-// watermark.
+// watermark, and so not below what is uploaded.
 func (l *Log) TruncateTo(offset storage.Offset, epoch storage.Epoch) error {
 	if err := l.store.wal.Admit(l.store.ctx, wal.Internal, frameOverhead); err != nil {
 		return fmt.Errorf("truncate %s to %d: %w", l.id, offset, err)
@@ -264,7 +268,8 @@ func (l *Log) truncate(offset storage.Offset, epoch storage.Epoch) (cancelled []
 	// Batches are kept or removed whole.
 	if p := l.index.find(offset); l.index.valid(p) {
 		b, _ := l.index.at(p)
-		offset = min(offset, b.baseOf(p.entry))
+		// The log start may lie within one.
+		offset = max(min(offset, b.baseOf(p.entry)), l.localStart)
 	}
 	freed := &release{log: l}
 	if _, err := l.store.wal.Append(wal.Header{Kind: wal.KindTruncate, Partition: l.id, Epoch: epoch, Offset: offset}, nil, freed); err != nil {
@@ -272,6 +277,9 @@ func (l *Log) truncate(offset storage.Offset, epoch storage.Epoch) (cancelled []
 	}
 	before := l.index.bytes
 	freed.refs = l.index.truncate(offset, nil)
+	for _, ref := range freed.refs { // none of them is committed
+		l.backlog.remove(ref)
+	}
 	l.store.indexBytes.Add(l.index.bytes - before)
 	l.end = offset
 	l.replica.synced = min(l.replica.synced, offset)
@@ -323,8 +331,8 @@ func (l *Log) Producers() []ProducerState {
 // writeState writes the log's state, and lets go of the one before, with freed,
 // as soon as it is on disk. l.mu is held.
 func (l *Log) writeState(freed *release) error {
-	s := state{logStart: l.logStart, highWatermark: l.replica.highWatermark, epochs: l.epochs, producers: l.producers}
-	parts := s.encode()
+	s := state{localStart: l.localStart, highWatermark: l.replica.highWatermark, epochs: l.epochs, producers: l.producers}
+	parts := s.encode(maxStatePart)
 	refs := make([]wal.Ref, 0, len(parts))
 	for i, part := range parts {
 		var c wal.Completion
@@ -334,9 +342,7 @@ func (l *Log) writeState(freed *release) error {
 		ref, err := l.store.wal.Append(wal.Header{Kind: wal.KindState, Partition: l.id, Epoch: l.epochs.latest(), Offset: s.highWatermark}, part, c)
 		if err != nil {
 			// The parts that were written count for nothing without the last.
-			for _, r := range refs {
-				l.store.wal.Release(r)
-			}
+			l.store.wal.Release(refs...)
 			return fmt.Errorf("write the state of %s: %w", l.id, err)
 		}
 		refs = append(refs, ref)
@@ -385,7 +391,5 @@ func (r *release) Committed(err error) {
 	r.log.mu.Lock()
 	refs := r.refs
 	r.log.mu.Unlock()
-	for _, ref := range refs {
-		r.log.store.wal.Release(ref)
-	}
+	r.log.store.wal.Release(refs...)
 }

@@ -1,14 +1,18 @@
 package log
 
 import (
+	"errors"
+
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 )
 
-// OffsetForTime returns the first committed record that is not older than
-// millis, its offset and timestamp. ok is false when there is none.
+// OffsetForTime returns the first committed record of the WAL that is not older
+// than millis, its offset and timestamp. ok is false when there is none. What
+// lies below [Log.LocalStart], asked for afterwards, was not looked at, and comes
+// first: that is for the caller to look up in the bucket.
 func (l *Log) OffsetForTime(millis int64) (offset storage.Offset, timestamp int64, ok bool, err error) {
-	from := l.LogStart()
+	from := l.LocalStart()
 	for {
 		at, found, err := l.seekTime(millis, from)
 		if err != nil || !found {
@@ -24,8 +28,9 @@ func (l *Log) OffsetForTime(millis int64) (offset storage.Offset, timestamp int6
 	}
 }
 
-// MaxTimestampOffset returns the committed record with the largest timestamp,
-// the first of them (KIP-734). ok is false when there is none.
+// MaxTimestampOffset returns the committed record of the WAL with the largest
+// timestamp, the first of them (KIP-734). ok is false when there is none. As with
+// OffsetForTime, what lies below [Log.LocalStart] is for the caller to look up.
 func (l *Log) MaxTimestampOffset() (offset storage.Offset, timestamp int64, ok bool, err error) {
 	largest, first := l.largest()
 	// The record that made a batch the largest may lie before the log start: of
@@ -55,7 +60,7 @@ func (l *Log) largest() (largest, first storage.Offset) {
 	defer l.mu.Unlock()
 	largest, first = storage.NoOffset, storage.NoOffset
 	millis := batch.NoTimestamp
-	for p := l.index.find(l.logStart); l.index.valid(p); p = l.index.following(p) {
+	for p := l.index.find(l.localStart); l.index.valid(p); p = l.index.following(p) {
 		b, e := l.index.at(p)
 		if b.nextOf(p.entry) > l.replica.highWatermark {
 			break
@@ -80,7 +85,7 @@ func (l *Log) seekTime(millis int64, from storage.Offset) (at storage.Offset, ok
 	if l.refused != nil {
 		return 0, false, l.refused
 	}
-	for p := l.index.find(max(from, l.logStart)); l.index.valid(p); p = l.index.following(p) {
+	for p := l.index.find(max(from, l.localStart)); l.index.valid(p); p = l.index.following(p) {
 		b, e := l.index.at(p)
 		if b.nextOf(p.entry) > l.replica.highWatermark {
 			break
@@ -101,7 +106,10 @@ func (l *Log) seekTime(millis int64, from storage.Offset) (at storage.Offset, ok
 // timestamp; next is the offset behind the batch.
 func (l *Log) scan(at storage.Offset, is func(*batch.Record) bool) (next, offset storage.Offset, timestamp int64, ok bool, err error) {
 	offset, timestamp = storage.NoOffset, batch.NoTimestamp
-	read, err := l.Read(ReadRequest{Offset: max(at, l.LogStart()), MaxBytes: 0, MinOne: true})
+	read, err := l.Read(ReadRequest{Offset: max(at, l.LocalStart()), MaxBytes: 0, MinOne: true})
+	if gone, ok := errors.AsType[*NotLocalError](err); ok {
+		return gone.LocalStart, offset, timestamp, false, nil // given up meanwhile
+	}
 	if err != nil {
 		return 0, offset, timestamp, false, err
 	}

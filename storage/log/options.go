@@ -20,6 +20,8 @@ const (
 	defaultMaxProducers = 100_000
 	// defaultProducerExpiry is Kafka's.
 	defaultProducerExpiry = 24 * time.Hour
+	// defaultUnuploadedShare: see Options.
+	defaultUnuploadedShare = 0.5
 )
 
 // frameOverhead is what a batch takes in the WAL besides its bytes: the frame's
@@ -39,6 +41,14 @@ type Options struct {
 	ProducerExpiry time.Duration // an idempotent producer is forgotten so long after its last batch. 0: 24 h
 	MaxProducers   int           // remembered by all logs; beyond it new ones are refused. 0: 100,000
 
+	// Tiered says that what is committed is uploaded: see [Log.SetUploaded].
+	Tiered bool
+	// MaxUnuploadedShare of the WAL's capacity is what one partition may hold
+	// there that the bucket has not; beyond it nothing is appended to it. 0: 0.5,
+	// so that a partition which cannot upload leaves the others as much, and can
+	// be copied forward at the price of writing twice. Only if Tiered.
+	MaxUnuploadedShare float64
+
 	Log *slog.Logger     // nil: none
 	Now func() time.Time // nil: time.Now
 }
@@ -55,6 +65,12 @@ func (o *Options) fill() error {
 	}
 	if o.MaxProducers == 0 {
 		o.MaxProducers = defaultMaxProducers
+	}
+	if o.MaxUnuploadedShare == 0 {
+		o.MaxUnuploadedShare = defaultUnuploadedShare
+	}
+	if o.MaxUnuploadedShare < 0 || o.MaxUnuploadedShare > 1 {
+		return fmt.Errorf("open the store in %q: a partition may hold %v of the WAL: want more than 0, at most 1", o.Dir, o.MaxUnuploadedShare)
 	}
 	if o.IndexMemory < 0 || o.ProducerExpiry < 0 || o.MaxProducers < 0 {
 		return fmt.Errorf("open the store in %q: index memory %d, producer expiry %s, %d producers: want none below 0",

@@ -95,7 +95,7 @@ func (r *lease) release() {
 
 // Read returns the batches from an offset on. An offset at the end gives none.
 // Batches in memory are pinned, others are read from the WAL's files and
-// checked. Errors: *OffsetOutOfRangeError, *CorruptionError,
+// checked. Errors: *OffsetOutOfRangeError, *NotLocalError, *CorruptionError,
 // *wal.CorruptionError, ErrClosed, ErrDropped.
 func (l *Log) Read(q ReadRequest) (ReadResult, error) {
 	for {
@@ -133,6 +133,9 @@ func (l *Log) look(q ReadRequest) (ReadResult, error) {
 	result := ReadResult{HighWatermark: hw, LastStable: hw, LogStart: l.logStart}
 	if q.Offset < l.logStart || q.Offset > l.end {
 		return ReadResult{}, &OffsetOutOfRangeError{Offset: q.Offset, LogStart: l.logStart, End: l.end}
+	}
+	if !guard.Check("log.read-local", q.Offset >= l.localStart) {
+		return ReadResult{}, &NotLocalError{Offset: q.Offset, LocalStart: l.localStart}
 	}
 	limit := hw
 	if q.Isolation == LogEnd {

@@ -33,8 +33,8 @@ type replayed struct {
 	part      state // one that is not whole yet
 	partRefs  []wal.Ref
 
-	logStart storage.Offset
-	damage   *CorruptionError // the first thing that did not fit
+	localStart storage.Offset
+	damage     *CorruptionError // the first thing that did not fit
 }
 
 // lateEntry is a batch that is not in the index yet.
@@ -75,7 +75,7 @@ func (rec *recovery) replay(h wal.Header, ref wal.Ref, payload []byte) {
 	case wal.KindState:
 		rec.replayState(r, h, ref, payload)
 	case wal.KindTrim:
-		r.logStart = max(r.logStart, h.Offset)
+		r.localStart = max(r.localStart, h.Offset)
 	case wal.KindTruncate:
 		rec.replayTruncate(r, h.Offset)
 	}
@@ -139,7 +139,7 @@ func (rec *recovery) replayCopy(r *replayed, e lateEntry) {
 	p := r.index.find(e.base)
 	if b, old := r.index.at(p); b.baseOf(p.entry) == e.base && old.count == e.count {
 		rec.needless = append(rec.needless, old.ref)
-		old.ref = e.ref
+		b.move(old, e.ref)
 		return
 	}
 	r.late = append(r.late, e)
@@ -163,7 +163,7 @@ func (rec *recovery) replayState(r *replayed, h wal.Header, ref wal.Ref, payload
 	rec.needless = append(rec.needless, r.stateRefs...)
 	r.state, r.stateRefs, r.stated = r.part, r.partRefs, true
 	r.part, r.partRefs = state{}, nil
-	r.logStart = max(r.logStart, r.state.logStart)
+	r.localStart = max(r.localStart, r.state.localStart)
 	r.epochs = slices.Clone(r.state.epochs)
 	r.sent = slices.DeleteFunc(r.sent, func(s replayedBatch) bool { return s.last < r.state.highWatermark })
 }
@@ -202,19 +202,20 @@ func (s *Store) recover(now time.Time) {
 }
 
 // recoverLog makes l of what was replayed of it, and checks that it is all
-// there: every offset from the log start to the end, and an end not before what
-// was known committed.
+// there: every offset from the local start to the end, and an end not before what
+// was known committed. What lies before the local start went once the bucket had
+// it, or the log start passed it; the leader epochs reach back beyond it.
 func (s *Store) recoverLog(l *Log, r *replayed, rec *recovery, now time.Time) error {
 	rec.needless = append(rec.needless, r.partRefs...)
 	r.merge(rec)
-	rec.needless = r.index.trim(r.logStart, rec.needless)
+	rec.needless = r.index.trim(r.localStart, rec.needless)
 	l.index, l.stateRefs = r.index, r.stateRefs
-	l.logStart, l.end = r.logStart, r.logStart
+	l.logStart, l.localStart, l.uploaded, l.end = r.localStart, r.localStart, r.localStart, r.localStart
 	if r.damage != nil {
 		return r.damage
 	}
 	if !guard.Check("log.recovered-state", r.stated) {
-		return corrupt(l.id, l.logStart, "its state is missing")
+		return corrupt(l.id, l.localStart, "its state is missing")
 	}
 	first := true
 	for p := (place{}); l.index.valid(p); p = l.index.following(p) {
@@ -229,10 +230,18 @@ func (s *Store) recoverLog(l *Log, r *replayed, rec *recovery, now time.Time) er
 		return corrupt(l.id, l.end, "the log ends there, and was committed up to %d", r.state.highWatermark)
 	}
 	l.replica.synced = l.end
-	l.replica.highWatermark = max(r.state.highWatermark, l.logStart)
-	l.epochs = r.epochs.trim(l.logStart)
+	l.replica.highWatermark = max(r.state.highWatermark, l.localStart)
+	l.epochs = r.epochs
 	l.stateAsOf, l.stateEpoch = r.state.highWatermark, r.state.epochs.latest()
 	l.producers = r.remember(now.UnixMilli())
+	for _, b := range l.index.blocks {
+		for i := range b.entries {
+			l.backlog.add(b.entries[i].ref)
+		}
+	}
+	if l.backlog.batches > 0 {
+		l.queueUpload(now.UnixMilli())
+	}
 	return nil
 }
 

@@ -169,9 +169,9 @@ func damagedBy(t *testing.T, damage func(append func(h wal.Header, payload []byt
 // TestDamageIsRefusedForItsPartitionAlone: whatever does not hold together is
 // refused, and stays so until it is dropped.
 func TestDamageIsRefusedForItsPartitionAlone(t *testing.T) {
-	stateAt := func(logStart, highWatermark storage.Offset) []byte {
-		s := state{logStart: logStart, highWatermark: highWatermark}
-		return s.encode()[0]
+	stateAt := func(localStart, highWatermark storage.Offset) []byte {
+		s := state{localStart: localStart, highWatermark: highWatermark}
+		return s.encode(maxStatePart)[0]
 	}
 	type appender = func(h wal.Header, payload []byte)
 	data := func(add appender, at storage.Offset, texts ...string) {
@@ -241,7 +241,7 @@ func TestCopiesComeInAnyOrder(t *testing.T) {
 		}
 		frame(wal.KindData, false, 2, 1) // 0 and 1 were in a segment that is gone
 		frame(wal.KindData, false, 3, 2)
-		add(wal.Header{Kind: wal.KindState}, s.encode()[0])
+		add(wal.Header{Kind: wal.KindState}, s.encode(maxStatePart)[0])
 		frame(wal.KindData, true, 1, 1)
 		frame(wal.KindData, true, 0, 1)
 		frame(wal.KindData, false, 4, 2)
@@ -274,7 +274,7 @@ func TestTruncationIsReplayedInItsPlace(t *testing.T) {
 			batch.Stamp(b, at, epoch)
 			add(wal.Header{Kind: wal.KindData, Copy: copied, Epoch: epoch, Offset: at}, b)
 		}
-		add(wal.Header{Kind: wal.KindState}, s.encode()[0])
+		add(wal.Header{Kind: wal.KindState}, s.encode(maxStatePart)[0])
 		frame(false, 0, 1, "zero")
 		frame(false, 1, 1, "lost")
 		frame(false, 2, 1, "lost")
@@ -593,7 +593,7 @@ func TestClosedStoreTakesNothing(t *testing.T) {
 
 func TestStateReadsBack(t *testing.T) {
 	s := goldenState()
-	parts := s.encode()
+	parts := s.encode(maxStatePart)
 	if want := readHex(t, "testdata/state.hex"); len(parts) != 1 || !bytes.Equal(parts[0], want) {
 		t.Fatalf("encoded\n%x\nwant\n%x", parts[0], want)
 	}
@@ -602,7 +602,7 @@ func TestStateReadsBack(t *testing.T) {
 	if err != nil || !last {
 		t.Fatalf("last %v, %v", last, err)
 	}
-	if got.logStart != s.logStart || got.highWatermark != s.highWatermark || !slices.Equal(got.epochs, s.epochs) || len(got.producers) != 2 {
+	if got.localStart != s.localStart || got.highWatermark != s.highWatermark || !slices.Equal(got.epochs, s.epochs) || len(got.producers) != 2 {
 		t.Fatalf("read back %+v", got)
 	}
 	// Of producer 7 the batch above the high watermark is left out.
@@ -621,7 +621,7 @@ func TestStateReadsBack(t *testing.T) {
 
 // goldenState is the state in testdata/state.hex.
 func goldenState() *state {
-	return &state{logStart: 3, highWatermark: 100, epochs: epochs{{2, 3}, {5, 50}}, producers: producers{
+	return &state{localStart: 3, highWatermark: 100, epochs: epochs{{2, 3}, {5, 50}}, producers: producers{
 		7: {millis: 1_700_000_000_000, sent: []sentBatch{
 			{last: 90, timestamp: 11, first: 5, delta: 4, epoch: 1}, {last: 99, timestamp: 12, first: 10, delta: 0, epoch: 1},
 			{last: 100, timestamp: 13, first: 11, delta: 0, epoch: 1}}},
@@ -633,8 +633,8 @@ func goldenState() *state {
 
 // FuzzState feeds any bytes to the decoder; what it takes, it writes the same.
 func FuzzState(f *testing.F) {
-	f.Add(goldenState().encode()[0])
-	f.Add((&state{}).encode()[0])
+	f.Add(goldenState().encode(maxStatePart)[0])
+	f.Add((&state{}).encode(maxStatePart)[0])
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, in []byte) {
 		var s state
@@ -642,14 +642,14 @@ func FuzzState(f *testing.F) {
 		if err != nil || !last {
 			return
 		}
-		parts := s.encode()
+		parts := s.encode(maxStatePart)
 		var again state
 		for _, part := range parts {
 			if _, err := again.decode(part); err != nil {
 				t.Fatalf("what was written is refused: %v", err)
 			}
 		}
-		if again.logStart != s.logStart || again.highWatermark != s.highWatermark || !slices.Equal(again.epochs, s.epochs) || len(again.producers) != len(s.producers) {
+		if again.localStart != s.localStart || again.highWatermark != s.highWatermark || !slices.Equal(again.epochs, s.epochs) || len(again.producers) != len(s.producers) {
 			t.Fatalf("read %+v, and then %+v", s, again)
 		}
 		for id, p := range s.producers {

@@ -3,6 +3,7 @@ package log
 import (
 	"context"
 
+	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/wal"
@@ -15,46 +16,57 @@ const (
 	relocateEntries = 8192
 )
 
-// relocate appends anew what the log has in a segment.
+// relocate appends anew what the log has in a segment and the bucket has not, and
+// gives up the rest.
 func (l *Log) relocate(ctx context.Context, segment uint32) error {
 	l.mu.Lock()
 	stated := false
 	for _, ref := range l.stateRefs {
 		stated = stated || ref.Segment == segment
 	}
-	from := l.logStart
+	touched := l.index.mayLieIn(segment)
 	l.mu.Unlock()
-	if stated {
-		if err := l.rewriteState(); err != nil {
+	if !stated && !touched {
+		return nil
+	}
+	if uploaded := l.uploadedIn(segment); stated || uploaded != storage.NoOffset {
+		if err := l.giveUp(uploaded, stated); err != nil {
 			return err
 		}
 	}
+	from := l.LocalStart()
 	for {
 		r := leases.Get().(*lease)
 		l.mu.Lock()
 		p := l.index.find(from)
 		bytes := 0
 		r.synced = l.replica.synced
-		for n := 0; n < relocateEntries && bytes < relocateBytes && l.index.valid(p); n++ {
+		for n, looked := 0, 0; n < relocateEntries && bytes < relocateBytes && l.index.valid(p); n += looked {
+			if p, looked = l.index.nextIn(segment, p, relocateEntries-n); !l.index.valid(p) {
+				break
+			}
 			b, e := l.index.at(p)
-			if b.baseOf(p.entry) >= r.synced {
-				break // nor is anything behind it: it is too young to be moved
+			from = b.baseOf(p.entry)
+			if from >= r.synced {
+				p = place{len(l.index.blocks), 0} // nor is anything behind it: it is too young to be moved
+				break
 			}
-			if e.ref.Segment == segment {
-				r.wanted = append(r.wanted, wanted{b.baseOf(p.entry), e.ref})
-				bytes += int(e.ref.Length) + frameOverhead
+			if e.ref.Segment != segment {
+				break // not before all that this step may look at
 			}
+			r.wanted = append(r.wanted, wanted{from, e.ref})
+			bytes += int(e.ref.Length) + frameOverhead
 			from = b.nextOf(p.entry)
 			p = l.index.following(p)
 		}
-		more := l.index.valid(p) && from < r.synced
+		more := l.index.valid(p)
 		l.mu.Unlock()
 		if len(r.wanted) > 0 {
 			// A copy comes out of order: what it would have said of epochs and
 			// producers in its place, a state says before it.
 			if !stated {
 				stated = true
-				if err := l.rewriteState(); err != nil {
+				if err := l.giveUp(storage.NoOffset, true); err != nil {
 					r.release()
 					return err
 				}
@@ -69,22 +81,6 @@ func (l *Log) relocate(ctx context.Context, segment uint32) error {
 			return nil
 		}
 	}
-}
-
-// rewriteState writes the log's state anew; the one before is let go of once it
-// is on disk.
-func (l *Log) rewriteState() error {
-	admitted, err := l.admitState()
-	if err != nil {
-		return err
-	}
-	defer l.store.wal.Unadmit(admitted)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.refused != nil {
-		return nil // dropped, or corrupt: there is nothing to keep
-	}
-	return l.writeState(&release{log: l})
 }
 
 // copyForward appends copies of what r wants, of what is still there then.
@@ -151,8 +147,16 @@ func (c *copies) Committed(err error) {
 	c.next++
 	needless := made.to
 	if l.liesAt(made.wanted) {
-		_, e := l.index.at(l.index.find(made.base))
-		needless, e.ref = e.ref, made.to
+		p := l.index.find(made.base)
+		b, e := l.index.at(p)
+		needless = e.ref
+		b.move(e, made.to)
+		if b.nextOf(p.entry) <= l.uploaded { // since it was copied
+			moved := tally{wal: l.store.wal}
+			moved.add(needless, -1)
+			moved.add(made.to, 1)
+			moved.report()
+		}
 	}
 	l.mu.Unlock()
 	l.store.wal.Release(needless)

@@ -26,15 +26,16 @@ const (
 
 // state is what a log is besides its batches, as of its high watermark.
 type state struct {
-	logStart      storage.Offset
+	localStart    storage.Offset
 	highWatermark storage.Offset
 	epochs        epochs
 	producers     producers // nil: none
 	begun         bool      // decode has met the first part
 }
 
-// encode returns the state in as many parts as it needs.
-func (s *state) encode() [][]byte {
+// encode returns the state in as many parts as it needs, of at most that many
+// bytes each.
+func (s *state) encode(most int) [][]byte {
 	ids := make([]int64, 0, len(s.producers))
 	for id, p := range s.producers {
 		if len(p.committed(s.highWatermark)) > 0 {
@@ -49,7 +50,7 @@ func (s *state) encode() [][]byte {
 	for _, id := range ids {
 		p := s.producers[id]
 		sent := p.committed(s.highWatermark)
-		if len(part)+stateProducer+len(sent)*stateBatch > maxStatePart {
+		if len(part)+stateProducer+len(sent)*stateBatch > most {
 			binary.LittleEndian.PutUint32(part[24:], uint32(count))
 			parts = append(parts, part)
 			part, count = s.begin(nil), 0
@@ -71,7 +72,7 @@ func (s *state) encode() [][]byte {
 func (s *state) begin(e epochs) []byte {
 	b := make([]byte, stateHeader, stateHeader+len(e)*stateEpoch)
 	b[0] = stateVersion
-	binary.LittleEndian.PutUint64(b[4:], uint64(s.logStart))
+	binary.LittleEndian.PutUint64(b[4:], uint64(s.localStart))
 	binary.LittleEndian.PutUint64(b[12:], uint64(s.highWatermark))
 	binary.LittleEndian.PutUint32(b[20:], uint32(len(e)))
 	for _, epoch := range e {
@@ -112,16 +113,16 @@ func (s *state) decode(b []byte) (last bool, err error) {
 		return false, fmt.Errorf("%w: version %d, this rustmq knows %d", errState, b[0], stateVersion)
 	}
 	goesOn, last := b[1]&1 != 0, b[1]&2 != 0
-	logStart := storage.Offset(binary.LittleEndian.Uint64(b[4:]))
+	localStart := storage.Offset(binary.LittleEndian.Uint64(b[4:]))
 	highWatermark := storage.Offset(binary.LittleEndian.Uint64(b[12:]))
-	if b[1] > 3 || goesOn && (!s.begun || logStart != s.logStart || highWatermark != s.highWatermark) {
+	if b[1] > 3 || goesOn && (!s.begun || localStart != s.localStart || highWatermark != s.highWatermark) {
 		return false, fmt.Errorf("%w: a part of another state", errState)
 	}
-	if logStart < 0 || highWatermark < logStart {
-		return false, fmt.Errorf("%w: log start %d, high watermark %d", errState, logStart, highWatermark)
+	if localStart < 0 || highWatermark < localStart {
+		return false, fmt.Errorf("%w: local start %d, high watermark %d", errState, localStart, highWatermark)
 	}
 	if !goesOn {
-		*s = state{logStart: logStart, highWatermark: highWatermark, begun: true}
+		*s = state{localStart: localStart, highWatermark: highWatermark, begun: true}
 	}
 	nEpochs, nProducers := binary.LittleEndian.Uint32(b[20:]), binary.LittleEndian.Uint32(b[24:])
 	b = b[stateHeader:]

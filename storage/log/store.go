@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,8 @@ type Store struct {
 	mu   sync.RWMutex // guards logs
 	logs map[storage.PartitionID]*Log
 
+	backlogs   backlogs
+	unuploaded int64 // what one partition may hold of the WAL that the bucket has not
 	indexBytes atomic.Int64
 	producers  atomic.Int64
 	expansions expansions
@@ -60,6 +63,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
 	s.wal = w
+	s.unuploaded = math.MaxInt64
+	if o.Tiered {
+		s.unuploaded = int64(o.MaxUnuploadedShare * float64(w.Stats().CapacityBytes))
+	}
 	s.recover(began)
 	close(s.ready)
 	s.done.Go(s.expireLoop)
@@ -145,6 +152,7 @@ func (s *Store) Create(id storage.PartitionID, c Config) (*Log, error) {
 		return l, nil
 	}
 	l := s.newLog(id)
+	l.given = true
 	l.SetConfig(c)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -204,6 +212,7 @@ func (s *Store) drop(topic storage.TopicID) (dropped []*Log, err error) {
 		if l.refused == nil || errors.As(l.refused, new(*CorruptionError)) {
 			l.refused = ErrDropped
 		}
+		l.discount(l.end)
 		s.indexBytes.Add(-l.index.bytes)
 		s.forgetProducers(len(l.producers))
 		l.index, l.producers = index{}, nil
@@ -233,9 +242,7 @@ func (r *dropRelease) Committed(err error) {
 	if err != nil {
 		return
 	}
-	for _, ref := range r.refs {
-		r.wal.Release(ref)
-	}
+	r.wal.Release(r.refs...)
 }
 
 // Admit waits until a batch of n bytes has room in memory and on disk, and holds

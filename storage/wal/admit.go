@@ -111,11 +111,17 @@ func (w *WAL) slack(class Class) int64 {
 	return 2*int64(w.o.SegmentSize) + int64(w.o.MaxPayload)
 }
 
-// Fullness is the share of the disk budget that Produce has used, 0 to 1.
+// Fullness is the share of the disk budget that Produce has used, 0 to 1. What
+// would be reclaimed before Produce is refused is not used.
 func (w *WAL) Fullness() float64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	room, _ := w.room(Produce)
+	if known := *w.segments.Load(); w.worthRelocating(known) {
+		for _, seg := range known {
+			room += seg.reclaimed()
+		}
+	}
 	budget := w.o.Capacity - w.o.Reserve - w.slack(Produce)
-	return 1 - float64(max(room-w.footprint(w.admitted), 0))/float64(budget)
+	return 1 - float64(min(max(room-w.footprint(w.admitted), 0), budget))/float64(budget)
 }

@@ -59,7 +59,7 @@ func extent(refs []Ref, from int) int {
 }
 
 func (w *WAL) readExtent(partition storage.PartitionID, kind Kind, refs []Ref, b []byte, payloads [][]byte) ([][]byte, error) {
-	seg := w.segmentOf(refs[0])
+	seg := w.segmentOf(refs[0].Segment)
 	if seg == nil || !seg.use() {
 		return nil, fmt.Errorf("read segment %d: %w", refs[0].Segment, ErrGone)
 	}

@@ -22,9 +22,12 @@ type segment struct {
 	first  uint64       // sequence of the first frame that counts here
 	headed bool         // the header is on disk; only the committer, and Open, use it
 	live   atomic.Int64 // bytes of frames that the owner has not released
-	filled int64        // bytes of frames; guarded by WAL.mu
-	copied int64        // of them, of copies
-	users  atomic.Int64 // readers; closing is set before the file is recycled
+	// reclaimable is those of them, about, that the owner would rather release
+	// than have copied forward.
+	reclaimable atomic.Int64
+	filled      int64        // bytes of frames; guarded by WAL.mu
+	copied      int64        // of them, of copies
+	users       atomic.Int64 // readers; closing is set before the file is recycled
 	// retire: the file may have failed a write before the restart, so it is
 	// removed when it is dead, and never written again.
 	retire bool
@@ -107,26 +110,53 @@ func zeroFill(f disk.File, size int) error {
 	return f.Sync()
 }
 
-// Release says that the owner does not need the frame any more. What outdates
-// it (a copy, a trim, newer state) must have been appended before: the segment
-// is not recycled before that is on disk.
-func (w *WAL) Release(ref Ref) {
-	seg := w.segmentOf(ref)
+// Release says that the owner does not need the frames any more. What outdates
+// them (a copy, a trim, newer state) must have been appended before: the segment
+// is not recycled before that is on disk. Frames of one segment that follow each
+// other are let go of at once.
+func (w *WAL) Release(refs ...Ref) {
+	for len(refs) > 0 {
+		n, bytes := 0, int64(0)
+		for n < len(refs) && refs[n].Segment == refs[0].Segment {
+			bytes += refs[n].frameBytes()
+			n++
+		}
+		w.release(refs[0].Segment, bytes)
+		refs = refs[n:]
+	}
+}
+
+func (w *WAL) release(segment uint32, bytes int64) {
+	seg := w.segmentOf(segment)
 	if seg == nil {
 		return
 	}
-	live := seg.live.Add(-ref.frameBytes())
+	live := seg.live.Add(-bytes)
 	if live < 0 {
-		panic(fmt.Sprintf("wal: %+v released twice: %d live bytes in the segment", ref, live))
+		panic(fmt.Sprintf("wal: frames of segment %d were released twice: %d live bytes in it", segment, live))
 	}
 	if live == 0 {
 		w.wantSpare()
 	}
 }
 
-func (w *WAL) segmentOf(ref Ref) *segment {
+// Reclaimable says that the owner could release so many more bytes of a segment
+// (or fewer, below 0), and will when it is asked to relocate it. They count as
+// live until then, and as free in [WAL.Fullness].
+func (w *WAL) Reclaimable(segment uint32, bytes int64) {
+	seg := w.segmentOf(segment)
+	if seg == nil {
+		return
+	}
+	seg.reclaimable.Add(bytes)
+	if bytes > 0 {
+		w.wantSpare() // it may be what the preparer found too little of
+	}
+}
+
+func (w *WAL) segmentOf(log uint32) *segment {
 	known := *w.segments.Load()
-	i, found := slices.BinarySearchFunc(known, uint64(ref.Segment), func(s *segment, log uint64) int { return cmp.Compare(s.log, log) })
+	i, found := slices.BinarySearchFunc(known, uint64(log), func(s *segment, log uint64) int { return cmp.Compare(s.log, log) })
 	if !found {
 		return nil
 	}
@@ -323,30 +353,44 @@ func (w *WAL) remove(seg *segment) error {
 }
 
 // waste is how much of the segment copying its live frames forward would win:
-// what was released, and the padding between frames that were not copies. Copies
-// lie as densely as they can. w.mu is held.
+// what was released, or will be when the owner is asked, and the padding between
+// frames that were not copies. Copies lie as densely as they can. w.mu is held.
 func (w *WAL) waste(seg *segment) int64 {
 	padding := int64(w.o.SegmentSize) - seg.filled
-	return seg.filled - seg.live.Load() + padding*(seg.filled-seg.copied+1)/(seg.filled+1)
+	return seg.filled - seg.live.Load() + seg.reclaimed() + padding*(seg.filled-seg.copied+1)/(seg.filled+1)
 }
 
-// relocateOldest copies what is live in the oldest segment forward. It goes
-// round the whole log if it must, and so is worth it only while a good part of
-// the log is waste: copying u live of 1 wins 1-u.
-func (w *WAL) relocateOldest(ctx context.Context) bool {
-	known := *w.segments.Load()
-	oldest, used := known[0], int64(len(known))*int64(w.o.SegmentSize)
-	w.mu.Lock()
+// reclaimed is the bytes that the owner would release.
+func (s *segment) reclaimed() int64 { return max(min(s.reclaimable.Load(), s.live.Load()), 0) }
+
+// worthRelocating reports whether room is to be had cheaply. Copying u live of 1
+// forward wins 1-u, and goes round the whole log if it must: a good part of the
+// log is to be waste, or nearly all of the oldest segment what the owner would
+// release. w.mu is held.
+func (w *WAL) worthRelocating(known []*segment) bool {
+	size := int64(w.o.SegmentSize)
+	if oldest := known[0]; oldest != w.active && oldest.reclaimed() > 0 && w.waste(oldest) >= size*3/4 {
+		return true
+	}
 	var waste int64
 	for _, seg := range known {
 		if seg != w.active {
 			waste += w.waste(seg)
 		}
 	}
+	return waste >= max(2*size, int64(len(known))*size/4)
+}
+
+// relocateOldest has the owner copy what is live in the oldest segment forward,
+// or give it up.
+func (w *WAL) relocateOldest(ctx context.Context) bool {
+	known := *w.segments.Load()
+	oldest := known[0]
+	w.mu.Lock()
 	_, prepared := w.room(Internal)
 	// Less than what Admit leaves, or a full log would stay full.
 	need := oldest.live.Load()*9/8 + int64(w.o.MaxPayload) + 4*blockSize
-	relocate := w.handed && oldest != w.active && prepared > need && waste >= max(2*int64(w.o.SegmentSize), used/4)
+	relocate := w.handed && oldest != w.active && prepared > need && w.worthRelocating(known)
 	w.relocating = relocate
 	w.mu.Unlock()
 	if !relocate {

@@ -55,8 +55,9 @@ type Owner interface {
 	// state frames that it does not need, then or later.
 	Replay(h Header, ref Ref, payload []byte) error
 	// Relocate appends anew (Copy: true) whatever the owner needs from that
-	// segment, and releases it there. It is called on a goroutine of the log,
-	// and not before the owner has called Append or Admit.
+	// segment, and releases it there, with what it said to be Reclaimable. It is
+	// called on a goroutine of the log, and not before the owner has called
+	// Append or Admit.
 	Relocate(ctx context.Context, segment uint32) error
 }
 
@@ -200,6 +201,7 @@ type Stats struct {
 	AllocatedBytes         int64 // of all segment files
 	UsedBytes              int64 // of segments that are in use
 	LiveBytes              int64 // of frames that were not released
+	ReclaimableBytes       int64 // of them, of frames that will be when room is wanted
 	MemoryBytes            int64 // of chunks
 	PinnedBytes            int64 // of chunks that readers hold
 	UnsyncedBytes          int64
@@ -381,6 +383,7 @@ func (w *WAL) Stats() Stats {
 	s.UsedBytes = s.AllocatedBytes - int64(s.Spares)*int64(w.o.SegmentSize)
 	for _, seg := range *w.segments.Load() {
 		s.LiveBytes += seg.live.Load()
+		s.ReclaimableBytes += seg.reclaimed()
 	}
 	s.Durable = w.durable.Load()
 	s.PinnedBytes = w.pinned.Load()

@@ -1,0 +1,132 @@
+package log
+
+import (
+	"context"
+	"fmt"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/storage/wal"
+)
+
+// LocalStart is the first offset that the WAL still has, or may get: below it,
+// down to the log start, records are in the bucket alone. It never moves back,
+// and moves by itself.
+func (l *Log) LocalStart() storage.Offset {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.localStart
+}
+
+// Evict gives up, in every log, what the bucket has, as the WAL does by itself,
+// oldest segment first, when it wants room. The room comes back once that is on
+// disk.
+func (s *Store) Evict(ctx context.Context) error {
+	for _, l := range s.all() {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("evict what was uploaded: %w", err)
+		}
+		if l.LocalStart() == l.Uploaded() {
+			continue
+		}
+		if err := l.giveUp(l.Uploaded(), false); err != nil {
+			return fmt.Errorf("evict what was uploaded of %s: %w", l.id, err)
+		}
+	}
+	return nil
+}
+
+// giveUp makes to the local start, if it is not behind that already; restate
+// says that the log's state is to be written anew too.
+func (l *Log) giveUp(to storage.Offset, restate bool) error {
+	admitted, err := l.admitState()
+	if err != nil {
+		return err
+	}
+	defer l.store.wal.Unadmit(admitted)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refused != nil {
+		return nil // dropped, or corrupt: there is nothing to keep
+	}
+	if to = max(to, l.localStart); to == l.localStart && !restate {
+		return nil
+	}
+	return l.startAt(to, restate)
+}
+
+// uploadedIn returns the end of the last batch in a segment that the bucket has,
+// or NoOffset. A log has one local start, so all before it goes with it.
+func (l *Log) uploadedIn(segment uint32) storage.Offset {
+	end, from := storage.NoOffset, storage.Offset(0)
+	for more := true; more; {
+		l.mu.Lock()
+		p := l.index.find(max(from, l.localStart))
+		for n, looked := 0, 0; n < relocateEntries && l.index.valid(p); n += looked {
+			if p, looked = l.index.nextIn(segment, p, relocateEntries-n); !l.index.valid(p) {
+				break
+			}
+			b, e := l.index.at(p)
+			if from = b.baseOf(p.entry); e.ref.Segment != segment {
+				break // not before all that this step may look at
+			}
+			next := b.nextOf(p.entry)
+			if !guard.Check("log.evict-uploaded", next <= l.uploaded) {
+				p = place{len(l.index.blocks), 0} // nor is anything behind it
+				break
+			}
+			end, from = next, next
+			p = l.index.following(p)
+		}
+		more = l.index.valid(p)
+		l.mu.Unlock()
+	}
+	return end
+}
+
+// startAt makes offset the local start, on disk, and lets go of what lies before
+// it once it is there. What the batches that go said of epochs and producers must
+// be known elsewhere: if no state knows it, or with restate, one is written. The
+// caller has set what else the state says. l.mu is held.
+func (l *Log) startAt(offset storage.Offset, restate bool) error {
+	was := l.localStart
+	l.localStart = offset
+	freed := &release{log: l}
+	var err error
+	if !restate && guard.Check("log.state-before-trim", l.stateAsOf >= offset || len(l.producers) == 0 && l.stateEpoch == l.epochs.latest()) {
+		_, err = l.store.wal.Append(wal.Header{Kind: wal.KindTrim, Partition: l.id, Epoch: l.epochs.latest(), Offset: offset}, nil, freed)
+	} else {
+		err = l.writeState(freed)
+	}
+	if err != nil {
+		l.localStart = was
+		return err
+	}
+	l.discount(offset)
+	l.uploaded = max(l.uploaded, offset)
+	before := l.index.bytes
+	freed.refs = l.index.trim(offset, freed.refs)
+	l.store.indexBytes.Add(l.index.bytes - before)
+	l.end = max(l.end, offset)
+	l.replica.synced = max(l.replica.synced, offset)
+	return nil
+}
+
+// discount takes the batches that end at or before offset, and are about to go,
+// out of what is counted. l.mu is held.
+func (l *Log) discount(offset storage.Offset) {
+	lost := tally{wal: l.store.wal}
+	for p := (place{}); l.index.valid(p); p = l.index.following(p) {
+		b, e := l.index.at(p)
+		next := b.nextOf(p.entry)
+		if next > offset {
+			break
+		}
+		if next <= l.uploaded {
+			lost.add(e.ref, -1)
+		} else {
+			l.backlog.remove(e.ref)
+		}
+	}
+	lost.report()
+}

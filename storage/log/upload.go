@@ -1,0 +1,275 @@
+package log
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/storage/wal"
+)
+
+// uploadStep is how many batches SetUploaded goes over while it holds the log.
+const uploadStep = 8192
+
+// backlog is the batches of a log that end behind where it is uploaded to, what
+// is not committed yet among them. Log.mu guards it.
+type backlog struct {
+	bytes, batches int64
+	since          int64 // when the oldest was appended, or earlier: ms since 1970
+	listed         bool  // in Store.backlogs
+
+	// What was appended at or behind point is younger than pointSince; NoOffset:
+	// nothing is known.
+	point      storage.Offset
+	pointSince int64
+}
+
+func (b *backlog) add(ref wal.Ref) {
+	b.bytes += int64(ref.Length)
+	b.batches++
+}
+
+func (b *backlog) remove(ref wal.Ref) {
+	b.bytes -= int64(ref.Length)
+	b.batches--
+}
+
+// held is what the batches take in the WAL, about.
+func (b *backlog) held() int64 { return b.bytes + b.batches*frameOverhead }
+
+// backlogs is the logs that may have something to upload. A log comes in with
+// the first batch of its backlog, without a lock; it leaves when it is found
+// without one.
+type backlogs struct {
+	head atomic.Pointer[Log] // linked by Log.nextListed
+	mu   sync.Mutex          // of who looks through them
+}
+
+// push adds a log that is not listed. l.mu is held.
+func (b *backlogs) push(l *Log) {
+	l.backlog.listed = true
+	for {
+		head := b.head.Load()
+		l.nextListed = head
+		if b.head.CompareAndSwap(head, l) {
+			return
+		}
+	}
+}
+
+// queueUpload notes that the first batch of a backlog is appended at millis.
+// l.mu is held.
+func (l *Log) queueUpload(millis int64) {
+	l.backlog.since, l.backlog.point = millis, storage.NoOffset
+	if l.store.o.Tiered && !l.backlog.listed {
+		l.store.backlogs.push(l)
+	}
+}
+
+// PendingUpload is what a partition has that the bucket has not.
+type PendingUpload struct {
+	Partition            storage.PartitionID
+	First, HighWatermark storage.Offset // it lies between these
+	Bytes                int64          // of its batches
+	// Since is when the oldest of it was appended, in ms since 1970 by the
+	// broker's clock, or somewhat earlier; after a restart, when that was.
+	Since int64
+}
+
+// PendingUpload appends to out, for each partition that has committed batches
+// which are not uploaded, how much it is. It takes the longer the more such
+// partitions there are, whatever the number of others.
+func (s *Store) PendingUpload(out []PendingUpload) []PendingUpload {
+	s.backlogs.mu.Lock()
+	defer s.backlogs.mu.Unlock()
+	for l := s.backlogs.head.Swap(nil); l != nil; {
+		l.mu.Lock()
+		next := l.nextListed
+		l.nextListed, l.backlog.listed = nil, false
+		if l.refused == nil && l.backlog.batches > 0 {
+			s.backlogs.push(l)
+			if p := l.pendingUpload(); p.Bytes > 0 {
+				out = append(out, p)
+			}
+		}
+		l.mu.Unlock()
+		l = next
+	}
+	return out
+}
+
+// pendingUpload is the backlog without what is not committed. l.mu is held.
+func (l *Log) pendingUpload() PendingUpload {
+	p := PendingUpload{Partition: l.id, First: l.uploaded, HighWatermark: l.replica.highWatermark, Bytes: l.backlog.bytes, Since: l.backlog.since}
+	for at := l.index.find(l.replica.highWatermark); l.index.valid(at); at = l.index.following(at) {
+		_, e := l.index.at(at)
+		p.Bytes -= int64(e.ref.Length)
+	}
+	return p
+}
+
+// Uploaded is where the next range for the bucket begins: what lies below is
+// there, or is gone with the log start. After a restart it is the local start,
+// until SetUploaded says more.
+func (l *Log) Uploaded() storage.Offset {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.uploaded
+}
+
+// SetUploaded says that the bucket has everything below end: the committed end
+// of the catalogue. What it has may be given up when the WAL wants room. It never
+// moves back. As with SetLogStart, a log that is not led yet takes what lies
+// before end for committed, and if it ends before that, it goes on from there.
+// Errors: *OffsetOutOfRangeError beyond the high watermark of a log that is led,
+// and the WAL's.
+func (l *Log) SetUploaded(end storage.Offset) error {
+	l.mu.Lock()
+	behind := l.epoch == storage.NoEpoch && end > l.end
+	l.mu.Unlock()
+	if behind {
+		if err := l.skipTo(end); err != nil {
+			return fmt.Errorf("take %s as uploaded to %d: %w", l.id, end, err)
+		}
+	}
+	for {
+		more, err := l.setUploaded(end)
+		if err != nil {
+			return fmt.Errorf("take %s as uploaded to %d: %w", l.id, end, err)
+		}
+		if !more {
+			return nil
+		}
+	}
+}
+
+// setUploaded does a part of SetUploaded, and reports whether there is more.
+func (l *Log) setUploaded(end storage.Offset) (more bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refused != nil {
+		return false, l.refused
+	}
+	if l.epoch == storage.NoEpoch && end <= l.end {
+		l.replica.highWatermark = max(l.replica.highWatermark, end)
+	}
+	if !guard.Check("log.uploaded-committed", end <= l.replica.highWatermark) {
+		return false, &OffsetOutOfRangeError{Offset: end, LogStart: l.logStart, End: l.replica.highWatermark}
+	}
+	if end <= l.uploaded {
+		return false, nil
+	}
+	won := tally{wal: l.store.wal}
+	p := l.index.find(l.uploaded)
+	for n := 0; l.index.valid(p); p = l.index.following(p) {
+		b, e := l.index.at(p)
+		next := b.nextOf(p.entry)
+		if next > end {
+			break
+		}
+		if n++; n > uploadStep {
+			end, more = b.baseOf(p.entry), true
+			break
+		}
+		l.backlog.remove(e.ref)
+		won.add(e.ref, 1)
+	}
+	won.report()
+	l.uploaded = end
+	if l.backlog.point != storage.NoOffset && end >= l.backlog.point {
+		l.backlog.since, l.backlog.point = l.backlog.pointSince, storage.NoOffset
+	}
+	return more, nil
+}
+
+// skipTo has a log that is not led, and ends before end, go on from there: what
+// lies before is in the bucket.
+func (l *Log) skipTo(end storage.Offset) error {
+	admitted, err := l.admitState()
+	if err != nil {
+		return err
+	}
+	defer l.store.wal.Unadmit(admitted)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refused != nil || l.epoch != storage.NoEpoch || end <= l.end {
+		return nil // setUploaded sees to it
+	}
+	was := l.replica.highWatermark
+	l.replica.highWatermark = max(was, end)
+	if err := l.startAt(end, false); err != nil {
+		l.replica.highWatermark = was
+		return err
+	}
+	return nil
+}
+
+// EpochStart says at which offset a leader epoch began.
+type EpochStart struct {
+	Epoch storage.Epoch
+	Start storage.Offset
+}
+
+// UploadPoint is a moment of a log: what a range for the bucket says of the
+// batches in [From, HighWatermark), or of the first of them.
+type UploadPoint struct {
+	From, HighWatermark, LastStable storage.Offset
+	Epochs                          []EpochStart // of these batches
+	// Producers is the log's state as of HighWatermark, as a state frame has it
+	// (in one part, whatever its size), where the local start would be; nil when
+	// it was not asked for.
+	Producers []byte
+}
+
+// UploadPoint returns what to upload, as of now.
+func (l *Log) UploadPoint(producers bool) (UploadPoint, error) {
+	now := l.store.o.Now().UnixMilli()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refused != nil {
+		return UploadPoint{}, l.refused
+	}
+	hw := l.replica.highWatermark
+	point := UploadPoint{From: l.uploaded, HighWatermark: hw, LastStable: hw}
+	for _, e := range l.epochs[max(l.epochs.find(l.uploaded), 0):] {
+		if start := max(e.start, l.uploaded); start < hw {
+			point.Epochs = append(point.Epochs, EpochStart{e.epoch, start})
+		}
+	}
+	if producers {
+		s := state{localStart: hw, highWatermark: hw, epochs: slices.Clone(l.epochs).truncate(hw), producers: l.producers}
+		point.Producers = s.encode(math.MaxInt)[0]
+	}
+	if l.backlog.point == storage.NoOffset { // an earlier one says more of what is left then
+		l.backlog.point, l.backlog.pointSince = hw, now
+	}
+	return point, nil
+}
+
+// tally tells the WAL how much of its segments could be given up, a run of
+// batches in one segment at a time.
+type tally struct {
+	wal     *wal.WAL
+	segment uint32
+	bytes   int64
+}
+
+// add counts a batch, or with -1 takes it from the count.
+func (t *tally) add(ref wal.Ref, sign int64) {
+	if ref.Segment != t.segment {
+		t.report()
+		t.segment = ref.Segment
+	}
+	t.bytes += sign * (int64(ref.Length) + frameOverhead)
+}
+
+func (t *tally) report() {
+	if t.bytes != 0 {
+		t.wal.Reclaimable(t.segment, t.bytes)
+	}
+	t.bytes = 0
+}
