@@ -14,6 +14,15 @@
 // A command that a stale broker could send carries its broker epoch and is
 // refused. A refused command changes nothing but the image's offset.
 //
+// The catalogue says what is in the bucket: the objects by id and state, and for
+// each partition its ranges, each ending where the next begins (feature level 2,
+// docs/design/0002-objects.md). An id is issued once, to one registration of one
+// broker, and committed by no other. An object that a range names is committed;
+// one that loses its last range is condemned in that step, and only condemned
+// ones are forgotten. A range enters at the committed end, from the leader of the
+// present epoch, or takes the place of ranges that are all still there. No state
+// ends by time: the controller condemns by a command.
+//
 // Concurrency. Apply and Restore are called by one goroutine. Image may be
 // called by any; an [Image] never changes, and shares with its successor
 // whatever the command between them did not touch: a change costs the path to
@@ -28,6 +37,9 @@
 //	16     8    length     of the body
 //	24     n    body       records: uvarint length, SnapshotRecord (snapshot.proto)
 //
-// The first record is the header; it counts the brokers, configs and topics
-// that follow in that order, each kind sorted. Nothing may follow them.
+// The first record is the header; it counts the brokers, configs, topics, objects
+// and ranges that follow in that order, each kind sorted, many ranges to a record.
+// Nothing may follow them. Ranges are written as columns (columns.go), in commands
+// too: about 20 bytes each, and 16 more where each is of another topic. A cluster
+// at level 1 has the snapshot that the first version wrote.
 package metadata

@@ -35,6 +35,18 @@ func sample(t testing.TB) *State {
 	return s
 }
 
+// sampleWithObjects is a sample with objects in every state, and two ranges.
+func sampleWithObjects(t testing.TB) *State {
+	t.Helper()
+	l := &testLog{t: t, state: sample(t), index: 5}
+	l.accepted(&pb.SetFeatureLevel{Level: LatestFeatureLevel})
+	l.accepted(&pb.SetBucket{Nonce: bytes.Repeat([]byte{9}, 16), Incarnation: 3})
+	l.accepted(&pb.PrepareObjects{BrokerId: 1, BrokerEpoch: 2, Count: 3})
+	l.accepted(NewCommitObject(1, 2, 1, 1000, []PartitionRange{rangeAt(1, 0, 5), rangeAt(1, 5, 10)}))
+	l.accepted(&pb.CondemnObjects{ObjectIds: []uint64{3}})
+	return l.state
+}
+
 func TestUnknownCommandStops(t *testing.T) {
 	known := mustCommand(t, &pb.DeleteTopic{TopicId: make([]byte, 16)})
 	field := protowire.AppendTag(nil, 1000, protowire.BytesType)
@@ -90,7 +102,7 @@ func TestCommandNeedsItsFeatureLevel(t *testing.T) {
 }
 
 func TestSnapshotRestores(t *testing.T) {
-	s := sample(t)
+	s := sampleWithObjects(t)
 	snapshot := s.Snapshot()()
 	other := NewState()
 	if err := other.Restore(snapshot); err != nil {
@@ -107,7 +119,7 @@ func TestSnapshotRestores(t *testing.T) {
 // TestDamagedSnapshotIsRefused flips every bit and cuts everywhere: nothing is
 // read, least of all as empty.
 func TestDamagedSnapshotIsRefused(t *testing.T) {
-	snapshot := sample(t).Snapshot()()
+	snapshot := sampleWithObjects(t).Snapshot()()
 	for bit := range len(snapshot) * 8 {
 		damaged := bytes.Clone(snapshot)
 		damaged[bit/8] ^= 1 << (bit % 8)
@@ -164,15 +176,22 @@ func FuzzApply(f *testing.F) {
 	f.Add(mustCommand(f, &pb.AllocateProducerIds{BrokerId: 1, BrokerEpoch: 2, Count: 1}))
 	f.Add(mustCommand(f, &pb.AlterConfigs{ResourceType: 2, Name: "t.1", Version: 4, Remove: []string{"a"}}))
 	f.Add(mustCommand(f, &pb.RegisterBroker{BrokerId: 1, Incarnation: bytes.Repeat([]byte{1}, 16), Directory: make([]byte, 16)}))
+	f.Add(mustCommand(f, &pb.SetBucket{Nonce: bytes.Repeat([]byte{1}, 16), Incarnation: 1}))
+	f.Add(mustCommand(f, &pb.PrepareObjects{BrokerId: 1, BrokerEpoch: 2, Count: 2}))
+	f.Add(mustCommand(f, NewCommitObject(1, 2, 2, 1000, []PartitionRange{rangeAt(1, 10, 20), rangeAt(0, 0, 10)})))
+	f.Add(mustCommand(f, NewReplaceRanges(1, 2, 2, 1000, []Replacement{{PartitionRange: rangeAt(1, 0, 10), Removed: []RemovedRange{{1, 0, 5}, {1, 5, 10}}}})))
+	f.Add(mustCommand(f, &pb.CondemnObjects{ObjectIds: []uint64{1, 2, 3}}))
+	f.Add(mustCommand(f, &pb.ForgetObjects{ObjectIds: []uint64{3}}))
+	f.Add(mustCommand(f, &pb.MoveLogStarts{Topics: []*pb.MoveLogStarts_Topic{{TopicId: bytes.Repeat([]byte{7}, 16), Partitions: []int32{1}, Offsets: []int64{5}}}}))
 	f.Fuzz(func(t *testing.T, command []byte) {
-		s := sample(t)
+		s := sampleWithObjects(t)
 		before := s.Image()
-		result, err := s.Apply(6, command)
+		result, err := s.Apply(before.Offset()+1, command)
 		if err == nil && Refused(result) == nil {
 			if err := checkImage(before, s.Image()); err != nil {
 				t.Fatal(err)
 			}
-		} else if s.Image().topics.root != before.topics.root || s.Image().brokers.root != before.brokers.root {
+		} else if s.Image().topics.root != before.topics.root || s.Image().brokers.root != before.brokers.root || s.Image().objects[Prepared].root != before.objects[Prepared].root {
 			t.Fatal("a refused command changed something")
 		}
 		restored := NewState()
@@ -186,6 +205,7 @@ func FuzzApply(f *testing.F) {
 // framed with a right checksum, so that more than the checksum is tried.
 func FuzzRestore(f *testing.F) {
 	f.Add(sample(f).Snapshot()()[snapshotHeaderSize:])
+	f.Add(sampleWithObjects(f).Snapshot()()[snapshotHeaderSize:])
 	f.Add(NewState().Snapshot()()[snapshotHeaderSize:])
 	f.Fuzz(func(t *testing.T, body []byte) {
 		framed := append(make([]byte, snapshotHeaderSize), body...)
@@ -198,6 +218,9 @@ func FuzzRestore(f *testing.F) {
 			return
 		}
 		again := NewState()
+		if err := checkCatalogue(s.Image(), s.Image()); err != nil {
+			t.Fatal(err)
+		}
 		if err := again.Restore(s.Snapshot()()); err != nil || show(again.Image()) != show(s.Image()) {
 			t.Fatalf("second round: %v", err)
 		}

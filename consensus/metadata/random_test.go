@@ -36,7 +36,7 @@ func drawCommand(t *rapid.T, m *Image) proto.Message {
 		return list
 	}
 	names := []string{"a", "b.c", "b_c", "d", "..", "e f"}
-	switch rapid.IntRange(0, 12).Draw(t, "command") {
+	switch rapid.IntRange(0, 24).Draw(t, "command") {
 	case 0, 1:
 		return &pb.RegisterBroker{
 			BrokerId:    broker(),
@@ -73,9 +73,105 @@ func drawCommand(t *rapid.T, m *Image) proto.Message {
 			TopicId: topic, Partition: rapid.Int32Range(0, 80).Draw(t, "partition"),
 			LeaderEpoch: rapid.Int32Range(0, 3).Draw(t, "leader epoch"), Offset: rapid.Int64Range(-1, 100).Draw(t, "offset"),
 		}}}
-	default:
+	case 12:
 		b := broker()
 		return &pb.AllocateProducerIds{BrokerId: b, BrokerEpoch: epoch(b), Count: 10}
+	default:
+		return drawObjectCommand(t, m)
+	}
+}
+
+// drawObjectCommand draws a command about objects, most of them near enough to
+// the image to be taken in part.
+func drawObjectCommand(t *rapid.T, m *Image) proto.Message {
+	kind := rapid.IntRange(0, 11).Draw(t, "object command")
+	broker := rapid.Int32Range(1, 4).Draw(t, "broker")
+	var epoch int64
+	if b, ok := m.Broker(broker); ok {
+		epoch = b.Epoch - int64(rapid.IntRange(0, 19).Draw(t, "stale")/19)
+	}
+	ids := func() (ids []uint64) {
+		for range rapid.IntRange(1, 4).Draw(t, "ids") {
+			ids = append(ids, rapid.Uint64Range(1, uint64(m.NextObjectID())).Draw(t, "object"))
+		}
+		return ids
+	}
+	prepared := storage.ObjectID(1)
+	for o := range m.ObjectsIn(Prepared) {
+		if prepared = o.ID; o.Broker == broker {
+			break
+		}
+	}
+	var topics []*Topic
+	for topic := range m.Topics() {
+		topics = append(topics, topic)
+	}
+	if kind < 2 || len(topics) == 0 {
+		return &pb.PrepareObjects{BrokerId: broker, BrokerEpoch: epoch, Count: rapid.Uint32Range(0, 5).Draw(t, "count")}
+	}
+	// partition draws one, mostly of those that the broker leads.
+	partition := func() (*Partition, PartitionRange) {
+		topic := rapid.SampledFrom(topics).Draw(t, "topic")
+		p := topic.Partition(int32(rapid.IntRange(0, min(3, topic.Partitions.Len()-1)).Draw(t, "partition")))
+		if p.Leader != NoLeader && rapid.IntRange(0, 9).Draw(t, "leader") > 0 {
+			broker = p.Leader
+			b, _ := m.Broker(broker)
+			epoch = b.Epoch
+			for o := range m.ObjectsIn(Prepared) {
+				if o.Broker == broker && o.BrokerEpoch == epoch {
+					prepared = o.ID
+				}
+			}
+		}
+		return p, PartitionRange{
+			Partition: storage.PartitionID{Topic: topic.ID, Index: p.Index},
+			Range: Range{
+				Epoch: p.LeaderEpoch - storage.Epoch(rapid.IntRange(0, 9).Draw(t, "old epoch")/9), Bytes: rapid.Int64Range(0, 300).Draw(t, "bytes"),
+				MaxTimestamp: rapid.Int64().Draw(t, "time"), IndexPosition: 9, IndexLength: 3, IndexCRC: rapid.Uint32().Draw(t, "crc"), HasAborts: rapid.Bool().Draw(t, "aborts"),
+			},
+		}
+	}
+	switch kind {
+	case 2, 3, 4, 5, 6:
+		var ranges []PartitionRange
+		ends := map[storage.PartitionID]storage.Offset{}
+		for range rapid.IntRange(1, 6).Draw(t, "ranges") {
+			p, r := partition()
+			base := max(ends[r.Partition], p.CommittedEnd())
+			r.Range.Base = base + storage.Offset(rapid.IntRange(-9, 9).Draw(t, "off")/9)
+			r.Range.End = r.Range.Base + storage.Offset(rapid.IntRange(0, 30).Draw(t, "length"))
+			if r.Range.Base == base {
+				ends[r.Partition] = r.Range.End
+			}
+			ranges = append(ranges, r)
+		}
+		return NewCommitObject(broker, epoch, prepared, 1000, ranges)
+	case 7, 8:
+		var replacements []Replacement
+		for range rapid.IntRange(1, 3).Draw(t, "replacements") {
+			p, r := partition()
+			one := Replacement{PartitionRange: r}
+			is := slices.Collect(p.Ranges().All())
+			from := rapid.IntRange(0, len(is)).Draw(t, "from")
+			for _, gone := range is[from:min(len(is), from+rapid.IntRange(1, 3).Draw(t, "run"))] {
+				one.Removed = append(one.Removed, RemovedRange{gone.Object, gone.Base, gone.End})
+			}
+			if len(one.Removed) == 0 {
+				one.Removed = []RemovedRange{{1, 0, 1}}
+			}
+			one.Range.Base, one.Range.End = one.Removed[0].Base, one.Removed[len(one.Removed)-1].End
+			replacements = append(replacements, one)
+		}
+		return NewReplaceRanges(broker, epoch, prepared, 1000, replacements)
+	case 9:
+		return &pb.CondemnObjects{ObjectIds: ids()}
+	case 10:
+		return &pb.ForgetObjects{ObjectIds: ids()}
+	default:
+		p, r := partition()
+		return &pb.MoveLogStarts{Topics: []*pb.MoveLogStarts_Topic{{
+			TopicId: r.Partition.Topic[:], Partitions: []int32{p.Index}, Offsets: []int64{int64(p.LogStart) + rapid.Int64Range(-5, 60).Draw(t, "offset")},
+		}}}
 	}
 }
 
@@ -105,8 +201,20 @@ func TestSameLogSameBytes(t *testing.T) {
 				t.Fatalf("index %d: %v\n%s", index, err, show(a.Image()))
 			}
 		}
-		apply(1, rapidCommand(t, &pb.InitCluster{ClusterId: "c", FeatureLevel: 1}))
+		apply(1, rapidCommand(t, &pb.InitCluster{ClusterId: "c", FeatureLevel: rapid.Uint32Range(1, LatestFeatureLevel).Draw(t, "level")}))
 		index := uint64(1)
+		if rapid.Bool().Draw(t, "begun") {
+			topic := testID(1)
+			for i, body := range []proto.Message{
+				&pb.RegisterBroker{BrokerId: 1, Incarnation: make([]byte, 16), Directory: make([]byte, 16)},
+				&pb.FenceBroker{BrokerId: 1, BrokerEpoch: 2},
+				&pb.CreateTopic{TopicId: topic[:], Name: "a", Assignments: []*pb.Assignment{{Replicas: []int32{1}}, {Replicas: []int32{1}}}},
+				&pb.PrepareObjects{BrokerId: 1, BrokerEpoch: 2, Count: 20},
+			} {
+				index = uint64(i) + 2
+				apply(index, rapidCommand(t, body))
+			}
+		}
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			index += uint64(rapid.IntRange(1, 2).Draw(t, "gap"))
 			apply(index, rapidCommand(t, drawCommand(t, a.Image())))
@@ -167,6 +275,9 @@ func checkImage(before, m *Image) error {
 	if partitions != m.NumPartitions() || m.topics.len() != m.names.len() {
 		return fmt.Errorf("%d partitions counted as %d, %d topics with %d names", partitions, m.NumPartitions(), m.topics.len(), m.names.len())
 	}
+	if err := checkCatalogue(before, m); err != nil {
+		return err
+	}
 	changed := map[storage.TopicID]bool{}
 	for b, a := range m.ChangedTopics(before) {
 		if a == nil {
@@ -178,6 +289,65 @@ func checkImage(before, m *Image) error {
 		if old, _ := before.TopicByID(t.ID); (old != t) != changed[t.ID] {
 			return fmt.Errorf("topic %q: changed %v, told %v", t.Name, old != t, changed[t.ID])
 		}
+	}
+	return nil
+}
+
+// checkCatalogue reckons anew, from the ranges alone, what the catalogue says of
+// objects: none that a range names is anything but committed (promise 4).
+func checkCatalogue(before, m *Image) error {
+	type held struct {
+		ranges int
+		bytes  int64
+	}
+	named := map[storage.ObjectID]held{}
+	var all held
+	for t := range m.Topics() {
+		for p := range t.Partitions.All() {
+			end := storage.NoOffset
+			for r := range p.Ranges().All() {
+				o, ok := m.Object(r.Object)
+				switch {
+				case !ok || o.State != Committed:
+					return fmt.Errorf("%s-%d: [%d, %d) lies in object %s: %+v", t.Name, p.Index, r.Base, r.End, r.Object, o)
+				case r.Base >= r.End, r.End <= p.LogStart, end != storage.NoOffset && r.Base != end:
+					return fmt.Errorf("%s-%d: [%d, %d) behind %d, log start %d", t.Name, p.Index, r.Base, r.End, end, p.LogStart)
+				case end == storage.NoOffset && r.Base > p.LogStart:
+					return fmt.Errorf("%s-%d: nothing holds %d to %d", t.Name, p.Index, p.LogStart, r.Base)
+				}
+				end = r.End
+				h := named[r.Object]
+				named[r.Object] = held{h.ranges + 1, h.bytes + r.Bytes}
+				all = held{all.ranges + 1, all.bytes + r.Bytes}
+			}
+			if was, old := before.Partition(storage.PartitionID{Topic: t.ID, Index: p.Index}); was != nil && old.CommittedEnd() > p.CommittedEnd() {
+				return fmt.Errorf("%s-%d: the committed end fell from %d to %d", t.Name, p.Index, old.CommittedEnd(), p.CommittedEnd())
+			}
+		}
+	}
+	if all != (held{m.ranges, m.liveBytes}) || m.NextObjectID() < before.NextObjectID() {
+		return fmt.Errorf("%+v, counted as %d and %d; next object %s after %s", all, m.ranges, m.liveBytes, m.NextObjectID(), before.NextObjectID())
+	}
+	var size [Condemned + 1]int64
+	for o := range m.Objects() {
+		size[o.State] += o.Size
+		was, existed := before.Object(o.ID)
+		switch {
+		case named[o.ID] != held{o.Ranges, o.LiveBytes}, (o.Ranges > 0) != (o.State == Committed), o.ID >= m.NextObjectID():
+			return fmt.Errorf("object %+v is named by %+v", *o, named[o.ID])
+		case !existed && (o.State != Prepared || o.ID < before.NextObjectID()), existed && o.State < was.State:
+			return fmt.Errorf("object %+v, before %v", *o, was)
+		case (!existed || o.State != was.State) != (o.Since > before.offset):
+			return fmt.Errorf("object %+v, before %+v: since", *o, was)
+		}
+	}
+	for o := range before.Objects() {
+		if _, is := m.Object(o.ID); !is && o.State != Condemned {
+			return fmt.Errorf("object %+v was forgotten", *o)
+		}
+	}
+	if size != m.objectBytes {
+		return fmt.Errorf("sizes %v, counted as %v", size, m.objectBytes)
 	}
 	return nil
 }

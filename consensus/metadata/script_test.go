@@ -108,6 +108,59 @@ func (a args) assignments() []*pb.Assignment {
 	return list
 }
 
+func (a args) scan(word, format string, into ...any) {
+	a.t.Helper()
+	if n, err := fmt.Sscanf(word, format, into...); err != nil || n != len(into) {
+		a.t.Fatalf("%s: %q is not %q: %v", a.name, word, format, err)
+	}
+}
+
+func (a args) objectIDs() (ids []uint64) {
+	for _, word := range a.bare {
+		for _, id := range a.ints(word) {
+			ids = append(ids, uint64(id))
+		}
+	}
+	return ids
+}
+
+// partitionRange reads topic-partition@epoch:base-end, with as many bytes as it
+// has offsets unless they are given (/bytes); its index is the object's last
+// byte.
+func (a args) partitionRange(word string) PartitionRange {
+	a.t.Helper()
+	word, bytes, given := strings.Cut(word, "/")
+	var topic string
+	var r PartitionRange
+	a.scan(word, "%1s-%d@%d:%d-%d", &topic, &r.Partition.Index, &r.Range.Epoch, &r.Range.Base, &r.Range.End)
+	copy(r.Partition.Topic[:], strings.Repeat(topic, 16))
+	r.Range.Bytes = int64(r.Range.End - r.Range.Base)
+	if given {
+		r.Range.Bytes = int64(a.ints(bytes)[0])
+	}
+	r.Range.MaxTimestamp = int64(r.Range.End) * 10
+	r.Range.IndexPosition, r.Range.IndexLength = a.int("size")-1, 1
+	return r
+}
+
+// replacement reads a range with what it takes the place of behind "<": objects
+// and ends, object/end,object/end.
+func (a args) replacement(word string) Replacement {
+	a.t.Helper()
+	word, removed, _ := strings.Cut(word, "<")
+	r := Replacement{PartitionRange: a.partitionRange(word)}
+	base := r.Range.Base
+	for one := range strings.SplitSeq(removed, ",") {
+		gone := RemovedRange{Base: base}
+		var object uint64
+		a.scan(one, "%d/%d", &object, &gone.End)
+		gone.Object = storage.ObjectID(object)
+		r.Removed = append(r.Removed, gone)
+		base = gone.End
+	}
+	return r
+}
+
 func (s *script) run(t *testing.T, line string) string {
 	t.Helper()
 	words := strings.Fields(line)
@@ -127,7 +180,7 @@ func (s *script) run(t *testing.T, line string) string {
 	case "level":
 		body = &pb.SetFeatureLevel{Level: uint32(a.int("to"))}
 	case "register":
-		body = &pb.RegisterBroker{BrokerId: a.ints(a.bare[0])[0], Incarnation: a.id16("start"), Directory: a.id16("dir"), Rack: a.named["rack"]}
+		body = &pb.RegisterBroker{BrokerId: a.ints(a.bare[0])[0], Incarnation: a.id16("start"), Directory: a.id16("dir"), Rack: a.named["rack"], BucketNonce: a.id16("bucket")}
 	case "fence", "unfence":
 		body = &pb.FenceBroker{BrokerId: a.ints(a.bare[0])[0], BrokerEpoch: a.int("epoch"), Fenced: a.name == "fence"}
 	case "create":
@@ -156,6 +209,36 @@ func (s *script) run(t *testing.T, line string) string {
 		}}}
 	case "producers":
 		body = &pb.AllocateProducerIds{BrokerId: a.ints(a.bare[0])[0], BrokerEpoch: a.int("epoch"), Count: int32(a.int("count"))}
+	case "bucket":
+		body = &pb.SetBucket{Nonce: a.id16("nonce"), Incarnation: uint64(a.int("incarnation"))}
+	case "prepare":
+		body = &pb.PrepareObjects{BrokerId: a.ints(a.bare[0])[0], BrokerEpoch: a.int("epoch"), Count: uint32(a.int("count"))}
+	case "commit":
+		var ranges []PartitionRange
+		for _, word := range a.bare[1:] {
+			ranges = append(ranges, a.partitionRange(word))
+		}
+		body = NewCommitObject(a.ints(a.bare[0])[0], a.int("epoch"), storage.ObjectID(a.int("id")), a.int("size"), ranges)
+	case "replace":
+		var replacements []Replacement
+		for _, word := range a.bare[1:] {
+			replacements = append(replacements, a.replacement(word))
+		}
+		body = NewReplaceRanges(a.ints(a.bare[0])[0], a.int("epoch"), storage.ObjectID(a.int("id")), a.int("size"), replacements)
+	case "condemn":
+		body = &pb.CondemnObjects{ObjectIds: a.objectIDs()}
+	case "forget":
+		body = &pb.ForgetObjects{ObjectIds: a.objectIDs()}
+	case "retain":
+		move := &pb.MoveLogStarts{}
+		for _, word := range a.bare {
+			var topic string
+			var partition int32
+			var offset int64
+			a.scan(word, "%1s-%d:%d", &topic, &partition, &offset)
+			move.Topics = append(move.Topics, &pb.MoveLogStarts_Topic{TopicId: []byte(strings.Repeat(topic, 16)), Partitions: []int32{partition}, Offsets: []int64{offset}})
+		}
+		body = move
 	case "show":
 		return show(image)
 	default:
@@ -197,7 +280,21 @@ func show(m *Image) string {
 		for p := range t.Partitions.All() {
 			fmt.Fprintf(&b, "\n  %d: leader %d epoch %d, partition epoch %d, replicas %v isr %v elr %v, log start %d",
 				p.Index, p.Leader, p.LeaderEpoch, p.PartitionEpoch, p.Replicas, p.ISR, p.ELR, p.LogStart)
+			for r := range p.Ranges().All() {
+				fmt.Fprintf(&b, "\n     [%d, %d) in %d, epoch %d, %d bytes, time %d, index %d+%d crc %x, aborts %v, open %v",
+					r.Base, r.End, uint64(r.Object), r.Epoch, r.Bytes, r.MaxTimestamp, r.IndexPosition, r.IndexLength, r.IndexCRC, r.HasAborts, r.OpenTransactions)
+			}
 		}
+	}
+	if bucket, set := m.Bucket(); set {
+		fmt.Fprintf(&b, "\nbucket %s incarnation %d", bucket.Nonce[:1], bucket.Incarnation)
+	}
+	if m.lastObjectID > 0 {
+		fmt.Fprintf(&b, "\nnext object %d; %d ranges, %d bytes live, of %d", uint64(m.NextObjectID()), m.NumRanges(), m.LiveBytes(), m.ObjectBytes(Committed))
+	}
+	for o := range m.Objects() {
+		fmt.Fprintf(&b, "\nobject %d %s since %d, broker %d epoch %d, size %d, %d ranges with %d bytes, mixed %v",
+			uint64(o.ID), o.State, o.Since, o.Broker, o.BrokerEpoch, o.Size, o.Ranges, o.LiveBytes, o.Mixed)
 	}
 	return b.String()
 }

@@ -86,8 +86,8 @@ func (d *decoder) object(m *Image) error {
 		ID: storage.ObjectID(e.Id), State: ObjectState(e.State), Size: int64(e.Size),
 		Broker: e.Broker, BrokerEpoch: e.BrokerEpoch, Mixed: e.Mixed, Since: e.Since,
 	}
-	if e.State < uint32(Prepared) || e.State > uint32(Condemned) || e.Size > maxObjectBytes || o.ID < 1 || o.ID > m.lastObjectID {
-		return d.corrupt("object %s of %d bytes in state %d, with %s the last one issued", o.ID, e.Size, e.State, m.lastObjectID)
+	if e.State < uint32(Prepared) || e.State > uint32(Condemned) || e.Size > maxObjectBytes || o.ID < 1 || o.ID > m.lastObjectID || o.Since > m.offset {
+		return d.corrupt("object %s of %d bytes in state %d since %d, with %s the last one issued", o.ID, e.Size, e.State, o.Since, m.lastObjectID)
 	}
 	if _, twice := m.Object(o.ID); twice {
 		return d.corrupt("object %s twice", o.ID)
@@ -137,8 +137,8 @@ func (l *rangesReader) add(r *PartitionRange) error {
 		if refused != nil || p.tiered != nil {
 			return l.d.corrupt("ranges of partition %s: twice, or it is none", r.Partition)
 		}
-		if is.End <= p.LogStart {
-			return l.d.corrupt("partition %s: range [%d, %d) is below the log start %d", r.Partition, is.Base, is.End, p.LogStart)
+		if is.Base > p.LogStart || is.End <= p.LogStart {
+			return l.d.corrupt("partition %s: the first range [%d, %d) does not hold the log start %d", r.Partition, is.Base, is.End, p.LogStart)
 		}
 		l.into, l.of = p, r.Partition
 	} else if last := l.ranges[len(l.ranges)-1]; is.Base != last.End {

@@ -17,6 +17,7 @@ type Registration struct {
 	Directory   [16]byte // of its data directory
 	Listeners   []metadata.Listener
 	Rack        string
+	BucketNonce [16]byte // that it read in its bucket; zero while the cluster has none
 }
 
 // LogStart asks for the log start of one partition to move forward.
@@ -35,6 +36,9 @@ func (c *Controller) RegisterBroker(ctx context.Context, r Registration) (epoch 
 	}
 	command := &pb.RegisterBroker{
 		BrokerId: r.BrokerID, Incarnation: r.Incarnation[:], Directory: r.Directory[:], Rack: r.Rack,
+	}
+	if r.BucketNonce != [16]byte{} {
+		command.BucketNonce = r.BucketNonce[:]
 	}
 	for _, l := range r.Listeners {
 		command.Listeners = append(command.Listeners, &pb.Listener{Name: l.Name, Host: l.Host, Port: l.Port, Protocol: l.Protocol})

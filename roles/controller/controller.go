@@ -179,6 +179,20 @@ func (c *Controller) initialise(ctx context.Context) error {
 	if want, is := c.opt.ClusterID, c.Image().ClusterID(); want != "" && want != is {
 		return metadata.Errorf(metadata.InconsistentClusterID, "this node belongs to cluster %s, its metadata log to %s", want, is)
 	}
+	return c.raiseFeatureLevel(ctx)
+}
+
+// raiseFeatureLevel lets a cluster of this node alone write what its binary
+// knows. With others, all of them have to know it first.
+func (c *Controller) raiseFeatureLevel(ctx context.Context) error {
+	from := c.Image().FeatureLevel()
+	if from >= metadata.LatestFeatureLevel || len(c.opt.Peers) > 0 || c.node.Leader() != uint64(c.opt.NodeID) {
+		return nil
+	}
+	if _, err := c.propose(ctx, &pb.SetFeatureLevel{Level: metadata.LatestFeatureLevel}); err != nil {
+		return fmt.Errorf("raise the feature level from %d to %d: %w", from, metadata.LatestFeatureLevel, err)
+	}
+	c.log.Info("feature level raised", "from", from, "to", metadata.LatestFeatureLevel)
 	return nil
 }
 
