@@ -1,0 +1,115 @@
+package cache
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Reason says why a value left the cache.
+type Reason uint8
+
+// The reasons.
+const (
+	Evicted  Reason = iota // to keep within the capacity; also a value that the policy turned away
+	Expired                // it was older than the TTL
+	Replaced               // another was put for its key
+	Deleted                // by Delete
+	reasons
+)
+
+// String is the reason as metrics label it.
+func (r Reason) String() string {
+	return [reasons]string{"evicted", "expired", "replaced", "deleted"}[r]
+}
+
+// Stats counts what happened since New.
+type Stats struct {
+	// Hits and Misses are of Get and Load; who waits for a load has missed.
+	Hits, Misses uint64
+	// Refused values were not kept because they are too heavy, or weigh nothing.
+	Refused uint64
+	// Values that left, by reason.
+	Evicted, Expired, Replaced, Deleted uint64
+	// Loads that were started; Shared counts who joined one of them; LoadErrors
+	// the loads that failed, cancelled ones among them.
+	Loads, Shared, LoadErrors uint64
+	// LoadTime is the sum of how long each load took that has ended.
+	LoadTime time.Duration
+}
+
+// Stats returns the counts.
+func (c *Cache[K, V]) Stats() Stats {
+	l := &c.ledger
+	return Stats{
+		Hits:       c.hits.Load(),
+		Misses:     c.misses.Load(),
+		Refused:    c.refused.Load(),
+		Evicted:    l.removals[Evicted].Load(),
+		Expired:    l.removals[Expired].Load(),
+		Replaced:   l.removals[Replaced].Load(),
+		Deleted:    l.removals[Deleted].Load(),
+		Loads:      c.loads.started.Load(),
+		Shared:     c.loads.shared.Load(),
+		LoadErrors: c.loads.failed.Load(),
+		LoadTime:   time.Duration(c.loads.nanos.Load()),
+	}
+}
+
+type loadCounters struct {
+	started, shared, failed atomic.Uint64
+	nanos                   atomic.Int64
+}
+
+// ledger counts what a store keeps, exactly: each entry once when it is added,
+// once when it is removed, by whatever removed it. It also remembers removals
+// until OnEvict can be told of them, for stores remove under locks.
+type ledger[K comparable, V any] struct {
+	weight, length atomic.Int64
+	removals       [reasons]atomic.Uint64
+
+	listening bool
+	waiting   atomic.Bool // len(untold) > 0
+	mu        sync.Mutex  // guards untold
+	untold    []removal[K, V]
+}
+
+type removal[K comparable, V any] struct {
+	key    K
+	value  V
+	reason Reason
+}
+
+// added is called before the entry is in the store, so that the ledger never
+// counts less than there is.
+func (l *ledger[K, V]) added(weight uint32) {
+	l.weight.Add(int64(weight))
+	l.length.Add(1)
+}
+
+// removed is called by the store, under its lock, when an entry left it.
+func (l *ledger[K, V]) removed(key K, e *entry[V], reason Reason) {
+	l.weight.Add(-int64(e.weight))
+	l.length.Add(-1)
+	l.removals[reason].Add(1)
+	if !l.listening {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.untold = append(l.untold, removal[K, V]{key, e.value, reason})
+	l.waiting.Store(true)
+}
+
+// take returns the removals nobody was told of yet.
+func (l *ledger[K, V]) take() []removal[K, V] {
+	if !l.waiting.Load() {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	untold := l.untold
+	l.untold = nil
+	l.waiting.Store(false)
+	return untold
+}
