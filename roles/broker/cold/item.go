@@ -64,6 +64,19 @@ func (w want) piece(l *layout, n int) want {
 	return w
 }
 
+// Pools of memory.
+const (
+	poolData = iota
+	poolIndexes
+)
+
+func (it *item) pool() int {
+	if it.key.isIndex() {
+		return poolIndexes
+	}
+	return poolData
+}
+
 func newItem(w *want) *item {
 	it := &item{want: *w}
 	if w.key.isIndex() {
@@ -101,8 +114,8 @@ func (r *Reader) need(s *stream, w *want) (*item, error) {
 	}
 	it, here := r.find(w)
 	r.hold(s, it)
+	it.used = true
 	if !w.key.isIndex() {
-		it.used = true
 		s.enter(it, here, &r.o)
 	}
 	if it.state == loaded {
@@ -178,12 +191,12 @@ func (r *Reader) drop(s *stream, it *item) {
 
 // recharge sets what an item costs.
 func (r *Reader) recharge(it *item, charge int64) {
-	r.used += charge - it.charge
+	r.used[it.pool()] += charge - it.charge
 	for _, s := range it.holders {
 		s.consumer.held += charge - it.charge
 	}
 	it.charge = charge
-	r.stats.MostHeld = max(r.stats.MostHeld, r.used)
+	r.stats.MostHeld = max(r.stats.MostHeld, r.used[0]+r.used[1])
 }
 
 // start begins to load an item. There is room for it.
@@ -197,9 +210,9 @@ func (r *Reader) start(it *item) {
 		r.stats.IndexLoads++
 	} else {
 		r.stats.PieceLoads++
-	}
-	if it.readAhead = !it.used && !it.key.isIndex(); it.readAhead {
-		r.stats.Ahead++
+		if it.readAhead = !it.used; it.readAhead {
+			r.stats.Ahead++
+		}
 	}
 	r.loads.Add(1)
 	// Blocks on the bucket.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -207,7 +208,6 @@ type client struct {
 	r     *Reader
 	p     Partition
 	woken chan struct{}
-	wakes int
 }
 
 func newClient(r *Reader, p Partition) *client {
@@ -226,13 +226,18 @@ func (c *client) read(q Request) (Result, error) {
 	if q.Reader == nil {
 		q.Reader = c
 	}
+	patience := time.NewTimer(10 * time.Minute)
+	defer patience.Stop()
 	for {
 		got, err := c.r.Read(c.p, q, c)
 		if err != nil || got.Bytes > 0 || !got.Pending {
 			return got, err
 		}
-		<-c.woken
-		c.wakes++
+		select {
+		case <-c.woken:
+		case <-patience.C:
+			return got, fmt.Errorf("read %s at %d: no batch for 10 minutes: %+v", c.p.ID, q.Offset, c.r.Stats())
+		}
 	}
 }
 

@@ -36,6 +36,10 @@ const (
 	// A piece is counted in 32 bits.
 	maxPieceSize = 1 << 30
 
+	// Indexes have a part of the read-ahead memory to themselves, as a divisor, so
+	// that no stream waits for an index while it holds data, or the other way round.
+	indexPart = 8
+
 	// One read gives out at most this part, as a divisor, of the read-ahead
 	// memory, so that all of it can be held until it is answered.
 	readShare = 4

@@ -47,28 +47,41 @@ func drawPartition(t *rapid.T, w *world, id storage.PartitionID) drawn {
 	return d
 }
 
-// expect is what a read from an offset on gives, looked for batch by batch.
-func (d *drawn) expect(q Request) (bases []storage.Offset, next storage.Offset) {
-	next = q.Offset
-	bytes := 0
+// check compares an answer with what a look at batch after batch gives.
+func (d *drawn) check(q Request, got Result) error {
+	var want []storage.Offset // bases of what may be given
+	end, bytes := q.Offset, 0 // of what was given
+	stop := max(q.Offset, d.end)
+	if q.Until > 0 {
+		stop = max(q.Offset, min(d.end, q.Until))
+	}
+	given := len(got.Batches)
 	for _, b := range d.batches {
-		if b.NextOffset() <= q.Offset {
+		if b.NextOffset() <= q.Offset || q.Until > 0 && b.BaseOffset() >= q.Until {
 			continue
 		}
-		if q.Until > 0 && b.BaseOffset() >= q.Until {
+		if len(want) == given {
+			stop = max(end, b.BaseOffset()) // the next one to be read
 			break
 		}
-		if bytes+len(b) > q.MaxBytes && !(q.MinOne && bytes == 0) {
-			return bases, next
-		}
+		want = append(want, b.BaseOffset())
+		end = b.NextOffset()
 		bytes += len(b)
-		bases, next = append(bases, b.BaseOffset()), b.NextOffset()
 	}
-	stop := d.end
-	if q.Until > 0 {
-		stop = min(stop, q.Until)
+	stop = max(stop, end)
+	var bases []storage.Offset
+	for _, b := range got.Batches {
+		bases = append(bases, batch.Batch(b).BaseOffset())
 	}
-	return bases, max(next, stop)
+	switch {
+	case !slices.Equal(bases, want):
+		return fmt.Errorf("%+v gave %v, want %v", q, bases, want)
+	case got.Bytes != bytes || bytes > q.MaxBytes && given > 1:
+		return fmt.Errorf("%+v gave %d bytes, they are %d", q, got.Bytes, bytes)
+	case got.Next < end || got.Next > stop || given == 0 && got.Next < stop && d.Ranges.Len() > 0:
+		return fmt.Errorf("%+v gave %v, and goes on at %d, want %d to %d", q, bases, got.Next, end, stop)
+	}
+	return nil
 }
 
 func TestEveryBatchOnceAndInOrder(outer *testing.T) {
@@ -120,15 +133,8 @@ func TestEveryBatchOnceAndInOrder(outer *testing.T) {
 							errs[i] = err
 							return
 						}
-						var bases []storage.Offset
-						for _, b := range got.Batches {
-							bases = append(bases, batch.Batch(b).BaseOffset())
-						}
-						want, next := p.part.expect(q)
-						// It may give less than there is, while the rest is brought.
-						less := len(bases) > 0 && len(bases) < len(want)
-						if len(bases) > len(want) || !slices.Equal(bases, want[:len(bases)]) || !less && (len(bases) < len(want) || got.Next != next) {
-							errs[i] = fmt.Errorf("consumer %d: %+v gave %v, next %d, pending %v; want %v, next %d", i, q, bases, got.Next, got.Pending, want, next)
+						if err := p.part.check(q, got); err != nil {
+							errs[i] = fmt.Errorf("consumer %d: %w; pending %v", i, err, got.Pending)
 							return
 						}
 						if got.Next == q.Offset {

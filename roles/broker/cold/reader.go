@@ -69,11 +69,13 @@ type Reader struct {
 	items     map[key]*item
 	demanding []*consumer // that have demands, in the order of their turns
 	hungry    []*consumer // that have hungry streams, in the order of their turns
-	used      int64       // <= ReadAhead: charged for all items
+	used      [2]int64    // charged for items, by pool: <= limit
+	limit     [2]int64    // adds up to ReadAhead; set by New
 	running   int         // loads
 	woken     []Waiter    // to be woken once mu is given back
 	timer     *time.Timer // of sweep
 	armed     bool
+	retry     *time.Timer // of schedule, while memory is wanted that may be given up later
 	stats     Stats
 }
 
@@ -112,6 +114,8 @@ func New(o Options) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a reader of the bucket: %w", err)
 	}
+	r.limit[poolIndexes] = max(1, r.o.ReadAhead/indexPart)
+	r.limit[poolData] = max(1, r.o.ReadAhead-r.limit[poolIndexes])
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r, nil
 }
@@ -125,8 +129,10 @@ func (r *Reader) Close() error {
 		r.end(r.streams.Front().Value.(*stream))
 	}
 	r.demanding, r.hungry = nil, nil
-	if r.timer != nil {
-		r.timer.Stop()
+	for _, timer := range []*time.Timer{r.timer, r.retry} {
+		if timer != nil {
+			timer.Stop()
+		}
 	}
 	r.unlock()
 	r.loads.Wait()
@@ -158,6 +164,10 @@ func (r *Reader) Read(p Partition, q Request, w Waiter) (Result, error) {
 	k := walk{r: r, s: s, q: &q, out: Result{Next: q.Offset}}
 	err := k.walk()
 	s.end = max(s.end, k.out.Next)
+	if k.out.Bytes == 0 {
+		// What was looked through once need not be held to do so again.
+		s.hole.Until = max(s.hole.Until, k.out.Next)
+	}
 	if k.out.Pending {
 		s.watch(w)
 	}
@@ -212,7 +222,7 @@ func (r *Reader) Maintain(now time.Time) {
 func (r *Reader) Stats() Stats {
 	r.mu.Lock()
 	s := r.stats
-	s.Streams, s.Loading, s.Held = r.streams.Len(), r.running, r.used
+	s.Streams, s.Loading, s.Held = r.streams.Len(), r.running, r.used[0]+r.used[1]
 	r.mu.Unlock()
 	s.Indexes, s.Blocks = r.indexes.Stats(), r.blocks.Stats()
 	s.IndexBytes, s.BlockBytes = r.indexes.Weight(), r.blocks.Weight()
@@ -239,16 +249,20 @@ type run struct {
 func (k *walk) walk() error {
 	limit := max(k.r.o.ReadAhead/readShare, int64(k.r.o.PieceSize))
 	left := int(min(int64(max(k.q.MaxBytes, 0)), limit))
+	k.to(k.s.hole.Until)
 	for e := range k.s.ranges.From(k.out.Next) {
 		if !k.to(e.Base) {
 			return nil
 		}
 		w := wantIndex(k.s.id, &e)
-		x, err := k.get(&w)
-		if x == nil {
-			return err
+		l := k.s.layoutOf(&w)
+		if l == nil {
+			x, err := k.get(&w)
+			if x == nil {
+				return err
+			}
+			l = x.layout
 		}
-		l := x.layout
 		for i := l.Find(k.out.Next); i < len(l.Blocks); {
 			if !k.to(l.Blocks[i].First) {
 				return nil

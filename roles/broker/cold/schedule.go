@@ -65,7 +65,8 @@ func (r *Reader) loadDemands() {
 			c.demanding, r.demanding = false, r.demanding[1:]
 			continue
 		}
-		if !r.makeRoom(r.cost(s.waits)) {
+		if !r.makeRoom(s.waits) {
+			r.again()
 			return
 		}
 		s.queued = false
@@ -125,7 +126,7 @@ func (r *Reader) nextAhead(s *stream) (it *item, full bool) {
 			if s.beyond(first) || s.distance > 0 && s.distance+size > s.window {
 				return nil, false
 			}
-			if !r.room(size) {
+			if r.used[poolData]+size > r.limit[poolData] {
 				return nil, true // before the cache is asked: that counts as use
 			}
 			p, here := r.find(&of)
@@ -181,42 +182,55 @@ func (s *stream) beyond(o storage.Offset) bool { return s.until > 0 && o >= s.un
 // afford gives an item to a stream that reads ahead, if its consumer's share
 // allows it and there is memory.
 func (r *Reader) afford(s *stream, it *item) (_ *item, full bool) {
-	cost := r.cost(it)
 	share := r.o.ReadAhead / int64(len(r.consumers))
-	if !guard.Check("cold.share", s.consumer.held+cost <= share) {
+	if !guard.Check("cold.share", s.consumer.held+r.cost(it) <= share) {
 		return nil, false
 	}
-	if !r.room(cost) {
+	if !r.room(it) {
 		return nil, true
 	}
 	r.hold(s, it)
 	return it, false
 }
 
-// cost is what an item is charged for until it is known what it takes. What is
-// larger than all of the memory gets all of it.
+// cost is what an item is charged until it is known what it takes: the most that
+// this can be. What is larger than all of its pool gets all of it.
 func (r *Reader) cost(it *item) int64 {
 	most := it.size + it.size/8 + overhead
 	if it.key.isIndex() {
 		most = indexGrowth*it.size + overhead
 	}
-	return min(most, r.o.ReadAhead)
+	return min(most, r.limit[it.pool()])
 }
 
-func (r *Reader) room(cost int64) bool {
-	return guard.Check("cold.budget", r.used+min(cost, r.o.ReadAhead) <= r.o.ReadAhead)
+func (r *Reader) room(it *item) bool {
+	return guard.Check("cold.budget", r.used[it.pool()]+r.cost(it) <= r.limit[it.pool()])
+}
+
+// again has schedule look later whether memory can be had: when what was brought
+// for others has been left for long enough.
+func (r *Reader) again() {
+	if r.retry != nil {
+		r.retry.Reset(grace)
+		return
+	}
+	r.retry = time.AfterFunc(grace, func() {
+		r.mu.Lock()
+		defer r.unlock()
+		r.schedule()
+	})
 }
 
 // makeRoom takes memory from others, if need be, for what somebody waits for.
-func (r *Reader) makeRoom(cost int64) bool {
-	for !r.room(cost) {
-		it := r.spare()
+func (r *Reader) makeRoom(of *item) bool {
+	for !r.room(of) {
+		it := r.spare(of.pool())
 		if it == nil {
 			return false
 		}
 		for len(it.holders) > 0 {
 			s := it.holders[0]
-			if s.ahead(it) {
+			if !it.used {
 				s.retreat(it)
 			}
 			r.drop(s, it)
@@ -226,54 +240,56 @@ func (r *Reader) makeRoom(cost int64) bool {
 	return true
 }
 
-// spare returns the item that can best be done without. First what was read ahead,
-// from whom has the most and there what is furthest ahead; then what was given out
-// already, and is kept for the next part of it; then what nobody came for.
-func (r *Reader) spare() (best *item) {
-	const (
-		isAhead = iota
-		isUsed
-		isForsaken
-	)
+// Classes of what can be done without, the best first.
+const (
+	spareAhead    = iota // no request came to it: from who has the most, what is furthest ahead
+	spareUsed            // what was given out, or an index by which a piece is being read; kept for more of it
+	spareForsaken        // what was brought for somebody who does not come for it
+	spareNone
+)
+
+// spare returns the item of a pool that can best be done without; nil: none.
+func (r *Reader) spare(pool int) (best *item) {
 	now := r.o.Now()
-	bestClass := isForsaken + 1
-	var bestHeld int64
-	var bestRead time.Time
+	class, held, read := spareNone, int64(0), time.Time{}
 	for _, it := range r.items {
-		if it.state != loaded || it.charge == 0 {
+		if it.pool() != pool || it.state != loaded || it.charge == 0 {
 			continue
 		}
-		ahead, waited := true, false
-		var held int64
-		var read time.Time
-		for _, s := range it.holders {
-			ahead = ahead && s.ahead(it)
-			waited = waited || s.waits == it
-			held = max(held, s.consumer.held)
-			if s.read.After(read) {
-				read = s.read
-			}
-		}
-		class := isForsaken
-		switch {
-		case ahead:
-			class = isAhead
-		case !waited && !it.key.isIndex():
-			class = isUsed
-		case now.Sub(it.loaded) < grace || now.Sub(read) < grace:
-			continue
-		}
-		better := class < bestClass
-		if class == bestClass {
-			if class == isAhead {
-				better = held > bestHeld || held == bestHeld && it.first > best.first
-			} else {
-				better = read.Before(bestRead)
-			}
+		c, h, t := it.spare(now)
+		better := c < class
+		if c == class && c == spareAhead {
+			better = h > held || h == held && it.first > best.first
+		} else if c == class && c != spareNone {
+			better = t.Before(read)
 		}
 		if better {
-			best, bestClass, bestHeld, bestRead = it, class, held, read
+			best, class, held, read = it, c, h, t
 		}
 	}
 	return best
+}
+
+// spare says how well an item can be done without: its class, the most that one
+// of its consumers holds, and when one of its streams was read last.
+func (it *item) spare(now time.Time) (class int, held int64, read time.Time) {
+	waited := false
+	for _, s := range it.holders {
+		waited = waited || s.waits == it || it.key.isIndex() && s.layoutOf(&it.want) == nil
+		held = max(held, s.consumer.held)
+		if s.read.After(read) {
+			read = s.read
+		}
+	}
+	switch {
+	case !it.used:
+		class = spareAhead
+	case !waited:
+		class = spareUsed
+	case now.Sub(it.loaded) >= grace && now.Sub(read) >= grace:
+		class = spareForsaken
+	default:
+		class = spareNone
+	}
+	return class, held, read
 }

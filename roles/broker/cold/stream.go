@@ -31,6 +31,7 @@ type stream struct {
 	until    storage.Offset  // of the last request
 	offset   storage.Offset  // of the last request
 	end      storage.Offset  // up to where one was answered
+	hole     Span            // From a request's offset on, nothing lies before Until
 	read     time.Time       // the last request
 	place    *list.Element   // in Reader.streams
 	gone     bool
@@ -78,8 +79,11 @@ func (r *Reader) begin(p Partition, q *Request) *stream {
 		r.arm(now)
 	}
 	s.ranges, s.until, s.offset, s.read = p.Ranges, q.Until, q.Offset, now
+	if q.Offset < s.hole.From || q.Offset >= s.hole.Until {
+		s.hole = Span{q.Offset, q.Offset}
+	}
 	for i := len(s.items) - 1; i >= 0; i-- {
-		if it := s.items[i]; it.next <= q.Offset {
+		if it := s.items[i]; it.next <= s.hole.Until {
 			r.drop(s, it)
 		}
 	}
@@ -149,6 +153,19 @@ func (s *stream) retreat(it *item) {
 		}
 	}
 	s.window = s.distance
+}
+
+// layoutOf returns the index that the stream wants or holds a piece by; nil: it has
+// none. The index itself may have been given up for others since.
+func (s *stream) layoutOf(index *want) *layout {
+	for _, it := range s.items {
+		of := it.key
+		of.piece = indexPiece
+		if of == index.key && !it.key.isIndex() {
+			return it.layout
+		}
+	}
+	return nil
 }
 
 // ahead reports whether an item is data that no request came to yet.
