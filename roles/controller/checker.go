@@ -159,12 +159,12 @@ func (b *bucketCheck) run(ctx context.Context, data string) (*CheckReport, error
 	if err := b.settle(ctx, &c, looked); err != nil {
 		return nil, err
 	}
-	report := &CheckReport{Compared: c.Compared, Verified: b.verified, Corrupt: b.corrupt}
+	report := &CheckReport{Compared: c.Compared, Verified: b.verified, Corrupt: b.corrupt, Findings: []Finding{}}
 	if report.Deleted, err = b.repair(ctx, &c, listed); err != nil {
 		return nil, err
 	}
 	slices.SortStableFunc(c.findings, byKey)
-	report.Findings = firstOfEach(c.findings, cmp.Or(b.r.Findings, 20))
+	report.Findings = append(report.Findings, firstOfEach(c.findings, cmp.Or(b.r.Findings, 20))...)
 	return report, nil
 }
 
