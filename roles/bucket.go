@@ -46,26 +46,29 @@ const (
 type store struct {
 	bucket  *bucket.Resilient
 	counted *bucket.Counted
-	where   string // as people are told
+	where   string    // as people are told
+	since   time.Time // requests are counted
 }
 
 // openBucket opens the bucket that the configuration names.
 func (n *Node) openBucket(ctx context.Context) error {
 	c := n.config.Storage
-	inner, where, err := n.bucketAt(ctx, c)
+	inner, where, err := bucketAt(ctx, c, n.dir, n.ephemeral)
 	if err != nil {
 		return fmt.Errorf("open the bucket: %w", err)
 	}
 	counted := bucket.NewCounted(inner, int64(c.PartSize))
-	n.bucket = &store{bucket: bucket.NewResilient(counted, bucket.ResilientOptions{}), counted: counted, where: where}
+	n.bucket = &store{bucket: bucket.NewResilient(counted, bucket.ResilientOptions{}), counted: counted, where: where, since: time.Now()}
 	n.opened("bucket", func(context.Context) error { return n.bucket.bucket.Close() })
 	return nil
 }
 
-func (n *Node) bucketAt(ctx context.Context, c configs.Storage) (b bucket.Bucket, where string, err error) {
+// bucketAt opens a bucket. home is the data directory, which holds the bucket where
+// none is named; ephemeral says that the bucket may end with the process.
+func bucketAt(ctx context.Context, c configs.Storage, home *disk.OS, ephemeral bool) (b bucket.Bucket, where string, err error) {
 	if c.URL == "" {
-		b, err = bucket.NewDir(n.dir, bucketDir)
-		return b, "file://" + n.dir.Root() + "/" + bucketDir, err
+		b, err = bucket.NewDir(home, bucketDir)
+		return b, "file://" + home.Root() + "/" + bucketDir, err
 	}
 	u, err := url.Parse(c.URL)
 	if err != nil {
@@ -80,13 +83,13 @@ func (n *Node) bucketAt(ctx context.Context, c configs.Storage) (b bucket.Bucket
 		b, err = bucket.NewDir(dir, ".")
 		return b, c.URL, err
 	case "mem":
-		if !n.ephemeral {
+		if !ephemeral {
 			return nil, "", fmt.Errorf("object_storage.url %s: what is uploaded would be gone with the process; use it with --ephemeral", c.URL)
 		}
 		return bucket.NewMemory(), c.URL, nil
 	}
 	b, err = openCloud(ctx, c)
-	u.RawQuery = "" // it may hold what is nobody's business
+	u.RawQuery, u.User = "", nil // it may hold what is nobody's business
 	return b, u.String(), err
 }
 

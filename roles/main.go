@@ -103,7 +103,7 @@ func command(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 		return &flagError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
 	env := client.Env{Stdin: stdin, Stdout: stdout, Stderr: stderr, Environ: os.Environ()}
-	adminCmd := admin.Command(stdout, env.ContextURL)
+	adminCmd := admin.Command(stdout, env.ContextURL, probeURL)
 	adminCmd.AddCommand(serveCommand("serve", "Run a process with the role admin", "admin", stdout, stderr))
 	root.AddCommand(
 		serveCommand("serve", "Run rustmq in this process", "", stdout, stderr),

@@ -130,6 +130,9 @@ func (n *Node) open(ctx context.Context) error {
 			return err
 		}
 	}
+	if n.bucket != nil {
+		n.metrics.MustRegister(newBucketMetrics(n))
+	}
 	return n.openHTTP()
 }
 
@@ -461,6 +464,7 @@ func (n *Node) openHTTP() error {
 	options := admin.Options{Metrics: n.metrics, Ready: n.Ready, Healthy: n.Healthy, Version: Version(), Log: n.log.With("room", "http")}
 	if n.servesAPI() {
 		options.Cluster = n.controller
+		options.Bucket = bucketDoor{n}
 	}
 	if n.store != nil {
 		options.Storage = partitions{n.store}
@@ -489,7 +493,7 @@ func (p partitions) PartitionState(id storage.PartitionID) (admin.PartitionState
 		return admin.PartitionState{}, false
 	}
 	f := l.Footprint()
-	return admin.PartitionState{LogStart: l.LogStart(), HighWatermark: l.HighWatermark(), WALBytes: f.WAL, MemoryBytes: f.Memory}, true
+	return admin.PartitionState{LogStart: l.LogStart(), HighWatermark: l.HighWatermark(), LocalStart: l.LocalStart(), WALBytes: f.WAL, MemoryBytes: f.Memory}, true
 }
 
 // die records why the node cannot go on, and tells its owner once. The process
