@@ -27,19 +27,19 @@ const writeBuffer = 256 << 10
 
 // Put implements [bucket.Bucket].
 func (b *cloudBucket) Put(ctx context.Context, key string, content io.WriterTo) error {
-	size := -1
-	if data, ok := content.(bucket.Bytes); ok {
-		size = len(data)
+	size := int64(-1)
+	if sized, ok := content.(interface{ Size() int64 }); ok {
+		size = sized.Size()
 	}
 	return b.write(ctx, opPut, key, content, size)
 }
 
 // PutIfAbsent implements [bucket.Bucket].
 func (b *cloudBucket) PutIfAbsent(ctx context.Context, key string, data []byte) error {
-	return b.write(ctx, opPutNew, key, bucket.Bytes(data), len(data))
+	return b.write(ctx, opPutNew, key, bucket.Bytes(data), int64(len(data)))
 }
 
-func (b *cloudBucket) write(ctx context.Context, op, key string, content io.WriterTo, size int) error {
+func (b *cloudBucket) write(ctx context.Context, op, key string, content io.WriterTo, size int64) error {
 	if err := b.begin(ctx, op, key); err != nil {
 		return err
 	}

@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -96,21 +94,4 @@ func TestConformance(t *testing.T) {
 	run("s3", 17<<20+5, s3)
 	run("s3 with prefix", 1<<20, func(t testing.TB) string { return s3(t) + "&prefix=some/where&checksums=when_required" })
 	run("gcs", 6<<20, func(t testing.TB) string { return gcs(t) + "&part_size=5242880" })
-}
-
-// TestServers runs against servers that are given: RUSTMQ_BUCKET_URLS holds URLs,
-// separated by semicolons.
-func TestServers(t *testing.T) {
-	all := os.Getenv("RUSTMQ_BUCKET_URLS")
-	if all == "" {
-		t.Skip("RUSTMQ_BUCKET_URLS names no server")
-	}
-	for address := range strings.SplitSeq(all, ";") {
-		u, err := url.Parse(address)
-		must(t, err)
-		t.Run(u.Scheme, func(t *testing.T) {
-			o := buckettest.Options{Seed: *seed, Large: 40<<20 + 5, Keys: 1200}
-			buckettest.Run(t, o, func(t testing.TB) bucket.Bucket { return open(t, address, cloud.Options{}) })
-		})
-	}
 }

@@ -66,8 +66,8 @@ func openGCS(ctx context.Context, u *url.URL, o *Options) (*store, error) {
 			}
 			w.KMSKeyName = o.EncryptionKey
 			w.DisableAutoChecksum = !o.sendChecksums()
-			if u.size >= 0 { // what fits into one chunk goes in one request, and takes no more memory
-				w.ChunkSize = min(w.ChunkSize, (u.size/googleapi.MinUploadChunkSize+1)*googleapi.MinUploadChunkSize)
+			if u.size >= 0 && u.size < int64(w.ChunkSize) { // one request, and no more memory than it takes
+				w.ChunkSize = min(w.ChunkSize, (int(u.size)/googleapi.MinUploadChunkSize+1)*googleapi.MinUploadChunkSize)
 			}
 			u.stored = func(s *sums) (known, same bool) {
 				attrs := w.Attrs()

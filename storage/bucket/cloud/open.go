@@ -37,7 +37,7 @@ type store struct {
 
 // upload is one object being written.
 type upload struct {
-	size int // of the whole, where it is known; else -1
+	size int64 // of the whole, where it is known; else -1
 	sums *sums
 	// stored compares what the store says it has with sums, after the end.
 	stored func(s *sums) (known, same bool)
