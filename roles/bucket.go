@@ -53,7 +53,7 @@ type store struct {
 // openBucket opens the bucket that the configuration names.
 func (n *Node) openBucket(ctx context.Context) error {
 	c := n.config.Storage
-	inner, where, err := bucketAt(ctx, c, n.dir, n.ephemeral)
+	inner, where, err := n.cloud.bucketAt(ctx, c, n.dir, n.ephemeral)
 	if err != nil {
 		return fmt.Errorf("open the bucket: %w", err)
 	}
@@ -63,9 +63,13 @@ func (n *Node) openBucket(ctx context.Context) error {
 	return nil
 }
 
+// Cloud opens the bucket of a cloud that the configuration names: Open of package
+// roles/cloud, unless a program does without.
+type Cloud func(context.Context, configs.Storage) (bucket.Bucket, error)
+
 // bucketAt opens a bucket. home is the data directory, which holds the bucket where
 // none is named; ephemeral says that the bucket may end with the process.
-func bucketAt(ctx context.Context, c configs.Storage, home *disk.OS, ephemeral bool) (b bucket.Bucket, where string, err error) {
+func (open Cloud) bucketAt(ctx context.Context, c configs.Storage, home *disk.OS, ephemeral bool) (b bucket.Bucket, where string, err error) {
 	if c.URL == "" {
 		b, err = bucket.NewDir(home, bucketDir)
 		return b, "file://" + home.Root() + "/" + bucketDir, err
@@ -88,7 +92,10 @@ func bucketAt(ctx context.Context, c configs.Storage, home *disk.OS, ephemeral b
 		}
 		return bucket.NewMemory(), c.URL, nil
 	}
-	b, err = openCloud(ctx, c)
+	if open == nil {
+		return nil, "", fmt.Errorf("object_storage.url %s: this program was built without the clouds' drivers; give it roles/cloud.Open", u.Redacted())
+	}
+	b, err = open(ctx, c)
 	u.RawQuery, u.User = "", nil // it may hold what is nobody's business
 	return b, u.String(), err
 }

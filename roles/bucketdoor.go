@@ -67,9 +67,9 @@ func probe(ctx context.Context, b bucket.Bucket, where, prefix string) admin.Pro
 	return admin.NewProbe(where, bucket.Probe(ctx, once, prefix))
 }
 
-// probeURL implements admin.ProbeURL: it opens a bucket as a node with that
+// probe implements admin.ProbeURL: it opens a bucket as a node with that
 // configuration does.
-func probeURL(ctx context.Context, url, file string, set []string) (p admin.Probe, err error) {
+func (open Cloud) probe(ctx context.Context, url, file string, set []string) (p admin.Probe, err error) {
 	c, err := configs.Load(configs.Sources{
 		File: file, Environ: os.Environ(), Set: set,
 		Flags: []configs.Setting{{Key: "object_storage.url", Value: url, Origin: "the command line"}},
@@ -80,7 +80,7 @@ func probeURL(ctx context.Context, url, file string, set []string) (p admin.Prob
 	if url == "" {
 		return p, &admin.UsageError{Message: "an empty URL names no bucket; leave it out to have the server probe its own"}
 	}
-	b, where, err := bucketAt(ctx, c.Storage, nil, true)
+	b, where, err := open.bucketAt(ctx, c.Storage, nil, true)
 	if err != nil {
 		return p, fmt.Errorf("open the bucket: %w", err)
 	}

@@ -51,6 +51,9 @@ type NodeOptions struct {
 	Log    *slog.Logger
 	// Failed is called once when the node cannot go on: its log is dead.
 	Failed func(error)
+	// Cloud opens buckets that are neither a directory nor memory; nil: this program
+	// has no way to them.
+	Cloud Cloud
 	// Ephemeral says that the data directory goes with the process.
 	Ephemeral bool
 }
@@ -63,6 +66,7 @@ type Node struct {
 	metrics *prometheus.Registry
 
 	ephemeral bool
+	cloud     Cloud
 
 	dir        *disk.OS
 	bucket     *store
@@ -92,7 +96,7 @@ type closer struct {
 
 // Start opens a node and returns once it can be used; ctx bounds the opening.
 func Start(ctx context.Context, o NodeOptions) (*Node, error) {
-	n := &Node{config: o.Config, log: o.Log, failed: o.Failed, ephemeral: o.Ephemeral, metrics: prometheus.NewRegistry()}
+	n := &Node{config: o.Config, log: o.Log, failed: o.Failed, ephemeral: o.Ephemeral, cloud: o.Cloud, metrics: prometheus.NewRegistry()}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}

@@ -1,4 +1,4 @@
-package roles
+package cloud
 
 import (
 	"context"
@@ -9,9 +9,12 @@ import (
 	"rustmq.dev/rustmq/storage/bucket/cloud"
 )
 
-// openCloud opens a bucket of a cloud, with the credentials that its own tools
-// would use.
-func openCloud(ctx context.Context, c configs.Storage) (bucket.Bucket, error) {
+// partsAtOnce is how many parts of one object are sent at once: objects of an
+// upload have one or two.
+const partsAtOnce = 2
+
+// Open opens the bucket that c names: s3://, gs:// or azblob://.
+func Open(ctx context.Context, c configs.Storage) (bucket.Bucket, error) {
 	o := cloud.Options{
 		StorageClass: c.StorageClass, Encryption: c.Encryption, Checksums: c.Checksum,
 		PartSize: int(c.PartSize), Concurrency: partsAtOnce,
@@ -21,7 +24,3 @@ func openCloud(ctx context.Context, c configs.Storage) (bucket.Bucket, error) {
 	}
 	return cloud.Open(ctx, c.URL, o)
 }
-
-// partsAtOnce is how many parts of one object are sent at once: objects of an
-// upload have one or two.
-const partsAtOnce = 2
