@@ -25,7 +25,7 @@ type MissingError struct {
 }
 
 func (e *MissingError) Error() string {
-	return fmt.Sprintf("object %s, key %s, is named for %s and is not in the bucket: %v", e.Object, e.Key, e.Partition, e.Err)
+	return fmt.Sprintf("object %s is named by the newest image for %s, and is not in the bucket as %s: %v", e.Object, e.Partition, e.Key, e.Err)
 }
 
 // Unwrap returns what the bucket said.

@@ -3,11 +3,9 @@ package cold
 import (
 	"bytes"
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -22,8 +20,6 @@ import (
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/object"
 )
-
-var seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of random tests")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -280,10 +276,4 @@ func wantBases(t failer, got []storage.Offset, from, end storage.Offset) {
 	if len(got) != int(end-from) {
 		t.Fatalf("%d batches, want %d", len(got), end-from)
 	}
-}
-
-func newRand(t testing.TB) *rand.Rand {
-	t.Helper()
-	t.Logf("-seed %d", *seed)
-	return rand.New(rand.NewPCG(*seed, 3))
 }

@@ -75,10 +75,10 @@ type Options struct {
 func (o *Options) Validate() error {
 	var errs []error
 	if o.Bucket == nil {
-		errs = append(errs, errors.New("Bucket is missing"))
+		errs = append(errs, errors.New("option Bucket is missing"))
 	}
 	if o.Key == nil {
-		errs = append(errs, errors.New("Key is missing"))
+		errs = append(errs, errors.New("option Key is missing"))
 	}
 	for _, of := range []struct {
 		name string
@@ -93,11 +93,11 @@ func (o *Options) Validate() error {
 		{"PieceSize", int64(o.PieceSize)},
 	} {
 		if of.n < 0 {
-			errs = append(errs, fmt.Errorf("%s is %d, want none below 0", of.name, of.n))
+			errs = append(errs, fmt.Errorf("option %s is %d, want none below 0", of.name, of.n))
 		}
 	}
 	if o.PieceSize > maxPieceSize {
-		errs = append(errs, fmt.Errorf("PieceSize is %d, want at most %d", o.PieceSize, maxPieceSize))
+		errs = append(errs, fmt.Errorf("option PieceSize is %d, want at most %d", o.PieceSize, maxPieceSize))
 	}
 	return errors.Join(errs...)
 }

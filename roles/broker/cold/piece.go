@@ -71,7 +71,8 @@ func (l *layout) place(piece int) (position, size int64, first, next storage.Off
 // open checks the bytes of a piece.
 func (l *layout) open(n int, data []byte) (*piece, error) {
 	from, to := l.blocks(n)
-	var batches []batch.Batch
+	average := l.Bytes / l.Batches // a header at least: the index was checked
+	batches := make([]batch.Batch, 0, int64(len(data))/average+1)
 	at := l.Blocks[from].Position
 	for i := from; i < to; i++ {
 		k := &l.Blocks[i]

@@ -86,7 +86,13 @@ func (r *Reader) MaxTimestamp(ctx context.Context, p Partition, span Span) (offs
 		if err != nil {
 			return storage.NoOffset, batch.NoTimestamp, false, err
 		}
-		err = byClaim(len(l.Blocks), &timestamp, func(i int) int64 { return l.Blocks[i].MaxTimestamp }, func(i int) error {
+		inSpan := func(i int) int64 {
+			if k := &l.Blocks[i]; k.Next > span.From && !span.beyond(k.First) {
+				return k.MaxTimestamp
+			}
+			return batch.NoTimestamp
+		}
+		err = byClaim(len(l.Blocks), &timestamp, inSpan, func(i int) error {
 			batches, err := f.block(&newest, l, i)
 			if err != nil {
 				return err
