@@ -109,11 +109,14 @@ func (k *keeper) mayCheck(ctx context.Context, repair bool) error {
 		return errors.New("the cluster has not reached its bucket yet: there is nothing to compare")
 	}
 	there, err := ReadNonce(ctx, k.o.Bucket, k.o.Prefix, k.c.Image().ClusterID())
+	if errors.Is(err, bucket.ErrNotFound) {
+		return &WrongBucketError{Want: is.Nonce}
+	}
 	if err != nil {
 		return err
 	}
 	if there != is.Nonce {
-		return fmt.Errorf("the bucket has nonce %x, the cluster stores in the one with %x: set object_storage.url back", there, is.Nonce)
+		return &WrongBucketError{Found: there, Want: is.Nonce}
 	}
 	if !repair {
 		return nil
