@@ -42,8 +42,8 @@ func newShippedWorld(t *testing.T) *shippedWorld {
 func (w *shippedWorld) restart(writer uint64) {
 	w.shipper = newShipper(shipperOptions{
 		Bucket: w.bucket, Prefix: "c/1/meta/", Incarnation: 1, Writer: writer, Interval: time.Minute,
-		Leads:    func() (uint64, bool) { return w.term, w.leads },
-		Applied:  func() uint64 { return w.index },
+		Leads:   func() (uint64, bool) { return w.term, w.leads },
+		Applied: func() uint64 { return w.index },
 		Barrier: func(context.Context) error {
 			if w.barrier == nil {
 				return nil
