@@ -23,7 +23,7 @@ import (
 func rustmq(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code = roles.Main(args, strings.NewReader(stdin), &out, &errs)
+	code = roles.Main(args, strings.NewReader(stdin), &out, &errs, nil)
 	return code, out.String(), errs.String()
 }
 
@@ -139,7 +139,7 @@ func TestWrongWordsSayWhatWasMeant(t *testing.T) {
 		{"admin topics lst", "did you mean list?"},
 		{"config chek f", "did you mean check?"},
 		{"context ad x", "did you mean add?"},
-		{"debug object f", `unknown command "object"`},
+		{"debug objekt f", "did you mean object?"},
 		{"broker sreve", "did you mean serve?"},
 		{"completion tcsh", `unknown command "tcsh"`},
 		{"produce", "want `rustmq produce TOPIC"},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
@@ -47,7 +48,10 @@ type Tier struct {
 	Bucket bucket.Bucket
 	Prefix string // of all keys
 	Upload upload.Limits
-	IDAge  time.Duration // how long an object id may be used after it was issued
+	Cold   cold.Options // Bucket and Key in it are set by the broker
+	// Maintenance is the time between two sweeps of the caches; 0: a minute.
+	Maintenance time.Duration
+	IDAge       time.Duration // how long an object id may be used after it was issued
 	// Nonce is what the bucket was known by, for a start that cannot reach it, and
 	// Remember keeps what was read.
 	Nonce    [16]byte

@@ -101,6 +101,15 @@ func (c catalogue) Commit(ctx context.Context, id storage.ObjectID, size int64, 
 	return c.b.opt.Controller.CommitObject(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), id, size, ranges)
 }
 
+// Uploads counts what went into the bucket, and what waits for it; false: there is
+// no bucket.
+func (b *Broker) Uploads() (upload.Stats, bool) {
+	if b.uploader == nil {
+		return upload.Stats{}, false
+	}
+	return b.uploader.Stats(), true
+}
+
 // Settle ends uploads: it begins no more, and waits for those under way as long as
 // ctx allows. What is not in the bucket is on disk.
 func (b *Broker) Settle(ctx context.Context) error {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -63,12 +64,14 @@ func ReadNonce(ctx context.Context, b bucket.Bucket, prefix, cluster string) (no
 // is, ships the metadata log, and carries out what collector, auditor and retainer
 // decide. One goroutine, keep, does all of that, and one ships.
 type keeper struct {
-	c         *Controller
-	o         BucketOptions
-	shipper   *shipper
-	collector *collector
-	clock     clockWatch
-	foreign   int // keys of ids that were never issued, in the last listing
+	c       *Controller
+	o       BucketOptions
+	shipper *shipper
+	clock   clockWatch
+	foreign int // keys of ids that were never issued, in the last listing
+
+	collecting sync.Mutex // never held during a call to the bucket
+	collector  *collector // guarded by collecting
 
 	// ours: the bucket was found to be the cluster's. Nothing but its nonce is
 	// written there before, and nothing is deleted.
@@ -216,7 +219,9 @@ func (k *keeper) collect(ctx context.Context) error {
 	if err := k.c.node.Barrier(ctx); err != nil {
 		return err
 	}
+	k.collecting.Lock()
 	do := k.collector.step(time.Now(), k.c.state.Image(), k.shipper.Shipped())
+	k.collecting.Unlock()
 	var errs []error
 	if len(do.Condemn) > 0 {
 		n, err := k.c.CondemnObjects(ctx, do.Condemn)
@@ -233,7 +238,9 @@ func (k *keeper) collect(ctx context.Context) error {
 			errs = append(errs, err)
 			break // the bucket is ill: the rest comes with the next step
 		}
+		k.collecting.Lock()
 		k.collector.gone(id)
+		k.collecting.Unlock()
 	}
 	if len(do.Forget) > 0 {
 		_, err := k.c.ForgetObjects(ctx, do.Forget)
@@ -279,7 +286,9 @@ func (k *keeper) audit(ctx context.Context) error {
 	if err := k.c.node.Barrier(ctx); err != nil {
 		return err
 	}
+	k.collecting.Lock()
 	found := k.collector.listed(time.Now(), ids, k.c.state.Image())
+	k.collecting.Unlock()
 	if len(found.Foreign) > 0 && len(found.Foreign) != k.foreign {
 		k.c.log.Warn("the bucket has objects whose ids were never issued here; they are left", "objects", len(found.Foreign), "first", found.Foreign[0])
 	}
