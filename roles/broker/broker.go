@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -35,6 +36,7 @@ type Broker struct {
 	groups       *group.Coordinator
 	throttle     *throttle
 	uploader     *upload.Uploader // nil without a bucket, as is cold
+	bucketMet    atomic.Bool      // the bucket was found to be the cluster's
 	cold         *cold.Reader
 	metrics      *metrics
 
