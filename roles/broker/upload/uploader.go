@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/tiering"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/bucket"
@@ -100,7 +101,7 @@ type Uploader struct {
 	mu      sync.Mutex
 	planner *planner // guarded by mu
 	stats   Stats    // guarded by mu
-	ids     idPool
+	ids     tiering.IDs
 	// settling: nothing is begun any more. guarded by mu.
 	settling bool
 	settled  chan struct{} // gets a token, if it has none, when an object is done
@@ -121,7 +122,7 @@ func Start(o Options) *Uploader {
 		o: o, wake: make(chan struct{}, 1), settled: make(chan struct{}, 1), planner: newPlanner(o.Limits),
 		producersAt: map[storage.PartitionID]int64{},
 	}
-	u.ids = idPool{prepare: o.Catalogue.Prepare, age: o.IDAge, now: o.Now}
+	u.ids = tiering.IDs{Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now}
 	u.ctx, u.stop = context.WithCancel(context.Background())
 	u.done.Go(u.run)
 	return u
@@ -345,7 +346,7 @@ func readLog(l *log.Log, from, end storage.Offset, yield func(batch.Batch) error
 
 // put writes the object under an id of its own.
 func (u *Uploader) put(sources []source) (*object.Summary, storage.ObjectID, error) {
-	id, err := u.ids.take(u.ctx)
+	id, err := u.ids.Take(u.ctx)
 	if err != nil {
 		return nil, 0, fmt.Errorf("get an object id: %w", err)
 	}
