@@ -9,6 +9,7 @@ type Config struct {
 	WAL         WAL         `toml:"wal"`
 	Cache       Cache       `toml:"cache"`
 	Storage     Storage     `toml:"object_storage"`
+	Compaction  Compaction  `toml:"compaction"`
 	Controller  Controller  `toml:"controller"`
 	Replication Replication `toml:"replication"`
 	Operations  Operations  `toml:"operations"`
@@ -104,6 +105,15 @@ type Storage struct {
 	MetadataLog    Duration `toml:"metadata_log" doc:"how long a change of metadata may wait before it is in the bucket too"`
 }
 
+// Compaction is the rewriting of small objects into large ones.
+type Compaction struct {
+	Parallel     int      `toml:"parallel" doc:"objects that are rewritten at once; 0: none, they stay as they were uploaded. Each holds up to 64MiB of data in memory"`
+	Bandwidth    Size     `toml:"bandwidth" doc:"bytes a second that are read to be rewritten; about as many are written. 0: no bound"`
+	MinObject    Size     `toml:"min_object" doc:"bytes of one partition that get an object of their own when they are rewritten; less shares one"`
+	TargetObject Size     `toml:"target_object" doc:"how large objects become; one of half the size is left as it is"`
+	Interval     Duration `toml:"interval" doc:"time between two looks for objects that are worth rewriting"`
+}
+
 // Controller is the metadata quorum.
 type Controller struct {
 	MaxPartitions int      `toml:"max_partitions" doc:"partitions of all topics together, beyond which none is made"`
@@ -177,6 +187,7 @@ func Default() *Config {
 			Parallel: 3, PartSize: 40 * mib, Verify: "auto", Checksum: "when_supported",
 			UploadDeadline: seconds(1800), Grace: seconds(900), Audit: seconds(21600), Retention: seconds(30), MetadataLog: seconds(60),
 		},
+		Compaction: Compaction{Parallel: 1, Bandwidth: 64 * mib, MinObject: 10 * mib, TargetObject: 64 * mib, Interval: seconds(60)},
 		Controller: Controller{
 			MaxPartitions: 200_000,
 			Raft:          Raft{Heartbeat: millis(50), ElectionTimeout: millis(500)},

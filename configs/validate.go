@@ -140,6 +140,18 @@ func (c *Config) validate() []Problem {
 	durationBetween("object_storage.retention", o.Retention, 10*tick, day)
 	durationBetween("object_storage.metadata_log", o.MetadataLog, 10*tick, day)
 
+	z := c.Compaction
+	between("compaction.parallel", int64(z.Parallel), 0, 64)
+	if z.Bandwidth != 0 {
+		sizeBetween("compaction.bandwidth", z.Bandwidth, 64*kib, tib)
+	}
+	sizeBetween("compaction.min_object", z.MinObject, 64*kib, 1*gib)
+	sizeBetween("compaction.target_object", z.TargetObject, 1*mib, 4*gib)
+	if z.TargetObject < 2*z.MinObject {
+		wrong("compaction.target_object", "%v is less than twice compaction.min_object, %v", z.TargetObject, z.MinObject)
+	}
+	durationBetween("compaction.interval", z.Interval, second, day)
+
 	between("controller.max_partitions", int64(c.Controller.MaxPartitions), 1, 10_000_000)
 	raft := c.Controller.Raft
 	durationBetween("controller.raft.heartbeat", raft.Heartbeat, tick, day)

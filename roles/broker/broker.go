@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/storage/log"
@@ -33,7 +34,8 @@ type Broker struct {
 	producerIDs  *producerIDs
 	groups       *group.Coordinator
 	throttle     *throttle
-	uploader     *upload.Uploader // nil without a bucket
+	uploader     *upload.Uploader   // nil without a bucket
+	compactor    *compact.Compactor // nil without one, or without compaction
 	metrics      *metrics
 
 	ctx         context.Context // ends when Close begins
@@ -81,7 +83,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		return nil, err
 	}
 	b.done.Go(func() { b.beat(b.ctx) })
-	b.startUploads()
+	b.startTier()
 	return b, nil
 }
 
@@ -129,6 +131,9 @@ func (b *Broker) Close() error {
 		b.unsubscribe()
 	}
 	err := b.Drain()
+	if b.compactor != nil {
+		err = errors.Join(err, b.compactor.Close())
+	}
 	if b.uploader != nil {
 		err = errors.Join(err, b.uploader.Close())
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
@@ -30,6 +31,7 @@ type Controller interface {
 	AlterConfigs(ctx context.Context, changes []controller.ConfigChange, validateOnly bool) []error
 	AdvanceLogStart(ctx context.Context, brokerID int32, brokerEpoch int64, starts []controller.LogStart) []error
 	PrepareObjects(ctx context.Context, brokerID int32, brokerEpoch int64, count int) (first storage.ObjectID, err error)
+	ReplaceRanges(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, replacements []metadata.Replacement) (results []error, err error)
 	CommitObject(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, ranges []metadata.PartitionRange) (results []error, err error)
 	AllocateProducerIDs(ctx context.Context, brokerID int32, brokerEpoch int64) (first int64, count int32, err error)
 }
@@ -47,11 +49,20 @@ type Tier struct {
 	Bucket bucket.Bucket
 	Prefix string // of all keys
 	Upload upload.Limits
-	IDAge  time.Duration // how long an object id may be used after it was issued
+	// Compact says how objects are rewritten; nil: they are not.
+	Compact *Compaction
+	IDAge   time.Duration // how long an object id may be used after it was issued
 	// Nonce is what the bucket was known by, for a start that cannot reach it, and
 	// Remember keeps what was read.
 	Nonce    [16]byte
 	Remember func([16]byte) error
+}
+
+// Compaction is what a configuration says of it.
+type Compaction struct {
+	compact.Limits
+	Interval  time.Duration
+	Bandwidth int64 // bytes a second; 0: no bound
 }
 
 // Options of a broker.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
@@ -42,18 +43,30 @@ func (b *Broker) bucketNonce(ctx context.Context) ([16]byte, error) {
 	return nonce, nil
 }
 
-// startUploads begins to move what is committed into the bucket.
-func (b *Broker) startUploads() {
+// startTier begins to move what is committed into the bucket, and to rewrite what
+// is there.
+func (b *Broker) startTier() {
 	t := b.opt.Tier
 	if t == nil {
 		return
 	}
 	cluster := b.opt.Controller.Image().ClusterID()
+	key := func(id storage.ObjectID) string { return b.objectKey(cluster, id) }
+	header := object.Header{Cluster: cluster, Incarnation: b.incarnation(), Broker: b.opt.NodeID}
 	b.uploader = upload.Start(upload.Options{
 		Limits: t.Upload, Store: b.store, Partitions: tieredPartitions{b}, Catalogue: catalogue{b},
 		Bucket: t.Bucket, IDAge: t.IDAge, Log: b.log, Now: b.opt.Now,
-		Key:    func(id storage.ObjectID) string { return b.objectKey(cluster, id) },
-		Header: object.Header{Cluster: cluster, Incarnation: b.incarnation(), Broker: b.opt.NodeID},
+		Key: key, Header: header,
+	})
+	if t.Compact == nil {
+		return
+	}
+	b.compactor = compact.Start(compact.Options{
+		Limits: t.Compact.Limits, Interval: t.Compact.Interval, Bandwidth: t.Compact.Bandwidth,
+		Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
+		IDAge: t.IDAge, Log: b.log, Now: b.opt.Now,
+		// While the WAL fills up, the bucket is the uploads'.
+		Hold: func() bool { return b.store.Stats().Fullness >= t.Upload.Urgent },
 	})
 }
 
@@ -91,7 +104,7 @@ func (t tieredPartitions) Led(id storage.PartitionID) (upload.Led, bool) {
 // catalogue is the controller, asked under this broker's registration.
 type catalogue struct{ b *Broker }
 
-// Prepare implements upload.Catalogue.
+// Prepare implements upload.Catalogue and compact.Catalogue.
 func (c catalogue) Prepare(ctx context.Context, count int) (storage.ObjectID, error) {
 	return c.b.opt.Controller.PrepareObjects(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), count)
 }
@@ -99,6 +112,11 @@ func (c catalogue) Prepare(ctx context.Context, count int) (storage.ObjectID, er
 // Commit implements upload.Catalogue.
 func (c catalogue) Commit(ctx context.Context, id storage.ObjectID, size int64, ranges []metadata.PartitionRange) ([]error, error) {
 	return c.b.opt.Controller.CommitObject(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), id, size, ranges)
+}
+
+// Replace implements compact.Catalogue.
+func (c catalogue) Replace(ctx context.Context, id storage.ObjectID, size int64, replacements []metadata.Replacement) ([]error, error) {
+	return c.b.opt.Controller.ReplaceRanges(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), id, size, replacements)
 }
 
 // Settle ends uploads: it begins no more, and waits for those under way as long as

@@ -14,6 +14,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/object"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,11 +31,11 @@ func compacting(t testing.TB, w *world, change ...func(*Options)) *Compactor {
 }
 
 // filled is a world in which partition 0 has seven ranges in mixed objects that
-// together fill an object, and partition 1 as many that do not.
+// together fill an object, and partition 1 as many small ones, too few to matter.
 func filled(t testing.TB) *world {
 	w := newWorld(t, 2)
 	for range 7 {
-		w.produce(0, 950, false)
+		w.produce(0, 2400, false)
 		w.produce(1, 30, false)
 		w.upload(1, 0, 1)
 	}
@@ -85,7 +86,7 @@ func TestEveryBatchStaysReadable(t *testing.T) {
 				w.check()
 			default:
 				for range rapid.IntRange(1, 8).Draw(rt, "batches") {
-					w.produce(rapid.IntRange(0, partitions-1).Draw(rt, "to"), rapid.SampledFrom([]int{3, 300, 900}).Draw(rt, "size"), rapid.IntRange(0, 5).Draw(rt, "abort") == 0)
+					w.produce(rapid.IntRange(0, partitions-1).Draw(rt, "to"), rapid.SampledFrom([]int{3, 300, 3000}).Draw(rt, "size"), rapid.IntRange(0, 5).Draw(rt, "abort") == 0)
 				}
 				w.upload(rapid.IntRange(1, 5).Draw(rt, "most"), rapid.SliceOfNDistinct(rapid.IntRange(0, partitions-1), 1, partitions, rapid.ID[int]).Draw(rt, "partitions")...)
 			}
@@ -189,11 +190,34 @@ func TestARangeThatIsNotAllThereIsNotCommitted(t *testing.T) {
 	w.check()
 }
 
+// TestRangesThatAreNoNeighboursAreNotPutTogether: nothing is written of a run with
+// one missing between two others.
+func TestRangesThatAreNoNeighboursAreNotPutTogether(t *testing.T) {
+	w := filled(t)
+	c := compacting(t, w)
+	w.bucket.Set(bucket.Rule{Op: bucket.OpPut})
+	jobs := c.planner.plan(w.now, c.view(w.image()))
+	jobs[0].Runs[0].Ranges = slices.Delete(jobs[0].Runs[0].Ranges, 3, 4)
+	_, _, err := c.rewrite(jobs[0])
+	if puts, _ := w.bucket.Calls(0); err == nil || puts > 0 {
+		t.Fatalf("%v, %d objects put", err, puts)
+	}
+}
+
 // TestDamageHoldsBackItsPartitionAlone: one of two partitions that share a job
-// cannot be read; the other is compacted.
+// cannot be read, in its data or its index; the other is compacted.
 func TestDamageHoldsBackItsPartitionAlone(t *testing.T) {
+	t.Run("data", func(t *testing.T) {
+		damageHoldsBack(t, func(metadata.Range) int64 { return object.HeaderSize + 70 })
+	})
+	t.Run("index", func(t *testing.T) {
+		damageHoldsBack(t, func(r metadata.Range) int64 { return r.IndexPosition + 50 })
+	})
+}
+
+func damageHoldsBack(t *testing.T, at func(metadata.Range) int64) {
 	w := newWorld(t, 2)
-	for range 12 {
+	for range 8 {
 		w.produce(0, 30, false)
 		w.produce(1, 30, false)
 		w.upload(1, 0, 1)
@@ -204,7 +228,7 @@ func TestDamageHoldsBackItsPartitionAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole := slices.Clone(all)
-	all[200] ^= 1 // in the data of partition 0
+	all[at(r)] ^= 1 // of partition 0
 	put := func(b []byte) {
 		if err := w.memory.Put(t.Context(), w.key(r.Object), bucket.Bytes(b)); err != nil {
 			t.Fatal(err)
@@ -214,7 +238,7 @@ func TestDamageHoldsBackItsPartitionAlone(t *testing.T) {
 	c := compacting(t, w)
 	c.begin()
 	c.done.Wait()
-	if a, b := w.catalogued(0).Ranges().Len(), w.catalogued(1).Ranges().Len(); a != 12 || b != 1 || c.Stats().RefusedRanges != 1 {
+	if a, b := w.catalogued(0).Ranges().Len(), w.catalogued(1).Ranges().Len(); a != 8 || b != 1 || c.Stats().RefusedRanges != 1 {
 		t.Fatalf("%d and %d ranges, %+v", a, b, c.Stats())
 	}
 	put(whole)
@@ -230,6 +254,7 @@ func TestAnOutageIsWaitedOut(t *testing.T) {
 		o := w.options()
 		o.Now = time.Now
 		c := Start(o)
+		defer c.Close()
 		time.Sleep(o.Interval * 3)
 		synctest.Wait()
 		if s := c.Stats(); s.Failures == 0 || s.LastError == "" || s.FailingSince.IsZero() || s.Running != 0 {
@@ -243,7 +268,7 @@ func TestAnOutageIsWaitedOut(t *testing.T) {
 		}
 		w.check()
 		for range 7 {
-			w.produce(0, 950, false)
+			w.produce(0, 2400, false)
 			w.upload(1, 0)
 		}
 		w.bucket.Set(bucket.Rule{Op: bucket.OpRead, Hook: func(ctx context.Context, _ bucket.Op, _ string) error { <-ctx.Done(); return ctx.Err() }})
@@ -284,12 +309,12 @@ func TestBandwidthIsKept(t *testing.T) {
 		o.Now, o.Bandwidth = time.Now, 100
 		start := time.Now()
 		c := newCompactor(o)
+		defer c.Close()
 		c.begin()
 		c.done.Wait()
 		s := c.Stats()
 		if took := time.Since(start); s.Objects != 1 || took < time.Duration(s.ReadBytes/2/100)*time.Second || took > time.Duration(s.ReadBytes/100)*time.Second {
 			t.Fatalf("%v for %d bytes at 100 a second, %+v", took, s.ReadBytes, s)
 		}
-		c.Close()
 	})
 }

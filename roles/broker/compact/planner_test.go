@@ -109,6 +109,26 @@ func TestAFailedPartitionWaits(t *testing.T) {
 	}
 }
 
+// TestAFailureGivesUpTheQueue: what is queued would fail too, and is planned anew.
+func TestAFailureGivesUpTheQueue(t *testing.T) {
+	f := newFleet(testLimits, 8)
+	for i := range 8 {
+		alone(f, i, 2000, 2000, 2500)
+	}
+	now := time.Unix(1000, 0)
+	jobs := f.planner.plan(now, f.view())
+	if len(jobs) != testLimits.Parallel || len(f.planner.queue) != 8-len(jobs) {
+		t.Fatalf("%d jobs, %d queued", len(jobs), len(f.planner.queue))
+	}
+	f.planner.done(now, jobs[0], nil, true)
+	if len(f.planner.queue) != 0 || len(f.planner.busy) != len(jobs)-1 {
+		t.Fatalf("%+v", f.planner)
+	}
+	if again := f.planner.plan(now, f.view()); len(again) != 1 || again[0].Runs[0].Partition == jobs[0].Runs[0].Partition {
+		t.Fatalf("%v", again)
+	}
+}
+
 // TestForgottenPartitions: nothing is kept of partitions that others lead.
 func TestForgottenPartitions(t *testing.T) {
 	f := newFleet(testLimits, 2)

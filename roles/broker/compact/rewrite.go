@@ -38,7 +38,11 @@ func (c *Compactor) rewrite(j Job) (w *rewriting, s *object.Summary, err error) 
 	w = &rewriting{c: c, refused: map[storage.PartitionID]bool{}}
 	for _, run := range j.Runs {
 		of := &rewritten{Run: run}
-		for _, r := range run.Ranges {
+		for i, r := range run.Ranges {
+			// Between ranges that are no neighbours lies what would be lost.
+			if !guard.Check("compact.neighbours", i == 0 || r.Base == run.Ranges[i-1].End) {
+				return w, nil, fmt.Errorf("%s: [%d, %d) does not follow on %d", run.Partition, r.Base, r.End, run.Ranges[i-1].End)
+			}
 			of.sources = append(of.sources, &source{Range: r, partition: run.Partition})
 		}
 		w.runs = append(w.runs, of)

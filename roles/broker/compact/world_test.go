@@ -23,6 +23,13 @@ import (
 
 const topicName = "orders"
 
+// worldLimits are such that batches of a hundred bytes and more come to share
+// objects, and to have their own.
+var worldLimits = Limits{
+	MinObject: 4000, TargetObject: 16_000, Fanout: 4, MaxRanges: 8, SaveRanges: 12, MaxMixed: 8,
+	JobRanges: 3, JobInputs: 30, Parallel: 2, RetryMin: time.Second, RetryMax: 8 * time.Second,
+}
+
 // world is a controller, a bucket, and for each partition a dumb twin that
 // remembers every batch.
 type world struct {
@@ -139,7 +146,7 @@ func (w *world) key(id storage.ObjectID) string { return object.Key("p", "c", 1,
 
 func (w *world) options() Options {
 	return Options{
-		Limits: testLimits, Interval: time.Minute, Image: w.image, Broker: 1, Catalogue: w, Bucket: w.bucket, Key: w.key,
+		Limits: worldLimits, Interval: time.Minute, Image: w.image, Broker: 1, Catalogue: w, Bucket: w.bucket, Key: w.key,
 		Header: object.Header{Cluster: "c", Incarnation: 1, Broker: 1}, IDAge: time.Hour, Log: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return w.now },
 	}
