@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"rustmq.dev/rustmq/roles"
+	"rustmq.dev/rustmq/roles/cloud"
 )
 
-func main() { os.Exit(roles.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+func main() { os.Exit(roles.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, cloud.Open)) }

@@ -132,6 +132,7 @@ func TestValuesOutOfRangeAreRefused(t *testing.T) {
 		{"wal.reserve=5GiB", "not less than half of wal.capacity"},
 		{"wal.memory=1KiB", "8MiB to 1TiB"},
 		{"wal.memory=-1", "is not a size"},
+		{"object_storage.prices.get=$1", "is not a price in dollars"},
 		{"wal.memory=9223372036854775807TiB", "is not a size"},
 		{"wal.sync_interval=-1s", "1ms to 24h"},
 		{"controller.raft.heartbeat=1ns", "1ms to 24h"},

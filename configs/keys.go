@@ -14,7 +14,7 @@ import (
 type Key struct {
 	Name    string // "wal.capacity"
 	Section string // "wal"
-	Type    string // "size", "duration", "string", "bool", "int"
+	Type    string // "size", "duration", "price", "string", "bool", "int"
 	Doc     string
 	index   []int
 }
@@ -53,6 +53,8 @@ func typeName(t reflect.Type) string {
 		return "size"
 	case reflect.TypeFor[Duration]():
 		return "duration"
+	case reflect.TypeFor[Price]():
+		return "price"
 	}
 	switch t.Kind() {
 	case reflect.Bool:
@@ -96,6 +98,13 @@ func (c *Config) set(k Key, text string) error {
 			return err
 		}
 		v.SetInt(int64(d))
+		return nil
+	case Price:
+		p, err := parsePrice(text)
+		if err != nil {
+			return err
+		}
+		v.SetInt(int64(p))
 		return nil
 	}
 	switch v.Kind() {

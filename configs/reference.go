@@ -51,7 +51,8 @@ this order: a flag, ` + "`--set section.key=value`" + `, the environment
 ` + "`rustmq config show`" + ` prints the merged result and where each value came from,
 ` + "`rustmq config check FILE`" + ` everything that is wrong with a file.
 
-Durations are written ` + "`250ms`, `10s`, `1h`" + `; sizes ` + "`64KiB`, `1GiB`" + `.
+Durations are written ` + "`250ms`, `10s`, `1h`" + `; sizes ` + "`64KiB`, `1GiB`" + `;
+prices, in dollars, ` + "`0.023`" + `.
 `)
 	section := ""
 	def := Default()

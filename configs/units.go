@@ -66,3 +66,31 @@ func parseSize(s string) (Size, error) {
 	}
 	return Size(n * factor), nil
 }
+
+// Price is dollars, written "0.023": in billionths, so that what is written reads
+// back.
+type Price int64
+
+const dollar = 1_000_000_000
+
+// String writes the price without zeros at its end.
+func (p Price) String() string {
+	whole, rest := strconv.FormatInt(int64(p)/dollar, 10), fmt.Sprintf("%09d", int64(p)%dollar)
+	if rest = strings.TrimRight(rest, "0"); rest == "" {
+		return whole
+	}
+	return whole + "." + rest
+}
+
+// Dollars is the price as a number to calculate with.
+func (p Price) Dollars() float64 { return float64(p) / dollar }
+
+func parsePrice(s string) (Price, error) {
+	whole, rest, _ := strings.Cut(strings.TrimSpace(s), ".")
+	digits := whole + rest + strings.Repeat("0", max(0, 9-len(rest)))
+	n, err := strconv.ParseUint(digits, 10, 62)
+	if err != nil || whole == "" || len(rest) > 9 {
+		return 0, fmt.Errorf("%q is not a price in dollars; write 0.023", s)
+	}
+	return Price(n), nil
+}

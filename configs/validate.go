@@ -151,6 +151,10 @@ func (c *Config) validate() []Problem {
 		wrong("compaction.target_object", "%v is less than twice compaction.min_object, %v", z.TargetObject, z.MinObject)
 	}
 	durationBetween("compaction.interval", z.Interval, second, day)
+	// The objects under way share the bandwidth, and are half as large again at most.
+	if z.Bandwidth > 0 && float64(z.TargetObject)*1.5*float64(z.Parallel)/float64(z.Bandwidth) > time.Duration(o.UploadDeadline).Seconds()/2 {
+		wrong("compaction.bandwidth", "%v is too little to make %d objects of compaction.target_object, %v, in half of object_storage.upload_deadline, %v", z.Bandwidth, z.Parallel, z.TargetObject, o.UploadDeadline)
+	}
 
 	between("controller.max_partitions", int64(c.Controller.MaxPartitions), 1, 10_000_000)
 	raft := c.Controller.Raft

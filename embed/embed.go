@@ -19,7 +19,10 @@ type Options struct {
 	// Set are config keys, "wal.memory": "64MiB"; the ports default to free
 	// ones, and the WAL to 1 GiB.
 	Set map[string]string
-	Log *slog.Logger // nil: none
+	// Cloud opens buckets of clouds: roles/cloud.Open, which links their SDKs. nil:
+	// object_storage.url names a directory or memory, or nothing.
+	Cloud roles.Cloud
+	Log   *slog.Logger // nil: none
 }
 
 // Node is a running rustmq.
@@ -51,7 +54,7 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 	}
 	config, err := configs.Load(configs.Sources{Flags: settings})
 	if err == nil {
-		n.node, err = roles.Start(ctx, roles.NodeOptions{Config: config, Log: o.Log})
+		n.node, err = roles.Start(ctx, roles.NodeOptions{Config: config, Log: o.Log, Cloud: o.Cloud, Ephemeral: o.DataDir == ""})
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start rustmq: %w", err), n.removeTemporary())

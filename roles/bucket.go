@@ -10,10 +10,12 @@ import (
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/cache"
 	"rustmq.dev/rustmq/storage/disk"
 )
 
@@ -45,26 +47,33 @@ const (
 type store struct {
 	bucket  *bucket.Resilient
 	counted *bucket.Counted
-	where   string // as people are told
+	where   string    // as people are told
+	since   time.Time // requests are counted
 }
 
 // openBucket opens the bucket that the configuration names.
 func (n *Node) openBucket(ctx context.Context) error {
 	c := n.config.Storage
-	inner, where, err := n.bucketAt(ctx, c)
+	inner, where, err := n.cloud.bucketAt(ctx, c, n.dir, n.ephemeral)
 	if err != nil {
 		return fmt.Errorf("open the bucket: %w", err)
 	}
 	counted := bucket.NewCounted(inner, int64(c.PartSize))
-	n.bucket = &store{bucket: bucket.NewResilient(counted, bucket.ResilientOptions{}), counted: counted, where: where}
+	n.bucket = &store{bucket: bucket.NewResilient(counted, bucket.ResilientOptions{}), counted: counted, where: where, since: time.Now()}
 	n.opened("bucket", func(context.Context) error { return n.bucket.bucket.Close() })
 	return nil
 }
 
-func (n *Node) bucketAt(ctx context.Context, c configs.Storage) (b bucket.Bucket, where string, err error) {
+// Cloud opens the bucket of a cloud that the configuration names: Open of package
+// roles/cloud, unless a program does without.
+type Cloud func(context.Context, configs.Storage) (bucket.Bucket, error)
+
+// bucketAt opens a bucket. home is the data directory, which holds the bucket where
+// none is named; ephemeral says that the bucket may end with the process.
+func (open Cloud) bucketAt(ctx context.Context, c configs.Storage, home *disk.OS, ephemeral bool) (b bucket.Bucket, where string, err error) {
 	if c.URL == "" {
-		b, err = bucket.NewDir(n.dir, bucketDir)
-		return b, "file://" + n.dir.Root() + "/" + bucketDir, err
+		b, err = bucket.NewDir(home, bucketDir)
+		return b, "file://" + home.Root() + "/" + bucketDir, err
 	}
 	u, err := url.Parse(c.URL)
 	if err != nil {
@@ -79,13 +88,16 @@ func (n *Node) bucketAt(ctx context.Context, c configs.Storage) (b bucket.Bucket
 		b, err = bucket.NewDir(dir, ".")
 		return b, c.URL, err
 	case "mem":
-		if !n.ephemeral {
+		if !ephemeral {
 			return nil, "", fmt.Errorf("object_storage.url %s: what is uploaded would be gone with the process; use it with --ephemeral", c.URL)
 		}
 		return bucket.NewMemory(), c.URL, nil
 	}
-	b, err = openCloud(ctx, c)
-	u.RawQuery = "" // it may hold what is nobody's business
+	if open == nil {
+		return nil, "", fmt.Errorf("object_storage.url %s: this program was built without the clouds' drivers; give it roles/cloud.Open", u.Redacted())
+	}
+	b, err = open(ctx, c)
+	u.RawQuery, u.User = "", nil // it may hold what is nobody's business
 	return b, u.String(), err
 }
 
@@ -110,6 +122,11 @@ func (n *Node) tier(id identity) (*broker.Tier, error) {
 			OwnBytes: int64(n.config.WAL.UploadBytes) / 2, ObjectRanges: objectRanges, Parallel: c.Parallel,
 			RetryMin: uploadRetryMin, RetryMax: uploadRetryMax, Urgent: uploadUrgent,
 		},
+		Cold: cold.Options{
+			Policy: cache.Policy(n.config.Cache.Policy), TTL: cacheTTL(n.config.Cache.TTL),
+			IndexCache: int64(n.config.Cache.Indexes), BlockCache: int64(n.config.Cache.Capacity), ReadAhead: int64(n.config.Cache.ReadAhead),
+		},
+		Maintenance: time.Duration(n.config.Cache.Maintenance),
 		Remember: func(nonce [16]byte) error {
 			id.ClusterID, id.BucketNonce = n.controller.Image().ClusterID(), hex.EncodeToString(nonce[:])
 			return id.save(n.dir)
@@ -123,6 +140,14 @@ func (n *Node) tier(id identity) (*broker.Tier, error) {
 	var err error
 	t.Nonce, err = id.bucketNonce()
 	return t, err
+}
+
+// cacheTTL of 0 is none.
+func cacheTTL(d configs.Duration) time.Duration {
+	if d == 0 {
+		return 1 << 62
+	}
+	return time.Duration(d)
 }
 
 // retentionOf reads a topic's retention; values were checked when they were set.

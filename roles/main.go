@@ -44,13 +44,13 @@ const (
 )
 
 // Main is the whole program; it returns the exit code.
-func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, cloud Cloud) int {
 	// An interrupt ends the context; a second one ends the process.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	silenceQUIC()
-	root := command(stdin, stdout, stderr)
+	root := command(stdin, stdout, stderr, cloud)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
@@ -90,7 +90,7 @@ func (e *flagError) Error() string { return e.err.Error() }
 func (e *flagError) Unwrap() error { return e.err }
 
 // command is `rustmq`.
-func command(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
+func command(stdin io.Reader, stdout, stderr io.Writer, cloud Cloud) *cobra.Command {
 	root := &cobra.Command{
 		Use: "rustmq", Short: "A message queue that speaks Kafka: acks on disk, one executable",
 		SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
@@ -103,12 +103,12 @@ func command(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 		return &flagError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
 	env := client.Env{Stdin: stdin, Stdout: stdout, Stderr: stderr, Environ: os.Environ()}
-	adminCmd := admin.Command(stdout, env.ContextURL)
-	adminCmd.AddCommand(serveCommand("serve", "Run a process with the role admin", "admin", stdout, stderr))
+	adminCmd := admin.Command(stdout, env.ContextURL, cloud.probe)
+	adminCmd.AddCommand(serveCommand("serve", "Run a process with the role admin", "admin", stdout, stderr, cloud))
 	root.AddCommand(
-		serveCommand("serve", "Run rustmq in this process", "", stdout, stderr),
-		roleCommand("broker", "broker,controller", stdout, stderr),
-		roleCommand("controller", "controller", stdout, stderr),
+		serveCommand("serve", "Run rustmq in this process", "", stdout, stderr, cloud),
+		roleCommand("broker", "broker,controller", stdout, stderr, cloud),
+		roleCommand("controller", "controller", stdout, stderr, cloud),
 		adminCmd,
 		client.ProduceCommand(env), client.ConsumeCommand(env), client.BenchCommand(env), client.VerifyCommand(env),
 		client.ConfigCommand(env), client.ContextCommand(env),
@@ -165,8 +165,8 @@ func versionCommand(stdout io.Writer) *cobra.Command {
 
 // roleCommand is `rustmq broker`, short for serve with its roles; `rustmq broker
 // serve` is the same.
-func roleCommand(name, roles string, stdout, stderr io.Writer) *cobra.Command {
-	cmd := serveCommand(name, "Short for serve --roles="+roles, roles, stdout, stderr)
-	cmd.AddCommand(serveCommand("serve", "Short for serve --roles="+roles, roles, stdout, stderr))
+func roleCommand(name, roles string, stdout, stderr io.Writer, cloud Cloud) *cobra.Command {
+	cmd := serveCommand(name, "Short for serve --roles="+roles, roles, stdout, stderr, cloud)
+	cmd.AddCommand(serveCommand("serve", "Short for serve --roles="+roles, roles, stdout, stderr, cloud))
 	return cmd
 }

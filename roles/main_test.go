@@ -23,7 +23,7 @@ import (
 func rustmq(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code = roles.Main(args, strings.NewReader(stdin), &out, &errs)
+	code = roles.Main(args, strings.NewReader(stdin), &out, &errs, nil)
 	return code, out.String(), errs.String()
 }
 

@@ -51,6 +51,9 @@ type NodeOptions struct {
 	Log    *slog.Logger
 	// Failed is called once when the node cannot go on: its log is dead.
 	Failed func(error)
+	// Cloud opens buckets that are neither a directory nor memory; nil: this program
+	// has no way to them.
+	Cloud Cloud
 	// Ephemeral says that the data directory goes with the process.
 	Ephemeral bool
 }
@@ -63,6 +66,7 @@ type Node struct {
 	metrics *prometheus.Registry
 
 	ephemeral bool
+	cloud     Cloud
 
 	dir        *disk.OS
 	bucket     *store
@@ -92,7 +96,7 @@ type closer struct {
 
 // Start opens a node and returns once it can be used; ctx bounds the opening.
 func Start(ctx context.Context, o NodeOptions) (*Node, error) {
-	n := &Node{config: o.Config, log: o.Log, failed: o.Failed, ephemeral: o.Ephemeral, metrics: prometheus.NewRegistry()}
+	n := &Node{config: o.Config, log: o.Log, failed: o.Failed, ephemeral: o.Ephemeral, cloud: o.Cloud, metrics: prometheus.NewRegistry()}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
@@ -129,6 +133,9 @@ func (n *Node) open(ctx context.Context) error {
 		if err := n.openBroker(ctx, id); err != nil {
 			return err
 		}
+	}
+	if n.bucket != nil {
+		n.metrics.MustRegister(newBucketMetrics(n))
 	}
 	return n.openHTTP()
 }
@@ -461,6 +468,7 @@ func (n *Node) openHTTP() error {
 	options := admin.Options{Metrics: n.metrics, Ready: n.Ready, Healthy: n.Healthy, Version: Version(), Log: n.log.With("room", "http")}
 	if n.servesAPI() {
 		options.Cluster = n.controller
+		options.Bucket = bucketDoor{n}
 	}
 	if n.store != nil {
 		options.Storage = partitions{n.store}
@@ -489,7 +497,7 @@ func (p partitions) PartitionState(id storage.PartitionID) (admin.PartitionState
 		return admin.PartitionState{}, false
 	}
 	f := l.Footprint()
-	return admin.PartitionState{LogStart: l.LogStart(), HighWatermark: l.HighWatermark(), WALBytes: f.WAL, MemoryBytes: f.Memory}, true
+	return admin.PartitionState{LogStart: l.LogStart(), HighWatermark: l.HighWatermark(), LocalStart: l.LocalStart(), WALBytes: f.WAL, MemoryBytes: f.Memory}, true
 }
 
 // die records why the node cannot go on, and tells its owner once. The process

@@ -21,7 +21,7 @@ const asProgram = "TEST_AS_RUSTMQ"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
-		os.Exit(roles.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+		os.Exit(roles.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, nil))
 	}
 	goleak.VerifyTestMain(m)
 }

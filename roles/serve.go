@@ -26,6 +26,7 @@ type serveFlags struct {
 	set       []string
 	ports     string
 	ephemeral bool
+	cloud     Cloud
 }
 
 // flagKeys maps flags to the keys they set.
@@ -36,8 +37,8 @@ var flagKeys = []struct{ flag, key, usage string }{
 	{"bind", "network.bind", "host of every listener"},
 }
 
-func serveCommand(name, short, roles string, stdout, stderr io.Writer) *cobra.Command {
-	var f serveFlags
+func serveCommand(name, short, roles string, stdout, stderr io.Writer, cloud Cloud) *cobra.Command {
+	f := serveFlags{cloud: cloud}
 	cmd := &cobra.Command{
 		Use: name, Short: short, Args: cobra.NoArgs,
 		Example: "  rustmq serve\n  rustmq serve --ports free --ephemeral\n  rustmq serve --data-dir /var/lib/rustmq --set wal.capacity=50GiB",
@@ -113,7 +114,7 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 	attended := isTerminal(stdout)
 	log := newLogger(config, stderr)
 	failed := make(chan error, 1)
-	node, err := Start(ctx, NodeOptions{Config: config, Log: log, Ephemeral: f.ephemeral, Failed: func(err error) { failed <- err }})
+	node, err := Start(ctx, NodeOptions{Config: config, Log: log, Ephemeral: f.ephemeral, Cloud: f.cloud, Failed: func(err error) { failed <- err }})
 	if err != nil {
 		return err
 	}

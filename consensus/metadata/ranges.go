@@ -44,6 +44,10 @@ type rangeChunk struct {
 	maxTimestamp int64
 }
 
+// NewRanges returns a list of ranges, which stand in order of offset. Those of
+// the image come from its commands; this is for who has none.
+func NewRanges(ranges ...Range) Ranges { return Ranges{}.splice(0, 0, ranges...) }
+
 // Len returns how many ranges there are.
 func (l Ranges) Len() int { return l.n }
 

@@ -30,6 +30,13 @@ type PartitionState struct {
 	HighWatermark storage.Offset `json:"high_watermark" doc:"offset after the last record that can be read"`
 	WALBytes      int64          `json:"wal_bytes" doc:"bytes of its batches in the write-ahead log"`
 	MemoryBytes   int64          `json:"memory_bytes" doc:"those of them that are in memory too"`
+	LocalStart    storage.Offset `json:"local_start" doc:"first offset that is in the write-ahead log; what lies before is read from the bucket"`
+}
+
+// BucketShare is what the bucket has of a partition.
+type BucketShare struct {
+	BucketBytes int64          `json:"bucket_bytes" doc:"bytes of its batches in the bucket"`
+	BucketEnd   storage.Offset `json:"bucket_end" doc:"first offset that is to be uploaded"`
 }
 
 // Storage tells what partitions hold in this process.
@@ -47,6 +54,7 @@ type Topic struct {
 	Records           int64             `json:"records" doc:"high watermarks less log starts"`
 	WALBytes          int64             `json:"wal_bytes"`
 	MemoryBytes       int64             `json:"memory_bytes"`
+	BucketBytes       int64             `json:"bucket_bytes"`
 	Configs           map[string]string `json:"configs" doc:"what was set on the topic; the rest has defaults"`
 	Durability        string            `json:"durability" doc:"what an ack means, in words"`
 	PartitionList     []Partition       `json:"partition_list,omitempty"`
@@ -60,6 +68,7 @@ type Partition struct {
 	Replicas    []int32 `json:"replicas"`
 	ISR         []int32 `json:"isr"`
 	PartitionState
+	BucketShare
 }
 
 type (
@@ -108,7 +117,7 @@ type api struct {
 	storage Storage
 }
 
-func registerAPI(mux *http.ServeMux, o Options) {
+func registerAPI(mux *http.ServeMux, o Options, stopping context.Context) {
 	config := huma.DefaultConfig("rustmq", o.Version)
 	config.OpenAPIPath = "/api/v1/openapi"
 	config.DocsPath = ""
@@ -121,6 +130,9 @@ func registerAPI(mux *http.ServeMux, o Options) {
 	huma.Patch(h, "/api/v1/topics/{name}", a.alter)
 	huma.Delete(h, "/api/v1/topics/{name}", a.delete)
 	huma.Post(h, "/api/v1/topics/{name}/partitions", a.addPartitions)
+	if o.Bucket != nil {
+		registerStorage(h, storageAPI{o.Bucket, stopping})
+	}
 }
 
 func (a api) list(_ context.Context, in *listInput) (*topicsOutput, error) {
@@ -195,7 +207,10 @@ func (a api) view(t *metadata.Topic) Topic {
 	}
 	for i := range t.Partitions.Len() {
 		p := t.Partitions.At(i)
-		view := Partition{Partition: int32(i), Leader: p.Leader, LeaderEpoch: int32(p.LeaderEpoch), Replicas: p.Replicas, ISR: p.ISR}
+		view := Partition{
+			Partition: int32(i), Leader: p.Leader, LeaderEpoch: int32(p.LeaderEpoch), Replicas: p.Replicas, ISR: p.ISR,
+			BucketShare: BucketShare{p.Ranges().Bytes(), p.CommittedEnd()},
+		}
 		if a.storage != nil {
 			if state, ok := a.storage.PartitionState(storage.PartitionID{Topic: t.ID, Index: int32(i)}); ok {
 				view.PartitionState = state
@@ -204,6 +219,7 @@ func (a api) view(t *metadata.Topic) Topic {
 		out.Records += int64(view.HighWatermark - view.LogStart)
 		out.WALBytes += view.WALBytes
 		out.MemoryBytes += view.MemoryBytes
+		out.BucketBytes += view.BucketBytes
 		out.ReplicationFactor = max(out.ReplicationFactor, len(p.Replicas))
 		out.PartitionList = append(out.PartitionList, view)
 	}

@@ -15,6 +15,10 @@ import (
 // DefaultURL is where the admin commands look for a process.
 const DefaultURL = "http://127.0.0.1:9642"
 
+// patience is how long an answer may take that reads objects: one of a GiB, over
+// a thin line.
+const patience = 10 * time.Minute
+
 // client calls /api/v1 of one process.
 type client struct {
 	base string

@@ -23,12 +23,13 @@ type env struct {
 	url        string
 	output     string
 	contextURL func(*cobra.Command) (string, error)
+	probeURL   ProbeURL
 }
 
 // Command is `rustmq admin`. contextURL gives the URL of the chosen context, or
-// "" when it names none. More commands may be added to the result.
-func Command(stdout io.Writer, contextURL func(*cobra.Command) (string, error)) *cobra.Command {
-	e := &env{stdout: stdout, contextURL: contextURL}
+// "" when it names none; probeURL serves `storage probe URL`. More commands may be added to the result.
+func Command(stdout io.Writer, contextURL func(*cobra.Command) (string, error), probeURL ProbeURL) *cobra.Command {
+	e := &env{stdout: stdout, contextURL: contextURL, probeURL: probeURL}
 	cmd := &cobra.Command{
 		Use: "admin", Short: "Operate a running cluster through its /api/v1", Args: cobra.NoArgs,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -49,7 +50,7 @@ func Command(stdout io.Writer, contextURL func(*cobra.Command) (string, error)) 
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&e.url, "url", "", "address of a process with role admin or controller (default: the context's, else "+DefaultURL+")")
 	flags.StringVarP(&e.output, "output", "o", "table", "table, json or yaml")
-	cmd.AddCommand(e.topicsCommand())
+	cmd.AddCommand(e.topicsCommand(), e.storageCommand())
 	return cmd
 }
 
@@ -74,6 +75,13 @@ func (e *env) client() *client {
 		_ = e.resolve(nil)
 	}
 	return newClient(e.url)
+}
+
+// patient is a client for what may take minutes.
+func (e *env) patient() *client {
+	c := e.client()
+	c.http.Timeout = patience
+	return c
 }
 
 // print writes v in the chosen format; human writes the table.

@@ -3,8 +3,9 @@
 // and the `rustmq admin` commands, which are clients of that API and have no
 // other way in.
 //
-// The API answers from the cluster's image and from the partitions of this
-// process; nothing is invented. Errors are RFC 9457 problems with Kafka's error
+// The API answers from the cluster's image, and from the partitions and the bucket
+// of this process; nothing is invented. No request names a bucket: a URL is probed
+// by the process of the command, so that the server cannot be sent anywhere. Errors are RFC 9457 problems with Kafka's error
 // name as their title. The document at /api/v1/openapi.json is made from the
 // code that serves.
 //

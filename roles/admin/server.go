@@ -35,6 +35,8 @@ type Options struct {
 	// Storage tells what partitions hold in this process; nil without the
 	// broker role.
 	Storage Storage
+	// Bucket serves /api/v1/storage, beside Cluster, when it is not nil.
+	Bucket Bucket
 	// Version is what the OpenAPI document calls itself.
 	Version string
 	Log     *slog.Logger
@@ -44,6 +46,8 @@ type Options struct {
 type Server struct {
 	http *http.Server
 	log  *slog.Logger
+	// stop ends requests that may take long, so that Close need not wait for them.
+	stop context.CancelFunc
 }
 
 // New returns a server that has not started to listen.
@@ -55,11 +59,13 @@ func New(o Options) *Server {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
 	mux.Handle("GET /healthz", probe(o.Healthy))
 	mux.Handle("GET /readyz", probe(o.Ready))
+	stopping, stop := context.WithCancel(context.Background())
 	if o.Cluster != nil {
-		registerAPI(mux, o)
+		registerAPI(mux, o, stopping)
 	}
 	return &Server{
-		log: o.Log,
+		log:  o.Log,
+		stop: stop,
 		http: &http.Server{
 			Handler:           http.MaxBytesHandler(refuseBrowsers(mux), maxBodyBytes),
 			ReadHeaderTimeout: headerTimeout,
@@ -79,8 +85,10 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-// Close stops listening and waits for running requests until ctx ends.
+// Close stops listening and waits for running requests until ctx ends; those that
+// read or probe the bucket are ended.
 func (s *Server) Close(ctx context.Context) error {
+	s.stop()
 	if err := s.http.Shutdown(ctx); err != nil {
 		return errors.Join(fmt.Errorf("stop http: %w", err), s.http.Close())
 	}

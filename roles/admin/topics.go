@@ -71,9 +71,9 @@ func (e *env) listTopics() *cobra.Command {
 				return err
 			}
 			return e.print(out.Topics, func() {
-				t := e.table("TOPIC", "PARTITIONS", "REPLICAS", "RECORDS", "IN WAL", "IN MEMORY")
+				t := e.table("TOPIC", "PARTITIONS", "REPLICAS", "RECORDS", "IN BUCKET", "IN WAL", "IN MEMORY")
 				for _, topic := range out.Topics {
-					t.AppendRow(table.Row{topic.Name, topic.Partitions, topic.ReplicationFactor, topic.Records, size(topic.WALBytes), size(topic.MemoryBytes)})
+					t.AppendRow(table.Row{topic.Name, topic.Partitions, topic.ReplicationFactor, topic.Records, size(topic.BucketBytes), size(topic.WALBytes), size(topic.MemoryBytes)})
 				}
 				t.Render()
 			})
@@ -100,15 +100,15 @@ func (e *env) describeTopic() *cobra.Command {
 func (e *env) showTopic(topic Topic) {
 	fmt.Fprintf(e.stdout, "topic       %s (id %s)\n", topic.Name, topic.ID)
 	fmt.Fprintf(e.stdout, "records     %d in %s, replication factor %d\n", topic.Records, plural(topic.Partitions, "partition"), topic.ReplicationFactor)
-	fmt.Fprintf(e.stdout, "bytes       %s in the WAL, %s of them in memory\n", size(topic.WALBytes), size(topic.MemoryBytes))
+	fmt.Fprintf(e.stdout, "bytes       %s in the bucket; %s in the WAL, %s of them in memory\n", size(topic.BucketBytes), size(topic.WALBytes), size(topic.MemoryBytes))
 	fmt.Fprintf(e.stdout, "durability  %s\n", topic.Durability)
 	for _, key := range slices.Sorted(maps.Keys(topic.Configs)) {
 		fmt.Fprintf(e.stdout, "config      %s = %s\n", key, topic.Configs[key])
 	}
 	fmt.Fprintln(e.stdout)
-	t := e.table("PARTITION", "LEADER", "EPOCH", "REPLICAS", "ISR", "LOG START", "HIGH WATERMARK", "IN WAL", "IN MEMORY")
+	t := e.table("PARTITION", "LEADER", "EPOCH", "REPLICAS", "ISR", "LOG START", "LOCAL START", "HIGH WATERMARK", "IN BUCKET", "IN WAL", "IN MEMORY")
 	for _, p := range topic.PartitionList {
-		t.AppendRow(table.Row{p.Partition, p.Leader, p.LeaderEpoch, ids(p.Replicas), ids(p.ISR), p.LogStart, p.HighWatermark, size(p.WALBytes), size(p.MemoryBytes)})
+		t.AppendRow(table.Row{p.Partition, p.Leader, p.LeaderEpoch, ids(p.Replicas), ids(p.ISR), p.LogStart, p.LocalStart, p.HighWatermark, size(p.BucketBytes), size(p.WALBytes), size(p.MemoryBytes)})
 	}
 	t.Render()
 }
@@ -151,7 +151,7 @@ func (e *env) deleteTopic() *cobra.Command {
 					return err
 				}
 				return e.print(out, func() {
-					fmt.Fprintf(e.stdout, "would delete topic %s with %d records, %s\n", out.Name, out.Records, size(out.WALBytes))
+					fmt.Fprintf(e.stdout, "would delete topic %s with %d records, %s\n", out.Name, out.Records, size(max(out.WALBytes, out.BucketBytes)))
 				})
 			}
 			if err := e.client().call(cmd.Context(), http.MethodDelete, topicPath(args[0]), nil, nil); err != nil {

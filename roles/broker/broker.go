@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/broker/upload"
@@ -34,8 +35,9 @@ type Broker struct {
 	producerIDs  *producerIDs
 	groups       *group.Coordinator
 	throttle     *throttle
-	uploader     *upload.Uploader   // nil without a bucket
-	compactor    *compact.Compactor // nil without one, or without compaction
+	uploader     *upload.Uploader // nil without a bucket, as is cold
+	cold         *cold.Reader
+	compactor    *compact.Compactor // nil without a bucket, or without compaction
 	metrics      *metrics
 
 	ctx         context.Context // ends when Close begins
@@ -76,6 +78,10 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		b.stop()
 		return nil, err
 	}
+	if err := b.openCold(); err != nil {
+		b.stop()
+		return nil, errors.Join(err, b.groups.Close())
+	}
 	b.done.Go(func() { b.follow(b.ctx) })
 	b.unsubscribe = opt.Controller.Subscribe(b.follower.offer)
 	if err := b.enter(ctx); err != nil {
@@ -100,7 +106,11 @@ func (b *Broker) Serve(r *kafka.Request) {
 }
 
 // ConnClosed forgets a connection; its waiting fetches end.
-func (b *Broker) ConnClosed(c *kafka.Conn) { b.connections.closed(c) }
+func (b *Broker) ConnClosed(c *kafka.Conn) {
+	if gone := b.connections.closed(c); gone != nil && b.cold != nil {
+		b.cold.Forget(gone)
+	}
+}
 
 // Health reports why this broker cannot do its work, nil when it can: its WAL
 // is dead, or another process has taken its node id.
@@ -136,6 +146,9 @@ func (b *Broker) Close() error {
 	}
 	if b.uploader != nil {
 		err = errors.Join(err, b.uploader.Close())
+	}
+	if b.cold != nil {
+		err = errors.Join(err, b.cold.Close())
 	}
 	b.requests.Wait()
 	b.done.Wait()

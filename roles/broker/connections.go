@@ -41,8 +41,8 @@ func (c *connections) of(conn *kafka.Conn) *connection {
 	return found
 }
 
-// closed ends what belongs to a connection.
-func (c *connections) closed(conn *kafka.Conn) {
+// closed ends what belongs to a connection, and returns it; nil if nothing does.
+func (c *connections) closed(conn *kafka.Conn) *connection {
 	id := conn.ID()
 	c.mu.Lock()
 	found := c.all[id]
@@ -51,6 +51,7 @@ func (c *connections) closed(conn *kafka.Conn) {
 	if found != nil {
 		found.end()
 	}
+	return found
 }
 
 // close ends every fetch that waits, and lets none wait from now on.

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"rustmq.dev/rustmq/roles/broker/wire"
+	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/transport/kafka"
@@ -242,6 +243,9 @@ func (f *fetchRequest) answer() {
 	}
 	incremental := f.q.SessionEpoch > initialSessionEpoch
 	for _, part := range f.parts {
+		if part.cold {
+			f.b.cold.Unwatch(f.conn, storage.PartitionID{Topic: part.topic.id, Index: part.want.Index}, f)
+		}
 		part.included = part.worthTelling(incremental)
 	}
 	sessionID := int32(0)

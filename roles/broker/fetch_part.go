@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -20,6 +21,8 @@ type fetchPart struct {
 	name    string          // asked for, where topics go by name
 	id      storage.TopicID // asked for, where topics go by id
 	want    wire.FetchPartition
+
+	cold bool // its records are on their way from the bucket, which wakes the fetch
 
 	watching *log.Log    // where it is registered
 	woken    atomic.Bool // since: registered no more
@@ -109,6 +112,7 @@ func (part *fetchPart) topicID() storage.TopicID {
 // read evaluates the part: what it would add to the response, of which left
 // bytes of records remain. It reports whether the client should know at once.
 func (part *fetchPart) read(f *fetchRequest, left int) (urgent bool) {
+	part.cold = false
 	part.result = wire.FetchResult{
 		Index: part.want.Index, HighWatermark: storage.NoOffset, LastStable: storage.NoOffset, LogStart: storage.NoOffset,
 	}
@@ -202,21 +206,42 @@ func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
 		f.limited = true
 		return nil
 	}
-	granted, ok := f.b.fetchMemory.take(f, min(max(int(part.want.MaxBytes), 0), max(left, 0)))
-	if !ok {
-		f.starved = true
-		return nil
+	want := min(max(int(part.want.MaxBytes), 0), max(left, 0))
+	for offset := part.want.Offset; ; {
+		granted, ok := f.b.fetchMemory.take(f, want)
+		if !ok {
+			f.starved = true
+			return nil
+		}
+		if until := l.LocalStart(); f.b.cold != nil && offset < until && offset >= part.result.LogStart {
+			got, err := part.readCold(f, l, until, granted)
+			f.b.fetchMemory.correct(granted, got.Bytes)
+			if err != nil || len(got.Batches) > 0 || got.Next < until {
+				f.bytes += got.Bytes
+				return err
+			}
+			offset = until // nothing lies between
+			continue
+		}
+		read, err := l.Read(log.ReadRequest{
+			Offset:    offset,
+			MaxBytes:  granted,
+			MinOne:    f.bytes == 0,
+			Isolation: isolation(f.q.ReadCommitted),
+		})
+		f.b.fetchMemory.correct(granted, read.Bytes)
+		if _, moved := errors.AsType[*log.NotLocalError](err); moved && f.b.cold != nil {
+			continue // given up since
+		}
+		if err != nil {
+			return err
+		}
+		return part.take(f, read)
 	}
-	read, err := l.Read(log.ReadRequest{
-		Offset:    part.want.Offset,
-		MaxBytes:  granted,
-		MinOne:    f.bytes == 0,
-		Isolation: isolation(f.q.ReadCommitted),
-	})
-	f.b.fetchMemory.correct(granted, read.Bytes)
-	if err != nil {
-		return err
-	}
+}
+
+// take adds what was read from the log to the response.
+func (part *fetchPart) take(f *fetchRequest, read log.ReadResult) error {
 	f.results = append(f.results, read)
 	if f.q.Version < zstdFetch && holdsZstd(read.Batches) {
 		f.b.fetchMemory.give(read.Bytes) // released with f.results

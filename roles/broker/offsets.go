@@ -28,7 +28,7 @@ const (
 	deleteToHighWM = -1 // offset of DeleteRecords
 )
 
-func (b *Broker) listOffsets(_ context.Context, _ *kafka.Request, q *kmsg.ListOffsetsRequest) *kmsg.ListOffsetsResponse {
+func (b *Broker) listOffsets(ctx context.Context, _ *kafka.Request, q *kmsg.ListOffsetsRequest) *kmsg.ListOffsetsResponse {
 	p := q.ResponseKind().(*kmsg.ListOffsetsResponse)
 	for _, t := range q.Topics {
 		out := kmsg.NewListOffsetsResponseTopic()
@@ -36,7 +36,7 @@ func (b *Broker) listOffsets(_ context.Context, _ *kafka.Request, q *kmsg.ListOf
 		for _, want := range t.Partitions {
 			part := kmsg.NewListOffsetsResponseTopicPartition()
 			part.Partition = want.Partition
-			found, err := b.offsetAt(t.Topic, want, q)
+			found, err := b.offsetAt(ctx, t.Topic, want, q)
 			part.ErrorCode = code(err)
 			if err == nil {
 				part.Offset, part.Timestamp, part.LeaderEpoch = int64(found.offset), found.timestamp, int32(found.epoch)
@@ -54,7 +54,7 @@ type foundOffset struct {
 	epoch     storage.Epoch
 }
 
-func (b *Broker) offsetAt(topic string, want kmsg.ListOffsetsRequestTopicPartition, q *kmsg.ListOffsetsRequest) (foundOffset, error) {
+func (b *Broker) offsetAt(ctx context.Context, topic string, want kmsg.ListOffsetsRequestTopicPartition, q *kmsg.ListOffsetsRequest) (foundOffset, error) {
 	l, r, err := b.leaderOf(topic, want.Partition, storage.Epoch(want.CurrentLeaderEpoch))
 	if err != nil {
 		return foundOffset{}, err
@@ -66,15 +66,21 @@ func (b *Broker) offsetAt(topic string, want kmsg.ListOffsetsRequestTopicPartiti
 		if q.IsolationLevel == readCommitted {
 			found.offset = l.LastStable()
 		}
-	case want.Timestamp == earliest, want.Timestamp == earliestLocal && q.Version >= firstLocal:
+	case want.Timestamp == earliest:
 		found.offset = l.LogStart()
 		found.epoch = l.EpochAt(found.offset)
+	case want.Timestamp == earliestLocal && q.Version >= firstLocal:
+		found.offset = l.LocalStart()
+		found.epoch = l.EpochAt(found.offset)
 	case want.Timestamp == maxTimestamp && q.Version >= firstMaxTime:
-		found, err = byTime(l, l.MaxTimestampOffset)
+		found, err = byTime(l, func() (storage.Offset, int64, bool, error) { return b.maxTimestamp(ctx, l) })
 	case want.Timestamp == latestTiered && q.Version >= firstTiered:
-		found.epoch = storage.NoEpoch // nothing is in object storage
+		found.epoch = storage.NoEpoch
+		if last := l.Uploaded() - 1; last >= l.LogStart() && b.cold != nil {
+			found.offset, found.epoch = last, l.EpochAt(last)
+		}
 	case want.Timestamp >= 0:
-		found, err = byTime(l, func() (storage.Offset, int64, bool, error) { return l.OffsetForTime(want.Timestamp) })
+		found, err = byTime(l, func() (storage.Offset, int64, bool, error) { return b.offsetForTime(ctx, l, want.Timestamp) })
 	default:
 		return foundOffset{}, kerr.UnsupportedVersion
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/broker/upload"
@@ -49,9 +50,12 @@ type Tier struct {
 	Bucket bucket.Bucket
 	Prefix string // of all keys
 	Upload upload.Limits
+	Cold   cold.Options // Bucket and Key in it are set by the broker
+	// Maintenance is the time between two sweeps of the caches; 0: a minute.
+	Maintenance time.Duration
+	IDAge       time.Duration // how long an object id may be used after it was issued
 	// Compact says how objects are rewritten; nil: they are not.
 	Compact *Compaction
-	IDAge   time.Duration // how long an object id may be used after it was issued
 	// Nonce is what the bucket was known by, for a start that cannot reach it, and
 	// Remember keeps what was read.
 	Nonce    [16]byte

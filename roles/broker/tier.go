@@ -119,6 +119,23 @@ func (c catalogue) Replace(ctx context.Context, id storage.ObjectID, size int64,
 	return c.b.opt.Controller.ReplaceRanges(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), id, size, replacements)
 }
 
+// Uploads counts what went into the bucket, and what waits for it; false: there is
+// no bucket.
+func (b *Broker) Uploads() (upload.Stats, bool) {
+	if b.uploader == nil {
+		return upload.Stats{}, false
+	}
+	return b.uploader.Stats(), true
+}
+
+// Compactions counts what was rewritten in the bucket; false: nothing is.
+func (b *Broker) Compactions() (compact.Stats, bool) {
+	if b.compactor == nil {
+		return compact.Stats{}, false
+	}
+	return b.compactor.Stats(), true
+}
+
 // Settle ends uploads: it begins no more, and waits for those under way as long as
 // ctx allows. What is not in the bucket is on disk.
 func (b *Broker) Settle(ctx context.Context) error {

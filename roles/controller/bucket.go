@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -62,18 +64,40 @@ func ReadNonce(ctx context.Context, b bucket.Bucket, prefix, cluster string) (no
 // is, ships the metadata log, and carries out what collector, auditor and retainer
 // decide. One goroutine, keep, does all of that, and one ships.
 type keeper struct {
-	c         *Controller
-	o         BucketOptions
-	shipper   *shipper
-	collector *collector
-	clock     clockWatch
-	foreign   int // keys of ids that were never issued, in the last listing
+	c       *Controller
+	o       BucketOptions
+	shipper *shipper
+	clock   clockWatch
+	foreign int // keys of ids that were never issued, in the last listing
+
+	collecting sync.Mutex // never held during a call to the bucket
+	collector  *collector // guarded by collecting
+
+	// ours: the bucket was found to be the cluster's. Nothing but its nonce is
+	// written there before, and nothing is deleted.
+	ours  atomic.Bool
+	wrong atomic.Pointer[WrongBucketError] // what was found instead, when last asked
+}
+
+// WrongBucketError says that the bucket is not the one the cluster stores in.
+type WrongBucketError struct {
+	Found, Want [16]byte // nonces; Found is zero when there is none
+}
+
+// Error says what to do.
+func (e *WrongBucketError) Error() string {
+	found := "no nonce"
+	if e.Found != [16]byte{} {
+		found = fmt.Sprintf("nonce %x", e.Found)
+	}
+	return fmt.Sprintf("the bucket has %s, the cluster stores in the one with %x: set object_storage.url back", found, e.Want)
 }
 
 // openBucket prepares the keeper. It waits a little for a bucket that was not
 // reached yet, so that a first start ends with one.
 func (c *Controller) openBucket(ctx context.Context) {
 	o := *c.opt.Bucket
+	o.Bucket = &lookingFirst{Bucket: o.Bucket, log: c.log}
 	k := &keeper{
 		c: c, o: o,
 		collector: newCollector(collectorLimits{Deadline: o.Deadline, Grace: o.Grace, Batch: collectBatch}),
@@ -84,8 +108,10 @@ func (c *Controller) openBucket(ctx context.Context) {
 		Prefix: object.ClusterPrefix(o.Prefix, c.Image().ClusterID()) + fmt.Sprintf("%08x/meta/", FirstIncarnation),
 		Leads: func() (uint64, bool) {
 			s := c.node.Status()
-			return s.Term, s.Leader == uint64(c.opt.NodeID)
+			return s.Term, s.Leader == uint64(c.opt.NodeID) && guard.Check("controller.ships-into-own-bucket", k.ours.Load())
 		},
+		Barrier: c.node.Barrier,
+		Applied: func() uint64 { return c.state.Image().Offset() },
 		Snapshot: func() (uint64, []byte) {
 			image := c.state.Image()
 			return image.Offset(), image.Snapshot()
@@ -103,20 +129,28 @@ func (c *Controller) openBucket(ctx context.Context) {
 
 // identify makes sure that this is the cluster's bucket, or makes it so.
 func (k *keeper) identify(ctx context.Context) error {
+	err := k.identified(ctx)
+	wrong, _ := errors.AsType[*WrongBucketError](err)
+	k.wrong.Store(wrong)
+	if err == nil {
+		k.ours.Store(true)
+		k.shipper.Hurry()
+	}
+	return err
+}
+
+func (k *keeper) identified(ctx context.Context) error {
 	cluster := k.c.Image().ClusterID()
 	is, set := k.c.Image().Bucket()
 	there, err := ReadNonce(ctx, k.o.Bucket, k.o.Prefix, cluster)
 	switch {
-	case err == nil && set && guard.Check("controller.bucket-nonce", there == is.Nonce):
-		return nil
-	case err == nil && set:
-		return fmt.Errorf("the bucket has nonce %x, the cluster stores in the one with %x: set object_storage.url back", there, is.Nonce)
-	case err == nil:
-	case !errors.Is(err, bucket.ErrNotFound):
+	case err != nil && !errors.Is(err, bucket.ErrNotFound):
 		return err
+	case set && guard.Check("controller.bucket-nonce", err == nil && there == is.Nonce):
+		return nil
 	case set:
-		return fmt.Errorf("the bucket has no nonce at %s, the cluster stores in the one with %x: set object_storage.url back", NonceKey(k.o.Prefix, cluster), is.Nonce)
-	default:
+		return &WrongBucketError{Found: there, Want: is.Nonce}
+	case err != nil: // there is none
 		if there, err = k.claim(ctx, cluster); err != nil {
 			return err
 		}
@@ -140,8 +174,8 @@ func (k *keeper) claim(ctx context.Context, cluster string) (nonce [16]byte, err
 func (k *keeper) keep(ctx context.Context) {
 	ticker := time.NewTicker(keepTick)
 	defer ticker.Stop()
-	identified := false
-	var collected, audited, retained time.Time
+	var collected, retained time.Time
+	audited := time.Now() // the first comes an interval after the start
 	warned := map[string]bool{}
 	do := func(what string, at *time.Time, every time.Duration, work func(context.Context) error) {
 		now := time.Now()
@@ -164,7 +198,7 @@ func (k *keeper) keep(ctx context.Context) {
 		if k.c.node.Leader() != uint64(k.c.opt.NodeID) || k.shipper.Fenced() != nil {
 			continue
 		}
-		if !identified {
+		if !k.ours.Load() {
 			if err := k.identify(ctx); err != nil {
 				if !warned["identify"] && ctx.Err() == nil {
 					k.c.log.Warn("it is not known yet whether this is the cluster's bucket; nothing is deleted there", "error", err)
@@ -172,8 +206,7 @@ func (k *keeper) keep(ctx context.Context) {
 				warned["identify"] = true
 				continue
 			}
-			identified = true
-			audited = time.Now() // the first comes an interval after the start
+			k.c.log.Info("the bucket was reached, and is the cluster's")
 		}
 		do("retention", &retained, k.o.Retention, k.retain)
 		do("collection", &collected, min(k.o.Grace/4, 10*time.Second), k.collect)
@@ -186,11 +219,15 @@ func (k *keeper) collect(ctx context.Context) error {
 	if err := k.c.node.Barrier(ctx); err != nil {
 		return err
 	}
+	k.collecting.Lock()
 	do := k.collector.step(time.Now(), k.c.state.Image(), k.shipper.Shipped())
+	k.collecting.Unlock()
 	var errs []error
 	if len(do.Condemn) > 0 {
 		n, err := k.c.CondemnObjects(ctx, do.Condemn)
-		k.c.log.Info("uploads that were not committed in time are given up", "objects", n)
+		if n > 0 {
+			k.c.log.Info("uploads that were not committed in time are given up", "objects", n)
+		}
 		errs = append(errs, err)
 	}
 	if do.Ship > k.shipper.Shipped() {
@@ -201,7 +238,9 @@ func (k *keeper) collect(ctx context.Context) error {
 			errs = append(errs, err)
 			break // the bucket is ill: the rest comes with the next step
 		}
+		k.collecting.Lock()
 		k.collector.gone(id)
+		k.collecting.Unlock()
 	}
 	if len(do.Forget) > 0 {
 		_, err := k.c.ForgetObjects(ctx, do.Forget)
@@ -210,7 +249,12 @@ func (k *keeper) collect(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// delete removes an object, unless somebody else was found to write here since it
+// was decided.
 func (k *keeper) delete(ctx context.Context, id storage.ObjectID) error {
+	if err := k.shipper.Fenced(); !guard.Check("controller.fenced-delete", err == nil) {
+		return err
+	}
 	if err := k.o.Bucket.Delete(ctx, k.key(id)); err != nil {
 		return fmt.Errorf("delete object %s: %w", id, err)
 	}
@@ -223,11 +267,14 @@ func (k *keeper) key(id storage.ObjectID) string {
 
 // audit deletes what landed in the bucket after its id was forgotten.
 func (k *keeper) audit(ctx context.Context) error {
-	var ids []storage.ObjectID
+	var ids []storage.ObjectID // without those that are known now: there are few others
+	image := k.c.state.Image()
 	prefix := object.DataPrefix(k.o.Prefix, k.c.Image().ClusterID(), FirstIncarnation)
 	err := k.o.Bucket.List(ctx, prefix, "", func(i bucket.Info) bool {
 		if parsed, err := object.ParseKey(k.o.Prefix, i.Key); err == nil {
-			ids = append(ids, parsed.ID)
+			if _, known := image.Object(parsed.ID); !known {
+				ids = append(ids, parsed.ID)
+			}
 		}
 		return true
 	})
@@ -239,7 +286,9 @@ func (k *keeper) audit(ctx context.Context) error {
 	if err := k.c.node.Barrier(ctx); err != nil {
 		return err
 	}
+	k.collecting.Lock()
 	found := k.collector.listed(time.Now(), ids, k.c.state.Image())
+	k.collecting.Unlock()
 	if len(found.Foreign) > 0 && len(found.Foreign) != k.foreign {
 		k.c.log.Warn("the bucket has objects whose ids were never issued here; they are left", "objects", len(found.Foreign), "first", found.Foreign[0])
 	}
@@ -258,5 +307,21 @@ func (c *Controller) BucketHealth() error {
 	if c.keeper == nil {
 		return nil
 	}
-	return errors.Join(c.keeper.shipper.Fenced(), c.keeper.clock.stopped())
+	errs := []error{c.keeper.shipper.Fenced(), c.keeper.clock.stopped()}
+	if wrong := c.keeper.wrong.Load(); wrong != nil {
+		errs = append(errs, wrong)
+	}
+	return errors.Join(errs...)
+}
+
+// mayCommit refuses what gives ids out or names objects once somebody else was
+// found to write into the bucket (RULES 5.2).
+func (c *Controller) mayCommit() error {
+	if c.keeper == nil {
+		return nil
+	}
+	if err := c.keeper.shipper.Fenced(); !guard.Check("controller.fenced-commit", err == nil) {
+		return metadata.Errorf(metadata.KafkaStorageError, "%v", err)
+	}
+	return nil
 }

@@ -127,13 +127,12 @@ type audit struct {
 // shown it; a listing may lag.
 func (c *collector) listed(now time.Time, ids []storage.ObjectID, cat catalogue) (found audit) {
 	seen := map[storage.ObjectID]time.Time{}
-	next := cat.NextObjectID()
 	for _, id := range ids {
-		if !guard.Check("controller.orphan-issued", id < next) {
+		foreign, dead := judgeListed(id, cat)
+		if foreign {
 			found.Foreign = append(found.Foreign, id)
-			continue
 		}
-		if _, known := cat.Object(id); !guard.Check("controller.orphan-unknown", !known) {
+		if !dead {
 			continue
 		}
 		since, known := c.orphans[id]
@@ -148,4 +147,28 @@ func (c *collector) listed(now time.Time, ids []storage.ObjectID, cat catalogue)
 	c.orphans = seen
 	slices.Sort(found.Orphans)
 	return found
+}
+
+// shown is listed of a single object of a listing, the rest of which is not known:
+// it reports whether the object is an orphan that is to be deleted.
+func (c *collector) shown(now time.Time, id storage.ObjectID, cat catalogue) bool {
+	if _, dead := judgeListed(id, cat); !dead {
+		return false
+	}
+	since, known := c.orphans[id]
+	if !known {
+		since = now
+		c.orphans[id] = since
+	}
+	return guard.Check("controller.repair-grace", now.Sub(since) >= c.limits.Grace)
+}
+
+// judgeListed says what an object of a listing is by a catalogue that is not older:
+// foreign, if its id was never issued, or dead, if nothing can name it any more.
+func judgeListed(id storage.ObjectID, cat catalogue) (foreign, dead bool) {
+	if !guard.Check("controller.orphan-issued", id < cat.NextObjectID()) {
+		return true, false
+	}
+	_, known := cat.Object(id)
+	return false, guard.Check("controller.orphan-unknown", !known)
 }

@@ -5,7 +5,7 @@
 //
 // Pure cores: placement.go (which broker holds which replica), liveness.go (who
 // has been silent too long), decide.go (from a request and an image to a
-// command). The [Controller] is the shell: it encodes a decision, checks it
+// command), check.go (how bucket and catalogue stand to each other). The [Controller] is the shell: it encodes a decision, checks it
 // against the present image, proposes it and waits until it is applied here.
 //
 // A method returns after the change is in [Controller.Image]. Subscribers see

@@ -30,6 +30,9 @@ func (c *Controller) PrepareObjects(ctx context.Context, brokerID int32, brokerE
 	if count < 1 || count > metadata.MaxPreparedIDs {
 		return 0, metadata.Errorf(metadata.InvalidRequest, "%d object ids asked for: 1 to %d", count, metadata.MaxPreparedIDs)
 	}
+	if err := c.mayCommit(); err != nil {
+		return 0, err
+	}
 	result, err := c.propose(ctx, &pb.PrepareObjects{BrokerId: brokerID, BrokerEpoch: brokerEpoch, Count: uint32(count)})
 	if err != nil {
 		return 0, err
@@ -42,6 +45,9 @@ func (c *Controller) PrepareObjects(ctx context.Context, brokerID int32, brokerE
 // is nil or an error for each, in order. With err nothing was committed, unless
 // its code is RequestTimedOut: then the image says what became of the object.
 func (c *Controller) CommitObject(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, ranges []metadata.PartitionRange) (results []error, err error) {
+	if err := c.mayCommit(); err != nil {
+		return nil, err
+	}
 	result, err := c.propose(ctx, metadata.NewCommitObject(brokerID, brokerEpoch, id, size, ranges))
 	if err != nil {
 		return nil, err
@@ -52,6 +58,9 @@ func (c *Controller) CommitObject(ctx context.Context, brokerID int32, brokerEpo
 // ReplaceRanges commits an object whose ranges take the place of others, each on
 // its own and only while all of those are there. Results are as of CommitObject.
 func (c *Controller) ReplaceRanges(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, replacements []metadata.Replacement) (results []error, err error) {
+	if err := c.mayCommit(); err != nil {
+		return nil, err
+	}
 	result, err := c.propose(ctx, metadata.NewReplaceRanges(brokerID, brokerEpoch, id, size, replacements))
 	if err != nil {
 		return nil, err

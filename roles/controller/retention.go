@@ -21,7 +21,7 @@ type Retention struct {
 
 const (
 	// maxClockJump is how far the wall clock may move against the monotonic one
-	// before nothing is deleted by age until an operator confirms (RULES 5.5).
+	// before retention deletes nothing until an operator confirms (RULES 5.5).
 	maxClockJump = time.Hour
 
 	// maxRetained bounds the log starts that one look moves.
@@ -83,7 +83,7 @@ func (w *clockWatch) look(wall time.Time, mono time.Duration) bool {
 	if !w.wall.IsZero() && w.why == nil {
 		jump := wall.Sub(w.wall) - (mono - w.mono)
 		if !guard.Check("controller.clock-jump", jump.Abs() <= maxClockJump) {
-			w.why = fmt.Errorf("the clock jumped by %s: nothing is deleted by age until it is confirmed (rustmq admin storage confirm-clock)", jump.Round(time.Second))
+			w.why = fmt.Errorf("the clock jumped by %s: retention deletes nothing until it is confirmed (rustmq admin storage confirm-clock)", jump.Round(time.Second))
 		}
 	}
 	w.wall, w.mono = wall, mono
@@ -103,7 +103,7 @@ func (w *clockWatch) confirm() {
 	w.why, w.wall = nil, time.Time{}
 }
 
-// ConfirmClock has retention by age go on after the clock has jumped.
+// ConfirmClock has retention go on after the clock has jumped.
 func (c *Controller) ConfirmClock() {
 	if c.keeper != nil {
 		c.keeper.clock.confirm()

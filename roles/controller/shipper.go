@@ -26,7 +26,13 @@ const (
 	// maxEntryWalk is how many entries are looked at for the last snapshot that an
 	// earlier leader wrote. What is older is kept until two of our own stand there.
 	maxEntryWalk = 64
+	// maxEntryBytes is what is read of an entry, a snapshot included: far above
+	// what an image comes to.
+	maxEntryBytes = 1 << 30
 )
+
+// errDeposed says that another controller ships by now.
+var errDeposed = errors.New("this controller does not lead any more")
 
 // FencedError says that the bucket belongs to another cluster, or another life of
 // this one: nothing is committed or deleted any more.
@@ -43,8 +49,14 @@ type shipperOptions struct {
 	Prefix      string // of the entries' keys, with a slash at its end
 	Incarnation uint32
 	Writer      uint64 // random, of this process
-	// Leads reports whether this controller leads, and in which term.
+	// Leads reports whether this controller leads, and in which term, and may write
+	// to the bucket.
 	Leads func() (term uint64, ok bool)
+	// Barrier returns once all is applied here that was committed before, by the
+	// word of a majority; whether this controller led is known better after it.
+	Barrier func(context.Context) error
+	// Applied is the index of the last command applied here.
+	Applied func() uint64
 	// Snapshot returns the state, and the index it stands at.
 	Snapshot func() (index uint64, state []byte)
 	Interval time.Duration // between two entries, if nobody is in a hurry
@@ -121,6 +133,8 @@ func (s *shipper) run(ctx context.Context) {
 		case errors.As(err, &fence):
 			s.o.Log.Error("the metadata log in the bucket is not ours alone; nothing is committed or deleted any more", "error", err)
 			return
+		case errors.Is(err, errDeposed):
+			err = nil // the next one that leads goes on
 		case err != nil && ctx.Err() == nil && !failed:
 			s.o.Log.Warn("the metadata log cannot be put into the bucket; trying on", "error", err)
 		}
@@ -220,18 +234,40 @@ func (s *shipper) put(ctx context.Context, e *metadata.LogEntry) (there *metadat
 	if there, err = s.read(ctx, e.Number); err != nil {
 		return nil, err
 	}
-	return there, s.judge(there)
+	return there, s.judge(ctx, there)
 }
 
 // judge decides about an entry of another writer: one of an earlier leader is
-// what a new leader finds; any other means that two write here.
-func (s *shipper) judge(other *metadata.LogEntry) error {
+// what a new leader finds, one of a later leader what a deposed one finds; any
+// other means that two clusters write here.
+func (s *shipper) judge(ctx context.Context, other *metadata.LogEntry) error {
 	earlier := other.Incarnation == s.o.Incarnation && (other.Term < s.term || other.Term == s.term && other.Writer == s.o.Writer)
 	if guard.Check("controller.metadata-log-fence", earlier) {
 		return nil
 	}
-	err := &FencedError{fmt.Sprintf("entry %d of the metadata log is of incarnation %d, term %d; this is incarnation %d, term %d",
-		other.Number, other.Incarnation, other.Term, s.o.Incarnation, s.term)}
+	if err := s.stillLeads(ctx); err != nil {
+		return err
+	}
+	return s.fence(fmt.Sprintf("entry %d of the metadata log is of incarnation %d, term %d; this is incarnation %d, term %d",
+		other.Number, other.Incarnation, other.Term, s.o.Incarnation, s.term))
+}
+
+// stillLeads asks a majority whether this controller leads in the term that it
+// ships in.
+func (s *shipper) stillLeads(ctx context.Context) error {
+	if err := s.o.Barrier(ctx); err != nil {
+		return fmt.Errorf("ask whether this controller still leads: %w", err)
+	}
+	if term, leads := s.o.Leads(); !leads || term != s.term {
+		s.next = 0
+		return errDeposed
+	}
+	return nil
+}
+
+// fence ends all that this controller commits and deletes.
+func (s *shipper) fence(reason string) error {
+	err := &FencedError{reason}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fenced = err
@@ -319,7 +355,10 @@ func (s *shipper) open(ctx context.Context, term uint64) error {
 			return err
 		}
 		if i == len(numbers)-1 {
-			if err := s.judge(e); err != nil {
+			if err := s.judge(ctx, e); err != nil {
+				return err
+			}
+			if err := s.isAhead(ctx, e); err != nil {
 				return err
 			}
 			last = e.Number
@@ -335,19 +374,31 @@ func (s *shipper) open(ctx context.Context, term uint64) error {
 	return nil
 }
 
+// isAhead fences a controller whose log ends before what an earlier leader has
+// put into the bucket: only what is applied is shipped, so its log was cut, or is
+// an older copy, and would give the same ids out again.
+func (s *shipper) isAhead(ctx context.Context, last *metadata.LogEntry) error {
+	if err := s.stillLeads(ctx); err != nil {
+		return err
+	}
+	if applied := s.o.Applied(); !guard.Check("controller.metadata-log-ahead", last.Last <= applied) {
+		return s.fence(fmt.Sprintf("the metadata log in the bucket goes on to index %d, the one here ends at %d", last.Last, applied))
+	}
+	return nil
+}
+
 func (s *shipper) read(ctx context.Context, number uint64) (*metadata.LogEntry, error) {
 	key := s.key(number)
-	info, err := s.o.Bucket.Stat(ctx, key)
+	raw, err := bucket.ReadAll(ctx, s.o.Bucket, key, maxEntryBytes)
 	if err != nil {
-		return nil, fmt.Errorf("read the metadata log: %w", err)
-	}
-	raw := make([]byte, info.Size)
-	if err := s.o.Bucket.ReadAt(ctx, key, raw, 0); err != nil {
 		return nil, fmt.Errorf("read the metadata log: %w", err)
 	}
 	e, err := metadata.DecodeLogEntry(raw)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", key, err)
+	}
+	if e.Number != number {
+		return nil, fmt.Errorf("read %s: entry %d of the metadata log stands there", key, e.Number)
 	}
 	return e, nil
 }
@@ -359,5 +410,5 @@ func (s *shipper) number(key string) (uint64, bool) {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(key[len(s.o.Prefix):], 16, 64)
-	return n, err == nil
+	return n, err == nil && s.key(n) == key
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,6 +23,7 @@ type shippedWorld struct {
 	index   uint64
 	term    uint64
 	leads   bool
+	barrier func() error // nil: nothing to wait for
 	shipper *shipper
 }
 
@@ -40,7 +42,14 @@ func newShippedWorld(t *testing.T) *shippedWorld {
 func (w *shippedWorld) restart(writer uint64) {
 	w.shipper = newShipper(shipperOptions{
 		Bucket: w.bucket, Prefix: "c/1/meta/", Incarnation: 1, Writer: writer, Interval: time.Minute,
-		Leads:    func() (uint64, bool) { return w.term, w.leads },
+		Leads:   func() (uint64, bool) { return w.term, w.leads },
+		Applied: func() uint64 { return w.index },
+		Barrier: func(context.Context) error {
+			if w.barrier == nil {
+				return nil
+			}
+			return w.barrier()
+		},
 		Snapshot: func() (uint64, []byte) { return w.index, []byte(fmt.Sprint(w.state)) },
 		Log:      slog.New(slog.DiscardHandler),
 	})
@@ -189,6 +198,125 @@ func TestTwoClustersOnOneBucket(t *testing.T) {
 	w.apply("a")
 	err := first.ship(t.Context())
 	if fence := (*FencedError)(nil); !errors.As(err, &fence) || first.Fenced() == nil {
+		t.Fatalf("not fenced: %v", err)
+	}
+}
+
+// TestDeposedLeaderIsNotFenced: who finds the entry of its successor has lost its
+// lead, and may get it back.
+func TestDeposedLeaderIsNotFenced(t *testing.T) {
+	w := newShippedWorld(t)
+	w.ship()
+	first := w.shipper
+	w.apply("a")
+	w.term++
+	w.restart(8)
+	w.ship()
+	w.term-- // what the deposed one believes, until it asks
+	w.shipper = first
+	w.barrier = func() error { return errors.New("no majority answers") }
+	for range 2 {
+		if err := first.ship(t.Context()); err == nil || first.Fenced() != nil {
+			t.Fatalf("%v; fenced: %v", err, first.Fenced())
+		}
+		w.barrier = func() error { w.leads = false; return nil }
+	}
+	w.barrier = nil
+	w.term, w.leads = w.term+2, true
+	w.apply("b")
+	w.ship()
+	w.expect()
+}
+
+// TestOlderCopyOfTheMetadataLogIsFenced: it would give out again what was given
+// out before.
+func TestOlderCopyOfTheMetadataLogIsFenced(t *testing.T) {
+	w := newShippedWorld(t)
+	w.apply("a")
+	w.ship()
+	copied, state := w.index, w.state
+	w.apply("b")
+	w.ship()
+	w.index, w.state = copied, state
+	w.term++
+	w.restart(8)
+	err := w.shipper.ship(t.Context())
+	if fence := (*FencedError)(nil); !errors.As(err, &fence) || w.shipper.Fenced() == nil {
+		t.Fatalf("not fenced: %v", err)
+	}
+}
+
+// TestEntriesThatAreNone: what stands under the keys of the metadata log and is
+// no entry of it stops shipping, and nothing else.
+func TestEntriesThatAreNone(t *testing.T) {
+	for name, data := range map[string][]byte{
+		"empty":               {},
+		"noise":               []byte("noise"),
+		"of another number":   (&metadata.LogEntry{Incarnation: 1, Number: 3, Term: 1, Writer: 7, Snapshot: []byte("[]")}).Encode(),
+		"of a later version":  append([]byte("RMQMLOG\x09"), make([]byte, 80)...),
+		"one that is cut off": (&metadata.LogEntry{Incarnation: 1, Number: 9, Snapshot: make([]byte, 100)}).Encode()[:90],
+	} {
+		w := newShippedWorld(t)
+		w.ship()
+		w.restart(8)
+		w.term++
+		if err := w.bucket.Put(t.Context(), "c/1/meta/0000000000000009", bucket.Bytes(data)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := w.shipper.ship(t.Context()); err == nil || w.shipper.Fenced() != nil || w.shipper.Shipped() != 0 {
+				t.Errorf("%s: %v, %v", name, err, w.shipper.Fenced())
+			}
+		}
+	}
+	w := newShippedWorld(t)
+	for _, key := range []string{"c/1/meta/000000000000000A", "c/1/meta/x", "c/1/meta/00000000000000001"} {
+		if err := w.bucket.Put(t.Context(), key, bucket.Bytes("noise")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.ship()
+	if w.shipper.Shipped() != w.index || w.shipper.next != 2 {
+		t.Errorf("shipped %d, next %d", w.shipper.Shipped(), w.shipper.next)
+	}
+}
+
+// TestMetadataLogInAStoreWithoutConditionalWrites looks before it puts, says so
+// once, and still notices one that wrote before.
+func TestMetadataLogInAStoreWithoutConditionalWrites(t *testing.T) {
+	w := newShippedWorld(t)
+	plain := bucket.NewFaulty(w.bucket, bucket.Rule{Op: bucket.OpPutIfAbsent, Err: bucket.ErrUnsupported})
+	said := &strings.Builder{}
+	w.bucket = &lookingFirst{Bucket: plain, log: slog.New(slog.NewTextHandler(said, nil))}
+	w.restart(7)
+	w.ship()
+	w.apply("a")
+	w.ship()
+	w.expect()
+	if n := strings.Count(said.String(), "would not be noticed"); n != 1 {
+		t.Errorf("said %d times: %s", n, said)
+	}
+	if tried, _ := plain.Calls(0); tried != 1 {
+		t.Errorf("tried %d times what the store cannot do", tried)
+	}
+	plain.Set(bucket.Rule{Op: bucket.OpPut, Err: errors.New("connection reset"), Done: true, Limit: 1}, bucket.Rule{Op: bucket.OpStat, Err: errors.New("slow down"), Nth: 1})
+	w.apply("b")
+	for range 2 { // it does not know whether it is there; then the answer is lost
+		if err := w.shipper.ship(t.Context()); err == nil {
+			t.Fatal("no error")
+		}
+	}
+	w.apply("c")
+	w.ship()
+	w.expect()
+	first := w.shipper
+	w.term++
+	w.restart(8)
+	w.ship()
+	w.term--
+	w.shipper = first
+	w.apply("d")
+	if err := first.ship(t.Context()); err == nil || first.Fenced() == nil {
 		t.Fatalf("not fenced: %v", err)
 	}
 }

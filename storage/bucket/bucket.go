@@ -14,7 +14,9 @@ type Bucket interface {
 	// Put stores what content writes under key, replacing what is there. When it
 	// returns, the bytes are durable and known to be stored as they were written;
 	// until then readers find the old object, or none. content may be asked to
-	// write again, the same bytes, when the call is retried; [Bytes] does.
+	// write again, the same bytes, when the call is retried; [Bytes] does. If it has
+	// a method Size() int64, no more memory than that is taken for it; negative:
+	// unknown.
 	Put(ctx context.Context, key string, content io.WriterTo) error
 	// PutIfAbsent stores data unless the key is there: ErrExists. Of many that
 	// call at once, in any process, one succeeds. ErrUnsupported where the store
@@ -90,6 +92,17 @@ type Bytes []byte
 func (b Bytes) WriteTo(w io.Writer) (int64, error) {
 	n, err := w.Write(b)
 	return int64(n), err
+}
+
+// Size is how much WriteTo writes.
+func (b Bytes) Size() int64 { return int64(len(b)) }
+
+// sizeOf is how much content will write, or -1.
+func sizeOf(content io.WriterTo) int64 {
+	if sized, ok := content.(interface{ Size() int64 }); ok {
+		return sized.Size()
+	}
+	return -1
 }
 
 // ReadAll returns a whole object of at most limit bytes.

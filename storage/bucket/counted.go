@@ -149,3 +149,5 @@ func (c *countingContent) WriteTo(w io.Writer) (int64, error) {
 	c.n += n
 	return n, err
 }
+
+func (c *countingContent) Size() int64 { return sizeOf(c.content) }

@@ -47,13 +47,14 @@ func (r Report) Missing() (names []string) {
 const probeSize = 256 << 10
 
 // Probe tries all of what this program needs of a store, with objects whose keys
-// begin with prefix, and removes them. It goes on after what fails.
+// begin with prefix, and removes them: no directory of their own is left where keys
+// are files. It goes on after what fails.
 func Probe(ctx context.Context, b Bucket, prefix string) Report {
 	name := "probe-" + strings.ToLower(rand.Text())
 	if prefix != "" {
 		name = strings.TrimSuffix(prefix, "/") + "/" + name
 	}
-	p := probe{ctx: ctx, b: b, key: name + "/object", lockKey: name + "/lock", prefix: name + "/", data: make([]byte, probeSize)}
+	p := probe{ctx: ctx, b: b, key: name + "-object", lockKey: name + "-lock", prefix: name + "-", data: make([]byte, probeSize)}
 	_, _ = rand.Read(p.data) // it never fails
 	for _, step := range []struct {
 		name string

@@ -360,6 +360,8 @@ func (c *watchedContent) WriteTo(w io.Writer) (int64, error) {
 	return n, err
 }
 
+func (c *watchedContent) Size() int64 { return sizeOf(c.content) }
+
 type watchedWriter struct {
 	w     io.Writer
 	watch *watch

@@ -160,6 +160,7 @@ func (c *Compactor) begin() {
 
 // view is what this broker leads in an image.
 func (c *Compactor) view(image *metadata.Image) View {
+	mixed := map[storage.ObjectID]bool{} // looked up once, not for each range
 	return View{
 		Partitions: func(yield func(Partition) bool) {
 			for t := range image.Topics() {
@@ -174,8 +175,13 @@ func (c *Compactor) view(image *metadata.Image) View {
 			}
 		},
 		Mixed: func(id storage.ObjectID) bool {
-			o, ok := image.Object(id)
-			return ok && o.Mixed
+			is, known := mixed[id]
+			if !known {
+				o, ok := image.Object(id)
+				is = ok && o.Mixed
+				mixed[id] = is
+			}
+			return is
 		},
 	}
 }

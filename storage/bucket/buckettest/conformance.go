@@ -3,6 +3,7 @@ package buckettest
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -92,11 +93,11 @@ func (s *suite) want(err, want error) {
 }
 
 func (s *suite) bytes(n int) []byte {
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(s.rng.Uint32())
+	b := make([]byte, 0, n+8)
+	for len(b) < n {
+		b = binary.LittleEndian.AppendUint64(b, s.rng.Uint64())
 	}
-	return b
+	return b[:n]
 }
 
 func (s *suite) put(key string, data []byte) {
@@ -117,9 +118,10 @@ func (s *suite) putIsRead() {
 		data := s.bytes(size)
 		s.put("a/b", data)
 		s.is("a/b", data)
-		s.must(s.b.Put(s.Context(), s.prefix+"pieces", pieces(data)))
-		s.is("pieces", data)
 	}
+	data := s.bytes(1<<20 + 1)
+	s.must(s.b.Put(s.Context(), s.prefix+"pieces", pieces(data)))
+	s.is("pieces", data)
 }
 
 // pieces writes in pieces of odd sizes.

@@ -1,0 +1,231 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage/bucket"
+)
+
+// Bucket is what the API asks of the bucket of its cluster.
+type Bucket interface {
+	State() BucketState
+	Probe(context.Context) Probe
+	Check(context.Context, controller.CheckRequest) (*controller.CheckReport, error)
+	Cost() Cost
+	ConfirmClock()
+}
+
+// BucketState is what this process knows of the bucket.
+type BucketState struct {
+	Where    string   `json:"where" doc:"the URL of the bucket, without what may be secret"`
+	Prefix   string   `json:"prefix" doc:"every key of the cluster begins with it"`
+	Warnings []string `json:"warnings" doc:"what is not as it should be, in words"`
+
+	Circuit       string    `json:"circuit" enum:"closed,open,half-open" doc:"closed: requests pass"`
+	CircuitSince  time.Time `json:"circuit_since,omitzero" doc:"left out: since the start"`
+	LastError     string    `json:"last_error,omitempty"`
+	LastErrorAt   time.Time `json:"last_error_at,omitzero"`
+	LastSuccessAt time.Time `json:"last_success_at,omitzero"`
+	Retries       uint64    `json:"retries"`
+	Refused       uint64    `json:"refused" doc:"calls that were not made, or not again, to spare the store"`
+
+	Objects     map[string]controller.Tally `json:"objects" doc:"by state: prepared, committed, condemned"`
+	Ranges      int                         `json:"ranges"`
+	RecordBytes int64                       `json:"record_bytes" doc:"of record batches that are kept in the bucket"`
+
+	Upload      *UploadState     `json:"upload,omitempty" doc:"of this broker"`
+	WAL         *WALState        `json:"wal,omitempty" doc:"of this broker"`
+	MetadataLog MetadataLogState `json:"metadata_log"`
+
+	Since    time.Time      `json:"since" doc:"requests are counted by this process from then on"`
+	Requests []RequestCount `json:"requests"`
+}
+
+// UploadState is what a broker has put into the bucket, and has to.
+type UploadState struct {
+	WaitingBytes  int64     `json:"waiting_bytes" doc:"committed and not in the bucket yet"`
+	WaitingSince  time.Time `json:"waiting_since,omitzero" doc:"the oldest of them"`
+	Partitions    int       `json:"partitions" doc:"that they are of"`
+	Running       int64     `json:"running" doc:"objects under way"`
+	Objects       int64     `json:"objects" doc:"uploaded since the start"`
+	Bytes         int64     `json:"bytes" doc:"of them"`
+	Failures      int64     `json:"failures"`
+	RefusedRanges int64     `json:"refused_ranges" doc:"that the catalogue did not take: another leader was quicker"`
+	LastError     string    `json:"last_error,omitempty"`
+	FailingSince  time.Time `json:"failing_since,omitzero"`
+}
+
+// WALState is the room of the log.
+type WALState struct {
+	Capacity int64   `json:"capacity"`
+	Used     int64   `json:"used"`
+	Fullness float64 `json:"fullness" doc:"share of what produce may use; producers are slowed down from 0.9 on"`
+}
+
+// MetadataLogState is how far the metadata log in the bucket is.
+type MetadataLogState struct {
+	Applied uint64 `json:"applied" doc:"the last change"`
+	Shipped uint64 `json:"shipped" doc:"the last one that is in the bucket too"`
+}
+
+// RequestCount is what was asked of the store, of one class.
+type RequestCount struct {
+	Class    string  `json:"class"`
+	Calls    uint64  `json:"calls"`
+	Requests uint64  `json:"requests" doc:"as the store counts them: pages of a list, parts of an upload"`
+	Errors   uint64  `json:"errors"`
+	Bytes    uint64  `json:"bytes"`
+	Seconds  float64 `json:"seconds" doc:"sum over calls"`
+}
+
+// RequestCounts lists counts by class.
+func RequestCounts(counts bucket.Counts) []RequestCount {
+	var out []RequestCount
+	for class, c := range counts {
+		out = append(out, RequestCount{bucket.Class(class).String(), c.Calls, c.Requests, c.Errors, c.Bytes, c.Time.Seconds()})
+	}
+	return out
+}
+
+// Warn fills in, in words, what is not as it should be; health is what the
+// controller says of the bucket, or nil.
+func (s *BucketState) Warn(health error, now time.Time) {
+	warnings := []string{}
+	goesOn := "produce and the reading of what is in the log go on, for as long as the log has room"
+	if s.WAL != nil {
+		goesOn += fmt.Sprintf(" (%.0f %% of it is used)", 100*s.WAL.Fullness)
+	}
+	if s.Circuit != bucket.Closed.String() {
+		warnings = append(warnings, fmt.Sprintf("the bucket has not been reached for %s: %s", ago(now, s.CircuitSince), goesOn))
+	} else if u := s.Upload; u != nil && !u.FailingSince.IsZero() {
+		warnings = append(warnings, fmt.Sprintf("uploads have failed for %s: %s; the last said: %s", ago(now, u.FailingSince), goesOn, u.LastError))
+	}
+	if health != nil {
+		warnings = append(warnings, health.Error())
+	}
+	s.Warnings = warnings
+}
+
+func ago(now, then time.Time) string { return now.Sub(then).Round(time.Second).String() }
+
+// Probe is what was found out about a store.
+type Probe struct {
+	Where       string      `json:"where"`
+	OK          bool        `json:"ok" doc:"it does all that is needed"`
+	SkewSeconds float64     `json:"skew_seconds" doc:"its clock less that of the process that asked"`
+	Steps       []ProbeStep `json:"steps"`
+}
+
+// ProbeStep is one thing that a store must do.
+type ProbeStep struct {
+	Name    string  `json:"name"`
+	Seconds float64 `json:"seconds"`
+	Error   string  `json:"error,omitempty"`
+	Means   string  `json:"means,omitempty" doc:"what does not work without it"`
+}
+
+// NewProbe turns a report into what is shown.
+func NewProbe(where string, r bucket.Report) Probe {
+	p := Probe{Where: where, OK: r.OK(), SkewSeconds: r.Skew.Seconds()}
+	for _, s := range r.Steps {
+		step := ProbeStep{Name: s.Name, Seconds: s.Took.Seconds()}
+		if s.Err != nil {
+			step.Error, step.Means = s.Err.Error(), needed(s.Name)
+		}
+		p.Steps = append(p.Steps, step)
+	}
+	return p
+}
+
+// needed says what a step of a probe is needed for.
+func needed(step string) string {
+	switch step {
+	case "put":
+		return "nothing can be uploaded: the log fills up"
+	case "get", "ranged get", "range beyond the end":
+		return "what has left the log cannot be read"
+	case "head", "not found", "deleted is not found":
+		return "an object that is gone cannot be told from a store that is ill"
+	case "put if absent", "put if absent, when there":
+		return "the metadata log cannot be kept there, so nothing is ever deleted, and a second cluster on the same keys is not noticed"
+	case "list", "list behind a key":
+		return "the metadata log cannot be opened, and the bucket not be compared with the catalogue"
+	case "delete":
+		return "nothing is ever removed: the bucket grows for ever"
+	}
+	return "rustmq needs it"
+}
+
+type (
+	bucketOutput struct{ Body BucketState }
+	probeOutput  struct{ Body Probe }
+	checkInput   struct{ Body controller.CheckRequest }
+	checkOutput  struct{ Body *controller.CheckReport }
+	costOutput   struct{ Body Cost }
+)
+
+// storageAPI is /api/v1/storage.
+type storageAPI struct {
+	bucket   Bucket
+	stopping context.Context // ends with the server
+}
+
+func registerStorage(h huma.API, a storageAPI) {
+	huma.Get(h, "/api/v1/storage", a.state)
+	huma.Get(h, "/api/v1/storage/cost", a.cost)
+	huma.Post(h, "/api/v1/storage/probe", a.probe)
+	huma.Post(h, "/api/v1/storage/check", a.check)
+	huma.Post(h, "/api/v1/storage/confirm-clock", a.confirmClock)
+}
+
+func (a storageAPI) state(context.Context, *struct{}) (*bucketOutput, error) {
+	return &bucketOutput{a.bucket.State()}, nil
+}
+
+func (a storageAPI) cost(context.Context, *struct{}) (*costOutput, error) {
+	return &costOutput{a.bucket.Cost()}, nil
+}
+
+// probe tries the server's own bucket, and no other: who names a URL opens it
+// with what it may do itself.
+func (a storageAPI) probe(ctx context.Context, _ *struct{}) (*probeOutput, error) {
+	ctx, cancel := a.long(ctx)
+	defer cancel()
+	return &probeOutput{a.bucket.Probe(ctx)}, nil
+}
+
+func (a storageAPI) check(ctx context.Context, in *checkInput) (*checkOutput, error) {
+	ctx, cancel := a.long(ctx)
+	defer cancel()
+	report, err := a.bucket.Check(ctx, in.Body)
+	if errors.As(err, new(*metadata.Error)) {
+		return nil, problem(err)
+	}
+	if err != nil {
+		return nil, huma.NewError(http.StatusBadGateway, "the bucket was not checked to its end: "+err.Error())
+	}
+	return &checkOutput{report}, nil
+}
+
+// long is the context of a request that is ended when the server stops.
+func (a storageAPI) long(request context.Context) (ctx context.Context, cancel func()) {
+	ctx, end := context.WithCancel(request)
+	forget := context.AfterFunc(a.stopping, end)
+	return ctx, func() {
+		forget()
+		end()
+	}
+}
+
+func (a storageAPI) confirmClock(context.Context, *struct{}) (*struct{}, error) {
+	a.bucket.ConfirmClock()
+	return nil, nil
+}

@@ -1,0 +1,179 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/cold"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/storage/object"
+)
+
+// defaultMaintenance is how often the caches are swept.
+const defaultMaintenance = time.Minute
+
+// openCold prepares to read what only the bucket has.
+func (b *Broker) openCold() error {
+	t := b.opt.Tier
+	if t == nil {
+		return nil
+	}
+	cluster := b.opt.Controller.Image().ClusterID()
+	o := t.Cold
+	o.Bucket, o.Log, o.Now = t.Bucket, b.log, b.opt.Now
+	o.Key = func(id storage.ObjectID) string { return b.objectKey(cluster, id) }
+	var err error
+	if b.cold, err = cold.New(o); err != nil {
+		return err
+	}
+	every := t.Maintenance
+	if every == 0 {
+		every = defaultMaintenance
+	}
+	b.done.Go(func() { b.maintain(b.ctx, every) })
+	return nil
+}
+
+// maintain sweeps the caches until ctx ends.
+func (b *Broker) maintain(ctx context.Context, every time.Duration) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			b.cold.Maintain(b.opt.Now())
+		}
+	}
+}
+
+// inBucket returns where a partition lies in the bucket, by the newest image: one
+// that is not carried out here yet names what an older one does, or what took its
+// place.
+func (b *Broker) inBucket(id storage.PartitionID) (cold.Partition, *metadata.Partition) {
+	if t, ok := b.opt.Controller.Image().TopicByID(id.Topic); ok {
+		if p := t.Partition(id.Index); p != nil {
+			return cold.Partition{ID: id, Ranges: p.Ranges()}, p
+		}
+	}
+	return cold.Partition{ID: id}, nil
+}
+
+// readCold reads what lies before the log's local start, and adds it to the
+// response. Nothing waits: what is not in memory is on its way when it returns, and
+// wakes the fetch. The caller accounts for the bytes.
+func (part *fetchPart) readCold(f *fetchRequest, l *log.Log, until storage.Offset, granted int) (got cold.Result, err error) {
+	for range 2 { // an object may have made room for another since the image
+		where, p := f.b.inBucket(l.ID())
+		if p == nil {
+			return cold.Result{}, errUnknownTopic
+		}
+		if part.want.Offset < p.LogStart {
+			return cold.Result{}, &log.OffsetOutOfRangeError{Offset: part.want.Offset, LogStart: p.LogStart, End: l.End()}
+		}
+		got, err = f.b.cold.Read(where, cold.Request{
+			Reader: f.conn, Offset: part.want.Offset, Until: until, MaxBytes: granted, MinOne: f.bytes == 0,
+		}, f)
+		if !errors.Is(err, cold.ErrLookAgain) {
+			break
+		}
+	}
+	if err != nil {
+		f.b.coldFailed(l.ID(), part.want.Offset, err)
+		return cold.Result{}, fmt.Errorf("%w: %w", errBucket, err)
+	}
+	if f.q.Version < zstdFetch && holdsZstd(got.Batches) {
+		return cold.Result{}, kerr.UnsupportedCompressionType
+	}
+	f.limited = f.limited || got.Limited && got.Bytes == 0
+	part.cold = got.Pending
+	part.result.Batches, part.result.Bytes = got.Batches, got.Bytes
+	if got.Pending && len(got.Batches) == 0 {
+		got.Next = part.want.Offset // there is something, and it is not here yet
+	}
+	return got, nil
+}
+
+// coldFailed logs that the bucket could not be read: of an outage once, of damage
+// each time.
+func (b *Broker) coldFailed(id storage.PartitionID, offset storage.Offset, err error) {
+	missing, damaged := (*cold.MissingError)(nil), (*object.CorruptionError)(nil)
+	if errors.As(err, &missing) || errors.As(err, &damaged) {
+		b.log.Error("records in the bucket are damaged or missing", "partition", id, "offset", offset, "error", err)
+		return
+	}
+	b.log.Debug("records in the bucket cannot be read now", "partition", id, "offset", offset, "error", err)
+}
+
+// offsetForTime returns the first committed record that is not older than millis,
+// from the bucket or the log.
+func (b *Broker) offsetForTime(ctx context.Context, l *log.Log, millis int64) (storage.Offset, int64, bool, error) {
+	offset, timestamp, ok, err := l.OffsetForTime(millis)
+	if err != nil || b.cold == nil {
+		return offset, timestamp, ok, err
+	}
+	// The local start is asked for after the log: what it gave up meanwhile is in
+	// the bucket.
+	found, at, inBucket, err := askBucket(b, l, func(p cold.Partition, span cold.Span) (storage.Offset, int64, bool, error) {
+		return b.cold.FindTime(ctx, p, span, millis)
+	})
+	if err != nil {
+		return storage.NoOffset, batch.NoTimestamp, false, err
+	}
+	if inBucket {
+		return found, at, true, nil
+	}
+	return offset, timestamp, ok, nil
+}
+
+// maxTimestamp returns the committed record with the largest timestamp, the first
+// of them, from the bucket or the log.
+func (b *Broker) maxTimestamp(ctx context.Context, l *log.Log) (storage.Offset, int64, bool, error) {
+	offset, timestamp, ok, err := l.MaxTimestampOffset()
+	if err != nil || b.cold == nil {
+		return offset, timestamp, ok, err
+	}
+	found, at, inBucket, err := askBucket(b, l, func(p cold.Partition, span cold.Span) (storage.Offset, int64, bool, error) {
+		return b.cold.MaxTimestamp(ctx, p, span)
+	})
+	if err != nil {
+		return storage.NoOffset, batch.NoTimestamp, false, err
+	}
+	if inBucket && (!ok || at >= timestamp) {
+		return found, at, true, nil
+	}
+	return offset, timestamp, ok, nil
+}
+
+// askBucket asks for the part of a log that only the bucket has.
+func askBucket(b *Broker, l *log.Log, ask func(cold.Partition, cold.Span) (storage.Offset, int64, bool, error)) (offset storage.Offset, timestamp int64, ok bool, err error) {
+	for range 2 {
+		span := cold.Span{From: l.LogStart(), Until: l.LocalStart()}
+		if span.From >= span.Until {
+			return storage.NoOffset, batch.NoTimestamp, false, nil
+		}
+		where, _ := b.inBucket(l.ID())
+		offset, timestamp, ok, err = ask(where, span)
+		if !errors.Is(err, cold.ErrLookAgain) {
+			break
+		}
+	}
+	if err != nil {
+		b.coldFailed(l.ID(), l.LogStart(), err)
+		err = fmt.Errorf("%w: %w", errBucket, err)
+	}
+	return offset, timestamp, ok, err
+}
+
+// errBucket is what a client is told when the bucket cannot be read: it tries
+// again. That nothing was found there is no reason to say that an offset does not
+// exist (RULES 6).
+var errBucket = errors.New("the bucket cannot be read")

@@ -1,0 +1,244 @@
+package cold
+
+import (
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/cache"
+)
+
+// drain reads a partition to its end, a rest after each answer.
+func (c *client) drain(q Request, rest time.Duration) error {
+	for {
+		got, err := c.read(q)
+		if err != nil || got.Next == q.Offset {
+			return err
+		}
+		q.Offset = got.Next
+		if rest > 0 {
+			wait(rest)
+		}
+	}
+}
+
+func TestStreamsTogetherHoldNoMoreThanTheBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, memory())
+		w.delay = 10 * time.Millisecond
+		o := w.options()
+		o.ReadAhead = 200 << 10
+		o.BlockCache = 1 // keeps nothing
+		r := open(t, o)
+		var all sync.WaitGroup
+		for i := range 30 { // their windows would come to 4 MiB
+			p := w.fill(t, partition(int32(i)), 2, 64, 1<<10)
+			all.Go(func() {
+				c := newClient(r, p)
+				if err := c.drain(from(0), time.Duration(i%3)*time.Second); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if s := r.Stats(); s.MostHeld > o.ReadAhead || s.MostHeld < o.ReadAhead/2 {
+			t.Errorf("%d bytes held, want at most %d, and not much less", s.MostHeld, o.ReadAhead)
+		}
+		must(t, r.Close())
+	})
+}
+
+func TestASlowConsumerDoesNotHoldUpOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, memory())
+		w.delay = 10 * time.Millisecond
+		o := w.options()
+		o.ReadAhead, o.MaxReadAhead = 160<<10, 160<<10
+		o.BlockCache = 1
+		r := open(t, o)
+		slow := newClient(r, w.fill(t, partition(0), 4, 128, 1<<10))
+		q := from(0)
+		for range 16 { // its window takes all there is
+			got, err := slow.read(q)
+			must(t, err)
+			q.Offset = got.Next
+		}
+		wait(time.Second)
+		if s := r.Stats(); s.Held < 100<<10 {
+			t.Fatalf("%+v, want the budget used up", s)
+		}
+		start := time.Now()
+		got, err := newClient(r, w.fill(t, partition(1), 1, 16, 1<<10)).readAll(from(0))
+		must(t, err)
+		wantBases(t, got, 0, 16)
+		if took := time.Since(start); took > 3*w.delay {
+			t.Errorf("another consumer took %v, want an index and a piece", took)
+		}
+		if s := r.Stats(); s.Reclaimed == 0 || s.MostHeld > o.ReadAhead {
+			t.Errorf("%+v", s)
+		}
+		must(t, r.Close())
+	})
+}
+
+func TestReadersShareTheBudgetNotTheStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, memory())
+		w.delay = 50 * time.Millisecond
+		o := w.options()
+		o.ReadAhead, o.MaxReadAhead = 400<<10, 400<<10
+		o.BlockCache = 1
+		r := open(t, o)
+		var all sync.WaitGroup
+		stop := make(chan struct{})
+		for i := range 10 {
+			p := w.fill(t, partition(int32(i)), 2, 256, 1<<10)
+			all.Go(func() {
+				q := from(0)
+				q.Reader = "greedy"
+				c := newClient(r, p)
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					got, err := c.read(q)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if q.Offset = got.Next; q.Offset == 512 {
+						q.Offset = 0
+					}
+				}
+			})
+		}
+		p := w.fill(t, partition(10), 4, 256, 1<<10)
+		q := from(0)
+		q.Reader = "modest"
+		c := newClient(r, p)
+		start := time.Now()
+		for q.Offset < 1024 {
+			got, err := c.read(q)
+			must(t, err)
+			q.Offset = got.Next
+		}
+		took := time.Since(start)
+		close(stop)
+		all.Wait()
+		// 64 pieces and 4 indexes. Alone it would take some 15 round trips; with
+		// half of the budget, ten pieces, no more than twice that.
+		if took > 40*w.delay {
+			t.Errorf("the modest reader took %v", took)
+		}
+		must(t, r.Close())
+	})
+}
+
+func TestReadAheadKeepsWithinTheShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, memory())
+		o := w.options()
+		o.ReadAhead, o.MaxReadAhead = 256<<10, 256<<10
+		o.BlockCache = 1
+		r := open(t, o)
+		p := w.fill(t, partition(0), 1, 512, 1<<10)
+		for i := range 4 {
+			c := newClient(r, p)
+			q := from(storage.Offset(i))
+			q.MaxBytes = 1
+			_, err := c.read(q)
+			must(t, err)
+		}
+		c := newClient(r, w.fill(t, partition(1), 1, 512, 1<<10))
+		q := from(0)
+		for range 12 {
+			got, err := c.read(q)
+			must(t, err)
+			q.Offset = got.Next
+			synctest.Wait()
+			r.mu.Lock()
+			held, readers := r.consumers[c].held, len(r.consumers)
+			r.mu.Unlock()
+			// What it is at, two pieces, comes on top of what it reads ahead.
+			if most := o.ReadAhead/int64(readers) + 2*18<<10; held > most {
+				t.Errorf("%d readers, one holds %d, want at most %d", readers, held, most)
+			}
+		}
+		must(t, r.Close())
+	})
+}
+
+func TestNoMoreReadsAreUnderWayThanParallel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, memory())
+		w.delay = 10 * time.Millisecond
+		o := w.options()
+		o.Parallel = 4
+		r := open(t, o)
+		var all sync.WaitGroup
+		for i := range 12 {
+			p := w.fill(t, partition(int32(i)), 1, 128, 1<<10)
+			all.Go(func() {
+				if err := newClient(r, p).drain(from(0), 0); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if w.gets.most != 4 {
+			t.Errorf("%d reads under way at once, want 4", w.gets.most)
+		}
+		must(t, r.Close())
+	})
+}
+
+func TestAScanLeavesTheHotSetInTheCache(t *testing.T) {
+	for _, policy := range []cache.Policy{cache.WTinyLFU, cache.LRU} {
+		t.Run(string(policy), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, memory())
+				o := w.options()
+				o.Policy = policy
+				o.BlockCache = 512 << 10
+				r := open(t, o)
+				hot := w.fill(t, partition(0), 1, 256, 1<<10) // half of the cache
+				for range 5 {
+					c := newClient(r, hot)
+					must(t, c.drain(from(0), 0))
+					r.Forget(c)
+				}
+				c := newClient(r, w.fill(t, partition(1), 8, 512, 1<<10)) // eight times the cache
+				must(t, c.drain(from(0), 0))
+				r.Forget(c)
+				w.gets.reset()
+				must(t, newClient(r, hot).drain(from(0), 0))
+				reads := w.gets.total()
+				switch {
+				case policy == cache.WTinyLFU && reads > 2: // of 16 pieces
+					t.Errorf("%d of 16 hot pieces had to be read again", reads)
+				case policy == cache.LRU && reads < 16:
+					t.Errorf("only %d of 16 hot pieces were read again: this scan does not fill the cache", reads)
+				}
+				must(t, r.Close())
+			})
+		})
+	}
+}
+
+func TestOptionsThatCannotBe(t *testing.T) {
+	for _, o := range []Options{
+		{},
+		{Bucket: newWorld(t, memory()).b},
+		{Bucket: newWorld(t, memory()).b, Key: objectKey, ReadAhead: -1},
+		{Bucket: newWorld(t, memory()).b, Key: objectKey, PieceSize: maxPieceSize + 1},
+		{Bucket: newWorld(t, memory()).b, Key: objectKey, Policy: "fifo"},
+	} {
+		if _, err := New(o); err == nil {
+			t.Errorf("%+v was accepted", o)
+		}
+	}
+}

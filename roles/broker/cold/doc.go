@@ -1,0 +1,51 @@
+// Package cold reads the records that only the bucket has, for Fetch and
+// ListOffsets. It owns the block cache and what is on its way from the bucket; it
+// knows no request, log or image: it is told which ranges of objects hold a
+// partition, and gives out their batches.
+//
+// A [Reader] is asked like a log, and never blocks: [Reader.Read] returns what
+// memory has, has the rest brought, and wakes the waiter when it is worth asking
+// again. [Reader.FindTime] and [Reader.MaxTimestamp] wait.
+//
+// What is read at once is an index block, or a piece: consecutive blocks of a
+// range, of about 1 MiB, always the same ones, so that whoever reads a partition
+// comes to the same pieces. A piece is read once, however many want it. Indexes
+// and pieces are kept in a cache each, so that data does not push out indexes.
+//
+// A stream is one reader's reading on in one partition, known by its offsets: a
+// request begins where an earlier one was answered up to. Each time it comes to a
+// further piece, it reads twice as far ahead, up to a limit, across the borders of
+// ranges and objects too, whose indexes it reads before it needs them. A seek is a
+// stream of its own, which has to show itself first. The caches may turn down what
+// a stream reads, and with w-tinylfu do so during a scan; so the stream holds on
+// to what was brought until it has read past it.
+//
+// Memory. All that streams hold, and all loads under way, is charged to one
+// budget, Options.ReadAhead, to each reader an equal share of it. What a request
+// waits for comes first: it takes memory from what was read ahead, then from what
+// was given out before; what is read ahead takes what is free. Only a single piece
+// that is larger than the budget exceeds it: it is loaded alone. Beside the budget
+// are the caches, what they gave to a stream (a piece, and some indexes, for each)
+// and what callers refer to: batches of a [Result] alias a piece, which the
+// garbage collector frees when nobody refers to it; a caller that holds many
+// results has to bound that itself.
+//
+// Promises. Every byte is checked before it is given out: the index against the
+// CRC that the catalogue has, each block against that of the index, each batch
+// against its place (object.DecodeIndex, Index.OpenBlock). What is damaged is read
+// once more, and then is an *object.CorruptionError that names object and byte.
+// Batches are given out in order, none twice and none left out, from the one in
+// which the offset lies; an offset in a hole goes on behind it. An object that is
+// not there is no damage as long as the caller can have an old image
+// ([ErrLookAgain]); if the newest one names it, it is ([MissingError]); it never
+// says that an offset does not exist. An error is told to each stream that waits
+// for what failed, once, and never for what was only read ahead.
+//
+// Concurrency. Everything exported is safe for concurrent use. A load runs on a
+// goroutine of its own, at most Options.Parallel of them, and blocks on the bucket
+// alone; its context ends when no stream wants it any more, and at Close, which
+// waits for all. A stream ends when its reader is forgotten, or nobody has read or
+// waited for 10 s; one timer sees to that. Waiters are woken without any lock.
+// Reader.mu is taken for the time of a look-up; the locks of the caches come after
+// it.
+package cold

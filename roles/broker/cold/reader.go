@@ -1,0 +1,360 @@
+package cold
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/cache"
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// Waiter is told when a read is worth trying again. Wake must not block; it is
+// called without any lock of the reader, from any goroutine, and may be called
+// once more than it was asked for.
+type Waiter interface{ Wake() }
+
+// Partition is where to read.
+type Partition struct {
+	ID     storage.PartitionID
+	Ranges metadata.Ranges // of the newest image
+}
+
+// Request says what to read.
+type Request struct {
+	// Reader is who reads, a connection say; it must be comparable. Memory is
+	// divided between readers, and reading ahead follows each of them.
+	Reader   any
+	Offset   storage.Offset // the first batch is the one this lies in, or the next
+	Until    storage.Offset // batches from here on are read elsewhere; 0: no such end
+	MaxBytes int
+	MinOne   bool // the first batch is read even if it is larger than MaxBytes
+}
+
+// Result is whole batches of one partition, in order of offset. Their bytes are
+// shared with other readers and must not be changed; they stay as long as they
+// are referred to.
+type Result struct {
+	Batches [][]byte
+	Bytes   int
+	// Next is where to read on: behind the batches, and behind a hole. With
+	// nothing pending and no batches, a Next beyond the request's offset says that
+	// nothing lies between.
+	Next storage.Offset
+	// Pending: there is more, it is being brought, and the waiter will be woken.
+	Pending bool
+	// Limited: there is more, and it comes with the next request only.
+	Limited bool
+}
+
+// Reader reads records that only the bucket has. Its methods are safe for
+// concurrent use.
+type Reader struct {
+	o       Options
+	indexes *cache.Cache[key, *layout]
+	blocks  *cache.Cache[key, *piece]
+	ctx     context.Context // of loads
+	cancel  context.CancelFunc
+	loads   sync.WaitGroup
+
+	mu        sync.Mutex // guards what follows
+	closed    bool
+	consumers map[any]*consumer
+	streams   *list.List // of *stream, the one read longest ago in front
+	items     map[key]*item
+	demanding []*consumer // that have demands, in the order of their turns
+	hungry    []*consumer // that have hungry streams, in the order of their turns
+	used      [2]int64    // charged for items, by pool: <= limit
+	limit     [2]int64    // adds up to ReadAhead; set by New
+	running   int         // loads
+	woken     []Waiter    // to be woken once mu is given back
+	timer     *time.Timer // of sweep
+	armed     bool
+	retry     *time.Timer // of schedule, while memory is wanted that may be given up later
+	stats     Stats
+}
+
+// Stats counts what happened since New, and what is so now.
+type Stats struct {
+	IndexLoads, PieceLoads uint64 // reads of the bucket that were begun
+	Ahead                  uint64 // of them, pieces that no request had come to
+	Shared                 uint64 // loads that a further stream joined
+	Wasted                 uint64 // pieces read ahead that no request ever came to
+	Reclaimed              uint64 // indexes and pieces given up for those who waited
+	Errors                 uint64 // loads that failed
+	Streams, Loading       int
+	Held, MostHeld         int64 // bytes of streams and loads, out of Options.ReadAhead
+	MostParallel           int
+	Indexes, Blocks        cache.Stats
+	IndexBytes, BlockBytes int64 // kept in the caches
+}
+
+// New makes a reader. It starts no goroutine.
+func New(o Options) (*Reader, error) {
+	if err := o.Validate(); err != nil {
+		return nil, fmt.Errorf("make a reader of the bucket: %w", err)
+	}
+	r := &Reader{o: o.withDefaults(), consumers: map[any]*consumer{}, streams: list.New(), items: map[key]*item{}}
+	var err error
+	r.indexes, err = cache.New(cache.Options[key, *layout]{
+		Policy: r.o.Policy, Capacity: r.o.IndexCache, TTL: r.o.TTL, Now: r.o.Now, Typical: 8 << 10,
+		Weigh: func(_ key, l *layout) uint32 { return weigh(l.memory()) },
+	})
+	if err == nil {
+		r.blocks, err = cache.New(cache.Options[key, *piece]{
+			Policy: r.o.Policy, Capacity: r.o.BlockCache, TTL: r.o.TTL, Now: r.o.Now, Typical: int64(r.o.PieceSize),
+			Weigh: func(_ key, p *piece) uint32 { return weigh(p.memory()) },
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make a reader of the bucket: %w", err)
+	}
+	r.limit[poolIndexes] = max(1, r.o.ReadAhead/indexPart)
+	r.limit[poolData] = max(1, r.o.ReadAhead-r.limit[poolIndexes])
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	return r, nil
+}
+
+// Close ends all loads and waits for them. Who waits is woken and gets ErrClosed.
+func (r *Reader) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	r.cancel()
+	for r.streams.Len() > 0 {
+		r.end(r.streams.Front().Value.(*stream))
+	}
+	r.demanding, r.hungry = nil, nil
+	for _, timer := range []*time.Timer{r.timer, r.retry} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+	r.unlock()
+	r.loads.Wait()
+	return nil
+}
+
+// unlock gives back mu, and wakes who is to be woken.
+func (r *Reader) unlock() {
+	woken := r.woken
+	r.woken = nil
+	r.mu.Unlock()
+	for _, w := range woken {
+		w.Wake()
+	}
+}
+
+// Read returns what memory has from an offset on, and has the rest brought. It
+// does not block. An error is one of what the request came to first: of the
+// bucket, wrapped; ErrLookAgain; *MissingError; *object.CorruptionError;
+// *object.UnknownFormatError; ErrClosed. It is told once: who asks again has it
+// tried again.
+func (r *Reader) Read(p Partition, q Request, w Waiter) (Result, error) {
+	r.mu.Lock()
+	if r.closed {
+		r.unlock()
+		return Result{}, ErrClosed
+	}
+	s := r.begin(p, &q)
+	k := walk{r: r, s: s, q: &q, out: Result{Next: q.Offset}}
+	err := k.walk()
+	s.end = max(s.end, k.out.Next)
+	if k.out.Bytes == 0 {
+		// What was looked through once need not be held to do so again.
+		s.hole.Until = max(s.hole.Until, k.out.Next)
+	}
+	if k.out.Pending {
+		s.watch(w)
+	}
+	r.hunger(s)
+	r.schedule()
+	r.unlock()
+	if err != nil {
+		return Result{}, err
+	}
+	k.gather()
+	return k.out, nil
+}
+
+// Unwatch forgets a waiter of a partition; it may still be woken by a call that
+// is under way. What it waited for is still brought: its reader may ask again.
+func (r *Reader) Unwatch(reader any, id storage.PartitionID, w Waiter) {
+	r.mu.Lock()
+	defer r.unlock()
+	c := r.consumers[reader]
+	if c == nil {
+		return
+	}
+	for _, s := range c.streams[id] {
+		s.waiters = slices.DeleteFunc(s.waiters, func(x Waiter) bool { return x == w })
+	}
+}
+
+// Forget gives up all that is read for a reader, which is gone.
+func (r *Reader) Forget(reader any) {
+	r.mu.Lock()
+	defer r.unlock()
+	c := r.consumers[reader]
+	if c == nil {
+		return
+	}
+	for _, streams := range c.streams {
+		for _, s := range slices.Clone(streams) {
+			r.end(s)
+		}
+	}
+	r.schedule()
+}
+
+// Maintain removes from the caches what is expired. The owner calls it every now
+// and then.
+func (r *Reader) Maintain(now time.Time) {
+	r.indexes.Maintain(now)
+	r.blocks.Maintain(now)
+}
+
+// Stats returns the counts.
+func (r *Reader) Stats() Stats {
+	r.mu.Lock()
+	s := r.stats
+	s.Streams, s.Loading, s.Held = r.streams.Len(), r.running, r.used[0]+r.used[1]
+	r.mu.Unlock()
+	s.Indexes, s.Blocks = r.indexes.Stats(), r.blocks.Stats()
+	s.IndexBytes, s.BlockBytes = r.indexes.Weight(), r.blocks.Weight()
+	return s
+}
+
+// walk is one Read on its way through the ranges.
+type walk struct {
+	r    *Reader
+	s    *stream
+	q    *Request
+	out  Result
+	runs []run
+	n    int // batches of all runs
+}
+
+// run is consecutive batches of a piece.
+type run struct {
+	piece    *piece
+	from, to int
+}
+
+// walk goes on until the request is satisfied, or something is not here.
+func (k *walk) walk() error {
+	limit := max(k.r.o.ReadAhead/readShare, int64(k.r.o.PieceSize))
+	left := int(min(int64(max(k.q.MaxBytes, 0)), limit))
+	k.to(k.s.hole.Until)
+	for e := range k.s.ranges.From(k.out.Next) {
+		if !k.to(e.Base) {
+			return nil
+		}
+		w := wantIndex(k.s.id, &e)
+		l := k.s.layoutOf(&w)
+		if l == nil {
+			x, err := k.get(&w)
+			if x == nil {
+				return err
+			}
+			l = x.layout
+		}
+		for i := l.Find(k.out.Next); i < len(l.Blocks); {
+			if !k.to(l.Blocks[i].First) {
+				return nil
+			}
+			if left <= 0 && (k.out.Bytes > 0 || !k.q.MinOne) {
+				k.out.Limited = true
+				return nil
+			}
+			n := l.pieceOf(i)
+			of := w.piece(l, n)
+			it, err := k.get(&of)
+			if it == nil {
+				return err
+			}
+			if whole := k.take(it.piece, &left); !whole {
+				return nil
+			}
+			_, i = l.blocks(n)
+		}
+		if !k.to(e.End) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// to moves on to an offset: nothing lies before it. false: it is where to stop.
+func (k *walk) to(o storage.Offset) bool {
+	if !k.s.beyond(o) {
+		k.out.Next = max(k.out.Next, o)
+		return !k.s.beyond(k.out.Next)
+	}
+	k.out.Next = max(k.out.Next, k.s.until)
+	return false
+}
+
+// get returns what the walk came to; nil ends the walk.
+func (k *walk) get(w *want) (*item, error) {
+	if k.out.Bytes > 0 && k.s.fails(w) {
+		k.out.Limited = true // the next request is told
+		return nil, nil
+	}
+	it, err := k.r.need(k.s, w)
+	if err != nil {
+		return nil, err
+	}
+	if it.state != loaded {
+		k.out.Pending = true
+		return nil, nil
+	}
+	return it, nil
+}
+
+// take takes batches of a piece. whole: all that it has from here on.
+func (k *walk) take(p *piece, left *int) (whole bool) {
+	from := p.find(k.out.Next)
+	end := p.len()
+	if k.s.until > 0 && !guard.Check("cold.until", false) {
+		end = max(from, p.before(k.s.until))
+	}
+	to := p.within(from, end, *left)
+	if to == from && from < end && k.out.Bytes == 0 && k.q.MinOne {
+		to++
+	}
+	if to > from {
+		k.runs = append(k.runs, run{p, from, to})
+		bytes := int(p.starts[to] - p.starts[from])
+		k.n += to - from
+		k.out.Bytes += bytes
+		*left -= bytes
+		k.out.Next = p.batch(to - 1).NextOffset()
+	}
+	switch {
+	case to < end:
+		k.out.Limited = true
+		return false
+	case end < p.len():
+		k.to(k.s.until)
+		return false
+	}
+	return true
+}
+
+// gather lists the batches. Nothing that it reads changes any more.
+func (k *walk) gather() {
+	if k.n == 0 {
+		return
+	}
+	k.out.Batches = make([][]byte, 0, k.n)
+	for _, of := range k.runs {
+		for i := of.from; i < of.to; i++ {
+			k.out.Batches = append(k.out.Batches, of.piece.batch(i))
+		}
+	}
+}

@@ -1,0 +1,110 @@
+package roles
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/admin"
+	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/object"
+)
+
+// bucketDoor is what the admin API sees of the node's bucket.
+type bucketDoor struct{ n *Node }
+
+// State implements admin.Bucket.
+func (d bucketDoor) State() admin.BucketState {
+	n := d.n
+	image, health, log := n.controller.Image(), n.bucket.bucket.State(), n.controller.BucketState()
+	s := admin.BucketState{
+		Where: n.bucket.where, Prefix: object.ClusterPrefix(n.config.Storage.Prefix, image.ClusterID()),
+		Circuit: health.Circuit.String(), CircuitSince: health.Since,
+		LastErrorAt: health.LastErrorAt, LastSuccessAt: health.LastSuccessAt, Retries: health.Retries, Refused: health.Refused,
+		Objects: map[string]controller.Tally{}, Ranges: image.NumRanges(), RecordBytes: image.LiveBytes(),
+		MetadataLog: admin.MetadataLogState{Applied: log.Applied, Shipped: log.Shipped},
+		Since:       n.bucket.since, Requests: admin.RequestCounts(n.bucket.counted.Counts()),
+	}
+	if health.LastError != nil {
+		s.LastError = health.LastError.Error()
+	}
+	for state := metadata.Prepared; state <= metadata.Condemned; state++ {
+		s.Objects[state.String()] = controller.Tally{Objects: int64(image.NumObjects(state)), Bytes: image.ObjectBytes(state)}
+	}
+	if n.store != nil {
+		w := n.store.Stats()
+		s.WAL = &admin.WALState{Capacity: w.Capacity, Used: w.Used, Fullness: w.Fullness}
+	}
+	if n.broker != nil {
+		if u, ok := n.broker.Uploads(); ok {
+			s.Upload = &admin.UploadState{
+				WaitingBytes: u.Waiting, WaitingSince: u.WaitingSince, Partitions: u.Partitions, Running: u.Running,
+				Objects: u.Objects, Bytes: u.Bytes, Failures: u.Failures, RefusedRanges: u.RefusedRanges,
+				LastError: u.LastError, FailingSince: u.FailingSince,
+			}
+		}
+	}
+	s.Warn(log.Err, time.Now())
+	return s
+}
+
+// Probe implements admin.Bucket. The circuit is left out, for it would answer in
+// the store's place.
+func (d bucketDoor) Probe(ctx context.Context) admin.Probe {
+	prefix := object.ClusterPrefix(d.n.config.Storage.Prefix, d.n.controller.Image().ClusterID())
+	return probe(ctx, d.n.bucket.counted, d.n.bucket.where, prefix)
+}
+
+// probe asks each thing once, and bounds how long it waits.
+func probe(ctx context.Context, b bucket.Bucket, where, prefix string) admin.Probe {
+	const never = 1 << 30
+	once := bucket.NewResilient(b, bucket.ResilientOptions{Attempts: 1, OpenAfter: never, OpenMin: never})
+	return admin.NewProbe(where, bucket.Probe(ctx, once, prefix))
+}
+
+// probe implements admin.ProbeURL: it opens a bucket as a node with that
+// configuration does.
+func (open Cloud) probe(ctx context.Context, url, file string, set []string) (p admin.Probe, err error) {
+	c, err := configs.Load(configs.Sources{
+		File: file, Environ: os.Environ(), Set: set,
+		Flags: []configs.Setting{{Key: "object_storage.url", Value: url, Origin: "the command line"}},
+	})
+	if err != nil {
+		return p, err
+	}
+	if url == "" {
+		return p, &admin.UsageError{Message: "an empty URL names no bucket; leave it out to have the server probe its own"}
+	}
+	b, where, err := open.bucketAt(ctx, c.Storage, nil, true)
+	if err != nil {
+		return p, fmt.Errorf("open the bucket: %w", err)
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	return probe(ctx, b, where, c.Storage.Prefix), nil
+}
+
+// Check implements admin.Bucket.
+func (d bucketDoor) Check(ctx context.Context, r controller.CheckRequest) (*controller.CheckReport, error) {
+	return d.n.controller.CheckBucket(ctx, r)
+}
+
+// ConfirmClock implements admin.Bucket.
+func (d bucketDoor) ConfirmClock() { d.n.controller.ConfirmClock() }
+
+// Cost implements admin.Bucket.
+func (d bucketDoor) Cost() admin.Cost {
+	image := d.n.controller.Image()
+	u := admin.Usage{
+		Since: d.n.bucket.since, Now: time.Now(), Counts: d.n.bucket.counted.Counts(),
+		Records: image.LiveBytes(), Prices: d.n.config.Storage.Prices,
+	}
+	for state := metadata.Prepared; state <= metadata.Condemned; state++ {
+		u.Stored += image.ObjectBytes(state)
+	}
+	return admin.CostOf(u)
+}

@@ -1,0 +1,388 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/storage/object"
+)
+
+// Limits of one call of a check.
+const (
+	// CheckBudget is about how long one call may take: a caller who waits sees it
+	// move, and none holds a request for hours.
+	CheckBudget = 10 * time.Second
+	// maxChecked keys are held in memory.
+	maxChecked = 100_000
+	// MaxFindings of each kind are told; all are counted.
+	MaxFindings = 1000
+)
+
+// CheckRequest says what to check.
+type CheckRequest struct {
+	After    string        `json:"after,omitempty" maxLength:"1024" doc:"where to go on: next of the answer before"`
+	Verify   bool          `json:"verify,omitempty" doc:"read every byte of what the catalogue names, and compare it with its checksums"`
+	Repair   bool          `json:"repair,omitempty" doc:"delete orphans that two listings have shown, object_storage.grace apart; nothing else ever is"`
+	Findings int           `json:"findings,omitempty" minimum:"0" maximum:"1000" doc:"of each kind that are told; 0: 20"`
+	Budget   time.Duration `json:"-"` // 0: CheckBudget
+}
+
+// CheckReport is what a check of a part of the bucket has shown.
+type CheckReport struct {
+	Next string `json:"next" doc:"pass it as after to go on; empty: all was looked at"`
+	Compared
+	Verified Tally     `json:"verified" doc:"objects that were read"`
+	Corrupt  Tally     `json:"corrupt" doc:"of them, those that are damaged"`
+	Deleted  Tally     `json:"deleted" doc:"orphans that were removed"`
+	Findings []Finding `json:"findings" doc:"the first of each kind"`
+}
+
+// Damaged reports whether records are lost, or cannot be read.
+func (r *CheckReport) Damaged() bool {
+	return r.Missing.Objects+r.WrongSize.Objects+r.Corrupt.Objects > 0
+}
+
+// Add puts what was found further on behind what r has, at most MaxFindings of a
+// kind.
+func (r *CheckReport) Add(more *CheckReport) {
+	r.Next = more.Next
+	for _, t := range []struct{ to, from *Tally }{
+		{&r.Committed, &more.Committed}, {&r.Prepared, &more.Prepared}, {&r.Condemned, &more.Condemned}, {&r.Orphans, &more.Orphans},
+		{&r.Foreign, &more.Foreign}, {&r.Missing, &more.Missing}, {&r.WrongSize, &more.WrongSize},
+		{&r.Verified, &more.Verified}, {&r.Corrupt, &more.Corrupt}, {&r.Deleted, &more.Deleted},
+	} {
+		t.to.Objects += t.from.Objects
+		t.to.Bytes += t.from.Bytes
+	}
+	r.Findings = firstOfEach(append(r.Findings, more.Findings...), MaxFindings)
+}
+
+func firstOfEach(all []Finding, most int) []Finding {
+	told := map[string]int{}
+	return slices.DeleteFunc(all, func(f Finding) bool {
+		told[f.Kind]++
+		return told[f.Kind] > most
+	})
+}
+
+// CheckBucket compares a part of the bucket with the catalogue. It begins where
+// r.After says and goes as far as its budget allows, by one object at least.
+func (c *Controller) CheckBucket(ctx context.Context, r CheckRequest) (*CheckReport, error) {
+	k := c.keeper
+	if k == nil {
+		return nil, errors.New("this controller has no bucket")
+	}
+	if err := k.mayCheck(ctx, r.Repair); err != nil {
+		return nil, err
+	}
+	if r.Budget == 0 {
+		r.Budget = CheckBudget
+	}
+	data := object.DataPrefix(k.o.Prefix, c.Image().ClusterID(), FirstIncarnation)
+	check := &bucketCheck{k: k, r: r, part: stretch{after: data + r.After}, until: time.Now().Add(r.Budget)}
+	if r.After == "" {
+		check.part.after = "" // a listing begins with its prefix
+	}
+	report, err := check.run(ctx, data)
+	if err != nil {
+		return nil, err
+	}
+	report.Next = strings.TrimPrefix(check.part.upTo, data)
+	return report, nil
+}
+
+// mayCheck makes sure that the bucket is the cluster's, and this controller the one
+// that may delete there.
+func (k *keeper) mayCheck(ctx context.Context, repair bool) error {
+	is, set := k.c.Image().Bucket()
+	if !set {
+		return errors.New("the cluster has not reached its bucket yet: there is nothing to compare")
+	}
+	there, err := ReadNonce(ctx, k.o.Bucket, k.o.Prefix, k.c.Image().ClusterID())
+	if errors.Is(err, bucket.ErrNotFound) {
+		return &WrongBucketError{Want: is.Nonce}
+	}
+	if err != nil {
+		return err
+	}
+	if there != is.Nonce {
+		return &WrongBucketError{Found: there, Want: is.Nonce}
+	}
+	if !repair {
+		return nil
+	}
+	if k.c.node.Leader() != uint64(k.c.opt.NodeID) {
+		return metadata.Errorf(metadata.NotController, "a repair is for the leading controller, %d", k.c.node.Leader())
+	}
+	return k.shipper.Fenced()
+}
+
+// bucketCheck is one call of a check.
+type bucketCheck struct {
+	k     *keeper
+	r     CheckRequest
+	part  stretch
+	until time.Time
+	image *metadata.Image // not older than the listing
+
+	verified, corrupt Tally
+}
+
+func (b *bucketCheck) late() bool { return time.Now().After(b.until) }
+
+// cut ends the stretch at a key: what lies behind is the next call's.
+func (b *bucketCheck) cut(key string) { b.part.upTo = key }
+
+func (b *bucketCheck) run(ctx context.Context, data string) (*CheckReport, error) {
+	listed, err := b.list(ctx, data)
+	if err != nil {
+		return nil, err
+	}
+	if b.image, err = b.k.fresh(ctx); err != nil {
+		return nil, err
+	}
+	c := b.compare(listed)
+	looked, err := b.look(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if b.part.upTo != "" {
+		c = b.compare(listed) // it may have been cut
+	}
+	if err := b.settle(ctx, &c, looked); err != nil {
+		return nil, err
+	}
+	report := &CheckReport{Compared: c.Compared, Verified: b.verified, Corrupt: b.corrupt, Findings: []Finding{}}
+	if report.Deleted, err = b.repair(ctx, &c, listed); err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(c.findings, byKey)
+	report.Findings = append(report.Findings, firstOfEach(c.findings, cmp.Or(b.r.Findings, 20))...)
+	return report, nil
+}
+
+func (b *bucketCheck) compare(listed []bucket.Info) comparison {
+	return compare(b.image, b.k.key, b.k.parse, b.part, listed)
+}
+
+// list reads the keys of the stretch, which ends where half of the time is gone.
+func (b *bucketCheck) list(ctx context.Context, data string) (listed []bucket.Info, err error) {
+	half := time.Now().Add(b.r.Budget / 2)
+	more := false
+	err = b.k.o.Bucket.List(ctx, data, b.part.after, func(i bucket.Info) bool {
+		if more = len(listed) > 0 && (len(listed) >= maxChecked || time.Now().After(half)); more {
+			return false
+		}
+		listed = append(listed, i)
+		return true
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the bucket: %w", err)
+	}
+	if more {
+		b.cut(listed[len(listed)-1].Key)
+	}
+	return listed, nil
+}
+
+// fresh is a catalogue that is not older than the call.
+func (k *keeper) fresh(ctx context.Context) (*metadata.Image, error) {
+	if err := k.c.node.Barrier(ctx); err != nil {
+		return nil, fmt.Errorf("wait for the metadata log: %w", clientError(err))
+	}
+	return k.c.state.Image(), nil
+}
+
+// parse reads a key of an object of this cluster, in this incarnation.
+func (k *keeper) parse(key string) (storage.ObjectID, error) {
+	p, err := object.ParseKey(k.o.Prefix, key)
+	if err == nil && k.key(p.ID) != key {
+		err = fmt.Errorf("key %q is of another cluster", key)
+	}
+	return p.ID, err
+}
+
+// look is what the store says of one key, and what reading its object has shown.
+type look struct {
+	suspect bool
+	finding Finding
+	missing bool
+	info    bucket.Info
+	damages []Finding
+}
+
+// look asks the store for each suspect, and reads objects if that is wanted, in
+// order of key until the time is up; there it cuts the stretch.
+func (b *bucketCheck) look(ctx context.Context, c comparison) (looked []look, err error) {
+	todo := make([]look, 0, len(c.suspects))
+	for _, f := range c.suspects {
+		todo = append(todo, look{suspect: true, finding: f})
+	}
+	var named map[storage.ObjectID][]namedRange
+	if b.r.Verify {
+		ids := map[storage.ObjectID]struct{}{}
+		for _, f := range c.whole {
+			ids[f.id] = struct{}{}
+			todo = append(todo, look{finding: f})
+		}
+		named = rangesByObject(b.image, ids)
+	}
+	slices.SortFunc(todo, func(x, y look) int { return byKey(x.finding, y.finding) })
+	for i, l := range todo {
+		if i > 0 && b.late() {
+			b.cut(todo[i-1].finding.Key)
+			break
+		}
+		if l.suspect {
+			l.info, err = b.k.o.Bucket.Stat(ctx, l.finding.Key)
+		} else {
+			l.info.Size = l.finding.Size
+			l.damages, err = b.read(ctx, l.finding, named[l.finding.id])
+		}
+		if errors.Is(err, bucket.ErrNotFound) {
+			l.missing = true
+		} else if err != nil {
+			return nil, err
+		}
+		looked = append(looked, l)
+	}
+	return looked, nil
+}
+
+// read reads an object whole.
+func (b *bucketCheck) read(ctx context.Context, f Finding, named []namedRange) ([]Finding, error) {
+	want := object.Header{ID: f.id, Cluster: b.image.ClusterID(), Incarnation: FirstIncarnation}
+	w := &windows{size: f.Size, read: func(p []byte, off int64) error { return b.k.o.Bucket.ReadAt(ctx, f.Key, p, off) }}
+	damages, err := verify(f, want, named, w.readAt)
+	if errors.Is(err, io.ErrUnexpectedEOF) { // it is shorter than it was
+		f.Kind, f.Detail = FoundCorrupt, err.Error()
+		return []Finding{f}, nil
+	}
+	return damages, err
+}
+
+// settle counts what was looked at, unless the catalogue has let go of it
+// meanwhile: then it may be gone.
+func (b *bucketCheck) settle(ctx context.Context, c *comparison, looked []look) error {
+	if len(looked) == 0 {
+		return nil
+	}
+	now, err := b.k.fresh(ctx)
+	if err != nil {
+		return err
+	}
+	for _, l := range looked {
+		f := l.finding
+		if o, known := now.Object(f.id); !known || o.State != metadata.Committed {
+			continue
+		}
+		switch {
+		case l.suspect:
+			c.confirm(f, l.info, l.missing)
+		case l.missing:
+			c.Committed.Objects--
+			c.Committed.Bytes -= f.Size
+			c.confirm(f, l.info, true)
+		default:
+			b.verified.add(f.Size)
+			if len(l.damages) > 0 {
+				b.corrupt.add(f.Size)
+				c.findings = append(c.findings, l.damages...)
+			}
+		}
+	}
+	return nil
+}
+
+// repair takes note of orphans, and deletes those that have been seen for long
+// enough, if that is wanted.
+func (b *bucketCheck) repair(ctx context.Context, c *comparison, listed []bucket.Info) (deleted Tally, err error) {
+	sizes := make(map[string]int64, len(listed))
+	for _, i := range listed {
+		sizes[i.Key] = i.Size
+	}
+	for _, id := range c.orphans {
+		b.k.collecting.Lock()
+		may := b.k.collector.shown(time.Now(), id, b.image)
+		b.k.collecting.Unlock()
+		if !may || !guard.Check("controller.check-dry-run", b.r.Repair) {
+			continue
+		}
+		if err := b.k.delete(ctx, id); err != nil {
+			return deleted, err
+		}
+		b.k.c.log.Info("an object that came after its deletion is removed by a repair", "object", id)
+		deleted.add(sizes[b.k.key(id)])
+	}
+	return deleted, nil
+}
+
+// windows reads an object in large requests: one window follows its data, the
+// other what lies behind them.
+type windows struct {
+	size int64
+	read object.ReadAt
+	is   [2]window // the last used first
+}
+
+type window struct {
+	at    int64
+	bytes []byte
+}
+
+// windowBytes is what one request reads.
+const windowBytes = 4 << 20
+
+func (w *windows) readAt(p []byte, off int64) error {
+	if len(p) > windowBytes {
+		return w.read(p, off)
+	}
+	for i, have := range w.is {
+		if off < have.at || off+int64(len(p)) > have.at+int64(len(have.bytes)) {
+			continue
+		}
+		if i > 0 {
+			w.is[0], w.is[i] = w.is[i], w.is[0]
+		}
+		copy(p, have.bytes[off-have.at:])
+		return nil
+	}
+	length := min(windowBytes, w.size-off)
+	if length < int64(len(p)) { // beyond the end: the store says what is wrong
+		return w.read(p, off)
+	}
+	bytes := w.is[1].bytes
+	w.is[1], w.is[0] = w.is[0], window{}
+	bytes = slices.Grow(bytes[:0], int(length))[:length]
+	if err := w.read(bytes, off); err != nil {
+		return err
+	}
+	w.is[0] = window{off, bytes}
+	copy(p, bytes)
+	return nil
+}
+
+// BucketState is how far the bucket is behind this controller.
+type BucketState struct {
+	Applied uint64 // log index of the last command
+	Shipped uint64 // up to which the bucket has the metadata log
+	Err     error  // why nothing is committed, deleted or retained; or nil
+}
+
+// BucketState returns the present state, zero without a bucket.
+func (c *Controller) BucketState() BucketState {
+	if c.keeper == nil {
+		return BucketState{}
+	}
+	return BucketState{Applied: c.state.Image().Offset(), Shipped: c.keeper.shipper.Shipped(), Err: c.BucketHealth()}
+}

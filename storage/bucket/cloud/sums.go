@@ -1,0 +1,67 @@
+package cloud
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"io"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// sums are the checksums of what is written, in the ways that stores reckon them.
+type sums struct {
+	size       int64
+	castagnoli uint32
+	ieee       uint32
+
+	partSize int64
+	part     uint32 // IEEE, of the part that is being written
+	inPart   int64
+	parts    []byte // the IEEE sums of the parts before it, big-endian as S3 has them
+}
+
+func newSums(partSize int) *sums { return &sums{partSize: int64(partSize)} }
+
+func (s *sums) add(p []byte) {
+	s.size += int64(len(p))
+	s.castagnoli = crc32.Update(s.castagnoli, castagnoli, p)
+	s.ieee = crc32.Update(s.ieee, crc32.IEEETable, p)
+	for len(p) > 0 {
+		n := min(int64(len(p)), s.partSize-s.inPart)
+		s.part = crc32.Update(s.part, crc32.IEEETable, p[:n])
+		if s.inPart += n; s.inPart == s.partSize {
+			s.endPart()
+		}
+		p = p[n:]
+	}
+}
+
+func (s *sums) endPart() {
+	s.parts = binary.BigEndian.AppendUint32(s.parts, s.part)
+	s.part, s.inPart = 0, 0
+}
+
+// composite is S3's checksum of the checksums of the parts.
+func (s *sums) composite() uint32 {
+	parts := s.parts
+	if s.inPart > 0 {
+		parts = binary.BigEndian.AppendUint32(parts[:len(parts):len(parts)], s.part)
+	}
+	return crc32.ChecksumIEEE(parts)
+}
+
+// summing writes on and sums, and remembers whether it was the writer that failed.
+type summing struct {
+	w    io.Writer
+	sums *sums
+	err  error
+}
+
+func (s *summing) Write(p []byte) (int, error) {
+	n, err := s.w.Write(p)
+	s.sums.add(p[:n])
+	if err != nil {
+		s.err = err
+	}
+	return n, err
+}

@@ -1,0 +1,310 @@
+package bucket_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/disk"
+)
+
+// object reads an object, or says that there is none.
+func object(t testing.TB, b bucket.Bucket, key string) (data []byte, there bool) {
+	t.Helper()
+	data, err := bucket.ReadAll(t.Context(), b, key, 1<<30)
+	if errors.Is(err, bucket.ErrNotFound) {
+		return nil, false
+	}
+	must(t, err)
+	return data, true
+}
+
+// pattern is content of several writes, each sector of which tells what it is of.
+func pattern(size int, fill byte) bucket.Bytes {
+	return bytes.Repeat([]byte{fill}, size)
+}
+
+// TestPutIsDurable cuts the power right after the return.
+func TestPutIsDurable(t *testing.T) {
+	rng := newRand(t)
+	for round := range 25 {
+		m := disk.NewMem(disk.MemOptions{})
+		d := openDir(t, m)
+		size := rng.IntN(300<<10) + 1
+		must(t, d.Put(t.Context(), "a/new", pattern(size, 'n')))
+		must(t, d.Put(t.Context(), "a/replaced", pattern(10, 'o')))
+		must(t, d.Put(t.Context(), "a/replaced", pattern(size, 'r')))
+		must(t, d.PutIfAbsent(t.Context(), fmt.Sprintf("b%d/once", round), pattern(5000, '1')))
+		after := openDir(t, m.Crash(rng))
+		for key, want := range map[string]bucket.Bytes{
+			"a/new": pattern(size, 'n'), "a/replaced": pattern(size, 'r'), fmt.Sprintf("b%d/once", round): pattern(5000, '1'),
+		} {
+			if got, there := object(t, after, key); !there || !bytes.Equal(got, want) {
+				t.Fatalf("round %d: %s after a power cut: there %v, %d bytes, want %d", round, key, there, len(got), len(want))
+			}
+		}
+	}
+}
+
+// TestDeleteIsDurable: what is forgotten must not come back as an orphan.
+func TestDeleteIsDurable(t *testing.T) {
+	rng := newRand(t)
+	for range 40 {
+		m := disk.NewMem(disk.MemOptions{})
+		d := openDir(t, m)
+		must(t, d.Put(t.Context(), "a/k", pattern(10, 'x')))
+		must(t, d.Delete(t.Context(), "a/k"))
+		if _, there := object(t, openDir(t, m.Crash(rng)), "a/k"); there {
+			t.Fatal("a deleted object came back")
+		}
+	}
+}
+
+// TestPowerCutAtEveryCall leaves the old object, or the new one whole, or none if
+// there was none, and nothing of what was being written.
+func TestPowerCutAtEveryCall(t *testing.T) {
+	rng := newRand(t)
+	const size = 1<<20 + 5000
+	for name, act := range map[string]func(context.Context, bucket.Bucket) error{
+		"put":     func(ctx context.Context, b bucket.Bucket) error { return b.Put(ctx, "x/y/k", pattern(size, 'n')) },
+		"replace": func(ctx context.Context, b bucket.Bucket) error { return b.Put(ctx, "old/k", pattern(size, 'n')) },
+		"putifabsent": func(ctx context.Context, b bucket.Bucket) error {
+			return b.PutIfAbsent(ctx, "x/y/k", pattern(size, 'n'))
+		},
+		"delete": func(ctx context.Context, b bucket.Bucket) error { return b.Delete(ctx, "old/k") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			key := "x/y/k"
+			if name == "replace" || name == "delete" {
+				key = "old/k"
+			}
+			for at, more := 1, true; more; at++ {
+				for range 3 {
+					m := disk.NewMem(disk.MemOptions{})
+					faulty := disk.NewFaulty(m)
+					d := openDir(t, faulty)
+					must(t, d.Put(t.Context(), "old/k", pattern(100, 'o')))
+					var after *disk.Mem
+					faulty.Set(disk.Rule{Op: disk.OpChange, Nth: at, Hook: func(disk.Op, string) { after = m.Crash(rng) }})
+					err := act(t.Context(), d)
+					cut := after != nil
+					if !cut {
+						must(t, err)
+						more, after = false, m.Crash(rng)
+					}
+					back := openDir(t, after)
+					got, there := object(t, back, key)
+					switch {
+					case there && len(got) == size && bytes.Equal(got, pattern(size, 'n')):
+					case there && bytes.Equal(got, pattern(100, 'o')) && key == "old/k" && (cut || name == "replace" && err != nil):
+					case !there && (name == "delete" || cut && key == "x/y/k"):
+					default:
+						t.Fatalf("cut before call %d (%v): there %v, %d bytes", at, err, there, len(got))
+					}
+					if names, err := after.List("data/bucket/.writing"); err != nil || slicesHavePrefix(names, "tmp-") {
+						t.Fatalf("left: %q %v", names, err)
+					}
+				}
+			}
+		})
+	}
+}
+
+func slicesHavePrefix(names []string, prefix string) bool {
+	for _, n := range names {
+		if strings.HasPrefix(n, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestDirectoriesAboveAreSynced: a directory that is there may have been made by a
+// process that was killed before it synced it; each process syncs what it uses,
+// once.
+func TestDirectoriesAboveAreSynced(t *testing.T) {
+	m := disk.NewMem(disk.MemOptions{})
+	must(t, m.MkdirAll("data/bucket/a/b"))
+	faulty := disk.NewFaulty(m)
+	d := openDir(t, faulty)
+	for _, dir := range []string{"data/bucket", "data/bucket/a"} {
+		faulty.Set(disk.Rule{Op: disk.OpSyncDir, Name: dir, Err: unix.EIO})
+		err := d.Put(t.Context(), "a/b/k", bucket.Bytes("x"))
+		if !errors.Is(err, unix.EIO) || !bucket.IsTemporary(err) {
+			t.Fatalf("%s could not be synced: %v", dir, err)
+		}
+		if _, there := object(t, d, "a/b/k"); there {
+			t.Fatal("the object was named all the same")
+		}
+		faulty.Set(disk.Rule{Op: disk.OpSyncDir, Name: dir})
+		must(t, d.Put(t.Context(), "a/b/other", bucket.Bytes("x")))
+		must(t, d.Put(t.Context(), "a/b/other", bucket.Bytes("y")))
+		if synced, _ := faulty.Calls(0); dir == "data/bucket/a" && synced > 1 {
+			t.Fatalf("%s was synced %d times", dir, synced)
+		}
+		must(t, d.Close())
+		d = openDir(t, faulty)
+	}
+}
+
+// TestEveryErrorOfTheDiskIsReported: a call that could not do all of its work
+// never says that it did, and leaves no file behind once the disk works again.
+func TestEveryErrorOfTheDiskIsReported(t *testing.T) {
+	for name, act := range map[string]func(b bucket.Bucket) error{
+		"put":         func(b bucket.Bucket) error { return b.Put(t.Context(), "x/k", pattern(1<<20+1, 'n')) },
+		"putifabsent": func(b bucket.Bucket) error { return b.PutIfAbsent(t.Context(), "x/k", pattern(10, 'n')) },
+		"delete":      func(b bucket.Bucket) error { return b.Delete(t.Context(), "old/k") },
+		"read":        func(b bucket.Bucket) error { return b.ReadAt(t.Context(), "old/k", make([]byte, 5), 0) },
+		"stat":        func(b bucket.Bucket) error { _, err := b.Stat(t.Context(), "old/k"); return err },
+		"list": func(b bucket.Bucket) error {
+			return b.List(t.Context(), "", "", func(bucket.Info) bool { return true })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for at, more := 1, true; more; at++ {
+				m := disk.NewMem(disk.MemOptions{})
+				faulty := disk.NewFaulty(m)
+				d := openDir(t, faulty)
+				must(t, d.Put(t.Context(), "old/k", pattern(100, 'o')))
+				faulty.Set(disk.Rule{Nth: at, Err: unix.EIO})
+				err := act(d)
+				_, hits := faulty.Calls(0)
+				faulty.Set()
+				if more = hits > 0; !more {
+					must(t, err)
+					continue
+				}
+				var typed *bucket.Error
+				if !errors.As(err, &typed) || !errors.Is(err, unix.EIO) || !typed.Temporary || errors.Is(err, bucket.ErrNotFound) {
+					// Closing a file that was only read loses nothing.
+					if name != "read" || err != nil {
+						t.Fatalf("call %d failed, and the answer was %v", at, err)
+					}
+				}
+				must(t, d.Close())
+				d = openDir(t, faulty)
+				if names, _ := m.List("data/bucket/.writing"); slicesHavePrefix(names, "tmp-") {
+					t.Fatalf("call %d: left %q", at, names)
+				}
+				if name == "put" {
+					must(t, act(d))
+				}
+			}
+		})
+	}
+}
+
+// TestOpeningLeavesOthersAlone: of two processes in one directory neither removes
+// what the other is writing, and a third removes what a dead one was.
+func TestOpeningLeavesOthersAlone(t *testing.T) {
+	m := disk.NewMem(disk.MemOptions{})
+	first := openDir(t, m)
+	err := first.Put(t.Context(), "k", writerFunc(func(w io.Writer) error {
+		if _, err := w.Write(pattern(1<<20+1, 'x')); err != nil {
+			return err
+		}
+		second := openDir(t, m)
+		if err := second.Put(t.Context(), "other", bucket.Bytes("y")); err != nil {
+			return err
+		}
+		killed := m.Clone() // the process of the first is gone
+		third := openDir(t, killed)
+		names, err := killed.List("data/bucket/.writing")
+		if err != nil || slicesHavePrefix(names, "tmp-") {
+			return fmt.Errorf("left: %q %w", names, err)
+		}
+		if _, there := object(t, third, "k"); there {
+			return errors.New("a part is an object")
+		}
+		_, err = w.Write(pattern(10, 'x'))
+		return err
+	}))
+	must(t, err)
+	if got, _ := object(t, first, "k"); len(got) != 1<<20+11 {
+		t.Fatalf("%d bytes", len(got))
+	}
+}
+
+type writerFunc func(w io.Writer) error
+
+func (f writerFunc) WriteTo(w io.Writer) (int64, error) { return 0, f(w) }
+
+// TestDirectoryThatIsGoneIsNotEmpty: a file system that is not mounted shows an
+// empty directory where the bucket was. Nothing is said to be absent, and nothing
+// is written into the wrong place.
+func TestDirectoryThatIsGoneIsNotEmpty(t *testing.T) {
+	fsys := &swapped{FS: disk.NewMem(disk.MemOptions{})}
+	d := openDir(t, fsys)
+	must(t, d.Put(t.Context(), "a/k", bucket.Bytes("x")))
+	mounted := fsys.FS
+	empty := disk.NewMem(disk.MemOptions{})
+	must(t, empty.MkdirAll("data/bucket"))
+	for what, now := range map[string]disk.FS{"empty": empty, "none": disk.NewMem(disk.MemOptions{})} {
+		fsys.FS = now
+		_, stat := d.Stat(t.Context(), "a/k")
+		for op, err := range map[string]error{
+			"read":        d.ReadAt(t.Context(), "a/k", make([]byte, 1), 0),
+			"stat":        stat,
+			"list":        d.List(t.Context(), "", "", func(bucket.Info) bool { return true }),
+			"delete":      d.Delete(t.Context(), "a/k"),
+			"put":         d.Put(t.Context(), "a/k", bucket.Bytes("x")),
+			"putifabsent": d.PutIfAbsent(t.Context(), "a/k", []byte("x")),
+		} {
+			if err == nil || errors.Is(err, bucket.ErrNotFound) || !bucket.IsTemporary(err) {
+				t.Errorf("%s, directory %s: %v", op, what, err)
+			}
+		}
+	}
+	fsys.FS = mounted
+	if _, there := object(t, d, "a/k"); !there {
+		t.Fatal("gone for good")
+	}
+}
+
+// swapped is a file system that can be another one.
+type swapped struct{ disk.FS }
+
+// TestTwoProcessesPutIfAbsent: what each has open says nothing; the disk decides.
+func TestTwoProcessesPutIfAbsent(t *testing.T) {
+	fsys, err := disk.OpenOS(t.TempDir())
+	must(t, err)
+	buckets := []*bucket.Dir{openDir(t, fsys), openDir(t, fsys)}
+	for number := range 20 {
+		var wg sync.WaitGroup
+		errs := make([]error, len(buckets))
+		for i, b := range buckets {
+			wg.Go(func() { errs[i] = b.PutIfAbsent(t.Context(), fmt.Sprintf("meta/%d", number), []byte{byte(i)}) })
+		}
+		wg.Wait()
+		won := 0
+		if errs[0] != nil {
+			won = 1
+		}
+		must(t, errs[won])
+		wantErr(t, errs[1-won], bucket.ErrExists)
+		if got, _ := object(t, buckets[0], fmt.Sprintf("meta/%d", number)); got[0] != byte(won) {
+			t.Fatal("the loser's bytes are there")
+		}
+	}
+}
+
+func TestFileSystemWithoutLinks(t *testing.T) {
+	faulty := disk.NewFaulty(disk.NewMem(disk.MemOptions{}))
+	d := openDir(t, faulty)
+	for _, errno := range []error{unix.EPERM, unix.ENOTSUP, unix.ENOSYS} {
+		faulty.Set(disk.Rule{Op: disk.OpLink, Err: errno})
+		err := d.PutIfAbsent(t.Context(), "k", []byte("x"))
+		wantErr(t, err, bucket.ErrUnsupported)
+		if bucket.IsTemporary(err) {
+			t.Fatal("temporary")
+		}
+	}
+}
