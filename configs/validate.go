@@ -142,8 +142,9 @@ func (c *Config) validate() []Problem {
 
 	z := c.Compaction
 	between("compaction.parallel", int64(z.Parallel), 0, 64)
-	if z.Bandwidth != 0 {
-		sizeBetween("compaction.bandwidth", z.Bandwidth, 64*kib, tib)
+	// Below it an upload that waits for what it is made of looks like one that is stuck.
+	if least := Size(z.Parallel) * mib; z.Bandwidth != 0 && (z.Bandwidth < least || z.Bandwidth > tib) {
+		wrong("compaction.bandwidth", "%v is out of range: 0, or %v to %v, 1MiB for each of compaction.parallel", z.Bandwidth, least, tib)
 	}
 	sizeBetween("compaction.min_object", z.MinObject, 64*kib, 1*gib)
 	sizeBetween("compaction.target_object", z.TargetObject, 1*mib, 4*gib)

@@ -1,7 +1,6 @@
 package compact
 
 import (
-	"context"
 	"sync"
 	"time"
 )
@@ -16,25 +15,18 @@ type bandwidth struct {
 	paid time.Time // when all that was taken is paid for
 }
 
-// take waits until n bytes may pass.
-func (b *bandwidth) take(ctx context.Context, n int64) error {
+// take returns how long n bytes, and no earlier ones, have to wait.
+func (b *bandwidth) take(n int64) time.Duration {
 	if b.rate == 0 {
-		return ctx.Err()
+		return 0
 	}
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	now := b.now()
 	from := now
 	if b.paid.After(now) {
 		from = b.paid
 	}
 	b.paid = from.Add(time.Duration(float64(n) / float64(b.rate) * float64(time.Second)))
-	b.mu.Unlock()
-	timer := time.NewTimer(from.Sub(now))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return from.Sub(now)
 }

@@ -37,7 +37,7 @@ func DefaultLimits() Limits {
 	const mib = 1 << 20
 	return Limits{
 		MinObject: 10 * mib, TargetObject: 64 * mib,
-		Fanout: 8, MaxRanges: 64, SaveRanges: 10_000, MaxMixed: 64,
+		Fanout: 16, MaxRanges: 64, SaveRanges: 10_000, MaxMixed: 64,
 		// About 40 bytes for a range and 5 for one that it takes the place of: well
 		// below metadata.MaxCommandBytes.
 		JobRanges: 10_000, JobInputs: 50_000,

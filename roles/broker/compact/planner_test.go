@@ -8,7 +8,6 @@ import (
 	"pgregory.net/rapid"
 
 	"rustmq.dev/rustmq/consensus/metadata"
-	"rustmq.dev/rustmq/roles/broker/tiering"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/object"
 )
@@ -260,20 +259,5 @@ func checkQuiet(t *rapid.T, partition int, ranges []metadata.Range) {
 		if bytes >= testLimits.TargetObject || small >= testLimits.MaxRanges {
 			t.Fatalf("partition %d is left with %v", partition, ranges)
 		}
-	}
-}
-
-func TestBackoffDoublesUpToItsBound(t *testing.T) {
-	b := tiering.Backoff{Min: time.Second, Max: 4 * time.Second}
-	now := time.Unix(1000, 0)
-	for _, wait := range []time.Duration{1, 2, 4, 4} {
-		b.Failed(now, partitionID(1))
-		if until := now.Add(wait * time.Second); !b.Waits(until.Add(-1), partitionID(1)) || b.Waits(until, partitionID(1)) || b.Waits(now, partitionID(2)) {
-			t.Fatalf("want %d s", wait)
-		}
-	}
-	b.Succeeded(partitionID(1))
-	if b.Waits(now, partitionID(1)) {
-		t.Fatal("still punished after a success")
 	}
 }

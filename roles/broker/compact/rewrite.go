@@ -93,7 +93,7 @@ func (w *rewriting) sources() (all []*source) {
 func (w *rewriting) readIndexes() error {
 	sources := w.sources()
 	reads := indexReads(sources)
-	s := newStream(w.c.ctx, reads, w.c.o.Memory, w.c.fill)
+	s := newStream(w.c.ctx, reads, w.c.o.Memory, &w.c.bandwidth, w.c.fill)
 	defer s.end()
 	for _, is := range sources { // in the order of the reads
 		b, err := s.get(is.indexIn)
@@ -177,7 +177,7 @@ type content struct {
 
 // WriteTo implements io.WriterTo.
 func (c *content) WriteTo(to io.Writer) (int64, error) {
-	s := newStream(c.w.c.ctx, c.reads, c.w.c.o.Memory, c.w.c.fill)
+	s := newStream(c.w.c.ctx, c.reads, c.w.c.o.Memory, &c.w.c.bandwidth, c.w.c.fill)
 	defer s.end()
 	ranges := make([]object.Range, len(c.w.runs))
 	for i, run := range c.w.runs {
@@ -252,11 +252,8 @@ func (w *rewriting) commit(id storage.ObjectID, s *object.Summary) error {
 	return nil
 }
 
-// fill reads part of an object, as fast as bandwidth allows.
+// fill reads part of an object.
 func (c *Compactor) fill(ctx context.Context, id storage.ObjectID, p []byte, at int64) error {
-	if err := c.bandwidth.take(ctx, int64(len(p))); err != nil {
-		return err
-	}
 	if err := c.o.Bucket.ReadAt(ctx, c.o.Key(id), p, at); err != nil {
 		return err
 	}

@@ -115,7 +115,7 @@ func (f *fleet) replace(j Job) (refused map[storage.PartitionID]bool) {
 
 // compact does what is to be done until nothing is.
 func (f *fleet) compact(t testing.TB, now time.Time) {
-	for range 10_000 {
+	for range 1_000_000 {
 		jobs := f.planner.plan(now, f.view())
 		if len(jobs) == 0 {
 			return

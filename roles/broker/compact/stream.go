@@ -3,6 +3,7 @@ package compact
 import (
 	"context"
 	"sync"
+	"time"
 
 	"rustmq.dev/rustmq/storage"
 )
@@ -12,11 +13,12 @@ import (
 const readsAhead = 8
 
 // stream does reads in the order in which they are needed, some ahead. It is used
-// by one goroutine. The reads run in goroutines of their own, which block on
-// bandwidth and bucket; end awaits them.
+// by one goroutine. The reads run in goroutines of their own, which wait for their
+// turn and block on the bucket; end awaits them.
 type stream struct {
 	ctx    context.Context
 	cancel context.CancelFunc
+	pace   *bandwidth
 	fill   func(ctx context.Context, id storage.ObjectID, p []byte, at int64) error
 	memory int64
 	reads  []read
@@ -34,9 +36,9 @@ type result struct {
 	uses int // that are left
 }
 
-// newStream reads from fill, and holds about memory bytes.
-func newStream(ctx context.Context, reads []read, memory int64, fill func(context.Context, storage.ObjectID, []byte, int64) error) *stream {
-	s := &stream{fill: fill, memory: memory, reads: reads, results: make([]result, len(reads))}
+// newStream reads from fill, at the pace given, and holds about memory bytes.
+func newStream(ctx context.Context, reads []read, memory int64, pace *bandwidth, fill func(context.Context, storage.ObjectID, []byte, int64) error) *stream {
+	s := &stream{pace: pace, fill: fill, memory: memory, reads: reads, results: make([]result, len(reads))}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	return s
 }
@@ -61,8 +63,14 @@ func (s *stream) begin(i int) {
 	r, to := &s.reads[i], &s.results[i]
 	to.done, to.uses = make(chan struct{}), r.uses
 	s.held += r.length
+	// Taken here, so that reads have their turns in order: an upload in which nothing
+	// moves for long is given up.
+	turn := s.pace.take(r.length)
 	s.under.Go(func() {
 		defer close(to.done)
+		if to.err = wait(s.ctx, turn); to.err != nil {
+			return
+		}
 		p := make([]byte, r.length)
 		if to.err = s.fill(s.ctx, r.object, p, r.position); to.err == nil {
 			to.data = p
@@ -75,5 +83,19 @@ func (s *stream) release(i int) {
 	if s.results[i].uses--; s.results[i].uses == 0 {
 		s.held -= s.reads[i].length
 		s.results[i].data = nil
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }

@@ -108,7 +108,7 @@ func TestStreamKeepsToItsMemory(t *testing.T) {
 		}
 		var mu sync.Mutex
 		var begun []storage.ObjectID
-		s := newStream(t.Context(), reads, memory, func(_ context.Context, id storage.ObjectID, p []byte, at int64) error {
+		s := newStream(t.Context(), reads, memory, &bandwidth{}, func(_ context.Context, id storage.ObjectID, p []byte, at int64) error {
 			mu.Lock()
 			defer mu.Unlock()
 			begun = append(begun, id)
