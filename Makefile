@@ -9,7 +9,7 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo de
 LDFLAGS   := -X rustmq.dev/rustmq/roles.version=$(VERSION)
 MODULES   := . sdk/go bench
 TOOLS     := build/tools
-SUITES    := compat chaos mutants fuzz docs
+SUITES    := compat chaos buckets mutants fuzz docs
 
 .DEFAULT_GOAL := help
 .PHONY: help build build-debug demo test lint generate bench suites soak clean $(addprefix suite-,$(SUITES)) prerequisites

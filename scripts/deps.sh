@@ -24,10 +24,19 @@ build/python/bin/python -c 'import confluent_kafka, kafka' 2>/dev/null ||
 if [ -f test/compat/java/pom.xml ] && [ ! -d build/java/lib ]; then
 	mvn -q -B -f test/compat/java/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/build/java/lib"
 fi
+for tool in node npm openssl curl; do
+	command -v $tool >/dev/null || { echo "install $tool: the suite buckets needs it" >&2; exit 1; }
+done
+for server in github.com/versity/versitygw/cmd/versitygw@v1.8.0 github.com/fsouza/fake-gcs-server@v1.56.1; do
+	name=${server%@*}
+	[ -x "build/buckets/${name##*/}" ] || GOBIN=$PWD/build/buckets GOWORK=off GOFLAGS=-trimpath go install "$server"
+done
+[ -e build/buckets/node_modules/.bin/azurite-blob ] ||
+	npm install --prefix build/buckets --no-audit --no-fund --silent azurite@3.37.0
 # What the packages and their tests import, no more: `go mod download` would bring
 # every module of the graph, and change go.work.sum.
 for module in . sdk/go bench; do
-	(cd "$module" && go list -deps -test -tags chaos,mutants ./... >/dev/null)
+	(cd "$module" && go list -deps -test -tags chaos,mutants,suites ./... >/dev/null)
 done
 (cd tools && GOWORK=off go list -deps ./... tool >/dev/null)
 echo "dependencies are in place"

@@ -2,6 +2,7 @@
 # Runs one suite and prints its seconds. Usage: scripts/suite.sh NAME
 #   compat   clients in other languages against bin/rustmq
 #   chaos    SIGKILL and power cuts of the real binary (root)
+#   buckets  servers of S3, GCS and Azure, and bin/rustmq on each
 #   mutants  every guard has a test that fails without it
 #   fuzz     every fuzz target for a while
 #   docs     the README as written; generated files are fresh
@@ -44,6 +45,14 @@ compat() {
 chaos() {
 	RUSTMQ_BIN=$PWD/bin/rustmq SOAK=${SOAK:-} go test -count=1 -tags chaos -timeout 100m -v ./test/chaos
 }
+buckets() {
+	for tool in node openssl curl; do
+		command -v $tool >/dev/null || lacking "$tool is not installed (scripts/deps.sh)"
+	done
+	[ -x build/buckets/versitygw ] && [ -x build/buckets/fake-gcs-server ] && [ -e build/buckets/node_modules/.bin/azurite-blob ] ||
+		lacking "servers of object stores are not installed (scripts/deps.sh)"
+	test/buckets/servers.sh bin/rustmq "$PWD/build/buckets"
+}
 mutants() { scripts/mutants.sh; }
 fuzz() {
 	# Each target gets its share of two minutes, or of SOAK minutes; building them
@@ -71,7 +80,7 @@ docs() {
 	test/docs/first-five-minutes.sh
 }
 case $name in
-compat | chaos | mutants | fuzz | docs) "$name" ;;
+compat | chaos | buckets | mutants | fuzz | docs) "$name" ;;
 *) echo "suite.sh: no suite $name" >&2; exit 2 ;;
 esac
 echo "suite $name: $((SECONDS - start)) s"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -36,6 +37,7 @@ type Broker struct {
 	groups       *group.Coordinator
 	throttle     *throttle
 	uploader     *upload.Uploader // nil without a bucket, as is cold
+	bucketMet    atomic.Bool      // the bucket was found to be the cluster's
 	cold         *cold.Reader
 	compactor    *compact.Compactor // nil without a bucket, or without compaction
 	metrics      *metrics

@@ -12,11 +12,19 @@ import (
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/object"
 )
 
-// nonceWait is how long a start waits for the bucket to say which one it is.
-const nonceWait = 3 * time.Second
+const (
+	// nonceWait is how long a start waits for the bucket to say which one it is.
+	nonceWait = 3 * time.Second
+	// nonceRetry is between two tries to hear it after that.
+	nonceRetry = time.Second
+)
+
+// errBucketUnknown is why nothing is uploaded yet.
+var errBucketUnknown = errors.New("it is not known yet whether the bucket is the cluster's")
 
 // bucketNonce is what this broker knows its bucket by: what stands there, or,
 // while it cannot be reached, what was remembered (RULES 5.1).
@@ -43,6 +51,54 @@ func (b *Broker) bucketNonce(ctx context.Context) ([16]byte, error) {
 	return nonce, nil
 }
 
+// meetBucket tries until the bucket that this broker reaches has said that it is
+// the cluster's: nothing is uploaded before, and what it is known by is remembered
+// for a start that cannot reach it. It blocks on the bucket.
+func (b *Broker) meetBucket(ctx context.Context) {
+	ticker := time.NewTicker(nonceRetry)
+	defer ticker.Stop()
+	warned := false
+	for {
+		err := b.checkBucket(ctx)
+		if err == nil {
+			b.bucketMet.Store(true)
+			return
+		}
+		if _, wrong := errors.AsType[*controller.WrongBucketError](err); wrong && !warned {
+			b.log.Error("nothing is uploaded: a bucket in a directory must be one that all brokers share", "error", err)
+			warned = true
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// checkBucket compares the bucket with the one that the cluster stores in.
+func (b *Broker) checkBucket(ctx context.Context) error {
+	t, image := b.opt.Tier, b.opt.Controller.Image()
+	is, set := image.Bucket()
+	if !set {
+		return errBucketUnknown
+	}
+	there, err := controller.ReadNonce(ctx, t.Bucket, t.Prefix, image.ClusterID())
+	absent := errors.Is(err, bucket.ErrNotFound)
+	if err != nil && !absent {
+		return err
+	}
+	if !guard.Check("broker.uploads-into-own-bucket", !absent && there == is.Nonce) {
+		return &controller.WrongBucketError{Found: there, Want: is.Nonce}
+	}
+	if there != t.Nonce && t.Remember != nil {
+		if err := t.Remember(there); err != nil {
+			b.log.Warn("the bucket could not be remembered; a start that does not reach it will be refused", "error", err)
+		}
+	}
+	return nil
+}
+
 // startTier begins to move what is committed into the bucket, and to rewrite what
 // is there.
 func (b *Broker) startTier() {
@@ -50,6 +106,7 @@ func (b *Broker) startTier() {
 	if t == nil {
 		return
 	}
+	b.done.Go(func() { b.meetBucket(b.ctx) })
 	cluster := b.opt.Controller.Image().ClusterID()
 	key := func(id storage.ObjectID) string { return b.objectKey(cluster, id) }
 	header := object.Header{Cluster: cluster, Incarnation: b.incarnation(), Broker: b.opt.NodeID}
@@ -104,8 +161,12 @@ func (t tieredPartitions) Led(id storage.PartitionID) (upload.Led, bool) {
 // catalogue is the controller, asked under this broker's registration.
 type catalogue struct{ b *Broker }
 
-// Prepare implements upload.Catalogue and compact.Catalogue.
+// Prepare implements upload.Catalogue and compact.Catalogue. Without an id nothing
+// is written.
 func (c catalogue) Prepare(ctx context.Context, count int) (storage.ObjectID, error) {
+	if !c.b.bucketMet.Load() {
+		return 0, errBucketUnknown
+	}
 	return c.b.opt.Controller.PrepareObjects(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), count)
 }
 

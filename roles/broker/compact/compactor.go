@@ -80,7 +80,7 @@ type Compactor struct {
 	stop       context.CancelFunc
 	done       sync.WaitGroup
 	wake       chan struct{} // holds a token when there is a reason to look
-	ids        tiering.IDs
+	ids        *tiering.IDs
 	bandwidth  bandwidth
 	read, gets atomic.Int64
 
@@ -104,7 +104,7 @@ func newCompactor(o Options) *Compactor {
 		o.Memory = DefaultMemory
 	}
 	c := &Compactor{o: o, wake: make(chan struct{}, 1), planner: newPlanner(o.Limits), bandwidth: bandwidth{rate: o.Bandwidth, now: o.Now}}
-	c.ids = tiering.IDs{Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now}
+	c.ids = tiering.NewIDs(tiering.IDOptions{Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now})
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	return c
 }
@@ -173,6 +173,13 @@ func (c *Compactor) view(image *metadata.Image) View {
 					}
 				}
 			}
+		},
+		From: func(id storage.PartitionID, offset storage.Offset) Partition {
+			_, p := image.Partition(id)
+			if p == nil || p.Leader != c.o.Broker {
+				return Partition{ID: id, Ranges: func(func(metadata.Range) bool) {}}
+			}
+			return Partition{id, p.LeaderEpoch, p.Ranges().From(offset)}
 		},
 		Mixed: func(id storage.ObjectID) bool {
 			is, known := mixed[id]

@@ -21,7 +21,10 @@ type Partition struct {
 // View is what a plan is made of. It may be walked more than once.
 type View struct {
 	Partitions iter.Seq[Partition]
-	Mixed      func(storage.ObjectID) bool // the object was written with ranges of several partitions
+	// From returns the partition's ranges from the first that ends above an offset on;
+	// none when it is not led here.
+	From  func(storage.PartitionID, storage.Offset) Partition
+	Mixed func(storage.ObjectID) bool // the object was written with ranges of several partitions
 }
 
 // Job is one object to make.
@@ -83,11 +86,37 @@ func (p *planner) plan(now time.Time, v View) (begun []Job) {
 		p.enqueue(p.survey(now, v), v)
 	}
 	for p.running < p.limits.Parallel && len(p.queue) > 0 {
-		begun = append(begun, p.queue[0])
+		j := p.stillThere(p.queue[0], v)
 		p.queue = p.queue[1:]
-		p.running++
+		if len(j.Runs) > 0 {
+			begun = append(begun, j)
+			p.running++
+		}
 	}
 	return begun
+}
+
+// stillThere takes the runs out of a job that waited whose ranges are not all there
+// any more.
+func (p *planner) stillThere(j Job, v View) Job {
+	kept := j.Runs[:0]
+	for _, r := range j.Runs {
+		now, same := v.From(r.Partition, r.Ranges[0].Base), 0
+		for is := range now.Ranges {
+			if same == len(r.Ranges) || is != r.Ranges[same] {
+				break
+			}
+			same++
+		}
+		if same < len(r.Ranges) {
+			delete(p.busy, r.Partition)
+			continue
+		}
+		r.Epoch = now.Epoch // it may have moved, and come back
+		kept = append(kept, r)
+	}
+	j.Runs = kept
+	return j
 }
 
 // enqueue chooses from what could be done. Where a partition has runs by several

@@ -240,6 +240,12 @@ func (w *rewriting) commit(id storage.ObjectID, s *object.Summary) error {
 		}
 	}
 	results, err := w.c.o.Catalogue.Replace(w.c.ctx, id, s.Size, replacements)
+	if metadata.CodeOf(err) == metadata.ResourceNotFound {
+		w.c.ids.Discard(w.c.ctx) // it was condemned; the others of its block soon are
+	}
+	if err == nil && len(results) != len(replacements) {
+		err = fmt.Errorf("%d results for %d ranges", len(results), len(replacements))
+	}
 	if err != nil {
 		return fmt.Errorf("commit object %s: %w", id, err)
 	}

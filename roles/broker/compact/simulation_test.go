@@ -1,6 +1,7 @@
 package compact
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"testing"
@@ -43,6 +44,11 @@ func (f *fleet) view() View {
 					return
 				}
 			}
+		},
+		From: func(id storage.PartitionID, offset storage.Offset) Partition {
+			ranges := f.partitions[id.Index]
+			at, _ := slices.BinarySearchFunc(ranges, offset, func(r metadata.Range, offset storage.Offset) int { return cmp.Compare(r.End, offset+1) })
+			return Partition{ID: id, Ranges: slices.Values(ranges[at:])}
 		},
 		Mixed: func(id storage.ObjectID) bool { o := f.objects[id]; return o != nil && o.mixed },
 	}

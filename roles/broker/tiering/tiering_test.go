@@ -35,11 +35,11 @@ func TestAnIDIsGivenOnceAndNotTooLate(t *testing.T) {
 	now := time.Unix(1000, 0)
 	first, asked, gone := storage.ObjectID(10), 0, errors.New("no controller")
 	var err error
-	p := IDs{Block: 3, Age: time.Minute, Now: func() time.Time { return now }, Prepare: func(_ context.Context, count int) (storage.ObjectID, error) {
+	p := NewIDs(IDOptions{Block: 3, Age: time.Minute, Now: func() time.Time { return now }, Prepare: func(_ context.Context, count int) (storage.ObjectID, error) {
 		asked++
 		defer func() { first += storage.ObjectID(count) }()
 		return first, err
-	}}
+	}})
 	take := func(want storage.ObjectID) {
 		t.Helper()
 		if id, err := p.Take(t.Context()); err != nil || id != want {
@@ -50,10 +50,12 @@ func TestAnIDIsGivenOnceAndNotTooLate(t *testing.T) {
 	take(11)
 	now = now.Add(time.Minute + 1)
 	take(13)
+	p.Discard(t.Context())
+	take(16)
 	err = gone
-	take(14)
-	take(15)
-	if _, err := p.Take(t.Context()); !errors.Is(err, gone) || asked != 3 {
+	take(17)
+	take(18)
+	if _, err := p.Take(t.Context()); !errors.Is(err, gone) || asked != 4 {
 		t.Fatalf("%v, asked %d times", err, asked)
 	}
 }

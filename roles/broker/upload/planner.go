@@ -14,7 +14,7 @@ type Limits struct {
 	// Interval is how long committed bytes may wait: the price of an idle
 	// partition is one request for all of them in each interval.
 	Interval time.Duration
-	// ObjectBytes waiting in all partitions together are uploaded without
+	// ObjectBytes waiting in partitions that share objects are uploaded without
 	// waiting for the interval; it is also about the size of the largest object.
 	ObjectBytes int64
 	// OwnBytes of one partition get an object of their own.
@@ -78,7 +78,9 @@ func (p *planner) plan(now time.Time, waiting []Waiting, fullness float64) []Job
 			continue
 		}
 		ready = append(ready, w)
-		total += w.Bytes
+		if w.Bytes < p.limits.OwnBytes {
+			total += w.Bytes
+		}
 		due = due || !now.Before(w.Since.Add(p.limits.Interval))
 	}
 	due = due || total >= p.limits.ObjectBytes

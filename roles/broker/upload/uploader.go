@@ -101,7 +101,7 @@ type Uploader struct {
 	mu      sync.Mutex
 	planner *planner // guarded by mu
 	stats   Stats    // guarded by mu
-	ids     tiering.IDs
+	ids     *tiering.IDs
 	// settling: nothing is begun any more. guarded by mu.
 	settling bool
 	settled  chan struct{} // gets a token, if it has none, when an object is done
@@ -122,7 +122,7 @@ func Start(o Options) *Uploader {
 		o: o, wake: make(chan struct{}, 1), settled: make(chan struct{}, 1), planner: newPlanner(o.Limits),
 		producersAt: map[storage.PartitionID]int64{},
 	}
-	u.ids = tiering.IDs{Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now}
+	u.ids = tiering.NewIDs(tiering.IDOptions{Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now})
 	u.ctx, u.stop = context.WithCancel(context.Background())
 	u.done.Go(u.run)
 	return u
@@ -151,6 +151,7 @@ func (u *Uploader) Settle(ctx context.Context) error {
 		running := u.planner.running
 		u.mu.Unlock()
 		if running == 0 {
+			leave(u.settled) // for whoever waits besides
 			return nil
 		}
 		select {
@@ -211,15 +212,15 @@ func (u *Uploader) upload(j Job) {
 	refused, size, err := u.make(j)
 	u.mu.Lock()
 	u.planner.done(u.o.Now(), j, refused, err != nil)
-	u.planner.forget(func(id storage.PartitionID) bool { _, led := u.o.Partitions.Led(id); return led })
+	u.forget()
 	u.stats.Running = int64(u.planner.running)
 	u.stats.RefusedRanges += int64(len(refused))
 	switch {
-	case err == nil:
+	case err == nil && size > 0:
 		u.stats.Objects++
 		u.stats.Bytes += size
 		u.stats.FailingSince, u.stats.LastError = time.Time{}, ""
-	case u.ctx.Err() == nil:
+	case err != nil && u.ctx.Err() == nil:
 		u.stats.Failures++
 		u.stats.LastError = err.Error()
 		if u.stats.FailingSince.IsZero() {
@@ -228,10 +229,26 @@ func (u *Uploader) upload(j Job) {
 		}
 	}
 	u.mu.Unlock()
-	for _, tell := range []chan struct{}{u.wake, u.settled} {
-		select {
-		case tell <- struct{}{}:
-		default:
+	leave(u.wake)
+	leave(u.settled)
+}
+
+// leave puts a token into a channel that holds one.
+func leave(token chan<- struct{}) {
+	select {
+	case token <- struct{}{}:
+	default:
+	}
+}
+
+// forget drops what is known of partitions that are not led here any more. u.mu
+// is held.
+func (u *Uploader) forget() {
+	leads := func(id storage.PartitionID) bool { _, led := u.o.Partitions.Led(id); return led }
+	u.planner.forget(leads)
+	for id := range u.producersAt {
+		if !leads(id) {
+			delete(u.producersAt, id)
 		}
 	}
 }
@@ -243,8 +260,9 @@ type source struct {
 	bytes int64
 }
 
-// make makes one object. refused are the partitions whose range did not become
-// part of the catalogue; err says that none did, or that it is not known.
+// make makes one object of size bytes; 0: the catalogue took nothing of it, or
+// there was nothing to make it of. refused are the partitions whose range did not
+// become part of the catalogue; err says that none did, or that it is not known.
 func (u *Uploader) make(j Job) (refused map[storage.PartitionID]bool, size int64, err error) {
 	refused = map[storage.PartitionID]bool{}
 	sources := make([]source, 0, len(j.Parts))
@@ -260,19 +278,47 @@ func (u *Uploader) make(j Job) (refused map[storage.PartitionID]bool, size int64
 	slices.SortFunc(sources, func(a, b source) int { return object.ComparePartitions(a.r.Partition, b.r.Partition) })
 	for len(sources) > 0 {
 		summary, id, err := u.put(sources)
-		// A range that cannot be read must not hold back the others.
 		if bad, ok := errors.AsType[*object.RangeError](err); ok {
-			u.o.Log.Error("records cannot be uploaded", "partition", bad.Partition, "offset", bad.Offset, "error", err)
-			refused[bad.Partition] = true
-			sources = slices.DeleteFunc(sources, func(s source) bool { return s.r.Partition == bad.Partition })
+			sources = u.readable(sources, bad, refused)
 			continue
 		}
 		if err != nil {
 			return refused, 0, err
 		}
-		return refused, summary.Size, u.commit(id, summary, sources, refused)
+		return u.commit(id, summary, sources, refused)
 	}
 	return refused, 0, nil
+}
+
+// readable takes the ranges that cannot be read out of sources: the one that was
+// found to be bad, and, so that not each of many costs a try of the whole object,
+// the others that are. They must not hold back the rest.
+func (u *Uploader) readable(sources []source, bad *object.RangeError, refused map[storage.PartitionID]bool) []source {
+	h := u.o.Header
+	h.ID = 1 // of no importance, as it goes nowhere
+	return slices.DeleteFunc(sources, func(s source) bool {
+		var err error = bad
+		if s.r.Partition != bad.Partition {
+			_, err = object.Write(io.Discard, h, []object.Range{s.r}, object.WriteOptions{})
+		}
+		if err == nil || u.ctx.Err() != nil {
+			return err != nil
+		}
+		refused[s.r.Partition] = true
+		if s.gone(err) {
+			u.o.Log.Debug("a partition is left out of an upload", "partition", s.r.Partition, "error", err)
+		} else {
+			u.o.Log.Error("records cannot be uploaded", "partition", s.r.Partition, "base", s.r.Base, "end", s.r.End, "error", err)
+		}
+		return true
+	})
+}
+
+// gone reports whether err means that the records are not to be uploaded any
+// more: they, or the log, were deleted meanwhile.
+func (s *source) gone(err error) bool {
+	var outOfRange *log.OffsetOutOfRangeError
+	return errors.As(err, &outOfRange) || errors.Is(err, log.ErrDropped) || errors.Is(err, log.ErrClosed)
 }
 
 // source looks up what to upload of a partition: committed batches that follow
@@ -290,7 +336,11 @@ func (u *Uploader) source(part Part) (source, error) {
 	if err != nil {
 		return source{}, err
 	}
-	end, bytes := led.Log.Extent(point.From, point.HighWatermark, part.MaxBytes)
+	most := part.MaxBytes
+	if whole { // what came since it was planned, so that the producers fit
+		most += most / 4
+	}
+	end, bytes := led.Log.Extent(point.From, point.HighWatermark, most)
 	if end == point.From {
 		return source{}, fmt.Errorf("%s has nothing to upload from offset %d on", part.Partition, point.From)
 	}
@@ -326,6 +376,7 @@ func readLog(l *log.Log, from, end storage.Offset, yield func(batch.Batch) error
 			read.Release()
 			return fmt.Errorf("nothing at offset %d, below %d", at, end)
 		}
+		from := at
 		for _, raw := range read.Batches {
 			b := batch.Batch(raw)
 			if b.BaseOffset() >= end {
@@ -337,6 +388,9 @@ func readLog(l *log.Log, from, end storage.Offset, yield func(batch.Batch) error
 			at = b.NextOffset()
 		}
 		read.Release()
+		if err == nil && at <= from {
+			err = fmt.Errorf("no batch at offset %d, below %d", at, end)
+		}
 		if err != nil {
 			return err
 		}
@@ -381,7 +435,8 @@ func (c *content) WriteTo(w io.Writer) (int64, error) {
 }
 
 // commit makes the object's ranges part of the catalogue, and lets the logs know.
-func (u *Uploader) commit(id storage.ObjectID, s *object.Summary, sources []source, refused map[storage.PartitionID]bool) error {
+// Results are as of make.
+func (u *Uploader) commit(id storage.ObjectID, s *object.Summary, sources []source, refused map[storage.PartitionID]bool) (map[storage.PartitionID]bool, int64, error) {
 	ranges := make([]metadata.PartitionRange, len(s.Placements))
 	for i, p := range s.Placements {
 		ranges[i] = metadata.PartitionRange{Partition: p.Partition, Range: metadata.Range{
@@ -391,9 +446,16 @@ func (u *Uploader) commit(id storage.ObjectID, s *object.Summary, sources []sour
 		}}
 	}
 	results, err := u.o.Catalogue.Commit(u.ctx, id, s.Size, ranges)
-	if err != nil {
-		return fmt.Errorf("commit object %s: %w", id, err)
+	if metadata.CodeOf(err) == metadata.ResourceNotFound {
+		u.ids.Discard(u.ctx) // it was condemned; those of its block soon are, or are too
 	}
+	if err == nil && len(results) != len(ranges) {
+		err = fmt.Errorf("%d results for %d ranges", len(results), len(ranges))
+	}
+	if err != nil {
+		return refused, 0, fmt.Errorf("commit object %s: %w", id, err)
+	}
+	size := int64(0)
 	for i, result := range results {
 		source := sources[i]
 		if !guard.Check("upload.range-committed", result == nil) {
@@ -401,16 +463,23 @@ func (u *Uploader) commit(id storage.ObjectID, s *object.Summary, sources []sour
 			u.o.Log.Info("the catalogue refused a range", "object", id, "partition", source.r.Partition, "base", source.r.Base, "error", result)
 			continue
 		}
-		if err := source.led.Log.SetUploaded(source.r.End); err != nil {
-			u.o.Log.Warn("a log did not take what was uploaded of it", "partition", source.r.Partition, "end", source.r.End, "error", err)
-		}
-		u.mu.Lock()
-		if source.r.Producers != nil {
-			u.producersAt[source.r.Partition] = 0
-		} else if at, known := u.producersAt[source.r.Partition]; known {
-			u.producersAt[source.r.Partition] = at + source.bytes
-		}
-		u.mu.Unlock()
+		size = s.Size
+		u.took(source)
 	}
-	return nil
+	return refused, size, nil
+}
+
+// took lets a log know that the bucket has a range of it.
+func (u *Uploader) took(s source) {
+	id := s.r.Partition
+	if err := s.led.Log.SetUploaded(s.r.End); err != nil && !s.gone(err) {
+		u.o.Log.Warn("a log did not take what was uploaded of it", "partition", id, "end", s.r.End, "error", err)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if s.r.Producers != nil {
+		u.producersAt[id] = 0
+	} else if at, known := u.producersAt[id]; known {
+		u.producersAt[id] = at + s.bytes
+	}
 }

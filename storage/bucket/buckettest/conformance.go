@@ -22,6 +22,9 @@ type Options struct {
 	Large int    // bytes of the largest object; default 3 MiB
 	Keys  int    // keys in one list; default 40
 	Seed  uint64 // of contents; default by the clock
+	// PlainKeys leaves out keys with brackets, quotes and the like, which rustmq does
+	// not make: an emulator is known that lists them in another order than its cloud.
+	PlainKeys bool
 }
 
 // Run tests the buckets that open gives, which may be one and the same. open
@@ -58,6 +61,9 @@ func Run(t *testing.T, o Options, open func(t testing.TB) bucket.Bucket) {
 		{"cancelled", (*suite).cancelled},
 		{"probe", (*suite).probe},
 	} {
+		if o.PlainKeys && test.name == "odd keys" {
+			continue
+		}
 		t.Run(test.name, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(o.Seed, 0))
 			test.run(&suite{TB: t, o: o, b: open(t), rng: rng, prefix: fmt.Sprintf("test-%016x/", rand.Uint64())})

@@ -24,8 +24,11 @@ import (
 var seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of random tests")
 
 func TestMain(m *testing.M) {
-	// A library of the GCS client starts it when it is linked.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"))
+	// A library of the GCS client starts the first when it is linked. Azure's client
+	// keeps connections of the process, which end when they are idle for long.
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"),
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
 }
 
 func must(t testing.TB, err error) {

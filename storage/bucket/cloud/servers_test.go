@@ -24,7 +24,7 @@ func TestServers(t *testing.T) {
 		u, err := url.Parse(address)
 		must(t, err)
 		t.Run(u.Scheme, func(t *testing.T) {
-			o := buckettest.Options{Seed: *seed, Large: 40<<20 + 5, Keys: 1200}
+			o := buckettest.Options{Seed: *seed, Large: 40<<20 + 5, Keys: 1200, PlainKeys: u.Query().Get("localemu") != ""}
 			buckettest.Run(t, o, func(t testing.TB) bucket.Bucket { return open(t, address, cloud.Options{}) })
 		})
 	}

@@ -1,0 +1,179 @@
+package broker
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/upload"
+	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/storage/wal"
+)
+
+// besideBucket is a node of one process: a controller that stores in one bucket,
+// and brokers that may reach another.
+type besideBucket struct {
+	t     *testing.T
+	fs    disk.FS
+	c     *controller.Controller
+	store *log.Store
+	b     *Broker
+	nonce [16]byte // what meta.json remembers
+}
+
+func newBesideBucket(t *testing.T, of bucket.Bucket) *besideBucket {
+	n := &besideBucket{t: t, fs: disk.NewMem(disk.MemOptions{})}
+	c, err := controller.Open(t.Context(), controller.Options{
+		NodeID: 1, Directory: [16]byte{1}, FS: n.fs, Tick: time.Minute,
+		Bucket: &controller.BucketOptions{
+			Bucket: of, Deadline: time.Hour, Grace: time.Hour, Audit: time.Hour, Retention: time.Hour, MetadataLog: time.Hour,
+			Keep: func(map[string]string) controller.Retention { return controller.Retention{Age: -1, Bytes: -1} },
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.c = c
+	return n
+}
+
+// open starts a broker that reaches a bucket.
+func (n *besideBucket) open(b bucket.Bucket) error {
+	n.t.Helper()
+	store, err := log.Open(n.t.Context(), log.Options{FS: n.fs, Dir: "wal", Tiered: true, WAL: wal.Options{Capacity: 8 << 20, SegmentSize: 1 << 20, Memory: 2 << 20}})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.store = store
+	n.b, err = Open(n.t.Context(), Options{
+		NodeID: 1, Store: store, Controller: n.c, Listeners: []metadata.Listener{{Name: "kafka", Host: "127.0.0.1", Port: 9092, Protocol: "PLAINTEXT"}},
+		Tier: &Tier{
+			Bucket: b, IDAge: time.Hour, Nonce: n.nonce, Remember: func(nonce [16]byte) error { n.nonce = nonce; return nil },
+			Upload: upload.Limits{
+				Interval: time.Second, ObjectBytes: 1 << 20, OwnBytes: 1 << 19, ObjectRanges: 100, Parallel: 2,
+				RetryMin: time.Second, RetryMax: time.Second, Urgent: 0.5,
+			},
+		},
+	})
+	return err
+}
+
+func (n *besideBucket) close() {
+	n.t.Helper()
+	if err := errors.Join(n.b.Close(), n.store.Close()); err != nil {
+		n.t.Error(err)
+	}
+}
+
+type appendAnswer chan log.AppendResult
+
+func (a appendAnswer) Appended(r log.AppendResult) { a <- r }
+
+// produce makes a topic with a record in it.
+func (n *besideBucket) produce() storage.PartitionID {
+	n.t.Helper()
+	made := n.c.CreateTopics(n.t.Context(), []controller.NewTopic{{Name: "t", Partitions: 1, ReplicationFactor: 1}}, false)[0]
+	if made.Err != nil {
+		n.t.Fatal(made.Err)
+	}
+	synctest.Wait()
+	id := storage.PartitionID{Topic: made.ID}
+	l, ok := n.store.Log(id)
+	if !ok {
+		n.t.Fatal("no log")
+	}
+	w := batch.NewBuilder(batch.BuilderOptions{})
+	w.Add(time.Now().UnixMilli(), nil, []byte("value"))
+	raw, err := w.Build()
+	if err == nil {
+		err = n.store.Admit(n.t.Context(), len(raw))
+	}
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	answer := make(appendAnswer, 1)
+	l.Append(time.Now(), raw, log.AppendOptions{Epoch: storage.NoEpoch}, answer)
+	if r := <-answer; r.Err != nil {
+		n.t.Fatal(r.Err)
+	}
+	return id
+}
+
+func (n *besideBucket) committedEnd(id storage.PartitionID) storage.Offset {
+	t, _ := n.c.Image().TopicByID(id.Topic)
+	return t.Partition(id.Index).CommittedEnd()
+}
+
+// TestBrokerOfAClusterMadeWithoutItsBucket uploads once the bucket is there, and
+// starts again without it: it remembers which one it was, though it came after
+// the registration.
+func TestBrokerOfAClusterMadeWithoutItsBucket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		away := bucket.Rule{Err: errors.New("connection refused")}
+		b := bucket.NewFaulty(bucket.NewMemory(), away)
+		n := newBesideBucket(t, b)
+		defer n.c.Close()
+		if err := n.open(b); err != nil {
+			t.Fatal(err)
+		}
+		id := n.produce()
+		time.Sleep(time.Minute)
+		if n.committedEnd(id) != 0 {
+			t.Fatal("committed to a bucket that is away")
+		}
+		b.Set()
+		time.Sleep(10 * time.Second)
+		if is, set := n.c.Image().Bucket(); !set || n.committedEnd(id) != 1 || n.nonce != is.Nonce {
+			t.Fatalf("committed up to %d, bucket %x, remembered %x", n.committedEnd(id), is.Nonce, n.nonce)
+		}
+		n.close()
+		b.Set(away)
+		if err := n.open(b); err != nil {
+			t.Fatalf("it does not start without the bucket: %v", err)
+		}
+		n.close()
+	})
+}
+
+// TestPrivateBucketGetsNothing: a broker that was registered before the cluster
+// had a bucket, and reaches another one, uploads nothing there.
+func TestPrivateBucketGetsNothing(t *testing.T) {
+	for name, nonce := range map[string]string{"empty": "", "of another nonce": "abababababababababababababababab"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				shared := bucket.NewFaulty(bucket.NewMemory(), bucket.Rule{Err: errors.New("connection refused")})
+				n := newBesideBucket(t, shared)
+				defer n.c.Close()
+				private := bucket.NewFaulty(bucket.NewMemory(), bucket.Rule{Op: bucket.OpRead | bucket.OpStat, Err: errors.New("not yet"), Limit: 1}, bucket.Rule{Op: bucket.OpPut})
+				if nonce != "" {
+					if err := private.PutIfAbsent(t.Context(), controller.NonceKey("", n.c.Image().ClusterID()), []byte(nonce)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := n.open(private); err != nil {
+					t.Fatal(err)
+				}
+				defer n.close()
+				id := n.produce()
+				shared.Set()
+				time.Sleep(10 * time.Minute)
+				if _, set := n.c.Image().Bucket(); !set {
+					t.Fatal("the cluster has no bucket: the test shows nothing")
+				}
+				if puts, _ := private.Calls(1); puts > 0 || n.committedEnd(id) != 0 {
+					t.Fatalf("%d objects went there, committed up to %d", puts, n.committedEnd(id))
+				}
+				if s, _ := n.b.Uploads(); s.Failures == 0 || s.LastError == "" {
+					t.Errorf("nobody is told: %+v", s)
+				}
+			})
+		})
+	}
+}
