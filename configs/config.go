@@ -9,6 +9,7 @@ type Config struct {
 	WAL         WAL         `toml:"wal"`
 	Cache       Cache       `toml:"cache"`
 	Storage     Storage     `toml:"object_storage"`
+	Compaction  Compaction  `toml:"compaction"`
 	Controller  Controller  `toml:"controller"`
 	Replication Replication `toml:"replication"`
 	Operations  Operations  `toml:"operations"`
@@ -115,6 +116,15 @@ type Prices struct {
 	Source  string `toml:"source" doc:"where and when these prices stood; printed with what is calculated from them"`
 }
 
+// Compaction is the rewriting of small objects into large ones.
+type Compaction struct {
+	Parallel     int      `toml:"parallel" doc:"objects that are rewritten at once; 0: none, they stay as they were uploaded. Each holds up to 64MiB of data in memory"`
+	Bandwidth    Size     `toml:"bandwidth" doc:"bytes a second that are read to be rewritten; about as many are written. 0: no bound"`
+	MinObject    Size     `toml:"min_object" doc:"bytes of one partition that get an object of their own when they are rewritten; less shares one"`
+	TargetObject Size     `toml:"target_object" doc:"how large objects become; one of half the size is left as it is"`
+	Interval     Duration `toml:"interval" doc:"time between two looks for objects that are worth rewriting"`
+}
+
 // Controller is the metadata quorum.
 type Controller struct {
 	MaxPartitions int      `toml:"max_partitions" doc:"partitions of all topics together, beyond which none is made"`
@@ -192,6 +202,7 @@ func Default() *Config {
 				Source: "list prices of 2025 in us-east-1, S3 Standard (first 50 TB, https://aws.amazon.com/s3/pricing/) and EBS gp3 (https://aws.amazon.com/ebs/pricing/)",
 			},
 		},
+		Compaction: Compaction{Parallel: 1, Bandwidth: 64 * mib, MinObject: 10 * mib, TargetObject: 64 * mib, Interval: seconds(60)},
 		Controller: Controller{
 			MaxPartitions: 200_000,
 			Raft:          Raft{Heartbeat: millis(50), ElectionTimeout: millis(500)},

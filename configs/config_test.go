@@ -135,6 +135,12 @@ func TestValuesOutOfRangeAreRefused(t *testing.T) {
 		{"object_storage.prices.get=$1", "is not a price in dollars"},
 		{"wal.memory=9223372036854775807TiB", "is not a size"},
 		{"wal.sync_interval=-1s", "1ms to 24h"},
+		{"compaction.parallel=65", "0 to 64"},
+		{"compaction.bandwidth=1023KiB", "1MiB for each of compaction.parallel"},
+		{"compaction.bandwidth=2TiB", "1MiB for each"},
+		{"compaction.min_object=40MiB", "less than twice compaction.min_object"},
+		{"object_storage.upload_deadline=2s", "too little to make 1 objects"},
+		{"compaction.interval=1ms", "1s to 24h"},
 		{"controller.raft.heartbeat=1ns", "1ms to 24h"},
 		{"controller.raft.heartbeat=2000000h", "1ms to 24h"}, // times five is negative
 		{"controller.raft.election_timeout=249ms", "less than five times controller.raft.heartbeat, 50ms"},

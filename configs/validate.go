@@ -140,6 +140,23 @@ func (c *Config) validate() []Problem {
 	durationBetween("object_storage.retention", o.Retention, 10*tick, day)
 	durationBetween("object_storage.metadata_log", o.MetadataLog, 10*tick, day)
 
+	z := c.Compaction
+	between("compaction.parallel", int64(z.Parallel), 0, 64)
+	// Below it an upload that waits for what it is made of looks like one that is stuck.
+	if least := Size(z.Parallel) * mib; z.Bandwidth != 0 && (z.Bandwidth < least || z.Bandwidth > tib) {
+		wrong("compaction.bandwidth", "%v is out of range: 0, or %v to %v, 1MiB for each of compaction.parallel", z.Bandwidth, least, tib)
+	}
+	sizeBetween("compaction.min_object", z.MinObject, 64*kib, 1*gib)
+	sizeBetween("compaction.target_object", z.TargetObject, 1*mib, 4*gib)
+	if z.TargetObject < 2*z.MinObject {
+		wrong("compaction.target_object", "%v is less than twice compaction.min_object, %v", z.TargetObject, z.MinObject)
+	}
+	durationBetween("compaction.interval", z.Interval, second, day)
+	// The objects under way share the bandwidth, and are half as large again at most.
+	if z.Bandwidth > 0 && float64(z.TargetObject)*1.5*float64(z.Parallel)/float64(z.Bandwidth) > time.Duration(o.UploadDeadline).Seconds()/2 {
+		wrong("compaction.bandwidth", "%v is too little to make %d objects of compaction.target_object, %v, in half of object_storage.upload_deadline, %v", z.Bandwidth, z.Parallel, z.TargetObject, o.UploadDeadline)
+	}
+
 	between("controller.max_partitions", int64(c.Controller.MaxPartitions), 1, 10_000_000)
 	raft := c.Controller.Raft
 	durationBetween("controller.raft.heartbeat", raft.Heartbeat, tick, day)

@@ -11,6 +11,7 @@ import (
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/broker/cold"
+	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage/bucket"
@@ -130,6 +131,11 @@ func (n *Node) tier(id identity) (*broker.Tier, error) {
 			id.ClusterID, id.BucketNonce = n.controller.Image().ClusterID(), hex.EncodeToString(nonce[:])
 			return id.save(n.dir)
 		},
+	}
+	if z := n.config.Compaction; z.Parallel > 0 {
+		limits := compact.DefaultLimits()
+		limits.MinObject, limits.TargetObject, limits.Parallel = int64(z.MinObject), int64(z.TargetObject), z.Parallel
+		t.Compact = &broker.Compaction{Limits: limits, Interval: time.Duration(z.Interval), Bandwidth: int64(z.Bandwidth)}
 	}
 	var err error
 	t.Nonce, err = id.bucketNonce()

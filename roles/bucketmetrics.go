@@ -20,6 +20,10 @@ type bucketMetrics struct {
 	uploaded, uploadedBytes, failures *prometheus.Desc
 	waiting, oldest, running          *prometheus.Desc
 
+	compacted, compactedBytes, compactedRead *prometheus.Desc
+	replaced, unreplaced, compactFailures    *prometheus.Desc
+	compacting                               *prometheus.Desc
+
 	objects, objectBytes     *prometheus.Desc // by state
 	ranges, records, lagging *prometheus.Desc
 }
@@ -44,6 +48,14 @@ func newBucketMetrics(n *Node) *bucketMetrics {
 		waiting:       desc("upload_waiting_bytes", "Bytes that are committed and not in the bucket yet."),
 		oldest:        desc("upload_oldest_waiting_seconds", "Age of the oldest of them."),
 		running:       desc("upload_running", "Objects under way."),
+
+		compacted:       desc("compaction_objects_total", "Objects that were made of others, and committed."),
+		compactedBytes:  desc("compaction_bytes_total", "Bytes of them."),
+		compactedRead:   desc("compaction_read_bytes_total", "Bytes that were read to make them."),
+		replaced:        desc("compaction_replaced_ranges_total", "Ranges that they took the place of."),
+		unreplaced:      desc("compaction_refused_ranges_total", "Ranges that stayed as they were: the catalogue had moved on, or they cannot be read."),
+		compactFailures: desc("compaction_failures_total", "Objects that were not made, and are tried again."),
+		compacting:      desc("compaction_objects_pending", "Objects under way, or planned."),
 
 		objects:     desc("catalogue_objects", "Objects by state.", "state"),
 		objectBytes: desc("catalogue_bytes", "Bytes of objects by state.", "state"),
@@ -90,6 +102,14 @@ func (m *bucketMetrics) Collect(out chan<- prometheus.Metric) {
 		gauge(m.waiting, float64(u.Waiting))
 		gauge(m.oldest, oldest)
 		gauge(m.running, float64(u.Running))
+		z, _ := m.n.broker.Compactions()
+		counter(m.compacted, float64(z.Objects))
+		counter(m.compactedBytes, float64(z.Bytes))
+		counter(m.compactedRead, float64(z.ReadBytes))
+		counter(m.replaced, float64(z.RangesIn))
+		counter(m.unreplaced, float64(z.RefusedRanges))
+		counter(m.compactFailures, float64(z.Failures))
+		gauge(m.compacting, float64(z.Running+z.Queued))
 	}
 	image, log := m.n.controller.Image(), m.n.controller.BucketState()
 	for state := metadata.Prepared; state <= metadata.Condemned; state++ {

@@ -11,6 +11,7 @@ import (
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/roles/broker/cold"
+	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/storage/log"
@@ -38,6 +39,7 @@ type Broker struct {
 	uploader     *upload.Uploader // nil without a bucket, as is cold
 	bucketMet    atomic.Bool      // the bucket was found to be the cluster's
 	cold         *cold.Reader
+	compactor    *compact.Compactor // nil without a bucket, or without compaction
 	metrics      *metrics
 
 	ctx         context.Context // ends when Close begins
@@ -89,7 +91,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		return nil, err
 	}
 	b.done.Go(func() { b.beat(b.ctx) })
-	b.startUploads()
+	b.startTier()
 	return b, nil
 }
 
@@ -141,6 +143,9 @@ func (b *Broker) Close() error {
 		b.unsubscribe()
 	}
 	err := b.Drain()
+	if b.compactor != nil {
+		err = errors.Join(err, b.compactor.Close())
+	}
 	if b.uploader != nil {
 		err = errors.Join(err, b.uploader.Close())
 	}

@@ -211,6 +211,14 @@ func (c *testController) CommitObject(_ context.Context, brokerID int32, epoch i
 	return result.(metadata.RangeResults), nil
 }
 
+func (c *testController) ReplaceRanges(_ context.Context, brokerID int32, epoch int64, id storage.ObjectID, size int64, replacements []metadata.Replacement) ([]error, error) {
+	result, err := c.propose(metadata.NewReplaceRanges(brokerID, epoch, id, size, replacements))
+	if err != nil {
+		return nil, err
+	}
+	return result.(metadata.RangeResults), nil
+}
+
 func (c *testController) AllocateProducerIDs(_ context.Context, brokerID int32, epoch int64) (int64, int32, error) {
 	result, err := c.propose(&pb.AllocateProducerIds{BrokerId: brokerID, BrokerEpoch: epoch, Count: 10})
 	if err != nil {

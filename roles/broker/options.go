@@ -9,6 +9,7 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/cold"
+	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
@@ -31,6 +32,7 @@ type Controller interface {
 	AlterConfigs(ctx context.Context, changes []controller.ConfigChange, validateOnly bool) []error
 	AdvanceLogStart(ctx context.Context, brokerID int32, brokerEpoch int64, starts []controller.LogStart) []error
 	PrepareObjects(ctx context.Context, brokerID int32, brokerEpoch int64, count int) (first storage.ObjectID, err error)
+	ReplaceRanges(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, replacements []metadata.Replacement) (results []error, err error)
 	CommitObject(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, ranges []metadata.PartitionRange) (results []error, err error)
 	AllocateProducerIDs(ctx context.Context, brokerID int32, brokerEpoch int64) (first int64, count int32, err error)
 }
@@ -52,10 +54,19 @@ type Tier struct {
 	// Maintenance is the time between two sweeps of the caches; 0: a minute.
 	Maintenance time.Duration
 	IDAge       time.Duration // how long an object id may be used after it was issued
+	// Compact says how objects are rewritten; nil: they are not.
+	Compact *Compaction
 	// Nonce is what the bucket was known by, for a start that cannot reach it, and
 	// Remember keeps what was read.
 	Nonce    [16]byte
 	Remember func([16]byte) error
+}
+
+// Compaction is what a configuration says of it.
+type Compaction struct {
+	compact.Limits
+	Interval  time.Duration
+	Bandwidth int64 // bytes a second; 0: no bound
 }
 
 // Options of a broker.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
@@ -98,19 +99,31 @@ func (b *Broker) checkBucket(ctx context.Context) error {
 	return nil
 }
 
-// startUploads begins to move what is committed into the bucket.
-func (b *Broker) startUploads() {
+// startTier begins to move what is committed into the bucket, and to rewrite what
+// is there.
+func (b *Broker) startTier() {
 	t := b.opt.Tier
 	if t == nil {
 		return
 	}
 	b.done.Go(func() { b.meetBucket(b.ctx) })
 	cluster := b.opt.Controller.Image().ClusterID()
+	key := func(id storage.ObjectID) string { return b.objectKey(cluster, id) }
+	header := object.Header{Cluster: cluster, Incarnation: b.incarnation(), Broker: b.opt.NodeID}
 	b.uploader = upload.Start(upload.Options{
 		Limits: t.Upload, Store: b.store, Partitions: tieredPartitions{b}, Catalogue: catalogue{b},
 		Bucket: t.Bucket, IDAge: t.IDAge, Log: b.log, Now: b.opt.Now,
-		Key:    func(id storage.ObjectID) string { return b.objectKey(cluster, id) },
-		Header: object.Header{Cluster: cluster, Incarnation: b.incarnation(), Broker: b.opt.NodeID},
+		Key: key, Header: header,
+	})
+	if t.Compact == nil {
+		return
+	}
+	b.compactor = compact.Start(compact.Options{
+		Limits: t.Compact.Limits, Interval: t.Compact.Interval, Bandwidth: t.Compact.Bandwidth,
+		Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
+		IDAge: t.IDAge, Log: b.log, Now: b.opt.Now,
+		// While the WAL fills up, the bucket is the uploads'.
+		Hold: func() bool { return b.store.Stats().Fullness >= t.Upload.Urgent },
 	})
 }
 
@@ -148,7 +161,8 @@ func (t tieredPartitions) Led(id storage.PartitionID) (upload.Led, bool) {
 // catalogue is the controller, asked under this broker's registration.
 type catalogue struct{ b *Broker }
 
-// Prepare implements upload.Catalogue. Without an id nothing is uploaded.
+// Prepare implements upload.Catalogue and compact.Catalogue. Without an id nothing
+// is written.
 func (c catalogue) Prepare(ctx context.Context, count int) (storage.ObjectID, error) {
 	if !c.b.bucketMet.Load() {
 		return 0, errBucketUnknown
@@ -161,6 +175,11 @@ func (c catalogue) Commit(ctx context.Context, id storage.ObjectID, size int64, 
 	return c.b.opt.Controller.CommitObject(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), id, size, ranges)
 }
 
+// Replace implements compact.Catalogue.
+func (c catalogue) Replace(ctx context.Context, id storage.ObjectID, size int64, replacements []metadata.Replacement) ([]error, error) {
+	return c.b.opt.Controller.ReplaceRanges(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), id, size, replacements)
+}
+
 // Uploads counts what went into the bucket, and what waits for it; false: there is
 // no bucket.
 func (b *Broker) Uploads() (upload.Stats, bool) {
@@ -168,6 +187,14 @@ func (b *Broker) Uploads() (upload.Stats, bool) {
 		return upload.Stats{}, false
 	}
 	return b.uploader.Stats(), true
+}
+
+// Compactions counts what was rewritten in the bucket; false: nothing is.
+func (b *Broker) Compactions() (compact.Stats, bool) {
+	if b.compactor == nil {
+		return compact.Stats{}, false
+	}
+	return b.compactor.Stats(), true
 }
 
 // Settle ends uploads: it begins no more, and waits for those under way as long as

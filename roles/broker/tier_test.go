@@ -22,7 +22,7 @@ import (
 
 // startTiered opens a broker whose WAL is far smaller than what the tests produce,
 // over a bucket, beside a controller of one member.
-func startTiered(t testing.TB, b bucket.Bucket) (*node, string) {
+func startTiered(t testing.TB, b bucket.Bucket, change ...func(*Tier)) (*node, string) {
 	t.Helper()
 	fs := disk.NewMem(disk.MemOptions{})
 	c, err := controller.Open(t.Context(), controller.Options{
@@ -55,6 +55,9 @@ func startTiered(t testing.TB, b bucket.Bucket) (*node, string) {
 				Parallel: 2, RetryMin: time.Millisecond, RetryMax: 50 * time.Millisecond, Urgent: 0.3,
 			},
 		},
+	}
+	for _, f := range change {
+		f(n.options.Tier)
 	}
 	n.open()
 	n.serve(l)

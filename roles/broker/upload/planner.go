@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"rustmq.dev/rustmq/roles/broker/tiering"
 	"rustmq.dev/rustmq/storage"
 )
 
@@ -56,18 +57,12 @@ type Part struct {
 type planner struct {
 	limits  Limits
 	busy    map[storage.PartitionID]struct{}
-	failing map[storage.PartitionID]failure
+	backoff tiering.Backoff
 	running int
 }
 
-// failure is a partition whose last upload failed.
-type failure struct {
-	times int
-	until time.Time
-}
-
 func newPlanner(l Limits) *planner {
-	return &planner{limits: l, busy: map[storage.PartitionID]struct{}{}, failing: map[storage.PartitionID]failure{}}
+	return &planner{limits: l, busy: map[storage.PartitionID]struct{}{}, backoff: tiering.Backoff{Min: l.RetryMin, Max: l.RetryMax}}
 }
 
 // plan returns the objects to begin now. fullness is the WAL's.
@@ -79,7 +74,7 @@ func (p *planner) plan(now time.Time, waiting []Waiting, fullness float64) []Job
 		if _, busy := p.busy[w.Partition]; busy || w.Bytes <= 0 {
 			continue
 		}
-		if f, failed := p.failing[w.Partition]; failed && now.Before(f.until) {
+		if p.backoff.Waits(now, w.Partition) {
 			continue
 		}
 		ready = append(ready, w)
@@ -134,20 +129,12 @@ func (p *planner) done(now time.Time, j Job, refused map[storage.PartitionID]boo
 	for _, part := range j.Parts {
 		delete(p.busy, part.Partition)
 		if !failed && !refused[part.Partition] {
-			delete(p.failing, part.Partition)
+			p.backoff.Succeeded(part.Partition)
 			continue
 		}
-		f := p.failing[part.Partition]
-		wait := min(p.limits.RetryMin<<min(f.times, 20), p.limits.RetryMax)
-		p.failing[part.Partition] = failure{f.times + 1, now.Add(wait)}
+		p.backoff.Failed(now, part.Partition)
 	}
 }
 
 // forget drops what is known of partitions that are not led here any more.
-func (p *planner) forget(leads func(storage.PartitionID) bool) {
-	for id := range p.failing {
-		if !leads(id) {
-			delete(p.failing, id)
-		}
-	}
-}
+func (p *planner) forget(leads func(storage.PartitionID) bool) { p.backoff.Forget(leads) }

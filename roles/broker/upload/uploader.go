@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/tiering"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/bucket"
@@ -100,7 +101,7 @@ type Uploader struct {
 	mu      sync.Mutex
 	planner *planner // guarded by mu
 	stats   Stats    // guarded by mu
-	ids     *idPool
+	ids     *tiering.IDs
 	// settling: nothing is begun any more. guarded by mu.
 	settling bool
 	settled  chan struct{} // gets a token, if it has none, when an object is done
@@ -121,7 +122,7 @@ func Start(o Options) *Uploader {
 		o: o, wake: make(chan struct{}, 1), settled: make(chan struct{}, 1), planner: newPlanner(o.Limits),
 		producersAt: map[storage.PartitionID]int64{},
 	}
-	u.ids = newIDPool(o.Catalogue.Prepare, o.IDAge, o.Now)
+	u.ids = tiering.NewIDs(tiering.IDOptions{Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now})
 	u.ctx, u.stop = context.WithCancel(context.Background())
 	u.done.Go(u.run)
 	return u
@@ -399,7 +400,7 @@ func readLog(l *log.Log, from, end storage.Offset, yield func(batch.Batch) error
 
 // put writes the object under an id of its own.
 func (u *Uploader) put(sources []source) (*object.Summary, storage.ObjectID, error) {
-	id, err := u.ids.take(u.ctx)
+	id, err := u.ids.Take(u.ctx)
 	if err != nil {
 		return nil, 0, fmt.Errorf("get an object id: %w", err)
 	}
@@ -446,7 +447,7 @@ func (u *Uploader) commit(id storage.ObjectID, s *object.Summary, sources []sour
 	}
 	results, err := u.o.Catalogue.Commit(u.ctx, id, s.Size, ranges)
 	if metadata.CodeOf(err) == metadata.ResourceNotFound {
-		u.ids.discard(u.ctx) // it was condemned; those of its block soon are, or are too
+		u.ids.Discard(u.ctx) // it was condemned; those of its block soon are, or are too
 	}
 	if err == nil && len(results) != len(ranges) {
 		err = fmt.Errorf("%d results for %d ranges", len(results), len(ranges))

@@ -1,0 +1,269 @@
+package compact
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync/atomic"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/storage/object"
+)
+
+// rewriting is one object being made.
+type rewriting struct {
+	c       *Compactor
+	runs    []*rewritten
+	refused map[storage.PartitionID]bool
+}
+
+// rewritten is a run and what is known of its sources.
+type rewritten struct {
+	Run
+	sources []*source
+	r       object.Range // but for its batches
+	bytes   int64        // of all sources, as the catalogue has them
+	batches int64        // as their indexes have them
+	records int64
+}
+
+// rewrite makes one object and commits it.
+func (c *Compactor) rewrite(j Job) (w *rewriting, s *object.Summary, err error) {
+	w = &rewriting{c: c, refused: map[storage.PartitionID]bool{}}
+	for _, run := range j.Runs {
+		of := &rewritten{Run: run}
+		for i, r := range run.Ranges {
+			// Between ranges that are no neighbours lies what would be lost.
+			if !guard.Check("compact.neighbours", i == 0 || r.Base == run.Ranges[i-1].End) {
+				return w, nil, fmt.Errorf("%s: [%d, %d) does not follow on %d", run.Partition, r.Base, r.End, run.Ranges[i-1].End)
+			}
+			of.sources = append(of.sources, &source{Range: r, partition: run.Partition})
+		}
+		w.runs = append(w.runs, of)
+	}
+	if err := w.readIndexes(); err != nil {
+		return w, nil, fmt.Errorf("read indexes: %w", err)
+	}
+	for _, run := range w.runs {
+		run.describe()
+	}
+	for len(w.runs) > 0 {
+		id, s, err := w.put()
+		// What cannot be read, or packed, must not hold back the other partitions.
+		if bad, ok := errors.AsType[*object.RangeError](err); ok && (bad.Err == nil || damaged(bad.Err)) {
+			w.refuse(bad.Partition, err)
+			continue
+		}
+		if err != nil {
+			return w, nil, err
+		}
+		return w, s, w.commit(id, s)
+	}
+	return w, nil, nil
+}
+
+// damaged reports whether err says something of what was read, and not of the
+// bucket as a whole.
+func damaged(err error) bool {
+	return errors.Is(err, bucket.ErrNotFound) || errors.Is(err, io.ErrUnexpectedEOF) && !bucket.IsTemporary(err) ||
+		errors.As(err, new(*object.CorruptionError)) || errors.As(err, new(*object.UnknownFormatError))
+}
+
+// refuse leaves a partition out.
+func (w *rewriting) refuse(id storage.PartitionID, err error) {
+	w.c.o.Log.Warn("ranges cannot be compacted", "partition", id, "error", err)
+	w.refused[id] = true
+	w.runs = slices.DeleteFunc(w.runs, func(r *rewritten) bool { return r.Partition == id })
+}
+
+func (w *rewriting) sources() (all []*source) {
+	for _, run := range w.runs {
+		all = append(all, run.sources...)
+	}
+	return all
+}
+
+// readIndexes reads the index of each source.
+func (w *rewriting) readIndexes() error {
+	sources := w.sources()
+	reads := indexReads(sources)
+	s := newStream(w.c.ctx, reads, w.c.o.Memory, &w.c.bandwidth, w.c.fill)
+	defer s.end()
+	for _, is := range sources { // in the order of the reads
+		b, err := s.get(is.indexIn)
+		if err == nil {
+			err = is.decode(b, is.IndexPosition-reads[is.indexIn].position)
+		}
+		s.release(is.indexIn)
+		if err == nil || w.refused[is.partition] {
+			continue
+		}
+		if !damaged(err) {
+			return err
+		}
+		w.refuse(is.partition, err)
+	}
+	return nil
+}
+
+// decode reads the index, which lies at byte at of b.
+func (is *source) decode(b []byte, at int64) (err error) {
+	is.index, err = object.DecodeIndex(b[at:at+int64(is.IndexLength)], is.Object, object.Entry{
+		Partition: is.partition, Base: is.Base, End: is.End,
+		Index: object.Extent{Position: is.IndexPosition, Length: is.IndexLength, CRC: is.IndexCRC},
+	})
+	if err == nil {
+		is.index.Producers = slices.Clone(is.index.Producers) // so that b can go
+	}
+	return err
+}
+
+// describe puts together what the indexes say.
+func (run *rewritten) describe() {
+	first, last := run.sources[0], run.sources[len(run.sources)-1]
+	run.r = object.Range{
+		Partition: run.Partition, Topic: last.index.Topic, Base: first.Base, End: last.End,
+		LastStable: last.index.LastStable,
+		// Holes of the sources stay; that no batch is lost is checked by their number.
+		Holes: true,
+		// Only where a partition begins may a batch begin before its range.
+		Cut: true,
+	}
+	for _, s := range run.sources {
+		for _, e := range s.index.Epochs {
+			if n := len(run.r.Epochs); n == 0 || run.r.Epochs[n-1].Epoch != e.Epoch {
+				run.r.Epochs = append(run.r.Epochs, e)
+			}
+		}
+		run.r.Aborted = append(run.r.Aborted, s.index.Aborted...)
+		if len(s.index.Producers) > 0 {
+			run.r.Producers = s.index.Producers
+		}
+		run.bytes += s.Bytes
+		run.batches += s.index.Batches
+		run.records += s.index.Records
+	}
+}
+
+// put writes the object under an id of its own.
+func (w *rewriting) put() (storage.ObjectID, *object.Summary, error) {
+	c := w.c
+	id, err := c.ids.Take(c.ctx)
+	if err != nil {
+		return 0, nil, fmt.Errorf("get an object id: %w", err)
+	}
+	h := c.o.Header
+	h.ID = id
+	content := &content{w: w, header: h, reads: layOut(w.sources(), c.o.Memory)}
+	if err := c.o.Bucket.Put(c.ctx, c.o.Key(id), content); err != nil {
+		return 0, nil, fmt.Errorf("put object %s: %w", id, err)
+	}
+	return id, content.summary.Load(), nil
+}
+
+// content writes the object as often as it is asked, from what it reads anew.
+type content struct {
+	w       *rewriting
+	header  object.Header
+	reads   []read
+	summary atomic.Pointer[object.Summary] // of the last time
+}
+
+// WriteTo implements io.WriterTo.
+func (c *content) WriteTo(to io.Writer) (int64, error) {
+	s := newStream(c.w.c.ctx, c.reads, c.w.c.o.Memory, &c.w.c.bandwidth, c.w.c.fill)
+	defer s.end()
+	ranges := make([]object.Range, len(c.w.runs))
+	for i, run := range c.w.runs {
+		ranges[i] = run.r
+		ranges[i].Batches = func(yield func(batch.Batch) error) error { return copyBatches(s, c.reads, run.sources, yield) }
+	}
+	summary, err := object.Write(to, c.header, ranges, object.WriteOptions{})
+	if err != nil {
+		return 0, err
+	}
+	c.summary.Store(summary)
+	return summary.Size, nil
+}
+
+// copyBatches yields the batches of sources, from blocks that fit their CRC.
+func copyBatches(s *stream, reads []read, sources []*source, yield func(batch.Batch) error) error {
+	var opened []batch.Batch
+	for _, is := range sources {
+		for _, p := range is.pieces {
+			b, err := s.get(p.read)
+			if err != nil {
+				return err
+			}
+			for i := p.first; i <= p.last; i++ {
+				k := &is.index.Blocks[i]
+				at := k.Position - reads[p.read].position
+				if opened, err = is.index.OpenBlock(i, b[at:at+int64(k.Length)], opened[:0]); err != nil {
+					return err
+				}
+				for _, one := range opened {
+					if err := yield(one); err != nil {
+						return err
+					}
+				}
+			}
+			s.release(p.read)
+		}
+	}
+	return nil
+}
+
+// commit has the object's ranges take the place of their sources.
+func (w *rewriting) commit(id storage.ObjectID, s *object.Summary) error {
+	replacements := make([]metadata.Replacement, len(s.Placements))
+	for i, p := range s.Placements {
+		run := w.runs[i]
+		// From here on the old copy is as good as gone.
+		if !guard.Check("compact.all-packed", p.Bytes == run.bytes && p.Batches == run.batches && p.Records == run.records) {
+			return fmt.Errorf("object %s has %d bytes, %d batches and %d records of %s, its sources %d, %d and %d",
+				id, p.Bytes, p.Batches, p.Records, p.Partition, run.bytes, run.batches, run.records)
+		}
+		r := &replacements[i]
+		r.PartitionRange = metadata.PartitionRange{Partition: p.Partition, Range: metadata.Range{
+			Base: p.Base, End: p.End, Bytes: p.Bytes, MaxTimestamp: p.MaxTimestamp, Epoch: run.Epoch,
+			IndexPosition: p.Index.Position, IndexLength: p.Index.Length, IndexCRC: p.Index.CRC,
+			HasAborts: p.Aborted > 0, OpenTransactions: run.sources[len(run.sources)-1].OpenTransactions,
+		}}
+		for _, is := range run.sources {
+			r.Removed = append(r.Removed, metadata.RemovedRange{Object: is.Object, Base: is.Base, End: is.End})
+		}
+	}
+	results, err := w.c.o.Catalogue.Replace(w.c.ctx, id, s.Size, replacements)
+	if metadata.CodeOf(err) == metadata.ResourceNotFound {
+		w.c.ids.Discard(w.c.ctx) // it was condemned; the others of its block soon are
+	}
+	if err == nil && len(results) != len(replacements) {
+		err = fmt.Errorf("%d results for %d ranges", len(results), len(replacements))
+	}
+	if err != nil {
+		return fmt.Errorf("commit object %s: %w", id, err)
+	}
+	for i, result := range results {
+		if result != nil { // the old ranges stay
+			w.refused[w.runs[i].Partition] = true
+			w.c.o.Log.Info("the catalogue refused a compacted range", "object", id, "partition", w.runs[i].Partition, "base", w.runs[i].r.Base, "error", result)
+		}
+	}
+	return nil
+}
+
+// fill reads part of an object.
+func (c *Compactor) fill(ctx context.Context, id storage.ObjectID, p []byte, at int64) error {
+	if err := c.o.Bucket.ReadAt(ctx, c.o.Key(id), p, at); err != nil {
+		return err
+	}
+	c.read.Add(int64(len(p)))
+	c.gets.Add(1)
+	return nil
+}

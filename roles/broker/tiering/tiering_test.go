@@ -1,0 +1,61 @@
+package tiering
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"rustmq.dev/rustmq/storage"
+)
+
+func TestBackoffDoublesUpToItsBound(t *testing.T) {
+	failing, other := storage.PartitionID{Index: 1}, storage.PartitionID{Index: 2}
+	b := Backoff{Min: time.Second, Max: 4 * time.Second}
+	now := time.Unix(1000, 0)
+	for _, wait := range []time.Duration{1, 2, 4, 4} {
+		b.Failed(now, failing)
+		if until := now.Add(wait * time.Second); !b.Waits(until.Add(-1), failing) || b.Waits(until, failing) || b.Waits(now, other) {
+			t.Fatalf("want %d s", wait)
+		}
+	}
+	b.Forget(func(id storage.PartitionID) bool { return id == failing })
+	if !b.Waits(now, failing) {
+		t.Fatal("forgotten although it is to be kept")
+	}
+	b.Succeeded(failing)
+	if b.Waits(now, failing) {
+		t.Fatal("still punished after a success")
+	}
+}
+
+// TestAnIDIsGivenOnceAndNotTooLate: ids of a block go out one after another, and
+// those that the controller may be about to condemn are left.
+func TestAnIDIsGivenOnceAndNotTooLate(t *testing.T) {
+	now := time.Unix(1000, 0)
+	first, asked, gone := storage.ObjectID(10), 0, errors.New("no controller")
+	var err error
+	p := NewIDs(IDOptions{Block: 3, Age: time.Minute, Now: func() time.Time { return now }, Prepare: func(_ context.Context, count int) (storage.ObjectID, error) {
+		asked++
+		defer func() { first += storage.ObjectID(count) }()
+		return first, err
+	}})
+	take := func(want storage.ObjectID) {
+		t.Helper()
+		if id, err := p.Take(t.Context()); err != nil || id != want {
+			t.Fatalf("%v, %v, want %v", id, err, want)
+		}
+	}
+	take(10)
+	take(11)
+	now = now.Add(time.Minute + 1)
+	take(13)
+	p.Discard(t.Context())
+	take(16)
+	err = gone
+	take(17)
+	take(18)
+	if _, err := p.Take(t.Context()); !errors.Is(err, gone) || asked != 4 {
+		t.Fatalf("%v, asked %d times", err, asked)
+	}
+}
