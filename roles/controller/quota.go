@@ -21,26 +21,32 @@ const (
 type quota struct {
 	most    int
 	mu      sync.Mutex
-	pending int // guarded by mu: of commands whose fate is not known
+	base    int // partitions there are without those that are pending; guarded by mu
+	pending int // of commands whose fate is not told yet, applied or not; guarded by mu
 }
 
-// reserve takes n partitions beside those of the image, or says why not. One
-// that is applied and not released counts twice for a moment.
+// reserve takes n partitions beside those there are, or says why not. The image
+// has some of those that are pending, and does not tell which: while there are any,
+// it is not asked.
 func (q *quota) reserve(image func() *metadata.Image, n int) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	existing := image().NumPartitions()
-	if !guard.Check("controller.max-partitions", existing+q.pending+n <= q.most) {
-		return metadata.Errorf(metadata.PolicyViolation, "the cluster has %d partitions; with %d more it would have more than controller.max_partitions, %d", existing+q.pending, n, q.most)
+	if q.pending == 0 {
+		q.base = image().NumPartitions()
+	}
+	if existing := q.base + q.pending; !guard.Check("controller.max-partitions", existing+n <= q.most) {
+		return metadata.Errorf(metadata.PolicyViolation, "the cluster has %d partitions; with %d more it would have more than controller.max_partitions, %d", existing, n, q.most)
 	}
 	q.pending += n
 	return nil
 }
 
-func (q *quota) release(n int) {
+// release gives n back, made of which are there now.
+func (q *quota) release(n, made int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.pending -= n
+	q.base += made
 }
 
 // ask is what one request takes of the quota.
@@ -48,6 +54,7 @@ type ask struct {
 	quota *quota
 	image func() *metadata.Image
 	taken int
+	made  int // of them, that are there now
 }
 
 // take reserves n more; end gives all of them back.
@@ -65,4 +72,4 @@ func (a *ask) take(n int) error {
 	return nil
 }
 
-func (a *ask) end() { a.quota.release(a.taken) }
+func (a *ask) end() { a.quota.release(a.taken, a.made) }

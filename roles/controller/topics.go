@@ -70,6 +70,8 @@ func (c *Controller) CreateTopics(ctx context.Context, topics []NewTopic, valida
 		}
 		if _, err := c.finish(ctx, pending); err != nil {
 			results[i] = TopicResult{Name: results[i].Name, Err: err}
+		} else if !topics[i].Internal {
+			asked.made += int(results[i].Partitions)
 		}
 	}
 	return results
@@ -175,11 +177,15 @@ func (c *Controller) CreatePartitions(ctx context.Context, name string, total in
 			return err
 		}
 	}
-	return c.retryConflicts(ctx, func(image *metadata.Image) ([]byte, error) {
+	err := c.retryConflicts(ctx, func(image *metadata.Image) ([]byte, error) {
 		command, err := c.rules.decidePartitions(image, name, total, assignments)
 		if err != nil {
 			return nil, err
 		}
 		return encode(image, command)
 	}, validateOnly)
+	if err == nil && !validateOnly {
+		asked.made = asked.taken
+	}
+	return err
 }
