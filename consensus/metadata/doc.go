@@ -42,4 +42,21 @@
 // Nothing may follow them. Ranges are written as columns (columns.go), in commands
 // too: about 20 bytes each, and 16 more where each is of another topic. A cluster
 // at level 1 has the snapshot that the first version wrote.
+//
+// An entry of the metadata log in the bucket, see [LogEntry], little-endian:
+//
+//	offset size field
+//	0      8    magic        "RMQMLOG\x01", the last byte is the version
+//	8      4    crc32c       of all that follows
+//	12     4    kind         1 commands, 2 a snapshot
+//	16     4    incarnation  of the cluster
+//	20     4    zero
+//	24     8    number       of the entry, as in its key; from 1, without gaps
+//	32     8    term         of raft, in which its writer led
+//	40     8    writer       random, of the process
+//	48     8    first        index of the first command; a snapshot's own
+//	56     8    last         index of the last command; a snapshot's own
+//	64     8    length       of the body
+//	72     n    body         commands: uvarint index less the one before (at first
+//	                         less `first`), uvarint length, command; or a snapshot
 package metadata

@@ -119,10 +119,10 @@ func (e *StopError) Error() string {
 
 // CorruptionError says that snapshot bytes are not what was written.
 type CorruptionError struct {
-	Offset int64 // in the snapshot
+	Offset int64 // in the snapshot, or the entry of the log in the bucket
 	Reason string
 }
 
 func (e *CorruptionError) Error() string {
-	return fmt.Sprintf("metadata snapshot corrupt at byte %d: %s", e.Offset, e.Reason)
+	return fmt.Sprintf("metadata corrupt at byte %d: %s", e.Offset, e.Reason)
 }
