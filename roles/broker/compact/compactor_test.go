@@ -58,7 +58,7 @@ func TestEveryBatchStaysReadable(t *testing.T) {
 		}
 		c := restart()
 		defer func() { c.Close() }()
-		for range rapid.IntRange(1, 80).Draw(rt, "steps") {
+		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
 			w.now = w.now.Add(time.Duration(rapid.IntRange(1, 9).Draw(rt, "seconds")) * time.Second)
 			i := rapid.IntRange(0, partitions-1).Draw(rt, "partition")
 			switch rapid.IntRange(0, 14).Draw(rt, "step") {

@@ -167,7 +167,7 @@ func TestPlansKeepTheirPromises(t *testing.T) {
 			checkJobs(t, f, running, jobs)
 			return len(jobs)
 		}
-		for range rapid.IntRange(0, 150).Draw(t, "steps") {
+		for range rapid.IntRange(0, 80).Draw(t, "steps") {
 			now = now.Add(time.Second)
 			switch rapid.IntRange(0, 9).Draw(t, "step") {
 			case 0:
