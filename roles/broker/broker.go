@@ -36,6 +36,7 @@ type Broker struct {
 	throttle     *throttle
 	uploader     *upload.Uploader // nil without a bucket, as is cold
 	cold         *cold.Reader
+	damages      damages
 	metrics      *metrics
 
 	ctx         context.Context // ends when Close begins
