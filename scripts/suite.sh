@@ -3,6 +3,7 @@
 #   compat   clients in other languages against bin/rustmq
 #   chaos    SIGKILL and power cuts of the real binary (root)
 #   buckets  servers of S3, GCS and Azure, and bin/rustmq on each
+#   chaos    SIGKILL, power cuts and outages of the bucket of the real binary (root)
 #   mutants  every guard has a test that fails without it
 #   fuzz     every fuzz target for a while
 #   docs     the README as written; generated files are fresh
@@ -43,7 +44,7 @@ compat() {
 	echo "codecs: 5 passed, 0 failed"
 }
 chaos() {
-	RUSTMQ_BIN=$PWD/bin/rustmq SOAK=${SOAK:-} go test -count=1 -tags chaos -timeout 100m -v ./test/chaos
+	RUSTMQ_BIN=$PWD/bin/rustmq SOAK=${SOAK:-} go test -count=1 -tags chaos -parallel 8 -timeout 100m -v ./test/chaos
 }
 buckets() {
 	for tool in node openssl curl; do

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"log/slog"
 	"strconv"
 )
 
@@ -75,6 +76,9 @@ type PartitionID struct {
 func (p PartitionID) String() string {
 	return p.Topic.String() + "/" + strconv.Itoa(int(p.Index))
 }
+
+// LogValue implements slog.LogValuer: logs in JSON show what String returns too.
+func (p PartitionID) LogValue() slog.Value { return slog.StringValue(p.String()) }
 
 // Hash spreads partitions over shards; it is not stable between versions.
 func (p PartitionID) Hash() uint64 {

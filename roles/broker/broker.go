@@ -40,6 +40,7 @@ type Broker struct {
 	bucketMet    atomic.Bool      // the bucket was found to be the cluster's
 	cold         *cold.Reader
 	compactor    *compact.Compactor // nil without a bucket, or without compaction
+	damages      damages
 	metrics      *metrics
 
 	ctx         context.Context // ends when Close begins

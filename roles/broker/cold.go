@@ -79,6 +79,9 @@ func (part *fetchPart) readCold(f *fetchRequest, l *log.Log, until storage.Offse
 		if part.want.Offset < p.LogStart {
 			return cold.Result{}, &log.OffsetOutOfRangeError{Offset: part.want.Offset, LogStart: p.LogStart, End: l.End()}
 		}
+		if err := f.b.damages.at(damagedAt{l.ID(), part.want.Offset}, f.b.opt.Now()); err != nil {
+			return cold.Result{}, fmt.Errorf("%w: %w", errBucket, err)
+		}
 		got, err = f.b.cold.Read(where, cold.Request{
 			Reader: f.conn, Offset: part.want.Offset, Until: until, MaxBytes: granted, MinOne: f.bytes == 0,
 		}, f)
@@ -102,11 +105,12 @@ func (part *fetchPart) readCold(f *fetchRequest, l *log.Log, until storage.Offse
 	return got, nil
 }
 
-// coldFailed logs that the bucket could not be read: of an outage once, of damage
-// each time.
+// coldFailed logs that the bucket could not be read: an error if it is damage, which
+// is not looked for again at once.
 func (b *Broker) coldFailed(id storage.PartitionID, offset storage.Offset, err error) {
 	missing, damaged := (*cold.MissingError)(nil), (*object.CorruptionError)(nil)
 	if errors.As(err, &missing) || errors.As(err, &damaged) {
+		b.damages.note(damagedAt{id, offset}, err, b.opt.Now())
 		b.log.Error("records in the bucket are damaged or missing", "partition", id, "offset", offset, "error", err)
 		return
 	}

@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -43,21 +42,6 @@ type BucketOptions struct {
 	MetadataLog time.Duration // between two entries of the metadata log
 	// Keep returns a topic's retention, by its configs.
 	Keep func(configs map[string]string) Retention
-}
-
-// NonceKey is where the bucket says which one it is.
-func NonceKey(prefix, cluster string) string { return object.ClusterPrefix(prefix, cluster) + "nonce" }
-
-// ReadNonce returns what stands at NonceKey; bucket.ErrNotFound if nothing does.
-func ReadNonce(ctx context.Context, b bucket.Bucket, prefix, cluster string) (nonce [16]byte, err error) {
-	raw, err := bucket.ReadAll(ctx, b, NonceKey(prefix, cluster), 1024)
-	if err != nil {
-		return nonce, fmt.Errorf("read the bucket's nonce: %w", err)
-	}
-	if n, err := hex.Decode(nonce[:], raw[:min(len(raw), 2*len(nonce))]); err != nil || n != len(nonce) || len(raw) > 2*len(nonce)+1 {
-		return nonce, fmt.Errorf("the bucket's nonce at %s is damaged: %d bytes", NonceKey(prefix, cluster), len(raw))
-	}
-	return nonce, nil
 }
 
 // keeper is the controller's side of the bucket: it makes sure which bucket it
@@ -163,7 +147,7 @@ func (k *keeper) claim(ctx context.Context, cluster string) (nonce [16]byte, err
 	if _, err := io.ReadFull(k.c.opt.Rand, nonce[:]); err != nil {
 		return nonce, fmt.Errorf("make a nonce: %w", err)
 	}
-	err = k.o.Bucket.PutIfAbsent(ctx, NonceKey(k.o.Prefix, cluster), []byte(hex.EncodeToString(nonce[:])+"\n"))
+	err = k.o.Bucket.PutIfAbsent(ctx, NonceKey(k.o.Prefix, cluster), nonceText(nonce))
 	if err != nil && !errors.Is(err, bucket.ErrExists) {
 		return nonce, fmt.Errorf("write the bucket's nonce: %w", err)
 	}

@@ -122,6 +122,7 @@ func (p *producer) finish(ctx context.Context) error {
 // consumer follows a topic from its start, through all servers.
 type consumer struct {
 	client *kgo.Client
+	seen   atomic.Int64 // records
 	stop   context.CancelFunc
 	wg     sync.WaitGroup
 }
@@ -161,6 +162,7 @@ func newConsumer(board *switchboard, h *history) (*consumer, error) {
 				}
 				next[r.Partition] = r.Offset + 1
 				h.read(r.Value, r.Partition, r.Offset)
+				c.seen.Add(1)
 			})
 		}
 	})

@@ -5,14 +5,24 @@
 //
 // Its tests are built with the tag chaos (make suite-chaos):
 //
-//	RUSTMQ_BIN=$PWD/bin/rustmq go test -tags chaos -v ./test/chaos
+//	RUSTMQ_BIN=$PWD/bin/rustmq go test -tags chaos -parallel 8 -v ./test/chaos
+//
+// That a missing fsync of the bucket is found is seen with a binary of -tags mutants
+// and RUSTMQ_MUTANT=bucket.dir-data-synced: TestPowerCuts fails.
 //
 // TestPowerCuts puts the data directory on an ext4 over a loop device and stops
 // that file system as a power cut would (EXT4_IOC_SHUTDOWN without a flush of
 // the journal), under load and during recovery. TestKillLoop sends SIGKILL
-// instead. TestSyncedBytesSurvivePowerCut does without the binary: it shows that
+// instead. In both, the log is so small that the records of earlier lives are read
+// from the bucket, a directory beside it, and topics are deleted, so that there is
+// something to collect: in the end the bucket must hold what the catalogue names,
+// whole, and nothing else. TestSyncedBytesSurvivePowerCut does without the binary: it shows that
 // the rig loses what was not synced, and that storage/disk does not lose the
 // rest.
+//
+// TestBucketOutages lets an S3 store fail in every way it can, under load and with a
+// SIGKILL in the middle: it refuses, hangs, drips, forgets to answer, cuts answers
+// off, changes bits, and is away for longer than the log has room.
 //
 // TestMemoryStaysInItsBudgets floods the server within a memory control group
 // that holds what its budgets come to, and no more; where no group can be made it

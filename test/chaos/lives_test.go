@@ -18,19 +18,23 @@ import (
 // drill leads servers through their lives, one after the other in one data
 // directory.
 type drill struct {
-	t     *testing.T
-	rng   *rand.Rand
-	bin   string
-	dir   string
-	set   []string
-	board *switchboard
-	end   func(*server) // of a life
+	t      *testing.T
+	rng    *rand.Rand
+	bin    string
+	dir    string
+	set    []string
+	board  *switchboard
+	bucket bool          // records of early lives are in the bucket only: see [drill.throughBucket]
+	end    func(*server) // of a life
 
 	lives   int
 	lasting *history // written by one client
 	fresh   *history // by another in each life
-	topics  []string // whose creation was answered
+	topics  []string // whose creation was answered, and no deletion asked for
 	unsure  int64
+
+	cold      int   // lives in which records were read that only the bucket has
+	coldBytes int64 // read of it
 }
 
 func newDrill(t *testing.T, dir string, end func(*server)) *drill {
@@ -98,6 +102,11 @@ func (d *drill) run(more func() bool) error {
 	if err := d.check(s); err != nil {
 		return err
 	}
+	if d.bucket {
+		if err := d.checkBucket(s); err != nil {
+			return err
+		}
+	}
 	s.kill()
 	lasting, _ := d.lasting.counts()
 	fresh, held := d.fresh.counts()
@@ -111,7 +120,11 @@ func (d *drill) live(s *server) {
 	d.t.Helper()
 	p, err := newProducer(d.board, d.fresh, uint32(d.lives)+1, 5000, false)
 	must(d.t, err)
-	must(d.t, d.create(fmt.Sprintf("made-in-life-%d", d.lives)))
+	topic := fmt.Sprintf("made-in-life-%d", d.lives)
+	must(d.t, d.create(topic))
+	if d.bucket {
+		must(d.t, d.replace(topic))
+	}
 	<-time.After(d.between(50*time.Millisecond, 450*time.Millisecond))
 	d.end(s)
 	d.board.connect("")
@@ -131,6 +144,9 @@ func (d *drill) check(s *server) error {
 		if found := h.found(); len(found) > 0 {
 			err = errors.Join(errors.New(strings.Join(found, "\n")), err)
 		}
+	}
+	if err == nil && d.bucket {
+		err = d.noteCold(s)
 	}
 	if err != nil {
 		return fmt.Errorf("life %d: %w\nthe server says:\n%s", d.lives, err, s.log.String())
@@ -191,6 +207,7 @@ func newPowerDrill(t *testing.T, cuts *int) *drill {
 func TestPowerCuts(t *testing.T) {
 	cuts := 0
 	d := newPowerDrill(t, &cuts)
+	d.throughBucket()
 	begin, least := time.Now(), soak(t)
 	must(t, d.run(func() bool { return cuts < 50 || time.Since(begin) < least }))
 	t.Logf("%d power cuts in %v", cuts, time.Since(begin).Round(time.Second))
@@ -211,6 +228,7 @@ func TestPowerCutsFindAcksBeforeTheSync(t *testing.T) {
 
 func TestKillLoop(t *testing.T) {
 	d := newDrill(t, t.TempDir()+"/data", (*server).kill)
+	d.throughBucket()
 	begin, least := time.Now(), max(60*time.Second, soak(t))
 	must(t, d.run(func() bool { return time.Since(begin) < least }))
 	t.Logf("%d times SIGKILL in %v", d.lives, time.Since(begin).Round(time.Second))

@@ -41,6 +41,7 @@ func program(t *testing.T) string {
 type server struct {
 	cmd   *exec.Cmd
 	kafka chan string // its address, once; closed at the end of stdout
+	http  string      // its other address, known once kafka is
 	log   tail
 	ended chan struct{}
 }
@@ -86,11 +87,13 @@ func (s *server) announce(out io.Reader) {
 	}
 	var says struct {
 		Kafka string `json:"kafka"`
+		HTTP  string `json:"http"`
 	}
 	if err := json.Unmarshal(line, &says); err != nil || says.Kafka == "" {
 		fmt.Fprintf(&s.log, "the first line says no address: %s\n", line)
 		return
 	}
+	s.http = says.HTTP
 	s.kafka <- says.Kafka
 }
 
