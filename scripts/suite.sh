@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # Runs one suite and prints its seconds. Usage: scripts/suite.sh NAME
 #   compat   clients in other languages against bin/rustmq
-#   chaos    SIGKILL and power cuts of the real binary (root)
-#   buckets  servers of S3, GCS and Azure, and bin/rustmq on each
 #   chaos    SIGKILL, power cuts and outages of the bucket of the real binary (root)
+#   buckets  servers of S3, GCS and Azure, and bin/rustmq on each
 #   mutants  every guard has a test that fails without it
 #   fuzz     every fuzz target for a while
 #   docs     the README as written; generated files are fresh
