@@ -36,8 +36,10 @@ const (
 	// have room to go on after it.
 	unuploadedShare = 0.8
 
+	// What spares an ill store is its circuit, which fails uploads without asking it.
+	// A longer pause of their own would only keep a full log full after an outage.
 	uploadRetryMin = time.Second
-	uploadRetryMax = time.Minute
+	uploadRetryMax = 10 * time.Second
 
 	// settleWait is how long a stop waits for uploads under way.
 	settleWait = 500 * time.Millisecond
