@@ -32,10 +32,16 @@ const (
 	// recompression is what batches of topics with a codec of their own may
 	// expand to at once: see storage/log.
 	recompression = 192 * mib
+	// blockCache, indexCache and readAhead are for what comes back from the bucket.
+	blockCache = 16 * mib
+	indexCache = 4 * mib
+	readAhead  = 16 * mib
+	// uploads is what objects under way hold, and the clouds' SDKs.
+	uploads = 32 * mib
 	// overhead is the program, 500 connections, and what the collector has not
 	// collected yet.
 	overhead = 160 * mib
-	mostRSS  = requestMemory + responseMemory + walMemory + recompression + overhead
+	mostRSS  = requestMemory + responseMemory + walMemory + recompression + blockCache + indexCache + readAhead + uploads + overhead
 )
 
 // TestMemoryStaysInItsBudgets floods a server that the kernel ends if it uses
@@ -50,6 +56,7 @@ func TestMemoryStaysInItsBudgets(t *testing.T) {
 	d.set = []string{
 		"network.request_memory=32MiB", "network.response_memory=32MiB", "network.connection_memory=16MiB",
 		"network.max_frame=16MiB", "network.max_connections=500", "wal.memory=32MiB", "wal.segment_size=16MiB", "wal.capacity=2GiB",
+		"cache.capacity=16MiB", "cache.indexes=4MiB", "cache.read_ahead=16MiB",
 	}
 	s := startIn(t, group, d.bin, d.dir, d.set...)
 	t.Cleanup(s.kill)
