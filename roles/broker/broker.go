@@ -14,6 +14,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/broker/upload"
+	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/transport/kafka"
 )
@@ -30,6 +31,7 @@ type Broker struct {
 	registration *registration
 	follower     *follower
 	table        *table
+	unled        map[storage.PartitionID]*partition // given to us and not led, for an error; of follow
 	connections  *connections
 	sessions     *sessionBudget
 	fetchMemory  *fetchMemory
@@ -64,6 +66,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		registration: newRegistration(opt.NodeID),
 		follower:     newFollower(opt.Controller.Image()),
 		table:        newTable(),
+		unled:        map[storage.PartitionID]*partition{},
 		connections:  newConnections(),
 		sessions:     newSessionBudget(),
 		fetchMemory:  newFetchMemory(opt.FetchMemory),

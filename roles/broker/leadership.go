@@ -4,11 +4,15 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 )
+
+// leadAgain is how long a partition that could not be led waits for another try.
+const leadAgain = time.Second
 
 // follower carries out images: it makes logs, takes and gives up leadership,
 // and only then lets requests see the image. The controller's goroutine only
@@ -74,9 +78,16 @@ func (f *follower) publish(image *metadata.Image) {
 func (b *Broker) follow(ctx context.Context) {
 	led := false // whether the last image was one to lead by
 	for {
+		var again <-chan time.Time
+		if len(b.unled) > 0 {
+			again = time.After(leadAgain)
+		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-again:
+			b.leadUnled(b.follower.image(), led)
+			continue
 		case <-b.follower.wake:
 		}
 		image := b.follower.newest.Load()
@@ -87,6 +98,19 @@ func (b *Broker) follow(ctx context.Context) {
 		}
 		led = lead
 		b.follower.publish(image)
+	}
+}
+
+// leadUnled tries again to lead what could not be led when the image gave it: the
+// WAL was full, say, and is not any more. No image would come for that.
+func (b *Broker) leadUnled(image *metadata.Image, lead bool) {
+	for id, p := range b.unled {
+		t, ok := image.TopicByID(id.Topic)
+		if !ok || t.Partition(id.Index) == nil {
+			delete(b.unled, id)
+			continue
+		}
+		b.changePartition(p, t, t.Partition(id.Index), lead)
 	}
 }
 
@@ -132,6 +156,11 @@ func (b *Broker) changePartition(p *partition, t *metadata.Topic, is *metadata.P
 	if is.Leader == b.opt.NodeID && lead {
 		b.lead(p, t, is, was, now)
 	}
+	if now.err != nil {
+		b.unled[p.id()] = p
+	} else {
+		delete(b.unled, p.id())
+	}
 	p.role.Store(now)
 	if was.log != nil && now.log != was.log {
 		was.log.WakeAll()
@@ -170,7 +199,9 @@ func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, w
 		err = l.BecomeLeader(is.LeaderEpoch)
 	}
 	if err != nil {
-		b.log.Error("partition cannot be led", "topic", t.Name, "partition", p.index, "epoch", is.LeaderEpoch, "error", err)
+		if was.err == nil {
+			b.log.Error("partition cannot be led; trying on", "topic", t.Name, "partition", p.index, "epoch", is.LeaderEpoch, "error", err)
+		}
 		now.err = err
 		return
 	}

@@ -102,6 +102,24 @@ func (k *kept) open() {
 	k.c = c
 }
 
+// TestIDsStandInTheBucketBeforeTheyAreUsed: a copy of the data directory would issue
+// the same, and its objects take the place of ours.
+func TestIDsStandInTheBucketBeforeTheyAreUsed(t *testing.T) {
+	inBucket(t, func(t *testing.T, k *kept) {
+		k.bucket.Set(bucket.Rule{Op: bucket.OpPutIfAbsent, Err: errAway, Temporary: true})
+		if id, err := k.c.PrepareObjects(t.Context(), 1, k.epoch, 1); err == nil {
+			t.Fatalf("object id %s was given out, and the bucket does not know of it", id)
+		}
+		k.bucket.Set()
+		if _, err := k.c.PrepareObjects(t.Context(), 1, k.epoch, 1); err != nil {
+			t.Fatal(err)
+		}
+		if is, has := k.c.Image().Offset(), k.c.keeper.shipper.Shipped(); has < is {
+			t.Fatalf("the bucket has the log up to %d of %d", has, is)
+		}
+	})
+}
+
 func (k *kept) close() {
 	k.t.Helper()
 	if err := k.c.Close(); err != nil {

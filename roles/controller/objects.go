@@ -2,11 +2,14 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Entries of one command: far below metadata.MaxCommandBytes, and so few that
@@ -14,6 +17,10 @@ import (
 const (
 	maxIDsPerCommand    = 10_000
 	maxStartsPerCommand = 20_000
+
+	// issueWait is how long ids wait for the bucket: without it nothing can be
+	// uploaded anyway.
+	issueWait = 15 * time.Second
 )
 
 // SetBucket says which bucket the cluster stores in. Saying the same again is no
@@ -37,7 +44,23 @@ func (c *Controller) PrepareObjects(ctx context.Context, brokerID int32, brokerE
 	if err != nil {
 		return 0, err
 	}
+	if err := c.issued(ctx); !guard.Check("controller.ids-shipped", err == nil) {
+		return 0, metadata.Errorf(metadata.KafkaStorageError, "object ids are not used before the bucket has the command that issued them: %v", err)
+	}
 	return result.(metadata.ObjectIDs).First, nil
+}
+
+// issued waits until the bucket has all that was decided so far. A copy of this
+// controller's directory, started beside it, would issue the same ids, and its
+// objects would take the place of ours: one of the two finds the number of its
+// entry taken, and is fenced before it has used one.
+func (c *Controller) issued(ctx context.Context) error {
+	if c.keeper == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, issueWait, errors.New("the bucket did not take it in time"))
+	defer cancel()
+	return c.keeper.shipper.Await(ctx, c.state.Image().Offset())
 }
 
 // CommitObject makes the ranges of an object, which stands in the bucket and is

@@ -78,6 +78,7 @@ type shipper struct {
 	bytes   int                   // of them; guarded by mu
 	gap     bool                  // there were more, and they are not here; guarded by mu
 	fenced  error                 // guarded by mu
+	moved   chan struct{}         // closed and replaced when shipped moves; guarded by mu
 
 	// Only run uses these.
 	next          uint64 // number of the next entry; 0: not known yet
@@ -88,7 +89,7 @@ type shipper struct {
 }
 
 func newShipper(o shipperOptions) *shipper {
-	return &shipper{o: o, wake: make(chan struct{}, 1), gap: true}
+	return &shipper{o: o, wake: make(chan struct{}, 1), moved: make(chan struct{}), gap: true}
 }
 
 // Applied leaves a command to be shipped; indexes grow. It does not block.
@@ -106,6 +107,25 @@ func (s *shipper) Applied(index uint64, command []byte) {
 
 // Shipped is the index up to which the bucket has the metadata log.
 func (s *shipper) Shipped() uint64 { return s.shipped.Load() }
+
+// Await has the log shipped up to an index, and returns when it is, when this
+// process is found not to be alone, or when ctx ends.
+func (s *shipper) Await(ctx context.Context, index uint64) error {
+	for {
+		s.mu.Lock()
+		moved, fenced := s.moved, s.fenced
+		s.mu.Unlock()
+		if fenced != nil || s.Shipped() >= index {
+			return fenced
+		}
+		s.Hurry()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
 
 // Fenced is a *FencedError once somebody else was found to write here.
 func (s *shipper) Fenced() error {
@@ -279,6 +299,10 @@ func (s *shipper) fence(reason string) error {
 func (s *shipper) wrote(ctx context.Context, e *metadata.LogEntry) {
 	s.next = e.Number + 1
 	s.shipped.Store(e.Last)
+	s.mu.Lock()
+	close(s.moved)
+	s.moved = make(chan struct{})
+	s.mu.Unlock()
 	if e.Snapshot == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()

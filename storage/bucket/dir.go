@@ -202,13 +202,19 @@ func (d *Dir) name(tmp, name string, give func(tmp, name string) error) error {
 	if err := d.settle(dir); err != nil {
 		return err
 	}
-	if err := give(tmp, name); err != nil {
-		return fmt.Errorf("name %s: %w", name, err)
+	given := give(tmp, name)
+	if given != nil && !errors.Is(given, ErrExists) {
+		return fmt.Errorf("name %s: %w", name, given)
 	}
+	// Also when it is taken: who took it may not have come to the sync, and may have
+	// been us.
 	if !guard.Check("bucket.dir-name-synced", false) {
 		if err := d.fs.SyncDir(dir); err != nil {
 			return fmt.Errorf("sync %s: %w", dir, err)
 		}
+	}
+	if given != nil {
+		return fmt.Errorf("name %s: %w", name, given)
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ const (
 	// idsAtOnce is how many ids are asked for: enough that the controller is not
 	// asked for each object of a busy broker, few enough that those a stop leaves
 	// over are no burden.
-	idsAtOnce = 8
+	idsAtOnce = 32
 
 	// readStep is how much of the log is pinned, or read from its files, at a time.
 	readStep = 1 << 20

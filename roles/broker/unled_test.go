@@ -1,0 +1,66 @@
+package broker
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/storage/wal"
+)
+
+// TestPartitionMadeWhileTheLogIsFullIsLedLater: no image comes when the WAL has
+// room again, so the broker tries by itself.
+func TestPartitionMadeWhileTheLogIsFullIsLedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, err := log.Open(t.Context(), log.Options{
+			FS: disk.NewMem(disk.MemOptions{}), Dir: "wal", WAL: wal.Options{Capacity: 8 << 20, SegmentSize: 1 << 20, Memory: 4 << 20},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := &node{t: t, controller: newTestController(t), store: store}
+		n.options = Options{NodeID: 1, Store: store, Controller: n.controller, Listeners: []metadata.Listener{{Name: "kafka", Host: "127.0.0.1", Port: 9092, Protocol: "PLAINTEXT"}}}
+		b, err := Open(t.Context(), n.options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { b.Close(); store.Close() }()
+		create := func(name string) storage.TopicID {
+			r := n.controller.CreateTopics(t.Context(), []controller.NewTopic{{Name: name, Partitions: 1, ReplicationFactor: 1}}, false)[0]
+			if r.Err != nil {
+				t.Fatal(r.Err)
+			}
+			time.Sleep(time.Millisecond)
+			return r.ID
+		}
+		full := create("full")
+		l := b.table.byID(full).partition(0).role.Load().log
+		noWait, cancel := context.WithCancel(t.Context())
+		cancel()
+		for _, size := range []int{100 << 10, 10 << 10, 1 << 10, 1} {
+			records := batchOf(t, strings.Repeat("x", size))
+			for store.Admit(noWait, len(records)) == nil {
+				l.Append(time.Now(), slices.Clone(records), log.AppendOptions{Epoch: storage.NoEpoch}, nil)
+				time.Sleep(100 * time.Millisecond) // the log makes room as far as it may
+			}
+		}
+		late := create("late")
+		if p := b.table.byID(late).partition(0).role.Load(); p.err == nil {
+			t.Fatal("it is led although the log is full: the test shows nothing")
+		}
+		n.controller.DeleteTopics(t.Context(), []controller.TopicRef{{ID: full}})
+		time.Sleep(2 * leadAgain)
+		synctest.Wait()
+		if p := b.table.byID(late).partition(0).role.Load(); p.log == nil {
+			t.Fatalf("it is not led: %v", p.err)
+		}
+	})
+}
