@@ -6,7 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=$(mktemp -d)
 cleanup() {
-	for pid in $(cat "$work/pids" 2>/dev/null); do kill "$pid" 2>/dev/null || true; done
+	# The shell of a block, and what it started.
+	for pid in $(cat "$work/pids" 2>/dev/null); do kill -- "-$pid" 2>/dev/null || true; done
 	wait 2>/dev/null || true
 	rm -rf "$work"
 }
@@ -32,7 +33,7 @@ for block in "$work"/block-*.sh; do
 	cat "$work/exports" "$block" 2>/dev/null >"$work/now.sh" || cp "$block" "$work/now.sh"
 	grep -h '^export ' "$block" >>"$work/exports" || true
 	if [ -f "$block.background" ]; then
-		bash -e "$work/now.sh" >"$block.out" 2>&1 &
+		setsid bash -e "$work/now.sh" >"$block.out" 2>&1 &
 		echo $! >>"$work/pids"
 		for _ in $(seq 300); do grep -qs . "$block.out" && break; sleep 0.1; done
 	elif ! timeout 300 bash -e "$work/now.sh" >"$block.out" 2>&1; then
