@@ -111,18 +111,3 @@ func BenchmarkLoad(b *testing.B) {
 		}
 	})
 }
-
-func BenchmarkAcquire(b *testing.B) {
-	budget, err := NewBudget[int](BudgetOptions{Total: 64 << 20})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		release, err := budget.Acquire(b.Context(), 1, 256<<10)
-		if err != nil {
-			b.Fatal(err)
-		}
-		release()
-	}
-}

@@ -5,8 +5,7 @@
 // A [Cache] holds values by key up to a number of bytes. Which values stay is the
 // policy's choice: [WTinyLFU] weighs how often a key was asked for against how
 // lately, so that a scan over cold data passes through a hundredth of the cache
-// and leaves the rest; [LRU] keeps what was used last, whatever passes. A
-// [Budget] divides the bytes of reads under way between those who read.
+// and leaves the rest; [LRU] keeps what was used last, whatever passes.
 //
 // Promises. A value is the one put last for its key, or there is none. A value
 // older than the TTL is not returned, however long ago [Cache.Maintain] ran. When
@@ -33,5 +32,5 @@
 // when its function returns; its context ends when nobody waits for it any more,
 // at LoadTimeout, or at Close, which waits for all loads. Lock order: Cache.mu
 // (loads under way), then the policy's, then the ledger's. Options.OnEvict and
-// load functions are called without any lock; Weigh too. Budget.mu stands alone.
+// load functions are called without any lock; Weigh too.
 package cache
