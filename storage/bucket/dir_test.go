@@ -247,7 +247,9 @@ func TestDirectoryThatIsGoneIsNotEmpty(t *testing.T) {
 	mounted := fsys.FS
 	empty := disk.NewMem(disk.MemOptions{})
 	must(t, empty.MkdirAll("data/bucket"))
-	for what, now := range map[string]disk.FS{"empty": empty, "none": disk.NewMem(disk.MemOptions{})} {
+	started := disk.NewMem(disk.MemOptions{}) // by one who came before the file system was mounted
+	openDir(t, started)
+	for what, now := range map[string]disk.FS{"empty": empty, "none": disk.NewMem(disk.MemOptions{}), "of an earlier start": started} {
 		fsys.FS = now
 		_, stat := d.Stat(t.Context(), "a/k")
 		for op, err := range map[string]error{
@@ -266,6 +268,32 @@ func TestDirectoryThatIsGoneIsNotEmpty(t *testing.T) {
 	fsys.FS = mounted
 	if _, there := object(t, d, "a/k"); !there {
 		t.Fatal("gone for good")
+	}
+}
+
+// TestDirectoryThatGoesMeanwhile: what was begun on the file system of the bucket
+// and ended below it is not done, and half a listing is none.
+func TestDirectoryThatGoesMeanwhile(t *testing.T) {
+	faulty := disk.NewFaulty(disk.NewMem(disk.MemOptions{}))
+	fsys := &swapped{FS: faulty}
+	d := openDir(t, fsys)
+	must(t, d.Put(t.Context(), "a/k", bucket.Bytes("x")))
+	mounted := fsys.FS
+	below := disk.NewMem(disk.MemOptions{})
+	openDir(t, below)
+	for op, act := range map[string]func() error{
+		"put":         func() error { return d.Put(t.Context(), "a/k", bucket.Bytes("x")) },
+		"putifabsent": func() error { return d.PutIfAbsent(t.Context(), "a/new", []byte("x")) },
+		"list":        func() error { return d.List(t.Context(), "", "", func(bucket.Info) bool { return true }) },
+	} {
+		// It is there for the look that comes first.
+		faulty.Set(disk.Rule{Op: disk.OpStat, Hook: func(disk.Op, string) { fsys.FS = below }})
+		err := act()
+		fsys.FS = mounted
+		if err == nil || errors.Is(err, bucket.ErrNotFound) || !bucket.IsTemporary(err) {
+			t.Errorf("%s: %v", op, err)
+		}
+		faulty.Set()
 	}
 }
 
