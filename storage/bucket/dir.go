@@ -216,9 +216,11 @@ func (d *Dir) name(tmp, name string, give func(tmp, name string) error) error {
 	if given != nil && !errors.Is(given, ErrExists) {
 		return fmt.Errorf("name %s: %w", name, given)
 	}
-	// Also when it is taken: who took it may not have come to the sync, and may have
-	// been us.
-	if !guard.Check("bucket.dir-name-synced", false) {
+	sync := !guard.Check("bucket.dir-name-synced", false)
+	if given != nil { // who took it may not have come to the sync, and may have been us
+		sync = !guard.Check("bucket.dir-taken-name-synced", false)
+	}
+	if sync {
 		if err := d.fs.SyncDir(dir); err != nil {
 			return fmt.Errorf("sync %s: %w", dir, err)
 		}

@@ -68,6 +68,26 @@ func TestDeleteIsDurable(t *testing.T) {
 	}
 }
 
+// TestNameThatIsTakenIsDurable: who took it was killed, or failed, before it synced
+// the name; and who is told that it exists believes that it stays.
+func TestNameThatIsTakenIsDurable(t *testing.T) {
+	rng := newRand(t)
+	for round := range 40 {
+		m := disk.NewMem(disk.MemOptions{})
+		faulty := disk.NewFaulty(m)
+		d := openDir(t, faulty)
+		must(t, d.PutIfAbsent(t.Context(), "meta/1", []byte("before")))
+		faulty.Set(disk.Rule{Op: disk.OpSyncDir, Name: "data/bucket/meta", Err: unix.EIO})
+		wantErr(t, d.PutIfAbsent(t.Context(), "meta/2", []byte("first")), unix.EIO)
+		faulty.Set()
+		wantErr(t, openDir(t, m.Clone()).PutIfAbsent(t.Context(), "meta/2", []byte("of another")), bucket.ErrExists)
+		wantErr(t, d.PutIfAbsent(t.Context(), "meta/2", []byte("again")), bucket.ErrExists)
+		if got, there := object(t, openDir(t, m.Crash(rng)), "meta/2"); !there || string(got) != "first" {
+			t.Fatalf("round %d: after a power cut: there %v, %q", round, there, got)
+		}
+	}
+}
+
 // TestPowerCutAtEveryCall leaves the old object, or the new one whole, or none if
 // there was none, and nothing of what was being written.
 func TestPowerCutAtEveryCall(t *testing.T) {
