@@ -190,6 +190,7 @@ func (n *Node) openController(ctx context.Context, id identity) error {
 		ListConfig:          configs.ListTopicConfig,
 		Bucket:              n.bucketOptions(),
 		BrokerSession:       time.Duration(n.config.Replication.HeartbeatTimeout),
+		Mono:                bootTime(),
 		Log:                 n.log.With("room", "controller"),
 		OnDead:              n.die,
 	})

@@ -51,7 +51,7 @@ type keeper struct {
 	c       *Controller
 	o       BucketOptions
 	shipper *shipper
-	clock   clockWatch
+	clock   clock
 	foreign int // keys of ids that were never issued, in the last listing
 
 	collecting sync.Mutex // never held during a call to the bucket
@@ -85,7 +85,6 @@ func (c *Controller) openBucket(ctx context.Context) {
 	k := &keeper{
 		c: c, o: o,
 		collector: newCollector(collectorLimits{Deadline: o.Deadline, Grace: o.Grace, Batch: collectBatch}),
-		clock:     newClockWatch(),
 	}
 	k.shipper = newShipper(shipperOptions{
 		Bucket: o.Bucket, Incarnation: FirstIncarnation, Writer: rand.Uint64(),
@@ -180,6 +179,7 @@ func (k *keeper) keep(ctx context.Context) {
 		case <-ticker.C:
 		}
 		if k.c.node.Leader() != uint64(k.c.opt.NodeID) || k.shipper.Fenced() != nil {
+			k.clock.forget()
 			continue
 		}
 		if !k.ours.Load() {
