@@ -61,9 +61,14 @@ func (n *Node) openBucket(ctx context.Context) error {
 		return fmt.Errorf("open the bucket: %w", err)
 	}
 	counted := bucket.NewCounted(inner, int64(c.PartSize))
-	n.bucket = &store{bucket: bucket.NewResilient(counted, bucket.ResilientOptions{}), counted: counted, where: where, since: time.Now()}
+	n.bucket = &store{bucket: bucket.NewResilient(counted, bucket.ResilientOptions{OnSlow: n.bucketIsSlow}), counted: counted, where: where, since: time.Now()}
 	n.opened("bucket", func(context.Context) error { return n.bucket.bucket.Close() })
 	return nil
+}
+
+// bucketIsSlow says so in the log, once a spell, before a request is given up.
+func (n *Node) bucketIsSlow(op, key string, waited time.Duration) {
+	n.log.Warn("the bucket does not answer; produce and the reading of the log go on", "op", op, "key", key, "waited", waited.Round(time.Millisecond))
 }
 
 // Cloud opens the bucket of a cloud that the configuration names: Open of package

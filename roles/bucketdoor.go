@@ -25,6 +25,7 @@ func (d bucketDoor) State() admin.BucketState {
 	s := admin.BucketState{
 		Where: n.bucket.where, Prefix: object.ClusterPrefix(n.config.Storage.Prefix, image.ClusterID()),
 		Circuit: health.Circuit.String(), CircuitSince: health.Since,
+		Slow: health.Slow, SlowSince: health.SlowSince,
 		LastErrorAt: health.LastErrorAt, LastSuccessAt: health.LastSuccessAt, Retries: health.Retries, Refused: health.Refused,
 		Objects: map[string]controller.Tally{}, Ranges: image.NumRanges(), RecordBytes: image.LiveBytes(),
 		MetadataLog: admin.MetadataLogState{Applied: log.Applied, Shipped: log.Shipped},

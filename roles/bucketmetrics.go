@@ -15,7 +15,7 @@ type bucketMetrics struct {
 	n *Node
 
 	requests, errors, bytes, seconds *prometheus.Desc // by class
-	circuit, retries, refused        *prometheus.Desc
+	circuit, slow, retries, refused  *prometheus.Desc
 
 	uploaded, uploadedBytes, failures *prometheus.Desc
 	waiting, oldest, running          *prometheus.Desc
@@ -39,6 +39,7 @@ func newBucketMetrics(n *Node) *bucketMetrics {
 		bytes:    desc("bucket_bytes_total", "Bytes of objects, written or read.", "class"),
 		seconds:  desc("bucket_seconds_total", "Time that calls of the store took.", "class"),
 		circuit:  desc("bucket_circuit_open", "1 while the store is left alone because it fails, else 0."),
+		slow:     desc("bucket_slow_requests", "Requests under way that have not moved for 5 s, or for a third of what their bytes may take."),
 		retries:  desc("bucket_retries_total", "Attempts beyond the first of a call."),
 		refused:  desc("bucket_refused_total", "Calls that were not made, or not again, to spare the store."),
 
@@ -88,6 +89,7 @@ func (m *bucketMetrics) Collect(out chan<- prometheus.Metric) {
 		open = 1
 	}
 	gauge(m.circuit, open)
+	gauge(m.slow, float64(health.Slow))
 	counter(m.retries, float64(health.Retries))
 	counter(m.refused, float64(health.Refused))
 	if m.n.broker != nil {

@@ -3,6 +3,7 @@ package roles_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -226,9 +227,10 @@ func TestOutageIsToldAndNotFelt(t *testing.T) {
 	for _, path := range []string{"/readyz", "/healthz"} {
 		resp, err := http.Get("http://" + b.HTTP() + path)
 		must(t, err)
-		must(t, resp.Body.Close())
-		if resp.StatusCode != http.StatusOK {
-			t.Errorf("%s answers %s", path, resp.Status)
+		body, err := io.ReadAll(resp.Body)
+		must(t, errors.Join(err, resp.Body.Close()))
+		if resp.StatusCode != http.StatusOK || strings.Contains(string(body), "warning: ") != (path == "/readyz") {
+			t.Errorf("%s answers %s: %s", path, resp.Status, body)
 		}
 	}
 	if stdout, _ := b.storage(0); !strings.Contains(stdout, "WARNING") {
@@ -258,7 +260,7 @@ func TestMetricsOfTheBucket(t *testing.T) {
 	must(t, err)
 	for _, want := range []string{
 		`rustmq_bucket_requests_total{class="put"} `, `rustmq_bucket_bytes_total{class="put"} `, `rustmq_bucket_errors_total{class="get"} 0`,
-		`rustmq_bucket_seconds_total{class="list"} `, `rustmq_bucket_circuit_open 0`, `rustmq_upload_objects_total 1`, `rustmq_upload_failures_total 0`,
+		`rustmq_bucket_seconds_total{class="list"} `, `rustmq_bucket_circuit_open 0`, `rustmq_bucket_slow_requests 0`, `rustmq_upload_objects_total 1`, `rustmq_upload_failures_total 0`,
 		`rustmq_upload_waiting_bytes 0`, `rustmq_upload_oldest_waiting_seconds 0`, `rustmq_catalogue_objects{state="committed"} 1`,
 		`rustmq_catalogue_bytes{state="committed"} `, `rustmq_catalogue_ranges 1`, `rustmq_metadata_log_unshipped `,
 	} {

@@ -100,6 +100,8 @@ func TestWarnings(t *testing.T) {
 	failing.Upload, failing.WAL = &UploadState{FailingSince: start, LastError: "503"}, &WALState{Fullness: 0.42}
 	open := failing
 	open.Circuit, open.CircuitSince = "open", start
+	slow := closed
+	slow.SlowSince = start
 	for _, c := range []struct {
 		state  BucketState
 		health error
@@ -108,6 +110,7 @@ func TestWarnings(t *testing.T) {
 		{closed, nil, nil},
 		{failing, nil, []string{"uploads have failed for 1m0s", "42 %", "503"}},
 		{open, nil, []string{"not been reached for 1m0s", "produce"}},
+		{slow, nil, []string{"not answered for 1m0s", "produce"}},
 		{closed, errors.New("the clock jumped"), []string{"the clock jumped"}},
 	} {
 		c.state.Warn(c.health, now)
