@@ -131,17 +131,9 @@ func (s *server) awaitClean(bin string, objects func() (int64, error)) (r contro
 		if err != nil {
 			return r, 0, err
 		}
-		r = controller.CheckReport{}
-		cmd := exec.Command(bin, "admin", "--url", "http://"+s.http, "storage", "check", "--verify", "-o", "json")
-		out, err := cmd.Output()
-		if exit := (&exec.ExitError{}); errors.As(err, &exit) {
-			return r, 0, fmt.Errorf("storage check: %w: %s%s\nthe server says:\n%s", err, out, exit.Stderr, s.log.String())
-		}
+		r, out, err := s.check(bin, "--verify")
 		if err != nil {
 			return r, 0, err
-		}
-		if err := json.Unmarshal(out, &r); err != nil {
-			return r, 0, fmt.Errorf("storage check says %s: %w", out, err)
 		}
 		if r.Foreign.Objects > 0 {
 			return r, 0, fmt.Errorf("storage check: %s", out)
@@ -160,6 +152,22 @@ func (s *server) awaitClean(bin string, objects func() (int64, error)) (r contro
 				collectLimit, held, state.Upload.WaitingBytes, out, s.log.String())
 		}
 	}
+}
+
+// check compares bucket and catalogue; what is missing or damaged is an error.
+func (s *server) check(bin string, flags ...string) (r controller.CheckReport, out []byte, err error) {
+	cmd := exec.Command(bin, append([]string{"admin", "--url", "http://" + s.http, "storage", "check", "-o", "json"}, flags...)...)
+	out, err = cmd.Output()
+	if exit := (&exec.ExitError{}); errors.As(err, &exit) {
+		return r, out, fmt.Errorf("storage check: %w: %s%s\nthe server says:\n%s", err, out, exit.Stderr, s.log.String())
+	}
+	if err == nil {
+		err = json.Unmarshal(out, &r)
+	}
+	if err != nil {
+		return r, out, fmt.Errorf("storage check says %s: %w", out, err)
+	}
+	return r, out, nil
 }
 
 // get asks the server's HTTP for a page, and hands it to read.
