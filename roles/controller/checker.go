@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -24,6 +25,9 @@ const (
 	CheckBudget = 10 * time.Second
 	// maxChecked keys are held in memory.
 	maxChecked = 100_000
+	// checkReaders objects are read at once: a store answers many as fast as one, and
+	// each reader holds two windows.
+	checkReaders = 4
 	// MaxFindings of each kind are told; all are counted.
 	MaxFindings = 1000
 )
@@ -223,7 +227,7 @@ type look struct {
 
 // look asks the store for each suspect, and reads objects if that is wanted, in
 // order of key until the time is up; there it cuts the stretch.
-func (b *bucketCheck) look(ctx context.Context, c comparison) (looked []look, err error) {
+func (b *bucketCheck) look(ctx context.Context, c comparison) ([]look, error) {
 	todo := make([]look, 0, len(c.suspects))
 	for _, f := range c.suspects {
 		todo = append(todo, look{suspect: true, finding: f})
@@ -238,25 +242,55 @@ func (b *bucketCheck) look(ctx context.Context, c comparison) (looked []look, er
 		named = rangesByObject(b.image, ids)
 	}
 	slices.SortFunc(todo, func(x, y look) int { return byKey(x.finding, y.finding) })
-	for i, l := range todo {
-		if i > 0 && b.late() {
-			b.cut(todo[i-1].finding.Key)
-			break
+	// Whoever took one ends it, so that what was looked at is the first of them.
+	var (
+		mu    sync.Mutex
+		taken int
+		errs  []error
+	)
+	take := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		if taken == len(todo) || taken > 0 && b.late() || len(errs) > 0 {
+			return -1
 		}
-		if l.suspect {
-			l.info, err = b.k.o.Bucket.Stat(ctx, l.finding.Key)
-		} else {
-			l.info.Size = l.finding.Size
-			l.damages, err = b.read(ctx, l.finding, named[l.finding.id])
-		}
-		if errors.Is(err, bucket.ErrNotFound) {
-			l.missing = true
-		} else if err != nil {
-			return nil, err
-		}
-		looked = append(looked, l)
+		taken++
+		return taken - 1
 	}
-	return looked, nil
+	var readers sync.WaitGroup
+	for range min(checkReaders, len(todo)) {
+		readers.Go(func() {
+			for i := take(); i >= 0; i = take() {
+				if err := b.lookAt(ctx, &todo[i], named); err != nil {
+					mu.Lock()
+					errs = append(errs, err)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	readers.Wait()
+	if len(errs) > 0 {
+		return nil, errs[0]
+	}
+	if taken > 0 && taken < len(todo) {
+		b.cut(todo[taken-1].finding.Key)
+	}
+	return todo[:taken], nil
+}
+
+// lookAt asks the store for one key.
+func (b *bucketCheck) lookAt(ctx context.Context, l *look, named map[storage.ObjectID][]namedRange) (err error) {
+	if l.suspect {
+		l.info, err = b.k.o.Bucket.Stat(ctx, l.finding.Key)
+	} else {
+		l.info.Size = l.finding.Size
+		l.damages, err = b.read(ctx, l.finding, named[l.finding.id])
+	}
+	if errors.Is(err, bucket.ErrNotFound) {
+		l.missing, err = true, nil
+	}
+	return err
 }
 
 // read reads an object whole.
