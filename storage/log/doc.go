@@ -28,7 +28,7 @@
 // Recovery. The WAL replays frames in the order they were appended; copies of
 // relocated batches come late. A partition must be whole from its local start to
 // its end, and reach the high watermark that its state names, else it alone is
-// refused, by a [*CorruptionError]. The high watermark after a start is the last
+// refused, by a [*CorruptionError], until it is dropped. The high watermark after a start is the last
 // one written in a state, until the log is led again. The disk does not know the
 // log start: it is taken to be the local start until the controller's word comes
 // ([Log.SetLogStart]), which may lie further back. Leader epochs are kept from
@@ -59,6 +59,13 @@
 //	28     12×  epochs             epoch (4), start offset (8); both grow; from the
 //	                               log start on, which may lie before the local one
 //	…           producers          in order of id
+//
+//	a state that says why the partition is refused
+//	0      1    version            1
+//	1      1    flags              4
+//	2      2    zero
+//	4      8    offset             at which it is corrupt
+//	12     …    reason             text
 //
 //	a producer
 //	0      8    id

@@ -2,6 +2,7 @@ package log
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"rustmq.dev/rustmq/storage"
@@ -46,8 +47,11 @@ func (l *Log) giveUp(to storage.Offset, restate bool) error {
 	defer l.store.wal.Unadmit(admitted)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if corrupt, is := errors.AsType[*CorruptionError](l.refused); is && restate {
+		return l.restateDamage(corrupt)
+	}
 	if l.refused != nil {
-		return nil // dropped, or corrupt: there is nothing to keep
+		return nil // dropped, or corrupt: it stays as it is
 	}
 	if to = max(to, l.localStart); to == l.localStart && !restate {
 		return nil

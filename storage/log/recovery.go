@@ -35,6 +35,7 @@ type replayed struct {
 
 	localStart storage.Offset
 	damage     *CorruptionError // the first thing that did not fit
+	evidence   []wal.Ref        // what did not
 }
 
 // lateEntry is a batch that is not in the index yet.
@@ -98,7 +99,7 @@ func (r *replayed) everything() []wal.Ref {
 	for i := range r.late {
 		refs = append(refs, r.late[i].ref)
 	}
-	return append(append(refs, r.stateRefs...), r.partRefs...)
+	return append(append(append(refs, r.stateRefs...), r.partRefs...), r.evidence...)
 }
 
 func (r *replayed) damaged(id storage.PartitionID, at storage.Offset, format string, args ...any) {
@@ -111,7 +112,7 @@ func (rec *recovery) replayData(r *replayed, h wal.Header, ref wal.Ref, payload 
 	b, rest, err := batch.Next(payload)
 	if err != nil || len(rest) > 0 || b.BaseOffset() != h.Offset || b.LastOffsetDelta() < 0 || h.Offset < 0 {
 		r.damaged(h.Partition, h.Offset, "a frame holds something else than the batch it names")
-		rec.needless = append(rec.needless, ref)
+		r.evidence = append(r.evidence, ref)
 		return
 	}
 	e := lateEntry{h.Offset, uint32(b.LastOffsetDelta()) + 1, b.MaxTimestamp(), ref}
@@ -121,7 +122,7 @@ func (rec *recovery) replayData(r *replayed, h wal.Header, ref wal.Ref, payload 
 		r.index.append(e.base, e.count, e.maxTimestamp, e.ref)
 	case !h.Copy:
 		r.damaged(h.Partition, h.Offset, "it was appended, but the log had reached %d", end)
-		rec.needless = append(rec.needless, ref)
+		r.evidence = append(r.evidence, ref)
 		return
 	default:
 		rec.replayCopy(r, e)
@@ -146,10 +147,17 @@ func (rec *recovery) replayCopy(r *replayed, e lateEntry) {
 }
 
 func (rec *recovery) replayState(r *replayed, h wal.Header, ref wal.Ref, payload []byte) {
+	if why, is := decodeDamage(h.Partition, payload); is {
+		if r.damage == nil {
+			r.damage = why
+		}
+		r.evidence = append(r.evidence, ref)
+		return
+	}
 	last, err := r.part.decode(payload)
 	if err != nil {
 		r.damaged(h.Partition, h.Offset, "%v", err)
-		rec.needless = append(rec.needless, ref)
+		r.evidence = append(r.evidence, ref)
 		return
 	}
 	if payload[1]&1 == 0 { // begins anew: the parts before were never whole
@@ -188,7 +196,7 @@ func (s *Store) recover(now time.Time) {
 	for id, r := range rec.partitions {
 		l := s.newLog(id)
 		if err := s.recoverLog(l, r, rec, now); err != nil {
-			l.refused = err
+			l.condemn(err, r)
 			s.o.Log.Error("a partition is corrupt and will not be served", "partition", id, "error", err)
 		}
 		s.indexBytes.Add(l.index.bytes)

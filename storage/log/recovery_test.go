@@ -143,7 +143,9 @@ func TestPageCacheServed(t *testing.T) {
 // of damage write.
 func damagedBy(t *testing.T, damage func(append func(h wal.Header, payload []byte))) (good, bad *Log) {
 	t.Helper()
-	s := open(t, small(disk.NewMem(disk.MemOptions{})))
+	o := tiered(disk.NewMem(disk.MemOptions{}))
+	o.WAL.Capacity = 3 << 20 // goes round quickly
+	s := open(t, o)
 	appendAll(t, lead(t, s, partition(topicA, 0), 1), values(t, "good"))
 	damage(func(h wal.Header, payload []byte) {
 		h.Partition = partition(topicA, 1)
@@ -166,20 +168,20 @@ func damagedBy(t *testing.T, damage func(append func(h wal.Header, payload []byt
 	return good, bad
 }
 
-// TestDamageIsRefusedForItsPartitionAlone: whatever does not hold together is
-// refused, and stays so until it is dropped.
-func TestDamageIsRefusedForItsPartitionAlone(t *testing.T) {
+type appender = func(h wal.Header, payload []byte)
+
+// damages are all that may be wrong with a partition, as what writes it.
+func damages(t *testing.T) map[string]func(add appender) {
 	stateAt := func(localStart, highWatermark storage.Offset) []byte {
 		s := state{localStart: localStart, highWatermark: highWatermark}
 		return s.encode(maxStatePart)[0]
 	}
-	type appender = func(h wal.Header, payload []byte)
 	data := func(add appender, at storage.Offset, texts ...string) {
 		b := values(t, texts...)
 		batch.Stamp(b, at, 1)
 		add(wal.Header{Kind: wal.KindData, Epoch: 1, Offset: at}, b)
 	}
-	for name, damage := range map[string]func(add appender){
+	return map[string]func(add appender){
 		"no state": func(add appender) { data(add, 0, "x") },
 		"a gap": func(add appender) {
 			add(wal.Header{Kind: wal.KindState}, stateAt(0, 0))
@@ -223,7 +225,13 @@ func TestDamageIsRefusedForItsPartitionAlone(t *testing.T) {
 			add(wal.Header{Kind: wal.KindData}, []byte("no batch"))
 		},
 		"a malformed state": func(add appender) { add(wal.Header{Kind: wal.KindState}, []byte{9, 9}) },
-	} {
+	}
+}
+
+// TestDamageIsRefusedForItsPartitionAlone: whatever does not hold together is
+// refused, and stays so until it is dropped.
+func TestDamageIsRefusedForItsPartitionAlone(t *testing.T) {
+	for name, damage := range damages(t) {
 		t.Run(name, func(t *testing.T) {
 			good, bad := damagedBy(t, damage)
 			wantCorrupt(t, bad.Err())
@@ -234,6 +242,66 @@ func TestDamageIsRefusedForItsPartitionAlone(t *testing.T) {
 			s := reopen(t, good.store)
 			bad, _ = s.Log(bad.id)
 			wantCorrupt(t, bad.Err())
+			if err := s.Drop(topicA); err != nil {
+				t.Fatal(err)
+			}
+			if got := reopen(t, s).Partitions(); len(got) != 0 {
+				t.Fatalf("after the drop: %v", got)
+			}
+		})
+	}
+}
+
+// FuzzDamage: frames are input.
+func FuzzDamage(f *testing.F) {
+	f.Add(encodeDamage(&CorruptionError{Offset: 7, Reason: "a gap"}))
+	f.Add([]byte{stateVersion, damageFlag})
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var s state
+		_, err := s.decode(in)
+		why, is := decodeDamage(partition(topicA, 0), in)
+		if is && err == nil {
+			t.Fatalf("%x is both a state and damage", in)
+		}
+		if is {
+			if again, is := decodeDamage(why.Partition, encodeDamage(why)); !is || len(why.Reason) <= maxReason && *again != *why {
+				t.Fatalf("read %v, and then %v", why, again)
+			}
+		}
+	})
+}
+
+// TestCorruptPartitionDoesNotPinTheWAL: what is left of it is moved forward like all
+// else, for as long as it takes until it is dropped, and it stays refused, by the same
+// words.
+func TestCorruptPartitionDoesNotPinTheWAL(t *testing.T) {
+	for name, damage := range damages(t) {
+		t.Run(name, func(t *testing.T) {
+			good, bad := damagedBy(t, damage)
+			why := bad.Err().Error()
+			s := good.store
+			epoch := storage.Epoch(1)
+			for range 2 {
+				epoch++
+				if err := good.BecomeLeader(epoch); err != nil {
+					t.Fatal(err)
+				}
+				filler := strings.Repeat("x", 15<<10)
+				recycled := s.Stats().WAL.Recycled
+				for range 3 * s.Stats().Capacity / 2 / (16 << 10) {
+					setUploaded(t, good, good.HighWatermark())
+					appendPaced(t, good, values(t, filler))
+				}
+				if n := int64(s.Stats().WAL.Recycled - recycled); n < s.Stats().Capacity/2/int64(s.o.WAL.SegmentSize) {
+					t.Fatalf("%d segments were recycled", n)
+				}
+				s = reopen(t, s)
+				good, _ = s.Log(good.id)
+				bad, ok := s.Log(bad.id)
+				if !ok || bad.Err() == nil || bad.Err().Error() != why {
+					t.Fatalf("there %v, %v; it was %s", ok, bad.Err(), why)
+				}
+			}
 			if err := s.Drop(topicA); err != nil {
 				t.Fatal(err)
 			}
