@@ -35,9 +35,6 @@ const (
 	clockSaved = time.Hour
 
 	maxClockText = 1024 // far above what it takes
-
-	// clockUnknown stands for a jump where the record was damaged.
-	clockUnknown = time.Millisecond
 )
 
 // clockRecord is what the bucket keeps of retention's clock: RULES 5.5 outlasts a
@@ -89,7 +86,8 @@ type clock struct {
 	savedAt time.Duration
 }
 
-// load begins anew from what was believed last; there is false where nothing was.
+// load begins anew from what was believed last; there is false where nothing was, or
+// where an operator need not be asked again.
 func (c *clock) load(r clockRecord, there bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -116,6 +114,18 @@ func (c *clock) forgetLocked() {
 	c.saved, c.savedAt = clockRecord{}, 0
 }
 
+// unreadable stops retention until the record can be read, or an operator has
+// confirmed the clock: then there is none.
+func (c *clock) unreadable(why error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.confirm {
+		return nil
+	}
+	c.why = &clockError{Damage: why}
+	return c.why
+}
+
 func (c *clock) isLoaded() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -131,15 +141,16 @@ func (c *clock) hold(jump time.Duration) {
 
 // clockError says why no time is believed.
 type clockError struct {
-	Jump time.Duration // of the clock, or how far behind it is
-	Back bool          // it is behind what was believed last, and may be set right by itself
+	Jump   time.Duration // of the clock, or how far behind it is
+	Back   bool          // it is behind what was believed last, and may be set right by itself
+	Damage error         // it is not known what was believed last
 }
 
 func (e *clockError) Error() string {
 	what := fmt.Sprintf("the clock jumped by %s, or was ahead by that at the start", e.Jump.Round(time.Second))
 	switch {
-	case e.Jump == clockUnknown:
-		what = "it is not known what time it was before the start"
+	case e.Damage != nil:
+		what = fmt.Sprintf("what the bucket keeps of the time that was believed last is damaged (%v)", e.Damage)
 	case e.Back:
 		what = fmt.Sprintf("the clock is %s behind the time that it showed before the start", e.Jump.Round(time.Second))
 	}
@@ -236,14 +247,14 @@ func (k *keeper) now(ctx context.Context) (time.Time, error) {
 		raw, err := bucket.ReadAll(ctx, k.o.Bucket, key, maxClockText)
 		var r clockRecord
 		there := false
-		switch {
-		case err == nil:
-			r, there, err = decodeClock(raw)
-			if err != nil { // who does not know what was believed asks
-				k.c.log.Warn("what the bucket says of the clock is damaged", "key", key, "error", err)
-				r, there = clockRecord{believed: k.c.opt.Now(), held: clockUnknown}, true
+		if err == nil {
+			var damage error
+			if r, there, damage = decodeClock(raw); damage != nil {
+				if err := k.clock.unreadable(damage); err != nil {
+					return time.Time{}, err
+				}
 			}
-		case !errors.Is(err, bucket.ErrNotFound):
+		} else if !errors.Is(err, bucket.ErrNotFound) {
 			return time.Time{}, fmt.Errorf("read the time that was believed last: %w", err)
 		}
 		k.clock.load(r, there)

@@ -135,15 +135,26 @@ func TestHeldClockOutlastsARestart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		raw[len("clock 1 ")] ^= 1
-		if err := k.memory.Put(t.Context(), key, bucket.Bytes(raw)); err != nil {
-			t.Fatal(err)
+		store := func(damage byte) {
+			raw[len("clock 1 ")] ^= damage
+			if err := k.memory.Put(t.Context(), key, bucket.Bytes(raw)); err != nil {
+				t.Fatal(err)
+			}
 		}
+		store(1)
 		k.reopen()
 		pass(10 * time.Hour)
-		if err := k.c.BucketHealth(); err == nil || k.logStart(p) != 0 {
+		if err := k.c.BucketHealth(); err == nil || !strings.Contains(err.Error(), "damaged") || k.logStart(p) != 0 {
 			t.Fatalf("what was believed is damaged: %v, log start %d", err, k.logStart(p))
 		}
+		store(1) // it was the reading
+		pass(time.Minute)
+		if err := k.c.BucketHealth(); err == nil || strings.Contains(err.Error(), "damaged") || k.logStart(p) != 0 {
+			t.Fatalf("it can be read again, and is held: %v, log start %d", err, k.logStart(p))
+		}
+		store(1)
+		k.reopen()
+		pass(time.Minute)
 		k.c.ConfirmClock()
 		pass(time.Minute)
 		k.reopen()
