@@ -21,6 +21,7 @@
 //	hour_test.go    the course of an hour, and the count
 //
 // Time is that of testing/synctest: minutes take seconds. The short form is part of
-// make test; make soak takes the hour, with SOAK=minutes for each seed (scripts/suite.sh
-// hour). -seed repeats the choices, not what the scheduler makes of them.
+// make test; make soak takes hours of it: SOAK=minutes for each of SEEDS seeds
+// (scripts/suite.sh hour). -seed repeats the choices, not what the scheduler makes of
+// them.
 package hour

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,8 +35,13 @@ const (
 
 // life is a process.
 type life struct {
-	fs     *disk.Mem
+	w      *world
+	disk   *disk.Mem
 	handle *handle
+	how    ending        // once left has come to nothing
+	left   atomic.Int64  // changes of the disk, before it ends
+	once   sync.Once     // it ends
+	ended  chan struct{} // closed when it has
 	c      *controller.Controller
 	store  *log.Store
 	b      *broker.Broker
@@ -55,17 +61,22 @@ func keep(configs map[string]string) controller.Retention {
 	return r
 }
 
-// begin starts a process on the disk as it is found.
-func (w *world) begin(ctx context.Context) (l *life, err error) {
-	l = &life{fs: w.fs, handle: &handle{w.sky, make(chan struct{})}}
+const ages = 1 << 40 // changes of the disk: never
+
+// begin starts a process on the disk as it is found. It may end as it starts, after
+// so many changes of the disk.
+func (w *world) begin(ctx context.Context, how ending, after int64) (l *life, err error) {
+	l = &life{w: w, disk: w.fs, handle: &handle{w.sky, make(chan struct{})}, how: how, ended: make(chan struct{})}
+	l.left.Store(after)
+	fs := disk.NewFaulty(l.disk, disk.Rule{Op: disk.OpChange, Hook: l.change})
 	defer func() {
 		if err != nil {
-			l.close()
+			err = errors.Join(err, l.close())
 		}
 	}()
 	b := bucket.NewResilient(l.handle, bucket.ResilientOptions{})
 	l.c, err = controller.Open(ctx, controller.Options{
-		NodeID: 1, Directory: [16]byte{1}, FS: l.fs, ClusterID: w.cluster, Tick: time.Second, LogCapacity: 8 << 20,
+		NodeID: 1, Directory: [16]byte{1}, FS: fs, ClusterID: w.cluster, Tick: time.Second, LogCapacity: 8 << 20,
 		Bucket: &controller.BucketOptions{
 			Bucket: b, Prefix: prefix, Deadline: deadline, Grace: grace, Audit: auditing,
 			Retention: 10 * time.Second, MetadataLog: 2 * time.Second, Keep: keep,
@@ -75,7 +86,7 @@ func (w *world) begin(ctx context.Context) (l *life, err error) {
 		return l, fmt.Errorf("open the controller: %w", err)
 	}
 	w.cluster = l.c.Image().ClusterID()
-	l.store, err = log.Open(ctx, log.Options{FS: l.fs, Dir: "wal", Tiered: true, WAL: wal.Options{
+	l.store, err = log.Open(ctx, log.Options{FS: fs, Dir: "wal", Tiered: true, WAL: wal.Options{
 		Capacity: 8 << 20, SegmentSize: 512 << 10, Memory: 2 << 20, MaxPayload: 128 << 10,
 	}})
 	if err != nil {
@@ -88,8 +99,13 @@ func (w *world) begin(ctx context.Context) (l *life, err error) {
 		NodeID: 1, Store: l.store, Controller: l.c, ClusterID: w.cluster, Directory: [16]byte{1},
 		Listeners: []metadata.Listener{{Name: "kafka", Host: "127.0.0.1", Port: 9092, Protocol: "PLAINTEXT"}},
 		Tier: &broker.Tier{
-			Bucket: b, Prefix: prefix, IDAge: deadline / 4, Nonce: w.nonce,
-			Remember: func(nonce [16]byte) error { w.nonce = nonce; return nil },
+			Bucket: b, Prefix: prefix, IDAge: deadline / 4, Nonce: w.remembered(),
+			Remember: func(nonce [16]byte) error {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.nonce = nonce
+				return nil
+			},
 			Upload: upload.Limits{
 				Interval: 2 * time.Second, ObjectBytes: 256 << 10, OwnBytes: 64 << 10, ObjectRanges: 100, Parallel: 2,
 				RetryMin: time.Second, RetryMax: 5 * time.Second, Urgent: 0.5,
@@ -135,33 +151,79 @@ const (
 
 func (e ending) String() string { return [...]string{"stopped", "killed", "cut"}[e] }
 
-// end ends a process. What it did after the moment of its end counts for nothing.
+// change is a moment before something changes on the disk, or is synced, which takes
+// its time. The process may end there.
+func (l *life) change(op disk.Op, _ string) {
+	if l.left.Add(-1) == 0 {
+		l.end()
+	}
+	if op&(disk.OpSync|disk.OpSyncDir) == 0 || l.over.Load() {
+		return
+	}
+	l.w.sky.mu.Lock()
+	takes := time.Duration(l.w.sky.rng.IntN(3000)) * time.Microsecond
+	if l.w.sky.rng.IntN(300) == 0 {
+		takes *= 300
+	}
+	l.w.sky.mu.Unlock()
+	pass(takes)
+}
+
+// end is the moment of an end without a word. What the process does from then on
+// counts for nothing.
+func (l *life) end() {
+	l.once.Do(func() {
+		w := l.w
+		w.mu.Lock() // nobody takes an answer for true meanwhile
+		defer w.mu.Unlock()
+		l.over.Store(true)
+		close(l.handle.ended)
+		if l.how == killed {
+			w.fs = l.disk.Clone()
+		} else {
+			w.fs = l.disk.Crash(w.dice)
+		}
+		if w.now == l {
+			w.now = nil
+		}
+		close(l.ended)
+	})
+}
+
+// end ends a process, and returns when nothing is left of it.
 func (w *world) end(l *life, how ending) error {
 	if how == stopped {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		err := l.b.Drain()
-		if late := l.server.Shutdown(ctx); !errors.Is(late, context.DeadlineExceeded) {
-			err = errors.Join(err, late)
-		}
-		l.server = nil
-		l.over.Store(true)
-		_ = l.b.Settle(ctx) // what is not uploaded then is on disk
-		err = errors.Join(err, l.close())
-		close(l.handle.ended)
-		return err
+		w.leave()
+		return l.stop()
 	}
-	w.mu.Lock() // nobody takes an answer for true meanwhile
-	l.over.Store(true)
-	close(l.handle.ended)
-	if how == killed {
-		w.fs = l.fs.Clone()
-	} else {
-		w.fs = l.fs.Crash(w.rng)
-	}
+	l.how = how
+	w.mu.Lock()
+	n := w.dice.Int64N(300) + 1
 	w.mu.Unlock()
+	l.left.Store(n)
+	select {
+	case <-l.ended:
+	case <-time.After(20 * time.Second): // it has little to do
+		l.end()
+	}
 	_ = l.close() // it has no disk, or one that nobody reads any more
 	return nil
+}
+
+// stop ends a process as a signal does.
+func (l *life) stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	err := l.b.Drain()
+	if late := l.server.Shutdown(ctx); !errors.Is(late, context.DeadlineExceeded) {
+		err = errors.Join(err, late)
+	}
+	l.server = nil
+	l.over.Store(true)
+	_ = l.b.Settle(ctx) // what is not uploaded then is on disk
+	err = errors.Join(err, l.close())
+	close(l.handle.ended)
+	return err
 }
 
 // dial connects a client.

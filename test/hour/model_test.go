@@ -16,7 +16,6 @@ type model struct {
 	id     storage.PartitionID
 	topic  string
 	keep   controller.Retention
-	gone   bool // somebody asked to delete the topic
 	acked  map[int64]record
 	seen   map[int64]record // by a reader, and never acked
 	sent   map[string]record

@@ -31,11 +31,12 @@ type weather struct {
 var (
 	fair    = weather{name: "fair", slow: 50 * time.Millisecond}
 	climate = []weather{
-		fair, fair,
-		{name: "drizzle", fails: 0.05, lost: 0.05, late: 0.02, flips: 0.01, half: 0.1, stale: 2 * time.Minute, slow: time.Second},
-		{name: "rain", fails: 0.15, lost: 0.15, late: 0.15, flips: 0.05, half: 0.3, stale: 6 * time.Minute, slow: 3 * time.Second},
-		{name: "storm", fails: 0.6, lost: 0.2, late: 0.1, half: 0.5, stale: 6 * time.Minute, slow: 5 * time.Second},
-		{name: "fog", stale: 8 * time.Minute, half: 0.5, slow: 200 * time.Millisecond},
+		fair,
+		{name: "drizzle", fails: 0.05, lost: 0.1, late: 0.1, flips: 0.02, half: 0.1, stale: 2 * time.Minute, slow: time.Second},
+		{name: "drizzle", lost: 0.2, late: 0.05, stale: 4 * time.Minute, slow: 500 * time.Millisecond},
+		{name: "rain", fails: 0.1, lost: 0.15, late: 0.25, flips: 0.05, half: 0.3, stale: 6 * time.Minute, slow: 3 * time.Second},
+		{name: "storm", fails: 0.5, lost: 0.2, late: 0.2, half: 0.5, stale: 6 * time.Minute, slow: 5 * time.Second},
+		{name: "fog", flips: 0.05, stale: 8 * time.Minute, half: 0.5, slow: 200 * time.Millisecond},
 		{name: "night", down: true},
 	}
 )
@@ -157,11 +158,11 @@ func (h *handle) do(f fate, work func()) {
 	})
 }
 
-// note keeps the history of a key. s.mu is held.
-func (s *sky) note(key string) {
+// note keeps the history of a key, which was there before or not. s.mu is held.
+func (s *sky) note(key string, was bool) {
 	info, err := s.memory.Stat(context.Background(), key)
-	if strings.Contains(key, "/data/") {
-		if err == nil {
+	if is := err == nil; is != was && strings.Contains(key, "/data/") {
+		if is {
 			s.counts.objects++
 		} else {
 			s.counts.deleted++
@@ -184,8 +185,9 @@ func (h *handle) Put(ctx context.Context, key string, content io.WriterTo) error
 		return err
 	}
 	h.do(f, func() {
+		was := h.sky.has(key)
 		_ = h.sky.memory.Put(context.Background(), key, bucket.Bytes(data.Bytes())) // the key is one
-		h.sky.note(key)
+		h.sky.note(key, was)
 	})
 	return f.err
 }
@@ -200,7 +202,7 @@ func (h *handle) PutIfAbsent(ctx context.Context, key string, data []byte) error
 	var exists error
 	h.do(f, func() {
 		if exists = h.sky.memory.PutIfAbsent(context.Background(), key, data); exists == nil {
-			h.sky.note(key)
+			h.sky.note(key, false)
 		}
 	})
 	if f.err != nil {
@@ -216,11 +218,10 @@ func (h *handle) Delete(ctx context.Context, key string) error {
 		return err
 	}
 	h.do(f, func() {
-		if _, err := h.sky.memory.Stat(context.Background(), key); err != nil {
-			return
+		if h.sky.has(key) {
+			_ = h.sky.memory.Delete(context.Background(), key) // it is there
+			h.sky.note(key, true)
 		}
-		_ = h.sky.memory.Delete(context.Background(), key) // it is there
-		h.sky.note(key)
 	})
 	return f.err
 }
