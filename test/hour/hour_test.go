@@ -134,7 +134,7 @@ func (w *world) over() bool { return w.t.Failed() || !time.Now().Before(w.until)
 // start begins a life, some of which end as they begin; the bucket may have to be
 // waited for.
 func (w *world) start() {
-	for {
+	for tries := 0; ; tries++ {
 		how, after := ending(1+w.rng.IntN(2)), int64(ages)
 		if w.rng.IntN(4) == 0 && !w.calm {
 			after = 1 + w.rng.Int64N(60)
@@ -153,7 +153,7 @@ func (w *world) start() {
 		case err == nil:
 			l.left.Store(ages)
 			return
-		case w.remembered() != [16]byte{}: // it has known its bucket: it needs nothing from there
+		case w.remembered() != [16]byte{} || tries > 100: // it has known its bucket: it needs nothing from there
 			w.t.Fatalf("a start failed: %v", err)
 		}
 		pass(time.Second)

@@ -85,7 +85,9 @@ func (w *world) begin(ctx context.Context, how ending, after int64) (l *life, er
 	if err != nil {
 		return l, fmt.Errorf("open the controller: %w", err)
 	}
-	w.cluster = l.c.Image().ClusterID()
+	if err := w.remember(l, func() { w.cluster = l.c.Image().ClusterID() }); err != nil {
+		return l, err
+	}
 	l.store, err = log.Open(ctx, log.Options{FS: fs, Dir: "wal", Tiered: true, WAL: wal.Options{
 		Capacity: 8 << 20, SegmentSize: 512 << 10, Memory: 2 << 20, MaxPayload: 128 << 10,
 	}})
@@ -100,12 +102,7 @@ func (w *world) begin(ctx context.Context, how ending, after int64) (l *life, er
 		Listeners: []metadata.Listener{{Name: "kafka", Host: "127.0.0.1", Port: 9092, Protocol: "PLAINTEXT"}},
 		Tier: &broker.Tier{
 			Bucket: b, Prefix: prefix, IDAge: deadline / 4, Nonce: w.remembered(),
-			Remember: func(nonce [16]byte) error {
-				w.mu.Lock()
-				defer w.mu.Unlock()
-				w.nonce = nonce
-				return nil
-			},
+			Remember: func(nonce [16]byte) error { return w.remember(l, func() { w.nonce = nonce }) },
 			Upload: upload.Limits{
 				Interval: 2 * time.Second, ObjectBytes: 256 << 10, OwnBytes: 64 << 10, ObjectRanges: 100, Parallel: 2,
 				RetryMin: time.Second, RetryMax: 5 * time.Second, Urgent: 0.5,
@@ -119,6 +116,17 @@ func (w *world) begin(ctx context.Context, how ending, after int64) (l *life, er
 	}
 	l.server = kafka.New(kafka.Options{Handler: l.b, EarlyOK: broker.EarlyOK})
 	return l, nil
+}
+
+// remember changes what the data directory keeps, unless the process has ended.
+func (w *world) remember(l *life, change func()) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if l.over.Load() {
+		return errGone
+	}
+	change()
+	return nil
 }
 
 // close ends all that there is of a process.
