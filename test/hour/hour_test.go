@@ -575,6 +575,10 @@ func (w *world) count() {
 		unanswered += len(m.seen)
 	}
 	s, n := w.sky, &w.counts
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.t.Logf("%v: %d records in %d batches acked, %d read back at random, %d deletions of records, %d topics, %d checks; lives ended: %d stopped, %d killed, %d without power",
 		time.Since(w.began).Round(time.Minute), n.records, n.batches, n.fetched, n.deletions, n.topics, n.checks, n.lives[stopped], n.lives[killed], n.lives[cut])
 	w.t.Logf("%d calls of the bucket: %d refused, %d answers lost, %d late, %d bits flipped, %d lists stale",
