@@ -49,7 +49,7 @@ func golden(t *testing.T, name string, print func(*env)) {
 }
 
 func TestCost(t *testing.T) {
-	prices := configs.Default().Storage.Prices
+	prices := configs.Default().Storage.ListedPrices()
 	counts := bucket.Counts{
 		bucket.ClassPut: {Requests: 2000, Bytes: 16 << 30}, bucket.ClassGet: {Requests: 10_000, Bytes: 4 << 30},
 		bucket.ClassList: {Requests: 100}, bucket.ClassHead: {Requests: 5000}, bucket.ClassDelete: {Requests: 1 << 40},
