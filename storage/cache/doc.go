@@ -1,6 +1,6 @@
 // Package cache keeps in memory what was read from the bucket: blocks, and the
-// indexes that say where blocks lie. It does no I/O: [Cache.Load] is given what
-// reads. It knows no object, topic, network or file.
+// indexes that say where blocks lie. It does no I/O: who misses reads, and puts. It
+// knows no object, topic, network or file.
 //
 // A [Cache] holds values by key up to a number of bytes. Which values stay is the
 // policy's choice: [WTinyLFU] weighs how often a key was asked for against how
@@ -13,9 +13,7 @@
 // Weight, and that is not above the capacity; while calls are under way it is
 // above by no more than the values they are putting. A value heavier than an
 // eighth of the capacity is not kept: one of them would push out what many
-// readers use. However many ask for a key at the same time, it is loaded once;
-// what is loaded reaches all who waited, kept or not. A load that was under way
-// when its key was put or deleted is not kept.
+// readers use. A hit allocates nothing.
 //
 // A policy may turn a new value away at once (WTinyLFU does, during scans). Who
 // reads ahead must therefore hold on to what it has loaded until it is used, and
@@ -27,10 +25,8 @@
 // thus bounds what is kept, not what readers hold: that is bounded by the budget
 // under which they fetch. Values are shared: nobody may change one.
 //
-// Concurrency. Everything exported is safe for concurrent use. New starts no
-// goroutine. A load runs on a goroutine of its own, started in Load, and ends
-// when its function returns; its context ends when nobody waits for it any more,
-// at LoadTimeout, or at Close, which waits for all loads. Lock order: Cache.mu
-// (loads under way), then the policy's, then the ledger's. Options.OnEvict and
-// load functions are called without any lock; Weigh too.
+// Concurrency. Everything exported is safe for concurrent use. No goroutine is
+// left running by any call, so there is no Close: the policy's work is done by who
+// calls. Lock order: the policy's, then the ledger's. Options.OnEvict and Weigh are
+// called without any lock.
 package cache

@@ -69,15 +69,6 @@ func (f *frequency[K, V]) get(key K) *entry[V] {
 	return e
 }
 
-func (f *frequency[K, V]) peek(key K) *entry[V] {
-	entries := f.entries.Load()
-	if entries == nil {
-		return nil
-	}
-	e, _ := entries.GetEntryQuietly(key)
-	return e.Value
-}
-
 func (f *frequency[K, V]) put(key K, e *entry[V]) {
 	f.first.Do(func() { f.entries.Store(otter.Must(&f.options)) })
 	f.entries.Load().Set(key, e)
