@@ -14,7 +14,7 @@ type Policy string
 // The policies.
 const (
 	WTinyLFU Policy = "w-tinylfu" // the default; scans do not push out what is used often
-	LRU      Policy = "lru"       // keeps what was used last
+	LRU      Policy = "lru"       // keeps what was used last, of what was used twice
 )
 
 // heaviest is the largest part of the capacity, as a divisor, that one value may
@@ -103,6 +103,7 @@ type entry[V any] struct {
 	expires time.Duration // since Cache.start; 0: never
 	weight  uint32
 	reason  Reason // why it is removed
+	uses    uint8  // of recency
 }
 
 // New makes an empty cache. The error is an *OptionError.

@@ -54,6 +54,14 @@ func checkBooks[K comparable, V any](t interface {
 	if c.Weight() != weight || c.Len() != length {
 		t.Fatalf("%d values of %d bytes are counted, %d of %d are there", c.Len(), c.Weight(), length, weight)
 	}
+	if r, ok := c.store.(*recency[K, V]); ok {
+		for _, e := range r.trial.Values() {
+			weight -= int64(e.weight)
+		}
+		if kept := c.Weight() - r.trying; kept != weight {
+			t.Fatalf("%d bytes are counted beside those on trial, %d are there", kept, weight)
+		}
+	}
 	if c.Weight() > c.o.Capacity {
 		t.Fatalf("%d bytes are kept in %d", c.Weight(), c.o.Capacity)
 	}
