@@ -80,7 +80,7 @@ type WAL struct {
 
 // Cache is memory for what is read back from the bucket.
 type Cache struct {
-	Policy      string   `toml:"policy" doc:"which blocks stay: w-tinylfu (a scan does not push out what is used often) or lru"`
+	Policy      string   `toml:"policy" doc:"which blocks stay: w-tinylfu (what is asked for often) or lru (what was asked for last, of what was asked for again); with neither does a scan push out what is used"`
 	Capacity    Size     `toml:"capacity" doc:"bytes of blocks of records"`
 	Indexes     Size     `toml:"indexes" doc:"bytes of indexes of objects"`
 	TTL         Duration `toml:"ttl" doc:"how long a block stays after it was read; 0: until it is pushed out"`
