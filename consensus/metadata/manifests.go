@@ -74,9 +74,6 @@ func (p *Partition) TieredBytes() int64 {
 // FiledRanges returns how many ranges are in manifests.
 func (m *Image) FiledRanges() int { return m.filed.ranges }
 
-// FiledBytes returns the size of the objects that manifests list.
-func (m *Image) FiledBytes() int64 { return m.filed.objectBytes }
-
 // NumManifests returns how many manifests there are.
 func (m *Image) NumManifests() int { return m.filed.manifests }
 

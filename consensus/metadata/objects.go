@@ -106,11 +106,24 @@ func (m *Image) ObjectsIn(state ObjectState) iter.Seq[*Object] {
 	}
 }
 
-// NumObjects returns how many objects are in that state.
-func (m *Image) NumObjects(state ObjectState) int { return m.objects[state].len() }
+// NumObjects returns how many objects are in that state. Those that manifests list
+// count as committed.
+func (m *Image) NumObjects(state ObjectState) int {
+	n := m.objects[state].len()
+	if state == Committed {
+		n += m.filed.ranges
+	}
+	return n
+}
 
 // ObjectBytes returns the size of all objects in that state, as far as known.
-func (m *Image) ObjectBytes(state ObjectState) int64 { return m.objectBytes[state] }
+func (m *Image) ObjectBytes(state ObjectState) int64 {
+	n := m.objectBytes[state]
+	if state == Committed {
+		n += m.filed.objectBytes
+	}
+	return n
+}
 
 // NumRanges returns how many ranges all partitions have that are not in manifests.
 func (m *Image) NumRanges() int { return m.ranges }

@@ -39,7 +39,7 @@ func (m *Image) Snapshot() []byte {
 		Topics:         uint64(m.topics.len()),
 
 		LastObjectId:      uint64(m.lastObjectID),
-		Objects:           uint64(m.NumObjects(Prepared) + m.NumObjects(Committed) + m.NumObjects(Condemned)),
+		Objects:           uint64(m.objects[Prepared].len() + m.objects[Committed].len() + m.objects[Condemned].len()),
 		Ranges:            uint64(m.ranges),
 		Manifests:         uint64(m.filed.manifests),
 		BucketNonce:       m.bucket.encodeNonce(),
