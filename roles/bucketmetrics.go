@@ -24,8 +24,10 @@ type bucketMetrics struct {
 	replaced, unreplaced, compactFailures    *prometheus.Desc
 	compacting                               *prometheus.Desc
 
-	objects, objectBytes     *prometheus.Desc // by state
-	ranges, records, lagging *prometheus.Desc
+	filings, filedTotal, filingFailures *prometheus.Desc
+
+	objects, objectBytes                       *prometheus.Desc // by state
+	ranges, filed, manifests, records, lagging *prometheus.Desc
 }
 
 func newBucketMetrics(n *Node) *bucketMetrics {
@@ -56,11 +58,16 @@ func newBucketMetrics(n *Node) *bucketMetrics {
 		replaced:        desc("compaction_replaced_ranges_total", "Ranges that they took the place of."),
 		unreplaced:      desc("compaction_refused_ranges_total", "Ranges that stayed as they were: the catalogue had moved on, or they cannot be read."),
 		compactFailures: desc("compaction_failures_total", "Objects that were not made, and are tried again."),
+		filings:         desc("manifests_total", "Manifests that were written, and named."),
+		filedTotal:      desc("manifest_ranges_total", "Ranges that moved into them."),
+		filingFailures:  desc("manifest_failures_total", "Manifests that were not named; what they list stays in the metadata, and it is tried again."),
 		compacting:      desc("compaction_objects_pending", "Objects under way, or planned."),
 
 		objects:     desc("catalogue_objects", "Objects by state.", "state"),
 		objectBytes: desc("catalogue_bytes", "Bytes of objects by state.", "state"),
-		ranges:      desc("catalogue_ranges", "Ranges of partitions in the bucket."),
+		ranges:      desc("catalogue_ranges", "Ranges of partitions in the bucket that the metadata holds itself."),
+		filed:       desc("catalogue_filed_ranges", "Ranges of partitions that manifests in the bucket list."),
+		manifests:   desc("catalogue_manifests", "Manifests in the bucket."),
 		records:     desc("catalogue_record_bytes", "Bytes of record batches that are kept in the bucket."),
 		lagging:     desc("metadata_log_unshipped", "Log entries of metadata that the bucket does not have yet."),
 	}
@@ -112,6 +119,10 @@ func (m *bucketMetrics) Collect(out chan<- prometheus.Metric) {
 		counter(m.unreplaced, float64(z.RefusedRanges))
 		counter(m.compactFailures, float64(z.Failures))
 		gauge(m.compacting, float64(z.Running+z.Queued))
+		f, _ := m.n.broker.Filings()
+		counter(m.filings, float64(f.Manifests))
+		counter(m.filedTotal, float64(f.Ranges))
+		counter(m.filingFailures, float64(f.Failures))
 	}
 	image, log := m.n.controller.Image(), m.n.controller.BucketState()
 	for state := metadata.Prepared; state <= metadata.Condemned; state++ {
@@ -119,6 +130,8 @@ func (m *bucketMetrics) Collect(out chan<- prometheus.Metric) {
 		gauge(m.objectBytes, float64(image.ObjectBytes(state)), state.String())
 	}
 	gauge(m.ranges, float64(image.NumRanges()))
+	gauge(m.filed, float64(image.FiledRanges()))
+	gauge(m.manifests, float64(image.NumManifests()))
 	gauge(m.records, float64(image.LiveBytes()))
 	gauge(m.lagging, float64(log.Applied-min(log.Applied, log.Shipped)))
 }
