@@ -22,6 +22,9 @@ type AppendOptions struct {
 	LeaderOnly bool
 	// Internal admits what only the broker itself may append: control batches.
 	Internal bool
+	// Guard is what BeginVerification gave for the first batch of a transaction,
+	// once the coordinator has confirmed it.
+	Guard Guard
 }
 
 // AppendResult is the answer to an append.
