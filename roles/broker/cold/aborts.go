@@ -42,24 +42,25 @@ func (k *walk) aborted() (whole bool, err error) {
 		if guard.Check("cold.undecided", a.stable >= k.out.Next) || e.Base >= k.q.Markers {
 			break
 		}
-		stable := storage.Offset(0) // nothing is known of it
-		if !e.OpenTransactions {
-			stable = e.End
-		}
-		if e.HasAborts {
-			w := wantIndex(k.s.id, &e)
-			l, err := k.layout(&w)
-			if l == nil {
+		w := wantIndex(k.s.id, &e)
+		l := k.s.layoutOf(&w) // by which it is being read, perhaps
+		if l == nil && e.HasAborts {
+			if l, err = k.layout(&w); l == nil {
 				return false, err
 			}
-			stable = l.LastStable
+		}
+		switch {
+		case l != nil:
 			for _, t := range l.Aborted {
 				if t.Last >= a.next {
 					a.known = append(a.known, t)
 				}
 			}
+			a.stable = max(a.stable, l.LastStable)
+		case !e.OpenTransactions:
+			a.stable = max(a.stable, e.End)
 		}
-		a.next, a.stable = e.End, max(a.stable, stable)
+		a.next = e.End
 	}
 	if a.stable < k.out.Next && a.next < k.q.Markers {
 		return false, ErrLookAgain // by an image that knows all that the log has given up
@@ -75,9 +76,6 @@ func (k *walk) aborted() (whole bool, err error) {
 // layout returns an index, which the stream does not keep; nil: it is being
 // brought.
 func (k *walk) layout(w *want) (*layout, error) {
-	if l := k.s.layoutOf(w); l != nil {
-		return l, nil
-	}
 	it, err := k.r.need(k.s, w)
 	if err != nil || it.state != loaded {
 		return nil, err
