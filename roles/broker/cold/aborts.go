@@ -6,6 +6,11 @@ import (
 	"rustmq.dev/rustmq/storage/object"
 )
 
+// mostAborts bounds what a stream remembers for later of transactions that begin
+// behind what is read now: a megabyte's third, where a transaction was open for
+// long and thousands of others were aborted meanwhile.
+const mostAborts = 10_000
+
 // aborts is what a stream knows of aborted transactions: those whose marker lies
 // between where it was read from last and next. Reader.mu guards it.
 type aborts struct {
@@ -13,6 +18,8 @@ type aborts struct {
 	// stable: transactions that began before it are decided by markers before next.
 	stable storage.Offset
 	known  []object.Aborted // in order of Last
+	// until: of transactions that begin from here on, some were left out; 0: none.
+	until storage.Offset
 }
 
 // forward lets go of what a reader from an offset on has no use for.
@@ -38,6 +45,9 @@ func (a *aborts) forward(offset storage.Offset) {
 func (k *walk) aborted() (whole bool, err error) {
 	a := &k.s.aborts
 	a.forward(k.q.Offset)
+	if a.until > 0 && k.out.Next > a.until {
+		*a = aborts{from: k.q.Offset, next: k.q.Offset}
+	}
 	for e := range k.s.ranges.From(a.next) {
 		if guard.Check("cold.undecided", a.stable >= k.out.Next) || e.Base >= k.q.Markers {
 			break
@@ -53,7 +63,7 @@ func (k *walk) aborted() (whole bool, err error) {
 		case l != nil:
 			for _, t := range l.Aborted {
 				if t.Last >= a.next {
-					a.known = append(a.known, t)
+					a.add(t, k.out.Next)
 				}
 			}
 			a.stable = max(a.stable, l.LastStable)
@@ -71,6 +81,17 @@ func (k *walk) aborted() (whole bool, err error) {
 		}
 	}
 	return true, nil
+}
+
+// add notes a transaction. One that begins behind what is read now may be left out.
+func (a *aborts) add(t object.Aborted, next storage.Offset) {
+	if t.First >= next && len(a.known) >= mostAborts {
+		if a.until == 0 || t.First < a.until {
+			a.until = t.First
+		}
+		return
+	}
+	a.known = append(a.known, t)
 }
 
 // layout returns an index, which the stream does not keep; nil: it is being
