@@ -1,6 +1,7 @@
 package cold
 
 import (
+	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/object"
@@ -52,25 +53,9 @@ func (k *walk) aborted() (whole bool, err error) {
 		if guard.Check("cold.undecided", a.stable >= k.out.Next) || e.Base >= k.q.Markers {
 			break
 		}
-		w := wantIndex(k.s.id, &e)
-		l := k.s.layoutOf(&w) // by which it is being read, perhaps
-		if l == nil && e.HasAborts {
-			if l, err = k.layout(&w); l == nil {
-				return false, err
-			}
+		if known, err := k.abortedIn(&e); !known {
+			return false, err
 		}
-		switch {
-		case l != nil:
-			for _, t := range l.Aborted {
-				if t.Last >= a.next {
-					a.add(t, k.out.Next)
-				}
-			}
-			a.stable = max(a.stable, l.LastStable)
-		case !e.OpenTransactions:
-			a.stable = max(a.stable, e.End)
-		}
-		a.next = e.End
 	}
 	if a.stable < k.out.Next && a.next < k.q.Markers {
 		return false, ErrLookAgain // by an image that knows all that the log has given up
@@ -80,6 +65,32 @@ func (k *walk) aborted() (whole bool, err error) {
 			k.out.Aborted = append(k.out.Aborted, t)
 		}
 	}
+	return true, nil
+}
+
+// abortedIn takes note of the transactions whose marker lies in a range. known:
+// the index is here, or needs no look.
+func (k *walk) abortedIn(e *metadata.Range) (known bool, err error) {
+	a := &k.s.aborts
+	w := wantIndex(k.s.id, e)
+	l := k.s.layoutOf(&w) // by which it is being read, perhaps
+	if l == nil && e.HasAborts {
+		if l, err = k.layout(&w); l == nil {
+			return false, err
+		}
+	}
+	switch {
+	case l != nil:
+		for _, t := range l.Aborted {
+			if t.Last >= a.next {
+				a.add(t, k.out.Next)
+			}
+		}
+		a.stable = max(a.stable, l.LastStable)
+	case !e.OpenTransactions:
+		a.stable = max(a.stable, e.End)
+	}
+	a.next = e.End
 	return true, nil
 }
 
