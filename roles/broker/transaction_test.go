@@ -246,6 +246,20 @@ func TestTransactionalBatchesThatCannotBe(t *testing.T) {
 	if asked := o.questions(); len(asked) != 2 {
 		t.Fatalf("asked %+v", asked)
 	}
+	// What cannot be a batch is refused, and nobody asked.
+	cut := transactional(t, 9, 0, 0, "cut")
+	marker := batch.BuildMarker(0, 9, 0, batch.Marker{Commit: true})
+	for records, want := range map[string]*kerr.Error{
+		string(cut[:len(cut)-1]):                          kerr.CorruptMessage,
+		string(cut) + string(cut):                         kerr.InvalidRecord,
+		string(marker):                                    kerr.InvalidRecord,
+		string(transactional(t, -1, -1, -1, "of nobody")): kerr.InvalidRecord,
+	} {
+		requireProduced(t, ask[*kmsg.ProduceResponse](n.connect(), 12, inTransaction([]byte(records), 0)), want, -1)
+	}
+	if asked := o.questions(); len(asked) != 2 {
+		t.Fatalf("asked %+v", asked)
+	}
 	n.verifier = nil
 	requireProduced(t, ask[*kmsg.ProduceResponse](n.connect(), 12, q), kerr.TransactionalIDAuthorizationFailed, -1)
 }
