@@ -49,6 +49,7 @@ func servedAPIs() []api {
 		{kmsg.IncrementalAlterConfigs, 0, 1, background((*Broker).incrementalAlterConfigs)},
 		{kmsg.OffsetDelete, 0, 0, toGroups((*Broker).offsetDelete)},
 		{kmsg.DescribeCluster, 0, 2, inline((*Broker).describeCluster)},
+		{kmsg.DescribeProducers, 0, 0, inline((*Broker).describeProducers)},
 		{kmsg.DescribeTopicPartitions, 0, 0, inline((*Broker).describeTopicPartitions)},
 	}
 }

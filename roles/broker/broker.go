@@ -38,6 +38,7 @@ type Broker struct {
 	fetchMemory  *fetchMemory
 	producerIDs  *producerIDs
 	groups       *group.Coordinator
+	verifier     transactionVerifier // nil: transactions are not served
 	throttle     *throttle
 	uploader     *upload.Uploader // nil without a bucket, as is cold
 	bucketMet    atomic.Bool      // the bucket was found to be the cluster's

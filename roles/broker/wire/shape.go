@@ -94,6 +94,8 @@ func shapeOf(key int16) (shape, bool) {
 		return shape{never, "s [s [i]]", 0}, true
 	case 60: // DescribeCluster
 		return shape{0, "b b:1+ b:2+", 0}, true
+	case 61: // DescribeProducers
+		return shape{0, "[s (i)]", 0}, true
 	case 75: // DescribeTopicPartitions
 		return shape{0, "[s] i {s i}", 0}, true
 	}
