@@ -24,8 +24,8 @@ type bucketMetrics struct {
 	replaced, unreplaced, compactFailures    *prometheus.Desc
 	compacting                               *prometheus.Desc
 
-	objects, objectBytes     *prometheus.Desc // by state
-	ranges, records, lagging *prometheus.Desc
+	objects, objectBytes                       *prometheus.Desc // by state
+	ranges, filed, manifests, records, lagging *prometheus.Desc
 }
 
 func newBucketMetrics(n *Node) *bucketMetrics {
@@ -59,7 +59,9 @@ func newBucketMetrics(n *Node) *bucketMetrics {
 
 		objects:     desc("catalogue_objects", "Objects by state.", "state"),
 		objectBytes: desc("catalogue_bytes", "Bytes of objects by state.", "state"),
-		ranges:      desc("catalogue_ranges", "Ranges of partitions in the bucket."),
+		ranges:      desc("catalogue_ranges", "Ranges of partitions in the bucket that the metadata holds itself."),
+		filed:       desc("catalogue_filed_ranges", "Ranges of partitions that manifests in the bucket list."),
+		manifests:   desc("catalogue_manifests", "Manifests in the bucket."),
 		records:     desc("catalogue_record_bytes", "Bytes of record batches that are kept in the bucket."),
 		lagging:     desc("metadata_log_unshipped", "Log entries of metadata that the bucket does not have yet."),
 	}
@@ -117,6 +119,8 @@ func (m *bucketMetrics) Collect(out chan<- prometheus.Metric) {
 		gauge(m.objectBytes, float64(image.ObjectBytes(state)), state.String())
 	}
 	gauge(m.ranges, float64(image.NumRanges()))
+	gauge(m.filed, float64(image.FiledRanges()))
+	gauge(m.manifests, float64(image.NumManifests()))
 	gauge(m.records, float64(image.LiveBytes()))
 	gauge(m.lagging, float64(log.Applied-min(log.Applied, log.Shipped)))
 }

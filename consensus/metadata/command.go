@@ -60,6 +60,10 @@ func Encode(image *Image, body proto.Message) ([]byte, error) {
 		c.Body = &pb.Command_ForgetObjects{ForgetObjects: b}
 	case *pb.MoveLogStarts:
 		c.Body = &pb.Command_MoveLogStarts{MoveLogStarts: b}
+	case *pb.FileRanges:
+		c.Body = &pb.Command_FileRanges{FileRanges: b}
+	case *pb.DissolveManifest:
+		c.Body = &pb.Command_DissolveManifest{DissolveManifest: b}
 	default:
 		panic(fmt.Sprintf("metadata: %T is no command", body))
 	}

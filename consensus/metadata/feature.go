@@ -11,7 +11,9 @@ import (
 const (
 	FirstFeatureLevel   uint32 = 1
 	ObjectsFeatureLevel uint32 = 2 // the bucket, objects and ranges
-	LatestFeatureLevel  uint32 = 2 // the highest that this binary knows
+	// ManifestsFeatureLevel: manifests, whose bytes the image reckons with.
+	ManifestsFeatureLevel uint32 = 3
+	LatestFeatureLevel    uint32 = 3 // the highest that this binary knows
 )
 
 // levelOf returns the level that allows a command.
@@ -26,6 +28,8 @@ func levelOf(c *pb.Command) uint32 {
 	case *pb.Command_SetBucket, *pb.Command_PrepareObjects, *pb.Command_CommitObject, *pb.Command_ReplaceRanges,
 		*pb.Command_CondemnObjects, *pb.Command_ForgetObjects, *pb.Command_MoveLogStarts:
 		return ObjectsFeatureLevel
+	case *pb.Command_FileRanges, *pb.Command_DissolveManifest:
+		return ManifestsFeatureLevel
 	}
 	return FirstFeatureLevel
 }

@@ -32,6 +32,8 @@ type Image struct {
 	objectBytes  [Condemned + 1]int64
 	ranges       int
 	liveBytes    int64
+	filed        filed
+	dying        tree[storage.ObjectID, *Dying]
 }
 
 func emptyImage() *Image {
@@ -45,6 +47,7 @@ func emptyImage() *Image {
 		brokers:    newTree[int32, *Broker](cmp.Compare[int32]),
 		configs:    newTree[Resource, *ResourceConfig](compareResources),
 		objects:    newObjectTrees(),
+		dying:      newTree[storage.ObjectID, *Dying](cmp.Compare[storage.ObjectID]),
 	}
 }
 

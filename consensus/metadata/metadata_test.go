@@ -36,10 +36,12 @@ func sample(t testing.TB) *State {
 }
 
 // sampleWithObjects is a sample with objects in every state, and two ranges.
-func sampleWithObjects(t testing.TB) *State {
+func sampleWithObjects(t testing.TB) *State { return sampleWithObjectsAt(t, LatestFeatureLevel) }
+
+func sampleWithObjectsAt(t testing.TB, level uint32) *State {
 	t.Helper()
 	l := &testLog{t: t, state: sample(t), index: 5}
-	l.accepted(&pb.SetFeatureLevel{Level: LatestFeatureLevel})
+	l.accepted(&pb.SetFeatureLevel{Level: level})
 	l.accepted(&pb.SetBucket{Nonce: bytes.Repeat([]byte{9}, 16), Incarnation: 3})
 	l.accepted(&pb.PrepareObjects{BrokerId: 1, BrokerEpoch: 2, Count: 3})
 	l.accepted(NewCommitObject(1, 2, 1, 1000, []PartitionRange{rangeAt(1, 0, 5), rangeAt(1, 5, 10)}))
@@ -188,7 +190,7 @@ func FuzzApply(f *testing.F) {
 		before := s.Image()
 		result, err := s.Apply(before.Offset()+1, command)
 		if err == nil && Refused(result) == nil {
-			if err := checkImage(before, s.Image()); err != nil {
+			if err := checkImage(before, s.Image(), nil); err != nil {
 				t.Fatal(err)
 			}
 		} else if s.Image().topics.root != before.topics.root || s.Image().brokers.root != before.brokers.root || s.Image().objects[Prepared].root != before.objects[Prepared].root {
@@ -218,7 +220,7 @@ func FuzzRestore(f *testing.F) {
 			return
 		}
 		again := NewState()
-		if err := checkCatalogue(s.Image(), s.Image()); err != nil {
+		if err := checkCatalogue(s.Image(), s.Image(), nil); err != nil {
 			t.Fatal(err)
 		}
 		if err := again.Restore(s.Snapshot()()); err != nil || show(again.Image()) != show(s.Image()) {

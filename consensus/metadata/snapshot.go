@@ -39,8 +39,9 @@ func (m *Image) Snapshot() []byte {
 		Topics:         uint64(m.topics.len()),
 
 		LastObjectId:      uint64(m.lastObjectID),
-		Objects:           uint64(m.NumObjects(Prepared) + m.NumObjects(Committed) + m.NumObjects(Condemned)),
+		Objects:           uint64(m.objects[Prepared].len() + m.objects[Committed].len() + m.objects[Condemned].len()),
 		Ranges:            uint64(m.ranges),
+		Manifests:         uint64(m.filed.manifests),
 		BucketNonce:       m.bucket.encodeNonce(),
 		BucketIncarnation: m.bucket.Incarnation,
 	}}})
@@ -61,9 +62,10 @@ func (m *Image) Snapshot() []byte {
 	for o := range m.Objects() {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Object{Object: &pb.SnapshotObject{
 			Id: uint64(o.ID), State: uint32(o.State), Size: uint64(o.Size),
-			Broker: o.Broker, BrokerEpoch: o.BrokerEpoch, Mixed: o.Mixed, Since: o.Since,
+			Broker: o.Broker, BrokerEpoch: o.BrokerEpoch, Mixed: o.Mixed, Since: o.Since, Manifest: o.Manifest,
 		}}})
 	}
+	b = m.appendManifests(b)
 	b = m.appendRanges(b)
 	sealSnapshot(b)
 	return b

@@ -209,7 +209,7 @@ func (a api) view(t *metadata.Topic) Topic {
 		p := t.Partitions.At(i)
 		view := Partition{
 			Partition: int32(i), Leader: p.Leader, LeaderEpoch: int32(p.LeaderEpoch), Replicas: p.Replicas, ISR: p.ISR,
-			BucketShare: BucketShare{p.Ranges().Bytes(), p.CommittedEnd()},
+			BucketShare: BucketShare{p.TieredBytes(), p.CommittedEnd()},
 		}
 		if a.storage != nil {
 			if state, ok := a.storage.PartitionState(storage.PartitionID{Topic: t.ID, Index: int32(i)}); ok {

@@ -39,6 +39,8 @@ type BucketState struct {
 
 	Objects     map[string]controller.Tally `json:"objects" doc:"by state: prepared, committed, condemned"`
 	Ranges      int                         `json:"ranges"`
+	Filed       int                         `json:"filed_ranges" doc:"of these, the ones that manifests in the bucket list"`
+	Manifests   int                         `json:"manifests"`
 	RecordBytes int64                       `json:"record_bytes" doc:"of record batches that are kept in the bucket"`
 
 	Upload      *UploadState     `json:"upload,omitempty" doc:"of this broker"`

@@ -62,7 +62,7 @@ func (b *Broker) maintain(ctx context.Context, every time.Duration) {
 func (b *Broker) inBucket(id storage.PartitionID) (cold.Partition, *metadata.Partition) {
 	if t, ok := b.opt.Controller.Image().TopicByID(id.Topic); ok {
 		if p := t.Partition(id.Index); p != nil {
-			return cold.Partition{ID: id, Ranges: p.Ranges()}, p
+			return cold.Partition{ID: id, Ranges: p.Ranges(), Filed: p.Filed()}, p
 		}
 	}
 	return cold.Partition{ID: id}, nil

@@ -71,6 +71,12 @@ func TestComparison(t *testing.T) {
 		{"forgotten", forgotten, -1, 0, "", stretch{}, ""},
 		{"never issued", forgotten, 100, next, "", stretch{}, "foreign"},
 		{"issued last", forgotten, 100, next - 1, "", stretch{}, "orphan"},
+		{"listed in a manifest and there", shelved, 100, 0, "", stretch{}, "committed"},
+		{"listed in a manifest with another size", shelved, 99, 0, "", stretch{}, "suspect"},
+		{"listed in a manifest and not there", shelved, -1, 0, "", stretch{}, "suspect"},
+		{"listed in a manifest, elsewhere", shelved, -1, 0, "", stretch{after: keyOf(7)}, ""},
+		{"come after its deletion, while a manifest is damaged", forgotten, 100, 0, "", stretch{}, "unjudged"},
+		{"listed in a manifest, while another is damaged", shelved, 100, 0, "", stretch{}, "committed"},
 		{"no key of ours", forgotten, 100, 0, "p/c/00000001/data/07/7.tmp", stretch{}, "foreign"},
 	} {
 		cat := sizedCatalogue{newModelCatalogue()}
@@ -87,11 +93,18 @@ func TestComparison(t *testing.T) {
 		if c.size >= 0 {
 			listed = append(listed, bucket.Info{Key: key, Size: c.size})
 		}
-		got := compare(cat, keyOf, parse, c.part, listed)
+		f := &filed{}
+		if c.state == shelved {
+			f.objects = map[storage.ObjectID]filedObject{7: {Filed: object.Filed{Object: 7, Size: 100}}}
+		}
+		if strings.HasSuffix(c.name, "damaged") {
+			f.damaged = map[storage.ObjectID]damagedManifest{8: {}}
+		}
+		got := compare(cat, f, keyOf, parse, c.part, listed)
 		var is []string
 		for what, tally := range map[string]Tally{
 			"committed": got.Committed, "prepared": got.Prepared, "condemned": got.Condemned, "orphan": got.Orphans, "foreign": got.Foreign,
-			"missing": got.Missing, "wrong-size": got.WrongSize, "suspect": {Objects: int64(len(got.suspects))},
+			"missing": got.Missing, "unjudged": got.Unjudged, "wrong-size": got.WrongSize, "suspect": {Objects: int64(len(got.suspects))},
 		} {
 			if tally.Objects > 0 {
 				is = append(is, what)

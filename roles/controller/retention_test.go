@@ -84,7 +84,7 @@ func TestWhatIsPastItsRetention(t *testing.T) {
 		"by either":                            {Retention{100 * ms, 60}, 20, [][2]int64{{30, 50}, {30, 200}, {30, 0}, {30, 0}}},
 		"of empty ranges the last is kept too": {Retention{-1, 10}, 10, [][2]int64{{0, 0}, {10, 0}, {0, 0}}},
 	} {
-		if got := expired(partitionOf(t, try.ranges...), try.keep, retentionNow); got != try.want {
+		if got, _ := newRetainer().expired(partitionOf(t, try.ranges...), try.keep, retentionNow, nil); got != try.want {
 			t.Errorf("%s: up to %d, want %d", name, got, try.want)
 		}
 	}
@@ -99,7 +99,7 @@ func TestRetentionTakesNoMoreThanItMay(t *testing.T) {
 		}), 0, 12).Draw(t, "ranges")
 		keep := Retention{time.Duration(rapid.Int64Range(-1, 500).Draw(t, "age")) * time.Millisecond, rapid.Int64Range(-1, 300).Draw(t, "bytes")}
 		p := partitionOf(t, ranges...)
-		start := expired(p, keep, retentionNow)
+		start, _ := newRetainer().expired(p, keep, retentionNow, nil)
 		if start%10 != 0 || start > p.CommittedEnd() || start < p.LogStart {
 			t.Fatalf("log start %d of ranges up to %d", start, p.CommittedEnd())
 		}

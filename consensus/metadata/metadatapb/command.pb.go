@@ -46,6 +46,8 @@ type Command struct {
 	//	*Command_CondemnObjects
 	//	*Command_ForgetObjects
 	//	*Command_MoveLogStarts
+	//	*Command_FileRanges
+	//	*Command_DissolveManifest
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -241,6 +243,24 @@ func (x *Command) GetMoveLogStarts() *MoveLogStarts {
 	return nil
 }
 
+func (x *Command) GetFileRanges() *FileRanges {
+	if x != nil {
+		if x, ok := x.Body.(*Command_FileRanges); ok {
+			return x.FileRanges
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetDissolveManifest() *DissolveManifest {
+	if x != nil {
+		if x, ok := x.Body.(*Command_DissolveManifest); ok {
+			return x.DissolveManifest
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -314,6 +334,15 @@ type Command_MoveLogStarts struct {
 	MoveLogStarts *MoveLogStarts `protobuf:"bytes,17,opt,name=move_log_starts,json=moveLogStarts,proto3,oneof"`
 }
 
+type Command_FileRanges struct {
+	// Feature level 3.
+	FileRanges *FileRanges `protobuf:"bytes,18,opt,name=file_ranges,json=fileRanges,proto3,oneof"`
+}
+
+type Command_DissolveManifest struct {
+	DissolveManifest *DissolveManifest `protobuf:"bytes,19,opt,name=dissolve_manifest,json=dissolveManifest,proto3,oneof"`
+}
+
 func (*Command_InitCluster) isCommand_Body() {}
 
 func (*Command_SetFeatureLevel) isCommand_Body() {}
@@ -347,6 +376,10 @@ func (*Command_CondemnObjects) isCommand_Body() {}
 func (*Command_ForgetObjects) isCommand_Body() {}
 
 func (*Command_MoveLogStarts) isCommand_Body() {}
+
+func (*Command_FileRanges) isCommand_Body() {}
+
+func (*Command_DissolveManifest) isCommand_Body() {}
 
 // InitCluster is the first command of a log.
 type InitCluster struct {
@@ -1708,6 +1741,195 @@ func (x *MoveLogStarts) GetTopics() []*MoveLogStarts_Topic {
 	return nil
 }
 
+// FileRanges moves the first ranges of a partition into a manifest, a prepared
+// object that stands in the bucket; or takes those below the log start out of one;
+// or both. It stands alone, and is refused whole.
+type FileRanges struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BrokerId      int32                  `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	BrokerEpoch   int64                  `protobuf:"varint,2,opt,name=broker_epoch,json=brokerEpoch,proto3" json:"broker_epoch,omitempty"`
+	LeaderEpoch   int32                  `protobuf:"varint,3,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
+	TopicId       []byte                 `protobuf:"bytes,4,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Partition     int32                  `protobuf:"varint,5,opt,name=partition,proto3" json:"partition,omitempty"`
+	ObjectId      uint64                 `protobuf:"varint,6,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`                       // the manifest
+	Size          uint64                 `protobuf:"varint,7,opt,name=size,proto3" json:"size,omitempty"`                                               // its bytes
+	Crc           uint32                 `protobuf:"fixed32,8,opt,name=crc,proto3" json:"crc,omitempty"`                                                // of its entries
+	Replaced      uint64                 `protobuf:"varint,9,opt,name=replaced,proto3" json:"replaced,omitempty"`                                       // the manifest it takes the place of; 0: none
+	DroppedRanges uint32                 `protobuf:"varint,10,opt,name=dropped_ranges,json=droppedRanges,proto3" json:"dropped_ranges,omitempty"`       // the first of that one, which are not in the new one
+	Dropped       []byte                 `protobuf:"bytes,11,opt,name=dropped,proto3" json:"dropped,omitempty"`                                         // their entries
+	MovedObjects  []int64                `protobuf:"zigzag64,12,rep,packed,name=moved_objects,json=movedObjects,proto3" json:"moved_objects,omitempty"` // of the ranges that move, less the one before
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FileRanges) Reset() {
+	*x = FileRanges{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FileRanges) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FileRanges) ProtoMessage() {}
+
+func (x *FileRanges) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FileRanges.ProtoReflect.Descriptor instead.
+func (*FileRanges) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *FileRanges) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *FileRanges) GetBrokerEpoch() int64 {
+	if x != nil {
+		return x.BrokerEpoch
+	}
+	return 0
+}
+
+func (x *FileRanges) GetLeaderEpoch() int32 {
+	if x != nil {
+		return x.LeaderEpoch
+	}
+	return 0
+}
+
+func (x *FileRanges) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *FileRanges) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *FileRanges) GetObjectId() uint64 {
+	if x != nil {
+		return x.ObjectId
+	}
+	return 0
+}
+
+func (x *FileRanges) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *FileRanges) GetCrc() uint32 {
+	if x != nil {
+		return x.Crc
+	}
+	return 0
+}
+
+func (x *FileRanges) GetReplaced() uint64 {
+	if x != nil {
+		return x.Replaced
+	}
+	return 0
+}
+
+func (x *FileRanges) GetDroppedRanges() uint32 {
+	if x != nil {
+		return x.DroppedRanges
+	}
+	return 0
+}
+
+func (x *FileRanges) GetDropped() []byte {
+	if x != nil {
+		return x.Dropped
+	}
+	return nil
+}
+
+func (x *FileRanges) GetMovedObjects() []int64 {
+	if x != nil {
+		return x.MovedObjects
+	}
+	return nil
+}
+
+// DissolveManifest is the controller's own: it condemns the objects of a manifest
+// that no partition names any more, and the manifest.
+type DissolveManifest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ObjectId      uint64                 `protobuf:"varint,1,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
+	Entries       []byte                 `protobuf:"bytes,2,opt,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DissolveManifest) Reset() {
+	*x = DissolveManifest{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DissolveManifest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DissolveManifest) ProtoMessage() {}
+
+func (x *DissolveManifest) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DissolveManifest.ProtoReflect.Descriptor instead.
+func (*DissolveManifest) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *DissolveManifest) GetObjectId() uint64 {
+	if x != nil {
+		return x.ObjectId
+	}
+	return 0
+}
+
+func (x *DissolveManifest) GetEntries() []byte {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
 type AdvanceLogStart_Entry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TopicId       []byte                 `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
@@ -1720,7 +1942,7 @@ type AdvanceLogStart_Entry struct {
 
 func (x *AdvanceLogStart_Entry) Reset() {
 	*x = AdvanceLogStart_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[22]
+	mi := &file_consensus_metadata_command_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1732,7 +1954,7 @@ func (x *AdvanceLogStart_Entry) String() string {
 func (*AdvanceLogStart_Entry) ProtoMessage() {}
 
 func (x *AdvanceLogStart_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[22]
+	mi := &file_consensus_metadata_command_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1787,7 +2009,7 @@ type MoveLogStarts_Topic struct {
 
 func (x *MoveLogStarts_Topic) Reset() {
 	*x = MoveLogStarts_Topic{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[23]
+	mi := &file_consensus_metadata_command_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1799,7 +2021,7 @@ func (x *MoveLogStarts_Topic) String() string {
 func (*MoveLogStarts_Topic) ProtoMessage() {}
 
 func (x *MoveLogStarts_Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[23]
+	mi := &file_consensus_metadata_command_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1840,8 +2062,7 @@ var File_consensus_metadata_command_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\n" +
-	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\xa7\n" +
-	"\n" +
+	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\xbf\v\n" +
 	"\aCommand\x12D\n" +
 	"\finit_cluster\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.InitClusterH\x00R\vinitCluster\x12Q\n" +
 	"\x11set_feature_level\x18\x02 \x01(\v2#.rustmq.metadata.v1.SetFeatureLevelH\x00R\x0fsetFeatureLevel\x12M\n" +
@@ -1861,7 +2082,10 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\x0ereplace_ranges\x18\x0e \x01(\v2!.rustmq.metadata.v1.ReplaceRangesH\x00R\rreplaceRanges\x12M\n" +
 	"\x0fcondemn_objects\x18\x0f \x01(\v2\".rustmq.metadata.v1.CondemnObjectsH\x00R\x0econdemnObjects\x12J\n" +
 	"\x0eforget_objects\x18\x10 \x01(\v2!.rustmq.metadata.v1.ForgetObjectsH\x00R\rforgetObjects\x12K\n" +
-	"\x0fmove_log_starts\x18\x11 \x01(\v2!.rustmq.metadata.v1.MoveLogStartsH\x00R\rmoveLogStartsB\x06\n" +
+	"\x0fmove_log_starts\x18\x11 \x01(\v2!.rustmq.metadata.v1.MoveLogStartsH\x00R\rmoveLogStarts\x12A\n" +
+	"\vfile_ranges\x18\x12 \x01(\v2\x1e.rustmq.metadata.v1.FileRangesH\x00R\n" +
+	"fileRanges\x12S\n" +
+	"\x11dissolve_manifest\x18\x13 \x01(\v2$.rustmq.metadata.v1.DissolveManifestH\x00R\x10dissolveManifestB\x06\n" +
 	"\x04body\"Q\n" +
 	"\vInitCluster\x12\x1d\n" +
 	"\n" +
@@ -1974,7 +2198,25 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\n" +
 	"partitions\x18\x02 \x03(\x05R\n" +
 	"partitions\x12\x18\n" +
-	"\aoffsets\x18\x03 \x03(\x03R\aoffsetsB1Z/rustmq.dev/rustmq/consensus/metadata/metadatapbb\x06proto3"
+	"\aoffsets\x18\x03 \x03(\x03R\aoffsets\"\xed\x02\n" +
+	"\n" +
+	"FileRanges\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
+	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12!\n" +
+	"\fleader_epoch\x18\x03 \x01(\x05R\vleaderEpoch\x12\x19\n" +
+	"\btopic_id\x18\x04 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x05 \x01(\x05R\tpartition\x12\x1b\n" +
+	"\tobject_id\x18\x06 \x01(\x04R\bobjectId\x12\x12\n" +
+	"\x04size\x18\a \x01(\x04R\x04size\x12\x10\n" +
+	"\x03crc\x18\b \x01(\aR\x03crc\x12\x1a\n" +
+	"\breplaced\x18\t \x01(\x04R\breplaced\x12%\n" +
+	"\x0edropped_ranges\x18\n" +
+	" \x01(\rR\rdroppedRanges\x12\x18\n" +
+	"\adropped\x18\v \x01(\fR\adropped\x12#\n" +
+	"\rmoved_objects\x18\f \x03(\x12R\fmovedObjects\"I\n" +
+	"\x10DissolveManifest\x12\x1b\n" +
+	"\tobject_id\x18\x01 \x01(\x04R\bobjectId\x12\x18\n" +
+	"\aentries\x18\x02 \x01(\fR\aentriesB1Z/rustmq.dev/rustmq/consensus/metadata/metadatapbb\x06proto3"
 
 var (
 	file_consensus_metadata_command_proto_rawDescOnce sync.Once
@@ -1988,7 +2230,7 @@ func file_consensus_metadata_command_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_command_proto_rawDescData
 }
 
-var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_consensus_metadata_command_proto_goTypes = []any{
 	(*Command)(nil),               // 0: rustmq.metadata.v1.Command
 	(*InitCluster)(nil),           // 1: rustmq.metadata.v1.InitCluster
@@ -2012,8 +2254,10 @@ var file_consensus_metadata_command_proto_goTypes = []any{
 	(*CondemnObjects)(nil),        // 19: rustmq.metadata.v1.CondemnObjects
 	(*ForgetObjects)(nil),         // 20: rustmq.metadata.v1.ForgetObjects
 	(*MoveLogStarts)(nil),         // 21: rustmq.metadata.v1.MoveLogStarts
-	(*AdvanceLogStart_Entry)(nil), // 22: rustmq.metadata.v1.AdvanceLogStart.Entry
-	(*MoveLogStarts_Topic)(nil),   // 23: rustmq.metadata.v1.MoveLogStarts.Topic
+	(*FileRanges)(nil),            // 22: rustmq.metadata.v1.FileRanges
+	(*DissolveManifest)(nil),      // 23: rustmq.metadata.v1.DissolveManifest
+	(*AdvanceLogStart_Entry)(nil), // 24: rustmq.metadata.v1.AdvanceLogStart.Entry
+	(*MoveLogStarts_Topic)(nil),   // 25: rustmq.metadata.v1.MoveLogStarts.Topic
 }
 var file_consensus_metadata_command_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.Command.init_cluster:type_name -> rustmq.metadata.v1.InitCluster
@@ -2033,20 +2277,22 @@ var file_consensus_metadata_command_proto_depIdxs = []int32{
 	19, // 14: rustmq.metadata.v1.Command.condemn_objects:type_name -> rustmq.metadata.v1.CondemnObjects
 	20, // 15: rustmq.metadata.v1.Command.forget_objects:type_name -> rustmq.metadata.v1.ForgetObjects
 	21, // 16: rustmq.metadata.v1.Command.move_log_starts:type_name -> rustmq.metadata.v1.MoveLogStarts
-	3,  // 17: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	6,  // 18: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 19: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	6,  // 20: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 21: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
-	22, // 22: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
-	16, // 23: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
-	16, // 24: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	23, // 25: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	22, // 17: rustmq.metadata.v1.Command.file_ranges:type_name -> rustmq.metadata.v1.FileRanges
+	23, // 18: rustmq.metadata.v1.Command.dissolve_manifest:type_name -> rustmq.metadata.v1.DissolveManifest
+	3,  // 19: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	6,  // 20: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 21: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	6,  // 22: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 23: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
+	24, // 24: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
+	16, // 25: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
+	16, // 26: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	25, // 27: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_command_proto_init() }
@@ -2072,6 +2318,8 @@ func file_consensus_metadata_command_proto_init() {
 		(*Command_CondemnObjects)(nil),
 		(*Command_ForgetObjects)(nil),
 		(*Command_MoveLogStarts)(nil),
+		(*Command_FileRanges)(nil),
+		(*Command_DissolveManifest)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2079,7 +2327,7 @@ func file_consensus_metadata_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_command_proto_rawDesc), len(file_consensus_metadata_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

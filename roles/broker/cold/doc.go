@@ -12,6 +12,9 @@
 // comes to the same pieces. A piece is read once, however many want it. Indexes
 // and pieces are kept in a cache each, so that data does not push out indexes.
 //
+// What the image has filed in a manifest is read by that: it is brought like an index,
+// kept among them, and a stream holds the next few dozen of its ranges.
+//
 // A stream is one reader's reading on in one partition, known by its offsets: a
 // request begins where an earlier one was answered up to. Each time it comes to a
 // further piece, it reads twice as far ahead, up to a limit, across the borders of
@@ -37,8 +40,8 @@
 // results has to bound that itself. Of aborted transactions a stream remembers those
 // that its last request was told of, and at most 10,000 that begin further on.
 //
-// Promises. Every byte is checked before it is given out: the index against the
-// CRC that the catalogue has, each block against that of the index, each batch
+// Promises. Every byte is checked before it is given out: index and manifest against
+// the CRC that the catalogue has, each block against that of the index, each batch
 // against its place (object.DecodeIndex, Index.OpenBlock). What is damaged is read
 // once more, and then is an *object.CorruptionError that names object and byte.
 // Batches are given out in order, none twice and none left out, from the one in
