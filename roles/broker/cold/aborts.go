@@ -49,16 +49,23 @@ func (k *walk) aborted() (whole bool, err error) {
 	if a.until > 0 && k.out.Next > a.until {
 		*a = aborts{from: k.q.Offset, next: k.q.Offset}
 	}
-	for e := range k.s.ranges.From(a.next) {
-		if guard.Check("cold.undecided", a.stable >= k.out.Next) || e.Base >= k.q.Markers {
-			break
-		}
-		if known, err := k.abortedIn(&e); !known {
+	for !guard.Check("cold.undecided", a.stable >= k.out.Next) && a.next < k.q.Markers {
+		ranges, err := k.rangesAt(a.next)
+		if ranges == nil {
 			return false, err
 		}
-	}
-	if a.stable < k.out.Next && a.next < k.q.Markers {
-		return false, ErrLookAgain // by an image that knows all that the log has given up
+		from := a.next
+		for e := range ranges.From(a.next) {
+			if a.stable >= k.out.Next || e.Base >= k.q.Markers {
+				break
+			}
+			if known, err := k.abortedIn(&e); !known {
+				return false, err
+			}
+		}
+		if a.next == from {
+			return false, ErrLookAgain // by an image that knows all that the log has given up
+		}
 	}
 	for _, t := range a.known {
 		if t.First < k.out.Next && t.Last < k.q.Markers {
@@ -66,6 +73,23 @@ func (k *walk) aborted() (whole bool, err error) {
 		}
 	}
 	return true, nil
+}
+
+// rangesAt returns ranges from an offset on, the image's or those of a manifest;
+// nil: it is being brought.
+func (k *walk) rangesAt(offset storage.Offset) (*metadata.Ranges, error) {
+	m := manifestAt(k.s.filed, offset)
+	if m == nil {
+		return &k.s.image, nil
+	}
+	w := wantManifest(k.s.id, m)
+	it, err := k.r.need(k.s, &w)
+	if err != nil || it.state != loaded {
+		return nil, err
+	}
+	ranges := it.layout.filed
+	k.r.drop(k.s, it) // the cache has it
+	return ranges, nil
 }
 
 // abortedIn takes note of the transactions whose marker lies in a range. known:

@@ -284,5 +284,12 @@ func (w *world) history(t failer, rng *rand.Rand) (p Partition, all []object.Abo
 		all = append(all, here...)
 		ranges = append(ranges, w.decided(t, partition(0), base, end, stable, here...))
 	}
+	if cut := rng.IntN(len(ranges) + 1); cut > 0 { // some of them filed
+		cuts := []int{cut}
+		if cut > 1 {
+			cuts = []int{1 + rng.IntN(cut-1), cut}
+		}
+		return w.file(t, partition(0), ranges, cuts...), all, end
+	}
 	return Partition{ID: partition(0), Ranges: metadata.NewRanges(ranges...)}, all, end
 }
