@@ -855,6 +855,7 @@ func TestRecycleBeforeCancelled(t *testing.T) {
 	filler := strings.Repeat("x", 15<<10)
 	var want []string
 	for epoch := storage.Epoch(2); epoch < 200; epoch++ {
+		awaitRoom(t, s, 16<<10)
 		kept := fmt.Sprintf("kept in %d", epoch)
 		appendAll(t, l, values(t, kept))
 		want = append(want, kept)
@@ -872,6 +873,7 @@ func TestRecycleBeforeCancelled(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 8 {
+			awaitRoom(t, s, 16<<10)
 			appendAll(t, churn, values(t, filler))
 		}
 		if err := churn.SetLogStart(churn.End()); err != nil {

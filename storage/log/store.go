@@ -249,7 +249,7 @@ func (r *dropRelease) Committed(err error) {
 
 // Admit waits until a batch of n bytes has room in memory and on disk, and holds
 // it until [Log.Append] takes it over. Errors: ErrFull, ErrNoSegment, ErrDead,
-// ErrClosed,// and ctx's.
+// ErrClosed, and ctx's.
 func (s *Store) Admit(ctx context.Context, n int) error {
 	if used := s.indexBytes.Load(); !guard.Check("log.index-budget", used < s.o.IndexMemory) {
 		return fmt.Errorf("admit %d bytes, the index takes %d of %d: %w", n, used, s.o.IndexMemory, ErrFull)
