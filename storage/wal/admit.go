@@ -90,6 +90,12 @@ func (w *WAL) room(class Class) (room, prepared int64) {
 		room -= w.o.Reserve
 	case Coordinator:
 		room -= w.o.Reserve / 2
+	case Internal:
+		// A log that was written under a larger capacity has more files than it may:
+		// what stands ready is the cleaner's to bring it back with.
+		if w.relocating {
+			room = max(room, prepared)
+		}
 	}
 	return room - w.slack(class), prepared
 }
