@@ -126,6 +126,9 @@ func (w *WAL) Fullness() float64 {
 	if known := *w.segments.Load(); w.worthRelocating(known) {
 		for _, seg := range known {
 			room += seg.reclaimed()
+			if seg != w.active { // what is dead there waits for what lives in an older one
+				room += seg.filled - seg.live.Load()
+			}
 		}
 	}
 	budget := w.o.Capacity - w.o.Reserve - w.slack(Produce)

@@ -636,6 +636,30 @@ func (r *reclaimer) Relocate(ctx context.Context, segment uint32) error {
 	return r.owner.Relocate(ctx, segment)
 }
 
+// TestWhatIsDeadIsNotUsed: a frame that lives in the oldest segment keeps those
+// behind it from being recycled, and not for long: what is dead in them is free as
+// soon as it is wanted, and nobody need hurry for it.
+func TestWhatIsDeadIsNotUsed(t *testing.T) {
+	o := small(disk.NewMem(disk.MemOptions{}))
+	o.Capacity = 32 * 128 << 10
+	w, own := open(t, o)
+	defer w.Close()
+	ref := add(t, w, header(0, 0), make([]byte, 3000), nil)
+	own.mu.Lock()
+	own.frames = append(own.frames, held{header(0, 0), ref, string(make([]byte, 3000))})
+	own.mu.Unlock()
+	for i := range int64(14 * (128 << 10) / 3064) {
+		w.Release(add(t, w, header(1, i), make([]byte, 3000), nil))
+	}
+	s := w.Stats()
+	if s.Relocated > 0 || s.UsedBytes < 12*128<<10 {
+		t.Fatalf("the dead frames are gone already: the test shows nothing: %+v", s)
+	}
+	if full := w.Fullness(); full > 0.1 {
+		t.Errorf("fullness %.2f, with %d of %d bytes live: %+v", full, s.LiveBytes, s.UsedBytes, s)
+	}
+}
+
 // trimmer gives up all it has in a segment, once it has said so in the log.
 type trimmer struct {
 	owner
