@@ -37,7 +37,6 @@ func (r requests) minus(before requests) requests {
 	return r
 }
 
-func (r requests) puts() int64     { return r.n[putObject] + r.n[putMeta] }
 func (r requests) putBytes() int64 { return r.bytes[putObject] + r.bytes[putMeta] }
 
 // per is per GiB of what was produced or read.
