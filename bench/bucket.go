@@ -67,6 +67,7 @@ func (p *process) metrics(samples ...string) ([]float64, error) {
 
 // uploaded waits until all that was produced is in the bucket.
 func (p *process) uploaded() error {
+	time.Sleep(300 * time.Millisecond) // what waits is looked up four times a second
 	return await("upload all of it", 2*time.Minute, func() (bool, error) {
 		m, err := p.metrics("rustmq_upload_waiting_bytes", "rustmq_upload_running")
 		return err == nil && m[0] == 0 && m[1] == 0, err

@@ -169,11 +169,11 @@ func (r *run) withoutBucket() error {
 	lone := func(down bool) measurement {
 		return func() (loadResult, error) {
 			proxy.down(down)
-			if !down {
-				if err := await("the bucket is back", 2*time.Minute, func() (bool, error) {
-					open, err := ours.metric("rustmq_bucket_circuit_open")
-					return open == 0, err
-				}); err != nil {
+			if !down { // uploads are under way again once what waits has been taken
+				if _, err := ours.load("produce", append(args("topic", fmt.Sprintf("back-%d", time.Now().UnixNano()), "records", 1000), "-keep")...); err != nil {
+					return loadResult{}, err
+				}
+				if err := ours.uploaded(); err != nil {
 					return loadResult{}, err
 				}
 			}
