@@ -103,6 +103,7 @@ type Storage struct {
 	Audit          Duration `toml:"audit" doc:"time between two comparisons of the bucket with the catalogue"`
 	Retention      Duration `toml:"retention" doc:"time between two looks for records past their retention"`
 	MetadataLog    Duration `toml:"metadata_log" doc:"how long a change of metadata may wait before it is in the bucket too"`
+	ManifestRanges int      `toml:"manifest_ranges" doc:"ranges of one partition that the metadata holds itself; with more, the oldest move into a manifest in the bucket"`
 	Prices         Prices   `toml:"prices"`
 }
 
@@ -122,7 +123,7 @@ type Compaction struct {
 	Bandwidth    Size     `toml:"bandwidth" doc:"bytes a second that are read to be rewritten; about as many are written. 0: no bound"`
 	MinObject    Size     `toml:"min_object" doc:"bytes of one partition that get an object of their own when they are rewritten; less shares one"`
 	TargetObject Size     `toml:"target_object" doc:"how large objects become; one of half the size is left as it is"`
-	Interval     Duration `toml:"interval" doc:"time between two looks for objects that are worth rewriting"`
+	Interval     Duration `toml:"interval" doc:"time between two looks for objects that are worth rewriting, and for ranges that are to be listed in manifests"`
 }
 
 // Controller is the metadata quorum.
@@ -196,7 +197,7 @@ func Default() *Config {
 		},
 		Storage: Storage{
 			Parallel: 3, PartSize: 40 * mib, Verify: "auto", Checksum: "when_supported",
-			UploadDeadline: seconds(1800), Grace: seconds(900), Audit: seconds(21600), Retention: seconds(30), MetadataLog: seconds(60),
+			UploadDeadline: seconds(1800), Grace: seconds(900), Audit: seconds(21600), Retention: seconds(30), MetadataLog: seconds(60), ManifestRanges: 128,
 			Prices: Prices{
 				Storage: 23_000_000, Put: 5_000_000, Get: 400_000, List: 5_000_000, Disk: 80_000_000,
 				Source: "list prices of 2025 in us-east-1, S3 Standard (first 50 TB, https://aws.amazon.com/s3/pricing/) and EBS gp3 (https://aws.amazon.com/ebs/pricing/)",

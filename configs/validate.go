@@ -139,6 +139,7 @@ func (c *Config) validate() []Problem {
 	durationBetween("object_storage.audit", o.Audit, second, 30*day)
 	durationBetween("object_storage.retention", o.Retention, 10*tick, day)
 	durationBetween("object_storage.metadata_log", o.MetadataLog, 10*tick, day)
+	between("object_storage.manifest_ranges", int64(o.ManifestRanges), 2, 1_000_000)
 
 	z := c.Compaction
 	between("compaction.parallel", int64(z.Parallel), 0, 64)

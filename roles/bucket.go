@@ -12,6 +12,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
+	"rustmq.dev/rustmq/roles/broker/filing"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage/bucket"
@@ -137,8 +138,15 @@ func (n *Node) tier(id identity) (*broker.Tier, error) {
 	if z := n.config.Compaction; z.Parallel > 0 {
 		limits := compact.DefaultLimits()
 		limits.MinObject, limits.TargetObject, limits.Parallel = int64(z.MinObject), int64(z.TargetObject), z.Parallel
+		limits.FileRanges = c.ManifestRanges
 		t.Compact = &broker.Compaction{Limits: limits, Interval: time.Duration(z.Interval), Bandwidth: int64(z.Bandwidth)}
 	}
+	file := filing.DefaultLimits()
+	file.Ranges, file.Large = c.ManifestRanges, 0
+	if t.Compact != nil {
+		file.Large = t.Compact.TargetObject / 2
+	}
+	t.File = &broker.Filing{Limits: file, Interval: time.Duration(n.config.Compaction.Interval)}
 	var err error
 	t.Nonce, err = id.bucketNonce()
 	return t, err

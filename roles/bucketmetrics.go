@@ -24,6 +24,8 @@ type bucketMetrics struct {
 	replaced, unreplaced, compactFailures    *prometheus.Desc
 	compacting                               *prometheus.Desc
 
+	filings, filedTotal, filingFailures *prometheus.Desc
+
 	objects, objectBytes                       *prometheus.Desc // by state
 	ranges, filed, manifests, records, lagging *prometheus.Desc
 }
@@ -55,6 +57,9 @@ func newBucketMetrics(n *Node) *bucketMetrics {
 		replaced:        desc("compaction_replaced_ranges_total", "Ranges that they took the place of."),
 		unreplaced:      desc("compaction_refused_ranges_total", "Ranges that stayed as they were: the catalogue had moved on, or they cannot be read."),
 		compactFailures: desc("compaction_failures_total", "Objects that were not made, and are tried again."),
+		filings:         desc("manifests_total", "Manifests that were written, and named."),
+		filedTotal:      desc("manifest_ranges_total", "Ranges that moved into them."),
+		filingFailures:  desc("manifest_failures_total", "Manifests that were not named; what they list stays in the metadata, and it is tried again."),
 		compacting:      desc("compaction_objects_pending", "Objects under way, or planned."),
 
 		objects:     desc("catalogue_objects", "Objects by state.", "state"),
@@ -112,6 +117,10 @@ func (m *bucketMetrics) Collect(out chan<- prometheus.Metric) {
 		counter(m.unreplaced, float64(z.RefusedRanges))
 		counter(m.compactFailures, float64(z.Failures))
 		gauge(m.compacting, float64(z.Running+z.Queued))
+		f, _ := m.n.broker.Filings()
+		counter(m.filings, float64(f.Manifests))
+		counter(m.filedTotal, float64(f.Ranges))
+		counter(m.filingFailures, float64(f.Failures))
 	}
 	image, log := m.n.controller.Image(), m.n.controller.BucketState()
 	for state := metadata.Prepared; state <= metadata.Condemned; state++ {

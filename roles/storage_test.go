@@ -3,6 +3,7 @@ package roles_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -138,6 +139,30 @@ func TestAdminStorageShowsTheBucket(t *testing.T) {
 	}
 	if _, stderr := b.storage(2, "nonsense"); !strings.Contains(stderr, "nonsense") {
 		t.Error(stderr)
+	}
+}
+
+// TestManifestsTakeOverFromTheMetadata: with many ranges the oldest are listed in the
+// bucket, and what is shown and checked has them all the same.
+func TestManifestsTakeOverFromTheMetadata(t *testing.T) {
+	b := newBucketNode(t, map[string]string{"object_storage.manifest_ranges": "2", "compaction.parallel": "0", "compaction.interval": "1s"})
+	for i := range 5 {
+		b.produce("hello\n")
+		b.await("it is uploaded", func(s admin.BucketState) bool { return s.Upload.Objects == int64(i)+1 })
+	}
+	s := b.await("ranges are filed", func(s admin.BucketState) bool { return s.Ranges == 5 && s.Filed >= 3 })
+	if s.Ranges != 5 || s.Manifests != 1 || s.Objects["committed"].Objects != 6 {
+		t.Errorf("%+v", s)
+	}
+	if stdout, _ := b.storage(0); !strings.Contains(stdout, fmt.Sprintf("5 ranges, %d of them in 1 manifest", s.Filed)) {
+		t.Error(stdout)
+	}
+	var topic admin.Topic
+	if b.read("/api/v1/topics/t", &topic); topic.BucketBytes != s.RecordBytes || topic.PartitionList[0].BucketEnd != 5 {
+		t.Errorf("%+v, the bucket has %d bytes of records", topic, s.RecordBytes)
+	}
+	if stdout, _ := b.storage(0, "check", "--verify"); !strings.Contains(stdout, "verified") {
+		t.Error(stdout)
 	}
 }
 

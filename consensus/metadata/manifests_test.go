@@ -443,13 +443,18 @@ func TestNothingNamedIsCondemnedByAManifest(t *testing.T) {
 // nothing is forgotten that was not, and a snapshot has all of it.
 func TestFilingOverRandomSchedules(t *testing.T) {
 	accepted := map[string]int{}
-	for seed := range uint64(30) {
+	for seed := range uint64(14) {
 		rng := rand.New(rand.NewPCG(seed, 7))
 		l, s := newLog(t, 2), shelf{}
 		var stale []proto.Message
-		for step := range 150 {
+		for step := range 200 {
 			before := l.state.Image()
-			of := storage.PartitionID{Topic: testID(7), Index: rng.Int32N(2)}
+			of := storage.PartitionID{Topic: testID(7 + byte(rng.IntN(2))), Index: rng.Int32N(2)}
+			at := func(partition int32, base, end storage.Offset) PartitionRange {
+				r := rangeAt(partition, base, end)
+				r.Partition.Topic = of.Topic
+				return r
+			}
 			_, p := before.Partition(of)
 			var body proto.Message
 			switch kind := rng.IntN(20); {
@@ -457,21 +462,21 @@ func TestFilingOverRandomSchedules(t *testing.T) {
 				body = stale[rng.IntN(len(stale))]
 			case p == nil:
 				if rng.IntN(2) == 0 {
-					body = &pb.CreateTopic{TopicId: of.Topic[:], Name: "t", Assignments: []*pb.Assignment{{Replicas: []int32{1}}, {Replicas: []int32{1}}}}
+					body = &pb.CreateTopic{TopicId: of.Topic[:], Name: string(rune('m' + of.Topic[0])), Assignments: []*pb.Assignment{{Replicas: []int32{1}}, {Replicas: []int32{1}}}}
 				}
 			case kind < 6:
-				r := rangeAt(of.Index, p.CommittedEnd(), p.CommittedEnd()+storage.Offset(1+rng.IntN(9)))
+				r := at(of.Index, p.CommittedEnd(), p.CommittedEnd()+storage.Offset(1+rng.IntN(9)))
 				r.Range.MaxTimestamp, r.Range.HasAborts, r.Range.OpenTransactions = rng.Int64N(1000), rng.IntN(5) == 0, rng.IntN(5) == 0
 				ranges := []PartitionRange{r}
 				if rng.IntN(4) == 0 {
 					_, other := before.Partition(storage.PartitionID{Topic: of.Topic, Index: 1 - of.Index})
-					ranges = append(ranges, rangeAt(1-of.Index, other.CommittedEnd(), other.CommittedEnd()+3))
+					ranges = append(ranges, at(1-of.Index, other.CommittedEnd(), other.CommittedEnd()+3))
 				}
 				body = NewCommitObject(1, 2, l.prepare(1), 1000, ranges)
 			case kind < 8 && p.Ranges().Len() > 1:
 				l2 := slices.Collect(p.Ranges().All())
 				from := rng.IntN(len(l2) - 1)
-				one := Replacement{PartitionRange: rangeAt(of.Index, l2[from].Base, l2[from+1].End)}
+				one := Replacement{PartitionRange: at(of.Index, l2[from].Base, l2[from+1].End)}
 				for _, r := range l2[from : from+2] {
 					one.Removed = append(one.Removed, RemovedRange{r.Object, r.Base, r.End})
 				}
@@ -625,5 +630,38 @@ func TestEntriesAreReckonedWithoutThem(t *testing.T) {
 		if object.AddFiledCRC(object.AddFiledCRC(0, b[:cut]), b[cut:]) != whole || object.CutFiledCRC(whole, b[:cut], len(b)-cut) != object.AddFiledCRC(0, b[cut:]) {
 			t.Fatalf("%d bytes, cut at %d", len(b), cut)
 		}
+	}
+}
+
+// BenchmarkManifests applies the commands of a full manifest: 64 ranges more, and its
+// end, with 4,096 objects.
+func BenchmarkManifests(b *testing.B) {
+	l, s := newLog(b, 1), shelf{}
+	l.fill(4096 + 64)
+	l.accepted(l.filing(s, 4032, 0, false))
+	more := mustCommand(b, l.filing(s, 64, 0, true))
+	of := l.state.Snapshot()()
+	apply := func(b *testing.B, snapshot, command []byte) {
+		b.ReportAllocs()
+		for b.Loop() {
+			b.StopTimer()
+			fresh := NewState()
+			if err := fresh.Restore(snapshot); err != nil {
+				b.Fatal(err)
+			}
+			b.StartTimer()
+			if result, err := fresh.Apply(l.index+10, command); err != nil || Refused(result) != nil {
+				b.Fatal(err, Refused(result))
+			}
+		}
+		b.ReportMetric(float64(len(command)), "command-bytes")
+	}
+	b.Run("file=64", func(b *testing.B) { apply(b, of, more) })
+	l.apply(l.filing(s, 64, 0, true))
+	topic := testID(7)
+	l.accepted(&pb.DeleteTopic{TopicId: topic[:]})
+	for d := range l.state.Image().Dying() {
+		command := mustCommand(b, dissolving(d.ID, s.content(&d.Manifest)))
+		b.Run("dissolve=4096", func(b *testing.B) { apply(b, l.state.Snapshot()(), command) })
 	}
 }

@@ -182,6 +182,8 @@ func FuzzApply(f *testing.F) {
 	f.Add(mustCommand(f, &pb.PrepareObjects{BrokerId: 1, BrokerEpoch: 2, Count: 2}))
 	f.Add(mustCommand(f, NewCommitObject(1, 2, 2, 1000, []PartitionRange{rangeAt(1, 10, 20), rangeAt(0, 0, 10)})))
 	f.Add(mustCommand(f, NewReplaceRanges(1, 2, 2, 1000, []Replacement{{PartitionRange: rangeAt(1, 0, 10), Removed: []RemovedRange{{1, 0, 5}, {1, 5, 10}}}})))
+	f.Add(mustCommand(f, &pb.FileRanges{BrokerId: 1, BrokerEpoch: 2, TopicId: bytes.Repeat([]byte{7}, 16), Partition: 1, ObjectId: 2, Size: 420, Replaced: 1, DroppedRanges: 1, Dropped: make([]byte, 14), MovedObjects: []int64{1}}))
+	f.Add(mustCommand(f, &pb.DissolveManifest{ObjectId: 1, Entries: make([]byte, 20)}))
 	f.Add(mustCommand(f, &pb.CondemnObjects{ObjectIds: []uint64{1, 2, 3}}))
 	f.Add(mustCommand(f, &pb.ForgetObjects{ObjectIds: []uint64{3}}))
 	f.Add(mustCommand(f, &pb.MoveLogStarts{Topics: []*pb.MoveLogStarts_Topic{{TopicId: bytes.Repeat([]byte{7}, 16), Partitions: []int32{1}, Offsets: []int64{5}}}}))
@@ -208,6 +210,12 @@ func FuzzApply(f *testing.F) {
 func FuzzRestore(f *testing.F) {
 	f.Add(sample(f).Snapshot()()[snapshotHeaderSize:])
 	f.Add(sampleWithObjects(f).Snapshot()()[snapshotHeaderSize:])
+	filed, s := newLog(f, 1), shelf{}
+	filed.fill(6)
+	filed.accepted(filed.filing(s, 2, 0, false))
+	filed.accepted(filed.filing(s, 2, 0, false))
+	filed.logStart(20)
+	f.Add(filed.state.Snapshot()()[snapshotHeaderSize:])
 	f.Add(NewState().Snapshot()()[snapshotHeaderSize:])
 	f.Fuzz(func(t *testing.T, body []byte) {
 		framed := append(make([]byte, snapshotHeaderSize), body...)

@@ -65,6 +65,7 @@ func (d *decoder) catalogue(m *Image, h *pb.SnapshotHeader) error {
 	if uint64(m.ranges) != h.Ranges {
 		return d.corrupt("%d ranges, not %d", m.ranges, h.Ranges)
 	}
+	edit.putTopic()
 	for of, is := range m.Manifests() {
 		_, dying := m.dying.get(is.ID)
 		if _, p := m.Partition(of); !dying && p.Ranges().Len() == 0 {

@@ -12,6 +12,7 @@ import (
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
+	"rustmq.dev/rustmq/roles/broker/filing"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/storage"
@@ -43,6 +44,7 @@ type Broker struct {
 	bucketMet    atomic.Bool      // the bucket was found to be the cluster's
 	cold         *cold.Reader
 	compactor    *compact.Compactor // nil without a bucket, or without compaction
+	filer        *filing.Filer      // nil without a bucket, or where nothing is filed
 	damages      damages
 	metrics      *metrics
 
@@ -148,6 +150,9 @@ func (b *Broker) Close() error {
 		b.unsubscribe()
 	}
 	err := b.Drain()
+	if b.filer != nil {
+		err = errors.Join(err, b.filer.Close())
+	}
 	if b.compactor != nil {
 		err = errors.Join(err, b.compactor.Close())
 	}

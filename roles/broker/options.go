@@ -10,12 +10,14 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
+	"rustmq.dev/rustmq/roles/broker/filing"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/storage/object"
 )
 
 // Controller is what a broker asks of the controller: [*controller.Controller]
@@ -33,6 +35,7 @@ type Controller interface {
 	AdvanceLogStart(ctx context.Context, brokerID int32, brokerEpoch int64, starts []controller.LogStart) []error
 	PrepareObjects(ctx context.Context, brokerID int32, brokerEpoch int64, count int) (first storage.ObjectID, err error)
 	ReplaceRanges(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, replacements []metadata.Replacement) (results []error, err error)
+	FileRanges(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, ref object.ManifestRef, f *metadata.Filing) error
 	CommitObject(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, ranges []metadata.PartitionRange) (results []error, err error)
 	AllocateProducerIDs(ctx context.Context, brokerID int32, brokerEpoch int64) (first int64, count int32, err error)
 }
@@ -56,6 +59,8 @@ type Tier struct {
 	IDAge       time.Duration // how long an object id may be used after it was issued
 	// Compact says how objects are rewritten; nil: they are not.
 	Compact *Compaction
+	// File says how ranges move into manifests; nil: they stay in the metadata.
+	File *Filing
 	// Nonce is what the bucket was known by, for a start that cannot reach it, and
 	// Remember keeps what was read.
 	Nonce    [16]byte
@@ -67,6 +72,12 @@ type Compaction struct {
 	compact.Limits
 	Interval  time.Duration
 	Bandwidth int64 // bytes a second; 0: no bound
+}
+
+// Filing is what a configuration says of it.
+type Filing struct {
+	filing.Limits
+	Interval time.Duration
 }
 
 // Options of a broker.

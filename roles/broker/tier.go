@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/compact"
+	"rustmq.dev/rustmq/roles/broker/filing"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
@@ -99,8 +101,8 @@ func (b *Broker) checkBucket(ctx context.Context) error {
 	return nil
 }
 
-// startTier begins to move what is committed into the bucket, and to rewrite what
-// is there.
+// startTier begins to move what is committed into the bucket, to rewrite what is
+// there, and to file it.
 func (b *Broker) startTier() {
 	t := b.opt.Tier
 	if t == nil {
@@ -115,16 +117,35 @@ func (b *Broker) startTier() {
 		Bucket: t.Bucket, IDAge: t.IDAge, Log: b.log, Now: b.opt.Now,
 		Key: key, Header: header,
 	})
+	// While the WAL fills up, the bucket is the uploads'.
+	hold := func() bool { return b.store.Stats().Fullness >= t.Upload.Urgent }
+	if t.File != nil {
+		b.filer = filing.Start(filing.Options{
+			Limits: t.File.Limits, Interval: t.File.Interval, Files: b.files,
+			Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
+			IDAge: t.IDAge, Log: b.log, Now: b.opt.Now, Hold: hold,
+		})
+	}
 	if t.Compact == nil {
 		return
 	}
 	b.compactor = compact.Start(compact.Options{
 		Limits: t.Compact.Limits, Interval: t.Compact.Interval, Bandwidth: t.Compact.Bandwidth,
 		Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
-		IDAge: t.IDAge, Log: b.log, Now: b.opt.Now,
-		// While the WAL fills up, the bucket is the uploads'.
-		Hold: func() bool { return b.store.Stats().Fullness >= t.Upload.Urgent },
+		IDAge: t.IDAge, Log: b.log, Now: b.opt.Now, Hold: hold,
 	})
+}
+
+// files reports whether ranges of a topic move into manifests: compaction by key
+// looks at all of them, however old.
+func (b *Broker) files(t *metadata.Topic) bool {
+	policy, set := t.Configs["cleanup.policy"]
+	for _, key := range b.topicKeys {
+		if !set && key.Name == "cleanup.policy" {
+			policy = key.Default
+		}
+	}
+	return !t.Internal && !strings.Contains(policy, "compact")
 }
 
 func (b *Broker) objectKey(cluster string, id storage.ObjectID) string {
@@ -161,7 +182,7 @@ func (t tieredPartitions) Led(id storage.PartitionID) (upload.Led, bool) {
 // catalogue is the controller, asked under this broker's registration.
 type catalogue struct{ b *Broker }
 
-// Prepare implements upload.Catalogue and compact.Catalogue. Without an id nothing
+// Prepare implements upload.Catalogue, compact.Catalogue and filing.Catalogue. Without an id nothing
 // is written.
 func (c catalogue) Prepare(ctx context.Context, count int) (storage.ObjectID, error) {
 	if !c.b.bucketMet.Load() {
@@ -180,6 +201,11 @@ func (c catalogue) Replace(ctx context.Context, id storage.ObjectID, size int64,
 	return c.b.opt.Controller.ReplaceRanges(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), id, size, replacements)
 }
 
+// File implements filing.Catalogue.
+func (c catalogue) File(ctx context.Context, id storage.ObjectID, ref object.ManifestRef, f *metadata.Filing) error {
+	return c.b.opt.Controller.FileRanges(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), id, ref, f)
+}
+
 // Uploads counts what went into the bucket, and what waits for it; false: there is
 // no bucket.
 func (b *Broker) Uploads() (upload.Stats, bool) {
@@ -195,6 +221,14 @@ func (b *Broker) Compactions() (compact.Stats, bool) {
 		return compact.Stats{}, false
 	}
 	return b.compactor.Stats(), true
+}
+
+// Filings counts what moved into manifests; false: nothing does.
+func (b *Broker) Filings() (filing.Stats, bool) {
+	if b.filer == nil {
+		return filing.Stats{}, false
+	}
+	return b.filer.Stats(), true
 }
 
 // Settle ends uploads: it begins no more, and waits for those under way as long as

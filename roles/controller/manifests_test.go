@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -505,4 +506,116 @@ func TestCheckReadsThroughManifests(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.expect(CheckRequest{Verify: true}, orphan, found[3])
+}
+
+// TestManyHoursLeaveNoOrphanAndMissNothing: uploads, filing, log starts that move by
+// hand and by age, topics that come and go, uploads that are given up and land late,
+// restarts and a bucket that fails, over many hours. Whatever is named is there all
+// the time; in the end nothing else is.
+func TestManyHoursLeaveNoOrphanAndMissNothing(t *testing.T) {
+	for seed := range uint64(3) {
+		inBucket(t, func(t *testing.T, k *kept) {
+			rng := rand.New(rand.NewPCG(seed, 5))
+			parts := []storage.PartitionID{k.topic("t0", nil), k.topic("t1", map[string]string{"age": "3h"})}
+			partition := func(i int) *metadata.Partition {
+				_, p := k.c.Image().Partition(parts[i])
+				return p
+			}
+			var late []storage.ObjectID
+			topics, filings := 2, 0
+			for range 250 {
+				i := rng.IntN(2)
+				p := partition(i)
+				switch rng.IntN(12) {
+				case 0, 1, 2, 3:
+					k.upload(parts[i], p.CommittedEnd(), p.CommittedEnd()+10, time.Now())
+				case 4, 5:
+					if n := p.Ranges().Len(); n > 1 {
+						k.file(parts[i], 1+rng.IntN(min(n-1, 4)), 0, len(p.Filed()) > 0 && rng.IntN(3) > 0)
+						filings++
+					}
+				case 6: // what lies below the log start is left out
+					if filed := p.Filed(); len(filed) == 1 && p.LogStart > filed[0].Base {
+						ranges, err := k.c.keeper.readManifest(t.Context(), parts[i], &filed[0])
+						if err != nil {
+							t.Fatal(err)
+						}
+						below := slices.IndexFunc(ranges, func(r object.Filed) bool { return r.End > p.LogStart })
+						if below > 0 {
+							k.file(parts[i], 0, below, true)
+						}
+					}
+				case 7:
+					k.drop(parts[i], min(p.CommittedEnd(), p.LogStart+storage.Offset(rng.IntN(40))))
+				case 8:
+					late = append(late, k.prepare())
+				case 9:
+					if rng.IntN(6) == 0 {
+						for _, result := range k.c.DeleteTopics(t.Context(), []TopicRef{{ID: parts[i].Topic}}) {
+							if result.Err != nil {
+								t.Fatal(result.Err)
+							}
+						}
+						topics++
+						parts[i] = k.topic(fmt.Sprintf("t%d", topics), nil)
+					}
+				case 10:
+					if rng.IntN(4) == 0 {
+						k.reopen()
+						k.register()
+					}
+				case 11:
+					if len(late) > 0 { // it lands whenever
+						k.put(k.key(late[0]))
+						late = late[1:]
+					}
+				}
+				if rng.IntN(8) == 0 {
+					k.bucket.Set(bucket.Rule{Err: errAway, Temporary: true, Chance: 0.3, Seed: rng.Uint64()})
+				}
+				pass(time.Duration(rng.IntN(20)) * time.Minute)
+				k.bucket.Set()
+				pass(time.Minute) // it has the ids that are issued next
+				k.named(seed)
+			}
+			for _, id := range late {
+				k.put(k.key(id))
+			}
+			pass(10 * keptAudit)
+			named := k.named(seed)
+			for _, key := range k.keys(object.DataPrefix("p", k.c.Image().ClusterID(), FirstIncarnation)) {
+				if !named[key] {
+					t.Errorf("seed %d: %s is left, and nothing names it", seed, key)
+				}
+			}
+			if m := k.c.Image(); m.NumObjects(metadata.Condemned)+m.NumObjects(metadata.Prepared) > 0 || filings < 15 {
+				t.Errorf("seed %d: %d condemned, %d prepared after %d filings", seed, m.NumObjects(metadata.Condemned), m.NumObjects(metadata.Prepared), filings)
+			}
+		})
+	}
+}
+
+// named returns the keys of all that is named, by the image or by a manifest; all of
+// them are in the bucket.
+func (k *kept) named(seed uint64) map[string]bool {
+	k.t.Helper()
+	named := map[string]bool{}
+	for o := range k.c.Image().ObjectsIn(metadata.Committed) {
+		named[k.key(o.ID)] = true
+	}
+	for of, is := range k.c.Image().Manifests() {
+		ranges, err := k.c.keeper.readManifest(context.Background(), of, is)
+		if err != nil {
+			k.t.Fatalf("seed %d: %v", seed, err)
+		}
+		for _, r := range ranges {
+			named[k.key(r.Object)] = true
+		}
+	}
+	for key := range named {
+		if _, err := k.memory.Stat(context.Background(), key); err != nil {
+			k.t.Fatalf("seed %d: %s is named: %v", seed, key, err)
+		}
+	}
+	return named
 }
