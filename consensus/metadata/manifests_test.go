@@ -632,3 +632,36 @@ func TestEntriesAreReckonedWithoutThem(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkManifests applies the commands of a full manifest: 64 ranges more, and its
+// end, with 4,096 objects.
+func BenchmarkManifests(b *testing.B) {
+	l, s := newLog(b, 1), shelf{}
+	l.fill(4096 + 64)
+	l.accepted(l.filing(s, 4032, 0, false))
+	more := mustCommand(b, l.filing(s, 64, 0, true))
+	of := l.state.Snapshot()()
+	apply := func(b *testing.B, snapshot, command []byte) {
+		b.ReportAllocs()
+		for b.Loop() {
+			b.StopTimer()
+			fresh := NewState()
+			if err := fresh.Restore(snapshot); err != nil {
+				b.Fatal(err)
+			}
+			b.StartTimer()
+			if result, err := fresh.Apply(l.index+10, command); err != nil || Refused(result) != nil {
+				b.Fatal(err, Refused(result))
+			}
+		}
+		b.ReportMetric(float64(len(command)), "command-bytes")
+	}
+	b.Run("file=64", func(b *testing.B) { apply(b, of, more) })
+	l.apply(l.filing(s, 64, 0, true))
+	topic := testID(7)
+	l.accepted(&pb.DeleteTopic{TopicId: topic[:]})
+	for d := range l.state.Image().Dying() {
+		command := mustCommand(b, dissolving(d.ID, s.content(&d.Manifest)))
+		b.Run("dissolve=4096", func(b *testing.B) { apply(b, l.state.Snapshot()(), command) })
+	}
+}
