@@ -61,7 +61,7 @@ func (l filedLine) text() string {
 // manifest returns what is printed when it is a manifest, whole; object.ErrNoManifest
 // when it is none.
 func (p *objectPrinter) manifest() (*object.Manifest, object.ManifestRef, error) {
-	const most = object.ManifestHead + object.MaxManifestRanges*128
+	const most = object.ManifestHead + object.MaxManifestRanges*object.MaxFiledSize
 	b := make([]byte, min(p.size, most+1))
 	if err := p.readAt(b[:min(len(b), object.ManifestHead)], 0); err != nil {
 		return nil, object.ManifestRef{}, err

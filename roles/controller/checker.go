@@ -366,6 +366,13 @@ func (b *bucketCheck) settle(ctx context.Context, c *comparison, looked []look) 
 	for _, l := range looked {
 		f := l.finding
 		if !stillNamed(now, &f) {
+			// A manifest may list what lies below the log start: nobody misses that.
+			if f.filed != nil && l.missing && !l.suspect {
+				c.Committed.Objects--
+				c.Committed.Bytes -= f.Size
+			} else if f.filed != nil && !l.suspect {
+				b.verified.add(f.Size)
+			}
 			continue
 		}
 		f.Range = b.records(&f)

@@ -505,7 +505,9 @@ func TestCheckReadsThroughManifests(t *testing.T) {
 	if err := w.c.MoveLogStarts(t.Context(), []LogStart{{Partition: of, Offset: 4}})[0]; err != nil {
 		t.Fatal(err)
 	}
-	w.expect(CheckRequest{Verify: true}, orphan, found[3])
+	if report := w.expect(CheckRequest{Verify: true}, orphan, found[3]); report.Verified != report.Committed {
+		t.Errorf("%+v", report)
+	}
 }
 
 // TestManyHoursLeaveNoOrphanAndMissNothing: uploads, filing, log starts that move by

@@ -12,16 +12,18 @@ import (
 
 const (
 	// ManifestHead is the size of a manifest before its first entry.
-	ManifestHead = 400
+	ManifestHead = manifestNames + maxCluster + manifestTopic
 
 	// MaxManifestRanges is how many ranges a manifest holds at most: they are read
 	// as a whole, and one command of the metadata log names them all.
 	MaxManifestRanges = 8192
 
+	// MaxFiledSize is above the bytes of any entry.
+	MaxFiledSize = 80
+
 	manifestMagic    = "RMQMAN\x00\x01"
 	manifestNames    = 80  // where the cluster id stands; the topic's name follows
 	leastFiled       = 13  // bytes of an entry
-	mostFiled        = 80  // bytes of an entry
 	manifestTopic    = 256 // bytes that a topic's name has
 	filedAborts      = 1
 	filedOpen        = 2
@@ -108,7 +110,7 @@ func CutFiledCRC(crc uint32, first []byte, rest int) uint32 {
 // DecodeFiled reads n entries, the first of which begins at base. The error says
 // what is wrong with them.
 func DecodeFiled(b []byte, base storage.Offset, n int) ([]Filed, error) {
-	if n < 0 || n > MaxManifestRanges || n > len(b)/leastFiled || len(b) > n*mostFiled {
+	if n < 0 || n > MaxManifestRanges || n > len(b)/leastFiled || len(b) > n*MaxFiledSize {
 		return nil, fmt.Errorf("%d entries in %d bytes", n, len(b))
 	}
 	c := cursor{b: b, ok: true}
@@ -164,7 +166,7 @@ func (m *Manifest) Encode() ([]byte, ManifestRef, error) {
 		return no("topic %q", m.Topic)
 	}
 	r := ManifestRef{Base: m.Ranges[0].Base, End: m.Ranges[n-1].End, Ranges: n}
-	b := make([]byte, ManifestHead, ManifestHead+n*mostFiled/2)
+	b := make([]byte, ManifestHead, ManifestHead+n*MaxFiledSize/2)
 	for i := range m.Ranges {
 		b = AppendFiled(b, &m.Ranges[i])
 	}
