@@ -13,6 +13,7 @@ import (
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/log"
 )
 
 // The bytes as Kafka's OffsetCommitKey.json, OffsetCommitValue.json,
@@ -131,10 +132,10 @@ func TestRecordsAreKafkas(t *testing.T) {
 	wantBytes(t, "empty group", encodeGroup(g, nil).Value, goldenEmptyGroup)
 
 	at := slot{"t1", 7}
-	r = encodeCommit("g", at, commit{42, 5, "md", stamp, -1})
+	r = encodeCommit("g", at, commit{42, 5, "md", stamp, -1, 0})
 	wantBytes(t, "key of a commit", r.Key, goldenCommitKey)
 	wantBytes(t, "commit", r.Value, goldenCommit)
-	wantBytes(t, "commit that expires", encodeCommit("g", at, commit{42, 5, "md", stamp, stamp + 60_000}).Value, goldenExpiringCommit)
+	wantBytes(t, "commit that expires", encodeCommit("g", at, commit{42, 5, "md", stamp, stamp + 60_000, 0}).Value, goldenExpiringCommit)
 }
 
 func TestGoldenRecordsAreReplayed(t *testing.T) {
@@ -163,11 +164,11 @@ func TestGoldenRecordsAreReplayed(t *testing.T) {
 	if string(a.assignment) != "X1" || string(a.metadata("range")) != "S" || a.session != 10*time.Second || a.rebalance != 20*time.Second || g.instances["i"] != i {
 		t.Fatalf("%+v, %+v", a, i)
 	}
-	if got, want := g.offsets["t1"][7], (commit{42, 5, "md", stamp, -1}); got != want {
+	if got, want := g.offsets["t1"][7], (commit{42, 5, "md", stamp, -1, 1}); got != want {
 		t.Fatalf("%+v", got)
 	}
 	replay(goldenCommitKey, goldenExpiringCommit)
-	if got, want := g.offsets["t1"][7], (commit{42, -1, "md", stamp, stamp + 60_000}); got != want {
+	if got, want := g.offsets["t1"][7], (commit{42, -1, "md", stamp, stamp + 60_000, 2}); got != want {
 		t.Fatalf("%+v", got)
 	}
 	replay(goldenGroupKey, goldenEmptyGroup)
@@ -210,7 +211,7 @@ func TestDamagedRecordFailsTheLoad(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				h.log.Append(Partition("g"), 0, b, func(storage.Offset, error) {})
+				h.log.Append(Partition("g"), 0, b, log.Guard{}, func(storage.Offset, error) {})
 				h.load(1)
 				wantCode(t, "heartbeat", h.heartbeat("g", "m", 1), kerr.CoordinatorLoadInProgress)
 				_, _, _, err = h.shards[Partition("g")].Load().replay()
