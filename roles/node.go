@@ -356,6 +356,7 @@ func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 	n.kafka = kafka.New(kafka.Options{
 		Handler:  n.broker,
 		EarlyOK:  broker.EarlyOK,
+		Features: n.broker.Features(),
 		Identity: func() (string, int32) { return n.controller.Image().ClusterID(), n.config.Broker.ID },
 		Metrics:  counts,
 		Log:      n.log.With("room", "kafka"),

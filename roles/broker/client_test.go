@@ -54,7 +54,7 @@ func (n *node) open() {
 		n.t.Fatal(err)
 	}
 	n.Broker = b
-	n.server = kafka.New(kafka.Options{Handler: b, EarlyOK: EarlyOK})
+	n.server = kafka.New(kafka.Options{Handler: b, EarlyOK: EarlyOK, Features: b.Features()})
 	server := n.server
 	n.t.Cleanup(func() {
 		server.Close() // a second time where the test did
