@@ -51,6 +51,11 @@ func (c *Core) endSameEpoch(t *transaction, r Request, q *kmsg.EndTxnRequest) {
 func (c *Core) endOwnEpoch(t *transaction, r Request, q *kmsg.EndTxnRequest) {
 	rolled := q.ProducerID == t.previousID && q.ProducerID != t.producerID && q.ProducerEpoch == math.MaxInt16-1 && t.epoch == 0
 	again := q.ProducerID == t.producerID && int32(q.ProducerEpoch)+1 == int32(t.epoch) || rolled
+	if t.epoch == math.MaxInt16 && t.nextID == noProducerID {
+		// It was aborted in its last epoch, and no other was made ready for it: it has
+		// to ask for one.
+		again = guard.Check("txn.highest-epoch", false)
+	}
 	current := q.ProducerID == t.producerID && q.ProducerEpoch == t.epoch
 	var valid bool
 	switch {

@@ -154,12 +154,15 @@ func decode(value []byte) (metadata, error) {
 }
 
 // inferLast finds the epoch that the producer had before, where the record tells:
-// a producer that has not heard the answer to its last request names it.
+// a producer that has not heard how its transaction ended names it. Of one that
+// began it does not tell: that may have been another producer, which has fenced
+// the one before off.
 func (m *metadata) inferLast() {
 	switch {
-	case m.previousID != noProducerID && m.previousID != m.producerID && m.epoch == 0:
+	case m.version < bumpsEpochs || m.state == Empty || m.state == Ongoing:
+	case m.previousID != m.producerID && m.epoch == 0:
 		m.lastEpoch = math.MaxInt16 - 1
-	case m.version >= bumpsEpochs && m.state != Empty && m.state != Ongoing && m.epoch > 0:
+	case m.epoch > 0:
 		m.lastEpoch = m.epoch - 1
 	}
 }
