@@ -56,6 +56,7 @@ func servedAPIs() []api {
 		{kmsg.DescribeCluster, 0, 2, inline((*Broker).describeCluster)},
 		{kmsg.DescribeTransactions, 0, 0, answered((*Broker).describeTransactions)},
 		{kmsg.ListTransactions, 0, 2, answered((*Broker).listTransactions)},
+		{kmsg.DescribeProducers, 0, 0, inline((*Broker).describeProducers)},
 		{kmsg.DescribeTopicPartitions, 0, 0, inline((*Broker).describeTopicPartitions)},
 	}
 }

@@ -39,6 +39,7 @@ type Broker struct {
 	producerIDs  *producerIDs
 	groups       *group.Coordinator
 	transactions *txn.Coordinator
+	verifier     transactionVerifier
 	throttle     *throttle
 	uploader     *upload.Uploader // nil without a bucket, as is cold
 	bucketMet    atomic.Bool      // the bucket was found to be the cluster's
@@ -90,6 +91,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		b.stop()
 		return nil, errors.Join(err, b.groups.Close())
 	}
+	b.verifier = coordinatorVerifier{b}
 	if err := b.openCold(); err != nil {
 		b.stop()
 		return nil, errors.Join(err, b.transactions.Close(), b.groups.Close())

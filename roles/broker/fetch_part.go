@@ -116,6 +116,7 @@ func (part *fetchPart) read(f *fetchRequest, left int) (urgent bool) {
 	part.result = wire.FetchResult{
 		Index: part.want.Index, HighWatermark: storage.NoOffset, LastStable: storage.NoOffset, LogStart: storage.NoOffset,
 	}
+	part.tellAborted(f, nil)
 	l, r, err := part.resolve(f)
 	if err == nil {
 		err = checkEpoch(part.want.CurrentLeaderEpoch, r.epoch)
@@ -208,13 +209,16 @@ func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
 	}
 	want := min(max(int(part.want.MaxBytes), 0), max(left, 0))
 	for offset := part.want.Offset; ; {
+		if f.q.ReadCommitted && offset >= end && offset <= part.result.HighWatermark {
+			return nil // what lies there is not decided
+		}
 		granted, ok := f.b.fetchMemory.take(f, want)
 		if !ok {
 			f.starved = true
 			return nil
 		}
 		if until := l.LocalStart(); f.b.cold != nil && offset < until && offset >= part.result.LogStart {
-			got, err := part.readCold(f, l, until, granted)
+			got, err := part.readCold(f, l, &until, granted)
 			f.b.fetchMemory.correct(granted, got.Bytes)
 			if err != nil || len(got.Batches) > 0 || got.Next < until {
 				f.bytes += got.Bytes
@@ -249,9 +253,24 @@ func (part *fetchPart) take(f *fetchRequest, read log.ReadResult) error {
 	}
 	f.bytes += read.Bytes
 	part.result.Batches, part.result.Bytes = read.Batches, read.Bytes
+	part.tellAborted(f, read.Aborted)
 	part.result.HighWatermark, part.result.LastStable, part.result.LogStart = read.HighWatermark, read.LastStable, read.LogStart
 	f.limited = f.limited || read.Bytes == 0
 	return nil
+}
+
+// tellAborted adds transactions that a reader of what is committed has to leave
+// out.
+func (part *fetchPart) tellAborted(f *fetchRequest, aborted []log.Aborted) {
+	if !f.q.ReadCommitted {
+		return
+	}
+	if part.result.Aborted == nil {
+		part.result.Aborted = make([]wire.AbortedTransaction, 0, len(aborted))
+	}
+	for _, t := range aborted {
+		part.result.Aborted = append(part.result.Aborted, wire.AbortedTransaction{ProducerID: t.ProducerID, First: t.First})
+	}
 }
 
 // Versions whose clients know zstd (KIP-110).

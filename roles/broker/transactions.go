@@ -146,36 +146,15 @@ func (b *Broker) askCoordinator(ctx context.Context, v *verification, done func(
 // coordinatorVerifier asks the coordinator of transactions in this process.
 type coordinatorVerifier struct{ b *Broker }
 
-// Verify implements transactionVerifier. What passes, producers try again by the
-// codes that they know of produce.
+// Verify implements transactionVerifier.
 func (c coordinatorVerifier) Verify(ctx context.Context, v *verification, done func([]error)) {
 	c.b.askCoordinator(ctx, v, func(codes []int16) {
 		errs := make([]error, len(codes))
 		for i, code := range codes {
-			errs[i] = produceError(code, v.Add)
+			errs[i] = kerr.ErrorForCode(code)
 		}
 		done(errs)
 	})
-}
-
-// produceError is what a producer is told of the coordinator's code; added: it
-// knows CONCURRENT_TRANSACTIONS.
-func produceError(code int16, added bool) error {
-	switch err := kerr.TypedErrorForCode(code); err {
-	case nil:
-		return nil
-	case kerr.ProducerFenced:
-		return kerr.InvalidProducerEpoch
-	case kerr.ConcurrentTransactions:
-		if added {
-			return err
-		}
-		return explained{kerr.NotEnoughReplicas, "the transaction before is not over yet"}
-	case kerr.NotCoordinator, kerr.CoordinatorNotAvailable, kerr.CoordinatorLoadInProgress:
-		return explained{kerr.NotEnoughReplicas, "the transaction cannot be verified: " + err.Description}
-	default:
-		return err
-	}
 }
 
 // markers writes the ends of transactions.

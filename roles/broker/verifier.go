@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 
+	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/log"
 )
 
@@ -29,7 +30,9 @@ type transactionVerifier interface {
 	// Verify asks, and returns at once. done is called exactly once, from any
 	// goroutine, with nil where the partition is part of an open transaction,
 	// else an error of Kafka's (*kerr.Error, may be wrapped), for each of
-	// q.Partitions; ctx bounds it. q and its slice stay as they are until then.
+	// q.Partitions, when ctx ends at the latest. q stays as it is until then. While
+	// the transaction before is being ended, the answer may be held back, which
+	// spares the producer another try.
 	Verify(ctx context.Context, q *verification, done func([]error))
 }
 
@@ -38,7 +41,7 @@ type transactionVerifier interface {
 // once, when the marker is committed, or with an error: errors.go has its code.
 // It waits for room in the WAL's reserve as long as ctx allows.
 func (b *Broker) markPartition(ctx context.Context, topic string, index int32, m log.Marker, done func(error)) {
-	l, r, err := b.leaderOf(topic, index, -1)
+	l, r, err := b.leaderOf(topic, index, storage.NoEpoch)
 	if err != nil {
 		done(err)
 		return
