@@ -34,7 +34,7 @@ import (
 func TestRandomTransactions(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		w := newWorld(rt)
-		for range rapid.IntRange(10, 300).Draw(rt, "steps") {
+		for range rapid.IntRange(50, 600).Draw(rt, "steps") {
 			w.disturb()
 		}
 		w.settle()

@@ -22,6 +22,7 @@ const (
 
 var (
 	errShort = errors.New("shorter than its version is")
+	errLong  = errors.New("longer than its version is")
 	errTags  = errors.New("more tagged fields than bytes")
 )
 
@@ -146,8 +147,14 @@ func decode(value []byte) (metadata, error) {
 	if err := r.Complete(); err != nil {
 		return m, err
 	}
-	if m.state < Empty || m.state > CompleteAbort {
+	if len(r.Src) > 0 {
+		return m, errLong
+	}
+	switch {
+	case m.state < Empty || m.state > CompleteAbort:
 		return m, fmt.Errorf("state %d, on record are %d to %d", m.state, Empty, CompleteAbort)
+	case m.producerID < 0 || m.epoch < 0 || m.timeout < 0 || m.nextID < noProducerID:
+		return m, fmt.Errorf("producer id %d, then %d, epoch %d, time-out %v", m.producerID, m.nextID, m.epoch, m.timeout)
 	}
 	m.inferLast()
 	return m, nil
