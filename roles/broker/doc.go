@@ -19,6 +19,11 @@
 //     order. That goroutine waits for nothing but admission to the WAL, where
 //     waiting is the back-pressure, and for the reads of a fetch whose records
 //     have left memory: its answer would hold back those behind it anyway.
+//   - The first batch of a transaction in a partition waits, holding its room in the
+//     WAL, until the coordinator of the transactional id has confirmed it; what its
+//     producer sends behind it waits too, so that their order stays. A reader of
+//     what is committed by transactions gets what lies below the last stable
+//     offset, and is woken when that moves; markers go in by one door (verifier.go).
 //   - What a client makes the broker hold is bounded: bodies before they are
 //     decoded (package wire), fetch sessions, and records that slow readers have
 //     not taken (fetch_memory.go).

@@ -25,6 +25,7 @@ type fetchPart struct {
 	cold bool // its records are on their way from the bucket, which wakes the fetch
 
 	watching *log.Log    // where it is registered
+	stable   bool        // for what is below the last stable offset
 	woken    atomic.Bool // since: registered no more
 
 	result    wire.FetchResult // of the last evaluation
@@ -52,8 +53,12 @@ func (part *fetchPart) Wake() {
 }
 
 // watch registers the part with its log, unless it still is: for more than the
-// last evaluation saw, which was not enough.
-func (part *fetchPart) watch() {
+// last evaluation saw, which was not enough; stable: of what is committed by
+// transactions.
+func (part *fetchPart) watch(stable bool) {
+	if part.watching != nil && part.stable != stable { // the session's client has changed its mind
+		part.unwatch()
+	}
 	if part.watching != nil && !part.woken.Load() {
 		return
 	}
@@ -64,7 +69,11 @@ func (part *fetchPart) watch() {
 	}
 	part.watching = l
 	part.woken.Store(false)
-	l.Watch(max(part.want.Offset, part.result.HighWatermark), part)
+	if part.stable = stable; stable {
+		l.WatchStable(max(part.want.Offset, part.result.LastStable), part)
+	} else {
+		l.Watch(max(part.want.Offset, part.result.HighWatermark), part)
+	}
 }
 
 func (part *fetchPart) unwatch() {

@@ -7,9 +7,6 @@ import (
 
 // Marker ends a transaction: the one record of a control batch. Its key says
 // which kind it is, its value who wrote it (Kafka's EndTransactionMarker).
-//
-//	key    version (2) 0, type (2): 0 abort, 1 commit
-//	value  version (2) 0, coordinator epoch (4)
 type Marker struct {
 	Commit           bool  // else abort
 	CoordinatorEpoch int32 // leader epoch of the coordinator's partition

@@ -444,3 +444,24 @@ func TestOutcomeIsThatOfTheRange(t *testing.T) {
 		t.Error("something was said of what is uploaded, of which not all is known")
 	}
 }
+
+// TestWatchStableWaitsForTheTransaction to be decided, and not for the records
+// that come meanwhile.
+func TestWatchStableWaitsForTheTransaction(t *testing.T) {
+	l := lead(t, open(t, small(disk.NewMem(disk.MemOptions{}))), partition(topicA, 0), 1)
+	transact(t, l, inTransaction(t, 7, 0, 0, "0"))
+	stable, committed := newSignal(), newSignal()
+	l.WatchStable(0, stable)
+	l.Watch(1, committed)
+	appendAll(t, l, values(t, "1"))
+	<-committed.woken
+	if len(stable.woken) != 0 {
+		t.Fatal("woken by a record that cannot be read")
+	}
+	appendMarker(t, l, Marker{ProducerID: 7})
+	<-stable.woken
+	l.WatchStable(2, stable)
+	if len(stable.woken) != 1 {
+		t.Fatal("not woken at once, though it is stable")
+	}
+}

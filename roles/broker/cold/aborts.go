@@ -1,10 +1,16 @@
 package cold
 
 import (
+	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/object"
 )
+
+// mostAborts bounds what a stream remembers for later of transactions that begin
+// behind what is read now: a megabyte's third, where a transaction was open for
+// long and thousands of others were aborted meanwhile.
+const mostAborts = 10_000
 
 // aborts is what a stream knows of aborted transactions: those whose marker lies
 // between where it was read from last and next. Reader.mu guards it.
@@ -13,6 +19,8 @@ type aborts struct {
 	// stable: transactions that began before it are decided by markers before next.
 	stable storage.Offset
 	known  []object.Aborted // in order of Last
+	// until: of transactions that begin from here on, some were left out; 0: none.
+	until storage.Offset
 }
 
 // forward lets go of what a reader from an offset on has no use for.
@@ -38,29 +46,16 @@ func (a *aborts) forward(offset storage.Offset) {
 func (k *walk) aborted() (whole bool, err error) {
 	a := &k.s.aborts
 	a.forward(k.q.Offset)
+	if a.until > 0 && k.out.Next > a.until {
+		*a = aborts{from: k.q.Offset, next: k.q.Offset}
+	}
 	for e := range k.s.ranges.From(a.next) {
 		if guard.Check("cold.undecided", a.stable >= k.out.Next) || e.Base >= k.q.Markers {
 			break
 		}
-		w := wantIndex(k.s.id, &e)
-		l := k.s.layoutOf(&w) // by which it is being read, perhaps
-		if l == nil && e.HasAborts {
-			if l, err = k.layout(&w); l == nil {
-				return false, err
-			}
+		if known, err := k.abortedIn(&e); !known {
+			return false, err
 		}
-		switch {
-		case l != nil:
-			for _, t := range l.Aborted {
-				if t.Last >= a.next {
-					a.known = append(a.known, t)
-				}
-			}
-			a.stable = max(a.stable, l.LastStable)
-		case !e.OpenTransactions:
-			a.stable = max(a.stable, e.End)
-		}
-		a.next = e.End
 	}
 	if a.stable < k.out.Next && a.next < k.q.Markers {
 		return false, ErrLookAgain // by an image that knows all that the log has given up
@@ -71,6 +66,43 @@ func (k *walk) aborted() (whole bool, err error) {
 		}
 	}
 	return true, nil
+}
+
+// abortedIn takes note of the transactions whose marker lies in a range. known:
+// the index is here, or needs no look.
+func (k *walk) abortedIn(e *metadata.Range) (known bool, err error) {
+	a := &k.s.aborts
+	w := wantIndex(k.s.id, e)
+	l := k.s.layoutOf(&w) // by which it is being read, perhaps
+	if l == nil && e.HasAborts {
+		if l, err = k.layout(&w); l == nil {
+			return false, err
+		}
+	}
+	switch {
+	case l != nil:
+		for _, t := range l.Aborted {
+			if t.Last >= a.next {
+				a.add(t, k.out.Next)
+			}
+		}
+		a.stable = max(a.stable, l.LastStable)
+	case !e.OpenTransactions:
+		a.stable = max(a.stable, e.End)
+	}
+	a.next = e.End
+	return true, nil
+}
+
+// add notes a transaction. One that begins behind what is read now may be left out.
+func (a *aborts) add(t object.Aborted, next storage.Offset) {
+	if t.First >= next && len(a.known) >= mostAborts {
+		if a.until == 0 || t.First < a.until {
+			a.until = t.First
+		}
+		return
+	}
+	a.known = append(a.known, t)
 }
 
 // layout returns an index, which the stream does not keep; nil: it is being

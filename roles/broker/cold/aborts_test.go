@@ -174,6 +174,87 @@ func TestAbortsAreThoseOfAScan(t *testing.T) {
 	})
 }
 
+// TestAbortsOfALongTransactionAreNotAllKept: thousands were aborted while it was
+// open; who reads its first records has to look past them, and does not hold them.
+func TestAbortsOfALongTransactionAreNotAllKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, memory())
+		const others = 3*mostAborts + 7
+		end := storage.Offset(10 + 2*others + 2)
+		long := object.Aborted{ProducerID: 1, First: 3, Last: end - 1}
+		var all []object.Aborted
+		for o := storage.Offset(10); o < end-2; o += 2 {
+			all = append(all, object.Aborted{ProducerID: 2, First: o, Last: o + 1})
+		}
+		all = append(all, long)
+		var ranges []metadata.Range
+		ranges = append(ranges, w.decided(t, partition(0), 0, 10, 3))
+		ranges = append(ranges, w.holed(t, partition(0), 10, end, all...))
+		p := Partition{partition(0), metadata.NewRanges(ranges...)}
+		r := open(t, w.options())
+		defer r.Close()
+		c := newClient(r, p)
+		q := Request{MaxBytes: 1 << 10, MinOne: true, Markers: end, Until: end}
+		for q.Offset < end {
+			got, err := c.read(q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Bytes == 0 {
+				break
+			}
+			var want []object.Aborted
+			for _, a := range all {
+				if a.Last >= q.Offset && a.First < got.Next {
+					want = append(want, a)
+				}
+			}
+			if !slices.Equal(got.Aborted, want) {
+				t.Fatalf("[%d, %d): %d aborted, want %d", q.Offset, got.Next, len(got.Aborted), len(want))
+			}
+			for _, s := range r.consumers[any(c)].streams[p.ID] {
+				if n := len(s.aborts.known); n > mostAborts+len(want) {
+					t.Fatalf("[%d, %d): %d are held", q.Offset, got.Next, n)
+				}
+			}
+			q.Offset = got.Next
+		}
+		if q.Offset != end {
+			t.Fatalf("read to %d of %d", q.Offset, end)
+		}
+	})
+}
+
+// holed makes an object with one range that has a batch in every 1000 offsets and
+// at its end, with all that it says decided.
+func (w *world) holed(t failer, id storage.PartitionID, base, end storage.Offset, aborted ...object.Aborted) metadata.Range {
+	t.Helper()
+	w.last++
+	var out bytes.Buffer
+	sum, err := object.Write(&out, object.Header{ID: w.last, Cluster: "c", Incarnation: 1}, []object.Range{{
+		Partition: id, Topic: "a", Base: base, End: end, LastStable: end, Aborted: aborted, Holes: true,
+		Batches: func(yield func(batch.Batch) error) error {
+			for o := base; o < end; o += 1000 {
+				if err := yield(build(t, o, int64(o), "x")); err != nil {
+					return err
+				}
+			}
+			return yield(build(t, end-1, int64(end), "x"))
+		},
+	}}, object.WriteOptions{BlockSize: 400})
+	if err == nil {
+		err = w.dir.Put(context.Background(), objectKey(w.last), bucket.Bytes(out.Bytes()))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := sum.Placements[0]
+	return metadata.Range{
+		Base: base, End: end, Object: w.last, Bytes: p.Bytes, MaxTimestamp: p.MaxTimestamp,
+		IndexPosition: p.Index.Position, IndexLength: p.Index.Length, IndexCRC: p.Index.CRC, HasAborts: true,
+	}
+}
+
 // history is ranges of a partition with transactions in it, all of which were
 // aborted, and those, in order of their markers.
 func (w *world) history(t failer, rng *rand.Rand) (p Partition, all []object.Aborted, end storage.Offset) {
