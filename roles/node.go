@@ -23,6 +23,7 @@ import (
 	"rustmq.dev/rustmq/roles/admin"
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/roles/client"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/security/pki"
@@ -303,6 +304,10 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 		Groups: group.Options{
 			MinSession: time.Duration(groups.MinSessionTimeout), MaxSession: time.Duration(groups.MaxSessionTimeout),
 			InitialRebalanceDelay: time.Duration(groups.InitialRebalanceDelay), MaxGroupSize: int(groups.MaxSize),
+		},
+		Transactions: txn.Options{
+			MaxTimeout:   time.Duration(n.config.Broker.Transactions.MaxTimeout),
+			IDExpiration: time.Duration(n.config.Broker.Transactions.IDExpiration),
 		},
 		Heartbeat: time.Duration(n.config.Replication.HeartbeatInterval),
 		Tier:      tier,

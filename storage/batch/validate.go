@@ -19,7 +19,8 @@ type Limits struct {
 	Now                 time.Time
 	AfterMax, BeforeMax time.Duration
 
-	// Internal admits what only the broker itself may append: control batches.
+	// Internal admits what only the broker itself may append: control batches, and
+	// batches of producers without a sequence number.
 	Internal bool
 }
 
