@@ -53,7 +53,7 @@ func TestAbortMarkerInLaterObject(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, memory())
 		long := object.Aborted{ProducerID: 1, First: 3, Last: 33}
-		p := Partition{partition(0), metadata.NewRanges(
+		p := Partition{ID: partition(0), Ranges: metadata.NewRanges(
 			w.decided(t, partition(0), 0, 10, 3),                                                             // the transaction begins
 			w.decided(t, partition(0), 10, 20, 3),                                                            // nothing is decided
 			w.decided(t, partition(0), 20, 30, 3, object.Aborted{ProducerID: 2, First: 12, Last: 21}),        // something else is
@@ -104,7 +104,7 @@ func TestAbortsByAnOldImage(t *testing.T) {
 		w := newWorld(t, memory())
 		r := open(t, w.options())
 		defer r.Close()
-		p := Partition{partition(0), metadata.NewRanges(w.decided(t, partition(0), 0, 10, 3))}
+		p := Partition{ID: partition(0), Ranges: metadata.NewRanges(w.decided(t, partition(0), 0, 10, 3))}
 		_, err := newClient(r, p).read(Request{Offset: 0, Until: 10, MaxBytes: 1 << 20, MinOne: true, Markers: 20})
 		if !errors.Is(err, ErrLookAgain) {
 			t.Fatalf("got %v, want to look again", err)
@@ -120,7 +120,7 @@ func TestAbortsThatCannotBeRead(t *testing.T) {
 		r := open(t, w.options())
 		defer r.Close()
 		long := object.Aborted{ProducerID: 1, First: 3, Last: 13}
-		p := Partition{partition(0), metadata.NewRanges(w.decided(t, partition(0), 0, 10, 3), w.decided(t, partition(0), 10, 20, 20, long))}
+		p := Partition{ID: partition(0), Ranges: metadata.NewRanges(w.decided(t, partition(0), 0, 10, 3), w.decided(t, partition(0), 10, 20, 20, long))}
 		w.faults(bucket.Rule{Op: bucket.OpRead, Prefix: objectKey(2), Err: errors.New("503"), Temporary: true, Limit: 1})
 		c := newClient(r, p)
 		q := Request{Offset: 0, Until: 10, MaxBytes: 1 << 20, MinOne: true, Markers: 20}
@@ -190,7 +190,7 @@ func TestAbortsOfALongTransactionAreNotAllKept(t *testing.T) {
 		var ranges []metadata.Range
 		ranges = append(ranges, w.decided(t, partition(0), 0, 10, 3))
 		ranges = append(ranges, w.holed(t, partition(0), 10, end, all...))
-		p := Partition{partition(0), metadata.NewRanges(ranges...)}
+		p := Partition{ID: partition(0), Ranges: metadata.NewRanges(ranges...)}
 		r := open(t, w.options())
 		defer r.Close()
 		c := newClient(r, p)
@@ -284,5 +284,5 @@ func (w *world) history(t failer, rng *rand.Rand) (p Partition, all []object.Abo
 		all = append(all, here...)
 		ranges = append(ranges, w.decided(t, partition(0), base, end, stable, here...))
 	}
-	return Partition{partition(0), metadata.NewRanges(ranges...)}, all, end
+	return Partition{ID: partition(0), Ranges: metadata.NewRanges(ranges...)}, all, end
 }
