@@ -209,7 +209,7 @@ func TestOffsetsAreCommittedWithTheTransaction(t *testing.T) {
 			session, err := kgo.NewGroupTransactSession(append([]kgo.Opt{
 				kgo.SeedBrokers(addr), kgo.TransactionalID("tx"), kgo.ConsumerGroup("group"), kgo.ConsumeTopics("in"),
 				kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.DefaultProduceTopic("out"), kgo.AllowAutoTopicCreation(),
-				kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.RequireStableFetchOffsets(),
+				kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 			}, opts...)...)
 			if err != nil {
 				t.Fatal(err)
@@ -299,7 +299,7 @@ func copyExactly(ctx context.Context, addr, from, to string) error {
 	session, err := kgo.NewGroupTransactSession(
 		kgo.SeedBrokers(addr), kgo.TransactionalID("copy-"+from), kgo.ConsumerGroup("copy-"+from), kgo.ConsumeTopics(from),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.DefaultProduceTopic(to), kgo.AllowAutoTopicCreation(),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.RequireStableFetchOffsets(), kgo.FetchMaxBytes(600),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxBytes(600),
 		kgo.MetadataMinAge(50*time.Millisecond), kgo.TransactionTimeout(20*time.Second),
 	)
 	if err != nil {

@@ -76,6 +76,9 @@ func (s *shard) compact(now time.Time) {
 	c := &s.compaction
 	if c.stage == compactIdle {
 		if !s.due(now) {
+			if !now.Before(c.retry) {
+				c.retry = time.Time{} // there is nothing to wake for
+			}
 			return
 		}
 		if !guard.Check("group.snapshot-unknown", s.core.Skipped() == 0) {

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -343,4 +344,26 @@ func txnTopics(topic string, offset int64) []kmsg.TxnOffsetCommitRequestTopic {
 	p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
 	p.Offset = offset
 	return []kmsg.TxnOffsetCommitRequestTopic{{Topic: topic, Partitions: []kmsg.TxnOffsetCommitRequestTopicPartition{p}}}
+}
+
+// A snapshot that failed is tried again when the log has grown, and nobody spins
+// until then.
+func TestFailedSnapshotDoesNotSpin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t, compacting)
+		h.load(1)
+		wantCode(t, "commit", commitCode(now(t, h.commit("g", 1))), nil)
+		h.log.set(func(l *memoryLog) { l.fail = errors.New("disk full") })
+		c := &h.shards[Partition("g")].Load().compaction
+		for c.retry.IsZero() {
+			h.commit("g", 1)
+			synctest.Wait()
+		}
+		c.grown = 0 // as if the groups had grown
+		time.Sleep(2 * compactRetry)
+		synctest.Wait()
+		if !c.retry.IsZero() {
+			t.Fatalf("it would wake at %v, which is over", c.retry)
+		}
+	})
 }

@@ -102,6 +102,9 @@ func (c *Core) commit(now time.Time, r Request, req *kmsg.OffsetCommitRequest, t
 // A producer that says nothing of its consumer may commit in its transaction to
 // any group: so it was before KIP-447.
 func (c *Core) mayCommit(now time.Time, r Request, req *kmsg.OffsetCommitRequest, transactional bool) (*group, int16) {
+	if !guard.Check("group.name-length", len(req.Group) <= maxName) {
+		return nil, kerr.InvalidGroupID.Code
+	}
 	simple := req.Generation < 0
 	g := c.groups[req.Group]
 	if g == nil {

@@ -2,14 +2,17 @@ package group
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
@@ -294,6 +297,42 @@ func FuzzReplay(f *testing.F) {
 		}
 		if _, bytes := c.Size(); bytes != 0 {
 			t.Fatalf("%d bytes are left of nothing", bytes)
+		}
+	})
+}
+
+// A record gives a name two bytes for its length. A longer one would make a record
+// that says something else, and no load would survive it.
+func TestNamesThatNoRecordCanHold(t *testing.T) {
+	long := strings.Repeat("x", 1<<16)
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		for p := range int32(Partitions) {
+			h.Load(p, 1)
+		}
+		synctest.Wait()
+		wantCode(t, "commit", commitCode(now(t, h.commit(long, 1))), kerr.InvalidGroupID)
+		wantCode(t, "transaction", h.txnCommit(txnCommitRequest(long, 7, 1)), kerr.InvalidGroupID)
+		wantCode(t, "join", now(t, h.join(long, "")).ErrorCode, kerr.InvalidGroupID)
+		for name, change := range map[string]func(*kmsg.JoinGroupRequest){
+			"instance": func(q *kmsg.JoinGroupRequest) { q.InstanceID = &long },
+			"type":     func(q *kmsg.JoinGroupRequest) { q.ProtocolType = long },
+			"protocol": func(q *kmsg.JoinGroupRequest) { q.Protocols[0].Name = long },
+		} {
+			q := joinRequest("g", "")
+			q.Version = 9
+			change(q)
+			joined := call(h, func(ctx context.Context, q *kmsg.JoinGroupRequest, answer func(*kmsg.JoinGroupResponse)) {
+				h.JoinGroup(ctx, "c", "/h", q, answer)
+			}, q)
+			wantCode(t, name, now(t, joined).ErrorCode, kerr.InvalidRequest)
+		}
+		client := call(h, func(ctx context.Context, q *kmsg.JoinGroupRequest, answer func(*kmsg.JoinGroupResponse)) {
+			h.JoinGroup(ctx, long[:math.MaxInt16], "/h", q, answer)
+		}, joinRequest("g", ""))
+		wantCode(t, "client", now(t, client).ErrorCode, kerr.InvalidRequest)
+		if st := h.Stats(); st.Groups != 0 {
+			t.Errorf("%+v", st)
 		}
 	})
 }

@@ -101,6 +101,9 @@ func (s *shard) compact(now time.Time) {
 	switch {
 	case c.stage == compactIdle:
 		if !s.due(now) {
+			if !now.Before(c.retry) {
+				c.retry = time.Time{} // there is nothing to wake for
+			}
 			return
 		}
 		if !guard.Check("txn.snapshot-unknown", s.core.Skipped() == 0) {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -541,6 +543,56 @@ func TestTrimIsTriedAgain(t *testing.T) {
 		synctest.Wait()
 		if n := len(h.log.starts[PartitionOf("tx")]); n == 0 {
 			t.Fatalf("%d log starts", n)
+		}
+	})
+}
+
+// A record's key gives a transactional id two bytes for its length. A longer one
+// would make a record that says something else, and no load would survive it.
+func TestIDsThatNoRecordCanHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		for p := range int32(Partitions) {
+			h.Load(p, 1)
+		}
+		synctest.Wait()
+		for _, n := range []int{math.MaxInt16, math.MaxInt16 + 1, 1 << 16} {
+			q := initRequest(nobody)
+			q.TransactionalID = kmsg.StringPtr(strings.Repeat("x", n))
+			var want *kerr.Error
+			if n > math.MaxInt16 {
+				want = kerr.InvalidRequest
+			}
+			wantCode(t, fmt.Sprint(n, " bytes"), now(t, call(h, h.InitProducerID, q)).ErrorCode, want)
+			h.Load(PartitionOf(*q.TransactionalID), 2)
+			synctest.Wait()
+			if st := h.Stats(); st.Loading > 0 || st.IDs != 1 {
+				t.Fatalf("%d bytes: %+v", n, st)
+			}
+		}
+	})
+}
+
+// A snapshot that failed is tried again when the log has grown, and nobody spins
+// until then.
+func TestFailedSnapshotDoesNotSpin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t, compacting)
+		h.load(1)
+		h.fill()
+		h.log.hold()
+		h.log.set(func(l *memoryLog) { l.failOnce = errors.New("disk full") })
+		call(h, h.InitProducerID, initRequest(nobody))
+		synctest.Wait()
+		h.log.release()
+		synctest.Wait()
+		if c := h.compaction(); c.stage != compactIdle || c.retry.IsZero() {
+			t.Fatalf("stage %d, retry %v", c.stage, c.retry)
+		}
+		h.compaction().grown = 0 // as if the ids had grown
+		time.Sleep(2 * compactRetry)
+		if c := h.compaction(); !c.retry.IsZero() {
+			t.Fatalf("it would wake at %v, which is over", c.retry)
 		}
 	})
 }

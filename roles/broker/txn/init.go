@@ -11,13 +11,16 @@ import (
 	"rustmq.dev/rustmq/storage/guard"
 )
 
+// maxID is the longest id that the key of a record can hold.
+const maxID = math.MaxInt16
+
 // initProducerID gives a producer the id and epoch to go on with, which fences off
 // all that had the transactional id before. One who names the epoch he has
 // (KIP-360) goes on, unless another has come since.
 func (c *Core) initProducerID(r Request, q *kmsg.InitProducerIDRequest) {
 	timeout := time.Duration(q.TransactionTimeoutMillis) * time.Millisecond
 	switch {
-	case *q.TransactionalID == "", (q.ProducerID < 0) != (q.ProducerEpoch < 0):
+	case *q.TransactionalID == "", !guard.Check("txn.id-length", len(*q.TransactionalID) <= maxID), (q.ProducerID < 0) != (q.ProducerEpoch < 0):
 		c.refuse(r, kerr.InvalidRequest.Code)
 		return
 	case timeout <= 0 || timeout > c.opt.MaxTimeout:
