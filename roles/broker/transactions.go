@@ -204,7 +204,7 @@ func (b *Broker) exists(p txn.Partition) bool {
 
 // writeMarkers writes a marker to each partition. done is called once, when all are
 // committed or known not to be, with an error for each. It waits for room in the
-// WAL.
+// WAL, as long as ctx allows.
 func (b *Broker) writeMarkers(ctx context.Context, m log.Marker, partitions []txn.Partition, done func([]error)) {
 	errs := make([]error, len(partitions))
 	var left atomic.Int64
@@ -220,7 +220,8 @@ func (b *Broker) writeMarkers(ctx context.Context, m log.Marker, partitions []tx
 			over()
 		}
 		if p.Topic == offsetsTopic {
-			b.groups.EndTransaction(ctx, p.Index, m, put)
+			// Its turn comes later, when ctx may have ended.
+			b.groups.EndTransaction(context.WithoutCancel(ctx), p.Index, m, put)
 		} else {
 			b.markPartition(ctx, p.Topic, p.Index, m, put)
 		}
