@@ -21,8 +21,11 @@ const (
 	addingProduce    = 12
 )
 
+// isTransactional reports whether records are a batch of a transaction, by what it
+// says of itself: about what cannot be one, no coordinator is asked.
 func isTransactional(records []byte) bool {
-	return len(records) >= batch.HeaderSize && batch.Batch(records).IsTransactional()
+	b, rest, err := batch.Next(records)
+	return err == nil && len(rest) == 0 && b.IsTransactional() && !b.IsControl() && b.ProducerID() >= 0 && b.ProducerEpoch() >= 0
 }
 
 // admittedBatch is a batch that has room, and is yet to be appended.

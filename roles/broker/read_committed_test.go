@@ -228,7 +228,7 @@ func TestReadCommittedIsTheSameFromEverywhere(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 7))
-	for range 3 {
+	for range 2 {
 		synctest.Test(t, func(t *testing.T) {
 			b := bucket.NewMemory()
 			m := &ledger{t: t, n: newBesideBucket(t, b), rng: rng, open: map[int64]*transaction{}, next: map[int64]int32{}}

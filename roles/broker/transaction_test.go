@@ -222,6 +222,23 @@ func TestConnectionThatEndsWhileItsTransactionIsVerified(t *testing.T) {
 	})
 }
 
+// TestNobodyIsAskedAboutWhatCannotBe a batch of a transaction.
+func TestNobodyIsAskedAboutWhatCannotBe(t *testing.T) {
+	n, o := startTransactional(t)
+	cut := transactional(t, 9, 0, 0, "cut")
+	for records, want := range map[string]*kerr.Error{
+		string(cut[:len(cut)-1]):                           kerr.CorruptMessage,
+		string(cut) + string(cut):                          kerr.InvalidRecord,
+		string(batch.BuildMarker(0, 9, 0, batch.Marker{})): kerr.InvalidRecord,
+		string(transactional(t, -1, -1, -1, "of nobody")):  kerr.InvalidRecord,
+	} {
+		requireProduced(t, ask[*kmsg.ProduceResponse](n.connect(), 12, inTransaction([]byte(records), 0)), want, -1)
+	}
+	if asked := o.questions(); len(asked) != 0 {
+		t.Fatalf("asked %+v", asked)
+	}
+}
+
 // TestTransactionalBatchesThatCannotBe: without a transactional id, and of two
 // producers in one request.
 func TestTransactionalBatchesThatCannotBe(t *testing.T) {

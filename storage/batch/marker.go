@@ -61,5 +61,6 @@ func ReadMarker(b Batch) (m Marker, ok bool) {
 	if int16(binary.BigEndian.Uint16(key)) < 0 || kind > commitType || int16(binary.BigEndian.Uint16(value)) < 0 {
 		return m, false
 	}
-	return Marker{Commit: kind == commitType, CoordinatorEpoch: int32(binary.BigEndian.Uint32(value[2:]))}, true
+	m = Marker{Commit: kind == commitType, CoordinatorEpoch: int32(binary.BigEndian.Uint32(value[2:]))}
+	return m, m.CoordinatorEpoch >= 0
 }

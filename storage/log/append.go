@@ -219,8 +219,7 @@ func (l *Log) rememberBatch(id int64, sent sentBatch, transactional bool, millis
 	if l.producers == nil {
 		l.producers = producers{}
 	}
-	_, begins := l.producers.add(id, sent, transactional, l.replica.highWatermark, millis)
-	if begins {
+	if l.producers.add(id, sent, transactional, l.replica.highWatermark, millis) {
 		l.noteTransactions(func(t *transactions) { t.begin(id, sent.base()) })
 		l.endVerification(id, nil)
 	}

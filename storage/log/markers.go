@@ -74,12 +74,18 @@ func (l *Log) appendMarker(ctx context.Context, now time.Time, m Marker, o Marke
 		result, answered = l.answerRepeated(repeated, done)
 		return result, answered, nil
 	}
+	// There are as many producers as there may be: the marker of one that is not
+	// known here ends nothing, and is not remembered, lest the transaction hangs.
+	known := l.producers[m.ProducerID] != nil
+	remembered := known || l.store.rememberProducer()
 	if err := l.appendBatch(now, b, appended, done); err != nil {
+		if remembered && !known {
+			l.store.forgetProducers(1)
+		}
 		return result, false, err
 	}
-	if l.rememberMarker(b.ProducerID(), markOf(b, m.CoordinatorEpoch), m.Commit, now.UnixMilli()) {
-		// Beyond their most, too: it is no more than the coordinator has transactions.
-		l.store.producers.Add(1)
+	if remembered {
+		l.rememberMarker(b.ProducerID(), markOf(b, m.CoordinatorEpoch), m.Commit, now.UnixMilli())
 	}
 	return result, false, nil
 }
@@ -126,15 +132,14 @@ func markOf(b batch.Batch, coordinatorEpoch int32) mark {
 	return mark{offset: b.LastOffset(), first: storage.NoOffset, epoch: b.ProducerEpoch(), coordinatorEpoch: coordinatorEpoch}
 }
 
-// rememberMarker notes a marker that was appended, and reports whether its
-// producer is new. l.mu is held, or the log is being recovered.
-func (l *Log) rememberMarker(id int64, m mark, commit bool, millis int64) (added bool) {
+// rememberMarker notes a marker that was appended. l.mu is held, or the log is
+// being recovered.
+func (l *Log) rememberMarker(id int64, m mark, commit bool, millis int64) {
 	if l.producers == nil {
 		l.producers = producers{}
 	}
-	first, added := l.producers.mark(id, m, l.replica.highWatermark, millis)
+	first := l.producers.mark(id, m, l.replica.highWatermark, millis)
 	if first != storage.NoOffset {
 		l.noteTransactions(func(t *transactions) { t.end(id, first, m.offset, commit, l.store.o.Tiered) })
 	}
-	return added
 }

@@ -24,7 +24,12 @@ type sentBatch struct {
 
 func (s *sentBatch) base() storage.Offset { return s.last - storage.Offset(s.delta) }
 
-func (s *sentBatch) lastSequence() int32 { return batch.NextSequence(s.first, s.delta) }
+func (s *sentBatch) lastSequence() int32 {
+	if s.first < 0 { // the broker's own batches have none
+		return s.first
+	}
+	return batch.NextSequence(s.first, s.delta)
+}
 
 // mark is a marker of a producer: it ended a transaction, or came to a partition
 // that had no part in it.
@@ -118,21 +123,20 @@ func (ps producers) check(b batch.Batch) (duplicate *sentBatch, err error) {
 }
 
 // get returns what is remembered of a producer; of a new one, nothing yet.
-func (ps producers) get(id, millis int64) (p *producer, added bool) {
-	if p = ps[id]; p == nil {
+func (ps producers) get(id, millis int64) *producer {
+	p := ps[id]
+	if p == nil {
 		p = &producer{open: storage.NoOffset}
 		ps[id] = p
-		added = true
 	}
 	p.millis = max(p.millis, millis)
-	return p, added
+	return p
 }
 
-// add remembers a batch that was appended, and reports whether its producer is
-// new, and whether the batch is the first of a transaction. millis is the
-// broker's time.
-func (ps producers) add(id int64, s sentBatch, transactional bool, highWatermark storage.Offset, millis int64) (added, begins bool) {
-	p, added := ps.get(id, millis)
+// add remembers a batch that was appended, and reports whether it is the first of
+// a transaction. millis is the broker's time.
+func (ps producers) add(id int64, s sentBatch, transactional bool, highWatermark storage.Offset, millis int64) (begins bool) {
+	p := ps.get(id, millis)
 	// What is committed and further back than five is not needed even if all
 	// that is not committed goes.
 	settled := 0
@@ -149,13 +153,13 @@ func (ps producers) add(id int64, s sentBatch, transactional bool, highWatermark
 	if begins = transactional && p.open == storage.NoOffset; begins {
 		p.open = s.base()
 	}
-	return added, begins
+	return begins
 }
 
 // mark remembers a marker that was appended, and returns the first offset of the
 // transaction that it ended, or NoOffset.
-func (ps producers) mark(id int64, m mark, highWatermark storage.Offset, millis int64) (first storage.Offset, added bool) {
-	p, added := ps.get(id, millis)
+func (ps producers) mark(id int64, m mark, highWatermark storage.Offset, millis int64) (first storage.Offset) {
+	p := ps.get(id, millis)
 	settled := 0
 	for settled < len(p.marks) && p.marks[settled].offset < highWatermark {
 		settled++
@@ -165,7 +169,7 @@ func (ps producers) mark(id int64, m mark, highWatermark storage.Offset, millis 
 	}
 	m.first, p.open = p.open, storage.NoOffset
 	p.marks = append(p.marks, m)
-	return m.first, added
+	return m.first
 }
 
 // truncate forgets the batches at or behind end, and returns how many producers

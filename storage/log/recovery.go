@@ -300,6 +300,8 @@ func (r *replayed) remember(l *Log, millis int64) {
 	for i, sent := range r.sent {
 		switch {
 		case i > 0 && r.sent[i-1].last == sent.last: // the copy of a batch
+		case sent.marker && l.producers[sent.producer] == nil && l.store.producers.Load()+int64(len(l.producers)) >= int64(l.store.o.MaxProducers):
+			// It was not remembered then either, perhaps; it ended nothing.
 		case sent.marker:
 			m := mark{offset: sent.last, first: storage.NoOffset, epoch: sent.epoch, coordinatorEpoch: sent.CoordinatorEpoch}
 			l.rememberMarker(sent.producer, m, sent.Commit, millis)

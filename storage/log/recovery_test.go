@@ -626,6 +626,42 @@ func TestStateReadsBack(t *testing.T) {
 	})
 }
 
+// TestTransactionsOfAStateInSeveralParts are read back as they were, and in no
+// other order.
+func TestTransactionsOfAStateInSeveralParts(t *testing.T) {
+	s := goldenTransactions()
+	s.highWatermark = 1000
+	for i := range storage.Offset(40) {
+		s.committed = append(s.committed, span{int64(i), 10 + i, 100 + i})
+		s.producers[100+int64(i)] = &producer{open: 200 + i, marks: []mark{{storage.NoOffset, storage.NoOffset, int16(i), int32(i)}}}
+	}
+	parts := s.encode(300)
+	if len(parts) < 10 {
+		t.Fatalf("%d parts", len(parts))
+	}
+	var got state
+	for i, part := range parts {
+		if last, err := got.decode(part); err != nil || last != (i == len(parts)-1) || len(part) > 300 {
+			t.Fatalf("part %d of %d: %d bytes, last %v, %v", i, len(parts), len(part), last, err)
+		}
+	}
+	if !slices.Equal(got.aborted, s.aborted) || !slices.Equal(got.committed, s.committed) || len(got.producers) != len(s.producers) {
+		t.Fatalf("read back %v, %v and %d producers", got.aborted, got.committed, len(got.producers))
+	}
+	for id, p := range got.producers {
+		if want := s.producers[id]; p.open != want.open || p.epoch() != want.epoch() || len(p.sent) != len(want.sent) {
+			t.Errorf("producer %d was read back as %+v, want %+v", id, p, want)
+		}
+	}
+	var other state
+	for _, i := range []int{0, 2, 1} {
+		if _, err := other.decode(parts[i]); err != nil {
+			return
+		}
+	}
+	t.Error("transactions out of order were taken")
+}
+
 // goldenTransactions is the state in testdata/transactions.hex.
 func goldenTransactions() *state {
 	s := goldenState()

@@ -279,19 +279,33 @@ func TestOpenTransactionIsNotForgotten(t *testing.T) {
 		if _, _, err := l.BeginVerification(9, 0, 0); !errors.Is(err, ErrTooManyProducers) || s.Stats().Producers != 2 {
 			t.Fatalf("with %d producers: %v", s.Stats().Producers, err)
 		}
-		time.Sleep(49 * time.Hour)
+		time.Sleep(49*time.Hour + time.Second) // not when producers are being forgotten
 		if got := s.Stats().Producers; got != 1 || len(l.verifying) != 0 {
 			t.Fatalf("%d producers are left, %d verifications", got, len(l.verifying))
 		}
 		wantStable(t, l, 0)
 		appendMarker(t, l, Marker{ProducerID: 7})
-		// Beyond the most producers there may be, too: it must not fail for that.
+		// Beyond the most producers there may be, too: it must not fail for that, nor
+		// take more memory.
 		verify(t, l, inTransaction(t, 8, 0, 0, "1"))
-		appendMarker(t, l, Marker{ProducerID: 9})
-		wantStable(t, l, 3)
+		for id := range int64(10) {
+			appendMarker(t, l, Marker{ProducerID: 9 + id})
+		}
+		wantStable(t, l, 12)
+		if got := s.Stats().Producers; got != 2 || len(l.Producers()) != 1 {
+			t.Fatalf("%d producers are counted, %d remembered", got, len(l.Producers()))
+		}
+		appendMarker(t, l, Marker{ProducerID: 7, ProducerEpoch: 1})
+		if len(l.Producers()) != 1 || l.Producers()[0].Epoch != 1 {
+			t.Fatalf("%+v", l.Producers())
+		}
 		time.Sleep(49 * time.Hour)
 		if got := s.Stats().Producers; got != 0 || len(l.Producers()) != 0 {
 			t.Fatalf("%d producers are left", got)
+		}
+		s = reopen(t, s) // all of it is in the WAL
+		if l, _ = s.Log(l.id); len(l.Producers()) != 2 {
+			t.Fatalf("after a restart: %+v", l.Producers())
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
