@@ -23,6 +23,7 @@ import (
 	"rustmq.dev/rustmq/roles/admin"
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/roles/client"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/security/pki"
@@ -305,6 +306,10 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 			MinSession: time.Duration(groups.MinSessionTimeout), MaxSession: time.Duration(groups.MaxSessionTimeout),
 			InitialRebalanceDelay: time.Duration(groups.InitialRebalanceDelay), MaxGroupSize: int(groups.MaxSize),
 		},
+		Transactions: txn.Options{
+			MaxTimeout:   time.Duration(n.config.Broker.Transactions.MaxTimeout),
+			IDExpiration: time.Duration(n.config.Broker.Transactions.IDExpiration),
+		},
 		Heartbeat: time.Duration(n.config.Replication.HeartbeatInterval),
 		Tier:      tier,
 		Log:       n.log.With("room", "broker"),
@@ -357,6 +362,7 @@ func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 	n.kafka = kafka.New(kafka.Options{
 		Handler:  n.broker,
 		EarlyOK:  broker.EarlyOK,
+		Features: n.broker.Features(),
 		Identity: func() (string, int32) { return n.controller.Image().ClusterID(), n.config.Broker.ID },
 		Metrics:  counts,
 		Log:      n.log.With("room", "kafka"),

@@ -1,8 +1,8 @@
 // Package broker answers the Kafka API: it brings together the partition logs
 // (storage/log), the metadata image (consensus/metadata, by the controller) and
 // the requests of clients (transport/kafka). It owns which partitions this
-// process leads, who waits for records, fetch sessions and the group
-// coordinators' place in all this; it holds no record and decides no metadata.
+// process leads, who waits for records, fetch sessions and the coordinators'
+// place in all this; it holds no record and decides no metadata.
 //
 // A file per API. Produce and Fetch carry the data: package wire parses them in
 // place, records are copied once, by the WAL, and leave from the WAL's memory

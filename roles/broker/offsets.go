@@ -208,7 +208,7 @@ func (b *Broker) logStartFor(topic string, want kmsg.DeleteRecordsRequestTopicPa
 	if err != nil {
 		return controller.LogStart{}, nil, err
 	}
-	if topic == offsetsTopic {
+	if reserved(topic) {
 		return controller.LogStart{}, nil, errInternalTopic
 	}
 	l, r, err := p.leading()

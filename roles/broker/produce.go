@@ -120,10 +120,7 @@ func (b *Broker) produce(r *kafka.Request) {
 
 // refusal reports why the whole request is refused.
 func (p *produceRequest) refusal() error {
-	switch {
-	case p.q.Transactional && p.b.verifier == nil:
-		return errTransactions
-	case p.q.Acks < acksAll || p.q.Acks > 1:
+	if p.q.Acks < acksAll || p.q.Acks > 1 {
 		return kerr.InvalidRequiredAcks
 	}
 	return nil

@@ -263,8 +263,6 @@ func TestTransactionalBatchesThatCannotBe(t *testing.T) {
 	if asked := o.questions(); len(asked) != 2 {
 		t.Fatalf("asked %+v", asked)
 	}
-	n.verifier = nil
-	requireProduced(t, ask[*kmsg.ProduceResponse](n.connect(), 12, q), kerr.TransactionalIDAuthorizationFailed, -1)
 }
 
 // TestFetchReadCommittedInEveryVersion: it waits at the last stable offset, and is

@@ -21,7 +21,8 @@ type AppendOptions struct {
 	// it too; there is no quicker answer.
 	LeaderOnly bool
 	// Internal says that the broker itself appends: the share of the WAL that a
-	// partition may hold does not count, and control batches are admitted.
+	// partition may hold does not count, control batches are admitted, and batches
+	// of producers without a sequence number, which is then not looked at.
 	// Markers go by [Log.AppendMarker].
 	Internal bool
 	// Guard is what BeginVerification gave for the first batch of a transaction,

@@ -102,7 +102,9 @@ func (ps producers) check(b batch.Batch) (duplicate *sentBatch, err error) {
 	if !guard.Check("log.producer-epoch", epoch >= newest) {
 		return nil, fmt.Errorf("producer %d sends with epoch %d after %d: %w", b.ProducerID(), epoch, newest, ErrInvalidProducerEpoch)
 	}
-	if epoch == newest && len(p.sent) > 0 && p.latest().epoch == epoch {
+	switch {
+	case first < 0: // the broker's own, of which each is sent once
+	case epoch == newest && len(p.sent) > 0 && p.latest().epoch == epoch:
 		for i := len(p.sent) - 1; i >= max(0, len(p.sent)-dedupeBatches) && p.sent[i].epoch == epoch; i-- {
 			if s := &p.sent[i]; !guard.Check("log.duplicate", s.first != first || s.delta != b.LastOffsetDelta()) {
 				return s, nil
@@ -111,7 +113,7 @@ func (ps producers) check(b batch.Batch) (duplicate *sentBatch, err error) {
 		if want := batch.NextSequence(p.latest().lastSequence(), 1); !guard.Check("log.sequence", first == want) {
 			return nil, fmt.Errorf("producer %d sends sequence %d, %d was due: %w", b.ProducerID(), first, want, ErrOutOfOrderSequence)
 		}
-	} else if first != 0 && (epoch > newest || len(p.sent) > 0) { // of who is known by a marker alone, nothing was forgotten
+	case first != 0 && (epoch > newest || len(p.sent) > 0): // of who is known by a marker alone, nothing was forgotten
 		return nil, fmt.Errorf("producer %d begins epoch %d with sequence %d: %w", b.ProducerID(), epoch, first, ErrOutOfOrderSequence)
 	}
 	if !guard.Check("log.transaction-left", p.open == storage.NoOffset || b.IsTransactional()) {

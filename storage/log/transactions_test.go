@@ -479,3 +479,46 @@ func TestWatchStableWaitsForTheTransaction(t *testing.T) {
 		t.Fatal("not woken at once, though it is stable")
 	}
 }
+
+// TestCoordinatorWritesWithoutSequence: what the group coordinator writes in a
+// producer's transaction has no sequence numbers. Each batch is appended, whatever
+// came before, and fenced by epoch and marker as any other; of a producer it is
+// refused.
+func TestCoordinatorWritesWithoutSequence(t *testing.T) {
+	fs := disk.NewMem(disk.MemOptions{})
+	s := open(t, small(fs))
+	l := lead(t, s, partition(topicA, 0), 1)
+	own := func(epoch int16, o AppendOptions) error {
+		b := inTransaction(t, 7, epoch, -1, "offset")
+		o.Epoch = storage.NoEpoch
+		if o.Guard == (Guard{}) && o.Internal {
+			o.Guard = verify(t, l, b)
+		}
+		return send(t, l, b, o).wait(t).Err
+	}
+	if err := own(0, AppendOptions{Guard: verify(t, l, inTransaction(t, 7, 0, -1, "offset"))}); err == nil {
+		t.Error("a producer sends a batch without a sequence number")
+	}
+	appendMarker(t, l, Marker{ProducerID: 7, Commit: true})
+	for range 3 {
+		if err := own(0, AppendOptions{Internal: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if end := l.HighWatermark(); end != 4 {
+		t.Fatalf("the log ends at %d", end)
+	}
+	wantStable(t, l, 1)
+	if err := own(1, AppendOptions{Internal: true, Guard: Guard{99}}); !errors.Is(err, ErrUnverified) {
+		t.Errorf("an epoch that nobody has verified: %v", err)
+	}
+	appendMarker(t, l, Marker{ProducerID: 7, ProducerEpoch: 1, Commit: true, TransactionVersion: 2})
+	wantStable(t, l, 5)
+	if err := own(0, AppendOptions{Internal: true}); !errors.Is(err, ErrInvalidProducerEpoch) {
+		t.Errorf("an epoch that is over: %v", err)
+	}
+	if err := own(1, AppendOptions{Internal: true}); err != nil {
+		t.Fatal(err)
+	}
+	wantStable(t, l, 5)
+}

@@ -83,10 +83,10 @@ func (c *Core) delete(r Request, q *DeleteGroup) {
 		records = append(records, Record{Key: commitKey(g.id, s)})
 	}
 	records = append(records, Record{Key: groupKey(g.id)})
-	g.writeAll(records, func(from, to int, err error) {
+	g.writeAll(records, nil, func(from, to int, err error) {
 		if err == nil {
 			for _, s := range slots[from:min(to, len(slots))] {
-				g.unset(s.topic, s.partition)
+				g.forget(s)
 			}
 		}
 	}, func(err error) {
