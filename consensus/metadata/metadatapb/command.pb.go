@@ -46,6 +46,7 @@ type Command struct {
 	//	*Command_CondemnObjects
 	//	*Command_ForgetObjects
 	//	*Command_MoveLogStarts
+	//	*Command_RecordCleaning
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -241,6 +242,15 @@ func (x *Command) GetMoveLogStarts() *MoveLogStarts {
 	return nil
 }
 
+func (x *Command) GetRecordCleaning() *RecordCleaning {
+	if x != nil {
+		if x, ok := x.Body.(*Command_RecordCleaning); ok {
+			return x.RecordCleaning
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -314,6 +324,11 @@ type Command_MoveLogStarts struct {
 	MoveLogStarts *MoveLogStarts `protobuf:"bytes,17,opt,name=move_log_starts,json=moveLogStarts,proto3,oneof"`
 }
 
+type Command_RecordCleaning struct {
+	// Feature level 4.
+	RecordCleaning *RecordCleaning `protobuf:"bytes,40,opt,name=record_cleaning,json=recordCleaning,proto3,oneof"`
+}
+
 func (*Command_InitCluster) isCommand_Body() {}
 
 func (*Command_SetFeatureLevel) isCommand_Body() {}
@@ -347,6 +362,8 @@ func (*Command_CondemnObjects) isCommand_Body() {}
 func (*Command_ForgetObjects) isCommand_Body() {}
 
 func (*Command_MoveLogStarts) isCommand_Body() {}
+
+func (*Command_RecordCleaning) isCommand_Body() {}
 
 // InitCluster is the first command of a log.
 type InitCluster struct {
@@ -1708,6 +1725,169 @@ func (x *MoveLogStarts) GetTopics() []*MoveLogStarts_Topic {
 	return nil
 }
 
+// RecordCleaning says how far compaction by key has come in a partition, for the
+// leader of that epoch.
+type RecordCleaning struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BrokerId      int32                  `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	BrokerEpoch   int64                  `protobuf:"varint,2,opt,name=broker_epoch,json=brokerEpoch,proto3" json:"broker_epoch,omitempty"`
+	TopicId       []byte                 `protobuf:"bytes,3,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Partition     int32                  `protobuf:"varint,4,opt,name=partition,proto3" json:"partition,omitempty"`
+	LeaderEpoch   int32                  `protobuf:"varint,5,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
+	Cleaning      *Cleaning              `protobuf:"bytes,6,opt,name=cleaning,proto3" json:"cleaning,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordCleaning) Reset() {
+	*x = RecordCleaning{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordCleaning) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordCleaning) ProtoMessage() {}
+
+func (x *RecordCleaning) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordCleaning.ProtoReflect.Descriptor instead.
+func (*RecordCleaning) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RecordCleaning) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *RecordCleaning) GetBrokerEpoch() int64 {
+	if x != nil {
+		return x.BrokerEpoch
+	}
+	return 0
+}
+
+func (x *RecordCleaning) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *RecordCleaning) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *RecordCleaning) GetLeaderEpoch() int32 {
+	if x != nil {
+		return x.LeaderEpoch
+	}
+	return 0
+}
+
+func (x *RecordCleaning) GetCleaning() *Cleaning {
+	if x != nil {
+		return x.Cleaning
+	}
+	return nil
+}
+
+// Cleaning is the state of compaction by key, see metadata.Cleaning.
+type Cleaning struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	To            int64                  `protobuf:"varint,1,opt,name=to,proto3" json:"to,omitempty"`
+	Round         int64                  `protobuf:"varint,2,opt,name=round,proto3" json:"round,omitempty"`
+	Next          int64                  `protobuf:"varint,3,opt,name=next,proto3" json:"next,omitempty"`
+	Due           int64                  `protobuf:"varint,4,opt,name=due,proto3" json:"due,omitempty"`
+	NextDue       int64                  `protobuf:"varint,5,opt,name=next_due,json=nextDue,proto3" json:"next_due,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cleaning) Reset() {
+	*x = Cleaning{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cleaning) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cleaning) ProtoMessage() {}
+
+func (x *Cleaning) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cleaning.ProtoReflect.Descriptor instead.
+func (*Cleaning) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Cleaning) GetTo() int64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *Cleaning) GetRound() int64 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+func (x *Cleaning) GetNext() int64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+func (x *Cleaning) GetDue() int64 {
+	if x != nil {
+		return x.Due
+	}
+	return 0
+}
+
+func (x *Cleaning) GetNextDue() int64 {
+	if x != nil {
+		return x.NextDue
+	}
+	return 0
+}
+
 type AdvanceLogStart_Entry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TopicId       []byte                 `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
@@ -1720,7 +1900,7 @@ type AdvanceLogStart_Entry struct {
 
 func (x *AdvanceLogStart_Entry) Reset() {
 	*x = AdvanceLogStart_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[22]
+	mi := &file_consensus_metadata_command_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1732,7 +1912,7 @@ func (x *AdvanceLogStart_Entry) String() string {
 func (*AdvanceLogStart_Entry) ProtoMessage() {}
 
 func (x *AdvanceLogStart_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[22]
+	mi := &file_consensus_metadata_command_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1787,7 +1967,7 @@ type MoveLogStarts_Topic struct {
 
 func (x *MoveLogStarts_Topic) Reset() {
 	*x = MoveLogStarts_Topic{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[23]
+	mi := &file_consensus_metadata_command_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1799,7 +1979,7 @@ func (x *MoveLogStarts_Topic) String() string {
 func (*MoveLogStarts_Topic) ProtoMessage() {}
 
 func (x *MoveLogStarts_Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[23]
+	mi := &file_consensus_metadata_command_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1840,7 +2020,7 @@ var File_consensus_metadata_command_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\n" +
-	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\xa7\n" +
+	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\xf6\n" +
 	"\n" +
 	"\aCommand\x12D\n" +
 	"\finit_cluster\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.InitClusterH\x00R\vinitCluster\x12Q\n" +
@@ -1861,7 +2041,8 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\x0ereplace_ranges\x18\x0e \x01(\v2!.rustmq.metadata.v1.ReplaceRangesH\x00R\rreplaceRanges\x12M\n" +
 	"\x0fcondemn_objects\x18\x0f \x01(\v2\".rustmq.metadata.v1.CondemnObjectsH\x00R\x0econdemnObjects\x12J\n" +
 	"\x0eforget_objects\x18\x10 \x01(\v2!.rustmq.metadata.v1.ForgetObjectsH\x00R\rforgetObjects\x12K\n" +
-	"\x0fmove_log_starts\x18\x11 \x01(\v2!.rustmq.metadata.v1.MoveLogStartsH\x00R\rmoveLogStartsB\x06\n" +
+	"\x0fmove_log_starts\x18\x11 \x01(\v2!.rustmq.metadata.v1.MoveLogStartsH\x00R\rmoveLogStarts\x12M\n" +
+	"\x0frecord_cleaning\x18( \x01(\v2\".rustmq.metadata.v1.RecordCleaningH\x00R\x0erecordCleaningB\x06\n" +
 	"\x04body\"Q\n" +
 	"\vInitCluster\x12\x1d\n" +
 	"\n" +
@@ -1974,7 +2155,20 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\n" +
 	"partitions\x18\x02 \x03(\x05R\n" +
 	"partitions\x12\x18\n" +
-	"\aoffsets\x18\x03 \x03(\x03R\aoffsetsB1Z/rustmq.dev/rustmq/consensus/metadata/metadatapbb\x06proto3"
+	"\aoffsets\x18\x03 \x03(\x03R\aoffsets\"\xe6\x01\n" +
+	"\x0eRecordCleaning\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
+	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x19\n" +
+	"\btopic_id\x18\x03 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x04 \x01(\x05R\tpartition\x12!\n" +
+	"\fleader_epoch\x18\x05 \x01(\x05R\vleaderEpoch\x128\n" +
+	"\bcleaning\x18\x06 \x01(\v2\x1c.rustmq.metadata.v1.CleaningR\bcleaning\"q\n" +
+	"\bCleaning\x12\x0e\n" +
+	"\x02to\x18\x01 \x01(\x03R\x02to\x12\x14\n" +
+	"\x05round\x18\x02 \x01(\x03R\x05round\x12\x12\n" +
+	"\x04next\x18\x03 \x01(\x03R\x04next\x12\x10\n" +
+	"\x03due\x18\x04 \x01(\x03R\x03due\x12\x19\n" +
+	"\bnext_due\x18\x05 \x01(\x03R\anextDueB1Z/rustmq.dev/rustmq/consensus/metadata/metadatapbb\x06proto3"
 
 var (
 	file_consensus_metadata_command_proto_rawDescOnce sync.Once
@@ -1988,7 +2182,7 @@ func file_consensus_metadata_command_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_command_proto_rawDescData
 }
 
-var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_consensus_metadata_command_proto_goTypes = []any{
 	(*Command)(nil),               // 0: rustmq.metadata.v1.Command
 	(*InitCluster)(nil),           // 1: rustmq.metadata.v1.InitCluster
@@ -2012,8 +2206,10 @@ var file_consensus_metadata_command_proto_goTypes = []any{
 	(*CondemnObjects)(nil),        // 19: rustmq.metadata.v1.CondemnObjects
 	(*ForgetObjects)(nil),         // 20: rustmq.metadata.v1.ForgetObjects
 	(*MoveLogStarts)(nil),         // 21: rustmq.metadata.v1.MoveLogStarts
-	(*AdvanceLogStart_Entry)(nil), // 22: rustmq.metadata.v1.AdvanceLogStart.Entry
-	(*MoveLogStarts_Topic)(nil),   // 23: rustmq.metadata.v1.MoveLogStarts.Topic
+	(*RecordCleaning)(nil),        // 22: rustmq.metadata.v1.RecordCleaning
+	(*Cleaning)(nil),              // 23: rustmq.metadata.v1.Cleaning
+	(*AdvanceLogStart_Entry)(nil), // 24: rustmq.metadata.v1.AdvanceLogStart.Entry
+	(*MoveLogStarts_Topic)(nil),   // 25: rustmq.metadata.v1.MoveLogStarts.Topic
 }
 var file_consensus_metadata_command_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.Command.init_cluster:type_name -> rustmq.metadata.v1.InitCluster
@@ -2033,20 +2229,22 @@ var file_consensus_metadata_command_proto_depIdxs = []int32{
 	19, // 14: rustmq.metadata.v1.Command.condemn_objects:type_name -> rustmq.metadata.v1.CondemnObjects
 	20, // 15: rustmq.metadata.v1.Command.forget_objects:type_name -> rustmq.metadata.v1.ForgetObjects
 	21, // 16: rustmq.metadata.v1.Command.move_log_starts:type_name -> rustmq.metadata.v1.MoveLogStarts
-	3,  // 17: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	6,  // 18: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 19: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	6,  // 20: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 21: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
-	22, // 22: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
-	16, // 23: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
-	16, // 24: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	23, // 25: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	22, // 17: rustmq.metadata.v1.Command.record_cleaning:type_name -> rustmq.metadata.v1.RecordCleaning
+	3,  // 18: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	6,  // 19: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 20: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	6,  // 21: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 22: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
+	24, // 23: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
+	16, // 24: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
+	16, // 25: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	25, // 26: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
+	23, // 27: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_command_proto_init() }
@@ -2072,6 +2270,7 @@ func file_consensus_metadata_command_proto_init() {
 		(*Command_CondemnObjects)(nil),
 		(*Command_ForgetObjects)(nil),
 		(*Command_MoveLogStarts)(nil),
+		(*Command_RecordCleaning)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2079,7 +2278,7 @@ func file_consensus_metadata_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_command_proto_rawDesc), len(file_consensus_metadata_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
