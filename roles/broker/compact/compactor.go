@@ -81,7 +81,7 @@ type Compactor struct {
 	done       sync.WaitGroup
 	wake       chan struct{} // holds a token when there is a reason to look
 	ids        *tiering.IDs
-	bandwidth  bandwidth
+	bandwidth  tiering.Bandwidth
 	read, gets atomic.Int64
 
 	mu      sync.Mutex
@@ -103,7 +103,7 @@ func newCompactor(o Options) *Compactor {
 	if o.Memory == 0 {
 		o.Memory = DefaultMemory
 	}
-	c := &Compactor{o: o, wake: make(chan struct{}, 1), planner: newPlanner(o.Limits), bandwidth: bandwidth{rate: o.Bandwidth, now: o.Now}}
+	c := &Compactor{o: o, wake: make(chan struct{}, 1), planner: newPlanner(o.Limits), bandwidth: tiering.Bandwidth{Rate: o.Bandwidth, Now: o.Now}}
 	c.ids = tiering.NewIDs(tiering.IDOptions{Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now})
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	return c
