@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/roles/broker/clean"
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/group"
@@ -42,6 +43,7 @@ type Broker struct {
 	bucketMet    atomic.Bool      // the bucket was found to be the cluster's
 	cold         *cold.Reader
 	compactor    *compact.Compactor // nil without a bucket, or without compaction
+	cleaner      *clean.Cleaner     // nil without a bucket, or without compaction by key
 	damages      damages
 	metrics      *metrics
 
@@ -147,6 +149,9 @@ func (b *Broker) Close() error {
 		b.unsubscribe()
 	}
 	err := b.Drain()
+	if b.cleaner != nil {
+		err = errors.Join(err, b.cleaner.Close())
+	}
 	if b.compactor != nil {
 		err = errors.Join(err, b.compactor.Close())
 	}

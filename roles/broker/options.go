@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/clean"
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/group"
@@ -33,6 +34,7 @@ type Controller interface {
 	AdvanceLogStart(ctx context.Context, brokerID int32, brokerEpoch int64, starts []controller.LogStart) []error
 	PrepareObjects(ctx context.Context, brokerID int32, brokerEpoch int64, count int) (first storage.ObjectID, err error)
 	ReplaceRanges(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, replacements []metadata.Replacement) (results []error, err error)
+	RecordCleaning(ctx context.Context, brokerID int32, brokerEpoch int64, p storage.PartitionID, epoch storage.Epoch, is metadata.Cleaning) error
 	CommitObject(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, ranges []metadata.PartitionRange) (results []error, err error)
 	AllocateProducerIDs(ctx context.Context, brokerID int32, brokerEpoch int64) (first int64, count int32, err error)
 }
@@ -56,6 +58,8 @@ type Tier struct {
 	IDAge       time.Duration // how long an object id may be used after it was issued
 	// Compact says how objects are rewritten; nil: they are not.
 	Compact *Compaction
+	// Clean says how topics are compacted by key; nil: they are not.
+	Clean *Cleaning
 	// Nonce is what the bucket was known by, for a start that cannot reach it, and
 	// Remember keeps what was read.
 	Nonce    [16]byte
@@ -65,6 +69,13 @@ type Tier struct {
 // Compaction is what a configuration says of it.
 type Compaction struct {
 	compact.Limits
+	Interval  time.Duration
+	Bandwidth int64 // bytes a second; 0: no bound
+}
+
+// Cleaning is what a configuration says of compaction by key.
+type Cleaning struct {
+	clean.Limits
 	Interval  time.Duration
 	Bandwidth int64 // bytes a second; 0: no bound
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/clean"
 	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
@@ -115,16 +116,40 @@ func (b *Broker) startTier() {
 		Bucket: t.Bucket, IDAge: t.IDAge, Log: b.log, Now: b.opt.Now,
 		Key: key, Header: header,
 	})
-	if t.Compact == nil {
-		return
+	// While the WAL fills up, the bucket is the uploads'.
+	hold := func() bool { return b.store.Stats().Fullness >= t.Upload.Urgent }
+	// Neither begins with a partition that the other rewrites: one of them would do so
+	// for nothing. Both look when they plan, and are there by then.
+	if z := t.Compact; z != nil {
+		b.compactor = compact.New(compact.Options{
+			Limits: z.Limits, Interval: z.Interval, Bandwidth: z.Bandwidth,
+			Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
+			IDAge: t.IDAge, Log: b.log, Now: b.opt.Now, Hold: hold,
+			Busy: func() map[storage.PartitionID]struct{} {
+				if b.cleaner == nil {
+					return nil
+				}
+				return b.cleaner.Rewriting()
+			},
+		})
 	}
-	b.compactor = compact.Start(compact.Options{
-		Limits: t.Compact.Limits, Interval: t.Compact.Interval, Bandwidth: t.Compact.Bandwidth,
-		Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
-		IDAge: t.IDAge, Log: b.log, Now: b.opt.Now,
-		// While the WAL fills up, the bucket is the uploads'.
-		Hold: func() bool { return b.store.Stats().Fullness >= t.Upload.Urgent },
-	})
+	if z := t.Clean; z != nil {
+		b.cleaner = clean.New(clean.Options{
+			Limits: z.Limits, Interval: z.Interval, Bandwidth: z.Bandwidth, Policy: b.cleaningPolicy,
+			Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
+			IDAge: t.IDAge, Log: b.log, Now: b.opt.Now, Hold: hold,
+			Busy: func() map[storage.PartitionID]struct{} {
+				if b.compactor == nil {
+					return nil
+				}
+				return b.compactor.Rewriting()
+			},
+		})
+		b.cleaner.Start()
+	}
+	if b.compactor != nil {
+		b.compactor.Start()
+	}
 }
 
 func (b *Broker) objectKey(cluster string, id storage.ObjectID) string {
@@ -161,7 +186,7 @@ func (t tieredPartitions) Led(id storage.PartitionID) (upload.Led, bool) {
 // catalogue is the controller, asked under this broker's registration.
 type catalogue struct{ b *Broker }
 
-// Prepare implements upload.Catalogue and compact.Catalogue. Without an id nothing
+// Prepare implements the catalogues of uploads and of those who rewrite. Without an id nothing
 // is written.
 func (c catalogue) Prepare(ctx context.Context, count int) (storage.ObjectID, error) {
 	if !c.b.bucketMet.Load() {
@@ -175,7 +200,7 @@ func (c catalogue) Commit(ctx context.Context, id storage.ObjectID, size int64, 
 	return c.b.opt.Controller.CommitObject(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), id, size, ranges)
 }
 
-// Replace implements compact.Catalogue.
+// Replace implements compact.Catalogue and clean.Catalogue.
 func (c catalogue) Replace(ctx context.Context, id storage.ObjectID, size int64, replacements []metadata.Replacement) ([]error, error) {
 	return c.b.opt.Controller.ReplaceRanges(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), id, size, replacements)
 }
@@ -195,6 +220,19 @@ func (b *Broker) Compactions() (compact.Stats, bool) {
 		return compact.Stats{}, false
 	}
 	return b.compactor.Stats(), true
+}
+
+// RecordCleaning implements clean.Catalogue.
+func (c catalogue) RecordCleaning(ctx context.Context, p storage.PartitionID, epoch storage.Epoch, is metadata.Cleaning) error {
+	return c.b.opt.Controller.RecordCleaning(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), p, epoch, is)
+}
+
+// Cleanings counts what was compacted by key; false: nothing is.
+func (b *Broker) Cleanings() (clean.Stats, bool) {
+	if b.cleaner == nil {
+		return clean.Stats{}, false
+	}
+	return b.cleaner.Stats(), true
 }
 
 // Settle ends uploads: it begins no more, and waits for those under way as long as

@@ -279,7 +279,7 @@ func TestABatchThatDoesNotFitItsCRCIsNotSifted(t *testing.T) {
 	w := newWorld(t)
 	w.keyed("a=1", "a=2")
 	bad := w.batches[0]
-	bad[len(bad)-1] ^= 1
+	bad[len(bad)-2] ^= 1 // a value
 	s := sieve{keys: newKeyTable(0, 0), end: 2}
 	if _, err := s.sift(bad); err == nil {
 		t.Error("it was")
@@ -419,7 +419,7 @@ func TestEveryKeyKeepsItsLastRecord(t *testing.T) {
 			o := w.options()
 			change(&o)
 			o.KeyMemory = memory
-			c := newCleaner(o)
+			c := New(o)
 			return c
 		}
 		c := restart()

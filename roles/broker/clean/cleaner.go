@@ -87,14 +87,8 @@ type Cleaner struct {
 	stats   Stats    // guarded by mu
 }
 
-// Start begins to compact.
-func Start(o Options) *Cleaner {
-	c := newCleaner(o)
-	c.done.Go(c.run)
-	return c
-}
-
-func newCleaner(o Options) *Cleaner {
+// New returns a cleaner that does nothing until it is started.
+func New(o Options) *Cleaner {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -103,6 +97,9 @@ func newCleaner(o Options) *Cleaner {
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	return c
 }
+
+// Start begins to compact. It is called once.
+func (c *Cleaner) Start() { c.done.Go(c.run) }
 
 // Close gives up the round under way and waits for its goroutines. Nothing is lost:
 // what was committed stays, and another round goes on there.

@@ -57,7 +57,7 @@ type world struct {
 	next    storage.Offset
 	records []record
 	open    map[int64]storage.Offset // first offset of each producer's transaction
-	ended   []object.Aborted // transactions that have ended, committed ones too
+	ended   []object.Aborted         // transactions that have ended, committed ones too
 	aborted []object.Aborted
 	seen    map[storage.Offset]time.Time // tombstones: when they were first below the cleaned point
 }
@@ -182,7 +182,7 @@ func cleaning(t testing.TB, w *world, change ...func(*Options)) *Cleaner {
 	for _, f := range change {
 		f(&o)
 	}
-	c := newCleaner(o)
+	c := New(o)
 	t.Cleanup(func() { c.Close() })
 	return c
 }
