@@ -88,7 +88,7 @@ func (b *Broker) makeOffsetsTopic(ctx context.Context) error {
 		Name: offsetsTopic, Partitions: group.Partitions, ReplicationFactor: -1, Internal: true,
 		// A group's record holds all its members, thousands in the largest. It is
 		// what a WAL of the default segment size takes.
-		Configs: map[string]string{"max.message.bytes": strconv.Itoa(8 << 20)},
+		Configs: map[string]string{"max.message.bytes": strconv.Itoa(8 << 20), "cleanup.policy": "compact"},
 	}}, false)
 	if err := made[0].Err; err != nil && metadata.CodeOf(err) != metadata.TopicAlreadyExists {
 		b.log.Warn("topic of the group coordinators could not be made", "topic", offsetsTopic, "error", err)

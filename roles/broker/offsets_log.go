@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 
+	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
@@ -120,7 +121,9 @@ func (o *offsetsLog) log(partition int32, epoch storage.Epoch) (*log.Log, error)
 }
 
 // Read implements [group.Log]. It waits until all that was in the log when the
-// epoch began is committed: the high watermark has then passed its start.
+// epoch began is committed: the high watermark has then passed its start. The log
+// is kept in the WAL from its start on; only where that was lost is it read from the
+// bucket, as far as it is there.
 func (o *offsetsLog) Read(ctx context.Context, partition int32, epoch storage.Epoch, yield func(batch.Batch) error) error {
 	l, err := o.log(partition, epoch)
 	if err != nil {
@@ -130,9 +133,15 @@ func (o *offsetsLog) Read(ctx context.Context, partition int32, epoch storage.Ep
 	if err := awaitCommit(ctx, l, end); err != nil {
 		return err
 	}
-	const step = 1 << 20 // bytes pinned, or read, at a time
-	for at := l.LogStart(); at < end; {
-		read, err := l.Read(log.ReadRequest{Offset: at, MaxBytes: step, MinOne: true})
+	at := l.LogStart()
+	if local := l.LocalStart(); at < local {
+		if err := o.readBucket(ctx, l, at, local, yield); err != nil {
+			return fmt.Errorf("read partition %d of %s: %w", partition, offsetsTopic, err)
+		}
+		at = local
+	}
+	for at < end {
+		read, err := l.Read(log.ReadRequest{Offset: at, MaxBytes: offsetsStep, MinOne: true})
 		if err != nil {
 			return fmt.Errorf("read partition %d of %s: %w", partition, offsetsTopic, err)
 		}
@@ -150,6 +159,49 @@ func (o *offsetsLog) Read(ctx context.Context, partition int32, epoch storage.Ep
 		case empty:
 			return fmt.Errorf("read partition %d of %s: nothing at offset %d, below its end %d", partition, offsetsTopic, at, end)
 		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// offsetsStep is how many bytes are pinned, or read, at a time.
+const offsetsStep = 1 << 20
+
+// readBucket reads what the WAL does not have. It waits for the bucket.
+func (o *offsetsLog) readBucket(ctx context.Context, l *log.Log, at, end storage.Offset, yield func(batch.Batch) error) error {
+	if o.b.cold == nil {
+		return fmt.Errorf("offsets %d to %d are not in the WAL, and there is no bucket", at, end)
+	}
+	o.b.log.Warn("groups are read from the bucket: the WAL does not have them", "partition", l.ID(), "from", at, "to", end)
+	woken := make(signal, 1)
+	defer o.b.cold.Forget(woken)
+	for again := false; at < end; {
+		where, _ := o.b.inBucket(l.ID())
+		got, err := o.b.cold.Read(where, cold.Request{Reader: woken, Offset: at, Until: end, MaxBytes: offsetsStep, MinOne: true}, woken)
+		if errors.Is(err, cold.ErrLookAgain) && !again {
+			again = true
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		again = false
+		for _, b := range got.Batches {
+			if err := yield(b); err != nil {
+				return err
+			}
+		}
+		if got.Next > at {
+			at = got.Next
+			continue
+		}
+		if !got.Pending {
+			return fmt.Errorf("neither the WAL nor the bucket has offset %d, below %d", at, end)
+		}
+		select {
+		case <-woken:
+		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}

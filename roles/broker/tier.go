@@ -170,9 +170,7 @@ type tieredPartitions struct{ b *Broker }
 // Led implements upload.Partitions.
 func (t tieredPartitions) Led(id storage.PartitionID) (upload.Led, bool) {
 	tp := t.b.table.byID(id.Topic)
-	// The broker's own topics stay in the WAL, which they keep short by themselves:
-	// a coordinator never waits for the bucket (RULES 4.4).
-	if tp == nil || tp.internal {
+	if tp == nil {
 		return upload.Led{}, false
 	}
 	p := tp.partition(id.Index)

@@ -29,7 +29,9 @@ func topicKeys(maxMessageBytes int) []configs.TopicKey {
 // logConfig returns what the log of a partition is to do. Values were checked
 // when they were set; one that cannot be read counts as not set.
 func (b *Broker) logConfig(t *metadata.Topic, p *metadata.Partition) log.Config {
-	c := log.Config{MinInSync: t.MinISR(p)}
+	// A coordinator never waits for the bucket (RULES 4.4): the broker's own topics
+	// stay in the WAL too, and keep that short by themselves.
+	c := log.Config{MinInSync: t.MinISR(p), KeepLocal: t.Internal}
 	for _, key := range b.topicKeys {
 		value := valueOf(t, key)
 		switch key.Name {
@@ -56,6 +58,9 @@ func (b *Broker) logConfig(t *metadata.Topic, p *metadata.Partition) log.Config 
 func valueOf(t *metadata.Topic, key configs.TopicKey) string {
 	if value, set := t.Configs[key.Name]; set {
 		return value
+	}
+	if t.Internal && key.Name == "cleanup.policy" {
+		return "compact" // one that was made before topics could be
 	}
 	return key.Default
 }

@@ -102,6 +102,9 @@ type Config struct {
 	Keyed bool
 	Codec batch.Codec
 	Level int
+	// KeepLocal keeps in the WAL what the bucket has too: the log is read whole while
+	// the bucket is away (RULES 4.4). What it does not need goes with the log start.
+	KeepLocal bool
 	// MinInSync replicas must have a record before it is visible, or answered
 	// to acks=all; 0 is 1.
 	MinInSync int
