@@ -43,7 +43,7 @@ type world struct {
 	index  uint64
 	epoch  int64 // of broker 1
 	images []*metadata.Image
-	memory *bucket.Memory
+	memory bucket.Bucket
 	bucket *bucket.Faulty
 	now    time.Time
 	policy Policy
