@@ -18,7 +18,8 @@ import (
 // BenchmarkClean compacts a partition in which each key has two records of 64 bytes,
 // the second of them as late as can be, out of a bucket in memory, or, with many keys,
 // in a directory: by all rounds that it takes with that memory for keys. MB/s are bytes of the partition as
-// it was; peak-MiB is what the heap grew by at most.
+// it was; peak-MiB is what the heap grew by at most, live-MiB without what the garbage
+// collector had not got to.
 func BenchmarkClean(b *testing.B) {
 	const mib = 1 << 20
 	for _, c := range []struct {
@@ -33,7 +34,7 @@ func BenchmarkClean(b *testing.B) {
 
 func benchmarkClean(b *testing.B, keys int, memory int64, codec batch.Codec) {
 	var rounds, written, read int64
-	var peak uint64
+	var peak, live uint64
 	for b.Loop() {
 		b.StopTimer()
 		w := newWorld(b)
@@ -52,7 +53,7 @@ func benchmarkClean(b *testing.B, keys int, memory int64, codec batch.Codec) {
 		b.SetBytes(size)
 		c := cleaning(b, w, func(o *Options) { o.Limits = DefaultLimits(); o.KeyMemory, o.Patience = memory, 0 })
 		debug.FreeOSMemory()
-		stop := watchHeap(&peak)
+		stop := watchHeap(&peak, &live)
 		b.StartTimer()
 		w.clean(c)
 		b.StopTimer()
@@ -68,6 +69,7 @@ func benchmarkClean(b *testing.B, keys int, memory int64, codec batch.Codec) {
 	}
 	b.ReportMetric(float64(rounds), "rounds")
 	b.ReportMetric(float64(peak)/(1<<20), "peak-MiB")
+	b.ReportMetric(float64(live)/(1<<20), "live-MiB")
 }
 
 // fill uploads records of keys in turn, in batches of 16 KiB and ranges of 64 MiB.
@@ -92,12 +94,13 @@ func (w *world) fill(records, keys int, codec batch.Codec) {
 	}
 }
 
-// watchHeap notes the most that the heap grows to, until it is stopped.
-func watchHeap(most *uint64) (stop func()) {
-	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
-	live := func() uint64 { metrics.Read(sample); return sample[0].Value.Uint64() }
+// watchHeap notes the most that the heap grows to, and what of it the last collection
+// found in use, until it is stopped.
+func watchHeap(peak, live *uint64) (stop func()) {
+	samples := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	runtime.GC()
-	base := live()
+	metrics.Read(samples)
+	base := [2]uint64{samples[0].Value.Uint64(), samples[1].Value.Uint64()}
 	ticker, done, ended := time.NewTicker(5*time.Millisecond), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -106,8 +109,11 @@ func watchHeap(most *uint64) (stop func()) {
 			case <-done:
 				return
 			case <-ticker.C:
-				if now := live(); now > base {
-					*most = max(*most, now-base)
+				metrics.Read(samples)
+				for i, most := range []*uint64{peak, live} {
+					if now := samples[i].Value.Uint64(); now > base[i] {
+						*most = max(*most, now-base[i])
+					}
 				}
 			}
 		}

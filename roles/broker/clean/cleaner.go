@@ -82,6 +82,10 @@ type Cleaner struct {
 	read      atomic.Int64
 	written   atomic.Int64
 
+	// spare is the table of a round that another will follow on. It belongs to the
+	// round under way.
+	spare *keyTable
+
 	mu      sync.Mutex
 	planner *planner // guarded by mu
 	stats   Stats    // guarded by mu
@@ -194,6 +198,9 @@ func (c *Cleaner) clean(j Job) {
 	r := &round{c: c, ctx: c.ctx, job: j, state: j.Cleaning, now: c.o.Now().UnixMilli(), share: 1}
 	r.reader = reader{partition: j.ID, fill: c.fill, pace: &c.bandwidth}
 	err := r.run()
+	if c.spare = nil; r.full {
+		c.spare = r.keys
+	}
 	image := c.o.Image()
 	c.mu.Lock()
 	c.planner.done(c.o.Now(), j, outcome{noted: r.state, full: r.full, held: r.held, err: err})

@@ -46,6 +46,20 @@ func hashOf(key []byte) hashed {
 	return hashed{binary.LittleEndian.Uint64(sum[:]), binary.LittleEndian.Uint64(sum[8:])}
 }
 
+// again returns the table, empty, if it has room for about expected keys, and else
+// another one. A round that follows on another needs no second piece of memory.
+func (t *keyTable) again(memory int64, expected int64) *keyTable {
+	if t == nil {
+		return newKeyTable(memory, expected)
+	}
+	if most := memory / slotSize; int64(len(t.slots)) > most || int64(len(t.slots)) < min(most, expected/fullNumerator*fullDenominator) {
+		return newKeyTable(memory, expected)
+	}
+	clear(t.slots)
+	t.used = 0
+	return t
+}
+
 // find returns the slot of a key, or the free one where it belongs.
 func (t *keyTable) find(h hashed) *slot {
 	n := uint64(len(t.slots))

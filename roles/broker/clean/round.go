@@ -118,7 +118,8 @@ func (r *round) learn() error {
 			return err
 		}
 		if r.keys == nil {
-			r.keys = newKeyTable(r.c.o.KeyMemory, r.expected(first, to, indexes))
+			r.keys = r.c.spare.again(r.c.o.KeyMemory, r.expected(first, to, indexes))
+			r.c.spare = nil
 		}
 		s := sieve{keys: r.keys, end: r.end, aborts: abortsOf(aborted)}
 		err = r.reader.batches(r.ctx, indexes, r.job.Dirty, func(b batch.Batch) error {
