@@ -80,7 +80,7 @@ type WAL struct {
 
 // Cache is memory for what is read back from the bucket.
 type Cache struct {
-	Policy      string   `toml:"policy" doc:"which blocks stay: w-tinylfu (a scan does not push out what is used often) or lru"`
+	Policy      string   `toml:"policy" doc:"which blocks stay: w-tinylfu (what is asked for often) or lru (what was asked for last, of what was asked for again); with neither does a scan push out what is used"`
 	Capacity    Size     `toml:"capacity" doc:"bytes of blocks of records"`
 	Indexes     Size     `toml:"indexes" doc:"bytes of indexes of objects"`
 	TTL         Duration `toml:"ttl" doc:"how long a block stays after it was read; 0: until it is pushed out"`
@@ -106,14 +106,15 @@ type Storage struct {
 	Prices         Prices   `toml:"prices"`
 }
 
-// Prices are what `rustmq admin storage cost` calculates with.
+// Prices are what `rustmq admin storage cost` calculates with; see [PriceLists].
 type Prices struct {
 	Storage Price  `toml:"storage" doc:"dollars for a GiB in the bucket and a month"`
 	Put     Price  `toml:"put" doc:"dollars for 1000 puts, also the parts of one"`
 	Get     Price  `toml:"get" doc:"dollars for 1000 gets or heads; deletions are free"`
 	List    Price  `toml:"list" doc:"dollars for 1000 lists, of 1000 keys each"`
 	Disk    Price  `toml:"disk" doc:"dollars for a GiB of disk and a month, of which replication without a bucket needs three, 60 % full"`
-	Source  string `toml:"source" doc:"where and when these prices stood; printed with what is calculated from them"`
+	Zone    Price  `toml:"zone" doc:"dollars for a GiB that goes from one zone to another, both sides together"`
+	Source  string `toml:"source" doc:"where and when the prices that are set here stood; printed with what is calculated from them"`
 }
 
 // Compaction is the rewriting of small objects into large ones.
@@ -200,10 +201,7 @@ func Default() *Config {
 		Storage: Storage{
 			Parallel: 3, PartSize: 40 * mib, Verify: "auto", Checksum: "when_supported",
 			UploadDeadline: seconds(1800), Grace: seconds(900), Audit: seconds(21600), Retention: seconds(30), MetadataLog: seconds(60),
-			Prices: Prices{
-				Storage: 23_000_000, Put: 5_000_000, Get: 400_000, List: 5_000_000, Disk: 80_000_000,
-				Source: "list prices of 2025 in us-east-1, S3 Standard (first 50 TB, https://aws.amazon.com/s3/pricing/) and EBS gp3 (https://aws.amazon.com/ebs/pricing/)",
-			},
+			Prices: Prices{Storage: ListPrice, Put: ListPrice, Get: ListPrice, List: ListPrice, Disk: ListPrice, Zone: ListPrice},
 		},
 		Compaction: Compaction{Parallel: 1, Bandwidth: 64 * mib, MinObject: 10 * mib, TargetObject: 64 * mib, Interval: seconds(60), KeyMemory: 128 * mib, KeyInterval: seconds(15), KeyPatience: seconds(600)},
 		Controller: Controller{

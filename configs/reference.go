@@ -52,7 +52,8 @@ this order: a flag, ` + "`--set section.key=value`" + `, the environment
 ` + "`rustmq config check FILE`" + ` everything that is wrong with a file.
 
 Durations are written ` + "`250ms`, `10s`, `1h`" + `; sizes ` + "`64KiB`, `1GiB`" + `;
-prices, in dollars, ` + "`0.023`" + `.
+prices, in dollars, ` + "`0.023`" + `, or ` + "`list`" + `: the list price of the store
+that ` + "`object_storage.url`" + ` names ([cost.md](cost.md) has them all).
 `)
 	section := ""
 	def := Default()

@@ -71,10 +71,17 @@ func parseSize(s string) (Size, error) {
 // back.
 type Price int64
 
+// ListPrice, written "list", is the list price of the store that the bucket is in:
+// [Storage.ListedPrices] knows it.
+const ListPrice Price = -1
+
 const dollar = 1_000_000_000
 
 // String writes the price without zeros at its end.
 func (p Price) String() string {
+	if p == ListPrice {
+		return "list"
+	}
 	whole, rest := strconv.FormatInt(int64(p)/dollar, 10), fmt.Sprintf("%09d", int64(p)%dollar)
 	if rest = strings.TrimRight(rest, "0"); rest == "" {
 		return whole
@@ -86,11 +93,14 @@ func (p Price) String() string {
 func (p Price) Dollars() float64 { return float64(p) / dollar }
 
 func parsePrice(s string) (Price, error) {
+	if strings.TrimSpace(s) == "list" {
+		return ListPrice, nil
+	}
 	whole, rest, _ := strings.Cut(strings.TrimSpace(s), ".")
 	digits := whole + rest + strings.Repeat("0", max(0, 9-len(rest)))
 	n, err := strconv.ParseUint(digits, 10, 62)
 	if err != nil || whole == "" || len(rest) > 9 {
-		return 0, fmt.Errorf("%q is not a price in dollars; write 0.023", s)
+		return 0, fmt.Errorf("%q is not a price in dollars; write 0.023, or list", s)
 	}
 	return Price(n), nil
 }

@@ -24,12 +24,12 @@ func TestSizes(t *testing.T) {
 }
 
 func TestPrices(t *testing.T) {
-	for text, want := range map[string]Price{"0": 0, "0.023": 23e6, " 0.0004 ": 4e5, "1.": 1e9, "12.5": 125e8, "0.000000001": 1} {
+	for text, want := range map[string]Price{"0": 0, "0.023": 23e6, " 0.0004 ": 4e5, "1.": 1e9, "12.5": 125e8, "0.000000001": 1, "list": ListPrice, " list ": ListPrice} {
 		if got, err := parsePrice(text); err != nil || got != want {
 			t.Errorf("parsePrice(%q) = %v, %v, want %v", text, int64(got), err, int64(want))
 		}
 	}
-	for _, text := range []string{"", ".5", "-1", "$1", "1,5", "1e3", "0.0000000001", "9999999999", "1.2.3", "0.+1", "+1"} {
+	for _, text := range []string{"", ".5", "-1", "lists", "List", "$1", "1,5", "1e3", "0.0000000001", "9999999999", "1.2.3", "0.+1", "+1"} {
 		if got, err := parsePrice(text); err == nil {
 			t.Errorf("parsePrice(%q) = %v", text, got)
 		}
@@ -42,7 +42,7 @@ func TestUnitsReadBack(t *testing.T) {
 		if got, err := parseSize(size.String()); err != nil || got != size {
 			t.Fatalf("size %d is written %s and reads back as %d, %v", int64(size), size, int64(got), err)
 		}
-		price := Price(rapid.Int64Range(0, 1<<62-1).Draw(t, "price"))
+		price := Price(rapid.Int64Range(int64(ListPrice), 1<<62-1).Draw(t, "price"))
 		if got, err := parsePrice(price.String()); err != nil || got != price {
 			t.Fatalf("price %d is written %s and reads back as %d, %v", int64(price), price, int64(got), err)
 		}

@@ -101,7 +101,12 @@ func (d bucketDoor) Cost() admin.Cost {
 	image := d.n.controller.Image()
 	u := admin.Usage{
 		Since: d.n.bucket.since, Now: time.Now(), Counts: d.n.bucket.counted.Counts(),
-		Records: image.LiveBytes(), Prices: d.n.config.Storage.Prices,
+		Records: image.LiveBytes(), Prices: d.n.config.Storage.ListedPrices(),
+	}
+	if d.n.broker != nil {
+		if uploads, ok := d.n.broker.Uploads(); ok {
+			u.Uploaded = uploads.Bytes
+		}
 	}
 	for state := metadata.Prepared; state <= metadata.Condemned; state++ {
 		u.Stored += image.ObjectBytes(state)

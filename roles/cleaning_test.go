@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"rustmq.dev/rustmq/embed"
@@ -156,6 +158,9 @@ func TestCompactedTopic(t *testing.T) {
 	}
 	if got["cleanup.policy"] != "compact" || got["delete.retention.ms"] != "1000" || got["min.compaction.lag.ms"] != "0" || got["max.compaction.lag.ms"] != "9223372036854775807" || got["min.cleanable.dirty.ratio"] != "0" {
 		t.Errorf("%v", got)
+	}
+	if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: "t", Value: []byte("of no key")}).FirstErr(); !errors.Is(err, kerr.InvalidRecord) {
+		t.Errorf("a record without a key: %v", err)
 	}
 	cl.Close()
 

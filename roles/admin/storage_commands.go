@@ -261,7 +261,8 @@ func (e *env) showCheck(r *controller.CheckReport, asked controller.CheckRequest
 func (e *env) storageCost() *cobra.Command {
 	return &cobra.Command{
 		Use: "cost", Short: "Say what the bucket costs at list prices, beside replicated disks", Args: cobra.NoArgs,
-		Long: "Requests are those that this server has counted since its start; prices are those of object_storage.prices. What leaves the store's network is not part of it.",
+		Long: "Requests are those that this server has counted since its start; prices are those of object_storage.prices, by default the list prices of\n" +
+			"the store. Machines, the disk of the log, and what leaves the store's network are not part of it; docs/cost.md has a whole bill.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var c Cost
 			if err := e.client().call(cmd.Context(), http.MethodGet, storagePath+"/cost", nil, &c); err != nil {
@@ -281,7 +282,8 @@ func (e *env) showCost(c Cost) {
 	t.Render()
 	written := "nothing was written yet"
 	if c.WrittenBytes > 0 {
-		written = fmt.Sprintf("%s for each GiB written (%s since %s)", dollars(c.PerGiBWritten), size(c.WrittenBytes), c.Since.Format(time.DateTime))
+		written = fmt.Sprintf("%s for each GiB written (%s since %s, put %.1f times)",
+			dollars(c.PerGiBWritten), size(c.WrittenBytes), c.Since.Format(time.DateTime), c.Amplification)
 	}
 	fmt.Fprintf(e.stdout, "\nrequests    %s\n", written)
 	fmt.Fprintf(e.stdout, "storage     %s for each GiB of records and month (%s of records in %s of objects)\n", dollars(c.PerGiBMonth), size(c.RecordBytes), size(c.StoredBytes))
@@ -292,8 +294,9 @@ func (e *env) showCost(c Cost) {
 	fmt.Fprintf(e.stdout, "a month     %s\n", month)
 	fmt.Fprintf(e.stdout, "on disks    %s for each GiB of records and month, %s in all: %d replicas, %.0f %% full\n",
 		dollars(c.Disks.PerGiBMonth), dollars(c.Disks.Month), c.Disks.Replicas, 100*c.Disks.Filled)
+	fmt.Fprintf(e.stdout, "            %s for each GiB written: the copies in two other zones\n", dollars(c.Disks.PerGiBWritten))
 	if c.Cheaper > 0 {
-		fmt.Fprintf(e.stdout, "so          storage in the bucket is %.1f times cheaper\n", c.Cheaper)
+		fmt.Fprintf(e.stdout, "so          storage in the bucket is %.1f times cheaper, the disk of the log left out\n", c.Cheaper)
 	}
 	fmt.Fprintf(e.stdout, "prices      %s\n", c.Prices.Source)
 }

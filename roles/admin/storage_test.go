@@ -49,12 +49,12 @@ func golden(t *testing.T, name string, print func(*env)) {
 }
 
 func TestCost(t *testing.T) {
-	prices := configs.Default().Storage.Prices
+	prices := configs.Default().Storage.ListedPrices()
 	counts := bucket.Counts{
 		bucket.ClassPut: {Requests: 2000, Bytes: 16 << 30}, bucket.ClassGet: {Requests: 10_000, Bytes: 4 << 30},
 		bucket.ClassList: {Requests: 100}, bucket.ClassHead: {Requests: 5000}, bucket.ClassDelete: {Requests: 1 << 40},
 	}
-	usage := Usage{Since: start, Now: start.Add(10 * time.Hour), Counts: counts, Stored: 12 << 30, Records: 10 << 30, Prices: prices}
+	usage := Usage{Since: start, Now: start.Add(10 * time.Hour), Counts: counts, Uploaded: 10 << 30, Stored: 12 << 30, Records: 10 << 30, Prices: prices}
 	near := func(what string, got, want float64) {
 		t.Helper()
 		if got < want*0.999999 || got > want*1.000001 {
@@ -64,12 +64,14 @@ func TestCost(t *testing.T) {
 	c := CostOf(usage)
 	requests := 2*0.005 + 10*0.0004 + 0.1*0.005 + 5*0.0004
 	near("requests", c.RequestDollars, requests)
-	near("a GiB written", c.PerGiBWritten, requests/16)
+	near("a GiB written", c.PerGiBWritten, requests/10)
+	near("written twice, nearly", c.Amplification, 1.6)
 	near("a GiB of records", c.PerGiBMonth, 0.023*1.2)
 	near("a month of storage", c.Month.Storage, 12*0.023)
 	near("a month of requests", c.Month.Requests, requests*73)
 	near("disks", c.Disks.PerGiBMonth, 0.4)
 	near("disks in all", c.Disks.Month, 4)
+	near("copies in other zones", c.Disks.PerGiBWritten, 0.04)
 	near("cheaper", c.Cheaper, 0.4/0.0276)
 	golden(t, "cost", func(e *env) { e.showCost(c) })
 

@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -39,7 +38,8 @@ func BenchmarkNew(b *testing.B) {
 	})
 }
 
-// BenchmarkFirstPut is New and one Put: what was put off is paid here.
+// BenchmarkFirstPut is New and one Put: what New puts off for the first value is
+// paid here.
 func BenchmarkFirstPut(b *testing.B) {
 	perPolicyB(b, func(b *testing.B, p Policy) {
 		v := block()
@@ -91,22 +91,6 @@ func BenchmarkPut(b *testing.B) {
 		i := uint64(0)
 		for b.Loop() {
 			c.Put(key{2, i}, v)
-			i++
-		}
-	})
-}
-
-// BenchmarkLoad misses each time: what single flight costs besides the load.
-func BenchmarkLoad(b *testing.B) {
-	perPolicyB(b, func(b *testing.B, p Policy) {
-		c, v := blocks(b, p, 1<<30), block()
-		load := func(context.Context) ([]byte, error) { return v, nil }
-		b.ReportAllocs()
-		i := uint64(0)
-		for b.Loop() {
-			if _, err := c.Load(b.Context(), key{2, i}, load); err != nil {
-				b.Fatal(err)
-			}
 			i++
 		}
 	})

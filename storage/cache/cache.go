@@ -1,9 +1,7 @@
 package cache
 
 import (
-	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,7 +14,7 @@ type Policy string
 // The policies.
 const (
 	WTinyLFU Policy = "w-tinylfu" // the default; scans do not push out what is used often
-	LRU      Policy = "lru"       // keeps what was used last
+	LRU      Policy = "lru"       // keeps what was used last, of what was used twice
 )
 
 // heaviest is the largest part of the capacity, as a divisor, that one value may
@@ -25,9 +23,6 @@ const heaviest = 8
 
 // defaultTypical is the size of the blocks that objects are cut into.
 const defaultTypical = 256 << 10
-
-// ErrClosed says that the cache was closed.
-var ErrClosed = errors.New("the cache is closed")
 
 // OptionError says that an option cannot be used.
 type OptionError struct {
@@ -44,7 +39,7 @@ func (e *OptionError) Error() string {
 // Options of a cache.
 type Options[K comparable, V any] struct {
 	Policy   Policy // empty: WTinyLFU
-	Capacity int64  // bytes, as Weigh counts them. 0: nothing is kept, loads are still shared
+	Capacity int64  // bytes, as Weigh counts them. 0: nothing is kept
 	// Weigh says how many bytes of memory a value takes, its key included. It is
 	// called once for each Put, and must be at least 1: what weighs nothing is not
 	// kept, for nothing would bound how much of it there is.
@@ -54,11 +49,9 @@ type Options[K comparable, V any] struct {
 	Typical int64
 	// TTL is how long after its Put a value is returned. 0: for ever.
 	TTL time.Duration
-	// LoadTimeout bounds each load. 0: the load's function sees to that.
-	LoadTimeout time.Duration
 	// OnEvict is told of each value that leaves, and why. It is called after the
-	// fact, on a goroutine that calls the cache or loads for it, and may call the
-	// cache. nil: nobody is told.
+	// fact, on a goroutine that calls the cache, and may call the cache. nil: nobody
+	// is told.
 	OnEvict func(K, V, Reason)
 	Now     func() time.Time // nil: time.Now
 }
@@ -85,9 +78,6 @@ func (o *Options[K, V]) fill() error {
 	if o.TTL < 0 {
 		return &OptionError{"TTL", o.TTL, "want none below 0"}
 	}
-	if o.LoadTimeout < 0 {
-		return &OptionError{"LoadTimeout", o.LoadTimeout, "want none below 0"}
-	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -104,24 +94,16 @@ type Cache[K comparable, V any] struct {
 	hits    atomic.Uint64
 	misses  atomic.Uint64
 	refused atomic.Uint64
-
-	mu      sync.Mutex            // guards what follows, and orders loads against Put and Delete
-	flights map[K]*flight[V]      // the load that askers of a key join
-	running map[*flight[V]]func() // every load under way, and what ends its context
-	closed  bool
-	landed  sync.WaitGroup // loads under way
-	loads   loadCounters
 }
 
-// entry is a value that is kept. It is not changed once it is in a store, except
-// for reason.
+// entry is a value that is kept. Once it is in a store nothing of it changes but
+// what the store writes, under its own lock.
 type entry[V any] struct {
 	value   V
 	expires time.Duration // since Cache.start; 0: never
 	weight  uint32
-	// reason is why it is removed; written and read under the lock of the store
-	// that removes it.
-	reason Reason
+	reason  Reason // why it is removed
+	uses    uint8  // of recency
 }
 
 // New makes an empty cache. The error is an *OptionError.
@@ -137,19 +119,6 @@ func New[K comparable, V any](o Options[K, V]) (*Cache[K, V], error) {
 		c.store = newFrequency(o.Capacity, o.Typical, &c.ledger)
 	}
 	return c, nil
-}
-
-// Close ends the loads under way and waits for them. Load answers ErrClosed from
-// then on, unless the value is here; what is kept stays readable.
-func (c *Cache[K, V]) Close() error {
-	c.mu.Lock()
-	c.closed = true
-	for _, cancel := range c.running {
-		cancel()
-	}
-	c.mu.Unlock()
-	c.landed.Wait()
-	return nil
 }
 
 // Get returns the value put last for the key, if it is still kept.
@@ -171,19 +140,12 @@ func (c *Cache[K, V]) Get(key K) (V, bool) {
 
 // Put keeps the value for the key, in place of another, if the policy lets it.
 func (c *Cache[K, V]) Put(key K, value V) {
-	weight := c.o.Weigh(key, value)
-	c.mu.Lock()
-	delete(c.flights, key) // what is being loaded is older than this
-	c.mu.Unlock()
-	c.keep(key, value, weight)
+	c.keep(key, value, c.o.Weigh(key, value))
 	c.tell()
 }
 
-// Delete forgets the key; what is being loaded for it will not be kept.
+// Delete forgets the key.
 func (c *Cache[K, V]) Delete(key K) {
-	c.mu.Lock()
-	delete(c.flights, key)
-	c.mu.Unlock()
 	c.store.remove(key, nil, Deleted)
 	c.tell()
 }
@@ -211,7 +173,6 @@ func (c *Cache[K, V]) Maintain(now time.Time) {
 }
 
 // keep stores the value, if it is of a size to be kept, in place of another.
-// Cache.mu may be held or not.
 func (c *Cache[K, V]) keep(key K, value V, weight uint32) {
 	if !guard.Check("cache.heaviest", weight > 0 && int64(weight) <= c.heavy) {
 		c.refused.Add(1)

@@ -37,7 +37,6 @@ func TestOptionsAreChecked(t *testing.T) {
 		{Policy: "random", Weigh: weigh},
 		{Typical: -1, Weigh: weigh},
 		{TTL: -1, Weigh: weigh},
-		{LoadTimeout: -1, Weigh: weigh},
 	} {
 		if _, err := New(o); !errors.As(err, new(*OptionError)) {
 			t.Errorf("%+v: %v, want an *OptionError", o, err)

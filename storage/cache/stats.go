@@ -3,7 +3,6 @@ package cache
 import (
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // Reason says why a value left the cache.
@@ -25,40 +24,25 @@ func (r Reason) String() string {
 
 // Stats counts what happened since New.
 type Stats struct {
-	// Hits and Misses are of Get and Load; who waits for a load has missed.
-	Hits, Misses uint64
+	Hits, Misses uint64 // of Get
 	// Refused values were not kept because they are too heavy, or weigh nothing.
 	Refused uint64
 	// Values that left, by reason.
 	Evicted, Expired, Replaced, Deleted uint64
-	// Loads that were started; Shared counts who joined one of them; LoadErrors
-	// the loads that failed, cancelled ones among them.
-	Loads, Shared, LoadErrors uint64
-	// LoadTime is the sum of how long each load took that has ended.
-	LoadTime time.Duration
 }
 
 // Stats returns the counts.
 func (c *Cache[K, V]) Stats() Stats {
 	l := &c.ledger
 	return Stats{
-		Hits:       c.hits.Load(),
-		Misses:     c.misses.Load(),
-		Refused:    c.refused.Load(),
-		Evicted:    l.removals[Evicted].Load(),
-		Expired:    l.removals[Expired].Load(),
-		Replaced:   l.removals[Replaced].Load(),
-		Deleted:    l.removals[Deleted].Load(),
-		Loads:      c.loads.started.Load(),
-		Shared:     c.loads.shared.Load(),
-		LoadErrors: c.loads.failed.Load(),
-		LoadTime:   time.Duration(c.loads.nanos.Load()),
+		Hits:     c.hits.Load(),
+		Misses:   c.misses.Load(),
+		Refused:  c.refused.Load(),
+		Evicted:  l.removals[Evicted].Load(),
+		Expired:  l.removals[Expired].Load(),
+		Replaced: l.removals[Replaced].Load(),
+		Deleted:  l.removals[Deleted].Load(),
 	}
-}
-
-type loadCounters struct {
-	started, shared, failed atomic.Uint64
-	nanos                   atomic.Int64
 }
 
 // ledger counts what a store keeps, exactly: each entry once when it is added,

@@ -6,8 +6,7 @@ import "iter"
 // leaves to the ledger, once. All methods are safe for concurrent use, and call
 // nothing besides the ledger under their locks.
 type store[K comparable, V any] interface {
-	get(K) *entry[V]  // nil: none; an access, which the policy remembers
-	peek(K) *entry[V] // the same, but no access
+	get(K) *entry[V] // nil: none; an access, which the policy remembers
 	// put adds the entry, which the ledger has counted already.
 	put(K, *entry[V])
 	// remove removes the key's entry if it is e, or whatever it is when e is nil.

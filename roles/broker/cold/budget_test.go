@@ -216,12 +216,8 @@ func TestAScanLeavesTheHotSetInTheCache(t *testing.T) {
 				r.Forget(c)
 				w.gets.reset()
 				must(t, newClient(r, hot).drain(from(0), 0))
-				reads := w.gets.total()
-				switch {
-				case policy == cache.WTinyLFU && reads > 2: // of 16 pieces
+				if reads := w.gets.total(); reads > 2 {
 					t.Errorf("%d of 16 hot pieces had to be read again", reads)
-				case policy == cache.LRU && reads < 16:
-					t.Errorf("only %d of 16 hot pieces were read again: this scan does not fill the cache", reads)
 				}
 				must(t, r.Close())
 			})

@@ -17,7 +17,7 @@
 // further piece, it reads twice as far ahead, up to a limit, across the borders of
 // ranges and objects too, whose indexes it reads before it needs them. A seek is a
 // stream of its own, which has to show itself first. The caches may turn down what
-// a stream reads, and with w-tinylfu do so during a scan; so the stream holds on
+// a stream reads, and do so during a scan; so the stream holds on
 // to what was brought until it has read past it.
 //
 // Memory. All that streams hold, and all loads under way, is charged to one

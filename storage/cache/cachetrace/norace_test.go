@@ -1,0 +1,5 @@
+//go:build !race
+
+package cachetrace
+
+const raceEnabled = false
