@@ -38,6 +38,9 @@ func expired(p *metadata.Partition, keep Retention, now time.Time) storage.Offse
 		tooOld := keep.Age >= 0 && guard.Check("controller.retention-age", r.MaxTimestamp >= 0 && r.MaxTimestamp < now.Add(-keep.Age).UnixMilli())
 		tooMuch := keep.Bytes >= 0 && guard.Check("controller.retention-bytes", bytes-r.Bytes >= keep.Bytes)
 		if !tooOld && !tooMuch {
+			if r.Bytes == 0 {
+				continue // compaction by key left nothing: it goes with what is behind it
+			}
 			break
 		}
 		start = max(start, r.End)

@@ -31,9 +31,9 @@
 //
 // Concurrency: one goroutine plans, one runs the round, and below it one for each
 // read; Close ends and awaits them. All methods are safe for concurrent use. Memory:
-// KeyMemory for the table, 24 bytes and a third for each key; up to 64 MiB of an
-// object being made; up to 16 MiB, or one block, of data being read; the indexes of
-// the ranges of one object; and one batch as it expands. It does not depend on how
+// KeyMemory for the table, 32 bytes for each key; up to 64 MiB of an object being made,
+// and what the bucket needs to put it; up to 16 MiB, or one block, of data being read;
+// the indexes of the ranges of one object; and one batch as it expands. It does not depend on how
 // many keys or records there are. The mutex is held for planning, never during a
 // call of bucket or controller.
 package clean
