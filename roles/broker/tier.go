@@ -184,8 +184,8 @@ func (t tieredPartitions) Led(id storage.PartitionID) (upload.Led, bool) {
 // catalogue is the controller, asked under this broker's registration.
 type catalogue struct{ b *Broker }
 
-// Prepare implements the catalogues of uploads and of those who rewrite. Without an id nothing
-// is written.
+// Prepare implements the catalogues of uploads and of those who rewrite. Without an
+// id nothing is written.
 func (c catalogue) Prepare(ctx context.Context, count int) (storage.ObjectID, error) {
 	if !c.b.bucketMet.Load() {
 		return 0, errBucketUnknown

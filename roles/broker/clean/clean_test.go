@@ -252,6 +252,33 @@ func TestARoundGoesOnWhereItWasLeft(t *testing.T) {
 	}
 }
 
+// TestARoundIsLeftWhileSomethingElseNeedsTheBucket: and taken up again.
+func TestARoundIsLeftWhileSomethingElseNeedsTheBucket(t *testing.T) {
+	w := newWorld(t)
+	for i := range 40 {
+		w.keyed(fmt.Sprintf("a=%01000d", i), fmt.Sprintf("k%d=%01000d", i, i))
+		w.upload(1)
+	}
+	hold := false
+	c := cleaning(t, w, func(o *Options) { o.Hold = func() bool { return hold } })
+	w.late = func(call string) error { hold = hold || call == "record"; return nil }
+	w.step(c)
+	half := w.partition().Cleaning()
+	if s := c.Stats(); s.Rounds != 0 || s.Failures != 0 || s.Objects != 1 || half.Round != 80 || half.Next == 0 {
+		t.Fatalf("%+v, %+v", s, half)
+	}
+	w.step(c)
+	if c.Stats().Objects != 1 {
+		t.Fatal("another was begun")
+	}
+	hold, w.late = false, nil
+	w.clean(c)
+	if s := c.Stats(); s.Rounds != 1 || w.partition().Cleaning() != (metadata.Cleaning{To: 80}) {
+		t.Errorf("%+v, %+v", s, w.partition().Cleaning())
+	}
+	w.check(true)
+}
+
 // TestUnchangedRangesStayAsTheyAre: a round writes only what changes.
 func TestUnchangedRangesStayAsTheyAre(t *testing.T) {
 	w := newWorld(t)

@@ -46,7 +46,7 @@ type Options struct {
 	// Busy returns the partitions whose ranges something else is rewriting; nil:
 	// nothing does.
 	Busy func() map[storage.PartitionID]struct{}
-	// Hold reports whether something more urgent needs the bucket: nothing is begun
+	// Hold reports whether something more urgent needs the bucket: no object is begun
 	// then. nil: never.
 	Hold func() bool
 	Log  *slog.Logger
@@ -203,7 +203,7 @@ func (c *Cleaner) clean(j Job) {
 	}
 	image := c.o.Image()
 	c.mu.Lock()
-	c.planner.done(c.o.Now(), j, outcome{noted: r.state, full: r.full, held: r.held, err: err})
+	c.planner.done(c.o.Now(), j, outcome{noted: r.state, full: r.full && !r.left, held: r.held, err: err})
 	c.planner.forget(func(id storage.PartitionID) bool {
 		_, p := image.Partition(id)
 		return p != nil && p.Leader == c.o.Broker
@@ -214,8 +214,10 @@ func (c *Cleaner) clean(j Job) {
 	switch {
 	case err == nil:
 		c.stats.FailingSince, c.stats.LastError = time.Time{}, ""
-		c.stats.Rounds++
-		if r.full {
+		if !r.left {
+			c.stats.Rounds++
+		}
+		if r.full && !r.left {
 			c.stats.FullRounds++
 		}
 	case c.ctx.Err() == nil:

@@ -27,6 +27,7 @@ type round struct {
 	now   int64             // ms since 1970, one moment for all of it
 	full  bool              // the table did not take all that is new
 	held  bool              // an open transaction holds all that is new: nothing was done
+	left  bool              // it was left for something more urgent, to be taken up again
 	share float64           // of the bytes of ranges that stay, by what was written last
 }
 
@@ -62,6 +63,9 @@ func (r *round) run() error {
 			r.state.Round, r.state.Next = r.end, r.ranges[from].Base
 			if err := r.note(); err != nil {
 				return err
+			}
+			if r.left = r.c.o.Hold != nil && r.c.o.Hold(); r.left {
+				return nil
 			}
 		}
 	}
