@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 // the second of them as late as can be, out of a bucket in memory, or, with many keys,
 // in a directory: by all rounds that it takes with that memory for keys. MB/s are bytes of the partition as
 // it was; peak-MiB is what the heap grew by at most, live-MiB without what the garbage
-// collector had not got to.
+// collector had not got to; MB/cpu-s counts the time of processors, on a busy machine.
 func BenchmarkClean(b *testing.B) {
 	const mib = 1 << 20
 	for _, c := range []struct {
@@ -35,10 +36,12 @@ func BenchmarkClean(b *testing.B) {
 func benchmarkClean(b *testing.B, keys int, memory int64, codec batch.Codec) {
 	var rounds, written, read int64
 	var peak, live uint64
+	var bytes int64
+	var cpu time.Duration
 	for b.Loop() {
 		b.StopTimer()
 		w := newWorld(b)
-		if keys > 1_000_000 { // more than belongs into memory
+		if keys >= 1_000_000 { // more than belongs into memory
 			dir, err := disk.OpenOS(b.TempDir())
 			if err != nil {
 				b.Fatal(err)
@@ -54,9 +57,12 @@ func benchmarkClean(b *testing.B, keys int, memory int64, codec batch.Codec) {
 		c := cleaning(b, w, func(o *Options) { o.Limits = DefaultLimits(); o.KeyMemory, o.Patience = memory, 0 })
 		debug.FreeOSMemory()
 		stop := watchHeap(&peak, &live)
+		begun := processorTime(b)
 		b.StartTimer()
 		w.clean(c)
 		b.StopTimer()
+		cpu += processorTime(b) - begun
+		bytes += size
 		stop()
 		if s := c.Stats(); s.Failures > 0 || s.Removed != int64(keys) {
 			b.Fatalf("%+v", s)
@@ -67,9 +73,19 @@ func benchmarkClean(b *testing.B, keys int, memory int64, codec batch.Codec) {
 		b.ReportMetric(float64(written)/float64(size), "written/B")
 		b.StartTimer()
 	}
+	b.ReportMetric(float64(bytes)/1e6/cpu.Seconds(), "MB/cpu-s")
 	b.ReportMetric(float64(rounds), "rounds")
 	b.ReportMetric(float64(peak)/(1<<20), "peak-MiB")
 	b.ReportMetric(float64(live)/(1<<20), "live-MiB")
+}
+
+// processorTime is what this process has used of it.
+func processorTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // fill uploads records of keys in turn, in batches of 16 KiB and ranges of 64 MiB.
