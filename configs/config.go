@@ -132,6 +132,9 @@ type Compaction struct {
 	MinObject    Size     `toml:"min_object" doc:"bytes of one partition that get an object of their own when they are rewritten; less shares one"`
 	TargetObject Size     `toml:"target_object" doc:"how large objects become; one of half the size is left as it is"`
 	Interval     Duration `toml:"interval" doc:"time between two looks for objects that are worth rewriting, and for ranges that are to be listed in manifests"`
+	KeyMemory    Size     `toml:"key_memory" doc:"memory for the keys of a topic with cleanup.policy compact while it is compacted, 32 bytes for each; with more keys it takes several rounds. 0: no topic is compacted by key"`
+	KeyInterval  Duration `toml:"key_interval" doc:"time between two looks for partitions that are worth compacting by key"`
+	KeyPatience  Duration `toml:"key_patience" doc:"how long less than 1MiB of new records of a partition may wait until it is compacted by key"`
 }
 
 // Controller is the metadata quorum.
@@ -209,7 +212,7 @@ func Default() *Config {
 			UploadDeadline: seconds(1800), Grace: seconds(900), Audit: seconds(21600), Retention: seconds(30), MetadataLog: seconds(60), ManifestRanges: 128,
 			Prices: Prices{Storage: ListPrice, Put: ListPrice, Get: ListPrice, List: ListPrice, Disk: ListPrice, Zone: ListPrice},
 		},
-		Compaction: Compaction{Parallel: 1, Bandwidth: 64 * mib, MinObject: 10 * mib, TargetObject: 64 * mib, Interval: seconds(60)},
+		Compaction: Compaction{Parallel: 1, Bandwidth: 64 * mib, MinObject: 10 * mib, TargetObject: 64 * mib, Interval: seconds(60), KeyMemory: 128 * mib, KeyInterval: seconds(15), KeyPatience: seconds(600)},
 		Controller: Controller{
 			MaxPartitions: 200_000,
 			Raft:          Raft{Heartbeat: millis(50), ElectionTimeout: millis(500)},

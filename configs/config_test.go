@@ -143,6 +143,8 @@ func TestValuesOutOfRangeAreRefused(t *testing.T) {
 		{"compaction.min_object=40MiB", "less than twice compaction.min_object"},
 		{"object_storage.upload_deadline=2s", "too little to make 1 objects"},
 		{"compaction.interval=1ms", "1s to 24h"},
+		{"compaction.key_memory=1KiB", "1MiB to 64GiB"},
+		{"compaction.key_interval=1ms", "10ms to 24h"},
 		{"controller.raft.heartbeat=1ns", "1ms to 24h"},
 		{"controller.raft.heartbeat=2000000h", "1ms to 24h"}, // times five is negative
 		{"controller.raft.election_timeout=249ms", "less than five times controller.raft.heartbeat, 50ms"},

@@ -156,6 +156,11 @@ func (c *Config) validate() []Problem {
 		wrong("compaction.target_object", "%v is less than twice compaction.min_object, %v", z.TargetObject, z.MinObject)
 	}
 	durationBetween("compaction.interval", z.Interval, second, day)
+	if z.KeyMemory != 0 {
+		sizeBetween("compaction.key_memory", z.KeyMemory, 1*mib, 64*gib)
+	}
+	durationBetween("compaction.key_interval", z.KeyInterval, 10*tick, day)
+	durationBetween("compaction.key_patience", z.KeyPatience, 0, day)
 	// The objects under way share the bandwidth, and are half as large again at most.
 	if z.Bandwidth > 0 && float64(z.TargetObject)*1.5*float64(z.Parallel)/float64(z.Bandwidth) > time.Duration(o.UploadDeadline).Seconds()/2 {
 		wrong("compaction.bandwidth", "%v is too little to make %d objects of compaction.target_object, %v, in half of object_storage.upload_deadline, %v", z.Bandwidth, z.Parallel, z.TargetObject, o.UploadDeadline)

@@ -10,6 +10,7 @@ import (
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/roles/broker/clean"
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/filing"
@@ -152,6 +153,11 @@ func (n *Node) tier(id identity) (*broker.Tier, error) {
 		file.Large = t.Compact.TargetObject / 2
 	}
 	t.File = &broker.Filing{Limits: file, Interval: time.Duration(n.config.Compaction.Interval)}
+	if z := n.config.Compaction; z.KeyMemory > 0 {
+		limits := clean.DefaultLimits()
+		limits.KeyMemory, limits.TargetObject, limits.Patience = int64(z.KeyMemory), int64(z.TargetObject), time.Duration(z.KeyPatience)
+		t.Clean = &broker.Cleaning{Limits: limits, Interval: time.Duration(z.KeyInterval), Bandwidth: int64(z.Bandwidth)}
+	}
 	var err error
 	t.Nonce, err = id.bucketNonce()
 	return t, err
@@ -167,17 +173,23 @@ func cacheTTL(d configs.Duration) time.Duration {
 
 // retentionOf reads a topic's retention; values were checked when they were set.
 func retentionOf(set map[string]string) controller.Retention {
-	value := func(key string) int64 {
+	text := func(key string) string {
 		text, ok := set[key]
 		if !ok {
 			k, _ := configs.FindTopicKey(key)
 			text = k.Default
 		}
-		n, err := strconv.ParseInt(text, 10, 64)
+		return text
+	}
+	value := func(key string) int64 {
+		n, err := strconv.ParseInt(text(key), 10, 64)
 		if err != nil {
 			return -1
 		}
 		return n
+	}
+	if _, deletes, err := configs.CleanupPolicy(text("cleanup.policy")); err != nil || !deletes {
+		return controller.Retention{Age: -1, Bytes: -1}
 	}
 	r := controller.Retention{Age: -1, Bytes: value("retention.bytes")}
 	const longest = int64(1<<63-1) / int64(time.Millisecond)

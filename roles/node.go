@@ -136,7 +136,7 @@ func (n *Node) open(ctx context.Context) error {
 		}
 	}
 	if n.bucket != nil {
-		n.metrics.MustRegister(newBucketMetrics(n))
+		n.metrics.MustRegister(newBucketMetrics(n), newCleaningMetrics(n))
 	}
 	return n.openHTTP()
 }

@@ -64,6 +64,8 @@ func Encode(image *Image, body proto.Message) ([]byte, error) {
 		c.Body = &pb.Command_FileRanges{FileRanges: b}
 	case *pb.DissolveManifest:
 		c.Body = &pb.Command_DissolveManifest{DissolveManifest: b}
+	case *pb.RecordCleaning:
+		c.Body = &pb.Command_RecordCleaning{RecordCleaning: b}
 	default:
 		panic(fmt.Sprintf("metadata: %T is no command", body))
 	}

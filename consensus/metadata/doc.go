@@ -22,6 +22,8 @@
 // ones are forgotten. A range enters at the committed end, from the leader of the
 // present epoch, or takes the place of ranges that are all still there. No state
 // ends by time: the controller condemns by a command.
+// How far compaction by key has come is noted with each partition (feature level
+// 4, [Cleaning], docs/design/0005-compaction-by-key.md).
 //
 // Manifests (feature level 3, docs/design/0004-manifests.md) hold the ranges that a
 // partition has long had, in the bucket: the image has a reference to each, and

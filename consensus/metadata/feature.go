@@ -13,7 +13,9 @@ const (
 	ObjectsFeatureLevel uint32 = 2 // the bucket, objects and ranges
 	// ManifestsFeatureLevel: manifests, whose bytes the image reckons with.
 	ManifestsFeatureLevel uint32 = 3
-	LatestFeatureLevel    uint32 = 3 // the highest that this binary knows
+	CleaningFeatureLevel  uint32 = 4 // compaction by key
+
+	LatestFeatureLevel = CleaningFeatureLevel // the highest that this binary knows
 )
 
 // levelOf returns the level that allows a command.
@@ -30,6 +32,8 @@ func levelOf(c *pb.Command) uint32 {
 		return ObjectsFeatureLevel
 	case *pb.Command_FileRanges, *pb.Command_DissolveManifest:
 		return ManifestsFeatureLevel
+	case *pb.Command_RecordCleaning:
+		return CleaningFeatureLevel
 	}
 	return FirstFeatureLevel
 }

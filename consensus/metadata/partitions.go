@@ -21,7 +21,8 @@ type Partition struct {
 	ISR            []int32 // in sync: hold every record below the high watermark
 	ELR            []int32 // left the ISR below min.insync.replicas, still hold every acked record (KIP-966)
 	LogStart       storage.Offset
-	tiered         *tier // nil while none of it is in the bucket
+	tiered         *tier     // nil while none of it is in the bucket
+	cleaning       *Cleaning // nil: never cleaned
 }
 
 // Ranges returns where the partition lies in the bucket, but for what is filed in
@@ -54,7 +55,7 @@ func (p *Partition) setTier(filed []Manifest, l Ranges) {
 }
 
 // chunkPartitions is how many partitions a change of one of them copies: at
-// 112 bytes each 7 KiB, about what the list of the chunks of a topic of
+// 120 bytes each 7.5 KiB, about what the list of the chunks of a topic of
 // 20,000 partitions takes.
 const chunkPartitions = 64
 

@@ -84,7 +84,7 @@ func drawCommand(t *rapid.T, m *Image, shelf shelf) proto.Message {
 // drawObjectCommand draws a command about objects, most of them near enough to
 // the image to be taken in part.
 func drawObjectCommand(t *rapid.T, m *Image, shelf shelf) proto.Message {
-	kind := rapid.IntRange(0, 15).Draw(t, "object command")
+	kind := rapid.IntRange(0, 16).Draw(t, "object command")
 	broker := rapid.Int32Range(1, 4).Draw(t, "broker")
 	var epoch int64
 	if b, ok := m.Broker(broker); ok {
@@ -172,6 +172,14 @@ func drawObjectCommand(t *rapid.T, m *Image, shelf shelf) proto.Message {
 		return shelf.file(t, m, p, r.Partition, broker, epoch, prepared)
 	case 14:
 		return shelf.dissolve(t, m)
+	case 15:
+		p, r := partition()
+		c := p.Cleaning()
+		c.To += storage.Offset(rapid.IntRange(-1, 20).Draw(t, "to"))
+		if rapid.Bool().Draw(t, "round") {
+			c.Round, c.Next = c.To+storage.Offset(rapid.IntRange(0, 9).Draw(t, "more")), storage.Offset(rapid.IntRange(0, 50).Draw(t, "next"))
+		}
+		return NewRecordCleaning(broker, epoch, r.Partition, r.Range.Epoch, c)
 	default:
 		p, r := partition()
 		return &pb.MoveLogStarts{Topics: []*pb.MoveLogStarts_Topic{{
@@ -268,6 +276,8 @@ func checkImage(before, m *Image, shelf shelf) error {
 			switch {
 			case p.LeaderEpoch < was.LeaderEpoch, p.PartitionEpoch < was.PartitionEpoch, p.LogStart < was.LogStart:
 				return fmt.Errorf("%s-%d: an epoch or the log start fell", t.Name, p.Index)
+			case p.Cleaning().To < was.Cleaning().To, max(p.Cleaning().To, p.Cleaning().Round, p.Cleaning().Next) > p.CommittedEnd():
+				return fmt.Errorf("%s-%d: compaction by key went back, or beyond the bucket: %+v", t.Name, p.Index, p.Cleaning())
 			case p.Leader != was.Leader && p.LeaderEpoch == was.LeaderEpoch:
 				return fmt.Errorf("%s-%d: another leader under the same epoch", t.Name, p.Index)
 			case !(slices.Equal(p.ISR, was.ISR) && slices.Equal(p.ELR, was.ELR)) && p.PartitionEpoch == was.PartitionEpoch:

@@ -110,7 +110,7 @@ func encodeTopic(t *Topic) *pb.SnapshotTopic {
 	for p := range t.Partitions.All() {
 		encoded.Partitions = append(encoded.Partitions, &pb.SnapshotPartition{
 			Leader: p.Leader, LeaderEpoch: int32(p.LeaderEpoch), PartitionEpoch: p.PartitionEpoch,
-			Replicas: p.Replicas, Isr: p.ISR, Elr: p.ELR, LogStart: int64(p.LogStart),
+			Replicas: p.Replicas, Isr: p.ISR, Elr: p.ELR, LogStart: int64(p.LogStart), Cleaning: p.Cleaning().encode(),
 		})
 	}
 	return encoded
@@ -269,9 +269,14 @@ func (d *decoder) topic(m *Image) error {
 	}
 	partitions := make([]Partition, 0, len(e.Partitions))
 	for i, p := range e.Partitions {
+		cleaning, refused := decodeCleaning(p.Cleaning)
+		if refused != nil || p.Cleaning != nil && cleaning == nil {
+			return d.corrupt("topic %q, partition %d: state of compaction by key that cannot be: %v", e.Name, i, p.Cleaning)
+		}
 		partitions = append(partitions, Partition{
 			Index: int32(i), Leader: p.Leader, LeaderEpoch: storage.Epoch(p.LeaderEpoch), PartitionEpoch: p.PartitionEpoch,
 			Replicas: slices.Clip(p.Replicas), ISR: slices.Clip(p.Isr), ELR: slices.Clip(p.Elr), LogStart: storage.Offset(p.LogStart),
+			cleaning: cleaning,
 		})
 	}
 	m.addTopic(&Topic{

@@ -129,6 +129,8 @@ func (m *Image) apply(index uint64, c *pb.Command) (result any, refused *Error) 
 		return m.fileRanges(index, body.FileRanges)
 	case *pb.Command_DissolveManifest:
 		return m.dissolveManifest(index, body.DissolveManifest)
+	case *pb.Command_RecordCleaning:
+		return nil, m.recordCleaning(index, body.RecordCleaning)
 	}
 	return nil, Errorf(UnsupportedVersion, "command without a body")
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/roles/broker/clean"
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/filing"
@@ -47,6 +48,7 @@ type Broker struct {
 	cold         *cold.Reader
 	compactor    *compact.Compactor // nil without a bucket, or without compaction
 	filer        *filing.Filer      // nil without a bucket, or where nothing is filed
+	cleaner      *clean.Cleaner     // nil without a bucket, or without compaction by key
 	damages      damages
 	metrics      *metrics
 
@@ -159,6 +161,9 @@ func (b *Broker) Close() error {
 	err := b.Drain()
 	if b.filer != nil {
 		err = errors.Join(err, b.filer.Close())
+	}
+	if b.cleaner != nil {
+		err = errors.Join(err, b.cleaner.Close())
 	}
 	if b.compactor != nil {
 		err = errors.Join(err, b.compactor.Close())

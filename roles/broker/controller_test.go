@@ -225,6 +225,11 @@ func (c *testController) FileRanges(_ context.Context, brokerID int32, epoch int
 	return err
 }
 
+func (c *testController) RecordCleaning(_ context.Context, brokerID int32, epoch int64, p storage.PartitionID, leader storage.Epoch, is metadata.Cleaning) error {
+	_, err := c.propose(metadata.NewRecordCleaning(brokerID, epoch, p, leader, is))
+	return err
+}
+
 func (c *testController) AllocateProducerIDs(_ context.Context, brokerID int32, epoch int64) (int64, int32, error) {
 	result, err := c.propose(&pb.AllocateProducerIds{BrokerId: brokerID, BrokerEpoch: epoch, Count: 10})
 	if err != nil {

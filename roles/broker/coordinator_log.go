@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
@@ -174,7 +175,8 @@ func (o *coordinatorLog) log(partition int32, epoch storage.Epoch) (*log.Log, er
 
 // Read implements [group.Log] and [txn.Log]. It waits until all that was in the
 // log when the epoch began is committed: the high watermark has then passed its
-// start.
+// start. The log is kept in the WAL from its start on; only where that was lost is
+// it read from the bucket, as far as it is there.
 func (o *coordinatorLog) Read(ctx context.Context, partition int32, epoch storage.Epoch, yield func(batch.Batch) error) error {
 	l, err := o.log(partition, epoch)
 	if err != nil {
@@ -184,9 +186,15 @@ func (o *coordinatorLog) Read(ctx context.Context, partition int32, epoch storag
 	if err := awaitCommit(ctx, l, end); err != nil {
 		return err
 	}
-	const step = 1 << 20 // bytes pinned, or read, at a time
-	for at := l.LogStart(); at < end; {
-		read, err := l.Read(log.ReadRequest{Offset: at, MaxBytes: step, MinOne: true})
+	at := l.LogStart()
+	if local := l.LocalStart(); at < local {
+		if err := o.readBucket(ctx, l, at, local, yield); err != nil {
+			return fmt.Errorf("read partition %d of %s: %w", partition, o.topic, err)
+		}
+		at = local
+	}
+	for at < end {
+		read, err := l.Read(log.ReadRequest{Offset: at, MaxBytes: coordinatorStep, MinOne: true})
 		if err != nil {
 			return fmt.Errorf("read partition %d of %s: %w", partition, o.topic, err)
 		}
@@ -204,6 +212,49 @@ func (o *coordinatorLog) Read(ctx context.Context, partition int32, epoch storag
 		case empty:
 			return fmt.Errorf("read partition %d of %s: nothing at offset %d, below its end %d", partition, o.topic, at, end)
 		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// coordinatorStep is how many bytes are pinned, or read, at a time.
+const coordinatorStep = 1 << 20
+
+// readBucket reads what the WAL does not have. It waits for the bucket.
+func (o *coordinatorLog) readBucket(ctx context.Context, l *log.Log, at, end storage.Offset, yield func(batch.Batch) error) error {
+	if o.b.cold == nil {
+		return fmt.Errorf("offsets %d to %d are not in the WAL, and there is no bucket", at, end)
+	}
+	o.b.log.Warn("coordinators read from the bucket: the WAL does not have it", "topic", o.topic, "partition", l.ID(), "from", at, "to", end)
+	woken := make(signal, 1)
+	defer o.b.cold.Forget(woken)
+	for again := false; at < end; {
+		where, _ := o.b.inBucket(l.ID())
+		got, err := o.b.cold.Read(where, cold.Request{Reader: woken, Offset: at, Until: end, MaxBytes: coordinatorStep, MinOne: true}, woken)
+		if errors.Is(err, cold.ErrLookAgain) && !again {
+			again = true
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		again = false
+		for _, b := range got.Batches {
+			if err := yield(b); err != nil {
+				return err
+			}
+		}
+		if got.Next > at {
+			at = got.Next
+			continue
+		}
+		if !got.Pending {
+			return fmt.Errorf("neither the WAL nor the bucket has offset %d, below %d", at, end)
+		}
+		select {
+		case <-woken:
+		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}

@@ -36,7 +36,7 @@ func coordinatedBy(kind int8) (coordinated, bool) {
 	// A record of a coordinator holds all members of a group, thousands in the
 	// largest, or all partitions of a transaction. It is what a WAL of the default
 	// segment size takes.
-	configs := map[string]string{"max.message.bytes": strconv.Itoa(8 << 20)}
+	configs := map[string]string{"max.message.bytes": strconv.Itoa(8 << 20), "cleanup.policy": "compact"}
 	switch kind {
 	case groupCoordinator:
 		return coordinated{offsetsTopic, group.Partition, configs}, true

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/clean"
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/filing"
@@ -37,6 +38,7 @@ type Controller interface {
 	PrepareObjects(ctx context.Context, brokerID int32, brokerEpoch int64, count int) (first storage.ObjectID, err error)
 	ReplaceRanges(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, replacements []metadata.Replacement) (results []error, err error)
 	FileRanges(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, ref object.ManifestRef, f *metadata.Filing) error
+	RecordCleaning(ctx context.Context, brokerID int32, brokerEpoch int64, p storage.PartitionID, epoch storage.Epoch, is metadata.Cleaning) error
 	CommitObject(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, ranges []metadata.PartitionRange) (results []error, err error)
 	AllocateProducerIDs(ctx context.Context, brokerID int32, brokerEpoch int64) (first int64, count int32, err error)
 }
@@ -62,6 +64,8 @@ type Tier struct {
 	Compact *Compaction
 	// File says how ranges move into manifests; nil: they stay in the metadata.
 	File *Filing
+	// Clean says how topics are compacted by key; nil: they are not.
+	Clean *Cleaning
 	// Nonce is what the bucket was known by, for a start that cannot reach it, and
 	// Remember keeps what was read.
 	Nonce    [16]byte
@@ -79,6 +83,13 @@ type Compaction struct {
 type Filing struct {
 	filing.Limits
 	Interval time.Duration
+}
+
+// Cleaning is what a configuration says of compaction by key.
+type Cleaning struct {
+	clean.Limits
+	Interval  time.Duration
+	Bandwidth int64 // bytes a second; 0: no bound
 }
 
 // Options of a broker.

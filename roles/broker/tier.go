@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/clean"
 	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/filing"
 	"rustmq.dev/rustmq/roles/broker/upload"
@@ -126,14 +127,38 @@ func (b *Broker) startTier() {
 			IDAge: t.IDAge, Log: b.log, Now: b.opt.Now, Hold: hold,
 		})
 	}
-	if t.Compact == nil {
-		return
+	// Neither begins with a partition that the other rewrites: one of them would do so
+	// for nothing. Both look when they plan, and are there by then.
+	if z := t.Compact; z != nil {
+		b.compactor = compact.New(compact.Options{
+			Limits: z.Limits, Interval: z.Interval, Bandwidth: z.Bandwidth,
+			Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
+			IDAge: t.IDAge, Log: b.log, Now: b.opt.Now, Hold: hold,
+			Busy: func() map[storage.PartitionID]struct{} {
+				if b.cleaner == nil {
+					return nil
+				}
+				return b.cleaner.Rewriting()
+			},
+		})
 	}
-	b.compactor = compact.Start(compact.Options{
-		Limits: t.Compact.Limits, Interval: t.Compact.Interval, Bandwidth: t.Compact.Bandwidth,
-		Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
-		IDAge: t.IDAge, Log: b.log, Now: b.opt.Now, Hold: hold,
-	})
+	if z := t.Clean; z != nil {
+		b.cleaner = clean.New(clean.Options{
+			Limits: z.Limits, Interval: z.Interval, Bandwidth: z.Bandwidth, Policy: b.cleaningPolicy,
+			Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
+			IDAge: t.IDAge, Log: b.log, Now: b.opt.Now, Hold: hold,
+			Busy: func() map[storage.PartitionID]struct{} {
+				if b.compactor == nil {
+					return nil
+				}
+				return b.compactor.Rewriting()
+			},
+		})
+		b.cleaner.Start()
+	}
+	if b.compactor != nil {
+		b.compactor.Start()
+	}
 }
 
 // files reports whether ranges of a topic move into manifests: compaction by key
@@ -166,9 +191,7 @@ type tieredPartitions struct{ b *Broker }
 // Led implements upload.Partitions.
 func (t tieredPartitions) Led(id storage.PartitionID) (upload.Led, bool) {
 	tp := t.b.table.byID(id.Topic)
-	// The broker's own topics stay in the WAL, which they keep short by themselves:
-	// a coordinator never waits for the bucket (RULES 4.4).
-	if tp == nil || tp.internal {
+	if tp == nil {
 		return upload.Led{}, false
 	}
 	p := tp.partition(id.Index)
@@ -182,8 +205,8 @@ func (t tieredPartitions) Led(id storage.PartitionID) (upload.Led, bool) {
 // catalogue is the controller, asked under this broker's registration.
 type catalogue struct{ b *Broker }
 
-// Prepare implements upload.Catalogue, compact.Catalogue and filing.Catalogue. Without an id nothing
-// is written.
+// Prepare implements the catalogues of uploads and of those who rewrite or file.
+// Without an id nothing is written.
 func (c catalogue) Prepare(ctx context.Context, count int) (storage.ObjectID, error) {
 	if !c.b.bucketMet.Load() {
 		return 0, errBucketUnknown
@@ -196,7 +219,7 @@ func (c catalogue) Commit(ctx context.Context, id storage.ObjectID, size int64, 
 	return c.b.opt.Controller.CommitObject(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), id, size, ranges)
 }
 
-// Replace implements compact.Catalogue.
+// Replace implements compact.Catalogue and clean.Catalogue.
 func (c catalogue) Replace(ctx context.Context, id storage.ObjectID, size int64, replacements []metadata.Replacement) ([]error, error) {
 	return c.b.opt.Controller.ReplaceRanges(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), id, size, replacements)
 }
@@ -229,6 +252,19 @@ func (b *Broker) Filings() (filing.Stats, bool) {
 		return filing.Stats{}, false
 	}
 	return b.filer.Stats(), true
+}
+
+// RecordCleaning implements clean.Catalogue.
+func (c catalogue) RecordCleaning(ctx context.Context, p storage.PartitionID, epoch storage.Epoch, is metadata.Cleaning) error {
+	return c.b.opt.Controller.RecordCleaning(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), p, epoch, is)
+}
+
+// Cleanings counts what was compacted by key; false: nothing is.
+func (b *Broker) Cleanings() (clean.Stats, bool) {
+	if b.cleaner == nil {
+		return clean.Stats{}, false
+	}
+	return b.cleaner.Stats(), true
 }
 
 // Settle ends uploads: it begins no more, and waits for those under way as long as

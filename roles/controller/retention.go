@@ -90,6 +90,9 @@ func (a *retainer) expired(p *metadata.Partition, keep Retention, now time.Time,
 	}
 	for r := range p.Ranges().All() {
 		if !keep.over(r.MaxTimestamp, r.Bytes, bytes, now) {
+			if r.Bytes == 0 {
+				continue // compaction by key left nothing: it goes with what is behind it
+			}
 			break
 		}
 		start = max(start, r.End)

@@ -7,7 +7,7 @@
 // bounds beyond what [Next] or [Validate] have proved, so bytes from outside go
 // through one of the two first. Nothing here panics on any input that does, and
 // nothing allocates but iteration over compressed records, [Recompress], the
-// [Builder] and the making of an error.
+// [Builder], a [Filter] and the making of an error.
 //
 // A broker may write base offset and leader epoch ([Stamp]) without touching
 // the records, for the CRC begins behind them. All integers are big-endian.
@@ -21,7 +21,8 @@
 //	21     2    attributes            bits 0–2 codec, 3 timestamp type,
 //	                                  4 transactional, 5 control, 6 delete horizon
 //	23     4    last offset delta     records - 1 as produced; compaction keeps it
-//	27     8    base timestamp        ms since 1970, or -1
+//	27     8    base timestamp        ms since 1970, or -1; with bit 6, when the
+//	                                  tombstones of the batch may go
 //	35     8    max timestamp
 //	43     8    producer id           -1: none
 //	51     2    producer epoch

@@ -11,7 +11,8 @@
 // The local start is where the WAL's part begins: between the two, records are in
 // the bucket alone, and a read says so. What the bucket has ([Log.SetUploaded])
 // stays in the WAL for readers, until that wants its oldest segment back; then
-// the local start moves past it, and what the bucket has not is copied forward.
+// the local start moves past it, and what the bucket has not is copied forward. Of a
+// log with Config.KeepLocal all is copied forward.
 //
 //	log start <= local start <= uploaded <= high watermark <= end
 //

@@ -27,14 +27,26 @@ func (s *Store) Evict(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("evict what was uploaded: %w", err)
 		}
-		if l.LocalStart() == l.Uploaded() {
+		l.mu.Lock()
+		from, to := l.localStart, l.dispensable()
+		l.mu.Unlock()
+		if from == to {
 			continue
 		}
-		if err := l.giveUp(l.Uploaded(), false); err != nil {
+		if err := l.giveUp(to, false); err != nil {
 			return fmt.Errorf("evict what was uploaded of %s: %w", l.id, err)
 		}
 	}
 	return nil
+}
+
+// dispensable is where what the bucket has, and the WAL need not have, ends. l.mu is
+// held.
+func (l *Log) dispensable() storage.Offset {
+	if !guard.Check("log.keep-local", !l.config.Load().KeepLocal) {
+		return l.localStart
+	}
+	return l.uploaded
 }
 
 // giveUp makes to the local start, if it is not behind that already; restate
@@ -75,7 +87,7 @@ func (l *Log) uploadedIn(segment uint32) storage.Offset {
 				break // not before all that this step may look at
 			}
 			next := b.nextOf(p.entry)
-			if !guard.Check("log.evict-uploaded", next <= l.uploaded) {
+			if !guard.Check("log.evict-uploaded", next <= l.dispensable()) {
 				p = place{len(l.index.blocks), 0} // nor is anything behind it
 				break
 			}
@@ -120,17 +132,18 @@ func (l *Log) startAt(offset storage.Offset, restate bool) error {
 // discount takes the batches that end at or before offset, and are about to go,
 // out of what is counted. l.mu is held.
 func (l *Log) discount(offset storage.Offset) {
-	lost := tally{wal: l.store.wal}
+	lost, kept := tally{wal: l.store.wal}, l.config.Load().KeepLocal
 	for p := (place{}); l.index.valid(p); p = l.index.following(p) {
 		b, e := l.index.at(p)
 		next := b.nextOf(p.entry)
 		if next > offset {
 			break
 		}
-		if next <= l.uploaded {
-			lost.add(e.ref, -1)
-		} else {
+		switch {
+		case next > l.uploaded:
 			l.backlog.remove(e.ref)
+		case !kept:
+			lost.add(e.ref, -1)
 		}
 	}
 	lost.report()

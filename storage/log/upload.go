@@ -164,7 +164,7 @@ func (l *Log) setUploaded(end storage.Offset) (more bool, err error) {
 	if end <= l.uploaded {
 		return false, nil
 	}
-	won := tally{wal: l.store.wal}
+	won, kept := tally{wal: l.store.wal}, l.config.Load().KeepLocal
 	p := l.index.find(l.uploaded)
 	for n := 0; l.index.valid(p); p = l.index.following(p) {
 		b, e := l.index.at(p)
@@ -177,7 +177,9 @@ func (l *Log) setUploaded(end storage.Offset) (more bool, err error) {
 			break
 		}
 		l.backlog.remove(e.ref)
-		won.add(e.ref, 1)
+		if !kept {
+			won.add(e.ref, 1)
+		}
 	}
 	won.report()
 	l.uploaded = end

@@ -48,6 +48,7 @@ type Command struct {
 	//	*Command_MoveLogStarts
 	//	*Command_FileRanges
 	//	*Command_DissolveManifest
+	//	*Command_RecordCleaning
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -261,6 +262,15 @@ func (x *Command) GetDissolveManifest() *DissolveManifest {
 	return nil
 }
 
+func (x *Command) GetRecordCleaning() *RecordCleaning {
+	if x != nil {
+		if x, ok := x.Body.(*Command_RecordCleaning); ok {
+			return x.RecordCleaning
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -343,6 +353,11 @@ type Command_DissolveManifest struct {
 	DissolveManifest *DissolveManifest `protobuf:"bytes,19,opt,name=dissolve_manifest,json=dissolveManifest,proto3,oneof"`
 }
 
+type Command_RecordCleaning struct {
+	// Feature level 4.
+	RecordCleaning *RecordCleaning `protobuf:"bytes,40,opt,name=record_cleaning,json=recordCleaning,proto3,oneof"`
+}
+
 func (*Command_InitCluster) isCommand_Body() {}
 
 func (*Command_SetFeatureLevel) isCommand_Body() {}
@@ -380,6 +395,8 @@ func (*Command_MoveLogStarts) isCommand_Body() {}
 func (*Command_FileRanges) isCommand_Body() {}
 
 func (*Command_DissolveManifest) isCommand_Body() {}
+
+func (*Command_RecordCleaning) isCommand_Body() {}
 
 // InitCluster is the first command of a log.
 type InitCluster struct {
@@ -1930,6 +1947,169 @@ func (x *DissolveManifest) GetEntries() []byte {
 	return nil
 }
 
+// RecordCleaning says how far compaction by key has come in a partition, for the
+// leader of that epoch.
+type RecordCleaning struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BrokerId      int32                  `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	BrokerEpoch   int64                  `protobuf:"varint,2,opt,name=broker_epoch,json=brokerEpoch,proto3" json:"broker_epoch,omitempty"`
+	TopicId       []byte                 `protobuf:"bytes,3,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Partition     int32                  `protobuf:"varint,4,opt,name=partition,proto3" json:"partition,omitempty"`
+	LeaderEpoch   int32                  `protobuf:"varint,5,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
+	Cleaning      *Cleaning              `protobuf:"bytes,6,opt,name=cleaning,proto3" json:"cleaning,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordCleaning) Reset() {
+	*x = RecordCleaning{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordCleaning) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordCleaning) ProtoMessage() {}
+
+func (x *RecordCleaning) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordCleaning.ProtoReflect.Descriptor instead.
+func (*RecordCleaning) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *RecordCleaning) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *RecordCleaning) GetBrokerEpoch() int64 {
+	if x != nil {
+		return x.BrokerEpoch
+	}
+	return 0
+}
+
+func (x *RecordCleaning) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *RecordCleaning) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *RecordCleaning) GetLeaderEpoch() int32 {
+	if x != nil {
+		return x.LeaderEpoch
+	}
+	return 0
+}
+
+func (x *RecordCleaning) GetCleaning() *Cleaning {
+	if x != nil {
+		return x.Cleaning
+	}
+	return nil
+}
+
+// Cleaning is the state of compaction by key, see metadata.Cleaning.
+type Cleaning struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	To            int64                  `protobuf:"varint,1,opt,name=to,proto3" json:"to,omitempty"`
+	Round         int64                  `protobuf:"varint,2,opt,name=round,proto3" json:"round,omitempty"`
+	Next          int64                  `protobuf:"varint,3,opt,name=next,proto3" json:"next,omitempty"`
+	Due           int64                  `protobuf:"varint,4,opt,name=due,proto3" json:"due,omitempty"`
+	NextDue       int64                  `protobuf:"varint,5,opt,name=next_due,json=nextDue,proto3" json:"next_due,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cleaning) Reset() {
+	*x = Cleaning{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cleaning) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cleaning) ProtoMessage() {}
+
+func (x *Cleaning) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cleaning.ProtoReflect.Descriptor instead.
+func (*Cleaning) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Cleaning) GetTo() int64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *Cleaning) GetRound() int64 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+func (x *Cleaning) GetNext() int64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+func (x *Cleaning) GetDue() int64 {
+	if x != nil {
+		return x.Due
+	}
+	return 0
+}
+
+func (x *Cleaning) GetNextDue() int64 {
+	if x != nil {
+		return x.NextDue
+	}
+	return 0
+}
+
 type AdvanceLogStart_Entry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TopicId       []byte                 `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
@@ -1942,7 +2122,7 @@ type AdvanceLogStart_Entry struct {
 
 func (x *AdvanceLogStart_Entry) Reset() {
 	*x = AdvanceLogStart_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[24]
+	mi := &file_consensus_metadata_command_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1954,7 +2134,7 @@ func (x *AdvanceLogStart_Entry) String() string {
 func (*AdvanceLogStart_Entry) ProtoMessage() {}
 
 func (x *AdvanceLogStart_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[24]
+	mi := &file_consensus_metadata_command_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2189,7 @@ type MoveLogStarts_Topic struct {
 
 func (x *MoveLogStarts_Topic) Reset() {
 	*x = MoveLogStarts_Topic{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[25]
+	mi := &file_consensus_metadata_command_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2021,7 +2201,7 @@ func (x *MoveLogStarts_Topic) String() string {
 func (*MoveLogStarts_Topic) ProtoMessage() {}
 
 func (x *MoveLogStarts_Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[25]
+	mi := &file_consensus_metadata_command_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2062,7 +2242,7 @@ var File_consensus_metadata_command_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\n" +
-	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\xbf\v\n" +
+	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\x8e\f\n" +
 	"\aCommand\x12D\n" +
 	"\finit_cluster\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.InitClusterH\x00R\vinitCluster\x12Q\n" +
 	"\x11set_feature_level\x18\x02 \x01(\v2#.rustmq.metadata.v1.SetFeatureLevelH\x00R\x0fsetFeatureLevel\x12M\n" +
@@ -2085,7 +2265,8 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\x0fmove_log_starts\x18\x11 \x01(\v2!.rustmq.metadata.v1.MoveLogStartsH\x00R\rmoveLogStarts\x12A\n" +
 	"\vfile_ranges\x18\x12 \x01(\v2\x1e.rustmq.metadata.v1.FileRangesH\x00R\n" +
 	"fileRanges\x12S\n" +
-	"\x11dissolve_manifest\x18\x13 \x01(\v2$.rustmq.metadata.v1.DissolveManifestH\x00R\x10dissolveManifestB\x06\n" +
+	"\x11dissolve_manifest\x18\x13 \x01(\v2$.rustmq.metadata.v1.DissolveManifestH\x00R\x10dissolveManifest\x12M\n" +
+	"\x0frecord_cleaning\x18( \x01(\v2\".rustmq.metadata.v1.RecordCleaningH\x00R\x0erecordCleaningB\x06\n" +
 	"\x04body\"Q\n" +
 	"\vInitCluster\x12\x1d\n" +
 	"\n" +
@@ -2216,7 +2397,20 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\rmoved_objects\x18\f \x03(\x12R\fmovedObjects\"I\n" +
 	"\x10DissolveManifest\x12\x1b\n" +
 	"\tobject_id\x18\x01 \x01(\x04R\bobjectId\x12\x18\n" +
-	"\aentries\x18\x02 \x01(\fR\aentriesB1Z/rustmq.dev/rustmq/consensus/metadata/metadatapbb\x06proto3"
+	"\aentries\x18\x02 \x01(\fR\aentries\"\xe6\x01\n" +
+	"\x0eRecordCleaning\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
+	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x19\n" +
+	"\btopic_id\x18\x03 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x04 \x01(\x05R\tpartition\x12!\n" +
+	"\fleader_epoch\x18\x05 \x01(\x05R\vleaderEpoch\x128\n" +
+	"\bcleaning\x18\x06 \x01(\v2\x1c.rustmq.metadata.v1.CleaningR\bcleaning\"q\n" +
+	"\bCleaning\x12\x0e\n" +
+	"\x02to\x18\x01 \x01(\x03R\x02to\x12\x14\n" +
+	"\x05round\x18\x02 \x01(\x03R\x05round\x12\x12\n" +
+	"\x04next\x18\x03 \x01(\x03R\x04next\x12\x10\n" +
+	"\x03due\x18\x04 \x01(\x03R\x03due\x12\x19\n" +
+	"\bnext_due\x18\x05 \x01(\x03R\anextDueB1Z/rustmq.dev/rustmq/consensus/metadata/metadatapbb\x06proto3"
 
 var (
 	file_consensus_metadata_command_proto_rawDescOnce sync.Once
@@ -2230,7 +2424,7 @@ func file_consensus_metadata_command_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_command_proto_rawDescData
 }
 
-var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_consensus_metadata_command_proto_goTypes = []any{
 	(*Command)(nil),               // 0: rustmq.metadata.v1.Command
 	(*InitCluster)(nil),           // 1: rustmq.metadata.v1.InitCluster
@@ -2256,8 +2450,10 @@ var file_consensus_metadata_command_proto_goTypes = []any{
 	(*MoveLogStarts)(nil),         // 21: rustmq.metadata.v1.MoveLogStarts
 	(*FileRanges)(nil),            // 22: rustmq.metadata.v1.FileRanges
 	(*DissolveManifest)(nil),      // 23: rustmq.metadata.v1.DissolveManifest
-	(*AdvanceLogStart_Entry)(nil), // 24: rustmq.metadata.v1.AdvanceLogStart.Entry
-	(*MoveLogStarts_Topic)(nil),   // 25: rustmq.metadata.v1.MoveLogStarts.Topic
+	(*RecordCleaning)(nil),        // 24: rustmq.metadata.v1.RecordCleaning
+	(*Cleaning)(nil),              // 25: rustmq.metadata.v1.Cleaning
+	(*AdvanceLogStart_Entry)(nil), // 26: rustmq.metadata.v1.AdvanceLogStart.Entry
+	(*MoveLogStarts_Topic)(nil),   // 27: rustmq.metadata.v1.MoveLogStarts.Topic
 }
 var file_consensus_metadata_command_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.Command.init_cluster:type_name -> rustmq.metadata.v1.InitCluster
@@ -2279,20 +2475,22 @@ var file_consensus_metadata_command_proto_depIdxs = []int32{
 	21, // 16: rustmq.metadata.v1.Command.move_log_starts:type_name -> rustmq.metadata.v1.MoveLogStarts
 	22, // 17: rustmq.metadata.v1.Command.file_ranges:type_name -> rustmq.metadata.v1.FileRanges
 	23, // 18: rustmq.metadata.v1.Command.dissolve_manifest:type_name -> rustmq.metadata.v1.DissolveManifest
-	3,  // 19: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	6,  // 20: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 21: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	6,  // 22: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 23: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
-	24, // 24: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
-	16, // 25: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
-	16, // 26: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	25, // 27: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	24, // 19: rustmq.metadata.v1.Command.record_cleaning:type_name -> rustmq.metadata.v1.RecordCleaning
+	3,  // 20: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	6,  // 21: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 22: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	6,  // 23: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 24: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
+	26, // 25: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
+	16, // 26: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
+	16, // 27: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	27, // 28: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
+	25, // 29: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_command_proto_init() }
@@ -2320,6 +2518,7 @@ func file_consensus_metadata_command_proto_init() {
 		(*Command_MoveLogStarts)(nil),
 		(*Command_FileRanges)(nil),
 		(*Command_DissolveManifest)(nil),
+		(*Command_RecordCleaning)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2327,7 +2526,7 @@ func file_consensus_metadata_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_command_proto_rawDesc), len(file_consensus_metadata_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

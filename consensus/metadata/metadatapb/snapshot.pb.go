@@ -499,6 +499,7 @@ type SnapshotPartition struct {
 	Isr            []int32                `protobuf:"varint,5,rep,packed,name=isr,proto3" json:"isr,omitempty"`
 	Elr            []int32                `protobuf:"varint,6,rep,packed,name=elr,proto3" json:"elr,omitempty"`
 	LogStart       int64                  `protobuf:"varint,7,opt,name=log_start,json=logStart,proto3" json:"log_start,omitempty"`
+	Cleaning       *Cleaning              `protobuf:"bytes,20,opt,name=cleaning,proto3" json:"cleaning,omitempty"` // feature level 4
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -580,6 +581,13 @@ func (x *SnapshotPartition) GetLogStart() int64 {
 		return x.LogStart
 	}
 	return 0
+}
+
+func (x *SnapshotPartition) GetCleaning() *Cleaning {
+	if x != nil {
+		return x.Cleaning
+	}
+	return nil
 }
 
 type SnapshotTopic struct {
@@ -1002,7 +1010,7 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\rresource_type\x18\x01 \x01(\x05R\fresourceType\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x129\n" +
-	"\aentries\x18\x04 \x03(\v2\x1f.rustmq.metadata.v1.ConfigEntryR\aentries\"\xd4\x01\n" +
+	"\aentries\x18\x04 \x03(\v2\x1f.rustmq.metadata.v1.ConfigEntryR\aentries\"\x8e\x02\n" +
 	"\x11SnapshotPartition\x12\x16\n" +
 	"\x06leader\x18\x01 \x01(\x05R\x06leader\x12!\n" +
 	"\fleader_epoch\x18\x02 \x01(\x05R\vleaderEpoch\x12'\n" +
@@ -1010,7 +1018,8 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\breplicas\x18\x04 \x03(\x05R\breplicas\x12\x10\n" +
 	"\x03isr\x18\x05 \x03(\x05R\x03isr\x12\x10\n" +
 	"\x03elr\x18\x06 \x03(\x05R\x03elr\x12\x1b\n" +
-	"\tlog_start\x18\a \x01(\x03R\blogStart\"\xf8\x01\n" +
+	"\tlog_start\x18\a \x01(\x03R\blogStart\x128\n" +
+	"\bcleaning\x18\x14 \x01(\v2\x1c.rustmq.metadata.v1.CleaningR\bcleaning\"\xf8\x01\n" +
 	"\rSnapshotTopic\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -1073,7 +1082,8 @@ var file_consensus_metadata_snapshot_proto_goTypes = []any{
 	(*SnapshotManifest)(nil),  // 8: rustmq.metadata.v1.SnapshotManifest
 	(*Listener)(nil),          // 9: rustmq.metadata.v1.Listener
 	(*ConfigEntry)(nil),       // 10: rustmq.metadata.v1.ConfigEntry
-	(*Ranges)(nil),            // 11: rustmq.metadata.v1.Ranges
+	(*Cleaning)(nil),          // 11: rustmq.metadata.v1.Cleaning
+	(*Ranges)(nil),            // 12: rustmq.metadata.v1.Ranges
 }
 var file_consensus_metadata_snapshot_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.SnapshotRecord.header:type_name -> rustmq.metadata.v1.SnapshotHeader
@@ -1085,14 +1095,15 @@ var file_consensus_metadata_snapshot_proto_depIdxs = []int32{
 	8,  // 6: rustmq.metadata.v1.SnapshotRecord.manifest:type_name -> rustmq.metadata.v1.SnapshotManifest
 	9,  // 7: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
 	10, // 8: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
-	10, // 9: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	4,  // 10: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
-	11, // 11: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	11, // 9: rustmq.metadata.v1.SnapshotPartition.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	10, // 10: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	4,  // 11: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
+	12, // 12: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_snapshot_proto_init() }

@@ -25,6 +25,9 @@ type View struct {
 	// none when it is not led here.
 	From  func(storage.PartitionID, storage.Offset) Partition
 	Mixed func(storage.ObjectID) bool // the object was written with ranges of several partitions
+	// Busy reports that something else rewrites ranges of a partition; nil: nothing
+	// does.
+	Busy func(storage.PartitionID) bool
 }
 
 // Job is one object to make.

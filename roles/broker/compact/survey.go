@@ -32,7 +32,7 @@ func (p *planner) survey(now time.Time, v View) *survey {
 	s := &survey{mixed: map[storage.ObjectID]*mixedObject{}, ready: map[storage.PartitionID]struct{}{}}
 	var segment []metadata.Range // follow one another, none of them large
 	for part := range v.Partitions {
-		ready := p.ready(now, &part)
+		ready := p.ready(now, &part) && (v.Busy == nil || !v.Busy(part.ID))
 		if ready {
 			s.ready[part.ID] = struct{}{}
 		}
