@@ -303,6 +303,10 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 		Groups: group.Options{
 			MinSession: time.Duration(groups.MinSessionTimeout), MaxSession: time.Duration(groups.MaxSessionTimeout),
 			InitialRebalanceDelay: time.Duration(groups.InitialRebalanceDelay), MaxGroupSize: int(groups.MaxSize),
+			Consumer: group.ConsumerOptions{
+				Session: time.Duration(groups.ConsumerSessionTimeout), Heartbeat: time.Duration(groups.ConsumerHeartbeatInterval),
+				MaxSize: int(groups.ConsumerMaxSize), Assignors: groups.AssignorList(), Migration: group.Migration(groups.ConsumerMigrationPolicy),
+			},
 		},
 		Heartbeat: time.Duration(n.config.Replication.HeartbeatInterval),
 		Tier:      tier,
@@ -356,6 +360,7 @@ func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 	n.kafka = kafka.New(kafka.Options{
 		Handler:  n.broker,
 		EarlyOK:  broker.EarlyOK,
+		Features: n.broker.Features(),
 		Identity: func() (string, int32) { return n.controller.Image().ClusterID(), n.config.Broker.ID },
 		Metrics:  counts,
 		Log:      n.log.With("room", "kafka"),

@@ -49,6 +49,8 @@ func servedAPIs() []api {
 		{kmsg.IncrementalAlterConfigs, 0, 1, background((*Broker).incrementalAlterConfigs)},
 		{kmsg.OffsetDelete, 0, 0, toGroups((*Broker).offsetDelete)},
 		{kmsg.DescribeCluster, 0, 2, inline((*Broker).describeCluster)},
+		{kmsg.ConsumerGroupHeartbeat, 0, 1, toGroups((*Broker).consumerGroupHeartbeat)},
+		{kmsg.ConsumerGroupDescribe, 0, 1, toGroups((*Broker).consumerGroupDescribe)},
 		{kmsg.DescribeTopicPartitions, 0, 0, inline((*Broker).describeTopicPartitions)},
 	}
 }
@@ -71,6 +73,13 @@ func (b *Broker) Versions() []kafka.ApiVersion {
 	}
 	slices.SortFunc(versions, func(a, b kafka.ApiVersion) int { return int(a.Key) - int(b.Key) })
 	return versions
+}
+
+// Features returns what ApiVersions announces of Kafka's features.
+func (b *Broker) Features() []kafka.Feature {
+	return []kafka.Feature{
+		{Name: "group.version", Min: 0, Max: 1, Level: 1}, // KIP-848
+	}
 }
 
 // inline serves an API that only looks at memory, on the connection's goroutine.

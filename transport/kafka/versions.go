@@ -13,6 +13,13 @@ import (
 // ApiVersion is the versions of one API that are served.
 type ApiVersion struct{ Key, Min, Max int16 }
 
+// Feature is one of Kafka's features (KIP-584): the levels that are known here,
+// and the one that the cluster is at.
+type Feature struct {
+	Name            string
+	Min, Max, Level int16
+}
+
 // maxApiVersions is the newest ApiVersions request that is understood: v5 asks
 // whether this is the node that the client means (KIP-1242), so that it is
 // understood only where [Options.Identity] is set.
@@ -30,7 +37,7 @@ type versionTable struct {
 	refusal  []byte                     // v0, UNSUPPORTED_VERSION
 }
 
-func newVersionTable(served []ApiVersion, identity func() (string, int32)) *versionTable {
+func newVersionTable(served []ApiVersion, features []Feature, identity func() (string, int32)) *versionTable {
 	t := &versionTable{newest: maxApiVersions, identity: identity}
 	if identity == nil {
 		t.newest = maxWithoutIdentity
@@ -55,14 +62,37 @@ func newVersionTable(served []ApiVersion, identity func() (string, int32)) *vers
 		announce(v.Key, v.Min, v.Max)
 	}
 	announce(apiVersionsKey, 0, t.newest)
+	for _, f := range features {
+		final := kmsg.NewApiVersionsResponseFinalizedFeature()
+		final.Name, final.MinVersionLevel, final.MaxVersionLevel = f.Name, f.Level, f.Level
+		resp.FinalizedFeatures = append(resp.FinalizedFeatures, final)
+	}
+	if len(features) > 0 {
+		resp.FinalizedFeaturesEpoch = 0 // they do not change while the process lives
+	}
 	for v := range t.newest + 1 {
 		resp.SetVersion(v)
+		resp.SupportedFeatures = supported(features, v)
 		t.bodies[v] = resp.AppendTo(nil)
 	}
 	resp.SetVersion(0)
 	resp.ErrorCode = kerr.UnsupportedVersion.Code
 	t.refusal = resp.AppendTo(nil)
 	return t
+}
+
+// supported lists features as a version can say them: before v4, clients take a
+// least level of 0 for an error (KAFKA-17011).
+func supported(features []Feature, version int16) (all []kmsg.ApiVersionsResponseSupportedFeature) {
+	for _, f := range features {
+		if f.Min == 0 && version < 4 {
+			continue
+		}
+		s := kmsg.NewApiVersionsResponseSupportedFeature()
+		s.Name, s.MinVersion, s.MaxVersion = f.Name, f.Min, f.Max
+		all = append(all, s)
+	}
+	return all
 }
 
 func (t *versionTable) serves(key, version int16) bool {

@@ -196,6 +196,7 @@ func (c *Core) Current(id string) []Record {
 	if g.record != nil {
 		records = append(records, Record{Key: groupKey(id), Value: g.record})
 	}
+	records = append(records, recordsOf(g.committed)...)
 	for topic, partitions := range g.offsets {
 		for p, o := range partitions {
 			records = append(records, encodeCommit(id, slot{topic, p}, o))

@@ -79,6 +79,12 @@ type Options struct {
 	// that follows costs a rebalance. Kafka's built-in default is 3 s.
 	InitialRebalanceDelay time.Duration
 
+	Consumer ConsumerOptions // of the consumer protocol
+
+	// Catalogue returns which topics there are now; nil: none that members of the
+	// consumer protocol could be given.
+	Catalogue func() Catalogue
+
 	MaxGroupSize int // members, joining ones included (group.max.size)
 	MaxMetadata  int // bytes of an offset commit's metadata (offset.metadata.max.bytes)
 	MaxMember    int // bytes of a member's names and subscriptions
@@ -117,6 +123,12 @@ func (o *Options) setDefaults() error {
 	}
 	if o.InitialRebalanceDelay < 0 {
 		return fmt.Errorf("group coordinator: initial rebalance delay %v", o.InitialRebalanceDelay)
+	}
+	if err := o.Consumer.setDefaults(); err != nil {
+		return err
+	}
+	if o.Catalogue == nil {
+		o.Catalogue = func() Catalogue { return nothing{} }
 	}
 	if o.NewID == nil {
 		o.NewID = newUUID

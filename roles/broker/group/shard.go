@@ -40,13 +40,14 @@ type shard struct {
 	closed  bool
 	wake    chan struct{} // holds a token while the inbox is not empty
 
-	core    *Core
-	calls   map[Call]waiter
-	call    Call
-	groups  int // as counted in the coordinator's totals
-	bytes   int64
-	builder *batch.Builder
-	writes  []WriteID // of the records in builder
+	core      *Core
+	catalogue Catalogue // that the core knows
+	calls     map[Call]waiter
+	call      Call
+	groups    int // as counted in the coordinator's totals
+	bytes     int64
+	builder   *batch.Builder
+	writes    []WriteID // of the records in builder
 
 	inFlight   int         // appends whose completion was not handled
 	held       []heldWrite // batches that wait for a step of the snapshot
@@ -167,6 +168,7 @@ func (s *shard) loop() {
 		case <-timer.C:
 		case <-s.wake:
 		}
+		s.lookAround()
 		// Heartbeats that came in time count, however late it is now.
 		for _, m := range s.take() {
 			s.handle(m)
@@ -178,6 +180,16 @@ func (s *shard) loop() {
 		s.compact(time.Now())
 		s.count()
 	}
+}
+
+// lookAround tells the core which topics there are, if they are others than before.
+func (s *shard) lookAround() {
+	now := s.c.opt.Catalogue()
+	if s.catalogue != nil && s.catalogue.Version() == now.Version() {
+		return
+	}
+	s.catalogue = now
+	s.perform(s.core.Step(time.Now(), TopicsChanged{Wall: s.c.opt.Now(), Catalogue: now}))
 }
 
 // wakeAt is when there is something to do though nothing comes in; zero: never.
@@ -346,6 +358,7 @@ func (s *shard) load() bool {
 			s.core = core
 			s.count()
 			s.ready.Store(true)
+			s.signal() // to look at the topics
 			s.c.opt.Logger.Debug("group coordinator loaded", "partition", s.partition, "epoch", s.epoch,
 				"records", records, "groups", s.groups, "skipped", core.Skipped(), "took", time.Since(begin))
 			return true
