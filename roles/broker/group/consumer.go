@@ -39,12 +39,12 @@ type consumerGroup struct {
 
 	epoch     int32
 	hash      int64 // of the metadata of the subscribed topics, as of epoch
-	assignor  string
 	members   map[string]*consumerMember
 	instances map[string]*consumerMember // static ones, by instance id
 	patterns  map[string]*pattern        // that members subscribe by
 	owners    map[place]*consumerMember
 
+	stale    bool            // it has yet to look at the topics that there are
 	touched  map[string]bool // members whose records may be others now
 	renewed  map[string]bool // patterns likewise
 	advanced bool            // the group's own records likewise
@@ -214,6 +214,7 @@ func (cg *consumerGroup) dropPattern(source string) {
 // refresh looks at the topics that there are now, and begins a new epoch if they
 // change what members can be given.
 func (cg *consumerGroup) refresh() {
+	cg.stale = false
 	for source, p := range cg.patterns {
 		if p.resolve(cg.catalogue(), cg.group.core.wall.UnixMilli()) {
 			cg.renewed[source] = true
@@ -241,7 +242,6 @@ func (cg *consumerGroup) retarget() {
 	c := cg.catalogue()
 	names := cg.allSubscribed()
 	cg.hash = metadataHash(c, names)
-	cg.assignor = cg.preferred()
 	var topics []numbered
 	for _, name := range names {
 		if n := c.Partitions(name); n > 0 {
@@ -253,7 +253,7 @@ func (cg *consumerGroup) retarget() {
 	for i, m := range members {
 		candidates[i] = candidate{id: m.id, instance: m.instance, topics: cg.subscribedIDs(m), before: m.target}
 	}
-	for i, target := range assignorNamed(cg.assignor)(topics, candidates) {
+	for i, target := range assignorNamed(cg.preferred())(topics, candidates) {
 		if !target.equal(members[i].target) {
 			members[i].target = target
 			cg.touched[members[i].id] = true

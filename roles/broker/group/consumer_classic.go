@@ -58,6 +58,9 @@ func (g *group) joinConsumers(now time.Time, r Request, req *kmsg.JoinGroupReque
 		cg.rename(m, id)
 		cg.note("static member replaced", m)
 	}
+	if cg.stale {
+		cg.refresh()
+	}
 	m.takeClassic(r, req)
 	m.rack = nil
 	if sub.Rack != nil {
@@ -313,9 +316,10 @@ func (g *group) upgrade(now time.Time, cg *consumerGroup) {
 	g.state, g.saving, g.rebalanceBy, g.initial, g.grown = empty, 0, time.Time{}, false, false
 	g.protocolType, g.protocol, g.leader, g.subscribed = consumerProtocol, "", "", nil
 	g.consumer = cg
-	if len(cg.members) > 0 || g.record != nil || g.writing > 0 {
+	// All that was written goes, of a consumer group that it was before too.
+	if stale := g.keys(); len(cg.members) > 0 || g.record != nil || g.writing > 0 || len(stale) > 0 {
 		g.queued = map[string][]byte{string(groupKey(g.id)): nil}
-		for _, key := range g.keys() { // of a consumer group that it was before
+		for _, key := range stale {
 			g.queued[key] = nil
 		}
 	}

@@ -106,11 +106,15 @@ func (c *Core) beatConsumer(now time.Time, r Request, req *kmsg.ConsumerGroupHea
 		g = c.make(req.Group)
 		cg.group = g
 	}
-	if g.consumer == nil {
+	fresh := g.consumer == nil
+	if fresh {
 		g.upgrade(now, cg)
 	}
 	if joins {
 		m = cg.admit(req, m)
+	}
+	if cg.stale {
+		cg.refresh()
 	}
 	had := m.assigned
 	if m.update(r, req) {
@@ -126,8 +130,8 @@ func (c *Core) beatConsumer(now time.Time, r Request, req *kmsg.ConsumerGroupHea
 	if cg.subscribe(m, topics, source) {
 		cg.touched[m.id] = true
 		cg.advance("subscription of a member", m)
-	} else if cg.epoch == 0 {
-		cg.advance("first member", m)
+	} else if fresh {
+		cg.advance("first member of the protocol", m)
 	}
 	cg.reconcile(now, m, ownedBy(req.Topics), req.Topics != nil)
 	cg.beat(now, m)

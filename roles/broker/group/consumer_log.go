@@ -148,8 +148,9 @@ func (g *group) restore(now time.Time) {
 		for _, m := range g.members {
 			g.beat(now, m)
 		}
-	} else {
-		g.rebuild(now)
+	} else if g.rebuild(now); g.consumer != nil {
+		// Looked at when a member comes, not now: that may fail again and again.
+		g.consumer.stale = true
 	}
 	g.note("group went back to what is recorded", nil)
 }

@@ -478,7 +478,6 @@ func (g *group) rebuild(now time.Time) {
 		}
 		cg.beat(now, m)
 	}
-	cg.assignor = cg.preferred()
 	clear(cg.touched)
 	g.protocolType = consumerProtocol
 	g.consumer = cg
