@@ -35,7 +35,7 @@ import (
 func TestRandomCrews(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := newShore(rt)
-		for range rapid.IntRange(10, 300).Draw(rt, "steps") {
+		for range rapid.IntRange(10, 200).Draw(rt, "steps") {
 			s.disturb()
 			s.check()
 		}
