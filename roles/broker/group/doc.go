@@ -49,18 +49,18 @@
 // Those of the consumer protocol are flexible (lengths are uvarints of one more,
 // tagged fields end each structure); their values have version i16 = 0:
 //
-//	     3: group                          its epoch i32; tag 0: a hash i64 of the
-//	                                       metadata of the topics it consumes
-//	     5: group, member                  instance id, rack, client id, host, topics,
-//	                                       pattern, rebalance time-out i32 ms,
-//	                                       assignor; tag 0: of a classic member,
-//	                                       session time-out i32 ms and protocols
-//	     6: group                          the epoch i32 of the target assignment
-//	     7: group, member                  its target: topic ids with partitions
-//	     8: group, member                  epoch i32, the one before i32, state i8,
-//	                                       what it has, what it has to let go of
-//	     16: group, pattern                the topics that match, version i64 of the
-//	                                       metadata, timestamp i64
+//	3: group                          its epoch i32; tag 0: a hash i64 of the
+//	                                  metadata of the topics it consumes
+//	5: group, member                  instance id, rack, client id, host, topics,
+//	                                  pattern, rebalance time-out i32 ms,
+//	                                  assignor; tag 0: of a classic member,
+//	                                  session time-out i32 ms and protocols
+//	6: group                          the epoch i32 of the target assignment
+//	7: group, member                  its target: topic ids with partitions
+//	8: group, member                  epoch i32, the one before i32, state i8,
+//	                                  what it has, what it has to let go of
+//	16: group, pattern                the topics that match, version i64 of the
+//	                                  metadata, timestamp i64
 //
 // A null value takes back what the key said. Versions 0 of the commit key and
 // 0 to 2 of the values are read too, and kind 4, which Kafka 4.0 wrote, is read
