@@ -39,6 +39,7 @@ type Groups struct {
 	MaxSessionTimeout     Duration `toml:"max_session_timeout" doc:"longest session a member may ask for"`
 	InitialRebalanceDelay Duration `toml:"initial_rebalance_delay" doc:"how long an empty group waits for more members before its first assignment"`
 	MaxSize               int32    `toml:"max_size" doc:"most members of one group"`
+	OffsetsRetention      Duration `toml:"offsets_retention" doc:"how long offsets are kept of a group without members, or of topics that it does not consume"`
 
 	// Of the consumer protocol (KIP-848), where the server assigns.
 	ConsumerSessionTimeout    Duration `toml:"consumer_session_timeout" doc:"after which a silent member of the consumer protocol is removed"`
@@ -199,6 +200,7 @@ func Default() *Config {
 			ID: 1, DataDir: "./rustmq-data", Roles: "broker,controller,admin", NumPartitions: 1,
 			AutoCreateTopics: "auto", MessageMaxBytes: 1048588, // message.max.bytes of Kafka
 			Groups: Groups{MinSessionTimeout: seconds(6), MaxSessionTimeout: seconds(1800), InitialRebalanceDelay: 0, MaxSize: 10_000,
+				OffsetsRetention:       seconds(7 * 24 * 3600),
 				ConsumerSessionTimeout: seconds(45), ConsumerHeartbeatInterval: seconds(5), ConsumerMaxSize: 10_000,
 				ConsumerAssignors: "uniform,range", ConsumerMigrationPolicy: "bidirectional"},
 		},

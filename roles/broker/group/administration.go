@@ -83,6 +83,13 @@ func (c *Core) delete(r Request, q *DeleteGroup) {
 		c.answer(r.Call, kerr.NonEmptyGroup.Code)
 		return
 	}
+	g.takeAllBack(func(err error) { c.answer(r.Call, codeOf(err, kerr.UnknownServerError.Code)) })
+}
+
+// takeAllBack writes tombstones for all that the log has of a group without
+// members, and drops it when they are committed.
+func (g *group) takeAllBack(then func(err error)) {
+	c := g.core
 	g.deleting = true
 	slots := g.slots(func(slot) bool { return true })
 	var records []Record
@@ -103,7 +110,7 @@ func (c *Core) delete(r Request, q *DeleteGroup) {
 			g.note("group deleted", nil)
 			c.drop(g)
 		}
-		c.answer(r.Call, codeOf(err, kerr.UnknownServerError.Code))
+		then(err)
 	})
 }
 
@@ -134,7 +141,7 @@ func (c *Core) deleteOffsets(r Request, q *DeleteOffsets) {
 			switch {
 			case q.Missing[t.Topic]:
 				rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
-			case g.peopled() && (g.unreadable || g.subscribed[t.Topic]), g.consumer != nil && g.consumer.subscribes(t.Topic):
+			case g.consumes(t.Topic):
 				rp.ErrorCode = kerr.GroupSubscribedToTopic.Code
 			default:
 				asked[slot{t.Topic, p.Partition}] = true

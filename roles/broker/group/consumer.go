@@ -373,6 +373,7 @@ func (cg *consumerGroup) afterRemoval(now time.Time, gone *consumerMember, why s
 		return
 	}
 	cg.advance(why, gone)
+	g.since = g.core.wall.UnixMilli()
 	g.persist(now, then)
 }
 

@@ -86,6 +86,8 @@ func (c *Coordinator) Configs() []Config {
 		{"group.max.session.timeout.ms", millis(o.MaxSession), "int"},
 		{"group.max.size", strconv.Itoa(o.MaxGroupSize), "int"},
 		{"group.min.session.timeout.ms", millis(o.MinSession), "int"},
+		{"offsets.retention.check.interval.ms", millis(o.OffsetCheck), "long"},
+		{"offsets.retention.minutes", strconv.FormatInt(int64(o.OffsetRetention.Minutes()), 10), "int"},
 		{"offset.metadata.max.bytes", strconv.Itoa(o.MaxMetadata), "int"},
 	}
 }

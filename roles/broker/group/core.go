@@ -40,6 +40,9 @@ type Written struct {
 // Tick says that the deadline has come.
 type Tick struct{ Wall time.Time }
 
+// ExpireOffsets says that it is time to look for offsets that have expired.
+type ExpireOffsets struct{ Wall time.Time }
+
 // TopicsChanged tells which topics there are from now on. Before the first, there
 // are none for members of the consumer protocol.
 type TopicsChanged struct {
@@ -51,6 +54,7 @@ func (Request) event()       {}
 func (Written) event()       {}
 func (Tick) event()          {}
 func (TopicsChanged) event() {}
+func (ExpireOffsets) event() {}
 
 // Questions that concern one group, where the request of the protocol names
 // several, and one about all groups of a core.
@@ -159,6 +163,9 @@ func (c *Core) Step(now time.Time, ev Event) Effects {
 				g.persist(now, nil)
 			}
 		}
+	case ExpireOffsets:
+		c.wall = ev.Wall
+		c.expireOffsets(now, ev.Wall)
 	case Tick:
 		c.wall = ev.Wall
 		for len(c.alarms) > 0 && !now.Before(c.alarms[0].wake) {

@@ -54,6 +54,9 @@ const (
 	DefaultMaxSession  = 30 * time.Minute
 	DefaultMaxMetadata = 4096
 
+	DefaultOffsetRetention = 7 * 24 * time.Hour
+	DefaultOffsetCheck     = 10 * time.Minute
+
 	// A figure above it is a mistake in a client, not a large group.
 	DefaultMaxGroupSize = 5000
 	// 1,000 groups of 100 members that each hold a kilobyte take a tenth of it.
@@ -85,6 +88,12 @@ type Options struct {
 	// consumer protocol could be given.
 	Catalogue func() Catalogue
 
+	// OffsetRetention is how long a committed offset is kept of a group that does not
+	// consume its topic, and of one without members since it has none
+	// (offsets.retention.minutes). Each OffsetCheck it is looked for such
+	// (offsets.retention.check.interval.ms).
+	OffsetRetention, OffsetCheck time.Duration
+
 	MaxGroupSize int // members, joining ones included (group.max.size)
 	MaxMetadata  int // bytes of an offset commit's metadata (offset.metadata.max.bytes)
 	MaxMember    int // bytes of a member's names and subscriptions
@@ -111,6 +120,8 @@ func (o *Options) setDefaults() error {
 	}
 	o.MinSession = or(o.MinSession, DefaultMinSession)
 	o.MaxSession = or(o.MaxSession, DefaultMaxSession)
+	o.OffsetRetention = or(o.OffsetRetention, DefaultOffsetRetention)
+	o.OffsetCheck = or(o.OffsetCheck, DefaultOffsetCheck)
 	o.MaxGroupSize = or(o.MaxGroupSize, DefaultMaxGroupSize)
 	o.MaxMetadata = or(o.MaxMetadata, DefaultMaxMetadata)
 	o.MaxMember = or(o.MaxMember, DefaultMaxMember)
@@ -120,6 +131,9 @@ func (o *Options) setDefaults() error {
 	o.CompactBytes = or(o.CompactBytes, DefaultCompactBytes)
 	if o.MinSession < 0 || o.MaxSession < o.MinSession {
 		return fmt.Errorf("group coordinator: sessions from %v to %v", o.MinSession, o.MaxSession)
+	}
+	if o.OffsetRetention < 0 || o.OffsetCheck < 0 {
+		return fmt.Errorf("group coordinator: offsets are kept for %v, looked at every %v", o.OffsetRetention, o.OffsetCheck)
 	}
 	if o.InitialRebalanceDelay < 0 {
 		return fmt.Errorf("group coordinator: initial rebalance delay %v", o.InitialRebalanceDelay)

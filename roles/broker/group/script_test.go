@@ -156,6 +156,7 @@ func (s *script) run(t *testing.T, line string) {
 	switch words[0] {
 	case "options":
 		s.opt.InitialRebalanceDelay = time.Duration(a.int("delay", 0)) * time.Second
+		s.opt.OffsetRetention = time.Duration(a.int("retention", 604800)) * time.Second
 		s.core = NewCore(s.opt)
 	case "join":
 		req := kmsg.NewPtrJoinGroupRequest()
@@ -179,6 +180,8 @@ func (s *script) run(t *testing.T, line string) {
 		s.opt.Consumer.Migration = Migration(a.bare[0])
 		s.core = NewCore(s.opt)
 		s.step(TopicsChanged{Wall: s.now, Catalogue: s.atlas})
+	case "expire":
+		s.step(ExpireOffsets{Wall: s.now})
 	case "beat": // topic/partition: what it owns; "nothing": none; else it does not say
 		s.beat(a, g, v(1))
 	case "describe-consumers":

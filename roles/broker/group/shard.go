@@ -40,6 +40,7 @@ type shard struct {
 	closed  bool
 	wake    chan struct{} // holds a token while the inbox is not empty
 
+	expireAt  time.Time // when it is next looked for offsets that have expired
 	core      *Core
 	catalogue Catalogue // that the core knows
 	calls     map[Call]waiter
@@ -156,12 +157,9 @@ func (s *shard) loop() {
 	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	s.expireAt = time.Now().Add(s.c.opt.OffsetCheck)
 	for {
-		if at := s.wakeAt(); at.IsZero() {
-			timer.Stop()
-		} else {
-			timer.Reset(time.Until(at))
-		}
+		timer.Reset(time.Until(s.wakeAt()))
 		select {
 		case <-s.ctx.Done():
 			return
@@ -175,6 +173,10 @@ func (s *shard) loop() {
 		}
 		if now := time.Now(); !now.Before(s.deadline(now)) {
 			s.perform(s.core.Step(now, Tick{Wall: s.c.opt.Now()}))
+		}
+		if now := time.Now(); !now.Before(s.expireAt) {
+			s.expireAt = now.Add(s.c.opt.OffsetCheck)
+			s.perform(s.core.Step(now, ExpireOffsets{Wall: s.c.opt.Now()}))
 		}
 		s.flush()
 		s.compact(time.Now())
@@ -192,13 +194,15 @@ func (s *shard) lookAround() {
 	s.perform(s.core.Step(time.Now(), TopicsChanged{Wall: s.c.opt.Now(), Catalogue: now}))
 }
 
-// wakeAt is when there is something to do though nothing comes in; zero: never.
+// wakeAt is when there is something to do though nothing comes in.
 func (s *shard) wakeAt() time.Time {
-	at, retry := s.core.Deadline(), s.compaction.retry
-	if at.IsZero() || !retry.IsZero() && retry.Before(at) {
-		return retry
+	next := s.expireAt
+	for _, at := range []time.Time{s.core.Deadline(), s.compaction.retry} {
+		if !at.IsZero() && at.Before(next) {
+			next = at
+		}
 	}
-	return at
+	return next
 }
 
 // awaitPredecessor waits for the shards before, so that the log holds all that
