@@ -63,6 +63,7 @@ type consumerMember struct {
 	epoch, previous    int32
 	state              memberState
 	assigned, revoking assignment
+	since              map[place]int32 // the epoch that each of assigned was given in
 	target             assignment
 
 	expires  time.Time // its session's end
@@ -133,7 +134,14 @@ func (cg *consumerGroup) own(m *consumerMember, assigned, revoking assignment) {
 			}
 		}
 	}
-	m.assigned, m.revoking = assigned, revoking
+	since := make(map[place]int32, len(m.since))
+	for p := range assigned.places {
+		since[p] = cg.epoch
+		if epoch, ok := m.since[p]; ok {
+			since[p] = epoch
+		}
+	}
+	m.assigned, m.revoking, m.since = assigned, revoking, since
 	for _, has := range []assignment{assigned, revoking} {
 		for p := range has.places {
 			cg.owners[p] = m

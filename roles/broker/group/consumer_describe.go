@@ -62,7 +62,24 @@ func (cg *consumerGroup) mayCommit(req *kmsg.OffsetCommitRequest, transactional 
 	case m.classic == nil && req.Version < 9 && !transactional:
 		return kerr.UnsupportedVersion.Code // it could not tell what STALE_MEMBER_EPOCH means
 	}
+	if m.classic == nil && !transactional && req.Generation < m.epoch && m.hasHad(cg.catalogue(), req) {
+		return 0
+	}
 	return m.stale(req.Generation)
+}
+
+// hasHad reports whether m has had all that it commits for since the epoch that it
+// says, without a break: it has only not heard of the newest epoch (KIP-1251).
+func (m *consumerMember) hasHad(c Catalogue, req *kmsg.OffsetCommitRequest) bool {
+	for _, t := range req.Topics {
+		for _, p := range t.Partitions {
+			since, ok := m.since[place{c.TopicID(t.Topic), p.Partition}]
+			if !guard.Check("group.commit-since", ok && req.Generation >= since) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // stale refuses an epoch that is not the member's.

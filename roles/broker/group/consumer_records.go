@@ -24,6 +24,7 @@ const (
 	consumerValue       = 0 // the version of each value
 	metadataHashTag     = 0 // of a group
 	classicMemberTag    = 0 // of a member
+	assignmentEpochsTag = 0 // of a topic that a member has
 	firstConsumerRecord = consumerGroupKind
 	lastConsumerRecord  = currentMemberKind
 )
@@ -78,7 +79,9 @@ func (f *fields) strings(all []string) {
 	}
 }
 
-func (f *fields) assignment(a assignment) {
+// assignment appends partitions, each with the epoch that it was given in unless
+// since is nil (KIP-1251).
+func (f *fields) assignment(a assignment, since map[place]int32) {
 	f.length(len(a))
 	for _, topic := range a.topics() {
 		*f = append(*f, topic[:]...)
@@ -86,7 +89,17 @@ func (f *fields) assignment(a assignment) {
 		for _, p := range a[topic] {
 			f.int32(p)
 		}
-		f.noTags()
+		if since == nil {
+			f.noTags()
+			continue
+		}
+		var epochs fields
+		epochs.length(len(a[topic]))
+		for _, p := range a[topic] {
+			epochs.int32(since[place{topic, p}])
+		}
+		f.uvarint(1)
+		f.tag(assignmentEpochsTag, epochs)
 	}
 }
 
@@ -168,7 +181,7 @@ func (m *consumerMember) encode() []byte {
 
 func (m *consumerMember) encodeTarget() []byte {
 	f := newFields()
-	f.assignment(m.target)
+	f.assignment(m.target, nil)
 	f.noTags()
 	return f
 }
@@ -178,8 +191,8 @@ func (m *consumerMember) encodeCurrent() []byte {
 	f.int32(m.epoch)
 	f.int32(m.previous)
 	f.int8(int8(m.state))
-	f.assignment(m.assigned)
-	f.assignment(m.revoking)
+	f.assignment(m.assigned, m.since)
+	f.assignment(m.revoking, nil)
 	f.noTags()
 	return f
 }
@@ -295,17 +308,31 @@ func (c *cut) tags(known func(tag uint64, of *cut)) {
 	}
 }
 
-func (c *cut) assignment() assignment {
+// assignment reads partitions, and the epochs that they were given in, of those of
+// which it is said.
+func (c *cut) assignment() (assignment, map[place]int32) {
 	var all []place
+	since := map[place]int32{}
 	for range c.length(18) {
 		var topic storage.TopicID
 		copy(topic[:], c.take(16))
+		first := len(all)
 		for range c.length(4) {
 			all = append(all, place{topic, c.int32()})
 		}
-		c.tags(nil)
+		c.tags(func(tag uint64, of *cut) {
+			if tag != assignmentEpochsTag {
+				return
+			}
+			for i := range of.length(4) {
+				epoch := of.int32()
+				if at := first + i; at < len(all) {
+					since[all[at]] = epoch
+				}
+			}
+		})
 	}
-	return assignmentOf(all)
+	return assignmentOf(all), since
 }
 
 var errConsumerRecord = errors.New("cut off, or not of the form that its kind has")
@@ -377,10 +404,11 @@ func (r *consumerRecord) value(v *cut) {
 		r.member = decodeMember(v)
 		return
 	case targetMemberKind:
-		r.target = v.assignment()
+		r.target, _ = v.assignment()
 	case currentMemberKind:
 		m := &consumerMember{epoch: v.int32(), previous: v.int32(), state: memberState(v.int8())}
-		m.assigned, m.revoking = v.assignment(), v.assignment()
+		m.assigned, m.since = v.assignment()
+		m.revoking, _ = v.assignment()
 		r.member = m
 	case patternKind:
 		r.pattern = pattern{topics: v.strings(), version: uint64(v.int64()), found: v.int64(), resolved: true}
@@ -470,6 +498,12 @@ func (g *group) rebuild(now time.Time) {
 		m.target = targets[m.id]
 		if is := currents[m.id]; is != nil {
 			m.epoch, m.previous, m.state = is.epoch, is.previous, is.state
+			m.since = is.since
+			for p := range is.assigned.places {
+				if _, ok := m.since[p]; !ok { // before KIP-1251
+					m.since[p] = m.epoch
+				}
+			}
 			cg.own(m, is.assigned, is.revoking)
 		}
 		if m.state == memberUnrevoked {

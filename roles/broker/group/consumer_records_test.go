@@ -88,7 +88,8 @@ const (
 		02             assigned: one topic
 		  0a000000 00000000 00000000 00000000
 		  02 00000000
-		  00
+		  01 00 05     since epoch
+		    02 00000004
 		02             to let go: one topic
 		  0a000000 00000000 00000000 00000000
 		  02 00000001
@@ -138,6 +139,8 @@ func TestConsumerRecordsAreKafkas(t *testing.T) {
 		t.Fatalf("%+v", m)
 	case !m.assigned.equal(assignment{a: {0}}) || !m.revoking.equal(assignment{a: {1}}) || !m.target.equal(assignment{a: {0, 2}}):
 		t.Fatalf("%+v", m)
+	case m.since[place{a, 0}] != 4:
+		t.Fatalf("%+v", m.since)
 	case cg.patterns["b."] == nil || cg.patterns["b."].topics[0] != "b1" || len(cg.owners) != 2:
 		t.Fatalf("%+v", cg)
 	}

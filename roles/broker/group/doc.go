@@ -58,7 +58,9 @@
 //	6: group                          the epoch i32 of the target assignment
 //	7: group, member                  its target: topic ids with partitions
 //	8: group, member                  epoch i32, the one before i32, state i8,
-//	                                  what it has, what it has to let go of
+//	                                  what it has (tag 0 of a topic: the epochs i32
+//	                                  that it was given the partitions in), what it
+//	                                  has to let go of
 //	16: group, pattern                the topics that match, version i64 of the
 //	                                  metadata, timestamp i64
 //
