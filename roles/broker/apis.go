@@ -78,7 +78,7 @@ func (b *Broker) Versions() []kafka.ApiVersion {
 // Features returns what ApiVersions announces of Kafka's features.
 func (b *Broker) Features() []kafka.Feature {
 	return []kafka.Feature{
-		{Name: "group.version", Min: 0, Max: 1, Level: 1}, // KIP-848
+		{Name: "group.version", Min: 0, Max: 1, InUse: 1}, // KIP-848
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 // Features are announced with their range and level; to clients that take a least
 // level of 0 for an error, only the level.
 func TestFeaturesAreAnnounced(t *testing.T) {
-	table := newVersionTable(nil, []Feature{{Name: "group.version", Min: 0, Max: 1, Level: 1}, {Name: "other", Min: 1, Max: 3, Level: 2}}, nil)
+	table := newVersionTable(nil, []Feature{{Name: "group.version", Min: 0, Max: 1, InUse: 1}, {Name: "other", Min: 1, Max: 3, InUse: 2}}, nil)
 	for version, supported := range map[int16]int{0: 0, 2: 0, 3: 1, 4: 2} {
 		resp := kmsg.NewPtrApiVersionsResponse()
 		resp.SetVersion(version)

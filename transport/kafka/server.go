@@ -58,8 +58,7 @@ type Options struct {
 	// Identity is the cluster and node that this is, for clients that ask
 	// whether they reached who they mean (KIP-1242). Nil: they cannot ask.
 	Identity func() (clusterID string, nodeID int32)
-	// Features are announced beside the versions.
-	Features []Feature
+	Features []Feature // that clients are told of
 	Metrics  Metrics
 	Log      *slog.Logger
 }

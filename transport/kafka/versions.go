@@ -13,12 +13,16 @@ import (
 // ApiVersion is the versions of one API that are served.
 type ApiVersion struct{ Key, Min, Max int16 }
 
-// Feature is one of Kafka's features (KIP-584): the levels that are known here,
-// and the one that the cluster is at.
+// Feature is a feature of the cluster: which levels of it this server knows, and
+// which one is in effect.
 type Feature struct {
 	Name            string
-	Min, Max, Level int16
+	Min, Max, InUse int16
 }
+
+// minZeroFeatures is the first ApiVersions whose clients take a feature that may
+// be at level 0.
+const minZeroFeatures = 4
 
 // maxApiVersions is the newest ApiVersions request that is understood: v5 asks
 // whether this is the node that the client means (KIP-1242), so that it is
@@ -62,17 +66,9 @@ func newVersionTable(served []ApiVersion, features []Feature, identity func() (s
 		announce(v.Key, v.Min, v.Max)
 	}
 	announce(apiVersionsKey, 0, t.newest)
-	for _, f := range features {
-		final := kmsg.NewApiVersionsResponseFinalizedFeature()
-		final.Name, final.MinVersionLevel, final.MaxVersionLevel = f.Name, f.Level, f.Level
-		resp.FinalizedFeatures = append(resp.FinalizedFeatures, final)
-	}
-	if len(features) > 0 {
-		resp.FinalizedFeaturesEpoch = 0 // they do not change while the process lives
-	}
 	for v := range t.newest + 1 {
+		announceFeatures(resp, features, v)
 		resp.SetVersion(v)
-		resp.SupportedFeatures = supported(features, v)
 		t.bodies[v] = resp.AppendTo(nil)
 	}
 	resp.SetVersion(0)
@@ -81,18 +77,24 @@ func newVersionTable(served []ApiVersion, features []Feature, identity func() (s
 	return t
 }
 
-// supported lists features as a version can say them: before v4, clients take a
-// least level of 0 for an error (KAFKA-17011).
-func supported(features []Feature, version int16) (all []kmsg.ApiVersionsResponseSupportedFeature) {
-	for _, f := range features {
-		if f.Min == 0 && version < 4 {
-			continue
-		}
-		s := kmsg.NewApiVersionsResponseSupportedFeature()
-		s.Name, s.MinVersion, s.MaxVersion = f.Name, f.Min, f.Max
-		all = append(all, s)
+// announceFeatures tells clients of a version of ApiVersions what features there
+// are. Clients take levels in effect only with an epoch that is not negative; these
+// do not change while the server runs.
+func announceFeatures(resp *kmsg.ApiVersionsResponse, features []Feature, version int16) {
+	resp.SupportedFeatures, resp.FinalizedFeatures = nil, nil
+	if len(features) > 0 {
+		resp.FinalizedFeaturesEpoch = 0
 	}
-	return all
+	for _, f := range features {
+		if f.Min > 0 || version >= minZeroFeatures {
+			known := kmsg.NewApiVersionsResponseSupportedFeature()
+			known.Name, known.MinVersion, known.MaxVersion = f.Name, f.Min, f.Max
+			resp.SupportedFeatures = append(resp.SupportedFeatures, known)
+		}
+		used := kmsg.NewApiVersionsResponseFinalizedFeature()
+		used.Name, used.MinVersionLevel, used.MaxVersionLevel = f.Name, f.InUse, f.InUse
+		resp.FinalizedFeatures = append(resp.FinalizedFeatures, used)
+	}
 }
 
 func (t *versionTable) serves(key, version int16) bool {
