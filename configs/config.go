@@ -23,14 +23,15 @@ type Config struct {
 
 // Broker is the node and its topics.
 type Broker struct {
-	ID               int32  `toml:"id" doc:"this node's id, unique in the cluster"`
-	Rack             string `toml:"rack" doc:"where the node stands, e.g. an availability zone; told to clients"`
-	DataDir          string `toml:"data_dir" doc:"directory of everything this node keeps"`
-	Roles            string `toml:"roles" doc:"what the process is: broker, controller, admin, comma separated"`
-	NumPartitions    int32  `toml:"num_partitions" doc:"partitions of a topic that is made without a number"`
-	AutoCreateTopics string `toml:"auto_create_topics" doc:"make a topic on first use: true, false, or auto: while only loopback is bound"`
-	MessageMaxBytes  Size   `toml:"message_max_bytes" doc:"largest record batch; a topic's max.message.bytes overrides it"`
-	Groups           Groups `toml:"groups"`
+	ID               int32        `toml:"id" doc:"this node's id, unique in the cluster"`
+	Rack             string       `toml:"rack" doc:"where the node stands, e.g. an availability zone; told to clients"`
+	DataDir          string       `toml:"data_dir" doc:"directory of everything this node keeps"`
+	Roles            string       `toml:"roles" doc:"what the process is: broker, controller, admin, comma separated"`
+	NumPartitions    int32        `toml:"num_partitions" doc:"partitions of a topic that is made without a number"`
+	AutoCreateTopics string       `toml:"auto_create_topics" doc:"make a topic on first use: true, false, or auto: while only loopback is bound"`
+	MessageMaxBytes  Size         `toml:"message_max_bytes" doc:"largest record batch; a topic's max.message.bytes overrides it"`
+	Groups           Groups       `toml:"groups"`
+	Transactions     Transactions `toml:"transactions"`
 }
 
 // Groups is the coordinator of consumer groups.
@@ -56,6 +57,12 @@ func (g Groups) AssignorList() []string {
 		all = append(all, strings.TrimSpace(name))
 	}
 	return all
+}
+
+// Transactions is the coordinator of transactions.
+type Transactions struct {
+	MaxTimeout   Duration `toml:"max_timeout" doc:"longest that a producer may let its transactions take; Kafka's transaction.max.timeout.ms"`
+	IDExpiration Duration `toml:"id_expiration" doc:"a transactional id that nobody has used for that long is forgotten; Kafka's transactional.id.expiration.ms"`
 }
 
 // Network is the listeners and what connections may cost.
@@ -203,6 +210,7 @@ func Default() *Config {
 				OffsetsRetention:       seconds(7 * 24 * 3600),
 				ConsumerSessionTimeout: seconds(45), ConsumerHeartbeatInterval: seconds(5), ConsumerMaxSize: 10_000,
 				ConsumerAssignors: "uniform,range", ConsumerMigrationPolicy: "bidirectional"},
+			Transactions: Transactions{MaxTimeout: seconds(900), IDExpiration: seconds(7 * 24 * 3600)},
 		},
 		Network: Network{
 			Bind: "127.0.0.1", KafkaPort: 9092, HTTPPort: 9642, TLS: "off",

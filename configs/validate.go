@@ -59,6 +59,9 @@ func (c *Config) validate() []Problem {
 		wrong("broker.groups.max_session_timeout", "%v is less than broker.groups.min_session_timeout, %v", g.MaxSessionTimeout, g.MinSessionTimeout)
 	}
 	durationBetween("broker.groups.initial_rebalance_delay", g.InitialRebalanceDelay, 0, day)
+	t := c.Broker.Transactions
+	durationBetween("broker.transactions.max_timeout", t.MaxTimeout, tick, day)
+	durationBetween("broker.transactions.id_expiration", t.IDExpiration, tick, 10*365*day)
 	between("broker.groups.max_size", int64(g.MaxSize), 1, 1_000_000)
 	durationBetween("broker.groups.offsets_retention", g.OffsetsRetention, Duration(time.Minute), 100*365*day)
 	durationBetween("broker.groups.consumer_session_timeout", g.ConsumerSessionTimeout, tick, day)

@@ -23,6 +23,7 @@ import (
 	"rustmq.dev/rustmq/roles/admin"
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/roles/client"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/security/pki"
@@ -308,6 +309,10 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 				Session: time.Duration(groups.ConsumerSessionTimeout), Heartbeat: time.Duration(groups.ConsumerHeartbeatInterval),
 				MaxSize: int(groups.ConsumerMaxSize), Assignors: groups.AssignorList(), Migration: group.Migration(groups.ConsumerMigrationPolicy),
 			},
+		},
+		Transactions: txn.Options{
+			MaxTimeout:   time.Duration(n.config.Broker.Transactions.MaxTimeout),
+			IDExpiration: time.Duration(n.config.Broker.Transactions.IDExpiration),
 		},
 		Heartbeat: time.Duration(n.config.Replication.HeartbeatInterval),
 		Tier:      tier,

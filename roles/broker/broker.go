@@ -13,6 +13,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/log"
@@ -38,6 +39,8 @@ type Broker struct {
 	producerIDs   *producerIDs
 	groups        *group.Coordinator
 	topicsVersion atomic.Uint64 // counts changes of what groups can be assigned
+	transactions  *txn.Coordinator
+	verifier      transactionVerifier
 	throttle      *throttle
 	uploader      *upload.Uploader // nil without a bucket, as is cold
 	bucketMet     atomic.Bool      // the bucket was found to be the cluster's
@@ -85,9 +88,14 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		b.stop()
 		return nil, err
 	}
-	if err := b.openCold(); err != nil {
+	if b.transactions, err = b.openTransactions(); err != nil {
 		b.stop()
 		return nil, errors.Join(err, b.groups.Close())
+	}
+	b.verifier = coordinatorVerifier{b}
+	if err := b.openCold(); err != nil {
+		b.stop()
+		return nil, errors.Join(err, b.transactions.Close(), b.groups.Close())
 	}
 	b.done.Go(func() { b.follow(b.ctx) })
 	b.unsubscribe = opt.Controller.Subscribe(b.follower.offer)
@@ -136,7 +144,7 @@ func (b *Broker) Metrics() prometheus.Collector { return b.metrics }
 // A server can then answer all that it has read, and shut down.
 func (b *Broker) Drain() error {
 	b.connections.close()
-	return b.groups.Close()
+	return errors.Join(b.transactions.Close(), b.groups.Close())
 }
 
 // Close ends the broker as Drain does, gives up requests that wait for the

@@ -22,7 +22,7 @@ const groupOperations = 1<<3 | 1<<6 | 1<<8
 // openGroups makes the coordinator; partitions come to it with leadership.
 func (b *Broker) openGroups() (*group.Coordinator, error) {
 	o := b.opt.Groups
-	o.Log, o.Topics, o.Catalogue = newOffsetsLog(b), groupTopics{b}, b.topicCatalogue
+	o.Log, o.Topics, o.Catalogue = offsetsLog{newCoordinatorLog(b, offsetsTopic, group.ErrNotLeader, group.ErrTooLarge)}, groupTopics{b}, b.topicCatalogue
 	o.Logger, o.Now = b.log, b.opt.Now
 	if o.CompactBytes == 0 { // of a small WAL, all partitions together a tenth
 		o.CompactBytes = min(group.DefaultCompactBytes, b.store.Stats().Capacity/(10*group.Partitions))
@@ -30,19 +30,39 @@ func (b *Broker) openGroups() (*group.Coordinator, error) {
 	return group.Open(o)
 }
 
-// changeCoordinator loads or unloads the groups of a partition of the offsets
-// topic as this broker's role in it changes. Neither waits.
-func (b *Broker) changeCoordinator(p *partition, was, now *role) {
+// coordinator is what loads and unloads partitions of its topic.
+type coordinator interface {
+	Load(partition int32, epoch storage.Epoch)
+	Unload(partition int32)
+}
+
+// coordinatorOf returns the coordinator whose state is kept in a topic; nil: none.
+func (b *Broker) coordinatorOf(topic string) coordinator {
+	switch topic {
+	case offsetsTopic:
+		return b.groups
+	case transactionsTopic:
+		return b.transactions
+	}
+	return nil
+}
+
+// reserved reports whether a topic is the broker's own, there or not.
+func reserved(topic string) bool { return topic == offsetsTopic || topic == transactionsTopic }
+
+// changeCoordinator loads or unloads what a coordinator keeps in a partition of
+// its topic as this broker's role in it changes. Neither waits.
+func changeCoordinator(c coordinator, p *partition, was, now *role) {
 	switch {
-	case p.index >= group.Partitions:
+	case p.index >= coordinatorPartitions:
 	case now.log != nil:
-		b.groups.Load(p.index, now.epoch)
+		c.Load(p.index, now.epoch)
 	case was.log != nil:
-		b.groups.Unload(p.index)
+		c.Unload(p.index)
 	}
 }
 
-// groupTopics tells the coordinator which topics exist.
+// groupTopics tells the coordinators which topics exist.
 type groupTopics struct{ b *Broker }
 
 // Partitions implements group.Topics.
@@ -110,8 +130,8 @@ func assignable(before, image *metadata.Image) bool {
 	return false
 }
 
-// toGroups serves an API by one of the coordinator's methods.
-func toGroups[Q kmsg.Request, P kmsg.Response](serve func(*Broker, *kafka.Request, Q, func(P))) func(*Broker, *kafka.Request) {
+// answered serves an API by one of a coordinator's methods, which answers later.
+func answered[Q kmsg.Request, P kmsg.Response](serve func(*Broker, *kafka.Request, Q, func(P))) func(*Broker, *kafka.Request) {
 	return func(b *Broker, r *kafka.Request) {
 		q, ok := decode[Q](r)
 		if !ok {

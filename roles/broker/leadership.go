@@ -170,8 +170,8 @@ func (b *Broker) changePartition(p *partition, t *metadata.Topic, is *metadata.P
 	if was.log != nil && now.log != was.log {
 		was.log.WakeAll()
 	}
-	if t.Name == offsetsTopic && t.Internal {
-		b.changeCoordinator(p, was, now)
+	if c := b.coordinatorOf(t.Name); c != nil && t.Internal {
+		changeCoordinator(c, p, was, now)
 	}
 }
 
@@ -220,8 +220,8 @@ func (b *Broker) deleteTopic(id storage.TopicID) {
 			if was.log != nil {
 				was.log.WakeAll()
 			}
-			if tp.name == offsetsTopic {
-				b.changeCoordinator(p, was, p.role.Load())
+			if c := b.coordinatorOf(tp.name); c != nil {
+				changeCoordinator(c, p, was, p.role.Load())
 			}
 		}
 		b.groups.TopicDeleted(tp.name)

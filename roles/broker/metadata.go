@@ -47,7 +47,7 @@ func (b *Broker) missingTopics(r *kafka.Request, q *kmsg.MetadataRequest) (missi
 	}
 	image := b.follower.image()
 	for _, t := range q.Topics {
-		if t.Topic == nil || *t.Topic == offsetsTopic || len(missing) == maxAutoCreate {
+		if t.Topic == nil || reserved(*t.Topic) || len(missing) == maxAutoCreate {
 			continue
 		}
 		if _, known := image.Topic(*t.Topic); known || metadata.ValidTopicName(*t.Topic) != nil {

@@ -11,6 +11,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
@@ -95,8 +96,9 @@ type Options struct {
 
 	Tier *Tier // the bucket; nil: records stay in the WAL
 
-	Groups    group.Options // coordinators of consumer groups; zero values are Kafka's defaults
-	Heartbeat time.Duration // between two; 0 is DefaultHeartbeat
+	Groups       group.Options // coordinators of consumer groups; zero values are Kafka's defaults
+	Transactions txn.Options   // coordinators of transactions; zero values are Kafka's defaults
+	Heartbeat    time.Duration // between two; 0 is DefaultHeartbeat
 
 	Log *slog.Logger     // nil: none
 	Now func() time.Time // nil: time.Now

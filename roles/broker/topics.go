@@ -17,7 +17,7 @@ func (b *Broker) createTopics(ctx context.Context, _ *kafka.Request, q *kmsg.Cre
 	defer cancel()
 	var topics []controller.NewTopic
 	for _, t := range q.Topics {
-		if t.Topic == offsetsTopic { // a client would make another than groups need
+		if reserved(t.Topic) { // a client would make another than coordinators need
 			out := kmsg.NewCreateTopicsResponseTopic()
 			out.Topic = t.Topic
 			out.ErrorCode, out.ErrorMessage = codeAndMessage(errInternalTopic)

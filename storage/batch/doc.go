@@ -35,6 +35,12 @@
 //	key length (-1: null), key, value length (-1: null), value,
 //	number of headers, of each: key length, key, value length (-1: null), value
 //
+// A control batch that ends a transaction ([Marker]) holds one record, without
+// headers and never compressed; its batch has no sequence (-1):
+//
+//	key    version (2) 0, type (2): 0 abort, 1 commit
+//	value  version (2) 0, coordinator epoch (4)
+//
 // Codecs: 0 none, 1 gzip, 2 snappy (bare block or xerial's framing), 3 LZ4
 // frame, 4 zstd. What they may expand to is bounded by the caller; a batch that
 // would go beyond ends in an *[Error] with code [DecompressedTooLarge], having

@@ -93,7 +93,7 @@ func (l *Log) startAt(offset storage.Offset, restate bool) error {
 	l.localStart = offset
 	freed := &release{log: l}
 	var err error
-	if !restate && guard.Check("log.state-before-trim", l.stateAsOf >= offset || len(l.producers) == 0 && l.stateEpoch == l.epochs.latest()) {
+	if !restate && guard.Check("log.state-before-trim", l.stateAsOf >= offset || len(l.producers) == 0 && l.transactions.none() && l.stateEpoch == l.epochs.latest()) {
 		_, err = l.store.wal.Append(wal.Header{Kind: wal.KindTrim, Partition: l.id, Epoch: l.epochs.latest(), Offset: offset}, nil, freed)
 	} else {
 		err = l.writeState(freed)
@@ -104,6 +104,7 @@ func (l *Log) startAt(offset storage.Offset, restate bool) error {
 	}
 	l.discount(offset)
 	l.uploaded = max(l.uploaded, offset)
+	l.noteTransactions(func(t *transactions) { t.trim(offset, l.uploaded) })
 	before := l.index.bytes
 	freed.refs = l.index.trim(offset, freed.refs)
 	l.store.indexBytes.Add(l.index.bytes - before)

@@ -12,6 +12,7 @@ import (
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/cache"
 	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/storage/object"
 )
 
 // Waiter is told when a read is worth trying again. Wake must not block; it is
@@ -34,6 +35,9 @@ type Request struct {
 	Until    storage.Offset // batches from here on are read elsewhere; 0: no such end
 	MaxBytes int
 	MinOne   bool // the first batch is read even if it is larger than MaxBytes
+	// Markers asks for the aborted transactions too, of those whose marker lies
+	// before it; who asks knows the others. 0: they are not wanted.
+	Markers storage.Offset
 }
 
 // Result is whole batches of one partition, in order of offset. Their bytes are
@@ -46,6 +50,9 @@ type Result struct {
 	// nothing pending and no batches, a Next beyond the request's offset says that
 	// nothing lies between.
 	Next storage.Offset
+	// Aborted are the transactions that were aborted and have records among the
+	// batches, or before.
+	Aborted []object.Aborted
 	// Pending: there is more, it is being brought, and the waiter will be woken.
 	Pending bool
 	// Limited: there is more, and it comes with the next request only.
@@ -163,6 +170,12 @@ func (r *Reader) Read(p Partition, q Request, w Waiter) (Result, error) {
 	s := r.begin(p, &q)
 	k := walk{r: r, s: s, q: &q, out: Result{Next: q.Offset}}
 	err := k.walk()
+	if err == nil && q.Markers > 0 && k.out.Bytes > 0 {
+		var whole bool
+		if whole, err = k.aborted(); !whole {
+			k.withhold()
+		}
+	}
 	s.end = max(s.end, k.out.Next)
 	if k.out.Bytes == 0 {
 		// What was looked through once need not be held to do so again.

@@ -35,6 +35,7 @@ type stream struct {
 	read     time.Time       // the last request
 	place    *list.Element   // in Reader.streams
 	gone     bool
+	aborts   aborts
 
 	items   []*item
 	waiters []Waiter

@@ -98,10 +98,10 @@ func (g *group) takeAllBack(then func(err error)) {
 	}
 	records = append(records, Record{Key: groupKey(g.id)})
 	records = append(records, g.bury()...)
-	g.writeAll(records, func(from, to int, err error) {
+	g.writeAll(records, nil, func(from, to int, err error) {
 		if err == nil {
 			for _, s := range slots[from:min(to, len(slots))] {
-				g.unset(s.topic, s.partition)
+				g.forget(s)
 			}
 		}
 	}, func(err error) {

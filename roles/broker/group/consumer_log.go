@@ -113,7 +113,7 @@ func (g *group) launch() {
 	}
 	g.underWay, g.whenWritten, g.queued, g.whenQueued = g.queued, g.whenQueued, nil, nil
 	of := g.consumer
-	g.writeRecords(recordsOf(g.underWay), func(now time.Time, err error) { g.landed(now, of, err) })
+	g.writeRecords(recordsOf(g.underWay), nil, func(now time.Time, err error) { g.landed(now, of, err) })
 }
 
 // landed goes on when a write is committed, or never will be.

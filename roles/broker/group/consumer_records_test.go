@@ -10,6 +10,7 @@ import (
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/log"
 )
 
 // The bytes as Kafka's ConsumerGroup*Key.json and ConsumerGroup*Value.json lay
@@ -204,7 +205,7 @@ func TestDamagedConsumerRecordFailsTheLoad(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				h.log.Append(Partition("g"), 0, b, func(storage.Offset, error) {})
+				h.log.Append(Partition("g"), 0, b, log.Guard{}, func(storage.Offset, error) {})
 				h.load(1)
 				wantCode(t, "heartbeat", h.heartbeat("g", "m", 1), kerr.CoordinatorLoadInProgress)
 			})

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/storage/log"
 )
 
 // Event is what a core is told.
@@ -60,15 +62,28 @@ func (ExpireOffsets) event() {}
 // several, and one about all groups of a core.
 type (
 	// FetchOffsets is answered by a *kmsg.OffsetFetchResponseGroup whose topics
-	// come in the order asked for.
+	// come in the order asked for. Stable takes no offset for an answer that an
+	// open transaction may replace (KIP-447).
 	FetchOffsets struct {
 		Group  string
 		Topics []kmsg.OffsetFetchRequestGroupTopic
 		All    bool
+		Stable bool
 		// Who asks, if it is a member: nil and -1, if it says nothing of that.
 		Member *string
 		Epoch  int32
 	}
+	// TxnCommit commits offsets in a producer's transaction. It is answered by a
+	// *kmsg.OffsetCommitResponse.
+	TxnCommit struct {
+		Offsets       *kmsg.OffsetCommitRequest
+		ProducerID    int64
+		ProducerEpoch int16
+		Verified      log.Guard
+	}
+	// EndTransaction ends a producer's transaction in this partition. It is
+	// answered by an error, nil when the marker is committed.
+	EndTransaction struct{ Marker log.Marker }
 	// DescribeGroup is answered by a *kmsg.DescribeGroupsResponseGroup.
 	DescribeGroup struct {
 		Group   string
@@ -103,9 +118,19 @@ type Answer struct {
 }
 
 // Write asks for records to be committed, all or none; a [Written] answers it.
+// They are part of a transaction, or its end, if it says so.
 type Write struct {
 	ID      WriteID
 	Records []Record
+	Txn     *TxnWrite
+	Marker  *log.Marker
+}
+
+// TxnWrite says which transaction records are part of.
+type TxnWrite struct {
+	ProducerID    int64
+	ProducerEpoch int16
+	Verified      log.Guard
 }
 
 // Record is a record of the topic; a nil value takes back the key.
@@ -126,8 +151,11 @@ type Core struct {
 	alarms alarms // every group that has a deadline
 	writes map[WriteID]func(now time.Time, err error)
 	lastID WriteID
-	bytes  int64
-	skips  int // records of kinds that are not known here
+	// Groups with offsets in the open transaction of a producer, by producer id.
+	producers map[int64]map[*group]bool
+	order     uint64 // of the newest offset, committed or in a transaction
+	bytes     int64
+	skips     int // records of kinds that are not known here
 
 	catalogue Catalogue // what members of the consumer protocol can be given
 
@@ -138,7 +166,7 @@ type Core struct {
 // NewCore returns a core without groups. Of the options it uses the limits and
 // NewID.
 func NewCore(opt Options) *Core {
-	return &Core{opt: opt, groups: map[string]*group{}, writes: map[WriteID]func(time.Time, error){}, catalogue: nothing{}}
+	return &Core{opt: opt, groups: map[string]*group{}, writes: map[WriteID]func(time.Time, error){}, producers: map[int64]map[*group]bool{}, catalogue: nothing{}}
 }
 
 // Step applies one event and returns what the shell must do. now never goes
@@ -205,7 +233,11 @@ func (c *Core) request(now time.Time, r Request) {
 	case *kmsg.ConsumerGroupHeartbeatRequest:
 		c.consumerHeartbeat(now, r, body)
 	case *kmsg.OffsetCommitRequest:
-		c.commit(now, r, body)
+		c.commit(now, r, body, nil)
+	case *TxnCommit:
+		c.commit(now, r, body.Offsets, body)
+	case *EndTransaction:
+		c.endTransaction(r, body.Marker)
 	case *FetchOffsets:
 		c.answer(r.Call, c.fetch(body))
 	case *DescribeGroup:
@@ -229,11 +261,12 @@ func (c *Core) answer(call Call, body any) {
 	c.fx.Answers = append(c.fx.Answers, Answer{call, body})
 }
 
-// write asks for records to be committed, and runs then when that is known.
-func (c *Core) write(records []Record, then func(now time.Time, err error)) WriteID {
+// write asks for w to be committed, and runs then when that is known.
+func (c *Core) write(w Write, then func(now time.Time, err error)) WriteID {
 	c.lastID++
 	c.writes[c.lastID] = then
-	c.fx.Writes = append(c.fx.Writes, Write{c.lastID, records})
+	w.ID = c.lastID
+	c.fx.Writes = append(c.fx.Writes, w)
 	return c.lastID
 }
 
@@ -255,7 +288,7 @@ func (c *Core) make(id string) *group {
 
 // dropIfBare forgets a group of which nothing is left, here or in the log.
 func (c *Core) dropIfBare(g *group) {
-	if g.state == empty && g.record == nil && g.writing == 0 && len(g.members)+len(g.pending)+len(g.offsets)+len(g.committed) == 0 && g.consumer == nil && c.groups[g.id] == g {
+	if g.state == empty && g.record == nil && g.writing == 0 && len(g.members)+len(g.pending)+len(g.offsets)+len(g.committed)+len(g.transactions) == 0 && g.consumer == nil && c.groups[g.id] == g {
 		c.drop(g)
 	}
 }
@@ -275,6 +308,9 @@ func (c *Core) drop(g *group) {
 	}
 	for key := range g.committed {
 		g.noteCommitted(key, nil)
+	}
+	for id := range g.transactions {
+		g.endTransaction(id, false)
 	}
 	g.recorded(nil)
 	delete(c.groups, g.id)

@@ -21,6 +21,12 @@
 // who has it lets go before anybody else is given it, and is removed when it does not
 // in time.
 //
+// Offsets that a producer commits in a transaction are kept apart until its marker:
+// then they are committed, or forgotten, in the order in which the log has them and
+// what was committed beside. The marker goes into the log by this package too
+// (EndTransaction), so that it knows what lies before it. Who asks for stable
+// offsets is told to wait while a transaction may change them (KIP-447).
+//
 // A partition's log does not grow for ever: when it has by a budget, all groups
 // are written once more at its end, and what lies before goes; see compaction.
 //
@@ -34,8 +40,9 @@
 // answer functions and Log.Append, which must not block. There is no lock order:
 // an inbox lock is never held over a call.
 //
-// Bytes: Kafka's own records, one batch per append, keys and values as
-// package kmsg encodes them (big-endian; strings with a 2-byte length).
+// Bytes: Kafka's own records, one batch per append, one of its own for what a
+// transaction commits, without sequence numbers; keys and values as package kmsg
+// encodes them (big-endian; strings with a 2-byte length).
 //
 //	key: version i16
 //	     1: group, topic, partition i32    an offset commit; value:

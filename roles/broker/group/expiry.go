@@ -16,7 +16,7 @@ func (c *Core) expireOffsets(now, wall time.Time) {
 		}
 		old := g.slots(func(s slot) bool {
 			o, ok := g.offsets[s.topic][s.partition]
-			return ok && g.outlived(s, o, wall.UnixMilli())
+			return ok && !g.unstable(s) && g.outlived(s, o, wall.UnixMilli())
 		})
 		left := len(g.slots(func(slot) bool { return true })) - len(old)
 		switch {

@@ -9,6 +9,7 @@ import (
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/log"
 )
 
 // Log is the topic __consumer_offsets.
@@ -20,7 +21,12 @@ type Log interface {
 	// block: heartbeats wait behind it. It may keep b. Errors that wrap
 	// [ErrNotLeader] or [ErrTooLarge], or Kafka's of package kerr, are answered
 	// as what they are, others as "try again".
-	Append(partition int32, epoch storage.Epoch, b batch.Batch, done func(next storage.Offset, err error))
+	// A transactional batch needs what its producer's transaction was verified by,
+	// unless that has written to the partition before.
+	Append(partition int32, epoch storage.Epoch, b batch.Batch, verified log.Guard, done func(next storage.Offset, err error))
+	// AppendMarker appends the end of a producer's transaction, as Append appends
+	// batches, and in one order with them.
+	AppendMarker(partition int32, epoch storage.Epoch, m log.Marker, done func(next storage.Offset, err error))
 	// Read calls yield with each batch of the partition from its log start to its
 	// high watermark, once that has passed the start of the epoch. It waits as
 	// long as ctx lives, and returns what yield returns. A batch is valid during

@@ -77,6 +77,11 @@ type group struct {
 	offsets map[string]map[int32]commit // committed, by topic and partition
 	flying  map[slot]int                // writes of offsets under way
 
+	// Offsets in open transactions, by producer id; entering counts writes under way
+	// of such offsets.
+	transactions map[int64]*transaction
+	entering     map[slot]int
+
 	wake  time.Time // not after its next deadline
 	alarm int       // index in the core's alarms, -1: none
 }

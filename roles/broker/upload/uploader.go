@@ -344,9 +344,16 @@ func (u *Uploader) source(part Part) (source, error) {
 	if end == point.From {
 		return source{}, fmt.Errorf("%s has nothing to upload from offset %d on", part.Partition, point.From)
 	}
+	outcome, err := led.Log.Outcome(point.From, end)
+	if err != nil {
+		return source{}, err
+	}
 	r := object.Range{
-		Partition: part.Partition, Topic: led.Topic, Base: point.From, End: end, LastStable: point.LastStable,
+		Partition: part.Partition, Topic: led.Topic, Base: point.From, End: end, LastStable: outcome.LastStable,
 		Batches: func(yield func(batch.Batch) error) error { return readLog(led.Log, point.From, end, yield) },
+	}
+	for _, a := range outcome.Aborted {
+		r.Aborted = append(r.Aborted, object.Aborted(a))
 	}
 	// The producers are as of the high watermark: no part of a range that ends
 	// before it.

@@ -39,6 +39,7 @@ public final class Compat {
             check("describe group", admin.describeConsumerGroups(List.of("g-" + topic)).all().get().size() == 1, "");
 
             consumerProtocol(broker, admin, topic, sent.size());
+            transactions(admin, broker, topic);
 
             TopicPartition first = new TopicPartition(topic, 0);
             long end = admin.listOffsets(Map.of(first, OffsetSpec.latest())).partitionResult(first).get().offset();
@@ -152,6 +153,94 @@ public final class Compat {
             }
             check(name, System.nanoTime() < deadline, want.keySet().stream().map(KafkaConsumer::assignment).toList());
         }
+    }
+
+    /** Copies a topic in transactions of which every other one is aborted, and is fenced off. */
+    private static void transactions(Admin admin, String broker, String topic) throws Exception {
+        String out = "out-" + topic;
+        String group = "copy-" + topic;
+        admin.createTopics(List.of(new NewTopic(out, 2, (short) 1))).all().get(20, TimeUnit.SECONDS);
+        Map<String, Object> reading = Map.of("bootstrap.servers", broker, "group.id", group, "auto.offset.reset", "earliest",
+            "enable.auto.commit", false, "isolation.level", "read_committed", "max.poll.records", 100);
+        Set<String> copied = new HashSet<>();
+        int read = 0;
+        try (KafkaConsumer<String, String> consumer = new KafkaConsumer<>(reading, new StringDeserializer(), new StringDeserializer());
+             KafkaProducer<String, String> producer = transactional(broker, topic)) {
+            producer.initTransactions();
+            consumer.subscribe(List.of(topic));
+            long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
+            for (int i = 0; copied.size() < 1000 && System.nanoTime() < deadline; i++) {
+                ConsumerRecords<String, String> records = consumer.poll(Duration.ofMillis(500));
+                if (records.isEmpty()) {
+                    continue;
+                }
+                Map<TopicPartition, OffsetAndMetadata> next = new HashMap<>();
+                Map<TopicPartition, Long> from = new HashMap<>();
+                producer.beginTransaction();
+                for (ConsumerRecord<String, String> record : records) {
+                    TopicPartition at = new TopicPartition(record.topic(), record.partition());
+                    from.putIfAbsent(at, record.offset());
+                    next.put(at, new OffsetAndMetadata(record.offset() + 1));
+                    producer.send(new ProducerRecord<>(out, record.key(), record.value()));
+                    read++;
+                }
+                producer.sendOffsetsToTransaction(next, consumer.groupMetadata());
+                if (i % 2 == 1) {
+                    producer.abortTransaction();
+                    from.forEach(consumer::seek);
+                    continue;
+                }
+                producer.commitTransaction();
+                records.forEach(record -> copied.add(record.key()));
+            }
+            check("transactional copy", copied.size() == 1000 && read > 1000, copied.size() + " of 1000, " + read + " read");
+
+            producer.beginTransaction();
+            producer.send(new ProducerRecord<>(out, "open", "open")).get(20, TimeUnit.SECONDS);
+            TransactionDescription open = admin.describeTransactions(List.of("tx-" + topic)).all().get().get("tx-" + topic);
+            check("describe transaction", open.state() == TransactionState.ONGOING && !open.topicPartitions().isEmpty(), open);
+            check("list transactions", admin.listTransactions().all().get().stream()
+                .anyMatch(t -> t.transactionalId().equals("tx-" + topic) && t.state() == TransactionState.ONGOING), "");
+            check("describe producers", admin.describeProducers(open.topicPartitions()).all().get().values().stream()
+                .allMatch(s -> s.activeProducers().stream().anyMatch(p -> p.currentTransactionStartOffset().isPresent())), "");
+            try (KafkaProducer<String, String> second = transactional(broker, topic)) {
+                second.initTransactions();
+                try {
+                    producer.commitTransaction();
+                    check("fenced", false, "a producer that was fenced off has committed");
+                } catch (org.apache.kafka.common.KafkaException fenced) {
+                    check("fenced", true, "");
+                }
+                second.beginTransaction();
+                second.send(new ProducerRecord<>(out, "last", "last"));
+                second.commitTransaction();
+            }
+        }
+        long committed = admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata().get()
+            .values().stream().mapToLong(OffsetAndMetadata::offset).sum();
+        check("offsets of transactions", committed == 1000, committed);
+        Map<String, Integer> seen = new HashMap<>();
+        Map<String, Object> checking = Map.of("bootstrap.servers", broker, "isolation.level", "read_committed");
+        try (KafkaConsumer<String, String> consumer = new KafkaConsumer<>(checking, new StringDeserializer(), new StringDeserializer())) {
+            List<TopicPartition> all = List.of(new TopicPartition(out, 0), new TopicPartition(out, 1));
+            consumer.assign(all);
+            consumer.seekToBeginning(all);
+            long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(30);
+            while (!seen.containsKey("last") && System.nanoTime() < deadline) {
+                for (ConsumerRecord<String, String> record : consumer.poll(Duration.ofMillis(500))) {
+                    seen.merge(record.key(), 1, Integer::sum);
+                }
+            }
+            for (ConsumerRecord<String, String> record : consumer.poll(Duration.ofMillis(500))) {
+                seen.merge(record.key(), 1, Integer::sum);
+            }
+        }
+        seen.remove("last");
+        check("read committed", seen.keySet().equals(copied) && seen.values().stream().allMatch(n -> n == 1), seen.size() + " keys");
+    }
+
+    private static KafkaProducer<String, String> transactional(String broker, String topic) {
+        return new KafkaProducer<>(Map.of("bootstrap.servers", broker, "transactional.id", "tx-" + topic), new StringSerializer(), new StringSerializer());
     }
 
     private static Map<String, String> consume(String broker, String topic, int expected) {
