@@ -1,6 +1,9 @@
 package configs
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Config is a whole configuration.
 type Config struct {
@@ -37,6 +40,23 @@ type Groups struct {
 	MaxSessionTimeout     Duration `toml:"max_session_timeout" doc:"longest session a member may ask for"`
 	InitialRebalanceDelay Duration `toml:"initial_rebalance_delay" doc:"how long an empty group waits for more members before its first assignment"`
 	MaxSize               int32    `toml:"max_size" doc:"most members of one group"`
+	OffsetsRetention      Duration `toml:"offsets_retention" doc:"how long offsets are kept of a group without members, or of topics that it does not consume"`
+
+	// Of the consumer protocol (KIP-848), where the server assigns.
+	ConsumerSessionTimeout    Duration `toml:"consumer_session_timeout" doc:"after which a silent member of the consumer protocol is removed"`
+	ConsumerHeartbeatInterval Duration `toml:"consumer_heartbeat_interval" doc:"how often members of the consumer protocol are to send heartbeats"`
+	ConsumerMaxSize           int32    `toml:"consumer_max_size" doc:"most members of one group of the consumer protocol"`
+	ConsumerAssignors         string   `toml:"consumer_assignors" doc:"assignors that members may ask for, the default first: uniform, range"`
+	ConsumerMigrationPolicy   string   `toml:"consumer_migration_policy" doc:"whether a group with members may change its protocol: bidirectional, upgrade, downgrade, disabled"`
+}
+
+// AssignorList is ConsumerAssignors, one by one.
+func (g Groups) AssignorList() []string {
+	var all []string
+	for name := range strings.SplitSeq(g.ConsumerAssignors, ",") {
+		all = append(all, strings.TrimSpace(name))
+	}
+	return all
 }
 
 // Transactions is the coordinator of transactions.
@@ -190,7 +210,10 @@ func Default() *Config {
 		Broker: Broker{
 			ID: 1, DataDir: "./rustmq-data", Roles: "broker,controller,admin", NumPartitions: 1,
 			AutoCreateTopics: "auto", MessageMaxBytes: 1048588, // message.max.bytes of Kafka
-			Groups:       Groups{MinSessionTimeout: seconds(6), MaxSessionTimeout: seconds(1800), InitialRebalanceDelay: 0, MaxSize: 10_000},
+			Groups: Groups{MinSessionTimeout: seconds(6), MaxSessionTimeout: seconds(1800), InitialRebalanceDelay: 0, MaxSize: 10_000,
+				OffsetsRetention:       seconds(7 * 24 * 3600),
+				ConsumerSessionTimeout: seconds(45), ConsumerHeartbeatInterval: seconds(5), ConsumerMaxSize: 10_000,
+				ConsumerAssignors: "uniform,range", ConsumerMigrationPolicy: "bidirectional"},
 			Transactions: Transactions{MaxTimeout: seconds(900), IDExpiration: seconds(7 * 24 * 3600)},
 		},
 		Network: Network{

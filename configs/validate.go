@@ -63,6 +63,17 @@ func (c *Config) validate() []Problem {
 	durationBetween("broker.transactions.max_timeout", t.MaxTimeout, tick, day)
 	durationBetween("broker.transactions.id_expiration", t.IDExpiration, tick, 10*365*day)
 	between("broker.groups.max_size", int64(g.MaxSize), 1, 1_000_000)
+	durationBetween("broker.groups.offsets_retention", g.OffsetsRetention, Duration(time.Minute), 100*365*day)
+	durationBetween("broker.groups.consumer_session_timeout", g.ConsumerSessionTimeout, tick, day)
+	durationBetween("broker.groups.consumer_heartbeat_interval", g.ConsumerHeartbeatInterval, tick, day)
+	if g.ConsumerSessionTimeout <= g.ConsumerHeartbeatInterval {
+		wrong("broker.groups.consumer_session_timeout", "%v is not more than broker.groups.consumer_heartbeat_interval, %v", g.ConsumerSessionTimeout, g.ConsumerHeartbeatInterval)
+	}
+	between("broker.groups.consumer_max_size", int64(g.ConsumerMaxSize), 1, 1_000_000)
+	for _, name := range g.AssignorList() {
+		oneOf("broker.groups.consumer_assignors", name, "uniform", "range")
+	}
+	oneOf("broker.groups.consumer_migration_policy", g.ConsumerMigrationPolicy, "bidirectional", "upgrade", "downgrade", "disabled")
 
 	n := c.Network
 	switch {

@@ -305,6 +305,11 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 		Groups: group.Options{
 			MinSession: time.Duration(groups.MinSessionTimeout), MaxSession: time.Duration(groups.MaxSessionTimeout),
 			InitialRebalanceDelay: time.Duration(groups.InitialRebalanceDelay), MaxGroupSize: int(groups.MaxSize),
+			OffsetRetention: time.Duration(groups.OffsetsRetention),
+			Consumer: group.ConsumerOptions{
+				Session: time.Duration(groups.ConsumerSessionTimeout), Heartbeat: time.Duration(groups.ConsumerHeartbeatInterval),
+				MaxSize: int(groups.ConsumerMaxSize), Assignors: groups.AssignorList(), Migration: group.Migration(groups.ConsumerMigrationPolicy),
+			},
 		},
 		Transactions: txn.Options{
 			MaxTimeout:   time.Duration(n.config.Broker.Transactions.MaxTimeout),

@@ -57,6 +57,8 @@ func servedAPIs() []api {
 		{kmsg.DescribeTransactions, 0, 0, answered((*Broker).describeTransactions)},
 		{kmsg.ListTransactions, 0, 2, answered((*Broker).listTransactions)},
 		{kmsg.DescribeProducers, 0, 0, inline((*Broker).describeProducers)},
+		{kmsg.ConsumerGroupHeartbeat, 0, 1, answered((*Broker).consumerGroupHeartbeat)},
+		{kmsg.ConsumerGroupDescribe, 0, 1, answered((*Broker).consumerGroupDescribe)},
 		{kmsg.DescribeTopicPartitions, 0, 0, inline((*Broker).describeTopicPartitions)},
 	}
 }
@@ -85,7 +87,10 @@ func (b *Broker) Versions() []kafka.ApiVersion {
 // transactions, clients leave it to the broker to add the partitions that they
 // write to, and take an epoch for each transaction (KIP-890).
 func (b *Broker) Features() []kafka.Feature {
-	return []kafka.Feature{{Name: "transaction.version", Min: 0, Max: epochPerTransaction, InUse: epochPerTransaction}}
+	return []kafka.Feature{
+		{Name: "group.version", Min: 0, Max: 1, InUse: 1}, // KIP-848
+		{Name: "transaction.version", Min: 0, Max: epochPerTransaction, InUse: epochPerTransaction},
+	}
 }
 
 // inline serves an API that only looks at memory, on the connection's goroutine.

@@ -31,26 +31,27 @@ type Broker struct {
 	apis      map[int16]*api
 	topicKeys []configs.TopicKey // with this broker's defaults
 
-	registration *registration
-	follower     *follower
-	table        *table
-	unled        map[storage.PartitionID]*partition // given to us and not led, for an error; of follow
-	connections  *connections
-	sessions     *sessionBudget
-	fetchMemory  *fetchMemory
-	producerIDs  *producerIDs
-	groups       *group.Coordinator
-	transactions *txn.Coordinator
-	verifier     transactionVerifier
-	throttle     *throttle
-	uploader     *upload.Uploader // nil without a bucket, as is cold
-	bucketMet    atomic.Bool      // the bucket was found to be the cluster's
-	cold         *cold.Reader
-	compactor    *compact.Compactor // nil without a bucket, or without compaction
-	filer        *filing.Filer      // nil without a bucket, or where nothing is filed
-	cleaner      *clean.Cleaner     // nil without a bucket, or without compaction by key
-	damages      damages
-	metrics      *metrics
+	registration  *registration
+	follower      *follower
+	table         *table
+	unled         map[storage.PartitionID]*partition // given to us and not led, for an error; of follow
+	connections   *connections
+	sessions      *sessionBudget
+	fetchMemory   *fetchMemory
+	producerIDs   *producerIDs
+	groups        *group.Coordinator
+	topicsVersion atomic.Uint64 // counts changes of what groups can be assigned
+	transactions  *txn.Coordinator
+	verifier      transactionVerifier
+	throttle      *throttle
+	uploader      *upload.Uploader // nil without a bucket, as is cold
+	bucketMet     atomic.Bool      // the bucket was found to be the cluster's
+	cold          *cold.Reader
+	compactor     *compact.Compactor // nil without a bucket, or without compaction
+	filer         *filing.Filer      // nil without a bucket, or where nothing is filed
+	cleaner       *clean.Cleaner     // nil without a bucket, or without compaction by key
+	damages       damages
+	metrics       *metrics
 
 	ctx         context.Context // ends when Close begins
 	stop        context.CancelFunc

@@ -97,7 +97,12 @@ func (b *Broker) follow(ctx context.Context) {
 			b.dropStrays(image)
 		}
 		led = lead
+		changed := assignable(b.follower.image(), image)
 		b.follower.publish(image)
+		if changed {
+			b.topicsVersion.Add(1)
+			b.groups.TopicsChanged()
+		}
 	}
 }
 

@@ -241,6 +241,9 @@ func (c *Core) Current(id string) []Write {
 	if g.record != nil {
 		writes, last = append(writes, Write{Records: []Record{{Key: groupKey(id), Value: g.record}}}), nil
 	}
+	if len(g.committed) > 0 {
+		writes, last = append(writes, Write{Records: recordsOf(g.committed)}), nil
+	}
 	for _, o := range offsets {
 		if o.txn != last || size > maxWrite {
 			w := Write{}

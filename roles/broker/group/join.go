@@ -54,6 +54,15 @@ func (c *Core) tryJoin(now time.Time, r Request, req *kmsg.JoinGroupRequest) int
 		g = c.make(req.Group)
 		defer c.dropIfBare(g)
 	}
+	if g.consumer != nil && !g.deleting {
+		if len(g.consumer.members) > 0 {
+			return g.joinConsumers(now, r, req)
+		}
+		if req.MemberID != "" {
+			return kerr.UnknownMemberID.Code
+		}
+		g.downgrade(now, nil)
+	}
 	switch {
 	case g.deleting:
 		return kerr.CoordinatorNotAvailable.Code

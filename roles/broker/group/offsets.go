@@ -119,6 +119,9 @@ func (c *Core) mayCommit(now time.Time, r Request, req *kmsg.OffsetCommitRequest
 	if g.deleting {
 		return nil, kerr.CoordinatorNotAvailable.Code
 	}
+	if g.consumer != nil {
+		return g, g.consumer.mayCommit(req, transactional)
+	}
 	if simple && (g.state == empty || transactional && req.MemberID == "" && req.InstanceID == nil) {
 		return g, 0
 	}
@@ -234,6 +237,9 @@ func (c *Core) fetch(q *FetchOffsets) *kmsg.OffsetFetchResponseGroup {
 	resp := kmsg.NewOffsetFetchResponseGroup()
 	resp.Group = q.Group
 	g := c.groups[q.Group]
+	if code := g.mayFetch(q); code != 0 {
+		return fetchRefused(q, code)
+	}
 	topics := q.Topics
 	if q.All {
 		topics = nil

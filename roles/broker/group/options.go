@@ -60,6 +60,9 @@ const (
 	DefaultMaxSession  = 30 * time.Minute
 	DefaultMaxMetadata = 4096
 
+	DefaultOffsetRetention = 7 * 24 * time.Hour
+	DefaultOffsetCheck     = 10 * time.Minute
+
 	// A figure above it is a mistake in a client, not a large group.
 	DefaultMaxGroupSize = 5000
 	// 1,000 groups of 100 members that each hold a kilobyte take a tenth of it.
@@ -84,6 +87,18 @@ type Options struct {
 	// server.properties that Kafka ships: a lone consumer starts at once, and one
 	// that follows costs a rebalance. Kafka's built-in default is 3 s.
 	InitialRebalanceDelay time.Duration
+
+	Consumer ConsumerOptions // of the consumer protocol
+
+	// Catalogue returns which topics there are now; nil: none that members of the
+	// consumer protocol could be given.
+	Catalogue func() Catalogue
+
+	// OffsetRetention is how long a committed offset is kept of a group that does not
+	// consume its topic, and of one without members since it has none
+	// (offsets.retention.minutes). Each OffsetCheck it is looked for such
+	// (offsets.retention.check.interval.ms).
+	OffsetRetention, OffsetCheck time.Duration
 
 	MaxGroupSize int // members, joining ones included (group.max.size)
 	MaxMetadata  int // bytes of an offset commit's metadata (offset.metadata.max.bytes)
@@ -111,6 +126,8 @@ func (o *Options) setDefaults() error {
 	}
 	o.MinSession = or(o.MinSession, DefaultMinSession)
 	o.MaxSession = or(o.MaxSession, DefaultMaxSession)
+	o.OffsetRetention = or(o.OffsetRetention, DefaultOffsetRetention)
+	o.OffsetCheck = or(o.OffsetCheck, DefaultOffsetCheck)
 	o.MaxGroupSize = or(o.MaxGroupSize, DefaultMaxGroupSize)
 	o.MaxMetadata = or(o.MaxMetadata, DefaultMaxMetadata)
 	o.MaxMember = or(o.MaxMember, DefaultMaxMember)
@@ -121,8 +138,17 @@ func (o *Options) setDefaults() error {
 	if o.MinSession < 0 || o.MaxSession < o.MinSession {
 		return fmt.Errorf("group coordinator: sessions from %v to %v", o.MinSession, o.MaxSession)
 	}
+	if o.OffsetRetention < 0 || o.OffsetCheck < 0 {
+		return fmt.Errorf("group coordinator: offsets are kept for %v, looked at every %v", o.OffsetRetention, o.OffsetCheck)
+	}
 	if o.InitialRebalanceDelay < 0 {
 		return fmt.Errorf("group coordinator: initial rebalance delay %v", o.InitialRebalanceDelay)
+	}
+	if err := o.Consumer.setDefaults(); err != nil {
+		return err
+	}
+	if o.Catalogue == nil {
+		o.Catalogue = func() Catalogue { return nothing{} }
 	}
 	if o.NewID == nil {
 		o.NewID = newUUID

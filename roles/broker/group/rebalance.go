@@ -139,6 +139,10 @@ func (g *group) afterRemoval(now time.Time, gone *member, why string) {
 
 // expire ends whatever has ended by now.
 func (g *group) expire(now time.Time) {
+	if g.consumer != nil {
+		g.consumer.expire(now)
+		return
+	}
 	for id, until := range g.pending {
 		if !now.Before(until) {
 			g.unexpect(id)
@@ -174,7 +178,9 @@ func (g *group) writeRecords(records []Record, txn *TxnWrite, then func(now time
 
 // writeGroup writes the record of the group itself.
 func (g *group) writeGroup(r Record, then func(now time.Time, err error)) WriteID {
-	return g.writeRecords([]Record{r}, nil, func(now time.Time, err error) {
+	records, buried := g.buryConsumers(r)
+	return g.writeRecords(records, nil, func(now time.Time, err error) {
+		buried(err)
 		if err == nil {
 			g.recorded(r.Value)
 		}

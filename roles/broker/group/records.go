@@ -89,11 +89,13 @@ func (c *Core) Replay(key, value []byte) error {
 	if len(key) < 2 {
 		return fmt.Errorf("key: %w", errShort)
 	}
-	switch binary.BigEndian.Uint16(key) {
-	case 0, commitKeyVersion:
+	switch kind := binary.BigEndian.Uint16(key); {
+	case kind <= commitKeyVersion:
 		return c.replayCommit(key, value)
-	case groupKeyVersion:
+	case kind == groupKeyVersion:
 		return c.replayGroup(key, value)
+	case isConsumerKind(kind):
+		return c.replayConsumer(key, value)
 	}
 	c.skips++
 	return nil

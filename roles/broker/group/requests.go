@@ -51,6 +51,13 @@ func (c *Coordinator) LeaveGroup(ctx context.Context, req *kmsg.LeaveGroupReques
 	})
 }
 
+// ConsumerGroupHeartbeat serves versions 0 and 1.
+func (c *Coordinator) ConsumerGroupHeartbeat(ctx context.Context, clientID, clientHost string, req *kmsg.ConsumerGroupHeartbeatRequest, answer func(*kmsg.ConsumerGroupHeartbeatResponse)) {
+	c.submit(ctx, req.Group, Request{ClientID: clientID, ClientHost: clientHost, Body: req}, deliver(answer), func(code int16) {
+		answer(consumerRefused(req, code))
+	})
+}
+
 // OffsetCommit serves versions 1 to 10. Partitions that do not exist are
 // answered so, and the others committed.
 func (c *Coordinator) OffsetCommit(ctx context.Context, req *kmsg.OffsetCommitRequest, answer func(*kmsg.OffsetCommitResponse)) {
@@ -190,7 +197,7 @@ func (c *Coordinator) commitOfKnown(req *kmsg.OffsetCommitRequest) (*kmsg.Offset
 // OffsetFetch serves versions 0 to 10.
 func (c *Coordinator) OffsetFetch(ctx context.Context, req *kmsg.OffsetFetchRequest, answer func(*kmsg.OffsetFetchResponse)) {
 	if req.Version < 8 {
-		part := &FetchOffsets{Group: req.Group, All: req.Version >= 2 && req.Topics == nil, Stable: req.RequireStable}
+		part := &FetchOffsets{Group: req.Group, All: req.Version >= 2 && req.Topics == nil, Stable: req.RequireStable, Epoch: -1}
 		for _, t := range req.Topics {
 			part.Topics = append(part.Topics, kmsg.OffsetFetchRequestGroupTopic{Topic: t.Topic, Partitions: t.Partitions})
 		}
@@ -221,7 +228,10 @@ func (c *Coordinator) OffsetFetch(ctx context.Context, req *kmsg.OffsetFetchRequ
 
 // fetchOfKnown is the question for one group, topics by name.
 func (c *Coordinator) fetchOfKnown(version int16, g kmsg.OffsetFetchRequestGroup) *FetchOffsets {
-	part := &FetchOffsets{Group: g.Group, All: g.Topics == nil, Topics: g.Topics}
+	part := &FetchOffsets{Group: g.Group, All: g.Topics == nil, Topics: g.Topics, Member: g.MemberID, Epoch: g.MemberEpoch}
+	if version < 9 {
+		part.Member, part.Epoch = nil, -1
+	}
 	if version < 10 {
 		return part
 	}
@@ -291,6 +301,32 @@ func (c *Coordinator) DescribeGroups(ctx context.Context, req *kmsg.DescribeGrou
 			}
 			answer(resp)
 		})
+}
+
+// ConsumerGroupDescribe serves versions 0 and 1.
+func (c *Coordinator) ConsumerGroupDescribe(ctx context.Context, req *kmsg.ConsumerGroupDescribeRequest, answer func(*kmsg.ConsumerGroupDescribeResponse)) {
+	gather(ctx, c, req.Groups,
+		func(i int) any { return &DescribeConsumerGroup{Group: req.Groups[i]} },
+		func(i int, code int16) *kmsg.ConsumerGroupDescribeResponseGroup {
+			g := kmsg.NewConsumerGroupDescribeResponseGroup()
+			g.Group, g.ErrorCode = req.Groups[i], code
+			return &g
+		},
+		func(all []*kmsg.ConsumerGroupDescribeResponseGroup) {
+			resp := req.ResponseKind().(*kmsg.ConsumerGroupDescribeResponse)
+			for _, g := range all {
+				resp.Groups = append(resp.Groups, *g)
+			}
+			answer(resp)
+		})
+}
+
+// TopicsChanged tells the groups that topics or partitions came or went. They see
+// it at the latest when they are asked something.
+func (c *Coordinator) TopicsChanged() {
+	for _, s := range c.here() {
+		s.signal()
+	}
 }
 
 // DeleteGroups serves versions 0 to 3.

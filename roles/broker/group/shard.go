@@ -41,13 +41,15 @@ type shard struct {
 	closed  bool
 	wake    chan struct{} // holds a token while the inbox is not empty
 
-	core    *Core
-	calls   map[Call]waiter
-	call    Call
-	groups  int // as counted in the coordinator's totals
-	bytes   int64
-	builder *batch.Builder
-	writes  []WriteID // of the records in builder
+	expireAt  time.Time // when it is next looked for offsets that have expired
+	core      *Core
+	catalogue Catalogue // that the core knows
+	calls     map[Call]waiter
+	call      Call
+	groups    int // as counted in the coordinator's totals
+	bytes     int64
+	builder   *batch.Builder
+	writes    []WriteID // of the records in builder
 
 	inFlight   int         // appends whose completion was not handled
 	held       []heldWrite // batches that wait for a step of the snapshot
@@ -158,18 +160,16 @@ func (s *shard) loop() {
 	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	s.expireAt = time.Now().Add(s.c.opt.OffsetCheck)
 	for {
-		if at := s.wakeAt(); at.IsZero() {
-			timer.Stop()
-		} else {
-			timer.Reset(time.Until(at))
-		}
+		timer.Reset(time.Until(s.wakeAt()))
 		select {
 		case <-s.ctx.Done():
 			return
 		case <-timer.C:
 		case <-s.wake:
 		}
+		s.lookAround()
 		// Heartbeats that came in time count, however late it is now.
 		for _, m := range s.take() {
 			s.handle(m)
@@ -177,19 +177,35 @@ func (s *shard) loop() {
 		if now := time.Now(); !now.Before(s.deadline(now)) {
 			s.perform(s.core.Step(now, Tick{Wall: s.c.opt.Now()}))
 		}
+		if now := time.Now(); !now.Before(s.expireAt) {
+			s.expireAt = now.Add(s.c.opt.OffsetCheck)
+			s.perform(s.core.Step(now, ExpireOffsets{Wall: s.c.opt.Now()}))
+		}
 		s.flush()
 		s.compact(time.Now())
 		s.count()
 	}
 }
 
-// wakeAt is when there is something to do though nothing comes in; zero: never.
-func (s *shard) wakeAt() time.Time {
-	at, retry := s.core.Deadline(), s.compaction.retry
-	if at.IsZero() || !retry.IsZero() && retry.Before(at) {
-		return retry
+// lookAround tells the core which topics there are, if they are others than before.
+func (s *shard) lookAround() {
+	now := s.c.opt.Catalogue()
+	if s.catalogue != nil && s.catalogue.Version() == now.Version() {
+		return
 	}
-	return at
+	s.catalogue = now
+	s.perform(s.core.Step(time.Now(), TopicsChanged{Wall: s.c.opt.Now(), Catalogue: now}))
+}
+
+// wakeAt is when there is something to do though nothing comes in.
+func (s *shard) wakeAt() time.Time {
+	next := s.expireAt
+	for _, at := range []time.Time{s.core.Deadline(), s.compaction.retry} {
+		if !at.IsZero() && at.Before(next) {
+			next = at
+		}
+	}
+	return next
 }
 
 // awaitPredecessor waits for the shards before, so that the log holds all that
@@ -392,6 +408,7 @@ func (s *shard) load() bool {
 			s.core = core
 			s.count()
 			s.ready.Store(true)
+			s.signal() // to look at the topics
 			s.c.opt.Logger.Debug("group coordinator loaded", "partition", s.partition, "epoch", s.epoch,
 				"records", records, "groups", s.groups, "skipped", core.Skipped(), "took", time.Since(begin))
 			return true

@@ -71,6 +71,9 @@ type group struct {
 	deleting bool    // its tombstones are under way
 	record   []byte  // what the log says of the group itself; nil: nothing
 
+	consumer    *consumerGroup // nil: it uses the classic protocol, or none yet
+	consumerLog                // of it, or of what is left of it
+
 	offsets map[string]map[int32]commit // committed, by topic and partition
 	flying  map[slot]int                // writes of offsets under way
 
@@ -223,6 +226,9 @@ func (g *group) become(s state) {
 
 // nextDeadline is when something ends unless it is renewed.
 func (g *group) nextDeadline() time.Time {
+	if g.consumer != nil {
+		return g.consumer.nextDeadline()
+	}
 	next := g.rebalanceBy
 	sooner := func(t time.Time) {
 		if next.IsZero() || t.Before(next) {

@@ -110,6 +110,10 @@ func shapeOf(key int16) (shape, bool) {
 		return shape{0, "(s)", 0}, true
 	case 66: // ListTransactions
 		return shape{0, "(s) (q) q:1+ S:2+", 0}, true
+	case 68: // ConsumerGroupHeartbeat
+		return shape{0, "s s i S S i (s) S:1+ S [u (i)]", maxGroupBody}, true
+	case 69: // ConsumerGroupDescribe
+		return shape{0, "(s) b", 0}, true
 	case 75: // DescribeTopicPartitions
 		return shape{0, "[s] i {s i}", 0}, true
 	}

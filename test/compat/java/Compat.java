@@ -38,6 +38,7 @@ public final class Compat {
             check("committed offsets", total == sent.size(), committed);
             check("describe group", admin.describeConsumerGroups(List.of("g-" + topic)).all().get().size() == 1, "");
 
+            consumerProtocol(broker, admin, topic, sent.size());
             transactions(admin, broker, topic);
 
             TopicPartition first = new TopicPartition(topic, 0);
@@ -78,6 +79,80 @@ public final class Compat {
             }
         }
         return sent;
+    }
+
+    /** Groups whose partitions the server assigns (KIP-848), and a rolling upgrade to them. */
+    private static void consumerProtocol(String broker, Admin admin, String topic, int sent) throws Exception {
+        String group = "k848-" + topic;
+        try (KafkaConsumer<String, String> one = member(broker, group, "consumer", null)) {
+            one.subscribe(List.of(topic));
+            owns("consumer protocol, one member", Map.of(one, 3));
+            one.seekToBeginning(one.assignment());
+            int read = 0;
+            for (long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(30); read < sent && System.nanoTime() < deadline;) {
+                read += one.poll(Duration.ofMillis(200)).count();
+            }
+            check("consumer protocol, records", read == sent, read + " of " + sent);
+            one.commitSync();
+            try (KafkaConsumer<String, String> two = member(broker, group, "consumer", "static-two")) {
+                two.subscribe(new SubscriptionPattern("java-.*" + topic.substring(5)));
+                long shared = owns("consumer protocol, two members", Map.of(one, -1, two, -1));
+                check("consumer protocol, all partitions", shared == 3, shared);
+                ConsumerGroupDescription described = admin.describeConsumerGroups(List.of(group)).all().get().get(group);
+                check("consumer group described", described.type() == org.apache.kafka.common.GroupType.CONSUMER
+                    && described.members().size() == 2 && described.partitionAssignor().equals("uniform"), described);
+            }
+        }
+        long total = admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata().get()
+            .values().stream().mapToLong(OffsetAndMetadata::offset).sum();
+        check("consumer protocol, committed offsets", total == sent, total);
+
+        group = "rolling-" + topic;
+        try (KafkaConsumer<String, String> old = member(broker, group, "classic", null)) {
+            old.subscribe(List.of(topic));
+            owns("rolling upgrade, before", Map.of(old, 3));
+            try (KafkaConsumer<String, String> next = member(broker, group, "consumer", null)) {
+                next.subscribe(List.of(topic));
+                long shared = owns("rolling upgrade", Map.of(old, -1, next, -1));
+                check("rolling upgrade, all partitions", shared == 3, shared);
+            }
+            owns("rolling upgrade, taken back", Map.of(old, 3));
+        }
+    }
+
+    private static KafkaConsumer<String, String> member(String broker, String group, String protocol, String instance) {
+        Map<String, Object> config = new HashMap<>(Map.of("bootstrap.servers", broker, "group.id", group, "group.protocol", protocol,
+            "auto.offset.reset", "earliest", "enable.auto.commit", false, "metadata.max.age.ms", 1000));
+        if (instance != null) {
+            config.put("group.instance.id", instance);
+        }
+        if (protocol.equals("classic")) {
+            config.put("heartbeat.interval.ms", 500);
+        }
+        return new KafkaConsumer<>(config, new StringDeserializer(), new StringDeserializer());
+    }
+
+    /** Polls until each member owns so many partitions, -1: at least one, and returns how many together. */
+    private static long owns(String name, Map<KafkaConsumer<String, String>, Integer> want) {
+        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
+        while (true) {
+            boolean all = true;
+            Set<TopicPartition> owned = new HashSet<>();
+            long total = 0;
+            for (Map.Entry<KafkaConsumer<String, String>, Integer> e : want.entrySet()) {
+                if (want.size() > 1 || e.getKey().assignment().size() != e.getValue()) {
+                    e.getKey().poll(Duration.ofMillis(100));
+                }
+                int n = e.getKey().assignment().size();
+                all &= e.getValue() < 0 ? n > 0 : n == e.getValue();
+                owned.addAll(e.getKey().assignment());
+                total += n;
+            }
+            if (all && (want.size() == 1 || total == owned.size() && total == 3)) {
+                return total;
+            }
+            check(name, System.nanoTime() < deadline, want.keySet().stream().map(KafkaConsumer::assignment).toList());
+        }
     }
 
     /** Copies a topic in transactions of which every other one is aborted, and is fenced off. */
