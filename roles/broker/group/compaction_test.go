@@ -354,12 +354,15 @@ func TestFailedSnapshotDoesNotSpin(t *testing.T) {
 		h.load(1)
 		wantCode(t, "commit", commitCode(now(t, h.commit("g", 1))), nil)
 		h.log.set(func(l *memoryLog) { l.fail = errors.New("disk full") })
-		c := &h.shards[Partition("g")].Load().compaction
+		shard := h.shards[Partition("g")].Load()
+		c := &shard.compaction
 		for c.retry.IsZero() {
 			h.commit("g", 1)
 			synctest.Wait()
 		}
-		c.grown = 0 // as if the groups had grown
+		shard.mu.Lock() // which its goroutine takes when it wakes
+		c.grown = 0     // as if the groups had grown
+		shard.mu.Unlock()
 		time.Sleep(2 * compactRetry)
 		synctest.Wait()
 		if !c.retry.IsZero() {

@@ -589,7 +589,10 @@ func TestFailedSnapshotDoesNotSpin(t *testing.T) {
 		if c := h.compaction(); c.stage != compactIdle || c.retry.IsZero() {
 			t.Fatalf("stage %d, retry %v", c.stage, c.retry)
 		}
-		h.compaction().grown = 0 // as if the ids had grown
+		shard := h.shards[PartitionOf("tx")].Load()
+		shard.mu.Lock()            // which its goroutine takes when it wakes
+		shard.compaction.grown = 0 // as if the ids had grown
+		shard.mu.Unlock()
 		time.Sleep(2 * compactRetry)
 		if c := h.compaction(); !c.retry.IsZero() {
 			t.Fatalf("it would wake at %v, which is over", c.retry)
