@@ -41,6 +41,7 @@ type Groups struct {
 	InitialRebalanceDelay Duration `toml:"initial_rebalance_delay" doc:"how long an empty group waits for more members before its first assignment"`
 	MaxSize               int32    `toml:"max_size" doc:"most members of one group"`
 	OffsetsRetention      Duration `toml:"offsets_retention" doc:"how long offsets are kept of a group without members, or of topics that it does not consume"`
+	LagPartitions         int32    `toml:"lag_partitions" doc:"most partitions of groups, together, whose lag is exported as metrics"`
 
 	// Of the consumer protocol (KIP-848), where the server assigns.
 	ConsumerSessionTimeout    Duration `toml:"consumer_session_timeout" doc:"after which a silent member of the consumer protocol is removed"`
@@ -211,7 +212,7 @@ func Default() *Config {
 			ID: 1, DataDir: "./rustmq-data", Roles: "broker,controller,admin", NumPartitions: 1,
 			AutoCreateTopics: "auto", MessageMaxBytes: 1048588, // message.max.bytes of Kafka
 			Groups: Groups{MinSessionTimeout: seconds(6), MaxSessionTimeout: seconds(1800), InitialRebalanceDelay: 0, MaxSize: 10_000,
-				OffsetsRetention:       seconds(7 * 24 * 3600),
+				OffsetsRetention: seconds(7 * 24 * 3600), LagPartitions: 10_000,
 				ConsumerSessionTimeout: seconds(45), ConsumerHeartbeatInterval: seconds(5), ConsumerMaxSize: 10_000,
 				ConsumerAssignors: "uniform,range", ConsumerMigrationPolicy: "bidirectional"},
 			Transactions: Transactions{MaxTimeout: seconds(900), IDExpiration: seconds(7 * 24 * 3600)},

@@ -302,6 +302,7 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 		AutoCreate:      n.autoCreate(),
 		MessageMaxBytes: int(n.config.Broker.MessageMaxBytes),
 		FetchMemory:     int64(network.ResponseMemory),
+		LagPartitions:   int(groups.LagPartitions),
 		Groups: group.Options{
 			MinSession: time.Duration(groups.MinSessionTimeout), MaxSession: time.Duration(groups.MaxSessionTimeout),
 			InitialRebalanceDelay: time.Duration(groups.InitialRebalanceDelay), MaxGroupSize: int(groups.MaxSize),

@@ -12,6 +12,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/filing"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/bucket"
 )
 
@@ -73,6 +74,17 @@ func TestFiledRecordsAreRead(t *testing.T) {
 	if filed[len(filed)-1].End < local/2 || local == 0 {
 		t.Fatalf("the WAL has all from %d on, manifests up to %d: the test shows nothing", local, filed[len(filed)-1].End)
 	}
+	// How far a group is behind is known within a manifest, a range and a batch.
+	partitionLog := tp.partition(0).role.Load().log
+	for at, until := range map[storage.Offset]storage.Offset{0: filed[0].End, filed[len(filed)-1].End: records, records - 1: records} {
+		before := time.Now()
+		is := n.lagOf(partitionLog, int64(at))
+		least, most := before.Sub(begun.Add(time.Duration(until)*time.Millisecond)), time.Since(begun.Add(time.Duration(at)*time.Millisecond))
+		if is.records != int64(records-at) || !is.timed || is.behind < least || is.behind > most {
+			t.Errorf("who has committed %d is behind by %+v, want %v to %v", at, is, least, most)
+		}
+	}
+
 	reader := newClient(t, addr, kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	for i, r := range consume(ctx, t, reader, records) {
 		if want := fmt.Sprintf("%08d", i); string(r.Value[:8]) != want || r.Offset != int64(i) {

@@ -23,6 +23,7 @@ type metrics struct {
 	fetching   *prometheus.Desc
 	fullness   *prometheus.Desc
 	healthy    *prometheus.Desc
+	lag        *lagMetrics
 }
 
 func newMetrics(b *Broker) *metrics {
@@ -49,6 +50,7 @@ func newMetrics(b *Broker) *metrics {
 		fetching:   desc("fetch_memory_bytes", "Records in responses that clients have not taken yet."),
 		fullness:   desc("wal_full_ratio", "How full the WAL's disk budget is; producers are slowed down from 0.9 on."),
 		healthy:    desc("healthy", "1 while the broker can do its work, else 0."),
+		lag:        newLagMetrics(b),
 	}
 	for _, a := range servedAPIs() {
 		m.requests[a.key.Int16()] = m.durations.WithLabelValues(kmsg.NameForKey(a.key.Int16()))
@@ -87,4 +89,5 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge(m.fetching, float64(m.b.fetchMemory.inUse()))
 	gauge(m.fullness, m.b.store.Stats().Fullness)
 	gauge(m.healthy, healthy)
+	m.lag.collect(out)
 }

@@ -118,6 +118,10 @@ type Options struct {
 
 	Tier *Tier // the bucket; nil: records stay in the WAL
 
+	// LagPartitions is of how many partitions of groups the lag is exported as metrics,
+	// at most; 0 is DefaultLagPartitions.
+	LagPartitions int
+
 	Groups       group.Options // coordinators of consumer groups; zero values are Kafka's defaults
 	Transactions txn.Options   // coordinators of transactions; zero values are Kafka's defaults
 	Heartbeat    time.Duration // between two; 0 is DefaultHeartbeat
@@ -148,6 +152,9 @@ func (o *Options) validate() error {
 	}
 	if o.FetchMemory == 0 {
 		o.FetchMemory = DefaultFetchMemory
+	}
+	if o.LagPartitions == 0 {
+		o.LagPartitions = DefaultLagPartitions
 	}
 	if o.Heartbeat == 0 {
 		o.Heartbeat = DefaultHeartbeat

@@ -493,3 +493,33 @@ func TestSegmentsAreFoundInTheIndex(t *testing.T) {
 		}
 	}
 }
+
+// TestTimestampIsThatOfTheBatchAtAnOffset: of what is committed and in the WAL, and
+// of nothing else.
+func TestTimestampIsThatOfTheBatchAtAnOffset(t *testing.T) {
+	s := open(t, tiered(disk.NewMem(disk.MemOptions{})))
+	l := lead(t, s, partition(topicA, 0), 1)
+	var stamps []int64
+	for _, texts := range [][]string{{"a", "b"}, {"c"}, {"d", "e"}} {
+		b := values(t, texts...)
+		stamps = append(stamps, b.MaxTimestamp())
+		appendAll(t, l, b)
+	}
+	if stamps[0] == stamps[1] {
+		t.Fatalf("all batches are as old, %d: the test shows nothing", stamps[0])
+	}
+	want := func(offset storage.Offset, millis int64, ok bool) {
+		t.Helper()
+		if got, found := l.TimestampAt(offset); got != millis || found != ok {
+			t.Errorf("at %d: %d, %t, want %d, %t", offset, got, found, millis, ok)
+		}
+	}
+	want(0, stamps[0], true)
+	want(1, stamps[0], true)
+	want(2, stamps[1], true)
+	want(4, stamps[2], true)
+	want(5, batch.NoTimestamp, false)
+	giveUpTo(t, l, 2)
+	want(1, batch.NoTimestamp, false)
+	want(2, stamps[1], true)
+}

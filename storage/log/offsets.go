@@ -52,6 +52,27 @@ func (l *Log) MaxTimestampOffset() (offset storage.Offset, timestamp int64, ok b
 	return best, timestamp, best != storage.NoOffset, nil
 }
 
+// TimestampAt returns the largest timestamp of the first committed batch of the WAL
+// that ends behind offset, from the index alone: of a producer's clock, unless the
+// topic stamps what is appended. ok is false when there is none, when it has none,
+// or when offset lies below [Log.LocalStart].
+func (l *Log) TimestampAt(offset storage.Offset) (millis int64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if offset < l.localStart {
+		return batch.NoTimestamp, false
+	}
+	p := l.index.find(offset)
+	if !l.index.valid(p) {
+		return batch.NoTimestamp, false
+	}
+	b, e := l.index.at(p)
+	if b.nextOf(p.entry) > l.replica.highWatermark || e.maxTimestamp < 0 {
+		return batch.NoTimestamp, false
+	}
+	return e.maxTimestamp, true
+}
+
 // largest returns the base offset of the committed batch with the largest
 // timestamp, by what batches say, among those that lie behind the log start
 // as a whole; and that of the one which the log start lies in.

@@ -100,6 +100,8 @@ type (
 	}
 	// ForgetTopic is answered by an error code, an int16.
 	ForgetTopic struct{ Topic string }
+	// SurveyGroups is answered by a Survey, with at most so many committed offsets.
+	SurveyGroups struct{ Most int }
 	// DescribeConsumerGroup is answered by a *kmsg.ConsumerGroupDescribeResponseGroup.
 	DescribeConsumerGroup struct{ Group string }
 )
@@ -246,6 +248,8 @@ func (c *Core) request(now time.Time, r Request) {
 		c.answer(r.Call, c.describeConsumers(body))
 	case *ListGroups:
 		c.answer(r.Call, c.list(body))
+	case *SurveyGroups:
+		c.answer(r.Call, c.survey(body.Most))
 	case *DeleteGroup:
 		c.delete(r, body)
 	case *DeleteOffsets:

@@ -1,0 +1,82 @@
+package group
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// Survey is what the groups of one partition are and have committed.
+type Survey struct {
+	Code   int16 // an error of Kafka's, why the partition says nothing; else 0
+	Groups []Surveyed
+	Left   int // committed offsets beyond those that were asked for
+}
+
+// Surveyed is one group of a survey, empty ones included.
+type Surveyed struct {
+	ID           string
+	ProtocolType string
+	Type         string // classic or consumer (KIP-848)
+	State        string
+	Members      int
+	Offsets      []Committed // by topic and partition
+}
+
+// Committed is an offset that a group has committed.
+type Committed struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+}
+
+// Survey tells of the groups of one partition of [Topic], in order of their ids,
+// with the first most of the offsets they have committed. What is looked at for
+// that is copied: answer owns it. It follows the rules of the entry points for
+// requests.
+func (c *Coordinator) Survey(ctx context.Context, partition int32, most int, answer func(Survey)) {
+	refuse := func(code int16) { answer(Survey{Code: code}) }
+	var s *shard
+	if partition >= 0 && partition < Partitions {
+		s = c.shards[partition].Load()
+	}
+	if s == nil {
+		refuse(kerr.NotCoordinator.Code)
+		return
+	}
+	s.submit(ctx, Request{Body: &SurveyGroups{Most: most}}, deliver(answer), refuse)
+}
+
+// survey stops copying offsets at most, and only counts the rest: members of other
+// groups wait meanwhile.
+func (c *Core) survey(most int) Survey {
+	var out Survey
+	for _, g := range c.sorted() {
+		told := Surveyed{ID: g.id, ProtocolType: g.protocolType, Type: classic, State: g.state.String(), Members: len(g.members)}
+		if g.consumer != nil {
+			told.Type, told.State, told.Members = consumerType, g.consumer.stateName(), len(g.consumer.members)
+		}
+		if most == 0 {
+			for _, offsets := range g.offsets {
+				out.Left += len(offsets)
+			}
+			out.Groups = append(out.Groups, told)
+			continue
+		}
+		for _, topic := range slices.Sorted(maps.Keys(g.offsets)) {
+			offsets := g.offsets[topic]
+			for _, p := range slices.Sorted(maps.Keys(offsets)) {
+				if most == 0 {
+					out.Left++
+					continue
+				}
+				told.Offsets = append(told.Offsets, Committed{topic, p, offsets[p].offset})
+				most--
+			}
+		}
+		out.Groups = append(out.Groups, told)
+	}
+	return out
+}

@@ -1,0 +1,163 @@
+package broker
+
+import (
+	"context"
+	"sort"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/log"
+)
+
+const (
+	// DefaultLagPartitions is room for 1,000 groups that consume ten partitions each:
+	// some 4 MB of text at each scrape.
+	DefaultLagPartitions = 10_000
+
+	// A scrape waits no longer for the coordinators; then it does without lag.
+	surveyWait = 2 * time.Second
+)
+
+// Why a partition of a group is left out of the lag metrics.
+const (
+	leftForLimit = "limit"   // there are more than may be exported
+	leftForName  = "name"    // the group's id is no UTF-8, which labels must be
+	leftUnled    = "not_led" // the partition is led elsewhere, or is gone
+)
+
+// lag is how far a group is behind in a partition.
+type lag struct {
+	records int64
+	behind  time.Duration
+	timed   bool // behind is known
+}
+
+// lagOf says how far who has committed an offset is behind. What the log start has
+// passed is no longer to be read, and an offset beyond the end is not behind. It
+// reads neither disk nor bucket.
+func (b *Broker) lagOf(l *log.Log, committed int64) lag {
+	end := l.HighWatermark()
+	at := max(storage.Offset(committed), l.LogStart())
+	if at >= end {
+		return lag{timed: true}
+	}
+	is := lag{records: int64(end - at)}
+	millis, ok := l.TimestampAt(at)
+	if !ok {
+		millis, ok = b.timestampInBucket(l.ID(), at)
+	}
+	if ok {
+		is.behind, is.timed = max(0, b.opt.Now().Sub(time.UnixMilli(millis))), true
+	}
+	return is
+}
+
+// timestampInBucket returns the largest timestamp of the range that holds an offset,
+// or, where the metadata does not list ranges any more, of the manifest that does:
+// so much is known without the bucket. What is committed there is at least as old.
+func (b *Broker) timestampInBucket(id storage.PartitionID, at storage.Offset) (millis int64, ok bool) {
+	_, p := b.inBucket(id)
+	if p == nil {
+		return 0, false
+	}
+	if r, ok := p.Ranges().Find(at); ok {
+		return r.MaxTimestamp, r.MaxTimestamp >= 0
+	}
+	filed := p.Filed()
+	i := sort.Search(len(filed), func(i int) bool { return filed[i].End > at })
+	if i == len(filed) || at < filed[i].Base {
+		return 0, false
+	}
+	return filed[i].MaxTimestamp, filed[i].MaxTimestamp >= 0
+}
+
+// survey asks one partition of the coordinators' topic, and waits for its answer.
+func (b *Broker) survey(ctx context.Context, partition int32, most int) (group.Survey, error) {
+	return await(ctx, func(answer func(group.Survey)) { b.groups.Survey(ctx, partition, most, answer) })
+}
+
+// await asks what is answered later, and waits for it as long as ctx allows.
+func await[T any](ctx context.Context, ask func(answer func(T))) (T, error) {
+	answers := make(chan T, 1)
+	ask(func(v T) { answers <- v })
+	select {
+	case v := <-answers:
+		return v, nil
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}
+
+// lagMetrics exports how far groups are behind.
+type lagMetrics struct {
+	b                      *Broker
+	records, seconds, left *prometheus.Desc
+}
+
+func newLagMetrics(b *Broker) *lagMetrics {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("rustmq_group_lag_"+name, help, labels, nil)
+	}
+	return &lagMetrics{
+		b: b,
+		records: desc("records", "Offsets from what a group has committed, or the log start behind it, to the high watermark; "+
+			"of groups without members too. The marker of a transaction is one.", "group", "topic", "partition"),
+		seconds: desc("seconds", "Time since the first of them was appended, by the largest timestamp in its batch: the producer's clock, "+
+			"unless the topic has message.timestamp.type=LogAppendTime. Of what only the bucket has, by the largest of its range there, or of the "+
+			"manifest that lists it: then it is at least that long. 0: nothing is left to consume.", "group", "topic", "partition"),
+		left: desc("left_out", "Partitions of groups whose lag is not exported: beyond broker.groups.lag_partitions, "+
+			"of a group whose id is no UTF-8, or led by another broker.", "reason"),
+	}
+}
+
+// collect asks one coordinator after the other, so that none is asked for more than
+// is exported. While one cannot answer, its groups are missing.
+func (m *lagMetrics) collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), surveyWait)
+	defer cancel()
+	room := m.b.opt.LagPartitions
+	left := map[string]int{leftForLimit: 0, leftForName: 0, leftUnled: 0}
+	for i := range int32(group.Partitions) {
+		s, err := m.b.survey(ctx, i, room)
+		if err != nil {
+			return
+		}
+		left[leftForLimit] += s.Left
+		for _, g := range s.Groups {
+			room -= len(g.Offsets)
+			if !utf8.ValidString(g.ID) {
+				left[leftForName] += len(g.Offsets)
+				continue
+			}
+			for _, o := range g.Offsets {
+				if !m.export(out, g.ID, o) {
+					left[leftUnled]++
+				}
+			}
+		}
+	}
+	for reason, n := range left {
+		out <- prometheus.MustNewConstMetric(m.left, prometheus.GaugeValue, float64(n), reason)
+	}
+}
+
+// export reports whether the partition is led here.
+func (m *lagMetrics) export(out chan<- prometheus.Metric, id string, o group.Committed) bool {
+	l, _, err := m.b.leaderOf(o.Topic, o.Partition, storage.NoEpoch)
+	if err != nil {
+		return false
+	}
+	is := m.b.lagOf(l, o.Offset)
+	labels := []string{id, o.Topic, strconv.Itoa(int(o.Partition))}
+	out <- prometheus.MustNewConstMetric(m.records, prometheus.GaugeValue, float64(is.records), labels...)
+	if is.timed {
+		out <- prometheus.MustNewConstMetric(m.seconds, prometheus.GaugeValue, is.behind.Seconds(), labels...)
+	}
+	return true
+}
