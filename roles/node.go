@@ -482,6 +482,9 @@ func (n *Node) openHTTP() error {
 	if n.servesAPI() {
 		options.Cluster = n.controller
 		options.Bucket = bucketDoor{n}
+		if n.broker != nil {
+			options.Groups = n.broker
+		}
 	}
 	if n.store != nil {
 		options.Storage = partitions{n.store}

@@ -131,6 +131,9 @@ func registerAPI(mux *http.ServeMux, o Options, stopping context.Context) {
 	huma.Patch(h, "/api/v1/topics/{name}", a.alter)
 	huma.Delete(h, "/api/v1/topics/{name}", a.delete)
 	huma.Post(h, "/api/v1/topics/{name}/partitions", a.addPartitions)
+	if o.Groups != nil {
+		registerGroups(h, groupsAPI{o.Groups})
+	}
 	if o.Bucket != nil {
 		registerStorage(h, storageAPI{o.Bucket, stopping})
 	}

@@ -3,11 +3,11 @@
 // and the `rustmq admin` commands, which are clients of that API and have no
 // other way in.
 //
-// The API answers from the cluster's image, and from the partitions and the bucket
-// of this process; nothing is invented. No request names a bucket: a URL is probed
-// by the process of the command, so that the server cannot be sent anywhere. Errors are RFC 9457 problems with Kafka's error
-// name as their title. The document at /api/v1/openapi.json is made from the
-// code that serves.
+// The API answers from the cluster's image, and from the partitions, the group
+// coordinators and the bucket of this process; nothing is invented. No request names
+// a bucket: a URL is probed by the process of the command, so that the server cannot
+// be sent anywhere. Errors are RFC 9457 problems with Kafka's error name as their
+// title. The document at /api/v1/openapi.json is made from the code that serves.
 //
 // The server trusts whoever reaches it, so it is bound to loopback (see the
 // guard in transport); against pages in a browser it refuses requests with an

@@ -35,6 +35,8 @@ type Options struct {
 	// Storage tells what partitions hold in this process; nil without the
 	// broker role.
 	Storage Storage
+	// Groups serves /api/v1/groups, beside Cluster, when it is not nil.
+	Groups Groups
 	// Bucket serves /api/v1/storage, beside Cluster, when it is not nil.
 	Bucket Bucket
 	// Version is what the OpenAPI document calls itself.

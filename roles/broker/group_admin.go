@@ -1,0 +1,265 @@
+package broker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/storage"
+)
+
+// GroupError is why a group cannot be shown or changed, and what to do.
+type GroupError struct {
+	Code   *kerr.Error
+	Detail string
+}
+
+func (e *GroupError) Error() string { return e.Code.Message + ": " + e.Detail }
+
+// Unwrap returns Kafka's error.
+func (e *GroupError) Unwrap() error { return e.Code }
+
+// GroupSummary is a group as a list shows it.
+type GroupSummary struct {
+	Group        string `json:"group"`
+	Kind         string `json:"kind" doc:"classic, or consumer (KIP-848)"`
+	ProtocolType string `json:"protocol_type" doc:"consumer, connect or another; empty: only offsets were committed"`
+	State        string `json:"state"`
+	Members      int    `json:"members"`
+	Partitions   int    `json:"partitions" doc:"with a committed offset"`
+	Lag          int64  `json:"lag_records" doc:"of all partitions that are led here"`
+}
+
+// GroupDescription is a group with its members and offsets.
+type GroupDescription struct {
+	GroupSummary
+	MemberList    []GroupMember    `json:"member_list"`
+	PartitionList []GroupPartition `json:"partition_list"`
+}
+
+// GroupMember is a member of a group.
+type GroupMember struct {
+	ID         string            `json:"member_id"`
+	InstanceID string            `json:"instance_id,omitempty" doc:"of a static member"`
+	ClientID   string            `json:"client_id"`
+	Host       string            `json:"host"`
+	Assigned   []PartitionsTaken `json:"assigned"`
+}
+
+// PartitionsTaken are the partitions of a topic that a member consumes.
+type PartitionsTaken struct {
+	Topic      string  `json:"topic"`
+	Partitions []int32 `json:"partitions"`
+}
+
+// GroupPartition is how far a group is in a partition.
+type GroupPartition struct {
+	Topic     string   `json:"topic"`
+	Partition int32    `json:"partition"`
+	Committed *int64   `json:"committed,omitempty" doc:"left out: nothing is committed"`
+	Start     int64    `json:"log_start"`
+	End       int64    `json:"end" doc:"the high watermark"`
+	Lag       *int64   `json:"lag_records,omitempty" doc:"left out: not known"`
+	Behind    *float64 `json:"lag_seconds,omitempty" doc:"since the first record that is not consumed was appended, as metrics estimate it; left out: not known"`
+	MemberID  string   `json:"member_id,omitempty" doc:"who consumes it"`
+	Note      string   `json:"note,omitempty" doc:"what is not as it should be"`
+}
+
+// ListGroups shows the groups that are coordinated here, in order of their ids.
+func (b *Broker) ListGroups(ctx context.Context) ([]GroupSummary, error) {
+	all := []GroupSummary{}
+	for i := range int32(group.Partitions) {
+		s, err := b.survey(ctx, i, math.MaxInt)
+		if err != nil {
+			return nil, err
+		}
+		if s.Code != 0 && s.Code != kerr.NotCoordinator.Code {
+			return nil, groupRefused(s.Code, fmt.Sprintf("the groups of %s-%d cannot be listed now; try again", offsetsTopic, i))
+		}
+		for _, g := range s.Groups {
+			all = append(all, b.summary(g))
+		}
+	}
+	slices.SortFunc(all, func(a, b GroupSummary) int { return cmp.Compare(a.Group, b.Group) })
+	return all, nil
+}
+
+func (b *Broker) summary(g group.Surveyed) GroupSummary {
+	out := GroupSummary{Group: g.ID, Kind: g.Type, ProtocolType: g.ProtocolType, State: g.State, Members: g.Members, Partitions: len(g.Offsets)}
+	for _, o := range g.Offsets {
+		if l, _, err := b.leaderOf(o.Topic, o.Partition, storage.NoEpoch); err == nil {
+			out.Lag += b.lagOf(l, o.Offset).records
+		}
+	}
+	return out
+}
+
+// DescribeGroup shows a group, or a [*GroupError].
+func (b *Broker) DescribeGroup(ctx context.Context, id string) (*GroupDescription, error) {
+	s, err := b.survey(ctx, group.Partition(id), math.MaxInt)
+	if err != nil {
+		return nil, err
+	}
+	if _, there := b.follower.image().Topic(offsetsTopic); s.Code != 0 && there {
+		return nil, groupRefused(s.Code, "group "+id+" cannot be shown now, or is coordinated by another broker; try again")
+	}
+	at := slices.IndexFunc(s.Groups, func(g group.Surveyed) bool { return g.ID == id })
+	if at < 0 {
+		return nil, unknownGroup(id)
+	}
+	g := s.Groups[at]
+	d := &GroupDescription{GroupSummary: b.summary(g), MemberList: []GroupMember{}, PartitionList: []GroupPartition{}}
+	if d.MemberList, err = b.groupMembers(ctx, g); err != nil {
+		return nil, err
+	}
+	d.Members = len(d.MemberList)
+	for _, o := range g.Offsets {
+		d.PartitionList = append(d.PartitionList, b.groupPartition(o.Topic, o.Partition, &o.Offset))
+	}
+	d.tellOwners(b)
+	return d, nil
+}
+
+// groupPartition says where a group is in a partition; committed is nil where it
+// has committed nothing.
+func (b *Broker) groupPartition(topic string, index int32, committed *int64) GroupPartition {
+	p := GroupPartition{Topic: topic, Partition: index, Committed: committed}
+	l, _, err := b.leaderOf(topic, index, storage.NoEpoch)
+	if err != nil {
+		p.Note = "not known here: " + err.Error()
+		return p
+	}
+	p.Start, p.End = int64(l.LogStart()), int64(l.HighWatermark())
+	if committed == nil {
+		return p
+	}
+	is := b.lagOf(l, *committed)
+	p.Lag = &is.records
+	if is.timed {
+		p.Behind = new(is.behind.Seconds())
+	}
+	switch {
+	case *committed > p.End:
+		p.Note = "committed beyond the end: consumers begin where their auto.offset.reset says"
+	case *committed < p.Start:
+		p.Note = "committed before the log start: consumers begin where their auto.offset.reset says"
+	}
+	return p
+}
+
+// tellOwners notes who consumes which partition, and adds those of which nothing is
+// committed.
+func (d *GroupDescription) tellOwners(b *Broker) {
+	for _, m := range d.MemberList {
+		for _, taken := range m.Assigned {
+			for _, index := range taken.Partitions {
+				at := slices.IndexFunc(d.PartitionList, func(p GroupPartition) bool { return p.Topic == taken.Topic && p.Partition == index })
+				if at < 0 {
+					at = len(d.PartitionList)
+					d.PartitionList = append(d.PartitionList, b.groupPartition(taken.Topic, index, nil))
+				}
+				d.PartitionList[at].MemberID = m.ID
+			}
+		}
+	}
+	slices.SortFunc(d.PartitionList, func(a, b GroupPartition) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+}
+
+// groupMembers returns who is in a group, and what each consumes.
+func (b *Broker) groupMembers(ctx context.Context, g group.Surveyed) ([]GroupMember, error) {
+	members := []GroupMember{}
+	instance := func(id *string) string {
+		if id == nil {
+			return ""
+		}
+		return *id
+	}
+	if g.Type == "consumer" {
+		q := kmsg.NewPtrConsumerGroupDescribeRequest()
+		q.Groups = []string{g.ID}
+		p, err := await(ctx, func(answer func(*kmsg.ConsumerGroupDescribeResponse)) { b.groups.ConsumerGroupDescribe(ctx, q, answer) })
+		if err != nil {
+			return nil, err
+		}
+		if code := p.Groups[0].ErrorCode; code != 0 {
+			return nil, groupRefused(code, "the members of group "+g.ID+" cannot be shown now; try again")
+		}
+		for _, m := range p.Groups[0].Members {
+			is := GroupMember{ID: m.MemberID, InstanceID: instance(m.InstanceID), ClientID: m.ClientID, Host: m.ClientHost, Assigned: []PartitionsTaken{}}
+			for _, t := range m.Assignment.TopicPartitions {
+				is.Assigned = append(is.Assigned, PartitionsTaken{t.Topic, t.Partitions})
+			}
+			members = append(members, is)
+		}
+		return members, nil
+	}
+	q := kmsg.NewPtrDescribeGroupsRequest()
+	q.Groups = []string{g.ID}
+	p, err := await(ctx, func(answer func(*kmsg.DescribeGroupsResponse)) { b.groups.DescribeGroups(ctx, q, answer) })
+	if err != nil {
+		return nil, err
+	}
+	if code := p.Groups[0].ErrorCode; code != 0 {
+		return nil, groupRefused(code, "the members of group "+g.ID+" cannot be shown now; try again")
+	}
+	for _, m := range p.Groups[0].Members {
+		is := GroupMember{ID: m.MemberID, InstanceID: instance(m.InstanceID), ClientID: m.ClientID, Host: m.ClientHost, Assigned: []PartitionsTaken{}}
+		// What does not decode is of another protocol than consumers'.
+		var assigned kmsg.ConsumerMemberAssignment
+		if g.ProtocolType == "consumer" && assigned.ReadFrom(m.MemberAssignment) == nil {
+			for _, t := range assigned.Topics {
+				is.Assigned = append(is.Assigned, PartitionsTaken{t.Topic, t.Partitions})
+			}
+		}
+		members = append(members, is)
+	}
+	return members, nil
+}
+
+// DeleteGroup forgets a group without members, and what it has committed.
+func (b *Broker) DeleteGroup(ctx context.Context, id string) error {
+	if _, err := b.DescribeGroup(ctx, id); err != nil {
+		return err
+	}
+	q := kmsg.NewPtrDeleteGroupsRequest()
+	q.Groups = []string{id}
+	p, err := await(ctx, func(answer func(*kmsg.DeleteGroupsResponse)) { b.groups.DeleteGroups(ctx, q, answer) })
+	if err != nil {
+		return fmt.Errorf("delete group %s: %w; it may be deleted all the same", id, err)
+	}
+	switch code := p.Groups[0].ErrorCode; code {
+	case 0:
+		return nil
+	case kerr.NonEmptyGroup.Code:
+		return peopledGroup(id, "")
+	case kerr.GroupIDNotFound.Code:
+		return unknownGroup(id)
+	default:
+		return groupRefused(code, "group "+id+" was not deleted; try again")
+	}
+}
+
+func unknownGroup(id string) error {
+	return &GroupError{kerr.GroupIDNotFound, "there is no group " + id + "; `rustmq admin groups list` shows those there are"}
+}
+
+func peopledGroup(id, who string) error {
+	return &GroupError{kerr.NonEmptyGroup, "group " + id + " has members" + who +
+		", whose next commit would undo this: stop its consumers (one that died without a word leaves when its session times out), and try again"}
+}
+
+func groupRefused(code int16, detail string) error {
+	if known, ok := errors.AsType[*kerr.Error](kerr.ErrorForCode(code)); ok {
+		return &GroupError{known, detail}
+	}
+	return &GroupError{kerr.UnknownServerError, detail}
+}
