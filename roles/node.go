@@ -296,6 +296,7 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 	b, err := broker.Open(ctx, broker.Options{
 		NodeID: n.config.Broker.ID, Store: store, Controller: n.controller,
 		ClusterID: n.controller.Image().ClusterID(), Directory: directory, Rack: n.config.Broker.Rack,
+		DataDir: n.dir.Root(), Space: func() (free, total int64, err error) { return n.dir.Space(".") },
 		Listeners:       []metadata.Listener{advertised},
 		AutoCreate:      n.autoCreate(),
 		MessageMaxBytes: int(n.config.Broker.MessageMaxBytes),

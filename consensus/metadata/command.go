@@ -60,6 +60,8 @@ func Encode(image *Image, body proto.Message) ([]byte, error) {
 		c.Body = &pb.Command_ForgetObjects{ForgetObjects: b}
 	case *pb.MoveLogStarts:
 		c.Body = &pb.Command_MoveLogStarts{MoveLogStarts: b}
+	case *pb.AlterClientQuotas:
+		c.Body = &pb.Command_AlterClientQuotas{AlterClientQuotas: b}
 	default:
 		panic(fmt.Sprintf("metadata: %T is no command", body))
 	}

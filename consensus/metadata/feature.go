@@ -11,7 +11,10 @@ import (
 const (
 	FirstFeatureLevel   uint32 = 1
 	ObjectsFeatureLevel uint32 = 2 // the bucket, objects and ranges
-	LatestFeatureLevel  uint32 = 2 // the highest that this binary knows
+
+	QuotasFeatureLevel uint32 = 5 // client quotas
+
+	LatestFeatureLevel = QuotasFeatureLevel // the highest that this binary knows
 )
 
 // levelOf returns the level that allows a command.
@@ -26,6 +29,8 @@ func levelOf(c *pb.Command) uint32 {
 	case *pb.Command_SetBucket, *pb.Command_PrepareObjects, *pb.Command_CommitObject, *pb.Command_ReplaceRanges,
 		*pb.Command_CondemnObjects, *pb.Command_ForgetObjects, *pb.Command_MoveLogStarts:
 		return ObjectsFeatureLevel
+	case *pb.Command_AlterClientQuotas:
+		return QuotasFeatureLevel
 	}
 	return FirstFeatureLevel
 }

@@ -125,6 +125,8 @@ func (m *Image) apply(index uint64, c *pb.Command) (result any, refused *Error) 
 		return m.forgetObjects(body.ForgetObjects)
 	case *pb.Command_MoveLogStarts:
 		return m.moveLogStarts(index, body.MoveLogStarts)
+	case *pb.Command_AlterClientQuotas:
+		return nil, m.alterClientQuotas(body.AlterClientQuotas)
 	}
 	return nil, Errorf(UnsupportedVersion, "command without a body")
 }

@@ -49,6 +49,13 @@ func servedAPIs() []api {
 		{kmsg.IncrementalAlterConfigs, 0, 1, background((*Broker).incrementalAlterConfigs)},
 		{kmsg.OffsetDelete, 0, 0, toGroups((*Broker).offsetDelete)},
 		{kmsg.DescribeCluster, 0, 2, inline((*Broker).describeCluster)},
+		{kmsg.DescribeLogDirs, 1, 5, background((*Broker).describeLogDirs)},
+		{kmsg.ElectLeaders, 0, 2, inline((*Broker).electLeaders)},
+		{kmsg.AlterPartitionAssignments, 0, 1, inline((*Broker).alterPartitionAssignments)},
+		{kmsg.ListPartitionReassignments, 0, 0, inline((*Broker).listPartitionReassignments)},
+		{kmsg.DescribeClientQuotas, 0, 1, inline((*Broker).describeClientQuotas)},
+		{kmsg.AlterClientQuotas, 0, 1, background((*Broker).alterClientQuotas)},
+		{kmsg.UpdateFeatures, 0, 2, inline((*Broker).updateFeatures)},
 		{kmsg.DescribeTopicPartitions, 0, 0, inline((*Broker).describeTopicPartitions)},
 	}
 }
@@ -123,7 +130,9 @@ func decode[Q kmsg.Request](r *kafka.Request) (q Q, ok bool) {
 }
 
 func (b *Broker) respond(r *kafka.Request, p kmsg.Response) {
-	b.metrics.answered(r.Key, b.opt.Now().Sub(r.Received))
+	now := b.opt.Now()
+	b.metrics.answered(r.Key, now.Sub(r.Received))
+	b.holdBack(r, p, now)
 	r.Respond(p)
 }
 

@@ -13,6 +13,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/broker/quota"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/log"
@@ -38,6 +39,7 @@ type Broker struct {
 	producerIDs  *producerIDs
 	groups       *group.Coordinator
 	throttle     *throttle
+	quotas       quota.Quotas
 	uploader     *upload.Uploader // nil without a bucket, as is cold
 	bucketMet    atomic.Bool      // the bucket was found to be the cluster's
 	cold         *cold.Reader
@@ -108,7 +110,15 @@ func (b *Broker) Serve(r *kafka.Request) {
 		r.Close(unservedError{r.Key, r.Version})
 		return
 	}
+	client := b.quotaOf(r)
+	if !client.Holds(quota.Request) {
+		api.serve(b, r)
+		return
+	}
+	begun := b.opt.Now()
 	api.serve(b, r)
+	now := b.opt.Now()
+	client.Take(quota.Request, now, 100*now.Sub(begun).Seconds()) // r may be gone
 }
 
 // ConnClosed forgets a connection; its waiting fetches end.

@@ -25,7 +25,7 @@ import (
 
 // startCluster opens a broker beside a controller of one member, both on a disk
 // in memory, and serves them on a socket that clients are told of.
-func startCluster(t testing.TB) (n *node, addr string) {
+func startCluster(t testing.TB, change ...func(*Options)) (n *node, addr string) {
 	t.Helper()
 	fs := disk.NewMem(disk.MemOptions{})
 	c, err := controller.Open(t.Context(), controller.Options{
@@ -40,6 +40,9 @@ func startCluster(t testing.TB) (n *node, addr string) {
 	n.options = Options{
 		NodeID: 1, Store: n.store, Controller: c, AutoCreate: true,
 		Listeners: []metadata.Listener{{Name: "kafka", Host: "127.0.0.1", Port: portOf(l), Protocol: "PLAINTEXT"}},
+	}
+	for _, c := range change {
+		c(&n.options)
 	}
 	n.open()
 	n.serve(l)

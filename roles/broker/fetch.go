@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"rustmq.dev/rustmq/roles/broker/quota"
 	"rustmq.dev/rustmq/roles/broker/wire"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
@@ -38,6 +39,7 @@ type fetchRequest struct {
 	starved  bool // the evaluation found no memory to read into
 	limit    int  // of bytes, for the whole response
 	limited  bool // the evaluation left records unread, for a limit of bytes
+	owing    bool // it read none: the client has had more than its quota
 	free     func()
 }
 
@@ -227,11 +229,14 @@ func (f *fetchRequest) evaluate() (enough bool) {
 	if !guard.Check("broker.fetch-bytes", f.limit <= maxFetchBytes) {
 		f.limit = maxFetchBytes
 	}
+	client := f.b.quotaOf(f.r)
+	f.limit = min(f.limit, client.AtOnce(quota.Consume))
+	f.owing = client.Take(quota.Consume, f.b.opt.Now(), 0) > 0
 	for _, part := range f.parts {
 		urgent := part.read(f, f.limit-f.bytes)
 		enough = enough || urgent
 	}
-	return enough || f.bytes >= int(f.q.MinBytes)
+	return enough || f.owing || f.bytes >= int(f.q.MinBytes)
 }
 
 // answer sends what the last evaluation found.
@@ -275,7 +280,8 @@ func (f *fetchRequest) write(errorCode int16, sessionID int32) {
 			last = part
 		}
 	}
-	w.Begin(f.q.Version, 0, errorCode, sessionID, topics)
+	wait := f.b.throttled(f.r, quota.Consume, f.b.opt.Now(), f.bytes)
+	w.Begin(f.q.Version, wait, errorCode, sessionID, topics)
 	for i := 0; i < len(f.parts); {
 		first := f.parts[i]
 		if !first.included {

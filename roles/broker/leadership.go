@@ -97,6 +97,7 @@ func (b *Broker) follow(ctx context.Context) {
 			b.dropStrays(image)
 		}
 		led = lead
+		b.changeQuotas(b.follower.image(), image)
 		b.follower.publish(image)
 	}
 }

@@ -30,6 +30,7 @@ type Controller interface {
 	DeleteTopics(context.Context, []controller.TopicRef) []controller.TopicResult
 	CreatePartitions(ctx context.Context, name string, total int32, assignments [][]int32, validateOnly bool) error
 	AlterConfigs(ctx context.Context, changes []controller.ConfigChange, validateOnly bool) []error
+	AlterClientQuotas(ctx context.Context, changes []controller.QuotaChange, validateOnly bool) []error
 	AdvanceLogStart(ctx context.Context, brokerID int32, brokerEpoch int64, starts []controller.LogStart) []error
 	PrepareObjects(ctx context.Context, brokerID int32, brokerEpoch int64, count int) (first storage.ObjectID, err error)
 	ReplaceRanges(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, replacements []metadata.Replacement) (results []error, err error)
@@ -78,6 +79,12 @@ type Options struct {
 	ClusterID string   // that the data directory belongs to; empty before the first start
 	Directory [16]byte // id of the data directory
 	Rack      string
+
+	// DataDir is what clients are told of the data directory, and Space how much
+	// room its file system has; nil: clients are not told.
+	DataDir string
+	Space   func() (free, total int64, err error)
+
 	// Listeners are the addresses that clients are told. A client is told the
 	// one whose name is that of the listener it came through, else the first.
 	Listeners []metadata.Listener

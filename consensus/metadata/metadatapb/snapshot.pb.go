@@ -5,8 +5,8 @@
 // source: consensus/metadata/snapshot.proto
 
 // The records of a metadata snapshot: one SnapshotHeader, then brokers by id,
-// configs by key, topics by name, objects by state and id, ranges by topic name,
-// partition and offset. Framing and checksum: doc.go.
+// configs by key, client quotas by entity, topics by name, objects by state and id,
+// ranges by topic name, partition and offset. Framing and checksum: doc.go.
 
 package metadatapb
 
@@ -35,6 +35,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Topic
 	//	*SnapshotRecord_Object
 	//	*SnapshotRecord_Ranges
+	//	*SnapshotRecord_ClientQuotas
 	Body          isSnapshotRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -131,6 +132,15 @@ func (x *SnapshotRecord) GetRanges() *SnapshotRanges {
 	return nil
 }
 
+func (x *SnapshotRecord) GetClientQuotas() *SnapshotClientQuotas {
+	if x != nil {
+		if x, ok := x.Body.(*SnapshotRecord_ClientQuotas); ok {
+			return x.ClientQuotas
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Body interface {
 	isSnapshotRecord_Body()
 }
@@ -159,6 +169,10 @@ type SnapshotRecord_Ranges struct {
 	Ranges *SnapshotRanges `protobuf:"bytes,6,opt,name=ranges,proto3,oneof"`
 }
 
+type SnapshotRecord_ClientQuotas struct {
+	ClientQuotas *SnapshotClientQuotas `protobuf:"bytes,60,opt,name=client_quotas,json=clientQuotas,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Header) isSnapshotRecord_Body() {}
 
 func (*SnapshotRecord_Broker) isSnapshotRecord_Body() {}
@@ -170,6 +184,8 @@ func (*SnapshotRecord_Topic) isSnapshotRecord_Body() {}
 func (*SnapshotRecord_Object) isSnapshotRecord_Body() {}
 
 func (*SnapshotRecord_Ranges) isSnapshotRecord_Body() {}
+
+func (*SnapshotRecord_ClientQuotas) isSnapshotRecord_Body() {}
 
 type SnapshotHeader struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -186,8 +202,10 @@ type SnapshotHeader struct {
 	Ranges            uint64 `protobuf:"varint,10,opt,name=ranges,proto3" json:"ranges,omitempty"`
 	BucketNonce       []byte `protobuf:"bytes,11,opt,name=bucket_nonce,json=bucketNonce,proto3" json:"bucket_nonce,omitempty"`
 	BucketIncarnation uint64 `protobuf:"varint,12,opt,name=bucket_incarnation,json=bucketIncarnation,proto3" json:"bucket_incarnation,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Feature level 5.
+	ClientQuotas  uint64 `protobuf:"varint,60,opt,name=client_quotas,json=clientQuotas,proto3" json:"client_quotas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SnapshotHeader) Reset() {
@@ -304,6 +322,65 @@ func (x *SnapshotHeader) GetBucketIncarnation() uint64 {
 	return 0
 }
 
+func (x *SnapshotHeader) GetClientQuotas() uint64 {
+	if x != nil {
+		return x.ClientQuotas
+	}
+	return 0
+}
+
+type SnapshotClientQuotas struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entity        *QuotaEntity           `protobuf:"bytes,1,opt,name=entity,proto3" json:"entity,omitempty"`
+	Values        []*QuotaValue          `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotClientQuotas) Reset() {
+	*x = SnapshotClientQuotas{}
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotClientQuotas) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotClientQuotas) ProtoMessage() {}
+
+func (x *SnapshotClientQuotas) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotClientQuotas.ProtoReflect.Descriptor instead.
+func (*SnapshotClientQuotas) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *SnapshotClientQuotas) GetEntity() *QuotaEntity {
+	if x != nil {
+		return x.Entity
+	}
+	return nil
+}
+
+func (x *SnapshotClientQuotas) GetValues() []*QuotaValue {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
 type SnapshotBroker struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -319,7 +396,7 @@ type SnapshotBroker struct {
 
 func (x *SnapshotBroker) Reset() {
 	*x = SnapshotBroker{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[2]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -331,7 +408,7 @@ func (x *SnapshotBroker) String() string {
 func (*SnapshotBroker) ProtoMessage() {}
 
 func (x *SnapshotBroker) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[2]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -344,7 +421,7 @@ func (x *SnapshotBroker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotBroker.ProtoReflect.Descriptor instead.
 func (*SnapshotBroker) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{2}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SnapshotBroker) GetId() int32 {
@@ -408,7 +485,7 @@ type SnapshotConfig struct {
 
 func (x *SnapshotConfig) Reset() {
 	*x = SnapshotConfig{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[3]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -420,7 +497,7 @@ func (x *SnapshotConfig) String() string {
 func (*SnapshotConfig) ProtoMessage() {}
 
 func (x *SnapshotConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[3]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -433,7 +510,7 @@ func (x *SnapshotConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotConfig.ProtoReflect.Descriptor instead.
 func (*SnapshotConfig) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{3}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SnapshotConfig) GetResourceType() int32 {
@@ -479,7 +556,7 @@ type SnapshotPartition struct {
 
 func (x *SnapshotPartition) Reset() {
 	*x = SnapshotPartition{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -491,7 +568,7 @@ func (x *SnapshotPartition) String() string {
 func (*SnapshotPartition) ProtoMessage() {}
 
 func (x *SnapshotPartition) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -504,7 +581,7 @@ func (x *SnapshotPartition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotPartition.ProtoReflect.Descriptor instead.
 func (*SnapshotPartition) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{4}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SnapshotPartition) GetLeader() int32 {
@@ -570,7 +647,7 @@ type SnapshotTopic struct {
 
 func (x *SnapshotTopic) Reset() {
 	*x = SnapshotTopic{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -582,7 +659,7 @@ func (x *SnapshotTopic) String() string {
 func (*SnapshotTopic) ProtoMessage() {}
 
 func (x *SnapshotTopic) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -595,7 +672,7 @@ func (x *SnapshotTopic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotTopic.ProtoReflect.Descriptor instead.
 func (*SnapshotTopic) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{5}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SnapshotTopic) GetId() []byte {
@@ -656,7 +733,7 @@ type SnapshotObject struct {
 
 func (x *SnapshotObject) Reset() {
 	*x = SnapshotObject{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +745,7 @@ func (x *SnapshotObject) String() string {
 func (*SnapshotObject) ProtoMessage() {}
 
 func (x *SnapshotObject) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +758,7 @@ func (x *SnapshotObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotObject.ProtoReflect.Descriptor instead.
 func (*SnapshotObject) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{6}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SnapshotObject) GetId() uint64 {
@@ -744,7 +821,7 @@ type SnapshotRanges struct {
 
 func (x *SnapshotRanges) Reset() {
 	*x = SnapshotRanges{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -756,7 +833,7 @@ func (x *SnapshotRanges) String() string {
 func (*SnapshotRanges) ProtoMessage() {}
 
 func (x *SnapshotRanges) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -769,7 +846,7 @@ func (x *SnapshotRanges) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRanges.ProtoReflect.Descriptor instead.
 func (*SnapshotRanges) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{7}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SnapshotRanges) GetRanges() *Ranges {
@@ -790,15 +867,16 @@ var File_consensus_metadata_snapshot_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"!consensus/metadata/snapshot.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\"\x89\x03\n" +
+	"!consensus/metadata/snapshot.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\"\xda\x03\n" +
 	"\x0eSnapshotRecord\x12<\n" +
 	"\x06header\x18\x01 \x01(\v2\".rustmq.metadata.v1.SnapshotHeaderH\x00R\x06header\x12<\n" +
 	"\x06broker\x18\x02 \x01(\v2\".rustmq.metadata.v1.SnapshotBrokerH\x00R\x06broker\x12<\n" +
 	"\x06config\x18\x03 \x01(\v2\".rustmq.metadata.v1.SnapshotConfigH\x00R\x06config\x129\n" +
 	"\x05topic\x18\x04 \x01(\v2!.rustmq.metadata.v1.SnapshotTopicH\x00R\x05topic\x12<\n" +
 	"\x06object\x18\x05 \x01(\v2\".rustmq.metadata.v1.SnapshotObjectH\x00R\x06object\x12<\n" +
-	"\x06ranges\x18\x06 \x01(\v2\".rustmq.metadata.v1.SnapshotRangesH\x00R\x06rangesB\x06\n" +
-	"\x04body\"\x8c\x03\n" +
+	"\x06ranges\x18\x06 \x01(\v2\".rustmq.metadata.v1.SnapshotRangesH\x00R\x06ranges\x12O\n" +
+	"\rclient_quotas\x18< \x01(\v2(.rustmq.metadata.v1.SnapshotClientQuotasH\x00R\fclientQuotasB\x06\n" +
+	"\x04body\"\xb1\x03\n" +
 	"\x0eSnapshotHeader\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
@@ -813,7 +891,11 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\x06ranges\x18\n" +
 	" \x01(\x04R\x06ranges\x12!\n" +
 	"\fbucket_nonce\x18\v \x01(\fR\vbucketNonce\x12-\n" +
-	"\x12bucket_incarnation\x18\f \x01(\x04R\x11bucketIncarnation\"\xde\x01\n" +
+	"\x12bucket_incarnation\x18\f \x01(\x04R\x11bucketIncarnation\x12#\n" +
+	"\rclient_quotas\x18< \x01(\x04R\fclientQuotas\"\x87\x01\n" +
+	"\x14SnapshotClientQuotas\x127\n" +
+	"\x06entity\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.QuotaEntityR\x06entity\x126\n" +
+	"\x06values\x18\x02 \x03(\v2\x1e.rustmq.metadata.v1.QuotaValueR\x06values\"\xde\x01\n" +
 	"\x0eSnapshotBroker\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12 \n" +
@@ -868,37 +950,43 @@ func file_consensus_metadata_snapshot_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_snapshot_proto_rawDescData
 }
 
-var file_consensus_metadata_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_consensus_metadata_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_consensus_metadata_snapshot_proto_goTypes = []any{
-	(*SnapshotRecord)(nil),    // 0: rustmq.metadata.v1.SnapshotRecord
-	(*SnapshotHeader)(nil),    // 1: rustmq.metadata.v1.SnapshotHeader
-	(*SnapshotBroker)(nil),    // 2: rustmq.metadata.v1.SnapshotBroker
-	(*SnapshotConfig)(nil),    // 3: rustmq.metadata.v1.SnapshotConfig
-	(*SnapshotPartition)(nil), // 4: rustmq.metadata.v1.SnapshotPartition
-	(*SnapshotTopic)(nil),     // 5: rustmq.metadata.v1.SnapshotTopic
-	(*SnapshotObject)(nil),    // 6: rustmq.metadata.v1.SnapshotObject
-	(*SnapshotRanges)(nil),    // 7: rustmq.metadata.v1.SnapshotRanges
-	(*Listener)(nil),          // 8: rustmq.metadata.v1.Listener
-	(*ConfigEntry)(nil),       // 9: rustmq.metadata.v1.ConfigEntry
-	(*Ranges)(nil),            // 10: rustmq.metadata.v1.Ranges
+	(*SnapshotRecord)(nil),       // 0: rustmq.metadata.v1.SnapshotRecord
+	(*SnapshotHeader)(nil),       // 1: rustmq.metadata.v1.SnapshotHeader
+	(*SnapshotClientQuotas)(nil), // 2: rustmq.metadata.v1.SnapshotClientQuotas
+	(*SnapshotBroker)(nil),       // 3: rustmq.metadata.v1.SnapshotBroker
+	(*SnapshotConfig)(nil),       // 4: rustmq.metadata.v1.SnapshotConfig
+	(*SnapshotPartition)(nil),    // 5: rustmq.metadata.v1.SnapshotPartition
+	(*SnapshotTopic)(nil),        // 6: rustmq.metadata.v1.SnapshotTopic
+	(*SnapshotObject)(nil),       // 7: rustmq.metadata.v1.SnapshotObject
+	(*SnapshotRanges)(nil),       // 8: rustmq.metadata.v1.SnapshotRanges
+	(*QuotaEntity)(nil),          // 9: rustmq.metadata.v1.QuotaEntity
+	(*QuotaValue)(nil),           // 10: rustmq.metadata.v1.QuotaValue
+	(*Listener)(nil),             // 11: rustmq.metadata.v1.Listener
+	(*ConfigEntry)(nil),          // 12: rustmq.metadata.v1.ConfigEntry
+	(*Ranges)(nil),               // 13: rustmq.metadata.v1.Ranges
 }
 var file_consensus_metadata_snapshot_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.SnapshotRecord.header:type_name -> rustmq.metadata.v1.SnapshotHeader
-	2,  // 1: rustmq.metadata.v1.SnapshotRecord.broker:type_name -> rustmq.metadata.v1.SnapshotBroker
-	3,  // 2: rustmq.metadata.v1.SnapshotRecord.config:type_name -> rustmq.metadata.v1.SnapshotConfig
-	5,  // 3: rustmq.metadata.v1.SnapshotRecord.topic:type_name -> rustmq.metadata.v1.SnapshotTopic
-	6,  // 4: rustmq.metadata.v1.SnapshotRecord.object:type_name -> rustmq.metadata.v1.SnapshotObject
-	7,  // 5: rustmq.metadata.v1.SnapshotRecord.ranges:type_name -> rustmq.metadata.v1.SnapshotRanges
-	8,  // 6: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	9,  // 7: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
-	9,  // 8: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	4,  // 9: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
-	10, // 10: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	3,  // 1: rustmq.metadata.v1.SnapshotRecord.broker:type_name -> rustmq.metadata.v1.SnapshotBroker
+	4,  // 2: rustmq.metadata.v1.SnapshotRecord.config:type_name -> rustmq.metadata.v1.SnapshotConfig
+	6,  // 3: rustmq.metadata.v1.SnapshotRecord.topic:type_name -> rustmq.metadata.v1.SnapshotTopic
+	7,  // 4: rustmq.metadata.v1.SnapshotRecord.object:type_name -> rustmq.metadata.v1.SnapshotObject
+	8,  // 5: rustmq.metadata.v1.SnapshotRecord.ranges:type_name -> rustmq.metadata.v1.SnapshotRanges
+	2,  // 6: rustmq.metadata.v1.SnapshotRecord.client_quotas:type_name -> rustmq.metadata.v1.SnapshotClientQuotas
+	9,  // 7: rustmq.metadata.v1.SnapshotClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
+	10, // 8: rustmq.metadata.v1.SnapshotClientQuotas.values:type_name -> rustmq.metadata.v1.QuotaValue
+	11, // 9: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	12, // 10: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
+	12, // 11: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	5,  // 12: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
+	13, // 13: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_snapshot_proto_init() }
@@ -914,6 +1002,7 @@ func file_consensus_metadata_snapshot_proto_init() {
 		(*SnapshotRecord_Topic)(nil),
 		(*SnapshotRecord_Object)(nil),
 		(*SnapshotRecord_Ranges)(nil),
+		(*SnapshotRecord_ClientQuotas)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -921,7 +1010,7 @@ func file_consensus_metadata_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_snapshot_proto_rawDesc), len(file_consensus_metadata_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
