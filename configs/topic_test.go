@@ -16,7 +16,7 @@ func TestTopicConfigsAreChecked(t *testing.T) {
 		}
 	}
 	for _, wrong := range [][2]string{
-		{"cleanup.policy", "compact"}, {"cleanup.policy", "delete,compact"}, {"segment.ms", "1"}, {"compression.type", "rar"},
+		{"cleanup.policy", "compact"}, {"cleanup.policy", "delete,compact"}, {"segment.ms", "often"}, {"compression.type", "rar"},
 		{"max.message.bytes", "0"}, {"max.message.bytes", "x"}, {"min.insync.replicas", "0"}, {"message.timestamp.type", ""},
 	} {
 		if err := configs.ValidateTopicConfig(wrong[0], wrong[1]); err == nil {

@@ -188,10 +188,12 @@ func (n *Node) openController(ctx context.Context, id identity) error {
 		DefaultPartitions:   n.config.Broker.NumPartitions,
 		ValidateTopicConfig: configs.ValidateTopicConfig,
 		ListConfig:          configs.ListTopicConfig,
-		Bucket:              n.bucketOptions(),
-		BrokerSession:       time.Duration(n.config.Replication.HeartbeatTimeout),
-		Log:                 n.log.With("room", "controller"),
-		OnDead:              n.die,
+
+		ValidateBrokerConfig: configs.ValidateBrokerConfig,
+		Bucket:               n.bucketOptions(),
+		BrokerSession:        time.Duration(n.config.Replication.HeartbeatTimeout),
+		Log:                  n.log.With("room", "controller"),
+		OnDead:               n.die,
 	})
 	if err != nil {
 		return fmt.Errorf("start the controller: %w", err)
@@ -298,6 +300,7 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 		ClusterID: n.controller.Image().ClusterID(), Directory: directory, Rack: n.config.Broker.Rack,
 		DataDir: n.dir.Root(), Space: func() (free, total int64, err error) { return n.dir.Space(".") },
 		Listeners:       []metadata.Listener{advertised},
+		Configs:         configs.BrokerValues(n.config),
 		AutoCreate:      n.autoCreate(),
 		MessageMaxBytes: int(n.config.Broker.MessageMaxBytes),
 		FetchMemory:     int64(network.ResponseMemory),

@@ -3,7 +3,9 @@ package broker
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -32,6 +34,12 @@ func adminOf(t *testing.T) (context.Context, *kadm.Client, *node) {
 		t.Fatal(err)
 	}
 	return ctx, adm, n
+}
+
+// addr is where the node is served.
+func (n *node) addr() string {
+	l := n.options.Listeners[0]
+	return net.JoinHostPort(l.Host, strconv.Itoa(int(l.Port)))
 }
 
 func TestLogDirsShowTheDataDirectory(t *testing.T) {

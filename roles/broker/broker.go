@@ -28,6 +28,7 @@ type Broker struct {
 	store     *log.Store
 	apis      map[int16]*api
 	topicKeys []configs.TopicKey // with this broker's defaults
+	defaults  map[string]string  // of topics, that were given to brokers while they run; of follow
 
 	registration *registration
 	follower     *follower

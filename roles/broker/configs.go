@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -65,7 +66,20 @@ func (b *Broker) configsOf(want kmsg.DescribeConfigsRequestResource) ([]kmsg.Des
 		}
 		return b.brokerConfigs(image, want), nil
 	}
-	return nil, explained{kerr.InvalidRequest, "only topics and brokers have a configuration"}
+	return nil, explained{kerr.InvalidRequest, unconfigured(want.ResourceType)}
+}
+
+// unconfigured says why a kind of resource has no configuration here.
+func unconfigured(kind kmsg.ConfigResourceType) string {
+	switch kind {
+	case kmsg.ConfigResourceTypeBrokerLogger:
+		return "loggers have no levels of their own: operations.log_level is that of all"
+	case kmsg.ConfigResourceTypeClientMetrics:
+		return "metrics of clients (KIP-714) are not taken"
+	case kmsg.ConfigResourceTypeGroupConfig:
+		return "groups have no configuration of their own: broker.groups.* is that of all"
+	}
+	return fmt.Sprintf("only topics and brokers have a configuration, not resources of type %d", kind)
 }
 
 // brokerConfigs lists what clients and tools look for in a broker, read-only,
@@ -78,6 +92,7 @@ func (b *Broker) brokerConfigs(image *metadata.Image, want kmsg.DescribeConfigsR
 		}
 		c := kmsg.NewDescribeConfigsResponseResourceConfig()
 		c.Name, c.Value, c.ConfigType, c.Source, c.ReadOnly = name, &value, kind, source, readOnly
+		c.IsDefault = source == kmsg.ConfigSourceDefaultConfig
 		c.ConfigSynonyms = []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{synonym(name, &value, source)}
 		configs = append(configs, c)
 	}
@@ -92,8 +107,23 @@ func (b *Broker) brokerConfigs(image *metadata.Image, want kmsg.DescribeConfigsR
 			add("broker.rack", b.opt.Rack, kmsg.ConfigTypeString, static, true)
 		}
 	}
+	for _, v := range b.opt.Configs {
+		shown := slices.ContainsFunc(configs, func(c kmsg.DescribeConfigsResponseResourceConfig) bool { return c.Name == v.Name })
+		if want.ResourceName == "" || shown || v.Value == "" {
+			continue
+		}
+		synonyms := b.synonymsOf(v.Name, image)
+		add(v.Name, *synonyms[0].Value, configType(v.Type), synonyms[0].Source, !v.Dynamic)
+		if last := len(configs) - 1; last >= 0 && configs[last].Name == v.Name {
+			configs[last].ConfigSynonyms, configs[last].Documentation = synonyms, &v.Doc
+		}
+	}
+	// What was set while brokers run and has no value by the configuration.
 	set, _ := image.Config(metadata.Resource{Type: metadata.BrokerResource, Name: want.ResourceName})
 	for name, value := range set {
+		if slices.ContainsFunc(configs, func(c kmsg.DescribeConfigsResponseResourceConfig) bool { return c.Name == name }) {
+			continue
+		}
 		source := kmsg.ConfigSourceDynamicBrokerConfig
 		if want.ResourceName == "" {
 			source = kmsg.ConfigSourceDynamicDefaultBrokerConfig

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
@@ -92,6 +93,9 @@ type Options struct {
 	// AutoCreate makes topics that a client asks the metadata of, with the
 	// controller's defaults, when the client allows it.
 	AutoCreate bool
+	// Configs are the broker's by its configuration, under Kafka's names, for clients
+	// that ask; nil: those of the default configuration.
+	Configs []configs.BrokerValue
 	// MessageMaxBytes is a topic's max.message.bytes where it has none of its
 	// own; 0: that of package configs.
 	MessageMaxBytes int
@@ -128,6 +132,9 @@ func (o *Options) validate() error {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Configs == nil {
+		o.Configs = configs.BrokerValues(configs.Default())
 	}
 	if o.FetchMemory == 0 {
 		o.FetchMemory = DefaultFetchMemory

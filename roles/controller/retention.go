@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
+	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/bucket"
@@ -54,7 +56,7 @@ func pastRetention(image *metadata.Image, keep func(map[string]string) Retention
 		if t.Internal { // they shorten themselves
 			continue
 		}
-		retention := keep(t.Configs)
+		retention := keep(withDefaults(image, t))
 		for p := range t.Partitions.All() {
 			if start := expired(p, retention, now); start > p.LogStart && len(moves) < maxRetained {
 				moves = append(moves, LogStart{Partition: storage.PartitionID{Topic: t.ID, Index: p.Index}, Offset: start})
@@ -149,4 +151,25 @@ func (k *keeper) bucketTime(ctx context.Context) (time.Time, error) {
 	}
 	// Some stores count in seconds, and round down.
 	return info.Modified.Add(time.Second), nil
+}
+
+// withDefaults returns the configs of a topic, with what brokers were given as the
+// default of those that it has not.
+func withDefaults(image *metadata.Image, t *metadata.Topic) map[string]string {
+	all, _ := image.Config(metadata.Resource{Type: metadata.BrokerResource})
+	set, changed := t.Configs, false
+	for name, value := range all {
+		key, ok := configs.DefaultOf(name)
+		if _, has := t.Configs[key]; !ok || has {
+			continue
+		}
+		if !changed {
+			set, changed = maps.Clone(t.Configs), true
+			if set == nil {
+				set = map[string]string{}
+			}
+		}
+		set[key] = value
+	}
+	return set
 }
