@@ -55,6 +55,7 @@ func servedAPIs() []api {
 		{kmsg.ListPartitionReassignments, 0, 0, inline((*Broker).listPartitionReassignments)},
 		{kmsg.DescribeClientQuotas, 0, 1, inline((*Broker).describeClientQuotas)},
 		{kmsg.AlterClientQuotas, 0, 1, background((*Broker).alterClientQuotas)},
+		{kmsg.ListConfigResources, 0, 1, inline((*Broker).listConfigResources)},
 		{kmsg.UpdateFeatures, 0, 2, inline((*Broker).updateFeatures)},
 		{kmsg.DescribeTopicPartitions, 0, 0, inline((*Broker).describeTopicPartitions)},
 	}
@@ -76,6 +77,15 @@ func (b *Broker) Versions() []kafka.ApiVersion {
 	for _, a := range b.apis {
 		versions = append(versions, kafka.ApiVersion{Key: a.key.Int16(), Min: a.min, Max: a.max})
 	}
+	slices.SortFunc(versions, func(a, b kafka.ApiVersion) int { return int(a.Key) - int(b.Key) })
+	return versions
+}
+
+// AllVersions returns what clients of a node are told: [Broker.Versions], and
+// ApiVersions, which the transport answers.
+func AllVersions() []kafka.ApiVersion {
+	b := Broker{apis: apisByKey()}
+	versions := append(b.Versions(), kafka.OwnVersions())
 	slices.SortFunc(versions, func(a, b kafka.ApiVersion) int { return int(a.Key) - int(b.Key) })
 	return versions
 }

@@ -69,6 +69,39 @@ func (b *Broker) configsOf(want kmsg.DescribeConfigsRequestResource) ([]kmsg.Des
 	return nil, explained{kerr.InvalidRequest, unconfigured(want.ResourceType)}
 }
 
+// listConfigResources names what has a configuration: topics and brokers. Version 0
+// asks for subscriptions to metrics of clients, of which there are none.
+func (b *Broker) listConfigResources(_ *kafka.Request, q *kmsg.ListConfigResourcesRequest) *kmsg.ListConfigResourcesResponse {
+	p := q.ResponseKind().(*kmsg.ListConfigResourcesResponse)
+	if q.Version == 0 {
+		return p
+	}
+	for _, kind := range q.ResourceTypes {
+		switch kmsg.ConfigResourceType(kind) {
+		case kmsg.ConfigResourceTypeTopic, kmsg.ConfigResourceTypeBroker, kmsg.ConfigResourceTypeBrokerLogger,
+			kmsg.ConfigResourceTypeClientMetrics, kmsg.ConfigResourceTypeGroupConfig:
+		default:
+			p.ErrorCode = kerr.UnsupportedVersion.Code
+			return p
+		}
+	}
+	add := func(kind kmsg.ConfigResourceType, name string) {
+		if len(q.ResourceTypes) == 0 || slices.Contains(q.ResourceTypes, int8(kind)) {
+			out := kmsg.NewListConfigResourcesResponseConfigResource()
+			out.Type, out.Name = int8(kind), name
+			p.ConfigResources = append(p.ConfigResources, out)
+		}
+	}
+	image := b.follower.image()
+	for t := range image.Topics() {
+		add(kmsg.ConfigResourceTypeTopic, t.Name)
+	}
+	for broker := range image.Brokers() {
+		add(kmsg.ConfigResourceTypeBroker, strconv.Itoa(int(broker.ID)))
+	}
+	return p
+}
+
 // unconfigured says why a kind of resource has no configuration here.
 func unconfigured(kind kmsg.ConfigResourceType) string {
 	switch kind {

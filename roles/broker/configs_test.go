@@ -197,3 +197,29 @@ func TestRefusedConfigChangesSayWhy(t *testing.T) {
 		}
 	}
 }
+
+func TestResourcesWithConfigsAreListed(t *testing.T) {
+	n := startNode(t)
+	n.controller.createTopic("events", 1)
+	n.settle(t.Context())
+	for _, tc := range []struct {
+		version int16
+		types   []int8
+		want    []string
+		code    int16
+	}{
+		{1, nil, []string{"events", "1"}, 0}, {1, []int8{2}, []string{"events"}, 0}, {1, []int8{4, 32}, []string{"1"}, 0},
+		{1, []int8{16}, nil, 0}, {0, nil, nil, 0}, {1, []int8{99}, nil, kerr.UnsupportedVersion.Code},
+	} {
+		q := kmsg.NewPtrListConfigResourcesRequest()
+		q.ResourceTypes = tc.types
+		p := ask[*kmsg.ListConfigResourcesResponse](n.connect(), tc.version, q)
+		var got []string
+		for _, r := range p.ConfigResources {
+			got = append(got, r.Name)
+		}
+		if p.ErrorCode != tc.code || !slices.Equal(got, tc.want) {
+			t.Errorf("v%d of types %v: %v, error %d", tc.version, tc.types, got, p.ErrorCode)
+		}
+	}
+}

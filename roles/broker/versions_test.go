@@ -102,6 +102,7 @@ func drives(t testing.TB, topic string, id storage.TopicID) map[kmsg.Key]drive {
 			Ops:    []kmsg.AlterClientQuotasRequestEntryOp{{Key: "producer_byte_rate", Value: 1 << 20}},
 		}}})},
 		kmsg.UpdateFeatures:       {ask: of(&kmsg.UpdateFeaturesRequest{TimeoutMillis: 1000, FeatureUpdates: []kmsg.UpdateFeaturesRequestFeatureUpdate{{Feature: "metadata.version", MaxVersionLevel: 1, UpgradeType: 1}}, ValidateOnly: true}), may: []*kerr.Error{kerr.InvalidUpdateVersion}},
+		kmsg.ListConfigResources:  {ask: of(&kmsg.ListConfigResourcesRequest{ResourceTypes: []int8{2, 4}})},
 		kmsg.DescribeCluster:      {ask: of(&kmsg.DescribeClusterRequest{EndpointType: 1})},
 		kmsg.DescribeProducers:    {ask: of(&kmsg.DescribeProducersRequest{Topics: []kmsg.DescribeProducersRequestTopic{{Topic: topic, Partitions: partition}}})},
 		kmsg.DescribeTransactions: {ask: of(&kmsg.DescribeTransactionsRequest{TransactionalIDs: []string{"t"}}), may: noTransaction},
