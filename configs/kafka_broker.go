@@ -20,9 +20,8 @@ type BrokerValue struct {
 // brokerKey is a config of Kafka's brokers that is served.
 type brokerKey struct {
 	name  string
-	from  string // key of rustmq that it is read from; empty: fixed, or of topics
-	topic string // config of topics that it is the default of, and can be altered at run time
-	value func(*Config) string
+	from  string               // key of rustmq that it is read from; empty: fixed, or of topics
+	value func(*Config) string // nil: that of the topics' config
 }
 
 func millisOf(d Duration) string { return strconv.FormatInt(time.Duration(d).Milliseconds(), 10) }
@@ -43,7 +42,7 @@ func brokerKeys() []brokerKey {
 		{name: "broker.id", from: "broker.id", value: func(c *Config) string { return whole(int64(c.Broker.ID)) }},
 		{name: "broker.rack", from: "broker.rack", value: func(c *Config) string { return c.Broker.Rack }},
 		{name: "broker.session.timeout.ms", from: "replication.heartbeat_timeout", value: func(c *Config) string { return millisOf(c.Replication.HeartbeatTimeout) }},
-		{name: "compression.type", topic: "compression.type"},
+		{name: "compression.type"},
 		{name: "connections.max.idle.ms", from: "network.idle_timeout", value: func(c *Config) string { return millisOf(c.Network.IdleTimeout) }},
 		{name: "delete.topic.enable", value: fixed("true")},
 		{name: "fetch.max.bytes", value: fixed("57671680")},
@@ -53,16 +52,16 @@ func brokerKeys() []brokerKey {
 		{name: "group.min.session.timeout.ms", from: "broker.groups.min_session_timeout", value: func(c *Config) string { return millisOf(c.Broker.Groups.MinSessionTimeout) }},
 		{name: "log.dir", from: "broker.data_dir", value: func(c *Config) string { return c.Broker.DataDir }},
 		{name: "log.dirs", from: "broker.data_dir", value: func(c *Config) string { return c.Broker.DataDir }},
-		{name: "log.message.timestamp.after.max.ms", topic: "message.timestamp.after.max.ms"},
-		{name: "log.message.timestamp.before.max.ms", topic: "message.timestamp.before.max.ms"},
-		{name: "log.message.timestamp.type", topic: "message.timestamp.type"},
-		{name: "log.retention.bytes", topic: "retention.bytes"},
+		{name: "log.message.timestamp.after.max.ms"},
+		{name: "log.message.timestamp.before.max.ms"},
+		{name: "log.message.timestamp.type"},
+		{name: "log.retention.bytes"},
 		{name: "log.retention.check.interval.ms", from: "object_storage.retention", value: func(c *Config) string { return millisOf(c.Storage.Retention) }},
-		{name: "log.retention.ms", topic: "retention.ms"},
+		{name: "log.retention.ms"},
 		{name: "max.connections", from: "network.max_connections", value: func(c *Config) string { return whole(int64(c.Network.MaxConnections)) }},
 		{name: "max.connections.per.ip", from: "network.max_connections_per_ip", value: func(c *Config) string { return whole(int64(c.Network.MaxConnectionsPerIP)) }},
 		{name: "max.request.partition.size.limit", value: fixed("2000")},
-		{name: "message.max.bytes", from: "broker.message_max_bytes", topic: "max.message.bytes", value: func(c *Config) string { return whole(int64(c.Broker.MessageMaxBytes)) }},
+		{name: "message.max.bytes", from: "broker.message_max_bytes", value: func(c *Config) string { return whole(int64(c.Broker.MessageMaxBytes)) }},
 		{name: "node.id", from: "broker.id", value: func(c *Config) string { return whole(int64(c.Broker.ID)) }},
 		{name: "num.partitions", from: "broker.num_partitions", value: func(c *Config) string { return whole(int64(c.Broker.NumPartitions)) }},
 		{name: "offsets.topic.num.partitions", value: fixed("50")},
@@ -80,10 +79,11 @@ func BrokerValues(c *Config) []BrokerValue {
 	var values []BrokerValue
 	for _, k := range brokerKeys() {
 		kafka, _ := findKafkaKey(documented, k.name)
-		v := BrokerValue{Name: k.name, Type: kafka.Type, Dynamic: k.topic != "", Doc: k.doc()}
+		topicKey, dynamic := DefaultOf(k.name)
+		v := BrokerValue{Name: k.name, Type: kafka.Type, Dynamic: dynamic, Doc: k.doc()}
 		if k.value != nil {
 			v.Value = k.value(c)
-		} else if topic, ok := FindTopicKey(k.topic); ok {
+		} else if topic, ok := FindTopicKey(topicKey); ok {
 			v.Value = topic.Default
 		}
 		v.Static = k.from != "" && c.Origin(k.from) != fromDefault
@@ -93,26 +93,35 @@ func BrokerValues(c *Config) []BrokerValue {
 }
 
 func (k brokerKey) doc() string {
+	topicKey, dynamic := DefaultOf(k.name)
 	switch {
-	case k.topic != "" && k.from != "":
-		return fmt.Sprintf("default of the topics' %s; %s, until it is altered", k.topic, k.from)
-	case k.topic != "":
-		return fmt.Sprintf("default of the topics' %s", k.topic)
+	case dynamic && k.from != "":
+		return fmt.Sprintf("default of the topics' %s; %s, until it is altered", topicKey, k.from)
+	case dynamic:
+		return fmt.Sprintf("default of the topics' %s", topicKey)
 	case k.from != "":
 		return k.from + " of rustmq's configuration"
 	}
 	return "fixed"
 }
 
+// defaultsOfTopics are the configs of brokers that can be altered while they run,
+// and of which config of topics each is the default.
+var defaultsOfTopics = map[string]string{
+	"compression.type":                    "compression.type",
+	"log.message.timestamp.after.max.ms":  "message.timestamp.after.max.ms",
+	"log.message.timestamp.before.max.ms": "message.timestamp.before.max.ms",
+	"log.message.timestamp.type":          "message.timestamp.type",
+	"log.retention.bytes":                 "retention.bytes",
+	"log.retention.ms":                    "retention.ms",
+	"message.max.bytes":                   "max.message.bytes",
+}
+
 // DefaultOf returns the config of topics that a broker's is the default of, where
 // that can be altered while the broker runs.
 func DefaultOf(brokerKey string) (topicKey string, ok bool) {
-	for _, k := range brokerKeys() {
-		if k.name == brokerKey && k.topic != "" {
-			return k.topic, true
-		}
-	}
-	return "", false
+	topicKey, ok = defaultsOfTopics[brokerKey]
+	return topicKey, ok
 }
 
 // OfAllBrokers reports whether a config of brokers is not one broker's to have:

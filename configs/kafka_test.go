@@ -37,7 +37,7 @@ func TestEveryKafkaConfigIsAccountedFor(t *testing.T) {
 		if !slices.Contains(topic, k.Name) || k.Synonym != "" && !slices.Contains(broker, k.Synonym) {
 			t.Errorf("ignored topic config %s, default %s: not Kafka's", k.Name, k.Synonym)
 		}
-		if err := configs.ValidateTopicConfig(k.Name, k.Default()); err != nil {
+		if err := configs.ValidateTopicConfig(k.Name, k.Default); err != nil {
 			t.Errorf("the default of %s is refused: %v", k.Name, err)
 		}
 	}

@@ -1,6 +1,9 @@
 package configs
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // IgnoredTopicKey is a config of topics that Kafka's clients and tools set, and that
 // has nothing to act upon here. It is checked by its type, kept and shown.
@@ -8,6 +11,8 @@ type IgnoredTopicKey struct {
 	Name    string
 	Synonym string // the broker's key that Kafka names as its default
 	Why     string
+	Type    string // Kafka's
+	Default string // that a topic is shown to have
 	only    string // the one value that is true here; empty: any of its type
 }
 
@@ -18,6 +23,16 @@ const (
 
 // IgnoredTopicKeys lists them by name.
 func IgnoredTopicKeys() []IgnoredTopicKey {
+	keys := ignoredTopicKeys()
+	documented := documentedKeys(kafkaTopicKeys)
+	for i := range keys {
+		k, _ := findKafkaKey(documented, keys[i].Name)
+		keys[i].Type, keys[i].Default = k.Type, cmp.Or(keys[i].only, k.Default)
+	}
+	return keys
+}
+
+func ignoredTopicKeys() []IgnoredTopicKey {
 	return []IgnoredTopicKey{
 		{Name: "compression.gzip.level", Synonym: "compression.gzip.level", Why: "what the broker compresses itself, it does at the codec's own level"},
 		{Name: "compression.lz4.level", Synonym: "compression.lz4.level", Why: "as compression.gzip.level"},
@@ -75,22 +90,6 @@ func KafkaTopicKeys() []KafkaKey {
 	return keys
 }
 
-// Default returns the value that a topic is shown to have when it has none.
-func (k IgnoredTopicKey) Default() string {
-	if k.only != "" {
-		return k.only
-	}
-	return k.documented().Default
-}
-
-// Type is Kafka's.
-func (k IgnoredTopicKey) Type() string { return k.documented().Type }
-
-func (k IgnoredTopicKey) documented() KafkaKey {
-	found, _ := findKafkaKey(documentedKeys(kafkaTopicKeys), k.Name)
-	return found
-}
-
 // checkUnserved says why a topic cannot have a config that nothing here reads; nil
 // when it may all the same.
 func checkUnserved(key, value string) error {
@@ -100,7 +99,7 @@ func checkUnserved(key, value string) error {
 		case k.only != "" && value != k.only:
 			return fmt.Errorf("topic config %s can only be %s: %s", key, k.only, k.Why)
 		default:
-			if err := k.documented().check(value); err != nil {
+			if err := (KafkaKey{Type: k.Type}).check(value); err != nil {
 				return fmt.Errorf("topic config %s: %w", key, err)
 			}
 			return nil

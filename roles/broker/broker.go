@@ -30,6 +30,8 @@ type Broker struct {
 	topicKeys []configs.TopicKey // with this broker's defaults
 	defaults  map[string]string  // of topics, that were given to brokers while they run; of follow
 
+	ignoredKeys []configs.IgnoredTopicKey
+
 	registration *registration
 	follower     *follower
 	table        *table
@@ -66,6 +68,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		log:          opt.Log,
 		store:        opt.Store,
 		topicKeys:    topicKeys(opt.MessageMaxBytes),
+		ignoredKeys:  configs.IgnoredTopicKeys(),
 		registration: newRegistration(opt.NodeID),
 		follower:     newFollower(opt.Controller.Image()),
 		table:        newTable(),

@@ -145,6 +145,9 @@ func (b *Broker) alterClientQuotas(ctx context.Context, _ *kafka.Request, q *kms
 		}
 		if err == nil {
 			seen[change.Entity] = true
+			err = ctx.Err() // what is not proposed by then is not
+		}
+		if err == nil {
 			err = b.opt.Controller.AlterClientQuotas(ctx, []controller.QuotaChange{change}, q.ValidateOnly)[0]
 		}
 		out.ErrorCode, out.ErrorMessage = codeAndMessage(err)
@@ -177,6 +180,9 @@ func quotaChange(entry kmsg.AlterClientQuotasRequestEntry) (change controller.Qu
 		if e.Name != nil {
 			*to = metadata.QuotaName{Scope: metadata.QuotaNamed, Name: *e.Name}
 		}
+	}
+	if n := len(metadata.QuotaKeys()); len(entry.Ops) > n {
+		return change, explained{kerr.InvalidRequest, fmt.Sprintf("%d changes to one entity: there are %d quotas", len(entry.Ops), n)}
 	}
 	change.Set = map[string]float64{}
 	for _, op := range entry.Ops {

@@ -140,12 +140,13 @@ func (b *Broker) brokerConfigs(image *metadata.Image, want kmsg.DescribeConfigsR
 			add("broker.rack", b.opt.Rack, kmsg.ConfigTypeString, static, true)
 		}
 	}
+	from := b.sources(image)
 	for _, v := range b.opt.Configs {
 		shown := slices.ContainsFunc(configs, func(c kmsg.DescribeConfigsResponseResourceConfig) bool { return c.Name == v.Name })
 		if want.ResourceName == "" || shown || v.Value == "" {
 			continue
 		}
-		synonyms := b.synonymsOf(v.Name, image)
+		synonyms, _ := from.synonyms(v.Name)
 		add(v.Name, *synonyms[0].Value, configType(v.Type), synonyms[0].Source, !v.Dynamic)
 		if last := len(configs) - 1; last >= 0 && configs[last].Name == v.Name {
 			configs[last].ConfigSynonyms, configs[last].Documentation = synonyms, &v.Doc

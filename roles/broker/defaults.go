@@ -60,22 +60,34 @@ func (b *Broker) withDefaults(t *metadata.Topic) *metadata.Topic {
 
 type configSynonym = kmsg.DescribeConfigsResponseResourceConfigConfigSynonym
 
-// synonymsOf lists where a config of brokers gets its value from, what is in effect
-// first: what was set while they run, the configuration, the default.
-func (b *Broker) synonymsOf(name string, image *metadata.Image) (values []configSynonym) {
+// configSources are where configs of brokers have their values from.
+type configSources struct {
+	own, all   map[string]string // that were set while they run
+	configured []configs.BrokerValue
+}
+
+func (b *Broker) sources(image *metadata.Image) configSources {
 	own, all := b.brokerConfig(image)
-	if value, ok := own[name]; ok {
+	return configSources{own, all, b.opt.Configs}
+}
+
+// synonyms lists where a config has its value from, what is in effect first: what
+// was set while brokers run, the configuration, the default. It is whole unless the
+// configuration does not know it.
+func (s configSources) synonyms(name string) (values []configSynonym, whole bool) {
+	if value, ok := s.own[name]; ok {
 		values = append(values, synonym(name, &value, kmsg.ConfigSourceDynamicBrokerConfig))
 	}
-	if value, ok := all[name]; ok {
+	if value, ok := s.all[name]; ok {
 		values = append(values, synonym(name, &value, kmsg.ConfigSourceDynamicDefaultBrokerConfig))
 	}
-	if i := slices.IndexFunc(b.opt.Configs, func(v configs.BrokerValue) bool { return v.Name == name }); i >= 0 {
-		source := kmsg.ConfigSourceDefaultConfig
-		if b.opt.Configs[i].Static {
-			source = kmsg.ConfigSourceStaticBrokerConfig
-		}
-		values = append(values, synonym(name, &b.opt.Configs[i].Value, source))
+	i := slices.IndexFunc(s.configured, func(v configs.BrokerValue) bool { return v.Name == name })
+	if i < 0 {
+		return values, false
 	}
-	return values
+	source := kmsg.ConfigSourceDefaultConfig
+	if s.configured[i].Static {
+		source = kmsg.ConfigSourceStaticBrokerConfig
+	}
+	return append(values, synonym(name, &s.configured[i].Value, source)), true
 }

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -29,9 +28,14 @@ func (b *Broker) describeLogDirs(_ context.Context, _ *kafka.Request, q *kmsg.De
 	if b.Health() != nil {
 		dir.ErrorCode = code(b.Health())
 	}
-	wanted := map[string][]int32{}
+	wanted := map[string]map[int32]bool{}
 	for _, t := range q.Topics {
-		wanted[t.Topic] = append(wanted[t.Topic], t.Partitions...)
+		if wanted[t.Topic] == nil {
+			wanted[t.Topic] = map[int32]bool{}
+		}
+		for _, i := range t.Partitions {
+			wanted[t.Topic][i] = true
+		}
 	}
 	for t := range b.follower.image().Topics() {
 		partitions, named := wanted[t.Name]
@@ -41,7 +45,7 @@ func (b *Broker) describeLogDirs(_ context.Context, _ *kafka.Request, q *kmsg.De
 		out := kmsg.NewDescribeLogDirsResponseDirTopic()
 		out.Topic = t.Name
 		for i := range int32(t.Partitions.Len()) {
-			if named && !slices.Contains(partitions, i) {
+			if named && !partitions[i] {
 				continue
 			}
 			l, here := b.store.Log(storage.PartitionID{Topic: t.ID, Index: i})

@@ -133,6 +133,9 @@ func (b *Broker) listPartitionReassignments(_ *kafka.Request, q *kmsg.ListPartit
 	return q.ResponseKind().(*kmsg.ListPartitionReassignmentsResponse)
 }
 
+// maxFeatureUpdates are answered one by one; Kafka has fewer features.
+const maxFeatureUpdates = 100
+
 // updateFeatures refuses: levels rise by themselves, once every node knows them.
 func (b *Broker) updateFeatures(_ *kafka.Request, q *kmsg.UpdateFeaturesRequest) *kmsg.UpdateFeaturesResponse {
 	p := q.ResponseKind().(*kmsg.UpdateFeaturesResponse)
@@ -140,7 +143,7 @@ func (b *Broker) updateFeatures(_ *kafka.Request, q *kmsg.UpdateFeaturesRequest)
 	if len(q.FeatureUpdates) == 0 {
 		return p
 	}
-	if q.Version >= 2 { // has no place for each
+	if q.Version >= 2 || len(q.FeatureUpdates) > maxFeatureUpdates { // has no place for each
 		p.ErrorCode, p.ErrorMessage = codeAndMessage(refusal)
 		return p
 	}

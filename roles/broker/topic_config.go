@@ -107,7 +107,7 @@ func configType(name string) kmsg.ConfigType {
 // topicConfigs lists what a topic with those values has: its own, those that brokers
 // were given as default, and defaults. A nil want means every key.
 func (b *Broker) topicConfigs(set map[string]string, minISR int, want []string) []kmsg.DescribeConfigsResponseResourceConfig {
-	image := b.follower.image()
+	from := b.sources(b.follower.image())
 	all := []kmsg.DescribeConfigsResponseResourceConfig{}
 	add := func(name, kind, standard, brokerKey, doc string) {
 		if want != nil && !slices.Contains(want, name) {
@@ -118,11 +118,11 @@ func (b *Broker) topicConfigs(set map[string]string, minISR int, want []string) 
 		if value, ok := set[name]; ok {
 			c.ConfigSynonyms = append(c.ConfigSynonyms, synonym(name, &value, kmsg.ConfigSourceDynamicTopicConfig))
 		}
-		from := b.synonymsOf(brokerKey, image)
-		if len(from) == 0 || from[len(from)-1].Source != kmsg.ConfigSourceDefaultConfig && from[len(from)-1].Source != kmsg.ConfigSourceStaticBrokerConfig {
-			from = append(from, synonym(cmp.Or(brokerKey, name), &standard, kmsg.ConfigSourceDefaultConfig))
+		behind, whole := from.synonyms(brokerKey)
+		if !whole {
+			behind = append(behind, synonym(cmp.Or(brokerKey, name), &standard, kmsg.ConfigSourceDefaultConfig))
 		}
-		c.ConfigSynonyms = append(c.ConfigSynonyms, from...)
+		c.ConfigSynonyms = append(c.ConfigSynonyms, behind...)
 		c.Value, c.Source = c.ConfigSynonyms[0].Value, c.ConfigSynonyms[0].Source
 		c.IsDefault = c.Source == kmsg.ConfigSourceDefaultConfig
 		all = append(all, c)
@@ -133,8 +133,8 @@ func (b *Broker) topicConfigs(set map[string]string, minISR int, want []string) 
 		}
 		add(key.Name, key.Type, key.Default, key.Synonym, key.Doc)
 	}
-	for _, key := range configs.IgnoredTopicKeys() {
-		add(key.Name, key.Type(), key.Default(), "", "nothing looks at it: "+key.Why)
+	for _, key := range b.ignoredKeys {
+		add(key.Name, key.Type, key.Default, "", "nothing looks at it: "+key.Why)
 	}
 	slices.SortFunc(all, func(a, b kmsg.DescribeConfigsResponseResourceConfig) int { return cmp.Compare(a.Name, b.Name) })
 	return all

@@ -27,7 +27,7 @@ func Document(served []kafka.ApiVersion) string {
 		own[k.Name] = k.Default
 	}
 	for _, k := range configs.IgnoredTopicKeys() {
-		own[k.Name] = k.Default()
+		own[k.Name] = k.Default
 	}
 	writeKeys(&b, configs.KafkaTopicKeys(), own)
 	b.WriteString("\n## Configs of brokers\n\n" +
