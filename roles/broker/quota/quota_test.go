@@ -106,7 +106,7 @@ func TestNobodyGetsAheadOfTheRate(t *testing.T) {
 	var q quota.Quotas
 	q.Set([]quota.Rule{produce(quota.Half{}, some, 1000)})
 	now, left := start, 10_000
-	for range 10_000 {
+	for range 1000 {
 		for range rng.IntN(2000) {
 			now, left = now.Add(time.Millisecond), min(10_000, left+1)
 		}
@@ -178,8 +178,10 @@ func TestInventedNamesAreBounded(t *testing.T) {
 	most := 0
 	for i := range 60_000 {
 		q.Of("u", fmt.Sprint(i), start).Take(quota.Produce, start, 15) // none is idle
-		clients, buckets := q.Remembered()
-		most = max(most, clients, buckets)
+		if i%1000 == 0 || i > 59_000 {
+			clients, buckets := q.Remembered()
+			most = max(most, clients, buckets)
+		}
 	}
 	if most > 50_001 {
 		t.Errorf("%d are remembered", most)
