@@ -22,6 +22,7 @@ type fetchRequest struct {
 	b        *Broker
 	r        *kafka.Request
 	conn     *connection
+	client   *quota.Client // what it is held to; nil: nothing
 	q        wire.FetchRequest
 	session  *session     // nil: a fetch without
 	own      []fetchPart  // of a fetch without session
@@ -83,7 +84,7 @@ func (f *fetchRequest) recycle() {
 	}
 	clear(f.q.Topics)
 	clear(f.q.Forgotten)
-	f.b, f.r, f.conn, f.session, f.hints, f.q.Rack = nil, nil, nil, nil, hints{}, nil
+	f.b, f.r, f.conn, f.client, f.session, f.hints, f.q.Rack = nil, nil, nil, nil, nil, hints{}, nil
 	f.own, f.parts = f.own[:0], f.parts[:0]
 	fetchPool.Put(f)
 }
@@ -109,7 +110,7 @@ func (b *Broker) fetch(r *kafka.Request) {
 		f.recycle()
 		return
 	}
-	f.conn = b.connections.of(r.Conn)
+	f.conn, f.client = b.connections.of(r.Conn), b.quotaOf(r)
 	wait := min(max(time.Duration(f.q.MaxWaitMillis)*time.Millisecond, 0), maxFetchWait)
 	f.deadline = time.Now().Add(wait)
 	if refused := f.openContext(); refused != nil {
@@ -229,9 +230,10 @@ func (f *fetchRequest) evaluate() (enough bool) {
 	if !guard.Check("broker.fetch-bytes", f.limit <= maxFetchBytes) {
 		f.limit = maxFetchBytes
 	}
-	client := f.b.quotaOf(f.r)
-	f.limit = min(f.limit, client.AtOnce(quota.Consume))
-	f.owing = client.Take(quota.Consume, f.b.opt.Now(), 0) > 0
+	if f.owing = false; f.client.Holds(quota.Consume) {
+		f.limit = min(f.limit, f.client.AtOnce(quota.Consume))
+		f.owing = f.client.Take(quota.Consume, f.b.opt.Now(), 0) > 0
+	}
 	for _, part := range f.parts {
 		urgent := part.read(f, f.limit-f.bytes)
 		enough = enough || urgent
