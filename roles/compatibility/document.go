@@ -18,6 +18,18 @@ func Document(served []kafka.ApiVersion) string {
 		"version, and answered in its layout without an error that the request does not\n" +
 		"explain. CI compares this page with what the code says.\n")
 	writeAPIs(&b, served)
+	b.WriteString("\n## Client quotas\n\n" +
+		"Rates, entities and their precedence are Kafka's; each broker counts for itself. A\n" +
+		"client that was idle may take ten seconds' worth at once, which is what Kafka's\n" +
+		"eleven samples come to; then it is told by throttle_time_ms to wait until its rate\n" +
+		"has caught up, for a minute at most (a second for request_percentage), and no\n" +
+		"request of its connection is looked at before (KIP-219). Bytes are those of produce\n" +
+		"requests, and of records in fetch responses; who has consumed too much gets empty\n" +
+		"responses until then. request_percentage is of one core: the time that a\n" +
+		"connection's requests take to be started, without what they wait for. Partitions\n" +
+		"beyond controller_mutation_rate are refused with THROTTLING_QUOTA_EXCEEDED to\n" +
+		"clients that know it (KIP-599), and make others wait. There are no quotas by\n" +
+		"address: network.max_connections_per_ip is the bound.\n")
 	b.WriteString("\n## Configs of topics\n\n" +
 		"Keys and defaults are those of Apache Kafka 4.1. *Served*: has its effect.\n" +
 		"*Ignored*: is taken, kept and shown by DescribeConfigs, and nothing looks at it.\n" +
