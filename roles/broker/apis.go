@@ -26,7 +26,7 @@ func servedAPIs() []api {
 	return []api{
 		{kmsg.Produce, wire.MinProduce, wire.MaxProduce, (*Broker).produce},
 		{kmsg.Fetch, wire.MinFetch, wire.MaxFetch, (*Broker).fetch},
-		{kmsg.ListOffsets, 1, 10, background((*Broker).listOffsets)},
+		{kmsg.ListOffsets, 1, 11, background((*Broker).listOffsets)},
 		{kmsg.Metadata, 0, 13, (*Broker).metadata},
 		{kmsg.OffsetCommit, 2, 10, toGroups((*Broker).offsetCommit)},
 		{kmsg.OffsetFetch, 1, 10, toGroups((*Broker).offsetFetch)},

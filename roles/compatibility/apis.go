@@ -29,7 +29,7 @@ func kafkaAPIs() []api {
 	return []api{
 		0: {"Produce", 0, 13, "v0 to v2 are announced and refused, as by Kafka: older librdkafka sends nothing compressed otherwise (KAFKA-18659)"},
 		1: {"Fetch", 4, 18, ""},
-		2: {"ListOffsets", 1, 11, "v11 asks for the next offset to be uploaded (KIP-1023), which only Kafka's own followers do"},
+		2: {"ListOffsets", 1, 11, "tiered, and to be uploaded, is what the bucket has, and has not"},
 		3: {"Metadata", 0, 13, ""},
 		4: {"LeaderAndIsr", 0, -1, removed},
 		5: {"StopReplica", 0, -1, removed},
