@@ -43,12 +43,6 @@ func servedAPIs() []api {
 		{kmsg.InitProducerID, 0, 5, background((*Broker).initProducerID)},
 		{kmsg.OffsetForLeaderEpoch, 2, 4, inline((*Broker).offsetForLeaderEpoch)},
 		{kmsg.DescribeConfigs, 1, 4, inline((*Broker).describeConfigs)},
-		{kmsg.AlterConfigs, 0, 2, background((*Broker).alterConfigs)},
-		{kmsg.CreatePartitions, 0, 3, background((*Broker).createPartitions)},
-		{kmsg.DeleteGroups, 0, 3, toGroups((*Broker).deleteGroups)},
-		{kmsg.IncrementalAlterConfigs, 0, 1, background((*Broker).incrementalAlterConfigs)},
-		{kmsg.OffsetDelete, 0, 0, toGroups((*Broker).offsetDelete)},
-		{kmsg.DescribeCluster, 0, 2, inline((*Broker).describeCluster)},
 		{kmsg.DescribeLogDirs, 1, 5, background((*Broker).describeLogDirs)},
 		{kmsg.ElectLeaders, 0, 2, inline((*Broker).electLeaders)},
 		{kmsg.AlterPartitionAssignments, 0, 1, inline((*Broker).alterPartitionAssignments)},
@@ -57,6 +51,12 @@ func servedAPIs() []api {
 		{kmsg.AlterClientQuotas, 0, 1, background((*Broker).alterClientQuotas)},
 		{kmsg.ListConfigResources, 0, 1, inline((*Broker).listConfigResources)},
 		{kmsg.UpdateFeatures, 0, 2, inline((*Broker).updateFeatures)},
+		{kmsg.AlterConfigs, 0, 2, background((*Broker).alterConfigs)},
+		{kmsg.CreatePartitions, 0, 3, background((*Broker).createPartitions)},
+		{kmsg.DeleteGroups, 0, 3, toGroups((*Broker).deleteGroups)},
+		{kmsg.IncrementalAlterConfigs, 0, 1, background((*Broker).incrementalAlterConfigs)},
+		{kmsg.OffsetDelete, 0, 0, toGroups((*Broker).offsetDelete)},
+		{kmsg.DescribeCluster, 0, 2, inline((*Broker).describeCluster)},
 		{kmsg.DescribeTopicPartitions, 0, 0, inline((*Broker).describeTopicPartitions)},
 	}
 }
@@ -77,15 +77,6 @@ func (b *Broker) Versions() []kafka.ApiVersion {
 	for _, a := range b.apis {
 		versions = append(versions, kafka.ApiVersion{Key: a.key.Int16(), Min: a.min, Max: a.max})
 	}
-	slices.SortFunc(versions, func(a, b kafka.ApiVersion) int { return int(a.Key) - int(b.Key) })
-	return versions
-}
-
-// AllVersions returns what clients of a node are told: [Broker.Versions], and
-// ApiVersions, which the transport answers.
-func AllVersions() []kafka.ApiVersion {
-	b := Broker{apis: apisByKey()}
-	versions := append(b.Versions(), kafka.OwnVersions())
 	slices.SortFunc(versions, func(a, b kafka.ApiVersion) int { return int(a.Key) - int(b.Key) })
 	return versions
 }

@@ -31,6 +31,7 @@ type Broker struct {
 	defaults  map[string]string  // of topics, that were given to brokers while they run; of follow
 
 	ignoredKeys []configs.IgnoredTopicKey
+	quotas      quota.Quotas
 
 	registration *registration
 	follower     *follower
@@ -42,7 +43,6 @@ type Broker struct {
 	producerIDs  *producerIDs
 	groups       *group.Coordinator
 	throttle     *throttle
-	quotas       quota.Quotas
 	uploader     *upload.Uploader // nil without a bucket, as is cold
 	bucketMet    atomic.Bool      // the bucket was found to be the cluster's
 	cold         *cold.Reader

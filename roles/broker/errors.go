@@ -18,9 +18,8 @@ var (
 	errNotLeader    error = kerr.NotLeaderForPartition
 	// Clients give up at once by this code; others, as INVALID_REQUEST, they try
 	// again until their time-out (librdkafka).
-	errTransactions        = explained{kerr.TransactionalIDAuthorizationFailed, "transactions are not served yet"}
-	errMutations     error = kerr.ThrottlingQuotaExceeded
-	errInternalTopic       = explained{kerr.InvalidTopicException, "the topic is the broker's own"}
+	errTransactions  = explained{kerr.TransactionalIDAuthorizationFailed, "transactions are not served yet"}
+	errInternalTopic = explained{kerr.InvalidTopicException, "the topic is the broker's own"}
 )
 
 // explained is one of Kafka's errors with a reason of ours.

@@ -93,12 +93,12 @@ func (b *Broker) follow(ctx context.Context) {
 		image := b.follower.newest.Load()
 		lead := b.registration.mayLead(image)
 		b.changeDefaults(image)
+		b.changeQuotas(b.follower.image(), image)
 		b.carryOut(b.follower.image(), image, lead, lead != led)
 		if lead && !led {
 			b.dropStrays(image)
 		}
 		led = lead
-		b.changeQuotas(b.follower.image(), image)
 		b.follower.publish(image)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -121,7 +122,7 @@ func (m mutations) take(partitions int) error {
 		return nil
 	}
 	if _, ok := m.client.Try(quota.Mutation, now, units); !ok {
-		return errMutations
+		return kerr.ThrottlingQuotaExceeded
 	}
 	return nil
 }

@@ -104,12 +104,12 @@ func shapeOf(key int16) (shape, bool) {
 		return shape{1, "[s b S] b", 0}, true
 	case 49: // AlterClientQuotas
 		return shape{1, "[[s S] [s q b]] b", 0}, true
+	case 74: // ListConfigResources
+		return shape{0, "(b):1+", 0}, true
 	case 57: // UpdateFeatures
 		return shape{0, "i [s h b:0-0 b:1+] b:1+", 0}, true
 	case 60: // DescribeCluster
 		return shape{0, "b b:1+ b:2+", 0}, true
-	case 74: // ListConfigResources
-		return shape{0, "(b):1+", 0}, true
 	case 75: // DescribeTopicPartitions
 		return shape{0, "[s] i {s i}", 0}, true
 	}
