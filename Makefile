@@ -49,6 +49,7 @@ $(addprefix suite-,$(SUITES)): suite-%: build
 soak: build ## The suites that gain from time, for longer (SOAK=minutes, default 60)
 	@SOAK=$${SOAK:-60} scripts/suite.sh chaos
 	@SOAK=$${SOAK:-60} scripts/suite.sh fuzz
+	@SOAK=$${SOAK:-60} scripts/suite.sh hour
 
 $(TOOLS)/staticcheck: tools/go.mod tools/go.sum
 	cd tools && GOWORK=off $(GO) build -o ../$@ honnef.co/go/tools/cmd/staticcheck

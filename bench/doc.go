@@ -1,11 +1,18 @@
 // Command bench measures rustmq against named peers and bare floors, and
 // writes what it measured to bench/results and docs/benchmarks.md.
 //
-//	bench run [-figures F1,F4] [-pairs 5]   measure; exit 1 when a must is missed
+//	bench run [-figures F1,B2] [-pairs 5]   measure; exit 1 when a must is missed
 //	bench report                            remake docs/benchmarks.md from the newest results
 //	bench peer kfake|nats …                 be a peer server (started by run)
 //	bench load produce|consume|lone|…       be a client (started by run)
 //	bench relay …                           delay TCP and UDP (started by run)
+//
+// Figures F are of the log, figures B of the bucket: B1 what the bucket is asked,
+// B2 bandwidth, B3 what produce and the tail notice of it, B4 the block cache. For
+// B1 to B3 an S3 server is needed, versitygw (scripts/deps.sh): B1 counts requests
+// in a proxy before it, in this process; B2 reaches it directly and through a relay
+// that is a line of 1 Gbit/s. B4 is read from benchmarks of the root module
+// (gotest.go), which is where those of other rooms are to be added.
 //
 // Every server and every client is a process of its own. Two sides are run in
 // turn, A B A B …, after one warm-up each; what counts is the median of the

@@ -25,6 +25,7 @@ var figures = []struct {
 }{
 	{"F1", (*run).produce}, {"F2", (*run).consume}, {"F3", (*run).lone},
 	{"F4", (*run).wal}, {"F5", (*run).quic}, {"F6", (*run).cost},
+	{"B1", (*run).puts}, {"B2", (*run).bandwidth}, {"B3", (*run).isolation}, {"B4", (*run).cache},
 }
 
 func runFigures(args []string) error {
@@ -340,12 +341,12 @@ func (r *run) quic() error {
 		connect("reconnect", "quic"), connect("connect", "tls"), p50, millis)
 }
 
-func startRelay(to string) (*process, error) {
+func startRelay(to string, more ...string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	p := &process{name: "relay", cmd: exec.Command(self, "relay", "-to", to)}
+	p := &process{name: "relay", cmd: exec.Command(self, append([]string{"relay", "-to", to}, more...)...)}
 	var line listening
 	if err := p.start(&line); err != nil {
 		return nil, err

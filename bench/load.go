@@ -30,11 +30,14 @@ type loadResult struct {
 	Seconds   float64 `json:"seconds"`
 	P50       float64 `json:"p50_us,omitempty"`
 	P99       float64 `json:"p99_us,omitempty"`
+	TailP50   float64 `json:"tail_p50_us,omitempty"` // from the produce to a consumer at the tail
+	TailP99   float64 `json:"tail_p99_us,omitempty"`
 	ServerCPU float64 `json:"server_cpu_s,omitempty"`
 	ClientCPU float64 `json:"client_cpu_s,omitempty"`
 }
 
 func (r loadResult) rate() float64         { return float64(r.Records) / r.Seconds }
+func (r loadResult) took() time.Duration   { return time.Duration(r.Seconds * float64(time.Second)) }
 func (r loadResult) cpuPerRecord() float64 { return (r.ServerCPU + r.ClientCPU) / float64(r.Records) }
 
 // shape is what a load writes or reads; both sides of a pair get the same.
@@ -43,11 +46,13 @@ type shape struct {
 	records, size, partitions    int
 	connections                  int
 	keep                         bool
+	seconds                      int    // steady: how long
+	dir                          string // s3put, s3get: the files of the objects
 }
 
 func runLoad(args []string) error {
 	if len(args) == 0 {
-		return errors.New("load: name produce, consume, lone, connect, idle or nats")
+		return errors.New("load: name produce, consume, lone, steady, catchup, connect, idle, s3put, s3get or nats")
 	}
 	// The load collects garbage rarely, for it shares the machine with the server
 	// that it measures.
@@ -63,6 +68,8 @@ func runLoad(args []string) error {
 	flags.IntVar(&s.partitions, "partitions", 1, "partitions of the topic")
 	flags.IntVar(&s.connections, "connections", 1, "clients, each with a connection of its own")
 	flags.BoolVar(&s.keep, "keep", false, "do not delete the topic")
+	flags.IntVar(&s.seconds, "seconds", 10, "how long a steady load of so many records a second lasts")
+	flags.StringVar(&s.dir, "dir", "", "directory of the objects to copy (s3put, s3get)")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
@@ -71,6 +78,7 @@ func runLoad(args []string) error {
 	loads := map[string]func(context.Context, shape) (loadResult, error){
 		"produce": loadProduce, "consume": loadConsume, "lone": loadLone, "connect": loadConnect,
 		"reconnect": loadReconnect, "idle": loadIdle, "nats": loadNATS, "partitions": loadPartitions,
+		"steady": loadSteady, "catchup": loadCatchUp, "s3put": loadS3Put, "s3get": loadS3Get,
 	}
 	load, ok := loads[args[0]]
 	if !ok {

@@ -57,6 +57,11 @@ type rustmqLine struct {
 
 // startRustmq starts bin/rustmq on free ports with a data directory of its own.
 func startRustmq(name string, set ...string) (*process, error) {
+	return startRustmqIn(nil, name, set...)
+}
+
+// startRustmqIn is startRustmq with more in the environment.
+func startRustmqIn(env []string, name string, set ...string) (*process, error) {
 	binary := os.Getenv("RUSTMQ_BIN")
 	if binary == "" {
 		binary = "../bin/rustmq"
@@ -66,12 +71,17 @@ func startRustmq(name string, set ...string) (*process, error) {
 		return nil, err
 	}
 	p := &process{name: name, dir: dir}
-	args := []string{"serve", "--ports", "free", "--data-dir", filepath.Join(dir, "data")}
+	p.cmd = exec.Command(binary, p.serve(set)...)
+	p.cmd.Env = append(os.Environ(), env...)
+	return p, p.startRustmq()
+}
+
+func (p *process) serve(set []string) []string {
+	args := []string{"serve", "--ports", "free", "--data-dir", filepath.Join(p.dir, "data")}
 	for _, s := range set {
 		args = append(args, "--set", s)
 	}
-	p.cmd = exec.Command(binary, args...)
-	return p, p.startRustmq()
+	return args
 }
 
 func (p *process) startRustmq() error {
@@ -84,10 +94,16 @@ func (p *process) startRustmq() error {
 }
 
 // restart ends rustmq and starts it again on the same data.
-func (p *process) restart() error {
+func (p *process) restart() error { return p.again(p.cmd.Args[1:]) }
+
+// restartWith is restart with other settings.
+func (p *process) restartWith(set ...string) error { return p.again(p.serve(set)) }
+
+func (p *process) again(args []string) error {
 	p.end()
-	again := exec.Command(p.cmd.Path, p.cmd.Args[1:]...)
-	p.cmd = again
+	env := p.cmd.Env
+	p.cmd = exec.Command(p.cmd.Path, args...)
+	p.cmd.Env = env
 	return p.startRustmq()
 }
 

@@ -13,13 +13,15 @@ import (
 )
 
 // runRelay forwards TCP and UDP on one free port to -to, each chunk or datagram
-// delayed by -delay in each direction. TCP's own handshake is not delayed by a
+// delayed by -delay in each direction; with -rate, all connections of TCP together
+// get so many bytes a second in each direction, as on one line. TCP's own handshake is not delayed by a
 // relay in user space (the kernel answers it at once), so the relay holds a new
 // connection's first bytes for one more round trip: SYN out, SYN-ACK back.
 func runRelay(args []string) error {
 	flags := flag.NewFlagSet("relay", flag.ContinueOnError)
 	to := flags.String("to", "", "host:port to forward to")
 	delay := flags.Duration("delay", 25*time.Millisecond, "one-way delay")
+	rate := flags.Int64("rate", 0, "bytes a second of TCP in each direction; 0: no bound")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -31,7 +33,7 @@ func runRelay(args []string) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	go relayTCP(listener, *to, *delay)
+	go relayTCP(listener, *to, *delay, *rate)
 	go relayUDP(udp, *to, *delay)
 	if err := printJSON(listening{listener.Addr().String()}); err != nil {
 		return err
@@ -42,7 +44,8 @@ func runRelay(args []string) error {
 	return errors.Join(listener.Close(), udp.Close())
 }
 
-func relayTCP(listener net.Listener, to string, delay time.Duration) {
+func relayTCP(listener net.Listener, to string, delay time.Duration, rate int64) {
+	there, back := &line{rate: rate}, &line{rate: rate}
 	for {
 		in, err := listener.Accept()
 		if err != nil {
@@ -56,11 +59,33 @@ func relayTCP(listener net.Listener, to string, delay time.Duration) {
 			}
 			defer out.Close()
 			var both sync.WaitGroup
-			both.Go(func() { delayStream(out, in, delay, 2*delay) })
-			both.Go(func() { delayStream(in, out, delay, 0) })
+			both.Go(func() { delayStream(out, in, there, delay, 2*delay) })
+			both.Go(func() { delayStream(in, out, back, delay, 0) })
 			both.Wait()
 		}()
 	}
+}
+
+// line is what chunks of all connections go through, one after the other.
+type line struct {
+	rate int64 // bytes a second; 0: no bound
+
+	mu   sync.Mutex
+	free time.Time // guarded by mu
+}
+
+// send returns when so many bytes have gone into the line that were there at a time.
+func (l *line) send(at time.Time, bytes int) time.Time {
+	if l.rate == 0 {
+		return at
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.free.Before(at) {
+		l.free = at
+	}
+	l.free = l.free.Add(time.Duration(bytes) * time.Second / time.Duration(l.rate))
+	return l.free
 }
 
 type chunk struct {
@@ -68,10 +93,18 @@ type chunk struct {
 	bytes []byte
 }
 
+// queued is how many chunks of 64 KiB a connection has in the line at most: with a
+// bound to it, more would be as if the sender had sent what it has not.
+const queued = 64
+
 // delayStream copies src to dst; what is read now is written delay later, and
 // nothing before handshake has passed since the start.
-func delayStream(dst, src net.Conn, delay, handshake time.Duration) {
-	queue := make(chan chunk, 4096)
+func delayStream(dst, src net.Conn, through *line, delay, handshake time.Duration) {
+	depth := 4096
+	if through.rate > 0 {
+		depth = queued
+	}
+	queue := make(chan chunk, depth)
 	established := time.Now().Add(handshake)
 	go func() {
 		defer close(queue)
@@ -83,7 +116,7 @@ func delayStream(dst, src net.Conn, delay, handshake time.Duration) {
 				if sent.Before(established) {
 					sent = established
 				}
-				queue <- chunk{sent.Add(delay), buf[:n]}
+				queue <- chunk{through.send(sent, n).Add(delay), buf[:n]}
 			}
 			if err != nil {
 				return

@@ -14,7 +14,7 @@ import (
 
 // row is one line of the report: a ratio with its bounds, or a bare figure.
 type row struct {
-	Figure string  `json:"figure"` // "F1"
+	Figure string  `json:"figure"` // "F1", "B1"
 	Name   string  `json:"name"`
 	Unit   string  `json:"unit"` // "×" for ratios
 	Must   float64 `json:"must,omitempty"`
@@ -157,6 +157,13 @@ reused, as they are once data is in the bucket. kfake keeps everything in memory
 and keeps what it was given unless the row says that topics are deleted: then its
 memory is used again. NATS writes to files and syncs only where the row says so.
 
+Figures F are of the log, figures B of the bucket. The store of B1 to B3 is
+versitygw, an S3 server, over HTTP, with its objects in memory; B1 counts requests in
+a proxy before it, with metadata (entries of its log) apart from objects of records.
+A bare copy is the AWS SDK that puts or gets the same objects, three at a time. In B3
+the store and the cold reader, which would be other machines, get the processor that
+is left over (nice 19).
+
 `, r.Date, r.Commit, r.Machine)
 	figure := ""
 	var short []row
@@ -193,6 +200,10 @@ func title(figure string) string {
 		"F4": "F4. The WAL against a bare group-commit loop",
 		"F5": "F5. QUIC beside TCP with TLS",
 		"F6": "F6. What it costs",
+		"B1": "B1. What the bucket is asked, counted at an S3 server",
+		"B2": "B2. To and from the bucket, against a bare copy",
+		"B3": "B3. What produce and the tail notice of the bucket",
+		"B4": "B4. The block cache",
 	}
 	return titles[figure]
 }

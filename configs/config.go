@@ -1,6 +1,9 @@
 package configs
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Config is a whole configuration.
 type Config struct {
@@ -20,14 +23,15 @@ type Config struct {
 
 // Broker is the node and its topics.
 type Broker struct {
-	ID               int32  `toml:"id" doc:"this node's id, unique in the cluster"`
-	Rack             string `toml:"rack" doc:"where the node stands, e.g. an availability zone; told to clients"`
-	DataDir          string `toml:"data_dir" doc:"directory of everything this node keeps"`
-	Roles            string `toml:"roles" doc:"what the process is: broker, controller, admin, comma separated"`
-	NumPartitions    int32  `toml:"num_partitions" doc:"partitions of a topic that is made without a number"`
-	AutoCreateTopics string `toml:"auto_create_topics" doc:"make a topic on first use: true, false, or auto: while only loopback is bound"`
-	MessageMaxBytes  Size   `toml:"message_max_bytes" doc:"largest record batch; a topic's max.message.bytes overrides it"`
-	Groups           Groups `toml:"groups"`
+	ID               int32        `toml:"id" doc:"this node's id, unique in the cluster"`
+	Rack             string       `toml:"rack" doc:"where the node stands, e.g. an availability zone; told to clients"`
+	DataDir          string       `toml:"data_dir" doc:"directory of everything this node keeps"`
+	Roles            string       `toml:"roles" doc:"what the process is: broker, controller, admin, comma separated"`
+	NumPartitions    int32        `toml:"num_partitions" doc:"partitions of a topic that is made without a number"`
+	AutoCreateTopics string       `toml:"auto_create_topics" doc:"make a topic on first use: true, false, or auto: while only loopback is bound"`
+	MessageMaxBytes  Size         `toml:"message_max_bytes" doc:"largest record batch; a topic's max.message.bytes overrides it"`
+	Groups           Groups       `toml:"groups"`
+	Transactions     Transactions `toml:"transactions"`
 }
 
 // Groups is the coordinator of consumer groups.
@@ -36,6 +40,29 @@ type Groups struct {
 	MaxSessionTimeout     Duration `toml:"max_session_timeout" doc:"longest session a member may ask for"`
 	InitialRebalanceDelay Duration `toml:"initial_rebalance_delay" doc:"how long an empty group waits for more members before its first assignment"`
 	MaxSize               int32    `toml:"max_size" doc:"most members of one group"`
+	OffsetsRetention      Duration `toml:"offsets_retention" doc:"how long offsets are kept of a group without members, or of topics that it does not consume"`
+
+	// Of the consumer protocol (KIP-848), where the server assigns.
+	ConsumerSessionTimeout    Duration `toml:"consumer_session_timeout" doc:"after which a silent member of the consumer protocol is removed"`
+	ConsumerHeartbeatInterval Duration `toml:"consumer_heartbeat_interval" doc:"how often members of the consumer protocol are to send heartbeats"`
+	ConsumerMaxSize           int32    `toml:"consumer_max_size" doc:"most members of one group of the consumer protocol"`
+	ConsumerAssignors         string   `toml:"consumer_assignors" doc:"assignors that members may ask for, the default first: uniform, range"`
+	ConsumerMigrationPolicy   string   `toml:"consumer_migration_policy" doc:"whether a group with members may change its protocol: bidirectional, upgrade, downgrade, disabled"`
+}
+
+// AssignorList is ConsumerAssignors, one by one.
+func (g Groups) AssignorList() []string {
+	var all []string
+	for name := range strings.SplitSeq(g.ConsumerAssignors, ",") {
+		all = append(all, strings.TrimSpace(name))
+	}
+	return all
+}
+
+// Transactions is the coordinator of transactions.
+type Transactions struct {
+	MaxTimeout   Duration `toml:"max_timeout" doc:"longest that a producer may let its transactions take; Kafka's transaction.max.timeout.ms"`
+	IDExpiration Duration `toml:"id_expiration" doc:"a transactional id that nobody has used for that long is forgotten; Kafka's transactional.id.expiration.ms"`
 }
 
 // Network is the listeners and what connections may cost.
@@ -103,6 +130,7 @@ type Storage struct {
 	Audit          Duration `toml:"audit" doc:"time between two comparisons of the bucket with the catalogue"`
 	Retention      Duration `toml:"retention" doc:"time between two looks for records past their retention"`
 	MetadataLog    Duration `toml:"metadata_log" doc:"how long a change of metadata may wait before it is in the bucket too"`
+	ManifestRanges int      `toml:"manifest_ranges" doc:"ranges of one partition that the metadata holds itself; with more, the oldest move into a manifest in the bucket"`
 	Prices         Prices   `toml:"prices"`
 }
 
@@ -123,7 +151,10 @@ type Compaction struct {
 	Bandwidth    Size     `toml:"bandwidth" doc:"bytes a second that are read to be rewritten; about as many are written. 0: no bound"`
 	MinObject    Size     `toml:"min_object" doc:"bytes of one partition that get an object of their own when they are rewritten; less shares one"`
 	TargetObject Size     `toml:"target_object" doc:"how large objects become; one of half the size is left as it is"`
-	Interval     Duration `toml:"interval" doc:"time between two looks for objects that are worth rewriting"`
+	Interval     Duration `toml:"interval" doc:"time between two looks for objects that are worth rewriting, and for ranges that are to be listed in manifests"`
+	KeyMemory    Size     `toml:"key_memory" doc:"memory for the keys of a topic with cleanup.policy compact while it is compacted, 32 bytes for each; with more keys it takes several rounds. 0: no topic is compacted by key"`
+	KeyInterval  Duration `toml:"key_interval" doc:"time between two looks for partitions that are worth compacting by key"`
+	KeyPatience  Duration `toml:"key_patience" doc:"how long less than 1MiB of new records of a partition may wait until it is compacted by key"`
 }
 
 // Controller is the metadata quorum.
@@ -179,7 +210,11 @@ func Default() *Config {
 		Broker: Broker{
 			ID: 1, DataDir: "./rustmq-data", Roles: "broker,controller,admin", NumPartitions: 1,
 			AutoCreateTopics: "auto", MessageMaxBytes: 1048588, // message.max.bytes of Kafka
-			Groups: Groups{MinSessionTimeout: seconds(6), MaxSessionTimeout: seconds(1800), InitialRebalanceDelay: 0, MaxSize: 10_000},
+			Groups: Groups{MinSessionTimeout: seconds(6), MaxSessionTimeout: seconds(1800), InitialRebalanceDelay: 0, MaxSize: 10_000,
+				OffsetsRetention:       seconds(7 * 24 * 3600),
+				ConsumerSessionTimeout: seconds(45), ConsumerHeartbeatInterval: seconds(5), ConsumerMaxSize: 10_000,
+				ConsumerAssignors: "uniform,range", ConsumerMigrationPolicy: "bidirectional"},
+			Transactions: Transactions{MaxTimeout: seconds(900), IDExpiration: seconds(7 * 24 * 3600)},
 		},
 		Network: Network{
 			Bind: "127.0.0.1", KafkaPort: 9092, HTTPPort: 9642, TLS: "off",
@@ -197,10 +232,10 @@ func Default() *Config {
 		},
 		Storage: Storage{
 			Parallel: 3, PartSize: 40 * mib, Verify: "auto", Checksum: "when_supported",
-			UploadDeadline: seconds(1800), Grace: seconds(900), Audit: seconds(21600), Retention: seconds(30), MetadataLog: seconds(60),
+			UploadDeadline: seconds(1800), Grace: seconds(900), Audit: seconds(21600), Retention: seconds(30), MetadataLog: seconds(60), ManifestRanges: 128,
 			Prices: Prices{Storage: ListPrice, Put: ListPrice, Get: ListPrice, List: ListPrice, Disk: ListPrice, Zone: ListPrice},
 		},
-		Compaction: Compaction{Parallel: 1, Bandwidth: 64 * mib, MinObject: 10 * mib, TargetObject: 64 * mib, Interval: seconds(60)},
+		Compaction: Compaction{Parallel: 1, Bandwidth: 64 * mib, MinObject: 10 * mib, TargetObject: 64 * mib, Interval: seconds(60), KeyMemory: 128 * mib, KeyInterval: seconds(15), KeyPatience: seconds(600)},
 		Controller: Controller{
 			MaxPartitions: 200_000,
 			Raft:          Raft{Heartbeat: millis(50), ElectionTimeout: millis(500)},

@@ -120,6 +120,8 @@ func TestValuesOutOfRangeAreRefused(t *testing.T) {
 		{"broker.message_max_bytes=9MiB", "more than a quarter of wal.segment_size, 32MiB"},
 		{"broker.message_max_bytes=200MiB", "does not fit in network.max_frame, 100MiB"},
 		{"broker.groups.max_session_timeout=1s", "less than broker.groups.min_session_timeout, 6s"},
+		{"broker.transactions.max_timeout=25h", "1ms to 24h"},
+		{"broker.transactions.id_expiration=0s", "is out of range"},
 		{"network.bind=example.com", "is not an address"},
 		{"network.bind=0.0.0.0", "set security.allow_insecure = true"},
 		{"network.bind=192.0.2.1", "set security.allow_insecure = true"},
@@ -141,6 +143,8 @@ func TestValuesOutOfRangeAreRefused(t *testing.T) {
 		{"compaction.min_object=40MiB", "less than twice compaction.min_object"},
 		{"object_storage.upload_deadline=2s", "too little to make 1 objects"},
 		{"compaction.interval=1ms", "1s to 24h"},
+		{"compaction.key_memory=1KiB", "1MiB to 64GiB"},
+		{"compaction.key_interval=1ms", "10ms to 24h"},
 		{"controller.raft.heartbeat=1ns", "1ms to 24h"},
 		{"controller.raft.heartbeat=2000000h", "1ms to 24h"}, // times five is negative
 		{"controller.raft.election_timeout=249ms", "less than five times controller.raft.heartbeat, 50ms"},

@@ -26,6 +26,10 @@ type brokerKey struct {
 
 func millisOf(d Duration) string { return strconv.FormatInt(time.Duration(d).Milliseconds(), 10) }
 
+func consumerHeartbeat(c *Config) string { return millisOf(c.Broker.Groups.ConsumerHeartbeatInterval) }
+
+func consumerSession(c *Config) string { return millisOf(c.Broker.Groups.ConsumerSessionTimeout) }
+
 func fixed(value string) func(*Config) string { return func(*Config) string { return value } }
 
 // brokerKeys lists them by name.
@@ -46,10 +50,22 @@ func brokerKeys() []brokerKey {
 		{name: "connections.max.idle.ms", from: "network.idle_timeout", value: func(c *Config) string { return millisOf(c.Network.IdleTimeout) }},
 		{name: "delete.topic.enable", value: fixed("true")},
 		{name: "fetch.max.bytes", value: fixed("57671680")},
+		{name: "group.consumer.assignors", from: "broker.groups.consumer_assignors", value: func(c *Config) string { return strings.Join(c.Broker.Groups.AssignorList(), ",") }},
+		{name: "group.consumer.heartbeat.interval.ms", from: "broker.groups.consumer_heartbeat_interval", value: consumerHeartbeat},
+		{name: "group.consumer.max.heartbeat.interval.ms", from: "broker.groups.consumer_heartbeat_interval", value: consumerHeartbeat},
+		{name: "group.consumer.max.session.timeout.ms", from: "broker.groups.consumer_session_timeout", value: consumerSession},
+		{name: "group.consumer.max.size", from: "broker.groups.consumer_max_size", value: func(c *Config) string { return whole(int64(c.Broker.Groups.ConsumerMaxSize)) }},
+		{name: "group.consumer.migration.policy", from: "broker.groups.consumer_migration_policy", value: func(c *Config) string { return c.Broker.Groups.ConsumerMigrationPolicy }},
+		{name: "group.consumer.min.heartbeat.interval.ms", from: "broker.groups.consumer_heartbeat_interval", value: consumerHeartbeat},
+		{name: "group.consumer.min.session.timeout.ms", from: "broker.groups.consumer_session_timeout", value: consumerSession},
+		{name: "group.consumer.session.timeout.ms", from: "broker.groups.consumer_session_timeout", value: consumerSession},
+		{name: "group.coordinator.rebalance.protocols", value: fixed("classic,consumer")},
 		{name: "group.initial.rebalance.delay.ms", from: "broker.groups.initial_rebalance_delay", value: func(c *Config) string { return millisOf(c.Broker.Groups.InitialRebalanceDelay) }},
 		{name: "group.max.session.timeout.ms", from: "broker.groups.max_session_timeout", value: func(c *Config) string { return millisOf(c.Broker.Groups.MaxSessionTimeout) }},
 		{name: "group.max.size", from: "broker.groups.max_size", value: func(c *Config) string { return whole(int64(c.Broker.Groups.MaxSize)) }},
 		{name: "group.min.session.timeout.ms", from: "broker.groups.min_session_timeout", value: func(c *Config) string { return millisOf(c.Broker.Groups.MinSessionTimeout) }},
+		{name: "log.cleaner.backoff.ms", from: "compaction.key_interval", value: func(c *Config) string { return millisOf(c.Compaction.KeyInterval) }},
+		{name: "log.cleaner.dedupe.buffer.size", from: "compaction.key_memory", value: func(c *Config) string { return whole(int64(c.Compaction.KeyMemory)) }},
 		{name: "log.dir", from: "broker.data_dir", value: func(c *Config) string { return c.Broker.DataDir }},
 		{name: "log.dirs", from: "broker.data_dir", value: func(c *Config) string { return c.Broker.DataDir }},
 		{name: "log.message.timestamp.after.max.ms"},
@@ -64,10 +80,18 @@ func brokerKeys() []brokerKey {
 		{name: "message.max.bytes", from: "broker.message_max_bytes", value: func(c *Config) string { return whole(int64(c.Broker.MessageMaxBytes)) }},
 		{name: "node.id", from: "broker.id", value: func(c *Config) string { return whole(int64(c.Broker.ID)) }},
 		{name: "num.partitions", from: "broker.num_partitions", value: func(c *Config) string { return whole(int64(c.Broker.NumPartitions)) }},
+		{name: "offset.metadata.max.bytes", value: fixed("4096")},
+		{name: "offsets.retention.check.interval.ms", value: fixed("600000")},
+		{name: "offsets.retention.minutes", from: "broker.groups.offsets_retention", value: func(c *Config) string {
+			return whole(int64(time.Duration(c.Broker.Groups.OffsetsRetention).Minutes()))
+		}},
 		{name: "offsets.topic.num.partitions", value: fixed("50")},
 		{name: "process.roles", from: "broker.roles", value: func(c *Config) string { return strings.Join(c.RoleList(), ",") }},
 		{name: "queued.max.request.bytes", from: "network.request_memory", value: func(c *Config) string { return whole(int64(c.Network.RequestMemory)) }},
 		{name: "socket.request.max.bytes", from: "network.max_frame", value: func(c *Config) string { return whole(int64(c.Network.MaxFrame)) }},
+		{name: "transaction.max.timeout.ms", from: "broker.transactions.max_timeout", value: func(c *Config) string { return millisOf(c.Broker.Transactions.MaxTimeout) }},
+		{name: "transaction.state.log.num.partitions", value: fixed("50")},
+		{name: "transactional.id.expiration.ms", from: "broker.transactions.id_expiration", value: func(c *Config) string { return millisOf(c.Broker.Transactions.IDExpiration) }},
 		{name: "unclean.leader.election.enable", value: fixed("false")},
 	}
 }
@@ -139,7 +163,7 @@ var ignoredBrokerKeys = map[string]string{
 // refusedBrokerKeys say, by the beginning of a name, what there is instead; the
 // first that fits counts.
 var refusedBrokerKeys = []struct{ prefix, why string }{
-	{"add.partitions.to.txn.", noTransactions},
+	{"add.partitions.to.txn.", "producers wait inside the request while their partitions are added"},
 	{"advertised.listeners", "network.advertised_host"},
 	{"alter.config.policy.class.name", noClasses},
 	{"alter.log.dirs.", "a node has one data directory"},
@@ -160,8 +184,6 @@ var refusedBrokerKeys = []struct{ prefix, why string }{
 	{"delete.records.purgatory.", noPurgatory},
 	{"early.start.listeners", "the listeners are network.bind and network.kafka_port"},
 	{"fetch.purgatory.", noPurgatory},
-	{"group.consumer.", "groups of the consumer protocol (KIP-848) are not served yet"},
-	{"group.coordinator.rebalance.protocols", "groups of the consumer protocol (KIP-848) are not served yet"},
 	{"group.coordinator.", noThreads},
 	{"group.share.", noShares},
 	{"group.streams.", noStreams},
@@ -171,7 +193,7 @@ var refusedBrokerKeys = []struct{ prefix, why string }{
 	{"leader.imbalance.", noReplicas},
 	{"listener.security.protocol.map", "network.tls; QUIC is always encrypted"},
 	{"listeners", "network.bind and network.kafka_port"},
-	{"log.cleaner.", noCompaction},
+	{"log.cleaner.", "compaction by key: compaction.key_*, and the configs of topics"},
 	{"log.cleanup.policy", "cleanup.policy is set on a topic"},
 	{"log.dir.failure.timeout.ms", "a data directory that fails ends the broker's service at once"},
 	{"log.flush.", "every batch is on disk before it is acked, unless wal.sync says otherwise"},
@@ -188,7 +210,6 @@ var refusedBrokerKeys = []struct{ prefix, why string }{
 	{"metric", ownMetrics},
 	{"min.insync.replicas", "two, or all there are, reckoned at use; set on a topic it is what the topic says"},
 	{"num.", noThreads},
-	{"offset.metadata.max.bytes", ownOffsets},
 	{"offsets.", ownOffsets},
 	{"principal.builder.class", noClasses},
 	{"producer.id.expiration.ms", "producers expire after a day, or when there are too many"},
@@ -209,7 +230,7 @@ var refusedBrokerKeys = []struct{ prefix, why string }{
 }
 
 const (
-	noTransactions   = "transactions are not served yet"
+	noTransactions   = "the coordinator of transactions keeps its topic by itself"
 	noClasses        = "no class of Java can be loaded"
 	noAuthorisation  = "access control is not served yet"
 	noAuthentication = "SASL is not served yet"

@@ -57,15 +57,9 @@ func ignoredTopicKeys() []IgnoredTopicKey {
 
 // refusedTopicKeys says why a config of Kafka's topics cannot be set.
 var refusedTopicKeys = map[string]string{
-	"delete.retention.ms":          noCompaction,
-	"max.compaction.lag.ms":        noCompaction,
-	"min.cleanable.dirty.ratio":    noCompaction,
-	"min.compaction.lag.ms":        noCompaction,
 	"remote.log.copy.disable":      "all records go to the bucket, where deletion and retention find them",
 	"remote.log.delete.on.disable": "all records go to the bucket, for as long as retention keeps them",
 }
-
-const noCompaction = "compaction by key is not served yet"
 
 // KafkaTopicKeys lists the configs of Kafka's topics with what they are here.
 func KafkaTopicKeys() []KafkaKey {

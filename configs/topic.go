@@ -12,7 +12,7 @@ import (
 // here when something reads it.
 type TopicKey struct {
 	Name    string
-	Type    string // "int", "long", "string", "list"
+	Type    string // "int", "long", "double", "string", "list"
 	Default string
 	Synonym string // the broker's key that Kafka names as its default
 	Doc     string
@@ -22,12 +22,16 @@ type TopicKey struct {
 // TopicKeys lists what can be set on a topic, by name.
 func TopicKeys() []TopicKey {
 	return []TopicKey{
-		{"cleanup.policy", "list", "delete", "log.cleanup.policy", "what happens to old records; compact is not served yet", onlyDelete},
+		{"cleanup.policy", "list", "delete", "log.cleanup.policy", "what happens to old records: delete, by retention.ms and retention.bytes; compact, of each key the last stays; or both", cleanupPolicy},
 		{"compression.type", "string", "producer", "compression.type", "codec of stored batches; producer keeps each as it came", oneOf("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd")},
+		{"delete.retention.ms", "long", "86400000", "log.cleaner.delete.retention.ms", "how long records without a value, which delete a key, stay after compaction has come to them", whole(0, math.MaxInt64)},
+		{"max.compaction.lag.ms", "long", strconv.FormatInt(math.MaxInt64, 10), "log.cleaner.max.compaction.lag.ms", "how old a record may be that compaction has not come to, whatever min.cleanable.dirty.ratio says", whole(1, math.MaxInt64)},
 		{"max.message.bytes", "int", strconv.FormatInt(int64(Default().Broker.MessageMaxBytes), 10), "message.max.bytes", "largest record batch", whole(1, math.MaxInt32)},
 		{"message.timestamp.after.max.ms", "long", "3600000", "log.message.timestamp.after.max.ms", "how far ahead of the broker's clock a record's timestamp may be", whole(0, math.MaxInt64)},
 		{"message.timestamp.before.max.ms", "long", strconv.FormatInt(math.MaxInt64, 10), "log.message.timestamp.before.max.ms", "how far behind the broker's clock a record's timestamp may be", whole(0, math.MaxInt64)},
 		{"message.timestamp.type", "string", "CreateTime", "log.message.timestamp.type", "CreateTime: the producer's time; LogAppendTime: the broker's", oneOf("CreateTime", "LogAppendTime")},
+		{"min.cleanable.dirty.ratio", "double", "0.5", "log.cleaner.min.cleanable.ratio", "share of the bytes in the bucket that compaction has not come to, from which on it does", share},
+		{"min.compaction.lag.ms", "long", "0", "log.cleaner.min.compaction.lag.ms", "how old a record must be before compaction comes to it", whole(0, math.MaxInt64)},
 		{"min.insync.replicas", "int", "", "min.insync.replicas", "replicas that must be in sync for acks=all; unset: two, or all there are", whole(1, math.MaxInt16)},
 		{"retention.bytes", "long", "-1", "log.retention.bytes", "bytes of a partition in the bucket, beyond which the oldest are deleted; -1: no bound", whole(-1, math.MaxInt64)},
 		{"retention.ms", "long", "604800000", "log.retention.ms", "how long records are kept, by their timestamps; -1: for ever", whole(-1, math.MaxInt64)},
@@ -70,9 +74,30 @@ func ListTopicConfig(key string) (def string, isList bool) {
 	return k.Default, ok && k.Type == "list"
 }
 
-func onlyDelete(value string) error {
-	if value != "delete" {
-		return fmt.Errorf("%q is not served yet: only delete is", value)
+// CleanupPolicy reads a cleanup.policy: which of compact and delete it names.
+func CleanupPolicy(value string) (compact, del bool, err error) {
+	for item := range strings.SplitSeq(value, ",") {
+		switch strings.TrimSpace(item) {
+		case "compact":
+			compact = true
+		case "delete":
+			del = true
+		default:
+			return false, false, fmt.Errorf("%q is not delete, compact or both", value)
+		}
+	}
+	return compact, del, nil
+}
+
+func cleanupPolicy(value string) error {
+	_, _, err := CleanupPolicy(value)
+	return err
+}
+
+func share(value string) error {
+	// What the range says of NaN is false, too.
+	if f, err := strconv.ParseFloat(value, 64); err != nil || !(f >= 0 && f <= 1) {
+		return fmt.Errorf("%q is not a number from 0 to 1", value)
 	}
 	return nil
 }

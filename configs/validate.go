@@ -59,7 +59,21 @@ func (c *Config) validate() []Problem {
 		wrong("broker.groups.max_session_timeout", "%v is less than broker.groups.min_session_timeout, %v", g.MaxSessionTimeout, g.MinSessionTimeout)
 	}
 	durationBetween("broker.groups.initial_rebalance_delay", g.InitialRebalanceDelay, 0, day)
+	t := c.Broker.Transactions
+	durationBetween("broker.transactions.max_timeout", t.MaxTimeout, tick, day)
+	durationBetween("broker.transactions.id_expiration", t.IDExpiration, tick, 10*365*day)
 	between("broker.groups.max_size", int64(g.MaxSize), 1, 1_000_000)
+	durationBetween("broker.groups.offsets_retention", g.OffsetsRetention, Duration(time.Minute), 100*365*day)
+	durationBetween("broker.groups.consumer_session_timeout", g.ConsumerSessionTimeout, tick, day)
+	durationBetween("broker.groups.consumer_heartbeat_interval", g.ConsumerHeartbeatInterval, tick, day)
+	if g.ConsumerSessionTimeout <= g.ConsumerHeartbeatInterval {
+		wrong("broker.groups.consumer_session_timeout", "%v is not more than broker.groups.consumer_heartbeat_interval, %v", g.ConsumerSessionTimeout, g.ConsumerHeartbeatInterval)
+	}
+	between("broker.groups.consumer_max_size", int64(g.ConsumerMaxSize), 1, 1_000_000)
+	for _, name := range g.AssignorList() {
+		oneOf("broker.groups.consumer_assignors", name, "uniform", "range")
+	}
+	oneOf("broker.groups.consumer_migration_policy", g.ConsumerMigrationPolicy, "bidirectional", "upgrade", "downgrade", "disabled")
 
 	n := c.Network
 	switch {
@@ -139,6 +153,7 @@ func (c *Config) validate() []Problem {
 	durationBetween("object_storage.audit", o.Audit, second, 30*day)
 	durationBetween("object_storage.retention", o.Retention, 10*tick, day)
 	durationBetween("object_storage.metadata_log", o.MetadataLog, 10*tick, day)
+	between("object_storage.manifest_ranges", int64(o.ManifestRanges), 2, 1_000_000)
 
 	z := c.Compaction
 	between("compaction.parallel", int64(z.Parallel), 0, 64)
@@ -152,6 +167,11 @@ func (c *Config) validate() []Problem {
 		wrong("compaction.target_object", "%v is less than twice compaction.min_object, %v", z.TargetObject, z.MinObject)
 	}
 	durationBetween("compaction.interval", z.Interval, second, day)
+	if z.KeyMemory != 0 {
+		sizeBetween("compaction.key_memory", z.KeyMemory, 1*mib, 64*gib)
+	}
+	durationBetween("compaction.key_interval", z.KeyInterval, 10*tick, day)
+	durationBetween("compaction.key_patience", z.KeyPatience, 0, day)
 	// The objects under way share the bandwidth, and are half as large again at most.
 	if z.Bandwidth > 0 && float64(z.TargetObject)*1.5*float64(z.Parallel)/float64(z.Bandwidth) > time.Duration(o.UploadDeadline).Seconds()/2 {
 		wrong("compaction.bandwidth", "%v is too little to make %d objects of compaction.target_object, %v, in half of object_storage.upload_deadline, %v", z.Bandwidth, z.Parallel, z.TargetObject, o.UploadDeadline)

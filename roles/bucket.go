@@ -10,8 +10,10 @@ import (
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/roles/broker/clean"
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
+	"rustmq.dev/rustmq/roles/broker/filing"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage/bucket"
@@ -61,9 +63,14 @@ func (n *Node) openBucket(ctx context.Context) error {
 		return fmt.Errorf("open the bucket: %w", err)
 	}
 	counted := bucket.NewCounted(inner, int64(c.PartSize))
-	n.bucket = &store{bucket: bucket.NewResilient(counted, bucket.ResilientOptions{}), counted: counted, where: where, since: time.Now()}
+	n.bucket = &store{bucket: bucket.NewResilient(counted, bucket.ResilientOptions{OnSlow: n.bucketIsSlow}), counted: counted, where: where, since: time.Now()}
 	n.opened("bucket", func(context.Context) error { return n.bucket.bucket.Close() })
 	return nil
+}
+
+// bucketIsSlow says so in the log, once a spell, before a request is given up.
+func (n *Node) bucketIsSlow(op, key string, waited time.Duration) {
+	n.log.Warn("the bucket does not answer; produce and the reading of the log go on", "op", op, "key", key, "waited", waited.Round(time.Millisecond))
 }
 
 // Cloud opens the bucket of a cloud that the configuration names: Open of package
@@ -137,7 +144,19 @@ func (n *Node) tier(id identity) (*broker.Tier, error) {
 	if z := n.config.Compaction; z.Parallel > 0 {
 		limits := compact.DefaultLimits()
 		limits.MinObject, limits.TargetObject, limits.Parallel = int64(z.MinObject), int64(z.TargetObject), z.Parallel
+		limits.FileRanges = c.ManifestRanges
 		t.Compact = &broker.Compaction{Limits: limits, Interval: time.Duration(z.Interval), Bandwidth: int64(z.Bandwidth)}
+	}
+	file := filing.DefaultLimits()
+	file.Ranges, file.Large = c.ManifestRanges, 0
+	if t.Compact != nil {
+		file.Large = t.Compact.TargetObject / 2
+	}
+	t.File = &broker.Filing{Limits: file, Interval: time.Duration(n.config.Compaction.Interval)}
+	if z := n.config.Compaction; z.KeyMemory > 0 {
+		limits := clean.DefaultLimits()
+		limits.KeyMemory, limits.TargetObject, limits.Patience = int64(z.KeyMemory), int64(z.TargetObject), time.Duration(z.KeyPatience)
+		t.Clean = &broker.Cleaning{Limits: limits, Interval: time.Duration(z.KeyInterval), Bandwidth: int64(z.Bandwidth)}
 	}
 	var err error
 	t.Nonce, err = id.bucketNonce()
@@ -154,17 +173,23 @@ func cacheTTL(d configs.Duration) time.Duration {
 
 // retentionOf reads a topic's retention; values were checked when they were set.
 func retentionOf(set map[string]string) controller.Retention {
-	value := func(key string) int64 {
+	text := func(key string) string {
 		text, ok := set[key]
 		if !ok {
 			k, _ := configs.FindTopicKey(key)
 			text = k.Default
 		}
-		n, err := strconv.ParseInt(text, 10, 64)
+		return text
+	}
+	value := func(key string) int64 {
+		n, err := strconv.ParseInt(text(key), 10, 64)
 		if err != nil {
 			return -1
 		}
 		return n
+	}
+	if _, deletes, err := configs.CleanupPolicy(text("cleanup.policy")); err != nil || !deletes {
+		return controller.Retention{Age: -1, Bytes: -1}
 	}
 	r := controller.Retention{Age: -1, Bytes: value("retention.bytes")}
 	const longest = int64(1<<63-1) / int64(time.Millisecond)

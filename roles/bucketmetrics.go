@@ -15,7 +15,7 @@ type bucketMetrics struct {
 	n *Node
 
 	requests, errors, bytes, seconds *prometheus.Desc // by class
-	circuit, retries, refused        *prometheus.Desc
+	circuit, slow, retries, refused  *prometheus.Desc
 
 	uploaded, uploadedBytes, failures *prometheus.Desc
 	waiting, oldest, running          *prometheus.Desc
@@ -24,8 +24,10 @@ type bucketMetrics struct {
 	replaced, unreplaced, compactFailures    *prometheus.Desc
 	compacting                               *prometheus.Desc
 
-	objects, objectBytes     *prometheus.Desc // by state
-	ranges, records, lagging *prometheus.Desc
+	filings, filedTotal, filingFailures *prometheus.Desc
+
+	objects, objectBytes                       *prometheus.Desc // by state
+	ranges, filed, manifests, records, lagging *prometheus.Desc
 }
 
 func newBucketMetrics(n *Node) *bucketMetrics {
@@ -39,6 +41,7 @@ func newBucketMetrics(n *Node) *bucketMetrics {
 		bytes:    desc("bucket_bytes_total", "Bytes of objects, written or read.", "class"),
 		seconds:  desc("bucket_seconds_total", "Time that calls of the store took.", "class"),
 		circuit:  desc("bucket_circuit_open", "1 while the store is left alone because it fails, else 0."),
+		slow:     desc("bucket_slow_requests", "Requests under way that have not moved for 5 s, or for a third of what their bytes may take."),
 		retries:  desc("bucket_retries_total", "Attempts beyond the first of a call."),
 		refused:  desc("bucket_refused_total", "Calls that were not made, or not again, to spare the store."),
 
@@ -55,11 +58,16 @@ func newBucketMetrics(n *Node) *bucketMetrics {
 		replaced:        desc("compaction_replaced_ranges_total", "Ranges that they took the place of."),
 		unreplaced:      desc("compaction_refused_ranges_total", "Ranges that stayed as they were: the catalogue had moved on, or they cannot be read."),
 		compactFailures: desc("compaction_failures_total", "Objects that were not made, and are tried again."),
+		filings:         desc("manifests_total", "Manifests that were written, and named."),
+		filedTotal:      desc("manifest_ranges_total", "Ranges that moved into them."),
+		filingFailures:  desc("manifest_failures_total", "Manifests that were not named; what they list stays in the metadata, and it is tried again."),
 		compacting:      desc("compaction_objects_pending", "Objects under way, or planned."),
 
 		objects:     desc("catalogue_objects", "Objects by state.", "state"),
 		objectBytes: desc("catalogue_bytes", "Bytes of objects by state.", "state"),
-		ranges:      desc("catalogue_ranges", "Ranges of partitions in the bucket."),
+		ranges:      desc("catalogue_ranges", "Ranges of partitions in the bucket that the metadata holds itself."),
+		filed:       desc("catalogue_filed_ranges", "Ranges of partitions that manifests in the bucket list."),
+		manifests:   desc("catalogue_manifests", "Manifests in the bucket."),
 		records:     desc("catalogue_record_bytes", "Bytes of record batches that are kept in the bucket."),
 		lagging:     desc("metadata_log_unshipped", "Log entries of metadata that the bucket does not have yet."),
 	}
@@ -88,6 +96,7 @@ func (m *bucketMetrics) Collect(out chan<- prometheus.Metric) {
 		open = 1
 	}
 	gauge(m.circuit, open)
+	gauge(m.slow, float64(health.Slow))
 	counter(m.retries, float64(health.Retries))
 	counter(m.refused, float64(health.Refused))
 	if m.n.broker != nil {
@@ -110,6 +119,10 @@ func (m *bucketMetrics) Collect(out chan<- prometheus.Metric) {
 		counter(m.unreplaced, float64(z.RefusedRanges))
 		counter(m.compactFailures, float64(z.Failures))
 		gauge(m.compacting, float64(z.Running+z.Queued))
+		f, _ := m.n.broker.Filings()
+		counter(m.filings, float64(f.Manifests))
+		counter(m.filedTotal, float64(f.Ranges))
+		counter(m.filingFailures, float64(f.Failures))
 	}
 	image, log := m.n.controller.Image(), m.n.controller.BucketState()
 	for state := metadata.Prepared; state <= metadata.Condemned; state++ {
@@ -117,6 +130,8 @@ func (m *bucketMetrics) Collect(out chan<- prometheus.Metric) {
 		gauge(m.objectBytes, float64(image.ObjectBytes(state)), state.String())
 	}
 	gauge(m.ranges, float64(image.NumRanges()))
+	gauge(m.filed, float64(image.FiledRanges()))
+	gauge(m.manifests, float64(image.NumManifests()))
 	gauge(m.records, float64(image.LiveBytes()))
 	gauge(m.lagging, float64(log.Applied-min(log.Applied, log.Shipped)))
 }

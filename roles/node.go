@@ -23,6 +23,7 @@ import (
 	"rustmq.dev/rustmq/roles/admin"
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/roles/client"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/security/pki"
@@ -135,7 +136,7 @@ func (n *Node) open(ctx context.Context) error {
 		}
 	}
 	if n.bucket != nil {
-		n.metrics.MustRegister(newBucketMetrics(n))
+		n.metrics.MustRegister(newBucketMetrics(n), newCleaningMetrics(n))
 	}
 	return n.openHTTP()
 }
@@ -184,14 +185,14 @@ func (n *Node) openController(ctx context.Context, id identity) error {
 		SnapshotEntries: uint64(n.config.Controller.Snapshot.Entries),
 		SnapshotBytes:   uint64(n.config.Controller.Snapshot.Bytes),
 
-		MaxPartitions:       n.config.Controller.MaxPartitions,
-		DefaultPartitions:   n.config.Broker.NumPartitions,
-		ValidateTopicConfig: configs.ValidateTopicConfig,
-		ListConfig:          configs.ListTopicConfig,
-
+		MaxPartitions:        n.config.Controller.MaxPartitions,
+		DefaultPartitions:    n.config.Broker.NumPartitions,
+		ValidateTopicConfig:  configs.ValidateTopicConfig,
+		ListConfig:           configs.ListTopicConfig,
 		ValidateBrokerConfig: configs.ValidateBrokerConfig,
 		Bucket:               n.bucketOptions(),
 		BrokerSession:        time.Duration(n.config.Replication.HeartbeatTimeout),
+		Mono:                 bootTime(),
 		Log:                  n.log.With("room", "controller"),
 		OnDead:               n.die,
 	})
@@ -307,6 +308,15 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 		Groups: group.Options{
 			MinSession: time.Duration(groups.MinSessionTimeout), MaxSession: time.Duration(groups.MaxSessionTimeout),
 			InitialRebalanceDelay: time.Duration(groups.InitialRebalanceDelay), MaxGroupSize: int(groups.MaxSize),
+			OffsetRetention: time.Duration(groups.OffsetsRetention),
+			Consumer: group.ConsumerOptions{
+				Session: time.Duration(groups.ConsumerSessionTimeout), Heartbeat: time.Duration(groups.ConsumerHeartbeatInterval),
+				MaxSize: int(groups.ConsumerMaxSize), Assignors: groups.AssignorList(), Migration: group.Migration(groups.ConsumerMigrationPolicy),
+			},
+		},
+		Transactions: txn.Options{
+			MaxTimeout:   time.Duration(n.config.Broker.Transactions.MaxTimeout),
+			IDExpiration: time.Duration(n.config.Broker.Transactions.IDExpiration),
 		},
 		Heartbeat: time.Duration(n.config.Replication.HeartbeatInterval),
 		Tier:      tier,
@@ -360,6 +370,7 @@ func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 	n.kafka = kafka.New(kafka.Options{
 		Handler:  n.broker,
 		EarlyOK:  broker.EarlyOK,
+		Features: n.broker.Features(),
 		Identity: func() (string, int32) { return n.controller.Image().ClusterID(), n.config.Broker.ID },
 		Metrics:  counts,
 		Log:      n.log.With("room", "kafka"),

@@ -117,7 +117,7 @@ func debugObject(stdout io.Writer) *cobra.Command {
 	var verify bool
 	cmd := &cobra.Command{
 		Use: "object FILE", Short: "Print what an object of the bucket holds", Args: cobra.ExactArgs(1),
-		Long: "Prints the header of an object, and of each range its offsets, leader epochs, aborted transactions and blocks.\nDamaged parts are named and stepped over. --verify reads every byte and compares it with its checksum.",
+		Long: "Prints the header of an object, and of each range its offsets, leader epochs, aborted transactions and blocks;\nof a manifest, the ranges and objects that it lists. Damaged parts are named and stepped over. --verify reads every byte and compares it with its checksum.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			f, err := os.Open(args[0])
 			if err != nil {
@@ -132,10 +132,21 @@ func debugObject(stdout io.Writer) *cobra.Command {
 				size: st.Size(), print: printLines(stdout, output == "json"),
 				readAt: func(b []byte, off int64) error { _, err := f.ReadAt(b, off); return err },
 			}
-			if verify {
+			m, ref, err := p.manifest()
+			switch {
+			case errors.Is(err, object.ErrNoManifest) && verify:
 				return p.verify()
+			case errors.Is(err, object.ErrNoManifest):
+				return p.show()
+			case err != nil:
+				if err := p.part(err); err != nil {
+					return err
+				}
+				return errDamaged
+			case verify:
+				return p.print(damageLine{Whole: true})
 			}
-			return p.show()
+			return p.showManifest(m, ref)
 		},
 	}
 	cmd.Flags().BoolVar(&verify, "verify", false, "check every byte, and print only what is damaged")

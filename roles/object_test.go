@@ -3,6 +3,7 @@ package roles_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,6 +35,38 @@ func writeObject(t *testing.T) (file string, s *object.Summary) {
 	file = filepath.Join(t.TempDir(), "object")
 	must(t, os.WriteFile(file, out.Bytes(), 0o600))
 	return file, s
+}
+
+func TestDebugObjectShowsAManifest(t *testing.T) {
+	m := object.Manifest{
+		Header: object.Header{ID: 0x2a, Cluster: "test-cluster", Incarnation: 1, Broker: 7}, Topic: "orders",
+		Partition: storage.PartitionID{Topic: storage.TopicID{1}, Index: 3},
+		Ranges: []object.Filed{
+			{Object: 0x11, Size: 900, Base: 10, End: 12, Bytes: 700, MaxTimestamp: 2000, Epoch: 4, Index: object.Extent{Position: 796, Length: 100, CRC: 0x1234}},
+			{Object: 0x12, Size: 800, Base: 12, End: 20, Bytes: 600, MaxTimestamp: 3000, Epoch: 4, HasAborts: true, OpenTransactions: true},
+		},
+	}
+	b, ref, err := m.Encode()
+	must(t, err)
+	file := filepath.Join(t.TempDir(), "manifest")
+	must(t, os.WriteFile(file, b, 0o600))
+	want := fmt.Sprintf(`manifest 000000000000002a cluster=test-cluster incarnation=1 broker=7 size=%d ranges=2 entries=%08x
+key test-cluster/00000001/data/2a/000000000000002a
+of "orders" AQAAAAAAAAAAAAAAAAAAAA/3 [10, 20)
+  [10, 12) object 0000000000000011 size=900 bytes=700 max_timestamp=2000 epoch=4 index@796+100 crc=00001234
+  [12, 20) object 0000000000000012 size=800 bytes=600 max_timestamp=3000 epoch=4 index@0+0 crc=00000000 aborts open
+`, len(b), ref.CRC)
+	if code, stdout, stderr := rustmq(t, "", "debug", "object", file); code != 0 || stdout != want {
+		t.Errorf("exit %d, %s\n%s", code, stderr, stdout)
+	}
+	if code, stdout, _ := rustmq(t, "", "debug", "object", file, "--verify"); code != 0 || !strings.Contains(stdout, "whole") {
+		t.Errorf("exit %d: %s", code, stdout)
+	}
+	b[len(b)-1] ^= 1
+	must(t, os.WriteFile(file, b, 0o600))
+	if code, stdout, _ := rustmq(t, "", "debug", "object", file); code != 1 || !strings.Contains(stdout, "DAMAGED") {
+		t.Errorf("exit %d: %s", code, stdout)
+	}
 }
 
 func TestDebugObjectShowsWhatItHolds(t *testing.T) {

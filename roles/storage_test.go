@@ -3,6 +3,8 @@ package roles_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -141,6 +143,30 @@ func TestAdminStorageShowsTheBucket(t *testing.T) {
 	}
 }
 
+// TestManifestsTakeOverFromTheMetadata: with many ranges the oldest are listed in the
+// bucket, and what is shown and checked has them all the same.
+func TestManifestsTakeOverFromTheMetadata(t *testing.T) {
+	b := newBucketNode(t, map[string]string{"object_storage.manifest_ranges": "2", "compaction.parallel": "0", "compaction.interval": "1s"})
+	for i := range 5 {
+		b.produce("hello\n")
+		b.await("it is uploaded", func(s admin.BucketState) bool { return s.Upload.Objects == int64(i)+1 })
+	}
+	s := b.await("ranges are filed", func(s admin.BucketState) bool { return s.Ranges == 5 && s.Filed >= 3 })
+	if s.Ranges != 5 || s.Manifests != 1 || s.Objects["committed"].Objects != 6 {
+		t.Errorf("%+v", s)
+	}
+	if stdout, _ := b.storage(0); !strings.Contains(stdout, fmt.Sprintf("5 ranges, %d of them in 1 manifest", s.Filed)) {
+		t.Error(stdout)
+	}
+	var topic admin.Topic
+	if b.read("/api/v1/topics/t", &topic); topic.BucketBytes != s.RecordBytes || topic.PartitionList[0].BucketEnd != 5 {
+		t.Errorf("%+v, the bucket has %d bytes of records", topic, s.RecordBytes)
+	}
+	if stdout, _ := b.storage(0, "check", "--verify"); !strings.Contains(stdout, "verified") {
+		t.Error(stdout)
+	}
+}
+
 func TestAdminStorageCheck(t *testing.T) {
 	b := newBucketNode(t, map[string]string{"object_storage.grace": "1h"})
 	b.produce("hello\n")
@@ -226,9 +252,10 @@ func TestOutageIsToldAndNotFelt(t *testing.T) {
 	for _, path := range []string{"/readyz", "/healthz"} {
 		resp, err := http.Get("http://" + b.HTTP() + path)
 		must(t, err)
-		must(t, resp.Body.Close())
-		if resp.StatusCode != http.StatusOK {
-			t.Errorf("%s answers %s", path, resp.Status)
+		body, err := io.ReadAll(resp.Body)
+		must(t, errors.Join(err, resp.Body.Close()))
+		if resp.StatusCode != http.StatusOK || strings.Contains(string(body), "warning: ") != (path == "/readyz") {
+			t.Errorf("%s answers %s: %s", path, resp.Status, body)
 		}
 	}
 	if stdout, _ := b.storage(0); !strings.Contains(stdout, "WARNING") {
@@ -258,7 +285,7 @@ func TestMetricsOfTheBucket(t *testing.T) {
 	must(t, err)
 	for _, want := range []string{
 		`rustmq_bucket_requests_total{class="put"} `, `rustmq_bucket_bytes_total{class="put"} `, `rustmq_bucket_errors_total{class="get"} 0`,
-		`rustmq_bucket_seconds_total{class="list"} `, `rustmq_bucket_circuit_open 0`, `rustmq_upload_objects_total 1`, `rustmq_upload_failures_total 0`,
+		`rustmq_bucket_seconds_total{class="list"} `, `rustmq_bucket_circuit_open 0`, `rustmq_bucket_slow_requests 0`, `rustmq_upload_objects_total 1`, `rustmq_upload_failures_total 0`,
 		`rustmq_upload_waiting_bytes 0`, `rustmq_upload_oldest_waiting_seconds 0`, `rustmq_catalogue_objects{state="committed"} 1`,
 		`rustmq_catalogue_bytes{state="committed"} `, `rustmq_catalogue_ranges 1`, `rustmq_metadata_log_unshipped `,
 	} {

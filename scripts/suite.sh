@@ -6,6 +6,7 @@
 #   mutants  every guard has a test that fails without it
 #   fuzz     every fuzz target for a while
 #   docs     the README as written; generated files are fresh
+#   hour     hours of chaos in simulated time, SOAK minutes for each of SEEDS
 # A suite that lacks a tool or root says so and passes, but fails in CI.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -73,6 +74,9 @@ fuzz() {
 	rm -f /tmp/fuzz.$$
 	echo "fuzz: $passed passed, 0 failed"
 }
+hour() {
+	SOAK=${SOAK:-60} SEEDS=${SEEDS:-20} go test -count=1 -timeout 100m -v -run Hour ./test/hour
+}
 docs() {
 	make -s generate
 	git diff --exit-code --stat -- '*.pb.go' docs configs || { echo "generated files are stale: run make generate"; exit 1; }
@@ -80,7 +84,7 @@ docs() {
 	test/docs/first-five-minutes.sh
 }
 case $name in
-compat | chaos | buckets | mutants | fuzz | docs) "$name" ;;
+compat | chaos | buckets | mutants | fuzz | docs | hour) "$name" ;;
 *) echo "suite.sh: no suite $name" >&2; exit 2 ;;
 esac
 echo "suite $name: $((SECONDS - start)) s"

@@ -64,11 +64,19 @@ func (e *catalogueEdit) replace(p *Partition, from, n int, r Range) {
 	e.gain(r)
 }
 
-// moveLogStart moves the log start of p forward and takes away the ranges that
-// then lie wholly below it.
+// moveLogStart moves the log start of p forward and takes away the ranges and
+// manifests that then lie wholly below it.
 func (e *catalogueEdit) moveLogStart(p *Partition, to storage.Offset) {
 	p = e.change(p)
 	p.LogStart = to
+	if filed := p.Filed(); len(filed) > 0 && filed[0].End <= to {
+		below := slices.IndexFunc(filed, func(m Manifest) bool { return m.End > to })
+		if below < 0 {
+			below = len(filed)
+		}
+		e.die(storage.PartitionID{Topic: e.topic.ID, Index: p.Index}, filed[:below])
+		p.setTier(slices.Clone(filed[below:]), p.Ranges())
+	}
 	l := p.Ranges()
 	if below := l.index(l.above(to)); below > 0 {
 		e.lose(l, 0, below)

@@ -363,18 +363,7 @@ func checkRanges(t *rapid.T, list Ranges, twin []Range) {
 // TestSnapshotOfLevel1 reads what the first version wrote, and still writes it
 // for a cluster at that level: one that is being upgraded has both.
 func TestSnapshotOfLevel1(t *testing.T) {
-	dump, err := os.ReadFile("testdata/level1.hex")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var golden []byte
-	for line := range strings.Lines(string(dump)) {
-		raw, err := hex.DecodeString(strings.ReplaceAll(line[10:58], " ", ""))
-		if err != nil {
-			t.Fatal(err)
-		}
-		golden = append(golden, raw...)
-	}
+	golden := goldenHex(t, "testdata/level1.hex")
 	s := NewState()
 	if err := s.Restore(golden); err != nil {
 		t.Fatal(err)
@@ -390,6 +379,34 @@ func TestSnapshotOfLevel1(t *testing.T) {
 	if first := l.accepted(&pb.PrepareObjects{BrokerId: 1, BrokerEpoch: 2, Count: 1}).(ObjectIDs).First; first != 1 {
 		t.Fatalf("first id %s", first)
 	}
+}
+
+// TestSnapshotOfLevel2: the same, of the last version before manifests.
+func TestSnapshotOfLevel2(t *testing.T) {
+	golden := goldenHex(t, "testdata/level2.hex")
+	s := NewState()
+	if err := s.Restore(golden); err != nil || s.Image().FeatureLevel() != ObjectsFeatureLevel {
+		t.Fatalf("level %d, %v", s.Image().FeatureLevel(), err)
+	}
+	if again, now := s.Snapshot()(), sampleWithObjectsAt(t, ObjectsFeatureLevel).Snapshot()(); !bytes.Equal(again, golden) || !bytes.Equal(now, golden) {
+		t.Fatalf("written now:\n%s", hex.Dump(now))
+	}
+}
+
+func goldenHex(t *testing.T, name string) (golden []byte) {
+	t.Helper()
+	dump, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(dump)) {
+		raw, err := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(line[10:58]), " ", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden = append(golden, raw...)
+	}
+	return golden
 }
 
 // TestChangedPartitionsTellsOfRanges: a commit, a replacement and retention are

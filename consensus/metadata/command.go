@@ -60,6 +60,12 @@ func Encode(image *Image, body proto.Message) ([]byte, error) {
 		c.Body = &pb.Command_ForgetObjects{ForgetObjects: b}
 	case *pb.MoveLogStarts:
 		c.Body = &pb.Command_MoveLogStarts{MoveLogStarts: b}
+	case *pb.FileRanges:
+		c.Body = &pb.Command_FileRanges{FileRanges: b}
+	case *pb.DissolveManifest:
+		c.Body = &pb.Command_DissolveManifest{DissolveManifest: b}
+	case *pb.RecordCleaning:
+		c.Body = &pb.Command_RecordCleaning{RecordCleaning: b}
 	case *pb.AlterClientQuotas:
 		c.Body = &pb.Command_AlterClientQuotas{AlterClientQuotas: b}
 	default:

@@ -22,6 +22,16 @@
 // ones are forgotten. A range enters at the committed end, from the leader of the
 // present epoch, or takes the place of ranges that are all still there. No state
 // ends by time: the controller condemns by a command.
+// How far compaction by key has come is noted with each partition (feature level
+// 4, [Cleaning], docs/design/0005-compaction-by-key.md).
+//
+// Manifests (feature level 3, docs/design/0004-manifests.md) hold the ranges that a
+// partition has long had, in the bucket: the image has a reference to each, and
+// nothing of the objects that they list. An object is thus in a state, or listed in
+// one manifest, or was forgotten. What a manifest must say follows from the image,
+// entry for entry, and is compared with what the broker wrote. A manifest that no
+// partition names any more is dying until a command brings its content, by which
+// the objects in it are condemned.
 //
 // Concurrency. Apply and Restore are called by one goroutine. Image may be
 // called by any; an [Image] never changes, and shares with its successor
@@ -38,10 +48,11 @@
 //	24     n    body       records: uvarint length, SnapshotRecord (snapshot.proto)
 //
 // The first record is the header; it counts the brokers, configs, client quotas
-// (feature level 5), topics, objects and ranges that follow in that order, each kind sorted, many ranges to a record.
+// (feature level 5), topics, objects, manifests and ranges that follow in that
+// order, each kind sorted, many ranges to a record.
 // Nothing may follow them. Ranges are written as columns (columns.go), in commands
 // too: about 20 bytes each, and 16 more where each is of another topic. A cluster
-// at level 1 has the snapshot that the first version wrote.
+// at level 1 or 2 has the snapshot that the first versions wrote.
 //
 // An entry of the metadata log in the bucket, see [LogEntry], little-endian:
 //

@@ -11,8 +11,10 @@ import (
 const (
 	FirstFeatureLevel   uint32 = 1
 	ObjectsFeatureLevel uint32 = 2 // the bucket, objects and ranges
-
-	QuotasFeatureLevel uint32 = 5 // client quotas
+	// ManifestsFeatureLevel: manifests, whose bytes the image reckons with.
+	ManifestsFeatureLevel uint32 = 3
+	CleaningFeatureLevel  uint32 = 4 // compaction by key
+	QuotasFeatureLevel    uint32 = 5 // client quotas
 
 	LatestFeatureLevel = QuotasFeatureLevel // the highest that this binary knows
 )
@@ -29,6 +31,10 @@ func levelOf(c *pb.Command) uint32 {
 	case *pb.Command_SetBucket, *pb.Command_PrepareObjects, *pb.Command_CommitObject, *pb.Command_ReplaceRanges,
 		*pb.Command_CondemnObjects, *pb.Command_ForgetObjects, *pb.Command_MoveLogStarts:
 		return ObjectsFeatureLevel
+	case *pb.Command_FileRanges, *pb.Command_DissolveManifest:
+		return ManifestsFeatureLevel
+	case *pb.Command_RecordCleaning:
+		return CleaningFeatureLevel
 	case *pb.Command_AlterClientQuotas:
 		return QuotasFeatureLevel
 	}

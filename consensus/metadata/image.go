@@ -33,6 +33,8 @@ type Image struct {
 	objectBytes  [Condemned + 1]int64
 	ranges       int
 	liveBytes    int64
+	filed        filed
+	dying        tree[storage.ObjectID, *Dying]
 }
 
 func emptyImage() *Image {
@@ -47,6 +49,7 @@ func emptyImage() *Image {
 		configs:    newTree[Resource, *ResourceConfig](compareResources),
 		quotas:     newTree[QuotaEntity, *ClientQuotas](compareQuotaEntities),
 		objects:    newObjectTrees(),
+		dying:      newTree[storage.ObjectID, *Dying](cmp.Compare[storage.ObjectID]),
 	}
 }
 

@@ -36,15 +36,19 @@ func sample(t testing.TB) *State {
 }
 
 // sampleWithObjects is a sample with objects in every state, and two ranges.
-func sampleWithObjects(t testing.TB) *State {
+func sampleWithObjects(t testing.TB) *State { return sampleWithObjectsAt(t, LatestFeatureLevel) }
+
+func sampleWithObjectsAt(t testing.TB, level uint32) *State {
 	t.Helper()
 	l := &testLog{t: t, state: sample(t), index: 5}
-	l.accepted(&pb.SetFeatureLevel{Level: LatestFeatureLevel})
+	l.accepted(&pb.SetFeatureLevel{Level: level})
 	l.accepted(&pb.SetBucket{Nonce: bytes.Repeat([]byte{9}, 16), Incarnation: 3})
 	l.accepted(&pb.PrepareObjects{BrokerId: 1, BrokerEpoch: 2, Count: 3})
 	l.accepted(NewCommitObject(1, 2, 1, 1000, []PartitionRange{rangeAt(1, 0, 5), rangeAt(1, 5, 10)}))
 	l.accepted(&pb.CondemnObjects{ObjectIds: []uint64{3}})
-	l.accepted(NewAlterClientQuotas(QuotaEntity{User: QuotaName{Scope: QuotaNamed, Name: "u"}, ClientID: QuotaName{Scope: QuotaDefault}}, map[string]float64{ProducerByteRate: 5}, nil))
+	if level >= QuotasFeatureLevel {
+		l.accepted(NewAlterClientQuotas(QuotaEntity{User: QuotaName{Scope: QuotaNamed, Name: "u"}, ClientID: QuotaName{Scope: QuotaDefault}}, map[string]float64{ProducerByteRate: 5}, nil))
+	}
 	return l.state
 }
 
@@ -181,6 +185,8 @@ func FuzzApply(f *testing.F) {
 	f.Add(mustCommand(f, &pb.PrepareObjects{BrokerId: 1, BrokerEpoch: 2, Count: 2}))
 	f.Add(mustCommand(f, NewCommitObject(1, 2, 2, 1000, []PartitionRange{rangeAt(1, 10, 20), rangeAt(0, 0, 10)})))
 	f.Add(mustCommand(f, NewReplaceRanges(1, 2, 2, 1000, []Replacement{{PartitionRange: rangeAt(1, 0, 10), Removed: []RemovedRange{{1, 0, 5}, {1, 5, 10}}}})))
+	f.Add(mustCommand(f, &pb.FileRanges{BrokerId: 1, BrokerEpoch: 2, TopicId: bytes.Repeat([]byte{7}, 16), Partition: 1, ObjectId: 2, Size: 420, Replaced: 1, DroppedRanges: 1, Dropped: make([]byte, 14), MovedObjects: []int64{1}}))
+	f.Add(mustCommand(f, &pb.DissolveManifest{ObjectId: 1, Entries: make([]byte, 20)}))
 	f.Add(mustCommand(f, &pb.CondemnObjects{ObjectIds: []uint64{1, 2, 3}}))
 	f.Add(mustCommand(f, &pb.ForgetObjects{ObjectIds: []uint64{3}}))
 	f.Add(mustCommand(f, &pb.MoveLogStarts{Topics: []*pb.MoveLogStarts_Topic{{TopicId: bytes.Repeat([]byte{7}, 16), Partitions: []int32{1}, Offsets: []int64{5}}}}))
@@ -189,7 +195,7 @@ func FuzzApply(f *testing.F) {
 		before := s.Image()
 		result, err := s.Apply(before.Offset()+1, command)
 		if err == nil && Refused(result) == nil {
-			if err := checkImage(before, s.Image()); err != nil {
+			if err := checkImage(before, s.Image(), nil); err != nil {
 				t.Fatal(err)
 			}
 		} else if s.Image().topics.root != before.topics.root || s.Image().brokers.root != before.brokers.root || s.Image().objects[Prepared].root != before.objects[Prepared].root {
@@ -207,6 +213,12 @@ func FuzzApply(f *testing.F) {
 func FuzzRestore(f *testing.F) {
 	f.Add(sample(f).Snapshot()()[snapshotHeaderSize:])
 	f.Add(sampleWithObjects(f).Snapshot()()[snapshotHeaderSize:])
+	filed, s := newLog(f, 1), shelf{}
+	filed.fill(6)
+	filed.accepted(filed.filing(s, 2, 0, false))
+	filed.accepted(filed.filing(s, 2, 0, false))
+	filed.logStart(20)
+	f.Add(filed.state.Snapshot()()[snapshotHeaderSize:])
 	f.Add(NewState().Snapshot()()[snapshotHeaderSize:])
 	f.Fuzz(func(t *testing.T, body []byte) {
 		framed := append(make([]byte, snapshotHeaderSize), body...)
@@ -219,7 +231,7 @@ func FuzzRestore(f *testing.F) {
 			return
 		}
 		again := NewState()
-		if err := checkCatalogue(s.Image(), s.Image()); err != nil {
+		if err := checkCatalogue(s.Image(), s.Image(), nil); err != nil {
 			t.Fatal(err)
 		}
 		if err := again.Restore(s.Snapshot()()); err != nil || show(again.Image()) != show(s.Image()) {

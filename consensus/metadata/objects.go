@@ -46,6 +46,7 @@ type Object struct {
 	Ranges      int    // that name it
 	LiveBytes   int64  // of those
 	Mixed       bool   // it was written with ranges of several partitions
+	Manifest    bool   // it is one; Ranges is 1 then, until it is made anew or dissolved
 	Since       uint64 // log index at which it came into this state
 }
 
@@ -70,8 +71,8 @@ func newObjectTrees() (trees objectTrees) {
 	return trees
 }
 
-// Object returns the object of that id, unless it was never issued or is
-// forgotten.
+// Object returns the object of that id, unless it was never issued, is forgotten,
+// or is listed in a manifest: see Manifests.
 func (m *Image) Object(id storage.ObjectID) (*Object, bool) {
 	for state := Prepared; state <= Condemned; state++ {
 		if o, ok := m.objects[state].get(id); ok {
@@ -105,20 +106,34 @@ func (m *Image) ObjectsIn(state ObjectState) iter.Seq[*Object] {
 	}
 }
 
-// NumObjects returns how many objects are in that state.
-func (m *Image) NumObjects(state ObjectState) int { return m.objects[state].len() }
+// NumObjects returns how many objects are in that state. Those that manifests list
+// count as committed.
+func (m *Image) NumObjects(state ObjectState) int {
+	n := m.objects[state].len()
+	if state == Committed {
+		n += m.filed.ranges
+	}
+	return n
+}
 
 // ObjectBytes returns the size of all objects in that state, as far as known.
-func (m *Image) ObjectBytes(state ObjectState) int64 { return m.objectBytes[state] }
+func (m *Image) ObjectBytes(state ObjectState) int64 {
+	n := m.objectBytes[state]
+	if state == Committed {
+		n += m.filed.objectBytes
+	}
+	return n
+}
 
-// NumRanges returns how many ranges all partitions have.
+// NumRanges returns how many ranges all partitions have that are not in manifests.
 func (m *Image) NumRanges() int { return m.ranges }
 
-// LiveBytes returns how many bytes the batches of all ranges have.
-func (m *Image) LiveBytes() int64 { return m.liveBytes }
+// LiveBytes returns how many bytes the batches of all ranges have, in manifests too.
+func (m *Image) LiveBytes() int64 { return m.liveBytes + m.filed.bytes }
 
 // NextObjectID returns the id that will be issued next. An id below it that is
-// no object was one: whatever its key holds is never named again.
+// no object, and in no manifest, was one: whatever its key holds is never named
+// again.
 func (m *Image) NextObjectID() storage.ObjectID { return m.lastObjectID + 1 }
 
 // putObject makes o what the image knows of its id.

@@ -21,16 +21,18 @@ type Partition struct {
 	ISR            []int32 // in sync: hold every record below the high watermark
 	ELR            []int32 // left the ISR below min.insync.replicas, still hold every acked record (KIP-966)
 	LogStart       storage.Offset
-	tiered         *Ranges // nil while none of it is in the bucket
+	tiered         *tier     // nil while none of it is in the bucket
+	cleaning       *Cleaning // nil: never cleaned
 }
 
-// Ranges returns where the partition lies in the bucket. The first range may
-// begin below the log start; none ends there.
+// Ranges returns where the partition lies in the bucket, but for what is filed in
+// manifests. The first range may begin below the log start; none ends there. With
+// manifests there is at least one.
 func (p *Partition) Ranges() Ranges {
 	if p.tiered == nil {
 		return Ranges{}
 	}
-	return *p.tiered
+	return p.tiered.ranges
 }
 
 // CommittedEnd returns where the last range ends, or the log start when that
@@ -43,15 +45,17 @@ func (p *Partition) CommittedEnd() storage.Offset {
 }
 
 // setRanges replaces the ranges of p, a partition being changed.
-func (p *Partition) setRanges(l Ranges) {
+func (p *Partition) setRanges(l Ranges) { p.setTier(p.Filed(), l) }
+
+func (p *Partition) setTier(filed []Manifest, l Ranges) {
 	p.tiered = nil
 	if l.n > 0 {
-		p.tiered = &l
+		p.tiered = &tier{filed, l}
 	}
 }
 
 // chunkPartitions is how many partitions a change of one of them copies: at
-// 112 bytes each 7 KiB, about what the list of the chunks of a topic of
+// 120 bytes each 7.5 KiB, about what the list of the chunks of a topic of
 // 20,000 partitions takes.
 const chunkPartitions = 64
 

@@ -15,7 +15,7 @@ import (
 )
 
 // drawCommand draws a command that may well fit the image, and may not.
-func drawCommand(t *rapid.T, m *Image) proto.Message {
+func drawCommand(t *rapid.T, m *Image, shelf shelf) proto.Message {
 	broker := func() int32 { return rapid.Int32Range(1, 4).Draw(t, "broker") }
 	epoch := func(id int32) int64 {
 		if b, ok := m.Broker(id); ok && rapid.IntRange(0, 9).Draw(t, "stale") > 0 {
@@ -89,14 +89,14 @@ func drawCommand(t *rapid.T, m *Image) proto.Message {
 		}
 		return NewAlterClientQuotas(QuotaEntity{User: half("user"), ClientID: half("client id")}, set, remove)
 	default:
-		return drawObjectCommand(t, m)
+		return drawObjectCommand(t, m, shelf)
 	}
 }
 
 // drawObjectCommand draws a command about objects, most of them near enough to
 // the image to be taken in part.
-func drawObjectCommand(t *rapid.T, m *Image) proto.Message {
-	kind := rapid.IntRange(0, 11).Draw(t, "object command")
+func drawObjectCommand(t *rapid.T, m *Image, shelf shelf) proto.Message {
+	kind := rapid.IntRange(0, 16).Draw(t, "object command")
 	broker := rapid.Int32Range(1, 4).Draw(t, "broker")
 	var epoch int64
 	if b, ok := m.Broker(broker); ok {
@@ -179,6 +179,19 @@ func drawObjectCommand(t *rapid.T, m *Image) proto.Message {
 		return &pb.CondemnObjects{ObjectIds: ids()}
 	case 10:
 		return &pb.ForgetObjects{ObjectIds: ids()}
+	case 11, 12, 13:
+		p, r := partition()
+		return shelf.file(t, m, p, r.Partition, broker, epoch, prepared)
+	case 14:
+		return shelf.dissolve(t, m)
+	case 15:
+		p, r := partition()
+		c := p.Cleaning()
+		c.To += storage.Offset(rapid.IntRange(-1, 20).Draw(t, "to"))
+		if rapid.Bool().Draw(t, "round") {
+			c.Round, c.Next = c.To+storage.Offset(rapid.IntRange(0, 9).Draw(t, "more")), storage.Offset(rapid.IntRange(0, 50).Draw(t, "next"))
+		}
+		return NewRecordCleaning(broker, epoch, r.Partition, r.Range.Epoch, c)
 	default:
 		p, r := partition()
 		return &pb.MoveLogStarts{Topics: []*pb.MoveLogStarts_Topic{{
@@ -193,6 +206,7 @@ func drawObjectCommand(t *rapid.T, m *Image) proto.Message {
 func TestSameLogSameBytes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b, c := NewState(), NewState(), NewState()
+		shelf := shelf{}
 		apply := func(index uint64, command []byte) {
 			before := a.Image()
 			want, err := a.Apply(index, command)
@@ -209,7 +223,7 @@ func TestSameLogSameBytes(t *testing.T) {
 					t.Fatalf("index %d was refused (%v) and changed something", index, want)
 				}
 			}
-			if err := checkImage(before, a.Image()); err != nil {
+			if err := checkImage(before, a.Image(), shelf); err != nil {
 				t.Fatalf("index %d: %v\n%s", index, err, show(a.Image()))
 			}
 		}
@@ -229,7 +243,7 @@ func TestSameLogSameBytes(t *testing.T) {
 		}
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			index += uint64(rapid.IntRange(1, 2).Draw(t, "gap"))
-			apply(index, rapidCommand(t, drawCommand(t, a.Image())))
+			apply(index, rapidCommand(t, drawCommand(t, a.Image(), shelf)))
 			if rapid.IntRange(0, 7).Draw(t, "snapshot") == 0 {
 				restored := NewState()
 				if err := restored.Restore(c.Snapshot()()); err != nil {
@@ -256,7 +270,7 @@ func rapidCommand(t *rapid.T, body proto.Message) []byte {
 }
 
 // checkImage says what must hold in every image, and from one to the next.
-func checkImage(before, m *Image) error {
+func checkImage(before, m *Image, shelf shelf) error {
 	partitions := 0
 	for t := range m.Topics() {
 		if id, _ := m.names.get(t.Name); id != t.ID {
@@ -274,6 +288,8 @@ func checkImage(before, m *Image) error {
 			switch {
 			case p.LeaderEpoch < was.LeaderEpoch, p.PartitionEpoch < was.PartitionEpoch, p.LogStart < was.LogStart:
 				return fmt.Errorf("%s-%d: an epoch or the log start fell", t.Name, p.Index)
+			case p.Cleaning().To < was.Cleaning().To, max(p.Cleaning().To, p.Cleaning().Round, p.Cleaning().Next) > p.CommittedEnd():
+				return fmt.Errorf("%s-%d: compaction by key went back, or beyond the bucket: %+v", t.Name, p.Index, p.Cleaning())
 			case p.Leader != was.Leader && p.LeaderEpoch == was.LeaderEpoch:
 				return fmt.Errorf("%s-%d: another leader under the same epoch", t.Name, p.Index)
 			case !(slices.Equal(p.ISR, was.ISR) && slices.Equal(p.ELR, was.ELR)) && p.PartitionEpoch == was.PartitionEpoch:
@@ -287,7 +303,7 @@ func checkImage(before, m *Image) error {
 	if partitions != m.NumPartitions() || m.topics.len() != m.names.len() {
 		return fmt.Errorf("%d partitions counted as %d, %d topics with %d names", partitions, m.NumPartitions(), m.topics.len(), m.names.len())
 	}
-	if err := checkCatalogue(before, m); err != nil {
+	if err := checkCatalogue(before, m, shelf); err != nil {
 		return err
 	}
 	changed := map[storage.TopicID]bool{}
@@ -307,16 +323,28 @@ func checkImage(before, m *Image) error {
 
 // checkCatalogue reckons anew, from the ranges alone, what the catalogue says of
 // objects: none that a range names is anything but committed (promise 4).
-func checkCatalogue(before, m *Image) error {
+func checkCatalogue(before, m *Image, shelf shelf) error {
 	type held struct {
 		ranges int
 		bytes  int64
 	}
 	named := map[storage.ObjectID]held{}
 	var all held
+	for _, is := range m.Manifests() {
+		named[is.ID] = held{ranges: 1}
+	}
 	for t := range m.Topics() {
 		for p := range t.Partitions.All() {
 			end := storage.NoOffset
+			for _, is := range p.Filed() {
+				switch {
+				case is.Base >= is.End, is.End <= p.LogStart, end != storage.NoOffset && is.Base != end, end == storage.NoOffset && is.Base > p.LogStart:
+					return fmt.Errorf("%s-%d: manifest %+v behind %d, log start %d", t.Name, p.Index, is, end, p.LogStart)
+				case p.Ranges().Len() == 0:
+					return fmt.Errorf("%s-%d: a manifest, and no range behind it", t.Name, p.Index)
+				}
+				end = is.End
+			}
 			for r := range p.Ranges().All() {
 				o, ok := m.Object(r.Object)
 				switch {
@@ -340,6 +368,9 @@ func checkCatalogue(before, m *Image) error {
 	if all != (held{m.ranges, m.liveBytes}) || m.NextObjectID() < before.NextObjectID() {
 		return fmt.Errorf("%+v, counted as %d and %d; next object %s after %s", all, m.ranges, m.liveBytes, m.NextObjectID(), before.NextObjectID())
 	}
+	if err := shelf.check(before, m); err != nil {
+		return err
+	}
 	var size [Condemned + 1]int64
 	for o := range m.Objects() {
 		size[o.State] += o.Size
@@ -347,14 +378,14 @@ func checkCatalogue(before, m *Image) error {
 		switch {
 		case named[o.ID] != held{o.Ranges, o.LiveBytes}, (o.Ranges > 0) != (o.State == Committed), o.ID >= m.NextObjectID():
 			return fmt.Errorf("object %+v is named by %+v", *o, named[o.ID])
-		case !existed && (o.State != Prepared || o.ID < before.NextObjectID()), existed && o.State < was.State:
+		case !existed && (o.State != Prepared || o.ID < before.NextObjectID()) && !(o.State == Condemned && shelf.has(before, o.ID)), existed && o.State < was.State:
 			return fmt.Errorf("object %+v, before %v", *o, was)
 		case (!existed || o.State != was.State) != (o.Since > before.offset):
 			return fmt.Errorf("object %+v, before %+v: since", *o, was)
 		}
 	}
 	for o := range before.Objects() {
-		if _, is := m.Object(o.ID); !is && o.State != Condemned {
+		if _, is := m.Object(o.ID); !is && o.State != Condemned && !shelf.has(m, o.ID) {
 			return fmt.Errorf("object %+v was forgotten", *o)
 		}
 	}

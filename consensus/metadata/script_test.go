@@ -321,6 +321,10 @@ func show(m *Image) string {
 			}
 		}
 	}
+	for of, is := range m.Manifests() {
+		_, dying := m.dying.get(is.ID)
+		fmt.Fprintf(&b, "\nmanifest %d of %s: %+v, dying %v", uint64(is.ID), of, *is, dying)
+	}
 	if bucket, set := m.Bucket(); set {
 		fmt.Fprintf(&b, "\nbucket %s incarnation %d", bucket.Nonce[:1], bucket.Incarnation)
 	}
@@ -330,6 +334,9 @@ func show(m *Image) string {
 	for o := range m.Objects() {
 		fmt.Fprintf(&b, "\nobject %d %s since %d, broker %d epoch %d, size %d, %d ranges with %d bytes, mixed %v",
 			uint64(o.ID), o.State, o.Since, o.Broker, o.BrokerEpoch, o.Size, o.Ranges, o.LiveBytes, o.Mixed)
+		if o.Manifest {
+			b.WriteString(", a manifest")
+		}
 	}
 	return b.String()
 }

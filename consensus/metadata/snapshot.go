@@ -39,8 +39,9 @@ func (m *Image) Snapshot() []byte {
 		Topics:         uint64(m.topics.len()),
 
 		LastObjectId:      uint64(m.lastObjectID),
-		Objects:           uint64(m.NumObjects(Prepared) + m.NumObjects(Committed) + m.NumObjects(Condemned)),
+		Objects:           uint64(m.objects[Prepared].len() + m.objects[Committed].len() + m.objects[Condemned].len()),
 		Ranges:            uint64(m.ranges),
+		Manifests:         uint64(m.filed.manifests),
 		BucketNonce:       m.bucket.encodeNonce(),
 		BucketIncarnation: m.bucket.Incarnation,
 
@@ -68,9 +69,10 @@ func (m *Image) Snapshot() []byte {
 	for o := range m.Objects() {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Object{Object: &pb.SnapshotObject{
 			Id: uint64(o.ID), State: uint32(o.State), Size: uint64(o.Size),
-			Broker: o.Broker, BrokerEpoch: o.BrokerEpoch, Mixed: o.Mixed, Since: o.Since,
+			Broker: o.Broker, BrokerEpoch: o.BrokerEpoch, Mixed: o.Mixed, Since: o.Since, Manifest: o.Manifest,
 		}}})
 	}
+	b = m.appendManifests(b)
 	b = m.appendRanges(b)
 	sealSnapshot(b)
 	return b
@@ -115,7 +117,7 @@ func encodeTopic(t *Topic) *pb.SnapshotTopic {
 	for p := range t.Partitions.All() {
 		encoded.Partitions = append(encoded.Partitions, &pb.SnapshotPartition{
 			Leader: p.Leader, LeaderEpoch: int32(p.LeaderEpoch), PartitionEpoch: p.PartitionEpoch,
-			Replicas: p.Replicas, Isr: p.ISR, Elr: p.ELR, LogStart: int64(p.LogStart),
+			Replicas: p.Replicas, Isr: p.ISR, Elr: p.ELR, LogStart: int64(p.LogStart), Cleaning: p.Cleaning().encode(),
 		})
 	}
 	return encoded
@@ -279,9 +281,14 @@ func (d *decoder) topic(m *Image) error {
 	}
 	partitions := make([]Partition, 0, len(e.Partitions))
 	for i, p := range e.Partitions {
+		cleaning, refused := decodeCleaning(p.Cleaning)
+		if refused != nil || p.Cleaning != nil && cleaning == nil {
+			return d.corrupt("topic %q, partition %d: state of compaction by key that cannot be: %v", e.Name, i, p.Cleaning)
+		}
 		partitions = append(partitions, Partition{
 			Index: int32(i), Leader: p.Leader, LeaderEpoch: storage.Epoch(p.LeaderEpoch), PartitionEpoch: p.PartitionEpoch,
 			Replicas: slices.Clip(p.Replicas), ISR: slices.Clip(p.Isr), ELR: slices.Clip(p.Elr), LogStart: storage.Offset(p.LogStart),
+			cleaning: cleaning,
 		})
 	}
 	m.addTopic(&Topic{

@@ -3,6 +3,7 @@ package metadata
 import (
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/object"
 )
 
 // snapshotRanges is how many ranges one record of a snapshot holds at most.
@@ -22,10 +23,7 @@ func (m *Image) appendRanges(b []byte) []byte {
 	}
 	for t := range m.Topics() {
 		for p := range t.Partitions.All() {
-			if p.tiered == nil {
-				continue
-			}
-			for r := range p.tiered.All() {
+			for r := range p.Ranges().All() {
 				w.add(storage.PartitionID{Topic: t.ID, Index: p.Index}, &r)
 				objects = append(objects, int64(r.Object-before))
 				before = r.Object
@@ -54,6 +52,9 @@ func (d *decoder) catalogue(m *Image, h *pb.SnapshotHeader) error {
 		}
 	}
 	edit := m.editCatalogue(0)
+	if err := d.manifests(edit, h.Manifests); err != nil {
+		return err
+	}
 	lists := rangesReader{d: d, edit: edit}
 	for uint64(m.ranges) < h.Ranges {
 		if err := lists.record(); err != nil {
@@ -63,6 +64,13 @@ func (d *decoder) catalogue(m *Image, h *pb.SnapshotHeader) error {
 	lists.end()
 	if uint64(m.ranges) != h.Ranges {
 		return d.corrupt("%d ranges, not %d", m.ranges, h.Ranges)
+	}
+	edit.putTopic()
+	for of, is := range m.Manifests() {
+		_, dying := m.dying.get(is.ID)
+		if _, p := m.Partition(of); !dying && p.Ranges().Len() == 0 {
+			return d.corrupt("manifest %s of partition %s, which has no ranges", is.ID, of)
+		}
 	}
 	for o := range m.ObjectsIn(Committed) {
 		if _, named := edit.objects[o.ID]; !named {
@@ -84,7 +92,7 @@ func (d *decoder) object(m *Image) error {
 	}
 	o := &Object{
 		ID: storage.ObjectID(e.Id), State: ObjectState(e.State), Size: int64(e.Size),
-		Broker: e.Broker, BrokerEpoch: e.BrokerEpoch, Mixed: e.Mixed, Since: e.Since,
+		Broker: e.Broker, BrokerEpoch: e.BrokerEpoch, Mixed: e.Mixed, Since: e.Since, Manifest: e.Manifest,
 	}
 	if e.State < uint32(Prepared) || e.State > uint32(Condemned) || e.Size > maxObjectBytes || o.ID < 1 || o.ID > m.lastObjectID || o.Since > m.offset {
 		return d.corrupt("object %s of %d bytes in state %d since %d, with %s the last one issued", o.ID, e.Size, e.State, o.Since, m.lastObjectID)
@@ -134,10 +142,14 @@ func (l *rangesReader) add(r *PartitionRange) error {
 	if l.into == nil || l.of != r.Partition {
 		l.end()
 		_, p, refused := l.edit.find(r.Partition)
-		if refused != nil || p.tiered != nil {
+		if refused != nil || p.Ranges().Len() > 0 {
 			return l.d.corrupt("ranges of partition %s: twice, or it is none", r.Partition)
 		}
-		if is.Base > p.LogStart || is.End <= p.LogStart {
+		if filed := p.Filed(); len(filed) > 0 {
+			if end := filed[len(filed)-1].End; is.Base != end {
+				return l.d.corrupt("partition %s: the first range [%d, %d) behind manifests up to %d", r.Partition, is.Base, is.End, end)
+			}
+		} else if is.Base > p.LogStart || is.End <= p.LogStart {
 			return l.d.corrupt("partition %s: the first range [%d, %d) does not hold the log start %d", r.Partition, is.Base, is.End, p.LogStart)
 		}
 		l.into, l.of = p, r.Partition
@@ -148,7 +160,7 @@ func (l *rangesReader) add(r *PartitionRange) error {
 	if ok {
 		o = l.edit.object(o.ID)
 	}
-	if !ok || is.Base < 0 || is.End <= is.Base || is.Bytes < 0 || is.Bytes > o.Size-o.LiveBytes {
+	if !ok || o.Manifest || is.Base < 0 || is.End <= is.Base || is.Bytes < 0 || is.Bytes > o.Size-o.LiveBytes {
 		return l.d.corrupt("partition %s: range [%d, %d) of %d bytes in object %s, which cannot have it", r.Partition, is.Base, is.End, is.Bytes, is.Object)
 	}
 	l.edit.gain(is)
@@ -162,4 +174,75 @@ func (l *rangesReader) end() {
 		l.edit.change(l.into).setRanges(Ranges{}.splice(0, 0, l.ranges...))
 	}
 	l.into, l.ranges = nil, l.ranges[:0]
+}
+
+// appendManifests appends those of partitions, then the dying ones.
+func (m *Image) appendManifests(b []byte) []byte {
+	add := func(of storage.PartitionID, is *Manifest, dying bool) {
+		var flags uint32
+		if is.HasAborts {
+			flags |= flagAborts
+		}
+		if is.OpenTransactions {
+			flags |= flagOpenTransactions
+		}
+		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Manifest{Manifest: &pb.SnapshotManifest{
+			TopicId: of.Topic[:], Partition: of.Index, ObjectId: uint64(is.ID), Base: int64(is.Base), End: int64(is.End),
+			Ranges: uint32(is.Ranges), EntriesBytes: is.ManifestRef.Bytes, Crc: is.CRC, Bytes: uint64(is.RangeBytes),
+			ObjectBytes: uint64(is.ObjectBytes), MaxTimestamp: is.MaxTimestamp, Flags: flags, Dying: dying,
+		}}})
+	}
+	for of, is := range m.Manifests() {
+		_, dying := m.dying.get(is.ID)
+		add(of, is, dying)
+	}
+	return b
+}
+
+// manifests reads what appendManifests writes.
+func (d *decoder) manifests(edit *catalogueEdit, n uint64) error {
+	m := edit.m
+	for range n {
+		r, err := d.next()
+		if err != nil {
+			return err
+		}
+		e := r.GetManifest()
+		if e == nil {
+			return d.corrupt("no manifest where one is due")
+		}
+		topic, ok := topicID(e.TopicId)
+		of := storage.PartitionID{Topic: topic, Index: e.Partition}
+		is := Manifest{
+			ID: storage.ObjectID(e.ObjectId),
+			ManifestRef: object.ManifestRef{
+				Base: storage.Offset(e.Base), End: storage.Offset(e.End), Ranges: int(e.Ranges), Bytes: e.EntriesBytes, CRC: e.Crc,
+			},
+			RangeBytes: int64(e.Bytes), ObjectBytes: int64(e.ObjectBytes), MaxTimestamp: e.MaxTimestamp,
+			HasAborts: e.Flags&flagAborts != 0, OpenTransactions: e.Flags&flagOpenTransactions != 0,
+		}
+		o, known := m.objects[Committed].get(is.ID)
+		if wrong := is.check(); !ok || wrong != "" || e.Flags&^knownFlags != 0 || !known || !o.Manifest || o.Size != is.Size() {
+			return d.corrupt("manifest %s of partition %s: %s, or no such object", is.ID, of, wrong)
+		}
+		if edit.object(is.ID).Ranges++; edit.object(is.ID).Ranges > 1 {
+			return d.corrupt("manifest %s twice", is.ID)
+		}
+		m.filed.add(&is, 1)
+		if e.Dying {
+			m.dying = m.dying.put(is.ID, &Dying{Manifest: is, Partition: of})
+			continue
+		}
+		_, p, refused := edit.find(of)
+		if refused != nil {
+			return d.corrupt("manifest %s is of partition %s, which is none", is.ID, of)
+		}
+		filed := p.Filed()
+		if len(filed) > 0 && filed[len(filed)-1].End != is.Base || len(filed) == 0 && (is.Base > p.LogStart || is.End <= p.LogStart) {
+			return d.corrupt("partition %s: manifest [%d, %d) with the log start at %d, or not behind the one before", of, is.Base, is.End, p.LogStart)
+		}
+		// It has no ranges yet: they follow, or the snapshot is refused.
+		edit.change(p).tiered = &tier{filed: append(filed[:len(filed):len(filed)], is)}
+	}
+	return nil
 }

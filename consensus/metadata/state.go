@@ -47,8 +47,8 @@ type (
 	// *Error for each range, in order of the command. Where all are errors the
 	// object is condemned.
 	RangeResults []error
-	// ObjectCount is the result of CondemnObjects and ForgetObjects: how many
-	// were.
+	// ObjectCount is the result of CondemnObjects, ForgetObjects and
+	// DissolveManifest: how many were.
 	ObjectCount int
 )
 
@@ -125,6 +125,12 @@ func (m *Image) apply(index uint64, c *pb.Command) (result any, refused *Error) 
 		return m.forgetObjects(body.ForgetObjects)
 	case *pb.Command_MoveLogStarts:
 		return m.moveLogStarts(index, body.MoveLogStarts)
+	case *pb.Command_FileRanges:
+		return m.fileRanges(index, body.FileRanges)
+	case *pb.Command_DissolveManifest:
+		return m.dissolveManifest(index, body.DissolveManifest)
+	case *pb.Command_RecordCleaning:
+		return nil, m.recordCleaning(index, body.RecordCleaning)
 	case *pb.Command_AlterClientQuotas:
 		return nil, m.alterClientQuotas(body.AlterClientQuotas)
 	}

@@ -61,7 +61,7 @@ func (m *Image) addTopic(t *Topic) {
 	m.partitions += t.Partitions.Len()
 }
 
-// deleteTopic takes the topic's ranges away with it.
+// deleteTopic takes the topic's ranges and manifests away with it.
 func (m *Image) deleteTopic(index uint64, c *pb.DeleteTopic) *Error {
 	t, refused := m.topicOf(c.TopicId)
 	if refused != nil {
@@ -76,6 +76,7 @@ func (m *Image) deleteTopic(index uint64, c *pb.DeleteTopic) *Error {
 	edit := m.editCatalogue(index)
 	for p := range t.Partitions.All() {
 		edit.lose(p.Ranges(), 0, p.Ranges().Len())
+		edit.die(storage.PartitionID{Topic: t.ID, Index: p.Index}, p.Filed())
 	}
 	edit.end()
 	return nil

@@ -38,6 +38,7 @@ type PartitionState struct {
 type BucketShare struct {
 	BucketBytes int64          `json:"bucket_bytes" doc:"bytes of its batches in the bucket"`
 	BucketEnd   storage.Offset `json:"bucket_end" doc:"first offset that is to be uploaded"`
+	CleanedEnd  storage.Offset `json:"cleaned_end,omitempty" doc:"first offset that compaction by key has not come to"`
 }
 
 // Storage tells what partitions hold in this process.
@@ -211,7 +212,7 @@ func (a api) view(t *metadata.Topic) Topic {
 		p := t.Partitions.At(i)
 		view := Partition{
 			Partition: int32(i), Leader: p.Leader, LeaderEpoch: int32(p.LeaderEpoch), Replicas: p.Replicas, ISR: p.ISR,
-			BucketShare: BucketShare{p.Ranges().Bytes(), p.CommittedEnd()},
+			BucketShare: BucketShare{p.TieredBytes(), p.CommittedEnd(), p.Cleaning().To},
 		}
 		if a.storage != nil {
 			if state, ok := a.storage.PartitionState(storage.PartitionID{Topic: t.ID, Index: int32(i)}); ok {

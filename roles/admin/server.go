@@ -57,8 +57,8 @@ func New(o Options) *Server {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
-	mux.Handle("GET /healthz", probe(o.Healthy))
-	mux.Handle("GET /readyz", probe(o.Ready))
+	mux.Handle("GET /healthz", probe(o.Healthy, nil))
+	mux.Handle("GET /readyz", probe(o.Ready, o.Bucket))
 	stopping, stop := context.WithCancel(context.Background())
 	if o.Cluster != nil {
 		registerAPI(mux, o, stopping)
@@ -95,8 +95,10 @@ func (s *Server) Close(ctx context.Context) error {
 	return nil
 }
 
-// probe answers 200 while check says nil, and 503 with the reason else.
-func probe(check func() error) http.Handler {
+// probe answers 200 while check says nil, and 503 with the reason else. What is
+// not as it should be with the bucket is said too: it is no reason to send clients
+// elsewhere.
+func probe(check func() error, b Bucket) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		if err := check(); err != nil {
@@ -105,6 +107,12 @@ func probe(check func() error) http.Handler {
 			return
 		}
 		fmt.Fprintln(w, "ok")
+		if b == nil {
+			return
+		}
+		for _, warning := range b.State().Warnings {
+			fmt.Fprintln(w, "warning:", warning)
+		}
 	})
 }
 

@@ -31,6 +31,8 @@ type BucketState struct {
 
 	Circuit       string    `json:"circuit" enum:"closed,open,half-open" doc:"closed: requests pass"`
 	CircuitSince  time.Time `json:"circuit_since,omitzero" doc:"left out: since the start"`
+	Slow          int       `json:"slow" doc:"requests under way that have not moved for 5 s, or for a third of what their bytes may take"`
+	SlowSince     time.Time `json:"slow_since,omitzero" doc:"the store has not answered without one of them since"`
 	LastError     string    `json:"last_error,omitempty"`
 	LastErrorAt   time.Time `json:"last_error_at,omitzero"`
 	LastSuccessAt time.Time `json:"last_success_at,omitzero"`
@@ -39,6 +41,8 @@ type BucketState struct {
 
 	Objects     map[string]controller.Tally `json:"objects" doc:"by state: prepared, committed, condemned"`
 	Ranges      int                         `json:"ranges"`
+	Filed       int                         `json:"filed_ranges" doc:"of these, the ones that manifests in the bucket list"`
+	Manifests   int                         `json:"manifests"`
 	RecordBytes int64                       `json:"record_bytes" doc:"of record batches that are kept in the bucket"`
 
 	Upload      *UploadState     `json:"upload,omitempty" doc:"of this broker"`
@@ -107,6 +111,8 @@ func (s *BucketState) Warn(health error, now time.Time) {
 		warnings = append(warnings, fmt.Sprintf("the bucket has not been reached for %s: %s", ago(now, s.CircuitSince), goesOn))
 	} else if u := s.Upload; u != nil && !u.FailingSince.IsZero() {
 		warnings = append(warnings, fmt.Sprintf("uploads have failed for %s: %s; the last said: %s", ago(now, u.FailingSince), goesOn, u.LastError))
+	} else if !s.SlowSince.IsZero() {
+		warnings = append(warnings, fmt.Sprintf("the bucket has not answered for %s: %s", ago(now, s.SlowSince), goesOn))
 	}
 	if health != nil {
 		warnings = append(warnings, health.Error())

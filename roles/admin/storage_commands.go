@@ -67,7 +67,11 @@ func (e *env) showBucket(s BucketState, now time.Time) {
 		line("log", "%s of %s used", size(w.Used), size(w.Capacity))
 	}
 	line("metadata", "changes up to %d, in the bucket up to %d", s.MetadataLog.Applied, s.MetadataLog.Shipped)
-	line("records", "%s in %s", size(s.RecordBytes), plural(s.Ranges, "range"))
+	filed := ""
+	if s.Manifests > 0 {
+		filed = fmt.Sprintf(", %d of them in %s", s.Filed, plural(s.Manifests, "manifest"))
+	}
+	line("records", "%s in %s%s", size(s.RecordBytes), plural(s.Ranges, "range"), filed)
 	for _, w := range s.Warnings {
 		line("WARNING", "%s", w)
 	}
@@ -236,10 +240,15 @@ func (e *env) showCheck(r *controller.CheckReport, asked controller.CheckRequest
 	if asked.Verify {
 		row("verified", r.Verified, "read, every byte")
 		row("corrupt", r.Corrupt, "of them, those with damage")
+	} else if r.Corrupt.Objects > 0 {
+		row("corrupt", r.Corrupt, "manifests, which are always read")
 	}
 	row("orphans", r.Orphans, "came after their deletion; they go once two listings have shown them, object_storage.grace apart")
 	if asked.Repair {
 		row("deleted", r.Deleted, "of them, now")
+	}
+	if r.Unjudged.Objects > 0 {
+		row("unjudged", r.Unjudged, "a manifest that cannot be read may list them: left alone")
 	}
 	row("foreign", r.Foreign, "never issued here: left alone")
 	t.Render()

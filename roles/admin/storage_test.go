@@ -102,6 +102,8 @@ func TestWarnings(t *testing.T) {
 	failing.Upload, failing.WAL = &UploadState{FailingSince: start, LastError: "503"}, &WALState{Fullness: 0.42}
 	open := failing
 	open.Circuit, open.CircuitSince = "open", start
+	slow := closed
+	slow.SlowSince = start
 	for _, c := range []struct {
 		state  BucketState
 		health error
@@ -110,6 +112,7 @@ func TestWarnings(t *testing.T) {
 		{closed, nil, nil},
 		{failing, nil, []string{"uploads have failed for 1m0s", "42 %", "503"}},
 		{open, nil, []string{"not been reached for 1m0s", "produce"}},
+		{slow, nil, []string{"not answered for 1m0s", "produce"}},
 		{closed, errors.New("the clock jumped"), []string{"the clock jumped"}},
 	} {
 		c.state.Warn(c.health, now)
@@ -127,7 +130,7 @@ func TestWarnings(t *testing.T) {
 func TestStorageAsItIsShown(t *testing.T) {
 	state := BucketState{
 		Where: "s3://streams", Prefix: "production/Xy/", Circuit: "open", CircuitSince: start, LastError: "bucket: put x: 503", LastErrorAt: start,
-		Retries: 7, Refused: 40, RecordBytes: 3 << 30, Ranges: 12,
+		Retries: 7, Refused: 40, RecordBytes: 3 << 30, Ranges: 5000, Filed: 4936, Manifests: 2,
 		Objects:     map[string]controller.Tally{"committed": {Objects: 11, Bytes: 3<<30 + 700}, "condemned": {Objects: 2, Bytes: 99}},
 		Upload:      &UploadState{WaitingBytes: 5 << 20, WaitingSince: start, Partitions: 3, Running: 1, Objects: 11, Bytes: 3 << 30, Failures: 4},
 		WAL:         &WALState{Capacity: 10 << 30, Used: 4 << 30, Fullness: 0.4},
@@ -148,7 +151,7 @@ func TestStorageAsItIsShown(t *testing.T) {
 		{Kind: controller.FoundMissing, Key: "c/00000001/data/2a/000000000000002a", Detail: "named by the catalogue, and not in the bucket"},
 		{Kind: controller.FoundCorrupt, Key: "c/00000001/data/2b/000000000000002b", Detail: "crc32c", Range: &controller.FindingRange{Topic: "t", Partition: 3, Base: 10, End: 20}},
 	}}
-	check.Missing.Objects, check.Foreign.Objects = 1, 1
+	check.Missing.Objects, check.Foreign.Objects, check.Unjudged.Objects = 1, 1, 1
 	golden(t, "check", func(e *env) { e.showCheck(check, controller.CheckRequest{Verify: true, Repair: true}) })
 }
 

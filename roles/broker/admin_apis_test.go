@@ -168,6 +168,10 @@ func TestFeaturesAreNotSet(t *testing.T) {
 	if err != nil || !errors.Is(results.Error(), kerr.InvalidUpdateVersion) {
 		t.Errorf("%v, %v", results, err)
 	}
+	results, err = adm.UpdateFeatures(ctx, true, kadm.FeatureUpdate{Feature: "group.version", MaxVersionLevel: 1, UpgradeType: 1})
+	if err != nil || results.Error() != nil {
+		t.Errorf("to the level in effect: %v, %v", results, err)
+	}
 	q := kmsg.NewPtrUpdateFeaturesRequest()
 	q.FeatureUpdates = []kmsg.UpdateFeaturesRequestFeatureUpdate{{Feature: "a", MaxVersionLevel: 1, UpgradeType: 1}}
 	p := ask[*kmsg.UpdateFeaturesResponse](n.connect(), 1, q)

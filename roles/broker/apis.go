@@ -28,20 +28,25 @@ func servedAPIs() []api {
 		{kmsg.Fetch, wire.MinFetch, wire.MaxFetch, (*Broker).fetch},
 		{kmsg.ListOffsets, 1, 11, background((*Broker).listOffsets)},
 		{kmsg.Metadata, 0, 13, (*Broker).metadata},
-		{kmsg.OffsetCommit, 2, 10, toGroups((*Broker).offsetCommit)},
-		{kmsg.OffsetFetch, 1, 10, toGroups((*Broker).offsetFetch)},
+		{kmsg.OffsetCommit, 2, 10, answered((*Broker).offsetCommit)},
+		{kmsg.OffsetFetch, 1, 10, answered((*Broker).offsetFetch)},
 		{kmsg.FindCoordinator, 0, 6, background((*Broker).findCoordinator)},
-		{kmsg.JoinGroup, 0, 9, toGroups((*Broker).joinGroup)},
-		{kmsg.Heartbeat, 0, 4, toGroups((*Broker).heartbeat)},
-		{kmsg.LeaveGroup, 0, 5, toGroups((*Broker).leaveGroup)},
-		{kmsg.SyncGroup, 0, 5, toGroups((*Broker).syncGroup)},
-		{kmsg.DescribeGroups, 0, 6, toGroups((*Broker).describeGroups)},
-		{kmsg.ListGroups, 0, 5, toGroups((*Broker).listGroups)},
+		{kmsg.JoinGroup, 0, 9, answered((*Broker).joinGroup)},
+		{kmsg.Heartbeat, 0, 4, answered((*Broker).heartbeat)},
+		{kmsg.LeaveGroup, 0, 5, answered((*Broker).leaveGroup)},
+		{kmsg.SyncGroup, 0, 5, answered((*Broker).syncGroup)},
+		{kmsg.DescribeGroups, 0, 6, answered((*Broker).describeGroups)},
+		{kmsg.ListGroups, 0, 5, answered((*Broker).listGroups)},
 		{kmsg.CreateTopics, 2, 7, background((*Broker).createTopics)},
 		{kmsg.DeleteTopics, 1, 6, background((*Broker).deleteTopics)},
 		{kmsg.DeleteRecords, 0, 2, background((*Broker).deleteRecords)},
-		{kmsg.InitProducerID, 0, 5, background((*Broker).initProducerID)},
+		{kmsg.InitProducerID, 0, 5, (*Broker).initProducerID},
 		{kmsg.OffsetForLeaderEpoch, 2, 4, inline((*Broker).offsetForLeaderEpoch)},
+		{kmsg.AddPartitionsToTxn, 0, 5, answered((*Broker).addPartitionsToTxn)},
+		{kmsg.AddOffsetsToTxn, 0, 4, answered((*Broker).addOffsetsToTxn)},
+		{kmsg.EndTxn, 0, 5, answered((*Broker).endTxn)},
+		{kmsg.WriteTxnMarkers, 1, 2, answered((*Broker).writeTxnMarkers)},
+		{kmsg.TxnOffsetCommit, 0, 6, answered((*Broker).txnOffsetCommit)},
 		{kmsg.DescribeConfigs, 1, 4, inline((*Broker).describeConfigs)},
 		{kmsg.DescribeLogDirs, 1, 5, background((*Broker).describeLogDirs)},
 		{kmsg.ElectLeaders, 0, 2, inline((*Broker).electLeaders)},
@@ -53,10 +58,15 @@ func servedAPIs() []api {
 		{kmsg.UpdateFeatures, 0, 2, inline((*Broker).updateFeatures)},
 		{kmsg.AlterConfigs, 0, 2, background((*Broker).alterConfigs)},
 		{kmsg.CreatePartitions, 0, 3, background((*Broker).createPartitions)},
-		{kmsg.DeleteGroups, 0, 3, toGroups((*Broker).deleteGroups)},
+		{kmsg.DeleteGroups, 0, 3, answered((*Broker).deleteGroups)},
 		{kmsg.IncrementalAlterConfigs, 0, 1, background((*Broker).incrementalAlterConfigs)},
-		{kmsg.OffsetDelete, 0, 0, toGroups((*Broker).offsetDelete)},
+		{kmsg.OffsetDelete, 0, 0, answered((*Broker).offsetDelete)},
 		{kmsg.DescribeCluster, 0, 2, inline((*Broker).describeCluster)},
+		{kmsg.DescribeTransactions, 0, 0, answered((*Broker).describeTransactions)},
+		{kmsg.ListTransactions, 0, 2, answered((*Broker).listTransactions)},
+		{kmsg.DescribeProducers, 0, 0, inline((*Broker).describeProducers)},
+		{kmsg.ConsumerGroupHeartbeat, 0, 1, answered((*Broker).consumerGroupHeartbeat)},
+		{kmsg.ConsumerGroupDescribe, 0, 1, answered((*Broker).consumerGroupDescribe)},
 		{kmsg.DescribeTopicPartitions, 0, 0, inline((*Broker).describeTopicPartitions)},
 	}
 }
@@ -79,6 +89,16 @@ func (b *Broker) Versions() []kafka.ApiVersion {
 	}
 	slices.SortFunc(versions, func(a, b kafka.ApiVersion) int { return int(a.Key) - int(b.Key) })
 	return versions
+}
+
+// Features returns the features that ApiVersions announces. With version 2 of
+// transactions, clients leave it to the broker to add the partitions that they
+// write to, and take an epoch for each transaction (KIP-890).
+func (b *Broker) Features() []kafka.Feature {
+	return []kafka.Feature{
+		{Name: "group.version", Min: 0, Max: 1, InUse: 1}, // KIP-848
+		{Name: "transaction.version", Min: 0, Max: epochPerTransaction, InUse: epochPerTransaction},
+	}
 }
 
 // inline serves an API that only looks at memory, on the connection's goroutine.

@@ -10,10 +10,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/roles/broker/clean"
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
+	"rustmq.dev/rustmq/roles/broker/filing"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/broker/quota"
+	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/log"
@@ -33,22 +36,27 @@ type Broker struct {
 	ignoredKeys []configs.IgnoredTopicKey
 	quotas      quota.Quotas
 
-	registration *registration
-	follower     *follower
-	table        *table
-	unled        map[storage.PartitionID]*partition // given to us and not led, for an error; of follow
-	connections  *connections
-	sessions     *sessionBudget
-	fetchMemory  *fetchMemory
-	producerIDs  *producerIDs
-	groups       *group.Coordinator
-	throttle     *throttle
-	uploader     *upload.Uploader // nil without a bucket, as is cold
-	bucketMet    atomic.Bool      // the bucket was found to be the cluster's
-	cold         *cold.Reader
-	compactor    *compact.Compactor // nil without a bucket, or without compaction
-	damages      damages
-	metrics      *metrics
+	registration  *registration
+	follower      *follower
+	table         *table
+	unled         map[storage.PartitionID]*partition // given to us and not led, for an error; of follow
+	connections   *connections
+	sessions      *sessionBudget
+	fetchMemory   *fetchMemory
+	producerIDs   *producerIDs
+	groups        *group.Coordinator
+	topicsVersion atomic.Uint64 // counts changes of what groups can be assigned
+	transactions  *txn.Coordinator
+	verifier      transactionVerifier
+	throttle      *throttle
+	uploader      *upload.Uploader // nil without a bucket, as is cold
+	bucketMet     atomic.Bool      // the bucket was found to be the cluster's
+	cold          *cold.Reader
+	compactor     *compact.Compactor // nil without a bucket, or without compaction
+	filer         *filing.Filer      // nil without a bucket, or where nothing is filed
+	cleaner       *clean.Cleaner     // nil without a bucket, or without compaction by key
+	damages       damages
+	metrics       *metrics
 
 	ctx         context.Context // ends when Close begins
 	stop        context.CancelFunc
@@ -90,9 +98,14 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		b.stop()
 		return nil, err
 	}
-	if err := b.openCold(); err != nil {
+	if b.transactions, err = b.openTransactions(); err != nil {
 		b.stop()
 		return nil, errors.Join(err, b.groups.Close())
+	}
+	b.verifier = coordinatorVerifier{b}
+	if err := b.openCold(); err != nil {
+		b.stop()
+		return nil, errors.Join(err, b.transactions.Close(), b.groups.Close())
 	}
 	b.done.Go(func() { b.follow(b.ctx) })
 	b.unsubscribe = opt.Controller.Subscribe(b.follower.offer)
@@ -149,7 +162,7 @@ func (b *Broker) Metrics() prometheus.Collector { return b.metrics }
 // A server can then answer all that it has read, and shut down.
 func (b *Broker) Drain() error {
 	b.connections.close()
-	return b.groups.Close()
+	return errors.Join(b.transactions.Close(), b.groups.Close())
 }
 
 // Close ends the broker as Drain does, gives up requests that wait for the
@@ -161,6 +174,12 @@ func (b *Broker) Close() error {
 		b.unsubscribe()
 	}
 	err := b.Drain()
+	if b.filer != nil {
+		err = errors.Join(err, b.filer.Close())
+	}
+	if b.cleaner != nil {
+		err = errors.Join(err, b.cleaner.Close())
+	}
 	if b.compactor != nil {
 		err = errors.Join(err, b.compactor.Close())
 	}

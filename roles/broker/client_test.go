@@ -54,7 +54,10 @@ func (n *node) open() {
 		n.t.Fatal(err)
 	}
 	n.Broker = b
-	n.server = kafka.New(kafka.Options{Handler: b, EarlyOK: EarlyOK})
+	n.server = kafka.New(kafka.Options{
+		Handler: b, EarlyOK: EarlyOK, Features: b.Features(),
+		Identity: func() (string, int32) { return n.options.Controller.Image().ClusterID(), n.options.NodeID },
+	})
 	server := n.server
 	n.t.Cleanup(func() {
 		server.Close() // a second time where the test did
@@ -178,7 +181,7 @@ func ask[P kmsg.Response](c *client, version int16, q kmsg.Request) P {
 func (c *client) closed() bool {
 	c.t.Helper()
 	if err := c.conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		c.t.Fatal(err)
+		return err == io.ErrClosedPipe // a pipe says already here that its other end is closed
 	}
 	_, err := c.conn.Read(make([]byte, 1))
 	return err == io.EOF || err == io.ErrClosedPipe
@@ -252,7 +255,12 @@ func fetchFrom(topic string, partition int32, offset int64, wait time.Duration) 
 
 func listenLoopback(t testing.TB) net.Listener {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return listenOn(t, 0)
+}
+
+func listenOn(t testing.TB, port int32) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -61,16 +62,27 @@ func (b *Broker) maintain(ctx context.Context, every time.Duration) {
 func (b *Broker) inBucket(id storage.PartitionID) (cold.Partition, *metadata.Partition) {
 	if t, ok := b.opt.Controller.Image().TopicByID(id.Topic); ok {
 		if p := t.Partition(id.Index); p != nil {
-			return cold.Partition{ID: id, Ranges: p.Ranges()}, p
+			return cold.Partition{ID: id, Ranges: p.Ranges(), Filed: p.Filed()}, p
 		}
 	}
 	return cold.Partition{ID: id}, nil
 }
 
-// readCold reads what lies before the log's local start, and adds it to the
-// response. Nothing waits: what is not in memory is on its way when it returns, and
-// wakes the fetch. The caller accounts for the bytes.
-func (part *fetchPart) readCold(f *fetchRequest, l *log.Log, until storage.Offset, granted int) (got cold.Result, err error) {
+// readCold reads what lies before the log's local start, until, and adds it to the
+// response. Who reads what is committed by transactions gets what lies before the
+// last stable offset, if that comes first, and until is set to where that ends.
+// Nothing waits: what is not in memory is on its way when it returns, and wakes the
+// fetch. The caller accounts for the bytes.
+func (part *fetchPart) readCold(f *fetchRequest, l *log.Log, until *storage.Offset, granted int) (got cold.Result, err error) {
+	var aborted []log.Aborted
+	markers := storage.Offset(0)
+	if f.q.ReadCommitted {
+		// The log's part first: what it gives up meanwhile is looked up twice, not
+		// left out.
+		stable := part.result.LastStable
+		aborted, markers = l.Aborted(part.want.Offset, stable)
+		*until = min(markers, stable)
+	}
 	for range 2 { // an object may have made room for another since the image
 		where, p := f.b.inBucket(l.ID())
 		if p == nil {
@@ -83,7 +95,7 @@ func (part *fetchPart) readCold(f *fetchRequest, l *log.Log, until storage.Offse
 			return cold.Result{}, fmt.Errorf("%w: %w", errBucket, err)
 		}
 		got, err = f.b.cold.Read(where, cold.Request{
-			Reader: f.conn, Offset: part.want.Offset, Until: until, MaxBytes: granted, MinOne: f.bytes == 0,
+			Reader: f.conn, Offset: part.want.Offset, Until: *until, MaxBytes: granted, MinOne: f.bytes == 0, Markers: markers,
 		}, f)
 		if !errors.Is(err, cold.ErrLookAgain) {
 			break
@@ -99,6 +111,12 @@ func (part *fetchPart) readCold(f *fetchRequest, l *log.Log, until storage.Offse
 	f.limited = f.limited || got.Limited && got.Bytes == 0
 	part.cold = got.Pending
 	part.result.Batches, part.result.Bytes = got.Batches, got.Bytes
+	if len(got.Batches) > 0 {
+		for _, t := range got.Aborted {
+			aborted = append(aborted, log.Aborted(t))
+		}
+		part.tellAborted(f, slices.DeleteFunc(aborted, func(t log.Aborted) bool { return t.First >= got.Next }))
+	}
 	if got.Pending && len(got.Batches) == 0 {
 		got.Next = part.want.Offset // there is something, and it is not here yet
 	}

@@ -136,6 +136,9 @@ func (b *Broker) brokerConfigs(image *metadata.Image, want kmsg.DescribeConfigsR
 		add("broker.id", id, kmsg.ConfigTypeInt, static, true)
 		add("node.id", id, kmsg.ConfigTypeInt, static, true)
 		add("offsets.topic.num.partitions", strconv.Itoa(group.Partitions), kmsg.ConfigTypeInt, static, true)
+		for _, c := range b.groups.Configs() {
+			add(c.Name, c.Value, configType(c.Type), static, true)
+		}
 		if b.opt.Rack != "" {
 			add("broker.rack", b.opt.Rack, kmsg.ConfigTypeString, static, true)
 		}

@@ -14,6 +14,7 @@ import (
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/object"
 )
 
 // testController is the controller's state machine without a log: every command
@@ -227,6 +228,16 @@ func (c *testController) ReplaceRanges(_ context.Context, brokerID int32, epoch 
 		return nil, err
 	}
 	return result.(metadata.RangeResults), nil
+}
+
+func (c *testController) FileRanges(_ context.Context, brokerID int32, epoch int64, id storage.ObjectID, ref object.ManifestRef, f *metadata.Filing) error {
+	_, err := c.propose(metadata.NewFileRanges(brokerID, epoch, id, ref, f))
+	return err
+}
+
+func (c *testController) RecordCleaning(_ context.Context, brokerID int32, epoch int64, p storage.PartitionID, leader storage.Epoch, is metadata.Cleaning) error {
+	_, err := c.propose(metadata.NewRecordCleaning(brokerID, epoch, p, leader, is))
+	return err
 }
 
 func (c *testController) AllocateProducerIDs(_ context.Context, brokerID int32, epoch int64) (int64, int32, error) {

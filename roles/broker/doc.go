@@ -1,8 +1,8 @@
 // Package broker answers the Kafka API: it brings together the partition logs
 // (storage/log), the metadata image (consensus/metadata, by the controller) and
 // the requests of clients (transport/kafka). It owns which partitions this
-// process leads, who waits for records, fetch sessions and the group
-// coordinators' place in all this; it holds no record and decides no metadata.
+// process leads, who waits for records, fetch sessions and the coordinators'
+// place in all this; it holds no record and decides no metadata.
 //
 // A file per API. Produce and Fetch carry the data: package wire parses them in
 // place, records are copied once, by the WAL, and leave from the WAL's memory
@@ -20,6 +20,11 @@
 //     order. That goroutine waits for nothing but admission to the WAL, where
 //     waiting is the back-pressure, and for the reads of a fetch whose records
 //     have left memory: its answer would hold back those behind it anyway.
+//   - The first batch of a transaction in a partition waits, holding its room in the
+//     WAL, until the coordinator of the transactional id has confirmed it; what its
+//     producer sends behind it waits too, so that their order stays. A reader of
+//     what is committed by transactions gets what lies below the last stable
+//     offset, and is woken when that moves; markers go in by one door (verifier.go).
 //   - What a client makes the broker hold is bounded: bodies before they are
 //     decoded (package wire), fetch sessions, and records that slow readers have
 //     not taken (fetch_memory.go).

@@ -14,12 +14,9 @@ import (
 
 // What handlers say by themselves; in Kafka's words where there are any.
 var (
-	errUnknownTopic error = kerr.UnknownTopicOrPartition
-	errNotLeader    error = kerr.NotLeaderForPartition
-	// Clients give up at once by this code; others, as INVALID_REQUEST, they try
-	// again until their time-out (librdkafka).
-	errTransactions  = explained{kerr.TransactionalIDAuthorizationFailed, "transactions are not served yet"}
-	errInternalTopic = explained{kerr.InvalidTopicException, "the topic is the broker's own"}
+	errUnknownTopic  error = kerr.UnknownTopicOrPartition
+	errNotLeader     error = kerr.NotLeaderForPartition
+	errInternalTopic       = explained{kerr.InvalidTopicException, "the topic is the broker's own"}
 )
 
 // explained is one of Kafka's errors with a reason of ours.
@@ -61,6 +58,9 @@ var logCodes = []struct {
 	{log.ErrUnknownEpoch, kerr.UnknownLeaderEpoch},
 	{log.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
 	{log.ErrInvalidProducerEpoch, kerr.InvalidProducerEpoch},
+	{log.ErrNotTransactional, kerr.InvalidTxnState},
+	{log.ErrUnverified, kerr.InvalidTxnState},
+	{log.ErrCoordinatorFenced, kerr.TransactionCoordinatorFenced},
 	{log.ErrTooManyProducers, kerr.KafkaStorageError},
 	{errBucket, kerr.KafkaStorageError},
 	{log.ErrNotEnoughReplicas, kerr.NotEnoughReplicas},

@@ -184,7 +184,7 @@ func (f *fetchRequest) run() {
 			f.startTimer()
 		}
 		for _, part := range f.parts {
-			part.watch()
+			part.watch(f.q.ReadCommitted)
 		}
 		if f.state.CompareAndSwap(fetchRunning, fetchWaiting) {
 			return

@@ -25,6 +25,7 @@ type fetchPart struct {
 	cold bool // its records are on their way from the bucket, which wakes the fetch
 
 	watching *log.Log    // where it is registered
+	stable   bool        // for what is below the last stable offset
 	woken    atomic.Bool // since: registered no more
 
 	result    wire.FetchResult // of the last evaluation
@@ -52,8 +53,12 @@ func (part *fetchPart) Wake() {
 }
 
 // watch registers the part with its log, unless it still is: for more than the
-// last evaluation saw, which was not enough.
-func (part *fetchPart) watch() {
+// last evaluation saw, which was not enough; stable: of what is committed by
+// transactions.
+func (part *fetchPart) watch(stable bool) {
+	if part.watching != nil && part.stable != stable { // the session's client has changed its mind
+		part.unwatch()
+	}
 	if part.watching != nil && !part.woken.Load() {
 		return
 	}
@@ -64,7 +69,11 @@ func (part *fetchPart) watch() {
 	}
 	part.watching = l
 	part.woken.Store(false)
-	l.Watch(max(part.want.Offset, part.result.HighWatermark), part)
+	if part.stable = stable; stable {
+		l.WatchStable(max(part.want.Offset, part.result.LastStable), part)
+	} else {
+		l.Watch(max(part.want.Offset, part.result.HighWatermark), part)
+	}
 }
 
 func (part *fetchPart) unwatch() {
@@ -116,6 +125,7 @@ func (part *fetchPart) read(f *fetchRequest, left int) (urgent bool) {
 	part.result = wire.FetchResult{
 		Index: part.want.Index, HighWatermark: storage.NoOffset, LastStable: storage.NoOffset, LogStart: storage.NoOffset,
 	}
+	part.tellAborted(f, nil)
 	l, r, err := part.resolve(f)
 	if err == nil {
 		err = checkEpoch(part.want.CurrentLeaderEpoch, r.epoch)
@@ -208,13 +218,16 @@ func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
 	}
 	want := min(max(int(part.want.MaxBytes), 0), max(left, 0))
 	for offset := part.want.Offset; ; {
+		if f.q.ReadCommitted && offset >= end && offset <= part.result.HighWatermark {
+			return nil // what lies there is not decided
+		}
 		granted, ok := f.b.fetchMemory.take(f, want)
 		if !ok {
 			f.starved = true
 			return nil
 		}
 		if until := l.LocalStart(); f.b.cold != nil && offset < until && offset >= part.result.LogStart {
-			got, err := part.readCold(f, l, until, granted)
+			got, err := part.readCold(f, l, &until, granted)
 			f.b.fetchMemory.correct(granted, got.Bytes)
 			if err != nil || len(got.Batches) > 0 || got.Next < until {
 				f.bytes += got.Bytes
@@ -249,9 +262,24 @@ func (part *fetchPart) take(f *fetchRequest, read log.ReadResult) error {
 	}
 	f.bytes += read.Bytes
 	part.result.Batches, part.result.Bytes = read.Batches, read.Bytes
+	part.tellAborted(f, read.Aborted)
 	part.result.HighWatermark, part.result.LastStable, part.result.LogStart = read.HighWatermark, read.LastStable, read.LogStart
 	f.limited = f.limited || read.Bytes == 0
 	return nil
+}
+
+// tellAborted adds transactions that a reader of what is committed has to leave
+// out.
+func (part *fetchPart) tellAborted(f *fetchRequest, aborted []log.Aborted) {
+	if !f.q.ReadCommitted {
+		return
+	}
+	if part.result.Aborted == nil {
+		part.result.Aborted = make([]wire.AbortedTransaction, 0, len(aborted))
+	}
+	for _, t := range aborted {
+		part.result.Aborted = append(part.result.Aborted, wire.AbortedTransaction{ProducerID: t.ProducerID, First: t.First})
+	}
 }
 
 // Versions whose clients know zstd (KIP-110).

@@ -205,7 +205,7 @@ func (f *fetchRequest) endSession() {
 		slices.SortStableFunc(s.parts, func(a, b *fetchPart) int { return min(a.result.Bytes, 1) - min(b.result.Bytes, 1) })
 	}
 	for _, part := range s.parts {
-		part.result.Batches = nil
+		part.result.Batches, part.result.Aborted = nil, nil
 	}
 	s.busy = false
 	ended := s.ended

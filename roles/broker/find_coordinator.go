@@ -10,6 +10,7 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/roles/broker/wire"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage/guard"
@@ -22,8 +23,31 @@ const (
 	transactionCoordinator = 1
 )
 
-// findCoordinator tells which broker coordinates a group: the leader of the
-// partition of __consumer_offsets that the group belongs to.
+// coordinated is a kind of coordinator: the topic of its state, and the partition
+// of that which a key belongs to.
+type coordinated struct {
+	topic       string
+	partitionOf func(key string) int32
+	configs     map[string]string // of the topic
+}
+
+// coordinatedBy returns the kinds of coordinators, as requests number them.
+func coordinatedBy(kind int8) (coordinated, bool) {
+	// A record of a coordinator holds all members of a group, thousands in the
+	// largest, or all partitions of a transaction. It is what a WAL of the default
+	// segment size takes.
+	configs := map[string]string{"max.message.bytes": strconv.Itoa(8 << 20), "cleanup.policy": "compact"}
+	switch kind {
+	case groupCoordinator:
+		return coordinated{offsetsTopic, group.Partition, configs}, true
+	case transactionCoordinator:
+		return coordinated{transactionsTopic, txn.PartitionOf, configs}, true
+	}
+	return coordinated{}, false
+}
+
+// findCoordinator tells which broker coordinates a group, or transactions: the
+// leader of the partition that the key belongs to.
 func (b *Broker) findCoordinator(ctx context.Context, r *kafka.Request, q *kmsg.FindCoordinatorRequest) *kmsg.FindCoordinatorResponse {
 	p := q.ResponseKind().(*kmsg.FindCoordinatorResponse)
 	keys := q.CoordinatorKeys
@@ -31,19 +55,19 @@ func (b *Broker) findCoordinator(ctx context.Context, r *kafka.Request, q *kmsg.
 		keys = []string{q.CoordinatorKey}
 	}
 	var err error
-	if q.CoordinatorType == transactionCoordinator {
-		err = errTransactions
-	} else if q.CoordinatorType != groupCoordinator {
+	by, ok := coordinatedBy(q.CoordinatorType)
+	if !ok {
 		err = explained{kerr.InvalidRequest, fmt.Sprintf("coordinators of kind %d are not served", q.CoordinatorType)}
 	} else if guard.Check("broker.early-coordinator", !r.Conn.EarlyData()) {
-		err = b.makeOffsetsTopic(ctx)
+		err = b.makeCoordinated(ctx, by)
 	}
 	for _, key := range keys {
 		found := kmsg.NewFindCoordinatorResponseCoordinator()
 		found.Key, found.NodeID, found.Port = key, -1, -1
-		e, missing := b.coordinatorOf(key, r.Conn.Listener())
-		if err != nil {
-			missing = err
+		var e wire.Endpoint
+		missing := err
+		if err == nil {
+			e, missing = b.leaderFor(by, key, r.Conn.Listener())
 		}
 		found.ErrorCode, found.ErrorMessage = codeAndMessage(missing)
 		if missing == nil {
@@ -59,13 +83,13 @@ func (b *Broker) findCoordinator(ctx context.Context, r *kafka.Request, q *kmsg.
 	return p
 }
 
-func (b *Broker) coordinatorOf(groupID, listener string) (wire.Endpoint, error) {
+func (b *Broker) leaderFor(by coordinated, key, listener string) (wire.Endpoint, error) {
 	image := b.follower.image()
-	t, ok := image.Topic(offsetsTopic)
+	t, ok := image.Topic(by.topic)
 	if !ok {
 		return wire.Endpoint{}, kerr.CoordinatorNotAvailable
 	}
-	p := t.Partition(group.Partition(groupID))
+	p := t.Partition(by.partitionOf(key))
 	if p == nil {
 		return wire.Endpoint{}, kerr.CoordinatorNotAvailable
 	}
@@ -76,22 +100,19 @@ func (b *Broker) coordinatorOf(groupID, listener string) (wire.Endpoint, error) 
 	return endpoint(broker, listener), nil
 }
 
-// makeOffsetsTopic makes __consumer_offsets if it is not there, and returns when
-// its coordinators are found here.
-func (b *Broker) makeOffsetsTopic(ctx context.Context) error {
-	if _, ok := b.follower.image().Topic(offsetsTopic); ok {
+// makeCoordinated makes a topic of coordinators if it is not there, and returns
+// when its coordinators are found here.
+func (b *Broker) makeCoordinated(ctx context.Context, by coordinated) error {
+	if _, ok := b.follower.image().Topic(by.topic); ok {
 		return nil
 	}
 	ctx, cancel := controllerContext(ctx, 0)
 	defer cancel()
 	made := b.opt.Controller.CreateTopics(ctx, []controller.NewTopic{{
-		Name: offsetsTopic, Partitions: group.Partitions, ReplicationFactor: -1, Internal: true,
-		// A group's record holds all its members, thousands in the largest. It is
-		// what a WAL of the default segment size takes.
-		Configs: map[string]string{"max.message.bytes": strconv.Itoa(8 << 20)},
+		Name: by.topic, Partitions: coordinatorPartitions, ReplicationFactor: -1, Internal: true, Configs: by.configs,
 	}}, false)
 	if err := made[0].Err; err != nil && metadata.CodeOf(err) != metadata.TopicAlreadyExists {
-		b.log.Warn("topic of the group coordinators could not be made", "topic", offsetsTopic, "error", err)
+		b.log.Warn("topic of coordinators could not be made", "topic", by.topic, "error", err)
 		return explained{kerr.CoordinatorNotAvailable, err.Error()}
 	}
 	b.settle(ctx)

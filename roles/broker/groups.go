@@ -1,11 +1,13 @@
 package broker
 
 import (
+	"iter"
 	"net"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/transport/kafka"
@@ -20,7 +22,7 @@ const groupOperations = 1<<3 | 1<<6 | 1<<8
 // openGroups makes the coordinator; partitions come to it with leadership.
 func (b *Broker) openGroups() (*group.Coordinator, error) {
 	o := b.opt.Groups
-	o.Log, o.Topics = newOffsetsLog(b), groupTopics{b}
+	o.Log, o.Topics, o.Catalogue = offsetsLog{newCoordinatorLog(b, offsetsTopic, group.ErrNotLeader, group.ErrTooLarge)}, groupTopics{b}, b.topicCatalogue
 	o.Logger, o.Now = b.log, b.opt.Now
 	if o.CompactBytes == 0 { // of a small WAL, all partitions together a tenth
 		o.CompactBytes = min(group.DefaultCompactBytes, b.store.Stats().Capacity/(10*group.Partitions))
@@ -28,47 +30,108 @@ func (b *Broker) openGroups() (*group.Coordinator, error) {
 	return group.Open(o)
 }
 
-// changeCoordinator loads or unloads the groups of a partition of the offsets
-// topic as this broker's role in it changes. Neither waits.
-func (b *Broker) changeCoordinator(p *partition, was, now *role) {
+// coordinator is what loads and unloads partitions of its topic.
+type coordinator interface {
+	Load(partition int32, epoch storage.Epoch)
+	Unload(partition int32)
+}
+
+// coordinatorOf returns the coordinator whose state is kept in a topic; nil: none.
+func (b *Broker) coordinatorOf(topic string) coordinator {
+	switch topic {
+	case offsetsTopic:
+		return b.groups
+	case transactionsTopic:
+		return b.transactions
+	}
+	return nil
+}
+
+// reserved reports whether a topic is the broker's own, there or not.
+func reserved(topic string) bool { return topic == offsetsTopic || topic == transactionsTopic }
+
+// changeCoordinator loads or unloads what a coordinator keeps in a partition of
+// its topic as this broker's role in it changes. Neither waits.
+func changeCoordinator(c coordinator, p *partition, was, now *role) {
 	switch {
-	case p.index >= group.Partitions:
+	case p.index >= coordinatorPartitions:
 	case now.log != nil:
-		b.groups.Load(p.index, now.epoch)
+		c.Load(p.index, now.epoch)
 	case was.log != nil:
-		b.groups.Unload(p.index)
+		c.Unload(p.index)
 	}
 }
 
-// groupTopics tells the coordinator which topics exist.
+// groupTopics tells the coordinators which topics exist.
 type groupTopics struct{ b *Broker }
 
 // Partitions implements group.Topics.
-func (t groupTopics) Partitions(name string) int32 {
-	if found, ok := t.b.follower.image().Topic(name); ok {
+func (t groupTopics) Partitions(name string) int32 { return t.b.topicCatalogue().Partitions(name) }
+
+// TopicID implements group.Topics.
+func (t groupTopics) TopicID(name string) storage.TopicID { return t.b.topicCatalogue().TopicID(name) }
+
+// TopicName implements group.Topics.
+func (t groupTopics) TopicName(id storage.TopicID) string { return t.b.topicCatalogue().TopicName(id) }
+
+// topicCatalogue is what can be assigned: the topics of one image.
+func (b *Broker) topicCatalogue() group.Catalogue {
+	version := b.topicsVersion.Load() // before the image, which is then not older
+	return assignableTopics{b.follower.image(), version}
+}
+
+// assignableTopics implements group.Catalogue.
+type assignableTopics struct {
+	image   *metadata.Image
+	version uint64
+}
+
+func (c assignableTopics) Version() uint64 { return c.version }
+
+func (c assignableTopics) Names() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for t := range c.image.Topics() {
+			if !yield(t.Name) {
+				return
+			}
+		}
+	}
+}
+
+func (c assignableTopics) Partitions(name string) int32 {
+	if found, ok := c.image.Topic(name); ok {
 		return int32(found.Partitions.Len())
 	}
 	return 0
 }
 
-// TopicID implements group.Topics.
-func (t groupTopics) TopicID(name string) storage.TopicID {
-	if found, ok := t.b.follower.image().Topic(name); ok {
+func (c assignableTopics) TopicID(name string) storage.TopicID {
+	if found, ok := c.image.Topic(name); ok {
 		return found.ID
 	}
 	return storage.TopicID{}
 }
 
-// TopicName implements group.Topics.
-func (t groupTopics) TopicName(id storage.TopicID) string {
-	if found, ok := t.b.follower.image().TopicByID(id); ok {
+func (c assignableTopics) TopicName(id storage.TopicID) string {
+	if found, ok := c.image.TopicByID(id); ok {
 		return found.Name
 	}
 	return ""
 }
 
-// toGroups serves an API by one of the coordinator's methods.
-func toGroups[Q kmsg.Request, P kmsg.Response](serve func(*Broker, *kafka.Request, Q, func(P))) func(*Broker, *kafka.Request) {
+// assignable reports whether two images differ in what can be assigned to members
+// of groups.
+func assignable(before, image *metadata.Image) bool {
+	for was, is := range image.ChangedTopics(before) {
+		if was == nil || is == nil || was.ID != is.ID || was.Partitions.Len() != is.Partitions.Len() {
+			return true
+		}
+	}
+	return false
+}
+
+// answered serves an API by one of a coordinator's methods, which answers later.
+func answered[Q kmsg.Request, P kmsg.Response](serve func(*Broker, *kafka.Request, Q, func(P))) func(*Broker, *kafka.Request) {
 	return func(b *Broker, r *kafka.Request) {
 		q, ok := decode[Q](r)
 		if !ok {
@@ -96,6 +159,22 @@ func (b *Broker) heartbeat(r *kafka.Request, q *kmsg.HeartbeatRequest, answer fu
 
 func (b *Broker) leaveGroup(r *kafka.Request, q *kmsg.LeaveGroupRequest, answer func(*kmsg.LeaveGroupResponse)) {
 	b.groups.LeaveGroup(r.Context(), q, answer)
+}
+
+func (b *Broker) consumerGroupHeartbeat(r *kafka.Request, q *kmsg.ConsumerGroupHeartbeatRequest, answer func(*kmsg.ConsumerGroupHeartbeatResponse)) {
+	b.groups.ConsumerGroupHeartbeat(r.Context(), r.ClientID, clientHost(r), q, answer)
+}
+
+func (b *Broker) consumerGroupDescribe(r *kafka.Request, q *kmsg.ConsumerGroupDescribeRequest, answer func(*kmsg.ConsumerGroupDescribeResponse)) {
+	q.Groups = unique(q.Groups, func(g string) string { return g })
+	b.groups.ConsumerGroupDescribe(r.Context(), q, func(p *kmsg.ConsumerGroupDescribeResponse) {
+		for i := range p.Groups {
+			if q.IncludeAuthorizedOperations {
+				p.Groups[i].AuthorizedOperations = groupOperations
+			}
+		}
+		answer(p)
+	})
 }
 
 func (b *Broker) offsetCommit(r *kafka.Request, q *kmsg.OffsetCommitRequest, answer func(*kmsg.OffsetCommitResponse)) {

@@ -99,7 +99,12 @@ func (b *Broker) follow(ctx context.Context) {
 			b.dropStrays(image)
 		}
 		led = lead
+		changed := assignable(b.follower.image(), image)
 		b.follower.publish(image)
+		if changed {
+			b.topicsVersion.Add(1)
+			b.groups.TopicsChanged()
+		}
 	}
 }
 
@@ -167,8 +172,8 @@ func (b *Broker) changePartition(p *partition, t *metadata.Topic, is *metadata.P
 	if was.log != nil && now.log != was.log {
 		was.log.WakeAll()
 	}
-	if t.Name == offsetsTopic && t.Internal {
-		b.changeCoordinator(p, was, now)
+	if c := b.coordinatorOf(t.Name); c != nil && t.Internal {
+		changeCoordinator(c, p, was, now)
 	}
 }
 
@@ -217,8 +222,8 @@ func (b *Broker) deleteTopic(id storage.TopicID) {
 			if was.log != nil {
 				was.log.WakeAll()
 			}
-			if tp.name == offsetsTopic {
-				b.changeCoordinator(p, was, p.role.Load())
+			if c := b.coordinatorOf(tp.name); c != nil {
+				changeCoordinator(c, p, was, p.role.Load())
 			}
 		}
 		b.groups.TopicDeleted(tp.name)

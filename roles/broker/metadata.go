@@ -47,7 +47,7 @@ func (b *Broker) missingTopics(r *kafka.Request, q *kmsg.MetadataRequest) (missi
 	}
 	image := b.follower.image()
 	for _, t := range q.Topics {
-		if t.Topic == nil || *t.Topic == offsetsTopic || len(missing) == maxAutoCreate {
+		if t.Topic == nil || reserved(*t.Topic) || len(missing) == maxAutoCreate {
 			continue
 		}
 		if _, known := image.Topic(*t.Topic); known || metadata.ValidTopicName(*t.Topic) != nil {
@@ -108,10 +108,10 @@ func (b *Broker) metadataResponse(r *kafka.Request, q *kmsg.MetadataRequest) *km
 	named := map[string]bool{} // once each, so that a small request has no huge answer
 	ids := map[[16]byte]bool{}
 	for _, want := range q.Topics {
-		if want.Topic != nil && named[*want.Topic] || want.Topic == nil && ids[want.TopicID] {
+		if byName(want) && named[*want.Topic] || !byName(want) && ids[want.TopicID] {
 			continue
 		}
-		if want.Topic != nil {
+		if byName(want) {
 			named[*want.Topic] = true
 		} else {
 			ids[want.TopicID] = true
@@ -121,8 +121,15 @@ func (b *Broker) metadataResponse(r *kafka.Request, q *kmsg.MetadataRequest) *km
 	return p
 }
 
+// byName reports whether a topic is asked for by its name. Who asks by id may leave
+// the name empty instead of null: Java's consumer does for what it was assigned
+// by a pattern.
+func byName(want kmsg.MetadataRequestTopic) bool {
+	return want.Topic != nil && (*want.Topic != "" || want.TopicID == [16]byte{})
+}
+
 func askedTopic(image *metadata.Image, want kmsg.MetadataRequestTopic, q *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
-	if want.Topic != nil {
+	if byName(want) {
 		if t, ok := image.Topic(*want.Topic); ok {
 			return metadataTopic(image, t, q.IncludeTopicAuthorizedOperations)
 		}

@@ -62,12 +62,13 @@ func (b *Broker) offsetAt(ctx context.Context, topic string, want kmsg.ListOffse
 		return foundOffset{}, err
 	}
 	found := foundOffset{storage.NoOffset, noTimestamp, r.epoch}
+	end := l.HighWatermark()
+	if q.IsolationLevel == readCommitted {
+		end = l.LastStable()
+	}
 	switch {
 	case want.Timestamp == latest:
-		found.offset = l.HighWatermark()
-		if q.IsolationLevel == readCommitted {
-			found.offset = l.LastStable()
-		}
+		found.offset = end
 	case want.Timestamp == earliest:
 		found.offset = l.LogStart()
 		found.epoch = l.EpochAt(found.offset)
@@ -91,6 +92,10 @@ func (b *Broker) offsetAt(ctx context.Context, topic string, want kmsg.ListOffse
 		found, err = byTime(l, func() (storage.Offset, int64, bool, error) { return b.offsetForTime(ctx, l, want.Timestamp) })
 	default:
 		return foundOffset{}, kerr.UnsupportedVersion
+	}
+	if q.IsolationLevel == readCommitted && found.timestamp != noTimestamp && found.offset >= end {
+		// Who asks cannot read it.
+		return foundOffset{storage.NoOffset, noTimestamp, storage.NoEpoch}, err
 	}
 	return found, err
 }
@@ -211,7 +216,7 @@ func (b *Broker) logStartFor(topic string, want kmsg.DeleteRecordsRequestTopicPa
 	if err != nil {
 		return controller.LogStart{}, nil, err
 	}
-	if topic == offsetsTopic {
+	if reserved(topic) {
 		return controller.LogStart{}, nil, errInternalTopic
 	}
 	l, r, err := p.leading()

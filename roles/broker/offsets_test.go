@@ -115,10 +115,5 @@ func TestProducerIDs(t *testing.T) {
 			}
 			seen[p.ProducerID] = true
 		}
-		q := kmsg.NewPtrInitProducerIDRequest()
-		q.TransactionalID = kmsg.StringPtr("txn")
-		if p := ask[*kmsg.InitProducerIDResponse](c, version, q); p.ErrorCode != kerr.TransactionalIDAuthorizationFailed.Code || p.ProducerID != -1 {
-			t.Errorf("v%d, transactional: %+v", version, p)
-		}
 	}
 }

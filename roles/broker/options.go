@@ -9,14 +9,18 @@ import (
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/clean"
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
+	"rustmq.dev/rustmq/roles/broker/filing"
 	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/storage/object"
 )
 
 // Controller is what a broker asks of the controller: [*controller.Controller]
@@ -35,6 +39,8 @@ type Controller interface {
 	AdvanceLogStart(ctx context.Context, brokerID int32, brokerEpoch int64, starts []controller.LogStart) []error
 	PrepareObjects(ctx context.Context, brokerID int32, brokerEpoch int64, count int) (first storage.ObjectID, err error)
 	ReplaceRanges(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, replacements []metadata.Replacement) (results []error, err error)
+	FileRanges(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, ref object.ManifestRef, f *metadata.Filing) error
+	RecordCleaning(ctx context.Context, brokerID int32, brokerEpoch int64, p storage.PartitionID, epoch storage.Epoch, is metadata.Cleaning) error
 	CommitObject(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, ranges []metadata.PartitionRange) (results []error, err error)
 	AllocateProducerIDs(ctx context.Context, brokerID int32, brokerEpoch int64) (first int64, count int32, err error)
 }
@@ -58,6 +64,10 @@ type Tier struct {
 	IDAge       time.Duration // how long an object id may be used after it was issued
 	// Compact says how objects are rewritten; nil: they are not.
 	Compact *Compaction
+	// File says how ranges move into manifests; nil: they stay in the metadata.
+	File *Filing
+	// Clean says how topics are compacted by key; nil: they are not.
+	Clean *Cleaning
 	// Nonce is what the bucket was known by, for a start that cannot reach it, and
 	// Remember keeps what was read.
 	Nonce    [16]byte
@@ -67,6 +77,19 @@ type Tier struct {
 // Compaction is what a configuration says of it.
 type Compaction struct {
 	compact.Limits
+	Interval  time.Duration
+	Bandwidth int64 // bytes a second; 0: no bound
+}
+
+// Filing is what a configuration says of it.
+type Filing struct {
+	filing.Limits
+	Interval time.Duration
+}
+
+// Cleaning is what a configuration says of compaction by key.
+type Cleaning struct {
+	clean.Limits
 	Interval  time.Duration
 	Bandwidth int64 // bytes a second; 0: no bound
 }
@@ -106,8 +129,9 @@ type Options struct {
 
 	Tier *Tier // the bucket; nil: records stay in the WAL
 
-	Groups    group.Options // coordinators of consumer groups; zero values are Kafka's defaults
-	Heartbeat time.Duration // between two; 0 is DefaultHeartbeat
+	Groups       group.Options // coordinators of consumer groups; zero values are Kafka's defaults
+	Transactions txn.Options   // coordinators of transactions; zero values are Kafka's defaults
+	Heartbeat    time.Duration // between two; 0 is DefaultHeartbeat
 
 	Log *slog.Logger     // nil: none
 	Now func() time.Time // nil: time.Now

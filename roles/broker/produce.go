@@ -31,6 +31,7 @@ type produceRequest struct {
 	parts   []producePart // one for each of q.Partitions
 	results []wire.ProduceResult
 	left    atomic.Int32 // parts without a result, and one for the goroutine that starts them
+	asks    *asking      // what is to be asked of a transaction's coordinator; nil: nothing
 	hints   hints
 	body    []byte    // of the response
 	bufs    [1][]byte // body, as the transport takes it
@@ -69,7 +70,7 @@ func (p *produceRequest) recycle() {
 	clear(p.results)
 	clear(p.q.Topics)
 	clear(p.q.Partitions)
-	p.b, p.r, p.hints = nil, nil, hints{}
+	p.b, p.r, p.hints, p.asks = nil, nil, hints{}, nil
 	producePool.Put(p)
 }
 
@@ -112,15 +113,15 @@ func (b *Broker) produce(r *kafka.Request) {
 			next++
 		}
 	}
+	if p.asks != nil {
+		p.asks.ask(b, p.q.TimeoutMillis)
+	}
 	p.finished()
 }
 
 // refusal reports why the whole request is refused.
 func (p *produceRequest) refusal() error {
-	switch {
-	case p.q.Transactional:
-		return errTransactions
-	case p.q.Acks < acksAll || p.q.Acks > 1:
+	if p.q.Acks < acksAll || p.q.Acks > 1 {
 		return kerr.InvalidRequiredAcks
 	}
 	return nil
@@ -148,6 +149,9 @@ func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time
 	if len(q.Records) == 0 {
 		return kerr.InvalidRecord
 	}
+	if isTransactional(q.Records) && !p.q.Transactional {
+		return kerr.TransactionalIDAuthorizationFailed
+	}
 	if p.q.Version < zstdProduce && len(q.Records) >= batch.HeaderSize && batch.Batch(q.Records).Codec() == batch.Zstd {
 		return kerr.UnsupportedCompressionType
 	}
@@ -155,11 +159,15 @@ func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time
 	if err != nil {
 		return err
 	}
-	defer transcoded.Release()
 	if err := p.b.store.Admit(p.r.Context(), len(records)); err != nil {
+		transcoded.Release()
 		return err
 	}
-	l.Append(now, records, log.AppendOptions{Epoch: r.epoch}, part)
+	admitted := admittedBatch{part: part, log: l, epoch: r.epoch, now: now, records: records, transcoded: transcoded}
+	if isTransactional(records) {
+		return admitted.inTransaction()
+	}
+	admitted.append()
 	return nil
 }
 

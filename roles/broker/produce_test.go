@@ -77,7 +77,6 @@ func TestProduceIsRefusedWithTheReason(t *testing.T) {
 		"null records":      {8, func(q *kmsg.ProduceRequest) { q.Topics[0].Partitions[0].Records = nil }, kerr.InvalidRecord},
 		"garbage":           {8, func(q *kmsg.ProduceRequest) { q.Topics[0].Partitions[0].Records = []byte("garbage") }, kerr.CorruptMessage},
 		"acks":              {8, func(q *kmsg.ProduceRequest) { q.Acks = 2 }, kerr.InvalidRequiredAcks},
-		"transactional":     {8, func(q *kmsg.ProduceRequest) { q.TransactionID = kmsg.StringPtr("txn") }, kerr.TransactionalIDAuthorizationFailed},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -33,25 +33,55 @@ func (i *producerIDs) take(allocate func() (first int64, count int32, err error)
 	return id, nil
 }
 
-// initProducerID gives an idempotent producer a new id. One that had an id
-// already gets another: it raises epochs by itself (KIP-360), and comes here
-// only when it has used them up. Transactional ids have no coordinator yet.
-func (b *Broker) initProducerID(ctx context.Context, _ *kafka.Request, q *kmsg.InitProducerIDRequest) *kmsg.InitProducerIDResponse {
-	p := q.ResponseKind().(*kmsg.InitProducerIDResponse)
-	p.ProducerID, p.ProducerEpoch = -1, -1
-	if q.TransactionalID != nil {
-		p.ErrorCode = code(errTransactions)
-		b.log.Warn("a client asked for transactions, which are not served yet")
-		return p
+// initProducerID gives a producer an id: a transactional one by its coordinator,
+// which waits for no controller but to get ids.
+func (b *Broker) initProducerID(r *kafka.Request) {
+	q, ok := decode[*kmsg.InitProducerIDRequest](r)
+	if !ok {
+		return
 	}
-	ctx, cancel := controllerContext(ctx, 0)
-	defer cancel()
+	if q.TransactionalID == nil {
+		b.spawn(r, func(ctx context.Context) { b.respond(r, b.initIdempotent(ctx, q)) })
+		return
+	}
+	b.requests.Add(1)
+	b.transactions.InitProducerID(r.Context(), q, func(p *kmsg.InitProducerIDResponse) {
+		b.respond(r, p)
+		b.requests.Done()
+	})
+}
+
+// newProducerID gets an id for a transactional producer, perhaps from the
+// controller.
+func (b *Broker) newProducerID(done func(id int64, err error)) {
+	b.done.Go(func() { // the coordinator's goroutine, which calls this, ends before done is waited for
+		ctx, cancel := controllerContext(b.ctx, 0)
+		defer cancel()
+		done(b.takeProducerID(ctx))
+	})
+}
+
+func (b *Broker) takeProducerID(ctx context.Context) (int64, error) {
 	id, err := b.producerIDs.take(func() (int64, int32, error) {
 		return b.opt.Controller.AllocateProducerIDs(ctx, b.opt.NodeID, b.registration.epoch.Load())
 	})
 	if err != nil {
-		// Whatever it was, the client is to try again.
 		b.log.Warn("no producer ids from the controller", "error", err)
+	}
+	return id, err
+}
+
+// initIdempotent gives an idempotent producer a new id. One that had an id
+// already gets another: it raises epochs by itself (KIP-360), and comes here
+// only when it has used them up.
+func (b *Broker) initIdempotent(ctx context.Context, q *kmsg.InitProducerIDRequest) *kmsg.InitProducerIDResponse {
+	p := q.ResponseKind().(*kmsg.InitProducerIDResponse)
+	p.ProducerID, p.ProducerEpoch = -1, -1
+	ctx, cancel := controllerContext(ctx, 0)
+	defer cancel()
+	id, err := b.takeProducerID(ctx)
+	if err != nil {
+		// Whatever it was, the client is to try again.
 		p.ErrorCode = kerr.CoordinatorLoadInProgress.Code
 		return p
 	}

@@ -136,21 +136,30 @@ func (b *Broker) listPartitionReassignments(_ *kafka.Request, q *kmsg.ListPartit
 // maxFeatureUpdates are answered one by one; Kafka has fewer features.
 const maxFeatureUpdates = 100
 
-// updateFeatures refuses: levels rise by themselves, once every node knows them.
+// updateFeatures takes the levels that are in effect, and refuses others: they rise
+// by themselves, once every node knows them.
 func (b *Broker) updateFeatures(_ *kafka.Request, q *kmsg.UpdateFeaturesRequest) *kmsg.UpdateFeaturesResponse {
 	p := q.ResponseKind().(*kmsg.UpdateFeaturesResponse)
-	refusal := explained{kerr.InvalidUpdateVersion, "features of rustmq rise by themselves, once every node knows them; none can be set"}
-	if len(q.FeatureUpdates) == 0 {
+	if len(q.FeatureUpdates) > maxFeatureUpdates {
+		p.ErrorCode = kerr.InvalidRequest.Code
 		return p
 	}
-	if q.Version >= 2 || len(q.FeatureUpdates) > maxFeatureUpdates { // has no place for each
-		p.ErrorCode, p.ErrorMessage = codeAndMessage(refusal)
-		return p
-	}
+	features := b.Features()
 	for _, u := range q.FeatureUpdates {
+		var refused error
+		i := slices.IndexFunc(features, func(f kafka.Feature) bool { return f.Name == u.Feature })
+		if i < 0 || features[i].InUse != u.MaxVersionLevel {
+			refused = explained{kerr.InvalidUpdateVersion, "features of rustmq rise by themselves, once every node knows them; none can be set"}
+		}
+		if q.Version >= 2 { // has no place for each
+			if p.ErrorCode == 0 {
+				p.ErrorCode, p.ErrorMessage = codeAndMessage(refused)
+			}
+			continue
+		}
 		out := kmsg.NewUpdateFeaturesResponseResult()
 		out.Feature = u.Feature
-		out.ErrorCode, out.ErrorMessage = codeAndMessage(refusal)
+		out.ErrorCode, out.ErrorMessage = codeAndMessage(refused)
 		p.Results = append(p.Results, out)
 	}
 	return p

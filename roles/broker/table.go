@@ -30,6 +30,8 @@ type partition struct {
 	topic *topic
 	index int32
 	role  atomic.Pointer[role]
+	// What waits for the word of a transaction's coordinator.
+	verifications verifications
 }
 
 // role is what this broker is to a partition under one leader epoch; immutable.

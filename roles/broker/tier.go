@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/clean"
 	"rustmq.dev/rustmq/roles/broker/compact"
+	"rustmq.dev/rustmq/roles/broker/filing"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
@@ -99,8 +102,8 @@ func (b *Broker) checkBucket(ctx context.Context) error {
 	return nil
 }
 
-// startTier begins to move what is committed into the bucket, and to rewrite what
-// is there.
+// startTier begins to move what is committed into the bucket, to rewrite what is
+// there, and to file it.
 func (b *Broker) startTier() {
 	t := b.opt.Tier
 	if t == nil {
@@ -115,16 +118,59 @@ func (b *Broker) startTier() {
 		Bucket: t.Bucket, IDAge: t.IDAge, Log: b.log, Now: b.opt.Now,
 		Key: key, Header: header,
 	})
-	if t.Compact == nil {
-		return
+	// While the WAL fills up, the bucket is the uploads'.
+	hold := func() bool { return b.store.Stats().Fullness >= t.Upload.Urgent }
+	if t.File != nil {
+		b.filer = filing.Start(filing.Options{
+			Limits: t.File.Limits, Interval: t.File.Interval, Files: b.files,
+			Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
+			IDAge: t.IDAge, Log: b.log, Now: b.opt.Now, Hold: hold,
+		})
 	}
-	b.compactor = compact.Start(compact.Options{
-		Limits: t.Compact.Limits, Interval: t.Compact.Interval, Bandwidth: t.Compact.Bandwidth,
-		Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
-		IDAge: t.IDAge, Log: b.log, Now: b.opt.Now,
-		// While the WAL fills up, the bucket is the uploads'.
-		Hold: func() bool { return b.store.Stats().Fullness >= t.Upload.Urgent },
-	})
+	// Neither begins with a partition that the other rewrites: one of them would do so
+	// for nothing. Both look when they plan, and are there by then.
+	if z := t.Compact; z != nil {
+		b.compactor = compact.New(compact.Options{
+			Limits: z.Limits, Interval: z.Interval, Bandwidth: z.Bandwidth,
+			Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
+			IDAge: t.IDAge, Log: b.log, Now: b.opt.Now, Hold: hold,
+			Busy: func() map[storage.PartitionID]struct{} {
+				if b.cleaner == nil {
+					return nil
+				}
+				return b.cleaner.Rewriting()
+			},
+		})
+	}
+	if z := t.Clean; z != nil {
+		b.cleaner = clean.New(clean.Options{
+			Limits: z.Limits, Interval: z.Interval, Bandwidth: z.Bandwidth, Policy: b.cleaningPolicy,
+			Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
+			IDAge: t.IDAge, Log: b.log, Now: b.opt.Now, Hold: hold,
+			Busy: func() map[storage.PartitionID]struct{} {
+				if b.compactor == nil {
+					return nil
+				}
+				return b.compactor.Rewriting()
+			},
+		})
+		b.cleaner.Start()
+	}
+	if b.compactor != nil {
+		b.compactor.Start()
+	}
+}
+
+// files reports whether ranges of a topic move into manifests: compaction by key
+// looks at all of them, however old.
+func (b *Broker) files(t *metadata.Topic) bool {
+	policy, set := t.Configs["cleanup.policy"]
+	for _, key := range b.topicKeys {
+		if !set && key.Name == "cleanup.policy" {
+			policy = key.Default
+		}
+	}
+	return !t.Internal && !strings.Contains(policy, "compact")
 }
 
 func (b *Broker) objectKey(cluster string, id storage.ObjectID) string {
@@ -145,9 +191,7 @@ type tieredPartitions struct{ b *Broker }
 // Led implements upload.Partitions.
 func (t tieredPartitions) Led(id storage.PartitionID) (upload.Led, bool) {
 	tp := t.b.table.byID(id.Topic)
-	// The broker's own topics stay in the WAL, which they keep short by themselves:
-	// a coordinator never waits for the bucket (RULES 4.4).
-	if tp == nil || tp.internal {
+	if tp == nil {
 		return upload.Led{}, false
 	}
 	p := tp.partition(id.Index)
@@ -161,8 +205,8 @@ func (t tieredPartitions) Led(id storage.PartitionID) (upload.Led, bool) {
 // catalogue is the controller, asked under this broker's registration.
 type catalogue struct{ b *Broker }
 
-// Prepare implements upload.Catalogue and compact.Catalogue. Without an id nothing
-// is written.
+// Prepare implements the catalogues of uploads and of those who rewrite or file.
+// Without an id nothing is written.
 func (c catalogue) Prepare(ctx context.Context, count int) (storage.ObjectID, error) {
 	if !c.b.bucketMet.Load() {
 		return 0, errBucketUnknown
@@ -175,9 +219,14 @@ func (c catalogue) Commit(ctx context.Context, id storage.ObjectID, size int64, 
 	return c.b.opt.Controller.CommitObject(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), id, size, ranges)
 }
 
-// Replace implements compact.Catalogue.
+// Replace implements compact.Catalogue and clean.Catalogue.
 func (c catalogue) Replace(ctx context.Context, id storage.ObjectID, size int64, replacements []metadata.Replacement) ([]error, error) {
 	return c.b.opt.Controller.ReplaceRanges(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), id, size, replacements)
+}
+
+// File implements filing.Catalogue.
+func (c catalogue) File(ctx context.Context, id storage.ObjectID, ref object.ManifestRef, f *metadata.Filing) error {
+	return c.b.opt.Controller.FileRanges(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), id, ref, f)
 }
 
 // Uploads counts what went into the bucket, and what waits for it; false: there is
@@ -195,6 +244,27 @@ func (b *Broker) Compactions() (compact.Stats, bool) {
 		return compact.Stats{}, false
 	}
 	return b.compactor.Stats(), true
+}
+
+// Filings counts what moved into manifests; false: nothing does.
+func (b *Broker) Filings() (filing.Stats, bool) {
+	if b.filer == nil {
+		return filing.Stats{}, false
+	}
+	return b.filer.Stats(), true
+}
+
+// RecordCleaning implements clean.Catalogue.
+func (c catalogue) RecordCleaning(ctx context.Context, p storage.PartitionID, epoch storage.Epoch, is metadata.Cleaning) error {
+	return c.b.opt.Controller.RecordCleaning(ctx, c.b.opt.NodeID, c.b.registration.epoch.Load(), p, epoch, is)
+}
+
+// Cleanings counts what was compacted by key; false: nothing is.
+func (b *Broker) Cleanings() (clean.Stats, bool) {
+	if b.cleaner == nil {
+		return clean.Stats{}, false
+	}
+	return b.cleaner.Stats(), true
 }
 
 // Settle ends uploads: it begins no more, and waits for those under way as long as

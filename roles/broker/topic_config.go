@@ -11,6 +11,7 @@ import (
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/clean"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/log"
 )
@@ -29,13 +30,14 @@ func topicKeys(maxMessageBytes int) []configs.TopicKey {
 // logConfig returns what the log of a partition is to do. Values were checked
 // when they were set; one that cannot be read counts as not set.
 func (b *Broker) logConfig(t *metadata.Topic, p *metadata.Partition) log.Config {
-	c := log.Config{MinInSync: t.MinISR(p)}
+	// A coordinator never waits for the bucket (RULES 4.4): the broker's own topics
+	// stay in the WAL too, and keep that short by themselves.
+	c := log.Config{MinInSync: t.MinISR(p), KeepLocal: t.Internal}
 	for _, key := range b.topicKeys {
-		value, set := t.Configs[key.Name]
-		if !set {
-			value = key.Default
-		}
+		value := valueOf(t, key)
 		switch key.Name {
+		case "cleanup.policy":
+			c.Keyed, _, _ = configs.CleanupPolicy(value)
 		case "compression.type":
 			c.Codec, c.Recompress = codecOf(value)
 		case "max.message.bytes":
@@ -51,6 +53,37 @@ func (b *Broker) logConfig(t *metadata.Topic, p *metadata.Partition) log.Config 
 		}
 	}
 	return c
+}
+
+// valueOf returns what a topic has for a key: its own, or the default.
+func valueOf(t *metadata.Topic, key configs.TopicKey) string {
+	if value, set := t.Configs[key.Name]; set {
+		return value
+	}
+	if t.Internal && key.Name == "cleanup.policy" {
+		return "compact" // one that was made before topics could be
+	}
+	return key.Default
+}
+
+// cleaningPolicy says how a topic is compacted by key; false: it is not.
+func (b *Broker) cleaningPolicy(t *metadata.Topic) (p clean.Policy, compacted bool) {
+	for _, key := range b.topicKeys {
+		value := valueOf(t, key)
+		switch key.Name {
+		case "cleanup.policy":
+			compacted, _, _ = configs.CleanupPolicy(value)
+		case "delete.retention.ms":
+			p.DeleteRetention = longest(value)
+		case "max.compaction.lag.ms":
+			p.MaxLag = millis(value)
+		case "min.cleanable.dirty.ratio":
+			p.DirtyRatio, _ = strconv.ParseFloat(value, 64)
+		case "min.compaction.lag.ms":
+			p.MinLag = longest(value)
+		}
+	}
+	return p, compacted
 }
 
 // codecOf returns the codec of a compression.type; false: the producer's is kept.
@@ -87,6 +120,15 @@ func millis(value string) time.Duration {
 	return time.Duration(n) * time.Millisecond
 }
 
+// longest reads a duration in milliseconds; what no clock reaches is a century.
+func longest(value string) time.Duration {
+	const century = 100 * 365 * 24 * time.Hour
+	if n := number(value); n <= century.Milliseconds() {
+		return time.Duration(n) * time.Millisecond
+	}
+	return century
+}
+
 // configType returns Kafka's number for the type of a key.
 func configType(name string) kmsg.ConfigType {
 	switch name {
@@ -94,6 +136,8 @@ func configType(name string) kmsg.ConfigType {
 		return kmsg.ConfigTypeInt
 	case "long":
 		return kmsg.ConfigTypeLong
+	case "double":
+		return kmsg.ConfigTypeDouble
 	case "list":
 		return kmsg.ConfigTypeList
 	case "boolean":

@@ -25,7 +25,7 @@ func (b *Broker) createTopics(ctx context.Context, r *kafka.Request, q *kmsg.Cre
 	var topics []controller.NewTopic
 	counted := b.mutating(r, strictCreateTopics)
 	for _, t := range q.Topics {
-		if t.Topic == offsetsTopic { // a client would make another than groups need
+		if reserved(t.Topic) { // a client would make another than coordinators need
 			out := kmsg.NewCreateTopicsResponseTopic()
 			out.Topic = t.Topic
 			out.ErrorCode, out.ErrorMessage = codeAndMessage(errInternalTopic)

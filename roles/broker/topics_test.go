@@ -45,6 +45,10 @@ func TestMetadataInEveryVersion(t *testing.T) {
 	if *p.Topics[0].Topic != "events" || p.Topics[1].ErrorCode != kerr.UnknownTopicID.Code || p.Topics[1].Topic != nil {
 		t.Errorf("by id: %+v", p.Topics)
 	}
+	byID.Topics = []kmsg.MetadataRequestTopic{{TopicID: id, Topic: new("")}} // as Java's consumer does
+	if p := ask[*kmsg.MetadataResponse](c, 12, byID); p.Topics[0].ErrorCode != 0 || *p.Topics[0].Topic != "events" {
+		t.Errorf("by id, with an empty name: %+v", p.Topics)
+	}
 }
 
 // A client is told the address that belongs to the listener it came through.

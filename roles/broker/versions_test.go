@@ -24,12 +24,12 @@ type drive struct {
 
 // drives has a request for each API: one that a client would send, of each
 // version. APIs may be here that are not announced.
-func drives(t testing.TB, topic string, id storage.TopicID) map[kmsg.Key]drive {
+func drives(t testing.TB, topic string, id storage.TopicID, producer int64) map[kmsg.Key]drive {
 	ptr := kmsg.StringPtr
 	of := func(q kmsg.Request) func(int16) kmsg.Request { return func(int16) kmsg.Request { return q } }
 	partition := []int32{0}
 	noGroup := []*kerr.Error{kerr.UnknownMemberID, kerr.GroupIDNotFound, kerr.CoordinatorNotAvailable, kerr.MemberIDRequired, kerr.CoordinatorLoadInProgress}
-	noTransaction := append([]*kerr.Error{kerr.InvalidProducerIDMapping, kerr.InvalidTxnState, kerr.TransactionalIDNotFound, kerr.InvalidProducerEpoch, kerr.TransactionCoordinatorFenced}, noGroup...)
+	noTransaction := append([]*kerr.Error{kerr.InvalidProducerIDMapping, kerr.InvalidTxnState, kerr.TransactionalIDNotFound, kerr.InvalidProducerEpoch, kerr.TransactionCoordinatorFenced, kerr.TransactionAbortable}, noGroup...)
 	return map[kmsg.Key]drive{
 		kmsg.Produce: {ask: func(v int16) kmsg.Request {
 			q := produceTo(topic, 0, acksAll, batchOf(t, "v"))
@@ -75,13 +75,13 @@ func drives(t testing.TB, topic string, id storage.TopicID) map[kmsg.Key]drive {
 		kmsg.InitProducerID:       {ask: of(&kmsg.InitProducerIDRequest{TransactionTimeoutMillis: 1000, ProducerID: -1, ProducerEpoch: -1})},
 		kmsg.OffsetForLeaderEpoch: {ask: of(&kmsg.OffsetForLeaderEpochRequest{ReplicaID: -1, Topics: []kmsg.OffsetForLeaderEpochRequestTopic{{Topic: topic, Partitions: []kmsg.OffsetForLeaderEpochRequestTopicPartition{{CurrentLeaderEpoch: -1}}}}})},
 		kmsg.AddPartitionsToTxn: {ask: of(&kmsg.AddPartitionsToTxnRequest{
-			TransactionalID: "t", ProducerID: 1, Topics: []kmsg.AddPartitionsToTxnRequestTopic{{Topic: topic, Partitions: partition}},
-			Transactions: []kmsg.AddPartitionsToTxnRequestTransaction{{TransactionalID: "t", ProducerID: 1, Topics: []kmsg.AddPartitionsToTxnRequestTransactionTopic{{Topic: topic, Partitions: partition}}}},
+			TransactionalID: "t", ProducerID: producer, Topics: []kmsg.AddPartitionsToTxnRequestTopic{{Topic: topic, Partitions: partition}},
+			Transactions: []kmsg.AddPartitionsToTxnRequestTransaction{{TransactionalID: "t", ProducerID: producer, Topics: []kmsg.AddPartitionsToTxnRequestTransactionTopic{{Topic: topic, Partitions: partition}}}},
 		}), may: noTransaction},
-		kmsg.AddOffsetsToTxn: {ask: of(&kmsg.AddOffsetsToTxnRequest{TransactionalID: "t", ProducerID: 1, Group: "driven"}), may: noTransaction},
-		kmsg.EndTxn:          {ask: of(&kmsg.EndTxnRequest{TransactionalID: "t", ProducerID: 1, Commit: true}), may: noTransaction},
-		kmsg.WriteTxnMarkers: {ask: of(&kmsg.WriteTxnMarkersRequest{Markers: []kmsg.WriteTxnMarkersRequestMarker{{ProducerID: 1, Topics: []kmsg.WriteTxnMarkersRequestMarkerTopic{{Topic: topic, Partitions: partition}}}}}), may: noTransaction},
-		kmsg.TxnOffsetCommit: {ask: of(&kmsg.TxnOffsetCommitRequest{TransactionalID: "t", Group: "driven", ProducerID: 1, Generation: -1, Topics: []kmsg.TxnOffsetCommitRequestTopic{{
+		kmsg.AddOffsetsToTxn: {ask: of(&kmsg.AddOffsetsToTxnRequest{TransactionalID: "t", ProducerID: producer, Group: "driven"}), may: noTransaction},
+		kmsg.EndTxn:          {ask: of(&kmsg.EndTxnRequest{TransactionalID: "t", ProducerID: producer, Commit: true}), may: noTransaction},
+		kmsg.WriteTxnMarkers: {ask: of(&kmsg.WriteTxnMarkersRequest{Markers: []kmsg.WriteTxnMarkersRequestMarker{{ProducerID: producer, Topics: []kmsg.WriteTxnMarkersRequestMarkerTopic{{Topic: topic, Partitions: partition}}}}}), may: noTransaction},
+		kmsg.TxnOffsetCommit: {ask: of(&kmsg.TxnOffsetCommitRequest{TransactionalID: "t", Group: "driven", ProducerID: producer, Generation: -1, Topics: []kmsg.TxnOffsetCommitRequestTopic{{
 			Topic: topic, TopicID: id, Partitions: []kmsg.TxnOffsetCommitRequestTopicPartition{{LeaderEpoch: -1}},
 		}}}), may: noTransaction},
 		kmsg.DescribeConfigs: {ask: of(&kmsg.DescribeConfigsRequest{Resources: []kmsg.DescribeConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeTopic, ResourceName: topic}}, IncludeSynonyms: true, IncludeDocumentation: true})},
@@ -124,12 +124,23 @@ func TestEveryAnnouncedVersionIsServed(t *testing.T) {
 	n := startNode(t)
 	id := n.controller.createTopic("events", 2)
 	n.settle(t.Context())
-	find := kmsg.NewPtrFindCoordinatorRequest()
-	find.CoordinatorKey = "driven"
-	if p := ask[*kmsg.FindCoordinatorResponse](n.connect(), 3, find); p.ErrorCode != 0 { // makes the topic of groups
-		t.Fatalf("no coordinator: %v", kerr.ErrorForCode(p.ErrorCode))
+	for kind := range int8(2) { // of groups, and of transactions: makes their topics
+		find := kmsg.NewPtrFindCoordinatorRequest()
+		find.CoordinatorKey, find.CoordinatorType = "driven", kind
+		if p := ask[*kmsg.FindCoordinatorResponse](n.connect(), 3, find); p.ErrorCode != 0 {
+			t.Fatalf("no coordinator: %v", kerr.ErrorForCode(p.ErrorCode))
+		}
 	}
-	driven := drives(t, "events", id)
+	begin := kmsg.NewPtrInitProducerIDRequest()
+	begin.TransactionalID, begin.TransactionTimeoutMillis = kmsg.StringPtr("t"), 60_000
+	producer := ask[*kmsg.InitProducerIDResponse](n.connect(), 4, begin)
+	for ctx := within(t, 30*time.Second); producer.ErrorCode == kerr.CoordinatorLoadInProgress.Code && ctx.Err() == nil; {
+		producer = ask[*kmsg.InitProducerIDResponse](n.connect(), 4, begin)
+	}
+	if producer.ErrorCode != 0 {
+		t.Fatalf("no producer: %v", kerr.ErrorForCode(producer.ErrorCode))
+	}
+	driven := drives(t, "events", id, producer.ProducerID)
 	versions := n.Versions()
 	for _, announced := range versions {
 		key := kmsg.Key(announced.Key)

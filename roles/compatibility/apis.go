@@ -12,16 +12,14 @@ type api struct {
 const Kafka = "4.4"
 
 const (
-	notYetSecurity     = "SASL and access control are not served yet; there is TLS"
-	notYetTransactions = "transactions are not served yet"
-	notYetConsumer     = "groups of the consumer protocol (KIP-848) are not served yet; members use the classic one"
-	between            = "spoken between Kafka's own brokers and controllers"
-	ownQuorum          = "the controllers' quorum is etcd's raft, not Kafka's"
-	removed            = "Kafka 4.0 has removed it"
-	noShares           = "share groups are not served; their clients say so, and others never ask"
-	noStreams          = "groups of the streams protocol are not served; Kafka Streams uses the classic one"
-	noTelemetry        = "left out, so that clients send no metrics (KIP-714)"
-	noTokens           = "delegation tokens are not served"
+	notYetSecurity = "SASL and access control are not served yet; there is TLS"
+	between        = "spoken between Kafka's own brokers and controllers"
+	ownQuorum      = "the controllers' quorum is etcd's raft, not Kafka's"
+	removed        = "Kafka 4.0 has removed it"
+	noShares       = "share groups are not served; their clients say so, and others never ask"
+	noStreams      = "groups of the streams protocol are not served; Kafka Streams uses the classic one"
+	noTelemetry    = "left out, so that clients send no metrics (KIP-714)"
+	noTokens       = "delegation tokens are not served"
 )
 
 // kafkaAPIs lists the APIs of Kafka by their key.
@@ -53,11 +51,11 @@ func kafkaAPIs() []api {
 		21: {"DeleteRecords", 0, 2, ""},
 		22: {"InitProducerId", 0, 5, ""},
 		23: {"OffsetForLeaderEpoch", 2, 4, ""},
-		24: {"AddPartitionsToTxn", 0, 5, notYetTransactions},
-		25: {"AddOffsetsToTxn", 0, 4, notYetTransactions},
-		26: {"EndTxn", 0, 5, notYetTransactions},
-		27: {"WriteTxnMarkers", 1, 2, notYetTransactions},
-		28: {"TxnOffsetCommit", 0, 6, notYetTransactions},
+		24: {"AddPartitionsToTxn", 0, 5, ""},
+		25: {"AddOffsetsToTxn", 0, 4, ""},
+		26: {"EndTxn", 0, 5, ""},
+		27: {"WriteTxnMarkers", 1, 2, ""},
+		28: {"TxnOffsetCommit", 0, 6, ""},
 		29: {"DescribeAcls", 1, 3, notYetSecurity},
 
 		30: {"CreateAcls", 1, 3, notYetSecurity},
@@ -89,20 +87,20 @@ func kafkaAPIs() []api {
 		54: {"EndQuorumEpoch", 0, -1, between},
 		55: {"DescribeQuorum", 0, 2, ownQuorum},
 		56: {"AlterPartition", 0, -1, between},
-		57: {"UpdateFeatures", 0, 2, "refuses: levels rise by themselves, once every node knows them"},
+		57: {"UpdateFeatures", 0, 2, "to the levels in effect: they rise by themselves, once every node knows them"},
 		58: {"Envelope", 0, -1, between},
 		59: {"FetchSnapshot", 0, -1, between},
 
 		60: {"DescribeCluster", 0, 2, "of brokers, not of controllers"},
-		61: {"DescribeProducers", 0, 0, notYetTransactions},
+		61: {"DescribeProducers", 0, 0, ""},
 		62: {"BrokerRegistration", 0, -1, between},
 		63: {"BrokerHeartbeat", 0, -1, between},
 		64: {"UnregisterBroker", 0, 0, "a broker cannot be taken out of a cluster yet"},
-		65: {"DescribeTransactions", 0, 0, notYetTransactions},
-		66: {"ListTransactions", 0, 2, notYetTransactions},
+		65: {"DescribeTransactions", 0, 0, ""},
+		66: {"ListTransactions", 0, 2, ""},
 		67: {"AllocateProducerIds", 0, -1, between},
-		68: {"ConsumerGroupHeartbeat", 0, 1, notYetConsumer},
-		69: {"ConsumerGroupDescribe", 0, 1, notYetConsumer},
+		68: {"ConsumerGroupHeartbeat", 0, 1, ""},
+		69: {"ConsumerGroupDescribe", 0, 1, ""},
 
 		70: {"ControllerRegistration", 0, -1, between},
 		71: {"GetTelemetrySubscriptions", 0, 0, noTelemetry},

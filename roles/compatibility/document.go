@@ -83,7 +83,7 @@ func note(a api, versions map[int16]kafka.ApiVersion, key int16) string {
 // unserved reports whether a note is one of those that say why an API is not there.
 func unserved(why string) bool {
 	switch why {
-	case notYetSecurity, notYetTransactions, notYetConsumer, between, ownQuorum, removed, noShares, noStreams, noTelemetry, noTokens:
+	case notYetSecurity, between, ownQuorum, removed, noShares, noStreams, noTelemetry, noTokens:
 		return true
 	}
 	return false

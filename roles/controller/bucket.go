@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,8 @@ const (
 	keepTick = time.Second
 	// collectBatch bounds what is deleted between two looks.
 	collectBatch = 1000
+	// maxCondemned bounds the condemned ids that a topic's deletion brings at once.
+	maxCondemned = 20_000
 )
 
 // BucketOptions say how the controller keeps the cluster's bucket.
@@ -48,11 +51,12 @@ type BucketOptions struct {
 // is, ships the metadata log, and carries out what collector, auditor and retainer
 // decide. One goroutine, keep, does all of that, and one ships.
 type keeper struct {
-	c       *Controller
-	o       BucketOptions
-	shipper *shipper
-	clock   clockWatch
-	foreign int // keys of ids that were never issued, in the last listing
+	c        *Controller
+	o        BucketOptions
+	shipper  *shipper
+	clock    clock
+	retainer *retainer // used by keep alone
+	foreign  int       // keys of ids that were never issued, in the last listing
 
 	collecting sync.Mutex // never held during a call to the bucket
 	collector  *collector // guarded by collecting
@@ -84,8 +88,8 @@ func (c *Controller) openBucket(ctx context.Context) {
 	o.Bucket = &lookingFirst{Bucket: o.Bucket, log: c.log}
 	k := &keeper{
 		c: c, o: o,
-		collector: newCollector(collectorLimits{Deadline: o.Deadline, Grace: o.Grace, Batch: collectBatch}),
-		clock:     newClockWatch(),
+		collector: newCollector(collectorLimits{Deadline: o.Deadline, Grace: o.Grace, Batch: collectBatch, Condemned: maxCondemned}),
+		retainer:  newRetainer(),
 	}
 	k.shipper = newShipper(shipperOptions{
 		Bucket: o.Bucket, Incarnation: FirstIncarnation, Writer: rand.Uint64(),
@@ -180,6 +184,7 @@ func (k *keeper) keep(ctx context.Context) {
 		case <-ticker.C:
 		}
 		if k.c.node.Leader() != uint64(k.c.opt.NodeID) || k.shipper.Fenced() != nil {
+			k.clock.forget()
 			continue
 		}
 		if !k.ours.Load() {
@@ -213,6 +218,9 @@ func (k *keeper) collect(ctx context.Context) error {
 			k.c.log.Info("uploads that were not committed in time are given up", "objects", n)
 		}
 		errs = append(errs, err)
+	}
+	for _, d := range do.Dissolve {
+		errs = append(errs, k.dissolve(ctx, d))
 	}
 	if do.Ship > k.shipper.Shipped() {
 		k.shipper.Hurry()
@@ -270,8 +278,22 @@ func (k *keeper) audit(ctx context.Context) error {
 	if err := k.c.node.Barrier(ctx); err != nil {
 		return err
 	}
+	image = k.c.state.Image()
+	ids = unknownTo(image, ids)
+	f := &filed{}
+	if len(ids) > 0 {
+		if f, err = k.readFiled(ctx, image, func(id storage.ObjectID) bool {
+			_, asked := slices.BinarySearch(ids, id)
+			return asked
+		}); err != nil {
+			return fmt.Errorf("nothing in the bucket is judged: %w", err)
+		}
+	}
+	for id, d := range f.damaged {
+		k.c.log.Error("a manifest is damaged or missing: nothing is called an orphan until it is there", "manifest", id, "partition", d.partition, "error", d.err)
+	}
 	k.collecting.Lock()
-	found := k.collector.listed(time.Now(), ids, k.c.state.Image())
+	found := k.collector.listed(time.Now(), ids, image, f)
 	k.collecting.Unlock()
 	if len(found.Foreign) > 0 && len(found.Foreign) != k.foreign {
 		k.c.log.Warn("the bucket has objects whose ids were never issued here; they are left", "objects", len(found.Foreign), "first", found.Foreign[0])

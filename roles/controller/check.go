@@ -32,7 +32,8 @@ type Finding struct {
 	Range    *FindingRange `json:"range,omitempty" doc:"whose records are concerned, where one can tell"`
 	Detail   string        `json:"detail"`
 
-	id storage.ObjectID
+	id    storage.ObjectID
+	filed *filedObject // what a manifest says of it, if one lists it
 }
 
 // FindingRange names records.
@@ -60,6 +61,7 @@ type Compared struct {
 	Prepared  Tally `json:"prepared" doc:"uploads under way, or not committed in time"`
 	Condemned Tally `json:"condemned" doc:"named by nothing, and deleted in a while"`
 	Orphans   Tally `json:"orphans" doc:"came after their deletion"`
+	Unjudged  Tally `json:"unjudged" doc:"a manifest that cannot be read may list them, or they are orphans: never touched"`
 	Foreign   Tally `json:"foreign" doc:"of ids that were never issued, or other keys: never touched"`
 	Missing   Tally `json:"missing" doc:"named by the catalogue, and not in the bucket"`
 	WrongSize Tally `json:"wrong_size" doc:"named by the catalogue with another size"`
@@ -81,9 +83,10 @@ type comparison struct {
 	suspects, whole []Finding
 }
 
-// compare looks at the listing of a stretch, and at a catalogue that is not older.
+// compare looks at the listing of a stretch, and at a catalogue that is not older
+// with what its manifests list there.
 // keyOf gives the key of an object; listed is in order of key.
-func compare(cat catalogue, keyOf func(storage.ObjectID) string, parse func(key string) (storage.ObjectID, error), part stretch, listed []bucket.Info) (c comparison) {
+func compare(cat catalogue, filed *filed, keyOf func(storage.ObjectID) string, parse func(key string) (storage.ObjectID, error), part stretch, listed []bucket.Info) (c comparison) {
 	shown := make(map[storage.ObjectID]struct{}, len(listed))
 	for _, i := range listed {
 		if !part.has(i.Key) {
@@ -99,11 +102,18 @@ func compare(cat catalogue, keyOf func(storage.ObjectID) string, parse func(key 
 		}
 		f.id, f.Object = id, id.String()
 		o, known := cat.Object(id)
+		if is, listed := filed.objects[id]; listed && !known {
+			shown[id] = struct{}{}
+			c.named(filedFinding(f, is))
+			continue
+		}
 		switch {
 		case id >= cat.NextObjectID():
 			f.Kind, f.Detail = FoundForeign, "an id that was never issued here: it is left"
 			c.Foreign.add(i.Size)
 			c.findings = append(c.findings, f)
+		case !known && !filed.whole():
+			c.Unjudged.add(i.Size)
 		case !known:
 			f.Kind, f.Detail = FoundOrphan, "it came after its deletion, and nothing can name it any more"
 			c.Orphans.add(i.Size)
@@ -116,12 +126,7 @@ func compare(cat catalogue, keyOf func(storage.ObjectID) string, parse func(key 
 		default:
 			shown[id] = struct{}{}
 			f.Want = o.Size
-			if i.Size == o.Size {
-				c.Committed.add(i.Size)
-				c.whole = append(c.whole, f)
-				continue
-			}
-			c.suspects = append(c.suspects, f)
+			c.named(f)
 		}
 	}
 	for o := range cat.ObjectsIn(metadata.Committed) {
@@ -132,8 +137,35 @@ func compare(cat catalogue, keyOf func(storage.ObjectID) string, parse func(key 
 			c.suspects = append(c.suspects, Finding{Key: key, Object: o.ID.String(), Want: o.Size, id: o.ID})
 		}
 	}
+	for id, is := range filed.objects {
+		if _, is := shown[id]; is {
+			continue
+		}
+		if _, known := cat.Object(id); known {
+			continue
+		}
+		if key := keyOf(id); part.has(key) {
+			c.suspects = append(c.suspects, filedFinding(Finding{Key: key, Object: id.String(), id: id}, is))
+		}
+	}
 	slices.SortFunc(c.suspects, byKey)
 	return c
+}
+
+// named sorts a listed object that the catalogue names, or a manifest lists.
+func (c *comparison) named(f Finding) {
+	if f.Size != f.Want {
+		c.suspects = append(c.suspects, f)
+		return
+	}
+	c.Committed.add(f.Size)
+	c.whole = append(c.whole, f)
+}
+
+// filedFinding is about an object that a manifest lists.
+func filedFinding(f Finding, is filedObject) Finding {
+	f.Want, f.filed = is.Size, &is
+	return f
 }
 
 func byKey(a, b Finding) int { return cmp.Compare(a.Key, b.Key) }

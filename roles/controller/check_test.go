@@ -9,7 +9,9 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -71,6 +73,12 @@ func TestComparison(t *testing.T) {
 		{"forgotten", forgotten, -1, 0, "", stretch{}, ""},
 		{"never issued", forgotten, 100, next, "", stretch{}, "foreign"},
 		{"issued last", forgotten, 100, next - 1, "", stretch{}, "orphan"},
+		{"listed in a manifest and there", shelved, 100, 0, "", stretch{}, "committed"},
+		{"listed in a manifest with another size", shelved, 99, 0, "", stretch{}, "suspect"},
+		{"listed in a manifest and not there", shelved, -1, 0, "", stretch{}, "suspect"},
+		{"listed in a manifest, elsewhere", shelved, -1, 0, "", stretch{after: keyOf(7)}, ""},
+		{"come after its deletion, while a manifest is damaged", forgotten, 100, 0, "", stretch{}, "unjudged"},
+		{"listed in a manifest, while another is damaged", shelved, 100, 0, "", stretch{}, "committed"},
 		{"no key of ours", forgotten, 100, 0, "p/c/00000001/data/07/7.tmp", stretch{}, "foreign"},
 	} {
 		cat := sizedCatalogue{newModelCatalogue()}
@@ -87,11 +95,18 @@ func TestComparison(t *testing.T) {
 		if c.size >= 0 {
 			listed = append(listed, bucket.Info{Key: key, Size: c.size})
 		}
-		got := compare(cat, keyOf, parse, c.part, listed)
+		f := &filed{}
+		if c.state == shelved {
+			f.objects = map[storage.ObjectID]filedObject{7: {Filed: object.Filed{Object: 7, Size: 100}}}
+		}
+		if strings.HasSuffix(c.name, "damaged") {
+			f.damaged = map[storage.ObjectID]damagedManifest{8: {}}
+		}
+		got := compare(cat, f, keyOf, parse, c.part, listed)
 		var is []string
 		for what, tally := range map[string]Tally{
 			"committed": got.Committed, "prepared": got.Prepared, "condemned": got.Condemned, "orphan": got.Orphans, "foreign": got.Foreign,
-			"missing": got.Missing, "wrong-size": got.WrongSize, "suspect": {Objects: int64(len(got.suspects))},
+			"missing": got.Missing, "unjudged": got.Unjudged, "wrong-size": got.WrongSize, "suspect": {Objects: int64(len(got.suspects))},
 		} {
 			if tally.Objects > 0 {
 				is = append(is, what)
@@ -288,6 +303,61 @@ func TestCheckOfAWholeBucket(t *testing.T) {
 		t.Errorf("%+v", report)
 	}
 	w.expect(CheckRequest{Findings: 1, Verify: true, Budget: 1}, "foreign ", foreign, missing, orphan, wrong) // one of each kind a call
+}
+
+// TestCheckReadsSomeObjectsAtOnce, in no more memory than that takes, and goes on
+// behind the last of them when its time is up.
+func TestCheckReadsSomeObjectsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const objects = 3 * checkReaders
+		k := newKept(t)
+		k.open()
+		defer k.close()
+		k.register()
+		p := k.topic("t", nil)
+		for i := range storage.Offset(objects) {
+			id := k.upload(p, i, i+1, time.Now())
+			if err := k.memory.Put(t.Context(), k.key(id), bucket.Bytes(make([]byte, 1000))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var mu sync.Mutex
+		reading, most := 0, 0
+		k.bucket.Set(bucket.Rule{Op: bucket.OpRead, Prefix: object.DataPrefix("p", k.c.Image().ClusterID(), FirstIncarnation), Hook: func(context.Context, bucket.Op, string) error {
+			mu.Lock()
+			reading++
+			most = max(most, reading)
+			mu.Unlock()
+			<-time.After(time.Second)
+			mu.Lock()
+			reading--
+			mu.Unlock()
+			return nil
+		}})
+		began, seen := time.Now(), map[string]bool{}
+		for r := (CheckRequest{Verify: true, Budget: 1500 * time.Millisecond}); ; {
+			report, err := k.c.CheckBucket(t.Context(), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := report.Verified.Objects; n == 0 || n > 2*checkReaders || report.Corrupt.Objects != n {
+				t.Fatalf("a part: %+v", report)
+			}
+			for _, f := range report.Findings {
+				seen[f.Object] = true
+			}
+			if r.After = report.Next; r.After == "" {
+				break
+			}
+		}
+		if took := time.Since(began); len(seen) != objects || most != checkReaders || took > objects*time.Second/2 {
+			t.Errorf("%d objects in %v, %d at once", len(seen), took, most)
+		}
+		k.bucket.Set(bucket.Rule{Op: bucket.OpRead, Prefix: k.key(3), Err: errAway})
+		if _, err := k.c.CheckBucket(t.Context(), CheckRequest{Verify: true}); err == nil || !strings.Contains(err.Error(), k.key(3)) {
+			t.Errorf("an object that cannot be read: %v", err)
+		}
+	})
 }
 
 // TestCheckNamesTheRecordsThatAreDamaged flips a bit in each part of an object.

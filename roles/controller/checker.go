@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -24,6 +25,9 @@ const (
 	CheckBudget = 10 * time.Second
 	// maxChecked keys are held in memory.
 	maxChecked = 100_000
+	// checkReaders objects are read at once: a store answers many as fast as one, and
+	// each reader holds two windows.
+	checkReaders = 4
 	// MaxFindings of each kind are told; all are counted.
 	MaxFindings = 1000
 )
@@ -58,7 +62,7 @@ func (r *CheckReport) Add(more *CheckReport) {
 	r.Next = more.Next
 	for _, t := range []struct{ to, from *Tally }{
 		{&r.Committed, &more.Committed}, {&r.Prepared, &more.Prepared}, {&r.Condemned, &more.Condemned}, {&r.Orphans, &more.Orphans},
-		{&r.Foreign, &more.Foreign}, {&r.Missing, &more.Missing}, {&r.WrongSize, &more.WrongSize},
+		{&r.Unjudged, &more.Unjudged}, {&r.Foreign, &more.Foreign}, {&r.Missing, &more.Missing}, {&r.WrongSize, &more.WrongSize},
 		{&r.Verified, &more.Verified}, {&r.Corrupt, &more.Corrupt}, {&r.Deleted, &more.Deleted},
 	} {
 		t.to.Objects += t.from.Objects
@@ -134,6 +138,7 @@ type bucketCheck struct {
 	part  stretch
 	until time.Time
 	image *metadata.Image // not older than the listing
+	filed *filed          // what its manifests list in the stretch
 
 	verified, corrupt Tally
 }
@@ -151,6 +156,10 @@ func (b *bucketCheck) run(ctx context.Context, data string) (*CheckReport, error
 	if b.image, err = b.k.fresh(ctx); err != nil {
 		return nil, err
 	}
+	inPart := func(id storage.ObjectID) bool { return b.part.has(b.k.key(id)) }
+	if b.filed, err = b.k.readFiled(ctx, b.image, inPart); err != nil {
+		return nil, err
+	}
 	c := b.compare(listed)
 	looked, err := b.look(ctx, c)
 	if err != nil {
@@ -166,13 +175,21 @@ func (b *bucketCheck) run(ctx context.Context, data string) (*CheckReport, error
 	if report.Deleted, err = b.repair(ctx, &c, listed); err != nil {
 		return nil, err
 	}
+	if !b.r.Verify { // else they were read with the rest
+		for id := range b.filed.damaged {
+			if damages := b.damagedManifest(id); inPart(id) && len(damages) > 0 {
+				report.Corrupt.add(damages[0].Size)
+				c.findings = append(c.findings, damages...)
+			}
+		}
+	}
 	slices.SortStableFunc(c.findings, byKey)
 	report.Findings = append(report.Findings, firstOfEach(c.findings, cmp.Or(b.r.Findings, 20))...)
 	return report, nil
 }
 
 func (b *bucketCheck) compare(listed []bucket.Info) comparison {
-	return compare(b.image, b.k.key, b.k.parse, b.part, listed)
+	return compare(b.image, b.filed, b.k.key, b.k.parse, b.part, listed)
 }
 
 // list reads the keys of the stretch, which ends where half of the time is gone.
@@ -223,7 +240,7 @@ type look struct {
 
 // look asks the store for each suspect, and reads objects if that is wanted, in
 // order of key until the time is up; there it cuts the stretch.
-func (b *bucketCheck) look(ctx context.Context, c comparison) (looked []look, err error) {
+func (b *bucketCheck) look(ctx context.Context, c comparison) ([]look, error) {
 	todo := make([]look, 0, len(c.suspects))
 	for _, f := range c.suspects {
 		todo = append(todo, look{suspect: true, finding: f})
@@ -236,31 +253,96 @@ func (b *bucketCheck) look(ctx context.Context, c comparison) (looked []look, er
 			todo = append(todo, look{finding: f})
 		}
 		named = rangesByObject(b.image, ids)
+		for _, f := range c.whole {
+			if f.filed != nil {
+				named[f.id] = []namedRange{b.rangeOf(f.filed)}
+			}
+		}
 	}
 	slices.SortFunc(todo, func(x, y look) int { return byKey(x.finding, y.finding) })
-	for i, l := range todo {
-		if i > 0 && b.late() {
-			b.cut(todo[i-1].finding.Key)
-			break
+	// Whoever took one ends it, so that what was looked at is the first of them.
+	var (
+		mu    sync.Mutex
+		taken int
+		errs  []error
+	)
+	take := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		if taken == len(todo) || taken > 0 && b.late() || len(errs) > 0 {
+			return -1
 		}
-		if l.suspect {
-			l.info, err = b.k.o.Bucket.Stat(ctx, l.finding.Key)
-		} else {
-			l.info.Size = l.finding.Size
-			l.damages, err = b.read(ctx, l.finding, named[l.finding.id])
-		}
-		if errors.Is(err, bucket.ErrNotFound) {
-			l.missing = true
-		} else if err != nil {
-			return nil, err
-		}
-		looked = append(looked, l)
+		taken++
+		return taken - 1
 	}
-	return looked, nil
+	var readers sync.WaitGroup
+	for range min(checkReaders, len(todo)) {
+		readers.Go(func() {
+			for i := take(); i >= 0; i = take() {
+				if err := b.lookAt(ctx, &todo[i], named); err != nil {
+					mu.Lock()
+					errs = append(errs, err)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	readers.Wait()
+	if len(errs) > 0 {
+		return nil, errs[0]
+	}
+	if taken > 0 && taken < len(todo) {
+		b.cut(todo[taken-1].finding.Key)
+	}
+	return todo[:taken], nil
+}
+
+// lookAt asks the store for one key.
+func (b *bucketCheck) lookAt(ctx context.Context, l *look, named map[storage.ObjectID][]namedRange) (err error) {
+	if l.suspect {
+		l.info, err = b.k.o.Bucket.Stat(ctx, l.finding.Key)
+	} else {
+		l.info.Size = l.finding.Size
+		l.damages, err = b.read(ctx, l.finding, named[l.finding.id])
+	}
+	if errors.Is(err, bucket.ErrNotFound) {
+		l.missing, err = true, nil
+	}
+	return err
+}
+
+// rangeOf is what a manifest says of an object.
+func (b *bucketCheck) rangeOf(is *filedObject) namedRange {
+	return namedRange{is.partition, b.topicName(is.partition), metadata.RangeOf(&is.Filed)}
+}
+
+// topicName is a topic's name, or its id once it is deleted.
+func (b *bucketCheck) topicName(of storage.PartitionID) string {
+	if t, ok := b.image.TopicByID(of.Topic); ok {
+		return t.Name
+	}
+	return of.Topic.String()
+}
+
+// damagedManifest says what is wrong with a manifest that is there.
+func (b *bucketCheck) damagedManifest(id storage.ObjectID) []Finding {
+	d, damaged := b.filed.damaged[id]
+	if !damaged || d.missing {
+		return nil
+	}
+	f := Finding{Kind: FoundCorrupt, Key: b.k.key(id), Object: id.String(), Size: d.manifest.Size(), Detail: d.err.Error(), id: id}
+	if c, ok := errors.AsType[*object.CorruptionError](d.err); ok {
+		f.Position = c.Position
+	}
+	f.Range = b.records(&f)
+	return []Finding{f}
 }
 
 // read reads an object whole.
 func (b *bucketCheck) read(ctx context.Context, f Finding, named []namedRange) ([]Finding, error) {
+	if o, known := b.image.Object(f.id); known && o.Manifest {
+		return b.damagedManifest(f.id), nil // it was read before all else
+	}
 	want := object.Header{ID: f.id, Cluster: b.image.ClusterID(), Incarnation: FirstIncarnation}
 	w := &windows{size: f.Size, read: func(p []byte, off int64) error { return b.k.o.Bucket.ReadAt(ctx, f.Key, p, off) }}
 	damages, err := verify(f, want, named, w.readAt)
@@ -283,9 +365,17 @@ func (b *bucketCheck) settle(ctx context.Context, c *comparison, looked []look) 
 	}
 	for _, l := range looked {
 		f := l.finding
-		if o, known := now.Object(f.id); !known || o.State != metadata.Committed {
+		if !stillNamed(now, &f) {
+			// A manifest may list what lies below the log start: nobody misses that.
+			if f.filed != nil && l.missing && !l.suspect {
+				c.Committed.Objects--
+				c.Committed.Bytes -= f.Size
+			} else if f.filed != nil && !l.suspect {
+				b.verified.add(f.Size)
+			}
 			continue
 		}
+		f.Range = b.records(&f)
 		switch {
 		case l.suspect:
 			c.confirm(f, l.info, l.missing)
@@ -304,6 +394,30 @@ func (b *bucketCheck) settle(ctx context.Context, c *comparison, looked []look) 
 	return nil
 }
 
+// records says whose records are concerned when an object is not there; nil: they may
+// be many partitions'.
+func (b *bucketCheck) records(f *Finding) *FindingRange {
+	if f.filed != nil {
+		n := b.rangeOf(f.filed)
+		return &FindingRange{n.topic, n.partition.Index, n.Base, n.End}
+	}
+	if d, is := b.filed.damaged[f.id]; is {
+		return &FindingRange{b.topicName(d.partition), d.partition.Index, d.manifest.Base, d.manifest.End}
+	}
+	return nil
+}
+
+// stillNamed reports whether an image names what an earlier one did. A range that was
+// filed stays in manifests as long as the log start allows.
+func stillNamed(now *metadata.Image, f *Finding) bool {
+	if f.filed != nil {
+		_, p := now.Partition(f.filed.partition)
+		return p != nil && p.LogStart < f.filed.End
+	}
+	o, known := now.Object(f.id)
+	return known && o.State == metadata.Committed
+}
+
 // repair takes note of orphans, and deletes those that have been seen for long
 // enough, if that is wanted.
 func (b *bucketCheck) repair(ctx context.Context, c *comparison, listed []bucket.Info) (deleted Tally, err error) {
@@ -313,7 +427,7 @@ func (b *bucketCheck) repair(ctx context.Context, c *comparison, listed []bucket
 	}
 	for _, id := range c.orphans {
 		b.k.collecting.Lock()
-		may := b.k.collector.shown(time.Now(), id, b.image)
+		may := b.k.collector.shown(time.Now(), id, b.image, b.filed)
 		b.k.collecting.Unlock()
 		if !may || !guard.Check("controller.check-dry-run", b.r.Repair) {
 			continue

@@ -15,6 +15,8 @@ type catalogue interface {
 	NextObjectID() storage.ObjectID
 	Object(storage.ObjectID) (*metadata.Object, bool)
 	ObjectsIn(metadata.ObjectState) iter.Seq[*metadata.Object]
+	NumObjects(metadata.ObjectState) int
+	Dying() iter.Seq[*metadata.Dying]
 }
 
 // collectorLimits are the waits of a collector.
@@ -26,6 +28,9 @@ type collectorLimits struct {
 	Grace time.Duration
 	// Batch bounds what one step asks for.
 	Batch int
+	// Condemned is how many condemned ids the catalogue may hold for another manifest
+	// to be dissolved: each brings thousands.
+	Condemned int
 }
 
 // collector decides what is condemned, deleted and forgotten. It is a core: no
@@ -40,6 +45,7 @@ type collector struct {
 	condemned map[storage.ObjectID]time.Time
 	deleted   map[storage.ObjectID]struct{} // from the bucket, and not forgotten yet
 	orphans   map[storage.ObjectID]time.Time
+	dissolved storage.ObjectID // the last manifest that a step asked for
 }
 
 func newCollector(l collectorLimits) *collector {
@@ -54,6 +60,8 @@ type collection struct {
 	Condemn []storage.ObjectID
 	Delete  []storage.ObjectID // to be reported by gone
 	Forget  []storage.ObjectID
+	// Dissolve are manifests to be read, whose objects are to be condemned.
+	Dissolve []*metadata.Dying
 	// Ship is the log index up to which the metadata log must stand in the bucket
 	// before more can be deleted; 0: nothing waits for that.
 	Ship uint64
@@ -75,6 +83,7 @@ func (c *collector) step(now time.Time, cat catalogue, shipped uint64) (do colle
 		}
 	}
 	c.prepared = seen
+	do.Dissolve = c.dissolve(cat)
 
 	seen = make(map[storage.ObjectID]time.Time, len(c.condemned))
 	for o := range cat.ObjectsIn(metadata.Condemned) {
@@ -112,6 +121,32 @@ func (c *collector) step(now time.Time, cat catalogue, shipped uint64) (do colle
 	return do
 }
 
+// dissolve chooses manifests, the next one after the last: one that cannot be read
+// does not hold back the others.
+func (c *collector) dissolve(cat catalogue) (chosen []*metadata.Dying) {
+	room := c.limits.Condemned - cat.NumObjects(metadata.Condemned)
+	var before []*metadata.Dying
+	choose := func(d *metadata.Dying) {
+		if room > 0 {
+			chosen = append(chosen, d)
+			c.dissolved = d.ID
+		}
+		room -= d.Ranges
+	}
+	last := c.dissolved
+	for d := range cat.Dying() {
+		if d.ID <= last {
+			before = append(before, d)
+		} else {
+			choose(d)
+		}
+	}
+	for _, d := range before {
+		choose(d)
+	}
+	return chosen
+}
+
 // gone says that the bucket has deleted the object.
 func (c *collector) gone(id storage.ObjectID) { c.deleted[id] = struct{}{} }
 
@@ -121,14 +156,15 @@ type audit struct {
 	Foreign []storage.ObjectID // never issued: reported, and left
 }
 
-// listed compares a whole listing with a catalogue that is not older than it. An
-// object that is in no state and whose id was issued landed after its deletion:
-// no command can name it any more. It goes once two listings, a grace apart, have
+// listed compares a whole listing with a catalogue that is not older than it, and
+// with what the manifests of that very catalogue list. An object that is in no state,
+// in no manifest, and whose id was issued landed after its deletion: no command can
+// name it any more, whatever was filed since. It goes once two listings, a grace apart, have
 // shown it; a listing may lag.
-func (c *collector) listed(now time.Time, ids []storage.ObjectID, cat catalogue) (found audit) {
+func (c *collector) listed(now time.Time, ids []storage.ObjectID, cat catalogue, filed *filed) (found audit) {
 	seen := map[storage.ObjectID]time.Time{}
 	for _, id := range ids {
-		foreign, dead := judgeListed(id, cat)
+		foreign, dead := judgeListed(id, cat, filed)
 		if foreign {
 			found.Foreign = append(found.Foreign, id)
 		}
@@ -151,8 +187,8 @@ func (c *collector) listed(now time.Time, ids []storage.ObjectID, cat catalogue)
 
 // shown is listed of a single object of a listing, the rest of which is not known:
 // it reports whether the object is an orphan that is to be deleted.
-func (c *collector) shown(now time.Time, id storage.ObjectID, cat catalogue) bool {
-	if _, dead := judgeListed(id, cat); !dead {
+func (c *collector) shown(now time.Time, id storage.ObjectID, cat catalogue, filed *filed) bool {
+	if _, dead := judgeListed(id, cat, filed); !dead {
 		return false
 	}
 	since, known := c.orphans[id]
@@ -163,12 +199,13 @@ func (c *collector) shown(now time.Time, id storage.ObjectID, cat catalogue) boo
 	return guard.Check("controller.repair-grace", now.Sub(since) >= c.limits.Grace)
 }
 
-// judgeListed says what an object of a listing is by a catalogue that is not older:
-// foreign, if its id was never issued, or dead, if nothing can name it any more.
-func judgeListed(id storage.ObjectID, cat catalogue) (foreign, dead bool) {
+// judgeListed says what an object of a listing is by a catalogue that is not older,
+// and its manifests: foreign, if its id was never issued, or dead, if nothing can
+// name it any more.
+func judgeListed(id storage.ObjectID, cat catalogue, filed *filed) (foreign, dead bool) {
 	if !guard.Check("controller.orphan-issued", id < cat.NextObjectID()) {
 		return true, false
 	}
 	_, known := cat.Object(id)
-	return false, guard.Check("controller.orphan-unknown", !known)
+	return false, guard.Check("controller.orphan-unknown", !known) && guard.Check("controller.orphan-unfiled", !filed.has(id))
 }

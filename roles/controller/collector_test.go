@@ -19,6 +19,8 @@ const (
 	committed = metadata.Committed
 	condemned = metadata.Condemned
 	forgotten = metadata.ObjectState(0)
+	// shelved: a manifest lists it, and the catalogue knows nothing of it.
+	shelved = metadata.ObjectState(9)
 )
 
 // modelCatalogue is the dumb twin of the catalogue in the metadata image.
@@ -27,14 +29,16 @@ type modelCatalogue struct {
 	states  map[storage.ObjectID]metadata.ObjectState
 	since   map[storage.ObjectID]uint64
 	changes uint64
+	lists   map[storage.ObjectID][]storage.ObjectID // of the manifests that are committed
+	dying   map[storage.ObjectID]bool               // of these
 }
 
 func newModelCatalogue() *modelCatalogue {
-	return &modelCatalogue{next: 1, states: map[storage.ObjectID]metadata.ObjectState{}, since: map[storage.ObjectID]uint64{}}
+	return &modelCatalogue{next: 1, states: map[storage.ObjectID]metadata.ObjectState{}, since: map[storage.ObjectID]uint64{}, lists: map[storage.ObjectID][]storage.ObjectID{}, dying: map[storage.ObjectID]bool{}}
 }
 
 func (m *modelCatalogue) clone() *modelCatalogue {
-	return &modelCatalogue{m.next, maps.Clone(m.states), maps.Clone(m.since), m.changes}
+	return &modelCatalogue{m.next, maps.Clone(m.states), maps.Clone(m.since), m.changes, maps.Clone(m.lists), maps.Clone(m.dying)}
 }
 
 func (m *modelCatalogue) move(id storage.ObjectID, from, to metadata.ObjectState) bool {
@@ -60,7 +64,69 @@ func (m *modelCatalogue) NextObjectID() storage.ObjectID { return m.next }
 
 func (m *modelCatalogue) Object(id storage.ObjectID) (*metadata.Object, bool) {
 	s, issued := m.states[id]
-	return &metadata.Object{ID: id, State: s, Since: m.since[id]}, issued && s != forgotten
+	return &metadata.Object{ID: id, State: s, Since: m.since[id]}, issued && s != forgotten && s != shelved
+}
+
+func (m *modelCatalogue) NumObjects(s metadata.ObjectState) int { return len(m.in(s)) }
+
+func (m *modelCatalogue) Dying() iter.Seq[*metadata.Dying] {
+	return func(yield func(*metadata.Dying) bool) {
+		for _, id := range slices.Sorted(maps.Keys(m.dying)) {
+			d := &metadata.Dying{Manifest: metadata.Manifest{ID: id}}
+			if d.Ranges = len(m.lists[id]); !yield(d) {
+				return
+			}
+		}
+	}
+}
+
+// named is what ranges name: committed, and no manifest.
+func (m *modelCatalogue) named() []storage.ObjectID {
+	return slices.DeleteFunc(m.in(committed), func(id storage.ObjectID) bool { return m.lists[id] != nil })
+}
+
+// manifests that a partition names.
+func (m *modelCatalogue) manifests() (ids []storage.ObjectID) {
+	for _, id := range slices.Sorted(maps.Keys(m.lists)) {
+		if !m.dying[id] {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// file makes a prepared object a manifest of what another one lists but for the
+// first ranges, and of objects that ranges name.
+func (m *modelCatalogue) file(id, replaced storage.ObjectID, drop int, moved []storage.ObjectID) {
+	list := slices.Clone(m.lists[replaced])
+	for _, gone := range list[:drop] {
+		m.move(gone, shelved, condemned)
+	}
+	list = append(list[drop:], moved...)
+	if len(list) == 0 || !m.move(id, prepared, committed) {
+		panic("the model is wrong")
+	}
+	for _, one := range moved {
+		m.move(one, committed, shelved)
+	}
+	if replaced != 0 {
+		m.move(replaced, committed, condemned)
+		delete(m.lists, replaced)
+	}
+	m.lists[id] = list
+}
+
+// dissolve is refused unless the manifest is dying.
+func (m *modelCatalogue) dissolve(id storage.ObjectID) {
+	if !m.dying[id] {
+		return
+	}
+	for _, one := range m.lists[id] {
+		m.move(one, shelved, condemned)
+	}
+	m.move(id, committed, condemned)
+	delete(m.lists, id)
+	delete(m.dying, id)
 }
 
 func (m *modelCatalogue) ObjectsIn(s metadata.ObjectState) iter.Seq[*metadata.Object] {
@@ -73,11 +139,13 @@ func (m *modelCatalogue) ObjectsIn(s metadata.ObjectState) iter.Seq[*metadata.Ob
 	}
 }
 
-var testCollector = collectorLimits{Deadline: 30 * time.Second, Grace: 10 * time.Second, Batch: 3}
+var testCollector = collectorLimits{Deadline: 30 * time.Second, Grace: 10 * time.Second, Batch: 3, Condemned: 4}
 
 // TestCollectionNeverRemovesWhatIsNamedAndLeavesNoOrphan runs random schedules of
 // uploads, commits, failures, controllers that restart or lag, listings that lag,
-// and readers, against a bucket in which puts and deletes land late.
+// and readers, against a bucket in which puts and deletes land late. Objects move
+// into manifests, and come to their end there, at any moment: between a listing, the
+// catalogue that it is judged by, and the reading of that one's manifests too.
 func TestCollectionNeverRemovesWhatIsNamedAndLeavesNoOrphan(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &collectionWorld{
@@ -104,6 +172,7 @@ type collectionWorld struct {
 	puts      []storage.ObjectID // under way, land later or never
 	deletes   []storage.ObjectID // under way
 	readers   []collectionReader
+	audit     *collectionAudit // under way
 	shipped   uint64
 }
 
@@ -124,7 +193,7 @@ func (w *collectionWorld) act() {
 		w.images = append(w.images, w.cat.clone())
 		w.images = w.images[max(0, len(w.images)-5):]
 	}()
-	switch rapid.IntRange(0, 11).Draw(w.t, "action") {
+	switch rapid.IntRange(0, 15).Draw(w.t, "action") {
 	case 0, 1:
 		w.cat.changes++
 		w.cat.states[w.cat.next] = prepared
@@ -140,7 +209,8 @@ func (w *collectionWorld) act() {
 			w.cat.move(id, prepared, committed)
 		}
 	case 6: // retention, deletion of a topic, compaction
-		if id, ok := w.pick(w.cat.in(committed)); ok {
+		if id, ok := w.pick(w.cat.named()); ok {
+			w.hold(id)
 			w.cat.move(id, committed, condemned)
 		}
 	case 7:
@@ -156,8 +226,8 @@ func (w *collectionWorld) act() {
 			w.land(id)
 		}
 	case 10:
-		if id, ok := w.pick(w.cat.in(committed)); ok {
-			w.readers = append(w.readers, collectionReader{id, w.now.Add(testCollector.Grace - 1)})
+		if id, ok := w.pick(append(w.cat.in(committed), w.cat.in(shelved)...)); ok {
+			w.hold(id)
 		}
 	case 11:
 		if rapid.Bool().Draw(w.t, "ship") {
@@ -165,6 +235,16 @@ func (w *collectionWorld) act() {
 		} else {
 			w.list(rapid.Bool().Draw(w.t, "lagging"))
 		}
+	case 12, 13:
+		w.file()
+	case 14: // a log start passes a manifest, or its topic is deleted
+		if id, ok := w.pick(w.cat.manifests()); ok {
+			w.hold(w.cat.lists[id][0])
+			w.cat.changes++
+			w.cat.dying[id] = true
+		}
+	case 15:
+		w.judge(true)
 	}
 }
 
@@ -178,9 +258,48 @@ func (w *collectionWorld) collect(image *modelCatalogue) {
 			w.t.Fatalf("object %v is deleted before what condemned it stands in the bucket", id)
 		}
 	}
+	for _, d := range do.Dissolve {
+		if w.bucket[d.ID] { // it was read
+			w.cat.dissolve(d.ID)
+		}
+	}
 	w.deletes = append(w.deletes, do.Delete...)
 	for _, id := range do.Forget {
 		w.cat.move(id, condemned, forgotten)
+	}
+}
+
+// hold has a reader that has just looked an object up.
+func (w *collectionWorld) hold(id storage.ObjectID) {
+	w.readers = append(w.readers, collectionReader{id, w.now.Add(testCollector.Grace - 1)})
+}
+
+// file takes objects into a manifest, which is in the bucket already.
+func (w *collectionWorld) file() {
+	var ids []storage.ObjectID
+	for _, id := range w.cat.in(prepared) {
+		if w.bucket[id] {
+			ids = append(ids, id)
+		}
+	}
+	id, ok := w.pick(ids)
+	if !ok {
+		return
+	}
+	var moved []storage.ObjectID
+	for _, one := range w.cat.named() {
+		if len(moved) < 3 && rapid.Bool().Draw(w.t, "moves") {
+			moved = append(moved, one)
+		}
+	}
+	replaced, drop := storage.ObjectID(0), 0
+	if rapid.Bool().Draw(w.t, "replace") {
+		if replaced, ok = w.pick(w.cat.manifests()); ok {
+			drop = rapid.IntRange(0, len(w.cat.lists[replaced])).Draw(w.t, "drop")
+		}
+	}
+	if len(w.cat.lists[replaced])-drop+len(moved) > 0 {
+		w.cat.file(id, replaced, drop, moved)
 	}
 }
 
@@ -190,6 +309,14 @@ func (w *collectionWorld) land(id storage.ObjectID) {
 	w.collector.gone(id)
 }
 
+// collectionAudit is a listing that is being judged.
+type collectionAudit struct {
+	ids     []storage.ObjectID
+	foreign storage.ObjectID
+	image   *modelCatalogue // nil: not taken yet
+}
+
+// list begins an audit.
 func (w *collectionWorld) list(lagging bool) {
 	var ids []storage.ObjectID
 	for _, id := range slices.Sorted(maps.Keys(w.bucket)) {
@@ -197,10 +324,38 @@ func (w *collectionWorld) list(lagging bool) {
 			ids = append(ids, id)
 		}
 	}
-	ids = append(ids, w.cat.next+100) // somebody else's
-	found := w.collector.listed(w.now, ids, w.cat)
-	if !slices.Equal(found.Foreign, []storage.ObjectID{w.cat.next + 100}) {
+	foreign := w.cat.next + 100_000 // somebody else's
+	w.audit = &collectionAudit{ids: append(ids, foreign), foreign: foreign}
+}
+
+// judge takes an audit a step further: the catalogue, then its manifests and the
+// judgement by both.
+func (w *collectionWorld) judge(damage bool) {
+	a := w.audit
+	if a == nil {
+		return
+	}
+	if a.image == nil {
+		a.image = w.cat.clone()
+		return
+	}
+	w.audit = nil
+	f := &filed{objects: map[storage.ObjectID]filedObject{}, damaged: map[storage.ObjectID]damagedManifest{}}
+	for id, list := range a.image.lists {
+		if !w.bucket[id] || damage && rapid.IntRange(0, 19).Draw(w.t, "damaged") == 0 {
+			f.damaged[id] = damagedManifest{}
+			continue
+		}
+		for _, one := range list {
+			f.objects[one] = filedObject{}
+		}
+	}
+	found := w.collector.listed(w.now, a.ids, a.image, f)
+	if !slices.Equal(found.Foreign, []storage.ObjectID{a.foreign}) {
 		w.t.Fatalf("foreign %v", found.Foreign)
+	}
+	if len(f.damaged) > 0 && len(found.Orphans) > 0 {
+		w.t.Fatalf("%v are orphans, while manifests %v cannot be read", found.Orphans, slices.Collect(maps.Keys(f.damaged)))
 	}
 	for _, id := range found.Orphans {
 		delete(w.bucket, id)
@@ -208,7 +363,7 @@ func (w *collectionWorld) list(lagging bool) {
 }
 
 func (w *collectionWorld) check() {
-	for _, id := range w.cat.in(committed) {
+	for _, id := range append(w.cat.in(committed), w.cat.in(shelved)...) {
 		if !w.bucket[id] {
 			w.t.Fatalf("object %v is named by the catalogue and gone from the bucket", id)
 		}
@@ -236,14 +391,16 @@ func (w *collectionWorld) quiesce() {
 			w.land(w.deletes[0])
 		}
 		w.list(false)
+		w.judge(false)
+		w.judge(false)
 		w.check()
 	}
 	for id := range w.bucket {
-		if w.cat.states[id] != committed {
+		if s := w.cat.states[id]; s != committed && s != shelved {
 			w.t.Fatalf("object %v is left in state %d", id, w.cat.states[id])
 		}
 	}
-	if left := len(w.cat.in(prepared)) + len(w.cat.in(condemned)); left > 0 {
+	if left := len(w.cat.in(prepared)) + len(w.cat.in(condemned)) + len(w.cat.dying); left > 0 {
 		w.t.Fatalf("%d ids are neither committed nor forgotten", left)
 	}
 }

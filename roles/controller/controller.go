@@ -65,9 +65,13 @@ type Options struct {
 
 	BrokerSession time.Duration // silence after which a broker is fenced; 0 is DefaultBrokerSession
 	Now           func() time.Time
-	Rand          io.Reader // of topic ids; nil is crypto/rand
-	Log           *slog.Logger
-	OnDead        func(error) // called once when the controller cannot go on
+	// Mono is how long ago some moment was, steadily, and while the machine slept
+	// too where the system can tell: a sleep that it does not count is a jump of
+	// Now. Nil is the monotonic clock of the process.
+	Mono   func() time.Duration
+	Rand   io.Reader // of topic ids; nil is crypto/rand
+	Log    *slog.Logger
+	OnDead func(error) // called once when the controller cannot go on
 }
 
 // Controller is one controller of the cluster.
@@ -82,9 +86,8 @@ type Controller struct {
 	stop   context.CancelFunc
 	done   sync.WaitGroup
 
-	started time.Time
-	ships   *ships
-	keeper  *keeper // nil without a bucket
+	ships  *ships
+	keeper *keeper // nil without a bucket
 
 	sessionsMu sync.Mutex
 	sessions   *sessions // guarded by sessionsMu
@@ -101,6 +104,10 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	}
 	if opt.Now == nil {
 		opt.Now = time.Now
+	}
+	if opt.Mono == nil {
+		begun := time.Now()
+		opt.Mono = func() time.Duration { return time.Since(begun) }
 	}
 	if opt.Rand == nil {
 		opt.Rand = rand.Reader
@@ -128,7 +135,7 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	if opt.ListConfig == nil {
 		opt.ListConfig = func(string) (string, bool) { return "", false }
 	}
-	c := &Controller{opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession), started: time.Now(), ships: new(ships)}
+	c := &Controller{opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession), ships: new(ships)}
 	c.quota.most = opt.MaxPartitions
 	c.images = newPublisher(c.Image)
 	c.rules = rules{opt.DefaultPartitions, opt.ValidateTopicConfig, opt.ValidateBrokerConfig, opt.ListConfig}

@@ -5,8 +5,10 @@
 //
 // Pure cores: placement.go (which broker holds which replica), liveness.go (who
 // has been silent too long), decide.go (from a request and an image to a
-// command), check.go (how bucket and catalogue stand to each other). The [Controller] is the shell: it encodes a decision, checks it
-// against the present image, proposes it and waits until it is applied here.
+// command), collector.go and retention.go (what is deleted), clock.go (by which
+// time), check.go (how bucket and catalogue stand to each other). The [Controller]
+// is the shell: it encodes a decision, checks it against the present image,
+// proposes it and waits until it is applied here.
 //
 // A method returns after the change is in [Controller.Image]. Subscribers see
 // images in order and never an older one after a newer; who is slow sees the

@@ -91,6 +91,16 @@ func (c *Controller) ReplaceRanges(ctx context.Context, brokerID int32, brokerEp
 	return result.(metadata.RangeResults), nil
 }
 
+// RecordCleaning notes how far compaction by key has come in a partition that the
+// broker leads under that epoch. It never goes back.
+func (c *Controller) RecordCleaning(ctx context.Context, brokerID int32, brokerEpoch int64, p storage.PartitionID, epoch storage.Epoch, is metadata.Cleaning) error {
+	if err := c.mayCommit(); err != nil {
+		return err
+	}
+	_, err := c.propose(ctx, metadata.NewRecordCleaning(brokerID, brokerEpoch, p, epoch, is))
+	return err
+}
+
 // CondemnObjects ends those of ids that are prepared and returns how many were:
 // commits of them are refused from now on.
 func (c *Controller) CondemnObjects(ctx context.Context, ids []storage.ObjectID) (condemned int, err error) {

@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"sync"
 	"time"
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
-	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/storage/object"
 )
 
 // Retention is how much of a partition is kept.
@@ -22,135 +21,162 @@ type Retention struct {
 }
 
 const (
-	// maxClockJump is how far the wall clock may move against the monotonic one
-	// before retention deletes nothing until an operator confirms (RULES 5.5).
-	maxClockJump = time.Hour
-
 	// maxRetained bounds the log starts that one look moves.
 	maxRetained = 10_000
+
+	// maxManifestsRetained of one partition are read in one look.
+	maxManifestsRetained = 4
 )
+
+// over reports whether a range is beyond its retention, in a partition that has so
+// many bytes with it.
+func (keep Retention) over(maxTimestamp, rangeBytes, bytes int64, now time.Time) bool {
+	tooOld := keep.Age >= 0 && guard.Check("controller.retention-age", maxTimestamp >= 0 && maxTimestamp < now.Add(-keep.Age).UnixMilli())
+	tooMuch := keep.Bytes >= 0 && guard.Check("controller.retention-bytes", bytes-rangeBytes >= keep.Bytes)
+	return tooOld || tooMuch
+}
+
+// firstFiled is what is remembered of the first manifest of a partition, so that it
+// is not read again before something of it goes.
+type firstFiled struct {
+	logStart storage.Offset // the partition's, as of which
+	dead     int64          // bytes of the ranges below
+	next     object.Filed   // the first that is not below
+}
+
+// retainer decides where log starts belong. It is a core: what manifests hold is
+// given to it.
+type retainer struct {
+	firsts map[storage.ObjectID]firstFiled
+}
+
+func newRetainer() *retainer { return &retainer{firsts: map[storage.ObjectID]firstFiled{}} }
 
 // expired returns where the log start of a partition belongs by its retention. A
 // range goes as a whole, once all its records are too old, or those behind it are
-// enough. What is not in the bucket yet is not counted and not touched.
-func expired(p *metadata.Partition, keep Retention, now time.Time) storage.Offset {
-	start := p.LogStart
-	bytes := p.Ranges().Bytes()
+// enough. What is not in the bucket yet is not counted and not touched. Whether
+// ranges of a manifest go is in the manifest: with unread, what follows from the
+// others is decided, and what it holds is asked for.
+func (a *retainer) expired(p *metadata.Partition, keep Retention, now time.Time, read map[storage.ObjectID][]object.Filed) (start storage.Offset, unread *metadata.Manifest) {
+	start = p.LogStart
+	bytes := p.TieredBytes() // with what lies below the log start in the first manifest
+	filed := p.Filed()
+	for i := range filed {
+		is := &filed[i]
+		if keep.Bytes >= 0 && bytes-is.RangeBytes >= keep.Bytes {
+			start = max(start, is.End) // all of it, whatever it holds
+			bytes -= is.RangeBytes
+			continue
+		}
+		if keep.Age < 0 && (keep.Bytes < 0 || bytes < keep.Bytes) {
+			return start, nil
+		}
+		ranges, known := read[is.ID]
+		if !known {
+			first, remembered := a.firsts[is.ID]
+			if remembered && first.logStart == start && !keep.over(first.next.MaxTimestamp, first.next.Bytes, bytes-first.dead, now) {
+				return start, nil
+			}
+			return start, is
+		}
+		dead := int64(0)
+		for _, r := range ranges {
+			if r.End > start && !keep.over(r.MaxTimestamp, r.Bytes, bytes, now) {
+				a.firsts[is.ID] = firstFiled{start, dead, r}
+				return start, nil
+			}
+			start = max(start, r.End)
+			bytes -= r.Bytes
+			dead += r.Bytes
+		}
+	}
 	for r := range p.Ranges().All() {
-		tooOld := keep.Age >= 0 && guard.Check("controller.retention-age", r.MaxTimestamp >= 0 && r.MaxTimestamp < now.Add(-keep.Age).UnixMilli())
-		tooMuch := keep.Bytes >= 0 && guard.Check("controller.retention-bytes", bytes-r.Bytes >= keep.Bytes)
-		if !tooOld && !tooMuch {
+		if !keep.over(r.MaxTimestamp, r.Bytes, bytes, now) {
+			if r.Bytes == 0 {
+				continue // compaction by key left nothing: it goes with what is behind it
+			}
 			break
 		}
 		start = max(start, r.End)
 		bytes -= r.Bytes
 	}
-	return start
+	return start, nil
+}
+
+// forget drops what is remembered of manifests that an image does not have.
+func (a *retainer) forget(image *metadata.Image) {
+	for id := range a.firsts {
+		if o, known := image.Object(id); !known || o.State != metadata.Committed {
+			delete(a.firsts, id)
+		}
+	}
 }
 
 // pastRetention lists the partitions whose log start is to move. keep is asked
-// once for each topic.
-func pastRetention(image *metadata.Image, keep func(map[string]string) Retention, now time.Time) []LogStart {
+// once for each topic, read for each manifest that decides; what it cannot read,
+// and what lies behind, stays.
+func (a *retainer) pastRetention(image *metadata.Image, keep func(map[string]string) Retention, now time.Time, read func(storage.PartitionID, *metadata.Manifest) ([]object.Filed, bool)) []LogStart {
 	var moves []LogStart
+	a.forget(image)
 	for t := range image.Topics() {
 		if t.Internal { // they shorten themselves
 			continue
 		}
 		retention := keep(withDefaults(image, t))
 		for p := range t.Partitions.All() {
-			if start := expired(p, retention, now); start > p.LogStart && len(moves) < maxRetained {
-				moves = append(moves, LogStart{Partition: storage.PartitionID{Topic: t.ID, Index: p.Index}, Offset: start})
+			if len(moves) == maxRetained {
+				return moves
+			}
+			id := storage.PartitionID{Topic: t.ID, Index: p.Index}
+			known := map[storage.ObjectID][]object.Filed{}
+			start, unread := a.expired(p, retention, now, known)
+			for unread != nil && len(known) < maxManifestsRetained {
+				var ok bool
+				if known[unread.ID], ok = read(id, unread); !ok {
+					break
+				}
+				start, unread = a.expired(p, retention, now, known)
+			}
+			if start > p.LogStart {
+				moves = append(moves, LogStart{Partition: id, Offset: start})
 			}
 		}
 	}
 	return moves
 }
 
-// clockWatch tells whether the wall clock may be believed: it must not jump
-// against the monotonic one.
-type clockWatch struct {
-	mu   sync.Mutex
-	wall time.Time     // when it was last looked at; zero: never; guarded by mu
-	mono time.Duration // then; guarded by mu
-	why  error         // it is not believed; guarded by mu
-}
-
-func newClockWatch() clockWatch { return clockWatch{} }
-
-// look compares the clocks, and reports whether the wall clock is believed. mono
-// grows steadily from any beginning.
-func (w *clockWatch) look(wall time.Time, mono time.Duration) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.wall.IsZero() && w.why == nil {
-		jump := wall.Sub(w.wall) - (mono - w.mono)
-		if !guard.Check("controller.clock-jump", jump.Abs() <= maxClockJump) {
-			w.why = fmt.Errorf("the clock jumped by %s: retention deletes nothing until it is confirmed (rustmq admin storage confirm-clock)", jump.Round(time.Second))
-		}
-	}
-	w.wall, w.mono = wall, mono
-	return w.why == nil
-}
-
-func (w *clockWatch) stopped() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.why
-}
-
-// confirm believes the clock as it is.
-func (w *clockWatch) confirm() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.why, w.wall = nil, time.Time{}
-}
-
-// ConfirmClock has retention go on after the clock has jumped.
-func (c *Controller) ConfirmClock() {
-	if c.keeper != nil {
-		c.keeper.clock.confirm()
-	}
-}
-
 // retain moves log starts past what is beyond its retention.
 func (k *keeper) retain(ctx context.Context) error {
-	wall := k.c.opt.Now()
-	if !k.clock.look(wall.Round(0), time.Since(k.c.started)) {
-		return k.clock.stopped()
-	}
-	moves := pastRetention(k.c.state.Image(), k.o.Keep, wall)
-	if len(moves) == 0 {
-		return nil
-	}
-	// Something is about to go: the smaller of two clocks decides.
-	now, err := k.bucketTime(ctx)
+	now, err := k.now(ctx)
 	if err != nil {
 		return err
 	}
-	if now.Before(wall) {
-		moves = pastRetention(k.c.state.Image(), k.o.Keep, now)
-	}
 	var errs []error
+	read := func(of storage.PartitionID, is *metadata.Manifest) ([]object.Filed, bool) {
+		ranges, err := k.readManifest(ctx, of, is)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("retention of %s: %w", of, err))
+		}
+		return ranges, err == nil
+	}
+	moves := k.retainer.pastRetention(k.c.state.Image(), k.o.Keep, now, read)
+	if len(moves) == 0 {
+		return errors.Join(errs...)
+	}
+	// Something is about to go: the smaller of two clocks decides.
+	there, err := k.bucketTime(ctx)
+	if err != nil {
+		return err
+	}
+	if there.Before(now) {
+		moves = k.retainer.pastRetention(k.c.state.Image(), k.o.Keep, there, read)
+	}
 	for i, err := range k.c.MoveLogStarts(ctx, moves) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("move the log start of %s: %w", moves[i].Partition, err))
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// bucketTime is the bucket's clock: it writes there and asks when.
-func (k *keeper) bucketTime(ctx context.Context) (time.Time, error) {
-	key := NonceKey(k.o.Prefix, k.c.Image().ClusterID()) + ".clock"
-	if err := k.o.Bucket.Put(ctx, key, bucket.Bytes("now")); err != nil {
-		return time.Time{}, fmt.Errorf("ask for the bucket's time: %w", err)
-	}
-	info, err := k.o.Bucket.Stat(ctx, key)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("ask for the bucket's time: %w", err)
-	}
-	// Some stores count in seconds, and round down.
-	return info.Modified.Add(time.Second), nil
 }
 
 // withDefaults returns the configs of a topic, with what brokers were given as the

@@ -137,7 +137,8 @@ func (b Batch) LastOffset() storage.Offset {
 func (b Batch) NextOffset() storage.Offset { return b.LastOffset() + 1 }
 
 // FirstTimestamp is the timestamp the records' deltas count from, in
-// milliseconds since 1970. It is the first record's.
+// milliseconds since 1970: the first record's as produced, or the batch's delete
+// horizon.
 func (b Batch) FirstTimestamp() int64 {
 	return int64(binary.BigEndian.Uint64(b[atBaseTimestamp:]))
 }

@@ -7,7 +7,7 @@
 // bounds beyond what [Next] or [Validate] have proved, so bytes from outside go
 // through one of the two first. Nothing here panics on any input that does, and
 // nothing allocates but iteration over compressed records, [Recompress], the
-// [Builder] and the making of an error.
+// [Builder], a [Filter] and the making of an error.
 //
 // A broker may write base offset and leader epoch ([Stamp]) without touching
 // the records, for the CRC begins behind them. All integers are big-endian.
@@ -21,7 +21,8 @@
 //	21     2    attributes            bits 0–2 codec, 3 timestamp type,
 //	                                  4 transactional, 5 control, 6 delete horizon
 //	23     4    last offset delta     records - 1 as produced; compaction keeps it
-//	27     8    base timestamp        ms since 1970, or -1
+//	27     8    base timestamp        ms since 1970, or -1; with bit 6, when the
+//	                                  tombstones of the batch may go
 //	35     8    max timestamp
 //	43     8    producer id           -1: none
 //	51     2    producer epoch
@@ -34,6 +35,12 @@
 //	length, attributes (1 byte, 0), timestamp delta, offset delta,
 //	key length (-1: null), key, value length (-1: null), value,
 //	number of headers, of each: key length, key, value length (-1: null), value
+//
+// A control batch that ends a transaction ([Marker]) holds one record, without
+// headers and never compressed; its batch has no sequence (-1):
+//
+//	key    version (2) 0, type (2): 0 abort, 1 commit
+//	value  version (2) 0, coordinator epoch (4)
 //
 // Codecs: 0 none, 1 gzip, 2 snappy (bare block or xerial's framing), 3 LZ4
 // frame, 4 zstd. What they may expand to is bounded by the caller; a batch that

@@ -18,6 +18,7 @@ func seedBatches(f *testing.F) {
 			f.Add([]byte(bomb(f, c, 2*fuzzLimit)))
 		}
 	}
+	f.Add([]byte(BuildMarker(5, 1, 2, Marker{Commit: true, CoordinatorEpoch: 3})))
 	f.Add([]byte(append(build(f, BuilderOptions{}, "a"), build(f, BuilderOptions{BaseOffset: 1}, "b")...)))
 }
 
@@ -77,6 +78,9 @@ func readAny(t *testing.T, b Batch) {
 		if err := theirs.ReadFrom(b); err != nil {
 			t.Fatalf("kmsg refuses what we take: %v", err)
 		}
+	}
+	if m, ok := ReadMarker(b); ok && (m.CoordinatorEpoch < 0 || !b.IsControl() || !b.IsTransactional()) {
+		t.Fatalf("the marker %+v in a batch with attributes %x", m, b.Attributes())
 	}
 	_, _, _, _ = b.OffsetForTime(b.FirstTimestamp()+1, fuzzLimit)
 }

@@ -48,8 +48,9 @@ type Iterator struct {
 	batch  Batch
 	limit  int64
 	rest   []byte
-	left   int32 // records not read yet
-	delta  int64 // offset delta of the last record
+	raw    []byte // the last record, with its length
+	left   int32  // records not read yet
+	delta  int64  // offset delta of the last record
 	opened bool
 	record Record
 	err    error
@@ -125,7 +126,7 @@ func (it *Iterator) parse() error {
 		return errorf(InvalidRecord, "offset delta %d after %d, the batch ends at %d", offsetDelta, it.delta, b.LastOffsetDelta())
 	}
 	it.delta = offsetDelta
-	it.rest = outer.b[length:]
+	it.raw, it.rest = it.rest[:len(it.rest)-len(outer.b)+int(length)], outer.b[length:]
 	r.Offset = b.BaseOffset() + storage.Offset(offsetDelta)
 	if b.TimestampType() == LogAppendTime {
 		r.Timestamp = b.MaxTimestamp()

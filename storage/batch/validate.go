@@ -19,7 +19,8 @@ type Limits struct {
 	Now                 time.Time
 	AfterMax, BeforeMax time.Duration
 
-	// Internal admits what only the broker itself may append: control batches.
+	// Internal admits what only the broker itself may append: control batches, and
+	// batches of producers without a sequence number.
 	Internal bool
 }
 
@@ -99,8 +100,9 @@ func (b Batch) validateProducer(l *Limits) error {
 		}
 	case b.ProducerEpoch() < 0:
 		return errorf(InvalidRecord, "producer id %d with epoch %d", id, b.ProducerEpoch())
-	case b.BaseSequence() < 0 && !b.IsControl():
-		// Markers carry no sequence; everything else of a producer does.
+	case !guard.Check("batch.sequence", b.BaseSequence() >= 0 || b.IsControl() || l.Internal):
+		// Markers carry no sequence, nor does what the group coordinator writes in a
+		// producer's transaction; everything else of a producer does.
 		return errorf(InvalidRecord, "producer id %d with base sequence %d", id, b.BaseSequence())
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -64,7 +65,31 @@ type Error struct {
 	Temporary bool // trying again may help
 }
 
-func (e *Error) Error() string { return "bucket: " + e.Op + " " + e.Key + ": " + e.Err.Error() }
+// Error is one line: the text of a store may have many (Azure's shows the whole
+// answer, between rules).
+func (e *Error) Error() string {
+	return "bucket: " + e.Op + " " + e.Key + ": " + oneLine(e.Err.Error())
+}
+
+// maxErrorText bounds what a store can put into our log by one error.
+const maxErrorText = 1 << 10
+
+func oneLine(text string) string {
+	if len(text) <= maxErrorText && !strings.ContainsAny(text, "\r\n") {
+		return text
+	}
+	var parts []string
+	for line := range strings.Lines(text) {
+		if line = strings.Join(strings.Fields(line), " "); strings.Trim(line, "-") != "" {
+			parts = append(parts, line)
+		}
+	}
+	text = strings.Join(parts, "; ")
+	if len(text) > maxErrorText {
+		return strings.ToValidUTF8(text[:maxErrorText], "") + "…"
+	}
+	return text
+}
 
 func (e *Error) Unwrap() error { return e.Err }
 

@@ -23,7 +23,8 @@ import (
 // name is none of a key, for what is being written:
 //
 //	.writing/tmp-<opener>-<n>   not yet an object
-//	.writing/lock-<opener>      held by the process that writes tmp-<opener>-*
+//	.writing/lock-<opener>      held by the process that writes tmp-<opener>-*, who
+//	                            knows the directory by it
 const (
 	writingDir = ".writing"
 	tmpPrefix  = "tmp-"
@@ -75,6 +76,11 @@ func (d *Dir) open() error {
 			return fmt.Errorf("lock a name in %s: %w", writing, err)
 		}
 		d.lock = lock
+	}
+	// The lock is the mark by which this directory is known, as long as this bucket
+	// is open: it must outlast a power cut of the disk alone.
+	if err := d.fs.SyncDir(writing); err != nil {
+		return errors.Join(fmt.Errorf("sync %s: %w", writing, err), d.lock.Close())
 	}
 	if err := d.removeLeft(writing); err != nil {
 		return errors.Join(err, d.lock.Close())
@@ -162,6 +168,10 @@ func (d *Dir) put(ctx context.Context, key string, content io.WriterTo, name fun
 	if err == nil {
 		err = d.name(tmp, path.Join(d.dir, key), name)
 	}
+	// It may have gone meanwhile, and the file been named below where it was.
+	if gone := d.there(); gone != nil {
+		return gone
+	}
 	// After a rename there is nothing to remove.
 	if gone := d.fs.Remove(tmp); gone != nil && !errors.Is(gone, fs.ErrNotExist) && err == nil {
 		return fmt.Errorf("remove %s: %w", tmp, gone)
@@ -206,9 +216,11 @@ func (d *Dir) name(tmp, name string, give func(tmp, name string) error) error {
 	if given != nil && !errors.Is(given, ErrExists) {
 		return fmt.Errorf("name %s: %w", name, given)
 	}
-	// Also when it is taken: who took it may not have come to the sync, and may have
-	// been us.
-	if !guard.Check("bucket.dir-name-synced", false) {
+	sync := !guard.Check("bucket.dir-name-synced", false)
+	if given != nil { // who took it may not have come to the sync, and may have been us
+		sync = !guard.Check("bucket.dir-taken-name-synced", false)
+	}
+	if sync {
 		if err := d.fs.SyncDir(dir); err != nil {
 			return fmt.Errorf("sync %s: %w", dir, err)
 		}
@@ -336,14 +348,16 @@ func (d *Dir) begin(ctx context.Context, key string) error {
 }
 
 // errGone says that the directory is not the one that was opened: a file system
-// that is no longer mounted leaves an empty one, or none.
-var errGone = errors.New("the directory of the bucket is gone")
+// that is no longer mounted leaves an empty one, or none, or one in which somebody
+// opened a bucket before it was mounted.
+var errGone = errors.New("the directory of the bucket is gone: is its file system mounted?")
 
-// there refuses a bucket whose own mark is missing.
+// there refuses a directory without the lock of this bucket, the name of which is
+// random: it is another one.
 func (d *Dir) there() error {
-	_, err := d.fs.Stat(path.Join(d.dir, writingDir))
-	if !guard.Check("bucket.dir-there", errors.Is(err, unix.EISDIR)) {
-		if err == nil || errors.Is(err, fs.ErrNotExist) {
+	_, err := d.fs.Stat(path.Join(d.dir, writingDir, lockPrefix+d.opener))
+	if !guard.Check("bucket.dir-there", err == nil) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EISDIR) {
 			return errGone
 		}
 		return fmt.Errorf("look at %s: %w", writingDir, err)

@@ -68,6 +68,26 @@ func TestDeleteIsDurable(t *testing.T) {
 	}
 }
 
+// TestNameThatIsTakenIsDurable: who took it was killed, or failed, before it synced
+// the name; and who is told that it exists believes that it stays.
+func TestNameThatIsTakenIsDurable(t *testing.T) {
+	rng := newRand(t)
+	for round := range 40 {
+		m := disk.NewMem(disk.MemOptions{})
+		faulty := disk.NewFaulty(m)
+		d := openDir(t, faulty)
+		must(t, d.PutIfAbsent(t.Context(), "meta/1", []byte("before")))
+		faulty.Set(disk.Rule{Op: disk.OpSyncDir, Name: "data/bucket/meta", Err: unix.EIO})
+		wantErr(t, d.PutIfAbsent(t.Context(), "meta/2", []byte("first")), unix.EIO)
+		faulty.Set()
+		wantErr(t, openDir(t, m.Clone()).PutIfAbsent(t.Context(), "meta/2", []byte("of another")), bucket.ErrExists)
+		wantErr(t, d.PutIfAbsent(t.Context(), "meta/2", []byte("again")), bucket.ErrExists)
+		if got, there := object(t, openDir(t, m.Crash(rng)), "meta/2"); !there || string(got) != "first" {
+			t.Fatalf("round %d: after a power cut: there %v, %q", round, there, got)
+		}
+	}
+}
+
 // TestPowerCutAtEveryCall leaves the old object, or the new one whole, or none if
 // there was none, and nothing of what was being written.
 func TestPowerCutAtEveryCall(t *testing.T) {
@@ -247,7 +267,9 @@ func TestDirectoryThatIsGoneIsNotEmpty(t *testing.T) {
 	mounted := fsys.FS
 	empty := disk.NewMem(disk.MemOptions{})
 	must(t, empty.MkdirAll("data/bucket"))
-	for what, now := range map[string]disk.FS{"empty": empty, "none": disk.NewMem(disk.MemOptions{})} {
+	started := disk.NewMem(disk.MemOptions{}) // by one who came before the file system was mounted
+	openDir(t, started)
+	for what, now := range map[string]disk.FS{"empty": empty, "none": disk.NewMem(disk.MemOptions{}), "of an earlier start": started} {
 		fsys.FS = now
 		_, stat := d.Stat(t.Context(), "a/k")
 		for op, err := range map[string]error{
@@ -266,6 +288,32 @@ func TestDirectoryThatIsGoneIsNotEmpty(t *testing.T) {
 	fsys.FS = mounted
 	if _, there := object(t, d, "a/k"); !there {
 		t.Fatal("gone for good")
+	}
+}
+
+// TestDirectoryThatGoesMeanwhile: what was begun on the file system of the bucket
+// and ended below it is not done, and half a listing is none.
+func TestDirectoryThatGoesMeanwhile(t *testing.T) {
+	faulty := disk.NewFaulty(disk.NewMem(disk.MemOptions{}))
+	fsys := &swapped{FS: faulty}
+	d := openDir(t, fsys)
+	must(t, d.Put(t.Context(), "a/k", bucket.Bytes("x")))
+	mounted := fsys.FS
+	below := disk.NewMem(disk.MemOptions{})
+	openDir(t, below)
+	for op, act := range map[string]func() error{
+		"put":         func() error { return d.Put(t.Context(), "a/k", bucket.Bytes("x")) },
+		"putifabsent": func() error { return d.PutIfAbsent(t.Context(), "a/new", []byte("x")) },
+		"list":        func() error { return d.List(t.Context(), "", "", func(bucket.Info) bool { return true }) },
+	} {
+		// It is there for the look that comes first.
+		faulty.Set(disk.Rule{Op: disk.OpStat, Hook: func(disk.Op, string) { fsys.FS = below }})
+		err := act()
+		fsys.FS = mounted
+		if err == nil || errors.Is(err, bucket.ErrNotFound) || !bucket.IsTemporary(err) {
+			t.Errorf("%s: %v", op, err)
+		}
+		faulty.Set()
 	}
 }
 

@@ -19,6 +19,9 @@ func (d *Dir) List(ctx context.Context, prefix, after string, yield func(Info) b
 	if err == nil {
 		_, err = l.walk("")
 	}
+	if err == nil { // else what is missing may have been another directory's
+		err = d.there()
+	}
 	if err != nil {
 		return d.failed(opList, prefix, err)
 	}

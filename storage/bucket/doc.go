@@ -29,6 +29,6 @@
 // directory.
 //
 // All methods may be called from any goroutine, except Close, which is the last
-// call. No goroutines; a timer per attempt in Resilient. Each mutex is taken for
+// call. No goroutines; two timers per attempt in Resilient. Each mutex is taken for
 // the time of a look-up, never during a call to the store.
 package bucket

@@ -41,9 +41,18 @@ type ResilientOptions struct {
 	OpenFor    time.Duration
 	MaxOpenFor time.Duration
 
+	// OnSlow is called, from a goroutine of a timer, when a request has not moved for
+	// a third of the time after which it is given up, once until the store answers
+	// and none is slow; nil: nobody wants to know. It must not block.
+	OnSlow func(op, key string, waited time.Duration)
+
 	// Rand returns numbers in [0, 1) from any goroutine; default math/rand/v2.
 	Rand func() float64
 }
+
+// slowShare of the time after which an attempt is given up makes it a slow one: 5 s
+// where nothing is to be moved.
+const slowShare = 3
 
 func (o ResilientOptions) withDefaults() ResilientOptions {
 	set(&o.Attempts, 4)
@@ -89,6 +98,8 @@ type Resilient struct {
 	breaker breaker
 	budget  budget
 	health  Health
+	slow    map[*watch]bool // attempts that do not move
+	slowAt  time.Time       // the first of them did last, or of those before that ended without an answer
 }
 
 // Health is what a [Resilient] knows of its store.
@@ -98,14 +109,16 @@ type Health struct {
 	LastError     error     // the last failure that says something of the store
 	LastErrorAt   time.Time
 	LastSuccessAt time.Time
-	Calls         uint64 // by callers
-	Retries       uint64 // attempts beyond the first of a call
-	Refused       uint64 // calls that ended with ErrUnavailable
+	Calls         uint64    // by callers
+	Retries       uint64    // attempts beyond the first of a call
+	Refused       uint64    // calls that ended with ErrUnavailable
+	Slow          int       // requests under way that have not moved for long
+	SlowSince     time.Time // the first had not, and since then there was no moment without one at which the store answered
 }
 
 // NewResilient wraps a bucket.
 func NewResilient(b Bucket, o ResilientOptions) *Resilient {
-	r := &Resilient{inner: b, o: o.withDefaults()}
+	r := &Resilient{inner: b, o: o.withDefaults(), slow: map[*watch]bool{}}
 	r.breaker.o = &r.o
 	r.budget = budget{share: r.o.RetryShare, most: float64(r.o.RetryBurst)}
 	return r
@@ -117,6 +130,7 @@ func (r *Resilient) State() Health {
 	defer r.mu.Unlock()
 	h := r.health
 	h.Circuit, h.Since = r.breaker.circuit, r.breaker.since
+	h.Slow, h.SlowSince = len(r.slow), r.slowAt
 	return h
 }
 
@@ -291,6 +305,9 @@ func (r *Resilient) settle(t turn, v verdict, err error) {
 	switch v {
 	case answers:
 		r.health.LastSuccessAt = now
+		if len(r.slow) == 0 {
+			r.slowAt = time.Time{}
+		}
 	case fails:
 		r.health.LastError, r.health.LastErrorAt = err, now
 	}
@@ -316,7 +333,9 @@ var errStalled = errors.New("timed out")
 // attempt makes one, under a watch.
 func (r *Resilient) attempt(ctx context.Context, op, key string, try func(context.Context, *watch) error) error {
 	inner, cancel := context.WithCancelCause(ctx)
-	w := &watch{o: &r.o, timer: time.AfterFunc(r.o.Timeout, func() { cancel(errStalled) })}
+	w := &watch{r: r, op: op, key: key, moved: time.Now(), after: r.o.Timeout / slowShare}
+	w.stall = time.AfterFunc(r.o.Timeout, func() { cancel(errStalled) })
+	w.slow = time.AfterFunc(w.after, w.isSlow)
 	err := try(inner, w)
 	w.pause()
 	stalled := errors.Is(context.Cause(inner), errStalled)
@@ -327,18 +346,56 @@ func (r *Resilient) attempt(ctx context.Context, op, key string, try func(contex
 	return err
 }
 
-// watch ends an attempt in which nothing moves.
+// watch ends an attempt in which nothing moves, and tells of it before.
 type watch struct {
-	o     *ResilientOptions
-	timer *time.Timer
+	r       *Resilient
+	op, key string
+	stall   *time.Timer
+	slow    *time.Timer
+
+	// Guarded by r.mu.
+	moved time.Time
+	after time.Duration // from then on it is slow; 0: never, whatever timer still runs
 }
 
 // allow gives the attempt the time from now on that n bytes may take.
 func (w *watch) allow(n int) {
-	w.timer.Reset(w.o.Timeout + time.Duration(float64(n)/float64(w.o.MinRate)*float64(time.Second)))
+	within := w.r.o.Timeout + time.Duration(float64(n)/float64(w.r.o.MinRate)*float64(time.Second))
+	w.move(within / slowShare)
+	w.stall.Reset(within)
+	w.slow.Reset(within / slowShare)
 }
 
-func (w *watch) pause() { w.timer.Stop() }
+func (w *watch) pause() {
+	w.move(0)
+	w.stall.Stop()
+	w.slow.Stop()
+}
+
+func (w *watch) move(after time.Duration) {
+	w.r.mu.Lock()
+	defer w.r.mu.Unlock()
+	w.moved, w.after = time.Now(), after
+	delete(w.r.slow, w)
+}
+
+// isSlow takes note that nothing has moved.
+func (w *watch) isSlow() {
+	w.r.mu.Lock()
+	waited := time.Since(w.moved)
+	is := w.after > 0 && waited >= w.after
+	first := is && w.r.slowAt.IsZero()
+	if is {
+		w.r.slow[w] = true
+	}
+	if first {
+		w.r.slowAt = w.moved
+	}
+	w.r.mu.Unlock()
+	if first && w.r.o.OnSlow != nil {
+		w.r.o.OnSlow(w.op, w.key, waited)
+	}
+}
 
 // watchedContent gives an upload time as it moves, and tells an error of the
 // content from one of the store.

@@ -295,6 +295,68 @@ func TestAttemptsTimeOutByWhatTheyMove(t *testing.T) {
 	})
 }
 
+// TestStoreThatHangsIsToldSoon: long before its requests are given up, once, and only
+// for as long as one of them does not move.
+func TestStoreThatHangsIsToldSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := make(chan string, 10)
+		release := make(chan struct{})
+		r, f, m := resilient(bucket.ResilientOptions{Attempts: 1, OnSlow: func(op, key string, waited time.Duration) {
+			told <- fmt.Sprint(op, " ", key, " ", waited)
+		}})
+		must(t, m.Put(t.Context(), "k", bucket.Bytes("x")))
+		f.Set(bucket.Rule{Op: bucket.OpStat | bucket.OpPutIfAbsent, Hook: func(ctx context.Context, _ bucket.Op, _ string) error {
+			select {
+			case <-release:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}})
+		began := time.Now()
+		done := make(chan error)
+		go func() { _, err := r.Stat(t.Context(), "k"); done <- err }()
+		sleep(4 * time.Second)
+		go func() { done <- r.PutIfAbsent(t.Context(), "new", []byte("x")) }()
+		if synctest.Wait(); r.State().Slow != 0 {
+			t.Fatalf("%+v", r.State())
+		}
+		sleep(2 * time.Second)
+		if h := r.State(); h.Slow != 1 || !h.SlowSince.Equal(began) {
+			t.Fatalf("%+v", h)
+		}
+		// What moves is not slow, and what waits for its caller neither.
+		must(t, r.Put(t.Context(), "moving", writerFunc(func(w io.Writer) error {
+			for range 3 {
+				sleep(time.Second)
+				if _, err := w.Write(make([]byte, 1000)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})))
+		must(t, r.List(t.Context(), "", "", func(bucket.Info) bool { sleep(3 * time.Second); return false }))
+		if h := r.State(); h.Slow != 2 || len(told) != 1 || <-told != "stat k 5s" {
+			t.Fatalf("%+v, told %d times", h, len(told))
+		}
+		close(release)
+		must(t, errors.Join(<-done, <-done))
+		if h := r.State(); h.Slow != 0 || !h.SlowSince.IsZero() {
+			t.Fatalf("%+v", h)
+		}
+		release = make(chan struct{})
+		for range 2 { // it is one spell until the store answers
+			if _, err := r.Stat(t.Context(), "k"); err == nil || len(told) != 1 || r.State().Slow != 0 || r.State().SlowSince.IsZero() {
+				t.Fatalf("given up: %v, told %d times, %+v", err, len(told), r.State())
+			}
+		}
+		must(t, r.Delete(t.Context(), "k"))
+		if h := r.State(); !h.SlowSince.IsZero() {
+			t.Fatalf("%+v", h)
+		}
+	})
+}
+
 // TestLostAnswerOfPutIfAbsent: who finds its own bytes was not fenced.
 func TestLostAnswerOfPutIfAbsent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

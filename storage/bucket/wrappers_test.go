@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/bits"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -156,5 +157,20 @@ func TestReadAllIsBounded(t *testing.T) {
 	}
 	if got, err := bucket.ReadAll(t.Context(), m, "k", 4); err != nil || string(got) != "four" {
 		t.Fatal(string(got), err)
+	}
+}
+
+// TestErrorsAreOneLine: a log line is one event.
+func TestErrorsAreOneLine(t *testing.T) {
+	azure := "PUT http://127.0.0.1:10000/devstoreaccount1/c/k\n" + strings.Repeat("-", 80) + "\nRESPONSE 503: 503 Busy\r\nERROR CODE: ServerBusy\n" + strings.Repeat("-", 80) + "\n<Error>\n  <Code>ServerBusy</Code>\n</Error>\n"
+	for text, want := range map[string]string{
+		"503":                         "bucket: put k: 503",
+		azure:                         "bucket: put k: PUT http://127.0.0.1:10000/devstoreaccount1/c/k; RESPONSE 503: 503 Busy; ERROR CODE: ServerBusy; <Error>; <Code>ServerBusy</Code>; </Error>",
+		"\n\n":                        "bucket: put k: ",
+		strings.Repeat("ä\n", 10_000): "bucket: put k: " + strings.Repeat("ä; ", 256) + "…",
+	} {
+		if got := (&bucket.Error{Op: "put", Key: "k", Err: errors.New(text)}).Error(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }

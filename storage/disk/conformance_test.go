@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -376,6 +377,67 @@ func TestLockIsHeldOnce(t *testing.T) {
 		l, err = fsys.Lock("lock")
 		must(t, err)
 		must(t, l.Close())
+	})
+}
+
+// TestLockIsAFile: who looks for what others have locked finds it by its name, and
+// a name that was removed is free for a lock of its own.
+func TestLockIsAFile(t *testing.T) {
+	eachFS(t, func(t *testing.T, fsys disk.FS) {
+		must(t, fsys.MkdirAll("d"))
+		wantErr(t, second(fsys.Lock("d")), unix.EISDIR)
+		l, err := fsys.Lock("lock")
+		must(t, err)
+		must(t, second(fsys.Stat("lock")))
+		if names, err := fsys.List("."); err != nil || !slices.Contains(names, "lock") {
+			t.Fatalf("%v %v", names, err)
+		}
+		must(t, fsys.Remove("lock"))
+		other, err := fsys.Lock("lock")
+		must(t, err)
+		must(t, l.Close())
+		var locked *disk.LockedError
+		if err := second(fsys.Lock("lock")); !errors.As(err, &locked) {
+			t.Fatalf("locked by who came after: %v", err)
+		}
+		must(t, other.Close())
+		must(t, second(fsys.Stat("lock")))
+	})
+}
+
+// TestLockLeadsToItsName: who has it removes it, and who waits for the file that
+// was there must not think that it holds the name.
+func TestLockLeadsToItsName(t *testing.T) {
+	eachFS(t, func(t *testing.T, fsys disk.FS) {
+		const turns = 300
+		var holders, held atomic.Int64
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for held.Load() < turns && !t.Failed() {
+					l, err := fsys.Lock("lock")
+					if locked := (*disk.LockedError)(nil); errors.As(err, &locked) {
+						continue
+					}
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					held.Add(1)
+					if n := holders.Add(1); n > 1 {
+						t.Errorf("%d hold one name", n)
+					}
+					if _, err := fsys.Stat("lock"); err != nil {
+						t.Error(err)
+					}
+					holders.Add(-1)
+					if err := errors.Join(fsys.Remove("lock"), l.Close()); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
 	})
 }
 

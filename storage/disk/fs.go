@@ -36,8 +36,9 @@ type FS interface {
 	MkdirAll(dir string) error
 	// SyncDir makes the entries of dir durable.
 	SyncDir(dir string) error
-	// Lock takes the file of that name for this process until it is closed;
-	// *LockedError says who has it.
+	// Lock takes the file of that name for this process until it is closed, and
+	// makes it if it is not there; *LockedError says who has it. Closing leaves the
+	// file; who holds it may remove it. Its name is durable after SyncDir.
 	Lock(name string) (io.Closer, error)
 	// Space returns the bytes that are free for this process, and all there are.
 	Space(dir string) (free, total int64, err error)

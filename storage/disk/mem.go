@@ -23,7 +23,7 @@ type Mem struct {
 	used     int64              // bytes of the files that have a name or are open
 	open     int
 	ops      int
-	locks    map[string]bool
+	locks    map[*memNode]bool
 	detached bool // its power was cut: every call fails
 }
 
@@ -46,7 +46,7 @@ func newMemDir() *memDir {
 
 // NewMem returns an empty disk.
 func NewMem(o MemOptions) *Mem {
-	return &Mem{opts: o, dirs: map[string]*memDir{".": newMemDir()}, locks: map[string]bool{}}
+	return &Mem{opts: o, dirs: map[string]*memDir{".": newMemDir()}, locks: map[*memNode]bool{}}
 }
 
 // errPowerCut is what a disk answers whose power was cut.
@@ -293,23 +293,32 @@ func (m *Mem) SyncDir(dir string) error {
 	return nil
 }
 
-// Lock implements [FS].
+// Lock implements [FS]. The file is empty.
 func (m *Mem) Lock(name string) (io.Closer, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, _, err := m.dir("lock", name); err != nil {
+	d, base, err := m.dir("lock", name)
+	if err != nil {
 		return nil, err
 	}
-	if m.locks[name] {
+	n := d.now[base]
+	switch {
+	case m.dirs[name] != nil:
+		return nil, &fs.PathError{Op: "lock", Path: name, Err: unix.EISDIR}
+	case n == nil:
+		n = &memNode{modified: time.Now()}
+		m.ops++
+		m.change(dirChange{{d, base, n}})
+	case m.locks[n]:
 		return nil, &LockedError{Name: name, PID: os.Getpid()}
 	}
-	m.locks[name] = true
-	return &memLock{m: m, name: name}, nil
+	m.locks[n] = true
+	return &memLock{m: m, node: n}, nil
 }
 
 type memLock struct {
 	m    *Mem
-	name string
+	node *memNode
 	once sync.Once
 }
 
@@ -317,7 +326,7 @@ func (l *memLock) Close() error {
 	l.once.Do(func() {
 		l.m.mu.Lock()
 		defer l.m.mu.Unlock()
-		delete(l.m.locks, l.name)
+		delete(l.m.locks, l.node)
 	})
 	return nil
 }

@@ -279,29 +279,55 @@ func (o *OS) Lock(name string) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		named, err := lockFile(f, path)
+		switch {
+		case err != nil:
+			return nil, errors.Join(err, f.Close())
+		case guard.Check("disk.lock-named", named):
+			return f, nil
+		}
+		// Who had it has removed the name meanwhile: the next may make one anew.
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
 	}
+}
+
+// lockFile locks an open file, and reports whether path leads to it still.
+func lockFile(f *os.File, path string) (named bool, err error) {
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if !guard.Check("disk.lock", err == nil) {
-		defer f.Close()
 		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, &fs.PathError{Op: "flock", Path: path, Err: err}
+			return false, &fs.PathError{Op: "flock", Path: path, Err: err}
 		}
 		var buf [32]byte
 		n, _ := f.ReadAt(buf[:], 0)
 		pid, _ := strconv.Atoi(strings.TrimSpace(string(buf[:n])))
-		return nil, &LockedError{Name: path, PID: pid}
+		return false, &LockedError{Name: path, PID: pid}
 	}
-	err = f.Truncate(0)
+	locked, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	found, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(locked, found) {
+		return false, nil
+	}
+	if err == nil {
+		err = f.Truncate(0)
+	}
 	if err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("write the pid to %s: %w", path, err), f.Close())
+		return false, fmt.Errorf("write the pid to %s: %w", path, err)
 	}
-	return f, nil
+	return true, nil
 }
 
 type osFile struct {

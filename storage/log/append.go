@@ -20,8 +20,14 @@ type AppendOptions struct {
 	// (acks=1), even if the high watermark has not passed them. acks=0 may use
 	// it too; there is no quicker answer.
 	LeaderOnly bool
-	// Internal admits what only the broker itself may append: control batches.
+	// Internal says that the broker itself appends: the share of the WAL that a
+	// partition may hold does not count, control batches are admitted, and batches
+	// of producers without a sequence number, which is then not looked at.
+	// Markers go by [Log.AppendMarker].
 	Internal bool
+	// Guard is what BeginVerification gave for the first batch of a transaction,
+	// once the coordinator has confirmed it.
+	Guard Guard
 }
 
 // AppendResult is the answer to an append.
@@ -45,12 +51,18 @@ type Appended interface{ Appended(AppendResult) }
 // len(records) by [Store.Admit]; Append gives that back.
 //
 // Errors: *batch.Error, ErrNotLeader, ErrOutOfOrderSequence,
-// ErrInvalidProducerEpoch, ErrTooManyProducers, ErrNotEnoughReplicas, ErrFull,
-// ErrUploadLag, ErrDead, ErrClosed, ErrDropped, *CorruptionError.
+// ErrInvalidProducerEpoch, ErrNotTransactional, ErrUnverified, ErrTooManyProducers,
+// ErrNotEnoughReplicas, ErrFull, ErrUploadLag, ErrDead, ErrClosed, ErrDropped,
+// *CorruptionError.
 func (l *Log) Append(now time.Time, records []byte, o AppendOptions, done Appended) {
 	admitted := len(records)
 	result, answered, err := l.append(now, records, o, done)
 	l.store.Unadmit(admitted)
+	tell(done, result, answered, err)
+}
+
+// tell answers an append that was refused, or is answered already.
+func tell(done Appended, result AppendResult, answered bool, err error) {
 	if done == nil {
 		return
 	}
@@ -85,6 +97,11 @@ func (l *Log) append(now time.Time, records []byte, o AppendOptions, done Append
 			result, answered = l.answerDuplicate(duplicate, b, done)
 			return result, answered, nil
 		}
+		if b.IsTransactional() {
+			if err := l.checkVerified(b, o.Guard); err != nil {
+				return result, false, err
+			}
+		}
 	}
 	held := l.backlog.held() + int64(len(b)) + frameOverhead
 	if !o.Internal && !guard.Check("log.upload-share", held <= l.store.unuploaded) {
@@ -100,7 +117,7 @@ func (l *Log) append(now time.Time, records []byte, o AppendOptions, done Append
 		return result, false, err
 	}
 	if sequenced {
-		l.rememberBatch(b, now.UnixMilli())
+		l.rememberBatch(b.ProducerID(), sentOf(b), b.IsTransactional(), now.UnixMilli())
 	}
 	return result, false, nil
 }
@@ -196,13 +213,16 @@ func (l *Log) appendBatch(now time.Time, b batch.Batch, o AppendOptions, done Ap
 	return nil
 }
 
-// rememberBatch notes the batch that was just appended in its producer's state.
-// l.mu is held.
-func (l *Log) rememberBatch(b batch.Batch, millis int64) {
+// rememberBatch notes a batch that was appended in its producer's state. l.mu is
+// held, or the log is being recovered.
+func (l *Log) rememberBatch(id int64, sent sentBatch, transactional bool, millis int64) {
 	if l.producers == nil {
 		l.producers = producers{}
 	}
-	l.producers.add(b.ProducerID(), sentOf(b), l.replica.highWatermark, millis)
+	if l.producers.add(id, sent, transactional, l.replica.highWatermark, millis) {
+		l.noteTransactions(func(t *transactions) { t.begin(id, sent.base()) })
+		l.endVerification(id, nil)
+	}
 }
 
 func sentOf(b batch.Batch) sentBatch {
@@ -279,6 +299,7 @@ func (p *pending) Committed(err error) {
 		return
 	}
 	if l.replica.confirm(p.last+1, l.config.Load().MinInSync) {
+		l.transactions.settle(l.replica.highWatermark)
 		p.woken = l.takeReached(p.woken)
 		p.ready = l.takeParked(p.ready)
 	}

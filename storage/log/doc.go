@@ -11,7 +11,8 @@
 // The local start is where the WAL's part begins: between the two, records are in
 // the bucket alone, and a read says so. What the bucket has ([Log.SetUploaded])
 // stays in the WAL for readers, until that wants its oldest segment back; then
-// the local start moves past it, and what the bucket has not is copied forward.
+// the local start moves past it, and what the bucket has not is copied forward. Of a
+// log with Config.KeepLocal all is copied forward.
 //
 //	log start <= local start <= uploaded <= high watermark <= end
 //
@@ -25,16 +26,28 @@
 // an offset out of range. No batch is given up before SetUploaded, or the log
 // start, covers it.
 //
+// Transactions. The first batch of one is appended only with the coordinator's
+// word that it knows of the transaction, asked for in time
+// ([Log.BeginVerification]); a marker ends it ([Log.AppendMarker]), unless a newer
+// epoch of the producer, or of the coordinator, is known. Who reads what is
+// committed by transactions reads up to the last stable offset, where the first
+// one begins that is open, or whose marker is not committed, and is told which
+// of those before were aborted. The log knows the transactions that are open,
+// wherever they began, and those whose marker the WAL has; of the others the
+// bucket's indexes know ([Log.Outcome]). Their memory is accounted as the index's.
+//
 // Recovery. The WAL replays frames in the order they were appended; copies of
 // relocated batches come late. A partition must be whole from its local start to
 // its end, and reach the high watermark that its state names, else it alone is
-// refused, by a [*CorruptionError]. The high watermark after a start is the last
+// refused, by a [*CorruptionError], until it is dropped. The high watermark after a start is the last
 // one written in a state, until the log is led again. The disk does not know the
 // log start: it is taken to be the local start until the controller's word comes
 // ([Log.SetLogStart]), which may lie further back. Leader epochs are kept from
-// the log start on. Producers are those of the
+// the log start on. Producers and transactions are those of the
 // last state with the batches at or above its high watermark added: the same as
-// before the stop. They are forgotten by time only, by the broker's clock.
+// before the stop. Producers are forgotten by time only, by the broker's clock,
+// and not while they have a transaction open; verifications do not outlive a
+// leader.
 //
 // Concurrency. Everything exported is safe for concurrent use. Lock order:
 // Store.mu or the lock of Store.backlogs, then Log.mu (several only under Store.mu), then the WAL's. No file is
@@ -49,24 +62,35 @@
 // or several (parts) when there are many producers. Little-endian:
 //
 //	offset size field
-//	0      1    version            1
+//	0      1    version            1; 2 where there is anything of transactions
 //	1      1    flags              1: goes on from the part before; 2: the last part
 //	2      2    zero
 //	4      8    local start
 //	12     8    high watermark     the producers are as of it
 //	20     4    number of epochs   in the first part
 //	24     4    number of producers in this part
-//	28     12×  epochs             epoch (4), start offset (8); both grow; from the
+//	28     4    number of transactions in this part; only in version 2
+//	…      12×  epochs             epoch (4), start offset (8); both grow; from the
 //	                               log start on, which may lie before the local one
+//	…      25×  transactions       that ended between local start and high watermark:
+//	                               producer id (8), first offset (8), the marker's (8),
+//	                               1: aborted, 0: committed (1); each kind in order
 //	…           producers          in order of id
+//
+//	a state that says why the partition is refused
+//	0      1    version            1
+//	1      1    flags              4
+//	2      2    zero
+//	4      8    offset             at which it is corrupt
+//	12     …    reason             text
 //
 //	a producer
 //	0      8    id
 //	8      8    last heard of      ms since 1970, by the broker's clock
 //	16     8    first offset of its open transaction, or -1
 //	24     4    epoch of its transaction coordinator, or -1
-//	28     4    zero
-//	32     1    number of batches  1..5
+//	28     4    producer epoch of its last marker + 1, or 0
+//	32     1    number of batches  0..5, of who has had a marker, else 1..5
 //	33     26×  batches            last offset (8), timestamp (8), first sequence (4),
 //	                               last offset delta (4), producer epoch (2)
 package log

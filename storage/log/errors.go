@@ -38,6 +38,15 @@ var (
 	ErrOutOfOrderSequence = errors.New("the producer's sequence number is out of order")
 	// ErrInvalidProducerEpoch says that a newer instance of the producer wrote.
 	ErrInvalidProducerEpoch = errors.New("a newer epoch of the producer is known")
+	// ErrNotTransactional says that a producer sent a batch outside of the
+	// transaction that it has open.
+	ErrNotTransactional = errors.New("the producer has a transaction open, which the batch is no part of")
+	// ErrUnverified says that no transaction is known to be open which the batch
+	// could belong to.
+	ErrUnverified = errors.New("the batch belongs to no transaction that is known to be open")
+	// ErrCoordinatorFenced says that a newer coordinator ended a transaction of
+	// the producer.
+	ErrCoordinatorFenced = errors.New("a newer transaction coordinator is known")
 	// ErrTooManyProducers says that the broker remembers as many producers as
 	// it may; it passes when some expire.
 	ErrTooManyProducers = errors.New("the broker remembers as many producers as it may")

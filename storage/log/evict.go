@@ -2,6 +2,7 @@ package log
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"rustmq.dev/rustmq/storage"
@@ -26,14 +27,26 @@ func (s *Store) Evict(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("evict what was uploaded: %w", err)
 		}
-		if l.LocalStart() == l.Uploaded() {
+		l.mu.Lock()
+		from, to := l.localStart, l.dispensable()
+		l.mu.Unlock()
+		if from == to {
 			continue
 		}
-		if err := l.giveUp(l.Uploaded(), false); err != nil {
+		if err := l.giveUp(to, false); err != nil {
 			return fmt.Errorf("evict what was uploaded of %s: %w", l.id, err)
 		}
 	}
 	return nil
+}
+
+// dispensable is where what the bucket has, and the WAL need not have, ends. l.mu is
+// held.
+func (l *Log) dispensable() storage.Offset {
+	if !guard.Check("log.keep-local", !l.config.Load().KeepLocal) {
+		return l.localStart
+	}
+	return l.uploaded
 }
 
 // giveUp makes to the local start, if it is not behind that already; restate
@@ -46,8 +59,11 @@ func (l *Log) giveUp(to storage.Offset, restate bool) error {
 	defer l.store.wal.Unadmit(admitted)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if corrupt, is := errors.AsType[*CorruptionError](l.refused); is && restate {
+		return l.restateDamage(corrupt)
+	}
 	if l.refused != nil {
-		return nil // dropped, or corrupt: there is nothing to keep
+		return nil // dropped, or corrupt: it stays as it is
 	}
 	if to = max(to, l.localStart); to == l.localStart && !restate {
 		return nil
@@ -71,7 +87,7 @@ func (l *Log) uploadedIn(segment uint32) storage.Offset {
 				break // not before all that this step may look at
 			}
 			next := b.nextOf(p.entry)
-			if !guard.Check("log.evict-uploaded", next <= l.uploaded) {
+			if !guard.Check("log.evict-uploaded", next <= l.dispensable()) {
 				p = place{len(l.index.blocks), 0} // nor is anything behind it
 				break
 			}
@@ -93,7 +109,7 @@ func (l *Log) startAt(offset storage.Offset, restate bool) error {
 	l.localStart = offset
 	freed := &release{log: l}
 	var err error
-	if !restate && guard.Check("log.state-before-trim", l.stateAsOf >= offset || len(l.producers) == 0 && l.stateEpoch == l.epochs.latest()) {
+	if !restate && guard.Check("log.state-before-trim", l.stateAsOf >= offset || len(l.producers) == 0 && l.transactions.none() && l.stateEpoch == l.epochs.latest()) {
 		_, err = l.store.wal.Append(wal.Header{Kind: wal.KindTrim, Partition: l.id, Epoch: l.epochs.latest(), Offset: offset}, nil, freed)
 	} else {
 		err = l.writeState(freed)
@@ -104,6 +120,7 @@ func (l *Log) startAt(offset storage.Offset, restate bool) error {
 	}
 	l.discount(offset)
 	l.uploaded = max(l.uploaded, offset)
+	l.noteTransactions(func(t *transactions) { t.trim(offset, l.uploaded) })
 	before := l.index.bytes
 	freed.refs = l.index.trim(offset, freed.refs)
 	l.store.indexBytes.Add(l.index.bytes - before)
@@ -115,17 +132,18 @@ func (l *Log) startAt(offset storage.Offset, restate bool) error {
 // discount takes the batches that end at or before offset, and are about to go,
 // out of what is counted. l.mu is held.
 func (l *Log) discount(offset storage.Offset) {
-	lost := tally{wal: l.store.wal}
+	lost, kept := tally{wal: l.store.wal}, l.config.Load().KeepLocal
 	for p := (place{}); l.index.valid(p); p = l.index.following(p) {
 		b, e := l.index.at(p)
 		next := b.nextOf(p.entry)
 		if next > offset {
 			break
 		}
-		if next <= l.uploaded {
-			lost.add(e.ref, -1)
-		} else {
+		switch {
+		case next > l.uploaded:
 			l.backlog.remove(e.ref)
+		case !kept:
+			lost.add(e.ref, -1)
 		}
 	}
 	lost.report()

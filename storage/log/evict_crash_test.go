@@ -122,7 +122,7 @@ func TestEvictionSurvivesACrashAtEveryChange(t *testing.T) {
 		}
 		if rng.IntN(6) == 0 { // the catalogue has it first
 			mu.Lock()
-			world.uploaded = l.HighWatermark() - storage.Offset(rng.IntN(3))
+			world.uploaded = max(world.uploaded, l.HighWatermark()-storage.Offset(rng.IntN(3))) // it never moves back
 			mu.Unlock()
 			setUploaded(t, l, world.uploaded)
 		}

@@ -120,6 +120,45 @@ func TestUploadedBatchesMakeRoom(t *testing.T) {
 	}
 }
 
+// TestALogThatIsKeptLocalGivesNothingUp (RULES 4.4): all of it is in the bucket, the
+// WAL wants room again and again, and it is there to be read, also after a restart.
+// Its log start lets go of it.
+func TestALogThatIsKeptLocalGivesNothingUp(t *testing.T) {
+	s := open(t, tiered(disk.NewMem(disk.MemOptions{})))
+	l, busy := lead(t, s, partition(topicA, 0), 1), lead(t, s, partition(topicA, 1), 1)
+	l.SetConfig(Config{KeepLocal: true})
+	var kept []string
+	for i := range 20 {
+		kept = append(kept, fmt.Sprint(i))
+		appendPaced(t, l, values(t, kept[i]))
+		setUploaded(t, l, l.HighWatermark())
+	}
+	filler := strings.Repeat("x", 15<<10)
+	for range 3 * s.Stats().Capacity / (16 << 10) {
+		appendPaced(t, busy, values(t, filler))
+		setUploaded(t, busy, busy.HighWatermark())
+	}
+	if err := s.Evict(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if st := s.Stats(); st.WAL.Recycled == 0 || busy.LocalStart() == 0 {
+		t.Fatal("nothing was given up: the test shows nothing")
+	}
+	if l.LocalStart() != 0 || l.Uploaded() != 20 {
+		t.Fatalf("it was given up to %d; uploaded to %d", l.LocalStart(), l.Uploaded())
+	}
+	s = reopen(t, s)
+	l, _ = s.Log(l.id)
+	if got := contents(t, l, 0, LogEnd); !slices.Equal(got, kept) {
+		t.Fatalf("there is %q, want %q", got, kept)
+	}
+	l.SetConfig(Config{KeepLocal: true})
+	setLogStart(t, l, 15)
+	if got := contents(t, l, 15, LogEnd); l.LocalStart() != 15 || !slices.Equal(got, kept[15:]) {
+		t.Fatalf("it begins at %d with %q", l.LocalStart(), got)
+	}
+}
+
 // TestUploadThatComesLateMakesRoom: a WAL that is full, because nothing was
 // uploaded, takes batches again once that is made good.
 func TestUploadThatComesLateMakesRoom(t *testing.T) {

@@ -40,11 +40,16 @@ func (t Transcoded) Release() {
 }
 
 // Transcode returns a batch as the log stores it: with the codec of its topic,
-// where that has one. It is called before [Store.Admit], with what it returns;
+// where that has one. Of a topic that is compacted it looks at the records. It is called before [Store.Admit], with what it returns;
 // it waits while other batches are recompressed. Errors: *batch.Error, that of
 // ctx.
 func (l *Log) Transcode(ctx context.Context, records []byte) ([]byte, Transcoded, error) {
 	c := l.config.Load()
+	if c.Keyed {
+		if err := l.checkKeys(ctx, records, c); err != nil {
+			return nil, Transcoded{}, err
+		}
+	}
 	if !c.Recompress {
 		return records, Transcoded{}, nil
 	}
@@ -87,6 +92,43 @@ func (l *Log) Transcode(ctx context.Context, records []byte) ([]byte, Transcoded
 		e.give(held - int64(len(out)))
 		return out, Transcoded{e, int64(len(out))}, nil
 	}
+}
+
+// checkKeys says which record of a batch has no key, or cannot be read: compaction
+// could do nothing with it.
+func (l *Log) checkKeys(ctx context.Context, records []byte, c *Config) error {
+	b, rest, err := batch.Next(records)
+	if err != nil || len(rest) > 0 || b.IsControl() {
+		return nil // Append says what is wrong with it
+	}
+	if err := batch.Validate(b, &batch.Limits{MaxBytes: c.MaxMessageBytes}); err != nil {
+		return err
+	}
+	if b.Codec() == batch.None {
+		return keyed(b, 0)
+	}
+	e := &l.store.expansions
+	for limit := int64(usualExpansion); ; limit = batch.DefaultMaxDecompressed {
+		if err := e.take(ctx, limit); err != nil {
+			return fmt.Errorf("look for the keys of a batch of %s: %w", l.id, err)
+		}
+		err := keyed(b, limit)
+		e.give(limit)
+		if refused, ok := errors.AsType[*batch.Error](err); ok && refused.Code == batch.DecompressedTooLarge && limit < batch.DefaultMaxDecompressed {
+			continue
+		}
+		return err
+	}
+}
+
+func keyed(b batch.Batch, limit int64) error {
+	it := b.Records(limit)
+	for n := 0; it.Next(); n++ {
+		if !guard.Check("log.keyed", it.Record().Key != nil) {
+			return &batch.Error{Code: batch.InvalidRecord, Reason: fmt.Sprintf("record %d has no key, and the topic is compacted", n)}
+		}
+	}
+	return it.Err()
 }
 
 // expansions is the memory of batches that are recompressed. First come, first

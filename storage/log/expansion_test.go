@@ -2,6 +2,7 @@ package log
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -90,4 +91,62 @@ func TestExpansionsStayInTheirMemory(t *testing.T) {
 			t.Error(err) // alone, even that passes
 		}
 	})
+}
+
+// TestRecordsOfACompactedTopicNeedAKey: whatever they are compressed with. A null key
+// is none, an empty one is. Records that cannot be read are refused, too.
+func TestRecordsOfACompactedTopicNeedAKey(t *testing.T) {
+	s := open(t, small(disk.NewMem(disk.MemOptions{})))
+	l := lead(t, s, partition(topicA, 0), 1)
+	refusedAs := func(b batch.Batch) batch.Code {
+		t.Helper()
+		_, held, err := l.Transcode(t.Context(), b)
+		held.Release()
+		if s.expansions.used != 0 {
+			t.Errorf("%d bytes are held by nobody", s.expansions.used)
+		}
+		var refused *batch.Error
+		if errors.As(err, &refused) {
+			return refused.Code
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		return 0
+	}
+	for codec := batch.None; codec <= batch.Zstd; codec++ {
+		build := func(last []byte, size int) batch.Batch {
+			w := batch.NewBuilder(batch.BuilderOptions{Codec: codec})
+			w.Add(1, []byte("k"), make([]byte, size))
+			w.Add(1, last, nil)
+			b, err := w.Build()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		}
+		l.SetConfig(Config{})
+		if code := refusedAs(build(nil, 1)); code != 0 {
+			t.Errorf("%s, a topic that is not compacted: %s", codec, code)
+		}
+		l.SetConfig(Config{Keyed: true})
+		if code := refusedAs(build([]byte{}, 1)); code != 0 {
+			t.Errorf("%s: %s", codec, code)
+		}
+		for _, size := range []int{1, usualExpansion} { // the second try expands it
+			if code := refusedAs(build(nil, size)); code != batch.InvalidRecord {
+				t.Errorf("%s, %d bytes, no key: %v", codec, size, code)
+			}
+		}
+	}
+	w := batch.NewBuilder(batch.BuilderOptions{})
+	w.Add(1, []byte("k"), []byte("value"))
+	b, err := w.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[batch.HeaderSize] = 99 // the record's length
+	binary.BigEndian.PutUint32(b[17:], b.ComputeCRC())
+	if code := refusedAs(b); code != batch.InvalidRecord {
+		t.Errorf("a record that cannot be read: %v", code)
+	}
 }

@@ -1,7 +1,9 @@
 package log
 
 import (
+	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -30,14 +32,16 @@ type Log struct {
 	end        storage.Offset // where the next batch goes
 	// given: the log start is the controller's word. Without, since a restart, it
 	// is the local start, and may be further back.
-	given     bool
-	epoch     storage.Epoch // that is led; NoEpoch: none
-	epochs    epochs
-	producers producers // nil: none
-	inFlight  queue     // appends that are not synced, in order
-	parked    []*pending
-	waiters   []watch
-	refused   error // why nothing works any more: dropped, closed, corrupt
+	given        bool
+	epoch        storage.Epoch // that is led; NoEpoch: none
+	epochs       epochs
+	producers    producers // nil: none
+	transactions transactions
+	verifying    map[int64]*verification // by producer id; nil: none
+	inFlight     queue                   // appends that are not synced, in order
+	parked       []*pending
+	waiters      []watch
+	refused      error // why nothing works any more: dropped, closed, corrupt
 
 	// The newest state on disk, or on its way there.
 	stateRefs  []wal.Ref
@@ -70,6 +74,7 @@ func (l *Log) confirm() {
 	var ready []*pending
 	var woken []Waiter
 	if l.replica.confirm(l.replica.synced, l.config.Load().MinInSync) {
+		l.transactions.settle(l.replica.highWatermark)
 		ready, woken = l.takeParked(nil), l.takeReached(nil)
 	}
 	logStart := l.logStart
@@ -104,9 +109,6 @@ func (l *Log) HighWatermark() storage.Offset {
 	return l.replica.highWatermark
 }
 
-// LastStable is the offset below which no transaction is open.
-func (l *Log) LastStable() storage.Offset { return l.HighWatermark() }
-
 // End is the offset that the next record gets.
 func (l *Log) End() storage.Offset {
 	l.mu.Lock()
@@ -138,6 +140,7 @@ func (l *Log) BecomeLeader(epoch storage.Epoch) error {
 	}
 	l.epoch = epoch
 	l.epochs = l.epochs.begin(epoch, l.end)
+	l.endVerifications(math.MaxInt64)
 	l.mu.Unlock()
 	// What was recovered is on disk: with one replica that is all it takes.
 	l.confirm()
@@ -219,6 +222,7 @@ func (l *Log) trim(offset storage.Offset) ([]Waiter, error) {
 	}
 	if l.epoch == storage.NoEpoch {
 		l.replica.highWatermark = max(l.replica.highWatermark, offset)
+		l.transactions.settle(l.replica.highWatermark)
 	}
 	if !guard.Check("log.trim-committed", offset <= l.replica.highWatermark) {
 		return nil, &OffsetOutOfRangeError{Offset: offset, LogStart: l.logStart, End: l.replica.highWatermark}
@@ -286,6 +290,8 @@ func (l *Log) truncate(offset storage.Offset, epoch storage.Epoch) (cancelled []
 	l.epoch = storage.NoEpoch
 	l.epochs = l.epochs.truncate(offset)
 	l.store.forgetProducers(l.producers.truncate(offset))
+	l.noteTransactions(func(t *transactions) { t.truncate(offset) })
+	l.endVerifications(math.MaxInt64)
 	// What the truncation spares is yet to be synced, and will say so itself;
 	// the rest must not be taken for synced when its frame is.
 	for p := l.inFlight.first; p != nil; p = p.next {
@@ -296,14 +302,14 @@ func (l *Log) truncate(offset storage.Offset, epoch storage.Epoch) (cancelled []
 	return cancelled, l.takeWaiters(nil), nil
 }
 
-// ProducerState is what a log remembers of an idempotent producer.
+// ProducerState is what a log remembers of a producer.
 type ProducerState struct {
 	ID                      int64
 	Epoch                   int16
-	LastSequence            int32
-	LastTimestamp           int64 // of its last batch
-	CoordinatorEpoch        int32 // -1: none
-	CurrentTransactionStart storage.Offset
+	LastSequence            int32          // in this epoch; -1: none
+	LastTimestamp           int64          // of its last batch, or of a marker behind it
+	CoordinatorEpoch        int32          // -1: none
+	CurrentTransactionStart storage.Offset // NoOffset: none is open
 }
 
 // Producers returns what is remembered of each producer, in order of id
@@ -313,18 +319,22 @@ func (l *Log) Producers() []ProducerState {
 	defer l.mu.Unlock()
 	out := make([]ProducerState, 0, len(l.producers))
 	for id, p := range l.producers {
-		s := p.latest()
-		out = append(out, ProducerState{
-			ID: id, Epoch: s.epoch, LastSequence: s.lastSequence(), LastTimestamp: s.timestamp,
-			CoordinatorEpoch: -1, CurrentTransactionStart: storage.NoOffset,
-		})
-	}
-	slices.SortFunc(out, func(a, b ProducerState) int {
-		if a.ID < b.ID {
-			return -1
+		m := p.lastMark()
+		s := ProducerState{
+			ID: id, Epoch: p.epoch(), LastSequence: -1, LastTimestamp: p.millis,
+			CoordinatorEpoch: m.coordinatorEpoch, CurrentTransactionStart: p.open,
 		}
-		return 1
-	})
+		if len(p.sent) > 0 {
+			if latest := p.latest(); latest.epoch == s.Epoch {
+				s.LastSequence = latest.lastSequence()
+			}
+			if latest := p.latest(); latest.last > m.offset {
+				s.LastTimestamp = latest.timestamp
+			}
+		}
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b ProducerState) int { return cmp.Compare(a.ID, b.ID) })
 	return out
 }
 
@@ -332,6 +342,7 @@ func (l *Log) Producers() []ProducerState {
 // as soon as it is on disk. l.mu is held.
 func (l *Log) writeState(freed *release) error {
 	s := state{localStart: l.localStart, highWatermark: l.replica.highWatermark, epochs: l.epochs, producers: l.producers}
+	s.take(&l.transactions)
 	parts := s.encode(maxStatePart)
 	refs := make([]wal.Ref, 0, len(parts))
 	for i, part := range parts {
@@ -356,6 +367,7 @@ func (l *Log) writeState(freed *release) error {
 func (l *Log) admitState() (admitted int, err error) {
 	l.mu.Lock()
 	admitted = stateHeader + len(l.epochs)*stateEpoch + len(l.producers)*(stateProducer+dedupeBatches*stateBatch)
+	admitted += (len(l.transactions.aborted) + len(l.transactions.committed)) * stateTransaction
 	l.mu.Unlock()
 	admitted += 2*frameOverhead + admitted/maxStatePart*(frameOverhead+stateHeader)
 	return admitted, l.store.wal.Admit(l.store.ctx, wal.Internal, admitted)

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -124,6 +125,23 @@ func appendAll(t testing.TB, l *Log, batches ...batch.Batch) {
 		if r := a.wait(t); r.Err != nil {
 			t.Fatal(r.Err)
 		}
+	}
+}
+
+// awaitRoom waits until the WAL has found room for so many bytes: it takes old
+// segments back while appends go on.
+func awaitRoom(t testing.TB, s *Store, bytes int) {
+	t.Helper()
+	for {
+		err := s.Admit(context.Background(), bytes)
+		if err == nil {
+			s.Unadmit(bytes)
+			return
+		}
+		if !errors.Is(err, ErrFull) {
+			t.Fatal(err)
+		}
+		runtime.Gosched()
 	}
 }
 

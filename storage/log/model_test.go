@@ -34,7 +34,7 @@ func (w twin) end() storage.Offset {
 func (w twin) sent(id int64) []sentBatch {
 	var out []sentBatch
 	for _, b := range w.batches {
-		if b.ProducerID() == id {
+		if b.ProducerID() == id && !b.IsControl() {
 			out = append(out, sentOf(b))
 		}
 	}
@@ -68,7 +68,8 @@ type modelled struct {
 type unacked struct {
 	answer
 	base  storage.Offset
-	state int // of the history, that it led to
+	state int  // of the history, that it led to
+	parks bool // until it is committed, else it is answered once it is on disk
 }
 
 func (m *modelled) now() twin { return m.history[len(m.history)-1] }
@@ -159,12 +160,14 @@ func (m *model) append(t *rapid.T) {
 	}
 }
 
-func (m *model) appendOne(l *modelled, b batch.Batch) {
+func (m *model) appendOne(l *modelled, b batch.Batch) { m.appendGuarded(l, b, Guard{}) }
+
+func (m *model) appendGuarded(l *modelled, b batch.Batch, g Guard) {
 	if !m.admit(len(b)) {
 		return
 	}
 	a := make(answer, 1)
-	l.log.Append(time.Now(), b, AppendOptions{Epoch: l.epoch, LeaderOnly: true}, a)
+	l.log.Append(time.Now(), b, AppendOptions{Epoch: l.epoch, LeaderOnly: true, Guard: g}, a)
 	if !a.pending() {
 		if r := a.wait(m.t); r.Err != nil {
 			if errors.Is(r.Err, ErrFull) {
@@ -182,7 +185,7 @@ func (m *model) appendOne(l *modelled, b batch.Batch) {
 	stamped := batch.Batch(bytes.Clone(b))
 	batch.Stamp(stamped, now.end(), l.epoch)
 	l.become(twin{append(slices.Clip(now.batches), stamped)})
-	l.unacked = append(l.unacked, unacked{a, stamped.BaseOffset(), len(l.history) - 1})
+	l.unacked = append(l.unacked, unacked{a, stamped.BaseOffset(), len(l.history) - 1, false})
 }
 
 // duplicate sends one of a producer's last batches again.
@@ -303,12 +306,18 @@ func (m *model) truncate(t *rapid.T) {
 			o.Producer = &batch.Producer{ID: id, BaseSequence: l.next[id]}
 		}
 		m.appendOne(l, m.batch(o, 2, 100))
+		if rapid.Bool().Draw(t, "transaction") {
+			m.transactOne(l, firstTransactional)
+		}
 	}
 	if rapid.Bool().Draw(t, "wait") {
 		m.collect(l, true)
 	}
 	if got := l.log.HighWatermark(); got != hw {
 		t.Fatalf("the high watermark moved from %d to %d with too few in sync", hw, got)
+	}
+	if rapid.Bool().Draw(t, "marker") {
+		hw = m.markUncommitted(l)
 	}
 	to := storage.Offset(rapid.Int64Range(int64(hw), int64(l.now().end())).Draw(t, "to"))
 	l.epoch++
@@ -333,11 +342,32 @@ func (m *model) truncate(t *rapid.T) {
 		}
 		l.unacked = l.unacked[:len(l.unacked)-1]
 	}
+	// A marker may have stayed, and be refused all the same: who leads next says
+	// whether it is committed.
+	l.unacked = slices.DeleteFunc(l.unacked, func(u unacked) bool { return u.parks })
 	m.restoreSequences(l)
 	if err := l.log.BecomeLeader(l.epoch); err != nil {
 		t.Fatal(err)
 	}
 	l.log.SetConfig(Config{})
+}
+
+// markUncommitted ends a transaction, and perhaps begins the next, while there
+// are enough in sync, and then too few again. It returns the high watermark.
+func (m *model) markUncommitted(l *modelled) storage.Offset {
+	inSync := func(n int) {
+		l.log.mu.Lock()
+		l.log.replica.inSync = n
+		l.log.mu.Unlock()
+	}
+	s, _ := l.now().state(firstTransactional)
+	inSync(2)
+	m.markOne(l, Marker{ProducerID: firstTransactional, ProducerEpoch: s.Epoch + 1, CoordinatorEpoch: max(0, s.CoordinatorEpoch), Commit: rapid.Bool().Draw(m.t, "commit"), TransactionVersion: 2})
+	inSync(1)
+	if rapid.Bool().Draw(m.t, "next") {
+		m.transactOne(l, firstTransactional)
+	}
+	return l.log.HighWatermark()
 }
 
 func (m *model) restoreSequences(l *modelled) {
@@ -385,6 +415,11 @@ func (m *model) read(t *rapid.T) {
 	now := l.now()
 	at := storage.Offset(rapid.Int64Range(0, int64(now.end())+1).Draw(t, "at"))
 	q := ReadRequest{Offset: at, MaxBytes: rapid.IntRange(0, 40_000).Draw(t, "max"), MinOne: rapid.Bool().Draw(t, "min one")}
+	limit := now.end()
+	if rapid.Bool().Draw(t, "committed") {
+		q.Isolation = LastStable
+		limit = now.lastStable(limit)
+	}
 	r, err := l.log.Read(q)
 	if at < l.logStart || at > now.end() {
 		if !errors.As(err, new(*OffsetOutOfRangeError)) {
@@ -402,10 +437,13 @@ func (m *model) read(t *rapid.T) {
 		t.Fatal(err)
 	}
 	defer r.Release()
-	left := q.MaxBytes
+	left, to := q.MaxBytes, at
 	for _, b := range now.batches {
 		if b.NextOffset() <= at {
 			continue
+		}
+		if b.NextOffset() > limit {
+			break
 		}
 		first := len(r.Batches) == 0 || bytes.Equal(b, r.Batches[0]) && left == q.MaxBytes
 		if len(b) > left && !(q.MinOne && first && left == q.MaxBytes) {
@@ -415,7 +453,11 @@ func (m *model) read(t *rapid.T) {
 			t.Fatalf("read at %d with %d bytes: batch at %d is missing or different", at, q.MaxBytes, b.BaseOffset())
 		}
 		r.Batches = r.Batches[1:]
+		to = b.NextOffset()
 		left -= len(b)
+	}
+	if want := now.aborted(at, to); q.Isolation == LastStable && to > at && !slices.Equal(r.Aborted, want) {
+		t.Fatalf("read of [%d, %d) has aborted %v, want %v", at, to, r.Aborted, want)
 	}
 	if len(r.Batches) > 0 {
 		t.Fatalf("read at %d with %d bytes: %d batches too many", at, q.MaxBytes, len(r.Batches))
@@ -505,6 +547,7 @@ func (m *model) recovered(l *modelled, how string) {
 	if hw := l.log.HighWatermark(); hw != l.log.End() {
 		m.t.Fatalf("after a %s: led with the high watermark at %d, the end is %d", how, hw, l.log.End())
 	}
+	l.compareTransactions(m.t)
 }
 
 // learn tells a log what the catalogue has, in either order.
@@ -546,7 +589,7 @@ func (w twin) sameBatches(t *rapid.T, l *Log) bool {
 }
 
 // TestLogIsItsDumbTwin drives a store with three partitions through random
-// appends, duplicates, trims, truncations, uploads, evictions from memory and from
+// appends, transactions, duplicates, trims, truncations, uploads, evictions from memory and from
 // the WAL, relocations and crashes, and compares each with a slice of batches.
 func TestLogIsItsDumbTwin(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
@@ -570,6 +613,11 @@ func TestLogIsItsDumbTwin(t *testing.T) {
 		rt.Repeat(map[string]func(*rapid.T){
 			"append":    m.append,
 			"append2":   m.append,
+			"transact":  m.transact,
+			"transact2": m.transact,
+			"mark":      m.mark,
+			"mark2":     m.mark,
+			"stable":    m.stable,
 			"duplicate": m.duplicate,
 			"disorder":  m.disorder,
 			"trim":      m.trim,

@@ -98,8 +98,13 @@ type Config struct {
 	// Recompress stores batches with Codec (at Level) whatever they came with;
 	// false keeps the producer's.
 	Recompress bool
-	Codec      batch.Codec
-	Level      int
+	// Keyed refuses producers' records without a key: the topic is compacted.
+	Keyed bool
+	Codec batch.Codec
+	Level int
+	// KeepLocal keeps in the WAL what the bucket has too: the log is read whole while
+	// the bucket is away (RULES 4.4). What it does not need goes with the log start.
+	KeepLocal bool
 	// MinInSync replicas must have a record before it is visible, or answered
 	// to acks=all; 0 is 1.
 	MinInSync int

@@ -24,16 +24,64 @@ type sentBatch struct {
 
 func (s *sentBatch) base() storage.Offset { return s.last - storage.Offset(s.delta) }
 
-func (s *sentBatch) lastSequence() int32 { return batch.NextSequence(s.first, s.delta) }
+func (s *sentBatch) lastSequence() int32 {
+	if s.first < 0 { // the broker's own batches have none
+		return s.first
+	}
+	return batch.NextSequence(s.first, s.delta)
+}
+
+// mark is a marker of a producer: it ended a transaction, or came to a partition
+// that had no part in it.
+type mark struct {
+	offset           storage.Offset // NoOffset: it is known only what it said
+	first            storage.Offset // of the transaction, NoOffset: none
+	epoch            int16
+	coordinatorEpoch int32
+}
+
+// noMark is what is known of a producer that has had none.
+var noMark = mark{offset: storage.NoOffset, first: storage.NoOffset, epoch: noProducerEpoch, coordinatorEpoch: noCoordinator}
+
+// What stands for an epoch that is not known.
+const (
+	noProducerEpoch int16 = -1
+	noCoordinator   int32 = -1
+)
 
 // producer is what a log remembers of one: its last batches below the high
-// watermark, at most five, and all above it, in order. There is always one.
+// watermark, at most five, and all above it, in order; of its markers the last one
+// below, and all above. There is always one or the other.
 type producer struct {
 	millis int64 // when it was last heard of, by the broker's clock
 	sent   []sentBatch
+	marks  []mark
+	open   storage.Offset // first offset of its open transaction, or NoOffset
 }
 
 func (p *producer) latest() *sentBatch { return &p.sent[len(p.sent)-1] }
+
+// lastMark is its newest marker, or noMark.
+func (p *producer) lastMark() mark {
+	if len(p.marks) == 0 {
+		return noMark
+	}
+	return p.marks[len(p.marks)-1]
+}
+
+// epoch is the newest that it sent with, or that was decided for it.
+func (p *producer) epoch() int16 {
+	epoch := p.lastMark().epoch
+	if len(p.sent) > 0 {
+		epoch = max(epoch, p.latest().epoch)
+	}
+	return epoch
+}
+
+// unsettled reports whether something of it lies at or above the high watermark.
+func (p *producer) unsettled(highWatermark storage.Offset) bool {
+	return len(p.sent) > 0 && p.latest().last >= highWatermark || p.lastMark().offset >= highWatermark
+}
 
 // producers is what a log remembers of its producers, by id. Forgetting batches
 // above an offset restores exactly what was remembered before they came
@@ -50,37 +98,45 @@ func (ps producers) check(b batch.Batch) (duplicate *sentBatch, err error) {
 	if p == nil {
 		return nil, nil
 	}
-	latest, epoch, first := p.latest(), b.ProducerEpoch(), b.BaseSequence()
-	if !guard.Check("log.producer-epoch", epoch >= latest.epoch) {
-		return nil, fmt.Errorf("producer %d sends with epoch %d after %d: %w", b.ProducerID(), epoch, latest.epoch, ErrInvalidProducerEpoch)
+	newest, epoch, first := p.epoch(), b.ProducerEpoch(), b.BaseSequence()
+	if !guard.Check("log.producer-epoch", epoch >= newest) {
+		return nil, fmt.Errorf("producer %d sends with epoch %d after %d: %w", b.ProducerID(), epoch, newest, ErrInvalidProducerEpoch)
 	}
-	if epoch > latest.epoch {
-		if first != 0 {
-			return nil, fmt.Errorf("producer %d begins epoch %d with sequence %d: %w", b.ProducerID(), epoch, first, ErrOutOfOrderSequence)
+	switch {
+	case first < 0: // the broker's own, of which each is sent once
+	case epoch == newest && len(p.sent) > 0 && p.latest().epoch == epoch:
+		for i := len(p.sent) - 1; i >= max(0, len(p.sent)-dedupeBatches) && p.sent[i].epoch == epoch; i-- {
+			if s := &p.sent[i]; !guard.Check("log.duplicate", s.first != first || s.delta != b.LastOffsetDelta()) {
+				return s, nil
+			}
 		}
-		return nil, nil
-	}
-	for i := len(p.sent) - 1; i >= max(0, len(p.sent)-dedupeBatches) && p.sent[i].epoch == epoch; i-- {
-		if s := &p.sent[i]; !guard.Check("log.duplicate", s.first != first || s.delta != b.LastOffsetDelta()) {
-			return s, nil
+		if want := batch.NextSequence(p.latest().lastSequence(), 1); !guard.Check("log.sequence", first == want) {
+			return nil, fmt.Errorf("producer %d sends sequence %d, %d was due: %w", b.ProducerID(), first, want, ErrOutOfOrderSequence)
 		}
+	case first != 0 && (epoch > newest || len(p.sent) > 0): // of who is known by a marker alone, nothing was forgotten
+		return nil, fmt.Errorf("producer %d begins epoch %d with sequence %d: %w", b.ProducerID(), epoch, first, ErrOutOfOrderSequence)
 	}
-	if want := batch.NextSequence(latest.lastSequence(), 1); !guard.Check("log.sequence", first == want) {
-		return nil, fmt.Errorf("producer %d sends sequence %d, %d was due: %w", b.ProducerID(), first, want, ErrOutOfOrderSequence)
+	if !guard.Check("log.transaction-left", p.open == storage.NoOffset || b.IsTransactional()) {
+		return nil, fmt.Errorf("producer %d has a transaction open from offset %d on: %w", b.ProducerID(), p.open, ErrNotTransactional)
 	}
 	return nil, nil
 }
 
-// add remembers a batch that was appended, and reports whether its producer is
-// new. millis is the broker's time.
-func (ps producers) add(id int64, s sentBatch, highWatermark storage.Offset, millis int64) (added bool) {
+// get returns what is remembered of a producer; of a new one, nothing yet.
+func (ps producers) get(id, millis int64) *producer {
 	p := ps[id]
 	if p == nil {
-		p = &producer{sent: make([]sentBatch, 0, 1)}
+		p = &producer{open: storage.NoOffset}
 		ps[id] = p
-		added = true
 	}
 	p.millis = max(p.millis, millis)
+	return p
+}
+
+// add remembers a batch that was appended, and reports whether it is the first of
+// a transaction. millis is the broker's time.
+func (ps producers) add(id int64, s sentBatch, transactional bool, highWatermark storage.Offset, millis int64) (begins bool) {
+	p := ps.get(id, millis)
 	// What is committed and further back than five is not needed even if all
 	// that is not committed goes.
 	settled := 0
@@ -90,8 +146,30 @@ func (ps producers) add(id int64, s sentBatch, highWatermark storage.Offset, mil
 	if settled > dedupeBatches {
 		p.sent = slices.Delete(p.sent, 0, settled-dedupeBatches)
 	}
+	if p.sent == nil {
+		p.sent = make([]sentBatch, 0, 1)
+	}
 	p.sent = append(p.sent, s)
-	return added
+	if begins = transactional && p.open == storage.NoOffset; begins {
+		p.open = s.base()
+	}
+	return begins
+}
+
+// mark remembers a marker that was appended, and returns the first offset of the
+// transaction that it ended, or NoOffset.
+func (ps producers) mark(id int64, m mark, highWatermark storage.Offset, millis int64) (first storage.Offset) {
+	p := ps.get(id, millis)
+	settled := 0
+	for settled < len(p.marks) && p.marks[settled].offset < highWatermark {
+		settled++
+	}
+	if settled > 1 {
+		p.marks = slices.Delete(p.marks, 0, settled-1)
+	}
+	m.first, p.open = p.open, storage.NoOffset
+	p.marks = append(p.marks, m)
+	return m.first
 }
 
 // truncate forgets the batches at or behind end, and returns how many producers
@@ -102,7 +180,13 @@ func (ps producers) truncate(end storage.Offset) (gone int) {
 		for n > 0 && p.sent[n-1].last >= end {
 			n--
 		}
-		if p.sent = p.sent[:n]; n == 0 {
+		p.open = p.openAsOf(end)
+		m := len(p.marks)
+		for m > 0 && p.marks[m-1].offset >= end {
+			m--
+		}
+		p.sent, p.marks = p.sent[:n], p.marks[:m]
+		if n == 0 && m == 0 {
 			delete(ps, id)
 			gone++
 		}
@@ -110,11 +194,24 @@ func (ps producers) truncate(end storage.Offset) (gone int) {
 	return gone
 }
 
+// openAsOf is the first offset of the transaction that was open when the log
+// ended at an offset, which is not below the high watermark.
+func (p *producer) openAsOf(end storage.Offset) storage.Offset {
+	open := p.open
+	for i := len(p.marks) - 1; i >= 0 && p.marks[i].offset >= end; i-- {
+		open = p.marks[i].first
+	}
+	if open >= end {
+		return storage.NoOffset
+	}
+	return open
+}
+
 // expire forgets producers not heard of since millis, and returns how many. One
-// that has a batch above the high watermark stays.
+// that has a transaction open, or a batch above the high watermark, stays.
 func (ps producers) expire(millis int64, highWatermark storage.Offset) (gone int) {
 	for id, p := range ps {
-		if p.millis < millis && p.latest().last < highWatermark {
+		if p.millis < millis && !p.unsettled(highWatermark) && guard.Check("log.expire-open", p.open == storage.NoOffset) {
 			delete(ps, id)
 			gone++
 		}
@@ -130,4 +227,14 @@ func (p *producer) committed(highWatermark storage.Offset) []sentBatch {
 		n--
 	}
 	return p.sent[max(0, n-dedupeBatches):n]
+}
+
+// committedMark returns its last marker below the high watermark, or noMark.
+func (p *producer) committedMark(highWatermark storage.Offset) mark {
+	for i := len(p.marks) - 1; i >= 0; i-- {
+		if p.marks[i].offset < highWatermark {
+			return p.marks[i]
+		}
+	}
+	return noMark
 }

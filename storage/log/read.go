@@ -35,6 +35,7 @@ type ReadResult struct {
 	Batches                             [][]byte
 	Bytes                               int
 	HighWatermark, LastStable, LogStart storage.Offset
+	Aborted                             []Aborted // with isolation LastStable: transactions that have batches here, or before, and were aborted
 	lease                               *lease
 }
 
@@ -130,7 +131,7 @@ func (l *Log) look(q ReadRequest) (ReadResult, error) {
 		return ReadResult{}, l.refused
 	}
 	hw := l.replica.highWatermark
-	result := ReadResult{HighWatermark: hw, LastStable: hw, LogStart: l.logStart}
+	result := ReadResult{HighWatermark: hw, LastStable: l.lastStable(), LogStart: l.logStart}
 	if q.Offset < l.logStart || q.Offset > l.end {
 		return ReadResult{}, &OffsetOutOfRangeError{Offset: q.Offset, LogStart: l.logStart, End: l.end}
 	}
@@ -138,11 +139,14 @@ func (l *Log) look(q ReadRequest) (ReadResult, error) {
 		return ReadResult{}, &NotLocalError{Offset: q.Offset, LocalStart: l.localStart}
 	}
 	limit := hw
-	if q.Isolation == LogEnd {
+	switch q.Isolation {
+	case LastStable:
+		limit = result.LastStable
+	case LogEnd:
 		limit = l.end
 	}
 	var r *lease
-	left := q.MaxBytes
+	left, to := q.MaxBytes, q.Offset
 	for p := l.index.find(q.Offset); l.index.valid(p); p = l.index.following(p) {
 		b, e := l.index.at(p)
 		size := int(e.ref.Length)
@@ -154,7 +158,11 @@ func (l *Log) look(q ReadRequest) (ReadResult, error) {
 			r.synced = l.replica.synced
 		}
 		r.wanted = append(r.wanted, wanted{b.baseOf(p.entry), e.ref})
+		to = b.nextOf(p.entry)
 		left -= size
+	}
+	if q.Isolation == LastStable && r != nil {
+		result.Aborted = l.transactions.within(nil, q.Offset, to)
 	}
 	result.lease = r
 	return result, nil

@@ -35,6 +35,7 @@ type replayed struct {
 
 	localStart storage.Offset
 	damage     *CorruptionError // the first thing that did not fit
+	evidence   []wal.Ref        // what did not
 }
 
 // lateEntry is a batch that is not in the index yet.
@@ -52,6 +53,9 @@ func (e *lateEntry) next() storage.Offset { return e.base + storage.Offset(e.cou
 type replayedBatch struct {
 	producer int64
 	sentBatch
+	transactional bool
+	marker        bool
+	batch.Marker  // if it is one
 }
 
 func newRecovery() *recovery {
@@ -98,7 +102,7 @@ func (r *replayed) everything() []wal.Ref {
 	for i := range r.late {
 		refs = append(refs, r.late[i].ref)
 	}
-	return append(append(refs, r.stateRefs...), r.partRefs...)
+	return append(append(append(refs, r.stateRefs...), r.partRefs...), r.evidence...)
 }
 
 func (r *replayed) damaged(id storage.PartitionID, at storage.Offset, format string, args ...any) {
@@ -111,7 +115,7 @@ func (rec *recovery) replayData(r *replayed, h wal.Header, ref wal.Ref, payload 
 	b, rest, err := batch.Next(payload)
 	if err != nil || len(rest) > 0 || b.BaseOffset() != h.Offset || b.LastOffsetDelta() < 0 || h.Offset < 0 {
 		r.damaged(h.Partition, h.Offset, "a frame holds something else than the batch it names")
-		rec.needless = append(rec.needless, ref)
+		r.evidence = append(r.evidence, ref)
 		return
 	}
 	e := lateEntry{h.Offset, uint32(b.LastOffsetDelta()) + 1, b.MaxTimestamp(), ref}
@@ -121,7 +125,7 @@ func (rec *recovery) replayData(r *replayed, h wal.Header, ref wal.Ref, payload 
 		r.index.append(e.base, e.count, e.maxTimestamp, e.ref)
 	case !h.Copy:
 		r.damaged(h.Partition, h.Offset, "it was appended, but the log had reached %d", end)
-		rec.needless = append(rec.needless, ref)
+		r.evidence = append(r.evidence, ref)
 		return
 	default:
 		rec.replayCopy(r, e)
@@ -129,9 +133,16 @@ func (rec *recovery) replayData(r *replayed, h wal.Header, ref wal.Ref, payload 
 	if !h.Copy {
 		r.epochs = r.epochs.begin(b.LeaderEpoch(), e.base)
 	}
-	if b.ProducerID() != batch.NoProducerID && !b.IsControl() && e.base >= r.state.highWatermark {
-		r.sent = append(r.sent, replayedBatch{b.ProducerID(), sentOf(b)})
+	if b.ProducerID() == batch.NoProducerID || e.base < r.state.highWatermark {
+		return
 	}
+	sent := replayedBatch{producer: b.ProducerID(), sentBatch: sentOf(b), transactional: b.IsTransactional()}
+	if b.IsControl() {
+		if sent.Marker, sent.marker = batch.ReadMarker(b); !sent.marker {
+			return // of a kind that says nothing of producers
+		}
+	}
+	r.sent = append(r.sent, sent)
 }
 
 // replayCopy puts a copy in the place of its batch, if that is there.
@@ -146,10 +157,17 @@ func (rec *recovery) replayCopy(r *replayed, e lateEntry) {
 }
 
 func (rec *recovery) replayState(r *replayed, h wal.Header, ref wal.Ref, payload []byte) {
+	if why, is := decodeDamage(h.Partition, payload); is {
+		if r.damage == nil {
+			r.damage = why
+		}
+		r.evidence = append(r.evidence, ref)
+		return
+	}
 	last, err := r.part.decode(payload)
 	if err != nil {
 		r.damaged(h.Partition, h.Offset, "%v", err)
-		rec.needless = append(rec.needless, ref)
+		r.evidence = append(r.evidence, ref)
 		return
 	}
 	if payload[1]&1 == 0 { // begins anew: the parts before were never whole
@@ -188,7 +206,7 @@ func (s *Store) recover(now time.Time) {
 	for id, r := range rec.partitions {
 		l := s.newLog(id)
 		if err := s.recoverLog(l, r, rec, now); err != nil {
-			l.refused = err
+			l.condemn(err, r)
 			s.o.Log.Error("a partition is corrupt and will not be served", "partition", id, "error", err)
 		}
 		s.indexBytes.Add(l.index.bytes)
@@ -233,7 +251,7 @@ func (s *Store) recoverLog(l *Log, r *replayed, rec *recovery, now time.Time) er
 	l.replica.highWatermark = max(r.state.highWatermark, l.localStart)
 	l.epochs = r.epochs
 	l.stateAsOf, l.stateEpoch = r.state.highWatermark, r.state.epochs.latest()
-	l.producers = r.remember(now.UnixMilli())
+	r.remember(l, now.UnixMilli())
 	for _, b := range l.index.blocks {
 		for i := range b.entries {
 			l.backlog.add(b.entries[i].ref)
@@ -269,19 +287,37 @@ func (r *replayed) merge(rec *recovery) {
 	}
 }
 
-// remember returns the producers: those of the state, and the batches above it
-// in order of offset. Who was heard of in those counts as heard of now.
-func (r *replayed) remember(millis int64) producers {
+// remember gives l its producers and transactions: those of the state, and the
+// batches above it in order of offset. Who was heard of in those counts as heard
+// of now.
+func (r *replayed) remember(l *Log, millis int64) {
 	slices.SortStableFunc(r.sent, func(a, b replayedBatch) int { return cmp.Compare(a.last, b.last) })
-	ps := r.state.producers
-	if ps == nil && len(r.sent) > 0 {
-		ps = producers{}
-	}
-	for i, sent := range r.sent {
-		if i > 0 && r.sent[i-1].last == sent.last {
-			continue // the copy of a batch
+	l.producers = r.state.producers
+	l.noteTransactions(func(t *transactions) {
+		t.aborted, t.committed = r.state.aborted, r.state.committed
+		for id, p := range l.producers {
+			if p.open != storage.NoOffset {
+				t.unstable = append(t.unstable, span{id, p.open, storage.NoOffset})
+			}
 		}
-		ps.add(sent.producer, sent.sentBatch, r.state.highWatermark, millis)
+		slices.SortFunc(t.unstable, func(a, b span) int { return cmp.Compare(a.first, b.first) })
+	})
+	// Markers above the state's high watermark may not be committed.
+	led := l.replica.highWatermark
+	l.replica.highWatermark = r.state.highWatermark
+	for i, sent := range r.sent {
+		switch {
+		case i > 0 && r.sent[i-1].last == sent.last: // the copy of a batch
+		case sent.marker && l.producers[sent.producer] == nil && l.store.producers.Load()+int64(len(l.producers)) >= int64(l.store.o.MaxProducers):
+			// It was not remembered then either, perhaps; it ended nothing.
+		case sent.marker:
+			m := mark{offset: sent.last, first: storage.NoOffset, epoch: sent.epoch, coordinatorEpoch: sent.CoordinatorEpoch}
+			l.rememberMarker(sent.producer, m, sent.Commit, millis)
+		default:
+			l.rememberBatch(sent.producer, sent.sentBatch, sent.transactional, millis)
+		}
 	}
-	return ps
+	l.replica.highWatermark = led
+	l.transactions.settle(led)
+	l.noteTransactions(func(t *transactions) { t.trim(l.localStart, l.uploaded) })
 }

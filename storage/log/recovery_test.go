@@ -143,7 +143,9 @@ func TestPageCacheServed(t *testing.T) {
 // of damage write.
 func damagedBy(t *testing.T, damage func(append func(h wal.Header, payload []byte))) (good, bad *Log) {
 	t.Helper()
-	s := open(t, small(disk.NewMem(disk.MemOptions{})))
+	o := tiered(disk.NewMem(disk.MemOptions{}))
+	o.WAL.Capacity = 3 << 20 // goes round quickly
+	s := open(t, o)
 	appendAll(t, lead(t, s, partition(topicA, 0), 1), values(t, "good"))
 	damage(func(h wal.Header, payload []byte) {
 		h.Partition = partition(topicA, 1)
@@ -166,20 +168,20 @@ func damagedBy(t *testing.T, damage func(append func(h wal.Header, payload []byt
 	return good, bad
 }
 
-// TestDamageIsRefusedForItsPartitionAlone: whatever does not hold together is
-// refused, and stays so until it is dropped.
-func TestDamageIsRefusedForItsPartitionAlone(t *testing.T) {
+type appender = func(h wal.Header, payload []byte)
+
+// damages are all that may be wrong with a partition, as what writes it.
+func damages(t *testing.T) map[string]func(add appender) {
 	stateAt := func(localStart, highWatermark storage.Offset) []byte {
 		s := state{localStart: localStart, highWatermark: highWatermark}
 		return s.encode(maxStatePart)[0]
 	}
-	type appender = func(h wal.Header, payload []byte)
 	data := func(add appender, at storage.Offset, texts ...string) {
 		b := values(t, texts...)
 		batch.Stamp(b, at, 1)
 		add(wal.Header{Kind: wal.KindData, Epoch: 1, Offset: at}, b)
 	}
-	for name, damage := range map[string]func(add appender){
+	return map[string]func(add appender){
 		"no state": func(add appender) { data(add, 0, "x") },
 		"a gap": func(add appender) {
 			add(wal.Header{Kind: wal.KindState}, stateAt(0, 0))
@@ -223,7 +225,13 @@ func TestDamageIsRefusedForItsPartitionAlone(t *testing.T) {
 			add(wal.Header{Kind: wal.KindData}, []byte("no batch"))
 		},
 		"a malformed state": func(add appender) { add(wal.Header{Kind: wal.KindState}, []byte{9, 9}) },
-	} {
+	}
+}
+
+// TestDamageIsRefusedForItsPartitionAlone: whatever does not hold together is
+// refused, and stays so until it is dropped.
+func TestDamageIsRefusedForItsPartitionAlone(t *testing.T) {
+	for name, damage := range damages(t) {
 		t.Run(name, func(t *testing.T) {
 			good, bad := damagedBy(t, damage)
 			wantCorrupt(t, bad.Err())
@@ -234,6 +242,66 @@ func TestDamageIsRefusedForItsPartitionAlone(t *testing.T) {
 			s := reopen(t, good.store)
 			bad, _ = s.Log(bad.id)
 			wantCorrupt(t, bad.Err())
+			if err := s.Drop(topicA); err != nil {
+				t.Fatal(err)
+			}
+			if got := reopen(t, s).Partitions(); len(got) != 0 {
+				t.Fatalf("after the drop: %v", got)
+			}
+		})
+	}
+}
+
+// FuzzDamage: frames are input.
+func FuzzDamage(f *testing.F) {
+	f.Add(encodeDamage(&CorruptionError{Offset: 7, Reason: "a gap"}))
+	f.Add([]byte{stateVersion, damageFlag})
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var s state
+		_, err := s.decode(in)
+		why, is := decodeDamage(partition(topicA, 0), in)
+		if is && err == nil {
+			t.Fatalf("%x is both a state and damage", in)
+		}
+		if is {
+			if again, is := decodeDamage(why.Partition, encodeDamage(why)); !is || len(why.Reason) <= maxReason && *again != *why {
+				t.Fatalf("read %v, and then %v", why, again)
+			}
+		}
+	})
+}
+
+// TestCorruptPartitionDoesNotPinTheWAL: what is left of it is moved forward like all
+// else, for as long as it takes until it is dropped, and it stays refused, by the same
+// words.
+func TestCorruptPartitionDoesNotPinTheWAL(t *testing.T) {
+	for name, damage := range damages(t) {
+		t.Run(name, func(t *testing.T) {
+			good, bad := damagedBy(t, damage)
+			why := bad.Err().Error()
+			s := good.store
+			epoch := storage.Epoch(1)
+			for range 2 {
+				epoch++
+				if err := good.BecomeLeader(epoch); err != nil {
+					t.Fatal(err)
+				}
+				filler := strings.Repeat("x", 15<<10)
+				recycled := s.Stats().WAL.Recycled
+				for range 3 * s.Stats().Capacity / 2 / (16 << 10) {
+					setUploaded(t, good, good.HighWatermark())
+					appendPaced(t, good, values(t, filler))
+				}
+				if n := int64(s.Stats().WAL.Recycled - recycled); n < s.Stats().Capacity/2/int64(s.o.WAL.SegmentSize) {
+					t.Fatalf("%d segments were recycled", n)
+				}
+				s = reopen(t, s)
+				good, _ = s.Log(good.id)
+				bad, ok := s.Log(bad.id)
+				if !ok || bad.Err() == nil || bad.Err().Error() != why {
+					t.Fatalf("there %v, %v; it was %s", ok, bad.Err(), why)
+				}
+			}
 			if err := s.Drop(topicA); err != nil {
 				t.Fatal(err)
 			}
@@ -607,9 +675,75 @@ func TestClosedStoreTakesNothing(t *testing.T) {
 }
 
 func TestStateReadsBack(t *testing.T) {
+	t.Run("state", func(t *testing.T) { stateReadsBack(t, goldenState(), "testdata/state.hex") })
+	t.Run("transactions", func(t *testing.T) {
+		got := stateReadsBack(t, goldenTransactions(), "testdata/transactions.hex")
+		// As of the high watermark: the marker above it is yet to come.
+		for id, want := range map[int64]producer{
+			7: {marks: []mark{{storage.NoOffset, storage.NoOffset, 1, 4}}, open: 95},
+			9: {marks: nil, open: storage.NoOffset},
+			5: {marks: []mark{{storage.NoOffset, storage.NoOffset, 3, 0}}, open: storage.NoOffset},
+		} {
+			if p := got.producers[id]; p == nil || !slices.Equal(p.marks, want.marks) || p.open != want.open {
+				t.Errorf("producer %d was read back as %+v, want %+v", id, p, want)
+			}
+		}
+		if !slices.Equal(got.aborted, []span{{7, 2, 60}, {9, 70, 80}}) || !slices.Equal(got.committed, []span{{5, 61, 71}}) {
+			t.Errorf("read back aborted %v, committed %v", got.aborted, got.committed)
+		}
+	})
+}
+
+// TestTransactionsOfAStateInSeveralParts are read back as they were, and in no
+// other order.
+func TestTransactionsOfAStateInSeveralParts(t *testing.T) {
+	s := goldenTransactions()
+	s.highWatermark = 1000
+	for i := range storage.Offset(40) {
+		s.committed = append(s.committed, span{int64(i), 10 + i, 100 + i})
+		s.producers[100+int64(i)] = &producer{open: 200 + i, marks: []mark{{storage.NoOffset, storage.NoOffset, int16(i), int32(i)}}}
+	}
+	parts := s.encode(300)
+	if len(parts) < 10 {
+		t.Fatalf("%d parts", len(parts))
+	}
+	var got state
+	for i, part := range parts {
+		if last, err := got.decode(part); err != nil || last != (i == len(parts)-1) || len(part) > 300 {
+			t.Fatalf("part %d of %d: %d bytes, last %v, %v", i, len(parts), len(part), last, err)
+		}
+	}
+	if !slices.Equal(got.aborted, s.aborted) || !slices.Equal(got.committed, s.committed) || len(got.producers) != len(s.producers) {
+		t.Fatalf("read back %v, %v and %d producers", got.aborted, got.committed, len(got.producers))
+	}
+	for id, p := range got.producers {
+		if want := s.producers[id]; p.open != want.open || p.epoch() != want.epoch() || len(p.sent) != len(want.sent) {
+			t.Errorf("producer %d was read back as %+v, want %+v", id, p, want)
+		}
+	}
+	var other state
+	for _, i := range []int{0, 2, 1} {
+		if _, err := other.decode(parts[i]); err != nil {
+			return
+		}
+	}
+	t.Error("transactions out of order were taken")
+}
+
+// goldenTransactions is the state in testdata/transactions.hex.
+func goldenTransactions() *state {
 	s := goldenState()
+	s.producers[7].open = storage.NoOffset
+	s.producers[7].marks = []mark{{60, 2, 1, 4}, {102, 95, 2, 4}}
+	s.producers[5] = &producer{millis: 3, open: storage.NoOffset, marks: []mark{{71, 61, 3, 0}}}
+	s.aborted, s.committed = []span{{7, 2, 60}, {9, 70, 80}}, []span{{5, 61, 71}}
+	return s
+}
+
+func stateReadsBack(t *testing.T, s *state, golden string) state {
+	t.Helper()
 	parts := s.encode(maxStatePart)
-	if want := readHex(t, "testdata/state.hex"); len(parts) != 1 || !bytes.Equal(parts[0], want) {
+	if want := readHex(t, golden); len(parts) != 1 || !bytes.Equal(parts[0], want) {
 		t.Fatalf("encoded\n%x\nwant\n%x", parts[0], want)
 	}
 	var got state
@@ -617,7 +751,7 @@ func TestStateReadsBack(t *testing.T) {
 	if err != nil || !last {
 		t.Fatalf("last %v, %v", last, err)
 	}
-	if got.localStart != s.localStart || got.highWatermark != s.highWatermark || !slices.Equal(got.epochs, s.epochs) || len(got.producers) != 2 {
+	if got.localStart != s.localStart || got.highWatermark != s.highWatermark || !slices.Equal(got.epochs, s.epochs) || len(got.producers) != len(s.producers)-1 {
 		t.Fatalf("read back %+v", got)
 	}
 	// Of producer 7 the batch above the high watermark is left out.
@@ -632,23 +766,25 @@ func TestStateReadsBack(t *testing.T) {
 	if _, err := new(state).decode(append(parts[0], 0)); err == nil {
 		t.Fatal("a byte too many: no error")
 	}
+	return got
 }
 
 // goldenState is the state in testdata/state.hex.
 func goldenState() *state {
 	return &state{localStart: 3, highWatermark: 100, epochs: epochs{{2, 3}, {5, 50}}, producers: producers{
-		7: {millis: 1_700_000_000_000, sent: []sentBatch{
+		7: {open: storage.NoOffset, millis: 1_700_000_000_000, sent: []sentBatch{
 			{last: 90, timestamp: 11, first: 5, delta: 4, epoch: 1}, {last: 99, timestamp: 12, first: 10, delta: 0, epoch: 1},
 			{last: 100, timestamp: 13, first: 11, delta: 0, epoch: 1}}},
-		9: {millis: -1, sent: []sentBatch{{last: 20, timestamp: -1, first: 1<<31 - 1, delta: 2, epoch: 32767}}},
+		9: {open: storage.NoOffset, millis: -1, sent: []sentBatch{{last: 20, timestamp: -1, first: 1<<31 - 1, delta: 2, epoch: 32767}}},
 		// Only above the high watermark: not in the state.
-		8: {millis: 1, sent: []sentBatch{{last: 101}}},
+		8: {open: 101, millis: 1, sent: []sentBatch{{last: 101}}},
 	}}
 }
 
 // FuzzState feeds any bytes to the decoder; what it takes, it writes the same.
 func FuzzState(f *testing.F) {
 	f.Add(goldenState().encode(maxStatePart)[0])
+	f.Add(goldenTransactions().encode(maxStatePart)[0])
 	f.Add((&state{}).encode(maxStatePart)[0])
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, in []byte) {
@@ -667,8 +803,11 @@ func FuzzState(f *testing.F) {
 		if again.localStart != s.localStart || again.highWatermark != s.highWatermark || !slices.Equal(again.epochs, s.epochs) || len(again.producers) != len(s.producers) {
 			t.Fatalf("read %+v, and then %+v", s, again)
 		}
+		if !slices.Equal(again.aborted, s.aborted) || !slices.Equal(again.committed, s.committed) {
+			t.Fatalf("read %+v, and then %+v", s, again)
+		}
 		for id, p := range s.producers {
-			if q := again.producers[id]; q == nil || q.millis != p.millis || !slices.Equal(q.sent, p.sent) {
+			if q := again.producers[id]; q == nil || q.millis != p.millis || q.open != p.open || !slices.Equal(q.sent, p.sent) || !slices.Equal(q.marks, p.marks) {
 				t.Fatalf("producer %d was %+v, and then %+v", id, p, q)
 			}
 		}
@@ -716,6 +855,7 @@ func TestRecycleBeforeCancelled(t *testing.T) {
 	filler := strings.Repeat("x", 15<<10)
 	var want []string
 	for epoch := storage.Epoch(2); epoch < 200; epoch++ {
+		awaitRoom(t, s, 16<<10)
 		kept := fmt.Sprintf("kept in %d", epoch)
 		appendAll(t, l, values(t, kept))
 		want = append(want, kept)
@@ -733,6 +873,7 @@ func TestRecycleBeforeCancelled(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 8 {
+			awaitRoom(t, s, 16<<10)
 			appendAll(t, churn, values(t, filler))
 		}
 		if err := churn.SetLogStart(churn.End()); err != nil {

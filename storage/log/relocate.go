@@ -151,7 +151,7 @@ func (c *copies) Committed(err error) {
 		b, e := l.index.at(p)
 		needless = e.ref
 		b.move(e, made.to)
-		if b.nextOf(p.entry) <= l.uploaded { // since it was copied
+		if b.nextOf(p.entry) <= l.dispensable() { // since it was copied
 			moved := tally{wal: l.store.wal}
 			moved.add(needless, -1)
 			moved.add(made.to, 1)

@@ -4,20 +4,28 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"rustmq.dev/rustmq/storage"
 )
 
-// stateVersion is the version of the state's encoding.
-const stateVersion = 1
+// Versions of the state's encoding. One that has nothing of transactions is
+// written in the first, which older versions of rustmq read too.
+const (
+	stateVersion             = 1
+	stateWithTransactions    = 2
+	stateTransactionsCounter = 28 // where version 2 has their number
+)
 
 // Sizes of the state's encoding, see doc.go.
 const (
-	stateHeader   = 28
-	stateEpoch    = 12
-	stateProducer = 33
-	stateBatch    = 26
+	stateHeader      = 28
+	stateHeader2     = 32
+	stateEpoch       = 12
+	stateTransaction = 25
+	stateProducer    = 33
+	stateBatch       = 26
 
 	// maxStatePart is how large one state frame grows: the producers of a
 	// partition may be more than fit in a frame.
@@ -30,64 +38,130 @@ type state struct {
 	highWatermark storage.Offset
 	epochs        epochs
 	producers     producers // nil: none
-	begun         bool      // decode has met the first part
+	// Transactions that ended between the two.
+	aborted, committed []span
+	begun              bool // decode has met the first part
+}
+
+// take adds the transactions that a log knows of, as of the high watermark.
+func (s *state) take(t *transactions) {
+	part := func(of []span) []span {
+		return of[behind(of, s.localStart):max(behind(of, s.localStart), behind(of, s.highWatermark))]
+	}
+	s.aborted, s.committed = part(t.aborted), part(t.committed)
+}
+
+// encoder cuts a state into parts.
+type encoder struct {
+	state                   *state
+	version                 byte
+	most                    int
+	parts                   [][]byte
+	part                    []byte
+	producers, transactions uint32 // in the part
 }
 
 // encode returns the state in as many parts as it needs, of at most that many
 // bytes each.
 func (s *state) encode(most int) [][]byte {
+	e := &encoder{state: s, version: stateVersion, most: most}
+	if len(s.aborted)+len(s.committed) > 0 {
+		e.version = stateWithTransactions
+	}
 	ids := make([]int64, 0, len(s.producers))
 	for id, p := range s.producers {
-		if len(p.committed(s.highWatermark)) > 0 {
-			ids = append(ids, id)
+		sent, m, open := p.asOf(s.highWatermark)
+		if len(sent) == 0 && m == noMark {
+			continue
 		}
+		if len(sent) == 0 || m != noMark || open != storage.NoOffset {
+			e.version = stateWithTransactions
+		}
+		ids = append(ids, id)
 	}
 	slices.Sort(ids)
 
-	var parts [][]byte
-	part := s.begin(s.epochs)
-	count := 0
+	e.begin(s.epochs)
+	for _, t := range s.aborted {
+		e.transaction(t, true)
+	}
+	for _, t := range s.committed {
+		e.transaction(t, false)
+	}
 	for _, id := range ids {
-		p := s.producers[id]
-		sent := p.committed(s.highWatermark)
-		if len(part)+stateProducer+len(sent)*stateBatch > most {
-			binary.LittleEndian.PutUint32(part[24:], uint32(count))
-			parts = append(parts, part)
-			part, count = s.begin(nil), 0
-		}
-		part = appendProducer(part, id, p.millis, sent)
-		count++
+		e.producer(id, s.producers[id])
 	}
-	binary.LittleEndian.PutUint32(part[24:], uint32(count))
-	parts = append(parts, part)
-	for i := range parts {
-		parts[i][1] = byte(min(i, 1)) // 1: goes on from the part before
-		if i == len(parts)-1 {
-			parts[i][1] |= 2
+	e.end()
+	for i := range e.parts {
+		e.parts[i][1] = byte(min(i, 1)) // 1: goes on from the part before
+		if i == len(e.parts)-1 {
+			e.parts[i][1] |= 2
 		}
 	}
-	return parts
+	return e.parts
 }
 
-func (s *state) begin(e epochs) []byte {
-	b := make([]byte, stateHeader, stateHeader+len(e)*stateEpoch)
-	b[0] = stateVersion
-	binary.LittleEndian.PutUint64(b[4:], uint64(s.localStart))
-	binary.LittleEndian.PutUint64(b[12:], uint64(s.highWatermark))
-	binary.LittleEndian.PutUint32(b[20:], uint32(len(e)))
-	for _, epoch := range e {
+// asOf is what is remembered of a producer as of the high watermark.
+func (p *producer) asOf(highWatermark storage.Offset) (sent []sentBatch, m mark, open storage.Offset) {
+	return p.committed(highWatermark), p.committedMark(highWatermark), p.openAsOf(highWatermark)
+}
+
+func (e *encoder) begin(of epochs) {
+	size := stateHeader
+	if e.version == stateWithTransactions {
+		size = stateHeader2
+	}
+	b := make([]byte, size, size+len(of)*stateEpoch)
+	b[0] = e.version
+	binary.LittleEndian.PutUint64(b[4:], uint64(e.state.localStart))
+	binary.LittleEndian.PutUint64(b[12:], uint64(e.state.highWatermark))
+	binary.LittleEndian.PutUint32(b[20:], uint32(len(of)))
+	for _, epoch := range of {
 		b = binary.LittleEndian.AppendUint32(b, uint32(epoch.epoch))
 		b = binary.LittleEndian.AppendUint64(b, uint64(epoch.start))
 	}
-	return b
+	e.part, e.producers, e.transactions = b, 0, 0
 }
 
-func appendProducer(b []byte, id, millis int64, sent []sentBatch) []byte {
-	b = binary.LittleEndian.AppendUint64(b, uint64(id))
-	b = binary.LittleEndian.AppendUint64(b, uint64(millis))
-	b = binary.LittleEndian.AppendUint64(b, ^uint64(0)) // no open transaction
-	b = binary.LittleEndian.AppendUint32(b, ^uint32(0)) // no coordinator
-	b = binary.LittleEndian.AppendUint32(b, 0)
+func (e *encoder) end() {
+	binary.LittleEndian.PutUint32(e.part[24:], e.producers)
+	if e.version == stateWithTransactions {
+		binary.LittleEndian.PutUint32(e.part[stateTransactionsCounter:], e.transactions)
+	}
+	e.parts = append(e.parts, e.part)
+}
+
+// room begins another part unless n bytes fit in this.
+func (e *encoder) room(n int) {
+	if len(e.part)+n > e.most {
+		e.end()
+		e.begin(nil)
+	}
+}
+
+func (e *encoder) transaction(t span, aborted bool) {
+	e.room(stateTransaction)
+	e.transactions++
+	b := binary.LittleEndian.AppendUint64(e.part, uint64(t.producer))
+	b = binary.LittleEndian.AppendUint64(b, uint64(t.first))
+	b = binary.LittleEndian.AppendUint64(b, uint64(t.last))
+	if aborted {
+		e.part = append(b, 1)
+	} else {
+		e.part = append(b, 0)
+	}
+}
+
+func (e *encoder) producer(id int64, p *producer) {
+	sent, m, open := p.asOf(e.state.highWatermark)
+	e.room(stateProducer + len(sent)*stateBatch)
+	e.producers++
+	b := binary.LittleEndian.AppendUint64(e.part, uint64(id))
+	b = binary.LittleEndian.AppendUint64(b, uint64(p.millis))
+	b = binary.LittleEndian.AppendUint64(b, uint64(open))
+	b = binary.LittleEndian.AppendUint32(b, uint32(m.coordinatorEpoch))
+	// One more than it is, so that version 1 has zero here.
+	b = binary.LittleEndian.AppendUint32(b, uint32(int32(m.epoch)+1))
 	b = append(b, byte(len(sent)))
 	for _, s := range sent {
 		b = binary.LittleEndian.AppendUint64(b, uint64(s.last))
@@ -96,7 +170,7 @@ func appendProducer(b []byte, id, millis int64, sent []sentBatch) []byte {
 		b = binary.LittleEndian.AppendUint32(b, uint32(s.delta))
 		b = binary.LittleEndian.AppendUint16(b, uint16(s.epoch))
 	}
-	return b
+	e.part = b
 }
 
 // errState says that a state frame, though its CRC is right, does not hold
@@ -109,8 +183,15 @@ func (s *state) decode(b []byte) (last bool, err error) {
 	if len(b) < stateHeader {
 		return false, fmt.Errorf("%w: %d bytes", errState, len(b))
 	}
-	if b[0] != stateVersion {
-		return false, fmt.Errorf("%w: version %d, this rustmq knows %d", errState, b[0], stateVersion)
+	if b[0] != stateVersion && b[0] != stateWithTransactions {
+		return false, fmt.Errorf("%w: version %d, this rustmq knows %d and %d", errState, b[0], stateVersion, stateWithTransactions)
+	}
+	version, nTransactions, header := b[0], uint32(0), stateHeader
+	if version == stateWithTransactions {
+		if header = stateHeader2; len(b) < header {
+			return false, fmt.Errorf("%w: %d bytes", errState, len(b))
+		}
+		nTransactions = binary.LittleEndian.Uint32(b[stateTransactionsCounter:])
 	}
 	goesOn, last := b[1]&1 != 0, b[1]&2 != 0
 	localStart := storage.Offset(binary.LittleEndian.Uint64(b[4:]))
@@ -125,7 +206,7 @@ func (s *state) decode(b []byte) (last bool, err error) {
 		*s = state{localStart: localStart, highWatermark: highWatermark, begun: true}
 	}
 	nEpochs, nProducers := binary.LittleEndian.Uint32(b[20:]), binary.LittleEndian.Uint32(b[24:])
-	b = b[stateHeader:]
+	b = b[header:]
 	if uint64(nEpochs)*stateEpoch > uint64(len(b)) {
 		return false, fmt.Errorf("%w: %d epochs in %d bytes", errState, nEpochs, len(b))
 	}
@@ -140,8 +221,13 @@ func (s *state) decode(b []byte) (last bool, err error) {
 		s.epochs = append(s.epochs, e)
 		b = b[stateEpoch:]
 	}
+	for range nTransactions {
+		if b, err = s.decodeTransaction(b); err != nil {
+			return false, err
+		}
+	}
 	for range nProducers {
-		if b, err = s.decodeProducer(b); err != nil {
+		if b, err = s.decodeProducer(b, version); err != nil {
 			return false, err
 		}
 	}
@@ -151,15 +237,49 @@ func (s *state) decode(b []byte) (last bool, err error) {
 	return last, nil
 }
 
-func (s *state) decodeProducer(b []byte) (rest []byte, err error) {
+func (s *state) decodeTransaction(b []byte) (rest []byte, err error) {
+	if len(b) < stateTransaction {
+		return nil, fmt.Errorf("%w: a transaction is cut off", errState)
+	}
+	t := span{
+		producer: int64(binary.LittleEndian.Uint64(b)),
+		first:    storage.Offset(binary.LittleEndian.Uint64(b[8:])),
+		last:     storage.Offset(binary.LittleEndian.Uint64(b[16:])),
+	}
+	to := &s.committed
+	if b[24] == 1 {
+		to = &s.aborted
+	}
+	if n := len(*to); b[24] > 1 || t.producer < 0 || t.first < 0 || t.first >= t.last || t.last < s.localStart || t.last >= s.highWatermark || n > 0 && (*to)[n-1].last >= t.last {
+		return nil, fmt.Errorf("%w: a transaction from %d to %d", errState, t.first, t.last)
+	}
+	*to = append(*to, t)
+	return b[stateTransaction:], nil
+}
+
+func (s *state) decodeProducer(b []byte, version byte) (rest []byte, err error) {
 	if len(b) < stateProducer || len(b) < stateProducer+int(b[stateProducer-1])*stateBatch {
 		return nil, fmt.Errorf("%w: a producer is cut off", errState)
 	}
 	id, n := int64(binary.LittleEndian.Uint64(b)), int(b[stateProducer-1])
-	if s.producers[id] != nil || id < 0 || n == 0 || n > dedupeBatches {
+	p := &producer{millis: int64(binary.LittleEndian.Uint64(b[8:])), sent: make([]sentBatch, min(n, dedupeBatches)), open: storage.NoOffset}
+	if version == stateWithTransactions {
+		m := noMark
+		m.coordinatorEpoch = int32(binary.LittleEndian.Uint32(b[24:]))
+		epoch := int64(binary.LittleEndian.Uint32(b[28:])) - 1
+		m.epoch = int16(epoch)
+		p.open = storage.Offset(binary.LittleEndian.Uint64(b[16:]))
+		if epoch > math.MaxInt16 || m.coordinatorEpoch < noCoordinator || (m.epoch == noProducerEpoch) != (m.coordinatorEpoch == noCoordinator) ||
+			p.open < storage.NoOffset || p.open >= s.highWatermark {
+			return nil, fmt.Errorf("%w: producer %d has a marker of epoch %d by %d, a transaction from %d on", errState, id, epoch, m.coordinatorEpoch, p.open)
+		}
+		if m != noMark {
+			p.marks = []mark{m}
+		}
+	}
+	if s.producers[id] != nil || id < 0 || n == 0 && len(p.marks) == 0 || n > dedupeBatches {
 		return nil, fmt.Errorf("%w: producer %d with %d batches", errState, id, n)
 	}
-	p := &producer{millis: int64(binary.LittleEndian.Uint64(b[8:])), sent: make([]sentBatch, n)}
 	b = b[stateProducer:]
 	for i := range p.sent {
 		sent := sentBatch{

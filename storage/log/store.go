@@ -36,6 +36,7 @@ type Store struct {
 	unuploaded int64 // what one partition may hold of the WAL that the bucket has not
 	indexBytes atomic.Int64
 	producers  atomic.Int64
+	guards     atomic.Uint64 // that were given out
 	expansions expansions
 	dead       atomic.Pointer[error]
 }
@@ -213,9 +214,10 @@ func (s *Store) drop(topic storage.TopicID) (dropped []*Log, err error) {
 			l.refused = ErrDropped
 		}
 		l.discount(l.end)
-		s.indexBytes.Add(-l.index.bytes)
+		s.indexBytes.Add(-l.index.bytes - l.transactions.bytes())
 		s.forgetProducers(len(l.producers))
-		l.index, l.producers = index{}, nil
+		l.endVerifications(math.MaxInt64)
+		l.index, l.producers, l.transactions = index{}, nil, transactions{}
 	}
 	return dropped, nil
 }
@@ -247,7 +249,7 @@ func (r *dropRelease) Committed(err error) {
 
 // Admit waits until a batch of n bytes has room in memory and on disk, and holds
 // it until [Log.Append] takes it over. Errors: ErrFull, ErrNoSegment, ErrDead,
-// ErrClosed,// and ctx's.
+// ErrClosed, and ctx's.
 func (s *Store) Admit(ctx context.Context, n int) error {
 	if used := s.indexBytes.Load(); !guard.Check("log.index-budget", used < s.o.IndexMemory) {
 		return fmt.Errorf("admit %d bytes, the index takes %d of %d: %w", n, used, s.o.IndexMemory, ErrFull)
@@ -325,8 +327,10 @@ func (s *Store) expire(millis int64) {
 	if s.producers.Load() == 0 {
 		return
 	}
+	verifying := s.o.Now().Add(-verificationExpiry).UnixMilli()
 	for _, l := range s.all() {
 		l.mu.Lock()
+		l.endVerifications(verifying)
 		if len(l.producers) > 0 {
 			s.forgetProducers(l.producers.expire(millis, l.replica.highWatermark))
 		}

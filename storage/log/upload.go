@@ -156,6 +156,7 @@ func (l *Log) setUploaded(end storage.Offset) (more bool, err error) {
 	}
 	if l.epoch == storage.NoEpoch && end <= l.end {
 		l.replica.highWatermark = max(l.replica.highWatermark, end)
+		l.transactions.settle(l.replica.highWatermark)
 	}
 	if !guard.Check("log.uploaded-committed", end <= l.replica.highWatermark) {
 		return false, &OffsetOutOfRangeError{Offset: end, LogStart: l.logStart, End: l.replica.highWatermark}
@@ -163,7 +164,7 @@ func (l *Log) setUploaded(end storage.Offset) (more bool, err error) {
 	if end <= l.uploaded {
 		return false, nil
 	}
-	won := tally{wal: l.store.wal}
+	won, kept := tally{wal: l.store.wal}, l.config.Load().KeepLocal
 	p := l.index.find(l.uploaded)
 	for n := 0; l.index.valid(p); p = l.index.following(p) {
 		b, e := l.index.at(p)
@@ -176,10 +177,13 @@ func (l *Log) setUploaded(end storage.Offset) (more bool, err error) {
 			break
 		}
 		l.backlog.remove(e.ref)
-		won.add(e.ref, 1)
+		if !kept {
+			won.add(e.ref, 1)
+		}
 	}
 	won.report()
 	l.uploaded = end
+	l.noteTransactions(func(t *transactions) { t.trim(l.localStart, end) })
 	if l.backlog.point != storage.NoOffset && end >= l.backlog.point {
 		l.backlog.since, l.backlog.point = l.backlog.pointSince, storage.NoOffset
 	}
@@ -205,6 +209,7 @@ func (l *Log) skipTo(end storage.Offset) error {
 		l.replica.highWatermark = was
 		return err
 	}
+	l.transactions.settle(l.replica.highWatermark)
 	return nil
 }
 
@@ -217,8 +222,8 @@ type EpochStart struct {
 // UploadPoint is a moment of a log: what a range for the bucket says of the
 // batches in [From, HighWatermark), or of the first of them.
 type UploadPoint struct {
-	From, HighWatermark, LastStable storage.Offset
-	Epochs                          []EpochStart // of these batches
+	From, HighWatermark storage.Offset
+	Epochs              []EpochStart // of these batches
 	// Producers is the log's state as of HighWatermark, as a state frame has it
 	// (in one part, whatever its size), where the local start would be; nil when
 	// it was not asked for.
@@ -234,7 +239,7 @@ func (l *Log) UploadPoint(producers bool) (UploadPoint, error) {
 		return UploadPoint{}, l.refused
 	}
 	hw := l.replica.highWatermark
-	point := UploadPoint{From: l.uploaded, HighWatermark: hw, LastStable: hw}
+	point := UploadPoint{From: l.uploaded, HighWatermark: hw}
 	for _, e := range l.epochs[max(l.epochs.find(l.uploaded), 0):] {
 		if start := max(e.start, l.uploaded); start < hw {
 			point.Epochs = append(point.Epochs, EpochStart{e.epoch, start})

@@ -14,6 +14,7 @@ type Waiter interface{ Wake() }
 // watch is a waiter and the offset it waits for.
 type watch struct {
 	offset storage.Offset
+	stable bool // to be below the last stable offset, not only the high watermark
 	waiter Waiter
 }
 
@@ -21,15 +22,28 @@ type watch struct {
 // changed in another way that is worth a look: its start moved, it was
 // truncated, dropped or closed. If that is so already, w is woken before Watch
 // returns.
-func (l *Log) Watch(offset storage.Offset, w Waiter) {
+func (l *Log) Watch(offset storage.Offset, w Waiter) { l.watch(watch{offset, false, w}) }
+
+// WatchStable is Watch for who reads up to the last stable offset.
+func (l *Log) WatchStable(offset storage.Offset, w Waiter) { l.watch(watch{offset, true, w}) }
+
+func (l *Log) watch(x watch) {
 	l.mu.Lock()
-	if l.refused == nil && offset >= l.replica.highWatermark {
-		l.waiters = append(l.waiters, watch{offset, w})
+	if l.refused == nil && !l.reached(x) {
+		l.waiters = append(l.waiters, x)
 		l.mu.Unlock()
 		return
 	}
 	l.mu.Unlock()
-	w.Wake()
+	x.waiter.Wake()
+}
+
+// reached reports whether what a waiter waits for can be read. l.mu is held.
+func (l *Log) reached(x watch) bool {
+	if x.stable {
+		return x.offset < l.lastStable()
+	}
+	return x.offset < l.replica.highWatermark
 }
 
 // Unwatch forgets w; it may still be woken by a call that is under way.
@@ -62,7 +76,7 @@ func (l *Log) takeWaiters(woken []Waiter) []Waiter {
 func (l *Log) takeReached(woken []Waiter) []Waiter {
 	kept := 0
 	for _, w := range l.waiters {
-		if w.offset < l.replica.highWatermark {
+		if l.reached(w) {
 			woken = append(woken, w.waiter)
 		} else {
 			l.waiters[kept] = w

@@ -26,6 +26,11 @@
 // Concurrency. An [Index] and a [Directory] are not changed once decoded, and
 // may be shared. Slices that a decoder returns alias its input where it says so.
 //
+// A manifest is an object of another kind: it lists ranges of one partition that
+// follow one another, each the only one of an object of its own, and is read as a
+// whole ([DecodeManifest]). An entry depends on nothing but its range, so that who
+// knows the CRC of the entries and of those that come or go knows that of the rest.
+//
 // Keys are <prefix>/<cluster id>/<incarnation>/data/<xx>/<id>: the incarnation
 // in 8 hex digits, the id in 16, xx its last two, which spreads consecutive ids
 // over the store's partitions.
@@ -93,4 +98,26 @@
 //	44     4    directory crc32c
 //	48     8    number of batches
 //	56     8    number of records
+//
+//	manifest
+//	0      8    magic        "RMQMAN\x00\x01"
+//	8      4    crc32c       of the first 400 bytes, but itself
+//	12     4    incarnation  of the cluster
+//	16     8    object id
+//	24     4    broker       that made it
+//	28     4    partition
+//	32     16   topic id
+//	48     8    base         first offset of the first range
+//	56     8    end          offset after the last
+//	64     4    number of ranges, 1..8192
+//	68     4    bytes of all entries
+//	72     4    crc32c       of all entries
+//	76     2    length       of the cluster id
+//	78     2    length       of the topic's name
+//	80     64   cluster id, zero-padded
+//	144    256  topic's name, zero-padded
+//	400    …    entries      of each: uvarint object id, object size, end - base,
+//	                         bytes of batches; varint max timestamp; uvarint index
+//	                         position, index length; index crc32c (4 bytes); uvarint
+//	                         leader epoch; flags (1): 1 aborts, 2 open transactions
 package object

@@ -90,6 +90,12 @@ func (w *WAL) room(class Class) (room, prepared int64) {
 		room -= w.o.Reserve
 	case Coordinator:
 		room -= w.o.Reserve / 2
+	case Internal:
+		// A log that was written under a larger capacity has more files than it may:
+		// what stands ready is the cleaner's to bring it back with.
+		if w.relocating {
+			room = max(room, prepared)
+		}
 	}
 	return room - w.slack(class), prepared
 }
@@ -120,6 +126,9 @@ func (w *WAL) Fullness() float64 {
 	if known := *w.segments.Load(); w.worthRelocating(known) {
 		for _, seg := range known {
 			room += seg.reclaimed()
+			if seg != w.active { // what is dead there waits for what lives in an older one
+				room += seg.filled - seg.live.Load()
+			}
 		}
 	}
 	budget := w.o.Capacity - w.o.Reserve - w.slack(Produce)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -633,6 +634,111 @@ func (r *reclaimer) Relocate(ctx context.Context, segment uint32) error {
 	r.frames = kept
 	r.mu.Unlock()
 	return r.owner.Relocate(ctx, segment)
+}
+
+// TestWhatIsDeadIsNotUsed: a frame that lives in the oldest segment keeps those
+// behind it from being recycled, and not for long: what is dead in them is free as
+// soon as it is wanted, and nobody need hurry for it.
+func TestWhatIsDeadIsNotUsed(t *testing.T) {
+	o := small(disk.NewMem(disk.MemOptions{}))
+	o.Capacity = 32 * 128 << 10
+	w, own := open(t, o)
+	defer w.Close()
+	ref := add(t, w, header(0, 0), make([]byte, 3000), nil)
+	own.mu.Lock()
+	own.frames = append(own.frames, held{header(0, 0), ref, string(make([]byte, 3000))})
+	own.mu.Unlock()
+	for i := range int64(14 * (128 << 10) / 3064) {
+		w.Release(add(t, w, header(1, i), make([]byte, 3000), nil))
+	}
+	s := w.Stats()
+	if s.Relocated > 0 || s.UsedBytes < 12*128<<10 {
+		t.Fatalf("the dead frames are gone already: the test shows nothing: %+v", s)
+	}
+	if full := w.Fullness(); full > 0.1 {
+		t.Errorf("fullness %.2f, with %d of %d bytes live: %+v", full, s.LiveBytes, s.UsedBytes, s)
+	}
+}
+
+// trimmer gives up all it has in a segment, once it has said so in the log.
+type trimmer struct {
+	owner
+	opened chan struct{} // closed once w is set
+}
+
+func (o *trimmer) Relocate(ctx context.Context, segment uint32) error {
+	select {
+	case <-o.opened:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := o.w.Admit(ctx, wal.Internal, 128); err != nil {
+		return err
+	}
+	defer o.w.Unadmit(128)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	said, err := o.w.Append(header(2, 0), make([]byte, 64), nil)
+	if err != nil {
+		return err
+	}
+	o.w.Release(said)
+	o.frames = slices.DeleteFunc(o.frames, func(f held) bool {
+		if f.ref.Segment == segment {
+			o.w.Reclaimable(segment, -frameBytes(f))
+			o.w.Release(f.ref)
+		}
+		return f.ref.Segment == segment
+	})
+	return nil
+}
+
+// TestSmallerCapacityIsComeDownTo: a log that was written under a larger capacity
+// takes records again as soon as its owner can do without the old ones, which it has
+// to say in the log.
+func TestSmallerCapacityIsComeDownTo(t *testing.T) {
+	o := small(disk.NewMem(disk.MemOptions{}))
+	w, _ := open(t, o)
+	for i := range int64(3000) {
+		add(t, w, header(1, i), make([]byte, 3000), nil)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o.Capacity = 16 * 128 << 10
+	own := &trimmer{opened: make(chan struct{})}
+	o.Owner = own
+	w, err := wal.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	own.w = w
+	for _, f := range own.frames {
+		w.Reclaimable(f.ref.Segment, frameBytes(f))
+	}
+	close(own.opened)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for i := int64(0); i < 3000; {
+		err := w.Admit(ctx, wal.Produce, 3064)
+		if errors.Is(err, wal.ErrFull) && ctx.Err() == nil {
+			continue // the owner is about to make room
+		}
+		if err != nil {
+			t.Fatalf("after %d frames: %v; %+v", i, err, w.Stats())
+		}
+		own.mu.Lock()
+		ref, err := w.Append(header(1, i), make([]byte, 3000), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		own.frames = append(own.frames, held{header(1, i), ref, string(make([]byte, 3000))})
+		w.Reclaimable(ref.Segment, frameBytes(own.frames[len(own.frames)-1]))
+		own.mu.Unlock()
+		w.Unadmit(3064)
+		i++
+	}
 }
 
 func frameBytes(f held) int64 { return int64(len(f.payload)+64+7) &^ 7 }

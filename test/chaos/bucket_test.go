@@ -39,6 +39,8 @@ func (d *drill) throughBucket() {
 	d.bucket = true
 	d.set = append([]string{
 		"wal.segment_size=2MiB", "wal.capacity=20MiB", "wal.memory=16MiB", "wal.upload_bytes=2MiB", "broker.message_max_bytes=512KiB",
+		// Objects are compacted, and listed in manifests, all the time.
+		"compaction.min_object=256KiB", "compaction.target_object=1MiB", "compaction.interval=1s", "object_storage.manifest_ranges=2",
 	}, collecting...)
 }
 
@@ -97,8 +99,15 @@ func (d *drill) checkBucket(s *server) error {
 	if err != nil {
 		return err
 	}
-	d.t.Logf("%d lives read %d MiB from the bucket; clean after %v: %d objects of %d MiB, all verified",
-		d.cold, d.coldBytes>>20, took.Round(100*time.Millisecond), report.Committed.Objects, report.Committed.Bytes>>20)
+	state, err := s.storage()
+	if err != nil {
+		return err
+	}
+	if state.Manifests == 0 {
+		return errors.New("nothing is listed in manifests: this drill proves less than it should")
+	}
+	d.t.Logf("%d lives read %d MiB from the bucket; clean after %v: %d objects of %d MiB, all verified; %d of %d ranges are in %d manifests",
+		d.cold, d.coldBytes>>20, took.Round(100*time.Millisecond), report.Committed.Objects, report.Committed.Bytes>>20, state.Filed, state.Ranges, state.Manifests)
 	return nil
 }
 
@@ -131,17 +140,9 @@ func (s *server) awaitClean(bin string, objects func() (int64, error)) (r contro
 		if err != nil {
 			return r, 0, err
 		}
-		r = controller.CheckReport{}
-		cmd := exec.Command(bin, "admin", "--url", "http://"+s.http, "storage", "check", "--verify", "-o", "json")
-		out, err := cmd.Output()
-		if exit := (&exec.ExitError{}); errors.As(err, &exit) {
-			return r, 0, fmt.Errorf("storage check: %w: %s%s\nthe server says:\n%s", err, out, exit.Stderr, s.log.String())
-		}
+		r, out, err := s.check(bin, "--verify")
 		if err != nil {
 			return r, 0, err
-		}
-		if err := json.Unmarshal(out, &r); err != nil {
-			return r, 0, fmt.Errorf("storage check says %s: %w", out, err)
 		}
 		if r.Foreign.Objects > 0 {
 			return r, 0, fmt.Errorf("storage check: %s", out)
@@ -160,6 +161,22 @@ func (s *server) awaitClean(bin string, objects func() (int64, error)) (r contro
 				collectLimit, held, state.Upload.WaitingBytes, out, s.log.String())
 		}
 	}
+}
+
+// check compares bucket and catalogue; what is missing or damaged is an error.
+func (s *server) check(bin string, flags ...string) (r controller.CheckReport, out []byte, err error) {
+	cmd := exec.Command(bin, append([]string{"admin", "--url", "http://" + s.http, "storage", "check", "-o", "json"}, flags...)...)
+	out, err = cmd.Output()
+	if exit := (&exec.ExitError{}); errors.As(err, &exit) {
+		return r, out, fmt.Errorf("storage check: %w: %s%s\nthe server says:\n%s", err, out, exit.Stderr, s.log.String())
+	}
+	if err == nil {
+		err = json.Unmarshal(out, &r)
+	}
+	if err != nil {
+		return r, out, fmt.Errorf("storage check says %s: %w", out, err)
+	}
+	return r, out, nil
 }
 
 // get asks the server's HTTP for a page, and hands it to read.

@@ -22,7 +22,8 @@
 //
 // TestBucketOutages lets an S3 store fail in every way it can, under load and with a
 // SIGKILL in the middle: it refuses, hangs, drips, forgets to answer, cuts answers
-// off, changes bits, and is away for longer than the log has room.
+// off, changes bits, answers with other ranges than it was asked for, lists what there
+// was once, and is away for longer than the log has room.
 //
 // TestMemoryStaysInItsBudgets floods the server within a memory control group
 // that holds what its budgets come to, and no more; where no group can be made it

@@ -9,11 +9,14 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/roles/admin"
@@ -193,6 +196,40 @@ func (o *outage) told() {
 	})
 }
 
+// toldSoon waits for a store that does not answer to be told of, everywhere: it must
+// not take until the first request is given up.
+func (o *outage) toldSoon() {
+	o.Helper()
+	const soon = 12 * time.Second // of which 5 a request may take, and some until there is one
+	begin := time.Now()
+	o.told()
+	o.until("/readyz tells", func() error {
+		return o.server.get("/readyz", func(r *http.Response) error {
+			text, err := io.ReadAll(r.Body)
+			if err == nil && !strings.Contains(string(text), "warning: ") {
+				err = fmt.Errorf("it says %q", text)
+			}
+			return err
+		})
+	})
+	slow, err := o.server.metric("rustmq_bucket_slow_requests")
+	if took := time.Since(begin); err != nil || slow == 0 || took > soon || !strings.Contains(o.server.log.String(), "the bucket does not answer") {
+		o.Errorf("after %v: %d slow requests, %v\n%s", took, slow, err, o.server.log.String())
+	}
+}
+
+// named waits for an error of the store that says which object it is about.
+func (o *outage) named() {
+	o.Helper()
+	o.until("the object is named", func() error {
+		state, err := o.server.storage()
+		if err == nil && !strings.Contains(state.LastError, "/data/") {
+			err = fmt.Errorf("the last error is %q", state.LastError)
+		}
+		return err
+	})
+}
+
 // over is asked when the store works again: all that was acked must be there, once
 // and in order, also for who has waited for it; and the bucket must become clean.
 func (o *outage) over(waiting ...*consumer) {
@@ -254,12 +291,16 @@ func TestBucketOutages(t *testing.T) {
 		{"a byte a second", dripping, true},
 		{"answers lost", forgetful, true},
 		{"truncated answers", truncating, true},
+		{"wrong ranges", wrongRanges, true},
 		{"bit flips", flipping, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			o := newOutage(t)
 			o.store.suffer(c.fault)
+			if c.name == "hanging" {
+				o.toldSoon()
+			}
 			for life := range 2 {
 				if life > 0 {
 					o.restart()
@@ -270,6 +311,9 @@ func TestBucketOutages(t *testing.T) {
 					o.noticed() // after a timeout, where there is no answer
 				} else {
 					o.suffered()
+				}
+				if c.name == "wrong ranges" {
+					o.named()
 				}
 				if life == 0 {
 					cold.close()
@@ -288,8 +332,48 @@ func TestBucketOutages(t *testing.T) {
 			}
 		})
 	}
+	t.Run("stale lists", func(t *testing.T) { t.Parallel(); staleLists(t) })
 	t.Run("503", func(t *testing.T) { t.Parallel(); throttledOutage(t) })
 	t.Run("full log", func(t *testing.T) { t.Parallel(); fullLog(t) })
+}
+
+// staleLists has a store list what there was once, while objects come and go, and
+// asks for repairs: nothing that is named may be deleted, or said to be missing.
+func staleLists(t *testing.T) {
+	o := newOutage(t)
+	must(t, o.drill.create("short-lived"))
+	must(t, o.drill.replace("short-lived"))
+	o.until("all is uploaded", func() error {
+		state, err := o.server.storage()
+		if err == nil && state.Objects["committed"].Objects == 0 {
+			err = fmt.Errorf("%+v", state.Objects)
+		}
+		return err
+	})
+	o.store.suffer(o.store.staleLists(t))
+	fill := o.write(3, 20_000)
+	o.finish(fill)
+	client, err := kgo.NewClient(clientOptions(o.drill.board)...)
+	must(t, err)
+	defer client.Close()
+	_, err = kadm.NewClient(client).DeleteTopic(t.Context(), "short-lived")
+	must(t, err)
+	for life := range 2 {
+		if life > 0 {
+			o.restart()
+		}
+		cold := o.follow()
+		o.goesOn()
+		o.caughtUp(cold)
+		cold.close()
+		for range 3 { // audits, and repairs more than a grace apart
+			o.suffered()
+			_, _, err := o.server.check(o.drill.bin, "--repair", "--verify")
+			must(t, err)
+		}
+	}
+	o.store.heal()
+	o.over()
 }
 
 // throttledOutage counts what a store is still asked that refuses everything.

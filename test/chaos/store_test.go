@@ -4,6 +4,7 @@ package chaos
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"log"
 	"math/rand/v2"
@@ -117,19 +118,30 @@ func (s *s3) count(during time.Duration) int64 {
 
 // objects counts the keys of objects.
 func (s *s3) objects() (count int64, err error) {
+	err = s.each(func(key string) error {
+		if strings.Contains(key, "/data/") {
+			count++
+		}
+		return nil
+	})
+	return count, err
+}
+
+// each visits all keys.
+func (s *s3) each(visit func(key string) error) error {
 	page := gofakes3.ListBucketPage{}
 	for {
 		list, err := s.backend.ListBucket("bench", &gofakes3.Prefix{}, page)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		for _, c := range list.Contents {
-			if strings.Contains(c.Key, "/data/") {
-				count++
+			if err := visit(c.Key); err != nil {
+				return fmt.Errorf("%s: %w", c.Key, err)
 			}
 		}
 		if !list.IsTruncated {
-			return count, nil
+			return nil
 		}
 		page = gofakes3.ListBucketPage{Marker: list.NextMarker, HasMarker: true}
 	}
@@ -217,6 +229,74 @@ func flipping(s *s3, w http.ResponseWriter, r *http.Request, _ <-chan struct{}) 
 		body[at] ^= 1 << bit
 	}
 	copyHeader(w, done)
+	_, _ = w.Write(body)
+}
+
+// staleLists returns a fault that answers each list as it would have been when the
+// fault was made: what came since is not listed, what is gone since is.
+func (s *s3) staleLists(t *testing.T) fault {
+	t.Helper()
+	old := s3mem.New()
+	must(t, old.CreateBucket("bench"))
+	must(t, s.each(func(key string) error {
+		o, err := s.backend.GetObject("bench", key, nil)
+		if err != nil {
+			return err
+		}
+		defer o.Contents.Close()
+		_, err = old.PutObject("bench", key, o.Metadata, o.Contents, o.Size, nil)
+		return err
+	}))
+	listed := gofakes3.New(old).Server()
+	return func(s *s3, w http.ResponseWriter, r *http.Request, _ <-chan struct{}) {
+		if r.Method == http.MethodGet && r.URL.Query().Has("list-type") {
+			s.hit.Add(1)
+			listed.ServeHTTP(w, r)
+			return
+		}
+		s.inner.ServeHTTP(w, r)
+	}
+}
+
+// wrongRanges answers each read of a range with something else than was asked for,
+// in turn: other bytes under the right header, the whole object, less than was asked
+// for and no more announced, and a range that is another by its own word.
+func wrongRanges(s *s3, w http.ResponseWriter, r *http.Request, _ <-chan struct{}) {
+	var first, last int
+	if n, _ := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &first, &last); r.Method != http.MethodGet || n != 2 {
+		s.inner.ServeHTTP(w, r)
+		return
+	}
+	r.Header.Del("Range")
+	done, whole := s.pass(r)
+	last = min(last, len(whole)-1)
+	if done.Code != http.StatusOK || first > last {
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	from, to := max(0, first-1), max(0, first-1)+last+1-first // one byte off
+	if first == 0 {
+		from, to = min(1, last), min(last+2, len(whole))
+	}
+	body, header, code := whole[first:last+1], fmt.Sprintf("bytes %d-%d/%d", first, last, len(whole)), http.StatusPartialContent
+	switch s.hit.Add(1) % 4 {
+	case 0:
+		body = whole[from:to]
+	case 1:
+		body, header, code = whole, "", http.StatusOK
+	case 2:
+		body = body[:len(body)/2]
+	case 3:
+		body, header = whole[from:to], fmt.Sprintf("bytes %d-%d/%d", from, to-1, len(whole))
+	}
+	for name, values := range done.Header() {
+		w.Header()[name] = values
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	if header != "" {
+		w.Header().Set("Content-Range", header)
+	}
+	w.WriteHeader(code)
 	_, _ = w.Write(body)
 }
 

@@ -58,6 +58,7 @@ type Options struct {
 	// Identity is the cluster and node that this is, for clients that ask
 	// whether they reached who they mean (KIP-1242). Nil: they cannot ask.
 	Identity func() (clusterID string, nodeID int32)
+	Features []Feature // that clients are told of
 	Metrics  Metrics
 	Log      *slog.Logger
 }
@@ -106,7 +107,7 @@ func New(o Options) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
 		handler: o.Handler, limits: o.Limits, earlyOK: o.EarlyOK, requireAuth: o.RequireAuth, metrics: o.Metrics, log: o.Log,
-		versions: newVersionTable(o.Handler.Versions(), o.Identity), memory: newMemory(o.Limits.TotalMemory),
+		versions: newVersionTable(o.Handler.Versions(), o.Features, o.Identity), memory: newMemory(o.Limits.TotalMemory),
 		ctx: ctx, cancel: cancel,
 		listeners: map[net.Listener]bool{}, conns: map[*Conn]bool{}, slots: map[string]int{},
 	}

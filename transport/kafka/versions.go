@@ -13,6 +13,17 @@ import (
 // ApiVersion is the versions of one API that are served.
 type ApiVersion struct{ Key, Min, Max int16 }
 
+// Feature is a feature of the cluster: which levels of it this server knows, and
+// which one is in effect.
+type Feature struct {
+	Name            string
+	Min, Max, InUse int16
+}
+
+// minZeroFeatures is the first ApiVersions whose clients take a feature that may
+// be at level 0.
+const minZeroFeatures = 4
+
 // maxApiVersions is the newest ApiVersions request that is understood: v5 asks
 // whether this is the node that the client means (KIP-1242), so that it is
 // understood only where [Options.Identity] is set.
@@ -33,7 +44,7 @@ type versionTable struct {
 	refusal  []byte                     // v0, UNSUPPORTED_VERSION
 }
 
-func newVersionTable(served []ApiVersion, identity func() (string, int32)) *versionTable {
+func newVersionTable(served []ApiVersion, features []Feature, identity func() (string, int32)) *versionTable {
 	t := &versionTable{newest: maxApiVersions, identity: identity}
 	if identity == nil {
 		t.newest = maxWithoutIdentity
@@ -59,6 +70,7 @@ func newVersionTable(served []ApiVersion, identity func() (string, int32)) *vers
 	}
 	announce(apiVersionsKey, 0, t.newest)
 	for v := range t.newest + 1 {
+		announceFeatures(resp, features, v)
 		resp.SetVersion(v)
 		t.bodies[v] = resp.AppendTo(nil)
 	}
@@ -66,6 +78,26 @@ func newVersionTable(served []ApiVersion, identity func() (string, int32)) *vers
 	resp.ErrorCode = kerr.UnsupportedVersion.Code
 	t.refusal = resp.AppendTo(nil)
 	return t
+}
+
+// announceFeatures tells clients of a version of ApiVersions what features there
+// are. Clients take levels in effect only with an epoch that is not negative; these
+// do not change while the server runs.
+func announceFeatures(resp *kmsg.ApiVersionsResponse, features []Feature, version int16) {
+	resp.SupportedFeatures, resp.FinalizedFeatures = nil, nil
+	if len(features) > 0 {
+		resp.FinalizedFeaturesEpoch = 0
+	}
+	for _, f := range features {
+		if f.Min > 0 || version >= minZeroFeatures {
+			known := kmsg.NewApiVersionsResponseSupportedFeature()
+			known.Name, known.MinVersion, known.MaxVersion = f.Name, f.Min, f.Max
+			resp.SupportedFeatures = append(resp.SupportedFeatures, known)
+		}
+		used := kmsg.NewApiVersionsResponseFinalizedFeature()
+		used.Name, used.MinVersionLevel, used.MaxVersionLevel = f.Name, f.InUse, f.InUse
+		resp.FinalizedFeatures = append(resp.FinalizedFeatures, used)
+	}
 }
 
 func (t *versionTable) serves(key, version int16) bool {

@@ -46,6 +46,9 @@ type Command struct {
 	//	*Command_CondemnObjects
 	//	*Command_ForgetObjects
 	//	*Command_MoveLogStarts
+	//	*Command_FileRanges
+	//	*Command_DissolveManifest
+	//	*Command_RecordCleaning
 	//	*Command_AlterClientQuotas
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
@@ -242,6 +245,33 @@ func (x *Command) GetMoveLogStarts() *MoveLogStarts {
 	return nil
 }
 
+func (x *Command) GetFileRanges() *FileRanges {
+	if x != nil {
+		if x, ok := x.Body.(*Command_FileRanges); ok {
+			return x.FileRanges
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetDissolveManifest() *DissolveManifest {
+	if x != nil {
+		if x, ok := x.Body.(*Command_DissolveManifest); ok {
+			return x.DissolveManifest
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRecordCleaning() *RecordCleaning {
+	if x != nil {
+		if x, ok := x.Body.(*Command_RecordCleaning); ok {
+			return x.RecordCleaning
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetAlterClientQuotas() *AlterClientQuotas {
 	if x != nil {
 		if x, ok := x.Body.(*Command_AlterClientQuotas); ok {
@@ -324,6 +354,20 @@ type Command_MoveLogStarts struct {
 	MoveLogStarts *MoveLogStarts `protobuf:"bytes,17,opt,name=move_log_starts,json=moveLogStarts,proto3,oneof"`
 }
 
+type Command_FileRanges struct {
+	// Feature level 3.
+	FileRanges *FileRanges `protobuf:"bytes,18,opt,name=file_ranges,json=fileRanges,proto3,oneof"`
+}
+
+type Command_DissolveManifest struct {
+	DissolveManifest *DissolveManifest `protobuf:"bytes,19,opt,name=dissolve_manifest,json=dissolveManifest,proto3,oneof"`
+}
+
+type Command_RecordCleaning struct {
+	// Feature level 4.
+	RecordCleaning *RecordCleaning `protobuf:"bytes,40,opt,name=record_cleaning,json=recordCleaning,proto3,oneof"`
+}
+
 type Command_AlterClientQuotas struct {
 	// Feature level 5.
 	AlterClientQuotas *AlterClientQuotas `protobuf:"bytes,60,opt,name=alter_client_quotas,json=alterClientQuotas,proto3,oneof"`
@@ -362,6 +406,12 @@ func (*Command_CondemnObjects) isCommand_Body() {}
 func (*Command_ForgetObjects) isCommand_Body() {}
 
 func (*Command_MoveLogStarts) isCommand_Body() {}
+
+func (*Command_FileRanges) isCommand_Body() {}
+
+func (*Command_DissolveManifest) isCommand_Body() {}
+
+func (*Command_RecordCleaning) isCommand_Body() {}
 
 func (*Command_AlterClientQuotas) isCommand_Body() {}
 
@@ -1725,6 +1775,358 @@ func (x *MoveLogStarts) GetTopics() []*MoveLogStarts_Topic {
 	return nil
 }
 
+// FileRanges moves the first ranges of a partition into a manifest, a prepared
+// object that stands in the bucket; or takes those below the log start out of one;
+// or both. It stands alone, and is refused whole.
+type FileRanges struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BrokerId      int32                  `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	BrokerEpoch   int64                  `protobuf:"varint,2,opt,name=broker_epoch,json=brokerEpoch,proto3" json:"broker_epoch,omitempty"`
+	LeaderEpoch   int32                  `protobuf:"varint,3,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
+	TopicId       []byte                 `protobuf:"bytes,4,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Partition     int32                  `protobuf:"varint,5,opt,name=partition,proto3" json:"partition,omitempty"`
+	ObjectId      uint64                 `protobuf:"varint,6,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`                       // the manifest
+	Size          uint64                 `protobuf:"varint,7,opt,name=size,proto3" json:"size,omitempty"`                                               // its bytes
+	Crc           uint32                 `protobuf:"fixed32,8,opt,name=crc,proto3" json:"crc,omitempty"`                                                // of its entries
+	Replaced      uint64                 `protobuf:"varint,9,opt,name=replaced,proto3" json:"replaced,omitempty"`                                       // the manifest it takes the place of; 0: none
+	DroppedRanges uint32                 `protobuf:"varint,10,opt,name=dropped_ranges,json=droppedRanges,proto3" json:"dropped_ranges,omitempty"`       // the first of that one, which are not in the new one
+	Dropped       []byte                 `protobuf:"bytes,11,opt,name=dropped,proto3" json:"dropped,omitempty"`                                         // their entries
+	MovedObjects  []int64                `protobuf:"zigzag64,12,rep,packed,name=moved_objects,json=movedObjects,proto3" json:"moved_objects,omitempty"` // of the ranges that move, less the one before
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FileRanges) Reset() {
+	*x = FileRanges{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FileRanges) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FileRanges) ProtoMessage() {}
+
+func (x *FileRanges) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FileRanges.ProtoReflect.Descriptor instead.
+func (*FileRanges) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *FileRanges) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *FileRanges) GetBrokerEpoch() int64 {
+	if x != nil {
+		return x.BrokerEpoch
+	}
+	return 0
+}
+
+func (x *FileRanges) GetLeaderEpoch() int32 {
+	if x != nil {
+		return x.LeaderEpoch
+	}
+	return 0
+}
+
+func (x *FileRanges) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *FileRanges) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *FileRanges) GetObjectId() uint64 {
+	if x != nil {
+		return x.ObjectId
+	}
+	return 0
+}
+
+func (x *FileRanges) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *FileRanges) GetCrc() uint32 {
+	if x != nil {
+		return x.Crc
+	}
+	return 0
+}
+
+func (x *FileRanges) GetReplaced() uint64 {
+	if x != nil {
+		return x.Replaced
+	}
+	return 0
+}
+
+func (x *FileRanges) GetDroppedRanges() uint32 {
+	if x != nil {
+		return x.DroppedRanges
+	}
+	return 0
+}
+
+func (x *FileRanges) GetDropped() []byte {
+	if x != nil {
+		return x.Dropped
+	}
+	return nil
+}
+
+func (x *FileRanges) GetMovedObjects() []int64 {
+	if x != nil {
+		return x.MovedObjects
+	}
+	return nil
+}
+
+// DissolveManifest is the controller's own: it condemns the objects of a manifest
+// that no partition names any more, and the manifest.
+type DissolveManifest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ObjectId      uint64                 `protobuf:"varint,1,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
+	Entries       []byte                 `protobuf:"bytes,2,opt,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DissolveManifest) Reset() {
+	*x = DissolveManifest{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DissolveManifest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DissolveManifest) ProtoMessage() {}
+
+func (x *DissolveManifest) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DissolveManifest.ProtoReflect.Descriptor instead.
+func (*DissolveManifest) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *DissolveManifest) GetObjectId() uint64 {
+	if x != nil {
+		return x.ObjectId
+	}
+	return 0
+}
+
+func (x *DissolveManifest) GetEntries() []byte {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+// RecordCleaning says how far compaction by key has come in a partition, for the
+// leader of that epoch.
+type RecordCleaning struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BrokerId      int32                  `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	BrokerEpoch   int64                  `protobuf:"varint,2,opt,name=broker_epoch,json=brokerEpoch,proto3" json:"broker_epoch,omitempty"`
+	TopicId       []byte                 `protobuf:"bytes,3,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Partition     int32                  `protobuf:"varint,4,opt,name=partition,proto3" json:"partition,omitempty"`
+	LeaderEpoch   int32                  `protobuf:"varint,5,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
+	Cleaning      *Cleaning              `protobuf:"bytes,6,opt,name=cleaning,proto3" json:"cleaning,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordCleaning) Reset() {
+	*x = RecordCleaning{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordCleaning) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordCleaning) ProtoMessage() {}
+
+func (x *RecordCleaning) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordCleaning.ProtoReflect.Descriptor instead.
+func (*RecordCleaning) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *RecordCleaning) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *RecordCleaning) GetBrokerEpoch() int64 {
+	if x != nil {
+		return x.BrokerEpoch
+	}
+	return 0
+}
+
+func (x *RecordCleaning) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *RecordCleaning) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *RecordCleaning) GetLeaderEpoch() int32 {
+	if x != nil {
+		return x.LeaderEpoch
+	}
+	return 0
+}
+
+func (x *RecordCleaning) GetCleaning() *Cleaning {
+	if x != nil {
+		return x.Cleaning
+	}
+	return nil
+}
+
+// Cleaning is the state of compaction by key, see metadata.Cleaning.
+type Cleaning struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	To            int64                  `protobuf:"varint,1,opt,name=to,proto3" json:"to,omitempty"`
+	Round         int64                  `protobuf:"varint,2,opt,name=round,proto3" json:"round,omitempty"`
+	Next          int64                  `protobuf:"varint,3,opt,name=next,proto3" json:"next,omitempty"`
+	Due           int64                  `protobuf:"varint,4,opt,name=due,proto3" json:"due,omitempty"`
+	NextDue       int64                  `protobuf:"varint,5,opt,name=next_due,json=nextDue,proto3" json:"next_due,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cleaning) Reset() {
+	*x = Cleaning{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cleaning) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cleaning) ProtoMessage() {}
+
+func (x *Cleaning) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cleaning.ProtoReflect.Descriptor instead.
+func (*Cleaning) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Cleaning) GetTo() int64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *Cleaning) GetRound() int64 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+func (x *Cleaning) GetNext() int64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+func (x *Cleaning) GetDue() int64 {
+	if x != nil {
+		return x.Due
+	}
+	return 0
+}
+
+func (x *Cleaning) GetNextDue() int64 {
+	if x != nil {
+		return x.NextDue
+	}
+	return 0
+}
+
 // QuotaEntity is who a quota is for; at least one of the two is there.
 type QuotaEntity struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1736,7 +2138,7 @@ type QuotaEntity struct {
 
 func (x *QuotaEntity) Reset() {
 	*x = QuotaEntity{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[22]
+	mi := &file_consensus_metadata_command_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1748,7 +2150,7 @@ func (x *QuotaEntity) String() string {
 func (*QuotaEntity) ProtoMessage() {}
 
 func (x *QuotaEntity) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[22]
+	mi := &file_consensus_metadata_command_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1761,7 +2163,7 @@ func (x *QuotaEntity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaEntity.ProtoReflect.Descriptor instead.
 func (*QuotaEntity) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{22}
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *QuotaEntity) GetUser() *QuotaName {
@@ -1788,7 +2190,7 @@ type QuotaName struct {
 
 func (x *QuotaName) Reset() {
 	*x = QuotaName{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[23]
+	mi := &file_consensus_metadata_command_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1800,7 +2202,7 @@ func (x *QuotaName) String() string {
 func (*QuotaName) ProtoMessage() {}
 
 func (x *QuotaName) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[23]
+	mi := &file_consensus_metadata_command_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1813,7 +2215,7 @@ func (x *QuotaName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaName.ProtoReflect.Descriptor instead.
 func (*QuotaName) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{23}
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *QuotaName) GetDefault() bool {
@@ -1841,7 +2243,7 @@ type QuotaValue struct {
 
 func (x *QuotaValue) Reset() {
 	*x = QuotaValue{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[24]
+	mi := &file_consensus_metadata_command_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1853,7 +2255,7 @@ func (x *QuotaValue) String() string {
 func (*QuotaValue) ProtoMessage() {}
 
 func (x *QuotaValue) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[24]
+	mi := &file_consensus_metadata_command_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1866,7 +2268,7 @@ func (x *QuotaValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaValue.ProtoReflect.Descriptor instead.
 func (*QuotaValue) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{24}
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *QuotaValue) GetKey() string {
@@ -1895,7 +2297,7 @@ type AlterClientQuotas struct {
 
 func (x *AlterClientQuotas) Reset() {
 	*x = AlterClientQuotas{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[25]
+	mi := &file_consensus_metadata_command_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1907,7 +2309,7 @@ func (x *AlterClientQuotas) String() string {
 func (*AlterClientQuotas) ProtoMessage() {}
 
 func (x *AlterClientQuotas) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[25]
+	mi := &file_consensus_metadata_command_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1920,7 +2322,7 @@ func (x *AlterClientQuotas) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterClientQuotas.ProtoReflect.Descriptor instead.
 func (*AlterClientQuotas) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{25}
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AlterClientQuotas) GetEntity() *QuotaEntity {
@@ -1956,7 +2358,7 @@ type AdvanceLogStart_Entry struct {
 
 func (x *AdvanceLogStart_Entry) Reset() {
 	*x = AdvanceLogStart_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[26]
+	mi := &file_consensus_metadata_command_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1968,7 +2370,7 @@ func (x *AdvanceLogStart_Entry) String() string {
 func (*AdvanceLogStart_Entry) ProtoMessage() {}
 
 func (x *AdvanceLogStart_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[26]
+	mi := &file_consensus_metadata_command_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2023,7 +2425,7 @@ type MoveLogStarts_Topic struct {
 
 func (x *MoveLogStarts_Topic) Reset() {
 	*x = MoveLogStarts_Topic{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[27]
+	mi := &file_consensus_metadata_command_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2035,7 +2437,7 @@ func (x *MoveLogStarts_Topic) String() string {
 func (*MoveLogStarts_Topic) ProtoMessage() {}
 
 func (x *MoveLogStarts_Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[27]
+	mi := &file_consensus_metadata_command_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2076,7 +2478,7 @@ var File_consensus_metadata_command_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\n" +
-	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\x80\v\n" +
+	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\xe7\f\n" +
 	"\aCommand\x12D\n" +
 	"\finit_cluster\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.InitClusterH\x00R\vinitCluster\x12Q\n" +
 	"\x11set_feature_level\x18\x02 \x01(\v2#.rustmq.metadata.v1.SetFeatureLevelH\x00R\x0fsetFeatureLevel\x12M\n" +
@@ -2096,7 +2498,11 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\x0ereplace_ranges\x18\x0e \x01(\v2!.rustmq.metadata.v1.ReplaceRangesH\x00R\rreplaceRanges\x12M\n" +
 	"\x0fcondemn_objects\x18\x0f \x01(\v2\".rustmq.metadata.v1.CondemnObjectsH\x00R\x0econdemnObjects\x12J\n" +
 	"\x0eforget_objects\x18\x10 \x01(\v2!.rustmq.metadata.v1.ForgetObjectsH\x00R\rforgetObjects\x12K\n" +
-	"\x0fmove_log_starts\x18\x11 \x01(\v2!.rustmq.metadata.v1.MoveLogStartsH\x00R\rmoveLogStarts\x12W\n" +
+	"\x0fmove_log_starts\x18\x11 \x01(\v2!.rustmq.metadata.v1.MoveLogStartsH\x00R\rmoveLogStarts\x12A\n" +
+	"\vfile_ranges\x18\x12 \x01(\v2\x1e.rustmq.metadata.v1.FileRangesH\x00R\n" +
+	"fileRanges\x12S\n" +
+	"\x11dissolve_manifest\x18\x13 \x01(\v2$.rustmq.metadata.v1.DissolveManifestH\x00R\x10dissolveManifest\x12M\n" +
+	"\x0frecord_cleaning\x18( \x01(\v2\".rustmq.metadata.v1.RecordCleaningH\x00R\x0erecordCleaning\x12W\n" +
 	"\x13alter_client_quotas\x18< \x01(\v2%.rustmq.metadata.v1.AlterClientQuotasH\x00R\x11alterClientQuotasB\x06\n" +
 	"\x04body\"Q\n" +
 	"\vInitCluster\x12\x1d\n" +
@@ -2210,7 +2616,38 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\n" +
 	"partitions\x18\x02 \x03(\x05R\n" +
 	"partitions\x12\x18\n" +
-	"\aoffsets\x18\x03 \x03(\x03R\aoffsets\"|\n" +
+	"\aoffsets\x18\x03 \x03(\x03R\aoffsets\"\xed\x02\n" +
+	"\n" +
+	"FileRanges\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
+	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12!\n" +
+	"\fleader_epoch\x18\x03 \x01(\x05R\vleaderEpoch\x12\x19\n" +
+	"\btopic_id\x18\x04 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x05 \x01(\x05R\tpartition\x12\x1b\n" +
+	"\tobject_id\x18\x06 \x01(\x04R\bobjectId\x12\x12\n" +
+	"\x04size\x18\a \x01(\x04R\x04size\x12\x10\n" +
+	"\x03crc\x18\b \x01(\aR\x03crc\x12\x1a\n" +
+	"\breplaced\x18\t \x01(\x04R\breplaced\x12%\n" +
+	"\x0edropped_ranges\x18\n" +
+	" \x01(\rR\rdroppedRanges\x12\x18\n" +
+	"\adropped\x18\v \x01(\fR\adropped\x12#\n" +
+	"\rmoved_objects\x18\f \x03(\x12R\fmovedObjects\"I\n" +
+	"\x10DissolveManifest\x12\x1b\n" +
+	"\tobject_id\x18\x01 \x01(\x04R\bobjectId\x12\x18\n" +
+	"\aentries\x18\x02 \x01(\fR\aentries\"\xe6\x01\n" +
+	"\x0eRecordCleaning\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
+	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x19\n" +
+	"\btopic_id\x18\x03 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x04 \x01(\x05R\tpartition\x12!\n" +
+	"\fleader_epoch\x18\x05 \x01(\x05R\vleaderEpoch\x128\n" +
+	"\bcleaning\x18\x06 \x01(\v2\x1c.rustmq.metadata.v1.CleaningR\bcleaning\"q\n" +
+	"\bCleaning\x12\x0e\n" +
+	"\x02to\x18\x01 \x01(\x03R\x02to\x12\x14\n" +
+	"\x05round\x18\x02 \x01(\x03R\x05round\x12\x12\n" +
+	"\x04next\x18\x03 \x01(\x03R\x04next\x12\x10\n" +
+	"\x03due\x18\x04 \x01(\x03R\x03due\x12\x19\n" +
+	"\bnext_due\x18\x05 \x01(\x03R\anextDue\"|\n" +
 	"\vQuotaEntity\x121\n" +
 	"\x04user\x18\x01 \x01(\v2\x1d.rustmq.metadata.v1.QuotaNameR\x04user\x12:\n" +
 	"\tclient_id\x18\x02 \x01(\v2\x1d.rustmq.metadata.v1.QuotaNameR\bclientId\"9\n" +
@@ -2238,7 +2675,7 @@ func file_consensus_metadata_command_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_command_proto_rawDescData
 }
 
-var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_consensus_metadata_command_proto_goTypes = []any{
 	(*Command)(nil),               // 0: rustmq.metadata.v1.Command
 	(*InitCluster)(nil),           // 1: rustmq.metadata.v1.InitCluster
@@ -2262,12 +2699,16 @@ var file_consensus_metadata_command_proto_goTypes = []any{
 	(*CondemnObjects)(nil),        // 19: rustmq.metadata.v1.CondemnObjects
 	(*ForgetObjects)(nil),         // 20: rustmq.metadata.v1.ForgetObjects
 	(*MoveLogStarts)(nil),         // 21: rustmq.metadata.v1.MoveLogStarts
-	(*QuotaEntity)(nil),           // 22: rustmq.metadata.v1.QuotaEntity
-	(*QuotaName)(nil),             // 23: rustmq.metadata.v1.QuotaName
-	(*QuotaValue)(nil),            // 24: rustmq.metadata.v1.QuotaValue
-	(*AlterClientQuotas)(nil),     // 25: rustmq.metadata.v1.AlterClientQuotas
-	(*AdvanceLogStart_Entry)(nil), // 26: rustmq.metadata.v1.AdvanceLogStart.Entry
-	(*MoveLogStarts_Topic)(nil),   // 27: rustmq.metadata.v1.MoveLogStarts.Topic
+	(*FileRanges)(nil),            // 22: rustmq.metadata.v1.FileRanges
+	(*DissolveManifest)(nil),      // 23: rustmq.metadata.v1.DissolveManifest
+	(*RecordCleaning)(nil),        // 24: rustmq.metadata.v1.RecordCleaning
+	(*Cleaning)(nil),              // 25: rustmq.metadata.v1.Cleaning
+	(*QuotaEntity)(nil),           // 26: rustmq.metadata.v1.QuotaEntity
+	(*QuotaName)(nil),             // 27: rustmq.metadata.v1.QuotaName
+	(*QuotaValue)(nil),            // 28: rustmq.metadata.v1.QuotaValue
+	(*AlterClientQuotas)(nil),     // 29: rustmq.metadata.v1.AlterClientQuotas
+	(*AdvanceLogStart_Entry)(nil), // 30: rustmq.metadata.v1.AdvanceLogStart.Entry
+	(*MoveLogStarts_Topic)(nil),   // 31: rustmq.metadata.v1.MoveLogStarts.Topic
 }
 var file_consensus_metadata_command_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.Command.init_cluster:type_name -> rustmq.metadata.v1.InitCluster
@@ -2287,25 +2728,29 @@ var file_consensus_metadata_command_proto_depIdxs = []int32{
 	19, // 14: rustmq.metadata.v1.Command.condemn_objects:type_name -> rustmq.metadata.v1.CondemnObjects
 	20, // 15: rustmq.metadata.v1.Command.forget_objects:type_name -> rustmq.metadata.v1.ForgetObjects
 	21, // 16: rustmq.metadata.v1.Command.move_log_starts:type_name -> rustmq.metadata.v1.MoveLogStarts
-	25, // 17: rustmq.metadata.v1.Command.alter_client_quotas:type_name -> rustmq.metadata.v1.AlterClientQuotas
-	3,  // 18: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	6,  // 19: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 20: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	6,  // 21: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 22: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
-	26, // 23: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
-	16, // 24: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
-	16, // 25: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	27, // 26: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
-	23, // 27: rustmq.metadata.v1.QuotaEntity.user:type_name -> rustmq.metadata.v1.QuotaName
-	23, // 28: rustmq.metadata.v1.QuotaEntity.client_id:type_name -> rustmq.metadata.v1.QuotaName
-	22, // 29: rustmq.metadata.v1.AlterClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
-	24, // 30: rustmq.metadata.v1.AlterClientQuotas.set:type_name -> rustmq.metadata.v1.QuotaValue
-	31, // [31:31] is the sub-list for method output_type
-	31, // [31:31] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	22, // 17: rustmq.metadata.v1.Command.file_ranges:type_name -> rustmq.metadata.v1.FileRanges
+	23, // 18: rustmq.metadata.v1.Command.dissolve_manifest:type_name -> rustmq.metadata.v1.DissolveManifest
+	24, // 19: rustmq.metadata.v1.Command.record_cleaning:type_name -> rustmq.metadata.v1.RecordCleaning
+	29, // 20: rustmq.metadata.v1.Command.alter_client_quotas:type_name -> rustmq.metadata.v1.AlterClientQuotas
+	3,  // 21: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	6,  // 22: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 23: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	6,  // 24: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 25: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
+	30, // 26: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
+	16, // 27: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
+	16, // 28: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	31, // 29: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
+	25, // 30: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	27, // 31: rustmq.metadata.v1.QuotaEntity.user:type_name -> rustmq.metadata.v1.QuotaName
+	27, // 32: rustmq.metadata.v1.QuotaEntity.client_id:type_name -> rustmq.metadata.v1.QuotaName
+	26, // 33: rustmq.metadata.v1.AlterClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
+	28, // 34: rustmq.metadata.v1.AlterClientQuotas.set:type_name -> rustmq.metadata.v1.QuotaValue
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_command_proto_init() }
@@ -2331,6 +2776,9 @@ func file_consensus_metadata_command_proto_init() {
 		(*Command_CondemnObjects)(nil),
 		(*Command_ForgetObjects)(nil),
 		(*Command_MoveLogStarts)(nil),
+		(*Command_FileRanges)(nil),
+		(*Command_DissolveManifest)(nil),
+		(*Command_RecordCleaning)(nil),
 		(*Command_AlterClientQuotas)(nil),
 	}
 	type x struct{}
@@ -2339,7 +2787,7 @@ func file_consensus_metadata_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_command_proto_rawDesc), len(file_consensus_metadata_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -6,7 +6,9 @@
 
 // The records of a metadata snapshot: one SnapshotHeader, then brokers by id,
 // configs by key, client quotas by entity, topics by name, objects by state and id,
-// ranges by topic name, partition and offset. Framing and checksum: doc.go.
+// manifests and then ranges by topic name, partition and offset; behind the manifests
+// of partitions, by id, those that no partition names any more. Framing and checksum:
+// doc.go.
 
 package metadatapb
 
@@ -35,6 +37,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Topic
 	//	*SnapshotRecord_Object
 	//	*SnapshotRecord_Ranges
+	//	*SnapshotRecord_Manifest
 	//	*SnapshotRecord_ClientQuotas
 	Body          isSnapshotRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
@@ -132,6 +135,15 @@ func (x *SnapshotRecord) GetRanges() *SnapshotRanges {
 	return nil
 }
 
+func (x *SnapshotRecord) GetManifest() *SnapshotManifest {
+	if x != nil {
+		if x, ok := x.Body.(*SnapshotRecord_Manifest); ok {
+			return x.Manifest
+		}
+	}
+	return nil
+}
+
 func (x *SnapshotRecord) GetClientQuotas() *SnapshotClientQuotas {
 	if x != nil {
 		if x, ok := x.Body.(*SnapshotRecord_ClientQuotas); ok {
@@ -169,6 +181,10 @@ type SnapshotRecord_Ranges struct {
 	Ranges *SnapshotRanges `protobuf:"bytes,6,opt,name=ranges,proto3,oneof"`
 }
 
+type SnapshotRecord_Manifest struct {
+	Manifest *SnapshotManifest `protobuf:"bytes,7,opt,name=manifest,proto3,oneof"`
+}
+
 type SnapshotRecord_ClientQuotas struct {
 	ClientQuotas *SnapshotClientQuotas `protobuf:"bytes,60,opt,name=client_quotas,json=clientQuotas,proto3,oneof"`
 }
@@ -184,6 +200,8 @@ func (*SnapshotRecord_Topic) isSnapshotRecord_Body() {}
 func (*SnapshotRecord_Object) isSnapshotRecord_Body() {}
 
 func (*SnapshotRecord_Ranges) isSnapshotRecord_Body() {}
+
+func (*SnapshotRecord_Manifest) isSnapshotRecord_Body() {}
 
 func (*SnapshotRecord_ClientQuotas) isSnapshotRecord_Body() {}
 
@@ -202,6 +220,8 @@ type SnapshotHeader struct {
 	Ranges            uint64 `protobuf:"varint,10,opt,name=ranges,proto3" json:"ranges,omitempty"`
 	BucketNonce       []byte `protobuf:"bytes,11,opt,name=bucket_nonce,json=bucketNonce,proto3" json:"bucket_nonce,omitempty"`
 	BucketIncarnation uint64 `protobuf:"varint,12,opt,name=bucket_incarnation,json=bucketIncarnation,proto3" json:"bucket_incarnation,omitempty"`
+	// Feature level 3.
+	Manifests uint64 `protobuf:"varint,13,opt,name=manifests,proto3" json:"manifests,omitempty"`
 	// Feature level 5.
 	ClientQuotas  uint64 `protobuf:"varint,60,opt,name=client_quotas,json=clientQuotas,proto3" json:"client_quotas,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -318,6 +338,13 @@ func (x *SnapshotHeader) GetBucketNonce() []byte {
 func (x *SnapshotHeader) GetBucketIncarnation() uint64 {
 	if x != nil {
 		return x.BucketIncarnation
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetManifests() uint64 {
+	if x != nil {
+		return x.Manifests
 	}
 	return 0
 }
@@ -550,6 +577,7 @@ type SnapshotPartition struct {
 	Isr            []int32                `protobuf:"varint,5,rep,packed,name=isr,proto3" json:"isr,omitempty"`
 	Elr            []int32                `protobuf:"varint,6,rep,packed,name=elr,proto3" json:"elr,omitempty"`
 	LogStart       int64                  `protobuf:"varint,7,opt,name=log_start,json=logStart,proto3" json:"log_start,omitempty"`
+	Cleaning       *Cleaning              `protobuf:"bytes,20,opt,name=cleaning,proto3" json:"cleaning,omitempty"` // feature level 4
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -631,6 +659,13 @@ func (x *SnapshotPartition) GetLogStart() int64 {
 		return x.LogStart
 	}
 	return 0
+}
+
+func (x *SnapshotPartition) GetCleaning() *Cleaning {
+	if x != nil {
+		return x.Cleaning
+	}
+	return nil
 }
 
 type SnapshotTopic struct {
@@ -727,6 +762,7 @@ type SnapshotObject struct {
 	BrokerEpoch   int64                  `protobuf:"varint,5,opt,name=broker_epoch,json=brokerEpoch,proto3" json:"broker_epoch,omitempty"`
 	Mixed         bool                   `protobuf:"varint,6,opt,name=mixed,proto3" json:"mixed,omitempty"`
 	Since         uint64                 `protobuf:"varint,7,opt,name=since,proto3" json:"since,omitempty"`
+	Manifest      bool                   `protobuf:"varint,8,opt,name=manifest,proto3" json:"manifest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -810,6 +846,13 @@ func (x *SnapshotObject) GetSince() uint64 {
 	return 0
 }
 
+func (x *SnapshotObject) GetManifest() bool {
+	if x != nil {
+		return x.Manifest
+	}
+	return false
+}
+
 // SnapshotRanges are some of the ranges, of one or more partitions.
 type SnapshotRanges struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -863,20 +906,161 @@ func (x *SnapshotRanges) GetObjects() []int64 {
 	return nil
 }
 
+type SnapshotManifest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TopicId       []byte                 `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Partition     int32                  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	ObjectId      uint64                 `protobuf:"varint,3,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
+	Base          int64                  `protobuf:"varint,4,opt,name=base,proto3" json:"base,omitempty"`
+	End           int64                  `protobuf:"varint,5,opt,name=end,proto3" json:"end,omitempty"`
+	Ranges        uint32                 `protobuf:"varint,6,opt,name=ranges,proto3" json:"ranges,omitempty"`
+	EntriesBytes  uint32                 `protobuf:"varint,7,opt,name=entries_bytes,json=entriesBytes,proto3" json:"entries_bytes,omitempty"`
+	Crc           uint32                 `protobuf:"fixed32,8,opt,name=crc,proto3" json:"crc,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,9,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	ObjectBytes   uint64                 `protobuf:"varint,10,opt,name=object_bytes,json=objectBytes,proto3" json:"object_bytes,omitempty"`
+	MaxTimestamp  int64                  `protobuf:"zigzag64,11,opt,name=max_timestamp,json=maxTimestamp,proto3" json:"max_timestamp,omitempty"`
+	Flags         uint32                 `protobuf:"varint,12,opt,name=flags,proto3" json:"flags,omitempty"` // of its ranges, as those of Ranges
+	Dying         bool                   `protobuf:"varint,13,opt,name=dying,proto3" json:"dying,omitempty"` // no partition names it any more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotManifest) Reset() {
+	*x = SnapshotManifest{}
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotManifest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotManifest) ProtoMessage() {}
+
+func (x *SnapshotManifest) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotManifest.ProtoReflect.Descriptor instead.
+func (*SnapshotManifest) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SnapshotManifest) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *SnapshotManifest) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *SnapshotManifest) GetObjectId() uint64 {
+	if x != nil {
+		return x.ObjectId
+	}
+	return 0
+}
+
+func (x *SnapshotManifest) GetBase() int64 {
+	if x != nil {
+		return x.Base
+	}
+	return 0
+}
+
+func (x *SnapshotManifest) GetEnd() int64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *SnapshotManifest) GetRanges() uint32 {
+	if x != nil {
+		return x.Ranges
+	}
+	return 0
+}
+
+func (x *SnapshotManifest) GetEntriesBytes() uint32 {
+	if x != nil {
+		return x.EntriesBytes
+	}
+	return 0
+}
+
+func (x *SnapshotManifest) GetCrc() uint32 {
+	if x != nil {
+		return x.Crc
+	}
+	return 0
+}
+
+func (x *SnapshotManifest) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *SnapshotManifest) GetObjectBytes() uint64 {
+	if x != nil {
+		return x.ObjectBytes
+	}
+	return 0
+}
+
+func (x *SnapshotManifest) GetMaxTimestamp() int64 {
+	if x != nil {
+		return x.MaxTimestamp
+	}
+	return 0
+}
+
+func (x *SnapshotManifest) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *SnapshotManifest) GetDying() bool {
+	if x != nil {
+		return x.Dying
+	}
+	return false
+}
+
 var File_consensus_metadata_snapshot_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"!consensus/metadata/snapshot.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\"\xda\x03\n" +
+	"!consensus/metadata/snapshot.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\"\x9e\x04\n" +
 	"\x0eSnapshotRecord\x12<\n" +
 	"\x06header\x18\x01 \x01(\v2\".rustmq.metadata.v1.SnapshotHeaderH\x00R\x06header\x12<\n" +
 	"\x06broker\x18\x02 \x01(\v2\".rustmq.metadata.v1.SnapshotBrokerH\x00R\x06broker\x12<\n" +
 	"\x06config\x18\x03 \x01(\v2\".rustmq.metadata.v1.SnapshotConfigH\x00R\x06config\x129\n" +
 	"\x05topic\x18\x04 \x01(\v2!.rustmq.metadata.v1.SnapshotTopicH\x00R\x05topic\x12<\n" +
 	"\x06object\x18\x05 \x01(\v2\".rustmq.metadata.v1.SnapshotObjectH\x00R\x06object\x12<\n" +
-	"\x06ranges\x18\x06 \x01(\v2\".rustmq.metadata.v1.SnapshotRangesH\x00R\x06ranges\x12O\n" +
+	"\x06ranges\x18\x06 \x01(\v2\".rustmq.metadata.v1.SnapshotRangesH\x00R\x06ranges\x12B\n" +
+	"\bmanifest\x18\a \x01(\v2$.rustmq.metadata.v1.SnapshotManifestH\x00R\bmanifest\x12O\n" +
 	"\rclient_quotas\x18< \x01(\v2(.rustmq.metadata.v1.SnapshotClientQuotasH\x00R\fclientQuotasB\x06\n" +
-	"\x04body\"\xb1\x03\n" +
+	"\x04body\"\xcf\x03\n" +
 	"\x0eSnapshotHeader\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
@@ -891,7 +1075,8 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\x06ranges\x18\n" +
 	" \x01(\x04R\x06ranges\x12!\n" +
 	"\fbucket_nonce\x18\v \x01(\fR\vbucketNonce\x12-\n" +
-	"\x12bucket_incarnation\x18\f \x01(\x04R\x11bucketIncarnation\x12#\n" +
+	"\x12bucket_incarnation\x18\f \x01(\x04R\x11bucketIncarnation\x12\x1c\n" +
+	"\tmanifests\x18\r \x01(\x04R\tmanifests\x12#\n" +
 	"\rclient_quotas\x18< \x01(\x04R\fclientQuotas\"\x87\x01\n" +
 	"\x14SnapshotClientQuotas\x127\n" +
 	"\x06entity\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.QuotaEntityR\x06entity\x126\n" +
@@ -908,7 +1093,7 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\rresource_type\x18\x01 \x01(\x05R\fresourceType\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x129\n" +
-	"\aentries\x18\x04 \x03(\v2\x1f.rustmq.metadata.v1.ConfigEntryR\aentries\"\xd4\x01\n" +
+	"\aentries\x18\x04 \x03(\v2\x1f.rustmq.metadata.v1.ConfigEntryR\aentries\"\x8e\x02\n" +
 	"\x11SnapshotPartition\x12\x16\n" +
 	"\x06leader\x18\x01 \x01(\x05R\x06leader\x12!\n" +
 	"\fleader_epoch\x18\x02 \x01(\x05R\vleaderEpoch\x12'\n" +
@@ -916,7 +1101,8 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\breplicas\x18\x04 \x03(\x05R\breplicas\x12\x10\n" +
 	"\x03isr\x18\x05 \x03(\x05R\x03isr\x12\x10\n" +
 	"\x03elr\x18\x06 \x03(\x05R\x03elr\x12\x1b\n" +
-	"\tlog_start\x18\a \x01(\x03R\blogStart\"\xf8\x01\n" +
+	"\tlog_start\x18\a \x01(\x03R\blogStart\x128\n" +
+	"\bcleaning\x18\x14 \x01(\v2\x1c.rustmq.metadata.v1.CleaningR\bcleaning\"\xf8\x01\n" +
 	"\rSnapshotTopic\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -925,7 +1111,7 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\aconfigs\x18\x05 \x03(\v2\x1f.rustmq.metadata.v1.ConfigEntryR\aconfigs\x12E\n" +
 	"\n" +
 	"partitions\x18\x06 \x03(\v2%.rustmq.metadata.v1.SnapshotPartitionR\n" +
-	"partitions\"\xb1\x01\n" +
+	"partitions\"\xcd\x01\n" +
 	"\x0eSnapshotObject\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\rR\x05state\x12\x12\n" +
@@ -933,10 +1119,26 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\x06broker\x18\x04 \x01(\x05R\x06broker\x12!\n" +
 	"\fbroker_epoch\x18\x05 \x01(\x03R\vbrokerEpoch\x12\x14\n" +
 	"\x05mixed\x18\x06 \x01(\bR\x05mixed\x12\x14\n" +
-	"\x05since\x18\a \x01(\x04R\x05since\"^\n" +
+	"\x05since\x18\a \x01(\x04R\x05since\x12\x1a\n" +
+	"\bmanifest\x18\b \x01(\bR\bmanifest\"^\n" +
 	"\x0eSnapshotRanges\x122\n" +
 	"\x06ranges\x18\x01 \x01(\v2\x1a.rustmq.metadata.v1.RangesR\x06ranges\x12\x18\n" +
-	"\aobjects\x18\x02 \x03(\x12R\aobjectsB1Z/rustmq.dev/rustmq/consensus/metadata/metadatapbb\x06proto3"
+	"\aobjects\x18\x02 \x03(\x12R\aobjects\"\xe7\x02\n" +
+	"\x10SnapshotManifest\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x1b\n" +
+	"\tobject_id\x18\x03 \x01(\x04R\bobjectId\x12\x12\n" +
+	"\x04base\x18\x04 \x01(\x03R\x04base\x12\x10\n" +
+	"\x03end\x18\x05 \x01(\x03R\x03end\x12\x16\n" +
+	"\x06ranges\x18\x06 \x01(\rR\x06ranges\x12#\n" +
+	"\rentries_bytes\x18\a \x01(\rR\fentriesBytes\x12\x10\n" +
+	"\x03crc\x18\b \x01(\aR\x03crc\x12\x14\n" +
+	"\x05bytes\x18\t \x01(\x04R\x05bytes\x12!\n" +
+	"\fobject_bytes\x18\n" +
+	" \x01(\x04R\vobjectBytes\x12#\n" +
+	"\rmax_timestamp\x18\v \x01(\x12R\fmaxTimestamp\x12\x14\n" +
+	"\x05flags\x18\f \x01(\rR\x05flags\x12\x14\n" +
+	"\x05dying\x18\r \x01(\bR\x05dyingB1Z/rustmq.dev/rustmq/consensus/metadata/metadatapbb\x06proto3"
 
 var (
 	file_consensus_metadata_snapshot_proto_rawDescOnce sync.Once
@@ -950,7 +1152,7 @@ func file_consensus_metadata_snapshot_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_snapshot_proto_rawDescData
 }
 
-var file_consensus_metadata_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_consensus_metadata_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_consensus_metadata_snapshot_proto_goTypes = []any{
 	(*SnapshotRecord)(nil),       // 0: rustmq.metadata.v1.SnapshotRecord
 	(*SnapshotHeader)(nil),       // 1: rustmq.metadata.v1.SnapshotHeader
@@ -961,11 +1163,13 @@ var file_consensus_metadata_snapshot_proto_goTypes = []any{
 	(*SnapshotTopic)(nil),        // 6: rustmq.metadata.v1.SnapshotTopic
 	(*SnapshotObject)(nil),       // 7: rustmq.metadata.v1.SnapshotObject
 	(*SnapshotRanges)(nil),       // 8: rustmq.metadata.v1.SnapshotRanges
-	(*QuotaEntity)(nil),          // 9: rustmq.metadata.v1.QuotaEntity
-	(*QuotaValue)(nil),           // 10: rustmq.metadata.v1.QuotaValue
-	(*Listener)(nil),             // 11: rustmq.metadata.v1.Listener
-	(*ConfigEntry)(nil),          // 12: rustmq.metadata.v1.ConfigEntry
-	(*Ranges)(nil),               // 13: rustmq.metadata.v1.Ranges
+	(*SnapshotManifest)(nil),     // 9: rustmq.metadata.v1.SnapshotManifest
+	(*QuotaEntity)(nil),          // 10: rustmq.metadata.v1.QuotaEntity
+	(*QuotaValue)(nil),           // 11: rustmq.metadata.v1.QuotaValue
+	(*Listener)(nil),             // 12: rustmq.metadata.v1.Listener
+	(*ConfigEntry)(nil),          // 13: rustmq.metadata.v1.ConfigEntry
+	(*Cleaning)(nil),             // 14: rustmq.metadata.v1.Cleaning
+	(*Ranges)(nil),               // 15: rustmq.metadata.v1.Ranges
 }
 var file_consensus_metadata_snapshot_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.SnapshotRecord.header:type_name -> rustmq.metadata.v1.SnapshotHeader
@@ -974,19 +1178,21 @@ var file_consensus_metadata_snapshot_proto_depIdxs = []int32{
 	6,  // 3: rustmq.metadata.v1.SnapshotRecord.topic:type_name -> rustmq.metadata.v1.SnapshotTopic
 	7,  // 4: rustmq.metadata.v1.SnapshotRecord.object:type_name -> rustmq.metadata.v1.SnapshotObject
 	8,  // 5: rustmq.metadata.v1.SnapshotRecord.ranges:type_name -> rustmq.metadata.v1.SnapshotRanges
-	2,  // 6: rustmq.metadata.v1.SnapshotRecord.client_quotas:type_name -> rustmq.metadata.v1.SnapshotClientQuotas
-	9,  // 7: rustmq.metadata.v1.SnapshotClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
-	10, // 8: rustmq.metadata.v1.SnapshotClientQuotas.values:type_name -> rustmq.metadata.v1.QuotaValue
-	11, // 9: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	12, // 10: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
-	12, // 11: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	5,  // 12: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
-	13, // 13: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	9,  // 6: rustmq.metadata.v1.SnapshotRecord.manifest:type_name -> rustmq.metadata.v1.SnapshotManifest
+	2,  // 7: rustmq.metadata.v1.SnapshotRecord.client_quotas:type_name -> rustmq.metadata.v1.SnapshotClientQuotas
+	10, // 8: rustmq.metadata.v1.SnapshotClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
+	11, // 9: rustmq.metadata.v1.SnapshotClientQuotas.values:type_name -> rustmq.metadata.v1.QuotaValue
+	12, // 10: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	13, // 11: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
+	14, // 12: rustmq.metadata.v1.SnapshotPartition.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	13, // 13: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	5,  // 14: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
+	15, // 15: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_snapshot_proto_init() }
@@ -1002,6 +1208,7 @@ func file_consensus_metadata_snapshot_proto_init() {
 		(*SnapshotRecord_Topic)(nil),
 		(*SnapshotRecord_Object)(nil),
 		(*SnapshotRecord_Ranges)(nil),
+		(*SnapshotRecord_Manifest)(nil),
 		(*SnapshotRecord_ClientQuotas)(nil),
 	}
 	type x struct{}
@@ -1010,7 +1217,7 @@ func file_consensus_metadata_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_snapshot_proto_rawDesc), len(file_consensus_metadata_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

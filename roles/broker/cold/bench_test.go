@@ -31,7 +31,7 @@ func onDisk(b *testing.B, ranges int) (*world, Partition) {
 		}
 		of = append(of, w.put(b, id, base, next, 256<<10, batches...))
 	}
-	return w, Partition{id, metadata.NewRanges(of...)}
+	return w, Partition{ID: id, Ranges: metadata.NewRanges(of...)}
 }
 
 // BenchmarkSequential reads a partition that no cache has: by a consumer that

@@ -12,6 +12,9 @@
 // comes to the same pieces. A piece is read once, however many want it. Indexes
 // and pieces are kept in a cache each, so that data does not push out indexes.
 //
+// What the image has filed in a manifest is read by that: it is brought like an index,
+// kept among them, and a stream holds the next few dozen of its ranges.
+//
 // A stream is one reader's reading on in one partition, known by its offsets: a
 // request begins where an earlier one was answered up to. Each time it comes to a
 // further piece, it reads twice as far ahead, up to a limit, across the borders of
@@ -19,6 +22,12 @@
 // stream of its own, which has to show itself first. The caches may turn down what
 // a stream reads, and do so during a scan; so the stream holds on
 // to what was brought until it has read past it.
+//
+// Who reads what is committed by transactions is told which of those that have
+// records in what it gets, or before, were aborted. The marker may lie in a later
+// range: indexes are looked at, one after the other, until one was stable up to the
+// end of what is read; ranges without an abort are not opened. Nothing is given out
+// before that is known. What a stream has found there serves it further on.
 //
 // Memory. All that streams hold, and all loads under way, is charged to one
 // budget, Options.ReadAhead, to each reader an equal share of it. What a request
@@ -28,17 +37,19 @@
 // are the caches, what they gave to a stream (a piece, and some indexes, for each)
 // and what callers refer to: batches of a [Result] alias a piece, which the
 // garbage collector frees when nobody refers to it; a caller that holds many
-// results has to bound that itself.
+// results has to bound that itself. Of aborted transactions a stream remembers those
+// that its last request was told of, and at most 10,000 that begin further on.
 //
-// Promises. Every byte is checked before it is given out: the index against the
-// CRC that the catalogue has, each block against that of the index, each batch
+// Promises. Every byte is checked before it is given out: index and manifest against
+// the CRC that the catalogue has, each block against that of the index, each batch
 // against its place (object.DecodeIndex, Index.OpenBlock). What is damaged is read
 // once more, and then is an *object.CorruptionError that names object and byte.
 // Batches are given out in order, none twice and none left out, from the one in
 // which the offset lies; an offset in a hole goes on behind it. An object that is
 // not there is no damage as long as the caller can have an old image
 // ([ErrLookAgain]); if the newest one names it, it is ([MissingError]); it never
-// says that an offset does not exist. An error is told to each stream that waits
+// says that an offset does not exist. By an image that does not reach to where the
+// log's part begins, nothing is taken for committed ([ErrLookAgain]). An error is told to each stream that waits
 // for what failed, once, and never for what was only read ahead.
 //
 // Concurrency. Everything exported is safe for concurrent use. A load runs on a

@@ -174,12 +174,12 @@ func TestAnIndexOfAnotherRangeIsRefused(t *testing.T) {
 		r := open(t, w.options())
 		_, err := newClient(r, p).readAll(from(0))
 		must(t, err)
-		_, err = newClient(r, Partition{other, p.Ranges}).read(from(0))
+		_, err = newClient(r, Partition{ID: other, Ranges: p.Ranges}).read(from(0))
 		if !errors.As(err, new(*object.CorruptionError)) {
 			t.Errorf("another partition: %v", err)
 		}
 		rng.IndexCRC++
-		_, err = newClient(r, Partition{p.ID, metadata.NewRanges(rng)}).read(from(0))
+		_, err = newClient(r, Partition{ID: p.ID, Ranges: metadata.NewRanges(rng)}).read(from(0))
 		if !errors.As(err, new(*object.CorruptionError)) {
 			t.Errorf("another index: %v", err)
 		}

@@ -37,6 +37,8 @@ type want struct {
 	key    key
 	entry  object.Entry // of an index: where it is
 	layout *layout      // of a piece: the index it is from
+
+	manifest *metadata.Manifest // of a manifest: what the catalogue says of it
 }
 
 type state uint8
@@ -79,7 +81,9 @@ func (it *item) pool() int {
 
 func newItem(w *want) *item {
 	it := &item{want: *w}
-	if w.key.isIndex() {
+	if m := w.manifest; m != nil {
+		it.size, it.first, it.next = m.Size(), m.Base, m.End
+	} else if w.key.isIndex() {
 		it.position, it.size = w.entry.Index.Position, int64(w.entry.Index.Length)
 		it.first, it.next = w.entry.Base, w.entry.End
 	} else {
@@ -255,6 +259,10 @@ func (r *Reader) loadOnce(ctx context.Context, name string, it *item, buf []byte
 		return nil, nil, &object.CorruptionError{Object: it.key.object, Position: it.position, Reason: "it is cut off: " + err.Error()}
 	case err != nil:
 		return nil, nil, err
+	}
+	if it.manifest != nil {
+		l, err := it.decodeManifest(buf)
+		return l, nil, err
 	}
 	if !it.key.isIndex() {
 		p, err := it.layout.open(int(it.key.piece), buf)

@@ -164,7 +164,7 @@ func (w *world) fill(t failer, id storage.PartitionID, n, each, size int) Partit
 		}
 		ranges = append(ranges, w.put(t, id, base, next, 4*size, batches...))
 	}
-	return Partition{id, metadata.NewRanges(ranges...)}
+	return Partition{ID: id, Ranges: metadata.NewRanges(ranges...)}
 }
 
 // build makes a batch of one record for each value, a millisecond apart.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sort"
 
+	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/object"
@@ -17,17 +18,23 @@ type key struct {
 	object    storage.ObjectID
 	partition storage.PartitionID
 	crc       uint32
-	piece     int32 // or indexPiece
+	piece     int32 // or indexPiece, or manifestPiece
 }
 
-const indexPiece = -1
+const (
+	indexPiece    = -1
+	manifestPiece = -2
+)
 
-func (k key) isIndex() bool { return k.piece == indexPiece }
+// isIndex reports whether it is an index, or a manifest: both say where to read.
+func (k key) isIndex() bool { return k.piece < 0 }
 
-// layout is an index with its blocks gathered into pieces.
+// layout is an index with its blocks gathered into pieces, or the ranges of a
+// manifest.
 type layout struct {
 	*object.Index
-	pieces []int32 // the first block of each
+	pieces []int32          // the first block of each
+	filed  *metadata.Ranges // of a manifest, which has no index
 }
 
 // newLayout gathers blocks into pieces of at most size bytes, or one block. It is
@@ -91,7 +98,15 @@ func (l *layout) open(n int, data []byte) (*piece, error) {
 	return p, nil
 }
 
-func (l *layout) memory() int64 { return int64(l.Memory()) + 4*int64(cap(l.pieces)) + overhead }
+func (l *layout) memory() int64 {
+	if l.filed != nil {
+		return int64(l.filed.Len())*filedMemory + overhead
+	}
+	return int64(l.Memory()) + 4*int64(cap(l.pieces)) + overhead
+}
+
+// filedMemory is what a range of a manifest takes, in bytes.
+const filedMemory = 80
 
 // piece is consecutive blocks of a range, checked. It is not changed.
 type piece struct {

@@ -43,7 +43,12 @@ func drawPartition(t *rapid.T, w *world, id storage.PartitionID) drawn {
 		ranges = append(ranges, w.put(t, id, base, d.end, rapid.IntRange(1, 8000).Draw(t, "block"), of...))
 		d.batches = append(d.batches, of...)
 	}
-	d.Ranges = metadata.NewRanges(ranges...)
+	var cuts []int
+	if len(ranges) > 1 {
+		cuts = rapid.SliceOfNDistinct(rapid.IntRange(1, len(ranges)-1), 0, 2, rapid.ID).Draw(t, "manifests")
+		slices.Sort(cuts)
+	}
+	d.Partition = w.file(t, id, ranges, cuts...)
 	return d
 }
 
@@ -294,7 +299,7 @@ func TestAPieceLargerThanTheBudgetIsRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, memory())
 		id := partition(0)
-		p := Partition{id, metadata.NewRanges(w.put(t, id, 0, 2, 1,
+		p := Partition{ID: id, Ranges: metadata.NewRanges(w.put(t, id, 0, 2, 1,
 			build(t, 0, 0, strings.Repeat("x", 100<<10)), build(t, 1, 0, strings.Repeat("x", 100<<10))))}
 		o := w.options()
 		o.ReadAhead = 32 << 10

@@ -12,6 +12,7 @@ import (
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/cache"
 	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/storage/object"
 )
 
 // Waiter is told when a read is worth trying again. Wake must not block; it is
@@ -22,7 +23,8 @@ type Waiter interface{ Wake() }
 // Partition is where to read.
 type Partition struct {
 	ID     storage.PartitionID
-	Ranges metadata.Ranges // of the newest image
+	Ranges metadata.Ranges     // of the newest image
+	Filed  []metadata.Manifest // of it too: what lies before Ranges
 }
 
 // Request says what to read.
@@ -34,6 +36,9 @@ type Request struct {
 	Until    storage.Offset // batches from here on are read elsewhere; 0: no such end
 	MaxBytes int
 	MinOne   bool // the first batch is read even if it is larger than MaxBytes
+	// Markers asks for the aborted transactions too, of those whose marker lies
+	// before it; who asks knows the others. 0: they are not wanted.
+	Markers storage.Offset
 }
 
 // Result is whole batches of one partition, in order of offset. Their bytes are
@@ -46,6 +51,9 @@ type Result struct {
 	// nothing pending and no batches, a Next beyond the request's offset says that
 	// nothing lies between.
 	Next storage.Offset
+	// Aborted are the transactions that were aborted and have records among the
+	// batches, or before.
+	Aborted []object.Aborted
 	// Pending: there is more, it is being brought, and the waiter will be woken.
 	Pending bool
 	// Limited: there is more, and it comes with the next request only.
@@ -163,6 +171,12 @@ func (r *Reader) Read(p Partition, q Request, w Waiter) (Result, error) {
 	s := r.begin(p, &q)
 	k := walk{r: r, s: s, q: &q, out: Result{Next: q.Offset}}
 	err := k.walk()
+	if err == nil && q.Markers > 0 && k.out.Bytes > 0 {
+		var whole bool
+		if whole, err = k.aborted(); !whole {
+			k.withhold()
+		}
+	}
 	s.end = max(s.end, k.out.Next)
 	if k.out.Bytes == 0 {
 		// What was looked through once need not be held to do so again.
@@ -237,6 +251,7 @@ type walk struct {
 	out  Result
 	runs []run
 	n    int // batches of all runs
+	left int // bytes that it may still take
 }
 
 // run is consecutive batches of a piece.
@@ -248,45 +263,66 @@ type run struct {
 // walk goes on until the request is satisfied, or something is not here.
 func (k *walk) walk() error {
 	limit := max(k.r.o.ReadAhead/readShare, int64(k.r.o.PieceSize))
-	left := int(min(int64(max(k.q.MaxBytes, 0)), limit))
+	k.left = int(min(int64(max(k.q.MaxBytes, 0)), limit))
 	k.to(k.s.hole.Until)
+	if len(k.s.filed) == 0 {
+		_, err := k.through()
+		return err
+	}
+	for {
+		if here, err := k.enter(); !here {
+			return err
+		}
+		if more, err := k.through(); err != nil || !more || k.s.by == 0 {
+			return err
+		}
+		if k.out.Bytes > 0 {
+			k.out.Limited = true
+			return nil
+		}
+	}
+}
+
+// through walks the ranges that the stream reads by. more: to the end of them, and
+// on from there.
+func (k *walk) through() (more bool, err error) {
 	for e := range k.s.ranges.From(k.out.Next) {
 		if !k.to(e.Base) {
-			return nil
+			return false, nil
 		}
 		w := wantIndex(k.s.id, &e)
 		l := k.s.layoutOf(&w)
 		if l == nil {
 			x, err := k.get(&w)
 			if x == nil {
-				return err
+				return false, err
 			}
 			l = x.layout
 		}
 		for i := l.Find(k.out.Next); i < len(l.Blocks); {
 			if !k.to(l.Blocks[i].First) {
-				return nil
+				return false, nil
 			}
-			if left <= 0 && (k.out.Bytes > 0 || !k.q.MinOne) {
+			if k.left <= 0 && (k.out.Bytes > 0 || !k.q.MinOne) {
 				k.out.Limited = true
-				return nil
+				return false, nil
 			}
 			n := l.pieceOf(i)
 			of := w.piece(l, n)
 			it, err := k.get(&of)
 			if it == nil {
-				return err
+				return false, err
 			}
-			if whole := k.take(it.piece, &left); !whole {
-				return nil
+			if whole := k.take(it.piece); !whole {
+				return false, nil
 			}
 			_, i = l.blocks(n)
 		}
 		if !k.to(e.End) {
-			return nil
+			return false, nil
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // to moves on to an offset: nothing lies before it. false: it is where to stop.
@@ -317,13 +353,13 @@ func (k *walk) get(w *want) (*item, error) {
 }
 
 // take takes batches of a piece. whole: all that it has from here on.
-func (k *walk) take(p *piece, left *int) (whole bool) {
+func (k *walk) take(p *piece) (whole bool) {
 	from := p.find(k.out.Next)
 	end := p.len()
 	if k.s.until > 0 && !guard.Check("cold.until", false) {
 		end = max(from, p.before(k.s.until))
 	}
-	to := p.within(from, end, *left)
+	to := p.within(from, end, k.left)
 	if to == from && from < end && k.out.Bytes == 0 && k.q.MinOne {
 		to++
 	}
@@ -332,7 +368,7 @@ func (k *walk) take(p *piece, left *int) (whole bool) {
 		bytes := int(p.starts[to] - p.starts[from])
 		k.n += to - from
 		k.out.Bytes += bytes
-		*left -= bytes
+		k.left -= bytes
 		k.out.Next = p.batch(to - 1).NextOffset()
 	}
 	switch {

@@ -27,14 +27,18 @@ type consumer struct {
 type stream struct {
 	consumer *consumer
 	id       storage.PartitionID
-	ranges   metadata.Ranges // of the last request
-	until    storage.Offset  // of the last request
-	offset   storage.Offset  // of the last request
-	end      storage.Offset  // up to where one was answered
-	hole     Span            // From a request's offset on, nothing lies before Until
-	read     time.Time       // the last request
-	place    *list.Element   // in Reader.streams
+	filed    []metadata.Manifest // of the last request
+	image    metadata.Ranges     // of the last request
+	ranges   metadata.Ranges     // that it reads by: the image's, or some of a manifest
+	by       storage.ObjectID    // the manifest; 0: the image
+	until    storage.Offset      // of the last request
+	offset   storage.Offset      // of the last request
+	end      storage.Offset      // up to where one was answered
+	hole     Span                // From a request's offset on, nothing lies before Until
+	read     time.Time           // the last request
+	place    *list.Element       // in Reader.streams
 	gone     bool
+	aborts   aborts
 
 	items   []*item
 	waiters []Waiter
@@ -78,7 +82,10 @@ func (r *Reader) begin(p Partition, q *Request) *stream {
 		c.streams[p.ID] = append(c.streams[p.ID], s)
 		r.arm(now)
 	}
-	s.ranges, s.until, s.offset, s.read = p.Ranges, q.Until, q.Offset, now
+	s.filed, s.image, s.until, s.offset, s.read = p.Filed, p.Ranges, q.Until, q.Offset, now
+	if len(p.Filed) == 0 {
+		s.ranges, s.by = p.Ranges, 0
+	}
 	if q.Offset < s.hole.From || q.Offset >= s.hole.Until {
 		s.hole = Span{q.Offset, q.Offset}
 	}

@@ -1,8 +1,10 @@
 package cold
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
@@ -17,18 +19,37 @@ func (p Span) beyond(o storage.Offset) bool { return p.Until > 0 && o >= p.Until
 
 // FindTime returns the first record of a span that is not older than millis, its
 // offset and timestamp. It waits for the bucket: for one index and the piece that
-// this names, unless batches claim a time that none of their records has. Errors
+// this names, and the manifest before them if there is one, unless batches claim a time that none of their records has. Errors
 // are those of Read, and ctx's. ErrLookAgain that comes again by a newer image,
 // which still names the object, says that the object is missing.
 func (r *Reader) FindTime(ctx context.Context, p Partition, span Span, millis int64) (offset storage.Offset, timestamp int64, ok bool, err error) {
 	f := r.search(ctx, p, span)
 	defer r.Forget(f)
+	for i := range p.Filed {
+		m := &p.Filed[i]
+		if m.End <= span.From || m.MaxTimestamp < millis || span.beyond(m.Base) {
+			continue
+		}
+		ranges, err := f.filed(m)
+		if err != nil {
+			return offset, timestamp, false, err
+		}
+		if o, t, ok, err := f.findTime(ranges, millis); ok || err != nil {
+			return o, t, ok, err
+		}
+	}
+	return f.findTime(p.Ranges, millis)
+}
+
+// findTime looks at ranges that follow one another.
+func (f *search) findTime(ranges metadata.Ranges, millis int64) (offset storage.Offset, timestamp int64, ok bool, err error) {
 	offset, timestamp = storage.NoOffset, batch.NoTimestamp
-	first, there := p.Ranges.FindTime(millis)
+	span := f.span
+	first, there := ranges.FindTime(millis)
 	if !there {
 		return offset, timestamp, false, nil
 	}
-	for e := range p.Ranges.From(max(first.Base, span.From)) {
+	for e := range ranges.From(max(first.Base, span.From)) {
 		if span.beyond(e.Base) {
 			break
 		}
@@ -66,11 +87,57 @@ func (r *Reader) MaxTimestamp(ctx context.Context, p Partition, span Span) (offs
 	f := r.search(ctx, p, span)
 	defer r.Forget(f)
 	offset, timestamp = storage.NoOffset, batch.NoTimestamp
+	// What claims most is looked at first, so that little else is.
+	claim, looked := batch.NoTimestamp, false
+	for e := range p.Ranges.From(span.From) {
+		if !span.beyond(e.Base) {
+			claim = max(claim, e.MaxTimestamp)
+		}
+	}
+	for _, m := range f.filedByClaim() {
+		if !looked && claim > m.MaxTimestamp {
+			looked, err = true, f.newestOf(p.Ranges, &offset, &timestamp)
+		}
+		if m.MaxTimestamp <= timestamp || err != nil {
+			break
+		}
+		var ranges metadata.Ranges
+		if ranges, err = f.filed(m); err == nil {
+			err = f.newestOf(ranges, &offset, &timestamp)
+		}
+	}
+	if !looked && err == nil {
+		err = f.newestOf(p.Ranges, &offset, &timestamp)
+	}
+	if err != nil {
+		return storage.NoOffset, batch.NoTimestamp, false, err
+	}
+	return offset, timestamp, offset != storage.NoOffset, nil
+}
+
+// filedByClaim returns the manifests with ranges in the span, those that claim the largest
+// timestamps first.
+func (f *search) filedByClaim() (filed []*metadata.Manifest) {
+	for i := range f.p.Filed {
+		if m := &f.p.Filed[i]; m.End > f.span.From && !f.span.beyond(m.Base) {
+			filed = append(filed, m)
+		}
+	}
+	slices.SortStableFunc(filed, func(a, b *metadata.Manifest) int { return cmp.Compare(b.MaxTimestamp, a.MaxTimestamp) })
+	return filed
+}
+
+// newestOf looks among ranges that follow one another for a record that is newer
+// than the one that is known.
+func (f *search) newestOf(ranges metadata.Ranges, known *storage.Offset, knownTimestamp *int64) error {
+	span := f.span
 	looked := map[storage.Offset]bool{} // at ranges with these bases
+	offset, timestamp := *known, *knownTimestamp
+	defer func() { *known, *knownTimestamp = offset, timestamp }()
 	for {
 		var newest metadata.Range
 		claim := timestamp
-		for e := range p.Ranges.From(span.From) {
+		for e := range ranges.From(span.From) {
 			if span.beyond(e.Base) {
 				break
 			}
@@ -79,12 +146,12 @@ func (r *Reader) MaxTimestamp(ctx context.Context, p Partition, span Span) (offs
 			}
 		}
 		if claim == timestamp {
-			return offset, timestamp, offset != storage.NoOffset, nil
+			return nil
 		}
 		looked[newest.Base] = true
 		l, err := f.index(&newest)
 		if err != nil {
-			return storage.NoOffset, batch.NoTimestamp, false, err
+			return err
 		}
 		inSpan := func(i int) int64 {
 			if k := &l.Blocks[i]; k.Next > span.From && !span.beyond(k.First) {
@@ -105,7 +172,7 @@ func (r *Reader) MaxTimestamp(ctx context.Context, p Partition, span Span) (offs
 			})
 		})
 		if err != nil {
-			return storage.NoOffset, batch.NoTimestamp, false, err
+			return err
 		}
 	}
 }
@@ -180,6 +247,16 @@ func (f *search) get(w *want) (*item, error) {
 			return nil, fmt.Errorf("search %s by time: %w", f.p.ID, f.ctx.Err())
 		}
 	}
+}
+
+// filed returns the ranges of a manifest.
+func (f *search) filed(m *metadata.Manifest) (metadata.Ranges, error) {
+	w := wantManifest(f.p.ID, m)
+	it, err := f.get(&w)
+	if err != nil {
+		return metadata.Ranges{}, err
+	}
+	return *it.layout.filed, nil
 }
 
 func (f *search) index(e *metadata.Range) (*layout, error) {

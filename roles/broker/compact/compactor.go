@@ -3,6 +3,7 @@ package compact
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,6 +51,9 @@ type Options struct {
 	// IDAge is how long an id that was issued may be used: well below the time
 	// after which the controller condemns it.
 	IDAge time.Duration
+	// Busy returns the partitions whose ranges something else is rewriting; nil:
+	// nothing does.
+	Busy func() map[storage.PartitionID]struct{}
 	// Hold reports whether something more urgent needs the bucket: nothing is begun
 	// then. nil: never.
 	Hold func() bool
@@ -81,7 +85,7 @@ type Compactor struct {
 	done       sync.WaitGroup
 	wake       chan struct{} // holds a token when there is a reason to look
 	ids        *tiering.IDs
-	bandwidth  bandwidth
+	bandwidth  tiering.Bandwidth
 	read, gets atomic.Int64
 
 	mu      sync.Mutex
@@ -89,25 +93,22 @@ type Compactor struct {
 	stats   Stats    // guarded by mu
 }
 
-// Start begins to compact.
-func Start(o Options) *Compactor {
-	c := newCompactor(o)
-	c.done.Go(c.run)
-	return c
-}
-
-func newCompactor(o Options) *Compactor {
+// New returns a compactor that does nothing until it is started.
+func New(o Options) *Compactor {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	if o.Memory == 0 {
 		o.Memory = DefaultMemory
 	}
-	c := &Compactor{o: o, wake: make(chan struct{}, 1), planner: newPlanner(o.Limits), bandwidth: bandwidth{rate: o.Bandwidth, now: o.Now}}
+	c := &Compactor{o: o, wake: make(chan struct{}, 1), planner: newPlanner(o.Limits), bandwidth: tiering.Bandwidth{Rate: o.Bandwidth, Now: o.Now}}
 	c.ids = tiering.NewIDs(tiering.IDOptions{Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now})
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	return c
 }
+
+// Start begins to compact. It is called once.
+func (c *Compactor) Start() { c.done.Go(c.run) }
 
 // Close gives up objects under way and waits for their goroutines. Nothing is
 // lost: they are planned anew.
@@ -125,6 +126,13 @@ func (c *Compactor) Stats() Stats {
 	s.Reads, s.ReadBytes = c.gets.Load(), c.read.Load()
 	s.Running, s.Queued = int64(c.planner.running), int64(len(c.planner.queue))
 	return s
+}
+
+// Rewriting returns the partitions whose ranges are being rewritten, or are about to.
+func (c *Compactor) Rewriting() map[storage.PartitionID]struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.planner.busy)
 }
 
 // run plans until the compactor is closed.
@@ -148,12 +156,17 @@ func (c *Compactor) begin() {
 	if image == nil || c.o.Hold != nil && c.o.Hold() {
 		return
 	}
+	view := c.view(image)
+	if c.o.Busy != nil {
+		busy := c.o.Busy() // before the lock: it takes another
+		view.Busy = func(id storage.PartitionID) bool { _, is := busy[id]; return is }
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ctx.Err() != nil {
 		return
 	}
-	for _, j := range c.planner.plan(c.o.Now(), c.view(image)) {
+	for _, j := range c.planner.plan(c.o.Now(), view) {
 		c.done.Go(func() { c.compact(j) }) // blocks on the controller and the bucket
 	}
 }

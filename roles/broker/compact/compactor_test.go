@@ -25,7 +25,7 @@ func compacting(t testing.TB, w *world, change ...func(*Options)) *Compactor {
 	for _, f := range change {
 		f(&o)
 	}
-	c := newCompactor(o)
+	c := New(o)
 	t.Cleanup(func() { c.Close() })
 	return c
 }
@@ -54,7 +54,7 @@ func TestEveryBatchStaysReadable(t *testing.T) {
 		restart := func() *Compactor {
 			o := w.options()
 			o.Memory = memory
-			return newCompactor(o)
+			return New(o)
 		}
 		c := restart()
 		defer func() { c.Close() }()
@@ -253,7 +253,8 @@ func TestAnOutageIsWaitedOut(t *testing.T) {
 		w.bucket.Set(bucket.Rule{Op: bucket.OpRead, Err: errors.New("away"), Temporary: true})
 		o := w.options()
 		o.Now = time.Now
-		c := Start(o)
+		c := New(o)
+		c.Start()
 		defer c.Close()
 		time.Sleep(o.Interval * 3)
 		synctest.Wait()
@@ -308,7 +309,7 @@ func TestBandwidthIsKept(t *testing.T) {
 		o := w.options()
 		o.Now, o.Bandwidth = time.Now, 100
 		start := time.Now()
-		c := newCompactor(o)
+		c := New(o)
 		defer c.Close()
 		c.begin()
 		c.done.Wait()
@@ -317,4 +318,25 @@ func TestBandwidthIsKept(t *testing.T) {
 			t.Fatalf("%v for %d bytes at 100 a second, %+v", took, s.ReadBytes, s)
 		}
 	})
+}
+
+// TestWhatIsRewrittenElsewhereIsLeftAlone: compaction by key has the partition.
+func TestWhatIsRewrittenElsewhereIsLeftAlone(t *testing.T) {
+	w := filled(t)
+	busy := map[storage.PartitionID]struct{}{worldPartition(0): {}}
+	c := compacting(t, w, func(o *Options) { o.Busy = func() map[storage.PartitionID]struct{} { return busy } })
+	c.begin()
+	c.done.Wait()
+	if s := c.Stats(); s.Objects != 0 || s.Failures != 0 {
+		t.Fatalf("%+v", s)
+	}
+	delete(busy, worldPartition(0))
+	c.begin()
+	if _, is := c.Rewriting()[worldPartition(0)]; !is {
+		t.Error("nobody is told that the partition is being rewritten")
+	}
+	c.done.Wait()
+	if s := c.Stats(); s.Objects != 1 {
+		t.Errorf("%+v", s)
+	}
 }

@@ -4,13 +4,15 @@
 // record, moves no log start and deletes no object: the controller collects what
 // no range names any more.
 //
-// A planner, pure, decides by three rules. Ranges of a partition that fill an
+// A planner, pure, decides by four rules. Ranges of a partition that fill an
 // object of TargetObject are written into one, and never again: a partition with
 // enough data is written twice in all. Fanout small ranges of one size become one
 // of the next size, once that saves enough ranges, or one partition has too many:
 // with each rewriting a byte's range grows by a factor of Fanout. Mixed objects of
 // one size are merged when there are MaxMixed of them, for an idle partition would
-// keep one alive for ever.
+// keep one alive for ever. Small ranges that lie between large ones get an object of
+// their own where the partition has more than FileRanges: a shared one would hold up
+// what is to move into manifests.
 //
 // A [Compactor] runs what it decides. It reads indexes and then data in large
 // ranged reads, some at once, and packs the batches verbatim (storage/object); the

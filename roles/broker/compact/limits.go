@@ -22,6 +22,11 @@ type Limits struct {
 	// MaxMixed objects of several partitions and of about one size are merged,
 	// whatever ranges that saves: an idle partition would keep one of them for ever.
 	MaxMixed int
+	// FileRanges is how many ranges of one partition lie in the metadata before its
+	// oldest move into manifests (package filing). With more, small ranges between two
+	// large ones get an object of their own, for nothing else would ever rewrite them,
+	// and one that is shared holds up all behind it. 0: none.
+	FileRanges int
 	// JobRanges and JobInputs bound the ranges that one object has and takes the
 	// place of: all of them are named in one command of the metadata log.
 	JobRanges, JobInputs int

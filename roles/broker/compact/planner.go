@@ -25,6 +25,9 @@ type View struct {
 	// none when it is not led here.
 	From  func(storage.PartitionID, storage.Offset) Partition
 	Mixed func(storage.ObjectID) bool // the object was written with ranges of several partitions
+	// Busy reports that something else rewrites ranges of a partition; nil: nothing
+	// does.
+	Busy func(storage.PartitionID) bool
 }
 
 // Job is one object to make.
@@ -57,8 +60,9 @@ func (j *Job) Inputs() (n int) {
 // planner decides what is rewritten. It is a core: it has no clock and does
 // nothing but decide. A partition is in one job at most, and so is each range.
 //
-// Three rules, see survey: what fills a large object of one partition; small
-// ranges of a partition, once there are many; mixed objects, once there are many.
+// Four rules, see survey: what fills a large object of one partition; small
+// ranges of a partition, once there are many; mixed objects, once there are many;
+// small ranges between large ones, where the oldest ranges are to be filed.
 type planner struct {
 	limits  Limits
 	busy    map[storage.PartitionID]struct{} // running or queued
@@ -126,7 +130,7 @@ func (p *planner) enqueue(s *survey, v View) {
 	if s.urgent || s.saves >= p.limits.SaveRanges {
 		jobs = append(jobs, p.pack(s.small)...)
 	}
-	for _, r := range s.large {
+	for _, r := range slices.Concat(s.large, s.own) {
 		jobs = append(jobs, Job{[]Run{r}})
 	}
 	for _, j := range jobs {

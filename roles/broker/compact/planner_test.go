@@ -56,6 +56,48 @@ func TestSmallRangesShareAnObject(t *testing.T) {
 	}
 }
 
+// TestSmallRangesBetweenLargeOnesComeToOneEach, of its own object, once a partition has
+// more ranges than the metadata is to hold: until then they cost nothing.
+func TestSmallRangesBetweenLargeOnesComeToOneEach(t *testing.T) {
+	limits := testLimits
+	limits.MaxMixed, limits.MaxRanges = 1000, 1000
+	for _, least := range []int{0, 1000, 20} {
+		limits.FileRanges = least
+		f := newFleet(limits, 2)
+		for i := range 12 {
+			for range i % 3 {
+				f.upload(map[int]int64{0: 10, 1: 10})
+			}
+			if i%4 == 0 {
+				alone(f, 0, 100)
+			}
+			alone(f, 0, 6400)
+			if i == 5 {
+				f.upload(map[int]int64{0: 6400, 1: 10}) // a large one in a shared object
+			}
+		}
+		alone(f, 0, 10, 10)
+		before := f.rewritten
+		f.compact(t, time.Time{})
+		small, blocked := 0, 0
+		ranges := f.partitions[0]
+		for i, r := range ranges[:len(ranges)-2] {
+			small += btoi(r.Bytes < limits.TargetObject/2)
+			blocked += btoi(f.objects[r.Object].mixed || r.Bytes < limits.TargetObject/2 && i > 0 && ranges[i-1].Bytes < limits.TargetObject/2)
+		}
+		if least == 20 && (blocked > 0 || small == 0 || len(ranges) > 13+12+2) || least != 20 && (blocked == 0 || f.rewritten != before) {
+			t.Errorf("from %d ranges on: %d small ones, %d hold up others, %d bytes rewritten: %v", least, small, blocked, f.rewritten-before, ranges)
+		}
+	}
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // TestIdlePartitionsKeepNoObjectEach: partitions that write once and never again
 // leave a mixed object for each upload, until these are merged.
 func TestIdlePartitionsKeepNoObjectEach(t *testing.T) {

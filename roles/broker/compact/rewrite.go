@@ -126,29 +126,14 @@ func (is *source) decode(b []byte, at int64) (err error) {
 
 // describe puts together what the indexes say.
 func (run *rewritten) describe() {
-	first, last := run.sources[0], run.sources[len(run.sources)-1]
-	run.r = object.Range{
-		Partition: run.Partition, Topic: last.index.Topic, Base: first.Base, End: last.End,
-		LastStable: last.index.LastStable,
-		// Holes of the sources stay; that no batch is lost is checked by their number.
-		Holes: true,
-		// Only where a partition begins may a batch begin before its range.
-		Cut: true,
-	}
-	for _, s := range run.sources {
-		for _, e := range s.index.Epochs {
-			if n := len(run.r.Epochs); n == 0 || run.r.Epochs[n-1].Epoch != e.Epoch {
-				run.r.Epochs = append(run.r.Epochs, e)
-			}
-		}
-		run.r.Aborted = append(run.r.Aborted, s.index.Aborted...)
-		if len(s.index.Producers) > 0 {
-			run.r.Producers = s.index.Producers
-		}
+	indexes := make([]*object.Index, len(run.sources))
+	for i, s := range run.sources {
+		indexes[i] = s.index
 		run.bytes += s.Bytes
 		run.batches += s.index.Batches
 		run.records += s.index.Records
 	}
+	run.r = object.Join(indexes) // that no batch is lost is checked by their number
 }
 
 // put writes the object under an id of its own.

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"rustmq.dev/rustmq/roles/broker/tiering"
 	"rustmq.dev/rustmq/storage"
 )
 
@@ -18,7 +19,7 @@ const readsAhead = 8
 type stream struct {
 	ctx    context.Context
 	cancel context.CancelFunc
-	pace   *bandwidth
+	pace   *tiering.Bandwidth
 	fill   func(ctx context.Context, id storage.ObjectID, p []byte, at int64) error
 	memory int64
 	reads  []read
@@ -37,7 +38,7 @@ type result struct {
 }
 
 // newStream reads from fill, at the pace given, and holds about memory bytes.
-func newStream(ctx context.Context, reads []read, memory int64, pace *bandwidth, fill func(context.Context, storage.ObjectID, []byte, int64) error) *stream {
+func newStream(ctx context.Context, reads []read, memory int64, pace *tiering.Bandwidth, fill func(context.Context, storage.ObjectID, []byte, int64) error) *stream {
 	s := &stream{pace: pace, fill: fill, memory: memory, reads: reads, results: make([]result, len(reads))}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	return s
@@ -65,7 +66,7 @@ func (s *stream) begin(i int) {
 	s.held += r.length
 	// Taken here, so that reads have their turns in order: an upload in which nothing
 	// moves for long is given up.
-	turn := s.pace.take(r.length)
+	turn := s.pace.Take(r.length)
 	s.under.Go(func() {
 		defer close(to.done)
 		if to.err = wait(s.ctx, turn); to.err != nil {

@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/tiering"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/object"
 )
@@ -108,7 +109,7 @@ func TestStreamKeepsToItsMemory(t *testing.T) {
 		}
 		var mu sync.Mutex
 		var begun []storage.ObjectID
-		s := newStream(t.Context(), reads, memory, &bandwidth{}, func(_ context.Context, id storage.ObjectID, p []byte, at int64) error {
+		s := newStream(t.Context(), reads, memory, &tiering.Bandwidth{}, func(_ context.Context, id storage.ObjectID, p []byte, at int64) error {
 			mu.Lock()
 			defer mu.Unlock()
 			begun = append(begun, id)

@@ -14,6 +14,7 @@ type survey struct {
 	large  []Run // fill an object of TargetObject
 	small  []Run // Fanout ranges of one size, or too many of any
 	saves  int   // ranges that all of small would save
+	own    []Run // lie between large ones, and hold up what is to be filed
 	urgent bool  // some partition has too many ranges
 	mixed  map[storage.ObjectID]*mixedObject
 	ready  map[storage.PartitionID]struct{} // neither busy nor failing
@@ -31,16 +32,20 @@ func (p *planner) survey(now time.Time, v View) *survey {
 	s := &survey{mixed: map[storage.ObjectID]*mixedObject{}, ready: map[storage.PartitionID]struct{}{}}
 	var segment []metadata.Range // follow one another, none of them large
 	for part := range v.Partitions {
-		ready := p.ready(now, &part)
+		ready := p.ready(now, &part) && (v.Busy == nil || !v.Busy(part.ID))
 		if ready {
 			s.ready[part.ID] = struct{}{}
 		}
 		segment = segment[:0]
-		var large, small Run
+		var large, small, own Run
 		urgent := false
-		end := func() {
+		ranges := 0
+		end := func(closed bool) {
 			if ready {
 				urgent = p.segment(segment, &large, &small) || urgent
+			}
+			if ready && closed && own.Ranges == nil && (len(segment) > 1 || len(segment) == 1 && v.Mixed(segment[0].Object)) {
+				own.Ranges = slices.Clone(segment[:min(len(segment), p.limits.JobInputs)])
 			}
 			segment = segment[:0]
 		}
@@ -54,13 +59,21 @@ func (p *planner) survey(now time.Time, v View) *survey {
 				o.bytes += r.Bytes
 				o.ranges++
 			}
+			ranges++
 			if r.Bytes >= p.limits.TargetObject/2 {
-				end()
+				end(true)
+				if ready && own.Ranges == nil && v.Mixed(r.Object) {
+					own.Ranges = []metadata.Range{r}
+				}
 				continue
 			}
 			segment = append(segment, r)
 		}
-		end()
+		end(false)
+		if p.limits.FileRanges > 0 && ranges > p.limits.FileRanges && own.Ranges != nil {
+			own.Partition, own.Epoch = part.ID, part.Epoch
+			s.own = append(s.own, own)
+		}
 		if large.Ranges != nil {
 			large.Partition, large.Epoch = part.ID, part.Epoch
 			s.large = append(s.large, large)

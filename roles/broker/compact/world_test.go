@@ -214,7 +214,7 @@ func (w *world) upload(n int, partitions ...int) {
 		batches := x.batches[first:min(first+n, len(x.batches))]
 		end := batches[len(batches)-1].NextOffset()
 		r := object.Range{
-			Partition: worldPartition(i), Topic: topicName, Base: from, End: end, LastStable: end,
+			Partition: worldPartition(i), Topic: topicName, Base: from, End: end, LastStable: stableAt(end),
 			Epochs: epochsOf(x, from, end), Aborted: abortedOf(x, from, end), Cut: batches[0].BaseOffset() < from,
 			Batches: func(yield func(batch.Batch) error) error {
 				for _, b := range batches {
@@ -250,7 +250,7 @@ func (w *world) upload(n int, partitions ...int) {
 	for i, p := range s.Placements {
 		commit = append(commit, metadata.PartitionRange{Partition: p.Partition, Range: metadata.Range{
 			Base: p.Base, End: p.End, Bytes: p.Bytes, MaxTimestamp: p.MaxTimestamp, Epoch: epochs[i],
-			IndexPosition: p.Index.Position, IndexLength: p.Index.Length, IndexCRC: p.Index.CRC, HasAborts: p.Aborted > 0,
+			IndexPosition: p.Index.Position, IndexLength: p.Index.Length, IndexCRC: p.Index.CRC, HasAborts: p.Aborted > 0, OpenTransactions: p.LastStable < p.End,
 		}})
 	}
 	for _, err := range w.must(metadata.NewCommitObject(1, w.epoch, id, s.Size, commit)).(metadata.RangeResults) {
@@ -305,6 +305,9 @@ func epochsOf(x *twin, from, end storage.Offset) (epochs []object.EpochStart) {
 	return epochs
 }
 
+// stableAt is the last stable offset of a log that ends there.
+func stableAt(end storage.Offset) storage.Offset { return end - end%3 }
+
 func abortedOf(x *twin, from, end storage.Offset) (aborted []object.Aborted) {
 	for _, a := range x.aborted {
 		if from <= a.Last && a.Last < end {
@@ -358,7 +361,7 @@ func (w *world) checkIndex(x *twin, r metadata.Range, index *object.Index) {
 	}
 	aborted := abortedOf(x, r.Base, r.End)
 	if !slices.Equal(index.Epochs, epochsOf(x, r.Base, r.End)) || !slices.Equal(index.Aborted, aborted) || r.HasAborts != (len(aborted) > 0) ||
-		!bytes.Equal(index.Producers, blob) || index.LastStable != r.End || index.Topic != topicName {
+		!bytes.Equal(index.Producers, blob) || index.LastStable != stableAt(r.End) || r.OpenTransactions != (stableAt(r.End) < r.End) || index.Topic != topicName {
 		w.t.Fatalf("the index of [%d, %d) says %+v; epochs %v, aborts %v, producers %q are due", r.Base, r.End, index, epochsOf(x, r.Base, r.End), aborted, blob)
 	}
 }

@@ -10,18 +10,24 @@ import (
 	"rustmq.dev/rustmq/storage/guard"
 )
 
-// classic is the type of these groups since KIP-848 brought others.
-const classic = "classic"
+// Types of groups, since KIP-848.
+const (
+	classic      = "classic"
+	consumerType = "consumer"
+)
 
 func (c *Core) describe(q *DescribeGroup) *kmsg.DescribeGroupsResponseGroup {
 	resp := kmsg.NewDescribeGroupsResponseGroup()
 	resp.Group = q.Group
 	g := c.groups[q.Group]
-	if g == nil {
+	if g == nil || g.consumer != nil {
 		resp.State = "Dead"
 		if q.Version >= 6 { // KIP-1043
 			resp.ErrorCode = kerr.GroupIDNotFound.Code
 			resp.ErrorMessage = kmsg.StringPtr("group " + q.Group + " not found")
+			if g != nil {
+				resp.ErrorMessage = kmsg.StringPtr("group " + q.Group + " is not a classic group")
+			}
 		}
 		return &resp
 	}
@@ -45,13 +51,14 @@ func (c *Core) list(q *ListGroups) []kmsg.ListGroupsResponseGroup {
 		return len(filter) == 0 || slices.ContainsFunc(filter, func(f string) bool { return strings.EqualFold(f, is) })
 	}
 	all := []kmsg.ListGroupsResponseGroup{}
-	if !wanted(q.Types, classic) {
-		return all
-	}
 	for _, g := range c.sorted() {
-		if wanted(q.States, g.state.String()) {
+		kind, state := classic, g.state.String()
+		if g.consumer != nil {
+			kind, state = consumerType, g.consumer.stateName()
+		}
+		if wanted(q.Types, kind) && wanted(q.States, state) {
 			rg := kmsg.NewListGroupsResponseGroup()
-			rg.Group, rg.ProtocolType, rg.GroupState, rg.GroupType = g.id, g.protocolType, g.state.String(), classic
+			rg.Group, rg.ProtocolType, rg.GroupState, rg.GroupType = g.id, g.protocolType, state, kind
 			all = append(all, rg)
 		}
 	}
@@ -69,13 +76,20 @@ func (c *Core) delete(r Request, q *DeleteGroup) {
 	case g == nil:
 		c.answer(r.Call, kerr.GroupIDNotFound.Code)
 		return
-	case g.deleting:
+	case g.deleting || !g.settled():
 		c.answer(r.Call, kerr.CoordinatorNotAvailable.Code)
 		return
-	case !guard.Check("group.delete-empty", g.state == empty):
+	case !guard.Check("group.delete-empty", !g.peopled()):
 		c.answer(r.Call, kerr.NonEmptyGroup.Code)
 		return
 	}
+	g.takeAllBack(func(err error) { c.answer(r.Call, codeOf(err, kerr.UnknownServerError.Code)) })
+}
+
+// takeAllBack writes tombstones for all that the log has of a group without
+// members, and drops it when they are committed.
+func (g *group) takeAllBack(then func(err error)) {
+	c := g.core
 	g.deleting = true
 	slots := g.slots(func(slot) bool { return true })
 	var records []Record
@@ -83,10 +97,11 @@ func (c *Core) delete(r Request, q *DeleteGroup) {
 		records = append(records, Record{Key: commitKey(g.id, s)})
 	}
 	records = append(records, Record{Key: groupKey(g.id)})
-	g.writeAll(records, func(from, to int, err error) {
+	records = append(records, g.bury()...)
+	g.writeAll(records, nil, func(from, to int, err error) {
 		if err == nil {
 			for _, s := range slots[from:min(to, len(slots))] {
-				g.unset(s.topic, s.partition)
+				g.forget(s)
 			}
 		}
 	}, func(err error) {
@@ -95,7 +110,7 @@ func (c *Core) delete(r Request, q *DeleteGroup) {
 			g.note("group deleted", nil)
 			c.drop(g)
 		}
-		c.answer(r.Call, codeOf(err, kerr.UnknownServerError.Code))
+		then(err)
 	})
 }
 
@@ -109,7 +124,7 @@ func (c *Core) deleteOffsets(r Request, q *DeleteOffsets) {
 		resp.ErrorCode = kerr.GroupIDNotFound.Code
 	case g.deleting:
 		resp.ErrorCode = kerr.CoordinatorNotAvailable.Code
-	case g.state != empty && g.protocolType != consumerProtocol:
+	case g.peopled() && g.protocolType != consumerProtocol:
 		resp.ErrorCode = kerr.NonEmptyGroup.Code
 	}
 	if resp.ErrorCode != 0 {
@@ -126,7 +141,7 @@ func (c *Core) deleteOffsets(r Request, q *DeleteOffsets) {
 			switch {
 			case q.Missing[t.Topic]:
 				rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
-			case g.state != empty && (g.unreadable || g.subscribed[t.Topic]):
+			case g.consumes(t.Topic):
 				rp.ErrorCode = kerr.GroupSubscribedToTopic.Code
 			default:
 				asked[slot{t.Topic, p.Partition}] = true

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -75,6 +76,9 @@ func (s *shard) compact(now time.Time) {
 	c := &s.compaction
 	if c.stage == compactIdle {
 		if !s.due(now) {
+			if !now.Before(c.retry) {
+				c.retry = time.Time{} // there is nothing to wake for
+			}
 			return
 		}
 		if !guard.Check("group.snapshot-unknown", s.core.Skipped() == 0) {
@@ -118,13 +122,8 @@ func (s *shard) writeSnapshot() {
 	}
 	now := s.c.opt.Now().UnixMilli()
 	for size := 0; len(c.left) > 0 && size < snapshotStep; c.left = c.left[1:] {
-		for _, r := range s.core.Current(c.left[0]) {
-			n := len(r.Key) + len(r.Value)
-			if s.builder.Len() > 0 && s.builder.Size()+n > maxWrite {
-				s.flushSnapshot()
-			}
-			s.builder.Add(now, r.Key, r.Value)
-			size += n
+		for _, w := range s.core.Current(c.left[0]) {
+			size += s.addSnapshot(now, w)
 		}
 	}
 	if s.builder.Len() > 0 {
@@ -132,11 +131,34 @@ func (s *shard) writeSnapshot() {
 	}
 }
 
+// addSnapshot appends records, or puts them into the next batch, and returns how
+// many bytes they are.
+func (s *shard) addSnapshot(now int64, w Write) (size int) {
+	if w.Txn != nil {
+		if s.builder.Len() > 0 {
+			s.flushSnapshot()
+		}
+		b, err := s.transactional(w)
+		s.compaction.inFlight++
+		s.append(completion{}, heldWrite{batch: b}, err)
+		return len(b)
+	}
+	for _, r := range w.Records {
+		n := len(r.Key) + len(r.Value)
+		if s.builder.Len() > 0 && s.builder.Size()+n > maxWrite {
+			s.flushSnapshot()
+		}
+		s.builder.Add(now, r.Key, r.Value)
+		size += n
+	}
+	return size
+}
+
 func (s *shard) flushSnapshot() {
 	b, err := s.builder.Build()
 	s.builder.Reset(batch.BuilderOptions{})
 	s.compaction.inFlight++
-	s.append(completion{}, b, err)
+	s.append(completion{}, heldWrite{batch: b}, err)
 }
 
 // snapshotted notes the fate of one of the snapshot's batches.
@@ -185,21 +207,55 @@ func (c *Core) Groups() []string {
 	return ids
 }
 
-// Current returns the records that make a replay find the group as the log has
-// it now: none for one that is gone. What is being written is not in them.
-func (c *Core) Current(id string) []Record {
+// Current returns the writes that make a replay find the group as the log has it
+// now: none for one that is gone. What is being written is not in them. Offsets
+// come in the order of the log, those in open transactions among them: it decides
+// between them when the transactions end.
+func (c *Core) Current(id string) []Write {
 	g := c.groups[id]
 	if g == nil {
 		return nil
 	}
-	var records []Record
-	if g.record != nil {
-		records = append(records, Record{Key: groupKey(id), Value: g.record})
+	type offset struct {
+		commit
+		slot
+		producer int64
+		txn      *transaction // nil: it is committed
 	}
+	var offsets []offset
 	for topic, partitions := range g.offsets {
 		for p, o := range partitions {
-			records = append(records, encodeCommit(id, slot{topic, p}, o))
+			offsets = append(offsets, offset{o, slot{topic, p}, 0, nil})
 		}
 	}
-	return records
+	for producer, t := range g.transactions {
+		for s, o := range t.offsets {
+			offsets = append(offsets, offset{o, s, producer, t})
+		}
+	}
+	slices.SortFunc(offsets, func(a, b offset) int { return cmp.Compare(a.order, b.order) })
+
+	var writes []Write
+	var size int
+	last := &transaction{} // of none
+	if g.record != nil {
+		writes, last = append(writes, Write{Records: []Record{{Key: groupKey(id), Value: g.record}}}), nil
+	}
+	if len(g.committed) > 0 {
+		writes, last = append(writes, Write{Records: recordsOf(g.committed)}), nil
+	}
+	for _, o := range offsets {
+		if o.txn != last || size > maxWrite {
+			w := Write{}
+			if o.txn != nil {
+				w.Txn = &TxnWrite{ProducerID: o.producer, ProducerEpoch: o.txn.epoch}
+			}
+			writes, last, size = append(writes, w), o.txn, 0
+		}
+		r := encodeCommit(id, o.slot, o.commit)
+		w := &writes[len(writes)-1]
+		w.Records = append(w.Records, r)
+		size += len(r.Key) + len(r.Value)
+	}
+	return writes
 }

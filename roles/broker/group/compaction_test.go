@@ -1,8 +1,11 @@
 package group
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +14,7 @@ import (
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/log"
 )
 
 const smallLog = 4 << 10
@@ -184,7 +188,7 @@ func TestUnknownRecordsKeepTheLogWhole(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.log.Append(Partition("g"), 0, b, func(storage.Offset, error) {})
+		h.log.Append(Partition("g"), 0, b, log.Guard{}, func(storage.Offset, error) {})
 		h.load(1)
 		for i := range int64(200) {
 			wantCode(t, "commit", commitCode(now(t, h.commit("g", i))), nil)
@@ -230,10 +234,18 @@ func TestShortenedLogSaysWhatTheWholeOneSaid(t *testing.T) {
 		for i := range int64(2000) {
 			got := make(chan int16, 1)
 			id := ids[rng.IntN(len(ids))]
-			if rng.IntN(10) == 0 {
+			switch what := rng.IntN(20); {
+			case what < 5:
+				req := kmsg.NewPtrTxnOffsetCommitRequest()
+				req.Group, req.ProducerID, req.Topics = id, rng.Int64N(3), txnTopics("t", i)
+				h.TxnOffsetCommit(t.Context(), req, log.Guard{}, func(p *kmsg.TxnOffsetCommitResponse) { got <- p.Topics[0].Partitions[0].ErrorCode })
+			case what < 7:
+				m := log.Marker{ProducerID: rng.Int64N(3), Commit: rng.IntN(3) > 0}
+				h.EndTransaction(t.Context(), Partition(id), m, func(error) { got <- 0 })
+			case what < 9:
 				h.shards[Partition(id)].Load().submit(t.Context(), Request{Body: &DeleteGroup{Group: id}},
 					func(body any) { got <- body.(int16) }, func(code int16) { got <- code })
-			} else {
+			default:
 				h.OffsetCommit(t.Context(), commitRequest(id, i), func(p *kmsg.OffsetCommitResponse) { got <- commitCode(p) })
 			}
 			answers = append(answers, got)
@@ -279,9 +291,20 @@ func replayed(t *testing.T, opt Options, batches []batch.Batch, from storage.Off
 		if b.NextOffset() <= from {
 			continue
 		}
+		if m, ok := batch.ReadMarker(b); ok {
+			c.ReplayMarker(b.ProducerID(), m.Commit)
+			continue
+		}
 		it := b.Records(1 << 20)
 		for it.Next() {
-			if err := c.Replay(it.Record().Key, it.Record().Value); err != nil {
+			key, value := it.Record().Key, it.Record().Value
+			err := error(nil)
+			if b.IsTransactional() {
+				err = c.ReplayTransactional(b.ProducerID(), b.ProducerEpoch(), key, value)
+			} else {
+				err = c.Replay(key, value)
+			}
+			if err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -289,7 +312,58 @@ func replayed(t *testing.T, opt Options, batches []batch.Batch, from storage.Off
 	c.Loaded(time.Now())
 	out := ""
 	for _, id := range c.Groups() {
-		out += fmt.Sprintf("%s %x %v\n", id, c.groups[id].record, c.groups[id].offsets)
+		out += fmt.Sprintf("%s %x %s\n", id, c.groups[id].record, inOrder(c.groups[id]))
 	}
 	return out
+}
+
+// inOrder is what a group has of each slot, committed and in transactions, in the
+// order that decides between them.
+func inOrder(g *group) string {
+	out := ""
+	for _, s := range g.slots(func(slot) bool { return true }) {
+		said := map[uint64]string{}
+		if o, ok := g.offsets[s.topic][s.partition]; ok {
+			said[o.order] = fmt.Sprintf(" committed %d %q %d", o.offset, o.metadata, o.timestamp)
+		}
+		for id, t := range g.transactions {
+			if o, ok := t.offsets[s]; ok {
+				said[o.order] = fmt.Sprintf(" %d in %d/%d", o.offset, id, t.epoch)
+			}
+		}
+		out += fmt.Sprint(s, ":")
+		for _, order := range slices.Sorted(maps.Keys(said)) {
+			out += said[order]
+		}
+	}
+	return out
+}
+
+// txnTopics is what a transaction commits for partition 0 of a topic.
+func txnTopics(topic string, offset int64) []kmsg.TxnOffsetCommitRequestTopic {
+	p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+	p.Offset = offset
+	return []kmsg.TxnOffsetCommitRequestTopic{{Topic: topic, Partitions: []kmsg.TxnOffsetCommitRequestTopicPartition{p}}}
+}
+
+// A snapshot that failed is tried again when the log has grown, and nobody spins
+// until then.
+func TestFailedSnapshotDoesNotSpin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t, compacting)
+		h.load(1)
+		wantCode(t, "commit", commitCode(now(t, h.commit("g", 1))), nil)
+		h.log.set(func(l *memoryLog) { l.fail = errors.New("disk full") })
+		c := &h.shards[Partition("g")].Load().compaction
+		for c.retry.IsZero() {
+			h.commit("g", 1)
+			synctest.Wait()
+		}
+		c.grown = 0 // as if the groups had grown
+		time.Sleep(2 * compactRetry)
+		synctest.Wait()
+		if !c.retry.IsZero() {
+			t.Fatalf("it would wake at %v, which is over", c.retry)
+		}
+	})
 }

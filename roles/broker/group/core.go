@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/storage/log"
 )
 
 // Event is what a core is told.
@@ -40,20 +42,48 @@ type Written struct {
 // Tick says that the deadline has come.
 type Tick struct{ Wall time.Time }
 
-func (Request) event() {}
-func (Written) event() {}
-func (Tick) event()    {}
+// ExpireOffsets says that it is time to look for offsets that have expired.
+type ExpireOffsets struct{ Wall time.Time }
+
+// TopicsChanged tells which topics there are from now on. Before the first, there
+// are none for members of the consumer protocol.
+type TopicsChanged struct {
+	Wall      time.Time
+	Catalogue Catalogue
+}
+
+func (Request) event()       {}
+func (Written) event()       {}
+func (Tick) event()          {}
+func (TopicsChanged) event() {}
+func (ExpireOffsets) event() {}
 
 // Questions that concern one group, where the request of the protocol names
 // several, and one about all groups of a core.
 type (
 	// FetchOffsets is answered by a *kmsg.OffsetFetchResponseGroup whose topics
-	// come in the order asked for.
+	// come in the order asked for. Stable takes no offset for an answer that an
+	// open transaction may replace (KIP-447).
 	FetchOffsets struct {
 		Group  string
 		Topics []kmsg.OffsetFetchRequestGroupTopic
 		All    bool
+		Stable bool
+		// Who asks, if it is a member: nil and -1, if it says nothing of that.
+		Member *string
+		Epoch  int32
 	}
+	// TxnCommit commits offsets in a producer's transaction. It is answered by a
+	// *kmsg.OffsetCommitResponse.
+	TxnCommit struct {
+		Offsets       *kmsg.OffsetCommitRequest
+		ProducerID    int64
+		ProducerEpoch int16
+		Verified      log.Guard
+	}
+	// EndTransaction ends a producer's transaction in this partition. It is
+	// answered by an error, nil when the marker is committed.
+	EndTransaction struct{ Marker log.Marker }
 	// DescribeGroup is answered by a *kmsg.DescribeGroupsResponseGroup.
 	DescribeGroup struct {
 		Group   string
@@ -70,6 +100,8 @@ type (
 	}
 	// ForgetTopic is answered by an error code, an int16.
 	ForgetTopic struct{ Topic string }
+	// DescribeConsumerGroup is answered by a *kmsg.ConsumerGroupDescribeResponseGroup.
+	DescribeConsumerGroup struct{ Group string }
 )
 
 // Effects are what the shell must do after a step.
@@ -86,9 +118,19 @@ type Answer struct {
 }
 
 // Write asks for records to be committed, all or none; a [Written] answers it.
+// They are part of a transaction, or its end, if it says so.
 type Write struct {
 	ID      WriteID
 	Records []Record
+	Txn     *TxnWrite
+	Marker  *log.Marker
+}
+
+// TxnWrite says which transaction records are part of.
+type TxnWrite struct {
+	ProducerID    int64
+	ProducerEpoch int16
+	Verified      log.Guard
 }
 
 // Record is a record of the topic; a nil value takes back the key.
@@ -109,8 +151,13 @@ type Core struct {
 	alarms alarms // every group that has a deadline
 	writes map[WriteID]func(now time.Time, err error)
 	lastID WriteID
-	bytes  int64
-	skips  int // records of kinds that are not known here
+	// Groups with offsets in the open transaction of a producer, by producer id.
+	producers map[int64]map[*group]bool
+	order     uint64 // of the newest offset, committed or in a transaction
+	bytes     int64
+	skips     int // records of kinds that are not known here
+
+	catalogue Catalogue // what members of the consumer protocol can be given
 
 	fx   Effects
 	wall time.Time
@@ -119,7 +166,7 @@ type Core struct {
 // NewCore returns a core without groups. Of the options it uses the limits and
 // NewID.
 func NewCore(opt Options) *Core {
-	return &Core{opt: opt, groups: map[string]*group{}, writes: map[WriteID]func(time.Time, error){}}
+	return &Core{opt: opt, groups: map[string]*group{}, writes: map[WriteID]func(time.Time, error){}, producers: map[int64]map[*group]bool{}, catalogue: nothing{}}
 }
 
 // Step applies one event and returns what the shell must do. now never goes
@@ -136,6 +183,17 @@ func (c *Core) Step(now time.Time, ev Event) Effects {
 			delete(c.writes, id)
 			then(now, ev.Err)
 		}
+	case TopicsChanged:
+		c.wall, c.catalogue = ev.Wall, ev.Catalogue
+		for _, g := range c.sorted() {
+			if g.consumer != nil && !g.deleting {
+				g.consumer.refresh()
+				g.persist(now, nil)
+			}
+		}
+	case ExpireOffsets:
+		c.wall = ev.Wall
+		c.expireOffsets(now, ev.Wall)
 	case Tick:
 		c.wall = ev.Wall
 		for len(c.alarms) > 0 && !now.Before(c.alarms[0].wake) {
@@ -172,12 +230,20 @@ func (c *Core) request(now time.Time, r Request) {
 		c.heartbeat(now, r, body)
 	case *kmsg.LeaveGroupRequest:
 		c.leave(now, r, body)
+	case *kmsg.ConsumerGroupHeartbeatRequest:
+		c.consumerHeartbeat(now, r, body)
 	case *kmsg.OffsetCommitRequest:
-		c.commit(now, r, body)
+		c.commit(now, r, body, nil)
+	case *TxnCommit:
+		c.commit(now, r, body.Offsets, body)
+	case *EndTransaction:
+		c.endTransaction(r, body.Marker)
 	case *FetchOffsets:
 		c.answer(r.Call, c.fetch(body))
 	case *DescribeGroup:
 		c.answer(r.Call, c.describe(body))
+	case *DescribeConsumerGroup:
+		c.answer(r.Call, c.describeConsumers(body))
 	case *ListGroups:
 		c.answer(r.Call, c.list(body))
 	case *DeleteGroup:
@@ -195,11 +261,12 @@ func (c *Core) answer(call Call, body any) {
 	c.fx.Answers = append(c.fx.Answers, Answer{call, body})
 }
 
-// write asks for records to be committed, and runs then when that is known.
-func (c *Core) write(records []Record, then func(now time.Time, err error)) WriteID {
+// write asks for w to be committed, and runs then when that is known.
+func (c *Core) write(w Write, then func(now time.Time, err error)) WriteID {
 	c.lastID++
 	c.writes[c.lastID] = then
-	c.fx.Writes = append(c.fx.Writes, Write{c.lastID, records})
+	w.ID = c.lastID
+	c.fx.Writes = append(c.fx.Writes, w)
 	return c.lastID
 }
 
@@ -221,7 +288,7 @@ func (c *Core) make(id string) *group {
 
 // dropIfBare forgets a group of which nothing is left, here or in the log.
 func (c *Core) dropIfBare(g *group) {
-	if g.state == empty && g.record == nil && g.writing == 0 && len(g.members)+len(g.pending)+len(g.offsets) == 0 && c.groups[g.id] == g {
+	if g.state == empty && g.record == nil && g.writing == 0 && len(g.members)+len(g.pending)+len(g.offsets)+len(g.committed)+len(g.transactions) == 0 && g.consumer == nil && c.groups[g.id] == g {
 		c.drop(g)
 	}
 }
@@ -238,6 +305,12 @@ func (c *Core) drop(g *group) {
 		for p := range partitions {
 			g.unset(topic, p)
 		}
+	}
+	for key := range g.committed {
+		g.noteCommitted(key, nil)
+	}
+	for id := range g.transactions {
+		g.endTransaction(id, false)
 	}
 	g.recorded(nil)
 	delete(c.groups, g.id)
@@ -277,6 +350,9 @@ func (c *Core) Loaded(now time.Time) {
 	for _, g := range c.sorted() {
 		for _, m := range g.members {
 			g.beat(now, m)
+		}
+		if g.record == nil {
+			g.rebuild(now)
 		}
 		c.dropIfBare(g)
 	}

@@ -1,6 +1,9 @@
-// Package group is the coordinator of consumer groups, classic protocol: who is
-// a member, which generation is current, who consumes what, and what offsets a
-// group has committed.
+// Package group is the coordinator of consumer groups: who is a member, which
+// generation is current, who consumes what, and what offsets a group has
+// committed. A group uses the classic protocol, where one of its members assigns,
+// or the consumer protocol (KIP-848), where the coordinator does; members of the
+// former have a place in groups of the latter, so that a group can move from one
+// to the other and back while it works.
 //
 // A [Core] holds the groups of one partition of __consumer_offsets and decides
 // all of that by [Core.Step], without clock, goroutine or I/O. A [Coordinator]
@@ -11,11 +14,24 @@
 // offset before that. A restart therefore continues with the same offsets,
 // generation, members and assignments, whose sessions begin anew.
 //
+// A group of the consumer protocol changes at once and waits with its answers: what
+// changed is queued as records, one write of a group is under way at a time, and
+// whoever heard nothing of an epoch yet is told when its records are committed. When
+// a write fails, the group goes back to what the log says. A partition has one owner:
+// who has it lets go before anybody else is given it, and is removed when it does not
+// in time.
+//
+// Offsets that a producer commits in a transaction are kept apart until its marker:
+// then they are committed, or forgotten, in the order in which the log has them and
+// what was committed beside. The marker goes into the log by this package too
+// (EndTransaction), so that it knows what lies before it. Who asks for stable
+// offsets is told to wait while a transaction may change them (KIP-447).
+//
 // A partition's log does not grow for ever: when it has by a budget, all groups
 // are written once more at its end, and what lies before goes; see compaction.
 //
 // The package owns no file, topic or connection: it reads and appends through
-// [Log] and asks [Topics] what exists.
+// [Log], asks [Topics] what exists, and is told by a [Catalogue] what it can assign.
 //
 // Concurrency: every method of Coordinator may be called from any goroutine and
 // returns at once. One goroutine per loaded partition owns its core, so that
@@ -24,8 +40,9 @@
 // answer functions and Log.Append, which must not block. There is no lock order:
 // an inbox lock is never held over a call.
 //
-// Bytes: Kafka's own records, one batch per append, keys and values as
-// package kmsg encodes them (big-endian; strings with a 2-byte length).
+// Bytes: Kafka's own records, one batch per append, one of its own for what a
+// transaction commits, without sequence numbers; keys and values as package kmsg
+// encodes them (big-endian; strings with a 2-byte length).
 //
 //	key: version i16
 //	     1: group, topic, partition i32    an offset commit; value:
@@ -36,10 +53,28 @@
 //	        state timestamp i64, members: each id, instance id, client id, host,
 //	        rebalance and session time-out i32 ms, subscription, assignment
 //
+// Those of the consumer protocol are flexible (lengths are uvarints of one more,
+// tagged fields end each structure); their values have version i16 = 0:
+//
+//	3: group                          its epoch i32; tag 0: a hash i64 of the
+//	                                  metadata of the topics it consumes
+//	5: group, member                  instance id, rack, client id, host, topics,
+//	                                  pattern, rebalance time-out i32 ms,
+//	                                  assignor; tag 0: of a classic member,
+//	                                  session time-out i32 ms and protocols
+//	6: group                          the epoch i32 of the target assignment
+//	7: group, member                  its target: topic ids with partitions
+//	8: group, member                  epoch i32, the one before i32, state i8,
+//	                                  what it has (tag 0 of a topic: the epochs i32
+//	                                  that it was given the partitions in), what it
+//	                                  has to let go of
+//	16: group, pattern                the topics that match, version i64 of the
+//	                                  metadata, timestamp i64
+//
 // A null value takes back what the key said. Versions 0 of the commit key and
-// 0 to 2 of the values are read too. Keys of other kinds are skipped, and
-// counted; a key or value of these kinds that does not decode fails the load:
-// damage is not read as absence.
+// 0 to 2 of the values are read too, and kind 4, which Kafka 4.0 wrote, is read
+// over. Keys of other kinds are skipped, and counted; a key or value of these kinds
+// that does not decode fails the load: damage is not read as absence.
 //
 // A group lives in partition |javaHash(id)| mod 50; see [Partition].
 package group

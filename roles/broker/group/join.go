@@ -2,6 +2,7 @@ package group
 
 import (
 	"bytes"
+	"math"
 	"strings"
 	"time"
 
@@ -31,6 +32,10 @@ func (c *Core) tryJoin(now time.Time, r Request, req *kmsg.JoinGroupRequest) int
 	switch {
 	case req.Group == "":
 		return kerr.InvalidGroupID.Code
+	case !guard.Check("group.name-length", len(req.Group) <= maxName):
+		return kerr.InvalidGroupID.Code
+	case !nameable(r, req):
+		return kerr.InvalidRequest.Code
 	case session < c.opt.MinSession || session > c.opt.MaxSession:
 		return kerr.InvalidSessionTimeout.Code
 	}
@@ -49,6 +54,15 @@ func (c *Core) tryJoin(now time.Time, r Request, req *kmsg.JoinGroupRequest) int
 		g = c.make(req.Group)
 		defer c.dropIfBare(g)
 	}
+	if g.consumer != nil && !g.deleting {
+		if len(g.consumer.members) > 0 {
+			return g.joinConsumers(now, r, req)
+		}
+		if req.MemberID != "" {
+			return kerr.UnknownMemberID.Code
+		}
+		g.downgrade(now, nil)
+	}
 	switch {
 	case g.deleting:
 		return kerr.CoordinatorNotAvailable.Code
@@ -60,6 +74,22 @@ func (c *Core) tryJoin(now time.Time, r Request, req *kmsg.JoinGroupRequest) int
 		return g.joinNew(now, r, req)
 	}
 	return g.joinKnown(now, r, req)
+}
+
+// maxName is the longest name that a record can hold, less what a member's id has
+// besides the name that it begins with.
+const maxName = math.MaxInt16 - 100
+
+// nameable reports whether a record can hold what a join says of its sender.
+func nameable(r Request, req *kmsg.JoinGroupRequest) bool {
+	longest := max(len(r.ClientID), len(r.ClientHost), len(req.ProtocolType))
+	if req.InstanceID != nil {
+		longest = max(longest, len(*req.InstanceID))
+	}
+	for _, p := range req.Protocols {
+		longest = max(longest, len(p.Name))
+	}
+	return guard.Check("group.member-name-length", longest <= maxName)
 }
 
 // joinSize is what a join adds to memory.

@@ -7,6 +7,7 @@ import (
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/log"
 )
 
 // memoryLog is the topic in memory. Appends wait for release when held.
@@ -35,7 +36,12 @@ type logStart struct {
 	length int
 }
 
-func (l *memoryLog) Append(partition int32, epoch storage.Epoch, b batch.Batch, done func(storage.Offset, error)) {
+func (l *memoryLog) AppendMarker(partition int32, epoch storage.Epoch, m log.Marker, done func(storage.Offset, error)) {
+	b := batch.BuildMarker(0, m.ProducerID, m.ProducerEpoch, batch.Marker{Commit: m.Commit, CoordinatorEpoch: m.CoordinatorEpoch})
+	l.Append(partition, epoch, b, log.Guard{}, done)
+}
+
+func (l *memoryLog) Append(partition int32, epoch storage.Epoch, b batch.Batch, _ log.Guard, done func(storage.Offset, error)) {
 	l.mu.Lock()
 	l.appends++
 	err := l.fail

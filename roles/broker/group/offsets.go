@@ -20,6 +20,10 @@ type commit struct {
 	metadata    string
 	timestamp   int64 // wall clock, ms
 	expires     int64 // wall clock, ms; -1: with the group
+
+	// order is that of the records in the log. An offset whose transaction commits
+	// late does not replace one that was committed behind it.
+	order uint64
 }
 
 // slot names a partition in a group's offsets.
@@ -28,8 +32,9 @@ type slot struct {
 	partition int32
 }
 
-func (c *Core) commit(now time.Time, r Request, req *kmsg.OffsetCommitRequest) {
-	g, code := c.mayCommit(now, r, req)
+// commit commits offsets, in a transaction unless txn is nil.
+func (c *Core) commit(now time.Time, r Request, req *kmsg.OffsetCommitRequest, txn *TxnCommit) {
+	g, code := c.mayCommit(now, r, req, txn != nil)
 	if code != 0 {
 		c.answer(r.Call, commitRefused(req, code))
 		return
@@ -62,7 +67,7 @@ func (c *Core) commit(now time.Time, r Request, req *kmsg.OffsetCommitRequest) {
 				continue
 			}
 			s := slot{topic, p.Partition}
-			o := commit{p.Offset, p.LeaderEpoch, strings.Clone(metadata), stamp, expires}
+			o := commit{p.Offset, p.LeaderEpoch, strings.Clone(metadata), stamp, expires, 0}
 			if req.Version < 6 {
 				o.leaderEpoch = -1
 			}
@@ -76,7 +81,11 @@ func (c *Core) commit(now time.Time, r Request, req *kmsg.OffsetCommitRequest) {
 		c.dropIfBare(g)
 		return
 	}
-	g.writeAll(records, func(from, to int, err error) {
+	if txn != nil {
+		c.commitLater(r, g, txn, slots, commits, records, codes, resp)
+		return
+	}
+	g.writeAll(records, nil, func(from, to int, err error) {
 		for i := from; i < to; i++ {
 			g.fly(slots[i], -1)
 			*codes[i] = codeOf(err, kerr.InvalidCommitOffsetSize.Code)
@@ -89,7 +98,13 @@ func (c *Core) commit(now time.Time, r Request, req *kmsg.OffsetCommitRequest) {
 
 // mayCommit returns the group to commit to, or why not. A consumer that assigns
 // partitions to itself commits with generation -1, to a group without members.
-func (c *Core) mayCommit(now time.Time, r Request, req *kmsg.OffsetCommitRequest) (*group, int16) {
+//
+// A producer that says nothing of its consumer may commit in its transaction to
+// any group: so it was before KIP-447.
+func (c *Core) mayCommit(now time.Time, r Request, req *kmsg.OffsetCommitRequest, transactional bool) (*group, int16) {
+	if !guard.Check("group.name-length", len(req.Group) <= maxName) {
+		return nil, kerr.InvalidGroupID.Code
+	}
 	simple := req.Generation < 0
 	g := c.groups[req.Group]
 	if g == nil {
@@ -104,7 +119,10 @@ func (c *Core) mayCommit(now time.Time, r Request, req *kmsg.OffsetCommitRequest
 	if g.deleting {
 		return nil, kerr.CoordinatorNotAvailable.Code
 	}
-	if simple && g.state == empty {
+	if g.consumer != nil {
+		return g, g.consumer.mayCommit(req, transactional)
+	}
+	if simple && (g.state == empty || transactional && req.MemberID == "" && req.InstanceID == nil) {
 		return g, 0
 	}
 	m, code := g.memberOf(req.MemberID, req.InstanceID)
@@ -114,7 +132,7 @@ func (c *Core) mayCommit(now time.Time, r Request, req *kmsg.OffsetCommitRequest
 	if !guard.Check("group.commit-generation", req.Generation == g.generation) {
 		return nil, kerr.IllegalGeneration.Code
 	}
-	if g.state == completing {
+	if g.state == completing && !transactional { // the transaction is fenced by the member's generation
 		return nil, kerr.RebalanceInProgress.Code // the partition may belong to another by now
 	}
 	if m != nil {
@@ -151,6 +169,10 @@ func (g *group) fly(s slot, n int) {
 // set notes a committed offset.
 func (g *group) set(topic string, partition int32, o commit) {
 	g.unset(topic, partition)
+	if o.order == 0 {
+		g.core.order++
+		o.order = g.core.order
+	}
 	if g.offsets[topic] == nil {
 		g.offsets[topic] = map[int32]commit{}
 		g.core.bytes += commitBytes + int64(len(topic))
@@ -184,6 +206,11 @@ func (g *group) slots(want func(slot) bool) []slot {
 	for s := range g.flying {
 		all[s] = true
 	}
+	for _, t := range g.transactions {
+		for s := range t.offsets {
+			all[s] = true
+		}
+	}
 	maps.DeleteFunc(all, func(s slot, _ bool) bool { return !want(s) })
 	return slices.SortedFunc(maps.Keys(all), func(a, b slot) int {
 		return cmp.Or(cmp.Compare(a.topic, b.topic), cmp.Compare(a.partition, b.partition))
@@ -196,12 +223,12 @@ func (g *group) takeBack(slots []slot, then func(err error)) {
 	for i, s := range slots {
 		records[i] = Record{Key: commitKey(g.id, s)}
 	}
-	g.writeAll(records, func(from, to int, err error) {
+	g.writeAll(records, nil, func(from, to int, err error) {
 		if err != nil {
 			return
 		}
 		for _, s := range slots[from:to] {
-			g.unset(s.topic, s.partition)
+			g.forget(s)
 		}
 	}, then)
 }
@@ -210,6 +237,9 @@ func (c *Core) fetch(q *FetchOffsets) *kmsg.OffsetFetchResponseGroup {
 	resp := kmsg.NewOffsetFetchResponseGroup()
 	resp.Group = q.Group
 	g := c.groups[q.Group]
+	if code := g.mayFetch(q); code != 0 {
+		return fetchRefused(q, code)
+	}
 	topics := q.Topics
 	if q.All {
 		topics = nil
@@ -224,7 +254,9 @@ func (c *Core) fetch(q *FetchOffsets) *kmsg.OffsetFetchResponseGroup {
 		rt.Topic, rt.TopicID = t.Topic, t.TopicID
 		for _, p := range t.Partitions {
 			rp := noCommit(p, 0)
-			if g != nil {
+			if g != nil && q.Stable && !guard.Check("group.offset-stable", !g.unstable(slot{t.Topic, p})) {
+				rp.ErrorCode = kerr.UnstableOffsetCommit.Code
+			} else if g != nil {
 				if o, ok := g.offsets[t.Topic][p]; ok {
 					rp.Offset, rp.LeaderEpoch, *rp.Metadata = o.offset, o.leaderEpoch, o.metadata
 				}

@@ -9,6 +9,7 @@ import (
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/log"
 )
 
 // Log is the topic __consumer_offsets.
@@ -20,7 +21,12 @@ type Log interface {
 	// block: heartbeats wait behind it. It may keep b. Errors that wrap
 	// [ErrNotLeader] or [ErrTooLarge], or Kafka's of package kerr, are answered
 	// as what they are, others as "try again".
-	Append(partition int32, epoch storage.Epoch, b batch.Batch, done func(next storage.Offset, err error))
+	// A transactional batch needs what its producer's transaction was verified by,
+	// unless that has written to the partition before.
+	Append(partition int32, epoch storage.Epoch, b batch.Batch, verified log.Guard, done func(next storage.Offset, err error))
+	// AppendMarker appends the end of a producer's transaction, as Append appends
+	// batches, and in one order with them.
+	AppendMarker(partition int32, epoch storage.Epoch, m log.Marker, done func(next storage.Offset, err error))
 	// Read calls yield with each batch of the partition from its log start to its
 	// high watermark, once that has passed the start of the epoch. It waits as
 	// long as ctx lives, and returns what yield returns. A batch is valid during
@@ -54,6 +60,9 @@ const (
 	DefaultMaxSession  = 30 * time.Minute
 	DefaultMaxMetadata = 4096
 
+	DefaultOffsetRetention = 7 * 24 * time.Hour
+	DefaultOffsetCheck     = 10 * time.Minute
+
 	// A figure above it is a mistake in a client, not a large group.
 	DefaultMaxGroupSize = 5000
 	// 1,000 groups of 100 members that each hold a kilobyte take a tenth of it.
@@ -78,6 +87,18 @@ type Options struct {
 	// server.properties that Kafka ships: a lone consumer starts at once, and one
 	// that follows costs a rebalance. Kafka's built-in default is 3 s.
 	InitialRebalanceDelay time.Duration
+
+	Consumer ConsumerOptions // of the consumer protocol
+
+	// Catalogue returns which topics there are now; nil: none that members of the
+	// consumer protocol could be given.
+	Catalogue func() Catalogue
+
+	// OffsetRetention is how long a committed offset is kept of a group that does not
+	// consume its topic, and of one without members since it has none
+	// (offsets.retention.minutes). Each OffsetCheck it is looked for such
+	// (offsets.retention.check.interval.ms).
+	OffsetRetention, OffsetCheck time.Duration
 
 	MaxGroupSize int // members, joining ones included (group.max.size)
 	MaxMetadata  int // bytes of an offset commit's metadata (offset.metadata.max.bytes)
@@ -105,6 +126,8 @@ func (o *Options) setDefaults() error {
 	}
 	o.MinSession = or(o.MinSession, DefaultMinSession)
 	o.MaxSession = or(o.MaxSession, DefaultMaxSession)
+	o.OffsetRetention = or(o.OffsetRetention, DefaultOffsetRetention)
+	o.OffsetCheck = or(o.OffsetCheck, DefaultOffsetCheck)
 	o.MaxGroupSize = or(o.MaxGroupSize, DefaultMaxGroupSize)
 	o.MaxMetadata = or(o.MaxMetadata, DefaultMaxMetadata)
 	o.MaxMember = or(o.MaxMember, DefaultMaxMember)
@@ -115,8 +138,17 @@ func (o *Options) setDefaults() error {
 	if o.MinSession < 0 || o.MaxSession < o.MinSession {
 		return fmt.Errorf("group coordinator: sessions from %v to %v", o.MinSession, o.MaxSession)
 	}
+	if o.OffsetRetention < 0 || o.OffsetCheck < 0 {
+		return fmt.Errorf("group coordinator: offsets are kept for %v, looked at every %v", o.OffsetRetention, o.OffsetCheck)
+	}
 	if o.InitialRebalanceDelay < 0 {
 		return fmt.Errorf("group coordinator: initial rebalance delay %v", o.InitialRebalanceDelay)
+	}
+	if err := o.Consumer.setDefaults(); err != nil {
+		return err
+	}
+	if o.Catalogue == nil {
+		o.Catalogue = func() Catalogue { return nothing{} }
 	}
 	if o.NewID == nil {
 		o.NewID = newUUID

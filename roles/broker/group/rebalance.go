@@ -139,6 +139,10 @@ func (g *group) afterRemoval(now time.Time, gone *member, why string) {
 
 // expire ends whatever has ended by now.
 func (g *group) expire(now time.Time) {
+	if g.consumer != nil {
+		g.consumer.expire(now)
+		return
+	}
 	for id, until := range g.pending {
 		if !now.Before(until) {
 			g.unexpect(id)
@@ -162,10 +166,10 @@ func (g *group) expire(now time.Time) {
 	}
 }
 
-// writeRecords writes records of this group.
-func (g *group) writeRecords(records []Record, then func(now time.Time, err error)) WriteID {
+// writeRecords writes records of this group, in a transaction unless txn is nil.
+func (g *group) writeRecords(records []Record, txn *TxnWrite, then func(now time.Time, err error)) WriteID {
 	g.writing++
-	return g.core.write(records, func(now time.Time, err error) {
+	return g.core.write(Write{Records: records, Txn: txn}, func(now time.Time, err error) {
 		g.writing--
 		then(now, err)
 		g.core.dropIfBare(g)
@@ -174,7 +178,9 @@ func (g *group) writeRecords(records []Record, then func(now time.Time, err erro
 
 // writeGroup writes the record of the group itself.
 func (g *group) writeGroup(r Record, then func(now time.Time, err error)) WriteID {
-	return g.writeRecords([]Record{r}, func(now time.Time, err error) {
+	records, buried := g.buryConsumers(r)
+	return g.writeRecords(records, nil, func(now time.Time, err error) {
+		buried(err)
 		if err == nil {
 			g.recorded(r.Value)
 		}
@@ -197,7 +203,7 @@ const maxWrite = 128 << 10
 // writeAll writes as many records as there are, in several writes if need be.
 // each runs for the records from one index to another, in order, and last
 // thereafter, with the first error.
-func (g *group) writeAll(records []Record, each func(from, to int, err error), last func(err error)) {
+func (g *group) writeAll(records []Record, txn *TxnWrite, each func(from, to int, err error), last func(err error)) {
 	var failed error
 	for from := 0; from < len(records); {
 		to, size := from, 0
@@ -206,7 +212,7 @@ func (g *group) writeAll(records []Record, each func(from, to int, err error), l
 			to++
 		}
 		first, end := from, to == len(records)
-		g.writeRecords(records[from:to], func(_ time.Time, err error) {
+		g.writeRecords(records[from:to], txn, func(_ time.Time, err error) {
 			if err != nil && failed == nil {
 				failed = err
 			}

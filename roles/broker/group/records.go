@@ -89,43 +89,76 @@ func (c *Core) Replay(key, value []byte) error {
 	if len(key) < 2 {
 		return fmt.Errorf("key: %w", errShort)
 	}
-	switch binary.BigEndian.Uint16(key) {
-	case 0, commitKeyVersion:
+	switch kind := binary.BigEndian.Uint16(key); {
+	case kind <= commitKeyVersion:
 		return c.replayCommit(key, value)
-	case groupKeyVersion:
+	case kind == groupKeyVersion:
 		return c.replayGroup(key, value)
+	case isConsumerKind(kind):
+		return c.replayConsumer(key, value)
 	}
 	c.skips++
 	return nil
 }
 
-func (c *Core) replayCommit(key, value []byte) error {
-	var k kmsg.OffsetCommitKey
-	if err := k.ReadFrom(key); !guard.Check("group.record-decodes", err == nil) {
-		return fmt.Errorf("key of an offset commit: %w", err)
+// ReplayTransactional applies a record of a producer's transaction.
+func (c *Core) ReplayTransactional(producerID int64, producerEpoch int16, key, value []byte) error {
+	if len(key) < 2 {
+		return fmt.Errorf("key: %w", errShort)
 	}
-	if value == nil {
-		if g := c.groups[k.Group]; g != nil {
-			g.unset(k.Topic, k.Partition)
-		}
+	if kind := binary.BigEndian.Uint16(key); kind > commitKeyVersion || value == nil {
+		c.skips++ // nothing else has a place in a transaction
 		return nil
 	}
+	group, s, o, err := decodeCommit(key, value)
+	if err != nil {
+		return err
+	}
+	c.make(group).enter(producerID, producerEpoch, s, *o)
+	return nil
+}
+
+// ReplayMarker applies the end of a producer's transaction.
+func (c *Core) ReplayMarker(producerID int64, commit bool) { c.ended(producerID, commit) }
+
+func (c *Core) replayCommit(key, value []byte) error {
+	group, s, o, err := decodeCommit(key, value)
+	if err != nil {
+		return err
+	}
+	if o != nil {
+		c.make(group).set(s.topic, s.partition, *o)
+	} else if g := c.groups[group]; g != nil {
+		g.forget(s)
+	}
+	return nil
+}
+
+// decodeCommit reads the record of a committed offset; nil: it takes one back.
+func decodeCommit(key, value []byte) (group string, s slot, _ *commit, _ error) {
+	var k kmsg.OffsetCommitKey
+	if err := k.ReadFrom(key); !guard.Check("group.record-decodes", err == nil) {
+		return "", s, nil, fmt.Errorf("key of an offset commit: %w", err)
+	}
+	s = slot{k.Topic, k.Partition}
+	if value == nil {
+		return k.Group, s, nil, nil
+	}
 	if err := atMost(value, commitVersion); err != nil {
-		return fmt.Errorf("offset commit of group %q: %w", k.Group, err)
+		return "", s, nil, fmt.Errorf("offset commit of group %q: %w", k.Group, err)
 	}
 	v := kmsg.OffsetCommitValue{}
 	if err := v.ReadFrom(value); !guard.Check("group.record-decodes", err == nil) {
-		return fmt.Errorf("offset commit of group %q: %w", k.Group, err)
+		return "", s, nil, fmt.Errorf("offset commit of group %q: %w", k.Group, err)
 	}
-	o := commit{v.Offset, -1, v.Metadata, v.CommitTimestamp, -1}
+	o := commit{v.Offset, -1, v.Metadata, v.CommitTimestamp, -1, 0}
 	if v.Version >= 3 {
 		o.leaderEpoch = v.LeaderEpoch
 	}
 	if v.Version == expiringCommitVersion {
 		o.expires = v.ExpireTimestamp
 	}
-	c.make(k.Group).set(k.Topic, k.Partition, o)
-	return nil
+	return k.Group, s, &o, nil
 }
 
 func (c *Core) replayGroup(key, value []byte) error {

@@ -2,17 +2,21 @@ package group
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/log"
 )
 
 // The bytes as Kafka's OffsetCommitKey.json, OffsetCommitValue.json,
@@ -131,10 +135,10 @@ func TestRecordsAreKafkas(t *testing.T) {
 	wantBytes(t, "empty group", encodeGroup(g, nil).Value, goldenEmptyGroup)
 
 	at := slot{"t1", 7}
-	r = encodeCommit("g", at, commit{42, 5, "md", stamp, -1})
+	r = encodeCommit("g", at, commit{42, 5, "md", stamp, -1, 0})
 	wantBytes(t, "key of a commit", r.Key, goldenCommitKey)
 	wantBytes(t, "commit", r.Value, goldenCommit)
-	wantBytes(t, "commit that expires", encodeCommit("g", at, commit{42, 5, "md", stamp, stamp + 60_000}).Value, goldenExpiringCommit)
+	wantBytes(t, "commit that expires", encodeCommit("g", at, commit{42, 5, "md", stamp, stamp + 60_000, 0}).Value, goldenExpiringCommit)
 }
 
 func TestGoldenRecordsAreReplayed(t *testing.T) {
@@ -163,11 +167,11 @@ func TestGoldenRecordsAreReplayed(t *testing.T) {
 	if string(a.assignment) != "X1" || string(a.metadata("range")) != "S" || a.session != 10*time.Second || a.rebalance != 20*time.Second || g.instances["i"] != i {
 		t.Fatalf("%+v, %+v", a, i)
 	}
-	if got, want := g.offsets["t1"][7], (commit{42, 5, "md", stamp, -1}); got != want {
+	if got, want := g.offsets["t1"][7], (commit{42, 5, "md", stamp, -1, 1}); got != want {
 		t.Fatalf("%+v", got)
 	}
 	replay(goldenCommitKey, goldenExpiringCommit)
-	if got, want := g.offsets["t1"][7], (commit{42, -1, "md", stamp, stamp + 60_000}); got != want {
+	if got, want := g.offsets["t1"][7], (commit{42, -1, "md", stamp, stamp + 60_000, 2}); got != want {
 		t.Fatalf("%+v", got)
 	}
 	replay(goldenGroupKey, goldenEmptyGroup)
@@ -180,7 +184,7 @@ func TestGoldenRecordsAreReplayed(t *testing.T) {
 	if groups, bytes := c.Size(); groups != 0 || bytes != 0 {
 		t.Fatalf("%d groups, %d bytes are left", groups, bytes)
 	}
-	if err := c.Replay([]byte{0, 3, 0, 1, 'g', 0, 0, 0, 1}, []byte("of KIP-848")); err != nil || c.Skipped() != 1 {
+	if err := c.Replay([]byte{0, 11, 0, 1, 'g'}, []byte("of a share group")); err != nil || c.Skipped() != 1 {
 		t.Fatalf("%v, %d skipped", err, c.Skipped())
 	}
 }
@@ -210,7 +214,7 @@ func TestDamagedRecordFailsTheLoad(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				h.log.Append(Partition("g"), 0, b, func(storage.Offset, error) {})
+				h.log.Append(Partition("g"), 0, b, log.Guard{}, func(storage.Offset, error) {})
 				h.load(1)
 				wantCode(t, "heartbeat", h.heartbeat("g", "m", 1), kerr.CoordinatorLoadInProgress)
 				_, _, _, err = h.shards[Partition("g")].Load().replay()
@@ -293,6 +297,42 @@ func FuzzReplay(f *testing.F) {
 		}
 		if _, bytes := c.Size(); bytes != 0 {
 			t.Fatalf("%d bytes are left of nothing", bytes)
+		}
+	})
+}
+
+// A record gives a name two bytes for its length. A longer one would make a record
+// that says something else, and no load would survive it.
+func TestNamesThatNoRecordCanHold(t *testing.T) {
+	long := strings.Repeat("x", 1<<16)
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		for p := range int32(Partitions) {
+			h.Load(p, 1)
+		}
+		synctest.Wait()
+		wantCode(t, "commit", commitCode(now(t, h.commit(long, 1))), kerr.InvalidGroupID)
+		wantCode(t, "transaction", h.txnCommit(txnCommitRequest(long, 7, 1)), kerr.InvalidGroupID)
+		wantCode(t, "join", now(t, h.join(long, "")).ErrorCode, kerr.InvalidGroupID)
+		for name, change := range map[string]func(*kmsg.JoinGroupRequest){
+			"instance": func(q *kmsg.JoinGroupRequest) { q.InstanceID = &long },
+			"type":     func(q *kmsg.JoinGroupRequest) { q.ProtocolType = long },
+			"protocol": func(q *kmsg.JoinGroupRequest) { q.Protocols[0].Name = long },
+		} {
+			q := joinRequest("g", "")
+			q.Version = 9
+			change(q)
+			joined := call(h, func(ctx context.Context, q *kmsg.JoinGroupRequest, answer func(*kmsg.JoinGroupResponse)) {
+				h.JoinGroup(ctx, "c", "/h", q, answer)
+			}, q)
+			wantCode(t, name, now(t, joined).ErrorCode, kerr.InvalidRequest)
+		}
+		client := call(h, func(ctx context.Context, q *kmsg.JoinGroupRequest, answer func(*kmsg.JoinGroupResponse)) {
+			h.JoinGroup(ctx, long[:math.MaxInt16], "/h", q, answer)
+		}, joinRequest("g", ""))
+		wantCode(t, "client", now(t, client).ErrorCode, kerr.InvalidRequest)
+		if st := h.Stats(); st.Groups != 0 {
+			t.Errorf("%+v", st)
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/log"
 )
 
 // The entry points below take a decoded request and a function that gets the
@@ -50,6 +51,13 @@ func (c *Coordinator) LeaveGroup(ctx context.Context, req *kmsg.LeaveGroupReques
 	})
 }
 
+// ConsumerGroupHeartbeat serves versions 0 and 1.
+func (c *Coordinator) ConsumerGroupHeartbeat(ctx context.Context, clientID, clientHost string, req *kmsg.ConsumerGroupHeartbeatRequest, answer func(*kmsg.ConsumerGroupHeartbeatResponse)) {
+	c.submit(ctx, req.Group, Request{ClientID: clientID, ClientHost: clientHost, Body: req}, deliver(answer), func(code int16) {
+		answer(consumerRefused(req, code))
+	})
+}
+
 // OffsetCommit serves versions 1 to 10. Partitions that do not exist are
 // answered so, and the others committed.
 func (c *Coordinator) OffsetCommit(ctx context.Context, req *kmsg.OffsetCommitRequest, answer func(*kmsg.OffsetCommitResponse)) {
@@ -60,6 +68,78 @@ func (c *Coordinator) OffsetCommit(ctx context.Context, req *kmsg.OffsetCommitRe
 	}
 	done := func(part *kmsg.OffsetCommitResponse) { answer(merge(part)) }
 	c.submit(ctx, req.Group, Request{Body: known}, deliver(done), func(code int16) { done(commitRefused(known, code)) })
+}
+
+// TxnOffsetCommit serves versions 0 to 6. verified is what the producer's
+// transaction was verified by in the partition of the group.
+func (c *Coordinator) TxnOffsetCommit(ctx context.Context, req *kmsg.TxnOffsetCommitRequest, verified log.Guard, answer func(*kmsg.TxnOffsetCommitResponse)) {
+	offsets := offsetsOf(req)
+	known, merge := c.commitOfKnown(offsets)
+	done := func(part *kmsg.OffsetCommitResponse) { answer(txnCommitResponse(req, merge(part))) }
+	if known == nil {
+		done(nil)
+		return
+	}
+	q := &TxnCommit{Offsets: known, ProducerID: req.ProducerID, ProducerEpoch: req.ProducerEpoch, Verified: verified}
+	c.submit(ctx, req.Group, Request{Body: q}, deliver(done), func(code int16) { done(commitRefused(known, code)) })
+}
+
+// RefuseTxnOffsetCommit answers with an error for each partition.
+func RefuseTxnOffsetCommit(req *kmsg.TxnOffsetCommitRequest, code int16) *kmsg.TxnOffsetCommitResponse {
+	return txnCommitResponse(req, commitRefused(offsetsOf(req), code))
+}
+
+// offsetsOf is what a transaction commits, as a commit without one.
+func offsetsOf(req *kmsg.TxnOffsetCommitRequest) *kmsg.OffsetCommitRequest {
+	q := kmsg.NewPtrOffsetCommitRequest()
+	q.Version = 9 // topics by name
+	if req.Version >= 6 {
+		q.Version = 10 // by id
+	}
+	q.Group, q.Generation, q.MemberID, q.InstanceID = req.Group, req.Generation, req.MemberID, req.InstanceID
+	for _, t := range req.Topics {
+		qt := kmsg.NewOffsetCommitRequestTopic()
+		qt.Topic, qt.TopicID = t.Topic, t.TopicID
+		for _, p := range t.Partitions {
+			qp := kmsg.NewOffsetCommitRequestTopicPartition()
+			qp.Partition, qp.Offset, qp.LeaderEpoch, qp.Metadata = p.Partition, p.Offset, p.LeaderEpoch, p.Metadata
+			qt.Partitions = append(qt.Partitions, qp)
+		}
+		q.Topics = append(q.Topics, qt)
+	}
+	return q
+}
+
+func txnCommitResponse(req *kmsg.TxnOffsetCommitRequest, of *kmsg.OffsetCommitResponse) *kmsg.TxnOffsetCommitResponse {
+	resp := req.ResponseKind().(*kmsg.TxnOffsetCommitResponse)
+	for _, t := range of.Topics {
+		rt := kmsg.NewTxnOffsetCommitResponseTopic()
+		rt.Topic, rt.TopicID = t.Topic, t.TopicID
+		for _, p := range t.Partitions {
+			rp := kmsg.NewTxnOffsetCommitResponseTopicPartition()
+			rp.Partition, rp.ErrorCode = p.Partition, p.ErrorCode
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp
+}
+
+// EndTransaction ends a producer's transaction in a partition of [Topic]: offsets
+// in it are committed, or forgotten. done is called once, from any goroutine: with
+// nil when the marker is committed. It must not block.
+func (c *Coordinator) EndTransaction(ctx context.Context, partition int32, m log.Marker, done func(error)) {
+	var s *shard
+	if partition >= 0 && partition < Partitions {
+		s = c.shards[partition].Load()
+	}
+	if s == nil {
+		done(kerr.NotCoordinator)
+		return
+	}
+	s.submit(ctx, Request{Body: &EndTransaction{Marker: m}},
+		func(body any) { done(body.(ended).err) },
+		func(code int16) { done(kerr.ErrorForCode(code)) })
 }
 
 // commitOfKnown returns req without the partitions that do not exist (nil when
@@ -114,11 +194,10 @@ func (c *Coordinator) commitOfKnown(req *kmsg.OffsetCommitRequest) (*kmsg.Offset
 	return &known, merge
 }
 
-// OffsetFetch serves versions 0 to 10. RequireStable has nothing to wait for
-// while there are no transactions: only what is committed is ever seen.
+// OffsetFetch serves versions 0 to 10.
 func (c *Coordinator) OffsetFetch(ctx context.Context, req *kmsg.OffsetFetchRequest, answer func(*kmsg.OffsetFetchResponse)) {
 	if req.Version < 8 {
-		part := &FetchOffsets{Group: req.Group, All: req.Version >= 2 && req.Topics == nil}
+		part := &FetchOffsets{Group: req.Group, All: req.Version >= 2 && req.Topics == nil, Stable: req.RequireStable, Epoch: -1}
 		for _, t := range req.Topics {
 			part.Topics = append(part.Topics, kmsg.OffsetFetchRequestGroupTopic{Topic: t.Topic, Partitions: t.Partitions})
 		}
@@ -130,6 +209,7 @@ func (c *Coordinator) OffsetFetch(ctx context.Context, req *kmsg.OffsetFetchRequ
 	groups := make([]string, len(req.Groups))
 	for i, g := range req.Groups {
 		parts[i], groups[i] = c.fetchOfKnown(req.Version, g), g.Group
+		parts[i].Stable = req.RequireStable
 	}
 	gather(ctx, c, groups,
 		func(i int) any { return parts[i] },
@@ -148,7 +228,10 @@ func (c *Coordinator) OffsetFetch(ctx context.Context, req *kmsg.OffsetFetchRequ
 
 // fetchOfKnown is the question for one group, topics by name.
 func (c *Coordinator) fetchOfKnown(version int16, g kmsg.OffsetFetchRequestGroup) *FetchOffsets {
-	part := &FetchOffsets{Group: g.Group, All: g.Topics == nil, Topics: g.Topics}
+	part := &FetchOffsets{Group: g.Group, All: g.Topics == nil, Topics: g.Topics, Member: g.MemberID, Epoch: g.MemberEpoch}
+	if version < 9 {
+		part.Member, part.Epoch = nil, -1
+	}
 	if version < 10 {
 		return part
 	}
@@ -218,6 +301,32 @@ func (c *Coordinator) DescribeGroups(ctx context.Context, req *kmsg.DescribeGrou
 			}
 			answer(resp)
 		})
+}
+
+// ConsumerGroupDescribe serves versions 0 and 1.
+func (c *Coordinator) ConsumerGroupDescribe(ctx context.Context, req *kmsg.ConsumerGroupDescribeRequest, answer func(*kmsg.ConsumerGroupDescribeResponse)) {
+	gather(ctx, c, req.Groups,
+		func(i int) any { return &DescribeConsumerGroup{Group: req.Groups[i]} },
+		func(i int, code int16) *kmsg.ConsumerGroupDescribeResponseGroup {
+			g := kmsg.NewConsumerGroupDescribeResponseGroup()
+			g.Group, g.ErrorCode = req.Groups[i], code
+			return &g
+		},
+		func(all []*kmsg.ConsumerGroupDescribeResponseGroup) {
+			resp := req.ResponseKind().(*kmsg.ConsumerGroupDescribeResponse)
+			for _, g := range all {
+				resp.Groups = append(resp.Groups, *g)
+			}
+			answer(resp)
+		})
+}
+
+// TopicsChanged tells the groups that topics or partitions came or went. They see
+// it at the latest when they are asked something.
+func (c *Coordinator) TopicsChanged() {
+	for _, s := range c.here() {
+		s.signal()
+	}
 }
 
 // DeleteGroups serves versions 0 to 3.

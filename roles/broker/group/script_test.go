@@ -14,6 +14,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/storage"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write what happened into the scripts of testdata")
@@ -77,14 +79,17 @@ type script struct {
 	call  Call
 	who   map[Call]string   // who called
 	known map[string]string // member ids by who
-	log   []Record          // committed
+	epoch map[string]int32  // of members of the consumer protocol, by who
+	atlas atlas
+	log   []Record // committed
 	held  []Write
 	hold  bool
 	out   strings.Builder
 }
 
 func newScript() *script {
-	s := &script{start: time.Unix(1_700_000_000, 0), who: map[Call]string{}, known: map[string]string{}}
+	s := &script{start: time.Unix(1_700_000_000, 0), who: map[Call]string{}, known: map[string]string{}, epoch: map[string]int32{}}
+	s.atlas = atlas{0, map[string]int32{}, map[string]storage.TopicID{}}
 	s.now = s.start
 	s.opt = Options{Log: new(memoryLog), NewID: func() string { s.ids++; return strconv.Itoa(s.ids) }, MaxGroupSize: 4, MaxMetadata: 10, MaxMember: 100}
 	if err := s.opt.setDefaults(); err != nil {
@@ -151,6 +156,7 @@ func (s *script) run(t *testing.T, line string) {
 	switch words[0] {
 	case "options":
 		s.opt.InitialRebalanceDelay = time.Duration(a.int("delay", 0)) * time.Second
+		s.opt.OffsetRetention = time.Duration(a.int("retention", 604800)) * time.Second
 		s.core = NewCore(s.opt)
 	case "join":
 		req := kmsg.NewPtrJoinGroupRequest()
@@ -165,6 +171,21 @@ func (s *script) run(t *testing.T, line string) {
 			}
 		}
 		s.ask(a, req)
+	case "topics": // name=partitions; 0 takes the topic away
+		for _, name := range slices.Sorted(maps.Keys(a.named)) {
+			s.atlas = s.atlas.with(name, int32(a.int(name, 0)))
+		}
+		s.step(TopicsChanged{Wall: s.now, Catalogue: s.atlas})
+	case "policy":
+		s.opt.Consumer.Migration = Migration(a.bare[0])
+		s.core = NewCore(s.opt)
+		s.step(TopicsChanged{Wall: s.now, Catalogue: s.atlas})
+	case "expire":
+		s.step(ExpireOffsets{Wall: s.now})
+	case "beat": // topic/partition: what it owns; "nothing": none; else it does not say
+		s.beat(a, g, v(1))
+	case "describe-consumers":
+		s.ask(a, &DescribeConsumerGroup{Group: g})
 	case "sync":
 		req := kmsg.NewPtrSyncGroupRequest()
 		req.Version, req.Group, req.MemberID, req.InstanceID, req.Generation = v(5), g, s.member(a), a.instance(), int32(a.int("gen", 1))
@@ -207,7 +228,10 @@ func (s *script) run(t *testing.T, line string) {
 		}
 		s.ask(a, req)
 	case "fetch":
-		q := &FetchOffsets{Group: g, All: len(a.bare) == 0}
+		q := &FetchOffsets{Group: g, All: len(a.bare) == 0, Epoch: int32(a.int("epoch", -1))}
+		if a.named["who"] != "" {
+			q.Member = new(s.member(a))
+		}
 		for _, b := range a.bare {
 			topic, p, _ := strings.Cut(b, "/")
 			partition, _ := strconv.Atoi(p)
@@ -308,6 +332,53 @@ func (s *script) restart(t *testing.T) {
 		}
 	}
 	s.core.Loaded(s.now)
+	s.step(TopicsChanged{Wall: s.now, Catalogue: s.atlas})
+}
+
+// beat sends a heartbeat of the consumer protocol. A member makes its own id, and
+// says everything when it joins.
+func (s *script) beat(a args, g string, version int16) {
+	who := a.or("who", "-")
+	if s.known[who] == "" {
+		s.known[who] = "m-" + who
+	}
+	req := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+	req.Version, req.Group, req.MemberID, req.InstanceID = version, g, s.member(a), a.instance()
+	req.MemberEpoch = int32(a.int("epoch", int(s.epoch[who])))
+	if topics, ok := a.named["topics"]; ok || req.MemberEpoch == joinEpoch {
+		req.SubscribedTopicNames = strings.FieldsFunc(topics, func(r rune) bool { return r == '+' })
+	}
+	if p, ok := a.named["pattern"]; ok {
+		req.SubscribedTopicRegex = &p
+	}
+	if name, ok := a.named["assignor"]; ok {
+		req.ServerAssignor = &name
+	}
+	if req.MemberEpoch == joinEpoch {
+		req.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+		req.RebalanceTimeoutMillis = 20_000
+	}
+	for _, b := range a.bare {
+		if req.Topics == nil {
+			req.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+		}
+		if topic, p, ok := strings.Cut(b, "/"); ok {
+			partition, _ := strconv.Atoi(p)
+			req.Topics = append(req.Topics, kmsg.ConsumerGroupHeartbeatRequestTopic{TopicID: s.atlas.TopicID(topic), Partitions: []int32{int32(partition)}})
+		}
+	}
+	s.ask(a, req)
+}
+
+// named is an assignment by the names of topics.
+func (s *script) named(a assignment) string {
+	var all []string
+	for _, topic := range a.topics() {
+		for _, p := range a[topic] {
+			all = append(all, fmt.Sprintf("%s/%d", s.atlas.TopicName(topic), p))
+		}
+	}
+	return "(" + strings.Join(all, " ") + ")"
 }
 
 func code(c int16) string {
@@ -349,6 +420,37 @@ func (s *script) show(who string, body any) string {
 		return line
 	case *kmsg.SyncGroupResponse:
 		return fmt.Sprintf("sync %s %q", code(r.ErrorCode), r.MemberAssignment)
+	case *kmsg.ConsumerGroupHeartbeatResponse:
+		if r.ErrorCode != 0 {
+			return "beat " + code(r.ErrorCode)
+		}
+		if r.MemberEpoch >= 0 {
+			s.known[who], s.epoch[who] = *r.MemberID, r.MemberEpoch
+		} else {
+			delete(s.epoch, who)
+		}
+		line := fmt.Sprintf("beat ok id=%s epoch=%d", *r.MemberID, r.MemberEpoch)
+		if r.Assignment != nil {
+			all := assignment{}
+			for _, t := range r.Assignment.Topics {
+				all[t.TopicID] = t.Partitions
+			}
+			line += " " + s.named(all)
+		}
+		return line
+	case *kmsg.ConsumerGroupDescribeResponseGroup:
+		line := fmt.Sprintf("describe %s %s epoch=%d/%d %s", code(r.ErrorCode), r.State, r.Epoch, r.AssignmentEpoch, r.AssignorName)
+		of := func(a kmsg.Assignment) string {
+			all := assignment{}
+			for _, t := range a.TopicPartitions {
+				all[t.TopicID] = t.Partitions
+			}
+			return s.named(all)
+		}
+		for _, m := range r.Members {
+			line += fmt.Sprintf(" [%s epoch=%d type=%d %s has %s target %s]", m.MemberID, m.MemberEpoch, m.MemberType, strings.Join(m.SubscribedTopics, "+"), of(m.Assignment), of(m.TargetAssignment))
+		}
+		return line
 	case *kmsg.HeartbeatResponse:
 		return "heartbeat " + code(r.ErrorCode)
 	case *kmsg.LeaveGroupResponse:

@@ -41,6 +41,9 @@ func (c *Core) tryHeartbeat(now time.Time, req *kmsg.HeartbeatRequest) int16 {
 	if g == nil {
 		return kerr.UnknownMemberID.Code
 	}
+	if g.consumer != nil {
+		return g.consumer.beatClassic(now, req)
+	}
 	m, code := g.memberOf(req.MemberID, req.InstanceID)
 	switch {
 	case code != 0:
@@ -73,6 +76,10 @@ func (c *Core) leave(now time.Time, r Request, req *kmsg.LeaveGroupRequest) {
 		leaving = []kmsg.LeaveGroupRequestMember{{MemberID: req.MemberID}}
 	}
 	g := c.groups[req.Group]
+	if g != nil && g.consumer != nil {
+		g.leaveConsumers(now, r, req, leaving)
+		return
+	}
 	var gone *member
 	for _, l := range leaving {
 		rm := kmsg.NewLeaveGroupResponseMember()

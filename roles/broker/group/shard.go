@@ -11,6 +11,7 @@ import (
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/log"
 )
 
 const (
@@ -40,13 +41,15 @@ type shard struct {
 	closed  bool
 	wake    chan struct{} // holds a token while the inbox is not empty
 
-	core    *Core
-	calls   map[Call]waiter
-	call    Call
-	groups  int // as counted in the coordinator's totals
-	bytes   int64
-	builder *batch.Builder
-	writes  []WriteID // of the records in builder
+	expireAt  time.Time // when it is next looked for offsets that have expired
+	core      *Core
+	catalogue Catalogue // that the core knows
+	calls     map[Call]waiter
+	call      Call
+	groups    int // as counted in the coordinator's totals
+	bytes     int64
+	builder   *batch.Builder
+	writes    []WriteID // of the records in builder
 
 	inFlight   int         // appends whose completion was not handled
 	held       []heldWrite // batches that wait for a step of the snapshot
@@ -69,10 +72,12 @@ type completion struct {
 	err  error
 }
 
-// heldWrite is a batch that is to be appended.
+// heldWrite is a batch, or a marker, that is to be appended.
 type heldWrite struct {
-	ids   []WriteID
-	batch batch.Batch
+	ids      []WriteID
+	batch    batch.Batch
+	verified log.Guard
+	marker   *log.Marker
 }
 
 // waiter is whoever asked: exactly one of the two is called, once.
@@ -155,18 +160,16 @@ func (s *shard) loop() {
 	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	s.expireAt = time.Now().Add(s.c.opt.OffsetCheck)
 	for {
-		if at := s.wakeAt(); at.IsZero() {
-			timer.Stop()
-		} else {
-			timer.Reset(time.Until(at))
-		}
+		timer.Reset(time.Until(s.wakeAt()))
 		select {
 		case <-s.ctx.Done():
 			return
 		case <-timer.C:
 		case <-s.wake:
 		}
+		s.lookAround()
 		// Heartbeats that came in time count, however late it is now.
 		for _, m := range s.take() {
 			s.handle(m)
@@ -174,19 +177,35 @@ func (s *shard) loop() {
 		if now := time.Now(); !now.Before(s.deadline(now)) {
 			s.perform(s.core.Step(now, Tick{Wall: s.c.opt.Now()}))
 		}
+		if now := time.Now(); !now.Before(s.expireAt) {
+			s.expireAt = now.Add(s.c.opt.OffsetCheck)
+			s.perform(s.core.Step(now, ExpireOffsets{Wall: s.c.opt.Now()}))
+		}
 		s.flush()
 		s.compact(time.Now())
 		s.count()
 	}
 }
 
-// wakeAt is when there is something to do though nothing comes in; zero: never.
-func (s *shard) wakeAt() time.Time {
-	at, retry := s.core.Deadline(), s.compaction.retry
-	if at.IsZero() || !retry.IsZero() && retry.Before(at) {
-		return retry
+// lookAround tells the core which topics there are, if they are others than before.
+func (s *shard) lookAround() {
+	now := s.c.opt.Catalogue()
+	if s.catalogue != nil && s.catalogue.Version() == now.Version() {
+		return
 	}
-	return at
+	s.catalogue = now
+	s.perform(s.core.Step(time.Now(), TopicsChanged{Wall: s.c.opt.Now(), Catalogue: now}))
+}
+
+// wakeAt is when there is something to do though nothing comes in.
+func (s *shard) wakeAt() time.Time {
+	next := s.expireAt
+	for _, at := range []time.Time{s.core.Deadline(), s.compaction.retry} {
+		if !at.IsZero() && at.Before(next) {
+			next = at
+		}
+	}
+	return next
 }
 
 // awaitPredecessor waits for the shards before, so that the log holds all that
@@ -238,6 +257,11 @@ func (s *shard) perform(fx Effects) {
 		w.done(a.Body)
 	}
 	for _, w := range fx.Writes {
+		if w.Txn != nil || w.Marker != nil {
+			s.flush()
+			s.writeTransactional(w)
+			continue
+		}
 		size := 0
 		for _, r := range w.Records {
 			size += len(r.Key) + len(r.Value)
@@ -265,24 +289,56 @@ func (s *shard) flush() {
 	b, err := s.builder.Build()
 	s.writes = nil
 	s.builder.Reset(batch.BuilderOptions{})
-	if err == nil && (s.compaction.holds() || len(s.held) > 0) {
-		s.held = append(s.held, heldWrite{ids, b})
+	s.appendOrHold(heldWrite{ids: ids, batch: b}, err)
+}
+
+// writeTransactional appends what is part of a transaction, or its end: a batch of
+// its own.
+func (s *shard) writeTransactional(w Write) {
+	h := heldWrite{ids: []WriteID{w.ID}, marker: w.Marker}
+	var err error
+	if w.Txn != nil {
+		h.verified = w.Txn.Verified
+		h.batch, err = s.transactional(w)
+	}
+	s.appendOrHold(h, err)
+}
+
+// transactional builds the batch of a write in a transaction. It has no sequence
+// number, as in Kafka: each is sent once.
+func (s *shard) transactional(w Write) (batch.Batch, error) {
+	b := batch.NewBuilder(batch.BuilderOptions{
+		Producer:      &batch.Producer{ID: w.Txn.ProducerID, Epoch: w.Txn.ProducerEpoch, BaseSequence: -1},
+		Transactional: true,
+	})
+	now := s.c.opt.Now().UnixMilli()
+	for _, r := range w.Records {
+		b.Add(now, r.Key, r.Value)
+	}
+	return b.Build()
+}
+
+// appendOrHold appends, unless a snapshot comes first. failed says why there is
+// nothing to append.
+func (s *shard) appendOrHold(h heldWrite, failed error) {
+	if failed == nil && (s.compaction.holds() || len(s.held) > 0) {
+		s.held = append(s.held, h)
 		return
 	}
-	s.append(completion{ids: ids}, b, err)
+	s.append(completion{ids: h.ids}, h, failed)
 }
 
 // appendHeld appends what was held back, in order.
 func (s *shard) appendHeld() {
 	for _, h := range s.held {
-		s.append(completion{ids: h.ids}, h.batch, nil)
+		s.append(completion{ids: h.ids}, h, nil)
 	}
 	s.held = nil
 }
 
-// append appends a batch; done, completed, will come back by the inbox. failed
-// says why there is no batch.
-func (s *shard) append(done completion, b batch.Batch, failed error) {
+// append appends a batch or a marker; done, completed, will come back by the
+// inbox. failed says why there is none.
+func (s *shard) append(done completion, h heldWrite, failed error) {
 	s.inFlight++
 	s.mu.Lock()
 	s.appends++
@@ -292,14 +348,20 @@ func (s *shard) append(done completion, b batch.Batch, failed error) {
 		s.completed(done)
 		return
 	}
-	s.compaction.grown += int64(len(b)) + batchOverhead
-	s.c.opt.Log.Append(s.partition, s.epoch, b, func(next storage.Offset, err error) {
+	over := func(next storage.Offset, err error) {
 		if err != nil {
 			s.c.opt.Logger.Error("group records could not be written", "partition", s.partition, "epoch", s.epoch, "error", err)
 		}
 		done.next, done.err = next, err
 		s.completed(done)
-	})
+	}
+	if h.marker != nil {
+		s.compaction.grown += batch.MarkerSize + batchOverhead
+		s.c.opt.Log.AppendMarker(s.partition, s.epoch, *h.marker, over)
+		return
+	}
+	s.compaction.grown += int64(len(h.batch)) + batchOverhead
+	s.c.opt.Log.Append(s.partition, s.epoch, h.batch, h.verified, over)
 }
 
 // appended tells the core, or the compaction, what became of a batch.
@@ -346,6 +408,7 @@ func (s *shard) load() bool {
 			s.core = core
 			s.count()
 			s.ready.Store(true)
+			s.signal() // to look at the topics
 			s.c.opt.Logger.Debug("group coordinator loaded", "partition", s.partition, "epoch", s.epoch,
 				"records", records, "groups", s.groups, "skipped", core.Skipped(), "took", time.Since(begin))
 			return true
@@ -357,25 +420,34 @@ func (s *shard) load() bool {
 	}
 }
 
-func (s *shard) replay() (core *Core, records int, log compaction, err error) {
+func (s *shard) replay() (core *Core, records int, grown compaction, err error) {
 	core = NewCore(s.c.opt)
 	err = s.c.opt.Log.Read(s.ctx, s.partition, s.epoch, func(b batch.Batch) error {
-		log.grown += int64(len(b)) + batchOverhead
-		log.end = b.NextOffset()
+		grown.grown += int64(len(b)) + batchOverhead
+		grown.end = b.NextOffset()
 		if b.IsControl() {
+			if m, ok := batch.ReadMarker(b); ok {
+				core.ReplayMarker(b.ProducerID(), m.Commit)
+			}
 			return nil
 		}
 		it := b.Records(maxBatch)
 		for it.Next() {
 			r := it.Record()
 			records++
-			if err := core.Replay(r.Key, r.Value); err != nil {
+			replay := core.Replay
+			if b.IsTransactional() {
+				replay = func(key, value []byte) error {
+					return core.ReplayTransactional(b.ProducerID(), b.ProducerEpoch(), key, value)
+				}
+			}
+			if err := replay(r.Key, r.Value); err != nil {
 				return &RecordError{Partition: s.partition, Offset: r.Offset, Err: err}
 			}
 		}
 		return it.Err()
 	})
-	return core, records, log, err
+	return core, records, grown, err
 }
 
 // end leaves nobody waiting.
@@ -417,6 +489,8 @@ func codeOf(err error, tooLarge int16) int16 {
 		switch kafka {
 		case kerr.NotLeaderForPartition, kerr.FencedLeaderEpoch, kerr.NotCoordinator:
 			return kerr.NotCoordinator.Code
+		case kerr.InvalidProducerEpoch, kerr.InvalidTxnState, kerr.TransactionAbortable:
+			return kafka.Code
 		case kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidFetchSize:
 			return tooLarge
 		}

@@ -71,8 +71,16 @@ type group struct {
 	deleting bool    // its tombstones are under way
 	record   []byte  // what the log says of the group itself; nil: nothing
 
+	consumer    *consumerGroup // nil: it uses the classic protocol, or none yet
+	consumerLog                // of it, or of what is left of it
+
 	offsets map[string]map[int32]commit // committed, by topic and partition
 	flying  map[slot]int                // writes of offsets under way
+
+	// Offsets in open transactions, by producer id; entering counts writes under way
+	// of such offsets.
+	transactions map[int64]*transaction
+	entering     map[slot]int
 
 	wake  time.Time // not after its next deadline
 	alarm int       // index in the core's alarms, -1: none
@@ -218,6 +226,9 @@ func (g *group) become(s state) {
 
 // nextDeadline is when something ends unless it is renewed.
 func (g *group) nextDeadline() time.Time {
+	if g.consumer != nil {
+		return g.consumer.nextDeadline()
+	}
 	next := g.rebalanceBy
 	sooner := func(t time.Time) {
 		if next.IsZero() || t.Before(next) {

@@ -25,6 +25,9 @@ func (c *Core) trySync(now time.Time, r Request, req *kmsg.SyncGroupRequest) int
 	if g == nil {
 		return kerr.UnknownMemberID.Code
 	}
+	if g.consumer != nil {
+		return g.syncConsumers(now, r, req)
+	}
 	m, code := g.memberOf(req.MemberID, req.InstanceID)
 	switch {
 	case code != 0:

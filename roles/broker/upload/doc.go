@@ -12,7 +12,9 @@
 //
 // Promises. Only what is below the high watermark, and so on disk, is uploaded.
 // A batch is checked against its CRC as it is packed, and the bucket answers for
-// the stored bytes before they are committed. An object whose commit was refused,
+// the stored bytes before they are committed. What is uploaded may be in a
+// transaction that is open: a range says what was stable at its own end, however
+// far the log was by then, and has the aborts whose marker it has. An object whose commit was refused,
 // or whose fate is not known, is never written to or named again: the controller
 // condemns its id in time. A failure is retried, with longer pauses, for ever,
 // and costs nothing but the log's room.

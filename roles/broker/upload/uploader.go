@@ -37,6 +37,11 @@ const (
 	// producersEvery is how many bytes of a partition lie between two ranges that
 	// hold its producers' state whole (RULES 5.4).
 	producersEvery = 64 << 20
+
+	// moreForProducers, as a divisor, is how much more than was planned a range takes
+	// that is to hold them. By default such an object, index and all, is still below
+	// object_storage.part_size: in parts it would be four requests and not one.
+	moreForProducers = 5
 )
 
 // Catalogue is the controller, as an uploader sees it.
@@ -338,15 +343,22 @@ func (u *Uploader) source(part Part) (source, error) {
 	}
 	most := part.MaxBytes
 	if whole { // what came since it was planned, so that the producers fit
-		most += most / 4
+		most += most / moreForProducers
 	}
 	end, bytes := led.Log.Extent(point.From, point.HighWatermark, most)
 	if end == point.From {
 		return source{}, fmt.Errorf("%s has nothing to upload from offset %d on", part.Partition, point.From)
 	}
+	outcome, err := led.Log.Outcome(point.From, end)
+	if err != nil {
+		return source{}, err
+	}
 	r := object.Range{
-		Partition: part.Partition, Topic: led.Topic, Base: point.From, End: end, LastStable: point.LastStable,
+		Partition: part.Partition, Topic: led.Topic, Base: point.From, End: end, LastStable: outcome.LastStable,
 		Batches: func(yield func(batch.Batch) error) error { return readLog(led.Log, point.From, end, yield) },
+	}
+	for _, a := range outcome.Aborted {
+		r.Aborted = append(r.Aborted, object.Aborted(a))
 	}
 	// The producers are as of the high watermark: no part of a range that ends
 	// before it.

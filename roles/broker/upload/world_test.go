@@ -401,16 +401,7 @@ func (w *world) rangeRecords(partition int, r metadata.Range, found map[storage.
 		}
 		w.verified[r.Object] = true
 	}
-	raw := make([]byte, r.IndexLength)
-	if err := read(raw, r.IndexPosition); err != nil {
-		w.t.Fatal(err)
-	}
-	index, err := object.DecodeIndex(raw, r.Object, object.Entry{
-		Partition: id(partition), Base: r.Base, End: r.End, Index: object.Extent{Position: r.IndexPosition, Length: r.IndexLength, CRC: r.IndexCRC},
-	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	index := w.index(partition, r)
 	for i, block := range index.Blocks {
 		data := make([]byte, block.Length)
 		if err := read(data, block.Position); err != nil {
@@ -430,6 +421,22 @@ func (w *world) rangeRecords(partition int, r metadata.Range, found map[storage.
 			}
 		}
 	}
+}
+
+// index reads that of a range.
+func (w *world) index(partition int, r metadata.Range) *object.Index {
+	w.t.Helper()
+	raw := make([]byte, r.IndexLength)
+	if err := w.inner.ReadAt(context.Background(), object.Key("", "c", 1, r.Object), raw, r.IndexPosition); err != nil {
+		w.t.Fatal(err)
+	}
+	index, err := object.DecodeIndex(raw, r.Object, object.Entry{
+		Partition: id(partition), Base: r.Base, End: r.End, Index: object.Extent{Position: r.IndexPosition, Length: r.IndexLength, CRC: r.IndexCRC},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return index
 }
 
 // wantUploaded expects all that was acked, and is not before the log start, in

@@ -125,10 +125,19 @@ type FetchResult struct {
 	HighWatermark storage.Offset
 	LastStable    storage.Offset
 	LogStart      storage.Offset
-	Batches       [][]byte
-	Bytes         int       // the sum of their lengths
-	Leader        *Leader   // v12 and later
-	Diverging     *EpochEnd // v12 and later (KIP-595)
+	// Aborted are the transactions whose records a reader of what is committed has
+	// to leave out; nil: it did not ask for that.
+	Aborted   []AbortedTransaction
+	Batches   [][]byte
+	Bytes     int       // the sum of their lengths
+	Leader    *Leader   // v12 and later
+	Diverging *EpochEnd // v12 and later (KIP-595)
+}
+
+// AbortedTransaction is a transaction that has records in a response, or before.
+type AbortedTransaction struct {
+	ProducerID int64
+	First      storage.Offset
 }
 
 // EpochEnd is the end of the largest epoch that is not above the one asked for.
@@ -194,7 +203,7 @@ func (w *FetchResponse) Partition(p *FetchResult) {
 	if w.version >= 5 {
 		b = appendInt64(b, int64(p.LogStart))
 	}
-	b = appendCount(b, w.flex, 0) // aborted transactions
+	b = w.appendAborted(b, p.Aborted)
 	if w.version >= 11 {
 		b = appendInt32(b, -1) // preferred read replica
 	}
@@ -229,6 +238,22 @@ func (w *FetchResponse) Partition(p *FetchResult) {
 		b = appendCurrentLeader(b, 1, p.Leader)
 	}
 	w.head = b
+}
+
+func (w *FetchResponse) appendAborted(b []byte, aborted []AbortedTransaction) []byte {
+	if aborted == nil {
+		if w.flex {
+			return append(b, 0)
+		}
+		return appendInt32(b, -1)
+	}
+	b = appendCount(b, w.flex, len(aborted))
+	for i := range aborted {
+		b = appendInt64(b, aborted[i].ProducerID)
+		b = appendInt64(b, int64(aborted[i].First))
+		b = appendNoTags(b, w.flex)
+	}
+	return b
 }
 
 // Finish ends the response and returns it as buffers, to be written in order.

@@ -80,6 +80,16 @@ func shapeOf(key int16) (shape, bool) {
 		return shape{2, "S i q:3+ h:3+", 0}, true
 	case 23: // OffsetForLeaderEpoch
 		return shape{4, "i:3+ [s [i i:2+ i]]", 0}, true
+	case 24: // AddPartitionsToTxn
+		return shape{3, "[s q h b [s (i)]]:4+ s:0-3 q:0-3 h:0-3 [s (i)]:0-3", 0}, true
+	case 25: // AddOffsetsToTxn
+		return shape{3, "s q h s", 0}, true
+	case 26: // EndTxn
+		return shape{3, "s q h b", 0}, true
+	case 27: // WriteTxnMarkers
+		return shape{1, "[q h b [s (i)] i b:2+]", 0}, true
+	case 28: // TxnOffsetCommit
+		return shape{3, "s s q h i:3+ s:3+ S:3+ [s:0-5 u:6+ [i q i:2+ S]]", maxGroupBody}, true
 	case 32: // DescribeConfigs
 		return shape{4, "[b s (s)] b:1+ b:3+", 0}, true
 	case 33: // AlterConfigs
@@ -110,6 +120,16 @@ func shapeOf(key int16) (shape, bool) {
 		return shape{0, "i [s h b:0-0 b:1+] b:1+", 0}, true
 	case 60: // DescribeCluster
 		return shape{0, "b b:1+ b:2+", 0}, true
+	case 61: // DescribeProducers
+		return shape{0, "[s (i)]", 0}, true
+	case 65: // DescribeTransactions
+		return shape{0, "(s)", 0}, true
+	case 66: // ListTransactions
+		return shape{0, "(s) (q) q:1+ S:2+", 0}, true
+	case 68: // ConsumerGroupHeartbeat
+		return shape{0, "s s i S S i (s) S:1+ S [u (i)]", maxGroupBody}, true
+	case 69: // ConsumerGroupDescribe
+		return shape{0, "(s) b", 0}, true
 	case 75: // DescribeTopicPartitions
 		return shape{0, "[s] i {s i}", 0}, true
 	}

@@ -383,7 +383,16 @@ func randomFetchResult(rng *rand.Rand, version int16) (FetchResult, kmsg.FetchRe
 	wp := kmsg.NewFetchResponseTopicPartition()
 	wp.Partition, wp.ErrorCode, wp.HighWatermark, wp.LastStableOffset = p.Index, p.ErrorCode, int64(p.HighWatermark), int64(p.LastStable)
 	wp.LogStartOffset = int64(p.LogStart)
-	wp.AbortedTransactions = []kmsg.FetchResponseTopicPartitionAbortedTransaction{}
+	wp.AbortedTransactions = nil
+	if rng.IntN(2) == 0 {
+		p.Aborted, wp.AbortedTransactions = []AbortedTransaction{}, []kmsg.FetchResponseTopicPartitionAbortedTransaction{}
+		for range rng.IntN(3) {
+			a := kmsg.NewFetchResponseTopicPartitionAbortedTransaction()
+			a.ProducerID, a.FirstOffset = rng.Int64(), rng.Int64()
+			wp.AbortedTransactions = append(wp.AbortedTransactions, a)
+			p.Aborted = append(p.Aborted, AbortedTransaction{a.ProducerID, storage.Offset(a.FirstOffset)})
+		}
+	}
 	wp.RecordBatches = append([]byte{}, bytes.Join(p.Batches, nil)...)
 	if version >= 12 && rng.IntN(2) == 0 {
 		p.Diverging = &EpochEnd{Epoch: 3, End: 99}

@@ -25,6 +25,8 @@ type cloudBucket struct {
 // writeBuffer gathers small writes; each write into the pipe wakes a goroutine.
 const writeBuffer = 256 << 10
 
+const contentType = "application/octet-stream"
+
 // Put implements [bucket.Bucket].
 func (b *cloudBucket) Put(ctx context.Context, key string, content io.WriterTo) error {
 	size := int64(-1)
@@ -51,18 +53,11 @@ func (b *cloudBucket) write(ctx context.Context, op, key string, content io.Writ
 	from, pipe := io.Pipe()
 	stored := make(chan error, 1)
 	go func() {
-		err := b.store.blob.Upload(inner, b.prefix+key, from, &blob.WriterOptions{
-			BufferSize:     b.o.PartSize,
-			MaxConcurrency: b.o.Concurrency,
-			ContentType:    "application/octet-stream",
-			IfNotExist:     op == opPutNew,
-			BeforeWrite: func(as func(any) bool) error {
-				if b.store.prepareWrite == nil {
-					return nil
-				}
-				return b.store.prepareWrite(as, u)
-			},
-		})
+		put := b.upload
+		if b.store.put != nil {
+			put = b.store.put
+		}
+		err := put(inner, b.prefix+key, from, u, op == opPutNew)
 		from.CloseWithError(err)
 		stored <- err
 	}()
@@ -88,6 +83,22 @@ func (b *cloudBucket) write(ctx context.Context, op, key string, content io.Writ
 		return b.failed(ctx, op, key, err)
 	}
 	return b.verify(inner, ctx, op, key, u)
+}
+
+// upload stores what it reads by the driver.
+func (b *cloudBucket) upload(ctx context.Context, key string, from io.Reader, u *upload, ifAbsent bool) error {
+	return b.store.blob.Upload(ctx, key, from, &blob.WriterOptions{
+		BufferSize:     b.o.PartSize,
+		MaxConcurrency: b.o.Concurrency,
+		ContentType:    contentType,
+		IfNotExist:     ifAbsent,
+		BeforeWrite: func(as func(any) bool) error {
+			if b.store.prepareWrite == nil {
+				return nil
+			}
+			return b.store.prepareWrite(as, u)
+		},
+	})
 }
 
 // verify makes sure that the store has what was written. inner is the context of

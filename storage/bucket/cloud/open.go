@@ -3,6 +3,7 @@ package cloud
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -19,7 +20,10 @@ type store struct {
 	blob *blob.Bucket
 	// context is for one request.
 	context func(context.Context) context.Context
-	// prepareWrite sets what an upload needs; it returns what the store says after
+	// put stores what is read up to io.EOF, unless ifAbsent is set and the key is
+	// there; nil: the driver does.
+	put func(ctx context.Context, key string, from io.Reader, u *upload, ifAbsent bool) error
+	// prepareWrite sets what an upload by the driver needs; it returns what the store says after
 	// it: whether its checksum is known, and equal.
 	prepareWrite func(as func(any) bool, u *upload) error
 	// prepareList has a list begin at after, or a little before it.

@@ -12,8 +12,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
-	tmtypes "github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
@@ -63,13 +61,7 @@ func openS3(ctx context.Context, u *url.URL, o *Options) (*store, error) {
 	return &store{
 		blob:    b,
 		context: func(ctx context.Context) context.Context { return context.WithValue(ctx, receiptKey{}, &receipt{}) },
-		prepareWrite: func(as func(any) bool, u *upload) error {
-			var in *transfermanager.UploadObjectInput
-			if as(&in) && o.StorageClass != "" {
-				in.StorageClass = tmtypes.StorageClass(o.StorageClass)
-			}
-			return nil
-		},
+		put:     newS3Puts(client, u.Host, o).put,
 		prepareList: func(as func(any) bool, after string) {
 			var in *s3.ListObjectsV2Input
 			if as(&in) {

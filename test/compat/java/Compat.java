@@ -38,6 +38,9 @@ public final class Compat {
             check("committed offsets", total == sent.size(), committed);
             check("describe group", admin.describeConsumerGroups(List.of("g-" + topic)).all().get().size() == 1, "");
 
+            consumerProtocol(broker, admin, topic, sent.size());
+            transactions(admin, broker, topic);
+
             TopicPartition first = new TopicPartition(topic, 0);
             long end = admin.listOffsets(Map.of(first, OffsetSpec.latest())).partitionResult(first).get().offset();
             check("latest offset", end > 0, end);
@@ -76,6 +79,168 @@ public final class Compat {
             }
         }
         return sent;
+    }
+
+    /** Groups whose partitions the server assigns (KIP-848), and a rolling upgrade to them. */
+    private static void consumerProtocol(String broker, Admin admin, String topic, int sent) throws Exception {
+        String group = "k848-" + topic;
+        try (KafkaConsumer<String, String> one = member(broker, group, "consumer", null)) {
+            one.subscribe(List.of(topic));
+            owns("consumer protocol, one member", Map.of(one, 3));
+            one.seekToBeginning(one.assignment());
+            int read = 0;
+            for (long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(30); read < sent && System.nanoTime() < deadline;) {
+                read += one.poll(Duration.ofMillis(200)).count();
+            }
+            check("consumer protocol, records", read == sent, read + " of " + sent);
+            one.commitSync();
+            try (KafkaConsumer<String, String> two = member(broker, group, "consumer", "static-two")) {
+                two.subscribe(new SubscriptionPattern("java-.*" + topic.substring(5)));
+                long shared = owns("consumer protocol, two members", Map.of(one, -1, two, -1));
+                check("consumer protocol, all partitions", shared == 3, shared);
+                ConsumerGroupDescription described = admin.describeConsumerGroups(List.of(group)).all().get().get(group);
+                check("consumer group described", described.type() == org.apache.kafka.common.GroupType.CONSUMER
+                    && described.members().size() == 2 && described.partitionAssignor().equals("uniform"), described);
+            }
+        }
+        long total = admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata().get()
+            .values().stream().mapToLong(OffsetAndMetadata::offset).sum();
+        check("consumer protocol, committed offsets", total == sent, total);
+
+        group = "rolling-" + topic;
+        try (KafkaConsumer<String, String> old = member(broker, group, "classic", null)) {
+            old.subscribe(List.of(topic));
+            owns("rolling upgrade, before", Map.of(old, 3));
+            try (KafkaConsumer<String, String> next = member(broker, group, "consumer", null)) {
+                next.subscribe(List.of(topic));
+                long shared = owns("rolling upgrade", Map.of(old, -1, next, -1));
+                check("rolling upgrade, all partitions", shared == 3, shared);
+            }
+            owns("rolling upgrade, taken back", Map.of(old, 3));
+        }
+    }
+
+    private static KafkaConsumer<String, String> member(String broker, String group, String protocol, String instance) {
+        Map<String, Object> config = new HashMap<>(Map.of("bootstrap.servers", broker, "group.id", group, "group.protocol", protocol,
+            "auto.offset.reset", "earliest", "enable.auto.commit", false, "metadata.max.age.ms", 1000));
+        if (instance != null) {
+            config.put("group.instance.id", instance);
+        }
+        if (protocol.equals("classic")) {
+            config.put("heartbeat.interval.ms", 500);
+        }
+        return new KafkaConsumer<>(config, new StringDeserializer(), new StringDeserializer());
+    }
+
+    /** Polls until each member owns so many partitions, -1: at least one, and returns how many together. */
+    private static long owns(String name, Map<KafkaConsumer<String, String>, Integer> want) {
+        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
+        while (true) {
+            boolean all = true;
+            Set<TopicPartition> owned = new HashSet<>();
+            long total = 0;
+            for (Map.Entry<KafkaConsumer<String, String>, Integer> e : want.entrySet()) {
+                if (want.size() > 1 || e.getKey().assignment().size() != e.getValue()) {
+                    e.getKey().poll(Duration.ofMillis(100));
+                }
+                int n = e.getKey().assignment().size();
+                all &= e.getValue() < 0 ? n > 0 : n == e.getValue();
+                owned.addAll(e.getKey().assignment());
+                total += n;
+            }
+            if (all && (want.size() == 1 || total == owned.size() && total == 3)) {
+                return total;
+            }
+            check(name, System.nanoTime() < deadline, want.keySet().stream().map(KafkaConsumer::assignment).toList());
+        }
+    }
+
+    /** Copies a topic in transactions of which every other one is aborted, and is fenced off. */
+    private static void transactions(Admin admin, String broker, String topic) throws Exception {
+        String out = "out-" + topic;
+        String group = "copy-" + topic;
+        admin.createTopics(List.of(new NewTopic(out, 2, (short) 1))).all().get(20, TimeUnit.SECONDS);
+        Map<String, Object> reading = Map.of("bootstrap.servers", broker, "group.id", group, "auto.offset.reset", "earliest",
+            "enable.auto.commit", false, "isolation.level", "read_committed", "max.poll.records", 100);
+        Set<String> copied = new HashSet<>();
+        int read = 0;
+        try (KafkaConsumer<String, String> consumer = new KafkaConsumer<>(reading, new StringDeserializer(), new StringDeserializer());
+             KafkaProducer<String, String> producer = transactional(broker, topic)) {
+            producer.initTransactions();
+            consumer.subscribe(List.of(topic));
+            long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
+            for (int i = 0; copied.size() < 1000 && System.nanoTime() < deadline; i++) {
+                ConsumerRecords<String, String> records = consumer.poll(Duration.ofMillis(500));
+                if (records.isEmpty()) {
+                    continue;
+                }
+                Map<TopicPartition, OffsetAndMetadata> next = new HashMap<>();
+                Map<TopicPartition, Long> from = new HashMap<>();
+                producer.beginTransaction();
+                for (ConsumerRecord<String, String> record : records) {
+                    TopicPartition at = new TopicPartition(record.topic(), record.partition());
+                    from.putIfAbsent(at, record.offset());
+                    next.put(at, new OffsetAndMetadata(record.offset() + 1));
+                    producer.send(new ProducerRecord<>(out, record.key(), record.value()));
+                    read++;
+                }
+                producer.sendOffsetsToTransaction(next, consumer.groupMetadata());
+                if (i % 2 == 1) {
+                    producer.abortTransaction();
+                    from.forEach(consumer::seek);
+                    continue;
+                }
+                producer.commitTransaction();
+                records.forEach(record -> copied.add(record.key()));
+            }
+            check("transactional copy", copied.size() == 1000 && read > 1000, copied.size() + " of 1000, " + read + " read");
+
+            producer.beginTransaction();
+            producer.send(new ProducerRecord<>(out, "open", "open")).get(20, TimeUnit.SECONDS);
+            TransactionDescription open = admin.describeTransactions(List.of("tx-" + topic)).all().get().get("tx-" + topic);
+            check("describe transaction", open.state() == TransactionState.ONGOING && !open.topicPartitions().isEmpty(), open);
+            check("list transactions", admin.listTransactions().all().get().stream()
+                .anyMatch(t -> t.transactionalId().equals("tx-" + topic) && t.state() == TransactionState.ONGOING), "");
+            check("describe producers", admin.describeProducers(open.topicPartitions()).all().get().values().stream()
+                .allMatch(s -> s.activeProducers().stream().anyMatch(p -> p.currentTransactionStartOffset().isPresent())), "");
+            try (KafkaProducer<String, String> second = transactional(broker, topic)) {
+                second.initTransactions();
+                try {
+                    producer.commitTransaction();
+                    check("fenced", false, "a producer that was fenced off has committed");
+                } catch (org.apache.kafka.common.KafkaException fenced) {
+                    check("fenced", true, "");
+                }
+                second.beginTransaction();
+                second.send(new ProducerRecord<>(out, "last", "last"));
+                second.commitTransaction();
+            }
+        }
+        long committed = admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata().get()
+            .values().stream().mapToLong(OffsetAndMetadata::offset).sum();
+        check("offsets of transactions", committed == 1000, committed);
+        Map<String, Integer> seen = new HashMap<>();
+        Map<String, Object> checking = Map.of("bootstrap.servers", broker, "isolation.level", "read_committed");
+        try (KafkaConsumer<String, String> consumer = new KafkaConsumer<>(checking, new StringDeserializer(), new StringDeserializer())) {
+            List<TopicPartition> all = List.of(new TopicPartition(out, 0), new TopicPartition(out, 1));
+            consumer.assign(all);
+            consumer.seekToBeginning(all);
+            long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(30);
+            while (!seen.containsKey("last") && System.nanoTime() < deadline) {
+                for (ConsumerRecord<String, String> record : consumer.poll(Duration.ofMillis(500))) {
+                    seen.merge(record.key(), 1, Integer::sum);
+                }
+            }
+            for (ConsumerRecord<String, String> record : consumer.poll(Duration.ofMillis(500))) {
+                seen.merge(record.key(), 1, Integer::sum);
+            }
+        }
+        seen.remove("last");
+        check("read committed", seen.keySet().equals(copied) && seen.values().stream().allMatch(n -> n == 1), seen.size() + " keys");
+    }
+
+    private static KafkaProducer<String, String> transactional(String broker, String topic) {
+        return new KafkaProducer<>(Map.of("bootstrap.servers", broker, "transactional.id", "tx-" + topic), new StringSerializer(), new StringSerializer());
     }
 
     private static Map<String, String> consume(String broker, String topic, int expected) {

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+)
+
+// steadyRate is how many records a second a steady load produces and consumes: far
+// from what the server can do, so that what is waited for is seen.
+const (
+	steadyRate    = 1000
+	steadySeconds = 6
+)
+
+// isolation is B3: what produce and the tail notice of the bucket.
+func (r *run) isolation() error {
+	if err := r.besideReader(); err != nil {
+		return err
+	}
+	return r.withoutBucket()
+}
+
+// besideReader measures a steady load alone, and beside a consumer that reads cold
+// records as fast as it can while the same records are compacted. The store and
+// that consumer would be other machines, and get the processor that is left.
+func (r *run) besideReader() error {
+	const records, size = 48 << 10, 16 << 10 // 768 MiB in objects of 2 MiB
+	store, err := startS3(true)
+	if err != nil {
+		return err
+	}
+	defer store.stop()
+	set := append(bucketOf(store.addr, smallLogs()...), "wal.upload_bytes=2MiB", "object_storage.grace=1s", "object_storage.retention=1s", "object_storage.metadata_log=1s")
+	alone := append(set[:len(set):len(set)], "compaction.parallel=0")
+	compacting := append(set[:len(set):len(set)], "compaction.interval=1s")
+	ours, err := startRustmqIn(s3Env(), "rustmq", alone...)
+	if err != nil {
+		return err
+	}
+	defer ours.stop()
+	steady := func() (loadResult, error) {
+		return ours.load("steady", args("records", steadyRate, "seconds", steadySeconds, "size", recordBytes)...)
+	}
+	var produce, tail []float64
+	var without, with loadResult
+	var read, compacted float64
+	for i := range r.pairs + 1 { // the first warms up
+		if err := ours.restartWith(alone...); err != nil {
+			return err
+		}
+		topic := fmt.Sprintf("old-%d", i)
+		if _, err := ours.load("produce", append(args("topic", topic, "records", records, "size", size), "-keep")...); err != nil {
+			return err
+		}
+		if _, err := ours.load("produce", args("records", smallLog*5/4/size, "size", size)...); err != nil {
+			return err
+		}
+		if err := ours.uploaded(); err != nil {
+			return err
+		}
+		if without, err = steady(); err != nil {
+			return err
+		}
+		if err := ours.restartWith(compacting...); err != nil {
+			return err
+		}
+		end, err := ours.catchUp(topic, records)
+		if err != nil {
+			return err
+		}
+		if err := await("begin to compact", 20*time.Second, func() (bool, error) {
+			pending, err := ours.metric("rustmq_compaction_objects_pending")
+			return pending > 0, err
+		}); err != nil {
+			return err
+		}
+		with, err = steady()
+		old, failed := end()
+		if err != nil || failed != nil {
+			return fmt.Errorf("steady load: %w; reader: %w", err, failed)
+		}
+		did, err := ours.metrics("rustmq_compaction_bytes_total", "rustmq_compaction_objects_pending")
+		if err != nil {
+			return err
+		}
+		compacted, read = did[0], float64(old.Bytes)/old.Seconds
+		if read < mib || did[0]+did[1] == 0 {
+			return fmt.Errorf("%.0f bytes a second were read and nothing was compacted: the figure shows nothing", read)
+		}
+		if err := ours.deleteTopic(topic); err != nil {
+			return err
+		}
+		if i > 0 {
+			produce = append(produce, with.P99/without.P99)
+			tail = append(tail, with.TailP99/without.TailP99)
+		}
+	}
+	beside := fmt.Sprintf("reader %.0f MB/s, compacted %s MiB", read/1e6, number(compacted/mib))
+	r.add(summarise(row{Figure: "B3", Name: "p99 of produce beside a cold reader and compaction, against without", Unit: "×", Must: 1.5, Aim: 1.2, Less: true, Bound: isolatedBound,
+		Detail: fmt.Sprintf("%.2f ms, without %.2f ms (p50 %.2f, %.2f); %s", with.P99/1000, without.P99/1000, with.P50/1000, without.P50/1000, beside)}, produce))
+	r.add(summarise(row{Figure: "B3", Name: "p99 from produce to a tail consumer beside them, against without", Unit: "×", Must: 1.5, Aim: 1.2, Less: true, Bound: isolatedBound,
+		Detail: fmt.Sprintf("%.2f ms, without %.2f ms (p50 %.2f, %.2f)", with.TailP99/1000, without.TailP99/1000, with.TailP50/1000, without.TailP50/1000)}, tail))
+	return nil
+}
+
+// catchUp starts a reader of all of a topic; end ends it.
+func (p *process) catchUp(topic string, records int) (end func() (loadResult, error), err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	line := append(lowPriority(), self, "load", "catchup", "-broker", p.addr)
+	line = append(line, args("topic", topic, "records", records)...)
+	cmd := exec.Command(line[0], line[1:]...)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return func() (result loadResult, err error) {
+		_ = in.Close()
+		if err := cmd.Wait(); err != nil {
+			return result, fmt.Errorf("reader: %w: %s", err, stderr.String())
+		}
+		return result, json.Unmarshal(stdout.Bytes(), &result)
+	}, nil
+}
+
+// deleteTopic deletes a topic, so that its objects go too.
+func (p *process) deleteTopic(name string) error {
+	cl, err := shape{broker: p.addr}.client()
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	_, err = kadm.NewClient(cl).DeleteTopics(context.Background(), name)
+	return err
+}
+
+// withoutBucket produces one record at a time with the bucket there, and without.
+func (r *run) withoutBucket() error {
+	store, err := startS3(true)
+	if err != nil {
+		return err
+	}
+	defer store.stop()
+	proxy, err := startCounting(store.addr)
+	if err != nil {
+		return err
+	}
+	defer proxy.stop()
+	// There is something to upload all the time.
+	ours, err := startRustmqIn(s3Env(), "rustmq", bucketOf(proxy.addr, "wal.upload_interval=250ms")...)
+	if err != nil {
+		return err
+	}
+	defer ours.stop()
+	lone := func(down bool) measurement {
+		return func() (loadResult, error) {
+			proxy.down(down)
+			if !down { // uploads are under way again once what waits has been taken
+				if _, err := ours.load("produce", append(args("topic", fmt.Sprintf("back-%d", time.Now().UnixNano()), "records", 1000), "-keep")...); err != nil {
+					return loadResult{}, err
+				}
+				if err := ours.uploaded(); err != nil {
+					return loadResult{}, err
+				}
+			}
+			watched := []string{`rustmq_bucket_errors_total{class="put"}`, "rustmq_bucket_refused_total", "rustmq_upload_objects_total"}
+			before, err := ours.metrics(watched...)
+			if err != nil {
+				return loadResult{}, err
+			}
+			result, err := ours.load("lone", args("records", 4000)...)
+			if err != nil {
+				return result, err
+			}
+			after, err := ours.metrics(watched...)
+			if err != nil {
+				return result, err
+			}
+			failed, done := after[0]+after[1]-before[0]-before[1], after[2]-before[2]
+			if down && failed == 0 || !down && done == 0 {
+				err = fmt.Errorf("bucket down %v: %.0f calls failed and %.0f uploads succeeded meanwhile: the figure shows nothing", down, failed, done)
+			}
+			return result, err
+		}
+	}
+	return r.pair(row{Figure: "B3", Name: "p50 of produce with the bucket down, against it up", Unit: "×", Must: 1.1, Less: true},
+		lone(true), lone(false), func(a, b loadResult) float64 { return a.P50 / b.P50 },
+		func(a, b loadResult) string {
+			return fmt.Sprintf("p50 %.2f ms, p99 %.2f ms; up %.2f, %.2f", a.P50/1000, a.P99/1000, b.P50/1000, b.P99/1000)
+		})
+}

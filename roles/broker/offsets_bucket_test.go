@@ -1,0 +1,140 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/clean"
+	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/storage/wal"
+)
+
+// tieredGroups is a node whose groups' topic goes into the bucket, and is compacted
+// there.
+func tieredGroups(t *testing.T, b bucket.Bucket) *node {
+	n, _ := startTiered(t, b, func(tier *Tier) {
+		limits := clean.DefaultLimits()
+		limits.Patience, limits.KeyMemory = 0, 1<<20
+		tier.Remember = func(nonce [16]byte) error { tier.Nonce = nonce; return nil }
+		tier.Clean = &Cleaning{Limits: limits, Interval: 20 * time.Millisecond}
+	})
+	return n
+}
+
+// offsets is the partition of a group's offsets.
+func (n *node) offsets(id string) *metadata.Partition {
+	n.t.Helper()
+	topic, ok := n.options.Controller.Image().Topic(offsetsTopic)
+	if !ok {
+		n.t.Fatal("no topic of groups")
+	}
+	return topic.Partition(group.Partition(id))
+}
+
+// await looks until something is so.
+func (n *node) await(what string, is func() bool) {
+	n.t.Helper()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(30 * time.Second); !is(); <-ticker.C {
+		if time.Now().After(deadline) {
+			n.t.Fatalf("%s: it never came to that", what)
+		}
+	}
+}
+
+// makeEvents makes the topic that groups commit offsets of.
+func (n *node) makeEvents() {
+	n.t.Helper()
+	made := n.options.Controller.CreateTopics(n.t.Context(), []controller.NewTopic{{Name: "events", Partitions: 1, ReplicationFactor: 1}}, false)
+	if made[0].Err != nil {
+		n.t.Fatal(made[0].Err)
+	}
+	n.settle(n.t.Context())
+}
+
+// commit commits offsets 0 to last, one after the other.
+func (c *client) commit(id string, last int64) {
+	c.t.Helper()
+	for offset := range last + 1 {
+		if code := ask[*kmsg.OffsetCommitResponse](c, 8, commitOf(id, offset)).Topics[0].Partitions[0].ErrorCode; code != 0 {
+			c.t.Fatalf("commit of %d: code %d", offset, code)
+		}
+	}
+}
+
+// reopen ends the node and starts it again over a store of its own files, or others.
+func (n *node) reopen(fs disk.FS, dir string) {
+	n.t.Helper()
+	n.server.Close()
+	n.Broker.Close()
+	if err := n.store.Close(); err != nil {
+		n.t.Fatal(err)
+	}
+	store, err := log.Open(n.t.Context(), log.Options{FS: fs, Dir: dir, Tiered: true, WAL: wal.Options{Capacity: 32 << 20, SegmentSize: 2 << 20, Memory: 8 << 20}})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { store.Close() })
+	n.store, n.options.Store = store, store
+	n.open()
+}
+
+// TestGroupsStartWithoutTheBucket (RULES 4.4): their topic is in the bucket, the WAL
+// gives up what it may, the bucket goes away, and after a restart the groups are
+// served from the WAL.
+func TestGroupsStartWithoutTheBucket(t *testing.T) {
+	b := bucket.NewFaulty(bucket.NewMemory())
+	n := tieredGroups(t, b)
+	c := n.connect()
+	n.makeEvents()
+	const id, last = "readers", 50
+	c.findGroups(id)
+	c.commit(id, last)
+	n.await("the groups are in the bucket", func() bool { return n.offsets(id).CommittedEnd() == last+1 })
+	if err := n.store.Evict(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.Set(bucket.Rule{Err: errors.New("connection refused")})
+	n.reopen(n.fs, "wal")
+	c = n.connect()
+	c.findGroups(id)
+	if got := c.committed(id); got != last {
+		t.Errorf("the group is at %d, want %d", got, last)
+	}
+	c.commit(id, last+1)
+	if got := c.committed(id); got != last+1 {
+		t.Errorf("the group is at %d, want %d", got, last+1)
+	}
+}
+
+// TestGroupsAreCompactedInTheBucket: of fifty commits of one group the last is left
+// there, and groups whose WAL is lost are read from it.
+func TestGroupsAreCompactedInTheBucket(t *testing.T) {
+	n := tieredGroups(t, bucket.NewMemory())
+	c := n.connect()
+	n.makeEvents()
+	const id, last = "readers", 50
+	c.findGroups(id)
+	c.commit(id, last)
+	n.await("the groups are compacted", func() bool { return n.offsets(id).Cleaning().To == last+1 })
+	if bytes := n.offsets(id).Ranges().Bytes(); bytes > 2*batch.HeaderSize+200 {
+		t.Errorf("%d bytes are left in the bucket", bytes)
+	}
+	n.reopen(disk.NewMem(disk.MemOptions{}), fmt.Sprintf("wal-%d", 2))
+	c = n.connect()
+	c.findGroups(id)
+	if got := c.committed(id); got != last {
+		t.Errorf("the group is at %d, want %d", got, last)
+	}
+}

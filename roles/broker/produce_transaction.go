@@ -1,0 +1,187 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/log"
+)
+
+// Versions of Produce whose clients know TRANSACTION_ABORTABLE, and leave it to
+// the broker to add partitions to their transactions (KIP-890).
+const (
+	abortableProduce = 11
+	addingProduce    = 12
+)
+
+// isTransactional reports whether records are a batch of a transaction, by what it
+// says of itself: about what cannot be one, no coordinator is asked.
+func isTransactional(records []byte) bool {
+	b, rest, err := batch.Next(records)
+	return err == nil && len(rest) == 0 && b.IsTransactional() && !b.IsControl() && b.ProducerID() >= 0 && b.ProducerEpoch() >= 0
+}
+
+// admittedBatch is a batch that has room, and is yet to be appended.
+type admittedBatch struct {
+	part       *producePart
+	log        *log.Log
+	epoch      storage.Epoch
+	now        time.Time
+	records    []byte
+	transcoded log.Transcoded
+	guard      log.Guard
+}
+
+// append hands the batch over. The part is told the outcome.
+func (a *admittedBatch) append() {
+	a.log.Append(a.now, a.records, log.AppendOptions{Epoch: a.epoch, Guard: a.guard}, a.part)
+	a.transcoded.Release()
+}
+
+// refuse gives the room back.
+func (a *admittedBatch) refuse() {
+	a.part.request.b.store.Unadmit(len(a.records))
+	a.transcoded.Release()
+}
+
+// verifications is the batches of a partition that wait until the coordinator has
+// said whether their transaction is open: in order of arrival for each producer,
+// so that whatever is sent behind the first batch of a transaction stays behind
+// it. Batches of a transaction that is open pass by.
+type verifications struct {
+	mu      sync.Mutex // guards waiting
+	waiting map[producerEpoch][]admittedBatch
+}
+
+type producerEpoch struct {
+	id    int64
+	epoch int16
+}
+
+// inTransaction appends the batch if its transaction is open, or else has it wait
+// for the coordinator's word. After nil the part is told the outcome.
+func (a *admittedBatch) inTransaction() error {
+	b := batch.Batch(a.records)
+	who := producerEpoch{b.ProducerID(), b.ProducerEpoch()}
+	p := a.part.request
+	if p.asks != nil && p.asks.who != who { // one question is for one of them
+		a.refuse()
+		return explained{kerr.InvalidProducerIDMapping, "a request has batches of two producers, or epochs, in one transaction"}
+	}
+	guard, open, err := a.log.BeginVerification(who.id, who.epoch, b.BaseSequence())
+	if err != nil {
+		a.refuse()
+		return err
+	}
+	a.guard = guard
+	v := &a.part.partition.verifications
+	v.mu.Lock()
+	queue, asked := v.waiting[who]
+	if open && !asked {
+		v.mu.Unlock()
+		a.append()
+		return nil
+	}
+	if v.waiting == nil {
+		v.waiting = map[producerEpoch][]admittedBatch{}
+	}
+	v.waiting[who] = append(queue, *a)
+	v.mu.Unlock()
+	if !asked {
+		if p.asks == nil {
+			p.asks = &asking{who: who, question: verification{
+				TransactionalID: string(p.q.TransactionalID), ProducerID: who.id, ProducerEpoch: who.epoch, Add: p.q.Version >= addingProduce,
+			}}
+		}
+		p.asks.add(a.part.partition)
+	}
+	return nil
+}
+
+// answered appends what waits for the coordinator's word, or refuses it.
+func (v *verifications) answered(who producerEpoch, refused error) {
+	for {
+		v.mu.Lock()
+		queue := v.waiting[who]
+		if len(queue) == 0 {
+			delete(v.waiting, who)
+			v.mu.Unlock()
+			return
+		}
+		next := queue[0]
+		v.waiting[who] = queue[1:]
+		v.mu.Unlock()
+		if refused == nil {
+			next.append()
+			continue
+		}
+		next.refuse()
+		next.part.fail(verificationError(refused, next.part.request.q.Version))
+	}
+}
+
+// asking is a question to the coordinator of a transaction, of all partitions of
+// a request.
+type asking struct {
+	who        producerEpoch
+	partitions []*partition
+	question   verification
+}
+
+func (a *asking) add(p *partition) {
+	a.partitions = append(a.partitions, p)
+	a.question.Partitions = append(a.question.Partitions, topicPartition{p.topic.name, p.index})
+}
+
+// ask asks, and has the answer carried out, whatever becomes of the request that
+// it came with: others may wait for it by then.
+func (a *asking) ask(b *Broker, timeoutMillis int32) {
+	ctx, cancel := controllerContext(b.ctx, timeoutMillis)
+	b.verifier.Verify(ctx, &a.question, func(answers []error) {
+		cancel()
+		for i, p := range a.partitions {
+			err := errNoAnswer
+			if i < len(answers) {
+				err = answers[i]
+			}
+			p.verifications.answered(a.who, err)
+		}
+	})
+}
+
+// errNoAnswer says that a coordinator answered for fewer partitions than it was
+// asked about.
+var errNoAnswer error = explained{kerr.CoordinatorNotAvailable, "the transaction coordinator did not say whether the partition is part of the transaction"}
+
+// verificationError is what a producer is told when the coordinator did not
+// confirm its transaction.
+func verificationError(err error, version int16) error {
+	var refused *kerr.Error
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		refused = kerr.RequestTimedOut
+	default:
+		refused = kafkaError(err)
+	}
+	answer := refused
+	switch refused {
+	case kerr.ConcurrentTransactions, kerr.NetworkException, kerr.RequestTimedOut,
+		kerr.CoordinatorLoadInProgress, kerr.CoordinatorNotAvailable, kerr.NotCoordinator:
+		// What is tried again without asking for the leader anew.
+		answer = kerr.NotEnoughReplicas
+	case kerr.ProducerFenced:
+		answer = kerr.InvalidProducerEpoch
+	case kerr.TransactionAbortable:
+		if version < abortableProduce {
+			answer = kerr.InvalidTxnState
+		}
+	}
+	return explained{answer, fmt.Sprintf("verify the transaction: %v", err)}
+}

@@ -1,0 +1,381 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/roles/broker/wire"
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/log"
+)
+
+// oracle answers for the coordinators of transactions.
+type oracle struct {
+	mu        sync.Mutex
+	asked     []verification
+	answer    func(verification) []error // nil: yes to all
+	withholds bool                       // until release
+	held      []func()
+}
+
+func (o *oracle) Verify(_ context.Context, q *verification, done func([]error)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.asked = append(o.asked, *q)
+	answers := make([]error, len(q.Partitions))
+	if o.answer != nil {
+		answers = o.answer(*q)
+	}
+	if !o.withholds {
+		go done(answers)
+		return
+	}
+	o.held = append(o.held, func() { done(answers) })
+}
+
+// release gives the answers that were held back.
+func (o *oracle) release() {
+	o.mu.Lock()
+	held := o.held
+	o.held, o.withholds = nil, false
+	o.mu.Unlock()
+	for _, answer := range held {
+		answer()
+	}
+}
+
+func (o *oracle) questions() []verification {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.asked)
+}
+
+// startTransactional opens a broker that has a coordinator to ask.
+func startTransactional(t testing.TB) (*node, *oracle) {
+	n, o := startNode(t), &oracle{}
+	n.verifier = o
+	n.controller.createTopic("events", 3)
+	n.settle(t.Context())
+	return n, o
+}
+
+func transactional(t testing.TB, id int64, epoch int16, sequence int32, values ...string) []byte {
+	t.Helper()
+	return batchWith(t, batch.BuilderOptions{Transactional: true, Producer: &batch.Producer{ID: id, Epoch: epoch, BaseSequence: sequence}}, values...)
+}
+
+// inTransaction is a request with a batch of a transaction for each partition.
+func inTransaction(records []byte, partitions ...int32) *kmsg.ProduceRequest {
+	q := produceTo("events", partitions[0], -1, slices.Clone(records))
+	q.TransactionID = kmsg.StringPtr("txn")
+	q.TimeoutMillis = 30_000
+	for _, p := range partitions[1:] {
+		part := kmsg.NewProduceRequestTopicPartition()
+		part.Partition, part.Records = p, slices.Clone(records)
+		q.Topics[0].Partitions = append(q.Topics[0].Partitions, part)
+	}
+	return q
+}
+
+func (n *node) mark(partition int32, m log.Marker) error {
+	answer := make(chan error, 1)
+	n.markPartition(n.t.Context(), "events", partition, m, func(err error) { answer <- err })
+	return <-answer
+}
+
+func committedOnly(q *kmsg.FetchRequest) *kmsg.FetchRequest {
+	q.IsolationLevel = 1
+	return q
+}
+
+// TestTransactionIsVerifiedOnce: at its first batch in each partition, for all
+// partitions of a request at once, and not again until it has ended.
+func TestTransactionIsVerifiedOnce(t *testing.T) {
+	n, o := startTransactional(t)
+	c := n.connect()
+	for i, version := range []int16{8, 12} {
+		epoch := int16(i)
+		p := ask[*kmsg.ProduceResponse](c, version, inTransaction(transactional(t, 7, epoch, 0, "a"), 0, 2))
+		for _, part := range p.Topics[0].Partitions {
+			if part.ErrorCode != 0 || part.BaseOffset != int64(3*i) {
+				t.Fatalf("v%d, partition %d: %v, offset %d", version, part.Partition, kerr.ErrorForCode(part.ErrorCode), part.BaseOffset)
+			}
+		}
+		requireProduced(t, ask[*kmsg.ProduceResponse](c, version, inTransaction(transactional(t, 7, epoch, 1, "b"), 0)), nil, int64(3*i+1))
+		requireProduced(t, ask[*kmsg.ProduceResponse](c, version, inTransaction(transactional(t, 7, epoch, 1, "b"), 2)), nil, int64(3*i+1))
+		asked := o.questions()
+		want := verification{"txn", 7, epoch, version >= 12, []topicPartition{{"events", 0}, {"events", 2}}}
+		if len(asked) != i+1 || fmt.Sprint(asked[i]) != fmt.Sprint(want) {
+			t.Fatalf("v%d: asked %+v, want %+v", version, asked, want)
+		}
+		for _, partition := range []int32{0, 2} {
+			if err := n.mark(partition, log.Marker{ProducerID: 7, ProducerEpoch: epoch + 1, Commit: true, TransactionVersion: 2}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestTransactionIsRefusedByItsCoordinator, in words that the client's version
+// knows.
+func TestTransactionIsRefusedByItsCoordinator(t *testing.T) {
+	n, o := startTransactional(t)
+	for _, c := range []struct {
+		version int16
+		says    error
+		want    *kerr.Error
+	}{
+		{8, kerr.InvalidTxnState, kerr.InvalidTxnState},
+		{8, kerr.TransactionAbortable, kerr.InvalidTxnState},
+		{11, kerr.TransactionAbortable, kerr.TransactionAbortable},
+		{12, kerr.ProducerFenced, kerr.InvalidProducerEpoch},
+		{12, kerr.InvalidProducerIDMapping, kerr.InvalidProducerIDMapping},
+		{12, kerr.ConcurrentTransactions, kerr.NotEnoughReplicas},
+		{12, kerr.NotCoordinator, kerr.NotEnoughReplicas},
+		{8, kerr.CoordinatorLoadInProgress, kerr.NotEnoughReplicas},
+		{8, fmt.Errorf("ask: %w", context.DeadlineExceeded), kerr.NotEnoughReplicas},
+		{8, nil, kerr.NotEnoughReplicas}, // no answer for this partition
+	} {
+		o.answer = func(verification) []error {
+			if c.says == nil {
+				return nil
+			}
+			return []error{c.says}
+		}
+		requireProduced(t, ask[*kmsg.ProduceResponse](n.connect(), c.version, inTransaction(transactional(t, 7, 0, 0, "a"), 0)), c.want, -1)
+	}
+	o.answer = nil
+	requireProduced(t, ask[*kmsg.ProduceResponse](n.connect(), 12, inTransaction(transactional(t, 7, 0, 0, "a"), 0)), nil, 0)
+}
+
+// TestBatchesBehindTheFirstStayBehindIt while the coordinator is asked, once for
+// all of them, and other partitions, producers and plain batches do not wait.
+func TestBatchesBehindTheFirstStayBehindIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, o := startTransactional(t)
+		o.withholds = true
+		c, other := n.connect(), n.connect()
+		for i := range int32(5) {
+			q := inTransaction(transactional(t, 7, 0, i, fmt.Sprint(i)), 0)
+			q.SetVersion(12)
+			c.send(q)
+		}
+		synctest.Wait()
+		other.produce("events", 0, "plain")
+		if asked := o.questions(); len(asked) != 1 {
+			t.Fatalf("%d questions", len(asked))
+		}
+		o.release()
+		for i := range int64(5) {
+			requireProduced(t, c.receive().(*kmsg.ProduceResponse), nil, i+1)
+		}
+		got := fetched(t, ask[*kmsg.FetchResponse](other, 12, fetchFrom("events", 0, 0, 0)))["events-0"]
+		if want := []string{"plain", "0", "1", "2", "3", "4"}; !slices.Equal(got, want) {
+			t.Fatalf("the log has %q, want %q", got, want)
+		}
+	})
+}
+
+// TestVerificationThatComesLate: the marker was written while the coordinator's
+// answer was under way; nothing is appended behind it.
+func TestVerificationThatComesLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, o := startTransactional(t)
+		o.withholds = true
+		c := n.connect()
+		q := inTransaction(transactional(t, 7, 0, 0, "late"), 0)
+		q.SetVersion(12)
+		c.send(q)
+		synctest.Wait()
+		if err := n.mark(0, log.Marker{ProducerID: 7, ProducerEpoch: 0}); err != nil {
+			t.Fatal(err)
+		}
+		o.release()
+		requireProduced(t, c.receive().(*kmsg.ProduceResponse), kerr.InvalidTxnState, -1)
+	})
+}
+
+// TestConnectionThatEndsWhileItsTransactionIsVerified takes nothing with it.
+func TestConnectionThatEndsWhileItsTransactionIsVerified(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, o := startTransactional(t)
+		o.withholds = true
+		gone, c := n.connect(), n.connect()
+		for i, from := range []*client{gone, c} {
+			q := inTransaction(transactional(t, 7, 0, int32(i), fmt.Sprint(i)), 0)
+			q.SetVersion(12)
+			from.send(q)
+			synctest.Wait()
+		}
+		gone.conn.Close()
+		synctest.Wait()
+		o.release()
+		requireProduced(t, c.receive().(*kmsg.ProduceResponse), nil, 1)
+	})
+}
+
+// TestNobodyIsAskedAboutWhatCannotBe a batch of a transaction.
+func TestNobodyIsAskedAboutWhatCannotBe(t *testing.T) {
+	n, o := startTransactional(t)
+	cut := transactional(t, 9, 0, 0, "cut")
+	for records, want := range map[string]*kerr.Error{
+		string(cut[:len(cut)-1]):                           kerr.CorruptMessage,
+		string(cut) + string(cut):                          kerr.InvalidRecord,
+		string(batch.BuildMarker(0, 9, 0, batch.Marker{})): kerr.InvalidRecord,
+		string(transactional(t, -1, -1, -1, "of nobody")):  kerr.InvalidRecord,
+	} {
+		requireProduced(t, ask[*kmsg.ProduceResponse](n.connect(), 12, inTransaction([]byte(records), 0)), want, -1)
+	}
+	if asked := o.questions(); len(asked) != 0 {
+		t.Fatalf("asked %+v", asked)
+	}
+}
+
+// TestTransactionalBatchesThatCannotBe: without a transactional id, and of two
+// producers in one request.
+func TestTransactionalBatchesThatCannotBe(t *testing.T) {
+	n, o := startTransactional(t)
+	q := inTransaction(transactional(t, 7, 0, 0, "a"), 0)
+	q.TransactionID = nil
+	requireProduced(t, ask[*kmsg.ProduceResponse](n.connect(), 12, q), kerr.TransactionalIDAuthorizationFailed, -1)
+	q = inTransaction(transactional(t, 7, 0, 0, "a"), 0, 1, 2)
+	q.Topics[0].Partitions[1].Records = transactional(t, 8, 0, 0, "b")
+	q.Topics[0].Partitions[2].Records = transactional(t, 7, 1, 0, "b")
+	p := ask[*kmsg.ProduceResponse](n.connect(), 12, q)
+	for i, want := range []int16{0, kerr.InvalidProducerIDMapping.Code, kerr.InvalidProducerIDMapping.Code} {
+		if got := p.Topics[0].Partitions[i].ErrorCode; got != want {
+			t.Errorf("partition %d: %v", i, kerr.ErrorForCode(got))
+		}
+	}
+	// Nobody left there is waited for.
+	requireProduced(t, ask[*kmsg.ProduceResponse](n.connect(), 12, inTransaction(transactional(t, 8, 0, 0, "b"), 1)), nil, 0)
+	// What is in no transaction may come along with a transactional id.
+	q = inTransaction(batchOf(t, "plain"), 0)
+	requireProduced(t, ask[*kmsg.ProduceResponse](n.connect(), 12, q), nil, 1)
+	if asked := o.questions(); len(asked) != 2 {
+		t.Fatalf("asked %+v", asked)
+	}
+}
+
+// TestFetchReadCommittedInEveryVersion: it waits at the last stable offset, and is
+// told of aborted transactions.
+func TestFetchReadCommittedInEveryVersion(t *testing.T) {
+	n, _ := startTransactional(t)
+	c := n.connect()
+	requireProduced(t, ask[*kmsg.ProduceResponse](c, 12, inTransaction(transactional(t, 7, 0, 0, "aborted"), 0)), nil, 0)
+	c.produce("events", 0, "plain")
+	requireProduced(t, ask[*kmsg.ProduceResponse](c, 12, inTransaction(transactional(t, 8, 0, 0, "open"), 0)), nil, 2)
+	if err := n.mark(0, log.Marker{ProducerID: 7}); err != nil {
+		t.Fatal(err)
+	}
+	for version := int16(wire.MinFetch); version <= wire.MaxFetch; version++ {
+		q := committedOnly(fetchFrom("events", 0, 0, 0))
+		q.Topics[0].TopicID = nameOrID(n, version, "events")
+		part := ask[*kmsg.FetchResponse](c, version, q).Topics[0].Partitions[0]
+		if part.ErrorCode != 0 || part.HighWatermark != 4 || part.LastStableOffset != 2 || len(values(t, part.RecordBatches)) != 2 {
+			t.Fatalf("v%d: %+v", version, part)
+		}
+		if a := part.AbortedTransactions; len(a) != 1 || a[0].ProducerID != 7 || a[0].FirstOffset != 0 {
+			t.Fatalf("v%d: aborted %+v", version, a)
+		}
+		q.IsolationLevel = 0
+		part = ask[*kmsg.FetchResponse](c, version, q).Topics[0].Partitions[0]
+		if len(values(t, part.RecordBatches)) != 4 || part.AbortedTransactions != nil {
+			t.Fatalf("v%d, uncommitted: %+v", version, part)
+		}
+		// Behind the last stable offset there is nothing yet, which is no error.
+		for _, offset := range []int64{2, 3, 4} {
+			q = committedOnly(fetchFrom("events", 0, offset, 0))
+			q.Topics[0].TopicID = nameOrID(n, version, "events")
+			part = ask[*kmsg.FetchResponse](c, version, q).Topics[0].Partitions[0]
+			if part.ErrorCode != 0 || len(part.RecordBatches) > 0 {
+				t.Fatalf("v%d at %d: %+v", version, offset, part)
+			}
+		}
+	}
+	for version := int16(2); version <= 10; version++ {
+		for _, at := range []struct{ timestamp, want int64 }{{latest, 2}, {1000, 0}, {earliest, 0}, {5000, -1}} {
+			q := kmsg.NewPtrListOffsetsRequest()
+			q.IsolationLevel, q.ReplicaID = 1, -1
+			topic, part := kmsg.NewListOffsetsRequestTopic(), kmsg.NewListOffsetsRequestTopicPartition()
+			part.Timestamp, part.CurrentLeaderEpoch = at.timestamp, -1
+			topic.Topic, topic.Partitions = "events", append(topic.Partitions, part)
+			q.Topics = append(q.Topics, topic)
+			got := ask[*kmsg.ListOffsetsResponse](c, version, q).Topics[0].Partitions[0]
+			if got.ErrorCode != 0 || got.Offset != at.want {
+				t.Fatalf("v%d: offset for %d is %+v, want %d", version, at.timestamp, got, at.want)
+			}
+		}
+	}
+}
+
+// TestFetchWaitsForTheTransaction to end, and for nothing else.
+func TestFetchWaitsForTheTransaction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, _ := startTransactional(t)
+		c, reader := n.connect(), n.connect()
+		requireProduced(t, ask[*kmsg.ProduceResponse](c, 12, inTransaction(transactional(t, 7, 0, 0, "a"), 0)), nil, 0)
+		q := committedOnly(fetchFrom("events", 0, 0, time.Minute))
+		q.Version = 12
+		reader.send(q)
+		time.Sleep(time.Second)
+		c.produce("events", 0, "plain")
+		time.Sleep(time.Second)
+		began := time.Now()
+		if err := n.mark(0, log.Marker{ProducerID: 7, Commit: true}); err != nil {
+			t.Fatal(err)
+		}
+		p := reader.receive().(*kmsg.FetchResponse)
+		if waited := time.Since(began); waited > 100*time.Millisecond {
+			t.Fatalf("answered %v after the transaction had ended", waited)
+		}
+		if part := p.Topics[0].Partitions[0]; part.LastStableOffset != 3 || len(values(t, part.RecordBatches)) != 3 || len(part.AbortedTransactions) != 0 || part.AbortedTransactions == nil {
+			t.Fatalf("%+v", part)
+		}
+	})
+}
+
+// TestDescribeProducers says who has what open.
+func TestDescribeProducers(t *testing.T) {
+	n, _ := startTransactional(t)
+	c := n.connect()
+	requireProduced(t, ask[*kmsg.ProduceResponse](c, 12, inTransaction(transactional(t, 7, 3, 0, "a", "b"), 1)), nil, 0)
+	if err := n.mark(1, log.Marker{ProducerID: 8, ProducerEpoch: 2, CoordinatorEpoch: 5}); err != nil {
+		t.Fatal(err)
+	}
+	q := kmsg.NewPtrDescribeProducersRequest()
+	for topic, partitions := range map[string][]int32{"events": {1, 9}, "nowhere": {0}} {
+		of := kmsg.NewDescribeProducersRequestTopic()
+		of.Topic, of.Partitions = topic, partitions
+		q.Topics = append(q.Topics, of)
+	}
+	p := ask[*kmsg.DescribeProducersResponse](c, 0, q)
+	for _, topic := range p.Topics {
+		for _, part := range topic.Partitions {
+			if topic.Topic != "events" || part.Partition != 1 {
+				if part.ErrorCode != kerr.UnknownTopicOrPartition.Code {
+					t.Errorf("%s-%d: %v", topic.Topic, part.Partition, kerr.ErrorForCode(part.ErrorCode))
+				}
+				continue
+			}
+			if len(part.ActiveProducers) != 2 || part.ErrorCode != 0 {
+				t.Fatalf("%+v", part)
+			}
+			a, b := part.ActiveProducers[0], part.ActiveProducers[1]
+			if a.ProducerID != 7 || a.ProducerEpoch != 3 || a.LastSequence != 1 || a.LastTimestamp != 1001 || a.CoordinatorEpoch != -1 || a.CurrentTxnStartOffset != 0 {
+				t.Errorf("%+v", a)
+			}
+			if b.ProducerID != 8 || b.ProducerEpoch != 2 || b.LastSequence != -1 || b.LastTimestamp < 1001 || b.CoordinatorEpoch != 5 || b.CurrentTxnStartOffset != -1 {
+				t.Errorf("%+v", b)
+			}
+		}
+	}
+}

@@ -1,0 +1,223 @@
+package log
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"sort"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// Aborted is a transaction that was aborted: Last is the offset of its marker.
+type Aborted struct {
+	ProducerID  int64
+	First, Last storage.Offset
+}
+
+// span is a transaction: its first batch is at first, its marker at last, or
+// NoOffset while it is open.
+type span struct {
+	producer    int64
+	first, last storage.Offset
+}
+
+// spanBytes is what a transaction takes in memory.
+const spanBytes = 24
+
+// transactions is what a log knows of its transactions. It does no I/O; Log.mu
+// guards it.
+type transactions struct {
+	// unstable hold the last stable offset: the transactions that are open, and
+	// those whose marker is not committed. In order of first.
+	unstable []span
+	ending   int // of them, those that have a marker
+	// Transactions that ended, in order of last. Those aborted are kept as long as
+	// the WAL has the marker; those committed until the bucket has it, for they
+	// were open at the end of a range that ends before.
+	aborted, committed []span
+}
+
+// bytes is what it takes in memory.
+func (t *transactions) bytes() int64 {
+	return spanBytes * int64(cap(t.unstable)+cap(t.aborted)+cap(t.committed))
+}
+
+func (t *transactions) none() bool {
+	return len(t.unstable)+len(t.aborted)+len(t.committed) == 0
+}
+
+// begin notes the first batch of a transaction.
+func (t *transactions) begin(producer int64, first storage.Offset) {
+	t.unstable = append(t.unstable, span{producer, first, storage.NoOffset})
+}
+
+// end notes the marker of a transaction that began at first. keep: it matters
+// that it ended with a commit.
+func (t *transactions) end(producer int64, first, last storage.Offset, commit, keep bool) {
+	if i, ok := t.find(first); ok {
+		t.unstable[i].last = last
+		t.ending++
+	}
+	switch {
+	case !commit:
+		t.aborted = append(t.aborted, span{producer, first, last})
+	case keep:
+		t.committed = append(t.committed, span{producer, first, last})
+	}
+}
+
+func (t *transactions) find(first storage.Offset) (int, bool) {
+	return slices.BinarySearchFunc(t.unstable, first, func(s span, at storage.Offset) int { return cmp.Compare(s.first, at) })
+}
+
+// settle forgets, among what holds the last stable offset, the transactions whose
+// marker is committed.
+func (t *transactions) settle(highWatermark storage.Offset) {
+	if t.ending == 0 {
+		return
+	}
+	t.unstable = slices.DeleteFunc(t.unstable, func(s span) bool {
+		settled := s.last != storage.NoOffset && s.last < highWatermark
+		if settled {
+			t.ending--
+		}
+		return settled
+	})
+}
+
+// truncate takes back what lies at or behind end.
+func (t *transactions) truncate(end storage.Offset) {
+	n, _ := t.find(end)
+	t.unstable = t.unstable[:n]
+	t.ending = 0
+	for i := range t.unstable {
+		if s := &t.unstable[i]; s.last >= end {
+			s.last = storage.NoOffset
+		} else if s.last != storage.NoOffset {
+			t.ending++
+		}
+	}
+	t.aborted = t.aborted[:behind(t.aborted, end)]
+	t.committed = t.committed[:behind(t.committed, end)]
+}
+
+// trim forgets the transactions that are of no use once the WAL begins at local,
+// and the bucket has what lies before uploaded.
+func (t *transactions) trim(local, uploaded storage.Offset) {
+	t.aborted = cutFront(t.aborted, behind(t.aborted, local))
+	t.committed = cutFront(t.committed, behind(t.committed, max(local, uploaded)))
+}
+
+// behind returns the first of spans, which ended, whose marker is not before an
+// offset.
+func behind(spans []span, offset storage.Offset) int {
+	return sort.Search(len(spans), func(i int) bool { return spans[i].last >= offset })
+}
+
+// cutFront removes the first n. The memory goes with them, in the end.
+func cutFront(spans []span, n int) []span {
+	switch {
+	case n == 0:
+		return spans
+	case n == len(spans):
+		return nil
+	case n < len(spans)/2:
+		return slices.Delete(spans, 0, n)
+	}
+	return slices.Clone(spans[n:])
+}
+
+// stableAsOf is the last stable offset of a log that is committed up to end.
+func (t *transactions) stableAsOf(end storage.Offset) storage.Offset {
+	stable := end
+	for _, s := range t.unstable {
+		if s.first >= stable {
+			break
+		}
+		if s.last == storage.NoOffset || s.last >= end {
+			stable = s.first
+		}
+	}
+	for _, ended := range [...][]span{t.aborted, t.committed} {
+		for _, s := range ended[behind(ended, end):] {
+			stable = min(stable, s.first)
+		}
+	}
+	return stable
+}
+
+// within appends the aborted transactions that have a batch in [from, to), or
+// one elsewhere and their marker behind from.
+func (t *transactions) within(out []Aborted, from, to storage.Offset) []Aborted {
+	for _, s := range t.aborted[behind(t.aborted, from):] {
+		if s.first < to {
+			out = append(out, Aborted{s.producer, s.first, s.last})
+		}
+	}
+	return out
+}
+
+// noteTransactions does something with l.transactions, and accounts for their
+// memory. l.mu is held.
+func (l *Log) noteTransactions(do func(*transactions)) {
+	before := l.transactions.bytes()
+	do(&l.transactions)
+	if after := l.transactions.bytes(); after != before {
+		l.store.indexBytes.Add(after - before)
+	}
+}
+
+// lastStable is the offset below which every transaction was decided, and that is
+// committed. l.mu is held.
+func (l *Log) lastStable() storage.Offset {
+	stable := l.replica.highWatermark
+	if open := l.transactions.unstable; len(open) > 0 && !guard.Check("log.last-stable", open[0].first >= stable) {
+		stable = open[0].first
+	}
+	return max(stable, l.logStart) // deleted records hold nothing up
+}
+
+// LastStable is the offset below which no transaction is open, nor ended by a
+// marker that is not committed. Who reads what is committed by transactions reads
+// up to there.
+func (l *Log) LastStable() storage.Offset {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lastStable()
+}
+
+// Aborted returns the aborted transactions that a reader of [from, to) must know,
+// of those whose marker lies at or behind localStart, where the WAL begins now:
+// the bucket's indexes have the others.
+func (l *Log) Aborted(from, to storage.Offset) (aborted []Aborted, localStart storage.Offset) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.transactions.within(nil, from, to), l.localStart
+}
+
+// Outcome is what a range for the bucket says of the transactions in it.
+type Outcome struct {
+	LastStable storage.Offset // as if the log ended with the range
+	Aborted    []Aborted      // whose marker lies in the range
+}
+
+// Outcome returns what is to be said of [from, end), which follows on what is
+// uploaded, and is committed.
+func (l *Log) Outcome(from, end storage.Offset) (Outcome, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.refused != nil:
+		return Outcome{}, l.refused
+	case from < l.uploaded || end > l.replica.highWatermark:
+		return Outcome{}, fmt.Errorf("transactions of [%d, %d) in %s, uploaded to %d: %w", from, end, l.id, l.uploaded,
+			&OffsetOutOfRangeError{Offset: from, LogStart: l.uploaded, End: l.replica.highWatermark})
+	}
+	o := Outcome{LastStable: l.transactions.stableAsOf(end)}
+	for _, s := range l.transactions.aborted[behind(l.transactions.aborted, from):behind(l.transactions.aborted, end)] {
+		o.Aborted = append(o.Aborted, Aborted{s.producer, s.first, s.last})
+	}
+	return o, nil
+}

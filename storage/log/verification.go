@@ -1,0 +1,119 @@
+package log
+
+import (
+	"fmt"
+	"time"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// verificationExpiry is how long a verification may take: as long as a
+// transaction may, by Kafka's default (transaction.max.timeout.ms).
+const verificationExpiry = 15 * time.Minute
+
+// Guard is a verification that was begun: see BeginVerification. The zero value
+// is none.
+type Guard struct{ id uint64 }
+
+// verification is the time between the first batch of a transaction and its
+// place in the log, while the coordinator is asked.
+type verification struct {
+	guard  Guard
+	epoch  int16
+	lowest int32 // sequence number that was seen: that of the first batch
+	millis int64 // when it was last begun
+}
+
+// BeginVerification is called before the first batch of a transaction is
+// appended. open: a transaction of the producer is open in this epoch, so that
+// nothing needs to be asked. Otherwise the caller asks the coordinator whether
+// it knows of a transaction with this partition, and if so appends with
+// AppendOptions.Guard. A guard no longer counts once a marker was appended, or
+// the log's leader changed: the answer may have been given before that, and the
+// append is refused with ErrUnverified. baseSequence is that of the batch: one
+// that lies behind the lowest is not the first, and would be taken for it where
+// nothing is known of the producer (KIP-890).
+//
+// Errors: ErrTooManyProducers, ErrNotLeader, ErrClosed, ErrDropped,
+// *CorruptionError.
+func (l *Log) BeginVerification(producerID int64, epoch int16, baseSequence int32) (g Guard, open bool, err error) {
+	now := l.store.o.Now().UnixMilli()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refused != nil {
+		return Guard{}, false, l.refused
+	}
+	if l.epoch == storage.NoEpoch {
+		return Guard{}, false, ErrNotLeader
+	}
+	if l.inTransaction(producerID, epoch) {
+		return Guard{}, true, nil
+	}
+	v := l.verifying[producerID]
+	if v == nil {
+		if !l.store.rememberProducer() {
+			return Guard{}, false, ErrTooManyProducers
+		}
+		if l.verifying == nil {
+			l.verifying = map[int64]*verification{}
+		}
+		v = &verification{guard: Guard{l.store.guards.Add(1)}, epoch: epoch, lowest: baseSequence}
+		l.verifying[producerID] = v
+	}
+	if epoch > v.epoch {
+		v.epoch, v.lowest = epoch, baseSequence
+	}
+	if epoch == v.epoch {
+		v.lowest = min(v.lowest, baseSequence)
+	}
+	v.millis = now
+	return v.guard, false, nil
+}
+
+// inTransaction reports whether a producer has a transaction open, in its newest
+// epoch, which is this. l.mu is held.
+func (l *Log) inTransaction(producerID int64, epoch int16) bool {
+	p := l.producers[producerID]
+	return p != nil && p.open != storage.NoOffset && p.epoch() == epoch
+}
+
+// checkVerified says why a transactional batch is not to be appended: nobody
+// knows that its transaction is open. l.mu is held.
+func (l *Log) checkVerified(b batch.Batch, g Guard) error {
+	id, epoch := b.ProducerID(), b.ProducerEpoch()
+	if l.inTransaction(id, epoch) {
+		return nil
+	}
+	v := l.verifying[id]
+	if !guard.Check("log.unverified", v != nil && v.guard == g && v.epoch == epoch) {
+		return fmt.Errorf("producer %d, epoch %d: %w", id, epoch, ErrUnverified)
+	}
+	if v != nil && !guard.Check("log.lowest-sequence", b.BaseSequence() <= v.lowest) {
+		return fmt.Errorf("producer %d sends sequence %d, %d was seen before: %w", id, b.BaseSequence(), v.lowest, ErrOutOfOrderSequence)
+	}
+	return nil
+}
+
+// endVerification forgets a verification: its transaction is open now, or, with a
+// marker, it ended. One that was begun under the epoch that a marker has raised
+// the producer to is of the transaction after. l.mu is held.
+func (l *Log) endVerification(producerID int64, by *Marker) {
+	v := l.verifying[producerID]
+	if v == nil || by != nil && by.TransactionVersion >= bumpedEpochs && v.epoch >= by.ProducerEpoch {
+		return
+	}
+	delete(l.verifying, producerID)
+	l.store.forgetProducers(1)
+}
+
+// endVerifications forgets all that were begun before millis. l.mu is held.
+func (l *Log) endVerifications(before int64) {
+	for id, v := range l.verifying {
+		if v.millis < before {
+			delete(l.verifying, id)
+			l.store.forgetProducers(1)
+		}
+	}
+}
