@@ -52,7 +52,7 @@ func FindTopicKey(name string) (TopicKey, bool) {
 func ValidateTopicConfig(key, value string) error {
 	k, ok := FindTopicKey(key)
 	if !ok {
-		return fmt.Errorf("unknown topic config %q; rustmq serves %s", key, strings.Join(topicKeyNames(), ", "))
+		return checkUnserved(key, value)
 	}
 	if err := k.check(value); err != nil {
 		return fmt.Errorf("topic config %s: %w", key, err)

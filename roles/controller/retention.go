@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
+	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
@@ -120,7 +122,7 @@ func (a *retainer) pastRetention(image *metadata.Image, keep func(map[string]str
 		if t.Internal { // they shorten themselves
 			continue
 		}
-		retention := keep(t.Configs)
+		retention := keep(withDefaults(image, t))
 		for p := range t.Partitions.All() {
 			if len(moves) == maxRetained {
 				return moves
@@ -175,4 +177,25 @@ func (k *keeper) retain(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// withDefaults returns the configs of a topic, with what brokers were given as the
+// default of those that it has not.
+func withDefaults(image *metadata.Image, t *metadata.Topic) map[string]string {
+	all, _ := image.Config(metadata.Resource{Type: metadata.BrokerResource})
+	set, changed := t.Configs, false
+	for name, value := range all {
+		key, ok := configs.DefaultOf(name)
+		if _, has := t.Configs[key]; !ok || has {
+			continue
+		}
+		if !changed {
+			set, changed = maps.Clone(t.Configs), true
+			if set == nil {
+				set = map[string]string{}
+			}
+		}
+		set[key] = value
+	}
+	return set
 }
