@@ -45,6 +45,8 @@ func (b *Broker) logConfig(t *metadata.Topic, p *metadata.Partition) log.Config 
 			c.TimestampAfterMax = millis(value)
 		case "message.timestamp.before.max.ms":
 			c.TimestampBeforeMax = millis(value)
+		case "rustmq.expect.offset":
+			c.ExpectOffset = value == "true"
 		case "message.timestamp.type":
 			if value == batch.LogAppendTime.String() {
 				c.TimestampType = batch.LogAppendTime
@@ -131,6 +133,8 @@ func longest(value string) time.Duration {
 // configType returns Kafka's number for the type of a key.
 func configType(name string) kmsg.ConfigType {
 	switch name {
+	case "boolean":
+		return kmsg.ConfigTypeBoolean
 	case "int":
 		return kmsg.ConfigTypeInt
 	case "long":
@@ -158,7 +162,9 @@ func (b *Broker) topicConfigs(set map[string]string, minISR int, want []string) 
 		c.Name, c.Value = key.Name, &key.Default
 		c.Source, c.IsDefault = kmsg.ConfigSourceDefaultConfig, true
 		c.ConfigType, c.Documentation = configType(key.Type), &key.Doc
-		c.ConfigSynonyms = append(c.ConfigSynonyms, synonym(key.Synonym, &key.Default, c.Source))
+		if key.Synonym != "" {
+			c.ConfigSynonyms = append(c.ConfigSynonyms, synonym(key.Synonym, &key.Default, c.Source))
+		}
 		if value, ok := set[key.Name]; ok {
 			c.Value = &value
 			c.Source, c.IsDefault = kmsg.ConfigSourceDynamicTopicConfig, false
