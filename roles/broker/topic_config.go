@@ -46,6 +46,8 @@ func (b *Broker) logConfig(t *metadata.Topic, p *metadata.Partition) log.Config 
 			c.TimestampAfterMax = millis(value)
 		case "message.timestamp.before.max.ms":
 			c.TimestampBeforeMax = millis(value)
+		case "rustmq.expect.offset":
+			c.ExpectOffset = value == "true"
 		case "message.timestamp.type":
 			if value == batch.LogAppendTime.String() {
 				c.TimestampType = batch.LogAppendTime
@@ -132,6 +134,8 @@ func longest(value string) time.Duration {
 // configType returns Kafka's number for the type of a key.
 func configType(name string) kmsg.ConfigType {
 	switch name {
+	case "boolean":
+		return kmsg.ConfigTypeBoolean
 	case "int":
 		return kmsg.ConfigTypeInt
 	case "long":
@@ -140,8 +144,6 @@ func configType(name string) kmsg.ConfigType {
 		return kmsg.ConfigTypeDouble
 	case "list":
 		return kmsg.ConfigTypeList
-	case "boolean":
-		return kmsg.ConfigTypeBoolean
 	case "short":
 		return kmsg.ConfigTypeShort
 	}
