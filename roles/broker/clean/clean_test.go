@@ -257,6 +257,36 @@ func TestYoungRecordsAreLeftAlone(t *testing.T) {
 	w.shows("2:a=3 ")
 }
 
+// TestWhatIsDueLeavesWithTheLog: the log start passes all that was compacted, the
+// tombstones that were due among it, and what is left is too young: there is nothing to
+// do, once.
+func TestWhatIsDueLeavesWithTheLog(t *testing.T) {
+	w := newWorld(t)
+	c := cleaning(t, w)
+	w.policy.MinLag = time.Hour
+	w.keyed("a=1", "a")
+	w.uploadAll()
+	w.now = w.now.Add(time.Hour)
+	w.clean(c)
+	if w.partition().Cleaning().Due == 0 {
+		t.Fatal("no tombstone is due: the test shows nothing")
+	}
+	w.now = w.now.Add(2 * w.policy.DeleteRetention)
+	w.keyed("b=1")
+	w.uploadAll()
+	w.moveLogStart(2)
+	w.clean(c)
+	if is := w.partition().Cleaning(); is != (metadata.Cleaning{To: 2}) {
+		t.Errorf("%+v", is)
+	}
+	w.shows("2:b=1 ")
+	w.now = w.now.Add(time.Hour)
+	w.clean(c)
+	if is := w.partition().Cleaning(); is != (metadata.Cleaning{To: 3}) {
+		t.Errorf("%+v", is)
+	}
+}
+
 // TestRecordsWithoutAKeyGo: as in Kafka; none can be produced while the topic is
 // compacted.
 func TestRecordsWithoutAKeyGo(t *testing.T) {

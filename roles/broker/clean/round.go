@@ -45,8 +45,9 @@ func (r *round) run() error {
 		}
 		r.ranges = append(r.ranges, is)
 	}
-	if len(r.ranges) == 0 {
-		return nil
+	if len(r.ranges) == 0 { // the log start has passed all that there was to do
+		r.state = metadata.Cleaning{To: r.job.Dirty}
+		return r.note()
 	}
 	if err := r.learn(); err != nil {
 		return fmt.Errorf("read the keys of what is new: %w", err)
