@@ -15,7 +15,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/storage/batch"
 )
 
