@@ -26,6 +26,7 @@ var figures = []struct {
 	{"F1", (*run).produce}, {"F2", (*run).consume}, {"F3", (*run).lone},
 	{"F4", (*run).wal}, {"F5", (*run).quic}, {"F6", (*run).cost},
 	{"B1", (*run).puts}, {"B2", (*run).bandwidth}, {"B3", (*run).isolation}, {"B4", (*run).cache},
+	{"B5", (*run).cleaning},
 }
 
 func runFigures(args []string) error {

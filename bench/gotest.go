@@ -115,3 +115,37 @@ func (r *run) cache() error {
 
 // cachePolicies are those of configuration key cache.policy.
 var cachePolicies = []string{"w-tinylfu", "lru"}
+
+// cleaning is B5: compaction by key, in bytes of the partition as it was, and the
+// memory that it takes, with fewer keys than fit into its table and with more.
+func (r *run) cleaning() error {
+	for _, keys := range []int{100_000, 10_000_000} {
+		name := fmt.Sprintf("BenchmarkClean/keys=%d/memory=128MiB/codec=none", keys)
+		got, err := benchmarks("./roles/broker/clean", fmt.Sprintf("^BenchmarkClean$/^keys=%d$/^memory=128MiB$/^codec=none$", keys), "1x")
+		if err != nil {
+			return err
+		}
+		rounds, err := reported(got, name, "rounds")
+		if err != nil {
+			return err
+		}
+		busy, err := reported(got, name, "MB/cpu-s")
+		if err != nil {
+			return err
+		}
+		what := fmt.Sprintf("%d keys, 128 MiB for them", keys)
+		if err := r.addReported(got, name, "MB/s", 1, row{Figure: "B5", Name: what, Unit: "MB/s",
+			Detail: fmt.Sprintf("%.0f rounds; %.0f MB for a second of processor time", rounds, busy)}); err != nil {
+			return err
+		}
+		live, err := reported(got, name, "live-MiB")
+		if err != nil {
+			return err
+		}
+		if err := r.addReported(got, name, "peak-MiB", 1, row{Figure: "B5", Name: what + ": memory", Unit: "MiB",
+			Detail: fmt.Sprintf("%.0f MiB of it live", live)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

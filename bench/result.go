@@ -204,6 +204,7 @@ func title(figure string) string {
 		"B2": "B2. To and from the bucket, against a bare copy",
 		"B3": "B3. What produce and the tail notice of the bucket",
 		"B4": "B4. The block cache",
+		"B5": "B5. Compaction by key",
 	}
 	return titles[figure]
 }

@@ -8,5 +8,10 @@
 // (RUSTMQ_WAL__CAPACITY), the file, the default. Unknown keys are errors, and
 // all errors are reported at once, each with its place.
 //
+// Topics and brokers have configs under Kafka's names, which clients ask for and
+// alter ([TopicKeys], [BrokerValues]). The folder kafka has the list of all that
+// Kafka documents, so that each is served, ignored or refused for a reason
+// ([KafkaTopicKeys], [KafkaBrokerKeys]).
+//
 // The package reads the files it is told to and no others, and keeps no state.
 package configs

@@ -12,9 +12,9 @@ import (
 // here when something reads it.
 type TopicKey struct {
 	Name    string
-	Type    string // "int", "long", "double", "string", "list"
+	Type    string // "boolean", "int", "long", "double", "string", "list"
 	Default string
-	Synonym string // the broker's key that Kafka names as its default
+	Synonym string // the broker's key that Kafka names as its default; empty: there is none
 	Doc     string
 	check   func(value string) error
 }
@@ -35,6 +35,7 @@ func TopicKeys() []TopicKey {
 		{"min.insync.replicas", "int", "", "min.insync.replicas", "replicas that must be in sync for acks=all; unset: two, or all there are", whole(1, math.MaxInt16)},
 		{"retention.bytes", "long", "-1", "log.retention.bytes", "bytes of a partition in the bucket, beyond which the oldest are deleted; -1: no bound", whole(-1, math.MaxInt64)},
 		{"retention.ms", "long", "604800000", "log.retention.ms", "how long records are kept, by their timestamps; -1: for ever", whole(-1, math.MaxInt64)},
+		{"rustmq.expect.offset", "boolean", "false", "", "true: a batch whose first record has a header of this name is appended only at that offset", oneOf("true", "false")},
 	}
 }
 
@@ -52,7 +53,7 @@ func FindTopicKey(name string) (TopicKey, bool) {
 func ValidateTopicConfig(key, value string) error {
 	k, ok := FindTopicKey(key)
 	if !ok {
-		return fmt.Errorf("unknown topic config %q; rustmq serves %s", key, strings.Join(topicKeyNames(), ", "))
+		return checkUnserved(key, value)
 	}
 	if err := k.check(value); err != nil {
 		return fmt.Errorf("topic config %s: %w", key, err)

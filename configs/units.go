@@ -52,6 +52,9 @@ func (s Size) String() string {
 	return strconv.FormatInt(int64(s), 10) + "B"
 }
 
+// ParseSize reads a size as it is written in a configuration, such as 64KiB.
+func ParseSize(s string) (Size, error) { return parseSize(s) }
+
 func parseSize(s string) (Size, error) {
 	number, factor := strings.TrimSpace(s), int64(1)
 	for _, u := range sizeUnits {

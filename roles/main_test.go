@@ -91,7 +91,8 @@ func TestWrongUsageExitsWith2(t *testing.T) {
 	for _, args := range [][]string{
 		{"nonsense"}, {"produce"}, {"produce", "t", "--nonsense"}, {"produce", "t", "--acks", "7"}, {"consume", "t", "-o", "soon"},
 		{"consume", "t", "-f", "%q"}, {"serve", "--ports", "many"}, {"serve", "--set", "wal.memroy=1"}, {"admin", "topics", "list", "-o", "xml"},
-		{"admin", "topics", "alter", "t"}, {"bench", "nothing"}, {"verify", "--phase", "check"}, {"context", "use", "nowhere"},
+		{"admin", "topics", "alter", "t"}, {"admin", "quotas", "set", "request_percentage=5"}, {"admin", "quotas", "set", "--user", "a"},
+		{"admin", "quotas", "set", "--user", "a", "producer_byte_rate=much"}, {"admin", "quotas", "set", "--user", "a", "--default-user", "request_percentage=5"}, {"bench", "nothing"}, {"verify", "--phase", "check"}, {"context", "use", "nowhere"},
 		{"admin", "topics", "list", "--url", "127.0.0.1:9642"}, {"version", "-o", "xml"}, {"config", "default", "-o", "xml"}, {"debug", "wal", ".", "-o", "xml"},
 	} {
 		if code, _, stderr := rustmq(t, "", args...); code != 2 || stderr == "" {
@@ -176,7 +177,7 @@ func TestAdminTopics(t *testing.T) {
 	if out := admin(1, "create", "bad/name"); !strings.Contains(out, "bad/name") {
 		t.Errorf("create bad/name: %s", out)
 	}
-	if out := admin(1, "create", "u", "--config", "segment.ms=1"); !strings.Contains(out, "segment.ms") {
+	if out := admin(1, "create", "u", "--config", "segment.ms=often"); !strings.Contains(out, "segment.ms") {
 		t.Errorf("unknown config: %s", out)
 	}
 	admin(0, "add-partitions", "t", "4")
@@ -199,6 +200,44 @@ func TestAdminTopics(t *testing.T) {
 	admin(0, "delete", "t")
 	if out := admin(1, "describe", "t"); !strings.Contains(out, "UNKNOWN_TOPIC_OR_PARTITION") {
 		t.Errorf("describe after delete: %s", out)
+	}
+}
+
+// Quotas that are set hold clients, and /metrics tells.
+func TestAdminQuotas(t *testing.T) {
+	n := node(t)
+	admin := func(want int, args ...string) string {
+		t.Helper()
+		code, stdout, stderr := rustmq(t, "", append([]string{"admin", "--url", "http://" + n.HTTP(), "quotas"}, args...)...)
+		if code != want {
+			t.Fatalf("%v: exit %d, want %d: %s", args, code, want, stderr)
+		}
+		return stdout + stderr
+	}
+	admin(0, "set", "--default-user", "--client-id", "slow", "producer_byte_rate=1KiB", "request_percentage=12.5")
+	admin(0, "set", "--user", "ANONYMOUS", "controller_mutation_rate=2")
+	var quotas []struct {
+		User        string             `json:"user"`
+		DefaultUser bool               `json:"default_user"`
+		ClientID    string             `json:"client_id"`
+		Rates       map[string]float64 `json:"rates"`
+	}
+	if err := json.Unmarshal([]byte(admin(0, "list", "-o", "json")), &quotas); err != nil {
+		t.Fatal(err)
+	}
+	if len(quotas) != 2 || !quotas[0].DefaultUser || quotas[0].ClientID != "slow" || quotas[0].Rates["producer_byte_rate"] != 1024 || quotas[1].User != "ANONYMOUS" {
+		t.Errorf("listed as %+v", quotas)
+	}
+	admin(0, "set", "--user", "ANONYMOUS", "--delete", "controller_mutation_rate")
+	if out := admin(0, "list"); strings.Contains(out, "ANONYMOUS") || !strings.Contains(out, "1.0 KiB/s") {
+		t.Errorf("listed as %s", out)
+	}
+	for _, wrong := range [][]string{
+		{"--user", "a", "connection_creation_rate=1"}, {"--user", "a", "producer_byte_rate=0"}, {"--user", "a", "--delete", "speed"},
+	} {
+		if out := admin(1, append([]string{"set"}, wrong...)...); !strings.Contains(out, "invalid request") {
+			t.Errorf("%v: %s", wrong, out)
+		}
 	}
 }
 

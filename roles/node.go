@@ -185,15 +185,16 @@ func (n *Node) openController(ctx context.Context, id identity) error {
 		SnapshotEntries: uint64(n.config.Controller.Snapshot.Entries),
 		SnapshotBytes:   uint64(n.config.Controller.Snapshot.Bytes),
 
-		MaxPartitions:       n.config.Controller.MaxPartitions,
-		DefaultPartitions:   n.config.Broker.NumPartitions,
-		ValidateTopicConfig: configs.ValidateTopicConfig,
-		ListConfig:          configs.ListTopicConfig,
-		Bucket:              n.bucketOptions(),
-		BrokerSession:       time.Duration(n.config.Replication.HeartbeatTimeout),
-		Mono:                bootTime(),
-		Log:                 n.log.With("room", "controller"),
-		OnDead:              n.die,
+		MaxPartitions:        n.config.Controller.MaxPartitions,
+		DefaultPartitions:    n.config.Broker.NumPartitions,
+		ValidateTopicConfig:  configs.ValidateTopicConfig,
+		ListConfig:           configs.ListTopicConfig,
+		ValidateBrokerConfig: configs.ValidateBrokerConfig,
+		Bucket:               n.bucketOptions(),
+		BrokerSession:        time.Duration(n.config.Replication.HeartbeatTimeout),
+		Mono:                 bootTime(),
+		Log:                  n.log.With("room", "controller"),
+		OnDead:               n.die,
 	})
 	if err != nil {
 		return fmt.Errorf("start the controller: %w", err)
@@ -298,7 +299,9 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 	b, err := broker.Open(ctx, broker.Options{
 		NodeID: n.config.Broker.ID, Store: store, Controller: n.controller,
 		ClusterID: n.controller.Image().ClusterID(), Directory: directory, Rack: n.config.Broker.Rack,
+		DataDir: n.dir.Root(), Space: func() (free, total int64, err error) { return n.dir.Space(".") },
 		Listeners:       []metadata.Listener{advertised},
+		Configs:         configs.BrokerValues(n.config),
 		AutoCreate:      n.autoCreate(),
 		MessageMaxBytes: int(n.config.Broker.MessageMaxBytes),
 		FetchMemory:     int64(network.ResponseMemory),

@@ -66,6 +66,8 @@ func Encode(image *Image, body proto.Message) ([]byte, error) {
 		c.Body = &pb.Command_DissolveManifest{DissolveManifest: b}
 	case *pb.RecordCleaning:
 		c.Body = &pb.Command_RecordCleaning{RecordCleaning: b}
+	case *pb.AlterClientQuotas:
+		c.Body = &pb.Command_AlterClientQuotas{AlterClientQuotas: b}
 	default:
 		panic(fmt.Sprintf("metadata: %T is no command", body))
 	}

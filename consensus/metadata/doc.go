@@ -47,8 +47,9 @@
 //	16     8    length     of the body
 //	24     n    body       records: uvarint length, SnapshotRecord (snapshot.proto)
 //
-// The first record is the header; it counts the brokers, configs, topics, objects,
-// manifests and ranges that follow in that order, each kind sorted, many ranges to a record.
+// The first record is the header; it counts the brokers, configs, client quotas
+// (feature level 5), topics, objects, manifests and ranges that follow in that
+// order, each kind sorted, many ranges to a record.
 // Nothing may follow them. Ranges are written as columns (columns.go), in commands
 // too: about 20 bytes each, and 16 more where each is of another topic. A cluster
 // at level 1 or 2 has the snapshot that the first versions wrote.

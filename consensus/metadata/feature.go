@@ -14,8 +14,9 @@ const (
 	// ManifestsFeatureLevel: manifests, whose bytes the image reckons with.
 	ManifestsFeatureLevel uint32 = 3
 	CleaningFeatureLevel  uint32 = 4 // compaction by key
+	QuotasFeatureLevel    uint32 = 5 // client quotas
 
-	LatestFeatureLevel = CleaningFeatureLevel // the highest that this binary knows
+	LatestFeatureLevel = QuotasFeatureLevel // the highest that this binary knows
 )
 
 // levelOf returns the level that allows a command.
@@ -34,6 +35,8 @@ func levelOf(c *pb.Command) uint32 {
 		return ManifestsFeatureLevel
 	case *pb.Command_RecordCleaning:
 		return CleaningFeatureLevel
+	case *pb.Command_AlterClientQuotas:
+		return QuotasFeatureLevel
 	}
 	return FirstFeatureLevel
 }

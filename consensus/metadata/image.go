@@ -25,6 +25,7 @@ type Image struct {
 	collisions tree[string, string] // collisionKey → name
 	brokers    tree[int32, *Broker]
 	configs    tree[Resource, *ResourceConfig] // of brokers; a topic has its own
+	quotas     tree[QuotaEntity, *ClientQuotas]
 
 	bucket       Bucket
 	lastObjectID storage.ObjectID // issued, 0 before the first
@@ -46,6 +47,7 @@ func emptyImage() *Image {
 		collisions: newTree[string, string](strings.Compare),
 		brokers:    newTree[int32, *Broker](cmp.Compare[int32]),
 		configs:    newTree[Resource, *ResourceConfig](compareResources),
+		quotas:     newTree[QuotaEntity, *ClientQuotas](compareQuotaEntities),
 		objects:    newObjectTrees(),
 		dying:      newTree[storage.ObjectID, *Dying](cmp.Compare[storage.ObjectID]),
 	}

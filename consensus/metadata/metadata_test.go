@@ -46,6 +46,9 @@ func sampleWithObjectsAt(t testing.TB, level uint32) *State {
 	l.accepted(&pb.PrepareObjects{BrokerId: 1, BrokerEpoch: 2, Count: 3})
 	l.accepted(NewCommitObject(1, 2, 1, 1000, []PartitionRange{rangeAt(1, 0, 5), rangeAt(1, 5, 10)}))
 	l.accepted(&pb.CondemnObjects{ObjectIds: []uint64{3}})
+	if level >= QuotasFeatureLevel {
+		l.accepted(NewAlterClientQuotas(QuotaEntity{User: QuotaName{Scope: QuotaNamed, Name: "u"}, ClientID: QuotaName{Scope: QuotaDefault}}, map[string]float64{ProducerByteRate: 5}, nil))
+	}
 	return l.state
 }
 

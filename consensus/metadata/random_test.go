@@ -36,7 +36,7 @@ func drawCommand(t *rapid.T, m *Image, shelf shelf) proto.Message {
 		return list
 	}
 	names := []string{"a", "b.c", "b_c", "d", "..", "e f"}
-	switch rapid.IntRange(0, 24).Draw(t, "command") {
+	switch rapid.IntRange(0, 26).Draw(t, "command") {
 	case 0, 1:
 		return &pb.RegisterBroker{
 			BrokerId:    broker(),
@@ -76,6 +76,18 @@ func drawCommand(t *rapid.T, m *Image, shelf shelf) proto.Message {
 	case 12:
 		b := broker()
 		return &pb.AllocateProducerIds{BrokerId: b, BrokerEpoch: epoch(b), Count: 10}
+	case 13, 14:
+		half := func(what string) QuotaName {
+			return rapid.SampledFrom([]QuotaName{{}, {Scope: QuotaDefault}, {Scope: QuotaNamed, Name: "a"}, {Scope: QuotaNamed, Name: ""}}).Draw(t, what)
+		}
+		set, remove := map[string]float64{}, []string(nil)
+		for range rapid.IntRange(0, 2).Draw(t, "rates") {
+			set[rapid.SampledFrom(append(QuotaKeys(), "other")).Draw(t, "set")] = rapid.Float64Range(-1, 100).Draw(t, "rate")
+		}
+		if rapid.Bool().Draw(t, "removes") {
+			remove = QuotaKeys()
+		}
+		return NewAlterClientQuotas(QuotaEntity{User: half("user"), ClientID: half("client id")}, set, remove)
 	default:
 		return drawObjectCommand(t, m, shelf)
 	}

@@ -161,6 +161,36 @@ func (a args) replacement(word string) Replacement {
 	return r
 }
 
+// quota reads user=… and client=…, "*" the default, with keys to set, key:rate, and
+// to remove, -key.
+func (a args) quota() *pb.AlterClientQuotas {
+	a.t.Helper()
+	half := func(key string) QuotaName {
+		switch name, ok := a.named[key]; {
+		case !ok:
+			return QuotaName{}
+		case name == "*":
+			return QuotaName{Scope: QuotaDefault}
+		default:
+			return QuotaName{Scope: QuotaNamed, Name: name}
+		}
+	}
+	set, remove := map[string]float64{}, []string(nil)
+	for _, word := range a.bare {
+		key, rate, isSet := strings.Cut(word, ":")
+		if !isSet {
+			remove = append(remove, strings.TrimPrefix(key, "-"))
+			continue
+		}
+		f, err := strconv.ParseFloat(rate, 64)
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		set[key] = f
+	}
+	return NewAlterClientQuotas(QuotaEntity{User: half("user"), ClientID: half("client")}, set, remove)
+}
+
 func (s *script) run(t *testing.T, line string) string {
 	t.Helper()
 	words := strings.Fields(line)
@@ -239,6 +269,8 @@ func (s *script) run(t *testing.T, line string) string {
 			move.Topics = append(move.Topics, &pb.MoveLogStarts_Topic{TopicId: []byte(strings.Repeat(topic, 16)), Partitions: []int32{partition}, Offsets: []int64{offset}})
 		}
 		body = move
+	case "quota":
+		body = a.quota()
 	case "show":
 		return show(image)
 	default:
@@ -274,6 +306,9 @@ func show(m *Image) string {
 	}
 	for r, c := range m.configs.all() {
 		fmt.Fprintf(&b, "\n%s %q version %d %s", r.Type, r.Name, c.Version, sorted(c.Values))
+	}
+	for q := range m.ClientQuotas() {
+		fmt.Fprintf(&b, "\nquotas of %s: %v", q.Entity, q.Rates)
 	}
 	for t := range m.Topics() {
 		fmt.Fprintf(&b, "\ntopic %s id %s version %d %s", t.Name, t.ID[:1], t.ConfigVersion, sorted(t.Configs))

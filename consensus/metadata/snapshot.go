@@ -44,6 +44,8 @@ func (m *Image) Snapshot() []byte {
 		Manifests:         uint64(m.filed.manifests),
 		BucketNonce:       m.bucket.encodeNonce(),
 		BucketIncarnation: m.bucket.Incarnation,
+
+		ClientQuotas: uint64(m.quotas.len()),
 	}}})
 	for broker := range m.Brokers() {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Broker{Broker: encodeBroker(broker)}})
@@ -54,6 +56,11 @@ func (m *Image) Snapshot() []byte {
 			Name:         c.Resource.Name,
 			Version:      c.Version,
 			Entries:      configEntries(c.Values),
+		}}})
+	}
+	for q := range m.ClientQuotas() {
+		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_ClientQuotas{ClientQuotas: &pb.SnapshotClientQuotas{
+			Entity: q.Entity.encode(), Values: encodeRates(q.Rates),
 		}}})
 	}
 	for t := range m.Topics() {
@@ -191,6 +198,11 @@ func decodeSnapshot(b []byte) (*Image, error) {
 	}
 	for range h.Configs {
 		if err := d.config(m); err != nil {
+			return nil, err
+		}
+	}
+	for range h.ClientQuotas {
+		if err := d.clientQuotas(m); err != nil {
 			return nil, err
 		}
 	}

@@ -131,6 +131,8 @@ func (m *Image) apply(index uint64, c *pb.Command) (result any, refused *Error) 
 		return m.dissolveManifest(index, body.DissolveManifest)
 	case *pb.Command_RecordCleaning:
 		return nil, m.recordCleaning(index, body.RecordCleaning)
+	case *pb.Command_AlterClientQuotas:
+		return nil, m.alterClientQuotas(body.AlterClientQuotas)
 	}
 	return nil, Errorf(UnsupportedVersion, "command without a body")
 }

@@ -22,6 +22,7 @@ type Cluster interface {
 	DeleteTopics(ctx context.Context, topics []controller.TopicRef) []controller.TopicResult
 	CreatePartitions(ctx context.Context, name string, total int32, assignments [][]int32, validateOnly bool) error
 	AlterConfigs(ctx context.Context, changes []controller.ConfigChange, validateOnly bool) []error
+	AlterClientQuotas(ctx context.Context, changes []controller.QuotaChange, validateOnly bool) []error
 }
 
 // PartitionState is what a partition holds in this process.
@@ -131,6 +132,7 @@ func registerAPI(mux *http.ServeMux, o Options, stopping context.Context) {
 	huma.Patch(h, "/api/v1/topics/{name}", a.alter)
 	huma.Delete(h, "/api/v1/topics/{name}", a.delete)
 	huma.Post(h, "/api/v1/topics/{name}/partitions", a.addPartitions)
+	registerQuotas(h, a)
 	if o.Groups != nil {
 		registerGroups(h, groupsAPI{o.Groups})
 	}

@@ -26,7 +26,7 @@ func servedAPIs() []api {
 	return []api{
 		{kmsg.Produce, wire.MinProduce, wire.MaxProduce, (*Broker).produce},
 		{kmsg.Fetch, wire.MinFetch, wire.MaxFetch, (*Broker).fetch},
-		{kmsg.ListOffsets, 1, 10, background((*Broker).listOffsets)},
+		{kmsg.ListOffsets, 1, 11, background((*Broker).listOffsets)},
 		{kmsg.Metadata, 0, 13, (*Broker).metadata},
 		{kmsg.OffsetCommit, 2, 10, answered((*Broker).offsetCommit)},
 		{kmsg.OffsetFetch, 1, 10, answered((*Broker).offsetFetch)},
@@ -48,6 +48,14 @@ func servedAPIs() []api {
 		{kmsg.WriteTxnMarkers, 1, 2, answered((*Broker).writeTxnMarkers)},
 		{kmsg.TxnOffsetCommit, 0, 6, answered((*Broker).txnOffsetCommit)},
 		{kmsg.DescribeConfigs, 1, 4, inline((*Broker).describeConfigs)},
+		{kmsg.DescribeLogDirs, 1, 5, background((*Broker).describeLogDirs)},
+		{kmsg.ElectLeaders, 0, 2, inline((*Broker).electLeaders)},
+		{kmsg.AlterPartitionAssignments, 0, 1, inline((*Broker).alterPartitionAssignments)},
+		{kmsg.ListPartitionReassignments, 0, 0, inline((*Broker).listPartitionReassignments)},
+		{kmsg.DescribeClientQuotas, 0, 1, inline((*Broker).describeClientQuotas)},
+		{kmsg.AlterClientQuotas, 0, 1, background((*Broker).alterClientQuotas)},
+		{kmsg.ListConfigResources, 0, 1, inline((*Broker).listConfigResources)},
+		{kmsg.UpdateFeatures, 0, 2, inline((*Broker).updateFeatures)},
 		{kmsg.AlterConfigs, 0, 2, background((*Broker).alterConfigs)},
 		{kmsg.CreatePartitions, 0, 3, background((*Broker).createPartitions)},
 		{kmsg.DeleteGroups, 0, 3, answered((*Broker).deleteGroups)},
@@ -143,7 +151,9 @@ func decode[Q kmsg.Request](r *kafka.Request) (q Q, ok bool) {
 }
 
 func (b *Broker) respond(r *kafka.Request, p kmsg.Response) {
-	b.metrics.answered(r.Key, b.opt.Now().Sub(r.Received))
+	now := b.opt.Now()
+	b.metrics.answered(r.Key, now.Sub(r.Received))
+	b.holdBack(r, p, now)
 	r.Respond(p)
 }
 

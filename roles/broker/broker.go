@@ -15,6 +15,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/filing"
 	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/broker/quota"
 	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/storage"
@@ -30,6 +31,10 @@ type Broker struct {
 	store     *log.Store
 	apis      map[int16]*api
 	topicKeys []configs.TopicKey // with this broker's defaults
+	defaults  map[string]string  // of topics, that were given to brokers while they run; of follow
+
+	ignoredKeys []configs.IgnoredTopicKey
+	quotas      quota.Quotas
 
 	registration  *registration
 	follower      *follower
@@ -71,6 +76,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		log:          opt.Log,
 		store:        opt.Store,
 		topicKeys:    topicKeys(opt.MessageMaxBytes),
+		ignoredKeys:  configs.IgnoredTopicKeys(),
 		registration: newRegistration(opt.NodeID),
 		follower:     newFollower(opt.Controller.Image()),
 		table:        newTable(),
@@ -121,7 +127,15 @@ func (b *Broker) Serve(r *kafka.Request) {
 		r.Close(unservedError{r.Key, r.Version})
 		return
 	}
+	client := b.quotaOf(r)
+	if !client.Holds(quota.Request) {
+		api.serve(b, r)
+		return
+	}
+	begun := b.opt.Now()
 	api.serve(b, r)
+	now := b.opt.Now()
+	client.Take(quota.Request, now, 100*now.Sub(begun).Seconds()) // r may be gone
 }
 
 // ConnClosed forgets a connection; its waiting fetches end.

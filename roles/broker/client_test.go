@@ -138,6 +138,17 @@ func (c *client) receive() kmsg.Response {
 }
 
 func (c *client) tryReceive() (kmsg.Response, error) {
+	oldest := c.waiting[0]
+	body, err := c.receiveBody()
+	if err != nil {
+		return nil, err
+	}
+	p := oldest.request.ResponseKind()
+	return p, p.ReadFrom(body)
+}
+
+// receiveBody returns what follows the header of the next answer.
+func (c *client) receiveBody() ([]byte, error) {
 	var length [4]byte
 	if _, err := io.ReadFull(c.conn, length[:]); err != nil {
 		return nil, err
@@ -155,8 +166,7 @@ func (c *client) tryReceive() (kmsg.Response, error) {
 	if oldest.request.IsFlexible() && oldest.request.Key() != int16(kmsg.ApiVersions) {
 		body = body[1:]
 	}
-	p := oldest.request.ResponseKind()
-	return p, p.ReadFrom(body)
+	return body, nil
 }
 
 // ask sends a request of that version and returns its answer.

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -65,7 +66,53 @@ func (b *Broker) configsOf(want kmsg.DescribeConfigsRequestResource) ([]kmsg.Des
 		}
 		return b.brokerConfigs(image, want), nil
 	}
-	return nil, explained{kerr.InvalidRequest, "only topics and brokers have a configuration"}
+	return nil, explained{kerr.InvalidRequest, unconfigured(want.ResourceType)}
+}
+
+// listConfigResources names what has a configuration: topics and brokers. Version 0
+// asks for subscriptions to metrics of clients, of which there are none.
+func (b *Broker) listConfigResources(_ *kafka.Request, q *kmsg.ListConfigResourcesRequest) *kmsg.ListConfigResourcesResponse {
+	p := q.ResponseKind().(*kmsg.ListConfigResourcesResponse)
+	if q.Version == 0 {
+		return p
+	}
+	for _, kind := range q.ResourceTypes {
+		switch kmsg.ConfigResourceType(kind) {
+		case kmsg.ConfigResourceTypeTopic, kmsg.ConfigResourceTypeBroker, kmsg.ConfigResourceTypeBrokerLogger,
+			kmsg.ConfigResourceTypeClientMetrics, kmsg.ConfigResourceTypeGroupConfig:
+		default:
+			p.ErrorCode = kerr.UnsupportedVersion.Code
+			return p
+		}
+	}
+	add := func(kind kmsg.ConfigResourceType, name string) {
+		if len(q.ResourceTypes) == 0 || slices.Contains(q.ResourceTypes, int8(kind)) {
+			out := kmsg.NewListConfigResourcesResponseConfigResource()
+			out.Type, out.Name = int8(kind), name
+			p.ConfigResources = append(p.ConfigResources, out)
+		}
+	}
+	image := b.follower.image()
+	for t := range image.Topics() {
+		add(kmsg.ConfigResourceTypeTopic, t.Name)
+	}
+	for broker := range image.Brokers() {
+		add(kmsg.ConfigResourceTypeBroker, strconv.Itoa(int(broker.ID)))
+	}
+	return p
+}
+
+// unconfigured says why a kind of resource has no configuration here.
+func unconfigured(kind kmsg.ConfigResourceType) string {
+	switch kind {
+	case kmsg.ConfigResourceTypeBrokerLogger:
+		return "loggers have no levels of their own: operations.log_level is that of all"
+	case kmsg.ConfigResourceTypeClientMetrics:
+		return "metrics of clients (KIP-714) are not taken"
+	case kmsg.ConfigResourceTypeGroupConfig:
+		return "groups have no configuration of their own: broker.groups.* is that of all"
+	}
+	return fmt.Sprintf("only topics and brokers have a configuration, not resources of type %d", kind)
 }
 
 // brokerConfigs lists what clients and tools look for in a broker, read-only,
@@ -78,6 +125,7 @@ func (b *Broker) brokerConfigs(image *metadata.Image, want kmsg.DescribeConfigsR
 		}
 		c := kmsg.NewDescribeConfigsResponseResourceConfig()
 		c.Name, c.Value, c.ConfigType, c.Source, c.ReadOnly = name, &value, kind, source, readOnly
+		c.IsDefault = source == kmsg.ConfigSourceDefaultConfig
 		c.ConfigSynonyms = []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{synonym(name, &value, source)}
 		configs = append(configs, c)
 	}
@@ -95,8 +143,24 @@ func (b *Broker) brokerConfigs(image *metadata.Image, want kmsg.DescribeConfigsR
 			add("broker.rack", b.opt.Rack, kmsg.ConfigTypeString, static, true)
 		}
 	}
+	from := b.sources(image)
+	for _, v := range b.opt.Configs {
+		shown := slices.ContainsFunc(configs, func(c kmsg.DescribeConfigsResponseResourceConfig) bool { return c.Name == v.Name })
+		if want.ResourceName == "" || shown || v.Value == "" {
+			continue
+		}
+		synonyms, _ := from.synonyms(v.Name)
+		add(v.Name, *synonyms[0].Value, configType(v.Type), synonyms[0].Source, !v.Dynamic)
+		if last := len(configs) - 1; last >= 0 && configs[last].Name == v.Name {
+			configs[last].ConfigSynonyms, configs[last].Documentation = synonyms, &v.Doc
+		}
+	}
+	// What was set while brokers run and has no value by the configuration.
 	set, _ := image.Config(metadata.Resource{Type: metadata.BrokerResource, Name: want.ResourceName})
 	for name, value := range set {
+		if slices.ContainsFunc(configs, func(c kmsg.DescribeConfigsResponseResourceConfig) bool { return c.Name == name }) {
+			continue
+		}
 		source := kmsg.ConfigSourceDynamicBrokerConfig
 		if want.ResourceName == "" {
 			source = kmsg.ConfigSourceDynamicDefaultBrokerConfig

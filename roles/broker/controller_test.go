@@ -182,6 +182,16 @@ func (c *testController) AlterConfigs(_ context.Context, changes []controller.Co
 	return errs
 }
 
+func (c *testController) AlterClientQuotas(_ context.Context, changes []controller.QuotaChange, validateOnly bool) []error {
+	errs := make([]error, len(changes))
+	for i, change := range changes {
+		if !validateOnly {
+			_, errs[i] = c.propose(metadata.NewAlterClientQuotas(change.Entity, change.Set, change.Remove))
+		}
+	}
+	return errs
+}
+
 func (c *testController) AdvanceLogStart(_ context.Context, brokerID int32, epoch int64, starts []controller.LogStart) []error {
 	command := &pb.AdvanceLogStart{BrokerId: brokerID, BrokerEpoch: epoch}
 	for _, s := range starts {

@@ -9,7 +9,8 @@
 // or from a read of its files. Every other API goes through kmsg.
 //
 // Invariants:
-//   - A version is announced only when it is served (apis.go).
+//   - A version is announced only when it is served (apis.go), and a test drives it
+//     (TestEveryAnnouncedVersionIsServed).
 //   - A partition is led only under an epoch that was given to this process's own
 //     registration (registration.go, RULES 3.1), and is announced to clients by
 //     Metadata only once its log is ready: requests are answered from the image
@@ -28,6 +29,8 @@
 //     decoded (package wire), fetch sessions, and records that slow readers have
 //     not taken (fetch_memory.go).
 //   - Typed errors become Kafka's codes in one place (errors.go).
+//   - Who exceeds a quota is told how long to wait, and muted for as long
+//     (quotas.go); without quotas that costs a load of a pointer.
 //   - Topic names come from clients and go nowhere but into maps and messages;
 //     storage knows topics by id.
 //

@@ -84,6 +84,11 @@ func kafkaError(err error) *kerr.Error {
 	if _, ok := errors.AsType[*log.OffsetOutOfRangeError](err); ok {
 		return kerr.OffsetOutOfRange
 	}
+	if _, ok := errors.AsType[*log.UnexpectedEndError](err); ok {
+		// What no client tries again, no producer dies of, and nothing else of a
+		// produce request is answered with.
+		return kerr.PolicyViolation
+	}
 	for _, known := range logCodes {
 		if errors.Is(err, known.is) {
 			return known.code

@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"rustmq.dev/rustmq/roles/broker/quota"
 	"rustmq.dev/rustmq/roles/broker/wire"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
@@ -21,6 +22,7 @@ type fetchRequest struct {
 	b        *Broker
 	r        *kafka.Request
 	conn     *connection
+	client   *quota.Client // what it is held to; nil: nothing
 	q        wire.FetchRequest
 	session  *session     // nil: a fetch without
 	own      []fetchPart  // of a fetch without session
@@ -38,6 +40,7 @@ type fetchRequest struct {
 	starved  bool // the evaluation found no memory to read into
 	limit    int  // of bytes, for the whole response
 	limited  bool // the evaluation left records unread, for a limit of bytes
+	owing    bool // it read none: the client has had more than its quota
 	free     func()
 }
 
@@ -81,7 +84,7 @@ func (f *fetchRequest) recycle() {
 	}
 	clear(f.q.Topics)
 	clear(f.q.Forgotten)
-	f.b, f.r, f.conn, f.session, f.hints, f.q.Rack = nil, nil, nil, nil, hints{}, nil
+	f.b, f.r, f.conn, f.client, f.session, f.hints, f.q.Rack = nil, nil, nil, nil, nil, hints{}, nil
 	f.own, f.parts = f.own[:0], f.parts[:0]
 	fetchPool.Put(f)
 }
@@ -107,7 +110,7 @@ func (b *Broker) fetch(r *kafka.Request) {
 		f.recycle()
 		return
 	}
-	f.conn = b.connections.of(r.Conn)
+	f.conn, f.client = b.connections.of(r.Conn), b.quotaOf(r)
 	wait := min(max(time.Duration(f.q.MaxWaitMillis)*time.Millisecond, 0), maxFetchWait)
 	f.deadline = time.Now().Add(wait)
 	if refused := f.openContext(); refused != nil {
@@ -227,11 +230,15 @@ func (f *fetchRequest) evaluate() (enough bool) {
 	if !guard.Check("broker.fetch-bytes", f.limit <= maxFetchBytes) {
 		f.limit = maxFetchBytes
 	}
+	if f.owing = false; f.client.Holds(quota.Consume) {
+		f.limit = min(f.limit, f.client.AtOnce(quota.Consume))
+		f.owing = f.client.Take(quota.Consume, f.b.opt.Now(), 0) > 0
+	}
 	for _, part := range f.parts {
 		urgent := part.read(f, f.limit-f.bytes)
 		enough = enough || urgent
 	}
-	return enough || f.bytes >= int(f.q.MinBytes)
+	return enough || f.owing || f.bytes >= int(f.q.MinBytes)
 }
 
 // answer sends what the last evaluation found.
@@ -275,7 +282,8 @@ func (f *fetchRequest) write(errorCode int16, sessionID int32) {
 			last = part
 		}
 	}
-	w.Begin(f.q.Version, 0, errorCode, sessionID, topics)
+	wait := f.b.throttled(f.r, quota.Consume, f.b.opt.Now(), f.bytes)
+	w.Begin(f.q.Version, wait, errorCode, sessionID, topics)
 	for i := 0; i < len(f.parts); {
 		first := f.parts[i]
 		if !first.included {

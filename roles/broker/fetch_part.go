@@ -212,7 +212,7 @@ func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
 	if part.want.Offset == end {
 		return nil
 	}
-	if left <= 0 && f.bytes > 0 {
+	if f.owing || left <= 0 && f.bytes > 0 {
 		f.limited = true
 		return nil
 	}

@@ -92,6 +92,8 @@ func (b *Broker) follow(ctx context.Context) {
 		}
 		image := b.follower.newest.Load()
 		lead := b.registration.mayLead(image)
+		b.changeDefaults(image)
+		b.changeQuotas(b.follower.image(), image)
 		b.carryOut(b.follower.image(), image, lead, lead != led)
 		if lead && !led {
 			b.dropStrays(image)
@@ -147,7 +149,7 @@ func (b *Broker) changeTopic(was, is *metadata.Topic, lead bool) {
 	if configChanged {
 		for _, p := range *tp.partitions.Load() {
 			if l := p.role.Load().log; l != nil {
-				l.SetConfig(b.logConfig(is, is.Partition(p.index)))
+				l.SetConfig(b.logConfig(b.withDefaults(is), is.Partition(p.index)))
 			}
 		}
 	}
@@ -190,10 +192,10 @@ func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, w
 	l, ok := b.store.Log(p.id())
 	var err error
 	if !ok {
-		l, err = b.store.Create(p.id(), b.logConfig(t, is))
+		l, err = b.store.Create(p.id(), b.logConfig(b.withDefaults(t), is))
 	}
 	if err == nil {
-		l.SetConfig(b.logConfig(t, is))
+		l.SetConfig(b.logConfig(b.withDefaults(t), is))
 		err = l.SetLogStart(is.LogStart)
 	}
 	if err == nil {

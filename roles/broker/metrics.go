@@ -5,6 +5,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/quota"
 )
 
 // metrics counts what the broker does.
@@ -16,6 +19,8 @@ type metrics struct {
 	fetchedBytes    prometheus.Counter
 	requests        map[int16]prometheus.Observer // by API key; not written to after newMetrics
 	durations       *prometheus.HistogramVec
+	throttledFor    [quota.Kinds]prometheus.Counter
+	throttles       [quota.Kinds]prometheus.Counter
 
 	partitions *prometheus.Desc
 	led        *prometheus.Desc
@@ -52,10 +57,32 @@ func newMetrics(b *Broker) *metrics {
 		healthy:    desc("healthy", "1 while the broker can do its work, else 0."),
 		lag:        newLagMetrics(b),
 	}
+	for kind, name := range quotaNames {
+		by := func(name, help string, labels prometheus.Labels) prometheus.Counter {
+			return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "rustmq", Subsystem: "broker", Name: name, Help: help, ConstLabels: labels})
+		}
+		labels := prometheus.Labels{"quota": name}
+		m.throttledFor[kind] = by("throttle_seconds_total", "Time that clients were told to wait, by the quota that they had exceeded.", labels)
+		m.throttles[kind] = by("throttled_requests_total", "Requests whose clients were told to wait, by the quota that they had exceeded.", labels)
+	}
 	for _, a := range servedAPIs() {
 		m.requests[a.key.Int16()] = m.durations.WithLabelValues(kmsg.NameForKey(a.key.Int16()))
 	}
 	return m
+}
+
+// quotaNames are Kafka's.
+var quotaNames = [quota.Kinds]string{
+	quota.Produce: metadata.ProducerByteRate, quota.Consume: metadata.ConsumerByteRate,
+	quota.Request: metadata.RequestPercentage, quota.Mutation: metadata.ControllerMutationRate,
+}
+
+// throttled counts that a client was told to wait, if it was.
+func (m *metrics) throttled(kind quota.Kind, wait time.Duration) {
+	if wait > 0 {
+		m.throttledFor[kind].Add(wait.Seconds())
+		m.throttles[kind].Inc()
+	}
 }
 
 func (m *metrics) produced(bytes, records int) {
@@ -76,6 +103,10 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	m.producedRecords.Collect(out)
 	m.fetchedBytes.Collect(out)
 	m.durations.Collect(out)
+	for kind := range quotaNames {
+		m.throttledFor[kind].Collect(out)
+		m.throttles[kind].Collect(out)
+	}
 	gauge := func(d *prometheus.Desc, v float64) { out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
 	all, led := m.b.table.counts()
 	sessions, _ := m.b.sessions.counts()

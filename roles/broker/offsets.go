@@ -20,11 +20,13 @@ const (
 	maxTimestamp   = -3 // KIP-734
 	earliestLocal  = -4 // KIP-405
 	latestTiered   = -5 // KIP-1005
+	firstPending   = -6 // KIP-1023
 	readCommitted  = 1  // isolation level
 	noTimestamp    = -1
 	firstMaxTime   = 7 // version that knows maxTimestamp
 	firstLocal     = 8
 	firstTiered    = 9
+	firstUpload    = 11
 	deleteToHighWM = -1 // offset of DeleteRecords
 )
 
@@ -79,6 +81,12 @@ func (b *Broker) offsetAt(ctx context.Context, topic string, want kmsg.ListOffse
 		found.epoch = storage.NoEpoch
 		if last := l.Uploaded() - 1; last >= l.LogStart() && b.cold != nil {
 			found.offset, found.epoch = last, l.EpochAt(last)
+		}
+	case want.Timestamp == firstPending && q.Version >= firstUpload:
+		found.epoch = storage.NoEpoch
+		if b.cold != nil {
+			found.offset = max(l.Uploaded(), l.LogStart())
+			found.epoch = l.EpochAt(found.offset)
 		}
 	case want.Timestamp >= 0:
 		found, err = byTime(l, func() (storage.Offset, int64, bool, error) { return b.offsetForTime(ctx, l, want.Timestamp) })

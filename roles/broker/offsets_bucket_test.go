@@ -6,12 +6,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/clean"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/disk"
@@ -137,4 +139,49 @@ func TestGroupsAreCompactedInTheBucket(t *testing.T) {
 	if got := c.committed(id); got != last {
 		t.Errorf("the group is at %d, want %d", got, last)
 	}
+}
+
+// TestOffsetsOfTransactionsOutliveTheirMarkers: the groups' topic is compacted by key
+// past the time that markers stay; the WAL is lost, and what a transaction committed
+// is committed still.
+func TestOffsetsOfTransactionsOutliveTheirMarkers(t *testing.T) {
+	n := tieredGroups(t, bucket.NewMemory())
+	made := n.options.Controller.CreateTopics(t.Context(), []controller.NewTopic{{Name: "in", Partitions: 1, ReplicationFactor: 1}}, false)
+	if made[0].Err != nil {
+		t.Fatal(made[0].Err)
+	}
+	n.settle(t.Context())
+	tx := n.transact("t")
+	changed := n.options.Controller.AlterConfigs(t.Context(), []controller.ConfigChange{{
+		Type: metadata.TopicResource, Name: offsetsTopic, Ops: []controller.ConfigOp{{Op: controller.SetConfig, Key: "delete.retention.ms", Value: "0"}},
+	}}, false)
+	if changed[0] != nil {
+		t.Fatal(changed[0])
+	}
+	if code := tx.commitOffset(5, storage.TopicID{}, 7); code != 0 {
+		t.Fatalf("commit: code %d", code)
+	}
+	tx.end(5, true)
+	tx.awaitOffset(7)
+	n.await("the marker had its time", func() bool {
+		is := n.offsets("group").Cleaning()
+		return is.To == 2 && is.Due == 0
+	})
+	n.reopen(disk.NewMem(disk.MemOptions{}), "wal-2")
+	tx = n.transact("u")
+	tx.awaitOffset(7)
+}
+
+// awaitOffset is wantOffset by the real clock.
+func (tx *transactor) awaitOffset(want int64) {
+	tx.t.Helper()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); <-ticker.C {
+		if got, code := tx.committedOffset(); code == 0 && got == want {
+			return
+		}
+	}
+	got, code := tx.committedOffset()
+	tx.t.Fatalf("offset %d, %v, want %d", got, kerr.ErrorForCode(code), want)
 }

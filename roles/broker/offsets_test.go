@@ -51,12 +51,12 @@ func TestListOffsetsInEveryVersion(t *testing.T) {
 	c := n.connect()
 	c.produce("events", 0, "a", "b", "c") // at 1000, 1001, 1002
 	ask[*kmsg.DeleteRecordsResponse](c, 2, deleteRecords("events", 0, 1))
-	for version := int16(1); version <= 10; version++ {
+	for version := int16(1); version <= 11; version++ {
 		for _, tc := range []struct {
 			millis, offset, timestamp int64
 			since                     int16
 		}{
-			{latest, 3, -1, 1}, {earliest, 1, -1, 1}, {maxTimestamp, 2, 1002, 7}, {earliestLocal, 1, -1, 8}, {latestTiered, -1, -1, 9},
+			{latest, 3, -1, 1}, {earliest, 1, -1, 1}, {maxTimestamp, 2, 1002, 7}, {earliestLocal, 1, -1, 8}, {latestTiered, -1, -1, 9}, {firstPending, -1, -1, 11},
 			{0, 1, 1001, 1}, {1002, 2, 1002, 1}, {1003, -1, -1, 1},
 		} {
 			q := kmsg.NewPtrListOffsetsRequest()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/clean"
 	"rustmq.dev/rustmq/roles/broker/cold"
@@ -34,6 +35,7 @@ type Controller interface {
 	DeleteTopics(context.Context, []controller.TopicRef) []controller.TopicResult
 	CreatePartitions(ctx context.Context, name string, total int32, assignments [][]int32, validateOnly bool) error
 	AlterConfigs(ctx context.Context, changes []controller.ConfigChange, validateOnly bool) []error
+	AlterClientQuotas(ctx context.Context, changes []controller.QuotaChange, validateOnly bool) []error
 	AdvanceLogStart(ctx context.Context, brokerID int32, brokerEpoch int64, starts []controller.LogStart) []error
 	PrepareObjects(ctx context.Context, brokerID int32, brokerEpoch int64, count int) (first storage.ObjectID, err error)
 	ReplaceRanges(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, replacements []metadata.Replacement) (results []error, err error)
@@ -101,6 +103,12 @@ type Options struct {
 	ClusterID string   // that the data directory belongs to; empty before the first start
 	Directory [16]byte // id of the data directory
 	Rack      string
+
+	// DataDir is what clients are told of the data directory, and Space how much
+	// room its file system has; nil: clients are not told.
+	DataDir string
+	Space   func() (free, total int64, err error)
+
 	// Listeners are the addresses that clients are told. A client is told the
 	// one whose name is that of the listener it came through, else the first.
 	Listeners []metadata.Listener
@@ -108,6 +116,9 @@ type Options struct {
 	// AutoCreate makes topics that a client asks the metadata of, with the
 	// controller's defaults, when the client allows it.
 	AutoCreate bool
+	// Configs are the broker's by its configuration, under Kafka's names, for clients
+	// that ask; nil: those of the default configuration.
+	Configs []configs.BrokerValue
 	// MessageMaxBytes is a topic's max.message.bytes where it has none of its
 	// own; 0: that of package configs.
 	MessageMaxBytes int
@@ -149,6 +160,9 @@ func (o *Options) validate() error {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Configs == nil {
+		o.Configs = configs.BrokerValues(configs.Default())
 	}
 	if o.FetchMemory == 0 {
 		o.FetchMemory = DefaultFetchMemory

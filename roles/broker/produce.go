@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"rustmq.dev/rustmq/roles/broker/quota"
 	"rustmq.dev/rustmq/roles/broker/wire"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
@@ -205,6 +206,7 @@ func (p *produceRequest) finished() {
 	defer b.requests.Done()
 	now := b.opt.Now()
 	b.metrics.answered(p.r.Key, now.Sub(p.r.Received))
+	wait := b.throttled(p.r, quota.Produce, now, len(p.r.Body))
 	if p.q.Acks == acksNone {
 		p.finishUnacked()
 		return
@@ -215,7 +217,7 @@ func (p *produceRequest) finished() {
 	if p.q.Version >= 8 {
 		p.explain()
 	}
-	p.body = wire.AppendProduceResponse(p.body[:0], &p.q, p.results, b.throttle.millis(now), p.hints.endpoints)
+	p.body = wire.AppendProduceResponse(p.body[:0], &p.q, p.results, max(wait, b.throttle.millis(now)), p.hints.endpoints)
 	p.bufs[0] = p.body
 	p.r.RespondRaw(p.bufs[:], p.free)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -122,6 +123,16 @@ func TestRecordsOutliveTheWAL(t *testing.T) {
 		if o, _ := found.Lookup("t", 0); o.Err != nil || o.Offset != int64(of/2) {
 			t.Errorf("the record %d ms in: offset %d, %v; want %d", of, o.Offset, o.Err, of/2)
 		}
+	}
+	first := tp.partition(0).role.Load().log
+	least := first.Uploaded()
+	pending := kmsg.NewPtrListOffsetsRequest()
+	part := kmsg.NewListOffsetsRequestTopicPartition()
+	part.Timestamp = firstPending
+	pending.Topics = []kmsg.ListOffsetsRequestTopic{{Topic: "t", Partitions: []kmsg.ListOffsetsRequestTopicPartition{part}}}
+	got := ask[*kmsg.ListOffsetsResponse](n.connect(), 11, pending).Topics[0].Partitions[0]
+	if got.ErrorCode != 0 || least == 0 || got.Offset < int64(least) || got.Offset > int64(first.Uploaded()) || got.LeaderEpoch != 0 {
+		t.Errorf("the next to be uploaded: %+v, between %d and %d", got, least, first.Uploaded())
 	}
 	starts, err := adm.ListStartOffsets(ctx, "t")
 	if err != nil {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strconv"
@@ -45,6 +46,8 @@ func (b *Broker) logConfig(t *metadata.Topic, p *metadata.Partition) log.Config 
 			c.TimestampAfterMax = millis(value)
 		case "message.timestamp.before.max.ms":
 			c.TimestampBeforeMax = millis(value)
+		case "rustmq.expect.offset":
+			c.ExpectOffset = value == "true"
 		case "message.timestamp.type":
 			if value == batch.LogAppendTime.String() {
 				c.TimestampType = batch.LogAppendTime
@@ -131,6 +134,8 @@ func longest(value string) time.Duration {
 // configType returns Kafka's number for the type of a key.
 func configType(name string) kmsg.ConfigType {
 	switch name {
+	case "boolean":
+		return kmsg.ConfigTypeBoolean
 	case "int":
 		return kmsg.ConfigTypeInt
 	case "long":
@@ -139,33 +144,45 @@ func configType(name string) kmsg.ConfigType {
 		return kmsg.ConfigTypeDouble
 	case "list":
 		return kmsg.ConfigTypeList
+	case "short":
+		return kmsg.ConfigTypeShort
 	}
 	return kmsg.ConfigTypeString
 }
 
-// topicConfigs lists what a topic with those values has: its own, and defaults.
-// A nil want means every key.
+// topicConfigs lists what a topic with those values has: its own, those that brokers
+// were given as default, and defaults. A nil want means every key.
 func (b *Broker) topicConfigs(set map[string]string, minISR int, want []string) []kmsg.DescribeConfigsResponseResourceConfig {
+	from := b.sources(b.follower.image())
 	all := []kmsg.DescribeConfigsResponseResourceConfig{}
-	for _, key := range b.topicKeys {
-		if want != nil && !slices.Contains(want, key.Name) {
-			continue
+	add := func(name, kind, standard, brokerKey, doc string) {
+		if want != nil && !slices.Contains(want, name) {
+			return
 		}
+		c := kmsg.NewDescribeConfigsResponseResourceConfig()
+		c.Name, c.ConfigType, c.Documentation = name, configType(kind), &doc
+		if value, ok := set[name]; ok {
+			c.ConfigSynonyms = append(c.ConfigSynonyms, synonym(name, &value, kmsg.ConfigSourceDynamicTopicConfig))
+		}
+		behind, whole := from.synonyms(brokerKey)
+		if !whole {
+			behind = append(behind, synonym(cmp.Or(brokerKey, name), &standard, kmsg.ConfigSourceDefaultConfig))
+		}
+		c.ConfigSynonyms = append(c.ConfigSynonyms, behind...)
+		c.Value, c.Source = c.ConfigSynonyms[0].Value, c.ConfigSynonyms[0].Source
+		c.IsDefault = c.Source == kmsg.ConfigSourceDefaultConfig
+		all = append(all, c)
+	}
+	for _, key := range b.topicKeys {
 		if key.Name == "min.insync.replicas" && key.Default == "" {
 			key.Default = strconv.Itoa(minISR) // reckoned at use
 		}
-		c := kmsg.NewDescribeConfigsResponseResourceConfig()
-		c.Name, c.Value = key.Name, &key.Default
-		c.Source, c.IsDefault = kmsg.ConfigSourceDefaultConfig, true
-		c.ConfigType, c.Documentation = configType(key.Type), &key.Doc
-		c.ConfigSynonyms = append(c.ConfigSynonyms, synonym(key.Synonym, &key.Default, c.Source))
-		if value, ok := set[key.Name]; ok {
-			c.Value = &value
-			c.Source, c.IsDefault = kmsg.ConfigSourceDynamicTopicConfig, false
-			c.ConfigSynonyms = slices.Insert(c.ConfigSynonyms, 0, synonym(key.Name, &value, c.Source))
-		}
-		all = append(all, c)
+		add(key.Name, key.Type, key.Default, key.Synonym, key.Doc)
 	}
+	for _, key := range b.ignoredKeys {
+		add(key.Name, key.Type, key.Default, "", "nothing looks at it: "+key.Why)
+	}
+	slices.SortFunc(all, func(a, b kmsg.DescribeConfigsResponseResourceConfig) int { return cmp.Compare(a.Name, b.Name) })
 	return all
 }
 

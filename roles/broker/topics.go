@@ -11,11 +11,19 @@ import (
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
-func (b *Broker) createTopics(ctx context.Context, _ *kafka.Request, q *kmsg.CreateTopicsRequest) *kmsg.CreateTopicsResponse {
+// Versions whose clients take THROTTLING_QUOTA_EXCEEDED (KIP-599).
+const (
+	strictCreateTopics     = 6
+	strictDeleteTopics     = 5
+	strictCreatePartitions = 3
+)
+
+func (b *Broker) createTopics(ctx context.Context, r *kafka.Request, q *kmsg.CreateTopicsRequest) *kmsg.CreateTopicsResponse {
 	p := q.ResponseKind().(*kmsg.CreateTopicsResponse)
 	ctx, cancel := controllerContext(ctx, q.TimeoutMillis)
 	defer cancel()
 	var topics []controller.NewTopic
+	counted := b.mutating(r, strictCreateTopics)
 	for _, t := range q.Topics {
 		if reserved(t.Topic) { // a client would make another than coordinators need
 			out := kmsg.NewCreateTopicsResponseTopic()
@@ -24,7 +32,16 @@ func (b *Broker) createTopics(ctx context.Context, _ *kafka.Request, q *kmsg.Cre
 			p.Topics = append(p.Topics, out)
 			continue
 		}
-		topics = append(topics, newTopic(t))
+		asked := newTopic(t)
+		if !q.ValidateOnly {
+			if err := counted.take(asksFor(asked)); err != nil {
+				out := kmsg.NewCreateTopicsResponseTopic()
+				out.Topic, out.ErrorCode = t.Topic, code(err)
+				p.Topics = append(p.Topics, out)
+				continue
+			}
+		}
+		topics = append(topics, asked)
 	}
 	for i, result := range b.opt.Controller.CreateTopics(ctx, topics, q.ValidateOnly) {
 		out := kmsg.NewCreateTopicsResponseTopic()
@@ -34,14 +51,20 @@ func (b *Broker) createTopics(ctx context.Context, _ *kafka.Request, q *kmsg.Cre
 			out.TopicID = result.ID
 			out.NumPartitions, out.ReplicationFactor = result.Partitions, result.ReplicationFactor
 			out.Configs = b.createdConfigs(result)
+		} else if !q.ValidateOnly {
+			counted.failed(asksFor(topics[i]))
 		}
 		p.Topics = append(p.Topics, out)
 	}
 	if !q.ValidateOnly {
 		b.settle(ctx)
 	}
+	p.ThrottleMillis = counted.millis()
 	return p
 }
+
+// asksFor is how many partitions a topic asks for, as far as it says so.
+func asksFor(t controller.NewTopic) int { return max(int(t.Partitions), len(t.Assignments), 1) }
 
 func newTopic(t kmsg.CreateTopicsRequestTopic) controller.NewTopic {
 	out := controller.NewTopic{Name: t.Topic, Partitions: t.NumPartitions, ReplicationFactor: t.ReplicationFactor}
@@ -71,20 +94,34 @@ func (b *Broker) createdConfigs(made controller.TopicResult) []kmsg.CreateTopics
 	return configs
 }
 
-func (b *Broker) deleteTopics(ctx context.Context, _ *kafka.Request, q *kmsg.DeleteTopicsRequest) *kmsg.DeleteTopicsResponse {
+func (b *Broker) deleteTopics(ctx context.Context, r *kafka.Request, q *kmsg.DeleteTopicsRequest) *kmsg.DeleteTopicsResponse {
 	p := q.ResponseKind().(*kmsg.DeleteTopicsResponse)
 	ctx, cancel := controllerContext(ctx, q.TimeoutMillis)
 	defer cancel()
 	var refs []controller.TopicRef
+	counted := b.mutating(r, strictDeleteTopics)
+	add := func(ref controller.TopicRef) {
+		err := counted.take(b.partitionsOf(ref))
+		if err == nil {
+			refs = append(refs, ref)
+			return
+		}
+		out := kmsg.NewDeleteTopicsResponseTopic()
+		if out.TopicID = ref.ID; ref.ID.IsZero() {
+			out.Topic = &ref.Name
+		}
+		out.ErrorCode = code(err)
+		p.Topics = append(p.Topics, out)
+	}
 	for _, name := range q.TopicNames {
-		refs = append(refs, controller.TopicRef{Name: name})
+		add(controller.TopicRef{Name: name})
 	}
 	for _, t := range q.Topics {
 		ref := controller.TopicRef{ID: t.TopicID}
 		if t.Topic != nil {
 			ref.Name = *t.Topic
 		}
-		refs = append(refs, ref)
+		add(ref)
 	}
 	for i, result := range b.opt.Controller.DeleteTopics(ctx, refs) {
 		out := kmsg.NewDeleteTopicsResponseTopic()
@@ -96,14 +133,28 @@ func (b *Broker) deleteTopics(ctx context.Context, _ *kafka.Request, q *kmsg.Del
 		p.Topics = append(p.Topics, out)
 	}
 	b.settle(ctx)
+	p.ThrottleMillis = counted.millis()
 	return p
 }
 
-func (b *Broker) createPartitions(ctx context.Context, _ *kafka.Request, q *kmsg.CreatePartitionsRequest) *kmsg.CreatePartitionsResponse {
+// partitionsOf is how many partitions a topic has; 0: there is none.
+func (b *Broker) partitionsOf(ref controller.TopicRef) int {
+	t, ok := b.follower.image().TopicByID(ref.ID)
+	if ref.ID.IsZero() {
+		t, ok = b.follower.image().Topic(ref.Name)
+	}
+	if !ok {
+		return 0
+	}
+	return t.Partitions.Len()
+}
+
+func (b *Broker) createPartitions(ctx context.Context, r *kafka.Request, q *kmsg.CreatePartitionsRequest) *kmsg.CreatePartitionsResponse {
 	p := q.ResponseKind().(*kmsg.CreatePartitionsResponse)
 	ctx, cancel := controllerContext(ctx, q.TimeoutMillis)
 	defer cancel()
 	times := map[string]int{}
+	counted := b.mutating(r, strictCreatePartitions)
 	for _, t := range q.Topics {
 		times[t.Topic]++
 	}
@@ -119,10 +170,21 @@ func (b *Broker) createPartitions(ctx context.Context, _ *kafka.Request, q *kmsg
 		for _, a := range t.Assignment {
 			assignments = append(assignments, slices.Clone(a.Replicas))
 		}
-		err := b.opt.Controller.CreatePartitions(ctx, t.Topic, t.Count, assignments, q.ValidateOnly)
+		added := int(t.Count) - b.partitionsOf(controller.TopicRef{Name: t.Topic})
+		var err error
+		if !q.ValidateOnly {
+			err = counted.take(added)
+		}
+		if err == nil {
+			err = b.opt.Controller.CreatePartitions(ctx, t.Topic, t.Count, assignments, q.ValidateOnly)
+			if err != nil && !q.ValidateOnly {
+				counted.failed(added)
+			}
+		}
 		out.ErrorCode, out.ErrorMessage = codeAndMessage(err)
 		p.Topics = append(p.Topics, out)
 	}
 	b.settle(ctx)
+	p.ThrottleMillis = counted.millis()
 	return p
 }

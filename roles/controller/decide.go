@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage"
@@ -181,6 +182,9 @@ func (r rules) decideConfigs(image *metadata.Image, change ConfigChange) (*pb.Al
 		if op.Op == DeleteConfig {
 			command.Remove = append(command.Remove, op.Key)
 			continue
+		}
+		if change.Type == metadata.BrokerResource && change.Name != "" && configs.OfAllBrokers(op.Key) {
+			return nil, metadata.Errorf(metadata.InvalidConfig, "%s is one for all brokers: alter the default of brokers", op.Key)
 		}
 		value, err := r.resultOf(op, values)
 		if err == nil {

@@ -93,6 +93,9 @@ func (k *kept) open() {
 				if age, err := time.ParseDuration(configs["age"]); err == nil {
 					keep.Age = age
 				}
+				if age, err := time.ParseDuration(configs["retention.ms"] + "ms"); err == nil {
+					keep.Age = age
+				}
 				return keep
 			},
 		},

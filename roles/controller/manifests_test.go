@@ -127,7 +127,7 @@ func (r *retained) logStart(to storage.Offset) {
 // ranges are filed or not; and a manifest is read when something of it may go, not
 // at every look.
 func TestRetentionLooksIntoManifests(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range uint64(60) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		filed, whole := newRetained(t), newRetained(t)
 		a, twin := newRetainer(), newRetainer()
@@ -148,9 +148,12 @@ func TestRetentionLooksIntoManifests(t *testing.T) {
 		for range 60 {
 			switch rng.IntN(6) {
 			case 0, 1:
-				size, millis := rng.Int64N(60), now.UnixMilli()-rng.Int64N(200)
-				if rng.IntN(8) == 0 {
+				size, millis := 1+rng.Int64N(60), now.UnixMilli()-rng.Int64N(200)
+				switch rng.IntN(8) {
+				case 0:
 					millis = -1
+				case 1: // compaction by key left nothing
+					size, millis = 0, -1
 				}
 				filed.commit(size, millis)
 				whole.commit(size, millis)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
+	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
@@ -39,7 +41,8 @@ func (keep Retention) over(maxTimestamp, rangeBytes, bytes int64, now time.Time)
 type firstFiled struct {
 	logStart storage.Offset // the partition's, as of which
 	dead     int64          // bytes of the ranges below
-	next     object.Filed   // the first that is not below
+	next     object.Filed   // the first that is not below; of no bytes if one without any lies before
+	empty    bool           // compaction by key left nothing of what is not below; there is no next
 }
 
 // retainer decides where log starts belong. It is a core: what manifests hold is
@@ -72,20 +75,34 @@ func (a *retainer) expired(p *metadata.Partition, keep Retention, now time.Time,
 		ranges, known := read[is.ID]
 		if !known {
 			first, remembered := a.firsts[is.ID]
+			if remembered && first.logStart == start && first.empty {
+				bytes -= is.RangeBytes
+				continue
+			}
 			if remembered && first.logStart == start && !keep.over(first.next.MaxTimestamp, first.next.Bytes, bytes-first.dead, now) {
 				return start, nil
 			}
 			return start, is
 		}
-		dead := int64(0)
+		dead, emptied := int64(0), false
 		for _, r := range ranges {
 			if r.End > start && !keep.over(r.MaxTimestamp, r.Bytes, bytes, now) {
-				a.firsts[is.ID] = firstFiled{start, dead, r}
+				if r.Bytes == 0 {
+					emptied = true
+					continue // as below
+				}
+				if emptied {
+					r.Bytes = 0 // what lies before goes first, by bytes
+				}
+				a.firsts[is.ID] = firstFiled{logStart: start, dead: dead, next: r}
 				return start, nil
 			}
 			start = max(start, r.End)
 			bytes -= r.Bytes
 			dead += r.Bytes
+		}
+		if start < is.End {
+			a.firsts[is.ID] = firstFiled{logStart: start, empty: true}
 		}
 	}
 	for r := range p.Ranges().All() {
@@ -120,7 +137,7 @@ func (a *retainer) pastRetention(image *metadata.Image, keep func(map[string]str
 		if t.Internal { // they shorten themselves
 			continue
 		}
-		retention := keep(t.Configs)
+		retention := keep(withDefaults(image, t))
 		for p := range t.Partitions.All() {
 			if len(moves) == maxRetained {
 				return moves
@@ -175,4 +192,25 @@ func (k *keeper) retain(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// withDefaults returns the configs of a topic, with what brokers were given as the
+// default of those that it has not.
+func withDefaults(image *metadata.Image, t *metadata.Topic) map[string]string {
+	all, _ := image.Config(metadata.Resource{Type: metadata.BrokerResource})
+	set, changed := t.Configs, false
+	for name, value := range all {
+		key, ok := configs.DefaultOf(name)
+		if _, has := t.Configs[key]; !ok || has {
+			continue
+		}
+		if !changed {
+			set, changed = maps.Clone(t.Configs), true
+			if set == nil {
+				set = map[string]string{}
+			}
+		}
+		set[key] = value
+	}
+	return set
 }

@@ -108,14 +108,18 @@ func Decompress(c Codec, src []byte, limit int64) ([]byte, error) {
 	default:
 		return nil, errorf(UnsupportedCompression, "codec %d", c)
 	}
-	switch {
-	case err == nil:
-		return dst, nil
-	case errors.Is(err, errTooLarge):
-		return nil, errorf(DecompressedTooLarge, "%d bytes of %s expand to more than %d", len(src), c, limit)
-	default:
-		return nil, &Error{Code: CorruptMessage, Reason: fmt.Sprintf("decompress %d bytes of %s", len(src), c), Err: err}
+	if err != nil {
+		return nil, decompressionError(c, src, limit, err)
 	}
+	return dst, nil
+}
+
+// decompressionError says what a decoder's error means for the batch.
+func decompressionError(c Codec, src []byte, limit int64, err error) *Error {
+	if errors.Is(err, errTooLarge) {
+		return errorf(DecompressedTooLarge, "%d bytes of %s expand to more than %d", len(src), c, limit)
+	}
+	return &Error{Code: CorruptMessage, Reason: fmt.Sprintf("decompress %d bytes of %s", len(src), c), Err: err}
 }
 
 // firstGuess is the size of the buffer decompression starts with.
@@ -226,17 +230,22 @@ func appendSnappy(dst, block []byte, limit int64) ([]byte, error) {
 	return dst[:len(dst)+len(out)], nil
 }
 
-func unzstd(src []byte, limit int64) ([]byte, error) {
+// zstdDecoder returns a decoder for the bound, and the pool that it goes back to.
+func zstdDecoder(limit int64) (*zstd.Decoder, *sync.Pool, error) {
 	power := bits.Len64(uint64(max(limit, minZstdBound)-1)) & 63
 	pool := &zstdReaders[power]
-	d, _ := pool.Get().(*zstd.Decoder)
-	if d == nil {
-		var err error
-		d, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderMaxMemory(1<<power))
-		if err != nil {
-			return nil, err
-		}
+	if d, _ := pool.Get().(*zstd.Decoder); d != nil {
+		return d, pool, nil
+	}
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxMemory(1<<power))
+	return d, pool, err
+}
+
+func unzstd(src []byte, limit int64) ([]byte, error) {
+	d, pool, err := zstdDecoder(limit)
+	if err != nil {
+		return nil, err
 	}
 	defer pool.Put(d)
 

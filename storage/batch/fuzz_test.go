@@ -2,6 +2,7 @@ package batch
 
 import (
 	"bytes"
+	"reflect"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -49,19 +50,26 @@ func FuzzBatch(f *testing.F) {
 func readAny(t *testing.T, b Batch) {
 	valid := Validate(b, &Limits{MaxDecompressed: fuzzLimit}) == nil
 	it, n, last := b.Records(fuzzLimit), int32(0), b.BaseOffset()-1
+	var first Record
 	for it.Next() {
 		r := it.Record()
 		// Offsets may wrap in a batch nobody stamped; deltas may not.
 		if valid && r.Offset-last <= 0 && b.BaseOffset() >= 0 && b.BaseOffset() < 1<<62 {
 			t.Fatalf("offset %d after %d", r.Offset, last)
 		}
-		last = r.Offset
+		if last = r.Offset; n == 0 {
+			first = *r
+		}
 		headers := 0
 		r.Headers(func(Header) bool { headers++; return true })
 		if headers != r.NumHeaders {
 			t.Fatalf("%d headers of %d", headers, r.NumHeaders)
 		}
 		n++
+	}
+	alone, err := b.First(fuzzLimit)
+	if n > 0 && (err != nil || !reflect.DeepEqual(*alone, first)) {
+		t.Fatalf("the first of %d records is %+v, and alone %+v, %v", n, first, alone, err)
 	}
 	if it.Err() == nil && n != b.NumRecords() {
 		t.Fatalf("%d records of %d", n, b.NumRecords())

@@ -28,6 +28,9 @@ type AppendOptions struct {
 	// Guard is what BeginVerification gave for the first batch of a transaction,
 	// once the coordinator has confirmed it.
 	Guard Guard
+	// Condition, which [Log.Transcode] reads, refuses the batch unless the partition
+	// ends there. A batch that is there already is answered all the same.
+	Condition Condition
 }
 
 // AppendResult is the answer to an append.
@@ -53,7 +56,7 @@ type Appended interface{ Appended(AppendResult) }
 // Errors: *batch.Error, ErrNotLeader, ErrOutOfOrderSequence,
 // ErrInvalidProducerEpoch, ErrNotTransactional, ErrUnverified, ErrTooManyProducers,
 // ErrNotEnoughReplicas, ErrFull, ErrUploadLag, ErrDead, ErrClosed, ErrDropped,
-// *CorruptionError.
+// *CorruptionError; *UnexpectedEndError once the end that it names is committed.
 func (l *Log) Append(now time.Time, records []byte, o AppendOptions, done Appended) {
 	admitted := len(records)
 	result, answered, err := l.append(now, records, o, done)
@@ -102,6 +105,9 @@ func (l *Log) append(now time.Time, records []byte, o AppendOptions, done Append
 				return result, false, err
 			}
 		}
+	}
+	if o.Condition.set && !guard.Check("log.condition", o.Condition.end == l.end) {
+		return result, false, l.refuseCondition(o.Condition, done)
 	}
 	held := l.backlog.held() + int64(len(b)) + frameOverhead
 	if !o.Internal && !guard.Check("log.upload-share", held <= l.store.unuploaded) {
@@ -239,6 +245,7 @@ type pending struct {
 	base, last storage.Offset
 	appendTime int64
 	leaderOnly bool
+	refusal    error    // the answer, once the high watermark has passed last; nil: it is appended
 	cancelled  bool     // truncated before it was synced
 	next       *pending // in flight behind it
 
@@ -267,6 +274,10 @@ func (p *pending) result(logStart storage.Offset) AppendResult {
 }
 
 func (p *pending) answer(logStart storage.Offset) {
+	if p.refusal != nil {
+		p.refuse(p.refusal)
+		return
+	}
 	if p.done != nil {
 		p.done.Appended(p.result(logStart))
 	}

@@ -21,7 +21,9 @@
 // the high watermark has passed it (with LeaderOnly: when it is on disk). A
 // reader sees nothing above the high watermark. A batch that a producer sends
 // again is answered as the first was, once the high watermark has passed that;
-// an unknown producer may begin with any sequence number. Where something is not
+// an unknown producer may begin with any sequence number. A batch whose producer
+// expects another end ([Condition]) is refused once the end it was compared with is
+// committed; of two that expect the same one is. Where something is not
 // found where the index said, the index is asked again: only the log start makes
 // an offset out of range. No batch is given up before SetUploaded, or the log
 // start, covers it.

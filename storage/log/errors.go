@@ -65,6 +65,17 @@ func (e *OffsetOutOfRangeError) Error() string {
 	return fmt.Sprintf("offset %d is out of range [%d, %d]", e.Offset, e.LogStart, e.End)
 }
 
+// UnexpectedEndError says that a partition does not end where a batch expects it to
+// ([Condition]). The batch is not appended.
+type UnexpectedEndError struct {
+	Expected, End storage.Offset
+}
+
+// Error names both offsets.
+func (e *UnexpectedEndError) Error() string {
+	return fmt.Sprintf("the record expects offset %d, the next one is %d", e.Expected, e.End)
+}
+
 // NotLocalError says that an offset lies between the log start and the local
 // start: the WAL has given up what the bucket has.
 type NotLocalError struct {

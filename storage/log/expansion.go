@@ -26,10 +26,12 @@ const (
 	expansionCost = 2
 )
 
-// Transcoded is memory of a batch that has another codec than it came with.
+// Transcoded is what Transcode found out about a batch, and the memory of one that
+// has another codec than it came with.
 type Transcoded struct {
-	e *expansions
-	n int64
+	Condition Condition // for AppendOptions
+	e         *expansions
+	n         int64
 }
 
 // Release gives the memory back, after the batch was appended or refused.
@@ -40,9 +42,10 @@ func (t Transcoded) Release() {
 }
 
 // Transcode returns a batch as the log stores it: with the codec of its topic,
-// where that has one. Of a topic that is compacted it looks at the records. It is called before [Store.Admit], with what it returns;
-// it waits while other batches are recompressed. Errors: *batch.Error, that of
-// ctx.
+// where that has one. Of a topic that is compacted it looks at the records, and of one
+// that takes conditions it reads that, before anything is changed. It is called before
+// [Store.Admit], with what it returns; it waits while other batches are recompressed.
+// Errors: *batch.Error, that of ctx.
 func (l *Log) Transcode(ctx context.Context, records []byte) ([]byte, Transcoded, error) {
 	c := l.config.Load()
 	if c.Keyed {
@@ -50,6 +53,20 @@ func (l *Log) Transcode(ctx context.Context, records []byte) ([]byte, Transcoded
 			return nil, Transcoded{}, err
 		}
 	}
+	var condition Condition
+	if c.ExpectOffset {
+		var err error
+		if condition, err = l.readCondition(ctx, records, c); err != nil {
+			return nil, Transcoded{}, err
+		}
+	}
+	out, transcoded, err := l.recompress(ctx, records, c)
+	transcoded.Condition = condition
+	return out, transcoded, err
+}
+
+// recompress gives a batch the codec of its topic.
+func (l *Log) recompress(ctx context.Context, records []byte, c *Config) ([]byte, Transcoded, error) {
 	if !c.Recompress {
 		return records, Transcoded{}, nil
 	}
@@ -90,7 +107,7 @@ func (l *Log) Transcode(ctx context.Context, records []byte) ([]byte, Transcoded
 			return nil, Transcoded{}, err
 		}
 		e.give(held - int64(len(out)))
-		return out, Transcoded{e, int64(len(out))}, nil
+		return out, Transcoded{e: e, n: int64(len(out))}, nil
 	}
 }
 
@@ -107,13 +124,19 @@ func (l *Log) checkKeys(ctx context.Context, records []byte, c *Config) error {
 	if b.Codec() == batch.None {
 		return keyed(b, 0)
 	}
+	return l.expanded(ctx, 1, func(limit int64) error { return keyed(b, limit) })
+}
+
+// expanded calls look with a bound on what it may expand, and once more with a higher
+// one if that is too low. cost is what it takes for each byte of the bound.
+func (l *Log) expanded(ctx context.Context, cost int64, look func(limit int64) error) error {
 	e := &l.store.expansions
 	for limit := int64(usualExpansion); ; limit = batch.DefaultMaxDecompressed {
-		if err := e.take(ctx, limit); err != nil {
-			return fmt.Errorf("look for the keys of a batch of %s: %w", l.id, err)
+		if err := e.take(ctx, limit*cost); err != nil {
+			return fmt.Errorf("look at the records of a batch of %s: %w", l.id, err)
 		}
-		err := keyed(b, limit)
-		e.give(limit)
+		err := look(limit)
+		e.give(limit * cost)
 		if refused, ok := errors.AsType[*batch.Error](err); ok && refused.Code == batch.DecompressedTooLarge && limit < batch.DefaultMaxDecompressed {
 			continue
 		}

@@ -163,11 +163,15 @@ func (m *model) append(t *rapid.T) {
 func (m *model) appendOne(l *modelled, b batch.Batch) { m.appendGuarded(l, b, Guard{}) }
 
 func (m *model) appendGuarded(l *modelled, b batch.Batch, g Guard) {
+	m.appendWith(l, b, AppendOptions{Epoch: l.epoch, LeaderOnly: true, Guard: g})
+}
+
+func (m *model) appendWith(l *modelled, b batch.Batch, o AppendOptions) {
 	if !m.admit(len(b)) {
 		return
 	}
 	a := make(answer, 1)
-	l.log.Append(time.Now(), b, AppendOptions{Epoch: l.epoch, LeaderOnly: true, Guard: g}, a)
+	l.log.Append(time.Now(), b, o, a)
 	if !a.pending() {
 		if r := a.wait(m.t); r.Err != nil {
 			if errors.Is(r.Err, ErrFull) {
@@ -186,6 +190,35 @@ func (m *model) appendGuarded(l *modelled, b batch.Batch, g Guard) {
 	batch.Stamp(stamped, now.end(), l.epoch)
 	l.become(twin{append(slices.Clip(now.batches), stamped)})
 	l.unacked = append(l.unacked, unacked{a, stamped.BaseOffset(), len(l.history) - 1, false})
+}
+
+// expect appends where the log ends, or says so and is wrong.
+func (m *model) expect(t *rapid.T) {
+	l := m.pick()
+	o, id := batch.BuilderOptions{}, rapid.Int64Range(-1, 3).Draw(t, "producer")
+	if id >= 0 {
+		o.Producer = &batch.Producer{ID: id, BaseSequence: l.next[id]}
+	}
+	b := m.batch(o, rapid.IntRange(1, 3).Draw(t, "records"), 10)
+	end := l.now().end()
+	expected := max(0, end+storage.Offset(rapid.IntRange(-2, 2).Draw(t, "off by")))
+	as := AppendOptions{Epoch: l.epoch, LeaderOnly: true, Condition: Expect(expected)}
+	if expected == end {
+		m.appendWith(l, b, as)
+		return
+	}
+	if !m.admit(len(b)) {
+		return
+	}
+	a := make(answer, 1)
+	l.log.Append(time.Now(), b, as, a)
+	r := a.wait(t)
+	if refused, ok := errors.AsType[*UnexpectedEndError](r.Err); !ok || *refused != (UnexpectedEndError{expected, end}) {
+		t.Fatalf("appended at %d, expected %d: %+v", end, expected, r)
+	}
+	if hw := l.log.HighWatermark(); hw != end || l.log.End() != end {
+		t.Fatalf("refused at %d, the high watermark is %d, the end %d", end, hw, l.log.End())
+	}
 }
 
 // duplicate sends one of a producer's last batches again.
@@ -620,6 +653,7 @@ func TestLogIsItsDumbTwin(t *testing.T) {
 			"stable":    m.stable,
 			"duplicate": m.duplicate,
 			"disorder":  m.disorder,
+			"expect":    m.expect,
 			"trim":      m.trim,
 			"truncate":  m.truncate,
 			"relocate":  m.relocate,

@@ -100,8 +100,11 @@ type Config struct {
 	Recompress bool
 	// Keyed refuses producers' records without a key: the topic is compacted.
 	Keyed bool
-	Codec batch.Codec
-	Level int
+	// ExpectOffset reads conditions of producers: see [Condition]. Without it no record
+	// is looked at for one.
+	ExpectOffset bool
+	Codec        batch.Codec
+	Level        int
 	// KeepLocal keeps in the WAL what the bucket has too: the log is read whole while
 	// the bucket is away (RULES 4.4). What it does not need goes with the log start.
 	KeepLocal bool

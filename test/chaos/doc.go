@@ -29,6 +29,11 @@
 // that holds what its budgets come to, and no more; where no group can be made it
 // measures the process.
 //
+// TestExactlyOnceCopySurvivesKills copies a topic in transactions, by clients that
+// give up in the middle too, while their servers are killed every few seconds: who
+// reads what is committed finds the same records in the same order. With a binary of
+// -tags mutants and RUSTMQ_MUTANT=log.last-stable it fails.
+//
 // One client lives through all the lives of a server: what it sends again after
 // a restart must not be there twice. Others live as long as a server.
 //

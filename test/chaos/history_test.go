@@ -128,6 +128,16 @@ func (h *history) known(partition int32) int64 {
 	return int64(len(h.at[partition]))
 }
 
+// held is what stands at an offset, as far as it is known.
+func (h *history) held(partition int32, offset int64) id {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if offset >= int64(len(h.at[partition])) {
+		return 0
+	}
+	return h.at[partition][offset]
+}
+
 // judge is asked when a partition was read from its start to end. known is what
 // had to be there before that reading began.
 func (h *history) judge(partition int32, known, end int64) {

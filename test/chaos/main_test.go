@@ -78,5 +78,5 @@ func soak(t *testing.T) time.Duration {
 	}
 	minutes, err := strconv.Atoi(text)
 	must(t, err)
-	return time.Duration(minutes) * time.Minute / 2 // two tests share it
+	return time.Duration(minutes) * time.Minute / 2 // three tests share it
 }

@@ -33,11 +33,12 @@ for block in "$work"/block-*.sh; do
 	cat "$work/exports" "$block" 2>/dev/null >"$work/now.sh" || cp "$block" "$work/now.sh"
 	grep -h '^export ' "$block" >>"$work/exports" || true
 	if [ -f "$block.background" ]; then
-		setsid bash -e "$work/now.sh" >"$block.out" 2>&1 &
+		# What it prints says that it is ready; what it logs does not.
+		setsid bash -e "$work/now.sh" >"$block.out" 2>"$block.log" &
 		echo $! >>"$work/pids"
 		for _ in $(seq 300); do grep -qs . "$block.out" && break; sleep 0.1; done
 	elif ! timeout 300 bash -e "$work/now.sh" >"$block.out" 2>&1; then
-		echo "this block of the README failed:"; cat "$block" "$block.out"; tail -n 5 "$work"/*.out; exit 1
+		echo "this block of the README failed:"; cat "$block" "$block.out"; tail -n 5 "$work"/*.out "$work"/*.log; exit 1
 	fi
 	if [ -f "$block.expect" ] && ! grep -qF -- "$(cat "$block.expect")" "$block.out"; then
 		echo "this block of the README did not print '$(cat "$block.expect")':"; cat "$block" "$block.out"; exit 1

@@ -50,13 +50,14 @@ type Conn struct {
 	out       writer                 // of the goroutine that runs writeLoop
 
 	mu         sync.Mutex
-	head, tail *Request // in order of arrival; head is what is sent next
-	pending    int      // requests whose answers are not sent
-	held       int64    // bytes of frames that are not answered
-	unsent     int64    // bytes of answers that are not sent
-	writing    bool     // writeLoop runs
-	waits      bool     // the reader waits for room
-	ended      bool     // nothing is sent any more
+	head, tail *Request  // in order of arrival; head is what is sent next
+	pending    int       // requests whose answers are not sent
+	held       int64     // bytes of frames that are not answered
+	unsent     int64     // bytes of answers that are not sent
+	writing    bool      // writeLoop runs
+	waits      bool      // the reader waits for room
+	muted      time.Time // no request is started before; zero: at once
+	ended      bool      // nothing is sent any more
 	writers    sync.WaitGroup
 }
 
@@ -147,6 +148,8 @@ func (c *Conn) read() error {
 		if err != nil {
 			return err
 		}
+		// It may have been under way when the answer before it muted the client.
+		muted := c.waitUnmuted()
 		c.mu.Lock()
 		if c.tail == nil {
 			c.head = r
@@ -157,6 +160,10 @@ func (c *Conn) read() error {
 		c.pending++
 		c.held += r.size
 		c.mu.Unlock()
+		if muted != nil {
+			r.Drop()
+			return muted
+		}
 		c.start(r)
 	}
 }
@@ -194,13 +201,56 @@ func (c *Conn) waitForRoom() error {
 		c.waits = full
 		c.mu.Unlock()
 		if guard.Check("kafka.conn-budget", !full) {
-			return nil
+			return c.waitUnmuted()
 		}
 		select {
 		case <-c.room:
 		case <-c.ctx.Done():
 			return net.ErrClosed
 		}
+	}
+}
+
+// Mute starts no further request of the connection until then; those that are
+// started are answered. The latest of several counts. It is how a client is held
+// back that does not wait as long as it was told (KIP-219): called before the
+// answer that tells it, it comes before any request the client sends after that.
+func (c *Conn) Mute(until time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if until.After(c.muted) {
+		c.muted = until
+	}
+}
+
+// waitUnmuted waits until a request may be started. A server that drains waits
+// for nobody.
+func (c *Conn) waitUnmuted() error {
+	for {
+		c.mu.Lock()
+		until := c.muted
+		left := time.Duration(0)
+		if !until.IsZero() {
+			if left = time.Until(until); left <= 0 {
+				c.muted = time.Time{}
+			}
+		}
+		c.mu.Unlock()
+		if left <= 0 {
+			return nil
+		}
+		if c.server.draining.Load() {
+			return errNoMore
+		}
+		timer := time.NewTimer(left)
+		select {
+		case <-timer.C:
+		case <-c.room: // the end of the server, or an answer
+		case <-c.ctx.Done():
+			timer.Stop()
+			return net.ErrClosed
+		}
+		timer.Stop()
 	}
 }
 

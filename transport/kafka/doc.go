@@ -14,7 +14,8 @@
 // length is believed only up to [Limits.MaxFrame], and a frame that finds the
 // budget used up is not read until there is room. Frames of 1 MiB and more leave
 // a quarter of it to smaller ones. A peer that does not read its answers is not
-// read from, and cut when it takes nothing for too long. What is malformed ends
+// read from, and cut when it takes nothing for too long. One that is muted
+// ([Conn.Mute]) is not read from before its time. What is malformed ends
 // its connection, with one log line and a count by reason, and no other. A
 // request costs no allocation here.
 //

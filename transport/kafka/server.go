@@ -280,6 +280,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.closeListeners()
 	for c := range s.conns {
 		_ = c.net.SetReadDeadline(aLongTimeAgo) // an error is the end that is wanted
+		c.signal()                              // to one that is muted
 	}
 	s.mu.Unlock()
 	drained := make(chan struct{})

@@ -32,6 +32,9 @@ const (
 	maxWithoutIdentity = 4
 )
 
+// OwnVersions are those of ApiVersions that a server answers which knows who it is.
+func OwnVersions() ApiVersion { return ApiVersion{Key: apiVersionsKey, Max: maxApiVersions} }
+
 // versionTable knows what is served, and what is announced of it.
 type versionTable struct {
 	served   []ApiVersion // by key; Max -1: not served

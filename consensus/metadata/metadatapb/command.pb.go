@@ -49,6 +49,7 @@ type Command struct {
 	//	*Command_FileRanges
 	//	*Command_DissolveManifest
 	//	*Command_RecordCleaning
+	//	*Command_AlterClientQuotas
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -271,6 +272,15 @@ func (x *Command) GetRecordCleaning() *RecordCleaning {
 	return nil
 }
 
+func (x *Command) GetAlterClientQuotas() *AlterClientQuotas {
+	if x != nil {
+		if x, ok := x.Body.(*Command_AlterClientQuotas); ok {
+			return x.AlterClientQuotas
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -358,6 +368,11 @@ type Command_RecordCleaning struct {
 	RecordCleaning *RecordCleaning `protobuf:"bytes,40,opt,name=record_cleaning,json=recordCleaning,proto3,oneof"`
 }
 
+type Command_AlterClientQuotas struct {
+	// Feature level 5.
+	AlterClientQuotas *AlterClientQuotas `protobuf:"bytes,60,opt,name=alter_client_quotas,json=alterClientQuotas,proto3,oneof"`
+}
+
 func (*Command_InitCluster) isCommand_Body() {}
 
 func (*Command_SetFeatureLevel) isCommand_Body() {}
@@ -397,6 +412,8 @@ func (*Command_FileRanges) isCommand_Body() {}
 func (*Command_DissolveManifest) isCommand_Body() {}
 
 func (*Command_RecordCleaning) isCommand_Body() {}
+
+func (*Command_AlterClientQuotas) isCommand_Body() {}
 
 // InitCluster is the first command of a log.
 type InitCluster struct {
@@ -2110,6 +2127,225 @@ func (x *Cleaning) GetNextDue() int64 {
 	return 0
 }
 
+// QuotaEntity is who a quota is for; at least one of the two is there.
+type QuotaEntity struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          *QuotaName             `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	ClientId      *QuotaName             `protobuf:"bytes,2,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuotaEntity) Reset() {
+	*x = QuotaEntity{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaEntity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaEntity) ProtoMessage() {}
+
+func (x *QuotaEntity) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaEntity.ProtoReflect.Descriptor instead.
+func (*QuotaEntity) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *QuotaEntity) GetUser() *QuotaName {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+func (x *QuotaEntity) GetClientId() *QuotaName {
+	if x != nil {
+		return x.ClientId
+	}
+	return nil
+}
+
+type QuotaName struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Default       bool                   `protobuf:"varint,1,opt,name=default,proto3" json:"default,omitempty"` // everybody who has no quota by name
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuotaName) Reset() {
+	*x = QuotaName{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaName) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaName) ProtoMessage() {}
+
+func (x *QuotaName) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaName.ProtoReflect.Descriptor instead.
+func (*QuotaName) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *QuotaName) GetDefault() bool {
+	if x != nil {
+		return x.Default
+	}
+	return false
+}
+
+func (x *QuotaName) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// QuotaValue is one quota, a rate in units a second.
+type QuotaValue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Rate          float64                `protobuf:"fixed64,2,opt,name=rate,proto3" json:"rate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuotaValue) Reset() {
+	*x = QuotaValue{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaValue) ProtoMessage() {}
+
+func (x *QuotaValue) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaValue.ProtoReflect.Descriptor instead.
+func (*QuotaValue) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *QuotaValue) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *QuotaValue) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+// AlterClientQuotas changes the quotas of one entity.
+type AlterClientQuotas struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entity        *QuotaEntity           `protobuf:"bytes,1,opt,name=entity,proto3" json:"entity,omitempty"`
+	Set           []*QuotaValue          `protobuf:"bytes,2,rep,name=set,proto3" json:"set,omitempty"`
+	Remove        []string               `protobuf:"bytes,3,rep,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlterClientQuotas) Reset() {
+	*x = AlterClientQuotas{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlterClientQuotas) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlterClientQuotas) ProtoMessage() {}
+
+func (x *AlterClientQuotas) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlterClientQuotas.ProtoReflect.Descriptor instead.
+func (*AlterClientQuotas) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *AlterClientQuotas) GetEntity() *QuotaEntity {
+	if x != nil {
+		return x.Entity
+	}
+	return nil
+}
+
+func (x *AlterClientQuotas) GetSet() []*QuotaValue {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *AlterClientQuotas) GetRemove() []string {
+	if x != nil {
+		return x.Remove
+	}
+	return nil
+}
+
 type AdvanceLogStart_Entry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TopicId       []byte                 `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
@@ -2122,7 +2358,7 @@ type AdvanceLogStart_Entry struct {
 
 func (x *AdvanceLogStart_Entry) Reset() {
 	*x = AdvanceLogStart_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[26]
+	mi := &file_consensus_metadata_command_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2134,7 +2370,7 @@ func (x *AdvanceLogStart_Entry) String() string {
 func (*AdvanceLogStart_Entry) ProtoMessage() {}
 
 func (x *AdvanceLogStart_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[26]
+	mi := &file_consensus_metadata_command_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2189,7 +2425,7 @@ type MoveLogStarts_Topic struct {
 
 func (x *MoveLogStarts_Topic) Reset() {
 	*x = MoveLogStarts_Topic{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[27]
+	mi := &file_consensus_metadata_command_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2201,7 +2437,7 @@ func (x *MoveLogStarts_Topic) String() string {
 func (*MoveLogStarts_Topic) ProtoMessage() {}
 
 func (x *MoveLogStarts_Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[27]
+	mi := &file_consensus_metadata_command_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2242,7 +2478,7 @@ var File_consensus_metadata_command_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\n" +
-	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\x8e\f\n" +
+	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\xe7\f\n" +
 	"\aCommand\x12D\n" +
 	"\finit_cluster\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.InitClusterH\x00R\vinitCluster\x12Q\n" +
 	"\x11set_feature_level\x18\x02 \x01(\v2#.rustmq.metadata.v1.SetFeatureLevelH\x00R\x0fsetFeatureLevel\x12M\n" +
@@ -2266,7 +2502,8 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\vfile_ranges\x18\x12 \x01(\v2\x1e.rustmq.metadata.v1.FileRangesH\x00R\n" +
 	"fileRanges\x12S\n" +
 	"\x11dissolve_manifest\x18\x13 \x01(\v2$.rustmq.metadata.v1.DissolveManifestH\x00R\x10dissolveManifest\x12M\n" +
-	"\x0frecord_cleaning\x18( \x01(\v2\".rustmq.metadata.v1.RecordCleaningH\x00R\x0erecordCleaningB\x06\n" +
+	"\x0frecord_cleaning\x18( \x01(\v2\".rustmq.metadata.v1.RecordCleaningH\x00R\x0erecordCleaning\x12W\n" +
+	"\x13alter_client_quotas\x18< \x01(\v2%.rustmq.metadata.v1.AlterClientQuotasH\x00R\x11alterClientQuotasB\x06\n" +
 	"\x04body\"Q\n" +
 	"\vInitCluster\x12\x1d\n" +
 	"\n" +
@@ -2410,7 +2647,21 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\x05round\x18\x02 \x01(\x03R\x05round\x12\x12\n" +
 	"\x04next\x18\x03 \x01(\x03R\x04next\x12\x10\n" +
 	"\x03due\x18\x04 \x01(\x03R\x03due\x12\x19\n" +
-	"\bnext_due\x18\x05 \x01(\x03R\anextDueB1Z/rustmq.dev/rustmq/consensus/metadata/metadatapbb\x06proto3"
+	"\bnext_due\x18\x05 \x01(\x03R\anextDue\"|\n" +
+	"\vQuotaEntity\x121\n" +
+	"\x04user\x18\x01 \x01(\v2\x1d.rustmq.metadata.v1.QuotaNameR\x04user\x12:\n" +
+	"\tclient_id\x18\x02 \x01(\v2\x1d.rustmq.metadata.v1.QuotaNameR\bclientId\"9\n" +
+	"\tQuotaName\x12\x18\n" +
+	"\adefault\x18\x01 \x01(\bR\adefault\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"2\n" +
+	"\n" +
+	"QuotaValue\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
+	"\x04rate\x18\x02 \x01(\x01R\x04rate\"\x96\x01\n" +
+	"\x11AlterClientQuotas\x127\n" +
+	"\x06entity\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.QuotaEntityR\x06entity\x120\n" +
+	"\x03set\x18\x02 \x03(\v2\x1e.rustmq.metadata.v1.QuotaValueR\x03set\x12\x16\n" +
+	"\x06remove\x18\x03 \x03(\tR\x06removeB1Z/rustmq.dev/rustmq/consensus/metadata/metadatapbb\x06proto3"
 
 var (
 	file_consensus_metadata_command_proto_rawDescOnce sync.Once
@@ -2424,7 +2675,7 @@ func file_consensus_metadata_command_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_command_proto_rawDescData
 }
 
-var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_consensus_metadata_command_proto_goTypes = []any{
 	(*Command)(nil),               // 0: rustmq.metadata.v1.Command
 	(*InitCluster)(nil),           // 1: rustmq.metadata.v1.InitCluster
@@ -2452,8 +2703,12 @@ var file_consensus_metadata_command_proto_goTypes = []any{
 	(*DissolveManifest)(nil),      // 23: rustmq.metadata.v1.DissolveManifest
 	(*RecordCleaning)(nil),        // 24: rustmq.metadata.v1.RecordCleaning
 	(*Cleaning)(nil),              // 25: rustmq.metadata.v1.Cleaning
-	(*AdvanceLogStart_Entry)(nil), // 26: rustmq.metadata.v1.AdvanceLogStart.Entry
-	(*MoveLogStarts_Topic)(nil),   // 27: rustmq.metadata.v1.MoveLogStarts.Topic
+	(*QuotaEntity)(nil),           // 26: rustmq.metadata.v1.QuotaEntity
+	(*QuotaName)(nil),             // 27: rustmq.metadata.v1.QuotaName
+	(*QuotaValue)(nil),            // 28: rustmq.metadata.v1.QuotaValue
+	(*AlterClientQuotas)(nil),     // 29: rustmq.metadata.v1.AlterClientQuotas
+	(*AdvanceLogStart_Entry)(nil), // 30: rustmq.metadata.v1.AdvanceLogStart.Entry
+	(*MoveLogStarts_Topic)(nil),   // 31: rustmq.metadata.v1.MoveLogStarts.Topic
 }
 var file_consensus_metadata_command_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.Command.init_cluster:type_name -> rustmq.metadata.v1.InitCluster
@@ -2476,21 +2731,26 @@ var file_consensus_metadata_command_proto_depIdxs = []int32{
 	22, // 17: rustmq.metadata.v1.Command.file_ranges:type_name -> rustmq.metadata.v1.FileRanges
 	23, // 18: rustmq.metadata.v1.Command.dissolve_manifest:type_name -> rustmq.metadata.v1.DissolveManifest
 	24, // 19: rustmq.metadata.v1.Command.record_cleaning:type_name -> rustmq.metadata.v1.RecordCleaning
-	3,  // 20: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	6,  // 21: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 22: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	6,  // 23: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 24: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
-	26, // 25: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
-	16, // 26: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
-	16, // 27: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	27, // 28: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
-	25, // 29: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	29, // 20: rustmq.metadata.v1.Command.alter_client_quotas:type_name -> rustmq.metadata.v1.AlterClientQuotas
+	3,  // 21: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	6,  // 22: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 23: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	6,  // 24: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 25: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
+	30, // 26: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
+	16, // 27: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
+	16, // 28: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	31, // 29: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
+	25, // 30: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	27, // 31: rustmq.metadata.v1.QuotaEntity.user:type_name -> rustmq.metadata.v1.QuotaName
+	27, // 32: rustmq.metadata.v1.QuotaEntity.client_id:type_name -> rustmq.metadata.v1.QuotaName
+	26, // 33: rustmq.metadata.v1.AlterClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
+	28, // 34: rustmq.metadata.v1.AlterClientQuotas.set:type_name -> rustmq.metadata.v1.QuotaValue
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_command_proto_init() }
@@ -2519,6 +2779,7 @@ func file_consensus_metadata_command_proto_init() {
 		(*Command_FileRanges)(nil),
 		(*Command_DissolveManifest)(nil),
 		(*Command_RecordCleaning)(nil),
+		(*Command_AlterClientQuotas)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2526,7 +2787,7 @@ func file_consensus_metadata_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_command_proto_rawDesc), len(file_consensus_metadata_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -5,9 +5,10 @@
 // source: consensus/metadata/snapshot.proto
 
 // The records of a metadata snapshot: one SnapshotHeader, then brokers by id,
-// configs by key, topics by name, objects by state and id, manifests and then ranges
-// by topic name, partition and offset; behind the manifests of partitions, by id,
-// those that no partition names any more. Framing and checksum: doc.go.
+// configs by key, client quotas by entity, topics by name, objects by state and id,
+// manifests and then ranges by topic name, partition and offset; behind the manifests
+// of partitions, by id, those that no partition names any more. Framing and checksum:
+// doc.go.
 
 package metadatapb
 
@@ -37,6 +38,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Object
 	//	*SnapshotRecord_Ranges
 	//	*SnapshotRecord_Manifest
+	//	*SnapshotRecord_ClientQuotas
 	Body          isSnapshotRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -142,6 +144,15 @@ func (x *SnapshotRecord) GetManifest() *SnapshotManifest {
 	return nil
 }
 
+func (x *SnapshotRecord) GetClientQuotas() *SnapshotClientQuotas {
+	if x != nil {
+		if x, ok := x.Body.(*SnapshotRecord_ClientQuotas); ok {
+			return x.ClientQuotas
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Body interface {
 	isSnapshotRecord_Body()
 }
@@ -174,6 +185,10 @@ type SnapshotRecord_Manifest struct {
 	Manifest *SnapshotManifest `protobuf:"bytes,7,opt,name=manifest,proto3,oneof"`
 }
 
+type SnapshotRecord_ClientQuotas struct {
+	ClientQuotas *SnapshotClientQuotas `protobuf:"bytes,60,opt,name=client_quotas,json=clientQuotas,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Header) isSnapshotRecord_Body() {}
 
 func (*SnapshotRecord_Broker) isSnapshotRecord_Body() {}
@@ -187,6 +202,8 @@ func (*SnapshotRecord_Object) isSnapshotRecord_Body() {}
 func (*SnapshotRecord_Ranges) isSnapshotRecord_Body() {}
 
 func (*SnapshotRecord_Manifest) isSnapshotRecord_Body() {}
+
+func (*SnapshotRecord_ClientQuotas) isSnapshotRecord_Body() {}
 
 type SnapshotHeader struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -204,7 +221,9 @@ type SnapshotHeader struct {
 	BucketNonce       []byte `protobuf:"bytes,11,opt,name=bucket_nonce,json=bucketNonce,proto3" json:"bucket_nonce,omitempty"`
 	BucketIncarnation uint64 `protobuf:"varint,12,opt,name=bucket_incarnation,json=bucketIncarnation,proto3" json:"bucket_incarnation,omitempty"`
 	// Feature level 3.
-	Manifests     uint64 `protobuf:"varint,13,opt,name=manifests,proto3" json:"manifests,omitempty"`
+	Manifests uint64 `protobuf:"varint,13,opt,name=manifests,proto3" json:"manifests,omitempty"`
+	// Feature level 5.
+	ClientQuotas  uint64 `protobuf:"varint,60,opt,name=client_quotas,json=clientQuotas,proto3" json:"client_quotas,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -330,6 +349,65 @@ func (x *SnapshotHeader) GetManifests() uint64 {
 	return 0
 }
 
+func (x *SnapshotHeader) GetClientQuotas() uint64 {
+	if x != nil {
+		return x.ClientQuotas
+	}
+	return 0
+}
+
+type SnapshotClientQuotas struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entity        *QuotaEntity           `protobuf:"bytes,1,opt,name=entity,proto3" json:"entity,omitempty"`
+	Values        []*QuotaValue          `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotClientQuotas) Reset() {
+	*x = SnapshotClientQuotas{}
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotClientQuotas) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotClientQuotas) ProtoMessage() {}
+
+func (x *SnapshotClientQuotas) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotClientQuotas.ProtoReflect.Descriptor instead.
+func (*SnapshotClientQuotas) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *SnapshotClientQuotas) GetEntity() *QuotaEntity {
+	if x != nil {
+		return x.Entity
+	}
+	return nil
+}
+
+func (x *SnapshotClientQuotas) GetValues() []*QuotaValue {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
 type SnapshotBroker struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -345,7 +423,7 @@ type SnapshotBroker struct {
 
 func (x *SnapshotBroker) Reset() {
 	*x = SnapshotBroker{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[2]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -357,7 +435,7 @@ func (x *SnapshotBroker) String() string {
 func (*SnapshotBroker) ProtoMessage() {}
 
 func (x *SnapshotBroker) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[2]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -370,7 +448,7 @@ func (x *SnapshotBroker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotBroker.ProtoReflect.Descriptor instead.
 func (*SnapshotBroker) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{2}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SnapshotBroker) GetId() int32 {
@@ -434,7 +512,7 @@ type SnapshotConfig struct {
 
 func (x *SnapshotConfig) Reset() {
 	*x = SnapshotConfig{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[3]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -446,7 +524,7 @@ func (x *SnapshotConfig) String() string {
 func (*SnapshotConfig) ProtoMessage() {}
 
 func (x *SnapshotConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[3]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -459,7 +537,7 @@ func (x *SnapshotConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotConfig.ProtoReflect.Descriptor instead.
 func (*SnapshotConfig) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{3}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SnapshotConfig) GetResourceType() int32 {
@@ -506,7 +584,7 @@ type SnapshotPartition struct {
 
 func (x *SnapshotPartition) Reset() {
 	*x = SnapshotPartition{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +596,7 @@ func (x *SnapshotPartition) String() string {
 func (*SnapshotPartition) ProtoMessage() {}
 
 func (x *SnapshotPartition) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,7 +609,7 @@ func (x *SnapshotPartition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotPartition.ProtoReflect.Descriptor instead.
 func (*SnapshotPartition) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{4}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SnapshotPartition) GetLeader() int32 {
@@ -604,7 +682,7 @@ type SnapshotTopic struct {
 
 func (x *SnapshotTopic) Reset() {
 	*x = SnapshotTopic{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +694,7 @@ func (x *SnapshotTopic) String() string {
 func (*SnapshotTopic) ProtoMessage() {}
 
 func (x *SnapshotTopic) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +707,7 @@ func (x *SnapshotTopic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotTopic.ProtoReflect.Descriptor instead.
 func (*SnapshotTopic) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{5}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SnapshotTopic) GetId() []byte {
@@ -691,7 +769,7 @@ type SnapshotObject struct {
 
 func (x *SnapshotObject) Reset() {
 	*x = SnapshotObject{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -703,7 +781,7 @@ func (x *SnapshotObject) String() string {
 func (*SnapshotObject) ProtoMessage() {}
 
 func (x *SnapshotObject) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -716,7 +794,7 @@ func (x *SnapshotObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotObject.ProtoReflect.Descriptor instead.
 func (*SnapshotObject) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{6}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SnapshotObject) GetId() uint64 {
@@ -786,7 +864,7 @@ type SnapshotRanges struct {
 
 func (x *SnapshotRanges) Reset() {
 	*x = SnapshotRanges{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -798,7 +876,7 @@ func (x *SnapshotRanges) String() string {
 func (*SnapshotRanges) ProtoMessage() {}
 
 func (x *SnapshotRanges) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -811,7 +889,7 @@ func (x *SnapshotRanges) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRanges.ProtoReflect.Descriptor instead.
 func (*SnapshotRanges) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{7}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SnapshotRanges) GetRanges() *Ranges {
@@ -849,7 +927,7 @@ type SnapshotManifest struct {
 
 func (x *SnapshotManifest) Reset() {
 	*x = SnapshotManifest{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -861,7 +939,7 @@ func (x *SnapshotManifest) String() string {
 func (*SnapshotManifest) ProtoMessage() {}
 
 func (x *SnapshotManifest) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -874,7 +952,7 @@ func (x *SnapshotManifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotManifest.ProtoReflect.Descriptor instead.
 func (*SnapshotManifest) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{8}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SnapshotManifest) GetTopicId() []byte {
@@ -972,7 +1050,7 @@ var File_consensus_metadata_snapshot_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"!consensus/metadata/snapshot.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\"\xcd\x03\n" +
+	"!consensus/metadata/snapshot.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\"\x9e\x04\n" +
 	"\x0eSnapshotRecord\x12<\n" +
 	"\x06header\x18\x01 \x01(\v2\".rustmq.metadata.v1.SnapshotHeaderH\x00R\x06header\x12<\n" +
 	"\x06broker\x18\x02 \x01(\v2\".rustmq.metadata.v1.SnapshotBrokerH\x00R\x06broker\x12<\n" +
@@ -980,8 +1058,9 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\x05topic\x18\x04 \x01(\v2!.rustmq.metadata.v1.SnapshotTopicH\x00R\x05topic\x12<\n" +
 	"\x06object\x18\x05 \x01(\v2\".rustmq.metadata.v1.SnapshotObjectH\x00R\x06object\x12<\n" +
 	"\x06ranges\x18\x06 \x01(\v2\".rustmq.metadata.v1.SnapshotRangesH\x00R\x06ranges\x12B\n" +
-	"\bmanifest\x18\a \x01(\v2$.rustmq.metadata.v1.SnapshotManifestH\x00R\bmanifestB\x06\n" +
-	"\x04body\"\xaa\x03\n" +
+	"\bmanifest\x18\a \x01(\v2$.rustmq.metadata.v1.SnapshotManifestH\x00R\bmanifest\x12O\n" +
+	"\rclient_quotas\x18< \x01(\v2(.rustmq.metadata.v1.SnapshotClientQuotasH\x00R\fclientQuotasB\x06\n" +
+	"\x04body\"\xcf\x03\n" +
 	"\x0eSnapshotHeader\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
@@ -997,7 +1076,11 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	" \x01(\x04R\x06ranges\x12!\n" +
 	"\fbucket_nonce\x18\v \x01(\fR\vbucketNonce\x12-\n" +
 	"\x12bucket_incarnation\x18\f \x01(\x04R\x11bucketIncarnation\x12\x1c\n" +
-	"\tmanifests\x18\r \x01(\x04R\tmanifests\"\xde\x01\n" +
+	"\tmanifests\x18\r \x01(\x04R\tmanifests\x12#\n" +
+	"\rclient_quotas\x18< \x01(\x04R\fclientQuotas\"\x87\x01\n" +
+	"\x14SnapshotClientQuotas\x127\n" +
+	"\x06entity\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.QuotaEntityR\x06entity\x126\n" +
+	"\x06values\x18\x02 \x03(\v2\x1e.rustmq.metadata.v1.QuotaValueR\x06values\"\xde\x01\n" +
 	"\x0eSnapshotBroker\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12 \n" +
@@ -1069,41 +1152,47 @@ func file_consensus_metadata_snapshot_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_snapshot_proto_rawDescData
 }
 
-var file_consensus_metadata_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_consensus_metadata_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_consensus_metadata_snapshot_proto_goTypes = []any{
-	(*SnapshotRecord)(nil),    // 0: rustmq.metadata.v1.SnapshotRecord
-	(*SnapshotHeader)(nil),    // 1: rustmq.metadata.v1.SnapshotHeader
-	(*SnapshotBroker)(nil),    // 2: rustmq.metadata.v1.SnapshotBroker
-	(*SnapshotConfig)(nil),    // 3: rustmq.metadata.v1.SnapshotConfig
-	(*SnapshotPartition)(nil), // 4: rustmq.metadata.v1.SnapshotPartition
-	(*SnapshotTopic)(nil),     // 5: rustmq.metadata.v1.SnapshotTopic
-	(*SnapshotObject)(nil),    // 6: rustmq.metadata.v1.SnapshotObject
-	(*SnapshotRanges)(nil),    // 7: rustmq.metadata.v1.SnapshotRanges
-	(*SnapshotManifest)(nil),  // 8: rustmq.metadata.v1.SnapshotManifest
-	(*Listener)(nil),          // 9: rustmq.metadata.v1.Listener
-	(*ConfigEntry)(nil),       // 10: rustmq.metadata.v1.ConfigEntry
-	(*Cleaning)(nil),          // 11: rustmq.metadata.v1.Cleaning
-	(*Ranges)(nil),            // 12: rustmq.metadata.v1.Ranges
+	(*SnapshotRecord)(nil),       // 0: rustmq.metadata.v1.SnapshotRecord
+	(*SnapshotHeader)(nil),       // 1: rustmq.metadata.v1.SnapshotHeader
+	(*SnapshotClientQuotas)(nil), // 2: rustmq.metadata.v1.SnapshotClientQuotas
+	(*SnapshotBroker)(nil),       // 3: rustmq.metadata.v1.SnapshotBroker
+	(*SnapshotConfig)(nil),       // 4: rustmq.metadata.v1.SnapshotConfig
+	(*SnapshotPartition)(nil),    // 5: rustmq.metadata.v1.SnapshotPartition
+	(*SnapshotTopic)(nil),        // 6: rustmq.metadata.v1.SnapshotTopic
+	(*SnapshotObject)(nil),       // 7: rustmq.metadata.v1.SnapshotObject
+	(*SnapshotRanges)(nil),       // 8: rustmq.metadata.v1.SnapshotRanges
+	(*SnapshotManifest)(nil),     // 9: rustmq.metadata.v1.SnapshotManifest
+	(*QuotaEntity)(nil),          // 10: rustmq.metadata.v1.QuotaEntity
+	(*QuotaValue)(nil),           // 11: rustmq.metadata.v1.QuotaValue
+	(*Listener)(nil),             // 12: rustmq.metadata.v1.Listener
+	(*ConfigEntry)(nil),          // 13: rustmq.metadata.v1.ConfigEntry
+	(*Cleaning)(nil),             // 14: rustmq.metadata.v1.Cleaning
+	(*Ranges)(nil),               // 15: rustmq.metadata.v1.Ranges
 }
 var file_consensus_metadata_snapshot_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.SnapshotRecord.header:type_name -> rustmq.metadata.v1.SnapshotHeader
-	2,  // 1: rustmq.metadata.v1.SnapshotRecord.broker:type_name -> rustmq.metadata.v1.SnapshotBroker
-	3,  // 2: rustmq.metadata.v1.SnapshotRecord.config:type_name -> rustmq.metadata.v1.SnapshotConfig
-	5,  // 3: rustmq.metadata.v1.SnapshotRecord.topic:type_name -> rustmq.metadata.v1.SnapshotTopic
-	6,  // 4: rustmq.metadata.v1.SnapshotRecord.object:type_name -> rustmq.metadata.v1.SnapshotObject
-	7,  // 5: rustmq.metadata.v1.SnapshotRecord.ranges:type_name -> rustmq.metadata.v1.SnapshotRanges
-	8,  // 6: rustmq.metadata.v1.SnapshotRecord.manifest:type_name -> rustmq.metadata.v1.SnapshotManifest
-	9,  // 7: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	10, // 8: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
-	11, // 9: rustmq.metadata.v1.SnapshotPartition.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	10, // 10: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	4,  // 11: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
-	12, // 12: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	3,  // 1: rustmq.metadata.v1.SnapshotRecord.broker:type_name -> rustmq.metadata.v1.SnapshotBroker
+	4,  // 2: rustmq.metadata.v1.SnapshotRecord.config:type_name -> rustmq.metadata.v1.SnapshotConfig
+	6,  // 3: rustmq.metadata.v1.SnapshotRecord.topic:type_name -> rustmq.metadata.v1.SnapshotTopic
+	7,  // 4: rustmq.metadata.v1.SnapshotRecord.object:type_name -> rustmq.metadata.v1.SnapshotObject
+	8,  // 5: rustmq.metadata.v1.SnapshotRecord.ranges:type_name -> rustmq.metadata.v1.SnapshotRanges
+	9,  // 6: rustmq.metadata.v1.SnapshotRecord.manifest:type_name -> rustmq.metadata.v1.SnapshotManifest
+	2,  // 7: rustmq.metadata.v1.SnapshotRecord.client_quotas:type_name -> rustmq.metadata.v1.SnapshotClientQuotas
+	10, // 8: rustmq.metadata.v1.SnapshotClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
+	11, // 9: rustmq.metadata.v1.SnapshotClientQuotas.values:type_name -> rustmq.metadata.v1.QuotaValue
+	12, // 10: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	13, // 11: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
+	14, // 12: rustmq.metadata.v1.SnapshotPartition.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	13, // 13: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	5,  // 14: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
+	15, // 15: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_snapshot_proto_init() }
@@ -1120,6 +1209,7 @@ func file_consensus_metadata_snapshot_proto_init() {
 		(*SnapshotRecord_Object)(nil),
 		(*SnapshotRecord_Ranges)(nil),
 		(*SnapshotRecord_Manifest)(nil),
+		(*SnapshotRecord_ClientQuotas)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1127,7 +1217,7 @@ func file_consensus_metadata_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_snapshot_proto_rawDesc), len(file_consensus_metadata_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -171,10 +172,68 @@ func TestAbortedRecordsSupersedeNothing(t *testing.T) {
 	w.shows("0:a=1 4:end(9) 5:b=1 6:end(9) 12:d=6 ")
 	w.now = w.now.Add(w.policy.DeleteRetention)
 	w.clean(c)
-	w.shows("0:a=1 5:b=1 12:d=6 ")
+	w.shows("0:a=1 5:b=1 6:end(9) 12:d=6 ")
 	if aborts() {
 		t.Error("an index lists a transaction without a marker")
 	}
+	w.check(true)
+}
+
+// TestTheMarkerOfACommitStaysWithItsRecords: whoever learns from the log which
+// transactions are open finds the end of each whose records are there, whatever round
+// left them; when they have gone, it goes.
+func TestTheMarkerOfACommitStaysWithItsRecords(t *testing.T) {
+	w := newWorld(t)
+	w.policy.DeleteRetention = 0
+	w.policy.DirtyRatio = 0
+	w.keyed("first=" + strings.Repeat("x", 5000)) // an object of its own
+	w.transact(9, "a=1", "b=1")
+	w.upload(2)
+	w.keyed("big=" + strings.Repeat("y", 5000))
+	w.upload(1)
+	w.end(9, true)
+	w.keyed("big=" + strings.Repeat("z", 5000))
+	w.uploadAll()
+	ended := func(want bool) {
+		t.Helper()
+		if is := strings.Contains(w.show(), "4:end(9)"); is != want {
+			t.Fatalf("the marker is there: %v; want %v", is, want)
+		}
+		w.check(false)
+	}
+	c := cleaning(t, w)
+	w.clean(c)
+	w.clean(c)
+	ended(true)
+
+	for i := range 2 { // rounds that are taken up behind the records
+		w.keyed(fmt.Sprintf("big=%d", i), fmt.Sprintf("a=%d", 2+i))
+		w.uploadAll()
+		notes := 0
+		w.late = func(call string) error {
+			if call == "record" {
+				notes++
+			}
+			if notes == 2 {
+				return errors.New("gone away")
+			}
+			return nil
+		}
+		w.step(cleaning(t, w))
+		if is := w.partition().Cleaning(); is.Next == 0 || is.Next > 4 {
+			t.Fatalf("the round was left at %+v", is)
+		}
+		w.late = nil
+		w.step(cleaning(t, w))
+		ended(true)
+	}
+	w.clean(cleaning(t, w))
+	ended(true) // of b
+
+	w.keyed("b=2")
+	w.uploadAll()
+	w.clean(cleaning(t, w))
+	ended(false)
 	w.check(true)
 }
 
@@ -196,6 +255,36 @@ func TestYoungRecordsAreLeftAlone(t *testing.T) {
 	w.now = w.now.Add(30 * time.Second)
 	w.clean(c)
 	w.shows("2:a=3 ")
+}
+
+// TestWhatIsDueLeavesWithTheLog: the log start passes all that was compacted, the
+// tombstones that were due among it, and what is left is too young: there is nothing to
+// do, once.
+func TestWhatIsDueLeavesWithTheLog(t *testing.T) {
+	w := newWorld(t)
+	c := cleaning(t, w)
+	w.policy.MinLag = time.Hour
+	w.keyed("a=1", "a")
+	w.uploadAll()
+	w.now = w.now.Add(time.Hour)
+	w.clean(c)
+	if w.partition().Cleaning().Due == 0 {
+		t.Fatal("no tombstone is due: the test shows nothing")
+	}
+	w.now = w.now.Add(2 * w.policy.DeleteRetention)
+	w.keyed("b=1")
+	w.uploadAll()
+	w.moveLogStart(2)
+	w.clean(c)
+	if is := w.partition().Cleaning(); is != (metadata.Cleaning{To: 2}) {
+		t.Errorf("%+v", is)
+	}
+	w.shows("2:b=1 ")
+	w.now = w.now.Add(time.Hour)
+	w.clean(c)
+	if is := w.partition().Cleaning(); is != (metadata.Cleaning{To: 3}) {
+		t.Errorf("%+v", is)
+	}
 }
 
 // TestRecordsWithoutAKeyGo: as in Kafka; none can be produced while the topic is
@@ -534,9 +623,16 @@ func TestEveryKeyKeepsItsLastRecord(t *testing.T) {
 		before := w.show()
 		w.now = w.now.Add(time.Hour)
 		w.clean(c)
+		w.now = w.now.Add(time.Hour) // for the markers of tombstones that have just gone
+		w.clean(c)
+		there := map[storage.Offset]bool{}
 		for _, r := range w.read() {
-			if r.value == nil || r.control {
-				rt.Fatalf("a tombstone or marker at %d is for ever", r.offset)
+			there[r.offset] = true
+			if r.value == nil {
+				rt.Fatalf("a tombstone at %d is for ever", r.offset)
+			}
+			if _, stays := w.staysOf(there, r.offset); r.control && !stays {
+				rt.Fatalf("a marker of nothing at %d is for ever", r.offset)
 			}
 		}
 		w.check(true)

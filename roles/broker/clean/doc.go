@@ -20,7 +20,8 @@
 // round is never above the last stable offset nor the committed end, and leaves out
 // ranges with records younger than min.compaction.lag.ms. A tombstone gets its
 // horizon when everything before it has been compared with it, not earlier; where
-// older ranges are filed in manifests, that nobody sifts, it stays. Records
+// older ranges are filed in manifests, that nobody sifts, it stays. The marker of
+// a commit stays as long as one of its records does. Records
 // of aborted transactions are in no table: they take the place of nothing. What
 // stays keeps its bytes, offsets and timestamps, and its batch what it says of the
 // producer. A round that ends in the middle, for whatever reason, leaves every
@@ -34,7 +35,8 @@
 // read; Close ends and awaits them. All methods are safe for concurrent use. Memory:
 // KeyMemory for the table, 32 bytes for each key; up to 64 MiB of an object being made,
 // and what the bucket needs to put it; up to 16 MiB, or one block, of data being read;
-// the indexes of the ranges of one object; and one batch as it expands. It does not depend on how
-// many keys or records there are. The mutex is held for planning, never during a
+// the indexes of the ranges of one object; one batch as it expands; and who has a
+// transaction open at any one offset. It does not depend on how many keys or records
+// there are. The mutex is held for planning, never during a
 // call of bucket or controller.
 package clean

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sync/atomic"
 
@@ -51,6 +52,7 @@ func (r *round) rewrite(first int) (to int, err error) {
 			}
 			r.c.sifted(o)
 		}
+		r.kept = o.kept
 		if o.due != 0 && (r.state.NextDue == 0 || o.due < r.state.NextDue) {
 			r.state.NextDue = o.due
 		}
@@ -85,6 +87,7 @@ func (o *output) each(ctx context.Context, s *sieve, yield func(batch.Batch) err
 	r := o.r
 	*s = sieve{
 		keys: r.keys, end: r.end, now: r.now, retention: r.job.Policy.DeleteRetention.Milliseconds(), older: r.job.Older, aborts: abortsOf(o.aborted),
+		kept: maps.Clone(r.kept), inside: r.inside,
 		filter: batch.Filter{Limit: mostExpanded},
 	}
 	return r.reader.batches(ctx, o.indexes, 0, func(b batch.Batch) error {

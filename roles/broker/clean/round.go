@@ -22,13 +22,16 @@ type round struct {
 	reader reader
 
 	keys  *keyTable
-	end   storage.Offset    // of the round
-	state metadata.Cleaning // as the catalogue has it
-	now   int64             // ms since 1970, one moment for all of it
-	full  bool              // the table did not take all that is new
-	held  bool              // an open transaction holds all that is new: nothing was done
-	left  bool              // it was left for something more urgent, to be taken up again
-	share float64           // of the bytes of ranges that stay, by what was written last
+	end   storage.Offset     // of the round
+	state metadata.Cleaning  // as the catalogue has it
+	now   int64              // ms since 1970, one moment for all of it
+	full  bool               // the table did not take all that is new
+	held  bool               // an open transaction holds all that is new: nothing was done
+	left  bool               // it was left for something more urgent, to be taken up again
+	kept  map[int64]struct{} // of a sieve, where the next range begins
+	// inside: the round was taken up in the middle.
+	inside bool
+	share  float64 // of the bytes of ranges that stay, by what was written last
 }
 
 // errFull ends the reading of what is new: the table is full.
@@ -42,8 +45,9 @@ func (r *round) run() error {
 		}
 		r.ranges = append(r.ranges, is)
 	}
-	if len(r.ranges) == 0 {
-		return nil
+	if len(r.ranges) == 0 { // the log start has passed all that there was to do
+		r.state = metadata.Cleaning{To: r.job.Dirty}
+		return r.note()
 	}
 	if err := r.learn(); err != nil {
 		return fmt.Errorf("read the keys of what is new: %w", err)
@@ -53,6 +57,7 @@ func (r *round) run() error {
 		return nil
 	}
 	from := r.resume()
+	r.inside = from > 0
 	for from < len(r.ranges) && r.ranges[from].Base < r.end {
 		to, err := r.rewrite(from)
 		if err != nil {

@@ -22,6 +22,10 @@ type sieve struct {
 	retention int64          // ms that a tombstone stays, from now
 	older     bool           // there are older records that nobody sifts: tombstones and markers stay
 	aborts    aborts         // of what it is given
+	// kept are the producers of which records stay that belong to the transaction that
+	// the next of their markers ends. inside: what lies before is not known.
+	kept   map[int64]struct{}
+	inside bool
 
 	filter batch.Filter
 	counts counts
@@ -67,6 +71,12 @@ func (s *sieve) sift(b batch.Batch) (batch.Batch, error) {
 	if out == nil {
 		s.counts.changed = true
 		return nil, nil
+	}
+	if b.IsTransactional() && !b.IsControl() {
+		if s.kept == nil {
+			s.kept = map[int64]struct{}{}
+		}
+		s.kept[b.ProducerID()] = struct{}{}
 	}
 	s.counts.changed = s.counts.changed || &out[0] != &b[0]
 	s.counts.batches++
@@ -120,18 +130,29 @@ func (s *sieve) data(b batch.Batch) (batch.Batch, error) {
 }
 
 // marker sifts the marker of a transaction. All records that it speaks of lie before
-// it and have been sifted: it stays for who is reading.
+// it and have been sifted: it stays for who is reading. That of a commit stays, too, as
+// long as one of them does: whoever learns from the log what is open, as coordinators
+// do, would wait for it for ever.
 func (s *sieve) marker(b batch.Batch) (batch.Batch, error) {
 	horizon, has := b.DeleteHorizon()
-	transaction := false
+	transaction, commit := false, false
 	err := s.filter.Sift(b, func(r *batch.Record) bool {
-		transaction = endsTransaction(r.Key)
+		transaction, commit = endsTransaction(r.Key)
 		return true
 	})
+	_, kept := s.kept[b.ProducerID()]
+	if transaction {
+		delete(s.kept, b.ProducerID())
+	}
 	switch {
 	case err != nil:
 		return nil, err
 	case !transaction || b.LastOffset() >= s.end || !guard.Check("clean.older-marker", !s.older):
+		return b, nil
+	case commit && !guard.Check("clean.marker-of-what-stays", !kept):
+		return b, nil // a round that leaves none of them lets it go
+	case commit && !guard.Check("clean.marker-inside", !s.inside):
+		s.dueAt(s.now + s.retention) // the next round sees what lies before
 		return b, nil
 	case !has:
 		s.dueAt(s.now + s.retention)
@@ -146,8 +167,12 @@ func (s *sieve) marker(b batch.Batch) (batch.Batch, error) {
 
 // endsTransaction reports whether a control record commits or aborts: its key is a
 // version and a type, 0 abort, 1 commit.
-func endsTransaction(key []byte) bool {
-	return len(key) >= 4 && binary.BigEndian.Uint16(key[2:]) <= 1
+func endsTransaction(key []byte) (ends, commit bool) {
+	if len(key) < 4 {
+		return false, false
+	}
+	kind := binary.BigEndian.Uint16(key[2:])
+	return kind <= 1, kind == 1
 }
 
 func (s *sieve) dueAt(millis int64) {

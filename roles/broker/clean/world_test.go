@@ -503,6 +503,9 @@ func (w *world) check(exact bool) {
 			if w.now.Sub(w.seenMarker(r.offset)) < w.policy.DeleteRetention {
 				w.t.Fatalf("the marker at %d has gone at %s", r.offset, w.now)
 			}
+			if o, stays := w.staysOf(there, r.offset); stays {
+				w.t.Fatalf("the marker at %d has gone, the record of its transaction at %d has not", r.offset, o)
+			}
 		case last[string(r.key)] > r.offset:
 			if !w.survives(there, r) {
 				w.t.Fatalf("record %q at %d has gone, and nothing of its key stands behind it", r.key, r.offset)
@@ -532,6 +535,18 @@ func (w *world) survives(there map[storage.Offset]bool, r record) bool {
 		}
 	}
 	return false
+}
+
+// staysOf finds a record that is there of the transaction that a marker ends.
+func (w *world) staysOf(there map[storage.Offset]bool, marker storage.Offset) (storage.Offset, bool) {
+	for _, t := range w.ended {
+		for _, r := range w.records {
+			if t.Last == marker && r.producer == t.ProducerID && t.First <= r.offset && r.offset < marker && there[r.offset] {
+				return r.offset, true
+			}
+		}
+	}
+	return 0, false
 }
 
 // seenMarker is when the world began: a marker may not go before its time after that.

@@ -18,9 +18,15 @@ type aborts struct {
 	from, next storage.Offset
 	// stable: transactions that began before it are decided by markers before next.
 	stable storage.Offset
-	known  []object.Aborted // in order of Last
+	known  []abort // in order of Last
 	// until: of transactions that begin from here on, some were left out; 0: none.
 	until storage.Offset
+}
+
+// abort is an aborted transaction, and the object whose index lists it.
+type abort struct {
+	object.Aborted
+	in storage.ObjectID
 }
 
 // forward lets go of what a reader from an offset on has no use for.
@@ -49,6 +55,46 @@ func (k *walk) aborted() (whole bool, err error) {
 	if a.until > 0 && k.out.Next > a.until {
 		*a = aborts{from: k.q.Offset, next: k.q.Offset}
 	}
+	for again := false; ; again = true {
+		if whole, err := k.lookForAborts(); !whole {
+			return false, err
+		}
+		if again || guard.Check("cold.aborts-current", k.abortsCurrent()) {
+			break
+		}
+		*a = aborts{from: k.q.Offset, next: k.q.Offset}
+	}
+	for _, t := range a.known {
+		if k.tells(&t) {
+			k.out.Aborted = append(k.out.Aborted, t.Aborted)
+		}
+	}
+	return true, nil
+}
+
+// tells reports whether who reads has to know a transaction.
+func (k *walk) tells(t *abort) bool { return t.First < k.out.Next && t.Last < k.q.Markers }
+
+// abortsCurrent reports whether the transactions that are to be told are in the indexes
+// of the request's image: compaction by key may have taken one away since, with its
+// marker. Who was told of it would skip what its producer commits behind that. What is
+// filed is not compacted by key.
+func (k *walk) abortsCurrent() bool {
+	for i := range k.s.aborts.known {
+		t := &k.s.aborts.known[i]
+		if !k.tells(t) || manifestAt(k.s.filed, t.Last) != nil {
+			continue
+		}
+		if r, ok := k.s.image.Find(t.Last); !ok || r.Object != t.in {
+			return false
+		}
+	}
+	return true
+}
+
+// lookForAborts looks for what the stream does not know yet, as far as the request needs.
+func (k *walk) lookForAborts() (whole bool, err error) {
+	a := &k.s.aborts
 	for !guard.Check("cold.undecided", a.stable >= k.out.Next) && a.next < k.q.Markers {
 		ranges, err := k.rangesAt(a.next)
 		if ranges == nil {
@@ -65,11 +111,6 @@ func (k *walk) aborted() (whole bool, err error) {
 		}
 		if a.next == from {
 			return false, ErrLookAgain // by an image that knows all that the log has given up
-		}
-	}
-	for _, t := range a.known {
-		if t.First < k.out.Next && t.Last < k.q.Markers {
-			k.out.Aborted = append(k.out.Aborted, t)
 		}
 	}
 	return true, nil
@@ -107,7 +148,7 @@ func (k *walk) abortedIn(e *metadata.Range) (known bool, err error) {
 	case l != nil:
 		for _, t := range l.Aborted {
 			if t.Last >= a.next {
-				a.add(t, k.out.Next)
+				a.add(abort{t, e.Object}, k.out.Next)
 			}
 		}
 		a.stable = max(a.stable, l.LastStable)
@@ -119,7 +160,7 @@ func (k *walk) abortedIn(e *metadata.Range) (known bool, err error) {
 }
 
 // add notes a transaction. One that begins behind what is read now may be left out.
-func (a *aborts) add(t object.Aborted, next storage.Offset) {
+func (a *aborts) add(t abort, next storage.Offset) {
 	if t.First >= next && len(a.known) >= mostAborts {
 		if a.until == 0 || t.First < a.until {
 			a.until = t.First

@@ -112,6 +112,44 @@ func TestAbortsByAnOldImage(t *testing.T) {
 	})
 }
 
+// TestAbortsWhoseMarkerIsGoneAreNotTold: while a consumer reads, compaction by key
+// takes the marker of an aborted transaction away, whose records went before. Told of
+// the transaction, the consumer would skip what the producer commits from then on.
+func TestAbortsWhoseMarkerIsGoneAreNotTold(t *testing.T) {
+	for _, filed := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, memory())
+			r := open(t, w.options())
+			defer r.Close()
+			gone := object.Aborted{ProducerID: 1, First: 3, Last: 13}
+			stays := object.Aborted{ProducerID: 2, First: 4, Last: 25}
+			begin, last := w.decided(t, partition(0), 0, 10, 3), w.decided(t, partition(0), 20, 30, 30, stays)
+			c := newClient(r, Partition{ID: partition(0), Ranges: metadata.NewRanges(begin, w.decided(t, partition(0), 10, 20, 4, gone), last)})
+			q := Request{Until: 30, MaxBytes: 1, MinOne: true, Markers: 30}
+			told := func(want ...object.Aborted) {
+				t.Helper()
+				got, err := c.read(q)
+				if err != nil || !slices.Equal(got.Aborted, want) {
+					t.Fatalf("at %d: aborted %v, %v, want %v", q.Offset, got.Aborted, err, want)
+				}
+				q.Offset = got.Next
+			}
+			for q.Offset < 3 {
+				told()
+			}
+			told(gone)
+			told(gone, stays)
+			sifted := w.decided(t, partition(0), 10, 20, 4)
+			if c.p = w.file(t, partition(0), []metadata.Range{begin, sifted, last}); filed {
+				c.p = w.file(t, partition(0), []metadata.Range{begin, sifted, last}, 2)
+			}
+			for q.Offset < 25 {
+				told(stays)
+			}
+		})
+	}
+}
+
 // TestAbortsThatCannotBeRead: an error of the index that has the marker is told,
 // and then it is read again.
 func TestAbortsThatCannotBeRead(t *testing.T) {

@@ -22,6 +22,13 @@ func manifestAt(filed []metadata.Manifest, offset storage.Offset) *metadata.Mani
 	return &filed[i]
 }
 
+// sameManifests compares what two images say of a partition: only the first and the
+// last of its manifests are ever made anew.
+func sameManifests(a, b []metadata.Manifest) bool {
+	n := len(a)
+	return n == len(b) && (n == 0 || a[0].ID == b[0].ID && a[n-1].ID == b[n-1].ID)
+}
+
 func wantManifest(id storage.PartitionID, of *metadata.Manifest) want {
 	return want{key: key{of.ID, id, of.CRC, manifestPiece}, manifest: of}
 }

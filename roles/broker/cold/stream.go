@@ -8,6 +8,7 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // consumer is who reads: memory is shared out between consumers. Reader.mu guards
@@ -81,6 +82,9 @@ func (r *Reader) begin(p Partition, q *Request) *stream {
 		s.place = r.streams.PushBack(s)
 		c.streams[p.ID] = append(c.streams[p.ID], s)
 		r.arm(now)
+	}
+	if !guard.Check("cold.aborts-filed", sameManifests(s.filed, p.Filed)) {
+		s.aborts = aborts{from: q.Offset, next: q.Offset} // what was filed may have been rewritten before
 	}
 	s.filed, s.image, s.until, s.offset, s.read = p.Filed, p.Ranges, q.Until, q.Offset, now
 	if len(p.Filed) == 0 {

@@ -10,8 +10,8 @@
 // manifest takes them in, by being made anew, until it is full; then another begins.
 // The first manifest is made anew without what lies below the log start, once that is
 // an eighth of it, or has been some of it for DropAfter: until then the objects of
-// those ranges stay. Topics whose cleanup.policy has compact are left out: compaction
-// by key goes on to look at ranges, however old.
+// those ranges stay. Of topics whose cleanup.policy has compact no more is filed:
+// compaction by key goes on to look at ranges, however old.
 //
 // A [Filer] runs what it decides, one manifest after another: it reads the old one,
 // writes the new one under an id of its own, and has the controller name it under the

@@ -31,9 +31,9 @@ type Options struct {
 	Limits
 	Interval time.Duration // between two looks
 
-	Image     func() *metadata.Image // the newest; nil: none yet
-	Broker    int32                  // whose partitions are filed
-	Files     func(*metadata.Topic) bool
+	Image     func() *metadata.Image     // the newest; nil: none yet
+	Broker    int32                      // whose partitions are filed
+	Files     func(*metadata.Topic) bool // whether more of a topic is filed
 	Catalogue Catalogue
 	Bucket    bucket.Bucket
 	Key       func(storage.ObjectID) string
@@ -142,11 +142,9 @@ func (f *Filer) view(image *metadata.Image) View {
 		Object: image.Object, NextObject: image.NextObjectID(),
 		Partitions: func(yield func(Partition) bool) {
 			for t := range image.Topics() {
-				if !f.o.Files(t) {
-					continue
-				}
+				stays := !f.o.Files(t)
 				for p := range t.Partitions.All() {
-					if p.Leader == f.o.Broker && !yield(Partition{storage.PartitionID{Topic: t.ID, Index: p.Index}, t.Name, p}) {
+					if p.Leader == f.o.Broker && !yield(Partition{storage.PartitionID{Topic: t.ID, Index: p.Index}, t.Name, p, stays}) {
 						return
 					}
 				}

@@ -14,11 +14,12 @@ type Partition struct {
 	ID    storage.PartitionID
 	Topic string
 	*metadata.Partition
+	Stays bool // no more of it is filed; what the log start passes leaves its manifests
 }
 
 // View is what a plan is made of.
 type View struct {
-	Partitions iter.Seq[Partition] // led here, whose ranges may be filed
+	Partitions iter.Seq[Partition] // led here
 	Object     func(storage.ObjectID) (*metadata.Object, bool)
 	NextObject storage.ObjectID // no object of this id or above was issued
 }
@@ -67,7 +68,7 @@ func (p *planner) plan(now time.Time, v View) (jobs []Job) {
 	seen := make(map[storage.ObjectID]passed, len(p.passed))
 	for part := range v.Partitions {
 		filed := part.Filed()
-		if len(filed) == 0 && part.Ranges().Len() <= p.limits.Ranges {
+		if len(filed) == 0 && (part.Stays || part.Ranges().Len() <= p.limits.Ranges) {
 			continue
 		}
 		p.pass(now, &part, seen)
@@ -112,7 +113,9 @@ func (p *planner) settles(id storage.PartitionID, v View) bool {
 func (p *planner) job(now time.Time, part *Partition, v View) (j Job, due bool) {
 	filed := part.Filed()
 	j = Job{Partition: part.ID, Topic: part.Topic, Epoch: part.LeaderEpoch, LogStart: part.LogStart}
-	j.Move = p.settled(part, v)
+	if !part.Stays {
+		j.Move = p.settled(part, v)
+	}
 	least := max(1, p.limits.Ranges/4) // a few are not worth a manifest
 	if n := len(filed); n > 0 {
 		if room := p.limits.ManifestRanges - filed[n-1].Ranges; room > 0 && len(j.Move) >= min(room, least) {

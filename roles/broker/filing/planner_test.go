@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/storage"
 )
 
 var testLimits = Limits{Ranges: 8, ManifestRanges: 10, Large: 100, DropAfter: time.Hour, RetryMin: time.Second, RetryMax: 8 * time.Second}
@@ -118,6 +119,37 @@ func TestTheLogStartIsFollowed(t *testing.T) {
 	looks("an eighth", 1)
 	if is := w.partition(0).Filed()[0]; is.Ranges != 7 {
 		t.Fatalf("%+v", is)
+	}
+	w.check()
+}
+
+// TestTheLogStartIsFollowedWhereNothingMoreIsFiled: a topic that is compacted by key
+// now keeps its manifests, and what retention has passed of them still goes.
+func TestTheLogStartIsFollowedWhereNothingMoreIsFiled(t *testing.T) {
+	w := newWorld(t, testLimits)
+	f := w.filer()
+	for range 16 {
+		w.upload(0, 'l')
+		f.look()
+	}
+	o := w.options()
+	o.Files = func(*metadata.Topic) bool { return false }
+	f = newFiler(o)
+	for range 9 {
+		w.upload(0, 'l')
+	}
+	if n := f.look(); n != 0 {
+		t.Fatalf("%d manifests are made", n)
+	}
+	first, kept := w.partition(0).Filed()[0], w.partition(0).Ranges().Len()
+	step := (first.End - first.Base) / storage.Offset(first.Ranges)
+	w.logStart(0, first.Base+3*step)
+	if n := f.look(); n != 1 {
+		t.Fatalf("%d manifests are made anew", n)
+	}
+	p := w.partition(0)
+	if is := p.Filed()[0]; is.Base != p.LogStart || is.Ranges != first.Ranges-3 || p.Ranges().Len() != kept {
+		t.Errorf("%+v, %d ranges beside, there were %d", is, p.Ranges().Len(), kept)
 	}
 	w.check()
 }

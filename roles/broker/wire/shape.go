@@ -94,14 +94,30 @@ func shapeOf(key int16) (shape, bool) {
 		return shape{4, "[b s (s)] b:1+ b:3+", 0}, true
 	case 33: // AlterConfigs
 		return shape{2, "[b s [s S]] b", 0}, true
+	case 35: // DescribeLogDirs
+		return shape{2, "[s (i)]", 0}, true
 	case 37: // CreatePartitions
 		return shape{2, "[s i [(i)]] i b", 0}, true
 	case 42: // DeleteGroups
 		return shape{2, "(s)", 0}, true
+	case 43: // ElectLeaders
+		return shape{2, "b:1+ [s (i)] i", 0}, true
 	case 44: // IncrementalAlterConfigs
 		return shape{1, "[b s [s b S]] b", 0}, true
+	case 45: // AlterPartitionReassignments
+		return shape{0, "i b:1+ [s [i (i)]]", 0}, true
+	case 46: // ListPartitionReassignments
+		return shape{0, "i [s (i)]", 0}, true
 	case 47: // OffsetDelete
 		return shape{never, "s [s [i]]", 0}, true
+	case 48: // DescribeClientQuotas
+		return shape{1, "[s b S] b", 0}, true
+	case 49: // AlterClientQuotas
+		return shape{1, "[[s S] [s q b]] b", 0}, true
+	case 74: // ListConfigResources
+		return shape{0, "(b):1+", 0}, true
+	case 57: // UpdateFeatures
+		return shape{0, "i [s h b:0-0 b:1+] b:1+", 0}, true
 	case 60: // DescribeCluster
 		return shape{0, "b b:1+ b:2+", 0}, true
 	case 61: // DescribeProducers

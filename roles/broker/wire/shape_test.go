@@ -80,6 +80,8 @@ func fill(rng *rand.Rand, v reflect.Value) {
 		v.SetBool(rng.IntN(2) == 0)
 	case reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		v.SetInt(int64(int8(rng.Uint32())))
+	case reflect.Float64:
+		v.SetFloat(float64(rng.IntN(256)))
 	case reflect.Uint8:
 		v.SetUint(uint64(rng.IntN(256)))
 	default:

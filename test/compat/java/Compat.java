@@ -225,18 +225,22 @@ public final class Compat {
             List<TopicPartition> all = List.of(new TopicPartition(out, 0), new TopicPartition(out, 1));
             consumer.assign(all);
             consumer.seekToBeginning(all);
+            // To the end of each partition, for a poll gives at most 500 records, of either; and to
+            // the end of what is written, for a commit is answered before readers are shown it.
+            Map<TopicPartition, Long> ends = new HashMap<>();
+            admin.listOffsets(Map.of(all.get(0), OffsetSpec.latest(), all.get(1), OffsetSpec.latest())).all().get()
+                .forEach((partition, end) -> ends.put(partition, end.offset()));
             long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(30);
-            while (!seen.containsKey("last") && System.nanoTime() < deadline) {
+            while (!ends.entrySet().stream().allMatch(end -> consumer.position(end.getKey()) >= end.getValue())) {
+                check("read committed to the end", System.nanoTime() < deadline, seen.size() + " keys, ends " + ends);
                 for (ConsumerRecord<String, String> record : consumer.poll(Duration.ofMillis(500))) {
                     seen.merge(record.key(), 1, Integer::sum);
                 }
             }
-            for (ConsumerRecord<String, String> record : consumer.poll(Duration.ofMillis(500))) {
-                seen.merge(record.key(), 1, Integer::sum);
-            }
         }
+        check("read committed, last transaction", seen.containsKey("last"), seen.size() + " keys");
         seen.remove("last");
-        check("read committed", seen.keySet().equals(copied) && seen.values().stream().allMatch(n -> n == 1), seen.size() + " keys");
+        check("read committed", seen.keySet().equals(copied) && seen.values().stream().allMatch(n -> n == 1), seen.size() + " keys of " + copied.size());
     }
 
     private static KafkaProducer<String, String> transactional(String broker, String topic) {

@@ -1,0 +1,106 @@
+package configs
+
+import (
+	"cmp"
+	"fmt"
+)
+
+// IgnoredTopicKey is a config of topics that Kafka's clients and tools set, and that
+// has nothing to act upon here. It is checked by its type, kept and shown.
+type IgnoredTopicKey struct {
+	Name    string
+	Synonym string // the broker's key that Kafka names as its default
+	Why     string
+	Type    string // Kafka's
+	Default string // that a topic is shown to have
+	only    string // the one value that is true here; empty: any of its type
+}
+
+const (
+	noSegments    = "a partition has no files of its own: wal.segment_size is that of the log of all"
+	noReplication = "replication is not served yet, there is nothing to hold back"
+)
+
+// IgnoredTopicKeys lists them by name.
+func IgnoredTopicKeys() []IgnoredTopicKey {
+	keys := ignoredTopicKeys()
+	documented := documentedKeys(kafkaTopicKeys)
+	for i := range keys {
+		k, _ := findKafkaKey(documented, keys[i].Name)
+		keys[i].Type, keys[i].Default = k.Type, cmp.Or(keys[i].only, k.Default)
+	}
+	return keys
+}
+
+func ignoredTopicKeys() []IgnoredTopicKey {
+	return []IgnoredTopicKey{
+		{Name: "compression.gzip.level", Synonym: "compression.gzip.level", Why: "what the broker compresses itself, it does at the codec's own level"},
+		{Name: "compression.lz4.level", Synonym: "compression.lz4.level", Why: "as compression.gzip.level"},
+		{Name: "compression.zstd.level", Synonym: "compression.zstd.level", Why: "as compression.gzip.level"},
+		{Name: "file.delete.delay.ms", Synonym: "log.segment.delete.delay.ms", Why: noSegments},
+		{Name: "flush.messages", Synonym: "log.flush.interval.messages", Why: "every batch is on disk before it is acked, unless wal.sync says otherwise"},
+		{Name: "flush.ms", Synonym: "log.flush.interval.ms", Why: "as flush.messages"},
+		{Name: "follower.replication.throttled.replicas", Why: noReplication},
+		{Name: "index.interval.bytes", Synonym: "log.index.interval.bytes", Why: noSegments},
+		{Name: "leader.replication.throttled.replicas", Why: noReplication},
+		{Name: "local.retention.bytes", Synonym: "log.local.retention.bytes", Why: "what is in the bucket stays in the WAL as long as there is room"},
+		{Name: "local.retention.ms", Synonym: "log.local.retention.ms", Why: "as local.retention.bytes"},
+		{Name: "preallocate", Synonym: "log.preallocate", Why: noSegments},
+		{Name: "remote.storage.enable", only: "true", Why: "all records go to the bucket; false is refused, for they would go there all the same"},
+		{Name: "segment.bytes", Synonym: "log.segment.bytes", Why: noSegments},
+		{Name: "segment.index.bytes", Synonym: "log.index.size.max.bytes", Why: noSegments},
+		{Name: "segment.jitter.ms", Synonym: "log.roll.jitter.ms", Why: noSegments},
+		{Name: "segment.ms", Synonym: "log.roll.ms", Why: noSegments},
+		{Name: "unclean.leader.election.enable", Synonym: "unclean.leader.election.enable", Why: "no leader is elected that lacks acked records"},
+	}
+}
+
+// refusedTopicKeys says why a config of Kafka's topics cannot be set.
+var refusedTopicKeys = map[string]string{
+	"remote.log.copy.disable":      "all records go to the bucket, where deletion and retention find them",
+	"remote.log.delete.on.disable": "all records go to the bucket, for as long as retention keeps them",
+}
+
+// KafkaTopicKeys lists the configs of Kafka's topics with what they are here.
+func KafkaTopicKeys() []KafkaKey {
+	keys := documentedKeys(kafkaTopicKeys)
+	ignored := map[string]string{}
+	for _, k := range IgnoredTopicKeys() {
+		ignored[k.Name] = k.Why
+	}
+	for i := range keys {
+		k := &keys[i]
+		why, isIgnored := ignored[k.Name]
+		served, isServed := FindTopicKey(k.Name)
+		switch {
+		case isServed:
+			k.Support, k.Why = Served, served.Doc
+		case isIgnored:
+			k.Support, k.Why = Ignored, why
+		default:
+			k.Why = refusedTopicKeys[k.Name]
+		}
+	}
+	return keys
+}
+
+// checkUnserved says why a topic cannot have a config that nothing here reads; nil
+// when it may all the same.
+func checkUnserved(key, value string) error {
+	for _, k := range IgnoredTopicKeys() {
+		switch {
+		case k.Name != key:
+		case k.only != "" && value != k.only:
+			return fmt.Errorf("topic config %s can only be %s: %s", key, k.only, k.Why)
+		default:
+			if err := (KafkaKey{Type: k.Type}).check(value); err != nil {
+				return fmt.Errorf("topic config %s: %w", key, err)
+			}
+			return nil
+		}
+	}
+	if why, ok := refusedTopicKeys[key]; ok {
+		return fmt.Errorf("topic config %s is not served: %s", key, why)
+	}
+	return unknownKey("topic", key, append(topicKeyNames(), kafkaKeyNames(documentedKeys(kafkaTopicKeys))...))
+}

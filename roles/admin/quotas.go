@@ -1,0 +1,238 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/controller"
+)
+
+// QuotaEntity is who a quota is for: a user, a client id, or a client id of a user.
+type QuotaEntity struct {
+	User            *string `json:"user,omitempty" doc:"name of a user; ANONYMOUS is who has not said"`
+	DefaultUser     bool    `json:"default_user,omitempty" doc:"every user that has no quota by name"`
+	ClientID        *string `json:"client_id,omitempty" doc:"as clients call themselves"`
+	DefaultClientID bool    `json:"default_client_id,omitempty" doc:"every client id that has no quota by name"`
+}
+
+// Quotas are those of one entity.
+type Quotas struct {
+	QuotaEntity
+	Rates map[string]float64 `json:"rates" doc:"by key: producer_byte_rate and consumer_byte_rate in bytes a second, request_percentage of one core, controller_mutation_rate in partitions a second"`
+}
+
+// QuotaPatch is the body of an alteration.
+type QuotaPatch struct {
+	QuotaEntity
+	Set    map[string]float64 `json:"set,omitempty"`
+	Delete []string           `json:"delete,omitempty" doc:"keys that are held to nothing any more"`
+}
+
+type (
+	quotasOutput struct {
+		Body struct {
+			Quotas []Quotas `json:"quotas"`
+		}
+	}
+	quotaOutput     struct{ Body Quotas }
+	quotaPatchInput struct{ Body QuotaPatch }
+)
+
+func registerQuotas(h huma.API, a api) {
+	huma.Get(h, "/api/v1/quotas", a.listQuotas)
+	huma.Patch(h, "/api/v1/quotas", a.alterQuotas)
+}
+
+func (a api) listQuotas(context.Context, *struct{}) (*quotasOutput, error) {
+	out := &quotasOutput{}
+	out.Body.Quotas = []Quotas{}
+	for q := range a.cluster.Image().ClientQuotas() {
+		out.Body.Quotas = append(out.Body.Quotas, Quotas{shownEntity(q.Entity), q.Rates})
+	}
+	return out, nil
+}
+
+func (a api) alterQuotas(ctx context.Context, in *quotaPatchInput) (*quotaOutput, error) {
+	entity, err := entityOf(in.Body.QuotaEntity)
+	if err != nil {
+		return nil, huma.NewError(http.StatusBadRequest, err.Error())
+	}
+	change := controller.QuotaChange{Entity: entity, Set: in.Body.Set, Remove: in.Body.Delete}
+	if err := a.cluster.AlterClientQuotas(ctx, []controller.QuotaChange{change}, false)[0]; err != nil {
+		return nil, problem(err)
+	}
+	rates := a.cluster.Image().ClientQuotasOf(entity)
+	if rates == nil {
+		rates = map[string]float64{}
+	}
+	return &quotaOutput{Quotas{in.Body.QuotaEntity, rates}}, nil
+}
+
+// entityOf returns e as the cluster knows it.
+func entityOf(e QuotaEntity) (out metadata.QuotaEntity, err error) {
+	half := func(what string, name *string, byDefault bool) (n metadata.QuotaName) {
+		switch {
+		case name != nil && byDefault:
+			err = fmt.Errorf("INVALID_REQUEST: a %s by name, or the default, not both", what)
+		case name != nil:
+			n = metadata.QuotaName{Scope: metadata.QuotaNamed, Name: *name}
+		case byDefault:
+			n.Scope = metadata.QuotaDefault
+		}
+		return n
+	}
+	out = metadata.QuotaEntity{User: half("user", e.User, e.DefaultUser), ClientID: half("client id", e.ClientID, e.DefaultClientID)}
+	return out, err
+}
+
+func shownEntity(e metadata.QuotaEntity) (out QuotaEntity) {
+	half := func(n metadata.QuotaName) (name *string, byDefault bool) {
+		if n.Scope == metadata.QuotaNamed {
+			name = &n.Name
+		}
+		return name, n.Scope == metadata.QuotaDefault
+	}
+	out.User, out.DefaultUser = half(e.User)
+	out.ClientID, out.DefaultClientID = half(e.ClientID)
+	return out
+}
+
+// quotasCommand is `rustmq admin quotas …`.
+func (e *env) quotasCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "quotas", Short: "Hold clients to rates, by user and client id", Args: cobra.NoArgs}
+	cmd.AddCommand(e.setQuotas(), e.showQuotas())
+	return cmd
+}
+
+func (e *env) setQuotas() *cobra.Command {
+	var patch QuotaPatch
+	var user, clientID string
+	cmd := &cobra.Command{
+		Use: "set KEY=RATE...", Short: "Set or delete quotas of a user, a client id, or both",
+		Long: `Set or delete quotas of a user, a client id, or both. Keys:
+
+  producer_byte_rate        bytes a second that may be produced, such as 10MiB
+  consumer_byte_rate        bytes a second that may be consumed
+  request_percentage        share of one core's time that requests may take
+  controller_mutation_rate  partitions a second that may be made and deleted
+
+The most specific quota holds: user and client id before user before client id,
+each by name before the default. Ten seconds' worth may be taken at once.`,
+		Example: `  rustmq admin quotas set --user alice producer_byte_rate=10MiB consumer_byte_rate=20MiB
+  rustmq admin quotas set --default-client-id request_percentage=50
+  rustmq admin quotas set --user alice --delete producer_byte_rate`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			rates, err := rates(args)
+			if err != nil {
+				return err
+			}
+			patch.Set = rates
+			if cmd.Flags().Changed("user") {
+				patch.User = &user
+			}
+			if cmd.Flags().Changed("client-id") {
+				patch.ClientID = &clientID
+			}
+			switch {
+			case patch.User == nil && patch.ClientID == nil && !patch.DefaultUser && !patch.DefaultClientID:
+				return &UsageError{"whose quota? Give --user NAME, --default-user, --client-id NAME or --default-client-id"}
+			case patch.User != nil && patch.DefaultUser, patch.ClientID != nil && patch.DefaultClientID:
+				return &UsageError{"a user or client id by name, or the default, not both"}
+			case len(patch.Set)+len(patch.Delete) == 0:
+				return &UsageError{"nothing to set: give KEY=RATE, such as producer_byte_rate=10MiB, or --delete KEY"}
+			}
+			var out Quotas
+			if err := e.client().call(cmd.Context(), http.MethodPatch, "/api/v1/quotas", patch, &out); err != nil {
+				return err
+			}
+			return e.print(out, func() { e.showRates([]Quotas{out}) })
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&user, "user", "", "a user by `NAME`; ANONYMOUS is who has not said")
+	flags.BoolVar(&patch.DefaultUser, "default-user", false, "every user that has no quota by name")
+	flags.StringVar(&clientID, "client-id", "", "a client id by `NAME`")
+	flags.BoolVar(&patch.DefaultClientID, "default-client-id", false, "every client id that has no quota by name")
+	flags.StringArrayVarP(&patch.Delete, "delete", "d", nil, "`KEY` that is held to nothing any more, may be repeated")
+	return cmd
+}
+
+// rates reads KEY=RATE; bytes may have a unit.
+func rates(args []string) (map[string]float64, error) {
+	set, err := assignments(args)
+	if err != nil {
+		return nil, err
+	}
+	rates := make(map[string]float64, len(set))
+	for key, text := range set {
+		rate, err := strconv.ParseFloat(text, 64)
+		if err != nil && strings.HasSuffix(key, "_byte_rate") {
+			var bytes configs.Size
+			bytes, err = configs.ParseSize(text)
+			rate = float64(bytes)
+		}
+		if err != nil || math.IsNaN(rate) || math.IsInf(rate, 0) {
+			return nil, &UsageError{fmt.Sprintf("%s=%s: want a number, or bytes such as 10MiB for a byte rate", key, text)}
+		}
+		rates[key] = rate
+	}
+	return rates, nil
+}
+
+func (e *env) showQuotas() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List all quotas", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var out struct {
+				Quotas []Quotas `json:"quotas"`
+			}
+			if err := e.client().call(cmd.Context(), http.MethodGet, "/api/v1/quotas", nil, &out); err != nil {
+				return err
+			}
+			return e.print(out.Quotas, func() { e.showRates(out.Quotas) })
+		},
+	}
+}
+
+func (e *env) showRates(all []Quotas) {
+	t := e.table("USER", "CLIENT ID", "KEY", "RATE")
+	for _, q := range all {
+		for _, key := range slices.Sorted(maps.Keys(q.Rates)) {
+			t.AppendRow(table.Row{whom(q.User, q.DefaultUser), whom(q.ClientID, q.DefaultClientID), key, shownRate(key, q.Rates[key])})
+		}
+	}
+	t.Render()
+}
+
+// whom shows one half of an entity.
+func whom(name *string, byDefault bool) string {
+	switch {
+	case byDefault:
+		return "(default)"
+	case name == nil:
+		return "-"
+	}
+	return strconv.Quote(*name)
+}
+
+func shownRate(key string, rate float64) string {
+	switch key {
+	case metadata.ProducerByteRate, metadata.ConsumerByteRate:
+		return size(int64(rate)) + "/s"
+	case metadata.RequestPercentage:
+		return strconv.FormatFloat(rate, 'g', -1, 64) + " % of a core"
+	}
+	return strconv.FormatFloat(rate, 'g', -1, 64) + " partitions/s"
+}

@@ -1,0 +1,225 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/configs"
+)
+
+func setTo(key, value string) []kadm.AlterConfig {
+	return []kadm.AlterConfig{{Op: kadm.SetConfig, Name: key, Value: &value}}
+}
+
+func deleted(key string) []kadm.AlterConfig {
+	return []kadm.AlterConfig{{Op: kadm.DeleteConfig, Name: key}}
+}
+
+// alterBrokers alters the configs of a broker, or of all by no id.
+func alterBrokers(t *testing.T, ctx context.Context, adm *kadm.Client, change []kadm.AlterConfig, ids ...int32) {
+	t.Helper()
+	results, err := adm.AlterBrokerConfigs(ctx, change, ids...)
+	if err != nil || results[0].Err != nil {
+		t.Fatalf("alter brokers %v: %+v, %v", ids, results, err)
+	}
+}
+
+func configOf(t *testing.T, described kadm.ResourceConfigs, err error, key string) kadm.Config {
+	t.Helper()
+	if err != nil || len(described) != 1 || described[0].Err != nil {
+		t.Fatalf("describe: %+v, %v", described, err)
+	}
+	i := slices.IndexFunc(described[0].Configs, func(c kadm.Config) bool { return c.Key == key })
+	if i < 0 {
+		t.Fatalf("%s is not described", key)
+	}
+	return described[0].Configs[i]
+}
+
+// sources writes where a config has its value from, what is in effect first.
+func sources(c kadm.Config) string {
+	var all []string
+	for _, s := range c.Synonyms {
+		all = append(all, s.Key+"="+*s.Value+" "+s.Source.String())
+	}
+	return strings.Join(all, ", ")
+}
+
+// What brokers are given as default of topics while they run is in effect at once,
+// on topics there are too, and told with all that stands behind it.
+func TestDefaultsOfTopicsChangeWhileBrokersRun(t *testing.T) {
+	ctx, adm, n := adminOf(t)
+	cl := newClient(t, n.addr(), kgo.DefaultProduceTopic("events"), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytes(1<<20))
+	fits := func(size int) bool {
+		err := cl.ProduceSync(ctx, &kgo.Record{Value: make([]byte, size)}).FirstErr()
+		if err != nil && !errors.Is(err, kerr.MessageTooLarge) {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+	for _, step := range []struct {
+		name   string
+		do     func()
+		size   int
+		fits   bool
+		source string
+	}{
+		{"nothing is set", func() {}, 5000, true, "message.max.bytes=1048588 DEFAULT_CONFIG"},
+		{"for all brokers", func() { alterBrokers(t, ctx, adm, setTo("message.max.bytes", "2000")) }, 2500, false,
+			"message.max.bytes=2000 DYNAMIC_DEFAULT_BROKER_CONFIG, message.max.bytes=1048588 DEFAULT_CONFIG"},
+		{"for the broker", func() { alterBrokers(t, ctx, adm, setTo("message.max.bytes", "3000"), 1) }, 2500, true,
+			"message.max.bytes=3000 DYNAMIC_BROKER_CONFIG, message.max.bytes=2000 DYNAMIC_DEFAULT_BROKER_CONFIG, message.max.bytes=1048588 DEFAULT_CONFIG"},
+		{"for the topic", func() {
+			if results, err := adm.AlterTopicConfigs(ctx, setTo("max.message.bytes", "1000"), "events"); err != nil || results[0].Err != nil {
+				t.Fatal(results, err)
+			}
+		}, 2500, false,
+			"max.message.bytes=1000 DYNAMIC_TOPIC_CONFIG, message.max.bytes=3000 DYNAMIC_BROKER_CONFIG, message.max.bytes=2000 DYNAMIC_DEFAULT_BROKER_CONFIG, message.max.bytes=1048588 DEFAULT_CONFIG"},
+		{"no more", func() {
+			alterBrokers(t, ctx, adm, deleted("message.max.bytes"))
+			alterBrokers(t, ctx, adm, deleted("message.max.bytes"), 1)
+			if results, err := adm.AlterTopicConfigs(ctx, deleted("max.message.bytes"), "events"); err != nil || results[0].Err != nil {
+				t.Fatal(results, err)
+			}
+		}, 5000, true, "message.max.bytes=1048588 DEFAULT_CONFIG"},
+	} {
+		step.do()
+		if got := fits(step.size); got != step.fits {
+			t.Errorf("%s: %d bytes fit: %v", step.name, step.size, got)
+		}
+		described, err := adm.DescribeTopicConfigs(ctx, "events")
+		if got := sources(configOf(t, described, err, "max.message.bytes")); got != step.source {
+			t.Errorf("%s: %s\nwant %s", step.name, got, step.source)
+		}
+	}
+}
+
+func TestBrokerConfigsAreDescribed(t *testing.T) {
+	ctx, adm, _ := adminOf(t)
+	described, err := adm.DescribeBrokerConfigs(ctx, 1)
+	for key, want := range map[string]string{
+		"message.max.bytes": "1048588", "num.partitions": "1", "log.retention.ms": "604800000", "node.id": "1", "compression.type": "producer", "max.connections": "20000",
+	} {
+		if c := configOf(t, described, err, key); *c.Value != want {
+			t.Errorf("%s = %s, want %s", key, *c.Value, want)
+		}
+	}
+	// All are Kafka's, with a value and a source.
+	known := configs.KafkaBrokerKeys()
+	for _, c := range described[0].Configs {
+		if !slices.ContainsFunc(known, func(k configs.KafkaKey) bool { return k.Name == c.Key && k.Support == configs.Served }) || c.Value == nil || len(c.Synonyms) == 0 {
+			t.Errorf("%+v", c)
+		}
+	}
+	all, err := adm.DescribeBrokerConfigs(ctx)
+	if err != nil || len(all[0].Configs) != 0 {
+		t.Errorf("of all brokers, where nothing is set: %+v, %v", all, err)
+	}
+	alterBrokers(t, ctx, adm, setTo("log.retention.ms", "1000"))
+	all, err = adm.DescribeBrokerConfigs(ctx)
+	if c := configOf(t, all, err, "log.retention.ms"); *c.Value != "1000" || c.Source != kmsg.ConfigSourceDynamicDefaultBrokerConfig {
+		t.Errorf("of all brokers: %+v", c)
+	}
+}
+
+// What Kafka's topics have and ours do not look at is taken, kept and shown, and
+// says so.
+func TestIgnoredTopicConfigsAreKept(t *testing.T) {
+	ctx, adm, n := adminOf(t)
+	if results, err := adm.AlterTopicConfigs(ctx, setTo("segment.bytes", "1000000"), "events"); err != nil || results[0].Err != nil {
+		t.Fatal(results, err)
+	}
+	described, err := adm.DescribeTopicConfigs(ctx, "events")
+	if c := configOf(t, described, err, "segment.bytes"); *c.Value != "1000000" || c.Source != kmsg.ConfigSourceDynamicTopicConfig {
+		t.Errorf("%+v", c)
+	}
+	q := kmsg.NewPtrDescribeConfigsRequest()
+	q.IncludeDocumentation = true
+	q.Resources = []kmsg.DescribeConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeTopic, ResourceName: "events", ConfigNames: []string{"segment.bytes", "preallocate"}}}
+	p := ask[*kmsg.DescribeConfigsResponse](n.connect(), 4, q)
+	if got := p.Resources[0].Configs; len(got) != 2 || got[0].ConfigType != kmsg.ConfigTypeBoolean || !strings.Contains(*got[1].Documentation, "nothing looks at it") {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestRefusedConfigChangesSayWhy(t *testing.T) {
+	ctx, adm, n := adminOf(t)
+	subtract := func(key, value string) []kadm.AlterConfig {
+		return []kadm.AlterConfig{{Op: kadm.SubtractConfig, Name: key, Value: &value}}
+	}
+	for _, tc := range []struct {
+		name   string
+		change []kadm.AlterConfig
+		alter  func([]kadm.AlterConfig) (kadm.AlterConfigsResponses, error)
+		says   string
+	}{
+		{"fixed at start", setTo("max.connections", "5"), func(c []kadm.AlterConfig) (kadm.AlterConfigsResponses, error) {
+			return adm.AlterBrokerConfigs(ctx, c, 1)
+		}, "network.max_connections"},
+		{"not served", setTo("log.cleaner.threads", "5"), func(c []kadm.AlterConfig) (kadm.AlterConfigsResponses, error) { return adm.AlterBrokerConfigs(ctx, c) }, "not served"},
+		{"one for all", setTo("log.retention.ms", "5"), func(c []kadm.AlterConfig) (kadm.AlterConfigsResponses, error) {
+			return adm.AlterBrokerConfigs(ctx, c, 1)
+		}, "all brokers"},
+		{"misspelt", setTo("retention.mss", "5"), func(c []kadm.AlterConfig) (kadm.AlterConfigsResponses, error) {
+			return adm.AlterTopicConfigs(ctx, c, "events")
+		}, "did you mean retention.ms?"},
+		{"no list", subtract("retention.ms", "5"), func(c []kadm.AlterConfig) (kadm.AlterConfigsResponses, error) {
+			return adm.AlterTopicConfigs(ctx, c, "events")
+		}, "no list"},
+		{"nothing left", subtract("cleanup.policy", "delete"), func(c []kadm.AlterConfig) (kadm.AlterConfigsResponses, error) {
+			return adm.AlterTopicConfigs(ctx, c, "events")
+		}, "cleanup.policy"},
+	} {
+		results, err := tc.alter(tc.change)
+		if err != nil || !errors.Is(results[0].Err, kerr.InvalidConfig) || !strings.Contains(results[0].ErrMessage, tc.says) {
+			t.Errorf("%s: %+v, %v; want %q", tc.name, results, err, tc.says)
+		}
+	}
+	appended := "delete"
+	if results, err := adm.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Op: kadm.AppendConfig, Name: "cleanup.policy", Value: &appended}}, "events"); err != nil || results[0].Err != nil {
+		t.Errorf("append to a list: %+v, %v", results, err)
+	}
+	q := kmsg.NewPtrDescribeConfigsRequest()
+	for _, kind := range []kmsg.ConfigResourceType{kmsg.ConfigResourceTypeBrokerLogger, kmsg.ConfigResourceTypeClientMetrics, kmsg.ConfigResourceTypeGroupConfig, 99} {
+		q.Resources = append(q.Resources, kmsg.DescribeConfigsRequestResource{ResourceType: kind, ResourceName: "1"})
+	}
+	for _, r := range ask[*kmsg.DescribeConfigsResponse](n.connect(), 4, q).Resources {
+		if r.ErrorCode != kerr.InvalidRequest.Code || r.ErrorMessage == nil {
+			t.Errorf("resource of type %d: %+v", r.ResourceType, r)
+		}
+	}
+}
+
+func TestResourcesWithConfigsAreListed(t *testing.T) {
+	n := startNode(t)
+	n.controller.createTopic("events", 1)
+	n.settle(t.Context())
+	for _, tc := range []struct {
+		version int16
+		types   []int8
+		want    []string
+		code    int16
+	}{
+		{1, nil, []string{"events", "1"}, 0}, {1, []int8{2}, []string{"events"}, 0}, {1, []int8{4, 32}, []string{"1"}, 0},
+		{1, []int8{16}, nil, 0}, {0, nil, nil, 0}, {1, []int8{99}, nil, kerr.UnsupportedVersion.Code},
+	} {
+		q := kmsg.NewPtrListConfigResourcesRequest()
+		q.ResourceTypes = tc.types
+		p := ask[*kmsg.ListConfigResourcesResponse](n.connect(), tc.version, q)
+		var got []string
+		for _, r := range p.ConfigResources {
+			got = append(got, r.Name)
+		}
+		if p.ErrorCode != tc.code || !slices.Equal(got, tc.want) {
+			t.Errorf("v%d of types %v: %v, error %d", tc.version, tc.types, got, p.ErrorCode)
+		}
+	}
+}

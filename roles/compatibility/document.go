@@ -1,0 +1,117 @@
+package compatibility
+
+import (
+	"fmt"
+	"strings"
+
+	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/transport/kafka"
+)
+
+// Document is docs/kafka-compatibility.md, for a broker that serves these versions.
+func Document(served []kafka.ApiVersion) string {
+	var b strings.Builder
+	b.WriteString("# Compatibility with Apache Kafka\n\n" +
+		"Made from the code by `make generate`: the broker's table of handlers, and its\n" +
+		"tables of configs. A version is announced only when a test drives it\n" +
+		"(`TestEveryAnnouncedVersionIsServed`): it is asked for with a request of that\n" +
+		"version, and answered in its layout without an error that the request does not\n" +
+		"explain. CI compares this page with what the code says.\n")
+	writeAPIs(&b, served)
+	b.WriteString("\n## Client quotas\n\n" +
+		"Rates, entities and their precedence are Kafka's; each broker counts for itself. A\n" +
+		"client that was idle may take ten seconds' worth at once, which is what Kafka's\n" +
+		"eleven samples come to; then it is told by throttle_time_ms to wait until its rate\n" +
+		"has caught up, for a minute at most (a second for request_percentage), and no\n" +
+		"request of its connection is looked at before (KIP-219). Bytes are those of produce\n" +
+		"requests, and of records in fetch responses; who has consumed too much gets empty\n" +
+		"responses until then. request_percentage is of one core: the time that a\n" +
+		"connection's requests take to be started, without what they wait for. Partitions\n" +
+		"beyond controller_mutation_rate are refused with THROTTLING_QUOTA_EXCEEDED to\n" +
+		"clients that know it (KIP-599), and make others wait. There are no quotas by\n" +
+		"address: network.max_connections_per_ip is the bound.\n")
+	b.WriteString("\n## Configs of topics\n\n" +
+		"Keys and defaults are those of Apache Kafka 4.1. *Served*: has its effect.\n" +
+		"*Ignored*: is taken, kept and shown by DescribeConfigs, and nothing looks at it.\n" +
+		"*Refused*: INVALID_CONFIG, with the reason; so is a key that Kafka does not have.\n")
+	own := map[string]string{}
+	for _, k := range configs.TopicKeys() {
+		own[k.Name] = k.Default
+	}
+	for _, k := range configs.IgnoredTopicKeys() {
+		own[k.Name] = k.Default
+	}
+	writeKeys(&b, configs.KafkaTopicKeys(), own)
+	b.WriteString("\n## Configs of brokers\n\n" +
+		"rustmq is configured by its own keys ([configuration.md](configuration.md)).\n" +
+		"*Served*: DescribeConfigs shows the value in effect under Kafka's name; those\n" +
+		"that are the default of a topic's can be altered while brokers run, for one or\n" +
+		"for all (`log.retention.*` for all only). *Ignored*: is taken, and nothing looks\n" +
+		"at it. *Refused*: is not shown, and cannot be altered.\n")
+	values := map[string]string{}
+	for _, v := range configs.BrokerValues(configs.Default()) {
+		values[v.Name] = v.Value
+	}
+	writeKeys(&b, configs.KafkaBrokerKeys(), values)
+	return b.String()
+}
+
+func writeAPIs(b *strings.Builder, served []kafka.ApiVersion) {
+	versions := map[int16]kafka.ApiVersion{}
+	for _, v := range served {
+		versions[v.Key] = v
+	}
+	fmt.Fprintf(b, "\n## APIs\n\nVersions of Kafka are those that brokers of %s announce to clients; a dash: they do not.\n\n", Kafka)
+	b.WriteString("| key | API | Kafka | rustmq | |\n|---|---|---|---|---|\n")
+	for key, a := range kafkaAPIs() {
+		is := "not served"
+		if v, ok := versions[int16(key)]; ok {
+			is = span(v.Min, v.Max)
+		}
+		fmt.Fprintf(b, "| %d | %s | %s | %s | %s |\n", key, a.name, span(a.min, a.max), is, note(a, versions, int16(key)))
+	}
+}
+
+// note leaves out what a reason for not serving says of what is served.
+func note(a api, versions map[int16]kafka.ApiVersion, key int16) string {
+	if _, served := versions[key]; served && unserved(a.why) {
+		return ""
+	}
+	return a.why
+}
+
+// unserved reports whether a note is one of those that say why an API is not there.
+func unserved(why string) bool {
+	switch why {
+	case notYetSecurity, between, ownQuorum, removed, noShares, noStreams, noTelemetry, noTokens:
+		return true
+	}
+	return false
+}
+
+func span(low, high int16) string {
+	switch {
+	case high < 0:
+		return "–"
+	case low == high:
+		return fmt.Sprintf("v%d", low)
+	}
+	return fmt.Sprintf("v%d–%d", low, high)
+}
+
+// writeKeys writes a table of configs; own are the defaults here.
+func writeKeys(b *strings.Builder, keys []configs.KafkaKey, own map[string]string) {
+	b.WriteString("\n| key | type | Kafka's default | rustmq's | | |\n|---|---|---|---|---|---|\n")
+	for _, k := range keys {
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s | %s |\n", k.Name, k.Type, code(k.Default), code(own[k.Name]), k.Support, cell(k.Why))
+	}
+}
+
+func code(value string) string {
+	if value == "" {
+		return ""
+	}
+	return "`" + cell(value) + "`"
+}
+
+func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }

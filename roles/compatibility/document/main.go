@@ -1,0 +1,10 @@
+package main
+
+import (
+	"fmt"
+
+	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/roles/compatibility"
+)
+
+func main() { fmt.Print(compatibility.Document(broker.AllVersions())) }

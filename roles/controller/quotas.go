@@ -1,0 +1,29 @@
+package controller
+
+import (
+	"context"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+)
+
+// QuotaChange is what is to change in the quotas of one entity: all of it or
+// nothing.
+type QuotaChange struct {
+	Entity metadata.QuotaEntity
+	Set    map[string]float64 // rates, in units a second
+	Remove []string
+}
+
+// AlterClientQuotas carries out changes, each on its own; errors are in order of
+// the request. With validateOnly it says what would happen.
+func (c *Controller) AlterClientQuotas(ctx context.Context, changes []QuotaChange, validateOnly bool) []error {
+	results := make([]error, len(changes))
+	for i, change := range changes {
+		command, err := encode(c.state.Image(), metadata.NewAlterClientQuotas(change.Entity, change.Set, change.Remove))
+		if err == nil && !validateOnly {
+			_, err = c.finish(ctx, c.node.Start(command))
+		}
+		results[i] = err
+	}
+	return results
+}
