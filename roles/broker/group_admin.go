@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -76,7 +77,7 @@ type GroupPartition struct {
 func (b *Broker) ListGroups(ctx context.Context) ([]GroupSummary, error) {
 	all := []GroupSummary{}
 	for i := range int32(group.Partitions) {
-		s, err := b.survey(ctx, i, math.MaxInt)
+		s, err := b.surveyLoaded(ctx, i)
 		if err != nil {
 			return nil, err
 		}
@@ -91,6 +92,23 @@ func (b *Broker) ListGroups(ctx context.Context) ([]GroupSummary, error) {
 	return all, nil
 }
 
+// surveyLoaded is survey, and outwaits a coordinator that reads its log: an operator
+// who asks a node that has just started is not to ask again.
+func (b *Broker) surveyLoaded(ctx context.Context, partition int32) (group.Survey, error) {
+	const most, pause = 5 * time.Second, 20 * time.Millisecond
+	for begun := b.opt.Now(); ; {
+		s, err := b.survey(ctx, partition, math.MaxInt)
+		if err != nil || s.Code != kerr.CoordinatorLoadInProgress.Code || b.opt.Now().Sub(begun) > most {
+			return s, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return s, ctx.Err()
+		}
+	}
+}
+
 func (b *Broker) summary(g group.Surveyed) GroupSummary {
 	out := GroupSummary{Group: g.ID, Kind: g.Type, ProtocolType: g.ProtocolType, State: g.State, Members: g.Members, Partitions: len(g.Offsets)}
 	for _, o := range g.Offsets {
@@ -103,7 +121,7 @@ func (b *Broker) summary(g group.Surveyed) GroupSummary {
 
 // DescribeGroup shows a group, or a [*GroupError].
 func (b *Broker) DescribeGroup(ctx context.Context, id string) (*GroupDescription, error) {
-	s, err := b.survey(ctx, group.Partition(id), math.MaxInt)
+	s, err := b.surveyLoaded(ctx, group.Partition(id))
 	if err != nil {
 		return nil, err
 	}
