@@ -101,7 +101,7 @@ func (c *consumer) judge(got *cold.Result) {
 // nothing else.
 func TestConsumersReadWhatIsCommitted(t *testing.T) {
 	base := rand.Uint64()
-	for seed := range uint64(30) {
+	for seed := range uint64(15) {
 		seed += base
 		rng := rand.New(rand.NewPCG(seed, 5))
 		t.Logf("seed %d", seed)
