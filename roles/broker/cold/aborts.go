@@ -129,7 +129,7 @@ func (k *walk) rangesAt(offset storage.Offset) (*metadata.Ranges, error) {
 		return nil, err
 	}
 	ranges := it.layout.filed
-	k.r.drop(k.s, it) // the cache has it
+	k.spare(it)
 	return ranges, nil
 }
 

@@ -1,6 +1,7 @@
 package cold
 
 import (
+	"slices"
 	"sort"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -58,6 +59,14 @@ func (l *layout) window(offset storage.Offset) metadata.Ranges {
 	return metadata.NewRanges(some...)
 }
 
+// spare has a manifest given up at the end of the walk, which may come to it twice: the
+// cache has it, but need not keep it.
+func (k *walk) spare(it *item) {
+	if !slices.Contains(k.manifests, it) {
+		k.manifests = append(k.manifests, it)
+	}
+}
+
 // enter has the walk go on by the ranges from where it is on: the image's, or some of
 // a manifest, which may have to be brought. false: it is not here.
 func (k *walk) enter() (ok bool, err error) {
@@ -82,6 +91,6 @@ func (k *walk) enter() (ok bool, err error) {
 		return false, err
 	}
 	s.ranges, s.by = it.layout.window(k.out.Next), m.ID
-	k.r.drop(s, it) // the cache has it, and the stream what it needs
+	k.spare(it) // the stream has what it needs
 	return true, nil
 }

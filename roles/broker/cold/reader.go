@@ -177,6 +177,11 @@ func (r *Reader) Read(p Partition, q Request, w Waiter) (Result, error) {
 			k.withhold()
 		}
 	}
+	for _, it := range k.manifests {
+		if slices.Contains(s.items, it) { // else it was reclaimed since
+			r.drop(s, it)
+		}
+	}
 	s.end = max(s.end, k.out.Next)
 	if k.out.Bytes == 0 {
 		// What was looked through once need not be held to do so again.
@@ -252,6 +257,8 @@ type walk struct {
 	runs []run
 	n    int // batches of all runs
 	left int // bytes that it may still take
+
+	manifests []*item // that it came to, and has no more use for
 }
 
 // run is consecutive batches of a piece.
