@@ -136,7 +136,7 @@ func TestOutputForPrograms(t *testing.T) {
 func TestWrongWordsSayWhatWasMeant(t *testing.T) {
 	for _, c := range []struct{ line, want string }{
 		{"consme t", "did you mean consume?"},
-		{"admin groups list", "see `rustmq admin --help`"},
+		{"admin users list", "see `rustmq admin --help`"},
 		{"admin topics lst", "did you mean list?"},
 		{"config chek f", "did you mean check?"},
 		{"context ad x", "did you mean add?"},
