@@ -58,7 +58,14 @@ func resized(b []byte, size int64) []byte {
 	if int64(len(b)) >= size {
 		return b[:size:size]
 	}
-	return append(b, make([]byte, size-int64(len(b)))...)
+	if size > int64(cap(b)) {
+		// Files grow by many writes: twice as large each time, or they are copied often.
+		b = append(make([]byte, 0, max(size, 2*int64(len(b)))), b...)
+	}
+	was := len(b)
+	b = b[:size]
+	clear(b[was:]) // what was cut off before
+	return b
 }
 
 // memFile is an open file of a [Mem].
