@@ -47,6 +47,7 @@ func (tx *transactor) findTransactions() {
 		if ask[*kmsg.DescribeTransactionsResponse](tx.client, 0, q).TransactionStates[0].ErrorCode != kerr.CoordinatorLoadInProgress.Code {
 			return
 		}
+		time.Sleep(time.Millisecond) // simulated time goes on only while nobody asks
 	}
 }
 
