@@ -126,8 +126,14 @@ func (w *WAL) Fullness() float64 {
 	if known := *w.segments.Load(); w.worthRelocating(known) {
 		for _, seg := range known {
 			room += seg.reclaimed()
-			if seg != w.active { // what is dead there waits for what lives in an older one
-				room += seg.filled - seg.live.Load()
+			// What is dead behind what lives in an older one waits for that; a segment
+			// that is dead as a whole gives its padding too.
+			switch live := seg.live.Load(); {
+			case seg == w.active:
+			case live == 0:
+				room += int64(w.o.SegmentSize) - blockSize
+			default:
+				room += seg.filled - live
 			}
 		}
 	}

@@ -35,6 +35,7 @@ type drill struct {
 
 	cold      int   // lives in which records were read that only the bucket has
 	coldBytes int64 // read of it
+	filed     int   // the most ranges that were in manifests, in any life
 }
 
 func newDrill(t *testing.T, dir string, end func(*server)) *drill {
