@@ -3,7 +3,6 @@ package cloud
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"sync"
 
@@ -35,9 +34,9 @@ func newS3Puts(client *s3.Client, bucket string, o *Options) *s3Puts {
 // put stores what it reads up to io.EOF; after another error nothing is stored.
 func (p *s3Puts) put(ctx context.Context, key string, from io.Reader, u *upload, ifAbsent bool) error {
 	part := p.part(u.size)
-	n, err := io.ReadFull(from, *part)
+	n, err := fill(*part, from)
 	switch {
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+	case err == io.EOF: // as it is: whoever writes may wrap the end of something else
 		err = p.whole(ctx, key, (*part)[:n], ifAbsent)
 	case err == nil:
 		err = p.inParts(ctx, key, io.MultiReader(bytes.NewReader(*part), from), ifAbsent)
@@ -47,6 +46,20 @@ func (p *s3Puts) put(ctx context.Context, key string, from io.Reader, u *upload,
 		p.parts.Put(part)
 	}
 	return err
+}
+
+// fill reads until into is full, or from ends: io.EOF then, and from's own error
+// otherwise, unlike io.ReadFull, whose io.ErrUnexpectedEOF may also be from's.
+func fill(into []byte, from io.Reader) (n int, err error) {
+	for n < len(into) && err == nil {
+		var read int
+		read, err = from.Read(into[n:])
+		n += read
+	}
+	if n == len(into) {
+		err = nil
+	}
+	return n, err
 }
 
 // part returns memory for a part and a byte more, which is there to see whether
