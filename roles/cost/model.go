@@ -97,7 +97,7 @@ func KafkaTiered(l Load, local time.Duration, s configs.Storage) Layout {
 // What rustmq asks of the store.
 const (
 	// uploadObject is the least that an object of an upload has, other than where
-	// it waited for wal.upload_interval: figure F1, a PUT for each 8 MiB at most,
+	// it waited for wal.upload_interval: figure B1, a PUT for each 8 MiB at most,
 	// however many partitions there are.
 	uploadObject = 8 << 20
 	// rewritten is how many times compaction writes what was uploaded. BenchmarkDay
