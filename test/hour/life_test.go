@@ -14,6 +14,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
+	"rustmq.dev/rustmq/roles/broker/filing"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
@@ -95,8 +96,11 @@ func (w *world) begin(ctx context.Context, how ending, after int64) (l *life, er
 		return l, fmt.Errorf("open the log: %w", err)
 	}
 	compaction := compact.DefaultLimits()
-	compaction.MinObject, compaction.TargetObject, compaction.Fanout, compaction.MaxRanges, compaction.SaveRanges, compaction.MaxMixed = 64<<10, 1<<20, 4, 4, 2, 4
+	compaction.MinObject, compaction.TargetObject, compaction.Fanout, compaction.MaxRanges, compaction.SaveRanges, compaction.MaxMixed = 16<<10, 128<<10, 4, 4, 2, 4
 	compaction.Parallel, compaction.RetryMin, compaction.RetryMax = 2, time.Second, 20*time.Second
+	files := filing.DefaultLimits()
+	files.Ranges, files.ManifestRanges, files.Large, files.DropAfter = 2, 6, compaction.TargetObject/2, time.Minute
+	files.RetryMin, files.RetryMax, compaction.FileRanges = time.Second, 20*time.Second, files.Ranges
 	l.b, err = broker.Open(ctx, broker.Options{
 		NodeID: 1, Store: l.store, Controller: l.c, ClusterID: w.cluster, Directory: [16]byte{1},
 		Listeners: []metadata.Listener{{Name: "kafka", Host: "127.0.0.1", Port: 9092, Protocol: "PLAINTEXT"}},
@@ -109,6 +113,7 @@ func (w *world) begin(ctx context.Context, how ending, after int64) (l *life, er
 			},
 			Cold:    cold.Options{IndexCache: 256 << 10, BlockCache: 1 << 20, ReadAhead: 512 << 10},
 			Compact: &broker.Compaction{Limits: compaction, Interval: 5 * time.Second},
+			File:    &broker.Filing{Limits: files, Interval: 5 * time.Second},
 		},
 	})
 	if err != nil {
