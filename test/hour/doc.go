@@ -7,9 +7,8 @@
 // It composes what a process is made of: controller with collector, retention, audit
 // and shipper of the metadata log; broker with uploader, compactor and reader of the
 // bucket, and the one who files ranges in manifests, asked by clients over the Kafka
-// protocol; one disk in memory, whose power
-// can be cut; one bucket in memory, behind the retries and the circuit breaker that a
-// process has. The weather of the bucket changes about once a minute: refusals, lost
+// protocol; one disk in memory, whose power can be cut; one bucket in memory, behind
+// the retries and the circuit breaker that a process has. The weather of the bucket changes about once a minute: refusals, lost
 // answers, puts and deletions that land minutes after they have failed, lists of
 // minutes ago and half lists, bits that flip on the way, and no answer at all. The
 // process is stopped, killed, or loses its power every few minutes; topics come and

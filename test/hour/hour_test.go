@@ -75,8 +75,8 @@ type world struct {
 	topics []*model // one for each partition
 	counts struct {
 		records, batches, fetched, deletions, topics, checks int
-		filed                                                int // the most ranges in manifests
-		ended                                                int // lives, by govern
+		filed                                                int          // the most ranges in manifests
+		ended                                                int          // lives, by govern
 		lives                                                [endings]int // of govern
 	}
 }
