@@ -36,8 +36,8 @@ type Broker struct {
 
 // Groups is the coordinator of consumer groups.
 type Groups struct {
-	MinSessionTimeout     Duration `toml:"min_session_timeout" doc:"shortest session a member may ask for"`
-	MaxSessionTimeout     Duration `toml:"max_session_timeout" doc:"longest session a member may ask for"`
+	MinSessionTimeout     Duration `toml:"min_session_timeout" doc:"shortest session that a member may ask for, or a group be given"`
+	MaxSessionTimeout     Duration `toml:"max_session_timeout" doc:"longest session that a member may ask for, or a group be given"`
 	InitialRebalanceDelay Duration `toml:"initial_rebalance_delay" doc:"how long an empty group waits for more members before its first assignment"`
 	MaxSize               int32    `toml:"max_size" doc:"most members of one group"`
 	OffsetsRetention      Duration `toml:"offsets_retention" doc:"how long offsets are kept of a group without members, or of topics that it does not consume"`

@@ -26,10 +26,6 @@ type brokerKey struct {
 
 func millisOf(d Duration) string { return strconv.FormatInt(time.Duration(d).Milliseconds(), 10) }
 
-func consumerHeartbeat(c *Config) string { return millisOf(c.Broker.Groups.ConsumerHeartbeatInterval) }
-
-func consumerSession(c *Config) string { return millisOf(c.Broker.Groups.ConsumerSessionTimeout) }
-
 func fixed(value string) func(*Config) string { return func(*Config) string { return value } }
 
 // brokerKeys lists them by name.
@@ -51,14 +47,14 @@ func brokerKeys() []brokerKey {
 		{name: "delete.topic.enable", value: fixed("true")},
 		{name: "fetch.max.bytes", value: fixed("57671680")},
 		{name: "group.consumer.assignors", from: "broker.groups.consumer_assignors", value: func(c *Config) string { return strings.Join(c.Broker.Groups.AssignorList(), ",") }},
-		{name: "group.consumer.heartbeat.interval.ms", from: "broker.groups.consumer_heartbeat_interval", value: consumerHeartbeat},
-		{name: "group.consumer.max.heartbeat.interval.ms", from: "broker.groups.consumer_heartbeat_interval", value: consumerHeartbeat},
-		{name: "group.consumer.max.session.timeout.ms", from: "broker.groups.consumer_session_timeout", value: consumerSession},
+		{name: "group.consumer.heartbeat.interval.ms", from: "broker.groups.consumer_heartbeat_interval", value: func(c *Config) string { return millisOf(c.Broker.Groups.ConsumerHeartbeatInterval) }},
+		{name: "group.consumer.max.heartbeat.interval.ms", value: fixed(millisOf(Duration(maxGroupHeartbeat)))},
+		{name: "group.consumer.max.session.timeout.ms", from: "broker.groups.max_session_timeout", value: func(c *Config) string { return millisOf(c.Broker.Groups.MaxSessionTimeout) }},
 		{name: "group.consumer.max.size", from: "broker.groups.consumer_max_size", value: func(c *Config) string { return whole(int64(c.Broker.Groups.ConsumerMaxSize)) }},
 		{name: "group.consumer.migration.policy", from: "broker.groups.consumer_migration_policy", value: func(c *Config) string { return c.Broker.Groups.ConsumerMigrationPolicy }},
-		{name: "group.consumer.min.heartbeat.interval.ms", from: "broker.groups.consumer_heartbeat_interval", value: consumerHeartbeat},
-		{name: "group.consumer.min.session.timeout.ms", from: "broker.groups.consumer_session_timeout", value: consumerSession},
-		{name: "group.consumer.session.timeout.ms", from: "broker.groups.consumer_session_timeout", value: consumerSession},
+		{name: "group.consumer.min.heartbeat.interval.ms", value: fixed(millisOf(Duration(minGroupHeartbeat)))},
+		{name: "group.consumer.min.session.timeout.ms", from: "broker.groups.min_session_timeout", value: func(c *Config) string { return millisOf(c.Broker.Groups.MinSessionTimeout) }},
+		{name: "group.consumer.session.timeout.ms", from: "broker.groups.consumer_session_timeout", value: func(c *Config) string { return millisOf(c.Broker.Groups.ConsumerSessionTimeout) }},
 		{name: "group.coordinator.rebalance.protocols", value: fixed("classic,consumer")},
 		{name: "group.initial.rebalance.delay.ms", from: "broker.groups.initial_rebalance_delay", value: func(c *Config) string { return millisOf(c.Broker.Groups.InitialRebalanceDelay) }},
 		{name: "group.max.session.timeout.ms", from: "broker.groups.max_session_timeout", value: func(c *Config) string { return millisOf(c.Broker.Groups.MaxSessionTimeout) }},

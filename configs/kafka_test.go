@@ -87,6 +87,34 @@ func TestRefusedConfigsSayWhy(t *testing.T) {
 	}
 }
 
+func TestGroupConfigsAreChecked(t *testing.T) {
+	c := configs.Default()
+	type values = map[string]string
+	for _, right := range []values{nil, {configs.GroupSession: "60000"}, {configs.GroupHeartbeat: "1000"}, {configs.GroupSession: "6000", configs.GroupHeartbeat: "2000"}} {
+		if err := c.ValidateGroupConfigs(right); err != nil {
+			t.Errorf("%v: %v", right, err)
+		}
+	}
+	for _, tc := range []struct {
+		values values
+		says   string
+	}{
+		{values{configs.GroupSession: "5999"}, "from 6000 to 1800000"},
+		{values{configs.GroupSession: "1800001"}, "from 6000 to 1800000"},
+		{values{configs.GroupSession: "a minute"}, "not a whole number"},
+		{values{configs.GroupHeartbeat: "999"}, "from 1000 to 60000"},
+		{values{configs.GroupHeartbeat: "60001"}, "from 1000 to 60000"},
+		{values{configs.GroupHeartbeat: "45000"}, "set consumer.session.timeout.ms and"},
+		{values{configs.GroupSession: "8000", configs.GroupHeartbeat: "8000"}, "not more than"},
+		{values{"share.session.timeout.ms": "45000"}, "share groups are not served"},
+		{values{"consumer.sesion.timeout.ms": "45000"}, "did you mean consumer.session.timeout.ms?"},
+	} {
+		if err := c.ValidateGroupConfigs(tc.values); err == nil || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%v: %v, want %q", tc.values, err, tc.says)
+		}
+	}
+}
+
 // A broker's configs follow its configuration, and say when they do.
 func TestBrokerConfigsFollowTheConfiguration(t *testing.T) {
 	c, err := configs.Load(configs.Sources{Set: []string{"broker.message_max_bytes=2KiB", "network.idle_timeout=1m", "broker.auto_create_topics=false"}})

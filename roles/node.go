@@ -190,6 +190,7 @@ func (n *Node) openController(ctx context.Context, id identity) error {
 		ValidateTopicConfig:  configs.ValidateTopicConfig,
 		ListConfig:           configs.ListTopicConfig,
 		ValidateBrokerConfig: configs.ValidateBrokerConfig,
+		ValidateGroupConfigs: n.config.ValidateGroupConfigs,
 		Bucket:               n.bucketOptions(),
 		BrokerSession:        time.Duration(n.config.Replication.HeartbeatTimeout),
 		Mono:                 bootTime(),

@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ type ResourceType int8
 const (
 	TopicResource  ResourceType = 2
 	BrokerResource ResourceType = 4
+	GroupResource  ResourceType = 32
 )
 
 func (t ResourceType) String() string {
@@ -24,12 +26,15 @@ func (t ResourceType) String() string {
 		return "topic"
 	case BrokerResource:
 		return "broker"
+	case GroupResource:
+		return "group"
 	}
 	return "resource of unknown type"
 }
 
 // Resource names what a configuration belongs to: a topic by name, a broker by
-// id in decimal, or all brokers by the empty name.
+// id in decimal, or all brokers by the empty name, a group by its id, whether it is
+// there or not.
 type Resource struct {
 	Type ResourceType
 	Name string
@@ -42,16 +47,20 @@ type ResourceConfig struct {
 	Values   map[string]string
 }
 
+// maxGroupConfigs bounds the image, with the brokers, which are few: a group is there
+// as soon as it is named.
+const maxGroupConfigs = 20_000
+
 func compareResources(a, b Resource) int {
 	return cmp.Or(cmp.Compare(a.Type, b.Type), strings.Compare(a.Name, b.Name))
 }
 
 func (m *Image) alterConfigs(index uint64, c *pb.AlterConfigs) *Error {
 	r := Resource{Type: ResourceType(c.ResourceType), Name: c.Name}
-	if c.ResourceType != int32(TopicResource) && c.ResourceType != int32(BrokerResource) {
+	if c.ResourceType != int32(TopicResource) && !configured(c.ResourceType) {
 		return Errorf(InvalidRequest, "resource type %d has no configuration", c.ResourceType)
 	}
-	if len(r.Name) > maxNameBytes {
+	if len(r.Name) > maxNameBytes || r.Type == GroupResource && r.Name == "" {
 		return Errorf(InvalidRequest, "%s name of %d bytes", r.Type, len(r.Name))
 	}
 	values, version := m.Config(r)
@@ -73,8 +82,33 @@ func (m *Image) alterConfigs(index uint64, c *pb.AlterConfigs) *Error {
 		m.topics = m.topics.put(changed.ID, &changed)
 		return nil
 	}
+	if r.Type == GroupResource {
+		if len(values) == 0 {
+			m.configs = m.configs.without(r)
+			return nil
+		}
+		if !guard.Check("metadata.group-configs", version > 0 || m.configs.len() < maxGroupConfigs) {
+			return Errorf(PolicyViolation, "%d groups have a configuration; there is no room for another", m.configs.len())
+		}
+	}
 	m.configs = m.configs.put(r, &ResourceConfig{Resource: r, Version: index, Values: values})
 	return nil
+}
+
+// configured reports whether configurations of that type stand by themselves.
+func configured(resourceType int32) bool {
+	return resourceType == int32(BrokerResource) || resourceType == int32(GroupResource)
+}
+
+// GroupConfigs walks what was set on groups, in order of their ids.
+func (m *Image) GroupConfigs() iter.Seq[*ResourceConfig] {
+	return func(yield func(*ResourceConfig) bool) {
+		for r, c := range m.configs.all() {
+			if r.Type == GroupResource && !yield(c) {
+				return
+			}
+		}
+	}
 }
 
 // minISRChanged returns the partitions of a topic whose min.insync.replicas may

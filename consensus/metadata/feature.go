@@ -15,8 +15,10 @@ const (
 	ManifestsFeatureLevel uint32 = 3
 	CleaningFeatureLevel  uint32 = 4 // compaction by key
 	QuotasFeatureLevel    uint32 = 5 // client quotas
+	// GroupConfigsFeatureLevel: configurations of consumer groups.
+	GroupConfigsFeatureLevel uint32 = 6
 
-	LatestFeatureLevel = QuotasFeatureLevel // the highest that this binary knows
+	LatestFeatureLevel = GroupConfigsFeatureLevel // the highest that this binary knows
 )
 
 // levelOf returns the level that allows a command.
@@ -35,6 +37,10 @@ func levelOf(c *pb.Command) uint32 {
 		return ManifestsFeatureLevel
 	case *pb.Command_RecordCleaning:
 		return CleaningFeatureLevel
+	case *pb.Command_AlterConfigs:
+		if body.AlterConfigs.ResourceType == int32(GroupResource) {
+			return GroupConfigsFeatureLevel
+		}
 	case *pb.Command_AlterClientQuotas:
 		return QuotasFeatureLevel
 	}

@@ -247,7 +247,7 @@ func (d *decoder) config(m *Image) error {
 		return err
 	}
 	e := r.GetConfig()
-	if e == nil || e.ResourceType != int32(BrokerResource) {
+	if e == nil || !configured(e.ResourceType) {
 		return d.corrupt("no configuration where one is due")
 	}
 	values, refused := setConfigs(nil, e.Entries, nil)

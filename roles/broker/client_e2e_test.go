@@ -31,6 +31,7 @@ func startCluster(t testing.TB, change ...func(*Options)) (n *node, addr string)
 	c, err := controller.Open(t.Context(), controller.Options{
 		NodeID: 1, Directory: [16]byte{1}, FS: fs, ValidateTopicConfig: configs.ValidateTopicConfig, ListConfig: configs.ListTopicConfig,
 		ValidateBrokerConfig: configs.ValidateBrokerConfig,
+		ValidateGroupConfigs: configs.Default().ValidateGroupConfigs,
 	})
 	if err != nil {
 		t.Fatal(err)

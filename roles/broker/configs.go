@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/controller"
@@ -65,12 +66,18 @@ func (b *Broker) configsOf(want kmsg.DescribeConfigsRequestResource) ([]kmsg.Des
 			return nil, explained{kerr.InvalidRequest, "only broker " + strconv.Itoa(int(b.opt.NodeID)) + " is described here, or all by the empty name"}
 		}
 		return b.brokerConfigs(image, want), nil
+	case kmsg.ConfigResourceTypeGroupConfig:
+		if want.ResourceName == "" {
+			return nil, explained{kerr.InvalidRequest, "a group has a name"}
+		}
+		return b.groupConfigs(image, want), nil
 	}
 	return nil, explained{kerr.InvalidRequest, unconfigured(want.ResourceType)}
 }
 
-// listConfigResources names what has a configuration: topics and brokers. Version 0
-// asks for subscriptions to metrics of clients, of which there are none.
+// listConfigResources names what has a configuration: topics, brokers, and groups
+// that were given one. Version 0 asks for subscriptions to metrics of clients, of which
+// there are none.
 func (b *Broker) listConfigResources(_ *kafka.Request, q *kmsg.ListConfigResourcesRequest) *kmsg.ListConfigResourcesResponse {
 	p := q.ResponseKind().(*kmsg.ListConfigResourcesResponse)
 	if q.Version == 0 {
@@ -99,6 +106,9 @@ func (b *Broker) listConfigResources(_ *kafka.Request, q *kmsg.ListConfigResourc
 	for broker := range image.Brokers() {
 		add(kmsg.ConfigResourceTypeBroker, strconv.Itoa(int(broker.ID)))
 	}
+	for c := range image.GroupConfigs() {
+		add(kmsg.ConfigResourceTypeGroupConfig, c.Resource.Name)
+	}
 	return p
 }
 
@@ -109,10 +119,8 @@ func unconfigured(kind kmsg.ConfigResourceType) string {
 		return "loggers have no levels of their own: operations.log_level is that of all"
 	case kmsg.ConfigResourceTypeClientMetrics:
 		return "metrics of clients (KIP-714) are not taken"
-	case kmsg.ConfigResourceTypeGroupConfig:
-		return "groups have no configuration of their own: broker.groups.* is that of all"
 	}
-	return fmt.Sprintf("only topics and brokers have a configuration, not resources of type %d", kind)
+	return fmt.Sprintf("only topics, brokers and groups have a configuration, not resources of type %d", kind)
 }
 
 // brokerConfigs lists what clients and tools look for in a broker, read-only,
@@ -171,6 +179,29 @@ func (b *Broker) brokerConfigs(image *metadata.Image, want kmsg.DescribeConfigsR
 		return slices.Compare([]string{a.Name}, []string{b.Name})
 	})
 	return configs
+}
+
+// groupConfigs lists what a group has of its own, and the broker's where it has nothing.
+func (b *Broker) groupConfigs(image *metadata.Image, want kmsg.DescribeConfigsRequestResource) []kmsg.DescribeConfigsResponseResourceConfig {
+	listed := []kmsg.DescribeConfigsResponseResourceConfig{}
+	set, _ := image.Config(metadata.Resource{Type: metadata.GroupResource, Name: want.ResourceName})
+	brokers := b.groups.Configs()
+	for _, key := range configs.KafkaGroupKeys() {
+		if key.Support != configs.Served || want.ConfigNames != nil && !slices.Contains(want.ConfigNames, key.Name) {
+			continue
+		}
+		c := kmsg.NewDescribeConfigsResponseResourceConfig()
+		c.Name, c.ConfigType, c.Documentation = key.Name, configType(key.Type), &key.Why
+		if value, ok := set[key.Name]; ok {
+			c.ConfigSynonyms = append(c.ConfigSynonyms, synonym(key.Name, &value, kmsg.ConfigSourceGroupConfig))
+		}
+		behind := configs.GroupSynonym(key.Name)
+		i := slices.IndexFunc(brokers, func(c group.Config) bool { return c.Name == behind })
+		c.ConfigSynonyms = append(c.ConfigSynonyms, synonym(behind, &brokers[i].Value, kmsg.ConfigSourceStaticBrokerConfig))
+		c.Value, c.Source = c.ConfigSynonyms[0].Value, c.ConfigSynonyms[0].Source
+		listed = append(listed, c)
+	}
+	return listed
 }
 
 // incrementalAlterConfigs changes single keys.

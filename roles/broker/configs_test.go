@@ -188,13 +188,85 @@ func TestRefusedConfigChangesSayWhy(t *testing.T) {
 		t.Errorf("append to a list: %+v, %v", results, err)
 	}
 	q := kmsg.NewPtrDescribeConfigsRequest()
-	for _, kind := range []kmsg.ConfigResourceType{kmsg.ConfigResourceTypeBrokerLogger, kmsg.ConfigResourceTypeClientMetrics, kmsg.ConfigResourceTypeGroupConfig, 99} {
+	for _, kind := range []kmsg.ConfigResourceType{kmsg.ConfigResourceTypeBrokerLogger, kmsg.ConfigResourceTypeClientMetrics, 99} {
 		q.Resources = append(q.Resources, kmsg.DescribeConfigsRequestResource{ResourceType: kind, ResourceName: "1"})
 	}
 	for _, r := range ask[*kmsg.DescribeConfigsResponse](n.connect(), 4, q).Resources {
 		if r.ErrorCode != kerr.InvalidRequest.Code || r.ErrorMessage == nil {
 			t.Errorf("resource of type %d: %+v", r.ResourceType, r)
 		}
+	}
+}
+
+// What a group was given holds for its members at their next heartbeat, is told with
+// what stands behind it, and is listed.
+func TestGroupsHaveConfigsOfTheirOwn(t *testing.T) {
+	ctx, adm, n := adminOf(t)
+	c := n.connect()
+	var committed kadm.Offsets
+	committed.Add(kadm.Offset{Topic: "events", At: 1})
+	if err := adm.CommitAllOffsets(ctx, "crew", committed); err != nil { // it has a coordinator from here on
+		t.Fatal(err)
+	}
+	alter := func(group string, ops ...kmsg.IncrementalAlterConfigsRequestResourceConfig) kmsg.IncrementalAlterConfigsResponseResource {
+		q := kmsg.NewPtrIncrementalAlterConfigsRequest()
+		q.Resources = []kmsg.IncrementalAlterConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeGroupConfig, ResourceName: group, Configs: ops}}
+		return ask[*kmsg.IncrementalAlterConfigsResponse](c, 1, q).Resources[0]
+	}
+	set := func(key, value string) kmsg.IncrementalAlterConfigsRequestResourceConfig {
+		return kmsg.IncrementalAlterConfigsRequestResourceConfig{Name: key, Op: kmsg.IncrementalAlterConfigOpSet, Value: &value}
+	}
+	told := func() string {
+		q := kmsg.NewPtrDescribeConfigsRequest()
+		q.IncludeSynonyms = true
+		q.Resources = []kmsg.DescribeConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeGroupConfig, ResourceName: "crew"}}
+		var all []string
+		for _, of := range ask[*kmsg.DescribeConfigsResponse](c, 4, q).Resources[0].Configs {
+			for _, s := range of.ConfigSynonyms {
+				all = append(all, s.Name+"="+*s.Value+" "+s.Source.String())
+			}
+		}
+		return strings.Join(all, ", ")
+	}
+	interval := func() int32 {
+		q := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+		q.Group, q.MemberID, q.RebalanceTimeoutMillis = "crew", "one", 20_000
+		q.SubscribedTopicNames, q.Topics = []string{"events"}, []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+		p := ask[*kmsg.ConsumerGroupHeartbeatResponse](c, 1, q)
+		if p.ErrorCode != 0 {
+			t.Fatalf("%+v", p)
+		}
+		return p.HeartbeatIntervalMillis
+	}
+	behind := "group.consumer.heartbeat.interval.ms=5000 STATIC_BROKER_CONFIG, "
+	session := "group.consumer.session.timeout.ms=45000 STATIC_BROKER_CONFIG"
+	if got := interval(); got != 5000 || told() != behind+session {
+		t.Errorf("before: heartbeats every %d ms; %s", got, told())
+	}
+	if r := alter("crew", set("consumer.heartbeat.interval.ms", "1500")); r.ErrorCode != 0 {
+		t.Fatalf("%+v", r)
+	}
+	if got := interval(); got != 1500 || told() != "consumer.heartbeat.interval.ms=1500 GROUP_CONFIG, "+behind+session {
+		t.Errorf("set: heartbeats every %d ms; %s", got, told())
+	}
+	list := kmsg.NewPtrListConfigResourcesRequest()
+	list.ResourceTypes = []int8{int8(kmsg.ConfigResourceTypeGroupConfig)}
+	if all := ask[*kmsg.ListConfigResourcesResponse](c, 1, list).ConfigResources; len(all) != 1 || all[0].Name != "crew" {
+		t.Errorf("listed: %+v", all)
+	}
+	for _, wrong := range []struct {
+		group, key string
+		code       *kerr.Error
+	}{{"crew", "consumer.session.timeout.ms", kerr.InvalidConfig}, {"crew", "share.session.timeout.ms", kerr.InvalidConfig}, {"", "consumer.session.timeout.ms", kerr.InvalidRequest}} {
+		if r := alter(wrong.group, set(wrong.key, "1")); r.ErrorCode != wrong.code.Code || r.ErrorMessage == nil {
+			t.Errorf("%+v: %+v", wrong, r)
+		}
+	}
+	if r := alter("crew", kmsg.IncrementalAlterConfigsRequestResourceConfig{Name: "consumer.heartbeat.interval.ms", Op: kmsg.IncrementalAlterConfigOpDelete}); r.ErrorCode != 0 {
+		t.Fatalf("%+v", r)
+	}
+	if got := interval(); got != 5000 {
+		t.Errorf("after: heartbeats every %d ms", got)
 	}
 }
 

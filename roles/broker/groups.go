@@ -4,9 +4,11 @@ import (
 	"iter"
 	"net"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/storage"
@@ -23,11 +25,18 @@ const groupOperations = 1<<3 | 1<<6 | 1<<8
 func (b *Broker) openGroups() (*group.Coordinator, error) {
 	o := b.opt.Groups
 	o.Log, o.Topics, o.Catalogue = offsetsLog{newCoordinatorLog(b, offsetsTopic, group.ErrNotLeader, group.ErrTooLarge)}, groupTopics{b}, b.topicCatalogue
+	o.Consumer.TimesOf = b.groupTimes
 	o.Logger, o.Now = b.log, b.opt.Now
 	if o.CompactBytes == 0 { // of a small WAL, all partitions together a tenth
 		o.CompactBytes = min(group.DefaultCompactBytes, b.store.Stats().Capacity/(10*group.Partitions))
 	}
 	return group.Open(o)
+}
+
+// groupTimes returns what was set on a group; zero: nothing.
+func (b *Broker) groupTimes(name string) (session, heartbeat time.Duration) {
+	set, _ := b.follower.image().Config(metadata.Resource{Type: metadata.GroupResource, Name: name})
+	return millis(set[configs.GroupSession]), millis(set[configs.GroupHeartbeat])
 }
 
 // coordinator is what loads and unloads partitions of its topic.

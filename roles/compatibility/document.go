@@ -53,6 +53,18 @@ func Document(served []kafka.ApiVersion) string {
 		values[v.Name] = v.Value
 	}
 	writeKeys(&b, configs.KafkaBrokerKeys(), values)
+	b.WriteString("\n## Configs of groups\n\n" +
+		"A group may be given its own, whether it is there or not; otherwise the broker's\n" +
+		"`group.consumer.*` hold. A session is between `broker.groups.min_session_timeout` and\n" +
+		"`max_session_timeout`, an interval of heartbeats between one second and one minute,\n" +
+		"and shorter than the session. They hold from a member's next heartbeat on.\n")
+	own = map[string]string{}
+	for _, k := range configs.KafkaGroupKeys() {
+		if k.Support == configs.Served {
+			own[k.Name] = values[configs.GroupSynonym(k.Name)]
+		}
+	}
+	writeKeys(&b, configs.KafkaGroupKeys(), own)
 	return b.String()
 }
 

@@ -57,6 +57,9 @@ type Options struct {
 	// value. Nil accepts everything.
 	ValidateTopicConfig  func(key, value string) error
 	ValidateBrokerConfig func(key, value string) error
+	// ValidateGroupConfigs says why a group cannot have those values together. Nil
+	// accepts everything.
+	ValidateGroupConfigs func(values map[string]string) error
 	// ListConfig tells which keys are lists, that can be appended to and
 	// subtracted from, and their default. Nil: none.
 	ListConfig func(key string) (defaultValue string, isList bool)
@@ -132,13 +135,16 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	if opt.ValidateBrokerConfig == nil {
 		opt.ValidateBrokerConfig = acceptAll
 	}
+	if opt.ValidateGroupConfigs == nil {
+		opt.ValidateGroupConfigs = func(map[string]string) error { return nil }
+	}
 	if opt.ListConfig == nil {
 		opt.ListConfig = func(string) (string, bool) { return "", false }
 	}
 	c := &Controller{opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession), ships: new(ships)}
 	c.quota.most = opt.MaxPartitions
 	c.images = newPublisher(c.Image)
-	c.rules = rules{opt.DefaultPartitions, opt.ValidateTopicConfig, opt.ValidateBrokerConfig, opt.ListConfig}
+	c.rules = rules{opt.DefaultPartitions, opt.ValidateTopicConfig, opt.ValidateBrokerConfig, opt.ValidateGroupConfigs, opt.ListConfig}
 	node, err := consensus.Open(ctx, consensus.Options{
 		NodeID:          uint64(opt.NodeID),
 		Directory:       opt.Directory,

@@ -21,6 +21,7 @@ type rules struct {
 	defaultPartitions int32
 	topicConfig       func(key, value string) error
 	brokerConfig      func(key, value string) error
+	groupConfigs      func(values map[string]string) error
 	listConfig        func(key string) (defaultValue string, isList bool)
 }
 
@@ -168,6 +169,11 @@ func (r rules) decideConfigs(image *metadata.Image, change ConfigChange) (*pb.Al
 			return nil, err
 		}
 		validate = r.brokerConfig
+	case metadata.GroupResource:
+		if change.Name == "" {
+			return nil, metadata.Errorf(metadata.InvalidRequest, "a group has a name")
+		}
+		validate = func(string, string) error { return nil } // all together, below
 	default:
 		return nil, metadata.Errorf(metadata.InvalidRequest, "resource type %d has no configuration", change.Type)
 	}
@@ -195,7 +201,27 @@ func (r rules) decideConfigs(image *metadata.Image, change ConfigChange) (*pb.Al
 		}
 		command.Set = append(command.Set, &pb.ConfigEntry{Key: op.Key, Value: value})
 	}
+	if change.Type == metadata.GroupResource {
+		if err := r.groupConfigs(resulting(values, command)); err != nil {
+			return nil, metadata.Errorf(metadata.InvalidConfig, "%v", err)
+		}
+	}
 	return command, nil
+}
+
+// resulting returns values as the command would leave them.
+func resulting(values map[string]string, c *pb.AlterConfigs) map[string]string {
+	left := maps.Clone(values)
+	if left == nil {
+		left = map[string]string{}
+	}
+	for _, key := range c.Remove {
+		delete(left, key)
+	}
+	for _, e := range c.Set {
+		left[e.Key] = e.Value
+	}
+	return left
 }
 
 // resultOf returns the value that an operation other than delete leaves.

@@ -322,7 +322,8 @@ func (cg *consumerGroup) session(m *consumerMember) time.Duration {
 	if m.classic != nil {
 		return m.classic.session
 	}
-	return cg.group.core.opt.Consumer.Session
+	session, _ := cg.group.core.opt.Consumer.times(cg.group.id)
+	return session
 }
 
 // beat begins m's session anew.

@@ -57,6 +57,39 @@ func someTopics() atlas {
 	return atlas{1, map[string]int32{}, map[string]storage.TopicID{}}.with("t", 4)
 }
 
+// A member is silent for as long as its group allows, and learns of its own interval.
+func TestGroupsHaveTimesOfTheirOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		topics, _ := withTopics(someTopics())
+		own := map[string][2]time.Duration{"quick": {8 * time.Second, 2 * time.Second}, "half": {0, 3 * time.Second}, "wrong": {6 * time.Second, 7 * time.Second}}
+		h := open(t, topics, func(o *Options) {
+			o.Consumer.TimesOf = func(group string) (session, heartbeat time.Duration) { return own[group][0], own[group][1] }
+		})
+		for i := range int32(Partitions) {
+			h.Load(i, 1)
+		}
+		synctest.Wait()
+		for group, want := range map[string]struct{ session, heartbeat time.Duration }{
+			"quick": {8 * time.Second, 2 * time.Second},
+			"half":  {45 * time.Second, 3 * time.Second},
+			"wrong": {45 * time.Second, 5 * time.Second},
+			"plain": {45 * time.Second, 5 * time.Second},
+		} {
+			if resp := now(t, h.beat(group, "m", 0)); resp.HeartbeatIntervalMillis != int32(want.heartbeat.Milliseconds()) {
+				t.Errorf("%s: heartbeats every %d ms", group, resp.HeartbeatIntervalMillis)
+			}
+			time.Sleep(want.session - time.Second)
+			if got := h.described(group); !strings.Contains(got, "m 1") {
+				t.Errorf("%s: gone within its session: %s", group, got)
+			}
+			time.Sleep(2 * time.Second)
+			if got := h.described(group); strings.Contains(got, "m 1") {
+				t.Errorf("%s: still there behind its session: %s", group, got)
+			}
+		}
+	})
+}
+
 // Nobody hears of an epoch before it is committed, and whoever asked is told when
 // it can not be.
 func TestConsumerHeartbeatWaitsForItsRecords(t *testing.T) {

@@ -138,7 +138,8 @@ func (c *Core) beatConsumer(now time.Time, r Request, req *kmsg.ConsumerGroupHea
 
 	resp := req.ResponseKind().(*kmsg.ConsumerGroupHeartbeatResponse)
 	resp.MemberID, resp.MemberEpoch = &m.id, m.epoch
-	resp.HeartbeatIntervalMillis = int32(c.opt.Consumer.Heartbeat.Milliseconds())
+	_, interval := c.opt.Consumer.times(g.id)
+	resp.HeartbeatIntervalMillis = int32(interval.Milliseconds())
 	whole := req.RebalanceTimeoutMillis != -1 && (req.SubscribedTopicNames != nil || req.SubscribedTopicRegex != nil) && req.Topics != nil
 	if joins || whole || !m.assigned.equal(had) {
 		resp.Assignment = m.assigned.toHeartbeat()

@@ -35,6 +35,23 @@ type ConsumerOptions struct {
 	// range.
 	Assignors []string
 	Migration Migration // bidirectional
+	// TimesOf returns what a group has of its own, zero where it has none; nil: none
+	// has any. It must not block.
+	TimesOf func(group string) (session, heartbeat time.Duration)
+}
+
+// times returns after which silence a member of a group is removed, and how often it
+// is to send heartbeats.
+func (o *ConsumerOptions) times(group string) (session, heartbeat time.Duration) {
+	if o.TimesOf == nil {
+		return o.Session, o.Heartbeat
+	}
+	session, heartbeat = o.TimesOf(group)
+	session, heartbeat = or(session, o.Session), or(heartbeat, o.Heartbeat)
+	if session <= heartbeat { // the broker's own has changed since
+		return o.Session, o.Heartbeat
+	}
+	return session, heartbeat
 }
 
 func (o *ConsumerOptions) setDefaults() error {
@@ -65,8 +82,7 @@ func (o *ConsumerOptions) assigns(name string) bool { return slices.Contains(o.A
 // Config is a broker's setting under Kafka's name.
 type Config struct{ Name, Value, Type string }
 
-// Configs returns the settings of the coordinator. The least and the greatest
-// that a group may have of its own are the broker's, for groups have none.
+// Configs returns the settings of the coordinator.
 func (c *Coordinator) Configs() []Config {
 	o := c.opt
 	millis := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
@@ -74,12 +90,8 @@ func (c *Coordinator) Configs() []Config {
 	return []Config{
 		{"group.consumer.assignors", strings.Join(o.Consumer.Assignors, ","), "list"},
 		{"group.consumer.heartbeat.interval.ms", heartbeat, "int"},
-		{"group.consumer.max.heartbeat.interval.ms", heartbeat, "int"},
-		{"group.consumer.max.session.timeout.ms", session, "int"},
 		{"group.consumer.max.size", strconv.Itoa(o.Consumer.MaxSize), "int"},
 		{"group.consumer.migration.policy", string(o.Consumer.Migration), "string"},
-		{"group.consumer.min.heartbeat.interval.ms", heartbeat, "int"},
-		{"group.consumer.min.session.timeout.ms", session, "int"},
 		{"group.consumer.session.timeout.ms", session, "int"},
 		{"group.coordinator.rebalance.protocols", "classic,consumer", "list"},
 		{"group.initial.rebalance.delay.ms", millis(o.InitialRebalanceDelay), "int"},
