@@ -24,6 +24,9 @@ build/python/bin/python -c 'import confluent_kafka, kafka' 2>/dev/null ||
 if [ -f test/compat/java/pom.xml ] && [ ! -d build/java/lib ]; then
 	mvn -q -B -f test/compat/java/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/build/java/lib"
 fi
+if ! ls build/kafka/lib/kafka_2.13-*.jar >/dev/null 2>&1; then
+	mvn -q -B -f test/apache/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD/build/kafka/lib"
+fi
 for tool in node npm openssl curl; do
 	command -v $tool >/dev/null || { echo "install $tool: the suite buckets needs it" >&2; exit 1; }
 done
