@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,6 +56,8 @@ type keeper struct {
 	clock    clock
 	retainer *retainer // used by keep alone
 	foreign  int       // keys of ids that were never issued, in the last listing
+
+	shelves shelves // of checks
 
 	collecting sync.Mutex // never held during a call to the bucket
 	collector  *collector // guarded by collecting
@@ -183,6 +184,7 @@ func (k *keeper) keep(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
+		k.shelves.expire(time.Now())
 		if k.c.node.Leader() != uint64(k.c.opt.NodeID) || k.shipper.Fenced() != nil {
 			k.clock.forget()
 			continue
@@ -259,8 +261,10 @@ func (k *keeper) key(id storage.ObjectID) string {
 
 // audit deletes what landed in the bucket after its id was forgotten.
 func (k *keeper) audit(ctx context.Context) error {
-	var ids []storage.ObjectID // without those that are known now: there are few others
 	image := k.c.state.Image()
+	// Those that the image does not know: in the main what manifests list, which may
+	// be millions.
+	ids := make([]storage.ObjectID, 0, image.FiledRanges())
 	prefix := object.DataPrefix(k.o.Prefix, k.c.Image().ClusterID(), FirstIncarnation)
 	err := k.o.Bucket.List(ctx, prefix, "", func(i bucket.Info) bool {
 		if parsed, err := object.ParseKey(k.o.Prefix, i.Key); err == nil {
@@ -279,21 +283,15 @@ func (k *keeper) audit(ctx context.Context) error {
 		return err
 	}
 	image = k.c.state.Image()
-	ids = unknownTo(image, ids)
-	f := &filed{}
-	if len(ids) > 0 {
-		if f, err = k.readFiled(ctx, image, func(id storage.ObjectID) bool {
-			_, asked := slices.BinarySearch(ids, id)
-			return asked
-		}); err != nil {
-			return fmt.Errorf("nothing in the bucket is judged: %w", err)
-		}
+	f, err := k.readFiled(ctx, image, unknownTo(image, ids))
+	if err != nil {
+		return fmt.Errorf("nothing in the bucket is judged: %w", err)
 	}
 	for id, d := range f.damaged {
 		k.c.log.Error("a manifest is damaged or missing: nothing is called an orphan until it is there", "manifest", id, "partition", d.partition, "error", d.err)
 	}
 	k.collecting.Lock()
-	found := k.collector.listed(time.Now(), ids, image, f)
+	found := k.collector.listed(time.Now(), f.ids, image, f)
 	k.collecting.Unlock()
 	if len(found.Foreign) > 0 && len(found.Foreign) != k.foreign {
 		k.c.log.Warn("the bucket has objects whose ids were never issued here; they are left", "objects", len(found.Foreign), "first", found.Foreign[0])

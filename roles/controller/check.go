@@ -76,7 +76,7 @@ func (s stretch) has(key string) bool { return key > s.after && (s.upTo == "" ||
 type comparison struct {
 	Compared
 	findings []Finding
-	orphans  []storage.ObjectID
+	orphans  []Finding // in order of key
 	// suspects are findings that a listing alone is not believed about: it may lag,
 	// and it is older than the catalogue. whole are the objects that are as they
 	// should be, by the listing. Both are in order of key.
@@ -86,7 +86,7 @@ type comparison struct {
 // compare looks at the listing of a stretch, and at a catalogue that is not older
 // with what its manifests list there.
 // keyOf gives the key of an object; listed is in order of key.
-func compare(cat catalogue, filed *filed, keyOf func(storage.ObjectID) string, parse func(key string) (storage.ObjectID, error), part stretch, listed []bucket.Info) (c comparison) {
+func compare(cat catalogue, filed *filedPart, keyOf func(storage.ObjectID) string, parse func(key string) (storage.ObjectID, error), part stretch, listed []bucket.Info) (c comparison) {
 	shown := make(map[storage.ObjectID]struct{}, len(listed))
 	for _, i := range listed {
 		if !part.has(i.Key) {
@@ -102,7 +102,7 @@ func compare(cat catalogue, filed *filed, keyOf func(storage.ObjectID) string, p
 		}
 		f.id, f.Object = id, id.String()
 		o, known := cat.Object(id)
-		if is, listed := filed.objects[id]; listed && !known {
+		if is, listed := filed.find(id); listed && !known {
 			shown[id] = struct{}{}
 			c.named(filedFinding(f, is))
 			continue
@@ -112,13 +112,13 @@ func compare(cat catalogue, filed *filed, keyOf func(storage.ObjectID) string, p
 			f.Kind, f.Detail = FoundForeign, "an id that was never issued here: it is left"
 			c.Foreign.add(i.Size)
 			c.findings = append(c.findings, f)
-		case !known && !filed.whole():
+		case !known && !filed.knows(id):
 			c.Unjudged.add(i.Size)
 		case !known:
 			f.Kind, f.Detail = FoundOrphan, "it came after its deletion, and nothing can name it any more"
 			c.Orphans.add(i.Size)
 			c.findings = append(c.findings, f)
-			c.orphans = append(c.orphans, id)
+			c.orphans = append(c.orphans, f)
 		case o.State == metadata.Prepared:
 			c.Prepared.add(i.Size)
 		case o.State == metadata.Condemned:
@@ -137,7 +137,8 @@ func compare(cat catalogue, filed *filed, keyOf func(storage.ObjectID) string, p
 			c.suspects = append(c.suspects, Finding{Key: key, Object: o.ID.String(), Want: o.Size, id: o.ID})
 		}
 	}
-	for id, is := range filed.objects {
+	for _, is := range filed.objects {
+		id := is.Object
 		if _, is := shown[id]; is {
 			continue
 		}

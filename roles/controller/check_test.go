@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -95,12 +96,12 @@ func TestComparison(t *testing.T) {
 		if c.size >= 0 {
 			listed = append(listed, bucket.Info{Key: key, Size: c.size})
 		}
-		f := &filed{}
+		f := &filedPart{to: math.MaxUint64}
 		if c.state == shelved {
-			f.objects = map[storage.ObjectID]filedObject{7: {Filed: object.Filed{Object: 7, Size: 100}}}
+			f.objects = []filedObject{{Filed: object.Filed{Object: 7, Size: 100}}}
 		}
 		if strings.HasSuffix(c.name, "damaged") {
-			f.damaged = map[storage.ObjectID]damagedManifest{8: {}}
+			f.damaged = damages{8: {}}
 		}
 		got := compare(cat, f, keyOf, parse, c.part, listed)
 		var is []string

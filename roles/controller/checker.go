@@ -20,16 +20,23 @@ import (
 
 // Limits of one call of a check.
 const (
-	// CheckBudget is about how long one call may take: a caller who waits sees it
-	// move, and none holds a request for hours.
+	// CheckBudget is about how long one call may take, whatever it does: read
+	// manifests, list, look at objects. A caller who waits sees it move, and none holds
+	// a request for hours. What is begun is ended: a request for each reader.
 	CheckBudget = 10 * time.Second
 	// maxChecked keys are held in memory.
 	maxChecked = 100_000
+	// maxVerified keys are listed at once, a page of a store, when all of their objects
+	// are to be read: that takes longer than any call.
+	maxVerified = 1000
 	// checkReaders objects are read at once: a store answers many as fast as one, and
 	// each reader holds two windows.
 	checkReaders = 4
 	// MaxFindings of each kind are told; all are counted.
 	MaxFindings = 1000
+	// notBegun is where a check goes on that has not read all manifests yet, and has
+	// looked at no key: no store has a key like that.
+	notBegun = "\x00"
 )
 
 // CheckRequest says what to check.
@@ -80,7 +87,8 @@ func firstOfEach(all []Finding, most int) []Finding {
 }
 
 // CheckBucket compares a part of the bucket with the catalogue. It begins where
-// r.After says and goes as far as its budget allows, by one object at least.
+// r.After says and goes as far as its budget allows, by one object at least, or by a
+// manifest: then Next is where it began.
 func (c *Controller) CheckBucket(ctx context.Context, r CheckRequest) (*CheckReport, error) {
 	k := c.keeper
 	if k == nil {
@@ -94,14 +102,26 @@ func (c *Controller) CheckBucket(ctx context.Context, r CheckRequest) (*CheckRep
 	}
 	data := object.DataPrefix(k.o.Prefix, c.Image().ClusterID(), FirstIncarnation)
 	check := &bucketCheck{k: k, r: r, part: stretch{after: data + r.After}, until: time.Now().Add(r.Budget)}
-	if r.After == "" {
+	if r.After == "" || r.After == notBegun {
 		check.part.after = "" // a listing begins with its prefix
 	}
-	report, err := check.run(ctx, data)
-	if err != nil {
+	return check.onShelf(ctx, data)
+}
+
+// onShelf runs a call with what the calls before have read of manifests.
+func (b *bucketCheck) onShelf(ctx context.Context, data string) (report *CheckReport, err error) {
+	if b.shelf, err = b.k.shelves.take(time.Now(), b.r.After); err != nil {
 		return nil, err
 	}
-	report.Next = strings.TrimPrefix(check.part.upTo, data)
+	if b.shelf == nil || !b.shelf.begin(b.part.after, b.k.key) {
+		b.shelf = newShelf(b.part.after, b.k.key, cmp.Or(b.k.shelves.most, maxShelved))
+	}
+	next := b.r.After
+	defer func() { b.k.shelves.put(time.Now(), next, b.shelf) }()
+	if report, err = b.run(ctx, data); err != nil {
+		return nil, err // whoever tries again finds what was read
+	}
+	next = report.Next
 	return report, nil
 }
 
@@ -137,10 +157,11 @@ type bucketCheck struct {
 	r     CheckRequest
 	part  stretch
 	until time.Time
+	shelf *shelf
 	image *metadata.Image // not older than the listing
-	filed *filed          // what its manifests list in the stretch
+	filed *filedPart      // what its manifests list in the stretch
 
-	verified, corrupt Tally
+	verified, corrupt, deleted Tally
 }
 
 func (b *bucketCheck) late() bool { return time.Now().After(b.until) }
@@ -149,6 +170,11 @@ func (b *bucketCheck) late() bool { return time.Now().After(b.until) }
 func (b *bucketCheck) cut(key string) { b.part.upTo = key }
 
 func (b *bucketCheck) run(ctx context.Context, data string) (*CheckReport, error) {
+	unfinished := &CheckReport{Next: cmp.Or(b.r.After, notBegun), Findings: []Finding{}}
+	// What takes long comes before the listing, which would be in vain.
+	if all, err := b.shelf.fill(ctx, b.k, b.k.c.state.Image(), b.late); err != nil || !all {
+		return unfinished, err
+	}
 	listed, err := b.list(ctx, data)
 	if err != nil {
 		return nil, err
@@ -156,10 +182,14 @@ func (b *bucketCheck) run(ctx context.Context, data string) (*CheckReport, error
 	if b.image, err = b.k.fresh(ctx); err != nil {
 		return nil, err
 	}
-	inPart := func(id storage.ObjectID) bool { return b.part.has(b.k.key(id)) }
-	if b.filed, err = b.k.readFiled(ctx, b.image, inPart); err != nil {
-		return nil, err
+	// What was filed meanwhile may list what the catalogue knows no more.
+	if all, err := b.shelf.fill(ctx, b.k, b.image, b.late); err != nil || !guard.Check("controller.check-reads-all", all) {
+		return unfinished, err
 	}
+	if end := b.shelf.end(b.k.key); end != "" && (b.part.upTo == "" || end < b.part.upTo) {
+		b.cut(end)
+	}
+	b.filed = b.shelf.part(b.part, b.k.key)
 	c := b.compare(listed)
 	looked, err := b.look(ctx, c)
 	if err != nil {
@@ -171,13 +201,10 @@ func (b *bucketCheck) run(ctx context.Context, data string) (*CheckReport, error
 	if err := b.settle(ctx, &c, looked); err != nil {
 		return nil, err
 	}
-	report := &CheckReport{Compared: c.Compared, Verified: b.verified, Corrupt: b.corrupt, Findings: []Finding{}}
-	if report.Deleted, err = b.repair(ctx, &c, listed); err != nil {
-		return nil, err
-	}
+	report := &CheckReport{Next: strings.TrimPrefix(b.part.upTo, data), Compared: c.Compared, Verified: b.verified, Corrupt: b.corrupt, Deleted: b.deleted, Findings: []Finding{}}
 	if !b.r.Verify { // else they were read with the rest
 		for id := range b.filed.damaged {
-			if damages := b.damagedManifest(id); inPart(id) && len(damages) > 0 {
+			if damages := b.damagedManifest(id); b.part.has(b.k.key(id)) && len(damages) > 0 {
 				report.Corrupt.add(damages[0].Size)
 				c.findings = append(c.findings, damages...)
 			}
@@ -192,12 +219,19 @@ func (b *bucketCheck) compare(listed []bucket.Info) comparison {
 	return compare(b.image, b.filed, b.k.key, b.k.parse, b.part, listed)
 }
 
-// list reads the keys of the stretch, which ends where half of the time is gone.
+// list reads the keys of the stretch, which ends where half of the time that is left is
+// gone, or with the shelf.
 func (b *bucketCheck) list(ctx context.Context, data string) (listed []bucket.Info, err error) {
-	half := time.Now().Add(b.r.Budget / 2)
+	half, most, end := time.Now().Add(time.Until(b.until)/2), maxChecked, b.shelf.end(b.k.key)
+	if b.r.Verify {
+		most = maxVerified
+	}
 	more := false
 	err = b.k.o.Bucket.List(ctx, data, b.part.after, func(i bucket.Info) bool {
-		if more = len(listed) > 0 && (len(listed) >= maxChecked || time.Now().After(half)); more {
+		if end != "" && i.Key > end {
+			return false
+		}
+		if more = len(listed) > 0 && (len(listed) >= most || time.Now().After(half)); more {
 			return false
 		}
 		listed = append(listed, i)
@@ -229,19 +263,25 @@ func (k *keeper) parse(key string) (storage.ObjectID, error) {
 	return p.ID, err
 }
 
-// look is what the store says of one key, and what reading its object has shown.
+// look is what the store says of one key, and what reading its object has shown, or
+// what became of an orphan.
 type look struct {
 	suspect bool
+	orphan  bool
+	deleted bool
 	finding Finding
 	missing bool
 	info    bucket.Info
 	damages []Finding
 }
 
-// look asks the store for each suspect, and reads objects if that is wanted, in
-// order of key until the time is up; there it cuts the stretch.
+// look asks the store for each suspect, removes orphans and reads objects if that is
+// wanted, in order of key until the time is up; there it cuts the stretch.
 func (b *bucketCheck) look(ctx context.Context, c comparison) ([]look, error) {
-	todo := make([]look, 0, len(c.suspects))
+	todo := make([]look, 0, len(c.suspects)+len(c.orphans))
+	for _, f := range c.orphans {
+		todo = append(todo, look{orphan: true, finding: f})
+	}
 	for _, f := range c.suspects {
 		todo = append(todo, look{suspect: true, finding: f})
 	}
@@ -299,6 +339,10 @@ func (b *bucketCheck) look(ctx context.Context, c comparison) ([]look, error) {
 
 // lookAt asks the store for one key.
 func (b *bucketCheck) lookAt(ctx context.Context, l *look, named map[storage.ObjectID][]namedRange) (err error) {
+	if l.orphan {
+		l.deleted, err = b.repair(ctx, l.finding.id)
+		return err
+	}
 	if l.suspect {
 		l.info, err = b.k.o.Bucket.Stat(ctx, l.finding.Key)
 	} else {
@@ -365,6 +409,12 @@ func (b *bucketCheck) settle(ctx context.Context, c *comparison, looked []look) 
 	}
 	for _, l := range looked {
 		f := l.finding
+		if l.deleted {
+			b.deleted.add(f.Size)
+		}
+		if l.orphan {
+			continue
+		}
 		if !stillNamed(now, &f) {
 			// A manifest may list what lies below the log start: nobody misses that.
 			if f.filed != nil && l.missing && !l.suspect {
@@ -418,27 +468,20 @@ func stillNamed(now *metadata.Image, f *Finding) bool {
 	return known && o.State == metadata.Committed
 }
 
-// repair takes note of orphans, and deletes those that have been seen for long
-// enough, if that is wanted.
-func (b *bucketCheck) repair(ctx context.Context, c *comparison, listed []bucket.Info) (deleted Tally, err error) {
-	sizes := make(map[string]int64, len(listed))
-	for _, i := range listed {
-		sizes[i.Key] = i.Size
+// repair takes note of an orphan, and deletes it if it has been seen for long enough
+// and that is wanted.
+func (b *bucketCheck) repair(ctx context.Context, id storage.ObjectID) (deleted bool, err error) {
+	b.k.collecting.Lock()
+	may := b.k.collector.shown(time.Now(), id, b.image, b.filed)
+	b.k.collecting.Unlock()
+	if !may || !guard.Check("controller.check-dry-run", b.r.Repair) {
+		return false, nil
 	}
-	for _, id := range c.orphans {
-		b.k.collecting.Lock()
-		may := b.k.collector.shown(time.Now(), id, b.image, b.filed)
-		b.k.collecting.Unlock()
-		if !may || !guard.Check("controller.check-dry-run", b.r.Repair) {
-			continue
-		}
-		if err := b.k.delete(ctx, id); err != nil {
-			return deleted, err
-		}
-		b.k.c.log.Info("an object that came after its deletion is removed by a repair", "object", id)
-		deleted.add(sizes[b.k.key(id)])
+	if err := b.k.delete(ctx, id); err != nil {
+		return false, err
 	}
-	return deleted, nil
+	b.k.c.log.Info("an object that came after its deletion is removed by a repair", "object", id)
+	return true, nil
 }
 
 // windows reads an object in large requests: one window follows its data, the

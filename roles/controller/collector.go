@@ -19,6 +19,13 @@ type catalogue interface {
 	Dying() iter.Seq[*metadata.Dying]
 }
 
+// filed is what the manifests of a catalogue list. The catalogue itself knows nothing
+// of these objects: without them nothing may be called an orphan.
+type filed interface {
+	// has reports whether a manifest lists the object, or may do so.
+	has(storage.ObjectID) bool
+}
+
 // collectorLimits are the waits of a collector.
 type collectorLimits struct {
 	// Deadline is how long an upload may take, from when its id was first seen.
@@ -161,7 +168,7 @@ type audit struct {
 // in no manifest, and whose id was issued landed after its deletion: no command can
 // name it any more, whatever was filed since. It goes once two listings, a grace apart, have
 // shown it; a listing may lag.
-func (c *collector) listed(now time.Time, ids []storage.ObjectID, cat catalogue, filed *filed) (found audit) {
+func (c *collector) listed(now time.Time, ids []storage.ObjectID, cat catalogue, filed filed) (found audit) {
 	seen := map[storage.ObjectID]time.Time{}
 	for _, id := range ids {
 		foreign, dead := judgeListed(id, cat, filed)
@@ -187,7 +194,7 @@ func (c *collector) listed(now time.Time, ids []storage.ObjectID, cat catalogue,
 
 // shown is listed of a single object of a listing, the rest of which is not known:
 // it reports whether the object is an orphan that is to be deleted.
-func (c *collector) shown(now time.Time, id storage.ObjectID, cat catalogue, filed *filed) bool {
+func (c *collector) shown(now time.Time, id storage.ObjectID, cat catalogue, filed filed) bool {
 	if _, dead := judgeListed(id, cat, filed); !dead {
 		return false
 	}
@@ -202,7 +209,7 @@ func (c *collector) shown(now time.Time, id storage.ObjectID, cat catalogue, fil
 // judgeListed says what an object of a listing is by a catalogue that is not older,
 // and its manifests: foreign, if its id was never issued, or dead, if nothing can
 // name it any more.
-func judgeListed(id storage.ObjectID, cat catalogue, filed *filed) (foreign, dead bool) {
+func judgeListed(id storage.ObjectID, cat catalogue, filed filed) (foreign, dead bool) {
 	if !guard.Check("controller.orphan-issued", id < cat.NextObjectID()) {
 		return true, false
 	}

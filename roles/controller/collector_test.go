@@ -11,6 +11,7 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/object"
 )
 
 // States of an id in the model; forgotten ids have none in the catalogue.
@@ -340,14 +341,15 @@ func (w *collectionWorld) judge(damage bool) {
 		return
 	}
 	w.audit = nil
-	f := &filed{objects: map[storage.ObjectID]filedObject{}, damaged: map[storage.ObjectID]damagedManifest{}}
+	f := newFiledIDs(a.ids)
+	f.damaged = damages{}
 	for id, list := range a.image.lists {
 		if !w.bucket[id] || damage && rapid.IntRange(0, 19).Draw(w.t, "damaged") == 0 {
 			f.damaged[id] = damagedManifest{}
 			continue
 		}
 		for _, one := range list {
-			f.objects[one] = filedObject{}
+			f.strike([]object.Filed{{Object: one}})
 		}
 	}
 	found := w.collector.listed(w.now, a.ids, a.image, f)

@@ -6,8 +6,8 @@
 // Pure cores: placement.go (which broker holds which replica), liveness.go (who
 // has been silent too long), decide.go (from a request and an image to a
 // command), collector.go and retention.go (what is deleted), clock.go (by which
-// time), check.go (how bucket and catalogue stand to each other). The [Controller]
-// is the shell: it encodes a decision, checks it against the present image,
+// time), check.go (how bucket and catalogue stand to each other), shelf.go (what
+// manifests list, within bounds). The [Controller] is the shell: it encodes a decision, checks it against the present image,
 // proposes it and waits until it is applied here.
 //
 // A method returns after the change is in [Controller.Image]. Subscribers see

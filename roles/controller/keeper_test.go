@@ -35,6 +35,7 @@ type kept struct {
 	memory *bucket.Memory
 	bucket *bucket.Faulty
 	said   *lines
+	audit  time.Duration
 	ahead  atomic.Int64 // of the clock that the controller sees
 	alone  bool         // the bucket has the controller's clock, as a directory has
 	c      *Controller
@@ -60,15 +61,20 @@ func (l *lines) count(text string) int {
 }
 
 func newKept(t *testing.T, faults ...bucket.Rule) *kept {
-	k := &kept{t: t, fs: disk.NewMem(disk.MemOptions{}), memory: bucket.NewMemory(), said: &lines{}}
+	k := &kept{t: t, fs: disk.NewMem(disk.MemOptions{}), memory: bucket.NewMemory(), said: &lines{}, audit: keptAudit}
 	k.bucket = bucket.NewFaulty(k.memory, faults...)
 	return k
 }
 
 // inBucket runs a test with a controller that is open, and knows its bucket.
 func inBucket(t *testing.T, test func(t *testing.T, k *kept)) {
+	inAuditedBucket(t, keptAudit, test)
+}
+
+func inAuditedBucket(t *testing.T, every time.Duration, test func(t *testing.T, k *kept)) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKept(t)
+		k.audit = every
 		k.open()
 		defer k.close()
 		k.register()
@@ -86,7 +92,7 @@ func (k *kept) open() {
 		NodeID: 1, FS: k.fs, ClusterID: id, BrokerSession: 100_000 * time.Hour, Tick: time.Minute, LogCapacity: memoryLogCapacity,
 		Log: slog.New(slog.NewTextHandler(k.said, nil)), Now: func() time.Time { return time.Now().Add(time.Duration(k.ahead.Load())) },
 		Bucket: &BucketOptions{
-			Bucket: oneClock{k.bucket, k}, Prefix: "p", Deadline: keptDeadline, Grace: keptGrace, Audit: keptAudit,
+			Bucket: oneClock{k.bucket, k}, Prefix: "p", Deadline: keptDeadline, Grace: keptGrace, Audit: k.audit,
 			Retention: 30 * time.Second, MetadataLog: time.Minute,
 			Keep: func(configs map[string]string) Retention {
 				keep := Retention{Age: -1, Bytes: -1}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
@@ -15,19 +16,12 @@ import (
 	"rustmq.dev/rustmq/storage/object"
 )
 
-// filed is what the manifests of one image list. The image itself knows nothing of
-// these objects: without them nothing may be called an orphan.
-type filed struct {
-	objects map[storage.ObjectID]filedObject // those that were asked for
-	// damaged are the manifests that are not in the bucket, or not what was written.
-	// What else they list is not known.
-	damaged map[storage.ObjectID]damagedManifest
-}
+// manifestReaders manifests are read at once; none has more than a few hundred KB.
+const manifestReaders = 8
 
-type filedObject struct {
-	partition storage.PartitionID
-	object.Filed
-}
+// damages are the manifests that are not in the bucket, or not what was written. What
+// else they list is not known.
+type damages map[storage.ObjectID]damagedManifest
 
 type damagedManifest struct {
 	partition storage.PartitionID
@@ -36,42 +30,114 @@ type damagedManifest struct {
 	missing   bool
 }
 
-// has reports whether a manifest lists the object, or may do so.
-func (f *filed) has(id storage.ObjectID) bool {
-	_, listed := f.objects[id]
-	return listed || !f.whole()
-}
-
 // whole reports whether every manifest was read.
-func (f *filed) whole() bool {
-	return guard.Check("controller.manifests-whole", len(f.damaged) == 0)
+func (d damages) whole() bool {
+	return guard.Check("controller.manifests-whole", len(d) == 0)
 }
 
-// readFiled reads all manifests of an image, and keeps what wanted asks for. What is
-// damaged is told; an error is another one of the bucket, or says that the image is
-// too old to be read by: nothing is known then.
-func (k *keeper) readFiled(ctx context.Context, image *metadata.Image, wanted func(storage.ObjectID) bool) (*filed, error) {
-	f := &filed{objects: map[storage.ObjectID]filedObject{}, damaged: map[storage.ObjectID]damagedManifest{}}
-	for of, is := range image.Manifests() {
-		ranges, err := k.readManifest(ctx, of, is)
-		missing := errors.Is(err, bucket.ErrNotFound)
-		if err != nil && !missing && !isDamage(err) {
-			return nil, err
-		}
-		if err != nil {
-			if o, known := k.c.state.Image().Object(is.ID); !known || o.State != metadata.Committed {
-				return nil, fmt.Errorf("the catalogue has moved on while its manifests were read: %w", err)
-			}
-			f.damaged[is.ID] = damagedManifest{of, *is, err, missing}
-			continue
-		}
-		for _, r := range ranges {
-			if wanted(r.Object) {
-				f.objects[r.Object] = filedObject{of, r}
-			}
+// filedIDs tells of some ids which of them manifests list, in a bit beside each id:
+// the image itself knows nothing of these objects, and they may be millions.
+type filedIDs struct {
+	ids     []storage.ObjectID // in order
+	bits    []uint64
+	damaged damages
+}
+
+func newFiledIDs(ids []storage.ObjectID) *filedIDs {
+	return &filedIDs{ids: ids, bits: make([]uint64, (len(ids)+63)/64)}
+}
+
+// strike takes note of what a manifest lists.
+func (f *filedIDs) strike(ranges []object.Filed) {
+	for i := range ranges {
+		if at, asked := slices.BinarySearch(f.ids, ranges[i].Object); asked {
+			f.bits[at/64] |= 1 << (at % 64)
 		}
 	}
-	return f, nil
+}
+
+// has reports whether a manifest lists the object, or may do so.
+func (f *filedIDs) has(id storage.ObjectID) bool {
+	at, asked := slices.BinarySearch(f.ids, id)
+	if !guard.Check("controller.filed-asked", asked) {
+		return true
+	}
+	return f.bits[at/64]&(1<<(at%64)) != 0 || !f.damaged.whole()
+}
+
+// source is a manifest of an image.
+type source struct {
+	partition storage.PartitionID
+	manifest  *metadata.Manifest
+}
+
+// readFiled reads all manifests of an image, for all that they list of some ids, which
+// it sorts.
+func (k *keeper) readFiled(ctx context.Context, image *metadata.Image, ids []storage.ObjectID) (*filedIDs, error) {
+	slices.Sort(ids)
+	f := newFiledIDs(ids)
+	if len(ids) == 0 {
+		return f, nil
+	}
+	var all []source
+	for of, is := range image.Manifests() {
+		all = append(all, source{of, is})
+	}
+	f.damaged = damages{}
+	_, err := k.readManifests(ctx, all, func() bool { return false }, func(_ source, ranges []object.Filed) { f.strike(ranges) }, f.damaged)
+	return f, err
+}
+
+// readManifests reads some manifests at once, and calls list with each, one after the
+// other, until enough says so; one is read in any case. What is damaged is put into
+// damaged; an error is another one of the bucket, or says that the image is too old to
+// be read by. It reports whether all were read.
+func (k *keeper) readManifests(ctx context.Context, todo []source, enough func() bool, list func(source, []object.Filed), damaged damages) (all bool, err error) {
+	var (
+		mu      sync.Mutex // guards next, err, damaged, and what list does
+		next    int
+		readers sync.WaitGroup
+	)
+	take := func() (source, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if next == len(todo) || err != nil || next > 0 && enough() {
+			return source{}, false
+		}
+		next++
+		return todo[next-1], true
+	}
+	for range min(manifestReaders, len(todo)) {
+		readers.Go(func() {
+			for s, more := take(); more; s, more = take() {
+				ranges, failed := k.readManifest(ctx, s.partition, s.manifest)
+				mu.Lock()
+				if failed == nil {
+					list(s, ranges)
+				} else if d, is := k.damageOf(s, failed); is == nil {
+					damaged[s.manifest.ID] = d
+				} else if err == nil {
+					err = is
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	readers.Wait()
+	return err == nil && next == len(todo), err
+}
+
+// damageOf tells a manifest that is damaged from a bucket that does not answer, and
+// from an image that is too old.
+func (k *keeper) damageOf(s source, err error) (damagedManifest, error) {
+	missing := errors.Is(err, bucket.ErrNotFound)
+	if !missing && !isDamage(err) {
+		return damagedManifest{}, err
+	}
+	if o, known := k.c.state.Image().Object(s.manifest.ID); !known || o.State != metadata.Committed {
+		return damagedManifest{}, fmt.Errorf("the catalogue has moved on while its manifests were read: %w", err)
+	}
+	return damagedManifest{s.partition, *s.manifest, err, missing}, nil
 }
 
 // readManifest reads a manifest and checks it. What is damaged is read once more: it
@@ -123,13 +189,10 @@ func (c *Controller) FileRanges(ctx context.Context, brokerID int32, brokerEpoch
 	return err
 }
 
-// unknownTo returns those of ids that an image knows nothing of.
-func unknownTo(image *metadata.Image, ids []storage.ObjectID) (unknown []storage.ObjectID) {
-	for _, id := range ids {
-		if _, known := image.Object(id); !known {
-			unknown = append(unknown, id)
-		}
-	}
-	slices.Sort(unknown)
-	return unknown
+// unknownTo leaves those of ids that an image knows nothing of.
+func unknownTo(image *metadata.Image, ids []storage.ObjectID) []storage.ObjectID {
+	return slices.DeleteFunc(ids, func(id storage.ObjectID) bool {
+		_, known := image.Object(id)
+		return known
+	})
 }
