@@ -102,7 +102,7 @@ func TestDeletedGroupsLeaveNoLog(t *testing.T) {
 func (h *house) delete(group string) {
 	h.t.Helper()
 	answers := make(chan int16, 1)
-	h.shards[Partition(group)].Load().submit(h.t.Context(), Request{Body: &DeleteGroup{Group: group}},
+	h.shard(group).Submit(h.t.Context(), Request{Body: &DeleteGroup{Group: group}},
 		func(body any) { answers <- body.(int16) }, func(code int16) { answers <- code })
 	wantCode(h.t, "delete", now(h.t, answers), nil)
 }
@@ -243,7 +243,7 @@ func TestShortenedLogSaysWhatTheWholeOneSaid(t *testing.T) {
 				m := log.Marker{ProducerID: rng.Int64N(3), Commit: rng.IntN(3) > 0}
 				h.EndTransaction(t.Context(), Partition(id), m, func(error) { got <- 0 })
 			case what < 9:
-				h.shards[Partition(id)].Load().submit(t.Context(), Request{Body: &DeleteGroup{Group: id}},
+				h.shard(id).Submit(t.Context(), Request{Body: &DeleteGroup{Group: id}},
 					func(body any) { got <- body.(int16) }, func(code int16) { got <- code })
 			default:
 				h.OffsetCommit(t.Context(), commitRequest(id, i), func(p *kmsg.OffsetCommitResponse) { got <- commitCode(p) })
@@ -354,15 +354,13 @@ func TestFailedSnapshotDoesNotSpin(t *testing.T) {
 		h.load(1)
 		wantCode(t, "commit", commitCode(now(t, h.commit("g", 1))), nil)
 		h.log.set(func(l *memoryLog) { l.fail = errors.New("disk full") })
-		shard := h.shards[Partition("g")].Load()
+		shard := h.shard("g")
 		c := &shard.compaction
 		for c.retry.IsZero() {
 			h.commit("g", 1)
 			synctest.Wait()
 		}
-		shard.mu.Lock() // which its goroutine takes when it wakes
-		c.grown = 0     // as if the groups had grown
-		shard.mu.Unlock()
+		shard.Post(func() { c.grown = 0 }) // as if the groups had grown
 		time.Sleep(2 * compactRetry)
 		synctest.Wait()
 		if !c.retry.IsZero() {

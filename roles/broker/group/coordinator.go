@@ -2,13 +2,11 @@ package group
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
-	"unicode/utf16"
 
 	"github.com/google/uuid"
-	"github.com/twmb/franz-go/pkg/kerr"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage"
 )
 
@@ -19,31 +17,13 @@ const Topic = "__consumer_offsets"
 // on it, so it never changes.
 const Partitions = 50
 
-// Partition returns the partition of [Topic] that holds a group: Kafka's, the
-// absolute value of Java's hash of the id, modulo the number of partitions.
-func Partition(groupID string) int32 {
-	var h int32
-	for _, unit := range utf16.Encode([]rune(groupID)) {
-		h = 31*h + int32(unit)
-	}
-	if h < 0 {
-		h = -h
-	}
-	return max(h, 0) % Partitions // the least int32 has no absolute value; Kafka takes 0
-}
+// Partition returns the partition of [Topic] that holds a group.
+func Partition(groupID string) int32 { return coordinator.PartitionOf(groupID, Partitions) }
 
 // Coordinator coordinates the groups of the partitions loaded into it.
 type Coordinator struct {
 	opt    Options
-	ctx    context.Context // ends with the coordinator
-	cancel context.CancelFunc
-	run    sync.WaitGroup // the goroutines of shards
-
-	shards [Partitions]atomic.Pointer[shard] // nil: not led here
-
-	mu     sync.Mutex         // guards changes of shards, last and closed
-	last   [Partitions]*shard // the last that there was; its successor waits for it
-	closed bool
+	shards *coordinator.Shards[Request, *shard]
 
 	// Totals over all shards, for the bounds on memory.
 	groups atomic.Int64
@@ -56,7 +36,9 @@ func Open(opt Options) (*Coordinator, error) {
 		return nil, err
 	}
 	c := &Coordinator{opt: opt}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.shards = coordinator.New(coordinator.Options{
+		What: "groups", Partitions: Partitions, MaxQueue: opt.MaxQueue, Logger: opt.Logger,
+	}, c.newShard)
 	return c, nil
 }
 
@@ -65,44 +47,17 @@ func Open(opt Options) (*Coordinator, error) {
 // cannot be read is tried again until Unload. A partition that is loaded under
 // a lower epoch is unloaded first; under the same, nothing happens.
 func (c *Coordinator) Load(partition int32, epoch storage.Epoch) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	was := c.shards[partition].Load()
-	if c.closed || was != nil && was.epoch >= epoch {
-		return
-	}
-	if was != nil {
-		was.stop()
-	}
-	s := newShard(c, partition, epoch, c.last[partition])
-	c.last[partition] = s
-	c.shards[partition].Store(s)
-	c.run.Go(s.loop)
+	c.shards.Load(partition, epoch)
 }
 
 // Unload stops coordinating a partition: whoever waits is answered
 // NOT_COORDINATOR. It returns before that is done.
-func (c *Coordinator) Unload(partition int32) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if was := c.shards[partition].Swap(nil); was != nil {
-		was.stop()
-	}
-}
+func (c *Coordinator) Unload(partition int32) { c.shards.Unload(partition) }
 
 // Close unloads every partition and returns when nothing runs any more.
 // Completions of appends that come later are ignored.
 func (c *Coordinator) Close() error {
-	c.mu.Lock()
-	c.closed = true
-	for i := range c.shards {
-		if was := c.shards[i].Swap(nil); was != nil {
-			was.stop()
-		}
-	}
-	c.mu.Unlock()
-	c.cancel()
-	c.run.Wait()
+	c.shards.Close()
 	return nil
 }
 
@@ -116,36 +71,14 @@ type Stats struct {
 // Stats returns the totals of now.
 func (c *Coordinator) Stats() Stats {
 	st := Stats{Groups: c.groups.Load(), Bytes: c.bytes.Load()}
-	for _, s := range c.here() {
-		if s.ready.Load() {
-			st.Loaded++
-		} else {
-			st.Loading++
-		}
-	}
+	st.Loaded, st.Loading = c.shards.Loaded()
 	return st
-}
-
-// here returns the shards of the partitions led here.
-func (c *Coordinator) here() []*shard {
-	var all []*shard
-	for i := range c.shards {
-		if s := c.shards[i].Load(); s != nil {
-			all = append(all, s)
-		}
-	}
-	return all
 }
 
 // submit passes a request to the shard that has the group. done gets the
 // answer's body, or refuse the reason why there is none.
 func (c *Coordinator) submit(ctx context.Context, group string, r Request, done func(any), refuse func(code int16)) {
-	s := c.shards[Partition(group)].Load()
-	if s == nil {
-		refuse(kerr.NotCoordinator.Code)
-		return
-	}
-	s.submit(ctx, r, done, refuse)
+	c.shards.Submit(ctx, Partition(group), r, done, refuse)
 }
 
 // full reports whether nothing new may be taken.

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage"
 )
 
@@ -53,6 +54,16 @@ func (h *house) load(epoch storage.Epoch) {
 	h.t.Helper()
 	h.Load(Partition("g"), epoch)
 	synctest.Wait()
+}
+
+// shard is the one that coordinates a group, nil where none does.
+func (h *house) shard(group string) *shard {
+	for _, s := range h.shards.All() {
+		if s.Partition == Partition(group) {
+			return s
+		}
+	}
+	return nil
 }
 
 // call asks and returns where the answer will be, in a channel that tells a
@@ -214,14 +225,14 @@ func TestLoadIsTriedUntilTheLogCanBeRead(t *testing.T) {
 		h.log.set(func(l *memoryLog) { l.readErr = errors.New("input/output error") })
 		h.load(2)
 		wantCode(t, "heartbeat", h.heartbeat("g", "m", 1), kerr.CoordinatorLoadInProgress)
-		time.Sleep(10 * loadRetry)
+		time.Sleep(10 * coordinator.LoadRetry)
 		h.log.set(func(l *memoryLog) {
 			if l.reads < 10 {
 				t.Errorf("%d reads", l.reads)
 			}
 			l.readErr = nil
 		})
-		time.Sleep(loadRetry + time.Millisecond)
+		time.Sleep(coordinator.LoadRetry + time.Millisecond)
 		if got := h.fetched("g"); got != 7 {
 			t.Fatalf("offset %d", got)
 		}
@@ -323,9 +334,9 @@ func TestCommitsShareBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t)
 		h.load(1)
-		s := h.shards[Partition("g")].Load()
+		s := h.shard("g")
 		block := make(chan struct{})
-		s.submit(t.Context(), Request{Body: &DeleteGroup{Group: "none"}}, func(any) { <-block }, func(int16) {})
+		s.Submit(t.Context(), Request{Body: &DeleteGroup{Group: "none"}}, func(any) { <-block }, func(int16) {})
 		synctest.Wait()
 		var all []<-chan *kmsg.OffsetCommitResponse
 		for i := range 100 {
@@ -348,9 +359,9 @@ func TestSlowCoreRefusesWhatItCannotQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t, func(o *Options) { o.MaxQueue = 3 })
 		h.load(1)
-		s := h.shards[Partition("g")].Load()
+		s := h.shard("g")
 		block := make(chan struct{})
-		s.submit(t.Context(), Request{Body: &DeleteGroup{Group: "none"}}, func(any) { <-block }, func(int16) {})
+		s.Submit(t.Context(), Request{Body: &DeleteGroup{Group: "none"}}, func(any) { <-block }, func(int16) {})
 		synctest.Wait()
 		var all []<-chan *kmsg.OffsetCommitResponse
 		for range 5 {

@@ -36,9 +36,9 @@
 // Concurrency: every method of Coordinator may be called from any goroutine and
 // returns at once. One goroutine per loaded partition owns its core, so that
 // groups of different partitions share nothing but the totals that bound
-// memory. That goroutine blocks on its inbox and its timer only; it calls
-// answer functions and Log.Append, which must not block. There is no lock order:
-// an inbox lock is never held over a call.
+// memory; package coordinator says how requests reach it. That goroutine blocks on
+// its inbox and its timer only, and on the log while it loads; it calls answer
+// functions and Log.Append, which must not block. The package has no lock.
 //
 // Bytes: Kafka's own records, one batch per append, one of its own for what a
 // transaction commits, without sequence numbers; keys and values as package kmsg

@@ -217,7 +217,7 @@ func TestDamagedRecordFailsTheLoad(t *testing.T) {
 				h.log.Append(Partition("g"), 0, b, log.Guard{}, func(storage.Offset, error) {})
 				h.load(1)
 				wantCode(t, "heartbeat", h.heartbeat("g", "m", 1), kerr.CoordinatorLoadInProgress)
-				_, _, _, err = h.shards[Partition("g")].Load().replay()
+				_, _, _, err = h.shard("g").replay()
 				var damaged *RecordError
 				if !errors.As(err, &damaged) || damaged.Offset != 0 || damaged.Partition != Partition("g") {
 					t.Fatalf("%v", err)

@@ -4,11 +4,11 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/log"
 )
@@ -25,35 +25,35 @@ import (
 
 // JoinGroup serves versions 0 to 9.
 func (c *Coordinator) JoinGroup(ctx context.Context, clientID, clientHost string, req *kmsg.JoinGroupRequest, answer func(*kmsg.JoinGroupResponse)) {
-	c.submit(ctx, req.Group, Request{ClientID: clientID, ClientHost: clientHost, Body: req}, deliver(answer), func(code int16) {
+	c.submit(ctx, req.Group, Request{ClientID: clientID, ClientHost: clientHost, Body: req}, coordinator.Deliver(answer), func(code int16) {
 		answer(joinRefused(req, req.MemberID, code))
 	})
 }
 
 // SyncGroup serves versions 0 to 5.
 func (c *Coordinator) SyncGroup(ctx context.Context, req *kmsg.SyncGroupRequest, answer func(*kmsg.SyncGroupResponse)) {
-	c.submit(ctx, req.Group, Request{Body: req}, deliver(answer), func(code int16) {
+	c.submit(ctx, req.Group, Request{Body: req}, coordinator.Deliver(answer), func(code int16) {
 		answer(syncRefused(req, code))
 	})
 }
 
 // Heartbeat serves versions 0 to 4.
 func (c *Coordinator) Heartbeat(ctx context.Context, req *kmsg.HeartbeatRequest, answer func(*kmsg.HeartbeatResponse)) {
-	c.submit(ctx, req.Group, Request{Body: req}, deliver(answer), func(code int16) {
+	c.submit(ctx, req.Group, Request{Body: req}, coordinator.Deliver(answer), func(code int16) {
 		answer(heartbeatResponse(req, code))
 	})
 }
 
 // LeaveGroup serves versions 0 to 5.
 func (c *Coordinator) LeaveGroup(ctx context.Context, req *kmsg.LeaveGroupRequest, answer func(*kmsg.LeaveGroupResponse)) {
-	c.submit(ctx, req.Group, Request{Body: req}, deliver(answer), func(code int16) {
+	c.submit(ctx, req.Group, Request{Body: req}, coordinator.Deliver(answer), func(code int16) {
 		answer(leaveRefused(req, code))
 	})
 }
 
 // ConsumerGroupHeartbeat serves versions 0 and 1.
 func (c *Coordinator) ConsumerGroupHeartbeat(ctx context.Context, clientID, clientHost string, req *kmsg.ConsumerGroupHeartbeatRequest, answer func(*kmsg.ConsumerGroupHeartbeatResponse)) {
-	c.submit(ctx, req.Group, Request{ClientID: clientID, ClientHost: clientHost, Body: req}, deliver(answer), func(code int16) {
+	c.submit(ctx, req.Group, Request{ClientID: clientID, ClientHost: clientHost, Body: req}, coordinator.Deliver(answer), func(code int16) {
 		answer(consumerRefused(req, code))
 	})
 }
@@ -67,7 +67,7 @@ func (c *Coordinator) OffsetCommit(ctx context.Context, req *kmsg.OffsetCommitRe
 		return
 	}
 	done := func(part *kmsg.OffsetCommitResponse) { answer(merge(part)) }
-	c.submit(ctx, req.Group, Request{Body: known}, deliver(done), func(code int16) { done(commitRefused(known, code)) })
+	c.submit(ctx, req.Group, Request{Body: known}, coordinator.Deliver(done), func(code int16) { done(commitRefused(known, code)) })
 }
 
 // TxnOffsetCommit serves versions 0 to 6. verified is what the producer's
@@ -81,7 +81,7 @@ func (c *Coordinator) TxnOffsetCommit(ctx context.Context, req *kmsg.TxnOffsetCo
 		return
 	}
 	q := &TxnCommit{Offsets: known, ProducerID: req.ProducerID, ProducerEpoch: req.ProducerEpoch, Verified: verified}
-	c.submit(ctx, req.Group, Request{Body: q}, deliver(done), func(code int16) { done(commitRefused(known, code)) })
+	c.submit(ctx, req.Group, Request{Body: q}, coordinator.Deliver(done), func(code int16) { done(commitRefused(known, code)) })
 }
 
 // RefuseTxnOffsetCommit answers with an error for each partition.
@@ -129,15 +129,7 @@ func txnCommitResponse(req *kmsg.TxnOffsetCommitRequest, of *kmsg.OffsetCommitRe
 // in it are committed, or forgotten. done is called once, from any goroutine: with
 // nil when the marker is committed. It must not block.
 func (c *Coordinator) EndTransaction(ctx context.Context, partition int32, m log.Marker, done func(error)) {
-	var s *shard
-	if partition >= 0 && partition < Partitions {
-		s = c.shards[partition].Load()
-	}
-	if s == nil {
-		done(kerr.NotCoordinator)
-		return
-	}
-	s.submit(ctx, Request{Body: &EndTransaction{Marker: m}},
+	c.shards.Submit(ctx, partition, Request{Body: &EndTransaction{Marker: m}},
 		func(body any) { done(body.(ended).err) },
 		func(code int16) { done(kerr.ErrorForCode(code)) })
 }
@@ -202,7 +194,7 @@ func (c *Coordinator) OffsetFetch(ctx context.Context, req *kmsg.OffsetFetchRequ
 			part.Topics = append(part.Topics, kmsg.OffsetFetchRequestGroupTopic{Topic: t.Topic, Partitions: t.Partitions})
 		}
 		done := func(g *kmsg.OffsetFetchResponseGroup) { answer(fetchResponseV7(req, g)) }
-		c.submit(ctx, req.Group, Request{Body: part}, deliver(done), func(code int16) { done(fetchRefused(part, code)) })
+		c.submit(ctx, req.Group, Request{Body: part}, coordinator.Deliver(done), func(code int16) { done(fetchRefused(part, code)) })
 		return
 	}
 	parts := make([]*FetchOffsets, len(req.Groups))
@@ -324,8 +316,8 @@ func (c *Coordinator) ConsumerGroupDescribe(ctx context.Context, req *kmsg.Consu
 // TopicsChanged tells the groups that topics or partitions came or went. They see
 // it at the latest when they are asked something.
 func (c *Coordinator) TopicsChanged() {
-	for _, s := range c.here() {
-		s.signal()
+	for _, s := range c.shards.All() {
+		s.Wake()
 	}
 }
 
@@ -352,9 +344,9 @@ func (c *Coordinator) ListGroups(ctx context.Context, req *kmsg.ListGroupsReques
 		groups []kmsg.ListGroupsResponseGroup
 		code   int16
 	}
-	here := c.here()
-	collect(len(here), func(i int, put func(part)) {
-		here[i].submit(ctx, Request{Body: &ListGroups{States: req.StatesFilter, Types: req.TypesFilter}},
+	here := c.shards.All()
+	coordinator.Collect(len(here), func(i int, put func(part)) {
+		here[i].Submit(ctx, Request{Body: &ListGroups{States: req.StatesFilter, Types: req.TypesFilter}},
 			func(body any) { put(part{groups: body.([]kmsg.ListGroupsResponseGroup)}) },
 			func(code int16) { put(part{code: code}) })
 	}, func(parts []part) {
@@ -376,7 +368,7 @@ func (c *Coordinator) OffsetDelete(ctx context.Context, req *kmsg.OffsetDeleteRe
 	for _, t := range req.Topics {
 		part.Missing[t.Topic] = c.opt.Topics != nil && c.opt.Topics.Partitions(t.Topic) == 0
 	}
-	c.submit(ctx, req.Group, Request{Body: part}, deliver(answer), func(code int16) {
+	c.submit(ctx, req.Group, Request{Body: part}, coordinator.Deliver(answer), func(code int16) {
 		resp := req.ResponseKind().(*kmsg.OffsetDeleteResponse)
 		resp.ErrorCode = code
 		answer(resp)
@@ -386,8 +378,8 @@ func (c *Coordinator) OffsetDelete(ctx context.Context, req *kmsg.OffsetDeleteRe
 // TopicDeleted forgets the offsets that groups have committed for a topic, so
 // that one made later under its name does not begin with them.
 func (c *Coordinator) TopicDeleted(name string) {
-	for _, s := range c.here() {
-		s.submit(context.Background(), Request{Body: &ForgetTopic{Topic: strings.Clone(name)}}, func(any) {}, func(int16) {})
+	for _, s := range c.shards.All() {
+		s.Submit(context.Background(), Request{Body: &ForgetTopic{Topic: strings.Clone(name)}}, func(any) {}, func(int16) {})
 	}
 }
 
@@ -412,34 +404,10 @@ func (c *Coordinator) topicName(id [16]byte) string {
 	return c.opt.Topics.TopicName(storage.TopicID(id))
 }
 
-// deliver turns a typed answer function into one of any response.
-func deliver[T any](answer func(T)) func(any) {
-	return func(body any) { answer(body.(T)) }
-}
-
 // gather asks one question per group and answers with all that came back, in
 // the order of the groups.
 func gather[T any](ctx context.Context, c *Coordinator, groups []string, ask func(i int) any, refuse func(i int, code int16) T, answer func([]T)) {
-	collect(len(groups), func(i int, put func(T)) {
-		c.submit(ctx, groups[i], Request{Body: ask(i)}, deliver(put), func(code int16) { put(refuse(i, code)) })
+	coordinator.Collect(len(groups), func(i int, put func(T)) {
+		c.submit(ctx, groups[i], Request{Body: ask(i)}, coordinator.Deliver(put), func(code int16) { put(refuse(i, code)) })
 	}, answer)
-}
-
-// collect calls ask n times and answer once, when each put was called.
-func collect[T any](n int, ask func(i int, put func(T)), answer func([]T)) {
-	all := make([]T, n)
-	if n == 0 {
-		answer(all)
-		return
-	}
-	var left atomic.Int64
-	left.Store(int64(n))
-	for i := range n {
-		ask(i, func(v T) {
-			all[i] = v
-			if left.Add(-1) == 0 {
-				answer(all)
-			}
-		})
-	}
 }

@@ -1,52 +1,30 @@
 package group
 
 import (
-	"context"
 	"errors"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/log"
 )
 
-const (
-	// A log that could not be read is read again after this time.
-	loadRetry = time.Second
-
-	// What one batch of the log may expand to.
-	maxBatch = 128 << 20
-)
+// maxBatch is what one batch of the log may expand to.
+const maxBatch = 128 << 20
 
 // shard runs the core of one partition under one leader epoch, for as long as
-// this broker leads it. Its goroutine owns all but the inbox.
+// this broker leads it. Its goroutine owns all of it.
 type shard struct {
-	c         *Coordinator
-	partition int32
-	epoch     storage.Epoch
-	ctx       context.Context // ends with the leadership
-	stop      context.CancelFunc
-	after     *shard        // the one before; what it appends comes before the log is read
-	settled   chan struct{} // closed when it has ended, and its last append with it
-	ready     atomic.Bool   // loaded
-
-	mu      sync.Mutex // guards inbox, waiting, appends and closed
-	inbox   []message
-	waiting int // requests in inbox
-	appends int // not completed
-	closed  bool
-	wake    chan struct{} // holds a token while the inbox is not empty
+	*coordinator.Shard[Request]
+	c *Coordinator
 
 	expireAt  time.Time // when it is next looked for offsets that have expired
 	core      *Core
 	catalogue Catalogue // that the core knows
-	calls     map[Call]waiter
-	call      Call
-	groups    int // as counted in the coordinator's totals
+	groups    int       // as counted in the coordinator's totals
 	bytes     int64
 	builder   *batch.Builder
 	writes    []WriteID // of the records in builder
@@ -54,15 +32,6 @@ type shard struct {
 	inFlight   int         // appends whose completion was not handled
 	held       []heldWrite // batches that wait for a step of the snapshot
 	compaction compaction
-}
-
-// message is a request, or the completion of an append or a trim.
-type message struct {
-	ctx      context.Context
-	request  Request
-	waiter   waiter
-	appended *completion
-	trimmed  *trimmed
 }
 
 // completion tells the fate of a batch. One of a snapshot holds no writes.
@@ -80,100 +49,17 @@ type heldWrite struct {
 	marker   *log.Marker
 }
 
-// waiter is whoever asked: exactly one of the two is called, once.
-type waiter struct {
-	done   func(any)
-	refuse func(code int16)
+func (c *Coordinator) newShard(s *coordinator.Shard[Request]) *shard {
+	return &shard{Shard: s, c: c, builder: new(batch.Builder)}
 }
 
-func newShard(c *Coordinator, partition int32, epoch storage.Epoch, after *shard) *shard {
-	s := &shard{
-		c: c, partition: partition, epoch: epoch, after: after,
-		settled: make(chan struct{}), wake: make(chan struct{}, 1),
-		calls: map[Call]waiter{}, builder: new(batch.Builder),
-	}
-	s.ctx, s.stop = context.WithCancel(c.ctx)
-	return s
-}
-
-// submit puts a request into the inbox, or refuses it.
-func (s *shard) submit(ctx context.Context, r Request, done func(any), refuse func(code int16)) {
-	if !s.ready.Load() {
-		code := kerr.CoordinatorLoadInProgress.Code
-		if s.ctx.Err() != nil {
-			code = kerr.NotCoordinator.Code
-		}
-		refuse(code)
-		return
-	}
-	s.mu.Lock()
-	closed, full := s.closed, s.waiting >= s.c.opt.MaxQueue
-	if !closed && !full {
-		s.waiting++
-		s.inbox = append(s.inbox, message{ctx: ctx, request: r, waiter: waiter{done, refuse}})
-	}
-	s.mu.Unlock()
-	switch {
-	case closed:
-		refuse(kerr.NotCoordinator.Code)
-	case full:
-		refuse(kerr.CoordinatorNotAvailable.Code)
-	default:
-		s.signal()
-	}
-}
-
-// completed puts the completion of an append into the inbox; after the end all
-// that counts is that it is over.
-func (s *shard) completed(c completion) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.appends--
-	if !s.closed {
-		s.inbox = append(s.inbox, message{appended: &c})
-		s.signal()
-	} else if s.appends == 0 {
-		close(s.settled)
-	}
-}
-
-func (s *shard) signal() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (s *shard) take() []message {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	got := s.inbox
-	s.inbox, s.waiting = nil, 0
-	return got
-}
-
-// loop blocks on the log while it loads, then on its inbox and its timer.
-func (s *shard) loop() {
-	defer s.end()
-	if !s.awaitPredecessor() || !s.load() {
-		return
-	}
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
+// Run goes on until the leadership ends.
+func (s *shard) Run() {
 	s.expireAt = time.Now().Add(s.c.opt.OffsetCheck)
-	for {
-		timer.Reset(time.Until(s.wakeAt()))
-		select {
-		case <-s.ctx.Done():
-			return
-		case <-timer.C:
-		case <-s.wake:
-		}
+	for s.Wait(s.expireAt, s.core.Deadline(), s.compaction.retry) {
 		s.lookAround()
 		// Heartbeats that came in time count, however late it is now.
-		for _, m := range s.take() {
-			s.handle(m)
-		}
+		s.Serve(s.begin)
 		if now := time.Now(); !now.Before(s.deadline(now)) {
 			s.perform(s.core.Step(now, Tick{Wall: s.c.opt.Now()}))
 		}
@@ -197,30 +83,6 @@ func (s *shard) lookAround() {
 	s.perform(s.core.Step(time.Now(), TopicsChanged{Wall: s.c.opt.Now(), Catalogue: now}))
 }
 
-// wakeAt is when there is something to do though nothing comes in.
-func (s *shard) wakeAt() time.Time {
-	next := s.expireAt
-	for _, at := range []time.Time{s.core.Deadline(), s.compaction.retry} {
-		if !at.IsZero() && at.Before(next) {
-			next = at
-		}
-	}
-	return next
-}
-
-// awaitPredecessor waits for the shards before, so that the log holds all that
-// they have appended; false: the end came first.
-func (s *shard) awaitPredecessor() bool {
-	for ; s.after != nil; s.after = s.after.after {
-		select {
-		case <-s.after.settled:
-		case <-s.ctx.Done():
-			return false
-		}
-	}
-	return true
-}
-
 // deadline is the core's, or a moment after now when there is none.
 func (s *shard) deadline(now time.Time) time.Time {
 	if d := s.core.Deadline(); !d.IsZero() {
@@ -229,32 +91,17 @@ func (s *shard) deadline(now time.Time) time.Time {
 	return now.Add(1)
 }
 
-func (s *shard) handle(m message) {
-	switch {
-	case m.appended != nil:
-		s.appended(m.appended)
-		return
-	case m.trimmed != nil:
-		s.trimDone(time.Now(), m.trimmed.err)
-		return
-	}
-	if m.ctx.Err() != nil {
-		m.waiter.refuse(kerr.CoordinatorNotAvailable.Code) // nobody hears it
-		return
-	}
-	s.call++
-	m.request.Call, m.request.Wall, m.request.Full = s.call, s.c.opt.Now(), s.c.full()
-	s.calls[s.call] = m.waiter
-	s.perform(s.core.Step(time.Now(), m.request))
+// begin gives a request to the core.
+func (s *shard) begin(call uint64, r Request) {
+	r.Call, r.Wall, r.Full = Call(call), s.c.opt.Now(), s.c.full()
+	s.perform(s.core.Step(time.Now(), r))
 	s.count()
 }
 
 // perform answers, and collects what is to be written.
 func (s *shard) perform(fx Effects) {
 	for _, a := range fx.Answers {
-		w := s.calls[a.Call]
-		delete(s.calls, a.Call)
-		w.done(a.Body)
+		s.Answer(uint64(a.Call), a.Body)
 	}
 	for _, w := range fx.Writes {
 		if w.Txn != nil || w.Marker != nil {
@@ -336,36 +183,34 @@ func (s *shard) appendHeld() {
 	s.held = nil
 }
 
-// append appends a batch or a marker; done, completed, will come back by the
+// append appends a batch or a marker; done, completed, comes back by the
 // inbox. failed says why there is none.
 func (s *shard) append(done completion, h heldWrite, failed error) {
 	s.inFlight++
-	s.mu.Lock()
-	s.appends++
-	s.mu.Unlock()
+	s.Appending()
 	if failed != nil {
 		done.err = failed
-		s.completed(done)
+		s.Appended(func() { s.appended(done) })
 		return
 	}
 	over := func(next storage.Offset, err error) {
 		if err != nil {
-			s.c.opt.Logger.Error("group records could not be written", "partition", s.partition, "epoch", s.epoch, "error", err)
+			s.c.opt.Logger.Error("group records could not be written", "partition", s.Partition, "epoch", s.Epoch, "error", err)
 		}
 		done.next, done.err = next, err
-		s.completed(done)
+		s.Appended(func() { s.appended(done) })
 	}
 	if h.marker != nil {
 		s.compaction.grown += batch.MarkerSize + batchOverhead
-		s.c.opt.Log.AppendMarker(s.partition, s.epoch, *h.marker, over)
+		s.c.opt.Log.AppendMarker(s.Partition, s.Epoch, *h.marker, over)
 		return
 	}
 	s.compaction.grown += int64(len(h.batch)) + batchOverhead
-	s.c.opt.Log.Append(s.partition, s.epoch, h.batch, h.verified, over)
+	s.c.opt.Log.Append(s.Partition, s.Epoch, h.batch, h.verified, over)
 }
 
 // appended tells the core, or the compaction, what became of a batch.
-func (s *shard) appended(done *completion) {
+func (s *shard) appended(done completion) {
 	s.inFlight--
 	if done.err == nil {
 		s.compaction.end = max(s.compaction.end, done.next)
@@ -389,40 +234,25 @@ func (s *shard) count() {
 	s.groups, s.bytes = groups, bytes
 }
 
-// load reads the log into a new core until that succeeds; false: the end came
-// first.
-func (s *shard) load() bool {
-	retry := time.NewTimer(0)
-	defer retry.Stop()
-	for attempt := 0; ; attempt++ {
-		select {
-		case <-s.ctx.Done():
-			return false
-		case <-retry.C:
-		}
-		begin := time.Now()
-		core, records, log, err := s.replay()
-		if err == nil {
-			s.compaction = log
-			core.Loaded(time.Now())
-			s.core = core
-			s.count()
-			s.ready.Store(true)
-			s.signal() // to look at the topics
-			s.c.opt.Logger.Debug("group coordinator loaded", "partition", s.partition, "epoch", s.epoch,
-				"records", records, "groups", s.groups, "skipped", core.Skipped(), "took", time.Since(begin))
-			return true
-		}
-		if s.ctx.Err() == nil && attempt == 0 {
-			s.c.opt.Logger.Error("groups cannot be loaded; trying on", "partition", s.partition, "epoch", s.epoch, "error", err)
-		}
-		retry.Reset(loadRetry)
+// Load reads the log into a new core.
+func (s *shard) Load() error {
+	begin := time.Now()
+	core, records, log, err := s.replay()
+	if err != nil {
+		return err
 	}
+	s.core, s.compaction = core, log
+	core.Loaded(time.Now())
+	s.count()
+	s.Wake() // to look at the topics
+	s.c.opt.Logger.Debug("group coordinator loaded", "partition", s.Partition, "epoch", s.Epoch,
+		"records", records, "groups", s.groups, "skipped", core.Skipped(), "took", time.Since(begin))
+	return nil
 }
 
 func (s *shard) replay() (core *Core, records int, grown compaction, err error) {
 	core = NewCore(s.c.opt)
-	err = s.c.opt.Log.Read(s.ctx, s.partition, s.epoch, func(b batch.Batch) error {
+	err = s.c.opt.Log.Read(s.Context, s.Partition, s.Epoch, func(b batch.Batch) error {
 		grown.grown += int64(len(b)) + batchOverhead
 		grown.end = b.NextOffset()
 		if b.IsControl() {
@@ -442,7 +272,7 @@ func (s *shard) replay() (core *Core, records int, grown compaction, err error) 
 				}
 			}
 			if err := replay(r.Key, r.Value); err != nil {
-				return &RecordError{Partition: s.partition, Offset: r.Offset, Err: err}
+				return &RecordError{Partition: s.Partition, Offset: r.Offset, Err: err}
 			}
 		}
 		return it.Err()
@@ -450,25 +280,9 @@ func (s *shard) replay() (core *Core, records int, grown compaction, err error) 
 	return core, records, grown, err
 }
 
-// end leaves nobody waiting.
-func (s *shard) end() {
-	s.mu.Lock()
-	s.closed = true
-	rest := s.inbox
-	s.inbox = nil
-	if s.appends == 0 {
-		close(s.settled)
-	}
-	s.mu.Unlock()
-	for _, m := range rest {
-		if m.appended == nil && m.trimmed == nil {
-			m.waiter.refuse(kerr.NotCoordinator.Code)
-		}
-	}
-	for _, w := range s.calls {
-		w.refuse(kerr.NotCoordinator.Code)
-	}
-	s.core, s.calls, s.builder, s.held = nil, nil, nil, nil
+// End lets go of the core.
+func (s *shard) End() {
+	s.core, s.builder, s.held = nil, nil, nil
 	s.c.groups.Add(-int64(s.groups))
 	s.c.bytes.Add(-s.bytes)
 }

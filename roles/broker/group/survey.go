@@ -5,7 +5,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/twmb/franz-go/pkg/kerr"
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 )
 
 // Survey is what the groups of one partition are and have committed.
@@ -37,16 +37,8 @@ type Committed struct {
 // that is copied: answer owns it. It follows the rules of the entry points for
 // requests.
 func (c *Coordinator) Survey(ctx context.Context, partition int32, most int, answer func(Survey)) {
-	refuse := func(code int16) { answer(Survey{Code: code}) }
-	var s *shard
-	if partition >= 0 && partition < Partitions {
-		s = c.shards[partition].Load()
-	}
-	if s == nil {
-		refuse(kerr.NotCoordinator.Code)
-		return
-	}
-	s.submit(ctx, Request{Body: &SurveyGroups{Most: most}}, deliver(answer), refuse)
+	c.shards.Submit(ctx, partition, Request{Body: &SurveyGroups{Most: most}}, coordinator.Deliver(answer),
+		func(code int16) { answer(Survey{Code: code}) })
 }
 
 // survey stops copying offsets at most, and only counts the rest: members of other

@@ -69,7 +69,7 @@ func (c *compaction) appending(bytes int) (seq uint64) {
 	return c.seq
 }
 
-func (c *compaction) appended(done *completion) {
+func (c *compaction) appended(done completion) {
 	delete(c.flying, done.seq)
 	if done.err == nil {
 		c.end = max(c.end, done.next)
@@ -109,7 +109,7 @@ func (s *shard) compact(now time.Time) {
 		if !guard.Check("txn.snapshot-unknown", s.core.Skipped() == 0) {
 			// A newer rustmq wrote them, and will want them.
 			if !c.complain {
-				s.c.opt.Logger.Warn("log of transactions cannot be shortened: it has records of unknown kinds", "partition", s.partition, "records", s.core.Skipped())
+				s.c.opt.Logger.Warn("log of transactions cannot be shortened: it has records of unknown kinds", "partition", s.Partition, "records", s.core.Skipped())
 			}
 			c.complain, c.retry = true, now.Add(compactRetry)
 			return
@@ -122,7 +122,7 @@ func (s *shard) compact(now time.Time) {
 			s.trim()
 		}
 	case !guard.Check("txn.snapshot-whole", c.failed == nil):
-		s.c.opt.Logger.Warn("snapshot of transactions could not be written; trying on", "partition", s.partition, "error", c.failed)
+		s.c.opt.Logger.Warn("snapshot of transactions could not be written; trying on", "partition", s.Partition, "error", c.failed)
 		c.stage, c.retry, c.left = compactIdle, now.Add(compactRetry), nil
 	case len(c.left) > 0:
 		s.writeSnapshot()
@@ -159,20 +159,20 @@ func (s *shard) writeSnapshot() {
 // trim lets go of what lies before the snapshot.
 func (s *shard) trim() {
 	s.compaction.retry = time.Time{}
-	s.c.opt.Log.Trim(s.partition, s.epoch, s.compaction.start, func(err error) { s.post(message{trimmed: &trimmed{err}}) })
+	s.c.opt.Log.Trim(s.Partition, s.Epoch, s.compaction.start, func(err error) {
+		s.Post(func() { s.trimmed(time.Now(), err) })
+	})
 }
 
-// trimmed says that the log start was moved, or why not.
-type trimmed struct{ err error }
-
-func (s *shard) trimDone(now time.Time, err error) {
+// trimmed notes that the log start was moved, or why not.
+func (s *shard) trimmed(now time.Time, err error) {
 	c := &s.compaction
 	if err != nil {
-		s.c.opt.Logger.Warn("log of transactions could not be shortened; trying on", "partition", s.partition, "epoch", s.epoch, "error", err)
+		s.c.opt.Logger.Warn("log of transactions could not be shortened; trying on", "partition", s.Partition, "epoch", s.Epoch, "error", err)
 		c.retry = now.Add(compactRetry)
 		return
 	}
-	s.c.opt.Logger.Debug("log of transactions shortened", "partition", s.partition, "start", c.start, "was", c.before, "is", c.grown-c.before)
+	s.c.opt.Logger.Debug("log of transactions shortened", "partition", s.Partition, "start", c.start, "was", c.before, "is", c.grown-c.before)
 	c.stage, c.grown = compactIdle, c.grown-c.before
 }
 

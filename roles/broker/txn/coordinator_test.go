@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 )
@@ -56,6 +57,16 @@ func (h *house) load(epoch storage.Epoch) {
 	h.t.Helper()
 	h.Load(PartitionOf("tx"), epoch)
 	synctest.Wait()
+}
+
+// shard is the one that coordinates an id, nil where none does.
+func (h *house) shard(id string) *shard {
+	for _, s := range h.shards.All() {
+		if s.Partition == PartitionOf(id) {
+			return s
+		}
+	}
+	return nil
 }
 
 // call asks and returns where the answer will be, in a channel that tells a second
@@ -171,7 +182,7 @@ func TestLoadIsTriedAgain(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 		h.log.set(func(l *memoryLog) { l.readErr = nil })
-		time.Sleep(loadRetry)
+		time.Sleep(coordinator.LoadRetry)
 		synctest.Wait()
 		h.init("tx")
 	})
@@ -338,7 +349,7 @@ func neighbours(n int) []string {
 // compaction is that of the partition of "tx".
 func (h *house) compaction() *compaction {
 	synctest.Wait()
-	return &h.shards[PartitionOf("tx")].Load().compaction
+	return &h.shard("tx").compaction
 }
 
 // fill makes the log so long that one record more has it written anew.
@@ -350,7 +361,7 @@ func (h *house) fill() {
 		if c.stage != compactIdle {
 			h.t.Fatal("filled too much")
 		}
-		_, live := h.shards[PartitionOf("tx")].Load().core.Size()
+		_, live := h.shard("tx").core.Size()
 		if c.grown+(c.grown-before) >= smallLog+2*live {
 			return
 		}
@@ -589,10 +600,8 @@ func TestFailedSnapshotDoesNotSpin(t *testing.T) {
 		if c := h.compaction(); c.stage != compactIdle || c.retry.IsZero() {
 			t.Fatalf("stage %d, retry %v", c.stage, c.retry)
 		}
-		shard := h.shards[PartitionOf("tx")].Load()
-		shard.mu.Lock()            // which its goroutine takes when it wakes
-		shard.compaction.grown = 0 // as if the ids had grown
-		shard.mu.Unlock()
+		shard := h.shard("tx")
+		shard.Post(func() { shard.compaction.grown = 0 }) // as if the ids had grown
 		time.Sleep(2 * compactRetry)
 		if c := h.compaction(); !c.retry.IsZero() {
 			t.Fatalf("it would wake at %v, which is over", c.retry)

@@ -30,10 +30,10 @@
 // [Log], writes markers through [Markers] and asks [Topics] what exists.
 //
 // Concurrency: every method of Coordinator may be called from any goroutine and
-// returns at once. One goroutine per loaded partition owns its core. It blocks on
-// its inbox and its timer only; it calls answer functions, Log, Markers and
-// NewProducerID, which must not block. There is no lock order: an inbox lock is
-// never held over a call.
+// returns at once. One goroutine per loaded partition owns its core; package
+// coordinator says how requests reach it. It blocks on its inbox and its timer only,
+// and on the log while it loads; it calls answer functions, Log, Markers and
+// NewProducerID, which must not block. The package has no lock.
 //
 // Bytes: Kafka's own records, keys as package kmsg encodes them (big-endian):
 //

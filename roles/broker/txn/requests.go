@@ -6,10 +6,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 )
 
 // The entry points below take a decoded request and a function that gets the
@@ -30,14 +31,14 @@ const (
 
 // InitProducerID serves versions 0 to 5, with a transactional id.
 func (c *Coordinator) InitProducerID(ctx context.Context, req *kmsg.InitProducerIDRequest, answer func(*kmsg.InitProducerIDResponse)) {
-	c.submit(ctx, *req.TransactionalID, req, deliver(answer), func(code int16) {
+	c.submit(ctx, *req.TransactionalID, req, coordinator.Deliver(answer), func(code int16) {
 		answer(refusal(req, code).(*kmsg.InitProducerIDResponse))
 	})
 }
 
 // EndTxn serves versions 0 to 5.
 func (c *Coordinator) EndTxn(ctx context.Context, req *kmsg.EndTxnRequest, answer func(*kmsg.EndTxnResponse)) {
-	c.submit(ctx, req.TransactionalID, req, deliver(answer), func(code int16) {
+	c.submit(ctx, req.TransactionalID, req, coordinator.Deliver(answer), func(code int16) {
 		answer(refusal(req, code).(*kmsg.EndTxnResponse))
 	})
 }
@@ -45,7 +46,7 @@ func (c *Coordinator) EndTxn(ctx context.Context, req *kmsg.EndTxnRequest, answe
 // AddPartitions makes partitions part of a transaction, or says whether they are:
 // a code for each.
 func (c *Coordinator) AddPartitions(ctx context.Context, q *AddPartitions, answer func(codes []int16)) {
-	c.submit(ctx, q.TransactionalID, q, deliver(answer), func(code int16) { answer(refusal(q, code).([]int16)) })
+	c.submit(ctx, q.TransactionalID, q, coordinator.Deliver(answer), func(code int16) { answer(refusal(q, code).([]int16)) })
 }
 
 // AddPartitionsToTxn serves versions 0 to 5; from 4 on, brokers ask for several
@@ -74,7 +75,7 @@ func (c *Coordinator) AddPartitionsToTxn(ctx context.Context, req *kmsg.AddParti
 		})
 		return
 	}
-	collect(len(req.Transactions), func(i int, put func([]int16)) {
+	coordinator.Collect(len(req.Transactions), func(i int, put func([]int16)) {
 		t := &req.Transactions[i]
 		q := &AddPartitions{
 			TransactionalID: t.TransactionalID, ProducerID: t.ProducerID, ProducerEpoch: t.ProducerEpoch,
@@ -146,7 +147,7 @@ func (c *Coordinator) AddOffsetsToTxn(ctx context.Context, req *kmsg.AddOffsetsT
 // DescribeTransactions serves version 0.
 func (c *Coordinator) DescribeTransactions(ctx context.Context, req *kmsg.DescribeTransactionsRequest, answer func(*kmsg.DescribeTransactionsResponse)) {
 	type state = kmsg.DescribeTransactionsResponseTransactionState
-	collect(len(req.TransactionalIDs), func(i int, put func(*state)) {
+	coordinator.Collect(len(req.TransactionalIDs), func(i int, put func(*state)) {
 		id := req.TransactionalIDs[i]
 		refuse := func(code int16) {
 			refused := kmsg.NewDescribeTransactionsResponseTransactionState()
@@ -157,7 +158,7 @@ func (c *Coordinator) DescribeTransactions(ctx context.Context, req *kmsg.Descri
 			refuse(kerr.InvalidRequest.Code)
 			return
 		}
-		c.submit(ctx, id, &Describe{TransactionalID: id}, deliver(put), refuse)
+		c.submit(ctx, id, &Describe{TransactionalID: id}, coordinator.Deliver(put), refuse)
 	}, func(all []*state) {
 		resp := req.ResponseKind().(*kmsg.DescribeTransactionsResponse)
 		for _, s := range all {
@@ -227,9 +228,9 @@ func (c *Coordinator) listAll(ctx context.Context, q *List, resp *kmsg.ListTrans
 		ids  []kmsg.ListTransactionsResponseTransactionState
 		code int16
 	}
-	here := c.here()
-	collect(len(here), func(i int, put func(part)) {
-		here[i].submit(ctx, q,
+	here := c.shards.All()
+	coordinator.Collect(len(here), func(i int, put func(part)) {
+		here[i].Submit(ctx, q,
 			func(body any) { put(part{ids: body.([]kmsg.ListTransactionsResponseTransactionState)}) },
 			func(code int16) { put(part{code: code}) })
 	}, func(parts []part) {
@@ -271,28 +272,4 @@ func fencedBelow(version, since, code int16) int16 {
 		return kerr.InvalidProducerEpoch.Code
 	}
 	return code
-}
-
-// deliver turns a typed answer function into one of any response.
-func deliver[T any](answer func(T)) func(any) {
-	return func(body any) { answer(body.(T)) }
-}
-
-// collect calls ask n times and answer once, when each put was called.
-func collect[T any](n int, ask func(i int, put func(T)), answer func([]T)) {
-	all := make([]T, n)
-	if n == 0 {
-		answer(all)
-		return
-	}
-	var left atomic.Int64
-	left.Store(int64(n))
-	for i := range n {
-		ask(i, func(v T) {
-			all[i] = v
-			if left.Add(-1) == 0 {
-				answer(all)
-			}
-		})
-	}
 }
