@@ -439,6 +439,32 @@ func TestTombstonesAndMarkersStayBehindOlderRecords(t *testing.T) {
 	}
 }
 
+// TestAControlRecordThatIsNoMarkerStays: what ends no transaction for those who read
+// the log goes not as if it did.
+func TestAControlRecordThatIsNoMarkerStays(t *testing.T) {
+	for name, is := range map[string]struct {
+		key, value    []byte
+		transactional bool
+	}{
+		"key of no known version":   {[]byte{0xff, 0xff, 0, 0}, make([]byte, 6), true},
+		"value of no known version": {make([]byte, 4), []byte{0xff, 0xff, 0, 0, 0, 0}, true},
+		"value cut off":             {make([]byte, 4), make([]byte, 2), true},
+		"of no transaction":         {make([]byte, 4), make([]byte, 6), false},
+		"another kind":              {[]byte{0, 0, 0, 2}, make([]byte, 6), true},
+	} {
+		b := batch.NewBuilder(batch.BuilderOptions{Transactional: is.transactional, Control: true, Producer: &batch.Producer{ID: 7, BaseSequence: -1}})
+		b.Add(1, is.key, is.value)
+		given, err := b.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := sieve{keys: newKeyTable(0, 0), end: 1, now: 100, retention: 10, kept: map[int64]struct{}{7: {}}, filter: batch.Filter{Limit: mostExpanded}}
+		if left, err := s.sift(given); err != nil || !slices.Equal(left, given) || s.due != 0 || len(s.kept) != 1 {
+			t.Errorf("%s: it changed, or is to go at %d, or ended a transaction: %v", name, s.due, err)
+		}
+	}
+}
+
 // TestAnObjectThatLacksABatchIsNotCommitted: what was to stay is compared with what
 // was packed.
 func TestAnObjectThatLacksABatchIsNotCommitted(t *testing.T) {
