@@ -6,6 +6,7 @@ import (
 	"sort"
 
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/object"
 )
 
 // Range is where the batches of one partition in [Base, End) lie in the bucket.
@@ -24,6 +25,14 @@ type Range struct {
 	// offset there lies below it. A reader who looks for aborts goes on behind
 	// such a range, and stops at the first that is none.
 	OpenTransactions bool
+}
+
+// Entry is what an object says of where the range lies in it.
+func (r *Range) Entry(p storage.PartitionID) object.Entry {
+	return object.Entry{
+		Partition: p, Base: r.Base, End: r.End,
+		Index: object.Extent{Position: r.IndexPosition, Length: r.IndexLength, CRC: r.IndexCRC},
+	}
 }
 
 // chunkRanges is how many ranges a change of one copies at most: at 64 bytes

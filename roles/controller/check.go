@@ -195,10 +195,7 @@ type namedRange struct {
 }
 
 func (n namedRange) entry() object.Entry {
-	return object.Entry{
-		Partition: n.partition, Base: n.Base, End: n.End,
-		Index: object.Extent{Position: n.IndexPosition, Length: n.IndexLength, CRC: n.IndexCRC},
-	}
+	return n.Entry(n.partition)
 }
 
 // rangesByObject turns the catalogue round, for the objects that are asked for.

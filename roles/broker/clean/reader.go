@@ -52,10 +52,7 @@ func (r *reader) index(ctx context.Context, is metadata.Range) (*object.Index, e
 	if err != nil {
 		return nil, fmt.Errorf("read the index of [%d, %d) in object %s: %w", is.Base, is.End, is.Object, err)
 	}
-	return object.DecodeIndex(b, is.Object, object.Entry{
-		Partition: r.partition, Base: is.Base, End: is.End,
-		Index: object.Extent{Position: is.IndexPosition, Length: is.IndexLength, CRC: is.IndexCRC},
-	})
+	return object.DecodeIndex(b, is.Object, is.Entry(r.partition))
 }
 
 // indexes reads the indexes of ranges, some at once.

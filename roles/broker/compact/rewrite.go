@@ -114,10 +114,7 @@ func (w *rewriting) readIndexes() error {
 
 // decode reads the index, which lies at byte at of b.
 func (is *source) decode(b []byte, at int64) (err error) {
-	is.index, err = object.DecodeIndex(b[at:at+int64(is.IndexLength)], is.Object, object.Entry{
-		Partition: is.partition, Base: is.Base, End: is.End,
-		Index: object.Extent{Position: is.IndexPosition, Length: is.IndexLength, CRC: is.IndexCRC},
-	})
+	is.index, err = object.DecodeIndex(b[at:at+int64(is.IndexLength)], is.Object, is.Entry(is.partition))
 	if err == nil {
 		is.index.Producers = slices.Clone(is.index.Producers) // so that b can go
 	}

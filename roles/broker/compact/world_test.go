@@ -375,10 +375,7 @@ func (w *world) read(i int, r metadata.Range) (*object.Index, []batch.Batch, err
 	if err != nil {
 		return nil, nil, err
 	}
-	index, err := object.DecodeIndex(b, r.Object, object.Entry{
-		Partition: worldPartition(i), Base: r.Base, End: r.End,
-		Index: object.Extent{Position: r.IndexPosition, Length: r.IndexLength, CRC: r.IndexCRC},
-	})
+	index, err := object.DecodeIndex(b, r.Object, r.Entry(worldPartition(i)))
 	if err != nil {
 		return nil, nil, err
 	}
