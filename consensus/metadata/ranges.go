@@ -35,6 +35,16 @@ func (r *Range) Entry(p storage.PartitionID) object.Entry {
 	}
 }
 
+// NewRange is the range that was packed into an object, led under epoch. Which object
+// that is, the command says that names it.
+func NewRange(p *object.Placement, epoch storage.Epoch) Range {
+	return Range{
+		Base: p.Base, End: p.End, Bytes: p.Bytes, MaxTimestamp: p.MaxTimestamp, Epoch: epoch,
+		IndexPosition: p.Index.Position, IndexLength: p.Index.Length, IndexCRC: p.Index.CRC,
+		HasAborts: p.Aborted > 0, OpenTransactions: p.LastStable < p.End,
+	}
+}
+
 // chunkRanges is how many ranges a change of one copies at most: at 64 bytes
 // each 8 KiB, about what the list of the chunks of 100,000 ranges takes.
 const chunkRanges = 128

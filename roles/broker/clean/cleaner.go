@@ -77,7 +77,7 @@ type Cleaner struct {
 	stop      context.CancelFunc
 	done      sync.WaitGroup
 	wake      chan struct{} // holds a token when there is a reason to look
-	ids       *tiering.IDs
+	objects   *tiering.Objects
 	bandwidth tiering.Bandwidth
 	read      atomic.Int64
 	written   atomic.Int64
@@ -97,7 +97,10 @@ func New(o Options) *Cleaner {
 		o.Now = time.Now
 	}
 	c := &Cleaner{o: o, wake: make(chan struct{}, 1), planner: newPlanner(o.Limits), bandwidth: tiering.Bandwidth{Rate: o.Bandwidth, Now: o.Now}}
-	c.ids = tiering.NewIDs(tiering.IDOptions{Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now})
+	c.objects = tiering.NewObjects(tiering.ObjectOptions{
+		Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now,
+		Bucket: o.Bucket, Key: o.Key, Header: o.Header,
+	})
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	return c
 }

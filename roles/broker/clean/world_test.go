@@ -375,12 +375,7 @@ func (w *world) upload(n int) {
 	if err := w.memory.Put(context.Background(), w.key(id), bucket.Bytes(out.Bytes())); err != nil {
 		w.t.Fatal(err)
 	}
-	at := s.Placements[0]
-	commit := metadata.PartitionRange{Partition: worldPartition, Range: metadata.Range{
-		Base: at.Base, End: at.End, Bytes: at.Bytes, MaxTimestamp: at.MaxTimestamp, Epoch: p.LeaderEpoch,
-		IndexPosition: at.Index.Position, IndexLength: at.Index.Length, IndexCRC: at.Index.CRC, HasAborts: at.Aborted > 0,
-		OpenTransactions: is.LastStable < end,
-	}}
+	commit := metadata.PartitionRange{Partition: worldPartition, Range: metadata.NewRange(&s.Placements[0], p.LeaderEpoch)}
 	for _, err := range w.must(metadata.NewCommitObject(1, w.epoch, id, s.Size, []metadata.PartitionRange{commit})).(metadata.RangeResults) {
 		if err != nil {
 			w.t.Fatal(err)
