@@ -6,6 +6,7 @@ import (
 	"sort"
 
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/object"
 )
 
 // Range is where the batches of one partition in [Base, End) lie in the bucket.
@@ -24,6 +25,24 @@ type Range struct {
 	// offset there lies below it. A reader who looks for aborts goes on behind
 	// such a range, and stops at the first that is none.
 	OpenTransactions bool
+}
+
+// Entry is what an object says of where the range lies in it.
+func (r *Range) Entry(p storage.PartitionID) object.Entry {
+	return object.Entry{
+		Partition: p, Base: r.Base, End: r.End,
+		Index: object.Extent{Position: r.IndexPosition, Length: r.IndexLength, CRC: r.IndexCRC},
+	}
+}
+
+// NewRange is the range that was packed into an object, led under epoch. Which object
+// that is, the command says that names it.
+func NewRange(p *object.Placement, epoch storage.Epoch) Range {
+	return Range{
+		Base: p.Base, End: p.End, Bytes: p.Bytes, MaxTimestamp: p.MaxTimestamp, Epoch: epoch,
+		IndexPosition: p.Index.Position, IndexLength: p.Index.Length, IndexCRC: p.Index.CRC,
+		HasAborts: p.Aborted > 0, OpenTransactions: p.LastStable < p.End,
+	}
 }
 
 // chunkRanges is how many ranges a change of one copies at most: at 64 bytes

@@ -194,13 +194,6 @@ type namedRange struct {
 	metadata.Range
 }
 
-func (n namedRange) entry() object.Entry {
-	return object.Entry{
-		Partition: n.partition, Base: n.Base, End: n.End,
-		Index: object.Extent{Position: n.IndexPosition, Length: n.IndexLength, CRC: n.IndexCRC},
-	}
-}
-
 // rangesByObject turns the catalogue round, for the objects that are asked for.
 func rangesByObject(image *metadata.Image, of map[storage.ObjectID]struct{}) map[storage.ObjectID][]namedRange {
 	named := make(map[storage.ObjectID][]namedRange, len(of))
@@ -246,7 +239,7 @@ func verify(f Finding, want object.Header, named []namedRange, readAt object.Rea
 		at := &FindingRange{n.topic, n.partition.Index, n.Base, n.End}
 		if e, ok := directory.Find(n.partition); !ok {
 			add(n.IndexPosition, at, "the object does not have the range that the catalogue names")
-		} else if e != n.entry() {
+		} else if e != n.Entry(n.partition) {
 			add(n.IndexPosition, at, fmt.Sprintf("the object has [%d, %d) with its index of %d bytes, crc32c %08x, at byte %d; the catalogue says %d bytes, %08x, at %d",
 				e.Base, e.End, e.Index.Length, e.Index.CRC, e.Index.Position, n.IndexLength, n.IndexCRC, n.IndexPosition))
 		}
@@ -270,7 +263,7 @@ func concerned(id storage.ObjectID, at int64, named []namedRange, readAt object.
 		if readAt(b, n.IndexPosition) != nil {
 			continue
 		}
-		x, err := object.DecodeIndex(b, id, n.entry())
+		x, err := object.DecodeIndex(b, id, n.Entry(n.partition))
 		if err != nil {
 			continue
 		}

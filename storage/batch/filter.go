@@ -15,23 +15,23 @@ type Filter struct {
 	Limit int64 // bytes that the records of a batch may expand to; 0: DefaultMaxDecompressed
 	Level int   // as for Compress; 0: the codec's default
 
-	batch   Batch
-	kept    []byte // records that stay, as they were
-	count   int32
-	removed int32
-	max     int64 // timestamp of those that stay
+	batch Batch
+	kept  []byte // records that stay, as they were
+	count int32
+	whole bool  // all stay
+	max   int64 // timestamp of those that stay
 }
 
 // Sift goes through the records of b and keeps those that keep says. b is as for
 // [Batch.Records], and stays as it is until Build has returned. Errors are of type
 // *[Error].
 func (f *Filter) Sift(b Batch, keep func(*Record) bool) error {
-	f.batch, f.kept, f.count, f.removed, f.max = b, f.kept[:0], 0, 0, NoTimestamp
+	f.batch, f.kept, f.count, f.whole, f.max = b, f.kept[:0], 0, true, NoTimestamp
 	it := b.Records(f.Limit)
 	for it.Next() {
 		r := it.Record()
 		if !keep(r) {
-			f.removed++
+			f.whole = false
 			continue
 		}
 		f.kept = append(f.kept, it.raw...)
@@ -41,9 +41,8 @@ func (f *Filter) Sift(b Batch, keep func(*Record) bool) error {
 	return it.Err()
 }
 
-// Kept returns how many records stay of the last batch, Removed how many go.
-func (f *Filter) Kept() int    { return int(f.count) }
-func (f *Filter) Removed() int { return int(f.removed) }
+// Kept returns how many records stay of the last batch.
+func (f *Filter) Kept() int { return int(f.count) }
 
 // Build returns what is left of the last batch: the batch itself if nothing
 // changes. A horizon other than NoTimestamp is when tombstones of the batch may go,
@@ -53,7 +52,7 @@ func (f *Filter) Build(horizon int64) (Batch, error) {
 	if _, has := b.DeleteHorizon(); has {
 		horizon = NoTimestamp
 	}
-	if f.removed == 0 && horizon == NoTimestamp {
+	if f.whole && horizon == NoTimestamp {
 		return b, nil
 	}
 	records := f.kept

@@ -77,13 +77,13 @@ type Cleaner struct {
 	stop      context.CancelFunc
 	done      sync.WaitGroup
 	wake      chan struct{} // holds a token when there is a reason to look
-	ids       *tiering.IDs
+	objects   *tiering.Objects
 	bandwidth tiering.Bandwidth
 	read      atomic.Int64
 	written   atomic.Int64
 
-	// spare is the table of a round that another will follow on. It belongs to the
-	// round under way.
+	// spare is the table of the last round. It belongs to the round under way, and
+	// goes when none follows at once.
 	spare *keyTable
 
 	mu      sync.Mutex
@@ -97,7 +97,10 @@ func New(o Options) *Cleaner {
 		o.Now = time.Now
 	}
 	c := &Cleaner{o: o, wake: make(chan struct{}, 1), planner: newPlanner(o.Limits), bandwidth: tiering.Bandwidth{Rate: o.Bandwidth, Now: o.Now}}
-	c.ids = tiering.NewIDs(tiering.IDOptions{Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now})
+	c.objects = tiering.NewObjects(tiering.ObjectOptions{
+		Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now,
+		Bucket: o.Bucket, Key: o.Key, Header: o.Header,
+	})
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	return c
 }
@@ -168,9 +171,23 @@ func (c *Cleaner) begin() {
 		Partitions: c.partitions(image),
 		Busy:       func(id storage.PartitionID) bool { _, is := busy[id]; return is },
 	})
-	if due {
+	switch {
+	case due:
 		c.done.Go(func() { c.clean(j) }) // blocks on the controller and the bucket
+	case len(c.planner.running) == 0:
+		c.spare = nil
 	}
+}
+
+// table returns an empty table of keys for the round under way: the one that is there,
+// for a second one would be as much memory again until the garbage collector has come.
+func (c *Cleaner) table(expected int64) *keyTable {
+	if c.spare == nil {
+		c.spare = newKeyTable(c.o.KeyMemory, expected)
+	} else {
+		c.spare.empty(expected)
+	}
+	return c.spare
 }
 
 // partitions walks those of an image that are led here and compacted by key.
@@ -198,9 +215,6 @@ func (c *Cleaner) clean(j Job) {
 	r := &round{c: c, ctx: c.ctx, job: j, state: j.Cleaning, now: c.o.Now().UnixMilli(), share: 1}
 	r.reader = reader{partition: j.ID, fill: c.fill, pace: &c.bandwidth}
 	err := r.run()
-	if c.spare = nil; r.full {
-		c.spare = r.keys
-	}
 	image := c.o.Image()
 	c.mu.Lock()
 	c.planner.done(c.o.Now(), j, outcome{noted: r.state, full: r.full && !r.left, held: r.held, err: err})

@@ -33,7 +33,8 @@
 //
 // Concurrency: one goroutine plans, one runs the round, and below it one for each
 // read; Close ends and awaits them. All methods are safe for concurrent use. Memory:
-// KeyMemory for the table, 32 bytes for each key; up to 64 MiB of an object being made,
+// KeyMemory for the table, 32 bytes for each key: there is one, which grows in place, and
+// which rounds that follow on one another hand on; up to 64 MiB of an object being made,
 // and what the bucket needs to put it; up to 16 MiB, or one block, of data being read;
 // the indexes of the ranges of one object; one batch as it expands; and who has a
 // transaction open at any one offset. It does not depend on how many keys or records

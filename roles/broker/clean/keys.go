@@ -10,19 +10,27 @@ import (
 
 const (
 	slotSize = 24 // 16 of the hash, 8 of the offset
-	// Three quarters of the slots are used at most: a key that is not there is then
-	// found missing after 8.5 looks, on average.
+	// keySize is what a key takes of memory when the table is as large as it may be:
+	// three quarters of the slots are then used. A key that is not there is found
+	// missing after 8.5 looks, on average.
+	keySize                        = 32
 	fullNumerator, fullDenominator = 3, 4
 	fewestSlots                    = 8
+
+	segmentSlots = 1 << segmentBits // 96 KiB
+	segmentBits  = 12
+	sliceSize    = 24 // of the segment, in the list of them
 )
 
-// keyTable is the last offset of each key, by the key's hash, in open addressing:
-// one piece of memory, however many keys. An offset is stored plus one; 0 is a slot
-// that is free.
+// keyTable is the last offset of each key, by the key's hash, in open addressing. It
+// lies in segments and grows by further ones, in place: never is there a second table
+// beside it. An offset is stored plus one; 0 is a slot that is free.
 type keyTable struct {
-	slots []slot
-	most  int // slots that memory allows
-	used  int
+	segments [][]slot // all but the last have segmentSlots
+	slots    int
+	used     int
+	// What memory allows.
+	mostSlots, mostKeys int
 }
 
 type slot struct {
@@ -30,12 +38,38 @@ type slot struct {
 	offset    uint64
 }
 
+// unplaced marks, while a table grows, the offset of a slot whose key has not found its
+// place. No offset reaches so far: the end of a round, above it, does not.
+const unplaced = 1 << 63
+
 // newKeyTable returns a table for about expected keys that never takes more than
-// memory bytes.
+// memory bytes, or those of a few slots.
 func newKeyTable(memory int64, expected int64) *keyTable {
-	most := max(int(memory/slotSize), fewestSlots)
-	want := max(expected, 0)/fullNumerator*fullDenominator + 1024
-	return &keyTable{slots: make([]slot, min(int64(most), want)), most: most}
+	segments := memory/(segmentSlots*slotSize+sliceSize) + 1
+	most := max(int(memory-segments*sliceSize)/slotSize, fewestSlots)
+	t := &keyTable{mostSlots: most, mostKeys: min(int(memory/keySize), most-1)}
+	t.mostKeys = max(t.mostKeys, fewestSlots/fullDenominator*fullNumerator)
+	t.segments = make([][]slot, 0, segments)
+	t.empty(expected)
+	return t
+}
+
+// empty forgets all keys, and makes room for about expected ones.
+func (t *keyTable) empty(expected int64) {
+	for _, s := range t.segments {
+		clear(s)
+	}
+	t.used = 0
+	t.extend(min(max(expected, 0), int64(t.mostKeys))/fullNumerator*fullDenominator + 1)
+}
+
+// extend makes the table at least slots large, if memory allows it.
+func (t *keyTable) extend(slots int64) {
+	for n := min(slots, int64(t.mostSlots)); int64(t.slots) < n; {
+		next := min(segmentSlots, t.mostSlots-t.slots)
+		t.segments = append(t.segments, make([]slot, next))
+		t.slots += next
+	}
 }
 
 // hashed is a key as the table knows it.
@@ -46,34 +80,30 @@ func hashOf(key []byte) hashed {
 	return hashed{binary.LittleEndian.Uint64(sum[:]), binary.LittleEndian.Uint64(sum[8:])}
 }
 
-// again returns the table, empty, if it has room for about expected keys, and else
-// another one. A round that follows on another needs no second piece of memory.
-func (t *keyTable) again(memory int64, expected int64) *keyTable {
-	if t == nil {
-		return newKeyTable(memory, expected)
-	}
-	if most := memory / slotSize; int64(len(t.slots)) > most || int64(len(t.slots)) < min(most, expected/fullNumerator*fullDenominator) {
-		return newKeyTable(memory, expected)
-	}
-	clear(t.slots)
-	t.used = 0
-	return t
-}
+// at returns slot i.
+func (t *keyTable) at(i int) *slot { return &t.segments[i>>segmentBits][i&(segmentSlots-1)] }
 
 // find returns the slot of a key, or the free one where it belongs.
 func (t *keyTable) find(h hashed) *slot {
-	n := uint64(len(t.slots))
-	// The high half of a product spreads over any number of slots.
-	at, _ := bits.Mul64(h.high, n)
-	for {
-		s := &t.slots[at]
-		if s.offset == 0 || s.high == h.high && s.low == h.low {
+	for i := t.home(h); ; i = t.after(i) {
+		if s := t.at(i); s.offset == 0 || s.high == h.high && s.low == h.low {
 			return s
 		}
-		if at++; at == n {
-			at = 0
-		}
 	}
+}
+
+// home is where the search for a key begins.
+func (t *keyTable) home(h hashed) int {
+	// The high half of a product spreads over any number of slots.
+	i, _ := bits.Mul64(h.high, uint64(t.slots))
+	return int(i)
+}
+
+func (t *keyTable) after(i int) int {
+	if i++; i < t.slots {
+		return i
+	}
+	return 0
 }
 
 // put notes that a key has a record at offset, which is above all before. false:
@@ -81,10 +111,11 @@ func (t *keyTable) find(h hashed) *slot {
 func (t *keyTable) put(h hashed, offset storage.Offset) bool {
 	s := t.find(h)
 	if s.offset == 0 {
-		if t.used >= len(t.slots)/fullDenominator*fullNumerator {
-			if !t.grow() {
-				return false
-			}
+		if t.used >= t.mostKeys {
+			return false
+		}
+		if t.slots < t.mostSlots && t.used >= t.slots/fullDenominator*fullNumerator {
+			t.grow()
 			s = t.find(h)
 		}
 		t.used++
@@ -100,21 +131,33 @@ func (t *keyTable) last(h hashed) (storage.Offset, bool) {
 	return storage.Offset(s.offset) - 1, s.offset != 0
 }
 
-// grow makes the table larger, if both fit into memory meanwhile.
-func (t *keyTable) grow() bool {
-	n := min(2*len(t.slots), t.most-len(t.slots))
-	if n <= len(t.slots) {
-		return false
-	}
-	old := t.slots
-	t.slots = make([]slot, n)
-	for i := range old {
-		if s := &old[i]; s.offset != 0 {
-			*t.find(hashed{s.high, s.low}) = *s
+// grow makes the table twice as large, or as large as it may be. A key that has its
+// place in the larger table keeps it, and stands behind none that is free: where
+// another one has not found its own yet the two change places.
+func (t *keyTable) grow() {
+	was := t.slots
+	t.extend(2 * int64(was))
+	for i := range was {
+		if s := t.at(i); s.offset != 0 {
+			s.offset |= unplaced
 		}
 	}
-	return true
+	for i := range was {
+		for s := t.at(i); s.offset&unplaced != 0; {
+			to := t.home(hashed{s.high, s.low})
+			for t.at(to).offset != 0 && t.at(to).offset&unplaced == 0 {
+				to = t.after(to)
+			}
+			s.offset &^= unplaced
+			if to != i {
+				other := t.at(to)
+				*s, *other = *other, *s
+			}
+		}
+	}
 }
 
 // bytes is what the table takes.
-func (t *keyTable) bytes() int64 { return int64(len(t.slots)) * slotSize }
+func (t *keyTable) bytes() int64 {
+	return int64(t.slots)*slotSize + int64(cap(t.segments))*sliceSize
+}

@@ -111,34 +111,3 @@ func TestTheDirtiestPartitionComesFirst(t *testing.T) {
 		t.Errorf("%v is remembered of partitions that are not led here", p.settling)
 	}
 }
-
-// TestKeyTableIsAMap: against a map, with keys that fill it and grow it.
-func TestKeyTableIsAMap(t *testing.T) {
-	const memory = 500 * slotSize
-	table, twin := newKeyTable(memory, 0), map[hashed]storage.Offset{}
-	table.slots = make([]slot, fewestSlots) // so that it has to grow
-	full := false
-	for i := range 5000 {
-		h := hashOf([]byte{byte(i * 7 % 251), byte(i % 3)})
-		if _, known := twin[h]; table.put(h, storage.Offset(i)) {
-			twin[h] = storage.Offset(i)
-		} else if full = true; known {
-			t.Fatalf("no room for key %d, which is there", i)
-		}
-		if table.bytes() > memory {
-			t.Fatalf("it takes %d bytes", table.bytes())
-		}
-	}
-	for i := range 256 {
-		for j := range 4 {
-			h := hashOf([]byte{byte(i), byte(j)})
-			want, known := twin[h]
-			if got, is := table.last(h); is != known || known && got != want {
-				t.Fatalf("key %d %d: %d, %v; want %d, %v", i, j, got, is, want, known)
-			}
-		}
-	}
-	if !full || table.used != len(twin) || len(twin) < 150 {
-		t.Errorf("%d keys of %d, full %v: the test shows less than it should", table.used, len(twin), full)
-	}
-}

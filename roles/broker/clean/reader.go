@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"sync"
-	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/tiering"
@@ -31,16 +30,12 @@ type reader struct {
 	pace      *tiering.Bandwidth
 }
 
-// read does one ranged read, when its turn has come.
-func (r *reader) read(ctx context.Context, id storage.ObjectID, at, length int64) ([]byte, error) {
-	if wait := r.pace.Take(length); wait > 0 {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
+// read does one ranged read, when its turn has come. Who begins several at once takes
+// their turns first, so that they have them in order: the one that is waited for is not
+// behind those that are read ahead.
+func (r *reader) read(ctx context.Context, turn tiering.Turn, id storage.ObjectID, at, length int64) ([]byte, error) {
+	if err := turn.Wait(ctx); err != nil {
+		return nil, err
 	}
 	p := make([]byte, length)
 	return p, r.fill(ctx, id, p, at)
@@ -48,14 +43,15 @@ func (r *reader) read(ctx context.Context, id storage.ObjectID, at, length int64
 
 // index reads the index of a range.
 func (r *reader) index(ctx context.Context, is metadata.Range) (*object.Index, error) {
-	b, err := r.read(ctx, is.Object, is.IndexPosition, int64(is.IndexLength))
+	return r.indexIn(ctx, r.pace.Take(int64(is.IndexLength)), is)
+}
+
+func (r *reader) indexIn(ctx context.Context, turn tiering.Turn, is metadata.Range) (*object.Index, error) {
+	b, err := r.read(ctx, turn, is.Object, is.IndexPosition, int64(is.IndexLength))
 	if err != nil {
 		return nil, fmt.Errorf("read the index of [%d, %d) in object %s: %w", is.Base, is.End, is.Object, err)
 	}
-	return object.DecodeIndex(b, is.Object, object.Entry{
-		Partition: r.partition, Base: is.Base, End: is.End,
-		Index: object.Extent{Position: is.IndexPosition, Length: is.IndexLength, CRC: is.IndexCRC},
-	})
+	return object.DecodeIndex(b, is.Object, is.Entry(r.partition))
 }
 
 // indexes reads the indexes of ranges, some at once.
@@ -63,16 +59,17 @@ func (r *reader) indexes(ctx context.Context, ranges []metadata.Range) ([]*objec
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	all := make([]*object.Index, len(ranges))
-	turns := make(chan struct{}, readsAhead)
+	room := make(chan struct{}, readsAhead)
 	var under sync.WaitGroup
 	for i := range ranges {
-		turns <- struct{}{}
+		room <- struct{}{}
+		turn := r.pace.Take(int64(ranges[i].IndexLength))
 		under.Go(func() {
-			defer func() { <-turns }()
+			defer func() { <-room }()
 			if ctx.Err() != nil {
 				return
 			}
-			x, err := r.index(ctx, ranges[i])
+			x, err := r.indexIn(ctx, turn, ranges[i])
 			if err != nil {
 				cancel(err)
 			}
@@ -123,9 +120,10 @@ func (r *reader) batches(ctx context.Context, indexes []*object.Index, from stor
 			}
 			todo, begun = todo[1:], append(begun, p)
 			held += p.length
+			turn := r.pace.Take(p.length)
 			under.Go(func() {
 				defer close(p.done)
-				p.data, p.err = r.read(ctx, p.index.Object, p.position, p.length)
+				p.data, p.err = r.read(ctx, turn, p.index.Object, p.position, p.length)
 			})
 		}
 		if len(begun) == 0 {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"sync/atomic"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage/batch"
@@ -99,15 +98,39 @@ func (o *output) each(ctx context.Context, s *sieve, yield func(batch.Batch) err
 	})
 }
 
-// content is an output under the id that it is written by.
-type content struct {
-	*output
-	header  object.Header
-	summary atomic.Pointer[object.Summary] // of the last time
+// write puts the object and has it take the place of its ranges.
+func (o *output) write() error {
+	r := o.r
+	c := r.c
+	id, s, err := c.objects.Write(r.ctx, o.pack)
+	if err != nil {
+		return err
+	}
+	p := &s.Placements[0]
+	// From here on the old copy is as good as gone.
+	if !guard.Check("clean.all-packed", p.Bytes == o.counts.bytes && p.Batches == o.counts.batches && p.Records == o.counts.records) {
+		return fmt.Errorf("object %s has %d bytes, %d batches and %d records; %d, %d and %d were to stay", id, p.Bytes, p.Batches, p.Records, o.counts.bytes, o.counts.batches, o.counts.records)
+	}
+	one := metadata.Replacement{PartitionRange: metadata.PartitionRange{Partition: r.job.ID, Range: metadata.NewRange(p, r.job.Epoch)}}
+	one.Range.OpenTransactions = o.ranges[len(o.ranges)-1].OpenTransactions
+	for _, is := range o.ranges {
+		one.Removed = append(one.Removed, metadata.RemovedRange{Object: is.Object, Base: is.Base, End: is.End})
+	}
+	results, err := c.objects.Commit(r.ctx, id, 1, func() ([]error, error) {
+		return c.o.Catalogue.Replace(r.ctx, id, s.Size, []metadata.Replacement{one})
+	})
+	if err != nil {
+		return err
+	}
+	if results[0] != nil {
+		return fmt.Errorf("commit object %s: %w", id, results[0])
+	}
+	c.written.Add(s.Size)
+	return nil
 }
 
-// WriteTo implements io.WriterTo, as often as it is asked.
-func (o *content) WriteTo(w io.Writer) (int64, error) {
+// pack writes the object, as often as it is asked.
+func (o *output) pack(w io.Writer, h object.Header) (*object.Summary, error) {
 	is := object.Join(o.indexes)
 	// Who finds an aborted transaction here skips its producer's records up to the
 	// marker: without that, it would skip too many.
@@ -118,57 +141,7 @@ func (o *content) WriteTo(w io.Writer) (int64, error) {
 		}
 		return o.each(o.r.ctx, new(sieve), yield)
 	}
-	s, err := object.Write(w, o.header, []object.Range{is}, object.WriteOptions{})
-	if err != nil {
-		return 0, err
-	}
-	o.summary.Store(s)
-	return s.Size, nil
-}
-
-// write puts the object and has it take the place of its ranges.
-func (o *output) write() error {
-	r := o.r
-	c := r.c
-	id, err := c.ids.Take(r.ctx)
-	if err != nil {
-		return fmt.Errorf("get an object id: %w", err)
-	}
-	h := c.o.Header
-	h.ID = id
-	put := &content{output: o, header: h}
-	if err := c.o.Bucket.Put(r.ctx, c.o.Key(id), put); err != nil {
-		return fmt.Errorf("put object %s: %w", id, err)
-	}
-	s := put.summary.Load()
-	p := s.Placements[0]
-	// From here on the old copy is as good as gone.
-	if !guard.Check("clean.all-packed", p.Bytes == o.counts.bytes && p.Batches == o.counts.batches && p.Records == o.counts.records) {
-		return fmt.Errorf("object %s has %d bytes, %d batches and %d records; %d, %d and %d were to stay", id, p.Bytes, p.Batches, p.Records, o.counts.bytes, o.counts.batches, o.counts.records)
-	}
-	one := metadata.Replacement{PartitionRange: metadata.PartitionRange{Partition: r.job.ID, Range: metadata.Range{
-		Base: p.Base, End: p.End, Bytes: p.Bytes, MaxTimestamp: p.MaxTimestamp, Epoch: r.job.Epoch,
-		IndexPosition: p.Index.Position, IndexLength: p.Index.Length, IndexCRC: p.Index.CRC,
-		HasAborts: p.Aborted > 0, OpenTransactions: o.ranges[len(o.ranges)-1].OpenTransactions,
-	}}}
-	for _, is := range o.ranges {
-		one.Removed = append(one.Removed, metadata.RemovedRange{Object: is.Object, Base: is.Base, End: is.End})
-	}
-	results, err := c.o.Catalogue.Replace(r.ctx, id, s.Size, []metadata.Replacement{one})
-	if metadata.CodeOf(err) == metadata.ResourceNotFound {
-		c.ids.Discard(r.ctx) // it was condemned; the others of its block soon are
-	}
-	if err == nil && len(results) != 1 {
-		err = fmt.Errorf("%d results for one range", len(results))
-	}
-	if err == nil {
-		err = results[0]
-	}
-	if err != nil {
-		return fmt.Errorf("commit object %s: %w", id, err)
-	}
-	c.written.Add(s.Size)
-	return nil
+	return object.Write(w, h, []object.Range{is}, object.WriteOptions{})
 }
 
 // pileChunk is what a pile grows by.

@@ -104,7 +104,7 @@ func (r *round) learn() error {
 	r.end = r.job.Dirty
 	last := len(r.ranges) - 1
 	if r.job.End == r.job.Dirty {
-		r.keys = newKeyTable(0, 0)
+		r.keys = r.c.table(0)
 		return nil
 	}
 	x, err := r.reader.index(r.ctx, r.ranges[last])
@@ -127,8 +127,7 @@ func (r *round) learn() error {
 			return err
 		}
 		if r.keys == nil {
-			r.keys = r.c.spare.again(r.c.o.KeyMemory, r.expected(first, to, indexes))
-			r.c.spare = nil
+			r.keys = r.c.table(r.expected(first, to, indexes))
 		}
 		s := sieve{keys: r.keys, end: r.end, aborts: abortsOf(aborted)}
 		err = r.reader.batches(r.ctx, indexes, r.job.Dirty, func(b batch.Batch) error {
@@ -151,7 +150,7 @@ func (r *round) learn() error {
 		first = to
 	}
 	if r.keys == nil {
-		r.keys = newKeyTable(0, 0)
+		r.keys = r.c.table(0)
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package clean
 
 import (
 	"cmp"
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"sort"
@@ -135,11 +134,8 @@ func (s *sieve) data(b batch.Batch) (batch.Batch, error) {
 // do, would wait for it for ever.
 func (s *sieve) marker(b batch.Batch) (batch.Batch, error) {
 	horizon, has := b.DeleteHorizon()
-	transaction, commit := false, false
-	err := s.filter.Sift(b, func(r *batch.Record) bool {
-		transaction, commit = endsTransaction(r.Key)
-		return true
-	})
+	m, transaction := batch.ReadMarker(b)
+	err := s.filter.Sift(b, func(*batch.Record) bool { return true })
 	_, kept := s.kept[b.ProducerID()]
 	if transaction {
 		delete(s.kept, b.ProducerID())
@@ -149,9 +145,9 @@ func (s *sieve) marker(b batch.Batch) (batch.Batch, error) {
 		return nil, err
 	case !transaction || b.LastOffset() >= s.end || !guard.Check("clean.older-marker", !s.older):
 		return b, nil
-	case commit && !guard.Check("clean.marker-of-what-stays", !kept):
+	case m.Commit && !guard.Check("clean.marker-of-what-stays", !kept):
 		return b, nil // a round that leaves none of them lets it go
-	case commit && !guard.Check("clean.marker-inside", !s.inside):
+	case m.Commit && !guard.Check("clean.marker-inside", !s.inside):
 		s.dueAt(s.now + s.retention) // the next round sees what lies before
 		return b, nil
 	case !has:
@@ -163,16 +159,6 @@ func (s *sieve) marker(b batch.Batch) (batch.Batch, error) {
 	}
 	s.dueAt(horizon)
 	return b, nil
-}
-
-// endsTransaction reports whether a control record commits or aborts: its key is a
-// version and a type, 0 abort, 1 commit.
-func endsTransaction(key []byte) (ends, commit bool) {
-	if len(key) < 4 {
-		return false, false
-	}
-	kind := binary.BigEndian.Uint16(key[2:])
-	return kind <= 1, kind == 1
 }
 
 func (s *sieve) dueAt(millis int64) {

@@ -59,7 +59,7 @@ type world struct {
 	open    map[int64]storage.Offset // first offset of each producer's transaction
 	ended   []object.Aborted         // transactions that have ended, committed ones too
 	aborted []object.Aborted
-	seen    map[storage.Offset]time.Time // tombstones: when they were first below the cleaned point
+	seen    map[storage.Offset]time.Time // tombstones and markers: when their batch first had a horizon
 }
 
 // record is one as it was produced.
@@ -208,13 +208,12 @@ func (w *world) clean(c *Cleaner) {
 	w.t.Fatal("it never comes to an end")
 }
 
-// note remembers when a tombstone came to lie below the cleaned point.
+// note remembers when tombstones and markers got their horizon.
 func (w *world) note() {
-	to := w.partition().Cleaning().To
-	for _, r := range w.records {
-		if r.value == nil && r.offset < to && !r.control {
-			if _, known := w.seen[r.offset]; !known {
-				w.seen[r.offset] = w.now
+	for _, got := range w.read() {
+		if _, has := got.batch.DeleteHorizon(); has && (got.control || got.value == nil) {
+			if _, known := w.seen[got.offset]; !known {
+				w.seen[got.offset] = w.now
 			}
 		}
 	}
@@ -376,12 +375,7 @@ func (w *world) upload(n int) {
 	if err := w.memory.Put(context.Background(), w.key(id), bucket.Bytes(out.Bytes())); err != nil {
 		w.t.Fatal(err)
 	}
-	at := s.Placements[0]
-	commit := metadata.PartitionRange{Partition: worldPartition, Range: metadata.Range{
-		Base: at.Base, End: at.End, Bytes: at.Bytes, MaxTimestamp: at.MaxTimestamp, Epoch: p.LeaderEpoch,
-		IndexPosition: at.Index.Position, IndexLength: at.Index.Length, IndexCRC: at.Index.CRC, HasAborts: at.Aborted > 0,
-		OpenTransactions: is.LastStable < end,
-	}}
+	commit := metadata.PartitionRange{Partition: worldPartition, Range: metadata.NewRange(&s.Placements[0], p.LeaderEpoch)}
 	for _, err := range w.must(metadata.NewCommitObject(1, w.epoch, id, s.Size, []metadata.PartitionRange{commit})).(metadata.RangeResults) {
 		if err != nil {
 			w.t.Fatal(err)
@@ -500,8 +494,8 @@ func (w *world) check(exact bool) {
 		switch {
 		case r.offset < begin || r.offset >= end || there[r.offset] || r.aborted || r.key == nil && !r.control:
 		case r.control:
-			if w.now.Sub(w.seenMarker(r.offset)) < w.policy.DeleteRetention {
-				w.t.Fatalf("the marker at %d has gone at %s", r.offset, w.now)
+			if !w.mayGo(r.offset) {
+				w.t.Fatalf("the marker at %d has gone at %s, it had its horizon at %s", r.offset, w.now, w.seen[r.offset])
 			}
 			if o, stays := w.staysOf(there, r.offset); stays {
 				w.t.Fatalf("the marker at %d has gone, the record of its transaction at %d has not", r.offset, o)
@@ -513,11 +507,22 @@ func (w *world) check(exact bool) {
 		case r.value != nil:
 			w.t.Fatalf("the last record of %q, at %d, has gone", r.key, r.offset)
 		default:
-			if since, seen := w.seen[r.offset]; !seen || w.now.Sub(since) < w.policy.DeleteRetention {
-				w.t.Fatalf("the tombstone of %q at %d has gone at %s, compared first at %s", r.key, r.offset, w.now, since)
+			if !w.mayGo(r.offset) {
+				w.t.Fatalf("the tombstone of %q at %d has gone at %s, it had its horizon at %s", r.key, r.offset, w.now, w.seen[r.offset])
+			}
+			for _, o := range w.records {
+				if o.offset < r.offset && there[o.offset] && !o.aborted && bytes.Equal(o.key, r.key) {
+					w.t.Fatalf("the tombstone of %q at %d has gone, the record at %d has not", r.key, r.offset, o.offset)
+				}
 			}
 		}
 	}
+}
+
+// mayGo reports whether a tombstone or marker was there with a horizon for its time.
+func (w *world) mayGo(offset storage.Offset) bool {
+	since, had := w.seen[offset]
+	return had && w.now.Sub(since) >= w.policy.DeleteRetention
 }
 
 // survives reports whether behind r a record of its key is there, or a tombstone was
@@ -530,7 +535,7 @@ func (w *world) survives(there map[storage.Offset]bool, r record) bool {
 		if there[o.offset] {
 			return true
 		}
-		if since, seen := w.seen[o.offset]; o.value == nil && seen && w.now.Sub(since) >= w.policy.DeleteRetention {
+		if o.value == nil && w.mayGo(o.offset) {
 			return true
 		}
 	}
@@ -548,6 +553,3 @@ func (w *world) staysOf(there map[storage.Offset]bool, marker storage.Offset) (s
 	}
 	return 0, false
 }
-
-// seenMarker is when the world began: a marker may not go before its time after that.
-func (w *world) seenMarker(storage.Offset) time.Time { return time.Unix(1_000_000, 0) }

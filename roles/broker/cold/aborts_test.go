@@ -39,12 +39,9 @@ func (w *world) decided(t failer, id storage.PartitionID, base, end, stable stor
 	if err := w.dir.Put(context.Background(), objectKey(w.last), bucket.Bytes(out.Bytes())); err != nil {
 		t.Fatal(err)
 	}
-	p := sum.Placements[0]
-	return metadata.Range{
-		Base: base, End: end, Object: w.last, Bytes: p.Bytes, MaxTimestamp: p.MaxTimestamp,
-		IndexPosition: p.Index.Position, IndexLength: p.Index.Length, IndexCRC: p.Index.CRC,
-		HasAborts: p.Aborted > 0, OpenTransactions: p.LastStable < p.End,
-	}
+	r := metadata.NewRange(&sum.Placements[0], 0)
+	r.Object = w.last
+	return r
 }
 
 // TestAbortMarkerInLaterObject (RULES 5.4): a transaction's records lie in one
@@ -286,11 +283,9 @@ func (w *world) holed(t failer, id storage.PartitionID, base, end storage.Offset
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := sum.Placements[0]
-	return metadata.Range{
-		Base: base, End: end, Object: w.last, Bytes: p.Bytes, MaxTimestamp: p.MaxTimestamp,
-		IndexPosition: p.Index.Position, IndexLength: p.Index.Length, IndexCRC: p.Index.CRC, HasAborts: true,
-	}
+	r := metadata.NewRange(&sum.Placements[0], 0)
+	r.Object = w.last
+	return r
 }
 
 // history is ranges of a partition with transactions in it, all of which were

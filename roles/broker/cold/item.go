@@ -52,12 +52,7 @@ const (
 )
 
 func wantIndex(id storage.PartitionID, of *metadata.Range) want {
-	return want{
-		key: key{of.Object, id, of.IndexCRC, indexPiece},
-		entry: object.Entry{Partition: id, Base: of.Base, End: of.End, Index: object.Extent{
-			Position: of.IndexPosition, Length: of.IndexLength, CRC: of.IndexCRC,
-		}},
-	}
+	return want{key: key{of.Object, id, of.IndexCRC, indexPiece}, entry: of.Entry(id)}
 }
 
 // piece wants a piece of the range whose index this is.

@@ -84,7 +84,7 @@ type Compactor struct {
 	stop       context.CancelFunc
 	done       sync.WaitGroup
 	wake       chan struct{} // holds a token when there is a reason to look
-	ids        *tiering.IDs
+	objects    *tiering.Objects
 	bandwidth  tiering.Bandwidth
 	read, gets atomic.Int64
 
@@ -102,7 +102,10 @@ func New(o Options) *Compactor {
 		o.Memory = DefaultMemory
 	}
 	c := &Compactor{o: o, wake: make(chan struct{}, 1), planner: newPlanner(o.Limits), bandwidth: tiering.Bandwidth{Rate: o.Bandwidth, Now: o.Now}}
-	c.ids = tiering.NewIDs(tiering.IDOptions{Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now})
+	c.objects = tiering.NewObjects(tiering.ObjectOptions{
+		Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now,
+		Bucket: o.Bucket, Key: o.Key, Header: o.Header,
+	})
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	return c
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"sync/atomic"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
@@ -114,10 +113,7 @@ func (w *rewriting) readIndexes() error {
 
 // decode reads the index, which lies at byte at of b.
 func (is *source) decode(b []byte, at int64) (err error) {
-	is.index, err = object.DecodeIndex(b[at:at+int64(is.IndexLength)], is.Object, object.Entry{
-		Partition: is.partition, Base: is.Base, End: is.End,
-		Index: object.Extent{Position: is.IndexPosition, Length: is.IndexLength, CRC: is.IndexCRC},
-	})
+	is.index, err = object.DecodeIndex(b[at:at+int64(is.IndexLength)], is.Object, is.Entry(is.partition))
 	if err == nil {
 		is.index.Producers = slices.Clone(is.index.Producers) // so that b can go
 	}
@@ -136,45 +132,21 @@ func (run *rewritten) describe() {
 	run.r = object.Join(indexes) // that no batch is lost is checked by their number
 }
 
-// put writes the object under an id of its own.
+// put writes the object under an id of its own, from what is read anew as often as
+// the bucket asks.
 func (w *rewriting) put() (storage.ObjectID, *object.Summary, error) {
 	c := w.c
-	id, err := c.ids.Take(c.ctx)
-	if err != nil {
-		return 0, nil, fmt.Errorf("get an object id: %w", err)
-	}
-	h := c.o.Header
-	h.ID = id
-	content := &content{w: w, header: h, reads: layOut(w.sources(), c.o.Memory)}
-	if err := c.o.Bucket.Put(c.ctx, c.o.Key(id), content); err != nil {
-		return 0, nil, fmt.Errorf("put object %s: %w", id, err)
-	}
-	return id, content.summary.Load(), nil
-}
-
-// content writes the object as often as it is asked, from what it reads anew.
-type content struct {
-	w       *rewriting
-	header  object.Header
-	reads   []read
-	summary atomic.Pointer[object.Summary] // of the last time
-}
-
-// WriteTo implements io.WriterTo.
-func (c *content) WriteTo(to io.Writer) (int64, error) {
-	s := newStream(c.w.c.ctx, c.reads, c.w.c.o.Memory, &c.w.c.bandwidth, c.w.c.fill)
-	defer s.end()
-	ranges := make([]object.Range, len(c.w.runs))
-	for i, run := range c.w.runs {
-		ranges[i] = run.r
-		ranges[i].Batches = func(yield func(batch.Batch) error) error { return copyBatches(s, c.reads, run.sources, yield) }
-	}
-	summary, err := object.Write(to, c.header, ranges, object.WriteOptions{})
-	if err != nil {
-		return 0, err
-	}
-	c.summary.Store(summary)
-	return summary.Size, nil
+	reads := layOut(w.sources(), c.o.Memory)
+	return c.objects.Write(c.ctx, func(to io.Writer, h object.Header) (*object.Summary, error) {
+		s := newStream(c.ctx, reads, c.o.Memory, &c.bandwidth, c.fill)
+		defer s.end()
+		ranges := make([]object.Range, len(w.runs))
+		for i, run := range w.runs {
+			ranges[i] = run.r
+			ranges[i].Batches = func(yield func(batch.Batch) error) error { return copyBatches(s, reads, run.sources, yield) }
+		}
+		return object.Write(to, h, ranges, object.WriteOptions{})
+	})
 }
 
 // copyBatches yields the batches of sources, from blocks that fit their CRC.
@@ -207,32 +179,25 @@ func copyBatches(s *stream, reads []read, sources []*source, yield func(batch.Ba
 // commit has the object's ranges take the place of their sources.
 func (w *rewriting) commit(id storage.ObjectID, s *object.Summary) error {
 	replacements := make([]metadata.Replacement, len(s.Placements))
-	for i, p := range s.Placements {
-		run := w.runs[i]
+	for i := range s.Placements {
+		p, run := &s.Placements[i], w.runs[i]
 		// From here on the old copy is as good as gone.
 		if !guard.Check("compact.all-packed", p.Bytes == run.bytes && p.Batches == run.batches && p.Records == run.records) {
 			return fmt.Errorf("object %s has %d bytes, %d batches and %d records of %s, its sources %d, %d and %d",
 				id, p.Bytes, p.Batches, p.Records, p.Partition, run.bytes, run.batches, run.records)
 		}
 		r := &replacements[i]
-		r.PartitionRange = metadata.PartitionRange{Partition: p.Partition, Range: metadata.Range{
-			Base: p.Base, End: p.End, Bytes: p.Bytes, MaxTimestamp: p.MaxTimestamp, Epoch: run.Epoch,
-			IndexPosition: p.Index.Position, IndexLength: p.Index.Length, IndexCRC: p.Index.CRC,
-			HasAborts: p.Aborted > 0, OpenTransactions: run.sources[len(run.sources)-1].OpenTransactions,
-		}}
+		r.PartitionRange = metadata.PartitionRange{Partition: p.Partition, Range: metadata.NewRange(p, run.Epoch)}
+		r.Range.OpenTransactions = run.sources[len(run.sources)-1].OpenTransactions
 		for _, is := range run.sources {
 			r.Removed = append(r.Removed, metadata.RemovedRange{Object: is.Object, Base: is.Base, End: is.End})
 		}
 	}
-	results, err := w.c.o.Catalogue.Replace(w.c.ctx, id, s.Size, replacements)
-	if metadata.CodeOf(err) == metadata.ResourceNotFound {
-		w.c.ids.Discard(w.c.ctx) // it was condemned; the others of its block soon are
-	}
-	if err == nil && len(results) != len(replacements) {
-		err = fmt.Errorf("%d results for %d ranges", len(results), len(replacements))
-	}
+	results, err := w.c.objects.Commit(w.c.ctx, id, len(replacements), func() ([]error, error) {
+		return w.c.o.Catalogue.Replace(w.c.ctx, id, s.Size, replacements)
+	})
 	if err != nil {
-		return fmt.Errorf("commit object %s: %w", id, err)
+		return err
 	}
 	for i, result := range results {
 		if result != nil { // the old ranges stay

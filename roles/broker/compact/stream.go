@@ -3,7 +3,6 @@ package compact
 import (
 	"context"
 	"sync"
-	"time"
 
 	"rustmq.dev/rustmq/roles/broker/tiering"
 	"rustmq.dev/rustmq/storage"
@@ -69,7 +68,7 @@ func (s *stream) begin(i int) {
 	turn := s.pace.Take(r.length)
 	s.under.Go(func() {
 		defer close(to.done)
-		if to.err = wait(s.ctx, turn); to.err != nil {
+		if to.err = turn.Wait(s.ctx); to.err != nil {
 			return
 		}
 		p := make([]byte, r.length)
@@ -84,19 +83,5 @@ func (s *stream) release(i int) {
 	if s.results[i].uses--; s.results[i].uses == 0 {
 		s.held -= s.reads[i].length
 		s.results[i].data = nil
-	}
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

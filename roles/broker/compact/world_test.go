@@ -247,11 +247,9 @@ func (w *world) upload(n int, partitions ...int) {
 		w.t.Fatal(err)
 	}
 	var commit []metadata.PartitionRange
-	for i, p := range s.Placements {
-		commit = append(commit, metadata.PartitionRange{Partition: p.Partition, Range: metadata.Range{
-			Base: p.Base, End: p.End, Bytes: p.Bytes, MaxTimestamp: p.MaxTimestamp, Epoch: epochs[i],
-			IndexPosition: p.Index.Position, IndexLength: p.Index.Length, IndexCRC: p.Index.CRC, HasAborts: p.Aborted > 0, OpenTransactions: p.LastStable < p.End,
-		}})
+	for i := range s.Placements {
+		p := &s.Placements[i]
+		commit = append(commit, metadata.PartitionRange{Partition: p.Partition, Range: metadata.NewRange(p, epochs[i])})
 	}
 	for _, err := range w.must(metadata.NewCommitObject(1, w.epoch, id, s.Size, commit)).(metadata.RangeResults) {
 		if err != nil {
@@ -375,10 +373,7 @@ func (w *world) read(i int, r metadata.Range) (*object.Index, []batch.Batch, err
 	if err != nil {
 		return nil, nil, err
 	}
-	index, err := object.DecodeIndex(b, r.Object, object.Entry{
-		Partition: worldPartition(i), Base: r.Base, End: r.End,
-		Index: object.Extent{Position: r.IndexPosition, Length: r.IndexLength, CRC: r.IndexCRC},
-	})
+	index, err := object.DecodeIndex(b, r.Object, r.Entry(worldPartition(i)))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -64,7 +64,7 @@ type Filer struct {
 	ctx     context.Context
 	stop    context.CancelFunc
 	done    sync.WaitGroup
-	ids     *tiering.IDs
+	objects *tiering.Objects
 	planner *planner // used by run alone
 
 	mu    sync.Mutex
@@ -83,7 +83,10 @@ func newFiler(o Options) *Filer {
 		o.Now = time.Now
 	}
 	f := &Filer{o: o, planner: newPlanner(o.Limits)}
-	f.ids = tiering.NewIDs(tiering.IDOptions{Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now})
+	f.objects = tiering.NewObjects(tiering.ObjectOptions{
+		Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now,
+		Bucket: o.Bucket, Key: o.Key, Header: o.Header,
+	})
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	return f
 }
@@ -215,26 +218,23 @@ func (f *Filer) make(j *Job) (*metadata.Filing, storage.ObjectID, error) {
 		}
 		filing.Moved = append(filing.Moved, metadata.FiledRange(&j.Move[i], o.Size))
 	}
-	id, err := f.ids.Take(f.ctx)
+	h, err := f.objects.Next(f.ctx)
 	if err != nil {
-		return nil, 0, fmt.Errorf("get an object id: %w", err)
+		return nil, 0, err
 	}
-	m := object.Manifest{Header: f.o.Header, Partition: j.Partition, Topic: j.Topic, Ranges: append(ranges[:len(ranges):len(ranges)], filing.Moved...)}
-	m.ID = id
+	m := object.Manifest{Header: h, Partition: j.Partition, Topic: j.Topic, Ranges: append(ranges[:len(ranges):len(ranges)], filing.Moved...)}
 	b, ref, err := m.Encode()
 	if err != nil {
 		return nil, 0, err
 	}
-	if err := f.o.Bucket.Put(f.ctx, f.o.Key(id), bucket.Bytes(b)); err != nil {
-		return nil, 0, fmt.Errorf("put manifest %s: %w", id, err)
+	if err := f.objects.Put(f.ctx, h.ID, bucket.Bytes(b)); err != nil {
+		return nil, 0, fmt.Errorf("manifest of %s: %w", j.Partition, err)
 	}
-	if err := f.o.Catalogue.File(f.ctx, id, ref, filing); err != nil {
-		if metadata.CodeOf(err) == metadata.ResourceNotFound {
-			f.ids.Discard(f.ctx)
-		}
-		return nil, 0, fmt.Errorf("name manifest %s of %s: %w", id, j.Partition, err)
+	_, err = f.objects.Commit(f.ctx, h.ID, 0, func() ([]error, error) { return nil, f.o.Catalogue.File(f.ctx, h.ID, ref, filing) })
+	if err != nil {
+		return nil, 0, fmt.Errorf("manifest of %s: %w", j.Partition, err)
 	}
-	return filing, id, nil
+	return filing, h.ID, nil
 }
 
 // read reads a manifest and checks it. What is damaged on its way is right when it is

@@ -1,6 +1,7 @@
 package tiering
 
 import (
+	"context"
 	"sync"
 	"time"
 )
@@ -15,8 +16,11 @@ type Bandwidth struct {
 	paid time.Time // when all that was taken is paid for
 }
 
-// Take returns how long n bytes, and no earlier ones, have to wait.
-func (b *Bandwidth) Take(n int64) time.Duration {
+// Turn is how long what was taken has to wait, from then on.
+type Turn time.Duration
+
+// Take takes n bytes, whose turn comes behind that of all that were taken before.
+func (b *Bandwidth) Take(n int64) Turn {
 	if b.Rate == 0 {
 		return 0
 	}
@@ -28,5 +32,20 @@ func (b *Bandwidth) Take(n int64) time.Duration {
 		from = b.paid
 	}
 	b.paid = from.Add(time.Duration(float64(n) / float64(b.Rate) * float64(time.Second)))
-	return from.Sub(now)
+	return Turn(from.Sub(now))
+}
+
+// Wait waits until the turn has come, or ctx is done.
+func (t Turn) Wait(ctx context.Context) error {
+	if t <= 0 {
+		return context.Cause(ctx)
+	}
+	timer := time.NewTimer(time.Duration(t))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }

@@ -1,7 +1,8 @@
 // Package tiering is what uploads to the bucket and rewriting there have in
-// common: [IDs], the pool of object ids, [Backoff], how long a partition waits after
-// it failed, and [Bandwidth], how fast is read. It owns neither bucket nor catalogue.
+// common: [Objects], how an object gets its id, is put and is named, [Backoff], how long
+// a partition waits after it failed, and [Bandwidth], how fast is read. It owns neither
+// bucket nor catalogue.
 //
-// IDs and Bandwidth are safe for concurrent use; a Backoff is a core, used under its
+// Objects and Bandwidth are safe for concurrent use; a Backoff is a core, used under its
 // owner's lock.
 package tiering

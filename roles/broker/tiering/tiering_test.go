@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/object"
 )
 
 func TestBackoffDoublesUpToItsBound(t *testing.T) {
@@ -30,32 +32,47 @@ func TestBackoffDoublesUpToItsBound(t *testing.T) {
 }
 
 // TestAnIDIsGivenOnceAndNotTooLate: ids of a block go out one after another, and
-// those that the controller may be about to condemn are left.
+// those that the controller may be about to condemn, or has condemned, are left.
 func TestAnIDIsGivenOnceAndNotTooLate(t *testing.T) {
 	now := time.Unix(1000, 0)
 	first, asked, gone := storage.ObjectID(10), 0, errors.New("no controller")
 	var err error
-	p := NewIDs(IDOptions{Block: 3, Age: time.Minute, Now: func() time.Time { return now }, Prepare: func(_ context.Context, count int) (storage.ObjectID, error) {
+	p := NewObjects(ObjectOptions{Header: object.Header{Cluster: "c"}, Block: 3, Age: time.Minute, Now: func() time.Time { return now }, Prepare: func(_ context.Context, count int) (storage.ObjectID, error) {
 		asked++
 		defer func() { first += storage.ObjectID(count) }()
 		return first, err
 	}})
 	take := func(want storage.ObjectID) {
 		t.Helper()
-		if id, err := p.Take(t.Context()); err != nil || id != want {
-			t.Fatalf("%v, %v, want %v", id, err, want)
+		if h, err := p.Next(t.Context()); err != nil || h.ID != want || h.Cluster != "c" {
+			t.Fatalf("%v, %v, want %v", h, err, want)
 		}
 	}
 	take(10)
 	take(11)
 	now = now.Add(time.Minute + 1)
 	take(13)
-	p.Discard(t.Context())
+	condemned := metadata.Errorf(metadata.ResourceNotFound, "no such object")
+	if _, err := p.Commit(t.Context(), 13, 1, func() ([]error, error) { return nil, condemned }); !errors.Is(err, condemned) {
+		t.Fatal(err)
+	}
 	take(16)
 	err = gone
 	take(17)
 	take(18)
-	if _, err := p.Take(t.Context()); !errors.Is(err, gone) || asked != 4 {
+	if _, err := p.Next(t.Context()); !errors.Is(err, gone) || asked != 4 {
 		t.Fatalf("%v, asked %d times", err, asked)
+	}
+}
+
+// TestEachRangeHasItsResult: a catalogue that says less, or more, than it was asked
+// has said nothing.
+func TestEachRangeHasItsResult(t *testing.T) {
+	p := NewObjects(ObjectOptions{})
+	for n := range 4 {
+		results, err := p.Commit(t.Context(), 1, 2, func() ([]error, error) { return make([]error, n), nil })
+		if (err == nil) != (n == 2) || err == nil && len(results) != n {
+			t.Errorf("%d results of 2: %v", n, err)
+		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -106,7 +105,7 @@ type Uploader struct {
 	mu      sync.Mutex
 	planner *planner // guarded by mu
 	stats   Stats    // guarded by mu
-	ids     *tiering.IDs
+	objects *tiering.Objects
 	// settling: nothing is begun any more. guarded by mu.
 	settling bool
 	settled  chan struct{} // gets a token, if it has none, when an object is done
@@ -127,7 +126,10 @@ func Start(o Options) *Uploader {
 		o: o, wake: make(chan struct{}, 1), settled: make(chan struct{}, 1), planner: newPlanner(o.Limits),
 		producersAt: map[storage.PartitionID]int64{},
 	}
-	u.ids = tiering.NewIDs(tiering.IDOptions{Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now})
+	u.objects = tiering.NewObjects(tiering.ObjectOptions{
+		Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now,
+		Bucket: o.Bucket, Key: o.Key, Header: o.Header,
+	})
 	u.ctx, u.stop = context.WithCancel(context.Background())
 	u.done.Go(u.run)
 	return u
@@ -282,7 +284,7 @@ func (u *Uploader) make(j Job) (refused map[storage.PartitionID]bool, size int64
 	}
 	slices.SortFunc(sources, func(a, b source) int { return object.ComparePartitions(a.r.Partition, b.r.Partition) })
 	for len(sources) > 0 {
-		summary, id, err := u.put(sources)
+		id, summary, err := u.put(sources)
 		if bad, ok := errors.AsType[*object.RangeError](err); ok {
 			sources = u.readable(sources, bad, refused)
 			continue
@@ -410,62 +412,31 @@ func readLog(l *log.Log, from, end storage.Offset, yield func(batch.Batch) error
 	return nil
 }
 
-// put writes the object under an id of its own.
-func (u *Uploader) put(sources []source) (*object.Summary, storage.ObjectID, error) {
-	id, err := u.ids.Take(u.ctx)
-	if err != nil {
-		return nil, 0, fmt.Errorf("get an object id: %w", err)
-	}
-	h := u.o.Header
-	h.ID = id
-	c := &content{header: h}
+// put writes the object under an id of its own, as often as the bucket asks: what is
+// committed does not change.
+func (u *Uploader) put(sources []source) (storage.ObjectID, *object.Summary, error) {
+	ranges := make([]object.Range, len(sources))
 	for i := range sources {
-		c.ranges = append(c.ranges, sources[i].r)
+		ranges[i] = sources[i].r
 	}
-	if err := u.o.Bucket.Put(u.ctx, u.o.Key(id), c); err != nil {
-		return nil, 0, fmt.Errorf("put object %s: %w", id, err)
-	}
-	return c.summary.Load(), id, nil
-}
-
-// content writes an object, as often as it is asked: what is committed does not
-// change.
-type content struct {
-	header  object.Header
-	ranges  []object.Range
-	summary atomic.Pointer[object.Summary] // of the last time
-}
-
-// WriteTo implements io.WriterTo.
-func (c *content) WriteTo(w io.Writer) (int64, error) {
-	s, err := object.Write(w, c.header, c.ranges, object.WriteOptions{})
-	if err != nil {
-		return 0, err
-	}
-	c.summary.Store(s)
-	return s.Size, nil
+	return u.objects.Write(u.ctx, func(w io.Writer, h object.Header) (*object.Summary, error) {
+		return object.Write(w, h, ranges, object.WriteOptions{})
+	})
 }
 
 // commit makes the object's ranges part of the catalogue, and lets the logs know.
 // Results are as of make.
 func (u *Uploader) commit(id storage.ObjectID, s *object.Summary, sources []source, refused map[storage.PartitionID]bool) (map[storage.PartitionID]bool, int64, error) {
 	ranges := make([]metadata.PartitionRange, len(s.Placements))
-	for i, p := range s.Placements {
-		ranges[i] = metadata.PartitionRange{Partition: p.Partition, Range: metadata.Range{
-			Base: p.Base, End: p.End, Bytes: p.Bytes, MaxTimestamp: p.MaxTimestamp, Epoch: sources[i].led.Epoch,
-			IndexPosition: p.Index.Position, IndexLength: p.Index.Length, IndexCRC: p.Index.CRC,
-			HasAborts: p.Aborted > 0, OpenTransactions: p.LastStable < p.End,
-		}}
+	for i := range s.Placements {
+		p := &s.Placements[i]
+		ranges[i] = metadata.PartitionRange{Partition: p.Partition, Range: metadata.NewRange(p, sources[i].led.Epoch)}
 	}
-	results, err := u.o.Catalogue.Commit(u.ctx, id, s.Size, ranges)
-	if metadata.CodeOf(err) == metadata.ResourceNotFound {
-		u.ids.Discard(u.ctx) // it was condemned; those of its block soon are, or are too
-	}
-	if err == nil && len(results) != len(ranges) {
-		err = fmt.Errorf("%d results for %d ranges", len(results), len(ranges))
-	}
+	results, err := u.objects.Commit(u.ctx, id, len(ranges), func() ([]error, error) {
+		return u.o.Catalogue.Commit(u.ctx, id, s.Size, ranges)
+	})
 	if err != nil {
-		return refused, 0, fmt.Errorf("commit object %s: %w", id, err)
+		return refused, 0, err
 	}
 	size := int64(0)
 	for i, result := range results {

@@ -430,9 +430,7 @@ func (w *world) index(partition int, r metadata.Range) *object.Index {
 	if err := w.inner.ReadAt(context.Background(), object.Key("", "c", 1, r.Object), raw, r.IndexPosition); err != nil {
 		w.t.Fatal(err)
 	}
-	index, err := object.DecodeIndex(raw, r.Object, object.Entry{
-		Partition: id(partition), Base: r.Base, End: r.End, Index: object.Extent{Position: r.IndexPosition, Length: r.IndexLength, CRC: r.IndexCRC},
-	})
+	index, err := object.DecodeIndex(raw, r.Object, r.Entry(id(partition)))
 	if err != nil {
 		w.t.Fatal(err)
 	}
