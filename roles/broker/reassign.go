@@ -46,6 +46,8 @@ func (b *Broker) electLeaders(_ *kafka.Request, q *kmsg.ElectLeadersRequest) *km
 		}
 		return p
 	}
+	type topic = kmsg.ElectLeadersRequestTopic
+	q.Topics = distinct(q.Topics, func(t *topic) string { return t.Topic }, func(t *topic) *[]int32 { return &t.Partitions }, itself)
 	for _, t := range q.Topics {
 		out := kmsg.NewElectLeadersResponseTopic()
 		out.Topic = t.Topic
@@ -86,6 +88,12 @@ func (b *Broker) alterPartitionAssignments(_ *kafka.Request, q *kmsg.AlterPartit
 	p := q.ResponseKind().(*kmsg.AlterPartitionAssignmentsResponse)
 	p.AllowReplicationFactorChange = q.AllowReplicationFactorChange
 	image := b.follower.image()
+	type (
+		topic     = kmsg.AlterPartitionAssignmentsRequestTopic
+		partition = kmsg.AlterPartitionAssignmentsRequestTopicPartition
+	)
+	q.Topics = distinct(q.Topics, func(t *topic) string { return t.Topic }, func(t *topic) *[]partition { return &t.Partitions },
+		func(p partition) int32 { return p.Partition })
 	for _, t := range q.Topics {
 		out := kmsg.NewAlterPartitionAssignmentsResponseTopic()
 		out.Topic = t.Topic
