@@ -22,7 +22,7 @@ type fetchRequest struct {
 	b        *Broker
 	r        *kafka.Request
 	conn     *connection
-	client   *quota.Client // what it is held to; nil: nothing
+	client   quota.Client // what it is held to
 	q        wire.FetchRequest
 	session  *session     // nil: a fetch without
 	own      []fetchPart  // of a fetch without session
@@ -84,7 +84,7 @@ func (f *fetchRequest) recycle() {
 	}
 	clear(f.q.Topics)
 	clear(f.q.Forgotten)
-	f.b, f.r, f.conn, f.client, f.session, f.hints, f.q.Rack = nil, nil, nil, nil, nil, hints{}, nil
+	f.b, f.r, f.conn, f.client, f.session, f.hints, f.q.Rack = nil, nil, nil, quota.Client{}, nil, hints{}, nil
 	f.own, f.parts = f.own[:0], f.parts[:0]
 	fetchPool.Put(f)
 }

@@ -42,10 +42,10 @@ func half(n metadata.QuotaName) quota.Half {
 	return quota.Half{}
 }
 
-// quotaOf returns what the client of a request is held to; nil: nothing.
-func (b *Broker) quotaOf(r *kafka.Request) *quota.Client {
+// quotaOf returns what the client of a request is held to.
+func (b *Broker) quotaOf(r *kafka.Request) quota.Client {
 	if b.quotas.Empty() {
-		return nil
+		return quota.Client{}
 	}
 	user := strings.TrimPrefix(r.Conn.Principal(), "User:") // as quotas name users
 	return b.quotas.Of(user, r.ClientID, b.opt.Now())
@@ -56,7 +56,7 @@ func (b *Broker) quotaOf(r *kafka.Request) *quota.Client {
 // started before. Called before r is answered.
 func (b *Broker) throttled(r *kafka.Request, kind quota.Kind, now time.Time, bytes int) int32 {
 	client := b.quotaOf(r)
-	if client == nil {
+	if client == (quota.Client{}) {
 		return 0
 	}
 	wait := client.Take(kind, now, float64(bytes))
@@ -81,7 +81,7 @@ func (b *Broker) mute(r *kafka.Request, wait time.Duration) int32 {
 // time, or for what p says already, and sees that it does.
 func (b *Broker) holdBack(r *kafka.Request, p kmsg.Response, now time.Time) {
 	client := b.quotaOf(r)
-	if client == nil {
+	if client == (quota.Client{}) {
 		return
 	}
 	wait := client.Take(quota.Request, now, 0)
@@ -100,8 +100,8 @@ func (b *Broker) holdBack(r *kafka.Request, p kmsg.Response, now time.Time) {
 // (KIP-599).
 type mutations struct {
 	b      *Broker
-	client *quota.Client // nil: held to nothing
-	strict bool          // the client knows THROTTLING_QUOTA_EXCEEDED
+	client quota.Client
+	strict bool // the client knows THROTTLING_QUOTA_EXCEEDED
 }
 
 // mutating begins to count for r, whose client takes a refusal from that version
@@ -113,9 +113,6 @@ func (b *Broker) mutating(r *kafka.Request, strictFrom int16) mutations {
 // take counts partitions, and refuses them to a client that owes some already. One
 // that would not understand is only made to wait.
 func (m mutations) take(partitions int) error {
-	if m.client == nil {
-		return nil
-	}
 	now, units := m.b.opt.Now(), float64(max(partitions, 0))
 	if !m.strict {
 		m.client.Take(quota.Mutation, now, units)
@@ -134,9 +131,6 @@ func (m mutations) failed(partitions int) {
 
 // millis is what to answer with.
 func (m mutations) millis() int32 {
-	if m.client == nil {
-		return 0
-	}
 	wait := m.client.Take(quota.Mutation, m.b.opt.Now(), 0)
 	m.b.metrics.throttled(quota.Mutation, wait)
 	return int32(wait.Milliseconds())
