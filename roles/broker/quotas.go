@@ -9,6 +9,7 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/quota"
+	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
@@ -122,6 +123,16 @@ func (m mutations) take(partitions int) error {
 		return kerr.ThrottlingQuotaExceeded
 	}
 	return nil
+}
+
+// became counts what came of a topic that was to have so many partitions: how many
+// it has by default is known only now.
+func (m mutations) became(asked int, made controller.TopicResult) {
+	if made.Err != nil {
+		m.failed(asked)
+	} else if more := int(made.Partitions) - asked; more > 0 {
+		m.client.Take(quota.Mutation, m.b.opt.Now(), float64(more))
+	}
 }
 
 // failed gives back what was counted for partitions that were not made.
