@@ -140,8 +140,8 @@ func assignable(before, image *metadata.Image) bool {
 }
 
 // answered serves an API by one of a coordinator's methods, which answers later.
-func answered[Q kmsg.Request, P kmsg.Response](serve func(*Broker, *kafka.Request, Q, func(P))) func(*Broker, *kafka.Request) {
-	return func(b *Broker, r *kafka.Request) {
+func answered[Q kmsg.Request, P kmsg.Response](serve func(*Broker, *kafka.Request, Q, func(P))) starter {
+	return unwaiting(func(b *Broker, r *kafka.Request) {
 		q, ok := decode[Q](r)
 		if !ok {
 			return
@@ -151,7 +151,7 @@ func answered[Q kmsg.Request, P kmsg.Response](serve func(*Broker, *kafka.Reques
 			b.respond(r, p)
 			b.requests.Done()
 		})
-	}
+	})
 }
 
 func (b *Broker) joinGroup(r *kafka.Request, q *kmsg.JoinGroupRequest, answer func(*kmsg.JoinGroupResponse)) {

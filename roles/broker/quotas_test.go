@@ -238,3 +238,28 @@ func TestTopicsMadeOnFirstUseAreHeldToTheirRate(t *testing.T) {
 		n.Close()
 	})
 }
+
+// What a request waits for room in the WAL is not the broker's time.
+func TestWaitingForRoomIsNotChargedAsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t)
+		n.controller.createTopic("events", 1)
+		n.settle(t.Context())
+		n.hold(metadata.RequestPercentage, 1) // a tenth of a second at once
+		const room = 8 << 20
+		if err := n.store.Admit(t.Context(), room); err != nil { // all there is for producers
+			t.Fatal(err)
+		}
+		time.AfterFunc(5*time.Second, func() { n.store.Unadmit(room) })
+		c, began := n.connect(), time.Now()
+		requireProduced(t, ask[*kmsg.ProduceResponse](c, 9, produceTo("events", 0, -1, batchOf(t, "v"))), nil, 0)
+		if waited := time.Since(began); waited < 5*time.Second {
+			t.Fatalf("produced after %v: there was room", waited)
+		}
+		if p := ask[*kmsg.MetadataResponse](c, 9, metadataOf()); p.ThrottleMillis != 0 {
+			t.Errorf("told to wait %d ms", p.ThrottleMillis)
+		}
+		n.server.Close()
+		n.Close()
+	})
+}
