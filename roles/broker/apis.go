@@ -95,9 +95,10 @@ func (b *Broker) Versions() []kafka.ApiVersion {
 	return versions
 }
 
-// Features returns the features that ApiVersions announces. With version 2 of
-// transactions, clients leave it to the broker to add the partitions that they
-// write to, and take an epoch for each transaction (KIP-890).
+// Features returns the features that ApiVersions announces, which come with the
+// version of rustmq and are always in effect. With version 2 of transactions, clients
+// leave it to the broker to add the partitions that they write to, and take an epoch
+// for each transaction (KIP-890).
 func (b *Broker) Features() []kafka.Feature {
 	return []kafka.Feature{
 		{Name: "group.version", Min: 0, Max: 1, InUse: 1}, // KIP-848
