@@ -172,6 +172,15 @@ func TestFeaturesAreNotSet(t *testing.T) {
 	if err != nil || results.Error() != nil {
 		t.Errorf("to the level in effect: %v, %v", results, err)
 	}
+	// What is announced is what is taken, and no other level.
+	for _, f := range n.Broker.Features() {
+		for level := f.Min; level <= f.Max+1; level++ {
+			results, err := adm.UpdateFeatures(ctx, true, kadm.FeatureUpdate{Feature: f.Name, MaxVersionLevel: level, UpgradeType: 1})
+			if err != nil || (results.Error() == nil) != (level == f.InUse) {
+				t.Errorf("%s to %d: %v, %v; announced is %d", f.Name, level, results, err, f.InUse)
+			}
+		}
+	}
 	q := kmsg.NewPtrUpdateFeaturesRequest()
 	q.FeatureUpdates = []kmsg.UpdateFeaturesRequestFeatureUpdate{{Feature: "a", MaxVersionLevel: 1, UpgradeType: 1}}
 	p := ask[*kmsg.UpdateFeaturesResponse](n.connect(), 1, q)

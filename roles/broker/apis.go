@@ -16,8 +16,12 @@ import (
 type api struct {
 	key      kmsg.Key
 	min, max int16
-	serve    func(*Broker, *kafka.Request)
+	serve    starter
 }
+
+// starter starts a request and returns how long it waited for room in doing so. The
+// request may be gone then.
+type starter func(*Broker, *kafka.Request) (waited time.Duration)
 
 // servedAPIs lists what is announced. Versions begin where the oldest clients
 // of today do (librdkafka 2.0, kafka-python 2.0) and end where what they say
@@ -25,9 +29,9 @@ type api struct {
 func servedAPIs() []api {
 	return []api{
 		{kmsg.Produce, wire.MinProduce, wire.MaxProduce, (*Broker).produce},
-		{kmsg.Fetch, wire.MinFetch, wire.MaxFetch, (*Broker).fetch},
+		{kmsg.Fetch, wire.MinFetch, wire.MaxFetch, unwaiting((*Broker).fetch)},
 		{kmsg.ListOffsets, 1, 11, background((*Broker).listOffsets)},
-		{kmsg.Metadata, 0, 13, (*Broker).metadata},
+		{kmsg.Metadata, 0, 13, unwaiting((*Broker).metadata)},
 		{kmsg.OffsetCommit, 2, 10, answered((*Broker).offsetCommit)},
 		{kmsg.OffsetFetch, 1, 10, answered((*Broker).offsetFetch)},
 		{kmsg.FindCoordinator, 0, 6, background((*Broker).findCoordinator)},
@@ -40,7 +44,7 @@ func servedAPIs() []api {
 		{kmsg.CreateTopics, 2, 7, background((*Broker).createTopics)},
 		{kmsg.DeleteTopics, 1, 6, background((*Broker).deleteTopics)},
 		{kmsg.DeleteRecords, 0, 2, background((*Broker).deleteRecords)},
-		{kmsg.InitProducerID, 0, 5, (*Broker).initProducerID},
+		{kmsg.InitProducerID, 0, 5, unwaiting((*Broker).initProducerID)},
 		{kmsg.OffsetForLeaderEpoch, 2, 4, inline((*Broker).offsetForLeaderEpoch)},
 		{kmsg.AddPartitionsToTxn, 0, 5, answered((*Broker).addPartitionsToTxn)},
 		{kmsg.AddOffsetsToTxn, 0, 4, answered((*Broker).addOffsetsToTxn)},
@@ -91,9 +95,10 @@ func (b *Broker) Versions() []kafka.ApiVersion {
 	return versions
 }
 
-// Features returns the features that ApiVersions announces. With version 2 of
-// transactions, clients leave it to the broker to add the partitions that they
-// write to, and take an epoch for each transaction (KIP-890).
+// Features returns the features that ApiVersions announces, which come with the
+// version of rustmq and are always in effect. With version 2 of transactions, clients
+// leave it to the broker to add the partitions that they write to, and take an epoch
+// for each transaction (KIP-890).
 func (b *Broker) Features() []kafka.Feature {
 	return []kafka.Feature{
 		{Name: "group.version", Min: 0, Max: 1, InUse: 1}, // KIP-848
@@ -101,25 +106,33 @@ func (b *Broker) Features() []kafka.Feature {
 	}
 }
 
+// unwaiting serves an API that is started without waiting.
+func unwaiting(serve func(*Broker, *kafka.Request)) starter {
+	return func(b *Broker, r *kafka.Request) time.Duration {
+		serve(b, r)
+		return 0
+	}
+}
+
 // inline serves an API that only looks at memory, on the connection's goroutine.
-func inline[Q kmsg.Request, P kmsg.Response](answer func(*Broker, *kafka.Request, Q) P) func(*Broker, *kafka.Request) {
-	return func(b *Broker, r *kafka.Request) {
+func inline[Q kmsg.Request, P kmsg.Response](answer func(*Broker, *kafka.Request, Q) P) starter {
+	return unwaiting(func(b *Broker, r *kafka.Request) {
 		if q, ok := decode[Q](r); ok {
 			b.respond(r, answer(b, r, q))
 		}
-	}
+	})
 }
 
 // background serves an API that waits for the controller or the disk, on a
 // goroutine of its own. The context ends with the connection and the broker.
-func background[Q kmsg.Request, P kmsg.Response](answer func(*Broker, context.Context, *kafka.Request, Q) P) func(*Broker, *kafka.Request) {
-	return func(b *Broker, r *kafka.Request) {
+func background[Q kmsg.Request, P kmsg.Response](answer func(*Broker, context.Context, *kafka.Request, Q) P) starter {
+	return unwaiting(func(b *Broker, r *kafka.Request) {
 		q, ok := decode[Q](r)
 		if !ok {
 			return
 		}
 		b.spawn(r, func(ctx context.Context) { b.respond(r, answer(b, ctx, r, q)) })
-	}
+	})
 }
 
 // spawn runs work for a request on a goroutine of its own.

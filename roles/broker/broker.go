@@ -133,9 +133,9 @@ func (b *Broker) Serve(r *kafka.Request) {
 		return
 	}
 	begun := b.opt.Now()
-	api.serve(b, r)
+	waited := api.serve(b, r)
 	now := b.opt.Now()
-	client.Take(quota.Request, now, 100*now.Sub(begun).Seconds()) // r may be gone
+	client.Take(quota.Request, now, 100*max(now.Sub(begun)-waited, 0).Seconds()) // r may be gone
 }
 
 // ConnClosed forgets a connection; its waiting fetches end.

@@ -221,7 +221,7 @@ func (b *Broker) incrementalAlterConfigs(ctx context.Context, _ *kafka.Request, 
 		}
 		changes = append(changes, change)
 	}
-	for i, err := range b.changeConfigs(ctx, changes, q.ValidateOnly) {
+	for i, err := range b.changeConfigs(ctx, changes, false, q.ValidateOnly) {
 		out := kmsg.NewIncrementalAlterConfigsResponseResource()
 		out.ResourceType, out.ResourceName = q.Resources[i].ResourceType, q.Resources[i].ResourceName
 		out.ErrorCode, out.ErrorMessage = codeAndMessage(err)
@@ -234,26 +234,17 @@ func (b *Broker) incrementalAlterConfigs(ctx context.Context, _ *kafka.Request, 
 // its default.
 func (b *Broker) alterConfigs(ctx context.Context, _ *kafka.Request, q *kmsg.AlterConfigsRequest) *kmsg.AlterConfigsResponse {
 	p := q.ResponseKind().(*kmsg.AlterConfigsResponse)
-	image := b.opt.Controller.Image()
 	var changes []controller.ConfigChange
 	for _, r := range q.Resources {
 		change := controller.ConfigChange{Type: metadata.ResourceType(r.ResourceType), Name: r.ResourceName}
-		named := map[string]bool{}
 		for _, c := range r.Configs {
 			if c.Value != nil {
-				named[c.Name] = true
 				change.Ops = append(change.Ops, controller.ConfigOp{Key: c.Name, Op: controller.SetConfig, Value: *c.Value})
-			}
-		}
-		set, _ := image.Config(metadata.Resource{Type: change.Type, Name: change.Name})
-		for key := range set {
-			if !named[key] {
-				change.Ops = append(change.Ops, controller.ConfigOp{Key: key, Op: controller.DeleteConfig})
 			}
 		}
 		changes = append(changes, change)
 	}
-	for i, err := range b.changeConfigs(ctx, changes, q.ValidateOnly) {
+	for i, err := range b.changeConfigs(ctx, changes, true, q.ValidateOnly) {
 		out := kmsg.NewAlterConfigsResponseResource()
 		out.ResourceType, out.ResourceName = q.Resources[i].ResourceType, q.Resources[i].ResourceName
 		out.ErrorCode, out.ErrorMessage = codeAndMessage(err)
@@ -262,12 +253,50 @@ func (b *Broker) alterConfigs(ctx context.Context, _ *kafka.Request, q *kmsg.Alt
 	return p
 }
 
-func (b *Broker) changeConfigs(ctx context.Context, changes []controller.ConfigChange, validateOnly bool) []error {
+// changeConfigs carries out changes, of resources that the request names once; whole
+// ones put the keys that they do not name back to their defaults.
+func (b *Broker) changeConfigs(ctx context.Context, changes []controller.ConfigChange, whole, validateOnly bool) []error {
 	ctx, cancel := controllerContext(ctx, 0)
 	defer cancel()
-	errs := b.opt.Controller.AlterConfigs(ctx, changes, validateOnly)
+	times := map[metadata.Resource]int{}
+	for _, c := range changes {
+		times[metadata.Resource{Type: c.Type, Name: c.Name}]++
+	}
+	errs := make([]error, len(changes))
+	var once []controller.ConfigChange
+	var places []int
+	image := b.opt.Controller.Image()
+	for i, c := range changes {
+		resource := metadata.Resource{Type: c.Type, Name: c.Name}
+		if times[resource] > 1 {
+			errs[i] = explained{kerr.InvalidRequest, "the request names this resource more than once"}
+			continue
+		}
+		if whole {
+			c.Ops = append(c.Ops, unnamedKeys(image, resource, c.Ops)...)
+		}
+		once, places = append(once, c), append(places, i)
+	}
+	for i, err := range b.opt.Controller.AlterConfigs(ctx, once, validateOnly) {
+		errs[places[i]] = err
+	}
 	if !validateOnly {
 		b.settle(ctx)
 	}
 	return errs
+}
+
+// unnamedKeys deletes the keys of a resource that no operation names.
+func unnamedKeys(image *metadata.Image, r metadata.Resource, ops []controller.ConfigOp) (all []controller.ConfigOp) {
+	named := map[string]bool{}
+	for _, op := range ops {
+		named[op.Key] = true
+	}
+	set, _ := image.Config(r)
+	for key := range set {
+		if !named[key] {
+			all = append(all, controller.ConfigOp{Key: key, Op: controller.DeleteConfig})
+		}
+	}
+	return all
 }

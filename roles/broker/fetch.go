@@ -22,7 +22,7 @@ type fetchRequest struct {
 	b        *Broker
 	r        *kafka.Request
 	conn     *connection
-	client   *quota.Client // what it is held to; nil: nothing
+	client   quota.Client // what it is held to
 	q        wire.FetchRequest
 	session  *session     // nil: a fetch without
 	own      []fetchPart  // of a fetch without session
@@ -40,6 +40,7 @@ type fetchRequest struct {
 	starved  bool // the evaluation found no memory to read into
 	limit    int  // of bytes, for the whole response
 	limited  bool // the evaluation left records unread, for a limit of bytes
+	full     bool // the evaluation left records unread that do not fit the response any more
 	owing    bool // it read none: the client has had more than its quota
 	free     func()
 }
@@ -84,7 +85,7 @@ func (f *fetchRequest) recycle() {
 	}
 	clear(f.q.Topics)
 	clear(f.q.Forgotten)
-	f.b, f.r, f.conn, f.client, f.session, f.hints, f.q.Rack = nil, nil, nil, nil, nil, hints{}, nil
+	f.b, f.r, f.conn, f.client, f.session, f.hints, f.q.Rack = nil, nil, nil, quota.Client{}, nil, hints{}, nil
 	f.own, f.parts = f.own[:0], f.parts[:0]
 	fetchPool.Put(f)
 }
@@ -224,7 +225,7 @@ func (f *fetchRequest) Wake() {
 // evaluate reads what there is, and reports whether it is enough to answer.
 // Nothing is held from an evaluation before.
 func (f *fetchRequest) evaluate() (enough bool) {
-	f.limited, f.starved = false, false
+	f.limited, f.full, f.starved = false, false, false
 	enough = len(f.parts) == 0
 	f.limit = max(int(f.q.MaxBytes), 0)
 	if !guard.Check("broker.fetch-bytes", f.limit <= maxFetchBytes) {
@@ -238,7 +239,8 @@ func (f *fetchRequest) evaluate() (enough bool) {
 		urgent := part.read(f, f.limit-f.bytes)
 		enough = enough || urgent
 	}
-	return enough || f.owing || f.bytes >= int(f.q.MinBytes)
+	// No wait makes a response longer than its limit, whatever is asked for at least.
+	return enough || f.owing || f.full || f.bytes >= min(int(f.q.MinBytes), f.limit)
 }
 
 // answer sends what the last evaluation found.

@@ -213,9 +213,10 @@ func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
 		return nil
 	}
 	if f.owing || left <= 0 && f.bytes > 0 {
-		f.limited = true
+		f.limited, f.full = true, true
 		return nil
 	}
+	bound := left < int(part.want.MaxBytes) // by the response, not the partition
 	want := min(max(int(part.want.MaxBytes), 0), max(left, 0))
 	for offset := part.want.Offset; ; {
 		if f.q.ReadCommitted && offset >= end && offset <= part.result.HighWatermark {
@@ -231,6 +232,7 @@ func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
 			f.b.fetchMemory.correct(granted, got.Bytes)
 			if err != nil || len(got.Batches) > 0 || got.Next < until {
 				f.bytes += got.Bytes
+				f.full = f.full || bound && got.Limited && !got.Pending
 				return err
 			}
 			offset = until // nothing lies between
@@ -249,6 +251,11 @@ func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
 		if err != nil {
 			return err
 		}
+		next := part.want.Offset
+		if n := len(read.Batches); n > 0 {
+			next = batch.Batch(read.Batches[n-1]).NextOffset()
+		}
+		f.full = f.full || bound && next < end
 		return part.take(f, read)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/quota"
 	"rustmq.dev/rustmq/storage/batch"
 )
 
@@ -100,6 +102,54 @@ func TestFetchWaitsForMinBytes(t *testing.T) {
 		if waited := time.Since(began); waited > 900*time.Millisecond || len(got["events-0"]) != 3 {
 			t.Errorf("after %v: %v", waited, got)
 		}
+	})
+}
+
+// What is asked for at least may be more than a response may hold: as soon as no
+// more would fit, it is answered.
+func TestFetchDoesNotWaitForMoreThanFits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t)
+		n.controller.createTopic("events", 2)
+		n.settle(t.Context())
+		c := n.connect()
+		for i := range int32(6) {
+			c.produce("events", i%2, strings.Repeat("v", 1000))
+		}
+		size := len(batchOf(t, strings.Repeat("v", 1000)))
+		read := func(maxBytes, partitionBytes int) (records int, waited time.Duration) {
+			t.Helper()
+			q := with(fetchFrom("events", 0, 0, time.Minute), 1)
+			q.MinBytes, q.MaxBytes = 1<<20, int32(maxBytes)
+			for i := range q.Topics[0].Partitions {
+				q.Topics[0].Partitions[i].PartitionMaxBytes = int32(partitionBytes)
+			}
+			began := time.Now()
+			for _, values := range fetched(t, ask[*kmsg.FetchResponse](c, 12, q)) {
+				records += len(values)
+			}
+			return records, time.Since(began)
+		}
+		for name, tc := range map[string]struct {
+			maxBytes, partitionBytes, records int
+			wait                              time.Duration
+		}{
+			"to the byte":           {4 * size, 1 << 20, 4, 0},
+			"within a partition":    {2*size + size/2, 1 << 20, 2, 0},
+			"between partitions":    {3*size + size/2, 3 * size, 3, 0},
+			"all there is":          {6*size + 1, 1 << 20, 6, time.Minute},
+			"as partitions have it": {1 << 20, size, 2, time.Minute}, // others might get records
+		} {
+			if records, waited := read(tc.maxBytes, tc.partitionBytes); records != tc.records || waited != tc.wait {
+				t.Errorf("%s: %d records after %v, want %d after %v", name, records, waited, tc.records, tc.wait)
+			}
+		}
+		n.hold(metadata.ConsumerByteRate, float64(3*size)/quota.Window.Seconds())
+		if records, waited := read(1<<20, 1<<20); records == 0 || records > 3 || waited != 0 {
+			t.Errorf("by quota: %d records after %v", records, waited)
+		}
+		n.server.Close()
+		n.Close()
 	})
 }
 

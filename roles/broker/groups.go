@@ -140,8 +140,8 @@ func assignable(before, image *metadata.Image) bool {
 }
 
 // answered serves an API by one of a coordinator's methods, which answers later.
-func answered[Q kmsg.Request, P kmsg.Response](serve func(*Broker, *kafka.Request, Q, func(P))) func(*Broker, *kafka.Request) {
-	return func(b *Broker, r *kafka.Request) {
+func answered[Q kmsg.Request, P kmsg.Response](serve func(*Broker, *kafka.Request, Q, func(P))) starter {
+	return unwaiting(func(b *Broker, r *kafka.Request) {
 		q, ok := decode[Q](r)
 		if !ok {
 			return
@@ -151,7 +151,7 @@ func answered[Q kmsg.Request, P kmsg.Response](serve func(*Broker, *kafka.Reques
 			b.respond(r, p)
 			b.requests.Done()
 		})
-	}
+	})
 }
 
 func (b *Broker) joinGroup(r *kafka.Request, q *kmsg.JoinGroupRequest, answer func(*kmsg.JoinGroupResponse)) {
@@ -191,7 +191,20 @@ func (b *Broker) offsetCommit(r *kafka.Request, q *kmsg.OffsetCommitRequest, ans
 }
 
 func (b *Broker) offsetFetch(r *kafka.Request, q *kmsg.OffsetFetchRequest, answer func(*kmsg.OffsetFetchResponse)) {
-	// Each group once, so that a small request has no huge answer.
+	// Each group and partition once, so that a small request has no huge answer.
+	type (
+		topic   = kmsg.OffsetFetchRequestTopic
+		topicOf = kmsg.OffsetFetchRequestGroupTopic
+	)
+	q.Topics = distinct(q.Topics, func(t *topic) string { return t.Topic }, func(t *topic) *[]int32 { return &t.Partitions }, itself)
+	name := func(t *topicOf) string { return t.Topic }
+	if q.Version >= 10 {
+		name = func(t *topicOf) string { return string(t.TopicID[:]) }
+	}
+	for i := range q.Groups {
+		g := &q.Groups[i]
+		g.Topics = distinct(g.Topics, name, func(t *topicOf) *[]int32 { return &t.Partitions }, itself)
+	}
 	q.Groups = unique(q.Groups, func(g kmsg.OffsetFetchRequestGroup) string { return g.Group })
 	b.groups.OffsetFetch(r.Context(), q, answer)
 }

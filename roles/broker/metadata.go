@@ -33,8 +33,11 @@ func (b *Broker) metadata(r *kafka.Request) {
 		return
 	}
 	b.spawn(r, func(ctx context.Context) {
-		b.createMissing(ctx, missing)
-		b.respond(r, b.metadataResponse(r, q))
+		counted := b.mutating(r, 0) // topics that are held back are unknown for now
+		b.createMissing(ctx, missing, counted)
+		p := b.metadataResponse(r, q)
+		p.ThrottleMillis = counted.millis()
+		b.respond(r, p)
 	})
 }
 
@@ -60,14 +63,20 @@ func (b *Broker) missingTopics(r *kafka.Request, q *kmsg.MetadataRequest) (missi
 	return missing
 }
 
-func (b *Broker) createMissing(ctx context.Context, names []string) {
+func (b *Broker) createMissing(ctx context.Context, names []string, counted mutations) {
 	ctx, cancel := controllerContext(ctx, 0)
 	defer cancel()
-	topics := make([]controller.NewTopic, len(names))
-	for i, name := range names {
-		topics[i] = controller.NewTopic{Name: name, Partitions: -1, ReplicationFactor: -1}
+	var topics []controller.NewTopic
+	for _, name := range names {
+		if t := (controller.NewTopic{Name: name, Partitions: -1, ReplicationFactor: -1}); counted.take(asksFor(t)) == nil {
+			topics = append(topics, t)
+		}
 	}
-	for _, result := range b.opt.Controller.CreateTopics(ctx, topics, false) {
+	if len(topics) == 0 {
+		return
+	}
+	for i, result := range b.opt.Controller.CreateTopics(ctx, topics, false) {
+		counted.became(asksFor(topics[i]), result)
 		switch {
 		case result.Err == nil:
 			b.log.Info("topic made on first use", "topic", result.Name, "partitions", result.Partitions)

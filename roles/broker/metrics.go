@@ -29,6 +29,8 @@ type metrics struct {
 	fullness   *prometheus.Desc
 	healthy    *prometheus.Desc
 	lag        *lagMetrics
+
+	coordinators *coordinatorMetrics
 }
 
 func newMetrics(b *Broker) *metrics {
@@ -56,6 +58,8 @@ func newMetrics(b *Broker) *metrics {
 		fullness:   desc("wal_full_ratio", "How full the WAL's disk budget is; producers are slowed down from 0.9 on."),
 		healthy:    desc("healthy", "1 while the broker can do its work, else 0."),
 		lag:        newLagMetrics(b),
+
+		coordinators: newCoordinatorMetrics(b),
 	}
 	for kind, name := range quotaNames {
 		by := func(name, help string, labels prometheus.Labels) prometheus.Counter {
@@ -120,5 +124,6 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge(m.fetching, float64(m.b.fetchMemory.inUse()))
 	gauge(m.fullness, m.b.store.Stats().Fullness)
 	gauge(m.healthy, healthy)
+	m.coordinators.collect(out)
 	m.lag.collect(out)
 }

@@ -30,8 +30,10 @@ type produceRequest struct {
 	q       wire.ProduceRequest
 	parts   []producePart // one for each of q.Partitions
 	results []wire.ProduceResult
-	left    atomic.Int32 // parts without a result, and one for the goroutine that starts them
-	asks    *asking      // what is to be asked of a transaction's coordinator; nil: nothing
+	timed   bool          // waited is wanted
+	waited  time.Duration // for room in the WAL, by the goroutine that starts the parts
+	left    atomic.Int32  // parts without a result, and one for the goroutine that starts them
+	asks    *asking       // what is to be asked of a transaction's coordinator; nil: nothing
 	hints   hints
 	body    []byte    // of the response
 	bufs    [1][]byte // body, as the transport takes it
@@ -76,18 +78,19 @@ func (p *produceRequest) recycle() {
 
 // produce starts the appends of a request, in order of its partitions. It waits
 // only for room in the WAL, which holds back whoever sends on this connection.
-func (b *Broker) produce(r *kafka.Request) {
+func (b *Broker) produce(r *kafka.Request) (waited time.Duration) {
 	p := newProduceRequest(b, r)
 	if err := p.q.Parse(r.Version, r.Body); err != nil {
 		r.Close(err)
 		b.requests.Done()
 		p.recycle()
-		return
+		return 0
 	}
 	n := len(p.q.Partitions)
 	p.parts = resized(p.parts, n)
 	p.results = resized(p.results, n)
 	p.left.Store(int32(n) + 1)
+	p.timed, p.waited = !b.quotas.Empty(), 0
 	refused := p.refusal()
 	now := b.opt.Now()
 	next := 0
@@ -116,7 +119,9 @@ func (b *Broker) produce(r *kafka.Request) {
 	if p.asks != nil {
 		p.asks.ask(b, p.q.TimeoutMillis)
 	}
-	p.finished()
+	waited = p.waited
+	p.finished() // p may be gone
+	return waited
 }
 
 // refusal reports why the whole request is refused.
@@ -159,7 +164,7 @@ func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time
 	if err != nil {
 		return err
 	}
-	if err := p.b.store.Admit(p.r.Context(), len(records)); err != nil {
+	if err := p.admit(len(records)); err != nil {
 		transcoded.Release()
 		return err
 	}
@@ -169,6 +174,17 @@ func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time
 	}
 	admitted.append()
 	return nil
+}
+
+// admit waits until the WAL has room for n bytes.
+func (p *produceRequest) admit(n int) error {
+	if !p.timed {
+		return p.b.store.Admit(p.r.Context(), n)
+	}
+	begun := p.b.opt.Now()
+	err := p.b.store.Admit(p.r.Context(), n)
+	p.waited += p.b.opt.Now().Sub(begun)
+	return err
 }
 
 // Appended takes the result of the append, on the committer's goroutine.

@@ -11,6 +11,10 @@ import (
 // whoever looks for a transaction that nobody ends finds it there (KIP-664).
 func (b *Broker) describeProducers(_ *kafka.Request, q *kmsg.DescribeProducersRequest) *kmsg.DescribeProducersResponse {
 	p := q.ResponseKind().(*kmsg.DescribeProducersResponse)
+	type topic = kmsg.DescribeProducersRequestTopic
+	// Each partition once: its answer holds all its producers, as many as the store
+	// remembers at most.
+	q.Topics = distinct(q.Topics, func(t *topic) string { return t.Topic }, func(t *topic) *[]int32 { return &t.Partitions }, itself)
 	for _, t := range q.Topics {
 		out := kmsg.NewDescribeProducersResponseTopic()
 		out.Topic = t.Topic

@@ -9,6 +9,7 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/quota"
+	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
@@ -42,10 +43,10 @@ func half(n metadata.QuotaName) quota.Half {
 	return quota.Half{}
 }
 
-// quotaOf returns what the client of a request is held to; nil: nothing.
-func (b *Broker) quotaOf(r *kafka.Request) *quota.Client {
+// quotaOf returns what the client of a request is held to.
+func (b *Broker) quotaOf(r *kafka.Request) quota.Client {
 	if b.quotas.Empty() {
-		return nil
+		return quota.Client{}
 	}
 	user := strings.TrimPrefix(r.Conn.Principal(), "User:") // as quotas name users
 	return b.quotas.Of(user, r.ClientID, b.opt.Now())
@@ -56,7 +57,7 @@ func (b *Broker) quotaOf(r *kafka.Request) *quota.Client {
 // started before. Called before r is answered.
 func (b *Broker) throttled(r *kafka.Request, kind quota.Kind, now time.Time, bytes int) int32 {
 	client := b.quotaOf(r)
-	if client == nil {
+	if client == (quota.Client{}) {
 		return 0
 	}
 	wait := client.Take(kind, now, float64(bytes))
@@ -81,7 +82,7 @@ func (b *Broker) mute(r *kafka.Request, wait time.Duration) int32 {
 // time, or for what p says already, and sees that it does.
 func (b *Broker) holdBack(r *kafka.Request, p kmsg.Response, now time.Time) {
 	client := b.quotaOf(r)
-	if client == nil {
+	if client == (quota.Client{}) {
 		return
 	}
 	wait := client.Take(quota.Request, now, 0)
@@ -100,8 +101,8 @@ func (b *Broker) holdBack(r *kafka.Request, p kmsg.Response, now time.Time) {
 // (KIP-599).
 type mutations struct {
 	b      *Broker
-	client *quota.Client // nil: held to nothing
-	strict bool          // the client knows THROTTLING_QUOTA_EXCEEDED
+	client quota.Client
+	strict bool // the client knows THROTTLING_QUOTA_EXCEEDED
 }
 
 // mutating begins to count for r, whose client takes a refusal from that version
@@ -113,9 +114,6 @@ func (b *Broker) mutating(r *kafka.Request, strictFrom int16) mutations {
 // take counts partitions, and refuses them to a client that owes some already. One
 // that would not understand is only made to wait.
 func (m mutations) take(partitions int) error {
-	if m.client == nil {
-		return nil
-	}
 	now, units := m.b.opt.Now(), float64(max(partitions, 0))
 	if !m.strict {
 		m.client.Take(quota.Mutation, now, units)
@@ -127,6 +125,16 @@ func (m mutations) take(partitions int) error {
 	return nil
 }
 
+// became counts what came of a topic that was to have so many partitions: how many
+// it has by default is known only now.
+func (m mutations) became(asked int, made controller.TopicResult) {
+	if made.Err != nil {
+		m.failed(asked)
+	} else if more := int(made.Partitions) - asked; more > 0 {
+		m.client.Take(quota.Mutation, m.b.opt.Now(), float64(more))
+	}
+}
+
 // failed gives back what was counted for partitions that were not made.
 func (m mutations) failed(partitions int) {
 	m.client.Give(quota.Mutation, float64(max(partitions, 0)))
@@ -134,9 +142,6 @@ func (m mutations) failed(partitions int) {
 
 // millis is what to answer with.
 func (m mutations) millis() int32 {
-	if m.client == nil {
-		return 0
-	}
 	wait := m.client.Take(quota.Mutation, m.b.opt.Now(), 0)
 	m.b.metrics.throttled(quota.Mutation, wait)
 	return int32(wait.Milliseconds())

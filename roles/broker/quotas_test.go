@@ -190,3 +190,76 @@ func TestMutationsAreHeldToTheirRate(t *testing.T) {
 		t.Error("something was done that was refused")
 	}
 }
+
+// Topics that are made because somebody asked for them count as those that somebody
+// makes: while partitions are owed, none is made, and the client is told to wait.
+func TestTopicsMadeOnFirstUseAreHeldToTheirRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t)
+		n.hold(metadata.ControllerMutationRate, 0.1)
+		c := n.connect()
+		made := func() int { return n.controller.Image().NumTopics() }
+		names := []string{"a", "b", "c", "d", "e", "f"}
+		use := func(c *client) *kmsg.MetadataResponse {
+			q := metadataOf(names...)
+			q.AllowAutoTopicCreation = true
+			return ask[*kmsg.MetadataResponse](c, 9, q)
+		}
+		p := use(c)
+		if made() == 0 || made() == len(names) || p.ThrottleMillis <= 0 {
+			t.Fatalf("%d topics are made at once, told to wait %d ms", made(), p.ThrottleMillis)
+		}
+		for _, topic := range p.Topics {
+			_, there := n.controller.Image().Topic(*topic.Topic)
+			if want := map[bool]int16{true: 0, false: kerr.UnknownTopicOrPartition.Code}[there]; topic.ErrorCode != want {
+				t.Errorf("%s: error %d, there: %v", *topic.Topic, topic.ErrorCode, there)
+			}
+		}
+		before, began := made(), time.Now()
+		if p := use(n.connect()); p.ThrottleMillis <= 0 {
+			t.Errorf("another connection is told to wait %d ms", p.ThrottleMillis)
+		}
+		if made() != before {
+			t.Error("another connection gets ahead of the rate")
+		}
+		// Who waits as told gets them one by one.
+		for made() < len(names) && time.Since(began) < 10*time.Minute {
+			use(c)
+			<-time.After(time.Second)
+		}
+		partitions := 0
+		for topic := range n.controller.Image().Topics() {
+			partitions += topic.Partitions.Len()
+		}
+		if least := time.Duration(partitions-2)*10*time.Second - quota.Window; made() < len(names) || time.Since(began) < least {
+			t.Errorf("%d partitions of %d topics are made in %v, at least %v", partitions, made(), time.Since(began), least)
+		}
+		n.server.Close()
+		n.Close()
+	})
+}
+
+// What a request waits for room in the WAL is not the broker's time.
+func TestWaitingForRoomIsNotChargedAsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t)
+		n.controller.createTopic("events", 1)
+		n.settle(t.Context())
+		n.hold(metadata.RequestPercentage, 1) // a tenth of a second at once
+		const room = 8 << 20
+		if err := n.store.Admit(t.Context(), room); err != nil { // all there is for producers
+			t.Fatal(err)
+		}
+		time.AfterFunc(5*time.Second, func() { n.store.Unadmit(room) })
+		c, began := n.connect(), time.Now()
+		requireProduced(t, ask[*kmsg.ProduceResponse](c, 9, produceTo("events", 0, -1, batchOf(t, "v"))), nil, 0)
+		if waited := time.Since(began); waited < 5*time.Second {
+			t.Fatalf("produced after %v: there was room", waited)
+		}
+		if p := ask[*kmsg.MetadataResponse](c, 9, metadataOf()); p.ThrottleMillis != 0 {
+			t.Errorf("told to wait %d ms", p.ThrottleMillis)
+		}
+		n.server.Close()
+		n.Close()
+	})
+}

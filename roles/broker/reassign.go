@@ -46,6 +46,8 @@ func (b *Broker) electLeaders(_ *kafka.Request, q *kmsg.ElectLeadersRequest) *km
 		}
 		return p
 	}
+	type topic = kmsg.ElectLeadersRequestTopic
+	q.Topics = distinct(q.Topics, func(t *topic) string { return t.Topic }, func(t *topic) *[]int32 { return &t.Partitions }, itself)
 	for _, t := range q.Topics {
 		out := kmsg.NewElectLeadersResponseTopic()
 		out.Topic = t.Topic
@@ -86,6 +88,12 @@ func (b *Broker) alterPartitionAssignments(_ *kafka.Request, q *kmsg.AlterPartit
 	p := q.ResponseKind().(*kmsg.AlterPartitionAssignmentsResponse)
 	p.AllowReplicationFactorChange = q.AllowReplicationFactorChange
 	image := b.follower.image()
+	type (
+		topic     = kmsg.AlterPartitionAssignmentsRequestTopic
+		partition = kmsg.AlterPartitionAssignmentsRequestTopicPartition
+	)
+	q.Topics = distinct(q.Topics, func(t *topic) string { return t.Topic }, func(t *topic) *[]partition { return &t.Partitions },
+		func(p partition) int32 { return p.Partition })
 	for _, t := range q.Topics {
 		out := kmsg.NewAlterPartitionAssignmentsResponseTopic()
 		out.Topic = t.Topic
@@ -136,8 +144,8 @@ func (b *Broker) listPartitionReassignments(_ *kafka.Request, q *kmsg.ListPartit
 // maxFeatureUpdates are answered one by one; Kafka has fewer features.
 const maxFeatureUpdates = 100
 
-// updateFeatures takes the levels that are in effect, and refuses others: they rise
-// by themselves, once every node knows them.
+// updateFeatures takes the levels that are announced, and refuses others: a version of
+// rustmq has one level of each feature, which is always in effect.
 func (b *Broker) updateFeatures(_ *kafka.Request, q *kmsg.UpdateFeaturesRequest) *kmsg.UpdateFeaturesResponse {
 	p := q.ResponseKind().(*kmsg.UpdateFeaturesResponse)
 	if len(q.FeatureUpdates) > maxFeatureUpdates {
@@ -148,8 +156,10 @@ func (b *Broker) updateFeatures(_ *kafka.Request, q *kmsg.UpdateFeaturesRequest)
 	for _, u := range q.FeatureUpdates {
 		var refused error
 		i := slices.IndexFunc(features, func(f kafka.Feature) bool { return f.Name == u.Feature })
-		if i < 0 || features[i].InUse != u.MaxVersionLevel {
-			refused = explained{kerr.InvalidUpdateVersion, "features of rustmq rise by themselves, once every node knows them; none can be set"}
+		if i < 0 {
+			refused = explained{kerr.InvalidUpdateVersion, fmt.Sprintf("there is no feature %q here", u.Feature)}
+		} else if level := features[i].InUse; level != u.MaxVersionLevel {
+			refused = explained{kerr.InvalidUpdateVersion, fmt.Sprintf("%s is always at %d in this version of rustmq, and cannot be set to %d", u.Feature, level, u.MaxVersionLevel)}
 		}
 		if q.Version >= 2 { // has no place for each
 			if p.ErrorCode == 0 {

@@ -47,12 +47,13 @@ func (b *Broker) createTopics(ctx context.Context, r *kafka.Request, q *kmsg.Cre
 		out := kmsg.NewCreateTopicsResponseTopic()
 		out.Topic = topics[i].Name
 		out.ErrorCode, out.ErrorMessage = codeAndMessage(result.Err)
+		if !q.ValidateOnly {
+			counted.became(asksFor(topics[i]), result)
+		}
 		if result.Err == nil {
 			out.TopicID = result.ID
 			out.NumPartitions, out.ReplicationFactor = result.Partitions, result.ReplicationFactor
 			out.Configs = b.createdConfigs(result)
-		} else if !q.ValidateOnly {
-			counted.failed(asksFor(topics[i]))
 		}
 		p.Topics = append(p.Topics, out)
 	}
@@ -63,7 +64,8 @@ func (b *Broker) createTopics(ctx context.Context, r *kafka.Request, q *kmsg.Cre
 	return p
 }
 
-// asksFor is how many partitions a topic asks for, as far as it says so.
+// asksFor is how many partitions a topic asks for, as far as it says so; one that
+// leaves it to the default asks for one.
 func asksFor(t controller.NewTopic) int { return max(int(t.Partitions), len(t.Assignments), 1) }
 
 func newTopic(t kmsg.CreateTopicsRequestTopic) controller.NewTopic {

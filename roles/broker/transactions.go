@@ -243,6 +243,8 @@ func (b *Broker) writeTxnMarkers(r *kafka.Request, q *kmsg.WriteTxnMarkersReques
 	b.spawn(r, func(ctx context.Context) { // markers wait for room
 		for i := range q.Markers {
 			m := &q.Markers[i]
+			type topic = kmsg.WriteTxnMarkersRequestMarkerTopic
+			m.Topics = distinct(m.Topics, func(t *topic) string { return t.Topic }, func(t *topic) *[]int32 { return &t.Partitions }, itself)
 			marker := log.Marker{
 				ProducerID: m.ProducerID, ProducerEpoch: m.ProducerEpoch, CoordinatorEpoch: m.CoordinatorEpoch,
 				Commit: m.Committed, TransactionVersion: m.TransactionVersion,

@@ -87,7 +87,7 @@ func kafkaAPIs() []api {
 		54: {"EndQuorumEpoch", 0, -1, between},
 		55: {"DescribeQuorum", 0, 2, ownQuorum},
 		56: {"AlterPartition", 0, -1, between},
-		57: {"UpdateFeatures", 0, 2, "to the levels in effect: they rise by themselves, once every node knows them"},
+		57: {"UpdateFeatures", 0, 2, "to the levels that ApiVersions announces: they come with the version of rustmq, and others are refused"},
 		58: {"Envelope", 0, -1, between},
 		59: {"FetchSnapshot", 0, -1, between},
 

@@ -26,10 +26,14 @@ func Document(served []kafka.ApiVersion) string {
 		"request of its connection is looked at before (KIP-219). Bytes are those of produce\n" +
 		"requests, and of records in fetch responses; who has consumed too much gets empty\n" +
 		"responses until then. request_percentage is of one core: the time that a\n" +
-		"connection's requests take to be started, without what they wait for. Partitions\n" +
-		"beyond controller_mutation_rate are refused with THROTTLING_QUOTA_EXCEEDED to\n" +
-		"clients that know it (KIP-599), and make others wait. There are no quotas by\n" +
-		"address: network.max_connections_per_ip is the bound.\n")
+		"connection's requests take to be started, without what they wait for room in the\n" +
+		"WAL. Partitions beyond controller_mutation_rate, those of topics made on first use\n" +
+		"included, are refused with THROTTLING_QUOTA_EXCEEDED to clients that know it\n" +
+		"(KIP-599), and make others wait; a topic that is not made on first use stays\n" +
+		"unknown until the client may. Clients that a default tells apart count each for\n" +
+		"itself by up to 256 bytes of their names; beyond 50,000 at a time, all others\n" +
+		"together. There are no quotas by address: network.max_connections_per_ip is the\n" +
+		"bound.\n")
 	b.WriteString("\n## Configs of topics\n\n" +
 		"Keys and defaults are those of Apache Kafka 4.1. *Served*: has its effect.\n" +
 		"*Ignored*: is taken, kept and shown by DescribeConfigs, and nothing looks at it.\n" +

@@ -41,7 +41,7 @@ type consumerGroup struct {
 	hash      int64 // of the metadata of the subscribed topics, as of epoch
 	members   map[string]*consumerMember
 	instances map[string]*consumerMember // static ones, by instance id
-	patterns  map[string]*pattern        // that members subscribe by
+	patterns  map[string]*subscription   // that members subscribe by
 	owners    map[place]*consumerMember
 
 	stale    bool            // it has yet to look at the topics that there are
@@ -81,7 +81,7 @@ type classicMember struct {
 func newConsumerGroup(g *group, epoch int32) *consumerGroup {
 	return &consumerGroup{
 		group: g, epoch: epoch,
-		members: map[string]*consumerMember{}, instances: map[string]*consumerMember{}, patterns: map[string]*pattern{},
+		members: map[string]*consumerMember{}, instances: map[string]*consumerMember{}, patterns: map[string]*subscription{},
 		owners:  map[place]*consumerMember{},
 		touched: map[string]bool{}, renewed: map[string]bool{},
 	}
@@ -197,7 +197,7 @@ func (cg *consumerGroup) subscribe(m *consumerMember, topics []string, source st
 	}
 	m.topics, m.pattern = topics, source
 	if source != "" && cg.patterns[source] == nil {
-		p := &pattern{expression: compilePattern(source)}
+		p := &subscription{expression: compiled(source)}
 		p.resolve(cg.catalogue(), cg.group.core.wall.UnixMilli())
 		cg.patterns[source] = p
 		cg.renewed[source] = true

@@ -72,7 +72,7 @@ func (c *Core) invalidHeartbeat(req *kmsg.ConsumerGroupHeartbeatRequest) *refusa
 		return refused(kerr.UnsupportedAssignor, "ServerAssignor %s is not supported. Supported assignors: %s.",
 			*req.ServerAssignor, strings.Join(c.opt.Consumer.Assignors, ", "))
 	case req.SubscribedTopicRegex != nil && *req.SubscribedTopicRegex != "" &&
-		(len(*req.SubscribedTopicRegex) > maxKeyString || compilePattern(*req.SubscribedTopicRegex) == nil):
+		(len(*req.SubscribedTopicRegex) > maxKeyString || compiled(*req.SubscribedTopicRegex) == nil):
 		return refused(kerr.InvalidRegularExpression, "SubscribedTopicRegex is not a valid regular expression, or too large.")
 	}
 	if req.MemberEpoch != joinEpoch {

@@ -197,7 +197,7 @@ func (m *consumerMember) encodeCurrent() []byte {
 	return f
 }
 
-func (p *pattern) encode() []byte {
+func (p *subscription) encode() []byte {
 	f := newFields()
 	f.strings(p.topics)
 	f.int64(int64(p.version))
@@ -353,7 +353,7 @@ type consumerRecord struct {
 	hash      int64
 	member    *consumerMember // of kind 5; of 8: what it says
 	target    assignment
-	pattern   pattern
+	pattern   subscription
 }
 
 // decodeConsumer reads a record; of a nil value only the key.
@@ -411,7 +411,7 @@ func (r *consumerRecord) value(v *cut) {
 		m.revoking, _ = v.assignment()
 		r.member = m
 	case patternKind:
-		r.pattern = pattern{topics: v.strings(), version: uint64(v.int64()), found: v.int64(), resolved: true}
+		r.pattern = subscription{topics: v.strings(), version: uint64(v.int64()), found: v.int64(), resolved: true}
 		slices.Sort(r.pattern.topics)
 	}
 	v.tags(nil)
@@ -489,7 +489,7 @@ func (g *group) rebuild(now time.Time) {
 		case currentMemberKind:
 			currents[r.of] = r.member
 		case patternKind:
-			if r.pattern.expression = compilePattern(r.of); r.pattern.expression != nil {
+			if r.pattern.expression = compiled(r.of); r.pattern.expression != nil {
 				cg.patterns[r.of] = &r.pattern
 			}
 		}

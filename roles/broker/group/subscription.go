@@ -5,9 +5,9 @@ import (
 	"hash/fnv"
 	"iter"
 	"regexp"
-	"regexp/syntax"
 	"slices"
 
+	"rustmq.dev/rustmq/roles/broker/pattern"
 	"rustmq.dev/rustmq/storage"
 )
 
@@ -33,13 +33,9 @@ func (nothing) Partitions(string) int32          { return 0 }
 func (nothing) TopicID(string) storage.TopicID   { return storage.TopicID{} }
 func (nothing) TopicName(storage.TopicID) string { return "" }
 
-// maxPattern bounds the instructions of a compiled pattern. Its match is linear
-// in them and in the length of the name, and each topic is matched.
-const maxPattern = 10_000
-
-// pattern is a regular expression that members subscribe by, and the topics that
+// subscription is a regular expression that members subscribe by, and the topics that
 // match it.
-type pattern struct {
+type subscription struct {
 	expression *regexp.Regexp
 	topics     []string // sorted
 	resolved   bool     // topics were looked for
@@ -47,35 +43,18 @@ type pattern struct {
 	found      int64    // wall clock, ms
 }
 
-// compilePattern compiles what a member subscribes by: RE2's syntax, and the
-// whole name has to match. nil: it is not valid, or would take too long.
-func compilePattern(source string) *regexp.Regexp {
-	tree, err := syntax.Parse(source, syntax.Perl)
-	if err != nil || instructions(tree) > maxPattern {
-		return nil
-	}
-	expression, err := regexp.Compile(`\A(?:` + source + `)\z`)
+// compiled returns what a member's pattern compiles to; nil: it is not taken.
+func compiled(source string) *regexp.Regexp {
+	expression, err := pattern.Compile(source)
 	if err != nil {
 		return nil
 	}
 	return expression
 }
 
-// instructions is about how many a pattern compiles to.
-func instructions(t *syntax.Regexp) int {
-	n := 1 + len(t.Rune)
-	for _, sub := range t.Sub {
-		n = min(n+instructions(sub), maxPattern+1)
-	}
-	if t.Op == syntax.OpRepeat {
-		n *= max(t.Min, t.Max, 1) + 1
-	}
-	return min(n, maxPattern+1)
-}
-
 // resolve finds the topics that match, and reports whether they are others than
 // before.
-func (p *pattern) resolve(c Catalogue, now int64) bool {
+func (p *subscription) resolve(c Catalogue, now int64) bool {
 	var found []string
 	for name := range c.Names() {
 		if p.expression.MatchString(name) {

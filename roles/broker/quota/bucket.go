@@ -27,16 +27,16 @@ type bucket struct {
 
 	mu   sync.Mutex
 	left float64   // units; below zero is a debt. Guarded by mu
-	at   time.Time // when left was reckoned; guarded by mu
+	at   time.Time // when left was reckoned; zero: it was never taken from. Guarded by mu
 }
 
-func newBucket(kind Kind, rate float64, now time.Time) *bucket {
+func newBucket(kind Kind, rate float64) *bucket {
 	most := rate * Window.Seconds()
 	wait := longestWait
 	if kind == Request {
 		wait = longestRequestWait
 	}
-	return &bucket{rate: rate, most: most, wait: wait, left: most, at: now}
+	return &bucket{rate: rate, most: most, wait: wait, left: most}
 }
 
 // fill adds what came since the last look. mu is held.

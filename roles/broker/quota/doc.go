@@ -17,7 +17,14 @@
 // ten seconds' worth at once on. Only what a client may be refused ([Client.Try])
 // is asked for before.
 //
-// Invariants: without rules nothing is looked up. The number of buckets is
-// bounded, however many names clients invent; beyond it they share one by rule.
-// Everything may be called from any goroutine; a bucket's lock is a leaf.
+// Who shares a bucket with all that meet a rule finds it by looking at the rules,
+// which do not change, without a lock. Only a default tells clients apart: each has a
+// budget of its own, behind the lock of one of 64 shards, and is forgotten once it is
+// as new.
+//
+// Invariants: without rules nothing is looked up. The number of budgets is bounded,
+// however many names clients invent; beyond it they share one by rule. So are the
+// bytes of these names: who meets a default is told apart by 256 of them. Everything
+// may be called from any goroutine; the locks of shards and of buckets are leaves,
+// the latter taken under the former.
 package quota

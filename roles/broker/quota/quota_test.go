@@ -3,6 +3,8 @@ package quota_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,7 +53,7 @@ func TestTheMostSpecificRuleHolds(t *testing.T) {
 		}
 	}
 	var q quota.Quotas
-	if !q.Empty() || q.Of("u", "c", start) != nil {
+	if !q.Empty() || q.Of("u", "c", start) != (quota.Client{}) {
 		t.Error("a client is held to something without rules")
 	}
 }
@@ -150,7 +152,7 @@ func TestTryRefusesWhoOwes(t *testing.T) {
 	if wait := c.Take(quota.Mutation, start.Add(2*time.Second), 0); wait != 0 {
 		t.Errorf("what was given back is owed for %v", wait)
 	}
-	if _, ok := (*quota.Client)(nil).Try(quota.Mutation, start, 1e9); !ok {
+	if _, ok := (quota.Client{}).Try(quota.Mutation, start, 1e9); !ok {
 		t.Error("refused who is held to nothing")
 	}
 }
@@ -178,12 +180,12 @@ func TestInventedNamesAreBounded(t *testing.T) {
 	most := 0
 	for i := range 60_000 {
 		q.Of("u", fmt.Sprint(i), start).Take(quota.Produce, start, 15) // none is idle
-		if i%1000 == 0 || i > 59_000 {
-			clients, buckets := q.Remembered()
-			most = max(most, clients, buckets)
+		if i%1000 == 0 || i > 59_990 {
+			budgets, _ := q.Remembered()
+			most = max(most, budgets)
 		}
 	}
-	if most > 50_001 {
+	if most > 50_000 {
 		t.Errorf("%d are remembered", most)
 	}
 	if wait := q.Of("u", "a new one", start).Take(quota.Produce, start, 0); wait != time.Minute {
@@ -191,30 +193,106 @@ func TestInventedNamesAreBounded(t *testing.T) {
 	}
 	later := start.Add(time.Hour)
 	q.Of("u", "later", later)
-	if _, buckets := q.Remembered(); buckets > 2 { // its own, and the shared one
-		t.Errorf("%d buckets are left of those that are as new", buckets)
+	if budgets, _ := q.Remembered(); budgets > 1 { // its own
+		t.Errorf("%d budgets are left of those that are as new", budgets)
 	}
 }
 
-// That goes for those who are held to nothing, too.
-func TestNamesWithoutQuotasAreBounded(t *testing.T) {
+// Whoever has been away for long is forgotten long before there is no room.
+func TestIdleClientsAreForgotten(t *testing.T) {
 	var q quota.Quotas
-	q.Set([]quota.Rule{produce(named("somebody"), quota.Half{}, 1)})
-	for i := range 60_000 {
-		if q.Of("u", fmt.Sprint(i), start).Holds(quota.Produce) {
+	q.Set([]quota.Rule{produce(some, some, 1)})
+	now, most := start, 0
+	for i := range 5000 {
+		q.Of("u", fmt.Sprint(i), now).Take(quota.Produce, now, 15)
+		now = now.Add(time.Second)
+		budgets, _ := q.Remembered()
+		most = max(most, budgets)
+	}
+	if most > 80 { // of a minute, and those that are not idle yet
+		t.Errorf("%d are remembered", most)
+	}
+}
+
+// However long the names are: a client id may have 32 KB, and is not kept whole.
+func TestLongNamesAreBounded(t *testing.T) {
+	long, tail := strings.Repeat("n", 1000), strings.Repeat("x", 32<<10)
+	var q quota.Quotas
+	q.Set([]quota.Rule{produce(quota.Half{}, some, 1), produce(some, quota.Half{}, 2), produce(quota.Half{}, named(long), 3)})
+	before := heap()
+	const invented = 2000
+	for i := range invented {
+		q.Of("u", fmt.Sprint(i)+tail, start).Take(quota.Produce, start, 15)
+		q.Of(fmt.Sprint(i)+tail, "c", start).Take(quota.Produce, start, 15)
+	}
+	budgets, bytes := q.Remembered()
+	if budgets < invented {
+		t.Errorf("%d are remembered: they are not told apart", budgets)
+	}
+	if bytes > 2*invented*256 {
+		t.Errorf("names of %d bytes are remembered", bytes)
+	}
+	if grown := heap() - before; grown > 4<<20 {
+		t.Errorf("%d bytes are held", grown)
+	}
+	var alone quota.Quotas
+	alone.Set([]quota.Rule{produce(quota.Half{}, some, 1), produce(quota.Half{}, named(long), 3)})
+	if got := rateOf(&alone, "u", long); got != 3 {
+		t.Errorf("a rule of a long name gives %d", got)
+	}
+}
+
+// heap returns the bytes in use.
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// Who meets no default takes no place: neither who is held to nothing, nor who is
+// held to what all share.
+func TestOnlyThoseThatAreToldApartTakeRoom(t *testing.T) {
+	var q quota.Quotas
+	q.Set([]quota.Rule{produce(named("somebody"), quota.Half{}, 1), produce(quota.Half{}, named("c"), 1), produce(named("u"), some, 1)})
+	for i := range 1000 {
+		if q.Of("v", fmt.Sprint(i), start).Holds(quota.Produce) {
 			t.Fatal("held to what is not for it")
 		}
+		q.Of("somebody", fmt.Sprint(i), start)
+		q.Of(fmt.Sprint(i), "c", start)
 	}
-	if clients, _ := q.Remembered(); clients > 50_000 {
-		t.Errorf("%d are remembered", clients)
+	if budgets, _ := q.Remembered(); budgets > 0 {
+		t.Errorf("%d are remembered", budgets)
 	}
 }
 
 func TestOfAllocatesNothingForAKnownClient(t *testing.T) {
 	var q quota.Quotas
-	q.Set([]quota.Rule{produce(some, some, 1)})
+	q.Set([]quota.Rule{produce(some, some, 1), produce(named("v"), quota.Half{}, 1)})
 	q.Of("u", "c", start)
 	if n := testing.AllocsPerRun(100, func() { q.Of("u", "c", start).Take(quota.Produce, start, 1) }); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// Many clients find what they are held to at once.
+func BenchmarkOf(b *testing.B) {
+	for name, rules := range map[string][]quota.Rule{
+		"nobody": nil,
+		"user":   {produce(named("u"), quota.Half{}, 1)},
+		"each":   {produce(some, some, 1)},
+	} {
+		b.Run("rule="+name, func(b *testing.B) {
+			var q quota.Quotas
+			q.Set(rules)
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				clientID := fmt.Sprint(rand.Uint64())
+				for pb.Next() {
+					q.Of("u", clientID, start)
+				}
+			})
+		})
 	}
 }

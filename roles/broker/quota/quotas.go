@@ -2,11 +2,8 @@ package quota
 
 import (
 	"math"
-	"sync"
 	"sync/atomic"
 	"time"
-
-	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Kind is what is counted.
@@ -19,14 +16,6 @@ const (
 	Mutation             // partitions made and deleted
 	Kinds    = 4
 )
-
-// maxClients bounds the clients, and the buckets, that are remembered: about 200
-// bytes each.
-const maxClients = 50_000
-
-// sweepEvery keeps clients that invent names from making us look for buckets
-// that nobody needs all the time.
-const sweepEvery = time.Second
 
 // Scope says whom one half of a rule means.
 type Scope uint8
@@ -54,25 +43,74 @@ type Quotas struct{ table atomic.Pointer[table] }
 
 type halves struct{ user, clientID Half }
 
-type names struct{ user, clientID string }
+// order is that in which rules count, the most specific first.
+var order = [...]struct{ user, clientID Scope }{
+	{Named, Named}, {Named, Default}, {Named, Any},
+	{Default, Named}, {Default, Default}, {Default, Any},
+	{Any, Named}, {Any, Default},
+}
 
-// table is one set of rules with its buckets.
+// table is one set of rules. All but its budgets stays as it was made.
 type table struct {
-	rules map[halves]*Rule
-
-	mu      sync.RWMutex
-	clients map[names]*Client     // guarded by mu
-	buckets map[bucketKey]*bucket // guarded by mu
-	swept   time.Time             // guarded by mu
+	places  [len(order)]place
+	budgets budgets
 }
 
-// bucketKey tells whose a bucket is: a rule, and the names that tell apart those
-// who meet it.
-type bucketKey struct {
-	rule halves
-	names
-	kind Kind
+// place holds the rules of one place in order.
+type place struct {
+	one    *rule           // the only one there can be where no name counts
+	byName map[named]*rule // where one does; nil: there are none
 }
+
+// named are the names of a rule; that of a half that is not [Named] is empty.
+type named struct{ user, clientID string }
+
+// placeOf returns the place of a rule in order and its names there; false: it means
+// nobody, for it looks at neither half.
+func placeOf(h halves) (at int, names named, ok bool) {
+	for i, scopes := range order {
+		if scopes.user == h.user.Scope && scopes.clientID == h.clientID.Scope {
+			return i, named{h.user.Name, h.clientID.Name}, true
+		}
+	}
+	return 0, named{}, false
+}
+
+// rule returns the one of those halves; nil: there is none.
+func (t *table) rule(h halves) *rule {
+	at, names, ok := placeOf(h)
+	if !ok {
+		return nil
+	}
+	if p := &t.places[at]; p.byName != nil {
+		return p.byName[names]
+	}
+	return t.places[at].one
+}
+
+func (t *table) add(r *rule) {
+	at, names, ok := placeOf(r.halves)
+	switch p := &t.places[at]; {
+	case !ok:
+	case r.user.Scope != Named && r.clientID.Scope != Named:
+		p.one = r
+	case p.byName == nil:
+		p.byName = map[named]*rule{names: r}
+	default:
+		p.byName[names] = r
+	}
+}
+
+// rule is a rule with the buckets of all that meet it. Where it tells them apart by
+// a name, they have budgets of their own, and common is of those that found no room.
+type rule struct {
+	halves
+	rates  [Kinds]float64
+	common *Client
+}
+
+// apart reports whether who meets r by different names is counted apart.
+func (r *rule) apart() bool { return r.user.Scope == Default || r.clientID.Scope == Default }
 
 // Set takes the place of all rules. What clients owe by a rule whose rate stays
 // they go on owing.
@@ -81,18 +119,21 @@ func (q *Quotas) Set(rules []Rule) {
 		q.table.Store(nil)
 		return
 	}
-	t := &table{rules: make(map[halves]*Rule, len(rules)), clients: map[names]*Client{}, buckets: map[bucketKey]*bucket{}}
-	for _, r := range rules {
-		t.rules[halves{r.User, r.ClientID}] = &r
-	}
-	if was := q.table.Load(); was != nil {
-		was.mu.RLock()
-		for key, b := range was.buckets {
-			if r := t.rules[key.rule]; r != nil && r.Rates[key.kind] == b.rate {
-				t.buckets[key] = b
+	was, t := q.table.Load(), new(table)
+	t.budgets.open()
+	for _, given := range rules {
+		r := &rule{halves: halves{given.User, given.ClientID}, rates: given.Rates}
+		var before *Client
+		if was != nil {
+			if same := was.rule(r.halves); same != nil {
+				before = same.common
 			}
 		}
-		was.mu.RUnlock()
+		r.common = newBudget(r.rates, before)
+		t.add(r)
+	}
+	if was != nil {
+		t.budgets.inherit(&was.budgets, t)
 	}
 	q.table.Store(t)
 }
@@ -100,135 +141,113 @@ func (q *Quotas) Set(rules []Rule) {
 // Empty reports whether there are no rules.
 func (q *Quotas) Empty() bool { return q.table.Load() == nil }
 
-// Client is what a client is held to. A nil one is held to nothing.
+// Client is what a client is held to. The zero value is held to nothing.
 type Client struct{ buckets [Kinds]*bucket }
 
-// Of returns what the client is held to, nil for nothing. It allocates for a
-// client that is new only.
-func (q *Quotas) Of(user, clientID string, now time.Time) *Client {
-	t := q.table.Load()
-	if t == nil {
-		return nil
+// newBudget makes buckets for what there are rates for; those of was, which may be
+// nil, go on where the rate stays.
+func newBudget(rates [Kinds]float64, was *Client) *Client {
+	c := new(Client)
+	for kind, rate := range rates {
+		switch {
+		case rate <= 0:
+		case was != nil && was.buckets[kind] != nil && was.buckets[kind].rate == rate:
+			c.buckets[kind] = was.buckets[kind]
+		default:
+			c.buckets[kind] = newBucket(Kind(kind), rate)
+		}
 	}
-	key := names{user, clientID}
-	t.mu.RLock()
-	c, known := t.clients[key]
-	t.mu.RUnlock()
-	if known {
-		return c
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if c, known = t.clients[key]; known {
-		return c
-	}
-	if !guard.Check("quota.clients", len(t.clients) < maxClients) {
-		clear(t.clients) // they are met anew
-	}
-	if len(t.buckets)+Kinds > maxClients && now.Sub(t.swept) >= sweepEvery {
-		t.sweep(now)
-	}
-	c = t.meet(key, now)
-	t.clients[key] = c
 	return c
 }
 
-// sweep forgets the buckets that are as new, and the clients, which may use them.
-// mu is held.
-func (t *table) sweep(now time.Time) {
-	t.swept = now
-	clear(t.clients)
-	for key, b := range t.buckets {
-		if b.idle(now) {
-			delete(t.buckets, key)
-		}
+// Of returns what the client is held to. It allocates for one that is new and meets
+// a default only.
+func (q *Quotas) Of(user, clientID string, now time.Time) Client {
+	var c Client
+	t := q.table.Load()
+	if t == nil {
+		return c
 	}
-}
-
-// meet finds the rules that a client meets. mu is held.
-func (t *table) meet(n names, now time.Time) *Client {
-	user, clientID := Half{Named, n.user}, Half{Named, n.clientID}
-	some := Half{Scope: Default}
-	var c *Client
-	for _, h := range [...]halves{
-		{user, clientID}, {user, some}, {user, Half{}},
-		{some, clientID}, {some, some}, {some, Half{}},
-		{Half{}, clientID}, {Half{}, some},
-	} {
-		r := t.rules[h]
-		if r == nil {
+	for i := range t.places {
+		p := &t.places[i]
+		r := p.one
+		if p.byName != nil {
+			var names named
+			if order[i].user == Named {
+				names.user = user
+			}
+			if order[i].clientID == Named {
+				names.clientID = clientID
+			}
+			r = p.byName[names]
+		}
+		if r == nil || !c.lacks(r.common) {
 			continue
 		}
-		if c == nil {
-			c = new(Client)
+		b := r.common
+		if r.apart() {
+			b = t.budgets.of(r, user, clientID, now)
 		}
-		for kind, rate := range r.Rates {
-			if rate > 0 && c.buckets[kind] == nil {
-				c.buckets[kind] = t.bucket(bucketKey{h, sharing(h, n), Kind(kind)}, rate, now)
+		for kind := range c.buckets {
+			if c.buckets[kind] == nil {
+				c.buckets[kind] = b.buckets[kind]
 			}
 		}
 	}
 	return c
 }
 
-// sharing returns the names that tell apart those who meet a rule.
-func sharing(h halves, n names) names {
-	if h.user.Scope == Any {
-		n.user = ""
-	}
-	if h.clientID.Scope == Any {
-		n.clientID = ""
-	}
-	return n
-}
-
-// bucket returns the one of that key, made if need be. mu is held.
-func (t *table) bucket(key bucketKey, rate float64, now time.Time) *bucket {
-	if b, ok := t.buckets[key]; ok {
-		return b
-	}
-	if !guard.Check("quota.buckets", len(t.buckets) < maxClients) {
-		key.names = names{} // one for all of the rule
-		if b, ok := t.buckets[key]; ok {
-			return b
+// lacks reports whether other is held to a kind that c is not.
+func (c *Client) lacks(other *Client) bool {
+	for kind := range c.buckets {
+		if c.buckets[kind] == nil && other.buckets[kind] != nil {
+			return true
 		}
 	}
-	b := newBucket(key.kind, rate, now)
-	t.buckets[key] = b
-	return b
+	return false
+}
+
+// idle reports whether c is as a new client would be.
+func (c *Client) idle(now time.Time) bool {
+	for _, b := range c.buckets {
+		if b != nil && !b.idle(now) {
+			return false
+		}
+	}
+	return true
 }
 
 // Take counts units that the client has taken, and returns how long it has to
 // wait for having done so; 0 units ask how long it has to wait anyway.
-func (c *Client) Take(kind Kind, now time.Time, units float64) time.Duration {
-	if c == nil || c.buckets[kind] == nil {
+func (c Client) Take(kind Kind, now time.Time, units float64) time.Duration {
+	if c.buckets[kind] == nil {
 		return 0
 	}
 	return c.buckets[kind].take(now, units)
 }
 
 // Try counts units that the client asks for, or refuses them when it has to wait.
-func (c *Client) Try(kind Kind, now time.Time, units float64) (wait time.Duration, ok bool) {
-	if c == nil || c.buckets[kind] == nil {
+func (c Client) Try(kind Kind, now time.Time, units float64) (wait time.Duration, ok bool) {
+	if c.buckets[kind] == nil {
 		return 0, true
 	}
 	return c.buckets[kind].try(now, units)
 }
 
 // Give takes back units that were counted and came to nothing.
-func (c *Client) Give(kind Kind, units float64) {
-	if c != nil && c.buckets[kind] != nil {
+func (c Client) Give(kind Kind, units float64) {
+	if c.buckets[kind] != nil {
 		c.buckets[kind].give(units)
 	}
 }
 
 // Holds reports whether the client is held to a rate of that kind.
-func (c *Client) Holds(kind Kind) bool { return c != nil && c.buckets[kind] != nil }
+func (c Client) Holds(kind Kind) bool { return c.buckets[kind] != nil }
 
 // AtOnce returns how many units come together in [Window] at most: what a client
 // should be given in one go. Who is held to nothing has no bound.
-func (c *Client) AtOnce(kind Kind) int {
-	if c == nil || c.buckets[kind] == nil || c.buckets[kind].most > math.MaxInt32 {
+func (c Client) AtOnce(kind Kind) int {
+	if c.buckets[kind] == nil || c.buckets[kind].most > math.MaxInt32 {
 		return math.MaxInt32
 	}
 	return max(1, int(c.buckets[kind].most))

@@ -313,7 +313,10 @@ func TestTransactionsAreListedByFilters(t *testing.T) {
 			"duration":      {func(q *kmsg.ListTransactionsRequest) { q.DurationFilterMillis = 1500 }, []string{"a-1", "a-2"}, nil, nil},
 			"not in v0":     {func(q *kmsg.ListTransactionsRequest) { q.Version, q.DurationFilterMillis = 0, 1500 }, []string{"a-1", "a-2", "b-1"}, nil, nil},
 			"pattern":       {func(q *kmsg.ListTransactionsRequest) { q.TransactionalIDPattern = kmsg.StringPtr("a-|.-1") }, []string{"a-1", "b-1"}, nil, nil},
-			"no pattern":    {func(q *kmsg.ListTransactionsRequest) { q.TransactionalIDPattern = kmsg.StringPtr("(") }, nil, nil, kerr.InvalidRegularExpression},
+			"large pattern": {func(q *kmsg.ListTransactionsRequest) {
+				q.TransactionalIDPattern = kmsg.StringPtr(strings.Repeat("a{1000}", 500))
+			}, nil, nil, kerr.InvalidRegularExpression},
+			"no pattern": {func(q *kmsg.ListTransactionsRequest) { q.TransactionalIDPattern = kmsg.StringPtr("(") }, nil, nil, kerr.InvalidRegularExpression},
 		} {
 			q := kmsg.NewPtrListTransactionsRequest()
 			q.Version = 2

@@ -229,6 +229,8 @@ func (c *Core) request(r Request) {
 		c.answer(r.Call, c.describe(body))
 	case *List:
 		c.answer(r.Call, c.list(body))
+	case surveyTransactions:
+		c.answer(r.Call, c.survey())
 	default:
 		panic(fmt.Sprintf("txn: request of type %T", r.Body))
 	}

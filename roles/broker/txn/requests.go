@@ -3,7 +3,6 @@ package txn
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/roles/broker/coordinator"
+	"rustmq.dev/rustmq/roles/broker/pattern"
 )
 
 // The entry points below take a decoded request and a function that gets the
@@ -168,7 +168,7 @@ func (c *Coordinator) DescribeTransactions(ctx context.Context, req *kmsg.Descri
 	})
 }
 
-// maxPattern bounds what a request can make of a regular expression.
+// maxPattern bounds the bytes of a pattern; package pattern bounds what it compiles to.
 const maxPattern = 4 << 10
 
 // ListTransactions serves versions 0 to 2: the ids of the partitions loaded here.
@@ -200,7 +200,7 @@ func (c *Coordinator) ListTransactions(ctx context.Context, req *kmsg.ListTransa
 		q.ProducerIDs[id] = true
 	}
 	if req.Version >= 2 && req.TransactionalIDPattern != nil && *req.TransactionalIDPattern != "" {
-		match, err := compilePattern(*req.TransactionalIDPattern)
+		match, err := matching(*req.TransactionalIDPattern)
 		if err != nil {
 			resp.ErrorCode = kerr.InvalidRegularExpression.Code
 			answer(resp)
@@ -211,16 +211,16 @@ func (c *Coordinator) ListTransactions(ctx context.Context, req *kmsg.ListTransa
 	c.listAll(ctx, q, resp, answer)
 }
 
-// compilePattern makes of a pattern what matches whole ids (KIP-1152).
-func compilePattern(pattern string) (func(string) bool, error) {
-	if len(pattern) > maxPattern {
-		return nil, fmt.Errorf("a pattern of %d bytes, at most %d are taken", len(pattern), maxPattern)
+// matching makes of a pattern what matches whole ids (KIP-1152).
+func matching(source string) (func(string) bool, error) {
+	if len(source) > maxPattern {
+		return nil, fmt.Errorf("a pattern of %d bytes, at most %d are taken", len(source), maxPattern)
 	}
-	re, err := regexp.Compile(`^(?:` + pattern + `)$`)
+	expression, err := pattern.Compile(source)
 	if err != nil {
 		return nil, err
 	}
-	return re.MatchString, nil
+	return expression.MatchString, nil
 }
 
 func (c *Coordinator) listAll(ctx context.Context, q *List, resp *kmsg.ListTransactionsResponse, answer func(*kmsg.ListTransactionsResponse)) {

@@ -147,14 +147,15 @@ func Check(key, version int16, body []byte) error {
 	if !guard.Check("wire.body-size", len(body) <= most) {
 		return fmt.Errorf("%w: %d bytes, at most %d are taken by this API", ErrMalformed, len(body), most)
 	}
-	w := walker{reader: reader{rest: body, flex: version >= s.flexFrom}, version: version}
+	w := walker{reader: reader{rest: body, flex: version >= s.flexFrom}, version: version, counting: s.maxBody == 0}
 	w.structure(s.fields)
 	return w.err()
 }
 
 type walker struct {
 	reader
-	version int16
+	version  int16
+	counting bool // elements of arrays are what a request names: see MaxPartitions
 }
 
 // structure walks the fields and the tagged fields behind them.
@@ -203,11 +204,11 @@ func (w *walker) field(token string) {
 	case 'y', 'Y':
 		w.bytes(token[0] == 'Y')
 	case '(':
-		for n := w.count(); n > 0 && !w.bad; n-- {
+		for n := w.count(); n > 0 && w.element(); n-- {
 			w.field(inner)
 		}
 	case '[':
-		for n := w.count(); n > 0 && !w.bad; n-- {
+		for n := w.count(); n > 0 && w.element(); n-- {
 			w.structure(inner)
 		}
 	case '{':
@@ -218,6 +219,10 @@ func (w *walker) field(token string) {
 		panic("wire: a shape has the token " + strconv.Quote(token))
 	}
 }
+
+// element begins the next element of an array; false: it is one too many.
+// Those whose bodies may be large are of groups, whose state has bounds of its own.
+func (w *walker) element() bool { return !w.bad && (!w.counting || w.name()) }
 
 // bytes steps over bytes. Where they may not be null, -1 is taken all the same,
 // as kmsg does.

@@ -457,4 +457,14 @@ func TestPartitionsOfARequestAreBounded(t *testing.T) {
 	if err := p.Parse(3, produce.AppendTo(nil)); err != ErrTooMany {
 		t.Errorf("produce: %v", err)
 	}
+	describe := kmsg.NewPtrDescribeProducersRequest()
+	describe.Topics = []kmsg.DescribeProducersRequestTopic{{Topic: "t", Partitions: make([]int32, MaxPartitions)}}
+	if err := Check(describe.Key(), 0, describe.AppendTo(nil)); err != ErrTooMany {
+		t.Errorf("describe producers: %v", err)
+	}
+	topics := kmsg.NewPtrDescribeTopicPartitionsRequest()
+	topics.Topics = make([]kmsg.DescribeTopicPartitionsRequestTopic, MaxPartitions+1)
+	if err := Check(topics.Key(), 0, topics.AppendTo(nil)); err != ErrTooMany {
+		t.Errorf("describe topics: %v", err)
+	}
 }

@@ -1,0 +1,11 @@
+// Package pattern compiles the regular expressions that clients send: those that
+// consumers subscribe by (KIP-848), and those that transactional ids are listed by
+// (KIP-1152). It owns what they may cost, and nothing else; it keeps no state.
+//
+// Their syntax is RE2's, and the whole name has to match. The bytes of a pattern do
+// not bound what it compiles to (`a{1000}` is a thousand instructions), and its
+// match is linear in that and in the length of the name, so what is bounded is the
+// instructions, before they are made.
+//
+// A compiled pattern may be used from any goroutine.
+package pattern

@@ -1,0 +1,47 @@
+package pattern_test
+
+import (
+	"strings"
+	"testing"
+
+	"rustmq.dev/rustmq/roles/broker/pattern"
+)
+
+// Of a pattern that is taken the whole name has to match.
+func TestWholeNamesMatch(t *testing.T) {
+	for source, names := range map[string]map[string]bool{
+		"a|b":   {"a": true, "b": true, "ab": false, "a\n": false},
+		"a.*":   {"a": true, "abc": true, "ba": false},
+		"(?i)A": {"a": true, "A": true},
+		"":      {"": true, "a": false},
+	} {
+		p, err := pattern.Compile(source)
+		if err != nil {
+			t.Fatalf("%q: %v", source, err)
+		}
+		for name, want := range names {
+			if p.MatchString(name) != want {
+				t.Errorf("%q matches %q: %v", source, name, !want)
+			}
+		}
+	}
+}
+
+// What is small in bytes and large once compiled is refused, as is what would close
+// the brackets that are put around it.
+func TestCostlyPatternsAreRefused(t *testing.T) {
+	for name, source := range map[string]string{
+		"repeats":         strings.Repeat("a{1000}", 500),
+		"nested repeats":  strings.Repeat("(a{30}){30}", 12),
+		"repeated repeat": `((((\pL{5}){5}){5}){5})`,
+		"open":            "(",
+		"closing":         "a)|(b",
+	} {
+		if _, err := pattern.Compile(source); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	if _, err := pattern.Compile("orders-[0-9]{1,1000}"); err != nil {
+		t.Error(err)
+	}
+}
