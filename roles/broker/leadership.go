@@ -76,16 +76,20 @@ func (f *follower) publish(image *metadata.Image) {
 
 // follow carries out images until ctx ends. It blocks on the logs.
 func (b *Broker) follow(ctx context.Context) {
-	led := false // whether the last image was one to lead by
+	led := false               // whether the last image was one to lead by
+	var again <-chan time.Time // runs on while images come; nil while nothing is unled
 	for {
-		var again <-chan time.Time
-		if len(b.unled) > 0 {
+		switch {
+		case len(b.unled) == 0:
+			again = nil
+		case again == nil:
 			again = time.After(leadAgain)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-again:
+			again = nil
 			b.leadUnled(b.follower.image(), led)
 			continue
 		case <-b.follower.wake:
