@@ -128,15 +128,19 @@ func (b *Broker) leadUnled(image *metadata.Image, lead bool) {
 // carryOut brings logs and roles from one image to the next: what changed, or,
 // with all, every partition.
 func (b *Broker) carryOut(before, image *metadata.Image, lead, all bool) {
+	// What is deleted goes first: to groups that are given to this broker only now, a
+	// topic of the same name may be the one made after it.
 	for was, is := range image.ChangedTopics(before) {
-		switch {
-		case is == nil:
+		if is == nil {
 			b.deleteTopic(was.ID)
-		case !all:
-			b.changeTopic(was, is, lead)
 		}
 	}
 	if !all {
+		for was, is := range image.ChangedTopics(before) {
+			if is != nil {
+				b.changeTopic(was, is, lead)
+			}
+		}
 		return
 	}
 	for is := range image.Topics() {

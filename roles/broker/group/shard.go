@@ -11,6 +11,7 @@ import (
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 )
 
@@ -56,13 +57,15 @@ type shard struct {
 	compaction compaction
 }
 
-// message is a request, or the completion of an append or a trim.
+// message is a request, the completion of an append or a trim, or tells of a topic that
+// was deleted.
 type message struct {
 	ctx      context.Context
 	request  Request
 	waiter   waiter
 	appended *completion
 	trimmed  *trimmed
+	deleted  string
 }
 
 // completion tells the fate of a batch. One of a snapshot holds no writes.
@@ -137,6 +140,17 @@ func (s *shard) completed(c completion) {
 	}
 }
 
+// topicDeleted puts into the inbox that a topic was deleted, however many requests wait
+// and while the log is read: nobody says so again.
+func (s *shard) topicDeleted(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.inbox = append(s.inbox, message{deleted: name})
+		s.signal()
+	}
+}
+
 func (s *shard) signal() {
 	select {
 	case s.wake <- struct{}{}:
@@ -161,6 +175,7 @@ func (s *shard) loop() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	s.expireAt = time.Now().Add(s.c.opt.OffsetCheck)
+	s.forgetGone()
 	for {
 		timer.Reset(time.Until(s.wakeAt()))
 		select {
@@ -179,6 +194,7 @@ func (s *shard) loop() {
 		}
 		if now := time.Now(); !now.Before(s.expireAt) {
 			s.expireAt = now.Add(s.c.opt.OffsetCheck)
+			s.forgetGone()
 			s.perform(s.core.Step(now, ExpireOffsets{Wall: s.c.opt.Now()}))
 		}
 		s.flush()
@@ -195,6 +211,19 @@ func (s *shard) lookAround() {
 	}
 	s.catalogue = now
 	s.perform(s.core.Step(time.Now(), TopicsChanged{Wall: s.c.opt.Now(), Catalogue: now}))
+}
+
+// forgetGone forgets the offsets of topics that were deleted while nobody was told, or
+// could write it down. One that was made anew before that is there, and keeps what was
+// committed for the one before it: records do not say which it was.
+func (s *shard) forgetGone() {
+	if topics := s.c.opt.Topics; topics != nil {
+		s.forget(func(topic string) bool { return guard.Check("group.topic-gone", topics.Gone(topic)) })
+	}
+}
+
+func (s *shard) forget(gone func(topic string) bool) {
+	s.perform(s.core.Step(time.Now(), ForgetTopics{Wall: s.c.opt.Now(), Gone: gone}))
 }
 
 // wakeAt is when there is something to do though nothing comes in.
@@ -236,6 +265,9 @@ func (s *shard) handle(m message) {
 		return
 	case m.trimmed != nil:
 		s.trimDone(time.Now(), m.trimmed.err)
+		return
+	case m.deleted != "":
+		s.forget(func(topic string) bool { return topic == m.deleted })
 		return
 	}
 	if m.ctx.Err() != nil {
@@ -461,7 +493,7 @@ func (s *shard) end() {
 	}
 	s.mu.Unlock()
 	for _, m := range rest {
-		if m.appended == nil && m.trimmed == nil {
+		if m.appended == nil && m.trimmed == nil && m.deleted == "" {
 			m.waiter.refuse(kerr.NotCoordinator.Code)
 		}
 	}
