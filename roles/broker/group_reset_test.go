@@ -82,16 +82,17 @@ func TestResetsAreRefused(t *testing.T) {
 	commitTo(t, adm, "g", kadm.Offset{Topic: "t", At: 0})
 	c := newCrew(ctx, t, addr)
 	c.hire("worker", kgo.ConsumeTopics("t"))
-	until(ctx, t, "the worker is a member", func() bool {
-		d, err := n.DescribeGroup(ctx, "crew")
-		return err == nil && len(d.MemberList) == 1 && len(d.PartitionList) == 2 && d.PartitionList[0].MemberID != ""
-	})
+	c.until(2)
+	d, err := n.DescribeGroup(ctx, "crew")
+	if err != nil || len(d.MemberList) != 1 || len(d.PartitionList) != 2 || d.PartitionList[0].MemberID == "" {
+		t.Fatalf("%+v, %v", d, err)
+	}
 	refused("crew", OffsetReset{Topics: topic, To: ResetToEarliest}, kerr.NonEmptyGroup)
 	if err := n.DeleteGroup(ctx, "crew"); !errors.Is(err, kerr.NonEmptyGroup) {
 		t.Errorf("a group with members was deleted: %v", err)
 	}
 	// The preview was of an empty group, and members have come since.
-	err := n.commitMoves(ctx, &OffsetPlan{Group: "crew", Partitions: []OffsetMove{{Topic: "t", To: new(int64(0))}}})
+	err = n.commitMoves(ctx, &OffsetPlan{Group: "crew", Partitions: []OffsetMove{{Topic: "t", To: new(int64(0))}}})
 	if !errors.Is(err, kerr.NonEmptyGroup) {
 		t.Errorf("offsets were taken from members: %v", err)
 	}

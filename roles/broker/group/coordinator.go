@@ -126,6 +126,22 @@ func (c *Coordinator) Stats() Stats {
 	return st
 }
 
+// AwaitLoad returns when a partition of [Topic] is loaded, at once when it is not led
+// here, and when it is led no more, or ctx ends.
+func (c *Coordinator) AwaitLoad(ctx context.Context, partition int32) {
+	var before *shard
+	for s := c.shards[partition].Load(); s != nil && s != before; s = c.shards[partition].Load() {
+		select {
+		case <-s.loaded:
+			return
+		case <-ctx.Done():
+			return
+		case <-s.ctx.Done(): // under this epoch
+			before = s
+		}
+	}
+}
+
 // here returns the shards of the partitions led here.
 func (c *Coordinator) here() []*shard {
 	var all []*shard

@@ -207,6 +207,55 @@ func TestNobodyIsServedBeforeLoadOrAfterUnload(t *testing.T) {
 	})
 }
 
+func TestAwaitLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		wait := func(ctx context.Context) chan struct{} {
+			done := make(chan struct{})
+			go func() {
+				h.AwaitLoad(ctx, Partition("g"))
+				close(done)
+			}()
+			synctest.Wait()
+			return done
+		}
+		isOver := func(what string, done chan struct{}, want bool) {
+			t.Helper()
+			synctest.Wait()
+			select {
+			case <-done:
+				if !want {
+					t.Fatalf("%s: not waited for", what)
+				}
+			default:
+				if want {
+					t.Fatalf("%s: waited for", what)
+				}
+			}
+		}
+		isOver("not led", wait(t.Context()), true)
+		h.log.reading = make(chan struct{})
+		h.load(1)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		short, long := wait(ctx), wait(t.Context())
+		time.Sleep(time.Second)
+		isOver("out of time", short, true)
+		isOver("loading", long, false)
+		h.load(2)
+		isOver("loading under the next epoch", long, false)
+		close(h.log.reading)
+		isOver("loaded", long, true)
+		isOver("loaded before", wait(t.Context()), true)
+		h.log.set(func(l *memoryLog) { l.reading = make(chan struct{}) })
+		h.load(3)
+		unled := wait(t.Context())
+		isOver("loading again", unled, false)
+		h.Unload(Partition("g"))
+		isOver("led no more", unled, true)
+	})
+}
+
 func TestLoadIsTriedUntilTheLogCanBeRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t)

@@ -34,6 +34,7 @@ type shard struct {
 	after     *shard        // the one before; what it appends comes before the log is read
 	settled   chan struct{} // closed when it has ended, and its last append with it
 	ready     atomic.Bool   // loaded
+	loaded    chan struct{} // closed then
 
 	mu      sync.Mutex // guards inbox, waiting, appends and closed
 	inbox   []message
@@ -92,7 +93,7 @@ type waiter struct {
 func newShard(c *Coordinator, partition int32, epoch storage.Epoch, after *shard) *shard {
 	s := &shard{
 		c: c, partition: partition, epoch: epoch, after: after,
-		settled: make(chan struct{}), wake: make(chan struct{}, 1),
+		settled: make(chan struct{}), loaded: make(chan struct{}), wake: make(chan struct{}, 1),
 		calls: map[Call]waiter{}, builder: new(batch.Builder),
 	}
 	s.ctx, s.stop = context.WithCancel(c.ctx)
@@ -440,6 +441,7 @@ func (s *shard) load() bool {
 			s.core = core
 			s.count()
 			s.ready.Store(true)
+			close(s.loaded)
 			s.signal() // to look at the topics
 			s.c.opt.Logger.Debug("group coordinator loaded", "partition", s.partition, "epoch", s.epoch,
 				"records", records, "groups", s.groups, "skipped", core.Skipped(), "took", time.Since(begin))
