@@ -25,8 +25,11 @@ func (c *client) findGroups(ids ...string) {
 			c.t.Fatal(kerr.ErrorForCode(found.ErrorCode))
 		}
 	}
-	for c.committed(ids[0]) < -100 { // it is loading
-		<-time.After(time.Millisecond) // simulated time goes on only while nobody asks
+	ctx := within(c.t, 30*time.Second)
+	c.node.settle(ctx) // with the topic made
+	c.node.groups.AwaitLoad(ctx, group.Partition(ids[0]))
+	if got := c.committed(ids[0]); got < -100 {
+		c.t.Fatalf("loaded; the group is at %d", got)
 	}
 }
 
