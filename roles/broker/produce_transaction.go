@@ -106,7 +106,9 @@ func (a *admittedBatch) inTransaction() error {
 	return nil
 }
 
-// answered appends what waits for the coordinator's word, or refuses it.
+// answered appends what waits for the coordinator's word, or refuses it. It may run on
+// the coordinator's goroutine, and waits for nothing: what is appended has room, and has
+// the codec of its topic.
 func (v *verifications) answered(who producerEpoch, refused error) {
 	for {
 		v.mu.Lock()
