@@ -78,6 +78,7 @@ func (n *node) serve(l net.Listener) {
 // client speaks to a node request by request, in versions of the test's choice.
 type client struct {
 	t       testing.TB
+	node    *Broker // that it is connected to
 	conn    net.Conn
 	format  *kmsg.RequestFormatter
 	next    int32
@@ -109,7 +110,7 @@ func (n *node) connectBy(info kafka.Info) *client {
 		server.ServeConn(far, info)
 	}()
 	n.t.Cleanup(func() { near.Close(); <-done })
-	return &client{t: n.t, conn: near, format: kmsg.NewRequestFormatter()}
+	return &client{t: n.t, node: n.Broker, conn: near, format: kmsg.NewRequestFormatter()}
 }
 
 // send sends a request and does not wait for the answer.

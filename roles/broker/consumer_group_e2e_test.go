@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -24,6 +25,7 @@ type crew struct {
 	addr string
 
 	mu      sync.Mutex
+	changed chan struct{}              // closed and replaced whenever what follows changes
 	owned   map[string]map[string]bool // by member name: partitions
 	twice   []string                   // partitions that two had at once
 	seen    map[string]int             // records, by partition and offset
@@ -31,7 +33,39 @@ type crew struct {
 }
 
 func newCrew(ctx context.Context, t *testing.T, addr string) *crew {
-	return &crew{t: t, ctx: ctx, addr: addr, owned: map[string]map[string]bool{}, seen: map[string]int{}, running: map[string]func(){}}
+	return &crew{t: t, ctx: ctx, addr: addr, changed: make(chan struct{}), owned: map[string]map[string]bool{}, seen: map[string]int{}, running: map[string]func(){}}
+}
+
+// change changes what is known, and tells who waits for that.
+func (c *crew) change(do func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	do()
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// await waits until something is so; is gets called with c.mu held, and says else
+// what is so.
+func (c *crew) await(is func() (bool, string)) {
+	c.t.Helper()
+	look := func() (ok bool, but string, changed chan struct{}) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		ok, but = is()
+		return ok, but, c.changed
+	}
+	for {
+		ok, but, changed := look()
+		if ok {
+			return
+		}
+		select {
+		case <-c.ctx.Done():
+			c.t.Fatal(but)
+		case <-changed:
+		}
+	}
 }
 
 // hire starts a consumer; it commits what it has read before it lets partitions go.
@@ -45,28 +79,26 @@ func (c *crew) hire(name string, opts ...kgo.Opt) {
 					c.t.Errorf("%s commits: %v", name, err)
 				}
 			}
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			for topic, partitions := range parts {
-				for _, p := range partitions {
-					at := fmt.Sprintf("%s/%d", topic, p)
-					if !add {
-						delete(had, at)
-						continue
-					}
-					for other, has := range c.owned {
-						if other != name && has[at] {
-							c.twice = append(c.twice, fmt.Sprintf("%s of %s and %s", at, other, name))
+			c.change(func() {
+				for topic, partitions := range parts {
+					for _, p := range partitions {
+						at := fmt.Sprintf("%s/%d", topic, p)
+						if !add {
+							delete(had, at)
+							continue
 						}
+						for other, has := range c.owned {
+							if other != name && has[at] {
+								c.twice = append(c.twice, fmt.Sprintf("%s of %s and %s", at, other, name))
+							}
+						}
+						had[at] = true
 					}
-					had[at] = true
 				}
-			}
+			})
 		}
 	}
-	c.mu.Lock()
-	c.owned[name] = had
-	c.mu.Unlock()
+	c.change(func() { c.owned[name] = had })
 	cl := newClient(c.t, c.addr, append([]kgo.Opt{
 		kgo.ConsumerGroup("crew"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.ClientID(name),
 		kgo.AutoCommitMarks(), kgo.AutoCommitInterval(100 * time.Millisecond), kgo.MetadataMaxAge(200 * time.Millisecond),
@@ -82,11 +114,11 @@ func (c *crew) hire(name string, opts ...kgo.Opt) {
 			if ctx.Err() != nil {
 				return
 			}
-			c.mu.Lock()
-			for _, r := range fetches.Records() {
-				c.seen[fmt.Sprintf("%s/%d/%d", r.Topic, r.Partition, r.Offset)]++
-			}
-			c.mu.Unlock()
+			c.change(func() {
+				for _, r := range fetches.Records() {
+					c.seen[fmt.Sprintf("%s/%d/%d", r.Topic, r.Partition, r.Offset)]++
+				}
+			})
 			cl.MarkCommitRecords(fetches.Records()...)
 		}
 	}()
@@ -94,9 +126,7 @@ func (c *crew) hire(name string, opts ...kgo.Opt) {
 		stop()
 		<-done
 		cl.Close()
-		c.mu.Lock()
-		delete(c.owned, name)
-		c.mu.Unlock()
+		c.change(func() { delete(c.owned, name) })
 	}
 	c.t.Cleanup(func() { stop(); <-done })
 }
@@ -111,56 +141,26 @@ func (c *crew) dismiss(name string) {
 // their names.
 func (c *crew) until(want ...int) {
 	c.t.Helper()
-	var got []string
-	for {
-		c.mu.Lock()
-		counts := map[string]int{}
-		for name, has := range c.owned {
-			counts[name] = len(has)
+	c.await(func() (bool, string) {
+		if len(c.twice) > 0 {
+			c.t.Fatalf("partitions with two owners: %v", c.twice)
 		}
-		twice := c.twice
-		c.mu.Unlock()
-		if len(twice) > 0 {
-			c.t.Fatalf("partitions with two owners: %v", twice)
-		}
-		var names []string
-		for name := range counts {
-			names = append(names, name)
-		}
-		slices.Sort(names)
 		var is []int
-		got = got[:0]
-		for _, name := range names {
-			is = append(is, counts[name])
-			got = append(got, fmt.Sprintf("%s has %d", name, counts[name]))
+		var got []string
+		for _, name := range slices.Sorted(maps.Keys(c.owned)) {
+			is = append(is, len(c.owned[name]))
+			got = append(got, fmt.Sprintf("%s has %d", name, len(c.owned[name])))
 		}
-		if slices.Equal(is, want) {
-			return
-		}
-		select {
-		case <-c.ctx.Done():
-			c.t.Fatalf("%v, want %v", got, want)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+		return slices.Equal(is, want), fmt.Sprintf("%v, want %v", got, want)
+	})
 }
 
 // sees waits until n different records were read.
 func (c *crew) sees(n int) {
 	c.t.Helper()
-	for {
-		c.mu.Lock()
-		seen := len(c.seen)
-		c.mu.Unlock()
-		if seen == n {
-			return
-		}
-		select {
-		case <-c.ctx.Done():
-			c.t.Fatalf("%d of %d records were read", seen, n)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	c.await(func() (bool, string) {
+		return len(c.seen) == n, fmt.Sprintf("%d of %d records were read", len(c.seen), n)
+	})
 }
 
 // startQuick is a cluster whose members of the consumer protocol send heartbeats

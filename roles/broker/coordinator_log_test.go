@@ -5,12 +5,14 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/controller"
 )
 
 // findGroups makes the topic of the groups, and returns when they are loaded.
@@ -23,8 +25,11 @@ func (c *client) findGroups(ids ...string) {
 			c.t.Fatal(kerr.ErrorForCode(found.ErrorCode))
 		}
 	}
-	for c.committed(ids[0]) < -100 { // it is loading
-		<-time.After(time.Millisecond) // simulated time goes on only while nobody asks
+	ctx := within(c.t, 30*time.Second)
+	c.node.settle(ctx) // with the topic made
+	c.node.groups.AwaitLoad(ctx, group.Partition(ids[0]))
+	if got := c.committed(ids[0]); got < -100 {
+		c.t.Fatalf("loaded; the group is at %d", got)
 	}
 }
 
@@ -114,6 +119,44 @@ func TestCommittedOffsetsSurvivePowerCutsWhileTheirLogIsShortened(t *testing.T) 
 	if start := topic.Partition(group.Partition(ids[0])).LogStart; start == 0 {
 		t.Error("the log was never shortened: the test shows nothing")
 	}
+}
+
+// TestOffsetsOfATopicDeletedWhileTheBrokerWasDown are gone when it is back: one made
+// later under the name does not begin with them. Those of others are kept.
+func TestOffsetsOfATopicDeletedWhileTheBrokerWasDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t)
+		id := n.controller.createTopic("events", 1)
+		n.settle(t.Context())
+		restart := func(meanwhile func()) *client {
+			n.server.Close()
+			n.Broker.Close()
+			n.store.Close()
+			meanwhile()
+			n.store = openStore(t, n.fs)
+			n.options.Store = n.store
+			n.open()
+			c := n.connect()
+			c.findGroups("readers")
+			time.Sleep(time.Second)
+			return c
+		}
+		c := n.connect()
+		c.findGroups("readers")
+		c.commit("readers", 7)
+		c = restart(func() {})
+		if got := c.committed("readers"); got != 7 {
+			t.Fatalf("the topic is there; the group is at %d", got)
+		}
+		c = restart(func() {
+			n.controller.DeleteTopics(t.Context(), []controller.TopicRef{{ID: id}})
+		})
+		n.controller.createTopic("events", 1)
+		n.settle(t.Context())
+		if got := c.committed("readers"); got != -1 {
+			t.Fatalf("the topic was deleted; the group is at %d", got)
+		}
+	})
 }
 
 // The groups' own topic takes nothing from clients, and none can make it.

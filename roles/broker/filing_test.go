@@ -52,7 +52,7 @@ func TestFiledRecordsAreRead(t *testing.T) {
 		topic, _ := c.Image().Topic("t")
 		return topic.Partition(0)
 	}
-	until(ctx, t, "all but a few ranges are filed", func() bool {
+	until(ctx, t, c, "all but a few ranges are filed", func() bool {
 		p := partition()
 		return p.CommittedEnd() == records && len(p.Filed()) > 1 && p.Ranges().Len() <= 4
 	})
@@ -124,7 +124,7 @@ func TestFiledRecordsAreRead(t *testing.T) {
 	if _, err := adm.DeleteRecords(ctx, offsets); err != nil {
 		t.Fatal(err)
 	}
-	until(ctx, t, "the manifest is made anew", func() bool { return partition().Filed()[0].Base > first.Base })
+	until(ctx, t, c, "the manifest is made anew", func() bool { return partition().Filed()[0].Base > first.Base })
 	starts, err := adm.ListStartOffsets(ctx, "t")
 	if o, _ := starts.Lookup("t", 0); err != nil || o.Offset != from {
 		t.Fatalf("%+v, %v", o, err)
@@ -141,26 +141,31 @@ func TestFiledRecordsAreRead(t *testing.T) {
 	if _, err := adm.DeleteTopics(ctx, "t"); err != nil {
 		t.Fatal(err)
 	}
-	until(ctx, t, "all of the topic is gone", func() bool {
+	until(ctx, t, c, "all of the topic is gone", func() bool {
 		m := c.Image()
 		return m.NumManifests() == 0 && m.NumObjects(metadata.Committed)+m.NumObjects(metadata.Condemned) == 0
 	})
-	until(ctx, t, "the bucket is empty", func() bool {
+	until(ctx, t, c, "the bucket is empty", func() bool {
 		report := check()
 		return report.Committed.Objects+report.Condemned.Objects+report.Orphans.Objects == 0
 	})
 }
 
-// until asks until something is so.
-func until(ctx context.Context, t *testing.T, what string, is func() bool) {
+// until waits for images until something is so.
+func until(ctx context.Context, t testing.TB, c Controller, what string, is func() bool) {
 	t.Helper()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
+	changed := make(chan struct{}, 1)
+	defer c.Subscribe(func(*metadata.Image) {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})()
 	for !is() {
 		select {
 		case <-ctx.Done():
 			t.Fatalf("%s: it never came to that", what)
-		case <-ticker.C:
+		case <-changed:
 		}
 	}
 }

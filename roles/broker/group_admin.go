@@ -16,6 +16,10 @@ import (
 	"rustmq.dev/rustmq/storage"
 )
 
+// loadWait is how long, at most, coordinators are outwaited that read their logs, all
+// together: an operator who asks a node that has just started is not to ask again.
+const loadWait = 5 * time.Second
+
 // GroupError is why a group cannot be shown or changed, and what to do.
 type GroupError struct {
 	Code   *kerr.Error
@@ -76,8 +80,11 @@ type GroupPartition struct {
 // ListGroups shows the groups that are coordinated here, in order of their ids.
 func (b *Broker) ListGroups(ctx context.Context) ([]GroupSummary, error) {
 	all := []GroupSummary{}
+	loaded, cancel := context.WithTimeout(ctx, loadWait)
+	defer cancel()
 	for i := range int32(group.Partitions) {
-		s, err := b.surveyLoaded(ctx, i)
+		b.groups.AwaitLoad(loaded, i)
+		s, err := b.survey(ctx, i, math.MaxInt)
 		if err != nil {
 			return nil, err
 		}
@@ -92,23 +99,6 @@ func (b *Broker) ListGroups(ctx context.Context) ([]GroupSummary, error) {
 	return all, nil
 }
 
-// surveyLoaded is survey, and outwaits a coordinator that reads its log: an operator
-// who asks a node that has just started is not to ask again.
-func (b *Broker) surveyLoaded(ctx context.Context, partition int32) (group.Survey, error) {
-	const most, pause = 5 * time.Second, 20 * time.Millisecond
-	for begun := b.opt.Now(); ; {
-		s, err := b.survey(ctx, partition, math.MaxInt)
-		if err != nil || s.Code != kerr.CoordinatorLoadInProgress.Code || b.opt.Now().Sub(begun) > most {
-			return s, err
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return s, ctx.Err()
-		}
-	}
-}
-
 func (b *Broker) summary(g group.Surveyed) GroupSummary {
 	out := GroupSummary{Group: g.ID, Kind: g.Type, ProtocolType: g.ProtocolType, State: g.State, Members: g.Members, Partitions: len(g.Offsets)}
 	for _, o := range g.Offsets {
@@ -121,7 +111,10 @@ func (b *Broker) summary(g group.Surveyed) GroupSummary {
 
 // DescribeGroup shows a group, or a [*GroupError].
 func (b *Broker) DescribeGroup(ctx context.Context, id string) (*GroupDescription, error) {
-	s, err := b.surveyLoaded(ctx, group.Partition(id))
+	loaded, cancel := context.WithTimeout(ctx, loadWait)
+	defer cancel()
+	b.groups.AwaitLoad(loaded, group.Partition(id))
+	s, err := b.survey(ctx, group.Partition(id), math.MaxInt)
 	if err != nil {
 		return nil, err
 	}

@@ -1,15 +1,21 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"math"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
 )
 
 // TestResetsStayWithinTheLog: whatever is asked for, the new offset is one that can be
@@ -82,20 +88,51 @@ func TestResetsAreRefused(t *testing.T) {
 	commitTo(t, adm, "g", kadm.Offset{Topic: "t", At: 0})
 	c := newCrew(ctx, t, addr)
 	c.hire("worker", kgo.ConsumeTopics("t"))
-	until(ctx, t, "the worker is a member", func() bool {
-		d, err := n.DescribeGroup(ctx, "crew")
-		return err == nil && len(d.MemberList) == 1 && len(d.PartitionList) == 2 && d.PartitionList[0].MemberID != ""
-	})
+	c.until(2)
+	d, err := n.DescribeGroup(ctx, "crew")
+	if err != nil || len(d.MemberList) != 1 || len(d.PartitionList) != 2 || d.PartitionList[0].MemberID == "" {
+		t.Fatalf("%+v, %v", d, err)
+	}
 	refused("crew", OffsetReset{Topics: topic, To: ResetToEarliest}, kerr.NonEmptyGroup)
 	if err := n.DeleteGroup(ctx, "crew"); !errors.Is(err, kerr.NonEmptyGroup) {
 		t.Errorf("a group with members was deleted: %v", err)
 	}
 	// The preview was of an empty group, and members have come since.
-	err := n.commitMoves(ctx, &OffsetPlan{Group: "crew", Partitions: []OffsetMove{{Topic: "t", To: new(int64(0))}}})
+	err = n.commitMoves(ctx, &OffsetPlan{Group: "crew", Partitions: []OffsetMove{{Topic: "t", To: new(int64(0))}}})
 	if !errors.Is(err, kerr.NonEmptyGroup) {
 		t.Errorf("offsets were taken from members: %v", err)
 	}
 	for _, end := range c.running {
 		end()
 	}
+}
+
+// slowLog is a topic of groups that takes longer to read than anybody waits.
+type slowLog struct{ group.Log }
+
+func (slowLog) Read(ctx context.Context, _ int32, _ storage.Epoch, _ func(batch.Batch) error) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestListOfGroupsWaitsOnceForAllThatLoad: not once for each partition.
+func TestListOfGroupsWaitsOnceForAllThatLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		groups, err := group.Open(group.Options{Log: slowLog{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer groups.Close()
+		for i := range int32(group.Partitions) {
+			groups.Load(i, 1)
+		}
+		b := &Broker{groups: groups}
+		begun := time.Now()
+		if _, err := b.ListGroups(t.Context()); !errors.Is(err, kerr.CoordinatorLoadInProgress) {
+			t.Fatal(err)
+		}
+		if took := time.Since(begun); took != loadWait {
+			t.Fatalf("it took %v", took)
+		}
+	})
 }

@@ -83,6 +83,14 @@ func (t groupTopics) TopicID(name string) storage.TopicID { return t.b.topicCata
 // TopicName implements group.Topics.
 func (t groupTopics) TopicName(id storage.TopicID) string { return t.b.topicCatalogue().TopicName(id) }
 
+// Gone implements group.Topics. It asks the newest image, which is not older than the
+// one that gave a partition of the groups to this broker, and with that than any topic
+// that offsets in it were committed for: what it lacks was deleted.
+func (t groupTopics) Gone(name string) bool {
+	_, there := t.b.follower.newest.Load().Topic(name)
+	return !there
+}
+
 // topicCatalogue is what can be assigned: the topics of one image.
 func (b *Broker) topicCatalogue() group.Catalogue {
 	version := b.topicsVersion.Load() // before the image, which is then not older

@@ -76,16 +76,20 @@ func (f *follower) publish(image *metadata.Image) {
 
 // follow carries out images until ctx ends. It blocks on the logs.
 func (b *Broker) follow(ctx context.Context) {
-	led := false // whether the last image was one to lead by
+	led := false               // whether the last image was one to lead by
+	var again <-chan time.Time // runs on while images come; nil while nothing is unled
 	for {
-		var again <-chan time.Time
-		if len(b.unled) > 0 {
+		switch {
+		case len(b.unled) == 0:
+			again = nil
+		case again == nil:
 			again = time.After(leadAgain)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-again:
+			again = nil
 			b.leadUnled(b.follower.image(), led)
 			continue
 		case <-b.follower.wake:
@@ -124,15 +128,19 @@ func (b *Broker) leadUnled(image *metadata.Image, lead bool) {
 // carryOut brings logs and roles from one image to the next: what changed, or,
 // with all, every partition.
 func (b *Broker) carryOut(before, image *metadata.Image, lead, all bool) {
+	// What is deleted goes first: to groups that are given to this broker only now, a
+	// topic of the same name may be the one made after it.
 	for was, is := range image.ChangedTopics(before) {
-		switch {
-		case is == nil:
+		if is == nil {
 			b.deleteTopic(was.ID)
-		case !all:
-			b.changeTopic(was, is, lead)
 		}
 	}
 	if !all {
+		for was, is := range image.ChangedTopics(before) {
+			if is != nil {
+				b.changeTopic(was, is, lead)
+			}
+		}
 		return
 	}
 	for is := range image.Topics() {

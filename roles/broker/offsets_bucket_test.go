@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -24,13 +24,12 @@ import (
 // tieredGroups is a node whose groups' topic goes into the bucket, and is compacted
 // there.
 func tieredGroups(t *testing.T, b bucket.Bucket) *node {
-	n, _ := startTiered(t, b, func(tier *Tier) {
+	return openTiered(t, b, 9092, func(tier *Tier) {
 		limits := clean.DefaultLimits()
 		limits.Patience, limits.KeyMemory = 0, 1<<20
 		tier.Remember = func(nonce [16]byte) error { tier.Nonce = nonce; return nil }
 		tier.Clean = &Cleaning{Limits: limits, Interval: 20 * time.Millisecond}
 	})
-	return n
 }
 
 // offsets is the partition of a group's offsets.
@@ -43,16 +42,10 @@ func (n *node) offsets(id string) *metadata.Partition {
 	return topic.Partition(group.Partition(id))
 }
 
-// await looks until something is so.
+// await waits until something is so in the metadata.
 func (n *node) await(what string, is func() bool) {
 	n.t.Helper()
-	ticker := time.NewTicker(10 * time.Millisecond)
-	defer ticker.Stop()
-	for deadline := time.Now().Add(30 * time.Second); !is(); <-ticker.C {
-		if time.Now().After(deadline) {
-			n.t.Fatalf("%s: it never came to that", what)
-		}
-	}
+	until(within(n.t, 30*time.Second), n.t, n.options.Controller, what, is)
 }
 
 // makeEvents makes the topic that groups commit offsets of.
@@ -96,92 +89,84 @@ func (n *node) reopen(fs disk.FS, dir string) {
 // gives up what it may, the bucket goes away, and after a restart the groups are
 // served from the WAL.
 func TestGroupsStartWithoutTheBucket(t *testing.T) {
-	b := bucket.NewFaulty(bucket.NewMemory())
-	n := tieredGroups(t, b)
-	c := n.connect()
-	n.makeEvents()
-	const id, last = "readers", 50
-	c.findGroups(id)
-	c.commit(id, last)
-	n.await("the groups are in the bucket", func() bool { return n.offsets(id).CommittedEnd() == last+1 })
-	if err := n.store.Evict(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	b.Set(bucket.Rule{Err: errors.New("connection refused")})
-	n.reopen(n.fs, "wal")
-	c = n.connect()
-	c.findGroups(id)
-	if got := c.committed(id); got != last {
-		t.Errorf("the group is at %d, want %d", got, last)
-	}
-	c.commit(id, last+1)
-	if got := c.committed(id); got != last+1 {
-		t.Errorf("the group is at %d, want %d", got, last+1)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewFaulty(bucket.NewMemory())
+		n := tieredGroups(t, b)
+		c := n.connect()
+		n.makeEvents()
+		const id, last = "readers", 50
+		c.findGroups(id)
+		c.commit(id, last)
+		n.await("the groups are in the bucket", func() bool { return n.offsets(id).CommittedEnd() == last+1 })
+		if err := n.store.Evict(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.Set(bucket.Rule{Err: errors.New("connection refused")})
+		n.reopen(n.fs, "wal")
+		c = n.connect()
+		c.findGroups(id)
+		if got := c.committed(id); got != last {
+			t.Errorf("the group is at %d, want %d", got, last)
+		}
+		c.commit(id, last+1)
+		if got := c.committed(id); got != last+1 {
+			t.Errorf("the group is at %d, want %d", got, last+1)
+		}
+	})
 }
 
 // TestGroupsAreCompactedInTheBucket: of fifty commits of one group the last is left
 // there, and groups whose WAL is lost are read from it.
 func TestGroupsAreCompactedInTheBucket(t *testing.T) {
-	n := tieredGroups(t, bucket.NewMemory())
-	c := n.connect()
-	n.makeEvents()
-	const id, last = "readers", 50
-	c.findGroups(id)
-	c.commit(id, last)
-	n.await("the groups are compacted", func() bool { return n.offsets(id).Cleaning().To == last+1 })
-	if bytes := n.offsets(id).Ranges().Bytes(); bytes > 2*batch.HeaderSize+200 {
-		t.Errorf("%d bytes are left in the bucket", bytes)
-	}
-	n.reopen(disk.NewMem(disk.MemOptions{}), fmt.Sprintf("wal-%d", 2))
-	c = n.connect()
-	c.findGroups(id)
-	if got := c.committed(id); got != last {
-		t.Errorf("the group is at %d, want %d", got, last)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		n := tieredGroups(t, bucket.NewMemory())
+		c := n.connect()
+		n.makeEvents()
+		const id, last = "readers", 50
+		c.findGroups(id)
+		c.commit(id, last)
+		n.await("the groups are compacted", func() bool { return n.offsets(id).Cleaning().To == last+1 })
+		if bytes := n.offsets(id).Ranges().Bytes(); bytes > 2*batch.HeaderSize+200 {
+			t.Errorf("%d bytes are left in the bucket", bytes)
+		}
+		n.reopen(disk.NewMem(disk.MemOptions{}), fmt.Sprintf("wal-%d", 2))
+		c = n.connect()
+		c.findGroups(id)
+		if got := c.committed(id); got != last {
+			t.Errorf("the group is at %d, want %d", got, last)
+		}
+	})
 }
 
 // TestOffsetsOfTransactionsOutliveTheirMarkers: the groups' topic is compacted by key
 // past the time that markers stay; the WAL is lost, and what a transaction committed
 // is committed still.
 func TestOffsetsOfTransactionsOutliveTheirMarkers(t *testing.T) {
-	n := tieredGroups(t, bucket.NewMemory())
-	made := n.options.Controller.CreateTopics(t.Context(), []controller.NewTopic{{Name: "in", Partitions: 1, ReplicationFactor: 1}}, false)
-	if made[0].Err != nil {
-		t.Fatal(made[0].Err)
-	}
-	n.settle(t.Context())
-	tx := n.transact("t")
-	changed := n.options.Controller.AlterConfigs(t.Context(), []controller.ConfigChange{{
-		Type: metadata.TopicResource, Name: offsetsTopic, Ops: []controller.ConfigOp{{Op: controller.SetConfig, Key: "delete.retention.ms", Value: "0"}},
-	}}, false)
-	if changed[0] != nil {
-		t.Fatal(changed[0])
-	}
-	if code := tx.commitOffset(5, storage.TopicID{}, 7); code != 0 {
-		t.Fatalf("commit: code %d", code)
-	}
-	tx.end(5, true)
-	tx.awaitOffset(7)
-	n.await("the marker had its time", func() bool {
-		is := n.offsets("group").Cleaning()
-		return is.To == 2 && is.Due == 0
-	})
-	n.reopen(disk.NewMem(disk.MemOptions{}), "wal-2")
-	tx = n.transact("u")
-	tx.awaitOffset(7)
-}
-
-// awaitOffset is wantOffset by the real clock.
-func (tx *transactor) awaitOffset(want int64) {
-	tx.t.Helper()
-	ticker := time.NewTicker(10 * time.Millisecond)
-	defer ticker.Stop()
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); <-ticker.C {
-		if got, code := tx.committedOffset(); code == 0 && got == want {
-			return
+	synctest.Test(t, func(t *testing.T) {
+		n := tieredGroups(t, bucket.NewMemory())
+		made := n.options.Controller.CreateTopics(t.Context(), []controller.NewTopic{{Name: "in", Partitions: 1, ReplicationFactor: 1}}, false)
+		if made[0].Err != nil {
+			t.Fatal(made[0].Err)
 		}
-	}
-	got, code := tx.committedOffset()
-	tx.t.Fatalf("offset %d, %v, want %d", got, kerr.ErrorForCode(code), want)
+		n.settle(t.Context())
+		tx := n.transact("t")
+		changed := n.options.Controller.AlterConfigs(t.Context(), []controller.ConfigChange{{
+			Type: metadata.TopicResource, Name: offsetsTopic, Ops: []controller.ConfigOp{{Op: controller.SetConfig, Key: "delete.retention.ms", Value: "0"}},
+		}}, false)
+		if changed[0] != nil {
+			t.Fatal(changed[0])
+		}
+		if code := tx.commitOffset(5, storage.TopicID{}, 7); code != 0 {
+			t.Fatalf("commit: code %d", code)
+		}
+		tx.end(5, true)
+		tx.wantOffset(7)
+		n.await("the marker had its time", func() bool {
+			is := n.offsets("group").Cleaning()
+			return is.To == 2 && is.Due == 0
+		})
+		n.reopen(disk.NewMem(disk.MemOptions{}), "wal-2")
+		tx = n.transact("u")
+		tx.wantOffset(7)
+	})
 }

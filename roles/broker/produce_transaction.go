@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -105,7 +106,9 @@ func (a *admittedBatch) inTransaction() error {
 	return nil
 }
 
-// answered appends what waits for the coordinator's word, or refuses it.
+// answered appends what waits for the coordinator's word, or refuses it. It may run on
+// the coordinator's goroutine, and waits for nothing: what is appended has room, and has
+// the codec of its topic.
 func (v *verifications) answered(who producerEpoch, refused error) {
 	for {
 		v.mu.Lock()
@@ -141,19 +144,35 @@ func (a *asking) add(p *partition) {
 }
 
 // ask asks, and has the answer carried out, whatever becomes of the request that
-// it came with: others may wait for it by then.
+// it came with: others may wait for it by then. Without an answer in time, it is
+// refused: of the two, what comes first counts.
 func (a *asking) ask(b *Broker, timeoutMillis int32) {
 	ctx, cancel := controllerContext(b.ctx, timeoutMillis)
-	b.verifier.Verify(ctx, &a.question, func(answers []error) {
+	b.requests.Add(1)
+	stop := context.AfterFunc(ctx, func() {
+		defer b.requests.Done()
 		cancel()
-		for i, p := range a.partitions {
-			err := errNoAnswer
-			if i < len(answers) {
-				err = answers[i]
-			}
-			p.verifications.answered(a.who, err)
-		}
+		a.answered(slices.Repeat([]error{kerr.RequestTimedOut}, len(a.partitions)))
 	})
+	b.verifier.Verify(ctx, &a.question, func(answers []error) {
+		if !stop() {
+			return // too late
+		}
+		defer b.requests.Done()
+		cancel()
+		a.answered(answers)
+	})
+}
+
+// answered carries out the coordinator's word, for each partition.
+func (a *asking) answered(answers []error) {
+	for i, p := range a.partitions {
+		err := errNoAnswer
+		if i < len(answers) {
+			err = answers[i]
+		}
+		p.verifications.answered(a.who, err)
+	}
 }
 
 // errNoAnswer says that a coordinator answered for fewer partitions than it was

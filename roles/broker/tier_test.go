@@ -21,9 +21,18 @@ import (
 	"rustmq.dev/rustmq/storage/wal"
 )
 
-// startTiered opens a broker whose WAL is far smaller than what the tests produce,
-// over a bucket, beside a controller of one member.
+// startTiered is openTiered, and serves clients by TCP.
 func startTiered(t testing.TB, b bucket.Bucket, change ...func(*Tier)) (*node, string) {
+	t.Helper()
+	l := listenLoopback(t)
+	n := openTiered(t, b, portOf(l), change...)
+	n.serve(l)
+	return n, l.Addr().String()
+}
+
+// openTiered opens a broker whose WAL is far smaller than what the tests produce,
+// over a bucket, beside a controller of one member.
+func openTiered(t testing.TB, b bucket.Bucket, port int32, change ...func(*Tier)) *node {
 	t.Helper()
 	fs := disk.NewMem(disk.MemOptions{})
 	c, err := controller.Open(t.Context(), controller.Options{
@@ -45,10 +54,9 @@ func startTiered(t testing.TB, b bucket.Bucket, change ...func(*Tier)) (*node, s
 	}
 	t.Cleanup(func() { store.Close() })
 	n := &node{t: t, fs: fs, store: store}
-	l := listenLoopback(t)
 	n.options = Options{
 		NodeID: 1, Store: store, Controller: c, AutoCreate: true,
-		Listeners: []metadata.Listener{{Name: "kafka", Host: "127.0.0.1", Port: portOf(l), Protocol: "PLAINTEXT"}},
+		Listeners: []metadata.Listener{{Name: "kafka", Host: "127.0.0.1", Port: port, Protocol: "PLAINTEXT"}},
 		Tier: &Tier{
 			Bucket: b, IDAge: time.Minute,
 			Upload: upload.Limits{
@@ -61,8 +69,7 @@ func startTiered(t testing.TB, b bucket.Bucket, change ...func(*Tier)) (*node, s
 		f(n.options.Tier)
 	}
 	n.open()
-	n.serve(l)
-	return n, l.Addr().String()
+	return n
 }
 
 // TestRecordsOutliveTheWAL: four times what the WAL holds is produced while the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -26,7 +27,9 @@ type oracle struct {
 	held      []func()
 }
 
-func (o *oracle) Verify(_ context.Context, q *verification, done func([]error)) {
+// Verify implements transactionVerifier. Like the coordinator, it refuses what it
+// gets to when ctx has ended, and does not answer earlier for that.
+func (o *oracle) Verify(ctx context.Context, q *verification, done func([]error)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.asked = append(o.asked, *q)
@@ -34,11 +37,17 @@ func (o *oracle) Verify(_ context.Context, q *verification, done func([]error)) 
 	if o.answer != nil {
 		answers = o.answer(*q)
 	}
+	answer := func() {
+		if ctx.Err() != nil {
+			answers = slices.Repeat([]error{kerr.CoordinatorNotAvailable}, len(answers))
+		}
+		done(answers)
+	}
 	if !o.withholds {
-		go done(answers)
+		go answer()
 		return
 	}
-	o.held = append(o.held, func() { done(answers) })
+	o.held = append(o.held, answer)
 }
 
 // release gives the answers that were held back.
@@ -200,6 +209,49 @@ func TestVerificationThatComesLate(t *testing.T) {
 		}
 		o.release()
 		requireProduced(t, c.receive().(*kmsg.ProduceResponse), kerr.InvalidTxnState, -1)
+	})
+}
+
+// TestVerificationIsNotWaitedForBeyondTheTimeout of the request that it came with:
+// the batch gives its room back, the producer is told to try again, and the answer,
+// should it come after all, is not that of the next try.
+func TestVerificationIsNotWaitedForBeyondTheTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, o := startTransactional(t)
+		o.withholds = true
+		c := n.connect()
+		begun, before := time.Now(), n.store.Stats().Fullness
+		// Large, so that what else is written meanwhile is little.
+		q := inTransaction(transactional(t, 7, 0, 0, strings.Repeat("a", 100_000)), 0, 2)
+		q.SetVersion(12)
+		q.TimeoutMillis = 7000
+		c.send(q)
+		synctest.Wait()
+		full := n.store.Stats().Fullness
+		p := c.receive().(*kmsg.ProduceResponse)
+		for _, part := range p.Topics[0].Partitions {
+			if part.ErrorCode != kerr.NotEnoughReplicas.Code {
+				t.Errorf("partition %d: %v, want that the producer tries again", part.Partition, kerr.ErrorForCode(part.ErrorCode))
+			}
+		}
+		if took := time.Since(begun); took != 7*time.Second {
+			t.Errorf("answered after %v", took)
+		}
+		if now := n.store.Stats().Fullness; now-before > (full-before)/4 {
+			t.Errorf("the log is full to %v, to %v while the batches waited, before to %v", now, full, before)
+		}
+		c.send(q)
+		synctest.Wait()
+		if asked := o.questions(); len(asked) != 2 {
+			t.Fatalf("%d questions", len(asked))
+		}
+		o.release() // both answers, the late one first
+		p = c.receive().(*kmsg.ProduceResponse)
+		for _, part := range p.Topics[0].Partitions {
+			if part.ErrorCode != 0 || part.BaseOffset != 0 {
+				t.Errorf("partition %d: %v at %d", part.Partition, kerr.ErrorForCode(part.ErrorCode), part.BaseOffset)
+			}
+		}
 	})
 }
 

@@ -30,9 +30,10 @@ type transactionVerifier interface {
 	// Verify asks, and returns at once. done is called exactly once, from any
 	// goroutine, with nil where the partition is part of an open transaction,
 	// else an error of Kafka's (*kerr.Error, may be wrapped), for each of
-	// q.Partitions, when ctx ends at the latest. q stays as it is until then. While
-	// the transaction before is being ended, the answer may be held back, which
-	// spares the producer another try.
+	// q.Partitions. q stays as it is until then. While the transaction before is
+	// being ended, the answer may be held back, which spares the producer another
+	// try. It may come after ctx has ended, when nobody hears it any more: the
+	// coordinator's log may wait for room.
 	Verify(ctx context.Context, q *verification, done func([]error))
 }
 

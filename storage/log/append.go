@@ -310,7 +310,7 @@ func (p *pending) Committed(err error) {
 		return
 	}
 	if l.replica.confirm(p.last+1, l.config.Load().MinInSync) {
-		l.transactions.settle(l.replica.highWatermark)
+		l.settleTransactions()
 		p.woken = l.takeReached(p.woken)
 		p.ready = l.takeParked(p.ready)
 	}

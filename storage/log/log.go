@@ -74,7 +74,7 @@ func (l *Log) confirm() {
 	var ready []*pending
 	var woken []Waiter
 	if l.replica.confirm(l.replica.synced, l.config.Load().MinInSync) {
-		l.transactions.settle(l.replica.highWatermark)
+		l.settleTransactions()
 		ready, woken = l.takeParked(nil), l.takeReached(nil)
 	}
 	logStart := l.logStart
@@ -222,7 +222,7 @@ func (l *Log) trim(offset storage.Offset) ([]Waiter, error) {
 	}
 	if l.epoch == storage.NoEpoch {
 		l.replica.highWatermark = max(l.replica.highWatermark, offset)
-		l.transactions.settle(l.replica.highWatermark)
+		l.settleTransactions()
 	}
 	if !guard.Check("log.trim-committed", offset <= l.replica.highWatermark) {
 		return nil, &OffsetOutOfRangeError{Offset: offset, LogStart: l.logStart, End: l.replica.highWatermark}

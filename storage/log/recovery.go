@@ -318,6 +318,6 @@ func (r *replayed) remember(l *Log, millis int64) {
 		}
 	}
 	l.replica.highWatermark = led
-	l.transactions.settle(led)
+	l.settleTransactions()
 	l.noteTransactions(func(t *transactions) { t.trim(l.localStart, l.uploaded) })
 }

@@ -23,16 +23,24 @@ type span struct {
 	first, last storage.Offset
 }
 
-// spanBytes is what a transaction takes in memory.
-const spanBytes = 24
+// What a transaction, and an offset, take in memory.
+const (
+	spanBytes   = 24
+	offsetBytes = 8
+)
 
 // transactions is what a log knows of its transactions. It does no I/O; Log.mu
 // guards it.
 type transactions struct {
 	// unstable hold the last stable offset: the transactions that are open, and
-	// those whose marker is not committed. In order of first.
+	// those whose marker is not committed. In order of first, from oldest on; those
+	// before it, and some between, are settled, and hold nothing any more. They are
+	// removed together, so that settling one does not cost a look at all.
 	unstable []span
-	ending   int // of them, those that have a marker
+	oldest   int              // in unstable, of those that are not settled
+	settled  int              // of unstable; at most half, so that none is left when all are
+	ending   []storage.Offset // the markers of those that are ending, in order
+	upTo     storage.Offset   // markers below are committed, and what they end is settled
 	// Transactions that ended, in order of last. Those aborted are kept as long as
 	// the WAL has the marker; those committed until the bucket has it, for they
 	// were open at the end of a range that ends before.
@@ -41,7 +49,7 @@ type transactions struct {
 
 // bytes is what it takes in memory.
 func (t *transactions) bytes() int64 {
-	return spanBytes * int64(cap(t.unstable)+cap(t.aborted)+cap(t.committed))
+	return spanBytes*int64(cap(t.unstable)+cap(t.aborted)+cap(t.committed)) + offsetBytes*int64(cap(t.ending))
 }
 
 func (t *transactions) none() bool {
@@ -58,7 +66,7 @@ func (t *transactions) begin(producer int64, first storage.Offset) {
 func (t *transactions) end(producer int64, first, last storage.Offset, commit, keep bool) {
 	if i, ok := t.find(first); ok {
 		t.unstable[i].last = last
-		t.ending++
+		t.ending = append(t.ending, last)
 	}
 	switch {
 	case !commit:
@@ -75,30 +83,53 @@ func (t *transactions) find(first storage.Offset) (int, bool) {
 // settle forgets, among what holds the last stable offset, the transactions whose
 // marker is committed.
 func (t *transactions) settle(highWatermark storage.Offset) {
-	if t.ending == 0 {
+	n, _ := slices.BinarySearch(t.ending, highWatermark)
+	if n == 0 {
 		return
 	}
-	t.unstable = slices.DeleteFunc(t.unstable, func(s span) bool {
-		settled := s.last != storage.NoOffset && s.last < highWatermark
-		if settled {
-			t.ending--
-		}
-		return settled
-	})
+	if n == len(t.ending) {
+		t.ending = t.ending[:0]
+	} else {
+		t.ending = t.ending[n:]
+	}
+	t.upTo, t.settled = highWatermark, t.settled+n
+	for t.oldest < len(t.unstable) && t.isSettled(t.unstable[t.oldest]) {
+		t.oldest++
+	}
+	if 2*t.settled > len(t.unstable) {
+		t.sweep()
+	}
+}
+
+func (t *transactions) isSettled(s span) bool { return s.last != storage.NoOffset && s.last < t.upTo }
+
+// sweep removes what is settled.
+func (t *transactions) sweep() {
+	t.unstable = slices.DeleteFunc(t.unstable, t.isSettled)
+	t.oldest, t.settled = 0, 0
+}
+
+// held returns where the first transaction begins that holds the last stable
+// offset.
+func (t *transactions) held() (first storage.Offset, ok bool) {
+	if t.oldest == len(t.unstable) {
+		return 0, false
+	}
+	return t.unstable[t.oldest].first, true
 }
 
 // truncate takes back what lies at or behind end.
 func (t *transactions) truncate(end storage.Offset) {
+	t.sweep()
 	n, _ := t.find(end)
 	t.unstable = t.unstable[:n]
-	t.ending = 0
 	for i := range t.unstable {
 		if s := &t.unstable[i]; s.last >= end {
 			s.last = storage.NoOffset
-		} else if s.last != storage.NoOffset {
-			t.ending++
 		}
 	}
+	n, _ = slices.BinarySearch(t.ending, end)
+	t.ending = t.ending[:n]
 	t.aborted = t.aborted[:behind(t.aborted, end)]
 	t.committed = t.committed[:behind(t.committed, end)]
 }
@@ -132,7 +163,7 @@ func cutFront(spans []span, n int) []span {
 // stableAsOf is the last stable offset of a log that is committed up to end.
 func (t *transactions) stableAsOf(end storage.Offset) storage.Offset {
 	stable := end
-	for _, s := range t.unstable {
+	for _, s := range t.unstable[t.oldest:] {
 		if s.first >= stable {
 			break
 		}
@@ -169,12 +200,17 @@ func (l *Log) noteTransactions(do func(*transactions)) {
 	}
 }
 
+// settleTransactions settles those whose marker is committed now. l.mu is held.
+func (l *Log) settleTransactions() {
+	l.noteTransactions(func(t *transactions) { t.settle(l.replica.highWatermark) })
+}
+
 // lastStable is the offset below which every transaction was decided, and that is
 // committed. l.mu is held.
 func (l *Log) lastStable() storage.Offset {
 	stable := l.replica.highWatermark
-	if open := l.transactions.unstable; len(open) > 0 && !guard.Check("log.last-stable", open[0].first >= stable) {
-		stable = open[0].first
+	if first, held := l.transactions.held(); held && !guard.Check("log.last-stable", first >= stable) {
+		stable = first
 	}
 	return max(stable, l.logStart) // deleted records hold nothing up
 }

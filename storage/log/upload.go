@@ -156,7 +156,7 @@ func (l *Log) setUploaded(end storage.Offset) (more bool, err error) {
 	}
 	if l.epoch == storage.NoEpoch && end <= l.end {
 		l.replica.highWatermark = max(l.replica.highWatermark, end)
-		l.transactions.settle(l.replica.highWatermark)
+		l.settleTransactions()
 	}
 	if !guard.Check("log.uploaded-committed", end <= l.replica.highWatermark) {
 		return false, &OffsetOutOfRangeError{Offset: end, LogStart: l.logStart, End: l.replica.highWatermark}
@@ -209,7 +209,7 @@ func (l *Log) skipTo(end storage.Offset) error {
 		l.replica.highWatermark = was
 		return err
 	}
-	l.transactions.settle(l.replica.highWatermark)
+	l.settleTransactions()
 	return nil
 }
 

@@ -17,8 +17,8 @@
 // and all they appended is over.
 //
 // Concurrency: Load, Unload, Submit, All, Loaded, Post, Appended and Wake may be
-// called from any goroutine and return at once; Close waits for the goroutines of all
-// shards. There is one for each shard, and none for a request. It owns the Runner and
+// called from any goroutine and return at once; AwaitLoad waits, and Close for the
+// goroutines of all shards. There is one for each shard, and none for a request. It owns the Runner and
 // the other methods of Shard, and blocks in Wait, on the shard before and in the
 // runner's Load. done and refuse are called from any goroutine, and must not block.
 // No lock is held over a call but that of New's open.

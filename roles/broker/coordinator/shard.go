@@ -26,6 +26,7 @@ type Shard[R any] struct {
 	after   *Shard[R]     // the one before; what it appends comes before the log is read
 	settled chan struct{} // closed when it has ended, and its last append with it
 	ready   atomic.Bool   // loaded
+	loaded  chan struct{} // closed then
 
 	mu      sync.Mutex // guards inbox, waiting, appends and closed
 	inbox   []message[R]
@@ -57,7 +58,7 @@ type waiter struct {
 func newShard[R any](opt Options, partition int32, epoch storage.Epoch, after *Shard[R]) *Shard[R] {
 	s := &Shard[R]{
 		Partition: partition, Epoch: epoch, opt: opt, after: after,
-		settled: make(chan struct{}), wake: make(chan struct{}, 1), calls: map[uint64]waiter{},
+		settled: make(chan struct{}), loaded: make(chan struct{}), wake: make(chan struct{}, 1), calls: map[uint64]waiter{},
 	}
 	s.Context, s.stop = context.WithCancel(context.Background())
 	return s
@@ -174,6 +175,7 @@ func (s *Shard[R]) load(r Runner) bool {
 		err := r.Load()
 		if err == nil {
 			s.ready.Store(true)
+			close(s.loaded)
 			return true
 		}
 		if s.Context.Err() == nil && attempt == 0 {

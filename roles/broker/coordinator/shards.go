@@ -116,6 +116,22 @@ func (p *Shards[R, S]) Submit(ctx context.Context, partition int32, request R, d
 	l.Submit(ctx, request, done, refuse)
 }
 
+// AwaitLoad returns when a partition's shard has read its log, at once when it is not
+// led here, and when it is led no more, or ctx ends.
+func (p *Shards[R, S]) AwaitLoad(ctx context.Context, partition int32) {
+	var before *led[R, S]
+	for l := p.led[partition].Load(); l != nil && l != before; l = p.led[partition].Load() {
+		select {
+		case <-l.loaded:
+			return
+		case <-ctx.Done():
+			return
+		case <-l.Context.Done(): // under this epoch
+			before = l
+		}
+	}
+}
+
 // All returns the runners of the partitions led here, in their order.
 func (p *Shards[R, S]) All() []S {
 	var all []S

@@ -163,26 +163,23 @@ func (c *Core) deleteOffsets(r Request, q *DeleteOffsets) {
 	})
 }
 
-// forgetTopic takes back what any group has committed for a topic.
-func (c *Core) forgetTopic(r Request, q *ForgetTopic) {
-	left := 1
-	var failed error
-	done := func(err error) {
-		if err != nil {
-			failed = err
+// forgetTopics takes back what any group has committed for topics that are no more.
+func (c *Core) forgetTopics(gone func(topic string) bool) {
+	known := map[string]bool{}
+	of := func(s slot) bool {
+		is, ok := known[s.topic]
+		if !ok {
+			is = gone(s.topic)
+			known[s.topic] = is
 		}
-		if left--; left == 0 {
-			c.answer(r.Call, codeOf(failed, kerr.UnknownServerError.Code))
-		}
+		return is
 	}
 	for _, g := range c.sorted() {
 		if g.deleting {
 			continue
 		}
-		if slots := g.slots(func(s slot) bool { return s.topic == q.Topic }); len(slots) > 0 {
-			left++
-			g.takeBack(slots, done)
+		if slots := g.slots(of); len(slots) > 0 {
+			g.takeBack(slots, func(error) {}) // what is left is looked at again
 		}
 	}
-	done(nil)
 }

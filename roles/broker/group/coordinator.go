@@ -75,6 +75,12 @@ func (c *Coordinator) Stats() Stats {
 	return st
 }
 
+// AwaitLoad returns when a partition of [Topic] is loaded, at once when it is not led
+// here, and when it is led no more, or ctx ends.
+func (c *Coordinator) AwaitLoad(ctx context.Context, partition int32) {
+	c.shards.AwaitLoad(ctx, partition)
+}
+
 // submit passes a request to the shard that has the group. done gets the
 // answer's body, or refuse the reason why there is none.
 func (c *Coordinator) submit(ctx context.Context, group string, r Request, done func(any), refuse func(code int16)) {

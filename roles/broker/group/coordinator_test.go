@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -213,6 +215,55 @@ func TestNobodyIsServedBeforeLoadOrAfterUnload(t *testing.T) {
 		if st := h.Stats(); st != (Stats{}) {
 			t.Fatalf("%+v", st)
 		}
+	})
+}
+
+func TestAwaitLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		wait := func(ctx context.Context) chan struct{} {
+			done := make(chan struct{})
+			go func() {
+				h.AwaitLoad(ctx, Partition("g"))
+				close(done)
+			}()
+			synctest.Wait()
+			return done
+		}
+		isOver := func(what string, done chan struct{}, want bool) {
+			t.Helper()
+			synctest.Wait()
+			select {
+			case <-done:
+				if !want {
+					t.Fatalf("%s: not waited for", what)
+				}
+			default:
+				if want {
+					t.Fatalf("%s: waited for", what)
+				}
+			}
+		}
+		isOver("not led", wait(t.Context()), true)
+		h.log.reading = make(chan struct{})
+		h.load(1)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		short, long := wait(ctx), wait(t.Context())
+		time.Sleep(time.Second)
+		isOver("out of time", short, true)
+		isOver("loading", long, false)
+		h.load(2)
+		isOver("loading under the next epoch", long, false)
+		close(h.log.reading)
+		isOver("loaded", long, true)
+		isOver("loaded before", wait(t.Context()), true)
+		h.log.set(func(l *memoryLog) { l.reading = make(chan struct{}) })
+		h.load(3)
+		unled := wait(t.Context())
+		isOver("loading again", unled, false)
+		h.Unload(Partition("g"))
+		isOver("led no more", unled, true)
 	})
 }
 
@@ -502,6 +553,8 @@ func (catalogue) Partitions(name string) int32 {
 	return 0
 }
 
+func (c catalogue) Gone(name string) bool { return c.Partitions(name) == 0 }
+
 func (catalogue) TopicID(name string) storage.TopicID {
 	if name == "t" {
 		return storage.TopicID{1}
@@ -674,6 +727,120 @@ func TestDeletedTopicsLeaveNoOffsets(t *testing.T) {
 				t.Fatalf("group %s: offset %d", g, got)
 			}
 		}
+	})
+}
+
+// TestTopicDeletedWhileNobodyListens: the log is being read, or more wait already than
+// may. It is said once only, and the name may be taken again by then.
+func TestTopicDeletedWhileNobodyListens(t *testing.T) {
+	for name, deafen := range map[string]func(h *house) (listen func()){
+		"loading": func(h *house) func() {
+			reading := make(chan struct{})
+			h.log.set(func(l *memoryLog) { l.reading = reading })
+			h.load(2)
+			return func() { close(reading) }
+		},
+		"full": func(h *house) func() {
+			busy := make(chan struct{})
+			block := func(*kmsg.ListGroupsResponse) { <-busy }
+			h.ListGroups(h.t.Context(), kmsg.NewPtrListGroupsRequest(), block)
+			synctest.Wait()
+			h.ListGroups(h.t.Context(), kmsg.NewPtrListGroupsRequest(), func(*kmsg.ListGroupsResponse) {})
+			wantCode(h.t, "one more", commitCode(now(h.t, h.commit("g", 6))), kerr.CoordinatorNotAvailable)
+			return func() { close(busy) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := open(t, func(o *Options) { o.MaxQueue = 1 })
+				h.load(1)
+				wantCode(t, "commit", commitCode(now(t, h.commit("g", 5))), nil)
+				listen := deafen(h)
+				h.TopicDeleted("t")
+				listen()
+				synctest.Wait()
+				if got := h.fetched("g"); got != -1 {
+					t.Fatalf("offset %d", got)
+				}
+				h.TopicDeleted("t") // of a shard that has ended, too
+				h.Unload(Partition("g"))
+				h.TopicDeleted("t")
+			})
+		})
+	}
+}
+
+// changing are topics of which "t" comes and goes, and "other" stays.
+type changing struct {
+	catalogue
+	gone atomic.Bool
+}
+
+func (c *changing) Partitions(name string) int32 {
+	if c.Gone(name) {
+		return 0
+	}
+	return 2
+}
+
+func (c *changing) Gone(name string) bool { return c.gone.Load() && name == "t" }
+
+// TestTopicsDeletedUnheardLeaveNoOffsets: while no coordinator had the partition, or
+// without a word, or when it could not be written down. Offsets of topics that are there
+// stay, however often it is looked.
+func TestTopicsDeletedUnheardLeaveNoOffsets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		topics := new(changing)
+		h := open(t, func(o *Options) { o.Topics = topics })
+		h.load(1)
+		commit := func(topic string) {
+			t.Helper()
+			q := commitRequest("g", 5)
+			q.Topics[0].Topic = topic
+			wantCode(t, "commit", commitCode(now(t, call(h, h.OffsetCommit, q))), nil)
+		}
+		want := func(topics ...string) {
+			t.Helper()
+			q := kmsg.NewPtrOffsetFetchRequest()
+			q.Version, q.Group = 7, "g"
+			var got []string
+			for _, topic := range now(t, call(h, h.OffsetFetch, q)).Topics {
+				got = append(got, topic.Topic)
+			}
+			if !slices.Equal(got, topics) {
+				t.Fatalf("offsets of %v, want of %v", got, topics)
+			}
+		}
+		commit("other")
+		commit("t")
+		h.load(2)
+		time.Sleep(2 * DefaultOffsetCheck)
+		want("other", "t")
+
+		h.Unload(Partition("g"))
+		topics.gone.Store(true)
+		h.load(3)
+		want("other")
+		topics.gone.Store(false) // made anew
+		want("other")
+
+		commit("t")
+		topics.gone.Store(true)
+		want("other", "t")
+		time.Sleep(DefaultOffsetCheck + time.Second)
+		want("other")
+		h.load(4)
+		want("other")
+
+		topics.gone.Store(false)
+		commit("t")
+		topics.gone.Store(true)
+		h.log.set(func(l *memoryLog) { l.fail = errors.New("no room") })
+		h.TopicDeleted("t")
+		want("other", "t")
+		h.log.set(func(l *memoryLog) { l.fail = nil })
+		time.Sleep(DefaultOffsetCheck + time.Second)
+		want("other")
 	})
 }
 

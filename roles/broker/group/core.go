@@ -52,11 +52,19 @@ type TopicsChanged struct {
 	Catalogue Catalogue
 }
 
+// ForgetTopics says that topics are no more: Gone reports of which that is known. What
+// groups have committed for them is taken back.
+type ForgetTopics struct {
+	Wall time.Time
+	Gone func(topic string) bool
+}
+
 func (Request) event()       {}
 func (Written) event()       {}
 func (Tick) event()          {}
 func (TopicsChanged) event() {}
 func (ExpireOffsets) event() {}
+func (ForgetTopics) event()  {}
 
 // Questions that concern one group, where the request of the protocol names
 // several, and one about all groups of a core.
@@ -98,8 +106,6 @@ type (
 		Request *kmsg.OffsetDeleteRequest
 		Missing map[string]bool // topics that do not exist
 	}
-	// ForgetTopic is answered by an error code, an int16.
-	ForgetTopic struct{ Topic string }
 	// SurveyGroups is answered by a Survey, with at most so many committed offsets.
 	SurveyGroups struct{ Most int }
 	// DescribeConsumerGroup is answered by a *kmsg.ConsumerGroupDescribeResponseGroup.
@@ -196,6 +202,9 @@ func (c *Core) Step(now time.Time, ev Event) Effects {
 	case ExpireOffsets:
 		c.wall = ev.Wall
 		c.expireOffsets(now, ev.Wall)
+	case ForgetTopics:
+		c.wall = ev.Wall
+		c.forgetTopics(ev.Gone)
 	case Tick:
 		c.wall = ev.Wall
 		for len(c.alarms) > 0 && !now.Before(c.alarms[0].wake) {
@@ -254,8 +263,6 @@ func (c *Core) request(now time.Time, r Request) {
 		c.delete(r, body)
 	case *DeleteOffsets:
 		c.deleteOffsets(r, body)
-	case *ForgetTopic:
-		c.forgetTopic(r, body)
 	default:
 		panic(fmt.Sprintf("group: request of type %T", r.Body))
 	}

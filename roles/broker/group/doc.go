@@ -27,6 +27,11 @@
 // (EndTransaction), so that it knows what lies before it. Who asks for stable
 // offsets is told to wait while a transaction may change them (KIP-447).
 //
+// Offsets go with their topic: when it is deleted, when a partition was loaded and each
+// OffsetCheck, for what was deleted unheard. Never those of a topic that exists: a record
+// does not say of which topic of the name it is, so that one deleted and made anew while
+// no coordinator had the partition keeps what was committed for the one before.
+//
 // A partition's log does not grow for ever: when it has by a budget, all groups
 // are written once more at its end, and what lies before goes; see compaction.
 //

@@ -223,7 +223,7 @@ func (w *world) disturb() {
 			}
 		})
 	case "forget":
-		w.ask(&ForgetTopic{Topic: "t0"}, func(any) {})
+		w.step(ForgetTopics{Wall: w.now, Gone: func(topic string) bool { return topic == "t0" }})
 	}
 }
 

@@ -45,6 +45,10 @@ type Topics interface {
 	TopicID(name string) storage.TopicID
 	// TopicName returns the name of the topic with that id, or "".
 	TopicName(id storage.TopicID) string
+	// Gone reports whether a topic that was there is known to be there no more. It is
+	// asked of names that offsets were committed for, by whichever coordinator the
+	// partition had until it was given to this one.
+	Gone(name string) bool
 }
 
 // What an appender may wrap.

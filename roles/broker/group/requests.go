@@ -376,10 +376,12 @@ func (c *Coordinator) OffsetDelete(ctx context.Context, req *kmsg.OffsetDeleteRe
 }
 
 // TopicDeleted forgets the offsets that groups have committed for a topic, so
-// that one made later under its name does not begin with them.
+// that one made later under its name does not begin with them: also those of logs that
+// are still being read. Partitions that are loaded from now on ask [Topics].
 func (c *Coordinator) TopicDeleted(name string) {
+	name = strings.Clone(name)
 	for _, s := range c.shards.All() {
-		s.Submit(context.Background(), Request{Body: &ForgetTopic{Topic: strings.Clone(name)}}, func(any) {}, func(int16) {})
+		s.Post(func() { s.forget(func(topic string) bool { return topic == name }) })
 	}
 }
 

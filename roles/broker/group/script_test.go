@@ -252,7 +252,7 @@ func (s *script) run(t *testing.T, line string) {
 	case "delete":
 		s.ask(a, &DeleteGroup{Group: g})
 	case "forget":
-		s.ask(a, &ForgetTopic{Topic: a.bare[0]})
+		s.step(ForgetTopics{Wall: s.now, Gone: func(topic string) bool { return slices.Contains(a.bare, topic) }})
 	case "delete-offsets":
 		req := kmsg.NewPtrOffsetDeleteRequest()
 		req.Group = g

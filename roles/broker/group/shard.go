@@ -9,6 +9,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 )
 
@@ -56,6 +57,7 @@ func (c *Coordinator) newShard(s *coordinator.Shard[Request]) *shard {
 // Run goes on until the leadership ends.
 func (s *shard) Run() {
 	s.expireAt = time.Now().Add(s.c.opt.OffsetCheck)
+	s.forgetGone()
 	for s.Wait(s.expireAt, s.core.Deadline(), s.compaction.retry) {
 		s.lookAround()
 		// Heartbeats that came in time count, however late it is now.
@@ -65,6 +67,7 @@ func (s *shard) Run() {
 		}
 		if now := time.Now(); !now.Before(s.expireAt) {
 			s.expireAt = now.Add(s.c.opt.OffsetCheck)
+			s.forgetGone()
 			s.perform(s.core.Step(now, ExpireOffsets{Wall: s.c.opt.Now()}))
 		}
 		s.flush()
@@ -81,6 +84,19 @@ func (s *shard) lookAround() {
 	}
 	s.catalogue = now
 	s.perform(s.core.Step(time.Now(), TopicsChanged{Wall: s.c.opt.Now(), Catalogue: now}))
+}
+
+// forgetGone forgets the offsets of topics that were deleted while nobody was told, or
+// could write it down. One that was made anew before that is there, and keeps what was
+// committed for the one before it: records do not say which it was.
+func (s *shard) forgetGone() {
+	if topics := s.c.opt.Topics; topics != nil {
+		s.forget(func(topic string) bool { return guard.Check("group.topic-gone", topics.Gone(topic)) })
+	}
+}
+
+func (s *shard) forget(gone func(topic string) bool) {
+	s.perform(s.core.Step(time.Now(), ForgetTopics{Wall: s.c.opt.Now(), Gone: gone}))
 }
 
 // deadline is the core's, or a moment after now when there is none.
