@@ -18,8 +18,8 @@
 //
 // Concurrency: Load, Unload, Submit, All, Loaded, Post, Appended and Wake may be
 // called from any goroutine and return at once; AwaitLoad waits, and Close for the
-// goroutines of all shards. There is one for each shard, and none for a request. It owns the Runner and
-// the other methods of Shard, and blocks in Wait, on the shard before and in the
-// runner's Load. done and refuse are called from any goroutine, and must not block.
-// No lock is held over a call but that of New's open.
+// goroutines of all shards. There is one for each shard, and none for a request. It
+// owns the Runner and the other methods of Shard, and blocks in Wait, on the shard
+// before and in the runner's Load. done and refuse are called from any goroutine, and
+// must not block. No lock is held over a call but that of New's open.
 package coordinator
