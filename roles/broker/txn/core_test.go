@@ -380,6 +380,45 @@ func TestAbortOfNothing(t *testing.T) {
 	d.refused(endRequest(w, 5, false), kerr.ProducerFenced)
 }
 
+// A producer is told how its transaction ended before the markers are written. If it
+// ends the next one by then, as franz-go does when no record got out, that waits for
+// the markers, and is no sign of another producer. The id may be another by then.
+func TestAbortOfNothingWaitsForTheMarkers(t *testing.T) {
+	for _, rotates := range []bool{false, true} {
+		d, w := newDesk(t), nobody
+		if rotates {
+			d, w = deskNearEnd(t, 1)
+		}
+		w = d.init(w)
+		d.add(w, 2, t0)
+		ended := d.send(endRequest(w, 5, true))
+		for ; d.needs > 0; d.needs-- {
+			d.nextID++
+			d.step(GotID{ID: d.nextID})
+		}
+		d.land(nil)
+		resp := d.answer(ended).(*kmsg.EndTxnResponse)
+		next := who{resp.ProducerID, resp.ProducerEpoch}
+		if (next.id != w.id) != rotates {
+			t.Fatalf("%+v after %+v", next, w)
+		}
+		d.state(PrepareCommit)
+		abort, late := d.send(endRequest(next, 5, false)), d.send(endRequest(w, 5, false))
+		d.silent(abort)
+		if got := codeIn(d.answer(late)); got != kerr.InvalidTxnState.Code {
+			t.Fatalf("an end of the transaction before: %v", kerr.ErrorForCode(got))
+		}
+		d.settle()
+		if got := codeIn(d.answer(abort)); got != 0 {
+			t.Fatalf("rotated %v: %v", rotates, kerr.ErrorForCode(got))
+		}
+		d.state(CompleteAbort)
+		if again := d.end(next, 5, false); again.id != next.id || again.epoch != next.epoch+1 {
+			t.Fatalf("%+v after %+v", again, next)
+		}
+	}
+}
+
 // A producer that begins fences off the one before: its transaction is aborted, and
 // it can do nothing any more, whatever it names.
 func TestBeginFencesTheProducerBefore(t *testing.T) {

@@ -49,6 +49,10 @@ func (c *Core) endSameEpoch(t *transaction, r Request, q *kmsg.EndTxnRequest) {
 // endOwnEpoch ends a transaction that has an epoch of its own: who names the epoch
 // before has not heard that his transaction is over (KIP-890).
 func (c *Core) endOwnEpoch(t *transaction, r Request, q *kmsg.EndTxnRequest) {
+	if t.state.preparing() && t.goesOnAs(q.ProducerID, q.ProducerEpoch) {
+		c.park(t, r) // it ends the next transaction, which begins when the markers are written
+		return
+	}
 	rolled := q.ProducerID == t.previousID && q.ProducerID != t.producerID && q.ProducerEpoch == math.MaxInt16-1 && t.epoch == 0
 	again := q.ProducerID == t.producerID && int32(q.ProducerEpoch)+1 == int32(t.epoch) || rolled
 	if t.epoch == math.MaxInt16 && t.nextID == noProducerID {
@@ -122,11 +126,19 @@ func (c *Core) decide(t *transaction, r Request, q *kmsg.EndTxnRequest) {
 // ended tells a producer the id and epoch to go on with.
 func ended(q *kmsg.EndTxnRequest, m *metadata) *kmsg.EndTxnResponse {
 	resp := q.ResponseKind().(*kmsg.EndTxnResponse)
-	resp.ProducerID, resp.ProducerEpoch = m.producerID, m.epoch
+	resp.ProducerID, resp.ProducerEpoch = m.producerID, m.epoch // as in goesOnAs
 	if m.nextID != noProducerID {
 		resp.ProducerID, resp.ProducerEpoch = m.nextID, 0
 	}
 	return resp
+}
+
+// goesOnAs reports whether this is the id and epoch that ended tells.
+func (m *metadata) goesOnAs(id int64, epoch int16) bool {
+	if m.nextID != noProducerID {
+		return id == m.nextID && epoch == 0
+	}
+	return id == m.producerID && epoch == m.epoch
 }
 
 // send asks for the markers that are owed, or completes.
