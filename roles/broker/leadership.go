@@ -121,7 +121,8 @@ func (b *Broker) leadUnled(image *metadata.Image, lead bool) {
 			delete(b.unled, id)
 			continue
 		}
-		b.changePartition(p, t, t.Partition(id.Index), lead)
+		before := b.changePartition(p, t, t.Partition(id.Index), lead)
+		b.changeCoordinator(t, p, before)
 	}
 }
 
@@ -151,8 +152,11 @@ func (b *Broker) carryOut(before, image *metadata.Image, lead, all bool) {
 func (b *Broker) changeTopic(was, is *metadata.Topic, lead bool) {
 	tp := b.table.topicOf(is)
 	configChanged := was == nil || was.ConfigVersion != is.ConfigVersion
+	var changed []*partition
+	var before []*role
 	for _, p := range metadata.ChangedPartitions(was, is) {
-		b.changePartition(tp.partition(p.Index), is, p, lead)
+		changed = append(changed, tp.partition(p.Index))
+		before = append(before, b.changePartition(tp.partition(p.Index), is, p, lead))
 	}
 	if configChanged {
 		for _, p := range *tp.partitions.Load() {
@@ -162,10 +166,14 @@ func (b *Broker) changeTopic(was, is *metadata.Topic, lead bool) {
 		}
 	}
 	b.table.put(tp)
+	for i, p := range changed { // a coordinator finds its log in the table
+		b.changeCoordinator(is, p, before[i])
+	}
 }
 
-// changePartition gives p the role that the image has for this broker.
-func (b *Broker) changePartition(p *partition, t *metadata.Topic, is *metadata.Partition, lead bool) {
+// changePartition gives p the role that the image has for this broker, and returns
+// the one it had.
+func (b *Broker) changePartition(p *partition, t *metadata.Topic, is *metadata.Partition, lead bool) *role {
 	was := p.role.Load()
 	now := &role{leader: is.Leader, epoch: is.LeaderEpoch}
 	if is.Leader == b.opt.NodeID && lead {
@@ -180,8 +188,14 @@ func (b *Broker) changePartition(p *partition, t *metadata.Topic, is *metadata.P
 	if was.log != nil && now.log != was.log {
 		was.log.WakeAll()
 	}
+	return was
+}
+
+// changeCoordinator tells the coordinator whose topic t is, if it is one, of the
+// role that p has now.
+func (b *Broker) changeCoordinator(t *metadata.Topic, p *partition, was *role) {
 	if c := b.coordinatorOf(t.Name); c != nil && t.Internal {
-		changeCoordinator(c, p, was, now)
+		changeCoordinator(c, p, was, p.role.Load())
 	}
 }
 

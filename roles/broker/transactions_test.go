@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"bytes"
+	"log/slog"
 	"math"
 	"testing"
 	"testing/synctest"
@@ -106,6 +108,24 @@ func (tx *transactor) wantOffset(want int64) {
 	}
 	got, code := tx.committedOffset()
 	tx.t.Fatalf("offset %d, %v, want %d", got, kerr.ErrorForCode(code), want)
+}
+
+// The first who asks for a coordinator, whose topic is made then, waits for no second
+// try of the coordinator to find its log.
+func TestFirstCoordinatorLoadsAtOnce(t *testing.T) {
+	for range 10 { // who is first is up to the scheduler
+		synctest.Test(t, func(t *testing.T) {
+			var lines bytes.Buffer
+			n := startNode(t, func(o *Options) {
+				o.Log = slog.New(slog.NewTextHandler(&lines, &slog.HandlerOptions{Level: slog.LevelWarn}))
+			})
+			n.transact("tx")
+			synctest.Wait()
+			if lines.Len() > 0 {
+				t.Fatal(lines.String())
+			}
+		})
+	}
 }
 
 // Every version of what a transactional producer asks is answered: to add, to
