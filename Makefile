@@ -50,6 +50,7 @@ soak: build ## The suites that gain from time, for longer (SOAK=minutes, default
 	@SOAK=$${SOAK:-60} scripts/suite.sh chaos
 	@SOAK=$${SOAK:-60} scripts/suite.sh fuzz
 	@SOAK=$${SOAK:-60} scripts/suite.sh hour
+	@SOAK=$${SOAK:-60} scripts/suite.sh kgo
 
 $(TOOLS)/staticcheck: tools/go.mod tools/go.sum
 	cd tools && GOWORK=off $(GO) build -o ../$@ honnef.co/go/tools/cmd/staticcheck

@@ -41,5 +41,6 @@ done
 for module in . sdk/go bench; do
 	(cd "$module" && go list -deps -test -tags chaos,mutants,suites ./... >/dev/null)
 done
+go list -deps -test github.com/twmb/franz-go/pkg/kgo >/dev/null # test/compat/kgo runs its tests
 (cd tools && GOWORK=off go list -deps ./... tool >/dev/null)
 echo "dependencies are in place"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs one suite and prints its seconds. Usage: scripts/suite.sh NAME
-#   compat   clients in other languages against bin/rustmq
+#   compat   the tests of franz-go, and clients in other languages, against bin/rustmq
+#   kgo      the tests of franz-go alone, over and over for SOAK minutes
 #   chaos    SIGKILL, power cuts and outages of the bucket of the real binary (root)
 #   buckets  servers of S3, GCS and Azure, and bin/rustmq on each
 #   mutants  every guard has a test that fails without it
@@ -16,7 +17,11 @@ lacking() {
 	[ -z "${CI:-}" ] || exit 1
 	exit 0
 }
+kgo() {
+	SOAK=${SOAK:-} go test -count=1 -tags suites -timeout 200m -v -run FranzGo ./test/compat/kgo
+}
 compat() {
+	SOAK='' kgo
 	for tool in kcat javac java; do
 		command -v $tool >/dev/null || lacking "$tool is not installed (scripts/deps.sh)"
 	done
@@ -84,7 +89,7 @@ docs() {
 	test/docs/first-five-minutes.sh
 }
 case $name in
-compat | chaos | buckets | mutants | fuzz | docs | hour) "$name" ;;
+compat | kgo | chaos | buckets | mutants | fuzz | docs | hour) "$name" ;;
 *) echo "suite.sh: no suite $name" >&2; exit 2 ;;
 esac
 echo "suite $name: $((SECONDS - start)) s"
