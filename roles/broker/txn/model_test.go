@@ -388,6 +388,11 @@ func (w *world) act(p *producer) {
 		p.nonce++
 		p.ends = map[*kmsg.EndTxnRequest]bool{}
 		p.added, p.wrote, p.commit = map[Partition]bool{}, map[Partition]bool{}, rapid.IntRange(0, 2).Draw(w.t, "commit") > 0
+		if p.version >= bumpsEpochs && rapid.IntRange(0, 5).Draw(w.t, "nothing") == 0 {
+			p.phase, p.commit = "ending", false // nothing got out, it believes
+			w.endTxn(p)
+			return
+		}
 		p.phase = "open"
 		w.write(p, Partition{"t", int32(rapid.IntRange(0, 2).Draw(w.t, "partition"))})
 	case "open":
