@@ -23,7 +23,7 @@ func TestAnErrorWakesWaitersAndIsToldOnce(t *testing.T) {
 		w.delay = 20 * time.Millisecond
 		r := open(t, w.options())
 		for _, what := range []string{"index", "piece"} {
-			w.faults(bucket.Rule{Op: bucket.OpRead, Err: errStore, Temporary: true, Done: true, Limit: 1})
+			w.faults(bucket.Rule{Op: bucket.OpRead, Err: errStore, Temporary: true, Limit: 1})
 			a, b := newClient(r, p), newClient(r, p)
 			got := make(chan error)
 			for _, c := range []*client{a, b} {
