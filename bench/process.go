@@ -217,17 +217,39 @@ func (p *process) rss() (int64, error) {
 
 // metric reads one sample of /metrics, named with its labels.
 func (p *process) metric(sample string) (float64, error) {
-	resp, err := http.Get("http://" + p.http + "/metrics")
+	m, err := p.metrics(sample)
 	if err != nil {
 		return 0, err
 	}
+	return m[0], nil
+}
+
+// metrics reads several samples at one time.
+func (p *process) metrics(samples ...string) ([]float64, error) {
+	resp, err := http.Get("http://" + p.http + "/metrics")
+	if err != nil {
+		return nil, err
+	}
 	defer resp.Body.Close()
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		if value, ok := strings.CutPrefix(lines.Text(), sample+" "); ok {
-			return strconv.ParseFloat(value, 64)
+	values, found := make([]float64, len(samples)), 0
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		for i, sample := range samples {
+			if value, ok := strings.CutPrefix(lines.Text(), sample+" "); ok {
+				if values[i], err = strconv.ParseFloat(value, 64); err != nil {
+					return nil, fmt.Errorf("metric %s of %s: %w", sample, p.name, err)
+				}
+				found++
+			}
 		}
 	}
-	return 0, fmt.Errorf("no %s in the metrics of %s", sample, p.name)
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("metrics of %s: %w", p.name, err)
+	}
+	if found < len(samples) {
+		return nil, fmt.Errorf("%d of %q in the metrics of %s", found, samples, p.name)
+	}
+	return values, nil
 }
 
 // load runs this executable as a client against p and reads its result.

@@ -160,7 +160,10 @@ memory is used again. NATS writes to files and syncs only where the row says so.
 Figures F are of the log, figures B of the bucket. The store of B1 to B3 is
 versitygw, an S3 server, over HTTP, with its objects in memory; B1 counts requests in
 a proxy before it, with metadata (entries of its log) apart from objects of records.
-A bare copy is the AWS SDK that puts or gets the same objects, three at a time. In B3
+A bare copy is the AWS SDK that puts or gets the same objects, three at a time, each
+whole by one request; what it gets goes into one buffer, again and again. On loopback
+the processor bounds both sides, and all processes share it; over the line of 1 Gbit/s
+the line does, as between machines. An upload does not wait for its interval. In B3
 the store and the cold reader, which would be other machines, get the processor that
 is left over (nice 19).
 

@@ -107,8 +107,9 @@ const (
 	// compactionGets are GETs of compaction for each GiB uploaded, in the same run:
 	// 1,718,490 of 824 GiB.
 	compactionGets = 1_718_490 / 823.97
-	// coldGets are GETs for a GiB that is read back: pieces of 1 MiB (roles/broker/cold).
-	coldGets = 1024
+	// coldGets are GETs for a GiB that is read back in order from objects of 64 MiB: what
+	// is read ahead comes by 4 MiB (roles/broker/cold), and each has an index.
+	coldGets = 256 + 16
 	// roomOfLog is the share of a disk that a write-ahead log takes at most: it is
 	// never more than half of what is free at the start.
 	roomOfLog = 0.5

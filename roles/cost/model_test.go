@@ -36,13 +36,13 @@ func TestBillsByHand(t *testing.T) {
 	tiered := KafkaTiered(l, 6*time.Hour, c.Storage).Bill(l, p)
 	near(t, "tiered disks", tiered.Disk, 100.0/1024*6*3600*0.08*3/0.6)
 	near(t, "tiered bucket", tiered.Bucket, kept*0.023)
-	near(t, "tiered requests", tiered.Requests, monthly*(29*0.005+0.1*1024*0.0004)/1000) // 26 parts, 2, 1
+	near(t, "tiered requests", tiered.Requests, monthly*(29*0.005+0.1*272*0.0004)/1000) // 26 parts, 2, 1
 	near(t, "tiered traffic", tiered.Zones, kafka.Zones)
 
 	one := OneNode(l, time.Hour, c).Bill(l, p)
 	near(t, "the log's disk", one.Disk, 100.0/1024*3600/0.5*0.08)
 	near(t, "the bucket", one.Bucket, (kept+100.0/1024*900)*0.023)
-	near(t, "requests", one.Requests, monthly*((128+16*4)*0.005+(1_718_490/823.97+102.4)*0.0004)/1000)
+	near(t, "requests", one.Requests, monthly*((128+16*4)*0.005+(1_718_490/823.97+27.2)*0.0004)/1000)
 	near(t, "traffic", one.Zones, monthly*(2.0/3*4)*0.02)
 
 	three := Replicated(l, time.Hour, c).Bill(l, p)

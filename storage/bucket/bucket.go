@@ -26,6 +26,12 @@ type Bucket interface {
 	// ReadAt fills p from offset off of the object. Fewer bytes are an error that
 	// wraps io.ErrUnexpectedEOF; a key that is not there is ErrNotFound.
 	ReadAt(ctx context.Context, key string, p []byte, off int64) error
+	// ReadParts is ReadAt of parts that lie one behind the other, by one request, whose
+	// price and time they share. arrived is told of each when it is full, in their
+	// order, while those behind it are on their way; from then on it is arrived's, which
+	// may take it out of parts. What arrived before an error is good. There is a part at
+	// least, and none is empty.
+	ReadParts(ctx context.Context, key string, parts [][]byte, off int64, arrived func(part int)) error
 	// Stat returns size and time of last modification; ErrNotFound.
 	Stat(ctx context.Context, key string) (Info, error)
 	// List calls yield for the keys that begin with prefix and come behind after,

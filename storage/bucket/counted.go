@@ -27,7 +27,7 @@ type Count struct {
 	Calls    uint64
 	Requests uint64        // by the store's own count, as far as the calls tell: see [Counted]
 	Errors   uint64        // not found, and exists, are answers and not errors
-	Bytes    uint64        // of objects, written or read; of failed calls only written ones
+	Bytes    uint64        // of objects, written or read; of failed calls only written ones, and parts that arrived
 	Time     time.Duration // sum over calls
 }
 
@@ -100,6 +100,17 @@ func (c *Counted) ReadAt(ctx context.Context, key string, p []byte, off int64) e
 	if err != nil {
 		n = 0
 	}
+	c.done(ClassGet, start, 1, n, err)
+	return err
+}
+
+// ReadParts implements [Bucket].
+func (c *Counted) ReadParts(ctx context.Context, key string, parts [][]byte, off int64, arrived func(part int)) error {
+	start, n := time.Now(), int64(0)
+	err := c.inner.ReadParts(ctx, key, parts, off, func(part int) {
+		n += int64(len(parts[part]))
+		arrived(part)
+	})
 	c.done(ClassGet, start, 1, n, err)
 	return err
 }

@@ -261,13 +261,18 @@ func (d *Dir) isKnown(dir string) bool {
 
 // ReadAt implements [Bucket].
 func (d *Dir) ReadAt(ctx context.Context, key string, p []byte, off int64) error {
-	if err := d.readAt(ctx, key, p, off); err != nil {
+	return d.ReadParts(ctx, key, [][]byte{p}, off, func(int) {})
+}
+
+// ReadParts implements [Bucket].
+func (d *Dir) ReadParts(ctx context.Context, key string, parts [][]byte, off int64, arrived func(part int)) error {
+	if err := d.readParts(ctx, key, parts, off, arrived); err != nil {
 		return d.failed(opRead, key, err)
 	}
 	return nil
 }
 
-func (d *Dir) readAt(ctx context.Context, key string, p []byte, off int64) error {
+func (d *Dir) readParts(ctx context.Context, key string, parts [][]byte, off int64, arrived func(part int)) error {
 	if err := d.begin(ctx, key); err != nil {
 		return err
 	}
@@ -279,14 +284,22 @@ func (d *Dir) readAt(ctx context.Context, key string, p []byte, off int64) error
 		return d.absent(err)
 	}
 	defer f.Close()
-	n, err := f.ReadAt(p, off)
-	switch {
-	case n == len(p):
-		return nil
-	case errors.Is(err, io.EOF):
-		return fmt.Errorf("%d of %d bytes at %d: %w", n, len(p), off, io.ErrUnexpectedEOF)
+	for i, p := range parts {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := f.ReadAt(p, off)
+		switch {
+		case n == len(p):
+		case errors.Is(err, io.EOF):
+			return fmt.Errorf("%d of %d bytes at %d: %w", n, len(p), off, io.ErrUnexpectedEOF)
+		default:
+			return err
+		}
+		off += int64(n)
+		arrived(i)
 	}
-	return err
+	return nil
 }
 
 // Stat implements [Bucket].

@@ -237,6 +237,34 @@ func (f *Faulty) ReadAt(ctx context.Context, key string, p []byte, off int64) er
 	return bad.result(OpRead, key, nil)
 }
 
+// ReadParts implements [Bucket]. It is one call, whatever the number of parts: of half
+// of it the parts arrive that are whole.
+func (f *Faulty) ReadParts(ctx context.Context, key string, parts [][]byte, off int64, arrived func(part int)) error {
+	bad, err := f.ask(ctx, OpRead, key)
+	if err != nil {
+		return err
+	}
+	size, of := bytesOf(parts), parts
+	if bad.Short {
+		for bytesOf(of) > size/2 {
+			of = of[:len(of)-1]
+		}
+	}
+	at, bit := int64(0), int64(bad.flip%uint64(max(size*8, 1)))
+	err = f.inner.ReadParts(ctx, key, of, off+bad.Shift, func(part int) {
+		p := parts[part]
+		if in := bit/8 - at; bad.Flip && in >= 0 && in < int64(len(p)) {
+			p[in] ^= 1 << (bit % 8)
+		}
+		at += int64(len(p))
+		arrived(part)
+	})
+	if err == nil && bad.Short {
+		return &Error{Op: opRead, Key: key, Temporary: true, Err: fmt.Errorf("half of %d bytes: %w", size, io.ErrUnexpectedEOF)}
+	}
+	return bad.result(OpRead, key, err)
+}
+
 // Stat implements [Bucket].
 func (f *Faulty) Stat(ctx context.Context, key string) (Info, error) {
 	bad, err := f.ask(ctx, OpStat, key)

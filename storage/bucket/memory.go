@@ -67,6 +67,11 @@ func (m *Memory) ReadAt(ctx context.Context, key string, p []byte, off int64) er
 	return nil
 }
 
+// ReadParts implements [Bucket].
+func (m *Memory) ReadParts(ctx context.Context, key string, parts [][]byte, off int64, arrived func(part int)) error {
+	return ReadEach(ctx, m, key, parts, off, arrived)
+}
+
 // Stat implements [Bucket].
 func (m *Memory) Stat(ctx context.Context, key string) (Info, error) {
 	o, err := m.object(ctx, opStat, key)

@@ -189,6 +189,27 @@ func (r *Resilient) ReadAt(ctx context.Context, key string, p []byte, off int64)
 	})
 }
 
+// ReadParts implements [Bucket]. A retry goes on behind the last part that arrived.
+func (r *Resilient) ReadParts(ctx context.Context, key string, parts [][]byte, off int64, arrived func(part int)) error {
+	done := 0 // parts that arrived, up to off
+	return r.do(ctx, opRead, key, func(ctx context.Context, w *watch) error {
+		if done == len(parts) { // only the end of the answer was lost
+			return nil
+		}
+		from := done
+		w.allow(len(parts[done]))
+		return r.inner.ReadParts(ctx, key, parts[from:], off, func(part int) {
+			off += int64(len(parts[from+part]))
+			if done = from + part + 1; done < len(parts) {
+				w.allow(len(parts[done]))
+			} else {
+				w.allow(0)
+			}
+			arrived(done - 1)
+		})
+	})
+}
+
 // Stat implements [Bucket].
 func (r *Resilient) Stat(ctx context.Context, key string) (info Info, err error) {
 	err = r.do(ctx, opStat, key, func(ctx context.Context, _ *watch) error {

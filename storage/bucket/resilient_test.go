@@ -1,10 +1,12 @@
 package bucket_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -291,6 +293,82 @@ func TestAttemptsTimeOutByWhatTheyMove(t *testing.T) {
 		err = r.List(t.Context(), "", "", func(bucket.Info) bool { return true })
 		if took := time.Since(start); took != 15*time.Second || !bucket.IsTemporary(err) {
 			t.Fatalf("%v after %v", err, took)
+		}
+	})
+}
+
+// TestPartsThatArrivedAreNotReadAgain: a retry goes on behind them, and each is told
+// of once.
+func TestPartsThatArrivedAreNotReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		data := make([]byte, 1000)
+		for i := range data {
+			data[i] = byte(i / 4)
+		}
+		r, f, m := resilient(bucket.ResilientOptions{RetryShare: 3}, bucket.Rule{Nth: 1, Short: true}, bucket.Rule{Nth: 2, Short: true})
+		must(t, m.Put(t.Context(), "k", bucket.Bytes(data)))
+		read := func() (told []int, parts [][]byte, err error) {
+			for range 8 {
+				parts = append(parts, make([]byte, 100))
+			}
+			err = r.ReadParts(t.Context(), "k", parts, 150, func(part int) { told = append(told, part) })
+			return told, parts, err
+		}
+		told, parts, err := read()
+		must(t, err)
+		if !slices.Equal(told, []int{0, 1, 2, 3, 4, 5, 6, 7}) || !bytes.Equal(bytes.Join(parts, nil), data[150:950]) {
+			t.Fatalf("told of %v", told)
+		}
+		if calls, _ := f.Calls(0); calls != 3 { // 4 parts of 8, 2 of 4, the last 2
+			t.Fatalf("%d attempts", calls)
+		}
+		// All of them were there, and the answer was lost.
+		f.Set(bucket.Rule{Nth: 1, Err: errDown, Temporary: true, Done: true})
+		told, _, err = read()
+		if must(t, err); len(told) != 8 {
+			t.Fatalf("told of %v", told)
+		}
+		if calls, _ := f.Calls(0); calls != 1 {
+			t.Fatalf("%d attempts", calls)
+		}
+	})
+}
+
+// slowParts is a bucket whose parts take their time.
+type slowParts struct {
+	bucket.Bucket
+	each []time.Duration
+}
+
+func (s slowParts) ReadParts(ctx context.Context, _ string, parts [][]byte, _ int64, arrived func(int)) error {
+	for i := range parts {
+		select {
+		case <-ctx.Done():
+			return &bucket.Error{Op: "read", Key: "k", Err: ctx.Err()}
+		case <-time.After(s.each[i]):
+			arrived(i)
+		}
+	}
+	return nil
+}
+
+// TestReadLivesAsLongAsItsPartsArrive: and no longer.
+func TestReadLivesAsLongAsItsPartsArrive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, tc := range []struct {
+			each []time.Duration
+			took time.Duration
+			ok   bool
+		}{
+			{[]time.Duration{14 * time.Second, 14 * time.Second, 14 * time.Second}, 42 * time.Second, true},
+			{[]time.Duration{14 * time.Second, time.Hour, 0}, 29 * time.Second, false},
+		} {
+			r := bucket.NewResilient(slowParts{bucket.NewMemory(), tc.each}, bucket.ResilientOptions{Attempts: 1})
+			start := time.Now()
+			err := r.ReadParts(t.Context(), "k", [][]byte{make([]byte, 10), make([]byte, 10), make([]byte, 10)}, 0, func(int) {})
+			if took := time.Since(start).Truncate(time.Millisecond); took != tc.took || (err == nil) != tc.ok || err != nil && !bucket.IsTemporary(err) {
+				t.Errorf("%v: %v after %s", tc.each, err, took)
+			}
 		}
 	})
 }

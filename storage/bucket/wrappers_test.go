@@ -25,6 +25,9 @@ func TestCountsByClass(t *testing.T) {
 		wantErr(t, c.PutIfAbsent(t.Context(), "b", []byte("x")), bucket.ErrExists)
 		must(t, c.ReadAt(t.Context(), "a", make([]byte, 300), 0))
 		wantErr(t, c.ReadAt(t.Context(), "none", make([]byte, 300), 0), bucket.ErrNotFound)
+		parts := [][]byte{make([]byte, 10), make([]byte, 20)}
+		must(t, c.ReadParts(t.Context(), "a", parts, 0, func(int) {}))
+		wantErr(t, c.ReadParts(t.Context(), "a", parts, 975, func(int) {}), io.ErrUnexpectedEOF) // the first arrives
 		_, err := c.Stat(t.Context(), "a")
 		must(t, err)
 		must(t, c.List(t.Context(), "", "", func(bucket.Info) bool { sleep(time.Hour); return true }))
@@ -32,7 +35,7 @@ func TestCountsByClass(t *testing.T) {
 		wantErr(t, c.Delete(t.Context(), "b"), errDown)
 		want := bucket.Counts{
 			bucket.ClassPut:    {Calls: 3, Requests: 1 + 5 + 1, Bytes: 3002, Time: 3 * time.Second},
-			bucket.ClassGet:    {Calls: 2, Requests: 2, Bytes: 300, Time: 2 * time.Second},
+			bucket.ClassGet:    {Calls: 4, Requests: 4, Bytes: 340, Time: 4 * time.Second},
 			bucket.ClassHead:   {Calls: 1, Requests: 1, Time: time.Second},
 			bucket.ClassList:   {Calls: 1, Requests: 1, Time: time.Second},
 			bucket.ClassDelete: {Calls: 2, Requests: 2, Errors: 1, Time: 2 * time.Second},
@@ -71,6 +74,28 @@ func TestFaults(t *testing.T) {
 	f.Set(bucket.Rule{Op: bucket.OpRead, Short: true})
 	if _, err := read(); !errors.Is(err, io.ErrUnexpectedEOF) || !bucket.IsTemporary(err) {
 		t.Fatal(err)
+	}
+	parts := [][]byte{make([]byte, 30), make([]byte, 30), make([]byte, 40)}
+	arrived := 0
+	inParts := func() ([]byte, error) {
+		arrived = 0
+		err := f.ReadParts(t.Context(), "k", parts, 0, func(int) { arrived++ })
+		return bytes.Join(parts[:arrived], nil), err
+	}
+	if got, err := inParts(); !errors.Is(err, io.ErrUnexpectedEOF) || !bucket.IsTemporary(err) || !bytes.Equal(got, data[:30]) {
+		t.Fatalf("half of them: %d arrived, %v", arrived, err)
+	}
+	f.Set(bucket.Rule{Op: bucket.OpRead, Flip: true})
+	for range 10 {
+		got, err := inParts()
+		must(t, err)
+		flipped := 0
+		for j := range got {
+			flipped += bits.OnesCount8(got[j] ^ data[j])
+		}
+		if flipped != 1 || len(got) != 100 {
+			t.Fatalf("%d bits in %d bytes", flipped, len(got))
+		}
 	}
 	f.Set(bucket.Rule{Op: bucket.OpWrite, Prefix: "x", Err: errDown, Done: true})
 	wantErr(t, f.Put(t.Context(), "x/1", bucket.Bytes("x")), errDown)

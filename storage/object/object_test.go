@@ -291,14 +291,14 @@ func TestReadersGiveBackWhatWasPacked(t *testing.T) {
 // TestARetryWritesTheSameBytes, and another object does not have their checksum:
 // a store's answer for the whole tells them apart.
 func TestARetryWritesTheSameBytes(t *testing.T) {
-	b, s := sample(t)
-	again, same := sample(t)
-	if !bytes.Equal(b, again) || s.CRC != same.CRC {
+	b, _ := sample(t)
+	again, _ := sample(t)
+	if !bytes.Equal(b, again) {
 		t.Error("the same ranges were packed in two ways")
 	}
 	h := header
 	h.ID++
-	if _, other := pack(t, h, WriteOptions{BlockSize: 160}, sampleRanges(t)...); other.CRC == s.CRC {
+	if other, _ := pack(t, h, WriteOptions{BlockSize: 160}, sampleRanges(t)...); checksumOf(other) == checksumOf(b) {
 		t.Error("objects of two ids have the same checksum")
 	}
 }

@@ -73,8 +73,7 @@ type Placement struct {
 
 // Summary is what was written.
 type Summary struct {
-	Size       int64  // bytes
-	CRC        uint32 // CRC32C of all of them
+	Size       int64 // bytes
 	Placements []Placement
 }
 
@@ -128,7 +127,7 @@ func Write(w io.Writer, h Header, ranges []Range, o WriteOptions) (*Summary, err
 	if err != nil {
 		return nil, fmt.Errorf("write object %s: %w", h.ID, err)
 	}
-	return &Summary{Size: p.size, CRC: p.sum, Placements: p.placements}, nil
+	return &Summary{Size: p.size, Placements: p.placements}, nil
 }
 
 // packer is the state of one Write.
@@ -136,7 +135,6 @@ type packer struct {
 	out       *bufio.Writer
 	yield     func(batch.Batch) error // add, made once
 	size      int64
-	sum       uint32 // of all written
 	blockSize int
 
 	x       Index          // of the range being packed
@@ -154,7 +152,6 @@ type packer struct {
 
 func (p *packer) write(b []byte) error {
 	p.size += int64(len(b))
-	p.sum = crc32.Update(p.sum, castagnoli, b)
 	_, err := p.out.Write(b)
 	return err
 }

@@ -244,6 +244,12 @@ func (h *handle) ReadAt(ctx context.Context, key string, p []byte, off int64) er
 	return err
 }
 
+// ReadParts implements bucket.Bucket: each part is a read of its own, with faults of
+// its own.
+func (h *handle) ReadParts(ctx context.Context, key string, parts [][]byte, off int64, arrived func(part int)) error {
+	return bucket.ReadEach(ctx, h, key, parts, off, arrived)
+}
+
 // Stat implements bucket.Bucket.
 func (h *handle) Stat(ctx context.Context, key string) (bucket.Info, error) {
 	f, err := h.begin(ctx, "stat", key)

@@ -7,10 +7,15 @@
 // memory has, has the rest brought, and wakes the waiter when it is worth asking
 // again. [Reader.FindTime] and [Reader.MaxTimestamp] wait.
 //
-// What is read at once is an index block, or a piece: consecutive blocks of a
-// range, of about 1 MiB, always the same ones, so that whoever reads a partition
-// comes to the same pieces. A piece is read once, however many want it. Indexes
-// and pieces are kept in a cache each, so that data does not push out indexes.
+// What is kept and given up together is an index block, or a piece: consecutive
+// blocks of a range, of about 1 MiB, always the same ones, so that whoever reads a
+// partition comes to the same pieces. A piece is read once, however many want it.
+// Indexes and pieces are kept in a cache each, so that data does not push out indexes.
+//
+// A request of the bucket is a flight: for one of these, or, of what is read ahead,
+// for several pieces that lie one behind the other, up to 4 MiB. Each has memory of
+// its own, is checked when it arrives, and then is given out, while those behind it
+// are on their way.
 //
 // What the image has filed in a manifest is read by that: it is brought like an index,
 // kept among them, and a stream holds the next few dozen of its ranges.
@@ -52,10 +57,10 @@
 // log's part begins, nothing is taken for committed ([ErrLookAgain]). An error is told to each stream that waits
 // for what failed, once, and never for what was only read ahead.
 //
-// Concurrency. Everything exported is safe for concurrent use. A load runs on a
-// goroutine of its own, at most Options.Parallel of them, and blocks on the bucket
-// alone; its context ends when no stream wants it any more, and at Close, which
-// waits for all. A stream ends when its reader is forgotten, or nobody has read or
+// Concurrency. Everything exported is safe for concurrent use. A flight runs on
+// a goroutine of its own, at most Options.Parallel of them, and blocks on the bucket
+// alone; its context ends when no stream wants anything of it any more, and at Close,
+// which waits for all. A stream ends when its reader is forgotten, or nobody has read or
 // waited for 10 s; one timer sees to that. Waiters are woken without any lock.
 // Reader.mu is taken for the time of a look-up; the locks of the caches come after
 // it.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/object"
 )
@@ -23,7 +25,7 @@ func TestAnErrorWakesWaitersAndIsToldOnce(t *testing.T) {
 		w.delay = 20 * time.Millisecond
 		r := open(t, w.options())
 		for _, what := range []string{"index", "piece"} {
-			w.faults(bucket.Rule{Op: bucket.OpRead, Err: errStore, Temporary: true, Done: true, Limit: 1})
+			w.faults(bucket.Rule{Op: bucket.OpRead, Err: errStore, Temporary: true, Limit: 1})
 			a, b := newClient(r, p), newClient(r, p)
 			got := make(chan error)
 			for _, c := range []*client{a, b} {
@@ -295,4 +297,49 @@ func TestAWaiterIsForgotten(t *testing.T) {
 		}
 		must(t, r.Close())
 	})
+}
+
+// TestDamageToOneOfSeveralPiecesIsReadAgainAlone: of a request for several, and the
+// others are given out.
+func TestDamageToOneOfSeveralPiecesIsReadAgainAlone(t *testing.T) {
+	for _, rule := range []bucket.Rule{
+		{Op: bucket.OpRead, Nth: 10, Flip: true},
+		{Op: bucket.OpRead, Nth: 10, Short: true}, // and temporary: told, if somebody waits for it
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, memory())
+			p := w.fill(t, partition(0), 1, 512, 1<<10) // 32 pieces, read by two ahead; one index
+			w.delay = 10 * time.Millisecond
+			w.faults(rule)
+			r := open(t, w.options())
+			c, q := newClient(r, p), from(0)
+			for next := storage.Offset(0); next < 512; next = q.Offset {
+				got, err := c.read(q)
+				if err != nil && !(rule.Short && bucket.IsTemporary(err)) {
+					t.Fatal(err)
+				}
+				for _, raw := range got.Batches {
+					b := batch.Batch(raw)
+					if b.BaseOffset() != q.Offset || b.ComputeCRC() != b.CRC() {
+						t.Fatalf("batch at %d, or damage, where %d is due", b.BaseOffset(), q.Offset)
+					}
+					q.Offset = b.NextOffset()
+				}
+			}
+			s := r.Stats()
+			if rule.Flip && (s.PieceLoads != 32 || s.Errors != 0 || w.gets.total() != int(s.Requests)+1) {
+				t.Errorf("%d reads of the bucket for %+v, want one more than requests", w.gets.total(), s)
+			}
+			if rule.Short && s.Errors != 1 { // the half that came is given out
+				t.Errorf("%+v, want one piece that failed", s)
+			}
+			if s.Held > w.options().ReadAhead {
+				t.Errorf("%d bytes held", s.Held)
+			}
+			must(t, r.Close())
+			if s := r.Stats(); s.Held != 0 || s.Loading != 0 {
+				t.Errorf("after the end: %+v", s)
+			}
+		})
+	}
 }

@@ -1,10 +1,8 @@
 package cold
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -26,10 +24,17 @@ type item struct {
 	state       state
 	charge      int64 // of the budget
 	holders     []*stream
-	cancel      context.CancelFunc // while it is loading
-	loaded      time.Time          // when it was
-	readAhead   bool               // it was begun before a request came to it
-	used        bool               // one did
+	flight      *flight   // that brings it, once it is loading
+	opened      opened    // what it brought, until it lands; of the flight's goroutine alone
+	loaded      time.Time // when it was
+	readAhead   bool      // it was begun before a request came to it
+	used        bool      // one did
+}
+
+// opened is what was read and checked.
+type opened struct {
+	layout *layout
+	piece  *piece
 }
 
 // want says what to read.
@@ -181,7 +186,7 @@ func (r *Reader) drop(s *stream, it *item) {
 		r.stats.Wasted++
 	}
 	if it.state == loading {
-		it.cancel() // its memory is in use until the load ends
+		it.flight.leave() // its memory is in use until it lands
 	} else {
 		r.recharge(it, 0)
 	}
@@ -196,112 +201,6 @@ func (r *Reader) recharge(it *item, charge int64) {
 	}
 	it.charge = charge
 	r.stats.MostHeld = max(r.stats.MostHeld, r.used[0]+r.used[1])
-}
-
-// start begins to load an item. There is room for it.
-func (r *Reader) start(it *item) {
-	ctx, cancel := context.WithCancel(r.ctx)
-	it.state, it.cancel = loading, cancel
-	r.recharge(it, r.cost(it))
-	r.running++
-	r.stats.MostParallel = max(r.stats.MostParallel, r.running)
-	if it.key.isIndex() {
-		r.stats.IndexLoads++
-	} else {
-		r.stats.PieceLoads++
-		if it.readAhead = !it.used; it.readAhead {
-			r.stats.Ahead++
-		}
-	}
-	r.loads.Add(1)
-	// Blocks on the bucket.
-	go func() {
-		defer r.loads.Done()
-		defer cancel()
-		l, p, err := r.load(ctx, it)
-		r.finish(it, l, p, err)
-	}()
-}
-
-// load reads an item and checks it. What is damaged is read once more: it may have
-// been damaged on its way. The item is not changed.
-func (r *Reader) load(ctx context.Context, it *item) (*layout, *piece, error) {
-	name := r.o.Key(it.key.object)
-	buf := make([]byte, it.size)
-	l, p, err := r.loadOnce(ctx, name, it, buf)
-	if errors.As(err, new(*object.CorruptionError)) && ctx.Err() == nil {
-		var again error
-		if l, p, again = r.loadOnce(ctx, name, it, buf); again == nil {
-			r.o.Log.Warn("what came from the bucket was damaged, and right when it was read again", "key", name, "error", err)
-		}
-		err = again
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("read [%d, %d) of %s from %s: %w", it.first, it.next, it.key.partition, name, err)
-	}
-	if it.key.isIndex() {
-		r.indexes.Put(it.key, l)
-	} else {
-		r.blocks.Put(it.key, p)
-	}
-	return l, p, nil
-}
-
-func (r *Reader) loadOnce(ctx context.Context, name string, it *item, buf []byte) (*layout, *piece, error) {
-	err := r.o.Bucket.ReadAt(ctx, name, buf, it.position)
-	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF) && !bucket.IsTemporary(err):
-		return nil, nil, &object.CorruptionError{Object: it.key.object, Position: it.position, Reason: "it is cut off: " + err.Error()}
-	case err != nil:
-		return nil, nil, err
-	}
-	if it.manifest != nil {
-		l, err := it.decodeManifest(buf)
-		return l, nil, err
-	}
-	if !it.key.isIndex() {
-		p, err := it.layout.open(int(it.key.piece), buf)
-		return nil, p, err
-	}
-	x, err := object.DecodeIndex(buf, it.key.object, it.entry)
-	if err != nil {
-		return nil, nil, err
-	}
-	x.Producers = nil // nobody here reads them, and they hold all of buf
-	return newLayout(x, r.o.PieceSize), nil, nil
-}
-
-// finish takes note of what a load brought, and wakes who waited for it.
-func (r *Reader) finish(it *item, l *layout, p *piece, err error) {
-	r.mu.Lock()
-	defer r.unlock()
-	r.running--
-	switch {
-	case it.state == over:
-		r.recharge(it, 0)
-	case err != nil:
-		r.stats.Errors++
-		r.fail(it, err)
-	default:
-		it.state, it.loaded = loaded, r.o.Now()
-		if it.key.isIndex() {
-			it.layout = l
-			r.recharge(it, min(l.memory(), it.charge))
-		} else {
-			it.piece = p
-			r.recharge(it, min(p.memory(), it.charge))
-		}
-		for _, s := range it.holders {
-			if s.missing == it.key.object {
-				s.missing = 0
-			}
-			if s.waits == it {
-				r.wake(s)
-			}
-			r.hunger(s)
-		}
-	}
-	r.schedule()
 }
 
 // fail tells those who wait for an item why they will not get it. Who only read

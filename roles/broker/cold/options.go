@@ -33,6 +33,10 @@ const (
 	// its bytes at most: four bytes for each batch.
 	indexGrowth = 8
 
+	// What one request reads ahead is at most this part, as a divisor, of how far
+	// ahead its stream reads.
+	requestShare = 4
+
 	// A piece is counted in 32 bits.
 	maxPieceSize = 1 << 30
 
@@ -64,8 +68,12 @@ type Options struct {
 	// Parallel is how many reads of the bucket are under way at most, three
 	// quarters of them ahead; 0: 32.
 	Parallel int
-	// PieceSize is the bytes that are read at once; blocks are not divided. 0: 1 MiB.
+	// PieceSize is the bytes that are kept and given up together; blocks are not
+	// divided. 0: 1 MiB.
 	PieceSize int
+	// RequestSize is the most that one request of the bucket reads ahead, in pieces
+	// that lie one behind the other: one piece at least. 0: 4 MiB.
+	RequestSize int
 
 	Now func() time.Time // nil: time.Now
 	Log *slog.Logger     // nil: slog.Default()
@@ -91,6 +99,7 @@ func (o *Options) Validate() error {
 		{"MaxReadAhead", o.MaxReadAhead},
 		{"Parallel", int64(o.Parallel)},
 		{"PieceSize", int64(o.PieceSize)},
+		{"RequestSize", int64(o.RequestSize)},
 	} {
 		if of.n < 0 {
 			errs = append(errs, fmt.Errorf("option %s is %d, want none below 0", of.name, of.n))
@@ -110,6 +119,7 @@ func (o Options) withDefaults() Options {
 	set(&o.MaxReadAhead, 16<<20)
 	set(&o.Parallel, 32)
 	set(&o.PieceSize, 1<<20)
+	set(&o.RequestSize, 4<<20)
 	if o.Now == nil {
 		o.Now = time.Now
 	}

@@ -193,30 +193,39 @@ func TestConsumersShareTheReadsOfThePiecesTheyWant(t *testing.T) {
 }
 
 func TestSequentialReadKeepsRequestsInFlight(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, memory())
-		p := w.fill(t, partition(0), 10, 128, 1<<10) // 80 pieces, 8 to a range
-		w.delay = 100 * time.Millisecond
-		r := open(t, w.options()) // 8 pieces ahead
-		start := time.Now()
-		got, err := newClient(r, p).readAll(from(0))
-		must(t, err)
-		wantBases(t, got, 0, 1280)
-		took := time.Since(start)
-		// One at a time it would be 90 round trips. With eight in flight it is ten,
-		// and some more until the window has grown.
-		if took > 22*w.delay {
-			t.Errorf("%v, want at most 22 round trips", took)
-		}
-		// The window, the piece that is read, and indexes.
-		if w.gets.most < 8 || w.gets.most > 8+1+indexesAhead {
-			t.Errorf("%d reads in flight, want 8 pieces and a few indexes", w.gets.most)
-		}
-		if s := r.Stats(); s.PieceLoads != 80 || s.IndexLoads != 10 || s.Wasted != 0 {
-			t.Errorf("%+v", s)
-		}
-		must(t, r.Close())
-	})
+	for size, inRequest := range map[int]int{16 << 10: 1, 32 << 10: 2, 0: 2} { // 0: a quarter of the window
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, memory())
+			p := w.fill(t, partition(0), 10, 128, 1<<10) // 80 pieces, 8 to a range
+			w.delay = 100 * time.Millisecond
+			o := w.options() // 8 pieces ahead
+			o.RequestSize = size
+			r := open(t, o)
+			start := time.Now()
+			got, err := newClient(r, p).readAll(from(0))
+			must(t, err)
+			wantBases(t, got, 0, 1280)
+			took := time.Since(start)
+			// One at a time it would be 90 round trips. With eight pieces in flight it is
+			// ten, and some more until the window has grown.
+			if took > 22*w.delay {
+				t.Errorf("%v, want at most 22 round trips", took)
+			}
+			// The window, the piece that is read, and indexes.
+			if least := 8 / inRequest; w.gets.most < least || w.gets.most > 8+1+indexesAhead {
+				t.Errorf("%d requests in flight, want those of 8 pieces and a few indexes", w.gets.most)
+			}
+			s := r.Stats()
+			if s.PieceLoads != 80 || s.IndexLoads != 10 || s.Wasted != 0 {
+				t.Errorf("%+v", s)
+			}
+			// Until the window has grown, and at the end of each range, they are smaller.
+			if most := 80/inRequest + 10*(inRequest-1) + 10; int(s.Requests) > most || int(s.Requests) != w.gets.total() {
+				t.Errorf("%d requests, want %d at most and the bucket's %d", s.Requests, most, w.gets.total())
+			}
+			must(t, r.Close())
+		})
+	}
 }
 
 func TestSmallRangesAreReadAheadAcrossTheirBorders(t *testing.T) {

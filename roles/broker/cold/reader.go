@@ -79,7 +79,7 @@ type Reader struct {
 	hungry    []*consumer // that have hungry streams, in the order of their turns
 	used      [2]int64    // charged for items, by pool: <= limit
 	limit     [2]int64    // adds up to ReadAhead; set by New
-	running   int         // loads
+	running   int         // flights
 	woken     []Waiter    // to be woken once mu is given back
 	timer     *time.Timer // of sweep
 	armed     bool
@@ -89,7 +89,8 @@ type Reader struct {
 
 // Stats counts what happened since New, and what is so now.
 type Stats struct {
-	IndexLoads, PieceLoads uint64 // reads of the bucket that were begun
+	Requests               uint64 // of the bucket
+	IndexLoads, PieceLoads uint64 // what they are for: one, or several pieces
 	Ahead                  uint64 // of them, pieces that no request had come to
 	Shared                 uint64 // loads that a further stream joined
 	Wasted                 uint64 // pieces read ahead that no request ever came to

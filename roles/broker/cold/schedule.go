@@ -36,7 +36,7 @@ func (r *Reader) demand(s *stream) {
 
 // hunger queues a stream that may read further ahead.
 func (r *Reader) hunger(s *stream) {
-	if s.hungry || s.gone || s.distance >= s.window {
+	if s.hungry || s.gone || s.sated(&r.o) {
 		return
 	}
 	c := s.consumer
@@ -72,7 +72,9 @@ func (r *Reader) loadDemands() {
 		s.queued = false
 		c.demands = c.demands[1:]
 		r.demanding = append(r.demanding[1:], c)
-		r.start(s.waits)
+		of := &flight{}
+		r.board(of, s.waits)
+		r.launch(of)
 	}
 }
 
@@ -95,7 +97,11 @@ func (r *Reader) loadAhead() {
 		default:
 			r.hungry = append(r.hungry[1:], c)
 			c.hungry = append(c.hungry[1:], s)
-			r.start(it)
+			of := &flight{}
+			for ; it != nil; it = r.follow(s, of) {
+				r.board(of, it)
+			}
+			r.launch(of)
 		}
 	}
 }
@@ -103,7 +109,7 @@ func (r *Reader) loadAhead() {
 // nextAhead returns what a stream reads ahead next. nil: nothing now; full: for
 // want of memory.
 func (r *Reader) nextAhead(s *stream) (it *item, full bool) {
-	if s.gone || s.distance >= s.window {
+	if s.gone || s.sated(&r.o) {
 		return nil, false
 	}
 	if it, full = r.nextIndex(s); it != nil || full {
@@ -145,6 +151,28 @@ func (r *Reader) nextAhead(s *stream) (it *item, full bool) {
 		s.cursor = e.End
 	}
 	return nil, false
+}
+
+// follow returns the piece behind the last of a flight, if the stream reads that ahead
+// too; nil: it does not, or not by this request.
+func (r *Reader) follow(s *stream, of *flight) *item {
+	w := of.items[len(of.items)-1].want
+	if w.key.isIndex() || int(w.key.piece)+1 == len(w.layout.pieces) {
+		return nil
+	}
+	w.key.piece++
+	_, size, first, next := w.layout.place(int(w.key.piece))
+	if of.size+size > s.request(&r.o) || s.distance+size > s.window || s.beyond(first) || r.used[poolData]+size > r.limit[poolData] {
+		return nil
+	}
+	it, here := r.find(&w)
+	if here {
+		return nil
+	}
+	if it, _ = r.afford(s, it); it != nil {
+		s.cursor, s.distance = next, s.distance+size
+	}
+	return it
 }
 
 // nextIndex returns an index that the stream will need soon.

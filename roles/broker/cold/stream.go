@@ -143,6 +143,16 @@ func (s *stream) enter(it *item, here bool, o *Options) {
 	s.cursor, s.distance = it.next, 0
 }
 
+// request is how many bytes the stream reads ahead by one request, or one piece if that
+// is more: a part of its window, so that there are several under way.
+func (s *stream) request(o *Options) int64 { return min(int64(o.RequestSize), s.window/requestShare) }
+
+// sated reports whether the stream is far enough ahead: what is left of its window is
+// not worth a request.
+func (s *stream) sated(o *Options) bool {
+	return s.window == 0 || s.distance > s.window-max(1, s.request(o))
+}
+
 // retreat narrows the window: an item went wrong, or its memory was needed. If it
 // was read ahead, that ends before it.
 func (s *stream) retreat(it *item) {

@@ -48,6 +48,7 @@ func Run(t *testing.T, o Options, open func(t testing.TB) bucket.Bucket) {
 		{"what is put is read", (*suite).putIsRead},
 		{"put replaces", (*suite).putReplaces},
 		{"ranges", (*suite).ranges},
+		{"parts", (*suite).parts},
 		{"not found", (*suite).notFound},
 		{"stat", (*suite).stat},
 		{"put if absent", (*suite).putIfAbsent},
@@ -172,6 +173,52 @@ func (s *suite) ranges() {
 	}
 	s.put("empty", nil)
 	s.want(s.b.ReadAt(s.Context(), s.prefix+"empty", make([]byte, 1), 0), io.ErrUnexpectedEOF)
+}
+
+func (s *suite) parts() {
+	data := s.bytes(10_000)
+	s.put("k", data)
+	read := func(off int, lengths ...int) (arrived [][]byte, err error) {
+		parts := make([][]byte, len(lengths))
+		for i, n := range lengths {
+			parts[i] = make([]byte, n)
+		}
+		err = s.b.ReadParts(s.Context(), s.prefix+"k", parts, int64(off), func(part int) {
+			if part != len(arrived) {
+				s.Fatalf("part %d of %v, want part %d", part, lengths, len(arrived))
+			}
+			arrived = append(arrived, bytes.Clone(parts[part])) // as it is now
+		})
+		if got := bytes.Join(arrived, nil); !bytes.HasPrefix(data[off:], got) {
+			s.Fatalf("wrong bytes in %v at %d", lengths, off)
+		}
+		return arrived, err
+	}
+	for range 20 {
+		off, lengths := s.rng.IntN(5000), []int{}
+		for range s.rng.IntN(5) + 1 {
+			lengths = append(lengths, s.rng.IntN(1000)+1)
+		}
+		arrived, err := read(off, lengths...)
+		if s.must(err); len(arrived) != len(lengths) {
+			s.Fatalf("%d of %d parts arrived", len(arrived), len(lengths))
+		}
+	}
+	for _, off := range []int{len(data) - 15, len(data)} {
+		arrived, err := read(off, 10, 10, 10)
+		s.want(err, io.ErrUnexpectedEOF)
+		if bucket.IsTemporary(err) || len(arrived) > 1 {
+			s.Fatalf("%d parts and %v at %d of %d", len(arrived), err, off, len(data))
+		}
+	}
+	none := func(int) { s.Fatal("a part of nothing arrived") }
+	s.want(s.b.ReadParts(s.Context(), s.prefix+"none", [][]byte{make([]byte, 1)}, 0, none), bucket.ErrNotFound)
+	if err := s.b.ReadParts(s.Context(), s.prefix+"k", [][]byte{make([]byte, 1)}, -1, none); err == nil {
+		s.Fatal("read before the beginning")
+	}
+	ctx, cancel := context.WithCancel(s.Context())
+	cancel()
+	s.want(s.b.ReadParts(ctx, s.prefix+"k", [][]byte{make([]byte, 1)}, 0, none), context.Canceled)
 }
 
 func (s *suite) notFound() {

@@ -150,20 +150,32 @@ func (b *cloudBucket) ReadAt(ctx context.Context, key string, p []byte, off int6
 	if err := b.begin(ctx, opRead, key); err != nil {
 		return err
 	}
-	failed := func(err error, temporary bool) error {
-		return &bucket.Error{Op: opRead, Key: key, Err: err, Temporary: temporary}
-	}
-	switch {
-	case off < 0:
-		return failed(errors.New("negative offset"), false)
-	case len(p) == 0: // HTTP has no such range
+	if len(p) == 0 && off >= 0 { // HTTP has no such range
 		info, err := b.Stat(ctx, key)
 		if err == nil && off > info.Size {
-			err = failed(fmt.Errorf("at %d of %d: %w", off, info.Size, io.ErrUnexpectedEOF), false)
+			err = &bucket.Error{Op: opRead, Key: key, Err: fmt.Errorf("at %d of %d: %w", off, info.Size, io.ErrUnexpectedEOF)}
 		}
 		return err
 	}
-	r, err := b.store.blob.NewRangeReader(b.context(ctx), b.prefix+key, off, int64(len(p)), nil)
+	return b.ReadParts(ctx, key, [][]byte{p}, off, func(int) {})
+}
+
+// ReadParts implements [bucket.Bucket].
+func (b *cloudBucket) ReadParts(ctx context.Context, key string, parts [][]byte, off int64, arrived func(part int)) error {
+	if err := b.begin(ctx, opRead, key); err != nil {
+		return err
+	}
+	failed := func(err error, temporary bool) error {
+		return &bucket.Error{Op: opRead, Key: key, Err: err, Temporary: temporary}
+	}
+	if off < 0 {
+		return failed(errors.New("negative offset"), false)
+	}
+	size := int64(0)
+	for _, p := range parts {
+		size += int64(len(p))
+	}
+	r, err := b.store.blob.NewRangeReader(b.context(ctx), b.prefix+key, off, size, nil)
 	if err != nil {
 		return b.absentOr(ctx, opRead, key, err)
 	}
@@ -173,21 +185,28 @@ func (b *cloudBucket) ReadAt(ctx context.Context, key string, p []byte, off int6
 			return failed(fmt.Errorf("%w: asked for %d, got %d", errWrongRange, off, from), true)
 		}
 	}
-	n, err := io.ReadFull(r, p)
-	switch {
-	case err == nil:
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		cut := off+int64(len(p)) <= r.Size() // it has more than it sent
-		return failed(fmt.Errorf("%d of %d bytes at %d of %d: %w", n, len(p), off, r.Size(), io.ErrUnexpectedEOF), cut)
-	default:
-		return b.failed(ctx, opRead, key, err)
+	for i, p := range parts {
+		n, err := io.ReadFull(r, p)
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+			cut := off+int64(len(p)) <= r.Size() // it has more than it sent
+			return failed(fmt.Errorf("%d of %d bytes at %d of %d: %w", n, len(p), off, r.Size(), io.ErrUnexpectedEOF), cut)
+		default:
+			return b.failed(ctx, opRead, key, err)
+		}
+		off += int64(n)
+		if i < len(parts)-1 {
+			arrived(i)
+		}
 	}
 	// To the end, so that the connection can be used again.
 	if n, err := r.Read(make([]byte, 1)); !guard.Check("bucket.cloud-range-end", n == 0) {
-		return failed(fmt.Errorf("%w: more than %d bytes", errWrongRange, len(p)), true)
+		return failed(fmt.Errorf("%w: more than %d bytes", errWrongRange, size), true)
 	} else if err != nil && !errors.Is(err, io.EOF) {
 		return b.failed(ctx, opRead, key, err)
 	}
+	arrived(len(parts) - 1)
 	return nil
 }
 

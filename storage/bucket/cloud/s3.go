@@ -139,7 +139,7 @@ func (r *receipt) compare(s *sums) (known, same bool) {
 	switch {
 	case r.crc32 != nil:
 		value, _, parts := strings.Cut(*r.crc32, "-")
-		want := s.ieee
+		want := s.whole()
 		if parts || r.composite {
 			want = s.composite()
 		}

@@ -12,7 +12,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type sums struct {
 	size       int64
 	castagnoli uint32
-	ieee       uint32
+	ieee       uint32 // of all, once there is more than a part
 
 	partSize int64
 	part     uint32 // IEEE, of the part that is being written
@@ -25,10 +25,12 @@ func newSums(partSize int) *sums { return &sums{partSize: int64(partSize)} }
 func (s *sums) add(p []byte) {
 	s.size += int64(len(p))
 	s.castagnoli = crc32.Update(s.castagnoli, castagnoli, p)
-	s.ieee = crc32.Update(s.ieee, crc32.IEEETable, p)
 	for len(p) > 0 {
 		n := min(int64(len(p)), s.partSize-s.inPart)
 		s.part = crc32.Update(s.part, crc32.IEEETable, p[:n])
+		if len(s.parts) > 0 {
+			s.ieee = crc32.Update(s.ieee, crc32.IEEETable, p[:n])
+		}
 		if s.inPart += n; s.inPart == s.partSize {
 			s.endPart()
 		}
@@ -37,8 +39,19 @@ func (s *sums) add(p []byte) {
 }
 
 func (s *sums) endPart() {
+	if len(s.parts) == 0 {
+		s.ieee = s.part
+	}
 	s.parts = binary.BigEndian.AppendUint32(s.parts, s.part)
 	s.part, s.inPart = 0, 0
+}
+
+// whole is the checksum of all.
+func (s *sums) whole() uint32 {
+	if len(s.parts) == 0 {
+		return s.part
+	}
+	return s.ieee
 }
 
 // composite is S3's checksum of the checksums of the parts.

@@ -53,6 +53,25 @@ func TestReceiptsOfS3(t *testing.T) {
 	}
 }
 
+// TestSumOfTheWhole: of less than a part, of exactly one and two, and of more.
+func TestSumOfTheWhole(t *testing.T) {
+	data := make([]byte, 2001)
+	for i := range data {
+		data[i] = byte(i * 7)
+	}
+	for _, n := range []int{0, 1, 999, 1000, 1001, 2000, 2001} {
+		s := newSums(1000)
+		for rest := data[:n]; len(rest) > 0; {
+			n := min(len(rest), rand.IntN(700)+1)
+			s.add(rest[:n])
+			rest = rest[n:]
+		}
+		if want := crc32.ChecksumIEEE(data[:n]); s.whole() != want {
+			t.Errorf("%d bytes: %08x, want %08x", n, s.whole(), want)
+		}
+	}
+}
+
 func TestRangeStart(t *testing.T) {
 	for text, want := range map[string]int64{"bytes 5-9/20": 5, "bytes 0-0/*": 0, "bytes */20": -1, "5-9/20": -1, "": -1, "bytes 5": -1, "bytes -/": -1} {
 		got, ok := rangeStart(text)
