@@ -26,7 +26,7 @@ var figures = []struct {
 	{"F1", (*run).produce}, {"F2", (*run).consume}, {"F3", (*run).lone},
 	{"F4", (*run).wal}, {"F5", (*run).quic}, {"F6", (*run).cost},
 	{"B1", (*run).puts}, {"B2", (*run).bandwidth}, {"B3", (*run).isolation}, {"B4", (*run).cache},
-	{"B5", (*run).cleaning},
+	{"B5", (*run).cleaning}, {"K1", (*run).groups}, {"K2", (*run).kafka},
 }
 
 func runFigures(args []string) error {

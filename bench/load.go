@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,13 +47,15 @@ type shape struct {
 	records, size, partitions    int
 	connections                  int
 	keep                         bool
+	protocol                     string // of the group: classic or consumer
+	config                       string // of the topic that is made: key=value, or none
 	seconds                      int    // steady: how long
 	dir                          string // s3put, s3get: the files of the objects
 }
 
 func runLoad(args []string) error {
 	if len(args) == 0 {
-		return errors.New("load: name produce, consume, lone, steady, catchup, connect, idle, s3put, s3get or nats")
+		return errors.New("load: name produce, consume, transactions, lone, steady, catchup, connect, idle, groups, found, join, s3put, s3get or nats")
 	}
 	// The load collects garbage rarely, for it shares the machine with the server
 	// that it measures.
@@ -69,6 +72,8 @@ func runLoad(args []string) error {
 	flags.IntVar(&s.connections, "connections", 1, "clients, each with a connection of its own")
 	flags.BoolVar(&s.keep, "keep", false, "do not delete the topic")
 	flags.IntVar(&s.seconds, "seconds", 10, "how long a steady load of so many records a second lasts")
+	flags.StringVar(&s.protocol, "protocol", classicProtocol, "of the group that is joined: classic or consumer")
+	flags.StringVar(&s.config, "config", "", "key=value of the topic that is made")
 	flags.StringVar(&s.dir, "dir", "", "directory of the objects to copy (s3put, s3get)")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
@@ -78,7 +83,8 @@ func runLoad(args []string) error {
 	loads := map[string]func(context.Context, shape) (loadResult, error){
 		"produce": loadProduce, "consume": loadConsume, "lone": loadLone, "connect": loadConnect,
 		"reconnect": loadReconnect, "idle": loadIdle, "nats": loadNATS, "partitions": loadPartitions,
-		"steady": loadSteady, "catchup": loadCatchUp, "s3put": loadS3Put, "s3get": loadS3Get,
+		"steady": loadSteady, "catchup": loadCatchUp, "transactions": loadTransactions,
+		"groups": loadGroups, "found": loadFound, "join": loadJoin, "s3put": loadS3Put, "s3get": loadS3Get,
 	}
 	load, ok := loads[args[0]]
 	if !ok {
@@ -148,7 +154,11 @@ func withTopic(ctx context.Context, s *shape) (func(), error) {
 		s.topic = fmt.Sprintf("bench-%d", time.Now().UnixNano())
 	}
 	adm := kadm.NewClient(cl)
-	if _, err := adm.CreateTopic(ctx, int32(s.partitions), 1, nil, s.topic); err != nil {
+	configs := map[string]*string{}
+	if key, value, ok := strings.Cut(s.config, "="); ok {
+		configs[key] = &value
+	}
+	if _, err := adm.CreateTopic(ctx, int32(s.partitions), 1, configs, s.topic); err != nil {
 		return nil, fmt.Errorf("create %s: %w", s.topic, err)
 	}
 	if s.keep {

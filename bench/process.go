@@ -24,6 +24,7 @@ type process struct {
 	addr string // what clients dial
 	http string // rustmq only
 	ca   string // rustmq only: the file clients trust
+	pid  int    // 0: that of cmd
 	// started is the time from exec to the first line (peers) or to readyz (rustmq).
 	started time.Duration
 }
@@ -181,9 +182,16 @@ func (p *process) end() {
 	}
 }
 
+func (p *process) id() int {
+	if p.pid != 0 {
+		return p.pid
+	}
+	return p.cmd.Process.Pid
+}
+
 // cpu is the processor time the process has used so far.
 func (p *process) cpu() (time.Duration, error) {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.id()))
 	if err != nil {
 		return 0, err
 	}
@@ -202,7 +210,7 @@ func (p *process) cpu() (time.Duration, error) {
 
 // rss is the resident memory of the process in bytes.
 func (p *process) rss() (int64, error) {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.id()))
 	if err != nil {
 		return 0, err
 	}
@@ -212,7 +220,7 @@ func (p *process) rss() (int64, error) {
 			return kib << 10, err
 		}
 	}
-	return 0, fmt.Errorf("no VmRSS in the status of pid %d", p.cmd.Process.Pid)
+	return 0, fmt.Errorf("no VmRSS in the status of pid %d", p.id())
 }
 
 // metric reads one sample of /metrics, named with its labels.

@@ -157,7 +157,9 @@ reused, as they are once data is in the bucket. kfake keeps everything in memory
 and keeps what it was given unless the row says that topics are deleted: then its
 memory is used again. NATS writes to files and syncs only where the row says so.
 
-Figures F are of the log, figures B of the bucket. The store of B1 to B3 is
+Figures F are of the log, figures B of the bucket, figures K are beside Apache Kafka
+4.1.1, one node with broker and controller, a heap of 1 GiB and its own defaults: it
+does not sync unless the row says so; rustmq does. The store of B1 to B3 is
 versitygw, an S3 server, over HTTP, with its objects in memory; B1 counts requests in
 a proxy before it, with metadata (entries of its log) apart from objects of records.
 A bare copy is the AWS SDK that puts or gets the same objects, three at a time, each
@@ -208,6 +210,8 @@ func title(figure string) string {
 		"B3": "B3. What produce and the tail notice of the bucket",
 		"B4": "B4. The block cache",
 		"B5": "B5. Compaction by key",
+		"K1": "K1. Many partitions and groups",
+		"K2": "K2. Beside Apache Kafka",
 	}
 	return titles[figure]
 }

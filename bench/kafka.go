@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"rustmq.dev/rustmq/test/apache"
+)
+
+// kafkaNode is one node of Apache Kafka, broker and controller, as its own scripts
+// start it.
+type kafkaNode struct {
+	*process
+	node *apache.Server
+}
+
+// startKafka starts one (build/kafka, scripts/deps.sh). What topics leave behind is
+// removed soon, so that the disk does not fill.
+func startKafka() (*kafkaNode, error) {
+	lib := os.Getenv("KAFKA_LIB")
+	if lib == "" {
+		lib = filepath.Join("..", "build", "kafka", "lib")
+	}
+	lib, err := filepath.Abs(lib)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "rustmq-bench-kafka-")
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	node, err := apache.Start(ctx, apache.Options{Lib: lib, Dir: dir, Properties: map[string]string{
+		"log.segment.delete.delay.ms":          "1000",
+		"group.initial.rebalance.delay.ms":     "0", // as in the server.properties that Kafka ships, and here
+		"group.max.session.timeout.ms":         "1800000",
+		"group.consumer.max.size":              "10000",
+		"transactional.id.expiration.ms":       "604800000",
+		"transaction.max.timeout.ms":           "900000",
+		"offsets.topic.num.partitions":         "50",
+		"transaction.state.log.num.partitions": "50",
+	}})
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return &kafkaNode{&process{name: "Apache Kafka", dir: dir, addr: node.Addr(), pid: node.Pid()}, node}, nil
+}
+
+func (k *kafkaNode) stop() {
+	k.node.Stop()
+	_ = os.RemoveAll(k.dir)
+}
+
+// What profiles show of the figures beside Kafka, for [row.Bound].
+const sameClientBound = "The client, which is the same on both sides and takes more of the two cores than the broker."
+
+// kafka is K2: the same loads on rustmq, which syncs, and on Apache Kafka.
+func (r *run) kafka() error {
+	ours, err := startRustmq("rustmq")
+	if err != nil {
+		return err
+	}
+	defer ours.stop()
+	theirs, err := startKafka()
+	if err != nil {
+		return err
+	}
+	defer theirs.stop()
+	both := func(x row, kind string, shape []string, f func(a, b loadResult) float64, detail func(a, b loadResult) string) error {
+		x.Figure = "K2"
+		return r.pair(x, on(ours, kind, shape...), on(theirs.process, kind, shape...), f, detail)
+	}
+	// A JVM compiles what runs often: it is given time to, and so are we.
+	for range 3 {
+		for _, p := range []*process{ours, theirs.process} {
+			if _, err := p.load("produce", args("records", 300_000)...); err != nil {
+				return err
+			}
+		}
+	}
+	used := func(name string) func(a, b loadResult) string {
+		return func(a, b loadResult) string {
+			return fmt.Sprintf("%s; processor time of the brokers %.1f s, %.1f s", rates("rustmq", name)(a, b), a.ServerCPU, b.ServerCPU)
+		}
+	}
+	for _, c := range []struct {
+		name      string
+		kind      string
+		shape     []string
+		must, aim float64
+	}{
+		{"produce 1 KiB, 1 connection, against Kafka, which does not sync", "produce", args("records", 1_000_000), 1.5, 3},
+		{"produce 1 KiB, 8 connections, 100 partitions, against Kafka, which does not sync", "produce", args("records", 1_000_000, "connections", 8, "partitions", 100), 1.5, 3},
+		{"produce 1 KiB, 1 connection, against Kafka with flush.messages=1", "produce", args("records", 200_000, "config", "flush.messages=1"), 5, 20},
+		{"produce 1 KiB, 8 connections, 100 partitions, against Kafka with flush.messages=1", "produce", args("records", 50_000, "connections", 8, "partitions", 100, "config", "flush.messages=1"), 5, 20},
+		{"transactions of ten records, 1 producer, against Kafka, which does not sync", "transactions", args("records", 1_000, "connections", 1), 2, 4},
+		{"transactions of ten records, 16 producers, against Kafka, which does not sync", "transactions", args("records", 4_000, "connections", 16), 2, 4},
+	} {
+		if err := both(row{Name: c.name, Unit: "×", Must: c.must, Aim: c.aim, Bound: sameClientBound}, c.kind, c.shape, rateRatio, used("Kafka")); err != nil {
+			return err
+		}
+	}
+	const records = 400_000
+	for _, p := range []*process{ours, theirs.process} {
+		if _, err := p.load("produce", append(args("records", records, "topic", "read"), "-keep")...); err != nil {
+			return err
+		}
+	}
+	if err := both(row{Name: "consume 1 KiB, 1 connection, against Kafka", Unit: "×", Must: 1, Aim: 1.5, Bound: sameClientBound},
+		"consume", args("records", records, "topic", "read"), rateRatio, used("Kafka")); err != nil {
+		return err
+	}
+	lone := args("records", 2_000)
+	for _, c := range []struct{ name, config string }{{"p50 of a lone 1 KiB produce, durable, against Kafka, which does not sync", ""}, {"p50 of a lone 1 KiB produce, durable, against Kafka with flush.messages=1", "flush.messages=1"}} {
+		if err := both(row{Name: c.name, Unit: "×", Less: true}, "lone", append(lone, args("config", c.config)...),
+			func(a, b loadResult) float64 { return a.P50 / b.P50 },
+			func(a, b loadResult) string {
+				return fmt.Sprintf("p50 %.2f ms, p99 %.2f ms; Kafka %.2f, %.2f", a.P50/1000, a.P99/1000, b.P50/1000, b.P99/1000)
+			}); err != nil {
+			return err
+		}
+	}
+	return r.afterwards(ours, theirs.process)
+}
+
+// afterwards adds what both brokers have used in all.
+func (r *run) afterwards(ours, theirs *process) error {
+	for _, p := range []*process{ours, theirs} {
+		rss, err := p.rss()
+		if err != nil {
+			return err
+		}
+		cpu, err := p.cpu()
+		if err != nil {
+			return err
+		}
+		r.add(summarise(row{Figure: "K2", Name: "resident memory after all of the above, " + p.name, Unit: "MiB"}, []float64{float64(rss) / mib}))
+		r.add(summarise(row{Figure: "K2", Name: "processor time of all of the above, " + p.name, Unit: "s"}, []float64{cpu.Seconds()}))
+	}
+	return nil
+}
