@@ -22,7 +22,8 @@ const (
 	consumerProtocol = "consumer"
 )
 
-func groupName(i int) string { return fmt.Sprintf("bench-group-%d", i) }
+// groupName is the name of group i of a load.
+func (s shape) groupName(i int) string { return fmt.Sprintf("%s-%d", s.groups, i) }
 
 // eachShare runs f for the numbers below n, by as many at once as there are connections.
 func eachShare(ctx context.Context, s shape, n int, f func(w *wire, i int) error) error {
@@ -60,9 +61,12 @@ type seat struct {
 // loadGroups makes so many groups of one member each, which commits offsets, and then
 // sends heartbeats for some seconds; those are counted as records.
 func loadGroups(ctx context.Context, s shape) (loadResult, error) {
+	if s.groups == "" {
+		s.groups = fmt.Sprintf("bench-%d", time.Now().UnixNano())
+	}
 	seats := make([]seat, s.records)
 	if err := eachShare(ctx, s, len(seats), func(w *wire, i int) (err error) {
-		seats[i], err = s.sit(ctx, w, groupName(i))
+		seats[i], err = s.sit(ctx, w, s.groupName(i))
 		return err
 	}); err != nil {
 		return loadResult{}, err
@@ -180,7 +184,7 @@ func loadFound(ctx context.Context, s shape) (loadResult, error) {
 	began := time.Now()
 	err := eachShare(ctx, s, s.records, func(w *wire, i int) error {
 		q := kmsg.NewPtrDescribeGroupsRequest()
-		q.Groups = []string{groupName(i)}
+		q.Groups = []string{s.groupName(i)}
 		p, err := settled(ctx, func(p *kmsg.DescribeGroupsResponse) int16 { return p.Groups[0].ErrorCode }, func() (*kmsg.DescribeGroupsResponse, error) {
 			return ask[*kmsg.DescribeGroupsResponse](w, 5, q)
 		})
@@ -391,7 +395,7 @@ func (r *run) groups() error {
 	}
 	r.add(summarise(row{Figure: "K1", Name: "memory of an idle partition, of 10,000", Unit: "KiB"}, []float64{float64(filled-bare) / 1024 / partitions}))
 	beats := args("topic", "many", "records", groups, "connections", 64, "seconds", 5)
-	if _, err := ours.load("groups", append(args("topic", "many", "records", groups, "connections", 64), "-seconds", "0")...); err != nil {
+	if _, err := ours.load("groups", args("topic", "many", "records", groups, "groups", "kept", "connections", 64, "seconds", 0)...); err != nil {
 		return err
 	}
 	grouped, err := ours.rss()
@@ -404,7 +408,7 @@ func (r *run) groups() error {
 		if err := ours.restart(); err != nil {
 			return err
 		}
-		l, err := ours.load("found", args("records", groups, "connections", 8)...)
+		l, err := ours.load("found", args("records", groups, "groups", "kept", "connections", 8)...)
 		if err != nil {
 			return err
 		}

@@ -48,6 +48,7 @@ type shape struct {
 	connections                  int
 	keep                         bool
 	protocol                     string // of the group: classic or consumer
+	groups                       string // what their names begin with
 	config                       string // of the topic that is made: key=value, or none
 	seconds                      int    // steady: how long
 	dir                          string // s3put, s3get: the files of the objects
@@ -73,6 +74,7 @@ func runLoad(args []string) error {
 	flags.BoolVar(&s.keep, "keep", false, "do not delete the topic")
 	flags.IntVar(&s.seconds, "seconds", 10, "how long a steady load of so many records a second lasts")
 	flags.StringVar(&s.protocol, "protocol", classicProtocol, "of the group that is joined: classic or consumer")
+	flags.StringVar(&s.groups, "groups", "", "what the names of groups begin with; others than ever before when empty")
 	flags.StringVar(&s.config, "config", "", "key=value of the topic that is made")
 	flags.StringVar(&s.dir, "dir", "", "directory of the objects to copy (s3put, s3get)")
 	if err := flags.Parse(args[1:]); err != nil {
