@@ -7,12 +7,18 @@
 //	bench load produce|consume|lone|…       be a client (started by run)
 //	bench relay …                           delay TCP and UDP (started by run)
 //
-// Figures F are of the log, figures B of the bucket: B1 what the bucket is asked,
-// B2 bandwidth, B3 what produce and the tail notice of it, B4 the block cache, B5
-// compaction by key. For B1 to B3 an S3 server is needed, versitygw (scripts/deps.sh): B1 counts requests
-// in a proxy before it, in this process; B2 reaches it directly and through a relay
-// that is a line of 1 Gbit/s. B4 and B5 are read from benchmarks of the root module
-// (gotest.go), which is where those of other rooms are to be added.
+// Figures F are of the log, figures B of the bucket, figures K beside Apache Kafka.
+//
+// B1 is what the bucket is asked, B2 bandwidth, B3 what produce and the tail notice of
+// it, B4 the block cache, B5 compaction by key. For B1 to B3 an S3 server is needed,
+// versitygw (scripts/deps.sh): B1 counts requests in a proxy before it, in this process;
+// B2 reaches it directly and through a relay that is a line of 1 Gbit/s. B4 and B5 are
+// read from benchmarks of the root module (gotest.go), which is where those of other
+// rooms are to be added. K1 is partitions and groups by the thousand, K2 the same loads
+// on both; they need Java and Kafka's jars (scripts/deps.sh).
+//
+// Some figures may be measured again without the others: the page says of each when,
+// and at which commit.
 //
 // Every server and every client is a process of its own. Two sides are run in
 // turn, A B A B …, after one warm-up each; what counts is the median of the

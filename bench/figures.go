@@ -18,11 +18,13 @@ type run struct {
 	out   results
 }
 
-// figures are measured in this order; each takes minutes, not hours.
-var figures = []struct {
+type figure struct {
 	name    string
 	measure func(*run) error
-}{
+}
+
+// figures are measured in this order; each takes minutes, not hours.
+var figures = []figure{
 	{"F1", (*run).produce}, {"F2", (*run).consume}, {"F3", (*run).lone},
 	{"F4", (*run).wal}, {"F5", (*run).quic}, {"F6", (*run).cost},
 	{"B1", (*run).puts}, {"B2", (*run).bandwidth}, {"B3", (*run).isolation}, {"B4", (*run).cache},
@@ -49,6 +51,11 @@ func runFigures(args []string) error {
 		fmt.Printf("%s took %.0f s\n", f.name, time.Since(began).Seconds())
 	}
 	if *write {
+		if old, err := newest("results"); err == nil {
+			r.out = r.out.with(old, func(name string) int {
+				return slices.IndexFunc(figures, func(f figure) bool { return f.name == name })
+			})
+		}
 		name, err := r.out.write("results")
 		if err != nil {
 			return err
@@ -72,6 +79,7 @@ func runFigures(args []string) error {
 }
 
 func (r *run) add(x row) {
+	x.Date, x.Commit = r.out.Date, r.out.Commit
 	r.out.Rows = append(r.out.Rows, x)
 	fmt.Printf("%-3s %-64s %8s %-3s (%s–%s)  %s\n", x.Figure, x.Name, number(x.Median), x.Unit, number(x.Low), number(x.High), x.Detail)
 }

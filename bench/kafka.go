@@ -83,10 +83,8 @@ func (r *run) kafka() error {
 			}
 		}
 	}
-	used := func(name string) func(a, b loadResult) string {
-		return func(a, b loadResult) string {
-			return fmt.Sprintf("%s; processor time of the brokers %.1f s, %.1f s", rates("rustmq", name)(a, b), a.ServerCPU, b.ServerCPU)
-		}
+	used := func(a, b loadResult) string {
+		return fmt.Sprintf("rustmq %.0f/s, Kafka %.0f/s; processor time of the brokers %.1f s, %.1f s", a.rate(), b.rate(), a.ServerCPU, b.ServerCPU)
 	}
 	for _, c := range []struct {
 		name      string
@@ -98,10 +96,10 @@ func (r *run) kafka() error {
 		{"produce 1 KiB, 8 connections, 100 partitions, against Kafka, which does not sync", "produce", args("records", 1_000_000, "connections", 8, "partitions", 100), 1.5, 3},
 		{"produce 1 KiB, 1 connection, against Kafka with flush.messages=1", "produce", args("records", 200_000, "config", "flush.messages=1"), 5, 20},
 		{"produce 1 KiB, 8 connections, 100 partitions, against Kafka with flush.messages=1", "produce", args("records", 50_000, "connections", 8, "partitions", 100, "config", "flush.messages=1"), 5, 20},
-		{"transactions of ten records, 1 producer, against Kafka, which does not sync", "transactions", args("records", 1_000, "connections", 1), 2, 4},
+		{"transactions of ten records, 1 producer, against Kafka, which does not sync", "transactions", args("records", 500, "connections", 1), 2, 4},
 		{"transactions of ten records, 16 producers, against Kafka, which does not sync", "transactions", args("records", 4_000, "connections", 16), 2, 4},
 	} {
-		if err := both(row{Name: c.name, Unit: "×", Must: c.must, Aim: c.aim, Bound: sameClientBound}, c.kind, c.shape, rateRatio, used("Kafka")); err != nil {
+		if err := both(row{Name: c.name, Unit: "×", Must: c.must, Aim: c.aim, Bound: sameClientBound}, c.kind, c.shape, rateRatio, used); err != nil {
 			return err
 		}
 	}
@@ -112,7 +110,7 @@ func (r *run) kafka() error {
 		}
 	}
 	if err := both(row{Name: "consume 1 KiB, 1 connection, against Kafka", Unit: "×", Must: 1, Aim: 1.5, Bound: sameClientBound},
-		"consume", args("records", records, "topic", "read"), rateRatio, used("Kafka")); err != nil {
+		"consume", args("records", records, "topic", "read"), rateRatio, used); err != nil {
 		return err
 	}
 	lone := args("records", 2_000)

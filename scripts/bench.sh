@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Builds rustmq and the benchmark, runs every figure, writes bench/results and
 # docs/benchmarks.md. PAIRS is how many pairs a row has. FIGURES=F1,B2 narrows
-# it; nothing is written then. Figures B need an S3 server, which is fetched.
+# it; nothing is written then, but with WRITE=1 those figures take the place of what
+# is there of them. Figures B need an S3 server, figures K Apache Kafka and Java; both
+# servers are fetched.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 go build -trimpath -ldflags '-s -w' -o bin/rustmq .
@@ -13,8 +15,16 @@ case ",${FIGURES:-B1}," in
 	[ -x build/buckets/versitygw ] || GOBIN=$PWD/build/buckets GOWORK=off GOFLAGS=-trimpath go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
 	;;
 esac
+case ",${FIGURES:-K1}," in
+*,K[12],*)
+	ls build/kafka/lib/kafka_2.13-*.jar >/dev/null 2>&1 ||
+		mvn -q -B -f test/apache/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD/build/kafka/lib"
+	;;
+esac
 cd bench
 if [ -n "${FIGURES:-}" ]; then
-	exec ./bin/bench run -figures "$FIGURES" -pairs "${PAIRS:-5}" -write=false
+	write=false
+	[ -z "${WRITE:-}" ] || write=true
+	exec ./bin/bench run -figures "$FIGURES" -pairs "${PAIRS:-5}" -write=$write
 fi
 exec ./bin/bench run -pairs "${PAIRS:-5}"
