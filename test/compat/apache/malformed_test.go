@@ -28,12 +28,12 @@ func malformed(r *run) {
 			answer, err = c.frame()
 		}
 		if err != nil {
-			s.fields = []field{{"", "closed"}}
+			s.fields = []field{{"answer", "closed"}}
 			if err.Error() == "no answer" {
-				s.fields = []field{{"", "no answer"}}
+				s.fields = []field{{"answer", "no answer"}}
 			}
 		} else {
-			s.fields = []field{{"", hex.EncodeToString(answer[:min(len(answer), 2)])}}
+			s.fields = []field{{"answer", hex.EncodeToString(answer[:min(len(answer), 2)])}}
 		}
 		c.close()
 		r.steps = append(r.steps, s)

@@ -107,7 +107,7 @@ func (r *run) begin(n int, label string, q kmsg.Request) func() kmsg.Response {
 		}
 		s := step{label: label, key: q.Key(), version: q.GetVersion()}
 		if err != nil {
-			s.fields = []field{{"", err.Error()}}
+			s.fields = []field{{"answer", err.Error()}}
 			p = q.ResponseKind()
 		} else {
 			s.fields = r.fields(p)
