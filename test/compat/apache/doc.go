@@ -14,7 +14,8 @@
 // that server has answered before (ids, epochs).
 //
 // The test fails on a difference that the list does not have, and on a line of
-// the list that does not occur any more. UPDATE=1 prints the lines that lack.
+// the list that does not occur any more; it prints the lines that lack. SEQUENCE=name
+// runs the sequences of that name alone.
 //
 // Everything but this file has the build tag suites; scripts/suite.sh compat runs it.
 package apache

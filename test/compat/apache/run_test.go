@@ -16,8 +16,7 @@ import (
 type sequence struct {
 	name string
 	do   func(r *run)
-	// laps is the number of laps where one less than the widest span of versions
-	// that it asks is not meant: 1 for what does not depend on versions.
+	// laps is how often it is run; 0: until its requests have been of every version.
 	laps int
 }
 
