@@ -10,6 +10,7 @@ import (
 type IgnoredTopicKey struct {
 	Name    string
 	Synonym string // the broker's key that Kafka names as its default
+	Named   bool   // that key has a default, which Kafka names as a synonym
 	Why     string
 	Type    string // Kafka's
 	Default string // that a topic is shown to have
@@ -24,9 +25,11 @@ const (
 // IgnoredTopicKeys lists them by name.
 func IgnoredTopicKeys() []IgnoredTopicKey {
 	keys := ignoredTopicKeys()
-	documented := documentedKeys(kafkaTopicKeys)
+	documented, ofBrokers := documentedKeys(kafkaTopicKeys), documentedKeys(kafkaBrokerKeys)
 	for i := range keys {
 		k, _ := findKafkaKey(documented, keys[i].Name)
+		behind, _ := findKafkaKey(ofBrokers, keys[i].Synonym)
+		keys[i].Named = behind.Default != ""
 		keys[i].Type, keys[i].Default = k.Type, cmp.Or(keys[i].only, k.Default)
 	}
 	return keys

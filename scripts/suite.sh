@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs one suite and prints its seconds. Usage: scripts/suite.sh NAME
-#   compat   the tests of franz-go, and clients in other languages, against bin/rustmq
+#   compat   the tests of franz-go, and clients in other languages, against bin/rustmq;
+#            its answers against those of Apache Kafka
 #   kgo      the tests of franz-go alone, over and over for SOAK minutes
 #   chaos    SIGKILL, power cuts and outages of the bucket of the real binary (root)
 #   buckets  servers of S3, GCS and Azure, and bin/rustmq on each
@@ -25,7 +26,7 @@ compat() {
 	for tool in kcat javac java; do
 		command -v $tool >/dev/null || lacking "$tool is not installed (scripts/deps.sh)"
 	done
-	[ -x build/python/bin/python ] && [ -d build/java/lib ] || lacking "clients are not installed (scripts/deps.sh)"
+	[ -x build/python/bin/python ] && [ -d build/java/lib ] && [ -d build/kafka/lib ] || lacking "clients are not installed (scripts/deps.sh)"
 	dir=$(mktemp -d)
 	bin/rustmq serve --ports free --data-dir "$dir/data" >"$dir/line" 2>"$dir/log" &
 	server=$!
@@ -47,6 +48,9 @@ compat() {
 		sed -n 's/.*"codec":"\([a-z0-9]*\)".*/\1/p' | sort -u | tr '\n' ' ')
 	[ "$stored" = "gzip lz4 none snappy zstd " ] || { echo "kcat's codecs on disk: $stored"; exit 1; }
 	echo "codecs: 5 passed, 0 failed"
+	RUSTMQ_BIN=$PWD/bin/rustmq go test -count=1 -tags suites -timeout 10m -v ./test/compat/apache >"$dir/apache" 2>&1 ||
+		{ cat "$dir/apache"; exit 1; }
+	sed -n 's/^ *apache_test.go:[0-9]*: \(apache: .*\)/\1/p' "$dir/apache"
 }
 chaos() {
 	RUSTMQ_BIN=$PWD/bin/rustmq SOAK=${SOAK:-} go test -count=1 -tags chaos -parallel 8 -timeout 100m -v ./test/chaos

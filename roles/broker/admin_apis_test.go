@@ -184,7 +184,7 @@ func TestFeaturesAreNotSet(t *testing.T) {
 	q := kmsg.NewPtrUpdateFeaturesRequest()
 	q.FeatureUpdates = []kmsg.UpdateFeaturesRequestFeatureUpdate{{Feature: "a", MaxVersionLevel: 1, UpgradeType: 1}}
 	p := ask[*kmsg.UpdateFeaturesResponse](n.connect(), 1, q)
-	if p.ErrorCode != 0 || len(p.Results) != 1 || p.Results[0].ErrorCode != kerr.InvalidUpdateVersion.Code || p.Results[0].ErrorMessage == nil {
+	if p.ErrorCode != kerr.InvalidUpdateVersion.Code || len(p.Results) != 0 { // none is updated: Kafka has no answer for each
 		t.Errorf("v1: %+v", p)
 	}
 }

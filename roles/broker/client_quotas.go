@@ -178,6 +178,9 @@ func quotaChange(entry kmsg.AlterClientQuotasRequestEntry) (change controller.Qu
 		}
 		*to = metadata.QuotaName{Scope: metadata.QuotaDefault}
 		if e.Name != nil {
+			if *e.Name == "" {
+				return change, explained{kerr.InvalidRequest, fmt.Sprintf("an entity of type %s has an empty name; null is the default", e.Type)}
+			}
 			*to = metadata.QuotaName{Scope: metadata.QuotaNamed, Name: *e.Name}
 		}
 	}

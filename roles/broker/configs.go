@@ -31,6 +31,9 @@ func (b *Broker) describeConfigs(_ *kafka.Request, q *kmsg.DescribeConfigsReques
 		}
 		out := kmsg.NewDescribeConfigsResponseResource()
 		out.ResourceType, out.ResourceName = want.ResourceType, want.ResourceName
+		if len(want.ConfigNames) == 0 {
+			want.ConfigNames = nil // none named is all, as where the list is null
+		}
 		configs, err := b.configsOf(want)
 		out.ErrorCode, out.ErrorMessage = codeAndMessage(err)
 		for i := range configs {
@@ -207,26 +210,26 @@ func (b *Broker) groupConfigs(image *metadata.Image, want kmsg.DescribeConfigsRe
 // incrementalAlterConfigs changes single keys.
 func (b *Broker) incrementalAlterConfigs(ctx context.Context, _ *kafka.Request, q *kmsg.IncrementalAlterConfigsRequest) *kmsg.IncrementalAlterConfigsResponse {
 	p := q.ResponseKind().(*kmsg.IncrementalAlterConfigsResponse)
-	var changes []controller.ConfigChange
+	var asked askedConfigs
 	for _, r := range q.Resources {
 		change := controller.ConfigChange{Type: metadata.ResourceType(r.ResourceType), Name: r.ResourceName}
 		for _, c := range r.Configs {
 			op := controller.ConfigOp{Key: c.Name, Op: controller.ConfigOpKind(c.Op)}
 			if c.Value != nil {
 				op.Value = *c.Value
-			} else if op.Op == controller.SetConfig {
-				op.Op = controller.DeleteConfig // null is the default
+			} else if op.Op != controller.DeleteConfig {
+				asked.refuse(change, noValue(c.Name))
 			}
 			change.Ops = append(change.Ops, op)
 		}
-		changes = append(changes, change)
+		asked.add(change)
 	}
-	for i, err := range b.changeConfigs(ctx, changes, false, q.ValidateOnly) {
+	asked.each(b.changeConfigs(ctx, asked.changes(), false, q.ValidateOnly), func(kind kmsg.ConfigResourceType, name string, err error) {
 		out := kmsg.NewIncrementalAlterConfigsResponseResource()
-		out.ResourceType, out.ResourceName = q.Resources[i].ResourceType, q.Resources[i].ResourceName
+		out.ResourceType, out.ResourceName = kind, name
 		out.ErrorCode, out.ErrorMessage = codeAndMessage(err)
 		p.Resources = append(p.Resources, out)
-	}
+	})
 	return p
 }
 
@@ -234,22 +237,24 @@ func (b *Broker) incrementalAlterConfigs(ctx context.Context, _ *kafka.Request, 
 // its default.
 func (b *Broker) alterConfigs(ctx context.Context, _ *kafka.Request, q *kmsg.AlterConfigsRequest) *kmsg.AlterConfigsResponse {
 	p := q.ResponseKind().(*kmsg.AlterConfigsResponse)
-	var changes []controller.ConfigChange
+	var asked askedConfigs
 	for _, r := range q.Resources {
 		change := controller.ConfigChange{Type: metadata.ResourceType(r.ResourceType), Name: r.ResourceName}
 		for _, c := range r.Configs {
 			if c.Value != nil {
 				change.Ops = append(change.Ops, controller.ConfigOp{Key: c.Name, Op: controller.SetConfig, Value: *c.Value})
+			} else {
+				asked.refuse(change, noValue(c.Name))
 			}
 		}
-		changes = append(changes, change)
+		asked.add(change)
 	}
-	for i, err := range b.changeConfigs(ctx, changes, true, q.ValidateOnly) {
+	asked.each(b.changeConfigs(ctx, asked.changes(), true, q.ValidateOnly), func(kind kmsg.ConfigResourceType, name string, err error) {
 		out := kmsg.NewAlterConfigsResponseResource()
-		out.ResourceType, out.ResourceName = q.Resources[i].ResourceType, q.Resources[i].ResourceName
+		out.ResourceType, out.ResourceName = kind, name
 		out.ErrorCode, out.ErrorMessage = codeAndMessage(err)
 		p.Resources = append(p.Resources, out)
-	}
+	})
 	return p
 }
 

@@ -295,3 +295,25 @@ func TestResourcesWithConfigsAreListed(t *testing.T) {
 		}
 	}
 }
+
+// TestSynonymsAreKafkas: a default is named by the broker's key that it is of, and
+// not at all where that key has none (KIP-226).
+func TestSynonymsAreKafkas(t *testing.T) {
+	n := startNode(t)
+	for key, want := range map[string]string{
+		"flush.messages": "log.flush.interval.messages", "segment.bytes": "log.segment.bytes", "cleanup.policy": "log.cleanup.policy",
+		"flush.ms": "", "segment.ms": "", "rustmq.expect.offset": "",
+	} {
+		got := n.Broker.topicConfigs(nil, 1, []string{key})
+		if len(got) != 1 || got[0].Value == nil || got[0].Source != kmsg.ConfigSourceDefaultConfig {
+			t.Fatalf("%s: %+v", key, got)
+		}
+		name := ""
+		for _, s := range got[0].ConfigSynonyms {
+			name += s.Name
+		}
+		if name != want {
+			t.Errorf("%s is named %q, want %q", key, name, want)
+		}
+	}
+}

@@ -13,18 +13,21 @@ import (
 
 func (b *Broker) describeCluster(r *kafka.Request, q *kmsg.DescribeClusterRequest) *kmsg.DescribeClusterResponse {
 	p := q.ResponseKind().(*kmsg.DescribeClusterResponse)
+	const brokers, controllers = 1, 2 // types of endpoints
+	p.EndpointType = brokers
+	if q.Version >= 1 && q.EndpointType != brokers {
+		p.ErrorCode = kerr.UnsupportedEndpointType.Code
+		if q.EndpointType == controllers {
+			p.ErrorCode = kerr.MismatchedEndpointType.Code
+		}
+		p.ErrorMessage = kmsg.StringPtr("this listener knows the endpoints of brokers only")
+		return p
+	}
 	image := b.follower.image()
 	p.ClusterID = image.ClusterID()
 	p.ControllerID = b.opt.NodeID // any broker takes requests to the controller further
 	if q.IncludeClusterAuthorizedOperations {
 		p.ClusterAuthorizedOperations = clusterOperations
-	}
-	const brokers = 1 // endpoint type; 2 would be the controllers
-	p.EndpointType = brokers
-	if q.Version >= 1 && q.EndpointType != brokers {
-		p.ErrorCode = kerr.UnsupportedEndpointType.Code
-		p.ErrorMessage = kmsg.StringPtr("this listener knows the endpoints of brokers only")
-		return p
 	}
 	for broker := range image.Brokers() {
 		if broker.Fenced && !q.IncludeFencedBrokers {
@@ -46,18 +49,23 @@ func (b *Broker) describeCluster(r *kafka.Request, q *kmsg.DescribeClusterReques
 func (b *Broker) describeTopicPartitions(_ *kafka.Request, q *kmsg.DescribeTopicPartitionsRequest) *kmsg.DescribeTopicPartitionsResponse {
 	p := q.ResponseKind().(*kmsg.DescribeTopicPartitionsResponse)
 	image := b.follower.image()
-	left := maxDescribedPartitions
-	if q.ResponsePartitionLimit > 0 {
-		left = min(left, int(q.ResponsePartitionLimit))
-	}
+	left := max(1, min(maxDescribedPartitions, int(q.ResponsePartitionLimit)))
 	var first kmsg.DescribeTopicPartitionsRequestCursor
 	if q.Cursor != nil {
 		first = *q.Cursor
 	}
+	if first.Partition < 0 {
+		for _, t := range q.Topics {
+			out := kmsg.NewDescribeTopicPartitionsResponseTopic()
+			out.Topic, out.ErrorCode = &t.Topic, kerr.InvalidRequest.Code
+			p.Topics = append(p.Topics, out)
+		}
+		return p
+	}
 	add := func(t *metadata.Topic) (more bool) {
 		from := 0
 		if t.Name == first.Topic {
-			from = max(0, int(first.Partition))
+			from = int(first.Partition)
 		}
 		if left == 0 {
 			next := kmsg.NewDescribeTopicPartitionsResponseNextCursor()
@@ -109,6 +117,7 @@ func undescribedTopic(name string) kmsg.DescribeTopicPartitionsResponseTopic {
 	out := kmsg.NewDescribeTopicPartitionsResponseTopic()
 	out.Topic = &name
 	out.ErrorCode = kerr.UnknownTopicOrPartition.Code
+	out.AuthorizedOperations = topicOperations
 	if metadata.ValidTopicName(name) != nil {
 		out.ErrorCode = kerr.InvalidTopicException.Code
 	}

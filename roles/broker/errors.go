@@ -17,6 +17,7 @@ var (
 	errUnknownTopic  error = kerr.UnknownTopicOrPartition
 	errNotLeader     error = kerr.NotLeaderForPartition
 	errInternalTopic       = explained{kerr.InvalidTopicException, "the topic is the broker's own"}
+	errNamedTwice          = explained{kerr.InvalidRequest, "the request names it more than once"}
 )
 
 // explained is one of Kafka's errors with a reason of ours.

@@ -223,6 +223,9 @@ func (b *Broker) logStartFor(topic string, want kmsg.DeleteRecordsRequestTopicPa
 	if err != nil {
 		return controller.LogStart{}, nil, err
 	}
+	if t, ok := b.follower.image().Topic(topic); ok && !b.deletes(t) {
+		return controller.LogStart{}, nil, explained{kerr.PolicyViolation, "cleanup.policy of the topic has no delete"}
+	}
 	offset := storage.Offset(want.Offset)
 	if offset == deleteToHighWM {
 		offset = l.HighWatermark()

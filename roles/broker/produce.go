@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"encoding/binary"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -154,6 +155,9 @@ func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time
 	if len(q.Records) == 0 {
 		return kerr.InvalidRecord
 	}
+	if err := oneNewBatch(q.Records); err != nil {
+		return err
+	}
 	if isTransactional(q.Records) && !p.q.Transactional {
 		return kerr.TransactionalIDAuthorizationFailed
 	}
@@ -185,6 +189,26 @@ func (p *produceRequest) admit(n int) error {
 	err := p.b.store.Admit(p.r.Context(), n)
 	p.waited += p.b.opt.Now().Sub(begun)
 	return err
+}
+
+// oneNewBatch refuses what is not one batch of the format of today, whole, and of no
+// offsets yet. What is wrong in it is found where it is validated. Kafka calls these
+// INVALID_RECORD, which no client tries again, and not a corruption.
+func oneNewBatch(records []byte) error {
+	const atBaseOffset, atLength, prefix, atMagic, today = 0, 8, 12, 16, 2
+	if len(records) < batch.HeaderSize {
+		return explained{kerr.InvalidRecord, fmt.Sprintf("%d bytes are no batch", len(records))}
+	}
+	if records[atMagic] < today {
+		return explained{kerr.InvalidRecord, fmt.Sprintf("a batch of version %d", records[atMagic])}
+	}
+	if length := int64(int32(binary.BigEndian.Uint32(records[atLength:]))); length+prefix > int64(len(records)) {
+		return explained{kerr.InvalidRecord, fmt.Sprintf("a batch of %d bytes, of which %d are there", length+prefix, len(records))}
+	}
+	if offset := int64(binary.BigEndian.Uint64(records[atBaseOffset:])); offset != 0 {
+		return explained{kerr.InvalidRecord, fmt.Sprintf("a producer's batch begins at offset 0, not %d", offset)}
+	}
+	return nil
 }
 
 // Appended takes the result of the append, on the committer's goroutine.

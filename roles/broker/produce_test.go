@@ -75,7 +75,10 @@ func TestProduceIsRefusedWithTheReason(t *testing.T) {
 		"negative":          {3, func(q *kmsg.ProduceRequest) { q.Topics[0].Partitions[0].Partition = -1 }, kerr.UnknownTopicOrPartition},
 		"corrupt":           {8, func(q *kmsg.ProduceRequest) { q.Topics[0].Partitions[0].Records = broken }, kerr.CorruptMessage},
 		"null records":      {8, func(q *kmsg.ProduceRequest) { q.Topics[0].Partitions[0].Records = nil }, kerr.InvalidRecord},
-		"garbage":           {8, func(q *kmsg.ProduceRequest) { q.Topics[0].Partitions[0].Records = []byte("garbage") }, kerr.CorruptMessage},
+		"garbage":           {8, func(q *kmsg.ProduceRequest) { q.Topics[0].Partitions[0].Records = []byte("garbage") }, kerr.InvalidRecord},
+		"cut off":           {8, func(q *kmsg.ProduceRequest) { q.Topics[0].Partitions[0].Records = broken[:len(broken)-1] }, kerr.InvalidRecord},
+		"version 1":         {8, func(q *kmsg.ProduceRequest) { q.Topics[0].Partitions[0].Records[16] = 1 }, kerr.InvalidRecord},
+		"base offset":       {8, func(q *kmsg.ProduceRequest) { q.Topics[0].Partitions[0].Records[7] = 1 }, kerr.InvalidRecord},
 		"acks":              {8, func(q *kmsg.ProduceRequest) { q.Acks = 2 }, kerr.InvalidRequiredAcks},
 	}
 	for name, tc := range cases {

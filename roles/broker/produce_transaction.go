@@ -125,6 +125,7 @@ func (v *verifications) answered(who producerEpoch, refused error) {
 			next.append()
 			continue
 		}
+		next.log.RefuseVerification(who.id, who.epoch)
 		next.refuse()
 		next.part.fail(verificationError(refused, next.part.request.q.Version))
 	}

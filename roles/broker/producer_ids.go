@@ -77,6 +77,10 @@ func (b *Broker) takeProducerID(ctx context.Context) (int64, error) {
 func (b *Broker) initIdempotent(ctx context.Context, q *kmsg.InitProducerIDRequest) *kmsg.InitProducerIDResponse {
 	p := q.ResponseKind().(*kmsg.InitProducerIDResponse)
 	p.ProducerID, p.ProducerEpoch = -1, -1
+	if (q.ProducerID < 0) != (q.ProducerEpoch < 0) {
+		p.ErrorCode = kerr.InvalidRequest.Code // an epoch is that of an id
+		return p
+	}
 	ctx, cancel := controllerContext(ctx, 0)
 	defer cancel()
 	id, err := b.takeProducerID(ctx)

@@ -153,6 +153,11 @@ func (b *Broker) updateFeatures(_ *kafka.Request, q *kmsg.UpdateFeaturesRequest)
 		return p
 	}
 	features := b.Features()
+	defer func() {
+		if p.ErrorCode != 0 {
+			p.Results = nil // none is updated, so none has an answer of its own
+		}
+	}()
 	for _, u := range q.FeatureUpdates {
 		var refused error
 		i := slices.IndexFunc(features, func(f kafka.Feature) bool { return f.Name == u.Feature })
@@ -161,10 +166,10 @@ func (b *Broker) updateFeatures(_ *kafka.Request, q *kmsg.UpdateFeaturesRequest)
 		} else if level := features[i].InUse; level != u.MaxVersionLevel {
 			refused = explained{kerr.InvalidUpdateVersion, fmt.Sprintf("%s is always at %d in this version of rustmq, and cannot be set to %d", u.Feature, level, u.MaxVersionLevel)}
 		}
+		if refused != nil && p.ErrorCode == 0 {
+			p.ErrorCode, p.ErrorMessage = codeAndMessage(refused)
+		}
 		if q.Version >= 2 { // has no place for each
-			if p.ErrorCode == 0 {
-				p.ErrorCode, p.ErrorMessage = codeAndMessage(refused)
-			}
 			continue
 		}
 		out := kmsg.NewUpdateFeaturesResponseResult()

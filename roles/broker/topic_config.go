@@ -57,6 +57,18 @@ func (b *Broker) logConfig(t *metadata.Topic, p *metadata.Partition) log.Config 
 	return c
 }
 
+// deletes tells whether old records of a topic may be deleted by their age, and so
+// by a client.
+func (b *Broker) deletes(t *metadata.Topic) bool {
+	for _, key := range b.topicKeys {
+		if key.Name == "cleanup.policy" {
+			_, deletes, _ := configs.CleanupPolicy(valueOf(t, key))
+			return deletes
+		}
+	}
+	return true
+}
+
 // valueOf returns what a topic has for a key: its own, or the default.
 func valueOf(t *metadata.Topic, key configs.TopicKey) string {
 	if value, set := t.Configs[key.Name]; set {
@@ -155,7 +167,7 @@ func configType(name string) kmsg.ConfigType {
 func (b *Broker) topicConfigs(set map[string]string, minISR int, want []string) []kmsg.DescribeConfigsResponseResourceConfig {
 	from := b.sources(b.follower.image())
 	all := []kmsg.DescribeConfigsResponseResourceConfig{}
-	add := func(name, kind, standard, brokerKey, doc string) {
+	add := func(name, kind, standard, brokerKey string, named bool, doc string) {
 		if want != nil && !slices.Contains(want, name) {
 			return
 		}
@@ -170,6 +182,9 @@ func (b *Broker) topicConfigs(set map[string]string, minISR int, want []string) 
 		}
 		c.ConfigSynonyms = append(c.ConfigSynonyms, behind...)
 		c.Value, c.Source = c.ConfigSynonyms[0].Value, c.ConfigSynonyms[0].Source
+		if !whole && !named {
+			c.ConfigSynonyms = c.ConfigSynonyms[:len(c.ConfigSynonyms)-1] // no broker's key has that value
+		}
 		c.IsDefault = c.Source == kmsg.ConfigSourceDefaultConfig
 		all = append(all, c)
 	}
@@ -177,10 +192,10 @@ func (b *Broker) topicConfigs(set map[string]string, minISR int, want []string) 
 		if key.Name == "min.insync.replicas" && key.Default == "" {
 			key.Default = strconv.Itoa(minISR) // reckoned at use
 		}
-		add(key.Name, key.Type, key.Default, key.Synonym, key.Doc)
+		add(key.Name, key.Type, key.Default, key.Synonym, key.Synonym != "", key.Doc)
 	}
 	for _, key := range b.ignoredKeys {
-		add(key.Name, key.Type, key.Default, "", "nothing looks at it: "+key.Why)
+		add(key.Name, key.Type, key.Default, key.Synonym, key.Named, "nothing looks at it: "+key.Why)
 	}
 	slices.SortFunc(all, func(a, b kmsg.DescribeConfigsResponseResourceConfig) int { return cmp.Compare(a.Name, b.Name) })
 	return all

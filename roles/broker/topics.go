@@ -18,35 +18,46 @@ const (
 	strictCreatePartitions = 3
 )
 
+// clusterMetadata is where Kafka's controllers keep theirs; clients know the name.
+const clusterMetadata = "__cluster_metadata"
+
 func (b *Broker) createTopics(ctx context.Context, r *kafka.Request, q *kmsg.CreateTopicsRequest) *kmsg.CreateTopicsResponse {
 	p := q.ResponseKind().(*kmsg.CreateTopicsResponse)
 	ctx, cancel := controllerContext(ctx, q.TimeoutMillis)
 	defer cancel()
 	var topics []controller.NewTopic
 	counted := b.mutating(r, strictCreateTopics)
+	answer := func(name string, err error) kmsg.CreateTopicsResponseTopic {
+		out := kmsg.NewCreateTopicsResponseTopic()
+		out.Topic, out.Configs = name, []kmsg.CreateTopicsResponseTopicConfig{}
+		out.ErrorCode, out.ErrorMessage = codeAndMessage(err)
+		return out
+	}
+	times := map[string]int{}
 	for _, t := range q.Topics {
-		if reserved(t.Topic) { // a client would make another than coordinators need
-			out := kmsg.NewCreateTopicsResponseTopic()
-			out.Topic = t.Topic
-			out.ErrorCode, out.ErrorMessage = codeAndMessage(errInternalTopic)
-			p.Topics = append(p.Topics, out)
+		if times[t.Topic]++; times[t.Topic] == 2 { // one answer for all of a name
+			p.Topics = append(p.Topics, answer(t.Topic, errNamedTwice))
+		}
+	}
+	for _, t := range q.Topics {
+		if times[t.Topic] > 1 {
+			continue
+		}
+		if err := b.mayCreate(t); err != nil {
+			p.Topics = append(p.Topics, answer(t.Topic, err))
 			continue
 		}
 		asked := newTopic(t)
 		if !q.ValidateOnly {
 			if err := counted.take(asksFor(asked)); err != nil {
-				out := kmsg.NewCreateTopicsResponseTopic()
-				out.Topic, out.ErrorCode = t.Topic, code(err)
-				p.Topics = append(p.Topics, out)
+				p.Topics = append(p.Topics, answer(t.Topic, err))
 				continue
 			}
 		}
 		topics = append(topics, asked)
 	}
 	for i, result := range b.opt.Controller.CreateTopics(ctx, topics, q.ValidateOnly) {
-		out := kmsg.NewCreateTopicsResponseTopic()
-		out.Topic = topics[i].Name
-		out.ErrorCode, out.ErrorMessage = codeAndMessage(result.Err)
+		out := answer(topics[i].Name, result.Err)
 		if !q.ValidateOnly {
 			counted.became(asksFor(topics[i]), result)
 		}
@@ -64,6 +75,25 @@ func (b *Broker) createTopics(ctx context.Context, r *kafka.Request, q *kmsg.Cre
 	return p
 }
 
+// mayCreate refuses what no client may ask for.
+func (b *Broker) mayCreate(t kmsg.CreateTopicsRequestTopic) error {
+	_, exists := b.follower.image().Topic(t.Topic)
+	switch {
+	case t.Topic == clusterMetadata:
+		return explained{kerr.InvalidRequest, "the cluster's metadata is no topic"}
+	case reserved(t.Topic) && !exists: // a client would make another than coordinators need
+		return errInternalTopic
+	case exists:
+		return nil // the controller says so
+	}
+	for _, c := range t.Configs {
+		if c.Value == nil {
+			return explained{kerr.InvalidConfig, "no value for " + c.Name}
+		}
+	}
+	return nil
+}
+
 // asksFor is how many partitions a topic asks for, as far as it says so; one that
 // leaves it to the default asks for one.
 func asksFor(t controller.NewTopic) int { return max(int(t.Partitions), len(t.Assignments), 1) }
@@ -74,13 +104,12 @@ func newTopic(t kmsg.CreateTopicsRequestTopic) controller.NewTopic {
 		out.Assignments = append(out.Assignments, controller.Assignment{Partition: a.Partition, Replicas: slices.Clone(a.Replicas)})
 	}
 	for _, c := range t.Configs {
-		if c.Value == nil {
-			continue // null is the default
-		}
 		if out.Configs == nil {
 			out.Configs = map[string]string{}
 		}
-		out.Configs[c.Name] = *c.Value
+		if c.Value != nil { // mayCreate has refused null, but for a topic that is there
+			out.Configs[c.Name] = *c.Value
+		}
 	}
 	return out
 }
@@ -115,14 +144,9 @@ func (b *Broker) deleteTopics(ctx context.Context, r *kafka.Request, q *kmsg.Del
 		out.ErrorCode = code(err)
 		p.Topics = append(p.Topics, out)
 	}
-	for _, name := range q.TopicNames {
-		add(controller.TopicRef{Name: name})
-	}
-	for _, t := range q.Topics {
-		ref := controller.TopicRef{ID: t.TopicID}
-		if t.Topic != nil {
-			ref.Name = *t.Topic
-		}
+	asked, refused := namedOnce(q)
+	p.Topics = append(p.Topics, refused...)
+	for _, ref := range asked {
 		add(ref)
 	}
 	for i, result := range b.opt.Controller.DeleteTopics(ctx, refs) {
@@ -137,6 +161,40 @@ func (b *Broker) deleteTopics(ctx context.Context, r *kafka.Request, q *kmsg.Del
 	b.settle(ctx)
 	p.ThrottleMillis = counted.millis()
 	return p
+}
+
+// namedOnce are the topics that a request names by one of name and id, and once.
+// What it names otherwise is not deleted.
+func namedOnce(q *kmsg.DeleteTopicsRequest) (refs []controller.TopicRef, refused []kmsg.DeleteTopicsResponseTopic) {
+	refuse := func(ref controller.TopicRef, err error) {
+		out := kmsg.NewDeleteTopicsResponseTopic()
+		if out.TopicID = ref.ID; ref.Name != "" {
+			out.Topic = &ref.Name
+		}
+		out.ErrorCode, out.ErrorMessage = codeAndMessage(err)
+		refused = append(refused, out)
+	}
+	for _, name := range q.TopicNames {
+		refs = append(refs, controller.TopicRef{Name: name})
+	}
+	for _, t := range q.Topics {
+		ref := controller.TopicRef{ID: t.TopicID}
+		if t.Topic != nil {
+			ref.Name = *t.Topic
+		}
+		if (t.Topic == nil) == ref.ID.IsZero() {
+			refuse(ref, explained{kerr.InvalidRequest, "a topic is named by its name, or by its id"})
+			continue
+		}
+		refs = append(refs, ref)
+	}
+	times := map[controller.TopicRef]int{}
+	for _, ref := range refs {
+		if times[ref]++; times[ref] == 2 { // one answer for all of them
+			refuse(ref, errNamedTwice)
+		}
+	}
+	return slices.DeleteFunc(refs, func(ref controller.TopicRef) bool { return times[ref] > 1 }), refused
 }
 
 // partitionsOf is how many partitions a topic has; 0: there is none.
@@ -158,16 +216,19 @@ func (b *Broker) createPartitions(ctx context.Context, r *kafka.Request, q *kmsg
 	times := map[string]int{}
 	counted := b.mutating(r, strictCreatePartitions)
 	for _, t := range q.Topics {
-		times[t.Topic]++
+		if times[t.Topic]++; times[t.Topic] == 2 { // one answer for all of a name
+			out := kmsg.NewCreatePartitionsResponseTopic()
+			out.Topic = t.Topic
+			out.ErrorCode, out.ErrorMessage = codeAndMessage(errNamedTwice)
+			p.Topics = append(p.Topics, out)
+		}
 	}
 	for _, t := range q.Topics {
-		out := kmsg.NewCreatePartitionsResponseTopic()
-		out.Topic = t.Topic
 		if times[t.Topic] > 1 {
-			out.ErrorCode, out.ErrorMessage = kerr.InvalidRequest.Code, kmsg.StringPtr("the request names this topic more than once")
-			p.Topics = append(p.Topics, out)
 			continue
 		}
+		out := kmsg.NewCreatePartitionsResponseTopic()
+		out.Topic = t.Topic
 		var assignments [][]int32
 		for _, a := range t.Assignment {
 			assignments = append(assignments, slices.Clone(a.Replicas))

@@ -279,7 +279,7 @@ func TestNobodyIsAskedAboutWhatCannotBe(t *testing.T) {
 	n, o := startTransactional(t)
 	cut := transactional(t, 9, 0, 0, "cut")
 	for records, want := range map[string]*kerr.Error{
-		string(cut[:len(cut)-1]):                           kerr.CorruptMessage,
+		string(cut[:len(cut)-1]):                           kerr.InvalidRecord,
 		string(cut) + string(cut):                          kerr.InvalidRecord,
 		string(batch.BuildMarker(0, 9, 0, batch.Marker{})): kerr.InvalidRecord,
 		string(transactional(t, -1, -1, -1, "of nobody")):  kerr.InvalidRecord,

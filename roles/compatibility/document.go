@@ -16,8 +16,11 @@ func Document(served []kafka.ApiVersion) string {
 		"tables of configs. A version is announced only when a test drives it\n" +
 		"(`TestEveryAnnouncedVersionIsServed`): it is asked for with a request of that\n" +
 		"version, and answered in its layout without an error that the request does not\n" +
-		"explain. CI compares this page with what the code says. franz-go's own integration\n" +
-		"tests pass over TCP and QUIC, but those that test/compat/kgo/skip.txt lists.\n")
+		"explain. `make suite-compat` sends the same requests, in every version that both\n" +
+		"have, to Apache Kafka 4.1.1 and to rustmq, and compares the answers field by field:\n" +
+		"test/compat/apache/differences.txt lists what differs, and why. CI compares this\n" +
+		"page with what the code says. franz-go's own integration tests pass over TCP and\n" +
+		"QUIC, but those that test/compat/kgo/skip.txt lists.\n")
 	writeAPIs(&b, served)
 	b.WriteString("\n## Client quotas\n\n" +
 		"Rates, entities and their precedence are Kafka's; each broker counts for itself. A\n" +

@@ -205,6 +205,10 @@ func TestValidateRefuses(t *testing.T) {
 		{name: "more records than bytes", code: InvalidRecord, damage: func(b Batch) Batch {
 			return put32(atNumRecords, 1000)(put32(atLastOffsetDelta, 999)(b))
 		}},
+		{name: "fewer records than bytes", code: InvalidRecord, damage: func(b Batch) Batch {
+			return put32(atNumRecords, 1)(put32(atLastOffsetDelta, 0)(b))
+		}},
+		{name: "a record that leaves the batch", code: InvalidRecord, damage: func(b Batch) Batch { b[HeaderSize] = 0x7e; return b }},
 		{name: "more records than may decompress", code: InvalidRecord, limits: Limits{MaxDecompressed: 6999}, damage: func(b Batch) Batch {
 			b[atAttributes+1] |= byte(Zstd)
 			return put32(atNumRecords, 1000)(put32(atLastOffsetDelta, 999)(b))

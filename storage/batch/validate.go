@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"encoding/binary"
 	"time"
 
 	"rustmq.dev/rustmq/storage/guard"
@@ -79,7 +80,26 @@ func (b Batch) validateCounts(l *Limits) error {
 	if !guard.Check("batch.plausible-count", room == 0 && b.Codec() != None || int64(n)*minRecord <= room) {
 		return errorf(InvalidRecord, "%d records do not fit in %d bytes", n, room)
 	}
+	if b.Codec() == None {
+		if got := b.countRecords(); !guard.Check("batch.counted-records", got == int64(n)) {
+			return errorf(InvalidRecord, "%d records are counted, the bytes are of %d (-1: of none)", n, got)
+		}
+	}
 	return nil
+}
+
+// countRecords walks from record to record by their lengths, and says how many fill
+// the bytes of an uncompressed batch; -1: they do not come out even. Consumers that
+// find more or fewer than are counted stop there for good.
+func (b Batch) countRecords() (n int64) {
+	for rest := b.body(); len(rest) > 0; n++ {
+		length, size := binary.Varint(rest)
+		if size <= 0 || length < 0 || length > int64(len(rest)-size) {
+			return -1
+		}
+		rest = rest[int64(size)+length:]
+	}
+	return n
 }
 
 func (b Batch) validateProducer(l *Limits) error {

@@ -224,6 +224,19 @@ func TestUnverifiedBatchIsRefused(t *testing.T) {
 	wantErr(t, with(Guard{}, inTransaction(t, 7, 0, 2, "2")), ErrUnverified)
 }
 
+// TestRefusedEpochDoesNotBlockTheProducersOwn: somebody has asked for an epoch that
+// the coordinator has not given out.
+func TestRefusedEpochDoesNotBlockTheProducersOwn(t *testing.T) {
+	l := lead(t, open(t, small(disk.NewMem(disk.MemOptions{}))), partition(topicA, 0), 1)
+	own, other := inTransaction(t, 7, 1, 0, "own"), inTransaction(t, 7, 5, 3, "other")
+	verify(t, l, other)
+	wantErr(t, sendVerified(t, l, own).wait(t).Err, ErrUnverified)
+	l.RefuseVerification(7, 4) // of another question
+	wantErr(t, sendVerified(t, l, own).wait(t).Err, ErrUnverified)
+	l.RefuseVerification(7, 5)
+	transact(t, l, own)
+}
+
 // TestSecondBatchDoesNotGoBeforeTheFirst: the first batch's verification failed,
 // the second's did not, and nothing is known of the producer that would tell.
 func TestSecondBatchDoesNotGoBeforeTheFirst(t *testing.T) {

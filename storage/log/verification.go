@@ -72,6 +72,17 @@ func (l *Log) BeginVerification(producerID int64, epoch int16, baseSequence int3
 	return v.guard, false, nil
 }
 
+// RefuseVerification says that the coordinator knows of no such transaction in this
+// epoch: it is forgotten, lest it stands in the way of the producer's own epoch. One
+// that was begun for another epoch since stays.
+func (l *Log) RefuseVerification(producerID int64, epoch int16) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if v := l.verifying[producerID]; v != nil && v.epoch == epoch {
+		l.endVerification(producerID, nil)
+	}
+}
+
 // inTransaction reports whether a producer has a transaction open, in its newest
 // epoch, which is this. l.mu is held.
 func (l *Log) inTransaction(producerID int64, epoch int16) bool {

@@ -70,9 +70,6 @@ func (c *Core) list(q *ListGroups) []kmsg.ListGroupsResponseGroup {
 func (c *Core) delete(r Request, q *DeleteGroup) {
 	g := c.groups[q.Group]
 	switch {
-	case q.Group == "":
-		c.answer(r.Call, kerr.InvalidGroupID.Code)
-		return
 	case g == nil:
 		c.answer(r.Call, kerr.GroupIDNotFound.Code)
 		return
@@ -120,6 +117,8 @@ func (c *Core) deleteOffsets(r Request, q *DeleteOffsets) {
 	resp := q.Request.ResponseKind().(*kmsg.OffsetDeleteResponse)
 	g := c.groups[q.Request.Group]
 	switch {
+	case q.Request.Group == "":
+		resp.ErrorCode = kerr.InvalidGroupID.Code
 	case g == nil:
 		resp.ErrorCode = kerr.GroupIDNotFound.Code
 	case g.deleting:

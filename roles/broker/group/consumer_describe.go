@@ -29,9 +29,7 @@ func (c *Core) describeConsumers(q *DescribeConsumerGroup) *kmsg.ConsumerGroupDe
 		rm := kmsg.NewConsumerGroupDescribeResponseGroupMember()
 		rm.MemberID, rm.InstanceID, rm.RackID, rm.MemberEpoch = m.id, m.instance, m.rack, m.epoch
 		rm.ClientID, rm.ClientHost, rm.SubscribedTopics = m.clientID, m.clientHost, m.topics
-		if m.pattern != "" {
-			rm.SubscribedTopicRegex = &m.pattern
-		}
+		rm.SubscribedTopicRegex = &m.pattern // empty, not null, where there is none, as Kafka's
 		rm.Assignment, rm.TargetAssignment = m.assigned.toDescription(c.catalogue), m.target.toDescription(c.catalogue)
 		rm.MemberType = consumerMemberType
 		if m.classic != nil {

@@ -109,6 +109,8 @@ func (c *Core) mayCommit(now time.Time, r Request, req *kmsg.OffsetCommitRequest
 	g := c.groups[req.Group]
 	if g == nil {
 		switch {
+		case !simple && !transactional && req.Version >= 9: // the epoch may be a consumer's (KIP-848)
+			return nil, kerr.GroupIDNotFound.Code
 		case !simple:
 			return nil, kerr.IllegalGeneration.Code
 		case r.Full:

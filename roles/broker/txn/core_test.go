@@ -337,6 +337,25 @@ func TestLateRequestsDoNotTouchTheNextTransaction(t *testing.T) {
 	d.state(CompleteCommit)
 }
 
+// Partitions were added on produce, and the end is of a client that keeps its epoch:
+// the marker is one of that epoch, or the log would take it for a late one and the
+// transaction would hang.
+func TestMarkersAreOfTheVersionThatEndedIt(t *testing.T) {
+	for _, commit := range []bool{true, false} {
+		d := newDesk(t)
+		w := d.init(nobody)
+		d.add(w, 2, t0)
+		d.send(endRequest(w, 4, commit))
+		d.land(nil)
+		if len(d.sending) != 1 {
+			t.Fatalf("%d sendings", len(d.sending))
+		}
+		if m := d.sending[0].Marker; m.Version != 1 || m.ProducerEpoch != w.epoch {
+			t.Fatalf("%+v", m)
+		}
+	}
+}
+
 // Who has not heard that his transaction ended asks again, and is told the same:
 // not another outcome.
 func TestEndIsAnsweredAgain(t *testing.T) {

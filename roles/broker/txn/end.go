@@ -104,6 +104,11 @@ func (c *Core) endAgain(t *transaction, r Request, q *kmsg.EndTxnRequest) {
 func (c *Core) decide(t *transaction, r Request, q *kmsg.EndTxnRequest) {
 	own := q.Version >= ownEpochs
 	next := t.ended(q.Commit, own, c.wall)
+	if !own && next.version >= bumpsEpochs {
+		// Its partitions were added by a newer way: the marker must be taken for what
+		// it is, one under the epoch that the transaction has had (KIP-890).
+		next.version = bumpsEpochs - 1
+	}
 	if own {
 		next.version = bumpsEpochs
 		if exhausted(t.epoch) {
