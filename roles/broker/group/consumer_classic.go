@@ -281,8 +281,7 @@ func (g *group) upgradedMember(cg *consumerGroup, m *member) (*consumerMember, *
 		rebalance: m.rebalance, topics: sortedTopics(sub.Topics), epoch: g.generation, previous: g.generation,
 		classic: &classicMember{session: m.session, protocols: m.protocols},
 	}
-	if m.join != nil || g.state == completing {
-		// It has joined the next generation, and said what it still has.
+	if m.joined { // and said what it still has
 		is.assigned = fromClassic(cg.catalogue(), sub.OwnedPartitions, func(t kmsg.ConsumerMemberMetadataOwnedPartition) (string, []int32) {
 			return t.Topic, t.Partitions
 		})

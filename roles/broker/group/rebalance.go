@@ -99,7 +99,9 @@ func (g *group) complete(now time.Time) {
 	g.core.wakeBy(g, g.rebalanceBy)
 	members := g.ordered()
 	for _, m := range members {
-		g.assign(m, nil)
+		if m.joined {
+			g.assign(m, nil)
+		}
 		m.isNew, m.synced = false, false
 		g.beat(now, m)
 	}

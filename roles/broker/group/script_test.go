@@ -3,6 +3,7 @@ package group
 import (
 	"flag"
 	"fmt"
+	"iter"
 	"maps"
 	"os"
 	"path/filepath"
@@ -166,7 +167,10 @@ func (s *script) run(t *testing.T, line string) {
 		req.ProtocolType = a.or("type", "consumer")
 		for p := range strings.SplitSeq(a.or("protocols", "range:t"), ",") {
 			if name, topics, ok := strings.Cut(p, ":"); ok {
-				m := kmsg.ConsumerMemberMetadata{Topics: strings.Split(topics, "+")}
+				m := kmsg.ConsumerMemberMetadata{Version: int16(min(len(a.bare), 1)), Topics: strings.Split(topics, "+")}
+				for topic, partitions := range places(a.bare) {
+					m.OwnedPartitions = append(m.OwnedPartitions, kmsg.ConsumerMemberMetadataOwnedPartition{Topic: topic, Partitions: partitions})
+				}
 				req.Protocols = append(req.Protocols, kmsg.JoinGroupRequestProtocol{Name: name, Metadata: m.AppendTo(nil)})
 			}
 		}
@@ -194,7 +198,7 @@ func (s *script) run(t *testing.T, line string) {
 		}
 		for _, w := range slices.Sorted(maps.Keys(a.named)) {
 			if who, ok := strings.CutPrefix(w, "to:"); ok {
-				req.GroupAssignment = append(req.GroupAssignment, kmsg.SyncGroupRequestGroupAssignment{MemberID: s.known[who], MemberAssignment: []byte(a.named[w])})
+				req.GroupAssignment = append(req.GroupAssignment, kmsg.SyncGroupRequestGroupAssignment{MemberID: s.known[who], MemberAssignment: assigned(a.named[w])})
 			}
 		}
 		s.ask(a, req)
@@ -333,6 +337,31 @@ func (s *script) restart(t *testing.T) {
 	}
 	s.core.Loaded(s.now)
 	s.step(TopicsChanged{Wall: s.now, Catalogue: s.atlas})
+}
+
+// places yields topic/partition, one by one.
+func places(words []string) iter.Seq2[string, []int32] {
+	return func(yield func(string, []int32) bool) {
+		for _, w := range words {
+			topic, p, ok := strings.Cut(w, "/")
+			if partition, _ := strconv.Atoi(p); ok && !yield(topic, []int32{int32(partition)}) {
+				return
+			}
+		}
+	}
+}
+
+// assigned is what a leader hands out: topic/partition+topic/partition of consumers,
+// else a word of another form.
+func assigned(word string) []byte {
+	var m kmsg.ConsumerMemberAssignment
+	for topic, partitions := range places(strings.Split(word, "+")) {
+		m.Topics = append(m.Topics, kmsg.ConsumerMemberAssignmentTopic{Topic: topic, Partitions: partitions})
+	}
+	if m.Topics == nil {
+		return []byte(word)
+	}
+	return m.AppendTo(nil)
 }
 
 // beat sends a heartbeat of the consumer protocol. A member makes its own id, and

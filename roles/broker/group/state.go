@@ -98,6 +98,7 @@ type member struct {
 	expires time.Time // its session's end
 	isNew   bool      // has not got the answer to its first join
 	synced  bool      // has sent a sync for this generation
+	joined  bool      // has joined since it was assigned anything: it has what its subscription says
 
 	join, sync *waiting
 }
@@ -198,7 +199,7 @@ func (g *group) beat(now time.Time, m *member) {
 // awaitJoin lets m wait for the next generation.
 func (g *group) awaitJoin(m *member, w *waiting) {
 	g.endJoin(m, kerr.RebalanceInProgress.Code) // it has asked again: on a new connection, most likely
-	m.join = w
+	m.join, m.joined = w, true
 	g.joining++
 }
 

@@ -82,6 +82,7 @@ func (g *group) save(given []kmsg.SyncGroupRequestGroupAssignment) {
 		g.rebalanceBy = time.Time{}
 		for _, m := range g.ordered() {
 			g.assign(m, assignments[m.id])
+			m.joined = false
 			if m.sync != nil {
 				g.beat(now, m)
 				g.core.answer(m.sync.call, g.syncResponse(m.sync.sync, m))
