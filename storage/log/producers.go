@@ -122,6 +122,13 @@ func (ps producers) check(b batch.Batch) (duplicate *sentBatch, err error) {
 	return nil, nil
 }
 
+// sentIn reports whether a batch of a producer's epoch is remembered: then check knew
+// which sequence number was due.
+func (ps producers) sentIn(id int64, epoch int16) bool {
+	p := ps[id]
+	return p != nil && len(p.sent) > 0 && p.latest().epoch == epoch
+}
+
 // get returns what is remembered of a producer; of a new one, nothing yet.
 func (ps producers) get(id, millis int64) *producer {
 	p := ps[id]

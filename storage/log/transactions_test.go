@@ -252,6 +252,20 @@ func TestSecondBatchDoesNotGoBeforeTheFirst(t *testing.T) {
 	transact(t, l, inTransaction(t, 7, 1, 0, "2"))
 }
 
+// TestLateCopyOfABatchDoesNotPutTheNextOutOfOrder: one of the transaction before comes
+// once more, over a connection that is broken, and nobody verifies it. What comes next
+// is known without that.
+func TestLateCopyOfABatchDoesNotPutTheNextOutOfOrder(t *testing.T) {
+	l := lead(t, open(t, small(disk.NewMem(disk.MemOptions{}))), partition(topicA, 0), 1)
+	sent := inTransaction(t, 7, 0, 0, "0")
+	transact(t, l, sent)
+	transact(t, l, inTransaction(t, 7, 0, 1, "1"))
+	appendMarker(t, l, Marker{ProducerID: 7, Commit: true})
+	verify(t, l, sent)
+	wantErr(t, sendVerified(t, l, inTransaction(t, 7, 0, 3, "x")).wait(t).Err, ErrOutOfOrderSequence)
+	transact(t, l, inTransaction(t, 7, 0, 2, "3"))
+}
+
 // TestBatchOutsideOfAnOpenTransactionIsRefused for its producer, not for others.
 func TestBatchOutsideOfAnOpenTransactionIsRefused(t *testing.T) {
 	l := lead(t, open(t, small(disk.NewMem(disk.MemOptions{}))), partition(topicA, 0), 1)

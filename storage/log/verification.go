@@ -91,7 +91,8 @@ func (l *Log) inTransaction(producerID int64, epoch int16) bool {
 }
 
 // checkVerified says why a transactional batch is not to be appended: nobody
-// knows that its transaction is open. l.mu is held.
+// knows that its transaction is open. Its place in the producer's sequence was checked,
+// as far as that is known. l.mu is held.
 func (l *Log) checkVerified(b batch.Batch, g Guard) error {
 	id, epoch := b.ProducerID(), b.ProducerEpoch()
 	if l.inTransaction(id, epoch) {
@@ -101,7 +102,7 @@ func (l *Log) checkVerified(b batch.Batch, g Guard) error {
 	if !guard.Check("log.unverified", v != nil && v.guard == g && v.epoch == epoch) {
 		return fmt.Errorf("producer %d, epoch %d: %w", id, epoch, ErrUnverified)
 	}
-	if v != nil && !guard.Check("log.lowest-sequence", b.BaseSequence() <= v.lowest) {
+	if v != nil && !l.producers.sentIn(id, epoch) && !guard.Check("log.lowest-sequence", b.BaseSequence() <= v.lowest) {
 		return fmt.Errorf("producer %d sends sequence %d, %d was seen before: %w", id, b.BaseSequence(), v.lowest, ErrOutOfOrderSequence)
 	}
 	return nil
