@@ -340,6 +340,32 @@ func TestOpenTransactionIsNotForgotten(t *testing.T) {
 	})
 }
 
+// TestKnownProducerBeginsThoughThereAreNoMore: as many producers are remembered as may
+// be. New ones are refused, those that are remembered go on.
+func TestKnownProducerBeginsThoughThereAreNoMore(t *testing.T) {
+	o := small(disk.NewMem(disk.MemOptions{}))
+	o.MaxProducers = 3
+	s := open(t, o)
+	l := lead(t, s, partition(topicA, 0), 1)
+	for id := range int64(2) {
+		transact(t, l, inTransaction(t, id, 0, 0, "a"))
+		appendMarker(t, l, Marker{ProducerID: id, Commit: true})
+	}
+	appendAll(t, l, from(t, 2, 0, 0, "a"))
+	if _, _, err := l.BeginVerification(3, 0, 0); !errors.Is(err, ErrTooManyProducers) {
+		t.Fatalf("a new one: %v", err)
+	}
+	for id := range int64(2) {
+		transact(t, l, inTransaction(t, id, 0, 1, "b"))
+		appendMarker(t, l, Marker{ProducerID: id, Commit: true})
+		verify(t, l, inTransaction(t, id, 0, 2, "of which nothing comes"))
+		appendMarker(t, l, Marker{ProducerID: id, CoordinatorEpoch: 1})
+	}
+	if got := s.Stats().Producers; got != 3 {
+		t.Fatalf("%d producers are counted", got)
+	}
+}
+
 // TestTransactionsSurviveRestart wherever their first batch and their marker lie:
 // in what was trimmed, in what was copied forward, behind the last state.
 func TestTransactionsSurviveRestart(t *testing.T) {

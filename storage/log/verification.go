@@ -24,6 +24,9 @@ type verification struct {
 	epoch  int16
 	lowest int32 // sequence number that was seen: that of the first batch
 	millis int64 // when it was last begun
+	// counted: as one of the producers that there may be. Who is remembered anyway
+	// is counted for that.
+	counted bool
 }
 
 // BeginVerification is called before the first batch of a transaction is
@@ -53,13 +56,14 @@ func (l *Log) BeginVerification(producerID int64, epoch int16, baseSequence int3
 	}
 	v := l.verifying[producerID]
 	if v == nil {
-		if !l.store.rememberProducer() {
+		known := l.producers[producerID] != nil
+		if !known && !l.store.rememberProducer() {
 			return Guard{}, false, ErrTooManyProducers
 		}
 		if l.verifying == nil {
 			l.verifying = map[int64]*verification{}
 		}
-		v = &verification{guard: Guard{l.store.guards.Add(1)}, epoch: epoch, lowest: baseSequence}
+		v = &verification{guard: Guard{l.store.guards.Add(1)}, epoch: epoch, lowest: baseSequence, counted: !known}
 		l.verifying[producerID] = v
 	}
 	if epoch > v.epoch {
@@ -116,16 +120,22 @@ func (l *Log) endVerification(producerID int64, by *Marker) {
 	if v == nil || by != nil && by.TransactionVersion >= bumpedEpochs && v.epoch >= by.ProducerEpoch {
 		return
 	}
+	l.dropVerification(producerID)
+}
+
+// dropVerification forgets one that there is. l.mu is held.
+func (l *Log) dropVerification(producerID int64) {
+	if l.verifying[producerID].counted {
+		l.store.forgetProducers(1)
+	}
 	delete(l.verifying, producerID)
-	l.store.forgetProducers(1)
 }
 
 // endVerifications forgets all that were begun before millis. l.mu is held.
 func (l *Log) endVerifications(before int64) {
 	for id, v := range l.verifying {
 		if v.millis < before {
-			delete(l.verifying, id)
-			l.store.forgetProducers(1)
+			l.dropVerification(id)
 		}
 	}
 }
