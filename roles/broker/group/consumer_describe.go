@@ -63,7 +63,11 @@ func (cg *consumerGroup) mayCommit(req *kmsg.OffsetCommitRequest, transactional 
 	if m.classic == nil && !transactional && req.Generation < m.epoch && m.hasHad(cg.catalogue(), req) {
 		return 0
 	}
-	return m.stale(req.Generation)
+	code := m.stale(req.Generation)
+	if transactional && code == kerr.StaleMemberEpoch.Code {
+		return kerr.IllegalGeneration.Code // a producer would take the other for the end of it
+	}
+	return code
 }
 
 // hasHad reports whether m has had all that it commits for since the epoch that it

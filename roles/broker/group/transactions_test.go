@@ -193,6 +193,26 @@ func TestTransactionsAreFencedByTheGroup(t *testing.T) {
 	})
 }
 
+// A producer knows the errors of the classic protocol only: any other kills it.
+func TestTransactionOfAStaleMemberIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		topics, _ := withTopics(someTopics())
+		h := open(t, topics)
+		h.load(1)
+		is := now(t, h.beat("g", "m", joinEpoch))
+		wantCode(t, "join", is.ErrorCode, nil)
+		q := txnCommitRequest("g", 7, 5)
+		q.MemberID, q.Generation = "m", is.MemberEpoch
+		wantCode(t, "of a member", h.txnCommit(q), nil)
+		for _, epoch := range []int32{is.MemberEpoch - 1, is.MemberEpoch + 1} {
+			q.Generation = epoch
+			wantCode(t, "of another epoch", h.txnCommit(q), kerr.IllegalGeneration)
+		}
+		q.MemberID = "stranger"
+		wantCode(t, "of a stranger", h.txnCommit(q), kerr.UnknownMemberID)
+	})
+}
+
 // Who deletes a group deletes what transactions would commit to it.
 func TestDeletedGroupStaysDeleted(t *testing.T) {
 	for _, restart := range []bool{false, true} {
