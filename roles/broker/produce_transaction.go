@@ -125,10 +125,23 @@ func (v *verifications) answered(who producerEpoch, refused error) {
 			next.append()
 			continue
 		}
-		next.log.RefuseVerification(who.id, who.epoch)
+		if isNotTheirs(refused) {
+			next.log.RefuseVerification(who.id, who.epoch)
+		}
 		next.refuse()
 		next.part.fail(verificationError(refused, next.part.request.q.Version))
 	}
+}
+
+// isNotTheirs reports whether a coordinator has refused who asked: the id, or the epoch,
+// is not that of the transaction's producer. After other refusals he may come again, and
+// what he sent first stays first.
+func isNotTheirs(refused error) bool {
+	switch kafkaError(refused) {
+	case kerr.InvalidProducerIDMapping, kerr.ProducerFenced, kerr.InvalidProducerEpoch:
+		return true
+	}
+	return false
 }
 
 // asking is a question to the coordinator of a transaction, of all partitions of

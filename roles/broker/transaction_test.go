@@ -193,6 +193,31 @@ func TestBatchesBehindTheFirstStayBehindIt(t *testing.T) {
 	})
 }
 
+// TestFirstBatchThatIsToComeAgainStaysFirst: its coordinator could not say yet, and what
+// was sent behind it comes when it can. Nothing else is known of the producer.
+func TestFirstBatchThatIsToComeAgainStaysFirst(t *testing.T) {
+	for _, refused := range []error{kerr.ConcurrentTransactions, kerr.CoordinatorNotAvailable, kerr.RequestTimedOut} {
+		n, o := startTransactional(t)
+		c := n.connect()
+		send := func(sequence int32) int16 {
+			return ask[*kmsg.ProduceResponse](c, 12, inTransaction(transactional(t, 7, 0, sequence, "a"), 0)).Topics[0].Partitions[0].ErrorCode
+		}
+		o.answer = func(verification) []error { return []error{refused} }
+		if got := send(0); got != kerr.NotEnoughReplicas.Code {
+			t.Fatalf("the first: %v", kerr.ErrorForCode(got))
+		}
+		o.answer = nil
+		if got := send(1); got != kerr.OutOfOrderSequenceNumber.Code {
+			t.Fatalf("the second, before the first is there: %v", kerr.ErrorForCode(got))
+		}
+		for sequence := range int32(2) {
+			if got := send(sequence); got != 0 {
+				t.Fatalf("batch %d: %v", sequence, kerr.ErrorForCode(got))
+			}
+		}
+	}
+}
+
 // TestVerificationThatComesLate: the marker was written while the coordinator's
 // answer was under way; nothing is appended behind it.
 func TestVerificationThatComesLate(t *testing.T) {
