@@ -110,7 +110,11 @@ func (b *Broker) txnOffsetCommit(r *kafka.Request, q *kmsg.TxnOffsetCommitReques
 	}
 	b.askCoordinator(r.Context(), v, func(codes []int16) {
 		if codes[0] != 0 {
-			refuse(kerr.TypedErrorForCode(codes[0]))
+			refused := kerr.TypedErrorForCode(codes[0])
+			if isNotTheirs(refused) {
+				l.RefuseVerification(q.ProducerID, q.ProducerEpoch)
+			}
+			refuse(refused)
 			return
 		}
 		commit()

@@ -205,6 +205,27 @@ func TestTransactionalRequestsInEveryVersion(t *testing.T) {
 	})
 }
 
+// Offsets under an epoch that is not the producer's are refused, and do not keep out
+// the producer's own.
+func TestOffsetsOfAForeignEpochKeepNobodyOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t)
+		in := n.controller.createTopic("in", 1)
+		n.settle(t.Context())
+		tx := n.transact("txn")
+		tx.epoch += 7
+		if code := tx.commitOffset(5, in, 1); code != kerr.InvalidProducerEpoch.Code {
+			t.Fatalf("under a foreign epoch: %v", kerr.ErrorForCode(code))
+		}
+		tx.epoch -= 7
+		if code := tx.commitOffset(5, in, 2); code != 0 {
+			t.Fatalf("under its own: %v", kerr.ErrorForCode(code))
+		}
+		tx.end(5, true)
+		tx.wantOffset(2)
+	})
+}
+
 // WriteTxnMarkers ends what hangs in a partition, of records and of offsets, and is
 // refused by what is newer.
 func TestWriteTxnMarkersEndsTransactions(t *testing.T) {
