@@ -20,6 +20,7 @@ import org.apache.kafka.streams.kstream.*;
  *
  * Usage: java Streams RUSTMQ DIR, the binary and an empty directory;
  * java Streams instance BROKER DIR is what the first starts to have something to kill.
+ * STREAMS_VERBOSE=1 prints how long each step takes.
  */
 public final class Streams {
     private static final String APP = "words";
@@ -28,7 +29,7 @@ public final class Streams {
 
     private static int passed;
     private static Path dir;
-    private static final List<Process> processes = new ArrayList<>();
+    private static final List<Process> processes = new CopyOnWriteArrayList<>();
     private static final ExecutorService saying = Executors.newSingleThreadExecutor();
 
     private static void check(String name, boolean ok, Object detail) {
@@ -61,6 +62,8 @@ public final class Streams {
             Runtime.getRuntime().halt(0);
         }
         dir = Path.of(args[1]);
+        // Halting does without; this is for a signal.
+        Runtime.getRuntime().addShutdownHook(new Thread(() -> processes.forEach(Process::destroyForcibly)));
         Server server = new Server(args[0]);
         try {
             server.start();

@@ -11,7 +11,8 @@ import org.apache.kafka.common.utils.Exit;
 
 /**
  * Drives rustmq with the console tools of Apache Kafka, each called as its script calls it,
- * all in one JVM. Usage: java Tools HOST:PORT
+ * all in one JVM. Usage: java Tools HOST:PORT, of a server on which it has not run before.
+ * TOOLS_VERBOSE=1 prints each call and what it says.
  */
 public final class Tools {
     private static final PrintStream SCREEN = System.out;
