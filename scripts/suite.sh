@@ -42,8 +42,9 @@ compat() {
 	mkdir -p build/java/classes
 	javac -cp 'build/java/lib/*' -d build/java/classes test/compat/java/Compat.java
 	java -cp 'build/java/classes:build/java/lib/*' Compat "$broker"
-	# Short-lived JVMs: the second compiler and parallel collector are not worth their start.
-	jvm="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+	# Short-lived JVMs: the second compiler and parallel collector are not worth their
+	# start. A JVM that is killed leaves the libraries that it has unpacked.
+	jvm="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Djava.io.tmpdir=$dir"
 	mkdir -p "$dir/tools" "$dir/streams" "$dir/words"
 	javac -nowarn -cp 'build/kafka/lib/*' -d "$dir/tools" test/compat/tools/Tools.java
 	java $jvm -Dlog4j2.configurationFile=test/compat/tools/log4j2.xml -cp "$dir/tools:build/kafka/lib/*" Tools "$broker"

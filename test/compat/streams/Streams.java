@@ -146,7 +146,8 @@ public final class Streams {
 
             KafkaStreams here = instance(broker, dir.resolve("here"));
             here.start();
-            Process other = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
+            Process other = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-XX:TieredStopAtLevel=1",
+                "-XX:+UseSerialGC", "-Djava.io.tmpdir=" + System.getProperty("java.io.tmpdir"),
                 "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", System.getProperty("java.class.path"), "Streams",
                 "instance", broker, dir.resolve("other").toString())
                 .redirectErrorStream(true).redirectOutput(dir.resolve("other.log").toFile()).start();

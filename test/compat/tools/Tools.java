@@ -126,7 +126,7 @@ public final class Tools {
     /** Runs a tool in a process of its own, and expects status 0. */
     private static Ran process(String tool, String args) throws Exception {
         List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-XX:TieredStopAtLevel=1",
-            "-XX:+UseSerialGC", "-cp", System.getProperty("java.class.path"), "org.apache.kafka.tools." + tool));
+            "-XX:+UseSerialGC", "-Djava.io.tmpdir=" + System.getProperty("java.io.tmpdir"), "-cp", System.getProperty("java.class.path"), "org.apache.kafka.tools." + tool));
         command.addAll(List.of(("--bootstrap-server " + broker + " " + args).split(" ")));
         Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
         String out = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
