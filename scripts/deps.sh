@@ -24,11 +24,14 @@ build/python/bin/python -c 'import confluent_kafka, kafka' 2>/dev/null ||
 if [ -f test/compat/java/pom.xml ] && [ ! -d build/java/lib ]; then
 	mvn -q -B -f test/compat/java/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/build/java/lib"
 fi
+if [ ! -d build/streams/lib ]; then
+	mvn -q -B -f test/compat/streams/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD/build/streams/lib"
+fi
 if ! ls build/kafka/lib/kafka_2.13-*.jar >/dev/null 2>&1; then
 	mvn -q -B -f test/apache/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD/build/kafka/lib"
 fi
 for tool in node npm openssl curl; do
-	command -v $tool >/dev/null || { echo "install $tool: the suite buckets needs it" >&2; exit 1; }
+	command -v $tool >/dev/null || { echo "install $tool: the suites buckets and compat need it" >&2; exit 1; }
 done
 for server in github.com/versity/versitygw/cmd/versitygw@v1.8.0 github.com/fsouza/fake-gcs-server@v1.56.1; do
 	name=${server%@*}
@@ -36,6 +39,11 @@ for server in github.com/versity/versitygw/cmd/versitygw@v1.8.0 github.com/fsouz
 done
 [ -e build/buckets/node_modules/.bin/azurite-blob ] ||
 	npm install --prefix build/buckets --no-audit --no-fund --silent azurite@3.37.0
+if ! cmp -s test/compat/js/package-lock.json build/js/package-lock.json || [ ! -d build/js/node_modules/kafkajs ]; then
+	mkdir -p build/js
+	cp test/compat/js/package.json test/compat/js/package-lock.json build/js
+	npm ci --prefix build/js --ignore-scripts --no-audit --no-fund --silent
+fi
 # What the packages and their tests import, no more: `go mod download` would bring
 # every module of the graph, and change go.work.sum.
 for module in . sdk/go bench; do

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs one suite and prints its seconds. Usage: scripts/suite.sh NAME
-#   compat   the tests of franz-go, and clients in other languages, against bin/rustmq;
-#            its answers against those of Apache Kafka
+#   compat   the tests of franz-go, clients in other languages, Kafka's tools and Kafka
+#            Streams against bin/rustmq; its answers against those of Apache Kafka
 #   kgo      the tests of franz-go alone, over and over for SOAK minutes
 #   chaos    SIGKILL, power cuts and outages of the bucket of the real binary (root)
 #   buckets  servers of S3, GCS and Azure, and bin/rustmq on each
@@ -23,10 +23,11 @@ kgo() {
 }
 compat() {
 	SOAK='' kgo
-	for tool in kcat javac java; do
+	for tool in kcat javac java node; do
 		command -v $tool >/dev/null || lacking "$tool is not installed (scripts/deps.sh)"
 	done
-	[ -x build/python/bin/python ] && [ -d build/java/lib ] && [ -d build/kafka/lib ] || lacking "clients are not installed (scripts/deps.sh)"
+	[ -x build/python/bin/python ] && [ -d build/java/lib ] && [ -d build/js/node_modules/kafkajs ] && [ -d build/streams/lib ] &&
+		ls build/kafka/lib/kafka-tools-*.jar >/dev/null 2>&1 || lacking "clients are not installed (scripts/deps.sh)"
 	dir=$(mktemp -d)
 	bin/rustmq serve --ports free --data-dir "$dir/data" >"$dir/line" 2>"$dir/log" &
 	server=$!
@@ -37,9 +38,18 @@ compat() {
 	KCAT_TOPIC_FILE=$dir/topic test/compat/kcat/kcat.sh "$broker"
 	build/python/bin/python test/compat/python/librdkafka.py "$broker"
 	build/python/bin/python test/compat/python/kafka_python.py "$broker"
+	node test/compat/js/kafkajs.mjs "$broker" build/js
 	mkdir -p build/java/classes
 	javac -cp 'build/java/lib/*' -d build/java/classes test/compat/java/Compat.java
 	java -cp 'build/java/classes:build/java/lib/*' Compat "$broker"
+	# Short-lived JVMs: the second compiler and parallel collector are not worth their
+	# start. A JVM that is killed leaves the libraries that it has unpacked.
+	jvm="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Djava.io.tmpdir=$dir"
+	mkdir -p "$dir/tools" "$dir/streams" "$dir/words"
+	javac -nowarn -cp 'build/kafka/lib/*' -d "$dir/tools" test/compat/tools/Tools.java
+	java $jvm -Dlog4j2.configurationFile=test/compat/tools/log4j2.xml -cp "$dir/tools:build/kafka/lib/*" Tools "$broker"
+	javac -cp 'build/streams/lib/*' -d "$dir/streams" test/compat/streams/Streams.java
+	java $jvm -Dorg.slf4j.simpleLogger.defaultLogLevel=off -cp "$dir/streams:build/streams/lib/*" Streams bin/rustmq "$dir/words"
 	http=$(sed -n 's/.*"http":"\([^"]*\)".*/\1/p' "$dir/line")
 	id=$(bin/rustmq admin --url "http://$http" topics describe "$(cat "$dir/topic")" -o json | sed -n 's/^ *"id": "\(.*\)",/\1/p')
 	kill $server

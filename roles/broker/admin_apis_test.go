@@ -297,3 +297,21 @@ func TestClientQuotasAreSetAndDescribed(t *testing.T) {
 		t.Errorf("left: %v", got)
 	}
 }
+
+// Kafka's tools ask for credentials with the quotas of a user, and fail without an answer.
+func TestUsersHaveNoScramCredentials(t *testing.T) {
+	ctx, adm, _ := adminOf(t)
+	if all, err := adm.DescribeUserSCRAMs(ctx); err != nil || len(all) != 0 {
+		t.Errorf("all users: %v, %v", all, err)
+	}
+	some, err := adm.DescribeUserSCRAMs(ctx, "ada", "grace", "grace")
+	if err != nil || len(some) != 2 {
+		t.Fatalf("two users: %v, %v", some, err)
+	}
+	if err := some["ada"].Err; !errors.Is(err, kerr.ResourceNotFound) {
+		t.Errorf("ada: %v", err)
+	}
+	if err := some["grace"].Err; !errors.Is(err, kerr.DuplicateResource) {
+		t.Errorf("grace, named twice: %v", err)
+	}
+}

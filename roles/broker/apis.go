@@ -58,6 +58,7 @@ func servedAPIs() []api {
 		{kmsg.ListPartitionReassignments, 0, 0, inline((*Broker).listPartitionReassignments)},
 		{kmsg.DescribeClientQuotas, 0, 1, inline((*Broker).describeClientQuotas)},
 		{kmsg.AlterClientQuotas, 0, 1, background((*Broker).alterClientQuotas)},
+		{kmsg.DescribeUserSCRAMCredentials, 0, 0, inline((*Broker).describeUserScramCredentials)},
 		{kmsg.ListConfigResources, 0, 1, inline((*Broker).listConfigResources)},
 		{kmsg.UpdateFeatures, 0, 2, inline((*Broker).updateFeatures)},
 		{kmsg.AlterConfigs, 0, 2, background((*Broker).alterConfigs)},

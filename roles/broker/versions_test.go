@@ -101,12 +101,13 @@ func drives(t testing.TB, topic string, id storage.TopicID, producer int64) map[
 			Entity: []kmsg.AlterClientQuotasRequestEntryEntity{{Type: "user", Name: ptr("somebody")}},
 			Ops:    []kmsg.AlterClientQuotasRequestEntryOp{{Key: "producer_byte_rate", Value: 1 << 20}},
 		}}})},
-		kmsg.UpdateFeatures:       {ask: of(&kmsg.UpdateFeaturesRequest{TimeoutMillis: 1000, FeatureUpdates: []kmsg.UpdateFeaturesRequestFeatureUpdate{{Feature: "metadata.version", MaxVersionLevel: 1, UpgradeType: 1}}, ValidateOnly: true}), may: []*kerr.Error{kerr.InvalidUpdateVersion}},
-		kmsg.ListConfigResources:  {ask: of(&kmsg.ListConfigResourcesRequest{ResourceTypes: []int8{2, 4}})},
-		kmsg.DescribeCluster:      {ask: of(&kmsg.DescribeClusterRequest{EndpointType: 1})},
-		kmsg.DescribeProducers:    {ask: of(&kmsg.DescribeProducersRequest{Topics: []kmsg.DescribeProducersRequestTopic{{Topic: topic, Partitions: partition}}})},
-		kmsg.DescribeTransactions: {ask: of(&kmsg.DescribeTransactionsRequest{TransactionalIDs: []string{"t"}}), may: noTransaction},
-		kmsg.ListTransactions:     {ask: of(&kmsg.ListTransactionsRequest{StateFilters: []string{"Ongoing"}, DurationFilterMillis: -1}), may: noTransaction},
+		kmsg.DescribeUserSCRAMCredentials: {ask: of(&kmsg.DescribeUserSCRAMCredentialsRequest{Users: []kmsg.DescribeUserSCRAMCredentialsRequestUser{{Name: "somebody"}}}), may: []*kerr.Error{kerr.ResourceNotFound}},
+		kmsg.UpdateFeatures:               {ask: of(&kmsg.UpdateFeaturesRequest{TimeoutMillis: 1000, FeatureUpdates: []kmsg.UpdateFeaturesRequestFeatureUpdate{{Feature: "metadata.version", MaxVersionLevel: 1, UpgradeType: 1}}, ValidateOnly: true}), may: []*kerr.Error{kerr.InvalidUpdateVersion}},
+		kmsg.ListConfigResources:          {ask: of(&kmsg.ListConfigResourcesRequest{ResourceTypes: []int8{2, 4}})},
+		kmsg.DescribeCluster:              {ask: of(&kmsg.DescribeClusterRequest{EndpointType: 1})},
+		kmsg.DescribeProducers:            {ask: of(&kmsg.DescribeProducersRequest{Topics: []kmsg.DescribeProducersRequestTopic{{Topic: topic, Partitions: partition}}})},
+		kmsg.DescribeTransactions:         {ask: of(&kmsg.DescribeTransactionsRequest{TransactionalIDs: []string{"t"}}), may: noTransaction},
+		kmsg.ListTransactions:             {ask: of(&kmsg.ListTransactionsRequest{StateFilters: []string{"Ongoing"}, DurationFilterMillis: -1}), may: noTransaction},
 		kmsg.ConsumerGroupHeartbeat: {ask: func(v int16) kmsg.Request {
 			q := kmsg.NewPtrConsumerGroupHeartbeatRequest()
 			q.Group, q.MemberID, q.RebalanceTimeoutMillis = fmt.Sprintf("beating-%d", v), "m", 10_000

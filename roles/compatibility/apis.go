@@ -80,7 +80,7 @@ func kafkaAPIs() []api {
 		48: {"DescribeClientQuotas", 0, 1, "by user, client id or both"},
 		49: {"AlterClientQuotas", 0, 1, "producer_byte_rate, consumer_byte_rate, request_percentage and controller_mutation_rate, by user, client id or both; by address refused"},
 
-		50: {"DescribeUserScramCredentials", 0, 0, notYetSecurity},
+		50: {"DescribeUserScramCredentials", 0, 0, "no user has any: kafka-configs asks for them with a user's quotas"},
 		51: {"AlterUserScramCredentials", 0, 0, notYetSecurity},
 		52: {"Vote", 0, -1, between},
 		53: {"BeginQuorumEpoch", 0, -1, between},

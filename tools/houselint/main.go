@@ -38,6 +38,7 @@ var floors = map[string]int{
 // of storage and security, that are allowed all the same.
 var mayImport = map[string][]string{
 	"transport": {"sdk/go/quic"},
+	"bench":     {"test/apache"}, // a peer that the comparison starts too
 }
 
 // diskOnly are the rooms whose only door to files is storage/disk.

@@ -119,10 +119,12 @@ func (a assignment) toHeartbeat() *kmsg.ConsumerGroupHeartbeatResponseAssignment
 }
 
 // toDescription is the assignment as a description says it, with the names that
-// the topics have now.
+// the topics have now. Topics that are no more are left out.
 func (a assignment) toDescription(c Catalogue) (resp kmsg.Assignment) {
 	for _, topic := range a.topics() {
-		resp.TopicPartitions = append(resp.TopicPartitions, kmsg.AssignmentTopicPartition{TopicID: topic, Topic: c.TopicName(topic), Partitions: a[topic]})
+		if name := c.TopicName(topic); name != "" {
+			resp.TopicPartitions = append(resp.TopicPartitions, kmsg.AssignmentTopicPartition{TopicID: topic, Topic: name, Partitions: a[topic]})
+		}
 	}
 	return resp
 }

@@ -57,6 +57,43 @@ func someTopics() atlas {
 	return atlas{1, map[string]int32{}, map[string]storage.TopicID{}}.with("t", 4)
 }
 
+// Tools show the first reason they are given: a group that is not there is not one of
+// another kind.
+func TestDescriptionTellsWhetherThereIsAGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t)
+		h.load(1)
+		describe := kmsg.NewPtrConsumerGroupDescribeRequest()
+		describe.Groups = []string{"g"}
+		for _, want := range []string{"group g not found", "group g is not a consumer group"} {
+			g := now(t, call(h, h.ConsumerGroupDescribe, describe)).Groups[0]
+			if g.ErrorCode != kerr.GroupIDNotFound.Code || g.ErrorMessage == nil || *g.ErrorMessage != want {
+				t.Errorf("%+v, want %q", g, want)
+			}
+			now(t, h.commit("g", 1))
+		}
+	})
+}
+
+// A topic that is no more has no name that a description could say, and tools that are
+// told an empty one fail for all groups that they describe with this one.
+func TestDescriptionLeavesOutDeletedTopics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		topics, change := withTopics(someTopics())
+		h := open(t, topics)
+		h.load(1)
+		now(t, h.beat("g", "m", 0))
+		synctest.Wait()
+		if got := h.described("g"); !strings.Contains(got, " t [0 1 2 3] ") {
+			t.Fatalf("before: %s", got)
+		}
+		change(someTopics().with("t", 0))
+		if got, want := h.described("g"), "ok Reconciling 2\nm 1 [] []\n"; got != want {
+			t.Errorf("after: %q, want %q", got, want)
+		}
+	})
+}
+
 // A member is silent for as long as its group allows, and learns of its own interval.
 func TestGroupsHaveTimesOfTheirOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -19,7 +19,10 @@ func (c *Core) describeConsumers(q *DescribeConsumerGroup) *kmsg.ConsumerGroupDe
 	g := c.groups[q.Group]
 	if g == nil || g.consumer == nil {
 		resp.ErrorCode = kerr.GroupIDNotFound.Code
-		resp.ErrorMessage = kmsg.StringPtr("group " + q.Group + " is not a consumer group")
+		resp.ErrorMessage = kmsg.StringPtr("group " + q.Group + " not found")
+		if g != nil {
+			resp.ErrorMessage = kmsg.StringPtr("group " + q.Group + " is not a consumer group")
+		}
 		return &resp
 	}
 	cg := g.consumer

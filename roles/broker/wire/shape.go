@@ -114,6 +114,8 @@ func shapeOf(key int16) (shape, bool) {
 		return shape{1, "[s b S] b", 0}, true
 	case 49: // AlterClientQuotas
 		return shape{1, "[[s S] [s q b]] b", 0}, true
+	case 50: // DescribeUserScramCredentials
+		return shape{0, "[s]", 0}, true
 	case 74: // ListConfigResources
 		return shape{0, "(b):1+", 0}, true
 	case 57: // UpdateFeatures

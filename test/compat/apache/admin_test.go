@@ -222,6 +222,18 @@ func administering(r *run) {
 	})
 	quotas("no limits", false, exact("user", &user))
 
+	credentials := func(label string, of ...string) {
+		q := kmsg.NewPtrDescribeUserSCRAMCredentialsRequest()
+		for _, user := range of {
+			q.Users = append(q.Users, kmsg.DescribeUserSCRAMCredentialsRequestUser{Name: user})
+		}
+		r.ask(label, q)
+	}
+	credentials("credentials of all")
+	credentials("credentials of a user", user)
+	credentials("credentials of a user twice", user, user)
+	credentials("credentials of no name", "")
+
 	features := func(label string, name string, level int16, kind int8, dry bool) {
 		q := kmsg.NewPtrUpdateFeaturesRequest()
 		q.TimeoutMillis, q.ValidateOnly = 5000, dry
