@@ -2,6 +2,7 @@ package group
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -192,12 +193,7 @@ func (s *shard) trimmed(now time.Time, err error) {
 
 // Groups returns the ids of all groups, in order.
 func (c *Core) Groups() []string {
-	ids := make([]string, 0, len(c.groups))
-	for id := range c.groups {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
+	return slices.Sorted(maps.Keys(c.groups))
 }
 
 // Current returns the writes that make a replay find the group as the log has it

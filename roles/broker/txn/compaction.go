@@ -1,6 +1,8 @@
 package txn
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"rustmq.dev/rustmq/storage"
@@ -178,12 +180,7 @@ func (s *shard) trimmed(now time.Time, err error) {
 
 // IDs returns all ids, in order.
 func (c *Core) IDs() []string {
-	all := c.sorted()
-	ids := make([]string, len(all))
-	for i, t := range all {
-		ids[i] = t.id
-	}
-	return ids
+	return slices.Sorted(maps.Keys(c.ids))
 }
 
 // Current returns the record of an id as the log has it now; false: there is none,
