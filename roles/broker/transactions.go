@@ -33,7 +33,7 @@ const epochPerTransaction = 2
 // openTransactions makes the coordinator; partitions come to it with leadership.
 func (b *Broker) openTransactions() (*txn.Coordinator, error) {
 	o := b.opt.Transactions
-	o.Log = transactionsLog{newCoordinatorLog(b, transactionsTopic, txn.ErrNotLeader, txn.ErrTooLarge)}
+	o.Log = transactionsLog{newCoordinatorLog(b, transactionsTopic)}
 	o.Markers, o.Topics, o.NewProducerID = markers{b}, groupTopics{b}, b.newProducerID
 	o.Logger, o.Now = b.log, b.opt.Now
 	if o.CompactBytes == 0 { // of a small WAL, all partitions together a tenth

@@ -1,10 +1,7 @@
 package group
 
 import (
-	"errors"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kerr"
 
 	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage"
@@ -301,29 +298,4 @@ func (s *shard) End() {
 	s.core, s.builder, s.held = nil, nil, nil
 	s.c.groups.Add(-int64(s.groups))
 	s.c.bytes.Add(-s.bytes)
-}
-
-// codeOf is the error code for a write that failed; tooLarge is what stands for
-// a batch that the topic does not take.
-func codeOf(err error, tooLarge int16) int16 {
-	var invalid *batch.Error
-	var kafka *kerr.Error
-	switch {
-	case err == nil:
-		return 0
-	case errors.Is(err, ErrNotLeader):
-		return kerr.NotCoordinator.Code
-	case errors.Is(err, ErrTooLarge), errors.As(err, &invalid) && invalid.Code == batch.MessageTooLarge:
-		return tooLarge
-	case errors.As(err, &kafka):
-		switch kafka {
-		case kerr.NotLeaderForPartition, kerr.FencedLeaderEpoch, kerr.NotCoordinator:
-			return kerr.NotCoordinator.Code
-		case kerr.InvalidProducerEpoch, kerr.InvalidTxnState, kerr.TransactionAbortable:
-			return kafka.Code
-		case kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidFetchSize:
-			return tooLarge
-		}
-	}
-	return kerr.CoordinatorNotAvailable.Code
 }
