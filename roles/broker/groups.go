@@ -10,6 +10,7 @@ import (
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/transport/kafka"
@@ -28,7 +29,7 @@ func (b *Broker) openGroups() (*group.Coordinator, error) {
 	o.Consumer.TimesOf = b.groupTimes
 	o.Logger, o.Now = b.log, b.opt.Now
 	if o.CompactBytes == 0 { // of a small WAL, all partitions together a tenth
-		o.CompactBytes = min(group.DefaultCompactBytes, b.store.Stats().Capacity/(10*group.Partitions))
+		o.CompactBytes = min(coordinator.DefaultCompactBytes, b.store.Stats().Capacity/(10*group.Partitions))
 	}
 	return group.Open(o)
 }

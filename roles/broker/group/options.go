@@ -124,7 +124,7 @@ func (o *Options) setDefaults() error {
 	o.MaxGroups = or(o.MaxGroups, DefaultMaxGroups)
 	o.MaxState = or(o.MaxState, DefaultMaxState)
 	o.MaxQueue = or(o.MaxQueue, DefaultMaxQueue)
-	o.CompactBytes = or(o.CompactBytes, DefaultCompactBytes)
+	o.CompactBytes = or(o.CompactBytes, coordinator.DefaultCompactBytes)
 	if o.MinSession < 0 || o.MaxSession < o.MinSession {
 		return fmt.Errorf("group coordinator: sessions from %v to %v", o.MinSession, o.MaxSession)
 	}

@@ -112,7 +112,7 @@ func (o *Options) setDefaults() error {
 	o.MaxIDs = cmp.Or(o.MaxIDs, DefaultMaxIDs)
 	o.MaxState = cmp.Or(o.MaxState, DefaultMaxState)
 	o.MaxQueue = cmp.Or(o.MaxQueue, DefaultMaxQueue)
-	o.CompactBytes = cmp.Or(o.CompactBytes, DefaultCompactBytes)
+	o.CompactBytes = cmp.Or(o.CompactBytes, coordinator.DefaultCompactBytes)
 	if o.MaxTimeout < 0 || o.IDExpiration < 0 {
 		return fmt.Errorf("transaction coordinator: time-outs to %v, ids expire after %v", o.MaxTimeout, o.IDExpiration)
 	}

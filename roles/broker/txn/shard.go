@@ -53,7 +53,7 @@ func (s *shard) Run() {
 		s.flush()
 		s.compact(time.Now())
 		s.count()
-		if !s.Wait(s.core.Deadline(), s.compaction.retry) {
+		if !s.Wait(s.core.Deadline(), s.compaction.Retry) {
 			return
 		}
 		s.Serve(s.begin)
@@ -164,8 +164,7 @@ func (s *shard) Load() error {
 func (s *shard) replay() (core *Core, records int, log compaction, err error) {
 	core = NewCore(s.c.opt)
 	err = s.c.opt.Log.Read(s.Context, s.Partition, s.Epoch, func(b batch.Batch) error {
-		log.grown += int64(len(b)) + batchOverhead
-		log.end = b.NextOffset()
+		log.Replayed(b)
 		if b.IsControl() {
 			return nil
 		}
