@@ -75,7 +75,7 @@ func garbagePercent(spare, live, scanned uint64) int {
 	if live == 0 { // nothing was collected yet
 		return defaultGC
 	}
-	return int(min(max(spare, scanned), live) * 100 / live)
+	return max(1, int(min(max(spare, scanned), live)*100/live)) // 0 would be to collect without end
 }
 
 // groupMemory is the least of what the memory control groups (of either version)

@@ -23,6 +23,7 @@ func TestGarbageIsBounded(t *testing.T) {
 		"more buffers":           {4000 * mib, 20 * mib, 128 * mib},
 		"much to look at":        {4000 * mib, 1000 * mib, 1000 * mib},
 		"nothing but to look at": {4000 * mib, 4100 * mib, 4000 * mib},
+		"a hundredth at least":   {20000 * mib, 20 * mib, 200 * mib},
 	} {
 		percent := garbagePercent(spareHeap, c.live, c.scanned)
 		got := c.live * uint64(percent) / 100
