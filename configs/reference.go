@@ -54,6 +54,12 @@ this order: a flag, ` + "`--set section.key=value`" + `, the environment
 Durations are written ` + "`250ms`, `10s`, `1h`" + `; sizes ` + "`64KiB`, `1GiB`" + `;
 prices, in dollars, ` + "`0.023`" + `, or ` + "`list`" + `: the list price of the store
 that ` + "`object_storage.url`" + ` names ([cost.md](cost.md) has them all).
+
+The sizes bound what is held in memory. Garbage comes on top of what is held until it
+is collected: 128 MiB, or as much as a collection has to look at (metadata, groups and
+indexes, not records), and never more than is held. In a control group with a memory
+limit all that is kept to four fifths of the limit. ` + "`GOMEMLIMIT`" + ` in the environment
+takes the place of both, ` + "`GOGC`" + ` of the former.
 `)
 	section := ""
 	def := Default()

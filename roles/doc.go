@@ -7,7 +7,8 @@
 //
 // [Main] is the whole program: `rustmq serve` starts a Node from a config; the
 // client and admin commands come from roles/client and roles/admin. Tests and
-// the package embed start nodes through the same Start.
+// the package embed start nodes through the same Start. How the process collects its
+// garbage is for the program to say, not for a node: see boundGarbage.
 //
 // A hang-up (SIGHUP) reloads the certificates of a process, unless it comes from
 // the terminal that went away: that ends it.

@@ -1,12 +1,16 @@
 package roles
 
 import (
+	"context"
 	"math"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"runtime/metrics"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 )
 
 // limitMemory tells the collector how much this process may use, where a control
@@ -21,6 +25,57 @@ func limitMemory() {
 	if limit := groupMemory("/proc/self/cgroup", "/sys/fs/cgroup"); limit > 0 {
 		debug.SetMemoryLimit(limit / 5 * 4)
 	}
+}
+
+// spareHeap is how much garbage may lie in the heap in any case before it is collected.
+const spareHeap = 128 << 20
+
+// boundGarbage keeps garbage from taking as much memory as what is in use, unless
+// somebody has said how it is to be collected (GOGC, GOMEMLIMIT), until stop, which
+// leaves the default behind. Most of a broker's heap is buffers: a collection does
+// not look into them, and so costs little, however large they are.
+func boundGarbage(spare uint64) (stop func()) {
+	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Go(func() {
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		heap := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/total:bytes"}}
+		for set := defaultGC; ; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			metrics.Read(heap)
+			// It stops all other goroutines for a moment.
+			if percent := garbagePercent(spare, heap[0].Value.Uint64(), heap[1].Value.Uint64()); percent != set {
+				debug.SetGCPercent(percent)
+				set = percent
+			}
+		}
+	})
+	return func() {
+		cancel()
+		done.Wait()
+		debug.SetGCPercent(defaultGC)
+	}
+}
+
+const defaultGC = 100 // of GOGC
+
+// garbagePercent is how much garbage there may be, in percent of what was in use at
+// the last collection: spare bytes, or as much as a collection has to look at, so that
+// it does not take a larger share of the time than by default; never more than what
+// is in use.
+func garbagePercent(spare, live, scanned uint64) int {
+	if live == 0 { // nothing was collected yet
+		return defaultGC
+	}
+	return max(1, int(min(max(spare, scanned), live)*100/live)) // 0 would be to collect without end
 }
 
 // groupMemory is the least of what the memory control groups (of either version)

@@ -108,6 +108,7 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 		config.Broker.DataDir = dir
 	}
 	limitMemory()
+	defer boundGarbage(spareHeap)()
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP) // before the start, for which it would be the end
 	defer signal.Stop(hangups)

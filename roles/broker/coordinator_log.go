@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"rustmq.dev/rustmq/roles/broker/cold"
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
@@ -17,12 +18,10 @@ import (
 
 // coordinatorLog is a topic that coordinators keep their state in, as they see it.
 type coordinatorLog struct {
-	b           *Broker
-	topic       string
-	errLeader   error           // that an append wraps: the partition is not led under the epoch
-	errTooLarge error           // that an append wraps: the topic does not take the batch
-	noWait      context.Context // has ended: admission by it succeeds at once or not at all
-	partitions  [coordinatorPartitions]coordinatorQueue
+	b          *Broker
+	topic      string
+	noWait     context.Context // has ended: admission by it succeeds at once or not at all
+	partitions [coordinatorPartitions]coordinatorQueue
 }
 
 // coordinatorPartitions is how many partitions each such topic has.
@@ -51,10 +50,10 @@ func (a *coordinatorAppend) size() int {
 	return len(a.batch)
 }
 
-func newCoordinatorLog(b *Broker, topic string, errLeader, errTooLarge error) *coordinatorLog {
+func newCoordinatorLog(b *Broker, topic string) *coordinatorLog {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	return &coordinatorLog{b: b, topic: topic, errLeader: errLeader, errTooLarge: errTooLarge, noWait: ended}
+	return &coordinatorLog{b: b, topic: topic, noWait: ended}
 }
 
 // offsetsLog is the topic of the group coordinator.
@@ -127,7 +126,7 @@ func (o *coordinatorLog) append(a coordinatorAppend) {
 		a.done(storage.NoOffset, err)
 		return
 	}
-	appended := coordinatorAppended{o, a.done}
+	appended := coordinatorAppended{a.done}
 	if a.marker != nil {
 		// A marker is admitted by its append: there was room a moment ago, and who
 		// ends the transaction tries again.
@@ -139,19 +138,16 @@ func (o *coordinatorLog) append(a coordinatorAppend) {
 }
 
 // coordinatorAppended tells a coordinator how an append ended.
-type coordinatorAppended struct {
-	log  *coordinatorLog
-	done func(storage.Offset, error)
-}
+type coordinatorAppended struct{ done func(storage.Offset, error) }
 
 // Appended implements log.Appended.
 func (a coordinatorAppended) Appended(result log.AppendResult) {
 	err := result.Err
 	switch refused, ok := errors.AsType[*batch.Error](err); {
 	case ok && refused.Code == batch.MessageTooLarge:
-		err = fmt.Errorf("%w: %w", a.log.errTooLarge, err)
+		err = fmt.Errorf("%w: %w", coordinator.ErrTooLarge, err)
 	case errors.Is(err, log.ErrNotLeader) || errors.Is(err, log.ErrDropped) || errors.Is(err, log.ErrClosed):
-		err = fmt.Errorf("%w: %w", a.log.errLeader, err)
+		err = fmt.Errorf("%w: %w", coordinator.ErrNotLeader, err)
 	case errors.Is(err, log.ErrUnverified):
 		err = fmt.Errorf("%w: %w", kerr.TransactionAbortable, err)
 	case errors.Is(err, log.ErrInvalidProducerEpoch):
@@ -164,11 +160,11 @@ func (a coordinatorAppended) Appended(result log.AppendResult) {
 func (o *coordinatorLog) log(partition int32, epoch storage.Epoch) (*log.Log, error) {
 	p, err := o.b.partitionOf(o.topic, partition)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", o.errLeader, err)
+		return nil, fmt.Errorf("%w: %w", coordinator.ErrNotLeader, err)
 	}
 	l, r, err := p.leading()
 	if err != nil || r.epoch != epoch {
-		return nil, fmt.Errorf("%w: partition %d of %s at epoch %d", o.errLeader, partition, o.topic, epoch)
+		return nil, fmt.Errorf("%w: partition %d of %s at epoch %d", coordinator.ErrNotLeader, partition, o.topic, epoch)
 	}
 	return l, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/transport/kafka"
@@ -24,11 +25,11 @@ const groupOperations = 1<<3 | 1<<6 | 1<<8
 // openGroups makes the coordinator; partitions come to it with leadership.
 func (b *Broker) openGroups() (*group.Coordinator, error) {
 	o := b.opt.Groups
-	o.Log, o.Topics, o.Catalogue = offsetsLog{newCoordinatorLog(b, offsetsTopic, group.ErrNotLeader, group.ErrTooLarge)}, groupTopics{b}, b.topicCatalogue
+	o.Log, o.Topics, o.Catalogue = offsetsLog{newCoordinatorLog(b, offsetsTopic)}, groupTopics{b}, b.topicCatalogue
 	o.Consumer.TimesOf = b.groupTimes
 	o.Logger, o.Now = b.log, b.opt.Now
 	if o.CompactBytes == 0 { // of a small WAL, all partitions together a tenth
-		o.CompactBytes = min(group.DefaultCompactBytes, b.store.Stats().Capacity/(10*group.Partitions))
+		o.CompactBytes = min(coordinator.DefaultCompactBytes, b.store.Stats().Capacity/(10*group.Partitions))
 	}
 	return group.Open(o)
 }
@@ -39,14 +40,14 @@ func (b *Broker) groupTimes(name string) (session, heartbeat time.Duration) {
 	return millis(set[configs.GroupSession]), millis(set[configs.GroupHeartbeat])
 }
 
-// coordinator is what loads and unloads partitions of its topic.
-type coordinator interface {
+// loader is a coordinator: it loads and unloads partitions of its topic.
+type loader interface {
 	Load(partition int32, epoch storage.Epoch)
 	Unload(partition int32)
 }
 
 // coordinatorOf returns the coordinator whose state is kept in a topic; nil: none.
-func (b *Broker) coordinatorOf(topic string) coordinator {
+func (b *Broker) coordinatorOf(topic string) loader {
 	switch topic {
 	case offsetsTopic:
 		return b.groups
@@ -61,7 +62,7 @@ func reserved(topic string) bool { return topic == offsetsTopic || topic == tran
 
 // changeCoordinator loads or unloads what a coordinator keeps in a partition of
 // its topic as this broker's role in it changes. Neither waits.
-func changeCoordinator(c coordinator, p *partition, was, now *role) {
+func changeCoordinator(c loader, p *partition, was, now *role) {
 	switch {
 	case p.index >= coordinatorPartitions:
 	case now.log != nil:

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/storage"
@@ -33,11 +34,11 @@ const epochPerTransaction = 2
 // openTransactions makes the coordinator; partitions come to it with leadership.
 func (b *Broker) openTransactions() (*txn.Coordinator, error) {
 	o := b.opt.Transactions
-	o.Log = transactionsLog{newCoordinatorLog(b, transactionsTopic, txn.ErrNotLeader, txn.ErrTooLarge)}
+	o.Log = transactionsLog{newCoordinatorLog(b, transactionsTopic)}
 	o.Markers, o.Topics, o.NewProducerID = markers{b}, groupTopics{b}, b.newProducerID
 	o.Logger, o.Now = b.log, b.opt.Now
 	if o.CompactBytes == 0 { // of a small WAL, all partitions together a tenth
-		o.CompactBytes = min(txn.DefaultCompactBytes, b.store.Stats().Capacity/(10*txn.Partitions))
+		o.CompactBytes = min(coordinator.DefaultCompactBytes, b.store.Stats().Capacity/(10*txn.Partitions))
 	}
 	return txn.Open(o)
 }

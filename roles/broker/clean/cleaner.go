@@ -106,7 +106,7 @@ func New(o Options) *Cleaner {
 }
 
 // Start begins to compact. It is called once.
-func (c *Cleaner) Start() { c.done.Go(c.run) }
+func (c *Cleaner) Start() { c.done.Go(func() { tiering.Look(c.ctx, c.o.Interval, c.wake, c.begin) }) }
 
 // Close gives up the round under way and waits for its goroutines. Nothing is lost:
 // what was committed stays, and another round goes on there.
@@ -135,21 +135,6 @@ func (c *Cleaner) Rewriting() map[storage.PartitionID]struct{} {
 		busy[id] = struct{}{}
 	}
 	return busy
-}
-
-// run plans until the cleaner is closed.
-func (c *Cleaner) run() {
-	ticker := time.NewTicker(c.o.Interval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-c.ctx.Done():
-			return
-		case <-ticker.C:
-		case <-c.wake:
-		}
-		c.begin()
-	}
 }
 
 // begin looks at the catalogue and starts the round that is due.
@@ -243,10 +228,7 @@ func (c *Cleaner) clean(j Job) {
 		}
 	}
 	c.mu.Unlock()
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
+	tiering.Leave(c.wake)
 }
 
 // sifted counts what an object that was committed left out.

@@ -111,7 +111,7 @@ func New(o Options) *Compactor {
 }
 
 // Start begins to compact. It is called once.
-func (c *Compactor) Start() { c.done.Go(c.run) }
+func (c *Compactor) Start() { c.done.Go(func() { tiering.Look(c.ctx, c.o.Interval, c.wake, c.begin) }) }
 
 // Close gives up objects under way and waits for their goroutines. Nothing is
 // lost: they are planned anew.
@@ -136,21 +136,6 @@ func (c *Compactor) Rewriting() map[storage.PartitionID]struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return maps.Clone(c.planner.busy)
-}
-
-// run plans until the compactor is closed.
-func (c *Compactor) run() {
-	ticker := time.NewTicker(c.o.Interval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-c.ctx.Done():
-			return
-		case <-ticker.C:
-		case <-c.wake:
-		}
-		c.begin()
-	}
 }
 
 // begin looks at the catalogue and starts what is due.
@@ -242,8 +227,5 @@ func (c *Compactor) compact(j Job) {
 		}
 	}
 	c.mu.Unlock()
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
+	tiering.Leave(c.wake)
 }

@@ -6,8 +6,11 @@
 // as long as this broker leads it under one epoch. A shard waits for the one before,
 // reads the log until that succeeds, and runs until the leadership ends. What it is
 // that is coordinated, decided and written is the [Runner]'s: this package knows no
-// log, topic or record. [PartitionOf] says which partition an id belongs to; [Collect]
-// makes one answer of those of several shards.
+// topic or record, and of a [Log] only how it is read and cut off, and by [CodeOf] what
+// a client is told when it does not take an append. [Compaction] is how far
+// that log is on its way to be short. [PartitionOf] says which partition an id belongs
+// to; [Collect] makes one answer of those of several shards; [Alarms] tells a core, which
+// has no clock, what is to be looked at next.
 //
 // Promises: a request is answered or refused, exactly once, if the runner answers
 // what it was given: NOT_COORDINATOR where the partition is not led, or no longer,

@@ -65,7 +65,7 @@ type Filer struct {
 	stop    context.CancelFunc
 	done    sync.WaitGroup
 	objects *tiering.Objects
-	planner *planner // used by run alone
+	planner *planner // used by look alone
 
 	mu    sync.Mutex
 	stats Stats // guarded by mu
@@ -74,7 +74,7 @@ type Filer struct {
 // Start begins to file.
 func Start(o Options) *Filer {
 	f := newFiler(o)
-	f.done.Go(f.run)
+	f.done.Go(func() { tiering.Look(f.ctx, f.o.Interval, nil, func() { f.look() }) })
 	return f
 }
 
@@ -103,20 +103,6 @@ func (f *Filer) Stats() Stats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.stats
-}
-
-// run looks until the filer is closed.
-func (f *Filer) run() {
-	ticker := time.NewTicker(f.o.Interval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-f.ctx.Done():
-			return
-		case <-ticker.C:
-			f.look()
-		}
-	}
 }
 
 // look does what is due by the newest image, and reports how many manifests that were.

@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -80,7 +81,7 @@ func (c *Core) delete(r Request, q *DeleteGroup) {
 		c.answer(r.Call, kerr.NonEmptyGroup.Code)
 		return
 	}
-	g.takeAllBack(func(err error) { c.answer(r.Call, codeOf(err, kerr.UnknownServerError.Code)) })
+	g.takeAllBack(func(err error) { c.answer(r.Call, coordinator.CodeOf(err, kerr.UnknownServerError.Code)) })
 }
 
 // takeAllBack writes tombstones for all that the log has of a group without
@@ -155,7 +156,7 @@ func (c *Core) deleteOffsets(r Request, q *DeleteOffsets) {
 		return
 	}
 	g.takeBack(slots, func(err error) {
-		if code := codeOf(err, kerr.UnknownServerError.Code); code != 0 {
+		if code := coordinator.CodeOf(err, kerr.UnknownServerError.Code); code != 0 {
 			resp.ErrorCode, resp.Topics = code, nil
 		}
 		c.answer(r.Call, resp)

@@ -2,29 +2,13 @@ package group
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
-	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/guard"
-)
-
-const (
-	// DefaultCompactBytes keeps all partitions together under half a gigabyte of
-	// log and, at 200 bytes for the smallest batch, under two million batches.
-	DefaultCompactBytes = 8 << 20
-
-	// A snapshot is written in steps of about so many bytes, between which
-	// requests are served. A group is not divided.
-	snapshotStep = 1 << 20
-
-	// A snapshot that could not be written, or a log start that could not be
-	// moved, is tried again after this time.
-	compactRetry = 10 * time.Second
-
-	// What a batch takes in the log besides its bytes: a frame, an index entry.
-	batchOverhead = 100
 )
 
 // compaction keeps a partition's log short: when enough was appended, all that
@@ -37,80 +21,48 @@ const (
 // from before the snapshot, a part of it included, ends in the same state; so a
 // crash at any moment loses nothing.
 type compaction struct {
-	stage    compactionStage
-	grown    int64          // bytes in the log, about
-	before   int64          // of them before the snapshot
-	end      storage.Offset // of the log, as far as it is known to be committed
-	start    storage.Offset // of the snapshot; what lies before it goes
-	started  bool
-	left     []string // groups that the snapshot does not hold yet
-	inFlight int      // its batches that are not committed
+	coordinator.Compaction
+	started  bool // the snapshot is begun
+	inFlight int  // its batches that are not committed
 	failed   error
-	retry    time.Time // not before; zero: now
-	complain bool      // said that there are records of unknown kinds
 }
-
-type compactionStage uint8
-
-const (
-	compactIdle compactionStage = iota
-	compactWriting
-	compactTrimming
-)
 
 // holds reports whether the snapshot goes on once nothing is in flight, so that
 // nothing new may be.
 func (c *compaction) holds() bool {
-	return c.stage == compactWriting && c.inFlight == 0 && c.failed == nil && (!c.started || len(c.left) > 0)
-}
-
-// due reports whether the log has grown enough: by the budget, and by as much
-// again as the groups take, so that they are not written over and over.
-func (s *shard) due(now time.Time) bool {
-	_, live := s.core.Size()
-	return s.compaction.grown >= s.c.opt.CompactBytes+2*live && !now.Before(s.compaction.retry)
+	return c.Stage == coordinator.CompactWriting && c.inFlight == 0 && c.failed == nil && (!c.started || len(c.Left) > 0)
 }
 
 // compact takes the compaction as far as it goes now. The builder is empty.
 func (s *shard) compact(now time.Time) {
 	c := &s.compaction
-	if c.stage == compactIdle {
-		if !s.due(now) {
-			if !now.Before(c.retry) {
-				c.retry = time.Time{} // there is nothing to wake for
-			}
+	if c.Stage == coordinator.CompactIdle {
+		if _, live := s.core.Size(); !c.Due(now, s.c.opt.CompactBytes, live) {
 			return
 		}
 		if !guard.Check("group.snapshot-unknown", s.core.Skipped() == 0) {
-			// A newer rustmq wrote them, and will want them.
-			if !c.complain {
-				s.c.opt.Logger.Warn("log of groups cannot be shortened: it has records of unknown kinds", "partition", s.Partition, "records", s.core.Skipped())
-			}
-			c.complain = true
+			s.KeepWhole(&c.Compaction, s.core.Skipped())
 			return
 		}
-		*c = compaction{stage: compactWriting, grown: c.grown, end: c.end, left: s.core.Groups()}
+		c.Stage, c.Left, c.started, c.failed = coordinator.CompactWriting, s.core.Groups(), false, nil
 	}
 	switch {
-	case c.stage == compactTrimming:
-		if !c.retry.IsZero() && !now.Before(c.retry) {
-			s.trim()
+	case c.Stage == coordinator.CompactTrimming:
+		if !c.Retry.IsZero() && !now.Before(c.Retry) {
+			s.Trim(&c.Compaction, s.c.opt.Log)
 		}
 	case c.holds():
 		if guard.Check("group.snapshot-settled", s.inFlight == 0) {
 			s.writeSnapshot()
 			s.appendHeld()
 			if c.inFlight == 0 { // no group had anything to write
-				c.stage = compactTrimming
-				s.trim()
+				s.Trim(&c.Compaction, s.c.opt.Log)
 			}
 		}
 	case c.inFlight == 0 && !guard.Check("group.snapshot-committed", c.failed == nil):
-		s.c.opt.Logger.Warn("snapshot of groups could not be written; trying on", "partition", s.Partition, "error", c.failed)
-		c.stage, c.retry, c.left = compactIdle, now.Add(compactRetry), nil
+		s.GiveUp(&c.Compaction, now, c.failed)
 	case c.inFlight == 0:
-		c.stage = compactTrimming
-		s.trim()
+		s.Trim(&c.Compaction, s.c.opt.Log)
 	}
 }
 
@@ -118,11 +70,12 @@ func (s *shard) compact(now time.Time) {
 func (s *shard) writeSnapshot() {
 	c := &s.compaction
 	if !c.started {
-		c.started, c.start, c.before = true, c.end, c.grown
+		c.started = true
+		c.Start()
 	}
 	now := s.c.opt.Now().UnixMilli()
-	for size := 0; len(c.left) > 0 && size < snapshotStep; c.left = c.left[1:] {
-		for _, w := range s.core.Current(c.left[0]) {
+	for size := 0; len(c.Left) > 0 && size < coordinator.SnapshotStep; c.Left = c.Left[1:] {
+		for _, w := range s.core.Current(c.Left[0]) {
 			size += s.addSnapshot(now, w)
 		}
 	}
@@ -170,34 +123,9 @@ func (s *shard) snapshotted(err error) {
 	}
 }
 
-// trim lets go of what lies before the snapshot.
-func (s *shard) trim() {
-	s.compaction.retry = time.Time{}
-	s.c.opt.Log.Trim(s.Partition, s.Epoch, s.compaction.start, func(err error) {
-		s.Post(func() { s.trimmed(time.Now(), err) })
-	})
-}
-
-// trimmed notes that the log start was moved, or why not.
-func (s *shard) trimmed(now time.Time, err error) {
-	c := &s.compaction
-	if err != nil {
-		s.c.opt.Logger.Warn("log of groups could not be shortened; trying on", "partition", s.Partition, "epoch", s.Epoch, "error", err)
-		c.retry = now.Add(compactRetry)
-		return
-	}
-	s.c.opt.Logger.Debug("log of groups shortened", "partition", s.Partition, "start", c.start, "was", c.before, "is", c.grown-c.before)
-	c.stage, c.grown = compactIdle, c.grown-c.before
-}
-
 // Groups returns the ids of all groups, in order.
 func (c *Core) Groups() []string {
-	ids := make([]string, 0, len(c.groups))
-	for id := range c.groups {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
+	return slices.Sorted(maps.Keys(c.groups))
 }
 
 // Current returns the writes that make a replay find the group as the log has it

@@ -12,6 +12,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/log"
@@ -159,13 +160,13 @@ func TestLogStartWaitsForTheSnapshot(t *testing.T) {
 			}
 			l.limit, l.trimErr = 0, fmt.Errorf("no controller")
 		})
-		time.Sleep(compactRetry + time.Millisecond)
+		time.Sleep(coordinator.CompactRetry + time.Millisecond)
 		if h.trims() == 0 {
 			t.Fatal("the snapshot was not tried again")
 		}
 		h.log.set(func(l *memoryLog) { l.trims, l.trimErr = 0, nil })
 		before := h.log.size(Partition("g"))
-		time.Sleep(compactRetry + time.Millisecond)
+		time.Sleep(coordinator.CompactRetry + time.Millisecond)
 		if after := h.log.size(Partition("g")); h.trims() != 1 || after*2 > before {
 			t.Errorf("%d trims, %d bytes of %d", h.trims(), after, before)
 		}
@@ -356,15 +357,15 @@ func TestFailedSnapshotDoesNotSpin(t *testing.T) {
 		h.log.set(func(l *memoryLog) { l.fail = errors.New("disk full") })
 		shard := h.shard("g")
 		c := &shard.compaction
-		for c.retry.IsZero() {
+		for c.Retry.IsZero() {
 			h.commit("g", 1)
 			synctest.Wait()
 		}
-		shard.Post(func() { c.grown = 0 }) // as if the groups had grown
-		time.Sleep(2 * compactRetry)
+		shard.Post(func() { c.Grown = 0 }) // as if the groups had grown
+		time.Sleep(2 * coordinator.CompactRetry)
 		synctest.Wait()
-		if !c.retry.IsZero() {
-			t.Fatalf("it would wake at %v, which is over", c.retry)
+		if !c.Retry.IsZero() {
+			t.Fatalf("it would wake at %v, which is over", c.Retry)
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -90,7 +91,7 @@ func (g *group) joinConsumers(now time.Time, r Request, req *kmsg.JoinGroupReque
 	resp.ProtocolType, resp.Protocol = new(consumerProtocol), new(m.classic.protocols[0].name)
 	g.persist(now, func(_ time.Time, err error) {
 		if err != nil {
-			resp = joinRefused(req, id, codeOf(err, kerr.UnknownServerError.Code))
+			resp = joinRefused(req, id, coordinator.CodeOf(err, kerr.UnknownServerError.Code))
 		}
 		g.core.answer(r.Call, resp)
 	})
@@ -169,7 +170,7 @@ func (g *group) syncConsumers(now time.Time, r Request, req *kmsg.SyncGroupReque
 	resp.MemberAssignment = m.assigned.toClassic(cg.catalogue())
 	g.persist(now, func(_ time.Time, err error) {
 		if err != nil {
-			resp = syncRefused(req, codeOf(err, kerr.UnknownServerError.Code))
+			resp = syncRefused(req, coordinator.CodeOf(err, kerr.UnknownServerError.Code))
 		}
 		g.core.answer(r.Call, resp)
 	})
@@ -230,7 +231,7 @@ func (g *group) leaveConsumers(now time.Time, r Request, req *kmsg.LeaveGroupReq
 	}
 	cg.afterRemoval(now, gone, "member left", func(_ time.Time, err error) {
 		if err != nil {
-			resp = leaveRefused(req, codeOf(err, kerr.UnknownServerError.Code))
+			resp = leaveRefused(req, coordinator.CodeOf(err, kerr.UnknownServerError.Code))
 		}
 		g.core.answer(r.Call, resp)
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage"
 )
 
@@ -148,7 +149,7 @@ func TestConsumerHeartbeatWaitsForItsRecords(t *testing.T) {
 		if resp := now(t, h.beat("g", "m", 1)); resp.ErrorCode != 0 || resp.Assignment != nil {
 			t.Fatalf("%+v", resp)
 		}
-		h.log.set(func(l *memoryLog) { l.fail = ErrNotLeader })
+		h.log.set(func(l *memoryLog) { l.fail = coordinator.ErrNotLeader })
 		wantCode(t, "not recorded", now(t, h.beat("g", "n", 0)).ErrorCode, kerr.NotCoordinator)
 		h.log.set(func(l *memoryLog) { l.fail = nil })
 		if got := h.described("g"); strings.Contains(got, "\nn ") {

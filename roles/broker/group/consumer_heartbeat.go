@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -148,7 +149,7 @@ func (c *Core) beatConsumer(now time.Time, r Request, req *kmsg.ConsumerGroupHea
 	resp.MemberID = &id
 	g.persist(now, func(_ time.Time, err error) {
 		if err != nil {
-			c.answer(r.Call, consumerRefused(req, codeOf(err, kerr.UnknownServerError.Code)))
+			c.answer(r.Call, consumerRefused(req, coordinator.CodeOf(err, kerr.UnknownServerError.Code)))
 			return
 		}
 		c.answer(r.Call, resp)
@@ -307,7 +308,7 @@ func (c *Core) leaveConsumer(now time.Time, r Request, req *kmsg.ConsumerGroupHe
 	resp.MemberID, resp.MemberEpoch = &id, req.MemberEpoch
 	then := func(_ time.Time, err error) {
 		if err != nil {
-			resp = consumerRefused(req, codeOf(err, kerr.UnknownServerError.Code))
+			resp = consumerRefused(req, coordinator.CodeOf(err, kerr.UnknownServerError.Code))
 		}
 		c.answer(r.Call, resp)
 	}

@@ -466,7 +466,7 @@ func TestFailedAppendIsAnsweredAsWhatItIs(t *testing.T) {
 		err    error
 		commit *kerr.Error
 	}{
-		"not leader": {fmt.Errorf("append: %w", ErrNotLeader), kerr.NotCoordinator},
+		"not leader": {fmt.Errorf("append: %w", coordinator.ErrNotLeader), kerr.NotCoordinator},
 		"fenced":     {kerr.FencedLeaderEpoch, kerr.NotCoordinator},
 		"too large":  {kerr.MessageTooLarge, kerr.InvalidCommitOffsetSize},
 		"other":      {errors.New("log is dead"), kerr.CoordinatorNotAvailable},

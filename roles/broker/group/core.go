@@ -2,14 +2,15 @@ package group
 
 import (
 	"cmp"
-	"container/heap"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage/log"
 )
 
@@ -156,7 +157,7 @@ type Note struct {
 type Core struct {
 	opt    Options
 	groups map[string]*group
-	alarms alarms // every group that has a deadline
+	alarms coordinator.Alarms[*group] // of every group that has a deadline
 	writes map[WriteID]func(now time.Time, err error)
 	lastID WriteID
 	// Groups with offsets in the open transaction of a producer, by producer id.
@@ -207,8 +208,7 @@ func (c *Core) Step(now time.Time, ev Event) Effects {
 		c.forgetTopics(ev.Gone)
 	case Tick:
 		c.wall = ev.Wall
-		for len(c.alarms) > 0 && !now.Before(c.alarms[0].wake) {
-			g := c.alarms[0]
+		for g := range c.alarms.Due(now) {
 			g.expire(now)
 			c.sleep(g)
 			c.dropIfBare(g)
@@ -218,12 +218,7 @@ func (c *Core) Step(now time.Time, ev Event) Effects {
 }
 
 // Deadline is when the core wants a [Tick]; zero: it does not.
-func (c *Core) Deadline() time.Time {
-	if len(c.alarms) == 0 {
-		return time.Time{}
-	}
-	return c.alarms[0].wake
-}
+func (c *Core) Deadline() time.Time { return c.alarms.Next() }
 
 // Size returns the number of groups and an estimate of their bytes.
 func (c *Core) Size() (groups int, bytes int64) { return len(c.groups), c.bytes }
@@ -288,7 +283,7 @@ func (c *Core) make(id string) *group {
 	}
 	id = strings.Clone(id)
 	g := &group{
-		core: c, id: id, alarm: -1,
+		core: c, id: id,
 		members: map[string]*member{}, instances: map[string]*member{}, pending: map[string]time.Time{},
 		offsets: map[string]map[int32]commit{},
 	}
@@ -326,33 +321,21 @@ func (c *Core) drop(g *group) {
 	g.recorded(nil)
 	delete(c.groups, g.id)
 	c.bytes -= groupBytes + int64(len(g.id))
-	if g.alarm >= 0 {
-		heap.Remove(&c.alarms, g.alarm)
-	}
+	c.alarms.Set(g, time.Time{})
 }
 
 // wakeBy makes sure that g is looked at by then.
 func (c *Core) wakeBy(g *group, at time.Time) {
-	switch {
-	case g.alarm < 0:
-		g.wake = at
-		heap.Push(&c.alarms, g)
-	case at.Before(g.wake):
-		g.wake = at
-		heap.Fix(&c.alarms, g.alarm)
+	if wakes := g.WakesAt(); wakes.IsZero() || at.Before(wakes) {
+		c.alarms.Set(g, at)
 	}
 }
 
 // sleep lets g be until its next deadline. Deadlines that moved back since the
 // last time cost nothing until here: a heartbeat does not touch the alarms.
 func (c *Core) sleep(g *group) {
-	next := g.nextDeadline()
-	switch {
-	case next.IsZero() && g.alarm >= 0:
-		heap.Remove(&c.alarms, g.alarm)
-	case !next.IsZero() && g.alarm >= 0:
-		g.wake = next
-		heap.Fix(&c.alarms, g.alarm)
+	if !g.WakesAt().IsZero() {
+		c.alarms.Set(g, g.nextDeadline())
 	}
 }
 
@@ -371,36 +354,5 @@ func (c *Core) Loaded(now time.Time) {
 
 // sorted returns the groups by id.
 func (c *Core) sorted() []*group {
-	all := make([]*group, 0, len(c.groups))
-	for _, g := range c.groups {
-		all = append(all, g)
-	}
-	slices.SortFunc(all, func(a, b *group) int { return cmp.Compare(a.id, b.id) })
-	return all
-}
-
-// alarms is a heap of groups, the one to wake first on top.
-type alarms []*group
-
-func (a alarms) Len() int           { return len(a) }
-func (a alarms) Less(i, j int) bool { return a[i].wake.Before(a[j].wake) }
-func (a alarms) Swap(i, j int) {
-	a[i], a[j] = a[j], a[i]
-	a[i].alarm, a[j].alarm = i, j
-}
-
-// Push adds a group; for package heap.
-func (a *alarms) Push(x any) {
-	g := x.(*group)
-	g.alarm = len(*a)
-	*a = append(*a, g)
-}
-
-// Pop takes the last group; for package heap.
-func (a *alarms) Pop() any {
-	g := (*a)[len(*a)-1]
-	(*a)[len(*a)-1] = nil
-	*a = (*a)[:len(*a)-1]
-	g.alarm = -1
-	return g
+	return slices.SortedFunc(maps.Values(c.groups), func(a, b *group) int { return cmp.Compare(a.id, b.id) })
 }

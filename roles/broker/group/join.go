@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -265,7 +266,7 @@ func (g *group) recordStatic(m *member, w *waiting, was string, wasLeader bool) 
 			}
 			g.core.answer(w.call, joinRefused(w.join, id, code))
 		case !guard.Check("group.static-recorded", err == nil):
-			g.core.answer(w.call, joinRefused(w.join, "", codeOf(err, kerr.UnknownServerError.Code)))
+			g.core.answer(w.call, joinRefused(w.join, "", coordinator.CodeOf(err, kerr.UnknownServerError.Code)))
 		case g.state == stable && g.generation == generation:
 			g.beat(now, m)
 			resp := g.joinResponse(w.join, m)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/log"
@@ -46,7 +47,7 @@ func (l *memoryLog) Append(partition int32, epoch storage.Epoch, b batch.Batch, 
 	l.appends++
 	err := l.fail
 	if l.limit > 0 && len(b) > l.limit {
-		err = ErrTooLarge
+		err = coordinator.ErrTooLarge
 	}
 	land := func() {
 		if err == nil {

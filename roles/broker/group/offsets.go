@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -88,7 +89,7 @@ func (c *Core) commit(now time.Time, r Request, req *kmsg.OffsetCommitRequest, t
 	g.writeAll(records, nil, func(from, to int, err error) {
 		for i := from; i < to; i++ {
 			g.fly(slots[i], -1)
-			*codes[i] = codeOf(err, kerr.InvalidCommitOffsetSize.Code)
+			*codes[i] = coordinator.CodeOf(err, kerr.InvalidCommitOffsetSize.Code)
 			if guard.Check("group.commit-recorded", err == nil) {
 				g.set(slots[i].topic, slots[i].partition, commits[i])
 			}

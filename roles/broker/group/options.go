@@ -1,12 +1,12 @@
 package group
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/log"
@@ -14,27 +14,19 @@ import (
 
 // Log is the topic __consumer_offsets.
 type Log interface {
+	coordinator.Log
 	// Append appends b to a partition led under epoch, with acks=all. done is
 	// called exactly once, from any goroutine, perhaps before Append returns:
-	// with the offset behind b when b is committed, else with why it never will be. Appends of
-	// one partition are committed in the order of the calls. Append must not
-	// block: heartbeats wait behind it. It may keep b. Errors that wrap
-	// [ErrNotLeader] or [ErrTooLarge], or Kafka's of package kerr, are answered
-	// as what they are, others as "try again".
+	// with the offset behind b when b is committed, else with why it never will be.
+	// Appends of one partition are committed in the order of the calls. Append must
+	// not block: heartbeats wait behind it. It may keep b. Errors are answered by
+	// [coordinator.CodeOf].
 	// A transactional batch needs what its producer's transaction was verified by,
 	// unless that has written to the partition before.
 	Append(partition int32, epoch storage.Epoch, b batch.Batch, verified log.Guard, done func(next storage.Offset, err error))
 	// AppendMarker appends the end of a producer's transaction, as Append appends
 	// batches, and in one order with them.
 	AppendMarker(partition int32, epoch storage.Epoch, m log.Marker, done func(next storage.Offset, err error))
-	// Read calls yield with each batch of the partition from its log start to its
-	// high watermark, once that has passed the start of the epoch. It waits as
-	// long as ctx lives, and returns what yield returns. A batch is valid during
-	// the call only.
-	Read(ctx context.Context, partition int32, epoch storage.Epoch, yield func(batch.Batch) error) error
-	// Trim makes a committed offset the log start of a partition led under epoch.
-	// It must not block; done is called once, from any goroutine.
-	Trim(partition int32, epoch storage.Epoch, start storage.Offset, done func(error))
 }
 
 // Topics says which topics exist.
@@ -50,12 +42,6 @@ type Topics interface {
 	// partition had until it was given to this one.
 	Gone(name string) bool
 }
-
-// What an appender may wrap.
-var (
-	ErrNotLeader = errors.New("not the leader of the partition")
-	ErrTooLarge  = errors.New("record batch larger than the topic allows")
-)
 
 // Defaults of Options. Sessions, metadata and the size of a member in Kafka are
 // the same, unlimited where nothing is said of it here.
@@ -138,7 +124,7 @@ func (o *Options) setDefaults() error {
 	o.MaxGroups = or(o.MaxGroups, DefaultMaxGroups)
 	o.MaxState = or(o.MaxState, DefaultMaxState)
 	o.MaxQueue = or(o.MaxQueue, DefaultMaxQueue)
-	o.CompactBytes = or(o.CompactBytes, DefaultCompactBytes)
+	o.CompactBytes = or(o.CompactBytes, coordinator.DefaultCompactBytes)
 	if o.MinSession < 0 || o.MaxSession < o.MinSession {
 		return fmt.Errorf("group coordinator: sessions from %v to %v", o.MinSession, o.MaxSession)
 	}

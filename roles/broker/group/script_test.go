@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage"
 )
 
@@ -271,7 +272,7 @@ func (s *script) run(t *testing.T, line string) {
 	case "release":
 		s.finish(nil)
 	case "fail":
-		s.finish(map[string]error{"not-leader": ErrNotLeader, "too-large": ErrTooLarge, "dead": os.ErrClosed}[a.bare[0]])
+		s.finish(map[string]error{"not-leader": coordinator.ErrNotLeader, "too-large": coordinator.ErrTooLarge, "dead": os.ErrClosed}[a.bare[0]])
 	case "restart":
 		s.restart(t)
 	case "wait": // seconds, in which every deadline is met

@@ -1,10 +1,7 @@
 package group
 
 import (
-	"errors"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kerr"
 
 	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage"
@@ -58,7 +55,7 @@ func (c *Coordinator) newShard(s *coordinator.Shard[Request]) *shard {
 func (s *shard) Run() {
 	s.expireAt = time.Now().Add(s.c.opt.OffsetCheck)
 	s.forgetGone()
-	for s.Wait(s.expireAt, s.core.Deadline(), s.compaction.retry) {
+	for s.Wait(s.expireAt, s.core.Deadline(), s.compaction.Retry) {
 		s.lookAround()
 		// Heartbeats that came in time count, however late it is now.
 		s.Serve(s.begin)
@@ -217,11 +214,11 @@ func (s *shard) append(done completion, h heldWrite, failed error) {
 		s.Appended(func() { s.appended(done) })
 	}
 	if h.marker != nil {
-		s.compaction.grown += batch.MarkerSize + batchOverhead
+		s.compaction.Appending(batch.MarkerSize)
 		s.c.opt.Log.AppendMarker(s.Partition, s.Epoch, *h.marker, over)
 		return
 	}
-	s.compaction.grown += int64(len(h.batch)) + batchOverhead
+	s.compaction.Appending(len(h.batch))
 	s.c.opt.Log.Append(s.Partition, s.Epoch, h.batch, h.verified, over)
 }
 
@@ -229,7 +226,7 @@ func (s *shard) append(done completion, h heldWrite, failed error) {
 func (s *shard) appended(done completion) {
 	s.inFlight--
 	if done.err == nil {
-		s.compaction.end = max(s.compaction.end, done.next)
+		s.compaction.End = max(s.compaction.End, done.next)
 	}
 	if done.ids == nil {
 		s.snapshotted(done.err)
@@ -266,11 +263,10 @@ func (s *shard) Load() error {
 	return nil
 }
 
-func (s *shard) replay() (core *Core, records int, grown compaction, err error) {
+func (s *shard) replay() (core *Core, records int, log compaction, err error) {
 	core = NewCore(s.c.opt)
 	err = s.c.opt.Log.Read(s.Context, s.Partition, s.Epoch, func(b batch.Batch) error {
-		grown.grown += int64(len(b)) + batchOverhead
-		grown.end = b.NextOffset()
+		log.Replayed(b)
 		if b.IsControl() {
 			if m, ok := batch.ReadMarker(b); ok {
 				core.ReplayMarker(b.ProducerID(), m.Commit)
@@ -293,7 +289,7 @@ func (s *shard) replay() (core *Core, records int, grown compaction, err error) 
 		}
 		return it.Err()
 	})
-	return core, records, grown, err
+	return core, records, log, err
 }
 
 // End lets go of the core.
@@ -301,29 +297,4 @@ func (s *shard) End() {
 	s.core, s.builder, s.held = nil, nil, nil
 	s.c.groups.Add(-int64(s.groups))
 	s.c.bytes.Add(-s.bytes)
-}
-
-// codeOf is the error code for a write that failed; tooLarge is what stands for
-// a batch that the topic does not take.
-func codeOf(err error, tooLarge int16) int16 {
-	var invalid *batch.Error
-	var kafka *kerr.Error
-	switch {
-	case err == nil:
-		return 0
-	case errors.Is(err, ErrNotLeader):
-		return kerr.NotCoordinator.Code
-	case errors.Is(err, ErrTooLarge), errors.As(err, &invalid) && invalid.Code == batch.MessageTooLarge:
-		return tooLarge
-	case errors.As(err, &kafka):
-		switch kafka {
-		case kerr.NotLeaderForPartition, kerr.FencedLeaderEpoch, kerr.NotCoordinator:
-			return kerr.NotCoordinator.Code
-		case kerr.InvalidProducerEpoch, kerr.InvalidTxnState, kerr.TransactionAbortable:
-			return kafka.Code
-		case kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidFetchSize:
-			return tooLarge
-		}
-	}
-	return kerr.CoordinatorNotAvailable.Code
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 )
 
 // What things cost in memory, about, besides the bytes they hold.
@@ -82,8 +84,7 @@ type group struct {
 	transactions map[int64]*transaction
 	entering     map[slot]int
 
-	wake  time.Time // not after its next deadline
-	alarm int       // index in the core's alarms, -1: none
+	coordinator.Alarm // not after its next deadline
 }
 
 // member is one member of a group.

@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -73,7 +74,7 @@ func (g *group) save(given []kmsg.SyncGroupRequestGroupAssignment) {
 		g.saving = 0
 		if !guard.Check("group.assignment-recorded", err == nil) {
 			for _, m := range g.ordered() {
-				g.endSync(m, codeOf(err, kerr.UnknownServerError.Code))
+				g.endSync(m, coordinator.CodeOf(err, kerr.UnknownServerError.Code))
 			}
 			g.prepare(now, g.members[g.leader], "assignment could not be recorded")
 			return

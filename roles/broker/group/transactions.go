@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 )
@@ -27,7 +28,7 @@ func (c *Core) commitLater(r Request, g *group, txn *TxnCommit, slots []slot, co
 		for i := from; i < to; i++ {
 			g.fly(slots[i], -1)
 			g.entersBy(slots[i], -1)
-			*codes[i] = codeOf(err, kerr.InvalidCommitOffsetSize.Code)
+			*codes[i] = coordinator.CodeOf(err, kerr.InvalidCommitOffsetSize.Code)
 			if guard.Check("group.txn-commit-recorded", err == nil) {
 				g.enter(txn.ProducerID, txn.ProducerEpoch, slots[i], commits[i])
 			}

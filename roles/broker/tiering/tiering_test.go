@@ -3,7 +3,9 @@ package tiering
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -75,4 +77,34 @@ func TestEachRangeHasItsResult(t *testing.T) {
 			t.Errorf("%d results of 2: %v", n, err)
 		}
 	}
+}
+
+// TestItIsLookedWhenThereIsReason: every so often, and once for however many tokens
+// were left meanwhile, until the end.
+func TestItIsLookedWhenThereIsReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, end := context.WithCancel(t.Context())
+		wake := make(chan struct{}, 1)
+		var looks atomic.Int64
+		go Look(ctx, time.Minute, wake, func() {
+			if looks.Add(1) == 2 {
+				Leave(wake)
+				Leave(wake)
+			}
+		})
+		after := func(d time.Duration, want int64) {
+			t.Helper()
+			time.Sleep(d)
+			if synctest.Wait(); looks.Load() != want {
+				t.Fatalf("looked %d times, want %d", looks.Load(), want)
+			}
+		}
+		after(time.Minute-1, 0)
+		after(1, 1)
+		Leave(wake)
+		after(time.Second, 3)
+		after(time.Minute, 4)
+		end()
+		after(time.Hour, 4) // and the bubble ends with no goroutine in it
+	})
 }

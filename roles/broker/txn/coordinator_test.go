@@ -359,13 +359,13 @@ func (h *house) compaction() *compaction {
 func (h *house) fill() {
 	for {
 		c := h.compaction()
-		before := c.grown
+		before := c.Grown
 		h.init("tx")
-		if c.stage != compactIdle {
+		if c.Stage != coordinator.CompactIdle {
 			h.t.Fatal("filled too much")
 		}
 		_, live := h.shard("tx").core.Size()
-		if c.grown+(c.grown-before) >= smallLog+2*live {
+		if c.Grown+(c.Grown-before) >= smallLog+2*live {
 			return
 		}
 	}
@@ -473,8 +473,8 @@ func TestLogStartWaitsForTheSnapshot(t *testing.T) {
 			call(h, h.InitProducerID, initRequest(nobody))
 			synctest.Wait()
 		}
-		if c := h.compaction(); c.stage != compactWriting || h.log.trims > 0 {
-			t.Fatalf("stage %d, shortened %d times, and the snapshot is not committed", c.stage, h.log.trims)
+		if c := h.compaction(); c.Stage != coordinator.CompactWriting || h.log.trims > 0 {
+			t.Fatalf("stage %d, shortened %d times, and the snapshot is not committed", c.Stage, h.log.trims)
 		}
 		h.log.release()
 		synctest.Wait()
@@ -500,8 +500,8 @@ func TestFailedWriteKeepsTheLogWhole(t *testing.T) {
 		q.TransactionalID = &other
 		failed := call(h, h.InitProducerID, q)
 		synctest.Wait()
-		if c := h.compaction(); c.stage != compactWriting {
-			t.Fatalf("stage %d", c.stage)
+		if c := h.compaction(); c.Stage != coordinator.CompactWriting {
+			t.Fatalf("stage %d", c.Stage)
 		}
 		h.log.release()
 		synctest.Wait()
@@ -515,7 +515,7 @@ func TestFailedWriteKeepsTheLogWhole(t *testing.T) {
 		if again := h.init(other); again.id != kept.id || again.epoch != kept.epoch+1 {
 			t.Fatalf("%+v after %+v", again, kept)
 		}
-		time.Sleep(compactRetry)
+		time.Sleep(coordinator.CompactRetry)
 		h.churn()
 		if h.log.trims == 0 {
 			t.Error("never shortened")
@@ -553,7 +553,7 @@ func TestTrimIsTriedAgain(t *testing.T) {
 			t.Fatalf("%d trims", h.log.trims)
 		}
 		h.log.set(func(l *memoryLog) { l.trimErr = nil })
-		time.Sleep(compactRetry)
+		time.Sleep(coordinator.CompactRetry)
 		synctest.Wait()
 		if n := len(h.log.starts[PartitionOf("tx")]); n == 0 {
 			t.Fatalf("%d log starts", n)
@@ -600,14 +600,14 @@ func TestFailedSnapshotDoesNotSpin(t *testing.T) {
 		synctest.Wait()
 		h.log.release()
 		synctest.Wait()
-		if c := h.compaction(); c.stage != compactIdle || c.retry.IsZero() {
-			t.Fatalf("stage %d, retry %v", c.stage, c.retry)
+		if c := h.compaction(); c.Stage != coordinator.CompactIdle || c.Retry.IsZero() {
+			t.Fatalf("stage %d, retry %v", c.Stage, c.Retry)
 		}
 		shard := h.shard("tx")
-		shard.Post(func() { shard.compaction.grown = 0 }) // as if the ids had grown
-		time.Sleep(2 * compactRetry)
-		if c := h.compaction(); !c.retry.IsZero() {
-			t.Fatalf("it would wake at %v, which is over", c.retry)
+		shard.Post(func() { shard.compaction.Grown = 0 }) // as if the ids had grown
+		time.Sleep(2 * coordinator.CompactRetry)
+		if c := h.compaction(); !c.Retry.IsZero() {
+			t.Fatalf("it would wake at %v, which is over", c.Retry)
 		}
 	})
 }

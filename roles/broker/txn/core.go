@@ -2,14 +2,15 @@ package txn
 
 import (
 	"cmp"
-	"container/heap"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -139,7 +140,7 @@ type Note struct {
 type Core struct {
 	opt     Options
 	ids     map[string]*transaction
-	alarms  alarms // every transaction that has a deadline
+	alarms  coordinator.Alarms[*transaction] // of every one that has a deadline
 	writes  map[WriteID]func(err error)
 	lastID  WriteID
 	spare   []int64   // producer ids that nobody needed after all
@@ -176,8 +177,7 @@ func (c *Core) Step(now, wall time.Time, ev Event) Effects {
 	case GotID:
 		c.gotID(ev)
 	case Tick:
-		for len(c.alarms) > 0 && !now.Before(c.alarms[0].wake) {
-			t := c.alarms[0]
+		for t := range c.alarms.Due(now) {
 			c.expire(t)
 			c.schedule(t)
 		}
@@ -201,12 +201,7 @@ func (c *Core) begin(now, wall time.Time) {
 }
 
 // Deadline is when the core wants a [Tick]; zero: it does not.
-func (c *Core) Deadline() time.Time {
-	if len(c.alarms) == 0 {
-		return time.Time{}
-	}
-	return c.alarms[0].wake
-}
+func (c *Core) Deadline() time.Time { return c.alarms.Next() }
 
 // Size returns the number of ids and an estimate of their bytes.
 func (c *Core) Size() (ids int, bytes int64) { return len(c.ids), c.bytes }
@@ -431,23 +426,15 @@ func (c *Core) schedule(t *transaction) {
 			sooner(t.retry)
 		}
 	}
-	switch {
-	case c.ids[t.id] != t || next.IsZero():
-		if t.alarm >= 0 {
-			heap.Remove(&c.alarms, t.alarm)
-		}
-	case t.alarm < 0:
-		t.wake = next
-		heap.Push(&c.alarms, t)
-	default:
-		t.wake = next
-		heap.Fix(&c.alarms, t.alarm)
+	if c.ids[t.id] != t {
+		next = time.Time{}
 	}
+	c.alarms.Set(t, next)
 }
 
 // make returns a new id. It is nothing until a record of it is committed.
 func (c *Core) make(id string, producerID int64) *transaction {
-	t := &transaction{id: id, metadata: begun(producerID), alarm: -1}
+	t := &transaction{id: id, metadata: begun(producerID)}
 	c.ids[id] = t
 	c.count(t)
 	return t
@@ -491,36 +478,5 @@ func (c *Core) note(t *transaction, what string) {
 
 // sorted returns the transactions by id.
 func (c *Core) sorted() []*transaction {
-	all := make([]*transaction, 0, len(c.ids))
-	for _, t := range c.ids {
-		all = append(all, t)
-	}
-	slices.SortFunc(all, func(a, b *transaction) int { return cmp.Compare(a.id, b.id) })
-	return all
-}
-
-// alarms is a heap of transactions, the one to wake first on top.
-type alarms []*transaction
-
-func (a alarms) Len() int           { return len(a) }
-func (a alarms) Less(i, j int) bool { return a[i].wake.Before(a[j].wake) }
-func (a alarms) Swap(i, j int) {
-	a[i], a[j] = a[j], a[i]
-	a[i].alarm, a[j].alarm = i, j
-}
-
-// Push adds a transaction; for package heap.
-func (a *alarms) Push(x any) {
-	t := x.(*transaction)
-	t.alarm = len(*a)
-	*a = append(*a, t)
-}
-
-// Pop takes the last transaction; for package heap.
-func (a *alarms) Pop() any {
-	t := (*a)[len(*a)-1]
-	(*a)[len(*a)-1] = nil
-	*a = (*a)[:len(*a)-1]
-	t.alarm = -1
-	return t
+	return slices.SortedFunc(maps.Values(c.ids), func(a, b *transaction) int { return cmp.Compare(a.id, b.id) })
 }

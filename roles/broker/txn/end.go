@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -121,7 +122,7 @@ func (c *Core) decide(t *transaction, r Request, q *kmsg.EndTxnRequest) {
 	}
 	c.move(t, next, func(err error) {
 		if !guard.Check("txn.decision-recorded", err == nil) {
-			c.refuse(r, codeOf(err, kerr.UnknownServerError.Code))
+			c.refuse(r, coordinator.CodeOf(err, kerr.UnknownServerError.Code))
 			return
 		}
 		c.answer(r.Call, ended(q, &next))

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -50,7 +51,7 @@ func (c *Core) initProducerID(r Request, q *kmsg.InitProducerIDRequest) {
 		// before it: r comes back to an aborted transaction.
 		c.fence(t, named, func(err error) {
 			if err != nil {
-				c.refuse(r, codeOf(err, kerr.UnknownServerError.Code))
+				c.refuse(r, coordinator.CodeOf(err, kerr.UnknownServerError.Code))
 				return
 			}
 			c.park(t, r)
@@ -85,7 +86,7 @@ func (c *Core) begins(t *transaction, r Request, q *kmsg.InitProducerIDRequest, 
 	}
 	c.move(t, next, func(err error) {
 		if err != nil {
-			c.refuse(r, codeOf(err, kerr.UnknownServerError.Code))
+			c.refuse(r, coordinator.CodeOf(err, kerr.UnknownServerError.Code))
 			return
 		}
 		resp := q.ResponseKind().(*kmsg.InitProducerIDResponse)

@@ -2,33 +2,26 @@ package txn
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 )
 
 // Log is the topic __transaction_state.
 type Log interface {
+	coordinator.Log
 	// Append appends b to a partition led under epoch, with acks=all. done is
 	// called exactly once, from any goroutine, perhaps before Append returns:
 	// with the offset behind b when b is committed, else with why it never will
 	// be. Appends of one partition are committed in the order of the calls.
-	// Append must not block. It may keep b. Errors that wrap [ErrNotLeader] or
-	// [ErrTooLarge] are answered as what they are, others as "try again".
+	// Append must not block. It may keep b. Errors are answered by
+	// [coordinator.CodeOf].
 	Append(partition int32, epoch storage.Epoch, b batch.Batch, done func(next storage.Offset, err error))
-	// Read calls yield with each batch of the partition from its log start to its
-	// high watermark, once that has passed the start of the epoch. It waits as
-	// long as ctx lives, and returns what yield returns. A batch is valid during
-	// the call only.
-	Read(ctx context.Context, partition int32, epoch storage.Epoch, yield func(batch.Batch) error) error
-	// Trim makes a committed offset the log start of a partition led under epoch.
-	// It must not block; done is called once, from any goroutine.
-	Trim(partition int32, epoch storage.Epoch, start storage.Offset, done func(error))
 }
 
 // Markers ends transactions where they wrote.
@@ -68,12 +61,6 @@ type Marker struct {
 	Version    int16
 	Partitions []Partition
 }
-
-// What an appender may wrap.
-var (
-	ErrNotLeader = errors.New("not the leader of the partition")
-	ErrTooLarge  = errors.New("record batch larger than the topic allows")
-)
 
 // Defaults of Options; the first two are Kafka's.
 const (
@@ -125,7 +112,7 @@ func (o *Options) setDefaults() error {
 	o.MaxIDs = cmp.Or(o.MaxIDs, DefaultMaxIDs)
 	o.MaxState = cmp.Or(o.MaxState, DefaultMaxState)
 	o.MaxQueue = cmp.Or(o.MaxQueue, DefaultMaxQueue)
-	o.CompactBytes = cmp.Or(o.CompactBytes, DefaultCompactBytes)
+	o.CompactBytes = cmp.Or(o.CompactBytes, coordinator.DefaultCompactBytes)
 	if o.MaxTimeout < 0 || o.IDExpiration < 0 {
 		return fmt.Errorf("transaction coordinator: time-outs to %v, ids expire after %v", o.MaxTimeout, o.IDExpiration)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -51,7 +52,7 @@ func (c *Core) addPartitions(r Request, q *AddPartitions) {
 	}
 	c.move(t, t.with(more, q.Version, c.wall), func(err error) {
 		if !guard.Check("txn.added-recorded", err == nil) {
-			c.refuse(r, codeOf(err, kerr.UnknownServerError.Code))
+			c.refuse(r, coordinator.CodeOf(err, kerr.UnknownServerError.Code))
 			return
 		}
 		c.answer(r.Call, codes)

@@ -1,10 +1,7 @@
 package txn
 
 import (
-	"errors"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kerr"
 
 	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/storage"
@@ -56,7 +53,7 @@ func (s *shard) Run() {
 		s.flush()
 		s.compact(time.Now())
 		s.count()
-		if !s.Wait(s.core.Deadline(), s.compaction.retry) {
+		if !s.Wait(s.core.Deadline(), s.compaction.Retry) {
 			return
 		}
 		s.Serve(s.begin)
@@ -167,8 +164,7 @@ func (s *shard) Load() error {
 func (s *shard) replay() (core *Core, records int, log compaction, err error) {
 	core = NewCore(s.c.opt)
 	err = s.c.opt.Log.Read(s.Context, s.Partition, s.Epoch, func(b batch.Batch) error {
-		log.grown += int64(len(b)) + batchOverhead
-		log.end = b.NextOffset()
+		log.Replayed(b)
 		if b.IsControl() {
 			return nil
 		}
@@ -191,19 +187,4 @@ func (s *shard) End() {
 	s.c.ids.Add(-int64(s.ids))
 	s.c.open.Add(-int64(s.open))
 	s.c.bytes.Add(-s.bytes)
-}
-
-// codeOf is the error code for a write that failed; tooLarge is what stands for
-// a batch that the topic does not take.
-func codeOf(err error, tooLarge int16) int16 {
-	var invalid *batch.Error
-	switch {
-	case err == nil:
-		return 0
-	case errors.Is(err, ErrNotLeader):
-		return kerr.NotCoordinator.Code
-	case errors.Is(err, ErrTooLarge), errors.As(err, &invalid) && invalid.Code == batch.MessageTooLarge:
-		return tooLarge
-	}
-	return kerr.CoordinatorNotAvailable.Code
 }

@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"rustmq.dev/rustmq/roles/broker/coordinator"
 )
 
 // State is where a transactional id is in its life. The numbers are those of its
@@ -179,8 +181,8 @@ type transaction struct {
 
 	expires time.Time // Ongoing: the transaction does; idle: the id does
 	parked  []Request // that wait for the next state, in order of arrival
-	wake    time.Time // as in alarms
-	alarm   int       // index in the core's alarms, -1: none
+
+	coordinator.Alarm // its next deadline
 }
 
 // moving reports whether t is on its way to a state in which requests are taken:

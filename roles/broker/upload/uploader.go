@@ -131,7 +131,7 @@ func Start(o Options) *Uploader {
 		Bucket: o.Bucket, Key: o.Key, Header: o.Header,
 	})
 	u.ctx, u.stop = context.WithCancel(context.Background())
-	u.done.Go(u.run)
+	u.done.Go(func() { tiering.Look(u.ctx, look, u.wake, u.begin) })
 	return u
 }
 
@@ -158,7 +158,7 @@ func (u *Uploader) Settle(ctx context.Context) error {
 		running := u.planner.running
 		u.mu.Unlock()
 		if running == 0 {
-			leave(u.settled) // for whoever waits besides
+			tiering.Leave(u.settled) // for whoever waits besides
 			return nil
 		}
 		select {
@@ -166,21 +166,6 @@ func (u *Uploader) Settle(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-	}
-}
-
-// run plans until the uploader is closed.
-func (u *Uploader) run() {
-	ticker := time.NewTicker(look)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-u.ctx.Done():
-			return
-		case <-ticker.C:
-		case <-u.wake:
-		}
-		u.begin()
 	}
 }
 
@@ -236,16 +221,8 @@ func (u *Uploader) upload(j Job) {
 		}
 	}
 	u.mu.Unlock()
-	leave(u.wake)
-	leave(u.settled)
-}
-
-// leave puts a token into a channel that holds one.
-func leave(token chan<- struct{}) {
-	select {
-	case token <- struct{}{}:
-	default:
-	}
+	tiering.Leave(u.wake)
+	tiering.Leave(u.settled)
 }
 
 // forget drops what is known of partitions that are not led here any more. u.mu
