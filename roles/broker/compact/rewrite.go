@@ -104,12 +104,18 @@ func (w *rewriting) readIndexes() error {
 	for _, is := range sources { // in the order of the reads
 		r := &reads[is.indexIn]
 		b, err := s.get(is.indexIn)
+		at := is.IndexPosition - r.position
+		switch {
+		case !r.wider:
+		case err == nil:
+			shelf.keep(r, b)
+			r.wider = false
+		case damaged(err): // it may be what others have there that is missing
+			b, err = w.readIndex(is)
+			at = 0
+		}
 		if err == nil {
-			if r.wider {
-				shelf.keep(r, b)
-				r.wider = false
-			}
-			err = is.decode(b, is.IndexPosition-r.position)
+			err = is.decode(b, at)
 		}
 		s.release(is.indexIn)
 		if err == nil || w.refused[is.partition] {
@@ -121,6 +127,15 @@ func (w *rewriting) readIndexes() error {
 		w.refuse(is.partition, err)
 	}
 	return nil
+}
+
+// readIndex reads the index of a source alone.
+func (w *rewriting) readIndex(is *source) ([]byte, error) {
+	if err := w.c.bandwidth.Take(int64(is.IndexLength)).Wait(w.c.ctx); err != nil {
+		return nil, err
+	}
+	b := make([]byte, is.IndexLength)
+	return b, w.c.fill(w.c.ctx, is.Object, b, is.IndexPosition)
 }
 
 // decode reads the index, which lies at byte at of b.

@@ -10,8 +10,9 @@ import (
 // shelf keeps what was read of the indexes of shared objects for the jobs to come:
 // each of them takes one partition, or a few, out of the same objects. It holds one
 // piece of an object, and of all objects up to capacity bytes, those longest unused
-// the first to go. Jobs that run at once may each read the same. What comes from it is no more trusted than what comes from the
-// bucket: who takes an index decodes it against the catalogue.
+// the first to go. Jobs that run at once may each read the same. What comes from it is
+// no more trusted than what comes from the bucket: who takes an index decodes it
+// against the catalogue.
 //
 // Its methods are safe for concurrent use.
 type shelf struct {

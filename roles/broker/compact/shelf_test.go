@@ -9,6 +9,7 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/bucket"
 )
 
 // shared is a world in which each partition has seven ranges in objects that it shares
@@ -99,6 +100,28 @@ func TestADamagedKeptIndexIsReadAnew(t *testing.T) {
 	w.check()
 	if s := c.Stats(); s.Objects != 3 || s.RefusedRanges+s.Failures != 0 || s.Reads != before+2*7+7 {
 		t.Fatalf("%d reads, and then %+v", before, s)
+	}
+}
+
+// TestWhatOthersLackHoldsBackNobody: the end of an object is gone, and with it the index
+// of the last partition: the read of the first one's index takes it in.
+func TestWhatOthersLackHoldsBackNobody(t *testing.T) {
+	w := shared(t, 2)
+	r := w.catalogued(0).Ranges().At(3)
+	all, err := bucket.ReadAll(t.Context(), w.memory, w.key(r.Object), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.memory.Put(t.Context(), w.key(r.Object), bucket.Bytes(all[:r.IndexPosition+int64(r.IndexLength)])); err != nil {
+		t.Fatal(err)
+	}
+	c := compacting(t, w, oneByOne)
+	for range 2 {
+		c.begin()
+		c.done.Wait()
+	}
+	if a, b := w.catalogued(0).Ranges().Len(), w.catalogued(1).Ranges().Len(); a != 1 || b != 7 || c.Stats().RefusedRanges != 1 {
+		t.Fatalf("%d and %d ranges, %+v", a, b, c.Stats())
 	}
 }
 
