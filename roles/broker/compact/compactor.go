@@ -23,6 +23,10 @@ const (
 
 	// DefaultMemory is what data of one object under way may take.
 	DefaultMemory = 64 << 20
+
+	// DefaultIndexes is what is kept of indexes between jobs. An index has 200 bytes: it
+	// is that of 40,000 ranges, which come to 12 GiB with 300 KiB each.
+	DefaultIndexes = 8 << 20
 )
 
 // Catalogue is the controller, as a compactor sees it.
@@ -40,6 +44,7 @@ type Options struct {
 	Interval  time.Duration // between two looks while there is nothing to do
 	Bandwidth int64         // bytes a second that are read; about as many are written. 0: no bound
 	Memory    int64         // bytes of data that one object under way holds; 0: DefaultMemory
+	Indexes   int64         // bytes of indexes that are kept for other objects to be made; 0: DefaultIndexes
 
 	Image     func() *metadata.Image // the newest; nil: none yet
 	Broker    int32                  // whose partitions are compacted
@@ -87,6 +92,7 @@ type Compactor struct {
 	objects    *tiering.Objects
 	bandwidth  tiering.Bandwidth
 	read, gets atomic.Int64
+	shelf      *shelf
 
 	mu      sync.Mutex
 	planner *planner // guarded by mu
@@ -101,7 +107,10 @@ func New(o Options) *Compactor {
 	if o.Memory == 0 {
 		o.Memory = DefaultMemory
 	}
-	c := &Compactor{o: o, wake: make(chan struct{}, 1), planner: newPlanner(o.Limits), bandwidth: tiering.Bandwidth{Rate: o.Bandwidth, Now: o.Now}}
+	if o.Indexes == 0 {
+		o.Indexes = DefaultIndexes
+	}
+	c := &Compactor{o: o, wake: make(chan struct{}, 1), planner: newPlanner(o.Limits), bandwidth: tiering.Bandwidth{Rate: o.Bandwidth, Now: o.Now}, shelf: newShelf(o.Indexes)}
 	c.objects = tiering.NewObjects(tiering.ObjectOptions{
 		Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now,
 		Bucket: o.Bucket, Key: o.Key, Header: o.Header,
@@ -154,7 +163,9 @@ func (c *Compactor) begin() {
 	if c.ctx.Err() != nil {
 		return
 	}
-	for _, j := range c.planner.plan(c.o.Now(), view) {
+	begun := c.planner.plan(c.o.Now(), view)
+	c.shelf.retain(c.planner.mixed)
+	for _, j := range begun {
 		c.done.Go(func() { c.compact(j) }) // blocks on the controller and the bucket
 	}
 }

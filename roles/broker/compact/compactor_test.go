@@ -51,9 +51,10 @@ func TestEveryBatchStaysReadable(t *testing.T) {
 		const partitions = 5
 		w := newWorld(t, partitions)
 		memory := rapid.SampledFrom([]int64{1, 2000, DefaultMemory}).Draw(rt, "memory")
+		indexes := rapid.SampledFrom([]int64{1, 1500, DefaultIndexes}).Draw(rt, "indexes")
 		restart := func() *Compactor {
 			o := w.options()
-			o.Memory = memory
+			o.Memory, o.Indexes = memory, indexes
 			return New(o)
 		}
 		c := restart()

@@ -15,10 +15,13 @@
 // what is to move into manifests.
 //
 // A [Compactor] runs what it decides. It reads indexes and then data in large
-// ranged reads, some at once, and packs the batches verbatim (storage/object); the
-// new range has the base, end, leader epochs, aborted transactions and the newest
-// producers of those that it takes the place of. The controller commits it under
-// the leader epoch of the image that the job was planned from.
+// ranged reads, some at once. Jobs of a plan take one partition after the other out of
+// the same objects: the first that reads an index of one brings those of the others
+// too, and they are kept for the jobs to come. It packs the batches verbatim
+// (storage/object); the new range has the base, end, leader epochs, aborted
+// transactions and the newest producers of those that it takes the place of. The
+// controller commits it under the leader epoch of the image that the job was planned
+// from.
 //
 // Promises. A batch reaches the new object only from a block that fits its CRC,
 // and its own CRC is compared as it is packed; a range that does not come to the
@@ -27,11 +30,13 @@
 // start or another leader changed meanwhile is refused, the old ranges stay, and
 // nothing is lost. An object whose commit was refused, or whose fate is not known,
 // is never named again. There is nothing to resume: who starts plans anew. What
-// cannot be read holds back its own partition alone.
+// cannot be read holds back its own partition alone. An index that was kept is decoded
+// against the catalogue as one that was just read, and read anew if it is damaged.
 //
 // Concurrency: one goroutine plans, one runs per object under way, and below it
 // one per read; Close ends and awaits them. All methods are safe for concurrent
 // use. Memory per object under way: Memory for data, or one read of each of its
-// objects if that is more, and the indexes. The mutex is held for planning, never
-// during a call of bucket or controller.
+// objects if that is more, and the indexes. Memory of all together: Indexes, for what
+// is kept. The mutex is held for planning, never during a call of bucket or controller;
+// that of what is kept is taken below it.
 package compact

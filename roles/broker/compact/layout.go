@@ -21,6 +21,10 @@ const (
 
 	// readGap are bytes that are read for nothing to save a request.
 	readGap = 64 << 10
+
+	// widestIndexes is how far a read of indexes is widened at most: some thousand of
+	// them.
+	widestIndexes = 256 << 10
 )
 
 // read is one ranged read of an object.
@@ -28,7 +32,8 @@ type read struct {
 	object   storage.ObjectID
 	position int64
 	length   int64
-	uses     int // pieces, or indexes, in it
+	uses     int  // pieces, or indexes, in it
+	wider    bool // than those: there are indexes in it that other jobs may want
 }
 
 func (r *read) end() int64 { return r.position + r.length }
@@ -67,12 +72,33 @@ func indexReads(sources []*source) (reads []read) {
 	for _, s := range sources {
 		n := len(reads) - 1
 		if n < 0 || reads[n].object != s.Object || !reads[n].reach(s.IndexPosition, int64(s.IndexLength), largestRead) {
-			reads = append(reads, read{s.Object, s.IndexPosition, int64(s.IndexLength), 1})
+			reads = append(reads, read{object: s.Object, position: s.IndexPosition, length: int64(s.IndexLength), uses: 1})
 			n++
 		}
 		s.indexIn = n
 	}
 	return reads
+}
+
+// widen lets the reads of indexes take in those that other jobs will want: all that
+// partitions led here have in the object, where that is little, or what follows, for
+// jobs come in the order in which partitions lie in it. All reads of a job together
+// take half of what is kept, so that its own are still there when the next begins.
+func widen(reads []read, mixed map[storage.ObjectID]*mixedObject, capacity int64) {
+	share := min(capacity/2/int64(max(len(reads), 1)), widestIndexes)
+	for i := range reads {
+		r := &reads[i]
+		o := mixed[r.object]
+		if o == nil || r.length >= share {
+			continue
+		}
+		from, to := min(o.first, r.position), max(o.last, r.end())
+		if to-from > share {
+			from, to = r.position, min(to, r.position+share)
+		}
+		r.wider = to-from > r.length
+		r.position, r.length = from, to-from
+	}
 }
 
 // layOut plans the reads of all data, in the order in which it is packed: the
@@ -90,7 +116,7 @@ func layOut(sources []*source, memory int64) (reads []read) {
 		for _, f := range s.index.Plan(s.index.Base, object.PlanOptions{MaxBytes: math.MaxInt64, MaxFetch: largestRead}) {
 			n := open[s.Object]
 			if n < 0 || !reads[n].reach(f.Position, f.Length, share) {
-				reads = append(reads, read{s.Object, f.Position, f.Length, 1})
+				reads = append(reads, read{object: s.Object, position: f.Position, length: f.Length, uses: 1})
 				n = len(reads) - 1
 				open[s.Object] = n
 			}

@@ -31,7 +31,13 @@ type View struct {
 }
 
 // Job is one object to make.
-type Job struct{ Runs []Run } // in order of partition, one of each
+type Job struct {
+	Runs []Run // in order of partition, one of each
+
+	// mixed are the shared objects with ranges of partitions led here, of any job, when
+	// the plan was made. It is not changed any more.
+	mixed map[storage.ObjectID]*mixedObject
+}
 
 // Run is ranges of one partition, each beginning where the one before ends, that
 // one range is to take the place of.
@@ -72,6 +78,7 @@ type planner struct {
 	// before another is made: a plan empties mixed objects only as a whole, and the
 	// next one would begin with what the first half of this one made.
 	queue []Job
+	mixed map[storage.ObjectID]*mixedObject // see Job; as of the last plan
 	// settling is the first range of each partition's last replacement. While a
 	// view still has it, that view is older than the replacement.
 	settling map[storage.PartitionID]metadata.Range
@@ -87,12 +94,15 @@ func newPlanner(l Limits) *planner {
 // plan returns the objects to begin now.
 func (p *planner) plan(now time.Time, v View) (begun []Job) {
 	if p.running < p.limits.Parallel && len(p.queue) == 0 {
-		p.enqueue(p.survey(now, v), v)
+		s := p.survey(now, v)
+		p.enqueue(s, v)
+		p.mixed = s.mixed
 	}
 	for p.running < p.limits.Parallel && len(p.queue) > 0 {
 		j := p.stillThere(p.queue[0], v)
 		p.queue = p.queue[1:]
 		if len(j.Runs) > 0 {
+			j.mixed = p.mixed
 			begun = append(begun, j)
 			p.running++
 		}
@@ -131,7 +141,7 @@ func (p *planner) enqueue(s *survey, v View) {
 		jobs = append(jobs, p.pack(s.small)...)
 	}
 	for _, r := range slices.Concat(s.large, s.own) {
-		jobs = append(jobs, Job{[]Run{r}})
+		jobs = append(jobs, Job{Runs: []Run{r}})
 	}
 	for _, j := range jobs {
 		j.Runs = slices.DeleteFunc(j.Runs, func(r Run) bool { _, busy := p.busy[r.Partition]; return busy })
@@ -153,7 +163,7 @@ func (p *planner) pack(runs []Run) (jobs []Job) {
 	inputs, shared := 0, make([]Run, 0, len(runs))
 	for _, r := range runs {
 		if bytes := r.Bytes(); bytes >= p.limits.MinObject {
-			jobs = append(jobs, Job{[]Run{r}})
+			jobs = append(jobs, Job{Runs: []Run{r}})
 		} else {
 			shared = append(shared, r)
 			total += bytes

@@ -18,6 +18,7 @@ import (
 // rewriting is one object being made.
 type rewriting struct {
 	c       *Compactor
+	mixed   map[storage.ObjectID]*mixedObject
 	runs    []*rewritten
 	refused map[storage.PartitionID]bool
 }
@@ -34,7 +35,7 @@ type rewritten struct {
 
 // rewrite makes one object and commits it.
 func (c *Compactor) rewrite(j Job) (w *rewriting, s *object.Summary, err error) {
-	w = &rewriting{c: c, refused: map[storage.PartitionID]bool{}}
+	w = &rewriting{c: c, mixed: j.mixed, refused: map[storage.PartitionID]bool{}}
 	for _, run := range j.Runs {
 		of := &rewritten{Run: run}
 		for i, r := range run.Ranges {
@@ -88,16 +89,33 @@ func (w *rewriting) sources() (all []*source) {
 	return all
 }
 
-// readIndexes reads the index of each source.
+// readIndexes reads the index of each source, but for those that earlier jobs read
+// too. One of these that is damaged is read anew: it may have been on the way.
 func (w *rewriting) readIndexes() error {
-	sources := w.sources()
+	shelf := w.c.shelf
+	sources := slices.DeleteFunc(w.sources(), func(is *source) bool {
+		b, at, ok := shelf.find(is)
+		return ok && is.decode(b, at) == nil
+	})
 	reads := indexReads(sources)
+	widen(reads, w.mixed, w.c.o.Indexes)
 	s := newStream(w.c.ctx, reads, w.c.o.Memory, &w.c.bandwidth, w.c.fill)
 	defer s.end()
 	for _, is := range sources { // in the order of the reads
+		r := &reads[is.indexIn]
 		b, err := s.get(is.indexIn)
+		at := is.IndexPosition - r.position
+		switch {
+		case !r.wider:
+		case err == nil:
+			shelf.keep(r, b)
+			r.wider = false
+		case damaged(err): // it may be what others have there that is missing
+			b, err = w.readIndex(is)
+			at = 0
+		}
 		if err == nil {
-			err = is.decode(b, is.IndexPosition-reads[is.indexIn].position)
+			err = is.decode(b, at)
 		}
 		s.release(is.indexIn)
 		if err == nil || w.refused[is.partition] {
@@ -109,6 +127,15 @@ func (w *rewriting) readIndexes() error {
 		w.refuse(is.partition, err)
 	}
 	return nil
+}
+
+// readIndex reads the index of a source alone.
+func (w *rewriting) readIndex(is *source) ([]byte, error) {
+	if err := w.c.bandwidth.Take(int64(is.IndexLength)).Wait(w.c.ctx); err != nil {
+		return nil, err
+	}
+	b := make([]byte, is.IndexLength)
+	return b, w.c.fill(w.c.ctx, is.Object, b, is.IndexPosition)
 }
 
 // decode reads the index, which lies at byte at of b.

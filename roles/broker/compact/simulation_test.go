@@ -3,12 +3,14 @@ package compact
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/object"
 )
 
 func partitionID(i int) storage.PartitionID {
@@ -22,18 +24,70 @@ type fleet struct {
 	partitions [][]metadata.Range
 	objects    map[storage.ObjectID]*fleetObject
 	next       storage.ObjectID
+	shelf      *shelf
 
 	uploaded, rewritten int64
 	puts, gets, jobs    int
+	indexGets           int // of gets
+	indexBytes          int64
 }
 
 type fleetObject struct {
 	mixed  bool
 	ranges int
+	data   map[int]int64 // where that of each partition begins
+}
+
+// fleetBlock is the size of a block, as uploads make them.
+const fleetBlock = 256 << 10
+
+// place lays ranges out in an object, as package object does: the data of all in order
+// of partition, and then their indexes.
+func (f *fleet) place(id storage.ObjectID, ranges map[int]*metadata.Range) {
+	o := &fleetObject{mixed: len(ranges) > 1, ranges: len(ranges), data: map[int]int64{}}
+	f.objects[id] = o
+	at := int64(object.HeaderSize)
+	order := slices.Sorted(maps.Keys(ranges))
+	for _, i := range order {
+		o.data[i] = at
+		at += ranges[i].Bytes
+	}
+	for _, i := range order {
+		r := ranges[i]
+		r.Object, r.IndexPosition, r.IndexLength = id, at, uint32(130+14*ceil(r.Bytes, fleetBlock))
+		at += int64(r.IndexLength)
+	}
+}
+
+// source is a range with its index, as a job reads it.
+func (f *fleet) source(partition int, r metadata.Range) *source {
+	s := &source{Range: r, partition: partitionID(partition), index: &object.Index{Object: r.Object, Base: r.Base, End: r.End}}
+	at, first := f.objects[r.Object].data[partition], r.Base
+	for left := r.Bytes; left > 0; left -= fleetBlock {
+		k := object.Block{First: first, Next: first + 1, Position: at, Length: uint32(min(left, fleetBlock))}
+		s.index.Blocks = append(s.index.Blocks, k)
+		at, first = at+int64(k.Length), k.Next
+	}
+	return s
+}
+
+// request counts the reads of a job, as a compactor does them.
+func (f *fleet) request(j Job, sources []*source) {
+	missing := slices.DeleteFunc(slices.Clone(sources), func(s *source) bool { _, _, ok := f.shelf.find(s); return ok })
+	reads := indexReads(missing)
+	widen(reads, j.mixed, f.shelf.capacity)
+	for i := range reads {
+		if reads[i].wider {
+			f.shelf.keep(&reads[i], nil)
+		}
+		f.indexBytes += reads[i].length
+	}
+	f.indexGets += len(reads)
+	f.gets += len(reads) + len(layOut(sources, DefaultMemory))
 }
 
 func newFleet(l Limits, partitions int) *fleet {
-	return &fleet{planner: newPlanner(l), partitions: make([][]metadata.Range, partitions), objects: map[storage.ObjectID]*fleetObject{}, next: 1}
+	return &fleet{planner: newPlanner(l), shelf: newShelf(DefaultIndexes), partitions: make([][]metadata.Range, partitions), objects: map[storage.ObjectID]*fleetObject{}, next: 1}
 }
 
 func (f *fleet) view() View {
@@ -58,14 +112,18 @@ func (f *fleet) view() View {
 func (f *fleet) upload(bytes map[int]int64) {
 	id := f.next
 	f.next++
-	f.objects[id] = &fleetObject{mixed: len(bytes) > 1, ranges: len(bytes)}
+	made := map[int]*metadata.Range{}
 	for i, n := range bytes {
 		var base storage.Offset
 		if have := f.partitions[i]; len(have) > 0 {
 			base = have[len(have)-1].End
 		}
-		f.partitions[i] = append(f.partitions[i], metadata.Range{Base: base, End: base + 10, Object: id, Bytes: n})
+		made[i] = &metadata.Range{Base: base, End: base + 1000, Bytes: n}
 		f.uploaded += n
+	}
+	f.place(id, made)
+	for i, r := range made {
+		f.partitions[i] = append(f.partitions[i], *r)
 	}
 	f.puts++
 }
@@ -89,8 +147,9 @@ func (f *fleet) replace(j Job) (refused map[storage.PartitionID]bool) {
 	id := f.next
 	f.next++
 	refused = map[storage.PartitionID]bool{}
-	made := &fleetObject{mixed: len(j.Runs) > 1}
-	inputs := map[storage.ObjectID]int64{}
+	made := map[int]*metadata.Range{}
+	var sources []*source
+	var replaced []Run
 	for _, run := range j.Runs {
 		have := f.partitions[run.Partition.Index]
 		first, last := run.Ranges[0], run.Ranges[len(run.Ranges)-1]
@@ -100,22 +159,26 @@ func (f *fleet) replace(j Job) (refused map[storage.PartitionID]bool) {
 			continue
 		}
 		bytes := run.Bytes()
+		partition := int(run.Partition.Index)
 		for _, r := range run.Ranges {
-			inputs[r.Object] += r.Bytes
+			sources = append(sources, f.source(partition, r))
 		}
-		f.release(run.Ranges)
-		f.partitions[run.Partition.Index] = slices.Replace(have, at, at+len(run.Ranges), metadata.Range{Base: first.Base, End: last.End, Object: id, Bytes: bytes})
+		made[partition] = &metadata.Range{Base: first.Base, End: last.End, Bytes: bytes}
+		replaced = append(replaced, run)
 		f.rewritten += bytes
-		made.ranges++
 	}
-	if made.ranges > 0 {
-		f.objects[id] = made
+	f.request(j, sources)
+	if len(made) > 0 {
+		f.place(id, made)
+	}
+	for _, run := range replaced {
+		f.release(run.Ranges)
+		have := f.partitions[run.Partition.Index]
+		at := slices.Index(have, run.Ranges[0])
+		f.partitions[run.Partition.Index] = slices.Replace(have, at, at+len(run.Ranges), *made[int(run.Partition.Index)])
 	}
 	f.puts++
 	f.jobs++
-	for _, bytes := range inputs {
-		f.gets += 1 + int(ceil(bytes, 4<<20)) // its indexes, and data
-	}
 	return refused
 }
 
@@ -126,6 +189,7 @@ func (f *fleet) compact(t testing.TB, now time.Time) {
 		if len(jobs) == 0 {
 			return
 		}
+		f.shelf.retain(f.planner.mixed)
 		for _, j := range jobs {
 			refused := f.replace(j)
 			if len(refused) > 0 {
@@ -205,6 +269,9 @@ func BenchmarkDay(b *testing.B) {
 				b.ReportMetric(float64(f.puts), "puts")
 				b.ReportMetric(float64(f.jobs), "compactions")
 				b.ReportMetric(float64(f.gets), "gets")
+				b.ReportMetric(float64(f.indexGets), "index-gets")
+				b.ReportMetric(float64(f.indexBytes)/float64(max(f.rewritten, 1)), "index-B/B")
+				b.ReportMetric(float64(f.gets)*(1<<30)/float64(max(f.rewritten, 1)), "gets/GiB")
 			}
 		})
 	}

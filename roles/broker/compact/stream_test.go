@@ -105,7 +105,7 @@ func TestStreamKeepsToItsMemory(t *testing.T) {
 		memory := rapid.Int64Range(1, 500).Draw(t, "memory")
 		var reads []read
 		for i := range rapid.IntRange(1, 50).Draw(t, "reads") {
-			reads = append(reads, read{storage.ObjectID(i), int64(i), rapid.Int64Range(1, 200).Draw(t, "length"), rapid.IntRange(1, 3).Draw(t, "uses")})
+			reads = append(reads, read{object: storage.ObjectID(i), position: int64(i), length: rapid.Int64Range(1, 200).Draw(t, "length"), uses: rapid.IntRange(1, 3).Draw(t, "uses")})
 		}
 		var mu sync.Mutex
 		var begun []storage.ObjectID

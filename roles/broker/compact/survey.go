@@ -22,9 +22,10 @@ type survey struct {
 
 // mixedObject is what partitions led here have in a mixed object.
 type mixedObject struct {
-	bytes  int64
-	ranges int
-	taken  int // of them by the plan that is looked at
+	bytes       int64
+	ranges      int
+	taken       int   // of them by the plan that is looked at
+	first, last int64 // their indexes lie between
 }
 
 // survey looks at every range once.
@@ -53,9 +54,10 @@ func (p *planner) survey(now time.Time, v View) *survey {
 			if v.Mixed(r.Object) {
 				o := s.mixed[r.Object]
 				if o == nil {
-					o = new(mixedObject)
+					o = &mixedObject{first: r.IndexPosition}
 					s.mixed[r.Object] = o
 				}
+				o.first, o.last = min(o.first, r.IndexPosition), max(o.last, r.IndexPosition+int64(r.IndexLength))
 				o.bytes += r.Bytes
 				o.ranges++
 			}
