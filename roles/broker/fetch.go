@@ -9,7 +9,6 @@ import (
 
 	"rustmq.dev/rustmq/roles/broker/quota"
 	"rustmq.dev/rustmq/roles/broker/wire"
-	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/transport/kafka"
@@ -252,9 +251,7 @@ func (f *fetchRequest) answer() {
 	}
 	incremental := f.q.SessionEpoch > initialSessionEpoch
 	for _, part := range f.parts {
-		if part.cold {
-			f.b.cold.Unwatch(f.conn, storage.PartitionID{Topic: part.topic.id, Index: part.want.Index}, f)
-		}
+		part.settleCold(f)
 		part.included = part.worthTelling(incremental)
 	}
 	sessionID := int32(0)

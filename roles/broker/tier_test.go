@@ -122,6 +122,9 @@ func TestRecordsOutliveTheWAL(t *testing.T) {
 		}
 		next[r.Partition] += 2
 	}
+	if s := n.cold.Stats(); s.Sent == 0 {
+		t.Errorf("what was read from the bucket is held after it was sent: %+v", s)
+	}
 	for _, of := range []int{2, 1000, records - 2} {
 		found, err := adm.ListOffsetsAfterMilli(ctx, begun.Add(time.Duration(of)*time.Millisecond).UnixMilli(), "t")
 		if err != nil {

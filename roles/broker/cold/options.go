@@ -37,6 +37,9 @@ const (
 	// ahead its stream reads.
 	requestShare = 4
 
+	// How many requests each stream can have memory for, out of its consumer's share.
+	requestsEach = 2
+
 	// A piece is counted in 32 bits.
 	maxPieceSize = 1 << 30
 

@@ -95,6 +95,7 @@ type Stats struct {
 	Shared                 uint64 // loads that a further stream joined
 	Wasted                 uint64 // pieces read ahead that no request ever came to
 	Reclaimed              uint64 // indexes and pieces given up for those who waited
+	Sent                   uint64 // indexes and pieces that streams let go of once they were sent
 	Errors                 uint64 // loads that failed
 	Streams, Loading       int
 	Held, MostHeld         int64 // bytes of streams and loads, out of Options.ReadAhead
@@ -199,6 +200,27 @@ func (r *Reader) Read(p Partition, q Request, w Waiter) (Result, error) {
 	}
 	k.gather()
 	return k.out, nil
+}
+
+// Sent says that what was given out of a partition before an offset is on its way to
+// the reader, who is not expected to ask for it again: its stream lets go of it, and
+// reads ahead into the memory. What the caller still refers to stays.
+func (r *Reader) Sent(reader any, id storage.PartitionID, before storage.Offset) {
+	r.mu.Lock()
+	defer r.unlock()
+	c := r.consumers[reader]
+	if c == nil {
+		return
+	}
+	for _, s := range c.streams[id] {
+		if s.offset <= before && before <= s.end {
+			held := len(s.items)
+			r.leave(s, before)
+			r.stats.Sent += uint64(held - len(s.items))
+			r.hunger(s)
+		}
+	}
+	r.schedule()
 }
 
 // Unwatch forgets a waiter of a partition; it may still be woken by a call that
