@@ -106,7 +106,11 @@ func (part *fetchPart) readCold(f *fetchRequest, l *log.Log, until *storage.Offs
 		return cold.Result{}, fmt.Errorf("%w: %w", errBucket, err)
 	}
 	if f.q.Version < zstdFetch && holdsZstd(got.Batches) {
+		got.Release()
 		return cold.Result{}, kerr.UnsupportedCompressionType
+	}
+	if got.Bytes > 0 {
+		f.fromBucket = append(f.fromBucket, got)
 	}
 	f.limited = f.limited || got.Limited && got.Bytes == 0
 	part.cold = got.Pending

@@ -43,9 +43,11 @@
 // short, reading ahead waits until there is enough for a request of several pieces;
 // who has many streams reads less ahead by each, so that all have some. Beside the budget
 // are the caches, what they gave to a stream (a piece, and some indexes, for each)
-// and what callers refer to: batches of a [Result] alias a piece, which the
-// garbage collector frees when nobody refers to it; a caller that holds many
-// results has to bound that itself. Of aborted transactions a stream remembers those
+// and what callers refer to: batches of a [Result] alias a piece; a caller that holds
+// many results has to bound that itself. The memory of a piece that nobody refers to
+// any more, no stream, cache or result ([Result.Release]), is used for another: what
+// waits for one is a quarter of the budget at most, and nothing while nobody reads. A
+// result that is not released is the garbage collector's. Of aborted transactions a stream remembers those
 // that its last request was told of, and at most 10,000 that begin further on.
 //
 // Promises. Every byte is checked before it is given out: index and manifest against

@@ -78,6 +78,10 @@ type Options struct {
 	// that lie one behind the other: one piece at least. 0: 4 MiB.
 	RequestSize int
 
+	// Poison is for tests: memory that nobody refers to any more is overwritten, so
+	// that they see who still does.
+	Poison bool
+
 	Now func() time.Time // nil: time.Now
 	Log *slog.Logger     // nil: slog.Default()
 }

@@ -143,6 +143,8 @@ func (r *Reader) nextAhead(s *stream) (it *item, full bool) {
 				}
 			} else if p.state == loading || p.charge > 0 {
 				r.hold(s, p)
+			} else {
+				p.pass()
 			}
 			s.cursor, s.distance = next, s.distance+size
 			if it != nil {
@@ -182,6 +184,7 @@ func (r *Reader) follow(s *stream, of *flight) *item {
 	}
 	it, here := r.find(&w)
 	if here {
+		it.pass()
 		return nil
 	}
 	if it, _ = r.afford(s, it); it != nil {
