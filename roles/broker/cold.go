@@ -106,12 +106,17 @@ func (part *fetchPart) readCold(f *fetchRequest, l *log.Log, until *storage.Offs
 		return cold.Result{}, fmt.Errorf("%w: %w", errBucket, err)
 	}
 	if f.q.Version < zstdFetch && holdsZstd(got.Batches) {
+		got.Release()
 		return cold.Result{}, kerr.UnsupportedCompressionType
+	}
+	if got.Bytes > 0 {
+		f.fromBucket = append(f.fromBucket, got)
 	}
 	f.limited = f.limited || got.Limited && got.Bytes == 0
 	part.cold = got.Pending
 	part.result.Batches, part.result.Bytes = got.Batches, got.Bytes
 	if len(got.Batches) > 0 {
+		part.sent = got.Next
 		for _, t := range got.Aborted {
 			aborted = append(aborted, log.Aborted(t))
 		}
@@ -121,6 +126,21 @@ func (part *fetchPart) readCold(f *fetchRequest, l *log.Log, until *storage.Offs
 		got.Next = part.want.Offset // there is something, and it is not here yet
 	}
 	return got, nil
+}
+
+// settleCold tells the reader of the bucket that the fetch is answered: it waits for
+// nothing any more, and does not ask again for what it got.
+func (part *fetchPart) settleCold(f *fetchRequest) {
+	if !part.cold && part.sent == 0 {
+		return
+	}
+	id := storage.PartitionID{Topic: part.topic.id, Index: part.want.Index}
+	if part.cold {
+		f.b.cold.Unwatch(f.conn, id, f)
+	}
+	if part.sent > 0 {
+		f.b.cold.Sent(f.conn, id, part.sent)
+	}
 }
 
 // coldFailed logs that the bucket could not be read: an error if it is damage, which

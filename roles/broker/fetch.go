@@ -7,9 +7,9 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/quota"
 	"rustmq.dev/rustmq/roles/broker/wire"
-	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/transport/kafka"
@@ -33,16 +33,17 @@ type fetchRequest struct {
 	ended    atomic.Bool  // the connection is gone, or the broker closes
 	parked   bool
 
-	response wire.FetchResponse
-	results  []log.ReadResult // pinned until the response is written
-	hints    hints
-	bytes    int  // read by the present evaluation, held until release
-	starved  bool // the evaluation found no memory to read into
-	limit    int  // of bytes, for the whole response
-	limited  bool // the evaluation left records unread, for a limit of bytes
-	full     bool // the evaluation left records unread that do not fit the response any more
-	owing    bool // it read none: the client has had more than its quota
-	free     func()
+	response   wire.FetchResponse
+	results    []log.ReadResult // pinned until the response is written
+	fromBucket []cold.Result    // the same
+	hints      hints
+	bytes      int  // read by the present evaluation, held until release
+	starved    bool // the evaluation found no memory to read into
+	limit      int  // of bytes, for the whole response
+	limited    bool // the evaluation left records unread, for a limit of bytes
+	full       bool // the evaluation left records unread that do not fit the response any more
+	owing      bool // it read none: the client has had more than its quota
+	free       func()
 }
 
 // States of a fetch. Only one goroutine evaluates it at a time: who moves it
@@ -100,6 +101,11 @@ func (f *fetchRequest) release() {
 	}
 	clear(f.results)
 	f.results = f.results[:0]
+	for i := range f.fromBucket {
+		f.fromBucket[i].Release()
+	}
+	clear(f.fromBucket)
+	f.fromBucket = f.fromBucket[:0]
 }
 
 // fetch starts a Fetch request.
@@ -252,9 +258,7 @@ func (f *fetchRequest) answer() {
 	}
 	incremental := f.q.SessionEpoch > initialSessionEpoch
 	for _, part := range f.parts {
-		if part.cold {
-			f.b.cold.Unwatch(f.conn, storage.PartitionID{Topic: part.topic.id, Index: part.want.Index}, f)
-		}
+		part.settleCold(f)
 		part.included = part.worthTelling(incremental)
 	}
 	sessionID := int32(0)

@@ -22,7 +22,8 @@ type fetchPart struct {
 	id      storage.TopicID // asked for, where topics go by id
 	want    wire.FetchPartition
 
-	cold bool // its records are on their way from the bucket, which wakes the fetch
+	cold bool           // its records are on their way from the bucket, which wakes the fetch
+	sent storage.Offset // up to where those of the response are from the bucket; 0: none is
 
 	watching *log.Log    // where it is registered
 	stable   bool        // for what is below the last stable offset
@@ -121,7 +122,7 @@ func (part *fetchPart) topicID() storage.TopicID {
 // read evaluates the part: what it would add to the response, of which left
 // bytes of records remain. It reports whether the client should know at once.
 func (part *fetchPart) read(f *fetchRequest, left int) (urgent bool) {
-	part.cold = false
+	part.cold, part.sent = false, 0
 	part.result = wire.FetchResult{
 		Index: part.want.Index, HighWatermark: storage.NoOffset, LastStable: storage.NoOffset, LogStart: storage.NoOffset,
 	}

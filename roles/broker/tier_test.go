@@ -13,6 +13,7 @@ import (
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage/bucket"
@@ -58,7 +59,7 @@ func openTiered(t testing.TB, b bucket.Bucket, port int32, change ...func(*Tier)
 		NodeID: 1, Store: store, Controller: c, AutoCreate: true,
 		Listeners: []metadata.Listener{{Name: "kafka", Host: "127.0.0.1", Port: port, Protocol: "PLAINTEXT"}},
 		Tier: &Tier{
-			Bucket: b, IDAge: time.Minute,
+			Bucket: b, IDAge: time.Minute, Cold: cold.Options{BlockCache: 16 << 20, Poison: true},
 			Upload: upload.Limits{
 				Interval: 50 * time.Millisecond, ObjectBytes: 1 << 20, OwnBytes: 1 << 19, ObjectRanges: 100,
 				Parallel: 2, RetryMin: time.Millisecond, RetryMax: 50 * time.Millisecond, Urgent: 0.3,
@@ -121,6 +122,9 @@ func TestRecordsOutliveTheWAL(t *testing.T) {
 			t.Fatalf("partition %d offset %d: record %s where %s was due", r.Partition, r.Offset, r.Value[:8], want)
 		}
 		next[r.Partition] += 2
+	}
+	if s := n.cold.Stats(); s.Sent == 0 || s.FreeBytes == 0 && s.Recycled == 0 {
+		t.Errorf("what was read from the bucket is held after it was sent: %+v", s)
 	}
 	for _, of := range []int{2, 1000, records - 2} {
 		found, err := adm.ListOffsetsAfterMilli(ctx, begun.Add(time.Duration(of)*time.Millisecond).UnixMilli(), "t")

@@ -187,6 +187,7 @@ func (k *walk) layout(w *want) (*layout, error) {
 // withhold gives out nothing of what the walk found: it is not known yet which of
 // it was aborted.
 func (k *walk) withhold() {
+	k.giveBack()
 	k.runs, k.n = nil, 0
 	k.out = Result{Next: k.q.Offset, Pending: true}
 }

@@ -1,6 +1,7 @@
 package cold
 
 import (
+	"bytes"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -57,6 +58,7 @@ func TestASlowConsumerDoesNotHoldUpOthers(t *testing.T) {
 		o := w.options()
 		o.ReadAhead, o.MaxReadAhead = 160<<10, 160<<10
 		o.BlockCache = 1
+		o.RequestSize = o.PieceSize // what is left is less than one
 		r := open(t, o)
 		slow := newClient(r, w.fill(t, partition(0), 4, 128, 1<<10))
 		q := from(0)
@@ -237,4 +239,96 @@ func TestOptionsThatCannotBe(t *testing.T) {
 			t.Errorf("%+v was accepted", o)
 		}
 	}
+}
+
+func TestWhatWasSentMakesRoomToReadAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, memory())
+		w.delay = 10 * time.Millisecond
+		o := w.options()
+		o.ReadAhead, o.MaxReadAhead = 256<<10, 256<<10
+		o.BlockCache = 1
+		r := open(t, o)
+		c := newClient(r, w.fill(t, partition(0), 8, 128, 1<<10))
+		q := from(0)
+		for range 16 { // its window takes all there is
+			got, err := c.read(q)
+			must(t, err)
+			q.Offset = got.Next
+		}
+		wait(time.Second)
+		q.MaxBytes = 64 << 10
+		got, err := c.read(q)
+		must(t, err)
+		wait(time.Second)
+		before, full := r.Stats(), int64(224<<10)
+		if before.Held < full-64<<10 || got.Bytes < 48<<10 {
+			t.Fatalf("%d bytes read, %+v, want the budget used up", got.Bytes, before)
+		}
+
+		r.Sent("somebody else", c.p.ID, got.Next)
+		r.Sent(c, partition(1), got.Next)
+		r.Sent(c, c.p.ID, got.Next+1) // was not given out
+		wait(time.Second)
+		if s := r.Stats(); s.PieceLoads != before.PieceLoads {
+			t.Errorf("%d pieces read while all was held, want %d", s.PieceLoads, before.PieceLoads)
+		}
+		r.Sent(c, c.p.ID, got.Next)
+		wait(time.Second)
+		s := r.Stats()
+		if n := s.PieceLoads - before.PieceLoads; n < 3 || s.Sent != n || s.MostHeld > o.ReadAhead {
+			t.Errorf("%d pieces read ahead once 64 KiB were sent, want 3 at least: %+v", n, s)
+		}
+		// Who asks for it again gets it again, and who goes on has lost nothing.
+		again, err := c.read(q)
+		must(t, err)
+		if again.Bytes == 0 || !bytes.Equal(again.Batches[0], got.Batches[0]) {
+			t.Errorf("%d bytes at %d when it was read again, want the same", again.Bytes, q.Offset)
+		}
+		q.Offset = got.Next
+		bases, err := c.readAll(q)
+		must(t, err)
+		wantBases(t, bases, got.Next, 8*128)
+		must(t, r.Close())
+	})
+}
+
+func TestRequestsStayLargeWhileMemoryIsShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const partitions, ranges, each = 8, 4, 256 // 16 pieces to a range
+		w := newWorld(t, memory())
+		w.delay = 10 * time.Millisecond
+		o := w.options()
+		o.ReadAhead, o.MaxReadAhead, o.RequestSize = 512<<10, 256<<10, 64<<10
+		o.BlockCache = 1
+		r := open(t, o)
+		var clients [partitions]*client
+		var next [partitions]storage.Offset
+		for i := range clients {
+			clients[i] = newClient(r, w.fill(t, partition(int32(i)), ranges, each, 1<<10))
+		}
+		for left := partitions; left > 0; {
+			left = partitions
+			for i, c := range clients {
+				q := from(next[i])
+				q.Reader = "one of all"
+				got, err := c.read(q)
+				must(t, err)
+				r.Sent(q.Reader, c.p.ID, got.Next)
+				if next[i] = got.Next; next[i] == ranges*each {
+					left--
+				}
+			}
+		}
+		// Each stream has memory for two requests of two pieces, where there is one to
+		// read ahead before the end of a range.
+		s := r.Stats()
+		if requests := s.Requests - s.IndexLoads; 2*s.PieceLoads < 3*requests || s.Wasted > s.PieceLoads/20 {
+			t.Errorf("%d requests for %d pieces, %d of them for nothing, want two pieces or almost for each: %+v", requests, s.PieceLoads, s.Wasted, s)
+		}
+		if s.MostHeld > o.ReadAhead || s.MostHeld < o.ReadAhead/2 {
+			t.Errorf("%d bytes held, want at most %d, and not much less", s.MostHeld, o.ReadAhead)
+		}
+		must(t, r.Close())
+	})
 }

@@ -26,7 +26,8 @@
 // ranges and objects too, whose indexes it reads before it needs them. A seek is a
 // stream of its own, which has to show itself first. The caches may turn down what
 // a stream reads, and do so during a scan; so the stream holds on
-// to what was brought until it has read past it.
+// to what was brought until it has read past it, or is told that it was sent
+// ([Reader.Sent]).
 //
 // Who reads what is committed by transactions is told which of those that have
 // records in what it gets, or before, were aborted. The marker may lie in a later
@@ -38,11 +39,15 @@
 // budget, Options.ReadAhead, to each reader an equal share of it. What a request
 // waits for comes first: it takes memory from what was read ahead, then from what
 // was given out before; what is read ahead takes what is free. Only a single piece
-// that is larger than the budget exceeds it: it is loaded alone. Beside the budget
+// that is larger than the budget exceeds it: it is loaded alone. While memory is
+// short, reading ahead waits until there is enough for a request of several pieces;
+// who has many streams reads less ahead by each, so that all have some. Beside the budget
 // are the caches, what they gave to a stream (a piece, and some indexes, for each)
-// and what callers refer to: batches of a [Result] alias a piece, which the
-// garbage collector frees when nobody refers to it; a caller that holds many
-// results has to bound that itself. Of aborted transactions a stream remembers those
+// and what callers refer to: batches of a [Result] alias a piece; a caller that holds
+// many results has to bound that itself. The memory of a piece that nobody refers to
+// any more, no stream, cache or result ([Result.Release]), is used for another: what
+// waits for one is a quarter of the budget at most, and nothing while nobody reads. A
+// result that is not released is the garbage collector's. Of aborted transactions a stream remembers those
 // that its last request was told of, and at most 10,000 that begin further on.
 //
 // Promises. Every byte is checked before it is given out: index and manifest against

@@ -69,7 +69,11 @@ func (r *Reader) launch(f *flight) {
 func (r *Reader) fly(ctx context.Context, f *flight) {
 	buffers, failed := make([][]byte, len(f.items)), make([]error, len(f.items))
 	for i, it := range f.items {
-		buffers[i] = make([]byte, it.size)
+		if it.key.isIndex() {
+			buffers[i] = make([]byte, it.size)
+		} else {
+			buffers[i] = r.buffers.get(it.size)
+		}
 	}
 	first, arrived := f.items[0], 0
 	name := r.o.Key(first.key.object)
@@ -126,7 +130,7 @@ func (r *Reader) open(it *item, buf []byte) (err error) {
 			it.opened.layout = newLayout(x, r.o.PieceSize)
 		}
 	default:
-		it.opened.piece, err = it.layout.open(int(it.key.piece), buf)
+		it.opened.piece, err = it.layout.open(int(it.key.piece), buf, r.buffers)
 	}
 	if err != nil {
 		return err
@@ -134,6 +138,7 @@ func (r *Reader) open(it *item, buf []byte) (err error) {
 	if it.key.isIndex() {
 		r.indexes.Put(it.key, it.opened.layout)
 	} else {
+		it.opened.piece.hold() // for the cache, which tells evicted
 		r.blocks.Put(it.key, it.opened.piece)
 	}
 	return nil
@@ -146,6 +151,9 @@ func (r *Reader) land(it *item, err error) {
 	switch {
 	case it.state == over:
 		r.recharge(it, 0)
+		if it.opened.piece != nil {
+			it.opened.piece.release()
+		}
 	case err != nil:
 		it.flight.leave()
 		r.stats.Errors++

@@ -20,7 +20,7 @@ type item struct {
 	position    int64
 	size        int64          // bytes to read
 	first, next storage.Offset // that it covers
-	piece       *piece         // once it is loaded; of an index, want.layout is
+	piece       *piece         // once it is loaded, and referred to until it is over; of an index, want.layout is
 	state       state
 	charge      int64 // of the budget
 	holders     []*stream
@@ -93,7 +93,8 @@ func newItem(w *want) *item {
 }
 
 // find returns an item that is wanted or held by anybody, or kept in a cache, or
-// else a new one. A kept one costs nothing: its memory is the cache's.
+// else a new one. A kept one costs nothing: its memory is the cache's. Who does not
+// hold what it found here says so (pass).
 func (r *Reader) find(w *want) (it *item, here bool) {
 	if it = r.items[w.key]; it != nil {
 		return it, it.state != wanted
@@ -102,12 +103,23 @@ func (r *Reader) find(w *want) (it *item, here bool) {
 	if w.key.isIndex() {
 		it.layout, here = r.indexes.Get(w.key)
 	} else {
-		it.piece, here = r.blocks.Get(w.key)
+		if it.piece, here = r.blocks.Get(w.key); here {
+			if here = it.piece.hold(); !here { // it was evicted just now
+				it.piece = nil
+			}
+		}
 	}
 	if here {
 		it.state = loaded
 	}
 	return it, here
+}
+
+// pass lets go of an item that was found and is of no use, if nobody holds it.
+func (it *item) pass() {
+	if len(it.holders) == 0 && it.state == loaded && it.piece != nil {
+		it.piece.release()
+	}
 }
 
 // need returns what a request came to. Unless it is loaded, it is being brought,
@@ -189,6 +201,9 @@ func (r *Reader) drop(s *stream, it *item) {
 		it.flight.leave() // its memory is in use until it lands
 	} else {
 		r.recharge(it, 0)
+		if it.state == loaded && it.piece != nil {
+			it.piece.release()
+		}
 	}
 	it.state = over
 }

@@ -184,7 +184,7 @@ func build(t failer, base storage.Offset, millis int64, values ...string) batch.
 func (w *world) options() Options {
 	return Options{
 		Bucket: w.b, Key: objectKey, PieceSize: 16 << 10,
-		IndexCache: 1 << 20, BlockCache: 1 << 20, ReadAhead: 512 << 10, MaxReadAhead: 128 << 10,
+		IndexCache: 1 << 20, BlockCache: 1 << 20, ReadAhead: 512 << 10, MaxReadAhead: 128 << 10, Poison: true,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 }
@@ -248,10 +248,20 @@ func (c *client) readAll(q Request) (bases []storage.Offset, err error) {
 			return bases, nil
 		}
 		for _, b := range got.Batches {
-			bases = append(bases, batch.Batch(b).BaseOffset())
+			base := batch.Batch(b).BaseOffset()
+			if !intact(b, base) {
+				return bases, fmt.Errorf("behind %d batches one was changed", len(bases))
+			}
+			bases = append(bases, base)
 		}
+		got.Release()
 		q.Offset = got.Next
 	}
+}
+
+// intact reports whether a batch is the one at an offset, with what it was made of.
+func intact(b batch.Batch, base storage.Offset) bool {
+	return b.BaseOffset() == base && b.CRC() == b.ComputeCRC()
 }
 
 func from(offset storage.Offset) Request {

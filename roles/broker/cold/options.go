@@ -37,6 +37,9 @@ const (
 	// ahead its stream reads.
 	requestShare = 4
 
+	// How many requests each stream can have memory for, out of its consumer's share.
+	requestsEach = 2
+
 	// A piece is counted in 32 bits.
 	maxPieceSize = 1 << 30
 
@@ -74,6 +77,10 @@ type Options struct {
 	// RequestSize is the most that one request of the bucket reads ahead, in pieces
 	// that lie one behind the other: one piece at least. 0: 4 MiB.
 	RequestSize int
+
+	// Poison is for tests: memory that nobody refers to any more is overwritten, so
+	// that they see who still does.
+	Poison bool
 
 	Now func() time.Time // nil: time.Now
 	Log *slog.Logger     // nil: slog.Default()

@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"sync/atomic"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
@@ -75,8 +76,8 @@ func (l *layout) place(piece int) (position, size int64, first, next storage.Off
 	return a.Position, z.Position + int64(z.Length) - a.Position, a.First, z.Next
 }
 
-// open checks the bytes of a piece.
-func (l *layout) open(n int, data []byte) (*piece, error) {
+// open checks the bytes of a piece. The caller refers to it.
+func (l *layout) open(n int, data []byte, home *buffers) (*piece, error) {
 	from, to := l.blocks(n)
 	average := l.Bytes / l.Batches // a header at least: the index was checked
 	batches := make([]batch.Batch, 0, int64(len(data))/average+1)
@@ -89,7 +90,8 @@ func (l *layout) open(n int, data []byte) (*piece, error) {
 			return nil, err
 		}
 	}
-	p := &piece{data: data, starts: make([]uint32, len(batches)+1)}
+	p := &piece{data: data, starts: make([]uint32, len(batches)+1), home: home}
+	p.refs.Store(1)
 	end := 0
 	for i, b := range batches {
 		end += len(b)
@@ -108,10 +110,13 @@ func (l *layout) memory() int64 {
 // filedMemory is what a range of a manifest takes, in bytes.
 const filedMemory = 80
 
-// piece is consecutive blocks of a range, checked. It is not changed.
+// piece is consecutive blocks of a range, checked. It is not changed while somebody
+// refers to it: the item it is of, the cache, and each result that has batches of it.
 type piece struct {
 	data   []byte
-	starts []uint32 // of each batch in data, and the end
+	starts []uint32     // of each batch in data, and the end
+	refs   atomic.Int32 // who refers to it
+	home   *buffers     // that data goes to when it is 0
 }
 
 // overhead is about what a value takes besides its bytes.

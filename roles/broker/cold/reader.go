@@ -42,8 +42,7 @@ type Request struct {
 }
 
 // Result is whole batches of one partition, in order of offset. Their bytes are
-// shared with other readers and must not be changed; they stay as long as they
-// are referred to.
+// shared with other readers and must not be changed; they stay until Release.
 type Result struct {
 	Batches [][]byte
 	Bytes   int
@@ -58,6 +57,18 @@ type Result struct {
 	Pending bool
 	// Limited: there is more, and it comes with the next request only.
 	Limited bool
+
+	pieces []*piece // of the batches, referred to
+}
+
+// Release says that nobody looks at the batches any more: their memory is used again.
+// It is called once at most, for a result and its copies together. Without it, the
+// garbage collector has them.
+func (r *Result) Release() {
+	for _, p := range r.pieces {
+		p.release()
+	}
+	r.pieces, r.Batches = nil, nil
 }
 
 // Reader reads records that only the bucket has. Its methods are safe for
@@ -66,6 +77,7 @@ type Reader struct {
 	o       Options
 	indexes *cache.Cache[key, *layout]
 	blocks  *cache.Cache[key, *piece]
+	buffers *buffers
 	ctx     context.Context // of loads
 	cancel  context.CancelFunc
 	loads   sync.WaitGroup
@@ -95,10 +107,13 @@ type Stats struct {
 	Shared                 uint64 // loads that a further stream joined
 	Wasted                 uint64 // pieces read ahead that no request ever came to
 	Reclaimed              uint64 // indexes and pieces given up for those who waited
+	Sent                   uint64 // indexes and pieces that streams let go of once they were sent
 	Errors                 uint64 // loads that failed
 	Streams, Loading       int
 	Held, MostHeld         int64 // bytes of streams and loads, out of Options.ReadAhead
 	MostParallel           int
+	Recycled               uint64 // pieces that were read into memory of earlier ones
+	FreeBytes              int64  // of memory that waits for pieces
 	Indexes, Blocks        cache.Stats
 	IndexBytes, BlockBytes int64 // kept in the caches
 }
@@ -117,7 +132,8 @@ func New(o Options) (*Reader, error) {
 	if err == nil {
 		r.blocks, err = cache.New(cache.Options[key, *piece]{
 			Policy: r.o.Policy, Capacity: r.o.BlockCache, TTL: r.o.TTL, Now: r.o.Now, Typical: int64(r.o.PieceSize),
-			Weigh: func(_ key, p *piece) uint32 { return weigh(p.memory()) },
+			Weigh:   func(_ key, p *piece) uint32 { return weigh(p.memory()) },
+			OnEvict: func(_ key, p *piece, _ cache.Reason) { p.release() },
 		})
 	}
 	if err != nil {
@@ -125,6 +141,7 @@ func New(o Options) (*Reader, error) {
 	}
 	r.limit[poolIndexes] = max(1, r.o.ReadAhead/indexPart)
 	r.limit[poolData] = max(1, r.o.ReadAhead-r.limit[poolIndexes])
+	r.buffers = &buffers{piece: int64(r.o.PieceSize), limit: r.o.ReadAhead / freeShare, poison: r.o.Poison}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r, nil
 }
@@ -195,10 +212,32 @@ func (r *Reader) Read(p Partition, q Request, w Waiter) (Result, error) {
 	r.schedule()
 	r.unlock()
 	if err != nil {
+		k.giveBack()
 		return Result{}, err
 	}
 	k.gather()
 	return k.out, nil
+}
+
+// Sent says that what was given out of a partition before an offset is on its way to
+// the reader, who is not expected to ask for it again: its stream lets go of it, and
+// reads ahead into the memory. What the caller still refers to stays.
+func (r *Reader) Sent(reader any, id storage.PartitionID, before storage.Offset) {
+	r.mu.Lock()
+	defer r.unlock()
+	c := r.consumers[reader]
+	if c == nil {
+		return
+	}
+	for _, s := range c.streams[id] {
+		if s.offset <= before && before <= s.end {
+			held := len(s.items)
+			r.leave(s, before)
+			r.stats.Sent += uint64(held - len(s.items))
+			r.hunger(s)
+		}
+	}
+	r.schedule()
 }
 
 // Unwatch forgets a waiter of a partition; it may still be woken by a call that
@@ -236,6 +275,9 @@ func (r *Reader) Forget(reader any) {
 func (r *Reader) Maintain(now time.Time) {
 	r.indexes.Maintain(now)
 	r.blocks.Maintain(now)
+	if r.Stats().Streams == 0 {
+		r.buffers.clear()
+	}
 }
 
 // Stats returns the counts.
@@ -245,6 +287,7 @@ func (r *Reader) Stats() Stats {
 	s.Streams, s.Loading, s.Held = r.streams.Len(), r.running, r.used[0]+r.used[1]
 	r.mu.Unlock()
 	s.Indexes, s.Blocks = r.indexes.Stats(), r.blocks.Stats()
+	s.Recycled, s.FreeBytes = r.buffers.counts()
 	s.IndexBytes, s.BlockBytes = r.indexes.Weight(), r.blocks.Weight()
 	return s
 }
@@ -372,6 +415,7 @@ func (k *walk) take(p *piece) (whole bool) {
 		to++
 	}
 	if to > from {
+		p.hold() // for the result
 		k.runs = append(k.runs, run{p, from, to})
 		bytes := int(p.starts[to] - p.starts[from])
 		k.n += to - from
@@ -390,13 +434,21 @@ func (k *walk) take(p *piece) (whole bool) {
 	return true
 }
 
+// giveBack lets go of the batches that were found: they are not given out.
+func (k *walk) giveBack() {
+	for _, of := range k.runs {
+		of.piece.release()
+	}
+}
+
 // gather lists the batches. Nothing that it reads changes any more.
 func (k *walk) gather() {
 	if k.n == 0 {
 		return
 	}
-	k.out.Batches = make([][]byte, 0, k.n)
+	k.out.Batches, k.out.pieces = make([][]byte, 0, k.n), make([]*piece, 0, len(k.runs))
 	for _, of := range k.runs {
+		k.out.pieces = append(k.out.pieces, of.piece)
 		for i := of.from; i < of.to; i++ {
 			k.out.Batches = append(k.out.Batches, of.piece.batch(i))
 		}

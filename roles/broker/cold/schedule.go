@@ -36,7 +36,7 @@ func (r *Reader) demand(s *stream) {
 
 // hunger queues a stream that may read further ahead.
 func (r *Reader) hunger(s *stream) {
-	if s.hungry || s.gone || s.sated(&r.o) {
+	if s.hungry || s.gone || r.sated(s) {
 		return
 	}
 	c := s.consumer
@@ -109,7 +109,7 @@ func (r *Reader) loadAhead() {
 // nextAhead returns what a stream reads ahead next. nil: nothing now; full: for
 // want of memory.
 func (r *Reader) nextAhead(s *stream) (it *item, full bool) {
-	if s.gone || s.sated(&r.o) {
+	if s.gone || r.sated(s) {
 		return nil, false
 	}
 	if it, full = r.nextIndex(s); it != nil || full {
@@ -132,8 +132,9 @@ func (r *Reader) nextAhead(s *stream) (it *item, full bool) {
 			if s.beyond(first) || s.distance > 0 && s.distance+size > s.window {
 				return nil, false
 			}
-			if r.used[poolData]+size > r.limit[poolData] {
-				return nil, true // before the cache is asked: that counts as use
+			// Before the cache is asked: that counts as use.
+			if wanting, full := r.wanting(s, size); wanting {
+				return nil, full
 			}
 			p, here := r.find(&of)
 			if !here {
@@ -142,6 +143,8 @@ func (r *Reader) nextAhead(s *stream) (it *item, full bool) {
 				}
 			} else if p.state == loading || p.charge > 0 {
 				r.hold(s, p)
+			} else {
+				p.pass()
 			}
 			s.cursor, s.distance = next, s.distance+size
 			if it != nil {
@@ -153,6 +156,20 @@ func (r *Reader) nextAhead(s *stream) (it *item, full bool) {
 	return nil, false
 }
 
+// wanting reports whether there is too little memory to read ahead for a stream, of
+// its consumer's share or (full) of all: for less than a request it is not worth it, or
+// each piece that is let go of would bring a request for one.
+func (r *Reader) wanting(s *stream, piece int64) (wanting, full bool) {
+	need := costOf(max(piece, r.request(s)))
+	switch {
+	case s.consumer.held+need > r.share():
+		return true, false
+	case r.used[poolData]+need > r.limit[poolData]:
+		return true, true
+	}
+	return false, false
+}
+
 // follow returns the piece behind the last of a flight, if the stream reads that ahead
 // too; nil: it does not, or not by this request.
 func (r *Reader) follow(s *stream, of *flight) *item {
@@ -162,11 +179,12 @@ func (r *Reader) follow(s *stream, of *flight) *item {
 	}
 	w.key.piece++
 	_, size, first, next := w.layout.place(int(w.key.piece))
-	if of.size+size > s.request(&r.o) || s.distance+size > s.window || s.beyond(first) || r.used[poolData]+size > r.limit[poolData] {
+	if of.size+size > r.request(s) || s.distance+size > s.window || s.beyond(first) || r.used[poolData]+size > r.limit[poolData] {
 		return nil
 	}
 	it, here := r.find(&w)
 	if here {
+		it.pass()
 		return nil
 	}
 	if it, _ = r.afford(s, it); it != nil {
@@ -210,8 +228,7 @@ func (s *stream) beyond(o storage.Offset) bool { return s.until > 0 && o >= s.un
 // afford gives an item to a stream that reads ahead, if its consumer's share
 // allows it and there is memory.
 func (r *Reader) afford(s *stream, it *item) (_ *item, full bool) {
-	share := r.o.ReadAhead / int64(len(r.consumers))
-	if !guard.Check("cold.share", s.consumer.held+r.cost(it) <= share) {
+	if !guard.Check("cold.share", s.consumer.held+r.cost(it) <= r.share()) {
 		return nil, false
 	}
 	if !r.room(it) {
@@ -221,10 +238,16 @@ func (r *Reader) afford(s *stream, it *item) (_ *item, full bool) {
 	return it, false
 }
 
+// share is how much memory each consumer may have.
+func (r *Reader) share() int64 { return r.o.ReadAhead / int64(max(1, len(r.consumers))) }
+
+// costOf is the most that data of so many bytes takes.
+func costOf(size int64) int64 { return size + size/8 + overhead }
+
 // cost is what an item is charged until it is known what it takes: the most that
 // this can be. What is larger than all of its pool gets all of it.
 func (r *Reader) cost(it *item) int64 {
-	most := it.size + it.size/8 + overhead
+	most := costOf(it.size)
 	if it.key.isIndex() {
 		most = indexGrowth*it.size + overhead
 	}

@@ -16,6 +16,7 @@ import (
 type consumer struct {
 	id      any
 	streams map[storage.PartitionID][]*stream
+	reading int   // streams
 	held    int64 // charged for what its streams hold
 
 	demands   []*stream // whose next read waits for an item to be begun
@@ -81,6 +82,7 @@ func (r *Reader) begin(p Partition, q *Request) *stream {
 		s = &stream{consumer: c, id: p.ID, end: q.Offset, front: storage.NoOffset}
 		s.place = r.streams.PushBack(s)
 		c.streams[p.ID] = append(c.streams[p.ID], s)
+		c.reading++
 		r.arm(now)
 	}
 	if !guard.Check("cold.aborts-filed", sameManifests(s.filed, p.Filed)) {
@@ -93,11 +95,7 @@ func (r *Reader) begin(p Partition, q *Request) *stream {
 	if q.Offset < s.hole.From || q.Offset >= s.hole.Until {
 		s.hole = Span{q.Offset, q.Offset}
 	}
-	for i := len(s.items) - 1; i >= 0; i-- {
-		if it := s.items[i]; it.next <= s.hole.Until {
-			r.drop(s, it)
-		}
-	}
+	r.leave(s, s.hole.Until)
 	return s
 }
 
@@ -116,6 +114,7 @@ func (r *Reader) end(s *stream) {
 	}
 	r.streams.Remove(s.place)
 	c := s.consumer
+	c.reading--
 	of := c.streams[s.id]
 	if of = slices.DeleteFunc(of, func(x *stream) bool { return x == s }); len(of) > 0 {
 		c.streams[s.id] = of
@@ -144,13 +143,26 @@ func (s *stream) enter(it *item, here bool, o *Options) {
 }
 
 // request is how many bytes the stream reads ahead by one request, or one piece if that
-// is more: a part of its window, so that there are several under way.
-func (s *stream) request(o *Options) int64 { return min(int64(o.RequestSize), s.window/requestShare) }
+// is more: a part of its window and of what its consumer has for each of its streams,
+// so that there are several under way, and some for every stream.
+func (r *Reader) request(s *stream) int64 {
+	each := r.share() / int64(max(1, s.consumer.reading))
+	return min(int64(r.o.RequestSize), s.window/requestShare, each/requestsEach)
+}
 
 // sated reports whether the stream is far enough ahead: what is left of its window is
 // not worth a request.
-func (s *stream) sated(o *Options) bool {
-	return s.window == 0 || s.distance > s.window-max(1, s.request(o))
+func (r *Reader) sated(s *stream) bool {
+	return s.window == 0 || s.distance > s.window-max(1, r.request(s))
+}
+
+// leave lets go of what a stream holds of before an offset.
+func (r *Reader) leave(s *stream, before storage.Offset) {
+	for i := len(s.items) - 1; i >= 0; i-- {
+		if it := s.items[i]; it.next <= before {
+			r.drop(s, it)
+		}
+	}
 }
 
 // retreat narrows the window: an item went wrong, or its memory was needed. If it

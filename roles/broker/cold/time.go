@@ -235,6 +235,9 @@ func (f *search) get(w *want) (*item, error) {
 		s := r.begin(Partition{ID: f.p.ID}, &Request{Reader: f})
 		it, err := r.need(s, w)
 		if err != nil || it.state == loaded {
+			if err == nil && it.piece != nil {
+				it.piece.hold() // for good: the garbage collector sees when the search is over
+			}
 			r.unlock()
 			return it, err
 		}
