@@ -12,6 +12,7 @@ import (
 	"net"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -218,6 +219,48 @@ func TestApiVersions(t *testing.T) {
 				t.Errorf("Produce is announced as %+v: an old librdkafka would not compress", produce)
 			}
 		})
+	}
+}
+
+// What a client says of its implementation is known of its connection, cut to what is
+// kept, and only when it was taken.
+func TestSoftwareIsThatOfTheConnection(t *testing.T) {
+	long := strings.Repeat("v", 1000)
+	for _, tc := range []struct {
+		says          string
+		version       int16
+		name, release string // that are asked with
+		want          [2]string
+	}{
+		{"all", 3, "librdkafka", "2.11.0", [2]string{"librdkafka", "2.11.0"}},
+		{"much", 4, long, long, [2]string{long[:128], long[:128]}},
+		{"nothing", 2, "", "", [2]string{}},
+		{"what is refused", 3, "a b", "1", [2]string{}},
+	} {
+		b := newBroker()
+		s := kafka.New(kafka.Options{Handler: b})
+		c := pipe(s, kafka.Info{})
+		q := kmsg.NewPtrApiVersionsRequest()
+		q.Version, q.ClientSoftwareName, q.ClientSoftwareVersion = tc.version, tc.name, tc.release
+		body := q.AppendTo(nil)
+		if q.IsFlexible() {
+			body = append([]byte{0}, body...)
+		}
+		if _, err := c.Write(frame(18, tc.version, 1, body)); err != nil {
+			t.Fatal(err)
+		}
+		readAnswer(t, c)
+		if _, err := c.Write(frame(12, 0, 2, nil)); err != nil {
+			t.Fatal(err)
+		}
+		<-b.arrived
+		r := b.take()[0]
+		if name, release := r.Conn.Software(); [2]string{name, release} != tc.want {
+			t.Errorf("a client that says %s: %q %q", tc.says, name, release)
+		}
+		r.Drop()
+		c.Close()
+		closeServer(t, s)
 	}
 }
 

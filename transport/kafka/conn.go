@@ -43,11 +43,12 @@ type Conn struct {
 	info      Info
 	ctx       context.Context
 	cancel    context.CancelCauseFunc
-	principal atomic.Pointer[string] // nil: not authenticated
-	failed    atomic.Bool            // why it ended is logged
-	room      chan struct{}          // tells the reader that something was answered or sent
-	writeLoop func()                 // c.write, made once
-	out       writer                 // of the goroutine that runs writeLoop
+	principal atomic.Pointer[string]   // nil: not authenticated
+	software  atomic.Pointer[software] // nil: the client has not said
+	failed    atomic.Bool              // why it ended is logged
+	room      chan struct{}            // tells the reader that something was answered or sent
+	writeLoop func()                   // c.write, made once
+	out       writer                   // of the goroutine that runs writeLoop
 
 	mu         sync.Mutex
 	head, tail *Request  // in order of arrival; head is what is sent next
@@ -97,6 +98,21 @@ func (c *Conn) Principal() string {
 		return *p
 	}
 	return anonymous
+}
+
+// software is the implementation of a client.
+type software struct{ name, version string }
+
+// maxSoftware is how much is kept of the name and of the version of a client's software.
+const maxSoftware = 128
+
+// Software is what the client has said in ApiVersions of its implementation (KIP-511),
+// at most 128 bytes of each; empty: it has not.
+func (c *Conn) Software() (name, version string) {
+	if s := c.software.Load(); s != nil {
+		return s.name, s.version
+	}
+	return "", ""
 }
 
 // Authenticate notes who the client has proved to be; larger frames are read

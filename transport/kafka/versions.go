@@ -3,6 +3,7 @@ package kafka
 import (
 	"fmt"
 	"net"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -120,11 +121,16 @@ func (t *versionTable) answer(r *Request) {
 		r.Close(err)
 		return
 	}
-	if refused := t.check(decoded.(*kmsg.ApiVersionsRequest)); refused != nil {
+	asked := decoded.(*kmsg.ApiVersionsRequest)
+	if refused := t.check(asked); refused != nil {
 		resp := kmsg.NewPtrApiVersionsResponse()
 		resp.ErrorCode = refused.Code
 		r.Respond(resp)
 		return
+	}
+	if r.Version >= 3 {
+		cut := func(s string) string { return strings.Clone(s[:min(len(s), maxSoftware)]) }
+		r.Conn.software.Store(&software{cut(asked.ClientSoftwareName), cut(asked.ClientSoftwareVersion)})
 	}
 	r.RespondRaw(net.Buffers{t.bodies[r.Version]}, nil)
 }
