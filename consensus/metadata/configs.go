@@ -17,7 +17,9 @@ type ResourceType int8
 const (
 	TopicResource  ResourceType = 2
 	BrokerResource ResourceType = 4
-	GroupResource  ResourceType = 32
+	// ClientMetricsResource is a subscription to metrics of clients (KIP-714).
+	ClientMetricsResource ResourceType = 16
+	GroupResource         ResourceType = 32
 )
 
 func (t ResourceType) String() string {
@@ -26,6 +28,8 @@ func (t ResourceType) String() string {
 		return "topic"
 	case BrokerResource:
 		return "broker"
+	case ClientMetricsResource:
+		return "client metrics subscription"
 	case GroupResource:
 		return "group"
 	}
@@ -34,7 +38,7 @@ func (t ResourceType) String() string {
 
 // Resource names what a configuration belongs to: a topic by name, a broker by
 // id in decimal, or all brokers by the empty name, a group by its id, whether it is
-// there or not.
+// there or not, a subscription to metrics of clients by the name it was given.
 type Resource struct {
 	Type ResourceType
 	Name string
@@ -47,9 +51,12 @@ type ResourceConfig struct {
 	Values   map[string]string
 }
 
-// maxGroupConfigs bounds the image, with the brokers, which are few: a group is there
-// as soon as it is named.
-const maxGroupConfigs = 20_000
+// Bounds of the image: groups and subscriptions are there as soon as they are named.
+const (
+	maxGroupConfigs = 20_000 // with the brokers and the subscriptions, which are few
+	// maxClientMetrics: each client is matched with every subscription.
+	maxClientMetrics = 64
+)
 
 func compareResources(a, b Resource) int {
 	return cmp.Or(cmp.Compare(a.Type, b.Type), strings.Compare(a.Name, b.Name))
@@ -60,7 +67,7 @@ func (m *Image) alterConfigs(index uint64, c *pb.AlterConfigs) *Error {
 	if c.ResourceType != int32(TopicResource) && !configured(c.ResourceType) {
 		return Errorf(InvalidRequest, "resource type %d has no configuration", c.ResourceType)
 	}
-	if len(r.Name) > maxNameBytes || r.Type == GroupResource && r.Name == "" {
+	if len(r.Name) > maxNameBytes || byNaming(r.Type) && r.Name == "" {
 		return Errorf(InvalidRequest, "%s name of %d bytes", r.Type, len(r.Name))
 	}
 	values, version := m.Config(r)
@@ -82,13 +89,18 @@ func (m *Image) alterConfigs(index uint64, c *pb.AlterConfigs) *Error {
 		m.topics = m.topics.put(changed.ID, &changed)
 		return nil
 	}
-	if r.Type == GroupResource {
-		if len(values) == 0 {
-			m.configs = m.configs.without(r)
-			return nil
-		}
+	if byNaming(r.Type) && len(values) == 0 {
+		m.configs = m.configs.without(r)
+		return nil
+	}
+	switch r.Type {
+	case GroupResource:
 		if !guard.Check("metadata.group-configs", version > 0 || m.configs.len() < maxGroupConfigs) {
 			return Errorf(PolicyViolation, "%d groups have a configuration; there is no room for another", m.configs.len())
+		}
+	case ClientMetricsResource:
+		if n := m.numClientMetrics(); !guard.Check("metadata.client-metrics", version > 0 || n < maxClientMetrics) {
+			return Errorf(PolicyViolation, "there are %d client metrics subscriptions; there is no room for another", n)
 		}
 	}
 	m.configs = m.configs.put(r, &ResourceConfig{Resource: r, Version: index, Values: values})
@@ -97,19 +109,39 @@ func (m *Image) alterConfigs(index uint64, c *pb.AlterConfigs) *Error {
 
 // configured reports whether configurations of that type stand by themselves.
 func configured(resourceType int32) bool {
-	return resourceType == int32(BrokerResource) || resourceType == int32(GroupResource)
+	return resourceType == int32(BrokerResource) || resourceType == int32(GroupResource) || resourceType == int32(ClientMetricsResource)
 }
 
+// byNaming reports whether resources of a type are there by being given a first value,
+// and go with their last.
+func byNaming(t ResourceType) bool { return t == GroupResource || t == ClientMetricsResource }
+
 // GroupConfigs walks what was set on groups, in order of their ids.
-func (m *Image) GroupConfigs() iter.Seq[*ResourceConfig] {
+func (m *Image) GroupConfigs() iter.Seq[*ResourceConfig] { return m.configsOf(GroupResource) }
+
+// ClientMetrics walks the subscriptions to metrics of clients, in order of their names.
+func (m *Image) ClientMetrics() iter.Seq[*ResourceConfig] { return m.configsOf(ClientMetricsResource) }
+
+func (m *Image) configsOf(t ResourceType) iter.Seq[*ResourceConfig] {
 	return func(yield func(*ResourceConfig) bool) {
-		for r, c := range m.configs.all() {
-			if r.Type == GroupResource && !yield(c) {
+		for r, c := range m.configs.all() { // by type first
+			if r.Type > t || r.Type == t && !yield(c) {
 				return
 			}
 		}
 	}
 }
+
+func (m *Image) numClientMetrics() (n int) {
+	for range m.ClientMetrics() {
+		n++
+	}
+	return n
+}
+
+// SameConfigs reports whether two images have the very same configurations of all that
+// is no topic. It may miss that they do.
+func (m *Image) SameConfigs(other *Image) bool { return m.configs.root == other.configs.root }
 
 // minISRChanged returns the partitions of a topic whose min.insync.replicas may
 // have fallen to what the ISR has.

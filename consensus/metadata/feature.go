@@ -17,8 +17,10 @@ const (
 	QuotasFeatureLevel    uint32 = 5 // client quotas
 	// GroupConfigsFeatureLevel: configurations of consumer groups.
 	GroupConfigsFeatureLevel uint32 = 6
+	// ClientMetricsFeatureLevel: subscriptions to metrics of clients.
+	ClientMetricsFeatureLevel uint32 = 7
 
-	LatestFeatureLevel = GroupConfigsFeatureLevel // the highest that this binary knows
+	LatestFeatureLevel = ClientMetricsFeatureLevel // the highest that this binary knows
 )
 
 // levelOf returns the level that allows a command.
@@ -38,8 +40,11 @@ func levelOf(c *pb.Command) uint32 {
 	case *pb.Command_RecordCleaning:
 		return CleaningFeatureLevel
 	case *pb.Command_AlterConfigs:
-		if body.AlterConfigs.ResourceType == int32(GroupResource) {
+		switch body.AlterConfigs.ResourceType {
+		case int32(GroupResource):
 			return GroupConfigsFeatureLevel
+		case int32(ClientMetricsResource):
+			return ClientMetricsFeatureLevel
 		}
 	case *pb.Command_AlterClientQuotas:
 		return QuotasFeatureLevel

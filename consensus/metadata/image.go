@@ -24,7 +24,7 @@ type Image struct {
 	names      tree[string, storage.TopicID]
 	collisions tree[string, string] // collisionKey → name
 	brokers    tree[int32, *Broker]
-	configs    tree[Resource, *ResourceConfig] // of brokers, and then of groups; a topic has its own
+	configs    tree[Resource, *ResourceConfig] // of brokers, of subscriptions to metrics of clients, and then of groups; a topic has its own
 	quotas     tree[QuotaEntity, *ClientQuotas]
 
 	bucket       Bucket

@@ -60,6 +60,9 @@ type Options struct {
 	// ValidateGroupConfigs says why a group cannot have those values together. Nil
 	// accepts everything.
 	ValidateGroupConfigs func(values map[string]string) error
+	// ValidateClientMetrics says why a subscription to metrics of clients cannot have
+	// those values together. Nil accepts everything.
+	ValidateClientMetrics func(values map[string]string) error
 	// ListConfig tells which keys are lists, that can be appended to and
 	// subtracted from, and their default. Nil: none.
 	ListConfig func(key string) (defaultValue string, isList bool)
@@ -138,13 +141,16 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	if opt.ValidateGroupConfigs == nil {
 		opt.ValidateGroupConfigs = func(map[string]string) error { return nil }
 	}
+	if opt.ValidateClientMetrics == nil {
+		opt.ValidateClientMetrics = func(map[string]string) error { return nil }
+	}
 	if opt.ListConfig == nil {
 		opt.ListConfig = func(string) (string, bool) { return "", false }
 	}
 	c := &Controller{opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession), ships: new(ships)}
 	c.quota.most = opt.MaxPartitions
 	c.images = newPublisher(c.Image)
-	c.rules = rules{opt.DefaultPartitions, opt.ValidateTopicConfig, opt.ValidateBrokerConfig, opt.ValidateGroupConfigs, opt.ListConfig}
+	c.rules = rules{opt.DefaultPartitions, opt.ValidateTopicConfig, opt.ValidateBrokerConfig, opt.ValidateGroupConfigs, opt.ValidateClientMetrics, opt.ListConfig}
 	node, err := consensus.Open(ctx, consensus.Options{
 		NodeID:          uint64(opt.NodeID),
 		Directory:       opt.Directory,

@@ -22,6 +22,7 @@ type rules struct {
 	topicConfig       func(key, value string) error
 	brokerConfig      func(key, value string) error
 	groupConfigs      func(values map[string]string) error
+	clientMetrics     func(values map[string]string) error
 	listConfig        func(key string) (defaultValue string, isList bool)
 }
 
@@ -155,6 +156,8 @@ func (r rules) decidePartitions(image *metadata.Image, name string, total int32,
 func (r rules) decideConfigs(image *metadata.Image, change ConfigChange) (*pb.AlterConfigs, error) {
 	resource := metadata.Resource{Type: change.Type, Name: change.Name}
 	var validate func(key, value string) error
+	var together func(values map[string]string) error
+	lists := r.listConfig
 	switch change.Type {
 	case metadata.TopicResource:
 		if err := metadata.ValidTopicName(change.Name); err != nil {
@@ -173,7 +176,12 @@ func (r rules) decideConfigs(image *metadata.Image, change ConfigChange) (*pb.Al
 		if change.Name == "" {
 			return nil, metadata.Errorf(metadata.InvalidRequest, "a group has a name")
 		}
-		validate = func(string, string) error { return nil } // all together, below
+		together = r.groupConfigs
+	case metadata.ClientMetricsResource:
+		if change.Name == "" {
+			return nil, metadata.Errorf(metadata.InvalidRequest, "a client metrics subscription has a name")
+		}
+		together, lists = r.clientMetrics, configs.ListClientMetricsConfig
 	default:
 		return nil, metadata.Errorf(metadata.InvalidRequest, "resource type %d has no configuration", change.Type)
 	}
@@ -192,8 +200,8 @@ func (r rules) decideConfigs(image *metadata.Image, change ConfigChange) (*pb.Al
 		if change.Type == metadata.BrokerResource && change.Name != "" && configs.OfAllBrokers(op.Key) {
 			return nil, metadata.Errorf(metadata.InvalidConfig, "%s is one for all brokers: alter the default of brokers", op.Key)
 		}
-		value, err := r.resultOf(op, values)
-		if err == nil {
+		value, err := resultOf(op, values, lists)
+		if err == nil && validate != nil {
 			err = validate(op.Key, value)
 		}
 		if err != nil {
@@ -201,8 +209,8 @@ func (r rules) decideConfigs(image *metadata.Image, change ConfigChange) (*pb.Al
 		}
 		command.Set = append(command.Set, &pb.ConfigEntry{Key: op.Key, Value: value})
 	}
-	if change.Type == metadata.GroupResource {
-		if err := r.groupConfigs(resulting(values, command)); err != nil {
+	if together != nil {
+		if err := together(resulting(values, command)); err != nil {
 			return nil, metadata.Errorf(metadata.InvalidConfig, "%v", err)
 		}
 	}
@@ -224,12 +232,13 @@ func resulting(values map[string]string, c *pb.AlterConfigs) map[string]string {
 	return left
 }
 
-// resultOf returns the value that an operation other than delete leaves.
-func (r rules) resultOf(op ConfigOp, values map[string]string) (string, error) {
+// resultOf returns the value that an operation other than delete leaves; lists tells
+// which keys are lists.
+func resultOf(op ConfigOp, values map[string]string, lists func(key string) (defaultValue string, isList bool)) (string, error) {
 	if op.Op == SetConfig {
 		return op.Value, nil
 	}
-	now, isList := r.listConfig(op.Key)
+	now, isList := lists(op.Key)
 	if op.Op != AppendConfig && op.Op != SubtractConfig || !isList {
 		return "", metadata.Errorf(metadata.InvalidConfig, "%s is no list: it can be set and deleted", op.Key)
 	}
