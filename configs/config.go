@@ -30,6 +30,7 @@ type Broker struct {
 	NumPartitions    int32        `toml:"num_partitions" doc:"partitions of a topic that is made without a number"`
 	AutoCreateTopics string       `toml:"auto_create_topics" doc:"make a topic on first use: true, false, or auto: while only loopback is bound"`
 	MessageMaxBytes  Size         `toml:"message_max_bytes" doc:"largest record batch; a topic's max.message.bytes overrides it"`
+	TelemetrySeries  int32        `toml:"telemetry_series" doc:"most series of metrics that clients push (KIP-714), together, that are kept and exported"`
 	Groups           Groups       `toml:"groups"`
 	Transactions     Transactions `toml:"transactions"`
 }
@@ -211,6 +212,7 @@ func Default() *Config {
 		Broker: Broker{
 			ID: 1, DataDir: "./rustmq-data", Roles: "broker,controller,admin", NumPartitions: 1,
 			AutoCreateTopics: "auto", MessageMaxBytes: 1048588, // message.max.bytes of Kafka
+			TelemetrySeries: 10_000,
 			Groups: Groups{MinSessionTimeout: seconds(6), MaxSessionTimeout: seconds(1800), InitialRebalanceDelay: 0, MaxSize: 10_000,
 				OffsetsRetention: seconds(7 * 24 * 3600), LagPartitions: 10_000,
 				ConsumerSessionTimeout: seconds(45), ConsumerHeartbeatInterval: seconds(5), ConsumerMaxSize: 10_000,

@@ -85,6 +85,7 @@ func brokerKeys() []brokerKey {
 		{name: "process.roles", from: "broker.roles", value: func(c *Config) string { return strings.Join(c.RoleList(), ",") }},
 		{name: "queued.max.request.bytes", from: "network.request_memory", value: func(c *Config) string { return whole(int64(c.Network.RequestMemory)) }},
 		{name: "socket.request.max.bytes", from: "network.max_frame", value: func(c *Config) string { return whole(int64(c.Network.MaxFrame)) }},
+		{name: "telemetry.max.bytes", value: fixed(strconv.Itoa(TelemetryMaxBytes))},
 		{name: "transaction.max.timeout.ms", from: "broker.transactions.max_timeout", value: func(c *Config) string { return millisOf(c.Broker.Transactions.MaxTimeout) }},
 		{name: "transaction.state.log.num.partitions", value: fixed("50")},
 		{name: "transactional.id.expiration.ms", from: "broker.transactions.id_expiration", value: func(c *Config) string { return millisOf(c.Broker.Transactions.IDExpiration) }},
@@ -221,7 +222,6 @@ var refusedBrokerKeys = []struct{ prefix, why string }{
 	{"share.", noShares},
 	{"socket.", "left to the operating system"},
 	{"ssl.", "security.tls.cert_file and security.tls.key_file"},
-	{"telemetry.", "metrics of clients (KIP-714) are not taken"},
 	{"transaction", noTransactions},
 }
 

@@ -64,6 +64,7 @@ func (c *Config) validate() []Problem {
 	durationBetween("broker.transactions.id_expiration", t.IDExpiration, tick, 10*365*day)
 	between("broker.groups.max_size", int64(g.MaxSize), 1, 1_000_000)
 	durationBetween("broker.groups.offsets_retention", g.OffsetsRetention, Duration(time.Minute), 100*365*day)
+	between("broker.telemetry_series", int64(c.Broker.TelemetrySeries), 1, 1_000_000)
 	between("broker.groups.lag_partitions", int64(g.LagPartitions), 1, 1_000_000)
 	durationBetween("broker.groups.consumer_session_timeout", g.ConsumerSessionTimeout, tick, day)
 	durationBetween("broker.groups.consumer_heartbeat_interval", g.ConsumerHeartbeatInterval, tick, day)

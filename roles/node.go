@@ -23,6 +23,7 @@ import (
 	"rustmq.dev/rustmq/roles/admin"
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/broker/telemetry"
 	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/roles/client"
 	"rustmq.dev/rustmq/roles/controller"
@@ -185,17 +186,18 @@ func (n *Node) openController(ctx context.Context, id identity) error {
 		SnapshotEntries: uint64(n.config.Controller.Snapshot.Entries),
 		SnapshotBytes:   uint64(n.config.Controller.Snapshot.Bytes),
 
-		MaxPartitions:        n.config.Controller.MaxPartitions,
-		DefaultPartitions:    n.config.Broker.NumPartitions,
-		ValidateTopicConfig:  configs.ValidateTopicConfig,
-		ListConfig:           configs.ListTopicConfig,
-		ValidateBrokerConfig: configs.ValidateBrokerConfig,
-		ValidateGroupConfigs: n.config.ValidateGroupConfigs,
-		Bucket:               n.bucketOptions(),
-		BrokerSession:        time.Duration(n.config.Replication.HeartbeatTimeout),
-		Mono:                 bootTime(),
-		Log:                  n.log.With("room", "controller"),
-		OnDead:               n.die,
+		MaxPartitions:         n.config.Controller.MaxPartitions,
+		DefaultPartitions:     n.config.Broker.NumPartitions,
+		ValidateTopicConfig:   configs.ValidateTopicConfig,
+		ListConfig:            configs.ListTopicConfig,
+		ValidateBrokerConfig:  configs.ValidateBrokerConfig,
+		ValidateGroupConfigs:  n.config.ValidateGroupConfigs,
+		ValidateClientMetrics: telemetry.Validate,
+		Bucket:                n.bucketOptions(),
+		BrokerSession:         time.Duration(n.config.Replication.HeartbeatTimeout),
+		Mono:                  bootTime(),
+		Log:                   n.log.With("room", "controller"),
+		OnDead:                n.die,
 	})
 	if err != nil {
 		return fmt.Errorf("start the controller: %w", err)
@@ -307,6 +309,7 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 		MessageMaxBytes: int(n.config.Broker.MessageMaxBytes),
 		FetchMemory:     int64(network.ResponseMemory),
 		LagPartitions:   int(groups.LagPartitions),
+		TelemetrySeries: int(n.config.Broker.TelemetrySeries),
 		Groups: group.Options{
 			MinSession: time.Duration(groups.MinSessionTimeout), MaxSession: time.Duration(groups.MaxSessionTimeout),
 			InitialRebalanceDelay: time.Duration(groups.InitialRebalanceDelay), MaxGroupSize: int(groups.MaxSize),

@@ -41,7 +41,8 @@ compat() {
 	node test/compat/js/kafkajs.mjs "$broker" build/js
 	mkdir -p build/java/classes
 	javac -cp 'build/java/lib/*' -d build/java/classes test/compat/java/Compat.java
-	java -cp 'build/java/classes:build/java/lib/*' Compat "$broker"
+	http=$(sed -n 's/.*"http":"\([^"]*\)".*/\1/p' "$dir/line")
+	java -cp 'build/java/classes:build/java/lib/*' Compat "$broker" "$http"
 	# Short-lived JVMs: the second compiler and parallel collector are not worth their
 	# start. A JVM that is killed leaves the libraries that it has unpacked.
 	jvm="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Djava.io.tmpdir=$dir"
@@ -50,7 +51,6 @@ compat() {
 	java $jvm -Dlog4j2.configurationFile=test/compat/tools/log4j2.xml -cp "$dir/tools:build/kafka/lib/*" Tools "$broker"
 	javac -cp 'build/streams/lib/*' -d "$dir/streams" test/compat/streams/Streams.java
 	java $jvm -Dorg.slf4j.simpleLogger.defaultLogLevel=off -cp "$dir/streams:build/streams/lib/*" Streams bin/rustmq "$dir/words"
-	http=$(sed -n 's/.*"http":"\([^"]*\)".*/\1/p' "$dir/line")
 	id=$(bin/rustmq admin --url "http://$http" topics describe "$(cat "$dir/topic")" -o json | sed -n 's/^ *"id": "\(.*\)",/\1/p')
 	kill $server
 	wait $server

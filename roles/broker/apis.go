@@ -72,6 +72,8 @@ func servedAPIs() []api {
 		{kmsg.DescribeProducers, 0, 0, inline((*Broker).describeProducers)},
 		{kmsg.ConsumerGroupHeartbeat, 0, 1, answered((*Broker).consumerGroupHeartbeat)},
 		{kmsg.ConsumerGroupDescribe, 0, 1, answered((*Broker).consumerGroupDescribe)},
+		{kmsg.GetTelemetrySubscriptions, 0, 0, inline((*Broker).getTelemetrySubscriptions)},
+		{kmsg.PushTelemetry, 0, 0, background((*Broker).pushTelemetry)},
 		{kmsg.DescribeTopicPartitions, 0, 0, inline((*Broker).describeTopicPartitions)},
 	}
 }

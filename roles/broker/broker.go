@@ -16,6 +16,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/filing"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/broker/quota"
+	"rustmq.dev/rustmq/roles/broker/telemetry"
 	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/storage"
@@ -49,6 +50,7 @@ type Broker struct {
 	transactions  *txn.Coordinator
 	verifier      transactionVerifier
 	throttle      *throttle
+	telemetry     *telemetry.Table
 	uploader      *upload.Uploader // nil without a bucket, as is cold
 	bucketMet     atomic.Bool      // the bucket was found to be the cluster's
 	cold          *cold.Reader
@@ -86,6 +88,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		fetchMemory:  newFetchMemory(opt.FetchMemory),
 		producerIDs:  new(producerIDs),
 		throttle:     newThrottle(opt.Store, opt.Now),
+		telemetry:    telemetry.New(telemetry.Options{Series: opt.TelemetrySeries}),
 	}
 	b.apis, b.metrics = apisByKey(), newMetrics(b)
 	b.ctx, b.stop = context.WithCancel(context.Background())

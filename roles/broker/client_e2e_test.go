@@ -18,6 +18,7 @@ import (
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/telemetry"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/disk"
@@ -30,8 +31,9 @@ func startCluster(t testing.TB, change ...func(*Options)) (n *node, addr string)
 	fs := disk.NewMem(disk.MemOptions{})
 	c, err := controller.Open(t.Context(), controller.Options{
 		NodeID: 1, Directory: [16]byte{1}, FS: fs, ValidateTopicConfig: configs.ValidateTopicConfig, ListConfig: configs.ListTopicConfig,
-		ValidateBrokerConfig: configs.ValidateBrokerConfig,
-		ValidateGroupConfigs: configs.Default().ValidateGroupConfigs,
+		ValidateBrokerConfig:  configs.ValidateBrokerConfig,
+		ValidateGroupConfigs:  configs.Default().ValidateGroupConfigs,
+		ValidateClientMetrics: telemetry.Validate,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -74,19 +74,25 @@ func (b *Broker) configsOf(want kmsg.DescribeConfigsRequestResource) ([]kmsg.Des
 			return nil, explained{kerr.InvalidRequest, "a group has a name"}
 		}
 		return b.groupConfigs(image, want), nil
+	case kmsg.ConfigResourceTypeClientMetrics:
+		if want.ResourceName == "" {
+			return nil, explained{kerr.InvalidRequest, "a client metrics subscription has a name"}
+		}
+		return clientMetricsConfigs(image, want), nil
 	}
 	return nil, explained{kerr.InvalidRequest, unconfigured(want.ResourceType)}
 }
 
-// listConfigResources names what has a configuration: topics, brokers, and groups
-// that were given one. Version 0 asks for subscriptions to metrics of clients, of which
-// there are none.
+// listConfigResources names what has a configuration: topics, brokers, subscriptions to
+// metrics of clients, and groups that were given one. Version 0 asks for the
+// subscriptions.
 func (b *Broker) listConfigResources(_ *kafka.Request, q *kmsg.ListConfigResourcesRequest) *kmsg.ListConfigResourcesResponse {
 	p := q.ResponseKind().(*kmsg.ListConfigResourcesResponse)
+	kinds := q.ResourceTypes
 	if q.Version == 0 {
-		return p
+		kinds = []int8{int8(kmsg.ConfigResourceTypeClientMetrics)}
 	}
-	for _, kind := range q.ResourceTypes {
+	for _, kind := range kinds {
 		switch kmsg.ConfigResourceType(kind) {
 		case kmsg.ConfigResourceTypeTopic, kmsg.ConfigResourceTypeBroker, kmsg.ConfigResourceTypeBrokerLogger,
 			kmsg.ConfigResourceTypeClientMetrics, kmsg.ConfigResourceTypeGroupConfig:
@@ -96,7 +102,7 @@ func (b *Broker) listConfigResources(_ *kafka.Request, q *kmsg.ListConfigResourc
 		}
 	}
 	add := func(kind kmsg.ConfigResourceType, name string) {
-		if len(q.ResourceTypes) == 0 || slices.Contains(q.ResourceTypes, int8(kind)) {
+		if len(kinds) == 0 || slices.Contains(kinds, int8(kind)) {
 			out := kmsg.NewListConfigResourcesResponseConfigResource()
 			out.Type, out.Name = int8(kind), name
 			p.ConfigResources = append(p.ConfigResources, out)
@@ -109,6 +115,9 @@ func (b *Broker) listConfigResources(_ *kafka.Request, q *kmsg.ListConfigResourc
 	for broker := range image.Brokers() {
 		add(kmsg.ConfigResourceTypeBroker, strconv.Itoa(int(broker.ID)))
 	}
+	for c := range image.ClientMetrics() {
+		add(kmsg.ConfigResourceTypeClientMetrics, c.Resource.Name)
+	}
 	for c := range image.GroupConfigs() {
 		add(kmsg.ConfigResourceTypeGroupConfig, c.Resource.Name)
 	}
@@ -117,13 +126,10 @@ func (b *Broker) listConfigResources(_ *kafka.Request, q *kmsg.ListConfigResourc
 
 // unconfigured says why a kind of resource has no configuration here.
 func unconfigured(kind kmsg.ConfigResourceType) string {
-	switch kind {
-	case kmsg.ConfigResourceTypeBrokerLogger:
+	if kind == kmsg.ConfigResourceTypeBrokerLogger {
 		return "loggers have no levels of their own: operations.log_level is that of all"
-	case kmsg.ConfigResourceTypeClientMetrics:
-		return "metrics of clients (KIP-714) are not taken"
 	}
-	return fmt.Sprintf("only topics, brokers and groups have a configuration, not resources of type %d", kind)
+	return fmt.Sprintf("only topics, brokers, groups and client metrics subscriptions have a configuration, not resources of type %d", kind)
 }
 
 // brokerConfigs lists what clients and tools look for in a broker, read-only,
@@ -201,6 +207,27 @@ func (b *Broker) groupConfigs(image *metadata.Image, want kmsg.DescribeConfigsRe
 		behind := configs.GroupSynonym(key.Name)
 		i := slices.IndexFunc(brokers, func(c group.Config) bool { return c.Name == behind })
 		c.ConfigSynonyms = append(c.ConfigSynonyms, synonym(behind, &brokers[i].Value, kmsg.ConfigSourceStaticBrokerConfig))
+		c.Value, c.Source = c.ConfigSynonyms[0].Value, c.ConfigSynonyms[0].Source
+		listed = append(listed, c)
+	}
+	return listed
+}
+
+// clientMetricsConfigs lists what was set on a subscription to metrics of clients, and
+// the defaults.
+func clientMetricsConfigs(image *metadata.Image, want kmsg.DescribeConfigsRequestResource) []kmsg.DescribeConfigsResponseResourceConfig {
+	listed := []kmsg.DescribeConfigsResponseResourceConfig{}
+	set, _ := image.Config(metadata.Resource{Type: metadata.ClientMetricsResource, Name: want.ResourceName})
+	for _, key := range configs.KafkaClientMetricsKeys() {
+		if want.ConfigNames != nil && !slices.Contains(want.ConfigNames, key.Name) {
+			continue
+		}
+		c := kmsg.NewDescribeConfigsResponseResourceConfig()
+		c.Name, c.ConfigType, c.Documentation = key.Name, configType(key.Type), &key.Why
+		if value, ok := set[key.Name]; ok {
+			c.ConfigSynonyms = append(c.ConfigSynonyms, synonym(key.Name, &value, kmsg.ConfigSourceClientMetricsConfig))
+		}
+		c.ConfigSynonyms = append(c.ConfigSynonyms, synonym(key.Name, &key.Default, kmsg.ConfigSourceDefaultConfig))
 		c.Value, c.Source = c.ConfigSynonyms[0].Value, c.ConfigSynonyms[0].Source
 		listed = append(listed, c)
 	}

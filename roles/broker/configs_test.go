@@ -188,7 +188,7 @@ func TestRefusedConfigChangesSayWhy(t *testing.T) {
 		t.Errorf("append to a list: %+v, %v", results, err)
 	}
 	q := kmsg.NewPtrDescribeConfigsRequest()
-	for _, kind := range []kmsg.ConfigResourceType{kmsg.ConfigResourceTypeBrokerLogger, kmsg.ConfigResourceTypeClientMetrics, 99} {
+	for _, kind := range []kmsg.ConfigResourceType{kmsg.ConfigResourceTypeBrokerLogger, 99} {
 		q.Resources = append(q.Resources, kmsg.DescribeConfigsRequestResource{ResourceType: kind, ResourceName: "1"})
 	}
 	for _, r := range ask[*kmsg.DescribeConfigsResponse](n.connect(), 4, q).Resources {

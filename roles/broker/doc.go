@@ -26,8 +26,9 @@
 //     what is committed by transactions gets what lies below the last stable
 //     offset, and is woken when that moves; markers go in by one door (verifier.go).
 //   - What a client makes the broker hold is bounded: bodies before they are
-//     decoded (package wire), fetch sessions, and records that slow readers have
-//     not taken (fetch_memory.go).
+//     decoded (package wire), fetch sessions, records that slow readers have
+//     not taken (fetch_memory.go), and the metrics that clients push (package
+//     telemetry).
 //   - Typed errors become Kafka's codes in one place (errors.go).
 //   - Who exceeds a quota is told how long to wait, and muted for as long
 //     (quotas.go); without quotas that costs a load of a pointer.

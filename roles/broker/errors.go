@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/telemetry"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/log"
 )
@@ -41,10 +42,10 @@ var batchCodes = map[batch.Code]*kerr.Error{
 	batch.DecompressedTooLarge:   kerr.MessageTooLarge,
 }
 
-// logCodes are Kafka's answers to the log's errors. KAFKA_STORAGE_ERROR is what
+// codes are Kafka's answers to errors of the log, and of other rooms. KAFKA_STORAGE_ERROR is what
 // every client tries again, after asking for the leader anew: right for a full
 // disk, which may get room, and for a dead WAL, whose partitions will move.
-var logCodes = []struct {
+var codes = []struct {
 	is   error
 	code *kerr.Error
 }{
@@ -65,6 +66,12 @@ var logCodes = []struct {
 	{log.ErrTooManyProducers, kerr.KafkaStorageError},
 	{errBucket, kerr.KafkaStorageError},
 	{log.ErrNotEnoughReplicas, kerr.NotEnoughReplicas},
+	{telemetry.ErrInvalidRequest, kerr.InvalidRequest},
+	{telemetry.ErrUnknownSubscription, kerr.UnknownSubscriptionID},
+	{telemetry.ErrTooEarly, kerr.ThrottlingQuotaExceeded},
+	{telemetry.ErrTooLarge, kerr.TelemetryTooLarge},
+	{telemetry.ErrUnsupportedCompression, kerr.UnsupportedCompressionType},
+	{telemetry.ErrInvalidRecord, kerr.InvalidRecord},
 	{context.DeadlineExceeded, kerr.RequestTimedOut},
 	{context.Canceled, kerr.NotLeaderForPartition}, // the broker closes
 }
@@ -90,7 +97,7 @@ func kafkaError(err error) *kerr.Error {
 		// produce request is answered with.
 		return kerr.PolicyViolation
 	}
-	for _, known := range logCodes {
+	for _, known := range codes {
 		if errors.Is(err, known.is) {
 			return known.code
 		}

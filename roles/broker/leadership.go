@@ -98,6 +98,7 @@ func (b *Broker) follow(ctx context.Context) {
 		lead := b.registration.mayLead(image)
 		b.changeDefaults(image)
 		b.changeQuotas(b.follower.image(), image)
+		b.changeClientMetrics(b.follower.image(), image)
 		b.carryOut(b.follower.image(), image, lead, lead != led)
 		if lead && !led {
 			b.dropStrays(image)

@@ -29,6 +29,7 @@ type metrics struct {
 	fullness   *prometheus.Desc
 	healthy    *prometheus.Desc
 	lag        *lagMetrics
+	clients    *clientMetrics
 
 	coordinators *coordinatorMetrics
 }
@@ -58,6 +59,7 @@ func newMetrics(b *Broker) *metrics {
 		fullness:   desc("wal_full_ratio", "How full the WAL's disk budget is; producers are slowed down from 0.9 on."),
 		healthy:    desc("healthy", "1 while the broker can do its work, else 0."),
 		lag:        newLagMetrics(b),
+		clients:    newClientMetrics(b),
 
 		coordinators: newCoordinatorMetrics(b),
 	}
@@ -126,4 +128,5 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge(m.healthy, healthy)
 	m.coordinators.collect(out)
 	m.lag.collect(out)
+	m.clients.collect(out)
 }

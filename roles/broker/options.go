@@ -133,6 +133,10 @@ type Options struct {
 	// at most; 0 is DefaultLagPartitions.
 	LagPartitions int
 
+	// TelemetrySeries is how many series of metrics that clients push are kept, at most;
+	// 0 is telemetry.DefaultSeries.
+	TelemetrySeries int
+
 	Groups       group.Options // coordinators of consumer groups; zero values are Kafka's defaults
 	Transactions txn.Options   // coordinators of transactions; zero values are Kafka's defaults
 	Heartbeat    time.Duration // between two; 0 is DefaultHeartbeat

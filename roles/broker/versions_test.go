@@ -114,8 +114,10 @@ func drives(t testing.TB, topic string, id storage.TopicID, producer int64) map[
 			q.SubscribedTopicNames, q.Topics = []string{topic}, []kmsg.ConsumerGroupHeartbeatRequestTopic{}
 			return q
 		}, may: noGroup},
-		kmsg.ConsumerGroupDescribe:   {ask: of(&kmsg.ConsumerGroupDescribeRequest{Groups: []string{"driven"}}), may: noGroup},
-		kmsg.DescribeTopicPartitions: {ask: of(&kmsg.DescribeTopicPartitionsRequest{Topics: []kmsg.DescribeTopicPartitionsRequestTopic{{Topic: topic}}, ResponsePartitionLimit: 10})},
+		kmsg.GetTelemetrySubscriptions: {ask: of(&kmsg.GetTelemetrySubscriptionsRequest{})},
+		kmsg.PushTelemetry:             {ask: of(&kmsg.PushTelemetryRequest{ClientInstanceID: [16]byte{1}, SubscriptionID: noSubscription([16]byte{1})})},
+		kmsg.ConsumerGroupDescribe:     {ask: of(&kmsg.ConsumerGroupDescribeRequest{Groups: []string{"driven"}}), may: noGroup},
+		kmsg.DescribeTopicPartitions:   {ask: of(&kmsg.DescribeTopicPartitionsRequest{Topics: []kmsg.DescribeTopicPartitionsRequestTopic{{Topic: topic}}, ResponsePartitionLimit: 10})},
 	}
 }
 

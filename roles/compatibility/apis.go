@@ -18,7 +18,6 @@ const (
 	removed        = "Kafka 4.0 has removed it"
 	noShares       = "share groups are not served; their clients say so, and others never ask"
 	noStreams      = "groups of the streams protocol are not served; Kafka Streams uses the classic one"
-	noTelemetry    = "left out, so that clients send no metrics (KIP-714)"
 	noTokens       = "delegation tokens are not served"
 )
 
@@ -60,8 +59,8 @@ func kafkaAPIs() []api {
 
 		30: {"CreateAcls", 1, 3, notYetSecurity},
 		31: {"DeleteAcls", 1, 3, notYetSecurity},
-		32: {"DescribeConfigs", 1, 4, "of topics, brokers and groups; loggers and client metrics have none of their own"},
-		33: {"AlterConfigs", 0, 2, "of topics, brokers and groups"},
+		32: {"DescribeConfigs", 1, 4, "of topics, brokers, groups and client metrics subscriptions; loggers have none of their own"},
+		33: {"AlterConfigs", 0, 2, "of topics, brokers, groups and client metrics subscriptions"},
 		34: {"AlterReplicaLogDirs", 1, 2, "a node has one data directory"},
 		35: {"DescribeLogDirs", 1, 5, "the data directory is the one log directory; sizes are those in the WAL"},
 		36: {"SaslAuthenticate", 0, 2, notYetSecurity},
@@ -73,7 +72,7 @@ func kafkaAPIs() []api {
 		41: {"DescribeDelegationToken", 1, 3, noTokens},
 		42: {"DeleteGroups", 0, 3, ""},
 		43: {"ElectLeaders", 0, 2, "answered by what stands: without replication there is no other leader"},
-		44: {"IncrementalAlterConfigs", 0, 1, "of topics, brokers and groups"},
+		44: {"IncrementalAlterConfigs", 0, 1, "of topics, brokers, groups and client metrics subscriptions"},
 		45: {"AlterPartitionReassignments", 0, 1, "to the replicas there are: others need replication"},
 		46: {"ListPartitionReassignments", 0, 0, "none is ever under way"},
 		47: {"OffsetDelete", 0, 0, ""},
@@ -103,10 +102,10 @@ func kafkaAPIs() []api {
 		69: {"ConsumerGroupDescribe", 0, 1, ""},
 
 		70: {"ControllerRegistration", 0, -1, between},
-		71: {"GetTelemetrySubscriptions", 0, 0, noTelemetry},
-		72: {"PushTelemetry", 0, 0, noTelemetry},
+		71: {"GetTelemetrySubscriptions", 0, 0, "clients are asked for deltas; without a subscription that matches, for nothing"},
+		72: {"PushTelemetry", 0, 0, "sums and gauges become `rustmq_client_sum_total` and `rustmq_client_value` of /metrics"},
 		73: {"AssignReplicasToDirs", 0, -1, between},
-		74: {"ListConfigResources", 0, 1, "topics, brokers, and groups that were given one: nothing else has configs"},
+		74: {"ListConfigResources", 0, 1, "topics, brokers, client metrics subscriptions, and groups that were given one: nothing else has configs"},
 		75: {"DescribeTopicPartitions", 0, 0, ""},
 		76: {"ShareGroupHeartbeat", 1, 1, noShares},
 		77: {"ShareGroupDescribe", 1, 1, noShares},

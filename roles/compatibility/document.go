@@ -73,6 +73,18 @@ func Document(served []kafka.ApiVersion) string {
 		}
 	}
 	writeKeys(&b, configs.KafkaGroupKeys(), own)
+	b.WriteString("\n## Configs of client metrics subscriptions\n\n" +
+		"Which metrics clients push, and how often (KIP-714; [client-metrics.md](client-metrics.md)).\n" +
+		"A subscription is there when it is given a value, and goes with its last; there are\n" +
+		"64 at most. `interval.ms` is between 100 and 3600000. `match` tells clients apart by\n" +
+		"`client_instance_id`, `client_id`, `client_software_name`, `client_software_version`,\n" +
+		"`client_source_address` and `client_source_port`, whose patterns are RE2's, and match\n" +
+		"the whole. A list has 4096 bytes at most.\n")
+	own = map[string]string{}
+	for _, k := range configs.KafkaClientMetricsKeys() {
+		own[k.Name] = k.Default
+	}
+	writeKeys(&b, configs.KafkaClientMetricsKeys(), own)
 	return b.String()
 }
 
@@ -103,7 +115,7 @@ func note(a api, versions map[int16]kafka.ApiVersion, key int16) string {
 // unserved reports whether a note is one of those that say why an API is not there.
 func unserved(why string) bool {
 	switch why {
-	case notYetSecurity, between, ownQuorum, removed, noShares, noStreams, noTelemetry, noTokens:
+	case notYetSecurity, between, ownQuorum, removed, noShares, noStreams, noTokens:
 		return true
 	}
 	return false

@@ -24,6 +24,9 @@ const maxTags = 64
 const (
 	maxBody      = 2 << 20
 	maxGroupBody = 16 << 20 // a leader's assignment of a large group
+	// What is more than a push may have is refused in words up to here, and beyond it
+	// by the end of the connection.
+	maxTelemetryBody = 16 << 20
 )
 
 // shape is the layout of a request: a token for each field, in order.
@@ -132,6 +135,10 @@ func shapeOf(key int16) (shape, bool) {
 		return shape{0, "s s i S S i (s) S:1+ S [u (i)]", maxGroupBody}, true
 	case 69: // ConsumerGroupDescribe
 		return shape{0, "(s) b", 0}, true
+	case 71: // GetTelemetrySubscriptions
+		return shape{0, "u", 0}, true
+	case 72: // PushTelemetry
+		return shape{0, "u i b b y", maxTelemetryBody}, true
 	case 75: // DescribeTopicPartitions
 		return shape{0, "[s] i {s i}", 0}, true
 	}

@@ -1,3 +1,5 @@
+import java.net.URI;
+import java.net.http.*;
 import java.time.Duration;
 import java.util.*;
 import java.util.concurrent.*;
@@ -8,7 +10,7 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.serialization.*;
 
-/** Drives rustmq with Apache Kafka's own client. Usage: java Compat HOST:PORT */
+/** Drives rustmq with Apache Kafka's own client. Usage: java Compat HOST:PORT HOST:PORT, of Kafka and of HTTP */
 public final class Compat {
     private static int passed;
 
@@ -40,6 +42,7 @@ public final class Compat {
 
             consumerProtocol(broker, admin, topic, sent.size());
             transactions(admin, broker, topic);
+            clientMetrics(admin, broker, args[1], topic);
 
             TopicPartition first = new TopicPartition(topic, 0);
             long end = admin.listOffsets(Map.of(first, OffsetSpec.latest())).partitionResult(first).get().offset();
@@ -153,6 +156,48 @@ public final class Compat {
             }
             check(name, System.nanoTime() < deadline, want.keySet().stream().map(KafkaConsumer::assignment).toList());
         }
+    }
+
+    /** Asks a producer for its metrics (KIP-714), and finds them in those of the broker. */
+    private static void clientMetrics(Admin admin, String broker, String http, String topic) throws Exception {
+        ConfigResource resource = new ConfigResource(ConfigResource.Type.CLIENT_METRICS, "s-" + topic);
+        String id = "metrics-" + topic;
+        admin.incrementalAlterConfigs(Map.of(resource, List.of(
+            set("metrics", "org.apache.kafka.producer."), set("interval.ms", "500"), set("match", "client_id=" + id)))).all().get();
+        check("client metrics described", "500".equals(admin.describeConfigs(List.of(resource)).all().get().get(resource).get("interval.ms").value()), "");
+        check("client metrics listed", admin.listConfigResources(Set.of(ConfigResource.Type.CLIENT_METRICS), new ListConfigResourcesOptions()).all().get()
+            .contains(resource), "");
+        Map<String, Object> config = Map.of("bootstrap.servers", broker, "client.id", id);
+        try (KafkaProducer<String, String> producer = new KafkaProducer<>(config, new StringSerializer(), new StringSerializer())) {
+            HttpRequest scrape = HttpRequest.newBuilder(URI.create("http://" + http + "/metrics")).build();
+            Set<String> missing = new HashSet<>();
+            for (long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(30); System.nanoTime() < deadline;) {
+                producer.send(new ProducerRecord<>(topic, "measured", "measured")).get(20, TimeUnit.SECONDS);
+                String shown = HttpClient.newHttpClient().send(scrape, HttpResponse.BodyHandlers.ofString()).body();
+                List<String> own = shown.lines().filter(line -> line.contains("client_id=\"" + id + "\"") && line.contains("apache-kafka-java")).toList();
+                missing.clear();
+                for (Map.Entry<String, String> want : Map.of("rustmq_client_sum_total", "record.send.total", "rustmq_client_value", "connection.creation.rate").entrySet()) {
+                    String metric = "metric=\"org.apache.kafka.producer." + want.getValue() + "\"";
+                    if (own.stream().noneMatch(line -> line.startsWith(want.getKey() + "{") && line.contains(metric))) {
+                        missing.add(metric);
+                    }
+                }
+                if (missing.isEmpty()) {
+                    break;
+                }
+            }
+            check("client metrics exported", missing.isEmpty(), missing);
+            check("client instance id", producer.clientInstanceId(Duration.ofSeconds(10)) != null, "");
+        }
+        admin.incrementalAlterConfigs(Map.of(resource, List.of(delete("metrics"), delete("interval.ms"), delete("match")))).all().get();
+    }
+
+    private static AlterConfigOp set(String key, String value) {
+        return new AlterConfigOp(new ConfigEntry(key, value), AlterConfigOp.OpType.SET);
+    }
+
+    private static AlterConfigOp delete(String key) {
+        return new AlterConfigOp(new ConfigEntry(key, null), AlterConfigOp.OpType.DELETE);
     }
 
     /** Copies a topic in transactions of which every other one is aborted, and is fenced off. */
