@@ -44,6 +44,7 @@ type Broker struct {
 	connections   *connections
 	sessions      *sessionBudget
 	fetchMemory   *fetchMemory
+	fetches       sync.Pool // of *fetchRequest; their timers are of one clock
 	producerIDs   *producerIDs
 	groups        *group.Coordinator
 	topicsVersion atomic.Uint64 // counts changes of what groups can be assigned

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,10 +53,8 @@ const (
 	fetchWaiting
 )
 
-var fetchPool sync.Pool // of *fetchRequest
-
 func newFetchRequest(b *Broker, r *kafka.Request) *fetchRequest {
-	f, ok := fetchPool.Get().(*fetchRequest)
+	f, ok := b.fetches.Get().(*fetchRequest)
 	if !ok {
 		f = new(fetchRequest)
 		f.free = f.recycle
@@ -86,9 +83,10 @@ func (f *fetchRequest) recycle() {
 	}
 	clear(f.q.Topics)
 	clear(f.q.Forgotten)
+	b := f.b
 	f.b, f.r, f.conn, f.client, f.session, f.hints, f.q.Rack = nil, nil, nil, quota.Client{}, nil, hints{}, nil
 	f.own, f.parts = f.own[:0], f.parts[:0]
-	fetchPool.Put(f)
+	b.fetches.Put(f)
 }
 
 func (f *fetchRequest) release() {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -103,6 +104,32 @@ func TestFetchWaitsForMinBytes(t *testing.T) {
 			t.Errorf("after %v: %v", waited, got)
 		}
 	})
+}
+
+// A fetch is used again, with its timer, by its own broker alone: a timer of another
+// clock would not end it.
+func TestFetchesAreNotSharedByBrokers(t *testing.T) {
+	wait := func(t *testing.T, what string, wait time.Duration) {
+		n := startNode(t)
+		n.controller.createTopic("events", 1)
+		n.settle(t.Context())
+		began := time.Now()
+		c := n.connect()
+		if err := c.conn.SetDeadline(began.Add(10*wait + time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		for range 10 {
+			fetched(t, ask[*kmsg.FetchResponse](c, 12, fetchFrom("events", 0, 0, wait)))
+		}
+		if waited := time.Since(began); waited < 10*wait || waited > 10*wait+30*time.Second {
+			t.Errorf("%s: ten fetches of %v took %v", what, wait, waited)
+		}
+		n.server.Close()
+		n.Close()
+	}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // a pool is one for each
+	wait(t, "by the clock", time.Millisecond)
+	synctest.Test(t, func(t *testing.T) { wait(t, "in simulated time", 10*time.Second) })
 }
 
 // What is asked for at least may be more than a response may hold: as soon as no
