@@ -48,7 +48,7 @@ func toldOf(c *client, name string) string {
 	}
 	var all []string
 	for _, of := range p.Configs {
-		s := of.Name + "=" + *of.Value + " " + of.ConfigType.String()
+		s := of.Name + "=" + *of.Value + " " + of.ConfigType.String() + " " + of.Source.String()
 		for _, synonym := range of.ConfigSynonyms {
 			s += " " + synonym.Name + ":" + *synonym.Value + " " + synonym.Source.String()
 		}
@@ -75,15 +75,15 @@ func subscriptions(c *client, version int16) []string {
 func TestClientMetricsSubscriptionsAreConfigs(t *testing.T) {
 	n, _ := startCluster(t)
 	c := n.connect()
-	const defaults = "interval.ms=300000 INT interval.ms:300000 DEFAULT_CONFIG, match= LIST match: DEFAULT_CONFIG, metrics= LIST metrics: DEFAULT_CONFIG"
+	const defaults = "interval.ms=300000 INT DEFAULT_CONFIG, match= LIST DEFAULT_CONFIG, metrics= LIST DEFAULT_CONFIG"
 	if got := toldOf(c, "basic"); got != defaults {
 		t.Errorf("before: %s", got)
 	}
 	if r := subscribe(c, "basic", "metrics", "org.apache.kafka.producer.", "interval.ms", "1000"); r.ErrorCode != 0 {
 		t.Fatalf("%+v", r)
 	}
-	const want = "interval.ms=1000 INT interval.ms:1000 CLIENT_METRICS_CONFIG interval.ms:300000 DEFAULT_CONFIG, match= LIST match: DEFAULT_CONFIG, " +
-		"metrics=org.apache.kafka.producer. LIST metrics:org.apache.kafka.producer. CLIENT_METRICS_CONFIG metrics: DEFAULT_CONFIG"
+	const want = "interval.ms=1000 INT CLIENT_METRICS_CONFIG interval.ms:1000 CLIENT_METRICS_CONFIG, match= LIST DEFAULT_CONFIG, " +
+		"metrics=org.apache.kafka.producer. LIST CLIENT_METRICS_CONFIG metrics:org.apache.kafka.producer. CLIENT_METRICS_CONFIG"
 	if got := toldOf(c, "basic"); got != want {
 		t.Errorf("set: %s", got)
 	}

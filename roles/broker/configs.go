@@ -224,11 +224,11 @@ func clientMetricsConfigs(image *metadata.Image, want kmsg.DescribeConfigsReques
 		}
 		c := kmsg.NewDescribeConfigsResponseResourceConfig()
 		c.Name, c.ConfigType, c.Documentation = key.Name, configType(key.Type), &key.Why
+		c.Value, c.Source, c.IsDefault = &key.Default, kmsg.ConfigSourceDefaultConfig, true
 		if value, ok := set[key.Name]; ok {
-			c.ConfigSynonyms = append(c.ConfigSynonyms, synonym(key.Name, &value, kmsg.ConfigSourceClientMetricsConfig))
+			c.Value, c.Source, c.IsDefault = &value, kmsg.ConfigSourceClientMetricsConfig, false
+			c.ConfigSynonyms = append(c.ConfigSynonyms, synonym(key.Name, &value, c.Source)) // the default is none, as in Kafka
 		}
-		c.ConfigSynonyms = append(c.ConfigSynonyms, synonym(key.Name, &key.Default, kmsg.ConfigSourceDefaultConfig))
-		c.Value, c.Source = c.ConfigSynonyms[0].Value, c.ConfigSynonyms[0].Source
 		listed = append(listed, c)
 	}
 	return listed

@@ -2,7 +2,11 @@
 
 package apache
 
-import "github.com/twmb/franz-go/pkg/kmsg"
+import (
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
 
 const (
 	ofTopic  = kmsg.ConfigResourceTypeTopic
@@ -104,11 +108,32 @@ func configuring(r *run) {
 	whole("whole, unknown topic", ofTopic, r.tag+"-none", config("retention.ms", text("1")))
 	whole("whole, nothing", ofTopic, topic)
 	applied("retention.bytes", "-1")
+	const ofClients = kmsg.ConfigResourceTypeClientMetrics
+	clients := r.tag + "-s"
+	describe("client metrics, none", ofClients, clients, nil, true)
+	describe("client metrics of no name", ofClients, "", nil, true)
+	alter("client metrics", ofClients, clients, op("metrics", set, text("org.apache.kafka.producer.")), op("interval.ms", set, text("1000")), op("match", set, text("client_id=a.*")))
+	r.until("a subscription", func() bool {
+		q := kmsg.NewPtrDescribeConfigsRequest()
+		q.Resources = []kmsg.DescribeConfigsRequestResource{{ResourceType: ofClients, ResourceName: clients, ConfigNames: []string{"interval.ms"}}}
+		p := r.silent(q).(*kmsg.DescribeConfigsResponse).Resources[0]
+		return len(p.Configs) > 0 && *p.Configs[0].Value == "1000"
+	})
+	describe("client metrics, set", ofClients, clients, nil, true)
+	alter("client metrics too often", ofClients, clients, op("interval.ms", set, text("99")))
+	alter("client metrics of no key", ofClients, clients, op("metric", set, text("a")))
+	alter("client metrics by a bad pattern", ofClients, clients, op("match", set, text("client_id=(")))
+	alter("client metrics by what is not known", ofClients, clients, op("match", set, text("client=a")))
+	alter("client metrics of no name", ofClients, "", op("metrics", set, text("*")))
 	list := kmsg.NewPtrListConfigResourcesRequest()
 	if r.version(list.Key()) >= 1 {
 		list.ResourceTypes = []int8{int8(ofBroker)}
 	}
-	r.ask("resources", list)
+	listed := r.silent(list).(*kmsg.ListConfigResourcesResponse)
+	listed.ConfigResources = slices.DeleteFunc(listed.ConfigResources, func(c kmsg.ListConfigResourcesResponseConfigResource) bool {
+		return c.Type == int8(ofClients) && c.Name != clients // of other laps
+	})
+	r.note("resources", listed)
 	if r.version(list.Key()) >= 1 {
 		list.ResourceTypes = []int8{99}
 		r.ask("resources of no type", list)
