@@ -20,6 +20,7 @@ const maxDefaultReplicas = 3
 type rules struct {
 	defaultPartitions int32
 	topicConfig       func(key, value string) error
+	topicConfigs      func(own, ofBrokers map[string]string) error
 	brokerConfig      func(key, value string) error
 	groupConfigs      func(values map[string]string) error
 	listConfig        func(key string) (defaultValue string, isList bool)
@@ -36,6 +37,9 @@ func (r rules) decideTopic(image *metadata.Image, t NewTopic, id storage.TopicID
 			return nil, metadata.Errorf(metadata.InvalidConfig, "%v", err)
 		}
 		command.Configs = append(command.Configs, &pb.ConfigEntry{Key: key, Value: t.Configs[key]})
+	}
+	if err := r.topicConfigs(t.Configs, ofAllBrokers(image)); err != nil {
+		return nil, metadata.Errorf(metadata.InvalidConfig, "%v", err)
 	}
 	var replicas [][]int32
 	var err error
@@ -201,12 +205,23 @@ func (r rules) decideConfigs(image *metadata.Image, change ConfigChange) (*pb.Al
 		}
 		command.Set = append(command.Set, &pb.ConfigEntry{Key: op.Key, Value: value})
 	}
-	if change.Type == metadata.GroupResource {
-		if err := r.groupConfigs(resulting(values, command)); err != nil {
-			return nil, metadata.Errorf(metadata.InvalidConfig, "%v", err)
-		}
+	var err error
+	switch change.Type {
+	case metadata.TopicResource:
+		err = r.topicConfigs(resulting(values, command), ofAllBrokers(image))
+	case metadata.GroupResource:
+		err = r.groupConfigs(resulting(values, command))
+	}
+	if err != nil {
+		return nil, metadata.Errorf(metadata.InvalidConfig, "%v", err)
 	}
 	return command, nil
+}
+
+// ofAllBrokers returns what all brokers were given as defaults.
+func ofAllBrokers(image *metadata.Image) map[string]string {
+	values, _ := image.Config(metadata.Resource{Type: metadata.BrokerResource})
+	return values
 }
 
 // resulting returns values as the command would leave them.
