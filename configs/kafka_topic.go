@@ -3,18 +3,22 @@ package configs
 import (
 	"cmp"
 	"fmt"
+	"math"
+	"strconv"
+	"strings"
 )
 
 // IgnoredTopicKey is a config of topics that Kafka's clients and tools set, and that
-// has nothing to act upon here. It is checked by its type, kept and shown.
+// has nothing to act upon here. It is checked as Kafka does, kept and shown.
 type IgnoredTopicKey struct {
 	Name    string
 	Synonym string // the broker's key that Kafka names as its default
 	Named   bool   // that key has a default, which Kafka names as a synonym
 	Why     string
-	Type    string // Kafka's
-	Default string // that a topic is shown to have
-	only    string // the one value that is true here; empty: any of its type
+	Type    string                   // Kafka's
+	Default string                   // that a topic is shown to have
+	only    string                   // the one value that is true here; empty: any of its type
+	within  func(value string) error // Kafka's range of it; nil: any of its type
 }
 
 const (
@@ -37,23 +41,23 @@ func IgnoredTopicKeys() []IgnoredTopicKey {
 
 func ignoredTopicKeys() []IgnoredTopicKey {
 	return []IgnoredTopicKey{
-		{Name: "compression.gzip.level", Synonym: "compression.gzip.level", Why: "what the broker compresses itself, it does at the codec's own level"},
-		{Name: "compression.lz4.level", Synonym: "compression.lz4.level", Why: "as compression.gzip.level"},
-		{Name: "compression.zstd.level", Synonym: "compression.zstd.level", Why: "as compression.gzip.level"},
-		{Name: "file.delete.delay.ms", Synonym: "log.segment.delete.delay.ms", Why: noSegments},
-		{Name: "flush.messages", Synonym: "log.flush.interval.messages", Why: "every batch is on disk before it is acked, unless wal.sync says otherwise"},
-		{Name: "flush.ms", Synonym: "log.flush.interval.ms", Why: "as flush.messages"},
-		{Name: "follower.replication.throttled.replicas", Why: noReplication},
-		{Name: "index.interval.bytes", Synonym: "log.index.interval.bytes", Why: noSegments},
-		{Name: "leader.replication.throttled.replicas", Why: noReplication},
-		{Name: "local.retention.bytes", Synonym: "log.local.retention.bytes", Why: "what is in the bucket stays in the WAL as long as there is room"},
-		{Name: "local.retention.ms", Synonym: "log.local.retention.ms", Why: "as local.retention.bytes"},
+		{Name: "compression.gzip.level", Synonym: "compression.gzip.level", Why: "what the broker compresses itself, it does at the codec's own level", within: gzipLevel},
+		{Name: "compression.lz4.level", Synonym: "compression.lz4.level", Why: "as compression.gzip.level", within: whole(1, 17)},
+		{Name: "compression.zstd.level", Synonym: "compression.zstd.level", Why: "as compression.gzip.level", within: whole(-131072, 22)},
+		{Name: "file.delete.delay.ms", Synonym: "log.segment.delete.delay.ms", Why: noSegments, within: whole(0, math.MaxInt64)},
+		{Name: "flush.messages", Synonym: "log.flush.interval.messages", Why: "every batch is on disk before it is acked, unless wal.sync says otherwise", within: whole(1, math.MaxInt64)},
+		{Name: "flush.ms", Synonym: "log.flush.interval.ms", Why: "as flush.messages", within: whole(0, math.MaxInt64)},
+		{Name: "follower.replication.throttled.replicas", Why: noReplication, within: throttledReplicas},
+		{Name: "index.interval.bytes", Synonym: "log.index.interval.bytes", Why: noSegments, within: whole(0, math.MaxInt32)},
+		{Name: "leader.replication.throttled.replicas", Why: noReplication, within: throttledReplicas},
+		{Name: "local.retention.bytes", Synonym: "log.local.retention.bytes", Why: "what is in the bucket stays in the WAL as long as there is room", within: whole(-2, math.MaxInt64)},
+		{Name: "local.retention.ms", Synonym: "log.local.retention.ms", Why: "as local.retention.bytes", within: whole(-2, math.MaxInt64)},
 		{Name: "preallocate", Synonym: "log.preallocate", Why: noSegments},
 		{Name: "remote.storage.enable", only: "true", Why: "all records go to the bucket; false is refused, for they would go there all the same"},
-		{Name: "segment.bytes", Synonym: "log.segment.bytes", Why: noSegments},
-		{Name: "segment.index.bytes", Synonym: "log.index.size.max.bytes", Why: noSegments},
-		{Name: "segment.jitter.ms", Synonym: "log.roll.jitter.ms", Why: noSegments},
-		{Name: "segment.ms", Synonym: "log.roll.ms", Why: noSegments},
+		{Name: "segment.bytes", Synonym: "log.segment.bytes", Why: noSegments, within: whole(1<<20, math.MaxInt32)},
+		{Name: "segment.index.bytes", Synonym: "log.index.size.max.bytes", Why: noSegments, within: whole(4, math.MaxInt32)},
+		{Name: "segment.jitter.ms", Synonym: "log.roll.jitter.ms", Why: noSegments, within: whole(0, math.MaxInt64)},
+		{Name: "segment.ms", Synonym: "log.roll.ms", Why: noSegments, within: whole(1, math.MaxInt64)},
 		{Name: "unclean.leader.election.enable", Synonym: "unclean.leader.election.enable", Why: "no leader is elected that lacks acked records"},
 	}
 }
@@ -96,7 +100,11 @@ func checkUnserved(key, value string) error {
 		case k.only != "" && value != k.only:
 			return fmt.Errorf("topic config %s can only be %s: %s", key, k.only, k.Why)
 		default:
-			if err := (KafkaKey{Type: k.Type}).check(value); err != nil {
+			err := KafkaKey{Type: k.Type}.check(value)
+			if err == nil && k.within != nil {
+				err = k.within(value)
+			}
+			if err != nil {
 				return fmt.Errorf("topic config %s: %w", key, err)
 			}
 			return nil
@@ -106,4 +114,30 @@ func checkUnserved(key, value string) error {
 		return fmt.Errorf("topic config %s is not served: %s", key, why)
 	}
 	return unknownKey("topic", key, append(topicKeyNames(), kafkaKeyNames(documentedKeys(kafkaTopicKeys))...))
+}
+
+// gzipLevel checks a level as deflate has them; -1 is its own default.
+func gzipLevel(value string) error {
+	if n, err := strconv.Atoi(value); err != nil || n != -1 && (n < 1 || n > 9) {
+		return fmt.Errorf("%q is not a whole number from 1 to 9, nor -1", value)
+	}
+	return nil
+}
+
+// throttledReplicas checks a list of replicas, of which * is all.
+func throttledReplicas(value string) error {
+	if value == "" || strings.TrimSpace(value) == "*" {
+		return nil
+	}
+	for item := range strings.SplitSeq(value, ",") {
+		partition, broker, pair := strings.Cut(strings.TrimSpace(item), ":")
+		if !pair || !digits(partition) || !digits(broker) {
+			return fmt.Errorf("%q is not partition:broker,partition:broker,…, nor *", value)
+		}
+	}
+	return nil
+}
+
+func digits(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
 }

@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -57,6 +58,20 @@ func ValidateTopicConfig(key, value string) error {
 	}
 	if err := k.check(value); err != nil {
 		return fmt.Errorf("topic config %s: %w", key, err)
+	}
+	return nil
+}
+
+// ValidateTopicConfigs says why a topic cannot have all its own values together,
+// over what all brokers were given as defaults under their keys, or nil.
+func ValidateTopicConfigs(own, ofBrokers map[string]string) error {
+	lag := func(key string) int64 {
+		k, _ := FindTopicKey(key)
+		n, _ := strconv.ParseInt(cmp.Or(own[key], ofBrokers[k.Synonym], k.Default), 10, 64) // each was checked alone
+		return n
+	}
+	if least, most := lag("min.compaction.lag.ms"), lag("max.compaction.lag.ms"); least > most {
+		return fmt.Errorf("topic config min.compaction.lag.ms is %d, which is more than max.compaction.lag.ms, %d", least, most)
 	}
 	return nil
 }

@@ -189,6 +189,7 @@ func (n *Node) openController(ctx context.Context, id identity) error {
 		MaxPartitions:         n.config.Controller.MaxPartitions,
 		DefaultPartitions:     n.config.Broker.NumPartitions,
 		ValidateTopicConfig:   configs.ValidateTopicConfig,
+		ValidateTopicConfigs:  configs.ValidateTopicConfigs,
 		ListConfig:            configs.ListTopicConfig,
 		ValidateBrokerConfig:  configs.ValidateBrokerConfig,
 		ValidateGroupConfigs:  n.config.ValidateGroupConfigs,

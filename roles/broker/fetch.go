@@ -118,6 +118,10 @@ func (b *Broker) fetch(r *kafka.Request) {
 	f.conn, f.client = b.connections.of(r.Conn), b.quotaOf(r)
 	wait := min(max(time.Duration(f.q.MaxWaitMillis)*time.Millisecond, 0), maxFetchWait)
 	f.deadline = time.Now().Add(wait)
+	if !isIsolation(f.q.Isolation) {
+		f.refuseEach(errIsolation)
+		return
+	}
 	if refused := f.openContext(); refused != nil {
 		f.refuse(refused)
 		return
@@ -138,6 +142,12 @@ func (f *fetchRequest) openContext() *kerr.Error {
 	default:
 		return f.continueSession()
 	}
+	f.takeParts()
+	return nil
+}
+
+// takeParts makes what the request names its parts.
+func (f *fetchRequest) takeParts() {
 	f.own = resized(f.own, len(f.q.Partitions))
 	next := 0
 	for i := range f.q.Topics {
@@ -155,7 +165,6 @@ func (f *fetchRequest) openContext() *kerr.Error {
 			next++
 		}
 	}
-	return nil
 }
 
 func (b *Broker) fetchedTopic(t *wire.FetchTopic, version int16) *topic {
@@ -269,6 +278,19 @@ func (f *fetchRequest) answer() {
 // refuse answers with an error for the whole request.
 func (f *fetchRequest) refuse(err *kerr.Error) {
 	f.parts = f.parts[:0]
+	f.write(err.Code, 0)
+}
+
+// refuseEach answers with an error for the whole request and, before topics went by
+// id, for each partition too: version 6 has no other place for it.
+func (f *fetchRequest) refuseEach(err *kerr.Error) {
+	if f.q.Version < 13 {
+		f.takeParts()
+	}
+	for _, part := range f.parts {
+		part.nothing()
+		part.result.ErrorCode, part.included = err.Code, true
+	}
 	f.write(err.Code, 0)
 }
 

@@ -119,13 +119,18 @@ func (part *fetchPart) topicID() storage.TopicID {
 	return part.id
 }
 
+// nothing makes the result one that says nothing of the log.
+func (part *fetchPart) nothing() {
+	part.result = wire.FetchResult{
+		Index: part.want.Index, HighWatermark: storage.NoOffset, LastStable: storage.NoOffset, LogStart: storage.NoOffset,
+	}
+}
+
 // read evaluates the part: what it would add to the response, of which left
 // bytes of records remain. It reports whether the client should know at once.
 func (part *fetchPart) read(f *fetchRequest, left int) (urgent bool) {
 	part.cold, part.sent = false, 0
-	part.result = wire.FetchResult{
-		Index: part.want.Index, HighWatermark: storage.NoOffset, LastStable: storage.NoOffset, LogStart: storage.NoOffset,
-	}
+	part.nothing()
 	part.tellAborted(f, nil)
 	l, r, err := part.resolve(f)
 	if err == nil {

@@ -2,6 +2,8 @@ package broker
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -27,6 +29,14 @@ func (b *Broker) metadata(r *kafka.Request) {
 	if !ok {
 		return
 	}
+	if q.Version == 0 && int32(binary.BigEndian.Uint32(r.Body)) < 0 { // kmsg reads null as empty
+		r.Close(errNullTopics)
+		return
+	}
+	if beforeIDs(q) {
+		b.respond(r, refusedMetadata(q, kerr.InvalidRequest))
+		return
+	}
 	missing := b.missingTopics(r, q)
 	if len(missing) == 0 {
 		b.respond(r, b.metadataResponse(r, q))
@@ -39,6 +49,34 @@ func (b *Broker) metadata(r *kafka.Request) {
 		p.ThrottleMillis = counted.millis()
 		b.respond(r, p)
 	})
+}
+
+// errNullTopics ends a connection: an empty list stands for all topics in version 0,
+// where the list may not be null.
+var errNullTopics = errors.New("metadata v0: a null list of topics")
+
+// firstByID is the version from which on a topic may be asked for by its id. The two
+// before have the field, and no use for it (KIP-516).
+const firstByID = 12
+
+func beforeIDs(q *kmsg.MetadataRequest) bool {
+	return q.Version < firstByID && slices.ContainsFunc(q.Topics, func(t kmsg.MetadataRequestTopic) bool {
+		return t.Topic == nil || t.TopicID != [16]byte{}
+	})
+}
+
+// refusedMetadata answers with an error for each topic, and with nothing of the cluster.
+func refusedMetadata(q *kmsg.MetadataRequest, err *kerr.Error) *kmsg.MetadataResponse {
+	p := q.ResponseKind().(*kmsg.MetadataResponse)
+	for _, want := range q.Topics {
+		out := kmsg.NewMetadataResponseTopic()
+		out.Topic, out.TopicID, out.ErrorCode = want.Topic, want.TopicID, err.Code
+		if out.Topic == nil {
+			out.Topic = kmsg.StringPtr("") // not nullable yet
+		}
+		p.Topics = append(p.Topics, out)
+	}
+	return p
 }
 
 // missingTopics returns the topics to make before the request is answered.
@@ -156,9 +194,6 @@ func askedTopic(image *metadata.Image, want kmsg.MetadataRequestTopic, q *kmsg.M
 	out := kmsg.NewMetadataResponseTopic()
 	out.TopicID = want.TopicID
 	out.ErrorCode = kerr.UnknownTopicID.Code
-	if q.Version < 12 {
-		out.Topic = kmsg.StringPtr("") // not nullable yet
-	}
 	return out
 }
 

@@ -21,7 +21,6 @@ const (
 	earliestLocal  = -4 // KIP-405
 	latestTiered   = -5 // KIP-1005
 	firstPending   = -6 // KIP-1023
-	readCommitted  = 1  // isolation level
 	noTimestamp    = -1
 	firstMaxTime   = 7 // version that knows maxTimestamp
 	firstLocal     = 8
@@ -50,6 +49,18 @@ func (b *Broker) listOffsets(ctx context.Context, _ *kafka.Request, q *kmsg.List
 	return p
 }
 
+// Isolation levels of Fetch and ListOffsets.
+const (
+	readUncommitted = 0
+	readCommitted   = 1
+)
+
+// errIsolation refuses a whole request, as Kafka does: by its word for what was
+// never to come.
+var errIsolation = kerr.UnknownServerError
+
+func isIsolation(level int8) bool { return level == readUncommitted || level == readCommitted }
+
 type foundOffset struct {
 	offset    storage.Offset
 	timestamp int64
@@ -57,6 +68,9 @@ type foundOffset struct {
 }
 
 func (b *Broker) offsetAt(ctx context.Context, topic string, want kmsg.ListOffsetsRequestTopicPartition, q *kmsg.ListOffsetsRequest) (foundOffset, error) {
+	if !isIsolation(q.IsolationLevel) {
+		return foundOffset{}, errIsolation
+	}
 	l, r, err := b.leaderOf(topic, want.Partition, storage.Epoch(want.CurrentLeaderEpoch))
 	if err != nil {
 		return foundOffset{}, err

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -290,11 +291,18 @@ func (p *produceRequest) findLeaders() {
 	}
 }
 
-// explain gives refused batches a message, and those with a bad record its place.
+// explain gives refused batches a message, and those with bad records their places.
 func (p *produceRequest) explain() {
 	for i := range p.parts {
-		if err := p.parts[i].err; err != nil {
-			p.results[i].Message = message(err)
+		err := p.parts[i].err
+		if err == nil {
+			continue
+		}
+		p.results[i].Message = message(err)
+		if refused, ok := errors.AsType[*batch.Error](err); ok {
+			for _, r := range refused.Records {
+				p.results[i].Records = append(p.results[i].Records, wire.RecordError{Index: int32(r.Index), Message: r.Reason})
+			}
 		}
 	}
 }

@@ -1,10 +1,14 @@
 package broker
 
 import (
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/storage/batch"
 )
 
 // What one request asks for more than once has one answer, and is not done.
@@ -189,5 +193,159 @@ func TestQuotasAreOfSomebody(t *testing.T) {
 	}}
 	if p := ask[*kmsg.AlterClientQuotasResponse](n.connect(), 1, q); len(p.Entries) != 1 || p.Entries[0].ErrorCode != kerr.InvalidRequest.Code {
 		t.Errorf("%+v", p)
+	}
+}
+
+// Which records of a batch are to blame is said from version 8 on (KIP-467), of the
+// first hundred.
+func TestRefusedRecordsAreNamed(t *testing.T) {
+	n := startNode(t)
+	n.controller.createTopic("keys", 1, "cleanup.policy", "compact")
+	n.controller.createTopic("strict", 1, "message.timestamp.before.max.ms", "1000")
+	n.controller.createTopic("ahead", 1, "message.timestamp.after.max.ms", "1000")
+	n.controller.createTopic("ledger", 1, "rustmq.expect.offset", "true")
+	n.settle(t.Context())
+	c := n.connect()
+	now := n.Broker.opt.Now().UnixMilli()
+	expect := batch.Header{Key: []byte("rustmq.expect.offset"), Value: []byte("0")}
+	build := func(codec batch.Codec, fill func(w *batch.Builder)) []byte {
+		w := batch.NewBuilder(batch.BuilderOptions{Codec: codec})
+		fill(w)
+		b, err := w.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	mixed := func(w *batch.Builder) {
+		w.Add(now, []byte("k"), []byte("v"))
+		w.Add(now, nil, []byte("v"))
+		w.Add(now, []byte("k"), []byte("v"))
+		w.Add(now, nil, []byte("v"))
+	}
+	for _, tc := range []struct {
+		name, topic string
+		records     []byte
+		want        *kerr.Error
+		named       []int32
+	}{
+		{"keys", "keys", build(batch.None, mixed), kerr.InvalidRecord, []int32{1, 3}},
+		{"compressed keys", "keys", build(batch.Gzip, mixed), kerr.InvalidRecord, []int32{1, 3}},
+		{"old", "strict", build(batch.None, func(w *batch.Builder) {
+			w.Add(now-2000, nil, nil)
+			w.Add(now, nil, nil)
+			w.Add(now-3000, nil, nil)
+		}), kerr.InvalidTimestamp, []int32{0, 2}},
+		{"compressed old", "strict", build(batch.Gzip, func(w *batch.Builder) { w.Add(now-2000, nil, nil) }), kerr.InvalidTimestamp, nil},
+		{"ahead", "ahead", build(batch.None, func(w *batch.Builder) {
+			w.Add(now, nil, nil)
+			w.Add(now+60_000, nil, nil)
+		}), kerr.InvalidTimestamp, []int32{1}},
+		{"condition", "ledger", build(batch.None, func(w *batch.Builder) {
+			w.Add(now, nil, nil)
+			w.Add(now, nil, nil, expect)
+		}), kerr.InvalidRecord, []int32{1}},
+		{"condition twice", "ledger", build(batch.Gzip, func(w *batch.Builder) { w.Add(now, nil, nil, expect, expect) }), kerr.InvalidRecord, []int32{0}},
+		{"of no record", "keys", []byte("garbage"), kerr.InvalidRecord, nil},
+		{"taken", "keys", build(batch.None, func(w *batch.Builder) { w.Add(now, []byte("k"), nil) }), nil, nil},
+	} {
+		for _, version := range []int16{7, 8, 12} {
+			p := ask[*kmsg.ProduceResponse](c, version, produceTo(tc.topic, 0, -1, tc.records)).Topics[0].Partitions[0]
+			var named []int32
+			for _, r := range p.ErrorRecords {
+				named = append(named, r.RelativeOffset)
+				if r.ErrorMessage == nil || *r.ErrorMessage == "" {
+					t.Errorf("%s, v%d: record %d is named without a reason", tc.name, version, r.RelativeOffset)
+				}
+			}
+			want := tc.named
+			if version < 8 {
+				want = nil
+			}
+			if kerr.TypedErrorForCode(p.ErrorCode) != tc.want || !slices.Equal(named, want) {
+				t.Errorf("%s, v%d: %v of %v, want %v of %v", tc.name, version, kerr.ErrorForCode(p.ErrorCode), named, tc.want, want)
+			}
+		}
+	}
+	many := build(batch.None, func(w *batch.Builder) {
+		for range 1000 {
+			w.Add(now, nil, nil)
+		}
+	})
+	if p := ask[*kmsg.ProduceResponse](c, 12, produceTo("keys", 0, -1, many)).Topics[0].Partitions[0]; len(p.ErrorRecords) != 100 {
+		t.Errorf("%d of a thousand are named", len(p.ErrorRecords))
+	}
+}
+
+// A level that nobody has defined is not taken for one of those there are.
+func TestUnknownIsolationIsRefused(t *testing.T) {
+	n := startNode(t)
+	n.controller.createTopic("events", 1)
+	n.settle(t.Context())
+	c := n.connect()
+	c.produce("events", 0, "a")
+	for version := int16(4); version <= 18; version++ {
+		q := fetchFrom("events", 0, 0, time.Minute) // it does not wait
+		q.Topics[0].TopicID = nameOrID(n, 13, "events")
+		for _, level := range []int8{-1, 2, 7} {
+			q.IsolationLevel = level
+			p := ask[*kmsg.FetchResponse](c, version, q)
+			if version >= 7 && p.ErrorCode != kerr.UnknownServerError.Code {
+				t.Errorf("fetch v%d, %d: %+v", version, level, p)
+			}
+			if byID := version >= 13; byID != (len(p.Topics) == 0) {
+				t.Errorf("fetch v%d, %d: %+v", version, level, p)
+			} else if !byID && (p.Topics[0].Partitions[0].ErrorCode != kerr.UnknownServerError.Code || len(p.Topics[0].Partitions[0].RecordBatches) > 0) {
+				t.Errorf("fetch v%d, %d: %+v", version, level, p.Topics)
+			}
+		}
+	}
+	for version := int16(2); version <= 10; version++ {
+		q := kmsg.NewPtrListOffsetsRequest()
+		q.IsolationLevel = 2
+		q.Topics = []kmsg.ListOffsetsRequestTopic{{Topic: "events", Partitions: []kmsg.ListOffsetsRequestTopicPartition{{Timestamp: latest, CurrentLeaderEpoch: -1}}}}
+		p := ask[*kmsg.ListOffsetsResponse](c, version, q).Topics[0].Partitions[0]
+		if p.ErrorCode != kerr.UnknownServerError.Code || p.Offset != -1 || p.LeaderEpoch != -1 {
+			t.Errorf("list v%d: %+v", version, p)
+		}
+	}
+}
+
+// Versions 10 and 11 have a topic's id, and may not be asked by it.
+func TestMetadataByIDBeforeItsVersion(t *testing.T) {
+	n := startNode(t)
+	id := n.controller.createTopic("events", 1)
+	n.settle(t.Context())
+	c := n.connect()
+	for version := int16(10); version <= 12; version++ {
+		for name, asked := range map[string]kmsg.MetadataRequestTopic{
+			"both": {Topic: new("events"), TopicID: id}, "id": {TopicID: id}, "neither": {},
+		} {
+			q := kmsg.NewPtrMetadataRequest()
+			q.Topics = []kmsg.MetadataRequestTopic{asked}
+			p := ask[*kmsg.MetadataResponse](c, version, q)
+			if version == 12 {
+				if len(p.Brokers) != 1 {
+					t.Errorf("v12, %s: %+v", name, p)
+				}
+				continue
+			}
+			if len(p.Brokers) != 0 || p.ControllerID != -1 || p.ClusterID != nil || len(p.Topics) != 1 || p.Topics[0].ErrorCode != kerr.InvalidRequest.Code {
+				t.Errorf("v%d, %s: %+v", version, name, p)
+			}
+		}
+	}
+}
+
+// All topics are an empty list in version 0, and null from 1 on.
+func TestMetadataOfNullInVersion0(t *testing.T) {
+	n := startNode(t)
+	c := n.connect()
+	frame := []byte{0, 0, 0, 14, 0, 3, 0, 0, 0, 0, 0, 7, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	if _, err := c.conn.Write(frame); err != nil {
+		t.Fatal(err)
+	}
+	if !c.closed() {
+		t.Error("it is answered")
 	}
 }

@@ -57,6 +57,9 @@ type Options struct {
 	// value. Nil accepts everything.
 	ValidateTopicConfig  func(key, value string) error
 	ValidateBrokerConfig func(key, value string) error
+	// ValidateTopicConfigs says why a topic cannot have its own values together, over
+	// what all brokers were given as defaults. Nil accepts everything.
+	ValidateTopicConfigs func(own, ofBrokers map[string]string) error
 	// ValidateGroupConfigs says why a group cannot have those values together. Nil
 	// accepts everything.
 	ValidateGroupConfigs func(values map[string]string) error
@@ -138,6 +141,9 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	if opt.ValidateBrokerConfig == nil {
 		opt.ValidateBrokerConfig = acceptAll
 	}
+	if opt.ValidateTopicConfigs == nil {
+		opt.ValidateTopicConfigs = func(map[string]string, map[string]string) error { return nil }
+	}
 	if opt.ValidateGroupConfigs == nil {
 		opt.ValidateGroupConfigs = func(map[string]string) error { return nil }
 	}
@@ -150,7 +156,7 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	c := &Controller{opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession), ships: new(ships)}
 	c.quota.most = opt.MaxPartitions
 	c.images = newPublisher(c.Image)
-	c.rules = rules{opt.DefaultPartitions, opt.ValidateTopicConfig, opt.ValidateBrokerConfig, opt.ValidateGroupConfigs, opt.ValidateClientMetrics, opt.ListConfig}
+	c.rules = rules{opt.DefaultPartitions, opt.ValidateTopicConfig, opt.ValidateTopicConfigs, opt.ValidateBrokerConfig, opt.ValidateGroupConfigs, opt.ValidateClientMetrics, opt.ListConfig}
 	node, err := consensus.Open(ctx, consensus.Options{
 		NodeID:          uint64(opt.NodeID),
 		Directory:       opt.Directory,

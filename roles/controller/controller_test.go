@@ -287,6 +287,36 @@ func TestAlterConfigs(t *testing.T) {
 	}
 }
 
+// A topic's configs are checked as they would be together: those that a change leaves
+// as they are, too, and what all brokers were given.
+func TestTopicConfigsAreCheckedTogether(t *testing.T) {
+	c := open(t, Options{ValidateTopicConfigs: func(own, ofBrokers map[string]string) error {
+		if (own["a"] != "" || ofBrokers["a"] != "") && own["b"] != "" {
+			return errors.New("a and b are no pair")
+		}
+		return nil
+	}})
+	register(t, c, 1, 1)
+	topic := defaults("t")
+	topic.Configs = map[string]string{"a": "1", "b": "1"}
+	wantCode(t, "made", c.CreateTopics(t.Context(), []NewTopic{topic}, false)[0].Err, metadata.InvalidConfig)
+	create(t, c, defaults("t"))
+	alter := func(kind metadata.ResourceType, name string, ops ...ConfigOp) error {
+		return c.AlterConfigs(t.Context(), []ConfigChange{{kind, name, ops}}, false)[0]
+	}
+	if err := alter(metadata.TopicResource, "t", ConfigOp{"a", SetConfig, "1"}); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, "set beside one there", alter(metadata.TopicResource, "t", ConfigOp{"b", SetConfig, "1"}), metadata.InvalidConfig)
+	if err := alter(metadata.TopicResource, "t", ConfigOp{"a", DeleteConfig, ""}, ConfigOp{"b", SetConfig, "1"}); err != nil {
+		t.Errorf("one in the other's place: %v", err)
+	}
+	if err := alter(metadata.BrokerResource, "", ConfigOp{"a", SetConfig, "1"}); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, "set beside a default", alter(metadata.TopicResource, "t", ConfigOp{"b", SetConfig, "2"}), metadata.InvalidConfig)
+}
+
 // TestConcurrentAppendsAllCount: each decision was taken on a version of the
 // configuration that it replaces, or was taken again.
 func TestConcurrentAppendsAllCount(t *testing.T) {

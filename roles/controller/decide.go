@@ -20,6 +20,7 @@ const maxDefaultReplicas = 3
 type rules struct {
 	defaultPartitions int32
 	topicConfig       func(key, value string) error
+	topicConfigs      func(own, ofBrokers map[string]string) error
 	brokerConfig      func(key, value string) error
 	groupConfigs      func(values map[string]string) error
 	clientMetrics     func(values map[string]string) error
@@ -37,6 +38,9 @@ func (r rules) decideTopic(image *metadata.Image, t NewTopic, id storage.TopicID
 			return nil, metadata.Errorf(metadata.InvalidConfig, "%v", err)
 		}
 		command.Configs = append(command.Configs, &pb.ConfigEntry{Key: key, Value: t.Configs[key]})
+	}
+	if err := r.topicConfigs(t.Configs, ofAllBrokers(image)); err != nil {
+		return nil, metadata.Errorf(metadata.InvalidConfig, "%v", err)
 	}
 	var replicas [][]int32
 	var err error
@@ -167,6 +171,7 @@ func (r rules) decideConfigs(image *metadata.Image, change ConfigChange) (*pb.Al
 			return nil, metadata.Errorf(metadata.UnknownTopicOrPartition, "there is no topic %q", change.Name)
 		}
 		validate = r.topicConfig
+		together = func(values map[string]string) error { return r.topicConfigs(values, ofAllBrokers(image)) }
 	case metadata.BrokerResource:
 		if err := checkBrokerName(image, change.Name); err != nil {
 			return nil, err
@@ -215,6 +220,12 @@ func (r rules) decideConfigs(image *metadata.Image, change ConfigChange) (*pb.Al
 		}
 	}
 	return command, nil
+}
+
+// ofAllBrokers returns what all brokers were given as defaults.
+func ofAllBrokers(image *metadata.Image) map[string]string {
+	values, _ := image.Config(metadata.Resource{Type: metadata.BrokerResource})
+	return values
 }
 
 // resulting returns values as the command would leave them.

@@ -40,9 +40,27 @@ func (c Code) String() string {
 
 // Error is a batch refused.
 type Error struct {
-	Code   Code
+	Code    Code
+	Reason  string
+	Err     error         // what a decompressor said, or nil
+	Records []RecordError // the first that are to blame; empty: the batch itself is, or nobody looked
+}
+
+// RecordError says what is wrong with one record of a batch (KIP-467).
+type RecordError struct {
+	Index  int // in the batch
 	Reason string
-	Err    error // what a decompressor said, or nil
+}
+
+// maxRecordErrors bounds how many records of a batch are named: the answer is no
+// larger for what is sent wrong by the thousand.
+const maxRecordErrors = 100
+
+// Blame adds a record to those that e is about.
+func (e *Error) Blame(index int, reason string) {
+	if len(e.Records) < maxRecordErrors {
+		e.Records = append(e.Records, RecordError{index, reason})
+	}
 }
 
 // Error says what is wrong and with which numbers.

@@ -2,6 +2,7 @@ package batch
 
 import (
 	"encoding/binary"
+	"fmt"
 	"time"
 
 	"rustmq.dev/rustmq/storage/guard"
@@ -26,8 +27,9 @@ type Limits struct {
 }
 
 // Validate checks one batch as a producer sent it: that it is whole, of version
-// 2, matches its CRC, and that its header agrees with itself and with l. It
-// looks at no record. The errors are of type *[Error].
+// 2, matches its CRC, and that its header agrees with itself and with l. Of a
+// batch that it refuses for its times it looks for the records that are to blame, unless
+// they are compressed. The errors are of type *[Error].
 func Validate(b Batch, l *Limits) error {
 	if len(b) < HeaderSize {
 		return errorf(CorruptMessage, "%d bytes, a batch has at least %d", len(b), HeaderSize)
@@ -139,14 +141,31 @@ func (b Batch) validateTimestamps(l *Limits) error {
 	if l.AfterMax > 0 && last != NoTimestamp {
 		limit := l.Now.UnixMilli() + l.AfterMax.Milliseconds()
 		if !guard.Check("batch.timestamp-ahead", last <= limit) {
-			return errorf(InvalidTimestamp, "timestamp %d is more than %s ahead of %d", last, l.AfterMax, l.Now.UnixMilli())
+			return b.blameTimes(fmt.Sprintf("more than %s ahead of %d", l.AfterMax, l.Now.UnixMilli()), last,
+				func(at int64) bool { return at > limit })
 		}
 	}
 	if l.BeforeMax > 0 && first != NoTimestamp {
 		limit := l.Now.UnixMilli() - l.BeforeMax.Milliseconds()
 		if first < limit {
-			return errorf(InvalidTimestamp, "timestamp %d is more than %s behind %d", first, l.BeforeMax, l.Now.UnixMilli())
+			return b.blameTimes(fmt.Sprintf("more than %s behind %d", l.BeforeMax, l.Now.UnixMilli()), first,
+				func(at int64) bool { return at != NoTimestamp && at < limit })
 		}
 	}
 	return nil
+}
+
+// blameTimes refuses a batch for a time of its header, and the records that are as wrong.
+func (b Batch) blameTimes(how string, at int64, wrong func(int64) bool) *Error {
+	refused := errorf(InvalidTimestamp, "timestamp %d is %s", at, how)
+	if b.Codec() != None {
+		return refused
+	}
+	it := b.Records(0)
+	for n := 0; it.Next(); n++ {
+		if at := it.Record().Timestamp; wrong(at) {
+			refused.Blame(n, fmt.Sprintf("timestamp %d is %s", at, how))
+		}
+	}
+	return refused
 }

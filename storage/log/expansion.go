@@ -145,13 +145,21 @@ func (l *Log) expanded(ctx context.Context, cost int64, look func(limit int64) e
 }
 
 func keyed(b batch.Batch, limit int64) error {
+	var refused *batch.Error
 	it := b.Records(limit)
 	for n := 0; it.Next(); n++ {
-		if !guard.Check("log.keyed", it.Record().Key != nil) {
-			return &batch.Error{Code: batch.InvalidRecord, Reason: fmt.Sprintf("record %d has no key, and the topic is compacted", n)}
+		if guard.Check("log.keyed", it.Record().Key != nil) {
+			continue
 		}
+		if refused == nil {
+			refused = &batch.Error{Code: batch.InvalidRecord, Reason: fmt.Sprintf("record %d has no key, and the topic is compacted", n)}
+		}
+		refused.Blame(n, "no key, and the topic is compacted")
 	}
-	return it.Err()
+	if err := it.Err(); err != nil || refused == nil {
+		return err
+	}
+	return refused
 }
 
 // expansions is the memory of batches that are recompressed. First come, first

@@ -44,7 +44,7 @@ func (l *Log) readCondition(ctx context.Context, records []byte, c *Config) (fou
 		if err != nil {
 			return err
 		}
-		found, err = conditionIn(first)
+		found, err = conditionIn(0, first)
 		return err
 	})
 	return found, err
@@ -56,31 +56,31 @@ func conditionOf(b batch.Batch) (Condition, error) {
 	var found Condition
 	it := b.Records(0)
 	for n := 0; it.Next(); n++ {
-		c, err := conditionIn(it.Record())
+		c, err := conditionIn(n, it.Record())
 		if err != nil {
 			return Condition{}, err
 		}
 		if n == 0 {
 			found = c
 		} else if !guard.Check("log.condition-first", !c.set) {
-			return Condition{}, invalidCondition("record %d has the header %s, which only the first of a batch may have", n, expectHeader)
+			return Condition{}, invalidCondition(n, "record %d has the header %s, which only the first of a batch may have", n, expectHeader)
 		}
 	}
 	return found, it.Err()
 }
 
-func conditionIn(r *batch.Record) (found Condition, err error) {
+func conditionIn(n int, r *batch.Record) (found Condition, err error) {
 	r.Headers(func(h batch.Header) bool {
 		if string(h.Key) != expectHeader {
 			return true
 		}
 		if found.set {
-			err = invalidCondition("a record has the header %s twice", expectHeader)
+			err = invalidCondition(n, "a record has the header %s twice", expectHeader)
 			return false
 		}
 		end, bad := strconv.ParseUint(string(h.Value), 10, 63)
 		if bad != nil {
-			err = invalidCondition("the header %s is %.20q, and not an offset in decimal digits", expectHeader, h.Value)
+			err = invalidCondition(n, "the header %s is %.20q, and not an offset in decimal digits", expectHeader, h.Value)
 			return false
 		}
 		found = Expect(storage.Offset(end))
@@ -89,8 +89,11 @@ func conditionIn(r *batch.Record) (found Condition, err error) {
 	return found, err
 }
 
-func invalidCondition(format string, args ...any) error {
-	return &batch.Error{Code: batch.InvalidRecord, Reason: fmt.Sprintf(format, args...)}
+// invalidCondition refuses a batch for its record n.
+func invalidCondition(n int, format string, args ...any) error {
+	refused := &batch.Error{Code: batch.InvalidRecord, Reason: fmt.Sprintf(format, args...)}
+	refused.Blame(n, refused.Reason)
+	return refused
 }
 
 // refuseCondition refuses a batch whose condition does not hold: not before what it

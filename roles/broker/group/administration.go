@@ -39,8 +39,9 @@ func (c *Core) describe(q *DescribeGroup) *kmsg.DescribeGroupsResponseGroup {
 	for _, m := range g.ordered() {
 		rm := kmsg.NewDescribeGroupsResponseGroupMember()
 		rm.MemberID, rm.InstanceID, rm.ClientID, rm.ClientHost = m.id, m.instance, m.clientID, m.clientHost
-		if g.state == stable { // before, they are being decided
-			rm.ProtocolMetadata, rm.MemberAssignment = m.metadata(g.protocol), m.assignment
+		rm.MemberAssignment = m.assignment // in a rebalance: what it had before
+		if g.state == stable {
+			rm.ProtocolMetadata = m.metadata(g.protocol)
 		}
 		resp.Members = append(resp.Members, rm)
 	}
@@ -139,7 +140,7 @@ func (c *Core) deleteOffsets(r Request, q *DeleteOffsets) {
 			rp := kmsg.NewOffsetDeleteResponseTopicPartition()
 			rp.Partition = p.Partition
 			switch {
-			case q.Missing[t.Topic]:
+			case q.Partitions != nil && (p.Partition < 0 || p.Partition >= q.Partitions[t.Topic]):
 				rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
 			case g.consumes(t.Topic):
 				rp.ErrorCode = kerr.GroupSubscribedToTopic.Code

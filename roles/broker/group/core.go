@@ -104,8 +104,8 @@ type (
 	ListGroups struct{ States, Types []string }
 	// DeleteOffsets is answered by a *kmsg.OffsetDeleteResponse.
 	DeleteOffsets struct {
-		Request *kmsg.OffsetDeleteRequest
-		Missing map[string]bool // topics that do not exist
+		Request    *kmsg.OffsetDeleteRequest
+		Partitions map[string]int32 // that the topics have; nil: any
 	}
 	// SurveyGroups is answered by a Survey, with at most so many committed offsets.
 	SurveyGroups struct{ Most int }

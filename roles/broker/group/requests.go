@@ -364,9 +364,12 @@ func (c *Coordinator) ListGroups(ctx context.Context, req *kmsg.ListGroupsReques
 
 // OffsetDelete serves version 0.
 func (c *Coordinator) OffsetDelete(ctx context.Context, req *kmsg.OffsetDeleteRequest, answer func(*kmsg.OffsetDeleteResponse)) {
-	part := &DeleteOffsets{Request: req, Missing: map[string]bool{}}
-	for _, t := range req.Topics {
-		part.Missing[t.Topic] = c.opt.Topics != nil && c.opt.Topics.Partitions(t.Topic) == 0
+	part := &DeleteOffsets{Request: req}
+	if c.opt.Topics != nil {
+		part.Partitions = map[string]int32{}
+		for _, t := range req.Topics {
+			part.Partitions[t.Topic] = c.opt.Topics.Partitions(t.Topic)
+		}
 	}
 	c.submit(ctx, req.Group, Request{Body: part}, coordinator.Deliver(answer), func(code int16) {
 		resp := req.ResponseKind().(*kmsg.OffsetDeleteResponse)

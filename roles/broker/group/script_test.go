@@ -266,7 +266,7 @@ func (s *script) run(t *testing.T, line string) {
 			partition, _ := strconv.Atoi(p)
 			req.Topics = append(req.Topics, kmsg.OffsetDeleteRequestTopic{Topic: topic, Partitions: []kmsg.OffsetDeleteRequestTopicPartition{{Partition: int32(partition)}}})
 		}
-		s.ask(a, &DeleteOffsets{Request: req, Missing: map[string]bool{"gone": true}})
+		s.ask(a, &DeleteOffsets{Request: req, Partitions: map[string]int32{"a": 1, "b": 1, "t": 6, "u": 1, "w": 1}})
 	case "hold":
 		s.hold = true
 	case "release":

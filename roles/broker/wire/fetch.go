@@ -19,7 +19,8 @@ type FetchRequest struct {
 	MaxWaitMillis int32
 	MinBytes      int32
 	MaxBytes      int32
-	ReadCommitted bool
+	Isolation     int8  // as it was sent
+	ReadCommitted bool  // what it says
 	SessionID     int32 // 0 before v7
 	SessionEpoch  int32 // -1 before v7
 	Topics        []FetchTopic
@@ -59,7 +60,8 @@ func (q *FetchRequest) Parse(version int16, body []byte) error {
 	q.MaxWaitMillis = r.int32()
 	q.MinBytes = r.int32()
 	q.MaxBytes = r.int32()
-	q.ReadCommitted = r.int8() == 1
+	q.Isolation = r.int8()
+	q.ReadCommitted = q.Isolation == 1
 	if version >= 7 {
 		q.SessionID = r.int32()
 		q.SessionEpoch = r.int32()

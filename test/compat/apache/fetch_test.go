@@ -127,6 +127,7 @@ func listing(r *run) {
 		list("committed, "+when, -1, func(q *kmsg.ListOffsetsRequest) { q.IsolationLevel = 1 })
 	}
 	all("of fifteen")
+	list("of no isolation", -1, func(q *kmsg.ListOffsetsRequest) { q.IsolationLevel = 7 })
 	list("of no such time", -7)
 	list("of no such time either", -100)
 	list("of an empty one", -1, func(q *kmsg.ListOffsetsRequest) { part(q).Partition = 1 })

@@ -142,6 +142,7 @@ func classic(r *run) {
 	again := join("first again", joinOf(group, a))
 	b := second().(*kmsg.JoinGroupResponse).MemberID
 	generation = again.Generation
+	describe("describe, joined", group)
 	follower := sync("follower's sync", 1, group, b, generation)
 	sync("leader's sync", 0, group, a, generation, a, b)()
 	follower()
