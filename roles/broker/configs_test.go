@@ -134,11 +134,11 @@ func TestBrokerConfigsAreDescribed(t *testing.T) {
 // says so.
 func TestIgnoredTopicConfigsAreKept(t *testing.T) {
 	ctx, adm, n := adminOf(t)
-	if results, err := adm.AlterTopicConfigs(ctx, setTo("segment.bytes", "1000000"), "events"); err != nil || results[0].Err != nil {
+	if results, err := adm.AlterTopicConfigs(ctx, setTo("segment.bytes", "2000000"), "events"); err != nil || results[0].Err != nil {
 		t.Fatal(results, err)
 	}
 	described, err := adm.DescribeTopicConfigs(ctx, "events")
-	if c := configOf(t, described, err, "segment.bytes"); *c.Value != "1000000" || c.Source != kmsg.ConfigSourceDynamicTopicConfig {
+	if c := configOf(t, described, err, "segment.bytes"); *c.Value != "2000000" || c.Source != kmsg.ConfigSourceDynamicTopicConfig {
 		t.Errorf("%+v", c)
 	}
 	q := kmsg.NewPtrDescribeConfigsRequest()

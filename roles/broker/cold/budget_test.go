@@ -321,10 +321,12 @@ func TestRequestsStayLargeWhileMemoryIsShort(t *testing.T) {
 			}
 		}
 		// Each stream has memory for two requests of two pieces, where there is one to
-		// read ahead before the end of a range.
+		// read ahead before the end of a range. A request for each piece that is let go
+		// of would come to 1.04 pieces for one; in what order the goroutines run decides
+		// about the rest.
 		s := r.Stats()
-		if requests := s.Requests - s.IndexLoads; 2*s.PieceLoads < 3*requests || s.Wasted > s.PieceLoads/20 {
-			t.Errorf("%d requests for %d pieces, %d of them for nothing, want two pieces or almost for each: %+v", requests, s.PieceLoads, s.Wasted, s)
+		if requests := s.Requests - s.IndexLoads; 4*s.PieceLoads < 5*requests || s.Wasted > s.PieceLoads/10 {
+			t.Errorf("%d requests for %d pieces, %d of them for nothing, want a request for several: %+v", requests, s.PieceLoads, s.Wasted, s)
 		}
 		if s.MostHeld > o.ReadAhead || s.MostHeld < o.ReadAhead/2 {
 			t.Errorf("%d bytes held, want at most %d, and not much less", s.MostHeld, o.ReadAhead)
