@@ -201,8 +201,11 @@ public final class Tools {
         refused("MetadataQuorumCommand", "describe --status", "does not support DESCRIBE_QUORUM");
         refused("AclCommand", "--list", "does not support DESCRIBE_ACLS");
         refused("DelegationTokenCommand", "--describe --command-config " + file("empty", ""), "does not support DESCRIBE_DELEGATION_TOKEN");
-        refused("ClientMetricsCommand", "--alter --name m --metrics org.apache.kafka --interval 1000", "client.?metrics");
-        ok("ClientMetricsCommand", "--list").silentOn("client metrics", "Error");
+        ok("ClientMetricsCommand", "--alter --name slow --metrics org.apache.kafka --interval 1000 --match client_id=slow.*");
+        ok("ClientMetricsCommand", "--describe --name slow").says("client metrics", "interval.ms=1000", "client_id=slow");
+        ok("ClientMetricsCommand", "--list").says("client metrics listed", "^slow$");
+        ok("ClientMetricsCommand", "--delete --name slow");
+        ok("ClientMetricsCommand", "--list").silentOn("client metrics deleted", "slow");
         ok("LogDirsCommand", "--describe").says("log dirs", "\"error\":null", "\"broker\":1");
     }
 
@@ -302,7 +305,10 @@ public final class Tools {
         configs("--describe --user ada").silentOn("quotas deleted", "producer_byte_rate");
         configsRefused("--alter --ip 10.0.0.1 --add-config connection_creation_rate=5", "network.max_connections_per_ip");
         configsRefused("--alter --user ada --add-config SCRAM-SHA-256=[password=secret]", "does not support ALTER_USER_SCRAM_CREDENTIALS");
-        configsRefused("--alter --client-metrics m --add-config interval.ms=1000", "[Cc]lient.?metrics");
+        configs("--alter --client-metrics slow --add-config interval.ms=2000");
+        configs("--describe --client-metrics slow").says("a subscription", "interval.ms=2000");
+        configsRefused("--alter --client-metrics slow --add-config interval.ms=1", "interval.ms");
+        configs("--alter --client-metrics slow --delete-config interval.ms");
     }
 
     private static Ran groupCommand(String args) throws Exception {
