@@ -16,7 +16,8 @@ while read -r name package test; do
 	grep -qx -- "$name" <<<"$guards" || { echo "killer of $name: no such guard"; failed=$((failed + 1)); continue; }
 	binary=$out/$(tr -c 'a-z0-9\n' - <<<"$package").test
 	if [ ! -f "$binary" ]; then
-		go test -c -tags mutants -o "$binary" "$package"
+		go test -c -tags mutants,suites -o "$binary" "$package"
+		[ -f "$binary" ] || { echo "no tests in $package"; exit 1; }
 	fi
 	if (cd "$package" && RUSTMQ_MUTANT=$name timeout 60 "$OLDPWD/$binary" -test.run "$test" -test.timeout 50s) >"$out/$name.log" 2>&1; then
 		echo "survived: $name (by $test in $package)"

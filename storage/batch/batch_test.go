@@ -199,6 +199,10 @@ func TestValidateRefuses(t *testing.T) {
 		{name: "no records", code: InvalidRecord, damage: func(b Batch) Batch {
 			return put32(atNumRecords, 0)(put32(atLastOffsetDelta, -1)(b))
 		}},
+		{name: "no compressed records", code: InvalidRecord, damage: func(b Batch) Batch {
+			b[atAttributes+1] |= byte(Zstd)
+			return put32(atNumRecords, 0)(put32(atLastOffsetDelta, -1)(b))
+		}},
 		{name: "negative records", code: InvalidRecord, damage: put32(atNumRecords, -1)},
 		{name: "delta above the count", code: InvalidRecord, damage: put32(atLastOffsetDelta, 2)},
 		{name: "delta below the count", code: InvalidRecord, damage: put32(atLastOffsetDelta, 0)},

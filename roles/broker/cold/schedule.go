@@ -162,7 +162,7 @@ func (r *Reader) nextAhead(s *stream) (it *item, full bool) {
 func (r *Reader) wanting(s *stream, piece int64) (wanting, full bool) {
 	need := costOf(max(piece, r.request(s)))
 	switch {
-	case s.consumer.held+need > r.share():
+	case !r.shares(s, need):
 		return true, false
 	case r.used[poolData]+need > r.limit[poolData]:
 		return true, true
@@ -228,7 +228,7 @@ func (s *stream) beyond(o storage.Offset) bool { return s.until > 0 && o >= s.un
 // afford gives an item to a stream that reads ahead, if its consumer's share
 // allows it and there is memory.
 func (r *Reader) afford(s *stream, it *item) (_ *item, full bool) {
-	if !guard.Check("cold.share", s.consumer.held+r.cost(it) <= r.share()) {
+	if !r.shares(s, r.cost(it)) {
 		return nil, false
 	}
 	if !r.room(it) {
@@ -236,6 +236,11 @@ func (r *Reader) afford(s *stream, it *item) (_ *item, full bool) {
 	}
 	r.hold(s, it)
 	return it, false
+}
+
+// shares reports whether a stream's consumer may have so much memory more.
+func (r *Reader) shares(s *stream, more int64) bool {
+	return guard.Check("cold.share", s.consumer.held+more <= r.share())
 }
 
 // share is how much memory each consumer may have.
