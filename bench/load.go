@@ -56,7 +56,7 @@ type shape struct {
 
 func runLoad(args []string) error {
 	if len(args) == 0 {
-		return errors.New("load: name produce, consume, transactions, lone, steady, catchup, connect, idle, groups, found, join, s3put, s3get or nats")
+		return errors.New("load: name produce, bare, consume, transactions, lone, steady, catchup, connect, idle, groups, found, join, s3put, s3get or nats")
 	}
 	// The load collects garbage rarely, for it shares the machine with the server
 	// that it measures.
@@ -85,7 +85,7 @@ func runLoad(args []string) error {
 	loads := map[string]func(context.Context, shape) (loadResult, error){
 		"produce": loadProduce, "consume": loadConsume, "lone": loadLone, "connect": loadConnect,
 		"reconnect": loadReconnect, "idle": loadIdle, "nats": loadNATS, "partitions": loadPartitions,
-		"steady": loadSteady, "catchup": loadCatchUp, "transactions": loadTransactions,
+		"steady": loadSteady, "catchup": loadCatchUp, "transactions": loadTransactions, "bare": loadBare,
 		"groups": loadGroups, "found": loadFound, "join": loadJoin, "s3put": loadS3Put, "s3get": loadS3Get,
 	}
 	load, ok := loads[args[0]]
