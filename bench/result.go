@@ -211,7 +211,7 @@ is left over (nice 19).
 	explain := func() {
 		for i, row := range short {
 			if i == 0 {
-				b.WriteString("\nAims missed, and what bounds them, by profile:\n\n")
+				b.WriteString("\nAims missed, and what bounds them, by profile where one was taken:\n\n")
 			}
 			fmt.Fprintf(&b, "- %s: %.0f %% short. %s\n", row.Name, row.shortBy()*100, row.Bound)
 		}
