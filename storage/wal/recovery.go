@@ -33,8 +33,6 @@ func Open(ctx context.Context, o Options) (*WAL, error) {
 	w := &WAL{
 		o: o, lock: lock, changed: make(chan struct{}),
 		kick: make(chan struct{}, 1), prepare: make(chan struct{}, 1),
-		writes: make(chan *commit, writers), wrote: make(chan *commit, writers),
-		overlap: min(overlapBytes, int64(o.SegmentSize)/16),
 	}
 	w.chunks.Store(&[]*chunk{})
 	w.segments.Store(&[]*segment{})
@@ -46,10 +44,6 @@ func Open(ctx context.Context, o Options) (*WAL, error) {
 	}
 	running, cancel := context.WithCancel(context.Background())
 	w.stop = cancel
-	for range writers {
-		w.commits = append(w.commits, new(commit))
-		w.done.Go(w.writeLoop)
-	}
 	w.done.Go(func() { w.commitLoop(running) })
 	w.done.Go(func() { w.prepareLoop(running) })
 	w.wantSpare()
@@ -126,7 +120,7 @@ func (w *WAL) recover(ctx context.Context) error {
 	w.active = fresh
 	w.sequence, w.completed, w.written, w.marked = last, last, last, last
 	w.durable.Store(last)
-	w.begun.Store(known[0].first)
+	w.begin.Store(known[0].first)
 	w.files = len(known) + len(w.spares)
 	for i, f := range tail {
 		if err := w.deliver(fresh, f.frame, refs[i], f.payload); err != nil {

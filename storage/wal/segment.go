@@ -318,7 +318,7 @@ func (w *WAL) beginAt(ctx context.Context, first uint64) error {
 			return err
 		}
 	}
-	w.begun.Store(first)
+	w.begin.Store(first)
 	return w.barrier(ctx, finalMark)
 }
 

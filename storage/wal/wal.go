@@ -155,9 +155,8 @@ type WAL struct {
 	passes     int   // how often the preparer has found nothing more to do
 	dead       error
 	closed     bool
-	due        bool  // queue is to be committed; copies alone wait for each other
-	queued     int64 // bytes of the frames in queue
-	wakeAt     int64 // with so many of them that are due the committer wants a kick
+	idle       bool // the committer waits for kick
+	due        bool // queue is to be committed; copies alone wait for each other
 	resident   int64
 	free       [][]byte // chunk buffers to reuse
 	changed    chan struct{}
@@ -167,19 +166,17 @@ type WAL struct {
 	handed     bool  // the owner has the log, and so can be asked to relocate
 
 	durable  atomic.Uint64
-	begun    atomic.Uint64              // sequence of the oldest segment's first frame
+	begin    atomic.Uint64              // sequence of the oldest segment's first frame
 	chunks   atomic.Pointer[[]*chunk]   // resident, in order of position
 	segments atomic.Pointer[[]*segment] // in order of log number
 	pinned   atomic.Int64               // bytes of chunks that are pinned
 
 	// Only the committer, and Open before it runs, use these.
-	taken       []*group  // from queue, and not on their way yet
-	flying      []*commit // on their way to the disk, in log order
-	commits     []*commit // to use again
-	overlap     int64     // bytes queued from which on a commit begins beside another
-	written     uint64    // highest sequence that was written, or is being
-	marked      uint64    // highest mark that was written
-	lastWritten *segment  // SyncInterval: what the next sync is for
+	taken       []*group
+	bufs        [][]byte
+	written     uint64   // highest sequence that was written
+	marked      uint64   // highest mark that was written
+	lastWritten *segment // SyncInterval: what the next sync is for
 	// Only the preparer, and Open before it runs, use these.
 	nextFile int
 	opened   []*segment // by Open, to close when it fails
@@ -187,8 +184,6 @@ type WAL struct {
 	cleanEnd uint64     // and with this frame
 
 	kick    chan struct{} // to the committer
-	writes  chan *commit  // to the writers
-	wrote   chan *commit  // from them
 	prepare chan struct{} // to the preparer
 	stop    context.CancelFunc
 	done    sync.WaitGroup
@@ -255,7 +250,6 @@ func (w *WAL) AppendSummed(h Header, payload []byte, sum Sum, c Completion) (Ref
 	w.sequence++
 	sequence := w.sequence
 	w.unsynced += int64(need)
-	w.queued += int64(need)
 	seg := g.chunk.segment
 	if h.Kind == KindData || h.Kind == KindState {
 		seg.live.Add(int64(need))
@@ -265,7 +259,8 @@ func (w *WAL) AppendSummed(h Header, payload []byte, sum Sum, c Completion) (Ref
 	// Copies wait for each other: the barrier behind them wakes the committer, and
 	// they share blocks that each alone would half fill.
 	w.due = w.due || !(h.Copy && w.relocating)
-	wake := w.wantsKick()
+	wake := w.idle && w.due
+	w.idle = w.idle && !wake
 	w.mu.Unlock()
 
 	encodeFrame(g.chunk.buf[at:at+need], &h, seg.stamp, sequence, payload, sum)
@@ -276,16 +271,6 @@ func (w *WAL) AppendSummed(h Header, payload []byte, sum Sum, c Completion) (Ref
 	w.counts.appends.Add(1)
 	w.counts.bytes.Add(int64(len(payload)))
 	return ref, nil
-}
-
-// wantsKick reports whether the committer waits for what is queued by now; it is
-// to be woken then, once. w.mu is held.
-func (w *WAL) wantsKick() bool {
-	if !w.due || w.queued < w.wakeAt {
-		return false
-	}
-	w.wakeAt = never
-	return true
 }
 
 // wake ends the committer's wait.
@@ -346,7 +331,8 @@ func (w *WAL) broadcast() {
 // hurry has the committer take copies that wait for each other. w.mu is held.
 func (w *WAL) hurry() {
 	w.due = w.due || len(w.queue) > 0
-	if w.wantsKick() {
+	if w.idle && w.due {
+		w.idle = false
 		w.wake()
 	}
 }
