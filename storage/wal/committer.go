@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // commitLoop writes what is queued whenever the device is free. It blocks on
@@ -121,8 +123,12 @@ func (w *WAL) syncWritten() bool {
 	if w.durable.Load() >= w.written {
 		return true
 	}
-	if err := w.lastWritten.file.Sync(); err != nil {
-		w.die(fmt.Errorf("sync %s: %w", w.lastWritten.file.Name(), err))
+	// The preparer syncs too. A file that has failed a sync is not synced again: the
+	// second would say that all is well, of pages that the first has dropped.
+	if !guard.Check("wal.sync-dead", w.deadError() == nil) {
+		return false
+	}
+	if w.syncNow(w.lastWritten.file) != nil {
 		return false
 	}
 	w.counts.syncs.Add(1)

@@ -1,6 +1,8 @@
 package wal_test
 
 import (
+	"path"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -122,6 +124,56 @@ func TestIntervalAcksBeforeTheSync(t *testing.T) {
 		// One an interval, and one for each segment that was filled.
 		if s := w.Stats(); s.Syncs > 2+int64(time.Since(began)/o.SyncInterval)+int64(1000*page/o.SegmentSize)*2 {
 			t.Errorf("%d syncs in %v at an interval of 50 ms", s.Syncs, time.Since(began))
+		}
+	})
+}
+
+// TestNoSyncAfterOneThatFailed: with SyncInterval the preparer syncs before it
+// recycles. When that fails, the interval's own sync, which the kernel would now
+// answer with success for pages that it has dropped, does not come.
+func TestNoSyncAfterOneThatFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := newPageCache(disk.NewMem(disk.MemOptions{}))
+		o := small(fs)
+		o.Sync, o.SyncInterval = wal.SyncInterval, time.Minute
+		w, _ := open(t, o)
+		var refs []wal.Ref
+		for i := range int64(40) { // into the second segment
+			d := newDone()
+			refs = append(refs, add(t, w, header(0, i), make([]byte, 4000), d))
+			if err := d.wait(t); err != nil {
+				t.Fatal(err)
+			}
+		}
+		durable := w.Durable()
+		synctest.Wait()
+		there, err := fs.List("wal") // not what is made as a spare from here on
+		if err != nil {
+			t.Fatal(err)
+		}
+		fs.mu.Lock()
+		failed := false
+		fs.failSync = func(name string) bool {
+			first := !failed && slices.Contains(there, path.Base(name))
+			failed = failed || first
+			return first
+		}
+		fs.mu.Unlock()
+		for _, ref := range refs[:35] {
+			w.Release(ref)
+		}
+		synctest.Wait()
+		fs.mu.Lock()
+		if !failed {
+			t.Error("the preparer has not synced: the test proves nothing")
+		}
+		fs.mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		if got := w.Durable(); got != durable {
+			t.Errorf("durable went from %d to %d by a sync after one that failed", durable, got)
+		}
+		if err := w.Close(); err == nil {
+			t.Error("the log closed as if it were well")
 		}
 	})
 }
