@@ -311,6 +311,37 @@ func TestReadsAndWritesAtOffsets(t *testing.T) {
 	})
 }
 
+// TestAllocatedReadsAsZeros: what was there stays, a file never gets shorter, and
+// large writes into what was allocated are found again.
+func TestAllocatedReadsAsZeros(t *testing.T) {
+	eachFS(t, func(t *testing.T, fsys disk.FS) {
+		f := create(t, fsys, "f")
+		must(t, f.WriteSync([][]byte{[]byte("head")}, 0))
+		const size = 1 << 20
+		switch err := f.Allocate(size); {
+		case errors.Is(err, errors.ErrUnsupported):
+			if got := contents(t, fsys, "f"); string(got) != "head" {
+				t.Fatalf("%d bytes after an allocation that cannot be had", len(got))
+			}
+			return
+		case err != nil:
+			t.Fatal(err)
+		}
+		must(t, f.Allocate(10))
+		must(t, f.Sync())
+		want := append([]byte("head"), make([]byte, size-4)...)
+		if got := contents(t, fsys, "f"); !bytes.Equal(got, want) {
+			t.Fatalf("%d bytes, want head and zeros, %d", len(got), size)
+		}
+		block := bytes.Repeat([]byte{7}, 256<<10)
+		must(t, f.WriteSync([][]byte{block}, size/2))
+		copy(want[size/2:], block)
+		if got := contents(t, fsys, "f"); !bytes.Equal(got, want) {
+			t.Fatal("what was written into allocated blocks is not there")
+		}
+	})
+}
+
 func TestGatherWriteKeepsOrderBeyondOneCall(t *testing.T) {
 	rng := newRand(t)
 	eachFS(t, func(t *testing.T, fsys disk.FS) {
@@ -341,7 +372,7 @@ func TestClosedFileRefuses(t *testing.T) {
 		f := create(t, fsys, "f")
 		must(t, f.Close())
 		for what, err := range map[string]error{
-			"close": f.Close(), "sync": f.Sync(), "truncate": f.Truncate(1),
+			"close": f.Close(), "sync": f.Sync(), "truncate": f.Truncate(1), "allocate": f.Allocate(1),
 			"read": second(f.ReadAt(make([]byte, 1), 0)), "write": second(f.WriteAt([]byte{1}, 0)),
 			"size": second(f.Size()), "writesync": f.WriteSync([][]byte{{1}}, 0),
 		} {

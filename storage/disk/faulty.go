@@ -31,11 +31,12 @@ const (
 	OpSync
 	OpLink
 	OpStat
+	OpAllocate
 
 	OpAny Op = 1<<iota - 1
 	// OpChange is every call that changes or syncs something: the moments at
 	// which a crash makes a difference.
-	OpChange = OpCreate | OpRemove | OpRename | OpLink | OpMkdir | OpSyncDir | OpTruncate | OpWrite | OpSync
+	OpChange = OpCreate | OpRemove | OpRename | OpLink | OpMkdir | OpSyncDir | OpTruncate | OpAllocate | OpWrite | OpSync
 )
 
 // Rule says when a fault happens, and what it is. A call is counted when op and
@@ -161,7 +162,7 @@ func (r *ruleState) hit(op Op, name string) bool {
 	return true
 }
 
-var opNames = []string{"create", "open", "remove", "rename", "list", "mkdir", "syncdir", "lock", "space", "close", "size", "truncate", "read", "write", "sync", "link", "stat"}
+var opNames = []string{"create", "open", "remove", "rename", "list", "mkdir", "syncdir", "lock", "space", "close", "size", "truncate", "read", "write", "sync", "link", "stat", "allocate"}
 
 func (o Op) String() string {
 	s := ""
@@ -291,6 +292,13 @@ func (f *faultyFile) Truncate(size int64) error {
 		return bad.err
 	}
 	return f.File.Truncate(size)
+}
+
+func (f *faultyFile) Allocate(size int64) error {
+	if bad := f.f.ask(OpAllocate, f.Name()); bad.err != nil {
+		return bad.err
+	}
+	return f.File.Allocate(size)
 }
 
 func (f *faultyFile) ReadAt(p []byte, off int64) (int, error) {

@@ -92,6 +92,7 @@ func TestEveryCallCanFail(t *testing.T) {
 		disk.OpClose:    func() error { return other.Close() },
 		disk.OpSize:     func() error { return second(file.Size()) },
 		disk.OpTruncate: func() error { return file.Truncate(0) },
+		disk.OpAllocate: func() error { return file.Allocate(1) },
 		disk.OpRead:     func() error { return second(file.ReadAt(buf, 0)) },
 		disk.OpWrite:    func() error { return second(file.WriteAt(buf, 0)) },
 		disk.OpSync:     func() error { return file.Sync() },

@@ -58,6 +58,11 @@ type File interface {
 	Name() string
 	Size() (int64, error)
 	Truncate(size int64) error
+	// Allocate makes the file size bytes long, or leaves it longer, and gives all of
+	// it its place on the disk: ENOSPC comes here, not with a later write. What is
+	// new reads as zeros; durable after Sync. errors.ErrUnsupported where the file
+	// system cannot, and nothing was done.
+	Allocate(size int64) error
 	// Sync makes data, and a changed size, durable (fdatasync).
 	Sync() error
 	// WriteSync writes the buffers one after the other at off and makes them

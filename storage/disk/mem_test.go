@@ -56,6 +56,13 @@ func (f *twinFile) truncate(size int) {
 	f.sizes[size] = true
 }
 
+func (f *twinFile) allocate(size int) {
+	if size > len(f.now) {
+		f.grow(size)
+		f.sizes[size] = true
+	}
+}
+
 func (f *twinFile) sync() {
 	f.sectors = f.sectors[:len(f.now)]
 	for i, b := range f.now {
@@ -176,6 +183,12 @@ func step(rt *rapid.T, m *disk.Mem, w *twin, files map[*twinFile]disk.File, fill
 			size := rapid.IntRange(0, 20).Draw(rt, "size")
 			must(rt, files[tf].Truncate(int64(size*sector)))
 			tf.truncate(size)
+		},
+		"allocate": func(rt *rapid.T) {
+			_, tf := pick()
+			size := rapid.IntRange(1, 24).Draw(rt, "size")
+			must(rt, files[tf].Allocate(int64(size*sector)))
+			tf.allocate(size)
 		},
 		"sync": func(rt *rapid.T) {
 			_, tf := pick()

@@ -178,9 +178,13 @@ func (f *memFile) Truncate(size int64) error {
 		return err
 	}
 	defer f.m.mu.Unlock()
+	return f.resize("truncate", size)
+}
+
+func (f *memFile) resize(op string, size int64) error {
 	was := int64(len(f.node.now))
 	if c := f.m.opts.Capacity; c > 0 && f.m.used+size-was > c && size > was {
-		return &fs.PathError{Op: "truncate", Path: f.name, Err: unix.ENOSPC}
+		return &fs.PathError{Op: op, Path: f.name, Err: unix.ENOSPC}
 	}
 	f.m.used += size - was
 	f.m.ops++
@@ -188,6 +192,17 @@ func (f *memFile) Truncate(size int64) error {
 	f.node.now = resized(f.node.now, size)
 	f.node.pending = append(f.node.pending, memWrite{off: size, truncate: true})
 	return nil
+}
+
+func (f *memFile) Allocate(size int64) error {
+	if err := f.use("fallocate", size-1); err != nil {
+		return err
+	}
+	defer f.m.mu.Unlock()
+	if size <= int64(len(f.node.now)) {
+		return nil
+	}
+	return f.resize("fallocate", size) // on this disk that takes its space
 }
 
 func (f *memFile) Sync() error {

@@ -345,6 +345,20 @@ func (f *osFile) Size() (int64, error) {
 	return st.Size(), nil
 }
 
+func (f *osFile) Allocate(size int64) error {
+	return f.do("fallocate", func(fd int) error {
+		for {
+			switch err := unix.Fallocate(fd, 0, 0, size); err {
+			case unix.EINTR: // what was allocated stays so
+			case unix.ENOSYS, unix.EOPNOTSUPP: // another errno is EOPNOTSUPP to the errors package
+				return errors.ErrUnsupported
+			default:
+				return err
+			}
+		}
+	})
+}
+
 func (f *osFile) Sync() error { return f.do("fdatasync", fdatasync) }
 
 func (f *osFile) WriteSync(bufs [][]byte, off int64) error {

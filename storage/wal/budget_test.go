@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -810,5 +811,66 @@ func TestReclaimableSegmentsAreAskedFor(t *testing.T) {
 		if f := own.frames[int64(len(own.frames))-live+i]; f.header.Partition.Index != 0 {
 			t.Fatalf("frame %d of what stays is %+v", i, f.header)
 		}
+	}
+}
+
+// TestBusyLogFillsNothing: a new segment is written full of zeros while nobody
+// appends, and only allocated while somebody appends as fast as zeros are written;
+// where the file system cannot allocate, zeros take the space in any case.
+func TestBusyLogFillsNothing(t *testing.T) {
+	for _, c := range []struct {
+		name              string
+		busy, unsupported bool
+		least, most       int64
+	}{
+		{"idle", false, false, 16 << 20, 16 << 20},
+		{"busy", true, false, 1 << 20, 4 << 20},
+		{"busy, no allocation", true, true, 16 << 20, 16 << 20},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var mu sync.Mutex
+			var w *wal.WAL // once the segment is wanted that counts
+			first, zeros := "", int64(0)
+			fs := &zeroTap{FS: disk.NewMem(disk.MemOptions{}), unsupported: c.unsupported}
+			fs.wrote = func(name string, n int) {
+				mu.Lock()
+				if w != nil && first == "" {
+					first = name
+				}
+				counts := name == first
+				if counts {
+					zeros += int64(n)
+				}
+				mu.Unlock()
+				for range 8 { // as many bytes as those zeros
+					if !counts || !c.busy {
+						return
+					}
+					if _, err := w.Append(header(0, 0), make([]byte, n/8), nil); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			}
+			opened, _ := open(t, wal.Options{FS: fs, Dir: "wal", Capacity: 1 << 30, SegmentSize: 16 << 20})
+			defer opened.Close()
+			for opened.Stats().Spares < 3 {
+				runtime.Gosched()
+			}
+			mu.Lock()
+			w = opened
+			mu.Unlock()
+			for opened.Stats().Spares == 3 && opened.Stats().Segments == 4 {
+				add(t, opened, header(0, 0), make([]byte, 1<<20), nil)
+			}
+			for opened.Stats().Segments == 4 {
+				runtime.Gosched()
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if zeros < c.least || zeros > c.most {
+				t.Errorf("%d MiB of zeros were written to %s, want %d to %d", zeros>>20, first, c.least>>20, c.most>>20)
+			}
+		})
 	}
 }

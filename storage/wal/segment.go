@@ -83,7 +83,7 @@ func (w *WAL) activate(seg *segment) {
 
 func segmentName(dir string, n int) string { return path.Join(dir, fmt.Sprintf("segment-%06d", n)) }
 
-// newSpare makes a zero-filled segment file, durable with its name.
+// newSpare makes a segment file of zeros, durable with its name.
 func (w *WAL) newSpare() (*segment, error) {
 	w.nextFile++
 	name := segmentName(w.o.Dir, w.nextFile)
@@ -91,7 +91,7 @@ func (w *WAL) newSpare() (*segment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create %s: %w", name, err)
 	}
-	if err := zeroFill(f, w.o.SegmentSize); err != nil {
+	if err := w.fill(f); err != nil {
 		return nil, errors.Join(fmt.Errorf("fill %s: %w", name, err), f.Close(), w.o.FS.Remove(name))
 	}
 	if err := w.o.FS.SyncDir(w.o.Dir); err != nil {
@@ -100,11 +100,29 @@ func (w *WAL) newSpare() (*segment, error) {
 	return &segment{file: f}, nil
 }
 
-func zeroFill(f disk.File, size int) error {
-	zeros := make([]byte, min(size, 1<<20))
+// fillPiece is how many bytes of zeros are written at once.
+const fillPiece = 1 << 20
+
+// fill gives a file all its blocks, and writes zeros to them as long as nobody
+// appends about as fast. A block that was written is written again without the
+// journal of the file system; but when the device is busy, zeros take half of what
+// it can write, and that costs more (docs/design/0001).
+func (w *WAL) fill(f disk.File) error {
+	size := w.o.SegmentSize
+	must := false
+	if err := f.Allocate(int64(size)); errors.Is(err, errors.ErrUnsupported) {
+		must = true // only zeros take the space
+	} else if err != nil {
+		return err
+	}
+	zeros := make([]byte, min(size, fillPiece))
 	for at := 0; at < size; at += len(zeros) {
+		before := w.counts.bytes.Load()
 		if _, err := f.WriteAt(zeros[:min(len(zeros), size-at)], int64(at)); err != nil {
 			return err
+		}
+		if !must && w.counts.bytes.Load()-before > fillPiece*3/4 {
+			break
 		}
 	}
 	return f.Sync()

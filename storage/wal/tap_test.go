@@ -1,6 +1,7 @@
 package wal_test
 
 import (
+	"errors"
 	"io"
 	"maps"
 	"path"
@@ -74,6 +75,13 @@ func (f *tapFile) WriteAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	return f.File.WriteAt(p, off)
+}
+
+func (f *tapFile) Allocate(size int64) error {
+	if err := f.t.ask("allocate", f.Name()); err != nil {
+		return err
+	}
+	return f.File.Allocate(size)
 }
 
 func (f *tapFile) Sync() error {
@@ -207,6 +215,13 @@ func (f *cachedFile) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
+func (f *cachedFile) Allocate(size int64) error {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	f.n.size = max(f.n.size, size)
+	return f.File.Allocate(size)
+}
+
 func (f *cachedFile) Sync() error {
 	f.c.mu.Lock()
 	defer f.c.mu.Unlock()
@@ -233,4 +248,38 @@ func (f *cachedFile) WriteSync(bufs [][]byte, off int64) error {
 		off += int64(len(b))
 	}
 	return f.Sync()
+}
+
+// zeroTap tells of zeros that are written without a sync, as they are to new
+// segments.
+type zeroTap struct {
+	disk.FS
+	wrote       func(name string, n int)
+	unsupported bool // it cannot allocate
+}
+
+func (z *zeroTap) Create(name string) (disk.File, error) {
+	f, err := z.FS.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	return &zeroFile{f, z}, nil
+}
+
+type zeroFile struct {
+	disk.File
+	z *zeroTap
+}
+
+func (f *zeroFile) Allocate(size int64) error {
+	if f.z.unsupported {
+		return errors.ErrUnsupported
+	}
+	return f.File.Allocate(size)
+}
+
+func (f *zeroFile) WriteAt(p []byte, off int64) (int, error) {
+	n, err := f.File.WriteAt(p, off)
+	f.z.wrote(f.Name(), n)
+	return n, err
 }
