@@ -7,6 +7,8 @@ PKG       ?= ./...
 RUN       ?= .
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS   := -X rustmq.dev/rustmq/roles.version=$(VERSION)
+# gRPC's request traces pull in html/template, for which the linker keeps every method.
+TAGS      := grpcnotrace
 MODULES   := . sdk/go bench
 TOOLS     := build/tools
 SUITES    := compat chaos buckets mutants fuzz docs
@@ -21,7 +23,7 @@ prerequisites:
 	@scripts/prerequisites.sh
 
 build: prerequisites ## Build bin/rustmq (release: trimmed paths, no symbols)
-	$(GO) build -trimpath -ldflags '-s -w $(LDFLAGS)' -o bin/rustmq .
+	$(GO) build -trimpath -tags $(TAGS) -ldflags '-s -w $(LDFLAGS)' -o bin/rustmq .
 
 build-debug: prerequisites ## Build bin/rustmq with symbols, no inlining, race detector
 	$(GO) build -race -gcflags 'all=-N -l' -ldflags '$(LDFLAGS)' -o bin/rustmq .

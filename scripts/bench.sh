@@ -6,7 +6,7 @@
 # servers are fetched.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-go build -trimpath -ldflags '-s -w' -o bin/rustmq .
+go build -trimpath -tags grpcnotrace -ldflags '-s -w' -o bin/rustmq .
 mkdir -p bench/bin
 (cd bench && go build -trimpath -o bin/bench .)
 case ",${FIGURES:-B1}," in

@@ -1,5 +1,6 @@
 // Package main of houselint checks the layout rules of this repository: which
 // room may import which (docs/architecture.md), that storage and consensus
-// reach files only through storage/disk, that every package has a doc.go, and
-// that tests do not sleep. It knows nothing of what the code does.
+// reach files only through storage/disk, that every package has a doc.go, that
+// tests do not sleep, and that docs/dependencies.md says what each direct
+// dependency is for. It knows nothing of what the code does.
 package main

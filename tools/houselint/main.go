@@ -107,8 +107,45 @@ func lint(root string) ([]string, error) {
 			findings = append(findings, packages[dir]+":1: package without a doc.go")
 		}
 	}
+	if err == nil {
+		var unexplained []string
+		unexplained, err = checkDependencies(root)
+		findings = append(findings, unexplained...)
+	}
 	sort.Strings(findings)
 	return findings, err
+}
+
+// checkDependencies finds direct dependencies of the root module that
+// docs/dependencies.md does not explain, and lines there of modules that are none.
+func checkDependencies(root string) ([]string, error) {
+	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	if err != nil {
+		return nil, err
+	}
+	page, err := os.ReadFile(filepath.Join(root, "docs", "dependencies.md"))
+	if err != nil {
+		return nil, err
+	}
+	var findings []string
+	direct := map[string]bool{}
+	for i, line := range strings.Split(string(mod), "\n") {
+		path, rest, _ := strings.Cut(strings.TrimPrefix(line, "\t"), " ")
+		if !strings.HasPrefix(line, "\t") || strings.Contains(rest, "// indirect") {
+			continue
+		}
+		direct[path] = true
+		if !strings.Contains(string(page), "\n| `"+path+"` |") {
+			findings = append(findings, fmt.Sprintf("go.mod:%d: docs/dependencies.md does not say what %s is for", i+1, path))
+		}
+	}
+	for i, line := range strings.Split(string(page), "\n") {
+		name, rest, found := strings.Cut(strings.TrimPrefix(line, "| `"), "` |")
+		if found && strings.HasPrefix(line, "| `") && strings.Contains(rest, "|") && !direct[name] {
+			findings = append(findings, fmt.Sprintf("docs/dependencies.md:%d: %s is not a direct dependency", i+1, name))
+		}
+	}
+	return findings, nil
 }
 
 func pathDir(rel string) string {
