@@ -95,13 +95,14 @@ type QUIC struct {
 
 // WAL is the write-ahead log.
 type WAL struct {
-	Capacity     Size     `toml:"capacity" doc:"disk for the log; never more than half of what is free at start"`
-	Reserve      Size     `toml:"reserve" doc:"part of the capacity that produce cannot take; 0: two segments"`
-	SegmentSize  Size     `toml:"segment_size" doc:"one file of the log"`
+	Capacity     Size     `toml:"capacity" doc:"disk for the log; never more than half of what is free at start, what the log holds counted as free"`
+	Reserve      Size     `toml:"reserve" doc:"part of the capacity that produce cannot take, cut with it where the disk is smaller; 0: two segments"`
+	SegmentSize  Size     `toml:"segment_size" doc:"one file of the log; stays as it is once there is a log"`
 	Memory       Size     `toml:"memory" doc:"memory for the tail of the log, which consumers read"`
 	Sync         string   `toml:"sync" doc:"always: acks after the disk; interval: acks before it, a power cut may lose the last wal.sync_interval"`
 	SyncInterval Duration `toml:"sync_interval" doc:"time between syncs with wal.sync = interval"`
 	IO           string   `toml:"io" doc:"auto, pwrite or io_uring"`
+	AcceptLost   string   `toml:"accept_lost" doc:"id of a log that is lost, as the refused start names it: the node starts with a new one, without what was acked and not yet in the bucket"`
 
 	UploadInterval Duration `toml:"upload_interval" doc:"how long committed records may wait before they are uploaded to the bucket"`
 	UploadBytes    Size     `toml:"upload_bytes" doc:"committed bytes that are uploaded without waiting for the interval; about the size of the largest object of an upload"`

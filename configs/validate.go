@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"encoding/hex"
 	"fmt"
 	"net"
 	"slices"
@@ -124,6 +125,9 @@ func (c *Config) validate() []Problem {
 	}
 	oneOf("wal.sync", w.Sync, "always", "interval")
 	durationBetween("wal.sync_interval", w.SyncInterval, tick, day)
+	if raw, err := hex.DecodeString(w.AcceptLost); w.AcceptLost != "" && (err != nil || len(raw) != 16) {
+		wrong("wal.accept_lost", "%q is not the id of a log; want 32 hex digits", w.AcceptLost)
+	}
 	oneOf("wal.io", w.IO, "auto", "pwrite", "io_uring")
 	durationBetween("wal.upload_interval", w.UploadInterval, 10*tick, day)
 	sizeBetween("wal.upload_bytes", w.UploadBytes, 64*kib, 1*gib)

@@ -26,6 +26,8 @@ type identity struct {
 	Directory string `json:"directory_id"`
 	// BucketNonce is what the cluster's bucket was last known by: 32 hex digits.
 	BucketNonce string `json:"bucket_nonce,omitempty"`
+	// WALID names the log in wal/: 32 hex digits; empty until there was one.
+	WALID string `json:"wal_id,omitempty"`
 }
 
 // loadIdentity reads the identity, or makes one for an empty directory.

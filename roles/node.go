@@ -123,16 +123,21 @@ func (n *Node) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if n.has("broker") {
+		if err := id.checkWAL(n.dir, n.config.WAL.AcceptLost); err != nil {
+			return err
+		}
+	}
 	if n.has("controller") || n.has("broker") {
 		if err := n.openBucket(ctx); err != nil {
 			return err
 		}
-		if err := n.openController(ctx, id); err != nil {
+		if err := n.openController(ctx, &id); err != nil {
 			return err
 		}
 	}
 	if n.has("broker") {
-		if err := n.openBroker(ctx, id); err != nil {
+		if err := n.openBroker(ctx, &id); err != nil {
 			return err
 		}
 	}
@@ -171,7 +176,7 @@ func (n *Node) openDirectory() (identity, error) {
 	return loadIdentity(dir, n.config.Broker.ID)
 }
 
-func (n *Node) openController(ctx context.Context, id identity) error {
+func (n *Node) openController(ctx context.Context, id *identity) error {
 	directory, err := id.directoryID()
 	if err != nil {
 		return err
@@ -212,25 +217,39 @@ func (n *Node) openController(ctx context.Context, id identity) error {
 	return nil
 }
 
-// walCapacity is the configured one, but never more than half of what is free
-// at the first start; what the log holds already counts as free.
-func (n *Node) walCapacity() (int64, error) {
-	capacity := int64(n.config.WAL.Capacity)
+// walBudget is the configured capacity and reserve, cut to what the disk has.
+func (n *Node) walBudget() (capacity, reserve int64, err error) {
 	free, _, err := n.dir.Space(".")
 	if err != nil {
-		return 0, fmt.Errorf("ask for the free space of the data directory: %w", err)
+		return 0, 0, fmt.Errorf("ask for the free space of the data directory: %w", err)
 	}
 	held, err := n.heldByWAL()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	if limit := held + free/2; capacity > limit {
-		segment := int64(n.config.WAL.SegmentSize)
-		limit = max(limit, held, 8*segment)
-		n.log.Warn("wal.capacity is more than half of the free disk; it is cut", "wanted_bytes", capacity, "bytes", limit)
-		capacity = limit
+	c := n.config.WAL
+	capacity, reserve = cutWAL(c, held, free)
+	if capacity != int64(c.Capacity) {
+		n.log.Warn("wal.capacity is more than half of the free disk; it is cut", "wanted_bytes", int64(c.Capacity), "bytes", capacity)
 	}
-	return capacity, nil
+	if reserve != int64(c.Reserve) {
+		n.log.Warn("wal.reserve is cut with wal.capacity", "wanted_bytes", int64(c.Reserve), "bytes", reserve)
+	}
+	return capacity, reserve, nil
+}
+
+// cutWAL returns capacity and reserve of a log that holds so many bytes on a disk with
+// so many free: never more than half of what is free, what the log holds counted as
+// free, or its share would grow with each restart; and never less than it holds. The
+// reserve stays below half.
+func cutWAL(c configs.WAL, held, free int64) (capacity, reserve int64) {
+	capacity, reserve = int64(c.Capacity), int64(c.Reserve)
+	segment := int64(c.SegmentSize)
+	if limit := (held + free) / 2; capacity > limit {
+		capacity = min(capacity, max(limit, held, 8*segment))
+		reserve = min(reserve, capacity/2-segment)
+	}
+	return capacity, reserve
 }
 
 func (n *Node) heldByWAL() (int64, error) {
@@ -247,12 +266,12 @@ func (n *Node) heldByWAL() (int64, error) {
 	return held, nil
 }
 
-func (n *Node) openBroker(ctx context.Context, id identity) error {
+func (n *Node) openBroker(ctx context.Context, id *identity) error {
 	directory, err := id.directoryID()
 	if err != nil {
 		return err
 	}
-	capacity, err := n.walCapacity()
+	capacity, reserve, err := n.walBudget()
 	if err != nil {
 		return err
 	}
@@ -265,15 +284,18 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 	store, err := storagelog.Open(ctx, storagelog.Options{
 		FS: n.dir, Dir: walDir, Log: n.log.With("room", "log"), Tiered: true, MaxUnuploadedShare: unuploadedShare,
 		WAL: wal.Options{
-			Capacity: capacity, Reserve: int64(c.Reserve), SegmentSize: int(c.SegmentSize), Memory: int64(c.Memory),
+			Capacity: capacity, Reserve: reserve, SegmentSize: int(c.SegmentSize), Memory: int64(c.Memory),
 			Sync: sync, SyncInterval: time.Duration(c.SyncInterval), OnDead: n.die,
 		},
 	})
 	if err != nil {
-		return fmt.Errorf("open the log: %w", err)
+		return fmt.Errorf("open the log: %w%s", err, id.remedy(err))
 	}
 	n.store = store
 	n.opened("log", func(context.Context) error { return store.Close() })
+	if err := id.keepWALID(n.dir); err != nil {
+		return err
+	}
 
 	network := n.config.Network
 	tcp, udp, err := listenKafka(network.Bind, network.KafkaPort, network.QUIC.Enabled)
@@ -295,7 +317,7 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 	if err != nil {
 		return err
 	}
-	tier, err := n.tier(id)
+	tier, err := n.tier(*id)
 	if err != nil {
 		return err
 	}
