@@ -40,6 +40,9 @@ func (d bucketDoor) State() admin.BucketState {
 	if n.store != nil {
 		w := n.store.Stats()
 		s.WAL = &admin.WALState{Capacity: w.Capacity, Used: w.Used, Fullness: w.Fullness}
+		if w.WAL.Short != nil {
+			s.WAL.Short = w.WAL.Short.Error()
+		}
 	}
 	if n.broker != nil {
 		if u, ok := n.broker.Uploads(); ok {

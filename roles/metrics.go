@@ -117,6 +117,12 @@ func newStorageMetrics(store *storagelog.Store) *storageMetrics {
 	add(gauge, "wal_capacity_bytes", "Disk budget of the WAL.", func(s storagelog.Stats) float64 { return float64(s.WAL.CapacityBytes) })
 	add(gauge, "wal_allocated_bytes", "Bytes of WAL files.", func(s storagelog.Stats) float64 { return float64(s.WAL.AllocatedBytes) })
 	add(gauge, "wal_used_bytes", "Bytes of WAL segments that hold something.", func(s storagelog.Stats) float64 { return float64(s.WAL.UsedBytes) })
+	add(gauge, "wal_short", "1 while the WAL can have no further file though its capacity allows for it: the disk is full, or ill.", func(s storagelog.Stats) float64 {
+		if s.WAL.Short != nil {
+			return 1
+		}
+		return 0
+	})
 	add(gauge, "wal_live_bytes", "Bytes of WAL frames that are still needed.", func(s storagelog.Stats) float64 { return float64(s.WAL.LiveBytes) })
 	add(gauge, "wal_memory_bytes", "Bytes of the WAL's tail in memory.", func(s storagelog.Stats) float64 { return float64(s.WAL.MemoryBytes) })
 	add(gauge, "wal_pinned_bytes", "Bytes of WAL memory that readers hold.", func(s storagelog.Stats) float64 { return float64(s.WAL.PinnedBytes) })

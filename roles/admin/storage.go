@@ -72,6 +72,7 @@ type WALState struct {
 	Capacity int64   `json:"capacity"`
 	Used     int64   `json:"used"`
 	Fullness float64 `json:"fullness" doc:"share of what produce may use; producers are slowed down from 0.9 on"`
+	Short    string  `json:"short,omitempty" doc:"why the log can have no further file, though its capacity allows for it"`
 }
 
 // MetadataLogState is how far the metadata log in the bucket is.
@@ -106,6 +107,9 @@ func (s *BucketState) Warn(health error, now time.Time) {
 	goesOn := "produce and the reading of what is in the log go on, for as long as the log has room"
 	if s.WAL != nil {
 		goesOn += fmt.Sprintf(" (%.0f %% of it is used)", 100*s.WAL.Fullness)
+	}
+	if s.WAL != nil && s.WAL.Short != "" {
+		warnings = append(warnings, fmt.Sprintf("the log can have no further file, and goes on in those it has (%.0f %% of them is used; from 90 %% on producers are slowed down, then refused): %s", 100*s.WAL.Fullness, s.WAL.Short))
 	}
 	if s.Circuit != bucket.Closed.String() {
 		warnings = append(warnings, fmt.Sprintf("the bucket has not been reached for %s: %s", ago(now, s.CircuitSince), goesOn))

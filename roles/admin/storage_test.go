@@ -104,12 +104,15 @@ func TestWarnings(t *testing.T) {
 	open.Circuit, open.CircuitSince = "open", start
 	slow := closed
 	slow.SlowSince = start
+	short := closed
+	short.WAL = &WALState{Fullness: 0.97, Short: "no space left on device"}
 	for _, c := range []struct {
 		state  BucketState
 		health error
 		want   []string
 	}{
 		{closed, nil, nil},
+		{short, nil, []string{"no further file", "97 %", "no space left"}},
 		{failing, nil, []string{"uploads have failed for 1m0s", "42 %", "503"}},
 		{open, nil, []string{"not been reached for 1m0s", "produce"}},
 		{slow, nil, []string{"not answered for 1m0s", "produce"}},

@@ -10,14 +10,15 @@ import (
 
 // Errors of a store and its logs. What a batch does wrong is a *batch.Error.
 var (
-	// ErrFull says that the WAL's disk budget, or the budget of the index, is
-	// used up. It passes when records are released.
+	// ErrFull says that the WAL's disk budget, its disk, or the budget of the index,
+	// is used up. It passes when records are released, or the disk has room again.
 	ErrFull = wal.ErrFull
 	// ErrUploadLag says that the partition holds as much of the WAL as it may
 	// that the bucket has not. It is a kind of ErrFull, of that partition alone,
 	// and passes when it is uploaded.
 	ErrUploadLag = fmt.Errorf("too much of the partition waits for its upload: %w", ErrFull)
-	// ErrNoSegment says that the WAL is full because the disk fails.
+	// ErrNoSegment says that the WAL has no further segment because the disk fails as
+	// one is made: it is ill, not full. What is in the log is not touched.
 	ErrNoSegment = wal.ErrNoSegment
 	// ErrDead says that the WAL died: a write or sync failed. It is final.
 	ErrDead = wal.ErrDead

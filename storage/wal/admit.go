@@ -13,7 +13,9 @@ type Class int
 
 // Classes. Produce leaves the reserve of disk and a quarter of the memory to
 // the others. Coordinator, what groups commit, leaves half of the reserve: trims
-// and drops must find room whatever consumers do, for they make it.
+// and drops must find room whatever consumers do, for they make it. On a disk that
+// is full before the capacity is used, the reserve may not be there: then the two
+// have a part of what stands ready to copy forward with.
 const (
 	Produce Class = iota
 	Replication
@@ -23,8 +25,8 @@ const (
 
 // Admit waits until n bytes fit the memory budget, and holds them until
 // Unadmit, which the caller calls once it has appended. ErrFull: the disk
-// budget is used up; it passes when frames are released. ErrNoSegment: there is
-// room, and the disk does not give it.
+// budget is used up, or the disk is full; it passes when frames are released, or
+// the disk has room again. ErrNoSegment: the disk is ill.
 func (w *WAL) Admit(ctx context.Context, class Class, n int) error {
 	memory := w.o.Memory / 2
 	if class == Produce {
@@ -83,13 +85,14 @@ func (w *WAL) Unadmit(n int) {
 // included, and how many bytes lie in segments that are ready. w.mu is held.
 func (w *WAL) room(class Class) (room, prepared int64) {
 	size := int64(w.o.SegmentSize)
+	capacity, reserve := w.budget()
 	prepared = size - (w.chunk.base + int64(w.chunk.used)) + int64(len(w.spares))*(size-blockSize)
-	room = prepared + (w.o.Capacity/size-int64(w.files))*size
+	room = prepared + (capacity/size-int64(w.files))*size
 	switch class {
 	case Produce:
-		room -= w.o.Reserve
+		room -= reserve
 	case Coordinator:
-		room -= w.o.Reserve / 2
+		room -= reserve / 2
 	case Internal:
 		// A log that was written under a larger capacity has more files than it may:
 		// what stands ready is the cleaner's to bring it back with.
@@ -109,13 +112,26 @@ func (w *WAL) footprint(n int64) int64 {
 
 // slack is what cannot be admitted: room to copy a segment forward, commits
 // padded and the end of a segment unused. Who may be copying forward can have it
-// all. w.mu is held.
+// all. Where no further file can be made, so that there is no reserve but in what
+// stands ready, Internal leaves what a relocation needs, and Coordinator leaves it a
+// part. w.mu is held.
 func (w *WAL) slack(class Class) int64 {
-	if class == Internal && w.relocating {
+	size, end := int64(w.o.SegmentSize), int64(w.o.MaxPayload)
+	full := 2*size + end
+	switch least := relocationRoom(size) + end; {
+	case class == Internal && w.relocating:
 		return 0
+	case w.prepErr != nil && class == Internal:
+		return min(least, full)
+	case w.prepErr != nil && class == Coordinator:
+		return min((least+full)/2, full)
 	}
-	return 2*int64(w.o.SegmentSize) + int64(w.o.MaxPayload)
+	return full
 }
+
+// relocationRoom is what copies of so many bytes may take, but for the end of a
+// segment that the largest frame leaves unused.
+func relocationRoom(live int64) int64 { return live*9/8 + 4*blockSize }
 
 // Fullness is the share of the disk budget that Produce has used, 0 to 1. What
 // would be reclaimed before Produce is refused is not used.
@@ -137,6 +153,10 @@ func (w *WAL) Fullness() float64 {
 			}
 		}
 	}
-	budget := w.o.Capacity - w.o.Reserve - w.slack(Produce)
+	capacity, reserve := w.budget()
+	budget := capacity - reserve - w.slack(Produce)
+	if budget <= 0 { // of the few files that the disk has room for
+		return 1
+	}
 	return 1 - float64(min(max(room-w.footprint(w.admitted), 0), budget))/float64(budget)
 }

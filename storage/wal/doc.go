@@ -1,5 +1,6 @@
 // Package wal makes frames durable in append order. It owns the segment files
-// of one directory; it knows no topic, network or clock but for the idle mark.
+// of one directory; it knows no topic, network or clock but for the idle mark, and
+// the pause before it tries once more to make a file.
 //
 // The memory a frame is assembled in is also what is written to disk and what
 // readers see: a chunk mirrors a region of a segment byte for byte. Appends
@@ -11,7 +12,8 @@
 // Invariants. Durable never moves back. Completions come in order of sequence.
 // After a failed write or sync every call that would write returns [ErrDead],
 // nothing is tried again, and no file that may have failed is written again, also
-// after a restart; what was synced can still be read. A block (4 KiB) with synced
+// after a restart; what was synced can still be read. A file that fails as it is
+// made is removed, and no part of the log: see Room. A block (4 KiB) with synced
 // bytes is never written again until its segment is recycled. Segments are
 // recycled oldest first, and only when the owner released every frame in them,
 // what it appended until then is on disk, nobody reads there, and a group on disk
@@ -20,6 +22,9 @@
 // Room. When a quarter of the capacity is left, the owner is asked to copy what
 // is live in the oldest segment forward, if enough is to be won. What it said to
 // be reclaimable, kept only for as long as there is room, it releases instead.
+// Where no further file can be made, for the disk is full or ill, the log is as large
+// as it has become: all of this goes by that, and [Stats].Short says so. It tries
+// again, of a full disk only once that has room.
 //
 // Recovery. Every group carries the highest sequence known to be on disk when
 // it was written; when idle, a mark follows within 10 ms. A bad frame above the

@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/guard"
@@ -92,6 +93,7 @@ func (w *WAL) newSpare() (*segment, error) {
 		return nil, fmt.Errorf("create %s: %w", name, err)
 	}
 	if err := w.fill(f); err != nil {
+		w.fillFailed = time.Now()
 		return nil, errors.Join(fmt.Errorf("fill %s: %w", name, err), f.Close(), w.o.FS.Remove(name))
 	}
 	if err := w.o.FS.SyncDir(w.o.Dir); err != nil {
@@ -192,14 +194,24 @@ func (w *WAL) wantSpare() {
 	}
 }
 
+// retryPause is how long after a file could not be filled another is tried. Filling
+// takes the rest of a full disk from everybody else for a moment.
+const retryPause = time.Second
+
 // prepareLoop keeps spares ready: it recycles what is dead, makes new files
 // within the capacity, and copies live frames forward when neither is enough.
+// While no file can be made it looks now and then whether one can.
 func (w *WAL) prepareLoop(ctx context.Context) {
 	for {
+		var again <-chan time.Time
+		if w.short() != nil {
+			again = time.After(retryPause)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-w.prepare:
+		case <-again:
 		}
 		for ctx.Err() == nil && w.maintain(ctx) {
 		}
@@ -221,47 +233,111 @@ func (w *WAL) maintain(ctx context.Context) bool {
 	w.mu.Lock()
 	spares, files := len(w.spares), w.files
 	_, prepared := w.room(Internal)
-	slack := w.slack(Produce)
 	wanted := spares < spareTarget || prepared < w.demand
 	if !wanted {
 		w.demand = 0
 	}
-	dead := w.dead != nil
-	w.mu.Unlock()
-	most := int(w.o.Capacity / int64(w.o.SegmentSize))
-	if dead {
-		return false
-	}
 	// A log that is restarted when it is full goes beyond its capacity by what
 	// the cleaner needs to bring it back.
-	if wanted && (files < most || spares == 0) {
-		seg, err := w.newSpare()
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if err != nil {
-			first := w.prepErr == nil
-			switch w.prepErr = spareError(err); {
-			case !first:
-			case errors.Is(w.prepErr, ErrFull):
-				w.o.Log.Warn("no room for another WAL segment", "dir", w.o.Dir, "error", err)
-			default:
-				w.o.Log.Error("the disk failed as a WAL segment was made", "dir", w.o.Dir, "error", err)
-			}
-			w.broadcast()
-			return false
+	allowed := files < int(w.o.Capacity/int64(w.o.SegmentSize)) || spares == 0
+	short := w.prepErr != nil
+	dead := w.dead != nil
+	w.mu.Unlock()
+	switch {
+	case dead:
+		return false
+	case allowed && (wanted || short):
+		if w.mayFill() && w.makeSpare() {
+			return true
 		}
-		w.prepErr = nil
-		w.files++
-		w.spares = append(w.spares, seg)
-		w.broadcast()
-		return true
+	case short: // and it needs no more files
+		w.noteShort(nil)
 	}
-	// It begins to copy forward well before Produce is refused.
-	size := int64(w.o.SegmentSize)
-	if int64(most-files+spares)*size < max(w.o.Capacity/4, w.o.Reserve+slack+2*size) {
+	if w.runsShort() {
 		return w.relocateOldest(ctx)
 	}
 	return false
+}
+
+// runsShort reports whether so little is left that it is time to copy forward: well
+// before Produce is refused.
+func (w *WAL) runsShort() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	size := int64(w.o.SegmentSize)
+	capacity, reserve := w.budget()
+	unused := (capacity/size - int64(w.files-len(w.spares))) * size
+	return unused < max(capacity/4, reserve+w.slack(Produce)+2*size)
+}
+
+// budget is what the log may take, and what Produce cannot have of it. Where no
+// further file can be made, that is the files there are, and their share of the
+// reserve. w.mu is held.
+func (w *WAL) budget() (capacity, reserve int64) {
+	capacity, reserve = w.o.Capacity, w.o.Reserve
+	if most, files := capacity/int64(w.o.SegmentSize), int64(w.files); w.prepErr != nil && files < most {
+		return files * int64(w.o.SegmentSize), reserve / most * files
+	}
+	return capacity, reserve
+}
+
+// short says why no spare can be made, or nil.
+func (w *WAL) short() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.prepErr
+}
+
+// mayFill reports whether a file is to be tried. After one could not be filled, that
+// is a while later, and only when there is room, as far as the disk can say.
+func (w *WAL) mayFill() bool {
+	why := w.short()
+	if why == nil {
+		return true
+	}
+	if !guard.Check("wal.fill-pause", time.Since(w.fillFailed) >= retryPause) {
+		return false
+	}
+	if !disk.IsNoSpace(why) {
+		return true
+	}
+	free, total, err := w.o.FS.Space(w.o.Dir)
+	return guard.Check("wal.fill-space", err != nil || total == 0 || free >= int64(w.o.SegmentSize))
+}
+
+// makeSpare makes one more spare, and reports whether it could.
+func (w *WAL) makeSpare() bool {
+	seg, err := w.newSpare()
+	if err != nil {
+		w.noteShort(spareError(err))
+		return false
+	}
+	w.mu.Lock()
+	w.files++
+	w.spares = append(w.spares, seg)
+	w.mu.Unlock()
+	w.noteShort(nil)
+	return true
+}
+
+// noteShort says why no spare can be made, or that one can: in the log when that
+// changes.
+func (w *WAL) noteShort(why error) {
+	w.mu.Lock()
+	was := w.prepErr
+	w.prepErr = why
+	w.broadcast()
+	w.mu.Unlock()
+	full := errors.Is(why, ErrFull)
+	switch {
+	case why == nil && was == nil, why != nil && was != nil && full == errors.Is(was, ErrFull):
+	case why == nil:
+		w.o.Log.Info("WAL segments can be made again", "dir", w.o.Dir)
+	case full:
+		w.o.Log.Warn("no room for another WAL segment", "dir", w.o.Dir, "error", why)
+	default:
+		w.o.Log.Error("the disk failed as a WAL segment was made", "dir", w.o.Dir, "error", why)
+	}
 }
 
 // spareError says what it means that no spare could be made: no space and no
@@ -450,7 +526,7 @@ func (w *WAL) relocateOldest(ctx context.Context) bool {
 	w.mu.Lock()
 	_, prepared := w.room(Internal)
 	// Less than what Admit leaves, or a full log would stay full.
-	need := oldest.live.Load()*9/8 + int64(w.o.MaxPayload) + 4*blockSize
+	need := relocationRoom(oldest.live.Load()) + int64(w.o.MaxPayload)
 	relocate := w.handed && oldest != w.active && prepared > need && w.worthRelocating(known)
 	w.relocating = relocate
 	w.mu.Unlock()

@@ -160,7 +160,7 @@ type WAL struct {
 	resident   int64
 	free       [][]byte // chunk buffers to reuse
 	changed    chan struct{}
-	prepErr    error // why no spare could be made, until one could
+	prepErr    error // why no spare can be made; nil: none is wanted, or one can
 	waiters    int   // on changed
 	relocating bool  // the owner is copying the oldest segment forward
 	handed     bool  // the owner has the log, and so can be asked to relocate
@@ -178,10 +178,11 @@ type WAL struct {
 	marked      uint64   // highest mark that was written
 	lastWritten *segment // SyncInterval: what the next sync is for
 	// Only the preparer, and Open before it runs, use these.
-	nextFile int
-	opened   []*segment // by Open, to close when it fails
-	clean    bool       // the life before this one ended without a failed write
-	cleanEnd uint64     // and with this frame
+	nextFile   int
+	fillFailed time.Time  // when a new file last could not be filled
+	opened     []*segment // by Open, to close when it fails
+	clean      bool       // the life before this one ended without a failed write
+	cleanEnd   uint64     // and with this frame
 
 	kick    chan struct{} // to the committer
 	prepare chan struct{} // to the preparer
@@ -196,16 +197,20 @@ type counters struct {
 
 // Stats is a moment of a log.
 type Stats struct {
-	Sequence, Durable      uint64
-	Segments, Spares       int
-	AllocatedBytes         int64 // of all segment files
-	UsedBytes              int64 // of segments that are in use
-	LiveBytes              int64 // of frames that were not released
-	ReclaimableBytes       int64 // of them, of frames that will be when room is wanted
-	MemoryBytes            int64 // of chunks
-	PinnedBytes            int64 // of chunks that readers hold
-	UnsyncedBytes          int64
-	CapacityBytes          int64
+	Sequence, Durable uint64
+	Segments, Spares  int
+	AllocatedBytes    int64 // of all segment files
+	UsedBytes         int64 // of segments that are in use
+	LiveBytes         int64 // of frames that were not released
+	ReclaimableBytes  int64 // of them, of frames that will be when room is wanted
+	MemoryBytes       int64 // of chunks
+	PinnedBytes       int64 // of chunks that readers hold
+	UnsyncedBytes     int64
+	CapacityBytes     int64
+	// Short says why no further segment can be made, though the capacity allows for
+	// it: ErrFull, the disk has no room, or ErrNoSegment, it is ill. nil: none is
+	// wanted, or one can.
+	Short                  error
 	Appends, AppendedBytes int64
 	Commits, Syncs         int64
 	Recycled, Relocated    int64
@@ -378,6 +383,7 @@ func (w *WAL) Stats() Stats {
 	s := Stats{
 		Sequence: w.sequence, Spares: len(w.spares), Segments: w.files, MemoryBytes: w.resident,
 		AllocatedBytes: int64(w.files) * int64(w.o.SegmentSize), UnsyncedBytes: w.unsynced, CapacityBytes: w.o.Capacity,
+		Short: w.prepErr,
 	}
 	w.mu.Unlock()
 	s.UsedBytes = s.AllocatedBytes - int64(s.Spares)*int64(w.o.SegmentSize)
