@@ -1190,3 +1190,70 @@ func TestSupersededSegmentStaysGone(t *testing.T) {
 		}
 	})
 }
+
+// TestFailedFileStaysRetired: a file that failed a sync is never written again,
+// however often the log is started, and ended cleanly, before its frames are let go.
+func TestFailedFileStaysRetired(t *testing.T) {
+	for name, damage := range map[string]bool{"noted": false, "the note is damaged": true} {
+		t.Run(name, func(t *testing.T) {
+			mem := disk.NewMem(disk.MemOptions{})
+			fs := disk.NewFaulty(mem)
+			book := &ledger{acked: map[int64][]byte{}}
+			s, err := start(tiny(fs), book, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(s.append(500), s.wait(t)); err != nil {
+				t.Fatal(err)
+			}
+			const failed = "wal/segment-000001"
+			fs.Set(disk.Rule{Op: disk.OpSync, Name: failed, Err: unix.EIO})
+			if err := s.append(500); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.wait(t); !errors.Is(err, wal.ErrDead) {
+				t.Fatal(err)
+			}
+			_ = s.w.Close()
+			fs.Set()
+			for life := range int64(3) { // ended cleanly, with the frame still needed
+				if s, err = start(tiny(fs), book, life+2); err != nil {
+					t.Fatal(err)
+				}
+				if err := errors.Join(s.append(500), s.wait(t), s.w.Close()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if damage {
+				raw, err := disk.ReadFile(mem, "wal/retired")
+				if err != nil {
+					t.Fatal(err)
+				}
+				raw[9]++
+				if err := disk.WriteFileAtomic(mem, "wal/retired", raw); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if s, err = start(tiny(fs), book, 5); err != nil {
+				t.Fatal(err)
+			}
+			written := atomic.Int64{}
+			fs.Set(disk.Rule{Op: disk.OpWrite, Name: failed, Hook: func(disk.Op, string) { written.Add(1) }})
+			for range 100 { // round and round
+				if err := s.append(4000); err != nil && !errors.Is(err, wal.ErrFull) {
+					t.Fatal(err)
+				}
+				if err := s.wait(t); err != nil {
+					t.Fatal(err)
+				}
+				s.trim(1)
+			}
+			if err := s.w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := mem.Stat(failed); !errors.Is(err, iofs.ErrNotExist) || written.Load() > 0 {
+				t.Errorf("%s was written %d times; it is there: %v", failed, written.Load(), err == nil)
+			}
+		})
+	}
+}

@@ -88,4 +88,9 @@
 //	0      8    magic        "RMQEND\x00\x01"
 //	8      8    last         sequence of the last frame
 //	16     4    crc32c       of bytes 0..16
+//
+//	file "retired", written after an unclean end
+//	0      8    magic        "RMQRET\x00\x01"
+//	8      8n   log numbers  of segments whose files may have failed a write
+//	8+8n   4    crc32c       of all before; damaged: every segment is one
 package wal

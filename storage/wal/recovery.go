@@ -83,6 +83,10 @@ func (w *WAL) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	news, err := w.retire(scans)
+	if err != nil {
+		return err
+	}
 	scans, void := voidRecycled(scans, begin)
 	if len(scans) > 0 && !guard.Check("wal.begin", scans[0].seg.first <= begin) {
 		return &CorruptionError{File: scans[0].seg.file.Name(),
@@ -106,7 +110,17 @@ func (w *WAL) recover(ctx context.Context) error {
 		return err
 	}
 	if w.clean {
-		w.spares, void = append(w.spares, void...), nil
+		for _, seg := range void {
+			if !seg.retire {
+				w.spares = append(w.spares, seg)
+			}
+		}
+		void = slices.DeleteFunc(void, func(seg *segment) bool { return !seg.retire })
+	}
+	if news {
+		if err := w.noteRetired(scans); err != nil {
+			return fmt.Errorf("write which segments may have failed: %w", err)
+		}
 	}
 	fresh, refs, err := w.rewriteTail(scans, mark, tail)
 	if err != nil {
@@ -179,9 +193,6 @@ func (w *WAL) findSegments() (scans []*scan, spares []*spare, err error) {
 				Reason: fmt.Sprintf("segment %d is also in %s", s.header.log, scans[i-1].seg.file.Name())}
 		}
 	}
-	if !w.clean && len(scans) > 0 {
-		scans[len(scans)-1].seg.retire = true // the log may have died of a write to it
-	}
 	return scans, spares, nil
 }
 
@@ -190,7 +201,7 @@ func (w *WAL) findSegments() (scans []*scan, spares []*spare, err error) {
 func voidRecycled(scans []*scan, begin uint64) (rest []*scan, void []*segment) {
 	for len(scans) > 1 && !guard.Check("wal.void-recycled", scans[1].seg.first > begin) {
 		seg := scans[0].seg
-		seg.log, seg.stamp, seg.first, seg.headed, seg.retire = 0, 0, 0, false, false
+		seg.log, seg.stamp, seg.first, seg.headed = 0, 0, 0, false
 		void = append(void, seg)
 		scans = scans[1:]
 	}
