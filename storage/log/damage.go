@@ -2,7 +2,9 @@ package log
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
@@ -13,7 +15,8 @@ import (
 // until then, which recycles its segments in order: its batches are copied forward
 // like all others. What showed the damage cannot be, for in another place it may not
 // show it. In its stead, and that of the state, a state frame says that there was
-// damage, and which; it is written before the first copy.
+// damage, and which; it is written before the first copy. A batch that is found to be
+// unreadable as it is to be copied goes the same way.
 const (
 	damageFlag   = 4       // of a state frame, see doc.go
 	damageHeader = 12      // version, flag, zero, offset
@@ -45,13 +48,59 @@ func (l *Log) condemn(why error, r *replayed) {
 	}
 }
 
-// restateDamage writes down why the log is refused, and lets go of its state, and of
-// what showed the damage, once that is on disk. l.mu is held.
-func (l *Log) restateDamage(why *CorruptionError) error {
+// lose refuses the log for a batch that cannot be read back, and gives that up, and it
+// alone, once the damage is written down: nothing is left of it that could be copied.
+func (l *Log) lose(w wanted, why error) error {
+	damage := corrupt(l.id, w.base, "the batch there cannot be read back: %v", why)
+	if l.refuse(damage) {
+		l.store.o.Log.Error("a partition is corrupt and is served no more", "partition", l.id, "error", damage)
+	}
+	admitted := 2*frameOverhead + len(damage.Reason)
+	if err := l.store.wal.Admit(l.store.ctx, wal.Internal, admitted); err != nil {
+		return err
+	}
+	defer l.store.wal.Unadmit(admitted)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	said, is := errors.AsType[*CorruptionError](l.refused)
+	if !is || !l.liesAt(w) {
+		return nil // dropped or closed meanwhile
+	}
+	if err := l.restateDamage(said, w.ref); err != nil {
+		return err
+	}
+	l.forget(w)
+	return nil
+}
+
+// forget takes a batch out of the index, and of what is counted. l.mu is held.
+func (l *Log) forget(w wanted) {
+	kept, before := index{}, l.index.bytes
+	for p := (place{}); l.index.valid(p); p = l.index.following(p) {
+		b, e := l.index.at(p)
+		if b.baseOf(p.entry) != w.base {
+			kept.append(b.baseOf(p.entry), e.count, e.maxTimestamp, e.ref)
+			continue
+		}
+		if next := b.nextOf(p.entry); next > l.uploaded {
+			l.backlog.remove(e.ref)
+		} else if next <= l.dispensable() {
+			lost := tally{wal: l.store.wal}
+			lost.add(e.ref, -1)
+			lost.report()
+		}
+	}
+	l.index = kept
+	l.store.indexBytes.Add(kept.bytes - before)
+}
+
+// restateDamage writes down why the log is refused, and lets go of its state, of
+// what showed the damage, and of refs, once that is on disk. l.mu is held.
+func (l *Log) restateDamage(why *CorruptionError, refs ...wal.Ref) error {
 	if guard.Check("log.damage-outlasts", false) {
 		return nil
 	}
-	freed := &release{log: l, refs: l.stateRefs}
+	freed := &release{log: l, refs: slices.Concat(l.stateRefs, refs)}
 	ref, err := l.store.wal.Append(wal.Header{Kind: wal.KindState, Partition: l.id, Offset: l.localStart}, encodeDamage(why), freed)
 	if err != nil {
 		return fmt.Errorf("write that %s is corrupt: %w", l.id, err)

@@ -373,10 +373,11 @@ func (l *Log) admitState() (admitted int, err error) {
 	return admitted, l.store.wal.Admit(l.store.ctx, wal.Internal, admitted)
 }
 
-// refuse ends the log: nothing is taken or read from here on.
-func (l *Log) refuse(why error) {
+// refuse ends the log: nothing is taken or read from here on. It reports whether it
+// was taken and read until then.
+func (l *Log) refuse(why error) (first bool) {
 	l.mu.Lock()
-	if l.refused == nil {
+	if first = l.refused == nil; first {
 		l.refused = why
 	}
 	parked := l.parked
@@ -387,6 +388,7 @@ func (l *Log) refuse(why error) {
 		p.refuse(why)
 	}
 	wake(woken)
+	return first
 }
 
 // release lets go of frames once the frame that makes them needless is on disk.

@@ -892,3 +892,77 @@ func TestRecycleBeforeCancelled(t *testing.T) {
 		t.Fatalf("%d segments recycled, %d relocated: the test shows nothing", st.Recycled, st.Relocated)
 	}
 }
+
+// TestRottenFrameDoesNotPinTheWAL: a frame that has gone bad on the disk, and is to be
+// copied forward, ends its partition and no other; the WAL goes round, opens again, and
+// the partition stays refused, by the same words, until it is dropped.
+func TestRottenFrameDoesNotPinTheWAL(t *testing.T) {
+	mem := disk.NewMem(disk.MemOptions{})
+	o := small(mem)
+	o.Tiered = true
+	s := open(t, o)
+	bad, good := lead(t, s, partition(topicA, 1), 1), lead(t, s, partition(topicA, 0), 1)
+	rest := lead(t, s, partition(topicA, 2), 1)
+	const rotten = "this one goes bad"
+	for _, text := range []string{"before", rotten, "behind"} {
+		appendAll(t, bad, values(t, text))
+	}
+	appendAll(t, rest, values(t, "kept"))
+	filler := values(t, strings.Repeat("x", 15<<10))
+	for range 64 { // out of memory
+		appendPaced(t, good, slices.Clone(filler))
+	}
+	raw, err := disk.ReadFile(mem, "wal/segment-000001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := mem.Open("wal/segment-000001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("T"), int64(bytes.Index(raw, []byte(rotten)))); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	round := func() {
+		t.Helper()
+		recycled := s.Stats().WAL.Recycled
+		for range 3 * s.Stats().Capacity / 2 / (16 << 10) {
+			setUploaded(t, good, good.HighWatermark())
+			appendPaced(t, good, slices.Clone(filler))
+		}
+		if n := int64(s.Stats().WAL.Recycled - recycled); n < s.Stats().Capacity/2/int64(s.o.WAL.SegmentSize) {
+			t.Fatalf("%d segments were recycled", n)
+		}
+	}
+	round()
+	wantCorrupt(t, bad.Err())
+	why := bad.Err().Error()
+	if !strings.Contains(why, "segment-000001") {
+		t.Errorf("%q names no file", why)
+	}
+	for range 2 {
+		s = reopen(t, s)
+		bad, _ = s.Log(bad.id)
+		if bad.Err() == nil || bad.Err().Error() != why {
+			t.Fatalf("%v; it was %s", bad.Err(), why)
+		}
+		rest, _ = s.Log(rest.id)
+		if got := contents(t, rest, 0, LogEnd); !slices.Equal(got, []string{"kept"}) {
+			t.Fatalf("beside it there is %q", got)
+		}
+		good, _ = s.Log(good.id)
+		if err := good.BecomeLeader(good.epochs.latest() + 1); err != nil {
+			t.Fatal(err)
+		}
+		round()
+	}
+	if err := s.Drop(topicA); err != nil {
+		t.Fatal(err)
+	}
+	if got := reopen(t, s).Partitions(); len(got) != 0 {
+		t.Fatalf("after the drop: %v", got)
+	}
+}

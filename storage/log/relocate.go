@@ -2,6 +2,7 @@ package log
 
 import (
 	"context"
+	"errors"
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
@@ -71,7 +72,11 @@ func (l *Log) relocate(ctx context.Context, segment uint32) error {
 					return err
 				}
 			}
-			if err := l.copyForward(ctx, r, bytes); err != nil {
+			err := l.copyForward(ctx, r, bytes)
+			if isDamage(err) {
+				err = l.copySingly(ctx, r.wanted)
+			}
+			if err != nil {
 				r.release()
 				return err
 			}
@@ -109,6 +114,29 @@ func (l *Log) copyForward(ctx context.Context, r *lease, bytes int) error {
 			return err
 		}
 		c.made = append(c.made, copied{want, ref})
+	}
+	return nil
+}
+
+// isDamage reports whether err says that a batch was not what was written there.
+func isDamage(err error) bool {
+	return errors.As(err, new(*wal.CorruptionError)) || errors.As(err, new(*CorruptionError))
+}
+
+// copySingly is copyForward of batches one of which cannot be read: that one is given
+// up, and with it the log, or the segment, and all behind it, would stay for ever.
+func (l *Log) copySingly(ctx context.Context, of []wanted) error {
+	for _, want := range of {
+		r := leases.Get().(*lease)
+		r.wanted, r.synced = append(r.wanted, want), want.base+1
+		err := l.copyForward(ctx, r, int(want.ref.Length)+frameOverhead)
+		r.release()
+		if isDamage(err) && !guard.Check("log.relocate-damage", false) {
+			err = l.lose(want, err)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

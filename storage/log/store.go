@@ -354,10 +354,22 @@ func (o owner) Relocate(ctx context.Context, segment uint32) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	var first error
+	failed := 0
 	for _, l := range o.all() {
-		if err := l.relocate(ctx, segment); err != nil {
-			return fmt.Errorf("relocate %s out of segment %d: %w", l.id, segment, err)
+		err := l.relocate(ctx, segment)
+		if err == nil {
+			continue
+		}
+		if failed++; first == nil {
+			first = fmt.Errorf("relocate %s out of segment %d: %w", l.id, segment, err)
+		}
+		if ctx.Err() != nil || errors.Is(err, ErrDead) || errors.Is(err, ErrClosed) {
+			break
 		}
 	}
-	return nil
+	if failed > 1 {
+		return fmt.Errorf("of %d logs, the first: %w", failed, first)
+	}
+	return first
 }
