@@ -361,3 +361,36 @@ type counter struct{}
 func (counter) Apply(uint64, []byte) (any, error) { return nil, nil }
 func (counter) Snapshot() func() []byte           { return func() []byte { return []byte("counter") } }
 func (counter) Restore([]byte) error              { return nil }
+
+// TestSegmentThatCannotBeMadeIsNoDeath: nothing in the log is touched by it, so
+// proposals are refused, and taken again once the disk gives segments.
+func TestSegmentThatCannotBeMadeIsNoDeath(t *testing.T) {
+	for _, cause := range []error{unix.EIO, unix.ENOSPC} {
+		t.Run(cause.Error(), func(t *testing.T) {
+			fs := disk.NewFaulty(disk.NewMem(disk.MemOptions{}))
+			machine := &register{}
+			opt := small(fs, machine)
+			opt.SnapshotEntries = 1 << 30
+			n := start(t, opt)
+			fs.Set(disk.Rule{Op: disk.OpCreate, Name: "*/segment-*", Err: cause})
+			command := strings.Repeat("x", 4000)
+			var err error
+			for i := 0; err == nil; i++ {
+				if _, err = n.Propose(t.Context(), []byte(command)); i == 10_000 {
+					t.Fatal("nothing bounds the log")
+				}
+			}
+			if isDead(err) || !errors.Is(err, cause) {
+				t.Fatalf("where no segment can be made: %v", err)
+			}
+			fs.Set()
+			for _, err = n.Propose(t.Context(), []byte("again")); err != nil; _, err = n.Propose(t.Context(), []byte("again")) {
+				if isDead(err) || t.Context().Err() != nil {
+					t.Fatalf("once they can be made again: %v", err)
+				}
+				runtime.Gosched()
+			}
+			closeNode(t, n)
+		})
+	}
+}

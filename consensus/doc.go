@@ -15,8 +15,10 @@
 // never taken for empty. A member is a node id and a directory id: messages
 // from a directory that the configuration does not know are refused, and an
 // empty raft/ starts a group only if every peer is empty too and nothing beside
-// it shows that this node has had a log before. A failed write or sync is the
-// end of the node.
+// it shows that this node has had a log before. A failed write or sync of the
+// log is the end of the node; a segment that cannot be made is not: proposals are
+// refused until one can, and what must be written waits for a while. Nor is a
+// snapshot that cannot be written.
 //
 // Concurrency. All methods of [Node] may be called from any goroutine. The
 // state machine's Apply, Snapshot and Restore are called by the loop alone; the

@@ -170,7 +170,7 @@ func (l *loop) propose(p *Proposal) error {
 	switch err := l.n.wal.Admit(l.ctx, wal.Produce, size+headroom); {
 	case err == nil:
 		l.n.wal.Unadmit(headroom)
-	case errors.Is(err, wal.ErrFull):
+	case noRoom(err):
 		refuse(fmt.Errorf("consensus: no room for the proposal: %w", err))
 		return nil
 	default:
@@ -204,7 +204,7 @@ func (l *loop) admit(size int) (release func(), err error) {
 		if err == nil {
 			return func() { l.n.wal.Unadmit(more) }, nil
 		}
-		if !errors.Is(err, wal.ErrFull) {
+		if !noRoom(err) {
 			return nil, fmt.Errorf("no room in the log: %w", err)
 		}
 		pause := time.NewTimer(fullPause)
@@ -216,6 +216,10 @@ func (l *loop) admit(size int) (release func(), err error) {
 		}
 	}
 }
+
+// noRoom reports whether the log takes nothing now and may later: it is full, or the
+// disk did not give it another segment. What is in it is whole.
+func noRoom(err error) bool { return errors.Is(err, wal.ErrFull) || errors.Is(err, wal.ErrNoSegment) }
 
 // ready carries out what raft asks for until it asks for nothing.
 func (l *loop) ready() error {
