@@ -2,8 +2,10 @@ package consensus
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"strings"
 	"testing"
 
@@ -11,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/wal"
 )
 
@@ -303,5 +306,34 @@ func TestFailedAppendIsReported(t *testing.T) {
 	l := newEntryLog(&failing{})
 	if _, err := l.append(nil, []*raftpb.Entry{entryOf(1, 2)}, l.hardState(), func(error) {}); !errors.Is(err, errDisk) {
 		t.Fatalf("append: %v", err)
+	}
+}
+
+// TestSnapshotOfANewerVersionIsNotCorrupt: whoever takes it for damage would throw it
+// away.
+func TestSnapshotOfANewerVersionIsNotCorrupt(t *testing.T) {
+	for name, change := range map[string]func(b []byte){
+		"version": func(b []byte) { b[8]++ },
+		"flag":    func(b []byte) { b[37]++ },
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs := disk.NewMem(disk.MemOptions{})
+			s := snapshots{fs: fs, dir: "raft"}
+			if err := fs.MkdirAll("raft"); err != nil {
+				t.Fatal(err)
+			}
+			snap := &snapshot{index: 3, term: 2, conf: new(raftpb.ConfState)}
+			encoded := snap.encode()
+			change(encoded)
+			binary.LittleEndian.PutUint32(encoded[12:], crc32.Checksum(encoded[16:], castagnoli))
+			if err := disk.WriteFileAtomic(fs, "raft/"+snapshotName(3, 2), encoded); err != nil {
+				t.Fatal(err)
+			}
+			_, err := s.newest()
+			unknown, is := errors.AsType[*UnknownFormatError](err)
+			if !is || !strings.HasSuffix(unknown.File, snapshotName(3, 2)) {
+				t.Fatalf("a newer %s: %v", name, err)
+			}
+		})
 	}
 }

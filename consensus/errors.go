@@ -50,6 +50,17 @@ func (e *LostLogError) Error() string {
 	return fmt.Sprintf("%s/ is empty, but %s: its log was lost; bring it back, or start anew from the bucket with `rustmq admin cluster recover`", e.Dir, e.Reason)
 }
 
+// UnknownFormatError says that a file is of a version, or has what only a newer
+// rustmq than this one knows.
+type UnknownFormatError struct {
+	File    string
+	Feature string
+}
+
+func (e *UnknownFormatError) Error() string {
+	return fmt.Sprintf("%s: %s is not known to this version of rustmq; a newer one wrote it", e.File, e.Feature)
+}
+
 // CorruptionError says that a file does not hold what was written.
 type CorruptionError struct {
 	File   string

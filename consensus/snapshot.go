@@ -79,6 +79,9 @@ func (s snapshots) read(name string) (*snapshot, error) {
 		return nil, fmt.Errorf("read snapshot %s: %w", file, err)
 	}
 	snap, err := decodeSnapshot(encoded)
+	if unknown, is := errors.AsType[errUnknown](err); is {
+		return nil, &UnknownFormatError{File: file, Feature: string(unknown)}
+	}
 	if err != nil {
 		return nil, &CorruptionError{File: file, Reason: err.Error()}
 	}
@@ -132,12 +135,17 @@ func (s *snapshot) encode() []byte {
 	return b
 }
 
+// errUnknown is what a newer rustmq wrote.
+type errUnknown string
+
+func (e errUnknown) Error() string { return string(e) + " is not known" }
+
 func decodeSnapshot(b []byte) (*snapshot, error) {
 	if len(b) < snapshotHeaderSize || string(b[:8]) != snapshotMagic {
 		return nil, fmt.Errorf("%d bytes that are no snapshot", len(b))
 	}
 	if v := binary.LittleEndian.Uint32(b[8:]); v != snapshotVersion {
-		return nil, fmt.Errorf("version %d, this binary reads %d", v, snapshotVersion)
+		return nil, errUnknown(fmt.Sprintf("snapshot version %d", v))
 	}
 	crc := crc32.Checksum(b[16:], castagnoli)
 	if !guard.Check("consensus.snapshot-crc", crc == binary.LittleEndian.Uint32(b[12:])) {
@@ -155,7 +163,7 @@ func decodeSnapshot(b []byte) (*snapshot, error) {
 	}
 	flags := binary.LittleEndian.Uint32(b[36:])
 	if flags&^flagReceived != 0 {
-		return nil, fmt.Errorf("unknown flags %#x", flags)
+		return nil, errUnknown(fmt.Sprintf("a snapshot with flags %#x", flags))
 	}
 	s.received = flags&flagReceived != 0
 	if err := proto.Unmarshal(rest[:conf], s.conf); err != nil {
