@@ -91,6 +91,18 @@ func (e *CorruptionError) Error() string {
 	return fmt.Sprintf("%s is corrupt at byte %d: %s", e.File, e.Offset, e.Reason)
 }
 
+// SegmentSizeError says that the log was made with segments of another size than it is
+// opened with. Nothing is damaged.
+type SegmentSizeError struct {
+	File       string
+	Size, Want int64 // bytes: of the file, and configured
+}
+
+func (e *SegmentSizeError) Error() string {
+	return fmt.Sprintf("%s is a segment of %d bytes, and wal.segment_size is %d: it cannot change once there is a log, set it back to %d (or, if it is as it was, put the file back whole)",
+		e.File, e.Size, e.Want, e.Size)
+}
+
 // segmentHeader is the first block of a segment. stamp is random: a log number
 // is given anew when the header of its segment was lost in a power cut, and the
 // groups of that segment must not count then.

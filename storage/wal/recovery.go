@@ -17,8 +17,8 @@ import (
 )
 
 // Open recovers the log of a directory, delivers its frames to the owner, and
-// starts it. ctx bounds the opening. Errors: *CorruptionError,
-// *disk.LockedError, and what the disk or the owner say.
+// starts it. ctx bounds the opening. Errors: *CorruptionError, *UnknownFormatError,
+// *SegmentSizeError, *disk.LockedError, and what the disk or the owner say.
 func Open(ctx context.Context, o Options) (*WAL, error) {
 	if err := o.fill(); err != nil {
 		return nil, fmt.Errorf("open the write-ahead log in %s: %w", o.Dir, err)
@@ -54,12 +54,14 @@ func Open(ctx context.Context, o Options) (*WAL, error) {
 type scan struct {
 	seg    *segment
 	header segmentHeader
+	size   int64 // of the file
 }
 
 // spare is what recovery knows of a file that is not in use.
 type spare struct {
 	seg   *segment
 	first uint64 // the sequence with which the first group behind a header of zeros begins; 0: no group
+	size  int64  // of the file
 }
 
 // unconfirmed is a frame above the highest mark, with a copy of its bytes.
@@ -151,11 +153,6 @@ func (w *WAL) findSegments() (scans []*scan, spares []*spare, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("list %s: %w", w.o.Dir, err)
 	}
-	if slices.Contains(names, cleanName) {
-		if err := w.takeCleanNote(); err != nil {
-			return nil, nil, err
-		}
-	}
 	for _, name := range names {
 		number, ok := strings.CutPrefix(name, "segment-")
 		n, err := strconv.Atoi(number)
@@ -172,6 +169,14 @@ func (w *WAL) findSegments() (scans []*scan, spares []*spare, err error) {
 		}
 		if sp != nil {
 			spares = append(spares, sp)
+		}
+	}
+	if spares, err = w.checkSizes(scans, spares); err != nil {
+		return nil, nil, err
+	}
+	if slices.Contains(names, cleanName) {
+		if err := w.takeCleanNote(); err != nil {
+			return nil, nil, err
 		}
 	}
 	// A file may be here whose name was never synced: the process that made it
@@ -242,9 +247,38 @@ func readWhole(f disk.File, buf []byte) error {
 	return nil
 }
 
-// openSegment says what a file is: a segment, a spare, or neither, when it is
-// shorter than a segment: it was being made when the process ended, and is
-// removed.
+// checkSizes refuses a log that was made with segments of another size, and segments
+// that are of another size than the rest. A spare that is shorter was being made when
+// the process ended: it is removed, once the others say that the size is right.
+func (w *WAL) checkSizes(scans []*scan, spares []*spare) (rest []*spare, err error) {
+	want := int64(w.o.SegmentSize)
+	for _, s := range scans {
+		if guard.Check("wal.segment-size", s.size == want) {
+			continue
+		}
+		for _, other := range scans {
+			if other.size != s.size || s.size%blockSize != 0 {
+				return nil, &CorruptionError{File: s.seg.file.Name(), Offset: min(s.size, want), Reason: fmt.Sprintf("segment of %d bytes, others have %d", s.size, want)}
+			}
+		}
+		return nil, &SegmentSizeError{File: s.seg.file.Name(), Size: s.size, Want: want}
+	}
+	for _, sp := range spares {
+		switch {
+		case sp.size > want:
+			return nil, &SegmentSizeError{File: sp.seg.file.Name(), Size: sp.size, Want: want}
+		case sp.size == want:
+			rest = append(rest, sp)
+		default:
+			if err := w.discard(sp.seg); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return rest, nil
+}
+
+// openSegment says what a file is: a segment, or a spare.
 func (w *WAL) openSegment(name string) (*scan, *spare, error) {
 	f, err := w.o.FS.Open(name)
 	if err != nil {
@@ -264,24 +298,20 @@ func (w *WAL) openSegment(name string) (*scan, *spare, error) {
 	h, err := decodeSegmentHeader(block)
 	var unknown errUnknown
 	switch blank := errors.Is(err, errBlank); {
-	case blank && size < int64(w.o.SegmentSize):
-		return nil, nil, w.discard(seg)
 	case errors.As(err, &unknown):
 		return nil, nil, &UnknownFormatError{File: name, Feature: err.Error()}
 	case err != nil && !blank:
 		return nil, nil, &CorruptionError{File: name, Reason: err.Error()}
-	case size != int64(w.o.SegmentSize):
-		return nil, nil, &CorruptionError{File: name, Offset: size, Reason: fmt.Sprintf("segment of %d bytes where wal.segment_size is %d", size, w.o.SegmentSize)}
 	case blank:
-		sp := &spare{seg: seg}
-		if g, ok := decodeGroupHeader(head[blockSize:], groupStamp(head[blockSize:])); ok {
+		sp := &spare{seg: seg, size: size}
+		if g, ok := decodeGroupHeader(head[len(block):], groupStamp(head[len(block):])); ok {
 			sp.first = g.first
 		}
 		return nil, sp, nil
 	}
 	seg.log, seg.stamp, seg.first = h.log, h.stamp, h.first
 	seg.headed = true
-	return &scan{seg: seg, header: h}, nil, nil
+	return &scan{seg: seg, header: h, size: size}, nil, nil
 }
 
 // discard closes and removes a file; the caller syncs the directory.

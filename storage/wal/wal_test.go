@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -309,3 +310,53 @@ func TestAckedFramesSurvivePowerCuts(t *testing.T) {
 type completion func(error)
 
 func (c completion) Committed(err error) { c(err) }
+
+// TestAnotherSegmentSizeIsNotDamage: a log that is opened with another size of segments
+// is refused by words that say so, nothing of it is touched, and with the right one it
+// opens; one file of another size is damage.
+func TestAnotherSegmentSizeIsNotDamage(t *testing.T) {
+	mem := disk.NewMem(disk.MemOptions{})
+	o := small(mem)
+	w, _ := open(t, o)
+	for i := range int64(200) {
+		add(t, w, header(0, i), make([]byte, 3000), nil)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before, err := mem.List("wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{64 << 10, 256 << 10} {
+		other := o
+		other.SegmentSize, other.Owner = size, &owner{}
+		_, err := wal.Open(t.Context(), other)
+		wrong, is := errors.AsType[*wal.SegmentSizeError](err)
+		if !is || wrong.Size != 128<<10 || wrong.Want != int64(size) {
+			t.Fatalf("with segments of %d bytes: %v", size, err)
+		}
+		if names, err := mem.List("wal"); err != nil || !slices.Equal(names, before) {
+			t.Fatalf("%q are left of %q, %v", names, before, err)
+		}
+	}
+	w, own := open(t, o)
+	if len(own.frames) != 200 {
+		t.Fatalf("%d frames", len(own.frames))
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := mem.Open("wal/segment-000002")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(64<<10), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	o.Owner = &owner{}
+	_, err = wal.Open(t.Context(), o)
+	if damage, is := errors.AsType[*wal.CorruptionError](err); !is || damage.File != "wal/segment-000002" || damage.Offset != 64<<10 {
+		t.Fatalf("with a segment that was cut off: %v", err)
+	}
+}
