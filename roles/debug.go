@@ -39,6 +39,13 @@ type walLine struct {
 	Batch     *batchLine `json:"batch,omitempty"`
 }
 
+// walDamage is what is printed of what cannot be read.
+type walDamage struct {
+	File   string `json:"file"`
+	At     int64  `json:"at"`
+	Damage string `json:"damage"`
+}
+
 // batchLine is what is printed of a record batch.
 type batchLine struct {
 	BaseOffset   int64  `json:"base_offset"`
@@ -69,7 +76,7 @@ func debugWAL(stdout io.Writer) *cobra.Command {
 	var topic, output string
 	cmd := &cobra.Command{
 		Use: "wal DIR", Short: "Print the frames of a write-ahead log in the order of its files", Args: cobra.ExactArgs(1),
-		Long: "Prints one line a frame: sequence, kind, topic id, partition, epoch, offset, and of data frames the record batch.\nDamaged frames are named and stepped over. Nothing is changed; a running node may append meanwhile.",
+		Long: "Prints one line a frame: sequence, kind, topic id, partition, epoch, offset, and of data frames the record batch.\nDamage is named, whatever the topic, and stepped over: what a crash tore at the end of the log is that too. Nothing is changed; a running node may append meanwhile.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if output != "text" && output != "json" {
 				return &flagError{fmt.Errorf("--output %q: want text or json", output)}
@@ -91,6 +98,13 @@ func debugWAL(stdout io.Writer) *cobra.Command {
 			out := json.NewEncoder(stdout)
 			frames := 0
 			err = wal.Inspect(dir, ".", func(f wal.Inspected) error {
+				if f.Problem != "" {
+					if output == "json" {
+						return out.Encode(walDamage{f.File, f.At, f.Problem})
+					}
+					_, err := fmt.Fprintf(stdout, "%s@%d DAMAGED: %s\n", f.File, f.At, f.Problem)
+					return err
+				}
 				frames++
 				if !only.IsZero() && f.Header.Partition.Topic != only {
 					return nil

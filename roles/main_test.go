@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -297,6 +298,20 @@ func TestDebugShowsWhatIsStored(t *testing.T) {
 	code, stdout, stderr := rustmq(t, "", "debug", "wal", filepath.Join(dir, "wal"), "-o", "json")
 	if code != 0 || !strings.Contains(stdout, `"codec":"gzip"`) || !strings.Contains(stdout, `"crc":"ok"`) {
 		t.Fatalf("exit %d, %s %s", code, stdout, stderr)
+	}
+	var first struct {
+		File string
+		At   int64
+	}
+	must(t, json.NewDecoder(strings.NewReader(stdout)).Decode(&first))
+	f, err := os.OpenFile(filepath.Join(dir, "wal", first.File), os.O_WRONLY, 0)
+	must(t, err)
+	_, err = f.WriteAt([]byte{0xff, 0xff}, first.At+60)
+	must(t, err)
+	must(t, f.Close())
+	code, stdout, stderr = rustmq(t, "", "debug", "wal", filepath.Join(dir, "wal"))
+	if want := fmt.Sprintf("%s@%d DAMAGED: ", first.File, first.At); code != 0 || !strings.Contains(stdout, want) || !strings.Contains(stdout, "codec=gzip") {
+		t.Fatalf("exit %d, want %q, %s %s", code, want, stdout, stderr)
 	}
 }
 

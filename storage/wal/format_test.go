@@ -109,13 +109,16 @@ func TestDecodersGiveBackWhatWasEncoded(t *testing.T) {
 		t.Errorf("group header %+v, %v", g, ok)
 	}
 	var got []string
-	walk(&segment{stamp: h.stamp}, b, func(_ int, f frame, payload []byte, err error) bool {
-		if err != nil {
-			t.Error(err)
+	end := walk(&segment{stamp: h.stamp}, b, func(f found) bool {
+		if f.unknown != nil {
+			t.Error(f.unknown)
 		}
-		got = append(got, fmt.Sprintf("%d %v %d %s", f.sequence, f.Copy, f.Offset, payload))
+		got = append(got, fmt.Sprintf("%d %v %d %s", f.sequence, f.Copy, f.Offset, f.payload))
 		return true
-	})
+	}, func(at int, why error) { t.Errorf("at %d: %v", at, why) })
+	if end != 3*blockSize {
+		t.Errorf("it ends at %d", end)
+	}
 	if want := "[41 true 73588229205 first payload 42 false 73588229206 second]"; fmt.Sprint(got) != want {
 		t.Errorf("frames %v", got)
 	}
@@ -180,7 +183,7 @@ func TestUnknownIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	walk(&segment{stamp: h.stamp}, content, func(_ int, f frame, _ []byte, err error) bool { unknown = err; return false })
+	walk(&segment{stamp: h.stamp}, content, func(f found) bool { unknown = f.unknown; return false }, nil)
 	if !errors.As(unknown, new(errUnknown)) {
 		t.Errorf("a group with a flag: %v", unknown)
 	}
@@ -210,15 +213,25 @@ func FuzzWalk(f *testing.F) {
 			stamp = groupStamp(b[blockSize:])
 		}
 		calls := 0
-		walk(&segment{stamp: stamp}, b, func(at int, fr frame, payload []byte, err error) bool {
+		end := walk(&segment{stamp: stamp}, b, func(f found) bool {
 			if calls++; calls > len(b)/frameAlign+1 {
 				t.Fatal("more frames than fit")
 			}
-			if err == nil && (at+frameSize(len(payload)) > len(b)+frameAlign || len(payload) != fr.length) {
-				t.Fatalf("frame at %d with %d bytes in a segment of %d", at, len(payload), len(b))
+			if f.unknown == nil && (f.at+frameSize(len(f.payload)) > len(b)+frameAlign || len(f.payload) != f.length) {
+				t.Fatalf("frame at %d with %d bytes in a segment of %d", f.at, len(f.payload), len(b))
+			}
+			if f.behind > f.at {
+				t.Fatalf("frame at %d, the one before ends at %d", f.at, f.behind)
 			}
 			return true
+		}, func(at int, _ error) {
+			if at+frameHeaderSize > len(b) {
+				t.Fatalf("a damaged frame at %d of %d", at, len(b))
+			}
 		})
+		if end > max(len(b)+frameAlign, blockSize) {
+			t.Fatalf("a segment of %d bytes ends at %d", len(b), end)
+		}
 	})
 }
 

@@ -390,9 +390,20 @@ func firstMarks(seg *segment) (mark uint64, err error) {
 	}
 }
 
-// walk calls f for every whole frame of a segment until f says no; what is
-// damaged is stepped over, and missed by its sequence. err is errUnknown or nil.
-func walk(seg *segment, buf []byte, f func(at int, fr frame, payload []byte, err error) bool) {
+// found is what walk comes upon.
+type found struct {
+	frame
+	at      int // where it lies
+	behind  int // where the last whole frame before it ends, or its group: a missing one lies there
+	payload []byte
+	unknown error // errUnknown or nil: the frame, or its group, is of a newer version
+}
+
+// walk calls f for every whole frame of a segment until f says no, and returns where
+// the last of them ends, or its group. What is damaged is stepped over, and missed by
+// its sequence; damaged, unless it is nil, is told of a frame whose group is whole.
+func walk(seg *segment, buf []byte, f func(found) bool, damaged func(at int, why error)) (end int) {
+	end = blockSize
 	for at := blockSize; at+groupHeaderSize <= len(buf); {
 		g, ok := decodeGroupHeader(buf[at:], seg.stamp)
 		if !ok {
@@ -401,23 +412,35 @@ func walk(seg *segment, buf []byte, f func(at int, fr frame, payload []byte, err
 		}
 		if !guard.Check("wal.group-flags", g.flags == 0) {
 			unknown := errUnknown(fmt.Sprintf("group flags %#x", g.flags))
-			if !f(at, frame{sequence: g.first}, nil, unknown) {
-				return
+			if !f(found{frame: frame{sequence: g.first}, at: at, behind: end, unknown: unknown}) {
+				return end
 			}
 		}
-		end := min(at+int(g.length), len(buf))
-		for pos := at + groupHeaderReserve; pos+frameHeaderSize <= end; {
-			fr, payload, err := decodeFrame(buf[pos:end], seg.stamp)
-			if err != nil && !errors.As(err, new(errUnknown)) {
+		next, to := alignBlock(at+int(g.length)), min(at+int(g.length), len(buf))
+		for pos := at + groupHeaderReserve; ; {
+			if pos+frameHeaderSize > to {
+				end = min(next, len(buf))
 				break
 			}
-			if !f(pos, fr, payload, err) {
-				return
+			fr, payload, err := decodeFrame(buf[pos:to], seg.stamp)
+			if err != nil && !errors.As(err, new(errUnknown)) {
+				if damaged != nil {
+					damaged(pos, err)
+				}
+				if end == at {
+					end = pos
+				}
+				break
+			}
+			if !f(found{frame: fr, at: pos, behind: end, payload: payload, unknown: err}) {
+				return end
 			}
 			pos += frameSize(fr.length)
+			end = pos
 		}
-		at = alignBlock(at + int(g.length))
+		at = next
 	}
+	return end
 }
 
 // replay delivers the frames up to the mark, and returns those that follow
@@ -433,7 +456,8 @@ func (w *WAL) replay(ctx context.Context, scans []*scan, mark uint64, buf []byte
 		return nil, nil
 	}
 	next := scans[0].header.first
-	ended := false // above the mark a frame is missing: the log ends there
+	ended := false  // above the mark a frame is missing: the log ends there
+	var end placeOf // of the last frame in the segment before
 	for i, s := range scans {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -445,41 +469,54 @@ func (w *WAL) replay(ctx context.Context, scans []*scan, mark uint64, buf []byte
 		for _, later := range scans[i+1:] {
 			limit = min(limit, later.header.first)
 		}
-		walk(s.seg, buf, func(at int, f frame, payload []byte, unknown error) bool {
+		last := walk(s.seg, buf, func(f found) bool {
 			switch {
 			case !guard.Check("wal.supersede", f.sequence < limit):
 				return false
 			case f.sequence != next && next <= mark:
 				if !guard.Check("wal.sequence", false) {
-					err = &CorruptionError{File: s.seg.file.Name(), Offset: int64(at),
-						Reason: fmt.Sprintf("frame %d, which was synced, is missing or damaged; frame %d follows", next, f.sequence)}
+					missing := end
+					if s.header.first <= next {
+						missing = placeOf{s.seg, f.behind}
+					}
+					err = missing.corruption("frame %d, which was synced, is missing or damaged; frame %d follows in %s at byte %d", next, f.sequence, s.seg.file.Name(), f.at)
 					return false
 				}
 			case f.sequence != next:
 				ended = true
 				return false
-			case unknown != nil:
-				err = &UnknownFormatError{File: s.seg.file.Name(), Offset: int64(at), Feature: unknown.Error()}
+			case f.unknown != nil:
+				err = &UnknownFormatError{File: s.seg.file.Name(), Offset: int64(f.at), Feature: f.unknown.Error()}
 				return false
 			}
 			next = f.sequence + 1
 			if f.sequence > mark {
-				tail = append(tail, unconfirmed{f, bytes.Clone(payload)})
+				tail = append(tail, unconfirmed{f.frame, bytes.Clone(f.payload)})
 				return true
 			}
-			ref := Ref{Segment: uint32(s.seg.log), Offset: uint32(at), Length: uint32(f.length)}
-			err = w.deliver(s.seg, f, ref, payload)
+			ref := Ref{Segment: uint32(s.seg.log), Offset: uint32(f.at), Length: uint32(f.length)}
+			err = w.deliver(s.seg, f.frame, ref, f.payload)
 			return err == nil
-		})
+		}, nil)
 		if err != nil || ended {
 			return tail, err
 		}
+		end = placeOf{s.seg, last}
 	}
 	if !guard.Check("wal.mark", next > mark) {
-		last := scans[len(scans)-1].seg
-		return nil, &CorruptionError{File: last.file.Name(), Reason: fmt.Sprintf("the log ends before frame %d, and frame %d was synced", next, mark)}
+		return nil, end.corruption("the log ends before frame %d, and frame %d was synced", next, mark)
 	}
 	return tail, nil
+}
+
+// placeOf is where in a segment a frame lies, or should.
+type placeOf struct {
+	seg *segment
+	at  int
+}
+
+func (p placeOf) corruption(format string, args ...any) *CorruptionError {
+	return &CorruptionError{File: p.seg.file.Name(), Offset: int64(p.at), Reason: fmt.Sprintf(format, args...)}
 }
 
 // deliver gives one frame to the owner, and counts what is live.
