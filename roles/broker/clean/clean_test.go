@@ -109,6 +109,54 @@ func TestTombstonesStayForTheirTime(t *testing.T) {
 	}
 }
 
+// TestTheLastBatchStays: as Kafka leaves the newest segment alone. A client comes to the
+// high watermark by the batches that it is given, and one that reads to the end, as
+// Connect and Streams do at their start, waits until it is there.
+func TestTheLastBatchStays(t *testing.T) {
+	for name, last := range map[string]func(w *world){
+		"a tombstone":       func(w *world) { w.keyed("a") },
+		"no keys":           func(w *world) { w.produce(send{records: []record{{value: []byte("x")}, {value: []byte("y")}}}) },
+		"an abort's marker": func(w *world) { w.transact(9, "b=1"); w.end(9, false) },
+		"a commit's marker": func(w *world) { w.transact(9, "a=2"); w.keyed("a=3"); w.end(9, true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			c := cleaning(t, w)
+			w.keyed("a=1", "z=1")
+			w.upload(1)
+			last(w)
+			w.uploadAll()
+			for range 5 {
+				w.clean(c)
+				if all := w.read(); all[len(all)-1].batch.NextOffset() != w.partition().CommittedEnd() {
+					t.Fatalf("clients end at %d, the partition at %d", all[len(all)-1].batch.NextOffset(), w.partition().CommittedEnd())
+				}
+				w.check(false)
+				w.now = w.now.Add(2 * w.policy.DeleteRetention)
+			}
+			if rounds := c.Stats().Rounds; rounds > 3 {
+				t.Errorf("%d rounds for what stays", rounds)
+			}
+			if aborts := slices.ContainsFunc(slices.Collect(w.partition().Ranges().All()), func(r metadata.Range) bool { return r.HasAborts }); aborts != strings.HasPrefix(name, "an abort") {
+				t.Errorf("an index lists an aborted transaction: %v", aborts)
+			}
+			w.policy.DirtyRatio = 0
+			w.keyed("d=1")
+			w.uploadAll()
+			for range 3 {
+				w.clean(c)
+				w.now = w.now.Add(2 * w.policy.DeleteRetention)
+			}
+			for _, r := range w.read() {
+				if r.control || r.value == nil || r.key == nil {
+					t.Errorf("it is no longer the last, and stays: %s", w.show())
+				}
+			}
+			w.check(true)
+		})
+	}
+}
+
 // TestNothingAboveTheLastStableOffset (RULES 5.7): records above it take the place of
 // nothing, and stay, until it has passed them.
 func TestNothingAboveTheLastStableOffset(t *testing.T) {
@@ -296,7 +344,13 @@ func TestRecordsWithoutAKeyGo(t *testing.T) {
 	w.produce(send{records: []record{{value: []byte("x")}}})
 	w.uploadAll()
 	w.clean(c)
-	w.shows("1:=y ")
+	w.shows("1:=y 2:=x ") // the last batch, whatever it has
+	w.policy.DirtyRatio = 0
+	w.keyed("a=1")
+	w.uploadAll()
+	w.now = w.now.Add(time.Hour)
+	w.clean(c)
+	w.shows("1:=y 3:a=1 ")
 	w.check(true)
 }
 
@@ -660,8 +714,15 @@ func TestEveryKeyKeepsItsLastRecord(t *testing.T) {
 		w.now = w.now.Add(time.Hour) // for the markers of tombstones that have just gone
 		w.clean(c)
 		there := map[storage.Offset]bool{}
-		for _, r := range w.read() {
+		left := w.read()
+		if n := len(left); n > 0 && left[n-1].batch.NextOffset() != w.partition().CommittedEnd() {
+			rt.Fatalf("the last batch ends at %d, the partition at %d", left[n-1].batch.NextOffset(), w.partition().CommittedEnd())
+		}
+		for _, r := range left {
 			there[r.offset] = true
+			if w.spared(left, r) {
+				continue
+			}
 			if r.value == nil {
 				rt.Fatalf("a tombstone at %d is for ever", r.offset)
 			}
