@@ -40,7 +40,7 @@ type Broker struct {
 	registration  *registration
 	follower      *follower
 	table         *table
-	unled         map[storage.PartitionID]*partition // given to us and not led, for an error; of follow
+	undone        map[storage.PartitionID]*partition // ours, and not as the image has it, for an error; of follow
 	connections   *connections
 	sessions      *sessionBudget
 	fetchMemory   *fetchMemory
@@ -83,7 +83,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		registration: newRegistration(opt.NodeID),
 		follower:     newFollower(opt.Controller.Image()),
 		table:        newTable(),
-		unled:        map[storage.PartitionID]*partition{},
+		undone:       map[storage.PartitionID]*partition{},
 		connections:  newConnections(),
 		sessions:     newSessionBudget(),
 		fetchMemory:  newFetchMemory(opt.FetchMemory),

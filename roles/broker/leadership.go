@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,7 +12,8 @@ import (
 	"rustmq.dev/rustmq/storage/guard"
 )
 
-// leadAgain is how long a partition that could not be led waits for another try.
+// leadAgain is how long a partition waits for another try that could not be led, or
+// could not be brought to where the image has it.
 const leadAgain = time.Second
 
 // follower carries out images: it makes logs, takes and gives up leadership,
@@ -77,10 +79,10 @@ func (f *follower) publish(image *metadata.Image) {
 // follow carries out images until ctx ends. It blocks on the logs.
 func (b *Broker) follow(ctx context.Context) {
 	led := false               // whether the last image was one to lead by
-	var again <-chan time.Time // runs on while images come; nil while nothing is unled
+	var again <-chan time.Time // runs on while images come; nil while nothing is undone
 	for {
 		switch {
-		case len(b.unled) == 0:
+		case len(b.undone) == 0:
 			again = nil
 		case again == nil:
 			again = time.After(leadAgain)
@@ -90,7 +92,7 @@ func (b *Broker) follow(ctx context.Context) {
 			return
 		case <-again:
 			again = nil
-			b.leadUnled(b.follower.image(), led)
+			b.redo(b.follower.image(), led)
 			continue
 		case <-b.follower.wake:
 		}
@@ -113,13 +115,14 @@ func (b *Broker) follow(ctx context.Context) {
 	}
 }
 
-// leadUnled tries again to lead what could not be led when the image gave it: the
-// WAL was full, say, and is not any more. No image would come for that.
-func (b *Broker) leadUnled(image *metadata.Image, lead bool) {
-	for id, p := range b.unled {
+// redo tries again what could not be done when the image came, to lead a partition or to
+// move its log start: the WAL was full, say, and is not any more. No image would come
+// for that.
+func (b *Broker) redo(image *metadata.Image, lead bool) {
+	for id, p := range b.undone {
 		t, ok := image.TopicByID(id.Topic)
 		if !ok || t.Partition(id.Index) == nil {
-			delete(b.unled, id)
+			delete(b.undone, id)
 			continue
 		}
 		before := b.changePartition(p, t, t.Partition(id.Index), lead)
@@ -177,13 +180,14 @@ func (b *Broker) changeTopic(was, is *metadata.Topic, lead bool) {
 func (b *Broker) changePartition(p *partition, t *metadata.Topic, is *metadata.Partition, lead bool) *role {
 	was := p.role.Load()
 	now := &role{leader: is.Leader, epoch: is.LeaderEpoch}
+	done := true
 	if is.Leader == b.opt.NodeID && lead {
-		b.lead(p, t, is, was, now)
+		done = b.lead(p, t, is, was, now)
 	}
-	if now.err != nil {
-		b.unled[p.id()] = p
+	if !done {
+		b.undone[p.id()] = p
 	} else {
-		delete(b.unled, p.id())
+		delete(b.undone, p.id())
 	}
 	p.role.Store(now)
 	if was.log != nil && now.log != was.log {
@@ -200,17 +204,16 @@ func (b *Broker) changeCoordinator(t *metadata.Topic, p *partition, was *role) {
 	}
 }
 
-// lead makes the partition's log ready to be led under the image's epoch.
-func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, was, now *role) {
+// lead makes the partition's log ready to be led under the image's epoch, and reports
+// whether it is, and has all that the image says of it.
+func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, was, now *role) bool {
 	if was.log != nil && was.epoch == is.LeaderEpoch {
 		now.log = was.log
-		if err := was.log.SetLogStart(is.LogStart); err != nil {
-			b.log.Error("log start could not be moved", "topic", t.Name, "partition", p.index, "offset", is.LogStart, "error", err)
+		err := errors.Join(was.log.SetLogStart(is.LogStart), was.log.SetUploaded(is.CommittedEnd()))
+		if _, again := b.undone[p.id()]; err != nil && !again {
+			b.log.Error("a log did not take where it begins, or what the bucket has; trying on", "topic", t.Name, "partition", p.index, "start", is.LogStart, "committed-end", is.CommittedEnd(), "error", err)
 		}
-		if err := was.log.SetUploaded(is.CommittedEnd()); err != nil {
-			b.log.Error("a log did not take what the bucket has", "topic", t.Name, "partition", p.index, "end", is.CommittedEnd(), "error", err)
-		}
-		return
+		return err == nil
 	}
 	l, ok := b.store.Log(p.id())
 	var err error
@@ -233,9 +236,10 @@ func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, w
 			b.log.Error("partition cannot be led; trying on", "topic", t.Name, "partition", p.index, "epoch", is.LeaderEpoch, "error", err)
 		}
 		now.err = err
-		return
+		return false
 	}
 	now.log = l
+	return true
 }
 
 func (b *Broker) deleteTopic(id storage.TopicID) {

@@ -43,6 +43,7 @@ type Controller interface {
 	RecordCleaning(ctx context.Context, brokerID int32, brokerEpoch int64, p storage.PartitionID, epoch storage.Epoch, is metadata.Cleaning) error
 	CommitObject(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, ranges []metadata.PartitionRange) (results []error, err error)
 	AllocateProducerIDs(ctx context.Context, brokerID int32, brokerEpoch int64) (first int64, count int32, err error)
+	BelievedTime() (now time.Time, ok bool)
 }
 
 // DefaultHeartbeat is the time between two heartbeats: five in the shortest
@@ -122,6 +123,9 @@ type Options struct {
 	// MessageMaxBytes is a topic's max.message.bytes where it has none of its
 	// own; 0: that of package configs.
 	MessageMaxBytes int
+	// LargestBatch is the most that max.message.bytes of a topic may be; 0: what a WAL of
+	// the default segment size takes.
+	LargestBatch int
 
 	// FetchMemory bounds the bytes of records in responses that slow clients
 	// have not taken yet; 0 is DefaultFetchMemory.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -146,7 +145,7 @@ func (b *Broker) startTier() {
 		b.cleaner = clean.New(clean.Options{
 			Limits: z.Limits, Interval: z.Interval, Bandwidth: z.Bandwidth, Policy: b.cleaningPolicy,
 			Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
-			IDAge: t.IDAge, Log: b.log, Now: b.opt.Now, Hold: hold,
+			IDAge: t.IDAge, Log: b.log, Now: b.opt.Now, Believed: b.opt.Controller.BelievedTime, Hold: hold,
 			Busy: func() map[storage.PartitionID]struct{} {
 				if b.compactor == nil {
 					return nil
@@ -164,13 +163,8 @@ func (b *Broker) startTier() {
 // files reports whether ranges of a topic move into manifests: compaction by key
 // looks at all of them, however old.
 func (b *Broker) files(t *metadata.Topic) bool {
-	policy, set := t.Configs["cleanup.policy"]
-	for _, key := range b.topicKeys {
-		if !set && key.Name == "cleanup.policy" {
-			policy = key.Default
-		}
-	}
-	return !t.Internal && !strings.Contains(policy, "compact")
+	_, compacted := b.cleaningPolicy(t)
+	return !t.Internal && !compacted
 }
 
 func (b *Broker) objectKey(cluster string, id storage.ObjectID) string {

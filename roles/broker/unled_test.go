@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
@@ -68,6 +70,60 @@ func TestPartitionMadeWhileTheLogIsFullIsLedLater(t *testing.T) {
 		synctest.Wait()
 		if p := b.table.byID(late).partition(0).role.Load(); p.log == nil {
 			t.Fatalf("it is not led: %v", p.err)
+		}
+	})
+}
+
+// TestALogStartThatTheLogRefusedIsMovedLater: no image comes when the disk gives room
+// again. Until then what was deleted is read, and the earliest offset is one that the
+// catalogue does not have.
+func TestALogStartThatTheLogRefusedIsMovedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		faulty := disk.NewFaulty(disk.NewMem(disk.MemOptions{}))
+		store, err := log.Open(t.Context(), log.Options{
+			FS: faulty, Dir: "wal", WAL: wal.Options{Capacity: 32 << 20, SegmentSize: 1 << 20, Memory: 4 << 20},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := &node{t: t, controller: newTestController(t), store: store}
+		n.options = Options{NodeID: 1, Store: store, Controller: n.controller, Listeners: []metadata.Listener{{Name: "kafka", Host: "127.0.0.1", Port: 9092, Protocol: "PLAINTEXT"}}}
+		b, err := Open(t.Context(), n.options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { b.Close(); store.Close() }()
+		r := n.controller.CreateTopics(t.Context(), []controller.NewTopic{{Name: "t", Partitions: 1, ReplicationFactor: 1}}, false)[0]
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		synctest.Wait()
+		role := b.table.byID(r.ID).partition(0).role.Load()
+		l := role.log
+		faulty.Set(disk.Rule{Op: disk.OpCreate, Err: unix.EIO})
+		for _, size := range []int{100 << 10, 10 << 10, 1 << 10, 1} {
+			records := batchOf(t, strings.Repeat("x", size))
+			for store.Admit(t.Context(), len(records)) == nil {
+				l.Append(time.Now(), slices.Clone(records), log.AppendOptions{Epoch: storage.NoEpoch}, nil)
+				time.Sleep(100 * time.Millisecond)
+			}
+		}
+		end := l.HighWatermark()
+		moved := n.controller.AdvanceLogStart(t.Context(), 1, b.registration.epoch.Load(), []controller.LogStart{{Partition: storage.PartitionID{Topic: r.ID}, LeaderEpoch: role.epoch, Offset: end}})
+		if moved[0] != nil {
+			t.Fatal(moved[0])
+		}
+		time.Sleep(3 * leadAgain)
+		if l.LogStart() != 0 {
+			t.Fatal("it was moved although the disk takes nothing: the test shows nothing")
+		}
+		if b.table.byID(r.ID).partition(0).role.Load().log != l {
+			t.Fatal("it is not led any more")
+		}
+		faulty.Set()
+		time.Sleep(10 * leadAgain)
+		if l.LogStart() != end {
+			t.Errorf("the log begins at %d, the catalogue says %d", l.LogStart(), end)
 		}
 	})
 }

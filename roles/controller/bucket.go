@@ -42,7 +42,7 @@ type BucketOptions struct {
 	Audit       time.Duration // between two comparisons of bucket and catalogue
 	Retention   time.Duration // between two looks for what is past its retention
 	MetadataLog time.Duration // between two entries of the metadata log
-	// Keep returns a topic's retention, by its configs.
+	// Keep returns a topic's retention, by its configs; nil: what Kafka's keys say.
 	Keep func(configs map[string]string) Retention
 }
 
@@ -53,7 +53,6 @@ type keeper struct {
 	c        *Controller
 	o        BucketOptions
 	shipper  *shipper
-	clock    clock
 	retainer *retainer // used by keep alone
 	foreign  int       // keys of ids that were never issued, in the last listing
 
@@ -86,6 +85,9 @@ func (e *WrongBucketError) Error() string {
 // reached yet, so that a first start ends with one.
 func (c *Controller) openBucket(ctx context.Context) {
 	o := *c.opt.Bucket
+	if o.Keep == nil {
+		o.Keep = retentionOf
+	}
 	o.Bucket = &lookingFirst{Bucket: o.Bucket, log: c.log}
 	k := &keeper{
 		c: c, o: o,
@@ -186,7 +188,7 @@ func (k *keeper) keep(ctx context.Context) {
 		}
 		k.shelves.expire(time.Now())
 		if k.c.node.Leader() != uint64(k.c.opt.NodeID) || k.shipper.Fenced() != nil {
-			k.clock.forget()
+			k.c.clock.forget()
 			continue
 		}
 		if !k.ours.Load() {
@@ -311,7 +313,7 @@ func (c *Controller) BucketHealth() error {
 	if c.keeper == nil {
 		return nil
 	}
-	errs := []error{c.keeper.shipper.Fenced(), c.keeper.clock.stopped()}
+	errs := []error{c.keeper.shipper.Fenced(), c.clock.stopped()}
 	if wrong := c.keeper.wrong.Load(); wrong != nil {
 		errs = append(errs, wrong)
 	}

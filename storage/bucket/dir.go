@@ -34,8 +34,8 @@ const (
 )
 
 // Dir is a bucket in a directory, which other processes may use at once. What it
-// promises rests on four steps: the file is synced before it has its name, the
-// name is synced before Put returns, so is each directory above it that this
+// promises rests on five steps: the file is synced before it has its name, and read
+// back and compared with what was to be written, the name is synced before Put returns, so is each directory above it that this
 // process has not synced yet, and a name is only ever made by rename or link.
 type Dir struct {
 	fs     disk.FS
@@ -199,6 +199,9 @@ func (d *Dir) write(ctx context.Context, tmp string, content io.WriterTo) error 
 		if err = f.Sync(); err != nil {
 			err = fmt.Errorf("sync %s: %w", tmp, err)
 		}
+	}
+	if err == nil {
+		err = w.readBack()
 	}
 	return errors.Join(err, f.Close())
 }

@@ -222,6 +222,69 @@ func TestEveryErrorOfTheDiskIsReported(t *testing.T) {
 	}
 }
 
+// flipping is a file system that writes some bits wrong: memory or a disk that is not
+// to be trusted.
+type flipping struct {
+	disk.FS
+	at   int64 // the byte; beyond what is written: none
+	rest int   // writes that it happens to
+}
+
+type flippingFile struct {
+	disk.File
+	of *flipping
+}
+
+func (f *flipping) Create(name string) (disk.File, error) {
+	is, err := f.FS.Create(name)
+	return &flippingFile{is, f}, err
+}
+
+func (f *flippingFile) WriteAt(p []byte, off int64) (int, error) {
+	if i := f.of.at - off; 0 <= i && i < int64(len(p)) && f.of.rest > 0 {
+		f.of.rest--
+		p = bytes.Clone(p)
+		p[i] ^= 8
+	}
+	return f.File.WriteAt(p, off)
+}
+
+// TestWhatIsStoredIsWhatWasWritten (RULES 5.3): after Put the log gives up its copy.
+func TestWhatIsStoredIsWhatWasWritten(t *testing.T) {
+	const size = 2<<20 + 5000
+	for _, at := range []int64{0, 1<<20 - 1, 1 << 20, size - 1} {
+		m := disk.NewMem(disk.MemOptions{})
+		f := &flipping{FS: m, at: at, rest: 2}
+		d := openDir(t, f)
+		for name, put := range map[string]func() error{
+			"put":         func() error { return d.Put(t.Context(), "a/k", pattern(size, 'n')) },
+			"putifabsent": func() error { return d.PutIfAbsent(t.Context(), "a/once", pattern(size, 'n')) },
+		} {
+			f.rest = 1
+			err := put()
+			var typed *bucket.Error
+			if !errors.As(err, &typed) || !typed.Temporary || errors.Is(err, bucket.ErrExists) {
+				t.Fatalf("%s with a bit wrong at %d: %v", name, at, err)
+			}
+			must(t, d.List(t.Context(), "", "", func(i bucket.Info) bool {
+				if i.Key == map[string]string{"put": "a/k", "putifabsent": "a/once"}[name] {
+					t.Errorf("%s: it has its name", name)
+				}
+				return true
+			}))
+			must(t, put())
+		}
+		for _, key := range []string{"a/k", "a/once"} {
+			if got, _ := object(t, d, key); !bytes.Equal(got, pattern(size, 'n')) {
+				t.Errorf("%s is not what was written", key)
+			}
+		}
+		if names, _ := m.List("data/bucket/.writing"); slicesHavePrefix(names, "tmp-") {
+			t.Errorf("left %q", names)
+		}
+	}
+}
+
 // TestOpeningLeavesOthersAlone: of two processes in one directory neither removes
 // what the other is writing, and a third removes what a dead one was.
 func TestOpeningLeavesOthersAlone(t *testing.T) {

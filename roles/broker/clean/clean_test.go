@@ -109,6 +109,90 @@ func TestTombstonesStayForTheirTime(t *testing.T) {
 	}
 }
 
+// TestTheLastBatchStays: as Kafka leaves the newest segment alone. A client comes to the
+// high watermark by the batches that it is given, and one that reads to the end, as
+// Connect and Streams do at their start, waits until it is there.
+func TestTheLastBatchStays(t *testing.T) {
+	for name, last := range map[string]func(w *world){
+		"a tombstone":       func(w *world) { w.keyed("a") },
+		"no keys":           func(w *world) { w.produce(send{records: []record{{value: []byte("x")}, {value: []byte("y")}}}) },
+		"an abort's marker": func(w *world) { w.transact(9, "b=1"); w.end(9, false) },
+		"a commit's marker": func(w *world) { w.transact(9, "a=2"); w.keyed("a=3"); w.end(9, true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			c := cleaning(t, w)
+			w.keyed("a=1", "z=1")
+			w.upload(1)
+			last(w)
+			w.uploadAll()
+			for range 5 {
+				w.clean(c)
+				if all := w.read(); all[len(all)-1].batch.NextOffset() != w.partition().CommittedEnd() {
+					t.Fatalf("clients end at %d, the partition at %d", all[len(all)-1].batch.NextOffset(), w.partition().CommittedEnd())
+				}
+				w.check(false)
+				w.now = w.now.Add(2 * w.policy.DeleteRetention)
+			}
+			if rounds := c.Stats().Rounds; rounds > 3 {
+				t.Errorf("%d rounds for what stays", rounds)
+			}
+			if aborts := slices.ContainsFunc(slices.Collect(w.partition().Ranges().All()), func(r metadata.Range) bool { return r.HasAborts }); aborts != strings.HasPrefix(name, "an abort") {
+				t.Errorf("an index lists an aborted transaction: %v", aborts)
+			}
+			w.policy.DirtyRatio = 0
+			w.keyed("d=1")
+			w.uploadAll()
+			for range 3 {
+				w.clean(c)
+				w.now = w.now.Add(2 * w.policy.DeleteRetention)
+			}
+			for _, r := range w.read() {
+				if r.control || r.value == nil || r.key == nil {
+					t.Errorf("it is no longer the last, and stays: %s", w.show())
+				}
+			}
+			w.check(true)
+		})
+	}
+}
+
+// TestAClockThatIsWrongEndsNoTombstone: neither by a time that is years ahead, nor by a
+// horizon that was given then.
+func TestAClockThatIsWrongEndsNoTombstone(t *testing.T) {
+	w := newWorld(t)
+	var ahead time.Duration // of the wall clock
+	believed := true
+	c := cleaning(t, w, func(o *Options) {
+		o.Now = func() time.Time { return w.now.Add(ahead) }
+		o.Believed = func() (time.Time, bool) { return w.now, believed }
+	})
+	w.keyed("a=1", "b=1", "a")
+	w.keyed("z=1")
+	w.uploadAll()
+	w.clean(c)
+	w.shows("1:b=1 2:a 3:z=1 ")
+	ahead = 10 * 365 * 24 * time.Hour
+	w.policy.DirtyRatio = 0
+	w.keyed("b", "z=2")
+	w.uploadAll()
+	w.clean(c)
+	w.shows("2:a 4:b 5:z=2 ")
+	w.policy.MinLag = time.Hour
+	w.keyed("z=3")
+	w.uploadAll()
+	w.clean(c)
+	w.shows("2:a 4:b 5:z=2 6:z=3 ")
+	believed = false
+	w.now = w.now.Add(max(time.Hour, 3*w.policy.DeleteRetention))
+	w.clean(c)
+	w.shows("2:a 4:b 5:z=2 6:z=3 ")
+	believed = true
+	w.clean(c)
+	w.shows("6:z=3 ")
+	w.check(true)
+}
+
 // TestNothingAboveTheLastStableOffset (RULES 5.7): records above it take the place of
 // nothing, and stay, until it has passed them.
 func TestNothingAboveTheLastStableOffset(t *testing.T) {
@@ -296,7 +380,13 @@ func TestRecordsWithoutAKeyGo(t *testing.T) {
 	w.produce(send{records: []record{{value: []byte("x")}}})
 	w.uploadAll()
 	w.clean(c)
-	w.shows("1:=y ")
+	w.shows("1:=y 2:=x ") // the last batch, whatever it has
+	w.policy.DirtyRatio = 0
+	w.keyed("a=1")
+	w.uploadAll()
+	w.now = w.now.Add(time.Hour)
+	w.clean(c)
+	w.shows("1:=y 3:a=1 ")
 	w.check(true)
 }
 
@@ -660,8 +750,15 @@ func TestEveryKeyKeepsItsLastRecord(t *testing.T) {
 		w.now = w.now.Add(time.Hour) // for the markers of tombstones that have just gone
 		w.clean(c)
 		there := map[storage.Offset]bool{}
-		for _, r := range w.read() {
+		left := w.read()
+		if n := len(left); n > 0 && left[n-1].batch.NextOffset() != w.partition().CommittedEnd() {
+			rt.Fatalf("the last batch ends at %d, the partition at %d", left[n-1].batch.NextOffset(), w.partition().CommittedEnd())
+		}
+		for _, r := range left {
 			there[r.offset] = true
+			if w.spared(left, r) {
+				continue
+			}
 			if r.value == nil {
 				rt.Fatalf("a tombstone at %d is for ever", r.offset)
 			}

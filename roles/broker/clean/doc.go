@@ -16,7 +16,9 @@
 //
 // Promises. Only a record with a later one of the same key, below the end of the
 // round, goes; or a tombstone, or marker of a transaction, whose delete horizon has
-// passed (KIP-534); or one of an aborted transaction, or without a key. The end of a
+// passed (KIP-534); or one of an aborted transaction, or without a key. Of the batch
+// before the committed end something always stays, so that clients come there: where
+// nothing else would, it stays as it is until another follows. The end of a
 // round is never above the last stable offset nor the committed end, and leaves out
 // ranges with records younger than min.compaction.lag.ms. A tombstone gets its
 // horizon when everything before it has been compared with it, not earlier; where
@@ -27,6 +29,10 @@
 // producer. A round that ends in the middle, for whatever reason, leaves every
 // committed object readable, with the same last record of every key; done again, it
 // changes nothing.
+//
+// How old records are, and when a horizon has passed, is a matter of the time that is
+// believed (Options.Believed), not of the wall clock, which may be wrong; while none is
+// believed no round begins.
 //
 // Keys are compared by the first 16 bytes of their SHA-256: nobody can make a key
 // that takes the place of another.

@@ -84,8 +84,9 @@ func (o *output) sift(ctx context.Context) error {
 // each calls yield with what a sieve leaves of the ranges.
 func (o *output) each(ctx context.Context, s *sieve, yield func(batch.Batch) error) error {
 	r := o.r
+	last, _ := r.job.Ranges.Last()
 	*s = sieve{
-		keys: r.keys, end: r.end, now: r.now, retention: r.job.Policy.DeleteRetention.Milliseconds(), older: r.job.Older, aborts: abortsOf(o.aborted),
+		keys: r.keys, end: r.end, last: last.End, now: r.now, retention: r.job.Policy.DeleteRetention.Milliseconds(), older: r.job.Older, aborts: abortsOf(o.aborted),
 		kept: maps.Clone(r.kept), inside: r.inside,
 		filter: batch.Filter{Limit: mostExpanded},
 	}

@@ -17,6 +17,7 @@ import (
 type sieve struct {
 	keys      *keyTable
 	end       storage.Offset // of the round: records from here on stay as they are
+	last      storage.Offset // the committed end, as the round knows it
 	now       int64          // ms since 1970
 	retention int64          // ms that a tombstone stays, from now
 	older     bool           // there are older records that nobody sifts: tombstones and markers stay
@@ -54,6 +55,7 @@ func (s *sieve) sift(b batch.Batch) (batch.Batch, error) {
 		return nil, fmt.Errorf("batch at %d: its crc32c does not fit", b.BaseOffset())
 	}
 	out, err := b, error(nil)
+	before, gone := s.counts, len(s.gone)
 	switch {
 	case b.BaseOffset() >= s.end:
 	case b.IsControl():
@@ -66,6 +68,11 @@ func (s *sieve) sift(b batch.Batch) (batch.Batch, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("batch at %d: %w", b.BaseOffset(), err)
+	}
+	// Clients go on behind the last batch that they were given: without the one before
+	// the committed end they would never come there. Behind what follows it goes.
+	if out == nil && !guard.Check("clean.last-batch", b.NextOffset() != s.last) {
+		out, s.counts, s.gone = b, before, s.gone[:gone]
 	}
 	if out == nil {
 		s.counts.changed = true

@@ -3,7 +3,8 @@
 // A planner, pure, decides which partitions go into which object and when: a
 // partition with enough bytes gets an object of its own, the others share one
 // when the oldest of them has waited for an interval, when they come to an
-// object's size together, or when the WAL fills up.
+// object's size together, or when the WAL fills up. Where not all that is to be made may
+// be at once, the object with the oldest records is.
 //
 // An [Uploader] runs what it decides: it takes an id that the controller has
 // issued, writes the object (storage/object) straight from the log's memory or

@@ -65,8 +65,14 @@ func newPlanner(l Limits) *planner {
 	return &planner{limits: l, busy: map[storage.PartitionID]struct{}{}, backoff: tiering.Backoff{Min: l.RetryMin, Max: l.RetryMax}}
 }
 
-// plan returns the objects to begin now. fullness is the WAL's.
+// plan returns the objects to begin now, those with the oldest records first: while the
+// bucket is slower than what comes in, nobody else's may pass them. fullness is the
+// WAL's.
 func (p *planner) plan(now time.Time, waiting []Waiting, fullness float64) []Job {
+	free := p.limits.Parallel - p.running
+	if free <= 0 {
+		return nil
+	}
 	ready := make([]Waiting, 0, len(waiting))
 	var total int64
 	due := fullness >= p.limits.Urgent
@@ -76,6 +82,9 @@ func (p *planner) plan(now time.Time, waiting []Waiting, fullness float64) []Job
 		}
 		if p.backoff.Waits(now, w.Partition) {
 			continue
+		}
+		if w.Since.After(now) { // the clock was set back: how long it has waited is not known
+			w.Since = now.Add(-p.limits.Interval)
 		}
 		ready = append(ready, w)
 		if w.Bytes < p.limits.OwnBytes {
@@ -87,38 +96,35 @@ func (p *planner) plan(now time.Time, waiting []Waiting, fullness float64) []Job
 	slices.SortFunc(ready, func(a, b Waiting) int {
 		return cmp.Or(a.Since.Compare(b.Since), slices.Compare(a.Partition.Topic[:], b.Partition.Topic[:]), cmp.Compare(a.Partition.Index, b.Partition.Index))
 	})
-	var jobs []Job
-	var mixed Job
-	var mixedBytes int64
-	begin := func(j Job) {
-		for _, part := range j.Parts {
-			p.busy[part.Partition] = struct{}{}
-		}
-		p.running++
-		jobs = append(jobs, j)
-	}
+	var jobs []Job // each where its oldest part is in that order
+	mixed, mixedBytes := -1, int64(0)
 	for _, w := range ready {
-		if p.running >= p.limits.Parallel {
-			return jobs
-		}
 		part := Part{w.Partition, w.From, min(w.Bytes, p.limits.ObjectBytes)}
 		if w.Bytes >= p.limits.OwnBytes {
-			begin(Job{[]Part{part}})
+			jobs = append(jobs, Job{[]Part{part}})
 			continue
 		}
 		if !due {
 			continue
 		}
-		mixed.Parts = append(mixed.Parts, part)
+		if mixed < 0 {
+			mixed, mixedBytes = len(jobs), 0
+			jobs = append(jobs, Job{})
+		}
+		j := &jobs[mixed]
+		j.Parts = append(j.Parts, part)
 		mixedBytes += part.MaxBytes
-		if mixedBytes >= p.limits.ObjectBytes || len(mixed.Parts) == p.limits.ObjectRanges {
-			begin(mixed)
-			mixed, mixedBytes = Job{}, 0
+		if mixedBytes >= p.limits.ObjectBytes || len(j.Parts) == p.limits.ObjectRanges {
+			mixed = -1
 		}
 	}
-	if len(mixed.Parts) > 0 && p.running < p.limits.Parallel {
-		begin(mixed)
+	jobs = jobs[:min(len(jobs), free)]
+	for _, j := range jobs {
+		for _, part := range j.Parts {
+			p.busy[part.Partition] = struct{}{}
+		}
 	}
+	p.running += len(jobs)
 	return jobs
 }
 

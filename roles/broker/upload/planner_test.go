@@ -1,6 +1,7 @@
 package upload
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -77,6 +78,60 @@ func TestAFailedPartitionWaitsLongerEachTime(t *testing.T) {
 	p.done(now, jobs[0], nil, false)
 	if jobs := p.plan(now, waiting, 1); len(jobs) != 1 {
 		t.Fatal("still punished after a success")
+	}
+}
+
+// TestTheOldestGoFirst: while large partitions take all that the bucket can do, and
+// have more as soon as they are done, small ones have their turn all the same.
+func TestTheOldestGoFirst(t *testing.T) {
+	for parallel := 1; parallel <= 3; parallel++ {
+		l := testLimits
+		l.Parallel = parallel
+		p := newPlanner(l)
+		now := time.Unix(1000, 0)
+		small := Waiting{partition(0), 0, 1, now}
+		since := make([]time.Time, 5) // of the large ones
+		for i := range since {
+			since[i] = now
+		}
+		var running []Job
+		for round := 0; ; round++ {
+			if round == 50 {
+				t.Fatalf("%d at once: the small partition is never uploaded", parallel)
+			}
+			now = now.Add(10 * time.Second) // what an object takes
+			waiting := []Waiting{small}
+			for i := range since {
+				waiting = append(waiting, Waiting{partition(1 + i), 0, l.ObjectBytes, since[i]})
+			}
+			running = append(running, p.plan(now, waiting, 1)...)
+			if slices.ContainsFunc(running, func(j Job) bool { return j.Parts[0].Partition == small.Partition }) {
+				break
+			}
+			done := running[0]
+			running = running[1:]
+			p.done(now, done, nil, false)
+			since[done.Parts[0].Partition.Index-1] = now
+		}
+	}
+}
+
+// TestAClockThatIsSetBackDoesNotDelay: what was appended by it, an hour ahead, waits no
+// longer than anything else, and behind nothing that is younger.
+func TestAClockThatIsSetBackDoesNotDelay(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	p := newPlanner(testLimits)
+	jobs := p.plan(now, []Waiting{{partition(1), 0, 1, now.Add(time.Hour)}}, 0)
+	if len(jobs) != 1 {
+		t.Fatalf("it waits for the clock: %v", jobs)
+	}
+	p.done(now, jobs[0], nil, false)
+	waiting := []Waiting{{partition(1), 0, 300, now.Add(time.Hour)}}
+	for i := range testLimits.Parallel {
+		waiting = append(waiting, Waiting{partition(2 + i), 0, 300, now.Add(-time.Second)})
+	}
+	if jobs := p.plan(now, waiting, 0); len(jobs) != testLimits.Parallel || jobs[0].Parts[0].Partition != partition(1) {
+		t.Fatalf("others go first: %v", jobs)
 	}
 }
 
