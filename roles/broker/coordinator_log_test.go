@@ -122,7 +122,8 @@ func TestCommittedOffsetsSurvivePowerCutsWhileTheirLogIsShortened(t *testing.T) 
 }
 
 // TestOffsetsOfATopicDeletedWhileTheBrokerWasDown are gone when it is back: one made
-// later under the name does not begin with them. Those of others are kept.
+// later under the name does not begin with them, nor one that is made before it was
+// written down. Those of others are kept.
 func TestOffsetsOfATopicDeletedWhileTheBrokerWasDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t)
@@ -155,6 +156,18 @@ func TestOffsetsOfATopicDeletedWhileTheBrokerWasDown(t *testing.T) {
 		n.settle(t.Context())
 		if got := c.committed("readers"); got != -1 {
 			t.Fatalf("the topic was deleted; the group is at %d", got)
+		}
+		c.commit("readers", 8)
+		if got := c.committed("readers"); got != 8 {
+			t.Fatalf("the topic made anew is there; the group is at %d", got)
+		}
+		made, _ := n.controller.Image().Topic("events")
+		after := n.fs.Crash(rand.New(rand.NewPCG(1, 0))) // before anything of it was written down
+		n.controller.DeleteTopics(t.Context(), []controller.TopicRef{{ID: made.ID}})
+		n.controller.createTopic("events", 1)
+		c = restart(func() { n.fs = after })
+		if got := c.committed("readers"); got != -1 {
+			t.Fatalf("the topic was deleted and made anew; the group is at %d", got)
 		}
 	})
 }

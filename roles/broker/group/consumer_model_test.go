@@ -138,7 +138,7 @@ func newShore(t *rapid.T) *shore {
 func (s *shore) begin() {
 	s.core = NewCore(s.opt)
 	for _, r := range s.log {
-		if err := s.core.Replay(r.Key, r.Value); err != nil {
+		if err := s.core.Replay(r); err != nil {
 			s.t.Fatal(err)
 		}
 	}
