@@ -46,7 +46,7 @@ func kafkaAPIs() []api {
 		18: {"ApiVersions", 0, 5, "v5 checks whom the client means (KIP-1242)"},
 		19: {"CreateTopics", 2, 7, ""},
 
-		20: {"DeleteTopics", 1, 6, ""},
+		20: {"DeleteTopics", 1, 6, "the brokers' own topics are kept: INVALID_TOPIC_EXCEPTION; Kafka leaves that to ACLs"},
 		21: {"DeleteRecords", 0, 2, ""},
 		22: {"InitProducerId", 0, 5, ""},
 		23: {"OffsetForLeaderEpoch", 2, 4, ""},
