@@ -53,7 +53,7 @@ func kafkaAPIs() []api {
 		24: {"AddPartitionsToTxn", 0, 5, ""},
 		25: {"AddOffsetsToTxn", 0, 4, ""},
 		26: {"EndTxn", 0, 5, ""},
-		27: {"WriteTxnMarkers", 1, 2, ""},
+		27: {"WriteTxnMarkers", 1, 2, "a coordinator epoch that no partition of `__transaction_state` has had yet is INVALID_REQUEST"},
 		28: {"TxnOffsetCommit", 0, 6, ""},
 		29: {"DescribeAcls", 1, 3, notYetSecurity},
 
