@@ -3,6 +3,7 @@ package broker
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -209,5 +210,30 @@ func TestRecordsOfLargeGroupsFit(t *testing.T) {
 	sync.GroupAssignment = []kmsg.SyncGroupRequestGroupAssignment{{MemberID: joined.MemberID, MemberAssignment: []byte("all")}}
 	if p := ask[*kmsg.SyncGroupResponse](c, 3, sync); p.ErrorCode != 0 {
 		t.Fatal(kerr.ErrorForCode(p.ErrorCode))
+	}
+}
+
+// What a catalogue says came and went is what a comparison of all names would.
+func TestCatalogueTellsWhatChanged(t *testing.T) {
+	n := startNode(t)
+	n.controller.createTopic("stays", 1)
+	gone, anew := n.controller.createTopic("gone", 1), n.controller.createTopic("anew", 1)
+	n.settle(t.Context())
+	before := n.topicCatalogue()
+	n.controller.DeleteTopics(t.Context(), []controller.TopicRef{{ID: gone}, {ID: anew}})
+	n.controller.createTopic("anew", 1)
+	n.controller.createTopic("new", 1)
+	n.settle(t.Context())
+	now := n.topicCatalogue()
+	names, known := now.Changed(before)
+	slices.Sort(names)
+	if names = slices.Compact(names); !known || !slices.Equal(names, []string{"anew", "gone", "new"}) {
+		t.Errorf("%v, %v", names, known)
+	}
+	if names, known := now.Changed(now); !known || len(names) > 0 {
+		t.Errorf("of itself: %v, %v", names, known)
+	}
+	if _, known := now.Changed(nil); known {
+		t.Error("knows what changed since nothing")
 	}
 }

@@ -139,6 +139,23 @@ func (c assignableTopics) TopicName(id storage.TopicID) string {
 	return ""
 }
 
+// Changed looks at what the two images do not share.
+func (c assignableTopics) Changed(earlier group.Catalogue) (names []string, known bool) {
+	before, ok := earlier.(assignableTopics)
+	if !ok {
+		return nil, false
+	}
+	for was, is := range c.image.ChangedTopics(before.image) {
+		switch {
+		case was == nil:
+			names = append(names, is.Name)
+		case is == nil:
+			names = append(names, was.Name)
+		}
+	}
+	return names, true
+}
+
 // assignable reports whether two images differ in what can be assigned to members
 // of groups.
 func assignable(before, image *metadata.Image) bool {

@@ -195,6 +195,7 @@ type Core struct {
 	skips     int // records of kinds that are not known here
 
 	catalogue Catalogue // what members of the consumer protocol can be given
+	change    change    // that came with it
 
 	fx   Effects
 	wall time.Time
@@ -221,7 +222,8 @@ func (c *Core) Step(now time.Time, ev Event) Effects {
 			then(now, ev.Err)
 		}
 	case TopicsChanged:
-		c.wall, c.catalogue = ev.Wall, ev.Catalogue
+		c.wall = ev.Wall
+		c.look(ev.Catalogue)
 		for _, g := range c.sorted() {
 			if g.consumer != nil && !g.deleting {
 				g.consumer.refresh()
@@ -243,6 +245,18 @@ func (c *Core) Step(now time.Time, ev Event) Effects {
 		}
 	}
 	return c.fx
+}
+
+// look takes a new catalogue, and what changed with it, if somebody asks for that.
+func (c *Core) look(now Catalogue) {
+	c.change = change{since: c.catalogue.Version()}
+	for _, g := range c.groups {
+		if g.consumer != nil && len(g.consumer.patterns) > 0 {
+			c.change.names, c.change.known = now.Changed(c.catalogue)
+			break
+		}
+	}
+	c.catalogue = now
 }
 
 // Deadline is when the core wants a [Tick]; zero: it does not.
