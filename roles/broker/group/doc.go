@@ -12,7 +12,9 @@
 // (an offset commit, the assignments of a generation, a deletion) wait until
 // their record is committed in the log, at acks=all; nobody is shown a committed
 // offset before that. A restart therefore continues with the same offsets,
-// generation, members and assignments, whose sessions begin anew.
+// generation, members and assignments, whose sessions begin anew, as Kafka's do: heartbeats
+// are not on record, so that a member which died by a kill is there until the coordinator
+// lives for as long as its session.
 //
 // A group of the consumer protocol changes at once and waits with its answers: what
 // changed is queued as records, one write of a group is under way at a time, and
