@@ -128,10 +128,7 @@ func (o *coordinatorLog) append(a coordinatorAppend) {
 	}
 	appended := coordinatorAppended{a.done}
 	if a.marker != nil {
-		// A marker is admitted by its append: there was room a moment ago, and who
-		// ends the transaction tries again.
-		o.b.store.Unadmit(a.size())
-		l.AppendMarker(o.noWait, o.b.opt.Now(), *a.marker, log.MarkerOptions{Epoch: a.epoch}, appended)
+		l.AppendMarker(o.noWait, o.b.opt.Now(), *a.marker, log.MarkerOptions{Epoch: a.epoch, Admitted: true}, appended)
 		return
 	}
 	l.Append(o.b.opt.Now(), a.batch, log.AppendOptions{Epoch: a.epoch, Internal: true, Guard: a.verified}, appended)

@@ -3,6 +3,7 @@ package broker
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -122,7 +123,8 @@ func TestCommittedOffsetsSurvivePowerCutsWhileTheirLogIsShortened(t *testing.T) 
 }
 
 // TestOffsetsOfATopicDeletedWhileTheBrokerWasDown are gone when it is back: one made
-// later under the name does not begin with them. Those of others are kept.
+// later under the name does not begin with them, nor one that is made before it was
+// written down. Those of others are kept.
 func TestOffsetsOfATopicDeletedWhileTheBrokerWasDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t)
@@ -155,6 +157,18 @@ func TestOffsetsOfATopicDeletedWhileTheBrokerWasDown(t *testing.T) {
 		n.settle(t.Context())
 		if got := c.committed("readers"); got != -1 {
 			t.Fatalf("the topic was deleted; the group is at %d", got)
+		}
+		c.commit("readers", 8)
+		if got := c.committed("readers"); got != 8 {
+			t.Fatalf("the topic made anew is there; the group is at %d", got)
+		}
+		made, _ := n.controller.Image().Topic("events")
+		after := n.fs.Crash(rand.New(rand.NewPCG(1, 0))) // before anything of it was written down
+		n.controller.DeleteTopics(t.Context(), []controller.TopicRef{{ID: made.ID}})
+		n.controller.createTopic("events", 1)
+		c = restart(func() { n.fs = after })
+		if got := c.committed("readers"); got != -1 {
+			t.Fatalf("the topic was deleted and made anew; the group is at %d", got)
 		}
 	})
 }
@@ -196,5 +210,30 @@ func TestRecordsOfLargeGroupsFit(t *testing.T) {
 	sync.GroupAssignment = []kmsg.SyncGroupRequestGroupAssignment{{MemberID: joined.MemberID, MemberAssignment: []byte("all")}}
 	if p := ask[*kmsg.SyncGroupResponse](c, 3, sync); p.ErrorCode != 0 {
 		t.Fatal(kerr.ErrorForCode(p.ErrorCode))
+	}
+}
+
+// What a catalogue says came and went is what a comparison of all names would.
+func TestCatalogueTellsWhatChanged(t *testing.T) {
+	n := startNode(t)
+	n.controller.createTopic("stays", 1)
+	gone, anew := n.controller.createTopic("gone", 1), n.controller.createTopic("anew", 1)
+	n.settle(t.Context())
+	before := n.topicCatalogue()
+	n.controller.DeleteTopics(t.Context(), []controller.TopicRef{{ID: gone}, {ID: anew}})
+	n.controller.createTopic("anew", 1)
+	n.controller.createTopic("new", 1)
+	n.settle(t.Context())
+	now := n.topicCatalogue()
+	names, known := now.Changed(before)
+	slices.Sort(names)
+	if names = slices.Compact(names); !known || !slices.Equal(names, []string{"anew", "gone", "new"}) {
+		t.Errorf("%v, %v", names, known)
+	}
+	if names, known := now.Changed(now); !known || len(names) > 0 {
+		t.Errorf("of itself: %v, %v", names, known)
+	}
+	if _, known := now.Changed(nil); known {
+		t.Error("knows what changed since nothing")
 	}
 }

@@ -23,7 +23,7 @@ func TestRepeatedPartitionsAreAnsweredOnce(t *testing.T) {
 	elect := kmsg.NewPtrElectLeadersRequest()
 	alter := kmsg.NewPtrAlterPartitionAssignmentsRequest()
 	mark := kmsg.NewPtrWriteTxnMarkersRequest()
-	mark.Markers = []kmsg.WriteTxnMarkersRequestMarker{{ProducerID: 5, CoordinatorEpoch: 1}}
+	mark.Markers = []kmsg.WriteTxnMarkersRequestMarker{{ProducerID: 5}}
 	for _, name := range []string{"events", "nowhere", "events"} {
 		producers.Topics = append(producers.Topics, kmsg.DescribeProducersRequestTopic{Topic: name, Partitions: again})
 		elect.Topics = append(elect.Topics, kmsg.ElectLeadersRequestTopic{Topic: name, Partitions: again})

@@ -24,7 +24,10 @@
 //     WAL, until the coordinator of the transactional id has confirmed it; what its
 //     producer sends behind it waits too, so that their order stays. A reader of
 //     what is committed by transactions gets what lies below the last stable
-//     offset, and is woken when that moves; markers go in by one door (verifier.go).
+//     offset, and is woken when that moves. Markers go in by writeMarkers: among
+//     offsets by the coordinator of the groups, which obeys them, elsewhere by
+//     markPartition. From clients they are taken only under epochs that a coordinator
+//     of transactions has had.
 //   - What a client makes the broker hold is bounded: bodies before they are
 //     decoded (package wire), fetch sessions, records that slow readers have
 //     not taken (fetch_memory.go), and the metrics that clients push (package

@@ -15,10 +15,11 @@ import (
 
 // What handlers say by themselves; in Kafka's words where there are any.
 var (
-	errUnknownTopic  error = kerr.UnknownTopicOrPartition
-	errNotLeader     error = kerr.NotLeaderForPartition
-	errInternalTopic       = explained{kerr.InvalidTopicException, "the topic is the broker's own"}
-	errNamedTwice          = explained{kerr.InvalidRequest, "the request names it more than once"}
+	errUnknownTopic     error = kerr.UnknownTopicOrPartition
+	errNotLeader        error = kerr.NotLeaderForPartition
+	errInternalTopic          = explained{kerr.InvalidTopicException, "the topic is the broker's own"}
+	errNeverCoordinated       = explained{kerr.InvalidRequest, "no coordinator of transactions has had such an epoch"}
+	errNamedTwice             = explained{kerr.InvalidRequest, "the request names it more than once"}
 )
 
 // explained is one of Kafka's errors with a reason of ours.

@@ -84,12 +84,14 @@ func (t groupTopics) TopicID(name string) storage.TopicID { return t.b.topicCata
 // TopicName implements group.Topics.
 func (t groupTopics) TopicName(id storage.TopicID) string { return t.b.topicCatalogue().TopicName(id) }
 
-// Gone implements group.Topics. It asks the newest image, which is not older than the
+// Newest implements group.Topics. It asks the newest image, which is not older than the
 // one that gave a partition of the groups to this broker, and with that than any topic
 // that offsets in it were committed for: what it lacks was deleted.
-func (t groupTopics) Gone(name string) bool {
-	_, there := t.b.follower.newest.Load().Topic(name)
-	return !there
+func (t groupTopics) Newest(name string) storage.TopicID {
+	if found, ok := t.b.follower.newest.Load().Topic(name); ok {
+		return found.ID
+	}
+	return storage.TopicID{}
 }
 
 // topicCatalogue is what can be assigned: the topics of one image.
@@ -135,6 +137,23 @@ func (c assignableTopics) TopicName(id storage.TopicID) string {
 		return found.Name
 	}
 	return ""
+}
+
+// Changed looks at what the two images do not share.
+func (c assignableTopics) Changed(earlier group.Catalogue) (names []string, known bool) {
+	before, ok := earlier.(assignableTopics)
+	if !ok {
+		return nil, false
+	}
+	for was, is := range c.image.ChangedTopics(before.image) {
+		switch {
+		case was == nil:
+			names = append(names, is.Name)
+		case is == nil:
+			names = append(names, was.Name)
+		}
+	}
+	return names, true
 }
 
 // assignable reports whether two images differ in what can be assigned to members

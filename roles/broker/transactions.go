@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -254,13 +255,32 @@ func (b *Broker) writeTxnMarkers(r *kafka.Request, q *kmsg.WriteTxnMarkersReques
 				ProducerID: m.ProducerID, ProducerEpoch: m.ProducerEpoch, CoordinatorEpoch: m.CoordinatorEpoch,
 				Commit: m.Committed, TransactionVersion: m.TransactionVersion,
 			}
-			b.writeMarkers(ctx, marker, markedPartitions(m), func(errs []error) {
+			of := markedPartitions(m)
+			if !b.hasCoordinated(storage.Epoch(m.CoordinatorEpoch)) {
+				p.Markers[i] = markedBy(m, slices.Repeat([]error{errNeverCoordinated}, len(of)))
+				over()
+				continue
+			}
+			b.writeMarkers(ctx, marker, of, func(errs []error) {
 				p.Markers[i] = markedBy(m, errs)
 				over()
 			})
 		}
 		over()
 	})
+}
+
+// hasCoordinated reports whether a coordinator may have written markers under an epoch:
+// it is that of a partition of its topic. A partition refuses those of lower epochs than
+// the last it has seen, so that one which nobody has had yet would keep all true ones out.
+func (b *Broker) hasCoordinated(epoch storage.Epoch) bool {
+	highest := storage.Epoch(0) // of who ends what hangs where there is no coordinator
+	if t, ok := b.follower.newest.Load().Topic(transactionsTopic); ok {
+		for i := range t.Partitions.Len() {
+			highest = max(highest, t.Partitions.At(i).LeaderEpoch)
+		}
+	}
+	return guard.Check("broker.coordinator-epoch", epoch <= highest)
 }
 
 func markedPartitions(m *kmsg.WriteTxnMarkersRequestMarker) []txn.Partition {

@@ -241,7 +241,7 @@ func TestWriteTxnMarkersEndsTransactions(t *testing.T) {
 			write := func(epoch int16) []kmsg.WriteTxnMarkersResponseMarkerTopic {
 				q := kmsg.NewPtrWriteTxnMarkersRequest()
 				q.Markers = []kmsg.WriteTxnMarkersRequestMarker{{
-					ProducerID: tx.pid, ProducerEpoch: epoch, Committed: true, CoordinatorEpoch: math.MaxInt16,
+					ProducerID: tx.pid, ProducerEpoch: epoch, Committed: true, CoordinatorEpoch: n.coordinatorEpoch(),
 					Topics: []kmsg.WriteTxnMarkersRequestMarkerTopic{
 						{Topic: "out", Partitions: []int32{0, 1}}, {Topic: offsetsTopic, Partitions: []int32{group.Partition("group")}},
 					},
@@ -259,6 +259,46 @@ func TestWriteTxnMarkersEndsTransactions(t *testing.T) {
 			}
 			tx.begin(5)
 		}
+	})
+}
+
+// coordinatorEpoch is the highest that a coordinator of transactions has.
+func (n *node) coordinatorEpoch() int32 {
+	highest := storage.Epoch(0)
+	t, _ := n.controller.Image().Topic(transactionsTopic)
+	for i := range t.Partitions.Len() {
+		highest = max(highest, t.Partitions.At(i).LeaderEpoch)
+	}
+	return int32(highest)
+}
+
+// A marker under an epoch that no coordinator has had yet does not keep those of the
+// true one out of the partitions.
+func TestMarkersOfInventedCoordinatorsAreRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t)
+		n.controller.createTopic("out", 1)
+		in := n.controller.createTopic("in", 1)
+		tx := n.transact("tx")
+		if code := tx.commitOffset(5, in, 3); code != 0 {
+			t.Fatal(kerr.ErrorForCode(code))
+		}
+		for _, epoch := range []int32{n.coordinatorEpoch() + 1, math.MaxInt32} {
+			q := kmsg.NewPtrWriteTxnMarkersRequest()
+			q.Markers = []kmsg.WriteTxnMarkersRequestMarker{{
+				ProducerID: tx.pid, ProducerEpoch: tx.epoch, CoordinatorEpoch: epoch,
+				Topics: []kmsg.WriteTxnMarkersRequestMarkerTopic{
+					{Topic: "out", Partitions: []int32{0}}, {Topic: offsetsTopic, Partitions: []int32{group.Partition("group")}},
+				},
+			}}
+			for _, topic := range ask[*kmsg.WriteTxnMarkersResponse](tx.client, 1, q).Markers[0].Topics {
+				if code := topic.Partitions[0].ErrorCode; code != kerr.InvalidRequest.Code {
+					t.Errorf("epoch %d, %s: %v", epoch, topic.Topic, kerr.ErrorForCode(code))
+				}
+			}
+		}
+		tx.end(5, true)
+		tx.wantOffset(3)
 	})
 }
 

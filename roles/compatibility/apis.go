@@ -46,14 +46,14 @@ func kafkaAPIs() []api {
 		18: {"ApiVersions", 0, 5, "v5 checks whom the client means (KIP-1242)"},
 		19: {"CreateTopics", 2, 7, ""},
 
-		20: {"DeleteTopics", 1, 6, ""},
+		20: {"DeleteTopics", 1, 6, "the brokers' own topics are kept: INVALID_TOPIC_EXCEPTION; Kafka leaves that to ACLs"},
 		21: {"DeleteRecords", 0, 2, ""},
 		22: {"InitProducerId", 0, 5, ""},
 		23: {"OffsetForLeaderEpoch", 2, 4, ""},
 		24: {"AddPartitionsToTxn", 0, 5, ""},
 		25: {"AddOffsetsToTxn", 0, 4, ""},
 		26: {"EndTxn", 0, 5, ""},
-		27: {"WriteTxnMarkers", 1, 2, ""},
+		27: {"WriteTxnMarkers", 1, 2, "a coordinator epoch that no partition of `__transaction_state` has had yet is INVALID_REQUEST"},
 		28: {"TxnOffsetCommit", 0, 6, ""},
 		29: {"DescribeAcls", 1, 3, notYetSecurity},
 

@@ -9,6 +9,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // NewTopic asks for a topic. With Assignments, Partitions and
@@ -126,7 +127,8 @@ func (c *Controller) newTopicID() (id storage.TopicID, err error) {
 	return id, nil
 }
 
-// DeleteTopics deletes topics, each on its own; results are in order of the
+// DeleteTopics deletes topics, each on its own, but none of the brokers' own: with theirs
+// would go what groups have committed, and which transactions are to be ended. Results are in order of the
 // request and name the topic by both name and id where they could be resolved.
 func (c *Controller) DeleteTopics(ctx context.Context, topics []TopicRef) []TopicResult {
 	results := make([]TopicResult, len(topics))
@@ -144,6 +146,10 @@ func (c *Controller) DeleteTopics(ctx context.Context, topics []TopicRef) []Topi
 		}
 		seen[t.ID] = true
 		results[i] = TopicResult{Name: t.Name, ID: t.ID}
+		if !guard.Check("controller.internal-kept", !t.Internal) {
+			results[i].Err = metadata.Errorf(metadata.InvalidTopic, "topic %q is the broker's own", t.Name)
+			continue
+		}
 		proposals[i], results[i].Err = c.start(&pb.DeleteTopic{TopicId: t.ID[:]})
 	}
 	for i, pending := range proposals {

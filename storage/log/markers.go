@@ -26,6 +26,9 @@ type Marker struct {
 // MarkerOptions say how to append a marker.
 type MarkerOptions struct {
 	Epoch storage.Epoch // the leader epoch that the caller believes in. NoEpoch: any
+	// Admitted says that the caller has admitted [batch.MarkerSize] by
+	// [Store.AdmitCoordinator], which the append gives back.
+	Admitted bool
 }
 
 // bumpedEpochs is the transaction version from which on a marker has an epoch of
@@ -35,8 +38,8 @@ const bumpedEpochs = 2
 // AppendMarker ends the open transaction of a producer: it appends a control
 // batch. done, which may be nil, is told once the high watermark has passed it.
 // A marker that says nothing new, because it is repeated, is not appended again,
-// and answered once the first one is committed. It waits for room, which the
-// coordinators have a reserve of, as long as ctx allows.
+// and answered once the first one is committed. Unless it is admitted, it waits for
+// room, which the coordinators have a reserve of, as long as ctx allows.
 //
 // Errors: ErrInvalidProducerEpoch, ErrCoordinatorFenced, and those of Append and
 // Admit.
@@ -46,13 +49,18 @@ func (l *Log) AppendMarker(ctx context.Context, now time.Time, m Marker, o Marke
 }
 
 func (l *Log) appendMarker(ctx context.Context, now time.Time, m Marker, o MarkerOptions, done Appended) (result AppendResult, answered bool, err error) {
+	if o.Admitted {
+		defer l.store.Unadmit(batch.MarkerSize)
+	}
 	if m.ProducerID < 0 || m.ProducerEpoch < 0 || m.CoordinatorEpoch < 0 {
 		return result, false, &batch.Error{Code: batch.InvalidRecord, Reason: fmt.Sprintf("a marker of producer %d, epoch %d, of coordinator epoch %d", m.ProducerID, m.ProducerEpoch, m.CoordinatorEpoch)}
 	}
-	if err := l.store.AdmitCoordinator(ctx, batch.MarkerSize); err != nil {
-		return result, false, err
+	if !o.Admitted {
+		if err := l.store.AdmitCoordinator(ctx, batch.MarkerSize); err != nil {
+			return result, false, err
+		}
+		defer l.store.Unadmit(batch.MarkerSize)
 	}
-	defer l.store.Unadmit(batch.MarkerSize)
 	c := l.config.Load()
 	b := batch.BuildMarker(now.UnixMilli(), m.ProducerID, m.ProducerEpoch, batch.Marker{Commit: m.Commit, CoordinatorEpoch: m.CoordinatorEpoch})
 	if c.TimestampType == batch.LogAppendTime {

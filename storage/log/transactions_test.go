@@ -575,3 +575,58 @@ func TestCoordinatorWritesWithoutSequence(t *testing.T) {
 	}
 	wantStable(t, l, 5)
 }
+
+// A marker that was admitted is appended without more room, also when others have taken
+// all that there is, and gives back what it held, whatever becomes of it.
+func TestAdmittedMarkerNeedsNoMoreRoom(t *testing.T) {
+	o := small(disk.NewMem(disk.MemOptions{}))
+	budget := int(o.WAL.Memory / 2)
+	s := open(t, o)
+	l := lead(t, s, partition(topicA, 0), 1)
+	transact(t, l, inTransaction(t, 7, 0, 0, "a"))
+	// Segments stand ready for more than the budget: that alone is the bound from now on.
+	if err := s.AdmitCoordinator(t.Context(), 2*budget); err != nil {
+		t.Fatal(err)
+	}
+	s.Unadmit(2 * budget)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	admit := func(n int) bool { return s.AdmitCoordinator(over, n) == nil }
+	if !admit(batch.MarkerSize) {
+		t.Fatal("no room in an empty log")
+	}
+	fill := func() (taken int) {
+		for n := 64 << 10; n > 0; n /= 2 {
+			for admit(n) {
+				taken += n + frameOverhead
+			}
+		}
+		return taken
+	}
+	others := fill()
+	if admit(batch.MarkerSize) {
+		t.Fatal("there is room left")
+	}
+	mark := func(m Marker) AppendResult {
+		a := make(answer, 1)
+		l.AppendMarker(over, time.Now(), m, MarkerOptions{Epoch: storage.NoEpoch, Admitted: true}, a)
+		return a.wait(t)
+	}
+	if r := mark(Marker{ProducerID: 7, Commit: true}); r.Err != nil {
+		t.Error(r.Err)
+	}
+	s.Unadmit(others - frameOverhead)
+	for range 5000 {
+		if !admit(batch.MarkerSize) {
+			t.Fatal("refused markers hold what they were admitted")
+		}
+		if r := mark(Marker{ProducerID: -1}); r.Err == nil {
+			t.Fatal("a marker of no producer is taken")
+		}
+	}
+	again := fill()
+	if again > budget {
+		t.Errorf("refused markers gave back %d bytes more than they held", again-budget)
+	}
+	s.Unadmit(again - frameOverhead)
+}

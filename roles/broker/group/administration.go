@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/roles/broker/coordinator"
+	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -165,13 +166,17 @@ func (c *Core) deleteOffsets(r Request, q *DeleteOffsets) {
 }
 
 // forgetTopics takes back what any group has committed for topics that are no more.
-func (c *Core) forgetTopics(gone func(topic string) bool) {
-	known := map[string]bool{}
-	of := func(s slot) bool {
-		is, ok := known[s.topic]
+func (c *Core) forgetTopics(gone func(topic string, id storage.TopicID) bool) {
+	type named struct {
+		topic string
+		id    storage.TopicID
+	}
+	known := map[named]bool{}
+	asked := func(topic string, id storage.TopicID) bool {
+		is, ok := known[named{topic, id}]
 		if !ok {
-			is = gone(s.topic)
-			known[s.topic] = is
+			is = gone(topic, id)
+			known[named{topic, id}] = is
 		}
 		return is
 	}
@@ -179,8 +184,31 @@ func (c *Core) forgetTopics(gone func(topic string) bool) {
 		if g.deleting {
 			continue
 		}
-		if slots := g.slots(of); len(slots) > 0 {
+		if slots := g.slots(func(s slot) bool { return g.outlivesTopic(s, asked) }); len(slots) > 0 {
 			g.takeBack(slots, func(error) {}) // what is left is looked at again
 		}
 	}
+}
+
+// outlivesTopic reports whether all that a slot holds, or is about to, is of topics that
+// are no more. A tombstone would take back with it what is committed for the topic that
+// has the name now; what stays for that is never told, and looked at again.
+func (g *group) outlivesTopic(s slot, gone func(topic string, id storage.TopicID) bool) bool {
+	var dead, live bool
+	look := func(id storage.TopicID) {
+		is := gone(s.topic, id)
+		dead, live = dead || is, live || !is
+	}
+	if g.flying[s] > 0 {
+		look(storage.TopicID{}) // it is not noted of which topic it is
+	}
+	if o, ok := g.offsets[s.topic][s.partition]; ok {
+		look(o.topicID)
+	}
+	for _, t := range g.transactions {
+		if o, ok := t.offsets[s]; ok {
+			look(o.topicID)
+		}
+	}
+	return dead && guard.Check("group.tombstone-topic", !live)
 }

@@ -135,7 +135,7 @@ func BenchmarkReplay(b *testing.B) {
 	for b.Loop() {
 		again = benchCore(b)
 		for _, r := range records {
-			if err := again.Replay(r.Key, r.Value); err != nil {
+			if err := again.Replay(r); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -97,11 +97,11 @@ func (s *shard) addSnapshot(now int64, w Write) (size int) {
 		return len(b)
 	}
 	for _, r := range w.Records {
-		n := len(r.Key) + len(r.Value)
+		n := r.size()
 		if s.builder.Len() > 0 && s.builder.Size()+n > maxWrite {
 			s.flushSnapshot()
 		}
-		s.builder.Add(now, r.Key, r.Value)
+		s.builder.Add(now, r.Key, r.Value, r.headers()...)
 		size += n
 	}
 	return size
@@ -176,7 +176,7 @@ func (c *Core) Current(id string) []Write {
 		r := encodeCommit(id, o.slot, o.commit)
 		w := &writes[len(writes)-1]
 		w.Records = append(w.Records, r)
-		size += len(r.Key) + len(r.Value)
+		size += r.size()
 	}
 	return writes
 }

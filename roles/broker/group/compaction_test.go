@@ -298,12 +298,13 @@ func replayed(t *testing.T, opt Options, batches []batch.Batch, from storage.Off
 		}
 		it := b.Records(1 << 20)
 		for it.Next() {
-			key, value := it.Record().Key, it.Record().Value
-			err := error(nil)
-			if b.IsTransactional() {
-				err = c.ReplayTransactional(b.ProducerID(), b.ProducerEpoch(), key, value)
-			} else {
-				err = c.Replay(key, value)
+			r, err := recordOf(it.Record())
+			switch {
+			case err != nil:
+			case b.IsTransactional():
+				err = c.ReplayTransactional(b.ProducerID(), b.ProducerEpoch(), r)
+			default:
+				err = c.Replay(r)
 			}
 			if err != nil {
 				t.Fatal(err)

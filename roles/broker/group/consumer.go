@@ -198,7 +198,7 @@ func (cg *consumerGroup) subscribe(m *consumerMember, topics []string, source st
 	m.topics, m.pattern = topics, source
 	if source != "" && cg.patterns[source] == nil {
 		p := &subscription{expression: compiled(source)}
-		p.resolve(cg.catalogue(), cg.group.core.wall.UnixMilli())
+		p.resolve(cg.catalogue(), change{}, cg.group.core.wall.UnixMilli())
 		cg.patterns[source] = p
 		cg.renewed[source] = true
 	}
@@ -224,7 +224,7 @@ func (cg *consumerGroup) dropPattern(source string) {
 func (cg *consumerGroup) refresh() {
 	cg.stale = false
 	for source, p := range cg.patterns {
-		if p.resolve(cg.catalogue(), cg.group.core.wall.UnixMilli()) {
+		if p.resolve(cg.catalogue(), cg.group.core.change, cg.group.core.wall.UnixMilli()) {
 			cg.renewed[source] = true
 		}
 	}

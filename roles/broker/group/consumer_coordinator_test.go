@@ -3,6 +3,8 @@ package group
 import (
 	"context"
 	"fmt"
+	"iter"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -232,4 +234,74 @@ func BenchmarkConsumerJoin(b *testing.B) {
 			}
 		})
 	}
+}
+
+// chart is an atlas whose topics are not to be gone through any more.
+type chart struct {
+	atlas
+	t      *testing.T
+	closed bool
+}
+
+func (c chart) Names() iter.Seq[string] {
+	if c.closed {
+		c.t.Error("all topics are looked at")
+	}
+	return c.atlas.Names()
+}
+
+func (c chart) Changed(earlier Catalogue) ([]string, bool) {
+	before, ok := earlier.(chart)
+	if !ok {
+		return nil, false
+	}
+	return c.atlas.Changed(before.atlas)
+}
+
+// When topics come and go, patterns are held against those alone: there may be very many
+// of both.
+func TestPatternsAreHeldAgainstWhatChanged(t *testing.T) {
+	opt := Options{Log: new(memoryLog)}
+	if err := opt.setDefaults(); err != nil {
+		t.Fatal(err)
+	}
+	c, at := NewCore(opt), time.UnixMilli(stamp)
+	step := func(ev Event) {
+		for fx := c.Step(at, ev); len(fx.Writes) > 0; {
+			var ids []WriteID
+			for _, w := range fx.Writes {
+				ids = append(ids, w.ID)
+			}
+			fx = c.Step(at, Written{IDs: ids})
+		}
+	}
+	topics := someTopics()
+	look := func(closed bool) { step(TopicsChanged{Wall: at, Catalogue: chart{topics, t, closed}}) }
+	want := func(names ...string) {
+		t.Helper()
+		p := c.groups["g"].consumer.patterns["t.*"]
+		if !slices.Equal(p.topics, names) || p.version > topics.version {
+			t.Errorf("%v of version %d, want %v", p.topics, p.version, names)
+		}
+	}
+	look(false)
+	join := beatRequest("g", "m", joinEpoch)
+	join.SubscribedTopicNames, join.SubscribedTopicRegex = nil, new("t.*")
+	step(Request{Call: 1, Wall: at, Body: join})
+	want("t")
+	for _, change := range []struct {
+		name string
+		n    int32
+		want []string
+	}{
+		{"t2", 1, []string{"t", "t2"}}, {"u", 1, []string{"t", "t2"}}, {"t1", 1, []string{"t", "t1", "t2"}},
+		{"t2", 5, []string{"t", "t1", "t2"}}, {"t", 0, []string{"t1", "t2"}}, {"u", 0, []string{"t1", "t2"}}, {"t", 2, []string{"t", "t1", "t2"}},
+	} {
+		topics = topics.with(change.name, change.n)
+		look(true)
+		want(change.want...)
+	}
+	topics = topics.with("t2", 0).with("t2", 1) // made anew at once
+	look(true)
+	want("t", "t1", "t2")
 }

@@ -64,6 +64,21 @@ func (a atlas) TopicName(id storage.TopicID) string {
 	return ""
 }
 
+func (a atlas) Changed(earlier Catalogue) (names []string, known bool) {
+	before, ok := earlier.(atlas)
+	for name, id := range a.ids {
+		if before.ids[name] != id {
+			names = append(names, name)
+		}
+	}
+	for name := range before.ids {
+		if a.partitions[name] == 0 {
+			names = append(names, name)
+		}
+	}
+	return names, ok
+}
+
 // with returns another atlas, with n partitions of a topic: none, if n is 0. A
 // topic that is made again has another id.
 func (a atlas) with(name string, n int32) atlas {
@@ -138,7 +153,7 @@ func newShore(t *rapid.T) *shore {
 func (s *shore) begin() {
 	s.core = NewCore(s.opt)
 	for _, r := range s.log {
-		if err := s.core.Replay(r.Key, r.Value); err != nil {
+		if err := s.core.Replay(r); err != nil {
 			s.t.Fatal(err)
 		}
 	}

@@ -121,7 +121,7 @@ func TestConsumerRecordsAreKafkas(t *testing.T) {
 	}
 	c := NewCore(opt)
 	for _, record := range goldens {
-		if err := c.Replay(unhex(t, record[0]), unhex(t, record[1])); err != nil {
+		if err := c.Replay(Record{Key: unhex(t, record[0]), Value: unhex(t, record[1])}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -179,7 +179,7 @@ func TestNewerAndOlderConsumerRecordsAreRead(t *testing.T) {
 		"0003 0001 67": "0000 00000007 02  00 08 0000000000000009  01 08 0000018bcfe56800",
 		"0006 0001 67": "0000 00000007 01  00 08 0000018bcfe56800",
 	} {
-		if err := c.Replay(unhex(t, key), unhex(t, value)); err != nil {
+		if err := c.Replay(Record{Key: unhex(t, key), Value: unhex(t, value)}); err != nil {
 			t.Errorf("%s: %v", key, err)
 		}
 	}
@@ -193,7 +193,7 @@ func TestNewerAndOlderConsumerRecordsAreRead(t *testing.T) {
 func TestDamagedConsumerRecordFailsTheLoad(t *testing.T) {
 	for _, record := range goldens {
 		key, value := unhex(t, record[0]), unhex(t, record[1])
-		for _, damaged := range []Record{
+		for _, damaged := range []struct{ Key, Value []byte }{
 			{key, value[:len(value)-1]}, {key, append(value[:len(value):len(value)], 0)}, {key[:len(key)-1], value}, {key, value[:1]},
 			{key, append([]byte{0, 1}, value[2:]...)},
 		} {
@@ -228,11 +228,11 @@ func FuzzReplayConsumers(f *testing.F) {
 		}
 		c := NewCore(opt)
 		for _, record := range goldens {
-			if err := c.Replay(unhex(t, record[0]), unhex(t, record[1])); err != nil {
+			if err := c.Replay(Record{Key: unhex(t, record[0]), Value: unhex(t, record[1])}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if c.Replay(key, value) != nil {
+		if c.Replay(Record{Key: key, Value: value}) != nil {
 			return
 		}
 		at := time.UnixMilli(stamp)
@@ -261,7 +261,7 @@ func FuzzReplayConsumers(f *testing.F) {
 				continue
 			}
 			for _, r := range writes[0].Records {
-				if err := NewCore(opt).Replay(r.Key, r.Value); err != nil {
+				if err := NewCore(opt).Replay(r); err != nil {
 					t.Fatalf("our own record: %v", err)
 				}
 			}

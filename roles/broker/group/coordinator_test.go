@@ -553,7 +553,7 @@ func (catalogue) Partitions(name string) int32 {
 	return 0
 }
 
-func (c catalogue) Gone(name string) bool { return c.Partitions(name) == 0 }
+func (c catalogue) Newest(name string) storage.TopicID { return c.TopicID(name) }
 
 func (catalogue) TopicID(name string) storage.TopicID {
 	if name == "t" {
@@ -777,13 +777,23 @@ type changing struct {
 }
 
 func (c *changing) Partitions(name string) int32 {
-	if c.Gone(name) {
+	if c.Newest(name).IsZero() {
 		return 0
 	}
 	return 2
 }
 
-func (c *changing) Gone(name string) bool { return c.gone.Load() && name == "t" }
+func (c *changing) TopicID(name string) storage.TopicID { return c.Newest(name) }
+
+func (c *changing) Newest(name string) storage.TopicID {
+	switch {
+	case name != "t":
+		return storage.TopicID{9}
+	case c.gone.Load():
+		return storage.TopicID{}
+	}
+	return storage.TopicID{1}
+}
 
 // TestTopicsDeletedUnheardLeaveNoOffsets: while no coordinator had the partition, or
 // without a word, or when it could not be written down. Offsets of topics that are there

@@ -11,6 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/roles/broker/coordinator"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 )
 
@@ -31,7 +33,28 @@ type Request struct {
 	ClientID, ClientHost string    // of a join
 	Wall                 time.Time // the time that records carry
 	Full                 bool      // no room for new groups, members or offsets
-	Body                 any
+	// Newest is [Topics.Newest] of now; nil: nothing is known of topics.
+	Newest func(topic string) storage.TopicID
+	Body   any
+}
+
+// gone reports whether a topic is no more: nothing has its name, or another topic. id is
+// zero when it is not known which of that name it is.
+func (r *Request) gone(topic string, id storage.TopicID) bool {
+	return r.Newest != nil && isGone(r.Newest(topic), id)
+}
+
+// another reports whether the name of a topic is that of one made later.
+func (r *Request) another(topic string, id storage.TopicID) bool {
+	if r.Newest == nil || id.IsZero() {
+		return false
+	}
+	newest := r.Newest(topic)
+	return !guard.Check("group.offset-topic", newest.IsZero() || newest == id)
+}
+
+func isGone(newest, id storage.TopicID) bool {
+	return newest.IsZero() || !id.IsZero() && id != newest
 }
 
 // Written tells the fate of writes.
@@ -54,11 +77,12 @@ type TopicsChanged struct {
 	Catalogue Catalogue
 }
 
-// ForgetTopics says that topics are no more: Gone reports of which that is known. What
-// groups have committed for them is taken back.
+// ForgetTopics says that topics are no more: Gone reports of which that is known; the id
+// is zero where it is not known which topic of the name it was. What groups have
+// committed for them is taken back.
 type ForgetTopics struct {
 	Wall time.Time
-	Gone func(topic string) bool
+	Gone func(topic string, id storage.TopicID) bool
 }
 
 func (Request) event()       {}
@@ -143,8 +167,12 @@ type TxnWrite struct {
 	Verified      log.Guard
 }
 
-// Record is a record of the topic; a nil value takes back the key.
-type Record struct{ Key, Value []byte }
+// Record is a record of the topic; a nil value takes back the key. TopicID is of an
+// offset commit: the topic that has the name in the key, zero where it is not known.
+type Record struct {
+	Key, Value []byte
+	TopicID    storage.TopicID
+}
 
 // Note is something worth a line in the log.
 type Note struct {
@@ -168,6 +196,7 @@ type Core struct {
 	skips     int // records of kinds that are not known here
 
 	catalogue Catalogue // what members of the consumer protocol can be given
+	change    change    // that came with it
 
 	fx   Effects
 	wall time.Time
@@ -194,7 +223,8 @@ func (c *Core) Step(now time.Time, ev Event) Effects {
 			then(now, ev.Err)
 		}
 	case TopicsChanged:
-		c.wall, c.catalogue = ev.Wall, ev.Catalogue
+		c.wall = ev.Wall
+		c.look(ev.Catalogue)
 		for _, g := range c.sorted() {
 			if g.consumer != nil && !g.deleting {
 				g.consumer.refresh()
@@ -216,6 +246,18 @@ func (c *Core) Step(now time.Time, ev Event) Effects {
 		}
 	}
 	return c.fx
+}
+
+// look takes a new catalogue, and what changed with it, if somebody asks for that.
+func (c *Core) look(now Catalogue) {
+	c.change = change{since: c.catalogue.Version()}
+	for _, g := range c.groups {
+		if g.consumer != nil && len(g.consumer.patterns) > 0 {
+			c.change.names, c.change.known = now.Changed(c.catalogue)
+			break
+		}
+	}
+	c.catalogue = now
 }
 
 // Deadline is when the core wants a [Tick]; zero: it does not.
@@ -246,7 +288,7 @@ func (c *Core) request(now time.Time, r Request) {
 	case *EndTransaction:
 		c.endTransaction(r, body.Marker)
 	case *FetchOffsets:
-		c.answer(r.Call, c.fetch(body))
+		c.answer(r.Call, c.fetch(r, body))
 	case *DescribeGroup:
 		c.answer(r.Call, c.describe(body))
 	case *DescribeConsumerGroup:
@@ -254,7 +296,7 @@ func (c *Core) request(now time.Time, r Request) {
 	case *ListGroups:
 		c.answer(r.Call, c.list(body))
 	case *SurveyGroups:
-		c.answer(r.Call, c.survey(body.Most))
+		c.answer(r.Call, c.survey(r, body.Most))
 	case *DeleteGroup:
 		c.delete(r, body)
 	case *DeleteOffsets:

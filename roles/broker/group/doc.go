@@ -12,7 +12,9 @@
 // (an offset commit, the assignments of a generation, a deletion) wait until
 // their record is committed in the log, at acks=all; nobody is shown a committed
 // offset before that. A restart therefore continues with the same offsets,
-// generation, members and assignments, whose sessions begin anew.
+// generation, members and assignments, whose sessions begin anew, as Kafka's do: heartbeats
+// are not on record, so that a member which died by a kill is there until the coordinator
+// lives for as long as its session.
 //
 // A group of the consumer protocol changes at once and waits with its answers: what
 // changed is queued as records, one write of a group is under way at a time, and
@@ -28,9 +30,10 @@
 // offsets is told to wait while a transaction may change them (KIP-447).
 //
 // Offsets go with their topic: when it is deleted, when a partition was loaded and each
-// OffsetCheck, for what was deleted unheard. Never those of a topic that exists: a record
-// does not say of which topic of the name it is, so that one deleted and made anew while
-// no coordinator had the partition keeps what was committed for the one before.
+// OffsetCheck, for what was deleted unheard. A record says of which topic of the name it
+// is: what was committed for one is never told of one made anew, nor taken when it comes
+// after the deletion (docs/design/0006). Only a record of before that was noted is that
+// of the topic which has the name.
 //
 // A partition's log does not grow for ever: when it has by a budget, all groups
 // are written once more at its end, and what lies before goes; see compaction.
@@ -53,6 +56,7 @@
 //	     1: group, topic, partition i32    an offset commit; value:
 //	        version i16 = 3: offset i64, leader epoch i32, metadata, timestamp i64
 //	        version i16 = 1: offset i64, metadata, timestamp i64, expiry i64
+//	        header topic-id: the topic's id, 16 bytes
 //	     2: group                          a group; value:
 //	        version i16 = 3: protocol type, generation i32, protocol, leader,
 //	        state timestamp i64, members: each id, instance id, client id, host,
@@ -77,7 +81,8 @@
 //	                                  metadata, timestamp i64
 //
 // A null value takes back what the key said. Versions 0 of the commit key and
-// 0 to 2 of the values are read too, and kind 4, which Kafka 4.0 wrote, is read
+// 0 to 2 of the values are read too, version 4 of an offset commit's, which has the
+// topic's id in tag 0, and kind 4, which Kafka 4.0 wrote, is read
 // over. Keys of other kinds are skipped, and counted; a key or value of these kinds
 // that does not decode fails the load: damage is not read as absence.
 //

@@ -13,6 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"pgregory.net/rapid"
+
+	"rustmq.dev/rustmq/storage"
 )
 
 // TestRandomLives lets clients of one group join, sync, beat, commit, leave, die,
@@ -223,7 +225,7 @@ func (w *world) disturb() {
 			}
 		})
 	case "forget":
-		w.step(ForgetTopics{Wall: w.now, Gone: func(topic string) bool { return topic == "t0" }})
+		w.step(ForgetTopics{Wall: w.now, Gone: func(topic string, _ storage.TopicID) bool { return topic == "t0" }})
 	}
 }
 
@@ -261,7 +263,7 @@ func (w *world) restart(landed int) {
 func (w *world) replayed() *Core {
 	core := NewCore(w.opt)
 	for _, r := range w.log {
-		if err := core.Replay(r.Key, r.Value); err != nil {
+		if err := core.Replay(r); err != nil {
 			w.t.Fatal(err)
 		}
 	}

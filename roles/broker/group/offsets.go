@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/roles/broker/coordinator"
+	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -21,6 +22,9 @@ type commit struct {
 	metadata    string
 	timestamp   int64 // wall clock, ms
 	expires     int64 // wall clock, ms; -1: with the group
+
+	// topicID is the topic that had the name; zero: a record of before it was noted.
+	topicID storage.TopicID
 
 	// order is that of the records in the log. An offset whose transaction commits
 	// late does not replace one that was committed behind it.
@@ -51,7 +55,7 @@ func (c *Core) commit(now time.Time, r Request, req *kmsg.OffsetCommitRequest, t
 	var records []Record
 	var codes []*int16 // of the response, where each goes
 	for i, t := range req.Topics {
-		topic := strings.Clone(t.Topic)
+		topic, id := strings.Clone(t.Topic), storage.TopicID(t.TopicID)
 		for j, p := range t.Partitions {
 			code := &resp.Topics[i].Partitions[j].ErrorCode
 			metadata := ""
@@ -60,6 +64,12 @@ func (c *Core) commit(now time.Time, r Request, req *kmsg.OffsetCommitRequest, t
 			}
 			_, known := g.offsets[topic][p.Partition]
 			switch {
+			case !guard.Check("group.commit-topic", !r.gone(topic, id)):
+				*code = kerr.UnknownTopicOrPartition.Code // deleted since it was looked for
+				if req.Version >= 10 {
+					*code = kerr.UnknownTopicID.Code
+				}
+				continue
 			case len(metadata) > c.opt.MaxMetadata:
 				*code = kerr.OffsetMetadataTooLarge.Code
 				continue
@@ -68,7 +78,7 @@ func (c *Core) commit(now time.Time, r Request, req *kmsg.OffsetCommitRequest, t
 				continue
 			}
 			s := slot{topic, p.Partition}
-			o := commit{p.Offset, p.LeaderEpoch, strings.Clone(metadata), stamp, expires, 0}
+			o := commit{p.Offset, p.LeaderEpoch, strings.Clone(metadata), stamp, expires, id, 0}
 			if req.Version < 6 {
 				o.leaderEpoch = -1
 			}
@@ -236,7 +246,7 @@ func (g *group) takeBack(slots []slot, then func(err error)) {
 	}, then)
 }
 
-func (c *Core) fetch(q *FetchOffsets) *kmsg.OffsetFetchResponseGroup {
+func (c *Core) fetch(r Request, q *FetchOffsets) *kmsg.OffsetFetchResponseGroup {
 	resp := kmsg.NewOffsetFetchResponseGroup()
 	resp.Group = q.Group
 	g := c.groups[q.Group]
@@ -248,7 +258,9 @@ func (c *Core) fetch(q *FetchOffsets) *kmsg.OffsetFetchResponseGroup {
 		topics = nil
 		if g != nil {
 			for _, topic := range slices.Sorted(maps.Keys(g.offsets)) {
-				topics = append(topics, kmsg.OffsetFetchRequestGroupTopic{Topic: topic, Partitions: slices.Sorted(maps.Keys(g.offsets[topic]))})
+				if partitions := g.committedFor(r, topic); len(partitions) > 0 {
+					topics = append(topics, kmsg.OffsetFetchRequestGroupTopic{Topic: topic, Partitions: partitions})
+				}
 			}
 		}
 	}
@@ -260,7 +272,7 @@ func (c *Core) fetch(q *FetchOffsets) *kmsg.OffsetFetchResponseGroup {
 			if g != nil && q.Stable && !guard.Check("group.offset-stable", !g.unstable(slot{t.Topic, p})) {
 				rp.ErrorCode = kerr.UnstableOffsetCommit.Code
 			} else if g != nil {
-				if o, ok := g.offsets[t.Topic][p]; ok {
+				if o, ok := g.offsets[t.Topic][p]; ok && !r.another(t.Topic, o.topicID) {
 					rp.Offset, rp.LeaderEpoch, *rp.Metadata = o.offset, o.leaderEpoch, o.metadata
 				}
 			}
@@ -269,6 +281,13 @@ func (c *Core) fetch(q *FetchOffsets) *kmsg.OffsetFetchResponseGroup {
 		resp.Topics = append(resp.Topics, rt)
 	}
 	return &resp
+}
+
+// committedFor returns the partitions of a topic that offsets are committed of: of that
+// topic, not of one that had its name before.
+func (g *group) committedFor(r Request, topic string) []int32 {
+	partitions := slices.Sorted(maps.Keys(g.offsets[topic]))
+	return slices.DeleteFunc(partitions, func(p int32) bool { return r.another(topic, g.offsets[topic][p].topicID) })
 }
 
 // noCommit says that nothing is committed for a partition, or that it cannot be

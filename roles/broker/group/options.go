@@ -37,10 +37,12 @@ type Topics interface {
 	TopicID(name string) storage.TopicID
 	// TopicName returns the name of the topic with that id, or "".
 	TopicName(id storage.TopicID) string
-	// Gone reports whether a topic that was there is known to be there no more. It is
-	// asked of names that offsets were committed for, by whichever coordinator the
-	// partition had until it was given to this one.
-	Gone(name string) bool
+	// Newest returns the id of the topic that has a name by the newest that is known,
+	// zero when none has: what offsets were committed for that is not this topic was
+	// deleted. It is asked of names that offsets were committed for, by whichever
+	// coordinator the partition had until it was given to this one, and knows what they
+	// knew.
+	Newest(name string) storage.TopicID
 }
 
 // Defaults of Options. Sessions, metadata and the size of a member in Kafka are

@@ -209,8 +209,8 @@ func (g *group) writeAll(records []Record, txn *TxnWrite, each func(from, to int
 	var failed error
 	for from := 0; from < len(records); {
 		to, size := from, 0
-		for to < len(records) && (to == from || size+len(records[to].Key)+len(records[to].Value) <= maxWrite) {
-			size += len(records[to].Key) + len(records[to].Value)
+		for to < len(records) && (to == from || size+records[to].size() <= maxWrite) {
+			size += records[to].size()
 			to++
 		}
 		first, end := from, to == len(records)

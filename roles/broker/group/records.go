@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -21,6 +22,9 @@ const (
 	expiringCommitVersion = 1 // of clients that give a retention time themselves
 	groupVersion          = 3
 )
+
+// topicCommitVersion is the newest value of an offset commit that is read.
+const topicCommitVersion = 4
 
 var errShort = errors.New("shorter than its version is")
 
@@ -44,6 +48,46 @@ func commitKey(group string, s slot) []byte {
 	return k.AppendTo(nil)
 }
 
+// topicHeader is the header of an offset commit that says for which topic it is: its id.
+// Kafka's value has that since version 4, which what knows 3 cannot read; headers it
+// passes over.
+const topicHeader = "topic-id"
+
+// headers returns what a record says besides its key and value.
+func (r Record) headers() []batch.Header {
+	if r.TopicID.IsZero() {
+		return nil
+	}
+	return []batch.Header{{Key: []byte(topicHeader), Value: r.TopicID[:]}}
+}
+
+// size is about how many bytes a record takes.
+func (r Record) size() int {
+	n := len(r.Key) + len(r.Value)
+	if !r.TopicID.IsZero() {
+		n += len(topicHeader) + len(r.TopicID)
+	}
+	return n
+}
+
+// recordOf reads a record of the log, whose bytes it shares.
+func recordOf(r *batch.Record) (Record, error) {
+	out := Record{Key: r.Key, Value: r.Value}
+	var err error
+	r.Headers(func(h batch.Header) bool {
+		if string(h.Key) != topicHeader {
+			return true
+		}
+		if !guard.Check("group.topic-header", len(h.Value) == len(out.TopicID)) {
+			err = fmt.Errorf("header %s of %d bytes", topicHeader, len(h.Value))
+			return false
+		}
+		out.TopicID = storage.TopicID(h.Value)
+		return true
+	})
+	return out, err
+}
+
 func encodeCommit(group string, s slot, o commit) Record {
 	v := kmsg.OffsetCommitValue{
 		Version: commitVersion, Offset: o.offset, LeaderEpoch: o.leaderEpoch,
@@ -52,7 +96,7 @@ func encodeCommit(group string, s slot, o commit) Record {
 	if o.expires >= 0 {
 		v.Version = expiringCommitVersion
 	}
-	return Record{Key: commitKey(group, s), Value: v.AppendTo(nil)}
+	return Record{Key: commitKey(group, s), Value: v.AppendTo(nil), TopicID: o.topicID}
 }
 
 func groupKey(group string) []byte {
@@ -85,32 +129,32 @@ func encodeGroup(g *group, assignments map[string][]byte) Record {
 }
 
 // Replay applies a record of the log, in the log's order, before the first step.
-func (c *Core) Replay(key, value []byte) error {
-	if len(key) < 2 {
+func (c *Core) Replay(r Record) error {
+	if len(r.Key) < 2 {
 		return fmt.Errorf("key: %w", errShort)
 	}
-	switch kind := binary.BigEndian.Uint16(key); {
+	switch kind := binary.BigEndian.Uint16(r.Key); {
 	case kind <= commitKeyVersion:
-		return c.replayCommit(key, value)
+		return c.replayCommit(r)
 	case kind == groupKeyVersion:
-		return c.replayGroup(key, value)
+		return c.replayGroup(r.Key, r.Value)
 	case isConsumerKind(kind):
-		return c.replayConsumer(key, value)
+		return c.replayConsumer(r.Key, r.Value)
 	}
 	c.skips++
 	return nil
 }
 
 // ReplayTransactional applies a record of a producer's transaction.
-func (c *Core) ReplayTransactional(producerID int64, producerEpoch int16, key, value []byte) error {
-	if len(key) < 2 {
+func (c *Core) ReplayTransactional(producerID int64, producerEpoch int16, r Record) error {
+	if len(r.Key) < 2 {
 		return fmt.Errorf("key: %w", errShort)
 	}
-	if kind := binary.BigEndian.Uint16(key); kind > commitKeyVersion || value == nil {
+	if kind := binary.BigEndian.Uint16(r.Key); kind > commitKeyVersion || r.Value == nil {
 		c.skips++ // nothing else has a place in a transaction
 		return nil
 	}
-	group, s, o, err := decodeCommit(key, value)
+	group, s, o, err := decodeCommit(r)
 	if err != nil {
 		return err
 	}
@@ -121,8 +165,8 @@ func (c *Core) ReplayTransactional(producerID int64, producerEpoch int16, key, v
 // ReplayMarker applies the end of a producer's transaction.
 func (c *Core) ReplayMarker(producerID int64, commit bool) { c.ended(producerID, commit) }
 
-func (c *Core) replayCommit(key, value []byte) error {
-	group, s, o, err := decodeCommit(key, value)
+func (c *Core) replayCommit(r Record) error {
+	group, s, o, err := decodeCommit(r)
 	if err != nil {
 		return err
 	}
@@ -135,23 +179,26 @@ func (c *Core) replayCommit(key, value []byte) error {
 }
 
 // decodeCommit reads the record of a committed offset; nil: it takes one back.
-func decodeCommit(key, value []byte) (group string, s slot, _ *commit, _ error) {
+func decodeCommit(r Record) (group string, s slot, _ *commit, _ error) {
 	var k kmsg.OffsetCommitKey
-	if err := k.ReadFrom(key); !guard.Check("group.record-decodes", err == nil) {
+	if err := k.ReadFrom(r.Key); !guard.Check("group.record-decodes", err == nil) {
 		return "", s, nil, fmt.Errorf("key of an offset commit: %w", err)
 	}
 	s = slot{k.Topic, k.Partition}
-	if value == nil {
+	if r.Value == nil {
 		return k.Group, s, nil, nil
 	}
-	if err := atMost(value, commitVersion); err != nil {
+	if err := atMost(r.Value, topicCommitVersion); err != nil {
 		return "", s, nil, fmt.Errorf("offset commit of group %q: %w", k.Group, err)
 	}
 	v := kmsg.OffsetCommitValue{}
-	if err := v.ReadFrom(value); !guard.Check("group.record-decodes", err == nil) {
+	if err := v.ReadFrom(r.Value); !guard.Check("group.record-decodes", err == nil) {
 		return "", s, nil, fmt.Errorf("offset commit of group %q: %w", k.Group, err)
 	}
-	o := commit{v.Offset, -1, v.Metadata, v.CommitTimestamp, -1, 0}
+	o := commit{v.Offset, -1, v.Metadata, v.CommitTimestamp, -1, r.TopicID, 0}
+	if o.topicID.IsZero() {
+		o.topicID = v.TopicID
+	}
 	if v.Version >= 3 {
 		o.leaderEpoch = v.LeaderEpoch
 	}

@@ -135,10 +135,10 @@ func TestRecordsAreKafkas(t *testing.T) {
 	wantBytes(t, "empty group", encodeGroup(g, nil).Value, goldenEmptyGroup)
 
 	at := slot{"t1", 7}
-	r = encodeCommit("g", at, commit{42, 5, "md", stamp, -1, 0})
+	r = encodeCommit("g", at, commit{42, 5, "md", stamp, -1, storage.TopicID{}, 0})
 	wantBytes(t, "key of a commit", r.Key, goldenCommitKey)
 	wantBytes(t, "commit", r.Value, goldenCommit)
-	wantBytes(t, "commit that expires", encodeCommit("g", at, commit{42, 5, "md", stamp, stamp + 60_000, 0}).Value, goldenExpiringCommit)
+	wantBytes(t, "commit that expires", encodeCommit("g", at, commit{42, 5, "md", stamp, stamp + 60_000, storage.TopicID{}, 0}).Value, goldenExpiringCommit)
 }
 
 func TestGoldenRecordsAreReplayed(t *testing.T) {
@@ -153,7 +153,7 @@ func TestGoldenRecordsAreReplayed(t *testing.T) {
 		if value != "" {
 			v = unhex(t, value)
 		}
-		if err := c.Replay(unhex(t, key), v); err != nil {
+		if err := c.Replay(Record{Key: unhex(t, key), Value: v}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -167,11 +167,11 @@ func TestGoldenRecordsAreReplayed(t *testing.T) {
 	if string(a.assignment) != "X1" || string(a.metadata("range")) != "S" || a.session != 10*time.Second || a.rebalance != 20*time.Second || g.instances["i"] != i {
 		t.Fatalf("%+v, %+v", a, i)
 	}
-	if got, want := g.offsets["t1"][7], (commit{42, 5, "md", stamp, -1, 1}); got != want {
+	if got, want := g.offsets["t1"][7], (commit{42, 5, "md", stamp, -1, storage.TopicID{}, 1}); got != want {
 		t.Fatalf("%+v", got)
 	}
 	replay(goldenCommitKey, goldenExpiringCommit)
-	if got, want := g.offsets["t1"][7], (commit{42, -1, "md", stamp, stamp + 60_000, 2}); got != want {
+	if got, want := g.offsets["t1"][7], (commit{42, -1, "md", stamp, stamp + 60_000, storage.TopicID{}, 2}); got != want {
 		t.Fatalf("%+v", got)
 	}
 	replay(goldenGroupKey, goldenEmptyGroup)
@@ -184,7 +184,7 @@ func TestGoldenRecordsAreReplayed(t *testing.T) {
 	if groups, bytes := c.Size(); groups != 0 || bytes != 0 {
 		t.Fatalf("%d groups, %d bytes are left", groups, bytes)
 	}
-	if err := c.Replay([]byte{0, 11, 0, 1, 'g'}, []byte("of a share group")); err != nil || c.Skipped() != 1 {
+	if err := c.Replay(Record{Key: []byte{0, 11, 0, 1, 'g'}, Value: []byte("of a share group")}); err != nil || c.Skipped() != 1 {
 		t.Fatalf("%v, %d skipped", err, c.Skipped())
 	}
 }
@@ -194,7 +194,7 @@ func TestDamagedRecordFailsTheLoad(t *testing.T) {
 	commitKey, commitValue := unhex(t, goldenCommitKey), unhex(t, goldenCommit)
 	groupKey, groupValue := unhex(t, goldenGroupKey), unhex(t, goldenGroup)
 	twice := bytes.Replace(groupValue, []byte("i-2"), []byte("a-1"), 1)
-	for name, r := range map[string]Record{
+	for name, r := range map[string]struct{ Key, Value []byte }{
 		"no key":               {nil, commitValue},
 		"cut key":              {commitKey[:8], commitValue},
 		"cut commit":           {commitKey, commitValue[:20]},
@@ -241,7 +241,7 @@ func FuzzReplay(f *testing.F) {
 			t.Fatal(err)
 		}
 		c := NewCore(opt)
-		if err := c.Replay(key, value); err != nil {
+		if err := c.Replay(Record{Key: key, Value: value}); err != nil {
 			return
 		}
 		at := time.UnixMilli(stamp)
@@ -262,7 +262,7 @@ func FuzzReplay(f *testing.F) {
 		for n := range 100 {
 			for _, w := range fx.Writes {
 				for _, r := range w.Records {
-					if err := NewCore(opt).Replay(r.Key, r.Value); err != nil {
+					if err := NewCore(opt).Replay(r); err != nil {
 						t.Fatalf("our own record: %v", err)
 					}
 				}

@@ -147,10 +147,14 @@ func (c *Coordinator) commitOfKnown(req *kmsg.OffsetCommitRequest) (*kmsg.Offset
 		if req.Version >= 10 {
 			unknown = kerr.UnknownTopicID.Code
 			t.Topic = c.topicName(t.TopicID)
+		} else {
+			t.TopicID = c.topicID(t.Topic)
 		}
+		// The shard looks whether it is still this topic that has the name.
+		there := c.opt.Topics == nil || t.TopicID != [16]byte{}
 		t.Partitions = nil
 		for j, p := range req.Topics[i].Partitions {
-			if c.exists(t.Topic, p.Partition) {
+			if there && c.exists(t.Topic, p.Partition) {
 				t.Partitions = append(t.Partitions, p)
 				left++
 			} else {
@@ -384,7 +388,7 @@ func (c *Coordinator) OffsetDelete(ctx context.Context, req *kmsg.OffsetDeleteRe
 func (c *Coordinator) TopicDeleted(name string) {
 	name = strings.Clone(name)
 	for _, s := range c.shards.All() {
-		s.Post(func() { s.forget(func(topic string) bool { return topic == name }) })
+		s.Post(func() { s.forget(func(topic string, _ storage.TopicID) bool { return topic == name }) })
 	}
 }
 

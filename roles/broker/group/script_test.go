@@ -257,7 +257,7 @@ func (s *script) run(t *testing.T, line string) {
 	case "delete":
 		s.ask(a, &DeleteGroup{Group: g})
 	case "forget":
-		s.step(ForgetTopics{Wall: s.now, Gone: func(topic string) bool { return slices.Contains(a.bare, topic) }})
+		s.step(ForgetTopics{Wall: s.now, Gone: func(topic string, _ storage.TopicID) bool { return slices.Contains(a.bare, topic) }})
 	case "delete-offsets":
 		req := kmsg.NewPtrOffsetDeleteRequest()
 		req.Group = g
@@ -332,7 +332,7 @@ func (s *script) restart(t *testing.T) {
 	s.core = NewCore(s.opt)
 	s.held, s.who = nil, map[Call]string{}
 	for _, r := range s.log {
-		if err := s.core.Replay(r.Key, r.Value); err != nil {
+		if err := s.core.Replay(r); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -87,14 +87,16 @@ func (s *shard) lookAround() {
 
 // forgetGone forgets the offsets of topics that were deleted while nobody was told, or
 // could write it down. One that was made anew before that is there, and keeps what was
-// committed for the one before it: records do not say which it was.
+// committed for the one before it only where the record does not say which it was.
 func (s *shard) forgetGone() {
 	if topics := s.c.opt.Topics; topics != nil {
-		s.forget(func(topic string) bool { return guard.Check("group.topic-gone", topics.Gone(topic)) })
+		s.forget(func(topic string, id storage.TopicID) bool {
+			return guard.Check("group.topic-gone", isGone(topics.Newest(topic), id))
+		})
 	}
 }
 
-func (s *shard) forget(gone func(topic string) bool) {
+func (s *shard) forget(gone func(topic string, id storage.TopicID) bool) {
 	s.perform(s.core.Step(time.Now(), ForgetTopics{Wall: s.c.opt.Now(), Gone: gone}))
 }
 
@@ -109,6 +111,9 @@ func (s *shard) deadline(now time.Time) time.Time {
 // begin gives a request to the core.
 func (s *shard) begin(call uint64, r Request) {
 	r.Call, r.Wall, r.Full = Call(call), s.c.opt.Now(), s.c.full()
+	if topics := s.c.opt.Topics; topics != nil {
+		r.Newest = topics.Newest
+	}
 	s.perform(s.core.Step(time.Now(), r))
 	s.count()
 }
@@ -126,14 +131,14 @@ func (s *shard) perform(fx Effects) {
 		}
 		size := 0
 		for _, r := range w.Records {
-			size += len(r.Key) + len(r.Value)
+			size += r.size()
 		}
 		if s.builder.Len() > 0 && s.builder.Size()+size > maxWrite {
 			s.flush()
 		}
 		now := s.c.opt.Now().UnixMilli()
 		for _, r := range w.Records {
-			s.builder.Add(now, r.Key, r.Value)
+			s.builder.Add(now, r.Key, r.Value, r.headers()...)
 		}
 		s.writes = append(s.writes, w.ID)
 	}
@@ -175,7 +180,7 @@ func (s *shard) transactional(w Write) (batch.Batch, error) {
 	})
 	now := s.c.opt.Now().UnixMilli()
 	for _, r := range w.Records {
-		b.Add(now, r.Key, r.Value)
+		b.Add(now, r.Key, r.Value, r.headers()...)
 	}
 	return b.Build()
 }
@@ -277,16 +282,17 @@ func (s *shard) replay() (core *Core, records int, log compaction, err error) {
 		}
 		it := b.Records(maxBatch)
 		for it.Next() {
-			r := it.Record()
 			records++
-			replay := core.Replay
-			if b.IsTransactional() {
-				replay = func(key, value []byte) error {
-					return core.ReplayTransactional(b.ProducerID(), b.ProducerEpoch(), key, value)
-				}
+			r, err := recordOf(it.Record())
+			switch {
+			case err != nil:
+			case b.IsTransactional():
+				err = core.ReplayTransactional(b.ProducerID(), b.ProducerEpoch(), r)
+			default:
+				err = core.Replay(r)
 			}
-			if err := replay(r.Key, r.Value); err != nil {
-				return &RecordError{Partition: s.Partition, Offset: r.Offset, Err: err}
+			if err != nil {
+				return &RecordError{Partition: s.Partition, Offset: it.Record().Offset, Err: err}
 			}
 		}
 		return it.Err()

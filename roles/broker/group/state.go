@@ -16,7 +16,7 @@ import (
 const (
 	groupBytes   = 600
 	memberBytes  = 500
-	commitBytes  = 120
+	commitBytes  = 136
 	pendingBytes = 100
 )
 

@@ -22,16 +22,27 @@ type Catalogue interface {
 	Partitions(name string) int32
 	TopicID(name string) storage.TopicID
 	TopicName(id storage.TopicID) string
+	// Changed returns the names of the topics that came or went since an earlier
+	// catalogue, those made anew among them; known is false when it cannot say.
+	Changed(earlier Catalogue) (names []string, known bool)
 }
 
 // nothing is the catalogue of a core that was not told of any.
 type nothing struct{}
 
-func (nothing) Version() uint64                  { return 0 }
-func (nothing) Names() iter.Seq[string]          { return func(func(string) bool) {} }
-func (nothing) Partitions(string) int32          { return 0 }
-func (nothing) TopicID(string) storage.TopicID   { return storage.TopicID{} }
-func (nothing) TopicName(storage.TopicID) string { return "" }
+func (nothing) Version() uint64                    { return 0 }
+func (nothing) Names() iter.Seq[string]            { return func(func(string) bool) {} }
+func (nothing) Partitions(string) int32            { return 0 }
+func (nothing) TopicID(string) storage.TopicID     { return storage.TopicID{} }
+func (nothing) TopicName(storage.TopicID) string   { return "" }
+func (nothing) Changed(Catalogue) ([]string, bool) { return nil, false }
+
+// change is what came or went with the last catalogue.
+type change struct {
+	since uint64 // the version of the one before
+	names []string
+	known bool // else any topic may have
+}
 
 // subscription is a regular expression that members subscribe by, and the topics that
 // match it.
@@ -41,6 +52,9 @@ type subscription struct {
 	resolved   bool     // topics were looked for
 	version    uint64   // of the catalogue that they were found in
 	found      int64    // wall clock, ms
+
+	looked bool // by this core: topics is what matches in the catalogue of version seen
+	seen   uint64
 }
 
 // compiled returns what a member's pattern compiles to; nil: it is not taken.
@@ -53,20 +67,41 @@ func compiled(source string) *regexp.Regexp {
 }
 
 // resolve finds the topics that match, and reports whether they are others than
-// before.
-func (p *subscription) resolve(c Catalogue, now int64) bool {
+// before. Where the topics before are known, it looks only at those that by has of what
+// changed since: there may be many topics, and patterns.
+func (p *subscription) resolve(c Catalogue, by change, now int64) bool {
 	var found []string
-	for name := range c.Names() {
-		if p.expression.MatchString(name) {
-			found = append(found, name)
+	if p.looked && by.known && p.seen == by.since {
+		found = p.follow(c, by.names)
+	} else {
+		for name := range c.Names() {
+			if p.expression.MatchString(name) {
+				found = append(found, name)
+			}
 		}
+		slices.Sort(found)
 	}
-	slices.Sort(found)
+	p.looked, p.seen = true, c.Version()
 	changed := !p.resolved || !slices.Equal(found, p.topics)
 	if changed {
 		p.topics, p.found, p.version, p.resolved = found, now, c.Version(), true
 	}
 	return changed
+}
+
+// follow returns the topics that match when those of these names came or went.
+func (p *subscription) follow(c Catalogue, names []string) []string {
+	found := slices.Clone(p.topics)
+	for _, name := range names {
+		at, had := slices.BinarySearch(found, name)
+		switch has := c.Partitions(name) > 0 && p.expression.MatchString(name); {
+		case has && !had:
+			found = slices.Insert(found, at, name)
+		case had && !has:
+			found = slices.Delete(found, at, at+1)
+		}
+	}
+	return found
 }
 
 // metadataHash tells apart what there is of subscribed topics: their ids, and

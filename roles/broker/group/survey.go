@@ -43,7 +43,7 @@ func (c *Coordinator) Survey(ctx context.Context, partition int32, most int, ans
 
 // survey stops copying offsets at most, and only counts the rest: members of other
 // groups wait meanwhile.
-func (c *Core) survey(most int) Survey {
+func (c *Core) survey(r Request, most int) Survey {
 	var out Survey
 	for _, g := range c.sorted() {
 		told := Surveyed{ID: g.id, ProtocolType: g.protocolType, Type: classic, State: g.state.String(), Members: len(g.members)}
@@ -51,15 +51,15 @@ func (c *Core) survey(most int) Survey {
 			told.Type, told.State, told.Members = consumerType, g.consumer.stateName(), len(g.consumer.members)
 		}
 		if most == 0 {
-			for _, offsets := range g.offsets {
-				out.Left += len(offsets)
+			for topic := range g.offsets {
+				out.Left += len(g.committedFor(r, topic))
 			}
 			out.Groups = append(out.Groups, told)
 			continue
 		}
 		for _, topic := range slices.Sorted(maps.Keys(g.offsets)) {
 			offsets := g.offsets[topic]
-			for _, p := range slices.Sorted(maps.Keys(offsets)) {
+			for _, p := range g.committedFor(r, topic) {
 				if most == 0 {
 					out.Left++
 					continue

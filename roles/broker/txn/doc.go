@@ -11,13 +11,19 @@
 //
 //	Empty ─add─▶ Ongoing ─end─▶ PrepareCommit ─markers─▶ CompleteCommit ─add─▶ Ongoing
 //	                     ─end, time-out, fence─▶ PrepareAbort ─markers─▶ CompleteAbort
+//	Empty, Complete* ─end, of version 2, an abort of nothing─▶ PrepareAbort
+//	Empty, Complete* ─InitProducerId─▶ Empty
+//
+// EndTxn is answered when the decision is on record, as Prepare*, before the markers:
+// requests for the transaction that comes next wait for those.
 //
 // Producers of transaction version 2 (KIP-890) get an epoch for each transaction:
 // EndTxn raises it, under the raised epoch the markers are written, and whatever
 // comes late of the transaction before names the old one, and is refused. An id
 // whose epochs run out goes on under another producer id. Aborts by time-out and
 // fences raise the epoch for any producer. A producer that has not heard an answer
-// asks again, and is told the same.
+// asks again, and is told the same. Which epoch he had before is not on record: after a
+// restart it is taken to be the one below, as far as the state allows.
 //
 // Where Kafka answers CONCURRENT_TRANSACTIONS at once, requests wait for the state
 // that comes, up to a second: markers take a millisecond, and clients that come
