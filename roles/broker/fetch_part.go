@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -282,7 +284,8 @@ func (part *fetchPart) take(f *fetchRequest, read log.ReadResult) error {
 }
 
 // tellAborted adds transactions that a reader of what is committed has to leave
-// out.
+// out, in order of their first offsets: there are clients that take the list as a
+// queue, and give out the records of what is further back in it than it should be.
 func (part *fetchPart) tellAborted(f *fetchRequest, aborted []log.Aborted) {
 	if !f.q.ReadCommitted {
 		return
@@ -293,6 +296,7 @@ func (part *fetchPart) tellAborted(f *fetchRequest, aborted []log.Aborted) {
 	for _, t := range aborted {
 		part.result.Aborted = append(part.result.Aborted, wire.AbortedTransaction{ProducerID: t.ProducerID, First: t.First})
 	}
+	slices.SortStableFunc(part.result.Aborted, func(a, b wire.AbortedTransaction) int { return cmp.Compare(a.First, b.First) })
 }
 
 // Versions whose clients know zstd (KIP-110).
