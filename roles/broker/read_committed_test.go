@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"cmp"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -100,13 +99,18 @@ func (m *ledger) append(id int64) {
 	m.end += int64(count)
 }
 
-func (m *ledger) mark(id int64) {
+// decide ends the transaction of a producer, if one is open, either way.
+func (m *ledger) decide(id int64) {
+	m.t.Helper()
+	if m.open[id] != nil {
+		m.mark(id, m.rng.IntN(3) > 0)
+	}
+}
+
+func (m *ledger) mark(id int64, aborted bool) {
 	m.t.Helper()
 	of := m.open[id]
-	if of == nil {
-		return
-	}
-	of.decided, of.aborted = true, m.rng.IntN(3) > 0
+	of.decided, of.aborted = true, aborted
 	answer := make(chan error, 1)
 	m.n.b.markPartition(m.t.Context(), "t", 0, log.Marker{ProducerID: id, Commit: !of.aborted}, func(err error) { answer <- err })
 	if err := <-answer; err != nil {
@@ -136,14 +140,12 @@ func (m *ledger) stop() {
 }
 
 // visible is what a client makes of one partition of a response: it leaves out
-// markers, and what the response says was aborted.
+// markers, and what the response says was aborted. It takes that list as it comes,
+// as clients do that rely on Kafka's order.
 func visible(t *testing.T, part kmsg.FetchResponseTopicPartition) (offsets []int64, next int64) {
 	t.Helper()
 	next = -1
-	aborted := slices.Clone(part.AbortedTransactions)
-	slices.SortStableFunc(aborted, func(a, b kmsg.FetchResponseTopicPartitionAbortedTransaction) int {
-		return cmp.Compare(a.FirstOffset, b.FirstOffset)
-	})
+	aborted := part.AbortedTransactions
 	out := map[int64]bool{}
 	for rest := part.RecordBatches; len(rest) > 0; {
 		b, more, err := batch.Next(rest)
@@ -243,7 +245,7 @@ func TestReadCommittedIsTheSameFromEverywhere(t *testing.T) {
 						m.append(int64(rng.IntN(4)) - 1)
 					}
 				case 0, 1, 2:
-					m.mark(int64(rng.IntN(3)))
+					m.decide(int64(rng.IntN(3)))
 				case 3, 4:
 					time.Sleep(1500 * time.Millisecond) // uploads
 				case 5:
@@ -282,4 +284,49 @@ func TestReadCommittedIsTheSameFromEverywhere(t *testing.T) {
 			m.stop()
 		})
 	}
+}
+
+// TestAbortedTransactionsAreToldInOrder: also where the marker of the earlier one
+// has left the WAL, and that of the later has not.
+func TestAbortedTransactionsAreToldInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		m := &ledger{t: t, n: newBesideBucket(t, b), rng: rand.New(rand.NewPCG(1, 7)), open: map[int64]*transaction{}, next: map[int64]int32{}}
+		defer m.n.c.Close()
+		m.start(b)
+		defer m.stop()
+		m.n.produce() // makes the topic, with a record in it
+		m.records, m.end = append(m.records, ledgerRecord{0, nil}), 1
+		var want []kmsg.FetchResponseTopicPartitionAbortedTransaction
+		begin := func(id int64) {
+			first := kmsg.NewFetchResponseTopicPartitionAbortedTransaction()
+			first.ProducerID, first.FirstOffset = id, m.end
+			want = append(want, first)
+			m.append(id)
+		}
+		begin(0)
+		m.mark(0, true)
+		begin(0)
+		begin(1) // ends before that of 0, and began after it
+		time.Sleep(5 * time.Second)
+		if err := m.n.store.Evict(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if l, _ := m.log(); l.LocalStart() != storage.Offset(m.end) {
+			t.Fatalf("the WAL begins at %d of %d", l.LocalStart(), m.end)
+		}
+		m.mark(1, true)
+		m.mark(0, true)
+		c := m.connect()
+		defer c.conn.Close()
+		part := ask[*kmsg.FetchResponse](c, 12, committedOnly(fetchFrom("t", 0, 0, time.Minute))).Topics[0].Partitions[0]
+		if !slices.EqualFunc(part.AbortedTransactions, want, func(a, b kmsg.FetchResponseTopicPartitionAbortedTransaction) bool {
+			return a.ProducerID == b.ProducerID && a.FirstOffset == b.FirstOffset
+		}) {
+			t.Errorf("told %+v, want %+v", part.AbortedTransactions, want)
+		}
+		if got, _ := visible(t, part); !slices.Equal(got, []int64{0}) {
+			t.Errorf("a client sees %v", got)
+		}
+	})
 }
