@@ -138,12 +138,15 @@ func admissible(now time.Time, records []byte, c *Config, internal bool) (batch.
 	if !guard.Check("log.one-batch", len(rest) == 0) {
 		return nil, &batch.Error{Code: batch.InvalidRecord, Reason: fmt.Sprintf("%d bytes after the first batch: a request brings one for each partition", len(rest))}
 	}
-	limits := batch.Limits{MaxBytes: c.MaxMessageBytes, Internal: internal, Now: now}
+	limits := batch.Limits{MaxBytes: c.MaxMessageBytes, MaxDecompressed: batch.DefaultMaxDecompressed, Internal: internal, Now: now}
 	if c.TimestampType == batch.CreateTime {
 		limits.AfterMax, limits.BeforeMax = c.TimestampAfterMax, c.TimestampBeforeMax
 	}
 	if err := batch.Validate(b, &limits); err != nil {
 		return nil, err
+	}
+	if c.TimestampType == batch.CreateTime {
+		batch.StampLatest(b)
 	}
 	if c.Recompress && !b.IsControl() {
 		if b, err = batch.Recompress(b, c.Codec, c.Level, 0); err != nil {

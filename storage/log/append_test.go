@@ -249,7 +249,7 @@ func TestIndexIsBounded(t *testing.T) {
 
 func TestRefusedBatches(t *testing.T) {
 	l := lead(t, open(t, small(disk.NewMem(disk.MemOptions{}))), partition(topicA, 0), 3)
-	l.SetConfig(Config{MaxMessageBytes: 1000, TimestampAfterMax: time.Hour})
+	l.SetConfig(Config{MaxMessageBytes: 1000, TimestampAfterMax: batch.Within(time.Hour)})
 	refused := func(b []byte, o AppendOptions) error {
 		t.Helper()
 		end := l.End()
@@ -296,7 +296,7 @@ func TestNobodyLeadsUnasked(t *testing.T) {
 
 func TestBrokersTimeIsStamped(t *testing.T) {
 	l := lead(t, open(t, small(disk.NewMem(disk.MemOptions{}))), partition(topicA, 0), 1)
-	l.SetConfig(Config{TimestampType: batch.LogAppendTime, TimestampAfterMax: time.Millisecond})
+	l.SetConfig(Config{TimestampType: batch.LogAppendTime, TimestampAfterMax: batch.Within(time.Millisecond)})
 	w := batch.NewBuilder(batch.BuilderOptions{Producer: &batch.Producer{ID: 1}})
 	w.Add(9_999_999_999_999, nil, nil) // the producer's clock does not matter
 	b, err := w.Build()

@@ -92,9 +92,8 @@ type Config struct {
 	// TimestampType LogAppendTime stamps every batch with the broker's time.
 	TimestampType batch.TimestampType
 	// TimestampAfterMax and TimestampBeforeMax bound how far producers'
-	// timestamps may lie from the broker's; 0: no bound. They do not apply
-	// with LogAppendTime.
-	TimestampAfterMax, TimestampBeforeMax time.Duration
+	// timestamps may lie from the broker's. They do not apply with LogAppendTime.
+	TimestampAfterMax, TimestampBeforeMax batch.Bound
 	// Recompress stores batches with Codec (at Level) whatever they came with;
 	// false keeps the producer's.
 	Recompress bool
