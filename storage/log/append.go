@@ -97,8 +97,7 @@ func (l *Log) append(now time.Time, records []byte, o AppendOptions, done Append
 			return result, false, err
 		}
 		if duplicate != nil {
-			result, answered = l.answerDuplicate(duplicate, b, done)
-			return result, answered, nil
+			return l.answerDuplicate(duplicate, b, done)
 		}
 		if b.IsTransactional() {
 			if err := l.checkVerified(b, o.Guard); err != nil {
@@ -113,11 +112,12 @@ func (l *Log) append(now time.Time, records []byte, o AppendOptions, done Append
 	if !o.Internal && !guard.Check("log.upload-share", held <= l.store.unuploaded) {
 		return result, false, fmt.Errorf("%d bytes of %s would not be in the bucket, at most %d may: %w", held, l.id, l.store.unuploaded, ErrUploadLag)
 	}
-	if sequenced && l.producers[b.ProducerID()] == nil && !l.store.rememberProducer() {
+	fresh := sequenced && !l.counted(b.ProducerID())
+	if fresh && !l.store.rememberProducer() {
 		return result, false, ErrTooManyProducers
 	}
 	if err := l.appendBatch(now, b, o, done); err != nil {
-		if sequenced && l.producers[b.ProducerID()] == nil {
+		if fresh {
 			l.store.forgetProducers(1)
 		}
 		return result, false, err
@@ -177,19 +177,29 @@ func (l *Log) mayAppend(c *Config, o AppendOptions) error {
 // answerDuplicate answers a batch that is in the log already as the first of it
 // is, or was, answered: not before the high watermark has passed it. l.mu is
 // held.
-func (l *Log) answerDuplicate(s *sentBatch, b batch.Batch, done Appended) (result AppendResult, answered bool) {
+func (l *Log) answerDuplicate(s *sentBatch, b batch.Batch, done Appended) (result AppendResult, answered bool, err error) {
 	p := l.store.newPending(l, done)
 	p.base, p.last, p.appendTime = s.base(), s.last, batch.NoTimestamp
 	if b.TimestampType() == batch.LogAppendTime {
 		p.appendTime = s.timestamp
 	}
 	if !guard.Check("log.duplicate-committed", s.last < l.replica.highWatermark) {
-		l.parked = append(l.parked, p)
-		return result, false
+		return result, false, l.park(p)
 	}
 	result = p.result(l.logStart)
 	p.recycle()
-	return result, true
+	return result, true, nil
+}
+
+// park has p answered once the high watermark has passed it, or what it waits for
+// has failed. With a dead WAL that may be behind us. l.mu is held.
+func (l *Log) park(p *pending) error {
+	if !guard.Check("log.park-dead", l.dead == nil) {
+		p.recycle()
+		return l.dead
+	}
+	l.parked = append(l.parked, p)
+	return nil
 }
 
 // appendBatch stamps the batch and hands it to the WAL. l.mu is held.
@@ -225,9 +235,7 @@ func (l *Log) appendBatch(now time.Time, b batch.Batch, o AppendOptions, done Ap
 // rememberBatch notes a batch that was appended in its producer's state. l.mu is
 // held, or the log is being recovered.
 func (l *Log) rememberBatch(id int64, sent sentBatch, transactional bool, millis int64) {
-	if l.producers == nil {
-		l.producers = producers{}
-	}
+	l.handOver(id)
 	if l.producers.add(id, sent, transactional, l.replica.highWatermark, millis) {
 		l.noteTransactions(func(t *transactions) { t.begin(id, sent.base()) })
 		l.endVerification(id, nil)
@@ -299,6 +307,9 @@ func (p *pending) Committed(err error) {
 	l := p.log
 	l.mu.Lock()
 	l.inFlight.pop(p)
+	if err != nil {
+		l.dead = err
+	}
 	if err == nil && p.cancelled {
 		err = ErrNotLeader
 	}

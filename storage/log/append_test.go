@@ -93,6 +93,31 @@ func TestDuplicateOfAFailedAppendFails(t *testing.T) {
 	wantErr(t, a.wait(t).Err, ErrDead)
 }
 
+// TestWhatWaitsForADeadAppendFails too, when it comes after all that waited was told:
+// its connection, and the broker's end, wait for the answer.
+func TestWhatWaitsForADeadAppendFails(t *testing.T) {
+	fs := hooked()
+	s := open(t, small(fs))
+	l := lead(t, s, partition(topicA, 0), 1)
+	held := func() answer { // room that was given while the WAL lived
+		if err := s.Admit(context.Background(), 1000); err != nil {
+			t.Fatal(err)
+		}
+		return make(answer, 1)
+	}
+	duplicate, expecting := held(), held()
+	gate := make(chan struct{})
+	fail := func() error { <-gate; return syscall.EIO }
+	fs.beforeSync.Store(&fail)
+	first := send(t, l, from(t, 7, 0, 0, "a"), anyEpoch)
+	close(gate)
+	wantErr(t, first.wait(t).Err, ErrDead)
+	l.Append(time.Now(), from(t, 7, 0, 0, "a"), anyEpoch, duplicate)
+	wantErr(t, duplicate.wait(t).Err, ErrDead)
+	l.Append(time.Now(), values(t, "a"), AppendOptions{Epoch: storage.NoEpoch, Condition: Expect(0)}, expecting)
+	wantErr(t, expecting.wait(t).Err, ErrDead)
+}
+
 func TestLastFiveBatchesAreDeduplicated(t *testing.T) {
 	l := lead(t, open(t, small(disk.NewMem(disk.MemOptions{}))), partition(topicA, 0), 1)
 	for i := range int32(7) {

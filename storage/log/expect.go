@@ -106,6 +106,5 @@ func (l *Log) refuseCondition(c Condition, done Appended) error {
 	}
 	p := l.store.newPending(l, done)
 	p.last, p.refusal = l.end-1, refusal
-	l.parked = append(l.parked, p)
-	return nil
+	return l.park(p)
 }

@@ -42,6 +42,7 @@ type Log struct {
 	parked       []*pending
 	waiters      []watch
 	refused      error // why nothing works any more: dropped, closed, corrupt
+	dead         error // why the WAL completes no append any more: what came before was told
 
 	// The newest state on disk, or on its way there.
 	stateRefs  []wal.Ref

@@ -366,6 +366,33 @@ func TestKnownProducerBeginsThoughThereAreNoMore(t *testing.T) {
 	}
 }
 
+// TestVerificationKeepsThePlaceOfItsProducer: who began while there was room for one
+// more is not refused for having taken it.
+func TestVerificationKeepsThePlaceOfItsProducer(t *testing.T) {
+	o := small(disk.NewMem(disk.MemOptions{}))
+	o.MaxProducers = 2
+	s := open(t, o)
+	l := lead(t, s, partition(topicA, 0), 1)
+	wantCounted := func(want int64) {
+		t.Helper()
+		if got := s.Stats().Producers; got != want {
+			t.Fatalf("%d producers are counted, want %d", got, want)
+		}
+	}
+	verify(t, l, inTransaction(t, 8, 0, 0, "of which nothing comes yet"))
+	transact(t, l, inTransaction(t, 7, 0, 0, "a"))
+	wantCounted(2)
+	// Of 8 a marker comes, which is of the transaction before: it stays one producer.
+	appendMarker(t, l, Marker{ProducerID: 8, Commit: true, TransactionVersion: 2})
+	wantCounted(2)
+	appendMarker(t, l, Marker{ProducerID: 7, Commit: true})
+	s.expire(time.Now().Add(time.Hour).UnixMilli())
+	l.mu.Lock()
+	l.endVerifications(math.MaxInt64)
+	l.mu.Unlock()
+	wantCounted(0)
+}
+
 // TestTransactionsSurviveRestart wherever their first batch and their marker lie:
 // in what was trimmed, in what was copied forward, behind the last state.
 func TestTransactionsSurviveRestart(t *testing.T) {
