@@ -236,6 +236,7 @@ func (l *Log) appendBatch(now time.Time, b batch.Batch, o AppendOptions, done Ap
 // held, or the log is being recovered.
 func (l *Log) rememberBatch(id int64, sent sentBatch, transactional bool, millis int64) {
 	l.handOver(id)
+	l.stale++
 	if l.producers.add(id, sent, transactional, l.replica.highWatermark, millis) {
 		l.noteTransactions(func(t *transactions) { t.begin(id, sent.base()) })
 		l.endVerification(id, nil)

@@ -181,7 +181,7 @@ func TestSequenceWraps(t *testing.T) {
 func TestForgottenProducerMayBeginAnywhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := small(disk.NewMem(disk.MemOptions{}))
-		o.ProducerExpiry = time.Hour
+		o.ProducerExpiry, o.Now = time.Hour, time.Now
 		s := open(t, o)
 		defer s.Close()
 		l := lead(t, s, partition(topicA, 0), 1)

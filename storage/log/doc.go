@@ -46,10 +46,14 @@
 // log start: it is taken to be the local start until the controller's word comes
 // ([Log.SetLogStart]), which may lie further back. Leader epochs are kept from
 // the log start on. Producers and transactions are those of the
-// last state with the batches at or above its high watermark added: the same as
-// before the stop. Producers are forgotten by time only, by the broker's clock,
-// and not while they have a transaction open; verifications do not outlive a
-// leader.
+// last state with the batches at or above its high watermark added, whose producers
+// count as heard of at the start: the same as before the stop, and those that were
+// forgotten since the state. So that these are few, states are written at Close, each
+// hour, and when much of producers lies behind them. Producers are forgotten by time
+// only, by the broker's clock, and not while they have a transaction open; while as
+// many are remembered as may be, new ones are refused. Only a start that finds more
+// forgets those that were silent for longest, and a log that begins anew at an offset
+// that it had not reached knows none. Verifications do not outlive a leader.
 //
 // Concurrency. Everything exported is safe for concurrent use. Lock order:
 // Store.mu or the lock of Store.backlogs, then Log.mu (several only under Store.mu), then the WAL's. No file is
@@ -60,7 +64,7 @@
 // Bytes. Frames of kind data hold one record batch, with its base offset and
 // leader epoch in the frame's header; trim, truncate and drop hold nothing
 // besides the header. A trim frame says where the local log begins. A state is written when a partition is made, in place of a
-// trim that would lose something, and when a segment is given back: in one frame,
+// trim that would lose something, when a segment is given back, and from time to time: in one frame,
 // or several (parts) when there are many producers. Little-endian:
 //
 //	offset size field

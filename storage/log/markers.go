@@ -134,6 +134,7 @@ func markOf(b batch.Batch, coordinatorEpoch int32) mark {
 // being recovered.
 func (l *Log) rememberMarker(id int64, m mark, commit bool, millis int64) {
 	l.handOver(id)
+	l.stale++
 	first := l.producers.mark(id, m, l.replica.highWatermark, millis)
 	if first != storage.NoOffset {
 		l.noteTransactions(func(t *transactions) { t.end(id, first, m.offset, commit, l.store.o.Tiered) })
