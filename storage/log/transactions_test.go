@@ -366,6 +366,34 @@ func TestKnownProducerBeginsThoughThereAreNoMore(t *testing.T) {
 	}
 }
 
+// TestOffsetsAreOfOneMoment: a reader that compares them must find them in order,
+// whatever is committed meanwhile.
+func TestOffsetsAreOfOneMoment(t *testing.T) {
+	s := open(t, small(disk.NewMem(disk.MemOptions{})))
+	l := lead(t, s, partition(topicA, 0), 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range int32(300) {
+			transact(t, l, inTransaction(t, 7, 0, i, "a"))
+			appendMarker(t, l, Marker{ProducerID: 7, CoordinatorEpoch: i, Commit: true})
+		}
+	}()
+	for {
+		if o := l.Offsets(); o.LogStart > o.LastStable || o.LastStable > o.HighWatermark {
+			t.Fatalf("%+v", o)
+		}
+		select {
+		case <-done:
+			if o := l.Offsets(); o != (Offsets{0, 600, 600}) {
+				t.Fatalf("at the end: %+v", o)
+			}
+			return
+		default:
+		}
+	}
+}
+
 // TestVerificationKeepsThePlaceOfItsProducer: who began while there was room for one
 // more is not refused for having taken it.
 func TestVerificationKeepsThePlaceOfItsProducer(t *testing.T) {
