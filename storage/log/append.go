@@ -38,6 +38,7 @@ type AppendResult struct {
 	Base, Last    storage.Offset
 	LogAppendTime int64 // ms since 1970, batch.NoTimestamp with CreateTime
 	LogStart      storage.Offset
+	Duplicate     bool  // it was there already
 	Err           error // then the rest says nothing
 }
 
@@ -179,7 +180,7 @@ func (l *Log) mayAppend(c *Config, o AppendOptions) error {
 // held.
 func (l *Log) answerDuplicate(s *sentBatch, b batch.Batch, done Appended) (result AppendResult, answered bool, err error) {
 	p := l.store.newPending(l, done)
-	p.base, p.last, p.appendTime = s.base(), s.last, batch.NoTimestamp
+	p.base, p.last, p.appendTime, p.duplicate = s.base(), s.last, batch.NoTimestamp, true
 	if b.TimestampType() == batch.LogAppendTime {
 		p.appendTime = s.timestamp
 	}
@@ -257,6 +258,7 @@ type pending struct {
 	base, last storage.Offset
 	appendTime int64
 	leaderOnly bool
+	duplicate  bool
 	refusal    error    // the answer, once the high watermark has passed last; nil: it is appended
 	cancelled  bool     // truncated before it was synced
 	next       *pending // in flight behind it
@@ -282,7 +284,7 @@ func (p *pending) recycle() {
 }
 
 func (p *pending) result(logStart storage.Offset) AppendResult {
-	return AppendResult{Base: p.base, Last: p.last, LogAppendTime: p.appendTime, LogStart: logStart}
+	return AppendResult{Base: p.base, Last: p.last, LogAppendTime: p.appendTime, LogStart: logStart, Duplicate: p.duplicate}
 }
 
 func (p *pending) answer(logStart storage.Offset) {

@@ -57,7 +57,10 @@ func TestDuplicateBeforeCommit(t *testing.T) {
 		t.Fatalf("before the sync: first answered %v, duplicate answered %v", !first.pending(), !again.pending())
 	}
 	let()
-	if a, b := first.wait(t), again.wait(t); a != b || a.Base != 0 || a.Last != 1 || a.Err != nil {
+	want := AppendResult{Last: 1, LogAppendTime: batch.NoTimestamp}
+	wantAgain := want
+	wantAgain.Duplicate = true
+	if a, b := first.wait(t), again.wait(t); a != want || b != wantAgain {
 		t.Fatalf("first answered %+v, duplicate %+v", a, b)
 	}
 	if l.End() != 2 {
