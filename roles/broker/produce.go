@@ -173,6 +173,7 @@ func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time
 	}
 	if err := p.admit(len(records)); err != nil {
 		transcoded.Release()
+		l.Refused(q.Records, err)
 		return err
 	}
 	admitted := admittedBatch{part: part, log: l, epoch: r.epoch, now: now, records: records, transcoded: transcoded}

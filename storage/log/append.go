@@ -56,12 +56,15 @@ type Appended interface{ Appended(AppendResult) }
 //
 // Errors: *batch.Error, ErrNotLeader, ErrOutOfOrderSequence,
 // ErrInvalidProducerEpoch, ErrNotTransactional, ErrUnverified, ErrTooManyProducers,
-// ErrNotEnoughReplicas, ErrFull, ErrUploadLag, ErrDead, ErrClosed, ErrDropped,
+// ErrNotEnoughReplicas, ErrFull, ErrUploadLag, ErrBehindRefused, ErrDead, ErrClosed, ErrDropped,
 // *CorruptionError; *UnexpectedEndError once the end that it names is committed.
 func (l *Log) Append(now time.Time, records []byte, o AppendOptions, done Appended) {
 	admitted := len(records)
 	result, answered, err := l.append(now, records, o, done)
 	l.store.Unadmit(admitted)
+	if err != nil {
+		l.Refused(records, err)
+	}
 	tell(done, result, answered, err)
 }
 
@@ -100,6 +103,9 @@ func (l *Log) append(now time.Time, records []byte, o AppendOptions, done Append
 		if duplicate != nil {
 			return l.answerDuplicate(duplicate, b, done)
 		}
+		if err := l.checkBehind(b); err != nil {
+			return result, false, err
+		}
 		if b.IsTransactional() {
 			if err := l.checkVerified(b, o.Guard); err != nil {
 				return result, false, err
@@ -124,6 +130,9 @@ func (l *Log) append(now time.Time, records []byte, o AppendOptions, done Append
 		return result, false, err
 	}
 	if sequenced {
+		if !l.producers.sentIn(b.ProducerID(), b.ProducerEpoch()) {
+			l.store.refusals.forget(l.refusedProducer(b))
+		}
 		l.rememberBatch(b.ProducerID(), sentOf(b), b.IsTransactional(), now.UnixMilli())
 	}
 	return result, false, nil

@@ -21,7 +21,8 @@
 // the high watermark has passed it (with LeaderOnly: when it is on disk). A
 // reader sees nothing above the high watermark. A batch that a producer sends
 // again is answered as the first was, once the high watermark has passed that;
-// an unknown producer may begin with any sequence number. A batch whose producer
+// an unknown producer may begin with any sequence number, but not behind a batch of its
+// own that was refused a moment ago and may be taken when it comes again. A batch whose producer
 // expects another end ([Condition]) is refused once the end it was compared with is
 // committed; of two that expect the same one is. Where something is not
 // found where the index said, the index is asked again: only the log start makes
@@ -56,10 +57,11 @@
 // that it had not reached knows none. Verifications do not outlive a leader.
 //
 // Concurrency. Everything exported is safe for concurrent use. Lock order:
-// Store.mu or the lock of Store.backlogs, then Log.mu (several only under Store.mu), then the WAL's. No file is
+// Store.mu or the lock of Store.backlogs, then Log.mu (several only under Store.mu), then the WAL's or that of
+// Store.refusals. No file is
 // read, and no caller's code runs, under a lock; the WAL's memory is written
 // under Log.mu, which is what orders a partition's frames. Goroutines: one for
-// each store, which forgets producers.
+// each store, which forgets producers and writes states.
 //
 // Bytes. Frames of kind data hold one record batch, with its base offset and
 // leader epoch in the frame's header; trim, truncate and drop hold nothing

@@ -37,6 +37,7 @@ type Store struct {
 	producers  atomic.Int64
 	guards     atomic.Uint64 // that were given out
 	expansions expansions
+	refusals   refusals
 	dead       atomic.Pointer[error]
 }
 
