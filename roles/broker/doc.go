@@ -17,9 +17,9 @@
 //     that leadership.go has carried out, not from the newest one.
 //   - Requests of one connection are started in order of arrival, on the
 //     connection's goroutine, so that batches of one producer are appended in
-//     order. That goroutine waits for nothing but admission to the WAL, where
-//     waiting is the back-pressure, and for the reads of a fetch whose records
-//     have left memory: its answer would hold back those behind it anyway.
+//     order. That goroutine waits for nothing but admission to the WAL, and to the
+//     memory that batches are expanded in, where waiting is the back-pressure, and
+//     for the reads of a fetch whose records have left memory: its answer would hold back those behind it anyway.
 //   - The first batch of a transaction in a partition waits, holding its room in the
 //     WAL, until the coordinator of the transactional id has confirmed it; what its
 //     producer sends behind it waits too, so that their order stays. A reader of

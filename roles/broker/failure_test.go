@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/storage/wal"
@@ -89,6 +90,58 @@ func TestFullWALSlowsAndThenRefuses(t *testing.T) {
 	for range 100 {
 		p := ask[*kmsg.ProduceResponse](c, 9, produceTo("events", 0, -1, batchOf(t, payload)))
 		if p.Topics[0].Partitions[0].ErrorCode == 0 {
+			return
+		}
+		if err := store.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Error("deleting every record made no room")
+}
+
+// A new producer's large batch does not fit where the small one behind it would: that
+// does not go first.
+func TestSmallBatchDoesNotOvertakeALargeOneThatWasRefused(t *testing.T) {
+	store, err := log.Open(t.Context(), log.Options{FS: disk.NewMem(disk.MemOptions{}), Dir: "wal", WAL: wal.Options{
+		Capacity: 16 << 20, SegmentSize: 1 << 20, ChunkSize: 256 << 10, Memory: 8 << 20, Reserve: 2 << 20,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	n := startNode(t, func(o *Options) { o.Store = store })
+	n.controller.createTopic("events", 1)
+	n.settle(t.Context())
+	c := n.connect()
+	large := strings.Repeat("0123456789", 20_000)
+	send := func(b []byte) *kmsg.ProduceResponse {
+		return ask[*kmsg.ProduceResponse](c, 9, produceTo("events", 0, -1, b))
+	}
+	of := func(sequence int32, value string) []byte {
+		w := batch.NewBuilder(batch.BuilderOptions{Producer: &batch.Producer{ID: 7, BaseSequence: sequence}})
+		w.Add(n.Broker.opt.Now().UnixMilli(), nil, []byte(value))
+		b, err := w.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	end := int64(0)
+	for send(batchOf(t, large)).Topics[0].Partitions[0].ErrorCode == 0 {
+		end++
+	}
+	requireProduced(t, send(of(0, large)), kerr.KafkaStorageError, -1)
+	requireProduced(t, send(of(1, "small")), kerr.KafkaStorageError, -1)
+	requireProduced(t, send(batchOf(t, "of nobody")), nil, end) // there is room
+	q := kmsg.NewPtrDeleteRecordsRequest()
+	q.Topics = []kmsg.DeleteRecordsRequestTopic{{Topic: "events", Partitions: []kmsg.DeleteRecordsRequestTopicPartition{{Offset: -1}}}}
+	if p := ask[*kmsg.DeleteRecordsResponse](c, 2, q); p.Topics[0].Partitions[0].ErrorCode != 0 {
+		t.Fatalf("delete records: %+v", p)
+	}
+	for range 100 {
+		p := send(of(0, large))
+		if p.Topics[0].Partitions[0].ErrorCode == 0 {
+			requireProduced(t, send(of(1, "small")), nil, end+2)
 			return
 		}
 		if err := store.Flush(t.Context()); err != nil {

@@ -233,7 +233,8 @@ func (part *fetchPart) diverged(l *log.Log) bool {
 }
 
 func (part *fetchPart) offsets(l *log.Log) {
-	part.result.HighWatermark, part.result.LastStable, part.result.LogStart = l.HighWatermark(), l.LastStable(), l.LogStart()
+	now := l.Offsets()
+	part.result.HighWatermark, part.result.LastStable, part.result.LogStart = now.HighWatermark, now.LastStable, now.LogStart
 }
 
 // readLog reads records, up to the limits of the partition and of what is left
@@ -254,8 +255,8 @@ func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
 	bound := left < int(part.want.MaxBytes) // by the response, not the partition
 	want := min(max(int(part.want.MaxBytes), 0), max(left, 0))
 	for offset := part.want.Offset; ; {
-		if f.q.ReadCommitted && offset >= end && offset <= part.result.HighWatermark {
-			return nil // what lies there is not decided
+		if f.q.ReadCommitted && offset >= end && offset <= l.End() {
+			return nil // what lies there was not decided
 		}
 		granted, ok := f.b.fetchMemory.take(f, want)
 		if !ok {

@@ -33,7 +33,7 @@ type produceRequest struct {
 	parts   []producePart // one for each of q.Partitions
 	results []wire.ProduceResult
 	timed   bool          // waited is wanted
-	waited  time.Duration // for room in the WAL, by the goroutine that starts the parts
+	waited  time.Duration // for room in the WAL, and to expand in, by the goroutine that starts the parts
 	left    atomic.Int32  // parts without a result, and one for the goroutine that starts them
 	asks    *asking       // what is to be asked of a transaction's coordinator; nil: nothing
 	hints   hints
@@ -79,7 +79,8 @@ func (p *produceRequest) recycle() {
 }
 
 // produce starts the appends of a request, in order of its partitions. It waits
-// only for room in the WAL, which holds back whoever sends on this connection.
+// only for room, in the WAL and to expand batches in, which holds back whoever sends
+// on this connection.
 func (b *Broker) produce(r *kafka.Request) (waited time.Duration) {
 	p := newProduceRequest(b, r)
 	if err := p.q.Parse(r.Version, r.Body); err != nil {
@@ -166,11 +167,13 @@ func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time
 		return kerr.UnsupportedCompressionType
 	}
 	records, transcoded, err := l.Transcode(p.r.Context(), q.Records)
+	p.waited += transcoded.Waited
 	if err != nil {
 		return err
 	}
 	if err := p.admit(len(records)); err != nil {
 		transcoded.Release()
+		l.Refused(q.Records, err)
 		return err
 	}
 	admitted := admittedBatch{part: part, log: l, epoch: r.epoch, now: now, records: records, transcoded: transcoded}
@@ -225,7 +228,9 @@ func (part *producePart) Appended(result log.AppendResult) {
 		LogAppendTime: result.LogAppendTime,
 		LogStart:      result.LogStart,
 	}
-	p.b.metrics.produced(len(p.q.Partitions[i].Records), int(result.Last-result.Base)+1)
+	if !result.Duplicate {
+		p.b.metrics.produced(len(p.q.Partitions[i].Records), int(result.Last-result.Base)+1)
+	}
 	p.finished()
 }
 

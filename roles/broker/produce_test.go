@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"bytes"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -54,6 +56,42 @@ func TestProduceAndFetchInEveryVersion(t *testing.T) {
 			t.Fatalf("v%d: %v, high watermark %d and %d records, want %d", version,
 				kerr.ErrorForCode(part.ErrorCode), part.HighWatermark, len(values(t, part.RecordBatches)), offset)
 		}
+	}
+}
+
+// TestDuplicateIsNotCountedAsProduced: the metrics say what producers appended.
+func TestDuplicateIsNotCountedAsProduced(t *testing.T) {
+	n := startNode(t)
+	n.controller.createTopic("events", 1)
+	n.settle(t.Context())
+	c := n.connect()
+	w := batch.NewBuilder(batch.BuilderOptions{Producer: &batch.Producer{ID: 7}})
+	w.Add(n.Broker.opt.Now().UnixMilli(), nil, []byte("a"))
+	w.Add(n.Broker.opt.Now().UnixMilli(), nil, []byte("b"))
+	b, err := w.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		requireProduced(t, ask[*kmsg.ProduceResponse](c, 9, produceTo("events", 0, -1, bytes.Clone(b))), nil, 0)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(n.Broker.metrics)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]float64{"rustmq_broker_produced_records_total": 2, "rustmq_broker_produced_bytes_total": float64(len(b))}
+	for _, f := range families {
+		if count, ok := want[f.GetName()]; ok {
+			if got := f.GetMetric()[0].GetCounter().GetValue(); got != count {
+				t.Errorf("%s is %v, want %v", f.GetName(), got, count)
+			}
+			delete(want, f.GetName())
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("there are no metrics %v", want)
 	}
 }
 

@@ -78,6 +78,7 @@ func (a *admittedBatch) inTransaction() error {
 	}
 	guard, open, err := a.log.BeginVerification(who.id, who.epoch, b.BaseSequence())
 	if err != nil {
+		a.log.Refused(a.records, err)
 		a.refuse()
 		return err
 	}

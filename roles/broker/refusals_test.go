@@ -203,6 +203,8 @@ func TestRefusedRecordsAreNamed(t *testing.T) {
 	n.controller.createTopic("keys", 1, "cleanup.policy", "compact")
 	n.controller.createTopic("strict", 1, "message.timestamp.before.max.ms", "1000")
 	n.controller.createTopic("ahead", 1, "message.timestamp.after.max.ms", "1000")
+	n.controller.createTopic("never-ahead", 1, "message.timestamp.after.max.ms", "0")
+	n.controller.createTopic("never-behind", 1, "message.timestamp.before.max.ms", "0")
 	n.controller.createTopic("ledger", 1, "rustmq.expect.offset", "true")
 	n.settle(t.Context())
 	c := n.connect()
@@ -237,6 +239,8 @@ func TestRefusedRecordsAreNamed(t *testing.T) {
 			w.Add(now-3000, nil, nil)
 		}), kerr.InvalidTimestamp, []int32{0, 2}},
 		{"compressed old", "strict", build(batch.Gzip, func(w *batch.Builder) { w.Add(now-2000, nil, nil) }), kerr.InvalidTimestamp, nil},
+		{"ahead of the strictest", "never-ahead", build(batch.None, func(w *batch.Builder) { w.Add(now+60_000, nil, nil) }), kerr.InvalidTimestamp, []int32{0}},
+		{"behind the strictest", "never-behind", build(batch.None, func(w *batch.Builder) { w.Add(now-1, nil, nil) }), kerr.InvalidTimestamp, []int32{0}},
 		{"ahead", "ahead", build(batch.None, func(w *batch.Builder) {
 			w.Add(now, nil, nil)
 			w.Add(now+60_000, nil, nil)

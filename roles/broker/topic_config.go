@@ -43,9 +43,9 @@ func (b *Broker) logConfig(t *metadata.Topic, p *metadata.Partition) log.Config 
 		case "max.message.bytes":
 			c.MaxMessageBytes = int(number(value))
 		case "message.timestamp.after.max.ms":
-			c.TimestampAfterMax = millis(value)
+			c.TimestampAfterMax = timeBound(value)
 		case "message.timestamp.before.max.ms":
-			c.TimestampBeforeMax = millis(value)
+			c.TimestampBeforeMax = timeBound(value)
 		case "rustmq.expect.offset":
 			c.ExpectOffset = value == "true"
 		case "message.timestamp.type":
@@ -132,6 +132,16 @@ func millis(value string) time.Duration {
 		return 0
 	}
 	return time.Duration(n) * time.Millisecond
+}
+
+// timeBound reads how far timestamps may lie from the clock, in milliseconds: 0 is the
+// strictest, what no clock reaches is no bound.
+func timeBound(value string) batch.Bound {
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || n > math.MaxInt64/int64(time.Millisecond) {
+		return batch.Bound{}
+	}
+	return batch.Within(time.Duration(n) * time.Millisecond)
 }
 
 // longest reads a duration in milliseconds; what no clock reaches is a century.

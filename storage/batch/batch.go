@@ -239,4 +239,14 @@ func StampLogAppendTime(b Batch, millis int64) {
 	b.stampCRC()
 }
 
+// StampLatest makes the largest timestamp of a producer's batch that was validated
+// one that is not before all of its records, and then renews the CRC: some clients
+// leave it out, and searches by time and retention go by it.
+func StampLatest(b Batch) {
+	if latest := b.latestTimestamp(); latest != b.MaxTimestamp() {
+		binary.BigEndian.PutUint64(b[atMaxTimestamp:], uint64(latest))
+		b.stampCRC()
+	}
+}
+
 func (b Batch) stampCRC() { binary.BigEndian.PutUint32(b[atCRC:], b.ComputeCRC()) }

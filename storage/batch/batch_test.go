@@ -217,6 +217,10 @@ func TestValidateRefuses(t *testing.T) {
 			b[atAttributes+1] |= byte(Zstd)
 			return put32(atNumRecords, 1000)(put32(atLastOffsetDelta, 999)(b))
 		}},
+		{name: "more records than gzip expands to", code: InvalidRecord, damage: countedAs(Gzip, 1032)},
+		{name: "more records than snappy expands to", code: InvalidRecord, damage: countedAs(Snappy, 22)},
+		{name: "more records than LZ4 expands to", code: InvalidRecord, damage: countedAs(LZ4, 255)},
+		{name: "more records than zstd expands to", code: InvalidRecord, damage: countedAs(Zstd, 32768)},
 		{name: "control", code: InvalidRecord, damage: func(b Batch) Batch { b[atAttributes+1] |= controlBit; return b }},
 		{name: "delete horizon", code: InvalidRecord, damage: func(b Batch) Batch { b[atAttributes+1] |= deleteHorizonBit; return b }},
 		{name: "unknown attribute", code: InvalidRecord, damage: func(b Batch) Batch { b[atAttributes] |= 1; return b }},
@@ -229,8 +233,11 @@ func TestValidateRefuses(t *testing.T) {
 		{name: "producer without sequence", code: InvalidRecord, damage: put32(atBaseSequence, -1)},
 		{name: "log append time", code: InvalidTimestamp, damage: func(b Batch) Batch { b[atAttributes+1] |= logAppendTimeBit; return b }},
 		{name: "timestamp -2", code: InvalidTimestamp, damage: put64(atBaseTimestamp, -2)},
-		{name: "ahead", code: InvalidTimestamp, limits: Limits{Now: now, AfterMax: 999 * time.Millisecond}},
-		{name: "behind", code: InvalidTimestamp, limits: Limits{Now: now.Add(time.Hour), BeforeMax: time.Hour - 1}},
+		{name: "ahead", code: InvalidTimestamp, limits: Limits{Now: now, AfterMax: Within(999 * time.Millisecond)}},
+		{name: "behind", code: InvalidTimestamp, limits: Limits{Now: now.Add(time.Hour), BeforeMax: Within(time.Hour - 1)}},
+		{name: "ahead of the strictest", code: InvalidTimestamp, limits: Limits{Now: now, AfterMax: Within(0)}},
+		{name: "behind the strictest", code: InvalidTimestamp, limits: Limits{Now: now.Add(time.Millisecond), BeforeMax: Within(0)}},
+		{name: "ahead, though its header does not say so", code: InvalidTimestamp, limits: Limits{Now: now, AfterMax: Within(999 * time.Millisecond)}, damage: put64(atMaxTimestamp, -1)},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			b := build(t, base, "one", "two")
@@ -248,6 +255,60 @@ func TestValidateRefuses(t *testing.T) {
 	}
 }
 
+// countedAs makes a batch, of another codec than its bytes, count one record more than
+// they can be if each byte is ratio bytes.
+func countedAs(c Codec, ratio int) func(Batch) Batch {
+	return func(b Batch) Batch {
+		b[atAttributes+1] |= byte(c)
+		n := int32(len(b.body())*ratio/minRecord + 1)
+		return put32(atNumRecords, n)(put32(atLastOffsetDelta, n-1)(b))
+	}
+}
+
+// TestNothingExpandsFurtherThanItsCodecCan is the other side of "more records than …
+// expands to": what expands the most has room for all of it.
+func TestNothingExpandsFurtherThanItsCodecCan(t *testing.T) {
+	plain := make([]byte, 4<<20)
+	for c := None; c <= Zstd; c++ {
+		src, err := Compress(c, 0, plain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if most := int64(len(src)) * maxRatio[c]; most < int64(len(plain)) {
+			t.Errorf("%v: %d bytes are of %d, at most %d are expected", c, len(src), len(plain), most)
+		}
+	}
+}
+
+// TestLatestTimestampIsFoundWhereItWasLeftOut sends batches as clients do that leave
+// the header's largest timestamp at -1.
+func TestLatestTimestampIsFoundWhereItWasLeftOut(t *testing.T) {
+	const first = 1_700_000_000_000
+	for _, tc := range []struct {
+		name          string
+		codec         Codec
+		claimed, want int64
+	}{
+		{"left out", None, -1, first + 1000},
+		{"before the first", None, first - 1, first + 1000},
+		{"left out, compressed", Gzip, -1, first},
+		{"too early", None, first, first}, // its producer's word
+		{"too late", None, first + 5000, first + 5000},
+	} {
+		b := build(t, BuilderOptions{Codec: tc.codec}, "one", "two")
+		put64(atMaxTimestamp, tc.claimed)(b).stampCRC()
+		StampLatest(b)
+		if err := Validate(b, &Limits{}); err != nil || b.MaxTimestamp() != tc.want {
+			t.Errorf("%s: %d, want %d; %v", tc.name, b.MaxTimestamp(), tc.want, err)
+		}
+	}
+	none := build(t, BuilderOptions{}, "one")
+	put64(atBaseTimestamp, NoTimestamp)(put64(atMaxTimestamp, NoTimestamp)(none)).stampCRC()
+	if StampLatest(none); none.MaxTimestamp() != NoTimestamp {
+		t.Errorf("a batch without times has %d", none.MaxTimestamp())
+	}
+}
+
 func put32(at int, v int32) func(Batch) Batch {
 	return func(b Batch) Batch { binary.BigEndian.PutUint32(b[at:], uint32(v)); return b }
 }
@@ -260,7 +321,11 @@ func put64(at int, v int64) func(Batch) Batch {
 func TestTimestampAtTheBoundPasses(t *testing.T) {
 	b := build(t, BuilderOptions{}, "one", "two")
 	now := time.UnixMilli(1_700_000_000_000)
-	for _, l := range []Limits{{Now: now, AfterMax: time.Second}, {Now: now.Add(time.Hour), BeforeMax: time.Hour}} {
+	for _, l := range []Limits{
+		{Now: now, AfterMax: Within(time.Second)}, {Now: now.Add(time.Hour), BeforeMax: Within(time.Hour)},
+		{Now: now.Add(time.Second), AfterMax: Within(0)}, {Now: now, BeforeMax: Within(0)},
+		{Now: now, AfterMax: Within(-1), BeforeMax: Within(-1)},
+	} {
 		if err := Validate(b, &l); err != nil {
 			t.Error(err)
 		}
@@ -312,7 +377,7 @@ func TestStampingLeavesTheCRCValid(t *testing.T) {
 
 func TestValidateAndStampAllocateNothing(t *testing.T) {
 	b := build(t, BuilderOptions{Producer: &Producer{ID: 1}}, strings.Split(strings.Repeat("x,", 100), ",")...)
-	limits := &Limits{MaxBytes: 1 << 20, Now: time.UnixMilli(1_700_000_000_000), AfterMax: time.Hour}
+	limits := &Limits{MaxBytes: 1 << 20, Now: time.UnixMilli(1_700_000_000_000), AfterMax: Within(time.Hour)}
 	n := testing.AllocsPerRun(100, func() {
 		first, _, err := Next(b)
 		if err != nil {

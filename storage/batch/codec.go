@@ -66,6 +66,10 @@ const minZstdBound = 8 << 20
 // bytes of 3. A block that claims more is refused before anything is allocated.
 const snappyMaxRatio = 22
 
+// maxRatio is how many bytes the formats can make of one: deflate 258 of two bits,
+// LZ4 255 of each that makes a match longer, zstd a block of 128 KiB of four.
+var maxRatio = [...]int64{None: 1, Gzip: 1032, Snappy: snappyMaxRatio, LZ4: 255, Zstd: 128 << 10 / 4}
+
 // xerialMagic begins the framing of the Java snappy library: magic, version and
 // lowest compatible version (4 bytes each), then blocks with their length.
 var xerialMagic = []byte{0x82, 'S', 'N', 'A', 'P', 'P', 'Y', 0}

@@ -13,18 +13,28 @@ import (
 type Limits struct {
 	MaxBytes        int   // of the whole batch as sent; 0: no limit
 	MaxRecords      int   // in one batch; 0: no limit
-	MaxDecompressed int64 // bytes the records may expand to; 0: no limit. Bounds the count only: nothing is decompressed here
+	MaxDecompressed int64 // bytes the records may expand to; 0: what the codec can. Bounds the count only: nothing is decompressed here
 
 	// Now is what timestamps are compared with, when AfterMax or BeforeMax is
 	// set. AfterMax bounds how far the newest record may lie ahead of it,
-	// BeforeMax how far the first may lie behind; 0: no bound.
+	// BeforeMax how far the first may lie behind.
 	Now                 time.Time
-	AfterMax, BeforeMax time.Duration
+	AfterMax, BeforeMax Bound
 
 	// Internal admits what only the broker itself may append: control batches, and
 	// batches of producers without a sequence number.
 	Internal bool
 }
+
+// Bound is how far a timestamp may lie from a clock. The zero value is no bound;
+// that of 0, as [Within] makes it, is the strictest.
+type Bound struct {
+	set  bool
+	most time.Duration
+}
+
+// Within is the bound of d, which counts in whole milliseconds; below 0 it is none.
+func Within(d time.Duration) Bound { return Bound{set: d >= 0, most: d} }
 
 // Validate checks one batch as a producer sent it: that it is whole, of version
 // 2, matches its CRC, and that its header agrees with itself and with l. Of a
@@ -71,16 +81,14 @@ func (b Batch) validateCounts(l *Limits) error {
 	if d := b.LastOffsetDelta(); !guard.Check("batch.last-offset-delta", d == n-1) {
 		return errorf(InvalidRecord, "last offset delta %d with %d records", d, n)
 	}
-	// A count that the bytes cannot hold would reserve offsets for nothing.
-	room := int64(len(b.body()))
-	if b.Codec() != None {
-		if room == 0 {
-			return errorf(InvalidRecord, "%d records in no bytes", n)
-		}
-		room = l.MaxDecompressed
+	// A count that the bytes cannot hold would reserve offsets for nothing. Of
+	// what is compressed it is known how far they can expand.
+	room := int64(len(b.body())) * maxRatio[b.Codec()]
+	if b.Codec() != None && l.MaxDecompressed > 0 {
+		room = min(room, l.MaxDecompressed)
 	}
-	if !guard.Check("batch.plausible-count", room == 0 && b.Codec() != None || int64(n)*minRecord <= room) {
-		return errorf(InvalidRecord, "%d records do not fit in %d bytes", n, room)
+	if !guard.Check("batch.plausible-count", int64(n)*minRecord <= room) {
+		return errorf(InvalidRecord, "%d records do not fit in %d bytes of %s, which are at most %d", n, len(b.body()), b.Codec(), room)
 	}
 	if b.Codec() == None {
 		if got := b.countRecords(); !guard.Check("batch.counted-records", got == int64(n)) {
@@ -138,21 +146,43 @@ func (b Batch) validateTimestamps(l *Limits) error {
 	if first < NoTimestamp || last < NoTimestamp {
 		return errorf(InvalidTimestamp, "timestamps %d to %d", first, last)
 	}
-	if l.AfterMax > 0 && last != NoTimestamp {
-		limit := l.Now.UnixMilli() + l.AfterMax.Milliseconds()
+	last = b.latestTimestamp()
+	if l.AfterMax.set && last != NoTimestamp {
+		limit := l.Now.UnixMilli() + l.AfterMax.most.Milliseconds()
 		if !guard.Check("batch.timestamp-ahead", last <= limit) {
-			return b.blameTimes(fmt.Sprintf("more than %s ahead of %d", l.AfterMax, l.Now.UnixMilli()), last,
+			return b.blameTimes(fmt.Sprintf("more than %s ahead of %d", l.AfterMax.most, l.Now.UnixMilli()), last,
 				func(at int64) bool { return at > limit })
 		}
 	}
-	if l.BeforeMax > 0 && first != NoTimestamp {
-		limit := l.Now.UnixMilli() - l.BeforeMax.Milliseconds()
-		if first < limit {
-			return b.blameTimes(fmt.Sprintf("more than %s behind %d", l.BeforeMax, l.Now.UnixMilli()), first,
+	if l.BeforeMax.set && first != NoTimestamp {
+		limit := l.Now.UnixMilli() - l.BeforeMax.most.Milliseconds()
+		if !guard.Check("batch.timestamp-behind", first >= limit) {
+			return b.blameTimes(fmt.Sprintf("more than %s behind %d", l.BeforeMax.most, l.Now.UnixMilli()), first,
 				func(at int64) bool { return at != NoTimestamp && at < limit })
 		}
 	}
 	return nil
+}
+
+// latestTimestamp is the largest timestamp in a producer's batch: what its header
+// says, unless that lies before the first, as of clients that leave it out. Then it
+// is what the records say; of compressed ones, the first.
+func (b Batch) latestTimestamp() int64 {
+	first, latest := b.FirstTimestamp(), b.MaxTimestamp()
+	if latest >= first {
+		return latest
+	}
+	if b.Codec() != None {
+		return first
+	}
+	it := b.Records(0)
+	for it.Next() {
+		latest = max(latest, it.Record().Timestamp)
+	}
+	if it.Err() != nil {
+		return max(latest, first)
+	}
+	return latest
 }
 
 // blameTimes refuses a batch for a time of its header, and the records that are as wrong.

@@ -38,6 +38,7 @@ type AppendResult struct {
 	Base, Last    storage.Offset
 	LogAppendTime int64 // ms since 1970, batch.NoTimestamp with CreateTime
 	LogStart      storage.Offset
+	Duplicate     bool  // it was there already
 	Err           error // then the rest says nothing
 }
 
@@ -55,12 +56,15 @@ type Appended interface{ Appended(AppendResult) }
 //
 // Errors: *batch.Error, ErrNotLeader, ErrOutOfOrderSequence,
 // ErrInvalidProducerEpoch, ErrNotTransactional, ErrUnverified, ErrTooManyProducers,
-// ErrNotEnoughReplicas, ErrFull, ErrUploadLag, ErrDead, ErrClosed, ErrDropped,
+// ErrNotEnoughReplicas, ErrFull, ErrUploadLag, ErrBehindRefused, ErrDead, ErrClosed, ErrDropped,
 // *CorruptionError; *UnexpectedEndError once the end that it names is committed.
 func (l *Log) Append(now time.Time, records []byte, o AppendOptions, done Appended) {
 	admitted := len(records)
 	result, answered, err := l.append(now, records, o, done)
 	l.store.Unadmit(admitted)
+	if err != nil {
+		l.Refused(records, err)
+	}
 	tell(done, result, answered, err)
 }
 
@@ -97,8 +101,10 @@ func (l *Log) append(now time.Time, records []byte, o AppendOptions, done Append
 			return result, false, err
 		}
 		if duplicate != nil {
-			result, answered = l.answerDuplicate(duplicate, b, done)
-			return result, answered, nil
+			return l.answerDuplicate(duplicate, b, done)
+		}
+		if err := l.checkBehind(b); err != nil {
+			return result, false, err
 		}
 		if b.IsTransactional() {
 			if err := l.checkVerified(b, o.Guard); err != nil {
@@ -113,16 +119,20 @@ func (l *Log) append(now time.Time, records []byte, o AppendOptions, done Append
 	if !o.Internal && !guard.Check("log.upload-share", held <= l.store.unuploaded) {
 		return result, false, fmt.Errorf("%d bytes of %s would not be in the bucket, at most %d may: %w", held, l.id, l.store.unuploaded, ErrUploadLag)
 	}
-	if sequenced && l.producers[b.ProducerID()] == nil && !l.store.rememberProducer() {
+	fresh := sequenced && !l.counted(b.ProducerID())
+	if fresh && !l.store.rememberProducer() {
 		return result, false, ErrTooManyProducers
 	}
 	if err := l.appendBatch(now, b, o, done); err != nil {
-		if sequenced && l.producers[b.ProducerID()] == nil {
+		if fresh {
 			l.store.forgetProducers(1)
 		}
 		return result, false, err
 	}
 	if sequenced {
+		if !l.producers.sentIn(b.ProducerID(), b.ProducerEpoch()) {
+			l.store.refusals.forget(l.refusedProducer(b))
+		}
 		l.rememberBatch(b.ProducerID(), sentOf(b), b.IsTransactional(), now.UnixMilli())
 	}
 	return result, false, nil
@@ -138,12 +148,15 @@ func admissible(now time.Time, records []byte, c *Config, internal bool) (batch.
 	if !guard.Check("log.one-batch", len(rest) == 0) {
 		return nil, &batch.Error{Code: batch.InvalidRecord, Reason: fmt.Sprintf("%d bytes after the first batch: a request brings one for each partition", len(rest))}
 	}
-	limits := batch.Limits{MaxBytes: c.MaxMessageBytes, Internal: internal, Now: now}
+	limits := batch.Limits{MaxBytes: c.MaxMessageBytes, MaxDecompressed: batch.DefaultMaxDecompressed, Internal: internal, Now: now}
 	if c.TimestampType == batch.CreateTime {
 		limits.AfterMax, limits.BeforeMax = c.TimestampAfterMax, c.TimestampBeforeMax
 	}
 	if err := batch.Validate(b, &limits); err != nil {
 		return nil, err
+	}
+	if c.TimestampType == batch.CreateTime {
+		batch.StampLatest(b)
 	}
 	if c.Recompress && !b.IsControl() {
 		if b, err = batch.Recompress(b, c.Codec, c.Level, 0); err != nil {
@@ -174,19 +187,29 @@ func (l *Log) mayAppend(c *Config, o AppendOptions) error {
 // answerDuplicate answers a batch that is in the log already as the first of it
 // is, or was, answered: not before the high watermark has passed it. l.mu is
 // held.
-func (l *Log) answerDuplicate(s *sentBatch, b batch.Batch, done Appended) (result AppendResult, answered bool) {
+func (l *Log) answerDuplicate(s *sentBatch, b batch.Batch, done Appended) (result AppendResult, answered bool, err error) {
 	p := l.store.newPending(l, done)
-	p.base, p.last, p.appendTime = s.base(), s.last, batch.NoTimestamp
+	p.base, p.last, p.appendTime, p.duplicate = s.base(), s.last, batch.NoTimestamp, true
 	if b.TimestampType() == batch.LogAppendTime {
 		p.appendTime = s.timestamp
 	}
 	if !guard.Check("log.duplicate-committed", s.last < l.replica.highWatermark) {
-		l.parked = append(l.parked, p)
-		return result, false
+		return result, false, l.park(p)
 	}
 	result = p.result(l.logStart)
 	p.recycle()
-	return result, true
+	return result, true, nil
+}
+
+// park has p answered once the high watermark has passed it, or what it waits for
+// has failed. With a dead WAL that may be behind us. l.mu is held.
+func (l *Log) park(p *pending) error {
+	if !guard.Check("log.park-dead", l.dead == nil) {
+		p.recycle()
+		return l.dead
+	}
+	l.parked = append(l.parked, p)
+	return nil
 }
 
 // appendBatch stamps the batch and hands it to the WAL. l.mu is held.
@@ -222,9 +245,8 @@ func (l *Log) appendBatch(now time.Time, b batch.Batch, o AppendOptions, done Ap
 // rememberBatch notes a batch that was appended in its producer's state. l.mu is
 // held, or the log is being recovered.
 func (l *Log) rememberBatch(id int64, sent sentBatch, transactional bool, millis int64) {
-	if l.producers == nil {
-		l.producers = producers{}
-	}
+	l.handOver(id)
+	l.stale++
 	if l.producers.add(id, sent, transactional, l.replica.highWatermark, millis) {
 		l.noteTransactions(func(t *transactions) { t.begin(id, sent.base()) })
 		l.endVerification(id, nil)
@@ -245,6 +267,7 @@ type pending struct {
 	base, last storage.Offset
 	appendTime int64
 	leaderOnly bool
+	duplicate  bool
 	refusal    error    // the answer, once the high watermark has passed last; nil: it is appended
 	cancelled  bool     // truncated before it was synced
 	next       *pending // in flight behind it
@@ -270,7 +293,7 @@ func (p *pending) recycle() {
 }
 
 func (p *pending) result(logStart storage.Offset) AppendResult {
-	return AppendResult{Base: p.base, Last: p.last, LogAppendTime: p.appendTime, LogStart: logStart}
+	return AppendResult{Base: p.base, Last: p.last, LogAppendTime: p.appendTime, LogStart: logStart, Duplicate: p.duplicate}
 }
 
 func (p *pending) answer(logStart storage.Offset) {
@@ -296,6 +319,9 @@ func (p *pending) Committed(err error) {
 	l := p.log
 	l.mu.Lock()
 	l.inFlight.pop(p)
+	if err != nil {
+		l.dead = err
+	}
 	if err == nil && p.cancelled {
 		err = ErrNotLeader
 	}

@@ -57,7 +57,10 @@ func TestDuplicateBeforeCommit(t *testing.T) {
 		t.Fatalf("before the sync: first answered %v, duplicate answered %v", !first.pending(), !again.pending())
 	}
 	let()
-	if a, b := first.wait(t), again.wait(t); a != b || a.Base != 0 || a.Last != 1 || a.Err != nil {
+	want := AppendResult{Last: 1, LogAppendTime: batch.NoTimestamp}
+	wantAgain := want
+	wantAgain.Duplicate = true
+	if a, b := first.wait(t), again.wait(t); a != want || b != wantAgain {
 		t.Fatalf("first answered %+v, duplicate %+v", a, b)
 	}
 	if l.End() != 2 {
@@ -91,6 +94,31 @@ func TestDuplicateOfAFailedAppendFails(t *testing.T) {
 	a := make(answer, 1)
 	l.Append(time.Now(), from(t, 7, 0, 1, "b"), anyEpoch, a)
 	wantErr(t, a.wait(t).Err, ErrDead)
+}
+
+// TestWhatWaitsForADeadAppendFails too, when it comes after all that waited was told:
+// its connection, and the broker's end, wait for the answer.
+func TestWhatWaitsForADeadAppendFails(t *testing.T) {
+	fs := hooked()
+	s := open(t, small(fs))
+	l := lead(t, s, partition(topicA, 0), 1)
+	held := func() answer { // room that was given while the WAL lived
+		if err := s.Admit(context.Background(), 1000); err != nil {
+			t.Fatal(err)
+		}
+		return make(answer, 1)
+	}
+	duplicate, expecting := held(), held()
+	gate := make(chan struct{})
+	fail := func() error { <-gate; return syscall.EIO }
+	fs.beforeSync.Store(&fail)
+	first := send(t, l, from(t, 7, 0, 0, "a"), anyEpoch)
+	close(gate)
+	wantErr(t, first.wait(t).Err, ErrDead)
+	l.Append(time.Now(), from(t, 7, 0, 0, "a"), anyEpoch, duplicate)
+	wantErr(t, duplicate.wait(t).Err, ErrDead)
+	l.Append(time.Now(), values(t, "a"), AppendOptions{Epoch: storage.NoEpoch, Condition: Expect(0)}, expecting)
+	wantErr(t, expecting.wait(t).Err, ErrDead)
 }
 
 func TestLastFiveBatchesAreDeduplicated(t *testing.T) {
@@ -156,7 +184,7 @@ func TestSequenceWraps(t *testing.T) {
 func TestForgottenProducerMayBeginAnywhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := small(disk.NewMem(disk.MemOptions{}))
-		o.ProducerExpiry = time.Hour
+		o.ProducerExpiry, o.Now = time.Hour, time.Now
 		s := open(t, o)
 		defer s.Close()
 		l := lead(t, s, partition(topicA, 0), 1)
@@ -249,7 +277,7 @@ func TestIndexIsBounded(t *testing.T) {
 
 func TestRefusedBatches(t *testing.T) {
 	l := lead(t, open(t, small(disk.NewMem(disk.MemOptions{}))), partition(topicA, 0), 3)
-	l.SetConfig(Config{MaxMessageBytes: 1000, TimestampAfterMax: time.Hour})
+	l.SetConfig(Config{MaxMessageBytes: 1000, TimestampAfterMax: batch.Within(time.Hour)})
 	refused := func(b []byte, o AppendOptions) error {
 		t.Helper()
 		end := l.End()
@@ -296,7 +324,7 @@ func TestNobodyLeadsUnasked(t *testing.T) {
 
 func TestBrokersTimeIsStamped(t *testing.T) {
 	l := lead(t, open(t, small(disk.NewMem(disk.MemOptions{}))), partition(topicA, 0), 1)
-	l.SetConfig(Config{TimestampType: batch.LogAppendTime, TimestampAfterMax: time.Millisecond})
+	l.SetConfig(Config{TimestampType: batch.LogAppendTime, TimestampAfterMax: batch.Within(time.Millisecond)})
 	w := batch.NewBuilder(batch.BuilderOptions{Producer: &batch.Producer{ID: 1}})
 	w.Add(9_999_999_999_999, nil, nil) // the producer's clock does not matter
 	b, err := w.Build()

@@ -21,7 +21,8 @@
 // the high watermark has passed it (with LeaderOnly: when it is on disk). A
 // reader sees nothing above the high watermark. A batch that a producer sends
 // again is answered as the first was, once the high watermark has passed that;
-// an unknown producer may begin with any sequence number. A batch whose producer
+// an unknown producer may begin with any sequence number, but not behind a batch of its
+// own that was refused a moment ago and may be taken when it comes again. A batch whose producer
 // expects another end ([Condition]) is refused once the end it was compared with is
 // committed; of two that expect the same one is. Where something is not
 // found where the index said, the index is asked again: only the log start makes
@@ -46,21 +47,26 @@
 // log start: it is taken to be the local start until the controller's word comes
 // ([Log.SetLogStart]), which may lie further back. Leader epochs are kept from
 // the log start on. Producers and transactions are those of the
-// last state with the batches at or above its high watermark added: the same as
-// before the stop. Producers are forgotten by time only, by the broker's clock,
-// and not while they have a transaction open; verifications do not outlive a
-// leader.
+// last state with the batches at or above its high watermark added, whose producers
+// count as heard of at the start: the same as before the stop, and those that were
+// forgotten since the state. So that these are few, states are written at Close, each
+// hour, and when much of producers lies behind them. Producers are forgotten by time
+// only, by the broker's clock, and not while they have a transaction open; while as
+// many are remembered as may be, new ones are refused. Only a start that finds more
+// forgets those that were silent for longest, and a log that begins anew at an offset
+// that it had not reached knows none. Verifications do not outlive a leader.
 //
 // Concurrency. Everything exported is safe for concurrent use. Lock order:
-// Store.mu or the lock of Store.backlogs, then Log.mu (several only under Store.mu), then the WAL's. No file is
+// Store.mu or the lock of Store.backlogs, then Log.mu (several only under Store.mu), then the WAL's or that of
+// Store.refusals. No file is
 // read, and no caller's code runs, under a lock; the WAL's memory is written
 // under Log.mu, which is what orders a partition's frames. Goroutines: one for
-// each store, which forgets producers.
+// each store, which forgets producers and writes states.
 //
 // Bytes. Frames of kind data hold one record batch, with its base offset and
 // leader epoch in the frame's header; trim, truncate and drop hold nothing
 // besides the header. A trim frame says where the local log begins. A state is written when a partition is made, in place of a
-// trim that would lose something, and when a segment is given back: in one frame,
+// trim that would lose something, when a segment is given back, and from time to time: in one frame,
 // or several (parts) when there are many producers. Little-endian:
 //
 //	offset size field

@@ -51,6 +51,10 @@ var (
 	// ErrTooManyProducers says that the broker remembers as many producers as
 	// it may; it passes when some expire.
 	ErrTooManyProducers = errors.New("the broker remembers as many producers as it may")
+	// ErrBehindRefused says that a batch which its producer sent before was refused, for
+	// want of room or another reason that passes. It is a kind of ErrFull, and passes
+	// when that batch was taken.
+	ErrBehindRefused = fmt.Errorf("a batch that the producer sent before was refused: %w", ErrFull)
 	// ErrNotEnoughReplicas says that fewer replicas are in sync than the topic
 	// wants for acks=all.
 	ErrNotEnoughReplicas = errors.New("fewer replicas are in sync than min.insync.replicas")

@@ -102,14 +102,15 @@ func (l *Log) uploadedIn(segment uint32) storage.Offset {
 
 // startAt makes offset the local start, on disk, and lets go of what lies before
 // it once it is there. What the batches that go said of epochs and producers must
-// be known elsewhere: if no state knows it, or with restate, one is written. The
-// caller has set what else the state says. l.mu is held.
+// be known elsewhere: if no state knows it, or with restate, one is written. So it is
+// if the last one knows producers that are forgotten since: of a transaction that it
+// says is open, the marker may be among what goes. The caller has set what else the state says. l.mu is held.
 func (l *Log) startAt(offset storage.Offset, restate bool) error {
 	was := l.localStart
 	l.localStart = offset
 	freed := &release{log: l}
 	var err error
-	if !restate && guard.Check("log.state-before-trim", l.stateAsOf >= offset || len(l.producers) == 0 && l.transactions.none() && l.stateEpoch == l.epochs.latest()) {
+	if !restate && guard.Check("log.state-before-trim", l.stateAsOf >= offset || len(l.producers) == 0 && !l.stateKnows && l.transactions.none() && l.stateEpoch == l.epochs.latest()) {
 		_, err = l.store.wal.Append(wal.Header{Kind: wal.KindTrim, Partition: l.id, Epoch: l.epochs.latest(), Offset: offset}, nil, freed)
 	} else {
 		err = l.writeState(freed)

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"time"
 
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/guard"
@@ -29,7 +30,8 @@ const (
 // Transcoded is what Transcode found out about a batch, and the memory of one that
 // has another codec than it came with.
 type Transcoded struct {
-	Condition Condition // for AppendOptions
+	Condition Condition     // for AppendOptions
+	Waited    time.Duration // for the memory that others held; also beside an error
 	e         *expansions
 	n         int64
 }
@@ -48,25 +50,26 @@ func (t Transcoded) Release() {
 // Errors: *batch.Error, that of ctx.
 func (l *Log) Transcode(ctx context.Context, records []byte) ([]byte, Transcoded, error) {
 	c := l.config.Load()
+	var waited time.Duration
 	if c.Keyed {
-		if err := l.checkKeys(ctx, records, c); err != nil {
-			return nil, Transcoded{}, err
+		if err := l.checkKeys(ctx, records, c, &waited); err != nil {
+			return nil, Transcoded{Waited: waited}, err
 		}
 	}
 	var condition Condition
 	if c.ExpectOffset {
 		var err error
-		if condition, err = l.readCondition(ctx, records, c); err != nil {
-			return nil, Transcoded{}, err
+		if condition, err = l.readCondition(ctx, records, c, &waited); err != nil {
+			return nil, Transcoded{Waited: waited}, err
 		}
 	}
-	out, transcoded, err := l.recompress(ctx, records, c)
-	transcoded.Condition = condition
+	out, transcoded, err := l.recompress(ctx, records, c, &waited)
+	transcoded.Condition, transcoded.Waited = condition, waited
 	return out, transcoded, err
 }
 
 // recompress gives a batch the codec of its topic.
-func (l *Log) recompress(ctx context.Context, records []byte, c *Config) ([]byte, Transcoded, error) {
+func (l *Log) recompress(ctx context.Context, records []byte, c *Config, waited *time.Duration) ([]byte, Transcoded, error) {
 	if !c.Recompress {
 		return records, Transcoded{}, nil
 	}
@@ -89,7 +92,7 @@ func (l *Log) recompress(ctx context.Context, records []byte, c *Config) ([]byte
 	e := &l.store.expansions
 	for limit := min(usualExpansion, bound); ; limit = bound {
 		held := limit * expansionCost
-		if err := e.take(ctx, held); err != nil {
+		if err := l.takeExpansion(ctx, held, waited); err != nil {
 			return nil, Transcoded{}, fmt.Errorf("recompress a batch of %s: %w", l.id, err)
 		}
 		out, err := batch.Recompress(b, c.Codec, c.Level, limit)
@@ -113,7 +116,7 @@ func (l *Log) recompress(ctx context.Context, records []byte, c *Config) ([]byte
 
 // checkKeys says which record of a batch has no key, or cannot be read: compaction
 // could do nothing with it.
-func (l *Log) checkKeys(ctx context.Context, records []byte, c *Config) error {
+func (l *Log) checkKeys(ctx context.Context, records []byte, c *Config, waited *time.Duration) error {
 	b, rest, err := batch.Next(records)
 	if err != nil || len(rest) > 0 || b.IsControl() {
 		return nil // Append says what is wrong with it
@@ -124,15 +127,15 @@ func (l *Log) checkKeys(ctx context.Context, records []byte, c *Config) error {
 	if b.Codec() == batch.None {
 		return keyed(b, 0)
 	}
-	return l.expanded(ctx, 1, func(limit int64) error { return keyed(b, limit) })
+	return l.expanded(ctx, 1, waited, func(limit int64) error { return keyed(b, limit) })
 }
 
 // expanded calls look with a bound on what it may expand, and once more with a higher
 // one if that is too low. cost is what it takes for each byte of the bound.
-func (l *Log) expanded(ctx context.Context, cost int64, look func(limit int64) error) error {
+func (l *Log) expanded(ctx context.Context, cost int64, waited *time.Duration, look func(limit int64) error) error {
 	e := &l.store.expansions
 	for limit := int64(usualExpansion); ; limit = batch.DefaultMaxDecompressed {
-		if err := e.take(ctx, limit*cost); err != nil {
+		if err := l.takeExpansion(ctx, limit*cost, waited); err != nil {
 			return fmt.Errorf("look at the records of a batch of %s: %w", l.id, err)
 		}
 		err := look(limit)
@@ -142,6 +145,15 @@ func (l *Log) expanded(ctx context.Context, cost int64, look func(limit int64) e
 		}
 		return err
 	}
+}
+
+// takeExpansion takes the memory of a batch that is expanded, and adds to waited how
+// long that took.
+func (l *Log) takeExpansion(ctx context.Context, n int64, waited *time.Duration) error {
+	begun := l.store.o.Now()
+	err := l.store.expansions.take(ctx, n)
+	*waited += l.store.o.Now().Sub(begun)
+	return err
 }
 
 func keyed(b batch.Batch, limit int64) error {

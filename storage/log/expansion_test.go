@@ -6,6 +6,7 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/disk"
@@ -89,6 +90,37 @@ func TestExpansionsStayInTheirMemory(t *testing.T) {
 		e.give(3)
 		if err := e.take(t.Context(), 10*expansionMemory); err != nil {
 			t.Error(err) // alone, even that passes
+		}
+	})
+}
+
+// TestWaitForTheMemoryOfOthersIsTold: a client is not to be charged for it.
+func TestWaitForTheMemoryOfOthersIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := small(disk.NewMem(disk.MemOptions{}))
+		o.Now = time.Now
+		s := open(t, o)
+		defer s.Close()
+		l := lead(t, s, partition(topicA, 0), 1)
+		b := build(t, batch.BuilderOptions{Codec: batch.Gzip}, "a")
+		if _, held, err := l.Transcode(t.Context(), b); err != nil || held.Waited != 0 {
+			t.Fatalf("with nothing to expand: %s, %v", held.Waited, err)
+		}
+		for name, c := range map[string]Config{
+			"codec":     {Recompress: true, Codec: batch.Zstd},
+			"condition": {ExpectOffset: true},
+			"keys":      {Keyed: true}, // of which the batch has none
+		} {
+			l.SetConfig(c)
+			if err := s.expansions.take(t.Context(), expansionMemory); err != nil {
+				t.Fatal(err)
+			}
+			time.AfterFunc(3*time.Second, func() { s.expansions.give(expansionMemory) })
+			_, held, err := l.Transcode(t.Context(), b)
+			if (err != nil) != (name == "keys") || held.Waited != 3*time.Second {
+				t.Errorf("%s: waited %s, %v", name, held.Waited, err)
+			}
+			held.Release()
 		}
 	})
 }

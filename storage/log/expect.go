@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"time"
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
@@ -28,7 +29,7 @@ func Expect(end storage.Offset) Condition { return Condition{end, true} }
 // readCondition reads the condition of a batch as its producer sent it. Of a
 // compressed batch only the first record is looked at, and what it takes in memory
 // is accounted as an expansion's.
-func (l *Log) readCondition(ctx context.Context, records []byte, c *Config) (found Condition, err error) {
+func (l *Log) readCondition(ctx context.Context, records []byte, c *Config, waited *time.Duration) (found Condition, err error) {
 	b, rest, err := batch.Next(records)
 	if err != nil || len(rest) > 0 || b.IsControl() {
 		return found, nil // Append says what is wrong with it
@@ -39,7 +40,7 @@ func (l *Log) readCondition(ctx context.Context, records []byte, c *Config) (fou
 	if b.Codec() == batch.None {
 		return conditionOf(b)
 	}
-	err = l.expanded(ctx, expansionCost, func(limit int64) error {
+	err = l.expanded(ctx, expansionCost, waited, func(limit int64) error {
 		first, err := b.First(limit)
 		if err != nil {
 			return err
@@ -106,6 +107,5 @@ func (l *Log) refuseCondition(c Condition, done Appended) error {
 	}
 	p := l.store.newPending(l, done)
 	p.last, p.refusal = l.end-1, refusal
-	l.parked = append(l.parked, p)
-	return nil
+	return l.park(p)
 }

@@ -2,6 +2,7 @@ package log
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -42,11 +43,15 @@ type Log struct {
 	parked       []*pending
 	waiters      []watch
 	refused      error // why nothing works any more: dropped, closed, corrupt
+	dead         error // why the WAL completes no append any more: what came before was told
 
 	// The newest state on disk, or on its way there.
 	stateRefs  []wal.Ref
 	stateAsOf  storage.Offset // its high watermark
 	stateEpoch storage.Epoch  // its latest leader epoch
+	statedAt   int64          // when it was written, or found, by the broker's clock
+	stateKnows bool           // producers
+	stale      int            // batches and markers of producers that it lacks
 }
 
 // ID names the partition.
@@ -144,6 +149,9 @@ func (l *Log) BecomeLeader(epoch storage.Epoch) error {
 	l.mu.Unlock()
 	// What was recovered is on disk: with one replica that is all it takes.
 	l.confirm()
+	l.mu.Lock()
+	l.producers.settle(l.replica.highWatermark)
+	l.mu.Unlock()
 	return nil
 }
 
@@ -230,7 +238,11 @@ func (l *Log) trim(offset storage.Offset) ([]Waiter, error) {
 	start, history := l.logStart, slices.Clone(l.epochs)
 	l.logStart, l.epochs = offset, l.epochs.trim(offset)
 	if offset > l.localStart {
-		if err := l.startAt(offset, false); err != nil {
+		begin := func() error { return l.startAt(offset, false) }
+		if offset > l.end { // it is not led
+			begin = func() error { return l.beginAnew(offset) }
+		}
+		if err := begin(); err != nil {
 			l.logStart, l.epochs = start, history
 			return nil, err
 		}
@@ -360,17 +372,25 @@ func (l *Log) writeState(freed *release) error {
 	}
 	freed.refs = append(freed.refs, l.stateRefs...)
 	l.stateRefs, l.stateAsOf, l.stateEpoch = refs, s.highWatermark, l.epochs.latest()
+	l.statedAt, l.stateKnows = l.store.o.Now().UnixMilli(), len(l.producers) > 0
+	if l.stale = 0; l.end > s.highWatermark { // something of a producer may be among it
+		l.stale = 1
+	}
 	return nil
 }
 
 // admitState waits for room for the log's state and a frame beside it.
 func (l *Log) admitState() (admitted int, err error) {
+	return l.admitStateOf(l.store.ctx, wal.Internal)
+}
+
+func (l *Log) admitStateOf(ctx context.Context, class wal.Class) (admitted int, err error) {
 	l.mu.Lock()
 	admitted = stateHeader + len(l.epochs)*stateEpoch + len(l.producers)*(stateProducer+dedupeBatches*stateBatch)
 	admitted += (len(l.transactions.aborted) + len(l.transactions.committed)) * stateTransaction
 	l.mu.Unlock()
 	admitted += 2*frameOverhead + admitted/maxStatePart*(frameOverhead+stateHeader)
-	return admitted, l.store.wal.Admit(l.store.ctx, wal.Internal, admitted)
+	return admitted, l.store.wal.Admit(ctx, class, admitted)
 }
 
 // refuse ends the log: nothing is taken or read from here on. It reports whether it

@@ -35,9 +35,13 @@ func partition(topic storage.TopicID, index int32) storage.PartitionID {
 	return storage.PartitionID{Topic: topic, Index: index}
 }
 
+// sentAt is when batches are sent, by the broker's clock, and what their first record
+// says.
+var sentAt = time.UnixMilli(1_700_000_000_000)
+
 // small is a store of few segments, whose memory does not hold them all.
 func small(fs disk.FS) Options {
-	o := Options{FS: fs, Dir: "wal"}
+	o := Options{FS: fs, Dir: "wal", Now: func() time.Time { return sentAt }}
 	o.WAL.Capacity, o.WAL.SegmentSize, o.WAL.ChunkSize, o.WAL.Memory = 8<<20, 128<<10, 32<<10, 256<<10
 	return o
 }
@@ -110,7 +114,7 @@ func send(t testing.TB, l *Log, b batch.Batch, o AppendOptions) answer {
 		t.Fatal(err)
 	}
 	a := make(answer, 1)
-	l.Append(time.UnixMilli(1_700_000_000_000), b, o, a)
+	l.Append(sentAt, b, o, a)
 	return a
 }
 

@@ -79,15 +79,14 @@ func (l *Log) appendMarker(ctx context.Context, now time.Time, m Marker, o Marke
 	}
 	l.endVerification(m.ProducerID, &m)
 	if repeated != nil {
-		result, answered = l.answerRepeated(repeated, done)
-		return result, answered, nil
+		return l.answerRepeated(repeated, done)
 	}
 	// There are as many producers as there may be: the marker of one that is not
 	// known here ends nothing, and is not remembered, lest the transaction hangs.
-	known := l.producers[m.ProducerID] != nil
-	remembered := known || l.store.rememberProducer()
+	counted := l.counted(m.ProducerID)
+	remembered := counted || l.store.rememberProducer()
 	if err := l.appendBatch(now, b, appended, done); err != nil {
-		if remembered && !known {
+		if remembered && !counted {
 			l.store.forgetProducers(1)
 		}
 		return result, false, err
@@ -124,16 +123,15 @@ func (ps producers) checkMarker(m *Marker) (repeated *mark, err error) {
 
 // answerRepeated answers a marker that says nothing new when what it repeats is
 // committed. l.mu is held.
-func (l *Log) answerRepeated(m *mark, done Appended) (result AppendResult, answered bool) {
+func (l *Log) answerRepeated(m *mark, done Appended) (result AppendResult, answered bool, err error) {
 	p := l.store.newPending(l, done)
 	p.base, p.last, p.appendTime = m.offset, m.offset, batch.NoTimestamp
 	if !guard.Check("log.marker-committed", m.offset < l.replica.highWatermark) {
-		l.parked = append(l.parked, p)
-		return result, false
+		return result, false, l.park(p)
 	}
 	result = p.result(l.logStart)
 	p.recycle()
-	return result, true
+	return result, true, nil
 }
 
 func markOf(b batch.Batch, coordinatorEpoch int32) mark {
@@ -143,9 +141,8 @@ func markOf(b batch.Batch, coordinatorEpoch int32) mark {
 // rememberMarker notes a marker that was appended. l.mu is held, or the log is
 // being recovered.
 func (l *Log) rememberMarker(id int64, m mark, commit bool, millis int64) {
-	if l.producers == nil {
-		l.producers = producers{}
-	}
+	l.handOver(id)
+	l.stale++
 	first := l.producers.mark(id, m, l.replica.highWatermark, millis)
 	if first != storage.NoOffset {
 		l.noteTransactions(func(t *transactions) { t.end(id, first, m.offset, commit, l.store.o.Tiered) })

@@ -39,7 +39,7 @@ type Options struct {
 
 	IndexMemory    int64         // bytes for where batches lie; beyond it nothing is admitted. 0: 256 MiB
 	ProducerExpiry time.Duration // an idempotent producer is forgotten so long after its last batch. 0: 24 h
-	MaxProducers   int           // remembered by all logs; beyond it new ones are refused. 0: 100,000
+	MaxProducers   int           // remembered by all logs, one for each log it writes to; beyond it new ones are refused. 0: 100,000
 
 	// Tiered says that what is committed is uploaded: see [Log.SetUploaded].
 	Tiered bool
@@ -92,9 +92,8 @@ type Config struct {
 	// TimestampType LogAppendTime stamps every batch with the broker's time.
 	TimestampType batch.TimestampType
 	// TimestampAfterMax and TimestampBeforeMax bound how far producers'
-	// timestamps may lie from the broker's; 0: no bound. They do not apply
-	// with LogAppendTime.
-	TimestampAfterMax, TimestampBeforeMax time.Duration
+	// timestamps may lie from the broker's. They do not apply with LogAppendTime.
+	TimestampAfterMax, TimestampBeforeMax batch.Bound
 	// Recompress stores batches with Codec (at Level) whatever they came with;
 	// false keeps the producer's.
 	Recompress bool

@@ -144,15 +144,7 @@ func (ps producers) get(id, millis int64) *producer {
 // a transaction. millis is the broker's time.
 func (ps producers) add(id int64, s sentBatch, transactional bool, highWatermark storage.Offset, millis int64) (begins bool) {
 	p := ps.get(id, millis)
-	// What is committed and further back than five is not needed even if all
-	// that is not committed goes.
-	settled := 0
-	for settled < len(p.sent) && p.sent[settled].last < highWatermark {
-		settled++
-	}
-	if settled > dedupeBatches {
-		p.sent = slices.Delete(p.sent, 0, settled-dedupeBatches)
-	}
+	p.settleSent(highWatermark)
 	if p.sent == nil {
 		p.sent = make([]sentBatch, 0, 1)
 	}
@@ -167,16 +159,52 @@ func (ps producers) add(id int64, s sentBatch, transactional bool, highWatermark
 // transaction that it ended, or NoOffset.
 func (ps producers) mark(id int64, m mark, highWatermark storage.Offset, millis int64) (first storage.Offset) {
 	p := ps.get(id, millis)
+	p.settleMarks(highWatermark)
+	m.first, p.open = p.open, storage.NoOffset
+	p.marks = append(p.marks, m)
+	return m.first
+}
+
+// settle forgets what is of no use once the high watermark is there.
+func (ps producers) settle(highWatermark storage.Offset) {
+	for _, p := range ps {
+		p.settleSent(highWatermark)
+		p.settleMarks(highWatermark)
+	}
+}
+
+// settleSent forgets what is committed and further back than five: it is not needed
+// even if all that is not committed goes.
+func (p *producer) settleSent(highWatermark storage.Offset) {
+	settled := 0
+	for settled < len(p.sent) && p.sent[settled].last < highWatermark {
+		settled++
+	}
+	p.sent = without(p.sent, settled-dedupeBatches)
+}
+
+// settleMarks forgets the markers before the last one that is committed.
+func (p *producer) settleMarks(highWatermark storage.Offset) {
 	settled := 0
 	for settled < len(p.marks) && p.marks[settled].offset < highWatermark {
 		settled++
 	}
-	if settled > 1 {
-		p.marks = slices.Delete(p.marks, 0, settled-1)
+	p.marks = without(p.marks, settled-1)
+}
+
+// roomyState is how many times as much as it holds the memory of a producer's batches
+// may be: after a start it is of all that lay behind the state.
+const roomyState = 4
+
+// without removes the first n. The memory goes with them, if it is much.
+func without[T any](s []T, n int) []T {
+	switch {
+	case n <= 0:
+		return s
+	case cap(s) > roomyState*max(len(s)-n, dedupeBatches):
+		return slices.Clone(s[n:])
 	}
-	m.first, p.open = p.open, storage.NoOffset
-	p.marks = append(p.marks, m)
-	return m.first
+	return slices.Delete(s, 0, n)
 }
 
 // truncate forgets the batches at or behind end, and returns how many producers

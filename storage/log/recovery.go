@@ -133,7 +133,7 @@ func (rec *recovery) replayData(r *replayed, h wal.Header, ref wal.Ref, payload 
 	if !h.Copy {
 		r.epochs = r.epochs.begin(b.LeaderEpoch(), e.base)
 	}
-	if b.ProducerID() == batch.NoProducerID || e.base < r.state.highWatermark {
+	if b.ProducerID() == batch.NoProducerID || b.LastOffset() < r.state.highWatermark {
 		return
 	}
 	sent := replayedBatch{producer: b.ProducerID(), sentBatch: sentOf(b), transactional: b.IsTransactional()}
@@ -214,6 +214,8 @@ func (s *Store) recover(now time.Time) {
 		s.logs[id] = l
 		delete(rec.partitions, id)
 	}
+	s.expire(now.Add(-s.o.ProducerExpiry).UnixMilli())
+	s.forgetExcess()
 	for _, ref := range rec.needless {
 		s.wal.Release(ref)
 	}
@@ -251,6 +253,7 @@ func (s *Store) recoverLog(l *Log, r *replayed, rec *recovery, now time.Time) er
 	l.replica.highWatermark = max(r.state.highWatermark, l.localStart)
 	l.epochs = r.epochs
 	l.stateAsOf, l.stateEpoch = r.state.highWatermark, r.state.epochs.latest()
+	l.statedAt, l.stateKnows = now.UnixMilli(), len(r.state.producers) > 0
 	r.remember(l, now.UnixMilli())
 	for _, b := range l.index.blocks {
 		for i := range b.entries {

@@ -25,6 +25,20 @@ func reopen(t testing.TB, s *Store) *Store {
 	return open(t, s.o)
 }
 
+// kill opens what a store leaves that is killed, once all that was appended is on disk.
+func kill(t testing.TB, s *Store) *Store {
+	t.Helper()
+	if err := s.Flush(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	o := s.o
+	o.FS = s.o.FS.(*disk.Mem).Clone()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return open(t, o)
+}
+
 func TestRestartIntoOldEpoch(t *testing.T) {
 	s := open(t, small(disk.NewMem(disk.MemOptions{})))
 	l := lead(t, s, partition(topicA, 0), 5)
@@ -820,12 +834,12 @@ func TestLogStartIsTakenBeforeTheLogIsLed(t *testing.T) {
 	s := open(t, small(disk.NewMem(disk.MemOptions{})))
 	appendAll(t, lead(t, s, partition(topicA, 0), 1), from(t, 7, 0, 0, "a"), from(t, 7, 0, 1, "b"), from(t, 7, 0, 2, "c"))
 	for _, start := range []storage.Offset{2, 9} { // within, and beyond what this disk has
-		s = reopen(t, s)
+		s = kill(t, s)
 		l, _ := s.Log(partition(topicA, 0))
 		if err := l.SetLogStart(start); err != nil {
 			t.Fatal(err)
 		}
-		s = reopen(t, s)
+		s = kill(t, s)
 		l, _ = s.Log(partition(topicA, 0))
 		if err := l.Err(); err != nil {
 			t.Fatal(err)
@@ -833,7 +847,8 @@ func TestLogStartIsTakenBeforeTheLogIsLed(t *testing.T) {
 		if end := max(3, start); l.LogStart() != start || l.End() != end || l.HighWatermark() != start {
 			t.Fatalf("[%d, %d), high watermark %d", l.LogStart(), l.End(), l.HighWatermark())
 		}
-		if got := l.Producers(); len(got) != 1 || got[0].LastSequence != 2 {
+		// What they did beyond the end of this disk is not known.
+		if got := l.Producers(); start <= 3 && (len(got) != 1 || got[0].LastSequence != 2) || start > 3 && len(got) != 0 {
 			t.Fatalf("producers %+v", got)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
@@ -38,6 +37,7 @@ type Store struct {
 	producers  atomic.Int64
 	guards     atomic.Uint64 // that were given out
 	expansions expansions
+	refusals   refusals
 	dead       atomic.Pointer[error]
 }
 
@@ -70,15 +70,19 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s.recover(began)
 	close(s.ready)
-	s.done.Go(s.expireLoop)
+	s.done.Go(s.producerLoop)
 	return s, nil
 }
 
-// Close makes what was appended durable and ends every log. Close of a store
-// whose WAL died returns why.
+// Close makes what was appended durable, writes the states that the next start would
+// have to find out, if there is room, and ends every log. Close of a store whose WAL
+// died returns why.
 func (s *Store) Close() error {
 	s.stop()
 	s.done.Wait()
+	if err := s.restateAll(); err != nil && !errors.Is(err, ErrClosed) {
+		s.o.Log.Warn("the next start takes longer", "error", err)
+	}
 	err := s.wal.Close()
 	for _, l := range s.all() {
 		l.refuse(ErrClosed)
@@ -308,21 +312,7 @@ func (s *Store) rememberProducer() bool {
 
 func (s *Store) forgetProducers(n int) { s.producers.Add(-int64(n)) }
 
-// expireLoop forgets producers that were not heard of for long. It waits for its
-// ticker and for the logs' locks.
-func (s *Store) expireLoop() {
-	ticker := time.NewTicker(max(s.o.ProducerExpiry/16, time.Second))
-	defer ticker.Stop()
-	for {
-		select {
-		case <-s.ctx.Done():
-			return
-		case <-ticker.C:
-			s.expire(s.o.Now().Add(-s.o.ProducerExpiry).UnixMilli())
-		}
-	}
-}
-
+// expire forgets the producers that were last heard of before millis.
 func (s *Store) expire(millis int64) {
 	if s.producers.Load() == 0 {
 		return

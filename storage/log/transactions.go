@@ -224,6 +224,19 @@ func (l *Log) LastStable() storage.Offset {
 	return l.lastStable()
 }
 
+// Offsets is where a log begins and how far it can be read, all as of one moment:
+// LogStart <= LastStable <= HighWatermark.
+type Offsets struct {
+	LogStart, LastStable, HighWatermark storage.Offset
+}
+
+// Offsets returns where the log begins, and how far it can be read.
+func (l *Log) Offsets() Offsets {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Offsets{LogStart: l.logStart, LastStable: l.lastStable(), HighWatermark: l.replica.highWatermark}
+}
+
 // Aborted returns the aborted transactions that a reader of [from, to) must know,
 // of those whose marker lies at or behind localStart, where the WAL begins now:
 // the bucket's indexes have the others.

@@ -202,7 +202,7 @@ func (m *model) markOne(l *modelled, marker Marker) {
 	s, known := now.state(marker.ProducerID)
 	news := !known || s.CurrentTransactionStart != storage.NoOffset || s.Epoch != marker.ProducerEpoch || s.CoordinatorEpoch != marker.CoordinatorEpoch
 	a := make(answer, 1)
-	l.log.AppendMarker(context.Background(), time.UnixMilli(5), marker, MarkerOptions{Epoch: l.epoch}, a)
+	l.log.AppendMarker(context.Background(), sentAt, marker, MarkerOptions{Epoch: l.epoch}, a)
 	if !a.pending() {
 		r := a.wait(m.t)
 		if errors.Is(r.Err, ErrFull) {
@@ -220,7 +220,7 @@ func (m *model) markOne(l *modelled, marker Marker) {
 		a.wait(m.t)
 		return
 	}
-	b := batch.BuildMarker(5, marker.ProducerID, marker.ProducerEpoch, batch.Marker{Commit: marker.Commit, CoordinatorEpoch: marker.CoordinatorEpoch})
+	b := batch.BuildMarker(sentAt.UnixMilli(), marker.ProducerID, marker.ProducerEpoch, batch.Marker{Commit: marker.Commit, CoordinatorEpoch: marker.CoordinatorEpoch})
 	batch.Stamp(b, now.end(), l.epoch)
 	l.become(twin{append(slices.Clip(now.batches), b)})
 	l.unacked = append(l.unacked, unacked{a, b.BaseOffset(), len(l.history) - 1, true})

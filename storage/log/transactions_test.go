@@ -330,8 +330,8 @@ func TestOpenTransactionIsNotForgotten(t *testing.T) {
 		if got := s.Stats().Producers; got != 0 || len(l.Producers()) != 0 {
 			t.Fatalf("%d producers are left", got)
 		}
-		s = reopen(t, s) // all of it is in the WAL
-		if l, _ = s.Log(l.id); len(l.Producers()) != 2 {
+		s = reopen(t, s) // all that they sent is in the WAL still
+		if l, _ = s.Log(l.id); len(l.Producers()) != 0 {
 			t.Fatalf("after a restart: %+v", l.Producers())
 		}
 		if err := s.Close(); err != nil {
@@ -364,6 +364,61 @@ func TestKnownProducerBeginsThoughThereAreNoMore(t *testing.T) {
 	if got := s.Stats().Producers; got != 3 {
 		t.Fatalf("%d producers are counted", got)
 	}
+}
+
+// TestOffsetsAreOfOneMoment: a reader that compares them must find them in order,
+// whatever is committed meanwhile.
+func TestOffsetsAreOfOneMoment(t *testing.T) {
+	s := open(t, small(disk.NewMem(disk.MemOptions{})))
+	l := lead(t, s, partition(topicA, 0), 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range int32(300) {
+			transact(t, l, inTransaction(t, 7, 0, i, "a"))
+			appendMarker(t, l, Marker{ProducerID: 7, CoordinatorEpoch: i, Commit: true})
+		}
+	}()
+	for {
+		if o := l.Offsets(); o.LogStart > o.LastStable || o.LastStable > o.HighWatermark {
+			t.Fatalf("%+v", o)
+		}
+		select {
+		case <-done:
+			if o := l.Offsets(); o != (Offsets{0, 600, 600}) {
+				t.Fatalf("at the end: %+v", o)
+			}
+			return
+		default:
+		}
+	}
+}
+
+// TestVerificationKeepsThePlaceOfItsProducer: who began while there was room for one
+// more is not refused for having taken it.
+func TestVerificationKeepsThePlaceOfItsProducer(t *testing.T) {
+	o := small(disk.NewMem(disk.MemOptions{}))
+	o.MaxProducers = 2
+	s := open(t, o)
+	l := lead(t, s, partition(topicA, 0), 1)
+	wantCounted := func(want int64) {
+		t.Helper()
+		if got := s.Stats().Producers; got != want {
+			t.Fatalf("%d producers are counted, want %d", got, want)
+		}
+	}
+	verify(t, l, inTransaction(t, 8, 0, 0, "of which nothing comes yet"))
+	transact(t, l, inTransaction(t, 7, 0, 0, "a"))
+	wantCounted(2)
+	// Of 8 a marker comes, which is of the transaction before: it stays one producer.
+	appendMarker(t, l, Marker{ProducerID: 8, Commit: true, TransactionVersion: 2})
+	wantCounted(2)
+	appendMarker(t, l, Marker{ProducerID: 7, Commit: true})
+	s.expire(time.Now().Add(time.Hour).UnixMilli())
+	l.mu.Lock()
+	l.endVerifications(math.MaxInt64)
+	l.mu.Unlock()
+	wantCounted(0)
 }
 
 // TestTransactionsSurviveRestart wherever their first batch and their marker lie:

@@ -205,11 +205,26 @@ func (l *Log) skipTo(end storage.Offset) error {
 	}
 	was := l.replica.highWatermark
 	l.replica.highWatermark = max(was, end)
-	if err := l.startAt(end, false); err != nil {
+	if err := l.beginAnew(end); err != nil {
 		l.replica.highWatermark = was
 		return err
 	}
-	l.settleTransactions()
+	return nil
+}
+
+// beginAnew makes an offset beyond the end the local start. What producers did in
+// between nobody here knows, so none is known from then on: who is not may begin
+// anywhere, while what was due next, or open, as of the old end would be wrong. l.mu is
+// held.
+func (l *Log) beginAnew(at storage.Offset) error {
+	known, decided := l.producers, l.transactions
+	l.producers, l.transactions = nil, transactions{}
+	if err := l.startAt(at, true); err != nil { // the state on disk is to know none either
+		l.producers, l.transactions = known, decided
+		return err
+	}
+	l.store.indexBytes.Add(-decided.bytes())
+	l.store.forgetProducers(len(known))
 	return nil
 }
 

@@ -112,6 +112,24 @@ func (l *Log) checkVerified(b batch.Batch, g Guard) error {
 	return nil
 }
 
+// counted reports whether a producer has its place among those that there may be, of
+// its own or by a verification. l.mu is held.
+func (l *Log) counted(producerID int64) bool {
+	v := l.verifying[producerID]
+	return l.producers[producerID] != nil || v != nil && v.counted
+}
+
+// handOver gives a producer, which is remembered from here on, the place that its
+// verification has. l.mu is held, or the log is being recovered.
+func (l *Log) handOver(producerID int64) {
+	if l.producers == nil {
+		l.producers = producers{}
+	}
+	if v := l.verifying[producerID]; v != nil {
+		v.counted = false
+	}
+}
+
 // endVerification forgets a verification: its transaction is open now, or, with a
 // marker, it ended. One that was begun under the epoch that a marker has raised
 // the producer to is of the transaction after. l.mu is held.
