@@ -71,6 +71,11 @@ func (c *connection) resolve(cmd *cobra.Command) error {
 	if !cmd.Flags().Changed("transport") && named.Transport != "" {
 		c.transport = named.Transport
 	}
+	for addr := range strings.SplitSeq(c.brokers, ",") {
+		if strings.TrimSpace(addr) == "" {
+			return usage("--brokers %q: an address is empty; want host:port, or several with a comma between", c.brokers)
+		}
+	}
 	return validTransport(c.transport)
 }
 
