@@ -32,6 +32,14 @@ func plural[N int | int64](n N, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
+// was is "1 record was" or "2 records were".
+func was[N int | int64](n N, noun string) string {
+	if n == 1 {
+		return plural(n, noun) + " was"
+	}
+	return plural(n, noun) + " were"
+}
+
 func (e Env) getenv(name string) string {
 	for _, pair := range e.Environ {
 		if v, ok := strings.CutPrefix(pair, name+"="); ok {
