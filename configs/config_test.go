@@ -202,6 +202,28 @@ func TestEnvironmentSetsEveryKey(t *testing.T) {
 	}
 }
 
+// TestServicesOfKubernetesSetNoKey has the variables that a pod gets for Services
+// named rustmq and rustmq-headless, with their ports, and what is only like them.
+func TestServicesOfKubernetesSetNoKey(t *testing.T) {
+	if _, err := configs.Load(configs.Sources{Environ: []string{
+		"RUSTMQ_SERVICE_HOST=10.0.0.1", "RUSTMQ_SERVICE_PORT=9092", "RUSTMQ_SERVICE_PORT_KAFKA=9092", "RUSTMQ_SERVICE_PORT_KAFKA_QUIC=9092",
+		"RUSTMQ_PORT=tcp://10.0.0.1:9092", "RUSTMQ_PORT_9092_TCP=tcp://10.0.0.1:9092", "RUSTMQ_PORT_9092_TCP_PROTO=tcp", "RUSTMQ_PORT_9092_TCP_PORT=9092",
+		"RUSTMQ_PORT_9092_TCP_ADDR=10.0.0.1", "RUSTMQ_PORT_9092_UDP=udp://10.0.0.1:9092", "RUSTMQ_HEADLESS_SERVICE_HOST=10.0.0.2",
+		"RUSTMQ_HEADLESS_SERVICE_PORT=9092", "RUSTMQ_HEADLESS_PORT=tcp://10.0.0.2:9092", "RUSTMQ_HEADLESS_PORT_9092_TCP_ADDR=10.0.0.2",
+	}}); err != nil {
+		t.Error(err)
+	}
+	for _, wrong := range []string{
+		"RUSTMQ_NETWORK_HTTP_PORT=8080", "RUSTMQ_PORT=9092", "RUSTMQ_HOST=a", "RUSTMQ_SERVICE=a", "RUSTMQ_PORT_X_TCP=tcp://a", "RUSTMQ_PORT_9092_TCP=1",
+		"RUSTMQ_PORT_9092_TCP_NAME=a", "RUSTMQ_NETWORK__SERVICE_HOST=a", "RUSTMQ_NETWORK__PORT=tcp://a", "RUSTMQ_SERVICE_HOST_NAME=a",
+	} {
+		name, _, _ := strings.Cut(wrong, "=")
+		if _, err := configs.Load(configs.Sources{Environ: []string{wrong}}); err == nil || !strings.Contains(err.Error(), name+": ") {
+			t.Errorf("%s: %v, want an unknown key", wrong, err)
+		}
+	}
+}
+
 func TestReferenceNamesEveryKey(t *testing.T) {
 	text := configs.Reference()
 	for _, k := range configs.Keys() {

@@ -6,7 +6,9 @@
 // the loader, `rustmq config`, the environment names and docs/configuration.md
 // are made. A value comes from, in this order: a flag, --set, the environment
 // (RUSTMQ_WAL__CAPACITY), the file, the default. Unknown keys are errors, and
-// all errors are reported at once, each with its place.
+// all errors are reported at once, each with its place; a file that is no TOML is
+// one that stands alone. Of the environment, the variables of commands
+// (RUSTMQ_CONTEXT) and those that Kubernetes sets for Services are no keys.
 //
 // Topics and brokers have configs under Kafka's names, which clients ask for and
 // alter ([TopicKeys], [BrokerValues]). The folder kafka has the list of all that

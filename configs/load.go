@@ -28,7 +28,7 @@ type Setting struct {
 // Sources are where a configuration comes from, each over the one before.
 type Sources struct {
 	File    string   // path of a TOML file, "" for none
-	Environ []string // as os.Environ; what does not begin with RUSTMQ_ is ignored
+	Environ []string // as os.Environ; what does not begin with RUSTMQ_ is ignored, and what Kubernetes sets for a Service
 	Set     []string // "key=value" of --set
 	Flags   []Setting
 }
@@ -63,7 +63,7 @@ func (e *Error) Error() string {
 }
 
 // environPrefix begins the variables that set keys. The others that begin so
-// belong to commands.
+// belong to commands, or come from Kubernetes.
 const environPrefix = "RUSTMQ_"
 
 var commandVariables = map[string]bool{"RUSTMQ_CONTEXT": true, "RUSTMQ_BIN": true, "RUSTMQ_MUTANT": true}
@@ -116,7 +116,7 @@ func merge(s Sources, file []byte) (*Config, error) {
 	}
 	for _, pair := range s.Environ {
 		name, value, _ := strings.Cut(pair, "=")
-		if rest, ok := strings.CutPrefix(name, environPrefix); ok && !commandVariables[name] {
+		if rest, ok := strings.CutPrefix(name, environPrefix); ok && !commandVariables[name] && !ofKubernetes(rest, value) {
 			apply(strings.ToLower(strings.ReplaceAll(rest, "__", ".")), value, Origin("environment "+name))
 		}
 	}

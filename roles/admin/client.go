@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -19,14 +21,20 @@ const DefaultURL = "http://127.0.0.1:9642"
 // a thin line.
 const patience = 10 * time.Minute
 
-// client calls /api/v1 of one process.
-type client struct {
+// caller calls /api/v1 of one process.
+type caller struct {
 	base string
 	http *http.Client
+	err  error // why there is nobody to call
+	// asksOnly says that the calls change nothing, whatever their method.
+	asksOnly bool
 }
 
-func newClient(base string) *client {
-	return &client{base: strings.TrimRight(base, "/"), http: &http.Client{Timeout: time.Minute}}
+// largestAnswer bounds what is read of one.
+const largestAnswer = 64 << 20
+
+func newCaller(base string) *caller {
+	return &caller{base: strings.TrimRight(base, "/"), http: &http.Client{Timeout: time.Minute}}
 }
 
 // problemBody is the part of an RFC 9457 answer that is shown.
@@ -39,7 +47,10 @@ type problemBody struct {
 }
 
 // call sends in as JSON, when there is one, and reads the answer into out.
-func (c *client) call(ctx context.Context, method, path string, in, out any) error {
+func (c *caller) call(ctx context.Context, method, path string, in, out any) error {
+	if c.err != nil {
+		return c.err
+	}
 	var body io.Reader
 	if in != nil {
 		raw, err := json.Marshal(in)
@@ -57,15 +68,18 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("reach %s: %w; is `rustmq serve` running there? (--url names another address)", c.base, err)
+		return c.unanswered(ctx, method, err)
 	}
 	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, largestAnswer+1))
 	if err != nil {
-		return fmt.Errorf("read the answer of %s: %w", c.base, err)
+		return c.unanswered(ctx, method, err)
+	}
+	if len(raw) > largestAnswer {
+		return fmt.Errorf("the answer of %s is larger than %d MiB: it is not shown", c.base+path, largestAnswer>>20)
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
-		return refusal(resp, raw)
+		return c.refusal(resp, raw)
 	}
 	if out == nil || len(raw) == 0 {
 		return nil
@@ -76,9 +90,40 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 	return nil
 }
 
-func refusal(resp *http.Response, raw []byte) error {
+// unanswered says what is known when no answer came: what changes something may
+// be done all the same.
+func (c *caller) unanswered(ctx context.Context, method string, err error) error {
+	known := ""
+	if method != http.MethodGet && !c.asksOnly {
+		known = ": what was asked may be done all the same; look before you ask again"
+	}
+	var late interface{ Timeout() bool }
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("interrupted before %s answered%s", c.base, known)
+	case isDial(err):
+		return fmt.Errorf("reach %s: %w; is `rustmq serve` running there? (--url names another address)", c.base, err)
+	case errors.As(err, &late) && late.Timeout():
+		return fmt.Errorf("%s did not answer in %v%s", c.base, c.http.Timeout, known)
+	}
+	return fmt.Errorf("read the answer of %s: %w%s", c.base, err, known)
+}
+
+// isDial tells whether nothing was sent, as there was nobody to send it to.
+func isDial(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial"
+}
+
+func (c *caller) refusal(resp *http.Response, raw []byte) error {
 	var p problemBody
 	if json.Unmarshal(raw, &p) != nil || p.Detail == "" {
+		switch resp.StatusCode {
+		case http.StatusNotFound:
+			return fmt.Errorf("there is no admin API for that at %s: processes with the role controller or admin serve it, and that of groups those that are brokers too", c.base)
+		case http.StatusForbidden:
+			return fmt.Errorf("%s calls the server by a name, which it refuses, for a page of another site could do so: write its address, such as http://10.0.0.5:9642", c.base)
+		}
 		return fmt.Errorf("the server answered %s: %s", resp.Status, strings.TrimSpace(string(raw)))
 	}
 	var b strings.Builder

@@ -38,12 +38,6 @@ func Command(stdout io.Writer, contextURL func(*cobra.Command) (string, error), 
 			default:
 				return &UsageError{fmt.Sprintf("--output %q: want table, json or yaml", e.output)}
 			}
-			if err := e.resolve(cmd); err != nil {
-				return err
-			}
-			if u, err := url.Parse(e.url); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-				return &UsageError{fmt.Sprintf("--url %q: want http://host:port, such as %s", e.url, DefaultURL)}
-			}
 			return nil
 		},
 	}
@@ -54,32 +48,37 @@ func Command(stdout io.Writer, contextURL func(*cobra.Command) (string, error), 
 	return cmd
 }
 
-// resolve finds the URL: flag, context, default.
-func (e *env) resolve(cmd *cobra.Command) error {
-	if e.url != "" {
-		return nil
+// resolve finds the URL: flag, context, default. Only what calls a server needs
+// it: neither help nor a server waits for a context that is gone.
+func (e *env) resolve(cmd *cobra.Command) (string, error) {
+	base := e.url
+	if base == "" {
+		var err error
+		if base, err = e.contextURL(cmd); err != nil {
+			return "", err
+		}
 	}
-	url, err := e.contextURL(cmd)
-	if err != nil {
-		return err
+	if base == "" {
+		base = DefaultURL
 	}
-	if url == "" {
-		url = DefaultURL
+	if u, err := url.Parse(base); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return "", &UsageError{fmt.Sprintf("--url %q: want http://host:port, such as %s", base, DefaultURL)}
 	}
-	e.url = url
-	return nil
+	return base, nil
 }
 
-func (e *env) client() *client {
-	if e.url == "" { // completion runs without PersistentPreRunE
-		_ = e.resolve(nil)
-	}
-	return newClient(e.url)
+// client calls the cluster that the command is for; where none can be found,
+// every call says why.
+func (e *env) client(cmd *cobra.Command) *caller {
+	base, err := e.resolve(cmd)
+	c := newCaller(base)
+	c.err = err
+	return c
 }
 
 // patient is a client for what may take minutes.
-func (e *env) patient() *client {
-	c := e.client()
+func (e *env) patient(cmd *cobra.Command) *caller {
+	c := e.client(cmd)
 	c.http.Timeout = patience
 	return c
 }

@@ -12,11 +12,31 @@ import (
 	"github.com/spf13/cobra"
 
 	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/roles/client"
 )
 
 const groupsPath = "/api/v1/groups"
 
-func groupPath(id string) string { return groupsPath + "/" + url.PathEscape(id) }
+// groupPath is where a group is. Dots alone are a way through a path, which a
+// server follows instead of taking them for a name, unless they are escaped.
+func groupPath(id string) string {
+	escaped := url.PathEscape(id)
+	if id == "." || id == ".." {
+		escaped = strings.ReplaceAll(id, ".", "%2E")
+	}
+	return groupsPath + "/" + escaped
+}
+
+// oneGroup takes the id of one group.
+func oneGroup(cmd *cobra.Command, args []string) error {
+	if err := cobra.ExactArgs(1)(cmd, args); err != nil {
+		return err
+	}
+	if args[0] == "" {
+		return &UsageError{"GROUP is empty: want the id of a group; `rustmq admin groups list` shows those there are"}
+	}
+	return nil
+}
 
 // groupsCommand is `rustmq admin groups …`.
 func (e *env) groupsCommand() *cobra.Command {
@@ -32,7 +52,7 @@ func (e *env) listGroups() *cobra.Command {
 			var out struct {
 				Groups []broker.GroupSummary `json:"groups"`
 			}
-			if err := e.client().call(cmd.Context(), http.MethodGet, groupsPath, nil, &out); err != nil {
+			if err := e.client(cmd).call(cmd.Context(), http.MethodGet, groupsPath, nil, &out); err != nil {
 				return err
 			}
 			return e.print(out.Groups, func() { e.showGroups(out.Groups) })
@@ -50,11 +70,11 @@ func (e *env) showGroups(groups []broker.GroupSummary) {
 
 func (e *env) describeGroup() *cobra.Command {
 	return &cobra.Command{
-		Use: "describe GROUP", Short: "Show a group, its members, and how far it is in each partition", Args: cobra.ExactArgs(1),
+		Use: "describe GROUP", Short: "Show a group, its members, and how far it is in each partition", Args: oneGroup,
 		ValidArgsFunction: e.completeGroup,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var out broker.GroupDescription
-			if err := e.client().call(cmd.Context(), http.MethodGet, groupPath(args[0]), nil, &out); err != nil {
+			if err := e.client(cmd).call(cmd.Context(), http.MethodGet, groupPath(args[0]), nil, &out); err != nil {
 				return err
 			}
 			return e.print(out, func() { e.showGroup(out) })
@@ -103,19 +123,19 @@ func taken(topics []broker.PartitionsTaken) string {
 func (e *env) deleteGroup() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
-		Use: "delete GROUP", Short: "Delete a group without members, and what it has committed", Args: cobra.ExactArgs(1),
+		Use: "delete GROUP", Short: "Delete a group without members, and what it has committed", Args: oneGroup,
 		ValidArgsFunction: e.completeGroup,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if dryRun {
 				var out broker.GroupDescription
-				if err := e.client().call(cmd.Context(), http.MethodGet, groupPath(args[0]), nil, &out); err != nil {
+				if err := e.client(cmd).call(cmd.Context(), http.MethodGet, groupPath(args[0]), nil, &out); err != nil {
 					return err
 				}
 				return e.print(out, func() {
 					fmt.Fprintf(e.stdout, "would delete group %s with offsets of %s; it has %s\n", out.Group, plural(out.Partitions, "partition"), plural(out.Members, "member"))
 				})
 			}
-			if err := e.client().call(cmd.Context(), http.MethodDelete, groupPath(args[0]), nil, nil); err != nil {
+			if err := e.client(cmd).call(cmd.Context(), http.MethodDelete, groupPath(args[0]), nil, nil); err != nil {
 				return err
 			}
 			return e.print(map[string]string{"deleted": args[0]}, func() { fmt.Fprintf(e.stdout, "group %s deleted\n", args[0]) })
@@ -128,11 +148,10 @@ func (e *env) deleteGroup() *cobra.Command {
 func (e *env) resetOffsets() *cobra.Command {
 	var topics []string
 	var body broker.OffsetReset
-	var earliest, latest bool
 	var to, shift int64
 	var at string
 	cmd := &cobra.Command{
-		Use: "reset-offsets GROUP", Short: "Show, or with --execute do, a change of what a group has committed", Args: cobra.ExactArgs(1),
+		Use: "reset-offsets GROUP", Short: "Show, or with --execute do, a change of what a group has committed", Args: oneGroup,
 		Long: "Says what each offset is and would become; with --execute it is done. The group must have no members: stop its consumers first.\n" +
 			"What lies outside of the log becomes its start or its end. A group that does not exist yet is made, when topics are named.",
 		Example: "  rustmq admin groups reset-offsets billing --all-topics --to-time 2026-01-02T03:00:00Z\n" +
@@ -154,7 +173,7 @@ func (e *env) resetOffsets() *cobra.Command {
 				{"to-earliest", broker.ResetToEarliest, 0}, {"to-latest", broker.ResetToLatest, 0}, {"to-offset", broker.ResetToOffset, to},
 				{"to-time", broker.ResetToTime, 0}, {"shift-by", broker.ResetByShift, shift},
 			} {
-				if !cmd.Flags().Changed(way.flag) {
+				if given := cmd.Flags().Lookup(way.flag); !given.Changed || given.Value.String() == "false" {
 					continue
 				}
 				if body.To != "" {
@@ -170,12 +189,14 @@ func (e *env) resetOffsets() *cobra.Command {
 					return &UsageError{fmt.Sprintf("--to-offset %d: want an offset from 0 on", to)}
 				}
 			case broker.ResetToTime:
-				if body.Value, err = resetTime(at); err != nil {
+				if body.Value, err = resetTime(at, time.Now()); err != nil {
 					return err
 				}
 			}
 			var plan broker.OffsetPlan
-			if err := e.patient().call(cmd.Context(), http.MethodPost, groupPath(args[0])+"/reset-offsets", body, &plan); err != nil {
+			server := e.patient(cmd)
+			server.asksOnly = !body.Execute
+			if err := server.call(cmd.Context(), http.MethodPost, groupPath(args[0])+"/reset-offsets", body, &plan); err != nil {
 				return err
 			}
 			return e.print(plan, func() { e.showPlan(plan) })
@@ -184,10 +205,10 @@ func (e *env) resetOffsets() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringArrayVar(&topics, "topic", nil, "`TOPIC[:PARTITION,...]`, may be repeated")
 	flags.BoolVar(&body.AllTopics, "all-topics", false, "every partition that the group has committed an offset of")
-	flags.BoolVar(&earliest, "to-earliest", false, "to the log start")
-	flags.BoolVar(&latest, "to-latest", false, "to the end")
+	flags.Bool("to-earliest", false, "to the log start")
+	flags.Bool("to-latest", false, "to the end")
 	flags.Int64Var(&to, "to-offset", 0, "to `OFFSET`")
-	flags.StringVar(&at, "to-time", "", "to the first record that is not older than `TIME`: RFC 3339, or @ and milliseconds since 1970")
+	flags.StringVar(&at, "to-time", "", "to the first record that is not older than `TIME`: RFC 3339, a date (UTC), a duration ago (-1h), or @ and milliseconds since 1970")
 	flags.Int64Var(&shift, "shift-by", 0, "by so many `RECORDS`, back when negative")
 	flags.BoolVar(&body.Execute, "execute", false, "do it")
 	return cmd
@@ -216,16 +237,16 @@ func resetTopics(flags []string) ([]broker.ResetTopic, error) {
 	return out, nil
 }
 
-// resetTime reads a time as milliseconds since 1970.
-func resetTime(text string) (int64, error) {
-	if digits, is := strings.CutPrefix(text, "@"); is {
-		if millis, err := strconv.ParseInt(digits, 10, 64); err == nil && millis >= 0 {
-			return millis, nil
-		}
-	} else if at, err := time.Parse(time.RFC3339Nano, text); err == nil && at.UnixMilli() >= 0 {
-		return at.UnixMilli(), nil
+// resetTime reads what `rustmq consume -o @TIME` takes, with the @ or without it,
+// as milliseconds since 1970; milliseconds want it, so that no offset is taken for
+// them.
+func resetTime(text string, now time.Time) (int64, error) {
+	when, at := strings.CutPrefix(text, "@")
+	millis, err := client.ParseTime(when, now)
+	if err != nil || (!at && strings.Trim(text, "0123456789") == "") {
+		return 0, &UsageError{fmt.Sprintf("--to-time %q: want RFC 3339, such as 2026-01-02T03:04:05Z, a date, a duration ago (-1h), or @ and milliseconds since 1970", text)}
 	}
-	return 0, &UsageError{fmt.Sprintf("--to-time %q: want RFC 3339, such as 2026-01-02T03:04:05Z, or @ and milliseconds since 1970", text)}
+	return millis, nil
 }
 
 func (e *env) showPlan(p broker.OffsetPlan) {
@@ -244,13 +265,19 @@ func (e *env) showPlan(p broker.OffsetPlan) {
 	t.Render()
 	offsets, made := plural(changes, "offset"), ""
 	if p.Executed {
-		if p.New {
+		switch {
+		case p.New && changes == 0:
+			made = "; there is no such group, and none was made"
+		case p.New:
 			made = "; the group is new"
 		}
 		fmt.Fprintf(e.stdout, "\ngroup %s: %s reset%s\n", p.Group, offsets, made)
 		return
 	}
-	if p.New {
+	switch {
+	case p.New && changes == 0:
+		made = "; there is no such group, and none would be made"
+	case p.New:
 		made = "; there is no such group yet: it would be made"
 	}
 	fmt.Fprintf(e.stdout, "\nnothing was done: with --execute, %s of group %s would change%s\n", offsets, p.Group, made)
@@ -261,7 +288,7 @@ func (e *env) completeGroup(cmd *cobra.Command, args []string, _ string) ([]stri
 	var out struct {
 		Groups []broker.GroupSummary `json:"groups"`
 	}
-	if len(args) > 0 || e.client().call(cmd.Context(), http.MethodGet, groupsPath, nil, &out) != nil {
+	if len(args) > 0 || e.client(cmd).call(cmd.Context(), http.MethodGet, groupsPath, nil, &out) != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	names := make([]string, len(out.Groups))

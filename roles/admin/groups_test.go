@@ -3,6 +3,7 @@ package admin
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"rustmq.dev/rustmq/roles/broker"
 )
@@ -38,16 +39,19 @@ func TestPlansAreShown(t *testing.T) {
 	golden(t, "reset-preview-new", func(e *env) { e.showPlan(plan) })
 	plan.Executed = true
 	golden(t, "reset-done", func(e *env) { e.showPlan(plan) })
+	plan.Partitions = plan.Partitions[3:]
+	golden(t, "reset-of-nothing", func(e *env) { e.showPlan(plan) })
 }
 
 func TestResetFlags(t *testing.T) {
-	for text, want := range map[string]int64{"@1500": 1500, "1970-01-01T00:00:02.5Z": 2500, "1970-01-01T01:00:01+01:00": 1000} {
-		if got, err := resetTime(text); got != want || err != nil {
+	now := time.UnixMilli(5_000_000)
+	for text, want := range map[string]int64{"@1500": 1500, "1970-01-02": 86_400_000, "@1970-01-02": 86_400_000, "-1h": 1_400_000, "@-1h": 1_400_000, "1970-01-01T00:00:02.5Z": 2500, "1970-01-01T01:00:01+01:00": 1000} {
+		if got, err := resetTime(text, now); got != want || err != nil {
 			t.Errorf("%s is %d, %v, want %d", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "@", "@-1", "now", "1500", "1970-01-01", "1969-12-31T23:59:59Z"} {
-		if _, err := resetTime(text); !errors.As(err, new(*UsageError)) {
+	for _, text := range []string{"", "@", "@-1", "now", "1500", "-2h", "1969-12-31T23:59:59Z"} {
+		if _, err := resetTime(text, now); !errors.As(err, new(*UsageError)) {
 			t.Errorf("%q: %v, want wrong usage", text, err)
 		}
 	}

@@ -148,13 +148,15 @@ each by name before the default. Ten seconds' worth may be taken at once.`,
 			switch {
 			case patch.User == nil && patch.ClientID == nil && !patch.DefaultUser && !patch.DefaultClientID:
 				return &UsageError{"whose quota? Give --user NAME, --default-user, --client-id NAME or --default-client-id"}
-			case patch.User != nil && patch.DefaultUser, patch.ClientID != nil && patch.DefaultClientID:
-				return &UsageError{"a user or client id by name, or the default, not both"}
+			case patch.User != nil && patch.DefaultUser:
+				return &UsageError{"--user and --default-user: give one of them"}
+			case patch.ClientID != nil && patch.DefaultClientID:
+				return &UsageError{"--client-id and --default-client-id: give one of them"}
 			case len(patch.Set)+len(patch.Delete) == 0:
 				return &UsageError{"nothing to set: give KEY=RATE, such as producer_byte_rate=10MiB, or --delete KEY"}
 			}
 			var out Quotas
-			if err := e.client().call(cmd.Context(), http.MethodPatch, "/api/v1/quotas", patch, &out); err != nil {
+			if err := e.client(cmd).call(cmd.Context(), http.MethodPatch, "/api/v1/quotas", patch, &out); err != nil {
 				return err
 			}
 			return e.print(out, func() { e.showRates([]Quotas{out}) })
@@ -171,7 +173,7 @@ each by name before the default. Ten seconds' worth may be taken at once.`,
 
 // rates reads KEY=RATE; bytes may have a unit.
 func rates(args []string) (map[string]float64, error) {
-	set, err := assignments(args)
+	set, err := assignments("", args)
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +200,7 @@ func (e *env) showQuotas() *cobra.Command {
 			var out struct {
 				Quotas []Quotas `json:"quotas"`
 			}
-			if err := e.client().call(cmd.Context(), http.MethodGet, "/api/v1/quotas", nil, &out); err != nil {
+			if err := e.client(cmd).call(cmd.Context(), http.MethodGet, "/api/v1/quotas", nil, &out); err != nil {
 				return err
 			}
 			return e.print(out.Quotas, func() { e.showRates(out.Quotas) })

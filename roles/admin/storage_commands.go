@@ -31,7 +31,7 @@ func (e *env) storageCommand() *cobra.Command {
 		Use: "storage", Short: "Show the bucket; probe it, check it, say what it costs", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var s BucketState
-			if err := e.client().call(cmd.Context(), http.MethodGet, storagePath, nil, &s); err != nil {
+			if err := e.client(cmd).call(cmd.Context(), http.MethodGet, storagePath, nil, &s); err != nil {
 				return err
 			}
 			return e.print(s, func() { e.showBucket(s, time.Now()) })
@@ -97,7 +97,7 @@ func milliseconds(seconds float64) string { return fmt.Sprintf("%.1f ms", 1000*s
 
 // errProbe and errDamaged end commands whose output says why.
 var (
-	errProbe   = errors.New("the bucket does not do all that is needed")
+	errProbe   = errors.New("the bucket does not do all that is needed: the steps that failed stand above, with what each is for; docs/storage.md lists what the credentials must allow")
 	errDamaged = errors.New("records are missing from the bucket, or damaged: keep the bucket as it is, and what is still in the logs of the brokers; docs/storage.md says what to do")
 )
 
@@ -118,7 +118,9 @@ func (e *env) probeStorage() *cobra.Command {
 			case file != "" || len(set) > 0:
 				err = &UsageError{"--config and --set say how to open a URL; give one, or neither"}
 			default:
-				err = e.patient().call(cmd.Context(), http.MethodPost, storagePath+"/probe", nil, &p)
+				server := e.patient(cmd)
+				server.asksOnly = true
+				err = server.call(cmd.Context(), http.MethodPost, storagePath+"/probe", nil, &p)
 			}
 			if err != nil {
 				return err
@@ -175,30 +177,53 @@ func (e *env) checkStorage() *cobra.Command {
 			"after their deletion and were seen by two listings, object_storage.grace apart, as the server does by itself. What the catalogue names is never\n" +
 			"deleted, nor is what is not known here. The exit code is 1 when records are missing or damaged.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			whole := &controller.CheckReport{Findings: []controller.Finding{}}
-			progress := progressOn(cmd.ErrOrStderr())
-			for {
-				var part controller.CheckReport
-				if err := e.patient().call(cmd.Context(), http.MethodPost, storagePath+"/check", r, &part); err != nil {
-					return err
-				}
-				whole.Add(&part)
-				if r.After = part.Next; r.After == "" {
-					break
-				}
-				progress(whole)
+			if r.Findings < 0 || r.Findings > controller.MaxFindings {
+				return &UsageError{fmt.Sprintf("--findings %d: want 0 to %d", r.Findings, controller.MaxFindings)}
 			}
-			progress(nil)
-			if err := e.print(whole, func() { e.showCheck(whole, r) }); err != nil || !whole.Damaged() {
+			whole, begun, err := e.check(cmd, r)
+			if !begun {
 				return err
 			}
-			return errDamaged
+			if failed := e.print(whole, func() { e.showCheck(whole, r) }); failed != nil {
+				return errors.Join(err, failed)
+			}
+			if err != nil {
+				err = fmt.Errorf("%w; what stands above is of the keys before %s: --after %s goes on there", err, whole.Next, whole.Next)
+			}
+			if whole.Damaged() {
+				err = errors.Join(err, errDamaged)
+			}
+			return err
 		},
 	}
-	cmd.Flags().BoolVar(&r.Repair, "repair", false, "delete orphans")
+	cmd.Flags().StringVar(&r.After, "after", "", "go on behind `KEY`, to which an earlier check came")
+	cmd.Flags().BoolVar(&r.Repair, "repair", false, "delete orphans that an earlier check has seen too, object_storage.grace ago: run it twice")
 	cmd.Flags().BoolVar(&r.Verify, "verify", false, "read every object, and compare each byte with its checksum")
 	cmd.Flags().IntVar(&r.Findings, "findings", 20, "findings of each kind that are shown, up to 1000; all are counted")
 	return cmd
+}
+
+// check asks for one part after the other. Where it does not come to the end, it
+// returns what the parts before have shown, if there was one.
+func (e *env) check(cmd *cobra.Command, r controller.CheckRequest) (whole *controller.CheckReport, begun bool, err error) {
+	whole = &controller.CheckReport{Findings: []controller.Finding{}}
+	progress := progressOn(cmd.ErrOrStderr())
+	defer progress(nil)
+	server := e.patient(cmd)
+	server.asksOnly = !r.Repair
+	for {
+		var part controller.CheckReport
+		if err := server.call(cmd.Context(), http.MethodPost, storagePath+"/check", r, &part); err != nil {
+			return whole, begun, err
+		}
+		whole.Add(&part)
+		whole.Findings = controller.FirstOfEach(whole.Findings, r.Findings)
+		begun = true
+		if r.After = part.Next; r.After == "" {
+			return whole, begun, nil
+		}
+		progress(whole)
+	}
 }
 
 // progressOn returns what shows how far a check is, on a terminal; nil ends it.
@@ -274,7 +299,7 @@ func (e *env) storageCost() *cobra.Command {
 			"the store. Machines, the disk of the log, and what leaves the store's network are not part of it; docs/cost.md has a whole bill.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var c Cost
-			if err := e.client().call(cmd.Context(), http.MethodGet, storagePath+"/cost", nil, &c); err != nil {
+			if err := e.client(cmd).call(cmd.Context(), http.MethodGet, storagePath+"/cost", nil, &c); err != nil {
 				return err
 			}
 			return e.print(c, func() { e.showCost(c) })
@@ -335,7 +360,7 @@ func (e *env) confirmClock() *cobra.Command {
 		Long: "Retention by age, and all else that expires, stops when the wall clock jumps by more than an hour against the monotonic one, for a wrong clock would delete what is to be kept.\n" +
 			"Make sure that the time of the controller is right, then confirm it.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := e.client().call(cmd.Context(), http.MethodPost, storagePath+"/confirm-clock", nil, nil); err != nil {
+			if err := e.client(cmd).call(cmd.Context(), http.MethodPost, storagePath+"/confirm-clock", nil, nil); err != nil {
 				return err
 			}
 			return e.print(map[string]bool{"confirmed": true}, func() { fmt.Fprintln(e.stdout, "the clock is confirmed: retention by age goes on") })

@@ -197,7 +197,7 @@ func TestCloseEndsACheck(t *testing.T) {
 	served := make(chan error, 2)
 	go func() { served <- s.Serve(l) }()
 	go func() {
-		c := newClient("http://" + l.Addr().String())
+		c := newCaller("http://" + l.Addr().String())
 		err := c.call(context.WithoutCancel(t.Context()), http.MethodPost, storagePath+"/check", controller.CheckRequest{}, nil)
 		if err == nil || !strings.Contains(err.Error(), "not checked to its end") {
 			served <- fmt.Errorf("the check ended with %w", err)

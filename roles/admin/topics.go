@@ -27,15 +27,21 @@ func (e *env) createTopic() *cobra.Command {
 		Use: "create TOPIC", Short: "Create a topic", Args: cobra.ExactArgs(1),
 		Example: "  rustmq admin topics create quakes --partitions 4 --config max.message.bytes=2000000",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			set, err := assignments(configs)
+			if body.Partitions < 0 {
+				return &UsageError{fmt.Sprintf("--partitions %d: want 0 (the broker's default) or more", body.Partitions)}
+			}
+			if body.ReplicationFactor < 0 {
+				return &UsageError{fmt.Sprintf("--replication-factor %d: want 0 (min(3, brokers)) or more", body.ReplicationFactor)}
+			}
+			set, err := assignments("--config ", configs)
 			if err != nil {
 				return err
 			}
 			body.Name, body.Configs = args[0], set
 			var out Topic
-			err = e.client().call(cmd.Context(), http.MethodPost, "/api/v1/topics", body, &out)
+			err = e.client(cmd).call(cmd.Context(), http.MethodPost, "/api/v1/topics", body, &out)
 			if err != nil && ifNotExists && strings.Contains(err.Error(), "already exists") {
-				err = e.client().call(cmd.Context(), http.MethodGet, topicPath(args[0]), nil, &out)
+				err = e.client(cmd).call(cmd.Context(), http.MethodGet, topicPath(args[0]), nil, &out)
 			}
 			if err != nil {
 				return err
@@ -67,7 +73,7 @@ func (e *env) listTopics() *cobra.Command {
 			var out struct {
 				Topics []Topic `json:"topics"`
 			}
-			if err := e.client().call(cmd.Context(), http.MethodGet, "/api/v1/topics?internal="+strconv.FormatBool(internal), nil, &out); err != nil {
+			if err := e.client(cmd).call(cmd.Context(), http.MethodGet, "/api/v1/topics?internal="+strconv.FormatBool(internal), nil, &out); err != nil {
 				return err
 			}
 			return e.print(out.Topics, func() {
@@ -89,7 +95,7 @@ func (e *env) describeTopic() *cobra.Command {
 		ValidArgsFunction: e.completeTopic,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var out Topic
-			if err := e.client().call(cmd.Context(), http.MethodGet, topicPath(args[0]), nil, &out); err != nil {
+			if err := e.client(cmd).call(cmd.Context(), http.MethodGet, topicPath(args[0]), nil, &out); err != nil {
 				return err
 			}
 			return e.print(out, func() { e.showTopic(out) })
@@ -119,7 +125,7 @@ func (e *env) alterTopic() *cobra.Command {
 		Use: "alter TOPIC", Short: "Set or delete configs of a topic", Args: cobra.ExactArgs(1),
 		ValidArgsFunction: e.completeTopic,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			values, err := assignments(set)
+			values, err := assignments("--set ", set)
 			if err != nil {
 				return err
 			}
@@ -127,7 +133,7 @@ func (e *env) alterTopic() *cobra.Command {
 				return &UsageError{"nothing to alter: give --set KEY=VALUE or --delete KEY"}
 			}
 			var out Topic
-			if err := e.client().call(cmd.Context(), http.MethodPatch, topicPath(args[0]), ConfigPatch{Set: values, Delete: remove}, &out); err != nil {
+			if err := e.client(cmd).call(cmd.Context(), http.MethodPatch, topicPath(args[0]), ConfigPatch{Set: values, Delete: remove}, &out); err != nil {
 				return err
 			}
 			out.PartitionList = nil
@@ -147,14 +153,14 @@ func (e *env) deleteTopic() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if dryRun {
 				var out Topic
-				if err := e.client().call(cmd.Context(), http.MethodGet, topicPath(args[0]), nil, &out); err != nil {
+				if err := e.client(cmd).call(cmd.Context(), http.MethodGet, topicPath(args[0]), nil, &out); err != nil {
 					return err
 				}
 				return e.print(out, func() {
 					fmt.Fprintf(e.stdout, "would delete topic %s with %d records, %s\n", out.Name, out.Records, size(max(out.WALBytes, out.BucketBytes)))
 				})
 			}
-			if err := e.client().call(cmd.Context(), http.MethodDelete, topicPath(args[0]), nil, nil); err != nil {
+			if err := e.client(cmd).call(cmd.Context(), http.MethodDelete, topicPath(args[0]), nil, nil); err != nil {
 				return err
 			}
 			return e.print(map[string]string{"deleted": args[0]}, func() { fmt.Fprintf(e.stdout, "topic %s deleted\n", args[0]) })
@@ -174,7 +180,7 @@ func (e *env) addPartitions() *cobra.Command {
 				return &UsageError{fmt.Sprintf("TOTAL %q: want a number of partitions from 1", args[1])}
 			}
 			var out Topic
-			if err := e.client().call(cmd.Context(), http.MethodPost, topicPath(args[0])+"/partitions", PartitionCount{Total: int32(total)}, &out); err != nil {
+			if err := e.client(cmd).call(cmd.Context(), http.MethodPost, topicPath(args[0])+"/partitions", PartitionCount{Total: int32(total)}, &out); err != nil {
 				return err
 			}
 			out.PartitionList = nil
@@ -191,7 +197,7 @@ func (e *env) completeTopic(cmd *cobra.Command, args []string, _ string) ([]stri
 	var out struct {
 		Topics []Topic `json:"topics"`
 	}
-	if err := e.client().call(cmd.Context(), http.MethodGet, "/api/v1/topics", nil, &out); err != nil {
+	if err := e.client(cmd).call(cmd.Context(), http.MethodGet, "/api/v1/topics", nil, &out); err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	names := make([]string, len(out.Topics))
@@ -201,13 +207,13 @@ func (e *env) completeTopic(cmd *cobra.Command, args []string, _ string) ([]stri
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// assignments reads KEY=VALUE flags.
-func assignments(flags []string) (map[string]string, error) {
+// assignments reads KEY=VALUE, which flag is before; "" for arguments.
+func assignments(flag string, given []string) (map[string]string, error) {
 	out := map[string]string{}
-	for _, flag := range flags {
-		key, value, ok := strings.Cut(flag, "=")
+	for _, pair := range given {
+		key, value, ok := strings.Cut(pair, "=")
 		if !ok || key == "" {
-			return nil, &UsageError{fmt.Sprintf("%q: want KEY=VALUE", flag)}
+			return nil, &UsageError{fmt.Sprintf("%s%q: want KEY=VALUE", flag, pair)}
 		}
 		out[key] = value
 	}

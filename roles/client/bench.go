@@ -99,12 +99,22 @@ func (b *bench) run(ctx context.Context, cmd *cobra.Command, what string) error 
 	switch {
 	case what != "all" && !slices.Contains(benchLoads, what):
 		return usage("bench %q: want produce, consume, e2e or all", what)
-	case b.records < 1 || b.size < 8 || b.size > 16<<20 || b.partitions < 1 || b.clients < 1 || b.inFlight < 1 || b.duration < 0:
-		return usage("bench: want records, partitions, clients and records in flight from 1, and a size from 8")
+	case b.size < 8 || b.size > largestValue:
+		return usage("--size %d: want 8 to %d bytes", b.size, largestValue)
+	case b.duration < 0:
+		return usage("--duration %v: want 0 or more", b.duration)
 	case b.acks == "0" && what != "produce":
 		return usage("bench %s: what no one acks cannot be waited for: want --acks 1 or all", what)
 	case b.output != "table" && b.output != "json":
 		return usage("--output %q: want table or json", b.output)
+	}
+	for _, number := range []struct {
+		flag  string
+		value int
+	}{{"records", b.records}, {"partitions", b.partitions}, {"clients", b.clients}, {"in-flight", b.inFlight}} {
+		if number.value < 1 {
+			return usage("--%s %d: want 1 or more", number.flag, number.value)
+		}
 	}
 	if _, err := b.options(); err != nil {
 		return err
@@ -135,7 +145,7 @@ func (b *bench) run(ctx context.Context, cmd *cobra.Command, what string) error 
 		}
 		result, err := load.run(ctx, adm)
 		if ctx.Err() != nil {
-			return errors.New("bench: interrupted")
+			return errors.New("bench: interrupted: what is not printed was not measured")
 		}
 		if err != nil {
 			return fmt.Errorf("bench %s: %w", load.name, err)
@@ -330,7 +340,7 @@ func (b *bench) at(ctx context.Context, adm *kadm.Client, end bool) (map[string]
 
 // poll waits for records.
 func poll(ctx context.Context, cl *kgo.Client) (kgo.Fetches, error) {
-	waiting, cancel := context.WithTimeoutCause(ctx, silence, fmt.Errorf("no record for %v", silence))
+	waiting, cancel := context.WithTimeoutCause(ctx, silence, fmt.Errorf("no record for %v; is the broker up, or has retention taken them?", silence))
 	defer cancel()
 	fetches := cl.PollFetches(waiting)
 	if waiting.Err() != nil {

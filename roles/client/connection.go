@@ -39,6 +39,7 @@ type connection struct {
 	tls       bool
 	caFile    string
 
+	caFlag string          // what named caFile
 	dialer *sdkquic.Dialer // shared by all clients of the command; nil over TCP
 }
 
@@ -62,14 +63,20 @@ func (c *connection) resolve(cmd *cobra.Command) error {
 	if c.brokers == "" {
 		c.brokers = defaultBroker
 	}
+	c.caFlag = "--cafile"
 	if c.caFile == "" {
-		c.caFile = named.CAFile
+		c.caFile, c.caFlag = named.CAFile, "the context's cafile"
 	}
 	if !cmd.Flags().Changed("tls") {
 		c.tls = named.TLS
 	}
 	if !cmd.Flags().Changed("transport") && named.Transport != "" {
 		c.transport = named.Transport
+	}
+	for addr := range strings.SplitSeq(c.brokers, ",") {
+		if strings.TrimSpace(addr) == "" {
+			return usage("--brokers %q: an address is empty; want host:port, or several with a comma between", c.brokers)
+		}
 	}
 	return validTransport(c.transport)
 }
@@ -108,11 +115,11 @@ func (c *connection) tlsConfig() (*tls.Config, error) {
 	}
 	raw, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("read the CA to trust (--cafile): %w", err)
+		return nil, fmt.Errorf("read the CA to trust (%s): %w; `rustmq serve` prints the file as trust, and without --cafile it is the system's", c.caFlag, err)
 	}
 	config.RootCAs = x509.NewCertPool()
 	if !config.RootCAs.AppendCertsFromPEM(raw) {
-		return nil, fmt.Errorf("read the CA to trust (--cafile): no certificate in %s", file)
+		return nil, fmt.Errorf("read the CA to trust (%s): no certificate in %s: want PEM", c.caFlag, file)
 	}
 	return config, nil
 }
@@ -224,15 +231,15 @@ func (c *connection) answersQUIC(ctx context.Context, addr string) bool {
 
 // unreachable says what happened, and what to do.
 func (c *connection) unreachable(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return err
-	}
 	over := "TCP"
 	if c.tls {
 		over = "TLS"
 	}
 	if c.transport == "quic" {
 		over = "QUIC"
+	}
+	if errors.Is(err, context.Canceled) {
+		return fmt.Errorf("interrupted before a broker answered at %s over %s", c.brokers, over)
 	}
 	return fmt.Errorf("no broker answers at %s over %s: %w; %s", c.brokers, over, err, c.hint(err))
 }
@@ -248,6 +255,13 @@ func (c *connection) hint(err error) string {
 		return "its certificate is for other names: dial one of those"
 	case c.transport == "quic" || !c.listens():
 		return "start one with `rustmq serve`, or name another with -b host:port"
+	case errors.Is(err, context.DeadlineExceeded):
+		tls := "speak TLS: try --tls, or another port"
+		if c.tls {
+			tls = "speak no TLS: leave --tls out, or try another port"
+		}
+		host, _, _ := net.SplitHostPort(c.addresses()[0]) // addresses made it so
+		return fmt.Sprintf("something accepts connections there and did not answer in %v: it may be starting or stuck (curl http://%s/readyz), or %s", pingTimeout, net.JoinHostPort(host, "9642"), tls)
 	case c.tls:
 		return "something listens there, but may not speak TLS: leave --tls out, or try another port"
 	}

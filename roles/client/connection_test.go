@@ -51,9 +51,9 @@ func TestUnreachableSaysWhatToDo(t *testing.T) {
 		{"-b " + secure + " --tls", "--cafile"},
 		{"-b " + secure, "try --tls"},
 		{"-b " + plain + " --tls --cafile " + ca, "leave --tls out"},
-		{"-b " + web.Listener.Addr().String(), "or another port"},
+		{"-b " + web.Listener.Addr().String(), "it may be starting or stuck (curl http://127.0.0.1:9642/readyz), or speak TLS: try --tls, or another port"},
 		{"-b " + plain + " --tls --cafile " + notPEM, "no certificate in " + notPEM},
-		{"-b " + plain + " --transport quic --cafile /nowhere/ca.pem", "/nowhere/ca.pem"},
+		{"-b " + plain + " --transport quic --cafile /nowhere/ca.pem", "(--cafile): open /nowhere/ca.pem: no such file or directory; `rustmq serve` prints"},
 	} {
 		t.Run(c.flags, func(t *testing.T) {
 			t.Parallel() // some wait for an answer that never comes
@@ -85,6 +85,29 @@ func TestInterruptEndsADial(t *testing.T) {
 			t.Errorf("%s: took %v", transport, took)
 		}
 		interrupt()
+	}
+}
+
+// TestInterruptBeforeABrokerAnswers has one that accepts connections only.
+func TestInterruptBeforeABrokerAnswers(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	ended := make(chan error, 1)
+	w := newWorld("")
+	go func() { ended <- w.run(ctx, "consume", "t", "-b", l.Addr().String(), "--transport", "tcp") }()
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	interrupt()
+	if err := <-ended; err == nil || err.Error() != "interrupted before a broker answered at "+l.Addr().String()+" over TCP" {
+		t.Error(err)
 	}
 }
 

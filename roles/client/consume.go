@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,11 +28,25 @@ type consume struct {
 	from  from
 	out   *bufio.Writer
 	lines outputFormat // nil: JSON
+
+	printed int64           // records that were written to out
+	flushed int64           // of them, those that have left it
+	last    map[int32]int64 // offset of the last record that came, by partition
+	ill     map[int32]error // why a partition could not be read since; -1: any
+	reached map[int32]bool  // partitions that have come to the time of -o
+	session string          // what was last told of the session with the group
 }
 
-// settleInterval is how long a read to the end waits before it asks whether
-// what is missing can still come.
-const settleInterval = 2 * time.Second
+const (
+	// settleInterval is how long a read to the end waits before it asks whether
+	// what is missing can still come.
+	settleInterval = 2 * time.Second
+	// illPause is how long a partition that could not be read is left alone: the
+	// broker answers at once, and would be asked again at once.
+	illPause = 250 * time.Millisecond
+	// longestRequest is the longest that franz-go lets a request take.
+	longestRequest = 15 * time.Minute
+)
 
 // ConsumeCommand is `rustmq consume`.
 func ConsumeCommand(e Env) *cobra.Command {
@@ -42,267 +54,194 @@ func ConsumeCommand(e Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "consume TOPIC", Short: "Print the records of a topic", Args: cobra.ExactArgs(1),
 		Example: "  rustmq consume t\n  rustmq consume t -o end\n  rustmq consume t -o @2018-02-01T00:00:00Z -n 10 -f '%d %k %v\\n'\n  rustmq consume t -g readers -f json",
-		Long: "Prints the values of a topic's records, one a line, from the start, and goes on\nuntil Ctrl-C, -n or -e. As a member of a group (-g) it goes on where the group was,\nand commits what it has printed.\n\n" +
+		Long: "Prints the values of a topic's records, one a line, from the start, and goes on\nuntil Ctrl-C, -n or -e. As a member of a group (-g) it goes on where the group was,\nand commits what it has printed. Ctrl-C before what -n or -e asked for was printed\nis a failure: exit 1.\n\n" +
 			"-o says where to start:\n\n" + offsetHelp + "\n\n-f says how a record is printed: json, one object a line, or\n\n" + formatHelp,
 		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), cmd, args[0]) },
 	}
 	c.flags(cmd)
 	flags := cmd.Flags()
 	flags.StringVarP(&c.group, "group", "g", "", "consume as a member of this group, and commit")
-	flags.StringVarP(&c.offset, "offset", "o", "", "where to start (default: start; with a group: where it was, else start)")
+	flags.StringVarP(&c.offset, "offset", "o", "", "where to start (default: start); with a group, only for partitions of which it has committed nothing")
 	flags.StringVarP(&c.format, "format", "f", "%v\\n", "how records are printed, or json")
 	flags.Int64VarP(&c.count, "count", "n", 0, "end after so many records (0: never)")
 	flags.BoolVarP(&c.exit, "exit", "e", false, "end at what is the end of the topic when it starts")
-	flags.DurationVar(&c.timeout, "timeout", 30*time.Second, "with -e: fail when nothing comes for that long before the end")
+	flags.DurationVar(&c.timeout, "timeout", 30*time.Second, "with -e: how long nothing may come before the end; then it fails, but for a compacted topic that can be read")
 	return cmd
 }
 
-func (c *consume) run(ctx context.Context, cmd *cobra.Command, topic string) error {
+// prepare reads the flags; what is wrong with them needs no broker.
+func (c *consume) prepare(topic string, now time.Time) (err error) {
 	c.topic = topic
-	var err error
+	c.last, c.ill, c.reached = map[int32]int64{}, map[int32]error{}, map[int32]bool{}
 	if c.format != "json" {
 		if c.lines, err = parseFormat(c.format); err != nil {
 			return err
 		}
 	}
-	if c.from, err = parseOffset(c.offset, time.Now()); err != nil {
+	if c.from, err = parseOffset(c.offset, now); err != nil {
 		return err
 	}
-	if c.count < 0 || c.timeout <= 0 {
-		return usage("consume: want a count of 0 or more, and a timeout of more than 0")
+	if c.count < 0 {
+		return usage("--count %d: want 0 (no end) or more", c.count)
 	}
-	first, done, err := c.open(ctx, cmd)
+	if c.timeout <= 0 {
+		return usage("--timeout %v: want more than 0", c.timeout)
+	}
+	if when, ok := strings.CutPrefix(c.offset, "@"); ok && secondsMeant(when) {
+		fmt.Fprintf(c.env.Stderr, "rustmq: --offset %s is %s: it counts milliseconds since 1970; of seconds it is --offset %s000\n", c.offset, time.UnixMilli(c.from.n).UTC().Format(time.RFC3339), c.offset)
+	}
+	return nil
+}
+
+func (c *consume) run(ctx context.Context, cmd *cobra.Command, topic string) error {
+	if err := c.prepare(topic, time.Now()); err != nil {
+		return err
+	}
+	// What is older than a time may have to be looked for in the bucket.
+	first, done, err := c.open(ctx, cmd, kgo.RequestTimeoutOverhead(min(c.patience(), longestRequest)))
 	if err != nil {
 		return err
 	}
 	defer done()
 	adm := kadm.NewClient(first)
 	left, opts, err := c.plan(ctx, adm)
+	if ctx.Err() != nil {
+		return errors.New("interrupted before the first record")
+	}
 	if err != nil {
 		return err
 	}
 	if c.exit && len(left) == 0 {
 		return nil
 	}
-	cl, err := c.connect(append(opts, kgo.FetchMaxWait(500*time.Millisecond), kgo.WithHooks(&outage{env: c.env}))...)
+	cl, err := c.connect(append(opts, kgo.FetchMaxWait(500*time.Millisecond), kgo.WithHooks(newOutage(c.env)))...)
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
 	c.out = bufio.NewWriterSize(c.env.Stdout, 64<<10)
-	err = c.print(ctx, cl, adm, left)
-	if ctx.Err() != nil { // Ctrl-C ends a tail as it should
-		err = nil
-	}
+	err = c.interrupted(ctx, c.print(ctx, cl, adm, left))
 	if c.group == "" {
 		return err
 	}
 	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingTimeout)
 	defer cancel()
 	if failed := cl.CommitMarkedOffsets(late); failed != nil {
-		err = errors.Join(err, fmt.Errorf("commit what was printed for the group %s: %w", c.group, failed))
+		err = errors.Join(err, fmt.Errorf("commit what was printed for the group %s: %w; the next consumer of the group prints it again", c.group, failed))
 	}
 	return err
 }
 
-// plan says what is left to read, by partition (nil without -e), and how to
-// read it. It also says early that a topic is not there.
-func (c *consume) plan(ctx context.Context, adm *kadm.Client) (map[int32]int64, []kgo.Opt, error) {
-	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
-	defer cancel()
-	left, err := endsOf(ctx, adm, c.topic)
-	if err != nil {
-		return nil, nil, err
+// interrupted says what an interrupt means for what was asked: a tail ends with
+// it as it should, and what has an end has not come to it. What failed before is
+// no less true.
+func (c *consume) interrupted(ctx context.Context, err error) error {
+	if ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
+		return err
 	}
-	opts := []kgo.Opt{kgo.ConsumeStartOffset(c.from.kafka())}
-	if c.group != "" {
-		opts = append(opts, kgo.ConsumeTopics(c.topic), kgo.ConsumerGroup(c.group), kgo.AutoCommitMarks(), kgo.AutoCommitInterval(time.Second))
+	if !c.exit && c.count == 0 {
+		return nil
 	}
-	if !c.exit {
-		if c.group == "" {
-			opts = append(opts, kgo.ConsumeTopics(c.topic)) // partitions that are added later, too
-		}
-		return nil, opts, nil
-	}
-	opts = append(opts, kgo.KeepControlRecords()) // the last record may be one
-	if c.group != "" {
-		return left, opts, c.settle(ctx, adm, left)
-	}
-	starts, err := c.starts(ctx, adm)
-	if err != nil {
-		return nil, nil, err
-	}
-	at := map[int32]kgo.Offset{}
-	for p, end := range left {
-		if starts[p] >= end {
-			delete(left, p)
-		} else {
-			at[p] = kgo.NewOffset().At(starts[p])
-		}
-	}
-	return left, append(opts, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{c.topic: at})), nil
+	return fmt.Errorf("interrupted after %s: the end was not reached", plural(c.flushed, "record"))
 }
 
-// endsOf returns the end of each partition.
-func endsOf(ctx context.Context, adm *kadm.Client, topic string) (map[int32]int64, error) {
-	listed, err := adm.ListEndOffsets(ctx, topic)
-	if err == nil {
-		err = listed.Error()
-	}
-	if errors.Is(err, kerr.UnknownTopicOrPartition) {
-		return nil, fmt.Errorf("there is no topic %s: produce to it first, or `rustmq admin topics create %s`", topic, topic)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("ask for the end of %s: %w", topic, err)
-	}
-	return offsets(listed), nil
-}
-
-// starts resolves -o for each partition.
-func (c *consume) starts(ctx context.Context, adm *kadm.Client) (map[int32]int64, error) {
-	listed, err := adm.ListStartOffsets(ctx, c.topic)
-	if err == nil {
-		err = listed.Error()
-	}
-	var ends, after kadm.ListedOffsets
-	if err == nil && c.from.base == fromEnd {
-		if ends, err = adm.ListEndOffsets(ctx, c.topic); err == nil {
-			err = ends.Error()
-		}
-	}
-	if err == nil && c.from.base == fromTime {
-		if after, err = adm.ListOffsetsAfterMilli(ctx, c.from.n, c.topic); err == nil {
-			err = after.Error()
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("ask where %s starts: %w", c.topic, err)
-	}
-	starts := offsets(listed)
-	for p, start := range starts {
-		at := start
-		switch c.from.base {
-		case fromStart:
-			at = start + c.from.n
-		case fromEnd:
-			at = offsets(ends)[p] - c.from.n
-		case fromOffset:
-			at = c.from.n
-		case fromTime:
-			at = offsets(after)[p]
-		}
-		starts[p] = max(start, at)
-	}
-	return starts, nil
-}
-
-func offsets(listed kadm.ListedOffsets) map[int32]int64 {
-	all := map[int32]int64{}
-	listed.Each(func(o kadm.ListedOffset) { all[o.Partition] = o.Offset })
-	return all
-}
-
-// kafka is the offset in franz-go's terms.
-func (f from) kafka() kgo.Offset {
-	o := kgo.NewOffset()
-	switch f.base {
-	case fromEnd:
-		return o.AtEnd().Relative(-f.n)
-	case fromOffset:
-		return o.At(f.n)
-	case fromTime:
-		return o.AfterMilli(f.n)
-	}
-	return o.AtStart().Relative(f.n)
-}
-
-// settle drops from left what can no longer come: what was deleted from the
-// start of the log, and what other members of the group have committed.
-func (c *consume) settle(ctx context.Context, adm *kadm.Client, left map[int32]int64) error {
-	listed, err := adm.ListStartOffsets(ctx, c.topic)
-	if err != nil {
-		return fmt.Errorf("ask for the start of %s: %w", c.topic, err)
-	}
-	starts := offsets(listed)
-	if c.group != "" {
-		committed, err := adm.FetchOffsets(ctx, c.group)
-		if err != nil {
-			return fmt.Errorf("ask for the offsets of the group %s: %w", c.group, err)
-		}
-		for p := range left {
-			if o, ok := committed.Lookup(c.topic, p); ok && o.Err == nil {
-				starts[p] = max(starts[p], o.At)
-			}
-		}
-	}
-	maps.DeleteFunc(left, func(p int32, end int64) bool { return starts[p] >= end })
-	return nil
-}
-
-// compacted tells whether the topic may have holes before its end.
-func (c *consume) compacted(ctx context.Context, adm *kadm.Client) bool {
-	described, err := adm.DescribeTopicConfigs(ctx, c.topic)
-	if err != nil {
-		return false
-	}
-	for _, d := range described {
-		for _, config := range d.Configs {
-			if config.Key == "cleanup.policy" && config.Value != nil && strings.Contains(*config.Value, "compact") {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// print prints until it is told to stop.
+// print prints until it is told to stop; left is what is left to read, by
+// partition up to which offset, and nil where there is no end.
 func (c *consume) print(ctx context.Context, cl *kgo.Client, adm *kadm.Client, left map[int32]int64) error {
-	var printed int64
-	var idle time.Duration
+	heard := time.Now()
 	for left == nil || len(left) > 0 {
-		wait := min(settleInterval, c.timeout)
 		poll, cancel := ctx, context.CancelFunc(func() {})
 		if left != nil {
-			poll, cancel = context.WithTimeout(ctx, wait)
+			poll, cancel = context.WithTimeout(ctx, min(settleInterval, c.timeout))
 		}
 		fetches := cl.PollFetches(poll)
 		cancel()
-		records, err := c.write(fetches, left, &printed)
+		records, err := c.write(fetches, left)
 		if err := errors.Join(err, c.flush(cl, records)); err != nil {
 			return err
 		}
-		if err := c.problems(ctx, fetches); err != nil {
+		if err := c.problems(ctx, fetches, left != nil); err != nil {
 			return err
 		}
-		if c.count > 0 && printed >= c.count {
+		if c.count > 0 && c.printed >= c.count {
 			return nil
 		}
-		if left == nil || len(fetches.Records()) > 0 {
-			idle = 0
+		if left == nil || fetches.NumRecords() > 0 {
+			heard = time.Now()
 			continue
 		}
-		idle += wait
-		if err := c.settle(ctx, adm, left); err != nil {
+		asking, cancel := context.WithTimeout(ctx, c.patience())
+		err = c.settle(asking, adm, left)
+		cancel()
+		if err != nil {
 			return err
 		}
-		if idle >= 2*settleInterval && c.compacted(ctx, adm) {
-			return nil
+		if len(left) > 0 && time.Since(heard) >= c.timeout {
+			return c.short(ctx, adm, left)
 		}
-		if idle >= c.timeout && len(left) > 0 {
-			p := slices.Min(slices.Collect(maps.Keys(left)))
-			return fmt.Errorf("nothing came for %v, and partition %d has offsets up to %d: the broker may be stuck; try again, or wait longer with --timeout", c.timeout, p, left[p]-1)
+		if len(c.ill) > 0 {
+			if err := pause(ctx, illPause); err != nil {
+				return err
+			}
 		}
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// short is the verdict on a read that did not come to its end though nothing
+// came for --timeout: of a topic that is compacted, and whose partitions answer,
+// the rest is no more; else a part must not be taken for the whole.
+func (c *consume) short(ctx context.Context, adm *kadm.Client, left map[int32]int64) error {
+	partitions := slices.Sorted(maps.Keys(left))
+	for _, p := range partitions {
+		err, is := c.ill[p]
+		if !is {
+			err, is = c.ill[-1]
+		}
+		if !is {
+			continue
+		}
+		why := "see its log"
+		switch {
+		case errors.Is(err, kerr.KafkaStorageError):
+			why = "it cannot be read from the bucket or the disk: see the broker's log and `rustmq admin storage check`"
+		case errors.Is(err, kerr.UnknownTopicID):
+			why = "the topic was deleted, or made anew: start again to read the new one"
+		}
+		return fmt.Errorf("nothing came for %v, and partition %d has offsets up to %d; the last answer was %w: %s; --timeout waits longer", c.timeout, p, left[p]-1, err, why)
+	}
+	p := partitions[0]
+	if !c.compacted(ctx, adm) {
+		return fmt.Errorf("nothing came for %v, and partition %d has offsets up to %d: the broker may be stuck, or wait for its bucket (`rustmq admin storage`); try again, or wait longer with --timeout", c.timeout, p, left[p]-1)
+	}
+	for _, p := range partitions {
+		after := "at its start"
+		if last, ok := c.last[p]; ok {
+			after = fmt.Sprintf("at offset %d", last)
+		}
+		fmt.Fprintf(c.env.Stderr, "rustmq: partition %d ended %s of %d: nothing more came for %v, so the rest was compacted away\n", p, after, left[p]-1, c.timeout)
 	}
 	return nil
 }
 
 // write formats what was fetched, and returns the last record of each partition
 // that was dealt with.
-func (c *consume) write(fetches kgo.Fetches, left map[int32]int64, printed *int64) (map[int32]*kgo.Record, error) {
+func (c *consume) write(fetches kgo.Fetches, left map[int32]int64) (map[int32]*kgo.Record, error) {
 	last := map[int32]*kgo.Record{}
 	var line []byte
 	for iter := fetches.RecordIter(); !iter.Done(); {
 		r := iter.Next()
+		delete(c.ill, r.Partition)
+		delete(c.ill, -1)
 		end, wanted := left[r.Partition]
 		if left != nil && (!wanted || r.Offset >= end) {
 			continue
@@ -311,8 +250,9 @@ func (c *consume) write(fetches kgo.Fetches, left map[int32]int64, printed *int6
 			delete(left, r.Partition)
 		}
 		last[r.Partition] = r
-		if r.Attrs.IsControl() || (c.from.base == fromOffset && c.group == "" && r.Offset < c.from.n) {
-			continue // franz-go bounds an offset behind the end within the log
+		c.last[r.Partition] = r.Offset
+		if r.Attrs.IsControl() || c.early(r) {
+			continue
 		}
 		var err error
 		if line = line[:0]; c.format == "json" {
@@ -324,40 +264,76 @@ func (c *consume) write(fetches kgo.Fetches, left map[int32]int64, printed *int6
 			return last, err
 		}
 		if _, err := c.out.Write(line); err != nil {
-			return nil, fmt.Errorf("print: %w", err)
+			return nil, c.unwritten(err)
 		}
-		if *printed++; *printed == c.count {
+		if c.printed++; c.printed == c.count {
 			break
 		}
 	}
 	return last, nil
 }
 
+// early tells whether a record lies before where -o points to: franz-go bounds
+// what is behind the end within the log. A group goes on where it was.
+func (c *consume) early(r *kgo.Record) bool {
+	if c.group != "" {
+		return false
+	}
+	switch c.from.base {
+	case fromOffset:
+		return r.Offset < c.from.n
+	case fromTime:
+		if r.Timestamp.UnixMilli() >= c.from.n {
+			c.reached[r.Partition] = true
+		}
+		return !c.reached[r.Partition]
+	}
+	return false
+}
+
 // flush makes what was printed visible, and only then lets it be committed.
 func (c *consume) flush(cl *kgo.Client, last map[int32]*kgo.Record) error {
 	if err := c.out.Flush(); err != nil {
-		return fmt.Errorf("print: %w", err)
+		return c.unwritten(err)
 	}
+	c.flushed = c.printed
 	if c.group != "" {
 		cl.MarkCommitRecords(slices.Collect(maps.Values(last))...)
 	}
 	return nil
 }
 
-// problems says what was wrong with a fetch. Lost data is told, and the rest is
-// read on.
-func (c *consume) problems(ctx context.Context, fetches kgo.Fetches) error {
+// unwritten says how far the output is good.
+func (c *consume) unwritten(err error) error {
+	committed := ""
+	if c.group != "" {
+		committed = ", and no later one is committed"
+	}
+	return fmt.Errorf("write to standard output: %w; %s before were printed whole%s", err, plural(c.flushed, "record"), committed)
+}
+
+// problems says what was wrong with a fetch. Lost data is told, what may pass is
+// remembered by a read to the end, and the rest is read on.
+func (c *consume) problems(ctx context.Context, fetches kgo.Fetches, toEnd bool) error {
 	var failed error
 	fetches.EachError(func(_ string, partition int32, err error) {
 		var lost *kgo.ErrDataLoss
+		var session *kgo.ErrGroupSession
 		switch {
 		case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded):
 		case errors.As(err, &lost):
 			fmt.Fprintf(c.env.Stderr, "rustmq: partition %d has lost what was read from it: offset %d is gone, reading on at %d\n", partition, lost.ConsumedTo, lost.ResetTo)
+		case errors.As(err, &session):
+			failed = errors.Join(failed, c.outOfGroup(session.Err))
+		case toEnd && kerr.IsRetriable(err):
+			c.ill[partition] = err
 		case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
-			failed = fmt.Errorf("topic %s is gone: %w", c.topic, err)
+			failed = c.gone(err)
 		default:
-			failed = fmt.Errorf("fetch partition %d of %s: %w", partition, c.topic, err)
+			failed = fmt.Errorf("partition %d of %s cannot be read: %w", partition, c.topic, err)
+			if last, ok := c.last[partition]; ok {
+				failed = fmt.Errorf("partition %d of %s cannot be read after offset %d: %w", partition, c.topic, last, err)
+			}
 		}
 	})
 	if ctx.Err() != nil {
@@ -366,24 +342,24 @@ func (c *consume) problems(ctx context.Context, fetches kgo.Fetches) error {
 	return failed
 }
 
-// outage tells once that no broker can be reached, and once that one can.
-type outage struct {
-	env Env
-
-	mu   sync.Mutex
-	down bool // guarded by mu
+func (c *consume) gone(err error) error {
+	return fmt.Errorf("topic %s is gone: %w; it was deleted, or made anew: start again to read the new one", c.topic, err)
 }
 
-// OnBrokerConnect is called by franz-go after every dial.
-func (o *outage) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	switch {
-	case err == nil && o.down:
-		o.down = false
-		fmt.Fprintln(o.env.Stderr, "rustmq: the broker answers again")
-	case err != nil && !o.down && !errors.Is(err, context.Canceled):
-		o.down = true
-		fmt.Fprintf(o.env.Stderr, "rustmq: the broker cannot be reached, trying on: %v\n", err)
+// outOfGroup is told why the client is no member of its group. It joins again by
+// itself, which is told once for each reason; nil but for what no try can mend.
+func (c *consume) outOfGroup(err error) error {
+	for _, hopeless := range []error{
+		kerr.GroupAuthorizationFailed, kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.InvalidGroupID, kerr.UnsupportedVersion,
+		kerr.InconsistentGroupProtocol, kerr.GroupMaxSizeReached, kerr.InvalidSessionTimeout, kerr.InvalidRequest,
+	} {
+		if errors.Is(err, hopeless) {
+			return fmt.Errorf("join the group %s: %w", c.group, err)
+		}
 	}
+	if said := err.Error(); said != c.session {
+		c.session = said
+		fmt.Fprintf(c.env.Stderr, "rustmq: out of the group %s, joining it again: %v\n", c.group, err)
+	}
+	return nil
 }

@@ -55,7 +55,7 @@ func (e Env) loadContexts() (contexts, string, error) {
 		return all, name, nil
 	}
 	if err != nil {
-		return all, name, fmt.Errorf("read the contexts: %w", err)
+		return all, name, fmt.Errorf("read the contexts: %w; make the file readable, or name another directory by XDG_CONFIG_HOME", err)
 	}
 	if err := toml.NewDecoder(bytes.NewReader(raw)).DisallowUnknownFields().Decode(&all); err != nil {
 		return all, name, fmt.Errorf("read the contexts in %s: %w; mend the file, or remove it and add them again", name, err)
@@ -145,7 +145,7 @@ func contextAdd(e Env) *cobra.Command {
 	var c Context
 	cmd := &cobra.Command{
 		Use: "add NAME", Short: "Add a context, or replace it", Args: cobra.ExactArgs(1),
-		Example: "  rustmq context add prod --brokers b1:9092,b2:9092 --url https://admin:9642 --cafile ca.pem --tls",
+		Example: "  rustmq context add prod --brokers b1:9092,b2:9092 --url http://10.0.0.5:9642 --cafile ca.pem --tls",
 		RunE: func(_ *cobra.Command, args []string) error {
 			all, file, err := e.loadContexts()
 			if err != nil {
@@ -177,7 +177,7 @@ func contextAdd(e Env) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&c.Brokers, "brokers", "b", "", "`host:port,…` of Kafka")
-	flags.StringVar(&c.URL, "url", "", "address of the admin API")
+	flags.StringVar(&c.URL, "url", "", "of the admin API: `http://address:port`")
 	flags.StringVar(&c.CAFile, "cafile", "", "PEM `FILE` of the CA to trust")
 	flags.StringVar(&c.Transport, "transport", "", "auto, tcp or quic")
 	flags.BoolVar(&c.TLS, "tls", false, "TLS on TCP")
@@ -207,6 +207,10 @@ func contextList(e Env) *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			all, _, err := e.loadContexts()
 			if err != nil {
+				return err
+			}
+			if len(all.Contexts) == 0 {
+				_, err := fmt.Fprintln(e.Stderr, "no contexts: add one with `rustmq context add NAME --brokers host:port --url http://address:port`")
 				return err
 			}
 			for _, name := range slices.Sorted(maps.Keys(all.Contexts)) {

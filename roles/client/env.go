@@ -24,6 +24,22 @@ func (e *UsageError) Error() string { return e.Message }
 
 func usage(format string, args ...any) error { return &UsageError{fmt.Sprintf(format, args...)} }
 
+// plural is "1 record" or "2 records".
+func plural[N int | int64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// was is "1 record was" or "2 records were".
+func was[N int | int64](n N, noun string) string {
+	if n == 1 {
+		return plural(n, noun) + " was"
+	}
+	return plural(n, noun) + " were"
+}
+
 func (e Env) getenv(name string) string {
 	for _, pair := range e.Environ {
 		if v, ok := strings.CutPrefix(pair, name+"="); ok {

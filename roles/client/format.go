@@ -224,14 +224,14 @@ func (f inputFormat) has(verb byte) bool {
 }
 
 // read fills a record from a line. An empty key is no key. What only a broker
-// can say (%t, %o, %e, %d and lengths) is read over.
+// can say (%t, %o, %e, %d and lengths) is skipped.
 func (f inputFormat) read(line []byte, r *kgo.Record) error {
 	rest := line
 	for i, p := range f {
 		if p.verb == 0 {
 			after, ok := bytes.CutPrefix(rest, []byte(p.literal))
 			if !ok {
-				return fmt.Errorf("%q was expected at %q", p.literal, clip(rest))
+				return fmt.Errorf("the line does not fit --format: %q was expected at %q", p.literal, clip(rest))
 			}
 			rest = after
 			continue
@@ -240,7 +240,7 @@ func (f inputFormat) read(line []byte, r *kgo.Record) error {
 		if i+1 < len(f) {
 			at := bytes.Index(rest, []byte(f[i+1].literal))
 			if at < 0 {
-				return fmt.Errorf("%q was expected in %q", f[i+1].literal, clip(rest))
+				return fmt.Errorf("the line does not fit --format: %q was expected in %q", f[i+1].literal, clip(rest))
 			}
 			field = rest[:at]
 		}
@@ -250,7 +250,7 @@ func (f inputFormat) read(line []byte, r *kgo.Record) error {
 		}
 	}
 	if len(rest) > 0 {
-		return fmt.Errorf("%q is left over", clip(rest))
+		return fmt.Errorf("the line does not fit --format: %q is left over", clip(rest))
 	}
 	return nil
 }

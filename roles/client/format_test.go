@@ -215,6 +215,7 @@ func TestOffsetGrammar(t *testing.T) {
 	for text, want := range map[string]from{
 		"": {fromStart, 0}, "start": {fromStart, 0}, "beginning": {fromStart, 0}, "end": {fromEnd, 0}, "latest": {fromEnd, 0},
 		"42": {fromOffset, 42}, "0": {fromOffset, 0}, "+3": {fromStart, 3}, "-5": {fromEnd, 5},
+		"+9223372036854775807": {fromStart, furthest}, "-9223372036854775807": {fromEnd, furthest}, "9223372036854775807": {fromOffset, 1<<63 - 1},
 		"@1000": {fromTime, 1000}, "@-1h": {fromTime, 1_000_000_000 - 3_600_000}, "@1970-01-02": {fromTime, 86_400_000},
 		"@1970-01-01T00:00:01Z": {fromTime, 1000}, "@1970-01-01T01:00:00.5+01:00": {fromTime, 500}, "@1970-01-01T00:00:02": {fromTime, 2000},
 	} {

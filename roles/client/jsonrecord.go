@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 	"unicode/utf8"
 
@@ -54,13 +55,18 @@ func jsonLine(out []byte, r *kgo.Record) ([]byte, error) {
 // fromJSON fills a record from a line of jsonLine; where it came from is left.
 func fromJSON(line []byte, r *kgo.Record) error {
 	var in jsonRecord
+	if text := bytes.TrimSpace(line); len(text) == 0 {
+		return errors.New("-f json: the line is empty")
+	} else if text[0] != '{' { // null would be a record of nothing
+		return fmt.Errorf("-f json wants an object a line, as `rustmq consume -f json` prints it, and not %q", clip(text))
+	}
 	dec := json.NewDecoder(bytes.NewReader(line))
 	dec.DisallowUnknownFields() // "vaule" would send nothing
 	if err := dec.Decode(&in); err != nil {
 		return fmt.Errorf("-f json wants what `rustmq consume -f json` prints: %w", err)
 	}
-	if dec.More() {
-		return errors.New("-f json: more than one object on the line")
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("-f json: there is more than an object on the line: write one a line")
 	}
 	r.Key = bytesOf(in.Key, in.KeyBase64)
 	r.Value = bytesOf(in.Value, in.ValueBase64)

@@ -150,15 +150,21 @@ func TestWrongUsage(t *testing.T) {
 		{"produce t --transport udp", "--transport"},
 		{"consume t -o soon", "--offset"},
 		{"consume t -f %v{x}", "{hex}"},
-		{"consume t -n -1", "count"},
-		{"consume t --timeout 0s", "timeout"},
+		{"consume t -n -1", "--count -1: want 0"},
+		{"consume t --timeout 0s", "--timeout 0s: want more"},
 		{"bench nothing", "produce, consume, e2e or all"},
-		{"bench --size 1", "size"},
+		{"bench --size 1", "--size 1: want 8 to"},
+		{"bench --size 20000000", "--size 20000000: want 8 to 16777216"},
+		{"bench --clients 0", "--clients 0: want 1"},
+		{"bench --duration -1s", "--duration -1s"},
 		{"bench e2e --acks 0", "acks"},
 		{"bench -o xml", "--output"},
+		{"produce t --transport tcp -b a,", "an address is empty"},
 		{"verify --phase half", "--phase"},
 		{"verify --phase check", "--state"},
-		{"verify --size 7", "size"},
+		{"verify --size 7", "--size 7: want 8 to 16777216"},
+		{"verify -n 0", "--records 0"},
+		{"verify --partitions 0", "--partitions 0"},
 		{"verify -o xml", "--output"},
 		{"config show -o xml", "--output"},
 		{"context use nowhere", "context list"},
@@ -167,7 +173,7 @@ func TestWrongUsage(t *testing.T) {
 		w := newWorld("")
 		w.environ = []string{"XDG_CONFIG_HOME=" + t.TempDir()}
 		args := strings.Fields(c.line)
-		if args[0] != "config" && args[0] != "context" {
+		if args[0] != "config" && args[0] != "context" && !strings.Contains(c.line, " -b ") {
 			args = append(args, "-b", "127.0.0.1:1")
 		}
 		var usage *UsageError

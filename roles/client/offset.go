@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -10,8 +11,13 @@ import (
 const offsetHelp = `  start, end    the first record there is; only what comes
   N             the record with that offset
   +N, -N        N records after the start; N before the end, of each partition
-  @TIME         the first record from then on: RFC 3339, a date, milliseconds
-                since 1970, or a duration ago (@-1h)`
+  @TIME         the first record from then on: RFC 3339, a date or a time without
+                a zone (UTC), milliseconds since 1970 (of seconds:
+                @$(date +%s)000), or a duration ago (@-1h)`
+
+// furthest is more records than any log has; what is added to an offset goes no
+// further, so that the sum is still an offset.
+const furthest = 1 << 62
 
 // from is where -o points to.
 type from struct {
@@ -37,8 +43,11 @@ func parseOffset(s string, now time.Time) (from, error) {
 		return from{base: fromEnd}, nil
 	}
 	if when, ok := strings.CutPrefix(s, "@"); ok {
-		millis, err := parseTime(when, now)
-		return from{fromTime, millis}, err
+		millis, err := ParseTime(when, now)
+		if err != nil {
+			return from{}, usage("--offset %s: %v", s, err)
+		}
+		return from{fromTime, millis}, nil
 	}
 	kind, digits := fromOffset, s
 	switch s[0] {
@@ -51,16 +60,19 @@ func parseOffset(s string, now time.Time) (from, error) {
 	if err != nil {
 		return from{}, usage("--offset %q: want start, end, an offset, +N, -N or @TIME", s)
 	}
+	if kind != fromOffset {
+		n = min(n, furthest)
+	}
 	return from{kind, int64(n)}, nil
 }
 
-// parseTime reads RFC 3339, a date, milliseconds since 1970, or a duration
-// before now.
-func parseTime(s string, now time.Time) (int64, error) {
+// ParseTime reads RFC 3339, a date or a time without a zone (UTC), milliseconds
+// since 1970, or a duration before now (-1h), as milliseconds since 1970.
+func ParseTime(s string, now time.Time) (int64, error) {
 	if ago, ok := strings.CutPrefix(s, "-"); ok {
 		d, err := time.ParseDuration(ago)
-		if err != nil || d < 0 {
-			return 0, usage("--offset @%s: want a duration such as @-1h", s)
+		if err != nil || d < 0 || now.Add(-d).UnixMilli() < 0 {
+			return 0, errors.New("want a duration such as -1h")
 		}
 		return now.Add(-d).UnixMilli(), nil
 	}
@@ -72,5 +84,12 @@ func parseTime(s string, now time.Time) (int64, error) {
 			return t.UnixMilli(), nil
 		}
 	}
-	return 0, usage("--offset @%s: want RFC 3339 (2018-02-01T00:00:00Z), a date, milliseconds since 1970, or a duration ago (@-1h)", s)
+	return 0, errors.New("want RFC 3339 (2018-02-01T00:00:00Z), a date, milliseconds since 1970, or a duration ago (-1h)")
+}
+
+// secondsMeant tells whether a time looks like seconds since 1970, as `date +%s`
+// prints them: of those who write milliseconds, nobody means the first years.
+func secondsMeant(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 63)
+	return err == nil && n >= 1e9 && n < 1e11
 }

@@ -51,7 +51,7 @@ func ProduceCommand(e Env) *cobra.Command {
 			"  rustmq consume t -e -f json | rustmq produce copy -f json",
 		Long: "Sends the lines of standard input, one record a line, and waits for every ack.\n\n" +
 			"-f takes a line apart as consume's -f puts one together: json, one object a line as\n`rustmq consume -f json` prints it, or\n\n" + formatHelp +
-			"\n\nA field ends where the text behind its verb begins. An empty key is none. %p and %T\nset partition and timestamp; what only a broker can say is read over.",
+			"\n\nA field ends where the text behind its verb begins. An empty key is none. %p and %T\nset partition and timestamp; %t, %o, %e, %d and lengths are skipped:\nonly a broker can say those. The first record without an ack ends it.",
 		RunE: func(cmd *cobra.Command, args []string) error { return p.run(cmd.Context(), cmd, args[0]) },
 	}
 	p.flags(cmd)
@@ -166,10 +166,14 @@ func (p *produce) run(ctx context.Context, cmd *cobra.Command, topic string) err
 
 	acked := newAcked()
 	err = p.send(ctx, sending, cl, acked)
-	if flushed := cl.Flush(sending); flushed != nil && err == nil {
+	if flushed := cl.Flush(sending); flushed != nil && err == nil && !errors.Is(flushed, context.Canceled) {
 		err = fmt.Errorf("wait for the acks: %w", flushed)
 	}
-	return errors.Join(err, p.report(acked, topic))
+	reported := p.report(acked, topic)
+	if ctx.Err() != nil && err != nil && reported != nil {
+		return fmt.Errorf("%w; %w", err, reported)
+	}
+	return errors.Join(err, reported)
 }
 
 // send produces what comes until its end, the first failure, or an interrupt.
@@ -186,6 +190,9 @@ func (p *produce) send(ctx, sending context.Context, cl *kgo.Client, acked *acke
 				return nil
 			}
 			number++
+			if errors.Is(l.err, errLongLine) {
+				return fmt.Errorf("line %d of standard input is %w", number, l.err)
+			}
 			if l.err != nil {
 				return fmt.Errorf("read line %d of standard input: %w", number, l.err)
 			}
@@ -193,8 +200,9 @@ func (p *produce) send(ctx, sending context.Context, cl *kgo.Client, acked *acke
 			if err != nil {
 				return fmt.Errorf("line %d: %w", number, err)
 			}
-			cl.Produce(sending, record, acked.add)
-			if acked.failed() {
+			line := number
+			cl.Produce(sending, record, func(r *kgo.Record, err error) { acked.add(line, r, err) })
+			if acked.failed(number) {
 				return nil // report says why
 			}
 		}
@@ -233,6 +241,9 @@ func readLines(r io.Reader, quit <-chan struct{}) <-chan line {
 	return lines
 }
 
+// errLongLine is a line that is no record.
+var errLongLine = fmt.Errorf("longer than %d MiB, the most that produce sends as one record: split it", largestLine>>20)
+
 // readLine returns a line without its end; io.EOF after the last one.
 func readLine(r *bufio.Reader) ([]byte, error) {
 	text := []byte{} // an empty line is an empty value, not none
@@ -241,7 +252,7 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 		text = append(text, part...)
 		switch {
 		case len(text) > largestLine:
-			return nil, fmt.Errorf("longer than %d bytes", largestLine)
+			return nil, errLongLine
 		case err == nil:
 			return text[:len(text)-1], nil
 		case errors.Is(err, bufio.ErrBufferFull):
@@ -285,7 +296,7 @@ func (p *produce) record(text []byte) (*kgo.Record, error) {
 func jsonField(value []byte, field string) ([]byte, error) {
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(value, &object); err != nil {
-		return nil, fmt.Errorf("the record is no JSON object: %w", err)
+		return nil, fmt.Errorf("the record is no JSON object: %w; the flag wants one a line", err)
 	}
 	raw, ok := object[field]
 	if !ok {
@@ -306,57 +317,63 @@ func (p *produce) report(a *acked, topic string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.count > 0 {
-		records := "records"
-		if a.count == 1 {
-			records = "record"
-		}
+		records := plural(a.count, "record")
 		switch p.acks {
 		case "0":
-			fmt.Fprintf(p.env.Stderr, "%d %s sent to %s; no ack was asked for: they can be lost\n", a.count, records, topic)
+			fmt.Fprintf(p.env.Stderr, "%s sent to %s; no ack was asked for: they can be lost\n", records, topic)
 		case "1":
-			fmt.Fprintf(p.env.Stderr, "%d %s acked by the leader alone: %s %s\n", a.count, records, topic, a.where())
+			fmt.Fprintf(p.env.Stderr, "%s acked by the leader alone: %s %s\n", records, topic, a.where())
 		default:
-			fmt.Fprintf(p.env.Stderr, "%d %s acked by every replica in sync: %s %s\n", a.count, records, topic, a.where())
+			fmt.Fprintf(p.env.Stderr, "%s acked by every replica in sync: %s %s\n", records, topic, a.where())
 		}
 	}
 	if a.err == nil {
 		return nil
 	}
+	if errors.Is(a.err, context.Canceled) {
+		return fmt.Errorf("of the last %s nobody knows: they may have been written or not", plural(a.lost, "record"))
+	}
 	hint := ""
 	switch {
+	case errors.Is(a.err, kerr.InvalidRecord):
+		hint = "; a compacted topic wants a key (--key, --key-field, %k in --format), and the broker's log says more"
+	case errors.Is(a.err, kerr.InvalidTopicException):
+		hint = "; a topic's name has up to 249 letters, digits, '.', '_' and '-', and internal topics take no records"
 	case errors.Is(a.err, kerr.UnknownTopicOrPartition):
 		hint = fmt.Sprintf("; make the topic: rustmq admin topics create %s", topic)
 	case errors.Is(a.err, kerr.MessageTooLarge):
 		hint = fmt.Sprintf("; raise --max-message-bytes, and the topic's limit: rustmq admin topics alter %s --set max.message.bytes=BYTES", topic)
 	case errors.Is(a.err, kgo.ErrRecordTimeout):
-		hint = "; is the broker up? Those without an ack may have been written or not"
+		hint = "; the broker is down, or its log has no room (`rustmq admin storage`): those without an ack may have been written or not"
 	}
-	lost := fmt.Sprintf("%d records were", a.lost)
-	if a.lost == 1 {
-		lost = "1 record was"
+	if a.stopped > 0 {
+		hint += fmt.Sprintf("; nothing after line %d was sent", a.stopped)
 	}
-	return fmt.Errorf("%s not acked: %w%s", lost, a.err, hint)
+	return fmt.Errorf("%s not acked, the first from line %d: %w%s", was(a.lost, "record"), a.line, a.err, hint)
 }
 
 // acked collects answers.
 type acked struct {
-	mu    sync.Mutex
-	count int
-	lost  int
-	first map[int32]int64 // lowest offset by partition
-	last  map[int32]int64 // highest
-	err   error           // the first
+	mu      sync.Mutex
+	count   int
+	lost    int
+	first   map[int32]int64 // lowest offset by partition
+	last    map[int32]int64 // highest
+	err     error           // of the first line that was not acked
+	line    int             // that line
+	stopped int             // line after which none was sent, for another had failed; 0: none
 }
 
 func newAcked() *acked { return &acked{first: map[int32]int64{}, last: map[int32]int64{}} }
 
-func (a *acked) add(r *kgo.Record, err error) {
+// add takes the answer to the record of a line.
+func (a *acked) add(line int, r *kgo.Record, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err != nil {
 		a.lost++
-		if a.err == nil {
-			a.err = err
+		if a.err == nil || line < a.line {
+			a.err, a.line = err, line
 		}
 		return
 	}
@@ -384,8 +401,13 @@ func (a *acked) where() string {
 	return strings.Join(parts, "; ")
 }
 
-func (a *acked) failed() bool {
+// failed tells whether a record was not acked; the line that was just sent is
+// the last then.
+func (a *acked) failed(sent int) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.err != nil {
+		a.stopped = sent
+	}
 	return a.err != nil
 }

@@ -80,12 +80,17 @@ func TestProduceFailsAtTheLineThatIsWrong(t *testing.T) {
 	for _, c := range []struct{ stdin, flags, want string }{
 		{"{\"k\":1}\n{\n", "--key-field k", "line 2: --key-field k: the record is no JSON object"},
 		{"{\"k\":1}\n{}\n", "--key-field k", "line 2: --key-field k: the record has no such field"},
-		{"a\tb\nc\n", `-f %k\t%v`, `line 2: "\t" was expected in "c"`},
+		{"a\tb\nc\n", `-f %k\t%v`, `line 2: the line does not fit --format: "\t" was expected in "c"`},
 		{"{\"value\":\"a\"}\n{\"vaule\":\"a\"}\n", "-f json", "line 2: -f json"},
+		{"{\"value\":\"a\"}\n\n", "-f json", "line 2: -f json: the line is empty"},
+		{"{\"value\":\"a\"}\n{\"value\":\"b\"}}\n", "-f json", "line 2: -f json: there is more than an object on the line"},
+		{"{\"value\":\"a\"}\n{\"value\":\"b\"}]\n", "-f json", "line 2: -f json: there is more than an object on the line"},
+		{"{\"value\":\"a\"}\nnull\n", "-f json", "line 2: -f json wants an object a line"},
+		{"a=b\n=\nc\n", "-f %k=%v", "line 3: the line does not fit --format"},
 	} {
 		w := newWorld(c.stdin)
 		err := w.run(t.Context(), append([]string{"produce", "t", "-b", addr}, strings.Fields(c.flags)...)...)
-		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(w.stderr.String(), "1 record acked") {
+		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(w.stderr.String(), " acked by every") {
 			t.Errorf("%s of %q: %v, %s", c.flags, c.stdin, err, w.stderr)
 		}
 	}
@@ -96,6 +101,7 @@ func TestProduceSaysWhatWasNotAcked(t *testing.T) {
 	c, addr := broker(t)
 	for code, want := range map[*kerr.Error]string{
 		kerr.MessageTooLarge: "max.message.bytes", kerr.TopicAuthorizationFailed: "TOPIC_AUTHORIZATION_FAILED",
+		kerr.InvalidRecord: "a compacted topic wants a key", kerr.InvalidTopicException: "249",
 	} {
 		c.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 			in := req.(*kmsg.ProduceRequest)
@@ -113,7 +119,7 @@ func TestProduceSaysWhatWasNotAcked(t *testing.T) {
 			return resp, nil, true
 		})
 		err := fails(t, "a\n", "produce", "t", "-b", addr)
-		if !strings.Contains(err.Error(), "1 record was not acked") || !strings.Contains(err.Error(), want) {
+		if !strings.Contains(err.Error(), "1 record was not acked, the first from line 1: ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v", code, err)
 		}
 	}
@@ -167,7 +173,7 @@ func TestLongLineIsRefused(t *testing.T) {
 	if l := <-lines; string(l.text) != "short" || l.err != nil {
 		t.Fatalf("%q, %v", l.text, l.err)
 	}
-	if l := <-lines; l.err == nil || !strings.Contains(l.err.Error(), "longer than") {
+	if l := <-lines; l.err == nil || !strings.Contains(l.err.Error(), "longer than 64 MiB") {
 		t.Fatalf("%d bytes, %v", len(l.text), l.err)
 	}
 	if _, more := <-lines; more {

@@ -26,6 +26,8 @@ type verify struct {
 	phase, state, topic, output string
 	records, size, partitions   int
 	timeout                     time.Duration
+
+	passing bool // the state goes with the command
 }
 
 // VerifyCommand is `rustmq verify`.
@@ -36,6 +38,7 @@ func VerifyCommand(e Env) *cobra.Command {
 		Example: "  rustmq verify\n  rustmq verify --phase produce --topic t --state acks && kill -9 … && rustmq verify --phase check --topic t --state acks",
 		Long: "Writes numbered records with an idempotent producer (acks=all), remembers every ack\nin --state, then reads the topic back. Exit 1 when an acked record is lost or\nanother stands in its place (diverged), when one is there twice (duplicated) or\nbehind a later one (reordered), or when offsets are missing (gaps).\n\n" +
 			"--phase produce and --phase check do the halves, so that the broker can be killed in\nbetween, or in the middle of the first: an interrupt ends it and keeps what was acked.\n" +
+			"Without --phase an interrupt is a failure, for nothing was checked.\n" +
 			"--phase produce adds to a state that is there; one check then covers all of them.",
 		RunE: func(cmd *cobra.Command, _ []string) error { return v.run(cmd.Context(), cmd) },
 	}
@@ -58,8 +61,12 @@ func (v *verify) run(ctx context.Context, cmd *cobra.Command) error {
 		return usage("--phase %q: want produce, check or all", v.phase)
 	case v.phase != "all" && (v.state == "" || v.topic == ""):
 		return usage("--phase %s needs --state FILE and --topic TOPIC", v.phase)
-	case v.records < 1 || v.records > 1<<31 || v.size < numberSize || v.size > 16<<20 || v.partitions < 1:
-		return usage("verify: want records and partitions from 1, and a size from %d", numberSize)
+	case v.records < 1 || v.records > 1<<31:
+		return usage("--records %d: want 1 to %d", v.records, 1<<31)
+	case v.size < numberSize || v.size > largestValue:
+		return usage("--size %d: want %d to %d bytes", v.size, numberSize, largestValue)
+	case v.partitions < 1:
+		return usage("--partitions %d: want 1 or more", v.partitions)
 	case v.timeout < time.Second:
 		return usage("--timeout %v: want a second or more", v.timeout)
 	case v.output != "table" && v.output != "json":
@@ -80,7 +87,7 @@ func (v *verify) run(ctx context.Context, cmd *cobra.Command) error {
 		if err != nil {
 			return fmt.Errorf("make the state file: %w", err)
 		}
-		v.state = file.Name()
+		v.state, v.passing = file.Name(), true
 		defer os.Remove(v.state)
 		if err := file.Close(); err != nil {
 			return fmt.Errorf("make the state file: %w", err)
@@ -90,12 +97,15 @@ func (v *verify) run(ctx context.Context, cmd *cobra.Command) error {
 		if _, err := adm.CreateTopic(ctx, int32(v.partitions), -1, nil, v.topic); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 			return fmt.Errorf("make the topic %s: %w", v.topic, err)
 		}
-		if err := v.produce(ctx, adm); err != nil || ctx.Err() != nil {
+		if err := v.produce(ctx, adm); err != nil {
 			return err
 		}
 	}
 	if v.phase == "produce" {
 		return nil
+	}
+	if ctx.Err() != nil {
+		return errors.New("interrupted: nothing was checked")
 	}
 	return v.check(ctx, adm)
 }
@@ -106,6 +116,9 @@ func deleteTopic(ctx context.Context, adm *kadm.Client, topic string) {
 	defer cancel()
 	_, _ = adm.DeleteTopics(late, topic) // the result is out either way
 }
+
+// largestValue is the longest value of verify and bench.
+const largestValue = 16 << 20
 
 // errNoAck ends a load whose broker is gone for good.
 var errNoAck = errors.New("no ack came")
@@ -118,8 +131,11 @@ func (v *verify) produce(ctx context.Context, adm *kadm.Client) (err error) {
 		return fmt.Errorf("ask for the partitions of %s: %w", v.topic, err)
 	}
 	partitions := len(topics[v.topic].Partitions)
+	if err := topics[v.topic].Err; err != nil && partitions == 0 {
+		return fmt.Errorf("ask for the partitions of %s: %w", v.topic, err)
+	}
 	if partitions == 0 {
-		return fmt.Errorf("ask for the partitions of %s: %w", v.topic, errors.Join(topics[v.topic].Err, errors.New("there are none")))
+		return fmt.Errorf("topic %s has no partitions yet: try again", v.topic)
 	}
 	acks, err := openLedger(v.state)
 	if err != nil {
@@ -167,13 +183,21 @@ func (v *verify) produce(ctx context.Context, adm *kadm.Client) (err error) {
 	case ctx.Err() != nil:
 		return nil // an interrupt is how a half load ends
 	case context.Cause(loading) != nil && acks.acked() < int64(v.records):
-		return fmt.Errorf("load %s: %w for %v; those that came are in %s", v.topic, errNoAck, v.timeout, v.state)
+		return fmt.Errorf("load %s: %w for %v; is the broker up?%s", v.topic, errNoAck, v.timeout, v.kept())
 	case flushed != nil:
 		return fmt.Errorf("wait for the acks: %w", flushed)
 	case refused.Load() > 0:
-		return fmt.Errorf("%d records were not acked; those that were are in %s", refused.Load(), v.state)
+		return fmt.Errorf("%s not acked: why stands above%s", was(refused.Load(), "record"), v.kept())
 	}
 	return nil
+}
+
+// kept says where the acks are, if they stay there.
+func (v *verify) kept() string {
+	if v.passing {
+		return ""
+	}
+	return "; the acks that came are in " + v.state
 }
 
 // check reads the whole topic and compares.
@@ -195,6 +219,9 @@ func (v *verify) check(ctx context.Context, adm *kadm.Client) error {
 	}
 	judge := newJudge(acks)
 	if err := v.read(ctx, offsets(listed), ends, judge); err != nil {
+		if ctx.Err() != nil {
+			return errors.New("interrupted: the check did not come to its end")
+		}
 		return err
 	}
 	out := judge.verdict(ends)
@@ -202,7 +229,7 @@ func (v *verify) check(ctx context.Context, adm *kadm.Client) error {
 		return err
 	}
 	if out.broken() {
-		return errors.New("a promise is broken: see above")
+		return errors.New("a promise is broken: see above; stop the broker and keep its data directory and its bucket: `rustmq debug wal` shows what is there")
 	}
 	return nil
 }
@@ -248,7 +275,7 @@ func (v *verify) read(ctx context.Context, starts, ends map[int32]int64, judge *
 		}
 		if gaveUp {
 			p := slices.Min(slices.Collect(maps.Keys(left)))
-			return fmt.Errorf("read %s back: nothing came for %v, and partition %d has offsets up to %d", v.topic, v.timeout, p, left[p]-1)
+			return fmt.Errorf("read %s back: nothing came for %v, and partition %d has offsets up to %d: wait longer with --timeout, or see the broker's log", v.topic, v.timeout, p, left[p]-1)
 		}
 		if err := fetches.Err(); err != nil {
 			return fmt.Errorf("read %s back: %w", v.topic, err)

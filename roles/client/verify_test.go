@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -192,5 +193,24 @@ func TestVerifyGivesUp(t *testing.T) {
 	}
 	if acks, err := loadAcks(state); err != nil || len(acks[0]) == 0 {
 		t.Errorf("%d acks are remembered, %v", len(acks[0]), err)
+	}
+}
+
+// TestInterruptedVerifyFails holds that who looks at the exit code does not take
+// what was not checked for good. Half a load is ended by an interrupt.
+func TestInterruptedVerifyFails(t *testing.T) {
+	for phase, want := range map[string]string{"all": "interrupted: nothing was checked", "produce": ""} {
+		c, addr := broker(t)
+		ctx, interrupt := context.WithCancel(t.Context())
+		defer interrupt()
+		c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+			interrupt()
+			return nil, nil, false
+		})
+		w := newWorld("")
+		err := w.run(ctx, "verify", "-b", addr, "-n", "100", "--phase", phase, "--topic", "t", "--state", filepath.Join(t.TempDir(), "acks"))
+		if said := fmt.Sprint(err); (want == "" && err != nil) || (want != "" && said != want) {
+			t.Errorf("--phase %s: %v, want %q", phase, err, want)
+		}
 	}
 }

@@ -75,10 +75,11 @@ func (r *CheckReport) Add(more *CheckReport) {
 		t.to.Objects += t.from.Objects
 		t.to.Bytes += t.from.Bytes
 	}
-	r.Findings = firstOfEach(append(r.Findings, more.Findings...), MaxFindings)
+	r.Findings = FirstOfEach(append(r.Findings, more.Findings...), MaxFindings)
 }
 
-func firstOfEach(all []Finding, most int) []Finding {
+// FirstOfEach returns the first findings of each kind, in place.
+func FirstOfEach(all []Finding, most int) []Finding {
 	told := map[string]int{}
 	return slices.DeleteFunc(all, func(f Finding) bool {
 		told[f.Kind]++
@@ -211,7 +212,7 @@ func (b *bucketCheck) run(ctx context.Context, data string) (*CheckReport, error
 		}
 	}
 	slices.SortStableFunc(c.findings, byKey)
-	report.Findings = append(report.Findings, firstOfEach(c.findings, cmp.Or(b.r.Findings, 20))...)
+	report.Findings = append(report.Findings, FirstOfEach(c.findings, cmp.Or(b.r.Findings, 20))...)
 	return report, nil
 }
 
