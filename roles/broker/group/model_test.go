@@ -25,6 +25,8 @@ import (
 //     own part of it, also after restarts;
 //   - a commit is taken only from a member of the current generation, and what is
 //     fetched is the last that was committed in the log, also after restarts;
+//   - what is committed for a topic is told until that is made anew, and no longer,
+//     and what is taken back with one is nothing that is told;
 //   - a call is answered once;
 //   - once the trouble ends, all that live are in one generation soon;
 //   - the state, and the estimate of its memory, are those that the log gives.
@@ -58,12 +60,20 @@ type world struct {
 	log  []Record
 	held []Write
 	// What is committed is known by its write: this is what each will do.
-	meaning map[WriteID]map[slot]int64
-	offsets map[slot]int64
+	meaning map[WriteID]map[slot]entry
+	offsets map[slot]entry
+	newest  map[string]byte  // how often a topic was made, by name
+	spares  map[WriteID]bool // takes back only what nobody is told
 
 	failed     bool             // a write has
 	told       map[int32]string // nonce of the assignment handed out, by generation
 	generation int32            // highest told by a join in this life of the core
+}
+
+// entry is an offset; of: which topic of the name it is for, as in world.newest.
+type entry struct {
+	offset int64 // -1: taken back
+	of     storage.TopicID
 }
 
 // client is a consumer, as well-behaved as the world lets it be.
@@ -78,7 +88,7 @@ type client struct {
 }
 
 func newWorld(t *rapid.T) *world {
-	w := &world{t: t, now: time.Unix(1_700_000_000, 0), open: map[Call]func(any){}, meaning: map[WriteID]map[slot]int64{}, offsets: map[slot]int64{}, told: map[int32]string{}}
+	w := &world{t: t, now: time.Unix(1_700_000_000, 0), open: map[Call]func(any){}, meaning: map[WriteID]map[slot]entry{}, offsets: map[slot]entry{}, newest: map[string]byte{"t0": 1, "t1": 1}, spares: map[WriteID]bool{}, told: map[int32]string{}}
 	w.opt = Options{Log: new(memoryLog), NewID: func() string { w.ids++; return strconv.Itoa(w.ids) }}
 	if err := w.opt.setDefaults(); err != nil {
 		t.Fatal(err)
@@ -121,8 +131,8 @@ func (w *world) step(ev Event) {
 }
 
 // offsetsIn reads what a write does to offsets; -1 takes one back.
-func offsetsIn(t *rapid.T, records []Record) map[slot]int64 {
-	does := map[slot]int64{}
+func offsetsIn(t *rapid.T, records []Record) map[slot]entry {
+	does := map[slot]entry{}
 	for _, r := range records {
 		var k kmsg.OffsetCommitKey
 		if r.Key[1] != commitKeyVersion {
@@ -131,13 +141,13 @@ func offsetsIn(t *rapid.T, records []Record) map[slot]int64 {
 		if err := k.ReadFrom(r.Key); err != nil {
 			t.Fatal(err)
 		}
-		does[slot{k.Topic, k.Partition}] = -1
+		does[slot{k.Topic, k.Partition}] = entry{offset: -1}
 		if r.Value != nil {
 			var v kmsg.OffsetCommitValue
 			if err := v.ReadFrom(r.Value); err != nil {
 				t.Fatal(err)
 			}
-			does[slot{k.Topic, k.Partition}] = v.Offset
+			does[slot{k.Topic, k.Partition}] = entry{v.Offset, r.TopicID}
 		}
 	}
 	return does
@@ -148,9 +158,12 @@ func (w *world) land(n int) []WriteID {
 	var ids []WriteID
 	for _, wr := range w.held[:n] {
 		w.log = append(w.log, wr.Records...)
-		for s, offset := range w.meaning[wr.ID] {
-			w.offsets[s] = offset
-			if offset < 0 {
+		for s, is := range w.meaning[wr.ID] {
+			if was, ok := w.offsets[s]; ok && w.spares[wr.ID] && was.of == w.topicID(s.topic) {
+				w.t.Fatalf("%v is taken back of %v, though the topic is there", was, s)
+			}
+			w.offsets[s] = is
+			if is.offset < 0 {
 				delete(w.offsets, s)
 			}
 		}
@@ -163,15 +176,27 @@ func (w *world) land(n int) []WriteID {
 func (w *world) ask(body any, then func(any)) {
 	w.call++
 	w.open[w.call] = then
-	w.step(Request{Call: w.call, ClientID: "c", ClientHost: "/h", Wall: w.now, Body: body})
+	w.step(Request{Call: w.call, ClientID: "c", ClientHost: "/h", Wall: w.now, Newest: w.topicID, Body: body})
+}
+
+// topicID is the id of the topic that has the name.
+func (w *world) topicID(name string) storage.TopicID { return storage.TopicID{w.newest[name]} }
+
+// lookForGone has the core take back what is of topics that are no more.
+func (w *world) lookForGone() {
+	before := len(w.held)
+	w.step(ForgetTopics{Wall: w.now, Gone: func(topic string, id storage.TopicID) bool { return isGone(w.topicID(topic), id) }})
+	for _, wr := range w.held[before:] {
+		w.spares[wr.ID] = true
+	}
 }
 
 // disturb does one thing at random.
 func (w *world) disturb() {
 	c := rapid.SampledFrom(w.clients).Draw(w.t, "client")
 	switch rapid.SampledFrom([]string{
-		"act", "act", "act", "act", "act", "act", "commit", "commit", "land", "land", "fail", "wait",
-		"again", "leave", "die", "birth", "restart", "fetch", "delete", "forget",
+		"act", "act", "act", "act", "act", "act", "commit", "commit", "commit", "commit", "land", "land", "fail", "wait",
+		"again", "leave", "die", "birth", "restart", "fetch", "delete", "forget", "anew", "look", "look",
 	}).Draw(w.t, "what") {
 	case "act":
 		w.act(c)
@@ -224,7 +249,12 @@ func (w *world) disturb() {
 				w.told, w.generation = map[int32]string{}, 0
 			}
 		})
+	case "anew": // unheard
+		w.newest["t0"]++
+	case "look":
+		w.lookForGone()
 	case "forget":
+		w.newest["t0"]++
 		w.step(ForgetTopics{Wall: w.now, Gone: func(topic string, _ storage.TopicID) bool { return topic == "t0" }})
 	}
 }
@@ -279,8 +309,14 @@ func (w *world) check() {
 				got[slot{t.Topic, p.Partition}] = p.Offset
 			}
 		}
-		if !maps.Equal(got, w.offsets) {
-			w.t.Fatalf("fetched %v, committed are %v", got, w.offsets)
+		want := map[slot]int64{}
+		for s, is := range w.offsets {
+			if is.of == w.topicID(s.topic) {
+				want[s] = is.offset
+			}
+		}
+		if !maps.Equal(got, want) {
+			w.t.Fatalf("fetched %v, want %v of %v", got, want, w.offsets)
 		}
 	})
 }
@@ -342,7 +378,8 @@ func (w *world) commit(c *client) {
 	c.offset++
 	p := kmsg.NewOffsetCommitRequestTopicPartition()
 	p.Partition, p.Offset = int32(rapid.IntRange(0, 2).Draw(w.t, "partition")), c.offset
-	req.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: rapid.SampledFrom([]string{"t0", "t1"}).Draw(w.t, "topic"), Partitions: []kmsg.OffsetCommitRequestTopicPartition{p}}}
+	topic := rapid.SampledFrom([]string{"t0", "t1"}).Draw(w.t, "topic")
+	req.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: topic, TopicID: w.topicID(topic), Partitions: []kmsg.OffsetCommitRequestTopicPartition{p}}}
 	w.sent = append(w.sent, req)
 	w.offer(req, func(code int16) { c.hear(code, "stable") })
 }
@@ -353,6 +390,9 @@ func (w *world) offer(req *kmsg.OffsetCommitRequest, then func(code int16)) {
 	generation := w.generation
 	before := len(w.held)
 	w.ask(req, func(body any) { then(body.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode) })
+	if t := req.Topics[0]; len(w.held) > before && t.TopicID != w.topicID(t.Topic) {
+		w.t.Fatalf("a commit for topic %s %v was taken, of %v", t.Topic, t.TopicID, w.topicID(t.Topic))
+	}
 	if len(w.held) > before && req.Generation != generation {
 		w.t.Fatalf("a commit of generation %d was taken in generation %d", req.Generation, generation)
 	}
