@@ -332,7 +332,7 @@ func dollars(v float64) string {
 func (e *env) confirmClock() *cobra.Command {
 	return &cobra.Command{
 		Use: "confirm-clock", Short: "Let retention by age go on after the server's clock has jumped", Args: cobra.NoArgs,
-		Long: "Retention by age stops when the wall clock jumps by more than an hour against the monotonic one, for a wrong clock would delete what is to be kept.\n" +
+		Long: "Retention by age, and all else that expires, stops when the wall clock jumps by more than an hour against the monotonic one, for a wrong clock would delete what is to be kept.\n" +
 			"Make sure that the time of the controller is right, then confirm it.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := e.client().call(cmd.Context(), http.MethodPost, storagePath+"/confirm-clock", nil, nil); err != nil {

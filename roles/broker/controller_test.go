@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -62,6 +63,8 @@ func (c *testController) propose(body proto.Message) (any, error) {
 	}
 	return result, metadata.Refused(result)
 }
+
+func (c *testController) BelievedTime() (time.Time, bool) { return time.Now(), true }
 
 func (c *testController) Image() *metadata.Image { return c.state.Image() }
 

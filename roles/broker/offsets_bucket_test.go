@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -168,5 +169,50 @@ func TestOffsetsOfTransactionsOutliveTheirMarkers(t *testing.T) {
 		n.reopen(disk.NewMem(disk.MemOptions{}), "wal-2")
 		tx = n.transact("u")
 		tx.wantOffset(7)
+	})
+}
+
+// doubting is a controller that believes no time for now.
+type doubting struct {
+	Controller
+	doubts atomic.Bool
+}
+
+func (d *doubting) BelievedTime() (time.Time, bool) { return time.Now(), !d.doubts.Load() }
+
+// TestNothingExpiresWhileNoTimeIsBelieved: neither offsets nor transactional ids, and
+// compaction by key, which takes tombstones, begins no round.
+func TestNothingExpiresWhileNoTimeIsBelieved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tieredGroups(t, bucket.NewMemory())
+		d := &doubting{Controller: n.options.Controller}
+		d.doubts.Store(true)
+		n.options.Controller = d
+		n.options.Groups.OffsetRetention, n.options.Groups.OffsetCheck = time.Minute, time.Minute
+		n.options.Transactions.IDExpiration = time.Minute
+		n.reopen(n.fs, "wal")
+		n.transact("t")
+		c := n.connect()
+		n.makeEvents()
+		const id = "readers"
+		c.findGroups(id)
+		c.commit(id, 5)
+		time.Sleep(5 * time.Minute)
+		if got, ids := c.committed(id), n.transactions.Stats().IDs; got != 5 || ids != 1 {
+			t.Errorf("the group is at %d, there are %d ids", got, ids)
+		}
+		if is := n.offsets(id); is.CommittedEnd() != 6 || is.Cleaning() != (metadata.Cleaning{}) {
+			t.Errorf("in the bucket to %d, compacted: %+v", is.CommittedEnd(), is.Cleaning())
+		}
+		d.doubts.Store(false)
+		time.Sleep(15 * time.Minute)
+		c = n.connect() // the other was idle
+		c.findGroups(id)
+		if got, ids := c.committed(id), n.transactions.Stats().IDs; got != -1 || ids != 0 {
+			t.Errorf("believed again: the group is at %d, there are %d ids", got, ids)
+		}
+		if is := n.offsets(id).Cleaning(); is.To < 6 {
+			t.Errorf("believed again: compacted: %+v", is)
+		}
 	})
 }

@@ -146,7 +146,7 @@ func (b *Broker) startTier() {
 		b.cleaner = clean.New(clean.Options{
 			Limits: z.Limits, Interval: z.Interval, Bandwidth: z.Bandwidth, Policy: b.cleaningPolicy,
 			Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
-			IDAge: t.IDAge, Log: b.log, Now: b.opt.Now, Hold: hold,
+			IDAge: t.IDAge, Log: b.log, Now: b.opt.Now, Believed: b.opt.Controller.BelievedTime, Hold: hold,
 			Busy: func() map[storage.PartitionID]struct{} {
 				if b.compactor == nil {
 					return nil

@@ -36,7 +36,7 @@ func (b *Broker) openTransactions() (*txn.Coordinator, error) {
 	o := b.opt.Transactions
 	o.Log = transactionsLog{newCoordinatorLog(b, transactionsTopic)}
 	o.Markers, o.Topics, o.NewProducerID = markers{b}, groupTopics{b}, b.newProducerID
-	o.Logger, o.Now = b.log, b.opt.Now
+	o.Logger, o.Now, o.Believed = b.log, b.opt.Now, b.opt.Controller.BelievedTime
 	if o.CompactBytes == 0 { // of a small WAL, all partitions together a tenth
 		o.CompactBytes = min(coordinator.DefaultCompactBytes, b.store.Stats().Capacity/(10*txn.Partitions))
 	}

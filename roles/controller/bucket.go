@@ -53,7 +53,6 @@ type keeper struct {
 	c        *Controller
 	o        BucketOptions
 	shipper  *shipper
-	clock    clock
 	retainer *retainer // used by keep alone
 	foreign  int       // keys of ids that were never issued, in the last listing
 
@@ -186,7 +185,7 @@ func (k *keeper) keep(ctx context.Context) {
 		}
 		k.shelves.expire(time.Now())
 		if k.c.node.Leader() != uint64(k.c.opt.NodeID) || k.shipper.Fenced() != nil {
-			k.clock.forget()
+			k.c.clock.forget()
 			continue
 		}
 		if !k.ours.Load() {
@@ -311,7 +310,7 @@ func (c *Controller) BucketHealth() error {
 	if c.keeper == nil {
 		return nil
 	}
-	errs := []error{c.keeper.shipper.Fenced(), c.keeper.clock.stopped()}
+	errs := []error{c.keeper.shipper.Fenced(), c.clock.stopped()}
 	if wrong := c.keeper.wrong.Load(); wrong != nil {
 		errs = append(errs, wrong)
 	}

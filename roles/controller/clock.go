@@ -69,7 +69,8 @@ func decodeClock(raw []byte) (r clockRecord, there bool, err error) {
 	return clockRecord{time.UnixMilli(believed), time.Duration(held) * time.Millisecond}, true, nil
 }
 
-// clock tells which time retention may believe. While it runs, the wall clock must
+// clock tells which time may be believed where what was acknowledged goes by it: by
+// retention, and whatever else expires. While it runs, the wall clock must
 // not jump against the monotonic one. At a start it goes on from what was believed
 // last, and catches up.
 type clock struct {
@@ -154,7 +155,7 @@ func (e *clockError) Error() string {
 	case e.Back:
 		what = fmt.Sprintf("the clock is %s behind the time that it showed before the start", e.Jump.Round(time.Second))
 	}
-	return what + ": retention deletes nothing until it is confirmed (rustmq admin storage confirm-clock)"
+	return what + ": retention deletes nothing and nothing expires until it is confirmed (rustmq admin storage confirm-clock)"
 }
 
 // look compares the clocks, and returns the time that is believed, or why none is.
@@ -162,6 +163,22 @@ func (e *clockError) Error() string {
 func (c *clock) look(wall time.Time, mono time.Duration) (time.Time, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.lookLocked(wall, mono)
+}
+
+// believe is look for those who do not load it; false: no time is believed, or it is not
+// known which was last.
+func (c *clock) believe(wall time.Time, mono time.Duration) (time.Time, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !guard.Check("controller.clock-loaded", c.loaded) {
+		return time.Time{}, false
+	}
+	now, err := c.lookLocked(wall, mono)
+	return now, guard.Check("controller.clock-believed", err == nil)
+}
+
+func (c *clock) lookLocked(wall time.Time, mono time.Duration) (time.Time, error) {
 	if c.confirm {
 		c.confirm, c.held, c.why, c.wall, c.believed = false, 0, nil, time.Time{}, time.Time{}
 	}
@@ -232,17 +249,23 @@ func (c *clock) confirmed() {
 	c.confirm = true
 }
 
-// ConfirmClock has retention go on after the clock has jumped.
+// ConfirmClock has retention, and what expires besides, go on after the clock has jumped.
 func (c *Controller) ConfirmClock() {
-	if c.keeper != nil {
-		c.keeper.clock.confirmed()
-	}
+	c.clock.confirmed()
+}
+
+// BelievedTime is the time by which whatever was acknowledged may expire: never ahead of
+// the wall clock, and behind it for a while after a start. false: none is believed until
+// an operator confirms the clock, or it is not known, as on a controller that does not
+// lead, or while the bucket was not reached since the start. Any goroutine may ask.
+func (c *Controller) BelievedTime() (time.Time, bool) {
+	return c.clock.believe(c.opt.Now().Round(0), c.opt.Mono())
 }
 
 // now is the time that retention may believe by the controller's clock alone.
 func (k *keeper) now(ctx context.Context) (time.Time, error) {
 	key := k.clockKey()
-	first := !k.clock.isLoaded()
+	first := !k.c.clock.isLoaded()
 	if first {
 		raw, err := bucket.ReadAll(ctx, k.o.Bucket, key, maxClockText)
 		var r clockRecord
@@ -250,20 +273,20 @@ func (k *keeper) now(ctx context.Context) (time.Time, error) {
 		if err == nil {
 			var damage error
 			if r, there, damage = decodeClock(raw); damage != nil {
-				if err := k.clock.unreadable(damage); err != nil {
+				if err := k.c.clock.unreadable(damage); err != nil {
 					return time.Time{}, err
 				}
 			}
 		} else if !errors.Is(err, bucket.ErrNotFound) {
 			return time.Time{}, fmt.Errorf("read the time that was believed last: %w", err)
 		}
-		k.clock.load(r, there)
+		k.c.clock.load(r, there)
 	}
-	now, why := k.clock.look(k.c.opt.Now().Round(0), k.c.opt.Mono())
-	if behind := k.clock.behind(); first && why == nil && behind > clockSaved {
+	now, why := k.c.clock.look(k.c.opt.Now().Round(0), k.c.opt.Mono())
+	if behind := k.c.clock.behind(); first && why == nil && behind > clockSaved {
 		k.c.log.Info("it is not known how long this node was off: retention catches up with the clock", "behind", behind.Round(time.Second), "takes", (behind / (catchUp - 1)).Round(time.Second))
 	}
-	if r, due := k.clock.due(); due {
+	if r, due := k.c.clock.due(); due {
 		if err := k.saveClock(ctx, r); err != nil {
 			return time.Time{}, errors.Join(err, why)
 		}
@@ -275,7 +298,7 @@ func (k *keeper) saveClock(ctx context.Context, r clockRecord) error {
 	if err := k.o.Bucket.Put(ctx, k.clockKey(), bucket.Bytes(r.encode())); err != nil {
 		return fmt.Errorf("write the time that is believed: %w", err)
 	}
-	k.clock.told(r)
+	k.c.clock.told(r)
 	return nil
 }
 
@@ -283,7 +306,7 @@ func (k *keeper) clockKey() string { return NonceKey(k.o.Prefix, k.c.Image().Clu
 
 // bucketTime is the bucket's clock: it writes there and asks when.
 func (k *keeper) bucketTime(ctx context.Context) (time.Time, error) {
-	r, _ := k.clock.due()
+	r, _ := k.c.clock.due()
 	if err := k.saveClock(ctx, r); err != nil {
 		return time.Time{}, err
 	}

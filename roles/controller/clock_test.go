@@ -4,6 +4,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -59,6 +60,67 @@ func TestWrongClockOfAStart(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestBelievedTimeOfOthers: what expires besides the records of the bucket asks for it.
+func TestBelievedTimeOfOthers(t *testing.T) {
+	inBucket(t, func(t *testing.T, k *kept) {
+		is := func(when string, want bool) {
+			t.Helper()
+			now, ok := k.c.BelievedTime()
+			if ok != want {
+				t.Fatalf("%s: %v, %v", when, now, ok)
+			}
+			if off := time.Since(now); ok && (off < 0 || off > time.Minute) {
+				t.Fatalf("%s: %v off", when, off)
+			}
+		}
+		pass(2 * time.Minute)
+		is("all is well", true)
+		k.ahead.Store(int64(2 * day))
+		is("right after a jump", false)
+		k.ahead.Store(0)
+		is("the clock is set back", false)
+		pass(time.Minute)
+		k.reopen()
+		is("a start, before the bucket was asked", false)
+		pass(time.Minute)
+		is("held before the start", false)
+		k.c.ConfirmClock()
+		is("confirmed", true)
+		pass(time.Minute)
+		k.ahead.Store(int64(day))
+		k.reopen()
+		pass(time.Minute)
+		now, ok := k.c.BelievedTime()
+		if ahead := time.Until(now); !ok || ahead > time.Hour {
+			t.Fatalf("a day ahead at the start: %v ahead, %v", ahead, ok)
+		}
+		k.ahead.Store(0)
+		k.bucket.Set(bucket.Rule{Op: bucket.OpRead, Prefix: k.c.keeper.clockKey(), Err: errAway})
+		k.reopen()
+		pass(time.Hour)
+		is("the bucket is away", false)
+	})
+}
+
+// TestBelievedTimeWithoutABucket: nothing keeps it, and a jump is seen all the same.
+func TestBelievedTimeWithoutABucket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ahead time.Duration
+		c, err := Open(t.Context(), Options{NodeID: 1, Now: func() time.Time { return time.Now().Add(ahead) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if now, ok := c.BelievedTime(); !ok || !now.Equal(time.Now()) {
+			t.Fatalf("%v, %v", now, ok)
+		}
+		ahead = 10 * 365 * day
+		if now, ok := c.BelievedTime(); ok {
+			t.Fatalf("%v is believed", now)
+		}
+	})
 }
 
 // TestNodeThatWasOffCatchesUp: for a week, which nobody has to confirm.

@@ -97,6 +97,7 @@ type Controller struct {
 
 	ships  *ships
 	keeper *keeper // nil without a bucket
+	clock  clock   // by the keeper loaded, if there is one
 
 	sessionsMu sync.Mutex
 	sessions   *sessions // guarded by sessionsMu
@@ -190,6 +191,8 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 		c.openBucket(ctx)
 		c.done.Go(func() { c.keeper.shipper.run(running) }) // blocks on the bucket
 		c.done.Go(func() { c.keeper.keep(running) })        // blocks on the bucket and on proposals
+	} else {
+		c.clock.load(clockRecord{}, false) // nothing keeps what was believed last
 	}
 	return c, nil
 }

@@ -157,6 +157,42 @@ func TestTheLastBatchStays(t *testing.T) {
 	}
 }
 
+// TestAClockThatIsWrongEndsNoTombstone: neither by a time that is years ahead, nor by a
+// horizon that was given then.
+func TestAClockThatIsWrongEndsNoTombstone(t *testing.T) {
+	w := newWorld(t)
+	var ahead time.Duration // of the wall clock
+	believed := true
+	c := cleaning(t, w, func(o *Options) {
+		o.Now = func() time.Time { return w.now.Add(ahead) }
+		o.Believed = func() (time.Time, bool) { return w.now, believed }
+	})
+	w.keyed("a=1", "b=1", "a")
+	w.keyed("z=1")
+	w.uploadAll()
+	w.clean(c)
+	w.shows("1:b=1 2:a 3:z=1 ")
+	ahead = 10 * 365 * 24 * time.Hour
+	w.policy.DirtyRatio = 0
+	w.keyed("b", "z=2")
+	w.uploadAll()
+	w.clean(c)
+	w.shows("2:a 4:b 5:z=2 ")
+	w.policy.MinLag = time.Hour
+	w.keyed("z=3")
+	w.uploadAll()
+	w.clean(c)
+	w.shows("2:a 4:b 5:z=2 6:z=3 ")
+	believed = false
+	w.now = w.now.Add(max(time.Hour, 3*w.policy.DeleteRetention))
+	w.clean(c)
+	w.shows("2:a 4:b 5:z=2 6:z=3 ")
+	believed = true
+	w.clean(c)
+	w.shows("6:z=3 ")
+	w.check(true)
+}
+
 // TestNothingAboveTheLastStableOffset (RULES 5.7): records above it take the place of
 // nothing, and stay, until it has passed them.
 func TestNothingAboveTheLastStableOffset(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/tiering"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/object"
 )
 
@@ -51,6 +52,9 @@ type Options struct {
 	Hold func() bool
 	Log  *slog.Logger
 	Now  func() time.Time // nil: time.Now
+	// Believed is the time by which records are old, and tombstones have their horizons;
+	// false: none is believed, and no round begins. nil: Now, always.
+	Believed func() (time.Time, bool)
 }
 
 // Stats counts what a cleaner did.
@@ -95,6 +99,10 @@ type Cleaner struct {
 func New(o Options) *Cleaner {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Believed == nil {
+		now := o.Now
+		o.Believed = func() (time.Time, bool) { return now(), true }
 	}
 	c := &Cleaner{o: o, wake: make(chan struct{}, 1), planner: newPlanner(o.Limits), bandwidth: tiering.Bandwidth{Rate: o.Bandwidth, Now: o.Now}}
 	c.objects = tiering.NewObjects(tiering.ObjectOptions{
@@ -147,15 +155,21 @@ func (c *Cleaner) begin() {
 	if c.o.Busy != nil {
 		busy = c.o.Busy() // before the lock: it takes another
 	}
+	believed, ok := c.o.Believed()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ctx.Err() != nil {
 		return
 	}
-	j, due := c.planner.plan(c.o.Now(), View{
-		Partitions: c.partitions(image),
-		Busy:       func(id storage.PartitionID) bool { _, is := busy[id]; return is },
-	})
+	var j Job
+	due := guard.Check("clean.clock-believed", ok)
+	if due {
+		j, due = c.planner.plan(c.o.Now(), View{
+			Partitions: c.partitions(image),
+			Busy:       func(id storage.PartitionID) bool { _, is := busy[id]; return is },
+			Believed:   believed,
+		})
+	}
 	switch {
 	case due:
 		c.done.Go(func() { c.clean(j) }) // blocks on the controller and the bucket
@@ -197,7 +211,7 @@ func (c *Cleaner) partitions(image *metadata.Image) func(func(Partition) bool) {
 
 // clean does one round, and tells the planner how it went.
 func (c *Cleaner) clean(j Job) {
-	r := &round{c: c, ctx: c.ctx, job: j, state: j.Cleaning, now: c.o.Now().UnixMilli(), share: 1}
+	r := &round{c: c, ctx: c.ctx, job: j, state: j.Cleaning, now: j.Believed.UnixMilli(), share: 1}
 	r.reader = reader{partition: j.ID, fill: c.fill, pace: &c.bandwidth}
 	err := r.run()
 	image := c.o.Image()

@@ -30,6 +30,10 @@
 // committed object readable, with the same last record of every key; done again, it
 // changes nothing.
 //
+// How old records are, and when a horizon has passed, is a matter of the time that is
+// believed (Options.Believed), not of the wall clock, which may be wrong; while none is
+// believed no round begins.
+//
 // Keys are compared by the first 16 bytes of their SHA-256: nobody can make a key
 // that takes the place of another.
 //

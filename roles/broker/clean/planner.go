@@ -25,6 +25,8 @@ type View struct {
 	Partitions iter.Seq[Partition]
 	// Busy reports that something else rewrites ranges of a partition.
 	Busy func(storage.PartitionID) bool
+	// Believed is the time by which records are old.
+	Believed time.Time
 }
 
 // Job is one round.
@@ -34,6 +36,8 @@ type Job struct {
 	// End is where the round ends at the latest: that of a range. Dirty: there is
 	// nothing new, only tombstones are due.
 	End storage.Offset
+	// Believed is the time of the round: one moment for all of it.
+	Believed time.Time
 }
 
 // planner decides which partition gets the next round. It is a core: it has no clock
@@ -58,7 +62,8 @@ func newPlanner(l Limits) *planner {
 	}
 }
 
-// plan returns the round to begin now, if one is due and none is under way.
+// plan returns the round to begin now, if one is due and none is under way. now is for
+// the pauses after failures alone.
 func (p *planner) plan(now time.Time, v View) (Job, bool) {
 	p.dirtiest = 0
 	if len(p.running) > 0 {
@@ -67,7 +72,7 @@ func (p *planner) plan(now time.Time, v View) (Job, bool) {
 	var best Job
 	most := 0.0
 	for part := range v.Partitions {
-		a := p.assess(now, &part)
+		a := p.assess(v.Believed, &part)
 		p.dirtiest = max(p.dirtiest, a.ratio)
 		if a.urgency <= most || p.backoff.Waits(now, part.ID) || !p.settled(&part) || v.Busy(part.ID) {
 			continue
@@ -90,7 +95,7 @@ type assessment struct {
 
 // assess says what a round of the partition would do, and whether it is due.
 func (p *planner) assess(now time.Time, part *Partition) assessment {
-	a := assessment{job: Job{Partition: *part, Dirty: part.Cleaning.To}}
+	a := assessment{job: Job{Partition: *part, Dirty: part.Cleaning.To, Believed: now}}
 	if part.Ranges.Len() == 0 {
 		return a
 	}

@@ -24,7 +24,7 @@ func planned(index int32, c metadata.Cleaning, p Policy, ranges ...metadata.Rang
 }
 
 func viewOf(partitions ...Partition) View {
-	return View{Partitions: slices.Values(partitions), Busy: func(storage.PartitionID) bool { return false }}
+	return View{Partitions: slices.Values(partitions), Busy: func(storage.PartitionID) bool { return false }, Believed: planNow}
 }
 
 // TestWhatIsWorthARound: each reason for one, and each for none.

@@ -43,8 +43,9 @@ type Written struct {
 // Tick says that the deadline has come.
 type Tick struct{ Wall time.Time }
 
-// ExpireOffsets says that it is time to look for offsets that have expired.
-type ExpireOffsets struct{ Wall time.Time }
+// ExpireOffsets says that it is time to look for offsets that have expired, by a time
+// that is believed.
+type ExpireOffsets struct{ Wall, Believed time.Time }
 
 // TopicsChanged tells which topics there are from now on. Before the first, there
 // are none for members of the consumer protocol.
@@ -202,7 +203,7 @@ func (c *Core) Step(now time.Time, ev Event) Effects {
 		}
 	case ExpireOffsets:
 		c.wall = ev.Wall
-		c.expireOffsets(now, ev.Wall)
+		c.expireOffsets(ev.Believed)
 	case ForgetTopics:
 		c.wall = ev.Wall
 		c.forgetTopics(ev.Gone)

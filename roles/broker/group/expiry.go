@@ -9,14 +9,14 @@ import (
 // expire takes back the offsets that have outlived their time, and groups of which
 // nothing is left then. In a group with members, no offset of a topic that they
 // consume expires.
-func (c *Core) expireOffsets(now, wall time.Time) {
+func (c *Core) expireOffsets(believed time.Time) {
 	for _, g := range c.sorted() {
 		if g.deleting || g.writing > 0 || !g.settled() {
 			continue // the next time
 		}
 		old := g.slots(func(s slot) bool {
 			o, ok := g.offsets[s.topic][s.partition]
-			return ok && !g.unstable(s) && g.outlived(s, o, wall.UnixMilli())
+			return ok && !g.unstable(s) && g.outlived(s, o, believed.UnixMilli())
 		})
 		left := len(g.slots(func(slot) bool { return true })) - len(old)
 		switch {
@@ -29,13 +29,13 @@ func (c *Core) expireOffsets(now, wall time.Time) {
 	}
 }
 
-// outlived reports whether an offset has expired.
-func (g *group) outlived(s slot, o commit, wall int64) bool {
+// outlived reports whether an offset has expired by now, in ms since 1970.
+func (g *group) outlived(s slot, o commit, now int64) bool {
 	if g.consumes(s.topic) {
 		return false
 	}
 	if o.expires >= 0 {
-		return guard.Check("group.offset-outlived", wall >= o.expires)
+		return guard.Check("group.offset-outlived", now >= o.expires)
 	}
 	since := o.timestamp
 	switch {
@@ -44,7 +44,7 @@ func (g *group) outlived(s slot, o commit, wall int64) bool {
 	case !g.peopled() && g.protocolType != "":
 		since = max(since, g.since) // they may have consumed until then
 	}
-	return guard.Check("group.offset-outlived", wall-since >= g.core.opt.OffsetRetention.Milliseconds())
+	return guard.Check("group.offset-outlived", now-since >= g.core.opt.OffsetRetention.Milliseconds())
 }
 
 // consumes reports whether members consume a topic, or may.

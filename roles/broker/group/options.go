@@ -105,9 +105,11 @@ type Options struct {
 
 	MaxQueue int // requests waiting for one partition's core
 
-	NewID  func() string    // of members, behind their client id; nil: a random UUID
-	Now    func() time.Time // wall clock of records; nil: time.Now
-	Logger *slog.Logger     // nil: none
+	NewID func() string    // of members, behind their client id; nil: a random UUID
+	Now   func() time.Time // wall clock of records; nil: time.Now
+	// Believed is the time that offsets expire by; false: none does now. nil: Now, always.
+	Believed func() (time.Time, bool)
+	Logger   *slog.Logger // nil: none
 }
 
 func (o *Options) setDefaults() error {
@@ -145,6 +147,10 @@ func (o *Options) setDefaults() error {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Believed == nil {
+		now := o.Now
+		o.Believed = func() (time.Time, bool) { return now(), true }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -186,7 +186,7 @@ func (s *script) run(t *testing.T, line string) {
 		s.core = NewCore(s.opt)
 		s.step(TopicsChanged{Wall: s.now, Catalogue: s.atlas})
 	case "expire":
-		s.step(ExpireOffsets{Wall: s.now})
+		s.step(ExpireOffsets{Wall: s.now, Believed: s.now})
 	case "beat": // topic/partition: what it owns; "nothing": none; else it does not say
 		s.beat(a, g, v(1))
 	case "describe-consumers":

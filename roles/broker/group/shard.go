@@ -65,7 +65,9 @@ func (s *shard) Run() {
 		if now := time.Now(); !now.Before(s.expireAt) {
 			s.expireAt = now.Add(s.c.opt.OffsetCheck)
 			s.forgetGone()
-			s.perform(s.core.Step(now, ExpireOffsets{Wall: s.c.opt.Now()}))
+			if believed, ok := s.c.opt.Believed(); guard.Check("group.clock-believed", ok) {
+				s.perform(s.core.Step(now, ExpireOffsets{Wall: s.c.opt.Now(), Believed: believed}))
+			}
 		}
 		s.flush()
 		s.compact(time.Now())

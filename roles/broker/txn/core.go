@@ -22,6 +22,9 @@ const (
 	// Requests that may wait for one id; one producer sends few at a time.
 	maxParked = 100
 
+	// How long an id that is idle waits for a time that is believed.
+	expiryCheck = 10 * time.Minute
+
 	// Between two sendings of markers: the first wait, and the longest.
 	minRetry = 100 * time.Millisecond
 	maxRetry = 5 * time.Second
@@ -67,8 +70,9 @@ type GotID struct {
 	Err error
 }
 
-// Tick says that the deadline has come.
-type Tick struct{}
+// Tick says that the deadline has come. Believed is the time that ids expire by; zero:
+// none does now.
+type Tick struct{ Believed time.Time }
 
 func (Request) event() {}
 func (Written) event() {}
@@ -178,7 +182,7 @@ func (c *Core) Step(now, wall time.Time, ev Event) Effects {
 		c.gotID(ev)
 	case Tick:
 		for t := range c.alarms.Due(now) {
-			c.expire(t)
+			c.expire(t, ev.Believed)
 			c.schedule(t)
 		}
 	}
@@ -358,7 +362,7 @@ func (c *Core) unparked(t *transaction) Request {
 }
 
 // expire does what t's deadlines ask for.
-func (c *Core) expire(t *transaction) {
+func (c *Core) expire(t *transaction, believed time.Time) {
 	for len(t.parked) > 0 && !c.now.Before(t.parked[0].until) {
 		c.refuse(c.unparked(t), kerr.ConcurrentTransactions.Code)
 	}
@@ -372,10 +376,25 @@ func (c *Core) expire(t *transaction) {
 	case due(t.expires) && (t.retry.IsZero() || due(t.retry)):
 		if t.state == Ongoing {
 			c.timeOut(t)
+		} else if left := c.left(t, believed); left > 0 {
+			t.expires, t.retry, t.retries = c.now.Add(left), time.Time{}, 0
 		} else {
 			c.forget(t)
 		}
 	}
+}
+
+// left is how long an id that is idle stays, by the time that is believed: by the wall
+// clock, which may be wrong, it has outlived its time.
+func (c *Core) left(t *transaction, believed time.Time) time.Duration {
+	if believed.IsZero() {
+		return expiryCheck
+	}
+	left := c.opt.IDExpiration - max(0, believed.Sub(time.UnixMilli(t.updated)))
+	if !guard.Check("txn.id-outlived", left <= 0) {
+		return left
+	}
+	return 0
 }
 
 // backOff puts off the next try of what has failed.

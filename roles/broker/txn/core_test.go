@@ -97,7 +97,7 @@ func (d *desk) wait(by time.Duration) {
 	until := d.now.Add(by)
 	for at := d.core.Deadline(); !at.IsZero() && !at.After(until); at = d.core.Deadline() {
 		d.now = at
-		d.step(Tick{})
+		d.step(Tick{d.now})
 	}
 	d.now = until
 }
@@ -679,6 +679,59 @@ func TestIDsExpire(t *testing.T) {
 	}
 	if again := d.init(w); again.id == w.id || again.epoch != 0 {
 		t.Fatalf("%+v after %+v", again, w)
+	}
+}
+
+// A clock that is years ahead, at a start say, takes no id: each has its time by the one
+// that is believed, and stays while none is.
+func TestIDsExpireByABelievedTime(t *testing.T) {
+	const week = DefaultIDExpiration
+	d := newDesk(t)
+	d.init(nobody)
+	d.settle()
+	wrong := d.now.Add(10 * 365 * 24 * time.Hour)
+	tick := func(believed time.Time) {
+		t.Helper()
+		at := d.core.Deadline()
+		if at.IsZero() {
+			t.Fatal("nothing is to be done any more")
+		}
+		if at.After(d.now) {
+			d.now = at
+		}
+		d.perform(d.core.Step(d.now, wrong, Tick{believed}))
+	}
+	stays := func(when string) {
+		t.Helper()
+		if ids, _ := d.core.Size(); ids != 1 || len(d.held) > 0 {
+			t.Fatalf("%s: %d ids, %d writes", when, ids, len(d.held))
+		}
+		if !d.core.Deadline().After(d.now) {
+			t.Fatalf("%s: it is looked at again at once", when)
+		}
+	}
+	begun := d.now
+	d.restart()
+	d.perform(d.core.Loaded(d.now, wrong))
+	for range 10 {
+		tick(time.Time{})
+		stays("no time is believed")
+	}
+	tick(begun.Add(week / 2))
+	stays("half a week is believed")
+	tick(begun.Add(-week))
+	stays("a time before it was used is believed")
+	tick(begun.Add(week))
+	if len(d.held) != 1 {
+		t.Fatal("a week is believed: it stays")
+	}
+	d.land(errors.New("disk full"))
+	tick(time.Time{})
+	stays("no time is believed after a try")
+	tick(begun.Add(week))
+	d.land(nil)
+	if ids, _ := d.core.Size(); ids != 0 {
+		t.Fatalf("%d ids", ids)
 	}
 }
 

@@ -341,7 +341,7 @@ func (w *world) wait(d time.Duration) {
 		if at.After(w.now) {
 			w.now = at
 		}
-		w.step(Tick{})
+		w.step(Tick{w.now})
 	}
 	w.now = until
 	if len(w.held) > 0 || w.needs > 0 {

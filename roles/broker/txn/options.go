@@ -99,8 +99,10 @@ type Options struct {
 
 	MaxQueue int // requests waiting for one partition's core
 
-	Now    func() time.Time // wall clock of records; nil: time.Now
-	Logger *slog.Logger     // nil: none
+	Now func() time.Time // wall clock of records; nil: time.Now
+	// Believed is the time that ids expire by; false: none does now. nil: Now, always.
+	Believed func() (time.Time, bool)
+	Logger   *slog.Logger // nil: none
 }
 
 func (o *Options) setDefaults() error {
@@ -118,6 +120,10 @@ func (o *Options) setDefaults() error {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Believed == nil {
+		now := o.Now
+		o.Believed = func() (time.Time, bool) { return now(), true }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -58,7 +58,11 @@ func (s *shard) Run() {
 		}
 		s.Serve(s.begin)
 		if at := s.core.Deadline(); !at.IsZero() && !time.Now().Before(at) {
-			s.step(Tick{})
+			believed, ok := s.c.opt.Believed()
+			if !ok {
+				believed = time.Time{}
+			}
+			s.step(Tick{believed})
 		}
 	}
 }
