@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -113,7 +114,17 @@ func checkUnserved(key, value string) error {
 	if why, ok := refusedTopicKeys[key]; ok {
 		return fmt.Errorf("topic config %s is not served: %s", key, why)
 	}
-	return unknownKey("topic", key, append(topicKeyNames(), kafkaKeyNames(documentedKeys(kafkaTopicKeys))...))
+	return KnownTopicConfig(key)
+}
+
+// KnownTopicConfig says that a config of a topic is neither Kafka's nor ours; nil when it
+// is, whether it can be set or not.
+func KnownTopicConfig(key string) error {
+	known := append(topicKeyNames(), kafkaKeyNames(documentedKeys(kafkaTopicKeys))...)
+	if slices.Contains(known, key) {
+		return nil
+	}
+	return unknownKey("topic", key, known)
 }
 
 // gzipLevel checks a level as deflate has them; -1 is its own default.

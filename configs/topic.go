@@ -27,7 +27,7 @@ func TopicKeys() []TopicKey {
 		{"compression.type", "string", "producer", "compression.type", "codec of stored batches; producer keeps each as it came", oneOf("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd")},
 		{"delete.retention.ms", "long", "86400000", "log.cleaner.delete.retention.ms", "how long records without a value, which delete a key, stay after compaction has come to them", whole(0, math.MaxInt64)},
 		{"max.compaction.lag.ms", "long", strconv.FormatInt(math.MaxInt64, 10), "log.cleaner.max.compaction.lag.ms", "how old a record may be that compaction has not come to, whatever min.cleanable.dirty.ratio says", whole(1, math.MaxInt64)},
-		{"max.message.bytes", "int", strconv.FormatInt(int64(Default().Broker.MessageMaxBytes), 10), "message.max.bytes", "largest record batch", whole(1, math.MaxInt32)},
+		{"max.message.bytes", "int", strconv.FormatInt(int64(Default().Broker.MessageMaxBytes), 10), "message.max.bytes", "largest record batch, at most a quarter of wal.segment_size", whole(1, math.MaxInt32)},
 		{"message.timestamp.after.max.ms", "long", "3600000", "log.message.timestamp.after.max.ms", "how far ahead of the broker's clock a record's timestamp may be", whole(0, math.MaxInt64)},
 		{"message.timestamp.before.max.ms", "long", strconv.FormatInt(math.MaxInt64, 10), "log.message.timestamp.before.max.ms", "how far behind the broker's clock a record's timestamp may be", whole(0, math.MaxInt64)},
 		{"message.timestamp.type", "string", "CreateTime", "log.message.timestamp.type", "CreateTime: the producer's time; LogAppendTime: the broker's", oneOf("CreateTime", "LogAppendTime")},
@@ -58,6 +58,32 @@ func ValidateTopicConfig(key, value string) error {
 	}
 	if err := k.check(value); err != nil {
 		return fmt.Errorf("topic config %s: %w", key, err)
+	}
+	return nil
+}
+
+// LargestBatch is the most that max.message.bytes of a topic may be on a node of this
+// configuration: what the write-ahead log takes as one, and a frame of the network.
+func (c *Config) LargestBatch() Size { return min(c.WAL.SegmentSize/4, c.Network.MaxFrame) }
+
+// ValidateTopicConfig is the package's, for topics on a node of this configuration.
+func (c *Config) ValidateTopicConfig(key, value string) error {
+	if err := ValidateTopicConfig(key, value); err != nil {
+		return err
+	}
+	return c.fits(key, value)
+}
+
+// fits says why batches of a topic with that value do not fit here, or nil. The value
+// is one that the key may have.
+func (c *Config) fits(key, value string) error {
+	if key != "max.message.bytes" {
+		return nil
+	}
+	n, _ := strconv.ParseInt(value, 10, 64) // it was checked
+	if n > int64(c.LargestBatch()) {
+		return fmt.Errorf("topic config %s: %d is more than %d, the largest batch that fits a quarter of wal.segment_size, %v, and network.max_frame, %v",
+			key, n, int64(c.LargestBatch()), c.WAL.SegmentSize, c.Network.MaxFrame)
 	}
 	return nil
 }

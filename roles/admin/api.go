@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
@@ -181,8 +182,18 @@ func (a api) describe(_ context.Context, in *topicName) (*topicOutput, error) {
 }
 
 func (a api) alter(ctx context.Context, in *alterInput) (*topicOutput, error) {
-	if _, ok := a.cluster.Image().Topic(in.Name); !ok {
+	t, ok := a.cluster.Image().Topic(in.Name)
+	if !ok {
 		return nil, unknownTopic(in.Name)
+	}
+	// Kafka takes it when a request deletes what is not there, and its own tool does not.
+	for _, key := range in.Body.Delete {
+		if _, set := t.Configs[key]; set {
+			continue
+		}
+		if err := configs.KnownTopicConfig(key); err != nil {
+			return nil, problem(metadata.Errorf(metadata.InvalidConfig, "%v", err))
+		}
 	}
 	if err := a.cluster.AlterConfigs(ctx, []controller.ConfigChange{topicChange(in.Name, in.Body)}, false)[0]; err != nil {
 		return nil, problem(err)

@@ -179,7 +179,7 @@ func TestRefusedConfigChangesSayWhy(t *testing.T) {
 		}, "cleanup.policy"},
 	} {
 		results, err := tc.alter(tc.change)
-		if err != nil || !errors.Is(results[0].Err, kerr.InvalidConfig) || !strings.Contains(results[0].ErrMessage, tc.says) {
+		if err != nil || !errors.Is(results[0].Err, kerr.InvalidConfig) || !strings.Contains(results[0].ErrMessage, tc.says) || strings.Count(results[0].ErrMessage, "INVALID_CONFIG") > 1 {
 			t.Errorf("%s: %+v, %v; want %q", tc.name, results, err, tc.says)
 		}
 	}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -31,12 +32,14 @@ type coordinated struct {
 	configs     map[string]string // of the topic
 }
 
+// largestRecord of a coordinator holds all members of a group, thousands in the largest,
+// or all partitions of a transaction. It is what a WAL of the default segment size takes.
+const largestRecord = 8 << 20
+
 // coordinatedBy returns the kinds of coordinators, as requests number them.
-func coordinatedBy(kind int8) (coordinated, bool) {
-	// A record of a coordinator holds all members of a group, thousands in the
-	// largest, or all partitions of a transaction. It is what a WAL of the default
-	// segment size takes.
-	configs := map[string]string{"max.message.bytes": strconv.Itoa(8 << 20), "cleanup.policy": "compact"}
+func (b *Broker) coordinatedBy(kind int8) (coordinated, bool) {
+	largest := min(largestRecord, cmp.Or(b.opt.LargestBatch, largestRecord))
+	configs := map[string]string{"max.message.bytes": strconv.Itoa(largest), "cleanup.policy": "compact"}
 	switch kind {
 	case groupCoordinator:
 		return coordinated{offsetsTopic, group.Partition, configs}, true
@@ -55,7 +58,7 @@ func (b *Broker) findCoordinator(ctx context.Context, r *kafka.Request, q *kmsg.
 		keys = []string{q.CoordinatorKey}
 	}
 	var err error
-	by, ok := coordinatedBy(q.CoordinatorType)
+	by, ok := b.coordinatedBy(q.CoordinatorType)
 	if !ok {
 		err = explained{kerr.InvalidRequest, fmt.Sprintf("coordinators of kind %d are not served", q.CoordinatorType)}
 	} else if guard.Check("broker.early-coordinator", !r.Conn.EarlyData()) {

@@ -83,7 +83,7 @@ func (b *Broker) ResetOffsets(ctx context.Context, id string, r OffsetReset) (*O
 	if !r.Execute {
 		return plan, nil
 	}
-	if by, _ := coordinatedBy(groupCoordinator); plan.New {
+	if by, _ := b.coordinatedBy(groupCoordinator); plan.New {
 		if err := b.makeCoordinated(ctx, by); err != nil {
 			return nil, err
 		}

@@ -216,3 +216,18 @@ func TestNothingExpiresWhileNoTimeIsBelieved(t *testing.T) {
 		}
 	})
 }
+
+// TestCoordinatorsTopicsFitASmallLog: their largest record is what the log takes, or the
+// controller would refuse to make them.
+func TestCoordinatorsTopicsFitASmallLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tieredGroups(t, bucket.NewMemory())
+		n.options.LargestBatch = 1 << 18
+		n.reopen(n.fs, "wal")
+		n.connect().findGroups("readers")
+		topic, _ := n.options.Controller.Image().Topic(offsetsTopic)
+		if got := topic.Configs["max.message.bytes"]; got != "262144" {
+			t.Errorf("it has max.message.bytes=%s", got)
+		}
+	})
+}

@@ -123,6 +123,9 @@ type Options struct {
 	// MessageMaxBytes is a topic's max.message.bytes where it has none of its
 	// own; 0: that of package configs.
 	MessageMaxBytes int
+	// LargestBatch is the most that max.message.bytes of a topic may be; 0: what a WAL of
+	// the default segment size takes.
+	LargestBatch int
 
 	// FetchMemory bounds the bytes of records in responses that slow clients
 	// have not taken yet; 0 is DefaultFetchMemory.

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"encoding/binary"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -251,7 +252,7 @@ func resultOf(op ConfigOp, values map[string]string, lists func(key string) (def
 	}
 	now, isList := lists(op.Key)
 	if op.Op != AppendConfig && op.Op != SubtractConfig || !isList {
-		return "", metadata.Errorf(metadata.InvalidConfig, "%s is no list: it can be set and deleted", op.Key)
+		return "", fmt.Errorf("%s is no list: it can be set and deleted", op.Key)
 	}
 	if set, ok := values[op.Key]; ok {
 		now = set
