@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/url"
-	"strconv"
 	"time"
 
 	"rustmq.dev/rustmq/configs"
@@ -117,7 +116,6 @@ func (n *Node) bucketOptions() *controller.BucketOptions {
 		Bucket: n.bucket.bucket, Prefix: c.Prefix,
 		Deadline: time.Duration(c.UploadDeadline), Grace: time.Duration(c.Grace), Audit: time.Duration(c.Audit),
 		Retention: time.Duration(c.Retention), MetadataLog: time.Duration(c.MetadataLog),
-		Keep: retentionOf,
 	}
 }
 
@@ -169,32 +167,4 @@ func cacheTTL(d configs.Duration) time.Duration {
 		return 1 << 62
 	}
 	return time.Duration(d)
-}
-
-// retentionOf reads a topic's retention; values were checked when they were set.
-func retentionOf(set map[string]string) controller.Retention {
-	text := func(key string) string {
-		text, ok := set[key]
-		if !ok {
-			k, _ := configs.FindTopicKey(key)
-			text = k.Default
-		}
-		return text
-	}
-	value := func(key string) int64 {
-		n, err := strconv.ParseInt(text(key), 10, 64)
-		if err != nil {
-			return -1
-		}
-		return n
-	}
-	if _, deletes, err := configs.CleanupPolicy(text("cleanup.policy")); err != nil || !deletes {
-		return controller.Retention{Age: -1, Bytes: -1}
-	}
-	r := controller.Retention{Age: -1, Bytes: value("retention.bytes")}
-	const longest = int64(1<<63-1) / int64(time.Millisecond)
-	if age := value("retention.ms"); age >= 0 && age < longest {
-		r.Age = time.Duration(age) * time.Millisecond
-	}
-	return r
 }

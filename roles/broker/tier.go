@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -164,13 +163,8 @@ func (b *Broker) startTier() {
 // files reports whether ranges of a topic move into manifests: compaction by key
 // looks at all of them, however old.
 func (b *Broker) files(t *metadata.Topic) bool {
-	policy, set := t.Configs["cleanup.policy"]
-	for _, key := range b.topicKeys {
-		if !set && key.Name == "cleanup.policy" {
-			policy = key.Default
-		}
-	}
-	return !t.Internal && !strings.Contains(policy, "compact")
+	_, compacted := b.cleaningPolicy(t)
+	return !t.Internal && !compacted
 }
 
 func (b *Broker) objectKey(cluster string, id storage.ObjectID) string {

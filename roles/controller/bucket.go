@@ -42,7 +42,7 @@ type BucketOptions struct {
 	Audit       time.Duration // between two comparisons of bucket and catalogue
 	Retention   time.Duration // between two looks for what is past its retention
 	MetadataLog time.Duration // between two entries of the metadata log
-	// Keep returns a topic's retention, by its configs.
+	// Keep returns a topic's retention, by its configs; nil: what Kafka's keys say.
 	Keep func(configs map[string]string) Retention
 }
 
@@ -85,6 +85,9 @@ func (e *WrongBucketError) Error() string {
 // reached yet, so that a first start ends with one.
 func (c *Controller) openBucket(ctx context.Context) {
 	o := *c.opt.Bucket
+	if o.Keep == nil {
+		o.Keep = retentionOf
+	}
 	o.Bucket = &lookingFirst{Bucket: o.Bucket, log: c.log}
 	k := &keeper{
 		c: c, o: o,

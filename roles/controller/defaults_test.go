@@ -34,7 +34,7 @@ func TestRetentionByDefaultIsAltered(t *testing.T) {
 		"its own":         {map[string]string{"retention.ms": "1"}, map[string]string{"retention.ms": "1", "max.message.bytes": "6"}},
 	} {
 		before := maps.Clone(tc.set)
-		if got := withDefaults(state.Image(), &metadata.Topic{Configs: tc.set}); !maps.Equal(got, tc.want) || !maps.Equal(tc.set, before) {
+		if got := retentionConfigs(state.Image(), &metadata.Topic{Configs: tc.set}); !maps.Equal(got, tc.want) || !maps.Equal(tc.set, before) {
 			t.Errorf("%s: %v, want %v; the topic has %v", name, got, tc.want, tc.set)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strconv"
 	"time"
 
 	"rustmq.dev/rustmq/configs"
@@ -18,6 +19,34 @@ import (
 type Retention struct {
 	Age   time.Duration // by the records' timestamps; below 0: for ever
 	Bytes int64         // below 0: all
+}
+
+// retentionOf reads a topic's retention; values were checked when they were set.
+func retentionOf(set map[string]string) Retention {
+	text := func(key string) string {
+		text, ok := set[key]
+		if !ok {
+			k, _ := configs.FindTopicKey(key)
+			text = k.Default
+		}
+		return text
+	}
+	value := func(key string) int64 {
+		n, err := strconv.ParseInt(text(key), 10, 64)
+		if err != nil {
+			return -1
+		}
+		return n
+	}
+	if _, deletes, err := configs.CleanupPolicy(text("cleanup.policy")); err != nil || !deletes {
+		return Retention{Age: -1, Bytes: -1}
+	}
+	r := Retention{Age: -1, Bytes: value("retention.bytes")}
+	const longest = int64(1<<63-1) / int64(time.Millisecond)
+	if age := value("retention.ms"); age >= 0 && age < longest {
+		r.Age = time.Duration(age) * time.Millisecond
+	}
+	return r
 }
 
 const (
@@ -137,7 +166,7 @@ func (a *retainer) pastRetention(image *metadata.Image, keep func(map[string]str
 		if t.Internal { // they shorten themselves
 			continue
 		}
-		retention := keep(withDefaults(image, t))
+		retention := keep(retentionConfigs(image, t))
 		for p := range t.Partitions.All() {
 			if len(moves) == maxRetained {
 				return moves
@@ -194,9 +223,9 @@ func (k *keeper) retain(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// withDefaults returns the configs of a topic, with what brokers were given as the
+// retentionConfigs returns the configs of a topic, with what brokers were given as the
 // default of those that it has not.
-func withDefaults(image *metadata.Image, t *metadata.Topic) map[string]string {
+func retentionConfigs(image *metadata.Image, t *metadata.Topic) map[string]string {
 	all, _ := image.Config(metadata.Resource{Type: metadata.BrokerResource})
 	set, changed := t.Configs, false
 	for name, value := range all {
