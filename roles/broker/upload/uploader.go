@@ -34,7 +34,8 @@ const (
 	readStep = 1 << 20
 
 	// producersEvery is how many bytes of a partition lie between two ranges that
-	// hold its producers' state whole (RULES 5.4).
+	// hold its producers' state whole (RULES 5.4), at least: a partition that lags has
+	// none until it has caught up.
 	producersEvery = 64 << 20
 
 	// moreForProducers, as a divisor, is how much more than was planned a range takes
@@ -316,13 +317,17 @@ func (u *Uploader) source(part Part) (source, error) {
 	written, known := u.producersAt[part.Partition]
 	whole := !known || written >= producersEvery
 	u.mu.Unlock()
-	point, err := led.Log.UploadPoint(whole)
-	if err != nil {
-		return source{}, err
-	}
 	most := part.MaxBytes
 	if whole { // what came since it was planned, so that the producers fit
 		most += most / moreForProducers
+		// They are encoded while appends wait: not for a range that will not have them.
+		now := led.Log.HighWatermark()
+		end, _ := led.Log.Extent(led.Log.Uploaded(), now, most)
+		whole = end == now
+	}
+	point, err := led.Log.UploadPoint(whole)
+	if err != nil {
+		return source{}, err
 	}
 	end, bytes := led.Log.Extent(point.From, point.HighWatermark, most)
 	if end == point.From {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -16,8 +17,10 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/log"
 )
 
 // inWorld runs a test with an uploader over these many partitions.
@@ -537,4 +540,47 @@ func TestPartitionThatIsNotLedIsLeftAlone(t *testing.T) {
 		pass(time.Minute)
 		w.wantUploaded()
 	})
+}
+
+// TestProducersAreWrittenWholeWhereTheyFit: in a range that ends at the high watermark.
+// They are not encoded, while appends wait, for one that ends before it.
+func TestProducersAreWrittenWholeWhereTheyFit(t *testing.T) {
+	const producers = 2000
+	w := newWorld(t, 1)
+	w.limits.Interval, w.limits.OwnBytes, w.limits.ObjectBytes = time.Hour, 1<<30, 1<<30 // nothing by itself
+	w.open()
+	defer w.close()
+	led, _ := w.Led(id(0))
+	answer := make(appended, producers) // together: each sync begins a block
+	for i := range int64(producers) {
+		b := batch.NewBuilder(batch.BuilderOptions{Producer: &batch.Producer{ID: i}})
+		b.Add(time.Now().UnixMilli(), nil, []byte("x"))
+		raw, err := b.Build()
+		if err == nil {
+			err = w.store.Admit(t.Context(), len(raw))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		led.Log.Append(time.Now(), raw, log.AppendOptions{Epoch: led.Epoch}, answer)
+	}
+	for range producers {
+		if r := <-answer; r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	s, err := w.up.source(Part{id(0), 0, 1000})
+	runtime.ReadMemStats(&after)
+	if err != nil || s.r.End >= producers || s.r.Producers != nil {
+		t.Fatalf("to %d, with %d bytes of producers: %v", s.r.End, len(s.r.Producers), err)
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > 30*producers {
+		t.Errorf("%d bytes of memory for a range without producers", n)
+	}
+	s, err = w.up.source(Part{id(0), 0, 1 << 20})
+	if err != nil || s.r.End != producers || len(s.r.Producers) < 30*producers {
+		t.Errorf("to %d, with %d bytes of producers: %v", s.r.End, len(s.r.Producers), err)
+	}
 }
