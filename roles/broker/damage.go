@@ -117,11 +117,11 @@ func (d *damages) note(place damagedAt, err error) (say bool) {
 	return say
 }
 
-// met returns the damage that was met last, and when; nil: none was.
-func (d *damages) met() (error, time.Time) {
+// met returns when damage was met last, and which; nil: none was.
+func (d *damages) met() (time.Time, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.last, d.at
+	return d.at, d.last
 }
 
 // Errors by which a client is told that records are there and cannot be read: it
@@ -202,7 +202,7 @@ type Damage struct {
 // Damage returns what is damaged, as far as it was met.
 func (b *Broker) Damage() Damage {
 	var d Damage
-	d.Last, d.LastAt = b.damages.met()
+	d.LastAt, d.Last = b.damages.met()
 	d.Corrupt, d.CorruptError = b.table.corrupt()
 	return d
 }
