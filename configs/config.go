@@ -189,7 +189,7 @@ type Replication struct {
 type Operations struct {
 	GracefulShutdownTimeout Duration `toml:"graceful_shutdown_timeout" doc:"bound on an orderly end"`
 	LogFormat               string   `toml:"log_format" doc:"auto (text on a terminal, JSON otherwise), text or json"`
-	LogLevel                string   `toml:"log_level" doc:"debug, info, warn or error"`
+	LogLevel                string   `toml:"log_level" doc:"debug, info, warn or error; where text goes to a terminal, and nothing is set, warn"`
 }
 
 // Security is who may reach the process.

@@ -49,7 +49,7 @@ func (c *Config) validate() []Problem {
 		oneOf("broker.roles", role, "broker", "controller", "admin")
 	}
 	if roles := c.RoleList(); !slices.Contains(roles, "broker") && !slices.Contains(roles, "controller") {
-		wrong("broker.roles", "admin alone is the front of a cluster on other machines, which is not served yet: add broker or controller")
+		wrong("broker.roles", "admin alone is the front of a cluster on other machines, which is not served yet: add broker or controller, such as rustmq serve --roles admin,controller")
 	}
 	oneOf("broker.auto_create_topics", c.Broker.AutoCreateTopics, "auto", "true", "false")
 	sizeBetween("broker.message_max_bytes", c.Broker.MessageMaxBytes, 1*kib, 1*gib)

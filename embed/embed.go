@@ -76,7 +76,10 @@ func (n *Node) DataDir() string { return n.node.DataDir() }
 
 // Reload loads the certificate of TLS and QUIC again, for connections from now
 // on. On an error the one before goes on.
-func (n *Node) Reload() error { return n.node.Reload() }
+func (n *Node) Reload() error {
+	_, err := n.node.Reload()
+	return err
+}
 
 // Close stops the node; what was acked is on disk. A temporary data directory
 // is removed.

@@ -2,11 +2,9 @@ package roles
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -180,14 +178,22 @@ const largestInput = 1 << 30
 
 func readInput(stdin io.Reader, name string) ([]byte, error) {
 	if name == "-" {
-		return io.ReadAll(io.LimitReader(stdin, largestInput))
+		raw, err := io.ReadAll(io.LimitReader(stdin, largestInput+1))
+		if err == nil && len(raw) > largestInput {
+			err = tooLarge("standard input")
+		}
+		return raw, err
 	}
 	st, err := os.Stat(name)
 	if err != nil {
 		return nil, err
 	}
 	if st.Size() > largestInput {
-		return nil, errors.New(name + " is larger than " + strconv.Itoa(largestInput) + " bytes")
+		return nil, tooLarge(name)
 	}
 	return os.ReadFile(name)
+}
+
+func tooLarge(what string) error {
+	return fmt.Errorf("%s is larger than %d MiB: cut it between batches, or name a part of the segment", what, largestInput>>20)
 }

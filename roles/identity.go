@@ -49,8 +49,11 @@ func loadIdentity(dir disk.FS, nodeID int32) (identity, error) {
 	if err := json.Unmarshal(raw, &id); err != nil {
 		return identity{}, fmt.Errorf("read %s: it is damaged (%w); restore it from a copy, a new one would make this another node", identityFile, err)
 	}
-	if id.Version != identityVersion {
-		return identity{}, fmt.Errorf("read %s: version %d, this rustmq knows %d", identityFile, id.Version, identityVersion)
+	if id.Version > identityVersion {
+		return identity{}, fmt.Errorf("the data directory was written by a newer rustmq (%s has version %d, this one knows %d): use that one", identityFile, id.Version, identityVersion)
+	}
+	if id.Version < 1 {
+		return identity{}, fmt.Errorf("read %s: it is damaged, the version is %d; restore it from a copy", identityFile, id.Version)
 	}
 	if id.NodeID != nodeID {
 		return identity{}, fmt.Errorf("this data directory belongs to node %d and the config says node %d: "+
@@ -79,7 +82,7 @@ func (id identity) bucketNonce() (out [16]byte, err error) {
 	}
 	raw, err := hex.DecodeString(id.BucketNonce)
 	if err != nil || len(raw) != len(out) {
-		return out, fmt.Errorf("read %s: bucket nonce %q: want 32 hex digits", identityFile, id.BucketNonce)
+		return out, fmt.Errorf("read %s: it is damaged, the bucket nonce is %q and not 32 hex digits; restore it from a copy", identityFile, id.BucketNonce)
 	}
 	copy(out[:], raw)
 	return out, nil
@@ -88,7 +91,7 @@ func (id identity) bucketNonce() (out [16]byte, err error) {
 func (id identity) directoryID() (out [16]byte, err error) {
 	raw, err := hex.DecodeString(id.Directory)
 	if err != nil || len(raw) != len(out) {
-		return out, fmt.Errorf("read %s: directory id %q: want 32 hex digits", identityFile, id.Directory)
+		return out, fmt.Errorf("read %s: it is damaged, the directory id is %q and not 32 hex digits; restore it from a copy", identityFile, id.Directory)
 	}
 	copy(out[:], raw)
 	return out, nil

@@ -37,6 +37,7 @@ type attended struct {
 	person *os.File
 	screen *bufio.Reader
 	ended  chan error
+	began  string // what stood on the screen until it could be used
 	kafka  string
 	next   string // the command to paste
 	dir    string // where to paste it
@@ -59,6 +60,7 @@ func serveAtTerminal(t *testing.T, args ...string) *attended {
 		if err != nil {
 			t.Fatalf("it did not start: %v", err)
 		}
+		a.began += line
 		if found := address.FindStringSubmatch(line); found != nil {
 			a.kafka = found[1]
 		}
@@ -152,4 +154,21 @@ func TestStopWithoutATerminal(t *testing.T) {
 		t.Errorf("more was said than that it stopped: %s %v", line, err)
 	}
 	must(t, p.cmd.Wait())
+}
+
+// TestLevelThatWasSetHolds: info is raised to warn on a terminal, where the banner
+// says all, but not when somebody asked for it.
+func TestLevelThatWasSetHolds(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		told bool
+	}{{nil, false}, {[]string{"--set", "operations.log_level=info"}, true}} {
+		a := serveAtTerminal(t, append([]string{"--ephemeral"}, c.args...)...)
+		_, err := a.person.WriteString("\x03")
+		must(t, err)
+		if screen := a.began + a.rest(); strings.Contains(screen, "level=INFO") != c.told {
+			t.Errorf("%v: said %q", c.args, screen)
+		}
+		must(t, <-a.ended)
+	}
 }

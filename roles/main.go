@@ -8,10 +8,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/roles/admin"
@@ -100,11 +102,11 @@ func command(stdin io.Reader, stdout, stderr io.Writer, cloud Cloud) *cobra.Comm
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &flagError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
+		return &flagError{fmt.Errorf("%s; see `%s --help`", flagProblem(err), cmd.CommandPath())}
 	})
 	env := client.Env{Stdin: stdin, Stdout: stdout, Stderr: stderr, Environ: os.Environ()}
 	adminCmd := admin.Command(stdout, env.ContextURL, cloud.probe)
-	adminCmd.AddCommand(serveCommand("serve", "Run a process with the role admin", "admin", stdout, stderr, cloud))
+	adminCmd.AddCommand(serveCommand("serve", "Short for serve --roles=admin, which needs another role beside it for now: --roles admin,controller", "admin", stdout, stderr, cloud))
 	root.AddCommand(
 		serveCommand("serve", "Run rustmq in this process", "", stdout, stderr, cloud),
 		roleCommand("broker", "broker,controller", stdout, stderr, cloud),
@@ -118,6 +120,27 @@ func command(stdin io.Reader, stdout, stderr io.Writer, cloud Cloud) *cobra.Comm
 	root.InitDefaultCompletionCmd() // else cobra adds it too late to be told
 	sayUsage(root)
 	return root
+}
+
+// flagProblem is what is wrong with a flag in words for a person: pflag ends some
+// in those of Go's parser, "strconv.ParseInt: parsing …".
+func flagProblem(err error) string {
+	wrong, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
+		return err.Error()
+	}
+	want := "another value"
+	switch kind := wrong.GetFlag().Value.Type(); {
+	case errors.Is(err, strconv.ErrRange):
+		want = "a number that is nearer to 0"
+	case strings.HasPrefix(kind, "int"):
+		want = "a whole number"
+	case kind == "duration":
+		want = "a duration, such as 250ms, 10s or 1h"
+	case kind == "bool":
+		want = "true or false"
+	}
+	return fmt.Sprintf("--%s %q: want %s", wrong.GetFlag().Name, wrong.GetValue(), want)
 }
 
 // sayUsage makes wrong arguments of cmd and all below it say what was wanted. A
@@ -140,7 +163,11 @@ func sayUsage(cmd *cobra.Command) {
 				}
 				return &flagError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 			}
-			return &flagError{fmt.Errorf("%d arguments: want `%s`; see `%s --help`", len(args), cmd.UseLine(), cmd.CommandPath())}
+			given := "1 argument"
+			if len(args) != 1 {
+				given = fmt.Sprintf("%d arguments", len(args))
+			}
+			return &flagError{fmt.Errorf("%s given: want `%s`; see `%s --help`", given, cmd.UseLine(), cmd.CommandPath())}
 		}
 	}
 	for _, sub := range cmd.Commands() {

@@ -95,6 +95,7 @@ func TestWrongUsageExitsWith2(t *testing.T) {
 		{"admin", "topics", "alter", "t"}, {"admin", "quotas", "set", "request_percentage=5"}, {"admin", "quotas", "set", "--user", "a"},
 		{"admin", "quotas", "set", "--user", "a", "producer_byte_rate=much"}, {"admin", "quotas", "set", "--user", "a", "--default-user", "request_percentage=5"}, {"bench", "nothing"}, {"verify", "--phase", "check"}, {"context", "use", "nowhere"},
 		{"admin", "topics", "list", "--url", "127.0.0.1:9642"}, {"version", "-o", "xml"}, {"config", "default", "-o", "xml"}, {"debug", "wal", ".", "-o", "xml"},
+		{"debug", "object", "main_test.go", "-o", "yaml"}, {"serve", "--ephemeral", "--set", "broker.data_dir=/nowhere"}, {"admin", "serve"},
 	} {
 		if code, _, stderr := rustmq(t, "", args...); code != 2 || stderr == "" {
 			t.Errorf("%v: exit %d, %q", args, code, stderr)
@@ -145,7 +146,13 @@ func TestWrongWordsSayWhatWasMeant(t *testing.T) {
 		{"broker sreve", "did you mean serve?"},
 		{"completion tcsh", `unknown command "tcsh"`},
 		{"produce", "want `rustmq produce TOPIC"},
-		{"consume a b", "2 arguments: want `rustmq consume TOPIC"},
+		{"consume a b", "2 arguments given: want `rustmq consume TOPIC"},
+		{"version x", "1 argument given: want `rustmq version"},
+		{"consume t -n x", "--count \"x\": want a whole number; see"},
+		{"consume t -n 99999999999999999999", "want a number that is nearer to 0"},
+		{"consume t --timeout 5", "--timeout \"5\": want a duration, such as 250ms"},
+		{"consume t --exit=x", "--exit \"x\": want true or false"},
+		{"admin serve", "rustmq serve --roles admin,controller"},
 		{"admin topics add-partitions t", "TOPIC TOTAL"},
 		{"debug wal", "see `rustmq debug wal --help`"},
 		{"version now", "want `rustmq version"},

@@ -492,16 +492,16 @@ func (n *Node) certificate() (load func() (tls.Certificate, error), err error) {
 }
 
 // Reload loads the certificate of TLS and QUIC again, which connections from
-// now on see; those that are open stay as they are. On an error the one before
-// goes on.
-func (n *Node) Reload() error {
+// now on see; those that are open stay as they are. It reports whether there is one:
+// with neither there is nothing to load. On an error the one before goes on.
+func (n *Node) Reload() (loaded bool, err error) {
 	if n.certificates == nil {
-		return nil
+		return false, nil
 	}
 	if err := n.certificates.Reload(); err != nil {
-		return fmt.Errorf("%w; the one before goes on", err)
+		return false, fmt.Errorf("%w; the one before goes on", err)
 	}
-	return nil
+	return true, nil
 }
 
 // openHTTP starts metrics and health, and the API where there is a controller.
@@ -513,7 +513,7 @@ func (n *Node) openHTTP() error {
 	n.httpAddr = listener.Addr().String()
 	options := admin.Options{Metrics: n.metrics, Ready: n.Ready, Healthy: n.Healthy, Version: Version(), Log: n.log.With("room", "http")}
 	if n.servesAPI() {
-		options.Cluster = n.controller
+		options.Cluster, options.AckBeforeSync = n.controller, n.ackBeforeSync()
 		options.Bucket = bucketDoor{n}
 		if n.broker != nil {
 			options.Groups = n.broker
@@ -610,14 +610,22 @@ func (n *Node) CAFile() string { return n.caFile }
 // DataDir is the absolute path of the data directory.
 func (n *Node) DataDir() string { return n.dir.Root() }
 
+// ackBeforeSync is how long before the disk an ack may come; 0: it comes after it.
+func (n *Node) ackBeforeSync() time.Duration {
+	if n.config.WAL.Sync == "interval" {
+		return time.Duration(n.config.WAL.SyncInterval)
+	}
+	return 0
+}
+
 // banner is what serve says of the node.
 func (n *Node) banner(started time.Duration) banner {
 	acks := "every ack means: synced to this disk (wal.sync = always)"
-	switch {
+	switch before := n.ackBeforeSync(); {
 	case n.broker == nil:
 		acks = ""
-	case n.config.WAL.Sync == "interval":
-		acks = fmt.Sprintf("acks come BEFORE the disk; a power cut can lose the last %v (wal.sync = interval)", n.config.WAL.SyncInterval)
+	case before > 0:
+		acks = fmt.Sprintf("acks come BEFORE the disk; a power cut can lose the last %v (wal.sync = interval)", before)
 	}
 	b := banner{
 		Kafka: n.kafkaAddr, TLS: n.config.Network.TLS == "on", HTTP: n.httpAddr, DataDir: n.DataDir(), CA: n.caFile, Acks: acks,

@@ -110,7 +110,7 @@ func (l damageLine) text() string {
 }
 
 // errDamaged ends the command; each damage was printed.
-var errDamaged = errors.New("the object is damaged")
+var errDamaged = errors.New("the object is damaged: docs/storage.md says what to do")
 
 func debugObject(stdout io.Writer) *cobra.Command {
 	var output string
@@ -119,6 +119,9 @@ func debugObject(stdout io.Writer) *cobra.Command {
 		Use: "object FILE", Short: "Print what an object of the bucket holds", Args: cobra.ExactArgs(1),
 		Long: "Prints the header of an object, and of each range its offsets, leader epochs, aborted transactions and blocks;\nof a manifest, the ranges and objects that it lists. Damaged parts are named and stepped over. --verify reads every byte and compares it with its checksum.",
 		RunE: func(_ *cobra.Command, args []string) error {
+			if output != "text" && output != "json" {
+				return &flagError{fmt.Errorf("--output %q: want text or json", output)}
+			}
 			f, err := os.Open(args[0])
 			if err != nil {
 				return fmt.Errorf("open the object: %w", err)

@@ -46,7 +46,7 @@ func program(t *testing.T, args ...string) *exec.Cmd {
 // process is a running `rustmq serve`, as one without a terminal sees it.
 type process struct {
 	cmd  *exec.Cmd
-	says struct{ Kafka string }
+	says struct{ Kafka, HTTP, Acks string }
 	log  *bufio.Reader
 }
 
@@ -151,5 +151,115 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestNameYieldsToWhatWasSet holds that roles which were set anywhere are those of
+// the process, whether or not there is a file.
+func TestNameYieldsToWhatWasSet(t *testing.T) {
+	for name, c := range map[string]struct {
+		args    []string
+		environ string
+		want    string
+	}{
+		"--set":       {[]string{"--set", "broker.roles=controller,admin"}, "", "controller, admin"},
+		"environment": {nil, "RUSTMQ_BROKER__ROLES=controller,admin", "controller, admin"},
+		"nothing":     {nil, "", "controller"},
+	} {
+		cmd := program(t, append([]string{"controller", "--ports", "free", "--ephemeral"}, c.args...)...)
+		if c.environ != "" {
+			cmd.Env = append(cmd.Env, c.environ)
+		}
+		stdout, err := cmd.StdoutPipe()
+		must(t, err)
+		must(t, cmd.Start())
+		var says struct{ Roles string }
+		must(t, json.NewDecoder(stdout).Decode(&says))
+		if says.Roles != c.want {
+			t.Errorf("%s: roles %q, want %q", name, says.Roles, c.want)
+		}
+		must(t, cmd.Process.Signal(os.Interrupt))
+		must(t, cmd.Wait())
+	}
+}
+
+// TestBucketIsAFlag holds that --bucket is short for object_storage.url, and says so
+// of a URL that cannot be.
+func TestBucketIsAFlag(t *testing.T) {
+	dir := t.TempDir()
+	p := serve(t, "--ephemeral", "--bucket", "file://"+dir)
+	p.signal(t, syscall.SIGTERM)
+	must(t, p.cmd.Wait())
+	if objects, err := os.ReadDir(dir); err != nil || len(objects) == 0 {
+		t.Errorf("nothing is in the bucket: %v", err)
+	}
+	if code, _, stderr := rustmq(t, "", "serve", "--ephemeral", "--bucket", "ftp://a"); code != 2 || !strings.Contains(stderr, "--bucket: object_storage.url: ") {
+		t.Errorf("exit %d, %s", code, stderr)
+	}
+}
+
+// TestAcksBeforeTheDiskAreSaidEverywhere holds that what describes a topic does not
+// promise more than what serves it.
+func TestAcksBeforeTheDiskAreSaidEverywhere(t *testing.T) {
+	for sync, promised := range map[string]bool{"always": true, "interval": false} {
+		p := serve(t, "--ephemeral", "--set", "wal.sync="+sync, "--set", "wal.sync_interval=70ms")
+		code, _, stderr := rustmq(t, "", "admin", "--url", "http://"+p.says.HTTP, "topics", "create", "t")
+		if code != 0 {
+			t.Fatal(stderr)
+		}
+		_, stdout, _ := rustmq(t, "", "admin", "--url", "http://"+p.says.HTTP, "topics", "describe", "t")
+		for what, said := range map[string]string{"serve": p.says.Acks, "describe": stdout} {
+			if lost := strings.Contains(said, "can lose the last 70ms"); lost == promised {
+				t.Errorf("wal.sync = %s: %s says %q", sync, what, said)
+			}
+		}
+		if strings.Contains(stdout, "survives kill -9 and power loss") != promised {
+			t.Errorf("wal.sync = %s: %s", sync, stdout)
+		}
+		p.signal(t, syscall.SIGTERM)
+		must(t, p.cmd.Wait())
+	}
+}
+
+// TestHangupWithNothingToReload does not say that something was reloaded.
+func TestHangupWithNothingToReload(t *testing.T) {
+	p := serve(t, "--ephemeral", "--set", "network.quic.enabled=false")
+	p.signal(t, syscall.SIGHUP)
+	if line := p.awaitLog(t, "SIGHUP"); !strings.Contains(line, "nothing to reload") || !strings.Contains(line, "the configuration is that of the start") {
+		t.Errorf("said %s", line)
+	}
+	p.signal(t, syscall.SIGTERM)
+	must(t, p.cmd.Wait())
+}
+
+// TestEphemeralTellsWhatItDoesNotUse holds that a data directory which was set is
+// not passed over in silence.
+func TestEphemeralTellsWhatItDoesNotUse(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "node.toml")
+	must(t, os.WriteFile(file, []byte("[broker]\ndata_dir = \"/nowhere\"\n"), 0o600))
+	p := serve(t, "--ephemeral", "--config", file)
+	if line := p.awaitLog(t, "--ephemeral"); !strings.Contains(line, "broker.data_dir is not used") || !strings.Contains(line, "node.toml:2") {
+		t.Errorf("said %s", line)
+	}
+	p.signal(t, syscall.SIGTERM)
+	must(t, p.cmd.Wait())
+}
+
+// TestAdminServeNeedsNoContext holds that a server starts though a context is gone,
+// and that help is printed.
+func TestAdminServeNeedsNoContext(t *testing.T) {
+	cmd := program(t, "admin", "serve", "--roles", "controller,admin", "--ports", "free", "--ephemeral")
+	cmd.Env = append(cmd.Env, "RUSTMQ_CONTEXT=gone", "XDG_CONFIG_HOME="+t.TempDir())
+	stdout, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	var says struct{ Roles string }
+	must(t, json.NewDecoder(stdout).Decode(&says))
+	must(t, cmd.Process.Signal(os.Interrupt))
+	must(t, cmd.Wait())
+	help := program(t, "admin")
+	help.Env = append(help.Env, "RUSTMQ_CONTEXT=gone", "XDG_CONFIG_HOME="+t.TempDir())
+	if out, err := help.CombinedOutput(); err != nil || !strings.Contains(string(out), "topics") {
+		t.Errorf("%v, %s", err, out)
 	}
 }

@@ -36,13 +36,14 @@ var flagKeys = []struct{ flag, key, usage string }{
 	{"data-dir", "broker.data_dir", "directory of everything this node keeps"},
 	{"node-id", "broker.id", "this node's id"},
 	{"bind", "network.bind", "host of every listener"},
+	{"bucket", "object_storage.url", "URL of the bucket: file:///path, s3://name?region=…, gs://name, azblob://name or mem://"},
 }
 
 func serveCommand(name, short, roles string, stdout, stderr io.Writer, cloud Cloud) *cobra.Command {
 	f := serveFlags{cloud: cloud}
 	cmd := &cobra.Command{
 		Use: name, Short: short, Args: cobra.NoArgs,
-		Example: "  rustmq serve\n  rustmq serve --ports free --ephemeral\n  rustmq serve --data-dir /var/lib/rustmq --set wal.capacity=50GiB",
+		Example: "  rustmq serve\n  rustmq serve --ports free --ephemeral\n  rustmq serve --data-dir /var/lib/rustmq --bucket s3://streams?region=eu-central-1 --set wal.capacity=50GiB",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.serve(cmd.Context(), cmd.Flags(), roles, stdout, stderr)
 		},
@@ -75,20 +76,20 @@ func (f *serveFlags) load(flags *pflag.FlagSet, roles string) (*configs.Config, 
 	default:
 		return nil, &flagError{fmt.Errorf("--ports %q: the only value is free; one port is set by --set network.kafka_port=PORT", f.ports)}
 	}
-	named := configs.Setting{Key: "broker.roles", Value: roles, Origin: "the command's name"}
-	if roles == "" || flags.Lookup("roles").Changed {
-		return configs.Load(sources)
+	config, err := configs.Load(sources)
+	const key = "broker.roles"
+	if err != nil || roles == "" || !byDefault(config, key) {
+		// A file, the environment or --set may say more than the name does.
+		return config, err
 	}
-	if f.config != "" {
-		// A file may say more than the name does; one that says nothing of roles
-		// does not make `rustmq controller` a broker.
-		config, err := configs.Load(sources)
-		if err != nil || config.Origin(named.Key) != configs.Default().Origin(named.Key) {
-			return config, err
-		}
-	}
-	sources.Flags = append(sources.Flags, named)
+	// What says nothing of roles does not make `rustmq controller` a broker.
+	sources.Flags = append(sources.Flags, configs.Setting{Key: key, Value: roles, Origin: "the command's name"})
 	return configs.Load(sources)
+}
+
+// byDefault tells whether nobody has set a key.
+func byDefault(c *configs.Config, key string) bool {
+	return c.Origin(key) == configs.Default().Origin(key)
 }
 
 func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles string, stdout, stderr io.Writer) (err error) {
@@ -97,9 +98,16 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 	if err != nil {
 		return err
 	}
+	unused := configs.Origin("")
 	if f.ephemeral {
-		if flags.Lookup("data-dir").Changed {
+		const key = "broker.data_dir"
+		switch from := config.Origin(key); {
+		case from == "--data-dir":
 			return &flagError{errors.New("--ephemeral and --data-dir: give one of them")}
+		case from == "--set":
+			return &flagError{errors.New("--ephemeral and --set " + key + ": give one of them")}
+		case !byDefault(config, key):
+			unused = from
 		}
 		dir, err := os.MkdirTemp("", "rustmq-")
 		if err != nil {
@@ -115,6 +123,9 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 	defer signal.Stop(hangups)
 	attended := isTerminal(stdout)
 	log := newLogger(config, stderr)
+	if unused != "" {
+		log.Warn("--ephemeral: broker.data_dir is not used", "from", string(unused))
+	}
 	failed := make(chan error, 1)
 	node, err := Start(ctx, NodeOptions{Config: config, Log: log, Ephemeral: f.ephemeral, Cloud: f.cloud, Failed: func(err error) { failed <- err }})
 	if err != nil {
@@ -184,11 +195,14 @@ func await(ctx context.Context, node *Node, log *slog.Logger, hangups <-chan os.
 		if closed() {
 			return nil
 		}
-		if err := node.Reload(); err != nil {
+		switch loaded, err := node.Reload(); {
+		case err != nil:
 			log.Error("SIGHUP: certificates were not reloaded", "error", err)
-			continue
+		case loaded:
+			log.Info("SIGHUP: certificates reloaded; the configuration is that of the start")
+		default:
+			log.Info("SIGHUP: nothing to reload, for neither TLS nor QUIC is on; the configuration is that of the start")
 		}
-		log.Info("SIGHUP: certificates reloaded")
 	}
 }
 
@@ -206,7 +220,7 @@ func newLogger(c *configs.Config, w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	format := c.Operations.LogFormat
 	if format == "text" || (format == "auto" && isTerminal(w)) {
-		if format == "auto" && c.Operations.LogLevel == "info" {
+		if format == "auto" && byDefault(c, "operations.log_level") {
 			options.Level = slog.LevelWarn // a person at a terminal has the banner
 		}
 		return slog.New(slog.NewTextHandler(w, options)).With("node", strconv.Itoa(int(c.Broker.ID)))

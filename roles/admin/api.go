@@ -3,9 +3,11 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -116,8 +118,9 @@ type (
 )
 
 type api struct {
-	cluster Cluster
-	storage Storage
+	cluster       Cluster
+	storage       Storage
+	ackBeforeSync time.Duration
 }
 
 func registerAPI(mux *http.ServeMux, o Options, stopping context.Context) {
@@ -125,7 +128,7 @@ func registerAPI(mux *http.ServeMux, o Options, stopping context.Context) {
 	config.OpenAPIPath = "/api/v1/openapi"
 	config.DocsPath = ""
 	config.SchemasPath = "/api/v1/schemas"
-	a := api{cluster: o.Cluster, storage: o.Storage}
+	a := api{cluster: o.Cluster, storage: o.Storage, ackBeforeSync: o.AckBeforeSync}
 	h := humago.New(mux, config)
 	huma.Get(h, "/api/v1/topics", a.list)
 	huma.Post(h, "/api/v1/topics", a.create, func(op *huma.Operation) { op.DefaultStatus = http.StatusCreated })
@@ -240,13 +243,19 @@ func (a api) view(t *metadata.Topic) Topic {
 		out.ReplicationFactor = max(out.ReplicationFactor, len(p.Replicas))
 		out.PartitionList = append(out.PartitionList, view)
 	}
-	out.Durability = durability(out.ReplicationFactor)
+	out.Durability = durability(out.ReplicationFactor, a.ackBeforeSync)
 	return out
 }
 
-// durability says what an ack of a topic means.
-func durability(replicas int) string {
-	if replicas <= 1 {
+// durability says what an ack of a topic means, where it comes so long before the
+// disk; 0: after it.
+func durability(replicas int, before time.Duration) string {
+	switch {
+	case replicas <= 1 && before > 0:
+		return fmt.Sprintf("an ack (acks=1 or all) means: written, and not yet synced to this node's disk (wal.sync = interval); it survives kill -9, and a power cut can lose the last %v", before)
+	case before > 0:
+		return fmt.Sprintf("acks=all means: written by every in-sync replica, and acks=1: by the leader, and not yet synced to a disk (wal.sync = interval); a power cut of all of them can lose the last %v", before)
+	case replicas <= 1:
 		return "an ack (acks=1 or all) means: synced to this node's disk; it survives kill -9 and power loss, not the loss of the disk"
 	}
 	return "acks=all means: synced to the disk of every in-sync replica; acks=1 means: synced to the leader's disk, and can be lost when leadership moves"

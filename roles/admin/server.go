@@ -39,6 +39,9 @@ type Options struct {
 	Groups Groups
 	// Bucket serves /api/v1/storage, beside Cluster, when it is not nil.
 	Bucket Bucket
+	// AckBeforeSync is how long before the disk acks may come here, and so what a
+	// power cut can lose of what was acked; 0: they come after it.
+	AckBeforeSync time.Duration
 	// Version is what the OpenAPI document calls itself.
 	Version string
 	Log     *slog.Logger

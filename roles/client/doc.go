@@ -4,5 +4,12 @@
 //
 // Nothing here knows the server's rooms. A command gets its streams and its
 // environment through [Env], so that tests run it as a process would. Values go
-// to standard output, everything meant for a person to standard error.
+// to standard output, everything meant for a person to standard error. A command
+// that names no broker takes those of its context: --context, RUSTMQ_CONTEXT, or
+// the current one.
+//
+// An error that is a [UsageError] ends the process with 2, any other with 1. An
+// interrupt is a failure where something was left undone: produce, bench, verify
+// and its check, consume with -n or -e. It is how a consume without an end ends,
+// and half a load of verify.
 package client
