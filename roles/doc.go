@@ -18,6 +18,10 @@
 // A hang-up (SIGHUP) reloads the certificates of a process, unless it comes from
 // the terminal that went away: that ends it.
 //
+// The data directory says what it is: meta.json names the node, its cluster, its bucket
+// and its log, which has its id in wal/id. A node does not start on a log that is lost,
+// or another's, unasked: see [LostWALError].
+//
 // A node's methods are safe for concurrent use. Nothing here keeps package-level
 // state, so several nodes live in one process.
 package roles

@@ -97,6 +97,7 @@ func (w *WAL) newSpare() (*segment, error) {
 		return nil, errors.Join(fmt.Errorf("fill %s: %w", name, err), f.Close(), w.o.FS.Remove(name))
 	}
 	if err := w.o.FS.SyncDir(w.o.Dir); err != nil {
+		w.fillFailed = time.Now()
 		return nil, errors.Join(fmt.Errorf("sync %s: %w", w.o.Dir, err), f.Close(), w.o.FS.Remove(name))
 	}
 	return &segment{file: f}, nil
@@ -194,7 +195,7 @@ func (w *WAL) wantSpare() {
 	}
 }
 
-// retryPause is how long after a file could not be filled another is tried. Filling
+// retryPause is how long after a file was filled in vain another is tried. Filling
 // takes the rest of a full disk from everybody else for a moment.
 const retryPause = time.Second
 

@@ -179,7 +179,7 @@ type WAL struct {
 	lastWritten *segment // SyncInterval: what the next sync is for
 	// Only the preparer, and Open before it runs, use these.
 	nextFile   int
-	fillFailed time.Time  // when a new file last could not be filled
+	fillFailed time.Time  // when a new file was last filled in vain
 	opened     []*segment // by Open, to close when it fails
 	clean      bool       // the life before this one ended without a failed write
 	cleanEnd   uint64     // and with this frame
