@@ -57,17 +57,18 @@
 // that it had not reached knows none. Verifications do not outlive a leader.
 //
 // Concurrency. Everything exported is safe for concurrent use. Lock order:
-// Store.mu or the lock of Store.backlogs, then Log.mu (several only under Store.mu), then the WAL's or that of
-// Store.refusals. No file is
-// read, and no caller's code runs, under a lock; the WAL's memory is written
+// Store.mu or the lock of Store.backlogs, then Log.mu (several only under Store.mu),
+// then the WAL's or that of Store.refusals. No file is read, and no caller's code runs,
+// under a lock; the WAL's memory is written
 // under Log.mu, which is what orders a partition's frames. Goroutines: one for
 // each store, which forgets producers and writes states.
 //
 // Bytes. Frames of kind data hold one record batch, with its base offset and
 // leader epoch in the frame's header; trim, truncate and drop hold nothing
-// besides the header. A trim frame says where the local log begins. A state is written when a partition is made, in place of a
-// trim that would lose something, when a segment is given back, and from time to time: in one frame,
-// or several (parts) when there are many producers. Little-endian:
+// besides the header. A trim frame says where the local log begins. A state is written
+// when a partition is made, in place of a trim that would lose something, when a segment
+// is given back, and from time to time: in one frame, or several (parts) when there are
+// many producers. Little-endian:
 //
 //	offset size field
 //	0      1    version            1; 2 where there is anything of transactions
