@@ -2,5 +2,6 @@
 // room may import which (docs/architecture.md), that storage and consensus
 // reach files only through storage/disk, that every package has a doc.go, that
 // tests do not sleep, and that docs/dependencies.md says what each direct
-// dependency is for. It knows nothing of what the code does.
+// dependency is for, and docs/architecture.md only tests that exist. It knows
+// nothing of what the code does.
 package main

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sort"
 	"strconv"
 	"strings"
@@ -66,6 +67,7 @@ func lint(root string) ([]string, error) {
 	var findings []string
 	documented := map[string]bool{}
 	packages := map[string]string{}
+	tests := map[string]bool{}
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -100,12 +102,22 @@ func lint(root string) ([]string, error) {
 			return err
 		}
 		findings = append(findings, checkFile(fset, file, rel)...)
+		for _, decl := range file.Decls {
+			if f, ok := decl.(*ast.FuncDecl); ok && f.Recv == nil && strings.HasPrefix(f.Name.Name, "Test") {
+				tests[f.Name.Name] = true
+			}
+		}
 		return nil
 	})
 	for dir := range packages {
 		if !documented[dir] && dir != "." && dir != "storage" {
 			findings = append(findings, packages[dir]+":1: package without a doc.go")
 		}
+	}
+	if err == nil {
+		var strangers []string
+		strangers, err = checkNamedTests(root, tests)
+		findings = append(findings, strangers...)
 	}
 	if err == nil {
 		var unexplained []string
@@ -115,6 +127,26 @@ func lint(root string) ([]string, error) {
 	sort.Strings(findings)
 	return findings, err
 }
+
+// checkNamedTests finds tests that docs/architecture.md names, and that are not there.
+func checkNamedTests(root string, tests map[string]bool) ([]string, error) {
+	const page = "docs/architecture.md"
+	b, err := os.ReadFile(filepath.Join(root, page))
+	if err != nil {
+		return nil, err
+	}
+	var findings []string
+	for i, line := range strings.Split(string(b), "\n") {
+		for _, name := range testName.FindAllString(line, -1) {
+			if !tests[strings.Trim(name, "`")] {
+				findings = append(findings, fmt.Sprintf("%s:%d: there is no test %s", page, i+1, name))
+			}
+		}
+	}
+	return findings, nil
+}
+
+var testName = regexp.MustCompile("`Test[A-Za-z0-9_]+`")
 
 // checkDependencies finds direct dependencies of the root module that
 // docs/dependencies.md does not explain, and lines there of modules that are none.
