@@ -43,7 +43,7 @@ func serveCommand(name, short, roles string, stdout, stderr io.Writer, cloud Clo
 	f := serveFlags{cloud: cloud}
 	cmd := &cobra.Command{
 		Use: name, Short: short, Args: cobra.NoArgs,
-		Example: "  rustmq serve\n  rustmq serve --ports free --ephemeral\n  rustmq serve --data-dir /var/lib/rustmq --bucket s3://streams?region=eu-central-1 --set wal.capacity=50GiB",
+		Example: "  rustmq serve\n  rustmq serve --ports free --ephemeral\n  rustmq serve --data-dir /var/lib/rustmq --bucket 's3://streams?region=eu-central-1' --set wal.capacity=50GiB",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.serve(cmd.Context(), cmd.Flags(), roles, stdout, stderr)
 		},

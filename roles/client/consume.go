@@ -149,6 +149,7 @@ func (c *consume) interrupted(ctx context.Context, err error) error {
 // partition up to which offset, and nil where there is no end.
 func (c *consume) print(ctx context.Context, cl *kgo.Client, adm *kadm.Client, left map[int32]int64) error {
 	heard := time.Now()
+	settled := heard
 	for left == nil || len(left) > 0 {
 		poll, cancel := ctx, context.CancelFunc(func() {})
 		if left != nil {
@@ -170,13 +171,17 @@ func (c *consume) print(ctx context.Context, cl *kgo.Client, adm *kadm.Client, l
 			heard = time.Now()
 			continue
 		}
-		asking, cancel := context.WithTimeout(ctx, c.patience())
-		err = c.settle(asking, adm, left)
-		cancel()
-		if err != nil {
-			return err
+		late := time.Since(heard) >= c.timeout
+		if late || time.Since(settled) >= settleInterval/2 { // refusals come sooner
+			asking, cancel := context.WithTimeout(ctx, c.patience())
+			err = c.settle(asking, adm, left)
+			cancel()
+			if err != nil {
+				return err
+			}
+			settled = time.Now()
 		}
-		if len(left) > 0 && time.Since(heard) >= c.timeout {
+		if late && len(left) > 0 {
 			return c.short(ctx, adm, left)
 		}
 		if len(c.ill) > 0 {
