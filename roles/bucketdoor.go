@@ -50,6 +50,16 @@ func (d bucketDoor) State() admin.BucketState {
 			}
 		}
 	}
+	if n.broker != nil {
+		d := n.broker.Damage()
+		s.Damage = &admin.DamageState{CorruptPartitions: d.Corrupt, LastErrorAt: d.LastAt}
+		if d.CorruptError != nil {
+			s.Damage.CorruptError = d.CorruptError.Error()
+		}
+		if d.Last != nil {
+			s.Damage.LastError = d.Last.Error()
+		}
+	}
 	s.Warn(log.Err, time.Now())
 	return s
 }

@@ -1,6 +1,7 @@
 package roles_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"rustmq.dev/rustmq/embed"
 	"rustmq.dev/rustmq/roles/admin"
@@ -272,6 +275,53 @@ func TestOutageIsToldAndNotFelt(t *testing.T) {
 	must(t, os.RemoveAll(b.dir))
 	must(t, os.Rename(away, b.dir))
 	b.await("the outage is over", func(s admin.BucketState) bool { return len(s.Warnings) == 0 && s.Upload.WaitingBytes == 0 })
+}
+
+// TestDamageIsToldByReadyz: a reader meets a bad block of the log, and the node
+// names it to a person.
+func TestDamageIsToldByReadyz(t *testing.T) {
+	b := newBucketNode(t, map[string]string{"wal.memory": "8MiB", "wal.upload_interval": "1h"})
+	b.produce("a record that goes bad\n")
+	b.produce(strings.Repeat(strings.Repeat("x", 99_999)+"\n", 120)) // out of memory with it
+	segments, err := filepath.Glob(filepath.Join(b.DataDir(), "wal", "segment-*"))
+	must(t, err)
+	bad := ""
+	for _, name := range segments {
+		raw, err := os.ReadFile(name)
+		must(t, err)
+		if at := bytes.Index(raw, []byte("a record that goes bad")); at >= 0 {
+			f, err := os.OpenFile(name, os.O_WRONLY, 0)
+			must(t, err)
+			_, err = f.WriteAt([]byte{raw[at] ^ 1}, int64(at))
+			must(t, errors.Join(err, f.Close()))
+			bad = filepath.Base(name)
+		}
+	}
+	if bad == "" {
+		t.Fatal("the record is in no file")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	reader, err := kgo.NewClient(kgo.SeedBrokers(b.Kafka()), kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	must(t, err)
+	defer reader.Close()
+	done := make(chan kgo.Fetches, 1)
+	go func() { done <- reader.PollFetches(ctx) }()
+	s := b.await("the damage is told", func(s admin.BucketState) bool { return len(s.Warnings) > 0 })
+	if !strings.Contains(s.Warnings[0], bad) {
+		t.Errorf("%q does not name %s", s.Warnings, bad)
+	}
+	resp, err := http.Get("http://" + b.HTTP() + "/readyz")
+	must(t, err)
+	body, err := io.ReadAll(resp.Body)
+	must(t, errors.Join(err, resp.Body.Close()))
+	if resp.StatusCode != http.StatusOK || !strings.Contains(string(body), "warning: ") || !strings.Contains(string(body), bad) {
+		t.Errorf("/readyz answers %s: %s", resp.Status, body)
+	}
+	cancel()
+	if fetches := <-done; fetches.NumRecords() > 0 {
+		t.Errorf("%d records came", fetches.NumRecords())
+	}
 }
 
 func TestMetricsOfTheBucket(t *testing.T) {

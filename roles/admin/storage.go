@@ -47,6 +47,7 @@ type BucketState struct {
 
 	Upload      *UploadState     `json:"upload,omitempty" doc:"of this broker"`
 	WAL         *WALState        `json:"wal,omitempty" doc:"of this broker"`
+	Damage      *DamageState     `json:"damage,omitempty" doc:"that this broker has met"`
 	MetadataLog MetadataLogState `json:"metadata_log"`
 
 	Since    time.Time      `json:"since" doc:"requests are counted by this process from then on"`
@@ -73,6 +74,17 @@ type WALState struct {
 	Used     int64   `json:"used"`
 	Fullness float64 `json:"fullness" doc:"share of what produce may use; producers are slowed down from 0.9 on"`
 }
+
+// DamageState is what a broker cannot serve: what it is to lead, or was asked for.
+type DamageState struct {
+	CorruptPartitions int       `json:"corrupt_partitions" doc:"not served: their log is corrupt"`
+	CorruptError      string    `json:"corrupt_error,omitempty" doc:"of one of them"`
+	LastError         string    `json:"last_error,omitempty" doc:"by which records could not be read that should be in the log or the bucket"`
+	LastErrorAt       time.Time `json:"last_error_at,omitzero"`
+}
+
+// damageShown is how long after it was met last damage is a warning.
+const damageShown = time.Hour
 
 // MetadataLogState is how far the metadata log in the bucket is.
 type MetadataLogState struct {
@@ -113,6 +125,12 @@ func (s *BucketState) Warn(health error, now time.Time) {
 		warnings = append(warnings, fmt.Sprintf("uploads have failed for %s: %s; the last said: %s", ago(now, u.FailingSince), goesOn, u.LastError))
 	} else if !s.SlowSince.IsZero() {
 		warnings = append(warnings, fmt.Sprintf("the bucket has not answered for %s: %s", ago(now, s.SlowSince), goesOn))
+	}
+	if d := s.Damage; d != nil && d.CorruptPartitions > 0 {
+		warnings = append(warnings, fmt.Sprintf("%d partitions that this broker is to lead are not served, for their log is corrupt; docs/storage.md says what to do; of one: %s", d.CorruptPartitions, d.CorruptError))
+	}
+	if d := s.Damage; d != nil && !d.LastErrorAt.IsZero() && now.Sub(d.LastErrorAt) < damageShown {
+		warnings = append(warnings, fmt.Sprintf("records cannot be read, though they should be there, as was met %s ago; docs/storage.md says what to do: %s", ago(now, d.LastErrorAt), d.LastError))
 	}
 	if health != nil {
 		warnings = append(warnings, health.Error())

@@ -104,6 +104,10 @@ func TestWarnings(t *testing.T) {
 	open.Circuit, open.CircuitSince = "open", start
 	slow := closed
 	slow.SlowSince = start
+	corrupt, damaged, healed := closed, closed, closed
+	corrupt.Damage = &DamageState{CorruptPartitions: 2, CorruptError: "a gap at offset 7"}
+	damaged.Damage = &DamageState{LastError: "wal/segment-000003 is corrupt at byte 4096", LastErrorAt: start}
+	healed.Damage = &DamageState{LastError: "was corrupt", LastErrorAt: start.Add(-damageShown)}
 	for _, c := range []struct {
 		state  BucketState
 		health error
@@ -113,6 +117,9 @@ func TestWarnings(t *testing.T) {
 		{failing, nil, []string{"uploads have failed for 1m0s", "42 %", "503"}},
 		{open, nil, []string{"not been reached for 1m0s", "produce"}},
 		{slow, nil, []string{"not answered for 1m0s", "produce"}},
+		{corrupt, nil, []string{"2 partitions", "not served", "a gap at offset 7", "docs/storage.md"}},
+		{damaged, nil, []string{"1m0s ago", "segment-000003 is corrupt at byte 4096", "docs/storage.md"}},
+		{healed, nil, nil},
 		{closed, errors.New("the clock jumped"), []string{"the clock jumped"}},
 	} {
 		c.state.Warn(c.health, now)

@@ -89,6 +89,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		fetchMemory:  newFetchMemory(opt.FetchMemory),
 		producerIDs:  new(producerIDs),
 		throttle:     newThrottle(opt.Store, opt.Now),
+		damages:      damages{now: opt.Now},
 		telemetry:    telemetry.New(telemetry.Options{Series: opt.TelemetrySeries}),
 	}
 	b.apis, b.metrics = apisByKey(), newMetrics(b)

@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/log"
-	"rustmq.dev/rustmq/storage/object"
 )
 
 // defaultMaintenance is how often the caches are swept.
@@ -83,6 +81,7 @@ func (part *fetchPart) readCold(f *fetchRequest, l *log.Log, until *storage.Offs
 		aborted, markers = l.Aborted(part.want.Offset, stable)
 		*until = min(markers, stable)
 	}
+	place := damagedAt{in: inBucket, partition: l.ID(), offset: part.want.Offset}
 	for range 2 { // an object may have made room for another since the image
 		where, p := f.b.inBucket(l.ID())
 		if p == nil {
@@ -91,8 +90,8 @@ func (part *fetchPart) readCold(f *fetchRequest, l *log.Log, until *storage.Offs
 		if part.want.Offset < p.LogStart {
 			return cold.Result{}, &log.OffsetOutOfRangeError{Offset: part.want.Offset, LogStart: p.LogStart, End: l.End()}
 		}
-		if err := f.b.damages.at(damagedAt{l.ID(), part.want.Offset}, f.b.opt.Now()); err != nil {
-			return cold.Result{}, fmt.Errorf("%w: %w", errBucket, err)
+		if err := f.b.damages.find(place); err != nil {
+			return cold.Result{}, err
 		}
 		got, err = f.b.cold.Read(where, cold.Request{
 			Reader: f.conn, Offset: part.want.Offset, Until: *until, MaxBytes: granted, MinOne: f.bytes == 0, Markers: markers,
@@ -102,8 +101,7 @@ func (part *fetchPart) readCold(f *fetchRequest, l *log.Log, until *storage.Offs
 		}
 	}
 	if err != nil {
-		f.b.coldFailed(l.ID(), part.want.Offset, err)
-		return cold.Result{}, fmt.Errorf("%w: %w", errBucket, err)
+		return cold.Result{}, f.b.coldFailed(place, err)
 	}
 	if f.q.Version < zstdFetch && holdsZstd(got.Batches) {
 		got.Release()
@@ -143,28 +141,16 @@ func (part *fetchPart) settleCold(f *fetchRequest) {
 	}
 }
 
-// coldFailed logs that the bucket could not be read: an error if it is damage, which
-// is not looked for again at once.
-func (b *Broker) coldFailed(id storage.PartitionID, offset storage.Offset, err error) {
-	missing, damaged := (*cold.MissingError)(nil), (*object.CorruptionError)(nil)
-	if errors.As(err, &missing) || errors.As(err, &damaged) {
-		b.damages.note(damagedAt{id, offset}, err, b.opt.Now())
-		b.log.Error("records in the bucket are damaged or missing", "partition", id, "offset", offset, "error", err)
-		return
-	}
-	b.log.Debug("records in the bucket cannot be read now", "partition", id, "offset", offset, "error", err)
-}
-
 // offsetForTime returns the first committed record that is not older than millis,
 // from the bucket or the log.
 func (b *Broker) offsetForTime(ctx context.Context, l *log.Log, millis int64) (storage.Offset, int64, bool, error) {
-	offset, timestamp, ok, err := l.OffsetForTime(millis)
+	offset, timestamp, ok, err := b.askLog(l, millis, func() (storage.Offset, int64, bool, error) { return l.OffsetForTime(millis) })
 	if err != nil || b.cold == nil {
 		return offset, timestamp, ok, err
 	}
 	// The local start is asked for after the log: what it gave up meanwhile is in
 	// the bucket.
-	found, at, inBucket, err := askBucket(b, l, func(p cold.Partition, span cold.Span) (storage.Offset, int64, bool, error) {
+	found, at, inBucket, err := b.askBucket(l, millis, func(p cold.Partition, span cold.Span) (storage.Offset, int64, bool, error) {
 		return b.cold.FindTime(ctx, p, span, millis)
 	})
 	if err != nil {
@@ -179,11 +165,11 @@ func (b *Broker) offsetForTime(ctx context.Context, l *log.Log, millis int64) (s
 // maxTimestamp returns the committed record with the largest timestamp, the first
 // of them, from the bucket or the log.
 func (b *Broker) maxTimestamp(ctx context.Context, l *log.Log) (storage.Offset, int64, bool, error) {
-	offset, timestamp, ok, err := l.MaxTimestampOffset()
+	offset, timestamp, ok, err := b.askLog(l, maxTimestamp, l.MaxTimestampOffset)
 	if err != nil || b.cold == nil {
 		return offset, timestamp, ok, err
 	}
-	found, at, inBucket, err := askBucket(b, l, func(p cold.Partition, span cold.Span) (storage.Offset, int64, bool, error) {
+	found, at, inBucket, err := b.askBucket(l, maxTimestamp, func(p cold.Partition, span cold.Span) (storage.Offset, int64, bool, error) {
 		return b.cold.MaxTimestamp(ctx, p, span)
 	})
 	if err != nil {
@@ -195,8 +181,26 @@ func (b *Broker) maxTimestamp(ctx context.Context, l *log.Log) (storage.Offset, 
 	return offset, timestamp, ok, nil
 }
 
-// askBucket asks for the part of a log that only the bucket has.
-func askBucket(b *Broker, l *log.Log, ask func(cold.Partition, cold.Span) (storage.Offset, int64, bool, error)) (offset storage.Offset, timestamp int64, ok bool, err error) {
+// askLog asks a log by time, but not again at once where that found damage.
+func (b *Broker) askLog(l *log.Log, millis int64, ask func() (storage.Offset, int64, bool, error)) (storage.Offset, int64, bool, error) {
+	place := damagedAt{in: inLog, partition: l.ID(), offset: storage.NoOffset, timestamp: millis}
+	if err := b.damages.find(place); err != nil {
+		return storage.NoOffset, batch.NoTimestamp, false, err
+	}
+	offset, timestamp, ok, err := ask()
+	if err != nil {
+		return storage.NoOffset, batch.NoTimestamp, false, b.logFailed(place, err)
+	}
+	return offset, timestamp, ok, nil
+}
+
+// askBucket asks by time for the part of a log that only the bucket has, but not
+// again at once where that found damage.
+func (b *Broker) askBucket(l *log.Log, millis int64, ask func(cold.Partition, cold.Span) (storage.Offset, int64, bool, error)) (offset storage.Offset, timestamp int64, ok bool, err error) {
+	place := damagedAt{in: inBucket, partition: l.ID(), offset: storage.NoOffset, timestamp: millis}
+	if err := b.damages.find(place); err != nil {
+		return storage.NoOffset, batch.NoTimestamp, false, err
+	}
 	for range 2 {
 		span := cold.Span{From: l.LogStart(), Until: l.LocalStart()}
 		if span.From >= span.Until {
@@ -209,13 +213,7 @@ func askBucket(b *Broker, l *log.Log, ask func(cold.Partition, cold.Span) (stora
 		}
 	}
 	if err != nil {
-		b.coldFailed(l.ID(), l.LogStart(), err)
-		err = fmt.Errorf("%w: %w", errBucket, err)
+		err = b.coldFailed(place, err)
 	}
 	return offset, timestamp, ok, err
 }
-
-// errBucket is what a client is told when the bucket cannot be read: it tries
-// again. That nothing was found there is no reason to say that an offset does not
-// exist (RULES 6).
-var errBucket = errors.New("the bucket cannot be read")

@@ -1,40 +1,94 @@
 package broker
 
 import (
+	"errors"
+	"fmt"
+	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/storage/object"
+	"rustmq.dev/rustmq/storage/wal"
 )
 
 const (
-	// damagePause is how long it is believed that what was damaged or missing in the
-	// bucket still is. Clients ask again at once, each of them, for as long as it
-	// takes: without a pause that is a storm on the store, and in the log.
+	// damagePause is how long it is believed that what was damaged or missing still
+	// is. Clients ask again at once, each of them, for as long as it takes: without a
+	// pause that is a storm on the disk or the store.
 	damagePause = time.Second
+
+	// damageSaid is how long after the log has named a place it is not named again.
+	damageSaid = time.Hour
 
 	// maxDamages bounds how many of them are remembered.
 	maxDamages = 1000
 )
 
-// damages remembers what of the bucket could not be read, for [damagePause].
+// damages remembers what could not be read: for [damagePause] that it is so, and
+// for [damageSaid] that it was said.
 type damages struct {
+	now func() time.Time
+
+	// until is when the last of them is believed no more, in Unix nanoseconds, so
+	// that nobody takes the lock who has met none.
+	until atomic.Int64
+
 	mu    sync.Mutex
 	known map[damagedAt]damage // guarded by mu
+	last  error                // guarded by mu
+	at    time.Time            // of last; guarded by mu
 }
 
+// damagedAt is what was asked for.
 type damagedAt struct {
+	in        damagedStore
 	partition storage.PartitionID
-	offset    storage.Offset // that was asked for
+	offset    storage.Offset // NoOffset: it was looked for by time
+	timestamp int64
 }
+
+// named is the place in a line of the log.
+func (at damagedAt) named() slog.Attr {
+	if at.offset == storage.NoOffset {
+		return slog.Group("", "partition", at.partition, "timestamp", at.timestamp)
+	}
+	return slog.Group("", "partition", at.partition, "offset", at.offset)
+}
+
+// damagedStore is where records are kept.
+type damagedStore uint8
+
+const (
+	inBucket damagedStore = iota
+	inLog
+	damagedStores
+)
+
+// damagedStoreNames are those of the metric's label.
+var damagedStoreNames = [damagedStores]string{inBucket: "bucket", inLog: "log"}
 
 type damage struct {
 	err   error
 	until time.Time
+	said  time.Time
 }
 
-// at returns why a place could not be read a moment ago; nil: it is to be tried.
-func (d *damages) at(place damagedAt, now time.Time) error {
+// find returns why a place could not be read a moment ago; nil: it is to be tried.
+func (d *damages) find(place damagedAt) error {
+	until := d.until.Load()
+	if until == 0 {
+		return nil
+	}
+	now := d.now()
+	if now.UnixNano() >= until {
+		return nil
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if known, ok := d.known[place]; ok && now.Before(known.until) {
@@ -43,12 +97,112 @@ func (d *damages) at(place damagedAt, now time.Time) error {
 	return nil
 }
 
-// note remembers why a place cannot be read.
-func (d *damages) note(place damagedAt, err error, now time.Time) {
+// note remembers why a place cannot be read, and reports whether that is to be
+// said: it has not been for a while.
+func (d *damages) note(place damagedAt, err error) (say bool) {
+	now := d.now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.known) >= maxDamages || d.known == nil {
+	known, ok := d.known[place]
+	if say = !ok || now.Sub(known.said) >= damageSaid; say {
+		known.said = now
+	}
+	if !ok && len(d.known) >= maxDamages || d.known == nil {
 		d.known = map[damagedAt]damage{}
 	}
-	d.known[place] = damage{err, now.Add(damagePause)}
+	known.err, known.until = err, now.Add(damagePause)
+	d.known[place] = known
+	d.last, d.at = err, now
+	d.until.Store(known.until.UnixNano())
+	return say
+}
+
+// met returns when damage was met last, and which; nil: none was.
+func (d *damages) met() (time.Time, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.at, d.last
+}
+
+// Errors by which a client is told that records are there and cannot be read: it
+// tries again. That nothing was found is no reason to say that an offset does not
+// exist (RULES 6).
+var (
+	errBucket = errors.New("the bucket cannot be read")
+	errLog    = errors.New("the log cannot be read")
+)
+
+// coldFailed returns what a client is told when the bucket could not be read. What
+// does not pass by itself is an error in the log, and not looked for again at once.
+func (b *Broker) coldFailed(place damagedAt, cause error) error {
+	err := fmt.Errorf("%w: %w", errBucket, cause)
+	if errors.As(err, new(*cold.MissingError)) || errors.As(err, new(*object.CorruptionError)) || errors.As(err, new(*object.UnknownFormatError)) {
+		b.damaged(place, err, "records in the bucket cannot be read: they are damaged, missing, or a newer version's")
+	} else {
+		b.log.Debug("records in the bucket cannot be read now", place.named(), "error", err)
+	}
+	return err
+}
+
+// logFailed returns what a client is told when a log could not be read.
+func (b *Broker) logFailed(place damagedAt, err error) error {
+	if !unreadable(err) {
+		return err
+	}
+	err = fmt.Errorf("%w: %w", errLog, err)
+	b.damaged(place, err, "records in the log cannot be read: they are damaged, or the disk fails")
+	return err
+}
+
+// unreadable reports whether a log could not be read for what is neither the asker's
+// doing nor the end of the log, or of the broker: a file is damaged, or what was
+// recovered of it, or the disk fails.
+func unreadable(err error) bool {
+	return isLogDamage(err) || kafkaError(err) == kerr.UnknownServerError && !errors.As(err, new(*log.NotLocalError))
+}
+
+// isLogDamage reports whether a log says that it, or its part of the WAL, is corrupt.
+func isLogDamage(err error) bool {
+	return errors.As(err, new(*wal.CorruptionError)) || errors.As(err, new(*log.CorruptionError))
+}
+
+func (b *Broker) damaged(place damagedAt, err error, text string) {
+	b.metrics.damage[place.in].Inc()
+	if b.damages.note(place, err) {
+		b.log.Error(text, place.named(), "error", err)
+	}
+}
+
+// readLog reads from a log: not again at once where that found damage, but what
+// lies before it.
+func (b *Broker) readLog(l *log.Log, q log.ReadRequest) (log.ReadResult, error) {
+	place := damagedAt{in: inLog, partition: l.ID(), offset: q.Offset}
+	if err := b.damages.find(place); err != nil {
+		return log.ReadResult{}, err
+	}
+	read, err := l.Read(q)
+	if err != nil && q.MaxBytes > 0 && unreadable(err) {
+		q.MaxBytes = 0 // the first batch alone: the damage may be in those behind it
+		read, err = l.Read(q)
+	}
+	if err != nil {
+		return log.ReadResult{}, b.logFailed(place, err)
+	}
+	return read, nil
+}
+
+// Damage is what this broker was given, or asked for, and cannot serve.
+type Damage struct {
+	Corrupt      int   // partitions that it is to lead, and whose log is corrupt
+	CorruptError error // of one of them
+	Last         error // by which records could not be read last, though they should be there; nil: there was none
+	LastAt       time.Time
+}
+
+// Damage returns what is damaged, as far as it was met.
+func (b *Broker) Damage() Damage {
+	var d Damage
+	d.LastAt, d.Last = b.damages.met()
+	d.Corrupt, d.CorruptError = b.table.corrupt()
+	return d
 }

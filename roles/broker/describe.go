@@ -74,7 +74,7 @@ func (b *Broker) describeTopicPartitions(_ *kafka.Request, q *kmsg.DescribeTopic
 			return false
 		}
 		to := min(t.Partitions.Len(), from+left)
-		p.Topics = append(p.Topics, describedTopic(image, t, from, to))
+		p.Topics = append(p.Topics, b.describedTopic(image, t, from, to))
 		left -= max(0, to-from)
 		if to < t.Partitions.Len() {
 			next := kmsg.NewDescribeTopicPartitionsResponseNextCursor()
@@ -124,10 +124,11 @@ func undescribedTopic(name string) kmsg.DescribeTopicPartitionsResponseTopic {
 	return out
 }
 
-func describedTopic(image *metadata.Image, t *metadata.Topic, from, to int) kmsg.DescribeTopicPartitionsResponseTopic {
+func (b *Broker) describedTopic(image *metadata.Image, t *metadata.Topic, from, to int) kmsg.DescribeTopicPartitionsResponseTopic {
 	out := kmsg.NewDescribeTopicPartitionsResponseTopic()
 	out.Topic, out.TopicID, out.IsInternal = &t.Name, t.ID, t.Internal
 	out.AuthorizedOperations = topicOperations
+	led := b.table.byID(t.ID)
 	for i := from; i < to; i++ {
 		p := t.Partitions.At(i)
 		part := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
@@ -136,9 +137,7 @@ func describedTopic(image *metadata.Image, t *metadata.Topic, from, to int) kmsg
 		// Nullable by the schema, but Kafka's own client takes no null.
 		part.EligibleLeaderReplicas, part.LastKnownELR = append([]int32{}, p.ELR...), []int32{}
 		part.OfflineReplicas = offline(image, p.Replicas)
-		if p.Leader == metadata.NoLeader {
-			part.ErrorCode = kerr.LeaderNotAvailable.Code
-		}
+		part.ErrorCode = b.partitionCode(led, p)
 		out.Partitions = append(out.Partitions, part)
 	}
 	return out

@@ -29,7 +29,10 @@
 //     decoded (package wire), fetch sessions, records that slow readers have
 //     not taken (fetch_memory.go), and the metrics that clients push (package
 //     telemetry).
-//   - Typed errors become Kafka's codes in one place (errors.go).
+//   - Typed errors become Kafka's codes in one place (errors.go). What storage cannot
+//     do, for it is full, dead, damaged or away, is KAFKA_STORAGE_ERROR: clients try
+//     again. What is damaged is said to a person as well, once, and is not looked for
+//     as fast as clients ask (damage.go).
 //   - Who exceeds a quota is told how long to wait, and muted for as long
 //     (quotas.go); without quotas that costs a load of a pointer.
 //   - Topic names come from clients and go nowhere but into maps and messages;

@@ -44,7 +44,8 @@ var batchCodes = map[batch.Code]*kerr.Error{
 
 // codes are Kafka's answers to errors of the log, and of other rooms. KAFKA_STORAGE_ERROR is what
 // every client tries again, after asking for the leader anew: right for a full
-// disk, which may get room, and for a dead WAL, whose partitions will move.
+// disk, which may get room, for a dead WAL, whose process ends and comes back, and for
+// records that are damaged: nobody may take them for never written.
 var codes = []struct {
 	is   error
 	code *kerr.Error
@@ -65,6 +66,7 @@ var codes = []struct {
 	{log.ErrCoordinatorFenced, kerr.TransactionCoordinatorFenced},
 	{log.ErrTooManyProducers, kerr.KafkaStorageError},
 	{errBucket, kerr.KafkaStorageError},
+	{errLog, kerr.KafkaStorageError},
 	{log.ErrNotEnoughReplicas, kerr.NotEnoughReplicas},
 	{telemetry.ErrInvalidRequest, kerr.InvalidRequest},
 	{telemetry.ErrUnknownSubscription, kerr.UnknownSubscriptionID},
@@ -80,6 +82,9 @@ var codes = []struct {
 func kafkaError(err error) *kerr.Error {
 	if e, ok := errors.AsType[*kerr.Error](err); ok {
 		return e
+	}
+	if isLogDamage(err) { // the batch that is wrong is ours, not the client's
+		return kerr.KafkaStorageError
 	}
 	if e, ok := errors.AsType[*batch.Error](err); ok {
 		return batchCodes[e.Code]

@@ -246,7 +246,7 @@ func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
 			offset = until // nothing lies between
 			continue
 		}
-		read, err := l.Read(log.ReadRequest{
+		read, err := f.b.readLog(l, log.ReadRequest{
 			Offset:    offset,
 			MaxBytes:  granted,
 			MinOne:    f.bytes == 0,

@@ -148,7 +148,7 @@ func (b *Broker) metadataResponse(r *kafka.Request, q *kmsg.MetadataRequest) *km
 	if q.Topics == nil || q.Version == 0 && len(q.Topics) == 0 {
 		p.Topics = make([]kmsg.MetadataResponseTopic, 0, image.NumTopics())
 		for t := range image.Topics() {
-			p.Topics = append(p.Topics, metadataTopic(image, t, q.IncludeTopicAuthorizedOperations))
+			p.Topics = append(p.Topics, b.metadataTopic(image, t, q.IncludeTopicAuthorizedOperations))
 		}
 		return p
 	}
@@ -163,7 +163,7 @@ func (b *Broker) metadataResponse(r *kafka.Request, q *kmsg.MetadataRequest) *km
 		} else {
 			ids[want.TopicID] = true
 		}
-		p.Topics = append(p.Topics, askedTopic(image, want, q))
+		p.Topics = append(p.Topics, b.askedTopic(image, want, q))
 	}
 	return p
 }
@@ -175,10 +175,10 @@ func byName(want kmsg.MetadataRequestTopic) bool {
 	return want.Topic != nil && (*want.Topic != "" || want.TopicID == [16]byte{})
 }
 
-func askedTopic(image *metadata.Image, want kmsg.MetadataRequestTopic, q *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
+func (b *Broker) askedTopic(image *metadata.Image, want kmsg.MetadataRequestTopic, q *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
 	if byName(want) {
 		if t, ok := image.Topic(*want.Topic); ok {
-			return metadataTopic(image, t, q.IncludeTopicAuthorizedOperations)
+			return b.metadataTopic(image, t, q.IncludeTopicAuthorizedOperations)
 		}
 		out := kmsg.NewMetadataResponseTopic()
 		out.Topic = want.Topic
@@ -189,7 +189,7 @@ func askedTopic(image *metadata.Image, want kmsg.MetadataRequestTopic, q *kmsg.M
 		return out
 	}
 	if t, ok := image.TopicByID(storage.TopicID(want.TopicID)); ok {
-		return metadataTopic(image, t, q.IncludeTopicAuthorizedOperations)
+		return b.metadataTopic(image, t, q.IncludeTopicAuthorizedOperations)
 	}
 	out := kmsg.NewMetadataResponseTopic()
 	out.TopicID = want.TopicID
@@ -197,24 +197,41 @@ func askedTopic(image *metadata.Image, want kmsg.MetadataRequestTopic, q *kmsg.M
 	return out
 }
 
-func metadataTopic(image *metadata.Image, t *metadata.Topic, operations bool) kmsg.MetadataResponseTopic {
+func (b *Broker) metadataTopic(image *metadata.Image, t *metadata.Topic, operations bool) kmsg.MetadataResponseTopic {
 	out := kmsg.NewMetadataResponseTopic()
 	out.Topic, out.TopicID, out.IsInternal = &t.Name, t.ID, t.Internal
 	if operations {
 		out.AuthorizedOperations = topicOperations
 	}
+	led := b.table.byID(t.ID)
 	out.Partitions = make([]kmsg.MetadataResponseTopicPartition, 0, t.Partitions.Len())
 	for p := range t.Partitions.All() {
 		part := kmsg.NewMetadataResponseTopicPartition()
 		part.Partition, part.Leader, part.LeaderEpoch = p.Index, p.Leader, int32(p.LeaderEpoch)
 		part.Replicas, part.ISR = p.Replicas, p.ISR
 		part.OfflineReplicas = offline(image, p.Replicas)
-		if p.Leader == metadata.NoLeader {
-			part.ErrorCode = kerr.LeaderNotAvailable.Code
-		}
+		part.ErrorCode = b.partitionCode(led, p)
 		out.Partitions = append(out.Partitions, part)
 	}
 	return out
+}
+
+// partitionCode is what clients are told of a partition beside who leads it: that
+// nobody does, or that this broker would, and cannot, for its log is corrupt. tp is
+// its topic here; nil: unknown.
+func (b *Broker) partitionCode(tp *topic, p *metadata.Partition) int16 {
+	if p.Leader == metadata.NoLeader {
+		return kerr.LeaderNotAvailable.Code
+	}
+	if tp == nil || p.Leader != b.opt.NodeID {
+		return 0
+	}
+	if here := tp.partition(p.Index); here != nil {
+		if err := here.role.Load().err; isLogDamage(err) {
+			return code(err)
+		}
+	}
+	return 0
 }
 
 // offline returns the replicas whose broker is not in service.

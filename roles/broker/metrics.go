@@ -22,7 +22,10 @@ type metrics struct {
 	throttledFor    [quota.Kinds]prometheus.Counter
 	throttles       [quota.Kinds]prometheus.Counter
 
+	damage [damagedStores]prometheus.Counter
+
 	partitions *prometheus.Desc
+	corrupt    *prometheus.Desc
 	led        *prometheus.Desc
 	sessions   *prometheus.Desc
 	fetching   *prometheus.Desc
@@ -53,6 +56,7 @@ func newMetrics(b *Broker) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9), // 0.1 ms to 6.5 s
 		}, []string{"api"}),
 		partitions: desc("partitions", "Partitions of the cluster."),
+		corrupt:    desc("corrupt_partitions", "Partitions that this broker is to lead and cannot, for their logs are corrupt."),
 		led:        desc("leader_partitions", "Partitions that this broker leads."),
 		sessions:   desc("fetch_sessions", "Fetch sessions that are open."),
 		fetching:   desc("fetch_memory_bytes", "Records in responses that clients have not taken yet."),
@@ -70,6 +74,12 @@ func newMetrics(b *Broker) *metrics {
 		labels := prometheus.Labels{"quota": name}
 		m.throttledFor[kind] = by("throttle_seconds_total", "Time that clients were told to wait, by the quota that they had exceeded.", labels)
 		m.throttles[kind] = by("throttled_requests_total", "Requests whose clients were told to wait, by the quota that they had exceeded.", labels)
+	}
+	for in, name := range damagedStoreNames {
+		m.damage[in] = prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: "rustmq", Subsystem: "broker", Name: "damage_total",
+			Help: "Reads for clients that failed because records are damaged or missing, by where they should be.", ConstLabels: prometheus.Labels{"where": name},
+		})
 	}
 	for _, a := range servedAPIs() {
 		m.requests[a.key.Int16()] = m.durations.WithLabelValues(kmsg.NameForKey(a.key.Int16()))
@@ -113,14 +123,19 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		m.throttledFor[kind].Collect(out)
 		m.throttles[kind].Collect(out)
 	}
+	for in := range damagedStoreNames {
+		m.damage[in].Collect(out)
+	}
 	gauge := func(d *prometheus.Desc, v float64) { out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
 	all, led := m.b.table.counts()
+	corrupt, _ := m.b.table.corrupt()
 	sessions, _ := m.b.sessions.counts()
 	healthy := 0.0
 	if m.b.Health() == nil {
 		healthy = 1
 	}
 	gauge(m.partitions, float64(all))
+	gauge(m.corrupt, float64(corrupt))
 	gauge(m.led, float64(led))
 	gauge(m.sessions, float64(sessions))
 	gauge(m.fetching, float64(m.b.fetchMemory.inUse()))

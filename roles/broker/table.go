@@ -127,6 +127,26 @@ func (p *partition) leading() (*log.Log, *role, error) {
 	return nil, r, errNotLeader
 }
 
+// corrupt returns how many partitions are given to this broker whose log is corrupt,
+// and the error of one of them.
+func (t *table) corrupt() (n int, one error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, tp := range t.ids {
+		for _, p := range *tp.partitions.Load() {
+			r := p.role.Load()
+			err := r.err
+			if r.log != nil {
+				err = r.log.Err()
+			}
+			if isLogDamage(err) {
+				n, one = n+1, err
+			}
+		}
+	}
+	return n, one
+}
+
 // counts returns how many partitions there are, and how many are led here.
 func (t *table) counts() (all, led int) {
 	t.mu.RLock()
