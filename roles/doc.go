@@ -10,6 +10,11 @@
 // the package embed start nodes through the same Start. How the process collects its
 // garbage is for the program to say, not for a node: see boundGarbage.
 //
+// When a log dies, the node says so (health, /readyz, NodeOptions.Failed) and goes on
+// answering what it can. `rustmq serve` ends the process at once, with exit code 1:
+// whoever starts it again finds out whether the disk is well. A program that embeds a
+// node has only its health to look at.
+//
 // A hang-up (SIGHUP) reloads the certificates of a process, unless it comes from
 // the terminal that went away: that ends it.
 //

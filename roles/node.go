@@ -51,7 +51,8 @@ const (
 type NodeOptions struct {
 	Config *configs.Config
 	Log    *slog.Logger
-	// Failed is called once when the node cannot go on: its log is dead.
+	// Failed is called once when the node cannot go on: a log of its is dead, or a
+	// listener ended. It must not wait for the node, whose goroutine calls it.
 	Failed func(error)
 	// Cloud opens buckets that are neither a directory nor memory; nil: this program
 	// has no way to them.
@@ -198,7 +199,7 @@ func (n *Node) openController(ctx context.Context, id identity) error {
 		BrokerSession:         time.Duration(n.config.Replication.HeartbeatTimeout),
 		Mono:                  bootTime(),
 		Log:                   n.log.With("room", "controller"),
-		OnDead:                n.die,
+		OnDead:                n.fail,
 	})
 	if err != nil {
 		return fmt.Errorf("start the controller: %w", err)
@@ -266,7 +267,7 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 		FS: n.dir, Dir: walDir, Log: n.log.With("room", "log"), Tiered: true, MaxUnuploadedShare: unuploadedShare,
 		WAL: wal.Options{
 			Capacity: capacity, Reserve: int64(c.Reserve), SegmentSize: int(c.SegmentSize), Memory: int64(c.Memory),
-			Sync: sync, SyncInterval: time.Duration(c.SyncInterval), OnDead: n.die,
+			Sync: sync, SyncInterval: time.Duration(c.SyncInterval), OnDead: n.fail,
 		},
 	})
 	if err != nil {
@@ -325,6 +326,7 @@ func (n *Node) openBroker(ctx context.Context, id identity) error {
 			IDExpiration: time.Duration(n.config.Broker.Transactions.IDExpiration),
 		},
 		Heartbeat: time.Duration(n.config.Replication.HeartbeatInterval),
+		Failed:    n.failure,
 		Tier:      tier,
 		Log:       n.log.With("room", "broker"),
 	})
@@ -418,7 +420,7 @@ func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 	server := n.kafka
 	n.serving.Go(func() {
 		if err := server.ServeListener(listener, listenerName); !errors.Is(err, kafka.ErrServerClosed) {
-			n.die(err)
+			n.fail(err)
 		}
 	})
 	return nil
@@ -502,7 +504,7 @@ func (n *Node) openHTTP() error {
 	n.opened("HTTP", server.Close)
 	n.serving.Go(func() {
 		if err := server.Serve(listener); err != nil {
-			n.die(err)
+			n.fail(err)
 		}
 	})
 	return nil
@@ -524,9 +526,10 @@ func (p partitions) PartitionState(id storage.PartitionID) (admin.PartitionState
 	return admin.PartitionState{LogStart: l.LogStart(), HighWatermark: l.HighWatermark(), LocalStart: l.LocalStart(), WALBytes: f.WAL, MemoryBytes: f.Memory}, true
 }
 
-// die records why the node cannot go on, and tells its owner once. The process
-// goes on answering: health and reads tell more than silence.
-func (n *Node) die(err error) {
+// fail records why the node cannot go on, and tells its owner once. Nothing is ended
+// here: serve closes the node at once, a program that embeds it decides by itself,
+// and until then health says why, and reads are answered.
+func (n *Node) fail(err error) {
 	n.mu.Lock()
 	first := n.dead == nil
 	if first {
@@ -539,24 +542,31 @@ func (n *Node) die(err error) {
 	}
 }
 
-// Ready says why the node cannot serve, or nil.
-func (n *Node) Ready() error {
+// failure says why the node cannot go on, or nil.
+func (n *Node) failure() error {
 	n.mu.Lock()
-	ready := n.ready
-	n.mu.Unlock()
-	if !ready {
+	defer n.mu.Unlock()
+	return n.dead
+}
+
+// Ready says why the node cannot serve, or nil. What it died of comes before that it
+// is stopped for it.
+func (n *Node) Ready() error {
+	if err := n.Healthy(); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.ready {
 		return errors.New("starting or stopping")
 	}
-	return n.Healthy()
+	return nil
 }
 
 // Healthy says why the node needs a person, or nil.
 func (n *Node) Healthy() error {
-	n.mu.Lock()
-	dead := n.dead
-	n.mu.Unlock()
-	if dead != nil {
-		return dead
+	if err := n.failure(); err != nil {
+		return err
 	}
 	if n.broker != nil {
 		return n.broker.Health()

@@ -2,16 +2,21 @@ package roles_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"rustmq.dev/rustmq/roles"
 )
@@ -21,6 +26,7 @@ const asProgram = "TEST_AS_RUSTMQ"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
+		signal.Ignore(syscall.SIGXFSZ) // a write beyond a limit fails, as one to a bad disk
 		os.Exit(roles.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, nil))
 	}
 	goleak.VerifyTestMain(m)
@@ -87,6 +93,38 @@ func TestNameSaysTheRoles(t *testing.T) {
 		}
 		must(t, cmd.Process.Signal(os.Interrupt))
 		must(t, cmd.Wait())
+	}
+}
+
+// TestServeEndsWhenItsLogDies: with exit code 1, and one sentence that says why and
+// what to do.
+func TestServeEndsWhenItsLogDies(t *testing.T) {
+	dir := t.TempDir()
+	p := serve(t, "--data-dir", dir)
+	if code, _, stderr := rustmq(t, "before\n", "produce", "t", "-b", p.says.Kafka); code != 0 {
+		t.Fatal(stderr)
+	}
+	must(t, unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_FSIZE, &unix.Rlimit{}, nil))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	client, err := kgo.NewClient(kgo.SeedBrokers(p.says.Kafka))
+	must(t, err)
+	defer client.Close()
+	client.Produce(ctx, &kgo.Record{Topic: "t", Value: []byte("lost")}, nil)
+	rest, err := io.ReadAll(p.log)
+	must(t, err)
+	ended, is := errors.AsType[*exec.ExitError](p.cmd.Wait())
+	if !is || ended.ExitCode() != 1 {
+		t.Errorf("it ended with %v", ended)
+	}
+	lines := strings.Split(strings.TrimSpace(string(rest)), "\n")
+	last := lines[len(lines)-1]
+	if !strings.HasPrefix(last, "rustmq: this node cannot go on: ") || !strings.HasSuffix(last, "; what was acked is on disk: start it again once the disk is well") || strings.Count(last, "file too large") != 1 {
+		t.Errorf("it says\n%s", rest)
+	}
+	again := serve(t, "--data-dir", dir)
+	if code, stdout, stderr := rustmq(t, "", "consume", "t", "-b", again.says.Kafka, "-n", "1"); code != 0 || !strings.Contains(stdout, "before") {
+		t.Errorf("exit %d, %s%s", code, stdout, stderr)
 	}
 }
 

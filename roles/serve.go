@@ -18,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/storage/wal"
 )
 
 // serveFlags are the flags of serve; the short ones are names for config keys.
@@ -125,11 +126,15 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 	closed := func() bool { return attended && !isTerminal(stdout) }
 	cause := await(ctx, node, log, hangups, failed, closed)
 	stopped := time.Now()
-	if err := node.Close(); err != nil {
-		return errors.Join(cause, err)
-	}
+	err = node.Close()
 	if cause != nil {
-		return fmt.Errorf("this node cannot go on: %w; what was acked is on disk: start it again once the disk is well", cause)
+		if err != nil { // of a dead log it is the same once more
+			log.Info("the node did not close well after its failure", "error", err)
+		}
+		return failure(cause, config, f.ephemeral)
+	}
+	if err != nil {
+		return err
 	}
 	took := time.Since(stopped).Round(time.Millisecond)
 	if !attended {
@@ -142,6 +147,26 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 	}
 	_, err = fmt.Fprintf(stdout, "\nrustmq stopped in %v; %s\n", took, kept)
 	return err
+}
+
+// failure is what serve ends with when the node cannot go on: why, what is lost, and
+// what to do.
+func failure(cause error, c *configs.Config, ephemeral bool) error {
+	kept := "what was acked is on disk"
+	switch {
+	case ephemeral:
+		kept = "its data is removed (--ephemeral)"
+	case c.WAL.Sync == "interval":
+		kept = fmt.Sprintf("what was acked is on disk, but for up to the last %v (wal.sync = interval)", c.WAL.SyncInterval)
+	}
+	do := "start it again"
+	switch {
+	case errors.Is(cause, wal.ErrFull):
+		do = "make room on the disk, and start it again"
+	case errors.Is(cause, wal.ErrDead), errors.Is(cause, wal.ErrNoSegment):
+		do = "start it again once the disk is well"
+	}
+	return fmt.Errorf("this node cannot go on: %w; %s: %s", cause, kept, do)
 }
 
 // await returns when the node is to stop, with why it cannot go on if that is

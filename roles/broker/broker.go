@@ -151,8 +151,13 @@ func (b *Broker) ConnClosed(c *kafka.Conn) {
 }
 
 // Health reports why this broker cannot do its work, nil when it can: its WAL
-// is dead, or another process has taken its node id.
+// is dead, another process has taken its node id, or its own cannot go on.
 func (b *Broker) Health() error {
+	if b.opt.Failed != nil {
+		if err := b.opt.Failed(); err != nil {
+			return err
+		}
+	}
 	if b.registration.lost.Load() {
 		return errDeposed
 	}

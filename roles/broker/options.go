@@ -104,6 +104,10 @@ type Options struct {
 	Directory [16]byte // id of the data directory
 	Rack      string
 
+	// Failed says why the process cannot go on, for what is not the broker's own, or
+	// nil: that its controller is dead, say. nil: nothing is known of that.
+	Failed func() error
+
 	// DataDir is what clients are told of the data directory, and Space how much
 	// room its file system has; nil: clients are not told.
 	DataDir string
