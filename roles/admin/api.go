@@ -246,7 +246,8 @@ func unknownTopic(name string) error {
 		"; `rustmq admin topics list` shows those there are")
 }
 
-// problem turns a controller's error into an HTTP one.
+// problem turns a controller's error into an HTTP one: of 400 and the like what the
+// request is to blame for, of 500 and the like what the server is.
 func problem(err error) error {
 	var refused *metadata.Error
 	if !errors.As(err, &refused) {
@@ -258,8 +259,14 @@ func problem(err error) error {
 		status = http.StatusNotFound
 	case metadata.TopicAlreadyExists:
 		status = http.StatusConflict
-	case metadata.NotController:
+	case metadata.ThrottlingQuotaExceeded:
+		status = http.StatusTooManyRequests
+	case metadata.NotController, metadata.BrokerNotAvailable, metadata.KafkaStorageError:
 		status = http.StatusServiceUnavailable
+	case metadata.RequestTimedOut: // it may happen still
+		status = http.StatusGatewayTimeout
+	case metadata.UnknownServerError:
+		status = http.StatusInternalServerError
 	}
 	return huma.NewError(status, refused.Error())
 }

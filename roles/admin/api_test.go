@@ -1,0 +1,39 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+)
+
+// TestStatusSaysWhoIsToBlame: a program may believe of 4xx that the request was
+// wrong, and of 5xx and 429 that it may come again.
+func TestStatusSaysWhoIsToBlame(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want int
+	}{
+		{metadata.Errorf(metadata.InvalidConfig, "no such key"), http.StatusBadRequest},
+		{metadata.Errorf(metadata.UnknownTopicOrPartition, "no such topic"), http.StatusNotFound},
+		{metadata.Errorf(metadata.TopicAlreadyExists, "it is there"), http.StatusConflict},
+		{metadata.Errorf(metadata.ThrottlingQuotaExceeded, "too much at once"), http.StatusTooManyRequests},
+		{metadata.Errorf(metadata.KafkaStorageError, "the log is dead"), http.StatusServiceUnavailable},
+		{metadata.Errorf(metadata.BrokerNotAvailable, "it stops"), http.StatusServiceUnavailable},
+		{metadata.Errorf(metadata.NotController, "another leads"), http.StatusServiceUnavailable},
+		{metadata.Errorf(metadata.RequestTimedOut, "it may happen still"), http.StatusGatewayTimeout},
+		{metadata.Errorf(metadata.UnknownServerError, "a defect"), http.StatusInternalServerError},
+		{fmt.Errorf("propose: %w", metadata.Errorf(metadata.KafkaStorageError, "full")), http.StatusServiceUnavailable},
+		{context.Canceled, http.StatusServiceUnavailable},
+	} {
+		got, ok := errors.AsType[huma.StatusError](problem(c.err))
+		if !ok || got.GetStatus() != c.want {
+			t.Errorf("%v: %v, want %d", c.err, got, c.want)
+		}
+	}
+}
