@@ -28,7 +28,7 @@ type Limits struct {
 	// IdleTimeout without a request while none waits for its answer, 10 min as
 	// Kafka's connections.max.idle.ms.
 	IdleTimeout time.Duration
-	// FrameTimeout from the first byte of a frame to its last, 30 s, and
+	// FrameTimeout from when a frame is begun to be read to its last byte, 30 s, and
 	// another second for each 512 KiB.
 	FrameTimeout time.Duration
 	// HandshakeTimeout of TLS, 10 s.

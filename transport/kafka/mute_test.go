@@ -2,6 +2,7 @@ package kafka_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,6 +80,49 @@ func TestMutedClientsHoldUpNothing(t *testing.T) {
 		defer cancel()
 		if err := s.Shutdown(ctx); err != nil || time.Since(began) > time.Second {
 			t.Errorf("shut down after %v: %v", time.Since(began), err)
+		}
+	})
+}
+
+// muting mutes who sends the first request, before anything else is read.
+type muting struct {
+	*broker
+	once sync.Once
+}
+
+func (m *muting) Serve(r *kafka.Request) {
+	m.once.Do(func() { r.Conn.Mute(time.Now().Add(time.Minute)) })
+	m.broker.Serve(r)
+}
+
+// A frame has the time that frames have from when the server goes on to read it, not
+// from when another did that was cut at the same place.
+func TestCutFrameBehindAMuteHasItsOwnTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker()
+		s := kafka.New(kafka.Options{Handler: &muting{broker: b}})
+		defer closeServer(t, s)
+		c := pipe(s, kafka.Info{})
+		defer c.Close()
+		write := func(b []byte) {
+			t.Helper()
+			if _, err := c.Write(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first, second := frame(12, 0, 1, nil), frame(12, 0, 2, nil)
+		write(first[:2]) // within its length
+		synctest.Wait()
+		write(append(first[2:len(first):len(first)], second[:2]...))
+		<-b.arrived
+		b.take()[0].Respond(kmsg.NewPtrHeartbeatResponse())
+		readAnswer(t, c)
+		time.Sleep(time.Minute + time.Second)
+		write(second[2:])
+		<-b.arrived
+		b.take()[0].Respond(kmsg.NewPtrHeartbeatResponse())
+		if got, _ := readAnswer(t, c); got != 2 {
+			t.Errorf("answer to %d", got)
 		}
 	})
 }

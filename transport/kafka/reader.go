@@ -90,6 +90,9 @@ func (in *reader) next() (*Request, error) {
 		return nil, err
 	}
 	r.frame, r.class, r.size = frame, class, size
+	if in.kind == frameDeadline {
+		in.kind = noDeadline // it was this frame's: what is there of the next may wait for us for long
+	}
 	return r, nil
 }
 
