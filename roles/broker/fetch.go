@@ -75,7 +75,9 @@ func (f *fetchRequest) recycle() {
 	if cap(f.own) > maxPooledPartitions {
 		return
 	}
-	clear(f.own)
+	for i := range f.own {
+		f.own[i].recycle()
+	}
 	if f.session == nil {
 		clear(f.parts)
 	} else {
@@ -148,7 +150,11 @@ func (f *fetchRequest) openContext() *kerr.Error {
 
 // takeParts makes what the request names its parts.
 func (f *fetchRequest) takeParts() {
-	f.own = resized(f.own, len(f.q.Partitions))
+	if n := len(f.q.Partitions); cap(f.own) < n {
+		f.own = make([]fetchPart, n)
+	} else {
+		f.own = f.own[:n] // recycled
+	}
 	next := 0
 	for i := range f.q.Topics {
 		t := &f.q.Topics[i]

@@ -15,7 +15,7 @@ import (
 )
 
 // fetchPart is one partition of a fetch, or of a session from one fetch to the
-// next. It is the waiter that the partition's log wakes.
+// next.
 type fetchPart struct {
 	fetch   *fetchRequest   // it belongs to; nil in a session
 	session *session        // it belongs to; nil without
@@ -27,9 +27,9 @@ type fetchPart struct {
 	cold bool           // its records are on their way from the bucket, which wakes the fetch
 	sent storage.Offset // up to where those of the response are from the bucket; 0: none is
 
-	watching *log.Log    // where it is registered
-	stable   bool        // for what is below the last stable offset
-	woken    atomic.Bool // since: registered no more
+	watching *log.Log // where it is registered
+	stable   bool     // for what is below the last stable offset
+	waker    *waker   // by which it is, or was; nil: another is to be made
 
 	result    wire.FetchResult // of the last evaluation
 	included  bool             // in the response
@@ -43,17 +43,36 @@ type told struct {
 	known                   bool
 }
 
+// waker is the waiter that a partition's log wakes. The log may come to that long
+// after it took the waiter off its list, when the part that it was registered for is
+// another fetch's: what it tells by then is its own, and a fetch that looks in vain.
+type waker struct {
+	fetch   *fetchRequest // to wake; nil: that of the session
+	session *session
+	state   atomic.Int32
+}
+
+// States of a waker.
+const (
+	wakerRegistered int32 = iota
+	wakerCalled           // and registered no more
+	wakerFree             // the call is over
+)
+
 // Wake is called by the log when there are records to read.
-func (part *fetchPart) Wake() {
-	part.woken.Store(true)
-	f := part.fetch
-	if part.session != nil {
-		f = part.session.current.Load()
+func (w *waker) Wake() {
+	w.state.Store(wakerCalled)
+	f := w.fetch
+	if w.session != nil {
+		f = w.session.current.Load()
 	}
 	if f != nil {
 		f.Wake()
 	}
+	w.state.Store(wakerFree)
 }
+
+func (w *waker) registered() bool { return w.state.Load() == wakerRegistered }
 
 // watch registers the part with its log, unless it still is: for more than the
 // last evaluation saw, which was not enough; stable: of what is committed by
@@ -62,7 +81,7 @@ func (part *fetchPart) watch(stable bool) {
 	if part.watching != nil && part.stable != stable { // the session's client has changed its mind
 		part.unwatch()
 	}
-	if part.watching != nil && !part.woken.Load() {
+	if part.watching != nil && part.waker.registered() {
 		return
 	}
 	l, ok := part.log()
@@ -71,20 +90,28 @@ func (part *fetchPart) watch(stable bool) {
 		return
 	}
 	part.watching = l
-	part.woken.Store(false)
+	if part.waker == nil || part.waker.state.Load() != wakerFree {
+		part.waker = &waker{fetch: part.fetch, session: part.session}
+	}
+	part.waker.state.Store(wakerRegistered)
 	if part.stable = stable; stable {
-		l.WatchStable(max(part.want.Offset, part.result.LastStable), part)
+		l.WatchStable(max(part.want.Offset, part.result.LastStable), part.waker)
 	} else {
-		l.Watch(max(part.want.Offset, part.result.HighWatermark), part)
+		l.Watch(max(part.want.Offset, part.result.HighWatermark), part.waker)
 	}
 }
 
 func (part *fetchPart) unwatch() {
-	if part.watching != nil && !part.woken.Load() {
-		part.watching.Unwatch(part)
+	if part.watching != nil && part.waker.registered() {
+		part.watching.Unwatch(part.waker)
+		part.waker = nil // the log may be about to call it
 	}
 	part.watching = nil
 }
+
+// recycle makes part one of no partition, that keeps what it can for another. It is
+// not registered.
+func (part *fetchPart) recycle() { *part = fetchPart{waker: part.waker} }
 
 // log returns the log that the part reads from, if it is led here.
 func (part *fetchPart) log() (*log.Log, bool) {

@@ -16,6 +16,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/quota"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/log"
 )
 
 // with adds partitions to a fetch of one.
@@ -390,4 +391,53 @@ func TestZstdNeedsVersionsThatKnowIt(t *testing.T) {
 	if used := n.fetchMemory.inUse(); used != 0 {
 		t.Errorf("%d bytes are held", used)
 	}
+}
+
+// TestLateWakeIsNobodysElse: a log that took a fetch's registration off its list, to
+// wake it, may come to that when the fetch is answered and its memory another's.
+func TestLateWakeIsNobodysElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t)
+		n.controller.createTopic("events", 1)
+		synctest.Wait()
+		c := n.connect()
+		defer c.conn.Close()
+		waiting := func() *fetchRequest {
+			synctest.Wait()
+			n.connections.mu.RLock()
+			defer n.connections.mu.RUnlock()
+			for _, conn := range n.connections.all {
+				conn.mu.Lock()
+				defer conn.mu.Unlock()
+				for f := range conn.waiting {
+					return f
+				}
+			}
+			t.Fatal("no fetch waits")
+			return nil
+		}
+		late := map[log.Waiter]bool{}
+		for range 20 { // the pool may give another now and then
+			q := fetchFrom("events", 0, 0, time.Second)
+			q.SetVersion(12)
+			c.send(q)
+			f := waiting()
+			for w := range late {
+				w.Wake()
+			}
+			synctest.Wait()
+			f.conn.mu.Lock() // as its answer does
+			part := &f.own[0]
+			w, watching := part.waker, part.watching
+			f.conn.mu.Unlock()
+			if watching == nil || !w.registered() {
+				t.Fatal("what another fetch waited for wakes this one")
+			}
+			late[w] = true
+			time.AfterFunc(time.Second, w.Wake) // as the fetch's time is over
+			if got := c.receive().(*kmsg.FetchResponse); len(got.Topics[0].Partitions[0].RecordBatches) > 0 {
+				t.Fatal("records came")
+			}
+		}
+	})
 }
