@@ -49,8 +49,8 @@ type Options[K comparable, V any] struct {
 	Typical int64
 	// TTL is how long after its Put a value is returned. 0: for ever.
 	TTL time.Duration
-	// OnEvict is told of each value that leaves, and why. It is called after the
-	// fact, on a goroutine that calls the cache, and may call the cache. nil: nobody
+	// OnEvict is told of each value that leaves, or that Put did not let in, once, and
+	// why. It is called after the fact, on a goroutine that calls the cache, and may call the cache. nil: nobody
 	// is told.
 	OnEvict func(K, V, Reason)
 	Now     func() time.Time // nil: time.Now
@@ -86,14 +86,13 @@ func (o *Options[K, V]) fill() error {
 
 // Cache holds values by key, up to a number of bytes.
 type Cache[K comparable, V any] struct {
-	o       Options[K, V]
-	heavy   int64     // what weighs more is not kept
-	start   time.Time // entries expire so long after it: the wall clock may jump, this does not
-	store   store[K, V]
-	ledger  ledger[K, V]
-	hits    atomic.Uint64
-	misses  atomic.Uint64
-	refused atomic.Uint64
+	o      Options[K, V]
+	heavy  int64     // what weighs more is not kept
+	start  time.Time // entries expire so long after it: the wall clock may jump, this does not
+	store  store[K, V]
+	ledger ledger[K, V]
+	hits   atomic.Uint64
+	misses atomic.Uint64
 }
 
 // entry is a value that is kept. Once it is in a store nothing of it changes but
@@ -175,8 +174,8 @@ func (c *Cache[K, V]) Maintain(now time.Time) {
 // keep stores the value, if it is of a size to be kept, in place of another.
 func (c *Cache[K, V]) keep(key K, value V, weight uint32) {
 	if !guard.Check("cache.heaviest", weight > 0 && int64(weight) <= c.heavy) {
-		c.refused.Add(1)
 		c.store.remove(key, nil, Replaced) // it is no longer the last one put
+		c.ledger.gone(key, value, Refused)
 		return
 	}
 	e := &entry[V]{value: value, weight: weight}

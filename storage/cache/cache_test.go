@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -88,7 +89,9 @@ func TestWeightStaysWithinCapacity(t *testing.T) {
 
 func TestHeavyValuesAreNotKept(t *testing.T) {
 	perPolicy(t, func(t *testing.T, p Policy) {
-		c := sized(t, Options[string, string]{Policy: p, Capacity: 80})
+		var told []string
+		c := sized(t, Options[string, string]{Policy: p, Capacity: 80,
+			OnEvict: func(key, value string, why Reason) { told = append(told, fmt.Sprint(key, len(value), why)) }})
 		c.Put("a", strings.Repeat("x", 10))
 		if _, ok := c.Get("a"); !ok {
 			t.Fatal("an eighth of the capacity is not kept")
@@ -103,6 +106,9 @@ func TestHeavyValuesAreNotKept(t *testing.T) {
 		}
 		if s := c.Stats(); s.Refused != 2 {
 			t.Fatalf("%+v", s)
+		}
+		if want := []string{"a10 replaced", "a11 refused", "b0 refused"}; !slices.Equal(told, want) {
+			t.Fatalf("told of %q, want %q", told, want)
 		}
 		checkBooks(t, c)
 	})

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 )
 
-// Reason says why a value left the cache.
+// Reason says why a value left the cache, or did not get in.
 type Reason uint8
 
 // The reasons.
@@ -14,12 +14,13 @@ const (
 	Expired                // it was older than the TTL
 	Replaced               // another was put for its key
 	Deleted                // by Delete
+	Refused                // it never was in: too heavy, or without weight
 	reasons
 )
 
 // String is the reason as metrics label it.
 func (r Reason) String() string {
-	return [reasons]string{"evicted", "expired", "replaced", "deleted"}[r]
+	return [reasons]string{"evicted", "expired", "replaced", "deleted", "refused"}[r]
 }
 
 // Stats counts what happened since New.
@@ -37,7 +38,7 @@ func (c *Cache[K, V]) Stats() Stats {
 	return Stats{
 		Hits:     c.hits.Load(),
 		Misses:   c.misses.Load(),
-		Refused:  c.refused.Load(),
+		Refused:  l.removals[Refused].Load(),
 		Evicted:  l.removals[Evicted].Load(),
 		Expired:  l.removals[Expired].Load(),
 		Replaced: l.removals[Replaced].Load(),
@@ -75,13 +76,18 @@ func (l *ledger[K, V]) added(weight uint32) {
 func (l *ledger[K, V]) removed(key K, e *entry[V], reason Reason) {
 	l.weight.Add(-int64(e.weight))
 	l.length.Add(-1)
+	l.gone(key, e.value, reason)
+}
+
+// gone counts a value that is not, or no longer, in the store.
+func (l *ledger[K, V]) gone(key K, value V, reason Reason) {
 	l.removals[reason].Add(1)
 	if !l.listening {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.untold = append(l.untold, removal[K, V]{key, e.value, reason})
+	l.untold = append(l.untold, removal[K, V]{key, value, reason})
 	l.waiting.Store(true)
 }
 

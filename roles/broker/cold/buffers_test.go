@@ -73,6 +73,30 @@ func TestMemoryIsUsedAgainOnceNobodyRefersToIt(t *testing.T) {
 	})
 }
 
+// TestMemoryOfWhatTheCacheRefusesIsUsedAgain: it is small, and each piece heavier than
+// the part of it that one may take.
+func TestMemoryOfWhatTheCacheRefusesIsUsedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, memory())
+		o := w.recycling()
+		o.BlockCache = 64 << 10
+		r := open(t, o)
+		p := w.fill(t, partition(0), 8, 128, 1<<10)
+		for range 2 {
+			_, err := newClient(r, p).readAll(from(0))
+			must(t, err)
+		}
+		s := r.Stats()
+		if 4*s.Blocks.Refused < 3*s.PieceLoads {
+			t.Fatalf("%+v: the cache takes many, the test shows less than it should", s)
+		}
+		if 2*s.Recycled < s.PieceLoads {
+			t.Errorf("%d of %d pieces in memory of earlier ones, want half", s.Recycled, s.PieceLoads)
+		}
+		must(t, r.Close())
+	})
+}
+
 // TestNothingChangesUnderItsReaders: many read the same partitions at their own
 // pace, and give up in the middle, while the cache takes and gives up pieces.
 func TestNothingChangesUnderItsReaders(t *testing.T) {

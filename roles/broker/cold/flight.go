@@ -138,7 +138,7 @@ func (r *Reader) open(it *item, buf []byte) (err error) {
 	if it.key.isIndex() {
 		r.indexes.Put(it.key, it.opened.layout)
 	} else {
-		it.opened.piece.hold() // for the cache, which tells evicted
+		it.opened.piece.hold() // for the cache, which tells when it does without
 		r.blocks.Put(it.key, it.opened.piece)
 	}
 	return nil
