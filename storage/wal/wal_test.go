@@ -35,6 +35,16 @@ type owner struct {
 	mu     sync.Mutex
 	w      *wal.WAL
 	frames []held
+	copied []wal.Ref // what was replayed, and then a copy of it
+}
+
+// opened gives the owner its log.
+func (o *owner) opened(w *wal.WAL) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.w = w
+	w.ReleaseAll(o.copied)
+	o.copied = nil
 }
 
 type held struct {
@@ -49,6 +59,7 @@ func (o *owner) Replay(h wal.Header, ref wal.Ref, payload []byte) error {
 	if h.Copy {
 		for i := range o.frames {
 			if o.frames[i].header.Offset == h.Offset && o.frames[i].header.Partition == h.Partition {
+				o.copied = append(o.copied, o.frames[i].ref)
 				o.frames[i].ref = ref
 				return nil
 			}
@@ -132,7 +143,7 @@ func open(t testing.TB, o wal.Options) (*wal.WAL, *owner) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own.w = w
+	own.opened(w)
 	return w, own
 }
 
