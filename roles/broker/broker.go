@@ -40,6 +40,7 @@ type Broker struct {
 	registration  *registration
 	follower      *follower
 	table         *table
+	undropped     map[storage.TopicID]bool           // deleted topics whose records are there still, for an error; of follow
 	undone        map[storage.PartitionID]*partition // ours, and not as the image has it, for an error; of follow
 	connections   *connections
 	sessions      *sessionBudget
@@ -84,6 +85,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		follower:     newFollower(opt.Controller.Image()),
 		table:        newTable(),
 		undone:       map[storage.PartitionID]*partition{},
+		undropped:    map[storage.TopicID]bool{},
 		connections:  newConnections(),
 		sessions:     newSessionBudget(),
 		fetchMemory:  newFetchMemory(opt.FetchMemory),

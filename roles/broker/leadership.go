@@ -82,7 +82,7 @@ func (b *Broker) follow(ctx context.Context) {
 	var again <-chan time.Time // runs on while images come; nil while nothing is undone
 	for {
 		switch {
-		case len(b.undone) == 0:
+		case len(b.undone)+len(b.undropped) == 0:
 			again = nil
 		case again == nil:
 			again = time.After(leadAgain)
@@ -119,6 +119,9 @@ func (b *Broker) follow(ctx context.Context) {
 // move its log start: the WAL was full, say, and is not any more. No image would come
 // for that.
 func (b *Broker) redo(image *metadata.Image, lead bool) {
+	for id := range b.undropped { // first: it makes room for the others
+		b.drop(id)
+	}
 	for id, p := range b.undone {
 		t, ok := image.TopicByID(id.Topic)
 		if !ok || t.Partition(id.Index) == nil {
@@ -255,9 +258,20 @@ func (b *Broker) deleteTopic(id storage.TopicID) {
 		}
 		b.groups.TopicDeleted(tp.name)
 	}
-	if err := b.store.Drop(id); err != nil {
-		b.log.Error("records of a deleted topic could not be dropped; a restart tries again", "topic-id", id, "error", err)
+	b.drop(id)
+}
+
+// drop drops the records of a deleted topic, or notes that it is to be tried again.
+func (b *Broker) drop(id storage.TopicID) {
+	err := b.store.Drop(id)
+	if err == nil {
+		delete(b.undropped, id)
+		return
 	}
+	if !b.undropped[id] {
+		b.log.Error("records of a deleted topic could not be dropped; trying on", "topic-id", id, "error", err)
+	}
+	b.undropped[id] = true
 }
 
 // dropStrays drops the logs of topics that were deleted while this process was

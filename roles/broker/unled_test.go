@@ -48,7 +48,7 @@ func TestPartitionMadeWhileTheLogIsFullIsLedLater(t *testing.T) {
 
 // TestALogStartThatTheLogRefusedIsMovedLater: no image comes when the disk gives room
 // again. Until then what was deleted is read, and the earliest offset is one that the
-// catalogue does not have.
+// catalogue does not have; and what a deleted topic had takes the room for good.
 func TestALogStartThatTheLogRefusedIsMovedLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		faulty := disk.NewFaulty(disk.NewMem(disk.MemOptions{}))
@@ -76,10 +76,21 @@ func TestALogStartThatTheLogRefusedIsMovedLater(t *testing.T) {
 		if b.table.byID(short).partition(0).role.Load().log != l {
 			t.Fatal("it is not led any more")
 		}
+		n.controller.DeleteTopics(t.Context(), []controller.TopicRef{{ID: full}})
+		time.Sleep(3 * leadAgain)
+		kept := func() bool {
+			return slices.ContainsFunc(n.store.Partitions(), func(id storage.PartitionID) bool { return id.Topic == full })
+		}
+		if !kept() {
+			t.Fatal("records were dropped although the log is full: the test shows nothing of them")
+		}
 		faulty.Set()
 		time.Sleep(10 * leadAgain)
 		if l.LogStart() != end {
 			t.Errorf("the log begins at %d, the catalogue says %d", l.LogStart(), end)
+		}
+		if kept() {
+			t.Error("the records of a deleted topic are there still")
 		}
 	})
 }
