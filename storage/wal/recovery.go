@@ -138,6 +138,7 @@ func (w *WAL) recover(ctx context.Context) error {
 	w.durable.Store(last)
 	w.begin.Store(known[0].first)
 	w.files = len(known) + len(w.spares)
+	w.mostFiles = max(w.files, int(w.o.Capacity/int64(w.o.SegmentSize))) + spareTarget
 	for i, f := range tail {
 		if err := w.deliver(fresh, f.frame, refs[i], f.payload); err != nil {
 			return err

@@ -239,8 +239,9 @@ func (w *WAL) maintain(ctx context.Context) bool {
 		w.demand = 0
 	}
 	// A log that is restarted when it is full goes beyond its capacity by what
-	// the cleaner needs to bring it back.
-	allowed := files < int(w.o.Capacity/int64(w.o.SegmentSize)) || spares == 0
+	// the cleaner needs to bring it back, and no further.
+	allowed := files < int(w.o.Capacity/int64(w.o.SegmentSize)) ||
+		spares == 0 && guard.Check("wal.most-files", files < w.mostFiles)
 	short := w.prepErr != nil
 	dead := w.dead != nil
 	w.mu.Unlock()

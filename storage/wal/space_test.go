@@ -252,3 +252,65 @@ func TestWhyTheLogIsShortIsToldOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestLogThatCannotBeShortenedEndsSomewhere: a log goes beyond its capacity by what
+// copying forward takes. If that wins nothing, it is full in the end, for all.
+func TestLogThatCannotBeShortenedEndsSomewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := tiny(disk.NewMem(disk.MemOptions{}))
+		own := &leaky{}
+		o.Owner = own
+		w, err := wal.Open(context.Background(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		own.w.Store(w)
+		defer w.Close()
+		for i := range int64(200) {
+			if w.Admit(t.Context(), wal.Produce, 3064) == nil {
+				ref, err := w.Append(header(0, i), make([]byte, 3000), nil)
+				w.Unadmit(3064)
+				if err == nil && i%2 == 0 { // so that copying forward seems worth it
+					w.Release(ref)
+				}
+			}
+			synctest.Wait()
+			if s := w.Stats(); s.AllocatedBytes > o.Capacity+3*int64(o.SegmentSize) {
+				t.Fatalf("%d KiB of segments, capacity %d KiB", s.AllocatedBytes>>10, o.Capacity>>10)
+			}
+		}
+		if own.copies.Load() == 0 {
+			t.Error("nothing was copied forward: the test shows nothing")
+		}
+	})
+}
+
+// leaky copies forward, gives the copies up, and not what it has copied.
+type leaky struct {
+	w      atomic.Pointer[wal.WAL]
+	copies atomic.Int64
+}
+
+func (*leaky) Replay(wal.Header, wal.Ref, []byte) error { return nil }
+
+func (l *leaky) Relocate(ctx context.Context, _ uint32) error {
+	w := l.w.Load()
+	if s := w.Stats(); s.AllocatedBytes > 4*s.CapacityBytes {
+		return errors.New("it grows without an end")
+	}
+	for range 12 {
+		h := header(0, 0)
+		h.Copy = true
+		if err := w.Admit(ctx, wal.Internal, 3064); err != nil {
+			return err
+		}
+		ref, err := w.Append(h, make([]byte, 3000), nil)
+		w.Unadmit(3064)
+		if err != nil {
+			return err
+		}
+		w.Release(ref) // the copy; the oldest segment stays, and so do all behind it
+		l.copies.Add(1)
+	}
+	return nil
+}
