@@ -120,12 +120,12 @@ func (l *Log) append(now time.Time, records []byte, o AppendOptions, done Append
 		return result, false, fmt.Errorf("%d bytes of %s would not be in the bucket, at most %d may: %w", held, l.id, l.store.unuploaded, ErrUploadLag)
 	}
 	fresh := sequenced && !l.counted(b.ProducerID())
-	if fresh && !l.store.rememberProducer() {
+	if fresh && !l.store.countProducer() {
 		return result, false, ErrTooManyProducers
 	}
 	if err := l.appendBatch(now, b, o, done); err != nil {
 		if fresh {
-			l.store.forgetProducers(1)
+			l.store.uncountProducers(1)
 		}
 		return result, false, err
 	}

@@ -301,7 +301,7 @@ func (l *Log) truncate(offset storage.Offset, epoch storage.Epoch) (cancelled []
 	l.replica.synced = min(l.replica.synced, offset)
 	l.epoch = storage.NoEpoch
 	l.epochs = l.epochs.truncate(offset)
-	l.store.forgetProducers(l.producers.truncate(offset))
+	l.store.uncountProducers(l.producers.truncate(offset))
 	l.noteTransactions(func(t *transactions) { t.truncate(offset) })
 	l.endVerifications(math.MaxInt64)
 	// What the truncation spares is yet to be synced, and will say so itself;

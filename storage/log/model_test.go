@@ -310,7 +310,7 @@ func (m *model) giveUp(t *rapid.T) {
 	if !ok || b.NextOffset() > l.log.Uploaded() {
 		t.Skip("nothing to give up")
 	}
-	if err := l.log.giveUp(b.NextOffset(), rapid.Bool().Draw(t, "restate")); err != nil && !errors.Is(err, ErrFull) {
+	if err := l.log.advanceLocalStart(b.NextOffset(), rapid.Bool().Draw(t, "restate")); err != nil && !errors.Is(err, ErrFull) {
 		t.Fatal(err)
 	}
 }

@@ -31,7 +31,7 @@ func (l *Log) relocate(ctx context.Context, segment uint32) error {
 		return nil
 	}
 	if uploaded := l.uploadedIn(segment); stated || uploaded != storage.NoOffset {
-		if err := l.giveUp(uploaded, stated); err != nil {
+		if err := l.advanceLocalStart(uploaded, stated); err != nil {
 			return err
 		}
 	}
@@ -67,7 +67,7 @@ func (l *Log) relocate(ctx context.Context, segment uint32) error {
 			// producers in its place, a state says before it.
 			if !stated {
 				stated = true
-				if err := l.giveUp(storage.NoOffset, true); err != nil {
+				if err := l.advanceLocalStart(storage.NoOffset, true); err != nil {
 					r.release()
 					return err
 				}

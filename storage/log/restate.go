@@ -131,7 +131,7 @@ func (s *Store) forgetExcess() {
 	for _, x := range gone {
 		delete(x.log.producers, x.id)
 	}
-	s.forgetProducers(len(gone))
+	s.uncountProducers(len(gone))
 }
 
 // lastOf is where the last batch or marker of a producer lies, if the WAL has it.

@@ -219,7 +219,7 @@ func (s *Store) drop(topic storage.TopicID) (dropped []*Log, err error) {
 		}
 		l.discount(l.end)
 		s.indexBytes.Add(-l.index.bytes - l.transactions.bytes())
-		s.forgetProducers(len(l.producers))
+		s.uncountProducers(len(l.producers))
 		l.endVerifications(math.MaxInt64)
 		l.index, l.producers, l.transactions = index{}, nil, transactions{}
 	}
@@ -300,8 +300,8 @@ func (s *Store) Stats() Stats {
 // Flush returns when all that was appended before is on disk.
 func (s *Store) Flush(ctx context.Context) error { return s.wal.Flush(ctx) }
 
-// rememberProducer counts one more producer, unless there are as many as may be.
-func (s *Store) rememberProducer() bool {
+// countProducer counts one more producer, unless there are as many as may be.
+func (s *Store) countProducer() bool {
 	n := s.producers.Add(1)
 	if !guard.Check("log.max-producers", n <= int64(s.o.MaxProducers)) {
 		s.producers.Add(-1)
@@ -310,7 +310,7 @@ func (s *Store) rememberProducer() bool {
 	return true
 }
 
-func (s *Store) forgetProducers(n int) { s.producers.Add(-int64(n)) }
+func (s *Store) uncountProducers(n int) { s.producers.Add(-int64(n)) }
 
 // expire forgets the producers that were last heard of before millis.
 func (s *Store) expire(millis int64) {
@@ -322,7 +322,7 @@ func (s *Store) expire(millis int64) {
 		l.mu.Lock()
 		l.endVerifications(verifying)
 		if len(l.producers) > 0 {
-			s.forgetProducers(l.producers.expire(millis, l.replica.highWatermark))
+			s.uncountProducers(l.producers.expire(millis, l.replica.highWatermark))
 		}
 		l.mu.Unlock()
 	}

@@ -224,7 +224,7 @@ func (l *Log) beginAnew(at storage.Offset) error {
 		return err
 	}
 	l.store.indexBytes.Add(-decided.bytes())
-	l.store.forgetProducers(len(known))
+	l.store.uncountProducers(len(known))
 	return nil
 }
 

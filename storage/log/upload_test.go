@@ -269,7 +269,7 @@ func TestReclaimableIsWhatTheIndexHas(t *testing.T) {
 		case 2:
 			setLogStart(t, l, l.LogStart()+(l.HighWatermark()-l.LogStart())*storage.Offset(rng.IntN(4))/9)
 		case 3:
-			if err := l.giveUp(l.LocalStart()+(l.Uploaded()-l.LocalStart())/2, rng.IntN(2) == 0); err != nil {
+			if err := l.advanceLocalStart(l.LocalStart()+(l.Uploaded()-l.LocalStart())/2, rng.IntN(2) == 0); err != nil {
 				t.Fatal(err)
 			}
 		case 4:

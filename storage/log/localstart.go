@@ -33,7 +33,7 @@ func (s *Store) Evict(ctx context.Context) error {
 		if from == to {
 			continue
 		}
-		if err := l.giveUp(to, false); err != nil {
+		if err := l.advanceLocalStart(to, false); err != nil {
 			return fmt.Errorf("evict what was uploaded of %s: %w", l.id, err)
 		}
 	}
@@ -49,9 +49,9 @@ func (l *Log) dispensable() storage.Offset {
 	return l.uploaded
 }
 
-// giveUp makes to the local start, if it is not behind that already; restate
+// advanceLocalStart makes to the local start, if it is not behind that already; restate
 // says that the log's state is to be written anew too.
-func (l *Log) giveUp(to storage.Offset, restate bool) error {
+func (l *Log) advanceLocalStart(to storage.Offset, restate bool) error {
 	admitted, err := l.admitState()
 	if err != nil {
 		return err
