@@ -159,13 +159,14 @@ func (f *fetchRequest) takeParts() {
 	for i := range f.q.Topics {
 		t := &f.q.Topics[i]
 		found := f.b.fetchedTopic(t, f.q.Version)
+		name := "" // one for all partitions: it is as long as the client likes
+		if found == nil {
+			name = string(t.Name)
+		}
 		for range t.Partitions {
 			part := &f.own[next]
 			part.fetch = f
-			part.topic, part.id = found, t.ID
-			if found == nil {
-				part.name = string(t.Name)
-			}
+			part.topic, part.name, part.id = found, name, t.ID
 			part.want = f.q.Partitions[next]
 			f.parts = append(f.parts, part)
 			next++
