@@ -279,11 +279,11 @@ func (o *coordinatorLog) trim(partition int32, epoch storage.Epoch, start storag
 func awaitCommit(ctx context.Context, l *log.Log, end storage.Offset) error {
 	for l.HighWatermark() < end {
 		woken := make(signal, 1)
-		l.Watch(end-1, woken)
+		at := l.Watch(end-1, woken)
 		select {
 		case <-woken:
 		case <-ctx.Done():
-			l.Unwatch(woken)
+			l.Unwatch(at)
 			return context.Cause(ctx)
 		}
 		if err := l.Err(); err != nil {

@@ -22,7 +22,9 @@
 //     for the reads of a fetch whose records have left memory: its answer would hold back those behind it anyway.
 //   - The first batch of a transaction in a partition waits, holding its room in the
 //     WAL, until the coordinator of the transactional id has confirmed it; what its
-//     producer sends behind it waits too, so that their order stays. A reader of
+//     producer sends behind it waits too, so that their order stays. No request waits for
+//     room, in the WAL or to expand in, with a batch of it parked that the coordinator was
+//     not asked about: they would wait for each other. A reader of
 //     what is committed by transactions gets what lies below the last stable
 //     offset, and is woken when that moves. Markers go in by writeMarkers: among
 //     offsets by the coordinator of the groups, which obeys them, elsewhere by

@@ -26,6 +26,7 @@ type fetchRequest struct {
 	session  *session     // nil: a fetch without
 	own      []fetchPart  // of a fetch without session
 	parts    []*fetchPart // in the order they are read
+	named    named        // parts of own
 	deadline time.Time
 	timer    *time.Timer
 	state    atomic.Int32 // fetchRunning, …
@@ -88,6 +89,7 @@ func (f *fetchRequest) recycle() {
 	b := f.b
 	f.b, f.r, f.conn, f.client, f.session, f.hints, f.q.Rack = nil, nil, nil, quota.Client{}, nil, hints{}, nil
 	f.own, f.parts = f.own[:0], f.parts[:0]
+	f.named.clear()
 	b.fetches.Put(f)
 }
 
@@ -148,29 +150,46 @@ func (f *fetchRequest) openContext() *kerr.Error {
 	return nil
 }
 
-// takeParts makes what the request names its parts.
+// takeParts makes what the request names its parts. What it names again counts as it is
+// named last, as for Kafka: a request of a few MiB would wait for one partition, and be
+// woken by it, a hundred thousand times.
 func (f *fetchRequest) takeParts() {
 	if n := len(f.q.Partitions); cap(f.own) < n {
 		f.own = make([]fetchPart, n)
 	} else {
 		f.own = f.own[:n] // recycled
 	}
-	next := 0
+	next, used := 0, 0
+	several := len(f.q.Partitions) > 1
 	for i := range f.q.Topics {
 		t := &f.q.Topics[i]
 		found := f.b.fetchedTopic(t, f.q.Version)
+		ordinal := 0
+		if several {
+			ordinal = f.named.topic(t)
+		}
+		name := "" // one for all partitions: it is as long as the client likes
+		if found == nil {
+			name = string(t.Name)
+		}
 		for range t.Partitions {
-			part := &f.own[next]
-			part.fetch = f
-			part.topic, part.id = found, t.ID
-			if found == nil {
-				part.name = string(t.Name)
-			}
-			part.want = f.q.Partitions[next]
-			f.parts = append(f.parts, part)
+			want := f.q.Partitions[next]
 			next++
+			if several {
+				if at, again := f.named.partition(ordinal, want.Index, used); again {
+					f.own[at].want = want
+					continue
+				}
+			}
+			part := &f.own[used]
+			used++
+			part.fetch = f
+			part.topic, part.name, part.id = found, name, t.ID
+			part.want = want
+			f.parts = append(f.parts, part)
 		}
 	}
+	f.own = f.own[:used]
 }
 
 func (b *Broker) fetchedTopic(t *wire.FetchTopic, version int16) *topic {

@@ -27,9 +27,10 @@ type fetchPart struct {
 	cold bool           // its records are on their way from the bucket, which wakes the fetch
 	sent storage.Offset // up to where those of the response are from the bucket; 0: none is
 
-	watching *log.Log // where it is registered
-	stable   bool     // for what is below the last stable offset
-	waker    *waker   // by which it is, or was; nil: another is to be made
+	watching *log.Log     // where it is registered
+	place    log.Watching // by watching
+	stable   bool         // for what is below the last stable offset
+	waker    *waker       // by which it is, or was; nil: another is to be made
 
 	result    wire.FetchResult // of the last evaluation
 	included  bool             // in the response
@@ -95,15 +96,15 @@ func (part *fetchPart) watch(stable bool) {
 	}
 	part.waker.state.Store(wakerRegistered)
 	if part.stable = stable; stable {
-		l.WatchStable(max(part.want.Offset, part.result.LastStable), part.waker)
+		part.place = l.WatchStable(max(part.want.Offset, part.result.LastStable), part.waker)
 	} else {
-		l.Watch(max(part.want.Offset, part.result.HighWatermark), part.waker)
+		part.place = l.Watch(max(part.want.Offset, part.result.HighWatermark), part.waker)
 	}
 }
 
 func (part *fetchPart) unwatch() {
 	if part.watching != nil && part.waker.registered() {
-		part.watching.Unwatch(part.waker)
+		part.watching.Unwatch(part.place)
 		part.waker = nil // the log may be about to call it
 	}
 	part.watching = nil

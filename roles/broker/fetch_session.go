@@ -9,6 +9,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/wire"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 )
@@ -89,7 +91,7 @@ func (f *fetchRequest) openSession() bool {
 	if !guard.Check("broker.early-session", !f.r.Conn.EarlyData()) {
 		return false
 	}
-	if len(f.q.Partitions) == 0 || !s.budget.take(1, len(f.q.Partitions)) {
+	if len(f.q.Partitions) == 0 || !rememberable(f.q.Topics) || !s.budget.take(1, len(f.q.Partitions)) {
 		return false
 	}
 	for s.id == 0 {
@@ -133,7 +135,7 @@ func (f *fetchRequest) continueSession() *kerr.Error {
 	}
 	s.epoch++
 	s.forget(f)
-	if !s.budget.take(0, len(f.q.Partitions)) {
+	if !rememberable(f.q.Topics) || !s.budget.take(0, len(f.q.Partitions)) {
 		return kerr.FetchSessionIDNotFound // the client begins anew, without a session
 	}
 	before := len(s.parts)
@@ -145,6 +147,17 @@ func (f *fetchRequest) continueSession() *kerr.Error {
 	return nil
 }
 
+// rememberable reports whether all topics may go into a session, which keeps their names:
+// longer ones than topics have are of any length.
+func rememberable(topics []wire.FetchTopic) bool {
+	for i := range topics {
+		if !guard.Check("broker.session-name", len(topics[i].Name) <= metadata.MaxTopicNameLength) {
+			return false
+		}
+	}
+	return true
+}
+
 // update adds the request's partitions to the session, or changes what it wants
 // of them.
 func (s *session) update(f *fetchRequest) {
@@ -152,13 +165,15 @@ func (s *session) update(f *fetchRequest) {
 	for i := range f.q.Topics {
 		t := &f.q.Topics[i]
 		found := f.b.fetchedTopic(t, f.q.Version)
+		key := sessionKey{name: string(t.Name), id: t.ID} // one name for all partitions
 		for range t.Partitions {
 			want := f.q.Partitions[next]
 			next++
-			part := s.lookup[sessionKey{string(t.Name), t.ID, want.Index}]
+			key.index = want.Index
+			part := s.lookup[key]
 			if part == nil {
-				part = &fetchPart{session: s, topic: found, name: string(t.Name), id: t.ID}
-				s.lookup[sessionKey{part.name, t.ID, want.Index}] = part
+				part = &fetchPart{session: s, topic: found, name: key.name, id: t.ID}
+				s.lookup[key] = part
 				s.parts = append(s.parts, part)
 			} else if part.want.Offset != want.Offset {
 				part.unwatch()
@@ -171,9 +186,15 @@ func (s *session) update(f *fetchRequest) {
 func (s *session) forget(f *fetchRequest) {
 	next := 0
 	forgotten := 0
-	for _, t := range f.q.Forgotten {
+	for i := range f.q.Forgotten {
+		t := &f.q.Forgotten[i]
+		if !rememberable(f.q.Forgotten[i : i+1]) {
+			next += t.Partitions // none is in the session
+			continue
+		}
+		key := sessionKey{name: string(t.Name), id: t.ID}
 		for range t.Partitions {
-			key := sessionKey{string(t.Name), t.ID, f.q.ForgottenList[next]}
+			key.index = f.q.ForgottenList[next]
 			next++
 			if part := s.lookup[key]; part != nil {
 				part.unwatch()

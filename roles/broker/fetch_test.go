@@ -441,3 +441,47 @@ func TestLateWakeIsNobodysElse(t *testing.T) {
 		}
 	})
 }
+
+// TestFetchOfOnePartitionManyTimes waits for it once, and answers for it once: as it was
+// named last, like Kafka. Whoever shares its index in another topic is another.
+func TestFetchOfOnePartitionManyTimes(t *testing.T) {
+	n := startNode(t)
+	n.controller.createTopic("events", 2)
+	n.controller.createTopic("others", 2)
+	n.settle(t.Context())
+	c := n.connect()
+	for _, topic := range []string{"events", "others"} {
+		c.produce(topic, 1, "old")
+		c.produce(topic, 1, "new")
+	}
+	for _, version := range []int16{12, 13} {
+		q := fetchFrom("events", 0, 0, 100*time.Millisecond)
+		q.MinBytes = 1 << 20
+		for range 50_000 {
+			with(q, 1)
+		}
+		q.Topics = append(q.Topics, fetchFrom("others", 1, 1, 0).Topics[0], q.Topics[0], fetchFrom("events", 1, 1, 0).Topics[0])
+		for i := range q.Topics {
+			q.Topics[i].TopicID = nameOrID(n, version, q.Topics[i].Topic)
+		}
+		q.SetVersion(version)
+		began := time.Now()
+		p := ask[*kmsg.FetchResponse](c, version, q)
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("v%d: answered after %v", version, took)
+		}
+		got := ""
+		for _, topic := range p.Topics {
+			name := topic.Topic
+			if version >= 13 {
+				name = n.table.byID(topic.TopicID).name
+			}
+			for _, part := range topic.Partitions {
+				got += fmt.Sprintf("%s-%d %v; ", name, part.Partition, values(t, part.RecordBatches))
+			}
+		}
+		if want := "events-0 []; events-1 [new]; others-1 [new]; "; got != want {
+			t.Errorf("v%d: got %.200s, want %s", version, got, want)
+		}
+	}
+}

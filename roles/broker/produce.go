@@ -40,6 +40,7 @@ type produceRequest struct {
 	body    []byte    // of the response
 	bufs    [1][]byte // body, as the transport takes it
 	free    func()    // puts the request back into the pool
+	waits   func()    // asks for what is parked, before a wait
 }
 
 // producePart receives the result of one partition, on the WAL's committer.
@@ -56,7 +57,7 @@ func newProduceRequest(b *Broker, r *kafka.Request) *produceRequest {
 	p, ok := producePool.Get().(*produceRequest)
 	if !ok {
 		p = new(produceRequest)
-		p.free = p.recycle
+		p.free, p.waits = p.recycle, p.askParked
 	}
 	p.b, p.r = b, r
 	b.requests.Add(1)
@@ -119,9 +120,7 @@ func (b *Broker) produce(r *kafka.Request) (waited time.Duration) {
 			next++
 		}
 	}
-	if p.asks != nil {
-		p.asks.ask(b, p.q.TimeoutMillis)
-	}
+	p.askParked()
 	waited = p.waited
 	p.finished() // p may be gone
 	return waited
@@ -166,7 +165,7 @@ func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time
 	if p.q.Version < zstdProduce && len(q.Records) >= batch.HeaderSize && batch.Batch(q.Records).Codec() == batch.Zstd {
 		return kerr.UnsupportedCompressionType
 	}
-	records, transcoded, err := l.Transcode(p.r.Context(), q.Records)
+	records, transcoded, err := l.Transcode(p.r.Context(), q.Records, p.waits)
 	p.waited += transcoded.Waited
 	if err != nil {
 		return err
@@ -184,8 +183,16 @@ func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time
 	return nil
 }
 
-// admit waits until the WAL has room for n bytes.
+// admit waits until the WAL has room for n bytes. What waits for the coordinator's word
+// holds its room until then, so that this is asked for before: or the request waits for
+// itself, or several for each other, and with them every other producer.
 func (p *produceRequest) admit(n int) error {
+	if p.asks.pending() {
+		if p.b.store.TryAdmit(n) {
+			return nil
+		}
+		p.askParked()
+	}
 	if !p.timed {
 		return p.b.store.Admit(p.r.Context(), n)
 	}

@@ -145,12 +145,28 @@ func isNotTheirs(refused error) bool {
 	return false
 }
 
-// asking is a question to the coordinator of a transaction, of all partitions of
-// a request.
+// asking is a question to the coordinator of a transaction: of all partitions of a
+// request, or of those that were parked before it had to wait.
 type asking struct {
 	who        producerEpoch
 	partitions []*partition
 	question   verification
+}
+
+// pending reports whether there is anything to ask.
+func (a *asking) pending() bool { return a != nil && len(a.partitions) > 0 }
+
+// askParked asks for the partitions whose batches are parked so far; what is parked from
+// here on is another question, of the same producer.
+func (p *produceRequest) askParked() {
+	if !p.asks.pending() {
+		return
+	}
+	asked := p.asks
+	next := &asking{who: asked.who, question: asked.question}
+	next.question.Partitions = nil
+	p.asks = next
+	asked.ask(p.b, p.q.TimeoutMillis)
 }
 
 func (a *asking) add(p *partition) {

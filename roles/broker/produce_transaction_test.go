@@ -456,3 +456,81 @@ func TestDescribeProducers(t *testing.T) {
 		}
 	}
 }
+
+// TestTransactionsLargerThanTheRoomDoNotWaitForThemselves: their first batches hold room
+// until the coordinator is asked, and there is not enough for all. Alone, and several
+// together, they get it, and so does whoever comes behind.
+func TestTransactionsLargerThanTheRoomDoNotWaitForThemselves(t *testing.T) {
+	const size = 200 << 10
+	for _, withOne := range []int{40, 8} { // batches of a request: 8 MiB, and 1.6, of 6 for producers
+		synctest.Test(t, func(t *testing.T) {
+			n, _ := startTransactional(t)
+			n.controller.createTopic("many", 6*40)
+			n.settle(t.Context())
+			value := string(make([]byte, size))
+			producers := make([]*client, 6)
+			for i := range producers {
+				producers[i] = n.connect()
+				if err := producers[i].conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+					t.Fatal(err)
+				}
+				q := inTransaction(transactional(t, int64(i), 0, 0, value), 0)
+				q.Topics[0].Topic = "many"
+				part := q.Topics[0].Partitions[0]
+				q.Topics[0].Partitions = nil
+				for p := range withOne {
+					part.Partition = int32(i*withOne + p)
+					q.Topics[0].Partitions = append(q.Topics[0].Partitions, part)
+				}
+				q.SetVersion(12)
+				go producers[i].send(q)
+			}
+			for i, c := range producers {
+				synctest.Wait()
+				for _, part := range c.receive().(*kmsg.ProduceResponse).Topics[0].Partitions {
+					if part.ErrorCode != 0 {
+						t.Fatalf("producer %d, partition %d: %v", i, part.Partition, kerr.ErrorForCode(part.ErrorCode))
+					}
+				}
+			}
+			n.connect().produce("events", 0, value)
+			n.server.Close()
+			n.Close()
+		})
+	}
+}
+
+// TestWhatIsParkedIsAskedForBeforeAWait: a request that finds no room for its third batch
+// has the coordinator asked of the two before it, once, and of the third when that is in.
+func TestWhatIsParkedIsAskedForBeforeAWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, o := startTransactional(t)
+		records := transactional(t, 7, 0, 0, string(make([]byte, 100<<10)))
+		room := 6 << 20
+		held := room - 3*len(records) + 1000 // for two of them
+		if err := n.store.Admit(t.Context(), held); err != nil {
+			t.Fatal(err)
+		}
+		o.withholds = true
+		c := n.connect()
+		q := inTransaction(records, 0, 1, 2)
+		q.SetVersion(12)
+		c.send(q)
+		synctest.Wait()
+		if asked := fmt.Sprint(o.questions()); asked != "[{txn 7 0 true [{events 0} {events 1}]}]" {
+			t.Errorf("asked %s", asked)
+		}
+		o.release()
+		n.store.Unadmit(held)
+		for i, part := range c.receive().(*kmsg.ProduceResponse).Topics[0].Partitions {
+			if part.ErrorCode != 0 || part.BaseOffset != 0 {
+				t.Errorf("part %d: %v, offset %d", i, kerr.ErrorForCode(part.ErrorCode), part.BaseOffset)
+			}
+		}
+		if asked := fmt.Sprint(o.questions()[1:]); asked != "[{txn 7 0 true [{events 2}]}]" {
+			t.Errorf("then asked %s", asked)
+		}
+		n.server.Close()
+		n.Close()
+	})
+}

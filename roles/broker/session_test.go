@@ -2,7 +2,9 @@ package broker
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -171,5 +173,82 @@ func TestFetchSessionsAreBounded(t *testing.T) {
 	p := ask[*kmsg.FetchResponse](n.connect(), 12, inSession(fetchFrom("events", 0, 0, 0), 0, 0))
 	if p.SessionID != 0 || len(p.Topics) != 1 {
 		t.Errorf("beyond the bound a fetch is answered without a session: %+v", p)
+	}
+}
+
+// TestNameOfAFetchIsKeptOnce: not for each partition, whatever its length, with a session
+// and without. A session keeps no name that no topic can have.
+func TestNameOfAFetchIsKeptOnce(t *testing.T) {
+	n := startNode(t)
+	c := n.connect()
+	for _, session := range []bool{true, false} {
+		for _, length := range []int{249, 250, 64 << 10} {
+			q := fetchFrom(strings.Repeat("x", length), 0, 0, 0)
+			for i := range int32(10_000) {
+				with(q, i+1)
+			}
+			q.ForgottenTopics = []kmsg.FetchRequestForgottenTopic{{Topic: q.Topics[0].Topic, Partitions: make([]int32, 10_000)}}
+			if session {
+				inSession(q, 0, 0)
+			}
+			q.SetVersion(12)
+			frame := c.append(nil, q)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			if _, err := c.conn.Write(frame); err != nil {
+				t.Fatal(err)
+			}
+			body, err := c.receiveBody()
+			if err != nil {
+				t.Fatal(err)
+			}
+			runtime.ReadMemStats(&after)
+			p := kmsg.NewPtrFetchResponse()
+			p.SetVersion(12)
+			if err := p.ReadFrom(body); err != nil {
+				t.Fatal(err)
+			}
+			if parts := p.Topics[0].Partitions; len(parts) != 10_001 || parts[7].ErrorCode != kerr.UnknownTopicOrPartition.Code {
+				t.Errorf("%d bytes of name: %d partitions, the 8th: %v", length, len(parts), kerr.ErrorForCode(parts[7].ErrorCode))
+			}
+			if kept := p.SessionID != 0; kept != (session && length <= 249) {
+				t.Errorf("%d bytes of name: in session %d", length, p.SessionID)
+			}
+			if took := after.TotalAlloc - before.TotalAlloc; took > 32<<20 {
+				t.Errorf("%d bytes of name, session: %t: a request of %d KiB takes %d", length, session, len(frame)>>10, took>>10)
+			}
+			if p.SessionID == 0 {
+				continue
+			}
+			// Nor what a request in a session adds, and takes away.
+			long := inSession(fetchFrom(strings.Repeat("x", 250), 0, 0, 0), p.SessionID, 1)
+			if got := ask[*kmsg.FetchResponse](c, 12, long); got.ErrorCode != kerr.FetchSessionIDNotFound.Code {
+				t.Errorf("a session takes a name of 250 bytes: %v", kerr.ErrorForCode(got.ErrorCode))
+			}
+		}
+	}
+}
+
+// TestForgettingALongNameTakesNoTime: it is in no session, and not looked for.
+func TestForgettingALongNameTakesNoTime(t *testing.T) {
+	n := startNode(t)
+	n.controller.createTopic("events", 1)
+	n.settle(t.Context())
+	c := n.connect()
+	id := ask[*kmsg.FetchResponse](c, 12, inSession(fetchFrom("events", 0, 0, 0), 0, 0)).SessionID
+	q := next(id, 1, 0)
+	q.ForgottenTopics = []kmsg.FetchRequestForgottenTopic{
+		{Topic: strings.Repeat("x", 1<<20), Partitions: make([]int32, 100_000)},
+		{Topic: "events", Partitions: []int32{0}},
+	}
+	began := time.Now()
+	if p := ask[*kmsg.FetchResponse](c, 12, q); p.ErrorCode != 0 || p.SessionID != id {
+		t.Errorf("session %d: %v", p.SessionID, kerr.ErrorForCode(p.ErrorCode))
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("to forget what there is not takes %v", took)
+	}
+	if sessions, partitions := n.sessions.counts(); sessions != 1 || partitions != 0 {
+		t.Errorf("%d sessions have %d partitions, want one without", sessions, partitions)
 	}
 }

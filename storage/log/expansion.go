@@ -47,29 +47,31 @@ func (t Transcoded) Release() {
 // where that has one. Of a topic that is compacted it looks at the records, and of one
 // that takes conditions it reads that, before anything is changed. It is called before
 // [Store.Admit], with what it returns; it waits while other batches are recompressed.
+// waits, if there is one, is called before that: who holds batches that Transcode
+// returned, and waits for another, gives them up there, or all wait for each other.
 // Errors: *batch.Error, that of ctx.
-func (l *Log) Transcode(ctx context.Context, records []byte) ([]byte, Transcoded, error) {
+func (l *Log) Transcode(ctx context.Context, records []byte, waits func()) ([]byte, Transcoded, error) {
 	c := l.config.Load()
-	var waited time.Duration
+	w := expansionWait{before: waits}
 	if c.Keyed {
-		if err := l.checkKeys(ctx, records, c, &waited); err != nil {
-			return nil, Transcoded{Waited: waited}, err
+		if err := l.checkKeys(ctx, records, c, &w); err != nil {
+			return nil, Transcoded{Waited: w.took}, err
 		}
 	}
 	var condition Condition
 	if c.ExpectOffset {
 		var err error
-		if condition, err = l.readCondition(ctx, records, c, &waited); err != nil {
-			return nil, Transcoded{Waited: waited}, err
+		if condition, err = l.readCondition(ctx, records, c, &w); err != nil {
+			return nil, Transcoded{Waited: w.took}, err
 		}
 	}
-	out, transcoded, err := l.recompress(ctx, records, c, &waited)
-	transcoded.Condition, transcoded.Waited = condition, waited
+	out, transcoded, err := l.recompress(ctx, records, c, &w)
+	transcoded.Condition, transcoded.Waited = condition, w.took
 	return out, transcoded, err
 }
 
 // recompress gives a batch the codec of its topic.
-func (l *Log) recompress(ctx context.Context, records []byte, c *Config, waited *time.Duration) ([]byte, Transcoded, error) {
+func (l *Log) recompress(ctx context.Context, records []byte, c *Config, w *expansionWait) ([]byte, Transcoded, error) {
 	if !c.Recompress {
 		return records, Transcoded{}, nil
 	}
@@ -92,7 +94,7 @@ func (l *Log) recompress(ctx context.Context, records []byte, c *Config, waited 
 	e := &l.store.expansions
 	for limit := min(usualExpansion, bound); ; limit = bound {
 		held := limit * expansionCost
-		if err := l.takeExpansion(ctx, held, waited); err != nil {
+		if err := l.takeExpansion(ctx, held, w); err != nil {
 			return nil, Transcoded{}, fmt.Errorf("recompress a batch of %s: %w", l.id, err)
 		}
 		out, err := batch.Recompress(b, c.Codec, c.Level, limit)
@@ -116,7 +118,7 @@ func (l *Log) recompress(ctx context.Context, records []byte, c *Config, waited 
 
 // checkKeys says which record of a batch has no key, or cannot be read: compaction
 // could do nothing with it.
-func (l *Log) checkKeys(ctx context.Context, records []byte, c *Config, waited *time.Duration) error {
+func (l *Log) checkKeys(ctx context.Context, records []byte, c *Config, w *expansionWait) error {
 	b, rest, err := batch.Next(records)
 	if err != nil || len(rest) > 0 || b.IsControl() {
 		return nil // Append says what is wrong with it
@@ -127,15 +129,15 @@ func (l *Log) checkKeys(ctx context.Context, records []byte, c *Config, waited *
 	if b.Codec() == batch.None {
 		return keyed(b, 0)
 	}
-	return l.expanded(ctx, 1, waited, func(limit int64) error { return keyed(b, limit) })
+	return l.expanded(ctx, 1, w, func(limit int64) error { return keyed(b, limit) })
 }
 
 // expanded calls look with a bound on what it may expand, and once more with a higher
 // one if that is too low. cost is what it takes for each byte of the bound.
-func (l *Log) expanded(ctx context.Context, cost int64, waited *time.Duration, look func(limit int64) error) error {
+func (l *Log) expanded(ctx context.Context, cost int64, w *expansionWait, look func(limit int64) error) error {
 	e := &l.store.expansions
 	for limit := int64(usualExpansion); ; limit = batch.DefaultMaxDecompressed {
-		if err := l.takeExpansion(ctx, limit*cost, waited); err != nil {
+		if err := l.takeExpansion(ctx, limit*cost, w); err != nil {
 			return fmt.Errorf("look at the records of a batch of %s: %w", l.id, err)
 		}
 		err := look(limit)
@@ -147,12 +149,24 @@ func (l *Log) expanded(ctx context.Context, cost int64, waited *time.Duration, l
 	}
 }
 
-// takeExpansion takes the memory of a batch that is expanded, and adds to waited how
-// long that took.
-func (l *Log) takeExpansion(ctx context.Context, n int64, waited *time.Duration) error {
+// expansionWait is how one batch waits for memory to be expanded in.
+type expansionWait struct {
+	before func() // called before it waits; may be nil
+	took   time.Duration
+}
+
+// takeExpansion takes the memory of a batch that is expanded, and adds up how long
+// that took.
+func (l *Log) takeExpansion(ctx context.Context, n int64, w *expansionWait) error {
+	if l.store.expansions.tryTake(n) {
+		return nil
+	}
+	if w.before != nil {
+		w.before()
+	}
 	begun := l.store.o.Now()
 	err := l.store.expansions.take(ctx, n)
-	*waited += l.store.o.Now().Sub(begun)
+	w.took += l.store.o.Now().Sub(begun)
 	return err
 }
 
@@ -185,6 +199,17 @@ type expansions struct {
 type expansion struct {
 	n     int64
 	ready chan struct{}
+}
+
+// tryTake takes n bytes if nobody has to wait for that.
+func (e *expansions) tryTake(n int64) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.waiting) > 0 || !e.fits(n) {
+		return false
+	}
+	e.used += n
+	return true
 }
 
 func (e *expansions) take(ctx context.Context, n int64) error {

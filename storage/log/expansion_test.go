@@ -19,7 +19,7 @@ func TestTranscodeHoldsNothingWhenThereIsNothingToDo(t *testing.T) {
 	b := build(t, batch.BuilderOptions{Codec: batch.Zstd}, "as it came")
 	for _, c := range []Config{{}, {Recompress: true, Codec: batch.Zstd}} {
 		l.SetConfig(c)
-		out, held, err := l.Transcode(t.Context(), b)
+		out, held, err := l.Transcode(t.Context(), b, nil)
 		if err != nil || &out[0] != &b[0] || held != (Transcoded{}) {
 			t.Errorf("%+v: %d bytes, %+v, %v", c, len(out), held, err)
 		}
@@ -41,7 +41,7 @@ func TestRecompressedBatchIsHeldToTheTopicsBound(t *testing.T) {
 	} {
 		l.SetConfig(Config{Recompress: true, Codec: c.codec, MaxMessageBytes: 10 << 10})
 		b := build(t, batch.BuilderOptions{Codec: batch.Zstd}, string(make([]byte, c.size)))
-		out, held, err := l.Transcode(t.Context(), b)
+		out, held, err := l.Transcode(t.Context(), b, nil)
 		var refused *batch.Error
 		switch {
 		case c.ok && (err != nil || batch.Batch(out).Codec() != c.codec || s.expansions.used != int64(len(out))):
@@ -103,7 +103,8 @@ func TestWaitForTheMemoryOfOthersIsTold(t *testing.T) {
 		defer s.Close()
 		l := lead(t, s, partition(topicA, 0), 1)
 		b := build(t, batch.BuilderOptions{Codec: batch.Gzip}, "a")
-		if _, held, err := l.Transcode(t.Context(), b); err != nil || held.Waited != 0 {
+		waits := func() { t.Error("told to wait for nothing") }
+		if _, held, err := l.Transcode(t.Context(), b, waits); err != nil || held.Waited != 0 {
 			t.Fatalf("with nothing to expand: %s, %v", held.Waited, err)
 		}
 		for name, c := range map[string]Config{
@@ -116,9 +117,13 @@ func TestWaitForTheMemoryOfOthersIsTold(t *testing.T) {
 				t.Fatal(err)
 			}
 			time.AfterFunc(3*time.Second, func() { s.expansions.give(expansionMemory) })
-			_, held, err := l.Transcode(t.Context(), b)
+			told, begun := 0, time.Now()
+			_, held, err := l.Transcode(t.Context(), b, func() { told++; begun = time.Now() })
 			if (err != nil) != (name == "keys") || held.Waited != 3*time.Second {
 				t.Errorf("%s: waited %s, %v", name, held.Waited, err)
+			}
+			if told != 1 || time.Since(begun) != 3*time.Second {
+				t.Errorf("%s: %d times told, %s ago, that it would wait", name, told, time.Since(begun))
 			}
 			held.Release()
 		}
@@ -132,7 +137,7 @@ func TestRecordsOfACompactedTopicNeedAKey(t *testing.T) {
 	l := lead(t, s, partition(topicA, 0), 1)
 	refusedAs := func(b batch.Batch) batch.Code {
 		t.Helper()
-		_, held, err := l.Transcode(t.Context(), b)
+		_, held, err := l.Transcode(t.Context(), b, nil)
 		held.Release()
 		if s.expansions.used != 0 {
 			t.Errorf("%d bytes are held by nobody", s.expansions.used)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"time"
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
@@ -29,7 +28,7 @@ func Expect(end storage.Offset) Condition { return Condition{end, true} }
 // readCondition reads the condition of a batch as its producer sent it. Of a
 // compressed batch only the first record is looked at, and what it takes in memory
 // is accounted as an expansion's.
-func (l *Log) readCondition(ctx context.Context, records []byte, c *Config, waited *time.Duration) (found Condition, err error) {
+func (l *Log) readCondition(ctx context.Context, records []byte, c *Config, w *expansionWait) (found Condition, err error) {
 	b, rest, err := batch.Next(records)
 	if err != nil || len(rest) > 0 || b.IsControl() {
 		return found, nil // Append says what is wrong with it
@@ -40,7 +39,7 @@ func (l *Log) readCondition(ctx context.Context, records []byte, c *Config, wait
 	if b.Codec() == batch.None {
 		return conditionOf(b)
 	}
-	err = l.expanded(ctx, expansionCost, waited, func(limit int64) error {
+	err = l.expanded(ctx, expansionCost, w, func(limit int64) error {
 		first, err := b.First(limit)
 		if err != nil {
 			return err

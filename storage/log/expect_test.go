@@ -33,7 +33,7 @@ func expecting(t testing.TB, o batch.BuilderOptions, expected ...string) batch.B
 // sendExpecting appends as a broker does, without waiting.
 func sendExpecting(t testing.TB, l *Log, b batch.Batch) answer {
 	t.Helper()
-	out, held, err := l.Transcode(t.Context(), b)
+	out, held, err := l.Transcode(t.Context(), b, nil)
 	defer held.Release()
 	if err != nil {
 		t.Fatal(err)
@@ -77,14 +77,14 @@ func TestConditionStandsInTheFirstRecord(t *testing.T) {
 				b := expecting(t, batch.BuilderOptions{Codec: codec}, tc.expected...)
 				c := Config{Recompress: recompress, Codec: to}
 				l.SetConfig(c)
-				_, held, err := l.Transcode(t.Context(), b)
+				_, held, err := l.Transcode(t.Context(), b, nil)
 				held.Release()
 				if err != nil || held.Condition != (Condition{}) {
 					t.Errorf("%s, %s, a topic without conditions: %v, %v", codec, tc.name, held.Condition, err)
 				}
 				c.ExpectOffset = true
 				l.SetConfig(c)
-				out, held, err := l.Transcode(t.Context(), b)
+				out, held, err := l.Transcode(t.Context(), b, nil)
 				held.Release()
 				switch {
 				case tc.refused:
@@ -125,19 +125,19 @@ func TestConditionsOfOddRecords(t *testing.T) {
 		"twice": one(batch.Zstd, 1, header("1"), header("1")), "null": one(batch.None, 1, batch.Header{Key: []byte(expectHeader)}), "broken": broken,
 	} {
 		l.SetConfig(Config{ExpectOffset: true})
-		if _, _, err := l.Transcode(t.Context(), b); err == nil {
+		if _, _, err := l.Transcode(t.Context(), b, nil); err == nil {
 			t.Errorf("%s: taken", name)
 		} else {
 			wantCode(t, err, batch.InvalidRecord)
 		}
 		l.SetConfig(Config{})
-		if _, held, err := l.Transcode(t.Context(), b); err != nil || held != (Transcoded{}) {
+		if _, held, err := l.Transcode(t.Context(), b, nil); err != nil || held != (Transcoded{}) {
 			t.Errorf("%s, a topic without conditions: %+v, %v", name, held, err)
 		}
 	}
 	l.SetConfig(Config{ExpectOffset: true})
 	for codec := batch.Gzip; codec <= batch.Zstd; codec++ {
-		if _, held, err := l.Transcode(t.Context(), one(codec, usualExpansion, header("3"))); err != nil || held.Condition != Expect(3) {
+		if _, held, err := l.Transcode(t.Context(), one(codec, usualExpansion, header("3")), nil); err != nil || held.Condition != Expect(3) {
 			t.Errorf("%s, a large record: %+v, %v", codec, held, err)
 		}
 	}

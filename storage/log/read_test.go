@@ -290,13 +290,45 @@ func TestWaiterIsWokenWhenItsRecordCanBeRead(t *testing.T) {
 func TestUnwatchedIsNotWoken(t *testing.T) {
 	l := lead(t, open(t, small(disk.NewMem(disk.MemOptions{}))), partition(topicA, 0), 1)
 	a, b := newSignal(), newSignal()
-	l.Watch(0, a)
+	at := l.Watch(0, a)
 	l.Watch(0, b)
-	l.Unwatch(a)
+	l.Unwatch(at)
 	appendAll(t, l, values(t, "x"))
 	<-b.woken
 	if len(a.woken) != 0 {
 		t.Fatal("woken though it had left")
+	}
+}
+
+// TestManyWaitersLeaveInTime: each looks for its own place, and not at all that wait, in
+// any order; those that stay are woken.
+func TestManyWaitersLeaveInTime(t *testing.T) {
+	l := lead(t, open(t, small(disk.NewMem(disk.MemOptions{}))), partition(topicA, 0), 1)
+	const waiters = 200_000
+	gone, stays := newSignal(), newSignal()
+	places := make([]Watching, waiters)
+	for i := range places {
+		if places[i] = l.Watch(0, gone); i == waiters/2 {
+			l.Watch(0, stays)
+		}
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	rng.Shuffle(waiters, func(i, j int) { places[i], places[j] = places[j], places[i] })
+	began := time.Now()
+	for _, at := range places {
+		l.Unwatch(at)
+		l.Unwatch(at) // has gone
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("%d waiters leave in %v", waiters, took)
+	}
+	if left := len(l.waiters) - l.unwatched; left != 1 {
+		t.Errorf("%d waiters are left, want one", left)
+	}
+	appendAll(t, l, values(t, "x"))
+	<-stays.woken
+	if len(gone.woken) != 0 {
+		t.Error("woken though it had left")
 	}
 }
 

@@ -261,6 +261,13 @@ func (s *Store) Admit(ctx context.Context, n int) error {
 	return s.wal.Admit(ctx, wal.Produce, n+frameOverhead)
 }
 
+// TryAdmit is Admit for who must not wait, for others wait for what he holds. It reports
+// false where Admit would not have admitted the batch at once.
+func (s *Store) TryAdmit(n int) bool {
+	fits := guard.Check("log.index-budget", s.indexBytes.Load() < s.o.IndexMemory)
+	return fits && s.wal.TryAdmit(wal.Produce, n+frameOverhead)
+}
+
 // AdmitCoordinator is Admit for what the broker's own coordinators append: from
 // a reserve of disk and index that produce cannot take, so that consumers can
 // commit while producers are held back.

@@ -28,10 +28,6 @@ const (
 // budget is used up, or the disk is full; it passes when frames are released, or
 // the disk has room again. ErrNoSegment: the disk is ill.
 func (w *WAL) Admit(ctx context.Context, class Class, n int) error {
-	memory := w.o.Memory / 2
-	if class == Produce {
-		memory = w.o.Memory * 3 / 8
-	}
 	w.mu.Lock()
 	refused := w.passes + 2 // the preparer is to go over the log once more first
 	for {
@@ -46,9 +42,7 @@ func (w *WAL) Admit(ctx context.Context, class Class, n int) error {
 		room, prepared := w.room(class)
 		fits := guard.Check("wal.admit-room", need <= room)
 		ready := fits && need+w.slack(class) <= prepared
-		// A request larger than the budget passes when it is alone.
-		held := w.admitted + w.unsynced
-		spacious := guard.Check("wal.admit-memory", held+int64(n) <= memory || held == 0)
+		spacious := w.spacious(class, n)
 		if spacious && ready {
 			w.admitted += int64(n)
 			w.mu.Unlock()
@@ -73,7 +67,32 @@ func (w *WAL) Admit(ctx context.Context, class Class, n int) error {
 	}
 }
 
-// Unadmit gives back what Admit held.
+// TryAdmit is Admit for who holds what others wait for, and so must not wait: where Admit
+// would not have admitted n bytes at once, it reports false and holds nothing.
+func (w *WAL) TryAdmit(class Class, n int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	need := w.footprint(int64(n) + w.admitted)
+	room, prepared := w.room(class)
+	if w.usable() != nil || need > room || need+w.slack(class) > prepared || !w.spacious(class, n) {
+		return false
+	}
+	w.admitted += int64(n)
+	return true
+}
+
+// spacious reports whether n more bytes fit the memory budget. A request larger than
+// that passes when it is alone. w.mu is held.
+func (w *WAL) spacious(class Class, n int) bool {
+	memory := w.o.Memory / 2
+	if class == Produce {
+		memory = w.o.Memory * 3 / 8
+	}
+	held := w.admitted + w.unsynced
+	return guard.Check("wal.admit-memory", held+int64(n) <= memory || held == 0)
+}
+
+// Unadmit gives back what Admit or TryAdmit held.
 func (w *WAL) Unadmit(n int) {
 	w.mu.Lock()
 	w.admitted -= int64(n)
