@@ -148,9 +148,13 @@ func (b *Broker) spawn(r *kafka.Request, work func(context.Context)) {
 	})
 }
 
-// decode returns the parsed request, or closes the connection.
+// decode returns the parsed request, or closes the connection. It waits for room for
+// what is made of the body.
 func decode[Q kmsg.Request](r *kafka.Request) (q Q, ok bool) {
-	err := wire.Check(r.Key, r.Version, r.Body)
+	memory, err := wire.Check(r.Key, r.Version, r.Body)
+	if err == nil {
+		err = r.Expand(memory)
+	}
 	var decoded kmsg.Request
 	if err == nil {
 		decoded, err = r.Decode()
