@@ -62,6 +62,25 @@ is collected: 128 MiB, or as much as a collection has to look at (metadata, grou
 indexes, not records), and never more than is held. In a control group with a memory
 limit all that is kept to four fifths of the limit. ` + "`GOMEMLIMIT`" + ` in the environment
 takes the place of both, ` + "`GOGC`" + ` of the former.
+
+Two of them stand for more than one budget. ` + "`network.request_memory`" + ` is that of requests
+as they come; as much again may be decoded of them, and as much again be kept by those
+that wait. ` + "`network.response_memory`" + ` is that of records that consumers have fetched and
+not taken; as much again may be other answers that are large. These have a bound and no
+key:
+
+| what | at most |
+|---|---|
+| consumer groups with their offsets | 1 GiB |
+| transactional ids with what they write to | 1 GiB |
+| where batches lie in the log | 256 MiB |
+| batches that are given another codec, for topics with a ` + "`compression.type`" + ` | 192 MiB |
+| fetch sessions | 10,000, of 1,048,576 partitions, each about 400 bytes |
+| producers that partitions remember | 100,000, each up to 300 bytes |
+| answers that are not large | 16 KiB for each connection |
+
+Metadata grows with the partitions that there are, and what the HTTP interface answers is
+bounded by nothing but its time.
 `)
 	section := ""
 	def := Default()

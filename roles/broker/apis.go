@@ -120,7 +120,7 @@ func unwaiting(serve func(*Broker, *kafka.Request)) starter {
 // inline serves an API that only looks at memory, on the connection's goroutine.
 func inline[Q kmsg.Request, P kmsg.Response](answer func(*Broker, *kafka.Request, Q) P) starter {
 	return unwaiting(func(b *Broker, r *kafka.Request) {
-		if q, ok := decode[Q](r); ok {
+		if q, ok := decode[Q](b, r); ok {
 			b.respond(r, answer(b, r, q))
 		}
 	})
@@ -130,7 +130,7 @@ func inline[Q kmsg.Request, P kmsg.Response](answer func(*Broker, *kafka.Request
 // goroutine of its own. The context ends with the connection and the broker.
 func background[Q kmsg.Request, P kmsg.Response](answer func(*Broker, context.Context, *kafka.Request, Q) P) starter {
 	return unwaiting(func(b *Broker, r *kafka.Request) {
-		q, ok := decode[Q](r)
+		q, ok := decode[Q](b, r)
 		if !ok {
 			return
 		}
@@ -148,12 +148,19 @@ func (b *Broker) spawn(r *kafka.Request, work func(context.Context)) {
 	})
 }
 
-// decode returns the parsed request, or closes the connection.
-func decode[Q kmsg.Request](r *kafka.Request) (q Q, ok bool) {
-	err := wire.Check(r.Key, r.Version, r.Body)
+// decode returns the parsed request, or closes the connection. It waits for room for
+// what is made of the body, and for an answer that may be large.
+func decode[Q kmsg.Request](b *Broker, r *kafka.Request) (q Q, ok bool) {
+	memory, err := wire.Check(r.Key, r.Version, r.Body)
+	if err == nil {
+		err = r.Expand(memory)
+	}
 	var decoded kmsg.Request
 	if err == nil {
 		decoded, err = r.Decode()
+	}
+	if err == nil {
+		err = r.Reserve(b.answerMemory(decoded))
 	}
 	if err != nil {
 		r.Close(err)

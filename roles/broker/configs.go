@@ -13,6 +13,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
@@ -23,6 +24,7 @@ func (b *Broker) describeConfigs(_ *kafka.Request, q *kmsg.DescribeConfigsReques
 		name string
 	}
 	seen := map[resource]bool{} // so that a small request has no huge answer
+	byName := 0
 	for _, want := range q.Resources {
 		if r := (resource{want.ResourceType, want.ResourceName}); seen[r] {
 			continue
@@ -34,7 +36,14 @@ func (b *Broker) describeConfigs(_ *kafka.Request, q *kmsg.DescribeConfigsReques
 		if len(want.ConfigNames) == 0 {
 			want.ConfigNames = nil // none named is all, as where the list is null
 		}
-		configs, err := b.configsOf(want)
+		if isThereByName(want.ResourceType) {
+			byName++
+		}
+		var configs []kmsg.DescribeConfigsResponseResourceConfig
+		err := error(errTooManyNamed)
+		if guard.Check("broker.described-by-name", byName <= maxDescribedByName || !isThereByName(want.ResourceType)) {
+			configs, err = b.configsOf(want)
+		}
 		out.ErrorCode, out.ErrorMessage = codeAndMessage(err)
 		for i := range configs {
 			if !q.IncludeSynonyms {
@@ -49,6 +58,14 @@ func (b *Broker) describeConfigs(_ *kafka.Request, q *kmsg.DescribeConfigsReques
 	}
 	return p
 }
+
+// isThereByName reports whether resources of a kind have a configuration whether
+// anybody has made them or not.
+func isThereByName(kind kmsg.ConfigResourceType) bool {
+	return kind == kmsg.ConfigResourceTypeGroupConfig || kind == kmsg.ConfigResourceTypeClientMetrics
+}
+
+var errTooManyNamed = explained{kerr.InvalidRequest, fmt.Sprintf("at most %d groups and client metrics subscriptions at once", maxDescribedByName)}
 
 // configsOf returns the configuration of a resource, or of it those keys that
 // are asked for.

@@ -216,6 +216,10 @@ func (f *fetchRequest) run() {
 		}
 		f.release()
 		if !f.parked {
+			if !f.park() {
+				f.deadline = time.Now()
+				continue
+			}
 			if f.parked = f.conn.park(f); !f.parked {
 				f.ended.Store(true)
 				continue

@@ -170,7 +170,7 @@ func assignable(before, image *metadata.Image) bool {
 // answered serves an API by one of a coordinator's methods, which answers later.
 func answered[Q kmsg.Request, P kmsg.Response](serve func(*Broker, *kafka.Request, Q, func(P))) starter {
 	return unwaiting(func(b *Broker, r *kafka.Request) {
-		q, ok := decode[Q](r)
+		q, ok := decode[Q](b, r)
 		if !ok {
 			return
 		}
@@ -183,10 +183,22 @@ func answered[Q kmsg.Request, P kmsg.Response](serve func(*Broker, *kafka.Reques
 }
 
 func (b *Broker) joinGroup(r *kafka.Request, q *kmsg.JoinGroupRequest, answer func(*kmsg.JoinGroupResponse)) {
+	if !parkJoin(r, q) {
+		p := q.ResponseKind().(*kmsg.JoinGroupResponse)
+		p.ErrorCode, p.MemberID, p.Generation = errNoRoomToWait.Code, q.MemberID, -1
+		answer(p)
+		return
+	}
 	b.groups.JoinGroup(r.Context(), r.ClientID, clientHost(r), q, answer)
 }
 
 func (b *Broker) syncGroup(r *kafka.Request, q *kmsg.SyncGroupRequest, answer func(*kmsg.SyncGroupResponse)) {
+	if !parkSync(r, q) {
+		p := q.ResponseKind().(*kmsg.SyncGroupResponse)
+		p.ErrorCode, p.MemberAssignment = errNoRoomToWait.Code, []byte{}
+		answer(p)
+		return
+	}
 	b.groups.SyncGroup(r.Context(), q, answer)
 }
 

@@ -154,7 +154,7 @@ func TestPromisesOfABodyAreNotBelieved(t *testing.T) {
 		"cut string": {2, 200, 1, 'x'},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if wire.Check(int16(kmsg.Metadata), 9, body) == nil {
+			if _, err := wire.Check(int16(kmsg.Metadata), 9, body); err == nil {
 				t.Fatal("the body is well formed")
 			}
 			c := n.connect()

@@ -31,6 +31,10 @@ const (
 	// Kafka's max.request.partition.size.limit.
 	maxDescribedPartitions = 2000
 
+	// Groups and subscriptions to metrics that one DescribeConfigs describes: those
+	// have a configuration by being named.
+	maxDescribedByName = 1000
+
 	// Topics that one request makes on the side (auto-creation).
 	maxAutoCreate = 1000
 

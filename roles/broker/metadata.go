@@ -25,11 +25,12 @@ const (
 
 // metadata answers at once, unless topics are to be made first.
 func (b *Broker) metadata(r *kafka.Request) {
-	q, ok := decode[*kmsg.MetadataRequest](r)
+	null := r.Version == 0 && len(r.Body) >= 4 && int32(binary.BigEndian.Uint32(r.Body)) < 0 // kmsg reads it as empty
+	q, ok := decode[*kmsg.MetadataRequest](b, r)
 	if !ok {
 		return
 	}
-	if q.Version == 0 && int32(binary.BigEndian.Uint32(r.Body)) < 0 { // kmsg reads null as empty
+	if null {
 		r.Close(errNullTopics)
 		return
 	}

@@ -36,7 +36,7 @@ func (i *producerIDs) take(allocate func() (first int64, count int32, err error)
 // initProducerID gives a producer an id: a transactional one by its coordinator,
 // which waits for no controller but to get ids.
 func (b *Broker) initProducerID(r *kafka.Request) {
-	q, ok := decode[*kmsg.InitProducerIDRequest](r)
+	q, ok := decode[*kmsg.InitProducerIDRequest](b, r)
 	if !ok {
 		return
 	}

@@ -53,7 +53,7 @@ type Conn struct {
 	mu         sync.Mutex
 	head, tail *Request  // in order of arrival; head is what is sent next
 	pending    int       // requests whose answers are not sent
-	held       int64     // bytes of frames that are not answered
+	held       int64     // bytes of requests that are not answered, and reserved for their answers
 	unsent     int64     // bytes of answers that are not sent
 	writing    bool      // writeLoop runs
 	waits      bool      // the reader waits for room
@@ -174,7 +174,8 @@ func (c *Conn) read() error {
 		}
 		c.tail = r
 		c.pending++
-		c.held += r.size
+		r.held = r.size
+		c.held += r.held
 		c.mu.Unlock()
 		if muted != nil {
 			r.Drop()
@@ -312,7 +313,7 @@ func (c *Conn) answered(r *Request) (start, wake, gone bool) {
 		panic("kafka: a request was answered twice: " + r.String())
 	}
 	r.answered = true
-	c.held -= r.size
+	c.held -= r.held
 	c.unsent += r.bytes
 	c.server.unsent.Add(r.bytes)
 	if c.ended {
@@ -325,9 +326,20 @@ func (c *Conn) answered(r *Request) (start, wake, gone bool) {
 	return start, c.waits, false
 }
 
+// hold counts n bytes more for a request that is not answered.
+func (c *Conn) hold(r *Request, n int64) {
+	c.mu.Lock()
+	r.held += n
+	c.held += n
+	c.mu.Unlock()
+}
+
 // discard lets go of an answer that cannot be sent. Nobody else holds r.
 func (c *Conn) discard(r *Request) {
 	c.server.unsent.Add(-r.bytes)
+	if r.reserved != 0 {
+		c.server.answers.give(r.reserved)
+	}
 	if r.release != nil {
 		r.release()
 	}

@@ -4,20 +4,24 @@
 //
 // The reader of a connection takes one frame after the other (reader.go): it
 // checks the length before it makes room, takes the room from the budget of the
-// process, and starts the request with [Handler.Serve]; it does not wait for the
-// answer. Answers come from any goroutine and leave in the order of their
-// requests, all that are ready in one gather write, by a writer that runs only
+// process once the first bytes are there, and starts the request with
+// [Handler.Serve]; it does not wait for the answer. Answers come from any goroutine
+// and leave in the order of their requests, all that are ready in one gather write,
+// by a writer that runs only
 // while there are some (writer.go). So an idle connection costs one goroutine,
 // and over TCP no buffer.
 //
-// Promises. No input makes the server panic, or hold more than its budgets: a
-// length is believed only up to [Limits.MaxFrame], and a frame that finds the
-// budget used up is not read until there is room. Frames of 1 MiB and more leave
-// a quarter of it to smaller ones. A peer that does not read its answers is not
-// read from, and cut when it takes nothing for too long. One that is muted
-// ([Conn.Mute]) is not read from before its time. What is malformed ends
-// its connection, with one log line and a count by reason, and no other. A
-// request costs no allocation here.
+// Promises. No input makes the server panic, or hold more than its budgets. A
+// length is believed only up to [Limits.MaxFrame], and gets memory only when the
+// frame, or 16 KiB of it, are there; a frame that finds the budget used up is not
+// read until there is room. Frames of more than 64 KiB leave a quarter of it to
+// smaller ones. What a handler makes of a frame is taken from a budget of its own
+// first ([Request.Expand]), and so is an answer that may be large
+// ([Request.Reserve]). A request that waits for others holds no frame back
+// ([Request.Park]). A peer that does not read its answers is not read from, and cut
+// when it takes nothing for too long. One that is muted ([Conn.Mute]) is not read
+// from before its time. What is malformed ends its connection, with one log line and
+// a count by reason, and no other. A request costs no allocation here.
 //
 // Ownership. A [Request] and its body are the handler's until it answers, once;
 // both are then used again. The buffers of an answer are the transport's until

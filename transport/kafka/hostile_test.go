@@ -374,12 +374,13 @@ func (h *answerer) Serve(r *kafka.Request) {
 }
 
 // TestStalledLargeFramesLeaveRoomForSmallOnes lets clients announce frames and
-// send nothing of them: others are still served.
+// send the first of them: others are still served.
 func TestStalledLargeFramesLeaveRoomForSmallOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := kafka.New(kafka.Options{Handler: newBroker(), Limits: kafka.Limits{TotalMemory: 8 << 20}})
 		for range 10 {
-			if _, err := pipe(s, kafka.Info{}).Write([]byte{0, 0x20, 0, 0}); err != nil { // 2 MiB
+			half := append([]byte{0, 0x20, 0, 0}, make([]byte, 16<<10)...) // 2 MiB
+			if _, err := pipe(s, kafka.Info{}).Write(half); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -13,11 +13,14 @@ type Limits struct {
 	// ConnMemory bytes of requests and of unsent answers of one connection,
 	// 64 MiB; at that, no further request is read.
 	ConnMemory int64
-	// TotalMemory bytes of the requests of all connections, 512 MiB. A frame
-	// larger than it passes alone.
+	// TotalMemory bytes of the requests of all connections, 512 MiB; as many
+	// again of what is decoded of them ([Request.Expand]), and of what those
+	// keep that wait ([Request.Park]). A frame larger than it passes alone.
 	TotalMemory int64
 	// TotalUnsent bytes of answers of all connections that are not written,
-	// 1 GiB; at that, a connection that has some is not read from.
+	// 1 GiB; at that, a connection that has some is not read from. As many
+	// again of answers that may be large, from before they are made
+	// ([Request.Reserve]).
 	TotalUnsent int64
 	// MaxPipelined requests of a connection whose answers are not sent, 1024.
 	MaxPipelined int
@@ -44,17 +47,21 @@ type Limits struct {
 const (
 	// slowestFrame bytes of a frame a second are waited for.
 	slowestFrame = 512 << 10
-	// largeFrame is from where on a frame may only use three quarters of the
-	// memory, so that clients which stall in large frames stop no small ones.
-	largeFrame = 1 << 20
+	// smallFrame is up to where a frame may use all of the memory. Larger ones
+	// leave a quarter, so that clients which stall in them stop no small ones.
+	smallFrame = 64 << 10
+	// smallAnswer is up to where an answer is made without asking for room.
+	smallAnswer = 16 << 10
 	// writeStep bytes must pass within one write deadline.
 	writeStep = 1 << 20
-	// readBuffer bytes are asked of the socket at once; the body of a larger
-	// frame is read in place.
+	// readBuffer bytes are asked of the socket at once. A frame gets memory once
+	// it, or as much of it, is there; the rest is read in place.
 	readBuffer = 16 << 10
 	// joinedWrite bytes are put together where there is no gather write: one
 	// TLS record.
 	joinedWrite = 16 << 10
+	// keptID bytes of a client id stay with its connection.
+	keptID = 256
 	// keptEncoding bytes of an encoded response stay with a reused Request.
 	keptEncoding = 4 << 10
 )

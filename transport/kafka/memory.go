@@ -8,10 +8,12 @@ import (
 	"rustmq.dev/rustmq/storage/guard"
 )
 
-// memory is what the frames of all connections may use.
+// memory is what one use of all connections' requests may take: their frames, what
+// is decoded of them, or what those keep that wait. Each has its own, so that who
+// waits for one holds nothing that others need to give it back.
 type memory struct {
 	all   budget
-	large budget // of frames of largeFrame and more; taken before all
+	large budget // of what is more than smallFrame; taken before all
 }
 
 func newMemory(total int64) *memory {
@@ -20,7 +22,7 @@ func newMemory(total int64) *memory {
 
 // take waits for n bytes, or for the end of ctx.
 func (m *memory) take(ctx context.Context, n int64) error {
-	if n < largeFrame {
+	if n <= smallFrame {
 		return m.all.take(ctx, n)
 	}
 	if err := m.large.take(ctx, n); err != nil {
@@ -33,10 +35,28 @@ func (m *memory) take(ctx context.Context, n int64) error {
 	return err
 }
 
-// give returns what take gave.
+// try takes n bytes if there are as many and nobody waits for them.
+func (m *memory) try(n int64) bool {
+	if n <= smallFrame {
+		return m.all.try(n)
+	}
+	if !m.large.try(n) {
+		return false
+	}
+	if !m.all.try(n) {
+		m.large.give(n)
+		return false
+	}
+	return true
+}
+
+// give returns what take or try gave.
 func (m *memory) give(n int64) {
+	if n == 0 {
+		return
+	}
 	m.all.give(n)
-	if n >= largeFrame {
+	if n > smallFrame {
 		m.large.give(n)
 	}
 }
@@ -53,6 +73,16 @@ type budget struct {
 type waiting struct {
 	n     int64
 	ready chan struct{}
+}
+
+func (b *budget) try(n int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.wait) > 0 || !b.fits(n) {
+		return false
+	}
+	b.used += n
+	return true
 }
 
 func (b *budget) take(ctx context.Context, n int64) error {

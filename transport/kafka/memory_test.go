@@ -1,6 +1,10 @@
 package kafka
 
-import "testing"
+import (
+	"encoding/binary"
+	"strings"
+	"testing"
+)
 
 // TestBufferClasses: a buffer holds what it is taken for, all of a class have
 // one size, and a large one wastes a quarter at most.
@@ -27,3 +31,28 @@ func TestBufferClasses(t *testing.T) {
 		t.Fatalf("beyond: class %d of %d", class, size)
 	}
 }
+
+// TestConnectionsKeepNoLongClientID: a client says who it is with each request, and
+// what stays with an idle connection is little.
+func TestConnectionsKeepNoLongClientID(t *testing.T) {
+	for _, n := range []int{0, 10, keptID, keptID + 1, 30_000} {
+		id := strings.Repeat("i", n)
+		in := &reader{c: &Conn{server: New(Options{Handler: nobody{}})}}
+		frame := binary.BigEndian.AppendUint16([]byte{0, 12, 0, 0, 0, 0, 0, 1}, uint16(n))
+		in.buf = append(frame, id...)
+		in.w = len(in.buf)
+		r, err := in.request(make([]byte, in.w))
+		if err != nil || r.ClientID != id {
+			t.Errorf("a client id of %d bytes has %d in the request; %v", n, len(r.ClientID), err)
+		}
+		if len(in.clientID) > 256 {
+			t.Errorf("the connection keeps %d bytes", len(in.clientID))
+		}
+	}
+}
+
+type nobody struct{}
+
+func (nobody) Versions() []ApiVersion { return nil }
+func (nobody) ConnClosed(*Conn)       {}
+func (nobody) Serve(*Request)         {}

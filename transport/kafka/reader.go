@@ -77,6 +77,10 @@ func (in *reader) next() (*Request, error) {
 	if !guard.Check("kafka.frame-length", n >= smallestFrame && n <= largest) {
 		return nil, &FrameError{fmt.Sprintf("length %d, want %d to %d", n, smallestFrame, largest)}
 	}
+	// Who sends a length and nothing more gets no memory for it.
+	if err := in.await(min(n, readBuffer)); err != nil {
+		return nil, err
+	}
 	class, size := classOf(n)
 	memory := in.c.server.memory
 	if err := memory.take(in.c.ctx, size); err != nil {
@@ -89,7 +93,7 @@ func (in *reader) next() (*Request, error) {
 		memory.give(size)
 		return nil, err
 	}
-	r.frame, r.class, r.size = frame, class, size
+	r.taken = taken{frame: frame, class: class, size: size}
 	if in.kind == frameDeadline {
 		in.kind = noDeadline // it was this frame's: what is there of the next may wait for us for long
 	}
@@ -133,7 +137,27 @@ func (in *reader) length() (int, error) {
 	return int(n), nil
 }
 
-// fill reads more; less than a length is there.
+// await waits until the first n bytes of a frame are there, at most readBuffer.
+func (in *reader) await(n int) error {
+	for in.w-in.r < n {
+		if err := in.waitFrame(); err != nil {
+			return err
+		}
+		if in.r < in.w && len(in.buf) < n {
+			there := in.buf[in.r:in.w] // of small
+			in.take()
+			in.r, in.w = 0, copy(in.buf, there)
+		}
+		if err := in.fill(); errors.Is(err, io.EOF) {
+			return io.ErrUnexpectedEOF
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fill reads more; less than what is waited for is there.
 func (in *reader) fill() (err error) {
 	n := 0
 	switch {
@@ -178,12 +202,15 @@ func (in *reader) request(frame []byte) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	if string(h.clientID) != in.clientID {
-		in.clientID = string(h.clientID)
+	id := in.clientID
+	if string(h.clientID) != id {
+		if id = string(h.clientID); len(id) <= keptID {
+			in.clientID = id
+		}
 	}
 	in.c.server.metrics.Received(h.key, int64(len(frame)))
 	r := requests.Get().(*Request)
-	r.Key, r.Version, r.CorrelationID, r.ClientID = h.key, h.version, h.correlationID, in.clientID
+	r.Key, r.Version, r.CorrelationID, r.ClientID = h.key, h.version, h.correlationID, id
 	r.Body, r.Conn, r.Received, r.answered = body, in.c, time.Now(), false
 	return r, nil
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Request is one request of a connection. It is answered exactly once, by
@@ -19,18 +21,18 @@ type Request struct {
 	CorrelationID int32
 	ClientID      string
 	// Body is what follows the header. It is valid until the request is
-	// answered.
+	// answered, parked or has room reserved.
 	Body     []byte
 	Conn     *Conn
 	Received time.Time
 
-	frame *[]byte // what Body is part of
-	class int     // of frame
-	size  int64   // taken from the memory
+	taken
+	reserved int64 // bytes of the answer, from before it is made until it is sent
 
 	next     *Request // of the connection, in order of arrival; guarded by Conn.mu
 	answered bool     // guarded by Conn.mu
 	orphan   bool     // the connection ended before the answer; guarded by Conn.mu
+	held     int64    // what it is counted for in Conn.held; guarded by Conn.mu
 
 	// Written by who answers, read by the writer once answered is set.
 	silent  bool        // nothing is sent
@@ -40,6 +42,30 @@ type Request struct {
 	done    time.Time   // when it was answered
 	head    [9]byte     // length, correlation id, no tags
 	encoded []byte      // the body, of Respond
+}
+
+// taken is what a request has of the server's memory until it is answered.
+type taken struct {
+	frame    *[]byte // what Body is part of; nil: given back
+	class    int     // of frame
+	size     int64   // of frame
+	expanded int64
+	parked   int64
+}
+
+func (t *taken) give(s *Server) {
+	t.giveFrame(s)
+	s.expanded.give(t.expanded)
+	s.parked.give(t.parked)
+	t.expanded, t.parked = 0, 0
+}
+
+func (t *taken) giveFrame(s *Server) {
+	if t.frame != nil {
+		putBuffer(t.frame, t.class)
+		s.memory.give(t.size)
+	}
+	t.frame, t.size = nil, 0
 }
 
 var requests = sync.Pool{New: func() any { return new(Request) }}
@@ -61,6 +87,59 @@ func (r *Request) Context() context.Context { return r.Conn.ctx }
 
 // Decode parses the body. The result shares the body's memory.
 func (r *Request) Decode() (kmsg.Request, error) { return decode(r.Key, r.Version, r.Body) }
+
+// Expand takes n bytes for what is about to be made of the body, until the request
+// is answered. It waits for them on the goroutine of Serve, or for the end of the
+// connection, which is the error.
+func (r *Request) Expand(n int64) error {
+	if n == 0 {
+		return nil
+	}
+	c := r.Conn
+	if err := c.server.expanded.take(c.ctx, n); err != nil {
+		return err
+	}
+	r.expanded += n
+	c.hold(r, n)
+	return nil
+}
+
+// Park says that the request begins to wait for others, with so many bytes that are
+// the handler's: the frame, and what it was expanded by, are given back. Body is gone,
+// and with it what shares its memory. False: there is no room for requests that wait,
+// and nothing has changed. It never blocks.
+func (r *Request) Park(keeps int64) bool {
+	c := r.Conn
+	if !guard.Check("kafka.parked", c.server.parked.try(keeps)) {
+		return false
+	}
+	c.hold(r, keeps-r.size-r.expanded)
+	r.Body = nil
+	r.give(c.server)
+	r.parked = keeps
+	return true
+}
+
+// Reserve takes n bytes for an answer that is about to be made, until it is sent;
+// they are corrected once it is there. More than half of all is taken as half, so that
+// one does not wait until no other is left. It waits for them on the goroutine of Serve, or
+// for the end of the connection, which is the error. The frame does not wait: Body is
+// gone after Reserve, and with it what shares its memory.
+func (r *Request) Reserve(n int64) error {
+	if n <= smallAnswer {
+		return nil
+	}
+	c := r.Conn
+	n = min(n, c.server.limits.TotalUnsent/2)
+	c.hold(r, n-r.size)
+	r.Body = nil
+	r.giveFrame(c.server)
+	if err := c.server.answers.take(c.ctx, n); err != nil {
+		return err
+	}
+	r.reserved = n
+	return nil
+}
 
 // Respond sends a response. It never blocks.
 func (r *Request) Respond(resp kmsg.Response) {
@@ -125,11 +204,14 @@ func (r *Request) finish() {
 	if c.server.timed {
 		r.done = time.Now()
 	}
-	frame, class, size := r.frame, r.class, r.size
-	r.frame, r.Body = nil, nil
+	if r.reserved != 0 {
+		c.server.answers.give(r.reserved - r.bytes)
+		r.reserved = r.bytes
+	}
+	had := r.taken
+	r.taken, r.Body = taken{}, nil
 	start, wake, gone := c.answered(r)
-	putBuffer(frame, class)
-	c.server.memory.give(size)
+	had.give(c.server)
 	switch {
 	case gone:
 		c.discard(r)

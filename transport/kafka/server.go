@@ -74,7 +74,10 @@ type Server struct {
 	timed       bool // timer is there
 	log         *slog.Logger
 	versions    *versionTable
-	memory      *memory
+	memory      *memory      // of frames
+	expanded    *memory      // of what is decoded of them
+	parked      *memory      // of what requests keep that wait
+	answers     budget       // of answers that may be large, from before they are made
 	unsent      atomic.Int64 // bytes of answers
 	nextID      atomic.Uint64
 	failures    limiter
@@ -108,6 +111,7 @@ func New(o Options) *Server {
 	s := &Server{
 		handler: o.Handler, limits: o.Limits, earlyOK: o.EarlyOK, requireAuth: o.RequireAuth, metrics: o.Metrics, log: o.Log,
 		versions: newVersionTable(o.Handler.Versions(), o.Features, o.Identity), memory: newMemory(o.Limits.TotalMemory),
+		expanded: newMemory(o.Limits.TotalMemory), parked: newMemory(o.Limits.TotalMemory), answers: budget{limit: o.Limits.TotalUnsent},
 		ctx: ctx, cancel: cancel,
 		listeners: map[net.Listener]bool{}, conns: map[*Conn]bool{}, slots: map[string]int{},
 	}
@@ -313,8 +317,10 @@ func (s *Server) Close() error {
 }
 
 // InUse returns the bytes of requests that are held, buffers as they are taken,
-// and of answers that are not sent.
-func (s *Server) InUse() (requests, answers int64) { return s.memory.all.inUse(), s.unsent.Load() }
+// with what was made of them, and of answers that are not sent.
+func (s *Server) InUse() (requests, answers int64) {
+	return s.memory.all.inUse() + s.expanded.all.inUse() + s.parked.all.inUse(), s.unsent.Load()
+}
 
 // closeListeners closes those that are open. s.mu is held.
 func (s *Server) closeListeners() (err error) {

@@ -81,6 +81,9 @@ func (c *Conn) sent(first *Request, bytes int64, ok bool) {
 		if ok && c.server.timed && !r.silent {
 			c.server.timer.Answered(r.Key, r.done.Sub(r.Received), now.Sub(r.done))
 		}
+		if r.reserved != 0 {
+			c.server.answers.give(r.reserved)
+		}
 		if r.release != nil {
 			r.release()
 		}

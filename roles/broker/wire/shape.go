@@ -12,12 +12,18 @@ import (
 // A kmsg decoder trusts counts: it makes room for as many elements as there are
 // bytes left, of up to a hundred bytes each, and reads as many tagged fields as
 // it is told, past the end of the body. [Check] walks a body without decoding
-// it, so that what is decoded afterwards takes memory and time in proportion to
-// its bytes.
+// it, and says what decoding it will take: up to a hundred times its bytes, where
+// it names much with little.
 
 // maxTags bounds the tagged fields of one structure. No client sends any to
 // the APIs below.
 const maxTags = 64
+
+// What is made of a body until it is answered, beside its strings and bytes.
+const (
+	elementMemory = 200 // an element, decoded, and its part of the answer
+	tagMemory     = 400 // an unknown tagged field: a map, where it is the first
+)
 
 // maxBody bounds the bodies that are decoded by kmsg, by API where the usual
 // bound does not do.
@@ -146,25 +152,27 @@ func shapeOf(key int16) (shape, bool) {
 }
 
 // Check reports whether a body is what its API key and version promise, and of
-// a size that may be decoded by kmsg. It allocates nothing but its error.
-func Check(key, version int16, body []byte) error {
+// a size that may be decoded by kmsg. It returns how many bytes the request will
+// take until it is answered, beside those of the body. It allocates nothing but
+// its error.
+func Check(key, version int16, body []byte) (memory int64, err error) {
 	s, ok := shapeOf(key)
 	if !ok {
-		return fmt.Errorf("%w: API key %d is not known", ErrMalformed, key)
+		return 0, fmt.Errorf("%w: API key %d is not known", ErrMalformed, key)
 	}
 	most := max(maxBody, s.maxBody)
 	if !guard.Check("wire.body-size", len(body) <= most) {
-		return fmt.Errorf("%w: %d bytes, at most %d are taken by this API", ErrMalformed, len(body), most)
+		return 0, fmt.Errorf("%w: %d bytes, at most %d are taken by this API", ErrMalformed, len(body), most)
 	}
-	w := walker{reader: reader{rest: body, flex: version >= s.flexFrom}, version: version, counting: s.maxBody == 0}
+	w := walker{reader: reader{rest: body, flex: version >= s.flexFrom}, version: version}
 	w.structure(s.fields)
-	return w.err()
+	return int64(w.named-w.tags)*elementMemory + int64(w.tags)*tagMemory, w.err()
 }
 
 type walker struct {
 	reader
-	version  int16
-	counting bool // elements of arrays are what a request names: see MaxPartitions
+	version int16
+	tags    int // unknown tagged fields; they count as named
 }
 
 // structure walks the fields and the tagged fields behind them.
@@ -184,7 +192,8 @@ func (w *walker) structure(fields string) {
 	if !guard.Check("wire.tags", n <= maxTags) {
 		w.bad = true
 	}
-	for ; n > 0 && !w.bad; n-- {
+	for ; n > 0 && w.name(); n-- {
+		w.tags++
 		w.uvarint()
 		w.span(int(w.uvarint()))
 	}
@@ -213,11 +222,11 @@ func (w *walker) field(token string) {
 	case 'y', 'Y':
 		w.bytes(token[0] == 'Y')
 	case '(':
-		for n := w.count(); n > 0 && w.element(); n-- {
+		for n := w.count(); n > 0 && w.name(); n-- {
 			w.field(inner)
 		}
 	case '[':
-		for n := w.count(); n > 0 && w.element(); n-- {
+		for n := w.count(); n > 0 && w.name(); n-- {
 			w.structure(inner)
 		}
 	case '{':
@@ -228,10 +237,6 @@ func (w *walker) field(token string) {
 		panic("wire: a shape has the token " + strconv.Quote(token))
 	}
 }
-
-// element begins the next element of an array; false: it is one too many.
-// Those whose bodies may be large are of groups, whose state has bounds of its own.
-func (w *walker) element() bool { return !w.bad && (!w.counting || w.name()) }
 
 // bytes steps over bytes. Where they may not be null, -1 is taken all the same,
 // as kmsg does.

@@ -1,9 +1,14 @@
 package wire
 
 import (
+	"bytes"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -32,10 +37,10 @@ func TestShapesAreWhatKmsgWrites(t *testing.T) {
 					fill(rng, reflect.ValueOf(q).Elem())
 					q.SetVersion(version)
 					body := q.AppendTo(nil)
-					if err := Check(key, version, body); err != nil {
+					if _, err := Check(key, version, body); err != nil {
 						t.Fatalf("%v: %x of %+v", err, body, q)
 					}
-					if len(body) > 0 && Check(key, version, body[:len(body)-1]) == nil {
+					if _, err := Check(key, version, body[:max(0, len(body)-1)]); len(body) > 0 && err == nil {
 						t.Fatalf("%x is accepted without its last byte: %+v", body, q)
 					}
 					s, _ := shapeOf(key)
@@ -102,7 +107,10 @@ func FuzzCheckBoundsKmsg(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, key, version int16, body []byte) {
 		q := kmsg.RequestForKey(key)
-		if q == nil || version < 0 || version > q.MaxVersion() || Check(key, version, body) != nil {
+		if q == nil || version < 0 || version > q.MaxVersion() {
+			return
+		}
+		if _, err := Check(key, version, body); err != nil {
 			return
 		}
 		q.SetVersion(version)
@@ -126,8 +134,62 @@ func TestCheckRefusesBombs(t *testing.T) {
 	}
 	for name, bomb := range bombs {
 		t.Run(name, func(t *testing.T) {
-			if Check(bomb.key, bomb.version, bomb.body) == nil {
+			if _, err := Check(bomb.key, bomb.version, bomb.body); err == nil {
 				t.Error("accepted")
+			}
+		})
+	}
+}
+
+// repeated is a body of head, an array of n elements, and tail.
+func repeated(head string, n int, element, tail string) []byte {
+	body := binary.AppendUvarint([]byte(head), uint64(n)+1)
+	return append(append(body, bytes.Repeat([]byte(element), n)...), tail...)
+}
+
+// Elements of three bytes take seventy and more when they are decoded.
+func TestElementsOfGroupRequestsAreBounded(t *testing.T) {
+	const n = 1_000_000
+	for name, body := range map[string]struct {
+		key, version int16
+		body         []byte
+	}{
+		"OffsetCommit":           {8, 8, repeated("\x02g\xff\xff\xff\xff\x01\x00", n, "\x01\x01\x00", "\x00")},
+		"OffsetFetch, topics":    {9, 6, repeated("\x02g", n, "\x01\x01\x00", "\x00")},
+		"OffsetFetch, groups":    {9, 8, repeated("", n, "\x01\x01\x00", "\x00\x00")},
+		"SyncGroup":              {14, 5, repeated("\x02g\x00\x00\x00\x01\x02m\x00\x00\x00", n, "\x01\x01\x00", "\x00")},
+		"ConsumerGroupHeartbeat": {68, 0, repeated("\x02g\x02m\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", n, "\x01", "\x00\x01\x00")},
+		"tagged fields":          {8, 8, repeated("\x02g\xff\xff\xff\xff\x01\x00", n/60, "\x01\x01\x3c"+strings.Repeat("\x00\x00", 60), "\x00")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := Check(body.key, body.version, body.body); !errors.Is(err, ErrTooMany) {
+				t.Errorf("%v, want %v", err, ErrTooMany)
+			}
+		})
+	}
+}
+
+// What a request takes is known before it is decoded.
+func TestCheckCountsWhatIsDecoded(t *testing.T) {
+	const n = 10_000
+	for name, element := range map[string]string{
+		"topics": "\x01\x01\x00",
+		"tags":   "\x01\x01\x01\x00\x00",
+	} {
+		t.Run(name, func(t *testing.T) {
+			body := repeated("\x02g\xff\xff\xff\xff\x01\x00", n, element, "\x00")
+			memory, err := Check(8, 8, body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q := kmsg.NewPtrOffsetCommitRequest()
+			q.Version = 8
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			err = q.ReadFrom(body)
+			runtime.ReadMemStats(&after)
+			if taken := int64(after.TotalAlloc - before.TotalAlloc); err != nil || taken > memory+int64(len(body)) {
+				t.Errorf("%d bytes were taken, %d foreseen; %v", taken, memory, err)
 			}
 		})
 	}
@@ -138,7 +200,7 @@ func TestCheckAllocatesNothing(t *testing.T) {
 	q.Version = 12
 	q.Topics = []kmsg.MetadataRequestTopic{{Topic: kmsg.StringPtr("t")}}
 	body := q.AppendTo(nil)
-	if n := testing.AllocsPerRun(100, func() { _ = Check(3, 12, body) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { _, _ = Check(3, 12, body) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

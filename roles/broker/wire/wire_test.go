@@ -459,12 +459,12 @@ func TestPartitionsOfARequestAreBounded(t *testing.T) {
 	}
 	describe := kmsg.NewPtrDescribeProducersRequest()
 	describe.Topics = []kmsg.DescribeProducersRequestTopic{{Topic: "t", Partitions: make([]int32, MaxPartitions)}}
-	if err := Check(describe.Key(), 0, describe.AppendTo(nil)); err != ErrTooMany {
+	if _, err := Check(describe.Key(), 0, describe.AppendTo(nil)); err != ErrTooMany {
 		t.Errorf("describe producers: %v", err)
 	}
 	topics := kmsg.NewPtrDescribeTopicPartitionsRequest()
 	topics.Topics = make([]kmsg.DescribeTopicPartitionsRequestTopic, MaxPartitions+1)
-	if err := Check(topics.Key(), 0, topics.AppendTo(nil)); err != ErrTooMany {
+	if _, err := Check(topics.Key(), 0, topics.AppendTo(nil)); err != ErrTooMany {
 		t.Errorf("describe topics: %v", err)
 	}
 }
