@@ -187,7 +187,7 @@ type Replication struct {
 
 // Operations is how the process behaves.
 type Operations struct {
-	GracefulShutdownTimeout Duration `toml:"graceful_shutdown_timeout" doc:"bound on an orderly end"`
+	GracefulShutdownTimeout Duration `toml:"graceful_shutdown_timeout" doc:"bound on a stop; what has not ended then is left as by a kill"`
 	LogFormat               string   `toml:"log_format" doc:"auto (text on a terminal, JSON otherwise), text or json"`
 	LogLevel                string   `toml:"log_level" doc:"debug, info, warn or error; where text goes to a terminal, and nothing is set, warn"`
 }

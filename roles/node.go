@@ -452,14 +452,18 @@ func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 // drain ends the Kafka server once all that it has read is answered: clients
 // that wait for records are told that there are none.
 func (n *Node) drain(ctx context.Context) error {
-	err := n.broker.Drain()
+	ctx, cancel := share(ctx, kafkaShare)
+	defer cancel()
+	coordinators, ended := share(ctx, drainShare)
+	defer ended()
+	err := n.broker.Drain(coordinators)
 	if e := n.kafka.Shutdown(ctx); errors.Is(e, context.DeadlineExceeded) {
 		n.log.Warn("some clients did not take their last answers in time", "error", e)
 	} else if e != nil {
 		err = errors.Join(err, e)
 	}
-	settle, cancel := context.WithTimeout(ctx, settleWait)
-	defer cancel()
+	settle, settled := context.WithTimeout(ctx, settleWait)
+	defer settled()
 	if e := n.broker.Settle(settle); e != nil {
 		n.log.Info("an upload to the bucket was ended by the stop; it is made anew at the next start", "error", e)
 	}
@@ -524,7 +528,16 @@ func (n *Node) openHTTP() error {
 	}
 	n.http = admin.New(options)
 	server := n.http
-	n.opened("HTTP", server.Close)
+	n.opened("HTTP", func(ctx context.Context) error {
+		ctx, cancel := share(ctx, httpShare)
+		defer cancel()
+		err := server.Close(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			n.log.Warn("some HTTP clients did not take their last answers in time", "error", err)
+			return nil
+		}
+		return err
+	})
 	n.serving.Go(func() {
 		if err := server.Serve(listener); err != nil {
 			n.fail(err)
@@ -637,23 +650,4 @@ func (n *Node) banner(started time.Duration) banner {
 		b.QUIC = n.quic.Addr().String()
 	}
 	return b
-}
-
-// Close takes the node down in the reverse order of its opening, within
-// operations.graceful_shutdown_timeout where something waits for others.
-func (n *Node) Close() error {
-	n.mu.Lock()
-	n.ready = false
-	n.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(n.config.Operations.GracefulShutdownTimeout))
-	defer cancel()
-	var err error
-	for _, c := range slices.Backward(n.closers) {
-		if e := c.close(ctx); e != nil {
-			err = errors.Join(err, fmt.Errorf("close the %s: %w", c.what, e))
-		}
-	}
-	n.closers = nil
-	n.serving.Wait()
-	return err
 }

@@ -124,14 +124,14 @@ func (c *caller) refusal(resp *http.Response, raw []byte) error {
 		case http.StatusForbidden:
 			return fmt.Errorf("%s calls the server by a name, which it refuses, for a page of another site could do so: write its address, such as http://10.0.0.5:9642", c.base)
 		}
-		return fmt.Errorf("the server answered %s: %s", resp.Status, strings.TrimSpace(string(raw)))
+		return fmt.Errorf("the server answered %s: %s", resp.Status, visible(strings.TrimSpace(string(raw))))
 	}
 	var b strings.Builder
 	b.WriteString(p.Detail)
 	for _, e := range p.Errors {
 		fmt.Fprintf(&b, "; %s: %s", e.Location, e.Message)
 	}
-	return fmt.Errorf("%s", b.String())
+	return fmt.Errorf("%s", visible(b.String()))
 }
 
 func topicPath(name string) string { return "/api/v1/topics/" + url.PathEscape(name) }

@@ -119,5 +119,5 @@ func (e *env) table(columns ...string) table.Writer {
 		header[i] = c
 	}
 	t.AppendHeader(header)
-	return t
+	return visibleTable{t}
 }

@@ -83,7 +83,7 @@ func (e *env) describeGroup() *cobra.Command {
 }
 
 func (e *env) showGroup(g broker.GroupDescription) {
-	fmt.Fprintf(e.stdout, "group       %s (%s, protocol %s)\n", g.Group, g.Kind, orDash(g.ProtocolType))
+	fmt.Fprintf(e.stdout, "group       %s (%s, protocol %s)\n", visible(g.Group), g.Kind, visible(orDash(g.ProtocolType)))
 	fmt.Fprintf(e.stdout, "state       %s, %s\n", g.State, plural(g.Members, "member"))
 	fmt.Fprintf(e.stdout, "lag         %s in %s\n", plural(int(g.Lag), "record"), plural(g.Partitions, "partition"))
 	if len(g.MemberList) > 0 {
@@ -132,13 +132,13 @@ func (e *env) deleteGroup() *cobra.Command {
 					return err
 				}
 				return e.print(out, func() {
-					fmt.Fprintf(e.stdout, "would delete group %s with offsets of %s; it has %s\n", out.Group, plural(out.Partitions, "partition"), plural(out.Members, "member"))
+					fmt.Fprintf(e.stdout, "would delete group %s with offsets of %s; it has %s\n", visible(out.Group), plural(out.Partitions, "partition"), plural(out.Members, "member"))
 				})
 			}
 			if err := e.client(cmd).call(cmd.Context(), http.MethodDelete, groupPath(args[0]), nil, nil); err != nil {
 				return err
 			}
-			return e.print(map[string]string{"deleted": args[0]}, func() { fmt.Fprintf(e.stdout, "group %s deleted\n", args[0]) })
+			return e.print(map[string]string{"deleted": args[0]}, func() { fmt.Fprintf(e.stdout, "group %s deleted\n", visible(args[0])) })
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would be deleted")
@@ -271,7 +271,7 @@ func (e *env) showPlan(p broker.OffsetPlan) {
 		case p.New:
 			made = "; the group is new"
 		}
-		fmt.Fprintf(e.stdout, "\ngroup %s: %s reset%s\n", p.Group, offsets, made)
+		fmt.Fprintf(e.stdout, "\ngroup %s: %s reset%s\n", visible(p.Group), offsets, made)
 		return
 	}
 	switch {
@@ -280,7 +280,7 @@ func (e *env) showPlan(p broker.OffsetPlan) {
 	case p.New:
 		made = "; there is no such group yet: it would be made"
 	}
-	fmt.Fprintf(e.stdout, "\nnothing was done: with --execute, %s of group %s would change%s\n", offsets, p.Group, made)
+	fmt.Fprintf(e.stdout, "\nnothing was done: with --execute, %s of group %s would change%s\n", offsets, visible(p.Group), made)
 }
 
 // completeGroup offers the ids of the server's groups to the shell.
@@ -291,9 +291,11 @@ func (e *env) completeGroup(cmd *cobra.Command, args []string, _ string) ([]stri
 	if len(args) > 0 || e.client(cmd).call(cmd.Context(), http.MethodGet, groupsPath, nil, &out) != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	names := make([]string, len(out.Groups))
-	for i, g := range out.Groups {
-		names[i] = g.Group
+	names := make([]string, 0, len(out.Groups))
+	for _, g := range out.Groups {
+		if visible(g.Group) == g.Group { // else a shell would be offered what it runs
+			names = append(names, g.Group)
+		}
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }

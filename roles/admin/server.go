@@ -20,6 +20,17 @@ const (
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 64 << 10
 	maxBodyBytes   = 1 << 20
+
+	// An answer is held as long as it is not taken: so much of it is to go out in such
+	// a time.
+	writeTimeout = 10 * time.Second
+	writeChunk   = 256 << 10
+
+	// Connections, and answers that are made or sent at once, which may be of MiB; an
+	// operator, a few programs and scrapers have a handful.
+	maxConnections = 256
+	maxRequests    = 16 // of the API
+	maxScrapes     = 4
 )
 
 // Options of a Server.
@@ -61,18 +72,20 @@ func New(o Options) *Server {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
 	mux.Handle("GET /healthz", probe(o.Healthy, nil))
 	mux.Handle("GET /readyz", probe(o.Ready, o.Bucket))
 	stopping, stop := context.WithCancel(context.Background())
 	if o.Cluster != nil {
-		registerAPI(mux, o, stopping)
+		calls := http.NewServeMux()
+		registerAPI(calls, o, stopping)
+		mux.Handle("/api/v1/", limitRequests(calls, maxRequests))
 	}
 	return &Server{
 		log:  o.Log,
 		stop: stop,
 		http: &http.Server{
-			Handler:           http.MaxBytesHandler(refuseBrowsers(mux), maxBodyBytes),
+			Handler:           http.MaxBytesHandler(boundWrites(refuseBrowsers(mux)), maxBodyBytes),
 			ReadHeaderTimeout: headerTimeout,
 			ReadTimeout:       requestTimeout,
 			IdleTimeout:       idleTimeout,
@@ -84,7 +97,7 @@ func New(o Options) *Server {
 
 // Serve answers on the listener until Close.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.http.Serve(newLimited(l, maxConnections)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve http on %s: %w", l.Addr(), err)
 	}
 	return nil

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -171,21 +172,30 @@ func (b *Broker) Metrics() prometheus.Collector { return b.metrics }
 
 // Drain ends what waits, and lets nothing wait from now on: fetches are answered
 // with what there is, members of groups are told that their coordinator is gone.
-// A server can then answer all that it has read, and shut down.
-func (b *Broker) Drain() error {
+// A server can then answer all that it has read, and shut down. When ctx ends before
+// the coordinators have, it returns without them.
+func (b *Broker) Drain(ctx context.Context) error {
 	b.connections.close()
-	return errors.Join(b.transactions.Close(), b.groups.Close())
+	ended := make(chan error, 1)
+	go func() { ended <- errors.Join(b.transactions.Close(), b.groups.Close()) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("end the coordinators: %w", ctx.Err())
+	}
 }
 
 // Close ends the broker as Drain does, gives up requests that wait for the
 // controller, and takes it out of service there. Every goroutine has ended when
-// it returns. The servers that call Serve are closed before, the store after.
+// it returns; nothing bounds how long that takes. The servers that call Serve are closed
+// before, the store after.
 func (b *Broker) Close() error {
 	b.stop()
 	if b.unsubscribe != nil {
 		b.unsubscribe()
 	}
-	err := b.Drain()
+	err := b.Drain(context.Background())
 	if b.filer != nil {
 		err = errors.Join(err, b.filer.Close())
 	}

@@ -227,7 +227,7 @@ func (w *world) end(l *life, how ending) error {
 func (l *life) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	err := l.b.Drain()
+	err := l.b.Drain(ctx)
 	if late := l.server.Shutdown(ctx); !errors.Is(late, context.DeadlineExceeded) {
 		err = errors.Join(err, late)
 	}

@@ -230,39 +230,31 @@ func TestInboxIsServedInOrder(t *testing.T) {
 	})
 }
 
-// Whether the end, or what waits in the inbox, is seen first is left to chance; what
-// waits is answered or refused, and what was posted runs before the end or never.
+// What waits in the inbox at the end is refused, and what was posted never runs: the end
+// does not wait for it.
 func TestInboxIsEmptiedByTheEnd(t *testing.T) {
-	for outcomes := map[any]bool{}; len(outcomes) < 2; {
-		synctest.Test(t, func(t *testing.T) {
-			h, ctx := open(t), t.Context()
-			h.Load(0, 1)
-			synctest.Wait()
-			kept, blocked := h.ask(ctx, 0, "keep"), h.ask(ctx, 0, "block")
-			synctest.Wait()
-			waits := h.ask(ctx, 0, "a")
-			ran := false
-			s := h.All()[0]
-			s.Post(func() { ran = true })
-			h.Unload(0)
-			h.block <- struct{}{}
-			synctest.Wait()
-			want(t, kept, kerr.NotCoordinator)
-			want(t, blocked, "block")
-			var end any = kerr.NotCoordinator
-			if outcomes[ran] = true; ran {
-				end = "a"
-			}
-			want(t, waits, end)
-			h.wantNotes(t, "load 1", "end 1")
-			ran = false
-			want(t, askShard(ctx, s, "a"), kerr.NotCoordinator)
-			s.Post(func() { ran = true })
-			if synctest.Wait(); ran || len(s.inbox) > 0 {
-				t.Fatal("what was posted after the end ran, or waits for ever")
-			}
-		})
-	}
+	synctest.Test(t, func(t *testing.T) {
+		h, ctx := open(t), t.Context()
+		h.Load(0, 1)
+		synctest.Wait()
+		kept, blocked := h.ask(ctx, 0, "keep"), h.ask(ctx, 0, "block")
+		synctest.Wait()
+		waits := h.ask(ctx, 0, "a")
+		ran := false
+		s := h.All()[0]
+		s.Post(func() { ran = true })
+		h.Unload(0)
+		h.block <- struct{}{}
+		want(t, kept, kerr.NotCoordinator)
+		want(t, blocked, "block")
+		want(t, waits, kerr.NotCoordinator)
+		h.wantNotes(t, "load 1", "end 1")
+		want(t, askShard(ctx, s, "a"), kerr.NotCoordinator)
+		s.Post(func() { ran = true })
+		if synctest.Wait(); ran || len(s.inbox) > 0 {
+			t.Fatal("what was posted ran after the end, or waits for ever")
+		}
+	})
 }
 
 func TestFirstOfTheAlarmsRings(t *testing.T) {
@@ -414,4 +406,25 @@ func TestPartitionIsKafkas(t *testing.T) {
 	if got := PartitionOf("a", 5); got != 2 {
 		t.Errorf("partition %d of 5", got)
 	}
+}
+
+// Of what was taken from the inbox together the rest is refused when the end comes.
+func TestTheEndComesBetweenRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, ctx := open(t), t.Context()
+		h.Load(0, 1)
+		synctest.Wait()
+		first := h.ask(ctx, 0, "block")
+		synctest.Wait()
+		// Both are taken together, then the end comes.
+		second, third := h.ask(ctx, 0, "block"), h.ask(ctx, 0, "keep")
+		h.block <- struct{}{}
+		synctest.Wait()
+		h.Unload(0)
+		h.block <- struct{}{}
+		want(t, first, "block")
+		want(t, second, "block")
+		want(t, third, kerr.NotCoordinator)
+		h.wantNotes(t, "load 1", "end 1")
+	})
 }

@@ -16,7 +16,7 @@
 // what it was given: NOT_COORDINATOR where the partition is not led, or no longer,
 // COORDINATOR_LOAD_IN_PROGRESS while its log is read, COORDINATOR_NOT_AVAILABLE when
 // too many wait, or nobody waits for the answer any more. What was taken is served in
-// the order in which it came. The log is not read before the shards before have ended
+// the order in which it came, until the leadership ends: what is left then is refused. The log is not read before the shards before have ended
 // and all they appended is over.
 //
 // Concurrency: Load, Unload, Submit, All, Loaded, Post, Appended and Wake may be

@@ -209,14 +209,20 @@ func (s *Shard[R]) Wait(alarms ...time.Time) bool {
 }
 
 // Serve takes what is in the inbox, in order: it runs what was posted, and begins
-// requests. Each is to be answered by [Shard.Answer], now or later.
+// requests. Each is to be answered by [Shard.Answer], now or later. It stops at the end
+// of the leadership, which does not wait for what came before: the rest is refused.
 func (s *Shard[R]) Serve(begin func(call uint64, request R)) {
 	s.mu.Lock()
 	inbox := s.inbox
 	s.inbox, s.waiting = nil, 0
 	s.mu.Unlock()
-	for _, m := range inbox {
+	for i, m := range inbox {
 		switch {
+		case s.Context.Err() != nil:
+			s.mu.Lock()
+			s.inbox = append(inbox[i:], s.inbox...)
+			s.mu.Unlock()
+			return
 		case m.run != nil:
 			m.run()
 		case m.ctx.Err() != nil:

@@ -307,11 +307,11 @@ func (cg *consumerGroup) stateName() string {
 func (m *consumerMember) size() int {
 	n := memberBytes + len(m.id) + len(m.clientID) + len(m.clientHost) + len(m.pattern) + len(m.assignor)
 	for _, t := range m.topics {
-		n += len(t)
+		n += topicBytes + len(t)
 	}
 	if m.classic != nil {
 		for _, p := range m.classic.protocols {
-			n += len(p.name) + len(p.metadata)
+			n += protocolBytes + len(p.name) + len(p.metadata)
 		}
 	}
 	return n

@@ -2,6 +2,8 @@ package group
 
 import (
 	"bytes"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -120,14 +122,35 @@ func (cg *consumerGroup) supported(req *kmsg.JoinGroupRequest) bool {
 	if req.ProtocolType != consumerProtocol {
 		return false
 	}
-	return slices.ContainsFunc(req.Protocols, func(p kmsg.JoinGroupRequestProtocol) bool {
-		for _, m := range cg.members {
-			if m.id != req.MemberID && m.classic != nil && !m.classic.supports(p.Name) {
-				return false
+	left := make(map[string]int, len(req.Protocols))
+	for _, p := range req.Protocols {
+		left[p.Name] = 0
+	}
+	return commonToClassic(left, maps.Values(cg.members), req.MemberID)
+}
+
+// commonToClassic reports whether all members of the classic protocol but one support
+// one of these protocols. left counts, for each, the members that do; it begins with
+// zeros.
+func commonToClassic(left map[string]int, members iter.Seq[*consumerMember], but string) bool {
+	n := 0
+	for m := range members {
+		if m.classic == nil || m.id == but {
+			continue
+		}
+		for _, p := range m.classic.protocols {
+			if of, ok := left[p.name]; ok && of == n { // else not all before support it, or it is named twice
+				left[p.name]++
 			}
 		}
-		return true
-	})
+		n++
+	}
+	for _, of := range left {
+		if of == n {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *classicMember) supports(name string) bool {
@@ -342,9 +365,11 @@ func (cg *consumerGroup) mayDowngrade() bool {
 			return false
 		}
 	}
-	return slices.ContainsFunc(members[0].classic.protocols, func(p protocol) bool {
-		return !slices.ContainsFunc(members, func(m *consumerMember) bool { return !m.classic.supports(p.name) })
-	})
+	left := make(map[string]int, len(members[0].classic.protocols))
+	for _, p := range members[0].classic.protocols {
+		left[p.name] = 0
+	}
+	return commonToClassic(left, slices.Values(members), "")
 }
 
 // downgrade makes a consumer group whose members are all of the classic protocol,

@@ -3,6 +3,7 @@ package group
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,6 +68,8 @@ func (c *Core) invalidHeartbeat(req *kmsg.ConsumerGroupHeartbeatRequest) *refusa
 		return refused(kerr.InvalidRequest, "InstanceId can't be empty.")
 	case blank(req.RackID):
 		return refused(kerr.InvalidRequest, "RackId can't be empty.")
+	case slices.Contains(req.SubscribedTopicNames, ""):
+		return refused(kerr.InvalidRequest, "SubscribedTopicNames can't contain empty names.")
 	case req.MemberEpoch < leaveStaticEpoch:
 		return refused(kerr.InvalidRequest, "MemberEpoch is invalid.")
 	case req.ServerAssignor != nil && !c.opt.Consumer.assigns(*req.ServerAssignor):
@@ -199,7 +202,7 @@ func (cg *consumerGroup) heartbeatOf(r Request, req *kmsg.ConsumerGroupHeartbeat
 	opt := cg.group.core.opt
 	size := len(r.ClientID) + len(r.ClientHost) + len(req.MemberID)
 	for _, t := range req.SubscribedTopicNames {
-		size += len(t)
+		size += topicBytes + len(t)
 	}
 	for _, s := range []*string{req.InstanceID, req.RackID, req.SubscribedTopicRegex} {
 		if s != nil {

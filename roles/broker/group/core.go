@@ -327,7 +327,7 @@ func (c *Core) make(id string) *group {
 	id = strings.Clone(id)
 	g := &group{
 		core: c, id: id,
-		members: map[string]*member{}, instances: map[string]*member{}, pending: map[string]time.Time{},
+		members: map[string]*member{}, support: map[string]int{}, instances: map[string]*member{}, pending: map[string]time.Time{},
 		offsets: map[string]map[int32]commit{},
 	}
 	c.groups[id] = g

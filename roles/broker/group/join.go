@@ -37,6 +37,8 @@ func (c *Core) tryJoin(now time.Time, r Request, req *kmsg.JoinGroupRequest) int
 		return kerr.InvalidGroupID.Code
 	case !nameable(r, req):
 		return kerr.InvalidRequest.Code
+	case !guard.Check("group.protocols-bounded", len(req.Protocols) <= maxProtocols):
+		return kerr.GroupMaxSizeReached.Code
 	case session < c.opt.MinSession || session > c.opt.MaxSession:
 		return kerr.InvalidSessionTimeout.Code
 	}
@@ -77,17 +79,25 @@ func (c *Core) tryJoin(now time.Time, r Request, req *kmsg.JoinGroupRequest) int
 	return g.joinKnown(now, r, req)
 }
 
+// maxProtocols bounds the protocols of one member, which are matched with those of
+// others. Clients have a handful: Kafka's consumers know four assignors, Connect three.
+const maxProtocols = 64
+
 // maxName is the longest name that a record can hold, less what a member's id has
 // besides the name that it begins with.
 const maxName = math.MaxInt16 - 100
 
-// nameable reports whether a record can hold what a join says of its sender.
+// nameable reports whether a record can hold what a join says of its sender. A protocol
+// without a name could not be told from none.
 func nameable(r Request, req *kmsg.JoinGroupRequest) bool {
 	longest := max(len(r.ClientID), len(r.ClientHost), len(req.ProtocolType))
 	if req.InstanceID != nil {
 		longest = max(longest, len(*req.InstanceID))
 	}
 	for _, p := range req.Protocols {
+		if p.Name == "" {
+			return false
+		}
 		longest = max(longest, len(p.Name))
 	}
 	return guard.Check("group.member-name-length", longest <= maxName)
@@ -100,7 +110,7 @@ func joinSize(r Request, req *kmsg.JoinGroupRequest) int {
 		n += len(*req.InstanceID)
 	}
 	for _, p := range req.Protocols {
-		n += len(p.Name) + len(p.Metadata)
+		n += protocolBytes + len(p.Name) + len(p.Metadata)
 	}
 	return n
 }
@@ -188,9 +198,9 @@ func (g *group) addMember(now time.Time, r Request, req *kmsg.JoinGroupRequest, 
 
 // rejoin lets a member wait for the next generation, as the one it says it is now.
 func (g *group) rejoin(now time.Time, r Request, req *kmsg.JoinGroupRequest, m *member) {
-	g.grow(-m.size())
+	g.count(m, -1)
 	m.take(req)
-	g.grow(m.size())
+	g.count(m, 1)
 	g.awaitJoin(m, &waiting{call: r.Call, join: req})
 }
 
@@ -226,13 +236,13 @@ func (g *group) replaceStatic(now time.Time, r Request, req *kmsg.JoinGroupReque
 	was := m.id
 	g.endJoin(m, kerr.FencedInstanceID.Code)
 	g.endSync(m, kerr.FencedInstanceID.Code)
-	g.grow(-m.size())
+	g.count(m, -1)
 	delete(g.members, was)
 	m.id = *m.instance + "-" + g.core.opt.NewID()
 	m.clientID, m.clientHost = strings.Clone(r.ClientID), strings.Clone(r.ClientHost)
 	m.take(req)
 	g.members[m.id] = m
-	g.grow(m.size())
+	g.count(m, 1)
 	wasLeader := g.leader == was
 	if wasLeader {
 		g.leader = m.id

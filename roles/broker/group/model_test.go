@@ -547,7 +547,7 @@ func (w *world) sameReplayed() {
 		for _, m := range g.members { // the record keeps the chosen protocol only
 			for _, p := range m.protocols {
 				if p.name != g.protocol {
-					w.core.bytes -= int64(len(p.name) + len(p.metadata))
+					w.core.bytes -= int64(protocolBytes + len(p.name) + len(p.metadata))
 				}
 			}
 		}

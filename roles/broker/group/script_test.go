@@ -93,7 +93,7 @@ func newScript() *script {
 	s := &script{start: time.Unix(1_700_000_000, 0), who: map[Call]string{}, known: map[string]string{}, epoch: map[string]int32{}}
 	s.atlas = atlas{0, map[string]int32{}, map[string]storage.TopicID{}}
 	s.now = s.start
-	s.opt = Options{Log: new(memoryLog), NewID: func() string { s.ids++; return strconv.Itoa(s.ids) }, MaxGroupSize: 4, MaxMetadata: 10, MaxMember: 100}
+	s.opt = Options{Log: new(memoryLog), NewID: func() string { s.ids++; return strconv.Itoa(s.ids) }, MaxGroupSize: 4, MaxMetadata: 10, MaxMember: 250}
 	if err := s.opt.setDefaults(); err != nil {
 		panic(err)
 	}

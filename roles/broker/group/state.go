@@ -14,10 +14,12 @@ import (
 
 // What things cost in memory, about, besides the bytes they hold.
 const (
-	groupBytes   = 600
-	memberBytes  = 500
-	commitBytes  = 136
-	pendingBytes = 100
+	groupBytes    = 600
+	memberBytes   = 500
+	protocolBytes = 40 // of a member
+	topicBytes    = 16 // of a member's subscription
+	commitBytes   = 136
+	pendingBytes  = 100
 )
 
 // minRebalance is the least time that members have to join, whatever they say.
@@ -57,6 +59,7 @@ type group struct {
 	unreadable   bool // a subscription did not decode: take every topic as subscribed
 
 	members   map[string]*member
+	support   map[string]int       // members that support a protocol, by its name
 	instances map[string]*member   // static ones, by instance id
 	pending   map[string]time.Time // ids given out by KIP-394 and not used yet, until when
 	joining   int                  // members that wait for a join
@@ -120,7 +123,7 @@ type waiting struct {
 func (m *member) size() int64 {
 	n := memberBytes + len(m.id) + len(m.clientID) + len(m.clientHost) + len(m.assignment)
 	for _, p := range m.protocols {
-		n += len(p.name) + len(p.metadata)
+		n += protocolBytes + len(p.name) + len(p.metadata)
 	}
 	return int64(n)
 }
@@ -133,10 +136,6 @@ func (m *member) metadata(name string) []byte {
 		}
 	}
 	return nil
-}
-
-func (m *member) supports(name string) bool {
-	return slices.ContainsFunc(m.protocols, func(p protocol) bool { return p.name == name })
 }
 
 // ordered returns the members in the order they joined in.
@@ -155,7 +154,7 @@ func (g *group) add(m *member) {
 	if m.instance != nil {
 		g.instances[*m.instance] = m
 	}
-	g.grow(m.size())
+	g.count(m, 1)
 }
 
 // remove takes m out of the group, and tells whoever waits on its behalf.
@@ -166,11 +165,27 @@ func (g *group) remove(m *member) {
 	if m.instance != nil {
 		delete(g.instances, *m.instance)
 	}
-	g.grow(-m.size())
+	g.count(m, -1)
 	if g.leader == m.id {
 		g.leader = "" // the next generation elects one
 	}
 }
+
+// count adds what m takes and which protocols it supports, or takes that off again.
+func (g *group) count(m *member, by int) {
+	g.grow(int64(by) * m.size())
+	for i, p := range m.protocols {
+		if slices.ContainsFunc(m.protocols[:i], func(q protocol) bool { return q.name == p.name }) {
+			continue // named twice
+		}
+		if g.support[p.name] += by; g.support[p.name] == 0 {
+			delete(g.support, p.name)
+		}
+	}
+}
+
+// common reports whether all members support a protocol.
+func (g *group) common(name string) bool { return g.support[name] == len(g.members) }
 
 // grow counts bytes of members, their ids and assignments.
 func (g *group) grow(n int64) {
@@ -268,14 +283,7 @@ func (g *group) supported(protocolType string, protocols []kmsg.JoinGroupRequest
 	if len(g.members) == 0 {
 		return protocolType != "" && len(protocols) > 0
 	}
-	return protocolType == g.protocolType && slices.ContainsFunc(protocols, func(p kmsg.JoinGroupRequestProtocol) bool {
-		for _, m := range g.members {
-			if !m.supports(p.Name) {
-				return false
-			}
-		}
-		return true
-	})
+	return protocolType == g.protocolType && slices.ContainsFunc(protocols, func(p kmsg.JoinGroupRequestProtocol) bool { return g.common(p.Name) })
 }
 
 // selectProtocol returns the protocol that most members like best among those
@@ -284,14 +292,14 @@ func (g *group) selectProtocol() string {
 	members := g.ordered()
 	var candidates []string
 	for _, p := range members[0].protocols {
-		if !slices.ContainsFunc(members, func(m *member) bool { return !m.supports(p.name) }) {
+		if g.common(p.name) {
 			candidates = append(candidates, p.name)
 		}
 	}
 	votes := map[string]int{}
 	for _, m := range members {
 		for _, p := range m.protocols {
-			if slices.Contains(candidates, p.name) {
+			if g.common(p.name) {
 				votes[p.name]++
 				break
 			}
