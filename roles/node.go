@@ -299,7 +299,7 @@ func (n *Node) openBroker(ctx context.Context, id *identity) error {
 	}
 
 	network := n.config.Network
-	tcp, udp, err := listenKafka(network.Bind, network.KafkaPort, network.QUIC.Enabled)
+	tcp, udp, err := listenKafka(network.Bind, network.KafkaPort, network.QUIC.Enabled, n.config.Security.AllowInsecure)
 	if err != nil {
 		return err
 	}
@@ -506,7 +506,7 @@ func (n *Node) Reload() (loaded bool, err error) {
 
 // openHTTP starts metrics and health, and the API where there is a controller.
 func (n *Node) openHTTP() error {
-	listener, err := listenTCP(n.config.Network.Bind, n.config.Network.HTTPPort, "network.http_port")
+	listener, err := listenTCP(n.config.Network.Bind, n.config.Network.HTTPPort, "network.http_port", n.config.Security.AllowInsecure)
 	if err != nil {
 		return err
 	}
