@@ -482,13 +482,20 @@ func (n *Node) certificate() (load func() (tls.Certificate, error), err error) {
 	if err != nil {
 		return nil, err
 	}
-	hosts := []string{n.config.Network.AdvertisedHost, host}
-	if name, err := os.Hostname(); err == nil {
-		hosts = append(hosts, name)
-	}
-	hosts = slices.DeleteFunc(hosts, func(h string) bool { return h == "" })
+	hosts := append(n.names(), host)
 	n.caFile = filepath.Join(dir, pki.CAFile)
 	return func() (tls.Certificate, error) { return pki.Development(dir, slices.Clone(hosts), time.Now()) }, nil
+}
+
+// names are what this node is called, as far as it knows.
+func (n *Node) names() (names []string) {
+	if h := n.config.Network.AdvertisedHost; h != "" {
+		names = append(names, h)
+	}
+	if h, err := os.Hostname(); err == nil && h != "" {
+		names = append(names, h)
+	}
+	return names
 }
 
 // Reload loads the certificate of TLS and QUIC again, which connections from
@@ -511,7 +518,10 @@ func (n *Node) openHTTP() error {
 		return err
 	}
 	n.httpAddr = listener.Addr().String()
-	options := admin.Options{Metrics: n.metrics, Ready: n.Ready, Healthy: n.Healthy, Version: Version(), Log: n.log.With("room", "http")}
+	options := admin.Options{
+		Metrics: n.metrics, Ready: n.Ready, Healthy: n.Healthy, Version: Version(), Log: n.log.With("room", "http"),
+		Names: n.names(), Reachable: !listener.Addr().(*net.TCPAddr).IP.IsLoopback(),
+	}
 	if n.servesAPI() {
 		options.Cluster, options.AckBeforeSync = n.controller, n.ackBeforeSync()
 		options.Bucket = bucketDoor{n}

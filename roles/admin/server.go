@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +22,13 @@ const (
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 64 << 10
 	maxBodyBytes   = 1 << 20
+)
+
+// Paths of what watches a process.
+const (
+	metricsPath = "/metrics"
+	healthPath  = "/healthz"
+	readyPath   = "/readyz"
 )
 
 // Options of a Server.
@@ -42,6 +51,10 @@ type Options struct {
 	// AckBeforeSync is how long before the disk acks may come here, and so what a
 	// power cut can lose of what was acked; 0: they come after it.
 	AckBeforeSync time.Duration
+	// Names are the server's own, beside localhost, by which it may be called.
+	Names []string
+	// Reachable says that others than this machine reach the server.
+	Reachable bool
 	// Version is what the OpenAPI document calls itself.
 	Version string
 	Log     *slog.Logger
@@ -61,9 +74,9 @@ func New(o Options) *Server {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
-	mux.Handle("GET /healthz", probe(o.Healthy, nil))
-	mux.Handle("GET /readyz", probe(o.Ready, o.Bucket))
+	mux.Handle("GET "+metricsPath, promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
+	mux.Handle("GET "+healthPath, probe(o.Healthy, nil))
+	mux.Handle("GET "+readyPath, probe(o.Ready, o.Bucket))
 	stopping, stop := context.WithCancel(context.Background())
 	if o.Cluster != nil {
 		registerAPI(mux, o, stopping)
@@ -72,7 +85,7 @@ func New(o Options) *Server {
 		log:  o.Log,
 		stop: stop,
 		http: &http.Server{
-			Handler:           http.MaxBytesHandler(refuseBrowsers(mux), maxBodyBytes),
+			Handler:           http.MaxBytesHandler(refuseBrowsers(o, mux), maxBodyBytes),
 			ReadHeaderTimeout: headerTimeout,
 			ReadTimeout:       requestTimeout,
 			IdleTimeout:       idleTimeout,
@@ -123,18 +136,33 @@ func probe(check func() error, b Bucket) http.Handler {
 
 // refuseBrowsers turns away what a page of another site can make a browser
 // send: requests with an Origin, and names that were rebound to an address of
-// this machine (DNS rebinding).
-func refuseBrowsers(next http.Handler) http.Handler {
+// this machine (DNS rebinding). What watches a server that others can reach may call it
+// by whatever name it has there: whoever reaches it reads the same.
+func refuseBrowsers(o Options, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.Host)
-		if err != nil {
-			host = r.Host
+		switch watched := o.Reachable && (r.URL.Path == metricsPath || r.URL.Path == healthPath || r.URL.Path == readyPath); {
+		case r.Header.Get("Origin") != "":
+			http.Error(w, "requests from pages of other sites are refused: call the server without an Origin header", http.StatusForbidden)
+		case !watched && !o.isOwn(r.Host):
+			http.Error(w, fmt.Sprintf("Host %q is neither an address nor a name that this server knows for its own, and may be the page of another site: "+
+				"call it by address, or by network.advertised_host", r.Host), http.StatusForbidden)
+		default:
+			next.ServeHTTP(w, r)
 		}
-		if r.Header.Get("Origin") != "" || (host != "localhost" && net.ParseIP(host) == nil) {
-			http.Error(w, "requests from pages of other sites are refused: call "+
-				"the API by address, without an Origin header", http.StatusForbidden)
-			return
-		}
-		next.ServeHTTP(w, r)
 	})
+}
+
+// isOwn reports whether the Host of a request cannot have been rebound: an address, or
+// a name of this server.
+func (o Options) isOwn(hostPort string) bool {
+	host, _, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		host = strings.TrimSuffix(strings.TrimPrefix(hostPort, "["), "]")
+	}
+	if net.ParseIP(host) != nil {
+		return true
+	}
+	host = strings.TrimSuffix(host, ".")
+	own := func(name string) bool { return name != "" && strings.EqualFold(host, strings.TrimSuffix(name, ".")) }
+	return own("localhost") || slices.ContainsFunc(o.Names, own)
 }
