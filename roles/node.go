@@ -414,11 +414,7 @@ func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 	n.metrics.MustRegister(counts)
 	var secure *tls.Config
 	if udp != nil || network.TLS == "on" {
-		load, err := n.certificate()
-		if err != nil {
-			return err
-		}
-		if n.certificates, err = pki.Keep(load); err != nil {
+		if err := n.keepCertificate(); err != nil {
 			return err
 		}
 		secure = n.certificates.ServerConfig()
@@ -519,7 +515,7 @@ func (n *Node) openHTTP() error {
 	}
 	n.httpAddr = listener.Addr().String()
 	options := admin.Options{
-		Metrics: n.metrics, Ready: n.Ready, Healthy: n.Healthy, Version: Version(), Log: n.log.With("room", "http"),
+		Metrics: n.metrics, Ready: n.Ready, Healthy: n.Healthy, Warnings: n.warnings, Version: Version(), Log: n.log.With("room", "http"),
 		Names: n.names(), Reachable: !listener.Addr().(*net.TCPAddr).IP.IsLoopback(),
 	}
 	if n.servesAPI() {

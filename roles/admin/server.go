@@ -39,6 +39,9 @@ type Options struct {
 	Ready func() error
 	// Healthy says why the process needs a person, or nil.
 	Healthy func() error
+	// Warnings is what is not as it should be, in words, beside what Bucket says; nil:
+	// nobody looks.
+	Warnings func() []string
 	// Cluster serves /api/v1 when it is not nil.
 	Cluster Cluster
 	// Storage tells what partitions hold in this process; nil without the
@@ -75,8 +78,8 @@ func New(o Options) *Server {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET "+metricsPath, promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
-	mux.Handle("GET "+healthPath, probe(o.Healthy, nil))
-	mux.Handle("GET "+readyPath, probe(o.Ready, o.Bucket))
+	mux.Handle("GET "+healthPath, probe(o.Healthy, nil, nil))
+	mux.Handle("GET "+readyPath, probe(o.Ready, o.Warnings, o.Bucket))
 	stopping, stop := context.WithCancel(context.Background())
 	if o.Cluster != nil {
 		registerAPI(mux, o, stopping)
@@ -114,9 +117,8 @@ func (s *Server) Close(ctx context.Context) error {
 }
 
 // probe answers 200 while check says nil, and 503 with the reason else. What is
-// not as it should be with the bucket is said too: it is no reason to send clients
-// elsewhere.
-func probe(check func() error, b Bucket) http.Handler {
+// not as it should be is said too: it is no reason to send clients elsewhere.
+func probe(check func() error, warnings func() []string, b Bucket) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		if err := check(); err != nil {
@@ -125,10 +127,14 @@ func probe(check func() error, b Bucket) http.Handler {
 			return
 		}
 		fmt.Fprintln(w, "ok")
-		if b == nil {
-			return
+		var said []string
+		if b != nil {
+			said = b.State().Warnings
 		}
-		for _, warning := range b.State().Warnings {
+		if warnings != nil {
+			said = append(said, warnings()...)
+		}
+		for _, warning := range said {
 			fmt.Fprintln(w, "warning:", warning)
 		}
 	})
