@@ -230,6 +230,9 @@ func (n *Node) walBudget() (capacity, reserve int64, err error) {
 	}
 	c := n.config.WAL
 	capacity, reserve = cutWAL(c, held, free)
+	if err := fitsWAL(c, held, free, capacity); err != nil {
+		return 0, 0, fmt.Errorf("make the log in %s: %w", n.dir.Root(), err)
+	}
 	if capacity != int64(c.Capacity) {
 		n.log.Warn("wal.capacity is more than half of the free disk; it is cut", "wanted_bytes", int64(c.Capacity), "bytes", capacity)
 	}
@@ -251,6 +254,15 @@ func cutWAL(c configs.WAL, held, free int64) (capacity, reserve int64) {
 		reserve = min(reserve, capacity/2-segment)
 	}
 	return capacity, reserve
+}
+
+// fitsWAL refuses to begin a log that meets the end of the disk before its own. One that
+// is there is served, however full the disk is.
+func fitsWAL(c configs.WAL, held, free, capacity int64) error {
+	if held > 0 || capacity <= free {
+		return nil
+	}
+	return fmt.Errorf("it has eight segments of wal.segment_size, %v, at least, and the disk has %d bytes free: make room, or set wal.segment_size", c.SegmentSize, free)
 }
 
 func (n *Node) heldByWAL() (int64, error) {
