@@ -69,7 +69,7 @@ func (n *Node) openBucket(ctx context.Context) error {
 
 // bucketIsSlow says so in the log, once a spell, before a request is given up.
 func (n *Node) bucketIsSlow(op, key string, waited time.Duration) {
-	n.log.Warn("the bucket does not answer; produce and the reading of the log go on", "op", op, "key", key, "waited", waited.Round(time.Millisecond))
+	n.log.Warn("the bucket does not answer; produce and the reading of the log go on", "op", op, "key", key, "waited", waited.Round(time.Millisecond).String())
 }
 
 // Cloud opens the bucket of a cloud that the configuration names: Open of package

@@ -10,6 +10,7 @@ import (
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/admin"
+	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/object"
@@ -43,13 +44,17 @@ func (d bucketDoor) State() admin.BucketState {
 		if w.WAL.Short != nil {
 			s.WAL.Short = w.WAL.Short.Error()
 		}
+		if n.broker != nil {
+			r := n.broker.Refusals()
+			s.WAL.Refused, s.WAL.RefusedPartition = refused(r.Log), refused(r.Partition)
+		}
 	}
 	if n.broker != nil {
 		if u, ok := n.broker.Uploads(); ok {
 			s.Upload = &admin.UploadState{
 				WaitingBytes: u.Waiting, WaitingSince: u.WaitingSince, Partitions: u.Partitions, Running: u.Running,
 				Objects: u.Objects, Bytes: u.Bytes, Failures: u.Failures, RefusedRanges: u.RefusedRanges,
-				LastError: u.LastError, FailingSince: u.FailingSince,
+				LastError: u.LastError, FailingSince: u.FailingSince, Interval: time.Duration(n.config.WAL.UploadInterval).Seconds(),
 			}
 		}
 	}
@@ -65,6 +70,13 @@ func (d bucketDoor) State() admin.BucketState {
 	}
 	s.Warn(log.Err, time.Now())
 	return s
+}
+
+func refused(r broker.Refusing) *admin.RefusedState {
+	if r.Since.IsZero() {
+		return nil
+	}
+	return &admin.RefusedState{Since: r.Since, Last: r.Last, Error: r.Err.Error()}
 }
 
 // Probe implements admin.Bucket. The circuit is left out, for it would answer in

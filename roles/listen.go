@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"rustmq.dev/rustmq/transport"
 )
 
 // PortTakenError says that a listener's port is in use, by whom as far as the
@@ -31,13 +33,14 @@ func (e *PortTakenError) Error() string {
 }
 
 // listenKafka binds the one port number of the Kafka listeners on TCP and, when
-// wanted, on UDP. Port 0 takes a number that is free on both.
-func listenKafka(host string, port int, udp bool) (*net.TCPListener, *net.UDPConn, error) {
+// wanted, on UDP. Port 0 takes a number that is free on both. insecure lets it be
+// another address than loopback.
+func listenKafka(host string, port int, udp, insecure bool) (*net.TCPListener, *net.UDPConn, error) {
 	// A number the kernel gives for TCP may be taken on UDP: ask again.
 	const attempts = 16
 	var last error
 	for range attempts {
-		tcp, err := listenTCP(host, port, "network.kafka_port")
+		tcp, err := listenTCP(host, port, "network.kafka_port", insecure)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -47,6 +50,9 @@ func listenKafka(host string, port int, udp bool) (*net.TCPListener, *net.UDPCon
 		got := tcp.Addr().(*net.TCPAddr)
 		conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: got.IP, Port: got.Port, Zone: got.Zone})
 		if err == nil {
+			if err := transport.GuardBound(host, conn.LocalAddr(), insecure); err != nil {
+				return nil, nil, errors.Join(err, conn.Close(), tcp.Close())
+			}
 			return tcp, conn, nil
 		}
 		last = errors.Join(taken(err, "udp", net.JoinHostPort(host, strconv.Itoa(got.Port)), got.Port, "network.kafka_port"), tcp.Close())
@@ -57,11 +63,14 @@ func listenKafka(host string, port int, udp bool) (*net.TCPListener, *net.UDPCon
 	return nil, nil, last
 }
 
-func listenTCP(host string, port int, key string) (*net.TCPListener, error) {
+func listenTCP(host string, port int, key string, insecure bool) (*net.TCPListener, error) {
 	addr := net.JoinHostPort(host, strconv.Itoa(port))
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, taken(err, "tcp", addr, port, key)
+	}
+	if err := transport.GuardBound(host, listener.Addr(), insecure); err != nil {
+		return nil, errors.Join(err, listener.Close())
 	}
 	return listener.(*net.TCPListener), nil
 }

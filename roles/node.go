@@ -230,6 +230,9 @@ func (n *Node) walBudget() (capacity, reserve int64, err error) {
 	}
 	c := n.config.WAL
 	capacity, reserve = cutWAL(c, held, free)
+	if err := fitsWAL(c, held, free, capacity); err != nil {
+		return 0, 0, fmt.Errorf("make the log in %s: %w", n.dir.Root(), err)
+	}
 	if capacity != int64(c.Capacity) {
 		n.log.Warn("wal.capacity is more than half of the free disk; it is cut", "wanted_bytes", int64(c.Capacity), "bytes", capacity)
 	}
@@ -251,6 +254,15 @@ func cutWAL(c configs.WAL, held, free int64) (capacity, reserve int64) {
 		reserve = min(reserve, capacity/2-segment)
 	}
 	return capacity, reserve
+}
+
+// fitsWAL refuses to begin a log that meets the end of the disk before its own. One that
+// is there is served, however full the disk is.
+func fitsWAL(c configs.WAL, held, free, capacity int64) error {
+	if held > 0 || capacity <= free {
+		return nil
+	}
+	return fmt.Errorf("it has eight segments of wal.segment_size, %v, at least, and the disk has %d bytes free: make room, or set wal.segment_size", c.SegmentSize, free)
 }
 
 func (n *Node) heldByWAL() (int64, error) {
@@ -299,7 +311,7 @@ func (n *Node) openBroker(ctx context.Context, id *identity) error {
 	}
 
 	network := n.config.Network
-	tcp, udp, err := listenKafka(network.Bind, network.KafkaPort, network.QUIC.Enabled)
+	tcp, udp, err := listenKafka(network.Bind, network.KafkaPort, network.QUIC.Enabled, n.config.Security.AllowInsecure)
 	if err != nil {
 		return err
 	}
@@ -414,11 +426,7 @@ func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 	n.metrics.MustRegister(counts)
 	var secure *tls.Config
 	if udp != nil || network.TLS == "on" {
-		load, err := n.certificate()
-		if err != nil {
-			return err
-		}
-		if n.certificates, err = pki.Keep(load); err != nil {
+		if err := n.keepCertificate(); err != nil {
 			return err
 		}
 		secure = n.certificates.ServerConfig()
@@ -486,13 +494,20 @@ func (n *Node) certificate() (load func() (tls.Certificate, error), err error) {
 	if err != nil {
 		return nil, err
 	}
-	hosts := []string{n.config.Network.AdvertisedHost, host}
-	if name, err := os.Hostname(); err == nil {
-		hosts = append(hosts, name)
-	}
-	hosts = slices.DeleteFunc(hosts, func(h string) bool { return h == "" })
+	hosts := append(n.names(), host)
 	n.caFile = filepath.Join(dir, pki.CAFile)
 	return func() (tls.Certificate, error) { return pki.Development(dir, slices.Clone(hosts), time.Now()) }, nil
+}
+
+// names are what this node is called, as far as it knows.
+func (n *Node) names() (names []string) {
+	if h := n.config.Network.AdvertisedHost; h != "" {
+		names = append(names, h)
+	}
+	if h, err := os.Hostname(); err == nil && h != "" {
+		names = append(names, h)
+	}
+	return names
 }
 
 // Reload loads the certificate of TLS and QUIC again, which connections from
@@ -510,12 +525,15 @@ func (n *Node) Reload() (loaded bool, err error) {
 
 // openHTTP starts metrics and health, and the API where there is a controller.
 func (n *Node) openHTTP() error {
-	listener, err := listenTCP(n.config.Network.Bind, n.config.Network.HTTPPort, "network.http_port")
+	listener, err := listenTCP(n.config.Network.Bind, n.config.Network.HTTPPort, "network.http_port", n.config.Security.AllowInsecure)
 	if err != nil {
 		return err
 	}
 	n.httpAddr = listener.Addr().String()
-	options := admin.Options{Metrics: n.metrics, Ready: n.Ready, Healthy: n.Healthy, Version: Version(), Log: n.log.With("room", "http")}
+	options := admin.Options{
+		Metrics: n.metrics, Ready: n.Ready, Healthy: n.Healthy, Warnings: n.warnings, Version: Version(), Log: n.log.With("room", "http"),
+		Names: n.names(), Reachable: !listener.Addr().(*net.TCPAddr).IP.IsLoopback(),
+	}
 	if n.servesAPI() {
 		options.Cluster, options.AckBeforeSync = n.controller, n.ackBeforeSync()
 		options.Bucket = bucketDoor{n}

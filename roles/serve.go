@@ -128,6 +128,11 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 	}
 	failed := make(chan error, 1)
 	node, err := Start(ctx, NodeOptions{Config: config, Log: log, Ephemeral: f.ephemeral, Cloud: f.cloud, Failed: func(err error) { failed <- err }})
+	if err != nil && ctx.Err() != nil {
+		// It was told to stop, and what it waited for was ended by that.
+		log.Info("stopped while it started", "took", time.Since(began).Round(time.Millisecond).String(), "cause", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

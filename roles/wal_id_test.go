@@ -165,4 +165,14 @@ func TestWALIsCutToTheDisk(t *testing.T) {
 			t.Errorf("%d held, %d free: %d and %d, want %d and %d", test.held, test.free, capacity, reserve, test.capacity, test.reserve)
 		}
 	}
+	// Where not even the least fits, it is not begun; what is there goes on.
+	for _, test := range []struct {
+		held, free int64
+		fits       bool
+	}{{0, 200 * mib, false}, {0, 256 * mib, true}, {0, 18 * gib, true}, {1, 0, true}, {0, 0, false}} {
+		capacity, _ := cutWAL(c, test.held, test.free)
+		if err := fitsWAL(c, test.held, test.free, capacity); (err == nil) != test.fits {
+			t.Errorf("%d held, %d free: %v", test.held, test.free, err)
+		}
+	}
 }

@@ -1,3 +1,4 @@
 // Package transport holds what the transports have in common: which addresses
-// may be bound. The transports are its sub-packages.
+// may be bound, judged as they are written and as they were bound. The transports
+// are its sub-packages.
 package transport

@@ -251,3 +251,40 @@ func TestEveryGroupCanBeNamed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A topic that is there is not said to have been created, nor to be as it was asked for.
+func TestTopicThatExistsIsLeftAsItIs(t *testing.T) {
+	url := answers(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			w.WriteHeader(http.StatusConflict)
+			fmt.Fprint(w, `{"detail":"topic t already exists"}`)
+			return
+		}
+		fmt.Fprint(w, `{"name":"t","partitions":1,"replication_factor":1,"configs":{"retention.ms":"7","max.message.bytes":"9"}}`)
+	})
+	for _, c := range []struct {
+		args string
+		want []string
+	}{
+		{"", nil},
+		{"--dry-run", nil},
+		{"-p 1 -r 1 -c retention.ms=7", nil},
+		{"-p 5 -r 3 -c retention.ms=1 -c cleanup.policy=compact", []string{"1 partition, not 5", "replication factor is 1, not 3", `retention.ms is "7", not "1"`, "cleanup.policy is not set"}},
+	} {
+		out, err := run(t.Context(), url, append([]string{"topics", "create", "t", "--if-not-exists"}, strings.Fields(c.args)...)...)
+		if err != nil || !strings.Contains(out, "topic t exists already: 1 partition") || strings.Contains(out, "created") {
+			t.Errorf("%s: %v, %s", c.args, err, out)
+		}
+		if notes := strings.Count(out, "note:"); notes != len(c.want) {
+			t.Errorf("%s: %d notes in %s", c.args, notes, out)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s: no %q in %s", c.args, want, out)
+			}
+		}
+	}
+	if _, err := run(t.Context(), url, "topics", "create", "t"); err == nil {
+		t.Error("without the flag it is no error")
+	}
+}

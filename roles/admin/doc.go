@@ -11,7 +11,8 @@
 //
 // The server trusts whoever reaches it, so it is bound to loopback (see the
 // guard in transport); against pages in a browser it refuses requests with an
-// Origin, or with a Host that is no loopback name or address of its own.
+// Origin, or with a Host that is a name and none of its own: an address cannot be
+// rebound. Where others reach it, the first three are answered by any name.
 //
 // A Server is safe for concurrent use.
 package admin

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,6 +35,13 @@ const (
 	maxScrapes     = 4
 )
 
+// Paths of what watches a process.
+const (
+	metricsPath = "/metrics"
+	healthPath  = "/healthz"
+	readyPath   = "/readyz"
+)
+
 // Options of a Server.
 type Options struct {
 	// Metrics is what /metrics exports.
@@ -41,6 +50,9 @@ type Options struct {
 	Ready func() error
 	// Healthy says why the process needs a person, or nil.
 	Healthy func() error
+	// Warnings is what is not as it should be, in words, beside what Bucket says; nil:
+	// nobody looks.
+	Warnings func() []string
 	// Cluster serves /api/v1 when it is not nil.
 	Cluster Cluster
 	// Storage tells what partitions hold in this process; nil without the
@@ -53,6 +65,10 @@ type Options struct {
 	// AckBeforeSync is how long before the disk acks may come here, and so what a
 	// power cut can lose of what was acked; 0: they come after it.
 	AckBeforeSync time.Duration
+	// Names are the server's own, beside localhost, by which it may be called.
+	Names []string
+	// Reachable says that others than this machine reach the server.
+	Reachable bool
 	// Version is what the OpenAPI document calls itself.
 	Version string
 	Log     *slog.Logger
@@ -72,9 +88,9 @@ func New(o Options) *Server {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
-	mux.Handle("GET /healthz", probe(o.Healthy, nil))
-	mux.Handle("GET /readyz", probe(o.Ready, o.Bucket))
+	mux.Handle("GET "+metricsPath, promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
+	mux.Handle("GET "+healthPath, probe(o.Healthy, nil, nil))
+	mux.Handle("GET "+readyPath, probe(o.Ready, o.Warnings, o.Bucket))
 	stopping, stop := context.WithCancel(context.Background())
 	if o.Cluster != nil {
 		calls := http.NewServeMux()
@@ -85,7 +101,7 @@ func New(o Options) *Server {
 		log:  o.Log,
 		stop: stop,
 		http: &http.Server{
-			Handler:           http.MaxBytesHandler(boundWrites(refuseBrowsers(mux)), maxBodyBytes),
+			Handler:           http.MaxBytesHandler(boundWrites(refuseBrowsers(o, mux)), maxBodyBytes),
 			ReadHeaderTimeout: headerTimeout,
 			ReadTimeout:       requestTimeout,
 			IdleTimeout:       idleTimeout,
@@ -114,9 +130,8 @@ func (s *Server) Close(ctx context.Context) error {
 }
 
 // probe answers 200 while check says nil, and 503 with the reason else. What is
-// not as it should be with the bucket is said too: it is no reason to send clients
-// elsewhere.
-func probe(check func() error, b Bucket) http.Handler {
+// not as it should be is said too: it is no reason to send clients elsewhere.
+func probe(check func() error, warnings func() []string, b Bucket) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		if err := check(); err != nil {
@@ -125,10 +140,14 @@ func probe(check func() error, b Bucket) http.Handler {
 			return
 		}
 		fmt.Fprintln(w, "ok")
-		if b == nil {
-			return
+		var said []string
+		if b != nil {
+			said = b.State().Warnings
 		}
-		for _, warning := range b.State().Warnings {
+		if warnings != nil {
+			said = append(said, warnings()...)
+		}
+		for _, warning := range said {
 			fmt.Fprintln(w, "warning:", warning)
 		}
 	})
@@ -136,18 +155,33 @@ func probe(check func() error, b Bucket) http.Handler {
 
 // refuseBrowsers turns away what a page of another site can make a browser
 // send: requests with an Origin, and names that were rebound to an address of
-// this machine (DNS rebinding).
-func refuseBrowsers(next http.Handler) http.Handler {
+// this machine (DNS rebinding). What watches a server that others can reach may call it
+// by whatever name it has there: whoever reaches it reads the same.
+func refuseBrowsers(o Options, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.Host)
-		if err != nil {
-			host = r.Host
+		switch watched := o.Reachable && (r.URL.Path == metricsPath || r.URL.Path == healthPath || r.URL.Path == readyPath); {
+		case r.Header.Get("Origin") != "":
+			http.Error(w, "requests from pages of other sites are refused: call the server without an Origin header", http.StatusForbidden)
+		case !watched && !o.isOwn(r.Host):
+			http.Error(w, fmt.Sprintf("Host %q is neither an address nor a name that this server knows for its own, and may be the page of another site: "+
+				"call it by address, or by network.advertised_host", r.Host), http.StatusForbidden)
+		default:
+			next.ServeHTTP(w, r)
 		}
-		if r.Header.Get("Origin") != "" || (host != "localhost" && net.ParseIP(host) == nil) {
-			http.Error(w, "requests from pages of other sites are refused: call "+
-				"the API by address, without an Origin header", http.StatusForbidden)
-			return
-		}
-		next.ServeHTTP(w, r)
 	})
+}
+
+// isOwn reports whether the Host of a request cannot have been rebound: an address, or
+// a name of this server.
+func (o Options) isOwn(hostPort string) bool {
+	host, _, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		host = strings.TrimSuffix(strings.TrimPrefix(hostPort, "["), "]")
+	}
+	if net.ParseIP(host) != nil {
+		return true
+	}
+	host = strings.TrimSuffix(host, ".")
+	own := func(name string) bool { return name != "" && strings.EqualFold(host, strings.TrimSuffix(name, ".")) }
+	return own("localhost") || slices.ContainsFunc(o.Names, own)
 }

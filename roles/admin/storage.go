@@ -66,7 +66,24 @@ type UploadState struct {
 	RefusedRanges int64     `json:"refused_ranges" doc:"that the catalogue did not take: another leader was quicker"`
 	LastError     string    `json:"last_error,omitempty"`
 	FailingSince  time.Time `json:"failing_since,omitzero"`
+	Interval      float64   `json:"interval_seconds" doc:"how long what is committed may wait, wal.upload_interval"`
 }
+
+// late says for how long the oldest of what waits has done so, where that is more than
+// a backlog; 0: it is not.
+func (u *UploadState) late(now time.Time) time.Duration {
+	if u.WaitingSince.IsZero() {
+		return 0
+	}
+	waited := now.Sub(u.WaitingSince)
+	if waited < max(time.Duration(3*u.Interval*float64(time.Second)), lateLeast) {
+		return 0
+	}
+	return waited
+}
+
+// lateLeast is how long anything may wait for its upload without a word.
+const lateLeast = 10 * time.Second
 
 // WALState is the room of the log.
 type WALState struct {
@@ -74,7 +91,20 @@ type WALState struct {
 	Used     int64   `json:"used"`
 	Fullness float64 `json:"fullness" doc:"share of what produce may use; producers are slowed down from 0.9 on"`
 	Short    string  `json:"short,omitempty" doc:"why the log can have no further file, though its capacity allows for it"`
+
+	Refused          *RefusedState `json:"refused,omitempty" doc:"producers are refused: the log has no room"`
+	RefusedPartition *RefusedState `json:"refused_partition,omitempty" doc:"producers of partitions are refused of which too much waits for its upload"`
 }
+
+// RefusedState is for how long producers have been refused, and why.
+type RefusedState struct {
+	Since time.Time `json:"since"`
+	Last  time.Time `json:"last"`
+	Error string    `json:"error" doc:"of the last one"`
+}
+
+// slowedFrom is how full the log is from which on producers are slowed down.
+const slowedFrom = 0.9
 
 // DamageState is what a broker cannot serve: what it is to lead, or was asked for.
 type DamageState struct {
@@ -117,8 +147,21 @@ func RequestCounts(counts bucket.Counts) []RequestCount {
 func (s *BucketState) Warn(health error, now time.Time) {
 	warnings := []string{}
 	goesOn := "produce and the reading of what is in the log go on, for as long as the log has room"
-	if s.WAL != nil {
-		goesOn += fmt.Sprintf(" (%.0f %% of it is used)", 100*s.WAL.Fullness)
+	if w := s.WAL; w != nil {
+		used := fmt.Sprintf("%.0f %% of what produce may use of the log is used", 100*w.Fullness)
+		switch {
+		case w.Refused != nil:
+			warnings = append(warnings, fmt.Sprintf("producers are REFUSED, for %s, the last one %s ago: %s (%s)", ago(now, w.Refused.Since), ago(now, w.Refused.Last), w.Refused.Error, used))
+			goesOn = "what is in the log is read, and producers are refused"
+		case w.Fullness >= slowedFrom && w.Short == "":
+			warnings = append(warnings, "the log is nearly full, and producers are slowed down: "+used)
+			goesOn = "what is in the log is read, and producers are slowed down, then refused"
+		default:
+			goesOn += fmt.Sprintf(" (%s)", used)
+		}
+		if r := w.RefusedPartition; r != nil {
+			warnings = append(warnings, fmt.Sprintf("producers of partitions are REFUSED that wait for their upload, for %s, the last one %s ago: %s", ago(now, r.Since), ago(now, r.Last), r.Error))
+		}
 	}
 	if s.WAL != nil && s.WAL.Short != "" {
 		warnings = append(warnings, fmt.Sprintf("the log can have no further file, and goes on in those it has (%.0f %% of them is used; from 90 %% on producers are slowed down, then refused): %s", 100*s.WAL.Fullness, s.WAL.Short))
@@ -129,6 +172,8 @@ func (s *BucketState) Warn(health error, now time.Time) {
 		warnings = append(warnings, fmt.Sprintf("uploads have failed for %s: %s; the last said: %s", ago(now, u.FailingSince), goesOn, u.LastError))
 	} else if !s.SlowSince.IsZero() {
 		warnings = append(warnings, fmt.Sprintf("the bucket has not answered for %s: %s", ago(now, s.SlowSince), goesOn))
+	} else if u != nil && u.late(now) > 0 {
+		warnings = append(warnings, fmt.Sprintf("nothing is uploaded of what has waited for it for %s: %s", ago(now, u.WaitingSince), goesOn))
 	}
 	if d := s.Damage; d != nil && d.CorruptPartitions > 0 {
 		warnings = append(warnings, fmt.Sprintf("%d partitions that this broker is to lead are not served, for their log is corrupt; docs/storage.md says what to do; of one: %s", d.CorruptPartitions, d.CorruptError))

@@ -64,7 +64,7 @@ func (e *env) showBucket(s BucketState, now time.Time) {
 		line("uploaded", "%s with %s since the start, %s", plural(int(u.Objects), "object"), size(u.Bytes), plural(int(u.Failures), "failure"))
 	}
 	if w := s.WAL; w != nil {
-		line("log", "%s of %s used", size(w.Used), size(w.Capacity))
+		line("log", "%s of %s used; %.0f %% of what produce may use", size(w.Used), size(w.Capacity), 100*w.Fullness)
 	}
 	line("metadata", "changes up to %d, in the bucket up to %d", s.MetadataLog.Applied, s.MetadataLog.Shipped)
 	filed := ""

@@ -106,6 +106,12 @@ func TestWarnings(t *testing.T) {
 	slow.SlowSince = start
 	short := closed
 	short.WAL = &WALState{Fullness: 0.97, Short: "no space left on device"}
+	nearly, lagging, late := closed, closed, closed
+	nearly.WAL = &WALState{Fullness: 0.93}
+	lagging.WAL = &WALState{RefusedPartition: &RefusedState{Since: start, Last: now, Error: "too much of it"}}
+	late.Upload = &UploadState{WaitingSince: start, Interval: 15}
+	punctual := closed
+	punctual.Upload = &UploadState{WaitingSince: start, Interval: 30}
 	corrupt, damaged, healed := closed, closed, closed
 	corrupt.Damage = &DamageState{CorruptPartitions: 2, CorruptError: "a gap at offset 7"}
 	damaged.Damage = &DamageState{LastError: "wal/segment-000003 is corrupt at byte 4096", LastErrorAt: start}
@@ -120,6 +126,10 @@ func TestWarnings(t *testing.T) {
 		{failing, nil, []string{"uploads have failed for 1m0s", "42 %", "503"}},
 		{open, nil, []string{"not been reached for 1m0s", "produce"}},
 		{slow, nil, []string{"not answered for 1m0s", "produce"}},
+		{nearly, nil, []string{"slowed down", "93 %"}},
+		{lagging, nil, []string{"REFUSED", "1m0s", "0s ago", "too much of it"}},
+		{late, nil, []string{"waited for it for 1m0s", "produce"}},
+		{punctual, nil, nil},
 		{corrupt, nil, []string{"2 partitions", "not served", "a gap at offset 7", "docs/storage.md"}},
 		{damaged, nil, []string{"1m0s ago", "segment-000003 is corrupt at byte 4096", "docs/storage.md"}},
 		{healed, nil, nil},
@@ -134,6 +144,27 @@ func TestWarnings(t *testing.T) {
 				t.Errorf("%q does not say %q", c.state.Warnings, want)
 			}
 		}
+	}
+}
+
+// What producers feel is said before all else, and nothing else that they go on.
+func TestRefusedProducersComeFirst(t *testing.T) {
+	now := start.Add(time.Minute)
+	s := BucketState{
+		Circuit: "closed", Upload: &UploadState{FailingSince: start, LastError: "503"},
+		WAL: &WALState{Fullness: 0.97, Refused: &RefusedState{Since: start, Last: start.Add(58 * time.Second), Error: "admit 70 bytes, 12 left"}},
+	}
+	s.Warn(nil, now)
+	if len(s.Warnings) != 2 {
+		t.Fatalf("%q", s.Warnings)
+	}
+	for _, want := range []string{"producers are REFUSED", "1m0s", "2s ago", "12 left", "97 %"} {
+		if !strings.Contains(s.Warnings[0], want) {
+			t.Errorf("%q does not say %q", s.Warnings[0], want)
+		}
+	}
+	if strings.Contains(s.Warnings[1], "go on") || !strings.Contains(s.Warnings[1], "503") {
+		t.Errorf("%q", s.Warnings[1])
 	}
 }
 

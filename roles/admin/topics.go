@@ -40,17 +40,23 @@ func (e *env) createTopic() *cobra.Command {
 			body.Name, body.Configs = args[0], set
 			var out Topic
 			err = e.client(cmd).call(cmd.Context(), http.MethodPost, "/api/v1/topics", body, &out)
+			verb := "created"
+			if body.ValidateOnly {
+				verb = "could be created"
+			}
 			if err != nil && ifNotExists && strings.Contains(err.Error(), "already exists") {
+				verb = "exists already"
 				err = e.client(cmd).call(cmd.Context(), http.MethodGet, topicPath(args[0]), nil, &out)
 			}
 			if err != nil {
 				return err
 			}
-			out.PartitionList = nil
-			verb := "created"
-			if body.ValidateOnly {
-				verb = "could be created"
+			if verb == "exists already" {
+				for _, differs := range body.unlike(out) {
+					fmt.Fprintf(cmd.ErrOrStderr(), "note: topic %s was left as it is: %s\n", out.Name, differs)
+				}
 			}
+			out.PartitionList = nil
 			return e.print(out, func() {
 				fmt.Fprintf(e.stdout, "topic %s %s: %s, replication factor %d\n", out.Name, verb, plural(out.Partitions, "partition"), out.ReplicationFactor)
 			})
@@ -63,6 +69,24 @@ func (e *env) createTopic() *cobra.Command {
 	flags.BoolVar(&ifNotExists, "if-not-exists", false, "succeed when the topic is there")
 	flags.BoolVar(&body.ValidateOnly, "dry-run", false, "only check")
 	return cmd
+}
+
+// unlike says in what a topic that is there is not as it was to be made.
+func (n NewTopic) unlike(is Topic) (differs []string) {
+	if n.Partitions != 0 && int(n.Partitions) != is.Partitions {
+		differs = append(differs, fmt.Sprintf("it has %s, not %d", plural(is.Partitions, "partition"), n.Partitions))
+	}
+	if n.ReplicationFactor != 0 && int(n.ReplicationFactor) != int(is.ReplicationFactor) {
+		differs = append(differs, fmt.Sprintf("its replication factor is %d, not %d", is.ReplicationFactor, n.ReplicationFactor))
+	}
+	for _, key := range slices.Sorted(maps.Keys(n.Configs)) {
+		if value, set := is.Configs[key]; !set {
+			differs = append(differs, fmt.Sprintf("%s is not set on it, to be %q", key, n.Configs[key]))
+		} else if value != n.Configs[key] {
+			differs = append(differs, fmt.Sprintf("%s is %q, not %q", key, value, n.Configs[key]))
+		}
+	}
+	return differs
 }
 
 func (e *env) listTopics() *cobra.Command {

@@ -61,6 +61,7 @@ type Broker struct {
 	filer         *filing.Filer      // nil without a bucket, or where nothing is filed
 	cleaner       *clean.Cleaner     // nil without a bucket, or without compaction by key
 	damages       damages
+	full          fullLog
 	metrics       *metrics
 
 	ctx         context.Context // ends when Close begins
@@ -93,6 +94,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		producerIDs:  new(producerIDs),
 		throttle:     newThrottle(opt.Store, opt.Now),
 		damages:      damages{now: opt.Now},
+		full:         fullLog{now: opt.Now},
 		telemetry:    telemetry.New(telemetry.Options{Series: opt.TelemetrySeries}),
 	}
 	b.apis, b.metrics = apisByKey(), newMetrics(b)

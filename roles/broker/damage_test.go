@@ -86,11 +86,14 @@ func (l *logLines) Write(b []byte) (int, error) {
 func (l *logLines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 // errors returns the lines of errors.
-func (l *logLines) errors() (lines []string) {
+func (l *logLines) errors() []string { return l.at(slog.LevelError) }
+
+// at returns the lines of a level.
+func (l *logLines) at(level slog.Level) (lines []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for line := range strings.Lines(l.buf.String()) {
-		if strings.Contains(line, "level=ERROR") {
+		if strings.Contains(line, "level="+level.String()) {
 			lines = append(lines, line)
 		}
 	}

@@ -237,6 +237,7 @@ func (part *producePart) Appended(result log.AppendResult) {
 	}
 	if !result.Duplicate {
 		p.b.metrics.produced(len(p.q.Partitions[i].Records), int(result.Last-result.Base)+1)
+		p.b.servedProduce()
 	}
 	p.finished()
 }
@@ -244,6 +245,7 @@ func (part *producePart) Appended(result log.AppendResult) {
 func (part *producePart) fail(err error) {
 	p := part.request
 	part.err = err
+	p.b.refusedProduce(part, err)
 	p.results[part.index] = wire.ProduceResult{
 		ErrorCode: code(err), BaseOffset: storage.NoOffset, LogAppendTime: noTimestamp, LogStart: storage.NoOffset,
 	}

@@ -37,7 +37,8 @@ const (
 // Development loads the development certificates of a directory, and makes
 // those that are missing, too old, or do not name all hosts. hosts are names or
 // addresses; localhost and the loopback addresses are always among them. A CA
-// is made once and never replaced: its clients would have to trust another.
+// is made once and never replaced: its clients would have to trust another. Where now
+// is before it was made, what is there is served, and what is made is as of then.
 func Development(dir string, hosts []string, now time.Time) (tls.Certificate, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return tls.Certificate{}, fmt.Errorf("make the certificate directory: %w", err)
@@ -70,8 +71,8 @@ func openCA(dir string, now time.Time) (authority, error) {
 	if err != nil {
 		return authority{}, err
 	}
-	if err := within(cert, now); err != nil {
-		return authority{}, fmt.Errorf("%s: %w; remove it and %s to have another made, which every client must then trust", CAFile, err, caKeyFile)
+	if err := within(cert, notBefore(cert, now)); err != nil {
+		return authority{}, fmt.Errorf("%s: %w; is the clock right? If it is, remove that file and %s to have another made, which every client must then trust", CAFile, err, caKeyFile)
 	}
 	key, err := readKey(filepath.Join(dir, caKeyFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -86,9 +87,21 @@ func openCA(dir string, now time.Time) (authority, error) {
 	return authority{cert, key}, nil
 }
 
+// notBefore is the time to judge a certificate by that was made on this machine: where
+// the clock is before that, it is behind, or was ahead then. Neither is a reason to be
+// without it: whoever is to trust it has a clock of his own.
+func notBefore(cert *x509.Certificate, now time.Time) time.Time {
+	if now.Before(cert.NotBefore) {
+		return cert.NotBefore.Add(backdate)
+	}
+	return now
+}
+
 // server returns the server certificate, made anew where the one that is there
 // is not good enough.
 func (ca authority) server(dir string, hosts []string, now time.Time) (*x509.Certificate, *ecdsa.PrivateKey, error) {
+	behind := now.Before(ca.cert.NotBefore)
+	now = notBefore(ca.cert, now)
 	leaf, err := readCertificate(filepath.Join(dir, serverFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -97,6 +110,9 @@ func (ca authority) server(dir string, hosts []string, now time.Time) (*x509.Cer
 		return nil, nil, err
 	case leaf.CheckSignatureFrom(ca.cert) != nil:
 		return nil, nil, fmt.Errorf("%s was not issued by %s: name certificates of your own in security.tls, or remove it", serverFile, CAFile)
+	}
+	if behind { // one made now would end too soon
+		now = notBefore(leaf, now)
 	}
 	key, err := readKey(filepath.Join(dir, serverKey))
 	if err != nil || !key.PublicKey.Equal(leaf.PublicKey) || !covers(leaf, hosts, now) {

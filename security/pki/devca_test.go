@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rustmq.dev/rustmq/security/pki"
@@ -292,4 +293,73 @@ func TestReloadServesTheNewCertificateAndDropsNobody(t *testing.T) {
 		t.Error(err)
 	}
 	must(t, <-sent)
+}
+
+// A clock that is behind, as that of a machine whose battery is empty, costs nothing
+// that is there, and what is made then is good by the right clock.
+func TestClockBehindTheCA(t *testing.T) {
+	right := time.Now()
+	for name, behind := range map[string]time.Time{"long": time.Unix(0, 0), "a little": right.Add(-2 * time.Hour)} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			load := func(now time.Time, hosts ...string) *x509.Certificate {
+				t.Helper()
+				cert, err := pki.Development(dir, hosts, now)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return cert.Leaf
+			}
+			load(right)
+			leaf := load(right.AddDate(1, 1, 0)) // of later than the CA
+			if !load(behind).Equal(leaf) {
+				t.Error("the certificate was replaced")
+			}
+			anew := load(behind, "new.example")
+			if anew.Equal(leaf) || anew.VerifyHostname("new.example") != nil {
+				t.Error("the name that is missing still is")
+			}
+			if anew.NotAfter.Before(leaf.NotAfter) {
+				t.Errorf("it ends at %v, the one before at %v", anew.NotAfter, leaf.NotAfter)
+			}
+			must(t, os.Remove(filepath.Join(dir, "server.pem")))
+			if first := load(behind); first.NotBefore.After(right) || first.NotAfter.Before(right.AddDate(1, 0, 0)) {
+				t.Errorf("made anew: %v to %v", first.NotBefore, first.NotAfter)
+			}
+		})
+	}
+}
+
+// Who runs for longer than a certificate serves the next one.
+func TestDevelopmentCertificateIsRenewedInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, made := t.TempDir(), time.Now()
+		fails := false
+		keeper, err := pki.Keep(func() (tls.Certificate, error) {
+			if fails {
+				return tls.Certificate{}, errors.New("input/output error")
+			}
+			return pki.Development(dir, nil, time.Now())
+		})
+		must(t, err)
+		var failed []error
+		go keeper.Renew(t.Context(), 24*time.Hour, func(err error) { failed = append(failed, err) })
+		first := keeper.Current()
+		time.Sleep(made.AddDate(0, 0, 360).Sub(made))
+		synctest.Wait()
+		if keeper.Current().Leaf.NotAfter != first.Leaf.NotAfter {
+			t.Error("it was replaced long before its end")
+		}
+		fails = true
+		time.Sleep(10 * 24 * time.Hour)
+		synctest.Wait()
+		if fails = false; len(failed) != 10 || keeper.Current().Leaf.NotAfter != first.Leaf.NotAfter {
+			t.Errorf("where it cannot be loaded: %v", failed)
+		}
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		if end := keeper.Current().Leaf.NotAfter; !end.After(first.Leaf.NotAfter) {
+			t.Errorf("27 days before its end, %v, it is not renewed", end)
+		}
+	})
 }

@@ -3,7 +3,8 @@
 // A node without certificates of its own gets a development CA in its data
 // directory at first start, and a server certificate for the addresses it is
 // reached by; clients trust the CA's file. The server's certificate is made
-// anew when an address is missing or its end is near; the CA is kept.
+// anew when an address is missing or its end is near; the CA is kept, and used by a
+// clock too that says it is not valid yet.
 //
 //	ca.pem, ca.key           the development CA; the key is readable by its owner only
 //	server.pem, server.key   the node's certificate, signed by it

@@ -96,7 +96,7 @@ type PeriodError struct {
 
 func (e *PeriodError) Error() string {
 	if e.At.Before(e.NotBefore) {
-		return fmt.Sprintf("the certificate of %s is not valid before %s", e.Subject, e.NotBefore.Format(time.RFC3339))
+		return fmt.Sprintf("the certificate of %s is not valid before %s, and the clock says %s", e.Subject, e.NotBefore.Format(time.RFC3339), e.At.Format(time.RFC3339))
 	}
 	return fmt.Sprintf("the certificate of %s has ended on %s", e.Subject, e.NotAfter.Format(time.RFC3339))
 }

@@ -1,10 +1,12 @@
 package pki
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Keeper holds a server's certificate, which may be replaced under load: who is
@@ -34,6 +36,24 @@ func (k *Keeper) Reload() error {
 	}
 	k.current.Store(&cert)
 	return nil
+}
+
+// Renew loads the certificate again at intervals until ctx ends: one that is made here
+// is made anew as its end comes near. failed is told of each time that it was not
+// loaded.
+func (k *Keeper) Renew(ctx context.Context, every time.Duration, failed func(error)) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := k.Reload(); err != nil {
+			failed(err)
+		}
+	}
 }
 
 // Current is the certificate that new connections see.
