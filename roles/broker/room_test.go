@@ -63,19 +63,16 @@ func TestWaitingFetchesHoldNoFrame(t *testing.T) {
 func TestFetchesWaitWithinTheirMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t)
-		n.controller.createTopic("events", 1)
+		n.controller.createTopic("events", 2001)
 		n.settle(t.Context())
 		n.withLimits(kafka.Limits{TotalMemory: 1 << 20})
 		wide := func() *kmsg.FetchRequest {
-			q := fetchFrom("nothing", 0, 0, time.Minute)
+			q := fetchFrom("events", 0, 0, time.Minute)
 			q.Version = 11
 			for i := range int32(2000) {
-				with(q, i+1)
-			}
-			q.Topics[0].Topic = "events"
-			q.Topics[0].Partitions = q.Topics[0].Partitions[:1]
-			for range 2000 {
-				q.Topics[0].Partitions = append(q.Topics[0].Partitions, q.Topics[0].Partitions[0])
+				part := q.Topics[0].Partitions[0]
+				part.Partition = i + 1
+				q.Topics[0].Partitions = append(q.Topics[0].Partitions, part)
 			}
 			return q
 		}
