@@ -40,7 +40,7 @@ func TestLogEntryDamageIsFound(t *testing.T) {
 		damaged := append([]byte(nil), entry...)
 		damaged[bit/8] ^= 1 << (bit % 8)
 		_, err := DecodeLogEntry(damaged)
-		if _, corrupt := errors.AsType[*CorruptionError](err); !corrupt && !IsStop(err) {
+		if _, corrupt := errors.AsType[*CorruptionError](err); !corrupt && !isStop(err) {
 			t.Fatalf("bit %d flipped: %v", bit, err)
 		}
 	}

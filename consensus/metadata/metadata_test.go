@@ -70,13 +70,13 @@ func TestUnknownCommandStops(t *testing.T) {
 			s := sample(t)
 			before := s.Image()
 			_, err := s.Apply(6, command)
-			if !IsStop(err) {
+			if !isStop(err) {
 				t.Fatalf("apply: %v", err)
 			}
 			if s.Image() != before {
 				t.Fatal("the image changed")
 			}
-			if _, err := s.Apply(7, known); !IsStop(err) {
+			if _, err := s.Apply(7, known); !isStop(err) {
 				t.Fatalf("the next command was taken: %v", err)
 			}
 		})
@@ -85,7 +85,7 @@ func TestUnknownCommandStops(t *testing.T) {
 
 func TestApplyOutOfOrderStops(t *testing.T) {
 	s := sample(t)
-	if _, err := s.Apply(5, mustCommand(t, &pb.DeleteTopic{TopicId: make([]byte, 16)})); !IsStop(err) {
+	if _, err := s.Apply(5, mustCommand(t, &pb.DeleteTopic{TopicId: make([]byte, 16)})); !isStop(err) {
 		t.Fatalf("index 5 again: %v", err)
 	}
 }
@@ -131,7 +131,7 @@ func TestDamagedSnapshotIsRefused(t *testing.T) {
 		s := NewState()
 		before := s.Image()
 		err := s.Restore(damaged)
-		if _, corrupt := errors.AsType[*CorruptionError](err); !corrupt && !IsStop(err) || s.Image() != before {
+		if _, corrupt := errors.AsType[*CorruptionError](err); !corrupt && !isStop(err) || s.Image() != before {
 			t.Fatalf("bit %d flipped: %v", bit, err)
 		}
 	}
@@ -323,4 +323,10 @@ func large(b *testing.B, topics, partitions int) *State {
 		apply(mustCommand(b, &pb.CreateTopic{TopicId: id[:], Name: fmt.Sprintf("topic-%d", i), Assignments: assignments}))
 	}
 	return s
+}
+
+// isStop reports whether err stops the node that applied.
+func isStop(err error) bool {
+	_, ok := errors.AsType[*StopError](err)
+	return ok
 }

@@ -1,7 +1,6 @@
 package metadata
 
 import (
-	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -176,12 +175,6 @@ func Refused(result any) error {
 		return e
 	}
 	return nil
-}
-
-// IsStop reports whether err stops the node that applied.
-func IsStop(err error) bool {
-	_, ok := errors.AsType[*StopError](err)
-	return ok
 }
 
 // Check reports why the command would be refused if it were the next of the

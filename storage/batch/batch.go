@@ -207,23 +207,6 @@ func Next(b []byte) (first Batch, rest []byte, err error) {
 	return Batch(b[:declared:declared]), b[declared:], nil
 }
 
-// Find returns the first of the batches that lie one after another in b whose
-// last offset is not below offset, with all that follows it. ok is false when
-// there is none. The batches are expected in order of offset.
-func Find(b []byte, offset storage.Offset) (first Batch, rest []byte, ok bool, err error) {
-	for len(b) > 0 {
-		first, rest, err = Next(b)
-		if err != nil {
-			return nil, nil, false, err
-		}
-		if first.LastOffset() >= offset {
-			return first, rest, true, nil
-		}
-		b = rest
-	}
-	return nil, nil, false, nil
-}
-
 // Stamp writes the base offset and the leader epoch in place. Neither is under
 // the CRC.
 func Stamp(b Batch, base storage.Offset, epoch storage.Epoch) {

@@ -393,24 +393,7 @@ func TestValidateAndStampAllocateNothing(t *testing.T) {
 	}
 }
 
-func TestFindByOffsetAndTime(t *testing.T) {
-	var all []byte
-	for i := range 5 {
-		all = append(all, build(t, BuilderOptions{BaseOffset: storage.Offset(i * 3)}, "a", "b", "c")...)
-	}
-	for offset := range storage.Offset(15) {
-		b, rest, ok, err := Find(all, offset)
-		if err != nil || !ok || b.BaseOffset() != offset/3*3 || len(rest) != len(all)-(int(offset/3)+1)*len(b) {
-			t.Fatalf("offset %d: batch at %v, %v, %v", offset, b, ok, err)
-		}
-	}
-	if _, _, ok, err := Find(all, 15); ok || err != nil {
-		t.Fatalf("beyond the end: %v, %v", ok, err)
-	}
-	if _, _, _, err := Find(all[:len(all)-1], 14); err == nil {
-		t.Fatal("a cut batch was found")
-	}
-
+func TestFindByTime(t *testing.T) {
 	b := build(t, BuilderOptions{BaseOffset: 100}, "a", "b", "c")
 	for _, tc := range []struct {
 		at     int64

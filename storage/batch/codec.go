@@ -40,19 +40,6 @@ func (c Codec) String() string {
 	return fmt.Sprintf("codec %d", uint8(c))
 }
 
-// ParseCodec reads a codec's name; "uncompressed" is none.
-func ParseCodec(name string) (Codec, error) {
-	if name == "uncompressed" {
-		return None, nil
-	}
-	for i, n := range codecNames {
-		if n == name {
-			return Codec(i), nil
-		}
-	}
-	return None, fmt.Errorf("codec %q: want none, gzip, snappy, lz4 or zstd", name)
-}
-
 // DefaultMaxDecompressed bounds what the records of a batch may expand to where
 // a caller gives no bound: sixty-four times what a topic takes by default.
 const DefaultMaxDecompressed = 64 << 20

@@ -151,17 +151,3 @@ func TestLevelsCompress(t *testing.T) {
 		t.Error("gzip took level 42")
 	}
 }
-
-func TestCodecNames(t *testing.T) {
-	for c := None; c <= Zstd; c++ {
-		if got, err := ParseCodec(c.String()); err != nil || got != c {
-			t.Errorf("%v: %v, %v", c, got, err)
-		}
-	}
-	if c, err := ParseCodec("uncompressed"); err != nil || c != None {
-		t.Errorf("uncompressed: %v, %v", c, err)
-	}
-	if _, err := ParseCodec("brotli"); err == nil {
-		t.Error("brotli was taken")
-	}
-}
