@@ -107,6 +107,11 @@ func (c *Controller) openBucket(ctx context.Context) {
 			image := c.state.Image()
 			return image.Offset(), image.Snapshot()
 		},
+		Lineage: func() (lineage, bool) {
+			image := c.state.Image()
+			return image, image.FeatureLevel() >= metadata.LineageFeatureLevel
+		},
+		Announce: c.announceEntry,
 		Interval: o.MetadataLog, Log: c.log,
 	})
 	c.keeper = k

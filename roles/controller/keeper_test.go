@@ -519,7 +519,7 @@ func TestFencedWhileItDeletes(t *testing.T) {
 		first, second := k.upload(p, 0, 10, time.Now()), k.upload(p, 10, 20, time.Now())
 		k.drop(p, 20)
 		k.bucket.Set(bucket.Rule{Op: bucket.OpDelete, Limit: 1, Hook: func(context.Context, bucket.Op, string) error {
-			_ = k.c.keeper.shipper.fence("found meanwhile")
+			_ = k.c.keeper.shipper.fence(&FencedError{Reason: "found meanwhile"})
 			return nil
 		}})
 		pass(30 * time.Minute)

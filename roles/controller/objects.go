@@ -30,6 +30,17 @@ func (c *Controller) SetBucket(ctx context.Context, bucket metadata.Bucket) erro
 	return err
 }
 
+// announceEntry says which entry of the metadata log is put into the bucket next.
+func (c *Controller) announceEntry(ctx context.Context, number, term, writer uint64) (index uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, issueWait)
+	defer cancel()
+	result, err := c.propose(ctx, &pb.AnnounceEntry{Number: number, Term: term, Writer: writer})
+	if err != nil {
+		return 0, err
+	}
+	return uint64(result.(metadata.EntryIndex)), nil
+}
+
 // PrepareObjects issues count object ids, at most [metadata.MaxPreparedIDs], the
 // first of which it returns. Nobody else is ever given one of them, and no other
 // registration can commit them.
