@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -311,6 +312,22 @@ func (k *keeper) audit(ctx context.Context) error {
 		k.c.log.Info("an object that came after its deletion is removed", "object", id)
 	}
 	return nil
+}
+
+// Shipped is the index up to which the bucket has the metadata log.
+func (c *Controller) Shipped() uint64 {
+	if c.keeper == nil {
+		return math.MaxUint64
+	}
+	return c.keeper.shipper.Shipped()
+}
+
+// HurryLog has what the bucket does not have of the metadata log put there now, and
+// not with the next interval. It costs a put.
+func (c *Controller) HurryLog() {
+	if c.keeper != nil {
+		c.keeper.shipper.Hurry()
+	}
 }
 
 // BucketHealth says what is wrong between this controller and the bucket, or nil.
