@@ -280,6 +280,9 @@ func TestClusterMadeWhileTheBucketIsAway(t *testing.T) {
 				if _, set := k.c.Image().Bucket(); set || len(k.keys("")) > 0 {
 					t.Fatalf("a bucket that was never reached: %v", k.keys(""))
 				}
+				if unmet, is := errors.AsType[*UnmetBucketError](k.c.BucketHealth()); name == "refused" && (!is || !errors.Is(unmet, errAway)) {
+					t.Errorf("nobody is told: %v", k.c.BucketHealth())
+				}
 				k.bucket.Set()
 				if name == "silent" { // the call that hangs ends with this controller's life
 					k.reopen()
@@ -292,6 +295,9 @@ func TestClusterMadeWhileTheBucketIsAway(t *testing.T) {
 				}
 				if err := k.c.Heartbeat(t.Context(), 1, k.epoch); err != nil {
 					t.Errorf("the broker of before: %v", err)
+				}
+				if err := k.c.BucketHealth(); err != nil {
+					t.Error(err)
 				}
 				k.upload(p, 0, 10, time.Now())
 				_, err = k.c.RegisterBroker(t.Context(), Registration{BrokerID: 2, Incarnation: [16]byte{2}, Directory: [16]byte{2}})
