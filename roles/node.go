@@ -130,7 +130,7 @@ func (n *Node) open(ctx context.Context) error {
 		}
 	}
 	if n.has("controller") || n.has("broker") {
-		if err := n.openBucket(ctx); err != nil {
+		if err := n.openBucket(ctx, id); err != nil {
 			return err
 		}
 		if err := n.openController(ctx, &id); err != nil {
