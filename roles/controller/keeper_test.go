@@ -134,6 +134,15 @@ func TestIDsStandInTheBucketBeforeTheyAreUsed(t *testing.T) {
 		if id, err := k.c.PrepareObjects(t.Context(), 1, k.epoch, 1); err == nil {
 			t.Fatalf("object id %s was given out, and the bucket does not know of it", id)
 		}
+		left := k.c.Image().NumObjects(metadata.Prepared)
+		for range 10 {
+			if id, err := k.c.PrepareObjects(t.Context(), 1, k.epoch, 32); err == nil {
+				t.Fatalf("object id %s was given out, and the bucket does not know of it", id)
+			}
+		}
+		if now := k.c.Image().NumObjects(metadata.Prepared); now > left {
+			t.Fatalf("an outage left %d ids, after one try %d", now, left)
+		}
 		k.bucket.Set()
 		if _, err := k.c.PrepareObjects(t.Context(), 1, k.epoch, 1); err != nil {
 			t.Fatal(err)

@@ -95,6 +95,7 @@ type shipperOptions struct {
 type shipper struct {
 	o       shipperOptions
 	shipped atomic.Uint64 // index up to which the bucket has the log
+	failing atomic.Bool   // the last try did not succeed
 	wake    chan struct{} // holds a token while somebody is in a hurry
 
 	mu      sync.Mutex
@@ -184,6 +185,15 @@ func (s *shipper) Await(ctx context.Context, index uint64) error {
 	}
 }
 
+// AwaitBucket waits until a try to ship succeeds, if the last one did not. Errors are as
+// of Await.
+func (s *shipper) AwaitBucket(ctx context.Context) error {
+	if !s.failing.Load() {
+		return nil
+	}
+	return s.Await(ctx, s.Shipped()+1)
+}
+
 // Fenced is a *FencedError once somebody else was found to write here.
 func (s *shipper) Fenced() error {
 	s.mu.Lock()
@@ -216,6 +226,7 @@ func (s *shipper) run(ctx context.Context) {
 			s.o.Log.Warn("the metadata log cannot be put into the bucket; trying on", "error", err)
 		}
 		failed = err != nil
+		s.failing.Store(failed)
 		select {
 		case <-ctx.Done():
 			return
