@@ -3,11 +3,31 @@ package configs
 import (
 	"encoding/hex"
 	"fmt"
+	"io/fs"
 	"net"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
+
+// maxPrefix leaves room in a key for what follows: the cluster's id, which may be long,
+// and the object's.
+const maxPrefix = 384
+
+// beginsKeys reports whether every store can hold keys below a prefix: what package
+// bucket says of keys.
+func beginsKeys(prefix string) bool {
+	if len(prefix) > maxPrefix || !fs.ValidPath(prefix) {
+		return false
+	}
+	for segment := range strings.SplitSeq(prefix, "/") {
+		if len(segment) > 255 || segment[0] == '.' {
+			return false
+		}
+	}
+	return !strings.ContainsFunc(prefix, func(r rune) bool { return r == '\\' || unicode.IsControl(r) })
+}
 
 // validate returns all that is wrong with the values.
 func (c *Config) validate() []Problem {
@@ -148,6 +168,8 @@ func (c *Config) validate() []Problem {
 	}
 	if strings.HasPrefix(o.Prefix, "/") || strings.HasSuffix(o.Prefix, "/") || strings.Contains(o.Prefix, "//") {
 		wrong("object_storage.prefix", "%q: write it without slashes at its ends, like streams/production", o.Prefix)
+	} else if o.Prefix != "" && !beginsKeys(o.Prefix) {
+		wrong("object_storage.prefix", "%.80q begins no key in a bucket: write words between slashes that do not begin with a dot, without backslashes and control characters, at most %d bytes, like streams/production", o.Prefix, maxPrefix)
 	}
 	between("object_storage.parallel", int64(o.Parallel), 1, 64)
 	sizeBetween("object_storage.part_size", o.PartSize, 5*mib, 1*gib)

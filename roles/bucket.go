@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/url"
+	"os"
+	"path"
 	"time"
 
 	"rustmq.dev/rustmq/configs"
@@ -55,9 +57,12 @@ type store struct {
 }
 
 // openBucket opens the bucket that the configuration names.
-func (n *Node) openBucket(ctx context.Context) error {
-	c := n.config.Storage
-	inner, where, err := n.cloud.bucketAt(ctx, c, n.dir, n.ephemeral)
+func (n *Node) openBucket(ctx context.Context, id identity) error {
+	c, used := n.config.Storage, ""
+	if id.BucketNonce != "" {
+		used = controller.NonceKey(c.Prefix, id.ClusterID)
+	}
+	inner, where, err := n.cloud.bucketAt(ctx, c, n.dir, used, n.ephemeral)
 	if err != nil {
 		return fmt.Errorf("open the bucket: %w", err)
 	}
@@ -77,10 +82,12 @@ func (n *Node) bucketIsSlow(op, key string, waited time.Duration) {
 type Cloud func(context.Context, configs.Storage) (bucket.Bucket, error)
 
 // bucketAt opens a bucket. home is the data directory, which holds the bucket where
-// none is named; ephemeral says that the bucket may end with the process.
-func (open Cloud) bucketAt(ctx context.Context, c configs.Storage, home *disk.OS, ephemeral bool) (b bucket.Bucket, where string, err error) {
+// none is named; used is a key of a bucket that was used before: a directory without it
+// is not made, for it is not mounted; ephemeral says that the bucket may end with the
+// process.
+func (open Cloud) bucketAt(ctx context.Context, c configs.Storage, home *disk.OS, used string, ephemeral bool) (b bucket.Bucket, where string, err error) {
 	if c.URL == "" {
-		b, err = bucket.NewDir(home, bucketDir)
+		b, err = directory(path.Join(home.Root(), bucketDir), used, func() (bucket.Bucket, error) { return bucket.NewDir(home, bucketDir) })
 		return b, "file://" + home.Root() + "/" + bucketDir, err
 	}
 	u, err := url.Parse(c.URL)
@@ -89,11 +96,13 @@ func (open Cloud) bucketAt(ctx context.Context, c configs.Storage, home *disk.OS
 	}
 	switch u.Scheme {
 	case "file":
-		dir, err := disk.OpenOS(u.Path)
-		if err != nil {
-			return nil, "", fmt.Errorf("object_storage.url %s: %w", c.URL, err)
-		}
-		b, err = bucket.NewDir(dir, ".")
+		b, err = directory(u.Path, used, func() (bucket.Bucket, error) {
+			dir, err := disk.OpenOS(u.Path)
+			if err != nil {
+				return nil, fmt.Errorf("object_storage.url %s: %w", c.URL, err)
+			}
+			return bucket.NewDir(dir, ".")
+		})
 		return b, c.URL, err
 	case "mem":
 		if !ephemeral {
@@ -107,6 +116,25 @@ func (open Cloud) bucketAt(ctx context.Context, c configs.Storage, home *disk.OS
 	b, err = open(ctx, c)
 	u.RawQuery, u.User = "", nil // it may hold what is nobody's business
 	return b, u.String(), err
+}
+
+// directory opens the bucket in a directory. One that was used is waited for where it
+// is not there: nothing is made below a mount point, and the process serves its log.
+func directory(at, used string, open func() (bucket.Bucket, error)) (bucket.Bucket, error) {
+	if used == "" {
+		return open()
+	}
+	there := func() (bucket.Bucket, error) {
+		if _, err := os.Stat(path.Join(at, used)); err != nil {
+			return nil, fmt.Errorf("the bucket that was used is not in %s (is its file system mounted, is object_storage.prefix what it was?): %w", at, err)
+		}
+		return open()
+	}
+	b, err := there()
+	if err != nil {
+		return bucket.NewAwaited(there), nil
+	}
+	return b, nil
 }
 
 // bucketOptions are the controller's.
@@ -134,6 +162,7 @@ func (n *Node) tier(id identity) (*broker.Tier, error) {
 			IndexCache: int64(n.config.Cache.Indexes), BlockCache: int64(n.config.Cache.Capacity), ReadAhead: int64(n.config.Cache.ReadAhead),
 		},
 		Maintenance: time.Duration(n.config.Cache.Maintenance),
+		Shipped:     n.controller.Shipped, HurryLog: n.controller.HurryLog,
 		Remember: func(nonce [16]byte) error {
 			id.ClusterID, id.BucketNonce = n.controller.Image().ClusterID(), hex.EncodeToString(nonce[:])
 			return id.save(n.dir)

@@ -106,7 +106,7 @@ func (open Cloud) probe(ctx context.Context, url, file string, set []string) (p 
 	if url == "" {
 		return p, &admin.UsageError{Message: "an empty URL names no bucket; leave it out to have the server probe its own"}
 	}
-	b, where, err := open.bucketAt(ctx, c.Storage, nil, true)
+	b, where, err := open.bucketAt(ctx, c.Storage, nil, "", true)
 	if err != nil {
 		return p, fmt.Errorf("open the bucket: %w", err)
 	}

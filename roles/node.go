@@ -130,7 +130,7 @@ func (n *Node) open(ctx context.Context) error {
 		}
 	}
 	if n.has("controller") || n.has("broker") {
-		if err := n.openBucket(ctx); err != nil {
+		if err := n.openBucket(ctx, id); err != nil {
 			return err
 		}
 		if err := n.openController(ctx, &id); err != nil {
@@ -295,7 +295,7 @@ func (n *Node) openBroker(ctx context.Context, id *identity) error {
 		n.log.Warn("wal.sync = interval: acks come before the disk; a power cut can lose what was acked", "interval", c.SyncInterval.String())
 	}
 	store, err := storagelog.Open(ctx, storagelog.Options{
-		FS: n.dir, Dir: walDir, Log: n.log.With("room", "log"), Tiered: true, MaxUnuploadedShare: unuploadedShare,
+		FS: n.dir, Dir: walDir, Log: n.log.With("room", "log"), Tiered: true, Hold: true, MaxUnuploadedShare: unuploadedShare,
 		WAL: wal.Options{
 			Capacity: capacity, Reserve: reserve, SegmentSize: int(c.SegmentSize), Memory: int64(c.Memory),
 			Sync: sync, SyncInterval: time.Duration(c.SyncInterval), OnDead: n.fail,

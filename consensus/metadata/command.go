@@ -68,6 +68,8 @@ func Encode(image *Image, body proto.Message) ([]byte, error) {
 		c.Body = &pb.Command_RecordCleaning{RecordCleaning: b}
 	case *pb.AlterClientQuotas:
 		c.Body = &pb.Command_AlterClientQuotas{AlterClientQuotas: b}
+	case *pb.AnnounceEntry:
+		c.Body = &pb.Command_AnnounceEntry{AnnounceEntry: b}
 	default:
 		panic(fmt.Sprintf("metadata: %T is no command", body))
 	}

@@ -33,6 +33,10 @@
 // partition names any more is dying until a command brings its content, by which
 // the objects in it are condemned.
 //
+// An entry of the metadata log in the bucket is announced before it is put (feature level
+// 8, [Image.Announced], docs/design/0007-lineage.md), and has nothing that comes after:
+// by that an image knows its own entries from those of a copy.
+//
 // Concurrency. Apply and Restore are called by one goroutine. Image may be
 // called by any; an [Image] never changes, and shares with its successor
 // whatever the command between them did not touch: a change costs the path to

@@ -19,8 +19,10 @@ const (
 	GroupConfigsFeatureLevel uint32 = 6
 	// ClientMetricsFeatureLevel: subscriptions to metrics of clients.
 	ClientMetricsFeatureLevel uint32 = 7
+	// LineageFeatureLevel: entries of the metadata log in the bucket are announced.
+	LineageFeatureLevel uint32 = 8
 
-	LatestFeatureLevel = ClientMetricsFeatureLevel // the highest that this binary knows
+	LatestFeatureLevel = LineageFeatureLevel // the highest that this binary knows
 )
 
 // levelOf returns the level that allows a command.
@@ -48,6 +50,8 @@ func levelOf(c *pb.Command) uint32 {
 		}
 	case *pb.Command_AlterClientQuotas:
 		return QuotasFeatureLevel
+	case *pb.Command_AnnounceEntry:
+		return LineageFeatureLevel
 	}
 	return FirstFeatureLevel
 }

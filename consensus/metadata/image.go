@@ -28,6 +28,7 @@ type Image struct {
 	quotas     tree[QuotaEntity, *ClientQuotas]
 
 	bucket       Bucket
+	announced    announced
 	lastObjectID storage.ObjectID // issued, 0 before the first
 	objects      objectTrees
 	objectBytes  [Condemned + 1]int64

@@ -96,7 +96,13 @@ func drawCommand(t *rapid.T, m *Image, shelf shelf) proto.Message {
 // drawObjectCommand draws a command about objects, most of them near enough to
 // the image to be taken in part.
 func drawObjectCommand(t *rapid.T, m *Image, shelf shelf) proto.Message {
-	kind := rapid.IntRange(0, 16).Draw(t, "object command")
+	kind := rapid.IntRange(0, 17).Draw(t, "object command")
+	if kind == 17 {
+		return &pb.AnnounceEntry{
+			Number: m.AnnouncedEntry() + rapid.Uint64Range(0, 2).Draw(t, "entry") - rapid.Uint64Range(0, min(1, m.AnnouncedEntry())).Draw(t, "behind"),
+			Term:   rapid.Uint64Range(1, 3).Draw(t, "term"), Writer: rapid.Uint64Range(1, 3).Draw(t, "writer"),
+		}
+	}
 	broker := rapid.Int32Range(1, 4).Draw(t, "broker")
 	var epoch int64
 	if b, ok := m.Broker(broker); ok {

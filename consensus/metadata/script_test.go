@@ -271,6 +271,8 @@ func (s *script) run(t *testing.T, line string) string {
 		body = move
 	case "quota":
 		body = a.quota()
+	case "announce":
+		body = &pb.AnnounceEntry{Number: uint64(a.int("number")), Term: uint64(a.int("term")), Writer: uint64(a.int("writer"))}
 	case "show":
 		return show(image)
 	default:
@@ -327,6 +329,9 @@ func show(m *Image) string {
 	}
 	if bucket, set := m.Bucket(); set {
 		fmt.Fprintf(&b, "\nbucket %s incarnation %d", bucket.Nonce[:1], bucket.Incarnation)
+	}
+	if m.announced.number > 0 {
+		fmt.Fprintf(&b, "\nentry %d announced by %v", m.announced.number, m.announced.writers)
 	}
 	if m.lastObjectID > 0 {
 		fmt.Fprintf(&b, "\nnext object %d; %d ranges, %d bytes live, of %d", uint64(m.NextObjectID()), m.NumRanges(), m.LiveBytes(), m.ObjectBytes(Committed))

@@ -46,6 +46,8 @@ func (m *Image) Snapshot() []byte {
 		BucketIncarnation: m.bucket.Incarnation,
 
 		ClientQuotas: uint64(m.quotas.len()),
+
+		Entry: m.announced.number, Writers: m.announced.encode(),
 	}}})
 	for broker := range m.Brokers() {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Broker{Broker: encodeBroker(broker)}})
@@ -191,6 +193,9 @@ func decodeSnapshot(b []byte) (*Image, error) {
 	}
 	m := emptyImage()
 	m.offset, m.clusterID, m.featureLevel, m.nextProducerID = h.Offset, h.ClusterId, h.FeatureLevel, h.NextProducerId
+	if !m.announced.decode(h) {
+		return nil, d.corrupt("entry %d of the metadata log, announced by %d", h.Entry, len(h.Writers))
+	}
 	for range h.Brokers {
 		if err := d.broker(m); err != nil {
 			return nil, err

@@ -49,6 +49,8 @@ type (
 	// ObjectCount is the result of CondemnObjects, ForgetObjects and
 	// DissolveManifest: how many were.
 	ObjectCount int
+	// EntryIndex is the result of AnnounceEntry: the index of the command.
+	EntryIndex uint64
 )
 
 // Apply carries out the command of one log entry; indexes grow. The result is
@@ -132,6 +134,8 @@ func (m *Image) apply(index uint64, c *pb.Command) (result any, refused *Error) 
 		return nil, m.recordCleaning(index, body.RecordCleaning)
 	case *pb.Command_AlterClientQuotas:
 		return nil, m.alterClientQuotas(body.AlterClientQuotas)
+	case *pb.Command_AnnounceEntry:
+		return m.announceEntry(index, body.AnnounceEntry)
 	}
 	return nil, Errorf(UnsupportedVersion, "command without a body")
 }

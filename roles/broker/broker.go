@@ -55,6 +55,7 @@ type Broker struct {
 	throttle      *throttle
 	telemetry     *telemetry.Table
 	uploader      *upload.Uploader // nil without a bucket, as is cold
+	releaser      *releaser        // nil where the store holds nothing
 	bucketMet     atomic.Bool      // the bucket was found to be the cluster's
 	cold          *cold.Reader
 	compactor     *compact.Compactor // nil without a bucket, or without compaction
@@ -116,6 +117,13 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 	if err := b.openCold(); err != nil {
 		b.stop()
 		return nil, errors.Join(err, b.transactions.Close(), b.groups.Close())
+	}
+	if t := opt.Tier; t != nil && t.Shipped != nil {
+		b.releaser = newReleaser(releaserOptions{
+			Now: func() uint64 { return opt.Controller.Image().Offset() }, Shipped: t.Shipped, Hurry: t.HurryLog,
+			Fullness: func() float64 { return opt.Store.Stats().Fullness },
+		})
+		b.done.Go(func() { b.releaser.run(b.ctx) })
 	}
 	b.done.Go(func() { b.follow(b.ctx) })
 	b.unsubscribe = opt.Controller.Subscribe(b.follower.offer)

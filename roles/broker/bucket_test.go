@@ -177,3 +177,34 @@ func TestPrivateBucketGetsNothing(t *testing.T) {
 		})
 	}
 }
+
+// TestStartBesideAnEmptyBucket, where the one was that this broker has used: not
+// mounted, or looked for under another prefix. It serves its log, and uploads nothing.
+func TestStartBesideAnEmptyBucket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own := bucket.NewFaulty(bucket.NewMemory())
+		n := newBesideBucket(t, own)
+		defer n.c.Close()
+		if err := n.open(own); err != nil {
+			t.Fatal(err)
+		}
+		id := n.produce()
+		time.Sleep(10 * time.Second)
+		if n.committedEnd(id) != 1 || n.nonce == [16]byte{} {
+			t.Fatalf("committed up to %d, remembered %x: the test shows nothing", n.committedEnd(id), n.nonce)
+		}
+		n.close()
+		empty := bucket.NewFaulty(bucket.NewMemory(), bucket.Rule{Op: bucket.OpPut})
+		if err := n.open(empty); err != nil {
+			t.Fatalf("it does not start beside an empty bucket: %v", err)
+		}
+		defer n.close()
+		time.Sleep(10 * time.Minute)
+		if puts, _ := empty.Calls(0); puts > 0 {
+			t.Fatalf("%d objects went there", puts)
+		}
+		if _, ok := n.store.Log(id); !ok || n.b.bucketMet.Load() {
+			t.Fatal("no log, or another bucket was met")
+		}
+	})
+}

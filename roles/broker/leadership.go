@@ -213,6 +213,7 @@ func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, w
 	if was.log != nil && was.epoch == is.LeaderEpoch {
 		now.log = was.log
 		err := errors.Join(was.log.SetLogStart(is.LogStart), was.log.SetUploaded(is.CommittedEnd()))
+		b.releaser.named(was.log, is.CommittedEnd())
 		if _, again := b.undone[p.id()]; err != nil && !again {
 			b.log.Error("a log did not take where it begins, or what the bucket has; trying on", "topic", t.Name, "partition", p.index, "start", is.LogStart, "committed-end", is.CommittedEnd(), "error", err)
 		}
@@ -230,6 +231,7 @@ func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, w
 	if err == nil {
 		// A leader starts at the larger of its own end and the committed one.
 		err = l.SetUploaded(is.CommittedEnd())
+		b.releaser.named(l, is.CommittedEnd())
 	}
 	if err == nil {
 		err = l.BecomeLeader(is.LeaderEpoch)

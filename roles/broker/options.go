@@ -73,6 +73,11 @@ type Tier struct {
 	// Remember keeps what was read.
 	Nonce    [16]byte
 	Remember func([16]byte) error
+	// Shipped is the index up to which the bucket has the metadata log, and HurryLog
+	// has what it has not put there soon: with a store that holds what is uploaded
+	// until then. Nil: it does not.
+	Shipped  func() uint64
+	HurryLog func()
 }
 
 // Compaction is what a configuration says of it.

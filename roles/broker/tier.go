@@ -40,10 +40,15 @@ func (b *Broker) bucketNonce(ctx context.Context) ([16]byte, error) {
 	defer cancel()
 	nonce, err := controller.ReadNonce(wait, t.Bucket, t.Prefix, cluster)
 	switch {
-	case errors.Is(err, bucket.ErrNotFound):
+	case errors.Is(err, bucket.ErrNotFound) && t.Nonce == [16]byte{}:
 		return [16]byte{}, nil // a cluster that has a bucket refuses this one
+	case err != nil && t.Nonce == [16]byte{}:
+		b.log.Warn("the bucket was not reached; it is tried on", "error", err)
+		return t.Nonce, nil
 	case err != nil:
-		b.log.Warn("the bucket was not reached; the one that was used last is taken for it", "error", err)
+		// One that this broker has used, and that is not there, is away: not mounted, or
+		// looked for elsewhere. Nothing is uploaded until it is back.
+		b.log.Warn("the bucket was not reached, or is not there; the one that was used last is taken for it", "error", err)
 		return t.Nonce, nil
 	case nonce != t.Nonce && t.Remember != nil:
 		if err := t.Remember(nonce); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,8 @@ const (
 	// identityWait is how long a start waits for the bucket before it goes on
 	// without: it needs nothing from there (promise 8).
 	identityWait = 3 * time.Second
+	// unmetAfter is how long the bucket may be unknown before that is a warning.
+	unmetAfter = 10 * time.Second
 	// keepTick is how often the bucket's keeper looks for something to do.
 	keepTick = time.Second
 	// collectBatch bounds what is deleted between two looks.
@@ -54,7 +57,8 @@ type keeper struct {
 	o        BucketOptions
 	shipper  *shipper
 	retainer *retainer // used by keep alone
-	foreign  int       // keys of ids that were never issued, in the last listing
+	opened   time.Time
+	foreign  int // keys of ids that were never issued, in the last listing
 
 	shelves shelves // of checks
 
@@ -65,7 +69,23 @@ type keeper struct {
 	// written there before, and nothing is deleted.
 	ours  atomic.Bool
 	wrong atomic.Pointer[WrongBucketError] // what was found instead, when last asked
+	unmet atomic.Pointer[UnmetBucketError] // why it is not known yet, when last asked
 }
+
+// UnmetBucketError says that the bucket has not been reached since the start, or does
+// not say which one it is.
+type UnmetBucketError struct {
+	Since time.Time
+	Err   error
+}
+
+// Error says what waits for it.
+func (e *UnmetBucketError) Error() string {
+	return fmt.Sprintf("the bucket was not reached since the start, %s ago; nothing is uploaded or deleted before: %v", time.Since(e.Since).Round(time.Second), e.Err)
+}
+
+// Unwrap returns why.
+func (e *UnmetBucketError) Unwrap() error { return e.Err }
 
 // WrongBucketError says that the bucket is not the one the cluster stores in.
 type WrongBucketError struct {
@@ -78,7 +98,7 @@ func (e *WrongBucketError) Error() string {
 	if e.Found != [16]byte{} {
 		found = fmt.Sprintf("nonce %x", e.Found)
 	}
-	return fmt.Sprintf("the bucket has %s, the cluster stores in the one with %x: set object_storage.url back", found, e.Want)
+	return fmt.Sprintf("the bucket has %s, the cluster stores in the one with %x: set object_storage.url and object_storage.prefix back, or mount what is not mounted", found, e.Want)
 }
 
 // openBucket prepares the keeper. It waits a little for a bucket that was not
@@ -90,7 +110,7 @@ func (c *Controller) openBucket(ctx context.Context) {
 	}
 	o.Bucket = &lookingFirst{Bucket: o.Bucket, log: c.log}
 	k := &keeper{
-		c: c, o: o,
+		c: c, o: o, opened: time.Now(),
 		collector: newCollector(collectorLimits{Deadline: o.Deadline, Grace: o.Grace, Batch: collectBatch, Condemned: maxCondemned}),
 		retainer:  newRetainer(),
 	}
@@ -107,6 +127,11 @@ func (c *Controller) openBucket(ctx context.Context) {
 			image := c.state.Image()
 			return image.Offset(), image.Snapshot()
 		},
+		Lineage: func() (lineage, bool) {
+			image := c.state.Image()
+			return image, image.FeatureLevel() >= metadata.LineageFeatureLevel
+		},
+		Announce: c.announceEntry,
 		Interval: o.MetadataLog, Log: c.log,
 	})
 	c.keeper = k
@@ -123,6 +148,11 @@ func (k *keeper) identify(ctx context.Context) error {
 	err := k.identified(ctx)
 	wrong, _ := errors.AsType[*WrongBucketError](err)
 	k.wrong.Store(wrong)
+	var unmet *UnmetBucketError
+	if err != nil && wrong == nil {
+		unmet = &UnmetBucketError{Since: k.opened, Err: err}
+	}
+	k.unmet.Store(unmet)
 	if err == nil {
 		k.ours.Store(true)
 		k.shipper.Hurry()
@@ -308,6 +338,22 @@ func (k *keeper) audit(ctx context.Context) error {
 	return nil
 }
 
+// Shipped is the index up to which the bucket has the metadata log.
+func (c *Controller) Shipped() uint64 {
+	if c.keeper == nil {
+		return math.MaxUint64
+	}
+	return c.keeper.shipper.Shipped()
+}
+
+// HurryLog has what the bucket does not have of the metadata log put there now, and
+// not with the next interval. It costs a put.
+func (c *Controller) HurryLog() {
+	if c.keeper != nil {
+		c.keeper.shipper.Hurry()
+	}
+}
+
 // BucketHealth says what is wrong between this controller and the bucket, or nil.
 func (c *Controller) BucketHealth() error {
 	if c.keeper == nil {
@@ -316,6 +362,9 @@ func (c *Controller) BucketHealth() error {
 	errs := []error{c.keeper.shipper.Fenced(), c.clock.stopped()}
 	if wrong := c.keeper.wrong.Load(); wrong != nil {
 		errs = append(errs, wrong)
+	}
+	if unmet := c.keeper.unmet.Load(); unmet != nil && time.Since(unmet.Since) >= unmetAfter {
+		errs = append(errs, unmet)
 	}
 	return errors.Join(errs...)
 }

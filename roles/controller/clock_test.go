@@ -252,13 +252,13 @@ func TestBelievedTime(t *testing.T) {
 					mono, ran = mono+step, ran+step
 				}
 				wall = wall.Add(step + jump)
-				held := c.held
+				held, looked := c.held, !c.wall.IsZero() // one that is behind at the start may be set right
 				now, err := c.look(wall, mono)
 				gap := first.Sub(before)
 				switch {
 				case held != 0 && err == nil:
 					t.Fatal("it went on by itself")
-				case look > 0 && jump.Abs() > maxClockJump && held == 0 && err == nil:
+				case looked && jump.Abs() > maxClockJump && held == 0 && err == nil:
 					t.Fatalf("a jump of %v is believed", jump)
 				case look == 0 && known && err == nil && (gap > maxOff || gap < -maxClockJump):
 					t.Fatalf("a gap of %v is believed", gap)

@@ -339,7 +339,11 @@ type ships struct{ to atomic.Pointer[shipper] }
 func (p published) Apply(index uint64, command []byte) (any, error) {
 	result, err := p.State.Apply(index, command)
 	if s := p.ships.to.Load(); s != nil {
-		s.Applied(index, command)
+		if _, announces := result.(metadata.EntryIndex); announces {
+			s.Announced(index, command, p.State.Image().Snapshot)
+		} else {
+			s.Applied(index, command)
+		}
 	}
 	p.images.changed()
 	return result, err

@@ -134,6 +134,15 @@ func TestIDsStandInTheBucketBeforeTheyAreUsed(t *testing.T) {
 		if id, err := k.c.PrepareObjects(t.Context(), 1, k.epoch, 1); err == nil {
 			t.Fatalf("object id %s was given out, and the bucket does not know of it", id)
 		}
+		left := k.c.Image().NumObjects(metadata.Prepared)
+		for range 10 {
+			if id, err := k.c.PrepareObjects(t.Context(), 1, k.epoch, 32); err == nil {
+				t.Fatalf("object id %s was given out, and the bucket does not know of it", id)
+			}
+		}
+		if now := k.c.Image().NumObjects(metadata.Prepared); now > left {
+			t.Fatalf("an outage left %d ids, after one try %d", now, left)
+		}
 		k.bucket.Set()
 		if _, err := k.c.PrepareObjects(t.Context(), 1, k.epoch, 1); err != nil {
 			t.Fatal(err)
@@ -280,6 +289,9 @@ func TestClusterMadeWhileTheBucketIsAway(t *testing.T) {
 				if _, set := k.c.Image().Bucket(); set || len(k.keys("")) > 0 {
 					t.Fatalf("a bucket that was never reached: %v", k.keys(""))
 				}
+				if unmet, is := errors.AsType[*UnmetBucketError](k.c.BucketHealth()); name == "refused" && (!is || !errors.Is(unmet, errAway)) {
+					t.Errorf("nobody is told: %v", k.c.BucketHealth())
+				}
 				k.bucket.Set()
 				if name == "silent" { // the call that hangs ends with this controller's life
 					k.reopen()
@@ -292,6 +304,9 @@ func TestClusterMadeWhileTheBucketIsAway(t *testing.T) {
 				}
 				if err := k.c.Heartbeat(t.Context(), 1, k.epoch); err != nil {
 					t.Errorf("the broker of before: %v", err)
+				}
+				if err := k.c.BucketHealth(); err != nil {
+					t.Error(err)
 				}
 				k.upload(p, 0, 10, time.Now())
 				_, err = k.c.RegisterBroker(t.Context(), Registration{BrokerID: 2, Incarnation: [16]byte{2}, Directory: [16]byte{2}})
@@ -519,7 +534,7 @@ func TestFencedWhileItDeletes(t *testing.T) {
 		first, second := k.upload(p, 0, 10, time.Now()), k.upload(p, 10, 20, time.Now())
 		k.drop(p, 20)
 		k.bucket.Set(bucket.Rule{Op: bucket.OpDelete, Limit: 1, Hook: func(context.Context, bucket.Op, string) error {
-			_ = k.c.keeper.shipper.fence("found meanwhile")
+			_ = k.c.keeper.shipper.fence(&FencedError{Reason: "found meanwhile"})
 			return nil
 		}})
 		pass(30 * time.Minute)

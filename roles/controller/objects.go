@@ -30,6 +30,17 @@ func (c *Controller) SetBucket(ctx context.Context, bucket metadata.Bucket) erro
 	return err
 }
 
+// announceEntry says which entry of the metadata log is put into the bucket next.
+func (c *Controller) announceEntry(ctx context.Context, number, term, writer uint64) (index uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, issueWait)
+	defer cancel()
+	result, err := c.propose(ctx, &pb.AnnounceEntry{Number: number, Term: term, Writer: writer})
+	if err != nil {
+		return 0, err
+	}
+	return uint64(result.(metadata.EntryIndex)), nil
+}
+
 // PrepareObjects issues count object ids, at most [metadata.MaxPreparedIDs], the
 // first of which it returns. Nobody else is ever given one of them, and no other
 // registration can commit them.
@@ -40,27 +51,33 @@ func (c *Controller) PrepareObjects(ctx context.Context, brokerID int32, brokerE
 	if err := c.mayCommit(); err != nil {
 		return 0, err
 	}
+	// Each try of an outage would leave ids behind, to be condemned one by one.
+	if err := c.issued(ctx, (*shipper).AwaitBucket); err != nil {
+		return 0, metadata.Errorf(metadata.KafkaStorageError, "no object ids are issued while the bucket does not take the metadata log: %v", err)
+	}
 	result, err := c.propose(ctx, &pb.PrepareObjects{BrokerId: brokerID, BrokerEpoch: brokerEpoch, Count: uint32(count)})
 	if err != nil {
 		return 0, err
 	}
-	if err := c.issued(ctx); !guard.Check("controller.ids-shipped", err == nil) {
+	all := func(s *shipper, ctx context.Context) error { return s.Await(ctx, c.state.Image().Offset()) }
+	if err := c.issued(ctx, all); !guard.Check("controller.ids-shipped", err == nil) {
 		return 0, metadata.Errorf(metadata.KafkaStorageError, "object ids are not used before the bucket has the command that issued them: %v", err)
 	}
 	return result.(metadata.ObjectIDs).First, nil
 }
 
-// issued waits until the bucket has all that was decided so far. A copy of this
+// issued waits for the bucket, as long as ids may: all that was decided so far must be
+// there. A copy of this
 // controller's directory, started beside it, would issue the same ids, and its
 // objects would take the place of ours: one of the two finds the number of its
 // entry taken, and is fenced before it has used one.
-func (c *Controller) issued(ctx context.Context) error {
+func (c *Controller) issued(ctx context.Context, wait func(*shipper, context.Context) error) error {
 	if c.keeper == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, issueWait, errors.New("the bucket did not take it in time"))
 	defer cancel()
-	return c.keeper.shipper.Await(ctx, c.state.Image().Offset())
+	return wait(c.keeper.shipper, ctx)
 }
 
 // CommitObject makes the ranges of an object, which stands in the bucket and is

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -31,16 +32,33 @@ const (
 	maxEntryBytes = 1 << 30
 )
 
+// errLetGo says that what was to be shipped is not in memory any more.
+var errLetGo = errors.New("the metadata log is shipped by a snapshot, with the next try")
+
 // errDeposed says that another controller ships by now.
 var errDeposed = errors.New("this controller does not lead any more")
 
 // FencedError says that the bucket belongs to another cluster, or another life of
-// this one: nothing is committed or deleted any more.
-type FencedError struct{ Reason string }
+// this one: nothing is committed or deleted any more. A restart finds the same.
+type FencedError struct {
+	Reason string
+	// Older: the bucket has what this directory does not know of. Else somebody else
+	// was found to write there.
+	Older bool
+}
 
-// Error says what was found.
+// Error says what was found, and what to do.
 func (e *FencedError) Error() string {
-	return "the bucket is written by another cluster of the same id: " + e.Reason + "; stop one of the two"
+	if e.Older {
+		return "this data directory is older than the bucket (a copy, or restored from a backup?): " + e.Reason + "; nothing is committed or deleted by it any more, see docs/storage.md"
+	}
+	return "the bucket is written by another cluster of the same id: " + e.Reason + "; this one commits and deletes nothing any more: if both run, stop one of the two, see docs/storage.md"
+}
+
+// lineage is what the metadata log knows of its entries in the bucket: [*metadata.Image].
+type lineage interface {
+	AnnouncedEntry() uint64
+	Announced(*metadata.LogEntry) bool
 }
 
 // shipperOptions of a shipper.
@@ -59,6 +77,12 @@ type shipperOptions struct {
 	Applied func() uint64
 	// Snapshot returns the state, and the index it stands at.
 	Snapshot func() (index uint64, state []byte)
+	// Lineage is what is applied here of entries that were announced; false: the
+	// feature level does not allow for that yet.
+	Lineage func() (lineage, bool)
+	// Announce has the metadata log know that an entry is put next, and returns the
+	// index of the command, which is applied here by then.
+	Announce func(ctx context.Context, number, term, writer uint64) (index uint64, err error)
 	Interval time.Duration // between two entries, if nobody is in a hurry
 	Log      *slog.Logger
 }
@@ -71,6 +95,7 @@ type shipperOptions struct {
 type shipper struct {
 	o       shipperOptions
 	shipped atomic.Uint64 // index up to which the bucket has the log
+	failing atomic.Bool   // the last try did not succeed
 	wake    chan struct{} // holds a token while somebody is in a hurry
 
 	mu      sync.Mutex
@@ -79,13 +104,31 @@ type shipper struct {
 	gap     bool                  // there were more, and they are not here; guarded by mu
 	fenced  error                 // guarded by mu
 	moved   chan struct{}         // closed and replaced when shipped moves; guarded by mu
+	// wanted: a snapshot is to be taken as of the next announcement that is applied;
+	// taken is that one. guarded by mu.
+	wanted bool
+	taken  *shippedState
 
 	// Only run uses these.
+	announced     announcement
 	next          uint64 // number of the next entry; 0: not known yet
 	term          uint64 // in which it was found out
 	sinceSnapshot int    // bytes of entries
 	lastSnapshot  int    // its bytes
 	snapshots     []uint64
+}
+
+// shippedState is the state as of a command.
+type shippedState struct {
+	index  uint64
+	encode func() []byte
+}
+
+// announcement is an entry that may stand in the bucket, and has nothing behind last.
+// What is tried again is the same entry.
+type announcement struct {
+	number, last uint64
+	snapshot     *shippedState // of an entry with one
 }
 
 func newShipper(o shipperOptions) *shipper {
@@ -103,6 +146,21 @@ func (s *shipper) Applied(index uint64, command []byte) {
 	if s.bytes += len(command); s.bytes > maxUnshipped {
 		s.pending, s.bytes, s.gap = nil, 0, true
 	}
+}
+
+// Announced is Applied of a command that announces an entry; encode returns the state
+// as of it.
+func (s *shipper) Announced(index uint64, command []byte, encode func() []byte) {
+	s.mu.Lock()
+	if s.wanted {
+		// From here on commands are gathered again: the snapshot has all that came before.
+		s.wanted, s.taken = false, &shippedState{index, encode}
+		s.pending, s.bytes, s.gap = nil, 0, false
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	s.Applied(index, command)
 }
 
 // Shipped is the index up to which the bucket has the metadata log.
@@ -125,6 +183,15 @@ func (s *shipper) Await(ctx context.Context, index uint64) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// AwaitBucket waits until a try to ship succeeds, if the last one did not. Errors are as
+// of Await.
+func (s *shipper) AwaitBucket(ctx context.Context) error {
+	if !s.failing.Load() {
+		return nil
+	}
+	return s.Await(ctx, s.Shipped()+1)
 }
 
 // Fenced is a *FencedError once somebody else was found to write here.
@@ -159,6 +226,7 @@ func (s *shipper) run(ctx context.Context) {
 			s.o.Log.Warn("the metadata log cannot be put into the bucket; trying on", "error", err)
 		}
 		failed = err != nil
+		s.failing.Store(failed)
 		select {
 		case <-ctx.Done():
 			return
@@ -182,9 +250,13 @@ func (s *shipper) ship(ctx context.Context) error {
 				return err
 			}
 		}
-		e, ok := s.entry()
-		if !ok {
+		e, err := s.entry(ctx)
+		if errors.Is(err, errLetGo) {
+			s.Hurry()
 			return nil
+		}
+		if e == nil {
+			return err
 		}
 		there, err := s.put(ctx, e)
 		if err != nil {
@@ -207,33 +279,79 @@ func (s *shipper) stopGathering() {
 	s.pending, s.bytes, s.gap = nil, 0, true
 }
 
-// entry takes the next entry from what is pending; false: nothing is.
-func (s *shipper) entry() (*metadata.LogEntry, bool) {
-	e := &metadata.LogEntry{Incarnation: s.o.Incarnation, Number: s.next, Term: s.term, Writer: s.o.Writer}
+// entry returns the next entry to put; nil: nothing is pending, or err says why not.
+func (s *shipper) entry(ctx context.Context) (*metadata.LogEntry, error) {
 	s.mu.Lock()
 	snapshot := s.gap || s.sinceSnapshot > max(snapshotAfter, s.lastSnapshot)
-	if !snapshot {
-		size := 0
-		for _, c := range s.pending {
-			if size += len(c.Command); size > metadata.MaxLogEntryBytes && len(e.Commands) > 0 {
-				break
-			}
-			e.Commands = append(e.Commands, c)
-		}
-		s.mu.Unlock()
-		if len(e.Commands) == 0 {
-			return nil, false
-		}
-		e.First, e.Last = s.shipped.Load()+1, e.Commands[len(e.Commands)-1].Index
-		return e, true
-	}
-	// From here on commands are gathered again: the snapshot, taken after, has all
-	// that came before.
-	s.pending, s.bytes, s.gap = nil, 0, false
+	pending := len(s.pending) > 0
 	s.mu.Unlock()
-	e.First, e.Snapshot = s.o.Snapshot()
-	e.Last = e.First
-	return e, true
+	known := s.announced.number == s.next && (s.announced.snapshot != nil || !snapshot)
+	if !known && !snapshot && !pending {
+		return nil, nil
+	}
+	if !known {
+		var err error
+		if s.announced, err = s.announce(ctx, snapshot); err != nil {
+			return nil, err
+		}
+	}
+	e := &metadata.LogEntry{Incarnation: s.o.Incarnation, Number: s.next, Term: s.term, Writer: s.o.Writer}
+	if taken := s.announced.snapshot; taken != nil {
+		e.First, e.Last, e.Snapshot = taken.index, taken.index, taken.encode()
+		return e, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	size := 0
+	for _, c := range s.pending {
+		if size += len(c.Command); c.Index > s.announced.last || size > metadata.MaxLogEntryBytes && len(e.Commands) > 0 {
+			break
+		}
+		e.Commands = append(e.Commands, c)
+	}
+	if len(e.Commands) == 0 { // they were let go of meanwhile, and a snapshot is due
+		s.announced = announcement{}
+		return nil, errLetGo
+	}
+	e.First, e.Last = s.shipped.Load()+1, e.Commands[len(e.Commands)-1].Index
+	return e, nil
+}
+
+// announce has the metadata log know of the entry before it is put: whoever has a
+// copy of this log either knows of it, or of nothing that is in it.
+func (s *shipper) announce(ctx context.Context, snapshot bool) (announcement, error) {
+	is := announcement{number: s.next, last: math.MaxUint64}
+	if _, announces := s.o.Lineage(); !announces {
+		if snapshot {
+			s.mu.Lock()
+			s.pending, s.bytes, s.gap = nil, 0, false
+			s.mu.Unlock()
+			index, state := s.o.Snapshot()
+			is.snapshot = &shippedState{index, func() []byte { return state }}
+		}
+		return is, nil
+	}
+	s.mu.Lock()
+	s.wanted, s.taken = snapshot, nil
+	s.mu.Unlock()
+	index, err := s.o.Announce(ctx, s.next, s.term, s.o.Writer)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wanted = false
+	if err != nil {
+		if s.taken != nil { // nor is it put
+			s.pending, s.bytes, s.gap = nil, 0, true
+		}
+		if term, leads := s.o.Leads(); !leads || term != s.term {
+			s.next, err = 0, errDeposed
+		}
+		return announcement{}, fmt.Errorf("announce entry %d of the metadata log: %w", s.next, err)
+	}
+	is.last, is.snapshot = index, s.taken
+	if snapshot && s.taken == nil { // the state came as a whole
+		return announcement{}, errLetGo
+	}
+	return is, nil
 }
 
 // put writes an entry, and returns the one that then stands at its number: it, or
@@ -245,8 +363,11 @@ func (s *shipper) put(ctx context.Context, e *metadata.LogEntry) (there *metadat
 		s.sinceSnapshot += len(encoded)
 		return e, nil
 	}
-	if e.Snapshot != nil {
-		s.stopGathering() // it is taken anew
+	if _, announces := s.o.Lineage(); !announces {
+		s.announced = announcement{} // what came meanwhile goes along
+		if e.Snapshot != nil {
+			s.stopGathering()
+		}
 	}
 	if !errors.Is(err, bucket.ErrExists) {
 		return nil, err
@@ -257,19 +378,24 @@ func (s *shipper) put(ctx context.Context, e *metadata.LogEntry) (there *metadat
 	return there, s.judge(ctx, there)
 }
 
-// judge decides about an entry of another writer: one of an earlier leader is
-// what a new leader finds, one of a later leader what a deposed one finds; any
-// other means that two clusters write here.
+// judge decides about an entry that stands where the next one was to be put. It is
+// ours if it was announced in our own log, by this process or an earlier leader; a
+// later leader's is what a deposed one finds; any other means that two clusters write
+// here.
 func (s *shipper) judge(ctx context.Context, other *metadata.LogEntry) error {
-	earlier := other.Incarnation == s.o.Incarnation && (other.Term < s.term || other.Term == s.term && other.Writer == s.o.Writer)
-	if guard.Check("controller.metadata-log-fence", earlier) {
+	l, announces := s.o.Lineage()
+	mine := other.Term < s.term || other.Term == s.term && other.Writer == s.o.Writer
+	if announces && l.AnnouncedEntry() > 0 {
+		mine = l.Announced(other)
+	}
+	if guard.Check("controller.metadata-log-fence", other.Incarnation == s.o.Incarnation && mine) {
 		return nil
 	}
 	if err := s.stillLeads(ctx); err != nil {
 		return err
 	}
-	return s.fence(fmt.Sprintf("entry %d of the metadata log is of incarnation %d, term %d; this is incarnation %d, term %d",
-		other.Number, other.Incarnation, other.Term, s.o.Incarnation, s.term))
+	return s.fence(&FencedError{Reason: fmt.Sprintf("entry %d of the metadata log is of incarnation %d, term %d; this is incarnation %d, term %d, and has not announced it",
+		other.Number, other.Incarnation, other.Term, s.o.Incarnation, s.term)})
 }
 
 // stillLeads asks a majority whether this controller leads in the term that it
@@ -286,8 +412,7 @@ func (s *shipper) stillLeads(ctx context.Context) error {
 }
 
 // fence ends all that this controller commits and deletes.
-func (s *shipper) fence(reason string) error {
-	err := &FencedError{reason}
+func (s *shipper) fence(err *FencedError) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fenced = err
@@ -297,7 +422,7 @@ func (s *shipper) fence(reason string) error {
 // wrote counts an entry that stands in the bucket, and removes what two
 // snapshots have outdated.
 func (s *shipper) wrote(ctx context.Context, e *metadata.LogEntry) {
-	s.next = e.Number + 1
+	s.next, s.announced = e.Number+1, announcement{}
 	s.shipped.Store(e.Last)
 	s.mu.Lock()
 	close(s.moved)
@@ -371,7 +496,7 @@ func (s *shipper) open(ctx context.Context, term uint64) error {
 	if err != nil {
 		return fmt.Errorf("list the metadata log: %w", err)
 	}
-	s.term, s.snapshots, s.sinceSnapshot = term, nil, 0
+	s.term, s.snapshots, s.sinceSnapshot, s.announced = term, nil, 0, announcement{}
 	last := uint64(0)
 	for i := len(numbers) - 1; i >= 0 && i >= len(numbers)-maxEntryWalk; i-- {
 		e, err := s.read(ctx, numbers[i])
@@ -379,10 +504,7 @@ func (s *shipper) open(ctx context.Context, term uint64) error {
 			return err
 		}
 		if i == len(numbers)-1 {
-			if err := s.judge(ctx, e); err != nil {
-				return err
-			}
-			if err := s.isAhead(ctx, e); err != nil {
+			if err := s.followsOn(ctx, e); err != nil {
 				return err
 			}
 			last = e.Number
@@ -392,23 +514,45 @@ func (s *shipper) open(ctx context.Context, term uint64) error {
 			break
 		}
 	}
+	if l, announces := s.o.Lineage(); announces && last < l.AnnouncedEntry() {
+		// The one that was announced last may have been put, and the list be behind: it
+		// is found there then. A number that was used is not used again.
+		if last+1 < l.AnnouncedEntry() {
+			s.o.Log.Warn("the bucket does not list all of the metadata log that was put there; going on behind it", "last", last, "put", l.AnnouncedEntry()-1)
+		}
+		last = l.AnnouncedEntry() - 1
+	}
 	// What was applied before this term is not pending here: a snapshot has it.
 	s.stopGathering()
 	s.next = last + 1
 	return nil
 }
 
-// isAhead fences a controller whose log ends before what an earlier leader has
-// put into the bucket: only what is applied is shipped, so its log was cut, or is
-// an older copy, and would give the same ids out again.
-func (s *shipper) isAhead(ctx context.Context, last *metadata.LogEntry) error {
+// followsOn fences a controller whose log does not know of the last entry in the
+// bucket: it was cut, or is an older copy, or another copy of it has gone on, and it
+// would give the same ids out again. Indexes and terms do not tell, for each copy
+// counts its own.
+func (s *shipper) followsOn(ctx context.Context, last *metadata.LogEntry) error {
 	if err := s.stillLeads(ctx); err != nil {
 		return err
 	}
-	if applied := s.o.Applied(); !guard.Check("controller.metadata-log-ahead", last.Last <= applied) {
-		return s.fence(fmt.Sprintf("the metadata log in the bucket goes on to index %d, the one here ends at %d", last.Last, applied))
+	l, announces := s.o.Lineage()
+	if !announces || l.AnnouncedEntry() == 0 { // its entries are of before
+		if applied := s.o.Applied(); !guard.Check("controller.metadata-log-ahead", last.Last <= applied) {
+			return s.fence(&FencedError{Older: true, Reason: fmt.Sprintf("the metadata log in the bucket goes on to index %d, the one here ends at %d", last.Last, applied)})
+		}
+		if !guard.Check("controller.metadata-log-unannounced", !announces || !last.WasAnnounced()) {
+			return s.fence(&FencedError{Older: true, Reason: fmt.Sprintf("entry %d of the metadata log in the bucket was announced, and none was here", last.Number)})
+		}
+		return s.judge(ctx, last)
 	}
-	return nil
+	if !guard.Check("controller.metadata-log-announced", last.Number <= l.AnnouncedEntry()) {
+		return s.fence(&FencedError{Older: true, Reason: fmt.Sprintf("the metadata log in the bucket goes on to entry %d, the last that was announced here is %d", last.Number, l.AnnouncedEntry())})
+	}
+	if last.Number < l.AnnouncedEntry() {
+		return nil // whoever announced the next one has seen it
+	}
+	return s.judge(ctx, last)
 }
 
 func (s *shipper) read(ctx context.Context, number uint64) (*metadata.LogEntry, error) {

@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"rustmq.dev/rustmq/consensus/metadata"
+	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/disk"
 )
@@ -25,6 +29,83 @@ type shippedWorld struct {
 	leads   bool
 	barrier func() error // nil: nothing to wait for
 	shipper *shipper
+
+	// old: the feature level does not allow for announcements.
+	old bool
+	announcedHere
+}
+
+// announcedHere is what the log knows of its entries, as an image does.
+type announcedHere struct {
+	number  uint64
+	writers []metadata.LogEntry // the last command they may have, each
+}
+
+func (a announcedHere) AnnouncedEntry() uint64 { return a.number }
+
+func (a announcedHere) Announced(e *metadata.LogEntry) bool {
+	return e.Number == a.number && slices.ContainsFunc(a.writers, func(w metadata.LogEntry) bool {
+		return w.Term == e.Term && w.Writer == e.Writer && e.Last <= w.Last
+	})
+}
+
+// announce applies the command that says which entry comes next.
+func (w *shippedWorld) announce(number, term, writer uint64) (uint64, error) {
+	if w.barrier != nil {
+		if err := w.barrier(); err != nil {
+			return 0, err
+		}
+	}
+	if !w.leads {
+		return 0, errors.New("not the leader")
+	}
+	if number > w.number {
+		w.announcedHere = announcedHere{number: number}
+	}
+	w.index += 2
+	w.state = append(w.state, string(w.announcement(number, term, writer)))
+	w.writers = append(slices.Clone(w.writers), metadata.LogEntry{Term: term, Writer: writer, Last: w.index})
+	state := []byte(fmt.Sprint(w.state))
+	w.shipper.Announced(w.index, []byte(w.state[len(w.state)-1]), func() []byte { return state })
+	return w.index, nil
+}
+
+// announcement is the command.
+func (w *shippedWorld) announcement(number, term, writer uint64) []byte {
+	w.t.Helper()
+	body := &pb.AnnounceEntry{Number: number, Term: term, Writer: writer}
+	command, err := proto.Marshal(&pb.Command{Body: &pb.Command_AnnounceEntry{AnnounceEntry: body}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return command
+}
+
+// fork returns a copy of the log as it is now, beside the same bucket.
+func (w *shippedWorld) fork(writer uint64) *shippedWorld {
+	other := *w
+	other.state = slices.Clone(w.state)
+	other.term++
+	other.restart(writer)
+	return &other
+}
+
+// wantFenced starts the world again and again, with as many commands before and
+// after as it takes for its terms and indexes to be beyond all that the bucket has.
+func (w *shippedWorld) wantFenced(writer uint64) {
+	w.t.Helper()
+	for range 5 {
+		err := w.shipper.ship(w.t.Context())
+		if fence := (*FencedError)(nil); !errors.As(err, &fence) || w.shipper.Fenced() == nil {
+			w.t.Fatalf("in term %d, at index %d: not fenced: %v", w.term, w.index, err)
+		}
+		for range 20 {
+			w.apply("more")
+		}
+		w.term += 2
+		writer++
+		w.restart(writer)
+	}
 }
 
 func newShippedWorld(t *testing.T) *shippedWorld {
@@ -51,7 +132,11 @@ func (w *shippedWorld) restart(writer uint64) {
 			return w.barrier()
 		},
 		Snapshot: func() (uint64, []byte) { return w.index, []byte(fmt.Sprint(w.state)) },
-		Log:      slog.New(slog.DiscardHandler),
+		Lineage:  func() (lineage, bool) { return w.announcedHere, !w.old },
+		Announce: func(_ context.Context, number, term, writer uint64) (uint64, error) {
+			return w.announce(number, term, writer)
+		},
+		Log: slog.New(slog.DiscardHandler),
 	})
 }
 
@@ -185,20 +270,36 @@ func (b answerLost) PutIfAbsent(ctx context.Context, key string, data []byte) er
 }
 
 // TestTwoClustersOnOneBucket: a copy of a data directory, started beside the
-// first, writes under the same id. One of the two is fenced at its next entry.
+// first, writes under the same id. One of the two is fenced at its next entry, and
+// stays so whatever it does; the other one goes on.
 func TestTwoClustersOnOneBucket(t *testing.T) {
-	w := newShippedWorld(t)
-	w.ship()
-	first := w.shipper
-	w.term++
-	w.restart(8)
-	w.ship() // the copy, in a later term
-	w.term--
-	w.shipper = first
-	w.apply("a")
-	err := first.ship(t.Context())
-	if fence := (*FencedError)(nil); !errors.As(err, &fence) || first.Fenced() == nil {
-		t.Fatalf("not fenced: %v", err)
+	for _, old := range []bool{false, true} {
+		w := newShippedWorld(t)
+		w.old = old
+		w.ship()
+		other := w.fork(8)
+		other.apply("b")
+		other.ship()
+		w.apply("a")
+		err := w.shipper.ship(t.Context())
+		if fence := (*FencedError)(nil); !errors.As(err, &fence) || w.shipper.Fenced() == nil {
+			t.Fatalf("not fenced: %v", err)
+		}
+		if old {
+			continue // terms and indexes are all that it has to go by
+		}
+		w.term += 5
+		w.restart(20)
+		w.wantFenced(20)
+		other.apply("c")
+		other.ship()
+		w.wantFenced(40)
+		other.term++
+		other.restart(9)
+		other.ship()
+		if err := other.shipper.Fenced(); err != nil {
+			t.Fatalf("the one that is right: %v", err)
+		}
 	}
 }
 
@@ -229,22 +330,122 @@ func TestDeposedLeaderIsNotFenced(t *testing.T) {
 }
 
 // TestOlderCopyOfTheMetadataLogIsFenced: it would give out again what was given
-// out before.
+// out before. Nor do terms and commands of its own, as each start has some, let it in.
 func TestOlderCopyOfTheMetadataLogIsFenced(t *testing.T) {
 	w := newShippedWorld(t)
 	w.apply("a")
 	w.ship()
-	copied, state := w.index, w.state
+	copied := w.fork(8)
 	w.apply("b")
 	w.ship()
-	w.index, w.state = copied, state
-	w.term++
-	w.restart(8)
-	err := w.shipper.ship(t.Context())
-	if fence := (*FencedError)(nil); !errors.As(err, &fence) || w.shipper.Fenced() == nil {
-		t.Fatalf("not fenced: %v", err)
+	copied.wantFencedOf(func() {})
+	copied.wantFenced(8)
+	w.apply("c")
+	w.ship()
+	if entry, _ := w.recovered(); entry != fmt.Sprint(w.state) {
+		t.Fatalf("the bucket says %s, the state is %v", entry, w.state)
 	}
 }
+
+// TestOlderCopyOfBeforeAnnouncements: where nothing was announced, indexes have to do,
+// and a copy of that time finds entries that were.
+func TestOlderCopyOfBeforeAnnouncements(t *testing.T) {
+	w := newShippedWorld(t)
+	w.old = true
+	w.apply("a")
+	w.ship()
+	copied := w.fork(8)
+	copied.wantFencedOf(func() { w.apply("b"); w.ship() })
+	w.term += 3
+	w.restart(9)
+	w.old = false
+	w.ship()
+	w.apply("c")
+	w.ship()
+	// It has applied more than the bucket has, and could announce.
+	copied.old, copied.announcedHere, copied.index, copied.term = false, announcedHere{}, w.index+10, w.term+2
+	copied.restart(30)
+	copied.wantFencedOf(func() {})
+	if w.number == 0 || w.shipper.Fenced() != nil {
+		t.Fatalf("announced %d, %v", w.number, w.shipper.Fenced())
+	}
+}
+
+// wantFencedOf is fenced once that has happened.
+func (w *shippedWorld) wantFencedOf(happens func()) {
+	w.t.Helper()
+	happens()
+	err := w.shipper.ship(w.t.Context())
+	if fence := (*FencedError)(nil); !errors.As(err, &fence) || !fence.Older {
+		w.t.Fatalf("not fenced: %v", err)
+	}
+}
+
+// TestAnnouncedEntryThatWasNotPut, by a leader that is gone, or was put late.
+func TestAnnouncedEntryThatWasNotPut(t *testing.T) {
+	w := newShippedWorld(t)
+	w.ship()
+	w.apply("a")
+	late := w.bucket
+	w.shipper.o.Bucket = bucket.NewFaulty(w.bucket, bucket.Rule{Op: bucket.OpPutIfAbsent, Err: errors.New("connection reset")})
+	for range 3 {
+		if err := w.shipper.ship(t.Context()); err == nil {
+			t.Fatal("no error")
+		}
+		w.apply("meanwhile")
+	}
+	if n := len(w.writers); n != 1 {
+		t.Fatalf("announced %d times: what is tried again is the same", n)
+	}
+	first := w.shipper
+	e, err := first.entry(t.Context())
+	if err != nil || e.Last != w.writers[0].Last {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	w.term++
+	w.restart(8)
+	if err := late.PutIfAbsent(t.Context(), first.key(e.Number), e.Encode()); err != nil {
+		t.Fatal(err)
+	}
+	w.ship()
+	w.expect()
+	w.term++
+	w.shipper.o.Bucket = bucket.NewFaulty(w.bucket, bucket.Rule{Op: bucket.OpPutIfAbsent, Err: errors.New("connection reset")})
+	w.apply("b")
+	if err := w.shipper.ship(t.Context()); err == nil {
+		t.Fatal("no error")
+	}
+	w.term++
+	w.restart(9)
+	w.ship()
+	w.expect()
+}
+
+// TestEmptyListIsNotBelieved: a number that was used is not used again.
+func TestEmptyListIsNotBelieved(t *testing.T) {
+	w := newShippedWorld(t)
+	for range 5 {
+		w.apply("a")
+		w.ship()
+	}
+	used := w.number
+	w.term++
+	w.restart(8)
+	w.shipper.o.Bucket = hidden{w.bucket}
+	w.ship()
+	if w.number <= used {
+		t.Fatalf("entry %d follows %d", w.number, used)
+	}
+	w.shipper.o.Bucket = w.bucket
+	w.apply("b")
+	w.ship()
+	w.expect()
+}
+
+// hidden is a bucket that lists nothing.
+type hidden struct{ bucket.Bucket }
+
+func (hidden) List(context.Context, string, string, func(bucket.Info) bool) error { return nil }
 
 // TestEntriesThatAreNone: what stands under the keys of the metadata log and is
 // no entry of it stops shipping, and nothing else.
@@ -309,14 +510,9 @@ func TestMetadataLogInAStoreWithoutConditionalWrites(t *testing.T) {
 	w.apply("c")
 	w.ship()
 	w.expect()
-	first := w.shipper
-	w.term++
-	w.restart(8)
-	w.ship()
-	w.term--
-	w.shipper = first
+	w.fork(8).ship()
 	w.apply("d")
-	if err := first.ship(t.Context()); err == nil || first.Fenced() == nil {
+	if err := w.shipper.ship(t.Context()); err == nil || w.shipper.Fenced() == nil {
 		t.Fatalf("not fenced: %v", err)
 	}
 }

@@ -9,12 +9,13 @@
 //
 // Two starts. The log start is the controller's word: what lies before is gone.
 // The local start is where the WAL's part begins: between the two, records are in
-// the bucket alone, and a read says so. What the bucket has ([Log.SetUploaded])
+// the bucket alone, and a read says so. What the bucket has ([Log.SetUploaded]), and
+// who has nothing but the bucket could find there ([Log.Release]),
 // stays in the WAL for readers, until that wants its oldest segment back; then
 // the local start moves past it, and what the bucket has not is copied forward. Of a
 // log with Config.KeepLocal all is copied forward.
 //
-//	log start <= local start <= uploaded <= high watermark <= end
+//	log start <= local start <= released <= uploaded <= high watermark <= end
 //
 // Promises. Offsets are given in the order of appends, without gaps, and never
 // twice with other content. An append is answered when its batch is on disk and
@@ -26,8 +27,8 @@
 // expects another end ([Condition]) is refused once the end it was compared with is
 // committed; of two that expect the same one is. Where something is not
 // found where the index said, the index is asked again: only the log start makes
-// an offset out of range. No batch is given up before SetUploaded, or the log
-// start, covers it.
+// an offset out of range. No batch is given up before SetUploaded, with
+// [Options].Hold Release, or the log start, covers it.
 //
 // Transactions. The first batch of one is appended only with the coordinator's
 // word that it knows of the transaction, asked for in time

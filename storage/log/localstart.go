@@ -46,7 +46,7 @@ func (l *Log) dispensable() storage.Offset {
 	if !guard.Check("log.keep-local", !l.config.Load().KeepLocal) {
 		return l.localStart
 	}
-	return l.uploaded
+	return l.released
 }
 
 // advanceLocalStart makes to the local start, if it is not behind that already; restate
@@ -120,7 +120,7 @@ func (l *Log) startAt(offset storage.Offset, restate bool) error {
 		return err
 	}
 	l.discount(offset)
-	l.uploaded = max(l.uploaded, offset)
+	l.released, l.uploaded = max(l.released, offset), max(l.uploaded, offset)
 	l.noteTransactions(func(t *transactions) { t.trim(offset, l.uploaded) })
 	before := l.index.bytes
 	freed.refs = l.index.trim(offset, freed.refs)
@@ -143,7 +143,7 @@ func (l *Log) discount(offset storage.Offset) {
 		switch {
 		case next > l.uploaded:
 			l.backlog.remove(e.ref)
-		case !kept:
+		case next <= l.released && !kept:
 			lost.add(e.ref, -1)
 		}
 	}

@@ -523,3 +523,53 @@ func TestTimestampIsThatOfTheBatchAtAnOffset(t *testing.T) {
 	want(1, batch.NoTimestamp, false)
 	want(2, stamps[1], true)
 }
+
+// TestHeldUntilReleased: what the bucket has stays in the WAL, and counts as in use,
+// until it is released; never what the bucket has not.
+func TestHeldUntilReleased(t *testing.T) {
+	o := tiered(disk.NewMem(disk.MemOptions{}))
+	o.Hold = true
+	s := open(t, o)
+	l := lead(t, s, partition(topicA, 0), 1)
+	for range 10 {
+		appendAll(t, l, values(t, "value"))
+	}
+	evicted := func(want storage.Offset) {
+		t.Helper()
+		if err := s.Evict(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if is := l.LocalStart(); is != want {
+			t.Fatalf("the local start is %d, want %d", is, want)
+		}
+	}
+	setUploaded(t, l, 6)
+	evicted(0)
+	if n := s.Stats().WAL.ReclaimableBytes; n != 0 {
+		t.Fatalf("%d bytes could be released", n)
+	}
+	if p := s.PendingUpload(nil); len(p) != 1 || p[0].First != 6 {
+		t.Fatalf("%+v", p)
+	}
+	l.Release(4)
+	evicted(4)
+	l.Release(8)
+	l.Release(2)
+	evicted(6)
+	setUploaded(t, l, 8)
+	evicted(6)
+	setLogStart(t, l, 9)
+	l.Release(7)
+	setUploaded(t, l, 10)
+	evicted(9)
+	l.Release(10)
+	evicted(10)
+	if n := s.Stats().WAL.ReclaimableBytes; n != 0 {
+		t.Fatalf("%d bytes could be released, and nothing is there", n)
+	}
+	s = reopen(t, s)
+	l = lead(t, s, partition(topicA, 0), 2)
+	if l.LocalStart() != 10 {
+		t.Fatalf("the local start is %d", l.LocalStart())
+	}
+}

@@ -26,9 +26,10 @@ type Log struct {
 	index   index
 	replica replica
 	backlog backlog
-	// logStart <= localStart <= uploaded <= replica.highWatermark <= end
+	// logStart <= localStart <= released <= uploaded <= replica.highWatermark <= end
 	logStart   storage.Offset // where readers may begin
 	localStart storage.Offset // what lies before is not in the WAL any more
+	released   storage.Offset // what lies before may be given up, or is before the log start
 	uploaded   storage.Offset // what lies before is in the bucket, or before the log start
 	end        storage.Offset // where the next batch goes
 	// given: the log start is the controller's word. Without, since a restart, it

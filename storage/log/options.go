@@ -43,6 +43,9 @@ type Options struct {
 
 	// Tiered says that what is committed is uploaded: see [Log.SetUploaded].
 	Tiered bool
+	// Hold keeps in the WAL what is uploaded until [Log.Release] says that it need not
+	// be there: the catalogue that names it is not safe yet.
+	Hold bool
 	// MaxUnuploadedShare of the WAL's capacity is what one partition may hold
 	// there that the bucket has not; beyond it nothing is appended to it. 0: 0.5,
 	// so that a partition which cannot upload leaves the others as much, and can

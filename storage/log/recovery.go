@@ -230,7 +230,7 @@ func (s *Store) recoverLog(l *Log, r *replayed, rec *recovery, now time.Time) er
 	r.merge(rec)
 	rec.needless = r.index.trim(r.localStart, rec.needless)
 	l.index, l.stateRefs = r.index, r.stateRefs
-	l.logStart, l.localStart, l.uploaded, l.end = r.localStart, r.localStart, r.localStart, r.localStart
+	l.logStart, l.localStart, l.released, l.uploaded, l.end = r.localStart, r.localStart, r.localStart, r.localStart, r.localStart
 	if r.damage != nil {
 		return r.damage
 	}

@@ -122,8 +122,8 @@ func (l *Log) Uploaded() storage.Offset {
 }
 
 // SetUploaded says that the bucket has everything below end: the committed end
-// of the catalogue. What it has may be given up when the WAL wants room. It never
-// moves back. As with SetLogStart, a log that is not led yet takes what lies
+// of the catalogue. What it has may be given up when the WAL wants room, with
+// Options.Hold once it is released. It never moves back. As with SetLogStart, a log that is not led yet takes what lies
 // before end for committed, and if it ends before that, it goes on from there.
 // Errors: *OffsetOutOfRangeError beyond the high watermark of a log that is led,
 // and the WAL's.
@@ -142,9 +142,49 @@ func (l *Log) SetUploaded(end storage.Offset) error {
 			return fmt.Errorf("take %s as uploaded to %d: %w", l.id, end, err)
 		}
 		if !more {
-			return nil
+			break
 		}
 	}
+	if !l.store.o.Hold {
+		l.Release(end)
+	}
+	return nil
+}
+
+// Release says that what lies below end need not be in the WAL if the bucket has it
+// ([Log.SetUploaded]), also in the view of who has nothing but the bucket. It never
+// moves back.
+func (l *Log) Release(end storage.Offset) {
+	for l.release(end) {
+	}
+}
+
+// release does a part of Release, and reports whether there is more.
+func (l *Log) release(end storage.Offset) (more bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	end = min(end, l.uploaded)
+	if l.refused != nil || end <= l.released {
+		return false
+	}
+	won, kept := tally{wal: l.store.wal}, l.config.Load().KeepLocal
+	p := l.index.find(l.released)
+	for n := 0; l.index.valid(p); p = l.index.following(p) {
+		b, e := l.index.at(p)
+		if b.nextOf(p.entry) > end {
+			break
+		}
+		if n++; n > uploadStep {
+			end, more = b.baseOf(p.entry), true
+			break
+		}
+		if !kept {
+			won.add(e.ref, 1)
+		}
+	}
+	won.report()
+	l.released = end
+	return more
 }
 
 // setUploaded does a part of SetUploaded, and reports whether there is more.
@@ -164,7 +204,6 @@ func (l *Log) setUploaded(end storage.Offset) (more bool, err error) {
 	if end <= l.uploaded {
 		return false, nil
 	}
-	won, kept := tally{wal: l.store.wal}, l.config.Load().KeepLocal
 	p := l.index.find(l.uploaded)
 	for n := 0; l.index.valid(p); p = l.index.following(p) {
 		b, e := l.index.at(p)
@@ -177,11 +216,7 @@ func (l *Log) setUploaded(end storage.Offset) (more bool, err error) {
 			break
 		}
 		l.backlog.remove(e.ref)
-		if !kept {
-			won.add(e.ref, 1)
-		}
 	}
-	won.report()
 	l.uploaded = end
 	l.noteTransactions(func(t *transactions) { t.trim(l.localStart, end) })
 	if l.backlog.point != storage.NoOffset && end >= l.backlog.point {

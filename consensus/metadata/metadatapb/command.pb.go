@@ -50,6 +50,7 @@ type Command struct {
 	//	*Command_DissolveManifest
 	//	*Command_RecordCleaning
 	//	*Command_AlterClientQuotas
+	//	*Command_AnnounceEntry
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -281,6 +282,15 @@ func (x *Command) GetAlterClientQuotas() *AlterClientQuotas {
 	return nil
 }
 
+func (x *Command) GetAnnounceEntry() *AnnounceEntry {
+	if x != nil {
+		if x, ok := x.Body.(*Command_AnnounceEntry); ok {
+			return x.AnnounceEntry
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -373,6 +383,11 @@ type Command_AlterClientQuotas struct {
 	AlterClientQuotas *AlterClientQuotas `protobuf:"bytes,60,opt,name=alter_client_quotas,json=alterClientQuotas,proto3,oneof"`
 }
 
+type Command_AnnounceEntry struct {
+	// Feature level 8.
+	AnnounceEntry *AnnounceEntry `protobuf:"bytes,61,opt,name=announce_entry,json=announceEntry,proto3,oneof"`
+}
+
 func (*Command_InitCluster) isCommand_Body() {}
 
 func (*Command_SetFeatureLevel) isCommand_Body() {}
@@ -414,6 +429,8 @@ func (*Command_DissolveManifest) isCommand_Body() {}
 func (*Command_RecordCleaning) isCommand_Body() {}
 
 func (*Command_AlterClientQuotas) isCommand_Body() {}
+
+func (*Command_AnnounceEntry) isCommand_Body() {}
 
 // InitCluster is the first command of a log.
 type InitCluster struct {
@@ -2346,6 +2363,68 @@ func (x *AlterClientQuotas) GetRemove() []string {
 	return nil
 }
 
+// AnnounceEntry says which entry of the metadata log in the bucket is put next, and
+// by whom: nothing at its index or before it is unknown to who has this command.
+type AnnounceEntry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Term          uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	Writer        uint64                 `protobuf:"varint,3,opt,name=writer,proto3" json:"writer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnnounceEntry) Reset() {
+	*x = AnnounceEntry{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnnounceEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnnounceEntry) ProtoMessage() {}
+
+func (x *AnnounceEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnnounceEntry.ProtoReflect.Descriptor instead.
+func (*AnnounceEntry) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *AnnounceEntry) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *AnnounceEntry) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *AnnounceEntry) GetWriter() uint64 {
+	if x != nil {
+		return x.Writer
+	}
+	return 0
+}
+
 type AdvanceLogStart_Entry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TopicId       []byte                 `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
@@ -2358,7 +2437,7 @@ type AdvanceLogStart_Entry struct {
 
 func (x *AdvanceLogStart_Entry) Reset() {
 	*x = AdvanceLogStart_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[30]
+	mi := &file_consensus_metadata_command_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2370,7 +2449,7 @@ func (x *AdvanceLogStart_Entry) String() string {
 func (*AdvanceLogStart_Entry) ProtoMessage() {}
 
 func (x *AdvanceLogStart_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[30]
+	mi := &file_consensus_metadata_command_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2504,7 @@ type MoveLogStarts_Topic struct {
 
 func (x *MoveLogStarts_Topic) Reset() {
 	*x = MoveLogStarts_Topic{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[31]
+	mi := &file_consensus_metadata_command_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2437,7 +2516,7 @@ func (x *MoveLogStarts_Topic) String() string {
 func (*MoveLogStarts_Topic) ProtoMessage() {}
 
 func (x *MoveLogStarts_Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[31]
+	mi := &file_consensus_metadata_command_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2478,7 +2557,7 @@ var File_consensus_metadata_command_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\n" +
-	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\xe7\f\n" +
+	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\xb3\r\n" +
 	"\aCommand\x12D\n" +
 	"\finit_cluster\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.InitClusterH\x00R\vinitCluster\x12Q\n" +
 	"\x11set_feature_level\x18\x02 \x01(\v2#.rustmq.metadata.v1.SetFeatureLevelH\x00R\x0fsetFeatureLevel\x12M\n" +
@@ -2503,7 +2582,8 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"fileRanges\x12S\n" +
 	"\x11dissolve_manifest\x18\x13 \x01(\v2$.rustmq.metadata.v1.DissolveManifestH\x00R\x10dissolveManifest\x12M\n" +
 	"\x0frecord_cleaning\x18( \x01(\v2\".rustmq.metadata.v1.RecordCleaningH\x00R\x0erecordCleaning\x12W\n" +
-	"\x13alter_client_quotas\x18< \x01(\v2%.rustmq.metadata.v1.AlterClientQuotasH\x00R\x11alterClientQuotasB\x06\n" +
+	"\x13alter_client_quotas\x18< \x01(\v2%.rustmq.metadata.v1.AlterClientQuotasH\x00R\x11alterClientQuotas\x12J\n" +
+	"\x0eannounce_entry\x18= \x01(\v2!.rustmq.metadata.v1.AnnounceEntryH\x00R\rannounceEntryB\x06\n" +
 	"\x04body\"Q\n" +
 	"\vInitCluster\x12\x1d\n" +
 	"\n" +
@@ -2661,7 +2741,11 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\x11AlterClientQuotas\x127\n" +
 	"\x06entity\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.QuotaEntityR\x06entity\x120\n" +
 	"\x03set\x18\x02 \x03(\v2\x1e.rustmq.metadata.v1.QuotaValueR\x03set\x12\x16\n" +
-	"\x06remove\x18\x03 \x03(\tR\x06removeB1Z/rustmq.dev/rustmq/consensus/metadata/metadatapbb\x06proto3"
+	"\x06remove\x18\x03 \x03(\tR\x06remove\"S\n" +
+	"\rAnnounceEntry\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x16\n" +
+	"\x06writer\x18\x03 \x01(\x04R\x06writerB1Z/rustmq.dev/rustmq/consensus/metadata/metadatapbb\x06proto3"
 
 var (
 	file_consensus_metadata_command_proto_rawDescOnce sync.Once
@@ -2675,7 +2759,7 @@ func file_consensus_metadata_command_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_command_proto_rawDescData
 }
 
-var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_consensus_metadata_command_proto_goTypes = []any{
 	(*Command)(nil),               // 0: rustmq.metadata.v1.Command
 	(*InitCluster)(nil),           // 1: rustmq.metadata.v1.InitCluster
@@ -2707,8 +2791,9 @@ var file_consensus_metadata_command_proto_goTypes = []any{
 	(*QuotaName)(nil),             // 27: rustmq.metadata.v1.QuotaName
 	(*QuotaValue)(nil),            // 28: rustmq.metadata.v1.QuotaValue
 	(*AlterClientQuotas)(nil),     // 29: rustmq.metadata.v1.AlterClientQuotas
-	(*AdvanceLogStart_Entry)(nil), // 30: rustmq.metadata.v1.AdvanceLogStart.Entry
-	(*MoveLogStarts_Topic)(nil),   // 31: rustmq.metadata.v1.MoveLogStarts.Topic
+	(*AnnounceEntry)(nil),         // 30: rustmq.metadata.v1.AnnounceEntry
+	(*AdvanceLogStart_Entry)(nil), // 31: rustmq.metadata.v1.AdvanceLogStart.Entry
+	(*MoveLogStarts_Topic)(nil),   // 32: rustmq.metadata.v1.MoveLogStarts.Topic
 }
 var file_consensus_metadata_command_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.Command.init_cluster:type_name -> rustmq.metadata.v1.InitCluster
@@ -2732,25 +2817,26 @@ var file_consensus_metadata_command_proto_depIdxs = []int32{
 	23, // 18: rustmq.metadata.v1.Command.dissolve_manifest:type_name -> rustmq.metadata.v1.DissolveManifest
 	24, // 19: rustmq.metadata.v1.Command.record_cleaning:type_name -> rustmq.metadata.v1.RecordCleaning
 	29, // 20: rustmq.metadata.v1.Command.alter_client_quotas:type_name -> rustmq.metadata.v1.AlterClientQuotas
-	3,  // 21: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	6,  // 22: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 23: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	6,  // 24: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 25: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
-	30, // 26: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
-	16, // 27: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
-	16, // 28: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	31, // 29: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
-	25, // 30: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	27, // 31: rustmq.metadata.v1.QuotaEntity.user:type_name -> rustmq.metadata.v1.QuotaName
-	27, // 32: rustmq.metadata.v1.QuotaEntity.client_id:type_name -> rustmq.metadata.v1.QuotaName
-	26, // 33: rustmq.metadata.v1.AlterClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
-	28, // 34: rustmq.metadata.v1.AlterClientQuotas.set:type_name -> rustmq.metadata.v1.QuotaValue
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	30, // 21: rustmq.metadata.v1.Command.announce_entry:type_name -> rustmq.metadata.v1.AnnounceEntry
+	3,  // 22: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	6,  // 23: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 24: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	6,  // 25: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 26: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
+	31, // 27: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
+	16, // 28: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
+	16, // 29: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	32, // 30: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
+	25, // 31: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	27, // 32: rustmq.metadata.v1.QuotaEntity.user:type_name -> rustmq.metadata.v1.QuotaName
+	27, // 33: rustmq.metadata.v1.QuotaEntity.client_id:type_name -> rustmq.metadata.v1.QuotaName
+	26, // 34: rustmq.metadata.v1.AlterClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
+	28, // 35: rustmq.metadata.v1.AlterClientQuotas.set:type_name -> rustmq.metadata.v1.QuotaValue
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_command_proto_init() }
@@ -2780,6 +2866,7 @@ func file_consensus_metadata_command_proto_init() {
 		(*Command_DissolveManifest)(nil),
 		(*Command_RecordCleaning)(nil),
 		(*Command_AlterClientQuotas)(nil),
+		(*Command_AnnounceEntry)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2787,7 +2874,7 @@ func file_consensus_metadata_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_command_proto_rawDesc), len(file_consensus_metadata_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -223,7 +223,10 @@ type SnapshotHeader struct {
 	// Feature level 3.
 	Manifests uint64 `protobuf:"varint,13,opt,name=manifests,proto3" json:"manifests,omitempty"`
 	// Feature level 5.
-	ClientQuotas  uint64 `protobuf:"varint,60,opt,name=client_quotas,json=clientQuotas,proto3" json:"client_quotas,omitempty"`
+	ClientQuotas uint64 `protobuf:"varint,60,opt,name=client_quotas,json=clientQuotas,proto3" json:"client_quotas,omitempty"`
+	// Feature level 8.
+	Entry         uint64                 `protobuf:"varint,61,opt,name=entry,proto3" json:"entry,omitempty"`    // of the metadata log in the bucket, announced last
+	Writers       []*SnapshotEntryWriter `protobuf:"bytes,62,rep,name=writers,proto3" json:"writers,omitempty"` // who may have put it, in order of their commands
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -356,6 +359,80 @@ func (x *SnapshotHeader) GetClientQuotas() uint64 {
 	return 0
 }
 
+func (x *SnapshotHeader) GetEntry() uint64 {
+	if x != nil {
+		return x.Entry
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetWriters() []*SnapshotEntryWriter {
+	if x != nil {
+		return x.Writers
+	}
+	return nil
+}
+
+type SnapshotEntryWriter struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	Writer        uint64                 `protobuf:"varint,2,opt,name=writer,proto3" json:"writer,omitempty"`
+	Last          uint64                 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"` // index of the command
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotEntryWriter) Reset() {
+	*x = SnapshotEntryWriter{}
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotEntryWriter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotEntryWriter) ProtoMessage() {}
+
+func (x *SnapshotEntryWriter) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotEntryWriter.ProtoReflect.Descriptor instead.
+func (*SnapshotEntryWriter) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *SnapshotEntryWriter) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *SnapshotEntryWriter) GetWriter() uint64 {
+	if x != nil {
+		return x.Writer
+	}
+	return 0
+}
+
+func (x *SnapshotEntryWriter) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
 type SnapshotClientQuotas struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Entity        *QuotaEntity           `protobuf:"bytes,1,opt,name=entity,proto3" json:"entity,omitempty"`
@@ -366,7 +443,7 @@ type SnapshotClientQuotas struct {
 
 func (x *SnapshotClientQuotas) Reset() {
 	*x = SnapshotClientQuotas{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[2]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -378,7 +455,7 @@ func (x *SnapshotClientQuotas) String() string {
 func (*SnapshotClientQuotas) ProtoMessage() {}
 
 func (x *SnapshotClientQuotas) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[2]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -391,7 +468,7 @@ func (x *SnapshotClientQuotas) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotClientQuotas.ProtoReflect.Descriptor instead.
 func (*SnapshotClientQuotas) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{2}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SnapshotClientQuotas) GetEntity() *QuotaEntity {
@@ -423,7 +500,7 @@ type SnapshotBroker struct {
 
 func (x *SnapshotBroker) Reset() {
 	*x = SnapshotBroker{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[3]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -435,7 +512,7 @@ func (x *SnapshotBroker) String() string {
 func (*SnapshotBroker) ProtoMessage() {}
 
 func (x *SnapshotBroker) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[3]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -448,7 +525,7 @@ func (x *SnapshotBroker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotBroker.ProtoReflect.Descriptor instead.
 func (*SnapshotBroker) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{3}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SnapshotBroker) GetId() int32 {
@@ -512,7 +589,7 @@ type SnapshotConfig struct {
 
 func (x *SnapshotConfig) Reset() {
 	*x = SnapshotConfig{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -524,7 +601,7 @@ func (x *SnapshotConfig) String() string {
 func (*SnapshotConfig) ProtoMessage() {}
 
 func (x *SnapshotConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -537,7 +614,7 @@ func (x *SnapshotConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotConfig.ProtoReflect.Descriptor instead.
 func (*SnapshotConfig) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{4}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SnapshotConfig) GetResourceType() int32 {
@@ -584,7 +661,7 @@ type SnapshotPartition struct {
 
 func (x *SnapshotPartition) Reset() {
 	*x = SnapshotPartition{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -596,7 +673,7 @@ func (x *SnapshotPartition) String() string {
 func (*SnapshotPartition) ProtoMessage() {}
 
 func (x *SnapshotPartition) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -609,7 +686,7 @@ func (x *SnapshotPartition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotPartition.ProtoReflect.Descriptor instead.
 func (*SnapshotPartition) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{5}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SnapshotPartition) GetLeader() int32 {
@@ -682,7 +759,7 @@ type SnapshotTopic struct {
 
 func (x *SnapshotTopic) Reset() {
 	*x = SnapshotTopic{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +771,7 @@ func (x *SnapshotTopic) String() string {
 func (*SnapshotTopic) ProtoMessage() {}
 
 func (x *SnapshotTopic) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +784,7 @@ func (x *SnapshotTopic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotTopic.ProtoReflect.Descriptor instead.
 func (*SnapshotTopic) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{6}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SnapshotTopic) GetId() []byte {
@@ -769,7 +846,7 @@ type SnapshotObject struct {
 
 func (x *SnapshotObject) Reset() {
 	*x = SnapshotObject{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -781,7 +858,7 @@ func (x *SnapshotObject) String() string {
 func (*SnapshotObject) ProtoMessage() {}
 
 func (x *SnapshotObject) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -794,7 +871,7 @@ func (x *SnapshotObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotObject.ProtoReflect.Descriptor instead.
 func (*SnapshotObject) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{7}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SnapshotObject) GetId() uint64 {
@@ -864,7 +941,7 @@ type SnapshotRanges struct {
 
 func (x *SnapshotRanges) Reset() {
 	*x = SnapshotRanges{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -876,7 +953,7 @@ func (x *SnapshotRanges) String() string {
 func (*SnapshotRanges) ProtoMessage() {}
 
 func (x *SnapshotRanges) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -889,7 +966,7 @@ func (x *SnapshotRanges) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRanges.ProtoReflect.Descriptor instead.
 func (*SnapshotRanges) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{8}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SnapshotRanges) GetRanges() *Ranges {
@@ -927,7 +1004,7 @@ type SnapshotManifest struct {
 
 func (x *SnapshotManifest) Reset() {
 	*x = SnapshotManifest{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1016,7 @@ func (x *SnapshotManifest) String() string {
 func (*SnapshotManifest) ProtoMessage() {}
 
 func (x *SnapshotManifest) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1029,7 @@ func (x *SnapshotManifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotManifest.ProtoReflect.Descriptor instead.
 func (*SnapshotManifest) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{9}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SnapshotManifest) GetTopicId() []byte {
@@ -1060,7 +1137,7 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\x06ranges\x18\x06 \x01(\v2\".rustmq.metadata.v1.SnapshotRangesH\x00R\x06ranges\x12B\n" +
 	"\bmanifest\x18\a \x01(\v2$.rustmq.metadata.v1.SnapshotManifestH\x00R\bmanifest\x12O\n" +
 	"\rclient_quotas\x18< \x01(\v2(.rustmq.metadata.v1.SnapshotClientQuotasH\x00R\fclientQuotasB\x06\n" +
-	"\x04body\"\xcf\x03\n" +
+	"\x04body\"\xa8\x04\n" +
 	"\x0eSnapshotHeader\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
@@ -1077,7 +1154,13 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\fbucket_nonce\x18\v \x01(\fR\vbucketNonce\x12-\n" +
 	"\x12bucket_incarnation\x18\f \x01(\x04R\x11bucketIncarnation\x12\x1c\n" +
 	"\tmanifests\x18\r \x01(\x04R\tmanifests\x12#\n" +
-	"\rclient_quotas\x18< \x01(\x04R\fclientQuotas\"\x87\x01\n" +
+	"\rclient_quotas\x18< \x01(\x04R\fclientQuotas\x12\x14\n" +
+	"\x05entry\x18= \x01(\x04R\x05entry\x12A\n" +
+	"\awriters\x18> \x03(\v2'.rustmq.metadata.v1.SnapshotEntryWriterR\awriters\"U\n" +
+	"\x13SnapshotEntryWriter\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x16\n" +
+	"\x06writer\x18\x02 \x01(\x04R\x06writer\x12\x12\n" +
+	"\x04last\x18\x03 \x01(\x04R\x04last\"\x87\x01\n" +
 	"\x14SnapshotClientQuotas\x127\n" +
 	"\x06entity\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.QuotaEntityR\x06entity\x126\n" +
 	"\x06values\x18\x02 \x03(\v2\x1e.rustmq.metadata.v1.QuotaValueR\x06values\"\xde\x01\n" +
@@ -1152,47 +1235,49 @@ func file_consensus_metadata_snapshot_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_snapshot_proto_rawDescData
 }
 
-var file_consensus_metadata_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_consensus_metadata_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_consensus_metadata_snapshot_proto_goTypes = []any{
 	(*SnapshotRecord)(nil),       // 0: rustmq.metadata.v1.SnapshotRecord
 	(*SnapshotHeader)(nil),       // 1: rustmq.metadata.v1.SnapshotHeader
-	(*SnapshotClientQuotas)(nil), // 2: rustmq.metadata.v1.SnapshotClientQuotas
-	(*SnapshotBroker)(nil),       // 3: rustmq.metadata.v1.SnapshotBroker
-	(*SnapshotConfig)(nil),       // 4: rustmq.metadata.v1.SnapshotConfig
-	(*SnapshotPartition)(nil),    // 5: rustmq.metadata.v1.SnapshotPartition
-	(*SnapshotTopic)(nil),        // 6: rustmq.metadata.v1.SnapshotTopic
-	(*SnapshotObject)(nil),       // 7: rustmq.metadata.v1.SnapshotObject
-	(*SnapshotRanges)(nil),       // 8: rustmq.metadata.v1.SnapshotRanges
-	(*SnapshotManifest)(nil),     // 9: rustmq.metadata.v1.SnapshotManifest
-	(*QuotaEntity)(nil),          // 10: rustmq.metadata.v1.QuotaEntity
-	(*QuotaValue)(nil),           // 11: rustmq.metadata.v1.QuotaValue
-	(*Listener)(nil),             // 12: rustmq.metadata.v1.Listener
-	(*ConfigEntry)(nil),          // 13: rustmq.metadata.v1.ConfigEntry
-	(*Cleaning)(nil),             // 14: rustmq.metadata.v1.Cleaning
-	(*Ranges)(nil),               // 15: rustmq.metadata.v1.Ranges
+	(*SnapshotEntryWriter)(nil),  // 2: rustmq.metadata.v1.SnapshotEntryWriter
+	(*SnapshotClientQuotas)(nil), // 3: rustmq.metadata.v1.SnapshotClientQuotas
+	(*SnapshotBroker)(nil),       // 4: rustmq.metadata.v1.SnapshotBroker
+	(*SnapshotConfig)(nil),       // 5: rustmq.metadata.v1.SnapshotConfig
+	(*SnapshotPartition)(nil),    // 6: rustmq.metadata.v1.SnapshotPartition
+	(*SnapshotTopic)(nil),        // 7: rustmq.metadata.v1.SnapshotTopic
+	(*SnapshotObject)(nil),       // 8: rustmq.metadata.v1.SnapshotObject
+	(*SnapshotRanges)(nil),       // 9: rustmq.metadata.v1.SnapshotRanges
+	(*SnapshotManifest)(nil),     // 10: rustmq.metadata.v1.SnapshotManifest
+	(*QuotaEntity)(nil),          // 11: rustmq.metadata.v1.QuotaEntity
+	(*QuotaValue)(nil),           // 12: rustmq.metadata.v1.QuotaValue
+	(*Listener)(nil),             // 13: rustmq.metadata.v1.Listener
+	(*ConfigEntry)(nil),          // 14: rustmq.metadata.v1.ConfigEntry
+	(*Cleaning)(nil),             // 15: rustmq.metadata.v1.Cleaning
+	(*Ranges)(nil),               // 16: rustmq.metadata.v1.Ranges
 }
 var file_consensus_metadata_snapshot_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.SnapshotRecord.header:type_name -> rustmq.metadata.v1.SnapshotHeader
-	3,  // 1: rustmq.metadata.v1.SnapshotRecord.broker:type_name -> rustmq.metadata.v1.SnapshotBroker
-	4,  // 2: rustmq.metadata.v1.SnapshotRecord.config:type_name -> rustmq.metadata.v1.SnapshotConfig
-	6,  // 3: rustmq.metadata.v1.SnapshotRecord.topic:type_name -> rustmq.metadata.v1.SnapshotTopic
-	7,  // 4: rustmq.metadata.v1.SnapshotRecord.object:type_name -> rustmq.metadata.v1.SnapshotObject
-	8,  // 5: rustmq.metadata.v1.SnapshotRecord.ranges:type_name -> rustmq.metadata.v1.SnapshotRanges
-	9,  // 6: rustmq.metadata.v1.SnapshotRecord.manifest:type_name -> rustmq.metadata.v1.SnapshotManifest
-	2,  // 7: rustmq.metadata.v1.SnapshotRecord.client_quotas:type_name -> rustmq.metadata.v1.SnapshotClientQuotas
-	10, // 8: rustmq.metadata.v1.SnapshotClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
-	11, // 9: rustmq.metadata.v1.SnapshotClientQuotas.values:type_name -> rustmq.metadata.v1.QuotaValue
-	12, // 10: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	13, // 11: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
-	14, // 12: rustmq.metadata.v1.SnapshotPartition.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	13, // 13: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	5,  // 14: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
-	15, // 15: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	4,  // 1: rustmq.metadata.v1.SnapshotRecord.broker:type_name -> rustmq.metadata.v1.SnapshotBroker
+	5,  // 2: rustmq.metadata.v1.SnapshotRecord.config:type_name -> rustmq.metadata.v1.SnapshotConfig
+	7,  // 3: rustmq.metadata.v1.SnapshotRecord.topic:type_name -> rustmq.metadata.v1.SnapshotTopic
+	8,  // 4: rustmq.metadata.v1.SnapshotRecord.object:type_name -> rustmq.metadata.v1.SnapshotObject
+	9,  // 5: rustmq.metadata.v1.SnapshotRecord.ranges:type_name -> rustmq.metadata.v1.SnapshotRanges
+	10, // 6: rustmq.metadata.v1.SnapshotRecord.manifest:type_name -> rustmq.metadata.v1.SnapshotManifest
+	3,  // 7: rustmq.metadata.v1.SnapshotRecord.client_quotas:type_name -> rustmq.metadata.v1.SnapshotClientQuotas
+	2,  // 8: rustmq.metadata.v1.SnapshotHeader.writers:type_name -> rustmq.metadata.v1.SnapshotEntryWriter
+	11, // 9: rustmq.metadata.v1.SnapshotClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
+	12, // 10: rustmq.metadata.v1.SnapshotClientQuotas.values:type_name -> rustmq.metadata.v1.QuotaValue
+	13, // 11: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	14, // 12: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
+	15, // 13: rustmq.metadata.v1.SnapshotPartition.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	14, // 14: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	6,  // 15: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
+	16, // 16: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_snapshot_proto_init() }
@@ -1217,7 +1302,7 @@ func file_consensus_metadata_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_snapshot_proto_rawDesc), len(file_consensus_metadata_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
