@@ -20,6 +20,8 @@ type connection struct {
 	waiting  map[*fetchRequest]struct{} // guarded by mu
 	sessions []*session                 // the most recently used last; guarded by mu
 	ended    bool                       // guarded by mu
+	share    fetchShare
+	conn     *kafka.Conn
 }
 
 func newConnections() *connections { return &connections{all: map[uint64]*connection{}} }
@@ -35,7 +37,7 @@ func (c *connections) of(conn *kafka.Conn) *connection {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if found = c.all[id]; found == nil {
-		found = &connection{waiting: map[*fetchRequest]struct{}{}, ended: c.ending}
+		found = &connection{conn: conn, waiting: map[*fetchRequest]struct{}{}, ended: c.ending}
 		c.all[id] = found
 	}
 	return found

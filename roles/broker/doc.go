@@ -32,7 +32,7 @@
 //     of transactions has had.
 //   - What a client makes the broker hold is bounded: bodies before they are
 //     decoded (package wire), fetch sessions, records that slow readers have
-//     not taken (fetch_memory.go), and the metrics that clients push (package
+//     not taken (fetch_memory.go: a connection has a share of that), and the metrics that clients push (package
 //     telemetry).
 //   - Typed errors become Kafka's codes in one place (errors.go). What storage cannot
 //     do, for it is full, dead, damaged or away, is KAFKA_STORAGE_ERROR: clients try

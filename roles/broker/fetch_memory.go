@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"errors"
 	"sync"
+	"time"
 
 	"rustmq.dev/rustmq/storage/guard"
 )
@@ -9,17 +11,42 @@ import (
 // fetchMemory bounds the records of fetch responses that are not written yet:
 // what slow readers hold, pinned in the WAL's memory or read from its files. A
 // fetch that finds it used up waits, as if there were no records.
+//
+// A connection may hold a quarter of what it leaves to others: so that a few that do not
+// read leave something. A fetch of who has had his share is answered at once with what it
+// has: that it waits could hold back, on its connection, what it waits for. Many that do
+// not read use it up all the same. While somebody waits for that, connections are cut that
+// take less than fetchPace.
 type fetchMemory struct {
 	limit int64
 
 	mu      sync.Mutex
 	used    int64                      // guarded by mu; beyond limit by a grant or a batch for each read under way
 	starved map[*fetchRequest]struct{} // woken when there is room; guarded by mu
+	holders map[*connection]struct{}   // that hold some; guarded by mu
+	looked  time.Time                  // for slow ones among them; guarded by mu
+}
+
+// fetchShare is what a connection holds of the fetch memory. The lock of that guards it.
+type fetchShare struct {
+	held int64
+	due  time.Time // until when it holds all this at fetchPace
 }
 
 const (
 	// minGrant is granted at least: less would cost as much and bring little.
 	minGrant = 64 << 10
+
+	// shareOfLeft is what a connection may hold, a part of what is left.
+	shareOfLeft = 4
+
+	// fetchPace is how many bytes of its answers a connection takes a second, at least,
+	// when others wait for memory; fetchGrace is for the network to begin with.
+	fetchPace  = 256 << 10
+	fetchGrace = 10 * time.Second
+
+	// slowLook is how often slow ones are looked for at most: it takes a look at all.
+	slowLook = time.Second
 
 	// starvedAtOnce is how many are woken when memory is given back. Each of
 	// them gives back in its turn, and wakes the next.
@@ -27,28 +54,83 @@ const (
 )
 
 func newFetchMemory(limit int64) *fetchMemory {
-	return &fetchMemory{limit: limit, starved: map[*fetchRequest]struct{}{}}
+	return &fetchMemory{limit: limit, starved: map[*fetchRequest]struct{}{}, holders: map[*connection]struct{}{}}
 }
 
-// take grants f up to n bytes to read, to be given back. False: there are none,
-// and f is woken when there may be.
+// take grants f up to n bytes to read, to be given back. False: there are none. Either
+// f is starved, and woken when there may be, or its connection has had its share, and it
+// is full.
 func (m *fetchMemory) take(f *fetchRequest, n int) (granted int, ok bool) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	left := m.limit - m.used
-	if !guard.Check("broker.fetch-memory", left > 0) {
-		m.starved[f] = struct{}{}
+	left, held := m.limit-m.used, f.conn.share.held
+	if !guard.Check("broker.fetch-share", held == 0 || held*shareOfLeft < left) {
+		m.mu.Unlock()
+		f.limited, f.full = true, true
 		return 0, false
 	}
-	granted = int(min(int64(n), max(left, minGrant)))
-	m.used += int64(granted)
+	if !guard.Check("broker.fetch-memory", left > 0) {
+		m.starved[f] = struct{}{}
+		slow := m.slow(time.Now())
+		m.mu.Unlock()
+		f.starved = true
+		for _, c := range slow {
+			c.conn.Cut(errSlowReader)
+		}
+		return 0, false
+	}
+	granted = int(min(int64(n), max((left-held*shareOfLeft)/(shareOfLeft+1), minGrant)))
+	m.hold(f.conn, granted)
+	m.mu.Unlock()
 	return granted, true
 }
 
-// give takes back what was granted or read, and wakes some who wait for it.
-func (m *fetchMemory) give(bytes int) {
+var errSlowReader = errors.New("the client takes its answers too slowly, while others wait for the memory")
+
+// hold counts what a connection holds, more or less than before. m.mu is held.
+func (m *fetchMemory) hold(c *connection, bytes int) {
+	s := &c.share
+	m.used += int64(bytes)
+	switch s.held += int64(bytes); {
+	case s.held == 0:
+		delete(m.holders, c)
+		s.due = time.Time{}
+		return
+	case s.due.IsZero():
+		m.holders[c] = struct{}{}
+		s.due = time.Now().Add(fetchGrace)
+	}
+	s.due = s.due.Add(atPace(int64(max(bytes, 0))))
+}
+
+// atPace is how long the slowest reader takes for so many bytes.
+func atPace(bytes int64) time.Duration { return time.Duration(bytes) * time.Second / fetchPace }
+
+// slow returns connections that have held what they hold for longer than they may. m.mu
+// is held.
+func (m *fetchMemory) slow(now time.Time) (found []*connection) {
+	if now.Sub(m.looked) < slowLook {
+		return nil
+	}
+	m.looked = now
+	for c := range m.holders {
+		if guard.Check("broker.slow-reader", now.After(c.share.due)) {
+			found = append(found, c)
+		}
+	}
+	return found
+}
+
+// give takes back what was granted or read for a connection, and wakes some who wait
+// for it.
+func (m *fetchMemory) give(c *connection, bytes int) {
 	m.mu.Lock()
-	m.used -= int64(bytes)
+	m.hold(c, -bytes)
+	// Who was fast is not allowed to be slow for as long afterwards.
+	if s := &c.share; s.held > 0 {
+		if latest := time.Now().Add(fetchGrace + atPace(s.held)); s.due.After(latest) {
+			s.due = latest
+		}
+	}
 	m.wake()
 }
 
@@ -80,10 +162,15 @@ func (m *fetchMemory) wake() {
 	}
 }
 
-// correct replaces a grant by what was read: less, or one larger batch.
-func (m *fetchMemory) correct(granted, read int) {
+// correct replaces a grant by what was read: less, or one larger batch. Where there was
+// nothing, nothing will be given back.
+func (m *fetchMemory) correct(c *connection, granted, read int) {
 	m.mu.Lock()
-	m.used += int64(read - granted)
+	m.hold(c, read-granted)
+	if read == 0 {
+		m.wake()
+		return
+	}
 	m.mu.Unlock()
 }
 

@@ -261,12 +261,11 @@ func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
 		}
 		granted, ok := f.b.fetchMemory.take(f, want)
 		if !ok {
-			f.starved = true
 			return nil
 		}
 		if until := l.LocalStart(); f.b.cold != nil && offset < until && offset >= part.result.LogStart {
 			got, err := part.readCold(f, l, &until, granted)
-			f.b.fetchMemory.correct(granted, got.Bytes)
+			f.b.fetchMemory.correct(f.conn, granted, got.Bytes)
 			if err != nil || len(got.Batches) > 0 || got.Next < until {
 				f.bytes += got.Bytes
 				f.full = f.full || bound && got.Limited && !got.Pending
@@ -281,7 +280,7 @@ func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
 			MinOne:    f.bytes == 0,
 			Isolation: isolation(f.q.ReadCommitted),
 		})
-		f.b.fetchMemory.correct(granted, read.Bytes)
+		f.b.fetchMemory.correct(f.conn, granted, read.Bytes)
 		if _, moved := errors.AsType[*log.NotLocalError](err); moved && f.b.cold != nil {
 			continue // given up since
 		}
@@ -301,7 +300,7 @@ func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
 func (part *fetchPart) take(f *fetchRequest, read log.ReadResult) error {
 	f.results = append(f.results, read)
 	if f.q.Version < zstdFetch && holdsZstd(read.Batches) {
-		f.b.fetchMemory.give(read.Bytes) // released with f.results
+		f.b.fetchMemory.give(f.conn, read.Bytes) // released with f.results
 		return kerr.UnsupportedCompressionType
 	}
 	f.bytes += read.Bytes

@@ -372,6 +372,144 @@ func TestSlowReadersHoldNoMoreThanTheBudget(t *testing.T) {
 	})
 }
 
+// TestSlowReadersLeaveSomethingToOthers: who does not read holds what he leaves to others
+// at most, alone and with others, whatever is asked for at once; who reads gets records
+// at once. What he held is there again when he is gone.
+func TestSlowReadersLeaveSomethingToOthers(t *testing.T) {
+	for _, readers := range []int{1, 5, 10} {
+		synctest.Test(t, func(t *testing.T) {
+			const budget = 4 << 20
+			n := startNode(t, func(o *Options) { o.FetchMemory = budget })
+			n.controller.createTopic("events", 2)
+			n.controller.createTopic("few", 1)
+			n.settle(t.Context())
+			writer := n.connect()
+			for range 100 {
+				for p := range int32(2) {
+					writer.produce("events", p, strings.Repeat("v", 20<<10))
+				}
+			}
+			var slow []*client
+			for range readers {
+				c := n.connect()
+				for range 10 {
+					q := with(fetchFrom("events", 0, 0, time.Minute), 1)
+					q.SetVersion(12)
+					c.send(q)
+				}
+				slow = append(slow, c)
+				synctest.Wait()
+			}
+			writer.produce("few", 0, "one")
+			c, began := n.connect(), time.Now()
+			got := fetched(t, ask[*kmsg.FetchResponse](c, 12, fetchFrom("few", 0, 0, time.Second)))
+			if waited := time.Since(began); waited > 0 || !slices.Equal(got["few-0"], []string{"one"}) {
+				t.Errorf("beside %d slow readers: %v after %v", readers, got, waited)
+			}
+			left := float64(budget)
+			for range readers {
+				left -= left / (shareOfLeft + 1)
+			}
+			if got := budget - n.fetchMemory.inUse(); float64(got) < left/2 {
+				t.Errorf("%d slow readers leave %d of %d, want %.0f", readers, got, budget, left)
+			}
+			// One that begins to read has all his answers, and gets what he asks for next.
+			began = time.Now()
+			for range 10 {
+				fetched(t, slow[0].receive().(*kmsg.FetchResponse))
+			}
+			records := fetched(t, ask[*kmsg.FetchResponse](slow[0], 12, fetchFrom("events", 0, 0, time.Minute)))
+			if waited := time.Since(began); waited > 0 || len(records["events-0"]) == 0 {
+				t.Errorf("who reads waits %v, and has %d records then", waited, len(records["events-0"]))
+			}
+			for _, c := range slow {
+				c.conn.Close()
+			}
+			synctest.Wait()
+			if used := n.fetchMemory.inUse(); used != 0 || len(n.fetchMemory.starved) != 0 {
+				t.Errorf("%d bytes are held, %d fetches wait, of nobody", used, len(n.fetchMemory.starved))
+			}
+			n.server.Close()
+			n.Close()
+		})
+	}
+}
+
+// TestSlowReadersAreCut when there are so many that nothing is left, and somebody waits
+// for it: he has his records when they are, and from then on. Who reads at a pace, with
+// answers under way all the time, is not cut, and nobody is while there is memory.
+func TestSlowReadersAreCut(t *testing.T) {
+	const many = 25 // there is room for some 15; before 30 s the transport cuts nobody
+	for _, readers := range []int{many, 3} {
+		synctest.Test(t, func(t *testing.T) {
+			n := startNode(t, func(o *Options) { o.FetchMemory = 4 << 20 })
+			n.controller.createTopic("events", 1)
+			n.controller.createTopic("few", 1)
+			n.settle(t.Context())
+			writer := n.connect()
+			for range 10 {
+				writer.produce("events", 0, strings.Repeat("v", 200<<10))
+			}
+			writer.produce("few", 0, "one")
+			ask := func(c *client) {
+				q := fetchFrom("events", 0, 0, time.Minute)
+				q.SetVersion(12)
+				c.send(q)
+			}
+			steady := n.connect()
+			for range 3 {
+				ask(steady)
+			}
+			synctest.Wait()
+			var slow []*client
+			for range readers {
+				c := n.connect()
+				ask(c)
+				slow = append(slow, c)
+				synctest.Wait()
+			}
+			end := time.Now().Add(28 * time.Second)
+			var reading sync.WaitGroup
+			reading.Go(func() {
+				for time.Now().Before(end) {
+					<-time.After(500 * time.Millisecond)
+					if _, err := steady.tryReceive(); err != nil {
+						t.Errorf("who reads at a pace: %v", err)
+						return
+					}
+					ask(steady)
+				}
+			})
+			c, began, waited := n.connect(), time.Now(), time.Duration(0)
+			for time.Now().Before(end) {
+				q := fetchFrom("few", 0, 0, time.Second)
+				q.SetVersion(12)
+				c.send(q)
+				if got := fetched(t, c.receive().(*kmsg.FetchResponse)); len(got["few-0"]) == 1 {
+					<-time.After(time.Second)
+					continue
+				}
+				waited = time.Since(began)
+			}
+			if waited > 2*(fetchGrace+2*time.Second) {
+				t.Errorf("%d slow readers: no records for %v", readers, waited)
+			}
+			reading.Wait()
+			cut := 0
+			for _, c := range slow {
+				if _, err := c.conn.Read(make([]byte, 1)); err != nil {
+					cut++
+				}
+			}
+			if (cut > 0) != (readers == many) {
+				t.Errorf("%d of %d slow readers are cut", cut, readers)
+			}
+			n.server.Close()
+			n.Close()
+		})
+	}
+}
+
 // A client too old for zstd is told so, whichever way the records would go
 // (KIP-110).
 func TestZstdNeedsVersionsThatKnowIt(t *testing.T) {

@@ -119,6 +119,10 @@ func (c *Conn) Software() (name, version string) {
 // from now on.
 func (c *Conn) Authenticate(principal string) { c.principal.Store(&principal) }
 
+// Cut ends the connection of a client that takes its answers too slowly. Requests that
+// are not answered yet stay to be answered.
+func (c *Conn) Cut(err error) { c.end(reasonStalled, err) }
+
 // authenticated reports whether the client may send frames of full size.
 func (c *Conn) authenticated() bool { return !c.server.requireAuth || c.principal.Load() != nil }
 
