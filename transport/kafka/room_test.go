@@ -200,10 +200,11 @@ func TestExpansionsWaitForRoom(t *testing.T) {
 			t.Fatalf("%d requests are decoded at once", len(expanded))
 		}
 		servedAtOnce(t, s)
-		for _, r := range expanded {
+		first := expanded
+		expanded = nil
+		for _, r := range first {
 			r.Drop()
 		}
-		expanded = nil
 		synctest.Wait()
 		if len(expanded) != 3 {
 			t.Errorf("%d more are decoded when those are answered", len(expanded))
