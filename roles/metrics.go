@@ -51,7 +51,7 @@ func newKafkaMetrics(served []kafka.ApiVersion) *kafkaMetrics {
 		}, []string{"api"}),
 		receivedBytes: counter("received_bytes_total", "Bytes of requests."),
 		sentBytes:     counter("sent_bytes_total", "Bytes of responses."),
-		requestMemory: gauge("request_memory_bytes", "Bytes of requests that are held, of network.request_memory."),
+		requestMemory: gauge("request_memory_bytes", "Bytes of requests that are held: as they came, decoded, and kept by those that wait. Each may have network.request_memory."),
 		unsent:        gauge("unsent_bytes", "Bytes of answers that clients have not taken yet."),
 	}
 	for key := range kmsg.MaxKey + 1 {

@@ -59,7 +59,7 @@ func kafkaAPIs() []api {
 
 		30: {"CreateAcls", 1, 3, notYetSecurity},
 		31: {"DeleteAcls", 1, 3, notYetSecurity},
-		32: {"DescribeConfigs", 1, 4, "of topics, brokers, groups and client metrics subscriptions; loggers have none of their own"},
+		32: {"DescribeConfigs", 1, 4, "of topics, brokers, groups and client metrics subscriptions, of the last two at most 1,000 at once; loggers have none of their own"},
 		33: {"AlterConfigs", 0, 2, "of topics, brokers, groups and client metrics subscriptions"},
 		34: {"AlterReplicaLogDirs", 1, 2, "a node has one data directory"},
 		35: {"DescribeLogDirs", 1, 5, "the data directory is the one log directory; sizes are those in the WAL"},

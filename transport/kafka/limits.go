@@ -37,7 +37,8 @@ type Limits struct {
 	// HandshakeTimeout of TLS, 10 s.
 	HandshakeTimeout time.Duration
 	// WriteTimeout of one gather write of at most 1 MiB, 30 s: a peer that
-	// takes nothing is cut.
+	// takes nothing is cut. While half of TotalUnsent is used, also of the whole
+	// of an answer, and another second for each 512 KiB.
 	WriteTimeout time.Duration
 	// DrainTimeout for the answers of a client that sends no more, 5 s.
 	DrainTimeout time.Duration
@@ -47,6 +48,8 @@ type Limits struct {
 const (
 	// slowestFrame bytes of a frame a second are waited for.
 	slowestFrame = 512 << 10
+	// slowestAnswer bytes a second a peer has to take while memory is short.
+	slowestAnswer = 512 << 10
 	// smallFrame is up to where a frame may use all of the memory. Larger ones
 	// leave a quarter, so that clients which stall in them stop no small ones.
 	smallFrame = 64 << 10

@@ -3,6 +3,7 @@ package kafka_test
 import (
 	"bytes"
 	"encoding/binary"
+	"io"
 	"net"
 	"sync"
 	"testing"
@@ -200,10 +201,11 @@ func TestExpansionsWaitForRoom(t *testing.T) {
 			t.Fatalf("%d requests are decoded at once", len(expanded))
 		}
 		servedAtOnce(t, s)
-		for _, r := range expanded {
+		first := expanded
+		expanded = nil
+		for _, r := range first {
 			r.Drop()
 		}
-		expanded = nil
 		synctest.Wait()
 		if len(expanded) != 3 {
 			t.Errorf("%d more are decoded when those are answered", len(expanded))
@@ -255,6 +257,65 @@ func TestLargeAnswersAreMadeWithinTheirBudget(t *testing.T) {
 		closeServer(t, s)
 		if used, unsent := s.InUse(); used != 0 || unsent != 0 {
 			t.Errorf("%d and %d bytes are held at the end", used, unsent)
+		}
+	})
+}
+
+// TestSlowReadersAreCutWhileMemoryIsShort has a client take a large answer a MiB at a
+// time, each in time.
+func TestSlowReadersAreCutWhileMemoryIsShort(t *testing.T) {
+	for name, test := range map[string]struct {
+		memory int64
+		want   int // MiB that it gets
+	}{
+		"short":  {16 << 20, 2}, // 50 s: 30, and 20 for 10 MiB
+		"plenty": {1 << 30, 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := kafka.New(kafka.Options{Limits: kafka.Limits{TotalUnsent: test.memory}, Handler: roomy{func(r *kafka.Request) {
+					r.RespondRaw(net.Buffers{make([]byte, 10<<20)}, nil)
+				}}})
+				c := send(s, frame(12, 0, 1, nil))
+				piece, taken := make([]byte, 1<<20), 0
+				for range 10 {
+					pass(20 * time.Second)
+					n, err := io.ReadFull(c, piece)
+					if taken += n; err != nil {
+						break
+					}
+				}
+				if taken>>20 != test.want {
+					t.Errorf("it took %d MiB", taken>>20)
+				}
+				closeServer(t, s)
+			})
+		})
+	}
+}
+
+// TestAnswersToComeStopTheirConnection pipelines requests whose answers are made
+// elsewhere, and large.
+func TestAnswersToComeStopTheirConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var waiting []*kafka.Request
+		s := kafka.New(kafka.Options{Limits: kafka.Limits{ConnMemory: 1 << 20}, Handler: roomy{func(r *kafka.Request) {
+			if err := r.Reserve(300_000); err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			waiting = append(waiting, r)
+			mu.Unlock()
+		}}})
+		send(s, bytes.Repeat(frame(12, 0, 1, nil), 100))
+		synctest.Wait()
+		if len(waiting) != 4 {
+			t.Errorf("%d answers are made at once", len(waiting))
+		}
+		closeServer(t, s)
+		for _, r := range waiting {
+			r.Drop()
 		}
 	})
 }

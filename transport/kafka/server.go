@@ -322,6 +322,12 @@ func (s *Server) InUse() (requests, answers int64) {
 	return s.memory.all.inUse() + s.expanded.all.inUse() + s.parked.all.inUse(), s.unsent.Load()
 }
 
+// answersShort reports whether half of the memory for answers is used, of either kind.
+func (s *Server) answersShort() bool {
+	half := s.limits.TotalUnsent / 2
+	return s.unsent.Load() >= half || s.answers.inUse() >= half
+}
+
 // closeListeners closes those that are open. s.mu is held.
 func (s *Server) closeListeners() (err error) {
 	for l := range s.listeners {

@@ -32,7 +32,7 @@ func (c *Conn) write() {
 		}
 		var err error
 		if len(w.bufs) > 0 {
-			err = c.send(w.bufs)
+			err = c.send(w.bufs, bytes)
 		}
 		clear(w.bufs)
 		if err != nil {
@@ -103,9 +103,10 @@ func (c *Conn) sent(first *Request, bytes int64, ok bool) {
 	}
 }
 
-// send writes the buffers, a step at a time: the deadline is for progress, not
-// for the whole of a large answer.
-func (c *Conn) send(bufs net.Buffers) error {
+// send writes the buffers, of so many bytes, a step at a time: the deadline is for
+// progress, and for the whole of a large answer only while memory for answers is short.
+func (c *Conn) send(bufs net.Buffers, bytes int64) error {
+	paced := time.Now().Add(c.server.limits.WriteTimeout + time.Duration(bytes/slowestAnswer)*time.Second)
 	for len(bufs) > 0 {
 		step := c.out.step[:0]
 		size := 0
@@ -121,7 +122,7 @@ func (c *Conn) send(bufs net.Buffers) error {
 			bufs = bufs[1:]
 		}
 		c.out.step = step
-		if err := c.writeDeadline(); err != nil {
+		if err := c.writeDeadline(paced); err != nil {
 			return err
 		}
 		var err error
@@ -139,15 +140,23 @@ func (c *Conn) send(bufs net.Buffers) error {
 	return nil
 }
 
-// writeDeadline gives the next write at least three quarters of its time.
-func (c *Conn) writeDeadline() error {
+// writeDeadline gives the next write at least three quarters of its time, but while
+// memory is short not more than until paced.
+func (c *Conn) writeDeadline(paced time.Time) error {
 	now := time.Now()
 	timeout := c.server.limits.WriteTimeout
-	if c.out.deadline.Sub(now) >= timeout/4*3 {
+	at := c.out.deadline
+	if at.Sub(now) < timeout/4*3 {
+		at = now.Add(timeout)
+	}
+	if !guard.Check("kafka.answer-pace", paced.After(at) || !c.server.answersShort()) {
+		at = paced
+	}
+	if at.Equal(c.out.deadline) {
 		return nil
 	}
-	c.out.deadline = now.Add(timeout)
-	return c.net.SetWriteDeadline(c.out.deadline)
+	c.out.deadline = at
+	return c.net.SetWriteDeadline(at)
 }
 
 // sendJoined writes small buffers together where there is no gather write: each
