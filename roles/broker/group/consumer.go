@@ -189,18 +189,19 @@ func (cg *consumerGroup) allSubscribed() []string {
 }
 
 // subscribe sets what m subscribes, and reports whether that is something else
-// than before. The pattern is valid.
-func (cg *consumerGroup) subscribe(m *consumerMember, topics []string, source string) bool {
+// than before. matched is what the pattern matches, if it was not subscribed before.
+func (cg *consumerGroup) subscribe(m *consumerMember, topics []string, source string, matched *Matched) bool {
 	was := m.pattern
 	if slices.Equal(topics, m.topics) && source == was {
 		return false
 	}
 	m.topics, m.pattern = topics, source
 	if source != "" && cg.patterns[source] == nil {
-		p := &subscription{expression: compiled(source)}
-		p.resolve(cg.catalogue(), change{}, cg.group.core.wall.UnixMilli())
+		p := &subscription{}
+		p.take(matched, cg.group.core.wall.UnixMilli())
 		cg.patterns[source] = p
 		cg.renewed[source] = true
+		cg.wantMatch(source, p)
 	}
 	cg.dropPattern(was)
 	return true
@@ -220,14 +221,40 @@ func (cg *consumerGroup) dropPattern(source string) {
 }
 
 // refresh looks at the topics that there are now, and begins a new epoch if they
-// change what members can be given.
+// change what members can be given. What patterns match is told later.
 func (cg *consumerGroup) refresh() {
 	cg.stale = false
 	for source, p := range cg.patterns {
-		if p.resolve(cg.catalogue(), cg.group.core.change, cg.group.core.wall.UnixMilli()) {
-			cg.renewed[source] = true
+		cg.wantMatch(source, p)
+	}
+	cg.compare()
+}
+
+// wantMatch asks for what a pattern matches, if that is not known of these topics.
+func (cg *consumerGroup) wantMatch(source string, p *subscription) {
+	if c := cg.group.core; !p.looked || p.seen < c.catalogue.Version() {
+		c.fx.Match = append(c.fx.Match, source)
+	}
+}
+
+// subscribesAny reports whether members subscribe by one of these patterns.
+func (cg *consumerGroup) subscribesAny(all []*Matched) bool {
+	return slices.ContainsFunc(all, func(m *Matched) bool { return cg.patterns[m.Source] != nil })
+}
+
+// takeMatched notes what patterns match now, and begins a new epoch if that changes what
+// members can be given.
+func (cg *consumerGroup) takeMatched(all []*Matched) {
+	for _, m := range all {
+		if p := cg.patterns[m.Source]; p != nil && p.take(m, cg.group.core.wall.UnixMilli()) {
+			cg.renewed[m.Source] = true
 		}
 	}
+	cg.compare()
+}
+
+// compare begins a new epoch if the topics are others than those of this one.
+func (cg *consumerGroup) compare() {
 	if metadataHash(cg.catalogue(), cg.allSubscribed()) != cg.hash {
 		cg.advance("topics changed", nil)
 	}

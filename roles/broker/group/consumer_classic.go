@@ -70,7 +70,7 @@ func (g *group) joinConsumers(now time.Time, r Request, req *kmsg.JoinGroupReque
 		m.rack = new(strings.Clone(*sub.Rack))
 	}
 	cg.touched[m.id] = true
-	if cg.subscribe(m, sortedTopics(sub.Topics), "") {
+	if cg.subscribe(m, sortedTopics(sub.Topics), "", nil) {
 		cg.advance("subscription of a member", m)
 	}
 	if cg.mayDowngrade() {

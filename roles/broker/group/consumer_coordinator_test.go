@@ -261,34 +261,18 @@ func (c chart) Changed(earlier Catalogue) ([]string, bool) {
 // When topics come and go, patterns are held against those alone: there may be very many
 // of both.
 func TestPatternsAreHeldAgainstWhatChanged(t *testing.T) {
-	opt := Options{Log: new(memoryLog)}
-	if err := opt.setDefaults(); err != nil {
-		t.Fatal(err)
-	}
-	c, at := NewCore(opt), time.UnixMilli(stamp)
-	step := func(ev Event) {
-		for fx := c.Step(at, ev); len(fx.Writes) > 0; {
-			var ids []WriteID
-			for _, w := range fx.Writes {
-				ids = append(ids, w.ID)
-			}
-			fx = c.Step(at, Written{IDs: ids})
-		}
-	}
-	topics := someTopics()
-	look := func(closed bool) { step(TopicsChanged{Wall: at, Catalogue: chart{topics, t, closed}}) }
+	topics, closed := someTopics(), false
+	m := newMatcher(func() Catalogue { return chart{topics, t, closed} })
+	defer m.close()
 	want := func(names ...string) {
 		t.Helper()
-		p := c.groups["g"].consumer.patterns["t.*"]
-		if !slices.Equal(p.topics, names) || p.version > topics.version {
-			t.Errorf("%v of version %d, want %v", p.topics, p.version, names)
+		found, err := m.find(t.Context(), "t.*", 0)
+		if err != nil || !slices.Equal(found.Topics, names) || found.Catalogue.Version() != topics.version {
+			t.Errorf("%v, %v, want %v", found, err, names)
 		}
 	}
-	look(false)
-	join := beatRequest("g", "m", joinEpoch)
-	join.SubscribedTopicNames, join.SubscribedTopicRegex = nil, new("t.*")
-	step(Request{Call: 1, Wall: at, Body: join})
 	want("t")
+	closed = true
 	for _, change := range []struct {
 		name string
 		n    int32
@@ -298,10 +282,8 @@ func TestPatternsAreHeldAgainstWhatChanged(t *testing.T) {
 		{"t2", 5, []string{"t", "t1", "t2"}}, {"t", 0, []string{"t1", "t2"}}, {"u", 0, []string{"t1", "t2"}}, {"t", 2, []string{"t", "t1", "t2"}},
 	} {
 		topics = topics.with(change.name, change.n)
-		look(true)
 		want(change.want...)
 	}
 	topics = topics.with("t2", 0).with("t2", 1) // made anew at once
-	look(true)
 	want("t", "t1", "t2")
 }

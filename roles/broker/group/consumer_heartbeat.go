@@ -37,7 +37,7 @@ func consumerRefused(req *kmsg.ConsumerGroupHeartbeatRequest, code int16) *kmsg.
 }
 
 func (c *Core) consumerHeartbeat(now time.Time, r Request, req *kmsg.ConsumerGroupHeartbeatRequest) {
-	no := c.invalidHeartbeat(req)
+	no := c.invalidHeartbeat(r, req)
 	if no == nil {
 		switch req.MemberEpoch {
 		case leaveEpoch, leaveStaticEpoch:
@@ -55,7 +55,7 @@ func (c *Core) consumerHeartbeat(now time.Time, r Request, req *kmsg.ConsumerGro
 const maxKeyString = math.MaxInt16
 
 // invalidHeartbeat looks at what no state of the group would allow.
-func (c *Core) invalidHeartbeat(req *kmsg.ConsumerGroupHeartbeatRequest) *refusal {
+func (c *Core) invalidHeartbeat(r Request, req *kmsg.ConsumerGroupHeartbeatRequest) *refusal {
 	blank := func(s *string) bool { return s != nil && strings.TrimSpace(*s) == "" }
 	switch {
 	case req.Group == "" || len(req.Group) > maxKeyString:
@@ -76,8 +76,8 @@ func (c *Core) invalidHeartbeat(req *kmsg.ConsumerGroupHeartbeatRequest) *refusa
 		return refused(kerr.UnsupportedAssignor, "ServerAssignor %s is not supported. Supported assignors: %s.",
 			*req.ServerAssignor, strings.Join(c.opt.Consumer.Assignors, ", "))
 	case req.SubscribedTopicRegex != nil && *req.SubscribedTopicRegex != "" &&
-		(len(*req.SubscribedTopicRegex) > maxKeyString || compiled(*req.SubscribedTopicRegex) == nil):
-		return refused(kerr.InvalidRegularExpression, "SubscribedTopicRegex is not a valid regular expression, or too large.")
+		(len(*req.SubscribedTopicRegex) > maxKeyString || r.Matched == nil || r.Matched.Source != *req.SubscribedTopicRegex):
+		return refused(kerr.InvalidRegularExpression, "SubscribedTopicRegex is not a valid regular expression, too large, or takes too long.")
 	}
 	if req.MemberEpoch != joinEpoch {
 		return nil
@@ -131,7 +131,7 @@ func (c *Core) beatConsumer(now time.Time, r Request, req *kmsg.ConsumerGroupHea
 	if req.SubscribedTopicRegex != nil {
 		source = strings.Clone(*req.SubscribedTopicRegex)
 	}
-	if cg.subscribe(m, topics, source) {
+	if cg.subscribe(m, topics, source, r.Matched) {
 		cg.touched[m.id] = true
 		cg.advance("subscription of a member", m)
 	} else if fresh {

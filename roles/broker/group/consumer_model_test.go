@@ -200,7 +200,7 @@ func (s *shore) resubscribe(h *hand) {
 }
 
 func (s *shore) step(ev Event) {
-	fx := s.core.Step(s.now, ev)
+	fx := stepMatching(s.core, s.now, ev)
 	s.held = append(s.held, fx.Writes...)
 	for _, a := range fx.Answers {
 		then := s.open[a.Call]

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"rustmq.dev/rustmq/roles/broker/pattern"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 )
@@ -489,7 +490,7 @@ func (g *group) rebuild(now time.Time) {
 		case currentMemberKind:
 			currents[r.of] = r.member
 		case patternKind:
-			if r.pattern.expression = compiled(r.of); r.pattern.expression != nil {
+			if _, err := pattern.Compile(r.of); err == nil {
 				cg.patterns[r.of] = &r.pattern
 			}
 		}

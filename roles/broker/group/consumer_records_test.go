@@ -238,14 +238,14 @@ func FuzzReplayConsumers(f *testing.F) {
 		at := time.UnixMilli(stamp)
 		c.Loaded(at)
 		all := atlas{0, map[string]int32{}, map[string]storage.TopicID{}}.with("a", 3).with("b1", 1)
-		fx := c.Step(at, TopicsChanged{Wall: at, Catalogue: all})
+		fx := stepMatching(c, at, TopicsChanged{Wall: at, Catalogue: all})
 		req := kmsg.NewPtrConsumerGroupHeartbeatRequest()
 		req.Version, req.Group, req.MemberID, req.RebalanceTimeoutMillis = 1, "g", "x", 1000
 		req.SubscribedTopicNames, req.Topics = []string{"a"}, []kmsg.ConsumerGroupHeartbeatRequestTopic{}
 		writes := fx.Writes
 		for n := range 100 {
 			if n == 1 {
-				fx = c.Step(at, Request{Call: 1, Wall: at, Body: req})
+				fx = stepMatching(c, at, Request{Call: 1, Wall: at, Body: req})
 				writes = append(writes, fx.Writes...)
 			}
 			if len(writes) == 0 {

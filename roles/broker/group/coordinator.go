@@ -25,6 +25,8 @@ type Coordinator struct {
 	opt    Options
 	shards *coordinator.Shards[Request, *shard]
 
+	matcher *matcher
+
 	// Totals over all shards, for the bounds on memory.
 	groups atomic.Int64
 	bytes  atomic.Int64
@@ -35,7 +37,7 @@ func Open(opt Options) (*Coordinator, error) {
 	if err := opt.setDefaults(); err != nil {
 		return nil, err
 	}
-	c := &Coordinator{opt: opt}
+	c := &Coordinator{opt: opt, matcher: newMatcher(opt.Catalogue)}
 	c.shards = coordinator.New(coordinator.Options{
 		What: "groups", Partitions: Partitions, MaxQueue: opt.MaxQueue, Logger: opt.Logger,
 	}, c.newShard)
@@ -57,6 +59,7 @@ func (c *Coordinator) Unload(partition int32) { c.shards.Unload(partition) }
 // Close unloads every partition and returns when nothing runs any more.
 // Completions of appends that come later are ignored.
 func (c *Coordinator) Close() error {
+	c.matcher.close()
 	c.shards.Close()
 	return nil
 }

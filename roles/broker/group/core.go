@@ -35,7 +35,10 @@ type Request struct {
 	Full                 bool      // no room for new groups, members or offsets
 	// Newest is [Topics.Newest] of now; nil: nothing is known of topics.
 	Newest func(topic string) storage.TopicID
-	Body   any
+	// Matched is what the pattern of a ConsumerGroupHeartbeat matches; nil: it is not
+	// taken.
+	Matched *Matched
+	Body    any
 }
 
 // gone reports whether a topic is no more: nothing has its name, or another topic. id is
@@ -77,6 +80,12 @@ type TopicsChanged struct {
 	Catalogue Catalogue
 }
 
+// PatternsMatched tells what patterns match that were asked for.
+type PatternsMatched struct {
+	Wall    time.Time
+	Matched []*Matched
+}
+
 // ForgetTopics says that topics are no more: Gone reports of which that is known; the id
 // is zero where it is not known which topic of the name it was. What groups have
 // committed for them is taken back.
@@ -85,12 +94,13 @@ type ForgetTopics struct {
 	Gone func(topic string, id storage.TopicID) bool
 }
 
-func (Request) event()       {}
-func (Written) event()       {}
-func (Tick) event()          {}
-func (TopicsChanged) event() {}
-func (ExpireOffsets) event() {}
-func (ForgetTopics) event()  {}
+func (Request) event()         {}
+func (Written) event()         {}
+func (Tick) event()            {}
+func (TopicsChanged) event()   {}
+func (PatternsMatched) event() {}
+func (ExpireOffsets) event()   {}
+func (ForgetTopics) event()    {}
 
 // Questions that concern one group, where the request of the protocol names
 // several, and one about all groups of a core.
@@ -143,6 +153,7 @@ type Effects struct {
 	Answers []Answer
 	Writes  []Write
 	Notes   []Note
+	Match   []string // patterns that a [PatternsMatched] is wanted for, some twice
 }
 
 // Answer ends a call.
@@ -196,7 +207,6 @@ type Core struct {
 	skips     int // records of kinds that are not known here
 
 	catalogue Catalogue // what members of the consumer protocol can be given
-	change    change    // that came with it
 
 	fx   Effects
 	wall time.Time
@@ -224,10 +234,18 @@ func (c *Core) Step(now time.Time, ev Event) Effects {
 		}
 	case TopicsChanged:
 		c.wall = ev.Wall
-		c.look(ev.Catalogue)
+		c.catalogue = ev.Catalogue
 		for _, g := range c.sorted() {
 			if g.consumer != nil && !g.deleting {
 				g.consumer.refresh()
+				g.persist(now, nil)
+			}
+		}
+	case PatternsMatched:
+		c.wall = ev.Wall
+		for _, g := range c.sorted() {
+			if g.consumer != nil && !g.deleting && g.consumer.subscribesAny(ev.Matched) {
+				g.consumer.takeMatched(ev.Matched)
 				g.persist(now, nil)
 			}
 		}
@@ -246,18 +264,6 @@ func (c *Core) Step(now time.Time, ev Event) Effects {
 		}
 	}
 	return c.fx
-}
-
-// look takes a new catalogue, and what changed with it, if somebody asks for that.
-func (c *Core) look(now Catalogue) {
-	c.change = change{since: c.catalogue.Version()}
-	for _, g := range c.groups {
-		if g.consumer != nil && len(g.consumer.patterns) > 0 {
-			c.change.names, c.change.known = now.Changed(c.catalogue)
-			break
-		}
-	}
-	c.catalogue = now
 }
 
 // Deadline is when the core wants a [Tick]; zero: it does not.

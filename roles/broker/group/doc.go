@@ -46,7 +46,12 @@
 // groups of different partitions share nothing but the totals that bound
 // memory; package coordinator says how requests reach it. That goroutine blocks on
 // its inbox and its timer only, and on the log while it loads; it calls answer
-// functions and Log.Append, which must not block. The package has no lock.
+// functions and Log.Append, which must not block. What patterns match is found by a
+// matcher for all groups, on goroutines that take turns: of the request that brings a
+// pattern before a core sees it, and of a shard when the topics have changed, which
+// members that subscribe by pattern hear of a little later than others. The matcher has
+// two locks, the turn and that of what it keeps; neither is held while the other is
+// taken, and no core has any.
 //
 // Bytes: Kafka's own records, one batch per append, one of its own for what a
 // transaction commits, without sequence numbers; keys and values as package kmsg

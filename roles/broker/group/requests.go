@@ -53,8 +53,19 @@ func (c *Coordinator) LeaveGroup(ctx context.Context, req *kmsg.LeaveGroupReques
 
 // ConsumerGroupHeartbeat serves versions 0 and 1.
 func (c *Coordinator) ConsumerGroupHeartbeat(ctx context.Context, clientID, clientHost string, req *kmsg.ConsumerGroupHeartbeatRequest, answer func(*kmsg.ConsumerGroupHeartbeatResponse)) {
-	c.submit(ctx, req.Group, Request{ClientID: clientID, ClientHost: clientHost, Body: req}, coordinator.Deliver(answer), func(code int16) {
-		answer(consumerRefused(req, code))
+	refuse := func(code int16) { answer(consumerRefused(req, code)) }
+	r := Request{ClientID: clientID, ClientHost: clientHost, Body: req}
+	if source := req.SubscribedTopicRegex; source == nil || *source == "" || len(*source) > maxKeyString {
+		c.submit(ctx, req.Group, r, coordinator.Deliver(answer), refuse)
+		return
+	}
+	c.matcher.ask(ctx, strings.Clone(*req.SubscribedTopicRegex), func(m *Matched, err error) {
+		if err != nil && err != errPattern {
+			refuse(kerr.CoordinatorNotAvailable.Code)
+			return
+		}
+		r.Matched = m
+		c.submit(ctx, req.Group, r, coordinator.Deliver(answer), refuse)
 	})
 }
 

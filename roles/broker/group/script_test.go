@@ -294,7 +294,7 @@ func (s *script) ask(a args, body any) {
 }
 
 func (s *script) step(ev Event) {
-	fx := s.core.Step(s.now, ev)
+	fx := stepMatching(s.core, s.now, ev)
 	at := s.now.Sub(s.start).Seconds()
 	for _, n := range fx.Notes {
 		s.printf("%5.1fs   %s: %s %s", at, n.Group, n.What, n.Member)

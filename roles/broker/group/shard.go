@@ -26,6 +26,7 @@ type shard struct {
 	bytes     int64
 	builder   *batch.Builder
 	writes    []WriteID // of the records in builder
+	matching  matching
 
 	inFlight   int         // appends whose completion was not handled
 	held       []heldWrite // batches that wait for a step of the snapshot
@@ -142,6 +143,7 @@ func (s *shard) perform(fx Effects) {
 		}
 		s.writes = append(s.writes, w.ID)
 	}
+	s.match(fx.Match)
 	for _, n := range fx.Notes {
 		s.c.opt.Logger.Info(n.What, "group", n.Group, "generation", n.Generation, "members", n.Members, "member", n.Member)
 	}
