@@ -120,7 +120,7 @@ func (d bucketDoor) Check(ctx context.Context, r controller.CheckRequest) (*cont
 }
 
 // ConfirmClock implements admin.Bucket.
-func (d bucketDoor) ConfirmClock() { d.n.controller.ConfirmClock() }
+func (d bucketDoor) ConfirmClock() (was error) { return d.n.controller.ConfirmClock() }
 
 // Cost implements admin.Bucket.
 func (d bucketDoor) Cost() admin.Cost {

@@ -138,7 +138,7 @@ func TestAdminStorageShowsTheBucket(t *testing.T) {
 	if c.RecordBytes != s.RecordBytes || c.RequestDollars == 0 || c.PerGiBWritten == 0 || c.Cheaper == 0 || !strings.Contains(c.Prices.Source, "https://") {
 		t.Errorf("%+v", c)
 	}
-	if stdout, _ = b.storage(0, "confirm-clock"); !strings.Contains(stdout, "confirmed") {
+	if stdout, _ = b.storage(0, "confirm-clock"); !strings.Contains(stdout, "nothing to confirm") {
 		t.Error(stdout)
 	}
 	if _, stderr := b.storage(2, "nonsense"); !strings.Contains(stderr, "nonsense") {

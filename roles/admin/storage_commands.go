@@ -360,10 +360,17 @@ func (e *env) confirmClock() *cobra.Command {
 		Long: "Retention by age, and all else that expires, stops when the wall clock jumps by more than an hour against the monotonic one, for a wrong clock would delete what is to be kept.\n" +
 			"Make sure that the time of the controller is right, then confirm it.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := e.client(cmd).call(cmd.Context(), http.MethodPost, storagePath+"/confirm-clock", nil, nil); err != nil {
+			var out ClockConfirmed
+			if err := e.client(cmd).call(cmd.Context(), http.MethodPost, storagePath+"/confirm-clock", nil, &out); err != nil {
 				return err
 			}
-			return e.print(map[string]bool{"confirmed": true}, func() { fmt.Fprintln(e.stdout, "the clock is confirmed: retention by age goes on") })
+			return e.print(out, func() {
+				if !out.Confirmed {
+					fmt.Fprintln(e.stdout, "there was nothing to confirm: retention by age has not stopped for the clock of this server, and nothing was changed")
+					return
+				}
+				fmt.Fprintf(e.stdout, "the clock is confirmed: retention by age goes on; it had stopped: %s\n", out.Was)
+			})
 		},
 	}
 }
