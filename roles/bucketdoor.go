@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	urls "net/url"
 	"os"
 	"time"
 
@@ -105,6 +106,12 @@ func (open Cloud) probe(ctx context.Context, url, file string, set []string) (p 
 	}
 	if url == "" {
 		return p, &admin.UsageError{Message: "an empty URL names no bucket; leave it out to have the server probe its own"}
+	}
+	if u, err := urls.Parse(url); err == nil && u.Scheme == "file" {
+		// A server makes the directory. A typing error is not to be told that it is well.
+		if _, err := os.Stat(u.Path); err != nil {
+			return p, fmt.Errorf("open the bucket: %w", err)
+		}
 	}
 	b, where, err := open.bucketAt(ctx, c.Storage, nil, true)
 	if err != nil {

@@ -227,6 +227,13 @@ func TestAdminStorageProbe(t *testing.T) {
 	if left, err := filepath.Glob(filepath.Join(dir, "x", "y", "*")); err != nil || len(left) > 0 {
 		t.Errorf("it left %q, %v", left, err)
 	}
+	none := filepath.Join(dir, "typing", "error")
+	if _, stderr := b.storage(1, "probe", "file://"+none); !strings.Contains(stderr, none) {
+		t.Errorf("a directory that there is not: %s", stderr)
+	}
+	if _, err := os.Stat(filepath.Dir(none)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it was made: %v", err)
+	}
 	for _, args := range [][]string{{"file://relative"}, {"ftp://x"}, {""}, {"--set", "object_storage.prefix=x"}, {"mem://", "--set", "object_storage.nonsense=1"}} {
 		b.storage(2, append([]string{"probe"}, args...)...)
 	}

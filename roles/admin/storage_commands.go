@@ -106,8 +106,8 @@ func (e *env) probeStorage() *cobra.Command {
 	var set []string
 	cmd := &cobra.Command{
 		Use: "probe [URL]", Short: "Try all that is needed of a bucket, and time it", Args: cobra.MaximumNArgs(1),
-		Long: "Writes, reads, lists and deletes objects of its own, below the cluster's keys, and says what does not work and how long each step took.\n" +
-			"Without URL, the server tries its own bucket. With URL, this process opens that bucket, by the same code and with its own credentials.",
+		Long: "Writes, reads, lists and deletes objects of its own, which begin with probe-, and says what does not work and how long each step took.\n" +
+			"Without URL, the server tries its own bucket, below the cluster's keys. With URL, no cluster is known, and they are put below object_storage.prefix: this process opens that bucket, by the same code and with its own credentials.",
 		Example: "  rustmq admin storage probe\n  rustmq admin storage probe 's3://streams?region=eu-central-1' --set object_storage.prefix=production",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var p Probe
