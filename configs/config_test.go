@@ -126,6 +126,17 @@ func TestValuesOutOfRangeAreRefused(t *testing.T) {
 		{"network.bind=0.0.0.0", "set security.allow_insecure = true"},
 		{"network.bind=192.0.2.1", "set security.allow_insecure = true"},
 		{"network.advertised_host=kafka:9092", "without a port"},
+		{"network.advertised_host=0.0.0.0", "could dial"},
+		{"network.advertised_host=::", "could dial"},
+		{"network.advertised_host=224.0.0.1", "could dial"},
+		{"network.advertised_host=*", "could dial"},
+		{"network.advertised_host=-x", "could dial"},
+		{"network.advertised_host=a..b", "could dial"},
+		{"network.advertised_host=two words", "could dial"},
+		{"object_storage.url=file:///", "root of the disk"},
+		{"object_storage.url=file:///a/..", "root of the disk"},
+		{"object_storage.url=file:///a?x=1", "has no parameters"},
+		{"object_storage.url=file:///a#b", "has no parameters"},
 		{"network.http_port=9092", "9092 is network.kafka_port too"},
 		{"network.kafka_port=65536", "0 to 65535"},
 		{"network.idle_timeout=0s", "1s to 24h"},
@@ -278,6 +289,14 @@ func TestShippedFilesAreValid(t *testing.T) {
 	for _, name := range names {
 		if _, err := configs.Load(configs.Sources{File: name}); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestHostsThatClientsCanDialAreTaken(t *testing.T) {
+	for _, host := range []string{"kafka", "broker-0.kafka.svc.cluster.local", "Broker_1.example.", "10.0.0.7", "2001:db8::7", "fe80::1%eth0", "bücher.example", "0x", "127.0.0.1"} {
+		if _, err := configs.Load(configs.Sources{Set: []string{"network.advertised_host=" + host}}); err != nil {
+			t.Errorf("%s: %v", host, err)
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -105,8 +107,8 @@ func (c *Config) validate() []Problem {
 	case !c.Loopback() && !c.Security.AllowInsecure:
 		wrong("network.bind", "%q would serve anyone who reaches it, for clients are not authenticated: bind 127.0.0.1, or set security.allow_insecure = true if the network is yours alone", n.Bind)
 	}
-	if h := n.AdvertisedHost; strings.ContainsAny(h, " \t/@[],") || (strings.Contains(h, ":") && net.ParseIP(h) == nil) {
-		wrong("network.advertised_host", "%q is not a host; write a name or an address, without a port", h)
+	if h := n.AdvertisedHost; h != "" && !dialable(h) {
+		wrong("network.advertised_host", "%q is no host that clients could dial; write a name or an address, without a port", h)
 	}
 	between("network.kafka_port", int64(n.KafkaPort), 0, 65535)
 	between("network.http_port", int64(n.HTTPPort), 0, 65535)
@@ -228,6 +230,28 @@ func (c *Config) validate() []Problem {
 	return out
 }
 
+// dialable reports whether clients may be told to dial a host: a name, or an address
+// that is one machine's.
+func dialable(host string) bool {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return !ip.IsUnspecified() && !ip.IsMulticast()
+	}
+	if len(host) > 253 { // RFC 1035 §2.3.4
+		return false
+	}
+	for label := range strings.SplitSeq(strings.TrimSuffix(host, "."), ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		if strings.ContainsFunc(label, func(r rune) bool {
+			return r < 0x80 && r != '-' && r != '_' && !('0' <= r && r <= '9') && !('a' <= r && r <= 'z') && !('A' <= r && r <= 'Z')
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
 // bucketURL says what is wrong with the URL of a bucket, or "".
 func bucketURL(url string) string {
 	if url == "" {
@@ -239,6 +263,12 @@ func bucketURL(url string) string {
 	}
 	if scheme == "file" && !strings.HasPrefix(rest, "/") {
 		return fmt.Sprintf("%q does not name a directory from the root: write file:///path", url)
+	}
+	if scheme == "file" && path.Clean(rest) == "/" {
+		return fmt.Sprintf("%q is the root of the disk: write file:///path", url)
+	}
+	if scheme == "file" && strings.ContainsAny(rest, "?#") {
+		return fmt.Sprintf("%q: a directory has no parameters, and a path with ? or # is written with %%3F or %%23", url)
 	}
 	if scheme != "file" && scheme != "mem" && (rest == "" || rest[0] == '?') {
 		return fmt.Sprintf("%q names no bucket: write %s://name", url, scheme)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	urls "net/url"
 	"os"
 	"time"
 
@@ -106,6 +107,12 @@ func (open Cloud) probe(ctx context.Context, url, file string, set []string) (p 
 	if url == "" {
 		return p, &admin.UsageError{Message: "an empty URL names no bucket; leave it out to have the server probe its own"}
 	}
+	if u, err := urls.Parse(url); err == nil && u.Scheme == "file" {
+		// A server makes the directory. A typing error is not to be told that it is well.
+		if _, err := os.Stat(u.Path); err != nil {
+			return p, fmt.Errorf("open the bucket: %w", err)
+		}
+	}
 	b, where, err := open.bucketAt(ctx, c.Storage, nil, "", true)
 	if err != nil {
 		return p, fmt.Errorf("open the bucket: %w", err)
@@ -120,7 +127,7 @@ func (d bucketDoor) Check(ctx context.Context, r controller.CheckRequest) (*cont
 }
 
 // ConfirmClock implements admin.Bucket.
-func (d bucketDoor) ConfirmClock() { d.n.controller.ConfirmClock() }
+func (d bucketDoor) ConfirmClock() (was error) { return d.n.controller.ConfirmClock() }
 
 // Cost implements admin.Bucket.
 func (d bucketDoor) Cost() admin.Cost {

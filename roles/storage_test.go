@@ -138,7 +138,7 @@ func TestAdminStorageShowsTheBucket(t *testing.T) {
 	if c.RecordBytes != s.RecordBytes || c.RequestDollars == 0 || c.PerGiBWritten == 0 || c.Cheaper == 0 || !strings.Contains(c.Prices.Source, "https://") {
 		t.Errorf("%+v", c)
 	}
-	if stdout, _ = b.storage(0, "confirm-clock"); !strings.Contains(stdout, "confirmed") {
+	if stdout, _ = b.storage(0, "confirm-clock"); !strings.Contains(stdout, "nothing to confirm") {
 		t.Error(stdout)
 	}
 	if _, stderr := b.storage(2, "nonsense"); !strings.Contains(stderr, "nonsense") {
@@ -226,6 +226,13 @@ func TestAdminStorageProbe(t *testing.T) {
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, "x", "y", "*")); err != nil || len(left) > 0 {
 		t.Errorf("it left %q, %v", left, err)
+	}
+	none := filepath.Join(dir, "typing", "error")
+	if _, stderr := b.storage(1, "probe", "file://"+none); !strings.Contains(stderr, none) {
+		t.Errorf("a directory that there is not: %s", stderr)
+	}
+	if _, err := os.Stat(filepath.Dir(none)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it was made: %v", err)
 	}
 	for _, args := range [][]string{{"file://relative"}, {"ftp://x"}, {""}, {"--set", "object_storage.prefix=x"}, {"mem://", "--set", "object_storage.nonsense=1"}} {
 		b.storage(2, append([]string{"probe"}, args...)...)

@@ -56,7 +56,7 @@ type Topic struct {
 	Internal          bool              `json:"internal,omitempty"`
 	Partitions        int               `json:"partitions"`
 	ReplicationFactor int               `json:"replication_factor"`
-	Records           int64             `json:"records" doc:"high watermarks less log starts"`
+	Records           int64             `json:"records" doc:"high watermarks less log starts: at most so many, for compaction takes some, and markers of transactions are none"`
 	WALBytes          int64             `json:"wal_bytes"`
 	MemoryBytes       int64             `json:"memory_bytes"`
 	BucketBytes       int64             `json:"bucket_bytes"`

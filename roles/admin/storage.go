@@ -20,7 +20,7 @@ type Bucket interface {
 	Probe(context.Context) Probe
 	Check(context.Context, controller.CheckRequest) (*controller.CheckReport, error)
 	Cost() Cost
-	ConfirmClock()
+	ConfirmClock() (was error) // nil: there was nothing to confirm
 }
 
 // BucketState is what this process knows of the bucket.
@@ -218,6 +218,12 @@ func NewProbe(where string, r bucket.Report) Probe {
 	return p
 }
 
+// ClockConfirmed is what a confirmation of the clock has done.
+type ClockConfirmed struct {
+	Confirmed bool   `json:"confirmed" doc:"false: there was nothing to confirm, and nothing was changed"`
+	Was       string `json:"was,omitempty" doc:"why retention had stopped"`
+}
+
 // needed says what a step of a probe is needed for.
 func needed(step string) string {
 	switch step {
@@ -243,6 +249,7 @@ type (
 	checkInput   struct{ Body controller.CheckRequest }
 	checkOutput  struct{ Body *controller.CheckReport }
 	costOutput   struct{ Body Cost }
+	clockOutput  struct{ Body ClockConfirmed }
 )
 
 // storageAPI is /api/v1/storage.
@@ -298,7 +305,10 @@ func (a storageAPI) long(request context.Context) (ctx context.Context, cancel f
 	}
 }
 
-func (a storageAPI) confirmClock(context.Context, *struct{}) (*struct{}, error) {
-	a.bucket.ConfirmClock()
-	return nil, nil
+func (a storageAPI) confirmClock(context.Context, *struct{}) (*clockOutput, error) {
+	out := &clockOutput{}
+	if was := a.bucket.ConfirmClock(); was != nil {
+		out.Body = ClockConfirmed{Confirmed: true, Was: was.Error()}
+	}
+	return out, nil
 }

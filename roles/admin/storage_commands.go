@@ -106,8 +106,8 @@ func (e *env) probeStorage() *cobra.Command {
 	var set []string
 	cmd := &cobra.Command{
 		Use: "probe [URL]", Short: "Try all that is needed of a bucket, and time it", Args: cobra.MaximumNArgs(1),
-		Long: "Writes, reads, lists and deletes objects of its own, below the cluster's keys, and says what does not work and how long each step took.\n" +
-			"Without URL, the server tries its own bucket. With URL, this process opens that bucket, by the same code and with its own credentials.",
+		Long: "Writes, reads, lists and deletes objects of its own, which begin with probe-, and says what does not work and how long each step took.\n" +
+			"Without URL, the server tries its own bucket, below the cluster's keys. With URL, no cluster is known, and they are put below object_storage.prefix: this process opens that bucket, by the same code and with its own credentials.",
 		Example: "  rustmq admin storage probe\n  rustmq admin storage probe 's3://streams?region=eu-central-1' --set object_storage.prefix=production",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var p Probe
@@ -360,10 +360,17 @@ func (e *env) confirmClock() *cobra.Command {
 		Long: "Retention by age, and all else that expires, stops when the wall clock jumps by more than an hour against the monotonic one, for a wrong clock would delete what is to be kept.\n" +
 			"Make sure that the time of the controller is right, then confirm it.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := e.client(cmd).call(cmd.Context(), http.MethodPost, storagePath+"/confirm-clock", nil, nil); err != nil {
+			var out ClockConfirmed
+			if err := e.client(cmd).call(cmd.Context(), http.MethodPost, storagePath+"/confirm-clock", nil, &out); err != nil {
 				return err
 			}
-			return e.print(map[string]bool{"confirmed": true}, func() { fmt.Fprintln(e.stdout, "the clock is confirmed: retention by age goes on") })
+			return e.print(out, func() {
+				if !out.Confirmed {
+					fmt.Fprintln(e.stdout, "there was nothing to confirm: retention by age has not stopped for the clock of this server, and nothing was changed")
+					return
+				}
+				fmt.Fprintf(e.stdout, "the clock is confirmed: retention by age goes on; it had stopped: %s\n", out.Was)
+			})
 		},
 	}
 }

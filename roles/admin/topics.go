@@ -101,7 +101,7 @@ func (e *env) listTopics() *cobra.Command {
 				return err
 			}
 			return e.print(out.Topics, func() {
-				t := e.table("TOPIC", "PARTITIONS", "REPLICAS", "RECORDS", "IN BUCKET", "IN WAL", "IN MEMORY")
+				t := e.table("TOPIC", "PARTITIONS", "REPLICAS", "OFFSETS", "IN BUCKET", "IN WAL", "IN MEMORY")
 				for _, topic := range out.Topics {
 					t.AppendRow(table.Row{topic.Name, topic.Partitions, topic.ReplicationFactor, topic.Records, size(topic.BucketBytes), size(topic.WALBytes), size(topic.MemoryBytes)})
 				}
@@ -129,7 +129,7 @@ func (e *env) describeTopic() *cobra.Command {
 
 func (e *env) showTopic(topic Topic) {
 	fmt.Fprintf(e.stdout, "topic       %s (id %s)\n", topic.Name, topic.ID)
-	fmt.Fprintf(e.stdout, "records     %d in %s, replication factor %d\n", topic.Records, plural(topic.Partitions, "partition"), topic.ReplicationFactor)
+	fmt.Fprintf(e.stdout, "records     at most %d in %s, replication factor %d\n", topic.Records, plural(topic.Partitions, "partition"), topic.ReplicationFactor)
 	fmt.Fprintf(e.stdout, "bytes       %s in the bucket; %s in the WAL, %s of them in memory\n", size(topic.BucketBytes), size(topic.WALBytes), size(topic.MemoryBytes))
 	fmt.Fprintf(e.stdout, "durability  %s\n", topic.Durability)
 	for _, key := range slices.Sorted(maps.Keys(topic.Configs)) {
@@ -181,7 +181,7 @@ func (e *env) deleteTopic() *cobra.Command {
 					return err
 				}
 				return e.print(out, func() {
-					fmt.Fprintf(e.stdout, "would delete topic %s with %d records, %s\n", out.Name, out.Records, size(max(out.WALBytes, out.BucketBytes)))
+					fmt.Fprintf(e.stdout, "would delete topic %s with at most %d records, %s\n", out.Name, out.Records, size(max(out.WALBytes, out.BucketBytes)))
 				})
 			}
 			if err := e.client(cmd).call(cmd.Context(), http.MethodDelete, topicPath(args[0]), nil, nil); err != nil {

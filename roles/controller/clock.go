@@ -242,17 +242,18 @@ func (c *clock) stopped() error {
 	return c.why
 }
 
-// confirmed believes the clock as it is.
-func (c *clock) confirmed() {
+// confirmed believes the clock as it is, where it is not believed, and returns why it
+// was not. Elsewhere there is nothing to confirm: a jump that is yet to come least of all.
+func (c *clock) confirmed() (was error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.confirm = true
+	c.confirm = c.why != nil
+	return c.why
 }
 
-// ConfirmClock has retention, and what expires besides, go on after the clock has jumped.
-func (c *Controller) ConfirmClock() {
-	c.clock.confirmed()
-}
+// ConfirmClock has retention, and what expires besides, go on after the clock has jumped,
+// and returns why they had stopped; nil: they had not, here, and nothing is changed.
+func (c *Controller) ConfirmClock() (was error) { return c.clock.confirmed() }
 
 // BelievedTime is the time by which whatever was acknowledged may expire: never ahead of
 // the wall clock, and behind it for a while after a start. false: none is believed until

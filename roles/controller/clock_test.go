@@ -279,9 +279,16 @@ func TestBelievedTime(t *testing.T) {
 				}
 			}
 			if rapid.Bool().Draw(t, "confirm") {
-				c.confirmed()
-				if now, err := c.look(wall, mono); err != nil || !now.Equal(wall) {
+				before, stopped := c.believed, c.stopped()
+				if was := c.confirmed(); was != stopped {
+					t.Fatalf("confirmed, where it had stopped for %v: %v", stopped, was)
+				}
+				now, err := c.look(wall, mono)
+				if err != nil || stopped != nil && !now.Equal(wall) {
 					t.Fatalf("confirmed at %v: %v, %v", wall, now, err)
+				}
+				if stopped == nil && !now.Equal(before) {
+					t.Fatalf("confirmed nothing, and believed are %v after %v", now, before)
 				}
 				record, there = clockRecord{c.believed, 0}, true
 			}
@@ -320,4 +327,33 @@ func FuzzClockRecord(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestNothingToConfirm: what was confirmed before a jump does not hold for it, nor end
+// the catching up after a start.
+func TestNothingToConfirm(t *testing.T) {
+	c, wall := &clock{}, time.Unix(1_000_000_000, 0)
+	if was := c.confirmed(); was != nil {
+		t.Errorf("before it is known what was believed last: %v", was)
+	}
+	c.load(clockRecord{believed: wall.Add(-10 * 24 * time.Hour)}, true)
+	if now, err := c.look(wall, 0); err != nil || !now.Before(wall.Add(-9*24*time.Hour)) {
+		t.Fatalf("%v, %v", now, err)
+	}
+	if was := c.confirmed(); was != nil {
+		t.Errorf("while it catches up: %v", was)
+	}
+	if now, err := c.look(wall, 0); err != nil || !now.Before(wall.Add(-9*24*time.Hour)) {
+		t.Errorf("%v is believed at %v, %v", now, wall, err)
+	}
+	wall = wall.Add(3 * time.Hour)
+	if now, err := c.look(wall, time.Second); err == nil {
+		t.Errorf("a jump was confirmed before it came: %v", now)
+	}
+	if was := c.confirmed(); was == nil {
+		t.Error("a jump is not confirmed")
+	}
+	if now, err := c.look(wall, time.Second); err != nil || !now.Equal(wall) {
+		t.Errorf("confirmed: %v, %v", now, err)
+	}
 }

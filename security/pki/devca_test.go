@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -334,9 +335,9 @@ func TestClockBehindTheCA(t *testing.T) {
 func TestDevelopmentCertificateIsRenewedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, made := t.TempDir(), time.Now()
-		fails := false
+		var fails atomic.Bool
 		keeper, err := pki.Keep(func() (tls.Certificate, error) {
-			if fails {
+			if fails.Load() {
 				return tls.Certificate{}, errors.New("input/output error")
 			}
 			return pki.Development(dir, nil, time.Now())
@@ -350,10 +351,10 @@ func TestDevelopmentCertificateIsRenewedInTime(t *testing.T) {
 		if keeper.Current().Leaf.NotAfter != first.Leaf.NotAfter {
 			t.Error("it was replaced long before its end")
 		}
-		fails = true
+		fails.Store(true)
 		time.Sleep(10 * 24 * time.Hour)
 		synctest.Wait()
-		if fails = false; len(failed) != 10 || keeper.Current().Leaf.NotAfter != first.Leaf.NotAfter {
+		if fails.Store(false); len(failed) != 10 || keeper.Current().Leaf.NotAfter != first.Leaf.NotAfter {
 			t.Errorf("where it cannot be loaded: %v", failed)
 		}
 		time.Sleep(24 * time.Hour)

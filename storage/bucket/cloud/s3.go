@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 	"github.com/aws/smithy-go/middleware"
 	gcaws "gocloud.dev/aws"
 	"gocloud.dev/blob"
@@ -33,6 +35,12 @@ func openS3(ctx context.Context, u *url.URL, o *Options) (*store, error) {
 	cfg, err := gcaws.V2ConfigFromURLParams(ctx, query)
 	if err != nil {
 		return nil, err
+	}
+	// The SDK writes lines of its own to stderr, in front of what a program writes there
+	// (that it falls back to IMDSv1, say). Those who hold the logger already, as the chain
+	// of credentials, hold this one.
+	if std, ok := cfg.Logger.(*logging.StandardLogger); ok {
+		std.Logger.SetOutput(io.Discard)
 	}
 	cfg.Retryer = func() aws.Retryer { return aws.NopRetryer{} }
 	transport := transport()
