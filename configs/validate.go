@@ -31,7 +31,8 @@ func beginsKeys(prefix string) bool {
 	return !strings.ContainsFunc(prefix, func(r rune) bool { return r == '\\' || unicode.IsControl(r) })
 }
 
-// validate returns all that is wrong with the values.
+// validate returns all that is wrong with the values. It is one long list, in the
+// order of the sections, so that a key that nobody checks is seen to be missing.
 func (c *Config) validate() []Problem {
 	var out []Problem
 	wrong := func(key, format string, args ...any) {

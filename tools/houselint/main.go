@@ -42,6 +42,9 @@ var mayImport = map[string][]string{
 	"bench":     {"test/apache"}, // a peer that the comparison starts too
 }
 
+// maxLines is how long a file may be, tests too.
+const maxLines = 700
+
 // diskOnly are the rooms whose only door to files is storage/disk.
 var diskOnly = []string{"storage", "consensus"}
 
@@ -203,6 +206,9 @@ func checkFile(fset *token.FileSet, file *ast.File, rel string) []string {
 	test := strings.HasSuffix(rel, "_test.go")
 	at := func(p token.Pos, msg string) {
 		out = append(out, fmt.Sprintf("%s:%d: %s", rel, fset.Position(p).Line, msg))
+	}
+	if lines := fset.File(file.Pos()).LineCount(); lines > maxLines && !ast.IsGenerated(file) {
+		out = append(out, fmt.Sprintf("%s:%d: more than %d lines: take something out", rel, lines, maxLines))
 	}
 	own, floor := room(dir)
 	imports := map[string]string{}
