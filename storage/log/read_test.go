@@ -304,7 +304,7 @@ func TestUnwatchedIsNotWoken(t *testing.T) {
 // any order; those that stay are woken.
 func TestManyWaitersLeaveInTime(t *testing.T) {
 	l := lead(t, open(t, small(disk.NewMem(disk.MemOptions{}))), partition(topicA, 0), 1)
-	const waiters = 200_000
+	const waiters = 60_000
 	gone, stays := newSignal(), newSignal()
 	places := make([]Watching, waiters)
 	for i := range places {
