@@ -29,7 +29,11 @@ var errNoRoomToWait = kerr.CoordinatorLoadInProgress
 
 // park gives back the frame of a fetch that begins to wait. False: it may not wait.
 func (f *fetchRequest) park() bool {
-	return f.r.Park(waitingFetch + waitingPartition*int64(len(f.own)))
+	partitions := len(f.own)
+	if cap(f.own) > maxPooledPartitions { // made for what it named more than once
+		partitions = cap(f.own)
+	}
+	return f.r.Park(waitingFetch + waitingPartition*int64(partitions))
 }
 
 // parkJoin gives back the frame of a member that begins to wait for the others.
