@@ -32,6 +32,7 @@ func TestOffsetsExpireByABelievedTime(t *testing.T) {
 		}
 		doubtful.Store(false)
 		time.Sleep(DefaultOffsetCheck)
+		synctest.Wait() // it is looked in this very moment
 		if got := h.fetched("g"); got != -1 {
 			t.Fatalf("fetched %d after its time", got)
 		}
