@@ -118,7 +118,7 @@ func (d *damages) note(place damagedAt, err error) (say bool) {
 }
 
 // met returns when damage was met last, and which; nil: none was.
-func (d *damages) met() (time.Time, error) {
+func (d *damages) met() (at time.Time, what error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.at, d.last
