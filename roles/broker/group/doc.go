@@ -50,8 +50,7 @@
 // matcher for all groups, on goroutines that take turns: of the request that brings a
 // pattern before a core sees it, and of a shard when the topics have changed, which
 // members that subscribe by pattern hear of a little later than others. The matcher has
-// two locks, the turn and that of what it keeps; neither is held while the other is
-// taken, and no core has any.
+// a lock, under which nothing is called; a core has none.
 //
 // Bytes: Kafka's own records, one batch per append, one of its own for what a
 // transaction commits, without sequence numbers; keys and values as package kmsg

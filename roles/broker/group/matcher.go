@@ -13,12 +13,6 @@ import (
 )
 
 const (
-	// matchTime is how long the first match of a pattern may take, others' turns not
-	// counted. A pattern of some letters matches a hundred thousand names in less than
-	// a second; one that is made to be slow needs minutes.
-	matchTime = 5 * time.Second
-	// matchTurn is after how long another match has its turn.
-	matchTurn = 10 * time.Millisecond
 	// maxMatches bounds the requests that wait for a match.
 	maxMatches = 1000
 	// maxMatched bounds the names that are kept of patterns that matched; 16 bytes each.
@@ -27,8 +21,8 @@ const (
 
 // Why a pattern is not matched.
 var (
-	errPattern  = errors.New("not a valid pattern, or one that takes too long")
-	errNoMatch  = errors.New("the coordinator ends, or nobody waits for the match")
+	errPattern  = errors.New("not a pattern")
+	errEnded    = errors.New("the coordinator ends")
 	errMatching = errors.New("too many patterns are being matched")
 )
 
@@ -50,7 +44,7 @@ type matcher struct {
 	end       context.CancelFunc
 	run       sync.WaitGroup // of goroutines that match
 
-	turn sync.Mutex // held while names are matched, for a matchTurn
+	turns pattern.Turns
 
 	mu      sync.Mutex // guards what follows
 	closed  bool
@@ -102,14 +96,14 @@ func (m *matcher) ask(ctx context.Context, source string, then func(*Matched, er
 		return
 	}
 	begun := m.goMatch(func() {
-		found, err := m.find(ctx, source, matchTime)
+		found, err := m.find(ctx, source, pattern.MatchTime)
 		m.mu.Lock()
 		m.waiting--
 		m.mu.Unlock()
 		then(found, err)
 	})
 	if !begun {
-		then(nil, errNoMatch)
+		then(nil, errEnded)
 	}
 }
 
@@ -135,12 +129,12 @@ func (m *matcher) find(ctx context.Context, source string, limit time.Duration) 
 		}
 		found.expression = expression
 	}
-	t := turns{m: m, ctx: ctx, limit: limit}
+	t := m.turns.Begin(limit, ctx, m.ending)
 	if known {
-		found.Topics = was.follow(c, names, &t)
+		found.Topics = was.follow(c, names, t)
 	} else {
 		for name := range c.Names() {
-			if !t.next() {
+			if !t.Next() {
 				break
 			}
 			if found.expression.MatchString(name) {
@@ -149,7 +143,7 @@ func (m *matcher) find(ctx context.Context, source string, limit time.Duration) 
 		}
 		slices.Sort(found.Topics)
 	}
-	if err := t.over(); err != nil {
+	if err := t.End(); err != nil {
 		return nil, err
 	}
 	m.keep(found)
@@ -173,10 +167,10 @@ func (m *matcher) keep(found *Matched) {
 }
 
 // follow returns the topics that match when those of these names came or went.
-func (p *Matched) follow(c Catalogue, names []string, t *turns) []string {
+func (p *Matched) follow(c Catalogue, names []string, t *pattern.Match) []string {
 	found := slices.Clone(p.Topics)
 	for _, name := range names {
-		if !t.next() {
+		if !t.Next() {
 			return nil
 		}
 		at, had := slices.BinarySearch(found, name)
@@ -188,51 +182,6 @@ func (p *Matched) follow(c Catalogue, names []string, t *turns) []string {
 		}
 	}
 	return found
-}
-
-// turns are those of one match: it goes on while it has one, and asks for the next
-// before each name.
-type turns struct {
-	m     *matcher
-	ctx   context.Context
-	limit time.Duration // of its own time; zero: none
-
-	has   bool
-	since time.Time // it has this one
-	took  time.Duration
-	err   error
-}
-
-// next reports whether the match goes on with another name.
-func (t *turns) next() bool {
-	now := time.Now()
-	if t.has && now.Sub(t.since) >= matchTurn {
-		t.pass(now)
-	}
-	switch {
-	case t.ctx.Err() != nil || t.m.ending.Err() != nil:
-		t.err = errNoMatch
-	case t.limit > 0 && t.took > t.limit:
-		t.err = errPattern
-	case !t.has:
-		t.m.turn.Lock()
-		t.has, t.since = true, time.Now()
-	}
-	return t.err == nil
-}
-
-func (t *turns) pass(now time.Time) {
-	t.took += now.Sub(t.since)
-	t.has = false
-	t.m.turn.Unlock()
-}
-
-// over ends the match, and says why it was given up, if it was.
-func (t *turns) over() error {
-	if t.has {
-		t.pass(time.Now())
-	}
-	return t.err
 }
 
 // matching is what a shard wants to have matched. It belongs to the shard's goroutine.

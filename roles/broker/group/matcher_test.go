@@ -67,21 +67,20 @@ func (m many) Version() uint64 { return m.version }
 func (m many) Names() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for i := range m.n {
-			if !yield(fmt.Sprintf("%04d%s", i, strings.Repeat("a", 240))) {
+			if !yield(fmt.Sprintf("%04d%s", i, strings.Repeat("a", 100))) {
 				return
 			}
 		}
 	}
 }
 
-// slow is a pattern of some letters that takes a hundredth of a second and more for each
-// such name.
-const slow = "(?:.?){900}(?:.?){900}(?:.?){900}b"
+// slow is a pattern of some letters that takes a millisecond and more for each such name.
+const slow = "(?:.?){300}b"
 
-// A pattern that takes minutes is refused, and no one waits for it: neither those of the
-// same shard, nor who has a pattern that is soon matched, nor the end.
+// Nobody waits for a pattern that takes long: neither those of the same shard, nor who
+// has one that is soon matched, nor the end.
 func TestNobodyWaitsForAPattern(t *testing.T) {
-	c, err := Open(Options{Log: new(memoryLog), Catalogue: func() Catalogue { return many{n: 100_000, version: 1} }})
+	c, err := Open(Options{Log: new(memoryLog), Catalogue: func() Catalogue { return many{n: 5000, version: 1} }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,14 +123,14 @@ func TestNobodyWaitsForAPattern(t *testing.T) {
 // What takes too long by itself is said to be no pattern; a client that is gone ends its
 // match.
 func TestAMatchIsGivenUp(t *testing.T) {
-	m := newMatcher(func() Catalogue { return many{n: 100_000, version: 1} })
+	m := newMatcher(func() Catalogue { return many{n: 5000, version: 1} })
 	defer m.close()
-	if _, err := m.find(t.Context(), slow, 20*time.Millisecond); err != errPattern {
+	if _, err := m.find(t.Context(), slow, 20*time.Millisecond); err != pattern.ErrTooLong {
 		t.Errorf("too slow: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := m.find(ctx, slow, 0); err != errNoMatch {
+	if _, err := m.find(ctx, slow, 0); err != pattern.ErrNobody {
 		t.Errorf("nobody waits: %v", err)
 	}
 	if _, err := m.find(t.Context(), "(", 0); err != errPattern {
@@ -175,7 +174,8 @@ func TestMatchesAreShared(t *testing.T) {
 // Beyond a number of requests that wait for a match the next is told to come again.
 func TestWaitingMatchesAreBounded(t *testing.T) {
 	m := newMatcher(func() Catalogue { return many{n: 1, version: 1} })
-	m.turn.Lock() // nobody has a turn
+	holds := m.turns.Begin(0) // nobody else has a turn
+	holds.Next()
 	var run sync.WaitGroup
 	for i := range maxMatches {
 		run.Add(1)
@@ -190,11 +190,13 @@ func TestWaitingMatchesAreBounded(t *testing.T) {
 			t.Errorf("one too many: %v", err)
 		}
 	})
-	m.turn.Unlock()
+	if err := holds.End(); err != nil {
+		t.Error(err)
+	}
 	run.Wait()
 	m.close()
 	m.ask(t.Context(), "late", func(_ *Matched, err error) {
-		if !errors.Is(err, errNoMatch) {
+		if !errors.Is(err, errEnded) {
 			t.Errorf("after the end: %v", err)
 		}
 	})

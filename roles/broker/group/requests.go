@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/roles/broker/coordinator"
+	"rustmq.dev/rustmq/roles/broker/pattern"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/log"
 )
@@ -60,7 +61,7 @@ func (c *Coordinator) ConsumerGroupHeartbeat(ctx context.Context, clientID, clie
 		return
 	}
 	c.matcher.ask(ctx, strings.Clone(*req.SubscribedTopicRegex), func(m *Matched, err error) {
-		if err != nil && err != errPattern {
+		if err != nil && err != errPattern && err != pattern.ErrTooLong {
 			refuse(kerr.CoordinatorNotAvailable.Code)
 			return
 		}

@@ -44,8 +44,7 @@ func (c *Core) list(q *List) []kmsg.ListTransactionsResponseTransactionState {
 		case !t.recorded,
 			q.States != nil && !q.States[t.state],
 			q.ProducerIDs != nil && !q.ProducerIDs[t.producerID],
-			q.Longer >= 0 && c.wall-t.started <= q.Longer,
-			q.Match != nil && !q.Match(t.id):
+			q.Longer >= 0 && c.wall-t.started <= q.Longer:
 			continue
 		}
 		rt := kmsg.NewListTransactionsResponseTransactionState()

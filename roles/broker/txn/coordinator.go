@@ -25,6 +25,8 @@ type Coordinator struct {
 	opt    Options
 	shards *coordinator.Shards[any, *shard]
 
+	matches *matches
+
 	// Totals over all shards, for the bounds on memory.
 	ids   atomic.Int64
 	open  atomic.Int64
@@ -36,7 +38,7 @@ func Open(opt Options) (*Coordinator, error) {
 	if err := opt.setDefaults(); err != nil {
 		return nil, err
 	}
-	c := &Coordinator{opt: opt}
+	c := &Coordinator{opt: opt, matches: newMatches()}
 	c.shards = coordinator.New(coordinator.Options{
 		What: "transactions", Partitions: Partitions, MaxQueue: opt.MaxQueue, Logger: opt.Logger,
 	}, c.newShard)
@@ -59,6 +61,7 @@ func (c *Coordinator) Unload(partition int32) { c.shards.Unload(partition) }
 // Close unloads every partition and returns when nothing runs any more.
 // Completions that come later are ignored.
 func (c *Coordinator) Close() error {
+	c.matches.close()
 	c.shards.Close()
 	return nil
 }

@@ -99,7 +99,6 @@ type (
 		States      map[State]bool // nil: all
 		ProducerIDs map[int64]bool // nil: all
 		Longer      int64          // ms that the transaction has run for; negative: any
-		Match       func(id string) bool
 	}
 )
 

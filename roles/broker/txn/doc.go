@@ -39,7 +39,8 @@
 // returns at once. One goroutine per loaded partition owns its core; package
 // coordinator says how requests reach it. It blocks on its inbox and its timer only,
 // and on the log while it loads; it calls answer functions, Log, Markers and
-// NewProducerID, which must not block. The package has no lock.
+// NewProducerID, which must not block. Listings are held against a pattern on goroutines
+// that take turns, which no shard waits for; they have the only lock here.
 //
 // Bytes: Kafka's own records, keys as package kmsg encodes them (big-endian):
 //

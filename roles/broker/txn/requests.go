@@ -3,6 +3,7 @@ package txn
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -200,27 +201,24 @@ func (c *Coordinator) ListTransactions(ctx context.Context, req *kmsg.ListTransa
 		q.ProducerIDs[id] = true
 	}
 	if req.Version >= 2 && req.TransactionalIDPattern != nil && *req.TransactionalIDPattern != "" {
-		match, err := matching(*req.TransactionalIDPattern)
+		expression, err := matching(*req.TransactionalIDPattern)
 		if err != nil {
 			resp.ErrorCode = kerr.InvalidRegularExpression.Code
 			answer(resp)
 			return
 		}
-		q.Match = match
+		all := answer
+		answer = func(resp *kmsg.ListTransactionsResponse) { c.matches.filter(ctx, expression, resp, all) }
 	}
 	c.listAll(ctx, q, resp, answer)
 }
 
 // matching makes of a pattern what matches whole ids (KIP-1152).
-func matching(source string) (func(string) bool, error) {
+func matching(source string) (*regexp.Regexp, error) {
 	if len(source) > maxPattern {
 		return nil, fmt.Errorf("a pattern of %d bytes, at most %d are taken", len(source), maxPattern)
 	}
-	expression, err := pattern.Compile(source)
-	if err != nil {
-		return nil, err
-	}
-	return expression.MatchString, nil
+	return pattern.Compile(source)
 }
 
 func (c *Coordinator) listAll(ctx context.Context, q *List, resp *kmsg.ListTransactionsResponse, answer func(*kmsg.ListTransactionsResponse)) {
