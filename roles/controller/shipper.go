@@ -103,7 +103,7 @@ type shipper struct {
 	bytes   int                   // of them; guarded by mu
 	gap     bool                  // there were more, and they are not here; guarded by mu
 	fenced  error                 // guarded by mu
-	moved   chan struct{}         // closed and replaced when shipped moves; guarded by mu
+	moved   chan struct{}         // closed and replaced when who waits should look; guarded by mu
 	// wanted: a snapshot is to be taken as of the next announcement that is applied;
 	// taken is that one. guarded by mu.
 	wanted bool
@@ -169,11 +169,21 @@ func (s *shipper) Shipped() uint64 { return s.shipped.Load() }
 // Await has the log shipped up to an index, and returns when it is, when this
 // process is found not to be alone, or when ctx ends.
 func (s *shipper) Await(ctx context.Context, index uint64) error {
+	return s.await(ctx, func() bool { return s.Shipped() >= index })
+}
+
+// AwaitBucket waits until a try to ship succeeds, if the last one did not. Errors are
+// as of Await.
+func (s *shipper) AwaitBucket(ctx context.Context) error {
+	return s.await(ctx, func() bool { return !s.failing.Load() })
+}
+
+func (s *shipper) await(ctx context.Context, done func() bool) error {
 	for {
 		s.mu.Lock()
 		moved, fenced := s.moved, s.fenced
 		s.mu.Unlock()
-		if fenced != nil || s.Shipped() >= index {
+		if fenced != nil || done() {
 			return fenced
 		}
 		s.Hurry()
@@ -183,15 +193,6 @@ func (s *shipper) Await(ctx context.Context, index uint64) error {
 			return context.Cause(ctx)
 		}
 	}
-}
-
-// AwaitBucket waits until a try to ship succeeds, if the last one did not. Errors are as
-// of Await.
-func (s *shipper) AwaitBucket(ctx context.Context) error {
-	if !s.failing.Load() {
-		return nil
-	}
-	return s.Await(ctx, s.Shipped()+1)
 }
 
 // Fenced is a *FencedError once somebody else was found to write here.
@@ -226,7 +227,9 @@ func (s *shipper) run(ctx context.Context) {
 			s.o.Log.Warn("the metadata log cannot be put into the bucket; trying on", "error", err)
 		}
 		failed = err != nil
-		s.failing.Store(failed)
+		if s.failing.Swap(failed) && !failed {
+			s.stir()
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -414,9 +417,18 @@ func (s *shipper) stillLeads(ctx context.Context) error {
 // fence ends all that this controller commits and deletes.
 func (s *shipper) fence(err *FencedError) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.fenced = err
+	s.mu.Unlock()
+	s.stir()
 	return err
+}
+
+// stir has those who wait look again.
+func (s *shipper) stir() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.moved)
+	s.moved = make(chan struct{})
 }
 
 // wrote counts an entry that stands in the bucket, and removes what two
@@ -424,10 +436,7 @@ func (s *shipper) fence(err *FencedError) error {
 func (s *shipper) wrote(ctx context.Context, e *metadata.LogEntry) {
 	s.next, s.announced = e.Number+1, announcement{}
 	s.shipped.Store(e.Last)
-	s.mu.Lock()
-	close(s.moved)
-	s.moved = make(chan struct{})
-	s.mu.Unlock()
+	s.stir()
 	if e.Snapshot == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
