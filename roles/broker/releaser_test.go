@@ -1,9 +1,7 @@
 package broker
 
 import (
-	"context"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"rustmq.dev/rustmq/storage"
@@ -90,43 +88,44 @@ func (w *releaserWorld) local() storage.Offset {
 // TestLogKeepsWhatTheMetadataLogDoesNotName: whoever has only the bucket may still
 // take the object for one that was never committed, and delete it.
 func TestLogKeepsWhatTheMetadataLogDoesNotName(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newReleaserWorld(t)
-		ctx, cancel := context.WithCancel(t.Context())
-		defer w.store.Close()
-		defer cancel()
-		go w.r.run(ctx)
-		pass := func(d time.Duration) { time.Sleep(d); synctest.Wait() }
+	w := newReleaserWorld(t)
+	defer w.store.Close()
+	now := time.Unix(1_000_000, 0)
+	pass := func(d time.Duration) {
+		for range d / releaseLook {
+			now = now.Add(releaseLook)
+			w.r.look(now)
+		}
+	}
+	w.commit()
+	pass(time.Hour)
+	if w.local() != 0 || w.hurried > 0 {
+		t.Fatalf("the log begins at %d, and the bucket does not know of it; hurried %d times", w.local(), w.hurried)
+	}
+	w.commit() // not part of what is shipped next
+	w.shipped = w.now - 1
+	pass(releaseLook)
+	if w.local() != 1 {
+		t.Fatalf("the log begins at %d, the bucket knows of one", w.local())
+	}
+	w.shipped = w.now
+	pass(releaseLook)
+	if w.local() != 2 {
+		t.Fatalf("the log begins at %d, the bucket knows of all", w.local())
+	}
+	// Commits share a put, unless room is short.
+	w.fullness, w.shipsInAHurry = 0.3, true
+	for range 400 {
 		w.commit()
-		pass(time.Hour)
-		if w.local() != 0 || w.hurried > 0 {
-			t.Fatalf("the log begins at %d, and the bucket does not know of it; hurried %d times", w.local(), w.hurried)
-		}
-		w.commit() // not part of what is shipped next
-		w.shipped = w.now - 1
 		pass(releaseLook)
-		if w.local() != 1 {
-			t.Fatalf("the log begins at %d, the bucket knows of one", w.local())
-		}
-		w.shipped = w.now
-		pass(releaseLook)
-		if w.local() != 2 {
-			t.Fatalf("the log begins at %d, the bucket knows of all", w.local())
-		}
-		// Commits share a put, unless room is short.
-		w.fullness, w.shipsInAHurry = 0.3, true
-		for range 400 {
-			w.commit()
-			pass(releaseLook)
-		}
-		if at := w.local(); w.hurried > 12 || at < 300 {
-			t.Fatalf("hurried %d times in 100 s; the log begins at %d", w.hurried, at)
-		}
-		w.fullness = 0.6
-		w.commit()
-		pass(3 * releaseLook)
-		if at := w.local(); at != w.committedSoFar {
-			t.Fatalf("the log is short of room and begins at %d of %d", at, w.committedSoFar)
-		}
-	})
+	}
+	if at := w.local(); w.hurried > 12 || at < 300 {
+		t.Fatalf("hurried %d times in 100 s; the log begins at %d", w.hurried, at)
+	}
+	w.fullness = 0.6
+	w.commit()
+	pass(3 * releaseLook)
+	if at := w.local(); at != w.committedSoFar {
+		t.Fatalf("the log is short of room and begins at %d of %d", at, w.committedSoFar)
+	}
 }
