@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +22,7 @@ import (
 
 // shipped is a bucket, and the log that a shipper should put there.
 type shippedWorld struct {
+	mu      sync.Mutex // held by announce, which may come from the shipper's goroutine
 	t       *testing.T
 	bucket  bucket.Bucket
 	state   []string // what the commands came to
@@ -51,6 +53,8 @@ func (a announcedHere) Announced(e *metadata.LogEntry) bool {
 
 // announce applies the command that says which entry comes next.
 func (w *shippedWorld) announce(number, term, writer uint64) (uint64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.barrier != nil {
 		if err := w.barrier(); err != nil {
 			return 0, err
@@ -544,7 +548,10 @@ func TestShipperRunsByIntervalAndHurry(t *testing.T) {
 		w.expect()
 		w.apply("b")
 		synctest.Wait()
-		if w.shipper.Shipped() == w.index {
+		w.mu.Lock()
+		early := w.shipper.Shipped() == w.index
+		w.mu.Unlock()
+		if early {
 			t.Fatal("shipped before the interval")
 		}
 		time.Sleep(time.Minute)

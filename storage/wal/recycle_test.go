@@ -429,7 +429,7 @@ func TestReclaimableSegmentsAreAskedFor(t *testing.T) {
 	}
 	defer w.Close()
 	own.w = w
-	payload := string(make([]byte, 3000))
+	payload := string(make([]byte, page-128)) // a block, however many are committed at once
 	put := func(index int32, i int64) error {
 		if err := w.Admit(t.Context(), wal.Produce, len(payload)+72); err != nil {
 			return err
@@ -447,7 +447,7 @@ func TestReclaimableSegmentsAreAskedFor(t *testing.T) {
 		}
 		return err
 	}
-	const some = 12 * (128 << 10) / 3064
+	const some = 12 * (128 << 10) / page
 	for i := range int64(some) {
 		if err := put(1, i); err != nil {
 			t.Fatal(err)

@@ -78,10 +78,14 @@ func read(payload []byte) (string, error) {
 		for _, a := range p.attributes {
 			s += fmt.Sprintf(" %s:%s", a.key, a.text)
 		}
-		for is, word := range map[string]bool{" monotonic": p.monotonic, " delta": p.delta, " absent": p.absent} {
-			if word {
-				s += is
-			}
+		if p.monotonic {
+			s += " monotonic"
+		}
+		if p.delta {
+			s += " delta"
+		}
+		if p.absent {
+			s += " absent"
 		}
 		all = append(all, s)
 	}, func(name []byte) { all = append(all, "other "+string(name)) })

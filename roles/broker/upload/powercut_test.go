@@ -170,7 +170,9 @@ func cutRun(t *testing.T, run uint64, at int) (calls int) {
 				}
 			}
 		}
+		d.mu.Lock()
 		calls = d.calls
+		d.mu.Unlock()
 		after := d.found(rng)
 		if w.store != nil { // its disk is gone
 			_ = w.up.Close()
