@@ -2,7 +2,7 @@
 //
 // A process is a [Node]: a data directory, and the roles broker, controller and
 // admin over it. Start puts the rooms together in one fixed order — directory
-// lock and identity, controller, log, broker, listeners, HTTP — and Close takes
+// lock and identity, bucket, controller, log, broker, listeners, HTTP — and Close takes
 // them down in the reverse one. No algorithm of the rooms lives here.
 //
 // [Main] is the whole program: `rustmq serve` starts a Node from a config; the

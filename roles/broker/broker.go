@@ -137,7 +137,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 }
 
 // Serve starts a request and returns; the answer may come later, from any
-// goroutine. It waits only for admission to the WAL. The transport calls it in
+// goroutine. It waits for admission to the WAL, for memory to expand records in, and for reads of the WAL's files. The transport calls it in
 // order of arrival for each connection, with versions that Versions announces.
 func (b *Broker) Serve(r *kafka.Request) {
 	api, ok := b.apis[r.Key]

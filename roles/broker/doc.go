@@ -34,7 +34,8 @@
 //     decoded (package wire), fetch sessions, records that slow readers have
 //     not taken (fetch_memory.go: a connection has a share of that), and the metrics that clients push (package
 //     telemetry).
-//   - Typed errors become Kafka's codes in one place (errors.go). What storage cannot
+//   - Typed errors become Kafka's codes in one place (errors.go), but for those
+//     of coordinators' records (package coordinator). What storage cannot
 //     do, for it is full, dead, damaged or away, is KAFKA_STORAGE_ERROR: clients try
 //     again. What is damaged is said to a person as well, once, and is not looked for
 //     as fast as clients ask (damage.go).

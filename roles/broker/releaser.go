@@ -16,10 +16,12 @@ const (
 
 	// While less than hurryFrom of the WAL is in use, what is held waits for the next
 	// entry of the metadata log. Then an entry is asked for, hurryPause apart: all that
-	// was committed meanwhile shares the put. From hurryAtOnce on room is worth more.
+	// was committed meanwhile shares the put. From hurryAtOnce on room is worth
+	// more, and the pause hurryLeast.
 	hurryFrom   = 0.25
 	hurryPause  = 10 * time.Second
 	hurryAtOnce = 0.5
+	hurryLeast  = time.Second // a try may encode all the metadata there is
 )
 
 // releaserOptions of a releaser.
@@ -107,7 +109,8 @@ func (r *releaser) look(now time.Time) {
 		return
 	}
 	used := r.o.Fullness()
-	if used >= hurryAtOnce || used >= hurryFrom && now.Sub(r.hurried) >= hurryPause {
+	since := now.Sub(r.hurried)
+	if used >= hurryAtOnce && since >= hurryLeast || used >= hurryFrom && since >= hurryPause {
 		r.hurried = now
 		r.o.Hurry()
 	}

@@ -8,7 +8,8 @@
 // that names no broker takes those of its context: --context, RUSTMQ_CONTEXT, or
 // the current one.
 //
-// An error that is a [UsageError] ends the process with 2, any other with 1. An
+// An error that is a [UsageError] ends the process with 2, as do a configuration that
+// cannot be used and a flag that cannot be read, any other with 1. An
 // interrupt is a failure where something was left undone: produce, bench, verify
 // and its check, consume with -n or -e. It is how a consume without an end ends,
 // and half a load of verify.

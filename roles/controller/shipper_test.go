@@ -22,7 +22,7 @@ import (
 
 // shipped is a bucket, and the log that a shipper should put there.
 type shippedWorld struct {
-	mu      sync.Mutex // held by announce, which may come from the shipper's goroutine
+	mu      *sync.Mutex // held by announce, which may come from the shipper's goroutine
 	t       *testing.T
 	bucket  bucket.Bucket
 	state   []string // what the commands came to
@@ -88,6 +88,7 @@ func (w *shippedWorld) announcement(number, term, writer uint64) []byte {
 // fork returns a copy of the log as it is now, beside the same bucket.
 func (w *shippedWorld) fork(writer uint64) *shippedWorld {
 	other := *w
+	other.mu = new(sync.Mutex)
 	other.state = slices.Clone(w.state)
 	other.term++
 	other.restart(writer)
@@ -118,7 +119,7 @@ func newShippedWorld(t *testing.T) *shippedWorld {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { dir.Close() })
-	w := &shippedWorld{t: t, bucket: dir, term: 1, leads: true}
+	w := &shippedWorld{mu: new(sync.Mutex), t: t, bucket: dir, term: 1, leads: true}
 	w.restart(7)
 	return w
 }

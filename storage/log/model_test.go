@@ -383,6 +383,10 @@ func (m *model) truncate(t *rapid.T) {
 		t.Fatal(err)
 	}
 	l.log.SetConfig(Config{})
+	// What stays is committed once it is on disk, and nobody waits for a marker.
+	if err := m.store.wal.Flush(context.Background()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // markUncommitted ends a transaction, and perhaps begins the next, while there

@@ -16,10 +16,10 @@ import (
 // producer that it finds behind its log's state for one that was heard of then, and
 // goes over every batch of it.
 const (
-	restateLook    = time.Minute // how often it is looked
-	restateAfter   = time.Hour   // what the state is old by; expiry has days
-	restateBatches = 64 << 10    // of producers, behind the state: 56 bytes each in a start
-	restateOnClose = 10 * time.Second
+	restateLook    = time.Minute     // how often it is looked
+	restateAfter   = time.Hour       // what the state is old by; expiry has days
+	restateBatches = 64 << 10        // of producers, behind the state: 56 bytes each in a start
+	restateOnClose = 2 * time.Second // a start can do without, and a stop has a bound
 )
 
 // producerLoop forgets producers that were not heard of for long, and writes states.

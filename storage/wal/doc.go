@@ -7,7 +7,7 @@
 // reserve room under one short mutex, then copy and checksum outside it. The
 // committer takes everything that queued while the device was busy, writes it
 // with one gather write, syncs, and calls the completions in log order; there
-// is no timer.
+// is no timer but that of SyncInterval, which completes what is written and syncs later.
 //
 // Invariants. Durable never moves back. Completions come in order of sequence.
 // After a failed write or sync every call that would write returns [ErrDead],

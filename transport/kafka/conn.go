@@ -232,6 +232,28 @@ func (c *Conn) waitForRoom() error {
 	}
 }
 
+// awaitParked waits while a request before r waits for others. What r would be answered
+// with could not be sent before that, and would keep memory from clients that take theirs.
+func (c *Conn) awaitParked(r *Request) error {
+	for {
+		c.mu.Lock()
+		behind := false
+		for q := c.head; q != nil && q != r; q = q.next {
+			behind = behind || q.waits && !q.answered
+		}
+		c.waits = behind
+		c.mu.Unlock()
+		if guard.Check("kafka.answer-behind-parked", !behind) {
+			return nil
+		}
+		select {
+		case <-c.room:
+		case <-c.ctx.Done():
+			return net.ErrClosed
+		}
+	}
+}
+
 // Mute starts no further request of the connection until then; those that are
 // started are answered. The latest of several counts. It is how a client is held
 // back that does not wait as long as it was told (KIP-219): called before the

@@ -33,6 +33,7 @@ type Request struct {
 	answered bool     // guarded by Conn.mu
 	orphan   bool     // the connection ended before the answer; guarded by Conn.mu
 	held     int64    // what it is counted for in Conn.held; guarded by Conn.mu
+	waits    bool     // for others, since Park; guarded by Conn.mu
 
 	// Written by who answers, read by the writer once answered is set.
 	silent  bool        // nothing is sent
@@ -113,6 +114,9 @@ func (r *Request) Park(keeps int64) bool {
 	if !guard.Check("kafka.parked", c.server.parked.try(keeps)) {
 		return false
 	}
+	c.mu.Lock()
+	r.waits = true
+	c.mu.Unlock()
 	c.hold(r, keeps-r.size-r.expanded)
 	r.Body = nil
 	r.give(c.server)
@@ -122,7 +126,8 @@ func (r *Request) Park(keeps int64) bool {
 
 // Reserve takes n bytes for an answer that is about to be made, until it is sent;
 // they are corrected once it is there. More than half of all is taken as half, so that
-// one does not wait until no other is left. It waits for them on the goroutine of Serve, or
+// one does not wait until no other is left, and none is taken behind a request that is
+// parked: its answer could not be sent. It waits for them on the goroutine of Serve, or
 // for the end of the connection, which is the error. The frame does not wait: Body is
 // gone after Reserve, and with it what shares its memory.
 func (r *Request) Reserve(n int64) error {
@@ -134,6 +139,9 @@ func (r *Request) Reserve(n int64) error {
 	c.hold(r, n-r.size)
 	r.Body = nil
 	r.giveFrame(c.server)
+	if err := c.awaitParked(r); err != nil {
+		return err
+	}
 	if err := c.server.answers.take(c.ctx, n); err != nil {
 		return err
 	}

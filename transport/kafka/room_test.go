@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -317,5 +318,57 @@ func TestAnswersToComeStopTheirConnection(t *testing.T) {
 		for _, r := range waiting {
 			r.Drop()
 		}
+	})
+}
+
+// TestAnswersBehindWhoWaitsTakeNothing: a client that has requests parked, and asks for
+// large answers behind them, keeps them from nobody else.
+func TestAnswersBehindWhoWaitsTakeNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var parked, made []*kafka.Request
+		s := kafka.New(kafka.Options{Limits: kafka.Limits{TotalUnsent: 1 << 20}, Handler: roomy{func(r *kafka.Request) {
+			if r.CorrelationID == 1 {
+				r.Park(1000)
+				mu.Lock()
+				defer mu.Unlock()
+				parked = append(parked, r)
+				return
+			}
+			if err := r.Reserve(300_000); err != nil {
+				r.Close(err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			made = append(made, r)
+		}}})
+		for range 4 {
+			send(s, slices.Concat(frame(12, 0, 1, nil), frame(12, 0, 2, nil)))
+		}
+		synctest.Wait()
+		send(s, frame(12, 0, 2, nil))
+		synctest.Wait()
+		if len(made) != 1 {
+			t.Errorf("%d large answers are made, one of them can be sent", len(made))
+		}
+		for _, r := range parked {
+			r.Drop()
+		}
+		synctest.Wait()
+		for range 4 { // as there is room again
+			mu.Lock()
+			answers := made
+			made = nil
+			mu.Unlock()
+			for _, r := range answers {
+				r.Drop()
+			}
+			synctest.Wait()
+		}
+		if len(made) != 0 {
+			t.Errorf("%d answers are left", len(made))
+		}
+		closeServer(t, s)
 	})
 }
