@@ -267,18 +267,6 @@ func insteadOf(brokerKey string) string {
 	return ""
 }
 
-// ValidateBrokerConfig is the package's, for a node of this configuration.
-func (c *Config) ValidateBrokerConfig(key, value string) error {
-	if err := ValidateBrokerConfig(key, value); err != nil {
-		return err
-	}
-	topicKey, _ := DefaultOf(key)
-	if err := c.fits(topicKey, value); err != nil {
-		return fmt.Errorf("broker config %s: %w", key, err)
-	}
-	return nil
-}
-
 // ValidateBrokerConfig says why a broker cannot be given the value while it runs,
 // or nil.
 func ValidateBrokerConfig(key, value string) error {

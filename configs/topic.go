@@ -62,31 +62,10 @@ func ValidateTopicConfig(key, value string) error {
 	return nil
 }
 
-// LargestBatch is the most that max.message.bytes of a topic may be on a node of this
-// configuration: what the write-ahead log takes as one, and a frame of the network.
+// LargestBatch is what a batch may have on a node of this configuration, whatever
+// max.message.bytes says: what the write-ahead log takes as one, and a frame of the
+// network. A topic may say more, as tools that move topics do; its batches are refused.
 func (c *Config) LargestBatch() Size { return min(c.WAL.SegmentSize/4, c.Network.MaxFrame) }
-
-// ValidateTopicConfig is the package's, for topics on a node of this configuration.
-func (c *Config) ValidateTopicConfig(key, value string) error {
-	if err := ValidateTopicConfig(key, value); err != nil {
-		return err
-	}
-	return c.fits(key, value)
-}
-
-// fits says why batches of a topic with that value do not fit here, or nil. The value
-// is one that the key may have.
-func (c *Config) fits(key, value string) error {
-	if key != "max.message.bytes" {
-		return nil
-	}
-	n, _ := strconv.ParseInt(value, 10, 64) // it was checked
-	if n > int64(c.LargestBatch()) {
-		return fmt.Errorf("topic config %s: %d is more than %d, the largest batch that fits a quarter of wal.segment_size, %v, and network.max_frame, %v",
-			key, n, int64(c.LargestBatch()), c.WAL.SegmentSize, c.Network.MaxFrame)
-	}
-	return nil
-}
 
 // ValidateTopicConfigs says why a topic cannot have all its own values together,
 // over what all brokers were given as defaults under their keys, or nil.

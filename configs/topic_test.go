@@ -1,7 +1,6 @@
 package configs_test
 
 import (
-	"strings"
 	"testing"
 
 	"rustmq.dev/rustmq/configs"
@@ -30,33 +29,6 @@ func TestTopicConfigsAreChecked(t *testing.T) {
 	for _, right := range []string{"compact", "delete", "compact,delete", "delete, compact"} {
 		if err := configs.ValidateTopicConfig("cleanup.policy", right); err != nil {
 			t.Errorf("cleanup.policy = %q is refused: %v", right, err)
-		}
-	}
-}
-
-// A batch that the log does not take as one is refused as a limit, and not when it comes.
-func TestLargestBatchOfATopicFitsTheLog(t *testing.T) {
-	c := configs.Default()
-	for _, of := range []struct {
-		segment, frame configs.Size
-		most           string
-		more           string
-	}{
-		{32 << 20, 100 << 20, "8388608", "8388609"},
-		{1 << 20, 100 << 20, "262144", "262145"},
-		{32 << 20, 64 << 10, "65536", "65537"},
-	} {
-		c.WAL.SegmentSize, c.Network.MaxFrame = of.segment, of.frame
-		for key, validate := range map[string]func(key, value string) error{"max.message.bytes": c.ValidateTopicConfig, "message.max.bytes": c.ValidateBrokerConfig} {
-			if err := validate(key, of.most); err != nil {
-				t.Errorf("%s=%s: %v", key, of.most, err)
-			}
-			if err := validate(key, of.more); err == nil || !strings.Contains(err.Error(), "wal.segment_size") {
-				t.Errorf("%s=%s: %v", key, of.more, err)
-			}
-			if err := validate(key, "x"); err == nil {
-				t.Errorf("%s=x is taken", key)
-			}
 		}
 	}
 }

@@ -189,13 +189,6 @@ func TestAdminTopics(t *testing.T) {
 		t.Errorf("unknown config: %s", out)
 	}
 	admin(0, "add-partitions", "t", "4")
-	for _, args := range [][]string{{"create", "u", "--config"}, {"alter", "t", "--set"}} {
-		if out := admin(1, append(args, "max.message.bytes=20000000")...); !strings.Contains(out, "wal.segment_size") {
-			t.Errorf("%v: larger than the log takes: %s", args, out)
-		}
-	}
-	admin(0, "create", "largest", "--config", "max.message.bytes=8388608")
-	admin(0, "delete", "largest")
 	if out := admin(1, "alter", "t", "--delete", "retntion.ms"); !strings.Contains(out, "did you mean retention.ms") {
 		t.Errorf("delete of a config that there is not: %s", out)
 	}

@@ -194,10 +194,10 @@ func (n *Node) openController(ctx context.Context, id *identity) error {
 
 		MaxPartitions:         n.config.Controller.MaxPartitions,
 		DefaultPartitions:     n.config.Broker.NumPartitions,
-		ValidateTopicConfig:   n.config.ValidateTopicConfig,
+		ValidateTopicConfig:   configs.ValidateTopicConfig,
 		ValidateTopicConfigs:  configs.ValidateTopicConfigs,
 		ListConfig:            configs.ListTopicConfig,
-		ValidateBrokerConfig:  n.config.ValidateBrokerConfig,
+		ValidateBrokerConfig:  configs.ValidateBrokerConfig,
 		ValidateGroupConfigs:  n.config.ValidateGroupConfigs,
 		ValidateClientMetrics: telemetry.Validate,
 		Bucket:                n.bucketOptions(),
