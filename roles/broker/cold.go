@@ -114,6 +114,7 @@ func (part *fetchPart) readCold(f *fetchRequest, l *log.Log, until *storage.Offs
 	part.cold = got.Pending
 	part.result.Batches, part.result.Bytes = got.Batches, got.Bytes
 	if len(got.Batches) > 0 {
+		f.b.damages.whole(place)
 		part.sent = got.Next
 		for _, t := range got.Aborted {
 			aborted = append(aborted, log.Aborted(t))
@@ -191,6 +192,7 @@ func (b *Broker) askLog(l *log.Log, millis int64, ask func() (storage.Offset, in
 	if err != nil {
 		return storage.NoOffset, batch.NoTimestamp, false, b.logFailed(place, err)
 	}
+	b.damages.whole(place)
 	return offset, timestamp, ok, nil
 }
 
@@ -213,7 +215,8 @@ func (b *Broker) askBucket(l *log.Log, millis int64, ask func(cold.Partition, co
 		}
 	}
 	if err != nil {
-		err = b.coldFailed(place, err)
+		return offset, timestamp, ok, b.coldFailed(place, err)
 	}
-	return offset, timestamp, ok, err
+	b.damages.whole(place)
+	return offset, timestamp, ok, nil
 }

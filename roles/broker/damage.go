@@ -39,10 +39,12 @@ type damages struct {
 	// that nobody takes the lock who has met none.
 	until atomic.Int64
 
+	// open is how many of known were not read since, so that nobody takes the lock
+	// to say of what was never damaged that it is whole.
+	open atomic.Int64
+
 	mu    sync.Mutex
 	known map[damagedAt]damage // guarded by mu
-	last  error                // guarded by mu
-	at    time.Time            // of last; guarded by mu
 }
 
 // damagedAt is what was asked for.
@@ -74,9 +76,9 @@ const (
 var damagedStoreNames = [damagedStores]string{inBucket: "bucket", inLog: "log"}
 
 type damage struct {
-	err   error
-	until time.Time
-	said  time.Time
+	err       error // nil: it was read since
+	at, until time.Time
+	said      time.Time
 }
 
 // find returns why a place could not be read a moment ago; nil: it is to be tried.
@@ -97,6 +99,20 @@ func (d *damages) find(place damagedAt) error {
 	return nil
 }
 
+// whole forgets what was said of a place, for it was read.
+func (d *damages) whole(place damagedAt) {
+	if d.open.Load() == 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if known, ok := d.known[place]; ok && known.err != nil {
+		known.err = nil
+		d.known[place] = known
+		d.open.Add(-1)
+	}
+}
+
 // note remembers why a place cannot be read, and reports whether that is to be
 // said: it has not been for a while.
 func (d *damages) note(place damagedAt, err error) (say bool) {
@@ -109,19 +125,28 @@ func (d *damages) note(place damagedAt, err error) (say bool) {
 	}
 	if !ok && len(d.known) >= maxDamages || d.known == nil {
 		d.known = map[damagedAt]damage{}
+		d.open.Store(0)
 	}
-	known.err, known.until = err, now.Add(damagePause)
+	if known.err == nil {
+		d.open.Add(1)
+	}
+	known.err, known.at, known.until = err, now, now.Add(damagePause)
 	d.known[place] = known
-	d.last, d.at = err, now
 	d.until.Store(known.until.UnixNano())
 	return say
 }
 
-// met returns when damage was met last, and which; nil: none was.
+// met returns when damage was met last, of what was not read since, and which; nil:
+// none was.
 func (d *damages) met() (at time.Time, what error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.at, d.last
+	for _, known := range d.known {
+		if known.err != nil && !known.at.Before(at) {
+			at, what = known.at, known.err
+		}
+	}
+	return at, what
 }
 
 // Errors by which a client is told that records are there and cannot be read: it
@@ -188,6 +213,7 @@ func (b *Broker) readLog(l *log.Log, q log.ReadRequest) (log.ReadResult, error) 
 	if err != nil {
 		return log.ReadResult{}, b.logFailed(place, err)
 	}
+	b.damages.whole(place)
 	return read, nil
 }
 
@@ -195,7 +221,7 @@ func (b *Broker) readLog(l *log.Log, q log.ReadRequest) (log.ReadResult, error) 
 type Damage struct {
 	Corrupt      int   // partitions that it is to lead, and whose log is corrupt
 	CorruptError error // of one of them
-	Last         error // by which records could not be read last, though they should be there; nil: there was none
+	Last         error // by which records could not be read last, and were not since; nil: there are none
 	LastAt       time.Time
 }
 

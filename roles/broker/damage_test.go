@@ -369,3 +369,35 @@ func TestDamageMetByTimeIsNotThatOfTheLogStart(t *testing.T) {
 		}
 	})
 }
+
+// TestDamageThatIsReadAgainIsOver: the warning stands as long as nobody was given what
+// was damaged, and only of that.
+func TestDamageThatIsReadAgainIsOver(t *testing.T) {
+	now := time.Unix(1000, 0)
+	d := damages{now: func() time.Time { return now }}
+	one, two := damagedAt{offset: 1}, damagedAt{offset: 2}
+	d.note(one, errors.New("one"))
+	now = now.Add(time.Second)
+	if !d.note(two, errors.New("two")) {
+		t.Error("it is not said")
+	}
+	d.whole(damagedAt{offset: 3})
+	if at, err := d.met(); err == nil || err.Error() != "two" || !at.Equal(now) {
+		t.Errorf("met last: %v at %v", err, at)
+	}
+	d.whole(two)
+	d.whole(two)
+	if _, err := d.met(); err == nil || err.Error() != "one" {
+		t.Errorf("what is left: %v", err)
+	}
+	d.whole(one)
+	if _, err := d.met(); err != nil {
+		t.Errorf("all was read, and there is %v", err)
+	}
+	if d.note(two, errors.New("two")) {
+		t.Error("it is said again within the hour")
+	}
+	if _, err := d.met(); err == nil {
+		t.Error("it is damaged again, and nothing says so")
+	}
+}
