@@ -471,16 +471,16 @@ func (w *WAL) barrier(ctx context.Context, p privilege) error {
 // syncNow syncs what SyncInterval leaves for later. It does not move durable,
 // which is the committer's.
 func (w *WAL) syncNow(file disk.File) error {
-	// The committer and the preparer both sync. A file that has failed a sync is not
-	// synced again: the second would say that all is well, of pages that the first has
-	// dropped; and one that ends beside it may have done so.
+	if err := file.Sync(); err != nil {
+		w.die(fmt.Errorf("sync %s: %w", file.Name(), err))
+		return err
+	}
+	// The committer and the preparer both sync. Where one has failed, the other's is told
+	// that all is well, of pages that the first has dropped.
 	if err := w.deadError(); !guard.Check("wal.sync-dead", err == nil) {
 		return err
 	}
-	if err := file.Sync(); err != nil {
-		w.die(fmt.Errorf("sync %s: %w", file.Name(), err))
-	}
-	return w.deadError()
+	return nil
 }
 
 // committed is a Completion that passes its error on.

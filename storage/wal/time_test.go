@@ -128,10 +128,10 @@ func TestIntervalAcksBeforeTheSync(t *testing.T) {
 	})
 }
 
-// TestNoSyncAfterOneThatFailed: with SyncInterval the preparer syncs before it
+// TestSyncAfterOneThatFailedCountsForNothing: with SyncInterval the preparer syncs before it
 // recycles. When that fails, the interval's own sync, which the kernel would now
 // answer with success for pages that it has dropped, does not come.
-func TestNoSyncAfterOneThatFailed(t *testing.T) {
+func TestSyncAfterOneThatFailedCountsForNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fs := newPageCache(disk.NewMem(disk.MemOptions{}))
 		o := small(fs)
