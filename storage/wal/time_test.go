@@ -130,7 +130,7 @@ func TestIntervalAcksBeforeTheSync(t *testing.T) {
 
 // TestSyncAfterOneThatFailedCountsForNothing: with SyncInterval the preparer syncs before it
 // recycles. When that fails, the interval's own sync, which the kernel would now
-// answer with success for pages that it has dropped, does not come.
+// answer with success for pages that it has dropped, counts for nothing.
 func TestSyncAfterOneThatFailedCountsForNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fs := newPageCache(disk.NewMem(disk.MemOptions{}))
