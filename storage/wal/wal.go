@@ -182,6 +182,7 @@ type WAL struct {
 	nextFile   int
 	fillFailed time.Time  // when a new file was last filled in vain
 	opened     []*segment // by Open, to close when it fails
+	noted      bool       // there is a note of a clean end, whole or not
 	clean      bool       // the life before this one ended without a failed write
 	cleanEnd   uint64     // and with this frame
 
@@ -421,7 +422,7 @@ func (w *WAL) Close() error {
 		err = errors.Join(err, seg.file.Close())
 	}
 	if err == nil {
-		err = w.leaveCleanNote()
+		err = w.leaveCleanNote(w.durable.Load())
 	}
 	return errors.Join(err, w.lock.Close())
 }
