@@ -32,7 +32,7 @@ func Open(ctx context.Context, o Options) (*WAL, error) {
 	}
 	w := &WAL{
 		o: o, lock: lock, changed: make(chan struct{}),
-		kick: make(chan struct{}, 1), prepare: make(chan struct{}, 1),
+		kick: make(chan struct{}, 1), prepare: make(chan struct{}, 1), syncing: make(chan struct{}, 1),
 	}
 	w.chunks.Store(&[]*chunk{})
 	w.segments.Store(&[]*segment{})
@@ -230,8 +230,14 @@ func highestMarks(scans []*scan, buf []byte) (mark, begin uint64, err error) {
 	for _, s := range scans {
 		mark, begin = max(mark, s.header.mark), max(begin, s.header.begin)
 	}
+	groupMark, groupBegin := marksOf(buf, newest.seg.stamp)
+	return max(mark, groupMark), max(begin, groupBegin), nil
+}
+
+// marksOf returns the highest mark of the groups of a segment, and the highest begin.
+func marksOf(buf []byte, stamp uint64) (mark, begin uint64) {
 	for at := blockSize; at < len(buf); {
-		g, ok := decodeGroupHeader(buf[at:], newest.seg.stamp)
+		g, ok := decodeGroupHeader(buf[at:], stamp)
 		if !ok { // damaged or unused: what follows may still hold a mark
 			at += blockSize
 			continue
@@ -239,7 +245,7 @@ func highestMarks(scans []*scan, buf []byte) (mark, begin uint64, err error) {
 		mark, begin = max(mark, g.mark), max(begin, g.begin)
 		at = alignBlock(at + int(g.length))
 	}
-	return mark, begin, nil
+	return mark, begin
 }
 
 func readWhole(f disk.File, buf []byte) error {

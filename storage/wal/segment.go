@@ -438,7 +438,7 @@ func (w *WAL) settled(ctx context.Context) error {
 	}
 	// The segments before this one were synced before it was written to.
 	w.mu.Unlock()
-	err := w.syncNow(file)
+	err := w.syncOrDie(file)
 	w.mu.Lock()
 	return err
 }
@@ -463,22 +463,35 @@ func (w *WAL) barrier(ctx context.Context, p privilege) error {
 		err = ctx.Err()
 	}
 	if err == nil && w.o.Sync == SyncInterval {
-		err = w.syncNow(file)
+		err = w.syncOrDie(file)
 	}
 	return err
 }
 
-// syncNow syncs what SyncInterval leaves for later. It does not move durable,
+// syncOrDie syncs what SyncInterval leaves for later. It does not move durable,
 // which is the committer's.
-func (w *WAL) syncNow(file disk.File) error {
-	if err := file.Sync(); err != nil {
-		w.die(fmt.Errorf("sync %s: %w", file.Name(), err))
-		return err
+func (w *WAL) syncOrDie(file disk.File) error {
+	err := w.syncAlone(file)
+	if err != nil {
+		w.die(err)
 	}
-	// The committer and the preparer both sync. Where one has failed, the other's is told
-	// that all is well, of pages that the first has dropped.
-	if err := w.deadError(); !guard.Check("wal.sync-dead", err == nil) {
-		return err
+	return err
+}
+
+// syncAlone syncs while nobody else does, and not after a sync that failed. The committer
+// and the preparer both sync: the system tells one of a failure, and the other, beside it
+// or later, that all is well, of pages that were dropped.
+func (w *WAL) syncAlone(file disk.File) error {
+	if !guard.Check("wal.one-sync", false) {
+		w.syncing <- struct{}{}
+		defer func() { <-w.syncing }()
+	}
+	if !guard.Check("wal.sync-dead", w.syncErr == nil) {
+		return w.syncErr
+	}
+	if err := file.Sync(); err != nil {
+		w.syncErr = fmt.Errorf("sync %s: %w", file.Name(), err)
+		return w.syncErr
 	}
 	return nil
 }

@@ -186,6 +186,9 @@ type WAL struct {
 	clean      bool       // the life before this one ended without a failed write
 	cleanEnd   uint64     // and with this frame
 
+	syncing chan struct{} // holds one while SyncInterval syncs, and guards syncErr
+	syncErr error         // of the sync that failed
+
 	kick    chan struct{} // to the committer
 	prepare chan struct{} // to the preparer
 	stop    context.CancelFunc
