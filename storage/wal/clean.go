@@ -45,10 +45,15 @@ func (w *WAL) readCleanNote() error {
 		return fmt.Errorf("read %s: %w", name, err)
 	}
 	w.noted = true
-	if len(b) == cleanSize && string(b[:8]) == cleanMagic && binary.LittleEndian.Uint32(b[16:]) == crc32.Checksum(b[:16], castagnoli) {
-		w.clean, w.cleanEnd = true, binary.LittleEndian.Uint64(b[8:])
-	}
+	w.cleanEnd, w.clean = decodeClean(b)
 	return nil
+}
+
+func decodeClean(b []byte) (last uint64, ok bool) {
+	if len(b) != cleanSize || string(b[:8]) != cleanMagic || binary.LittleEndian.Uint32(b[16:]) != crc32.Checksum(b[:16], castagnoli) {
+		return 0, false
+	}
+	return binary.LittleEndian.Uint64(b[8:]), true
 }
 
 // dropCleanNote makes the note gone for good, which must be before a segment is
