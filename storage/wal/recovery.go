@@ -124,11 +124,11 @@ func (w *WAL) recover(ctx context.Context) error {
 	}
 	if news {
 		if err := w.noteRetired(scans); err != nil {
-			return fmt.Errorf("write which segments may have failed: %w", err)
+			return w.withoutRoom(fmt.Errorf("write which segments may have failed: %w", err))
 		}
 	}
 	if err := w.readySpare(); err != nil {
-		return err
+		return w.withoutRoom(err)
 	}
 	// From here on only a disk that fails refuses the start.
 	if err := w.dropCleanNote(); err != nil {
@@ -552,6 +552,14 @@ func (w *WAL) readySpare() error {
 	w.opened = append(w.opened, seg)
 	w.spares = append(w.spares, seg)
 	return nil
+}
+
+// withoutRoom says of a start that the disk had no room for what a person can do.
+func (w *WAL) withoutRoom(err error) error {
+	if !disk.IsNoSpace(err) {
+		return err
+	}
+	return fmt.Errorf("the disk is full, and each start needs a new segment, of %d bytes, in %s: make room for it (not in %[2]s, of which every file is needed) and start again; the log is whole: %w", w.o.SegmentSize, w.o.Dir, err)
 }
 
 // rewriteTail puts the frames above the mark into a fresh segment, for nobody
