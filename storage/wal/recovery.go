@@ -111,16 +111,17 @@ func (w *WAL) recover(ctx context.Context) error {
 	if err := checkSpares(spares); err != nil {
 		return err
 	}
-	if err := w.takeSpares(spares); err != nil {
+	if err := w.takeSpares(spares, len(known)); err != nil {
 		return err
 	}
 	if w.clean {
-		for _, seg := range void {
-			if !seg.retire {
+		void = slices.DeleteFunc(void, func(seg *segment) bool {
+			keep := !seg.retire && w.takesSpare(len(known))
+			if keep {
 				w.spares = append(w.spares, seg)
 			}
-		}
-		void = slices.DeleteFunc(void, func(seg *segment) bool { return !seg.retire })
+			return keep
+		})
 	}
 	if news {
 		if err := w.noteRetired(scans); err != nil {
@@ -148,7 +149,7 @@ func (w *WAL) recover(ctx context.Context) error {
 	w.durable.Store(last)
 	w.begin.Store(known[0].first)
 	w.files = len(known) + len(w.spares)
-	w.mostFiles = max(w.files, int(w.o.Capacity/int64(w.o.SegmentSize))) + spareTarget
+	w.mostFiles = max(len(known), int(w.o.Capacity/int64(w.o.SegmentSize))) + spareTarget
 	for i, f := range tail {
 		if err := w.deliver(fresh, f.frame, refs[i], f.payload); err != nil {
 			return err
@@ -363,17 +364,23 @@ func checkSpares(spares []*spare) error {
 	return nil
 }
 
-// takeSpares keeps the spares that are whole, or after an unclean end makes room for
-// new ones: one of them may have failed a write.
-func (w *WAL) takeSpares(spares []*spare) error {
+// takeSpares keeps the spares that are whole, beside so many segments, or after an
+// unclean end makes room for new ones: one of them may have failed a write.
+func (w *WAL) takeSpares(spares []*spare, segments int) error {
 	for _, sp := range spares {
-		if w.clean && sp.size == int64(w.o.SegmentSize) {
+		if w.clean && sp.size == int64(w.o.SegmentSize) && w.takesSpare(segments) {
 			w.spares = append(w.spares, sp.seg)
 		} else if err := w.discard(sp.seg); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// takesSpare reports whether a log of so many segments is to have another spare: within
+// the capacity, or for the cleaner, beside the one that becomes the newest segment.
+func (w *WAL) takesSpare(segments int) bool {
+	return segments+len(w.spares) < int(w.o.Capacity/int64(w.o.SegmentSize)) || len(w.spares) <= spareTarget
 }
 
 // firstMarks returns the highest mark of the unbroken run of groups at the

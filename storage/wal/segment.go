@@ -232,7 +232,8 @@ func (w *WAL) maintain(ctx context.Context) bool {
 		return true
 	}
 	w.mu.Lock()
-	spares, files := len(w.spares), w.files
+	files, most := w.files, int(w.o.Capacity/int64(w.o.SegmentSize))
+	spares := len(w.spares)
 	_, prepared := w.room(Internal)
 	wanted := spares < spareTarget || prepared < w.demand
 	if !wanted {
@@ -240,8 +241,8 @@ func (w *WAL) maintain(ctx context.Context) bool {
 	}
 	// A log that is restarted when it is full goes beyond its capacity by what
 	// the cleaner needs to bring it back, and no further.
-	allowed := files < int(w.o.Capacity/int64(w.o.SegmentSize)) ||
-		spares == 0 && guard.Check("wal.most-files", files < w.mostFiles)
+	allowed := files < most || w.cleanerLacks(prepared) && guard.Check("wal.most-files", files < w.mostFiles)
+	wanted = wanted || allowed && files >= most
 	short := w.prepErr != nil
 	dead := w.dead != nil
 	w.mu.Unlock()
@@ -259,6 +260,26 @@ func (w *WAL) maintain(ctx context.Context) bool {
 		return w.relocateOldest(ctx)
 	}
 	return false
+}
+
+// cleanerLacks reports whether so much in segments that are ready is too little to copy
+// the oldest one forward. w.mu is held.
+func (w *WAL) cleanerLacks(prepared int64) bool {
+	known := *w.segments.Load()
+	return len(w.spares) == 0 || known[0] != w.active && prepared <= w.relocationNeeds(known[0]) && w.worthRelocating(known)
+}
+
+// relocationNeeds is what is to be ready to copy a segment forward: less than what Admit
+// leaves, or a full log would stay full.
+func (w *WAL) relocationNeeds(seg *segment) int64 {
+	return relocationRoom(seg.live.Load()) + int64(w.o.MaxPayload)
+}
+
+// surplus reports whether another spare would be more than the log needs, which has
+// more files than its capacity. w.mu is held.
+func (w *WAL) surplus() bool {
+	_, prepared := w.room(Internal)
+	return int64(w.files) > w.o.Capacity/int64(w.o.SegmentSize) && len(w.spares) >= spareTarget && prepared >= w.demand
 }
 
 // runsShort reports whether so little is left that it is time to copy forward: well
@@ -373,7 +394,10 @@ func (w *WAL) recycleOldest(ctx context.Context) bool {
 			return false
 		}
 	}
-	reuse := guard.Check("wal.retire", !seg.retire)
+	w.mu.Lock()
+	surplus := w.surplus()
+	w.mu.Unlock()
+	reuse := guard.Check("wal.retire", !seg.retire) && guard.Check("wal.surplus", !surplus)
 	if !reuse {
 		if err := w.remove(seg); err != nil {
 			w.die(fmt.Errorf("recycle %s: %w", seg.file.Name(), err))
@@ -545,9 +569,7 @@ func (w *WAL) relocateOldest(ctx context.Context) bool {
 	oldest := known[0]
 	w.mu.Lock()
 	_, prepared := w.room(Internal)
-	// Less than what Admit leaves, or a full log would stay full.
-	need := relocationRoom(oldest.live.Load()) + int64(w.o.MaxPayload)
-	relocate := w.handed && oldest != w.active && prepared > need && w.worthRelocating(known)
+	relocate := w.handed && oldest != w.active && prepared > w.relocationNeeds(oldest) && w.worthRelocating(known)
 	w.relocating = relocate
 	w.mu.Unlock()
 	if !relocate {

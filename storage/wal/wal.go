@@ -161,7 +161,7 @@ type WAL struct {
 	free       [][]byte // chunk buffers to reuse
 	changed    chan struct{}
 	prepErr    error // why no spare can be made; nil: none is wanted, or one can
-	mostFiles  int   // beyond the capacity too
+	mostFiles  int   // beyond the capacity too, for the cleaner
 	waiters    int   // on changed
 	relocating bool  // the owner is copying the oldest segment forward
 	handed     bool  // the owner has the log, and so can be asked to relocate
