@@ -271,7 +271,7 @@ func TestStartOnAFullDiskSaysWhatToDo(t *testing.T) {
 	for op, refusals := range map[string]int{"create": 2, "allocate": 1} { // the note of what is retired, and the segment
 		for k := 1; k <= refusals; k++ {
 			n := 0
-			o := tiny(&tap{FS: killed, ask: func(is, _ string) error {
+			o := tiny(&tap{FS: killed.Clone(), ask: func(is, _ string) error {
 				if is == op {
 					if n++; n == k {
 						return unix.ENOSPC
