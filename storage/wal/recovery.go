@@ -518,6 +518,7 @@ func (w *WAL) replay(ctx context.Context, scans []*scan, mark uint64, buf []byte
 			return tail, err
 		}
 		end = placeOf{s.seg, last}
+		s.seg.tail = max(0, int64(w.o.SegmentSize-last-w.o.MaxPayload-2*blockSize))
 	}
 	if !guard.Check("wal.mark", next > mark) {
 		return nil, end.corruption("the log ends before frame %d, and frame %d was synced", next, mark)

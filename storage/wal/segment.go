@@ -28,6 +28,7 @@ type segment struct {
 	reclaimable atomic.Int64
 	filled      int64        // bytes of frames; guarded by WAL.mu
 	copied      int64        // of them, of copies
+	tail        int64        // bytes at the end that a restart found unused, but for a largest frame
 	users       atomic.Int64 // readers; closing is set before the file is recycled
 	// retire: the file may have failed a write before the restart, so it is
 	// removed when it is dead, and never written again.
@@ -535,10 +536,11 @@ func (w *WAL) remove(seg *segment) error {
 
 // waste is how much of the segment copying its live frames forward would win:
 // what was released, or will be when the owner is asked, and the padding between
-// frames that were not copies. Copies lie as densely as they can. w.mu is held.
+// frames that were not copies. Copies lie as densely as they can, until a restart
+// ends their segment. w.mu is held.
 func (w *WAL) waste(seg *segment) int64 {
-	padding := int64(w.o.SegmentSize) - seg.filled
-	return seg.filled - seg.live.Load() + seg.reclaimed() + padding*(seg.filled-seg.copied+1)/(seg.filled+1)
+	padding := int64(w.o.SegmentSize) - seg.filled - seg.tail
+	return seg.filled - seg.live.Load() + seg.reclaimed() + seg.tail + padding*(seg.filled-seg.copied+1)/(seg.filled+1)
 }
 
 // reclaimed is the bytes that the owner would release.
