@@ -16,7 +16,8 @@ import (
 // like all others. What showed the damage cannot be, for in another place it may not
 // show it. In its stead, and that of the state, a state frame says that there was
 // damage, and which; it is written before the first copy. A batch that is found to be
-// unreadable as it is to be copied goes the same way.
+// unreadable as it is to be copied goes the same way, unless the bucket has it: then it
+// is left to that.
 const (
 	damageFlag   = 4       // of a state frame, see doc.go
 	damageHeader = 12      // version, flag, zero, offset
@@ -46,6 +47,40 @@ func (l *Log) condemn(why error, r *replayed) {
 	if end, some := l.index.end(); some {
 		l.replica.synced = end // it was read from the disk
 	}
+}
+
+// leave gives up a batch that cannot be read back, and all before it, if the bucket has
+// them, released or not and in a log with KeepLocal too: what is to be had of the batch
+// is there. It reports whether it did.
+func (l *Log) leave(w wanted, why error) bool {
+	l.mu.Lock()
+	end, has := w.base, l.refused == nil && l.liesAt(w)
+	if has {
+		p := l.index.find(w.base)
+		b, _ := l.index.at(p)
+		end = b.nextOf(p.entry)
+		has = guard.Check("log.leave-uploaded", end <= l.uploaded)
+	}
+	l.mu.Unlock()
+	if !has || l.advanceLocalStart(end, false) != nil || l.LocalStart() < end {
+		return false
+	}
+	l.store.o.Log.Warn("a batch cannot be read from the WAL and is left to the bucket, which has it", "partition", l.id, "offset", w.base, "error", why)
+	return true
+}
+
+// leaveDamaged is leave of the first of some batches that cannot be read.
+func (l *Log) leaveDamaged(of []wanted) bool {
+	for _, want := range of {
+		r := leases.Get().(*lease)
+		r.wanted, r.synced = append(r.wanted, want), want.base+1
+		err := l.load(r)
+		r.release()
+		if err != nil {
+			return l.leave(want, err)
+		}
+	}
+	return false
 }
 
 // lose refuses the log for a batch that cannot be read back, and gives that up, and it

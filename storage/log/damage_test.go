@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/disk"
@@ -185,6 +187,109 @@ func TestCorruptPartitionDoesNotPinTheWAL(t *testing.T) {
 	}
 }
 
+// spoil changes a byte of the text in the first segment.
+func spoil(t *testing.T, fs disk.FS, text string) {
+	t.Helper()
+	raw, err := disk.ReadFile(fs, "wal/segment-000001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(raw, []byte(text))
+	if at < 0 {
+		t.Fatalf("%q is not there", text)
+	}
+	f, err := fs.Open("wal/segment-000001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte{text[0] ^ 1}, int64(at)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestWhatTheBucketHasIsLeftToIt: of a batch that cannot be read from the disk any more,
+// because it has gone bad or the disk fails, and that the bucket has, nothing is lost:
+// who reads it is told to look there, it holds up no segment, and the next start finds
+// nothing missing; also before it is released, and in a log that is kept local.
+func TestWhatTheBucketHasIsLeftToIt(t *testing.T) {
+	for name, c := range map[string]struct{ hold, keep, eio, read bool }{
+		"read":                      {read: true},
+		"read, held":                {read: true, hold: true},
+		"read, kept local":          {read: true, keep: true},
+		"read fails":                {read: true, eio: true},
+		"copied, held":              {hold: true},
+		"copied, kept local":        {keep: true},
+		"copied, held, fails":       {hold: true, eio: true},
+		"copied, kept local, fails": {keep: true, eio: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mem := disk.NewMem(disk.MemOptions{})
+			fs := disk.NewFaulty(mem)
+			o := tiered(fs)
+			o.Hold = c.hold
+			s := open(t, o)
+			l, good := lead(t, s, partition(topicA, 1), 1), lead(t, s, partition(topicA, 0), 1)
+			l.SetConfig(Config{KeepLocal: c.keep})
+			const rotten = "this one goes bad"
+			for _, text := range []string{"before", rotten, "behind"} {
+				appendAll(t, l, values(t, text))
+			}
+			filler := values(t, strings.Repeat("x", 15<<10))
+			add := func() {
+				appendPaced(t, good, slices.Clone(filler))
+				setUploaded(t, good, good.HighWatermark())
+				good.Release(good.HighWatermark())
+			}
+			for range 64 { // out of memory
+				add()
+			}
+			setUploaded(t, l, 2)
+			behind := []string{"behind"}
+			if c.eio {
+				if !c.read { // all that lies there goes
+					setUploaded(t, l, 3)
+					behind = nil
+				}
+				fs.Set(disk.Rule{Op: disk.OpRead, Name: "wal/segment-000001", Err: unix.EIO})
+			} else {
+				spoil(t, mem, rotten)
+			}
+			if c.read {
+				_, err := l.Read(ReadRequest{Offset: 1, MaxBytes: 1 << 20, Isolation: LogEnd})
+				wantNotLocal(t, err, 1, 2)
+				fs.Set()
+			} else {
+				recycled := s.Stats().WAL.Recycled
+				for range 3 * s.Stats().Capacity / 2 / (16 << 10) {
+					add()
+				}
+				if n := int64(s.Stats().WAL.Recycled - recycled); n < s.Stats().Capacity/2/int64(s.o.WAL.SegmentSize) {
+					t.Fatalf("%d segments were recycled", n)
+				}
+			}
+			check := func() {
+				t.Helper()
+				if err := l.Err(); err != nil || l.LocalStart() != 3-storage.Offset(len(behind)) {
+					t.Fatalf("it begins at %d, %v", l.LocalStart(), err)
+				}
+				if got := contents(t, l, l.LocalStart(), LogEnd); !slices.Equal(got, behind) {
+					t.Fatalf("there is %q, want %q", got, behind)
+				}
+			}
+			check()
+			if !c.read {
+				fs.Set()
+				s = reopen(t, s)
+				l, _ = s.Log(l.id)
+				check()
+			}
+		})
+	}
+}
+
 // TestRottenFrameDoesNotPinTheWAL: a frame that has gone bad on the disk, and is to be
 // copied forward, ends its partition and no other; the WAL goes round, opens again, and
 // the partition stays refused, by the same words, until it is dropped.
@@ -204,20 +309,7 @@ func TestRottenFrameDoesNotPinTheWAL(t *testing.T) {
 	for range 64 { // out of memory
 		appendPaced(t, good, slices.Clone(filler))
 	}
-	raw, err := disk.ReadFile(mem, "wal/segment-000001")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := mem.Open("wal/segment-000001")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.WriteAt([]byte("T"), int64(bytes.Index(raw, []byte(rotten)))); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	spoil(t, mem, rotten)
 	round := func() {
 		t.Helper()
 		recycled := s.Stats().WAL.Recycled

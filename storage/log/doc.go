@@ -13,7 +13,8 @@
 // who has nothing but the bucket could find there ([Log.Release]),
 // stays in the WAL for readers, until that wants its oldest segment back; then
 // the local start moves past it, and what the bucket has not is copied forward. Of a
-// log with Config.KeepLocal all is copied forward.
+// log with Config.KeepLocal all is copied forward. What the bucket has and the disk cannot
+// give back any more is given up at once, in any log.
 //
 //	log start <= local start <= released <= uploaded <= high watermark <= end
 //

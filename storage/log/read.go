@@ -96,7 +96,8 @@ func (r *lease) release() {
 
 // Read returns the batches from an offset on. An offset at the end gives none.
 // Batches in memory are pinned, others are read from the WAL's files and
-// checked. Errors: *OffsetOutOfRangeError, *NotLocalError, *CorruptionError,
+// checked; where one cannot be read that the bucket has, it is left to that, and the
+// local start moves behind it. Errors: *OffsetOutOfRangeError, *NotLocalError, *CorruptionError,
 // *wal.CorruptionError, ErrClosed, ErrDropped.
 func (l *Log) Read(q ReadRequest) (ReadResult, error) {
 	for {
@@ -113,7 +114,11 @@ func (l *Log) Read(q ReadRequest) (ReadResult, error) {
 			return result, nil
 		}
 		moved := l.moved(result.lease.wanted)
+		left := !moved && l.leaveDamaged(result.lease.wanted)
 		result.Release()
+		if left {
+			continue // what it is told now is where it lies
+		}
 		// Not found where it was expected: it may have been copied elsewhere,
 		// or trimmed, since we looked. Only the log start says what is gone.
 		if !guard.Check("log.look-again", !moved) {

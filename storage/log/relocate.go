@@ -73,7 +73,7 @@ func (l *Log) relocate(ctx context.Context, segment uint32) error {
 				}
 			}
 			err := l.copyForward(ctx, r, bytes)
-			if isDamage(err) {
+			if errors.As(err, new(*unreadableError)) {
 				err = l.copySingly(ctx, r.wanted)
 			}
 			if err != nil {
@@ -98,7 +98,7 @@ func (l *Log) copyForward(ctx context.Context, r *lease, bytes int) error {
 		if l.moved(r.wanted) {
 			return nil // trimmed or truncated meanwhile: the rest is found next time
 		}
-		return err
+		return &unreadableError{err}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -118,20 +118,32 @@ func (l *Log) copyForward(ctx context.Context, r *lease, bytes int) error {
 	return nil
 }
 
+// unreadableError says that batches that were to be copied could not be read.
+type unreadableError struct{ why error }
+
+func (e *unreadableError) Error() string { return e.why.Error() }
+func (e *unreadableError) Unwrap() error { return e.why }
+
 // isDamage reports whether err says that a batch was not what was written there.
 func isDamage(err error) bool {
 	return errors.As(err, new(*wal.CorruptionError)) || errors.As(err, new(*CorruptionError))
 }
 
-// copySingly is copyForward of batches one of which cannot be read: that one is given
-// up, and with it the log, or the segment, and all behind it, would stay for ever.
+// copySingly is copyForward of batches one of which cannot be read. If the bucket has
+// that one, it is left to it. If it is damaged, it is given up, and with it the log. Or
+// the segment, and all behind it, would stay for ever; as it does where the disk only
+// fails to read it, which may pass.
 func (l *Log) copySingly(ctx context.Context, of []wanted) error {
 	for _, want := range of {
 		r := leases.Get().(*lease)
 		r.wanted, r.synced = append(r.wanted, want), want.base+1
 		err := l.copyForward(ctx, r, int(want.ref.Length)+frameOverhead)
 		r.release()
-		if isDamage(err) && !guard.Check("log.relocate-damage", false) {
+		switch {
+		case !errors.As(err, new(*unreadableError)):
+		case l.leave(want, err):
+			continue
+		case isDamage(err) && !guard.Check("log.relocate-damage", false):
 			err = l.lose(want, err)
 		}
 		if err != nil {

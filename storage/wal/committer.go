@@ -121,7 +121,7 @@ func (w *WAL) syncWritten() bool {
 	if w.durable.Load() >= w.written {
 		return true
 	}
-	if w.syncNow(w.lastWritten.file) != nil {
+	if w.syncOrDie(w.lastWritten.file) != nil {
 		return false
 	}
 	w.counts.syncs.Add(1)

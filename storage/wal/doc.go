@@ -84,7 +84,7 @@
 //	56     8    offset       base offset; truncate and trim: the offset to go to
 //	64     n    payload, zero-padded to a multiple of 8
 //
-//	file "clean", left by Close; gone when the log is open
+//	file "clean", left by Close; gone before the next start writes a segment
 //	0      8    magic        "RMQEND\x00\x01"
 //	8      8    last         sequence of the last frame
 //	16     4    crc32c       of bytes 0..16

@@ -2,6 +2,7 @@ package wal_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -106,17 +107,26 @@ func bits(fs disk.FS) wal.Options {
 	return wal.Options{FS: fs, Dir: "wal", Capacity: 6 * 24 << 10, Reserve: 24 << 10, SegmentSize: 24 << 10, ChunkSize: 8 << 10, Memory: 64 << 10}
 }
 
-// openDamaged opens a log that was changed behind its back. It must refuse, or
-// hold all that was acked, whole.
+// openDamaged opens a log that was changed behind its back. It must refuse, and again
+// when it is opened once more, or hold all that was acked, whole.
 func openDamaged(fs disk.FS, book *ledger) (refused bool, err error) {
 	s, err := start(bits(fs), book.copy(), 9)
 	if err == nil {
 		return false, s.w.Close()
 	}
-	if errors.As(err, new(*wal.CorruptionError)) || errors.As(err, new(*wal.UnknownFormatError)) {
-		return true, nil
+	if !damaged(err) {
+		return false, err
 	}
-	return false, err
+	if s, again := start(bits(fs), book.copy(), 9); again == nil {
+		return true, errors.Join(fmt.Errorf("was refused (%w), and opens the second time", err), s.w.Close())
+	} else if !damaged(again) {
+		return true, again
+	}
+	return true, nil
+}
+
+func damaged(err error) bool {
+	return errors.As(err, new(*wal.CorruptionError)) || errors.As(err, new(*wal.UnknownFormatError))
 }
 
 // TestEveryFlippedBitIsDetectedOrHarmless flips bits of a small store, one at a
@@ -231,6 +241,93 @@ func TestDamagedBlocksAndFilesAreNotAbsence(t *testing.T) {
 				defer f.Close()
 				return f.WriteSync([][]byte{b}, 0)
 			})
+		}
+	}
+}
+
+// TestRefusedStartLeavesTheNoteOfACleanEnd: whatever a start is refused for before it
+// writes a segment, the next one knows as well as it did where the log ended, and takes
+// no lost segment for the end of a log that was killed.
+func TestRefusedStartLeavesTheNoteOfACleanEnd(t *testing.T) {
+	mem, book := stored(t)
+	names := segmentFiles(t, mem)
+	newest, highest := "", uint64(0)
+	if err := wal.Inspect(mem, "wal", func(i wal.Inspected) error {
+		if i.Sequence > highest {
+			newest, highest = i.File, i.Sequence
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	refuse := func(what string, open func(fs *disk.Mem) error) (refused bool) {
+		t.Helper()
+		fs := mem.Clone()
+		if open(fs) == nil {
+			return false
+		}
+		if err := fs.Remove("wal/" + newest); err != nil {
+			t.Fatal(err)
+		}
+		if no, err := openDamaged(fs, book); err != nil || !no {
+			t.Errorf("%s, then %s of %q is gone: refused %v, %v", what, newest, names, no, err)
+		}
+		return true
+	}
+	for _, op := range []string{"open", "read", "create", "allocate", "remove", "syncdir"} {
+		for k := int64(1); refuse(fmt.Sprintf("%s %d fails", op, k), func(fs *disk.Mem) error {
+			var n atomic.Int64
+			tapped := &tap{FS: fs, ask: func(is, _ string) error {
+				if is == op && n.Add(1) == k {
+					return unix.EIO
+				}
+				return nil
+			}}
+			if op == "create" || op == "allocate" {
+				dropSpares(t, fs) // so that the start has to make one
+			}
+			s, err := start(bits(tapped), book.copy(), 2)
+			if err == nil {
+				_ = s.w.Close()
+			}
+			return err
+		}); k++ {
+		}
+	}
+	refuse("the owner refuses", func(fs *disk.Mem) error {
+		o := bits(fs)
+		o.Owner = unwilling{}
+		_, err := wal.Open(t.Context(), o)
+		return err
+	})
+	refuse("the start is called off", func(fs *disk.Mem) error {
+		o := bits(fs)
+		o.Owner = &owner{}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := wal.Open(ctx, o)
+		return err
+	})
+}
+
+// unwilling takes no frame.
+type unwilling struct{}
+
+func (unwilling) Replay(wal.Header, wal.Ref, []byte) error { return errors.New("unwilling") }
+func (unwilling) Relocate(context.Context, uint32) error   { return nil }
+
+// dropSpares removes the files that were never used.
+func dropSpares(t *testing.T, fs disk.FS) {
+	t.Helper()
+	for _, name := range segmentFiles(t, fs) {
+		b, err := disk.ReadFile(fs, "wal/"+name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Count(b, []byte{0}) == len(b) {
+			if err := fs.Remove("wal/" + name); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }

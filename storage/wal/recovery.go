@@ -32,7 +32,7 @@ func Open(ctx context.Context, o Options) (*WAL, error) {
 	}
 	w := &WAL{
 		o: o, lock: lock, changed: make(chan struct{}),
-		kick: make(chan struct{}, 1), prepare: make(chan struct{}, 1),
+		kick: make(chan struct{}, 1), prepare: make(chan struct{}, 1), syncing: make(chan struct{}, 1),
 	}
 	w.chunks.Store(&[]*chunk{})
 	w.segments.Store(&[]*segment{})
@@ -108,21 +108,32 @@ func (w *WAL) recover(ctx context.Context) error {
 		return &CorruptionError{File: path.Join(w.o.Dir, cleanName),
 			Reason: fmt.Sprintf("the log was closed after frame %d, and frame %d is the last that is there: its last segment is missing", w.cleanEnd, last)}
 	}
-	if err := w.takeSpares(spares, last); err != nil {
+	if err := checkSpares(spares); err != nil {
+		return err
+	}
+	if err := w.takeSpares(spares, len(known)); err != nil {
 		return err
 	}
 	if w.clean {
-		for _, seg := range void {
-			if !seg.retire {
+		void = slices.DeleteFunc(void, func(seg *segment) bool {
+			keep := !seg.retire && w.takesSpare(len(known))
+			if keep {
 				w.spares = append(w.spares, seg)
 			}
-		}
-		void = slices.DeleteFunc(void, func(seg *segment) bool { return !seg.retire })
+			return keep
+		})
 	}
 	if news {
 		if err := w.noteRetired(scans); err != nil {
-			return fmt.Errorf("write which segments may have failed: %w", err)
+			return w.withoutRoom(fmt.Errorf("write which segments may have failed: %w", err))
 		}
+	}
+	if err := w.readySpare(); err != nil {
+		return w.withoutRoom(err)
+	}
+	// From here on only a disk that fails refuses the start.
+	if err := w.dropCleanNote(); err != nil {
+		return err
 	}
 	fresh, refs, err := w.rewriteTail(scans, mark, tail)
 	if err != nil {
@@ -138,7 +149,7 @@ func (w *WAL) recover(ctx context.Context) error {
 	w.durable.Store(last)
 	w.begin.Store(known[0].first)
 	w.files = len(known) + len(w.spares)
-	w.mostFiles = max(w.files, int(w.o.Capacity/int64(w.o.SegmentSize))) + spareTarget
+	w.mostFiles = max(len(known), int(w.o.Capacity/int64(w.o.SegmentSize))) + spareTarget
 	for i, f := range tail {
 		if err := w.deliver(fresh, f.frame, refs[i], f.payload); err != nil {
 			return err
@@ -172,21 +183,12 @@ func (w *WAL) findSegments() (scans []*scan, spares []*spare, err error) {
 			spares = append(spares, sp)
 		}
 	}
-	if spares, err = w.checkSizes(scans, spares); err != nil {
+	if err := w.checkSizes(scans, spares); err != nil {
 		return nil, nil, err
 	}
 	if slices.Contains(names, cleanName) {
-		if err := w.takeCleanNote(); err != nil {
+		if err := w.readCleanNote(); err != nil {
 			return nil, nil, err
-		}
-	}
-	// A file may be here whose name was never synced: the process that made it
-	// was killed in between. So may the directory itself.
-	if !guard.Check("wal.sync-found-names", false) {
-		for _, dir := range []string{w.o.Dir, path.Dir(path.Clean(w.o.Dir))} {
-			if err := w.o.FS.SyncDir(dir); err != nil {
-				return nil, nil, fmt.Errorf("sync %s: %w", dir, err)
-			}
 		}
 	}
 	slices.SortFunc(scans, func(a, b *scan) int { return cmp.Compare(a.header.log, b.header.log) })
@@ -229,8 +231,14 @@ func highestMarks(scans []*scan, buf []byte) (mark, begin uint64, err error) {
 	for _, s := range scans {
 		mark, begin = max(mark, s.header.mark), max(begin, s.header.begin)
 	}
+	groupMark, groupBegin := marksOf(buf, newest.seg.stamp)
+	return max(mark, groupMark), max(begin, groupBegin), nil
+}
+
+// marksOf returns the highest mark of the groups of a segment, and the highest begin.
+func marksOf(buf []byte, stamp uint64) (mark, begin uint64) {
 	for at := blockSize; at < len(buf); {
-		g, ok := decodeGroupHeader(buf[at:], newest.seg.stamp)
+		g, ok := decodeGroupHeader(buf[at:], stamp)
 		if !ok { // damaged or unused: what follows may still hold a mark
 			at += blockSize
 			continue
@@ -238,7 +246,7 @@ func highestMarks(scans []*scan, buf []byte) (mark, begin uint64, err error) {
 		mark, begin = max(mark, g.mark), max(begin, g.begin)
 		at = alignBlock(at + int(g.length))
 	}
-	return mark, begin, nil
+	return mark, begin
 }
 
 func readWhole(f disk.File, buf []byte) error {
@@ -250,8 +258,8 @@ func readWhole(f disk.File, buf []byte) error {
 
 // checkSizes refuses a log that was made with segments of another size, and segments
 // that are of another size than the rest. A spare that is shorter was being made when
-// the process ended: it is removed, once the others say that the size is right.
-func (w *WAL) checkSizes(scans []*scan, spares []*spare) (rest []*spare, err error) {
+// the process ended.
+func (w *WAL) checkSizes(scans []*scan, spares []*spare) error {
 	want := int64(w.o.SegmentSize)
 	for _, s := range scans {
 		if guard.Check("wal.segment-size", s.size == want) {
@@ -259,24 +267,17 @@ func (w *WAL) checkSizes(scans []*scan, spares []*spare) (rest []*spare, err err
 		}
 		for _, other := range scans {
 			if other.size != s.size || s.size%blockSize != 0 {
-				return nil, &CorruptionError{File: s.seg.file.Name(), Offset: min(s.size, want), Reason: fmt.Sprintf("segment of %d bytes, others have %d", s.size, want)}
+				return &CorruptionError{File: s.seg.file.Name(), Offset: min(s.size, want), Reason: fmt.Sprintf("segment of %d bytes, others have %d", s.size, want)}
 			}
 		}
-		return nil, &SegmentSizeError{File: s.seg.file.Name(), Size: s.size, Want: want}
+		return &SegmentSizeError{File: s.seg.file.Name(), Size: s.size, Want: want}
 	}
 	for _, sp := range spares {
-		switch {
-		case sp.size > want:
-			return nil, &SegmentSizeError{File: sp.seg.file.Name(), Size: sp.size, Want: want}
-		case sp.size == want:
-			rest = append(rest, sp)
-		default:
-			if err := w.discard(sp.seg); err != nil {
-				return nil, err
-			}
+		if sp.size > want {
+			return &SegmentSizeError{File: sp.seg.file.Name(), Size: sp.size, Want: want}
 		}
 	}
-	return rest, nil
+	return nil
 }
 
 // openSegment says what a file is: a segment, or a spare.
@@ -344,28 +345,42 @@ func (w *WAL) dropSuperseded(known []*segment, fresh *segment, void []*segment) 
 	return rest, nil
 }
 
-// takeSpares keeps the spares, or after an unclean end makes room for new ones:
-// one of them may have failed a write. last is the last frame of the log; a
-// spare that holds synced frames above it is a segment with a damaged header.
-func (w *WAL) takeSpares(spares []*spare, last uint64) error {
+// checkSpares refuses a spare that holds synced frames:
+// it is a segment with a damaged header.
+func checkSpares(spares []*spare) error {
 	for _, sp := range spares {
-		if sp.first > 0 {
-			mark, err := firstMarks(sp.seg)
-			if err != nil {
-				return err
-			}
-			if !guard.Check("wal.lost-header", mark < sp.first) {
-				return &CorruptionError{File: sp.seg.file.Name(),
-					Reason: fmt.Sprintf("the segment header is missing, and frames %d to %d, which were synced, follow it", sp.first, mark)}
-			}
+		if sp.first == 0 {
+			continue
 		}
-		if w.clean {
+		mark, err := firstMarks(sp.seg)
+		if err != nil {
+			return err
+		}
+		if !guard.Check("wal.lost-header", mark < sp.first) {
+			return &CorruptionError{File: sp.seg.file.Name(),
+				Reason: fmt.Sprintf("the segment header is missing, and frames %d to %d, which were synced, follow it", sp.first, mark)}
+		}
+	}
+	return nil
+}
+
+// takeSpares keeps the spares that are whole, beside so many segments, or after an
+// unclean end makes room for new ones: one of them may have failed a write.
+func (w *WAL) takeSpares(spares []*spare, segments int) error {
+	for _, sp := range spares {
+		if w.clean && sp.size == int64(w.o.SegmentSize) && w.takesSpare(segments) {
 			w.spares = append(w.spares, sp.seg)
 		} else if err := w.discard(sp.seg); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// takesSpare reports whether a log of so many segments is to have another spare: within
+// the capacity, or for the cleaner, beside the one that becomes the newest segment.
+func (w *WAL) takesSpare(segments int) bool {
+	return segments+len(w.spares) < int(w.o.Capacity/int64(w.o.SegmentSize)) || len(w.spares) <= spareTarget
 }
 
 // firstMarks returns the highest mark of the unbroken run of groups at the
@@ -503,6 +518,7 @@ func (w *WAL) replay(ctx context.Context, scans []*scan, mark uint64, buf []byte
 			return tail, err
 		}
 		end = placeOf{s.seg, last}
+		s.seg.tail = max(0, int64(w.o.SegmentSize-last-w.o.MaxPayload-2*blockSize))
 	}
 	if !guard.Check("wal.mark", next > mark) {
 		return nil, end.corruption("the log ends before frame %d, and frame %d was synced", next, mark)
@@ -532,6 +548,28 @@ func (w *WAL) deliver(seg *segment, f frame, ref Ref, payload []byte) error {
 	return nil
 }
 
+// readySpare makes a spare for the tail, if there is none.
+func (w *WAL) readySpare() error {
+	if len(w.spares) > 0 {
+		return nil
+	}
+	seg, err := w.newSpare()
+	if err != nil {
+		return err
+	}
+	w.opened = append(w.opened, seg)
+	w.spares = append(w.spares, seg)
+	return nil
+}
+
+// withoutRoom says of a start that the disk had no room for what a person can do.
+func (w *WAL) withoutRoom(err error) error {
+	if !disk.IsNoSpace(err) {
+		return err
+	}
+	return fmt.Errorf("the disk is full, and each start needs a new segment, of %d bytes, in %s: make room for it (not in %[2]s, of which every file is needed) and start again; the log is whole: %w", w.o.SegmentSize, w.o.Dir, err)
+}
+
 // rewriteTail puts the frames above the mark into a fresh segment, for nobody
 // knows whether they are on disk, and only then writes the header that makes
 // it count. There is always a fresh segment, so that none is appended to after
@@ -540,14 +578,6 @@ func (w *WAL) rewriteTail(scans []*scan, mark uint64, tail []unconfirmed) (*segm
 	begin := mark + 1
 	if len(scans) > 0 {
 		begin = min(begin, scans[0].seg.first)
-	}
-	if len(w.spares) == 0 {
-		seg, err := w.newSpare()
-		if err != nil {
-			return nil, nil, err
-		}
-		w.opened = append(w.opened, seg)
-		w.spares = append(w.spares, seg)
 	}
 	fresh := w.spares[0]
 	w.spares = w.spares[1:]

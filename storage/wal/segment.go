@@ -28,6 +28,7 @@ type segment struct {
 	reclaimable atomic.Int64
 	filled      int64        // bytes of frames; guarded by WAL.mu
 	copied      int64        // of them, of copies
+	tail        int64        // bytes at the end that a restart found unused, but for a largest frame
 	users       atomic.Int64 // readers; closing is set before the file is recycled
 	// retire: the file may have failed a write before the restart, so it is
 	// removed when it is dead, and never written again.
@@ -232,7 +233,8 @@ func (w *WAL) maintain(ctx context.Context) bool {
 		return true
 	}
 	w.mu.Lock()
-	spares, files := len(w.spares), w.files
+	files, most := w.files, int(w.o.Capacity/int64(w.o.SegmentSize))
+	spares := len(w.spares)
 	_, prepared := w.room(Internal)
 	wanted := spares < spareTarget || prepared < w.demand
 	if !wanted {
@@ -240,8 +242,8 @@ func (w *WAL) maintain(ctx context.Context) bool {
 	}
 	// A log that is restarted when it is full goes beyond its capacity by what
 	// the cleaner needs to bring it back, and no further.
-	allowed := files < int(w.o.Capacity/int64(w.o.SegmentSize)) ||
-		spares == 0 && guard.Check("wal.most-files", files < w.mostFiles)
+	allowed := files < most || w.cleanerLacks(prepared) && guard.Check("wal.most-files", files < w.mostFiles)
+	wanted = wanted || allowed && files >= most
 	short := w.prepErr != nil
 	dead := w.dead != nil
 	w.mu.Unlock()
@@ -259,6 +261,26 @@ func (w *WAL) maintain(ctx context.Context) bool {
 		return w.relocateOldest(ctx)
 	}
 	return false
+}
+
+// cleanerLacks reports whether so much in segments that are ready is too little to copy
+// the oldest one forward. w.mu is held.
+func (w *WAL) cleanerLacks(prepared int64) bool {
+	known := *w.segments.Load()
+	return len(w.spares) == 0 || known[0] != w.active && prepared <= w.relocationNeeds(known[0]) && w.worthRelocating(known)
+}
+
+// relocationNeeds is what is to be ready to copy a segment forward: less than what Admit
+// leaves, or a full log would stay full.
+func (w *WAL) relocationNeeds(seg *segment) int64 {
+	return relocationRoom(seg.live.Load()) + int64(w.o.MaxPayload)
+}
+
+// surplus reports whether another spare would be more than the log needs, which has
+// more files than its capacity. w.mu is held.
+func (w *WAL) surplus() bool {
+	_, prepared := w.room(Internal)
+	return int64(w.files) > w.o.Capacity/int64(w.o.SegmentSize) && len(w.spares) >= spareTarget && prepared >= w.demand
 }
 
 // runsShort reports whether so little is left that it is time to copy forward: well
@@ -373,7 +395,10 @@ func (w *WAL) recycleOldest(ctx context.Context) bool {
 			return false
 		}
 	}
-	reuse := guard.Check("wal.retire", !seg.retire)
+	w.mu.Lock()
+	surplus := w.surplus()
+	w.mu.Unlock()
+	reuse := guard.Check("wal.retire", !seg.retire) && guard.Check("wal.surplus", !surplus)
 	if !reuse {
 		if err := w.remove(seg); err != nil {
 			w.die(fmt.Errorf("recycle %s: %w", seg.file.Name(), err))
@@ -438,7 +463,7 @@ func (w *WAL) settled(ctx context.Context) error {
 	}
 	// The segments before this one were synced before it was written to.
 	w.mu.Unlock()
-	err := w.syncNow(file)
+	err := w.syncOrDie(file)
 	w.mu.Lock()
 	return err
 }
@@ -463,22 +488,35 @@ func (w *WAL) barrier(ctx context.Context, p privilege) error {
 		err = ctx.Err()
 	}
 	if err == nil && w.o.Sync == SyncInterval {
-		err = w.syncNow(file)
+		err = w.syncOrDie(file)
 	}
 	return err
 }
 
-// syncNow syncs what SyncInterval leaves for later. It does not move durable,
+// syncOrDie syncs what SyncInterval leaves for later. It does not move durable,
 // which is the committer's.
-func (w *WAL) syncNow(file disk.File) error {
-	if err := file.Sync(); err != nil {
-		w.die(fmt.Errorf("sync %s: %w", file.Name(), err))
-		return err
+func (w *WAL) syncOrDie(file disk.File) error {
+	err := w.syncAlone(file)
+	if err != nil {
+		w.die(err)
 	}
-	// The committer and the preparer both sync. Where one has failed, the other's is told
-	// that all is well, of pages that the first has dropped.
-	if err := w.deadError(); !guard.Check("wal.sync-dead", err == nil) {
-		return err
+	return err
+}
+
+// syncAlone syncs while nobody else does, and not after a sync that failed. The committer
+// and the preparer both sync: the system tells one of a failure, and the other, beside it
+// or later, that all is well, of pages that were dropped.
+func (w *WAL) syncAlone(file disk.File) error {
+	if !guard.Check("wal.one-sync", false) {
+		w.syncing <- struct{}{}
+		defer func() { <-w.syncing }()
+	}
+	if !guard.Check("wal.sync-dead", w.syncErr == nil) {
+		return w.syncErr
+	}
+	if err := file.Sync(); err != nil {
+		w.syncErr = fmt.Errorf("sync %s: %w", file.Name(), err)
+		return w.syncErr
 	}
 	return nil
 }
@@ -498,10 +536,11 @@ func (w *WAL) remove(seg *segment) error {
 
 // waste is how much of the segment copying its live frames forward would win:
 // what was released, or will be when the owner is asked, and the padding between
-// frames that were not copies. Copies lie as densely as they can. w.mu is held.
+// frames that were not copies. Copies lie as densely as they can, until a restart
+// ends their segment. w.mu is held.
 func (w *WAL) waste(seg *segment) int64 {
-	padding := int64(w.o.SegmentSize) - seg.filled
-	return seg.filled - seg.live.Load() + seg.reclaimed() + padding*(seg.filled-seg.copied+1)/(seg.filled+1)
+	padding := int64(w.o.SegmentSize) - seg.filled - seg.tail
+	return seg.filled - seg.live.Load() + seg.reclaimed() + seg.tail + padding*(seg.filled-seg.copied+1)/(seg.filled+1)
 }
 
 // reclaimed is the bytes that the owner would release.
@@ -532,9 +571,7 @@ func (w *WAL) relocateOldest(ctx context.Context) bool {
 	oldest := known[0]
 	w.mu.Lock()
 	_, prepared := w.room(Internal)
-	// Less than what Admit leaves, or a full log would stay full.
-	need := relocationRoom(oldest.live.Load()) + int64(w.o.MaxPayload)
-	relocate := w.handed && oldest != w.active && prepared > need && w.worthRelocating(known)
+	relocate := w.handed && oldest != w.active && prepared > w.relocationNeeds(oldest) && w.worthRelocating(known)
 	w.relocating = relocate
 	w.mu.Unlock()
 	if !relocate {

@@ -253,6 +253,51 @@ func TestWhyTheLogIsShortIsToldOnce(t *testing.T) {
 	})
 }
 
+// TestStartOnAFullDiskSaysWhatToDo: a log that was killed needs one segment to start. If
+// the disk has not got it, the error says so, and how much; then the log starts.
+func TestStartOnAFullDiskSaysWhatToDo(t *testing.T) {
+	mem := disk.NewMem(disk.MemOptions{})
+	s, err := start(tiny(mem), &ledger{acked: map[int64][]byte{}}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.append(3000), s.wait(t)); err != nil {
+		t.Fatal(err)
+	}
+	killed, book := mem.Clone(), s.book.copy()
+	if err := s.w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for op, refusals := range map[string]int{"create": 2, "allocate": 1} { // the note of what is retired, and the segment
+		for k := 1; k <= refusals; k++ {
+			n := 0
+			o := tiny(&tap{FS: killed.Clone(), ask: func(is, _ string) error {
+				if is == op {
+					if n++; n == k {
+						return unix.ENOSPC
+					}
+				}
+				return nil
+			}})
+			_, err := start(o, book, 2)
+			if !errors.Is(err, unix.ENOSPC) {
+				t.Fatalf("%s %d finds a full disk: %v", op, k, err)
+			}
+			for _, words := range []string{"the disk is full", "32768 bytes, in wal", "make room for it", "start again"} {
+				if !strings.Contains(err.Error(), words) {
+					t.Errorf("%s %d finds a full disk: %q lacks %q", op, k, err, words)
+				}
+			}
+		}
+	}
+	if s, err = start(tiny(killed), book, 2); err != nil {
+		t.Fatalf("with room again: %v", err)
+	}
+	if err := s.w.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestLogThatCannotBeShortenedEndsSomewhere: a log goes beyond its capacity by what
 // copying forward takes. If that wins nothing, it is full in the end, for all.
 func TestLogThatCannotBeShortenedEndsSomewhere(t *testing.T) {

@@ -1,12 +1,16 @@
 package wal_test
 
 import (
+	"errors"
 	"path"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/wal"
@@ -174,6 +178,58 @@ func TestSyncAfterOneThatFailedCountsForNothing(t *testing.T) {
 		}
 		if err := w.Close(); err == nil {
 			t.Error("the log closed as if it were well")
+		}
+	})
+}
+
+// TestOneSyncAtATime: while the preparer's sync is under way, the interval's own, which
+// may be answered with success for pages that the first one has failed to write, does
+// not begin; and when that has failed, it does not come.
+func TestOneSyncAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := disk.NewMem(disk.MemOptions{})
+		var armed atomic.Bool
+		var syncs atomic.Int64
+		hold := make(chan struct{})
+		fs := &tap{FS: mem}
+		var there []string // not what is made as a spare
+		fs.ask = func(op, name string) error {
+			if op != "sync" || !armed.Load() || !slices.Contains(there, path.Base(name)) || syncs.Add(1) > 1 {
+				return nil
+			}
+			<-hold
+			return unix.EIO
+		}
+		o := small(fs)
+		o.Sync, o.SyncInterval = wal.SyncInterval, time.Minute
+		w, _ := open(t, o)
+		var refs []wal.Ref
+		for i := range int64(40) { // into the second segment
+			d := newDone()
+			refs = append(refs, add(t, w, header(0, i), make([]byte, 4000), d))
+			if err := d.wait(t); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		var err error
+		if there, err = mem.List("wal"); err != nil {
+			t.Fatal(err)
+		}
+		durable := w.Durable()
+		armed.Store(true)
+		w.ReleaseAll(refs[:35])
+		time.Sleep(2 * time.Minute)
+		if n := syncs.Load(); n != 1 {
+			t.Errorf("%d syncs are under way at once, or none", n)
+		}
+		close(hold)
+		time.Sleep(2 * time.Minute)
+		if n, got := syncs.Load(), w.Durable(); n != 1 || got != durable {
+			t.Errorf("after a sync that failed came %d, and durable went from %d to %d", n-1, durable, got)
+		}
+		if err := w.Close(); !errors.Is(err, unix.EIO) {
+			t.Errorf("the log closed with %v", err)
 		}
 	})
 }

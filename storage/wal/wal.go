@@ -161,7 +161,7 @@ type WAL struct {
 	free       [][]byte // chunk buffers to reuse
 	changed    chan struct{}
 	prepErr    error // why no spare can be made; nil: none is wanted, or one can
-	mostFiles  int   // beyond the capacity too
+	mostFiles  int   // beyond the capacity too, for the cleaner
 	waiters    int   // on changed
 	relocating bool  // the owner is copying the oldest segment forward
 	handed     bool  // the owner has the log, and so can be asked to relocate
@@ -182,8 +182,12 @@ type WAL struct {
 	nextFile   int
 	fillFailed time.Time  // when a new file was last filled in vain
 	opened     []*segment // by Open, to close when it fails
+	noted      bool       // there is a note of a clean end, whole or not
 	clean      bool       // the life before this one ended without a failed write
 	cleanEnd   uint64     // and with this frame
+
+	syncing chan struct{} // holds one while SyncInterval syncs, and guards syncErr
+	syncErr error         // of the sync that failed
 
 	kick    chan struct{} // to the committer
 	prepare chan struct{} // to the preparer
@@ -421,7 +425,7 @@ func (w *WAL) Close() error {
 		err = errors.Join(err, seg.file.Close())
 	}
 	if err == nil {
-		err = w.leaveCleanNote()
+		err = w.leaveCleanNote(w.durable.Load())
 	}
 	return errors.Join(err, w.lock.Close())
 }
