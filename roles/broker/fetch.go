@@ -41,7 +41,7 @@ type fetchRequest struct {
 	starved    bool // the evaluation found no memory to read into
 	limit      int  // of bytes, for the whole response
 	limited    bool // the evaluation left records unread, for a limit of bytes
-	full       bool // the evaluation left records unread that do not fit the response, or the connection's share of memory, any more
+	full       bool // the evaluation left records unread that cannot be read, or do not fit the response, or the connection's share of memory, any more
 	owing      bool // it read none: the client has had more than its quota
 	free       func()
 }

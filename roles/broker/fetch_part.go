@@ -268,13 +268,13 @@ func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
 			f.b.fetchMemory.correct(f.conn, granted, got.Bytes)
 			if err != nil || len(got.Batches) > 0 || got.Next < until {
 				f.bytes += got.Bytes
-				f.full = f.full || bound && got.Limited && !got.Pending
+				f.full = f.full || got.Failing || bound && got.Limited && !got.Pending
 				return err
 			}
 			offset = until // nothing lies between
 			continue
 		}
-		read, err := f.b.readLog(l, log.ReadRequest{
+		read, cut, err := f.b.readLog(l, log.ReadRequest{
 			Offset:    offset,
 			MaxBytes:  granted,
 			MinOne:    f.bytes == 0,
@@ -291,7 +291,7 @@ func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
 		if n := len(read.Batches); n > 0 {
 			next = batch.Batch(read.Batches[n-1]).NextOffset()
 		}
-		f.full = f.full || bound && next < end
+		f.full = f.full || cut || bound && next < end
 		return part.take(f, read)
 	}
 }
