@@ -168,10 +168,7 @@ func (f *fetchRequest) takeParts() {
 		if several {
 			ordinal = f.named.topic(t)
 		}
-		name := "" // one for all partitions: it is as long as the client likes
-		if found == nil {
-			name = string(t.Name)
-		}
+		name := topicName(t, found) // one for all partitions: it is as long as the client likes
 		for range t.Partitions {
 			want := f.q.Partitions[next]
 			next++
@@ -197,6 +194,15 @@ func (b *Broker) fetchedTopic(t *wire.FetchTopic, version int16) *topic {
 		return b.table.byName(t.Name)
 	}
 	return b.table.byID(t.ID)
+}
+
+// topicName returns what the topic is named in the request, as a string of its own
+// unless there is one.
+func topicName(t *wire.FetchTopic, found *topic) string {
+	if found != nil && string(t.Name) == found.name {
+		return found.name
+	}
+	return string(t.Name)
 }
 
 // run evaluates the fetch until it is answered or waits. Whoever moved the fetch
@@ -355,7 +361,7 @@ func (f *fetchRequest) write(errorCode int16, sessionID int32) {
 				n++
 			}
 		}
-		w.Topic(first.topicName(), first.topicID(), n)
+		w.Topic(first.name, first.id, n)
 		for ; i < end; i++ {
 			if part := f.parts[i]; part.included {
 				w.Partition(&part.result)

@@ -165,7 +165,7 @@ func (s *session) update(f *fetchRequest) {
 	for i := range f.q.Topics {
 		t := &f.q.Topics[i]
 		found := f.b.fetchedTopic(t, f.q.Version)
-		key := sessionKey{name: string(t.Name), id: t.ID} // one name for all partitions
+		key := sessionKey{name: topicName(t, found), id: t.ID} // one name for all partitions
 		for range t.Partitions {
 			want := f.q.Partitions[next]
 			next++
