@@ -47,6 +47,7 @@ type Broker struct {
 	sessions      *sessionBudget
 	fetchMemory   *fetchMemory
 	fetches       sync.Pool // of *fetchRequest; their timers are of one clock
+	wide          wideParts // of those of many partitions
 	producerIDs   *producerIDs
 	groups        *group.Coordinator
 	topicsVersion atomic.Uint64 // counts changes of what groups can be assigned

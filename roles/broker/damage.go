@@ -199,22 +199,27 @@ func (b *Broker) damaged(place damagedAt, err error, text string) {
 }
 
 // readLog reads from a log: not again at once where that found damage, but what
-// lies before it.
-func (b *Broker) readLog(l *log.Log, q log.ReadRequest) (log.ReadResult, error) {
+// lies before it. cut: what lies behind the batches could not be read.
+func (b *Broker) readLog(l *log.Log, q log.ReadRequest) (read log.ReadResult, cut bool, err error) {
 	place := damagedAt{in: inLog, partition: l.ID(), offset: q.Offset}
 	if err := b.damages.find(place); err != nil {
-		return log.ReadResult{}, err
+		return log.ReadResult{}, false, err
 	}
-	read, err := l.Read(q)
+	read, err = l.Read(q)
 	if err != nil && q.MaxBytes > 0 && unreadable(err) {
-		q.MaxBytes = 0 // the first batch alone: the damage may be in those behind it
+		// The first batch alone, for the damage may be in those behind it. It was to be
+		// read, so there is room for it.
+		q.MaxBytes, q.MinOne = 0, true
 		read, err = l.Read(q)
+		cut = err == nil
 	}
 	if err != nil {
-		return log.ReadResult{}, b.logFailed(place, err)
+		return log.ReadResult{}, false, b.logFailed(place, err)
 	}
-	b.damages.whole(place)
-	return read, nil
+	if len(read.Batches) > 0 {
+		b.damages.whole(place)
+	}
+	return read, cut, nil
 }
 
 // Damage is what this broker was given, or asked for, and cannot serve.

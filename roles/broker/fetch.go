@@ -41,7 +41,7 @@ type fetchRequest struct {
 	starved    bool // the evaluation found no memory to read into
 	limit      int  // of bytes, for the whole response
 	limited    bool // the evaluation left records unread, for a limit of bytes
-	full       bool // the evaluation left records unread that do not fit the response, or the connection's share of memory, any more
+	full       bool // the evaluation left records unread that cannot be read, or do not fit the response, or the connection's share of memory, any more
 	owing      bool // it read none: the client has had more than its quota
 	free       func()
 }
@@ -73,24 +73,35 @@ func newFetchRequest(b *Broker, r *kafka.Request) *fetchRequest {
 func (f *fetchRequest) recycle() {
 	f.release()
 	f.response.Reset()
-	if cap(f.own) > maxPooledPartitions {
-		return
+	f.forgetParts()
+	b := f.b
+	f.b, f.r, f.conn, f.client, f.session, f.hints = nil, nil, nil, quota.Client{}, nil, hints{}
+	b.fetches.Put(f)
+}
+
+// forgetNamed lets go of what was parsed of the request: its parts have what they need.
+func (f *fetchRequest) forgetNamed() {
+	f.q.Release()
+	f.named.clear()
+}
+
+// forgetParts lets go of the parts, which are not registered, and of what was parsed. An
+// answer may wait long for its client.
+func (f *fetchRequest) forgetParts() {
+	f.forgetNamed()
+	if f.session != nil {
+		f.session, f.parts = nil, nil // the session's
 	}
 	for i := range f.own {
 		f.own[i].recycle()
 	}
-	if f.session == nil {
-		clear(f.parts)
-	} else {
-		f.parts = nil // the session's
+	if cap(f.own) > keptParts {
+		f.b.wide.put(f.own)
+		f.own, f.parts = nil, nil
+		return
 	}
-	clear(f.q.Topics)
-	clear(f.q.Forgotten)
-	b := f.b
-	f.b, f.r, f.conn, f.client, f.session, f.hints, f.q.Rack = nil, nil, nil, quota.Client{}, nil, hints{}, nil
+	clear(f.parts)
 	f.own, f.parts = f.own[:0], f.parts[:0]
-	f.named.clear()
-	b.fetches.Put(f)
 }
 
 func (f *fetchRequest) release() {
@@ -126,7 +137,9 @@ func (b *Broker) fetch(r *kafka.Request) {
 		f.refuseEach(errIsolation)
 		return
 	}
-	if refused := f.openContext(); refused != nil {
+	refused := f.openContext()
+	f.forgetNamed()
+	if refused != nil {
 		f.refuse(refused)
 		return
 	}
@@ -154,11 +167,13 @@ func (f *fetchRequest) openContext() *kerr.Error {
 // named last, as for Kafka: a request of a few MiB would wait for one partition, and be
 // woken by it, a hundred thousand times.
 func (f *fetchRequest) takeParts() {
-	if n := len(f.q.Partitions); cap(f.own) < n {
+	n := len(f.q.Partitions)
+	if n > keptParts {
+		f.own = f.b.wide.get(n)
+	} else if cap(f.own) < n {
 		f.own = make([]fetchPart, n)
-	} else {
-		f.own = f.own[:n] // recycled
 	}
+	f.own = f.own[:n] // recycled
 	next, used := 0, 0
 	several := len(f.q.Partitions) > 1
 	for i := range f.q.Topics {
@@ -168,10 +183,7 @@ func (f *fetchRequest) takeParts() {
 		if several {
 			ordinal = f.named.topic(t)
 		}
-		name := "" // one for all partitions: it is as long as the client likes
-		if found == nil {
-			name = string(t.Name)
-		}
+		name := topicName(t, found) // one for all partitions: it is as long as the client likes
 		for range t.Partitions {
 			want := f.q.Partitions[next]
 			next++
@@ -197,6 +209,15 @@ func (b *Broker) fetchedTopic(t *wire.FetchTopic, version int16) *topic {
 		return b.table.byName(t.Name)
 	}
 	return b.table.byID(t.ID)
+}
+
+// topicName returns what the topic is named in the request, as a string of its own
+// unless there is one.
+func topicName(t *wire.FetchTopic, found *topic) string {
+	if found != nil && string(t.Name) == found.name {
+		return found.name
+	}
+	return string(t.Name)
 }
 
 // run evaluates the fetch until it is answered or waits. Whoever moved the fetch
@@ -355,7 +376,7 @@ func (f *fetchRequest) write(errorCode int16, sessionID int32) {
 				n++
 			}
 		}
-		w.Topic(first.topicName(), first.topicID(), n)
+		w.Topic(first.name, first.id, n)
 		for ; i < end; i++ {
 			if part := f.parts[i]; part.included {
 				w.Partition(&part.result)
@@ -373,6 +394,7 @@ func (f *fetchRequest) write(errorCode int16, sessionID int32) {
 			part.unwatch()
 		}
 	}
+	f.forgetParts()
 	b := f.b // f is gone once it is answered
 	f.r.RespondRaw(bufs, f.free)
 	b.requests.Done()

@@ -80,6 +80,7 @@ func (m *fetchMemory) take(f *fetchRequest, n int) (granted int, ok bool) {
 	}
 	granted = int(min(int64(n), max((left-held*shareOfLeft)/(shareOfLeft+1), minGrant)))
 	m.hold(f.conn, granted)
+	m.allow(f.conn, granted)
 	m.mu.Unlock()
 	return granted, true
 }
@@ -94,12 +95,18 @@ func (m *fetchMemory) hold(c *connection, bytes int) {
 	case s.held == 0:
 		delete(m.holders, c)
 		s.due = time.Time{}
-		return
 	case s.due.IsZero():
 		m.holders[c] = struct{}{}
 		s.due = time.Now().Add(fetchGrace)
 	}
-	s.due = s.due.Add(atPace(int64(max(bytes, 0))))
+}
+
+// allow gives a connection the time to take so many bytes, or takes what it has for
+// them. m.mu is held.
+func (m *fetchMemory) allow(c *connection, bytes int) {
+	if c.share.held > 0 {
+		c.share.due = c.share.due.Add(atPace(int64(bytes)))
+	}
 }
 
 // atPace is how long the slowest reader takes for so many bytes.
@@ -162,11 +169,12 @@ func (m *fetchMemory) wake() {
 	}
 }
 
-// correct replaces a grant by what was read: less, or one larger batch. Where there was
-// nothing, nothing will be given back.
+// correct replaces a grant by what was read: less, or one larger batch; the time to take
+// it is for that. Where there was nothing, nothing will be given back.
 func (m *fetchMemory) correct(c *connection, granted, read int) {
 	m.mu.Lock()
 	m.hold(c, read-granted)
+	m.allow(c, read-granted)
 	if read == 0 {
 		m.wake()
 		return

@@ -62,4 +62,4 @@ func (n *named) clear() {
 	clear(n.partitions)
 }
 
-const maxKeptNames = 256
+const maxKeptNames = keptParts

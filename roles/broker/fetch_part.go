@@ -132,21 +132,7 @@ func (part *fetchPart) partition() *partition {
 }
 
 func (part *fetchPart) sameTopic(other *fetchPart) bool {
-	return other != nil && part.topic == other.topic && part.name == other.name && part.id == other.id
-}
-
-func (part *fetchPart) topicName() string {
-	if part.topic != nil {
-		return part.topic.name
-	}
-	return part.name
-}
-
-func (part *fetchPart) topicID() storage.TopicID {
-	if part.topic != nil {
-		return part.topic.id
-	}
-	return part.id
+	return other != nil && part.name == other.name && part.id == other.id
 }
 
 // nothing makes the result one that says nothing of the log.
@@ -185,26 +171,24 @@ func (part *fetchPart) read(f *fetchRequest, left int) (urgent bool) {
 	return true
 }
 
-// resolve finds the log to read from. A topic that was unknown, or is deleted
-// by now, is looked up again: another of its name may have been made.
+// resolve finds the log to read from. A topic that was unknown, or is deleted by now,
+// or lacks the partition, is looked up again by what it was asked for by: another of its
+// name may have been made.
 func (part *fetchPart) resolve(f *fetchRequest) (*log.Log, *role, error) {
 	for again := range 2 {
 		if part.topic == nil || again == 1 {
 			part.topic = part.lookUp(f)
 		}
-		if part.topic == nil {
-			break
-		}
 		p := part.partition()
 		if p == nil {
-			return nil, nil, errUnknownTopic
+			continue
 		}
 		l, r, err := p.leading()
 		if err != errUnknownTopic {
 			return l, r, err
 		}
 	}
-	if f.q.Version >= 13 {
+	if f.q.Version >= 13 && part.topic == nil {
 		return nil, nil, kerr.UnknownTopicID
 	}
 	return nil, nil, errUnknownTopic
@@ -212,9 +196,9 @@ func (part *fetchPart) resolve(f *fetchRequest) (*log.Log, *role, error) {
 
 func (part *fetchPart) lookUp(f *fetchRequest) *topic {
 	if f.q.Version >= 13 {
-		return f.b.table.byID(part.topicID())
+		return f.b.table.byID(part.id)
 	}
-	return f.b.table.byName([]byte(part.topicName()))
+	return f.b.table.byName([]byte(part.name))
 }
 
 // diverged tells a reader that names the epoch of its last record where that
@@ -268,13 +252,13 @@ func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
 			f.b.fetchMemory.correct(f.conn, granted, got.Bytes)
 			if err != nil || len(got.Batches) > 0 || got.Next < until {
 				f.bytes += got.Bytes
-				f.full = f.full || bound && got.Limited && !got.Pending
+				f.full = f.full || got.Failing || bound && got.Limited && !got.Pending
 				return err
 			}
 			offset = until // nothing lies between
 			continue
 		}
-		read, err := f.b.readLog(l, log.ReadRequest{
+		read, cut, err := f.b.readLog(l, log.ReadRequest{
 			Offset:    offset,
 			MaxBytes:  granted,
 			MinOne:    f.bytes == 0,
@@ -291,7 +275,7 @@ func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
 		if n := len(read.Batches); n > 0 {
 			next = batch.Batch(read.Batches[n-1]).NextOffset()
 		}
-		f.full = f.full || bound && next < end
+		f.full = f.full || cut || bound && next < end
 		return part.take(f, read)
 	}
 }

@@ -38,6 +38,7 @@ type session struct {
 	ended  bool
 	parts  []*fetchPart // in the order they are read
 	lookup map[sessionKey]*fetchPart
+	most   int // partitions that lookup and parts have had room for
 }
 
 type sessionKey struct {
@@ -85,7 +86,7 @@ func (b *sessionBudget) counts() (sessions, partitions int) {
 func (f *fetchRequest) openSession() bool {
 	s := &session{
 		byID: f.q.Version >= 13, budget: f.b.sessions, epoch: 1, busy: true,
-		lookup: make(map[sessionKey]*fetchPart, len(f.q.Partitions)),
+		lookup: map[sessionKey]*fetchPart{},
 	}
 	// Nothing is kept for who may be a replay (RULES §8).
 	if !guard.Check("broker.early-session", !f.r.Conn.EarlyData()) {
@@ -97,7 +98,6 @@ func (f *fetchRequest) openSession() bool {
 	for s.id == 0 {
 		s.id = rand.Int32()
 	}
-	s.parts = make([]*fetchPart, 0, len(f.q.Partitions))
 	s.update(f)
 	s.budget.give(0, len(f.q.Partitions)-len(s.parts)) // named twice
 	evicted, ok := f.conn.addSession(s)
@@ -135,12 +135,19 @@ func (f *fetchRequest) continueSession() *kerr.Error {
 	}
 	s.epoch++
 	s.forget(f)
-	if !rememberable(f.q.Topics) || !s.budget.take(0, len(f.q.Partitions)) {
+	// What it has is named again by most requests, and counted only where room is short.
+	taken := len(f.q.Partitions)
+	fits := rememberable(f.q.Topics)
+	if fits && !s.budget.take(0, taken) {
+		taken = s.lacks(f)
+		fits = s.budget.take(0, taken)
+	}
+	if !fits {
 		return kerr.FetchSessionIDNotFound // the client begins anew, without a session
 	}
 	before := len(s.parts)
 	s.update(f)
-	s.budget.give(0, len(f.q.Partitions)-(len(s.parts)-before))
+	s.budget.give(0, taken-(len(s.parts)-before))
 	s.busy = true
 	s.current.Store(f)
 	f.session, f.parts = s, s.parts
@@ -165,7 +172,7 @@ func (s *session) update(f *fetchRequest) {
 	for i := range f.q.Topics {
 		t := &f.q.Topics[i]
 		found := f.b.fetchedTopic(t, f.q.Version)
-		key := sessionKey{name: string(t.Name), id: t.ID} // one name for all partitions
+		key := sessionKey{name: topicName(t, found), id: t.ID} // one name for all partitions
 		for range t.Partitions {
 			want := f.q.Partitions[next]
 			next++
@@ -181,6 +188,24 @@ func (s *session) update(f *fetchRequest) {
 			part.want = want
 		}
 	}
+	s.most = max(s.most, len(s.parts))
+}
+
+// lacks counts the request's partitions that the session does not have.
+func (s *session) lacks(f *fetchRequest) (n int) {
+	next := 0
+	for i := range f.q.Topics {
+		t := &f.q.Topics[i]
+		key := sessionKey{name: string(t.Name), id: t.ID}
+		for range t.Partitions {
+			key.index = f.q.Partitions[next].Index
+			next++
+			if s.lookup[key] == nil {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 func (s *session) forget(f *fetchRequest) {
@@ -206,8 +231,29 @@ func (s *session) forget(f *fetchRequest) {
 	}
 	if forgotten > 0 {
 		s.parts = slices.DeleteFunc(s.parts, func(p *fetchPart) bool { return p.forgotten })
+		s.shrink()
 		s.budget.give(0, forgotten)
 	}
+}
+
+// roomySession is how many times as many partitions a session may have had as it has,
+// beside roomyAnyway, without being made anew.
+const (
+	roomySession = 2
+	roomyAnyway  = 64
+)
+
+// shrink gives up what only partitions needed that were forgotten.
+func (s *session) shrink() {
+	if s.most <= roomySession*len(s.parts)+roomyAnyway {
+		return
+	}
+	s.parts = slices.Clone(s.parts)
+	lookup := make(map[sessionKey]*fetchPart, len(s.parts))
+	for key, part := range s.lookup {
+		lookup[key] = part
+	}
+	s.lookup, s.most = lookup, len(s.parts)
 }
 
 // endSession gives the session back once the response is encoded. Where a limit
@@ -226,7 +272,7 @@ func (f *fetchRequest) endSession() {
 		slices.SortStableFunc(s.parts, func(a, b *fetchPart) int { return min(a.result.Bytes, 1) - min(b.result.Bytes, 1) })
 	}
 	for _, part := range s.parts {
-		part.result.Batches, part.result.Aborted = nil, nil
+		part.result.Batches, part.result.Aborted, part.result.Leader, part.result.Diverging = nil, nil, nil, nil
 	}
 	s.busy = false
 	ended := s.ended

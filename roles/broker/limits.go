@@ -13,7 +13,7 @@ const (
 	maxFetchWait = 5 * time.Minute
 
 	// Fetch sessions, by number and by partitions: a session's partition takes
-	// about 200 bytes.
+	// about 500 bytes, with its place in what it is found by and its waiter.
 	maxSessions           = 10_000
 	maxSessionPartitions  = 1 << 20
 	maxSessionsConnection = 16

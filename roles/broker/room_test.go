@@ -64,32 +64,33 @@ func TestWaitingFetchesHoldNoFrame(t *testing.T) {
 func TestFetchesWaitWithinTheirMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t)
-		n.controller.createTopic("events", 2001)
+		n.controller.createTopic("events", mostPartitions)
 		n.settle(t.Context())
 		n.withLimits(kafka.Limits{TotalMemory: 1 << 20})
 		wide := func() *kmsg.FetchRequest {
 			q := fetchFrom("events", 0, 0, time.Minute)
 			q.Version = 11
-			for i := range int32(2000) {
-				part := q.Topics[0].Partitions[0]
-				part.Partition = i + 1
-				q.Topics[0].Partitions = append(q.Topics[0].Partitions, part)
+			for i := range int32(mostPartitions - 1) {
+				with(q, i+1)
 			}
 			return q
 		}
 		first, second, small := n.connect(), n.connect(), n.connect()
 		first.send(wide())
 		synctest.Wait()
+		if held := n.held(); held < mostPartitions*waitingPartition {
+			t.Fatalf("the first does not wait, and holds %d bytes", held)
+		}
 		began := time.Now()
 		second.send(wide())
-		second.receive()
+		fetched(t, second.receive().(*kmsg.FetchResponse))
 		if waited := time.Since(began); waited != 0 {
 			t.Errorf("a fetch that there is no room for waited %v", waited)
 		}
 		q := fetchFrom("events", 0, 0, time.Second)
 		q.Version = 11
 		small.send(q)
-		small.receive()
+		fetched(t, small.receive().(*kmsg.FetchResponse))
 		if waited := time.Since(began); waited != time.Second {
 			t.Errorf("a small fetch waited %v", waited)
 		}

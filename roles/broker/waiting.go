@@ -17,7 +17,7 @@ const (
 	// A fetch keeps this much, and as much again for each of its partitions as those
 	// of a session have in theirs.
 	waitingFetch     = 1 << 10
-	waitingPartition = 400
+	waitingPartition = 520
 
 	// waitingElement is a protocol of a member, or its assignment.
 	waitingElement = 200
@@ -29,11 +29,7 @@ var errNoRoomToWait = kerr.CoordinatorLoadInProgress
 
 // park gives back the frame of a fetch that begins to wait. False: it may not wait.
 func (f *fetchRequest) park() bool {
-	partitions := len(f.own)
-	if cap(f.own) > maxPooledPartitions { // made for what it named more than once
-		partitions = cap(f.own)
-	}
-	return f.r.Park(waitingFetch + waitingPartition*int64(partitions))
+	return f.r.Park(waitingFetch + waitingPartition*int64(cap(f.own)))
 }
 
 // parkJoin gives back the frame of a member that begins to wait for the others.

@@ -232,26 +232,30 @@ func (c *Conn) waitForRoom() error {
 	}
 }
 
+// behindParked reports whether a request before r waits for others. If so, whoever waits
+// for room is told when one is answered.
+func (c *Conn) behindParked(r *Request) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	behind := false
+	for q := c.head; q != nil && q != r; q = q.next {
+		behind = behind || q.waits && !q.answered
+	}
+	c.waits = behind
+	return !guard.Check("kafka.answer-behind-parked", !behind)
+}
+
 // awaitParked waits while a request before r waits for others. What r would be answered
 // with could not be sent before that, and would keep memory from clients that take theirs.
 func (c *Conn) awaitParked(r *Request) error {
-	for {
-		c.mu.Lock()
-		behind := false
-		for q := c.head; q != nil && q != r; q = q.next {
-			behind = behind || q.waits && !q.answered
-		}
-		c.waits = behind
-		c.mu.Unlock()
-		if guard.Check("kafka.answer-behind-parked", !behind) {
-			return nil
-		}
+	for c.behindParked(r) {
 		select {
 		case <-c.room:
 		case <-c.ctx.Done():
 			return net.ErrClosed
 		}
 	}
+	return nil
 }
 
 // Mute starts no further request of the connection until then; those that are

@@ -18,11 +18,12 @@
 // smaller ones. What a handler makes of a frame is taken from a budget of its own
 // first ([Request.Expand]), and so is an answer that may be large
 // ([Request.Reserve]). A request that waits for others holds no frame back
-// ([Request.Park]). A peer that does not read its answers is not read from, and cut
-// when it takes nothing for too long, or little while memory is short. One that is
-// muted ([Conn.Mute]) is not read from before its time. What is malformed ends its
-// connection, with one log line and a count by reason, and no other. A request costs
-// no allocation here.
+// ([Request.Park]), nor does one that waits behind it, or for room for its answer, hold
+// back what others need to be decoded. A peer that does not read its answers is not
+// read from, and cut when it takes nothing for too long, or little while memory is
+// short. One that is muted ([Conn.Mute]) is not read from before its time. What is
+// malformed ends its connection, with one log line and a count by reason, and no other.
+// A request costs no allocation here.
 //
 // Ownership. A [Request] and its body are the handler's until it answers, once;
 // both are then used again, the body as soon as the request is parked or has room

@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -117,7 +118,7 @@ func (r *Request) Park(keeps int64) bool {
 	c.mu.Lock()
 	r.waits = true
 	c.mu.Unlock()
-	c.hold(r, keeps-r.size-r.expanded)
+	c.hold(r, keeps-r.size-r.expanded-r.parked)
 	r.Body = nil
 	r.give(c.server)
 	r.parked = keeps
@@ -127,9 +128,11 @@ func (r *Request) Park(keeps int64) bool {
 // Reserve takes n bytes for an answer that is about to be made, until it is sent;
 // they are corrected once it is there. More than half of all is taken as half, so that
 // one does not wait until no other is left, and none is taken behind a request that is
-// parked: its answer could not be sent. It waits for them on the goroutine of Serve, or
-// for the end of the connection, which is the error. The frame does not wait: Body is
-// gone after Reserve, and with it what shares its memory.
+// parked: its answer could not be sent. It waits for them on the goroutine of Serve. An
+// error is the end of the connection, or that it has to end: there is no room for
+// another that waits. The frame does not wait: Body is gone after Reserve, and with it
+// what shares its memory; what the request was expanded by counts as kept by one that
+// is parked.
 func (r *Request) Reserve(n int64) error {
 	if n <= smallAnswer {
 		return nil
@@ -139,6 +142,14 @@ func (r *Request) Reserve(n int64) error {
 	c.hold(r, n-r.size)
 	r.Body = nil
 	r.giveFrame(c.server)
+	behind := c.behindParked(r)
+	if !behind && c.server.answers.try(n) {
+		r.reserved = n
+		return nil
+	}
+	if !guard.Check("kafka.expansion-kept", r.keepExpansion()) && behind {
+		return errNoRoomBehind
+	}
 	if err := c.awaitParked(r); err != nil {
 		return err
 	}
@@ -147,6 +158,25 @@ func (r *Request) Reserve(n int64) error {
 	}
 	r.reserved = n
 	return nil
+}
+
+// errNoRoomBehind closes a connection: what was decoded cannot be kept where it stands,
+// for those may wait for it that the request waits for.
+var errNoRoomBehind = errors.New("a request behind one that waits has a large answer, and there is no room for it to wait")
+
+// keepExpansion counts what was decoded of the request as kept by one that waits, and no
+// longer as room to decode others. False: there is no room for that.
+func (r *Request) keepExpansion() bool {
+	s := r.Conn.server
+	if r.expanded == 0 {
+		return true
+	}
+	if r.parked != 0 || !s.parked.try(r.expanded) {
+		return false
+	}
+	s.expanded.give(r.expanded)
+	r.parked, r.expanded = r.expanded, 0
+	return true
 }
 
 // Respond sends a response. It never blocks.

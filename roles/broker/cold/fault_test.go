@@ -129,6 +129,32 @@ func TestDamageIsReadOnceMoreAndNeverServed(t *testing.T) {
 	})
 }
 
+// TestWhatLiesBeforeDamageSaysSo: more does not come by waiting.
+func TestWhatLiesBeforeDamageSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, memory())
+		p := w.fill(t, partition(0), 1, 64, 1<<10) // an index and four pieces
+		w.faults(bucket.Rule{Op: bucket.OpRead, From: 3, Flip: true})
+		r := open(t, w.options())
+		c := newClient(r, p)
+		for range 2 { // the first time it may be on its way
+			got, err := c.read(from(0))
+			must(t, err)
+			if len(got.Batches) == 0 || got.Failing && (!got.Limited || got.Pending) {
+				t.Fatalf("%+v", got)
+			}
+			if got.Failing {
+				must(t, r.Close())
+				return
+			}
+			synctest.Wait()
+			time.Sleep(time.Second)
+		}
+		t.Error("what comes next is not said to fail")
+		must(t, r.Close())
+	})
+}
+
 func errCut() error { return fmt.Errorf("too short: %w", io.ErrUnexpectedEOF) }
 
 func TestNotFoundMeansLookAgain(t *testing.T) {

@@ -57,6 +57,9 @@ type Result struct {
 	Pending bool
 	// Limited: there is more, and it comes with the next request only.
 	Limited bool
+	// Failing: of what comes next it is known that it cannot be read; the next request
+	// is told why. It is Limited, too.
+	Failing bool
 
 	pieces []*piece // of the batches, referred to
 }
@@ -389,7 +392,7 @@ func (k *walk) to(o storage.Offset) bool {
 // get returns what the walk came to; nil ends the walk.
 func (k *walk) get(w *want) (*item, error) {
 	if k.out.Bytes > 0 && k.s.fails(w) {
-		k.out.Limited = true // the next request is told
+		k.out.Limited, k.out.Failing = true, true
 		return nil, nil
 	}
 	it, err := k.r.need(k.s, w)

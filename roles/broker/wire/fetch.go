@@ -93,6 +93,25 @@ func (q *FetchRequest) Parse(version int16, body []byte) error {
 	return r.err()
 }
 
+// Release lets go of what the request names, and of the body that names share. Small
+// arrays stay for the next request.
+func (q *FetchRequest) Release() {
+	q.Topics, q.Partitions = emptied(q.Topics), emptied(q.Partitions)
+	q.Forgotten, q.ForgottenList = emptied(q.Forgotten), emptied(q.ForgottenList)
+	q.Rack = nil
+}
+
+// keptNames is the largest array of a request that is used again.
+const keptNames = 16
+
+func emptied[T any](s []T) []T {
+	if cap(s) > keptNames {
+		return nil
+	}
+	clear(s)
+	return s[:0]
+}
+
 func (r *reader) fetchTopic(version int16) (t FetchTopic) {
 	if version <= 12 {
 		t.Name = r.string()
