@@ -3,7 +3,6 @@ package txn
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -208,13 +207,13 @@ func (c *Coordinator) ListTransactions(ctx context.Context, req *kmsg.ListTransa
 			return
 		}
 		all := answer
-		answer = func(resp *kmsg.ListTransactionsResponse) { c.matches.filter(ctx, expression, resp, all) }
+		answer = func(resp *kmsg.ListTransactionsResponse) { c.matches.filter(ctx, expression.Regexp, resp, all) }
 	}
 	c.listAll(ctx, q, resp, answer)
 }
 
 // matching makes of a pattern what matches whole ids (KIP-1152).
-func matching(source string) (*regexp.Regexp, error) {
+func matching(source string) (*pattern.Pattern, error) {
 	if len(source) > maxPattern {
 		return nil, fmt.Errorf("a pattern of %d bytes, at most %d are taken", len(source), maxPattern)
 	}
