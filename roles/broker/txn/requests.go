@@ -231,6 +231,11 @@ func (c *Coordinator) listAll(ctx context.Context, q *List, resp *kmsg.ListTrans
 			func(body any) { put(part{ids: body.([]kmsg.ListTransactionsResponseTransactionState)}) },
 			func(code int16) { put(part{code: code}) })
 	}, func(parts []part) {
+		all := 0
+		for _, p := range parts {
+			all += len(p.ids)
+		}
+		resp.TransactionStates = make([]kmsg.ListTransactionsResponseTransactionState, 0, all)
 		for _, p := range parts {
 			resp.TransactionStates = append(resp.TransactionStates, p.ids...)
 			if p.code != 0 && p.code != kerr.NotCoordinator.Code {
