@@ -15,6 +15,7 @@ const (
 	groupAnswer    = 64 << 10 // of a group with its members, or all offsets of one
 	unknownAnswer  = 256 << 10
 	refusalAnswer  = 200
+	producerAnswer = 250 // of a producer that a log remembers
 	resourceAnswer = 64
 )
 
@@ -45,17 +46,19 @@ func (b *Broker) answerMemory(q kmsg.Request) int64 {
 	case *kmsg.ConsumerGroupDescribeRequest:
 		return int64(len(q.Groups)) * groupAnswer
 	case *kmsg.DescribeTransactionsRequest:
-		return int64(len(q.TransactionalIDs)) * namedAnswer
+		return int64(len(q.TransactionalIDs))*namedAnswer + b.transactions.DescribeMemory()
 	case *kmsg.DescribeProducersRequest:
 		n := 0
 		for _, t := range q.Topics {
 			n += len(t.Partitions)
 		}
-		return int64(n) * namedAnswer
+		return int64(n)*namedAnswer + b.store.Stats().Producers*producerAnswer
 	case *kmsg.OffsetFetchRequest:
 		return offsetsMemory(q)
-	case *kmsg.ListGroupsRequest, *kmsg.ListTransactionsRequest:
-		return unknownAnswer
+	case *kmsg.ListGroupsRequest:
+		return b.groups.ListMemory()
+	case *kmsg.ListTransactionsRequest:
+		return b.transactions.ListMemory()
 	}
 	return 0
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/roles/broker/txn"
 )
@@ -45,6 +46,13 @@ func TestTransactionsAreMeasured(t *testing.T) {
 		}
 		if figures["rustmq_transaction_state_bytes"] <= 0 || figures["rustmq_group_state_bytes"] <= 0 {
 			t.Errorf("memory: %v", figures)
+		}
+		for _, q := range []kmsg.Request{
+			kmsg.NewPtrListTransactionsRequest(), kmsg.NewPtrListGroupsRequest(), kmsg.NewPtrDescribeTransactionsRequest(), kmsg.NewPtrDescribeProducersRequest(),
+		} {
+			if n.answerMemory(q) <= 0 {
+				t.Errorf("%T takes no memory, whatever there is to tell", q)
+			}
 		}
 		first.end(5, true)
 		second.end(5, false)

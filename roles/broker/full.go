@@ -3,7 +3,6 @@ package broker
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,13 +19,11 @@ const fullQuiet = 10 * time.Second
 const fullForgotten = 10 * time.Minute
 
 // fullLog tells when producers are refused because the log has no room for them, in
-// spells. It is safe for concurrent use.
+// spells. It is safe for concurrent use, and takes no lock: when the log is full, every
+// connection comes by.
 type fullLog struct {
 	now    func() time.Time
-	inFull atomic.Bool // there is a spell of the whole log: who is served need not ask else
-
-	mu     sync.Mutex
-	spells [fullKinds]Refusing // guarded by mu
+	spells [fullKinds]atomic.Pointer[spells] // nil: none yet
 }
 
 // fullKind is how much of the log has no room.
@@ -38,10 +35,63 @@ const (
 	fullKinds
 )
 
+var fullNames = [fullKinds]string{fullWhole: "log", fullPartition: "partition"}
+
 // Refusing is a spell in which producers are refused; zero: there is none.
 type Refusing struct {
 	Since, Last time.Time
 	Err         error // of the last
+	Batches     int64 // that were refused; a try of the same is another
+}
+
+// Refused is the spells that are over.
+type Refused struct {
+	Spells  int64
+	Batches int64
+	Lasted  time.Duration // each from the first that was refused to the last
+}
+
+// spells is those of one kind. It never changes: another takes its place, whole.
+type spells struct {
+	now   Refusing
+	ended Refused
+}
+
+func (f *fullLog) of(kind fullKind) (s spells, is *spells) {
+	if is = f.spells[kind].Load(); is != nil {
+		s = *is
+	}
+	return s, is
+}
+
+// refuse counts a batch, and reports whether it begins a spell.
+func (s *spells) refuse(now time.Time, err error) (begins bool) {
+	if begins = s.now.Since.IsZero() || now.Sub(s.now.Last) >= fullForgotten; begins {
+		s.end()
+		s.now.Since = now
+	}
+	s.now.Batches++
+	if !now.Before(s.now.Last) {
+		s.now.Last, s.now.Err = now, err
+	}
+	return begins
+}
+
+// end ends the spell, if there is one.
+func (s *spells) end() {
+	s.ended = s.total()
+	s.now = Refusing{}
+}
+
+// total is all spells, with the one that lasts.
+func (s *spells) total() Refused {
+	t := s.ended
+	if !s.now.Since.IsZero() {
+		t.Spells++
+		t.Batches += s.now.Batches
+		t.Lasted += s.now.Last.Sub(s.now.Since)
+	}
+	return t
 }
 
 // refused takes note of why a batch was not appended, and reports whether it begins a
@@ -58,65 +108,63 @@ func (f *fullLog) refused(err error) (kind fullKind, begins bool) {
 		return 0, false
 	}
 	now := f.now()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	s := &f.spells[kind]
-	if begins = s.Since.IsZero() || now.Sub(s.Last) >= fullForgotten; begins {
-		s.Since = now
+	for {
+		next, is := f.of(kind)
+		begins = next.refuse(now, err)
+		if f.spells[kind].CompareAndSwap(is, &next) {
+			return kind, begins
+		}
 	}
-	s.Last, s.Err = now, err
-	if kind == fullWhole {
-		f.inFull.Store(true)
-	}
-	return kind, begins
 }
 
 // served reports whether the batch that was appended ends a spell of the whole log,
 // and how long that was.
 func (f *fullLog) served() (lasted time.Duration, ends bool) {
-	if !f.inFull.Load() {
+	if is := f.spells[fullWhole].Load(); is == nil || is.now.Since.IsZero() {
 		return 0, false
 	}
 	now := f.now()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	s := &f.spells[fullWhole]
-	if s.Since.IsZero() || now.Sub(s.Last) < fullQuiet {
-		return 0, false
+	for {
+		next, is := f.of(fullWhole)
+		if next.now.Since.IsZero() || now.Sub(next.now.Last) < fullQuiet {
+			return 0, false
+		}
+		lasted = now.Sub(next.now.Since)
+		next.end()
+		if f.spells[fullWhole].CompareAndSwap(is, &next) {
+			return lasted, true
+		}
 	}
-	lasted = now.Sub(s.Since)
-	*s = Refusing{}
-	f.inFull.Store(false)
-	return lasted, true
 }
 
-// Refusals is what producers are refused for, as long as they are.
+// Refusals is what producers are refused for, as long as they are, and were before.
 type Refusals struct {
 	Log       Refusing // the log as a whole has no room, or can have no file
 	Partition Refusing // partitions hold what they may of it that is not uploaded
+
+	LogBefore, PartitionBefore Refused // spells that are over
 }
 
 // Refusals returns the spells that last: somebody was refused within [fullQuiet], or the
-// log has had no room since.
+// log has had no room since; and what is over.
 func (b *Broker) Refusals() Refusals {
 	f := &b.full
+	whole, _ := f.of(fullWhole)
+	parts, _ := f.of(fullPartition)
 	now := f.now()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	r := Refusals{Log: f.spells[fullWhole], Partition: f.spells[fullPartition]}
-	if now.Sub(r.Log.Last) >= fullQuiet && b.store.Stats().Fullness < throttleFrom {
-		r.Log = Refusing{}
+	if now.Sub(whole.now.Last) >= fullQuiet && b.store.Stats().Fullness < throttleFrom {
+		whole.end()
 	}
-	if now.Sub(r.Partition.Last) >= fullQuiet {
-		r.Partition = Refusing{}
+	if now.Sub(parts.now.Last) >= fullQuiet {
+		parts.end()
 	}
-	return r
+	return Refusals{Log: whole.now, Partition: parts.now, LogBefore: whole.ended, PartitionBefore: parts.ended}
 }
 
 // refusedProduce counts a batch that a producer was refused, and says it once a spell
 // where that is for want of room.
 func (b *Broker) refusedProduce(part *producePart, err error) {
-	b.metrics.refused.WithLabelValues(kafkaError(err).Message).Inc()
+	b.metrics.refused.count(kafkaError(err))
 	kind, begins := b.full.refused(err)
 	switch {
 	case !begins:

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,15 +56,17 @@ func TestRefusedProducersAreSaid(t *testing.T) {
 		}
 	}
 	clock.advance(5 * time.Minute)
-	if r := n.Refusals(); !r.Log.Since.Equal(began) || !r.Log.Last.Equal(began.Add(4*time.Second)) || r.Log.Err == nil || !r.Partition.Since.IsZero() {
+	if r := n.Refusals(); !r.Log.Since.Equal(began) || !r.Log.Last.Equal(began.Add(4*time.Second)) || r.Log.Err == nil || r.Log.Batches != 5 || !r.Partition.Since.IsZero() {
 		t.Errorf("while nobody sends, and nothing has changed: %+v", r)
 	}
 	if said := lines.at(slog.LevelWarn); len(said) != 1 || !strings.Contains(said[0], "producers are refused") {
 		t.Errorf("%q", said)
 	}
 	const counted = "# HELP rustmq_broker_refused_total Batches of producers that were not appended, by the error that these were told; a try of the same is another.\n# TYPE rustmq_broker_refused_total counter\n"
-	want := counted + "rustmq_broker_refused_total{error=\"KAFKA_STORAGE_ERROR\"} 5\n"
-	if err := testutil.CollectAndCompare(n.Metrics(), strings.NewReader(want), "rustmq_broker_refused_total"); err != nil {
+	want := counted + "rustmq_broker_refused_total{error=\"KAFKA_STORAGE_ERROR\"} 5\n" +
+		"# HELP rustmq_broker_full_seconds_total How long they were, each time from the first batch that was refused to the last.\n# TYPE rustmq_broker_full_seconds_total counter\n" +
+		"rustmq_broker_full_seconds_total{of=\"log\"} 4\nrustmq_broker_full_seconds_total{of=\"partition\"} 0\n"
+	if err := testutil.CollectAndCompare(n.Metrics(), strings.NewReader(want), "rustmq_broker_refused_total", "rustmq_broker_full_seconds_total"); err != nil {
 		t.Error(err)
 	}
 
@@ -80,7 +84,7 @@ func TestRefusedProducersAreSaid(t *testing.T) {
 	if send() != 0 {
 		t.Fatal("deleting every record made no room")
 	}
-	if r := n.Refusals(); r != (Refusals{}) {
+	if r := n.Refusals(); r.Log != (Refusing{}) || r.Partition != (Refusing{}) || r.LogBefore.Spells != 1 || r.LogBefore.Batches < 5 || r.LogBefore.Lasted < 4*time.Second {
 		t.Errorf("after it: %+v", r)
 	}
 	if said := lines.at(slog.LevelWarn); len(said) != 2 || !strings.Contains(said[1], "served again") {
@@ -125,6 +129,57 @@ func TestSpellsOfRefusals(t *testing.T) {
 		}
 		if kind, begins := f.refused(step.err); begins != step.begins || kind != step.kind {
 			t.Errorf("%+v: %v, %v", step, kind, begins)
+		}
+	}
+}
+
+// Whoever is refused and served at the same time, no spell and no batch is lost or
+// counted twice, and what is read meanwhile never goes back.
+func TestSpellsOverlap(t *testing.T) {
+	clock := newHandClock()
+	f := fullLog{now: clock.now}
+	const goroutines, each = 8, 500
+	var run sync.WaitGroup
+	var began, ended, batches atomic.Int64
+	for i := range goroutines {
+		run.Go(func() {
+			for j := range each {
+				switch {
+				case j%50 == 49:
+					clock.advance(fullQuiet)
+				case (i+j)%2 == 0:
+					batches.Add(1)
+					if _, begins := f.refused(log.ErrFull); begins {
+						began.Add(1)
+					}
+				default:
+					if _, ends := f.served(); ends {
+						ended.Add(1)
+					}
+				}
+			}
+		})
+	}
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		run.Wait()
+	}()
+	for last := (Refused{}); ; {
+		s, _ := f.of(fullWhole)
+		t0 := s.total()
+		if t0.Spells < last.Spells || t0.Batches < last.Batches || t0.Lasted < last.Lasted {
+			t.Fatalf("%+v after %+v", t0, last)
+		}
+		last = t0
+		select {
+		case <-over:
+			s, _ := f.of(fullWhole)
+			if got := s.total(); got.Spells != began.Load() || got.Batches != batches.Load() || s.ended.Spells < ended.Load() || ended.Load() == 0 {
+				t.Errorf("%+v, of %d begun, %d ended, %d batches", s, began.Load(), ended.Load(), batches.Load())
+			}
+			return
+		default:
 		}
 	}
 }

@@ -23,7 +23,7 @@ type metrics struct {
 	throttles       [quota.Kinds]prometheus.Counter
 
 	damage  [damagedStores]prometheus.Counter
-	refused *prometheus.CounterVec // batches, by error
+	refused *refusedCounts
 
 	partitions *prometheus.Desc
 	corrupt    *prometheus.Desc
@@ -56,10 +56,7 @@ func newMetrics(b *Broker) *metrics {
 			Help:    "From the arrival of a request to its answer; a fetch may wait for records.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9), // 0.1 ms to 6.5 s
 		}, []string{"api"}),
-		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "rustmq", Subsystem: "broker", Name: "refused_total",
-			Help: "Batches of producers that were not appended, by the error that these were told; a try of the same is another.",
-		}, []string{"error"}),
+		refused:    newRefusedCounts(),
 		partitions: desc("partitions", "Partitions of the cluster."),
 		corrupt:    desc("corrupt_partitions", "Partitions that this broker is to lead and cannot, for their logs are corrupt."),
 		led:        desc("leader_partitions", "Partitions that this broker leads."),
@@ -131,7 +128,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	for in := range damagedStoreNames {
 		m.damage[in].Collect(out)
 	}
-	m.refused.Collect(out)
+	m.refused.collect(out, &m.b.full)
 	gauge := func(d *prometheus.Desc, v float64) { out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
 	all, led := m.b.table.counts()
 	corrupt, _ := m.b.table.corrupt()

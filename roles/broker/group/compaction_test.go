@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/roles/broker/coordinator"
+	"rustmq.dev/rustmq/roles/broker/coordinator/coordinatortest"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/log"
@@ -44,13 +45,13 @@ func (h *house) churn() {
 			return
 		}
 	}
-	h.t.Fatalf("the log was not shortened: it has %d bytes", h.log.size(Partition("g")))
+	h.t.Fatalf("the log was not shortened: it has %d bytes", h.log.Size(Partition("g")))
 }
 
 func (h *house) trims() int {
-	h.log.mu.Lock()
-	defer h.log.mu.Unlock()
-	return h.log.trims
+	trims := 0
+	h.log.Set(func(l *coordinatortest.Log) { trims = l.Trims })
+	return trims
 }
 
 // However much is committed, the log stays as short as its budget and what the
@@ -63,7 +64,7 @@ func TestLogOfGroupsStaysShort(t *testing.T) {
 		most := 0
 		for i := range int64(3000) {
 			wantCode(t, "commit", commitCode(now(t, h.commit(ids[i%10], i))), nil)
-			most = max(most, h.log.size(Partition("g")))
+			most = max(most, h.log.Size(Partition("g")))
 		}
 		if limit := smallLog + 4*int(h.Stats().Bytes); most > limit {
 			t.Errorf("the log had %d bytes, with a state of %d", most, h.Stats().Bytes)
@@ -78,7 +79,7 @@ func TestLogOfGroupsStaysShort(t *testing.T) {
 				t.Errorf("group %s: %d", id, got)
 			}
 		}
-		if n := h.log.size(Partition("g")); n == 0 {
+		if n := h.log.Size(Partition("g")); n == 0 {
 			t.Error("nothing is left")
 		}
 	})
@@ -89,12 +90,12 @@ func TestDeletedGroupsLeaveNoLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t, func(o *Options) { o.CompactBytes = smallLog; o.NewID = newUUID })
 		h.load(1)
-		for i := 0; h.trims() == 0 || h.log.size(Partition("g")) > 0; i++ {
+		for i := 0; h.trims() == 0 || h.log.Size(Partition("g")) > 0; i++ {
 			wantCode(t, "commit", commitCode(now(t, h.commit("g", 1))), nil)
-			h.log.set(func(l *memoryLog) { l.trims = 0 })
+			h.log.Set(func(l *coordinatortest.Log) { l.Trims = 0 })
 			h.delete("g")
 			if i > 1000 {
-				t.Fatalf("%d bytes are left", h.log.size(Partition("g")))
+				t.Fatalf("%d bytes are left", h.log.Size(Partition("g")))
 			}
 		}
 	})
@@ -118,7 +119,7 @@ func TestSnapshotWaitsForWhatIsInFlight(t *testing.T) {
 		for _, id := range ids {
 			wantCode(t, "commit", commitCode(now(t, h.commit(id, 1))), nil)
 		}
-		h.log.hold()
+		h.log.Hold()
 		var answers []<-chan *kmsg.OffsetCommitResponse
 		for _, id := range ids {
 			answers = append(answers, h.commit(id, 2))
@@ -128,7 +129,7 @@ func TestSnapshotWaitsForWhatIsInFlight(t *testing.T) {
 			answers = append(answers, h.commit("g", i))
 			synctest.Wait()
 		}
-		h.log.release()
+		h.log.Release()
 		for _, got := range answers {
 			wantCode(t, "commit", commitCode(now(t, got)), nil)
 		}
@@ -148,26 +149,26 @@ func TestSnapshotWaitsForWhatIsInFlight(t *testing.T) {
 func TestLogStartWaitsForTheSnapshot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t, compacting)
-		h.log.set(func(l *memoryLog) { l.limit = 1000 }) // of which a snapshot of these groups takes more
+		h.log.Set(func(l *coordinatortest.Log) { l.Limit = 1000 }) // of which a snapshot of these groups takes more
 		h.load(1)
 		ids := neighbours(30)
 		for i := range 600 {
 			wantCode(t, "commit", commitCode(now(t, h.commit(ids[i%30], int64(i)))), nil)
 		}
-		h.log.set(func(l *memoryLog) {
-			if l.trims > 0 {
+		h.log.Set(func(l *coordinatortest.Log) {
+			if l.Trims > 0 {
 				t.Error("what the snapshot should have held is gone")
 			}
-			l.limit, l.trimErr = 0, fmt.Errorf("no controller")
+			l.Limit, l.TrimErr = 0, fmt.Errorf("no controller")
 		})
 		time.Sleep(coordinator.CompactRetry + time.Millisecond)
 		if h.trims() == 0 {
 			t.Fatal("the snapshot was not tried again")
 		}
-		h.log.set(func(l *memoryLog) { l.trims, l.trimErr = 0, nil })
-		before := h.log.size(Partition("g"))
+		h.log.Set(func(l *coordinatortest.Log) { l.Trims, l.TrimErr = 0, nil })
+		before := h.log.Size(Partition("g"))
 		time.Sleep(coordinator.CompactRetry + time.Millisecond)
-		if after := h.log.size(Partition("g")); h.trims() != 1 || after*2 > before {
+		if after := h.log.Size(Partition("g")); h.trims() != 1 || after*2 > before {
 			t.Errorf("%d trims, %d bytes of %d", h.trims(), after, before)
 		}
 		h.load(2)
@@ -228,7 +229,7 @@ func TestShortenedLogSaysWhatTheWholeOneSaid(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t, compacting)
-		h.log.keepAll = true
+		h.log.KeepAll = true
 		h.load(1)
 		ids := neighbours(8)
 		var answers []chan int16
@@ -252,32 +253,30 @@ func TestShortenedLogSaysWhatTheWholeOneSaid(t *testing.T) {
 			answers = append(answers, got)
 			switch rng.IntN(6) {
 			case 0:
-				h.log.hold()
+				h.log.Hold()
 			case 1, 2:
 				synctest.Wait()
-				h.log.release()
+				h.log.Release()
 			case 3:
 				synctest.Wait()
 			}
 		}
 		synctest.Wait()
-		h.log.release()
+		h.log.Release()
 		synctest.Wait()
-		h.log.release()
+		h.log.Release()
 		for _, got := range answers {
 			now(t, got)
 		}
-		h.log.mu.Lock()
-		defer h.log.mu.Unlock()
-		whole, starts := h.log.whole[Partition("g")], h.log.starts[Partition("g")]
+		whole, starts := h.log.Whole[Partition("g")], h.log.Starts[Partition("g")]
 		if len(starts) < 3 {
 			t.Fatalf("shortened %d times", len(starts))
 		}
 		for _, s := range starts {
-			for cut := s.length; cut <= len(whole); cut += 1 + rng.IntN(50) {
-				want, got := replayed(t, h.opt, whole[:cut], 0), replayed(t, h.opt, whole[:cut], s.offset)
+			for cut := s.Length; cut <= len(whole); cut += 1 + rng.IntN(50) {
+				want, got := replayed(t, h.opt, whole[:cut], 0), replayed(t, h.opt, whole[:cut], s.Offset)
 				if want != got {
-					t.Fatalf("from offset %d, of %d batches:\n%s\nwant\n%s", s.offset, cut, got, want)
+					t.Fatalf("from offset %d, of %d batches:\n%s\nwant\n%s", s.Offset, cut, got, want)
 				}
 			}
 		}
@@ -355,7 +354,7 @@ func TestFailedSnapshotDoesNotSpin(t *testing.T) {
 		h := open(t, compacting)
 		h.load(1)
 		wantCode(t, "commit", commitCode(now(t, h.commit("g", 1))), nil)
-		h.log.set(func(l *memoryLog) { l.fail = errors.New("disk full") })
+		h.log.Set(func(l *coordinatortest.Log) { l.Fail = errors.New("disk full") })
 		shard := h.shard("g")
 		c := &shard.compaction
 		for c.Retry.IsZero() {

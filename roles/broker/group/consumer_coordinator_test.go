@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/roles/broker/coordinator"
+	"rustmq.dev/rustmq/roles/broker/coordinator/coordinatortest"
 	"rustmq.dev/rustmq/storage"
 )
 
@@ -138,12 +139,12 @@ func TestConsumerHeartbeatWaitsForItsRecords(t *testing.T) {
 		h := open(t, topics)
 		wantCode(t, "not led", now(t, h.beat("g", "m", 0)).ErrorCode, kerr.NotCoordinator)
 		h.load(1)
-		h.log.hold()
+		h.log.Hold()
 		joined := h.beat("g", "m", 0)
 		again := h.beat("g", "m", 0)
 		none(t, joined)
 		none(t, again)
-		h.log.release()
+		h.log.Release()
 		if resp := now(t, joined); resp.ErrorCode != 0 || resp.MemberEpoch != 1 || len(resp.Assignment.Topics[0].Partitions) != 4 {
 			t.Fatalf("%+v", resp)
 		}
@@ -151,9 +152,9 @@ func TestConsumerHeartbeatWaitsForItsRecords(t *testing.T) {
 		if resp := now(t, h.beat("g", "m", 1)); resp.ErrorCode != 0 || resp.Assignment != nil {
 			t.Fatalf("%+v", resp)
 		}
-		h.log.set(func(l *memoryLog) { l.fail = coordinator.ErrNotLeader })
+		h.log.Set(func(l *coordinatortest.Log) { l.Fail = coordinator.ErrNotLeader })
 		wantCode(t, "not recorded", now(t, h.beat("g", "n", 0)).ErrorCode, kerr.NotCoordinator)
-		h.log.set(func(l *memoryLog) { l.fail = nil })
+		h.log.Set(func(l *coordinatortest.Log) { l.Fail = nil })
 		if got := h.described("g"); strings.Contains(got, "\nn ") {
 			t.Fatalf("a member that was not recorded: %s", got)
 		}

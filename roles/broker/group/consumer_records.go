@@ -466,6 +466,16 @@ func (c *Core) replayConsumer(key, value []byte) error {
 	return nil
 }
 
+// isPattern reports whether members are subscribed by what is recorded as a pattern: an
+// earlier version, or another server, may have taken what is not taken here.
+func isPattern(source string) bool {
+	if source == "" || len(source) > maxKeyString {
+		return false
+	}
+	_, err := pattern.Compile(source)
+	return guard.Check("group.recorded-pattern", err == nil)
+}
+
 // rebuild makes of the committed records the consumer group that they say, if
 // they do. Sessions begin now.
 func (g *group) rebuild(now time.Time) {
@@ -490,9 +500,14 @@ func (g *group) rebuild(now time.Time) {
 		case currentMemberKind:
 			currents[r.of] = r.member
 		case patternKind:
-			if _, err := pattern.Compile(r.of); err == nil {
+			if isPattern(r.of) {
 				cg.patterns[r.of] = &r.pattern
 			}
+		}
+	}
+	for _, m := range cg.members {
+		if cg.patterns[m.pattern] == nil && isPattern(m.pattern) {
+			cg.patterns[m.pattern] = &subscription{} // what it matches is not on record
 		}
 	}
 	for _, m := range cg.sorted() {

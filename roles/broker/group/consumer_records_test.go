@@ -1,6 +1,8 @@
 package group
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -278,4 +280,51 @@ func FuzzReplayConsumers(f *testing.F) {
 			t.Fatalf("%d bytes are left of nothing", bytes)
 		}
 	})
+}
+
+// What is recorded as a pattern and is none, empty or too large subscribes nobody to
+// anything, is not asked for, and hurts no other member; what one matches need not be on
+// record.
+func TestRecordedPatternsThatAreNone(t *testing.T) {
+	opt := Options{Log: new(memoryLog)}
+	if err := opt.setDefaults(); err != nil {
+		t.Fatal(err)
+	}
+	c := NewCore(opt)
+	replay := func(kind uint16, of string, value []byte) {
+		t.Helper()
+		key := consumerKey(kind, "g", of)
+		if kind == consumerGroupKind {
+			key = consumerKey(kind, "g")
+		}
+		if err := c.Replay(Record{Key: key, Value: value}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replay(consumerGroupKind, "", (&consumerGroup{epoch: 7}).encode())
+	subscribed := map[string]string{
+		"named": "", "broken": "(", "large": strings.Repeat("a", 2*maxKeyString), "costly": "(?:a{1000}){11}", "lost": "t.*", "known": "u.*",
+	}
+	for id, source := range subscribed {
+		replay(consumerMemberKind, id, (&consumerMember{id: id, pattern: source, topics: []string{"own"}}).encode())
+		if source != "t.*" && len(source) < maxKeyString {
+			replay(patternKind, source, (&subscription{topics: []string{"stale"}, resolved: true}).encode())
+		}
+	}
+	c.Loaded(time.Unix(0, 0))
+	cg := c.groups["g"].consumer
+	fx := c.Step(time.Unix(1, 0), TopicsChanged{Catalogue: someTopics().with("own", 1).with("stale", 1)})
+	if slices.Sort(fx.Match); !slices.Equal(slices.Compact(fx.Match), []string{"t.*", "u.*"}) {
+		t.Fatalf("%q is asked for", fx.Match)
+	}
+	c.Step(time.Unix(2, 0), PatternsMatched{Matched: []*Matched{matchedIn(c.catalogue, "t.*"), matchedIn(c.catalogue, "u.*")}})
+	for id := range subscribed {
+		want := []string{"own"}
+		if id == "lost" {
+			want = []string{"own", "t"}
+		}
+		if got := cg.subscribedNames(cg.members[id]); !slices.Equal(got, want) {
+			t.Errorf("%s subscribes %q, want %q", id, got, want)
+		}
+	}
 }

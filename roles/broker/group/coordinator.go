@@ -30,6 +30,7 @@ type Coordinator struct {
 	// Totals over all shards, for the bounds on memory.
 	groups atomic.Int64
 	bytes  atomic.Int64
+	names  atomic.Int64 // bytes of the groups' ids
 }
 
 // Open returns a coordinator that has no partition yet.
@@ -76,6 +77,20 @@ func (c *Coordinator) Stats() Stats {
 	st := Stats{Groups: c.groups.Load(), Bytes: c.bytes.Load()}
 	st.Loaded, st.Loading = c.shards.Loaded()
 	return st
+}
+
+// What a group takes in an answer that lists it, about, besides its id: as it is found,
+// gathered and encoded. The id is there several times until the encoding has
+// grown, and the collector has come by.
+const (
+	listedBytes = 500
+	listedNames = 6
+)
+
+// ListMemory is about how many bytes an answer to ListGroups takes while it is made, if
+// all groups are listed.
+func (c *Coordinator) ListMemory() int64 {
+	return c.groups.Load()*listedBytes + c.names.Load()*listedNames
 }
 
 // AwaitLoad returns when a partition of [Topic] is loaded, at once when it is not led

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"rustmq.dev/rustmq/roles/broker/coordinator"
+	"rustmq.dev/rustmq/roles/broker/coordinator/coordinatortest"
 	"rustmq.dev/rustmq/storage"
 )
 
@@ -42,7 +43,7 @@ func TestNobodyIsServedBeforeLoadOrAfterUnload(t *testing.T) {
 		h := open(t)
 		wantCode(t, "not led", h.heartbeat("g", "m", 1), kerr.NotCoordinator)
 
-		h.log.reading = make(chan struct{})
+		h.log.Reading = make(chan struct{})
 		h.load(1)
 		wantCode(t, "heartbeat while loading", h.heartbeat("g", "m", 1), kerr.CoordinatorLoadInProgress)
 		wantCode(t, "commit while loading", commitCode(now(t, h.commit("g", 1))), kerr.CoordinatorLoadInProgress)
@@ -50,7 +51,7 @@ func TestNobodyIsServedBeforeLoadOrAfterUnload(t *testing.T) {
 		if st := h.Stats(); st.Loading != 1 || st.Loaded != 0 {
 			t.Fatalf("%+v", st)
 		}
-		close(h.log.reading)
+		close(h.log.Reading)
 		synctest.Wait()
 		wantCode(t, "unknown member", h.heartbeat("g", "m", 1), kerr.UnknownMemberID)
 		if st := h.Stats(); st.Loading != 0 || st.Loaded != 1 {
@@ -96,7 +97,7 @@ func TestAwaitLoad(t *testing.T) {
 			}
 		}
 		isOver("not led", wait(t.Context()), true)
-		h.log.reading = make(chan struct{})
+		h.log.Reading = make(chan struct{})
 		h.load(1)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -106,10 +107,10 @@ func TestAwaitLoad(t *testing.T) {
 		isOver("loading", long, false)
 		h.load(2)
 		isOver("loading under the next epoch", long, false)
-		close(h.log.reading)
+		close(h.log.Reading)
 		isOver("loaded", long, true)
 		isOver("loaded before", wait(t.Context()), true)
-		h.log.set(func(l *memoryLog) { l.reading = make(chan struct{}) })
+		h.log.Set(func(l *coordinatortest.Log) { l.Reading = make(chan struct{}) })
 		h.load(3)
 		unled := wait(t.Context())
 		isOver("loading again", unled, false)
@@ -124,15 +125,15 @@ func TestLoadIsTriedUntilTheLogCanBeRead(t *testing.T) {
 		h.load(1)
 		wantCode(t, "commit", commitCode(now(t, h.commit("g", 7))), nil)
 		h.Unload(Partition("g"))
-		h.log.set(func(l *memoryLog) { l.readErr = errors.New("input/output error") })
+		h.log.Set(func(l *coordinatortest.Log) { l.ReadErr = errors.New("input/output error") })
 		h.load(2)
 		wantCode(t, "heartbeat", h.heartbeat("g", "m", 1), kerr.CoordinatorLoadInProgress)
 		time.Sleep(10 * coordinator.LoadRetry)
-		h.log.set(func(l *memoryLog) {
-			if l.reads < 10 {
-				t.Errorf("%d reads", l.reads)
+		h.log.Set(func(l *coordinatortest.Log) {
+			if l.Reads < 10 {
+				t.Errorf("%d reads", l.Reads)
 			}
-			l.readErr = nil
+			l.ReadErr = nil
 		})
 		time.Sleep(coordinator.LoadRetry + time.Millisecond)
 		if got := h.fetched("g"); got != 7 {
@@ -197,10 +198,10 @@ func TestRestartContinues(t *testing.T) {
 		if after := h.Stats(); after != before {
 			t.Fatalf("%+v, before the restart %+v", after, before)
 		}
-		reads := h.log.reads
+		reads := h.log.Reads
 		h.load(2)
 		h.load(1)
-		if h.log.reads != reads {
+		if h.log.Reads != reads {
 			t.Fatal("loaded again under an epoch that is not higher")
 		}
 	})
@@ -211,7 +212,7 @@ func TestAnswersWaitForTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t)
 		h.load(1)
-		h.log.hold()
+		h.log.Hold()
 		commits := []<-chan *kmsg.OffsetCommitResponse{h.commit("g", 1), h.commit("g", 2), h.commit("g", 3)}
 		none(t, commits[0])
 		m := now(t, h.join("g", "")).MemberID
@@ -220,7 +221,7 @@ func TestAnswersWaitForTheLog(t *testing.T) {
 		if got := h.fetched("g"); got != -1 {
 			t.Fatalf("offset %d was seen", got)
 		}
-		h.log.release()
+		h.log.Release()
 		for _, c := range commits {
 			wantCode(t, "commit", commitCode(now(t, c)), nil)
 		}
@@ -248,8 +249,8 @@ func TestCommitsShareBatches(t *testing.T) {
 		for _, c := range all {
 			wantCode(t, "commit", commitCode(now(t, c)), nil)
 		}
-		if h.log.appends != 1 {
-			t.Fatalf("%d appends for commits that waited together", h.log.appends)
+		if h.log.Appends != 1 {
+			t.Fatalf("%d appends for commits that waited together", h.log.Appends)
 		}
 		if got := h.fetched("g"); got != 99 {
 			t.Fatalf("offset %d", got)
@@ -284,28 +285,28 @@ func TestNextEpochWaitsForAppendsOfTheLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t)
 		h.load(1)
-		h.log.hold()
+		h.log.Hold()
 		first := h.commit("g", 1)
 		none(t, first)
 		h.Unload(Partition("g"))
 		h.Load(Partition("g"), 1)
 		wantCode(t, "commit cut off", commitCode(now(t, first)), kerr.NotCoordinator)
 		wantCode(t, "heartbeat", h.heartbeat("g", "m", 1), kerr.CoordinatorLoadInProgress)
-		h.log.release()
+		h.log.Release()
 		synctest.Wait()
 		if got := h.fetched("g"); got != 1 {
 			t.Fatalf("offset %d", got)
 		}
 
 		// An append that never ends keeps nobody from closing.
-		h.log.hold()
+		h.log.Hold()
 		none(t, h.commit("g", 2))
 		h.load(2)
 		h.load(3)
 		if err := h.Close(); err != nil {
 			t.Fatal(err)
 		}
-		h.log.release()
+		h.log.Release()
 		wantCode(t, "closed", h.heartbeat("g", "m", 1), kerr.NotCoordinator)
 		h.Load(Partition("g"), 4)
 		wantCode(t, "closed", h.heartbeat("g", "m", 1), kerr.NotCoordinator)
@@ -328,7 +329,7 @@ func TestFailedAppendIsAnsweredAsWhatItIs(t *testing.T) {
 				h := open(t)
 				h.load(1)
 				wantCode(t, "commit", commitCode(now(t, h.commit("g", 1))), nil)
-				h.log.set(func(l *memoryLog) { l.fail = c.err })
+				h.log.Set(func(l *coordinatortest.Log) { l.Fail = c.err })
 				wantCode(t, "commit", commitCode(now(t, h.commit("g", 2))), c.commit)
 				if got := h.fetched("g"); got != 1 {
 					t.Fatalf("offset %d", got)
@@ -485,7 +486,7 @@ func TestEveryVersionIsAnswered(t *testing.T) {
 func TestManyOffsetsTakeSeveralBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t)
-		h.log.limit = 1 << 20
+		h.log.Limit = 1 << 20
 		h.load(1)
 		const partitions = 30_000
 		req := commitRequest("g", 1)

@@ -204,7 +204,8 @@ type Core struct {
 	producers map[int64]map[*group]bool
 	order     uint64 // of the newest offset, committed or in a transaction
 	bytes     int64
-	skips     int // records of kinds that are not known here
+	names     int64 // bytes of the groups' ids
+	skips     int   // records of kinds that are not known here
 
 	catalogue Catalogue // what members of the consumer protocol can be given
 
@@ -338,6 +339,7 @@ func (c *Core) make(id string) *group {
 	}
 	c.groups[id] = g
 	c.bytes += groupBytes + int64(len(id))
+	c.names += int64(len(id))
 	return g
 }
 
@@ -370,6 +372,7 @@ func (c *Core) drop(g *group) {
 	g.recorded(nil)
 	delete(c.groups, g.id)
 	c.bytes -= groupBytes + int64(len(g.id))
+	c.names -= int64(len(g.id))
 	c.alarms.Set(g, time.Time{})
 }
 

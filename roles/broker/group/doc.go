@@ -49,7 +49,9 @@
 // functions and Log.Append, which must not block. What patterns match is found by a
 // matcher for all groups, on goroutines that take turns: of the request that brings a
 // pattern before a core sees it, and of a shard when the topics have changed, which
-// members that subscribe by pattern hear of a little later than others. The matcher has
+// members that subscribe by pattern hear of a little later than others. Of one pattern one
+// match is under way, whoever wants it, and what matches and what they found take is
+// bounded: a request that finds no room is told to come again. The matcher has
 // a lock, under which nothing is called; a core has none.
 //
 // Bytes: Kafka's own records, one batch per append, one of its own for what a

@@ -3,6 +3,7 @@ package group
 import (
 	"bytes"
 	"errors"
+	"rustmq.dev/rustmq/roles/broker/coordinator/coordinatortest"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -66,12 +67,12 @@ func TestTopicMadeAnewHasNoOffsets(t *testing.T) {
 		wantCode(t, "commit", commitCode(now(t, h.commit("g", 1000))), nil)
 		h.load(2)
 		h.wantOffset(1000)
-		h.log.set(func(l *memoryLog) { l.fail = errors.New("no room") })
+		h.log.Set(func(l *coordinatortest.Log) { l.Fail = errors.New("no room") })
 		topics.become(2)
 		h.TopicDeleted("t")
 		h.wantNothing()
 		h.Unload(Partition("g")) // killed
-		h.log.set(func(l *memoryLog) { l.fail = nil })
+		h.log.Set(func(l *coordinatortest.Log) { l.Fail = nil })
 		h.load(3)
 		h.wantNothing()
 		topics.become(1)
@@ -130,11 +131,11 @@ func TestTombstonesSpareTheTopicMadeAnew(t *testing.T) {
 		h, topics := openTwice(t)
 		wantCode(t, "commit", commitCode(now(t, h.commit("g", 1000))), nil)
 		topics.become(2)
-		h.log.hold()
+		h.log.Hold()
 		second := h.commit("g", 5)
 		none(t, second)
 		time.Sleep(DefaultOffsetCheck + time.Second) // it is looked for offsets of the first
-		h.log.release()
+		h.log.Release()
 		wantCode(t, "commit", commitCode(now(t, second)), nil)
 		h.wantOffset(5)
 		h.load(2)

@@ -4,19 +4,31 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"regexp"
 	"slices"
 	"sync"
 	"time"
 
 	"rustmq.dev/rustmq/roles/broker/pattern"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 const (
 	// maxMatches bounds the requests that wait for a match.
 	maxMatches = 1000
-	// maxMatched bounds the names that are kept of patterns that matched; 16 bytes each.
-	maxMatched = 1 << 20
+	// maxKept bounds the bytes of patterns that were matched, and of what they matched.
+	maxKept = 64 << 20
+	// maxUnderWay bounds those of matches that are under way for requests. One that
+	// takes more passes alone, and each shard may have one besides.
+	maxUnderWay = 64 << 20
+	// maxCatalogues bounds the catalogues that are kept with what was matched in them:
+	// an old one holds metadata that nobody else wants.
+	maxCatalogues = 8
+
+	// maxTold is after how many names a shard is told what its patterns matched.
+	maxTold = 1 << 20
+
+	nameBytes    = 16  // of a name that matched; its bytes are the catalogue's
+	matchedBytes = 200 // of what is kept of a pattern, besides
 )
 
 // Why a pattern is not matched.
@@ -32,7 +44,22 @@ type Matched struct {
 	Catalogue Catalogue
 	Topics    []string // sorted
 
-	expression *regexp.Regexp
+	expression *pattern.Pattern
+}
+
+// size is about what m takes in memory, its catalogue left out.
+func (m *Matched) size() int64 {
+	return m.expression.Memory + matchedBytes + nameBytes*int64(cap(m.Topics))
+}
+
+// flight is a match that is under way. Who wants the same waits for it.
+type flight struct {
+	landed chan struct{} // closed when found and err are set
+	found  *Matched
+	err    error
+
+	may  bool  // take more than there is room for
+	held int64 // bytes; guarded by the matcher's mu
 }
 
 // matcher matches patterns with the names of topics, for all groups, once for each
@@ -46,15 +73,19 @@ type matcher struct {
 
 	turns pattern.Turns
 
-	mu      sync.Mutex // guards what follows
-	closed  bool
-	waiting int // requests
-	known   map[string]*Matched
-	names   int // in known
+	mu       sync.Mutex // guards what follows
+	closed   bool
+	waiting  int // requests
+	flights  map[string]*flight
+	underWay int64 // bytes of flights
+	known    map[string]*Matched
+	kept     int64          // bytes of known
+	versions map[uint64]int // how many of known are of a catalogue, by its version
 }
 
 func newMatcher(catalogue func() Catalogue) *matcher {
-	m := &matcher{catalogue: catalogue, known: map[string]*Matched{}}
+	m := &matcher{catalogue: catalogue, flights: map[string]*flight{}}
+	m.forgetAll()
 	m.ending, m.end = context.WithCancel(context.Background())
 	return m
 }
@@ -107,63 +138,174 @@ func (m *matcher) ask(ctx context.Context, source string, then func(*Matched, er
 	}
 }
 
-// find returns what a pattern matches in the catalogue of now. It is given up when ctx
-// ends, and after such a time, if it is not zero.
+// find returns what a pattern matches in the catalogue of now, or one that comes
+// meanwhile. It is given up when ctx ends, and after such a time, if it is not zero.
 func (m *matcher) find(ctx context.Context, source string, limit time.Duration) (*Matched, error) {
 	c := m.catalogue()
-	m.mu.Lock()
-	was := m.known[source]
-	m.mu.Unlock()
-	if was != nil && was.Catalogue.Version() >= c.Version() {
-		return was, nil
+	for {
+		m.mu.Lock()
+		was, f := m.known[source], m.flights[source]
+		fresh := was != nil && was.Catalogue.Version() >= c.Version()
+		mine := !fresh && f == nil
+		if mine {
+			f = &flight{landed: make(chan struct{}), may: limit == 0}
+			m.flights[source] = f
+		}
+		m.mu.Unlock()
+		if fresh {
+			return was, nil
+		}
+		if mine {
+			found, err := m.match(ctx, f, source, was, limit)
+			m.land(source, f, found, err)
+			return found, err
+		}
+		select {
+		case <-f.landed:
+		case <-ctx.Done():
+			return nil, pattern.ErrNobody
+		case <-m.ending.Done():
+			return nil, pattern.ErrNobody
+		}
+		switch {
+		case f.err == nil && f.found.Catalogue.Version() >= c.Version():
+			return f.found, nil
+		case f.err == errPattern, limit > 0 && (f.err == errMatching || f.err == pattern.ErrTooLong):
+			return nil, f.err
+		} // it is of older topics, or given up by who has less patience
 	}
+}
+
+// match does what find is asked for. was is what the pattern matched before, nil: that
+// is not known.
+func (m *matcher) match(ctx context.Context, f *flight, source string, was *Matched, limit time.Duration) (*Matched, error) {
+	c := m.catalogue()
 	found := &Matched{Source: source, Catalogue: c}
-	names, known := []string(nil), false
+	t := m.turns.Begin(limit, ctx, m.ending)
+	var names []string
+	var known bool
+	var failed error
 	if was != nil {
 		found.expression = was.expression
 		names, known = c.Changed(was.Catalogue)
-	} else {
-		expression, err := pattern.Compile(source)
-		if err != nil {
-			return nil, errPattern
-		}
-		found.expression = expression
+	} else if t.Next() {
+		found.expression, failed = compile(source)
 	}
-	t := m.turns.Begin(limit, ctx, m.ending)
-	if known {
-		found.Topics = was.follow(c, names, t)
-	} else {
-		for name := range c.Names() {
-			if !t.Next() {
-				break
-			}
-			if found.expression.MatchString(name) {
-				found.Topics = append(found.Topics, name)
-			}
+	switch {
+	case failed != nil:
+	case known:
+		if failed = m.hold(f, was.size()); failed == nil {
+			found.Topics = was.follow(c, names, t)
 		}
-		slices.Sort(found.Topics)
+	case t.Next():
+		failed = m.matchAll(f, found, t)
 	}
 	if err := t.End(); err != nil {
 		return nil, err
 	}
-	m.keep(found)
+	if failed != nil {
+		return nil, failed
+	}
 	return found, nil
 }
 
-// keep makes found known, in place of others if there are too many.
-func (m *matcher) keep(found *Matched) {
+func compile(source string) (*pattern.Pattern, error) {
+	p, err := pattern.Compile(source)
+	if err != nil {
+		return nil, errPattern
+	}
+	return p, nil
+}
+
+// matchAll looks at every name of found's catalogue.
+func (m *matcher) matchAll(f *flight, found *Matched, t *pattern.Match) error {
+	if err := m.hold(f, found.size()); err != nil {
+		return err
+	}
+	for name := range found.Catalogue.Names() {
+		if !t.Next() {
+			return nil
+		}
+		if !found.expression.MatchString(name) {
+			continue
+		}
+		before := found.size()
+		found.Topics = append(found.Topics, name)
+		if err := m.hold(f, found.size()-before); err != nil {
+			return err
+		}
+	}
+	slices.Sort(found.Topics)
+	return nil
+}
+
+// hold counts bytes that a flight takes, until it has landed, unless there is no room
+// for them beside others'.
+func (m *matcher) hold(f *flight, bytes int64) error {
+	if bytes == 0 {
+		return nil
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	alone := m.underWay == f.held
+	if !guard.Check("group.matches-under-way", f.may || alone || m.underWay+bytes <= maxUnderWay) {
+		return errMatching
+	}
+	f.held += bytes
+	m.underWay += bytes
+	return nil
+}
+
+// land tells who waits for a flight what has become of it.
+func (m *matcher) land(source string, f *flight, found *Matched, err error) {
+	m.mu.Lock()
+	delete(m.flights, source)
+	m.underWay -= f.held
+	f.found, f.err = found, err
+	if err == nil {
+		m.keep(found)
+	}
+	m.mu.Unlock()
+	close(f.landed)
+}
+
+// keep makes found known, in place of others if there are too many. m.mu is held.
+func (m *matcher) keep(found *Matched) {
 	if was := m.known[found.Source]; was != nil {
 		if was.Catalogue.Version() > found.Catalogue.Version() {
 			return
 		}
-		m.names -= len(was.Topics) + 1
+		m.forget(was)
 	}
 	m.known[found.Source] = found
-	if m.names += len(found.Topics) + 1; m.names > maxMatched {
-		m.known, m.names = map[string]*Matched{}, 0
+	m.kept += found.size()
+	m.versions[found.Catalogue.Version()]++
+	if !guard.Check("group.matches-kept", m.kept <= maxKept) {
+		m.forgetAll()
 	}
+	if !guard.Check("group.catalogues-kept", len(m.versions) <= maxCatalogues) {
+		oldest := slices.Min(slices.Collect(maps.Keys(m.versions)))
+		for _, is := range m.known {
+			if is.Catalogue.Version() == oldest {
+				m.forget(is)
+			}
+		}
+	}
+}
+
+// forget makes what is known of a pattern unknown. m.mu is held.
+func (m *matcher) forget(is *Matched) {
+	delete(m.known, is.Source)
+	m.kept -= is.size()
+	version := is.Catalogue.Version()
+	if m.versions[version]--; m.versions[version] == 0 {
+		delete(m.versions, version)
+	}
+}
+
+// forgetAll makes all that is known unknown. m.mu is held.
+func (m *matcher) forgetAll() {
+	m.known, m.kept, m.versions = map[string]*Matched{}, 0, map[uint64]int{}
 }
 
 // follow returns the topics that match when those of these names came or went.
@@ -217,15 +359,16 @@ func (s *shard) match(sources []string) {
 				}
 			})
 		}
-		told := time.Now()
+		told, names := time.Now(), 0
 		for _, source := range wanted {
 			// What took its time before and was taken may take more now.
 			if m, err := s.c.matcher.find(s.Context, source, 0); err == nil {
 				found = append(found, m)
+				names += len(m.Topics)
 			}
-			if time.Since(told) > time.Second { // others need not wait for all
+			if time.Since(told) > time.Second || names > maxTold { // others need not wait for all
 				tell(false)
-				told = time.Now()
+				told, names = time.Now(), 0
 			}
 		}
 		tell(true)

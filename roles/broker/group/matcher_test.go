@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -141,7 +143,7 @@ func TestAMatchIsGivenUp(t *testing.T) {
 	}
 }
 
-// A pattern is matched once, by all who ask for it, and what is kept is bounded.
+// A pattern that was matched is known to all who ask for it.
 func TestMatchesAreShared(t *testing.T) {
 	of := many{n: 1000, version: 1}
 	m := newMatcher(func() Catalogue { return of })
@@ -163,12 +165,123 @@ func TestMatchesAreShared(t *testing.T) {
 	if next, err := m.find(t.Context(), ".*", 0); err != nil || next == first || next.Catalogue.Version() != 2 {
 		t.Errorf("of other topics: %v", err)
 	}
-	for i := range 2 * maxMatched / 1000 {
-		m.keep(&Matched{Source: fmt.Sprint(i), Catalogue: of, Topics: first.Topics})
-		if m.names > maxMatched {
-			t.Fatalf("%d names are kept", m.names)
+}
+
+// What is kept is bounded, whether patterns match many names or are large themselves,
+// and of old catalogues some are kept.
+func TestKeptMatchesAreBounded(t *testing.T) {
+	of := many{n: 1, version: 1}
+	m := newMatcher(func() Catalogue { return of })
+	defer m.close()
+	bounded := func(what string) {
+		t.Helper()
+		sum := int64(0)
+		for _, is := range m.known {
+			sum += is.size()
+		}
+		if m.kept > maxKept || sum != m.kept {
+			t.Fatalf("%s: %d bytes are kept, counted as %d", what, sum, m.kept)
 		}
 	}
+	for i, all := 0, int64(0); all < 2*maxKept; i++ {
+		found, err := m.find(t.Context(), strings.Repeat("b", 9000)+strconv.Itoa(i), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all += found.size()
+		bounded("large patterns")
+	}
+	few, err := m.find(t.Context(), "few", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 * maxKept / (10_000 * nameBytes) {
+		m.keep(&Matched{Source: strconv.Itoa(i), Catalogue: of, Topics: make([]string, 10_000), expression: few.expression})
+		bounded("many names")
+	}
+	for range 3 * maxCatalogues {
+		of.version++
+		if _, err := m.find(t.Context(), fmt.Sprint("of ", of.version), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	catalogues := map[uint64]bool{}
+	for _, is := range m.known {
+		catalogues[is.Catalogue.Version()] = true
+	}
+	if len(catalogues) != maxCatalogues || !catalogues[of.version] {
+		t.Errorf("of catalogue %d: %v are kept", of.version, catalogues)
+	}
+}
+
+// gate is a catalogue whose names wait for whoever opens it.
+type gate struct {
+	many
+	began, opened chan struct{}
+	looked        *atomic.Int32
+}
+
+func (g gate) Names() iter.Seq[string] {
+	if g.looked.Add(1) == 1 {
+		close(g.began)
+	}
+	<-g.opened
+	return g.many.Names()
+}
+
+// Who wants the same pattern of the same topics waits for one match, and for another
+// only if who began it has left; who wants it of later topics has its own.
+func TestOnePatternIsMatchedOnce(t *testing.T) {
+	of := gate{many{n: 10, version: 1}, make(chan struct{}), make(chan struct{}), new(atomic.Int32)}
+	m := newMatcher(func() Catalogue { return of })
+	defer m.close()
+	first, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	m.ask(first, "0.*", func(_ *Matched, err error) { left <- err })
+	<-of.began
+	const others = 100
+	answers := make(chan error, others)
+	for range others {
+		m.ask(t.Context(), "0.*", func(_ *Matched, err error) { answers <- err })
+	}
+	leave()
+	close(of.opened)
+	if err := <-left; err != pattern.ErrNobody {
+		t.Errorf("who has left is told: %v", err)
+	}
+	for range others {
+		if err := <-answers; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := of.looked.Load(); n != 2 {
+		t.Errorf("the names were looked at %d times", n)
+	}
+	of.version = 2
+	if found, err := m.find(t.Context(), "0.*", 0); err != nil || found.Catalogue.Version() != 2 {
+		t.Errorf("of later topics: %+v, %v", found, err)
+	}
+}
+
+// A request's match that has no room beside others is told to come again; alone it
+// passes, whatever it takes, and a shard's does.
+func TestMatchesUnderWayAreBounded(t *testing.T) {
+	m := newMatcher(func() Catalogue { return many{n: 100, version: 1} })
+	defer m.close()
+	other := &flight{landed: make(chan struct{})}
+	if err := m.hold(other, 2*maxUnderWay); err != nil {
+		t.Fatalf("alone: %v", err)
+	}
+	if _, err := m.find(t.Context(), ".*", time.Hour); !errors.Is(err, errMatching) {
+		t.Errorf("beside it: %v", err)
+	}
+	if _, err := m.find(t.Context(), ".*", 0); err != nil {
+		t.Errorf("a shard's: %v", err)
+	}
+	if m.underWay != 2*maxUnderWay {
+		t.Errorf("%d bytes of matches that are over", m.underWay-2*maxUnderWay)
+	}
+	m.land("", other, nil, errEnded)
 }
 
 // Beyond a number of requests that wait for a match the next is told to come again.

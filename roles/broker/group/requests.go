@@ -367,6 +367,11 @@ func (c *Coordinator) ListGroups(ctx context.Context, req *kmsg.ListGroupsReques
 			func(code int16) { put(part{code: code}) })
 	}, func(parts []part) {
 		resp := req.ResponseKind().(*kmsg.ListGroupsResponse)
+		all := 0
+		for _, p := range parts {
+			all += len(p.groups)
+		}
+		resp.Groups = make([]kmsg.ListGroupsResponseGroup, 0, all)
 		for _, p := range parts {
 			resp.Groups = append(resp.Groups, p.groups...)
 			if p.code != 0 && p.code != kerr.NotCoordinator.Code {

@@ -24,6 +24,7 @@ type shard struct {
 	catalogue Catalogue // that the core knows
 	groups    int       // as counted in the coordinator's totals
 	bytes     int64
+	names     int64
 	builder   *batch.Builder
 	writes    []WriteID // of the records in builder
 	matching  matching
@@ -253,6 +254,10 @@ func (s *shard) count() {
 	if bytes != s.bytes {
 		s.c.bytes.Add(bytes - s.bytes)
 	}
+	if names := s.core.names; names != s.names {
+		s.c.names.Add(names - s.names)
+		s.names = names
+	}
 	s.groups, s.bytes = groups, bytes
 }
 
@@ -307,4 +312,5 @@ func (s *shard) End() {
 	s.core, s.builder, s.held = nil, nil, nil
 	s.c.groups.Add(-int64(s.groups))
 	s.c.bytes.Add(-s.bytes)
+	s.c.names.Add(-s.names)
 }

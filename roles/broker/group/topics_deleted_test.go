@@ -3,6 +3,7 @@ package group
 import (
 	"errors"
 	"fmt"
+	"rustmq.dev/rustmq/roles/broker/coordinator/coordinatortest"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -95,7 +96,7 @@ func TestTopicDeletedWhileNobodyListens(t *testing.T) {
 	for name, deafen := range map[string]func(h *house) (listen func()){
 		"loading": func(h *house) func() {
 			reading := make(chan struct{})
-			h.log.set(func(l *memoryLog) { l.reading = reading })
+			h.log.Set(func(l *coordinatortest.Log) { l.Reading = reading })
 			h.load(2)
 			return func() { close(reading) }
 		},
@@ -204,10 +205,10 @@ func TestTopicsDeletedUnheardLeaveNoOffsets(t *testing.T) {
 		topics.gone.Store(false)
 		commit("t")
 		topics.gone.Store(true)
-		h.log.set(func(l *memoryLog) { l.fail = errors.New("no room") })
+		h.log.Set(func(l *coordinatortest.Log) { l.Fail = errors.New("no room") })
 		h.TopicDeleted("t")
 		want("other", "t")
-		h.log.set(func(l *memoryLog) { l.fail = nil })
+		h.log.Set(func(l *coordinatortest.Log) { l.Fail = nil })
 		time.Sleep(DefaultOffsetCheck + time.Second)
 		want("other")
 	})

@@ -3,6 +3,7 @@ package group
 import (
 	"context"
 	"errors"
+	"rustmq.dev/rustmq/roles/broker/coordinator/coordinatortest"
 	"testing"
 	"testing/synctest"
 
@@ -69,11 +70,11 @@ func TestOffsetsAreCommittedByTheMarker(t *testing.T) {
 		h.load(1)
 		wantCode(t, "commit", commitCode(now(t, h.commit("g", 1))), nil)
 		wantCode(t, "stable", h.stable("g"), nil)
-		h.log.hold()
+		h.log.Hold()
 		first := h.askTxnCommit(txnCommitRequest("g", 7, 5))
 		none(t, first)
 		wantCode(t, "while it is written", h.stable("g"), kerr.UnstableOffsetCommit)
-		h.log.release()
+		h.log.Release()
 		wantCode(t, "in a transaction", now(t, first).Topics[0].Partitions[0].ErrorCode, nil)
 		for epoch := range storage.Epoch(2) {
 			h.wantOffset(1)
@@ -82,11 +83,11 @@ func TestOffsetsAreCommittedByTheMarker(t *testing.T) {
 		}
 		h.mark(8, true) // another's
 		h.wantOffset(1)
-		h.log.hold()
+		h.log.Hold()
 		marked := h.askMark(7, true)
 		none(t, marked)
 		h.wantOffset(1)
-		h.log.release()
+		h.log.Release()
 		if err := now(t, marked); err != nil {
 			t.Fatal(err)
 		}
@@ -139,20 +140,20 @@ func TestFailedTransactionalWrites(t *testing.T) {
 		h := open(t)
 		h.load(1)
 		wantCode(t, "commit", commitCode(now(t, h.commit("g", 1))), nil)
-		h.log.set(func(l *memoryLog) { l.fail = kerr.TransactionAbortable })
+		h.log.Set(func(l *coordinatortest.Log) { l.Fail = kerr.TransactionAbortable })
 		wantCode(t, "not verified", h.txnCommit(txnCommitRequest("g", 7, 5)), kerr.TransactionAbortable)
 		wantCode(t, "stable", h.stable("g"), nil)
-		h.log.set(func(l *memoryLog) { l.fail = nil })
+		h.log.Set(func(l *coordinatortest.Log) { l.Fail = nil })
 		h.mark(7, true)
 		h.wantOffset(1)
 		wantCode(t, "in a transaction", h.txnCommit(txnCommitRequest("g", 7, 6)), nil)
-		h.log.set(func(l *memoryLog) { l.fail = errors.New("disk full") })
+		h.log.Set(func(l *coordinatortest.Log) { l.Fail = errors.New("disk full") })
 		if err := now(t, h.askMark(7, true)); err == nil {
 			t.Fatal("a marker that was not written")
 		}
 		h.wantOffset(1)
 		wantCode(t, "stable", h.stable("g"), kerr.UnstableOffsetCommit)
-		h.log.set(func(l *memoryLog) { l.fail = nil })
+		h.log.Set(func(l *coordinatortest.Log) { l.Fail = nil })
 		h.mark(7, true)
 		h.wantOffset(6)
 		if err := <-h.askMark(-1, true); err != nil {

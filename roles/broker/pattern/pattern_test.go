@@ -1,6 +1,8 @@
 package pattern_test
 
 import (
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -25,6 +27,39 @@ func TestWholeNamesMatch(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What a pattern says that it takes is not less than it does.
+func TestMemoryOfPatterns(t *testing.T) {
+	const each = 20
+	for name, source := range map[string]string{
+		"letters":  strings.Repeat("a", 9000),
+		"optional": "(?:.?){900}b",
+		"ranges":   `\pL\pL\pL\pL`,
+		"choices":  strings.Repeat("(a|b)", 900),
+	} {
+		all := make([]*pattern.Pattern, each)
+		before := heap()
+		for i := range all {
+			var err error
+			if all[i], err = pattern.Compile(source + strconv.Itoa(i)); err != nil {
+				t.Fatal(err)
+			}
+			all[i].MatchString("abc")
+		}
+		if took := heap() - before; took > each*all[0].Memory {
+			t.Errorf("%s: %d bytes each, said to be %d", name, took/each, all[0].Memory)
+		}
+		runtime.KeepAlive(all)
+	}
+}
+
+func heap() int64 {
+	runtime.GC()
+	runtime.GC() // empties pools
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
 }
 
 // What is small in bytes and large once compiled is refused, as is what would close

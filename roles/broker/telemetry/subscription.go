@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -36,7 +35,7 @@ type Subscription struct {
 // selector is what one thing that is known of a client has to match.
 type selector struct {
 	of      func(*Client) string
-	pattern *regexp.Regexp
+	pattern *pattern.Pattern
 }
 
 // selectors are what clients may be told apart by, under Kafka's names.

@@ -81,6 +81,23 @@ func (c *Coordinator) Stats() Stats {
 	return st
 }
 
+// listedBytes is about what an id takes in an answer that lists it, besides its letters:
+// as it is found, gathered and encoded. Those are there
+// several times until that has grown, and the collector has come by.
+const listedBytes = 450
+
+// ListMemory is about how many bytes an answer to ListTransactions takes while it is
+// made, if all ids are listed, at most.
+func (c *Coordinator) ListMemory() int64 { return c.ids.Load()*listedBytes + 6*c.named() }
+
+// DescribeMemory is about how many bytes the partitions in an answer to
+// DescribeTransactions take while it is made, at most.
+func (c *Coordinator) DescribeMemory() int64 { return 3 * c.named() }
+
+// named is about what the letters of all ids take, and the partitions in open
+// transactions.
+func (c *Coordinator) named() int64 { return max(0, c.bytes.Load()-c.ids.Load()*idBytes) }
+
 // submit passes a request to the shard that has the id. done gets the answer's
 // body, or refuse the reason why there is none.
 func (c *Coordinator) submit(ctx context.Context, transactionalID string, body any, done func(any), refuse func(code int16)) {

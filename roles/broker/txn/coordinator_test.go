@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"rustmq.dev/rustmq/roles/broker/coordinator"
+	"rustmq.dev/rustmq/roles/broker/coordinator/coordinatortest"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 )
@@ -28,13 +29,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type house struct {
 	*Coordinator
 	t       *testing.T
-	log     *memoryLog
+	log     *coordinatortest.Log
 	markers *memoryMarkers
 }
 
 func open(t *testing.T, change ...func(*Options)) *house {
 	t.Helper()
-	h := &house{t: t, log: new(memoryLog), markers: new(memoryMarkers)}
+	h := &house{t: t, log: new(coordinatortest.Log), markers: new(memoryMarkers)}
 	ids := int64(0)
 	opt := Options{Log: h.log, Markers: h.markers, NewProducerID: func(done func(int64, error)) { ids++; done(ids, nil) }}
 	for _, c := range change {
@@ -135,10 +136,10 @@ func TestCoordinatorMoves(t *testing.T) {
 		h := open(t)
 		wantCode(t, "not led", now(t, call(h, h.EndTxn, endRequest(nobody, 5, true))).ErrorCode, kerr.NotCoordinator)
 		gate := make(chan struct{})
-		h.log.set(func(l *memoryLog) { l.reading = gate })
+		h.log.Set(func(l *coordinatortest.Log) { l.Reading = gate })
 		h.load(3)
 		wantCode(t, "loading", now(t, call(h, h.EndTxn, endRequest(nobody, 5, true))).ErrorCode, kerr.CoordinatorLoadInProgress)
-		h.log.set(func(l *memoryLog) { l.reading = nil })
+		h.log.Set(func(l *coordinatortest.Log) { l.Reading = nil })
 		close(gate)
 		synctest.Wait()
 		w := h.init("tx")
@@ -174,14 +175,14 @@ func TestCoordinatorMoves(t *testing.T) {
 func TestLoadIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t)
-		h.log.set(func(l *memoryLog) { l.readErr = errors.New("bad disk") })
+		h.log.Set(func(l *coordinatortest.Log) { l.ReadErr = errors.New("bad disk") })
 		h.load(1)
 		list := now(t, call(h, h.ListTransactions, kmsg.NewPtrListTransactionsRequest()))
 		wantCode(t, "list", list.ErrorCode, kerr.CoordinatorLoadInProgress)
 		if st := h.Stats(); st.Loading != 1 {
 			t.Errorf("%+v", st)
 		}
-		h.log.set(func(l *memoryLog) { l.readErr = nil })
+		h.log.Set(func(l *coordinatortest.Log) { l.ReadErr = nil })
 		time.Sleep(coordinator.LoadRetry)
 		synctest.Wait()
 		h.init("tx")
@@ -387,7 +388,7 @@ func TestShortenedLogSaysWhatTheWholeOneSaid(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t, compacting, func(o *Options) { o.IDExpiration = 20 * time.Second })
-		h.log.keepAll = true
+		h.log.KeepAll = true
 		h.load(1)
 		ids := neighbours(8)
 		var answers atomic.Int64
@@ -407,10 +408,10 @@ func TestShortenedLogSaysWhatTheWholeOneSaid(t *testing.T) {
 			})
 			switch rng.IntN(8) {
 			case 0:
-				h.log.hold()
+				h.log.Hold()
 			case 1, 2:
 				synctest.Wait()
-				h.log.release()
+				h.log.Release()
 			case 3:
 				synctest.Wait()
 			case 4:
@@ -419,25 +420,23 @@ func TestShortenedLogSaysWhatTheWholeOneSaid(t *testing.T) {
 		}
 		for range 10 {
 			synctest.Wait()
-			h.log.release()
+			h.log.Release()
 		}
 		time.Sleep(2 * maxPark)
 		synctest.Wait()
 		if n := answers.Load(); n != asked {
 			t.Fatalf("%d answers", n)
 		}
-		h.log.mu.Lock()
-		defer h.log.mu.Unlock()
-		whole, starts := h.log.whole[PartitionOf("tx")], h.log.starts[PartitionOf("tx")]
+		whole, starts := h.log.Whole[PartitionOf("tx")], h.log.Starts[PartitionOf("tx")]
 		if len(starts) < 3 {
 			t.Fatalf("shortened %d times", len(starts))
 		}
 		rng.Shuffle(len(starts), func(i, j int) { starts[i], starts[j] = starts[j], starts[i] })
 		for _, s := range starts[:min(10, len(starts))] {
-			for cut := s.length; cut <= len(whole); cut += 1 + rng.IntN(len(whole)/4) {
-				want, got := replayed(t, whole[:cut], 0), replayed(t, whole[:cut], s.offset)
+			for cut := s.Length; cut <= len(whole); cut += 1 + rng.IntN(len(whole)/4) {
+				want, got := replayed(t, whole[:cut], 0), replayed(t, whole[:cut], s.Offset)
 				if want != got {
-					t.Fatalf("from offset %d, of %d batches:\n%s\nwant\n%s", s.offset, cut, got, want)
+					t.Fatalf("from offset %d, of %d batches:\n%s\nwant\n%s", s.Offset, cut, got, want)
 				}
 			}
 		}
@@ -468,17 +467,17 @@ func TestLogStartWaitsForTheSnapshot(t *testing.T) {
 		h := open(t, compacting)
 		h.load(1)
 		h.fill()
-		h.log.hold()
+		h.log.Hold()
 		for range 3 {
 			call(h, h.InitProducerID, initRequest(nobody))
 			synctest.Wait()
 		}
-		if c := h.compaction(); c.Stage != coordinator.CompactWriting || h.log.trims > 0 {
-			t.Fatalf("stage %d, shortened %d times, and the snapshot is not committed", c.Stage, h.log.trims)
+		if c := h.compaction(); c.Stage != coordinator.CompactWriting || h.log.Trims > 0 {
+			t.Fatalf("stage %d, shortened %d times, and the snapshot is not committed", c.Stage, h.log.Trims)
 		}
-		h.log.release()
+		h.log.Release()
 		synctest.Wait()
-		if h.log.trims == 0 {
+		if h.log.Trims == 0 {
 			t.Fatal("not shortened")
 		}
 	})
@@ -494,8 +493,8 @@ func TestFailedWriteKeepsTheLogWhole(t *testing.T) {
 		kept := h.init(other)
 		h.fill()
 		// The id's next record is in flight when the snapshot begins, and fails.
-		h.log.hold()
-		h.log.set(func(l *memoryLog) { l.failOnce = errors.New("disk full") })
+		h.log.Hold()
+		h.log.Set(func(l *coordinatortest.Log) { l.FailOnce = errors.New("disk full") })
 		q := initRequest(nobody)
 		q.TransactionalID = &other
 		failed := call(h, h.InitProducerID, q)
@@ -503,11 +502,11 @@ func TestFailedWriteKeepsTheLogWhole(t *testing.T) {
 		if c := h.compaction(); c.Stage != coordinator.CompactWriting {
 			t.Fatalf("stage %d", c.Stage)
 		}
-		h.log.release()
+		h.log.Release()
 		synctest.Wait()
 		wantCode(t, "init", now(t, failed).ErrorCode, kerr.CoordinatorNotAvailable)
-		h.log.set(func(l *memoryLog) {
-			if l.trims > 0 {
+		h.log.Set(func(l *coordinatortest.Log) {
+			if l.Trims > 0 {
 				t.Error("shortened behind a snapshot that lacks an id")
 			}
 		})
@@ -517,7 +516,7 @@ func TestFailedWriteKeepsTheLogWhole(t *testing.T) {
 		}
 		time.Sleep(coordinator.CompactRetry)
 		h.churn()
-		if h.log.trims == 0 {
+		if h.log.Trims == 0 {
 			t.Error("never shortened")
 		}
 	})
@@ -536,7 +535,7 @@ func TestUnknownRecordsKeepTheLogWhole(t *testing.T) {
 		h.log.Append(PartitionOf("tx"), 0, b, func(storage.Offset, error) {})
 		h.load(1)
 		h.churn()
-		if h.log.trims > 0 {
+		if h.log.Trims > 0 {
 			t.Error("shortened")
 		}
 	})
@@ -546,16 +545,16 @@ func TestUnknownRecordsKeepTheLogWhole(t *testing.T) {
 func TestTrimIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t, compacting)
-		h.log.set(func(l *memoryLog) { l.trimErr = errors.New("no controller") })
+		h.log.Set(func(l *coordinatortest.Log) { l.TrimErr = errors.New("no controller") })
 		h.load(1)
 		h.churn()
-		if h.log.trims != 1 {
-			t.Fatalf("%d trims", h.log.trims)
+		if h.log.Trims != 1 {
+			t.Fatalf("%d trims", h.log.Trims)
 		}
-		h.log.set(func(l *memoryLog) { l.trimErr = nil })
+		h.log.Set(func(l *coordinatortest.Log) { l.TrimErr = nil })
 		time.Sleep(coordinator.CompactRetry)
 		synctest.Wait()
-		if n := len(h.log.starts[PartitionOf("tx")]); n == 0 {
+		if n := len(h.log.Starts[PartitionOf("tx")]); n == 0 {
 			t.Fatalf("%d log starts", n)
 		}
 	})
@@ -594,11 +593,11 @@ func TestFailedSnapshotDoesNotSpin(t *testing.T) {
 		h := open(t, compacting)
 		h.load(1)
 		h.fill()
-		h.log.hold()
-		h.log.set(func(l *memoryLog) { l.failOnce = errors.New("disk full") })
+		h.log.Hold()
+		h.log.Set(func(l *coordinatortest.Log) { l.FailOnce = errors.New("disk full") })
 		call(h, h.InitProducerID, initRequest(nobody))
 		synctest.Wait()
-		h.log.release()
+		h.log.Release()
 		synctest.Wait()
 		if c := h.compaction(); c.Stage != coordinator.CompactIdle || c.Retry.IsZero() {
 			t.Fatalf("stage %d, retry %v", c.Stage, c.Retry)

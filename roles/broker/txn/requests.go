@@ -3,7 +3,6 @@ package txn
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -208,13 +207,13 @@ func (c *Coordinator) ListTransactions(ctx context.Context, req *kmsg.ListTransa
 			return
 		}
 		all := answer
-		answer = func(resp *kmsg.ListTransactionsResponse) { c.matches.filter(ctx, expression, resp, all) }
+		answer = func(resp *kmsg.ListTransactionsResponse) { c.matches.filter(ctx, expression.Regexp, resp, all) }
 	}
 	c.listAll(ctx, q, resp, answer)
 }
 
 // matching makes of a pattern what matches whole ids (KIP-1152).
-func matching(source string) (*regexp.Regexp, error) {
+func matching(source string) (*pattern.Pattern, error) {
 	if len(source) > maxPattern {
 		return nil, fmt.Errorf("a pattern of %d bytes, at most %d are taken", len(source), maxPattern)
 	}
@@ -232,6 +231,11 @@ func (c *Coordinator) listAll(ctx context.Context, q *List, resp *kmsg.ListTrans
 			func(body any) { put(part{ids: body.([]kmsg.ListTransactionsResponseTransactionState)}) },
 			func(code int16) { put(part{code: code}) })
 	}, func(parts []part) {
+		all := 0
+		for _, p := range parts {
+			all += len(p.ids)
+		}
+		resp.TransactionStates = make([]kmsg.ListTransactionsResponseTransactionState, 0, all)
 		for _, p := range parts {
 			resp.TransactionStates = append(resp.TransactionStates, p.ids...)
 			if p.code != 0 && p.code != kerr.NotCoordinator.Code {
