@@ -94,6 +94,7 @@ type shipperOptions struct {
 // Apply leaves commands here and never waits; one goroutine, run, writes.
 type shipper struct {
 	o       shipperOptions
+	limits  shipperLimits
 	shipped atomic.Uint64 // index up to which the bucket has the log
 	failing atomic.Bool   // the last try did not succeed
 	wake    chan struct{} // holds a token while somebody is in a hurry
@@ -118,6 +119,9 @@ type shipper struct {
 	snapshots     []uint64
 }
 
+// shipperLimits are maxUnshipped and snapshotAfter, in bytes; tests take less.
+type shipperLimits struct{ unshipped, snapshot int }
+
 // shippedState is the state as of a command.
 type shippedState struct {
 	index  uint64
@@ -132,7 +136,7 @@ type announcement struct {
 }
 
 func newShipper(o shipperOptions) *shipper {
-	return &shipper{o: o, wake: make(chan struct{}, 1), moved: make(chan struct{}), gap: true}
+	return &shipper{o: o, limits: shipperLimits{unshipped: maxUnshipped, snapshot: snapshotAfter}, wake: make(chan struct{}, 1), moved: make(chan struct{}), gap: true}
 }
 
 // Applied leaves a command to be shipped; indexes grow. It does not block.
@@ -143,7 +147,7 @@ func (s *shipper) Applied(index uint64, command []byte) {
 		return // the snapshot that comes has it
 	}
 	s.pending = append(s.pending, metadata.LogCommand{Index: index, Command: command})
-	if s.bytes += len(command); s.bytes > maxUnshipped {
+	if s.bytes += len(command); s.bytes > s.limits.unshipped {
 		s.pending, s.bytes, s.gap = nil, 0, true
 	}
 }
@@ -272,6 +276,11 @@ func (s *shipper) ship(ctx context.Context) error {
 			continue
 		}
 		s.wrote(ctx, there)
+		if !guard.Check("controller.metadata-log-whole", e.Snapshot == nil || there.Last >= e.Last) {
+			// An earlier try of ours stands there, whose answer was lost: what it does not
+			// have, memory has let go of for the snapshot. Another one follows.
+			s.stopGathering()
+		}
 	}
 }
 
@@ -285,7 +294,7 @@ func (s *shipper) stopGathering() {
 // entry returns the next entry to put; nil: nothing is pending, or err says why not.
 func (s *shipper) entry(ctx context.Context) (*metadata.LogEntry, error) {
 	s.mu.Lock()
-	snapshot := s.gap || s.sinceSnapshot > max(snapshotAfter, s.lastSnapshot)
+	snapshot := s.gap || s.sinceSnapshot > max(s.limits.snapshot, s.lastSnapshot)
 	pending := len(s.pending) > 0
 	s.mu.Unlock()
 	known := s.announced.number == s.next && (s.announced.snapshot != nil || !snapshot)
