@@ -213,6 +213,7 @@ func (k *keeper) keep(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			k.stopClock(ctx)
 			return
 		case <-ticker.C:
 		}
