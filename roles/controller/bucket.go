@@ -56,6 +56,7 @@ type keeper struct {
 	c        *Controller
 	o        BucketOptions
 	shipper  *shipper
+	shipped  *shippedFile
 	retainer *retainer // used by keep alone
 	opened   time.Time
 	foreign  int // keys of ids that were never issued, in the last listing
@@ -113,6 +114,7 @@ func (c *Controller) openBucket(ctx context.Context) {
 		c: c, o: o, opened: time.Now(),
 		collector: newCollector(collectorLimits{Deadline: o.Deadline, Grace: o.Grace, Batch: collectBatch, Condemned: maxCondemned}),
 		retainer:  newRetainer(),
+		shipped:   openShippedFile(c.opt.FS, c.Image().ClusterID(), FirstIncarnation, c.state.Image().Offset(), c.log),
 	}
 	k.shipper = newShipper(shipperOptions{
 		Bucket: o.Bucket, Incarnation: FirstIncarnation, Writer: rand.Uint64(),
@@ -132,6 +134,7 @@ func (c *Controller) openBucket(ctx context.Context) {
 			return image, image.FeatureLevel() >= metadata.LineageFeatureLevel
 		},
 		Announce: c.announceEntry,
+		Wrote:    k.shipped.wrote,
 		Interval: o.MetadataLog, Log: c.log,
 	})
 	c.keeper = k

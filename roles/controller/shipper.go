@@ -83,6 +83,9 @@ type shipperOptions struct {
 	// Announce has the metadata log know that an entry is put next, and returns the
 	// index of the command, which is applied here by then.
 	Announce func(ctx context.Context, number, term, writer uint64) (index uint64, err error)
+	// Wrote is told of the index up to which the bucket has the log, as it moves; nil:
+	// nobody is.
+	Wrote    func(index uint64)
 	Interval time.Duration // between two entries, if nobody is in a hurry
 	Log      *slog.Logger
 }
@@ -446,6 +449,9 @@ func (s *shipper) wrote(ctx context.Context, e *metadata.LogEntry) {
 	s.next, s.announced = e.Number+1, announcement{}
 	s.shipped.Store(e.Last)
 	s.stir()
+	if s.o.Wrote != nil {
+		s.o.Wrote(e.Last)
+	}
 	if e.Snapshot == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
