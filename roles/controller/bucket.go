@@ -324,6 +324,9 @@ func (k *keeper) audit(ctx context.Context) error {
 		return fmt.Errorf("nothing in the bucket is judged: %w", err)
 	}
 	for id, d := range f.damaged {
+		if d.dead {
+			continue
+		}
 		k.c.log.Error("a manifest is damaged or missing: nothing is called an orphan until it is there", "manifest", id, "partition", d.partition, "error", d.err)
 	}
 	k.collecting.Lock()
