@@ -146,8 +146,8 @@ func newShipper(o shipperOptions) *shipper {
 func (s *shipper) Applied(index uint64, command []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gap {
-		return // the snapshot that comes has it
+	if s.gap || index <= s.shipped.Load() {
+		return // the snapshot that comes has it, or one that was quicker
 	}
 	s.pending = append(s.pending, metadata.LogCommand{Index: index, Command: command})
 	if s.bytes += len(command); s.bytes > s.limits.unshipped {

@@ -267,6 +267,22 @@ func TestMetadataLogWhoseAnswerWasLost(t *testing.T) {
 	w.expect()
 }
 
+// TestCommandThatASnapshotWasQuickerThan: it is in the state before the shipper is told
+// of it, and is not shipped behind the snapshot that has it.
+func TestCommandThatASnapshotWasQuickerThan(t *testing.T) {
+	w := newShippedWorld(t)
+	w.old = true // else a snapshot is taken where a command is applied
+	w.ship()
+	w.term++ // another snapshot is due
+	w.index += 2
+	w.state = append(w.state, "a")
+	w.ship()
+	w.shipper.Applied(w.index, []byte("a"))
+	w.apply("b")
+	w.ship()
+	w.expect()
+}
+
 // answerLost does what it is asked and says that it failed.
 type answerLost struct{ bucket.Bucket }
 
