@@ -162,7 +162,7 @@ func (n *Node) tier(id identity) (*broker.Tier, error) {
 			IndexCache: int64(n.config.Cache.Indexes), BlockCache: int64(n.config.Cache.Capacity), ReadAhead: int64(n.config.Cache.ReadAhead),
 		},
 		Maintenance: time.Duration(n.config.Cache.Maintenance),
-		Shipped:     n.controller.Shipped, HurryLog: n.controller.HurryLog,
+		Shipped:     n.controller.Shipped, HurryLog: n.controller.HurryLog, ShippedOnce: n.controller.ShippedOnce,
 		Remember: func(nonce [16]byte) error {
 			id.ClusterID, id.BucketNonce = n.controller.Image().ClusterID(), hex.EncodeToString(nonce[:])
 			return id.save(n.dir)

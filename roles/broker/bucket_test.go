@@ -30,24 +30,33 @@ type besideBucket struct {
 
 func newBesideBucket(t *testing.T, of bucket.Bucket) *besideBucket {
 	n := &besideBucket{t: t, fs: disk.NewMem(disk.MemOptions{})}
-	c, err := controller.Open(t.Context(), controller.Options{
-		NodeID: 1, Directory: [16]byte{1}, FS: n.fs, Tick: time.Minute,
+	n.openController(of)
+	return n
+}
+
+func (n *besideBucket) openController(of bucket.Bucket) {
+	n.t.Helper()
+	cluster := ""
+	if n.c != nil {
+		cluster = n.c.Image().ClusterID()
+	}
+	c, err := controller.Open(n.t.Context(), controller.Options{
+		NodeID: 1, Directory: [16]byte{1}, FS: n.fs, Tick: time.Minute, ClusterID: cluster,
 		Bucket: &controller.BucketOptions{
 			Bucket: of, Deadline: time.Hour, Grace: time.Hour, Audit: time.Hour, Retention: time.Hour, MetadataLog: time.Hour,
 			Keep: func(map[string]string) controller.Retention { return controller.Retention{Age: -1, Bytes: -1} },
 		},
 	})
 	if err != nil {
-		t.Fatal(err)
+		n.t.Fatal(err)
 	}
 	n.c = c
-	return n
 }
 
 // open starts a broker that reaches a bucket.
 func (n *besideBucket) open(b bucket.Bucket) error {
 	n.t.Helper()
-	store, err := log.Open(n.t.Context(), log.Options{FS: n.fs, Dir: "wal", Tiered: true, WAL: wal.Options{Capacity: 8 << 20, SegmentSize: 1 << 20, Memory: 2 << 20}})
+	store, err := log.Open(n.t.Context(), log.Options{FS: n.fs, Dir: "wal", Tiered: true, Hold: true, WAL: wal.Options{Capacity: 8 << 20, SegmentSize: 1 << 20, Memory: 2 << 20}})
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -55,7 +64,7 @@ func (n *besideBucket) open(b bucket.Bucket) error {
 	n.b, err = Open(n.t.Context(), Options{
 		NodeID: 1, Store: store, Controller: n.c, Listeners: []metadata.Listener{{Name: "kafka", Host: "127.0.0.1", Port: 9092, Protocol: "PLAINTEXT"}},
 		Tier: &Tier{
-			Bucket: b, IDAge: time.Hour, Nonce: n.nonce, Remember: func(nonce [16]byte) error { n.nonce = nonce; return nil },
+			Bucket: b, IDAge: time.Hour, Shipped: n.c.Shipped, HurryLog: n.c.HurryLog, ShippedOnce: n.c.ShippedOnce, Nonce: n.nonce, Remember: func(nonce [16]byte) error { n.nonce = nonce; return nil },
 			Upload: upload.Limits{
 				Interval: time.Second, ObjectBytes: 1 << 20, OwnBytes: 1 << 19, ObjectRanges: 100, Parallel: 2,
 				RetryMin: time.Second, RetryMax: time.Second, Urgent: 0.5,
@@ -85,6 +94,13 @@ func (n *besideBucket) produce() storage.PartitionID {
 	}
 	synctest.Wait()
 	id := storage.PartitionID{Topic: made.ID}
+	n.append(id)
+	return id
+}
+
+// append appends a record.
+func (n *besideBucket) append(id storage.PartitionID) {
+	n.t.Helper()
 	l, ok := n.store.Log(id)
 	if !ok {
 		n.t.Fatal("no log")
@@ -103,7 +119,6 @@ func (n *besideBucket) produce() storage.PartitionID {
 	if r := <-answer; r.Err != nil {
 		n.t.Fatal(r.Err)
 	}
-	return id
 }
 
 func (n *besideBucket) committedEnd(id storage.PartitionID) storage.Offset {
@@ -139,6 +154,63 @@ func TestBrokerOfAClusterMadeWithoutItsBucket(t *testing.T) {
 			t.Fatalf("it does not start without the bucket: %v", err)
 		}
 		n.close()
+	})
+}
+
+// TestRestartInAnOutageLeavesRoom: what the bucket's metadata log was known to name
+// makes room after a restart that does not reach the bucket, and what was committed
+// since does not: who has nothing but the bucket may not know of it.
+func TestRestartInAnOutageLeavesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		away := bucket.Rule{Err: errors.New("connection refused")}
+		b := bucket.NewFaulty(bucket.NewMemory())
+		n := newBesideBucket(t, b)
+		if err := n.open(b); err != nil {
+			t.Fatal(err)
+		}
+		id := n.produce()
+		time.Sleep(time.Minute)
+		n.c.HurryLog()
+		time.Sleep(time.Second)
+		shipped := n.c.Shipped()
+		// The last object comes into the bucket, and its commit does not.
+		n.append(id)
+		b.Set(bucket.Rule{Op: bucket.OpPutIfAbsent, Prefix: n.c.Image().ClusterID() + "/00000001/meta/", From: 2, Err: errors.New("connection refused")})
+		time.Sleep(time.Minute)
+		if n.committedEnd(id) != 2 || n.c.Shipped() < shipped {
+			t.Fatalf("committed up to %d, shipped %d after %d", n.committedEnd(id), n.c.Shipped(), shipped)
+		}
+		b.Set(away)
+		for range 2 {
+			n.close()
+			if err := n.c.Close(); err != nil {
+				t.Fatal(err)
+			}
+			n.openController(b)
+			if err := n.open(b); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			if err := n.store.Evict(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			l, _ := n.store.Log(id)
+			if at := l.LocalStart(); at != 1 {
+				t.Fatalf("the log begins at %d, the bucket's metadata log names 1 of %d", at, n.committedEnd(id))
+			}
+		}
+		b.Set()
+		time.Sleep(10 * time.Minute)
+		n.c.HurryLog()
+		time.Sleep(time.Minute)
+		if err := n.store.Evict(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if l, _ := n.store.Log(id); l.LocalStart() != 2 {
+			t.Errorf("after the outage the log begins at %d", l.LocalStart())
+		}
+		n.close()
+		n.c.Close()
 	})
 }
 

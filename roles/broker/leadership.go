@@ -231,6 +231,7 @@ func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, w
 	if err == nil {
 		// A leader starts at the larger of its own end and the committed one.
 		err = l.SetUploaded(is.CommittedEnd())
+		b.releaseShipped(l, is)
 		b.releaser.named(l, is.CommittedEnd())
 	}
 	if err == nil {

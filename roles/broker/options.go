@@ -78,6 +78,9 @@ type Tier struct {
 	// until then. Nil: it does not.
 	Shipped  func() uint64
 	HurryLog func()
+	// ShippedOnce is such an index too, and known after a start that has not reached
+	// the bucket. Nil: none is.
+	ShippedOnce func() uint64
 }
 
 // Compaction is what a configuration says of it.

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
@@ -60,6 +61,33 @@ func (r *releaser) named(l *log.Log, end storage.Offset) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.next[l] = max(end, r.next[l])
+}
+
+// releaseShipped lets a log that is led anew give up what the bucket's metadata log is
+// known to name: after a start in an outage that is all that makes room.
+func (b *Broker) releaseShipped(l *log.Log, is *metadata.Partition) {
+	if b.releaser == nil || b.opt.Tier.ShippedOnce == nil {
+		return
+	}
+	if end, ok := namedBy(b.opt.Controller.Image(), is, b.opt.Tier.ShippedOnce()); ok {
+		l.Release(end)
+	}
+}
+
+// namedBy returns an offset below which the catalogue named all of a partition, as of
+// an index of the metadata log: ranges are committed in their order, so it is the end of
+// the last one whose object was there by then. One that was rewritten since does not
+// tell; ok is false where none does.
+func namedBy(image *metadata.Image, is *metadata.Partition, index uint64) (end storage.Offset, ok bool) {
+	ranges := is.Ranges()
+	for i := ranges.Len() - 1; i >= 0; i-- {
+		r := ranges.At(i)
+		o, known := image.Object(r.Object)
+		if known && guard.Check("broker.released-as-shipped", o.State == metadata.Committed && o.Since <= index) {
+			return r.End, true
+		}
+	}
+	return 0, false
 }
 
 // run releases until ctx ends.

@@ -56,6 +56,7 @@ type keeper struct {
 	c        *Controller
 	o        BucketOptions
 	shipper  *shipper
+	shipped  *shippedFile
 	retainer *retainer // used by keep alone
 	opened   time.Time
 	foreign  int // keys of ids that were never issued, in the last listing
@@ -113,6 +114,7 @@ func (c *Controller) openBucket(ctx context.Context) {
 		c: c, o: o, opened: time.Now(),
 		collector: newCollector(collectorLimits{Deadline: o.Deadline, Grace: o.Grace, Batch: collectBatch, Condemned: maxCondemned}),
 		retainer:  newRetainer(),
+		shipped:   openShippedFile(c.opt.FS, c.Image().ClusterID(), FirstIncarnation, c.state.Image().Offset(), c.log),
 	}
 	k.shipper = newShipper(shipperOptions{
 		Bucket: o.Bucket, Incarnation: FirstIncarnation, Writer: rand.Uint64(),
@@ -132,6 +134,7 @@ func (c *Controller) openBucket(ctx context.Context) {
 			return image, image.FeatureLevel() >= metadata.LineageFeatureLevel
 		},
 		Announce: c.announceEntry,
+		Wrote:    k.shipped.wrote,
 		Interval: o.MetadataLog, Log: c.log,
 	})
 	c.keeper = k
@@ -213,6 +216,7 @@ func (k *keeper) keep(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			k.stopClock(ctx)
 			return
 		case <-ticker.C:
 		}
@@ -320,6 +324,9 @@ func (k *keeper) audit(ctx context.Context) error {
 		return fmt.Errorf("nothing in the bucket is judged: %w", err)
 	}
 	for id, d := range f.damaged {
+		if d.dead {
+			continue
+		}
 		k.c.log.Error("a manifest is damaged or missing: nothing is called an orphan until it is there", "manifest", id, "partition", d.partition, "error", d.err)
 	}
 	k.collecting.Lock()

@@ -30,9 +30,12 @@ const (
 	// each day still keeps up.
 	catchUp = 4
 
-	// clockSaved is how often the bucket is told what is believed. What a kill loses
-	// of it is caught up with.
+	// clockSaved is how far what is believed moves on until the bucket is told. What a
+	// kill loses of it is caught up with; a node that never lives for that long has told
+	// what it has caught up with after its start.
 	clockSaved = time.Hour
+	// clockStop is what a stop takes to tell it, at most.
+	clockStop = 2 * time.Second
 
 	maxClockText = 1024 // far above what it takes
 )
@@ -83,8 +86,10 @@ type clock struct {
 	why      error         // it is not believed
 	confirm  bool          // an operator has; the next look takes note
 
-	saved   clockRecord
-	savedAt time.Duration
+	saved clockRecord
+	// starting: what is believed has not caught up with the wall clock since the start,
+	// or the bucket was not told of it.
+	starting bool
 }
 
 // load begins anew from what was believed last; there is false where nothing was, or
@@ -96,7 +101,7 @@ func (c *clock) load(r clockRecord, there bool) {
 	c.forgetLocked()
 	c.loaded, c.confirm = true, confirm
 	if there {
-		c.believed, c.saved = r.believed, r
+		c.believed, c.saved, c.starting = r.believed, r, true
 		c.hold(r.held)
 	}
 }
@@ -112,7 +117,7 @@ func (c *clock) forget() {
 
 func (c *clock) forgetLocked() {
 	c.loaded, c.wall, c.mono, c.believed, c.held, c.why, c.confirm = false, time.Time{}, 0, time.Time{}, 0, nil, false
-	c.saved, c.savedAt = clockRecord{}, 0
+	c.saved, c.starting = clockRecord{}, false
 }
 
 // unreadable stops retention until the record can be read, or an operator has
@@ -227,13 +232,27 @@ func (c *clock) due() (clockRecord, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := clockRecord{c.believed, c.held}
-	return r, !c.wall.IsZero() && (c.saved.believed.IsZero() || r.held != c.saved.held || c.mono-c.savedAt >= clockSaved)
+	if c.wall.IsZero() {
+		return r, false
+	}
+	moved := c.believed.Sub(c.saved.believed).Abs()
+	return r, c.saved.believed.IsZero() || r.held != c.saved.held || moved >= clockSaved ||
+		c.starting && moved > 0 && c.believed.Equal(c.wall)
+}
+
+// last returns what the bucket is to be told at the end, if it does not know.
+func (c *clock) last() (clockRecord, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := clockRecord{c.believed, c.held}
+	return r, c.loaded && !c.wall.IsZero() && r != c.saved
 }
 
 func (c *clock) told(r clockRecord) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.saved, c.savedAt = r, c.mono
+	c.saved = r
+	c.starting = c.starting && r.believed.Before(c.wall)
 }
 
 func (c *clock) stopped() error {
@@ -301,6 +320,23 @@ func (k *keeper) saveClock(ctx context.Context, r clockRecord) error {
 	}
 	k.c.clock.told(r)
 	return nil
+}
+
+// stopClock tells the bucket what was believed last, where that is this controller's to
+// say. It blocks on the bucket, for clockStop.
+func (k *keeper) stopClock(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), clockStop)
+	defer cancel()
+	r, moved := k.c.clock.last()
+	if !moved || !k.ours.Load() || k.shipper.Fenced() != nil {
+		return
+	}
+	if k.c.node.Barrier(ctx) != nil || k.c.node.Leader() != uint64(k.c.opt.NodeID) {
+		return
+	}
+	if err := k.saveClock(ctx, r); err != nil {
+		k.c.log.Info("the bucket was not told of the time that is believed; the next start catches up with it", "error", err)
+	}
 }
 
 func (k *keeper) clockKey() string { return NonceKey(k.o.Prefix, k.c.Image().ClusterID()) + ".clock" }

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"math"
 	"strings"
 	"testing"
@@ -306,6 +307,54 @@ func TestSleepIsNoJump(t *testing.T) {
 			t.Fatalf("%v, %v", now, err)
 		}
 	}
+}
+
+// TestLivesOfMinutes: a node that is killed again and again before an hour is over does
+// not fall behind, and no operator is asked whether it was off for weeks.
+func TestLivesOfMinutes(t *testing.T) {
+	wall := time.Unix(1_000_000_000, 0)
+	record, there := clockRecord{}, false
+	for range 1000 {
+		c := &clock{}
+		c.load(record, there)
+		for minute := range 40 {
+			if _, err := c.look(wall, time.Duration(minute)*time.Minute); err != nil {
+				t.Fatalf("after %v: %v", wall.Sub(time.Unix(1_000_000_000, 0)), err)
+			}
+			if r, due := c.due(); due {
+				c.told(r)
+				record, there = r, true
+			}
+			wall = wall.Add(time.Minute)
+		}
+	}
+	if behind := wall.Sub(record.believed); behind > time.Hour {
+		t.Errorf("what is believed is %v behind", behind)
+	}
+}
+
+// TestStopTellsWhatIsBelieved, to the bucket, and waits for it a moment at most.
+func TestStopTellsWhatIsBelieved(t *testing.T) {
+	inBucket(t, func(t *testing.T, k *kept) {
+		pass(40 * time.Minute)
+		k.reopen()
+		raw, err := bucket.ReadAll(t.Context(), k.memory, k.c.keeper.clockKey(), maxClockText)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, there, err := decodeClock(raw); !there || err != nil || time.Since(r.believed) > time.Minute {
+			t.Errorf("%v, %v, %v: the stop was at %v", r, there, err, time.Now())
+		}
+		pass(40 * time.Minute)
+		k.bucket.Set(bucket.Rule{Hook: func(ctx context.Context, _ bucket.Op, _ string) error {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}})
+		began := time.Now()
+		if k.reopen(); time.Since(began) > clockStop+identityWait {
+			t.Errorf("a stop and a start took %v", time.Since(began))
+		}
+	})
 }
 
 // FuzzClockRecord: bytes of the bucket are input.

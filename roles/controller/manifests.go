@@ -28,11 +28,42 @@ type damagedManifest struct {
 	manifest  metadata.Manifest
 	err       error
 	missing   bool
+	dead      bool // see bury
 }
 
-// whole reports whether every manifest was read.
+// whole reports whether every manifest was read that lists anything a partition names.
 func (d damages) whole() bool {
-	return guard.Check("controller.manifests-whole", len(d) == 0)
+	living := false
+	for _, is := range d {
+		living = living || !is.dead
+	}
+	return guard.Check("controller.manifests-whole", !living)
+}
+
+// bury marks those that no partition of the image names any more, once the bucket's
+// metadata log says so, too. What they list is lost, and dead in any case: objects of
+// that partition alone, which were to be condemned. It waits for the bucket, for
+// issueWait at most; what is not marked then may be the next time.
+func (k *keeper) bury(ctx context.Context, image *metadata.Image, d damages) {
+	var dead []storage.ObjectID
+	for m := range image.Dying() {
+		if is, damaged := d[m.ID]; damaged && !is.dead {
+			dead = append(dead, m.ID)
+		}
+	}
+	if len(dead) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, issueWait)
+	defer cancel()
+	if err := k.shipper.Await(ctx, image.Offset()); !guard.Check("controller.buried-shipped", err == nil) {
+		return
+	}
+	for _, id := range dead {
+		is := d[id]
+		is.dead = true
+		d[id] = is
+	}
 }
 
 // filedIDs tells of some ids which of them manifests list, in a bit beside each id:
@@ -85,6 +116,7 @@ func (k *keeper) readFiled(ctx context.Context, image *metadata.Image, ids []sto
 	}
 	f.damaged = damages{}
 	_, err := k.readManifests(ctx, all, func() bool { return false }, func(_ source, ranges []object.Filed) { f.strike(ranges) }, f.damaged)
+	k.bury(ctx, image, f.damaged)
 	return f, err
 }
 
@@ -137,7 +169,7 @@ func (k *keeper) damageOf(s source, err error) (damagedManifest, error) {
 	if o, known := k.c.state.Image().Object(s.manifest.ID); !known || o.State != metadata.Committed {
 		return damagedManifest{}, fmt.Errorf("the catalogue has moved on while its manifests were read: %w", err)
 	}
-	return damagedManifest{s.partition, *s.manifest, err, missing}, nil
+	return damagedManifest{partition: s.partition, manifest: *s.manifest, err: err, missing: missing}, nil
 }
 
 // readManifest reads a manifest and checks it. What is damaged is read once more: it

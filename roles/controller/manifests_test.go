@@ -370,6 +370,59 @@ func TestDamagedManifestKeepsEverything(t *testing.T) {
 	})
 }
 
+// TestLostManifestOfADeletedTopic does not stop the removal of what nothing names: what
+// it listed is dead, once the bucket's metadata log has the deletion. What is filed in
+// manifests of others stays, and nothing is judged while one of those is lost.
+func TestLostManifestOfADeletedTopic(t *testing.T) {
+	inBucket(t, func(t *testing.T, k *kept) {
+		p, q := k.topic("t", nil), k.topic("u", nil)
+		var dead, living []storage.ObjectID
+		for i := range storage.Offset(5) {
+			dead = append(dead, k.upload(p, 10*i, 10*i+10, time.Now()))
+			living = append(living, k.upload(q, 10*i, 10*i+10, time.Now()))
+		}
+		lost, others := k.file(p, 3, 0, false), k.file(q, 3, 0, false)
+		pass(2 * time.Minute)
+		whole, err := bucket.ReadAll(t.Context(), k.memory, k.key(others), 1<<20)
+		if err == nil {
+			err = errors.Join(k.memory.Delete(t.Context(), k.key(lost)), k.memory.Delete(t.Context(), k.key(others)))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		pass(4 * keptAudit)
+		k.wantThere("its topic lives", dead[0])
+		k.bucket.Set(bucket.Rule{Op: bucket.OpPutIfAbsent, Err: errAway})
+		if err := k.c.DeleteTopics(t.Context(), []TopicRef{{ID: p.Topic}})[0].Err; err != nil {
+			t.Fatal(err)
+		}
+		pass(4 * keptAudit)
+		if err := k.memory.Put(t.Context(), k.key(others), bucket.Bytes(whole)); err != nil {
+			t.Fatal(err)
+		}
+		pass(4 * keptAudit)
+		k.wantThere("the bucket does not know of the deletion", dead[0])
+		if err := k.memory.Delete(t.Context(), k.key(others)); err != nil {
+			t.Fatal(err)
+		}
+		k.bucket.Set()
+		pass(4 * keptAudit)
+		k.wantThere("another manifest is lost", dead[0])
+		if err := k.memory.Put(t.Context(), k.key(others), bucket.Bytes(whole)); err != nil {
+			t.Fatal(err)
+		}
+		pass(4 * keptAudit)
+		for _, id := range dead {
+			if k.has(k.key(id)) {
+				t.Errorf("object %s of the deleted topic is left", id)
+			}
+		}
+		for _, id := range living {
+			k.wantThere("of another topic", id)
+		}
+	})
+}
+
 // TestRetentionMovesIntoAManifest by the records' age, as it does without.
 func TestRetentionMovesIntoAManifest(t *testing.T) {
 	inBucket(t, func(t *testing.T, k *kept) {

@@ -134,7 +134,9 @@ func (s *shelf) fill(ctx context.Context, k *keeper, image *metadata.Image, enou
 	if len(s.read) < had {
 		s.objects = slices.DeleteFunc(s.objects, func(o filedObject) bool { _, is := s.read[o.manifest.ID]; return !is })
 	}
-	return k.readManifests(ctx, todo, enough, s.add, s.damaged)
+	all, err = k.readManifests(ctx, todo, enough, s.add, s.damaged)
+	k.bury(ctx, image, s.damaged)
+	return all, err
 }
 
 // add takes what a manifest lists of the stretch, which ends sooner when that is much.

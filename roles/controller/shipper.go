@@ -83,6 +83,9 @@ type shipperOptions struct {
 	// Announce has the metadata log know that an entry is put next, and returns the
 	// index of the command, which is applied here by then.
 	Announce func(ctx context.Context, number, term, writer uint64) (index uint64, err error)
+	// Wrote is told of the index up to which the bucket has the log, as it moves; nil:
+	// nobody is.
+	Wrote    func(index uint64)
 	Interval time.Duration // between two entries, if nobody is in a hurry
 	Log      *slog.Logger
 }
@@ -94,6 +97,7 @@ type shipperOptions struct {
 // Apply leaves commands here and never waits; one goroutine, run, writes.
 type shipper struct {
 	o       shipperOptions
+	limits  shipperLimits
 	shipped atomic.Uint64 // index up to which the bucket has the log
 	failing atomic.Bool   // the last try did not succeed
 	wake    chan struct{} // holds a token while somebody is in a hurry
@@ -118,6 +122,9 @@ type shipper struct {
 	snapshots     []uint64
 }
 
+// shipperLimits are maxUnshipped and snapshotAfter, in bytes; tests take less.
+type shipperLimits struct{ unshipped, snapshot int }
+
 // shippedState is the state as of a command.
 type shippedState struct {
 	index  uint64
@@ -132,18 +139,18 @@ type announcement struct {
 }
 
 func newShipper(o shipperOptions) *shipper {
-	return &shipper{o: o, wake: make(chan struct{}, 1), moved: make(chan struct{}), gap: true}
+	return &shipper{o: o, limits: shipperLimits{unshipped: maxUnshipped, snapshot: snapshotAfter}, wake: make(chan struct{}, 1), moved: make(chan struct{}), gap: true}
 }
 
 // Applied leaves a command to be shipped; indexes grow. It does not block.
 func (s *shipper) Applied(index uint64, command []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gap {
-		return // the snapshot that comes has it
+	if s.gap || index <= s.shipped.Load() {
+		return // the snapshot that comes has it, or one that was quicker
 	}
 	s.pending = append(s.pending, metadata.LogCommand{Index: index, Command: command})
-	if s.bytes += len(command); s.bytes > maxUnshipped {
+	if s.bytes += len(command); s.bytes > s.limits.unshipped {
 		s.pending, s.bytes, s.gap = nil, 0, true
 	}
 }
@@ -272,6 +279,11 @@ func (s *shipper) ship(ctx context.Context) error {
 			continue
 		}
 		s.wrote(ctx, there)
+		if !guard.Check("controller.metadata-log-whole", e.Snapshot == nil || there.Last >= e.Last) {
+			// An earlier try of ours stands there, whose answer was lost: what it does not
+			// have, memory has let go of for the snapshot. Another one follows.
+			s.stopGathering()
+		}
 	}
 }
 
@@ -285,7 +297,7 @@ func (s *shipper) stopGathering() {
 // entry returns the next entry to put; nil: nothing is pending, or err says why not.
 func (s *shipper) entry(ctx context.Context) (*metadata.LogEntry, error) {
 	s.mu.Lock()
-	snapshot := s.gap || s.sinceSnapshot > max(snapshotAfter, s.lastSnapshot)
+	snapshot := s.gap || s.sinceSnapshot > max(s.limits.snapshot, s.lastSnapshot)
 	pending := len(s.pending) > 0
 	s.mu.Unlock()
 	known := s.announced.number == s.next && (s.announced.snapshot != nil || !snapshot)
@@ -437,6 +449,9 @@ func (s *shipper) wrote(ctx context.Context, e *metadata.LogEntry) {
 	s.next, s.announced = e.Number+1, announcement{}
 	s.shipped.Store(e.Last)
 	s.stir()
+	if s.o.Wrote != nil {
+		s.o.Wrote(e.Last)
+	}
 	if e.Snapshot == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()

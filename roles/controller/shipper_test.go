@@ -267,6 +267,22 @@ func TestMetadataLogWhoseAnswerWasLost(t *testing.T) {
 	w.expect()
 }
 
+// TestCommandThatASnapshotWasQuickerThan: it is in the state before the shipper is told
+// of it, and is not shipped behind the snapshot that has it.
+func TestCommandThatASnapshotWasQuickerThan(t *testing.T) {
+	w := newShippedWorld(t)
+	w.old = true // else a snapshot is taken where a command is applied
+	w.ship()
+	w.term++ // another snapshot is due
+	w.index += 2
+	w.state = append(w.state, "a")
+	w.ship()
+	w.shipper.Applied(w.index, []byte("a"))
+	w.apply("b")
+	w.ship()
+	w.expect()
+}
+
 // answerLost does what it is asked and says that it failed.
 type answerLost struct{ bucket.Bucket }
 
@@ -559,4 +575,50 @@ func TestShipperRunsByIntervalAndHurry(t *testing.T) {
 		synctest.Wait()
 		w.expect()
 	})
+}
+
+// TestMetadataLogIsWholeAfterEachLostAnswer: whichever calls were done and said that
+// they failed, and however much came before they are made again, the bucket has every
+// command, in order.
+func TestMetadataLogIsWholeAfterEachLostAnswer(t *testing.T) {
+	const room = 1 << 10 // for commands that are pending
+	large := strings.Repeat("l", room/2)
+	// What is applied before each try to ship. After three large commands memory has
+	// let go of what was pending, and a snapshot is due.
+	for name, steps := range map[string][][]string{
+		"few commands":     {{"a"}, {"b"}, {"c"}, {"d"}},
+		"let go of once":   {{"a"}, {large, large, large}, {"b"}, {"c"}},
+		"let go of twice":  {{"a"}, {large, large, large}, {"b", large, large, large}, {"c"}},
+		"due by its bytes": {{large}, {"a", large}, {"b"}, {large}, {"c"}},
+	} {
+		for _, old := range []bool{false, true} {
+			for lost := 1; lost <= 3; lost++ {
+				for first, calls := 1, 1; first <= calls; first++ {
+					w := newShippedWorld(t)
+					w.old = old
+					whole := w.bucket
+					faulty := bucket.NewFaulty(whole, bucket.Rule{From: first, Limit: lost, Err: errAway, Done: true})
+					w.bucket = faulty
+					w.restart(7)
+					w.shipper.limits = shipperLimits{unshipped: room, snapshot: room / 4}
+					for _, commands := range steps {
+						_ = w.shipper.ship(t.Context())
+						w.apply(commands...)
+					}
+					calls, _ = faulty.Calls(0)
+					faulty.Set()
+					for range 2 { // what memory let go of takes two
+						w.ship()
+					}
+					w.apply("the last")
+					w.ship()
+					w.bucket = whole
+					if got, _ := w.recovered(); got != fmt.Sprint(w.state) || w.shipper.Shipped() != w.index {
+						t.Errorf("%s, %d answers from the %d. on lost, before announcements: %v: the bucket has %d bytes, the state %d; shipped %d of %d",
+							name, lost, first, old, len(got), len(fmt.Sprint(w.state)), w.shipper.Shipped(), w.index)
+					}
+				}
+			}
+		}
+	}
 }

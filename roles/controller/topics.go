@@ -134,9 +134,10 @@ func (c *Controller) DeleteTopics(ctx context.Context, topics []TopicRef) []Topi
 	results := make([]TopicResult, len(topics))
 	proposals := make([]*consensus.Proposal, len(topics))
 	seen := map[storage.TopicID]bool{}
+	image := c.state.Image() // a topic that is named twice may be gone before its second turn
 	for i, ref := range topics {
 		results[i] = TopicResult{Name: ref.Name, ID: ref.ID}
-		t, err := resolve(c.state.Image(), ref)
+		t, err := resolve(image, ref)
 		if err == nil && seen[t.ID] {
 			err = metadata.Errorf(metadata.InvalidRequest, "the request names topic %q twice", t.Name)
 		}
