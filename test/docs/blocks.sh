@@ -120,7 +120,7 @@ while read -r block; do
 		setsid "${run[@]}" >"$block.out" 2>"$block.log" </dev/null &
 		echo $! >>"$work/pids"
 		for _ in $(seq 300); do grep -qs . "$block.out" && break; sleep 0.1; done
-	elif ! timeout 300 "${run[@]}" >"$block.out" 2>&1 </dev/null; then
+	elif ! timeout 900 "${run[@]}" >"$block.out" 2>&1 </dev/null; then
 		fail "the block at $page failed" "$block" "$block.out"
 	fi
 	while read -r expect; do
