@@ -86,7 +86,7 @@ func (c *Config) set(k Key, text string) error {
 	v := c.field(k)
 	switch v.Interface().(type) {
 	case Size:
-		s, err := parseSize(text)
+		s, err := ParseSize(text)
 		if err != nil {
 			return err
 		}

@@ -103,9 +103,9 @@ func (l PriceList) Prices() Prices {
 	return p
 }
 
-// ListFor returns the price list of a bucket's URL. Stores that have none
+// listFor returns the price list of a bucket's URL. Stores that have none
 // (file://, mem://, the directory in data_dir) borrow that of S3.
-func ListFor(url string) (list PriceList, borrowed bool) {
+func listFor(url string) (list PriceList, borrowed bool) {
 	lists := PriceLists()
 	scheme, _, _ := strings.Cut(url, "://")
 	for _, l := range lists {
@@ -119,7 +119,7 @@ func ListFor(url string) (list PriceList, borrowed bool) {
 // ListedPrices returns the prices with those of the list in the place of [ListPrice],
 // and a source that tells the two apart.
 func (s Storage) ListedPrices() Prices {
-	list, borrowed := ListFor(s.URL)
+	list, borrowed := listFor(s.URL)
 	listed, p := list.Prices(), s.Prices
 	var own []string
 	for i, at := range []*Price{&p.Storage, &p.Put, &p.Get, &p.List, &p.Disk, &p.Zone} {

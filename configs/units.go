@@ -53,9 +53,7 @@ func (s Size) String() string {
 }
 
 // ParseSize reads a size as it is written in a configuration, such as 64KiB.
-func ParseSize(s string) (Size, error) { return parseSize(s) }
-
-func parseSize(s string) (Size, error) {
+func ParseSize(s string) (Size, error) {
 	number, factor := strings.TrimSpace(s), int64(1)
 	for _, u := range sizeUnits {
 		if n, ok := strings.CutSuffix(number, u.suffix); ok {

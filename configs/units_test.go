@@ -12,13 +12,13 @@ func TestSizes(t *testing.T) {
 	for text, want := range map[string]Size{
 		"0": 0, "1": 1, "1B": 1, "1kB": 1000, "1KiB": 1024, "64MiB": 64 << 20, "2 GiB": 2 << 30, " 3TB ": 3e12, "4TiB": 4 << 40,
 	} {
-		if got, err := parseSize(text); err != nil || got != want {
-			t.Errorf("parseSize(%q) = %v, %v, want %v", text, int64(got), err, int64(want))
+		if got, err := ParseSize(text); err != nil || got != want {
+			t.Errorf("ParseSize(%q) = %v, %v, want %v", text, int64(got), err, int64(want))
 		}
 	}
 	for _, text := range []string{"", "B", "-1", "1.5GiB", "1 KB", "1mib", "MiB", "9223372036854775808", "8388608TiB", "1e3", "0x10", "1 2MiB"} {
-		if got, err := parseSize(text); err == nil {
-			t.Errorf("parseSize(%q) = %v", text, got)
+		if got, err := ParseSize(text); err == nil {
+			t.Errorf("ParseSize(%q) = %v", text, got)
 		}
 	}
 }
@@ -39,7 +39,7 @@ func TestPrices(t *testing.T) {
 func TestUnitsReadBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		size := Size(rapid.Int64Range(0, 1<<62).Draw(t, "size"))
-		if got, err := parseSize(size.String()); err != nil || got != size {
+		if got, err := ParseSize(size.String()); err != nil || got != size {
 			t.Fatalf("size %d is written %s and reads back as %d, %v", int64(size), size, int64(got), err)
 		}
 		price := Price(rapid.Int64Range(int64(ListPrice), 1<<62-1).Draw(t, "price"))

@@ -542,7 +542,7 @@ func (n *Node) openHTTP() error {
 		}
 	}
 	if n.store != nil {
-		options.Storage = partitions{n.store}
+		options.Partition = n.partition
 	}
 	n.http = admin.New(options)
 	server := n.http
@@ -568,11 +568,9 @@ func (n *Node) servesAPI() bool {
 	return n.controller != nil && (n.has("controller") || n.has("admin"))
 }
 
-// partitions answers the admin API from the store.
-type partitions struct{ store *storagelog.Store }
-
-func (p partitions) PartitionState(id storage.PartitionID) (admin.PartitionState, bool) {
-	l, ok := p.store.Log(id)
+// partition answers the admin API from the store.
+func (n *Node) partition(id storage.PartitionID) (admin.PartitionState, bool) {
+	l, ok := n.store.Log(id)
 	if !ok {
 		return admin.PartitionState{}, false
 	}

@@ -7,7 +7,7 @@
 #   buckets  servers of S3, GCS and Azure, and bin/rustmq on each
 #   mutants  every guard has a test that fails without it
 #   fuzz     every fuzz target for a while
-#   docs     the README as written; generated files are fresh
+#   docs     the commands of README, CONTRIBUTING and docs/ as written; generated files are fresh
 #   hour     hours of chaos in simulated time, SOAK minutes for each of SEEDS
 # A suite that lacks a tool or root says so and passes, but fails in CI.
 set -euo pipefail
@@ -108,7 +108,7 @@ docs() {
 	make -s generate
 	git diff --exit-code --stat -- '*.pb.go' docs configs || { echo "generated files are stale: run make generate"; exit 1; }
 	test/docs/shipped-configs.sh
-	test/docs/first-five-minutes.sh
+	test/docs/blocks.sh
 }
 case $name in
 compat | kgo | chaos | buckets | mutants | fuzz | docs | hour) "$name" ;;

@@ -44,11 +44,6 @@ type BucketShare struct {
 	CleanedEnd  storage.Offset `json:"cleaned_end,omitempty" doc:"first offset that compaction by key has not come to"`
 }
 
-// Storage tells what partitions hold in this process.
-type Storage interface {
-	PartitionState(id storage.PartitionID) (PartitionState, bool)
-}
-
 // Topic is a topic as the API shows it.
 type Topic struct {
 	Name              string            `json:"name"`
@@ -119,7 +114,7 @@ type (
 
 type api struct {
 	cluster       Cluster
-	storage       Storage
+	partition     func(storage.PartitionID) (PartitionState, bool) // nil: none is here
 	ackBeforeSync time.Duration
 }
 
@@ -128,7 +123,7 @@ func registerAPI(mux *http.ServeMux, o Options, stopping context.Context) {
 	config.OpenAPIPath = "/api/v1/openapi"
 	config.DocsPath = ""
 	config.SchemasPath = "/api/v1/schemas"
-	a := api{cluster: o.Cluster, storage: o.Storage, ackBeforeSync: o.AckBeforeSync}
+	a := api{cluster: o.Cluster, partition: o.Partition, ackBeforeSync: o.AckBeforeSync}
 	h := humago.New(mux, config)
 	huma.Get(h, "/api/v1/topics", a.list)
 	huma.Post(h, "/api/v1/topics", a.create, func(op *huma.Operation) { op.DefaultStatus = http.StatusCreated })
@@ -231,8 +226,8 @@ func (a api) view(t *metadata.Topic) Topic {
 			Partition: int32(i), Leader: p.Leader, LeaderEpoch: int32(p.LeaderEpoch), Replicas: p.Replicas, ISR: p.ISR,
 			BucketShare: BucketShare{p.TieredBytes(), p.CommittedEnd(), p.Cleaning().To},
 		}
-		if a.storage != nil {
-			if state, ok := a.storage.PartitionState(storage.PartitionID{Topic: t.ID, Index: int32(i)}); ok {
+		if a.partition != nil {
+			if state, ok := a.partition(storage.PartitionID{Topic: t.ID, Index: int32(i)}); ok {
 				view.PartitionState = state
 			}
 		}

@@ -114,6 +114,7 @@ func (e *env) table(columns ...string) table.Writer {
 	style.Box.PaddingLeft = ""
 	style.Format.Header = text.FormatDefault
 	t.SetStyle(style)
+	t.SuppressTrailingSpaces()
 	header := make(table.Row, len(columns))
 	for i, c := range columns {
 		header[i] = c

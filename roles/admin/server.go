@@ -13,6 +13,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"rustmq.dev/rustmq/storage"
 )
 
 // Limits of the HTTP server, each against a client that never ends.
@@ -55,9 +57,9 @@ type Options struct {
 	Warnings func() []string
 	// Cluster serves /api/v1 when it is not nil.
 	Cluster Cluster
-	// Storage tells what partitions hold in this process; nil without the
-	// broker role.
-	Storage Storage
+	// Partition tells what a partition holds in this process, if it is here; nil
+	// without the broker role.
+	Partition func(storage.PartitionID) (PartitionState, bool)
 	// Groups serves /api/v1/groups, beside Cluster, when it is not nil.
 	Groups Groups
 	// Bucket serves /api/v1/storage, beside Cluster, when it is not nil.

@@ -53,3 +53,16 @@ func TestNamesOfClientsAreVisible(t *testing.T) {
 		}
 	}
 }
+
+// TestRowsEndWithTheirText: a long cell in the last column does not fill a terminal
+// with spaces behind those of the other rows.
+func TestRowsEndWithTheirText(t *testing.T) {
+	var out strings.Builder
+	table := (&env{stdout: &out}).table("STEP", "RESULT")
+	table.AppendRow([]any{"put", "ok"})
+	table.AppendRow([]any{"get", "FAILED: no credentials were found"})
+	table.Render()
+	if want := "STEP RESULT\nput  ok\nget  FAILED: no credentials were found\n"; out.String() != want {
+		t.Errorf("got\n%q, want\n%q", out.String(), want)
+	}
+}

@@ -34,10 +34,10 @@ type column struct {
 
 func columns(l Load, c *configs.Config, p configs.Prices) []column {
 	out := []column{
-		{Name: "Kafka, RF 3 (baseline)", Layout: Kafka(l)},
-		{Name: "Kafka, tiered", Layout: KafkaTiered(l, local, c.Storage)},
-		{Name: "rustmq today, one node", Layout: OneNode(l, outage, c)},
-		{Name: "rustmq replicated (not built)", Layout: Replicated(l, outage, c)},
+		{Name: "Kafka, RF 3 (baseline)", Layout: kafka(l)},
+		{Name: "Kafka, tiered", Layout: kafkaTiered(l, local, c.Storage)},
+		{Name: "rustmq today, one node", Layout: oneNode(l, outage, c)},
+		{Name: "rustmq replicated (not built)", Layout: replicated(l, outage, c)},
 	}
 	for i := range out {
 		out[i].Bill = out[i].Layout.Bill(l, p)

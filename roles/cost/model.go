@@ -74,19 +74,19 @@ func (y Layout) Bill(l Load, p configs.Prices) Bill {
 	}
 }
 
-// Kafka keeps everything on the disks of three replicas, one a zone. Producers write
+// kafka keeps everything on the disks of three replicas, one a zone. Producers write
 // to the leader wherever it is; consumers read from the replica in their zone.
-func Kafka(l Load) Layout {
+func kafka(l Load) Layout {
 	return Layout{Disk: l.Kept() * Replicas / Filled, Crossing: l.abroad() + Replicas - 1}
 }
 
-// KafkaTiered is Kafka with its own tiered storage (KIP-405): the last of it, for as
+// kafkaTiered is Kafka with its own tiered storage (KIP-405): the last of it, for as
 // long as local says, on replicated disks, and all closed segments in the bucket,
 // where they are from the moment that they are closed. The plugin that puts them
 // there is not part of Kafka: it is given the request sizes of rustmq, for segments
 // of 1 GiB, which is kind to it.
-func KafkaTiered(l Load, local time.Duration, s configs.Storage) Layout {
-	y := Kafka(l)
+func kafkaTiered(l Load, local time.Duration, s configs.Storage) Layout {
+	y := kafka(l)
 	y.Disk = l.Rate * local.Seconds() / GiB * Replicas / Filled
 	y.Bucket = l.Kept()
 	y.Puts = puts(GiB, float64(s.PartSize)) + 1 // the segment, its indexes
@@ -129,9 +129,9 @@ func puts(size, part float64) float64 {
 	return whole + 2
 }
 
-// Rustmq has the log of outage on the disk of each of nodes, and everything in
+// ownLayout has the log of outage on the disk of each of nodes, and everything in
 // the bucket. What compaction has replaced stays there for object_storage.grace.
-func Rustmq(l Load, nodes float64, outage time.Duration, c *configs.Config) Layout {
+func ownLayout(l Load, nodes float64, outage time.Duration, c *configs.Config) Layout {
 	target, grace := float64(c.Compaction.TargetObject), time.Duration(c.Storage.Grace)
 	return Layout{
 		Disk:   nodes * l.Rate * outage.Seconds() / GiB / roomOfLog,
@@ -141,20 +141,20 @@ func Rustmq(l Load, nodes float64, outage time.Duration, c *configs.Config) Layo
 	}
 }
 
-// OneNode is rustmq as it is: a node in one zone, its clients in all of them. With
+// oneNode is rustmq as it is: a node in one zone, its clients in all of them. With
 // all clients in the zone of the node, nothing crosses, and nothing outlives the zone
 // but what is in the bucket.
-func OneNode(l Load, outage time.Duration, c *configs.Config) Layout {
-	y := Rustmq(l, 1, outage, c)
+func oneNode(l Load, outage time.Duration, c *configs.Config) Layout {
+	y := ownLayout(l, 1, outage, c)
 	y.Crossing = l.abroad() * (1 + l.Groups)
 	return y
 }
 
-// Replicated is rustmq as it is designed, and not built yet: a node in each of three
+// replicated is rustmq as it is designed, and not built yet: a node in each of three
 // zones, the log of each with a copy of the tail, and what left it in the bucket
 // alone. Consumers read in their own zone, as [Kafka]'s do.
-func Replicated(l Load, outage time.Duration, c *configs.Config) Layout {
-	y := Rustmq(l, Replicas, outage, c)
-	y.Crossing = Kafka(l).Crossing
+func replicated(l Load, outage time.Duration, c *configs.Config) Layout {
+	y := ownLayout(l, Replicas, outage, c)
+	y.Crossing = kafka(l).Crossing
 	return y
 }

@@ -26,29 +26,29 @@ func TestBillsByHand(t *testing.T) {
 	near(t, "a GiB on disks", OnDisks(p), 0.4)
 	near(t, "copies of a GiB", Copying(p), 0.04)
 
-	kafka := Kafka(l).Bill(l, p)
-	near(t, "Kafka's disks", kafka.Disk, kept*0.08*3/0.6)
-	near(t, "Kafka's traffic", kafka.Zones, monthly*(2.0/3+2)*0.02)
-	if kafka.Bucket != 0 || kafka.Requests != 0 {
-		t.Errorf("Kafka has no bucket: %+v", kafka)
+	disks := kafka(l).Bill(l, p)
+	near(t, "Kafka's disks", disks.Disk, kept*0.08*3/0.6)
+	near(t, "Kafka's traffic", disks.Zones, monthly*(2.0/3+2)*0.02)
+	if disks.Bucket != 0 || disks.Requests != 0 {
+		t.Errorf("Kafka has no bucket: %+v", disks)
 	}
 
-	tiered := KafkaTiered(l, 6*time.Hour, c.Storage).Bill(l, p)
+	tiered := kafkaTiered(l, 6*time.Hour, c.Storage).Bill(l, p)
 	near(t, "tiered disks", tiered.Disk, 100.0/1024*6*3600*0.08*3/0.6)
 	near(t, "tiered bucket", tiered.Bucket, kept*0.023)
 	near(t, "tiered requests", tiered.Requests, monthly*(29*0.005+0.1*272*0.0004)/1000) // 26 parts, 2, 1
-	near(t, "tiered traffic", tiered.Zones, kafka.Zones)
+	near(t, "tiered traffic", tiered.Zones, disks.Zones)
 
-	one := OneNode(l, time.Hour, c).Bill(l, p)
+	one := oneNode(l, time.Hour, c).Bill(l, p)
 	near(t, "the log's disk", one.Disk, 100.0/1024*3600/0.5*0.08)
 	near(t, "the bucket", one.Bucket, (kept+100.0/1024*900)*0.023)
 	near(t, "requests", one.Requests, monthly*((128+16*4)*0.005+(887_515/823.56+27.2)*0.0004)/1000)
 	near(t, "traffic", one.Zones, monthly*(2.0/3*4)*0.02)
 
-	three := Replicated(l, time.Hour, c).Bill(l, p)
+	three := replicated(l, time.Hour, c).Bill(l, p)
 	near(t, "three logs", three.Disk, 3*one.Disk)
 	near(t, "one bucket", three.Bucket, one.Bucket)
-	near(t, "traffic of replicas", three.Zones, kafka.Zones)
+	near(t, "traffic of replicas", three.Zones, disks.Zones)
 	near(t, "total", three.Total(), three.Disk+three.Bucket+three.Requests+three.Zones)
 }
 
@@ -56,13 +56,13 @@ func TestBillsByHand(t *testing.T) {
 // load: of space, and also with the requests.
 func TestStorageIsTenTimesCheaper(t *testing.T) {
 	l, p, c := load(), configs.PriceLists()[0].Prices(), configs.Default()
-	kafka := Kafka(l).Bill(l, p)
-	for name, y := range map[string]Layout{"one node": OneNode(l, outage, c), "replicated": Replicated(l, outage, c)} {
+	disks := kafka(l).Bill(l, p)
+	for name, y := range map[string]Layout{"one node": oneNode(l, outage, c), "replicated": replicated(l, outage, c)} {
 		b := y.Bill(l, p)
-		if times := kafka.Space() / b.Space(); times < 10 {
+		if times := disks.Space() / b.Space(); times < 10 {
 			t.Errorf("%s: space is %.1f times cheaper", name, times)
 		}
-		if times := kafka.Storage() / b.Storage(); times < 10 {
+		if times := disks.Storage() / b.Storage(); times < 10 {
 			t.Errorf("%s: storage is %.1f times cheaper", name, times)
 		}
 	}
@@ -90,10 +90,10 @@ func TestBillsGrowWithTheLoad(t *testing.T) {
 		twice, longer := l, l
 		twice.Rate, longer.Retention = 2*l.Rate, 2*l.Retention
 		for name, layout := range map[string]func(Load) Layout{
-			"kafka":      Kafka,
-			"tiered":     func(l Load) Layout { return KafkaTiered(l, local, c.Storage) },
-			"one":        func(l Load) Layout { return OneNode(l, outage, c) },
-			"replicated": func(l Load) Layout { return Replicated(l, outage, c) },
+			"kafka":      kafka,
+			"tiered":     func(l Load) Layout { return kafkaTiered(l, local, c.Storage) },
+			"one":        func(l Load) Layout { return oneNode(l, outage, c) },
+			"replicated": func(l Load) Layout { return replicated(l, outage, c) },
 		} {
 			b, b2, b3 := layout(l).Bill(l, p), layout(twice).Bill(twice, p), layout(longer).Bill(longer, p)
 			if math.Abs(b2.Total()-2*b.Total()) > 1e-9*b2.Total() {

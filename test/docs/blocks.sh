@@ -1,0 +1,133 @@
+#!/usr/bin/env bash
+# Runs the blocks of README.md, CONTRIBUTING.md and docs/*.md that are marked sh or
+# python, as written and in their order: those of the first two in a fresh clone, the
+# others in an empty directory, with the clone's rustmq and Kafka's tools on PATH. What
+# the README has started serves them all. Usage: test/docs/blocks.sh [PAGE...]; the
+# README comes first in any case.
+#
+# A block under <!-- background --> keeps running until the end; one under
+# <!-- expect: TEXT --> must print TEXT, of each line of it. What cannot run stands in
+# test/docs/not-run, with the reason, and is shown. What needs a tool that is not here
+# is shown too, and fails in CI.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+root=$PWD work=$(mktemp -d)
+cleanup() {
+	# The shell of a block, and what it started.
+	for pid in $(cat "$work/pids" 2>/dev/null); do kill -- "-$pid" 2>/dev/null || true; done
+	wait 2>/dev/null || true
+	rm -rf "$work"
+}
+trap cleanup EXIT
+fail() {
+	echo "$1:"
+	shift
+	cat "$@"
+	tail -n 5 "$work"/blocks/*.log 2>/dev/null || true
+	exit 1
+}
+git clone -q . "$work/rustmq"
+mkdir "$work/blocks" "$work/bin" "$work/elsewhere"
+ln -s "$work/rustmq/bin/rustmq" "$work/bin/rustmq"
+export PATH=$work/bin:$PATH
+
+# stands NAME COMMAND: on the blocks' PATH, NAME is that command.
+stands() {
+	printf '#!/bin/sh\nexec %s "$@"\n' "$2" >"$work/bin/$1"
+	chmod +x "$work/bin/$1"
+}
+[ ! -x build/python/bin/python ] || stands python "'$root/build/python/bin/python'"
+# Kafka's scripts start a JVM each with one of these classes.
+if command -v java >/dev/null && ls build/kafka/lib/kafka_2.13-*.jar >/dev/null 2>&1; then
+	java="java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp '$root/build/kafka/lib/*'"
+	stands kafka-client-metrics.sh "$java org.apache.kafka.tools.ClientMetricsCommand"
+	stands kafka-configs.sh "$java kafka.admin.ConfigCommand"
+fi
+
+pages=(README.md)
+[ $# -gt 0 ] || set -- CONTRIBUTING.md docs/*.md
+for page; do [ "$page" = README.md ] || pages+=("$page"); done
+# Each block becomes NNN.sh or NNN.py, beside its .page, .expect and .background. What
+# looks like a command in a block that is not marked is an error: it would not be run.
+awk -v out="$work/blocks" '
+	FNR == 1 { background = 0; expect = ""; inside = 0 }
+	!inside && /^<!-- background -->/ { background = 1 }
+	!inside && /^<!-- expect: / { sub(/^<!-- expect: /, ""); sub(/ -->$/, ""); expect = expect $0 "\n" }
+	!inside && /^```/ {
+		inside = 1; file = ""; unmarked = ($0 == "```")
+		if ($0 == "```sh" || $0 == "```python") {
+			file = sprintf("%s/%03d.%s", out, ++n, $0 == "```sh" ? "sh" : "py")
+			printf "" > file
+			print FILENAME ":" FNR > (file ".page")
+			if (background) printf "" > (file ".background")
+			if (expect != "") printf "%s", expect > (file ".expect")
+		} else if (background || expect != "") { print FILENAME ":" FNR ": only blocks marked sh or python are run"; bad = 1 }
+		background = 0; expect = ""; next
+	}
+	/^```$/ { inside = 0; if (file) close(file); next }
+	inside && unmarked && /^ *([$] |(bin\/)?rustmq |make |kcat |kafka-[a-z-]+\.sh |curl |git |go (run|build|test|install|get) |echo |export |scripts\/)/ {
+		print FILENAME ":" FNR ": a command in a block that is not marked sh: " $0; bad = 1
+	}
+	inside && file { print > file }
+	END { exit bad }
+' "${pages[@]}" || exit 1
+
+# Leaves out the commands that cannot run: a line, and those that continue it.
+while IFS='|' read -r command why; do
+	case $command in '' | '#'*) continue ;; esac
+	page=${command%%: *} command=${command#*: }
+	command=${command%"${command##*[! ]}"}
+	case " ${pages[*]} " in *" $page "*) ;; *) [ -f "$page" ] && continue ;; esac
+	found=0
+	for block in "$work"/blocks/*.sh; do
+		[ "$page" = "$(cut -d: -f1 "$block.page")" ] || continue
+		awk -v command="$command" '
+			!on && index($0, command) == 1 { on = 1; out = 1 }
+			!on { print; next }
+			!/\\$/ { on = 0 }
+			END { exit !out }
+		' "$block" >"$work/kept" || continue
+		found=1
+		mv "$work/kept" "$block"
+		echo "not run: $(cat "$block.page"): $command:$why"
+	done
+	[ $found -eq 1 ] || { echo "test/docs/not-run: $page has no block with '$command'"; exit 1; }
+done <test/docs/not-run
+
+passed=0 lacking=0
+touch "$work/exports"
+for block in "$work"/blocks/*.sh "$work"/blocks/*.py; do
+	echo "$block"
+done | sort >"$work/order"
+while read -r block; do
+	page=$(cat "$block.page")
+	grep -q '[^[:space:]]' "$block" || continue
+	run=(bash -e "$work/now")
+	tools=$(awk '/^(kcat|kafka-[a-z-]*\.sh) / || / \| kcat / { sub(/^.* \| /, ""); print $1 }' "$block" | sort -u)
+	case $block in *.py) run=(python "$block") tools=python ;; esac
+	for tool in $tools; do
+		command -v "$tool" >/dev/null && continue
+		echo "not run: $page: $tool is not installed (scripts/deps.sh)"
+		lacking=$((lacking + 1))
+		continue 2
+	done
+	case $page in README.md:* | CONTRIBUTING.md:*) cd "$work/rustmq" ;; *) cd "$work/elsewhere" ;; esac
+	# Later blocks see what earlier ones exported.
+	cat "$work/exports" "$block" >"$work/now"
+	grep -h '^export ' "$block" >>"$work/exports" || true
+	if [ -f "$block.background" ]; then
+		# What it prints says that it is ready; what it logs does not.
+		setsid "${run[@]}" >"$block.out" 2>"$block.log" </dev/null &
+		echo $! >>"$work/pids"
+		for _ in $(seq 300); do grep -qs . "$block.out" && break; sleep 0.1; done
+	elif ! timeout 900 "${run[@]}" >"$block.out" 2>&1 </dev/null; then
+		fail "the block at $page failed" "$block" "$block.out"
+	fi
+	while read -r expect; do
+		grep -qF -- "$expect" "$block.out" || fail "the block at $page did not print '$expect'" "$block" "$block.out"
+	done < <(cat "$block.expect" 2>/dev/null)
+	passed=$((passed + 1))
+done <"$work/order"
+[ "$passed" -gt 0 ] || { echo "the pages have no block to run"; exit 1; }
+[ "$lacking" -eq 0 ] || [ -z "${CI:-}" ] || exit 1
+echo "docs: $passed blocks passed, 0 failed, $lacking lack a tool"
