@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -19,11 +20,16 @@ import (
 // synctest bubble: time passes when everybody waits.
 type cluster struct {
 	t        *testing.T
+	ids      []uint64 // that a group begins with
 	mu       sync.Mutex
 	nodes    map[uint64]*Node
+	doors    map[uint64]Receiver
 	cut      map[uint64]bool // members that nothing reaches, and that reach nobody
-	notEmpty bool
+	asks     map[uint64]bool // members that get no answer when they ask
+	lose     func() bool     // whether a message is lost; nil: none is. Called under mu
 	fs       map[uint64]*disk.Mem
+	joined   map[uint64]bool
+	lives    map[uint64]byte // of the directory of a member
 	machines map[uint64]*register
 }
 
@@ -33,56 +39,137 @@ type port struct {
 	from Member
 }
 
+// memberOf is a member in its first directory.
 func memberOf(id uint64) Member { return Member{ID: id, Directory: [16]byte{byte(id)}} }
 
-func (p port) Send(to Member, m *raftpb.Message) {
-	p.c.mu.Lock()
-	node := p.c.nodes[to.ID]
-	lost := p.c.cut[to.ID] || p.c.cut[p.from.ID] || node == nil
-	p.c.mu.Unlock()
-	if lost {
-		return
-	}
-	copied := proto.Clone(m).(*raftpb.Message) // as if it had been sent in bytes
-	_ = node.Receive(p.from, copied)
+func (c *cluster) member(id uint64) Member {
+	m := memberOf(id)
+	m.Directory[1] = c.lives[id]
+	return m
 }
 
-func (p port) Empty(context.Context, Member) (bool, error) { return !p.c.notEmpty, nil }
+// door returns who answers for a member, nil while nobody does that from can reach.
+func (p port) door(to uint64) Receiver {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	if p.c.cut[to] || p.c.cut[p.from.ID] {
+		return nil
+	}
+	return p.c.doors[to]
+}
+
+func (p port) Attach(r Receiver) {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	p.c.doors[p.from.ID] = r
+}
+
+func (p port) Send(m Message) {
+	err := errors.New("nobody is there")
+	p.c.mu.Lock()
+	lost := p.c.lose != nil && p.c.lose()
+	p.c.mu.Unlock()
+	if lost {
+		if m.Raft.GetType() != raftpb.MsgSnap { // how one ended is always told
+			return
+		}
+	} else if door := p.door(m.To.ID); door != nil {
+		copied := m
+		copied.Raft = proto.Clone(m.Raft).(*raftpb.Message) // as if it had been sent in bytes
+		err = door.Receive(copied)
+	}
+	p.c.mu.Lock()
+	from := p.c.nodes[p.from.ID]
+	p.c.mu.Unlock()
+	switch {
+	case from == nil:
+	case m.Raft.GetType() == raftpb.MsgSnap:
+		from.SnapshotSent(m.To.ID, err)
+	case err != nil:
+		from.Unreachable(m.To.ID)
+	}
+}
+
+func (p port) Hello(_ context.Context, peer uint64) (Hello, error) {
+	door := p.door(peer)
+	p.c.mu.Lock()
+	unheard := p.c.asks[p.from.ID]
+	p.c.mu.Unlock()
+	if door == nil || unheard {
+		return Hello{}, errors.New("nobody is there")
+	}
+	return door.Hello(), nil
+}
+
+func emptyCluster(t *testing.T, ids ...uint64) *cluster {
+	return &cluster{
+		t: t, ids: ids, nodes: map[uint64]*Node{}, doors: map[uint64]Receiver{}, cut: map[uint64]bool{}, asks: map[uint64]bool{},
+		fs: map[uint64]*disk.Mem{}, joined: map[uint64]bool{}, lives: map[uint64]byte{}, machines: map[uint64]*register{},
+	}
+}
 
 func newCluster(t *testing.T, ids ...uint64) *cluster {
 	t.Helper()
-	c := &cluster{t: t, nodes: map[uint64]*Node{}, cut: map[uint64]bool{}, fs: map[uint64]*disk.Mem{}, machines: map[uint64]*register{}}
-	for _, id := range ids {
-		c.fs[id] = disk.NewMem(disk.MemOptions{})
-	}
-	for _, id := range ids {
-		c.start(id)
-	}
+	c := emptyCluster(t, ids...)
+	c.start(ids...)
 	return c
 }
 
 func (c *cluster) options(id uint64) Options {
-	opt := Options{NodeID: id, Directory: memberOf(id).Directory, FS: c.fs[id], Network: port{c, memberOf(id)}, SnapshotEntries: 500, LogCapacity: minLogCapacity}
-	for other := range c.fs {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fs[id] == nil {
+		c.fs[id] = disk.NewMem(disk.MemOptions{})
+	}
+	member := c.member(id)
+	opt := Options{
+		NodeID: id, Directory: member.Directory, FS: c.fs[id], Network: port{c, member}, SnapshotEntries: 500, LogCapacity: minLogCapacity,
+		Joined: c.joined[id], Join: !slices.Contains(c.ids, id),
+		OnJoined: func() error {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.joined[id] = true
+			return nil
+		},
+	}
+	for _, other := range c.ids {
 		if other != id {
-			opt.Peers = append(opt.Peers, memberOf(other))
+			opt.Peers = append(opt.Peers, other)
 		}
 	}
 	return opt
 }
 
-func (c *cluster) start(id uint64) {
+// start opens members side by side, as each waits for the others.
+func (c *cluster) start(ids ...uint64) {
 	c.t.Helper()
+	var opening sync.WaitGroup
+	for _, id := range ids {
+		opening.Go(func() {
+			if err := c.open(c.t.Context(), id); err != nil {
+				c.t.Errorf("open member %d: %v", id, err)
+			}
+		})
+	}
+	opening.Wait()
+	if c.t.Failed() {
+		c.t.FailNow()
+	}
+}
+
+func (c *cluster) open(ctx context.Context, id uint64) error {
 	opt := c.options(id)
 	machine := &register{}
 	opt.StateMachine = machine
-	n, err := Open(c.t.Context(), opt)
-	if err != nil {
-		c.t.Fatalf("open member %d: %v", id, err)
-	}
+	n, err := Open(ctx, opt)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err != nil {
+		delete(c.doors, id)
+		return err
+	}
 	c.nodes[id], c.machines[id] = n, machine
+	return nil
 }
 
 func (c *cluster) stop(id uint64) {
@@ -90,8 +177,18 @@ func (c *cluster) stop(id uint64) {
 	c.mu.Lock()
 	n := c.nodes[id]
 	delete(c.nodes, id)
+	delete(c.doors, id)
 	c.mu.Unlock()
 	closeNode(c.t, n)
+}
+
+// wipe takes the directory of a member that is stopped: it is another one from now on.
+func (c *cluster) wipe(id uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lives[id]++
+	delete(c.fs, id)
+	delete(c.joined, id)
 }
 
 func (c *cluster) close() {
@@ -240,6 +337,8 @@ func TestReceiveRefusesStrangers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 1, 2, 3)
 		defer c.close()
+		c.propose(c.leader(), "a")
+		c.agree()
 		n := c.nodes[1]
 		vote := func(from, to uint64, kind raftpb.MessageType) *raftpb.Message {
 			return &raftpb.Message{Type: kind.Enum(), From: new(from), To: new(to), Term: new(uint64(100))}
@@ -255,24 +354,15 @@ func TestReceiveRefusesStrangers(t *testing.T) {
 			"to another":        {memberOf(2), vote(2, 3, raftpb.MsgVote)},
 			"local message":     {memberOf(2), vote(2, 1, raftpb.MsgStorageAppendResp)},
 		} {
-			if err := n.Receive(try.from, try.m); err == nil {
+			if err := n.Receive(Message{From: try.from, To: memberOf(1), Raft: try.m}); err == nil {
 				t.Errorf("%s: taken", name)
 			}
 		}
-		if err := n.Receive(memberOf(2), vote(2, 1, raftpb.MsgVote)); err != nil {
+		if err := n.Receive(Message{From: memberOf(2), To: Member{ID: 1, Directory: [16]byte{98}}, Raft: vote(2, 1, raftpb.MsgVote)}); err == nil {
+			t.Error("a vote for another directory: taken")
+		}
+		if err := n.Receive(Message{From: memberOf(2), To: memberOf(1), Raft: vote(2, 1, raftpb.MsgVote)}); err != nil {
 			t.Errorf("a member's vote: %v", err)
 		}
 	})
-}
-
-// TestWipedVoterDoesNotRebootstrap: an empty log begins a group only if all
-// peers are empty (RULES 4.1).
-func TestWipedVoterDoesNotRebootstrap(t *testing.T) {
-	c := &cluster{t: t, notEmpty: true, fs: map[uint64]*disk.Mem{1: disk.NewMem(disk.MemOptions{}), 2: nil}}
-	opt := c.options(1)
-	opt.StateMachine = &register{}
-	_, err := Open(t.Context(), opt)
-	if _, ok := errors.AsType[*LostLogError](err); !ok {
-		t.Fatalf("open: %v", err)
-	}
 }

@@ -13,9 +13,12 @@
 // and applied here. A restart applies the same entries at the same indexes. A
 // snapshot or log that cannot be read is refused by an error that names it,
 // never taken for empty. A member is a node id and a directory id: messages
-// from a directory that the configuration does not know are refused, and an
-// empty raft/ starts a group only if every peer is empty too and nothing beside
-// it shows that this node has had a log before. A failed write or sync of the
+// from a directory that the configuration does not know are refused, unless their
+// sender's configuration is a later one; an empty raft/ starts a group only if every
+// peer is empty too, asked twice, and nothing beside it shows that this node has had a
+// log before: otherwise it waits to be added. Members change one set at a time,
+// through a joint configuration where several votes are concerned
+// ([Node.ChangeMembers]); a learner votes once it has caught up. A failed write or sync of the
 // log is the end of the node; a segment that cannot be made is not: proposals are
 // refused until one can, and what must be written waits for a while. Nor is a
 // snapshot that cannot be written.

@@ -34,6 +34,7 @@ type entryLog struct {
 	hardRef  wal.Ref
 	written  bool // hardRef is one
 	newest   *raftpb.SnapshotMetadata
+	changed  uint64 // index of the last applied change of the configuration
 }
 
 func (l *entryLog) lastIndex() uint64 { return l.first + uint64(len(l.records)) - 1 }
@@ -101,13 +102,25 @@ func (l *entryLog) FirstIndex() (uint64, error) {
 	return l.first, nil
 }
 
-// Snapshot implements raft.Storage; a follower is too far behind for entries.
+// Snapshot implements raft.Storage; a follower is too far behind for entries. One whose
+// configuration is not the present one is none: a new member ignores what does not know
+// it, and would be sent it again at once.
 func (l *entryLog) Snapshot() (*raftpb.Snapshot, error) {
+	l.mu.Lock()
+	changed := l.changed
+	l.mu.Unlock()
 	snap, err := l.snapshots.newest()
-	if err != nil || snap == nil {
+	if err != nil || snap == nil || !guard.Check("consensus.snapshot-knows-members", snap.index >= changed) {
 		return nil, raft.ErrSnapshotTemporarilyUnavailable
 	}
 	return snap.message(), nil
+}
+
+// configured notes that the configuration has changed at an index.
+func (l *entryLog) configured(index uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.changed = index
 }
 
 // start gives the log its content after the WAL was opened.

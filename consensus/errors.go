@@ -11,6 +11,11 @@ var (
 	// ErrBusy is returned for a proposal above Options.MaxProposals. Nothing
 	// was written.
 	ErrBusy = errors.New("consensus: too many proposals in flight")
+	// ErrStarting is returned for a message of a peer that comes before the log was read.
+	ErrStarting = errors.New("consensus: the log is not open yet")
+	// ErrChanging is returned for a change of members while another one is under way,
+	// or the leader is too new to begin one. Nothing was written.
+	ErrChanging = errors.New("consensus: another change of the members is under way")
 	// ErrLeadershipLost is returned for a proposal that was in flight when this
 	// member ceased to lead: it may still be committed.
 	ErrLeadershipLost = errors.New("consensus: leadership was lost while the proposal was in flight")

@@ -1,11 +1,13 @@
 package consensus
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,7 +45,10 @@ type loop struct {
 	sinceEntries  uint64 // applied since the newest snapshot
 	sinceBytes    uint64
 	snapshotting  bool
+	snapshotDue   bool   // the newest does not have the present configuration
+	changedAt     uint64 // index up to which members has every change, at least that of the last
 	encoding      sync.WaitGroup
+	change        *change // under way; nil: none
 }
 
 // write is what raft is to be told when a storage message is carried out.
@@ -61,7 +66,7 @@ func newLoop(ctx context.Context, n *Node, entries *entryLog, snap *snapshot) (*
 		self:    Member{ID: n.opt.NodeID, Directory: n.opt.Directory},
 		boot:    binary.LittleEndian.Uint64(random[:]),
 		pending: map[uint64]*Proposal{}, reads: map[uint64]*barrier{},
-		conf: snap.conf, members: snap.members,
+		conf: snap.conf, members: snap.members, changedAt: snap.index,
 		applied: snap.index, appliedTerm: snap.term, snapshotIndex: snap.index,
 	}
 	core, err := raft.NewRawNode(&raft.Config{
@@ -80,6 +85,7 @@ func newLoop(ctx context.Context, n *Node, entries *entryLog, snap *snapshot) (*
 		ReadOnlyOption:            raft.ReadOnlySafe,
 		Logger:                    raftLogger{n.log},
 		DisableProposalForwarding: true, // a decision belongs to the image of the leader that took it
+		StepDownOnRemoval:         true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("consensus: start raft: %w", err)
@@ -96,6 +102,8 @@ func (l *loop) tick() error {
 	l.raft.Tick()
 	if l.retry--; l.retry <= 0 {
 		l.askReads()
+		// One that could not be written is tried again.
+		l.snapshotDue = l.snapshotDue || l.changedAt > l.snapshotIndex
 	}
 	return l.ready()
 }
@@ -118,6 +126,12 @@ func (l *loop) handle(e events) error {
 			return err
 		}
 	}
+	for _, peer := range e.unreachable {
+		l.raft.ReportUnreachable(peer)
+	}
+	for _, s := range e.sent {
+		l.raft.ReportSnapshot(s.peer, s.status)
+	}
 	for _, m := range e.messages {
 		if err := l.raft.Step(m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) && !errors.Is(err, raft.ErrProposalDropped) {
 			return fmt.Errorf("step %s of member %d: %w", m.GetType(), m.GetFrom(), err)
@@ -130,6 +144,15 @@ func (l *loop) handle(e events) error {
 			return err
 		}
 	}
+	for _, c := range e.changes {
+		if err := l.changeMembers(c); err != nil {
+			c.done <- err
+		}
+	}
+	for _, answer := range e.asked {
+		answer <- l.memberStatus()
+	}
+	l.taken.changes, l.taken.asked = nil, nil
 	l.taken.barriers = nil
 	for _, b := range e.barriers {
 		l.numbers++
@@ -270,6 +293,10 @@ func (l *loop) failPending(reason error) {
 		delete(l.pending, number)
 		p.settle(nil, reason)
 	}
+	if c := l.change; c != nil {
+		l.change = nil
+		c.done <- reason
+	}
 }
 
 // end answers everything that still waits in the loop.
@@ -280,11 +307,17 @@ func (l *loop) end(reason error) {
 		p.settle(nil, reason)
 	}
 	for _, b := range l.taken.barriers {
-		b.done <- reason
+		b.done(reason)
+	}
+	for _, c := range l.taken.changes {
+		c.done <- reason
+	}
+	for _, answer := range l.taken.asked {
+		close(answer)
 	}
 	for number, b := range l.reads {
 		delete(l.reads, number)
-		b.done <- reason
+		b.done(reason)
 	}
 }
 
@@ -302,20 +335,21 @@ func (l *loop) answerReads() {
 	for number, b := range l.reads {
 		if b.index != 0 && b.index <= l.applied {
 			delete(l.reads, number)
-			b.done <- nil
+			b.done(nil)
 		}
 	}
 }
 
 func (l *loop) send(m *raftpb.Message) {
-	for _, to := range l.members {
-		if to.ID == m.GetTo() && l.n.opt.Network != nil {
-			l.n.opt.Network.Send(to, m)
-			if m.GetType() == raftpb.MsgSnap {
-				// Whether it arrives shows in the follower's answers.
-				l.raft.ReportSnapshot(to.ID, raft.SnapshotFinish)
-			}
-		}
+	at := slices.IndexFunc(l.members, func(to Member) bool { return to.ID == m.GetTo() })
+	to, known := Member{}, at >= 0
+	if known {
+		to = l.members[at]
+	} else {
+		to, known = l.n.stranger(m.GetTo())
+	}
+	if known && l.n.opt.Network != nil {
+		l.n.opt.Network.Send(Message{From: l.self, To: to, Changed: l.changedAt, Raft: m})
 	}
 }
 
@@ -324,8 +358,11 @@ func (l *loop) publish() {
 	s := l.raft.BasicStatus()
 	l.n.mu.Lock()
 	defer l.n.mu.Unlock()
-	l.n.members = l.members
-	l.n.status = Status{Leader: s.Lead, Term: s.HardState.GetTerm(), Applied: l.applied, Snapshot: l.snapshotIndex}
+	if l.n.changedAt != l.changedAt {
+		clear(l.n.strangers)
+	}
+	l.n.members, l.n.changedAt = l.members, l.changedAt
+	l.n.status = Status{Leader: s.Lead, Term: s.HardState.GetTerm(), Applied: l.applied, Snapshot: l.snapshotIndex, Member: slices.Contains(l.members, l.self)}
 }
 
 // store carries out a storage message: it appends, and answers raft once that
@@ -419,7 +456,7 @@ func (l *loop) restore(snap *snapshot) error {
 		}
 	}
 	l.n.log.Info("state taken from the leader's snapshot", "index", snap.index)
-	l.conf, l.members = snap.conf, snap.members
+	l.conf, l.members, l.changedAt = snap.conf, snap.members, snap.index
 	l.applied, l.appliedTerm, l.snapshotIndex = snap.index, snap.term, snap.index
 	l.sinceEntries, l.sinceBytes = 0, 0
 	return nil
@@ -472,23 +509,35 @@ func (l *loop) applyConfChange(e *raftpb.Entry) error {
 	if err := proto.Unmarshal(e.GetData(), &change); err != nil {
 		return fmt.Errorf("configuration change: %w", err)
 	}
+	members := l.members
 	if len(change.GetContext()) > 0 { // none when a joint configuration is left
-		members, _, err := decodeMembers(change.GetContext())
+		resulting, _, err := decodeMembers(change.GetContext())
 		if err != nil {
 			return fmt.Errorf("configuration change: %w", err)
 		}
-		l.members = members
+		members = union(resulting, members)
+		if c := l.change; c != nil && bytes.Equal(c.context, change.GetContext()) {
+			c.entered = true
+		}
 	}
 	l.conf = l.raft.ApplyConfChange(&change)
+	l.members = membersIn(members, l.conf)
+	l.entries.configured(e.GetIndex())
+	l.snapshotDue, l.changedAt = true, e.GetIndex()
+	if !slices.Contains(l.members, l.self) {
+		l.n.log.Warn("this controller is no member any more: it was removed")
+	}
+	l.settleChange()
 	return nil
 }
 
 // maybeSnapshot begins a snapshot when enough was applied since the last.
 func (l *loop) maybeSnapshot() {
-	if l.snapshotting || l.sinceEntries < l.n.opt.SnapshotEntries && l.sinceBytes < l.n.opt.SnapshotBytes {
+	due := l.snapshotDue || l.sinceEntries >= l.n.opt.SnapshotEntries || l.sinceBytes >= l.n.opt.SnapshotBytes
+	if l.snapshotting || !due {
 		return
 	}
-	l.snapshotting = true
+	l.snapshotting, l.snapshotDue = true, false
 	l.sinceEntries, l.sinceBytes = 0, 0
 	snap := &snapshot{index: l.applied, term: l.appliedTerm, conf: l.conf, members: l.members}
 	encode := l.n.opt.StateMachine.Snapshot()

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3"
-	"go.etcd.io/raft/v3/raftpb"
 
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/wal"
@@ -20,18 +19,20 @@ import (
 type Node struct {
 	opt  Options
 	log  *slog.Logger
-	core *loop
+	core *loop // set once, under mu; nil while the member opens
 	wal  *wal.WAL
 	wake chan struct{} // holds one token while events wait
 	stop context.CancelFunc
 	done sync.WaitGroup
 
-	mu       sync.Mutex // guards what follows
-	waiting  events
-	inFlight int      // proposals taken and not settled
-	ended    error    // why nothing is taken any more
-	members  []Member // of the applied configuration
-	status   Status
+	mu        sync.Mutex // guards what follows
+	waiting   events
+	inFlight  int               // proposals taken and not settled
+	ended     error             // why nothing is taken any more
+	members   []Member          // of the applied configuration; none before there is one
+	changedAt uint64            // index up to which members has every change
+	strangers map[uint64]Member // senders with a later configuration than that
+	status    Status
 }
 
 // Status is what a member knows of the group.
@@ -40,6 +41,7 @@ type Status struct {
 	Term     uint64
 	Applied  uint64 // index of the last entry applied here
 	Snapshot uint64 // index of the newest snapshot
+	Member   bool   // whether the configuration applied here has this one
 }
 
 // Open starts a member; ctx bounds the opening. A member that is alone leads
@@ -48,17 +50,24 @@ func Open(ctx context.Context, opt Options) (*Node, error) {
 	if err := opt.fill(); err != nil {
 		return nil, fmt.Errorf("consensus: %w", err)
 	}
-	n := &Node{opt: opt, log: opt.Log.With("member", opt.NodeID), wake: make(chan struct{}, 1)}
+	n := &Node{opt: opt, log: opt.Log.With("member", opt.NodeID), wake: make(chan struct{}, 1), strangers: map[uint64]Member{}}
+	if opt.Network != nil {
+		opt.Network.Attach(n)
+	}
 	entries, snap, err := n.recover(ctx)
 	if err != nil {
 		return nil, err
 	}
 	running, cancel := context.WithCancel(context.Background())
 	n.stop = cancel
-	if n.core, err = newLoop(running, n, entries, snap); err != nil {
+	core, err := newLoop(running, n, entries, snap)
+	if err != nil {
 		cancel()
 		return nil, errors.Join(err, n.wal.Close())
 	}
+	n.mu.Lock()
+	n.core = core
+	n.mu.Unlock()
 	n.done.Go(func() { n.run(running) }) // blocks on events, ticks, room in the WAL and, for a received snapshot, its file
 	return n, nil
 }
@@ -92,7 +101,8 @@ func (n *Node) Start(command []byte) *Proposal {
 // Barrier returns once this member has applied all that was committed when it
 // was called: what is read after it is not older than the call.
 func (n *Node) Barrier(ctx context.Context) error {
-	b := &barrier{done: make(chan error, 1)}
+	done := make(chan error, 1)
+	b := &barrier{done: func(err error) { done <- err }}
 	n.mu.Lock()
 	if ended := n.ended; ended != nil {
 		n.mu.Unlock()
@@ -102,31 +112,74 @@ func (n *Node) Barrier(ctx context.Context) error {
 	n.notify()
 	n.mu.Unlock()
 	select {
-	case err := <-b.done:
+	case err := <-done:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// Receive takes a message from a peer. Messages of a member that the
-// configuration does not know by both id and directory are refused.
-func (n *Node) Receive(from Member, m *raftpb.Message) error {
+// Hello implements [Receiver].
+func (n *Node) Hello() Hello {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	return Hello{Member: n.self(), First: n.first(), Joins: n.opt.Join, Begun: n.members}
+}
+
+// Receive implements [Receiver]. Messages for another directory than this are refused,
+// and those of a member that the configuration does not know by both id and directory,
+// unless the sender's own configuration is a later one: this member was away while it
+// was changed, or waits to be added.
+func (n *Node) Receive(m Message) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	known := slices.Contains(n.members, m.From)
 	switch {
 	case n.ended != nil:
 		return n.ended
-	case !guard.Check("consensus.member-known", slices.Contains(n.members, from)):
-		return fmt.Errorf("consensus: member %d with directory %x is not in the configuration", from.ID, from.Directory)
-	case m.GetFrom() != from.ID || m.GetTo() != n.opt.NodeID || raft.IsLocalMsg(m.GetType()):
-		return fmt.Errorf("consensus: member %d sent %s from %d to %d", from.ID, m.GetType(), m.GetFrom(), m.GetTo())
+	case n.core == nil:
+		return ErrStarting
+	case !guard.Check("consensus.directory-meant", m.To == n.self()):
+		return fmt.Errorf("consensus: a message for member %d with directory %x has come to %d with %x", m.To.ID, m.To.Directory, n.opt.NodeID, n.opt.Directory)
+	case !guard.Check("consensus.member-known", known || m.Changed > n.changedAt):
+		return fmt.Errorf("consensus: member %d with directory %x is not in the configuration", m.From.ID, m.From.Directory)
+	case m.Raft.GetFrom() != m.From.ID || m.Raft.GetTo() != n.opt.NodeID || raft.IsLocalMsg(m.Raft.GetType()):
+		return fmt.Errorf("consensus: member %d sent %s from %d to %d", m.From.ID, m.Raft.GetType(), m.Raft.GetFrom(), m.Raft.GetTo())
+	}
+	if !known {
+		n.strangers[m.From.ID] = m.From
 	}
 	if len(n.waiting.messages) < maxReceived {
-		n.waiting.messages = append(n.waiting.messages, m)
+		n.waiting.messages = append(n.waiting.messages, m.Raft)
 		n.notify()
 	}
 	return nil
+}
+
+// stranger returns who sent messages as a member that the configuration does not know.
+func (n *Node) stranger(id uint64) (Member, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	m, ok := n.strangers[id]
+	return m, ok
+}
+
+// Unreachable says that a message to a peer was lost: what it lacks is found out anew.
+func (n *Node) Unreachable(peer uint64) {
+	n.tell(func(e *events) {
+		if !slices.Contains(e.unreachable, peer) {
+			e.unreachable = append(e.unreachable, peer)
+		}
+	})
+}
+
+// SnapshotSent says how the sending of a snapshot to a peer ended.
+func (n *Node) SnapshotSent(peer uint64, err error) {
+	status := raft.SnapshotFinish
+	if err != nil {
+		status = raft.SnapshotFailure
+	}
+	n.tell(func(e *events) { e.sent = append(e.sent, sent{peer, status}) })
 }
 
 // Leader returns the member that leads, 0 when none is known.
@@ -193,7 +246,13 @@ func (n *Node) end(reason error) {
 		p.settle(nil, reason)
 	}
 	for _, b := range waiting.barriers {
-		b.done <- reason
+		b.done(reason)
+	}
+	for _, c := range waiting.changes {
+		c.done <- reason
+	}
+	for _, a := range waiting.asked {
+		close(a)
 	}
 }
 

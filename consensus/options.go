@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -33,12 +34,42 @@ type StateMachine interface {
 
 // Network carries messages between members. A cluster of one needs none.
 type Network interface {
-	// Send hands over a message for m.GetTo(). It must not block and may lose
-	// the message; it must not change it.
-	Send(to Member, m *raftpb.Message)
-	// Empty asks a peer whether it has neither log nor snapshot. The answer
-	// must come from that directory; no answer is an error.
-	Empty(ctx context.Context, peer Member) (bool, error)
+	// Attach says who answers what peers ask and takes what they send, from now on.
+	// It is called once, before anything else.
+	Attach(Receiver)
+	// Send hands over a message for m.To. It must not block and may lose the
+	// message; it must not change it. What is lost is told by [Node.Unreachable],
+	// and of a snapshot [Node.SnapshotSent] tells how it ended.
+	Send(m Message)
+	// Hello asks a peer who it is and where it stands; no answer is an error.
+	Hello(ctx context.Context, peer uint64) (Hello, error)
+}
+
+// Receiver is a member as its peers see it. Both may be called from any goroutine,
+// while [Open] has not returned yet too.
+type Receiver interface {
+	Hello() Hello
+	// Receive takes a message; an error says why it was not taken.
+	Receive(m Message) error
+}
+
+// Message is one from a member to another.
+type Message struct {
+	From, To Member
+	// Changed is an index up to which the sender knows every change of the members, at
+	// least that of the last one.
+	Changed uint64
+	Raft    *raftpb.Message
+}
+
+// Hello is what a member says of itself before it is one.
+type Hello struct {
+	Member Member   // who answers
+	First  []uint64 // ids of the members that it is to begin a group with, itself among them; in order
+	Joins  bool     // it begins none, but waits to be added
+	// Begun is the members of the group that it belongs to, as it knows them; none
+	// while it has neither log nor snapshot.
+	Begun []Member
 }
 
 // Defaults of Options, and limits.
@@ -74,6 +105,13 @@ const (
 	// gives up; fullPause is between two looks.
 	fullPatience = 10 * time.Second
 	fullPause    = 5 * time.Millisecond
+	// helloPause is between two rounds of asking peers that do not answer; the log
+	// says whom this waits for as often as helloTold.
+	helloPause = 200 * time.Millisecond
+	helloTold  = 10 * time.Second
+	// caughtUp is how many entries a learner may lack that gets a vote: they are under
+	// way to it.
+	caughtUp = maxInflightMessages
 )
 
 // The WAL of a raft log is small: entries stay in memory anyway, until a
@@ -98,7 +136,7 @@ const (
 type Options struct {
 	NodeID       uint64   // of this member, not 0
 	Directory    [16]byte // id of its data directory
-	Peers        []Member // the other first members; used when a new group begins
+	Peers        []uint64 // ids of the other first members; used when a new group begins, or is joined
 	StateMachine StateMachine
 	Network      Network // nil without peers
 
@@ -110,6 +148,12 @@ type Options struct {
 	// case an empty log is a lost one, and refused.
 	Joined bool
 	Beside []string
+	// Join says that an empty log begins no group with the peers, but waits until
+	// theirs adds this member.
+	Join bool
+	// OnJoined is called once where a log begins with others, when that is durable and
+	// before anybody counts on it: from then on Joined is true.
+	OnJoined func() error
 
 	// LogCapacity is the bytes of the WAL's files, at least 2 MiB; 0: 256 MiB.
 	// A command may have a 64th of it, and MaxCommand at most.
@@ -136,6 +180,10 @@ func (o *Options) fill() error {
 		return fmt.Errorf("log capacity %d: at least %d", o.LogCapacity, minLogCapacity)
 	case len(o.Peers) > 0 && o.Network == nil:
 		return errors.New("peers but no network")
+	case slices.Contains(o.Peers, o.NodeID) || slices.Contains(o.Peers, 0):
+		return fmt.Errorf("peers %v of member %d: others, and none is 0", o.Peers, o.NodeID)
+	case o.Join && len(o.Peers) == 0:
+		return errors.New("a group to join, but nobody of it")
 	}
 	setDefault(&o.Dir, "raft")
 	setDefault(&o.SnapshotsDir, "snapshots")
@@ -152,6 +200,9 @@ func (o *Options) fill() error {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.OnJoined == nil {
+		o.OnJoined = func() error { return nil }
 	}
 	if o.OnDead == nil {
 		o.OnDead = func(error) {}

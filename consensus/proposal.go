@@ -3,6 +3,7 @@ package consensus
 import (
 	"context"
 
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -38,7 +39,7 @@ func (p *Proposal) Wait(ctx context.Context) (any, error) {
 // applied here.
 type barrier struct {
 	index uint64 // to be applied; 0 until a majority has told it
-	done  chan error
+	done  func(error)
 }
 
 // events is what other goroutines leave for the loop.
@@ -48,6 +49,17 @@ type events struct {
 	durable   []func() error // of completions, in log order
 	barriers  []*barrier
 	snapshot  *written
+
+	changes     []*change
+	asked       []chan []MemberStatus // each has room for an answer
+	unreachable []uint64
+	sent        []sent
+}
+
+// sent is a snapshot that a peer was sent, or was not.
+type sent struct {
+	peer   uint64
+	status raft.SnapshotStatus
 }
 
 // written is a snapshot whose file was attempted.
