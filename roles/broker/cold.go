@@ -114,7 +114,7 @@ func (part *fetchPart) readCold(f *fetchRequest, l *log.Log, until *storage.Offs
 	part.cold = got.Pending
 	part.result.Batches, part.result.Bytes = got.Batches, got.Bytes
 	if len(got.Batches) > 0 {
-		f.b.damages.whole(place)
+		f.b.damages.whole(place, got.Next)
 		part.sent = got.Next
 		for _, t := range got.Aborted {
 			aborted = append(aborted, log.Aborted(t))
@@ -192,7 +192,7 @@ func (b *Broker) askLog(l *log.Log, millis int64, ask func() (storage.Offset, in
 	if err != nil {
 		return storage.NoOffset, batch.NoTimestamp, false, b.logFailed(place, err)
 	}
-	b.damages.whole(place)
+	b.damages.whole(place, storage.NoOffset)
 	return offset, timestamp, ok, nil
 }
 
@@ -217,6 +217,6 @@ func (b *Broker) askBucket(l *log.Log, millis int64, ask func(cold.Partition, co
 	if err != nil {
 		return offset, timestamp, ok, b.coldFailed(place, err)
 	}
-	b.damages.whole(place)
+	b.damages.whole(place, storage.NoOffset)
 	return offset, timestamp, ok, nil
 }

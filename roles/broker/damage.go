@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/storage/object"
 	"rustmq.dev/rustmq/storage/wal"
@@ -45,6 +47,13 @@ type damages struct {
 
 	mu    sync.Mutex
 	known map[damagedAt]damage // guarded by mu
+	in    map[damagedPart]int  // how many of open are where; guarded by mu
+}
+
+// damagedPart is a partition in one of the stores.
+type damagedPart struct {
+	in        damagedStore
+	partition storage.PartitionID
 }
 
 // damagedAt is what was asked for.
@@ -76,7 +85,8 @@ const (
 var damagedStoreNames = [damagedStores]string{inBucket: "bucket", inLog: "log"}
 
 type damage struct {
-	err       error // nil: it was read since
+	err       error // nil: it was read since, or is gone
+	below     storage.Offset
 	at, until time.Time
 	said      time.Time
 }
@@ -99,23 +109,66 @@ func (d *damages) find(place damagedAt) error {
 	return nil
 }
 
-// whole forgets what was said of a place, for it was read.
-func (d *damages) whole(place damagedAt) {
+// whole forgets what was said of a place, and up to another offset of its partition, for
+// it was read.
+func (d *damages) whole(place damagedAt, next storage.Offset) {
 	if d.open.Load() == 0 {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if known, ok := d.known[place]; ok && known.err != nil {
-		known.err = nil
-		d.known[place] = known
-		d.open.Add(-1)
+	d.over(place)
+	if d.in[damagedPart{place.in, place.partition}] == 0 {
+		return
+	}
+	for other := range d.known {
+		if other.in == place.in && other.partition == place.partition && other.offset > place.offset && other.offset < next && place.offset != storage.NoOffset {
+			d.over(other)
+		}
 	}
 }
 
-// note remembers why a place cannot be read, and reports whether that is to be
-// said: it has not been for a while.
-func (d *damages) note(place damagedAt, err error) (say bool) {
+// over says that nothing is damaged at a place any more. d.mu is held.
+func (d *damages) over(place damagedAt) {
+	if known, ok := d.known[place]; ok && known.err != nil {
+		known.err = nil
+		d.known[place] = known
+		d.count(place, -1)
+	}
+}
+
+// count counts what was not read since. d.mu is held.
+func (d *damages) count(place damagedAt, n int) {
+	part := damagedPart{place.in, place.partition}
+	d.open.Add(int64(n))
+	if d.in[part] += n; d.in[part] == 0 {
+		delete(d.in, part)
+	}
+}
+
+// forget forgets what was said of places that nobody can come to any more: gone reports
+// that there is nothing below an offset.
+func (d *damages) forget(gone func(in damagedStore, partition storage.PartitionID, below storage.Offset) bool) {
+	open := map[damagedAt]storage.Offset{}
+	d.mu.Lock()
+	for place, known := range d.known {
+		if known.err != nil {
+			open[place] = known.below
+		}
+	}
+	d.mu.Unlock()
+	for place, below := range open {
+		if gone(place.in, place.partition, below) {
+			d.mu.Lock()
+			d.over(place)
+			d.mu.Unlock()
+		}
+	}
+}
+
+// note remembers why a place cannot be read, which lies below an offset, and reports
+// whether that is to be said: it has not been for a while.
+func (d *damages) note(place damagedAt, below storage.Offset, err error) (say bool) {
 	now := d.now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -124,13 +177,13 @@ func (d *damages) note(place damagedAt, err error) (say bool) {
 		known.said = now
 	}
 	if !ok && len(d.known) >= maxDamages || d.known == nil {
-		d.known = map[damagedAt]damage{}
+		d.known, d.in = map[damagedAt]damage{}, map[damagedPart]int{}
 		d.open.Store(0)
 	}
 	if known.err == nil {
-		d.open.Add(1)
+		d.count(place, 1)
 	}
-	known.err, known.at, known.until = err, now, now.Add(damagePause)
+	known.err, known.below, known.at, known.until = err, below, now, now.Add(damagePause)
 	d.known[place] = known
 	d.until.Store(known.until.UnixNano())
 	return say
@@ -193,7 +246,14 @@ func isLogDamage(err error) bool {
 
 func (b *Broker) damaged(place damagedAt, err error, text string) {
 	b.metrics.damage[place.in].Inc()
-	if b.damages.note(place, err) {
+	below := place.offset + 1
+	if place.offset == storage.NoOffset {
+		below = math.MaxInt64 // of a log that is not here any more
+		if l := b.logOf(place.partition); l != nil {
+			below = l.End()
+		}
+	}
+	if b.damages.note(place, below, err) {
 		b.log.Error(text, place.named(), "error", err)
 	}
 }
@@ -216,8 +276,8 @@ func (b *Broker) readLog(l *log.Log, q log.ReadRequest) (read log.ReadResult, cu
 	if err != nil {
 		return log.ReadResult{}, false, b.logFailed(place, err)
 	}
-	if len(read.Batches) > 0 {
-		b.damages.whole(place)
+	if n := len(read.Batches); n > 0 {
+		b.damages.whole(place, batch.Batch(read.Batches[n-1]).NextOffset())
 	}
 	return read, cut, nil
 }
@@ -232,8 +292,32 @@ type Damage struct {
 
 // Damage returns what is damaged, as far as it was met.
 func (b *Broker) Damage() Damage {
+	b.damages.forget(b.isGone)
 	var d Damage
 	d.LastAt, d.Last = b.damages.met()
 	d.Corrupt, d.CorruptError = b.table.corrupt()
 	return d
+}
+
+// logOf returns the log of a partition that is led here; nil: there is none.
+func (b *Broker) logOf(id storage.PartitionID) *log.Log {
+	if t := b.table.byID(id.Topic); t != nil {
+		if p := t.partition(id.Index); p != nil {
+			return p.role.Load().log
+		}
+	}
+	return nil
+}
+
+// isGone reports whether nobody is given anything below an offset from there any more:
+// the partition is not here, or begins behind it, or the bucket has it as well.
+func (b *Broker) isGone(in damagedStore, partition storage.PartitionID, below storage.Offset) bool {
+	l := b.logOf(partition)
+	switch {
+	case l == nil:
+		return true
+	case in == inLog:
+		return l.LocalStart() >= below
+	}
+	return l.LogStart() >= below
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -9,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/storage/wal"
@@ -108,4 +110,44 @@ func TestDamageThatWasNotReadIsTold(t *testing.T) {
 			t.Error("it was not read, and is told no more")
 		}
 	})
+}
+
+// TestDamageThatNobodyMeetsIsOver: it was read from an offset before it, its records are
+// deleted, or its topic is, whichever way it was met.
+func TestDamageThatNobodyMeetsIsOver(t *testing.T) {
+	for _, at := range []storage.Offset{1, storage.NoOffset} {
+		for what, end := range map[string]func(*node, *log.Log){
+			"deleted records": func(n *node, l *log.Log) {
+				if err := l.SetLogStart(3); err != nil {
+					t.Error(err)
+				}
+			},
+			"a deleted topic": func(n *node, l *log.Log) { n.remake("events", 1) },
+			"all read":        func(n *node, l *log.Log) { n.damages.whole(damagedAt{in: inLog, partition: l.ID(), offset: 0}, 3) },
+			"some read":       func(n *node, l *log.Log) { n.damages.whole(damagedAt{in: inLog, partition: l.ID(), offset: 0}, 1) },
+			"another read":    func(n *node, l *log.Log) { n.damages.whole(damagedAt{in: inBucket, partition: l.ID(), offset: 0}, 3) },
+			"records deleted before it": func(n *node, l *log.Log) {
+				if err := l.SetLogStart(1); err != nil {
+					t.Error(err)
+				}
+			},
+		} {
+			n := startNode(t)
+			n.controller.createTopic("events", 1)
+			n.settle(t.Context())
+			n.connect().produce("events", 0, "a")
+			n.connect().produce("events", 0, "b")
+			n.connect().produce("events", 0, "c")
+			l := n.table.byName([]byte("events")).partition(0).role.Load().log
+			n.damaged(damagedAt{in: inLog, partition: l.ID(), offset: at}, errors.New("damaged"), "damaged")
+			if n.Damage().Last == nil {
+				t.Fatal("it is not told")
+			}
+			end(n, l)
+			over := what == "deleted records" || what == "a deleted topic" || what == "all read" && at == 1
+			if last := n.Damage().Last; (last == nil) != over {
+				t.Errorf("met at %d, after %s: %v", at, what, last)
+			}
+		}
+	}
 }

@@ -35,7 +35,7 @@ func TestDamageIsBelievedForAWhile(t *testing.T) {
 	if err := d.find(here); err != nil {
 		t.Fatal(err)
 	}
-	if !d.note(here, why) {
+	if !d.note(here, here.offset+1, why) {
 		t.Error("it is not said")
 	}
 	now = now.Add(damagePause - 1)
@@ -56,15 +56,15 @@ func TestDamageIsBelievedForAWhile(t *testing.T) {
 	if err := d.find(here); err != nil {
 		t.Errorf("after the pause: %v", err)
 	}
-	if d.note(here, why) {
+	if d.note(here, here.offset+1, why) {
 		t.Error("it is said again at once")
 	}
-	if now = now.Add(damageSaid); !d.note(here, why) {
+	if now = now.Add(damageSaid); !d.note(here, here.offset+1, why) {
 		t.Error("it is never said again")
 	}
 	for offset := range storage.Offset(3 * maxDamages) {
 		here.offset = offset
-		d.note(here, why)
+		d.note(here, here.offset+1, why)
 	}
 	if len(d.known) > maxDamages {
 		t.Errorf("%d are remembered", len(d.known))
@@ -376,25 +376,25 @@ func TestDamageThatIsReadAgainIsOver(t *testing.T) {
 	now := time.Unix(1000, 0)
 	d := damages{now: func() time.Time { return now }}
 	one, two := damagedAt{offset: 1}, damagedAt{offset: 2}
-	d.note(one, errors.New("one"))
+	d.note(one, one.offset+1, errors.New("one"))
 	now = now.Add(time.Second)
-	if !d.note(two, errors.New("two")) {
+	if !d.note(two, two.offset+1, errors.New("two")) {
 		t.Error("it is not said")
 	}
-	d.whole(damagedAt{offset: 3})
+	d.whole(damagedAt{offset: 3}, 4)
 	if at, err := d.met(); err == nil || err.Error() != "two" || !at.Equal(now) {
 		t.Errorf("met last: %v at %v", err, at)
 	}
-	d.whole(two)
-	d.whole(two)
+	d.whole(two, two.offset+1)
+	d.whole(two, two.offset+1)
 	if _, err := d.met(); err == nil || err.Error() != "one" {
 		t.Errorf("what is left: %v", err)
 	}
-	d.whole(one)
+	d.whole(one, one.offset+1)
 	if _, err := d.met(); err != nil {
 		t.Errorf("all was read, and there is %v", err)
 	}
-	if d.note(two, errors.New("two")) {
+	if d.note(two, two.offset+1, errors.New("two")) {
 		t.Error("it is said again within the hour")
 	}
 	if _, err := d.met(); err == nil {
