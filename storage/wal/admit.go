@@ -44,7 +44,7 @@ func (w *WAL) Admit(ctx context.Context, class Class, n int) error {
 		ready := fits && need+w.slack(class) <= prepared
 		spacious := w.spacious(class, n)
 		if spacious && ready {
-			w.admitted += int64(n)
+			w.admit(class, n)
 			w.mu.Unlock()
 			return nil
 		}
@@ -77,16 +77,28 @@ func (w *WAL) TryAdmit(class Class, n int) bool {
 	if w.usable() != nil || need > room || need+w.slack(class) > prepared || !w.spacious(class, n) {
 		return false
 	}
-	w.admitted += int64(n)
+	w.admit(class, n)
 	return true
 }
 
+// admit holds n bytes. w.mu is held.
+func (w *WAL) admit(class Class, n int) {
+	w.admitted += int64(n)
+	if class == Produce { // one that passed alone is done, or this would not pass beside it
+		w.excess = max(int64(n)-w.produceMemory(), 0)
+	}
+}
+
+// produceMemory is what Produce may have of the memory.
+func (w *WAL) produceMemory() int64 { return w.o.Memory * 3 / 8 }
+
 // spacious reports whether n more bytes fit the memory budget. A request larger than
-// that passes when it is alone. w.mu is held.
+// that passes when it is alone; of one of Produce the others have their quarter of it
+// all the same, for it may wait for what they write. w.mu is held.
 func (w *WAL) spacious(class Class, n int) bool {
-	memory := w.o.Memory / 2
+	memory := w.o.Memory/2 + w.excess
 	if class == Produce {
-		memory = w.o.Memory * 3 / 8
+		memory = w.produceMemory()
 	}
 	held := w.admitted + w.unsynced
 	return guard.Check("wal.admit-memory", held+int64(n) <= memory || held == 0)

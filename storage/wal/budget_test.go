@@ -184,6 +184,43 @@ func TestPinnedMemoryIsNotReused(t *testing.T) {
 	}
 }
 
+// TestLargeBatchLeavesRoomForOthers: a batch that is larger than all that Produce may have
+// passes alone, and what a coordinator writes beside it has the room that it has beside
+// smaller ones, and no more. Afterwards it is as before.
+func TestLargeBatchLeavesRoomForOthers(t *testing.T) {
+	o := small(disk.NewMem(disk.MemOptions{}))
+	o.Capacity = 64 * 128 << 10
+	w, _ := open(t, o)
+	defer w.Close()
+	produce, all := int(o.Memory*3/8), int(o.Memory/2)
+	large := int(o.Memory * 6 / 10)
+	hold := func(class wal.Class, n int) {
+		t.Helper()
+		if err := w.Admit(t.Context(), class, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hold(wal.Coordinator, 5*int(o.Memory)) // so many segments stand ready that none is waited for below
+	w.Unadmit(5 * int(o.Memory))
+	for _, held := range []int{produce, large, produce, 2 * int(o.Memory), produce} {
+		hold(wal.Produce, held)
+		if w.TryAdmit(wal.Produce, 1) {
+			t.Errorf("beside %d bytes more is produced", held)
+		}
+		if !w.TryAdmit(wal.Coordinator, all-produce) {
+			t.Errorf("beside %d bytes coordinators write nothing", held)
+			w.Unadmit(held)
+			continue
+		}
+		if w.TryAdmit(wal.Coordinator, 1) {
+			t.Errorf("beside %d bytes nothing bounds what coordinators write", held)
+			w.Unadmit(1)
+		}
+		w.Unadmit(all - produce)
+		w.Unadmit(held)
+	}
+}
+
 // TestDiskBudgetRefusesProduceAndPasses: Produce is refused when what is left is
 // the reserve, others go on; what is released comes back.
 func TestDiskBudgetRefusesProduceAndPasses(t *testing.T) {

@@ -151,6 +151,7 @@ type WAL struct {
 	unsynced   int64
 	completed  uint64 // the last frame whose append was completed
 	admitted   int64
+	excess     int64 // by which what Produce was admitted last is more than it may have
 	demand     int64 // bytes that must be ready before a waiting Admit can pass
 	passes     int   // how often the preparer has found nothing more to do
 	dead       error
