@@ -3,40 +3,43 @@
 # test/mutants/killers/*.txt names for it: the test must fail. A guard without a
 # killer, a killer without a guard, and a test that passes all fail the suite.
 # test/mutants/owed.txt names the guards whose killer is still to be written; it
-# only shrinks.
+# only shrinks. Four run at a time: most of them wait for something that does not come.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-out=build/mutants
+out=$PWD/build/mutants
+# binary is where the tests of a package are.
+binary() { echo "$out/$(tr -c 'a-z0-9\n' - <<<"$1").test"; }
+# kill_mutant runs one: it says why the mutant lives, or nothing.
+kill_mutant() {
+	local name=$1 package=$2 test=$3 log=$out/$1.log
+	if (cd "$package" && RUSTMQ_MUTANT=$name timeout 60 "$(binary "$package")" -test.run "$test" -test.timeout 50s) >"$log" 2>&1; then
+		echo "survived: $name (by $test in $package)"
+	elif grep -q 'no tests to run' "$log"; then
+		echo "no test $test in $package for $name"
+	fi
+}
+export out
+export -f binary kill_mutant
 rm -rf "$out"
 mkdir -p "$out"
 killers=$(cat test/mutants/killers/*.txt | sed 's/#.*//' | awk 'NF == 3')
 guards=$(git grep -hoE 'guard\.Check\("[^"]+"' -- '*.go' ':!*_test.go' ':!storage/guard' | sed 's/.*"\(.*\)"/\1/' | sort -u)
-failed=0 killed=0
-while read -r name package test; do
-	grep -qx -- "$name" <<<"$guards" || { echo "killer of $name: no such guard"; failed=$((failed + 1)); continue; }
-	binary=$out/$(tr -c 'a-z0-9\n' - <<<"$package").test
-	if [ ! -f "$binary" ]; then
-		go test -c -tags mutants,suites -o "$binary" "$package"
-		[ -f "$binary" ] || { echo "no tests in $package"; exit 1; }
-	fi
-	if (cd "$package" && RUSTMQ_MUTANT=$name timeout 60 "$OLDPWD/$binary" -test.run "$test" -test.timeout 50s) >"$out/$name.log" 2>&1; then
-		echo "survived: $name (by $test in $package)"
-		failed=$((failed + 1))
-	elif grep -q 'no tests to run' "$out/$name.log"; then
-		echo "no test $test in $package for $name"
-		failed=$((failed + 1))
-	else
-		killed=$((killed + 1))
-	fi
-done <<<"$killers"
-for name in $guards; do
-	grep -q "^$name " <<<"$killers" && continue
-	if grep -qx -- "$name" test/mutants/owed.txt; then
-		echo "owed: no killer yet for $name"
-	else
-		echo "no killer: $name"
-		failed=$((failed + 1))
-	fi
+for package in $(awk '{ print $2 }' <<<"$killers" | sort -u); do
+	go test -c -tags mutants,suites -o "$(binary "$package")" "$package"
+	[ -f "$(binary "$package")" ] || { echo "no tests in $package"; exit 1; }
 done
-echo "mutants: $killed passed, $failed failed"
+lives=$(
+	while read -r name package test; do
+		grep -qx -- "$name" <<<"$guards" || echo "killer of $name: no such guard"
+	done <<<"$killers"
+	xargs -P 4 -L 1 bash -c 'kill_mutant "$@"' _ <<<"$killers"
+	for name in $guards; do
+		grep -q "^$name " <<<"$killers" || grep -qx -- "$name" test/mutants/owed.txt || echo "no killer: $name"
+	done
+)
+failed=0
+[ -z "$lives" ] || failed=$(wc -l <<<"$lives")
+[ -z "$lives" ] || echo "$lives"
+sed 's/^/owed: no killer yet for /' < <(grep -v '^#' test/mutants/owed.txt || :)
+echo "mutants: $(($(wc -l <<<"$killers") - failed)) passed, $failed failed"
 [ "$failed" = 0 ]
