@@ -29,10 +29,10 @@ const memoryLogCapacity = 8 << 20
 
 // Options of a controller.
 type Options struct {
-	NodeID    int32    // of this member, at least 1
-	Directory [16]byte // id of its data directory
-	ClusterID string   // that this node is known to belong to; empty makes a new one at the first start
-	Peers     []uint64 // ids of the other first controllers
+	NodeID    int32             // of this member, at least 1
+	Directory [16]byte          // id of its data directory
+	ClusterID string            // that this node is known to belong to; empty makes a new one at the first start
+	Peers     []uint64          // ids of the other first controllers
 	Network   consensus.Network // nil without peers
 
 	// FS is the data directory: raft/ and snapshots/ in it belong to the

@@ -19,7 +19,7 @@ func TestSmallerCapacityGivesFilesBack(t *testing.T) {
 				o := tiny(disk.NewMem(disk.MemOptions{}))
 				smaller := o.Capacity
 				o.Capacity *= 4
-				w, own := open(t, o)
+				w, _ := open(t, o)
 				var refs []wal.Ref
 				for i := range int64(150) {
 					refs = append(refs, add(t, w, header(0, i), make([]byte, 3960), nil))
@@ -36,7 +36,7 @@ func TestSmallerCapacityGivesFilesBack(t *testing.T) {
 					t.Fatal(err)
 				}
 				o.Capacity = smaller
-				w, own = open(t, o)
+				w, own := open(t, o)
 				defer w.Close()
 				if late {
 					for _, f := range own.frames {
