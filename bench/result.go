@@ -195,7 +195,9 @@ memory is used again. NATS writes to files and syncs only where the row says so.
 
 Figures F are of the log, figures B of the bucket, figures K are beside Apache Kafka
 4.1.1, one node with broker and controller, a heap of 1 GiB and its own defaults: it
-does not sync unless the row says so; rustmq does. The store of B1 to B3 is
+does not sync unless the row says so; rustmq does. Its bucket is a directory beside its
+log, but where a row has it on a device of its own, which is in memory: in a cloud a
+bucket is not on the disk of the log. The store of B1 to B3 is
 versitygw, an S3 server, over HTTP, with its objects in memory; B1 counts requests in
 a proxy before it, with metadata (entries of its log) apart from objects of records.
 A bare copy is the AWS SDK that puts or gets the same objects, three at a time, each
