@@ -98,6 +98,17 @@ func (n *besideBucket) produce() storage.PartitionID {
 	return id
 }
 
+// evict takes from memory and from the WAL what the bucket has, once the bucket's
+// metadata log names it.
+func (n *besideBucket) evict() {
+	n.t.Helper()
+	n.c.HurryLog()
+	time.Sleep(time.Second)
+	if err := n.store.Evict(n.t.Context()); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
 // append appends a record.
 func (n *besideBucket) append(id storage.PartitionID) {
 	n.t.Helper()

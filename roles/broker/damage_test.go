@@ -337,9 +337,7 @@ func TestDamageMetByTimeIsNotThatOfTheLogStart(t *testing.T) {
 		later := time.Now().UnixMilli()
 		m.append(-1)
 		time.Sleep(5 * time.Second)
-		if err := m.n.store.Evict(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		m.n.evict()
 		l, _ := m.log()
 		where, _ := m.n.b.inBucket(l.ID())
 		if l.LocalStart() != storage.Offset(m.end) || where.Ranges.Len() != 2 {

@@ -249,9 +249,7 @@ func TestReadCommittedIsTheSameFromEverywhere(t *testing.T) {
 				case 3, 4:
 					time.Sleep(1500 * time.Millisecond) // uploads
 				case 5:
-					if err := m.n.store.Evict(t.Context()); err != nil {
-						t.Fatal(err)
-					}
+					m.n.evict()
 				case 6:
 					if step%4 == 0 {
 						m.stop()
@@ -268,9 +266,7 @@ func TestReadCommittedIsTheSameFromEverywhere(t *testing.T) {
 				}
 			}
 			time.Sleep(5 * time.Second)
-			if err := m.n.store.Evict(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			m.n.evict()
 			c := m.connect()
 			m.compare(c, 0)
 			for from := range m.end {
@@ -309,9 +305,7 @@ func TestAbortedTransactionsAreToldInOrder(t *testing.T) {
 		begin(0)
 		begin(1) // ends before that of 0, and began after it
 		time.Sleep(5 * time.Second)
-		if err := m.n.store.Evict(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		m.n.evict()
 		if l, _ := m.log(); l.LocalStart() != storage.Offset(m.end) {
 			t.Fatalf("the WAL begins at %d of %d", l.LocalStart(), m.end)
 		}

@@ -69,9 +69,16 @@ func (l *Log) leave(w wanted, why error) bool {
 	return true
 }
 
-// leaveDamaged is leave of the first of some batches that cannot be read.
+// leaveDamaged is leave of the first of some batches that cannot be read; they are in
+// order, and those that the bucket cannot have are not looked at again.
 func (l *Log) leaveDamaged(of []wanted) bool {
+	l.mu.Lock()
+	uploaded := l.uploaded
+	l.mu.Unlock()
 	for _, want := range of {
+		if want.base >= uploaded {
+			return false
+		}
 		r := leases.Get().(*lease)
 		r.wanted, r.synced = append(r.wanted, want), want.base+1
 		err := l.load(r)
