@@ -164,7 +164,7 @@ func (n *Node) stranger(id uint64) (Member, bool) {
 	return m, ok
 }
 
-// Unreachable says that a message to a peer was lost: what it lacks is found out anew.
+// Unreachable implements [Receiver]: what the peer lacks is found out anew.
 func (n *Node) Unreachable(peer uint64) {
 	n.tell(func(e *events) {
 		if !slices.Contains(e.unreachable, peer) {
@@ -173,7 +173,7 @@ func (n *Node) Unreachable(peer uint64) {
 	})
 }
 
-// SnapshotSent says how the sending of a snapshot to a peer ended.
+// SnapshotSent implements [Receiver].
 func (n *Node) SnapshotSent(peer uint64, err error) {
 	status := raft.SnapshotFinish
 	if err != nil {

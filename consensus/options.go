@@ -38,19 +38,22 @@ type Network interface {
 	// It is called once, before anything else.
 	Attach(Receiver)
 	// Send hands over a message for m.To. It must not block and may lose the
-	// message; it must not change it. What is lost is told by [Node.Unreachable],
-	// and of a snapshot [Node.SnapshotSent] tells how it ended.
+	// message, which the Receiver is told; it must not change it.
 	Send(m Message)
 	// Hello asks a peer who it is and where it stands; no answer is an error.
 	Hello(ctx context.Context, peer uint64) (Hello, error)
 }
 
-// Receiver is a member as its peers see it. Both may be called from any goroutine,
+// Receiver is a member as its network sees it. All may be called from any goroutine,
 // while [Open] has not returned yet too.
 type Receiver interface {
 	Hello() Hello
 	// Receive takes a message; an error says why it was not taken.
 	Receive(m Message) error
+	// Unreachable says that a message to a peer was lost.
+	Unreachable(peer uint64)
+	// SnapshotSent says how the sending of a snapshot (MsgSnap) to a peer ended.
+	SnapshotSent(peer uint64, err error)
 }
 
 // Message is one from a member to another.

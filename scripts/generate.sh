@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build/tools/protogen consensus/metadata
+build/tools/protogen -plugin protoc-gen-go -plugin protoc-gen-go-grpc transport/rpc
 go run ./configs/reference >docs/configuration.md
 go run ./roles/cost/document >docs/cost.md
 go run ./roles/compatibility/document >docs/kafka-compatibility.md

@@ -38,7 +38,7 @@ var floors = map[string]int{
 // mayImport lists the imports between rooms of one floor, or across the walls
 // of storage and security, that are allowed all the same.
 var mayImport = map[string][]string{
-	"transport": {"sdk/go/quic"},
+	"transport": {"sdk/go/quic", "consensus"}, // transport/rpc carries raft's messages
 	"bench":     {"test/apache"}, // a peer that the comparison starts too
 }
 
