@@ -39,7 +39,7 @@ var floors = map[string]int{
 // of storage and security, that are allowed all the same.
 var mayImport = map[string][]string{
 	"transport": {"sdk/go/quic", "consensus"}, // transport/rpc carries raft's messages
-	"bench":     {"test/apache"}, // a peer that the comparison starts too
+	"bench":     {"test/apache"},              // a peer that the comparison starts too
 }
 
 // maxLines is how long a file may be, tests too.

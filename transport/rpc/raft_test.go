@@ -77,7 +77,7 @@ type house struct {
 	ids     []uint64
 	mu      sync.Mutex
 	doors   map[string]*bufconn.Listener
-	cut     map[string]bool     // addresses whose wires swallow everything
+	cut     map[string]bool // addresses whose wires swallow everything
 	rooms   map[uint64]*room
 	disks   map[uint64]*disk.Mem
 	cluster map[uint64]string
