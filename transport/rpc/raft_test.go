@@ -166,12 +166,13 @@ func (h *house) start(ids ...uint64) {
 		r := &room{net: rpc.NewRaft(h.options(id)), ledger: &ledger{}}
 		r.server = h.listen(id, r.net)
 		h.rooms[id] = r
+		fs := h.disks[id]
 		peers := slices.DeleteFunc(slices.Clone(h.ids), func(other uint64) bool { return other == id })
 		opening.Go(func() {
 			var err error
 			r.node, err = consensus.Open(h.t.Context(), consensus.Options{
 				NodeID: id, Directory: member(id).Directory, Peers: peers, StateMachine: r.ledger, Network: r.net,
-				FS: h.disks[id], SnapshotEntries: 20,
+				FS: fs, SnapshotEntries: 20,
 			})
 			if err != nil {
 				h.t.Errorf("open controller %d: %v", id, err)
