@@ -68,8 +68,8 @@ func (n *Node) begin(ctx context.Context, entries *entryLog, files snapshots, sn
 		return nil, &CorruptionError{File: n.opt.Dir, Reason: err.Error()}
 	}
 	entries.start(n.wal, snap, records, r)
-	if begins && len(n.opt.Peers) > 0 {
-		if err := n.join(ctx, entries); err != nil {
+	if len(n.opt.Peers) > 0 && !n.opt.Joined {
+		if err := n.join(ctx, entries, begins); err != nil {
 			return nil, err
 		}
 	}
@@ -81,11 +81,16 @@ func (n *Node) begin(ctx context.Context, entries *entryLog, files snapshots, sn
 	return snap, nil
 }
 
-// join makes it durable that this member has a log, before peers count on it.
-func (n *Node) join(ctx context.Context, entries *entryLog) error {
+// join makes it durable that this member has a log, which begins now or in a start that
+// came no further, before peers count on it.
+func (n *Node) join(ctx context.Context, entries *entryLog, begins bool) error {
 	durable := make(chan error, 1)
-	if _, err := entries.append(nil, nil, entries.hardState(), func(err error) { durable <- err }); err != nil {
-		return fmt.Errorf("begin the log: %w", err)
+	if begins {
+		if _, err := entries.append(nil, nil, entries.hardState(), func(err error) { durable <- err }); err != nil {
+			return fmt.Errorf("begin the log: %w", err)
+		}
+	} else {
+		durable <- nil // what is read from the log is
 	}
 	select {
 	case err := <-durable:

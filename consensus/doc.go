@@ -52,7 +52,8 @@
 // 8 bytes number, and the command. That of a configuration change is raft's
 // ConfChangeV2, whose context is the list of members that results.
 //
-// A snapshot is a file snapshots/INDEX-TERM.snap, both in 16 hex digits:
+// A snapshot is a file snapshots/INDEX-TERM.snap, both in 16 hex digits; that of index 0
+// is a member's that waits to be added:
 //
 //	offset size field
 //	0      8    magic    "RMQSNAP\n"

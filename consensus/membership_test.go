@@ -183,6 +183,31 @@ func TestLostLogOfAMemberIsRefused(t *testing.T) {
 	})
 }
 
+// TestAMemberNotesItsLogInALaterStart, where the one that began the log came no further.
+func TestAMemberNotesItsLogInALaterStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := emptyCluster(t, 1, 2)
+		defer c.close()
+		opt := c.options(2)
+		opt.StateMachine, opt.OnJoined = &register{}, func() error { return errors.New("the disk is full") }
+		failed := make(chan error, 1)
+		go func() {
+			_, err := Open(t.Context(), opt)
+			failed <- err
+		}()
+		c.start(1)
+		if err := <-failed; err == nil {
+			t.Fatal("a member began that could not note its log")
+		}
+		c.start(2)
+		c.propose(c.leader(), "a")
+		c.agree()
+		if !c.joined[2] {
+			t.Error("its log is noted nowhere")
+		}
+	})
+}
+
 // TestMemberThatWasSlowToBeginIsSentTheLog: two of three have begun before the third,
 // which had answered them, got answers itself.
 func TestMemberThatWasSlowToBeginIsSentTheLog(t *testing.T) {

@@ -154,8 +154,9 @@ type Options struct {
 	// Join says that an empty log begins no group with the peers, but waits until
 	// theirs adds this member.
 	Join bool
-	// OnJoined is called once where a log begins with others, when that is durable and
-	// before anybody counts on it: from then on Joined is true.
+	// OnJoined is called where there are peers and Joined is false, when it is durable
+	// that this member has a log, and before anybody counts on it: from then on Joined
+	// is true.
 	OnJoined func() error
 
 	// LogCapacity is the bytes of the WAL's files, at least 2 MiB; 0: 256 MiB.

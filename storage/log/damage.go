@@ -49,24 +49,28 @@ func (l *Log) condemn(why error, r *replayed) {
 	}
 }
 
-// leave gives up a batch that cannot be read back, and all before it, if the bucket has
-// them, released or not and in a log with KeepLocal too: what is to be had of the batch
-// is there. It reports whether it did.
-func (l *Log) leave(w wanted, why error) bool {
+// leave gives up a batch that cannot be read back if the bucket has it, in a log with
+// KeepLocal too: what is to be had of the batch is there. What lies before it goes with it
+// and so must have been released, or is gone. left: it did; waits: it will, once that is so.
+func (l *Log) leave(w wanted, why error) (left, waits bool) {
 	l.mu.Lock()
-	end, has := w.base, l.refused == nil && l.liesAt(w)
+	end, has, free := w.base, l.refused == nil && l.liesAt(w), false
 	if has {
 		p := l.index.find(w.base)
 		b, _ := l.index.at(p)
 		end = b.nextOf(p.entry)
 		has = guard.Check("log.leave-uploaded", end <= l.uploaded)
+		free = guard.Check("log.leave-released", w.base <= max(l.released, l.localStart))
 	}
 	l.mu.Unlock()
-	if !has || l.advanceLocalStart(end, false) != nil || l.LocalStart() < end {
-		return false
+	if !has || !free {
+		return false, has
+	}
+	if l.advanceLocalStart(end, false) != nil || l.LocalStart() < end {
+		return false, true
 	}
 	l.store.o.Log.Warn("a batch cannot be read from the WAL and is left to the bucket, which has it", "partition", l.id, "offset", w.base, "error", why)
-	return true
+	return true, false
 }
 
 // leaveDamaged is leave of the first of some batches that cannot be read; they are in
@@ -84,7 +88,8 @@ func (l *Log) leaveDamaged(of []wanted) bool {
 		err := l.load(r)
 		r.release()
 		if err != nil {
-			return l.leave(want, err)
+			left, _ := l.leave(want, err)
+			return left
 		}
 	}
 	return false

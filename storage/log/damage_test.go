@@ -257,6 +257,13 @@ func TestWhatTheBucketHasIsLeftToIt(t *testing.T) {
 			} else {
 				spoil(t, mem, rotten)
 			}
+			if c.hold && !c.eio { // what lies before is whole, and kept
+				_, err := l.Read(ReadRequest{Offset: 1, MaxBytes: 1 << 20, Isolation: LogEnd})
+				if !isDamage(err) || l.LocalStart() != 0 {
+					t.Fatalf("it begins at %d: %v", l.LocalStart(), err)
+				}
+				l.Release(1)
+			}
 			if c.read {
 				_, err := l.Read(ReadRequest{Offset: 1, MaxBytes: 1 << 20, Isolation: LogEnd})
 				wantNotLocal(t, err, 1, 2)

@@ -14,7 +14,7 @@
 // stays in the WAL for readers, until that wants its oldest segment back; then
 // the local start moves past it, and what the bucket has not is copied forward. Of a
 // log with Config.KeepLocal all is copied forward. What the bucket has and the disk cannot
-// give back any more is given up at once, in any log.
+// give back any more is given up in any log, once all before it may be.
 //
 //	log start <= local start <= released <= uploaded <= high watermark <= end
 //

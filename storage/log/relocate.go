@@ -130,7 +130,7 @@ func isDamage(err error) bool {
 }
 
 // copySingly is copyForward of batches one of which cannot be read. If the bucket has
-// that one, it is left to it. If it is damaged, it is given up, and with it the log. Or
+// that one, it is left to it, at the latest when what lies before is released. If it is damaged, it is given up, and with it the log. Or
 // the segment, and all behind it, would stay for ever; as it does where the disk only
 // fails to read it, which may pass.
 func (l *Log) copySingly(ctx context.Context, of []wanted) error {
@@ -139,12 +139,14 @@ func (l *Log) copySingly(ctx context.Context, of []wanted) error {
 		r.wanted, r.synced = append(r.wanted, want), want.base+1
 		err := l.copyForward(ctx, r, int(want.ref.Length)+frameOverhead)
 		r.release()
-		switch {
-		case !errors.As(err, new(*unreadableError)):
-		case l.leave(want, err):
-			continue
-		case isDamage(err) && !guard.Check("log.relocate-damage", false):
-			err = l.lose(want, err)
+		if errors.As(err, new(*unreadableError)) {
+			left, waits := l.leave(want, err)
+			if left {
+				continue
+			}
+			if !waits && isDamage(err) && !guard.Check("log.relocate-damage", false) {
+				err = l.lose(want, err)
+			}
 		}
 		if err != nil {
 			return err

@@ -38,7 +38,6 @@ const (
 
 // RaftOptions of a [Raft]. The zero value of a field with a default means it.
 type RaftOptions struct {
-	Self    consensus.Member
 	Cluster func() string                  // id of the cluster; "" while none is known
 	Address func(id uint64) (string, bool) // host:port of a controller; false: it is not known
 	// Credentials of connections to others; nil: neither side proves who it is, which is

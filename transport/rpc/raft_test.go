@@ -137,7 +137,6 @@ func (h *house) dial(ctx context.Context, to string) (net.Conn, error) {
 
 func (h *house) options(id uint64) rpc.RaftOptions {
 	return rpc.RaftOptions{
-		Self:    member(id),
 		Cluster: func() string { return h.cluster[id] },
 		Address: func(to uint64) (string, bool) { return address(to), true },
 		Dial:    []grpc.DialOption{grpc.WithContextDialer(h.dial)},
