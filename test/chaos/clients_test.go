@@ -18,17 +18,18 @@ import (
 
 const partitions = 3
 
+// way is how a client comes to its servers.
+type way interface{ way() []kgo.Opt }
+
 // clientOptions are those of every client: short pauses, for servers come back
 // soon.
-func clientOptions(board *switchboard) []kgo.Opt {
-	return []kgo.Opt{
-		kgo.SeedBrokers("server:9092"),
-		kgo.Dialer(board.dial),
+func clientOptions(to way) []kgo.Opt {
+	return append(to.way(),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }),
-		kgo.MetadataMinAge(20 * time.Millisecond),
-		kgo.RequestTimeoutOverhead(5 * time.Second),
+		kgo.MetadataMinAge(20*time.Millisecond),
+		kgo.RequestTimeoutOverhead(5*time.Second),
 		kgo.AlwaysRetryEOF(), // a server may end between its accept and its first answer
-	}
+	)
 }
 
 // producer writes records of one writer to a topic, idempotent, acks=all.
@@ -44,8 +45,8 @@ type producer struct {
 
 // newProducer starts to write at most perSecond records a second. Records that
 // fail are a problem if the client is to outlive its servers.
-func newProducer(board *switchboard, h *history, writer uint32, perSecond int, outlives bool) (*producer, error) {
-	client, err := kgo.NewClient(append(clientOptions(board),
+func newProducer(to way, h *history, writer uint32, perSecond int, outlives bool) (*producer, error) {
+	client, err := kgo.NewClient(append(clientOptions(to),
 		kgo.DefaultProduceTopic(h.topic),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
@@ -135,8 +136,8 @@ func fromStart(topic string) map[string]map[int32]kgo.Offset {
 	return map[string]map[int32]kgo.Offset{topic: all}
 }
 
-func newConsumer(board *switchboard, h *history) (*consumer, error) {
-	client, err := kgo.NewClient(append(clientOptions(board),
+func newConsumer(to way, h *history) (*consumer, error) {
+	client, err := kgo.NewClient(append(clientOptions(to),
 		kgo.ConsumePartitions(fromStart(h.topic)),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.FetchMaxWait(200*time.Millisecond),
@@ -176,12 +177,12 @@ func (c *consumer) close() {
 }
 
 // readAll reads a topic from its start to the end it has now, and judges it.
-func readAll(ctx context.Context, board *switchboard, h *history) error {
+func readAll(ctx context.Context, to way, h *history) error {
 	known := map[int32]int64{}
 	for p := range int32(partitions) {
 		known[p] = h.known(p)
 	}
-	client, err := kgo.NewClient(append(clientOptions(board), kgo.ConsumePartitions(fromStart(h.topic)), kgo.ConsumeResetOffset(kgo.NoResetOffset()))...)
+	client, err := kgo.NewClient(append(clientOptions(to), kgo.ConsumePartitions(fromStart(h.topic)), kgo.ConsumeResetOffset(kgo.NoResetOffset()))...)
 	if err != nil {
 		return err
 	}

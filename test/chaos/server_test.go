@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // startLimit is far above what a start takes, on a machine busy with other things.
@@ -63,6 +65,12 @@ func startIn(t *testing.T, group *cgroup, bin, dir string, set ...string) *serve
 		args = append([]string{"-c", `echo $$ >"$0" && exec "$@"`, group.dir + "/cgroup.procs", bin}, args...)
 		bin = "/bin/sh"
 	}
+	return launch(t, bin, args...)
+}
+
+// launch begins a process that says in its first line where it listens.
+func launch(t *testing.T, bin string, args ...string) *server {
+	t.Helper()
 	s := &server{cmd: exec.Command(bin, args...), kafka: make(chan string, 1), ended: make(chan struct{})}
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	s.cmd.Stderr = &s.log
@@ -147,6 +155,10 @@ type switchboard struct{ now atomic.Value }
 // errNoServer is what a dial of a port gives that nobody listens on, which
 // clients take for a reason to try again.
 var errNoServer = &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+
+func (b *switchboard) way() []kgo.Opt {
+	return []kgo.Opt{kgo.SeedBrokers("server:9092"), kgo.Dialer(b.dial)}
+}
 
 func (b *switchboard) connect(addr string) { b.now.Store(addr) }
 
