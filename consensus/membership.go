@@ -201,8 +201,8 @@ func (l *loop) caughtUp(id uint64) bool {
 }
 
 // handOver asks the one of those members that has most of the log, and a vote already, to
-// lead.
-func (l *loop) handOver(to []Member) {
+// lead, and reports whether there is one.
+func (l *loop) handOver(to []Member) bool {
 	var best, match uint64
 	for id, p := range l.raft.Status().Progress {
 		known := slices.ContainsFunc(to, func(m Member) bool { return m.ID == id })
@@ -213,6 +213,7 @@ func (l *loop) handOver(to []Member) {
 	if best != 0 {
 		l.raft.TransferLeader(best)
 	}
+	return best != 0
 }
 
 // settleChange tells a change that it has happened, once its configuration is not a
