@@ -44,6 +44,7 @@ type MemberStatus struct {
 type ChangeError struct {
 	Member uint64
 	Reason string
+	Behind bool // it is to be given a vote, and will be able to later
 }
 
 func (e *ChangeError) Error() string {
@@ -173,7 +174,7 @@ func (l *loop) plan(changes []Change) (members []Member, steps []*raftpb.ConfCha
 			return nil, nil, refuse("has a vote already")
 		case c.Op == Promote:
 			if !guard.Check("consensus.promote-caught-up", l.caughtUp(id)) {
-				return nil, nil, refuse("has not caught up with the log yet; try again when it has")
+				return nil, nil, &ChangeError{Member: id, Reason: "has not caught up with the log yet; try again when it has", Behind: true}
 			}
 			kind, voters = raftpb.ConfChangeAddNode, voters+1
 		default:

@@ -55,6 +55,9 @@ type Options struct {
 	// Warnings is what is not as it should be, in words, beside what Bucket says; nil:
 	// nobody looks.
 	Warnings func() []string
+	// Status is where the process stands, in words, which /healthz says when it is well;
+	// nil: nothing is said.
+	Status func() []string
 	// Cluster serves /api/v1 when it is not nil.
 	Cluster Cluster
 	// Partition tells what a partition holds in this process, if it is here; nil
@@ -91,8 +94,8 @@ func New(o Options) *Server {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET "+metricsPath, promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
-	mux.Handle("GET "+healthPath, probe(o.Healthy, nil, nil))
-	mux.Handle("GET "+readyPath, probe(o.Ready, o.Warnings, o.Bucket))
+	mux.Handle("GET "+healthPath, probe(o.Healthy, o.Status, nil, nil))
+	mux.Handle("GET "+readyPath, probe(o.Ready, nil, o.Warnings, o.Bucket))
 	stopping, stop := context.WithCancel(context.Background())
 	if o.Cluster != nil {
 		calls := http.NewServeMux()
@@ -133,7 +136,7 @@ func (s *Server) Close(ctx context.Context) error {
 
 // probe answers 200 while check says nil, and 503 with the reason else. What is
 // not as it should be is said too: it is no reason to send clients elsewhere.
-func probe(check func() error, warnings func() []string, b Bucket) http.Handler {
+func probe(check func() error, status, warnings func() []string, b Bucket) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		if err := check(); err != nil {
@@ -142,6 +145,11 @@ func probe(check func() error, warnings func() []string, b Bucket) http.Handler 
 			return
 		}
 		fmt.Fprintln(w, "ok")
+		if status != nil {
+			for _, line := range status() {
+				fmt.Fprintln(w, line)
+			}
+		}
 		var said []string
 		if b != nil {
 			said = b.State().Warnings

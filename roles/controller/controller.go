@@ -34,6 +34,15 @@ type Options struct {
 	ClusterID string            // that this node is known to belong to; empty makes a new one at the first start
 	Peers     []uint64          // ids of the other first controllers
 	Network   consensus.Network // nil without peers
+	// Joined says that this directory has had a metadata log: an empty one is a lost one.
+	// Without Join, ClusterID says it too.
+	Joined bool
+	// Join says that an empty log begins no group with the peers, but waits until theirs
+	// adds this controller.
+	Join bool
+	// OnJoined is called where there are peers and Joined is false, once it is durable that
+	// there is a log, and before others count on that; nil: nothing is to be done.
+	OnJoined func() error
 
 	// FS is the data directory: raft/ and snapshots/ in it belong to the
 	// controller. Nil keeps everything in memory, for tests.
@@ -165,7 +174,9 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 		Network:         opt.Network,
 		StateMachine:    published{c.state, c.images, c.ships},
 		FS:              opt.FS,
-		Joined:          opt.ClusterID != "",
+		Joined:          opt.Joined || opt.ClusterID != "" && !opt.Join,
+		Join:            opt.Join,
+		OnJoined:        opt.OnJoined,
 		Beside:          opt.Beside,
 		LogCapacity:     opt.LogCapacity,
 		Tick:            opt.Tick,
