@@ -201,14 +201,15 @@ func (c *Controllers) line(ctx context.Context, address string) (*grpc.ClientCon
 }
 
 // Images shows take where the controller at an address stands, and every delta that it
-// sends, in order; nil: none. It returns when ctx ends, with what take returned, or
+// sends to a broker whose metadata has an offset, in order; nil: none. The first delta
+// may be whole, and is if that is asked for. It returns when ctx ends, with what take returned, or
 // when nothing comes for longer than patience. Deltas are take's to keep.
-func (c *Controllers) Images(ctx context.Context, address string, broker int32, offset uint64, take func(ImagesState, []byte) error) error {
+func (c *Controllers) Images(ctx context.Context, address string, broker int32, offset uint64, whole bool, take func(ImagesState, []byte) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	late := time.AfterFunc(c.o.Patience, func() { cancel(fmt.Errorf("it says nothing for %v", c.o.Patience)) })
 	defer late.Stop()
-	err := c.images(ctx, address, broker, offset, func(s ImagesState, delta []byte) error {
+	err := c.images(ctx, address, broker, offset, whole, func(s ImagesState, delta []byte) error {
 		late.Stop() // what take does is not the other side's silence
 		defer late.Reset(c.o.Patience)
 		return take(s, delta)
@@ -219,12 +220,12 @@ func (c *Controllers) Images(ctx context.Context, address string, broker int32, 
 	return fmt.Errorf("images from the controller at %s: %w", address, err)
 }
 
-func (c *Controllers) images(ctx context.Context, address string, broker int32, offset uint64, take func(ImagesState, []byte) error, alive func()) error {
+func (c *Controllers) images(ctx context.Context, address string, broker int32, offset uint64, whole bool, take func(ImagesState, []byte) error, alive func()) error {
 	line, err := c.line(ctx, address)
 	if err != nil {
 		return err
 	}
-	stream, err := rpcpb.NewControllerClient(line).Images(ctx, &rpcpb.ImagesRequest{ClusterId: c.o.Cluster(), Broker: broker, Offset: offset})
+	stream, err := rpcpb.NewControllerClient(line).Images(ctx, &rpcpb.ImagesRequest{ClusterId: c.o.Cluster(), Broker: broker, Offset: offset, Whole: whole})
 	if err != nil {
 		return err
 	}

@@ -18,10 +18,11 @@ type ControllerService interface {
 	// Cluster returns the id of the cluster; "" while none is known.
 	Cluster() string
 	Call(context.Context, Call) Answer
-	// Images sends to a broker what it lacks of metadata whose offset it has, until ctx
-	// ends or send fails. Send blocks while the other side does not read; a nil delta says only where
-	// this side stands, which has to be said at least every [ImagesBeat].
-	Images(ctx context.Context, broker int32, offset uint64, send func(ImagesState, []byte) error) error
+	// Images sends a broker what it lacks of metadata whose offset it has, the first
+	// delta whole if it asks for that, until ctx ends or send fails. Send blocks while
+	// the other side does not read; a nil delta says only where this side stands, which
+	// has to be said at least every [ImagesBeat].
+	Images(ctx context.Context, broker int32, offset uint64, whole bool, send func(ImagesState, []byte) error) error
 }
 
 // RegisterController makes s answer for a controller.
@@ -63,7 +64,7 @@ func (s controllerServer) Images(q *rpcpb.ImagesRequest, stream grpc.ServerStrea
 	if err := s.accept(q.GetClusterId()); err != nil {
 		return err
 	}
-	err := s.service.Images(stream.Context(), q.GetBroker(), q.GetOffset(), func(state ImagesState, delta []byte) error {
+	err := s.service.Images(stream.Context(), q.GetBroker(), q.GetOffset(), q.GetWhole(), func(state ImagesState, delta []byte) error {
 		part := &rpcpb.ImagesPart{ClusterId: s.service.Cluster(), Leader: state.Leader, Address: state.Address, Offset: state.Offset}
 		for {
 			n := min(partBytes, len(delta))

@@ -289,7 +289,8 @@ type ImagesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"` // as in CallRequest
 	Broker        int32                  `protobuf:"varint,2,opt,name=broker,proto3" json:"broker,omitempty"`                       // whose slice it is; -1: no broker's
-	Offset        uint64                 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`                       // that the caller has; 0: nothing
+	Offset        uint64                 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`                       // that the caller has: nothing older is sent
+	Whole         bool                   `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`                         // the first delta is to be whole
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -343,6 +344,13 @@ func (x *ImagesRequest) GetOffset() uint64 {
 		return x.Offset
 	}
 	return 0
+}
+
+func (x *ImagesRequest) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
 }
 
 // A part without data says only where the sender stands. Several can make up one delta.
@@ -456,12 +464,13 @@ const file_transport_rpc_controller_proto_rawDesc = "" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\";\n" +
 	"\vCallRefused\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"^\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"t\n" +
 	"\rImagesRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x16\n" +
 	"\x06broker\x18\x02 \x01(\x05R\x06broker\x12\x16\n" +
-	"\x06offset\x18\x03 \x01(\x04R\x06offset\"\x9d\x01\n" +
+	"\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x14\n" +
+	"\x05whole\x18\x04 \x01(\bR\x05whole\"\x9d\x01\n" +
 	"\n" +
 	"ImagesPart\x12\x1d\n" +
 	"\n" +
