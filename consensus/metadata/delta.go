@@ -82,7 +82,7 @@ func (m *Image) deltaHeader(broker int32) *pb.DeltaHeader {
 		Offset: m.offset, Broker: broker,
 		ClusterId: m.clusterID, FeatureLevel: m.featureLevel, NextProducerId: m.nextProducerID, ControllerId: m.controllerID,
 		BucketNonce: m.bucket.encodeNonce(), BucketIncarnation: m.bucket.Incarnation, LastObjectId: uint64(m.lastObjectID),
-		Brokers: uint64(m.brokers.len()), Topics: uint64(m.topics.len()), Partitions: uint64(m.partitions),
+		Brokers: uint64(m.brokers.len()), Controllers: uint64(m.controllers.len()), Topics: uint64(m.topics.len()), Partitions: uint64(m.partitions),
 		Ranges: uint64(m.ranges), LiveBytes: m.liveBytes,
 		Manifests: uint64(m.filed.manifests), FiledRanges: uint64(m.filed.ranges),
 		FiledBytes: m.filed.bytes, FiledObjectBytes: m.filed.objectBytes,
@@ -121,6 +121,14 @@ func (e *deltaEncoder) registered(before *Image) {
 		}
 		if b := encodeBroker(is); was == nil || !proto.Equal(b, encodeBroker(was)) {
 			e.put(&pb.DeltaRecord{Body: &pb.DeltaRecord_Broker{Broker: b}})
+		}
+	}
+	for was, is := range diff(before.controllers, e.after.controllers) {
+		switch {
+		case is == nil:
+			e.put(&pb.DeltaRecord{Body: &pb.DeltaRecord_GoneController{GoneController: was.ID}})
+		case was == nil || *was != *is:
+			e.put(&pb.DeltaRecord{Body: &pb.DeltaRecord_Controller{Controller: encodeController(is)}})
 		}
 	}
 	for was, is := range diff(before.configs, e.after.configs) {
@@ -220,7 +228,8 @@ func (p *Partition) withoutBucket() *Partition {
 // them is in the bucket.
 func (p *Partition) sameHead(o *Partition) bool {
 	return p.Leader == o.Leader && p.LeaderEpoch == o.LeaderEpoch && p.PartitionEpoch == o.PartitionEpoch && p.LogStart == o.LogStart &&
-		slices.Equal(p.Replicas, o.Replicas) && slices.Equal(p.ISR, o.ISR) && slices.Equal(p.ELR, o.ELR)
+		slices.Equal(p.Replicas, o.Replicas) && slices.Equal(p.ISR, o.ISR) && slices.Equal(p.ELR, o.ELR) &&
+		slices.Equal(p.Adding, o.Adding) && slices.Equal(p.Removing, o.Removing)
 }
 
 // filedEnd returns where the manifests of p end, the log start when there is none.

@@ -39,6 +39,10 @@ func (w *partitionsWriter) add(b []byte, p *Partition, reset bool) []byte {
 	n := len(c.Indexes)
 	c.ElrCounts = appendRare(c.ElrCounts, n, uint32(len(p.ELR)))
 	c.Elr = append(c.Elr, p.ELR...)
+	c.AddingCounts = appendRare(c.AddingCounts, n, uint32(len(p.Adding)))
+	c.Adding = append(c.Adding, p.Adding...)
+	c.RemovingCounts = appendRare(c.RemovingCounts, n, uint32(len(p.Removing)))
+	c.Removing = append(c.Removing, p.Removing...)
 	if reset {
 		c.Resets = appendRare(c.Resets, n, 1)
 	} else {
@@ -88,7 +92,7 @@ func decodePartitions(c *pb.DeltaPartitions) (storage.TopicID, []deltaPartition,
 			return topic, nil, fmt.Errorf("columns of %d and of %d partitions", n, column)
 		}
 	}
-	for _, column := range []*[]uint32{&c.ElrCounts, &c.Resets} {
+	for _, column := range []*[]uint32{&c.ElrCounts, &c.AddingCounts, &c.RemovingCounts, &c.Resets} {
 		if len(*column) == 0 {
 			*column = make([]uint32, n)
 		}
@@ -97,6 +101,7 @@ func decodePartitions(c *pb.DeltaPartitions) (storage.TopicID, []deltaPartition,
 		}
 	}
 	replicas, isr, elr := idsReader{rest: c.Replicas}, idsReader{rest: c.Isr}, idsReader{rest: c.Elr}
+	adding, removing := idsReader{rest: c.Adding}, idsReader{rest: c.Removing}
 	partitions := make([]deltaPartition, n)
 	next := int64(0)
 	for i := range partitions {
@@ -109,6 +114,7 @@ func decodePartitions(c *pb.DeltaPartitions) (storage.TopicID, []deltaPartition,
 			Index: int32(index), Leader: c.Leaders[i], LeaderEpoch: storage.Epoch(c.LeaderEpochs[i]),
 			PartitionEpoch: c.PartitionEpochs[i], LogStart: storage.Offset(c.LogStarts[i]),
 			Replicas: replicas.take(c.ReplicaCounts[i]), ELR: elr.take(c.ElrCounts[i]),
+			Adding: adding.take(c.AddingCounts[i]), Removing: removing.take(c.RemovingCounts[i]),
 		}
 		p.ISR = p.Replicas
 		if count := c.IsrCounts[i]; count > 0 {
@@ -119,7 +125,7 @@ func decodePartitions(c *pb.DeltaPartitions) (storage.TopicID, []deltaPartition,
 			return topic, nil, fmt.Errorf("partition %d: %+v", index, *p)
 		}
 	}
-	for _, r := range []idsReader{replicas, isr, elr} {
+	for _, r := range []idsReader{replicas, isr, elr, adding, removing} {
 		if r.failed || len(r.rest) > 0 {
 			return topic, nil, fmt.Errorf("%d partitions have more replicas than there are, or fewer", n)
 		}

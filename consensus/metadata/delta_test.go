@@ -29,6 +29,9 @@ func showSlice(m *Image, broker int32, whole bool) string {
 	for is := range m.Brokers() {
 		fmt.Fprintf(&b, "%+v\n", *is)
 	}
+	for is := range m.Controllers() {
+		fmt.Fprintf(&b, "%+v\n", *is)
+	}
 	for r, c := range m.configs.all() {
 		fmt.Fprintln(&b, r, c.Version, c.Values)
 	}
@@ -42,7 +45,7 @@ func showSlice(m *Image, broker int32, whole bool) string {
 	for t := range m.Topics() {
 		fmt.Fprintln(&b, t.Name, t.ID, t.Internal, t.Configs, t.ConfigVersion)
 		for p := range t.Partitions.All() {
-			fmt.Fprintln(&b, p.Index, p.Leader, p.LeaderEpoch, p.PartitionEpoch, p.Replicas, p.ISR, p.ELR, p.LogStart)
+			fmt.Fprintln(&b, p.Index, p.Leader, p.LeaderEpoch, p.PartitionEpoch, p.Replicas, p.ISR, p.ELR, p.Adding, p.Removing, p.LogStart)
 			if whole && !slices.Contains(p.Replicas, broker) {
 				continue
 			}

@@ -142,6 +142,7 @@ var deltaRecordLimits = map[protowire.Number]int{
 	5:  4 << 10,  // client quotas
 	10: 256,      // manifest
 	11: 256,      // cleaning
+	13: 4 << 10,  // controller: two addresses of 512 bytes
 }
 
 func (d *decoder) nextDelta() (*pb.DeltaRecord, error) {
@@ -216,6 +217,14 @@ func (e *viewEdit) apply(r *pb.DeltaRecord) error {
 		e.m.brokers = e.m.brokers.put(b.ID, b)
 	case *pb.DeltaRecord_GoneBroker:
 		e.m.brokers = e.m.brokers.without(body.GoneBroker)
+	case *pb.DeltaRecord_Controller:
+		n, refused := decodeController(body.Controller.NodeId, body.Controller.Directory, body.Controller.RaftAddress, body.Controller.ControllerAddress, body.Controller.MaxFeatureLevel)
+		if refused != nil {
+			return e.d.corrupt("%v", refused)
+		}
+		e.m.controllers = e.m.controllers.put(n.ID, n)
+	case *pb.DeltaRecord_GoneController:
+		e.m.controllers = e.m.controllers.without(body.GoneController)
 	case *pb.DeltaRecord_Config:
 		return e.config(body.Config)
 	case *pb.DeltaRecord_ClientQuotas:
@@ -321,6 +330,9 @@ func (e *viewEdit) end(h *pb.DeltaHeader) error {
 		if m.unseen[state] = int(h.Objects[state-1]) - m.objects[state].len(); m.unseen[state] < 0 {
 			return e.d.corrupt("%d %s objects, of %d", m.objects[state].len(), state, h.Objects[state-1])
 		}
+	}
+	if uint64(m.controllers.len()) != h.Controllers {
+		return e.d.corrupt("%d controllers, of %d", m.controllers.len(), h.Controllers)
 	}
 	if uint64(m.brokers.len()) != h.Brokers || uint64(m.topics.len()) != h.Topics || uint64(m.partitions) != h.Partitions {
 		return e.d.corrupt("%d brokers, %d topics and %d partitions, of %d, %d and %d", m.brokers.len(), m.topics.len(), m.partitions, h.Brokers, h.Topics, h.Partitions)

@@ -5,7 +5,7 @@
 // source: consensus/metadata/delta.proto
 
 // The records of a delta between two images, as one broker is shown them: one
-// DeltaHeader, then in this order brokers, configs, client quotas, objects, topics
+// DeltaHeader, then in this order brokers, controllers, configs, client quotas, objects, topics
 // that went, each topic that changed with its partitions, manifests, states of
 // compaction by key and ranges. Each kind is in the order of the image, topics by id.
 // What is not named is as it was. Framing and checksum: doc.go.
@@ -43,6 +43,8 @@ type DeltaRecord struct {
 	//	*DeltaRecord_Manifest
 	//	*DeltaRecord_Cleaning
 	//	*DeltaRecord_Ranges
+	//	*DeltaRecord_Controller
+	//	*DeltaRecord_GoneController
 	Body          isDeltaRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -193,6 +195,24 @@ func (x *DeltaRecord) GetRanges() *SnapshotRanges {
 	return nil
 }
 
+func (x *DeltaRecord) GetController() *SnapshotController {
+	if x != nil {
+		if x, ok := x.Body.(*DeltaRecord_Controller); ok {
+			return x.Controller
+		}
+	}
+	return nil
+}
+
+func (x *DeltaRecord) GetGoneController() uint64 {
+	if x != nil {
+		if x, ok := x.Body.(*DeltaRecord_GoneController); ok {
+			return x.GoneController
+		}
+	}
+	return 0
+}
+
 type isDeltaRecord_Body interface {
 	isDeltaRecord_Body()
 }
@@ -245,6 +265,14 @@ type DeltaRecord_Ranges struct {
 	Ranges *SnapshotRanges `protobuf:"bytes,12,opt,name=ranges,proto3,oneof"`
 }
 
+type DeltaRecord_Controller struct {
+	Controller *SnapshotController `protobuf:"bytes,13,opt,name=controller,proto3,oneof"`
+}
+
+type DeltaRecord_GoneController struct {
+	GoneController uint64 `protobuf:"varint,14,opt,name=gone_controller,json=goneController,proto3,oneof"`
+}
+
 func (*DeltaRecord_Header) isDeltaRecord_Body() {}
 
 func (*DeltaRecord_Broker) isDeltaRecord_Body() {}
@@ -268,6 +296,10 @@ func (*DeltaRecord_Manifest) isDeltaRecord_Body() {}
 func (*DeltaRecord_Cleaning) isDeltaRecord_Body() {}
 
 func (*DeltaRecord_Ranges) isDeltaRecord_Body() {}
+
+func (*DeltaRecord_Controller) isDeltaRecord_Body() {}
+
+func (*DeltaRecord_GoneController) isDeltaRecord_Body() {}
 
 type DeltaHeader struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
@@ -294,6 +326,7 @@ type DeltaHeader struct {
 	FiledRanges      uint64   `protobuf:"varint,20,opt,name=filed_ranges,json=filedRanges,proto3" json:"filed_ranges,omitempty"`
 	FiledBytes       int64    `protobuf:"varint,21,opt,name=filed_bytes,json=filedBytes,proto3" json:"filed_bytes,omitempty"`
 	FiledObjectBytes int64    `protobuf:"varint,22,opt,name=filed_object_bytes,json=filedObjectBytes,proto3" json:"filed_object_bytes,omitempty"`
+	Controllers      uint64   `protobuf:"varint,23,opt,name=controllers,proto3" json:"controllers,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -482,6 +515,13 @@ func (x *DeltaHeader) GetFiledObjectBytes() int64 {
 	return 0
 }
 
+func (x *DeltaHeader) GetControllers() uint64 {
+	if x != nil {
+		return x.Controllers
+	}
+	return 0
+}
+
 type DeltaConfig struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ResourceType  int32                  `protobuf:"varint,1,opt,name=resource_type,json=resourceType,proto3" json:"resource_type,omitempty"`
@@ -649,9 +689,13 @@ type DeltaPartitions struct {
 	Replicas        []int32                `protobuf:"varint,8,rep,packed,name=replicas,proto3" json:"replicas,omitempty"`
 	IsrCounts       []uint32               `protobuf:"varint,9,rep,packed,name=isr_counts,json=isrCounts,proto3" json:"isr_counts,omitempty"` // 0: the ISR is as the replicas are; else one more than it has
 	Isr             []int32                `protobuf:"varint,10,rep,packed,name=isr,proto3" json:"isr,omitempty"`
-	ElrCounts       []uint32               `protobuf:"varint,11,rep,packed,name=elr_counts,json=elrCounts,proto3" json:"elr_counts,omitempty"` // none: no partition has any; so with resets
+	ElrCounts       []uint32               `protobuf:"varint,11,rep,packed,name=elr_counts,json=elrCounts,proto3" json:"elr_counts,omitempty"` // left out: no partition has any; so with the next
 	Elr             []int32                `protobuf:"varint,12,rep,packed,name=elr,proto3" json:"elr,omitempty"`
-	Resets          []uint32               `protobuf:"varint,13,rep,packed,name=resets,proto3" json:"resets,omitempty"` // 1: what lay in the bucket before is not continued
+	AddingCounts    []uint32               `protobuf:"varint,13,rep,packed,name=adding_counts,json=addingCounts,proto3" json:"adding_counts,omitempty"`
+	Adding          []int32                `protobuf:"varint,14,rep,packed,name=adding,proto3" json:"adding,omitempty"`
+	RemovingCounts  []uint32               `protobuf:"varint,15,rep,packed,name=removing_counts,json=removingCounts,proto3" json:"removing_counts,omitempty"`
+	Removing        []int32                `protobuf:"varint,16,rep,packed,name=removing,proto3" json:"removing,omitempty"`
+	Resets          []uint32               `protobuf:"varint,17,rep,packed,name=resets,proto3" json:"resets,omitempty"` // 1: what lay in the bucket before is not continued
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -766,6 +810,34 @@ func (x *DeltaPartitions) GetElrCounts() []uint32 {
 func (x *DeltaPartitions) GetElr() []int32 {
 	if x != nil {
 		return x.Elr
+	}
+	return nil
+}
+
+func (x *DeltaPartitions) GetAddingCounts() []uint32 {
+	if x != nil {
+		return x.AddingCounts
+	}
+	return nil
+}
+
+func (x *DeltaPartitions) GetAdding() []int32 {
+	if x != nil {
+		return x.Adding
+	}
+	return nil
+}
+
+func (x *DeltaPartitions) GetRemovingCounts() []uint32 {
+	if x != nil {
+		return x.RemovingCounts
+	}
+	return nil
+}
+
+func (x *DeltaPartitions) GetRemoving() []int32 {
+	if x != nil {
+		return x.Removing
 	}
 	return nil
 }
@@ -944,7 +1016,7 @@ var File_consensus_metadata_delta_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"\n" +
-	"\x1econsensus/metadata/delta.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\x1a!consensus/metadata/snapshot.proto\"\xde\x05\n" +
+	"\x1econsensus/metadata/delta.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\x1a!consensus/metadata/snapshot.proto\"\xd3\x06\n" +
 	"\vDeltaRecord\x129\n" +
 	"\x06header\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.DeltaHeaderH\x00R\x06header\x12<\n" +
 	"\x06broker\x18\x02 \x01(\v2\".rustmq.metadata.v1.SnapshotBrokerH\x00R\x06broker\x12!\n" +
@@ -962,8 +1034,12 @@ const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"\bmanifest\x18\n" +
 	" \x01(\v2$.rustmq.metadata.v1.SnapshotManifestH\x00R\bmanifest\x12?\n" +
 	"\bcleaning\x18\v \x01(\v2!.rustmq.metadata.v1.DeltaCleaningH\x00R\bcleaning\x12<\n" +
-	"\x06ranges\x18\f \x01(\v2\".rustmq.metadata.v1.SnapshotRangesH\x00R\x06rangesB\x06\n" +
-	"\x04body\"\xcc\x05\n" +
+	"\x06ranges\x18\f \x01(\v2\".rustmq.metadata.v1.SnapshotRangesH\x00R\x06ranges\x12H\n" +
+	"\n" +
+	"controller\x18\r \x01(\v2&.rustmq.metadata.v1.SnapshotControllerH\x00R\n" +
+	"controller\x12)\n" +
+	"\x0fgone_controller\x18\x0e \x01(\x04H\x00R\x0egoneControllerB\x06\n" +
+	"\x04body\"\xee\x05\n" +
 	"\vDeltaHeader\x12\x14\n" +
 	"\x05whole\x18\x01 \x01(\bR\x05whole\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\x04R\x06before\x12\x16\n" +
@@ -992,7 +1068,8 @@ const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"\ffiled_ranges\x18\x14 \x01(\x04R\vfiledRanges\x12\x1f\n" +
 	"\vfiled_bytes\x18\x15 \x01(\x03R\n" +
 	"filedBytes\x12,\n" +
-	"\x12filed_object_bytes\x18\x16 \x01(\x03R\x10filedObjectBytes\"\x8e\x01\n" +
+	"\x12filed_object_bytes\x18\x16 \x01(\x03R\x10filedObjectBytes\x12 \n" +
+	"\vcontrollers\x18\x17 \x01(\x04R\vcontrollers\"\x8e\x01\n" +
 	"\vDeltaConfig\x12#\n" +
 	"\rresource_type\x18\x01 \x01(\x05R\fresourceType\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1005,7 +1082,7 @@ const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
 	"\binternal\x18\x03 \x01(\bR\binternal\x12%\n" +
 	"\x0econfig_version\x18\x04 \x01(\x04R\rconfigVersion\x12\x18\n" +
-	"\aconfigs\x18\x05 \x03(\tR\aconfigs\"\x8c\x03\n" +
+	"\aconfigs\x18\x05 \x03(\tR\aconfigs\"\x8e\x04\n" +
 	"\x0fDeltaPartitions\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x18\n" +
 	"\aindexes\x18\x02 \x03(\rR\aindexes\x12\x18\n" +
@@ -1022,8 +1099,12 @@ const file_consensus_metadata_delta_proto_rawDesc = "" +
 	" \x03(\x05R\x03isr\x12\x1d\n" +
 	"\n" +
 	"elr_counts\x18\v \x03(\rR\telrCounts\x12\x10\n" +
-	"\x03elr\x18\f \x03(\x05R\x03elr\x12\x16\n" +
-	"\x06resets\x18\r \x03(\rR\x06resets\"\xd8\x01\n" +
+	"\x03elr\x18\f \x03(\x05R\x03elr\x12#\n" +
+	"\radding_counts\x18\r \x03(\rR\faddingCounts\x12\x16\n" +
+	"\x06adding\x18\x0e \x03(\x05R\x06adding\x12'\n" +
+	"\x0fremoving_counts\x18\x0f \x03(\rR\x0eremovingCounts\x12\x1a\n" +
+	"\bremoving\x18\x10 \x03(\x05R\bremoving\x12\x16\n" +
+	"\x06resets\x18\x11 \x03(\rR\x06resets\"\xd8\x01\n" +
 	"\fDeltaObjects\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\x04R\x03ids\x12\x14\n" +
 	"\x05sizes\x18\x02 \x03(\x04R\x05sizes\x12\x18\n" +
@@ -1064,7 +1145,8 @@ var file_consensus_metadata_delta_proto_goTypes = []any{
 	(*SnapshotClientQuotas)(nil), // 8: rustmq.metadata.v1.SnapshotClientQuotas
 	(*SnapshotManifest)(nil),     // 9: rustmq.metadata.v1.SnapshotManifest
 	(*SnapshotRanges)(nil),       // 10: rustmq.metadata.v1.SnapshotRanges
-	(*Cleaning)(nil),             // 11: rustmq.metadata.v1.Cleaning
+	(*SnapshotController)(nil),   // 11: rustmq.metadata.v1.SnapshotController
+	(*Cleaning)(nil),             // 12: rustmq.metadata.v1.Cleaning
 }
 var file_consensus_metadata_delta_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.DeltaRecord.header:type_name -> rustmq.metadata.v1.DeltaHeader
@@ -1077,12 +1159,13 @@ var file_consensus_metadata_delta_proto_depIdxs = []int32{
 	9,  // 7: rustmq.metadata.v1.DeltaRecord.manifest:type_name -> rustmq.metadata.v1.SnapshotManifest
 	6,  // 8: rustmq.metadata.v1.DeltaRecord.cleaning:type_name -> rustmq.metadata.v1.DeltaCleaning
 	10, // 9: rustmq.metadata.v1.DeltaRecord.ranges:type_name -> rustmq.metadata.v1.SnapshotRanges
-	11, // 10: rustmq.metadata.v1.DeltaCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	11, // 10: rustmq.metadata.v1.DeltaRecord.controller:type_name -> rustmq.metadata.v1.SnapshotController
+	12, // 11: rustmq.metadata.v1.DeltaCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_delta_proto_init() }
@@ -1105,6 +1188,8 @@ func file_consensus_metadata_delta_proto_init() {
 		(*DeltaRecord_Manifest)(nil),
 		(*DeltaRecord_Cleaning)(nil),
 		(*DeltaRecord_Ranges)(nil),
+		(*DeltaRecord_Controller)(nil),
+		(*DeltaRecord_GoneController)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
