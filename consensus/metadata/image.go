@@ -32,6 +32,7 @@ type Image struct {
 	announced    announced
 	lastObjectID storage.ObjectID // issued, 0 before the first
 	objects      objectTrees
+	unseen       [Condemned + 1]int // objects that a slice of the image does not show
 	objectBytes  [Condemned + 1]int64
 	ranges       int
 	liveBytes    int64
