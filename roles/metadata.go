@@ -25,6 +25,8 @@ const (
 type metadataDoor interface {
 	broker.Controller
 	admin.Cluster
+	admin.Brokers
+	admin.Controllers
 	CheckBucket(context.Context, controller.CheckRequest) (*controller.CheckReport, error)
 	BucketState() controller.BucketState
 	ConfirmClock() (was error)

@@ -515,6 +515,10 @@ func (n *Node) openHTTP() error {
 	}
 	if n.servesAPI() {
 		options.Cluster, options.AckBeforeSync = n.door, n.ackBeforeSync()
+		options.Brokers, options.Controllers = n.door, n.door
+		if n.controller != nil {
+			options.TakeSnapshot = n.controller.TakeSnapshot
+		}
 		options.Bucket = bucketDoor{n}
 		if n.broker != nil {
 			options.Groups = n.broker

@@ -60,6 +60,13 @@ type Options struct {
 	Status func() []string
 	// Cluster serves /api/v1 when it is not nil.
 	Cluster Cluster
+	// Brokers serves /api/v1/brokers, and Controllers /api/v1/controllers, beside Cluster,
+	// where they are not nil.
+	Brokers     Brokers
+	Controllers Controllers
+	// TakeSnapshot has the controller of this process take a snapshot, and returns its
+	// index; nil: none is here.
+	TakeSnapshot func(context.Context) (uint64, error)
 	// Partition tells what a partition holds in this process, if it is here; nil
 	// without the broker role.
 	Partition func(storage.PartitionID) (PartitionState, bool)
