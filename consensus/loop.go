@@ -50,7 +50,11 @@ type loop struct {
 	encoding      sync.WaitGroup
 	change        *change // under way; nil: none
 	requests      []*request
+	told          toldLeader
 }
+
+// toldLeader is who led in which term, as OnLeader was called for last.
+type toldLeader struct{ leader, term uint64 }
 
 // write is what raft is to be told when a storage message is carried out.
 type write struct {
@@ -279,9 +283,19 @@ func (l *loop) ready() error {
 		}
 		l.answerReads()
 		l.publish()
+		l.tellLeader()
 	}
 	l.maybeSnapshot()
 	return nil
+}
+
+// tellLeader says when there is another leader, or term, than was told last.
+func (l *loop) tellLeader() {
+	s := l.raft.BasicStatus()
+	if now := (toldLeader{s.Lead, s.HardState.GetTerm()}); now != l.told {
+		l.told = now
+		l.n.opt.OnLeader()
+	}
 }
 
 func (l *loop) roleChanged(leads bool) {
