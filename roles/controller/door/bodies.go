@@ -176,7 +176,9 @@ type committed struct {
 
 func (r committed) decided() bool { return !r.Err.undecided() }
 
-func committedOf(results []error, err error) committed { return committed{faultsOf(results), faultOf(err)} }
+func committedOf(results []error, err error) committed {
+	return committed{faultsOf(results), faultOf(err)}
+}
 
 type producerIDs struct {
 	First int64

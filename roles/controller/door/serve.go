@@ -2,6 +2,7 @@ package door
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -70,9 +71,12 @@ func (s *Server) Cluster() string { return s.c.Image().ClusterID() }
 
 // Call implements [rpc.ControllerService].
 func (s *Server) Call(ctx context.Context, call rpc.Call) rpc.Answer {
-	if err := s.mayAnswer(ctx, call.Offset); err != nil {
+	if err := s.lead.check(ctx); err != nil {
 		leader, address := s.leader()
-		return rpc.Answer{Untried: &rpc.Untried{Reason: err.Error(), Leader: leader, Address: address}}
+		return untried(leader, address, err)
+	}
+	if err := s.reach(ctx, call.Offset); err != nil {
+		return untried(metadata.NoLeader, "", err) // another leads, or this one is of no use
 	}
 	run, known := s.handlers[call.Method]
 	if !known {
@@ -81,7 +85,8 @@ func (s *Server) Call(ctx context.Context, call rpc.Call) rpc.Answer {
 	if size := int64(len(call.Body)); size > smallBody {
 		defer s.inFlight.Add(-size)
 		if sum := s.inFlight.Add(size); !guard.Check("door.bodies-bounded", sum <= bodiesInFlight) {
-			return rpc.Answer{Untried: &rpc.Untried{Reason: "the controller is busy with other large calls", Leader: s.c.NodeID()}}
+			id := s.c.NodeID()
+			return untried(id, addressOf(s.c.Image(), id), errBusy)
 		}
 	}
 	body, err := run(ctx, s.c, call.Body)
@@ -91,17 +96,19 @@ func (s *Server) Call(ctx context.Context, call rpc.Call) rpc.Answer {
 	return rpc.Answer{Offset: s.c.Image().Offset(), Body: body}
 }
 
+var errBusy = errors.New("the controller is busy with other large calls")
+
+func untried(leader int32, address string, reason error) rpc.Answer {
+	return rpc.Answer{Untried: &rpc.Untried{Reason: reason.Error(), Leader: leader, Address: address}}
+}
+
 func refused(code metadata.Code, format string, args ...any) rpc.Answer {
 	return rpc.Answer{Refused: &rpc.Refused{Code: int16(code), Message: fmt.Sprintf(format, args...)}}
 }
 
-// mayAnswer returns nil if this controller leads, and has all metadata that was
-// committed before it did, and that the caller has seen. Who leads no more without knowing it
-// would have less: what it says of a newer registration would be wrong.
-func (s *Server) mayAnswer(ctx context.Context, offset uint64) error {
-	if err := s.lead.check(ctx); err != nil {
-		return err
-	}
+// reach waits until this controller has what a caller has seen. Who leads no more
+// without knowing it never comes to it: what it would say of a newer registration is wrong.
+func (s *Server) reach(ctx context.Context, offset uint64) error {
 	if guard.Check("door.caller-offset", s.c.Image().Offset() >= offset) {
 		return nil
 	}
