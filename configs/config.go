@@ -72,6 +72,7 @@ type Network struct {
 	Bind                string   `toml:"bind" doc:"host of every listener"`
 	KafkaPort           int      `toml:"kafka_port" doc:"Kafka over TCP, and QUIC on the same number over UDP; 0: any free one"`
 	HTTPPort            int      `toml:"http_port" doc:"metrics, health, REST; 0: any free one"`
+	BrokerPort          int      `toml:"broker_port" doc:"what brokers say to each other, over gRPC; opened where controller.peers is set; 0: any free one"`
 	AdvertisedHost      string   `toml:"advertised_host" doc:"host that clients are told to dial; empty: the bound one"`
 	TLS                 string   `toml:"tls" doc:"off or on, for Kafka over TCP; QUIC is always encrypted"`
 	MaxFrame            Size     `toml:"max_frame" doc:"largest request"`
@@ -162,6 +163,9 @@ type Compaction struct {
 
 // Controller is the metadata quorum.
 type Controller struct {
+	Peers         string   `toml:"peers" doc:"the first controllers of the cluster, this node's among them if it is one, the same on every node: 1@host,2@host,3@host; the ports are those of this section, or id@host:raft_port:port. Empty: a node alone"`
+	RaftPort      int      `toml:"raft_port" doc:"what controllers say to each other, over gRPC; opened where controller.peers is set, unless that names another port for this node"`
+	Port          int      `toml:"port" doc:"what brokers ask controllers, over gRPC; opened where controller.peers is set, unless that names another port for this node"`
 	MaxPartitions int      `toml:"max_partitions" doc:"partitions of all topics together, beyond which none is made"`
 	Raft          Raft     `toml:"raft"`
 	Snapshot      Snapshot `toml:"snapshot"`
@@ -181,8 +185,8 @@ type Snapshot struct {
 
 // Replication is the liveness of brokers.
 type Replication struct {
-	HeartbeatInterval Duration `toml:"heartbeat_interval" doc:"time between two heartbeats of a broker to the controller"`
-	HeartbeatTimeout  Duration `toml:"heartbeat_timeout" doc:"silence after which a broker is fenced; more than the interval"`
+	HeartbeatInterval Duration `toml:"heartbeat_interval" doc:"time between two heartbeats of a broker to the controller; a node alone takes 2s unless this is set"`
+	HeartbeatTimeout  Duration `toml:"heartbeat_timeout" doc:"silence after which a broker is fenced, and others lead; more than the interval. A node alone takes 10s unless this is set, for there is nobody else to lead"`
 }
 
 // Operations is how the process behaves.
@@ -194,14 +198,22 @@ type Operations struct {
 
 // Security is who may reach the process.
 type Security struct {
-	AllowInsecure bool `toml:"allow_insecure" doc:"bind other addresses than loopback without TLS and authentication"`
-	TLS           TLS  `toml:"tls"`
+	AllowInsecure bool      `toml:"allow_insecure" doc:"bind other addresses than loopback without TLS and authentication"`
+	TLS           TLS       `toml:"tls"`
+	Cluster       MutualTLS `toml:"cluster"`
 }
 
 // TLS is the server's certificate.
 type TLS struct {
 	CertFile string `toml:"cert_file" doc:"PEM chain of the server, read again on SIGHUP; empty: made by the development CA in data_dir/certs"`
 	KeyFile  string `toml:"key_file" doc:"PEM key of the server, read with it"`
+}
+
+// MutualTLS is how the servers of a cluster know each other; all three or none.
+type MutualTLS struct {
+	CAFile   string `toml:"ca_file" doc:"PEM certificates of who may sign the servers of this cluster; empty: gRPC between servers is in the clear, and neither side proves who it is"`
+	CertFile string `toml:"cert_file" doc:"PEM chain of this server, for both sides of a connection: it names the hosts by which others reach this node"`
+	KeyFile  string `toml:"key_file" doc:"PEM key of this server"`
 }
 
 // Default returns the configuration of `rustmq serve` without flags.
@@ -221,7 +233,7 @@ func Default() *Config {
 			Transactions: Transactions{MaxTimeout: seconds(900), IDExpiration: seconds(7 * 24 * 3600)},
 		},
 		Network: Network{
-			Bind: "127.0.0.1", KafkaPort: 9092, HTTPPort: 9642, TLS: "off",
+			Bind: "127.0.0.1", KafkaPort: 9092, HTTPPort: 9642, BrokerPort: 9093, TLS: "off",
 			MaxFrame: 100 * mib, ConnectionMemory: 64 * mib, RequestMemory: 256 * mib, ResponseMemory: 256 * mib,
 			MaxConnections: 20_000, MaxConnectionsPerIP: 20_000, IdleTimeout: seconds(600),
 			QUIC: QUIC{Enabled: true, IdleTimeout: seconds(30), MaxStreams: 1024, ReceiveMemory: 1024 * mib, ZeroRTT: true},
@@ -241,11 +253,11 @@ func Default() *Config {
 		},
 		Compaction: Compaction{Parallel: 1, Bandwidth: 64 * mib, MinObject: 10 * mib, TargetObject: 64 * mib, Interval: seconds(60), KeyMemory: 128 * mib, KeyInterval: seconds(15), KeyPatience: seconds(600)},
 		Controller: Controller{
-			MaxPartitions: 200_000,
-			Raft:          Raft{Heartbeat: millis(50), ElectionTimeout: millis(500)},
-			Snapshot:      Snapshot{Entries: 100_000, Bytes: 64 * mib},
+			RaftPort: 9094, Port: 9095, MaxPartitions: 200_000,
+			Raft:     Raft{Heartbeat: millis(50), ElectionTimeout: millis(500)},
+			Snapshot: Snapshot{Entries: 100_000, Bytes: 64 * mib},
 		},
-		Replication: Replication{HeartbeatInterval: seconds(2), HeartbeatTimeout: seconds(10)},
+		Replication: Replication{HeartbeatInterval: millis(200), HeartbeatTimeout: seconds(1)},
 		Operations:  Operations{GracefulShutdownTimeout: seconds(10), LogFormat: "auto", LogLevel: "info"},
 	}
 }

@@ -38,10 +38,10 @@ func brokerKeys() []brokerKey {
 			}
 			return strconv.FormatBool(c.Loopback())
 		}},
-		{name: "broker.heartbeat.interval.ms", from: "replication.heartbeat_interval", value: func(c *Config) string { return millisOf(c.Replication.HeartbeatInterval) }},
+		{name: "broker.heartbeat.interval.ms", from: "replication.heartbeat_interval", value: func(c *Config) string { return millisOf(c.Liveness().HeartbeatInterval) }},
 		{name: "broker.id", from: "broker.id", value: func(c *Config) string { return whole(int64(c.Broker.ID)) }},
 		{name: "broker.rack", from: "broker.rack", value: func(c *Config) string { return c.Broker.Rack }},
-		{name: "broker.session.timeout.ms", from: "replication.heartbeat_timeout", value: func(c *Config) string { return millisOf(c.Replication.HeartbeatTimeout) }},
+		{name: "broker.session.timeout.ms", from: "replication.heartbeat_timeout", value: func(c *Config) string { return millisOf(c.Liveness().HeartbeatTimeout) }},
 		{name: "compression.type"},
 		{name: "connections.max.idle.ms", from: "network.idle_timeout", value: func(c *Config) string { return millisOf(c.Network.IdleTimeout) }},
 		{name: "delete.topic.enable", value: fixed("true")},

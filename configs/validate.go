@@ -113,6 +113,7 @@ func (c *Config) validate() []Problem {
 	}
 	between("network.kafka_port", int64(n.KafkaPort), 0, 65535)
 	between("network.http_port", int64(n.HTTPPort), 0, 65535)
+	between("network.broker_port", int64(n.BrokerPort), 0, 65535)
 	if n.KafkaPort == n.HTTPPort && n.KafkaPort != 0 {
 		wrong("network.http_port", "%d is network.kafka_port too", n.HTTPPort)
 	}
@@ -208,6 +209,12 @@ func (c *Config) validate() []Problem {
 		wrong("compaction.bandwidth", "%v is too little to make %d objects of compaction.target_object, %v, in half of object_storage.upload_deadline, %v", z.Bandwidth, z.Parallel, z.TargetObject, o.UploadDeadline)
 	}
 
+	between("controller.raft_port", int64(c.Controller.RaftPort), 1, 65535)
+	between("controller.port", int64(c.Controller.Port), 1, 65535)
+	if c.Controller.Port == c.Controller.RaftPort {
+		wrong("controller.port", "%d is controller.raft_port too", c.Controller.Port)
+	}
+	c.validatePeers(wrong)
 	between("controller.max_partitions", int64(c.Controller.MaxPartitions), 1, 10_000_000)
 	raft := c.Controller.Raft
 	durationBetween("controller.raft.heartbeat", raft.Heartbeat, tick, day)
@@ -217,16 +224,20 @@ func (c *Config) validate() []Problem {
 	}
 	between("controller.snapshot.entries", c.Controller.Snapshot.Entries, 100, 1<<40)
 	sizeBetween("controller.snapshot.bytes", c.Controller.Snapshot.Bytes, 64*kib, tib)
-	durationBetween("replication.heartbeat_interval", c.Replication.HeartbeatInterval, 10*tick, day)
-	durationBetween("replication.heartbeat_timeout", c.Replication.HeartbeatTimeout, 10*tick, day)
-	if c.Replication.HeartbeatTimeout <= c.Replication.HeartbeatInterval {
-		wrong("replication.heartbeat_timeout", "%v is not more than replication.heartbeat_interval, %v", c.Replication.HeartbeatTimeout, c.Replication.HeartbeatInterval)
+	alive := c.Liveness()
+	durationBetween("replication.heartbeat_interval", alive.HeartbeatInterval, 10*tick, day)
+	durationBetween("replication.heartbeat_timeout", alive.HeartbeatTimeout, 10*tick, day)
+	if alive.HeartbeatTimeout <= alive.HeartbeatInterval {
+		wrong("replication.heartbeat_timeout", "%v is not more than replication.heartbeat_interval, %v", alive.HeartbeatTimeout, alive.HeartbeatInterval)
 	}
 	durationBetween("operations.graceful_shutdown_timeout", c.Operations.GracefulShutdownTimeout, tick, day)
 	oneOf("operations.log_format", c.Operations.LogFormat, "auto", "text", "json")
 	oneOf("operations.log_level", c.Operations.LogLevel, "debug", "info", "warn", "error")
 	if t := c.Security.TLS; (t.CertFile == "") != (t.KeyFile == "") {
 		wrong("security.tls.cert_file", "give security.tls.cert_file and security.tls.key_file, or neither")
+	}
+	if m := c.Security.Cluster; (m.CAFile == "") != (m.CertFile == "") || (m.CertFile == "") != (m.KeyFile == "") {
+		wrong("security.cluster.ca_file", "give security.cluster.ca_file, cert_file and key_file, or none of them")
 	}
 	return out
 }

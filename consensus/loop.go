@@ -49,7 +49,12 @@ type loop struct {
 	changedAt     uint64 // index up to which members has every change, at least that of the last
 	encoding      sync.WaitGroup
 	change        *change // under way; nil: none
+	requests      []*request
+	told          toldLeader
 }
+
+// toldLeader is who led in which term, as OnLeader was called for last.
+type toldLeader struct{ leader, term uint64 }
 
 // write is what raft is to be told when a storage message is carried out.
 type write struct {
@@ -152,7 +157,10 @@ func (l *loop) handle(e events) error {
 	for _, answer := range e.asked {
 		answer <- l.memberStatus()
 	}
-	l.taken.changes, l.taken.asked = nil, nil
+	for _, r := range e.requests {
+		l.carryOut(r)
+	}
+	l.taken.changes, l.taken.asked, l.taken.requests = nil, nil, nil
 	l.taken.barriers = nil
 	for _, b := range e.barriers {
 		l.numbers++
@@ -275,9 +283,19 @@ func (l *loop) ready() error {
 		}
 		l.answerReads()
 		l.publish()
+		l.tellLeader()
 	}
 	l.maybeSnapshot()
 	return nil
+}
+
+// tellLeader says when there is another leader, or term, than was told last.
+func (l *loop) tellLeader() {
+	s := l.raft.BasicStatus()
+	if now := (toldLeader{s.Lead, s.HardState.GetTerm()}); now != l.told {
+		l.told = now
+		l.n.opt.OnLeader()
+	}
 }
 
 func (l *loop) roleChanged(leads bool) {
@@ -285,6 +303,7 @@ func (l *loop) roleChanged(leads bool) {
 		l.failPending(ErrLeadershipLost)
 	}
 	l.leads = leads
+	l.settleRequests()
 }
 
 func (l *loop) failPending(reason error) {
@@ -315,6 +334,8 @@ func (l *loop) end(reason error) {
 	for _, answer := range l.taken.asked {
 		close(answer)
 	}
+	l.requests = append(l.requests, l.taken.requests...)
+	l.answerRequests(reason, func(*request) bool { return true })
 	for number, b := range l.reads {
 		delete(l.reads, number)
 		b.done(reason)
@@ -362,7 +383,7 @@ func (l *loop) publish() {
 		clear(l.n.strangers)
 	}
 	l.n.members, l.n.changedAt = l.members, l.changedAt
-	l.n.status = Status{Leader: s.Lead, Term: s.HardState.GetTerm(), Applied: l.applied, Snapshot: l.snapshotIndex, Member: slices.Contains(l.members, l.self)}
+	l.n.status = Status{Leader: s.Lead, Term: s.HardState.GetTerm(), Committed: s.HardState.GetCommit(), Applied: l.applied, Snapshot: l.snapshotIndex, Member: slices.Contains(l.members, l.self)}
 }
 
 // store carries out a storage message: it appends, and answers raft once that
@@ -554,12 +575,14 @@ func (l *loop) snapshotWritten(w *written) error {
 	l.snapshotting = false
 	if w.err != nil {
 		l.n.log.Warn("no snapshot; the log grows on", "error", w.err)
+		l.answerRequests(w.err, func(r *request) bool { return r.kind == requestSnapshot })
 		return nil
 	}
 	if w.snap.index <= l.snapshotIndex {
 		return nil // the leader's, taken meanwhile, is newer
 	}
 	l.snapshotIndex = w.snap.index
+	l.settleRequests()
 	if err := l.entries.snapshots.prune(); err != nil {
 		l.n.log.Warn("an old snapshot stays", "error", err)
 	}

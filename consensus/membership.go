@@ -44,6 +44,7 @@ type MemberStatus struct {
 type ChangeError struct {
 	Member uint64
 	Reason string
+	Behind bool // it is to be given a vote, and will be able to later
 }
 
 func (e *ChangeError) Error() string {
@@ -173,7 +174,7 @@ func (l *loop) plan(changes []Change) (members []Member, steps []*raftpb.ConfCha
 			return nil, nil, refuse("has a vote already")
 		case c.Op == Promote:
 			if !guard.Check("consensus.promote-caught-up", l.caughtUp(id)) {
-				return nil, nil, refuse("has not caught up with the log yet; try again when it has")
+				return nil, nil, &ChangeError{Member: id, Reason: "has not caught up with the log yet; try again when it has", Behind: true}
 			}
 			kind, voters = raftpb.ConfChangeAddNode, voters+1
 		default:
@@ -201,8 +202,8 @@ func (l *loop) caughtUp(id uint64) bool {
 }
 
 // handOver asks the one of those members that has most of the log, and a vote already, to
-// lead.
-func (l *loop) handOver(to []Member) {
+// lead, and reports whether there is one.
+func (l *loop) handOver(to []Member) bool {
 	var best, match uint64
 	for id, p := range l.raft.Status().Progress {
 		known := slices.ContainsFunc(to, func(m Member) bool { return m.ID == id })
@@ -213,6 +214,7 @@ func (l *loop) handOver(to []Member) {
 	if best != 0 {
 		l.raft.TransferLeader(best)
 	}
+	return best != 0
 }
 
 // settleChange tells a change that it has happened, once its configuration is not a

@@ -37,11 +37,12 @@ type Node struct {
 
 // Status is what a member knows of the group.
 type Status struct {
-	Leader   uint64 // 0 when none is known
-	Term     uint64
-	Applied  uint64 // index of the last entry applied here
-	Snapshot uint64 // index of the newest snapshot
-	Member   bool   // whether the configuration applied here has this one
+	Leader    uint64 // 0 when none is known
+	Term      uint64
+	Committed uint64 // index up to which this member knows that a majority has the log
+	Applied   uint64 // index of the last entry applied here
+	Snapshot  uint64 // index of the newest snapshot
+	Member    bool   // whether the configuration applied here has this one
 }
 
 // Open starts a member; ctx bounds the opening. A member that is alone leads
@@ -253,6 +254,9 @@ func (n *Node) end(reason error) {
 	}
 	for _, a := range waiting.asked {
 		close(a)
+	}
+	for _, r := range waiting.requests {
+		r.done <- reason
 	}
 }
 

@@ -51,6 +51,7 @@ type events struct {
 	snapshot  *written
 
 	changes     []*change
+	requests    []*request
 	asked       []chan []MemberStatus // each has room for an answer
 	unreachable []uint64
 	sent        []sent

@@ -46,6 +46,7 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 	settings := []configs.Setting{
 		{Key: "network.kafka_port", Value: "0", Origin: origin},
 		{Key: "network.http_port", Value: "0", Origin: origin},
+		{Key: "network.broker_port", Value: "0", Origin: origin},
 		{Key: "wal.capacity", Value: "1GiB", Origin: origin},
 		{Key: "broker.data_dir", Value: dir, Origin: origin},
 	}

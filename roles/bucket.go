@@ -57,8 +57,8 @@ type store struct {
 }
 
 // openBucket opens the bucket that the configuration names.
-func (n *Node) openBucket(ctx context.Context, id identity) error {
-	c, used := n.config.Storage, ""
+func (n *Node) openBucket(ctx context.Context) error {
+	c, used, id := n.config.Storage, "", n.id.now()
 	if id.BucketNonce != "" {
 		used = controller.NonceKey(c.Prefix, id.ClusterID)
 	}
@@ -148,7 +148,7 @@ func (n *Node) bucketOptions() *controller.BucketOptions {
 }
 
 // tier is the broker's.
-func (n *Node) tier(id identity) (*broker.Tier, error) {
+func (n *Node) tier() (*broker.Tier, error) {
 	c := n.config.Storage
 	t := &broker.Tier{
 		Bucket: n.bucket.bucket, Prefix: c.Prefix, IDAge: time.Duration(c.UploadDeadline) / 4,
@@ -162,10 +162,11 @@ func (n *Node) tier(id identity) (*broker.Tier, error) {
 			IndexCache: int64(n.config.Cache.Indexes), BlockCache: int64(n.config.Cache.Capacity), ReadAhead: int64(n.config.Cache.ReadAhead),
 		},
 		Maintenance: time.Duration(n.config.Cache.Maintenance),
-		Shipped:     n.controller.Shipped, HurryLog: n.controller.HurryLog, ShippedOnce: n.controller.ShippedOnce,
+		Shipped:     n.door.Shipped, HurryLog: n.door.HurryLog, ShippedOnce: n.door.ShippedOnce,
 		Remember: func(nonce [16]byte) error {
-			id.ClusterID, id.BucketNonce = n.controller.Image().ClusterID(), hex.EncodeToString(nonce[:])
-			return id.save(n.dir)
+			return n.id.change(func(id *identity) {
+				id.ClusterID, id.BucketNonce = n.door.Image().ClusterID(), hex.EncodeToString(nonce[:])
+			})
 		},
 	}
 	if z := n.config.Compaction; z.Parallel > 0 {
@@ -186,7 +187,7 @@ func (n *Node) tier(id identity) (*broker.Tier, error) {
 		t.Clean = &broker.Cleaning{Limits: limits, Interval: time.Duration(z.KeyInterval), Bandwidth: int64(z.Bandwidth)}
 	}
 	var err error
-	t.Nonce, err = id.bucketNonce()
+	t.Nonce, err = n.id.now().bucketNonce()
 	return t, err
 }
 

@@ -23,7 +23,7 @@ type bucketDoor struct{ n *Node }
 // State implements admin.Bucket.
 func (d bucketDoor) State() admin.BucketState {
 	n := d.n
-	image, health, log := n.controller.Image(), n.bucket.bucket.State(), n.controller.BucketState()
+	image, health, log := n.door.Image(), n.bucket.bucket.State(), n.door.BucketState()
 	s := admin.BucketState{
 		Where: n.bucket.where, Prefix: object.ClusterPrefix(n.config.Storage.Prefix, image.ClusterID()),
 		Circuit: health.Circuit.String(), CircuitSince: health.Since,
@@ -83,7 +83,7 @@ func refused(r broker.Refusing) *admin.RefusedState {
 // Probe implements admin.Bucket. The circuit is left out, for it would answer in
 // the store's place.
 func (d bucketDoor) Probe(ctx context.Context) admin.Probe {
-	prefix := object.ClusterPrefix(d.n.config.Storage.Prefix, d.n.controller.Image().ClusterID())
+	prefix := object.ClusterPrefix(d.n.config.Storage.Prefix, d.n.door.Image().ClusterID())
 	return probe(ctx, d.n.bucket.counted, d.n.bucket.where, prefix)
 }
 
@@ -123,15 +123,15 @@ func (open Cloud) probe(ctx context.Context, url, file string, set []string) (p 
 
 // Check implements admin.Bucket.
 func (d bucketDoor) Check(ctx context.Context, r controller.CheckRequest) (*controller.CheckReport, error) {
-	return d.n.controller.CheckBucket(ctx, r)
+	return d.n.door.CheckBucket(ctx, r)
 }
 
 // ConfirmClock implements admin.Bucket.
-func (d bucketDoor) ConfirmClock() (was error) { return d.n.controller.ConfirmClock() }
+func (d bucketDoor) ConfirmClock() (was error) { return d.n.door.ConfirmClock() }
 
 // Cost implements admin.Bucket.
 func (d bucketDoor) Cost() admin.Cost {
-	image := d.n.controller.Image()
+	image := d.n.door.Image()
 	u := admin.Usage{
 		Since: d.n.bucket.since, Now: time.Now(), Counts: d.n.bucket.counted.Counts(),
 		Records: image.LiveBytes(), Prices: d.n.config.Storage.ListedPrices(),

@@ -124,7 +124,7 @@ func (m *bucketMetrics) Collect(out chan<- prometheus.Metric) {
 		counter(m.filedTotal, float64(f.Ranges))
 		counter(m.filingFailures, float64(f.Failures))
 	}
-	image, log := m.n.controller.Image(), m.n.controller.BucketState()
+	image, log := m.n.door.Image(), m.n.door.BucketState()
 	for state := metadata.Prepared; state <= metadata.Condemned; state++ {
 		gauge(m.objects, float64(image.NumObjects(state)), state.String())
 		gauge(m.objectBytes, float64(image.ObjectBytes(state)), state.String())

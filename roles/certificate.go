@@ -64,12 +64,22 @@ func certificateWarning(cert *x509.Certificate, now time.Time) string {
 }
 
 // warnings is what is not as it should be but for the bucket.
-func (n *Node) warnings() []string {
-	if n.certificates == nil {
+func (n *Node) warnings() (warnings []string) {
+	if n.certificates != nil {
+		if warning := certificateWarning(n.certificates.Current().Leaf, time.Now()); warning != "" {
+			warnings = append(warnings, warning)
+		}
+	}
+	if n.peers != nil && n.controller != nil {
+		warnings = append(warnings, groupWarnings(uint64(n.config.Broker.ID), n.controller.Status())...)
+	}
+	return warnings
+}
+
+// status is where the node stands, in words, beside that it is well.
+func (n *Node) status() []string {
+	if n.peers == nil || n.controller == nil {
 		return nil
 	}
-	if warning := certificateWarning(n.certificates.Current().Leaf, time.Now()); warning != "" {
-		return []string{warning}
-	}
-	return nil
+	return []string{groupLine(n.controller.Status())}
 }

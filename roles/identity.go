@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 
 	"rustmq.dev/rustmq/storage/disk"
 )
@@ -28,6 +29,57 @@ type identity struct {
 	BucketNonce string `json:"bucket_nonce,omitempty"`
 	// WALID names the log in wal/: 32 hex digits; empty until there was one.
 	WALID string `json:"wal_id,omitempty"`
+	// Raft says whether raft/ has held a log. "" is of a node that had no part in a
+	// group of several: it had one if it has a cluster.
+	Raft raftLog `json:"raft,omitempty"`
+}
+
+// raftLog is what is known of the metadata log of a data directory.
+type raftLog string
+
+const (
+	raftJoined raftLog = "joined" // there was one: an empty raft/ has lost it
+	raftNone   raftLog = "none"   // the node has a cluster, and has never been a controller of it
+)
+
+// joined reports whether an empty raft/ is a lost one.
+func (id identity) joined() bool {
+	return id.Raft == raftJoined || id.Raft == "" && id.ClusterID != ""
+}
+
+// kept is the identity of a running node, which several of its parts add to.
+type kept struct {
+	dir disk.FS
+
+	mu sync.Mutex
+	id identity // guarded by mu; as in the file
+}
+
+// now is the identity as it is.
+func (k *kept) now() identity {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.id
+}
+
+// change makes what f does to the identity durable.
+func (k *kept) change(f func(*identity)) error {
+	return k.saved(func(id *identity) error {
+		f(id)
+		return id.save(k.dir)
+	})
+}
+
+// saved keeps what f does to the identity, and saves.
+func (k *kept) saved(f func(*identity) error) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	next := k.id
+	if err := f(&next); err != nil {
+		return err
+	}
+	k.id = next
+	return nil
 }
 
 // loadIdentity reads the identity, or makes one for an empty directory.

@@ -28,6 +28,9 @@ func (e *PortTakenError) Error() string {
 	if e.PID != 0 {
 		holder = fmt.Sprintf("pid %d (%s)", e.PID, e.Name)
 	}
+	if e.Key == peersKey {
+		return fmt.Sprintf("listen on %s: the port is held by %s; stop it, or name other ports for this node in %s, id@host:raft_port:port, on every node", e.Addr, holder, peersKey)
+	}
 	return fmt.Sprintf("listen on %s: the port is held by %s; stop it, or set %s with --set %s=PORT, or take any with --ports free",
 		e.Addr, holder, e.Key, e.Key)
 }

@@ -109,7 +109,7 @@ func command(stdin io.Reader, stdout, stderr io.Writer, cloud Cloud) *cobra.Comm
 	adminCmd.AddCommand(serveCommand("serve", "Short for serve --roles=admin, which needs another role beside it for now: --roles admin,controller", "admin", stdout, stderr, cloud))
 	root.AddCommand(
 		serveCommand("serve", "Run rustmq in this process", "", stdout, stderr, cloud),
-		roleCommand("broker", "broker,controller", stdout, stderr, cloud),
+		roleCommand("broker", alone, stdout, stderr, cloud),
 		roleCommand("controller", "controller", stdout, stderr, cloud),
 		adminCmd,
 		client.ProduceCommand(env), client.ConsumeCommand(env), client.BenchCommand(env), client.VerifyCommand(env),

@@ -23,7 +23,6 @@ import (
 	"rustmq.dev/rustmq/roles/admin"
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/broker/group"
-	"rustmq.dev/rustmq/roles/broker/telemetry"
 	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/roles/client"
 	"rustmq.dev/rustmq/roles/controller"
@@ -72,8 +71,11 @@ type Node struct {
 	cloud     Cloud
 
 	dir        *disk.OS
+	id         *kept
 	bucket     *store
-	controller *controller.Controller
+	controller *controller.Controller // nil where it runs in other processes only
+	door       metadataDoor           // to whichever controller leads; nil without metadata
+	peers      *peers                 // nil: a node alone
 	store      *storagelog.Store
 	broker     *broker.Broker
 	kafka      *kafka.Server
@@ -120,25 +122,20 @@ func (n *Node) open(ctx context.Context) error {
 	if err := transport.GuardListen(n.config.Network.Bind, n.config.Security.AllowInsecure); err != nil {
 		return err
 	}
-	id, err := n.openDirectory()
-	if err != nil {
+	if err := n.openDirectory(); err != nil {
 		return err
 	}
 	if n.has("broker") {
-		if err := id.checkWAL(n.dir, n.config.WAL.AcceptLost); err != nil {
+		accept := n.config.WAL.AcceptLost
+		if err := n.id.saved(func(id *identity) error { return id.checkWAL(n.dir, accept) }); err != nil {
 			return err
 		}
 	}
-	if n.has("controller") || n.has("broker") {
-		if err := n.openBucket(ctx, id); err != nil {
-			return err
-		}
-		if err := n.openController(ctx, &id); err != nil {
-			return err
-		}
+	if err := n.openMetadata(ctx); err != nil {
+		return err
 	}
 	if n.has("broker") {
-		if err := n.openBroker(ctx, &id); err != nil {
+		if err := n.openBroker(ctx); err != nil {
 			return err
 		}
 	}
@@ -155,67 +152,28 @@ func (n *Node) opened(what string, close func(context.Context) error) {
 }
 
 // openDirectory takes the data directory for this process.
-func (n *Node) openDirectory() (identity, error) {
+func (n *Node) openDirectory() error {
 	var options disk.OSOptions
 	if err := options.IO.UnmarshalText([]byte(n.config.WAL.IO)); err != nil {
-		return identity{}, fmt.Errorf("wal.io: %w", err)
+		return fmt.Errorf("wal.io: %w", err)
 	}
 	dir, err := disk.OpenOSWith(n.config.Broker.DataDir, options)
 	if err != nil {
-		return identity{}, fmt.Errorf("open the data directory: %w", err)
+		return fmt.Errorf("open the data directory: %w", err)
 	}
 	n.dir = dir
 	lock, err := dir.Lock("lock")
 	if err != nil {
 		var held *disk.LockedError
 		if errors.As(err, &held) {
-			return identity{}, fmt.Errorf("the data directory %s is in use: %w; stop that process, or name another --data-dir", dir.Root(), err)
+			return fmt.Errorf("the data directory %s is in use: %w; stop that process, or name another --data-dir", dir.Root(), err)
 		}
-		return identity{}, fmt.Errorf("lock the data directory: %w", err)
+		return fmt.Errorf("lock the data directory: %w", err)
 	}
 	n.opened("directory lock", func(context.Context) error { return lock.Close() })
-	return loadIdentity(dir, n.config.Broker.ID)
-}
-
-func (n *Node) openController(ctx context.Context, id *identity) error {
-	directory, err := id.directoryID()
-	if err != nil {
-		return err
-	}
-	raft := n.config.Controller.Raft
-	ctl, err := controller.Open(ctx, controller.Options{
-		NodeID: n.config.Broker.ID, Directory: directory, ClusterID: id.ClusterID,
-		FS: n.dir, Beside: []string{walDir},
-		Tick:            time.Duration(raft.Heartbeat),
-		HeartbeatTicks:  1,
-		ElectionTicks:   int(raft.ElectionTimeout / raft.Heartbeat),
-		SnapshotEntries: uint64(n.config.Controller.Snapshot.Entries),
-		SnapshotBytes:   uint64(n.config.Controller.Snapshot.Bytes),
-
-		MaxPartitions:         n.config.Controller.MaxPartitions,
-		DefaultPartitions:     n.config.Broker.NumPartitions,
-		ValidateTopicConfig:   configs.ValidateTopicConfig,
-		ValidateTopicConfigs:  configs.ValidateTopicConfigs,
-		ListConfig:            configs.ListTopicConfig,
-		ValidateBrokerConfig:  configs.ValidateBrokerConfig,
-		ValidateGroupConfigs:  n.config.ValidateGroupConfigs,
-		ValidateClientMetrics: telemetry.Validate,
-		Bucket:                n.bucketOptions(),
-		BrokerSession:         time.Duration(n.config.Replication.HeartbeatTimeout),
-		Mono:                  bootTime(),
-		Log:                   n.log.With("room", "controller"),
-		OnDead:                n.fail,
-	})
-	if err != nil {
-		return fmt.Errorf("start the controller: %w", err)
-	}
-	n.controller = ctl
-	n.opened("controller", func(context.Context) error { return ctl.Close() })
-	if id.ClusterID == "" {
-		id.ClusterID = ctl.Image().ClusterID()
-		return id.save(n.dir)
-	}
-	return nil
+	id, err := loadIdentity(dir, n.config.Broker.ID)
+	n.id = &kept{dir: dir, id: id}
+	return err
 }
 
 // walBudget is the configured capacity and reserve, cut to what the disk has.
@@ -279,8 +237,8 @@ func (n *Node) heldByWAL() (int64, error) {
 	return held, nil
 }
 
-func (n *Node) openBroker(ctx context.Context, id *identity) error {
-	directory, err := id.directoryID()
+func (n *Node) openBroker(ctx context.Context) error {
+	directory, err := n.id.now().directoryID()
 	if err != nil {
 		return err
 	}
@@ -302,11 +260,12 @@ func (n *Node) openBroker(ctx context.Context, id *identity) error {
 		},
 	})
 	if err != nil {
+		id := n.id.now()
 		return fmt.Errorf("open the log: %w%s", err, id.remedy(err))
 	}
 	n.store = store
 	n.opened("log", func(context.Context) error { return store.Close() })
-	if err := id.keepWALID(n.dir); err != nil {
+	if err := n.id.saved(func(id *identity) error { return id.keepWALID(n.dir) }); err != nil {
 		return err
 	}
 
@@ -330,16 +289,24 @@ func (n *Node) openBroker(ctx context.Context, id *identity) error {
 	if err != nil {
 		return err
 	}
-	tier, err := n.tier(*id)
+	listeners := []metadata.Listener{advertised}
+	if n.peers != nil {
+		peer, err := n.peerListener()
+		if err != nil {
+			return err
+		}
+		listeners = append(listeners, peer)
+	}
+	tier, err := n.tier()
 	if err != nil {
 		return err
 	}
 	groups := n.config.Broker.Groups
 	b, err := broker.Open(ctx, broker.Options{
-		NodeID: n.config.Broker.ID, Store: store, Controller: n.controller,
-		ClusterID: n.controller.Image().ClusterID(), Directory: directory, Rack: n.config.Broker.Rack,
+		NodeID: n.config.Broker.ID, Store: store, Controller: n.door,
+		ClusterID: n.door.Image().ClusterID(), Directory: directory, Rack: n.config.Broker.Rack,
 		DataDir: n.dir.Root(), Space: func() (free, total int64, err error) { return n.dir.Space(".") },
-		Listeners:       []metadata.Listener{advertised},
+		Listeners:       listeners,
 		Configs:         configs.BrokerValues(n.config),
 		AutoCreate:      n.autoCreate(),
 		MessageMaxBytes: int(n.config.Broker.MessageMaxBytes),
@@ -360,7 +327,7 @@ func (n *Node) openBroker(ctx context.Context, id *identity) error {
 			MaxTimeout:   time.Duration(n.config.Broker.Transactions.MaxTimeout),
 			IDExpiration: time.Duration(n.config.Broker.Transactions.IDExpiration),
 		},
-		Heartbeat: time.Duration(n.config.Replication.HeartbeatInterval),
+		Heartbeat: time.Duration(n.config.Liveness().HeartbeatInterval),
 		Failed:    n.failure,
 		Tier:      tier,
 		Log:       n.log.With("room", "broker"),
@@ -388,12 +355,8 @@ func (n *Node) advertised() (metadata.Listener, error) {
 	if err != nil {
 		return metadata.Listener{}, err
 	}
-	if n.config.Network.AdvertisedHost != "" {
-		host = n.config.Network.AdvertisedHost
-	} else if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		if host, err = os.Hostname(); err != nil {
-			return metadata.Listener{}, fmt.Errorf("network.bind is every address: set network.advertised_host to what clients dial (the host name is not known: %w)", err)
-		}
+	if host, err = n.reachableHost(host); err != nil {
+		return metadata.Listener{}, err
 	}
 	number, err := strconv.ParseInt(port, 10, 32)
 	if err != nil {
@@ -406,6 +369,22 @@ func (n *Node) advertised() (metadata.Listener, error) {
 	return metadata.Listener{Name: listenerName, Host: host, Port: int32(number), Protocol: protocol}, nil
 }
 
+// reachableHost is what is dialled from elsewhere for a host that is bound.
+func (n *Node) reachableHost(bound string) (string, error) {
+	if n.config.Network.AdvertisedHost != "" {
+		return n.config.Network.AdvertisedHost, nil
+	}
+	ip := net.ParseIP(bound)
+	if ip == nil || !ip.IsUnspecified() {
+		return bound, nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("network.bind is every address: set network.advertised_host to what clients dial (the host name is not known: %w)", err)
+	}
+	return host, nil
+}
+
 // serveKafka starts to accept clients.
 func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 	network := n.config.Network
@@ -414,7 +393,7 @@ func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 		Handler:  n.broker,
 		EarlyOK:  broker.EarlyOK,
 		Features: n.broker.Features(),
-		Identity: func() (string, int32) { return n.controller.Image().ClusterID(), n.config.Broker.ID },
+		Identity: func() (string, int32) { return n.door.Image().ClusterID(), n.config.Broker.ID },
 		Metrics:  counts,
 		Log:      n.log.With("room", "kafka"),
 		Limits: kafka.Limits{
@@ -531,11 +510,15 @@ func (n *Node) openHTTP() error {
 	}
 	n.httpAddr = listener.Addr().String()
 	options := admin.Options{
-		Metrics: n.metrics, Ready: n.Ready, Healthy: n.Healthy, Warnings: n.warnings, Version: Version(), Log: n.log.With("room", "http"),
+		Metrics: n.metrics, Ready: n.Ready, Healthy: n.Healthy, Warnings: n.warnings, Status: n.status, Version: Version(), Log: n.log.With("room", "http"),
 		Names: n.names(), Reachable: !listener.Addr().(*net.TCPAddr).IP.IsLoopback(),
 	}
 	if n.servesAPI() {
-		options.Cluster, options.AckBeforeSync = n.controller, n.ackBeforeSync()
+		options.Cluster, options.AckBeforeSync = n.door, n.ackBeforeSync()
+		options.Brokers, options.Controllers = n.door, n.door
+		if n.controller != nil {
+			options.TakeSnapshot = n.controller.TakeSnapshot
+		}
 		options.Bucket = bucketDoor{n}
 		if n.broker != nil {
 			options.Groups = n.broker
@@ -565,7 +548,7 @@ func (n *Node) openHTTP() error {
 }
 
 func (n *Node) servesAPI() bool {
-	return n.controller != nil && (n.has("controller") || n.has("admin"))
+	return n.door != nil && (n.has("controller") || n.has("admin"))
 }
 
 // partition answers the admin API from the store.

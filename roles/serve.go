@@ -36,6 +36,7 @@ var flagKeys = []struct{ flag, key, usage string }{
 	{"data-dir", "broker.data_dir", "directory of everything this node keeps"},
 	{"node-id", "broker.id", "this node's id"},
 	{"bind", "network.bind", "host of every listener"},
+	{"peers", "controller.peers", "the first controllers of the cluster, the same on every node: 1@host,2@host,3@host; none: a node alone"},
 	{"bucket", "object_storage.url", "URL of the bucket: file:///path, s3://name?region=…, gs://name, azblob://name or mem://"},
 }
 
@@ -59,6 +60,9 @@ func serveCommand(name, short, roles string, stdout, stderr io.Writer, cloud Clo
 	return cmd
 }
 
+// alone is the roles of `rustmq broker` that has no cluster to belong to.
+const alone = "broker,controller"
+
 // load merges the configuration of a serve call.
 func (f *serveFlags) load(flags *pflag.FlagSet, roles string) (*configs.Config, error) {
 	sources := configs.Sources{File: f.config, Environ: os.Environ(), Set: f.set}
@@ -69,8 +73,8 @@ func (f *serveFlags) load(flags *pflag.FlagSet, roles string) (*configs.Config, 
 	}
 	switch f.ports {
 	case "":
-	case "free":
-		for _, key := range []string{"network.kafka_port", "network.http_port"} {
+	case "free": // but those of controllers: others have to know them before
+		for _, key := range []string{"network.kafka_port", "network.http_port", "network.broker_port"} {
 			sources.Flags = append(sources.Flags, configs.Setting{Key: key, Value: "0", Origin: "--ports"})
 		}
 	default:
@@ -81,6 +85,9 @@ func (f *serveFlags) load(flags *pflag.FlagSet, roles string) (*configs.Config, 
 	if err != nil || roles == "" || !byDefault(config, key) {
 		// A file, the environment or --set may say more than the name does.
 		return config, err
+	}
+	if _, named := config.Self(); roles == alone && config.Clustered() && !named {
+		roles = "broker" // its controllers are elsewhere
 	}
 	// What says nothing of roles does not make `rustmq controller` a broker.
 	sources.Flags = append(sources.Flags, configs.Setting{Key: key, Value: roles, Origin: "the command's name"})

@@ -109,7 +109,7 @@ func (m *Image) ObjectsIn(state ObjectState) iter.Seq[*Object] {
 // NumObjects returns how many objects are in that state. Those that manifests list
 // count as committed.
 func (m *Image) NumObjects(state ObjectState) int {
-	n := m.objects[state].len()
+	n := m.objects[state].len() + m.unseen[state]
 	if state == Committed {
 		n += m.filed.ranges
 	}

@@ -46,6 +46,7 @@ func (m *Image) Snapshot() []byte {
 		BucketIncarnation: m.bucket.Incarnation,
 
 		ClientQuotas: uint64(m.quotas.len()),
+		Controllers:  uint64(m.controllers.len()),
 
 		Entry: m.announced.number, Writers: m.announced.encode(),
 	}}})
@@ -64,6 +65,9 @@ func (m *Image) Snapshot() []byte {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_ClientQuotas{ClientQuotas: &pb.SnapshotClientQuotas{
 			Entity: q.Entity.encode(), Values: encodeRates(q.Rates),
 		}}})
+	}
+	for c := range m.Controllers() {
+		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Controller{Controller: encodeController(c)}})
 	}
 	for t := range m.Topics() {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Topic{Topic: encodeTopic(t)}})
@@ -89,7 +93,7 @@ func sealSnapshot(b []byte) {
 	binary.LittleEndian.PutUint64(b[16:], uint64(len(body)))
 }
 
-func appendRecord(b []byte, r *pb.SnapshotRecord) []byte {
+func appendRecord(b []byte, r proto.Message) []byte {
 	options := proto.MarshalOptions{Deterministic: true}
 	b = binary.AppendUvarint(b, uint64(options.Size(r)))
 	b, err := options.MarshalAppend(b, r)
@@ -102,12 +106,18 @@ func appendRecord(b []byte, r *pb.SnapshotRecord) []byte {
 func encodeBroker(b *Broker) *pb.SnapshotBroker {
 	encoded := &pb.SnapshotBroker{
 		Id: b.ID, Epoch: b.Epoch, Incarnation: b.Incarnation[:], Directory: b.Directory[:],
-		Rack: b.Rack, Fenced: b.Fenced,
+		Rack: b.Rack, Fenced: b.Fenced, Draining: b.Draining, MaxFeatureLevel: b.MaxFeatureLevel,
 	}
 	for _, l := range b.Listeners {
 		encoded.Listeners = append(encoded.Listeners, &pb.Listener{Name: l.Name, Host: l.Host, Port: l.Port, Protocol: l.Protocol})
 	}
 	return encoded
+}
+
+func encodeController(c *ControllerNode) *pb.SnapshotController {
+	return &pb.SnapshotController{
+		NodeId: c.ID, Directory: c.Directory[:], RaftAddress: c.Raft, ControllerAddress: c.Controller, MaxFeatureLevel: c.MaxFeatureLevel,
+	}
 }
 
 func encodeTopic(t *Topic) *pb.SnapshotTopic {
@@ -120,6 +130,7 @@ func encodeTopic(t *Topic) *pb.SnapshotTopic {
 		encoded.Partitions = append(encoded.Partitions, &pb.SnapshotPartition{
 			Leader: p.Leader, LeaderEpoch: int32(p.LeaderEpoch), PartitionEpoch: p.PartitionEpoch,
 			Replicas: p.Replicas, Isr: p.ISR, Elr: p.ELR, LogStart: int64(p.LogStart), Cleaning: p.Cleaning().encode(),
+			Adding: p.Adding, Removing: p.Removing,
 		})
 	}
 	return encoded
@@ -148,20 +159,30 @@ func (d *decoder) corrupt(format string, args ...any) error {
 }
 
 func (d *decoder) next() (*pb.SnapshotRecord, error) {
-	n, width := binary.Uvarint(d.rest)
-	if width <= 0 || n > uint64(len(d.rest)-width) {
-		return nil, d.corrupt("a record reaches past the end")
+	record, err := d.frame()
+	if err != nil {
+		return nil, err
 	}
 	r := new(pb.SnapshotRecord)
-	if err := proto.Unmarshal(d.rest[width:width+int(n)], r); err != nil {
+	if err := proto.Unmarshal(record, r); err != nil {
 		return nil, d.corrupt("undecodable record: %v", err)
 	}
 	if unknown := unknownField(r.ProtoReflect()); unknown != "" {
 		return nil, &StopError{Reason: "this binary does not know " + unknown + " in a snapshot; run the version that wrote it, or a later one"}
 	}
+	return r, nil
+}
+
+// frame returns the bytes of the next record.
+func (d *decoder) frame() ([]byte, error) {
+	n, width := binary.Uvarint(d.rest)
+	if width <= 0 || n > uint64(len(d.rest)-width) {
+		return nil, d.corrupt("a record reaches past the end")
+	}
+	record := d.rest[width : width+int(n)]
 	d.rest = d.rest[width+int(n):]
 	d.offset += int64(width) + int64(n)
-	return r, nil
+	return record, nil
 }
 
 func decodeSnapshot(b []byte) (*Image, error) {
@@ -211,6 +232,11 @@ func decodeSnapshot(b []byte) (*Image, error) {
 			return nil, err
 		}
 	}
+	for range h.Controllers {
+		if err := d.controller(m); err != nil {
+			return nil, err
+		}
+	}
 	for range h.Topics {
 		if err := d.topic(m); err != nil {
 			return nil, err
@@ -230,19 +256,46 @@ func (d *decoder) broker(m *Image) error {
 	if err != nil {
 		return err
 	}
-	e := r.GetBroker()
-	b := &Broker{}
-	if e == nil || len(e.Incarnation) != len(b.Incarnation) || len(e.Directory) != len(b.Directory) {
+	b, ok := decodeBroker(r.GetBroker())
+	if !ok {
 		return d.corrupt("no broker where one is due")
-	}
-	*b = Broker{ID: e.Id, Epoch: e.Epoch, Incarnation: [16]byte(e.Incarnation), Directory: [16]byte(e.Directory), Rack: e.Rack, Fenced: e.Fenced}
-	for _, l := range e.Listeners {
-		b.Listeners = append(b.Listeners, Listener{Name: l.Name, Host: l.Host, Port: l.Port, Protocol: l.Protocol})
 	}
 	if _, twice := m.brokers.get(b.ID); twice {
 		return d.corrupt("broker %d twice", b.ID)
 	}
 	m.brokers = m.brokers.put(b.ID, b)
+	return nil
+}
+
+func decodeBroker(e *pb.SnapshotBroker) (b *Broker, ok bool) {
+	b = &Broker{}
+	if e == nil || len(e.Incarnation) != len(b.Incarnation) || len(e.Directory) != len(b.Directory) {
+		return nil, false
+	}
+	*b = Broker{ID: e.Id, Epoch: e.Epoch, Incarnation: [16]byte(e.Incarnation), Directory: [16]byte(e.Directory), Rack: e.Rack, Fenced: e.Fenced, Draining: e.Draining, MaxFeatureLevel: e.MaxFeatureLevel}
+	for _, l := range e.Listeners {
+		b.Listeners = append(b.Listeners, Listener{Name: l.Name, Host: l.Host, Port: l.Port, Protocol: l.Protocol})
+	}
+	return b, true
+}
+
+func (d *decoder) controller(m *Image) error {
+	r, err := d.next()
+	if err != nil {
+		return err
+	}
+	e := r.GetController()
+	if e == nil {
+		return d.corrupt("no controller where one is due")
+	}
+	n, refused := decodeController(e.NodeId, e.Directory, e.RaftAddress, e.ControllerAddress, e.MaxFeatureLevel)
+	if refused != nil {
+		return d.corrupt("%v", refused)
+	}
+	if _, twice := m.controllers.get(n.ID); twice {
+		return d.corrupt("controller %d twice", n.ID)
+	}
+	m.controllers = m.controllers.put(n.ID, n)
 	return nil
 }
 
@@ -293,6 +346,7 @@ func (d *decoder) topic(m *Image) error {
 		partitions = append(partitions, Partition{
 			Index: int32(i), Leader: p.Leader, LeaderEpoch: storage.Epoch(p.LeaderEpoch), PartitionEpoch: p.PartitionEpoch,
 			Replicas: slices.Clip(p.Replicas), ISR: slices.Clip(p.Isr), ELR: slices.Clip(p.Elr), LogStart: storage.Offset(p.LogStart),
+			Adding: slices.Clip(p.Adding), Removing: slices.Clip(p.Removing),
 			cleaning: cleaning,
 		})
 	}

@@ -1,6 +1,8 @@
 package metadata
 
 import (
+	"fmt"
+
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/object"
@@ -178,25 +180,46 @@ func (l *rangesReader) end() {
 
 // appendManifests appends those of partitions, then the dying ones.
 func (m *Image) appendManifests(b []byte) []byte {
-	add := func(of storage.PartitionID, is *Manifest, dying bool) {
-		var flags uint32
-		if is.HasAborts {
-			flags |= flagAborts
-		}
-		if is.OpenTransactions {
-			flags |= flagOpenTransactions
-		}
-		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Manifest{Manifest: &pb.SnapshotManifest{
-			TopicId: of.Topic[:], Partition: of.Index, ObjectId: uint64(is.ID), Base: int64(is.Base), End: int64(is.End),
-			Ranges: uint32(is.Ranges), EntriesBytes: is.ManifestRef.Bytes, Crc: is.CRC, Bytes: uint64(is.RangeBytes),
-			ObjectBytes: uint64(is.ObjectBytes), MaxTimestamp: is.MaxTimestamp, Flags: flags, Dying: dying,
-		}}})
-	}
 	for of, is := range m.Manifests() {
-		_, dying := m.dying.get(is.ID)
-		add(of, is, dying)
+		e := encodeManifest(of, is)
+		_, e.Dying = m.dying.get(is.ID)
+		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Manifest{Manifest: e}})
 	}
 	return b
+}
+
+func encodeManifest(of storage.PartitionID, is *Manifest) *pb.SnapshotManifest {
+	var flags uint32
+	if is.HasAborts {
+		flags |= flagAborts
+	}
+	if is.OpenTransactions {
+		flags |= flagOpenTransactions
+	}
+	return &pb.SnapshotManifest{
+		TopicId: of.Topic[:], Partition: of.Index, ObjectId: uint64(is.ID), Base: int64(is.Base), End: int64(is.End),
+		Ranges: uint32(is.Ranges), EntriesBytes: is.ManifestRef.Bytes, Crc: is.CRC, Bytes: uint64(is.RangeBytes),
+		ObjectBytes: uint64(is.ObjectBytes), MaxTimestamp: is.MaxTimestamp, Flags: flags,
+	}
+}
+
+// decodeManifest reads what encodeManifest writes; wrong says what cannot be.
+func decodeManifest(e *pb.SnapshotManifest) (of storage.PartitionID, is Manifest, wrong string) {
+	topic, ok := topicID(e.TopicId)
+	of = storage.PartitionID{Topic: topic, Index: e.Partition}
+	is = Manifest{
+		ID: storage.ObjectID(e.ObjectId),
+		ManifestRef: object.ManifestRef{
+			Base: storage.Offset(e.Base), End: storage.Offset(e.End), Ranges: int(e.Ranges), Bytes: e.EntriesBytes, CRC: e.Crc,
+		},
+		RangeBytes: int64(e.Bytes), ObjectBytes: int64(e.ObjectBytes), MaxTimestamp: e.MaxTimestamp,
+		HasAborts: e.Flags&flagAborts != 0, OpenTransactions: e.Flags&flagOpenTransactions != 0,
+	}
+	wrong = is.check()
+	if !ok || e.Flags&^knownFlags != 0 {
+		wrong = fmt.Sprintf("topic id of %d bytes, flags %#x", len(e.TopicId), e.Flags)
+	}
+	return of, is, wrong
 }
 
 // manifests reads what appendManifests writes.
@@ -211,18 +234,9 @@ func (d *decoder) manifests(edit *catalogueEdit, n uint64) error {
 		if e == nil {
 			return d.corrupt("no manifest where one is due")
 		}
-		topic, ok := topicID(e.TopicId)
-		of := storage.PartitionID{Topic: topic, Index: e.Partition}
-		is := Manifest{
-			ID: storage.ObjectID(e.ObjectId),
-			ManifestRef: object.ManifestRef{
-				Base: storage.Offset(e.Base), End: storage.Offset(e.End), Ranges: int(e.Ranges), Bytes: e.EntriesBytes, CRC: e.Crc,
-			},
-			RangeBytes: int64(e.Bytes), ObjectBytes: int64(e.ObjectBytes), MaxTimestamp: e.MaxTimestamp,
-			HasAborts: e.Flags&flagAborts != 0, OpenTransactions: e.Flags&flagOpenTransactions != 0,
-		}
+		of, is, wrong := decodeManifest(e)
 		o, known := m.objects[Committed].get(is.ID)
-		if wrong := is.check(); !ok || wrong != "" || e.Flags&^knownFlags != 0 || !known || !o.Manifest || o.Size != is.Size() {
+		if wrong != "" || !known || !o.Manifest || o.Size != is.Size() {
 			return d.corrupt("manifest %s of partition %s: %s, or no such object", is.ID, of, wrong)
 		}
 		if edit.object(is.ID).Ranges++; edit.object(is.ID).Ranges > 1 {

@@ -132,6 +132,12 @@ func registerAPI(mux *http.ServeMux, o Options, stopping context.Context) {
 	huma.Delete(h, "/api/v1/topics/{name}", a.delete)
 	huma.Post(h, "/api/v1/topics/{name}/partitions", a.addPartitions)
 	registerQuotas(h, a)
+	if o.Brokers != nil {
+		registerBrokers(h, brokersAPI{o.Cluster, o.Brokers})
+	}
+	if o.Controllers != nil {
+		registerControllers(h, controllersAPI{o.Controllers, o.TakeSnapshot})
+	}
 	if o.Groups != nil {
 		registerGroups(h, groupsAPI{o.Groups})
 	}
@@ -270,7 +276,7 @@ func problem(err error) error {
 	}
 	status := http.StatusBadRequest
 	switch refused.Code {
-	case metadata.UnknownTopicOrPartition, metadata.UnknownTopicID:
+	case metadata.UnknownTopicOrPartition, metadata.UnknownTopicID, metadata.ResourceNotFound, metadata.BrokerIDNotRegistered:
 		status = http.StatusNotFound
 	case metadata.TopicAlreadyExists:
 		status = http.StatusConflict

@@ -55,8 +55,18 @@ type Options struct {
 	// Warnings is what is not as it should be, in words, beside what Bucket says; nil:
 	// nobody looks.
 	Warnings func() []string
+	// Status is where the process stands, in words, which /healthz says when it is well;
+	// nil: nothing is said.
+	Status func() []string
 	// Cluster serves /api/v1 when it is not nil.
 	Cluster Cluster
+	// Brokers serves /api/v1/brokers, and Controllers /api/v1/controllers, beside Cluster,
+	// where they are not nil.
+	Brokers     Brokers
+	Controllers Controllers
+	// TakeSnapshot has the controller of this process take a snapshot, and returns its
+	// index; nil: none is here.
+	TakeSnapshot func(context.Context) (uint64, error)
 	// Partition tells what a partition holds in this process, if it is here; nil
 	// without the broker role.
 	Partition func(storage.PartitionID) (PartitionState, bool)
@@ -91,8 +101,8 @@ func New(o Options) *Server {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET "+metricsPath, promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
-	mux.Handle("GET "+healthPath, probe(o.Healthy, nil, nil))
-	mux.Handle("GET "+readyPath, probe(o.Ready, o.Warnings, o.Bucket))
+	mux.Handle("GET "+healthPath, probe(o.Healthy, o.Status, nil, nil))
+	mux.Handle("GET "+readyPath, probe(o.Ready, nil, o.Warnings, o.Bucket))
 	stopping, stop := context.WithCancel(context.Background())
 	if o.Cluster != nil {
 		calls := http.NewServeMux()
@@ -133,7 +143,7 @@ func (s *Server) Close(ctx context.Context) error {
 
 // probe answers 200 while check says nil, and 503 with the reason else. What is
 // not as it should be is said too: it is no reason to send clients elsewhere.
-func probe(check func() error, warnings func() []string, b Bucket) http.Handler {
+func probe(check func() error, status, warnings func() []string, b Bucket) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		if err := check(); err != nil {
@@ -142,6 +152,11 @@ func probe(check func() error, warnings func() []string, b Bucket) http.Handler 
 			return
 		}
 		fmt.Fprintln(w, "ok")
+		if status != nil {
+			for _, line := range status() {
+				fmt.Fprintln(w, line)
+			}
+		}
 		var said []string
 		if b != nil {
 			said = b.State().Warnings

@@ -18,6 +18,16 @@ type Registration struct {
 	Listeners   []metadata.Listener
 	Rack        string
 	BucketNonce [16]byte // that it read in its bucket; zero while the cluster has none
+
+	// MaxFeatureLevel is the highest that its binary knows: the cluster's is not raised
+	// beyond it. 0: not said, and nothing is raised.
+	MaxFeatureLevel uint32
+	// UncleanEnd: its last process did not end by its own wish, or that is not known.
+	// AcksBeforeSync: that process acknowledged before the sync, whatever the topic
+	// (wal.sync = interval). With both the broker leaves every ISR and ELR that has
+	// others in it, and with the first those of topics of durability memory.
+	UncleanEnd     bool
+	AcksBeforeSync bool
 }
 
 // LogStart asks for the log start of one partition to move forward.
@@ -31,6 +41,9 @@ type LogStart struct {
 // registration. The broker is fenced until its first heartbeat under it; every
 // partition that it led before has a higher leader epoch when this returns.
 func (c *Controller) RegisterBroker(ctx context.Context, r Registration) (epoch int64, err error) {
+	if err := c.leads(); err != nil {
+		return 0, err
+	}
 	if is := c.state.Image().ClusterID(); r.ClusterID != "" && r.ClusterID != is {
 		return 0, metadata.Errorf(metadata.InconsistentClusterID, "broker %d belongs to cluster %s, this is %s", r.BrokerID, r.ClusterID, is)
 	}
@@ -39,6 +52,9 @@ func (c *Controller) RegisterBroker(ctx context.Context, r Registration) (epoch 
 	}
 	if r.BucketNonce != [16]byte{} {
 		command.BucketNonce = r.BucketNonce[:]
+	}
+	if c.state.Image().FeatureLevel() >= metadata.ClusterFeatureLevel {
+		command.MaxFeatureLevel, command.UncleanEnd, command.AcksBeforeSync = r.MaxFeatureLevel, r.UncleanEnd, r.AcksBeforeSync
 	}
 	for _, l := range r.Listeners {
 		command.Listeners = append(command.Listeners, &pb.Listener{Name: l.Name, Host: l.Host, Port: l.Port, Protocol: l.Protocol})
@@ -54,6 +70,9 @@ func (c *Controller) RegisterBroker(ctx context.Context, r Registration) (epoch 
 // is fenced: the broker begins when it has applied the image of its own
 // registration, and then comes at least three times in a session.
 func (c *Controller) Heartbeat(ctx context.Context, brokerID int32, epoch int64) error {
+	if err := c.leads(); err != nil {
+		return err
+	}
 	b, ok := c.state.Image().Broker(brokerID)
 	if !ok {
 		return metadata.Errorf(metadata.BrokerIDNotRegistered, "broker %d", brokerID)
@@ -82,7 +101,8 @@ func (c *Controller) hear(brokerID int32, epoch int64) {
 	c.sessions.hear(c.opt.Now(), brokerID, epoch)
 }
 
-// watch fences brokers that have fallen silent, while this controller leads.
+// watch fences brokers that have fallen silent, and raises the feature level once all
+// know a higher one. It is the leader's.
 func (c *Controller) watch(ctx context.Context) {
 	ticker := time.NewTicker(c.opt.BrokerSession / 8)
 	defer ticker.Stop()
@@ -92,8 +112,8 @@ func (c *Controller) watch(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		if c.node.Leader() != uint64(c.opt.NodeID) {
-			continue
+		if err := c.raiseFeatureLevel(ctx); err != nil && ctx.Err() == nil {
+			c.log.Warn("the feature level could not be raised; the next round tries again", "error", err)
 		}
 		for _, s := range c.judge() {
 			c.log.Warn("broker fell silent and is fenced", "broker", s.broker, "epoch", s.epoch)

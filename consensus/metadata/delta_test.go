@@ -1,0 +1,316 @@
+package metadata
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
+	"rustmq.dev/rustmq/storage"
+)
+
+// showSlice writes down all that an image shows a broker. Of one that is whole it picks,
+// in the dumbest way, what the broker should be shown; of a view it takes everything.
+func showSlice(m *Image, broker int32, whole bool) string {
+	var b strings.Builder
+	bucket, _ := m.Bucket()
+	fmt.Fprintln(&b, m.Offset(), m.ClusterID(), m.FeatureLevel(), m.nextProducerID, m.ControllerID(), bucket, m.NextObjectID())
+	fmt.Fprintln(&b, m.NumTopics(), m.NumPartitions(), m.NumRanges(), m.LiveBytes(), m.FiledRanges(), m.NumManifests(), m.NumClientQuotas())
+	for state := Prepared; state <= Condemned; state++ {
+		fmt.Fprintln(&b, state, m.NumObjects(state), m.ObjectBytes(state))
+	}
+	for is := range m.Brokers() {
+		fmt.Fprintf(&b, "%+v\n", *is)
+	}
+	for is := range m.Controllers() {
+		fmt.Fprintf(&b, "%+v\n", *is)
+	}
+	for r, c := range m.configs.all() {
+		fmt.Fprintln(&b, r, c.Version, c.Values)
+	}
+	for q := range m.ClientQuotas() {
+		fmt.Fprintln(&b, q.Entity, q.Rates)
+	}
+	for key, name := range m.collisions.all() {
+		fmt.Fprintln(&b, key, name)
+	}
+	named := map[storage.ObjectID]bool{}
+	for t := range m.Topics() {
+		fmt.Fprintln(&b, t.Name, t.ID, t.Internal, t.Configs, t.ConfigVersion)
+		for p := range t.Partitions.All() {
+			fmt.Fprintln(&b, p.Index, p.Leader, p.LeaderEpoch, p.PartitionEpoch, p.Replicas, p.ISR, p.ELR, p.Adding, p.Removing, p.LogStart)
+			if whole && !slices.Contains(p.Replicas, broker) {
+				continue
+			}
+			fmt.Fprintln(&b, p.Cleaning(), p.Filed(), p.Ranges().Len(), p.Ranges().Bytes(), slices.Collect(p.Ranges().All()))
+			for _, is := range p.Filed() {
+				named[is.ID] = true
+			}
+			for r := range p.Ranges().All() {
+				named[r.Object] = true
+			}
+		}
+	}
+	if !whole {
+		for o := range m.Objects() {
+			named[o.ID] = true
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(named)) {
+		o, known := m.Object(id)
+		fmt.Fprintf(&b, "%v %+v\n", known, o)
+	}
+	return strings.ReplaceAll(b.String(), "{0 0 0 0 0} [] 0 0 []\n", "") // a partition with nothing in the bucket
+}
+
+func mustApply(t rapid.TB, v *View, delta []byte) {
+	t.Helper()
+	if err := v.Apply(delta); err != nil {
+		t.Fatalf("apply a delta of %d bytes: %v", len(delta), err)
+	}
+}
+
+// reassigned is m, one index on, with other replicas of a partition.
+func reassigned(m *Image, of storage.PartitionID, replicas ...int32) *Image {
+	changed := *m
+	changed.offset++
+	t, _ := m.TopicByID(of.Topic)
+	topic := *t
+	edit := t.Partitions.edit()
+	p := edit.at(int(of.Index))
+	p.Replicas = replicas
+	p.PartitionEpoch++
+	topic.Partitions = edit.is
+	changed.topics = m.topics.put(t.ID, &topic)
+	return &changed
+}
+
+// TestDeltasShowEachBrokerItsSlice applies random logs. To each of several brokers goes
+// a chain of deltas, which skips images; its view shows what the image does of the
+// partitions that it hosts, and all the rest; and a whole delta gives the same. Who made
+// its images anew, from a snapshot, sends the same bytes.
+func TestDeltasShowEachBrokerItsSlice(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s, shelf := NewState(), shelf{}
+		apply := func(index uint64, body proto.Message) {
+			if _, err := s.Apply(index, rapidCommand(t, body)); err != nil {
+				t.Fatalf("index %d: %v", index, err)
+			}
+		}
+		topic := testID(1)
+		index := uint64(0)
+		for _, body := range []proto.Message{
+			&pb.InitCluster{ClusterId: "c", FeatureLevel: LatestFeatureLevel},
+			&pb.RegisterBroker{BrokerId: 1, Incarnation: make([]byte, 16), Directory: make([]byte, 16)},
+			&pb.FenceBroker{BrokerId: 1, BrokerEpoch: 2},
+			&pb.CreateTopic{TopicId: topic[:], Name: "a", Assignments: []*pb.Assignment{{Replicas: []int32{1}}, {Replicas: []int32{1}}}},
+			&pb.PrepareObjects{BrokerId: 1, BrokerEpoch: 2, Count: 20},
+		} {
+			index++
+			apply(index, body)
+		}
+		brokers := []int32{1, 2, 3, NoBroker}
+		views, images := map[int32]*View{}, map[int32]*Image{}
+		for _, id := range brokers {
+			views[id] = NewView()
+		}
+		step := func() {
+			now := s.Image()
+			for _, id := range brokers {
+				if rapid.IntRange(0, 3).Draw(t, "skip") == 0 {
+					continue
+				}
+				delta := EncodeDelta(images[id], now, id)
+				mustApply(t, views[id], delta)
+				images[id] = now
+				want := showSlice(now, id, true)
+				if got := showSlice(views[id].Image(), id, false); got != want {
+					t.Fatalf("broker %d by deltas:\n%s\nthe image:\n%s", id, got, want)
+				}
+				whole := NewView()
+				mustApply(t, whole, EncodeDelta(nil, now, id))
+				if got := showSlice(whole.Image(), id, false); got != want {
+					t.Fatalf("broker %d by a whole delta:\n%s\nthe image:\n%s", id, got, want)
+				}
+				if !maps.Equal(views[id].named, whole.named) {
+					t.Fatalf("broker %d: objects named %v by deltas, %v by a whole one", id, views[id].named, whole.named)
+				}
+			}
+		}
+		for range rapid.IntRange(1, 40).Draw(t, "steps") {
+			index = s.Image().Offset() + uint64(rapid.IntRange(1, 2).Draw(t, "gap"))
+			switch before := s.Image(); rapid.IntRange(0, 11).Draw(t, "what") {
+			case 0:
+				if t1, ok := before.TopicByID(topic); ok {
+					p := t1.Partition(0)
+					replicas := []int32{1, 2, 3, 4}[rapid.IntRange(0, 3).Draw(t, "from"):]
+					if p.Leader != NoLeader && !slices.Contains(replicas, p.Leader) {
+						replicas = append([]int32{p.Leader}, replicas...)
+					}
+					s.image.Store(reassigned(before, storage.PartitionID{Topic: topic}, replicas...))
+				}
+			case 1:
+				restored := NewState()
+				if err := restored.Restore(before.Snapshot()); err != nil {
+					t.Fatal(err)
+				}
+				for _, id := range brokers {
+					if was := images[id]; was != nil && !bytes.Equal(EncodeDelta(was, before, id), EncodeDelta(was, restored.Image(), id)) {
+						t.Fatalf("broker %d: another delta from an image of the same content", id)
+					}
+				}
+				s = restored
+			default:
+				apply(index, drawCommand(t, before, shelf))
+			}
+			step()
+		}
+	})
+}
+
+// TestReplicasComeAndGo: who becomes a replica is sent what the partition has in the
+// bucket, with its objects; who is none any more forgets both.
+func TestReplicasComeAndGo(t *testing.T) {
+	l := newLog(t, 2)
+	id := l.prepare(1)
+	l.accepted(NewCommitObject(1, 2, id, 1000, []PartitionRange{rangeAt(0, 0, 10), rangeAt(1, 0, 10)}))
+	of := storage.PartitionID{Topic: testID(7)}
+	first := l.state.Image()
+	v := NewView()
+	mustApply(t, v, EncodeDelta(nil, first, 3))
+	ranges := func() int {
+		_, p := v.Image().Partition(of)
+		return p.Ranges().Len()
+	}
+	if _, known := v.Image().Object(id); known || ranges() != 0 || v.Image().NumRanges() != 2 {
+		t.Fatalf("broker 3, which hosts nothing, is shown %d ranges, object %v", ranges(), known)
+	}
+	hosts := reassigned(first, of, 1, 2, 3)
+	mustApply(t, v, EncodeDelta(first, hosts, 3))
+	if o, known := v.Image().Object(id); !known || o.Ranges != 2 || ranges() != 1 {
+		t.Fatalf("a new replica is shown %d ranges, object %+v", ranges(), o)
+	}
+	mustApply(t, v, EncodeDelta(hosts, reassigned(hosts, of, 1, 2), 3))
+	if _, known := v.Image().Object(id); known || ranges() != 0 || len(v.named) != 0 {
+		t.Fatalf("a former replica keeps %d ranges, object %v, names %v", ranges(), known, v.named)
+	}
+}
+
+// TestAnUnfitDeltaIsRefused: each leaves the view where it was.
+func TestAnUnfitDeltaIsRefused(t *testing.T) {
+	l := newLog(t, 2)
+	first := l.state.Image()
+	l.prepare(1)
+	second := l.state.Image()
+	l.prepare(1)
+	third := l.state.Image()
+	other := *third
+	other.clusterID = "d"
+	older := *first
+	older.bucket, older.offset = Bucket{Incarnation: 1, Nonce: [16]byte{1}}, 100
+	newer := older
+	newer.bucket.Incarnation, newer.offset = 2, 1 // recovered from the bucket, under a new log
+	if err := NewView().Apply(EncodeDelta(first, second, 1)); !errors.Is(err, ErrUnfit) {
+		t.Fatalf("a view without an image: %v", err)
+	}
+	for what, c := range map[string]struct {
+		at    *Image
+		delta []byte
+		fits  bool
+	}{
+		"from the image before":      {second, EncodeDelta(first, third, 1), false},
+		"from the image after":       {first, EncodeDelta(second, third, 1), false},
+		"again":                      {third, EncodeDelta(second, third, 1), false},
+		"of another broker":          {second, EncodeDelta(second, third, 2), false},
+		"whole, of an earlier image": {second, EncodeDelta(nil, first, 1), false},
+		"of another cluster":         {third, EncodeDelta(nil, &other, 1), false},
+		"of an earlier incarnation":  {&newer, EncodeDelta(nil, &older, 1), false},
+		"of a later incarnation":     {&older, EncodeDelta(nil, &newer, 1), true},
+		"the next":                   {second, EncodeDelta(second, third, 1), true},
+		"to the same image":          {second, EncodeDelta(second, second.WithController(3), 1), true},
+		"whole":                      {second, EncodeDelta(nil, third, 1), true},
+		"whole, of another broker":   {second, EncodeDelta(nil, third, 2), true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			v := NewView()
+			mustApply(t, v, EncodeDelta(nil, c.at, 1))
+			was := v.Image()
+			err := v.Apply(c.delta)
+			if (err == nil) != c.fits || err != nil && (!errors.Is(err, ErrUnfit) || v.Image() != was) {
+				t.Fatalf("%v, image at %d", err, v.Image().Offset())
+			}
+		})
+	}
+}
+
+// TestEveryFlippedBitOfADeltaIsSeen, and every cut.
+func TestEveryFlippedBitOfADeltaIsSeen(t *testing.T) {
+	l := newLog(t, 2)
+	before := l.state.Image()
+	l.accepted(NewCommitObject(1, 2, l.prepare(1), 1000, []PartitionRange{rangeAt(0, 0, 10), rangeAt(1, 0, 10)}))
+	delta := EncodeDelta(before, l.state.Image(), 1)
+	v := NewView()
+	mustApply(t, v, EncodeDelta(nil, before, 1))
+	was := v.Image()
+	for n := range delta {
+		flipped := bytes.Clone(delta)
+		flipped[n] ^= 1 << (n % 8)
+		for _, torn := range [][]byte{flipped, delta[:n]} {
+			var corrupt *CorruptionError
+			if err := v.Apply(torn); !errors.As(err, &corrupt) || v.Image() != was {
+				t.Fatalf("byte %d: %v", n, err)
+			}
+		}
+	}
+	mustApply(t, v, delta)
+}
+
+// TestDeltaOfOneBrokersShare: of an object with 1000 ranges a broker that hosts three of
+// the partitions is sent those, and one that hosts none of it next to nothing.
+func TestDeltaOfOneBrokersShare(t *testing.T) {
+	before, after := thousandRanges(t)
+	three, none, all := EncodeDelta(before, after, 3), EncodeDelta(before, after, NoBroker), EncodeDelta(before, after, 1)
+	if len(none) > 160 || len(three) > len(none)+180 || len(all) < 10_000 || len(all) > 40_000 {
+		t.Fatalf("a replica of all: %d bytes, of three: %d, of none: %d", len(all), len(three), len(none))
+	}
+	v := NewView()
+	mustApply(t, v, EncodeDelta(nil, before, 3))
+	was := v.Image()
+	mustApply(t, v, three)
+	changed := 0
+	for a, b := range v.Image().ChangedTopics(was) {
+		for range ChangedPartitions(a, b) {
+			changed++
+		}
+	}
+	if changed != 3 {
+		t.Fatalf("%d partitions changed", changed)
+	}
+}
+
+// thousandRanges are images before and after the commit of an object with a range of
+// each of 1000 partitions, which broker 1 hosts, and broker 3 three of them.
+func thousandRanges(t testing.TB) (before, after *Image) {
+	l := newLog(t, 1000)
+	m := l.state.Image()
+	for _, index := range []int32{5, 500, 900} {
+		m = reassigned(m, storage.PartitionID{Topic: testID(7), Index: index}, 1, 2, 3)
+	}
+	l.state.image.Store(m)
+	l.index = m.Offset()
+	id := l.prepare(1)
+	before = l.state.Image()
+	ranges := make([]PartitionRange, 1000)
+	for i := range ranges {
+		ranges[i] = rangeAt(int32(i), 0, 10)
+	}
+	l.accepted(NewCommitObject(1, 2, id, 1<<20, ranges))
+	return before, l.state.Image()
+}

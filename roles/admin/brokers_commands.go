@@ -1,0 +1,200 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+)
+
+// emptiedPause is between two looks whether a broker is empty.
+const emptiedPause = 500 * time.Millisecond
+
+func hostPort(host string, port int32) string {
+	return net.JoinHostPort(host, strconv.Itoa(int(port)))
+}
+
+// brokersCommand is `rustmq admin brokers …`.
+func (e *env) brokersCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "brokers", Short: "List, describe, drain and decommission brokers", Args: cobra.NoArgs}
+	cmd.AddCommand(e.listBrokers(), e.describeBroker(),
+		e.drainBroker("drain ID", "Move the leaderships of a broker to others, and give it nothing new", true),
+		e.drainBroker("undrain ID", "Let a drained broker lead and be given replicas again", false),
+		e.decommissionBroker())
+	return cmd
+}
+
+func (e *env) listBrokers() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List brokers", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var out struct {
+				Brokers []Broker `json:"brokers"`
+			}
+			if err := e.client(cmd).call(cmd.Context(), http.MethodGet, "/api/v1/brokers", nil, &out); err != nil {
+				return err
+			}
+			return e.print(out.Brokers, func() { e.showBrokers(out.Brokers) })
+		},
+	}
+}
+
+func (e *env) showBrokers(brokers []Broker) {
+	t := e.table("BROKER", "STATE", "RACK", "LISTENERS", "LEADS", "REPLICAS", "IN SYNC", "MOVING")
+	for _, b := range brokers {
+		t.AppendRow(table.Row{b.ID, b.State, orDash(b.Rack), listenersText(b.Listeners), b.Leads, b.Replicas, b.InSync, b.Moving})
+	}
+	t.Render()
+}
+
+func listenersText(listeners []Listener) string {
+	text := make([]string, len(listeners))
+	for i, l := range listeners {
+		text[i] = l.Name + "=" + l.Address
+	}
+	return strings.Join(text, " ")
+}
+
+func (e *env) describeBroker() *cobra.Command {
+	return &cobra.Command{
+		Use: "describe ID", Short: "Show a broker and its replicas", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := brokerPath(args[0])
+			if err != nil {
+				return err
+			}
+			var out Broker
+			if err := e.client(cmd).call(cmd.Context(), http.MethodGet, path, nil, &out); err != nil {
+				return err
+			}
+			return e.print(out, func() {
+				e.showBrokers([]Broker{out})
+				if len(out.ReplicaList) == 0 {
+					return
+				}
+				fmt.Fprintln(e.stdout)
+				t := e.table("TOPIC", "PARTITION", "LEADS", "IN SYNC", "MOVING")
+				for _, r := range out.ReplicaList {
+					t.AppendRow(table.Row{r.Topic, r.Partition, yesNo(r.Leads), yesNo(r.InSync), orDash(r.Moving)})
+				}
+				t.Render()
+			})
+		},
+	}
+}
+
+func (e *env) drainBroker(use, short string, draining bool) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := brokerPath(args[0])
+			if err != nil {
+				return err
+			}
+			var out Broker
+			if err := e.client(cmd).call(cmd.Context(), http.MethodPost, path+"/drain", Draining{draining}, &out); err != nil {
+				return err
+			}
+			return e.print(out, func() {
+				fmt.Fprintf(e.stdout, "broker %d is %s: it leads %s and has %s\n", out.ID, out.State, plural(out.Leads, "partition"), plural(out.Replicas, "replica"))
+				if draining && out.Leads > 0 {
+					fmt.Fprintln(e.stdout, "what it leads still has no other replica in sync")
+				}
+			})
+		},
+	}
+}
+
+func (e *env) decommissionBroker() *cobra.Command {
+	var wait bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use: "decommission ID", Short: "Move everything off a broker, and forget it once it is stopped", Args: cobra.ExactArgs(1),
+		Long: `Moves the leaderships and the replicas of a broker to others, and waits until it has
+none. The records that are in the bucket already do not move. Then the broker can be
+stopped: given again, the command forgets it.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := brokerPath(args[0])
+			if err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			if timeout > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, timeout)
+				defer cancel()
+			}
+			return e.decommission(ctx, cmd, path, wait)
+		},
+	}
+	cmd.Flags().BoolVar(&wait, "wait", true, "wait until it has no replica")
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "how long to wait; 0: as long as it takes")
+	return cmd
+}
+
+// decommission begins to move what a broker has, waits for it, and forgets a broker that
+// has nothing and does not serve.
+func (e *env) decommission(ctx context.Context, cmd *cobra.Command, path string, wait bool) error {
+	client := e.client(cmd)
+	var begun Decommission
+	if err := client.call(ctx, http.MethodPost, path+"/decommission", nil, &begun); err != nil {
+		return err
+	}
+	left := begun.Replicas
+	for wait && len(begun.Refused) == 0 && left > 0 {
+		pause := time.NewTimer(emptiedPause)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return fmt.Errorf("broker %d still has %s: they go on moving; give the command again to wait on", begun.ID, plural(left, "replica"))
+		}
+		var is Broker
+		if err := client.call(ctx, http.MethodGet, path, nil, &is); err != nil {
+			return err
+		}
+		left = is.Replicas
+	}
+	begun.Replicas = left
+	var is Broker
+	if err := client.call(ctx, http.MethodGet, path, nil, &is); err != nil {
+		return err
+	}
+	said := fmt.Sprintf("broker %d has %s left", begun.ID, plural(left, "replica"))
+	if left == 0 {
+		said = fmt.Sprintf("broker %d is empty: stop it, and give this command again to have it forgotten", begun.ID)
+		if is.State == "fenced" {
+			if err := client.call(ctx, http.MethodDelete, path, nil, nil); err != nil {
+				return err
+			}
+			said = fmt.Sprintf("broker %d is forgotten", begun.ID)
+		}
+	}
+	err := e.print(begun, func() { fmt.Fprintln(e.stdout, said) })
+	if len(begun.Refused) > 0 {
+		return errors.Join(err, fmt.Errorf("%s of broker %d cannot move: %s", plural(len(begun.Refused), "replica"), begun.ID, strings.Join(begun.Refused, "; ")))
+	}
+	return err
+}
+
+func brokerPath(id string) (string, error) {
+	n, err := strconv.ParseInt(id, 10, 32)
+	if err != nil || n < 1 {
+		return "", &UsageError{fmt.Sprintf("%q is no id of a broker: want a number of 1 or more, as `rustmq admin brokers list` shows", id)}
+	}
+	return "/api/v1/brokers/" + strconv.FormatInt(n, 10), nil
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}

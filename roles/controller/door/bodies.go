@@ -1,0 +1,200 @@
+package door
+
+import (
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/object"
+)
+
+// What is sent, by encoding/gob: a field that one side does not know is left out, so
+// that fields can be added. broker is who asks, in most.
+
+type broker struct {
+	ID    int32
+	Epoch int64
+}
+
+type (
+	registerBrokerQ struct{ Registration controller.Registration }
+	heartbeatQ      struct{ Broker broker }
+	fenceBrokerQ    struct{ Broker broker }
+	drainBrokerQ    struct {
+		ID       int32
+		Draining bool
+	}
+	unregisterBrokerQ     struct{ ID int32 }
+	registerControllerQ   struct{ Node metadata.ControllerNode }
+	unregisterControllerQ struct{ ID uint64 }
+
+	createTopicsQ struct {
+		Topics       []controller.NewTopic
+		ValidateOnly bool
+	}
+	deleteTopicsQ     struct{ Topics []controller.TopicRef }
+	createPartitionsQ struct {
+		Name         string
+		Total        int32
+		Assignments  [][]int32
+		ValidateOnly bool
+	}
+	alterConfigsQ struct {
+		Changes      []controller.ConfigChange
+		ValidateOnly bool
+	}
+	alterClientQuotasQ struct {
+		Changes      []controller.QuotaChange
+		ValidateOnly bool
+	}
+	alterPartitionsQ struct {
+		Broker  broker
+		Changes []metadata.PartitionChange
+	}
+	electLeadersQ       struct{ Elections []controller.LeaderElection }
+	reassignPartitionsQ struct{ Moves []controller.Reassignment }
+
+	advanceLogStartQ struct {
+		Broker broker
+		Starts []controller.LogStart
+	}
+	prepareObjectsQ struct {
+		Broker broker
+		Count  int
+	}
+	commitObjectQ struct {
+		Broker broker
+		ID     storage.ObjectID
+		Size   int64
+		Ranges []metadata.PartitionRange
+	}
+	replaceRangesQ struct {
+		Broker       broker
+		ID           storage.ObjectID
+		Size         int64
+		Replacements []metadata.Replacement
+	}
+	fileRangesQ struct {
+		Broker broker
+		ID     storage.ObjectID
+		Ref    object.ManifestRef
+		Filing metadata.Filing
+	}
+	recordCleaningQ struct {
+		Broker    broker
+		Partition storage.PartitionID
+		Epoch     storage.Epoch
+		Is        metadata.Cleaning
+	}
+	allocateProducerIDsQ struct{ Broker broker }
+
+	confirmClockQ struct{ Confirm bool }
+	checkBucketQ  struct{ Request controller.CheckRequest }
+	hurryLogQ     struct{ Hurry bool }
+)
+
+// reply is what a method answers. decided reports whether what it was asked for is
+// done, or is not and will not be.
+type reply interface{ decided() bool }
+
+// done is the answer of a method that returns an error.
+type done struct{ Err fault }
+
+func (r done) decided() bool { return !r.Err.undecided() }
+
+// entry is the answer to one of several things that are asked for side by side.
+type entry interface{ outcome() fault }
+
+// list is the answer of a method that does such things, in order.
+type list[E entry] struct{ Entries []E }
+
+// decided is asked of each entry alone.
+func (list[E]) decided() bool { return true }
+
+type registered struct {
+	Epoch int64
+	Err   fault
+}
+
+func (r registered) decided() bool { return !r.Err.undecided() }
+
+// heard is the answer to a heartbeat: with it comes what a broker wants to know of the
+// controller that leads, however often.
+type heard struct {
+	State leaderState
+	Err   fault
+}
+
+func (r heard) decided() bool { return !r.Err.undecided() }
+
+// leaderState is what the leading controller alone knows.
+type leaderState struct {
+	Believed      time.Time
+	Believes      bool
+	Applied       uint64
+	Shipped       uint64
+	ShippedOnce   uint64
+	BucketTrouble fault
+}
+
+// topicResult is a controller.TopicResult.
+type topicResult struct {
+	Name              string
+	ID                storage.TopicID
+	Partitions        int32
+	ReplicationFactor int16
+	Configs           map[string]string
+	Err               fault
+}
+
+func (r topicResult) outcome() fault { return r.Err }
+
+func (r topicResult) result() controller.TopicResult {
+	return controller.TopicResult{Name: r.Name, ID: r.ID, Partitions: r.Partitions, ReplicationFactor: r.ReplicationFactor, Configs: r.Configs, Err: r.Err.err()}
+}
+
+func topicResults(results []controller.TopicResult) list[topicResult] {
+	l := list[topicResult]{make([]topicResult, len(results))}
+	for i, r := range results {
+		l.Entries[i] = topicResult{r.Name, r.ID, r.Partitions, r.ReplicationFactor, r.Configs, faultOf(r.Err)}
+	}
+	return l
+}
+
+type issued struct {
+	First storage.ObjectID
+	Err   fault
+}
+
+func (r issued) decided() bool { return !r.Err.undecided() }
+
+type committed struct {
+	Results []fault
+	Err     fault
+}
+
+func (r committed) decided() bool { return !r.Err.undecided() }
+
+func committedOf(results []error, err error) committed {
+	return committed{faultsOf(results), faultOf(err)}
+}
+
+type producerIDs struct {
+	First int64
+	Count int32
+	Err   fault
+}
+
+func (r producerIDs) decided() bool { return !r.Err.undecided() }
+
+type clockConfirmed struct{ Was fault }
+
+func (clockConfirmed) decided() bool { return true }
+
+type checked struct {
+	Report controller.CheckReport
+	Err    fault
+}
+
+func (r checked) decided() bool { return !r.Err.undecided() }

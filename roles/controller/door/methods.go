@@ -1,0 +1,185 @@
+package door
+
+import (
+	"context"
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/controller"
+)
+
+const (
+	// commandTime is how long one controller may take over one command: far longer than
+	// a log that works needs, and an election of the controllers.
+	commandTime = 5 * time.Second
+	// idsTime is that of ids of objects, which wait for the bucket twice.
+	idsTime = 35 * time.Second
+	// checkTime is that of a check of the bucket, which ends by a budget of its own.
+	checkTime = time.Minute
+)
+
+// method is one that the leading controller runs.
+type method[Q any, R reply] struct {
+	name string
+	// again: after a try of which nobody knows what became, another does no harm.
+	again bool
+	time  time.Duration // of one try; 0: commandTime
+	run   func(context.Context, Controller, Q) R
+}
+
+// The methods, and why each may be tried again.
+var (
+	// The same incarnation is given the same epoch.
+	registerBroker = method[registerBrokerQ, registered]{"RegisterBroker", true, 0, func(ctx context.Context, c Controller, q registerBrokerQ) registered {
+		epoch, err := c.RegisterBroker(ctx, q.Registration)
+		return registered{epoch, faultOf(err)}
+	}}
+	// The next heartbeat is the other try.
+	heartbeat = method[heartbeatQ, heard]{"Heartbeat", false, 0, func(ctx context.Context, c Controller, q heartbeatQ) heard {
+		err := c.Heartbeat(ctx, q.Broker.ID, q.Broker.Epoch)
+		return heard{stateOf(c), faultOf(err)}
+	}}
+	// It is by epoch of the registration, whose heartbeats have ended.
+	fenceBroker = method[fenceBrokerQ, done]{"FenceBroker", true, 0, func(ctx context.Context, c Controller, q fenceBrokerQ) done {
+		return done{faultOf(c.FenceBroker(ctx, q.Broker.ID, q.Broker.Epoch))}
+	}}
+	// Both say what is to be.
+	drainBroker = method[drainBrokerQ, done]{"DrainBroker", true, 0, func(ctx context.Context, c Controller, q drainBrokerQ) done {
+		return done{faultOf(c.DrainBroker(ctx, q.ID, q.Draining))}
+	}}
+	registerController = method[registerControllerQ, done]{"RegisterController", true, 0, func(ctx context.Context, c Controller, q registerControllerQ) done {
+		return done{faultOf(c.RegisterController(ctx, q.Node))}
+	}}
+	// A broker that comes back between two tries would go again.
+	unregisterBroker = method[unregisterBrokerQ, done]{"UnregisterBroker", false, 0, func(ctx context.Context, c Controller, q unregisterBrokerQ) done {
+		return done{faultOf(c.UnregisterBroker(ctx, q.ID))}
+	}}
+	unregisterController = method[unregisterControllerQ, done]{"UnregisterController", false, 0, func(ctx context.Context, c Controller, q unregisterControllerQ) done {
+		return done{faultOf(c.UnregisterController(ctx, q.ID))}
+	}}
+
+	// As in Kafka, the answer may be that the topic is there already.
+	createTopics = method[createTopicsQ, list[topicResult]]{"CreateTopics", true, 0, func(ctx context.Context, c Controller, q createTopicsQ) list[topicResult] {
+		return topicResults(c.CreateTopics(ctx, q.Topics, q.ValidateOnly))
+	}}
+	// By name, another topic may have come to have it. Ids are not given twice: see
+	// [Door.DeleteTopics].
+	deleteTopics = method[deleteTopicsQ, list[topicResult]]{"DeleteTopics", false, 0, func(ctx context.Context, c Controller, q deleteTopicsQ) list[topicResult] {
+		return topicResults(c.DeleteTopics(ctx, q.Topics))
+	}}
+	// All that follow say what is to be, and not what is to be added to it; as in Kafka,
+	// the answer may be that it is so already.
+	createPartitions = method[createPartitionsQ, done]{"CreatePartitions", true, 0, func(ctx context.Context, c Controller, q createPartitionsQ) done {
+		return done{faultOf(c.CreatePartitions(ctx, q.Name, q.Total, q.Assignments, q.ValidateOnly))}
+	}}
+	alterConfigs = method[alterConfigsQ, list[fault]]{"AlterConfigs", true, 0, func(ctx context.Context, c Controller, q alterConfigsQ) list[fault] {
+		return list[fault]{faultsOf(c.AlterConfigs(ctx, q.Changes, q.ValidateOnly))}
+	}}
+	alterClientQuotas = method[alterClientQuotasQ, list[fault]]{"AlterClientQuotas", true, 0, func(ctx context.Context, c Controller, q alterClientQuotasQ) list[fault] {
+		return list[fault]{faultsOf(c.AlterClientQuotas(ctx, q.Changes, q.ValidateOnly))}
+	}}
+	electLeaders = method[electLeadersQ, list[fault]]{"ElectLeaders", true, 0, func(ctx context.Context, c Controller, q electLeadersQ) list[fault] {
+		return list[fault]{faultsOf(c.ElectLeaders(ctx, q.Elections))}
+	}}
+	reassignPartitions = method[reassignPartitionsQ, list[fault]]{"ReassignPartitions", true, 0, func(ctx context.Context, c Controller, q reassignPartitionsQ) list[fault] {
+		return list[fault]{faultsOf(c.ReassignPartitions(ctx, q.Moves))}
+	}}
+	// It is by epoch of the partition, which every change raises: the answer may be that
+	// the image is to be looked at.
+	alterPartitions = method[alterPartitionsQ, list[fault]]{"AlterPartitions", true, 0, func(ctx context.Context, c Controller, q alterPartitionsQ) list[fault] {
+		return list[fault]{faultsOf(c.AlterPartitions(ctx, q.Broker.ID, q.Broker.Epoch, q.Changes))}
+	}}
+	// A log start goes forward only.
+	advanceLogStart = method[advanceLogStartQ, list[fault]]{"AdvanceLogStart", true, 0, func(ctx context.Context, c Controller, q advanceLogStartQ) list[fault] {
+		return list[fault]{faultsOf(c.AdvanceLogStart(ctx, q.Broker.ID, q.Broker.Epoch, q.Starts))}
+	}}
+
+	// Others are issued; those that were are condemned in time.
+	prepareObjects = method[prepareObjectsQ, issued]{"PrepareObjects", true, idsTime, func(ctx context.Context, c Controller, q prepareObjectsQ) issued {
+		first, err := c.PrepareObjects(ctx, q.Broker.ID, q.Broker.Epoch, q.Count)
+		return issued{first, faultOf(err)}
+	}}
+	allocateProducerIDs = method[allocateProducerIDsQ, producerIDs]{"AllocateProducerIDs", true, 0, func(ctx context.Context, c Controller, q allocateProducerIDsQ) producerIDs {
+		first, count, err := c.AllocateProducerIDs(ctx, q.Broker.ID, q.Broker.Epoch)
+		return producerIDs{first, count, faultOf(err)}
+	}}
+	// The second of two would be refused, and who asks take an object for not committed
+	// that is: the image says what became of it.
+	commitObject = method[commitObjectQ, committed]{"CommitObject", false, 0, func(ctx context.Context, c Controller, q commitObjectQ) committed {
+		return committedOf(c.CommitObject(ctx, q.Broker.ID, q.Broker.Epoch, q.ID, q.Size, q.Ranges))
+	}}
+	replaceRanges = method[replaceRangesQ, committed]{"ReplaceRanges", false, 0, func(ctx context.Context, c Controller, q replaceRangesQ) committed {
+		return committedOf(c.ReplaceRanges(ctx, q.Broker.ID, q.Broker.Epoch, q.ID, q.Size, q.Replacements))
+	}}
+	fileRanges = method[fileRangesQ, done]{"FileRanges", false, 0, func(ctx context.Context, c Controller, q fileRangesQ) done {
+		return done{faultOf(c.FileRanges(ctx, q.Broker.ID, q.Broker.Epoch, q.ID, q.Ref, &q.Filing))}
+	}}
+	recordCleaning = method[recordCleaningQ, done]{"RecordCleaning", false, 0, func(ctx context.Context, c Controller, q recordCleaningQ) done {
+		return done{faultOf(c.RecordCleaning(ctx, q.Broker.ID, q.Broker.Epoch, q.Partition, q.Epoch, q.Is))}
+	}}
+
+	// An operator who confirms once has not confirmed what happened since.
+	confirmClock = method[confirmClockQ, clockConfirmed]{"ConfirmClock", false, 0, func(_ context.Context, c Controller, _ confirmClockQ) clockConfirmed {
+		return clockConfirmed{faultOf(c.ConfirmClock())}
+	}}
+	// It deletes orphans at most, which it looks for anew.
+	checkBucket = method[checkBucketQ, checked]{"CheckBucket", true, checkTime, func(ctx context.Context, c Controller, q checkBucketQ) checked {
+		report, err := c.CheckBucket(ctx, q.Request)
+		if report == nil {
+			report = new(controller.CheckReport)
+		}
+		return checked{*report, faultOf(err)}
+	}}
+	hurryLog = method[hurryLogQ, done]{"HurryLog", true, 0, func(_ context.Context, c Controller, _ hurryLogQ) done {
+		c.HurryLog()
+		return done{}
+	}}
+)
+
+func stateOf(c Controller) leaderState {
+	b := c.BucketState()
+	s := leaderState{Applied: b.Applied, Shipped: c.Shipped(), ShippedOnce: c.ShippedOnce(), BucketTrouble: faultOf(b.Err)}
+	s.Believed, s.Believes = c.BelievedTime()
+	return s
+}
+
+// handler runs a method by the body of a call, and returns that of the answer; an error
+// says that the body is none.
+type handler func(context.Context, Controller, []byte) ([]byte, error)
+
+func (m method[Q, R]) handle(ctx context.Context, c Controller, body []byte) ([]byte, error) {
+	var q Q
+	if err := decode(body, &q); err != nil {
+		return nil, err
+	}
+	return encode(m.run(ctx, c, q))
+}
+
+// handlers are the methods by name.
+func handlers() map[string]handler {
+	return map[string]handler{
+		registerBroker.name: registerBroker.handle, heartbeat.name: heartbeat.handle, fenceBroker.name: fenceBroker.handle,
+		drainBroker.name: drainBroker.handle, unregisterBroker.name: unregisterBroker.handle,
+		registerController.name: registerController.handle, unregisterController.name: unregisterController.handle,
+		createTopics.name: createTopics.handle, deleteTopics.name: deleteTopics.handle, createPartitions.name: createPartitions.handle,
+		alterConfigs.name: alterConfigs.handle, alterClientQuotas.name: alterClientQuotas.handle, alterPartitions.name: alterPartitions.handle,
+		electLeaders.name: electLeaders.handle, reassignPartitions.name: reassignPartitions.handle,
+		advanceLogStart.name: advanceLogStart.handle, prepareObjects.name: prepareObjects.handle, commitObject.name: commitObject.handle,
+		replaceRanges.name: replaceRanges.handle, fileRanges.name: fileRanges.handle, recordCleaning.name: recordCleaning.handle,
+		allocateProducerIDs.name: allocateProducerIDs.handle, confirmClock.name: confirmClock.handle,
+		checkBucket.name: checkBucket.handle, hurryLog.name: hurryLog.handle,
+	}
+}
+
+var _ Controller = (*controller.Controller)(nil)
+
+// addressOf returns where a controller is called; empty: not known.
+func addressOf(image *metadata.Image, id int32) string {
+	if id < 1 {
+		return ""
+	}
+	if n, ok := image.ControllerNode(uint64(id)); ok {
+		return n.Controller
+	}
+	return ""
+}

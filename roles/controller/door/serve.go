@@ -1,0 +1,251 @@
+package door
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/transport/rpc"
+)
+
+const (
+	// ringImages are kept for who comes back: as many changes as the metadata sees in
+	// some seconds. What they have in common is there once.
+	ringImages = 256
+	// smallBody is what a body may have without being counted: no more than a few times
+	// what the call costs anyway.
+	smallBody = 4 << 10
+	// bodiesInFlight bounds all others, in bytes: what is decoded takes more, see decode.
+	bodiesInFlight = rpc.MaxCall
+	// leadTime is how long a new leader may take to apply what those before it have
+	// committed, and behindTime how long a call waits for metadata that its caller has.
+	leadTime   = time.Second
+	behindTime = time.Second
+)
+
+// Server answers calls for one controller.
+type Server struct {
+	c        Controller
+	lead     lead
+	ring     *ring
+	handlers map[string]handler
+	inFlight atomic.Int64 // bytes of bodies
+	cancel   func()
+	ended    chan struct{} // closed by Close
+	once     sync.Once
+}
+
+// Serve makes s answer for a controller that is open. Close ends streams of images, and
+// has to come before the end of s and of the controller.
+func Serve(s grpc.ServiceRegistrar, c Controller) *Server {
+	server := newServer(c)
+	rpc.RegisterController(s, server)
+	return server
+}
+
+func newServer(c Controller) *Server {
+	s := &Server{c: c, lead: lead{c: c}, ring: newRing(ringImages), handlers: handlers(), ended: make(chan struct{})}
+	s.ring.add(c.Image())
+	s.cancel = c.Subscribe(s.ring.add)
+	return s
+}
+
+// Close ends the streams of images.
+func (s *Server) Close() error {
+	s.once.Do(func() {
+		s.cancel()
+		close(s.ended)
+	})
+	return nil
+}
+
+// Cluster implements [rpc.ControllerService].
+func (s *Server) Cluster() string { return s.c.Image().ClusterID() }
+
+// Call implements [rpc.ControllerService].
+func (s *Server) Call(ctx context.Context, call rpc.Call) rpc.Answer {
+	if err := s.lead.check(ctx); err != nil {
+		leader, address := s.leader()
+		return untried(leader, address, err)
+	}
+	if err := s.reach(ctx, call.Offset); err != nil {
+		return untried(metadata.NoLeader, "", err) // another leads, or this one is of no use
+	}
+	run, known := s.handlers[call.Method]
+	if !known {
+		return refused(metadata.UnsupportedVersion, "controller %d knows no method %q: it is of an older version", s.c.NodeID(), call.Method)
+	}
+	if size := int64(len(call.Body)); size > smallBody {
+		defer s.inFlight.Add(-size)
+		if sum := s.inFlight.Add(size); !guard.Check("door.bodies-bounded", sum <= bodiesInFlight) {
+			id := s.c.NodeID()
+			return untried(id, addressOf(s.c.Image(), id), errBusy)
+		}
+	}
+	body, err := run(ctx, s.c, call.Body)
+	if err != nil {
+		return refused(metadata.InvalidRequest, "%s: %v", call.Method, err)
+	}
+	return rpc.Answer{Offset: s.c.Image().Offset(), Body: body}
+}
+
+var errBusy = errors.New("the controller is busy with other large calls")
+
+func untried(leader int32, address string, reason error) rpc.Answer {
+	return rpc.Answer{Untried: &rpc.Untried{Reason: reason.Error(), Leader: leader, Address: address}}
+}
+
+func refused(code metadata.Code, format string, args ...any) rpc.Answer {
+	return rpc.Answer{Refused: &rpc.Refused{Code: int16(code), Message: fmt.Sprintf(format, args...)}}
+}
+
+// reach waits until this controller has what a caller has seen. Who leads no more
+// without knowing it never comes to it: what it would say of a newer registration is wrong.
+func (s *Server) reach(ctx context.Context, offset uint64) error {
+	if guard.Check("door.caller-offset", s.c.Image().Offset() >= offset) {
+		return nil
+	}
+	wait := time.NewTimer(behindTime)
+	defer wait.Stop()
+	for {
+		image, changed := s.ring.latest()
+		if image.Offset() >= offset {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-wait.C:
+			return fmt.Errorf("controller %d has metadata up to %d, its caller up to %d", s.c.NodeID(), image.Offset(), offset)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *Server) leader() (id int32, address string) {
+	image := s.c.Image()
+	if id = image.ControllerID(); id < 1 {
+		return metadata.NoLeader, ""
+	}
+	return id, addressOf(image, id)
+}
+
+// Images implements [rpc.ControllerService]. Who does not read misses images between.
+func (s *Server) Images(ctx context.Context, id int32, offset uint64, whole bool, send func(rpc.ImagesState, []byte) error) error {
+	var sent *metadata.Image // what the other side has; nil: it is to be sent all
+	if !whole {
+		sent = s.ring.at(offset)
+	}
+	beat := time.NewTicker(rpc.ImagesBeat)
+	defer beat.Stop()
+	for {
+		image, changed := s.ring.latest()
+		leader, address := s.leader()
+		state := rpc.ImagesState{Leader: leader, Address: address, Offset: image.Offset()}
+		var delta []byte
+		// It may have come from a controller that is further on.
+		if begun := image.ClusterID() != ""; begun && guard.Check("door.begins-at", image.Offset() >= offset) && (sent == nil || sent.Offset() < image.Offset()) {
+			delta = metadata.EncodeDelta(sent, image, id)
+			sent = image
+		}
+		if err := send(state, delta); err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-beat.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.ended:
+			return nil
+		}
+	}
+}
+
+// lead is whether a controller leads.
+type lead struct {
+	c Controller
+
+	mu   sync.Mutex
+	term uint64 // in which it leads, and has applied what was committed before; guarded by mu
+}
+
+// check returns nil if the controller leads, as far as it knows, and has applied what
+// the leaders before it have committed.
+func (l *lead) check(ctx context.Context) error {
+	term, leads := l.c.Term()
+	if !guard.Check("door.leads", leads) {
+		return fmt.Errorf("controller %d does not lead", l.c.NodeID())
+	}
+	l.mu.Lock()
+	applied := l.term == term
+	l.mu.Unlock()
+	if guard.Check("door.new-leader", applied) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, leadTime)
+	defer cancel()
+	if err := l.c.Barrier(ctx); err != nil {
+		return fmt.Errorf("controller %d begins to lead: %w", l.c.NodeID(), err)
+	}
+	if now, leads := l.c.Term(); !leads || now != term {
+		return fmt.Errorf("controller %d has ceased to lead", l.c.NodeID())
+	}
+	l.mu.Lock()
+	l.term = term
+	l.mu.Unlock()
+	return nil
+}
+
+// ring is the latest images, and a way to wait for the next.
+type ring struct {
+	mu      sync.Mutex
+	images  []*metadata.Image // the oldest first; guarded by mu
+	most    int
+	changed chan struct{} // closed when there is another; guarded by mu
+}
+
+func newRing(most int) *ring { return &ring{most: most, changed: make(chan struct{})} }
+
+// add takes an image that is not older than the last.
+func (r *ring) add(image *metadata.Image) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch n := len(r.images); {
+	case n > 0 && image.Offset() <= r.images[n-1].Offset():
+		return // only who leads has changed
+	case n == r.most:
+		copy(r.images, r.images[1:])
+		r.images[n-1] = image
+	default:
+		r.images = append(r.images, image)
+	}
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// latest returns the newest image, and what is closed once there is a newer.
+func (r *ring) latest() (*metadata.Image, <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.images[len(r.images)-1], r.changed
+}
+
+// at returns the image of that offset; nil: it is not there, or no more.
+func (r *ring) at(offset uint64) *metadata.Image {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, image := range r.images {
+		if image.Offset() == offset && image.ClusterID() != "" {
+			return image
+		}
+	}
+	return nil
+}

@@ -1,0 +1,89 @@
+package roles
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+)
+
+const (
+	// registerPatience is how long one try to make a controller known may take, and
+	// registerPause is between two.
+	registerPatience = 5 * time.Second
+	registerPause    = time.Second
+)
+
+// awaitCluster waits until this process has the metadata of its cluster, and remembers
+// which one that is. A broker can begin then. A controller that waits to be added can
+// not, and goes on without.
+func (n *Node) awaitCluster(ctx context.Context) error {
+	known := make(chan string, 1)
+	cancel := n.door.Subscribe(func(image *metadata.Image) {
+		if id := image.ClusterID(); id != "" {
+			select {
+			case known <- id:
+			default:
+			}
+		}
+	})
+	defer cancel()
+	select {
+	case id := <-known:
+		return n.knowCluster(id)
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the metadata of the cluster from the controllers %s: %w", n.config.Controller.Peers, context.Cause(ctx))
+	}
+}
+
+// keepRegistered makes this controller known where the cluster does not know it as it is:
+// others learn from it where it is reached, and whether it may be added. It blocks on the
+// controller that leads.
+func (n *Node) keepRegistered(ctx context.Context) {
+	directory, err := n.id.now().directoryID()
+	if err != nil {
+		return // the start has refused it
+	}
+	self := metadata.ControllerNode{
+		ID: uint64(n.config.Broker.ID), Directory: directory, Raft: n.peers.raftAddr, Controller: n.peers.controllerAddr, MaxFeatureLevel: metadata.LatestFeatureLevel,
+	}
+	changed := make(chan struct{}, 1)
+	cancel := n.door.Subscribe(func(*metadata.Image) {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	defer cancel()
+	ticker := time.NewTicker(registerPause)
+	defer ticker.Stop()
+	var told time.Time
+	for {
+		image := n.door.Image()
+		is, known := image.ControllerNode(self.ID)
+		due := image.FeatureLevel() >= metadata.ClusterFeatureLevel && !(known && *is == self)
+		if due {
+			try, done := context.WithTimeout(ctx, registerPatience)
+			err := n.door.RegisterController(try, self)
+			done()
+			if err != nil && ctx.Err() == nil && time.Since(told) > time.Minute {
+				told = time.Now()
+				n.log.Warn("this controller could not make itself known to the cluster; trying on", "error", err)
+			}
+		}
+		// What changes is looked at no more often than this.
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if !due {
+			select {
+			case <-ctx.Done():
+				return
+			case <-changed:
+			}
+		}
+	}
+}

@@ -1,0 +1,189 @@
+package roles
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/admin"
+	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/roles/broker/telemetry"
+	"rustmq.dev/rustmq/roles/controller"
+)
+
+const (
+	// waitTold is how long a start waits for other controllers before a person is told.
+	waitTold = 3 * time.Second
+	// handOverShare is the part of a stop that another controller may take to lead.
+	handOverShare = 0.25
+)
+
+// metadataDoor is the way to the controller that leads: the only one, in this process,
+// or a door to those of a cluster.
+type metadataDoor interface {
+	broker.Controller
+	admin.Cluster
+	admin.Brokers
+	admin.Controllers
+	CheckBucket(context.Context, controller.CheckRequest) (*controller.CheckReport, error)
+	BucketState() controller.BucketState
+	ConfirmClock() (was error)
+	Shipped() uint64
+	ShippedOnce() uint64
+	HurryLog()
+	RegisterController(context.Context, metadata.ControllerNode) error
+}
+
+// openMetadata opens the bucket, what of the metadata is in this process, and the way to
+// the rest. When it returns the node knows its cluster, unless it is a controller that
+// waits to be added to one.
+func (n *Node) openMetadata(ctx context.Context) error {
+	if n.config.Clustered() {
+		if err := n.openPeers(); err != nil {
+			return err
+		}
+	}
+	if err := n.openBucket(ctx); err != nil {
+		return err
+	}
+	if !n.config.Clustered() {
+		if err := n.openController(ctx); err != nil {
+			return err
+		}
+		n.door = n.controller
+		return n.knowCluster(n.door.Image().ClusterID())
+	}
+	told := time.AfterFunc(waitTold, func() {
+		n.log.Warn("still starting: the controllers that controller.peers names are waited for; for the first start of a cluster all of them, later most of them",
+			"peers", n.config.Controller.Peers)
+	})
+	defer told.Stop()
+	if n.has("controller") {
+		if err := n.openController(ctx); err != nil {
+			return err
+		}
+	}
+	return n.openDoor(ctx)
+}
+
+// knowCluster remembers the cluster that this node belongs to from now on.
+func (n *Node) knowCluster(cluster string) error {
+	if cluster == "" || n.id.now().ClusterID == cluster {
+		return nil
+	}
+	return n.id.change(func(id *identity) {
+		id.ClusterID = cluster
+		if id.Raft == "" && n.controller == nil {
+			id.Raft = raftNone
+		}
+	})
+}
+
+func (n *Node) openController(ctx context.Context) error {
+	id := n.id.now()
+	directory, err := id.directoryID()
+	if err != nil {
+		return err
+	}
+	raft := n.config.Controller.Raft
+	options := controller.Options{
+		NodeID: n.config.Broker.ID, Directory: directory, ClusterID: id.ClusterID,
+		FS: n.dir, Beside: []string{walDir},
+		Tick:            time.Duration(raft.Heartbeat),
+		HeartbeatTicks:  1,
+		ElectionTicks:   int(raft.ElectionTimeout / raft.Heartbeat),
+		SnapshotEntries: uint64(n.config.Controller.Snapshot.Entries),
+		SnapshotBytes:   uint64(n.config.Controller.Snapshot.Bytes),
+
+		MaxPartitions:         n.config.Controller.MaxPartitions,
+		DefaultPartitions:     n.config.Broker.NumPartitions,
+		ValidateTopicConfig:   configs.ValidateTopicConfig,
+		ValidateTopicConfigs:  configs.ValidateTopicConfigs,
+		ListConfig:            configs.ListTopicConfig,
+		ValidateBrokerConfig:  configs.ValidateBrokerConfig,
+		ValidateGroupConfigs:  n.config.ValidateGroupConfigs,
+		ValidateClientMetrics: telemetry.Validate,
+		Bucket:                n.bucketOptions(),
+		BrokerSession:         time.Duration(n.config.Liveness().HeartbeatTimeout),
+		Mono:                  bootTime(),
+		Log:                   n.log.With("room", "controller"),
+		OnDead:                n.fail,
+	}
+	if n.peers != nil {
+		n.joinGroup(&options, id)
+	}
+	ctl, err := controller.Open(ctx, options)
+	if err != nil {
+		return fmt.Errorf("start the controller: %w", err)
+	}
+	n.controller = ctl
+	if n.peers != nil {
+		image := ctl.Image
+		n.peers.image.Store(&image)
+	}
+	n.metrics.MustRegister(newControllerMetrics(uint64(n.config.Broker.ID), ctl.Status))
+	n.opened("controller", func(ctx context.Context) error {
+		n.handOver(ctx)
+		return ctl.Close()
+	})
+	return nil
+}
+
+// joinGroup says who the other controllers are, and what an empty raft/ means: one that
+// is to begin a group with them, one that waits to be added to theirs, or one that was
+// lost.
+func (n *Node) joinGroup(o *controller.Options, id identity) {
+	for _, p := range n.config.Peers() {
+		if p.ID != n.config.Broker.ID {
+			o.Peers = append(o.Peers, uint64(p.ID))
+		}
+	}
+	o.Network = n.peers.raft
+	o.Joined = id.joined()
+	_, first := n.config.Self()
+	// A node that has a cluster and has had no part in its controllers is no first one,
+	// whatever its configuration says by now. What stands in wal/ is a broker's.
+	if o.Join = !o.Joined && (!first || id.ClusterID != ""); o.Join {
+		o.Beside = nil
+	}
+	o.OnJoined = func() error {
+		return n.id.change(func(id *identity) { id.Raft = raftJoined })
+	}
+}
+
+// handOver has another controller lead while this one is still there: the others need not
+// notice its silence.
+func (n *Node) handOver(ctx context.Context) {
+	if n.peers == nil || n.failure() != nil {
+		return
+	}
+	ctx, cancel := share(ctx, handOverShare)
+	defer cancel()
+	if err := n.controller.HandOver(ctx); err != nil {
+		n.log.Info("no other controller took over before the stop; they will elect one", "error", err)
+	}
+}
+
+// clusterID is the cluster as far as this process knows it, "" before it does.
+func (n *Node) clusterID() string {
+	if id := n.id.now().ClusterID; id != "" {
+		return id
+	}
+	if image := n.peers.image.Load(); image != nil {
+		return (*image)().ClusterID()
+	}
+	return ""
+}
+
+// openDoor opens the way to whichever controller leads.
+func (n *Node) openDoor(ctx context.Context) error {
+	n.door = n.controller
+	running, stop := context.WithCancel(context.Background())
+	n.opened("registration of the controller", func(context.Context) error { stop(); return nil })
+	if n.controller != nil {
+		n.serving.Go(func() { n.keepRegistered(running) }) // blocks on the controller that leads
+	}
+	return n.awaitCluster(ctx)
+}

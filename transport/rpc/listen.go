@@ -1,0 +1,45 @@
+package rpc
+
+import (
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+)
+
+// Bounds of a server, each against a peer that is ill: servers call a few others, and
+// keep their streams.
+const (
+	// MaxReplication is the largest message that a server of brokers must be ready to take: the
+	// records of one message to a follower, with what surrounds them.
+	MaxReplication = 17 << 20
+	// maxStreams of one connection: calls under way.
+	maxStreams = 1024
+	// maxHeader bounds what comes before a message, in bytes.
+	maxHeader = 16 << 10
+	// handshakeTime is how long a new connection may take to say that it is one of gRPC.
+	handshakeTime = 5 * time.Second
+	// aliveAfter is how long a connection may be silent before it is asked whether it
+	// lives, and aliveWait how long it may take to say so. Peers may ask as often as
+	// aliveLeast.
+	aliveAfter = 10 * time.Second
+	aliveWait  = 5 * time.Second
+	aliveLeast = time.Second
+)
+
+// NewServer returns a server for services of this package whose largest message has so
+// many bytes: MaxMessage, or MaxReplication for those of brokers. It bounds what a peer
+// may cost. Nil credentials: neither side proves who it is, which is for loopback.
+func NewServer(c credentials.TransportCredentials, largest int) *grpc.Server {
+	options := []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(largest), grpc.MaxConcurrentStreams(maxStreams), grpc.MaxHeaderListSize(maxHeader),
+		grpc.ConnectionTimeout(handshakeTime),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: aliveAfter, Timeout: aliveWait}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: aliveLeast, PermitWithoutStream: true}),
+	}
+	if c != nil {
+		options = append(options, grpc.Creds(c))
+	}
+	return grpc.NewServer(options...)
+}
