@@ -36,6 +36,7 @@ type Log struct {
 	// is the local start, and may be further back.
 	given        bool
 	epoch        storage.Epoch // that is led; NoEpoch: none
+	followed     storage.Epoch // that is followed; NoEpoch: none
 	epochs       epochs
 	producers    producers // nil: none
 	transactions transactions

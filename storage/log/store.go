@@ -169,7 +169,7 @@ func (s *Store) Create(id storage.PartitionID, c Config) (*Log, error) {
 }
 
 func (s *Store) newLog(id storage.PartitionID) *Log {
-	l := &Log{store: s, id: id, epoch: storage.NoEpoch, stateEpoch: storage.NoEpoch, replica: replica{inSync: 1}}
+	l := &Log{store: s, id: id, epoch: storage.NoEpoch, followed: storage.NoEpoch, stateEpoch: storage.NoEpoch, replica: replica{inSync: 1}}
 	l.config.Store(s.config)
 	return l
 }
