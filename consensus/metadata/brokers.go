@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"fmt"
 	"slices"
 
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
@@ -35,6 +36,10 @@ func (m *Image) registerBroker(index uint64, c *pb.RegisterBroker) (any, *Error)
 	if refused := m.checkBucket(c); refused != nil {
 		return nil, refused
 	}
+	b.MaxFeatureLevel = c.MaxFeatureLevel
+	if said := b.MaxFeatureLevel > 0; said && !guard.Check("metadata.broker-level", b.MaxFeatureLevel >= m.featureLevel) {
+		return nil, Errorf(UnsupportedVersion, "broker %d knows feature level %d at most, the cluster is at %d; run a later version", b.ID, b.MaxFeatureLevel, m.featureLevel)
+	}
 	before, known := m.brokers.get(b.ID)
 	switch {
 	case !known:
@@ -43,9 +48,14 @@ func (m *Image) registerBroker(index uint64, c *pb.RegisterBroker) (any, *Error)
 	case before.Directory != b.Directory && !before.Fenced:
 		return nil, Errorf(DuplicateBrokerRegistration, "broker %d is in service from another data directory", b.ID)
 	}
+	if known {
+		b.Draining = before.Draining
+	}
 	m.brokers = m.brokers.put(b.ID, b)
 	if known {
-		m.loseBroker(b.ID, before.Directory != b.Directory)
+		m.loseBroker(b.ID, loss{
+			wiped: before.Directory != b.Directory, unclean: c.UncleanEnd, ackedBeforeSync: c.AcksBeforeSync,
+		})
 	}
 	return BrokerEpoch(b.Epoch), nil
 }
@@ -62,10 +72,59 @@ func (m *Image) fenceBroker(c *pb.FenceBroker) *Error {
 	changed.Fenced = c.Fenced
 	m.brokers = m.brokers.put(c.BrokerId, &changed)
 	if c.Fenced {
-		m.loseBroker(c.BrokerId, false)
+		m.loseBroker(c.BrokerId, loss{})
 	} else {
 		m.electWhereLeaderless(c.BrokerId)
 	}
+	return nil
+}
+
+// changeBroker begins or ends the draining of a broker. What it leads goes to others
+// in sync at once; its replicas are moved by reassignments.
+func (m *Image) changeBroker(c *pb.ChangeBroker) *Error {
+	before, known := m.brokers.get(c.BrokerId)
+	if !known {
+		return Errorf(BrokerIDNotRegistered, "broker %d", c.BrokerId)
+	}
+	if before.Draining == c.Draining {
+		return nil
+	}
+	changed := *before
+	changed.Draining = c.Draining
+	m.brokers = m.brokers.put(c.BrokerId, &changed)
+	if c.Draining {
+		m.editPartitions(func(t *Topic, p *Partition, change func() *Partition) {
+			if p.Leader == c.BrokerId && m.leadsInVain(p) {
+				p = change()
+				m.elect(t, p)
+				p.PartitionEpoch++
+			}
+		})
+	}
+	return nil
+}
+
+// unregisterBroker forgets a broker. One that a partition names may hold what nobody
+// else does.
+func (m *Image) unregisterBroker(c *pb.UnregisterBroker) *Error {
+	if _, known := m.brokers.get(c.BrokerId); !known {
+		return Errorf(BrokerIDNotRegistered, "broker %d", c.BrokerId)
+	}
+	named := 0
+	var of string
+	for t := range m.Topics() {
+		for p := range t.Partitions.All() {
+			if slices.Contains(p.Replicas, c.BrokerId) {
+				if named++; named == 1 {
+					of = fmt.Sprintf("%s-%d", t.Name, p.Index)
+				}
+			}
+		}
+	}
+	if !guard.Check("metadata.unregistered-holds-nothing", named == 0) {
+		return Errorf(InvalidRequest, "broker %d is a replica of %d partitions, %s the first: move them to others before", c.BrokerId, named, of)
+	}
+	m.brokers = m.brokers.without(c.BrokerId)
 	return nil
 }
 
@@ -79,73 +138,6 @@ func (m *Image) checkBrokerEpoch(id int32, epoch int64) *Error {
 		return Errorf(StaleBrokerEpoch, "broker %d sends epoch %d, it is registered with %d", id, epoch, b.Epoch)
 	}
 	return nil
-}
-
-// loseBroker takes a broker that just was fenced out of every ISR and
-// leadership. With wiped its directory is another one: nothing it held counts.
-func (m *Image) loseBroker(id int32, wiped bool) {
-	m.editPartitions(func(t *Topic, p *Partition, change func() *Partition) {
-		leads := !guard.Check("metadata.registration-takes-leadership", p.Leader != id)
-		inSync := slices.Contains(p.ISR, id)
-		if !leads && !inSync && !(wiped && slices.Contains(p.ELR, id)) {
-			return
-		}
-		p = change()
-		p.ISR = without(p.ISR, id)
-		switch {
-		case !guard.Check("metadata.wiped-leaves-elr", !wiped):
-			p.ELR = without(p.ELR, id)
-		case inSync && len(p.ISR) < t.MinISR(p):
-			p.ELR = slices.Concat(p.ELR, []int32{id})
-		}
-		if leads {
-			m.elect(t, p)
-		}
-		p.PartitionEpoch++
-	})
-}
-
-// electWhereLeaderless gives a leader to partitions without one, now that
-// broker id is back.
-func (m *Image) electWhereLeaderless(id int32) {
-	m.editPartitions(func(t *Topic, p *Partition, change func() *Partition) {
-		if p.Leader != NoLeader || !slices.Contains(p.ISR, id) && !slices.Contains(p.ELR, id) {
-			return
-		}
-		p = change()
-		m.elect(t, p)
-		p.PartitionEpoch++
-	})
-}
-
-// elect gives p the first of its replicas that is alive and in the ISR, else
-// one of the ELR, else none, under a new leader epoch. Nobody else holds every
-// acked record (RULES 3.2).
-func (m *Image) elect(t *Topic, p *Partition) {
-	p.Leader = NoLeader
-	p.LeaderEpoch++
-	for _, from := range [][]int32{p.ISR, p.ELR} {
-		for _, id := range p.Replicas {
-			if !slices.Contains(from, id) || !m.alive(id) {
-				continue
-			}
-			p.Leader = id
-			if !slices.Contains(p.ISR, id) {
-				p.ISR = []int32{id}
-				p.ELR = without(p.ELR, id)
-			}
-			t.clearELR(p)
-			return
-		}
-	}
-}
-
-// clearELR forgets who was eligible once the ISR has risen again: from now on
-// records are acked without them.
-func (t *Topic) clearELR(p *Partition) {
-	if !guard.Check("metadata.elr-ends", len(p.ISR) < t.MinISR(p)) {
-		p.ELR = nil
-	}
 }
 
 // editPartitions shows every partition to decide, which calls change for those

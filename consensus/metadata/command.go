@@ -70,6 +70,20 @@ func Encode(image *Image, body proto.Message) ([]byte, error) {
 		c.Body = &pb.Command_AlterClientQuotas{AlterClientQuotas: b}
 	case *pb.AnnounceEntry:
 		c.Body = &pb.Command_AnnounceEntry{AnnounceEntry: b}
+	case *pb.RegisterController:
+		c.Body = &pb.Command_RegisterController{RegisterController: b}
+	case *pb.UnregisterController:
+		c.Body = &pb.Command_UnregisterController{UnregisterController: b}
+	case *pb.AlterPartitions:
+		c.Body = &pb.Command_AlterPartitions{AlterPartitions: b}
+	case *pb.ElectLeaders:
+		c.Body = &pb.Command_ElectLeaders{ElectLeaders: b}
+	case *pb.ReassignPartitions:
+		c.Body = &pb.Command_ReassignPartitions{ReassignPartitions: b}
+	case *pb.ChangeBroker:
+		c.Body = &pb.Command_ChangeBroker{ChangeBroker: b}
+	case *pb.UnregisterBroker:
+		c.Body = &pb.Command_UnregisterBroker{UnregisterBroker: b}
 	default:
 		panic(fmt.Sprintf("metadata: %T is no command", body))
 	}

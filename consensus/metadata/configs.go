@@ -85,7 +85,7 @@ func (m *Image) alterConfigs(index uint64, c *pb.AlterConfigs) *Error {
 	if r.Type == TopicResource {
 		changed := *topic
 		changed.Configs, changed.ConfigVersion = values, index
-		changed.Partitions = changed.minISRChanged()
+		changed.Partitions = m.reconfigured(&changed)
 		m.topics = m.topics.put(changed.ID, &changed)
 		return nil
 	}
@@ -143,16 +143,23 @@ func (m *Image) numClientMetrics() (n int) {
 // is no topic. It may miss that they do.
 func (m *Image) SameConfigs(other *Image) bool { return m.configs.root == other.configs.root }
 
-// minISRChanged returns the partitions of a topic whose min.insync.replicas may
-// have fallen to what the ISR has.
-func (t *Topic) minISRChanged() Partitions {
+// reconfigured returns the partitions of a topic whose configs changed:
+// min.insync.replicas may have fallen to what the ISR has, and an unclean election may
+// be asked for now.
+func (m *Image) reconfigured(t *Topic) Partitions {
 	edit := t.Partitions.edit()
 	for p := range t.Partitions.All() {
-		if len(p.ELR) > 0 && len(p.ISR) >= t.MinISR(p) {
-			p = edit.at(int(p.Index))
-			t.clearELR(p)
-			p.PartitionEpoch++
+		risen := len(p.ELR) > 0 && len(p.ISR) >= t.MinISR(p)
+		elected := p.Leader == NoLeader && m.mayLead(t, p) != NoLeader
+		if !risen && !elected {
+			continue
 		}
+		p = edit.at(int(p.Index))
+		t.clearELR(p)
+		if elected {
+			m.elect(t, p)
+		}
+		p.PartitionEpoch++
 	}
 	return edit.is
 }

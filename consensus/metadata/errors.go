@@ -34,10 +34,15 @@ const (
 	FencedLeaderEpoch           Code = 74
 	UnknownLeaderEpoch          Code = 75
 	StaleBrokerEpoch            Code = 77
+	PreferredLeaderNotAvailable Code = 80
+	EligibleLeadersNotAvailable Code = 83
+	ElectionNotNeeded           Code = 84
+	NoReassignmentInProgress    Code = 85
 	ThrottlingQuotaExceeded     Code = 89
 	ResourceNotFound            Code = 91
 	DuplicateBrokerRegistration Code = 101
 	BrokerIDNotRegistered       Code = 102
+	IneligibleReplica           Code = 107
 	UnknownTopicID              Code = 100
 	InconsistentClusterID       Code = 104
 	InvalidUpdateVersion        Code = 95
@@ -66,10 +71,15 @@ var codeNames = map[Code]string{
 	FencedLeaderEpoch:           "fenced leader epoch",
 	UnknownLeaderEpoch:          "unknown leader epoch",
 	StaleBrokerEpoch:            "stale broker epoch",
+	PreferredLeaderNotAvailable: "preferred leader not available",
+	EligibleLeadersNotAvailable: "eligible leaders not available",
+	ElectionNotNeeded:           "election not needed",
+	NoReassignmentInProgress:    "no reassignment in progress",
 	ThrottlingQuotaExceeded:     "throttling quota exceeded",
 	ResourceNotFound:            "resource not found",
 	DuplicateBrokerRegistration: "duplicate broker registration",
 	BrokerIDNotRegistered:       "broker id not registered",
+	IneligibleReplica:           "ineligible replica",
 	UnknownTopicID:              "unknown topic id",
 	InconsistentClusterID:       "inconsistent cluster id",
 	InvalidUpdateVersion:        "invalid update version",

@@ -22,7 +22,10 @@ const (
 	// LineageFeatureLevel: entries of the metadata log in the bucket are announced.
 	LineageFeatureLevel uint32 = 8
 
-	LatestFeatureLevel = LineageFeatureLevel // the highest that this binary knows
+	// ClusterFeatureLevel: more than one process, see docs/design/0012-cluster-metadata.md.
+	ClusterFeatureLevel uint32 = 9
+
+	LatestFeatureLevel = ClusterFeatureLevel // the highest that this binary knows
 )
 
 // levelOf returns the level that allows a command.
@@ -31,6 +34,9 @@ func levelOf(c *pb.Command) uint32 {
 	case *pb.Command_InitCluster:
 		return 0
 	case *pb.Command_RegisterBroker:
+		if r := body.RegisterBroker; r.MaxFeatureLevel != 0 || r.UncleanEnd || r.AcksBeforeSync {
+			return ClusterFeatureLevel
+		}
 		if len(body.RegisterBroker.BucketNonce) > 0 {
 			return ObjectsFeatureLevel
 		}
@@ -52,6 +58,9 @@ func levelOf(c *pb.Command) uint32 {
 		return QuotasFeatureLevel
 	case *pb.Command_AnnounceEntry:
 		return LineageFeatureLevel
+	case *pb.Command_RegisterController, *pb.Command_UnregisterController, *pb.Command_AlterPartitions, *pb.Command_ElectLeaders,
+		*pb.Command_ReassignPartitions, *pb.Command_ChangeBroker, *pb.Command_UnregisterBroker:
+		return ClusterFeatureLevel
 	}
 	return FirstFeatureLevel
 }

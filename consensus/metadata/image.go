@@ -20,12 +20,13 @@ type Image struct {
 	controllerID   int32 // who leads the controllers; not part of the log
 	partitions     int
 
-	topics     tree[storage.TopicID, *Topic]
-	names      tree[string, storage.TopicID]
-	collisions tree[string, string] // collisionKey → name
-	brokers    tree[int32, *Broker]
-	configs    tree[Resource, *ResourceConfig] // of brokers, of subscriptions to metrics of clients, and then of groups; a topic has its own
-	quotas     tree[QuotaEntity, *ClientQuotas]
+	topics      tree[storage.TopicID, *Topic]
+	names       tree[string, storage.TopicID]
+	collisions  tree[string, string] // collisionKey → name
+	brokers     tree[int32, *Broker]
+	controllers tree[uint64, *ControllerNode]
+	configs     tree[Resource, *ResourceConfig] // of brokers, of subscriptions to metrics of clients, and then of groups; a topic has its own
+	quotas      tree[QuotaEntity, *ClientQuotas]
 
 	bucket       Bucket
 	announced    announced
@@ -44,13 +45,14 @@ func emptyImage() *Image {
 		topics: newTree[storage.TopicID, *Topic](func(a, b storage.TopicID) int {
 			return bytes.Compare(a[:], b[:])
 		}),
-		names:      newTree[string, storage.TopicID](strings.Compare),
-		collisions: newTree[string, string](strings.Compare),
-		brokers:    newTree[int32, *Broker](cmp.Compare[int32]),
-		configs:    newTree[Resource, *ResourceConfig](compareResources),
-		quotas:     newTree[QuotaEntity, *ClientQuotas](compareQuotaEntities),
-		objects:    newObjectTrees(),
-		dying:      newTree[storage.ObjectID, *Dying](cmp.Compare[storage.ObjectID]),
+		names:       newTree[string, storage.TopicID](strings.Compare),
+		collisions:  newTree[string, string](strings.Compare),
+		brokers:     newTree[int32, *Broker](cmp.Compare[int32]),
+		controllers: newControllers(),
+		configs:     newTree[Resource, *ResourceConfig](compareResources),
+		quotas:      newTree[QuotaEntity, *ClientQuotas](compareQuotaEntities),
+		objects:     newObjectTrees(),
+		dying:       newTree[storage.ObjectID, *Dying](cmp.Compare[storage.ObjectID]),
 	}
 }
 
@@ -73,17 +75,22 @@ func (t *Topic) Partition(index int32) *Partition {
 }
 
 // MinISR returns how many replicas of p must be in sync for acks=all: the
-// topic's min.insync.replicas, else two, and never more than p has replicas.
+// topic's min.insync.replicas, else two, and never more than p has replicas,
+// without those that a reassignment is adding: they count when they are all there.
 // Unset, it is reckoned at use, so that it grows with the replicas.
 func (t *Topic) MinISR(p *Partition) int {
 	want := 2
 	if set, err := strconv.Atoi(t.Configs[minInsyncReplicas]); err == nil && set > 0 {
 		want = set
 	}
-	return min(want, len(p.Replicas))
+	return min(want, len(p.Replicas)-len(p.Adding))
 }
 
 const minInsyncReplicas = "min.insync.replicas"
+
+// PeerListener is the name of the listener that is for other brokers: the host and
+// port of a broker's gRPC. Clients are never told of it.
+const PeerListener = "peer"
 
 // Listener is an address that a broker announces.
 type Listener struct {
@@ -102,6 +109,10 @@ type Broker struct {
 	Rack        string
 	Listeners   []Listener
 	Fenced      bool // leads nothing and is given no new replica
+	// Draining: it is to be emptied. It is given no new replica, and no leadership that
+	// another replica in sync can have. It outlasts registrations.
+	Draining        bool
+	MaxFeatureLevel uint32 // the highest that its binary knows; 0: it has not said
 }
 
 // Offset returns the log index of the last command in the image.
@@ -236,4 +247,10 @@ func (m *Image) Config(r Resource) (values map[string]string, version uint64) {
 func (m *Image) alive(id int32) bool {
 	b, ok := m.brokers.get(id)
 	return ok && !b.Fenced
+}
+
+// draining reports whether broker id is to be emptied.
+func (m *Image) draining(id int32) bool {
+	b, ok := m.brokers.get(id)
+	return ok && b.Draining
 }

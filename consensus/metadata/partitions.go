@@ -20,9 +20,12 @@ type Partition struct {
 	Replicas       []int32 // the first is the preferred leader
 	ISR            []int32 // in sync: hold every record below the high watermark
 	ELR            []int32 // left the ISR below min.insync.replicas, still hold every acked record (KIP-966)
-	LogStart       storage.Offset
-	tiered         *tier     // nil while none of it is in the bucket
-	cleaning       *Cleaning // nil: never cleaned
+	// Adding and Removing are those of Replicas that a reassignment brings and takes
+	// away. Replicas without Removing is what it comes to.
+	Adding, Removing []int32
+	LogStart         storage.Offset
+	tiered           *tier     // nil while none of it is in the bucket
+	cleaning         *Cleaning // nil: never cleaned
 }
 
 // Ranges returns where the partition lies in the bucket, but for what is filed in

@@ -46,6 +46,7 @@ func (m *Image) Snapshot() []byte {
 		BucketIncarnation: m.bucket.Incarnation,
 
 		ClientQuotas: uint64(m.quotas.len()),
+		Controllers:  uint64(m.controllers.len()),
 
 		Entry: m.announced.number, Writers: m.announced.encode(),
 	}}})
@@ -63,6 +64,11 @@ func (m *Image) Snapshot() []byte {
 	for q := range m.ClientQuotas() {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_ClientQuotas{ClientQuotas: &pb.SnapshotClientQuotas{
 			Entity: q.Entity.encode(), Values: encodeRates(q.Rates),
+		}}})
+	}
+	for c := range m.Controllers() {
+		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Controller{Controller: &pb.SnapshotController{
+			NodeId: c.ID, Directory: c.Directory[:], RaftAddress: c.Raft, ControllerAddress: c.Controller, MaxFeatureLevel: c.MaxFeatureLevel,
 		}}})
 	}
 	for t := range m.Topics() {
@@ -102,7 +108,7 @@ func appendRecord(b []byte, r *pb.SnapshotRecord) []byte {
 func encodeBroker(b *Broker) *pb.SnapshotBroker {
 	encoded := &pb.SnapshotBroker{
 		Id: b.ID, Epoch: b.Epoch, Incarnation: b.Incarnation[:], Directory: b.Directory[:],
-		Rack: b.Rack, Fenced: b.Fenced,
+		Rack: b.Rack, Fenced: b.Fenced, Draining: b.Draining, MaxFeatureLevel: b.MaxFeatureLevel,
 	}
 	for _, l := range b.Listeners {
 		encoded.Listeners = append(encoded.Listeners, &pb.Listener{Name: l.Name, Host: l.Host, Port: l.Port, Protocol: l.Protocol})
@@ -120,6 +126,7 @@ func encodeTopic(t *Topic) *pb.SnapshotTopic {
 		encoded.Partitions = append(encoded.Partitions, &pb.SnapshotPartition{
 			Leader: p.Leader, LeaderEpoch: int32(p.LeaderEpoch), PartitionEpoch: p.PartitionEpoch,
 			Replicas: p.Replicas, Isr: p.ISR, Elr: p.ELR, LogStart: int64(p.LogStart), Cleaning: p.Cleaning().encode(),
+			Adding: p.Adding, Removing: p.Removing,
 		})
 	}
 	return encoded
@@ -211,6 +218,11 @@ func decodeSnapshot(b []byte) (*Image, error) {
 			return nil, err
 		}
 	}
+	for range h.Controllers {
+		if err := d.controller(m); err != nil {
+			return nil, err
+		}
+	}
 	for range h.Topics {
 		if err := d.topic(m); err != nil {
 			return nil, err
@@ -235,7 +247,7 @@ func (d *decoder) broker(m *Image) error {
 	if e == nil || len(e.Incarnation) != len(b.Incarnation) || len(e.Directory) != len(b.Directory) {
 		return d.corrupt("no broker where one is due")
 	}
-	*b = Broker{ID: e.Id, Epoch: e.Epoch, Incarnation: [16]byte(e.Incarnation), Directory: [16]byte(e.Directory), Rack: e.Rack, Fenced: e.Fenced}
+	*b = Broker{ID: e.Id, Epoch: e.Epoch, Incarnation: [16]byte(e.Incarnation), Directory: [16]byte(e.Directory), Rack: e.Rack, Fenced: e.Fenced, Draining: e.Draining, MaxFeatureLevel: e.MaxFeatureLevel}
 	for _, l := range e.Listeners {
 		b.Listeners = append(b.Listeners, Listener{Name: l.Name, Host: l.Host, Port: l.Port, Protocol: l.Protocol})
 	}
@@ -243,6 +255,26 @@ func (d *decoder) broker(m *Image) error {
 		return d.corrupt("broker %d twice", b.ID)
 	}
 	m.brokers = m.brokers.put(b.ID, b)
+	return nil
+}
+
+func (d *decoder) controller(m *Image) error {
+	r, err := d.next()
+	if err != nil {
+		return err
+	}
+	e := r.GetController()
+	if e == nil {
+		return d.corrupt("no controller where one is due")
+	}
+	n, refused := decodeController(e.NodeId, e.Directory, e.RaftAddress, e.ControllerAddress, e.MaxFeatureLevel)
+	if refused != nil {
+		return d.corrupt("%v", refused)
+	}
+	if _, twice := m.controllers.get(n.ID); twice {
+		return d.corrupt("controller %d twice", n.ID)
+	}
+	m.controllers = m.controllers.put(n.ID, n)
 	return nil
 }
 
@@ -293,6 +325,7 @@ func (d *decoder) topic(m *Image) error {
 		partitions = append(partitions, Partition{
 			Index: int32(i), Leader: p.Leader, LeaderEpoch: storage.Epoch(p.LeaderEpoch), PartitionEpoch: p.PartitionEpoch,
 			Replicas: slices.Clip(p.Replicas), ISR: slices.Clip(p.Isr), ELR: slices.Clip(p.Elr), LogStart: storage.Offset(p.LogStart),
+			Adding: slices.Clip(p.Adding), Removing: slices.Clip(p.Removing),
 			cleaning: cleaning,
 		})
 	}

@@ -49,6 +49,9 @@ type (
 	// ObjectCount is the result of CondemnObjects, ForgetObjects and
 	// DissolveManifest: how many were.
 	ObjectCount int
+	// PartitionResults is the result of AlterPartitions, ElectLeaders and
+	// ReassignPartitions: nil or an *Error for each entry.
+	PartitionResults []error
 	// EntryIndex is the result of AnnounceEntry: the index of the command.
 	EntryIndex uint64
 )
@@ -136,6 +139,20 @@ func (m *Image) apply(index uint64, c *pb.Command) (result any, refused *Error) 
 		return nil, m.alterClientQuotas(body.AlterClientQuotas)
 	case *pb.Command_AnnounceEntry:
 		return m.announceEntry(index, body.AnnounceEntry)
+	case *pb.Command_RegisterController:
+		return nil, m.registerController(body.RegisterController)
+	case *pb.Command_UnregisterController:
+		return nil, m.unregisterController(body.UnregisterController)
+	case *pb.Command_AlterPartitions:
+		return m.alterPartitions(body.AlterPartitions)
+	case *pb.Command_ElectLeaders:
+		return m.electLeaders(body.ElectLeaders)
+	case *pb.Command_ReassignPartitions:
+		return m.reassignPartitions(body.ReassignPartitions)
+	case *pb.Command_ChangeBroker:
+		return nil, m.changeBroker(body.ChangeBroker)
+	case *pb.Command_UnregisterBroker:
+		return nil, m.unregisterBroker(body.UnregisterBroker)
 	}
 	return nil, Errorf(UnsupportedVersion, "command without a body")
 }
@@ -157,7 +174,29 @@ func (m *Image) setFeatureLevel(c *pb.SetFeatureLevel) *Error {
 	if c.Level < m.featureLevel {
 		return Errorf(InvalidUpdateVersion, "feature level %d is below the cluster's %d; it never falls", c.Level, m.featureLevel)
 	}
+	if refused := m.checkKnown(c.Level); refused != nil {
+		return refused
+	}
 	m.featureLevel = c.Level
+	return nil
+}
+
+// checkKnown refuses a feature level that a registered node does not know, as far as
+// nodes say what they know: below ClusterFeatureLevel there is but one.
+func (m *Image) checkKnown(level uint32) *Error {
+	if m.featureLevel < ClusterFeatureLevel || level == m.featureLevel {
+		return nil
+	}
+	for c := range m.Controllers() {
+		if !guard.Check("metadata.level-controllers-know", c.MaxFeatureLevel >= level) {
+			return Errorf(UnsupportedVersion, "controller %d knows feature level %d at most", c.ID, c.MaxFeatureLevel)
+		}
+	}
+	for b := range m.Brokers() {
+		if !guard.Check("metadata.level-brokers-know", b.MaxFeatureLevel >= level) {
+			return Errorf(UnsupportedVersion, "broker %d knows feature level %d at most", b.ID, b.MaxFeatureLevel)
+		}
+	}
 	return nil
 }
 

@@ -123,6 +123,9 @@ func (m *Image) newPartitions(first int, assignments []*pb.Assignment) ([]Partit
 			if slices.Contains(a.Replicas[:j], id) {
 				return nil, Errorf(InvalidReplicaAssignment, "partition %d: broker %d is named twice", p.Index, id)
 			}
+			if !guard.Check("metadata.drained-gets-nothing", !m.draining(id)) {
+				return nil, Errorf(InvalidReplicaAssignment, "partition %d: broker %d is being drained", p.Index, id)
+			}
 			if m.alive(id) {
 				p.ISR = append(p.ISR, id)
 			}

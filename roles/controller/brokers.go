@@ -18,6 +18,16 @@ type Registration struct {
 	Listeners   []metadata.Listener
 	Rack        string
 	BucketNonce [16]byte // that it read in its bucket; zero while the cluster has none
+
+	// MaxFeatureLevel is the highest that its binary knows: the cluster's is not raised
+	// beyond it. 0: not said, and nothing is raised.
+	MaxFeatureLevel uint32
+	// UncleanEnd: its last process did not end by its own wish, or that is not known.
+	// AcksBeforeSync: that process acknowledged before the sync, whatever the topic
+	// (wal.sync = interval). With both the broker leaves every ISR and ELR that has
+	// others in it, and with the first those of topics of durability memory.
+	UncleanEnd     bool
+	AcksBeforeSync bool
 }
 
 // LogStart asks for the log start of one partition to move forward.
@@ -39,6 +49,9 @@ func (c *Controller) RegisterBroker(ctx context.Context, r Registration) (epoch 
 	}
 	if r.BucketNonce != [16]byte{} {
 		command.BucketNonce = r.BucketNonce[:]
+	}
+	if c.state.Image().FeatureLevel() >= metadata.ClusterFeatureLevel {
+		command.MaxFeatureLevel, command.UncleanEnd, command.AcksBeforeSync = r.MaxFeatureLevel, r.UncleanEnd, r.AcksBeforeSync
 	}
 	for _, l := range r.Listeners {
 		command.Listeners = append(command.Listeners, &pb.Listener{Name: l.Name, Host: l.Host, Port: l.Port, Protocol: l.Protocol})

@@ -13,11 +13,11 @@ type candidate struct {
 	rack string
 }
 
-// candidates returns the brokers in service, in order of id.
+// candidates returns the brokers in service that are not being drained, in order of id.
 func candidates(image *metadata.Image) []candidate {
 	var found []candidate
 	for b := range image.Brokers() {
-		if !b.Fenced {
+		if !b.Fenced && !b.Draining {
 			found = append(found, candidate{id: b.ID, rack: b.Rack})
 		}
 	}

@@ -51,6 +51,13 @@ type Command struct {
 	//	*Command_RecordCleaning
 	//	*Command_AlterClientQuotas
 	//	*Command_AnnounceEntry
+	//	*Command_RegisterController
+	//	*Command_UnregisterController
+	//	*Command_AlterPartitions
+	//	*Command_ElectLeaders
+	//	*Command_ReassignPartitions
+	//	*Command_ChangeBroker
+	//	*Command_UnregisterBroker
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -291,6 +298,69 @@ func (x *Command) GetAnnounceEntry() *AnnounceEntry {
 	return nil
 }
 
+func (x *Command) GetRegisterController() *RegisterController {
+	if x != nil {
+		if x, ok := x.Body.(*Command_RegisterController); ok {
+			return x.RegisterController
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetUnregisterController() *UnregisterController {
+	if x != nil {
+		if x, ok := x.Body.(*Command_UnregisterController); ok {
+			return x.UnregisterController
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetAlterPartitions() *AlterPartitions {
+	if x != nil {
+		if x, ok := x.Body.(*Command_AlterPartitions); ok {
+			return x.AlterPartitions
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetElectLeaders() *ElectLeaders {
+	if x != nil {
+		if x, ok := x.Body.(*Command_ElectLeaders); ok {
+			return x.ElectLeaders
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetReassignPartitions() *ReassignPartitions {
+	if x != nil {
+		if x, ok := x.Body.(*Command_ReassignPartitions); ok {
+			return x.ReassignPartitions
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetChangeBroker() *ChangeBroker {
+	if x != nil {
+		if x, ok := x.Body.(*Command_ChangeBroker); ok {
+			return x.ChangeBroker
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetUnregisterBroker() *UnregisterBroker {
+	if x != nil {
+		if x, ok := x.Body.(*Command_UnregisterBroker); ok {
+			return x.UnregisterBroker
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -388,6 +458,35 @@ type Command_AnnounceEntry struct {
 	AnnounceEntry *AnnounceEntry `protobuf:"bytes,61,opt,name=announce_entry,json=announceEntry,proto3,oneof"`
 }
 
+type Command_RegisterController struct {
+	// Feature level 9.
+	RegisterController *RegisterController `protobuf:"bytes,62,opt,name=register_controller,json=registerController,proto3,oneof"`
+}
+
+type Command_UnregisterController struct {
+	UnregisterController *UnregisterController `protobuf:"bytes,63,opt,name=unregister_controller,json=unregisterController,proto3,oneof"`
+}
+
+type Command_AlterPartitions struct {
+	AlterPartitions *AlterPartitions `protobuf:"bytes,64,opt,name=alter_partitions,json=alterPartitions,proto3,oneof"`
+}
+
+type Command_ElectLeaders struct {
+	ElectLeaders *ElectLeaders `protobuf:"bytes,65,opt,name=elect_leaders,json=electLeaders,proto3,oneof"`
+}
+
+type Command_ReassignPartitions struct {
+	ReassignPartitions *ReassignPartitions `protobuf:"bytes,66,opt,name=reassign_partitions,json=reassignPartitions,proto3,oneof"`
+}
+
+type Command_ChangeBroker struct {
+	ChangeBroker *ChangeBroker `protobuf:"bytes,67,opt,name=change_broker,json=changeBroker,proto3,oneof"`
+}
+
+type Command_UnregisterBroker struct {
+	UnregisterBroker *UnregisterBroker `protobuf:"bytes,68,opt,name=unregister_broker,json=unregisterBroker,proto3,oneof"`
+}
+
 func (*Command_InitCluster) isCommand_Body() {}
 
 func (*Command_SetFeatureLevel) isCommand_Body() {}
@@ -431,6 +530,20 @@ func (*Command_RecordCleaning) isCommand_Body() {}
 func (*Command_AlterClientQuotas) isCommand_Body() {}
 
 func (*Command_AnnounceEntry) isCommand_Body() {}
+
+func (*Command_RegisterController) isCommand_Body() {}
+
+func (*Command_UnregisterController) isCommand_Body() {}
+
+func (*Command_AlterPartitions) isCommand_Body() {}
+
+func (*Command_ElectLeaders) isCommand_Body() {}
+
+func (*Command_ReassignPartitions) isCommand_Body() {}
+
+func (*Command_ChangeBroker) isCommand_Body() {}
+
+func (*Command_UnregisterBroker) isCommand_Body() {}
 
 // InitCluster is the first command of a log.
 type InitCluster struct {
@@ -601,15 +714,19 @@ func (x *Listener) GetProtocol() string {
 // RegisterBroker is one start of one broker. Apply makes its index the broker
 // epoch, fences the broker and takes from it every leadership it held.
 type RegisterBroker struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	BrokerId      int32                  `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
-	Incarnation   []byte                 `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // 16 bytes, new with every start
-	Directory     []byte                 `protobuf:"bytes,3,opt,name=directory,proto3" json:"directory,omitempty"`     // 16 bytes, new with every data directory
-	Listeners     []*Listener            `protobuf:"bytes,4,rep,name=listeners,proto3" json:"listeners,omitempty"`
-	Rack          string                 `protobuf:"bytes,5,opt,name=rack,proto3" json:"rack,omitempty"`
-	BucketNonce   []byte                 `protobuf:"bytes,6,opt,name=bucket_nonce,json=bucketNonce,proto3" json:"bucket_nonce,omitempty"` // level 2: 16 bytes that the broker read in the bucket; empty without one
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	BrokerId    int32                  `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	Incarnation []byte                 `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // 16 bytes, new with every start
+	Directory   []byte                 `protobuf:"bytes,3,opt,name=directory,proto3" json:"directory,omitempty"`     // 16 bytes, new with every data directory
+	Listeners   []*Listener            `protobuf:"bytes,4,rep,name=listeners,proto3" json:"listeners,omitempty"`
+	Rack        string                 `protobuf:"bytes,5,opt,name=rack,proto3" json:"rack,omitempty"`
+	BucketNonce []byte                 `protobuf:"bytes,6,opt,name=bucket_nonce,json=bucketNonce,proto3" json:"bucket_nonce,omitempty"` // level 2: 16 bytes that the broker read in the bucket; empty without one
+	// Feature level 9.
+	MaxFeatureLevel uint32 `protobuf:"varint,7,opt,name=max_feature_level,json=maxFeatureLevel,proto3" json:"max_feature_level,omitempty"` // the highest that its binary knows; 0: not said
+	UncleanEnd      bool   `protobuf:"varint,8,opt,name=unclean_end,json=uncleanEnd,proto3" json:"unclean_end,omitempty"`                  // its last process did not end by its own wish, or it is not known
+	AcksBeforeSync  bool   `protobuf:"varint,9,opt,name=acks_before_sync,json=acksBeforeSync,proto3" json:"acks_before_sync,omitempty"`    // its last process acknowledged before the sync, whatever the topic
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *RegisterBroker) Reset() {
@@ -682,6 +799,27 @@ func (x *RegisterBroker) GetBucketNonce() []byte {
 		return x.BucketNonce
 	}
 	return nil
+}
+
+func (x *RegisterBroker) GetMaxFeatureLevel() uint32 {
+	if x != nil {
+		return x.MaxFeatureLevel
+	}
+	return 0
+}
+
+func (x *RegisterBroker) GetUncleanEnd() bool {
+	if x != nil {
+		return x.UncleanEnd
+	}
+	return false
+}
+
+func (x *RegisterBroker) GetAcksBeforeSync() bool {
+	if x != nil {
+		return x.AcksBeforeSync
+	}
+	return false
 }
 
 // FenceBroker takes a registration out of service, or puts it back.
@@ -2425,6 +2563,378 @@ func (x *AnnounceEntry) GetWriter() uint64 {
 	return 0
 }
 
+// RegisterController says where a member of the group of controllers is reached, and
+// what it knows. It takes the place of what was said of that node before.
+type RegisterController struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	NodeId            uint64                 `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Directory         []byte                 `protobuf:"bytes,2,opt,name=directory,proto3" json:"directory,omitempty"`                                          // 16 bytes, of its data directory
+	RaftAddress       string                 `protobuf:"bytes,3,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"`                   // host:port
+	ControllerAddress string                 `protobuf:"bytes,4,opt,name=controller_address,json=controllerAddress,proto3" json:"controller_address,omitempty"` // host:port
+	MaxFeatureLevel   uint32                 `protobuf:"varint,5,opt,name=max_feature_level,json=maxFeatureLevel,proto3" json:"max_feature_level,omitempty"`    // the highest that its binary knows
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *RegisterController) Reset() {
+	*x = RegisterController{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegisterController) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegisterController) ProtoMessage() {}
+
+func (x *RegisterController) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegisterController.ProtoReflect.Descriptor instead.
+func (*RegisterController) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *RegisterController) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *RegisterController) GetDirectory() []byte {
+	if x != nil {
+		return x.Directory
+	}
+	return nil
+}
+
+func (x *RegisterController) GetRaftAddress() string {
+	if x != nil {
+		return x.RaftAddress
+	}
+	return ""
+}
+
+func (x *RegisterController) GetControllerAddress() string {
+	if x != nil {
+		return x.ControllerAddress
+	}
+	return ""
+}
+
+func (x *RegisterController) GetMaxFeatureLevel() uint32 {
+	if x != nil {
+		return x.MaxFeatureLevel
+	}
+	return 0
+}
+
+type UnregisterController struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        uint64                 `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnregisterController) Reset() {
+	*x = UnregisterController{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnregisterController) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnregisterController) ProtoMessage() {}
+
+func (x *UnregisterController) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnregisterController.ProtoReflect.Descriptor instead.
+func (*UnregisterController) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *UnregisterController) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+// AlterPartitions is sent by the leaders of the partitions it names, to say who is in
+// sync. Each entry stands alone.
+type AlterPartitions struct {
+	state         protoimpl.MessageState   `protogen:"open.v1"`
+	BrokerId      int32                    `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	BrokerEpoch   int64                    `protobuf:"varint,2,opt,name=broker_epoch,json=brokerEpoch,proto3" json:"broker_epoch,omitempty"`
+	Entries       []*AlterPartitions_Entry `protobuf:"bytes,3,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlterPartitions) Reset() {
+	*x = AlterPartitions{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlterPartitions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlterPartitions) ProtoMessage() {}
+
+func (x *AlterPartitions) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlterPartitions.ProtoReflect.Descriptor instead.
+func (*AlterPartitions) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *AlterPartitions) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *AlterPartitions) GetBrokerEpoch() int64 {
+	if x != nil {
+		return x.BrokerEpoch
+	}
+	return 0
+}
+
+func (x *AlterPartitions) GetEntries() []*AlterPartitions_Entry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+// ElectLeaders is the controller's own. Each entry stands alone.
+type ElectLeaders struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entries       []*ElectLeaders_Entry  `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ElectLeaders) Reset() {
+	*x = ElectLeaders{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ElectLeaders) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ElectLeaders) ProtoMessage() {}
+
+func (x *ElectLeaders) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ElectLeaders.ProtoReflect.Descriptor instead.
+func (*ElectLeaders) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ElectLeaders) GetEntries() []*ElectLeaders_Entry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+// ReassignPartitions is the controller's own. Each entry stands alone.
+type ReassignPartitions struct {
+	state         protoimpl.MessageState      `protogen:"open.v1"`
+	Entries       []*ReassignPartitions_Entry `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReassignPartitions) Reset() {
+	*x = ReassignPartitions{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReassignPartitions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReassignPartitions) ProtoMessage() {}
+
+func (x *ReassignPartitions) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReassignPartitions.ProtoReflect.Descriptor instead.
+func (*ReassignPartitions) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ReassignPartitions) GetEntries() []*ReassignPartitions_Entry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+// ChangeBroker says that a broker is to be emptied, or no longer.
+type ChangeBroker struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BrokerId      int32                  `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	Draining      bool                   `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeBroker) Reset() {
+	*x = ChangeBroker{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeBroker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeBroker) ProtoMessage() {}
+
+func (x *ChangeBroker) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeBroker.ProtoReflect.Descriptor instead.
+func (*ChangeBroker) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ChangeBroker) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *ChangeBroker) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+// UnregisterBroker forgets a broker that no partition names.
+type UnregisterBroker struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BrokerId      int32                  `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnregisterBroker) Reset() {
+	*x = UnregisterBroker{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnregisterBroker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnregisterBroker) ProtoMessage() {}
+
+func (x *UnregisterBroker) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnregisterBroker.ProtoReflect.Descriptor instead.
+func (*UnregisterBroker) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *UnregisterBroker) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
 type AdvanceLogStart_Entry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TopicId       []byte                 `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
@@ -2437,7 +2947,7 @@ type AdvanceLogStart_Entry struct {
 
 func (x *AdvanceLogStart_Entry) Reset() {
 	*x = AdvanceLogStart_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[31]
+	mi := &file_consensus_metadata_command_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2449,7 +2959,7 @@ func (x *AdvanceLogStart_Entry) String() string {
 func (*AdvanceLogStart_Entry) ProtoMessage() {}
 
 func (x *AdvanceLogStart_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[31]
+	mi := &file_consensus_metadata_command_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2504,7 +3014,7 @@ type MoveLogStarts_Topic struct {
 
 func (x *MoveLogStarts_Topic) Reset() {
 	*x = MoveLogStarts_Topic{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[32]
+	mi := &file_consensus_metadata_command_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2516,7 +3026,7 @@ func (x *MoveLogStarts_Topic) String() string {
 func (*MoveLogStarts_Topic) ProtoMessage() {}
 
 func (x *MoveLogStarts_Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[32]
+	mi := &file_consensus_metadata_command_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2553,11 +3063,267 @@ func (x *MoveLogStarts_Topic) GetOffsets() []int64 {
 	return nil
 }
 
+type AlterPartitions_Replica struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BrokerId      int32                  `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	BrokerEpoch   int64                  `protobuf:"varint,2,opt,name=broker_epoch,json=brokerEpoch,proto3" json:"broker_epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlterPartitions_Replica) Reset() {
+	*x = AlterPartitions_Replica{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlterPartitions_Replica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlterPartitions_Replica) ProtoMessage() {}
+
+func (x *AlterPartitions_Replica) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlterPartitions_Replica.ProtoReflect.Descriptor instead.
+func (*AlterPartitions_Replica) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{33, 0}
+}
+
+func (x *AlterPartitions_Replica) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *AlterPartitions_Replica) GetBrokerEpoch() int64 {
+	if x != nil {
+		return x.BrokerEpoch
+	}
+	return 0
+}
+
+type AlterPartitions_Entry struct {
+	state          protoimpl.MessageState     `protogen:"open.v1"`
+	TopicId        []byte                     `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Partition      int32                      `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	LeaderEpoch    int32                      `protobuf:"varint,3,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
+	PartitionEpoch int32                      `protobuf:"varint,4,opt,name=partition_epoch,json=partitionEpoch,proto3" json:"partition_epoch,omitempty"`
+	Isr            []*AlterPartitions_Replica `protobuf:"bytes,5,rep,name=isr,proto3" json:"isr,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *AlterPartitions_Entry) Reset() {
+	*x = AlterPartitions_Entry{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlterPartitions_Entry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlterPartitions_Entry) ProtoMessage() {}
+
+func (x *AlterPartitions_Entry) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlterPartitions_Entry.ProtoReflect.Descriptor instead.
+func (*AlterPartitions_Entry) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{33, 1}
+}
+
+func (x *AlterPartitions_Entry) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *AlterPartitions_Entry) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *AlterPartitions_Entry) GetLeaderEpoch() int32 {
+	if x != nil {
+		return x.LeaderEpoch
+	}
+	return 0
+}
+
+func (x *AlterPartitions_Entry) GetPartitionEpoch() int32 {
+	if x != nil {
+		return x.PartitionEpoch
+	}
+	return 0
+}
+
+func (x *AlterPartitions_Entry) GetIsr() []*AlterPartitions_Replica {
+	if x != nil {
+		return x.Isr
+	}
+	return nil
+}
+
+type ElectLeaders_Entry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TopicId       []byte                 `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Partition     int32                  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	Leader        int32                  `protobuf:"varint,3,opt,name=leader,proto3" json:"leader,omitempty"`   // -1: the first of the replicas that may
+	Unclean       bool                   `protobuf:"varint,4,opt,name=unclean,proto3" json:"unclean,omitempty"` // if nobody else can lead, one that may lack records that were acknowledged
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ElectLeaders_Entry) Reset() {
+	*x = ElectLeaders_Entry{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ElectLeaders_Entry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ElectLeaders_Entry) ProtoMessage() {}
+
+func (x *ElectLeaders_Entry) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ElectLeaders_Entry.ProtoReflect.Descriptor instead.
+func (*ElectLeaders_Entry) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{34, 0}
+}
+
+func (x *ElectLeaders_Entry) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *ElectLeaders_Entry) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *ElectLeaders_Entry) GetLeader() int32 {
+	if x != nil {
+		return x.Leader
+	}
+	return 0
+}
+
+func (x *ElectLeaders_Entry) GetUnclean() bool {
+	if x != nil {
+		return x.Unclean
+	}
+	return false
+}
+
+type ReassignPartitions_Entry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TopicId       []byte                 `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Partition     int32                  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	Replicas      []int32                `protobuf:"varint,3,rep,packed,name=replicas,proto3" json:"replicas,omitempty"` // none: what was begun ends
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReassignPartitions_Entry) Reset() {
+	*x = ReassignPartitions_Entry{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReassignPartitions_Entry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReassignPartitions_Entry) ProtoMessage() {}
+
+func (x *ReassignPartitions_Entry) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReassignPartitions_Entry.ProtoReflect.Descriptor instead.
+func (*ReassignPartitions_Entry) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{35, 0}
+}
+
+func (x *ReassignPartitions_Entry) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *ReassignPartitions_Entry) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *ReassignPartitions_Entry) GetReplicas() []int32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
 var File_consensus_metadata_command_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\n" +
-	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\xb3\r\n" +
+	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\x83\x12\n" +
 	"\aCommand\x12D\n" +
 	"\finit_cluster\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.InitClusterH\x00R\vinitCluster\x12Q\n" +
 	"\x11set_feature_level\x18\x02 \x01(\v2#.rustmq.metadata.v1.SetFeatureLevelH\x00R\x0fsetFeatureLevel\x12M\n" +
@@ -2583,7 +3349,14 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\x11dissolve_manifest\x18\x13 \x01(\v2$.rustmq.metadata.v1.DissolveManifestH\x00R\x10dissolveManifest\x12M\n" +
 	"\x0frecord_cleaning\x18( \x01(\v2\".rustmq.metadata.v1.RecordCleaningH\x00R\x0erecordCleaning\x12W\n" +
 	"\x13alter_client_quotas\x18< \x01(\v2%.rustmq.metadata.v1.AlterClientQuotasH\x00R\x11alterClientQuotas\x12J\n" +
-	"\x0eannounce_entry\x18= \x01(\v2!.rustmq.metadata.v1.AnnounceEntryH\x00R\rannounceEntryB\x06\n" +
+	"\x0eannounce_entry\x18= \x01(\v2!.rustmq.metadata.v1.AnnounceEntryH\x00R\rannounceEntry\x12Y\n" +
+	"\x13register_controller\x18> \x01(\v2&.rustmq.metadata.v1.RegisterControllerH\x00R\x12registerController\x12_\n" +
+	"\x15unregister_controller\x18? \x01(\v2(.rustmq.metadata.v1.UnregisterControllerH\x00R\x14unregisterController\x12P\n" +
+	"\x10alter_partitions\x18@ \x01(\v2#.rustmq.metadata.v1.AlterPartitionsH\x00R\x0falterPartitions\x12G\n" +
+	"\relect_leaders\x18A \x01(\v2 .rustmq.metadata.v1.ElectLeadersH\x00R\felectLeaders\x12Y\n" +
+	"\x13reassign_partitions\x18B \x01(\v2&.rustmq.metadata.v1.ReassignPartitionsH\x00R\x12reassignPartitions\x12G\n" +
+	"\rchange_broker\x18C \x01(\v2 .rustmq.metadata.v1.ChangeBrokerH\x00R\fchangeBroker\x12S\n" +
+	"\x11unregister_broker\x18D \x01(\v2$.rustmq.metadata.v1.UnregisterBrokerH\x00R\x10unregisterBrokerB\x06\n" +
 	"\x04body\"Q\n" +
 	"\vInitCluster\x12\x1d\n" +
 	"\n" +
@@ -2595,14 +3368,18 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\x05R\x04port\x12\x1a\n" +
-	"\bprotocol\x18\x04 \x01(\tR\bprotocol\"\xe0\x01\n" +
+	"\bprotocol\x18\x04 \x01(\tR\bprotocol\"\xd7\x02\n" +
 	"\x0eRegisterBroker\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x1c\n" +
 	"\tdirectory\x18\x03 \x01(\fR\tdirectory\x12:\n" +
 	"\tlisteners\x18\x04 \x03(\v2\x1c.rustmq.metadata.v1.ListenerR\tlisteners\x12\x12\n" +
 	"\x04rack\x18\x05 \x01(\tR\x04rack\x12!\n" +
-	"\fbucket_nonce\x18\x06 \x01(\fR\vbucketNonce\"e\n" +
+	"\fbucket_nonce\x18\x06 \x01(\fR\vbucketNonce\x12*\n" +
+	"\x11max_feature_level\x18\a \x01(\rR\x0fmaxFeatureLevel\x12\x1f\n" +
+	"\vunclean_end\x18\b \x01(\bR\n" +
+	"uncleanEnd\x12(\n" +
+	"\x10acks_before_sync\x18\t \x01(\bR\x0eacksBeforeSync\"e\n" +
 	"\vFenceBroker\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x16\n" +
@@ -2745,7 +3522,46 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\rAnnounceEntry\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x16\n" +
-	"\x06writer\x18\x03 \x01(\x04R\x06writerB1Z/rustmq.dev/rustmq/consensus/metadata/metadatapbb\x06proto3"
+	"\x06writer\x18\x03 \x01(\x04R\x06writer\"\xc9\x01\n" +
+	"\x12RegisterController\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12\x1c\n" +
+	"\tdirectory\x18\x02 \x01(\fR\tdirectory\x12!\n" +
+	"\fraft_address\x18\x03 \x01(\tR\vraftAddress\x12-\n" +
+	"\x12controller_address\x18\x04 \x01(\tR\x11controllerAddress\x12*\n" +
+	"\x11max_feature_level\x18\x05 \x01(\rR\x0fmaxFeatureLevel\"/\n" +
+	"\x14UnregisterController\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\"\xaf\x03\n" +
+	"\x0fAlterPartitions\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
+	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12C\n" +
+	"\aentries\x18\x03 \x03(\v2).rustmq.metadata.v1.AlterPartitions.EntryR\aentries\x1aI\n" +
+	"\aReplica\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
+	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x1a\xcb\x01\n" +
+	"\x05Entry\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12!\n" +
+	"\fleader_epoch\x18\x03 \x01(\x05R\vleaderEpoch\x12'\n" +
+	"\x0fpartition_epoch\x18\x04 \x01(\x05R\x0epartitionEpoch\x12=\n" +
+	"\x03isr\x18\x05 \x03(\v2+.rustmq.metadata.v1.AlterPartitions.ReplicaR\x03isr\"\xc4\x01\n" +
+	"\fElectLeaders\x12@\n" +
+	"\aentries\x18\x01 \x03(\v2&.rustmq.metadata.v1.ElectLeaders.EntryR\aentries\x1ar\n" +
+	"\x05Entry\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x16\n" +
+	"\x06leader\x18\x03 \x01(\x05R\x06leader\x12\x18\n" +
+	"\aunclean\x18\x04 \x01(\bR\aunclean\"\xba\x01\n" +
+	"\x12ReassignPartitions\x12F\n" +
+	"\aentries\x18\x01 \x03(\v2,.rustmq.metadata.v1.ReassignPartitions.EntryR\aentries\x1a\\\n" +
+	"\x05Entry\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x1a\n" +
+	"\breplicas\x18\x03 \x03(\x05R\breplicas\"G\n" +
+	"\fChangeBroker\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12\x1a\n" +
+	"\bdraining\x18\x02 \x01(\bR\bdraining\"/\n" +
+	"\x10UnregisterBroker\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerIdB1Z/rustmq.dev/rustmq/consensus/metadata/metadatapbb\x06proto3"
 
 var (
 	file_consensus_metadata_command_proto_rawDescOnce sync.Once
@@ -2759,41 +3575,52 @@ func file_consensus_metadata_command_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_command_proto_rawDescData
 }
 
-var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_consensus_metadata_command_proto_goTypes = []any{
-	(*Command)(nil),               // 0: rustmq.metadata.v1.Command
-	(*InitCluster)(nil),           // 1: rustmq.metadata.v1.InitCluster
-	(*SetFeatureLevel)(nil),       // 2: rustmq.metadata.v1.SetFeatureLevel
-	(*Listener)(nil),              // 3: rustmq.metadata.v1.Listener
-	(*RegisterBroker)(nil),        // 4: rustmq.metadata.v1.RegisterBroker
-	(*FenceBroker)(nil),           // 5: rustmq.metadata.v1.FenceBroker
-	(*Assignment)(nil),            // 6: rustmq.metadata.v1.Assignment
-	(*ConfigEntry)(nil),           // 7: rustmq.metadata.v1.ConfigEntry
-	(*CreateTopic)(nil),           // 8: rustmq.metadata.v1.CreateTopic
-	(*DeleteTopic)(nil),           // 9: rustmq.metadata.v1.DeleteTopic
-	(*CreatePartitions)(nil),      // 10: rustmq.metadata.v1.CreatePartitions
-	(*AlterConfigs)(nil),          // 11: rustmq.metadata.v1.AlterConfigs
-	(*AdvanceLogStart)(nil),       // 12: rustmq.metadata.v1.AdvanceLogStart
-	(*AllocateProducerIds)(nil),   // 13: rustmq.metadata.v1.AllocateProducerIds
-	(*SetBucket)(nil),             // 14: rustmq.metadata.v1.SetBucket
-	(*PrepareObjects)(nil),        // 15: rustmq.metadata.v1.PrepareObjects
-	(*Ranges)(nil),                // 16: rustmq.metadata.v1.Ranges
-	(*CommitObject)(nil),          // 17: rustmq.metadata.v1.CommitObject
-	(*ReplaceRanges)(nil),         // 18: rustmq.metadata.v1.ReplaceRanges
-	(*CondemnObjects)(nil),        // 19: rustmq.metadata.v1.CondemnObjects
-	(*ForgetObjects)(nil),         // 20: rustmq.metadata.v1.ForgetObjects
-	(*MoveLogStarts)(nil),         // 21: rustmq.metadata.v1.MoveLogStarts
-	(*FileRanges)(nil),            // 22: rustmq.metadata.v1.FileRanges
-	(*DissolveManifest)(nil),      // 23: rustmq.metadata.v1.DissolveManifest
-	(*RecordCleaning)(nil),        // 24: rustmq.metadata.v1.RecordCleaning
-	(*Cleaning)(nil),              // 25: rustmq.metadata.v1.Cleaning
-	(*QuotaEntity)(nil),           // 26: rustmq.metadata.v1.QuotaEntity
-	(*QuotaName)(nil),             // 27: rustmq.metadata.v1.QuotaName
-	(*QuotaValue)(nil),            // 28: rustmq.metadata.v1.QuotaValue
-	(*AlterClientQuotas)(nil),     // 29: rustmq.metadata.v1.AlterClientQuotas
-	(*AnnounceEntry)(nil),         // 30: rustmq.metadata.v1.AnnounceEntry
-	(*AdvanceLogStart_Entry)(nil), // 31: rustmq.metadata.v1.AdvanceLogStart.Entry
-	(*MoveLogStarts_Topic)(nil),   // 32: rustmq.metadata.v1.MoveLogStarts.Topic
+	(*Command)(nil),                  // 0: rustmq.metadata.v1.Command
+	(*InitCluster)(nil),              // 1: rustmq.metadata.v1.InitCluster
+	(*SetFeatureLevel)(nil),          // 2: rustmq.metadata.v1.SetFeatureLevel
+	(*Listener)(nil),                 // 3: rustmq.metadata.v1.Listener
+	(*RegisterBroker)(nil),           // 4: rustmq.metadata.v1.RegisterBroker
+	(*FenceBroker)(nil),              // 5: rustmq.metadata.v1.FenceBroker
+	(*Assignment)(nil),               // 6: rustmq.metadata.v1.Assignment
+	(*ConfigEntry)(nil),              // 7: rustmq.metadata.v1.ConfigEntry
+	(*CreateTopic)(nil),              // 8: rustmq.metadata.v1.CreateTopic
+	(*DeleteTopic)(nil),              // 9: rustmq.metadata.v1.DeleteTopic
+	(*CreatePartitions)(nil),         // 10: rustmq.metadata.v1.CreatePartitions
+	(*AlterConfigs)(nil),             // 11: rustmq.metadata.v1.AlterConfigs
+	(*AdvanceLogStart)(nil),          // 12: rustmq.metadata.v1.AdvanceLogStart
+	(*AllocateProducerIds)(nil),      // 13: rustmq.metadata.v1.AllocateProducerIds
+	(*SetBucket)(nil),                // 14: rustmq.metadata.v1.SetBucket
+	(*PrepareObjects)(nil),           // 15: rustmq.metadata.v1.PrepareObjects
+	(*Ranges)(nil),                   // 16: rustmq.metadata.v1.Ranges
+	(*CommitObject)(nil),             // 17: rustmq.metadata.v1.CommitObject
+	(*ReplaceRanges)(nil),            // 18: rustmq.metadata.v1.ReplaceRanges
+	(*CondemnObjects)(nil),           // 19: rustmq.metadata.v1.CondemnObjects
+	(*ForgetObjects)(nil),            // 20: rustmq.metadata.v1.ForgetObjects
+	(*MoveLogStarts)(nil),            // 21: rustmq.metadata.v1.MoveLogStarts
+	(*FileRanges)(nil),               // 22: rustmq.metadata.v1.FileRanges
+	(*DissolveManifest)(nil),         // 23: rustmq.metadata.v1.DissolveManifest
+	(*RecordCleaning)(nil),           // 24: rustmq.metadata.v1.RecordCleaning
+	(*Cleaning)(nil),                 // 25: rustmq.metadata.v1.Cleaning
+	(*QuotaEntity)(nil),              // 26: rustmq.metadata.v1.QuotaEntity
+	(*QuotaName)(nil),                // 27: rustmq.metadata.v1.QuotaName
+	(*QuotaValue)(nil),               // 28: rustmq.metadata.v1.QuotaValue
+	(*AlterClientQuotas)(nil),        // 29: rustmq.metadata.v1.AlterClientQuotas
+	(*AnnounceEntry)(nil),            // 30: rustmq.metadata.v1.AnnounceEntry
+	(*RegisterController)(nil),       // 31: rustmq.metadata.v1.RegisterController
+	(*UnregisterController)(nil),     // 32: rustmq.metadata.v1.UnregisterController
+	(*AlterPartitions)(nil),          // 33: rustmq.metadata.v1.AlterPartitions
+	(*ElectLeaders)(nil),             // 34: rustmq.metadata.v1.ElectLeaders
+	(*ReassignPartitions)(nil),       // 35: rustmq.metadata.v1.ReassignPartitions
+	(*ChangeBroker)(nil),             // 36: rustmq.metadata.v1.ChangeBroker
+	(*UnregisterBroker)(nil),         // 37: rustmq.metadata.v1.UnregisterBroker
+	(*AdvanceLogStart_Entry)(nil),    // 38: rustmq.metadata.v1.AdvanceLogStart.Entry
+	(*MoveLogStarts_Topic)(nil),      // 39: rustmq.metadata.v1.MoveLogStarts.Topic
+	(*AlterPartitions_Replica)(nil),  // 40: rustmq.metadata.v1.AlterPartitions.Replica
+	(*AlterPartitions_Entry)(nil),    // 41: rustmq.metadata.v1.AlterPartitions.Entry
+	(*ElectLeaders_Entry)(nil),       // 42: rustmq.metadata.v1.ElectLeaders.Entry
+	(*ReassignPartitions_Entry)(nil), // 43: rustmq.metadata.v1.ReassignPartitions.Entry
 }
 var file_consensus_metadata_command_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.Command.init_cluster:type_name -> rustmq.metadata.v1.InitCluster
@@ -2818,25 +3645,36 @@ var file_consensus_metadata_command_proto_depIdxs = []int32{
 	24, // 19: rustmq.metadata.v1.Command.record_cleaning:type_name -> rustmq.metadata.v1.RecordCleaning
 	29, // 20: rustmq.metadata.v1.Command.alter_client_quotas:type_name -> rustmq.metadata.v1.AlterClientQuotas
 	30, // 21: rustmq.metadata.v1.Command.announce_entry:type_name -> rustmq.metadata.v1.AnnounceEntry
-	3,  // 22: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	6,  // 23: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 24: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	6,  // 25: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 26: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
-	31, // 27: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
-	16, // 28: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
-	16, // 29: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	32, // 30: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
-	25, // 31: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	27, // 32: rustmq.metadata.v1.QuotaEntity.user:type_name -> rustmq.metadata.v1.QuotaName
-	27, // 33: rustmq.metadata.v1.QuotaEntity.client_id:type_name -> rustmq.metadata.v1.QuotaName
-	26, // 34: rustmq.metadata.v1.AlterClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
-	28, // 35: rustmq.metadata.v1.AlterClientQuotas.set:type_name -> rustmq.metadata.v1.QuotaValue
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	31, // 22: rustmq.metadata.v1.Command.register_controller:type_name -> rustmq.metadata.v1.RegisterController
+	32, // 23: rustmq.metadata.v1.Command.unregister_controller:type_name -> rustmq.metadata.v1.UnregisterController
+	33, // 24: rustmq.metadata.v1.Command.alter_partitions:type_name -> rustmq.metadata.v1.AlterPartitions
+	34, // 25: rustmq.metadata.v1.Command.elect_leaders:type_name -> rustmq.metadata.v1.ElectLeaders
+	35, // 26: rustmq.metadata.v1.Command.reassign_partitions:type_name -> rustmq.metadata.v1.ReassignPartitions
+	36, // 27: rustmq.metadata.v1.Command.change_broker:type_name -> rustmq.metadata.v1.ChangeBroker
+	37, // 28: rustmq.metadata.v1.Command.unregister_broker:type_name -> rustmq.metadata.v1.UnregisterBroker
+	3,  // 29: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	6,  // 30: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 31: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	6,  // 32: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 33: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
+	38, // 34: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
+	16, // 35: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
+	16, // 36: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	39, // 37: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
+	25, // 38: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	27, // 39: rustmq.metadata.v1.QuotaEntity.user:type_name -> rustmq.metadata.v1.QuotaName
+	27, // 40: rustmq.metadata.v1.QuotaEntity.client_id:type_name -> rustmq.metadata.v1.QuotaName
+	26, // 41: rustmq.metadata.v1.AlterClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
+	28, // 42: rustmq.metadata.v1.AlterClientQuotas.set:type_name -> rustmq.metadata.v1.QuotaValue
+	41, // 43: rustmq.metadata.v1.AlterPartitions.entries:type_name -> rustmq.metadata.v1.AlterPartitions.Entry
+	42, // 44: rustmq.metadata.v1.ElectLeaders.entries:type_name -> rustmq.metadata.v1.ElectLeaders.Entry
+	43, // 45: rustmq.metadata.v1.ReassignPartitions.entries:type_name -> rustmq.metadata.v1.ReassignPartitions.Entry
+	40, // 46: rustmq.metadata.v1.AlterPartitions.Entry.isr:type_name -> rustmq.metadata.v1.AlterPartitions.Replica
+	47, // [47:47] is the sub-list for method output_type
+	47, // [47:47] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_command_proto_init() }
@@ -2867,6 +3705,13 @@ func file_consensus_metadata_command_proto_init() {
 		(*Command_RecordCleaning)(nil),
 		(*Command_AlterClientQuotas)(nil),
 		(*Command_AnnounceEntry)(nil),
+		(*Command_RegisterController)(nil),
+		(*Command_UnregisterController)(nil),
+		(*Command_AlterPartitions)(nil),
+		(*Command_ElectLeaders)(nil),
+		(*Command_ReassignPartitions)(nil),
+		(*Command_ChangeBroker)(nil),
+		(*Command_UnregisterBroker)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2874,7 +3719,7 @@ func file_consensus_metadata_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_command_proto_rawDesc), len(file_consensus_metadata_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   33,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -5,7 +5,7 @@
 // source: consensus/metadata/snapshot.proto
 
 // The records of a metadata snapshot: one SnapshotHeader, then brokers by id,
-// configs by key, client quotas by entity, topics by name, objects by state and id,
+// configs by key, client quotas by entity, controllers by id, topics by name, objects by state and id,
 // manifests and then ranges by topic name, partition and offset; behind the manifests
 // of partitions, by id, those that no partition names any more. Framing and checksum:
 // doc.go.
@@ -39,6 +39,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Ranges
 	//	*SnapshotRecord_Manifest
 	//	*SnapshotRecord_ClientQuotas
+	//	*SnapshotRecord_Controller
 	Body          isSnapshotRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -153,6 +154,15 @@ func (x *SnapshotRecord) GetClientQuotas() *SnapshotClientQuotas {
 	return nil
 }
 
+func (x *SnapshotRecord) GetController() *SnapshotController {
+	if x != nil {
+		if x, ok := x.Body.(*SnapshotRecord_Controller); ok {
+			return x.Controller
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Body interface {
 	isSnapshotRecord_Body()
 }
@@ -189,6 +199,10 @@ type SnapshotRecord_ClientQuotas struct {
 	ClientQuotas *SnapshotClientQuotas `protobuf:"bytes,60,opt,name=client_quotas,json=clientQuotas,proto3,oneof"`
 }
 
+type SnapshotRecord_Controller struct {
+	Controller *SnapshotController `protobuf:"bytes,61,opt,name=controller,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Header) isSnapshotRecord_Body() {}
 
 func (*SnapshotRecord_Broker) isSnapshotRecord_Body() {}
@@ -204,6 +218,8 @@ func (*SnapshotRecord_Ranges) isSnapshotRecord_Body() {}
 func (*SnapshotRecord_Manifest) isSnapshotRecord_Body() {}
 
 func (*SnapshotRecord_ClientQuotas) isSnapshotRecord_Body() {}
+
+func (*SnapshotRecord_Controller) isSnapshotRecord_Body() {}
 
 type SnapshotHeader struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -225,8 +241,10 @@ type SnapshotHeader struct {
 	// Feature level 5.
 	ClientQuotas uint64 `protobuf:"varint,60,opt,name=client_quotas,json=clientQuotas,proto3" json:"client_quotas,omitempty"`
 	// Feature level 8.
-	Entry         uint64                 `protobuf:"varint,61,opt,name=entry,proto3" json:"entry,omitempty"`    // of the metadata log in the bucket, announced last
-	Writers       []*SnapshotEntryWriter `protobuf:"bytes,62,rep,name=writers,proto3" json:"writers,omitempty"` // who may have put it, in order of their commands
+	Entry   uint64                 `protobuf:"varint,61,opt,name=entry,proto3" json:"entry,omitempty"`    // of the metadata log in the bucket, announced last
+	Writers []*SnapshotEntryWriter `protobuf:"bytes,62,rep,name=writers,proto3" json:"writers,omitempty"` // who may have put it, in order of their commands
+	// Feature level 9.
+	Controllers   uint64 `protobuf:"varint,63,opt,name=controllers,proto3" json:"controllers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -373,6 +391,13 @@ func (x *SnapshotHeader) GetWriters() []*SnapshotEntryWriter {
 	return nil
 }
 
+func (x *SnapshotHeader) GetControllers() uint64 {
+	if x != nil {
+		return x.Controllers
+	}
+	return 0
+}
+
 type SnapshotEntryWriter struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
@@ -486,16 +511,19 @@ func (x *SnapshotClientQuotas) GetValues() []*QuotaValue {
 }
 
 type SnapshotBroker struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Epoch         int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Incarnation   []byte                 `protobuf:"bytes,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	Directory     []byte                 `protobuf:"bytes,4,opt,name=directory,proto3" json:"directory,omitempty"`
-	Rack          string                 `protobuf:"bytes,5,opt,name=rack,proto3" json:"rack,omitempty"`
-	Listeners     []*Listener            `protobuf:"bytes,6,rep,name=listeners,proto3" json:"listeners,omitempty"`
-	Fenced        bool                   `protobuf:"varint,7,opt,name=fenced,proto3" json:"fenced,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Id          int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Epoch       int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Incarnation []byte                 `protobuf:"bytes,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Directory   []byte                 `protobuf:"bytes,4,opt,name=directory,proto3" json:"directory,omitempty"`
+	Rack        string                 `protobuf:"bytes,5,opt,name=rack,proto3" json:"rack,omitempty"`
+	Listeners   []*Listener            `protobuf:"bytes,6,rep,name=listeners,proto3" json:"listeners,omitempty"`
+	Fenced      bool                   `protobuf:"varint,7,opt,name=fenced,proto3" json:"fenced,omitempty"`
+	// Feature level 9.
+	Draining        bool   `protobuf:"varint,8,opt,name=draining,proto3" json:"draining,omitempty"`
+	MaxFeatureLevel uint32 `protobuf:"varint,9,opt,name=max_feature_level,json=maxFeatureLevel,proto3" json:"max_feature_level,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *SnapshotBroker) Reset() {
@@ -577,6 +605,96 @@ func (x *SnapshotBroker) GetFenced() bool {
 	return false
 }
 
+func (x *SnapshotBroker) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+func (x *SnapshotBroker) GetMaxFeatureLevel() uint32 {
+	if x != nil {
+		return x.MaxFeatureLevel
+	}
+	return 0
+}
+
+type SnapshotController struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	NodeId            uint64                 `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Directory         []byte                 `protobuf:"bytes,2,opt,name=directory,proto3" json:"directory,omitempty"`
+	RaftAddress       string                 `protobuf:"bytes,3,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"`
+	ControllerAddress string                 `protobuf:"bytes,4,opt,name=controller_address,json=controllerAddress,proto3" json:"controller_address,omitempty"`
+	MaxFeatureLevel   uint32                 `protobuf:"varint,5,opt,name=max_feature_level,json=maxFeatureLevel,proto3" json:"max_feature_level,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *SnapshotController) Reset() {
+	*x = SnapshotController{}
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotController) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotController) ProtoMessage() {}
+
+func (x *SnapshotController) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotController.ProtoReflect.Descriptor instead.
+func (*SnapshotController) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SnapshotController) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *SnapshotController) GetDirectory() []byte {
+	if x != nil {
+		return x.Directory
+	}
+	return nil
+}
+
+func (x *SnapshotController) GetRaftAddress() string {
+	if x != nil {
+		return x.RaftAddress
+	}
+	return ""
+}
+
+func (x *SnapshotController) GetControllerAddress() string {
+	if x != nil {
+		return x.ControllerAddress
+	}
+	return ""
+}
+
+func (x *SnapshotController) GetMaxFeatureLevel() uint32 {
+	if x != nil {
+		return x.MaxFeatureLevel
+	}
+	return 0
+}
+
 type SnapshotConfig struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ResourceType  int32                  `protobuf:"varint,1,opt,name=resource_type,json=resourceType,proto3" json:"resource_type,omitempty"`
@@ -589,7 +707,7 @@ type SnapshotConfig struct {
 
 func (x *SnapshotConfig) Reset() {
 	*x = SnapshotConfig{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -601,7 +719,7 @@ func (x *SnapshotConfig) String() string {
 func (*SnapshotConfig) ProtoMessage() {}
 
 func (x *SnapshotConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -614,7 +732,7 @@ func (x *SnapshotConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotConfig.ProtoReflect.Descriptor instead.
 func (*SnapshotConfig) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{5}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SnapshotConfig) GetResourceType() int32 {
@@ -655,13 +773,16 @@ type SnapshotPartition struct {
 	Elr            []int32                `protobuf:"varint,6,rep,packed,name=elr,proto3" json:"elr,omitempty"`
 	LogStart       int64                  `protobuf:"varint,7,opt,name=log_start,json=logStart,proto3" json:"log_start,omitempty"`
 	Cleaning       *Cleaning              `protobuf:"bytes,20,opt,name=cleaning,proto3" json:"cleaning,omitempty"` // feature level 4
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Feature level 9: of a reassignment that is under way.
+	Adding        []int32 `protobuf:"varint,8,rep,packed,name=adding,proto3" json:"adding,omitempty"`
+	Removing      []int32 `protobuf:"varint,9,rep,packed,name=removing,proto3" json:"removing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SnapshotPartition) Reset() {
 	*x = SnapshotPartition{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -673,7 +794,7 @@ func (x *SnapshotPartition) String() string {
 func (*SnapshotPartition) ProtoMessage() {}
 
 func (x *SnapshotPartition) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -686,7 +807,7 @@ func (x *SnapshotPartition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotPartition.ProtoReflect.Descriptor instead.
 func (*SnapshotPartition) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{6}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SnapshotPartition) GetLeader() int32 {
@@ -745,6 +866,20 @@ func (x *SnapshotPartition) GetCleaning() *Cleaning {
 	return nil
 }
 
+func (x *SnapshotPartition) GetAdding() []int32 {
+	if x != nil {
+		return x.Adding
+	}
+	return nil
+}
+
+func (x *SnapshotPartition) GetRemoving() []int32 {
+	if x != nil {
+		return x.Removing
+	}
+	return nil
+}
+
 type SnapshotTopic struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -759,7 +894,7 @@ type SnapshotTopic struct {
 
 func (x *SnapshotTopic) Reset() {
 	*x = SnapshotTopic{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -771,7 +906,7 @@ func (x *SnapshotTopic) String() string {
 func (*SnapshotTopic) ProtoMessage() {}
 
 func (x *SnapshotTopic) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -784,7 +919,7 @@ func (x *SnapshotTopic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotTopic.ProtoReflect.Descriptor instead.
 func (*SnapshotTopic) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{7}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SnapshotTopic) GetId() []byte {
@@ -846,7 +981,7 @@ type SnapshotObject struct {
 
 func (x *SnapshotObject) Reset() {
 	*x = SnapshotObject{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -858,7 +993,7 @@ func (x *SnapshotObject) String() string {
 func (*SnapshotObject) ProtoMessage() {}
 
 func (x *SnapshotObject) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -871,7 +1006,7 @@ func (x *SnapshotObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotObject.ProtoReflect.Descriptor instead.
 func (*SnapshotObject) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{8}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SnapshotObject) GetId() uint64 {
@@ -941,7 +1076,7 @@ type SnapshotRanges struct {
 
 func (x *SnapshotRanges) Reset() {
 	*x = SnapshotRanges{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -953,7 +1088,7 @@ func (x *SnapshotRanges) String() string {
 func (*SnapshotRanges) ProtoMessage() {}
 
 func (x *SnapshotRanges) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -966,7 +1101,7 @@ func (x *SnapshotRanges) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRanges.ProtoReflect.Descriptor instead.
 func (*SnapshotRanges) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{9}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SnapshotRanges) GetRanges() *Ranges {
@@ -1004,7 +1139,7 @@ type SnapshotManifest struct {
 
 func (x *SnapshotManifest) Reset() {
 	*x = SnapshotManifest{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[10]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1016,7 +1151,7 @@ func (x *SnapshotManifest) String() string {
 func (*SnapshotManifest) ProtoMessage() {}
 
 func (x *SnapshotManifest) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[10]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1029,7 +1164,7 @@ func (x *SnapshotManifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotManifest.ProtoReflect.Descriptor instead.
 func (*SnapshotManifest) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{10}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SnapshotManifest) GetTopicId() []byte {
@@ -1127,7 +1262,7 @@ var File_consensus_metadata_snapshot_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"!consensus/metadata/snapshot.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\"\x9e\x04\n" +
+	"!consensus/metadata/snapshot.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\"\xe8\x04\n" +
 	"\x0eSnapshotRecord\x12<\n" +
 	"\x06header\x18\x01 \x01(\v2\".rustmq.metadata.v1.SnapshotHeaderH\x00R\x06header\x12<\n" +
 	"\x06broker\x18\x02 \x01(\v2\".rustmq.metadata.v1.SnapshotBrokerH\x00R\x06broker\x12<\n" +
@@ -1136,8 +1271,11 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\x06object\x18\x05 \x01(\v2\".rustmq.metadata.v1.SnapshotObjectH\x00R\x06object\x12<\n" +
 	"\x06ranges\x18\x06 \x01(\v2\".rustmq.metadata.v1.SnapshotRangesH\x00R\x06ranges\x12B\n" +
 	"\bmanifest\x18\a \x01(\v2$.rustmq.metadata.v1.SnapshotManifestH\x00R\bmanifest\x12O\n" +
-	"\rclient_quotas\x18< \x01(\v2(.rustmq.metadata.v1.SnapshotClientQuotasH\x00R\fclientQuotasB\x06\n" +
-	"\x04body\"\xa8\x04\n" +
+	"\rclient_quotas\x18< \x01(\v2(.rustmq.metadata.v1.SnapshotClientQuotasH\x00R\fclientQuotas\x12H\n" +
+	"\n" +
+	"controller\x18= \x01(\v2&.rustmq.metadata.v1.SnapshotControllerH\x00R\n" +
+	"controllerB\x06\n" +
+	"\x04body\"\xca\x04\n" +
 	"\x0eSnapshotHeader\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
@@ -1156,14 +1294,15 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\tmanifests\x18\r \x01(\x04R\tmanifests\x12#\n" +
 	"\rclient_quotas\x18< \x01(\x04R\fclientQuotas\x12\x14\n" +
 	"\x05entry\x18= \x01(\x04R\x05entry\x12A\n" +
-	"\awriters\x18> \x03(\v2'.rustmq.metadata.v1.SnapshotEntryWriterR\awriters\"U\n" +
+	"\awriters\x18> \x03(\v2'.rustmq.metadata.v1.SnapshotEntryWriterR\awriters\x12 \n" +
+	"\vcontrollers\x18? \x01(\x04R\vcontrollers\"U\n" +
 	"\x13SnapshotEntryWriter\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x16\n" +
 	"\x06writer\x18\x02 \x01(\x04R\x06writer\x12\x12\n" +
 	"\x04last\x18\x03 \x01(\x04R\x04last\"\x87\x01\n" +
 	"\x14SnapshotClientQuotas\x127\n" +
 	"\x06entity\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.QuotaEntityR\x06entity\x126\n" +
-	"\x06values\x18\x02 \x03(\v2\x1e.rustmq.metadata.v1.QuotaValueR\x06values\"\xde\x01\n" +
+	"\x06values\x18\x02 \x03(\v2\x1e.rustmq.metadata.v1.QuotaValueR\x06values\"\xa6\x02\n" +
 	"\x0eSnapshotBroker\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12 \n" +
@@ -1171,12 +1310,20 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\tdirectory\x18\x04 \x01(\fR\tdirectory\x12\x12\n" +
 	"\x04rack\x18\x05 \x01(\tR\x04rack\x12:\n" +
 	"\tlisteners\x18\x06 \x03(\v2\x1c.rustmq.metadata.v1.ListenerR\tlisteners\x12\x16\n" +
-	"\x06fenced\x18\a \x01(\bR\x06fenced\"\x9e\x01\n" +
+	"\x06fenced\x18\a \x01(\bR\x06fenced\x12\x1a\n" +
+	"\bdraining\x18\b \x01(\bR\bdraining\x12*\n" +
+	"\x11max_feature_level\x18\t \x01(\rR\x0fmaxFeatureLevel\"\xc9\x01\n" +
+	"\x12SnapshotController\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12\x1c\n" +
+	"\tdirectory\x18\x02 \x01(\fR\tdirectory\x12!\n" +
+	"\fraft_address\x18\x03 \x01(\tR\vraftAddress\x12-\n" +
+	"\x12controller_address\x18\x04 \x01(\tR\x11controllerAddress\x12*\n" +
+	"\x11max_feature_level\x18\x05 \x01(\rR\x0fmaxFeatureLevel\"\x9e\x01\n" +
 	"\x0eSnapshotConfig\x12#\n" +
 	"\rresource_type\x18\x01 \x01(\x05R\fresourceType\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x129\n" +
-	"\aentries\x18\x04 \x03(\v2\x1f.rustmq.metadata.v1.ConfigEntryR\aentries\"\x8e\x02\n" +
+	"\aentries\x18\x04 \x03(\v2\x1f.rustmq.metadata.v1.ConfigEntryR\aentries\"\xc2\x02\n" +
 	"\x11SnapshotPartition\x12\x16\n" +
 	"\x06leader\x18\x01 \x01(\x05R\x06leader\x12!\n" +
 	"\fleader_epoch\x18\x02 \x01(\x05R\vleaderEpoch\x12'\n" +
@@ -1185,7 +1332,9 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\x03isr\x18\x05 \x03(\x05R\x03isr\x12\x10\n" +
 	"\x03elr\x18\x06 \x03(\x05R\x03elr\x12\x1b\n" +
 	"\tlog_start\x18\a \x01(\x03R\blogStart\x128\n" +
-	"\bcleaning\x18\x14 \x01(\v2\x1c.rustmq.metadata.v1.CleaningR\bcleaning\"\xf8\x01\n" +
+	"\bcleaning\x18\x14 \x01(\v2\x1c.rustmq.metadata.v1.CleaningR\bcleaning\x12\x16\n" +
+	"\x06adding\x18\b \x03(\x05R\x06adding\x12\x1a\n" +
+	"\bremoving\x18\t \x03(\x05R\bremoving\"\xf8\x01\n" +
 	"\rSnapshotTopic\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -1235,49 +1384,51 @@ func file_consensus_metadata_snapshot_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_snapshot_proto_rawDescData
 }
 
-var file_consensus_metadata_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_consensus_metadata_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_consensus_metadata_snapshot_proto_goTypes = []any{
 	(*SnapshotRecord)(nil),       // 0: rustmq.metadata.v1.SnapshotRecord
 	(*SnapshotHeader)(nil),       // 1: rustmq.metadata.v1.SnapshotHeader
 	(*SnapshotEntryWriter)(nil),  // 2: rustmq.metadata.v1.SnapshotEntryWriter
 	(*SnapshotClientQuotas)(nil), // 3: rustmq.metadata.v1.SnapshotClientQuotas
 	(*SnapshotBroker)(nil),       // 4: rustmq.metadata.v1.SnapshotBroker
-	(*SnapshotConfig)(nil),       // 5: rustmq.metadata.v1.SnapshotConfig
-	(*SnapshotPartition)(nil),    // 6: rustmq.metadata.v1.SnapshotPartition
-	(*SnapshotTopic)(nil),        // 7: rustmq.metadata.v1.SnapshotTopic
-	(*SnapshotObject)(nil),       // 8: rustmq.metadata.v1.SnapshotObject
-	(*SnapshotRanges)(nil),       // 9: rustmq.metadata.v1.SnapshotRanges
-	(*SnapshotManifest)(nil),     // 10: rustmq.metadata.v1.SnapshotManifest
-	(*QuotaEntity)(nil),          // 11: rustmq.metadata.v1.QuotaEntity
-	(*QuotaValue)(nil),           // 12: rustmq.metadata.v1.QuotaValue
-	(*Listener)(nil),             // 13: rustmq.metadata.v1.Listener
-	(*ConfigEntry)(nil),          // 14: rustmq.metadata.v1.ConfigEntry
-	(*Cleaning)(nil),             // 15: rustmq.metadata.v1.Cleaning
-	(*Ranges)(nil),               // 16: rustmq.metadata.v1.Ranges
+	(*SnapshotController)(nil),   // 5: rustmq.metadata.v1.SnapshotController
+	(*SnapshotConfig)(nil),       // 6: rustmq.metadata.v1.SnapshotConfig
+	(*SnapshotPartition)(nil),    // 7: rustmq.metadata.v1.SnapshotPartition
+	(*SnapshotTopic)(nil),        // 8: rustmq.metadata.v1.SnapshotTopic
+	(*SnapshotObject)(nil),       // 9: rustmq.metadata.v1.SnapshotObject
+	(*SnapshotRanges)(nil),       // 10: rustmq.metadata.v1.SnapshotRanges
+	(*SnapshotManifest)(nil),     // 11: rustmq.metadata.v1.SnapshotManifest
+	(*QuotaEntity)(nil),          // 12: rustmq.metadata.v1.QuotaEntity
+	(*QuotaValue)(nil),           // 13: rustmq.metadata.v1.QuotaValue
+	(*Listener)(nil),             // 14: rustmq.metadata.v1.Listener
+	(*ConfigEntry)(nil),          // 15: rustmq.metadata.v1.ConfigEntry
+	(*Cleaning)(nil),             // 16: rustmq.metadata.v1.Cleaning
+	(*Ranges)(nil),               // 17: rustmq.metadata.v1.Ranges
 }
 var file_consensus_metadata_snapshot_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.SnapshotRecord.header:type_name -> rustmq.metadata.v1.SnapshotHeader
 	4,  // 1: rustmq.metadata.v1.SnapshotRecord.broker:type_name -> rustmq.metadata.v1.SnapshotBroker
-	5,  // 2: rustmq.metadata.v1.SnapshotRecord.config:type_name -> rustmq.metadata.v1.SnapshotConfig
-	7,  // 3: rustmq.metadata.v1.SnapshotRecord.topic:type_name -> rustmq.metadata.v1.SnapshotTopic
-	8,  // 4: rustmq.metadata.v1.SnapshotRecord.object:type_name -> rustmq.metadata.v1.SnapshotObject
-	9,  // 5: rustmq.metadata.v1.SnapshotRecord.ranges:type_name -> rustmq.metadata.v1.SnapshotRanges
-	10, // 6: rustmq.metadata.v1.SnapshotRecord.manifest:type_name -> rustmq.metadata.v1.SnapshotManifest
+	6,  // 2: rustmq.metadata.v1.SnapshotRecord.config:type_name -> rustmq.metadata.v1.SnapshotConfig
+	8,  // 3: rustmq.metadata.v1.SnapshotRecord.topic:type_name -> rustmq.metadata.v1.SnapshotTopic
+	9,  // 4: rustmq.metadata.v1.SnapshotRecord.object:type_name -> rustmq.metadata.v1.SnapshotObject
+	10, // 5: rustmq.metadata.v1.SnapshotRecord.ranges:type_name -> rustmq.metadata.v1.SnapshotRanges
+	11, // 6: rustmq.metadata.v1.SnapshotRecord.manifest:type_name -> rustmq.metadata.v1.SnapshotManifest
 	3,  // 7: rustmq.metadata.v1.SnapshotRecord.client_quotas:type_name -> rustmq.metadata.v1.SnapshotClientQuotas
-	2,  // 8: rustmq.metadata.v1.SnapshotHeader.writers:type_name -> rustmq.metadata.v1.SnapshotEntryWriter
-	11, // 9: rustmq.metadata.v1.SnapshotClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
-	12, // 10: rustmq.metadata.v1.SnapshotClientQuotas.values:type_name -> rustmq.metadata.v1.QuotaValue
-	13, // 11: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	14, // 12: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
-	15, // 13: rustmq.metadata.v1.SnapshotPartition.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	14, // 14: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	6,  // 15: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
-	16, // 16: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	5,  // 8: rustmq.metadata.v1.SnapshotRecord.controller:type_name -> rustmq.metadata.v1.SnapshotController
+	2,  // 9: rustmq.metadata.v1.SnapshotHeader.writers:type_name -> rustmq.metadata.v1.SnapshotEntryWriter
+	12, // 10: rustmq.metadata.v1.SnapshotClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
+	13, // 11: rustmq.metadata.v1.SnapshotClientQuotas.values:type_name -> rustmq.metadata.v1.QuotaValue
+	14, // 12: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	15, // 13: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
+	16, // 14: rustmq.metadata.v1.SnapshotPartition.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	15, // 15: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	7,  // 16: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
+	17, // 17: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_snapshot_proto_init() }
@@ -1295,6 +1446,7 @@ func file_consensus_metadata_snapshot_proto_init() {
 		(*SnapshotRecord_Ranges)(nil),
 		(*SnapshotRecord_Manifest)(nil),
 		(*SnapshotRecord_ClientQuotas)(nil),
+		(*SnapshotRecord_Controller)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1302,7 +1454,7 @@ func file_consensus_metadata_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_snapshot_proto_rawDesc), len(file_consensus_metadata_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
