@@ -30,7 +30,6 @@ const (
 	PushTruncate                     // remove what lies behind Offset
 	PushRestart                      // begin anew at Offset, with the state in Data, which goes on unless Last
 	PushRecords                      // append the batches in Data; Offset is the high watermark
-	PushClose                        // end a session
 )
 
 // Push is one entry of a message to a follower. A session is one partition on one
@@ -349,7 +348,6 @@ func (m *PushMessage) unmarshal(b []byte) error {
 			e.Offset, e.Last, sizes[i] = r.offset(), r.byte() == 1, r.uint32()
 		case PushRecords:
 			e.Offset, sizes[i] = r.offset(), r.uint32()
-		case PushClose:
 		default:
 			return fmt.Errorf("%w: entry of kind %d", errPush, e.Kind)
 		}

@@ -14,6 +14,8 @@ const (
 	quantum = 256 << 10
 	// messageEntries bounds the partitions in a message.
 	messageEntries = 4096
+	// mostAnswers is how many histories are in a message: each may have many epochs.
+	mostAnswers = 64
 	// windowBytes is how much a follower may leave unconfirmed on a stream: two of the
 	// largest messages, so that one is on its way while another is synced.
 	windowBytes = 32 << 20
