@@ -138,6 +138,9 @@ func (l *Log) look(q ReadRequest) (ReadResult, error) {
 	}
 	hw := l.replica.highWatermark
 	result := ReadResult{HighWatermark: hw, LastStable: l.lastStable(), LogStart: l.logStart, Epoch: l.epoch}
+	if q.Offset > l.end && l.followed != storage.NoEpoch {
+		return ReadResult{}, fmt.Errorf("read %s at %d, it is replicated to %d: %w", l.id, q.Offset, l.end, ErrOffsetNotAvailable)
+	}
 	if q.Offset < l.logStart || q.Offset > l.end {
 		return ReadResult{}, &OffsetOutOfRangeError{Offset: q.Offset, LogStart: l.logStart, End: l.end}
 	}
@@ -150,6 +153,11 @@ func (l *Log) look(q ReadRequest) (ReadResult, error) {
 		limit = result.LastStable
 	case LogEnd:
 		limit = l.end
+	}
+	if q.Isolation != LogEnd {
+		if err := l.readable(q.Offset); err != nil {
+			return ReadResult{}, err
+		}
 	}
 	var r *lease
 	left, to := q.MaxBytes, q.Offset
@@ -201,7 +209,7 @@ func (l *Log) load(r *lease) error {
 				}
 				fromFile, buf = 0, nil
 			}
-		} else if guard.Check("log.read-synced", want.base < r.synced) {
+		} else if guard.Check("log.read-synced", want.base < r.synced || l.starve(want.base)) {
 			fromFile++
 		} else {
 			break
