@@ -26,6 +26,9 @@ type Controller interface {
 	UnregisterBroker(ctx context.Context, id int32) error
 	RegisterController(context.Context, metadata.ControllerNode) error
 	UnregisterController(ctx context.Context, id uint64) error
+	Members(context.Context) (*controller.Group, error)
+	AddController(ctx context.Context, id uint64) error
+	RemoveController(ctx context.Context, id uint64) error
 
 	CreateTopics(context.Context, []controller.NewTopic, bool) []controller.TopicResult
 	DeleteTopics(context.Context, []controller.TopicRef) []controller.TopicResult
