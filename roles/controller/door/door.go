@@ -264,4 +264,3 @@ func (d *Door) hurryOn(ctx context.Context) {
 		cancel()
 	}
 }
-
