@@ -14,8 +14,7 @@ import (
 // promise, those of a [Door] do, for the controller that leads.
 type Controller interface {
 	NodeID() int32
-	Term() (term uint64, leads bool)
-	Barrier(context.Context) error
+	Leads() bool
 	Image() *metadata.Image
 	Subscribe(func(*metadata.Image)) (cancel func())
 
