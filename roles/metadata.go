@@ -195,9 +195,10 @@ func (n *Node) openDoor(ctx context.Context) error {
 	if n.has("broker") {
 		o.Broker = n.config.Broker.ID
 	}
-	// One that waits to be added has no metadata, and asks the others for it.
 	if n.controller != nil && n.controller.Status().Member {
 		o.Local = n.controller
+	} else if n.controller != nil { // it has no metadata, and asks the others for it
+		n.log.Warn(fmt.Sprintf("the controller of this node is no member of the group, and waits: `rustmq admin controllers add %d`", n.config.Broker.ID))
 	}
 	if n.controller != nil {
 		server := door.Serve(n.peers.controllerServer, n.controller)

@@ -332,6 +332,9 @@ func (n *Node) openBroker(ctx context.Context) error {
 		Tier:      tier,
 		Log:       n.log.With("room", "broker"),
 	})
+	if metadata.CodeOf(err) == metadata.InvalidRegistration && n.peers != nil {
+		err = fmt.Errorf("%w: set object_storage.url (--bucket) and object_storage.prefix to what the other nodes have, and mount what they share", err)
+	}
 	if err != nil {
 		return fmt.Errorf("start the broker: %w", err)
 	}
