@@ -5,6 +5,7 @@ import (
 
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // topicEdit is a topic that a delta changes.
@@ -296,7 +297,8 @@ func (e *viewEdit) splice(of storage.PartitionID, run []Range) error {
 	if to < l.Len() && l.At(to).Base < end {
 		to++
 	}
-	if from > 0 && l.At(from-1).End != base || to < l.Len() && l.At(to).Base != end {
+	gap := from > 0 && l.At(from-1).End != base || to < l.Len() && l.At(to).Base != end
+	if !guard.Check("metadata.delta-no-gap", !gap) {
 		return e.d.corrupt("partition %s: ranges [%d, %d) that leave a gap", of, base, end)
 	}
 	e.loseRanges(l, from, to-from)
@@ -311,7 +313,7 @@ func (e *viewEdit) splice(of storage.PartitionID, run []Range) error {
 func (e *viewEdit) endTopics() error {
 	for _, t := range e.order {
 		for index := range t.touched {
-			if wrong := t.at(index).checkTier(); wrong != "" {
+			if wrong := t.at(index).checkTier(); !guard.Check("metadata.delta-tier", wrong == "") {
 				return e.d.corrupt("topic %q, partition %d: %s", t.t.Name, index, wrong)
 			}
 		}
