@@ -104,7 +104,7 @@ func (v *View) fits(h *pb.DeltaHeader) error {
 	switch {
 	case !v.begun && !h.Whole:
 		return fmt.Errorf("%w: it begins at %d, and there is none yet", ErrUnfit, h.Before)
-	case v.begun && (h.ClusterId != m.clusterID && m.clusterID != "" || h.BucketIncarnation < m.bucket.Incarnation):
+	case !guard.Check("metadata.delta-cluster", m.clusterID == "" || h.ClusterId == m.clusterID && h.BucketIncarnation >= m.bucket.Incarnation):
 		return fmt.Errorf("%w: it is of cluster %s, incarnation %d; the image is of %s, incarnation %d", ErrUnfit, quoted(h.ClusterId), h.BucketIncarnation, quoted(m.clusterID), m.bucket.Incarnation)
 	case !h.Whole && !guard.Check("metadata.delta-broker", h.Broker == v.broker):
 		return fmt.Errorf("%w: it is the slice of broker %d, not %d", ErrUnfit, h.Broker, v.broker)
