@@ -64,6 +64,8 @@ func (l *Log) Append(now time.Time, records []byte, o AppendOptions, done Append
 	l.store.Unadmit(admitted)
 	if err != nil {
 		l.Refused(records, err)
+	} else if !answered {
+		l.tellObserver()
 	}
 	tell(done, result, answered, err)
 }
@@ -101,7 +103,7 @@ func (l *Log) append(now time.Time, records []byte, o AppendOptions, done Append
 			return result, false, err
 		}
 		if duplicate != nil {
-			return l.answerDuplicate(duplicate, b, done)
+			return l.answerDuplicate(duplicate, b, o, done)
 		}
 		if err := l.checkBehind(b); err != nil {
 			return result, false, err
@@ -113,7 +115,7 @@ func (l *Log) append(now time.Time, records []byte, o AppendOptions, done Append
 		}
 	}
 	if o.Condition.set && !guard.Check("log.condition", o.Condition.end == l.end) {
-		return result, false, l.refuseCondition(o.Condition, done)
+		return result, false, l.refuseCondition(o, done)
 	}
 	held := l.backlog.held() + int64(len(b)) + frameOverhead
 	if !o.Internal && !guard.Check("log.upload-share", held <= l.store.unuploaded) {
@@ -187,9 +189,9 @@ func (l *Log) mayAppend(c *Config, o AppendOptions) error {
 // answerDuplicate answers a batch that is in the log already as the first of it
 // is, or was, answered: not before the high watermark has passed it. l.mu is
 // held.
-func (l *Log) answerDuplicate(s *sentBatch, b batch.Batch, done Appended) (result AppendResult, answered bool, err error) {
+func (l *Log) answerDuplicate(s *sentBatch, b batch.Batch, o AppendOptions, done Appended) (result AppendResult, answered bool, err error) {
 	p := l.store.newPending(l, done)
-	p.base, p.last, p.appendTime, p.duplicate = s.base(), s.last, batch.NoTimestamp, true
+	p.base, p.last, p.appendTime, p.duplicate, p.leaderOnly = s.base(), s.last, batch.NoTimestamp, true, o.LeaderOnly
 	if b.TimestampType() == batch.LogAppendTime {
 		p.appendTime = s.timestamp
 	}
@@ -208,6 +210,7 @@ func (l *Log) park(p *pending) error {
 		p.recycle()
 		return l.dead
 	}
+	p.epoch = l.epoch
 	l.parked = append(l.parked, p)
 	return nil
 }
@@ -221,7 +224,14 @@ func (l *Log) appendBatch(now time.Time, b batch.Batch, o AppendOptions, done Ap
 	if b.TimestampType() == batch.LogAppendTime {
 		p.appendTime = b.MaxTimestamp()
 	}
-	h := wal.Header{Kind: wal.KindData, Partition: l.id, Epoch: l.epoch, Offset: l.end}
+	p.epoch = l.epoch
+	return l.place(b, p, now.UnixMilli())
+}
+
+// place hands a batch that is stamped for the log's end to the WAL, which tells p, and
+// takes it into the log. l.mu is held.
+func (l *Log) place(b batch.Batch, p *pending, millis int64) error {
+	h := wal.Header{Kind: wal.KindData, Partition: l.id, Epoch: b.LeaderEpoch(), Offset: b.BaseOffset()}
 	ref, err := l.store.wal.AppendSummed(h, b, wal.Sum{From: batch.SummedFrom, CRC: b.CRC()}, p)
 	if err != nil {
 		p.recycle()
@@ -232,10 +242,10 @@ func (l *Log) appendBatch(now time.Time, b batch.Batch, o AppendOptions, done Ap
 	}
 	l.inFlight.push(p)
 	before := l.index.bytes
-	l.index.append(l.end, uint32(b.LastOffsetDelta())+1, b.MaxTimestamp(), ref)
+	l.index.append(b.BaseOffset(), uint32(b.LastOffsetDelta())+1, b.MaxTimestamp(), ref)
 	l.store.indexBytes.Add(l.index.bytes - before)
 	if l.backlog.batches == 0 {
-		l.queueUpload(now.UnixMilli())
+		l.queueUpload(millis)
 	}
 	l.backlog.add(ref)
 	l.end = b.NextOffset()
@@ -264,6 +274,8 @@ func sentOf(b batch.Batch) sentBatch {
 type pending struct {
 	log        *Log
 	done       Appended
+	replicated Replicated    // instead of done, of a log that is followed
+	epoch      storage.Epoch // that was led
 	base, last storage.Offset
 	appendTime int64
 	leaderOnly bool
@@ -308,6 +320,9 @@ func (p *pending) answer(logStart storage.Offset) {
 }
 
 func (p *pending) refuse(err error) {
+	if p.replicated != nil {
+		p.replicated.Replicated(storage.NoOffset, err)
+	}
 	if p.done != nil {
 		p.done.Appended(AppendResult{Base: storage.NoOffset, Last: storage.NoOffset, LogAppendTime: batch.NoTimestamp, LogStart: storage.NoOffset, Err: err})
 	}
@@ -321,11 +336,6 @@ func (p *pending) Committed(err error) {
 	l.inFlight.pop(p)
 	if err != nil {
 		l.dead = err
-	}
-	if err == nil && p.cancelled {
-		err = ErrNotLeader
-	}
-	if err != nil {
 		parked := l.parked
 		l.parked = nil
 		l.mu.Unlock()
@@ -335,30 +345,65 @@ func (p *pending) Committed(err error) {
 		}
 		return
 	}
-	if l.replica.confirm(p.last+1, l.config.Load().MinInSync) {
+	if p.cancelled {
+		l.mu.Unlock()
+		p.refuse(p.whyCancelled())
+		return
+	}
+	minInSync := l.config.Load().MinInSync
+	moved := l.replica.sync(p.last+1, minInSync)
+	if moved {
 		l.settleTransactions()
 		p.woken = l.takeReached(p.woken)
 		p.ready = l.takeParked(p.ready)
 	}
-	answer := true
-	if !p.leaderOnly && p.last >= l.replica.highWatermark {
-		l.parked = append(l.parked, p)
-		answer = false
-	}
-	logStart := l.logStart
-	l.mu.Unlock()
-	if !answer {
-		return
-	}
 	ready, woken := p.ready, p.woken
-	if p.done != nil {
-		p.done.Appended(p.result(logStart))
+	parks := false
+	if !p.leaderOnly && p.last >= l.replica.highWatermark {
+		switch {
+		case p.epoch != l.epoch:
+			err = ErrNotLeader // who leads now says whether it is committed
+		case !guard.Check("log.park-in-sync", l.replica.enough(minInSync)):
+			err = ErrNotEnoughReplicasAfterAppend
+		default:
+			p.ready, p.woken, parks = nil, nil, true // from here on it is another's
+			l.parked = append(l.parked, p)
+		}
+	}
+	logStart, synced := l.logStart, l.replica.synced
+	l.mu.Unlock()
+	switch {
+	case parks:
+	case err != nil:
+		p.tell(AppendResult{Base: storage.NoOffset, Last: storage.NoOffset, LogAppendTime: batch.NoTimestamp, LogStart: storage.NoOffset, Err: err})
+	case p.replicated != nil:
+		p.replicated.Replicated(synced, nil)
+	default:
+		p.tell(p.result(logStart))
 	}
 	for _, d := range ready {
 		d.answer(logStart)
 	}
 	wake(woken)
-	p.recycle()
+	if !parks {
+		p.recycle()
+	}
+	if l.fed() || moved {
+		l.tellObserver()
+	}
+}
+
+func (p *pending) tell(r AppendResult) {
+	if p.done != nil {
+		p.done.Appended(r)
+	}
+}
+
+func (p *pending) whyCancelled() error {
+	if p.replicated != nil {
+		return ErrFenced
+	}
+	return ErrNotLeader
 }
 
 // takeParked removes the appends that the high watermark has passed, and appends

@@ -58,7 +58,27 @@ var (
 	// ErrNotEnoughReplicas says that fewer replicas are in sync than the topic
 	// wants for acks=all.
 	ErrNotEnoughReplicas = errors.New("fewer replicas are in sync than min.insync.replicas")
+	// ErrNotEnoughReplicasAfterAppend says the same of a batch that is in the log
+	// already, and may be committed yet.
+	ErrNotEnoughReplicasAfterAppend = errors.New("fewer replicas are in sync than min.insync.replicas since the batch was appended")
+	// ErrOffsetNotAvailable says that it is not known yet how far the log is committed:
+	// the leader's high watermark has not passed the start of its epoch, or a
+	// follower's is behind the offset asked for (KIP-207).
+	ErrOffsetNotAvailable = errors.New("the high watermark has not come that far yet")
 )
+
+// ReplicaError says that what a leader sent is not what comes next in its log, or not
+// whole.
+type ReplicaError struct {
+	Partition storage.PartitionID
+	Offset    storage.Offset // where the log ends, or the batch is
+	Reason    string
+}
+
+// Error names the partition and the offset.
+func (e *ReplicaError) Error() string {
+	return fmt.Sprintf("what was replicated to %s at offset %d is not taken: %s", e.Partition, e.Offset, e.Reason)
+}
 
 // OffsetOutOfRangeError says that an offset lies outside the log.
 type OffsetOutOfRangeError struct {

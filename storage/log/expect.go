@@ -99,12 +99,12 @@ func invalidCondition(n int, format string, args ...any) error {
 // refuseCondition refuses a batch whose condition does not hold: not before what it
 // was compared with is committed, for until then it may be taken back, and the
 // condition hold. l.mu is held.
-func (l *Log) refuseCondition(c Condition, done Appended) error {
-	refusal := &UnexpectedEndError{Expected: c.end, End: l.end}
+func (l *Log) refuseCondition(o AppendOptions, done Appended) error {
+	refusal := &UnexpectedEndError{Expected: o.Condition.end, End: l.end}
 	if guard.Check("log.refusal-committed", l.end <= l.replica.highWatermark) {
 		return refusal
 	}
 	p := l.store.newPending(l, done)
-	p.last, p.refusal = l.end-1, refusal
+	p.last, p.refusal, p.leaderOnly = l.end-1, refusal, o.LeaderOnly
 	return l.park(p)
 }

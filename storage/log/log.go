@@ -22,6 +22,9 @@ type Log struct {
 
 	nextListed *Log // guarded by Store.backlogs.mu, or by mu while the log is not listed
 
+	observer atomic.Pointer[Observer]
+	starved  atomic.Bool // a read left out what was neither on disk nor to be pinned
+
 	mu      sync.Mutex // guards the rest; the order of appends is the order it is taken in
 	index   index
 	replica replica
@@ -36,6 +39,10 @@ type Log struct {
 	// is the local start, and may be further back.
 	given        bool
 	epoch        storage.Epoch // that is led; NoEpoch: none
+	followed     storage.Epoch // that is followed; NoEpoch: none
+	newest       storage.Epoch // that was led or followed since the start
+	told         told
+	asOf         storage.Offset // below it, batches are in producers and transactions already: see Restart
 	epochs       epochs
 	producers    producers // nil: none
 	transactions transactions
@@ -63,34 +70,11 @@ func (l *Log) ID() storage.PartitionID { return l.id }
 // SetConfig replaces the configuration; appends from now on follow it.
 func (l *Log) SetConfig(c Config) {
 	c.MinInSync = max(1, c.MinInSync)
+	l.mu.Lock()
 	l.config.Store(&c)
-	if l.leads() { // fewer replicas may be enough now
-		l.confirm()
-	}
-}
-
-func (l *Log) leads() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.epoch != storage.NoEpoch
-}
-
-// confirm lets the high watermark move to what is synced already, if it may,
-// and tells who waits for that.
-func (l *Log) confirm() {
-	l.mu.Lock()
-	var ready []*pending
-	var woken []Waiter
-	if l.replica.confirm(l.replica.synced, l.config.Load().MinInSync) {
-		l.settleTransactions()
-		ready, woken = l.takeParked(nil), l.takeReached(nil)
-	}
-	logStart := l.logStart
+	o := l.advance() // fewer replicas may be enough now, or more be wanted
 	l.mu.Unlock()
-	for _, p := range ready {
-		p.answer(logStart)
-	}
-	wake(woken)
+	o.tell(l)
 }
 
 // Err says why the log serves nothing, or nil: ErrDropped, ErrClosed or a
@@ -122,40 +106,6 @@ func (l *Log) End() storage.Offset {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.end
-}
-
-// BecomeLeader makes the log take appends under the epoch, which must be newer
-// than every epoch in the log: a process leads only what was given to its own
-// registration, so an epoch that it finds on its disk is not its own.
-// Leading an epoch again that is led already does nothing.
-func (l *Log) BecomeLeader(epoch storage.Epoch) error {
-	l.mu.Lock()
-	if l.refused != nil {
-		defer l.mu.Unlock()
-		return l.refused
-	}
-	if l.epoch == epoch {
-		l.mu.Unlock()
-		return nil
-	}
-	if newest := max(l.epoch, l.epochs.latest()); epoch < 0 || !guard.Check("log.leader-epoch", epoch > newest) {
-		l.mu.Unlock()
-		return fmt.Errorf("lead %s at epoch %d, %d is in the log: %w", l.id, epoch, newest, ErrFenced)
-	}
-	if !l.given {
-		l.given = true
-		l.epochs = l.epochs.trim(l.logStart)
-	}
-	l.epoch = epoch
-	l.epochs = l.epochs.begin(epoch, l.end)
-	l.endVerifications(math.MaxInt64)
-	l.mu.Unlock()
-	// What was recovered is on disk: with one replica that is all it takes.
-	l.confirm()
-	l.mu.Lock()
-	l.producers.settle(l.replica.highWatermark)
-	l.mu.Unlock()
-	return nil
 }
 
 // CheckEpoch compares the leader epoch that a caller believes in with the one
@@ -197,12 +147,18 @@ func (l *Log) EpochAt(offset storage.Offset) storage.Epoch {
 // batches that lie before it as soon as that is on disk. It never moves back, with
 // one exception: in a tiered store the first word since a restart counts, for what
 // this disk knows is where the WAL's part begins. So it is called before the log
-// is led. Who calls it has the controller's word for it: a log that is not led
-// yet takes what lies before offset for committed, and if it ends before that, it
-// goes on from there, empty. Errors: *OffsetOutOfRangeError beyond the high
+// is led. Who calls it has the controller's word for it: a log that is neither led nor
+// followed yet takes what lies before offset for committed, and if it ends before that,
+// it goes on from there, empty. One that is followed waits until its high watermark has
+// come that far. Errors: *OffsetOutOfRangeError beyond the high
 // watermark of a log that is led, and the WAL's.
 func (l *Log) SetLogStart(offset storage.Offset) error {
 	l.mu.Lock()
+	if l.followed != storage.NoEpoch && guard.Check("log.follower-start", offset > l.replica.highWatermark) {
+		l.told.logStart = max(l.told.logStart, offset)
+		l.mu.Unlock()
+		return nil
+	}
 	writes := offset > l.localStart // which never moves back
 	l.mu.Unlock()
 	if writes {
@@ -231,7 +187,7 @@ func (l *Log) trim(offset storage.Offset) ([]Waiter, error) {
 	if !guard.Check("log.start-back", !back) || offset == l.logStart && l.given {
 		return nil, nil
 	}
-	if l.epoch == storage.NoEpoch {
+	if l.idle() {
 		l.replica.highWatermark = max(l.replica.highWatermark, offset)
 		l.settleTransactions()
 	}
@@ -242,7 +198,7 @@ func (l *Log) trim(offset storage.Offset) ([]Waiter, error) {
 	l.logStart, l.epochs = offset, l.epochs.trim(offset)
 	if offset > l.localStart {
 		begin := func() error { return l.startAt(offset, false) }
-		if offset > l.end { // it is not led
+		if offset > l.end { // it is neither led nor followed
 			begin = func() error { return l.beginAnew(offset) }
 		}
 		if err := begin(); err != nil {
@@ -255,9 +211,11 @@ func (l *Log) trim(offset storage.Offset) ([]Waiter, error) {
 }
 
 // TruncateTo removes the batches that end behind offset, which no replica in
-// sync may hold any more, and stops leading; epoch is the one that decided it.
+// sync may hold any more, and stops leading; epoch is the one that decided it, and
+// that, if it is followed, is followed on.
 // Appends that were not answered are refused. It cannot go below the high
-// watermark, and so not below what is uploaded.
+// watermark, and so not below what is uploaded. Errors: *OffsetOutOfRangeError,
+// ErrFenced where a newer epoch was led or followed, and the WAL's.
 func (l *Log) TruncateTo(offset storage.Offset, epoch storage.Epoch) error {
 	if err := l.store.wal.Admit(l.store.ctx, wal.Internal, frameOverhead); err != nil {
 		return fmt.Errorf("truncate %s to %d: %w", l.id, offset, err)
@@ -281,6 +239,9 @@ func (l *Log) truncate(offset storage.Offset, epoch storage.Epoch) (cancelled []
 	if l.refused != nil {
 		return nil, nil, l.refused
 	}
+	if !guard.Check("log.truncate-epoch", epoch >= l.newest) {
+		return nil, nil, fmt.Errorf("epoch %d is known: %w", l.newest, ErrFenced)
+	}
 	if !guard.Check("log.truncate-committed", offset >= l.replica.highWatermark) || offset > l.end {
 		return nil, nil, &OffsetOutOfRangeError{Offset: offset, LogStart: l.replica.highWatermark, End: l.end}
 	}
@@ -302,10 +263,13 @@ func (l *Log) truncate(offset storage.Offset, epoch storage.Epoch) (cancelled []
 	l.store.indexBytes.Add(l.index.bytes - before)
 	l.end = offset
 	l.replica.synced = min(l.replica.synced, offset)
-	l.epoch = storage.NoEpoch
+	if l.followed != epoch {
+		l.rest()
+	}
 	l.epochs = l.epochs.truncate(offset)
-	l.store.uncountProducers(l.producers.truncate(offset))
-	l.noteTransactions(func(t *transactions) { t.truncate(offset) })
+	known := max(offset, l.asOf) // what a state says of more than the log has stays true
+	l.store.uncountProducers(l.producers.truncate(known))
+	l.noteTransactions(func(t *transactions) { t.truncate(known) })
 	l.endVerifications(math.MaxInt64)
 	// What the truncation spares is yet to be synced, and will say so itself;
 	// the rest must not be taken for synced when its frame is.
@@ -353,11 +317,17 @@ func (l *Log) Producers() []ProducerState {
 	return out
 }
 
+// state is the log's as of its high watermark, if the WAL began at local. l.mu is held.
+func (l *Log) state(local storage.Offset) state {
+	s := state{localStart: local, highWatermark: l.replica.highWatermark, asOf: l.asOf, epochs: l.epochs, producers: l.producers}
+	s.take(&l.transactions)
+	return s
+}
+
 // writeState writes the log's state, and lets go of the one before, with freed,
 // as soon as it is on disk. l.mu is held.
 func (l *Log) writeState(freed *release) error {
-	s := state{localStart: l.localStart, highWatermark: l.replica.highWatermark, epochs: l.epochs, producers: l.producers}
-	s.take(&l.transactions)
+	s := l.state(l.localStart)
 	parts := s.encode(maxStatePart)
 	refs := make([]wal.Ref, 0, len(parts))
 	for i, part := range parts {

@@ -45,6 +45,9 @@ const bumpedEpochs = 2
 // Admit.
 func (l *Log) AppendMarker(ctx context.Context, now time.Time, m Marker, o MarkerOptions, done Appended) {
 	result, answered, err := l.appendMarker(ctx, now, m, o, done)
+	if err == nil && !answered {
+		l.tellObserver()
+	}
 	tell(done, result, answered, err)
 }
 

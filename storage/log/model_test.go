@@ -389,18 +389,12 @@ func (m *model) truncate(t *rapid.T) {
 	}
 }
 
-// markUncommitted ends a transaction, and perhaps begins the next, while there
-// are enough in sync, and then too few again. It returns the high watermark.
+// markUncommitted ends a transaction, and perhaps begins the next, while a follower is
+// in sync that has confirmed nothing. It returns the high watermark.
 func (m *model) markUncommitted(l *modelled) storage.Offset {
-	inSync := func(n int) {
-		l.log.mu.Lock()
-		l.log.replica.inSync = n
-		l.log.mu.Unlock()
-	}
+	l.log.SetReplicas(Replicas{InSync: []int32{2}})
 	s, _ := l.now().state(firstTransactional)
-	inSync(2)
 	m.markOne(l, Marker{ProducerID: firstTransactional, ProducerEpoch: s.Epoch + 1, CoordinatorEpoch: max(0, s.CoordinatorEpoch), Commit: rapid.Bool().Draw(m.t, "commit"), TransactionVersion: 2})
-	inSync(1)
 	if rapid.Bool().Draw(m.t, "next") {
 		m.transactOne(l, firstTransactional)
 	}

@@ -18,7 +18,7 @@ type Isolation uint8
 const (
 	HighWatermark Isolation = iota // what is committed: read_uncommitted
 	LastStable                     // what is committed and in no open transaction: read_committed
-	LogEnd                         // everything: replicas
+	LogEnd                         // everything, what is not on disk yet too: replicas
 )
 
 // ReadRequest says what to read.
@@ -35,7 +35,8 @@ type ReadResult struct {
 	Batches                             [][]byte
 	Bytes                               int
 	HighWatermark, LastStable, LogStart storage.Offset
-	Aborted                             []Aborted // with isolation LastStable: transactions that have batches here, or before, and were aborted
+	Epoch                               storage.Epoch // that is led; NoEpoch: none, and the result is not for followers
+	Aborted                             []Aborted     // with isolation LastStable: transactions that have batches here, or before, and were aborted
 	lease                               *lease
 }
 
@@ -136,7 +137,10 @@ func (l *Log) look(q ReadRequest) (ReadResult, error) {
 		return ReadResult{}, l.refused
 	}
 	hw := l.replica.highWatermark
-	result := ReadResult{HighWatermark: hw, LastStable: l.lastStable(), LogStart: l.logStart}
+	result := ReadResult{HighWatermark: hw, LastStable: l.lastStable(), LogStart: l.logStart, Epoch: l.epoch}
+	if q.Offset > l.end && l.followed != storage.NoEpoch {
+		return ReadResult{}, fmt.Errorf("read %s at %d, it is replicated to %d: %w", l.id, q.Offset, l.end, ErrOffsetNotAvailable)
+	}
 	if q.Offset < l.logStart || q.Offset > l.end {
 		return ReadResult{}, &OffsetOutOfRangeError{Offset: q.Offset, LogStart: l.logStart, End: l.end}
 	}
@@ -149,6 +153,11 @@ func (l *Log) look(q ReadRequest) (ReadResult, error) {
 		limit = result.LastStable
 	case LogEnd:
 		limit = l.end
+	}
+	if q.Isolation != LogEnd {
+		if err := l.readable(q.Offset); err != nil {
+			return ReadResult{}, err
+		}
 	}
 	var r *lease
 	left, to := q.MaxBytes, q.Offset
@@ -200,7 +209,7 @@ func (l *Log) load(r *lease) error {
 				}
 				fromFile, buf = 0, nil
 			}
-		} else if guard.Check("log.read-synced", want.base < r.synced) {
+		} else if guard.Check("log.read-synced", want.base < r.synced || l.starve(want.base)) {
 			fromFile++
 		} else {
 			break

@@ -48,8 +48,7 @@ type lateEntry struct {
 
 func (e *lateEntry) next() storage.Offset { return e.base + storage.Offset(e.count) }
 
-// replayedBatch is a batch of a producer, at or above the high watermark of the
-// last state.
+// replayedBatch is a batch of a producer, at or above what the last state is as of.
 type replayedBatch struct {
 	producer int64
 	sentBatch
@@ -105,6 +104,12 @@ func (r *replayed) everything() []wal.Ref {
 	return append(append(append(refs, r.stateRefs...), r.partRefs...), r.evidence...)
 }
 
+// neverBegan reports whether a log was to begin anew ([Log.Restart]) and its state is
+// not whole: it was dropped before, and nothing is in it.
+func (r *replayed) neverBegan() bool {
+	return !r.stated && r.damage == nil && len(r.partRefs) > 0 && len(r.index.blocks)+len(r.late)+len(r.evidence)+len(r.epochs) == 0 && r.localStart == 0
+}
+
 func (r *replayed) damaged(id storage.PartitionID, at storage.Offset, format string, args ...any) {
 	if r.damage == nil {
 		r.damage = corrupt(id, at, format, args...)
@@ -133,7 +138,7 @@ func (rec *recovery) replayData(r *replayed, h wal.Header, ref wal.Ref, payload 
 	if !h.Copy {
 		r.epochs = r.epochs.begin(b.LeaderEpoch(), e.base)
 	}
-	if b.ProducerID() == batch.NoProducerID || b.LastOffset() < r.state.highWatermark {
+	if b.ProducerID() == batch.NoProducerID || b.LastOffset() < r.state.knows() {
 		return
 	}
 	sent := replayedBatch{producer: b.ProducerID(), sentBatch: sentOf(b), transactional: b.IsTransactional()}
@@ -183,7 +188,7 @@ func (rec *recovery) replayState(r *replayed, h wal.Header, ref wal.Ref, payload
 	r.part, r.partRefs = state{}, nil
 	r.localStart = max(r.localStart, r.state.localStart)
 	r.epochs = slices.Clone(r.state.epochs)
-	r.sent = slices.DeleteFunc(r.sent, func(s replayedBatch) bool { return s.last < r.state.highWatermark })
+	r.sent = slices.DeleteFunc(r.sent, func(s replayedBatch) bool { return s.last < r.state.knows() })
 }
 
 func (rec *recovery) replayTruncate(r *replayed, end storage.Offset) {
@@ -204,6 +209,11 @@ func (s *Store) recover(now time.Time) {
 	rec := s.recovery
 	s.recovery = nil
 	for id, r := range rec.partitions {
+		if r.neverBegan() {
+			rec.needless = append(rec.needless, r.partRefs...)
+			delete(rec.partitions, id)
+			continue
+		}
 		l := s.newLog(id)
 		if err := s.recoverLog(l, r, rec, now); err != nil {
 			l.condemn(err, r)
@@ -251,6 +261,9 @@ func (s *Store) recoverLog(l *Log, r *replayed, rec *recovery, now time.Time) er
 	}
 	l.replica.synced = l.end
 	l.replica.highWatermark = max(r.state.highWatermark, l.localStart)
+	if r.state.asOf > l.replica.highWatermark {
+		l.asOf = r.state.asOf
+	}
 	l.epochs = r.epochs
 	l.stateAsOf, l.stateEpoch = r.state.highWatermark, r.state.epochs.latest()
 	l.statedAt, l.stateKnows = now.UnixMilli(), len(r.state.producers) > 0
@@ -296,15 +309,7 @@ func (r *replayed) merge(rec *recovery) {
 func (r *replayed) remember(l *Log, millis int64) {
 	slices.SortStableFunc(r.sent, func(a, b replayedBatch) int { return cmp.Compare(a.last, b.last) })
 	l.producers = r.state.producers
-	l.noteTransactions(func(t *transactions) {
-		t.aborted, t.committed = r.state.aborted, r.state.committed
-		for id, p := range l.producers {
-			if p.open != storage.NoOffset {
-				t.unstable = append(t.unstable, span{id, p.open, storage.NoOffset})
-			}
-		}
-		slices.SortFunc(t.unstable, func(a, b span) int { return cmp.Compare(a.first, b.first) })
-	})
+	l.noteTransactions(func(t *transactions) { t.restore(&r.state) })
 	// Markers above the state's high watermark may not be committed.
 	led := l.replica.highWatermark
 	l.replica.highWatermark = r.state.highWatermark

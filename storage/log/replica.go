@@ -1,29 +1,132 @@
 package log
 
-import "rustmq.dev/rustmq/storage"
+import (
+	"slices"
 
-// replica decides where the high watermark of a partition stands: at the
-// smallest synced end among the replicas in sync, and never back. It does no
-// I/O and reads no clock. With one replica the only end is the leader's own; the
-// ends that followers confirm join in confirm.
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// replica decides where the high watermark of a partition stands, and never has it go
+// back. It does no I/O and reads no clock.
+//
+// Of a log that is led: at the smallest end on disk among this broker, the others in
+// sync and those pending, while there are enough in sync. An end is what a follower has
+// confirmed under the epoch that is led, and nothing until it has. Of a log that is
+// followed: where the leader's is, as far as the log is on disk here.
 type replica struct {
 	synced        storage.Offset // what this broker has on disk ends here
 	highWatermark storage.Offset
-	inSync        int // replicas that must hold a record, this one among them
+	leads         bool
+	start         storage.Offset // where the epoch that is led began
+	told          storage.Offset // the high watermark of the leader that is followed; NoOffset: none
+	inSync        int            // replicas in the committed set, this broker among them
+	others        []otherReplica
 }
 
-// confirm takes note that this broker's log is on disk up to synced, and reports
-// whether the high watermark moved. Below the minimum of replicas in sync it
-// stands still, for acks 0 and 1 too: what it passes must survive the loss of
-// a machine.
-func (r *replica) confirm(synced storage.Offset, minInSync int) (moved bool) {
+// otherReplica is one that counts for the high watermark, or has confirmed something.
+type otherReplica struct {
+	id      int32
+	counts  bool           // in sync, or pending
+	pending bool           // not in the committed set
+	synced  storage.Offset // what it has confirmed; NoOffset: nothing
+}
+
+func newReplica() replica { return replica{told: storage.NoOffset, inSync: 1} }
+
+// lead begins an epoch at start: nobody has confirmed anything under it.
+func (r *replica) lead(start storage.Offset) {
+	r.leads, r.start, r.told = true, start, storage.NoOffset
+	r.others = slices.DeleteFunc(r.others, func(o otherReplica) bool { return !o.counts })
+	for i := range r.others {
+		r.others[i].synced = storage.NoOffset
+	}
+}
+
+// rest ends an epoch that was led or followed. Who the replicas are must be said anew.
+func (r *replica) rest() {
+	r.leads, r.told, r.inSync, r.others = false, storage.NoOffset, 1, nil
+}
+
+// set says who the other replicas are that count.
+func (r *replica) set(of Replicas) {
+	for i := range r.others {
+		r.others[i].counts, r.others[i].pending = false, false
+	}
+	r.inSync = 1
+	for _, id := range of.InSync {
+		if o := r.other(id); !o.counts {
+			o.counts = true
+			r.inSync++
+		}
+	}
+	for _, id := range of.Pending {
+		if o := r.other(id); !o.counts {
+			o.counts, o.pending = true, true
+		}
+	}
+}
+
+// other finds a replica, or adds it.
+func (r *replica) other(id int32) *otherReplica {
+	i := slices.IndexFunc(r.others, func(o otherReplica) bool { return o.id == id })
+	if i < 0 {
+		i = len(r.others)
+		r.others = append(r.others, otherReplica{id: id, synced: storage.NoOffset})
+	}
+	return &r.others[i]
+}
+
+// confirm notes that a follower has what is led on disk up to an offset.
+func (r *replica) confirm(id int32, synced storage.Offset) {
+	o := r.other(id)
+	o.synced = max(o.synced, synced)
+}
+
+// forget takes back what a follower confirmed.
+func (r *replica) forget(id int32) {
+	r.others = slices.DeleteFunc(r.others, func(o otherReplica) bool { return o.id == id && !o.counts })
+	for i := range r.others {
+		if r.others[i].id == id {
+			r.others[i].synced = storage.NoOffset
+		}
+	}
+}
+
+// sync notes that this broker's log is on disk up to synced, and reports whether the
+// high watermark moved.
+func (r *replica) sync(synced storage.Offset, minInSync int) (moved bool) {
 	r.synced = max(r.synced, synced)
-	if !r.enough(minInSync) || r.synced <= r.highWatermark {
+	return r.advance(minInSync)
+}
+
+// advance moves the high watermark as far as it may, and reports whether it moved.
+// Below the minimum of replicas in sync it stands still, for acks 0 and 1 too: what it
+// passes must survive the loss of a machine.
+func (r *replica) advance(minInSync int) (moved bool) {
+	end := r.synced
+	if r.leads {
+		if !r.enough(minInSync) {
+			return false
+		}
+		for i := range r.others {
+			if o := &r.others[i]; o.counts && !guard.Check("log.commit-confirmed", o.synced >= end) {
+				end = o.synced
+			}
+		}
+	} else if !guard.Check("log.commit-told", r.told >= end) {
+		end = r.told
+	}
+	if end <= r.highWatermark {
 		return false
 	}
-	r.highWatermark = r.synced
+	r.highWatermark = end
 	return true
 }
 
 // enough reports whether acks=all may be promised.
 func (r *replica) enough(minInSync int) bool { return r.inSync >= minInSync }
+
+// settled reports whether it is known how far the log is committed: of a log that is
+// led, once the high watermark has passed the start of the epoch (KIP-207).
+func (r *replica) settled() bool { return !r.leads || r.highWatermark >= r.start }

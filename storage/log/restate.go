@@ -42,6 +42,9 @@ func (s *Store) producerLoop() {
 			// dead, which others say.
 			_ = s.restate(ctx, s.o.Now().Add(-restateAfter).UnixMilli(), restateBatches)
 			cancel()
+			for _, l := range s.all() {
+				l.takeTold()
+			}
 		}
 	}
 }

@@ -11,17 +11,21 @@ import (
 )
 
 // Versions of the state's encoding. One that has nothing of transactions is
-// written in the first, which older versions of rustmq read too.
+// written in the first, and one that says nothing of what lies behind its high watermark
+// in the first or second, which older versions of rustmq read too.
 const (
 	stateVersion             = 1
 	stateWithTransactions    = 2
-	stateTransactionsCounter = 28 // where version 2 has their number
+	stateAhead               = 3
+	stateTransactionsCounter = 28 // where versions 2 and 3 have their number
+	stateAsOf                = 32 // where version 3 has what it is as of
 )
 
 // Sizes of the state's encoding, see doc.go.
 const (
 	stateHeader      = 28
 	stateHeader2     = 32
+	stateHeader3     = 40
 	stateEpoch       = 12
 	stateTransaction = 25
 	stateProducer    = 33
@@ -32,21 +36,26 @@ const (
 	maxStatePart = 256 << 10
 )
 
-// state is what a log is besides its batches, as of its high watermark.
+// state is what a log is besides its batches, as of its high watermark, or, of one that
+// began anew with what its leader knew, as of the leader's.
 type state struct {
 	localStart    storage.Offset
 	highWatermark storage.Offset
-	epochs        epochs
-	producers     producers // nil: none
-	// Transactions that ended between the two.
+	asOf          storage.Offset // of the leader, where it lies further; else it says nothing
+	epochs        epochs         // up to the high watermark
+	producers     producers      // nil: none
+	// Transactions that ended between local start and knows.
 	aborted, committed []span
 	begun              bool // decode has met the first part
 }
 
-// take adds the transactions that a log knows of, as of the high watermark.
+// knows is what the producers and transactions are as of: batches below are in them.
+func (s *state) knows() storage.Offset { return max(s.asOf, s.highWatermark) }
+
+// take adds the transactions that a log knows of.
 func (s *state) take(t *transactions) {
 	part := func(of []span) []span {
-		return of[behind(of, s.localStart):max(behind(of, s.localStart), behind(of, s.highWatermark))]
+		return of[behind(of, s.localStart):max(behind(of, s.localStart), behind(of, s.knows()))]
 	}
 	s.aborted, s.committed = part(t.aborted), part(t.committed)
 }
@@ -70,7 +79,7 @@ func (s *state) encode(most int) [][]byte {
 	}
 	ids := make([]int64, 0, len(s.producers))
 	for id, p := range s.producers {
-		sent, m, open := p.asOf(s.highWatermark)
+		sent, m, open := p.asOf(s.knows())
 		if len(sent) == 0 && m == noMark {
 			continue
 		}
@@ -80,6 +89,9 @@ func (s *state) encode(most int) [][]byte {
 		ids = append(ids, id)
 	}
 	slices.Sort(ids)
+	if s.asOf > s.highWatermark {
+		e.version = stateAhead
+	}
 
 	e.begin(s.epochs)
 	for _, t := range s.aborted {
@@ -101,21 +113,32 @@ func (s *state) encode(most int) [][]byte {
 	return e.parts
 }
 
-// asOf is what is remembered of a producer as of the high watermark.
-func (p *producer) asOf(highWatermark storage.Offset) (sent []sentBatch, m mark, open storage.Offset) {
-	return p.committed(highWatermark), p.committedMark(highWatermark), p.openAsOf(highWatermark)
+// asOf is what is remembered of a producer as of an offset not below the high watermark.
+func (p *producer) asOf(end storage.Offset) (sent []sentBatch, m mark, open storage.Offset) {
+	return p.committed(end), p.committedMark(end), p.openAsOf(end)
+}
+
+// headerOf is how long a part's header is.
+func headerOf(version byte) int {
+	switch version {
+	case stateVersion:
+		return stateHeader
+	case stateWithTransactions:
+		return stateHeader2
+	}
+	return stateHeader3
 }
 
 func (e *encoder) begin(of epochs) {
-	size := stateHeader
-	if e.version == stateWithTransactions {
-		size = stateHeader2
-	}
+	size := headerOf(e.version)
 	b := make([]byte, size, size+len(of)*stateEpoch)
 	b[0] = e.version
 	binary.LittleEndian.PutUint64(b[4:], uint64(e.state.localStart))
 	binary.LittleEndian.PutUint64(b[12:], uint64(e.state.highWatermark))
 	binary.LittleEndian.PutUint32(b[20:], uint32(len(of)))
+	if e.version == stateAhead {
+		binary.LittleEndian.PutUint64(b[stateAsOf:], uint64(e.state.asOf))
+	}
 	for _, epoch := range of {
 		b = binary.LittleEndian.AppendUint32(b, uint32(epoch.epoch))
 		b = binary.LittleEndian.AppendUint64(b, uint64(epoch.start))
@@ -125,7 +148,7 @@ func (e *encoder) begin(of epochs) {
 
 func (e *encoder) end() {
 	binary.LittleEndian.PutUint32(e.part[24:], e.producers)
-	if e.version == stateWithTransactions {
+	if e.version >= stateWithTransactions {
 		binary.LittleEndian.PutUint32(e.part[stateTransactionsCounter:], e.transactions)
 	}
 	e.parts = append(e.parts, e.part)
@@ -153,7 +176,7 @@ func (e *encoder) transaction(t span, aborted bool) {
 }
 
 func (e *encoder) producer(id int64, p *producer) {
-	sent, m, open := p.asOf(e.state.highWatermark)
+	sent, m, open := p.asOf(e.state.knows())
 	e.room(stateProducer + len(sent)*stateBatch)
 	e.producers++
 	b := binary.LittleEndian.AppendUint64(e.part, uint64(id))
@@ -183,27 +206,32 @@ func (s *state) decode(b []byte) (last bool, err error) {
 	if len(b) < stateHeader {
 		return false, fmt.Errorf("%w: %d bytes", errState, len(b))
 	}
-	if b[0] != stateVersion && b[0] != stateWithTransactions {
-		return false, fmt.Errorf("%w: version %d, this rustmq knows %d and %d", errState, b[0], stateVersion, stateWithTransactions)
+	if b[0] < stateVersion || b[0] > stateAhead {
+		return false, fmt.Errorf("%w: version %d, this rustmq knows %d to %d", errState, b[0], stateVersion, stateAhead)
 	}
-	version, nTransactions, header := b[0], uint32(0), stateHeader
-	if version == stateWithTransactions {
-		if header = stateHeader2; len(b) < header {
-			return false, fmt.Errorf("%w: %d bytes", errState, len(b))
-		}
-		nTransactions = binary.LittleEndian.Uint32(b[stateTransactionsCounter:])
+	version, nTransactions, header := b[0], uint32(0), headerOf(b[0])
+	if len(b) < header {
+		return false, fmt.Errorf("%w: %d bytes", errState, len(b))
 	}
 	goesOn, last := b[1]&1 != 0, b[1]&2 != 0
 	localStart := storage.Offset(binary.LittleEndian.Uint64(b[4:]))
-	highWatermark := storage.Offset(binary.LittleEndian.Uint64(b[12:]))
-	if b[1] > 3 || goesOn && (!s.begun || localStart != s.localStart || highWatermark != s.highWatermark) {
+	highWatermark, asOf := storage.Offset(binary.LittleEndian.Uint64(b[12:])), storage.Offset(0)
+	if version >= stateWithTransactions {
+		nTransactions = binary.LittleEndian.Uint32(b[stateTransactionsCounter:])
+	}
+	if version == stateAhead {
+		if asOf = storage.Offset(binary.LittleEndian.Uint64(b[stateAsOf:])); asOf <= highWatermark {
+			return false, fmt.Errorf("%w: as of %d, high watermark %d", errState, asOf, highWatermark)
+		}
+	}
+	if b[1] > 3 || goesOn && (!s.begun || localStart != s.localStart || highWatermark != s.highWatermark || asOf != s.asOf) {
 		return false, fmt.Errorf("%w: a part of another state", errState)
 	}
 	if localStart < 0 || highWatermark < localStart {
 		return false, fmt.Errorf("%w: local start %d, high watermark %d", errState, localStart, highWatermark)
 	}
 	if !goesOn {
-		*s = state{localStart: localStart, highWatermark: highWatermark, begun: true}
+		*s = state{localStart: localStart, highWatermark: highWatermark, asOf: asOf, begun: true}
 	}
 	nEpochs, nProducers := binary.LittleEndian.Uint32(b[20:]), binary.LittleEndian.Uint32(b[24:])
 	b = b[header:]
@@ -250,7 +278,7 @@ func (s *state) decodeTransaction(b []byte) (rest []byte, err error) {
 	if b[24] == 1 {
 		to = &s.aborted
 	}
-	if n := len(*to); b[24] > 1 || t.producer < 0 || t.first < 0 || t.first >= t.last || t.last < s.localStart || t.last >= s.highWatermark || n > 0 && (*to)[n-1].last >= t.last {
+	if n := len(*to); b[24] > 1 || t.producer < 0 || t.first < 0 || t.first >= t.last || t.last < s.localStart || t.last >= s.knows() || n > 0 && (*to)[n-1].last >= t.last {
 		return nil, fmt.Errorf("%w: a transaction from %d to %d", errState, t.first, t.last)
 	}
 	*to = append(*to, t)
@@ -263,14 +291,14 @@ func (s *state) decodeProducer(b []byte, version byte) (rest []byte, err error) 
 	}
 	id, n := int64(binary.LittleEndian.Uint64(b)), int(b[stateProducer-1])
 	p := &producer{millis: int64(binary.LittleEndian.Uint64(b[8:])), sent: make([]sentBatch, min(n, dedupeBatches)), open: storage.NoOffset}
-	if version == stateWithTransactions {
+	if version >= stateWithTransactions {
 		m := noMark
 		m.coordinatorEpoch = int32(binary.LittleEndian.Uint32(b[24:]))
 		epoch := int64(binary.LittleEndian.Uint32(b[28:])) - 1
 		m.epoch = int16(epoch)
 		p.open = storage.Offset(binary.LittleEndian.Uint64(b[16:]))
 		if epoch > math.MaxInt16 || m.coordinatorEpoch < noCoordinator || (m.epoch == noProducerEpoch) != (m.coordinatorEpoch == noCoordinator) ||
-			p.open < storage.NoOffset || p.open >= s.highWatermark {
+			p.open < storage.NoOffset || p.open >= s.knows() {
 			return nil, fmt.Errorf("%w: producer %d has a marker of epoch %d by %d, a transaction from %d on", errState, id, epoch, m.coordinatorEpoch, p.open)
 		}
 		if m != noMark {
@@ -289,7 +317,7 @@ func (s *state) decodeProducer(b []byte, version byte) (rest []byte, err error) 
 			delta:     int32(binary.LittleEndian.Uint32(b[20:])),
 			epoch:     int16(binary.LittleEndian.Uint16(b[24:])),
 		}
-		if sent.last >= s.highWatermark || sent.delta < 0 || i > 0 && sent.last <= p.sent[i-1].last {
+		if sent.last >= s.knows() || sent.delta < 0 || i > 0 && sent.last <= p.sent[i-1].last {
 			return nil, fmt.Errorf("%w: producer %d has a batch to %d", errState, id, sent.last)
 		}
 		p.sent[i] = sent

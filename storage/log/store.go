@@ -169,7 +169,8 @@ func (s *Store) Create(id storage.PartitionID, c Config) (*Log, error) {
 }
 
 func (s *Store) newLog(id storage.PartitionID) *Log {
-	l := &Log{store: s, id: id, epoch: storage.NoEpoch, stateEpoch: storage.NoEpoch, replica: replica{inSync: 1}}
+	l := &Log{store: s, id: id, epoch: storage.NoEpoch, followed: storage.NoEpoch, stateEpoch: storage.NoEpoch, newest: storage.NoEpoch, told: nothingTold, replica: newReplica()}
+
 	l.config.Store(s.config)
 	return l
 }
@@ -177,25 +178,38 @@ func (s *Store) newLog(id storage.PartitionID) *Log {
 // Drop removes all partitions of a topic, and lets go of their records as soon
 // as that is on disk.
 func (s *Store) Drop(topic storage.TopicID) error {
-	if err := s.wal.Admit(s.ctx, wal.Internal, frameOverhead); err != nil {
-		return fmt.Errorf("drop topic %s: %w", topic, err)
-	}
-	defer s.wal.Unadmit(frameOverhead)
-	dropped, err := s.drop(topic)
-	for _, l := range dropped {
-		l.refuse(ErrDropped)
-	}
-	if err != nil {
+	if err := s.drop(storage.PartitionID{Topic: topic, Index: -1}); err != nil {
 		return fmt.Errorf("drop topic %s: %w", topic, err)
 	}
 	return nil
 }
 
-func (s *Store) drop(topic storage.TopicID) (dropped []*Log, err error) {
+// DropPartition is Drop of one partition. It may be made anew.
+func (s *Store) DropPartition(id storage.PartitionID) error {
+	if err := s.drop(id); err != nil {
+		return fmt.Errorf("drop partition %s: %w", id, err)
+	}
+	return nil
+}
+
+// drop drops a partition, or, with index -1, all of a topic.
+func (s *Store) drop(which storage.PartitionID) error {
+	if err := s.wal.Admit(s.ctx, wal.Internal, frameOverhead); err != nil {
+		return err
+	}
+	defer s.wal.Unadmit(frameOverhead)
+	dropped, err := s.dropLogs(which)
+	for _, l := range dropped {
+		l.refuse(ErrDropped)
+	}
+	return err
+}
+
+func (s *Store) dropLogs(which storage.PartitionID) (dropped []*Log, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, l := range s.logs {
-		if id.Topic == topic {
+		if id.Topic == which.Topic && (which.Index < 0 || id.Index == which.Index) {
 			dropped = append(dropped, l)
 		}
 	}
@@ -208,7 +222,7 @@ func (s *Store) drop(topic storage.TopicID) (dropped []*Log, err error) {
 	for _, l := range dropped {
 		freed.refs = l.everything(freed.refs)
 	}
-	h := wal.Header{Kind: wal.KindDrop, Partition: storage.PartitionID{Topic: topic, Index: -1}, Epoch: storage.NoEpoch, Offset: storage.NoOffset}
+	h := wal.Header{Kind: wal.KindDrop, Partition: which, Epoch: storage.NoEpoch, Offset: storage.NoOffset}
 	if _, err := s.wal.Append(h, nil, freed); err != nil {
 		return nil, err
 	}

@@ -56,6 +56,25 @@ func (t *transactions) none() bool {
 	return len(t.unstable)+len(t.aborted)+len(t.committed) == 0
 }
 
+// restore takes over what a state knows. A marker above its high watermark, which one
+// may have that is ahead of it, holds what it ended until it is committed here too.
+func (t *transactions) restore(s *state) {
+	*t = transactions{aborted: s.aborted, committed: s.committed}
+	for id, p := range s.producers {
+		if p.open != storage.NoOffset {
+			t.unstable = append(t.unstable, span{id, p.open, storage.NoOffset})
+		}
+	}
+	for _, ended := range [...][]span{s.aborted, s.committed} {
+		for _, e := range ended[behind(ended, s.highWatermark):] {
+			t.unstable = append(t.unstable, e)
+			t.ending = append(t.ending, e.last)
+		}
+	}
+	slices.SortFunc(t.unstable, func(a, b span) int { return cmp.Compare(a.first, b.first) })
+	slices.Sort(t.ending)
+}
+
 // begin notes the first batch of a transaction.
 func (t *transactions) begin(producer int64, first storage.Offset) {
 	t.unstable = append(t.unstable, span{producer, first, storage.NoOffset})

@@ -80,7 +80,7 @@ type PendingUpload struct {
 	Since int64
 }
 
-// PendingUpload appends to out, for each partition that has committed batches
+// PendingUpload appends to out, for each partition that is led and has committed batches
 // which are not uploaded, how much it is. It takes the longer the more such
 // partitions there are, whatever the number of others.
 func (s *Store) PendingUpload(out []PendingUpload) []PendingUpload {
@@ -90,7 +90,8 @@ func (s *Store) PendingUpload(out []PendingUpload) []PendingUpload {
 		l.mu.Lock()
 		next := l.nextListed
 		l.nextListed, l.backlog.listed = nil, false
-		if l.refused == nil && l.backlog.batches > 0 {
+		// One that is not led comes in again when it is.
+		if l.refused == nil && l.backlog.batches > 0 && guard.Check("log.upload-led", l.epoch != storage.NoEpoch) {
 			s.backlogs.push(l)
 			if p := l.pendingUpload(); p.Bytes > 0 {
 				out = append(out, p)
@@ -104,6 +105,9 @@ func (s *Store) PendingUpload(out []PendingUpload) []PendingUpload {
 
 // pendingUpload is the backlog without what is not committed. l.mu is held.
 func (l *Log) pendingUpload() PendingUpload {
+	if l.asOf > l.replica.highWatermark {
+		return PendingUpload{} // see UploadPoint
+	}
 	p := PendingUpload{Partition: l.id, First: l.uploaded, HighWatermark: l.replica.highWatermark, Bytes: l.backlog.bytes, Since: l.backlog.since}
 	for at := l.index.find(l.replica.highWatermark); l.index.valid(at); at = l.index.following(at) {
 		_, e := l.index.at(at)
@@ -123,13 +127,19 @@ func (l *Log) Uploaded() storage.Offset {
 
 // SetUploaded says that the bucket has everything below end: the committed end
 // of the catalogue. What it has may be given up when the WAL wants room, with
-// Options.Hold once it is released. It never moves back. As with SetLogStart, a log that is not led yet takes what lies
-// before end for committed, and if it ends before that, it goes on from there.
+// Options.Hold once it is released. It never moves back. As with SetLogStart, a log that is
+// neither led nor followed yet takes what lies before end for committed, and if it ends
+// before that, it goes on from there; one that is followed waits with what lies behind its
+// high watermark, which may not be what the bucket has.
 // Errors: *OffsetOutOfRangeError beyond the high watermark of a log that is led,
 // and the WAL's.
 func (l *Log) SetUploaded(end storage.Offset) error {
 	l.mu.Lock()
-	behind := l.epoch == storage.NoEpoch && end > l.end
+	if l.followed != storage.NoEpoch && guard.Check("log.follower-uploaded", end > l.replica.highWatermark) {
+		l.told.uploaded = max(l.told.uploaded, end)
+		end = l.replica.highWatermark
+	}
+	behind := l.idle() && end > l.end
 	l.mu.Unlock()
 	if behind {
 		if err := l.skipTo(end); err != nil {
@@ -163,6 +173,9 @@ func (l *Log) Release(end storage.Offset) {
 func (l *Log) release(end storage.Offset) (more bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.followed != storage.NoEpoch && end > l.uploaded {
+		l.told.released = max(l.told.released, end)
+	}
 	end = min(end, l.uploaded)
 	if l.refused != nil || end <= l.released {
 		return false
@@ -194,7 +207,7 @@ func (l *Log) setUploaded(end storage.Offset) (more bool, err error) {
 	if l.refused != nil {
 		return false, l.refused
 	}
-	if l.epoch == storage.NoEpoch && end <= l.end {
+	if l.idle() && end <= l.end {
 		l.replica.highWatermark = max(l.replica.highWatermark, end)
 		l.settleTransactions()
 	}
@@ -235,7 +248,7 @@ func (l *Log) skipTo(end storage.Offset) error {
 	defer l.store.wal.Unadmit(admitted)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.refused != nil || l.epoch != storage.NoEpoch || end <= l.end {
+	if l.refused != nil || !l.idle() || end <= l.end {
 		return nil // setUploaded sees to it
 	}
 	was := l.replica.highWatermark
@@ -252,15 +265,7 @@ func (l *Log) skipTo(end storage.Offset) error {
 // anywhere, while what was due next, or open, as of the old end would be wrong. l.mu is
 // held.
 func (l *Log) beginAnew(at storage.Offset) error {
-	known, decided := l.producers, l.transactions
-	l.producers, l.transactions = nil, transactions{}
-	if err := l.startAt(at, true); err != nil { // the state on disk is to know none either
-		l.producers, l.transactions = known, decided
-		return err
-	}
-	l.store.indexBytes.Add(-decided.bytes())
-	l.store.uncountProducers(len(known))
-	return nil
+	return l.knowNone(func() error { return l.startAt(at, true) }) // the state on disk is to know none either
 }
 
 // EpochStart says at which offset a leader epoch began.
@@ -289,6 +294,9 @@ func (l *Log) UploadPoint(producers bool) (UploadPoint, error) {
 		return UploadPoint{}, l.refused
 	}
 	hw := l.replica.highWatermark
+	if l.asOf > hw { // nobody knows what producers were as of that
+		hw = l.uploaded
+	}
 	point := UploadPoint{From: l.uploaded, HighWatermark: hw}
 	for _, e := range l.epochs[max(l.epochs.find(l.uploaded), 0):] {
 		if start := max(e.start, l.uploaded); start < hw {
