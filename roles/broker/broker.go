@@ -52,6 +52,7 @@ type Broker struct {
 	groups        *group.Coordinator
 	topicsVersion atomic.Uint64 // counts changes of what groups can be assigned
 	transactions  *txn.Coordinator
+	replication   *replicas // nil: this broker is alone
 	verifier      transactionVerifier
 	throttle      *throttle
 	telemetry     *telemetry.Table
@@ -115,6 +116,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		return nil, errors.Join(err, b.groups.Close())
 	}
 	b.verifier = coordinatorVerifier{b}
+	b.openReplication()
 	if err := b.openCold(); err != nil {
 		b.stop()
 		return nil, errors.Join(err, b.transactions.Close(), b.groups.Close())
@@ -225,5 +227,6 @@ func (b *Broker) Close() error {
 	b.requests.Wait()
 	b.done.Wait()
 	b.leave()
+	err = errors.Join(err, b.closeReplication())
 	return err
 }

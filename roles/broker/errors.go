@@ -17,6 +17,7 @@ import (
 var (
 	errUnknownTopic     error = kerr.UnknownTopicOrPartition
 	errNotLeader        error = kerr.NotLeaderForPartition
+	errLeaseOut               = explained{kerr.NotLeaderForPartition, "neither the controller nor a follower in sync has been heard for longer than the lease: another broker may lead by now"}
 	errInternalTopic          = explained{kerr.InvalidTopicException, "the topic is the broker's own"}
 	errNeverCoordinated       = explained{kerr.InvalidRequest, "no coordinator of transactions has had such an epoch"}
 	errNamedTwice             = explained{kerr.InvalidRequest, "the request names it more than once"}
@@ -69,6 +70,8 @@ var codes = []struct {
 	{errBucket, kerr.KafkaStorageError},
 	{errLog, kerr.KafkaStorageError},
 	{log.ErrNotEnoughReplicas, kerr.NotEnoughReplicas},
+	{log.ErrNotEnoughReplicasAfterAppend, kerr.NotEnoughReplicasAfterAppend},
+	{log.ErrOffsetNotAvailable, kerr.OffsetNotAvailable},
 	{telemetry.ErrInvalidRequest, kerr.InvalidRequest},
 	{telemetry.ErrUnknownSubscription, kerr.UnknownSubscriptionID},
 	{telemetry.ErrTooEarly, kerr.ThrottlingQuotaExceeded},

@@ -42,6 +42,7 @@ type Controller interface {
 	FileRanges(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, ref object.ManifestRef, f *metadata.Filing) error
 	RecordCleaning(ctx context.Context, brokerID int32, brokerEpoch int64, p storage.PartitionID, epoch storage.Epoch, is metadata.Cleaning) error
 	CommitObject(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, ranges []metadata.PartitionRange) (results []error, err error)
+	AlterPartitions(ctx context.Context, brokerID int32, brokerEpoch int64, changes []metadata.PartitionChange) []error
 	AllocateProducerIDs(ctx context.Context, brokerID int32, brokerEpoch int64) (first int64, count int32, err error)
 	BelievedTime() (now time.Time, ok bool)
 }
@@ -152,6 +153,8 @@ type Options struct {
 	// TelemetrySeries is how many series of metrics that clients push are kept, at most;
 	// 0 is telemetry.DefaultSeries.
 	TelemetrySeries int
+
+	Replication *Replication // how other brokers are reached; nil: this one is alone
 
 	Groups       group.Options // coordinators of consumer groups; zero values are Kafka's defaults
 	Transactions txn.Options   // coordinators of transactions; zero values are Kafka's defaults

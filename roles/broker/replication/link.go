@@ -1,0 +1,250 @@
+package replication
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/transport/rpc"
+)
+
+// link is a follower broker, in one registration.
+type link struct {
+	leader        *Leader
+	peer          Peer
+	ctx           context.Context
+	stop          context.CancelFunc
+	tail, catchUp *lane
+
+	mu sync.Mutex // guards its lanes, and the feeds
+}
+
+// lane is one stream to a follower, made when there is something to send, and made anew
+// when it ends.
+type lane struct {
+	link   *link
+	pushes *rpc.Pushes
+	wake   chan struct{} // holds a token while there may be something to send
+
+	// Guarded by link.mu.
+	feeds    map[*feed]struct{}
+	sessions map[uint32]*feed // of the stream
+	numbers  uint32
+	queue    []*feed   // that have something to send, in the order they came
+	late     []*feed   // that are to be opened, in no order
+	lateNext time.Time // none of them before
+	up       bool
+	flying   int64     // bytes that are not confirmed
+	heard    time.Time // when the newest message was sent that the follower has answered
+	took     time.Duration
+	fullness uint16
+}
+
+type feedState uint8
+
+const (
+	feedClosed feedState = iota
+	feedOpening
+	feedStreams
+)
+
+// feed is one partition to one follower.
+type feed struct {
+	p     *led
+	link  *link
+	moved atomic.Bool // its log has, since it was looked at last
+
+	// Guarded by link.mu.
+	lane      *lane // nil: it has ended
+	state     feedState
+	session   uint32
+	queued    bool
+	plan      plan // to be sent before anything else
+	planned   bool
+	next      storage.Offset // where what is sent next begins
+	confirmed storage.Offset
+	sent      storage.Offset // high watermark that was sent last
+	flights   []flight
+	openAt    time.Time // not before
+	wait      time.Duration
+}
+
+// flight is what was sent and not confirmed.
+type flight struct {
+	end   storage.Offset
+	bytes int64
+	at    time.Time
+}
+
+func newLink(l *Leader, peer Peer) *link {
+	k := &link{leader: l, peer: peer}
+	k.ctx, k.stop = context.WithCancel(l.ctx)
+	k.tail, k.catchUp = newLane(k, l.o.Tail), newLane(k, l.o.CatchUp)
+	l.running.Go(func() { k.tail.run(k.ctx) })
+	l.running.Go(func() { k.catchUp.run(k.ctx) })
+	return k
+}
+
+func newLane(k *link, pushes *rpc.Pushes) *lane {
+	return &lane{link: k, pushes: pushes, wake: make(chan struct{}, 1), feeds: map[*feed]struct{}{}, sessions: map[uint32]*feed{}}
+}
+
+// begin has a feed opened.
+func (k *link) begin(f *feed) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	f.lane.adopt(f)
+}
+
+// end ends a feed for good.
+func (k *link) end(f *feed) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if f.lane != nil {
+		f.lane.release(f)
+		f.lane = nil
+	}
+}
+
+// adopt takes a feed, to be opened. link.mu is held, as for all that follow.
+func (l *lane) adopt(f *feed) {
+	f.lane, f.state = l, feedClosed
+	l.feeds[f] = struct{}{}
+	l.late, l.lateNext = append(l.late, f), time.Time{}
+	l.ring()
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// release lets a feed go; its session ends.
+func (l *lane) release(f *feed) {
+	l.close(f)
+	delete(l.feeds, f)
+}
+
+// close ends the session of a feed.
+func (l *lane) close(f *feed) {
+	if f.state != feedClosed {
+		delete(l.sessions, f.session)
+	}
+	for _, x := range f.flights {
+		l.flying -= x.bytes
+	}
+	f.flights, f.planned, f.state = nil, false, feedClosed
+}
+
+func (l *lane) ring() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// push queues a feed that streams.
+func (l *lane) push(f *feed) {
+	if !f.queued {
+		f.queued = true
+		l.queue = append(l.queue, f)
+		l.ring()
+	}
+}
+
+// mark notes that a feed's log has moved.
+func (f *feed) mark() {
+	if f.moved.Swap(true) {
+		return
+	}
+	f.link.mu.Lock()
+	defer f.link.mu.Unlock()
+	if f.state == feedStreams && f.lane != nil {
+		f.lane.push(f)
+	}
+}
+
+// heard is when the follower was last known to follow, as of when it was asked.
+func (f *feed) heard() time.Time {
+	f.link.mu.Lock()
+	defer f.link.mu.Unlock()
+	if f.lane == nil || f.state != feedStreams {
+		return time.Time{}
+	}
+	return f.lane.heard
+}
+
+// took is how long the follower takes of late to confirm what it is sent; false: it was
+// sent nothing.
+func (k *link) took(now time.Time) (time.Duration, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	took := k.tail.took
+	for f := range k.tail.feeds {
+		if len(f.flights) > 0 {
+			took = max(took, now.Sub(f.flights[0].at))
+		}
+	}
+	return took, took > 0
+}
+
+// reach takes note that a feed's follower has what lies before synced on disk.
+func (l *lane) reach(now time.Time, f *feed, synced storage.Offset) {
+	f.confirmed = max(f.confirmed, synced)
+	n := 0
+	for n < len(f.flights) && f.flights[n].end <= synced {
+		l.flying -= f.flights[n].bytes
+		n++
+	}
+	if n == 0 {
+		return
+	}
+	if took := now.Sub(f.flights[n-1].at); l.took == 0 {
+		l.took = took
+	} else {
+		l.took = (7*l.took + took) / 8
+	}
+	f.flights = f.flights[n:]
+	if len(l.queue) > 0 {
+		l.ring() // the window may have opened
+	}
+}
+
+// retry has a closed feed opened again, later each time.
+func (l *lane) retry(now time.Time, f *feed, atOnce bool) {
+	f.openAt = now
+	if !atOnce {
+		f.wait = min(max(2*f.wait, reopen), reopenMost)
+		f.openAt = now.Add(f.wait)
+	}
+	l.late, l.lateNext = append(l.late, f), earlier(l.lateNext, f.openAt)
+	l.ring()
+}
+
+// down takes note that the stream has ended, and returns whose confirmations end with it.
+func (l *lane) down() (ended []*feed) {
+	l.link.mu.Lock()
+	defer l.link.mu.Unlock()
+	l.up, l.heard, l.took, l.fullness = false, time.Time{}, 0, 0
+	l.late, l.lateNext, l.queue = nil, time.Time{}, nil
+	for f := range l.feeds {
+		l.close(f)
+		f.queued, f.openAt = false, time.Time{}
+		l.late = append(l.late, f)
+		ended = append(ended, f)
+	}
+	clear(l.sessions)
+	l.flying = 0
+	return ended
+}
+
+// idle reports whether the lane needs no stream.
+func (l *lane) idle() bool {
+	l.link.mu.Lock()
+	defer l.link.mu.Unlock()
+	return len(l.feeds) == 0
+}
