@@ -53,6 +53,7 @@ type Broker struct {
 	topicsVersion atomic.Uint64 // counts changes of what groups can be assigned
 	transactions  *txn.Coordinator
 	verifier      transactionVerifier
+	peerMemory    atomic.Int64 // of requests of other brokers that are being served, decoded
 	throttle      *throttle
 	telemetry     *telemetry.Table
 	uploader      *upload.Uploader // nil without a bucket, as is cold
