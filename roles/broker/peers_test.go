@@ -3,7 +3,9 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/transport/rpc"
 )
@@ -171,6 +174,54 @@ func TestMarkersAwaitABrokerThatIsAway(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A coordinator that starts again, under a higher epoch, goes on with the markers that it
+// owed, and with the transactions that were open: its own log tells it of both.
+func TestMarkersGoOnWhenTheirCoordinatorIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, false, nil)
+		c.controller.createTopic("out", 3)
+		c.settle()
+		id := c.transactionAt(1)
+		tx := c.transactAt(1, id)
+		open := c.transactAt(1, c.coordinated("other-", txn.PartitionOf, 1))
+		for i, of := range []*transactor{tx, open} {
+			of.add("out", 1, 2)
+			for p := range int32(2) {
+				if code := c.write(of, 11, "out", p+1, 0, fmt.Sprint("x", i)); code != 0 {
+					t.Fatalf("write: %v", kerr.ErrorForCode(code))
+				}
+			}
+		}
+		c.sever(2, true)
+		tx.end(3, true)
+		c.close(1)
+		c.sever(2, false)
+		find := kmsg.NewPtrFindCoordinatorRequest()
+		find.CoordinatorKeys, find.CoordinatorType = []string{id}, transactionCoordinator
+		eventually(t, "others know that it is gone", func() bool {
+			return ask[*kmsg.FindCoordinatorResponse](c.nodes[2].connect(), 4, find).Coordinators[0].ErrorCode == kerr.CoordinatorNotAvailable.Code
+		})
+		c.reopen(1)
+		tx.client, open.client = c.nodes[1].connect(), c.nodes[1].connect()
+		tx.findTransactions()
+		describe := kmsg.NewPtrDescribeTransactionsRequest()
+		describe.TransactionalIDs = []string{tx.id, open.id}
+		states := func() (all []string) {
+			for _, s := range ask[*kmsg.DescribeTransactionsResponse](tx.client, 0, describe).TransactionStates {
+				all = append(all, s.State)
+			}
+			return all
+		}
+		eventually(t, "the markers that were owed", func() bool { return slices.Equal(states(), []string{"CompleteCommit", "Ongoing"}) })
+		if c.stable("out", 1) || c.stable("out", 2) {
+			t.Error("the other transaction is not open any more")
+		}
+		open.findTransactions()
+		open.end(3, false)
+		eventually(t, "the markers of the other", func() bool { return c.stable("out", 1) && c.stable("out", 2) })
+	})
 }
 
 // Offsets that are committed in a transaction go to the coordinator of the group, which
