@@ -49,7 +49,11 @@ type loop struct {
 	changedAt     uint64 // index up to which members has every change, at least that of the last
 	encoding      sync.WaitGroup
 	change        *change // under way; nil: none
+	told          toldLeader
 }
+
+// toldLeader is who led in which term, as OnLeader was called for last.
+type toldLeader struct{ leader, term uint64 }
 
 // write is what raft is to be told when a storage message is carried out.
 type write struct {
@@ -275,9 +279,19 @@ func (l *loop) ready() error {
 		}
 		l.answerReads()
 		l.publish()
+		l.tellLeader()
 	}
 	l.maybeSnapshot()
 	return nil
+}
+
+// tellLeader says when there is another leader, or term, than was told last.
+func (l *loop) tellLeader() {
+	s := l.raft.BasicStatus()
+	if now := (toldLeader{s.Lead, s.HardState.GetTerm()}); now != l.told {
+		l.told = now
+		l.n.opt.OnLeader()
+	}
 }
 
 func (l *loop) roleChanged(leads bool) {

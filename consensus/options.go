@@ -170,6 +170,10 @@ type Options struct {
 	SnapshotBytes   uint64 // the same in bytes of the log; an eighth of LogCapacity at most
 	MaxProposals    int    // in flight; more are answered ErrBusy
 
+	// OnLeader is called by the loop when [Node.Status] tells of another leader, or of
+	// another term under the same one. It must not block, and may call Status.
+	OnLeader func()
+
 	Log    *slog.Logger
 	OnDead func(error) // called once, on a goroutine of the node, when it stops by itself
 }
@@ -207,6 +211,9 @@ func (o *Options) fill() error {
 	}
 	if o.OnJoined == nil {
 		o.OnJoined = func() error { return nil }
+	}
+	if o.OnLeader == nil {
+		o.OnLeader = func() {}
 	}
 	if o.OnDead == nil {
 		o.OnDead = func(error) {}

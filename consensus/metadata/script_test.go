@@ -85,6 +85,59 @@ func (a args) int(key string) int64 {
 	return v
 }
 
+func (a args) intOr(key string, otherwise int64) int64 {
+	if _, given := a.named[key]; !given {
+		return otherwise
+	}
+	return a.int(key)
+}
+
+// partition reads topic-partition, and what comes behind a colon. A word without one is
+// returned as it is.
+func (a args) partition(word string) (topic []byte, partition int32, rest string) {
+	a.t.Helper()
+	name, rest, is := strings.Cut(word, ":")
+	if !is {
+		return nil, 0, word
+	}
+	var letter string
+	a.scan(name, "%1s-%d", &letter, &partition)
+	return []byte(strings.Repeat(letter, 16)), partition, rest
+}
+
+// alterPartitions reads the broker, and for each partition topic-partition:leader
+// epoch/partition epoch/ISR. A broker of the ISR has the epoch it is registered with,
+// unless #epoch says another.
+func (a args) alterPartitions(image *Image) *pb.AlterPartitions {
+	a.t.Helper()
+	id := a.ints(a.bare[0])[0]
+	c := &pb.AlterPartitions{BrokerId: id, BrokerEpoch: a.intOr("epoch", epochOf(image, id))}
+	for _, word := range a.bare[1:] {
+		e := &pb.AlterPartitions_Entry{}
+		var is, isr string
+		e.TopicId, e.Partition, is = a.partition(word)
+		a.scan(is, "%d/%d/%s", &e.LeaderEpoch, &e.PartitionEpoch, &isr)
+		for replica := range strings.SplitSeq(isr, ",") {
+			name, epoch, given := strings.Cut(replica, "#")
+			r := &pb.AlterPartitions_Replica{BrokerId: a.ints(name)[0]}
+			if r.BrokerEpoch = epochOf(image, r.BrokerId); given {
+				r.BrokerEpoch = int64(a.ints(epoch)[0])
+			}
+			e.Isr = append(e.Isr, r)
+		}
+		c.Entries = append(c.Entries, e)
+	}
+	return c
+}
+
+// epochOf returns the epoch that a broker is registered with.
+func epochOf(image *Image, id int32) int64 {
+	if b, ok := image.Broker(id); ok {
+		return b.Epoch
+	}
+	return 0
+}
+
 // id16 repeats a letter 16 times.
 func (a args) id16(key string) []byte { return []byte(strings.Repeat(a.named[key], 16)) }
 
@@ -210,13 +263,20 @@ func (s *script) run(t *testing.T, line string) string {
 	case "level":
 		body = &pb.SetFeatureLevel{Level: uint32(a.int("to"))}
 	case "register":
-		body = &pb.RegisterBroker{BrokerId: a.ints(a.bare[0])[0], Incarnation: a.id16("start"), Directory: a.id16("dir"), Rack: a.named["rack"], BucketNonce: a.id16("bucket")}
+		body = &pb.RegisterBroker{
+			BrokerId: a.ints(a.bare[0])[0], Incarnation: a.id16("start"), Directory: a.id16("dir"), Rack: a.named["rack"], BucketNonce: a.id16("bucket"),
+			MaxFeatureLevel: uint32(a.intOr("knows", 0)), UncleanEnd: slices.Contains(a.bare, "unclean"), AcksBeforeSync: slices.Contains(a.bare, "acks-early"),
+		}
 	case "fence", "unfence":
-		body = &pb.FenceBroker{BrokerId: a.ints(a.bare[0])[0], BrokerEpoch: a.int("epoch"), Fenced: a.name == "fence"}
+		id := a.ints(a.bare[0])[0]
+		body = &pb.FenceBroker{BrokerId: id, BrokerEpoch: a.intOr("epoch", epochOf(image, id)), Fenced: a.name == "fence"}
 	case "create":
 		create := &pb.CreateTopic{TopicId: a.id16("id"), Name: a.bare[0], Assignments: a.assignments()}
 		if v, ok := a.named["min"]; ok {
 			create.Configs = []*pb.ConfigEntry{{Key: minInsyncReplicas, Value: v}}
+		}
+		if v, ok := a.named["durability"]; ok {
+			create.Configs = append(create.Configs, &pb.ConfigEntry{Key: durability, Value: v})
 		}
 		body = create
 	case "delete":
@@ -275,6 +335,36 @@ func (s *script) run(t *testing.T, line string) string {
 		body = &pb.AnnounceEntry{Number: uint64(a.int("number")), Term: uint64(a.int("term")), Writer: uint64(a.int("writer"))}
 	case "show":
 		return show(image)
+	case "controller":
+		body = &pb.RegisterController{NodeId: uint64(a.ints(a.bare[0])[0]), Directory: a.id16("dir"), RaftAddress: a.named["raft"], ControllerAddress: a.named["at"], MaxFeatureLevel: uint32(a.int("knows"))}
+	case "uncontroller":
+		body = &pb.UnregisterController{NodeId: uint64(a.ints(a.bare[0])[0])}
+	case "isr":
+		body = a.alterPartitions(image)
+	case "elect":
+		elect := &pb.ElectLeaders{}
+		for _, word := range a.bare {
+			id, partition, to := a.partition(word)
+			if to != "unclean" {
+				elect.Entries = append(elect.Entries, &pb.ElectLeaders_Entry{TopicId: id, Partition: partition, Leader: a.ints(to)[0], Unclean: slices.Contains(a.bare, "unclean")})
+			}
+		}
+		body = elect
+	case "reassign":
+		reassign := &pb.ReassignPartitions{}
+		for _, word := range a.bare {
+			e := &pb.ReassignPartitions_Entry{}
+			var to string
+			if e.TopicId, e.Partition, to = a.partition(word); to != "" {
+				e.Replicas = a.ints(to)
+			}
+			reassign.Entries = append(reassign.Entries, e)
+		}
+		body = reassign
+	case "drain", "undrain":
+		body = &pb.ChangeBroker{BrokerId: a.ints(a.bare[0])[0], Draining: a.name == "drain"}
+	case "unregister":
+		body = &pb.UnregisterBroker{BrokerId: a.ints(a.bare[0])[0]}
 	default:
 		t.Fatalf("unknown command %q", line)
 	}
@@ -286,7 +376,15 @@ func (s *script) run(t *testing.T, line string) string {
 	if result == nil {
 		return fmt.Sprintf("%d: ok", s.index)
 	}
-	return fmt.Sprintf("%d: %v", s.index, result)
+	each, ok := result.(PartitionResults)
+	if !ok || len(each) == 1 {
+		return fmt.Sprintf("%d: %v", s.index, result)
+	}
+	lines := fmt.Sprintf("%d:", s.index)
+	for _, err := range each {
+		lines += fmt.Sprintf("\n  %v", err)
+	}
+	return lines
 }
 
 // mustCommand encodes a command whatever the feature level says of it.
@@ -305,6 +403,15 @@ func show(m *Image) string {
 	fmt.Fprintf(&b, "offset %d cluster %q level %d next producer id %d, %d partitions", m.offset, m.clusterID, m.featureLevel, m.nextProducerID, m.partitions)
 	for r := range m.Brokers() {
 		fmt.Fprintf(&b, "\nbroker %d epoch %d start %s dir %s fenced %v", r.ID, r.Epoch, r.Incarnation[:1], r.Directory[:1], r.Fenced)
+		if r.Draining {
+			b.WriteString(", draining")
+		}
+		if r.MaxFeatureLevel > 0 {
+			fmt.Fprintf(&b, ", knows level %d", r.MaxFeatureLevel)
+		}
+	}
+	for c := range m.Controllers() {
+		fmt.Fprintf(&b, "\ncontroller %d dir %s, raft %s, at %s, knows level %d", c.ID, c.Directory[:1], c.Raft, c.Controller, c.MaxFeatureLevel)
 	}
 	for r, c := range m.configs.all() {
 		fmt.Fprintf(&b, "\n%s %q version %d %s", r.Type, r.Name, c.Version, sorted(c.Values))
@@ -317,6 +424,9 @@ func show(m *Image) string {
 		for p := range t.Partitions.All() {
 			fmt.Fprintf(&b, "\n  %d: leader %d epoch %d, partition epoch %d, replicas %v isr %v elr %v, log start %d",
 				p.Index, p.Leader, p.LeaderEpoch, p.PartitionEpoch, p.Replicas, p.ISR, p.ELR, p.LogStart)
+			if len(p.Adding)+len(p.Removing) > 0 {
+				fmt.Fprintf(&b, ", adding %v removing %v", p.Adding, p.Removing)
+			}
 			for r := range p.Ranges().All() {
 				fmt.Fprintf(&b, "\n     [%d, %d) in %d, epoch %d, %d bytes, time %d, index %d+%d crc %x, aborts %v, open %v",
 					r.Base, r.End, uint64(r.Object), r.Epoch, r.Bytes, r.MaxTimestamp, r.IndexPosition, r.IndexLength, r.IndexCRC, r.HasAborts, r.OpenTransactions)

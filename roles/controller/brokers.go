@@ -41,6 +41,9 @@ type LogStart struct {
 // registration. The broker is fenced until its first heartbeat under it; every
 // partition that it led before has a higher leader epoch when this returns.
 func (c *Controller) RegisterBroker(ctx context.Context, r Registration) (epoch int64, err error) {
+	if err := c.leads(); err != nil {
+		return 0, err
+	}
 	if is := c.state.Image().ClusterID(); r.ClusterID != "" && r.ClusterID != is {
 		return 0, metadata.Errorf(metadata.InconsistentClusterID, "broker %d belongs to cluster %s, this is %s", r.BrokerID, r.ClusterID, is)
 	}
@@ -67,6 +70,9 @@ func (c *Controller) RegisterBroker(ctx context.Context, r Registration) (epoch 
 // is fenced: the broker begins when it has applied the image of its own
 // registration, and then comes at least three times in a session.
 func (c *Controller) Heartbeat(ctx context.Context, brokerID int32, epoch int64) error {
+	if err := c.leads(); err != nil {
+		return err
+	}
 	b, ok := c.state.Image().Broker(brokerID)
 	if !ok {
 		return metadata.Errorf(metadata.BrokerIDNotRegistered, "broker %d", brokerID)
@@ -95,7 +101,8 @@ func (c *Controller) hear(brokerID int32, epoch int64) {
 	c.sessions.hear(c.opt.Now(), brokerID, epoch)
 }
 
-// watch fences brokers that have fallen silent, while this controller leads.
+// watch fences brokers that have fallen silent, and raises the feature level once all
+// know a higher one. It is the leader's.
 func (c *Controller) watch(ctx context.Context) {
 	ticker := time.NewTicker(c.opt.BrokerSession / 8)
 	defer ticker.Stop()
@@ -105,8 +112,8 @@ func (c *Controller) watch(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		if c.node.Leader() != uint64(c.opt.NodeID) {
-			continue
+		if err := c.raiseFeatureLevel(ctx); err != nil && ctx.Err() == nil {
+			c.log.Warn("the feature level could not be raised; the next round tries again", "error", err)
 		}
 		for _, s := range c.judge() {
 			c.log.Warn("broker fell silent and is fenced", "broker", s.broker, "epoch", s.epoch)

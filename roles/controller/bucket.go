@@ -104,7 +104,7 @@ func (e *WrongBucketError) Error() string {
 
 // openBucket prepares the keeper. It waits a little for a bucket that was not
 // reached yet, so that a first start ends with one.
-func (c *Controller) openBucket(ctx context.Context) {
+func (c *Controller) openBucket(ctx context.Context) *keeper {
 	o := *c.opt.Bucket
 	if o.Keep == nil {
 		o.Keep = retentionOf
@@ -120,8 +120,8 @@ func (c *Controller) openBucket(ctx context.Context) {
 		Bucket: o.Bucket, Incarnation: FirstIncarnation, Writer: rand.Uint64(),
 		Prefix: object.ClusterPrefix(o.Prefix, c.Image().ClusterID()) + fmt.Sprintf("%08x/meta/", FirstIncarnation),
 		Leads: func() (uint64, bool) {
-			s := c.node.Status()
-			return s.Term, s.Leader == uint64(c.opt.NodeID) && guard.Check("controller.ships-into-own-bucket", k.ours.Load())
+			term, leads := c.reigns()
+			return term, leads && guard.Check("controller.ships-into-own-bucket", k.ours.Load())
 		},
 		Barrier: c.node.Barrier,
 		Applied: func() uint64 { return c.state.Image().Offset() },
@@ -137,13 +137,17 @@ func (c *Controller) openBucket(ctx context.Context) {
 		Wrote:    k.shipped.wrote,
 		Interval: o.MetadataLog, Log: c.log,
 	})
-	c.keeper = k
+	c.kept.Store(k)
 	c.ships.to.Store(k.shipper)
+	if _, leads := c.reigns(); !leads {
+		return k // whoever leads finds out, and so does this one when it does
+	}
 	wait, cancel := context.WithTimeout(ctx, identityWait)
 	defer cancel()
 	if err := k.identify(wait); err != nil {
 		c.log.Warn("the bucket was not reached; it is tried on", "error", err)
 	}
+	return k
 }
 
 // identify makes sure that this is the cluster's bucket, or makes it so.
@@ -221,7 +225,7 @@ func (k *keeper) keep(ctx context.Context) {
 		case <-ticker.C:
 		}
 		k.shelves.expire(time.Now())
-		if k.c.node.Leader() != uint64(k.c.opt.NodeID) || k.shipper.Fenced() != nil {
+		if k.c.leads() != nil || k.shipper.Fenced() != nil {
 			k.c.clock.forget()
 			continue
 		}
@@ -347,42 +351,59 @@ func (k *keeper) audit(ctx context.Context) error {
 
 // Shipped is the index up to which the bucket has the metadata log.
 func (c *Controller) Shipped() uint64 {
-	if c.keeper == nil {
-		return math.MaxUint64
+	switch k := c.keeper(); {
+	case k != nil:
+		return k.shipper.Shipped()
+	case c.opt.Bucket != nil: // it is not known yet
+		return 0
 	}
-	return c.keeper.shipper.Shipped()
+	return math.MaxUint64
 }
 
 // HurryLog has what the bucket does not have of the metadata log put there now, and
 // not with the next interval. It costs a put.
 func (c *Controller) HurryLog() {
-	if c.keeper != nil {
-		c.keeper.shipper.Hurry()
+	if k := c.keeper(); k != nil {
+		k.shipper.Hurry()
 	}
 }
 
 // BucketHealth says what is wrong between this controller and the bucket, or nil.
 func (c *Controller) BucketHealth() error {
-	if c.keeper == nil {
+	k := c.keeper()
+	if k == nil {
 		return nil
 	}
-	errs := []error{c.keeper.shipper.Fenced(), c.clock.stopped()}
-	if wrong := c.keeper.wrong.Load(); wrong != nil {
+	errs := []error{k.shipper.Fenced(), c.clock.stopped()}
+	if wrong := k.wrong.Load(); wrong != nil {
 		errs = append(errs, wrong)
 	}
-	if unmet := c.keeper.unmet.Load(); unmet != nil && time.Since(unmet.Since) >= unmetAfter {
+	if unmet := k.unmet.Load(); unmet != nil && time.Since(unmet.Since) >= unmetAfter {
 		errs = append(errs, unmet)
 	}
 	return errors.Join(errs...)
 }
 
+// keeper returns the controller's side of the bucket, nil while there is none: without a
+// bucket, and until it is known of which cluster this is.
+func (c *Controller) keeper() *keeper { return c.kept.Load() }
+
+// withoutKeeper refuses what needs the bucket where there is one, and it is not open yet.
+func (c *Controller) withoutKeeper() error {
+	if c.opt.Bucket == nil {
+		return nil
+	}
+	return metadata.Errorf(metadata.NotController, "this controller is starting: it has not looked for its bucket yet")
+}
+
 // mayCommit refuses what gives ids out or names objects once somebody else was
 // found to write into the bucket (RULES 5.2).
 func (c *Controller) mayCommit() error {
-	if c.keeper == nil {
-		return nil
+	k := c.keeper()
+	if k == nil {
+		return c.withoutKeeper()
 	}
-	if err := c.keeper.shipper.Fenced(); !guard.Check("controller.fenced-commit", err == nil) {
+	if err := k.shipper.Fenced(); !guard.Check("controller.fenced-commit", err == nil) {
 		return metadata.Errorf(metadata.KafkaStorageError, "%v", err)
 	}
 	return nil

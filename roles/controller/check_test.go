@@ -200,7 +200,7 @@ func newCheckWorld(t *testing.T, grace time.Duration) *checkWorld {
 	return w
 }
 
-func (w *checkWorld) key(id storage.ObjectID) string { return w.c.keeper.key(id) }
+func (w *checkWorld) key(id storage.ObjectID) string { return w.c.keeper().key(id) }
 
 // put writes two records of each partition.
 func (w *checkWorld) put(id storage.ObjectID, topic storage.TopicID, base storage.Offset) *object.Summary {

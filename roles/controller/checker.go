@@ -91,7 +91,7 @@ func FirstOfEach(all []Finding, most int) []Finding {
 // r.After says and goes as far as its budget allows, by one object at least, or by a
 // manifest: then Next is where it began.
 func (c *Controller) CheckBucket(ctx context.Context, r CheckRequest) (*CheckReport, error) {
-	k := c.keeper
+	k := c.keeper()
 	if k == nil {
 		return nil, errors.New("this controller has no bucket")
 	}
@@ -146,8 +146,8 @@ func (k *keeper) mayCheck(ctx context.Context, repair bool) error {
 	if !repair {
 		return nil
 	}
-	if k.c.node.Leader() != uint64(k.c.opt.NodeID) {
-		return metadata.Errorf(metadata.NotController, "a repair is for the leading controller, %d", k.c.node.Leader())
+	if err := k.c.leads(); err != nil {
+		return fmt.Errorf("a repair is for the leading controller: %w", err)
 	}
 	return k.shipper.Fenced()
 }
@@ -539,8 +539,9 @@ type BucketState struct {
 
 // BucketState returns the present state, zero without a bucket.
 func (c *Controller) BucketState() BucketState {
-	if c.keeper == nil {
+	k := c.keeper()
+	if k == nil {
 		return BucketState{}
 	}
-	return BucketState{Applied: c.state.Image().Offset(), Shipped: c.keeper.shipper.Shipped(), Err: c.BucketHealth()}
+	return BucketState{Applied: c.state.Image().Offset(), Shipped: k.shipper.Shipped(), Err: c.BucketHealth()}
 }

@@ -331,7 +331,7 @@ func (k *keeper) stopClock(ctx context.Context) {
 	if !moved || !k.ours.Load() || k.shipper.Fenced() != nil {
 		return
 	}
-	if k.c.node.Barrier(ctx) != nil || k.c.node.Leader() != uint64(k.c.opt.NodeID) {
+	if k.c.node.Barrier(ctx) != nil || k.c.leads() != nil {
 		return
 	}
 	if err := k.saveClock(ctx, r); err != nil {

@@ -98,7 +98,7 @@ func TestBelievedTimeOfOthers(t *testing.T) {
 			t.Fatalf("a day ahead at the start: %v ahead, %v", ahead, ok)
 		}
 		k.ahead.Store(0)
-		k.bucket.Set(bucket.Rule{Op: bucket.OpRead, Prefix: k.c.keeper.clockKey(), Err: errAway})
+		k.bucket.Set(bucket.Rule{Op: bucket.OpRead, Prefix: k.c.keeper().clockKey(), Err: errAway})
 		k.reopen()
 		pass(time.Hour)
 		is("the bucket is away", false)
@@ -187,7 +187,7 @@ func TestHeldClockOutlastsARestart(t *testing.T) {
 		if err := k.c.BucketHealth(); err == nil || k.logStart(p) != 0 {
 			t.Fatalf("%v, log start %d", err, k.logStart(p))
 		}
-		key := k.c.keeper.clockKey()
+		key := k.c.keeper().clockKey()
 		k.bucket.Set(bucket.Rule{Op: bucket.OpStat, Prefix: key, Err: errAway})
 		k.reopen()
 		if pass(10 * time.Hour); k.logStart(p) != 0 {
@@ -338,7 +338,7 @@ func TestStopTellsWhatIsBelieved(t *testing.T) {
 	inBucket(t, func(t *testing.T, k *kept) {
 		pass(40 * time.Minute)
 		k.reopen()
-		raw, err := bucket.ReadAll(t.Context(), k.memory, k.c.keeper.clockKey(), maxClockText)
+		raw, err := bucket.ReadAll(t.Context(), k.memory, k.c.keeper().clockKey(), maxClockText)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -51,6 +51,9 @@ func (c *Controller) AlterConfigs(ctx context.Context, changes []ConfigChange, v
 // change came between, it decides again.
 func (c *Controller) retryConflicts(ctx context.Context, decide func(*metadata.Image) ([]byte, error), validateOnly bool) error {
 	for {
+		if err := c.leads(); err != nil {
+			return err
+		}
 		command, err := decide(c.state.Image())
 		if err != nil || validateOnly {
 			return err

@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +15,6 @@ import (
 
 	"rustmq.dev/rustmq/consensus"
 	"rustmq.dev/rustmq/consensus/metadata"
-	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/wal"
 )
@@ -95,16 +93,22 @@ type Controller struct {
 	stop   context.CancelFunc
 	done   sync.WaitGroup
 
-	ships  *ships
-	keeper *keeper // nil without a bucket
-	clock  clock   // by the keeper loaded, if there is one
+	ships *ships
+	kept  atomic.Pointer[keeper] // see keeper
+	clock clock                  // by the keeper loaded, if there is one
+
+	bell   *bell         // rung when who waits for a leader, or for the cluster, should look
+	reign  atomic.Uint64 // the last term in which this controller led and knew all before; no term comes twice
+	ready  chan struct{} // closed once it has arrived, see Ready
+	failed chan error    // why it cannot go on; has room for one
 
 	sessionsMu sync.Mutex
 	sessions   *sessions // guarded by sessionsMu
 }
 
-// Open starts a controller; ctx bounds the opening. A cluster of one member is
-// ready when it returns.
+// Open starts a controller; ctx bounds the opening. One that is alone in its group leads
+// when Open returns. With others it waits for openPatience at most, for they may not be
+// there: see [Controller.Ready].
 func Open(ctx context.Context, opt Options) (*Controller, error) {
 	if opt.NodeID < 1 {
 		return nil, fmt.Errorf("controller: node id %d: at least 1", opt.NodeID)
@@ -151,10 +155,16 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	if opt.ValidateClientMetrics == nil {
 		opt.ValidateClientMetrics = func(map[string]string) error { return nil }
 	}
+	if opt.OnDead == nil {
+		opt.OnDead = func(error) {}
+	}
 	if opt.ListConfig == nil {
 		opt.ListConfig = func(string) (string, bool) { return "", false }
 	}
-	c := &Controller{opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession), ships: new(ships)}
+	c := &Controller{
+		opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession), ships: new(ships),
+		bell: newBell(), ready: make(chan struct{}), failed: make(chan error, 1),
+	}
 	c.quota.most = opt.MaxPartitions
 	c.images = newPublisher(c.Image)
 	c.rules = rules{opt.DefaultPartitions, opt.ValidateTopicConfig, opt.ValidateTopicConfigs, opt.ValidateBrokerConfig, opt.ValidateGroupConfigs, opt.ValidateClientMetrics, opt.ListConfig}
@@ -163,7 +173,8 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 		Directory:       opt.Directory,
 		Peers:           opt.Peers,
 		Network:         opt.Network,
-		StateMachine:    published{c.state, c.images, c.ships},
+		StateMachine:    published{c.state, c.images, c.ships, c.bell},
+		OnLeader:        c.bell.ring,
 		FS:              opt.FS,
 		Joined:          opt.ClusterID != "",
 		Beside:          opt.Beside,
@@ -180,68 +191,15 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 		return nil, fmt.Errorf("open the metadata log: %w", err)
 	}
 	c.node = node
-	if err := c.initialise(ctx); err != nil {
-		return nil, errors.Join(err, node.Close())
-	}
 	running, cancel := context.WithCancel(context.Background())
 	c.stop = cancel
 	c.done.Go(func() { c.images.run(running) }) // blocks on a subscriber at most
-	c.done.Go(func() { c.watch(running) })      // blocks on proposals at most
-	if opt.Bucket != nil {
-		c.openBucket(ctx)
-		c.done.Go(func() { c.keeper.shipper.run(running) }) // blocks on the bucket
-		c.done.Go(func() { c.keeper.keep(running) })        // blocks on the bucket and on proposals
-	} else {
-		c.clock.load(clockRecord{}, false) // nothing keeps what was believed last
+	c.done.Go(func() { c.follow(running) })     // blocks on the end of a reign, which that does on proposals
+	c.done.Go(func() { c.arrive(running) })     // blocks on the bucket, for a while, and on the log
+	if err := c.await(ctx, running); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
-}
-
-// initialise makes this the cluster it is meant to be.
-func (c *Controller) initialise(ctx context.Context) error {
-	if err := c.node.Barrier(ctx); err != nil {
-		return fmt.Errorf("wait for the metadata log: %w", err)
-	}
-	if c.Image().ClusterID() == "" {
-		id := c.opt.ClusterID
-		if id == "" {
-			var err error
-			if id, err = c.newClusterID(); err != nil {
-				return err
-			}
-		}
-		_, err := c.propose(ctx, &pb.InitCluster{ClusterId: id, FeatureLevel: metadata.LatestFeatureLevel})
-		if err != nil && c.Image().ClusterID() == "" {
-			return fmt.Errorf("initialise the cluster: %w", err)
-		}
-		c.log.Info("cluster made", "cluster", c.Image().ClusterID())
-	}
-	if want, is := c.opt.ClusterID, c.Image().ClusterID(); want != "" && want != is {
-		return metadata.Errorf(metadata.InconsistentClusterID, "this node belongs to cluster %s, its metadata log to %s", want, is)
-	}
-	return c.raiseFeatureLevel(ctx)
-}
-
-// raiseFeatureLevel lets a cluster of this node alone write what its binary
-// knows. With others, all of them have to know it first.
-func (c *Controller) raiseFeatureLevel(ctx context.Context) error {
-	from := c.Image().FeatureLevel()
-	if from >= metadata.LatestFeatureLevel || len(c.opt.Peers) > 0 || c.node.Leader() != uint64(c.opt.NodeID) {
-		return nil
-	}
-	if _, err := c.propose(ctx, &pb.SetFeatureLevel{Level: metadata.LatestFeatureLevel}); err != nil {
-		return fmt.Errorf("raise the feature level from %d to %d: %w", from, metadata.LatestFeatureLevel, err)
-	}
-	c.log.Info("feature level raised", "from", from, "to", metadata.LatestFeatureLevel)
-	return nil
-}
-
-func (c *Controller) newClusterID() (string, error) {
-	var raw [16]byte
-	if _, err := io.ReadFull(c.opt.Rand, raw[:]); err != nil {
-		return "", fmt.Errorf("make a cluster id: %w", err)
-	}
-	return base64.RawURLEncoding.EncodeToString(raw[:]), nil
 }
 
 // Image returns the metadata as applied here.
@@ -276,11 +234,23 @@ func (c *Controller) propose(ctx context.Context, body proto.Message) (any, erro
 }
 
 func (c *Controller) start(body proto.Message) (*consensus.Proposal, error) {
+	if err := c.leads(); err != nil {
+		return nil, err
+	}
 	command, err := encode(c.state.Image(), body)
 	if err != nil {
 		return nil, err
 	}
 	return c.node.Start(command), nil
+}
+
+// proposeFirst is propose for what comes before a reign has begun.
+func (c *Controller) proposeFirst(ctx context.Context, body proto.Message) (any, error) {
+	command, err := encode(c.state.Image(), body)
+	if err != nil {
+		return nil, err
+	}
+	return c.finish(ctx, c.node.Start(command))
 }
 
 // encode returns the bytes of a command that the image would not refuse.
@@ -331,13 +301,18 @@ type published struct {
 	*metadata.State
 	images *publisher
 	ships  *ships
+	bell   *bell
 }
 
 // ships passes commands on to the shipper, once there is one.
 type ships struct{ to atomic.Pointer[shipper] }
 
 func (p published) Apply(index uint64, command []byte) (any, error) {
+	known := p.State.Image().ClusterID() != ""
 	result, err := p.State.Apply(index, command)
+	if !known {
+		p.bell.ring() // by now the cluster may be
+	}
 	if s := p.ships.to.Load(); s != nil {
 		if _, announces := result.(metadata.EntryIndex); announces {
 			s.Announced(index, command, p.State.Image().Snapshot)
@@ -354,6 +329,7 @@ func (p published) Restore(snapshot []byte) error {
 	if s := p.ships.to.Load(); s != nil {
 		s.stopGathering() // commands in it did not pass here
 	}
+	p.bell.ring()
 	p.images.changed()
 	return err
 }

@@ -147,7 +147,7 @@ func TestIDsStandInTheBucketBeforeTheyAreUsed(t *testing.T) {
 		if _, err := k.c.PrepareObjects(t.Context(), 1, k.epoch, 1); err != nil {
 			t.Fatal(err)
 		}
-		if is, has := k.c.Image().Offset(), k.c.keeper.shipper.Shipped(); has < is {
+		if is, has := k.c.Image().Offset(), k.c.keeper().shipper.Shipped(); has < is {
 			t.Fatalf("the bucket has the log up to %d of %d", has, is)
 		}
 	})
@@ -493,8 +493,8 @@ func TestTwoIncarnationsCollect(t *testing.T) {
 		k.drop(p, 10)
 		k.upload(p, 10, 20, time.Now())
 		pass(time.Second)
-		other := &metadata.LogEntry{Incarnation: FirstIncarnation + 1, Number: k.c.keeper.shipper.next, Term: 1, Writer: 1, Snapshot: []byte("of the other")}
-		if err := k.memory.Put(t.Context(), k.c.keeper.shipper.key(other.Number), bucket.Bytes(other.Encode())); err != nil {
+		other := &metadata.LogEntry{Incarnation: FirstIncarnation + 1, Number: k.c.keeper().shipper.next, Term: 1, Writer: 1, Snapshot: []byte("of the other")}
+		if err := k.memory.Put(t.Context(), k.c.keeper().shipper.key(other.Number), bucket.Bytes(other.Encode())); err != nil {
 			t.Fatal(err)
 		}
 		k.topic("another", nil)
@@ -534,7 +534,7 @@ func TestFencedWhileItDeletes(t *testing.T) {
 		first, second := k.upload(p, 0, 10, time.Now()), k.upload(p, 10, 20, time.Now())
 		k.drop(p, 20)
 		k.bucket.Set(bucket.Rule{Op: bucket.OpDelete, Limit: 1, Hook: func(context.Context, bucket.Op, string) error {
-			_ = k.c.keeper.shipper.fence(&FencedError{Reason: "found meanwhile"})
+			_ = k.c.keeper().shipper.fence(&FencedError{Reason: "found meanwhile"})
 			return nil
 		}})
 		pass(30 * time.Minute)

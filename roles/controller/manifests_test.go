@@ -236,7 +236,7 @@ func (k *kept) file(p storage.PartitionID, n, drop int, behind bool) storage.Obj
 	_, is := k.c.Image().Partition(p)
 	if filed := is.Filed(); behind {
 		var err error
-		if was, err = k.c.keeper.readManifest(context.Background(), p, &filed[len(filed)-1]); err != nil {
+		if was, err = k.c.keeper().readManifest(context.Background(), p, &filed[len(filed)-1]); err != nil {
 			k.t.Fatal(err)
 		}
 	}
@@ -594,7 +594,7 @@ func TestManyHoursLeaveNoOrphanAndMissNothing(t *testing.T) {
 					}
 				case 6: // what lies below the log start is left out
 					if filed := p.Filed(); len(filed) == 1 && p.LogStart > filed[0].Base {
-						ranges, err := k.c.keeper.readManifest(t.Context(), parts[i], &filed[0])
+						ranges, err := k.c.keeper().readManifest(t.Context(), parts[i], &filed[0])
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -662,7 +662,7 @@ func (k *kept) named(seed uint64) map[string]bool {
 		named[k.key(o.ID)] = true
 	}
 	for of, is := range k.c.Image().Manifests() {
-		ranges, err := k.c.keeper.readManifest(context.Background(), of, is)
+		ranges, err := k.c.keeper().readManifest(context.Background(), of, is)
 		if err != nil {
 			k.t.Fatalf("seed %d: %v", seed, err)
 		}

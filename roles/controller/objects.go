@@ -72,12 +72,13 @@ func (c *Controller) PrepareObjects(ctx context.Context, brokerID int32, brokerE
 // objects would take the place of ours: one of the two finds the number of its
 // entry taken, and is fenced before it has used one.
 func (c *Controller) issued(ctx context.Context, wait func(*shipper, context.Context) error) error {
-	if c.keeper == nil {
-		return nil
+	k := c.keeper()
+	if k == nil {
+		return c.withoutKeeper()
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, issueWait, errors.New("the bucket did not take it in time"))
 	defer cancel()
-	return wait(c.keeper.shipper, ctx)
+	return wait(k.shipper, ctx)
 }
 
 // CommitObject makes the ranges of an object, which stands in the bucket and is

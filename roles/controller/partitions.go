@@ -10,6 +10,13 @@ import (
 	"rustmq.dev/rustmq/storage"
 )
 
+type (
+	// PartitionChange is who its leader says is in sync of one partition.
+	PartitionChange = metadata.PartitionChange
+	// ReplicaEpoch is one registration of a broker that holds a replica.
+	ReplicaEpoch = metadata.ReplicaEpoch
+)
+
 // LeaderElection asks for another leader of one partition.
 type LeaderElection struct {
 	Partition storage.PartitionID
@@ -27,7 +34,7 @@ type Reassignment struct {
 
 // AlterPartitions changes who is in sync, for the leaders that ask; errors are in
 // order of the request. It is sent by one registration of one broker.
-func (c *Controller) AlterPartitions(ctx context.Context, brokerID int32, brokerEpoch int64, changes []metadata.PartitionChange) []error {
+func (c *Controller) AlterPartitions(ctx context.Context, brokerID int32, brokerEpoch int64, changes []PartitionChange) []error {
 	return c.proposeEach(ctx, metadata.NewAlterPartitions(brokerID, brokerEpoch, changes), len(changes))
 }
 

@@ -19,11 +19,15 @@ type QuotaChange struct {
 func (c *Controller) AlterClientQuotas(ctx context.Context, changes []QuotaChange, validateOnly bool) []error {
 	results := make([]error, len(changes))
 	for i, change := range changes {
-		command, err := encode(c.state.Image(), metadata.NewAlterClientQuotas(change.Entity, change.Set, change.Remove))
-		if err == nil && !validateOnly {
-			_, err = c.finish(ctx, c.node.Start(command))
+		command := metadata.NewAlterClientQuotas(change.Entity, change.Set, change.Remove)
+		results[i] = c.leads()
+		switch {
+		case results[i] != nil:
+		case validateOnly:
+			_, results[i] = encode(c.state.Image(), command)
+		default:
+			_, results[i] = c.propose(ctx, command)
 		}
-		results[i] = err
 	}
 	return results
 }

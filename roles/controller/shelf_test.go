@@ -179,7 +179,7 @@ func TestCheckReadsManifestsWithinItsBudget(t *testing.T) {
 			}
 			return nil
 		}})
-		k.c.keeper.shelves.most = most
+		k.c.keeper().shelves.most = most
 		const budget = 2500 * time.Millisecond
 		whole, calls, began := new(CheckReport), 0, time.Now()
 		for r := (CheckRequest{Budget: budget}); ; calls++ {
@@ -317,7 +317,7 @@ func TestCheckGoesOnWhilePartitionsFile(t *testing.T) {
 				upload()
 			}
 			for range 4 {
-				k.c.keeper.shelves.most = 1 + rng.IntN(8)
+				k.c.keeper().shelves.most = 1 + rng.IntN(8)
 				for r := (CheckRequest{Budget: -1}); ; {
 					report, err := k.c.CheckBucket(t.Context(), r)
 					if err != nil {
@@ -355,7 +355,7 @@ func TestCheckGoesOnWhilePartitionsFile(t *testing.T) {
 			}
 			_, is = k.c.Image().Partition(p)
 			last := k.file(p, is.Ranges().Len()-1, 0, false)
-			k.c.keeper.shelves.most = 0
+			k.c.keeper().shelves.most = 0
 			r := CheckRequest{Budget: -1}
 			report, err := k.c.CheckBucket(t.Context(), r)
 			for err == nil && report.Next == notBegun {
@@ -366,17 +366,17 @@ func TestCheckGoesOnWhilePartitionsFile(t *testing.T) {
 				t.Fatal(report, err)
 			}
 			r.After = report.Next
-			k.c.keeper.shelves.mu.Lock()
-			listed := k.c.keeper.shelves.kept[0].part(stretch{}, k.key).objects
-			k.c.keeper.shelves.mu.Unlock()
+			k.c.keeper().shelves.mu.Lock()
+			listed := k.c.keeper().shelves.kept[0].part(stretch{}, k.key).objects
+			k.c.keeper().shelves.mu.Unlock()
 			late := listed[len(listed)-1].Object
 			_, is = k.c.Image().Partition(p)
 			k.drop(p, is.CommittedEnd()-10)
 			for range 4 * keptGrace / (20 * time.Second) { // it goes on looking, so that what it has read is kept
 				pass(20 * time.Second)
-				k.c.keeper.shelves.mu.Lock()
-				k.c.keeper.shelves.kept[0].used = time.Now()
-				k.c.keeper.shelves.mu.Unlock()
+				k.c.keeper().shelves.mu.Lock()
+				k.c.keeper().shelves.kept[0].used = time.Now()
+				k.c.keeper().shelves.mu.Unlock()
 			}
 			k.wantGone("its objects are", last)
 			k.put(k.key(late))

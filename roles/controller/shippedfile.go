@@ -101,8 +101,9 @@ func (f *shippedFile) decode(text string) (index uint64, err error) {
 // start that has not reached the bucket. It is for who keeps what the bucket may not know
 // of; whoever deletes asks [Controller.Shipped].
 func (c *Controller) ShippedOnce() uint64 {
-	if c.keeper == nil {
+	k := c.keeper()
+	if k == nil {
 		return 0
 	}
-	return max(c.keeper.shipped.index.Load(), c.keeper.shipper.Shipped())
+	return max(k.shipped.index.Load(), k.shipper.Shipped())
 }

@@ -81,6 +81,9 @@ func (c *Controller) CreateTopics(ctx context.Context, topics []NewTopic, valida
 // startTopic decides and proposes one topic; the proposal is nil if only
 // validation was asked for.
 func (c *Controller) startTopic(t NewTopic, result *TopicResult, asked *ask, validateOnly bool) (*consensus.Proposal, error) {
+	if err := c.leads(); err != nil {
+		return nil, err
+	}
 	if refused := c.state.Image().CheckNewTopic(t.Name); refused != nil {
 		return nil, refused // whatever room there is
 	}
@@ -135,8 +138,13 @@ func (c *Controller) DeleteTopics(ctx context.Context, topics []TopicRef) []Topi
 	proposals := make([]*consensus.Proposal, len(topics))
 	seen := map[storage.TopicID]bool{}
 	image := c.state.Image() // a topic that is named twice may be gone before its second turn
+	led := c.leads()
 	for i, ref := range topics {
 		results[i] = TopicResult{Name: ref.Name, ID: ref.ID}
+		if led != nil {
+			results[i].Err = led // what this one does not know may be there
+			continue
+		}
 		t, err := resolve(image, ref)
 		if err == nil && seen[t.ID] {
 			err = metadata.Errorf(metadata.InvalidRequest, "the request names topic %q twice", t.Name)
@@ -179,6 +187,9 @@ func resolve(image *metadata.Image, ref TopicRef) (*metadata.Topic, error) {
 func (c *Controller) CreatePartitions(ctx context.Context, name string, total int32, assignments [][]int32, validateOnly bool) error {
 	asked := ask{quota: &c.quota, image: c.state.Image}
 	defer asked.end()
+	if err := c.leads(); err != nil {
+		return err
+	}
 	if t, ok := c.state.Image().Topic(name); ok && total <= metadata.MaxPartitionsPerTopic {
 		if err := asked.take(int(total) - t.Partitions.Len()); err != nil {
 			return err
