@@ -54,6 +54,7 @@ type Broker struct {
 	transactions  *txn.Coordinator
 	replication   *replicas // nil: this broker is alone
 	verifier      transactionVerifier
+	peerMemory    atomic.Int64 // of requests of other brokers that are being served, decoded
 	throttle      *throttle
 	telemetry     *telemetry.Table
 	uploader      *upload.Uploader // nil without a bucket, as is cold

@@ -11,6 +11,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/telemetry"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/transport/rpc"
 )
 
 // What handlers say by themselves; in Kafka's words where there are any.
@@ -78,6 +79,8 @@ var codes = []struct {
 	{telemetry.ErrTooLarge, kerr.TelemetryTooLarge},
 	{telemetry.ErrUnsupportedCompression, kerr.UnsupportedCompressionType},
 	{telemetry.ErrInvalidRecord, kerr.InvalidRecord},
+	{rpc.ErrPeerRefused, kerr.NetworkException},
+	{rpc.ErrPeerUnreachable, kerr.NetworkException},
 	{context.DeadlineExceeded, kerr.RequestTimedOut},
 	{context.Canceled, kerr.NotLeaderForPartition}, // the broker closes
 }

@@ -21,6 +21,7 @@ import (
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/storage/object"
+	"rustmq.dev/rustmq/transport/rpc"
 )
 
 // Controller is what a broker asks of the controller: [*controller.Controller]
@@ -45,6 +46,11 @@ type Controller interface {
 	AlterPartitions(ctx context.Context, brokerID int32, brokerEpoch int64, changes []metadata.PartitionChange) []error
 	AllocateProducerIDs(ctx context.Context, brokerID int32, brokerEpoch int64) (first int64, count int32, err error)
 	BelievedTime() (now time.Time, ok bool)
+}
+
+// Peers is the way to other brokers: [*rpc.Peers]. Errors are those of package rpc.
+type Peers interface {
+	Call(ctx context.Context, address string, c *rpc.PeerCall) ([]byte, error)
 }
 
 // DefaultHeartbeat is the time between two heartbeats: five in the shortest
@@ -109,6 +115,7 @@ type Options struct {
 	NodeID     int32 // at least 1
 	Store      *log.Store
 	Controller Controller
+	Peers      Peers // nil: no other broker is asked
 
 	ClusterID string   // that the data directory belongs to; empty before the first start
 	Directory [16]byte // id of the data directory

@@ -1,7 +1,13 @@
 // Package rpc carries what servers say to each other, over gRPC. [Raft] is the network
 // of controllers (port 9094) that consensus declares.
+// [Peers] is what one broker has another serve (port 9093): requests of Kafka's, as the
+// handler that the broker gives understands them.
 //
-// Promises. Send never blocks: what does not fit into the queue of a peer, or meets a
+// Promises of Peers. A call is tried once, and its error says whether it may have had an
+// effect. One that is ordered has none any more when a later one is served that was sent
+// after it was given up. What is served at a time is bounded, in calls and bytes.
+//
+// Promises of Raft. Send never blocks: what does not fit into the queue of a peer, or meets a
 // line that is down, is lost, and the node is told. A line on which a batch is not
 // answered in time is given up and made anew. What comes in is bounded: a batch by
 // [MaxBatch], snapshots by RaftOptions.MaxSnapshot, one at a time. Whoever knows another
