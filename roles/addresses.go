@@ -49,24 +49,11 @@ func (b *addressBook) raft(id uint64) (string, bool) {
 	return said.Raft, true
 }
 
-// controllers are the addresses at which any controller can be asked: those of the
-// configuration first, and those that controllers have said beside them.
-func (b *addressBook) controllers(image *metadata.Image) []string {
-	var all []string
-	seen := map[string]bool{}
-	add := func(address string) {
-		if !seen[address] {
-			seen[address] = true
-			all = append(all, address)
-		}
-	}
-	for _, p := range b.first {
-		add(p.Controller())
-	}
-	if image != nil {
-		for c := range image.Controllers() {
-			add(c.Controller)
-		}
+// controllers are where the first controllers answer brokers.
+func (b *addressBook) controllers() []string {
+	all := make([]string, len(b.first))
+	for i, p := range b.first {
+		all[i] = p.Controller()
 	}
 	return all
 }

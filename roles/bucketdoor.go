@@ -127,7 +127,9 @@ func (d bucketDoor) Check(ctx context.Context, r controller.CheckRequest) (*cont
 }
 
 // ConfirmClock implements admin.Bucket.
-func (d bucketDoor) ConfirmClock() (was error) { return d.n.door.ConfirmClock() }
+func (d bucketDoor) ConfirmClock(ctx context.Context) (was, err error) {
+	return d.n.door.ConfirmClock(ctx)
+}
 
 // Cost implements admin.Bucket.
 func (d bucketDoor) Cost() admin.Cost {

@@ -2,7 +2,6 @@ package roles
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -14,28 +13,6 @@ const (
 	registerPatience = 5 * time.Second
 	registerPause    = time.Second
 )
-
-// awaitCluster waits until this process has the metadata of its cluster, and remembers
-// which one that is. A broker can begin then. A controller that waits to be added can
-// not, and goes on without.
-func (n *Node) awaitCluster(ctx context.Context) error {
-	known := make(chan string, 1)
-	cancel := n.door.Subscribe(func(image *metadata.Image) {
-		if id := image.ClusterID(); id != "" {
-			select {
-			case known <- id:
-			default:
-			}
-		}
-	})
-	defer cancel()
-	select {
-	case id := <-known:
-		return n.knowCluster(id)
-	case <-ctx.Done():
-		return fmt.Errorf("wait for the metadata of the cluster from the controllers %s: %w", n.config.Controller.Peers, context.Cause(ctx))
-	}
-}
 
 // keepRegistered makes this controller known where the cluster does not know it as it is:
 // others learn from it where it is reached, and whether it may be added. It blocks on the

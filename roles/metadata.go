@@ -11,6 +11,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/broker/telemetry"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/roles/controller/door"
 )
 
 const (
@@ -29,11 +30,18 @@ type metadataDoor interface {
 	admin.Controllers
 	CheckBucket(context.Context, controller.CheckRequest) (*controller.CheckReport, error)
 	BucketState() controller.BucketState
-	ConfirmClock() (was error)
+	ConfirmClock(context.Context) (was, err error)
 	Shipped() uint64
 	ShippedOnce() uint64
 	HurryLog()
 	RegisterController(context.Context, metadata.ControllerNode) error
+}
+
+// nearDoor is the way to a controller that is alone.
+type nearDoor struct{ *controller.Controller }
+
+func (d nearDoor) ConfirmClock(context.Context) (was, err error) {
+	return d.Controller.ConfirmClock(), nil
 }
 
 // openMetadata opens the bucket, what of the metadata is in this process, and the way to
@@ -52,7 +60,7 @@ func (n *Node) openMetadata(ctx context.Context) error {
 		if err := n.openController(ctx); err != nil {
 			return err
 		}
-		n.door = n.controller
+		n.door = nearDoor{n.controller}
 		return n.knowCluster(n.door.Image().ClusterID())
 	}
 	told := time.AfterFunc(waitTold, func() {
@@ -177,13 +185,42 @@ func (n *Node) clusterID() string {
 	return ""
 }
 
-// openDoor opens the way to whichever controller leads.
+// openDoor opens the way to whichever controller leads, and that of others to the
+// controller of this process.
 func (n *Node) openDoor(ctx context.Context) error {
-	n.door = n.controller
-	running, stop := context.WithCancel(context.Background())
-	n.opened("registration of the controller", func(context.Context) error { stop(); return nil })
+	o := door.Options{
+		Broker: metadata.NoBroker, Addresses: n.peers.book.controllers, Cluster: n.clusterID, Credentials: n.peers.credentials(),
+		HeartbeatPatience: time.Duration(n.config.Liveness().HeartbeatTimeout), Log: n.log.With("room", "door"), OnDead: n.fail,
+	}
+	if n.has("broker") {
+		o.Broker = n.config.Broker.ID
+	}
+	if n.controller != nil && n.controller.Status().Member {
+		o.Local = n.controller
+	} else if n.controller != nil { // it has no metadata, and asks the others for it
+		n.log.Warn(fmt.Sprintf("the controller of this node is no member of the group, and waits: `rustmq admin controllers add %d`", n.config.Broker.ID))
+	}
 	if n.controller != nil {
+		server := door.Serve(n.peers.controllerServer, n.controller)
+		n.opened("answers to brokers", func(context.Context) error {
+			err := server.Close()
+			n.peers.controllerServer.Stop()
+			return err
+		})
+		n.servePeers(n.peers.controllerServer)
+	}
+	d := door.New(o)
+	n.door = d
+	n.opened("door to the controllers", func(context.Context) error { return d.Close() })
+	image := d.Image
+	n.peers.image.Store(&image)
+	if n.controller != nil {
+		running, stop := context.WithCancel(context.Background())
+		n.opened("registration of the controller", func(context.Context) error { stop(); return nil })
 		n.serving.Go(func() { n.keepRegistered(running) }) // blocks on the controller that leads
 	}
-	return n.awaitCluster(ctx)
+	if err := d.Ready(ctx); err != nil {
+		return err
+	}
+	return n.knowCluster(d.Image().ClusterID())
 }

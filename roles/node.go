@@ -332,12 +332,18 @@ func (n *Node) openBroker(ctx context.Context) error {
 		Tier:      tier,
 		Log:       n.log.With("room", "broker"),
 	})
+	if metadata.CodeOf(err) == metadata.InvalidRegistration && n.peers != nil {
+		err = fmt.Errorf("%w: set object_storage.url (--bucket) and object_storage.prefix to what the other nodes have, and mount what they share", err)
+	}
 	if err != nil {
 		return fmt.Errorf("start the broker: %w", err)
 	}
 	n.broker = b
 	n.opened("broker", func(context.Context) error { return b.Close() })
 	n.metrics.MustRegister(b.Metrics(), newStorageMetrics(store))
+	if n.peers != nil {
+		n.servePeers(n.peers.brokerServer)
+	}
 	return n.serveKafka(tcp, udp)
 }
 
@@ -489,17 +495,22 @@ func (n *Node) names() (names []string) {
 	return names
 }
 
-// Reload loads the certificate of TLS and QUIC again, which connections from
-// now on see; those that are open stay as they are. It reports whether there is one:
-// with neither there is nothing to load. On an error the one before goes on.
+// Reload loads the certificates again, that of TLS and QUIC and that by which servers
+// know each other, which connections from now on see; those that are open stay as they
+// are. It reports whether there is one: with neither there is nothing to load. On an
+// error the one before goes on.
 func (n *Node) Reload() (loaded bool, err error) {
-	if n.certificates == nil {
-		return false, nil
+	var failed error
+	if n.certificates != nil {
+		loaded, failed = true, n.certificates.Reload()
 	}
-	if err := n.certificates.Reload(); err != nil {
-		return false, fmt.Errorf("%w; the one before goes on", err)
+	if n.peers != nil && n.peers.secure != nil {
+		loaded, failed = true, errors.Join(failed, n.peers.secure.Reload())
 	}
-	return true, nil
+	if failed != nil {
+		return false, fmt.Errorf("%w; the one before goes on", failed)
+	}
+	return loaded, nil
 }
 
 // openHTTP starts metrics and health, and the API where there is a controller.

@@ -20,7 +20,7 @@ type Bucket interface {
 	Probe(context.Context) Probe
 	Check(context.Context, controller.CheckRequest) (*controller.CheckReport, error)
 	Cost() Cost
-	ConfirmClock() (was error) // nil: there was nothing to confirm
+	ConfirmClock(context.Context) (was, err error) // was nil: there was nothing to confirm
 }
 
 // BucketState is what this process knows of the bucket.
@@ -305,9 +305,13 @@ func (a storageAPI) long(request context.Context) (ctx context.Context, cancel f
 	}
 }
 
-func (a storageAPI) confirmClock(context.Context, *struct{}) (*clockOutput, error) {
+func (a storageAPI) confirmClock(ctx context.Context, _ *struct{}) (*clockOutput, error) {
 	out := &clockOutput{}
-	if was := a.bucket.ConfirmClock(); was != nil {
+	was, err := a.bucket.ConfirmClock(ctx)
+	if err != nil {
+		return nil, problem(err)
+	}
+	if was != nil {
 		out.Body = ClockConfirmed{Confirmed: true, Was: was.Error()}
 	}
 	return out, nil

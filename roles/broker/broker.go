@@ -52,7 +52,9 @@ type Broker struct {
 	groups        *group.Coordinator
 	topicsVersion atomic.Uint64 // counts changes of what groups can be assigned
 	transactions  *txn.Coordinator
+	replication   *replicas // nil: this broker is alone
 	verifier      transactionVerifier
+	peerMemory    atomic.Int64 // of requests of other brokers that are being served, decoded
 	throttle      *throttle
 	telemetry     *telemetry.Table
 	uploader      *upload.Uploader // nil without a bucket, as is cold
@@ -115,6 +117,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		return nil, errors.Join(err, b.groups.Close())
 	}
 	b.verifier = coordinatorVerifier{b}
+	b.openReplication()
 	if err := b.openCold(); err != nil {
 		b.stop()
 		return nil, errors.Join(err, b.transactions.Close(), b.groups.Close())
@@ -225,5 +228,6 @@ func (b *Broker) Close() error {
 	b.requests.Wait()
 	b.done.Wait()
 	b.leave()
+	err = errors.Join(err, b.closeReplication())
 	return err
 }

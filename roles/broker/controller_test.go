@@ -28,9 +28,10 @@ type testController struct {
 	state       *metadata.State
 	subscribers map[int]func(*metadata.Image)
 	nextID      int
-	replicas    []int32 // of topics to be made
-	refuse      error   // what every change is answered with, when not nil
-	heard       int     // heartbeats
+	replicas    []int32                                     // of topics to be made
+	place       func(topic string, partition int32) []int32 // what has them instead; nil: nothing
+	refuse      error                                       // what every change is answered with, when not nil
+	heard       int                                         // heartbeats
 }
 
 // mostPartitions keeps hostile requests from making the test slow.
@@ -114,8 +115,12 @@ func (c *testController) CreateTopics(_ context.Context, topics []controller.New
 		rand.Read(id[:])
 		n := min(max(1, t.Partitions), mostPartitions)
 		command := &pb.CreateTopic{TopicId: id[:], Name: t.Name, Internal: t.Internal}
-		for range n {
-			command.Assignments = append(command.Assignments, &pb.Assignment{Replicas: slices.Clone(c.replicas)})
+		for i := range n {
+			replicas := c.replicas
+			if c.place != nil {
+				replicas = c.place(t.Name, i)
+			}
+			command.Assignments = append(command.Assignments, &pb.Assignment{Replicas: slices.Clone(replicas)})
 		}
 		for key, value := range t.Configs {
 			command.Configs = append(command.Configs, &pb.ConfigEntry{Key: key, Value: value})

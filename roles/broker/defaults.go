@@ -39,7 +39,7 @@ func (b *Broker) changeDefaults(image *metadata.Image) {
 			continue // it comes with this image
 		}
 		for _, p := range *tp.partitions.Load() {
-			if l := p.role.Load().log; l != nil {
+			if l := p.role.Load().kept(); l != nil {
 				l.SetConfig(b.logConfig(b.withDefaults(t), t.Partition(p.index)))
 			}
 		}

@@ -1,6 +1,9 @@
 package broker
 
 import (
+	"net"
+	"strconv"
+
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/wire"
 	"rustmq.dev/rustmq/storage"
@@ -11,15 +14,29 @@ import (
 // reaches a broker.
 func endpoint(broker *metadata.Broker, listener string) wire.Endpoint {
 	e := wire.Endpoint{ID: broker.ID, Rack: broker.Rack}
-	for i, l := range broker.Listeners {
-		if i == 0 || l.Name == listener {
-			e.Host, e.Port = l.Host, l.Port
+	first := true
+	for _, l := range broker.Listeners {
+		if l.Name == metadata.PeerListener {
+			continue
+		}
+		if first || l.Name == listener {
+			e.Host, e.Port, first = l.Host, l.Port, false
 		}
 		if l.Name == listener {
 			break
 		}
 	}
 	return e
+}
+
+// peerAddress returns where other brokers reach a broker; false: it has not said.
+func peerAddress(broker *metadata.Broker) (string, bool) {
+	for _, l := range broker.Listeners {
+		if l.Name == metadata.PeerListener {
+			return net.JoinHostPort(l.Host, strconv.Itoa(int(l.Port))), true
+		}
+	}
+	return "", false
 }
 
 // hints collects, for one response, where the leaders are that it names.

@@ -11,12 +11,14 @@ import (
 	"rustmq.dev/rustmq/roles/broker/telemetry"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/transport/rpc"
 )
 
 // What handlers say by themselves; in Kafka's words where there are any.
 var (
 	errUnknownTopic     error = kerr.UnknownTopicOrPartition
 	errNotLeader        error = kerr.NotLeaderForPartition
+	errLeaseOut               = explained{kerr.NotLeaderForPartition, "neither the controller nor a follower in sync has been heard for longer than the lease: another broker may lead by now"}
 	errInternalTopic          = explained{kerr.InvalidTopicException, "the topic is the broker's own"}
 	errNeverCoordinated       = explained{kerr.InvalidRequest, "no coordinator of transactions has had such an epoch"}
 	errNamedTwice             = explained{kerr.InvalidRequest, "the request names it more than once"}
@@ -69,12 +71,16 @@ var codes = []struct {
 	{errBucket, kerr.KafkaStorageError},
 	{errLog, kerr.KafkaStorageError},
 	{log.ErrNotEnoughReplicas, kerr.NotEnoughReplicas},
+	{log.ErrNotEnoughReplicasAfterAppend, kerr.NotEnoughReplicasAfterAppend},
+	{log.ErrOffsetNotAvailable, kerr.OffsetNotAvailable},
 	{telemetry.ErrInvalidRequest, kerr.InvalidRequest},
 	{telemetry.ErrUnknownSubscription, kerr.UnknownSubscriptionID},
 	{telemetry.ErrTooEarly, kerr.ThrottlingQuotaExceeded},
 	{telemetry.ErrTooLarge, kerr.TelemetryTooLarge},
 	{telemetry.ErrUnsupportedCompression, kerr.UnsupportedCompressionType},
 	{telemetry.ErrInvalidRecord, kerr.InvalidRecord},
+	{rpc.ErrPeerRefused, kerr.NetworkException},
+	{rpc.ErrPeerUnreachable, kerr.NetworkException},
 	{context.DeadlineExceeded, kerr.RequestTimedOut},
 	{context.Canceled, kerr.NotLeaderForPartition}, // the broker closes
 }

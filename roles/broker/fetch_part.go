@@ -231,6 +231,9 @@ func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
 		end = part.result.LastStable
 	}
 	if part.want.Offset == end {
+		if p := part.partition(); p != nil && !f.b.leased(p, p.role.Load()) {
+			return errLeaseOut
+		}
 		return nil
 	}
 	if f.owing || left <= 0 && f.bytes > 0 {

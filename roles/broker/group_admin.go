@@ -39,7 +39,7 @@ type GroupSummary struct {
 	State        string `json:"state"`
 	Members      int    `json:"members"`
 	Partitions   int    `json:"partitions" doc:"with a committed offset"`
-	Lag          int64  `json:"lag_records" doc:"of all partitions that are led here"`
+	Lag          int64  `json:"lag_records" doc:"of all partitions whose leaders can be asked"`
 }
 
 // GroupDescription is a group with its members and offsets.
@@ -77,8 +77,25 @@ type GroupPartition struct {
 	Note      string   `json:"note,omitempty" doc:"what is not as it should be"`
 }
 
-// ListGroups shows the groups that are coordinated here, in order of their ids.
+// ListGroups shows all groups, in order of their ids.
 func (b *Broker) ListGroups(ctx context.Context) ([]GroupSummary, error) {
+	all, err := b.listGroupsHere(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, at := range b.otherCoordinators() {
+		theirs, err := askOwn[[]GroupSummary](ctx, b, at, peerListGroups, struct{}{})
+		if err != nil {
+			return nil, unaskedGroups(at, err, "the groups that broker %d coordinates cannot be listed now", at)
+		}
+		all = append(all, theirs...)
+	}
+	slices.SortFunc(all, func(a, b GroupSummary) int { return cmp.Compare(a.Group, b.Group) })
+	return all, nil
+}
+
+// listGroupsHere shows the groups that are coordinated here.
+func (b *Broker) listGroupsHere(ctx context.Context) ([]GroupSummary, error) {
 	all := []GroupSummary{}
 	loaded, cancel := context.WithTimeout(ctx, loadWait)
 	defer cancel()
@@ -92,18 +109,17 @@ func (b *Broker) ListGroups(ctx context.Context) ([]GroupSummary, error) {
 			return nil, groupRefused(s.Code, fmt.Sprintf("the groups of %s-%d cannot be listed now; try again", offsetsTopic, i))
 		}
 		for _, g := range s.Groups {
-			all = append(all, b.summary(g))
+			all = append(all, summaryOf(g, b.positions(ctx, g.Offsets)))
 		}
 	}
-	slices.SortFunc(all, func(a, b GroupSummary) int { return cmp.Compare(a.Group, b.Group) })
 	return all, nil
 }
 
-func (b *Broker) summary(g group.Surveyed) GroupSummary {
+func summaryOf(g group.Surveyed, positions []GroupPartition) GroupSummary {
 	out := GroupSummary{Group: g.ID, Kind: g.Type, ProtocolType: g.ProtocolType, State: g.State, Members: g.Members, Partitions: len(g.Offsets)}
-	for _, o := range g.Offsets {
-		if l, _, err := b.leaderOf(o.Topic, o.Partition, storage.NoEpoch); err == nil {
-			out.Lag += b.lagOf(l, o.Offset).records
+	for _, p := range positions {
+		if p.Lag != nil {
+			out.Lag += *p.Lag
 		}
 	}
 	return out
@@ -111,6 +127,15 @@ func (b *Broker) summary(g group.Surveyed) GroupSummary {
 
 // DescribeGroup shows a group, or a [*GroupError].
 func (b *Broker) DescribeGroup(ctx context.Context, id string) (*GroupDescription, error) {
+	if at, elsewhere := b.coordinatedElsewhere(offsetsTopic, group.Partition(id)); elsewhere {
+		d, err := askOwn[*GroupDescription](ctx, b, at, peerDescribeGroup, groupAsked{Group: id})
+		return d, unaskedGroups(at, err, "group %s, which broker %d coordinates, cannot be shown now", id, at)
+	}
+	return b.describeGroup(ctx, id)
+}
+
+// describeGroup shows a group that is coordinated here.
+func (b *Broker) describeGroup(ctx context.Context, id string) (*GroupDescription, error) {
 	loaded, cancel := context.WithTimeout(ctx, loadWait)
 	defer cancel()
 	b.groups.AwaitLoad(loaded, group.Partition(id))
@@ -126,15 +151,14 @@ func (b *Broker) DescribeGroup(ctx context.Context, id string) (*GroupDescriptio
 		return nil, unknownGroup(id)
 	}
 	g := s.Groups[at]
-	d := &GroupDescription{GroupSummary: b.summary(g), MemberList: []GroupMember{}, PartitionList: []GroupPartition{}}
+	d := &GroupDescription{MemberList: []GroupMember{}, PartitionList: []GroupPartition{}}
 	if d.MemberList, err = b.groupMembers(ctx, g); err != nil {
 		return nil, err
 	}
+	d.PartitionList = append(d.PartitionList, b.positions(ctx, g.Offsets)...)
+	d.GroupSummary = summaryOf(g, d.PartitionList)
 	d.Members = len(d.MemberList)
-	for _, o := range g.Offsets {
-		d.PartitionList = append(d.PartitionList, b.groupPartition(o.Topic, o.Partition, &o.Offset))
-	}
-	d.tellOwners(b)
+	d.tellOwners(ctx, b)
 	return d, nil
 }
 
@@ -152,10 +176,7 @@ func (b *Broker) groupPartition(topic string, index int32, committed *int64) Gro
 		return p
 	}
 	is := b.lagOf(l, *committed)
-	p.Lag = &is.records
-	if is.timed {
-		p.Behind = new(is.behind.Seconds())
-	}
+	p.Lag, p.Behind = &is.records, is.seconds()
 	switch {
 	case *committed > p.End:
 		p.Note = "committed beyond the end: consumers begin where their auto.offset.reset says"
@@ -167,18 +188,29 @@ func (b *Broker) groupPartition(topic string, index int32, committed *int64) Gro
 
 // tellOwners notes who consumes which partition, and adds those of which nothing is
 // committed.
-func (d *GroupDescription) tellOwners(b *Broker) {
+func (d *GroupDescription) tellOwners(ctx context.Context, b *Broker) {
+	owners := map[topicPartition]string{}
+	var more []partitionAsked
 	for _, m := range d.MemberList {
 		for _, taken := range m.Assigned {
 			for _, index := range taken.Partitions {
-				at := slices.IndexFunc(d.PartitionList, func(p GroupPartition) bool { return p.Topic == taken.Topic && p.Partition == index })
-				if at < 0 {
-					at = len(d.PartitionList)
-					d.PartitionList = append(d.PartitionList, b.groupPartition(taken.Topic, index, nil))
+				p := topicPartition{taken.Topic, index}
+				if _, again := owners[p]; !again {
+					more = append(more, partitionAsked{Topic: p.Topic, Partition: p.Index})
 				}
-				d.PartitionList[at].MemberID = m.ID
+				owners[p] = m.ID
 			}
 		}
+	}
+	committed := map[topicPartition]bool{}
+	for _, p := range d.PartitionList {
+		committed[topicPartition{p.Topic, p.Partition}] = true
+	}
+	more = slices.DeleteFunc(more, func(p partitionAsked) bool { return committed[topicPartition{p.Topic, p.Partition}] })
+	d.PartitionList = append(d.PartitionList, b.groupPartitions(ctx, more)...)
+	for i := range d.PartitionList {
+		p := &d.PartitionList[i]
+		p.MemberID = owners[topicPartition{p.Topic, p.Partition}]
 	}
 	slices.SortFunc(d.PartitionList, func(a, b GroupPartition) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
@@ -238,7 +270,16 @@ func (b *Broker) groupMembers(ctx context.Context, g group.Surveyed) ([]GroupMem
 
 // DeleteGroup forgets a group without members, and what it has committed.
 func (b *Broker) DeleteGroup(ctx context.Context, id string) error {
-	if _, err := b.DescribeGroup(ctx, id); err != nil {
+	if at, elsewhere := b.coordinatedElsewhere(offsetsTopic, group.Partition(id)); elsewhere {
+		_, err := askOwn[struct{}](ctx, b, at, peerDeleteGroup, groupAsked{Group: id})
+		return unaskedGroups(at, err, "group %s, which broker %d coordinates, may be deleted, or not", id, at)
+	}
+	return b.deleteGroup(ctx, id)
+}
+
+// deleteGroup forgets a group that is coordinated here.
+func (b *Broker) deleteGroup(ctx context.Context, id string) error {
+	if _, err := b.describeGroup(ctx, id); err != nil {
 		return err
 	}
 	q := kmsg.NewPtrDeleteGroupsRequest()

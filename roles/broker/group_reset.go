@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/storage"
 )
 
@@ -62,8 +63,31 @@ func (b *Broker) ResetOffsets(ctx context.Context, id string, r OffsetReset) (*O
 	if err := r.validate(); err != nil {
 		return nil, err
 	}
+	if _, there := b.follower.image().Topic(offsetsTopic); !there && r.Execute { // the group is new, if all else is right
+		dry := r
+		dry.Execute = false
+		if _, err := b.resetOffsets(ctx, id, dry); err != nil {
+			return nil, err
+		}
+		by, _ := b.coordinatedBy(groupCoordinator)
+		if err := b.makeCoordinated(ctx, by); err != nil {
+			return nil, err
+		}
+	}
+	if at, elsewhere := b.coordinatedElsewhere(offsetsTopic, group.Partition(id)); elsewhere {
+		plan, err := askOwn[*OffsetPlan](ctx, b, at, peerResetOffsets, groupAsked{Group: id, Reset: &r})
+		return plan, unaskedGroups(at, err, "offsets of group %s, which broker %d coordinates, may be reset, or not", id, at)
+	}
+	return b.resetOffsets(ctx, id, r)
+}
+
+// resetOffsets resets offsets of a group that is coordinated here.
+func (b *Broker) resetOffsets(ctx context.Context, id string, r OffsetReset) (*OffsetPlan, error) {
+	if err := r.validate(); err != nil {
+		return nil, err
+	}
 	plan := &OffsetPlan{Group: id, Partitions: []OffsetMove{}}
-	d, err := b.DescribeGroup(ctx, id)
+	d, err := b.describeGroup(ctx, id)
 	switch {
 	case errors.Is(err, kerr.GroupIDNotFound) && !r.AllTopics:
 		plan.New, d = true, &GroupDescription{}
@@ -75,18 +99,11 @@ func (b *Broker) ResetOffsets(ctx context.Context, id string, r OffsetReset) (*O
 	if plan.Partitions, err = b.movesOf(d, r); err != nil {
 		return nil, err
 	}
-	for i := range plan.Partitions {
-		if err := b.plan(ctx, &plan.Partitions[i], r); err != nil {
-			return nil, err
-		}
+	if err := b.planAll(ctx, plan.Partitions, r); err != nil {
+		return nil, err
 	}
 	if !r.Execute {
 		return plan, nil
-	}
-	if by, _ := b.coordinatedBy(groupCoordinator); plan.New {
-		if err := b.makeCoordinated(ctx, by); err != nil {
-			return nil, err
-		}
 	}
 	plan.Executed = true
 	return plan, b.commitMoves(ctx, plan)

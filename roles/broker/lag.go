@@ -27,7 +27,7 @@ const (
 const (
 	leftForLimit = "limit"   // there are more than may be exported
 	leftForName  = "name"    // the group's id is no UTF-8, which labels must be
-	leftUnled    = "not_led" // the partition is led elsewhere, or is gone
+	leftUnled    = "not_led" // the partition's leader cannot be asked, or it is gone
 )
 
 // lag is how far a group is behind in a partition.
@@ -35,6 +35,14 @@ type lag struct {
 	records int64
 	behind  time.Duration
 	timed   bool // behind is known
+}
+
+// seconds returns how far behind that is in time; nil: it is not known.
+func (l lag) seconds() *float64 {
+	if !l.timed {
+		return nil
+	}
+	return new(l.behind.Seconds())
 }
 
 // lagOf says how far who has committed an offset is behind. What the log start has
@@ -112,17 +120,20 @@ func newLagMetrics(b *Broker) *lagMetrics {
 			"unless the topic has message.timestamp.type=LogAppendTime. Of what only the bucket has, by the largest of its range there, or of the "+
 			"manifest that lists it: then it is at least that long. 0: nothing is left to consume.", "group", "topic", "partition"),
 		left: desc("left_out", "Partitions of groups whose lag is not exported: beyond broker.groups.lag_partitions, "+
-			"of a group whose id is no UTF-8, or led by another broker.", "reason"),
+			"of a group whose id is no UTF-8, or in a partition whose leader cannot be asked.", "reason"),
 	}
 }
 
 // collect asks one coordinator after the other, so that none is asked for more than
-// is exported. While one cannot answer, its groups are missing.
+// is exported, and then the brokers that lead what is not led here. While a coordinator
+// cannot answer, its groups are missing.
 func (m *lagMetrics) collect(out chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), surveyWait)
 	defer cancel()
 	room := m.b.opt.LagPartitions
 	left := map[string]int{leftForLimit: 0, leftForName: 0, leftUnled: 0}
+	var elsewhere []partitionAsked
+	var groups []string // of those
 	for i := range int32(group.Partitions) {
 		s, err := m.b.survey(ctx, i, room)
 		if err != nil {
@@ -136,28 +147,32 @@ func (m *lagMetrics) collect(out chan<- prometheus.Metric) {
 				continue
 			}
 			for _, o := range g.Offsets {
-				if !m.export(out, g.ID, o) {
-					left[leftUnled]++
+				if l, _, err := m.b.leaderOf(o.Topic, o.Partition, storage.NoEpoch); err == nil {
+					is := m.b.lagOf(l, o.Offset)
+					m.export(out, g.ID, o.Topic, o.Partition, is.records, is.seconds())
+				} else {
+					elsewhere, groups = append(elsewhere, partitionAsked{o.Topic, o.Partition, &o.Offset}), append(groups, g.ID)
 				}
 			}
 		}
+	}
+	for i, p := range m.b.groupPartitions(ctx, elsewhere) {
+		if p.Lag == nil {
+			left[leftUnled]++
+			continue
+		}
+		m.export(out, groups[i], p.Topic, p.Partition, *p.Lag, p.Behind)
 	}
 	for reason, n := range left {
 		out <- prometheus.MustNewConstMetric(m.left, prometheus.GaugeValue, float64(n), reason)
 	}
 }
 
-// export reports whether the partition is led here.
-func (m *lagMetrics) export(out chan<- prometheus.Metric, id string, o group.Committed) bool {
-	l, _, err := m.b.leaderOf(o.Topic, o.Partition, storage.NoEpoch)
-	if err != nil {
-		return false
+// export tells a lag; seconds is nil where it is not known.
+func (m *lagMetrics) export(out chan<- prometheus.Metric, id, topic string, partition int32, records int64, seconds *float64) {
+	labels := []string{id, topic, strconv.Itoa(int(partition))}
+	out <- prometheus.MustNewConstMetric(m.records, prometheus.GaugeValue, float64(records), labels...)
+	if seconds != nil {
+		out <- prometheus.MustNewConstMetric(m.seconds, prometheus.GaugeValue, *seconds, labels...)
 	}
-	is := m.b.lagOf(l, o.Offset)
-	labels := []string{id, o.Topic, strconv.Itoa(int(o.Partition))}
-	out <- prometheus.MustNewConstMetric(m.records, prometheus.GaugeValue, float64(is.records), labels...)
-	if is.timed {
-		out <- prometheus.MustNewConstMetric(m.seconds, prometheus.GaugeValue, is.behind.Seconds(), labels...)
-	}
-	return true
 }

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/storage/log"
 )
 
 // leadAgain is how long a partition waits for another try that could not be led, or
@@ -101,6 +103,7 @@ func (b *Broker) follow(ctx context.Context) {
 		b.changeDefaults(image)
 		b.changeQuotas(b.follower.image(), image)
 		b.changeClientMetrics(b.follower.image(), image)
+		b.changePeers(image)
 		b.carryOut(b.follower.image(), image, lead, lead != led)
 		if lead && !led {
 			b.dropStrays(image)
@@ -167,7 +170,7 @@ func (b *Broker) changeTopic(was, is *metadata.Topic, lead bool) {
 	}
 	if configChanged {
 		for _, p := range *tp.partitions.Load() {
-			if l := p.role.Load().log; l != nil {
+			if l := p.role.Load().kept(); l != nil {
 				l.SetConfig(b.logConfig(b.withDefaults(is), is.Partition(p.index)))
 			}
 		}
@@ -182,10 +185,14 @@ func (b *Broker) changeTopic(was, is *metadata.Topic, lead bool) {
 // the one it had.
 func (b *Broker) changePartition(p *partition, t *metadata.Topic, is *metadata.Partition, lead bool) *role {
 	was := p.role.Load()
-	now := &role{leader: is.Leader, epoch: is.LeaderEpoch}
+	now := &role{leader: is.Leader, epoch: is.LeaderEpoch, partitionEpoch: is.PartitionEpoch, replicated: len(is.Replicas) > 1}
 	done := true
-	if is.Leader == b.opt.NodeID && lead {
+	switch {
+	case !lead:
+	case is.Leader == b.opt.NodeID:
 		done = b.lead(p, t, is, was, now)
+	case slices.Contains(is.Replicas, b.opt.NodeID):
+		done = b.followLeader(p, t, is, was, now)
 	}
 	if !done {
 		b.undone[p.id()] = p
@@ -193,6 +200,10 @@ func (b *Broker) changePartition(p *partition, t *metadata.Topic, is *metadata.P
 		delete(b.undone, p.id())
 	}
 	p.role.Store(now)
+	b.changeReplication(p, t, is, now)
+	if lead && !slices.Contains(is.Replicas, b.opt.NodeID) {
+		b.dropReplica(p)
+	}
 	if was.log != nil && now.log != was.log {
 		was.log.WakeAll()
 	}
@@ -212,6 +223,9 @@ func (b *Broker) changeCoordinator(t *metadata.Topic, p *partition, was *role) {
 func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, was, now *role) bool {
 	if was.log != nil && was.epoch == is.LeaderEpoch {
 		now.log = was.log
+		if was.partitionEpoch != is.PartitionEpoch {
+			was.log.SetConfig(b.logConfig(b.withDefaults(t), is)) // of more replicas, more must be in sync
+		}
 		err := errors.Join(was.log.SetLogStart(is.LogStart), was.log.SetUploaded(is.CommittedEnd()))
 		b.releaser.named(was.log, is.CommittedEnd())
 		if _, again := b.undone[p.id()]; err != nil && !again {
@@ -235,6 +249,7 @@ func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, w
 		b.releaser.named(l, is.CommittedEnd())
 	}
 	if err == nil {
+		l.SetReplicas(log.Replicas{InSync: others(is.ISR, b.opt.NodeID)})
 		err = l.BecomeLeader(is.LeaderEpoch)
 	}
 	if err != nil {
@@ -252,6 +267,7 @@ func (b *Broker) deleteTopic(id storage.TopicID) {
 	if tp := b.table.remove(id); tp != nil {
 		for _, p := range *tp.partitions.Load() {
 			was := p.role.Swap(&role{leader: metadata.NoLeader, epoch: storage.NoEpoch, err: errUnknownTopic})
+			b.endReplication(p)
 			if was.log != nil {
 				was.log.WakeAll()
 			}

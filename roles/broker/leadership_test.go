@@ -195,7 +195,7 @@ func TestImagesThatOvertakeEachOtherEndInTheLast(t *testing.T) {
 	}
 	n.settle(t.Context())
 	want := n.controller.Image().NumPartitions()
-	if all, led := n.table.counts(); all != want || led != want || len(n.store.Partitions()) != want {
+	if all, led, _ := n.table.counts(); all != want || led != want || len(n.store.Partitions()) != want {
 		t.Errorf("%d partitions, %d led, %d logs; the image has %d", all, led, len(n.store.Partitions()), want)
 	}
 }

@@ -28,6 +28,7 @@ type metrics struct {
 	partitions *prometheus.Desc
 	corrupt    *prometheus.Desc
 	led        *prometheus.Desc
+	followed   *prometheus.Desc
 	sessions   *prometheus.Desc
 	fetching   *prometheus.Desc
 	fullness   *prometheus.Desc
@@ -36,6 +37,7 @@ type metrics struct {
 	clients    *clientMetrics
 
 	coordinators *coordinatorMetrics
+	replication  *replicationMetrics
 }
 
 func newMetrics(b *Broker) *metrics {
@@ -60,6 +62,7 @@ func newMetrics(b *Broker) *metrics {
 		partitions: desc("partitions", "Partitions of the cluster."),
 		corrupt:    desc("corrupt_partitions", "Partitions that this broker is to lead and cannot, for their logs are corrupt."),
 		led:        desc("leader_partitions", "Partitions that this broker leads."),
+		followed:   desc("follower_partitions", "Partitions of which this broker holds a replica that another broker leads."),
 		sessions:   desc("fetch_sessions", "Fetch sessions that are open."),
 		fetching:   desc("fetch_memory_bytes", "Records in responses that clients have not taken yet."),
 		fullness:   desc("wal_full_ratio", "How full the WAL's disk budget is; producers are slowed down from 0.9 on."),
@@ -68,6 +71,7 @@ func newMetrics(b *Broker) *metrics {
 		clients:    newClientMetrics(b),
 
 		coordinators: newCoordinatorMetrics(b),
+		replication:  newReplicationMetrics(),
 	}
 	for kind, name := range quotaNames {
 		by := func(name, help string, labels prometheus.Labels) prometheus.Counter {
@@ -130,7 +134,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	}
 	m.refused.collect(out, &m.b.full)
 	gauge := func(d *prometheus.Desc, v float64) { out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
-	all, led := m.b.table.counts()
+	all, led, followed := m.b.table.counts()
 	corrupt, _ := m.b.table.corrupt()
 	sessions, _ := m.b.sessions.counts()
 	healthy := 0.0
@@ -140,6 +144,8 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge(m.partitions, float64(all))
 	gauge(m.corrupt, float64(corrupt))
 	gauge(m.led, float64(led))
+	gauge(m.followed, float64(followed))
+	m.replication.collect(out, m.b.replication)
 	gauge(m.sessions, float64(sessions))
 	gauge(m.fetching, float64(m.b.fetchMemory.inUse()))
 	gauge(m.fullness, m.b.store.Stats().Fullness)

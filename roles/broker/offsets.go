@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -15,18 +16,19 @@ import (
 
 // Timestamps of ListOffsets that stand for a place in the log.
 const (
-	latest         = -1
-	earliest       = -2
-	maxTimestamp   = -3 // KIP-734
-	earliestLocal  = -4 // KIP-405
-	latestTiered   = -5 // KIP-1005
-	firstPending   = -6 // KIP-1023
-	noTimestamp    = -1
-	firstMaxTime   = 7 // version that knows maxTimestamp
-	firstLocal     = 8
-	firstTiered    = 9
-	firstUpload    = 11
-	deleteToHighWM = -1 // offset of DeleteRecords
+	latest            = -1
+	earliest          = -2
+	maxTimestamp      = -3 // KIP-734
+	earliestLocal     = -4 // KIP-405
+	latestTiered      = -5 // KIP-1005
+	firstPending      = -6 // KIP-1023
+	noTimestamp       = -1
+	firstNotAvailable = 5 // version that knows OFFSET_NOT_AVAILABLE
+	firstMaxTime      = 7 // version that knows maxTimestamp
+	firstLocal        = 8
+	firstTiered       = 9
+	firstUpload       = 11
+	deleteToHighWM    = -1 // offset of DeleteRecords
 )
 
 func (b *Broker) listOffsets(ctx context.Context, _ *kafka.Request, q *kmsg.ListOffsetsRequest) *kmsg.ListOffsetsResponse {
@@ -82,7 +84,7 @@ func (b *Broker) offsetAt(ctx context.Context, topic string, want kmsg.ListOffse
 	}
 	switch {
 	case want.Timestamp == latest:
-		found.offset = end
+		found.offset, err = b.latest(l, topic, want.Partition, q)
 	case want.Timestamp == earliest:
 		found.offset = l.LogStart()
 		found.epoch = l.EpochAt(found.offset)
@@ -112,6 +114,24 @@ func (b *Broker) offsetAt(ctx context.Context, topic string, want kmsg.ListOffse
 		return foundOffset{storage.NoOffset, noTimestamp, storage.NoEpoch}, err
 	}
 	return found, err
+}
+
+// latest is where a log ends for who asks, once that is known (KIP-207) and nobody else
+// can have moved it on.
+func (b *Broker) latest(l *log.Log, topic string, index int32, q *kmsg.ListOffsetsRequest) (storage.Offset, error) {
+	if p, err := b.partitionOf(topic, index); err == nil && !b.leased(p, p.role.Load()) {
+		return storage.NoOffset, errLeaseOut
+	}
+	now, err := l.Latest()
+	switch {
+	case errors.Is(err, log.ErrOffsetNotAvailable) && q.Version < firstNotAvailable:
+		return storage.NoOffset, kerr.LeaderNotAvailable
+	case err != nil:
+		return storage.NoOffset, err
+	case q.IsolationLevel == readCommitted:
+		return now.LastStable, nil
+	}
+	return now.HighWatermark, nil
 }
 
 func byTime(l *log.Log, find func() (storage.Offset, int64, bool, error)) (foundOffset, error) {

@@ -21,6 +21,7 @@ import (
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/storage/object"
+	"rustmq.dev/rustmq/transport/rpc"
 )
 
 // Controller is what a broker asks of the controller: [*controller.Controller]
@@ -42,8 +43,14 @@ type Controller interface {
 	FileRanges(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, ref object.ManifestRef, f *metadata.Filing) error
 	RecordCleaning(ctx context.Context, brokerID int32, brokerEpoch int64, p storage.PartitionID, epoch storage.Epoch, is metadata.Cleaning) error
 	CommitObject(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, ranges []metadata.PartitionRange) (results []error, err error)
+	AlterPartitions(ctx context.Context, brokerID int32, brokerEpoch int64, changes []metadata.PartitionChange) []error
 	AllocateProducerIDs(ctx context.Context, brokerID int32, brokerEpoch int64) (first int64, count int32, err error)
 	BelievedTime() (now time.Time, ok bool)
+}
+
+// Peers is the way to other brokers: [*rpc.Peers]. Errors are those of package rpc.
+type Peers interface {
+	Call(ctx context.Context, address string, c *rpc.PeerCall) ([]byte, error)
 }
 
 // DefaultHeartbeat is the time between two heartbeats: five in the shortest
@@ -108,6 +115,7 @@ type Options struct {
 	NodeID     int32 // at least 1
 	Store      *log.Store
 	Controller Controller
+	Peers      Peers // nil: no other broker is asked
 
 	ClusterID string   // that the data directory belongs to; empty before the first start
 	Directory [16]byte // id of the data directory
@@ -152,6 +160,8 @@ type Options struct {
 	// TelemetrySeries is how many series of metrics that clients push are kept, at most;
 	// 0 is telemetry.DefaultSeries.
 	TelemetrySeries int
+
+	Replication *Replication // how other brokers are reached; nil: this one is alone
 
 	Groups       group.Options // coordinators of consumer groups; zero values are Kafka's defaults
 	Transactions txn.Options   // coordinators of transactions; zero values are Kafka's defaults

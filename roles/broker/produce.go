@@ -153,6 +153,9 @@ func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time
 	if err != nil {
 		return err
 	}
+	if p.q.Acks != acksAll && !p.b.leased(part.partition, r) {
+		return errLeaseOut
+	}
 	if len(q.Records) == 0 {
 		return kerr.InvalidRecord
 	}

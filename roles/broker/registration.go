@@ -67,9 +67,11 @@ func (b *Broker) enter(ctx context.Context) error {
 	if err := b.follower.wait(ctx, uint64(epoch)); err != nil {
 		return fmt.Errorf("wait for the image of broker %d's registration: %w", b.opt.NodeID, err)
 	}
+	sent := b.opt.Now()
 	if err := b.opt.Controller.Heartbeat(ctx, b.opt.NodeID, epoch); err != nil {
 		return fmt.Errorf("first heartbeat of broker %d: %w", b.opt.NodeID, err)
 	}
+	b.beaten(sent)
 	if err := b.follower.wait(ctx, b.opt.Controller.Image().Offset()); err != nil {
 		return fmt.Errorf("wait for the partitions of broker %d: %w", b.opt.NodeID, err)
 	}
@@ -88,10 +90,12 @@ func (b *Broker) beat(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
+		sent := b.opt.Now()
 		err := b.opt.Controller.Heartbeat(ctx, b.opt.NodeID, b.registration.epoch.Load())
 		code := metadata.CodeOf(err)
 		switch {
 		case err == nil:
+			b.beaten(sent)
 			if silent {
 				b.log.Info("the controller hears this broker again")
 			}

@@ -36,10 +36,14 @@ type partition struct {
 
 // role is what this broker is to a partition under one leader epoch; immutable.
 type role struct {
-	log    *log.Log // nil unless led here and ready
-	err    error    // why log is nil although the image says that we lead
-	leader int32    // metadata.NoLeader: none
-	epoch  storage.Epoch
+	log     *log.Log // nil unless led here and ready
+	replica *log.Log // nil unless followed here
+	err     error    // why log is nil although the image says that we lead
+	leader  int32    // metadata.NoLeader: none
+	epoch   storage.Epoch
+	// Of the metadata that the role is by.
+	partitionEpoch int32
+	replicated     bool // others have the partition too
 }
 
 func newTable() *table {
@@ -147,17 +151,20 @@ func (t *table) corrupt() (n int, one error) {
 	return n, one
 }
 
-// counts returns how many partitions there are, and how many are led here.
-func (t *table) counts() (all, led int) {
+// counts returns how many partitions there are, and how many are led, or followed, here.
+func (t *table) counts() (all, led, followed int) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	for _, tp := range t.ids {
 		for _, p := range *tp.partitions.Load() {
 			all++
-			if p.role.Load().log != nil {
+			switch r := p.role.Load(); {
+			case r.log != nil:
 				led++
+			case r.replica != nil:
+				followed++
 			}
 		}
 	}
-	return all, led
+	return all, led, followed
 }

@@ -2,9 +2,7 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"slices"
-	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -13,8 +11,6 @@ import (
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/storage"
-	"rustmq.dev/rustmq/storage/guard"
-	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
@@ -36,7 +32,7 @@ const epochPerTransaction = 2
 func (b *Broker) openTransactions() (*txn.Coordinator, error) {
 	o := b.opt.Transactions
 	o.Log = transactionsLog{newCoordinatorLog(b, transactionsTopic)}
-	o.Markers, o.Topics, o.NewProducerID = markers{b}, groupTopics{b}, b.newProducerID
+	o.Markers, o.Topics, o.NewProducerID = newMarkers(b), groupTopics{b}, b.newProducerID
 	o.Logger, o.Now, o.Believed = b.log, b.opt.Now, b.opt.Controller.BelievedTime
 	if o.CompactBytes == 0 { // of a small WAL, all partitions together a tenth
 		o.CompactBytes = min(coordinator.DefaultCompactBytes, b.store.Stats().Capacity/(10*txn.Partitions))
@@ -110,13 +106,12 @@ func (b *Broker) txnOffsetCommit(r *kafka.Request, q *kmsg.TxnOffsetCommitReques
 		TransactionalID: q.TransactionalID, ProducerID: q.ProducerID, ProducerEpoch: q.ProducerEpoch,
 		Add: q.Version >= addingTxnOffsetCommit, Partitions: []topicPartition{{offsetsTopic, index}},
 	}
-	b.askCoordinator(r.Context(), v, func(codes []int16) {
-		if codes[0] != 0 {
-			refused := kerr.TypedErrorForCode(codes[0])
-			if isNotTheirs(refused) {
+	b.askCoordinator(r.Context(), v, func(answers []error) {
+		if err := answers[0]; err != nil {
+			if isNotTheirs(err) {
 				l.RefuseVerification(q.ProducerID, q.ProducerEpoch)
 			}
-			refuse(refused)
+			refuse(unverifiedCommit(err))
 			return
 		}
 		commit()
@@ -137,8 +132,23 @@ func txnCommitCode(version, c int16) int16 {
 	return c
 }
 
-// askCoordinator asks for a code for each partition.
-func (b *Broker) askCoordinator(ctx context.Context, v *verification, done func(codes []int16)) {
+// unverifiedCommit is the error that stands for one of the coordinator of transactions:
+// where that is not to be had, the group's own is, and is to be asked again.
+func unverifiedCommit(err error) error {
+	switch kafkaError(err) {
+	case kerr.NetworkException, kerr.RequestTimedOut, kerr.NotCoordinator, kerr.CoordinatorNotAvailable:
+		return kerr.CoordinatorLoadInProgress
+	}
+	return err
+}
+
+// askCoordinator asks the coordinator of a transactional id, here or elsewhere, for an
+// error for each partition; nil: it is part of the transaction.
+func (b *Broker) askCoordinator(ctx context.Context, v *verification, done func([]error)) {
+	if at, elsewhere := b.coordinatedElsewhere(transactionsTopic, txn.PartitionOf(v.TransactionalID)); elsewhere {
+		b.requests.Go(func() { done(b.askCoordinatorAt(ctx, at, v)) }) // the request that it is for is counted until done
+		return
+	}
 	q := &txn.AddPartitions{TransactionalID: v.TransactionalID, ProducerID: v.ProducerID, ProducerEpoch: v.ProducerEpoch, VerifyOnly: !v.Add}
 	if v.Add {
 		q.Version = epochPerTransaction
@@ -146,15 +156,7 @@ func (b *Broker) askCoordinator(ctx context.Context, v *verification, done func(
 	for _, p := range v.Partitions {
 		q.Partitions = append(q.Partitions, txn.Partition(p))
 	}
-	b.transactions.AddPartitions(ctx, q, done)
-}
-
-// coordinatorVerifier asks the coordinator of transactions in this process.
-type coordinatorVerifier struct{ b *Broker }
-
-// Verify implements transactionVerifier.
-func (c coordinatorVerifier) Verify(ctx context.Context, v *verification, done func([]error)) {
-	c.b.askCoordinator(ctx, v, func(codes []int16) {
+	b.transactions.AddPartitions(ctx, q, func(codes []int16) {
 		errs := make([]error, len(codes))
 		for i, code := range codes {
 			errs[i] = kerr.ErrorForCode(code)
@@ -163,149 +165,53 @@ func (c coordinatorVerifier) Verify(ctx context.Context, v *verification, done f
 	})
 }
 
-// markers writes the ends of transactions.
-type markers struct{ b *Broker }
-
-// WriteMarkers implements [txn.Markers].
-func (m markers) WriteMarkers(of txn.Marker, done func(left []txn.Partition)) {
-	marker := log.Marker{
-		ProducerID: of.ProducerID, ProducerEpoch: of.ProducerEpoch, CoordinatorEpoch: int32(of.CoordinatorEpoch),
-		Commit: of.Commit, TransactionVersion: int8(of.Version),
+// askCoordinatorAt asks another broker, once: producers come again.
+func (b *Broker) askCoordinatorAt(ctx context.Context, at int32, v *verification) []error {
+	q := kmsg.NewPtrAddPartitionsToTxnRequest()
+	q.Version = peerAddPartitions
+	t := kmsg.NewAddPartitionsToTxnRequestTransaction()
+	t.TransactionalID, t.ProducerID, t.ProducerEpoch, t.VerifyOnly = v.TransactionalID, v.ProducerID, v.ProducerEpoch, !v.Add
+	places := map[string]int{}
+	for _, p := range v.Partitions {
+		i, ok := places[p.Topic]
+		if !ok {
+			i = len(t.Topics)
+			places[p.Topic] = i
+			t.Topics = append(t.Topics, kmsg.AddPartitionsToTxnRequestTransactionTopic{Topic: p.Topic})
+		}
+		t.Topics[i].Partitions = append(t.Topics[i].Partitions, p.Index)
 	}
-	m.b.done.Go(func() { // the coordinator's goroutine, which calls this, ends before done is waited for
-		m.b.writeMarkers(m.b.ctx, marker, of.Partitions, func(errs []error) {
-			var left []txn.Partition
-			for i, err := range errs {
-				if m.b.again(of.Partitions[i], err) {
-					left = append(left, of.Partitions[i])
-				}
+	q.Transactions = append(q.Transactions, t)
+	p, err := askPeer[*kmsg.AddPartitionsToTxnResponse](ctx, b, at, q)
+	if err == nil && p.ErrorCode != 0 {
+		err = kerr.ErrorForCode(p.ErrorCode)
+	}
+	if err != nil {
+		b.log.Debug("the coordinator of a transaction cannot be asked", "transactional-id", v.TransactionalID, "broker", at, "error", err)
+		return slices.Repeat([]error{err}, len(v.Partitions))
+	}
+	codes := map[topicPartition]int16{}
+	for _, t := range p.Transactions {
+		for _, rt := range t.Topics {
+			for _, rp := range rt.Partitions {
+				codes[topicPartition{rt.Topic, rp.Partition}] = rp.ErrorCode
 			}
-			done(left)
-		})
-	})
-}
-
-// again reports whether a marker is to be written again. One that its partition
-// refuses is not: a newer producer, or coordinator, has ended the transaction.
-func (b *Broker) again(p txn.Partition, err error) bool {
-	switch {
-	case err == nil:
-		return false
-	case guard.Check("broker.marker-dropped", !b.exists(p)):
-		return false // deleted
-	case errors.Is(err, log.ErrInvalidProducerEpoch), errors.Is(err, kerr.InvalidProducerEpoch), errors.Is(err, log.ErrCoordinatorFenced):
-		b.log.Warn("the end of a transaction came late", "topic", p.Topic, "partition", p.Index, "error", err)
-		return false
-	}
-	b.log.Debug("the end of a transaction could not be written; trying on", "topic", p.Topic, "partition", p.Index, "error", err)
-	return true
-}
-
-// exists reports whether a partition exists. It asks the newest image: what is not
-// carried out of it yet is not gone.
-func (b *Broker) exists(p txn.Partition) bool {
-	t, ok := b.follower.newest.Load().Topic(p.Topic)
-	return ok && t.Partition(p.Index) != nil
-}
-
-// writeMarkers writes a marker to each partition. done is called once, when all are
-// committed or known not to be, with an error for each. It waits for room in the
-// WAL, as long as ctx allows.
-func (b *Broker) writeMarkers(ctx context.Context, m log.Marker, partitions []txn.Partition, done func([]error)) {
-	errs := make([]error, len(partitions))
-	var left atomic.Int64
-	left.Store(int64(len(partitions)) + 1)
-	over := func() {
-		if left.Add(-1) == 0 {
-			done(errs)
 		}
 	}
-	for i, p := range partitions {
-		put := func(err error) {
-			errs[i] = err
-			over()
-		}
-		if p.Topic == offsetsTopic {
-			// Its turn comes later, when ctx may have ended.
-			b.groups.EndTransaction(context.WithoutCancel(ctx), p.Index, m, put)
-		} else {
-			b.markPartition(ctx, p.Topic, p.Index, m, put)
+	errs := make([]error, len(v.Partitions))
+	for i, p := range v.Partitions {
+		code, told := codes[p]
+		if errs[i] = kerr.ErrorForCode(code); !told {
+			errs[i] = errNoAnswer
 		}
 	}
-	over()
+	return errs
 }
 
-// writeTxnMarkers serves other coordinators, and operators who end what hangs.
-func (b *Broker) writeTxnMarkers(r *kafka.Request, q *kmsg.WriteTxnMarkersRequest, answer func(*kmsg.WriteTxnMarkersResponse)) {
-	p := q.ResponseKind().(*kmsg.WriteTxnMarkersResponse)
-	p.Markers = make([]kmsg.WriteTxnMarkersResponseMarker, len(q.Markers))
-	var left atomic.Int64
-	left.Store(int64(len(q.Markers)) + 1)
-	over := func() {
-		if left.Add(-1) == 0 {
-			answer(p)
-		}
-	}
-	b.spawn(r, func(ctx context.Context) { // markers wait for room
-		for i := range q.Markers {
-			m := &q.Markers[i]
-			type topic = kmsg.WriteTxnMarkersRequestMarkerTopic
-			m.Topics = distinct(m.Topics, func(t *topic) string { return t.Topic }, func(t *topic) *[]int32 { return &t.Partitions }, itself)
-			marker := log.Marker{
-				ProducerID: m.ProducerID, ProducerEpoch: m.ProducerEpoch, CoordinatorEpoch: m.CoordinatorEpoch,
-				Commit: m.Committed, TransactionVersion: m.TransactionVersion,
-			}
-			of := markedPartitions(m)
-			if !b.hasCoordinated(storage.Epoch(m.CoordinatorEpoch)) {
-				p.Markers[i] = markedBy(m, slices.Repeat([]error{errNeverCoordinated}, len(of)))
-				over()
-				continue
-			}
-			b.writeMarkers(ctx, marker, of, func(errs []error) {
-				p.Markers[i] = markedBy(m, errs)
-				over()
-			})
-		}
-		over()
-	})
-}
+// coordinatorVerifier asks the coordinators of transactions.
+type coordinatorVerifier struct{ b *Broker }
 
-// hasCoordinated reports whether a coordinator may have written markers under an epoch:
-// it is that of a partition of its topic. A partition refuses those of lower epochs than
-// the last it has seen, so that one which nobody has had yet would keep all true ones out.
-func (b *Broker) hasCoordinated(epoch storage.Epoch) bool {
-	highest := storage.Epoch(0) // of who ends what hangs where there is no coordinator
-	if t, ok := b.follower.newest.Load().Topic(transactionsTopic); ok {
-		for i := range t.Partitions.Len() {
-			highest = max(highest, t.Partitions.At(i).LeaderEpoch)
-		}
-	}
-	return guard.Check("broker.coordinator-epoch", epoch <= highest)
-}
-
-func markedPartitions(m *kmsg.WriteTxnMarkersRequestMarker) []txn.Partition {
-	var partitions []txn.Partition
-	for _, t := range m.Topics {
-		for _, index := range t.Partitions {
-			partitions = append(partitions, txn.Partition{Topic: t.Topic, Index: index})
-		}
-	}
-	return partitions
-}
-
-// markedBy tells what became of a marker.
-func markedBy(m *kmsg.WriteTxnMarkersRequestMarker, errs []error) kmsg.WriteTxnMarkersResponseMarker {
-	out := kmsg.NewWriteTxnMarkersResponseMarker()
-	out.ProducerID = m.ProducerID
-	for _, t := range m.Topics {
-		ot := kmsg.NewWriteTxnMarkersResponseMarkerTopic()
-		ot.Topic = t.Topic
-		for _, index := range t.Partitions {
-			op := kmsg.NewWriteTxnMarkersResponseMarkerTopicPartition()
-			op.Partition, op.ErrorCode = index, code(errs[0])
-			ot.Partitions, errs = append(ot.Partitions, op), errs[1:]
-		}
-		out.Topics = append(out.Topics, ot)
-	}
-	return out
+// Verify implements transactionVerifier.
+func (c coordinatorVerifier) Verify(ctx context.Context, v *verification, done func([]error)) {
+	c.b.askCoordinator(ctx, v, done)
 }

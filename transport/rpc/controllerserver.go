@@ -84,7 +84,7 @@ func (s controllerServer) Images(q *rpcpb.ImagesRequest, stream grpc.ServerStrea
 // sameCluster refuses whoever is of another cluster; who knows none yet is of any.
 func sameCluster(ours, theirs string) error {
 	if ours != "" && theirs != "" && ours != theirs {
-		return fmt.Errorf("it belongs to cluster %s, and not to %s", ours, theirs)
+		return fmt.Errorf("it belongs to cluster %s, and not to %s", theirs, ours)
 	}
 	return nil
 }

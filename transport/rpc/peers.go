@@ -52,8 +52,8 @@ type PeerHandler interface {
 	// AdmitPeer returns once the broker's image is not older than the call's, or why the
 	// caller is none, or this broker not the one that is asked: [ErrPeerRefused].
 	AdmitPeer(ctx context.Context, c *PeerCall) error
-	// ServePeer answers. It returns only when the call has no effect to come: also when
-	// ctx ends.
+	// ServePeer answers. An ordered call has no effect any more when it has returned, also
+	// when ctx ended first.
 	ServePeer(ctx context.Context, c *PeerCall) ([]byte, error)
 }
 

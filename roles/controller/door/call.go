@@ -102,8 +102,8 @@ func try[Q any, R reply](ctx context.Context, d *Door, m method[Q, R], q Q) (r R
 	var body []byte
 	hops := 0
 	for n := 0; ; n++ {
-		if d.leads(ctx) {
-			return m.run(ctx, d.opt.Local, q), nil
+		if local := d.opt.Local; local != nil && local.Leads() {
+			return m.run(ctx, local, q), nil
 		}
 		if body == nil {
 			if body, err = encode(q); err != nil {
@@ -139,11 +139,6 @@ func try[Q any, R reply](ctx context.Context, d *Door, m method[Q, R], q Q) (r R
 
 // maxHops is how often one try goes where it is sent without a pause.
 const maxHops = 2
-
-// leads reports whether the controller of this process is to be asked.
-func (d *Door) leads(ctx context.Context) bool {
-	return d.opt.Local != nil && d.lead.check(ctx) == nil
-}
 
 // send has whoever is thought to lead run a method. With an [*rpc.UntriedError] nothing
 // was run, and hop says that somebody else was named; another error is undecided.

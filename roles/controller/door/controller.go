@@ -14,8 +14,7 @@ import (
 // promise, those of a [Door] do, for the controller that leads.
 type Controller interface {
 	NodeID() int32
-	Term() (term uint64, leads bool)
-	Barrier(context.Context) error
+	Leads() bool
 	Image() *metadata.Image
 	Subscribe(func(*metadata.Image)) (cancel func())
 
@@ -26,6 +25,9 @@ type Controller interface {
 	UnregisterBroker(ctx context.Context, id int32) error
 	RegisterController(context.Context, metadata.ControllerNode) error
 	UnregisterController(ctx context.Context, id uint64) error
+	Members(context.Context) (*controller.Group, error)
+	AddController(ctx context.Context, id uint64) error
+	RemoveController(ctx context.Context, id uint64) error
 
 	CreateTopics(context.Context, []controller.NewTopic, bool) []controller.TopicResult
 	DeleteTopics(context.Context, []controller.TopicRef) []controller.TopicResult

@@ -57,7 +57,6 @@ type Door struct {
 	opt    Options
 	log    *slog.Logger
 	rpc    *rpc.Controllers
-	lead   lead
 	images images
 	away   *away // nil with a local controller
 	cancel func()
@@ -114,7 +113,7 @@ func New(o Options) *Door {
 	ctx, stop := context.WithCancel(context.Background())
 	d.stop = stop
 	if o.Local != nil {
-		d.lead.c, d.images = o.Local, o.Local
+		d.images = o.Local
 	} else {
 		d.away = newAway()
 		d.images = d.away
@@ -239,7 +238,7 @@ func (d *Door) tell(s leaderState) {
 // to the last heartbeat, and how old that is; false: nothing is known.
 func (d *Door) leaderState() (s leaderState, age time.Duration, known bool) {
 	if c := d.opt.Local; c != nil {
-		if _, leads := c.Term(); leads {
+		if c.Leads() {
 			return stateOf(c), 0, true
 		}
 	}
@@ -264,4 +263,3 @@ func (d *Door) hurryOn(ctx context.Context) {
 		cancel()
 	}
 }
-

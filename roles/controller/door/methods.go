@@ -161,6 +161,7 @@ func handlers() map[string]handler {
 		registerBroker.name: registerBroker.handle, heartbeat.name: heartbeat.handle, fenceBroker.name: fenceBroker.handle,
 		drainBroker.name: drainBroker.handle, unregisterBroker.name: unregisterBroker.handle,
 		registerController.name: registerController.handle, unregisterController.name: unregisterController.handle,
+		members.name: members.handle, addController.name: addController.handle, removeController.name: removeController.handle,
 		createTopics.name: createTopics.handle, deleteTopics.name: deleteTopics.handle, createPartitions.name: createPartitions.handle,
 		alterConfigs.name: alterConfigs.handle, alterClientQuotas.name: alterClientQuotas.handle, alterPartitions.name: alterPartitions.handle,
 		electLeaders.name: electLeaders.handle, reassignPartitions.name: reassignPartitions.handle,

@@ -24,16 +24,13 @@ const (
 	smallBody = 4 << 10
 	// bodiesInFlight bounds all others, in bytes: what is decoded takes more, see decode.
 	bodiesInFlight = rpc.MaxCall
-	// leadTime is how long a new leader may take to apply what those before it have
-	// committed, and behindTime how long a call waits for metadata that its caller has.
-	leadTime   = time.Second
+	// behindTime is how long a call waits for metadata that its caller has.
 	behindTime = time.Second
 )
 
 // Server answers calls for one controller.
 type Server struct {
 	c        Controller
-	lead     lead
 	ring     *ring
 	handlers map[string]handler
 	inFlight atomic.Int64 // bytes of bodies
@@ -51,7 +48,7 @@ func Serve(s grpc.ServiceRegistrar, c Controller) *Server {
 }
 
 func newServer(c Controller) *Server {
-	s := &Server{c: c, lead: lead{c: c}, ring: newRing(ringImages), handlers: handlers(), ended: make(chan struct{})}
+	s := &Server{c: c, ring: newRing(ringImages), handlers: handlers(), ended: make(chan struct{})}
 	s.ring.add(c.Image())
 	s.cancel = c.Subscribe(s.ring.add)
 	return s
@@ -71,9 +68,9 @@ func (s *Server) Cluster() string { return s.c.Image().ClusterID() }
 
 // Call implements [rpc.ControllerService].
 func (s *Server) Call(ctx context.Context, call rpc.Call) rpc.Answer {
-	if err := s.lead.check(ctx); err != nil {
+	if !guard.Check("door.leads", s.c.Leads()) {
 		leader, address := s.leader()
-		return untried(leader, address, err)
+		return untried(leader, address, fmt.Errorf("controller %d does not lead", s.c.NodeID()))
 	}
 	if err := s.reach(ctx, call.Offset); err != nil {
 		return untried(metadata.NoLeader, "", err) // another leads, or this one is of no use
@@ -169,41 +166,6 @@ func (s *Server) Images(ctx context.Context, id int32, offset uint64, whole bool
 	}
 }
 
-// lead is whether a controller leads.
-type lead struct {
-	c Controller
-
-	mu   sync.Mutex
-	term uint64 // in which it leads, and has applied what was committed before; guarded by mu
-}
-
-// check returns nil if the controller leads, as far as it knows, and has applied what
-// the leaders before it have committed.
-func (l *lead) check(ctx context.Context) error {
-	term, leads := l.c.Term()
-	if !guard.Check("door.leads", leads) {
-		return fmt.Errorf("controller %d does not lead", l.c.NodeID())
-	}
-	l.mu.Lock()
-	applied := l.term == term
-	l.mu.Unlock()
-	if guard.Check("door.new-leader", applied) {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, leadTime)
-	defer cancel()
-	if err := l.c.Barrier(ctx); err != nil {
-		return fmt.Errorf("controller %d begins to lead: %w", l.c.NodeID(), err)
-	}
-	if now, leads := l.c.Term(); !leads || now != term {
-		return fmt.Errorf("controller %d has ceased to lead", l.c.NodeID())
-	}
-	l.mu.Lock()
-	l.term = term
-	l.mu.Unlock()
-	return nil
-}
-
 // ring is the latest images, and a way to wait for the next.
 type ring struct {
 	mu      sync.Mutex
@@ -219,8 +181,10 @@ func (r *ring) add(image *metadata.Image) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch n := len(r.images); {
-	case n > 0 && image.Offset() <= r.images[n-1].Offset():
-		return // only who leads has changed
+	case n > 0 && image.Offset() < r.images[n-1].Offset():
+		return
+	case n > 0 && image.Offset() == r.images[n-1].Offset():
+		r.images[n-1] = image // who leads has changed
 	case n == r.most:
 		copy(r.images, r.images[1:])
 		r.images[n-1] = image
@@ -231,7 +195,7 @@ func (r *ring) add(image *metadata.Image) {
 	r.changed = make(chan struct{})
 }
 
-// latest returns the newest image, and what is closed once there is a newer.
+// latest returns the newest image, and what is closed once there is another.
 func (r *ring) latest() (*metadata.Image, <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
