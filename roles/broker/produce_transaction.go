@@ -42,7 +42,7 @@ type admittedBatch struct {
 
 // append hands the batch over. The part is told the outcome.
 func (a *admittedBatch) append() {
-	a.log.Append(a.now, a.records, log.AppendOptions{Epoch: a.epoch, Guard: a.guard, Condition: a.transcoded.Condition}, a.part)
+	a.log.Append(a.now, a.records, log.AppendOptions{Epoch: a.epoch, LeaderOnly: a.part.request.q.Acks != acksAll, Guard: a.guard, Condition: a.transcoded.Condition}, a.part)
 	a.transcoded.Release()
 }
 

@@ -2,9 +2,26 @@ package broker
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
 	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/transport/rpc"
 )
 
 func (c *testController) AlterPartitions(_ context.Context, brokerID int32, epoch int64, changes []metadata.PartitionChange) []error {
@@ -13,4 +30,436 @@ func (c *testController) AlterPartitions(_ context.Context, brokerID int32, epoc
 		return result.(metadata.PartitionResults)
 	}
 	return slices.Repeat([]error{err}, len(changes))
+}
+
+// cluster is brokers with one controller, and the wires between them, in a bubble.
+type cluster struct {
+	t          *testing.T
+	controller *testController
+	nodes      map[int32]*member
+
+	mu    sync.Mutex
+	doors map[string]*bufconn.Listener
+	cut   map[[2]int32]bool // nothing that the first sends reaches the second
+}
+
+// member is one broker.
+type member struct {
+	*node
+	hears  *hearing
+	server *grpc.Server
+}
+
+// hearing is the controller as one broker has it: it can be out of reach.
+type hearing struct {
+	*testController
+	mu     sync.Mutex
+	deaf   bool
+	last   *metadata.Image
+	listen func(*metadata.Image)
+}
+
+var errUnreached = errors.New("the controller is out of reach")
+
+func (h *hearing) isDeaf() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.deaf
+}
+
+func (h *hearing) Image() *metadata.Image {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.deaf {
+		return h.last
+	}
+	return h.testController.Image()
+}
+
+func (h *hearing) Subscribe(f func(*metadata.Image)) func() {
+	h.listen = f
+	return h.testController.Subscribe(func(image *metadata.Image) {
+		if !h.isDeaf() {
+			f(image)
+		}
+	})
+}
+
+func (h *hearing) Heartbeat(ctx context.Context, id int32, epoch int64) error {
+	if h.isDeaf() {
+		return errUnreached
+	}
+	return h.testController.Heartbeat(ctx, id, epoch)
+}
+
+func (h *hearing) FenceBroker(ctx context.Context, id int32, epoch int64) error {
+	if h.isDeaf() {
+		return errUnreached
+	}
+	return h.testController.FenceBroker(ctx, id, epoch)
+}
+
+func (h *hearing) AlterPartitions(ctx context.Context, id int32, epoch int64, changes []metadata.PartitionChange) []error {
+	if h.isDeaf() {
+		return slices.Repeat([]error{errUnreached}, len(changes))
+	}
+	return h.testController.AlterPartitions(ctx, id, epoch, changes)
+}
+
+// reach puts the controller out of a broker's reach, or back into it.
+func (h *hearing) reach(can bool) {
+	image := h.testController.Image()
+	h.mu.Lock()
+	h.deaf, h.last = !can, image
+	h.mu.Unlock()
+	if can {
+		h.listen(image)
+	}
+}
+
+func startReplicas(t *testing.T, n int32, change ...func(*Options)) *cluster {
+	c := &cluster{t: t, controller: newTestController(t), nodes: map[int32]*member{}, doors: map[string]*bufconn.Listener{}, cut: map[[2]int32]bool{}}
+	c.controller.replicas = nil
+	for id := int32(1); id <= n; id++ {
+		c.controller.replicas = append(c.controller.replicas, id)
+		c.start(id, disk.NewMem(disk.MemOptions{}), change...)
+	}
+	return c
+}
+
+// start starts a broker on a disk.
+func (c *cluster) start(id int32, fs *disk.Mem, change ...func(*Options)) *member {
+	m := &member{node: &node{t: c.t, controller: c.controller, fs: fs, store: openStore(c.t, fs)}, hears: &hearing{testController: c.controller}}
+	m.options = Options{
+		NodeID: id, Store: m.store, Controller: m.hears, Heartbeat: 200 * time.Millisecond, Now: time.Now,
+		Listeners: []metadata.Listener{
+			{Name: "kafka", Host: "127.0.0.1", Port: 9092 + id, Protocol: "PLAINTEXT"},
+			{Name: metadata.PeerListener, Host: fmt.Sprint("broker-", id), Port: 9093},
+		},
+		Replication: &Replication{LagTime: 2 * time.Second, Lease: time.Second, Dial: []grpc.DialOption{
+			grpc.WithContextDialer(func(ctx context.Context, to string) (net.Conn, error) { return c.dial(ctx, id, to) }),
+		}},
+	}
+	for _, f := range change {
+		f(&m.options)
+	}
+	m.open()
+	c.serve(id, m)
+	c.nodes[id] = m
+	return m
+}
+
+// serve takes what others push. It ends before the broker does.
+func (c *cluster) serve(id int32, m *member) {
+	m.server = grpc.NewServer(grpc.ForceServerCodecV2(rpc.NewCodec()), grpc.MaxRecvMsgSize(rpc.MaxPush+1<<20))
+	m.ServeReplication(m.server)
+	door := bufconn.Listen(1 << 20)
+	c.mu.Lock()
+	c.doors[fmt.Sprintf("broker-%d:9093", id)] = door
+	c.mu.Unlock()
+	server := m.server
+	go server.Serve(door)
+	c.t.Cleanup(server.Stop)
+}
+
+func (c *cluster) dial(ctx context.Context, from int32, to string) (net.Conn, error) {
+	var id int32
+	fmt.Sscanf(to, "broker-%d:", &id)
+	c.mu.Lock()
+	door, cut := c.doors[to], c.cut[[2]int32{from, id}] || c.cut[[2]int32{id, from}]
+	c.mu.Unlock()
+	if door == nil || cut {
+		return nil, errors.New("nobody listens")
+	}
+	conn, err := door.DialContext(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &faultyWire{Conn: conn, c: c, from: from, to: id}, nil
+}
+
+// faultyWire is the dialer's end of a connection, which may be cut in each direction: what is
+// sent is swallowed, what would come is not given out.
+type faultyWire struct {
+	net.Conn
+	c        *cluster
+	from, to int32
+}
+
+func (w *faultyWire) isCut(from, to int32) bool {
+	w.c.mu.Lock()
+	defer w.c.mu.Unlock()
+	return w.c.cut[[2]int32{from, to}]
+}
+
+func (w *faultyWire) Write(b []byte) (int, error) {
+	if w.isCut(w.from, w.to) {
+		return len(b), nil
+	}
+	return w.Conn.Write(b)
+}
+
+func (w *faultyWire) Read(b []byte) (int, error) {
+	for {
+		n, err := w.Conn.Read(b)
+		if err != nil || !w.isCut(w.to, w.from) {
+			return n, err
+		}
+	}
+}
+
+func (c *cluster) setCut(from, to int32, is bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut[[2]int32{from, to}] = is
+}
+
+// isolate cuts a broker off from the others and from the controller, which notices.
+func (c *cluster) isolate(id int32) {
+	for other := range c.nodes {
+		if other != id {
+			c.setCut(id, other, true)
+			c.setCut(other, id, true)
+		}
+	}
+	c.nodes[id].hears.reach(false)
+	c.fence(id)
+}
+
+func (c *cluster) fence(id int32) {
+	c.t.Helper()
+	epoch := c.nodes[id].registration.epoch.Load()
+	if err := c.controller.FenceBroker(c.t.Context(), id, epoch); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// kill ends a broker as kill -9 does, its disk stays; the controller notices.
+func (c *cluster) kill(id int32) *disk.Mem {
+	c.t.Helper()
+	m := c.nodes[id]
+	c.isolate(id)
+	m.server.Stop()
+	m.node.server.Close()
+	crashed := m.fs.Crash(rand.New(rand.NewPCG(1, uint64(id))))
+	m.Close()
+	m.store.Close()
+	for other := range c.nodes {
+		c.setCut(id, other, false)
+		c.setCut(other, id, false)
+	}
+	return crashed
+}
+
+// createTopic makes a topic of one partition, and waits until all have their role.
+func (c *cluster) createTopic(name string, configs ...string) {
+	c.controller.createTopic(name, 1, configs...)
+	for _, m := range c.nodes {
+		m.settle(c.t.Context())
+	}
+	c.eventually("all are in sync", func() bool { return len(c.partition(name).ISR) == len(c.nodes) })
+}
+
+func (c *cluster) partition(topic string) *metadata.Partition {
+	t, ok := c.controller.Image().Topic(topic)
+	if !ok {
+		c.t.Fatalf("no topic %s", topic)
+	}
+	return t.Partition(0)
+}
+
+func (c *cluster) leader(topic string) *member { return c.nodes[c.partition(topic).Leader] }
+
+func (c *cluster) log(id int32, topic string) *log.Log {
+	c.t.Helper()
+	t, _ := c.controller.Image().Topic(topic)
+	l, ok := c.nodes[id].store.Log(storage.PartitionID{Topic: t.ID})
+	if !ok {
+		c.t.Fatalf("broker %d has no log of %s", id, topic)
+	}
+	return l
+}
+
+// produce sends values, a batch each, and returns the code of the first that is refused.
+func (c *cluster) produce(to *member, topic string, acks int16, values ...string) int16 {
+	c.t.Helper()
+	k := to.connect()
+	defer k.conn.Close()
+	for _, v := range values {
+		p := ask[*kmsg.ProduceResponse](k, 9, produceTo(topic, 0, acks, batchOf(c.t, v)))
+		if code := p.Topics[0].Partitions[0].ErrorCode; code != 0 {
+			return code
+		}
+	}
+	return 0
+}
+
+// eventually waits until what must come has come.
+func (c *cluster) eventually(what string, is func() bool) {
+	c.t.Helper()
+	for range 600 {
+		if is() {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	c.t.Fatalf("never: %s; %+v", what, *c.partition("events"))
+}
+
+// content is what a log holds up to its high watermark.
+func content(t testing.TB, l *log.Log) (out []string) {
+	t.Helper()
+	for at := l.LocalStart(); at < l.HighWatermark(); {
+		r, err := l.Read(log.ReadRequest{Offset: at, MaxBytes: 1 << 20, MinOne: true, Isolation: log.LogEnd})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range r.Batches {
+			out = append(out, values(t, b)...)
+		}
+		at += storage.Offset(len(out)) // a record a batch
+		at = min(at, l.HighWatermark())
+		if r.Release(); len(out) >= int(l.HighWatermark()) {
+			break
+		}
+	}
+	return out[:min(len(out), int(l.HighWatermark()-l.LocalStart()))]
+}
+
+func (c *cluster) same(topic string, ids ...int32) {
+	c.t.Helper()
+	want := content(c.t, c.log(c.partition(topic).Leader, topic))
+	for _, id := range ids {
+		c.eventually(fmt.Sprintf("broker %d has what the leader has", id), func() bool {
+			return slices.Equal(content(c.t, c.log(id, topic)), want)
+		})
+	}
+}
+
+func numbered(prefix string, n int) (out []string) {
+	for i := range n {
+		out = append(out, fmt.Sprint(prefix, i))
+	}
+	return out
+}
+
+func TestABatchIsAckedOnceItsFollowersHaveIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 3)
+		c.createTopic("events")
+		if code := c.produce(c.leader("events"), "events", -1, numbered("v", 20)...); code != 0 {
+			t.Fatal(kerr.ErrorForCode(code))
+		}
+		for id := range c.nodes {
+			if at := c.log(id, "events").Progress(); at.Synced < 20 {
+				t.Errorf("acked, and broker %d has %+v", id, at)
+			}
+		}
+		c.same("events", 1, 2, 3)
+		other := c.nodes[c.partition("events").Leader%3+1]
+		if code := c.produce(other, "events", -1, "x"); code != kerr.NotLeaderForPartition.Code {
+			t.Errorf("a follower answers %v", kerr.ErrorForCode(code))
+		}
+	})
+}
+
+// The leader dies with batches that nobody else has; what was acked is there, what was
+// not is gone from its disk too once it is back.
+func TestNothingAckedIsLostWithTheLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 3)
+		c.createTopic("events")
+		old := c.partition("events").Leader
+		c.produce(c.leader("events"), "events", -1, numbered("a", 10)...)
+		for id := range c.nodes {
+			c.setCut(old, id, id != old)
+		}
+		if code := c.produce(c.leader("events"), "events", 1, numbered("lost", 5)...); code != 0 {
+			t.Fatal(kerr.ErrorForCode(code))
+		}
+		if end := c.log(old, "events").End(); end != 15 {
+			t.Fatalf("the old leader's log ends at %d", end)
+		}
+		fs := c.kill(old)
+		c.eventually("another leads", func() bool { l := c.partition("events").Leader; return l != old && l > 0 })
+		c.eventually("it takes batches", func() bool { return c.produce(c.leader("events"), "events", -1, "b0") == 0 })
+		c.produce(c.leader("events"), "events", -1, "b1", "b2")
+		c.start(old, fs)
+		c.eventually("it is back in sync", func() bool { return len(c.partition("events").ISR) == 3 })
+		c.same("events", 1, 2, 3)
+		if got := content(t, c.log(old, "events")); !slices.Equal(got, append(numbered("a", 10), "b0", "b1", "b2")) {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
+// zombie-reader (RULES 3.7): a leader that is cut off completes no acks=all, and tells
+// nobody an end of its log once its lease is out.
+func TestAZombieCompletesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 3)
+		c.createTopic("events")
+		zombie := c.leader("events")
+		c.produce(zombie, "events", -1, numbered("a", 10)...)
+		reader, writer := zombie.connect(), zombie.connect()
+		c.isolate(zombie.options.NodeID)
+		writer.send(produceVersion(9, produceTo("events", 0, -1, batchOf(t, "never"))))
+		c.eventually("another leads", func() bool {
+			l := c.leader("events")
+			return l != nil && l != zombie && c.produce(l, "events", -1, "b0") == 0
+		})
+		time.Sleep(3 * time.Second)
+		if got := zombie.table.byName([]byte("events")).partition(0).role.Load(); got.log == nil {
+			t.Fatal("it knows already")
+		}
+		if hw := c.log(zombie.options.NodeID, "events").HighWatermark(); hw > 10 {
+			t.Errorf("its high watermark moved to %d", hw)
+		}
+		q := fetchFrom("events", 0, 10, 100*time.Millisecond)
+		q.Version = 11
+		reader.send(q)
+		if got := reader.receive().(*kmsg.FetchResponse).Topics[0].Partitions[0].ErrorCode; got != kerr.NotLeaderForPartition.Code {
+			t.Errorf("the end of its log is told: %v", kerr.ErrorForCode(got))
+		}
+		if code := c.produce(zombie, "events", 1, "x"); code != kerr.NotLeaderForPartition.Code {
+			t.Errorf("acks=1 is answered with %v", kerr.ErrorForCode(code))
+		}
+		synctest.Wait()
+		for other := range c.nodes {
+			c.setCut(zombie.options.NodeID, other, false)
+			c.setCut(other, zombie.options.NodeID, false)
+		}
+		zombie.hears.reach(true)
+		if got := writer.receive().(*kmsg.ProduceResponse).Topics[0].Partitions[0].ErrorCode; got != kerr.NotLeaderForPartition.Code {
+			t.Errorf("its batch was answered with %v", kerr.ErrorForCode(got))
+		}
+		c.eventually("it is in sync", func() bool { return len(c.partition("events").ISR) == 3 })
+		c.same("events", 1, 2, 3)
+	})
+}
+
+func produceVersion(version int16, q *kmsg.ProduceRequest) *kmsg.ProduceRequest {
+	q.Version = version
+	return q
+}
+
+// A follower whose confirmations are cut off in one direction leaves, and returns.
+func TestOneWayCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 3)
+		c.createTopic("events")
+		leads := c.partition("events").Leader
+		follower := leads%3 + 1
+		c.produce(c.nodes[leads], "events", -1, "a0")
+		c.setCut(follower, leads, true)
+		k := c.nodes[leads].connect()
+		k.send(produceVersion(9, produceTo("events", 0, -1, batchOf(t, "a1"))))
+		c.eventually("it is out", func() bool { return !slices.Contains(c.partition("events").ISR, follower) })
+		if got := k.receive().(*kmsg.ProduceResponse).Topics[0].Partitions[0].ErrorCode; got != 0 {
+			t.Errorf("%v", kerr.ErrorForCode(got))
+		}
+		c.setCut(follower, leads, false)
+		c.eventually("it is back", func() bool { return slices.Contains(c.partition("events").ISR, follower) })
+		c.same("events", 1, 2, 3)
+	})
 }

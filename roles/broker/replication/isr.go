@@ -176,7 +176,7 @@ func (s *isr) propose(now time.Time, end, hw storage.Offset) (proposal, bool) {
 		}
 	}
 	for _, m := range s.members {
-		if !slices.Contains(next, m.id) && s.mayJoin(m, end, hw) {
+		if !slices.Contains(next, m.id) && s.mayJoin(m, now, end, hw) {
 			next = append(next, m.id)
 		}
 	}
@@ -210,10 +210,10 @@ func (s *isr) lags(m *member, now time.Time, end storage.Offset) bool {
 }
 
 // mayJoin reports whether a follower has what one in sync must have: all that is
-// committed, the start of the leader's epoch with it (KIP-966), and about all else.
-func (s *isr) mayJoin(m *member, end, hw storage.Offset) bool {
-	return m.epoch != 0 && !m.left && m.slow.IsZero() &&
-		guard.Check("replication.joins-committed", m.confirmed >= max(hw, s.epochStart)) && (m.confirmed >= end || m.target != storage.NoOffset && m.confirmed >= m.target)
+// committed, the start of the leader's epoch with it (KIP-966), and all else but of late.
+func (s *isr) mayJoin(m *member, now time.Time, end, hw storage.Offset) bool {
+	return m.epoch != 0 && !m.left && m.slow.IsZero() && !s.lags(m, now, end) &&
+		guard.Check("replication.joins-committed", m.confirmed >= max(hw, s.epochStart))
 }
 
 // answer takes what became of the proposal in flight.

@@ -58,6 +58,18 @@ func TestAFollowerThatLagsLeavesAndReturns(t *testing.T) {
 	}
 }
 
+// A follower that stops, and holds the high watermark where it has come, leaves.
+func TestAFollowerThatHoldsAllUpLeaves(t *testing.T) {
+	s, now := testISR(1, 2, 3)
+	s.confirm(now, 2, 20, 100, 100)
+	s.confirm(now, 3, 30, 100, 100)
+	now = now.Add(11 * time.Second)
+	s.confirm(now, 2, 20, 101, 101)
+	if p, ok := s.propose(now, 101, 100); !ok || !slices.Equal(p.isr, []int32{1, 2}) {
+		t.Errorf("%+v, %v", p, ok)
+	}
+}
+
 // Whoever has not shown the start of the leader's epoch is not let in.
 func TestNobodyJoinsBeforeTheStartOfTheEpoch(t *testing.T) {
 	s, now := testISR(1, 2)

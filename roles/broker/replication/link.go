@@ -35,7 +35,6 @@ type lane struct {
 	queue    []*feed   // that have something to send, in the order they came
 	late     []*feed   // that are to be opened, in no order
 	lateNext time.Time // none of them before
-	up       bool
 	flying   int64     // bytes that are not confirmed
 	heard    time.Time // when the newest message was sent that the follower has answered
 	took     time.Duration
@@ -229,7 +228,7 @@ func (l *lane) retry(now time.Time, f *feed, atOnce bool) {
 func (l *lane) down() (ended []*feed) {
 	l.link.mu.Lock()
 	defer l.link.mu.Unlock()
-	l.up, l.heard, l.took, l.fullness = false, time.Time{}, 0, 0
+	l.heard, l.took, l.fullness = time.Time{}, 0, 0
 	l.late, l.lateNext, l.queue = nil, time.Time{}, nil
 	for f := range l.feeds {
 		l.close(f)

@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -60,7 +61,7 @@ func (l *lane) stream(ctx context.Context) error {
 	defer receiving.Wait()
 	defer s.Close()
 	l.link.mu.Lock()
-	l.up = true
+	l.heard = time.Now()
 	l.link.mu.Unlock()
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
@@ -81,11 +82,26 @@ func (l *lane) stream(ctx context.Context) error {
 			if l.idle() {
 				return nil
 			}
+			if l.silent(time.Now()) {
+				s.Close()
+				<-ended
+				return errSilent
+			}
 			if err := l.send(s, l.compose(time.Now(), true)); err != nil {
 				return errors.Join(err, <-ended)
 			}
 		}
 	}
+}
+
+// errSilent ends a stream whose follower says nothing.
+var errSilent = fmt.Errorf("nothing was heard for %v", sendPatience)
+
+// silent reports whether the follower has not answered for too long what it was sent.
+func (l *lane) silent(now time.Time) bool {
+	l.link.mu.Lock()
+	defer l.link.mu.Unlock()
+	return now.Sub(l.heard) > sendPatience
 }
 
 func (l *lane) send(s *rpc.PushStream, m *rpc.PushMessage) error {
