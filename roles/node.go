@@ -302,7 +302,9 @@ func (n *Node) openBroker(ctx context.Context) error {
 		return err
 	}
 	groups := n.config.Broker.Groups
+	asked, replication := n.otherBrokers()
 	b, err := broker.Open(ctx, broker.Options{
+		Peers: asked, Replication: replication,
 		NodeID: n.config.Broker.ID, Store: store, Controller: n.door,
 		ClusterID: n.door.Image().ClusterID(), Directory: directory, Rack: n.config.Broker.Rack,
 		DataDir: n.dir.Root(), Space: func() (free, total int64, err error) { return n.dir.Space(".") },
@@ -342,6 +344,7 @@ func (n *Node) openBroker(ctx context.Context) error {
 	n.opened("broker", func(context.Context) error { return b.Close() })
 	n.metrics.MustRegister(b.Metrics(), newStorageMetrics(store))
 	if n.peers != nil {
+		b.ServeReplication(n.peers.brokerServer)
 		n.servePeers(n.peers.brokerServer)
 	}
 	return n.serveKafka(tcp, udp)

@@ -33,6 +33,7 @@ const (
 // may cost. Nil credentials: neither side proves who it is, which is for loopback.
 func NewServer(c credentials.TransportCredentials, largest int) *grpc.Server {
 	options := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(NewCodec()),
 		grpc.MaxRecvMsgSize(largest), grpc.MaxConcurrentStreams(maxStreams), grpc.MaxHeaderListSize(maxHeader),
 		grpc.ConnectionTimeout(handshakeTime),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: aliveAfter, Timeout: aliveWait}),
