@@ -304,6 +304,7 @@ func TestLongListsByDeltas(t *testing.T) {
 // common. Between the images of a delta the id may have been both.
 func TestAnIDIsGivenToAnotherTopic(t *testing.T) {
 	l := tieredLog(t)
+	l.accepted(NewRecordCleaning(1, 2, storage.PartitionID{Topic: testID(7), Index: 1}, 0, Cleaning{To: 5}))
 	before := l.state.Image()
 	topic := testID(7)
 	anew := func(name string, replicas ...[]int32) *Image {
@@ -322,6 +323,7 @@ func TestAnIDIsGivenToAnotherTopic(t *testing.T) {
 	longer.state.image.Store(anew("t", both, both))
 	longer.index = longer.state.Image().Offset()
 	longer.fill(8) // beyond what the first had; never compacted by key
+	longer.accepted(NewCommitObject(1, 2, longer.prepare(1), 1000, []PartitionRange{rangeAt(1, 0, 20)}))
 	swapped := reassigned(before, storage.PartitionID{Topic: topic}, 2, 1)
 	for what, after := range map[string]*Image{
 		"another name":      anew("u", both, both),
