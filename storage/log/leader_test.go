@@ -537,3 +537,24 @@ func TestLedEpochWithoutBatches(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 }
+
+// TestReelectedLeaderTakesTheControllersWord: who led on while others did, and is elected
+// again, takes from the image what was committed meanwhile, which it has.
+func TestReelectedLeaderTakesTheControllersWord(t *testing.T) {
+	s := open(t, tiered(disk.NewMem(disk.MemOptions{})))
+	l := leadWith(t, s, 2, 2)
+	parked := send(t, l, values(t, "0"), anyEpoch)
+	flush(t, s)
+	wantOutOfRange(t, l.SetUploaded(1))
+	l.Resign()
+	wantErr(t, parked.wait(t).Err, ErrNotLeader)
+	setUploaded(t, l, 1)
+	l.SetReplicas(Replicas{InSync: []int32{2}})
+	wantErr(t, l.BecomeLeader(2), ErrFenced)
+	if err := l.BecomeLeader(8); err != nil {
+		t.Fatal(err)
+	}
+	if h := l.History(); h.HighWatermark != 1 || h.Uploaded != 1 {
+		t.Fatalf("%+v", h)
+	}
+}

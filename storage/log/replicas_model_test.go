@@ -271,6 +271,8 @@ func (s *simulation) tell(n *simNode) {
 	}
 	if i.leader != n.id { // nobody may lead
 		must("follow", n.log.BecomeFollower(i.epoch))
+	} else if was.epoch != i.epoch {
+		n.log.Resign()
 	}
 	must("log start", n.log.SetLogStart(i.logStart))
 	must("uploaded", n.log.SetUploaded(i.uploaded))
