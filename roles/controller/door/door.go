@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -61,8 +62,10 @@ type Door struct {
 	away   *away // nil with a local controller
 	cancel func()
 
+	open    context.Context // until Close
 	stop    context.CancelFunc
 	running sync.WaitGroup
+	seen    atomic.Uint64 // the highest offset that a leader has named
 	hurry   chan struct{} // holds one while the log of the metadata is to be hurried
 
 	mu     sync.Mutex
@@ -111,7 +114,7 @@ func New(o Options) *Door {
 	}
 	d.rpc = rpc.NewControllers(rpc.ControllersOptions{Cluster: cluster, Credentials: o.Credentials, Dial: o.Dial})
 	ctx, stop := context.WithCancel(context.Background())
-	d.stop = stop
+	d.open, d.stop = ctx, stop
 	if o.Local != nil {
 		d.images = o.Local
 	} else {
