@@ -513,7 +513,7 @@ func TestFilingOverRandomSchedules(t *testing.T) {
 					accepted["dropping"]++
 				}
 			}
-			if err := checkImage(before, l.state.Image(), s); err != nil {
+			if err := checkImage(before, l.state.Image(), s, mustCommand(t, body)); err != nil {
 				t.Fatalf("seed %d, step %d, after %T (%v): %v", seed, step, body, Refused(result), err)
 			}
 			if rng.IntN(20) == 0 {

@@ -190,12 +190,19 @@ func FuzzApply(f *testing.F) {
 	f.Add(mustCommand(f, &pb.CondemnObjects{ObjectIds: []uint64{1, 2, 3}}))
 	f.Add(mustCommand(f, &pb.ForgetObjects{ObjectIds: []uint64{3}}))
 	f.Add(mustCommand(f, &pb.MoveLogStarts{Topics: []*pb.MoveLogStarts_Topic{{TopicId: bytes.Repeat([]byte{7}, 16), Partitions: []int32{1}, Offsets: []int64{5}}}}))
+	topic := bytes.Repeat([]byte{7}, 16)
+	f.Add(mustCommand(f, NewRegisterController(ControllerNode{ID: 1, Raft: "h:1", Controller: "h:2", MaxFeatureLevel: 9})))
+	f.Add(mustCommand(f, NewAlterPartitions(1, 2, []PartitionChange{{Partition: storage.PartitionID{Topic: storage.TopicID(topic)}, ISR: []ReplicaEpoch{{1, 2}}}})))
+	f.Add(mustCommand(f, &pb.ElectLeaders{Entries: []*pb.ElectLeaders_Entry{{TopicId: topic, Leader: 1, Unclean: true}}}))
+	f.Add(mustCommand(f, &pb.ReassignPartitions{Entries: []*pb.ReassignPartitions_Entry{{TopicId: topic, Replicas: []int32{1}}}}))
+	f.Add(mustCommand(f, &pb.ChangeBroker{BrokerId: 1, Draining: true}))
+	f.Add(mustCommand(f, &pb.UnregisterBroker{BrokerId: 1}))
 	f.Fuzz(func(t *testing.T, command []byte) {
 		s := sampleWithObjects(t)
 		before := s.Image()
 		result, err := s.Apply(before.Offset()+1, command)
 		if err == nil && Refused(result) == nil {
-			if err := checkImage(before, s.Image(), nil); err != nil {
+			if err := checkImage(before, s.Image(), nil, command); err != nil {
 				t.Fatal(err)
 			}
 		} else if s.Image().topics.root != before.topics.root || s.Image().brokers.root != before.brokers.root || s.Image().objects[Prepared].root != before.objects[Prepared].root {

@@ -36,10 +36,11 @@ func drawCommand(t *rapid.T, m *Image, shelf shelf) proto.Message {
 		return list
 	}
 	names := []string{"a", "b.c", "b_c", "d", "..", "e f"}
-	switch rapid.IntRange(0, 26).Draw(t, "command") {
+	switch rapid.IntRange(0, 38).Draw(t, "command") {
 	case 0, 1:
+		unclean := m.FeatureLevel() >= ClusterFeatureLevel && rapid.Bool().Draw(t, "unclean")
 		return &pb.RegisterBroker{
-			BrokerId:    broker(),
+			BrokerId: broker(), UncleanEnd: unclean, AcksBeforeSync: unclean,
 			Incarnation: bytes.Repeat([]byte{byte(rapid.IntRange(0, 3).Draw(t, "start"))}, 16),
 			Directory:   bytes.Repeat([]byte{byte(rapid.IntRange(0, 1).Draw(t, "directory"))}, 16),
 		}
@@ -88,8 +89,58 @@ func drawCommand(t *rapid.T, m *Image, shelf shelf) proto.Message {
 			remove = QuotaKeys()
 		}
 		return NewAlterClientQuotas(QuotaEntity{User: half("user"), ClientID: half("client id")}, set, remove)
+	case 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38:
+		return drawClusterCommand(t, m)
 	default:
 		return drawObjectCommand(t, m, shelf)
+	}
+}
+
+// drawClusterCommand draws a command of feature level 9.
+func drawClusterCommand(t *rapid.T, m *Image) proto.Message {
+	broker := rapid.Int32Range(1, 5).Draw(t, "broker")
+	var topics []*Topic
+	for topic := range m.Topics() {
+		topics = append(topics, topic)
+	}
+	if len(topics) == 0 {
+		topics = append(topics, &Topic{ID: testID(1), Partitions: PartitionsOf(Partition{Leader: 1})})
+	}
+	topic := rapid.SampledFrom(topics).Draw(t, "topic")
+	p := topic.Partition(int32(rapid.IntRange(0, min(2, topic.Partitions.Len()-1)).Draw(t, "partition")))
+	some := rapid.Permutation([]int32{1, 2, 3, 4, 5}).Draw(t, "brokers")[:rapid.IntRange(0, 4).Draw(t, "how many")]
+	switch rapid.IntRange(0, 11).Draw(t, "cluster command") {
+	case 0:
+		return &pb.ChangeBroker{BrokerId: broker, Draining: rapid.Bool().Draw(t, "draining")}
+	case 1:
+		return &pb.UnregisterBroker{BrokerId: broker}
+	case 2:
+		return NewRegisterController(ControllerNode{ID: uint64(broker), Raft: "h:1", Controller: "h:2", MaxFeatureLevel: rapid.Uint32Range(8, 10).Draw(t, "knows")})
+	case 3:
+		return &pb.UnregisterController{NodeId: uint64(broker)}
+	case 4, 5, 6:
+		c := PartitionChange{
+			Partition:   storage.PartitionID{Topic: topic.ID, Index: p.Index},
+			LeaderEpoch: p.LeaderEpoch, PartitionEpoch: p.PartitionEpoch - int32(rapid.IntRange(0, 9).Draw(t, "old epoch")/9),
+		}
+		var epoch int64
+		if b, ok := m.Broker(p.Leader); ok {
+			epoch = b.Epoch
+		}
+		for _, id := range p.Replicas {
+			if b, ok := m.Broker(id); ok && (id == p.Leader || slices.Contains(some, id)) {
+				c.ISR = append(c.ISR, ReplicaEpoch{Broker: id, Epoch: b.Epoch})
+			}
+		}
+		return NewAlterPartitions(p.Leader, epoch, []PartitionChange{c})
+	case 7, 8, 9:
+		return &pb.ReassignPartitions{Entries: []*pb.ReassignPartitions_Entry{{TopicId: topic.ID[:], Partition: p.Index, Replicas: some}}}
+	default:
+		to := NoLeader
+		if len(some) > 0 {
+			to = some[0]
+		}
+		return &pb.ElectLeaders{Entries: []*pb.ElectLeaders_Entry{{TopicId: topic.ID[:], Partition: p.Index, Leader: to, Unclean: rapid.Bool().Draw(t, "unclean")}}}
 	}
 }
 
@@ -229,7 +280,7 @@ func TestSameLogSameBytes(t *testing.T) {
 					t.Fatalf("index %d was refused (%v) and changed something", index, want)
 				}
 			}
-			if err := checkImage(before, a.Image(), shelf); err != nil {
+			if err := checkImage(before, a.Image(), shelf, command); err != nil {
 				t.Fatalf("index %d: %v\n%s", index, err, show(a.Image()))
 			}
 		}
@@ -275,8 +326,18 @@ func rapidCommand(t *rapid.T, body proto.Message) []byte {
 	return command
 }
 
-// checkImage says what must hold in every image, and from one to the next.
-func checkImage(before, m *Image, shelf shelf) error {
+// checkImage says what must hold in every image, and from one to the next by a command.
+func checkImage(before, m *Image, shelf shelf, command []byte) error {
+	c, stop := decode(m.offset, command)
+	if stop != nil {
+		return stop
+	}
+	named := func(id int32) bool { // by the leader before, as in sync
+		return slices.ContainsFunc(c.GetAlterPartitions().GetEntries(), func(e *pb.AlterPartitions_Entry) bool {
+			return slices.ContainsFunc(e.Isr, func(r *pb.AlterPartitions_Replica) bool { return r.BrokerId == id })
+		})
+	}
+	unclean := slices.ContainsFunc(c.GetElectLeaders().GetEntries(), func(e *pb.ElectLeaders_Entry) bool { return e.Unclean })
 	partitions := 0
 	for t := range m.Topics() {
 		if id, _ := m.names.get(t.Name); id != t.ID {
@@ -300,7 +361,7 @@ func checkImage(before, m *Image, shelf shelf) error {
 				return fmt.Errorf("%s-%d: another leader under the same epoch", t.Name, p.Index)
 			case !(slices.Equal(p.ISR, was.ISR) && slices.Equal(p.ELR, was.ELR)) && p.PartitionEpoch == was.PartitionEpoch:
 				return fmt.Errorf("%s-%d: another ISR or ELR under the same partition epoch", t.Name, p.Index)
-			case p.LeaderEpoch > was.LeaderEpoch && p.Leader != NoLeader && !slices.Contains(was.ISR, p.Leader) && !slices.Contains(was.ELR, p.Leader):
+			case p.LeaderEpoch > was.LeaderEpoch && p.Leader != NoLeader && !(unclean && was.Leader == NoLeader) && !named(p.Leader) && !slices.Contains(was.ISR, p.Leader) && !slices.Contains(was.ELR, p.Leader):
 				return fmt.Errorf("%s-%d: broker %d leads and was neither in sync nor eligible", t.Name, p.Index, p.Leader)
 			}
 		}
@@ -414,6 +475,14 @@ func checkPartition(m *Image, t *Topic, p *Partition) error {
 	}
 	if len(p.ELR) > 0 && len(p.ISR) >= t.MinISR(p) {
 		return fmt.Errorf("ELR %v beside ISR %v with min.insync.replicas %d", p.ELR, p.ISR, t.MinISR(p))
+	}
+	for _, id := range slices.Concat(p.Adding, p.Removing) {
+		if !slices.Contains(p.Replicas, id) || slices.Contains(p.Adding, id) && slices.Contains(p.Removing, id) {
+			return fmt.Errorf("broker %d, of replicas %v, is being added or removed: %v, %v", id, p.Replicas, p.Adding, p.Removing)
+		}
+	}
+	if len(p.Replicas) == 0 || len(minus(p.Replicas, p.Removing)) == 0 {
+		return fmt.Errorf("replicas %v, of which %v go", p.Replicas, p.Removing)
 	}
 	if p.Leader != NoLeader && !slices.Contains(p.ISR, p.Leader) {
 		return fmt.Errorf("leader %d is not in the ISR %v", p.Leader, p.ISR)
