@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -146,7 +147,7 @@ func TestDeltasShowEachBrokerItsSlice(t *testing.T) {
 		}
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			index = s.Image().Offset() + uint64(rapid.IntRange(1, 2).Draw(t, "gap"))
-			switch before := s.Image(); rapid.IntRange(0, 11).Draw(t, "what") {
+			switch before := s.Image(); rapid.IntRange(0, 13).Draw(t, "what") {
 			case 0:
 				if t1, ok := before.TopicByID(topic); ok {
 					p := t1.Partition(0)
@@ -167,12 +168,48 @@ func TestDeltasShowEachBrokerItsSlice(t *testing.T) {
 					}
 				}
 				s = restored
+			case 2, 3:
+				apply(index, drawClusterCommand(t, before))
 			default:
 				apply(index, drawCommand(t, before, shelf))
 			}
 			step()
 		}
 	})
+}
+
+// drawClusterCommand draws a command about what drawCommand leaves alone.
+func drawClusterCommand(t *rapid.T, m *Image) proto.Message {
+	broker := rapid.Int32Range(1, 4).Draw(t, "broker")
+	topic := testID(byte(rapid.IntRange(1, 2).Draw(t, "topic")))
+	switch rapid.IntRange(0, 6).Draw(t, "cluster command") {
+	case 0:
+		return NewRegisterController(ControllerNode{
+			ID: uint64(broker), Directory: [16]byte{byte(rapid.IntRange(0, 1).Draw(t, "directory"))}, Raft: "a:1", Controller: "a:2", MaxFeatureLevel: LatestFeatureLevel,
+		})
+	case 1:
+		return &pb.UnregisterController{NodeId: uint64(broker)}
+	case 2:
+		return &pb.ChangeBroker{BrokerId: broker, Draining: rapid.Bool().Draw(t, "draining")}
+	case 3:
+		return &pb.UnregisterBroker{BrokerId: broker}
+	case 4:
+		r := Resource{Type: rapid.SampledFrom([]ResourceType{BrokerResource, GroupResource, ClientMetricsResource}).Draw(t, "resource"), Name: "1"}
+		_, version := m.Config(r)
+		c := &pb.AlterConfigs{ResourceType: int32(r.Type), Name: r.Name, Version: version, Remove: []string{"a"}}
+		if rapid.Bool().Draw(t, "set") {
+			c.Remove, c.Set = nil, []*pb.ConfigEntry{{Key: "a", Value: fmt.Sprint(rapid.IntRange(0, 1).Draw(t, "value"))}}
+		}
+		return c
+	case 5:
+		return &pb.SetBucket{Nonce: bytes.Repeat([]byte{1}, 16), Incarnation: 1}
+	default:
+		e := &pb.ReassignPartitions_Entry{TopicId: topic[:]}
+		if n := rapid.IntRange(0, 3).Draw(t, "replicas"); n > 0 {
+			e.Replicas = rapid.Permutation([]int32{1, 2, 3, 4}).Draw(t, "to")[:n]
+		}
+		return &pb.ReassignPartitions{Entries: []*pb.ReassignPartitions_Entry{e}}
+	}
 }
 
 // TestReplicasComeAndGo: who becomes a replica is sent what the partition has in the
@@ -200,6 +237,81 @@ func TestReplicasComeAndGo(t *testing.T) {
 	mustApply(t, v, EncodeDelta(hosts, reassigned(hosts, of, 1, 2), 3))
 	if _, known := v.Image().Object(id); known || ranges() != 0 || len(v.named) != 0 {
 		t.Fatalf("a former replica keeps %d ranges, object %v, names %v", ranges(), known, v.named)
+	}
+}
+
+// TestLongListsByDeltas: ranges and manifests in lists of several chunks, which grow,
+// are compacted, filed and passed by the log start, and begin anew under the same id.
+// Views that follow at their own pace show what the image does.
+func TestLongListsByDeltas(t *testing.T) {
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 0))
+			l, s := newLog(t, 1), shelf{}
+			l.fill(300)
+			of := storage.PartitionID{Topic: testID(7)}
+			var views [3]*View
+			var images [3]*Image
+			for i := range views {
+				views[i] = NewView()
+			}
+			for range 120 {
+				m := l.state.Image()
+				_, p := m.Partition(of)
+				n := p.Ranges().Len()
+				switch kind := rng.IntN(40); {
+				case kind < 14:
+					l.fill(1 + rng.IntN(3))
+				case kind < 22 && n > 8:
+					at := rng.IntN(n - 4)
+					first, run := p.Ranges().At(at), Replacement{}
+					run.PartitionRange = rangeAt(0, first.Base, first.End)
+					run.Range.Epoch = p.LeaderEpoch
+					for i := range 1 + rng.IntN(3) {
+						r := p.Ranges().At(at + i)
+						run.Removed = append(run.Removed, RemovedRange{r.Object, r.Base, r.End})
+						run.Range.End = r.End
+					}
+					l.accepted(NewReplaceRanges(1, 2, l.prepare(1), 1<<26, []Replacement{run}))
+				case kind < 28 && n > 0:
+					l.logStart(min(p.LogStart+storage.Offset(rng.IntN(60)), p.CommittedEnd()))
+				case kind < 37 && n > 8:
+					if command := s.random(rng, l, p, of); command != nil {
+						l.apply(command)
+					}
+				case kind == 39:
+					l.accepted(&pb.DeleteTopic{TopicId: of.Topic[:]})
+					l.accepted(&pb.CreateTopic{TopicId: of.Topic[:], Name: "t", Assignments: []*pb.Assignment{{Replicas: []int32{1, 2}}}})
+					l.fill(rng.IntN(200))
+				}
+				m = l.state.Image()
+				for i := range views {
+					if rng.IntN(i+1) > 0 {
+						continue
+					}
+					mustApply(t, views[i], EncodeDelta(images[i], m, 2))
+					images[i] = m
+					if got, want := showSlice(views[i].Image(), 2, false), showSlice(m, 2, true); got != want {
+						t.Fatalf("by deltas:\n%s\nthe image:\n%s", got, want)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestOneRangeMoreIsAllThatIsSent, however many the partition has.
+func TestOneRangeMoreIsAllThatIsSent(t *testing.T) {
+	l := newLog(t, 1)
+	l.fill(3000)
+	before := l.state.Image()
+	l.fill(1)
+	if delta := EncodeDelta(before, l.state.Image(), 1); len(delta) > 250 {
+		t.Fatalf("%d bytes", len(delta))
+	}
+	l.logStart(20_000)
+	if delta := EncodeDelta(before, l.state.Image(), 1); len(delta) > 250+chunkRanges*20 {
+		t.Fatalf("%d bytes with a log start moved", len(delta)) // the chunk that it lies in was cut
 	}
 }
 

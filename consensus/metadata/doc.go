@@ -37,6 +37,12 @@
 // 8, [Image.Announced], docs/design/0007-lineage.md), and has nothing that comes after:
 // by that an image knows its own entries from those of a copy.
 //
+// A broker is shown a slice of the image: ranges, manifests and the state of compaction
+// by key only of partitions that it is a replica of, and the objects that those name
+// (docs/design/0010-deltas.md). [EncodeDelta] says what changed in it between two images,
+// and a [View] follows. A view takes a delta only where the image that it has is the one
+// before, never goes back, and is left as it was by one that is damaged, or cannot be.
+//
 // Concurrency. Apply and Restore are called by one goroutine. Image may be
 // called by any; an [Image] never changes, and shares with its successor
 // whatever the command between them did not touch: a change costs the path to
@@ -58,6 +64,23 @@
 // (columns.go), in commands too: about 20 bytes each, and 16 more where each is of
 // another topic. A cluster at level 1 or 2 has the snapshot that the first versions
 // wrote.
+//
+// A delta between two images, integers little-endian:
+//
+//	offset size field
+//	0      8    magic      "RMQDLTA\x01", the last byte is the version
+//	8      4    crc32c     of all but these four bytes
+//	12     4    zero
+//	16     8    length     of the body
+//	24     n    body       records: uvarint length, DeltaRecord (delta.proto)
+//
+// The first record is the header. It names the offsets of both images, the broker, what
+// of the image is one number, and how many of each kind the whole image has. The others
+// say what is new, changed or gone. Partitions, objects and ranges are columns, 1000 to a
+// record at most. Of what lies in the bucket only what is new is named: a range or a
+// manifest takes the place of those that it overlaps, and what lies wholly below the log
+// start, or as a range before the end of the manifests, is gone. What is not continued in
+// that way, for the topic was deleted and its id given to another, is reset before.
 //
 // An entry of the metadata log in the bucket, see [LogEntry], little-endian:
 //

@@ -104,7 +104,7 @@ func (v *View) fits(h *pb.DeltaHeader) error {
 	switch {
 	case !v.begun && !h.Whole:
 		return fmt.Errorf("%w: it begins at %d, and there is none yet", ErrUnfit, h.Before)
-	case v.begun && (h.ClusterId != m.clusterID && m.clusterID != "" || h.BucketIncarnation < m.bucket.Incarnation):
+	case !guard.Check("metadata.delta-cluster", m.clusterID == "" || h.ClusterId == m.clusterID && h.BucketIncarnation >= m.bucket.Incarnation):
 		return fmt.Errorf("%w: it is of cluster %s, incarnation %d; the image is of %s, incarnation %d", ErrUnfit, quoted(h.ClusterId), h.BucketIncarnation, quoted(m.clusterID), m.bucket.Incarnation)
 	case !h.Whole && !guard.Check("metadata.delta-broker", h.Broker == v.broker):
 		return fmt.Errorf("%w: it is the slice of broker %d, not %d", ErrUnfit, h.Broker, v.broker)
@@ -274,7 +274,7 @@ func unflatten(flat []string) (values map[string]string, ok bool) {
 	if len(flat)%2 != 0 {
 		return nil, false
 	}
-	values = make(map[string]string, len(flat)/2)
+	values = map[string]string{}
 	for i := 0; i < len(flat); i += 2 {
 		if flat[i] == "" || len(flat[i]) > maxConfigBytes || len(flat[i+1]) > maxConfigBytes {
 			return nil, false
@@ -286,7 +286,7 @@ func unflatten(flat []string) (values map[string]string, ok bool) {
 
 func (e *viewEdit) clientQuotas(q *pb.SnapshotClientQuotas) error {
 	entity, refused := decodeQuotaEntity(q.Entity)
-	rates := make(map[string]float64, len(q.Values))
+	rates := map[string]float64{}
 	if refused == nil {
 		refused = setRates(rates, q.Values)
 	}
@@ -319,7 +319,7 @@ func (e *viewEdit) end(h *pb.DeltaHeader) error {
 		switch named := e.named[id] + e.moved[id]; {
 		case named == 0:
 			committed = committed.without(id)
-		case o == nil || o.ID > m.lastObjectID || o.Ranges < named:
+		case !guard.Check("metadata.delta-objects", o != nil && o.ID <= m.lastObjectID && o.Ranges >= named):
 			return e.d.corrupt("%d ranges name object %s, which is not known, or has fewer", named, id)
 		default:
 			committed = committed.put(id, o)
@@ -331,11 +331,10 @@ func (e *viewEdit) end(h *pb.DeltaHeader) error {
 			return e.d.corrupt("%d %s objects, of %d", m.objects[state].len(), state, h.Objects[state-1])
 		}
 	}
-	if uint64(m.controllers.len()) != h.Controllers {
-		return e.d.corrupt("%d controllers, of %d", m.controllers.len(), h.Controllers)
-	}
-	if uint64(m.brokers.len()) != h.Brokers || uint64(m.topics.len()) != h.Topics || uint64(m.partitions) != h.Partitions {
-		return e.d.corrupt("%d brokers, %d topics and %d partitions, of %d, %d and %d", m.brokers.len(), m.topics.len(), m.partitions, h.Brokers, h.Topics, h.Partitions)
+	is := [...]uint64{uint64(m.brokers.len()), uint64(m.controllers.len()), uint64(m.topics.len()), uint64(m.partitions)}
+	due := [...]uint64{h.Brokers, h.Controllers, h.Topics, h.Partitions}
+	if !guard.Check("metadata.delta-counts", is == due) {
+		return e.d.corrupt("it comes to %v brokers, controllers, topics and partitions, not %v", is, due)
 	}
 	return nil
 }

@@ -5,15 +5,16 @@ import (
 
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // topicEdit is a topic that a delta changes.
 type topicEdit struct {
 	t       *Topic // a copy
 	isNew   bool
-	was     *partitionsEdit
-	more    []Partition // behind those that it had
-	touched map[int32]struct{}
+	is      Partitions         // the list is a copy
+	own     []bool             // which of its chunks are
+	touched map[int32]struct{} // partitions whose place in the bucket may have changed
 }
 
 // find returns a topic to change.
@@ -30,20 +31,38 @@ func (e *viewEdit) find(id storage.TopicID) (*topicEdit, error) {
 
 func (e *viewEdit) open(t *Topic, isNew bool) *topicEdit {
 	changed := *t
-	edit := &topicEdit{t: &changed, isNew: isNew, was: t.Partitions.edit(), touched: map[int32]struct{}{}}
+	is := Partitions{chunks: slices.Clone(t.Partitions.chunks), n: t.Partitions.n}
+	edit := &topicEdit{t: &changed, isNew: isNew, is: is, own: make([]bool, len(is.chunks)), touched: map[int32]struct{}{}}
 	e.topics[t.ID] = edit
 	e.order = append(e.order, edit)
 	return edit
 }
 
-func (t *topicEdit) len() int { return t.was.is.Len() + len(t.more) }
-
-// at returns a partition to change.
+// at returns a partition to change. Each chunk is copied once.
 func (t *topicEdit) at(index int32) *Partition {
-	if old := t.was.is.Len(); int(index) >= old {
-		return &t.more[int(index)-old]
+	c := int(index) / chunkPartitions
+	t.ownChunk(c)
+	return &t.is.chunks[c][int(index)%chunkPartitions]
+}
+
+func (t *topicEdit) ownChunk(c int) {
+	if !t.own[c] {
+		t.is.chunks[c] = slices.Clone(t.is.chunks[c])
+		t.own[c] = true
 	}
-	return t.was.at(int(index))
+}
+
+// add appends a partition; with it come as many as more.
+func (t *topicEdit) add(p Partition, more int) {
+	last := len(t.is.chunks) - 1
+	if t.is.n%chunkPartitions == 0 {
+		t.is.chunks = append(t.is.chunks, make([]Partition, 0, min(chunkPartitions, more+1)))
+		t.own = append(t.own, true)
+		last++
+	}
+	t.ownChunk(last)
+	t.is.chunks[last] = append(t.is.chunks[last], p)
+	t.is.n++
 }
 
 // hosted returns a partition of the broker, whose place in the bucket is to change.
@@ -60,7 +79,7 @@ func (e *viewEdit) hostedOf(of storage.PartitionID) (storage.PartitionID, *Parti
 	if err != nil {
 		return of, nil, err
 	}
-	if of.Index < 0 || int(of.Index) >= t.len() {
+	if of.Index < 0 || int(of.Index) >= t.is.n {
 		return of, nil, e.d.corrupt("partition %s is none", of)
 	}
 	p := t.at(of.Index)
@@ -117,16 +136,13 @@ func (e *viewEdit) partitions(c *pb.DeltaPartitions) error {
 	if err != nil {
 		return err
 	}
-	if more := int(list[len(list)-1].Index) + 1 - t.len(); more > 0 {
-		t.more = slices.Grow(t.more, min(more, len(list)))
-	}
 	for i := range list {
 		p := &list[i]
-		switch n := t.len(); {
+		switch n := t.is.n; {
 		case int(p.Index) > n:
 			return e.d.corrupt("topic %q: partition %d behind %d", t.t.Name, p.Index, n)
 		case int(p.Index) == n:
-			t.more = append(t.more, p.Partition)
+			t.add(p.Partition, len(list)-1-i)
 		default:
 			e.change(t, p)
 		}
@@ -296,7 +312,8 @@ func (e *viewEdit) splice(of storage.PartitionID, run []Range) error {
 	if to < l.Len() && l.At(to).Base < end {
 		to++
 	}
-	if from > 0 && l.At(from-1).End != base || to < l.Len() && l.At(to).Base != end {
+	gap := from > 0 && l.At(from-1).End != base || to < l.Len() && l.At(to).Base != end
+	if !guard.Check("metadata.delta-no-gap", !gap) {
 		return e.d.corrupt("partition %s: ranges [%d, %d) that leave a gap", of, base, end)
 	}
 	e.loseRanges(l, from, to-from)
@@ -311,19 +328,17 @@ func (e *viewEdit) splice(of storage.PartitionID, run []Range) error {
 func (e *viewEdit) endTopics() error {
 	for _, t := range e.order {
 		for index := range t.touched {
-			if wrong := t.at(index).checkTier(); wrong != "" {
+			if wrong := t.at(index).checkTier(); !guard.Check("metadata.delta-tier", wrong == "") {
 				return e.d.corrupt("topic %q, partition %d: %s", t.t.Name, index, wrong)
 			}
 		}
-		t.t.Partitions = t.was.is
-		if t.len() < 1 {
+		if t.is.n < 1 {
 			return e.d.corrupt("topic %s has no partition", quoted(t.t.Name))
 		}
-		if len(t.more) > 0 {
-			t.t.Partitions = t.was.is.with(t.more)
-		}
+		more := t.is.n - t.t.Partitions.n
+		t.t.Partitions = t.is
 		if !t.isNew {
-			e.m.partitions += len(t.more)
+			e.m.partitions += more
 			e.m.topics = e.m.topics.put(t.t.ID, t.t)
 			continue
 		}
