@@ -20,6 +20,9 @@ func (e *undecidedError) Unwrap() error { return e.cause }
 // done, until ctx ends or patience does. What it did is in the image on return. Of a
 // method that may have been run the error is RequestTimedOut.
 func call[Q any, R reply](ctx context.Context, d *Door, m method[Q, R], q Q) (R, error) {
+	if d.alone() {
+		return m.run(ctx, d.opt.Local, q), nil
+	}
 	ctx, cancel := d.patient(ctx)
 	defer cancel()
 	for n := 0; ; n++ {
@@ -43,6 +46,9 @@ func callEach[T, Q any, E entry](ctx context.Context, d *Door, m method[Q, list[
 	results := make([]E, len(things))
 	if len(things) == 0 {
 		return results
+	}
+	if d.alone() {
+		return m.run(ctx, d.opt.Local, request(things)).Entries
 	}
 	ctx, cancel := d.patient(ctx)
 	defer cancel()
@@ -90,6 +96,12 @@ func place[E entry](results []E, at []int, answers []E) (left []int) {
 		}
 	}
 	return left
+}
+
+// alone reports whether there is no controller but the one of this process: what it
+// cannot do nobody can, nor is there another to wait for.
+func (d *Door) alone() bool {
+	return d.opt.Local != nil && len(d.addresses(d.Image())) == 0
 }
 
 // patient bounds a call by patience, and by Close.

@@ -70,6 +70,7 @@ type Door struct {
 
 	mu     sync.Mutex
 	leader string // address that answered last, or was named; guarded by mu
+	silent string // address that did not answer last; guarded by mu
 	turn   int    // in the rotation of addresses; guarded by mu
 	state  leaderState
 	told   time.Time // when state was; guarded by mu, as is state
@@ -183,20 +184,24 @@ func (d *Door) await(ctx context.Context, wanted func(*metadata.Image) bool) err
 // next returns where to call the leader, or who may know it; empty: no address is known.
 func (d *Door) next() string {
 	image := d.Image()
+	addresses := d.addresses(image)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.leader != "" {
 		return d.leader
 	}
-	addresses := d.addresses(image)
 	if len(addresses) == 0 {
 		return ""
+	}
+	if leads := addressOf(image, image.ControllerID()); leads != "" && leads != d.silent {
+		return leads
 	}
 	d.turn++
 	return addresses[d.turn%len(addresses)]
 }
 
-// addresses are all that are known, and who leads by the image first.
+// addresses are all that are known of controllers of other processes. Those of
+// Options.Addresses may be this one's.
 func (d *Door) addresses(image *metadata.Image) []string {
 	var all []string
 	add := func(address string) {
@@ -205,7 +210,9 @@ func (d *Door) addresses(image *metadata.Image) []string {
 		}
 	}
 	for n := range image.Controllers() {
-		add(n.Controller)
+		if d.opt.Local == nil || n.ID != uint64(d.opt.Local.NodeID()) {
+			add(n.Controller)
+		}
 	}
 	for _, address := range d.opt.Addresses() {
 		add(address)
@@ -217,6 +224,7 @@ func (d *Door) addresses(image *metadata.Image) []string {
 func (d *Door) failed(address string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.silent = address
 	if d.leader == address {
 		d.leader = ""
 	}
@@ -226,7 +234,7 @@ func (d *Door) failed(address string) {
 func (d *Door) found(address string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.leader = address
+	d.leader, d.silent = address, ""
 }
 
 // tell notes what the leading controller says of itself.

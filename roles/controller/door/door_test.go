@@ -45,6 +45,25 @@ func TestDoorRunsHereWhatItsControllerLeads(t *testing.T) {
 	})
 }
 
+// Where there is one controller, its answers are given as they are.
+func TestControllerThatIsAloneAnswersAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, 1)
+		o := h.options()
+		o.Local = h.member(1)
+		d := h.door(o)
+		h.broker(d, 7)
+		h.elect(0)
+		h.member(1).then(func(error) error { return metadata.Errorf(metadata.NotController, "it is dead") })
+		begun := time.Now()
+		wantCode(t, "of a list", d.CreateTopics(t.Context(), topic("t"), false)[0].Err, metadata.NotController)
+		wantCode(t, "of one", d.UnregisterBroker(t.Context(), 9), metadata.NotController)
+		if took := time.Since(begun); took > 0 || h.runs.Load() != 4 {
+			t.Errorf("%d commands were run, in %v", h.runs.Load(), took)
+		}
+	})
+}
+
 func TestDoorWithoutAControllerOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, 1)
