@@ -1,5 +1,7 @@
 // Package rpc carries what servers say to each other, over gRPC. [Raft] is the network
-// of controllers (port 9094) that consensus declares.
+// of controllers (port 9094) that consensus declares. [Controllers] is the way to a
+// controller (port 9095), and [RegisterController] its other end: calls of methods, whose
+// bodies it does not know, and streams of images.
 //
 // Promises. Send never blocks: what does not fit into the queue of a peer, or meets a
 // line that is down, is lost, and the node is told. A line on which a batch is not
@@ -7,6 +9,10 @@
 // [MaxBatch], snapshots by RaftOptions.MaxSnapshot, one at a time. Whoever knows another
 // cluster id is refused, both ways. Members and their directories are judged by
 // consensus.
+//
+// A call says whether it was certainly not run ([UntriedError], [Untried], [Refused]). A
+// body has [MaxCall] bytes at most, a delta of an image as many as its receiver allows; a stream of
+// images that says nothing is given up.
 //
 // Concurrency. All methods may be called from any goroutine. A goroutine for each peer
 // sends, one for each snapshot; they block on the network alone. Close ends and waits

@@ -401,3 +401,21 @@ func TestTooLargeACallIsRefusedHere(t *testing.T) {
 		wantCode(t, "a topic with a long name", err, metadata.PolicyViolation)
 	})
 }
+
+// FuzzBodies runs methods by bodies that may be none: each is refused, or understood.
+func FuzzBodies(f *testing.F) {
+	for name, body := range bodies(f) {
+		f.Add(name, body)
+	}
+	all := handlers()
+	f.Fuzz(func(t *testing.T, name string, body []byte) {
+		run, known := all[name]
+		if !known || name == heartbeat.name { // whose answer needs a controller
+			return
+		}
+		answer, err := run(t.Context(), &recorder{}, body)
+		if (answer == nil) == (err == nil) {
+			t.Errorf("%d bytes of answer, and %v", len(answer), err)
+		}
+	})
+}
