@@ -17,6 +17,9 @@ import (
 // less than was seen: an election, and some more.
 const behindPatience = 3 * time.Second
 
+// toldAfter is how many tries to follow the metadata fail before the log says so.
+const toldAfter = 5
+
 // away is the metadata as controllers of other processes show it.
 type away struct {
 	view  *metadata.View // of the goroutine that follows
@@ -110,9 +113,13 @@ func (d *Door) follow(ctx context.Context) {
 				d.opt.OnDead(later)
 				return
 			}
-			if tail.grew && ctx.Err() == nil {
+			switch {
+			case ctx.Err() != nil:
+			case tail.grew:
 				n = 0
 				d.log.Info("the metadata is followed elsewhere", "error", err)
+			case n == toldAfter:
+				d.log.Warn("the metadata cannot be followed; trying on: what changes is not known here", "controllers", addresses, "error", err)
 			}
 		}
 		d.pause(ctx, n)

@@ -60,7 +60,6 @@ type Door struct {
 	rpc    *rpc.Controllers
 	images images
 	away   *away // nil with a local controller
-	cancel func()
 
 	open    context.Context // until Close
 	stop    context.CancelFunc
