@@ -202,11 +202,12 @@ func (w *faultyWire) isCut(from, to int32) bool {
 }
 
 func (w *faultyWire) Write(b []byte) (int, error) {
-	if w.isCut(w.from, w.to) {
+	switch {
+	case w.isCut(w.from, w.to):
 		w.lost.Store(true)
 		return len(b), nil
-	}
-	if w.lost.Load() {
+	case w.lost.Load() && !w.isCut(w.to, w.from):
+		w.Conn.Close()
 		return 0, errReset
 	}
 	return w.Conn.Write(b)
@@ -550,6 +551,7 @@ func TestISRShrunkThenLeaderBurns(t *testing.T) {
 		if hw := c.log(old, "events").HighWatermark(); hw != 10 {
 			t.Errorf("alone it has committed to %d", hw)
 		}
+		c.nodes[old].settle(t.Context())
 		if code := c.produce(c.leader("events"), "events", -1, "x"); code != kerr.NotEnoughReplicas.Code {
 			t.Errorf("%v", kerr.ErrorForCode(code))
 		}
