@@ -25,8 +25,9 @@ type peers struct {
 
 	raft             *rpc.Raft // of a controller, as is the next
 	controllerServer *peerServer
-	brokerServer     *peerServer // of a broker
-	raftAddr         string      // host:port that others dial, as is the next
+	brokerServer     *peerServer // of a broker, as is the next
+	asked            *rpc.Peers
+	raftAddr         string // host:port that others dial, as is the next
 	controllerAddr   string
 }
 

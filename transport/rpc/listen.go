@@ -34,7 +34,7 @@ const (
 func NewServer(c credentials.TransportCredentials, largest int) *grpc.Server {
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(largest), grpc.MaxConcurrentStreams(maxStreams), grpc.MaxHeaderListSize(maxHeader),
-		grpc.ConnectionTimeout(handshakeTime),
+		grpc.ConnectionTimeout(handshakeTime), grpc.ForceServerCodecV2(NewCodec()),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: aliveAfter, Timeout: aliveWait}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: aliveLeast, PermitWithoutStream: true}),
 	}
