@@ -263,9 +263,10 @@ func (l *Log) readable(offset storage.Offset) error {
 // cause for.
 type Observer interface{ LogMoved(l *Log) }
 
-// Observe has o told, from now on, when the log's end or its high watermark has moved, or
-// when a read of what is not on disk yet ended early, for want of memory to pin, and what
-// it left out is on disk. nil: nobody is told any more, but by a call that is under way.
+// Observe has o told, from now on, when the log's end or its high watermark has moved; of
+// a log that is followed, when more of it is on disk; of one that is led, when a read of
+// what is not on disk yet ended early, for want of memory to pin, and what it left out is
+// on disk. nil: nobody is told any more, but by a call that is under way.
 func (l *Log) Observe(o Observer) {
 	if o == nil {
 		l.observer.Store(nil)
