@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/storage/wal"
 	"rustmq.dev/rustmq/transport/rpc"
 )
 
@@ -143,6 +145,11 @@ func (c *cluster) start(id int32, fs *disk.Mem, change ...func(*Options)) *membe
 	for _, f := range change {
 		f(&m.options)
 	}
+	if m.options.Store == nil {
+		m.store.Close()
+		m.store = openTieredStore(c.t, fs)
+		m.options.Store = m.store
+	}
 	m.open()
 	c.serve(id, m)
 	c.nodes[id] = m
@@ -179,9 +186,11 @@ func (c *cluster) dial(ctx context.Context, from int32, to string) (net.Conn, er
 }
 
 // faultyWire is the dialer's end of a connection, which may be cut in each direction: what is
-// sent is swallowed, what would come is not given out.
+// sent is swallowed, what would come is not given out. A connection that has lost
+// something is reset when it is cut no more.
 type faultyWire struct {
 	net.Conn
+	lost     atomic.Bool
 	c        *cluster
 	from, to int32
 }
@@ -194,7 +203,11 @@ func (w *faultyWire) isCut(from, to int32) bool {
 
 func (w *faultyWire) Write(b []byte) (int, error) {
 	if w.isCut(w.from, w.to) {
+		w.lost.Store(true)
 		return len(b), nil
+	}
+	if w.lost.Load() {
+		return 0, errReset
 	}
 	return w.Conn.Write(b)
 }
@@ -202,11 +215,21 @@ func (w *faultyWire) Write(b []byte) (int, error) {
 func (w *faultyWire) Read(b []byte) (int, error) {
 	for {
 		n, err := w.Conn.Read(b)
-		if err != nil || !w.isCut(w.to, w.from) {
+		switch {
+		case err != nil:
 			return n, err
+		case w.isCut(w.to, w.from):
+			w.lost.Store(true)
+		case w.lost.Load():
+			w.Conn.Close()
+			return 0, errReset
+		default:
+			return n, nil
 		}
 	}
 }
+
+var errReset = errors.New("the connection was reset")
 
 func (c *cluster) setCut(from, to int32, is bool) {
 	c.mu.Lock()
@@ -461,5 +484,80 @@ func TestOneWayCut(t *testing.T) {
 		c.setCut(follower, leads, false)
 		c.eventually("it is back", func() bool { return slices.Contains(c.partition("events").ISR, follower) })
 		c.same("events", 1, 2, 3)
+	})
+}
+
+// A follower that comes back behind what the leader's WAL still has begins anew at the
+// committed end, with the leader's producers and without an object read (RULES 3.5).
+func TestAFollowerBehindTheTrimPointBeginsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 3, tiered)
+		c.createTopic("events")
+		old := c.partition("events").Leader%3 + 1
+		c.produce(c.leader("events"), "events", -1, numbered("a", 10)...)
+		fs := c.kill(old)
+		c.produce(c.leader("events"), "events", -1, numbered("b", 10)...)
+		leads := c.log(c.partition("events").Leader, "events")
+		if err := leads.SetUploaded(15); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.leader("events").store.Evict(t.Context()); err != nil || leads.LocalStart() != 15 {
+			t.Fatalf("the local start is %d, %v", leads.LocalStart(), err)
+		}
+		c.start(old, fs, tiered)
+		c.eventually("it is back in sync", func() bool { return len(c.partition("events").ISR) == 3 })
+		if at := c.log(old, "events").History(); at.LocalStart != 15 || at.Synced != 20 {
+			t.Errorf("%+v", at)
+		}
+		if code := c.produce(c.leader("events"), "events", -1, "c"); code != 0 {
+			t.Errorf("%v", kerr.ErrorForCode(code))
+		}
+		c.eventually("it has that too", func() bool { return c.log(old, "events").HighWatermark() == 21 })
+	})
+}
+
+func openTieredStore(t testing.TB, fs disk.FS) *log.Store {
+	t.Helper()
+	s, err := log.Open(t.Context(), log.Options{
+		FS: fs, Dir: "wal", Tiered: true, WAL: wal.Options{Capacity: 64 << 20, SegmentSize: 1 << 20, Memory: 16 << 20},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// tiered gives a broker a store whose records may be in a bucket.
+func tiered(o *Options) { o.Store = nil }
+
+// ISR-shrunk-then-leader-burns (RULES 3.2): who left the ISR below the minimum stays
+// eligible, for nothing was committed without it.
+func TestISRShrunkThenLeaderBurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 3)
+		c.createTopic("events")
+		old := c.partition("events").Leader
+		c.produce(c.leader("events"), "events", -1, numbered("a", 10)...)
+		for id := range c.nodes {
+			if id != old {
+				c.setCut(old, id, true)
+				c.setCut(id, old, true)
+			}
+		}
+		c.produce(c.leader("events"), "events", 1, "lost0", "lost1")
+		c.eventually("it is alone", func() bool { return slices.Equal(c.partition("events").ISR, []int32{old}) })
+		if hw := c.log(old, "events").HighWatermark(); hw != 10 {
+			t.Errorf("alone it has committed to %d", hw)
+		}
+		if code := c.produce(c.leader("events"), "events", -1, "x"); code != kerr.NotEnoughReplicas.Code {
+			t.Errorf("%v", kerr.ErrorForCode(code))
+		}
+		c.isolate(old) // it burns
+		c.eventually("another leads", func() bool { l := c.partition("events").Leader; return l != old && l > 0 })
+		c.eventually("it takes batches", func() bool { return c.produce(c.leader("events"), "events", -1, "b") == 0 })
+		c.eventually("all that was acked is there", func() bool {
+			return slices.Equal(content(t, c.log(c.partition("events").Leader, "events")), append(numbered("a", 10), "b"))
+		})
 	})
 }
