@@ -26,10 +26,14 @@
 //     room, in the WAL or to expand in, with a batch of it parked that the coordinator was
 //     not asked about: they would wait for each other. A reader of
 //     what is committed by transactions gets what lies below the last stable
-//     offset, and is woken when that moves. Markers go in by writeMarkers: among
+//     offset, and is woken when that moves. Markers go to the leaders
+//     of their partitions, on other brokers too (markers.go), and there in by mark: among
 //     offsets by the coordinator of the groups, which obeys them, elsewhere by
 //     markPartition. From clients they are taken only under epochs that a coordinator
 //     of transactions has had.
+//   - Other brokers are asked once (peers.go), under the metadata that the question comes
+//     from; nothing that holds up others waits for them. What they ask here is as
+//     bounded as what clients do.
 //   - What a client makes the broker hold is bounded: bodies before they are
 //     decoded (package wire), fetch sessions, records that slow readers have
 //     not taken (fetch_memory.go: a connection has a share of that), and the metrics that clients push (package
@@ -46,7 +50,7 @@
 //
 // Goroutines: one follows images and brings up or gives up partitions, one
 // sends heartbeats, one for each request that waits for the controller or
-// reads files. Produce ends on the WAL's committer, which must not be held up:
+// another broker, or reads files; up to four to each broker that is owed markers. Produce ends on the WAL's committer, which must not be held up:
 // what runs there encodes an answer and returns. Close ends and waits for all.
 //
 // Lock order: connection, session, log. The table's lock is a leaf.
