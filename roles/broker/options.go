@@ -163,6 +163,10 @@ type Options struct {
 	// 0 is telemetry.DefaultSeries.
 	TelemetrySeries int
 
+	// UncleanEnd says that the last process of this data directory did not end by its own
+	// wish, or that this is not known; AckedBeforeSync that it acknowledged before the sync.
+	UncleanEnd, AckedBeforeSync bool
+
 	Replication *Replication // how other brokers are reached; nil: this one is alone
 
 	Groups       group.Options // coordinators of consumer groups; zero values are Kafka's defaults

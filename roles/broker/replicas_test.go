@@ -34,8 +34,8 @@ func (c *testController) AlterPartitions(_ context.Context, brokerID int32, epoc
 	return slices.Repeat([]error{err}, len(changes))
 }
 
-// cluster is brokers with one controller, and the wires between them, in a bubble.
-type cluster struct {
+// replicated is brokers with one controller, and the wires between them, in a bubble.
+type replicated struct {
 	t          *testing.T
 	controller *testController
 	nodes      map[int32]*member
@@ -119,8 +119,8 @@ func (h *hearing) reach(can bool) {
 	}
 }
 
-func startReplicas(t *testing.T, n int32, change ...func(*Options)) *cluster {
-	c := &cluster{t: t, controller: newTestController(t), nodes: map[int32]*member{}, doors: map[string]*bufconn.Listener{}, cut: map[[2]int32]bool{}}
+func startReplicas(t *testing.T, n int32, change ...func(*Options)) *replicated {
+	c := &replicated{t: t, controller: newTestController(t), nodes: map[int32]*member{}, doors: map[string]*bufconn.Listener{}, cut: map[[2]int32]bool{}}
 	c.controller.replicas = nil
 	for id := int32(1); id <= n; id++ {
 		c.controller.replicas = append(c.controller.replicas, id)
@@ -130,7 +130,7 @@ func startReplicas(t *testing.T, n int32, change ...func(*Options)) *cluster {
 }
 
 // start starts a broker on a disk.
-func (c *cluster) start(id int32, fs *disk.Mem, change ...func(*Options)) *member {
+func (c *replicated) start(id int32, fs *disk.Mem, change ...func(*Options)) *member {
 	m := &member{node: &node{t: c.t, controller: c.controller, fs: fs, store: openStore(c.t, fs)}, hears: &hearing{testController: c.controller}}
 	m.options = Options{
 		NodeID: id, Store: m.store, Controller: m.hears, Heartbeat: 200 * time.Millisecond, Now: time.Now,
@@ -157,7 +157,7 @@ func (c *cluster) start(id int32, fs *disk.Mem, change ...func(*Options)) *membe
 }
 
 // serve takes what others push. It ends before the broker does.
-func (c *cluster) serve(id int32, m *member) {
+func (c *replicated) serve(id int32, m *member) {
 	m.server = grpc.NewServer(grpc.ForceServerCodecV2(rpc.NewCodec()), grpc.MaxRecvMsgSize(rpc.MaxPush+1<<20))
 	m.ServeReplication(m.server)
 	door := bufconn.Listen(1 << 20)
@@ -169,7 +169,7 @@ func (c *cluster) serve(id int32, m *member) {
 	c.t.Cleanup(server.Stop)
 }
 
-func (c *cluster) dial(ctx context.Context, from int32, to string) (net.Conn, error) {
+func (c *replicated) dial(ctx context.Context, from int32, to string) (net.Conn, error) {
 	var id int32
 	fmt.Sscanf(to, "broker-%d:", &id)
 	c.mu.Lock()
@@ -191,7 +191,7 @@ func (c *cluster) dial(ctx context.Context, from int32, to string) (net.Conn, er
 type faultyWire struct {
 	net.Conn
 	lost     atomic.Bool
-	c        *cluster
+	c        *replicated
 	from, to int32
 }
 
@@ -232,14 +232,14 @@ func (w *faultyWire) Read(b []byte) (int, error) {
 
 var errReset = errors.New("the connection was reset")
 
-func (c *cluster) setCut(from, to int32, is bool) {
+func (c *replicated) setCut(from, to int32, is bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.cut[[2]int32{from, to}] = is
 }
 
 // isolate cuts a broker off from the others and from the controller, which notices.
-func (c *cluster) isolate(id int32) {
+func (c *replicated) isolate(id int32) {
 	for other := range c.nodes {
 		if other != id {
 			c.setCut(id, other, true)
@@ -250,7 +250,7 @@ func (c *cluster) isolate(id int32) {
 	c.fence(id)
 }
 
-func (c *cluster) fence(id int32) {
+func (c *replicated) fence(id int32) {
 	c.t.Helper()
 	epoch := c.nodes[id].registration.epoch.Load()
 	if err := c.controller.FenceBroker(c.t.Context(), id, epoch); err != nil {
@@ -259,7 +259,7 @@ func (c *cluster) fence(id int32) {
 }
 
 // kill ends a broker as kill -9 does, its disk stays; the controller notices.
-func (c *cluster) kill(id int32) *disk.Mem {
+func (c *replicated) kill(id int32) *disk.Mem {
 	c.t.Helper()
 	m := c.nodes[id]
 	c.isolate(id)
@@ -276,7 +276,7 @@ func (c *cluster) kill(id int32) *disk.Mem {
 }
 
 // createTopic makes a topic of one partition, and waits until all have their role.
-func (c *cluster) createTopic(name string, configs ...string) {
+func (c *replicated) createTopic(name string, configs ...string) {
 	c.controller.createTopic(name, 1, configs...)
 	for _, m := range c.nodes {
 		m.settle(c.t.Context())
@@ -284,7 +284,7 @@ func (c *cluster) createTopic(name string, configs ...string) {
 	c.eventually("all are in sync", func() bool { return len(c.partition(name).ISR) == len(c.nodes) })
 }
 
-func (c *cluster) partition(topic string) *metadata.Partition {
+func (c *replicated) partition(topic string) *metadata.Partition {
 	t, ok := c.controller.Image().Topic(topic)
 	if !ok {
 		c.t.Fatalf("no topic %s", topic)
@@ -292,9 +292,9 @@ func (c *cluster) partition(topic string) *metadata.Partition {
 	return t.Partition(0)
 }
 
-func (c *cluster) leader(topic string) *member { return c.nodes[c.partition(topic).Leader] }
+func (c *replicated) leader(topic string) *member { return c.nodes[c.partition(topic).Leader] }
 
-func (c *cluster) log(id int32, topic string) *log.Log {
+func (c *replicated) log(id int32, topic string) *log.Log {
 	c.t.Helper()
 	t, _ := c.controller.Image().Topic(topic)
 	l, ok := c.nodes[id].store.Log(storage.PartitionID{Topic: t.ID})
@@ -305,7 +305,7 @@ func (c *cluster) log(id int32, topic string) *log.Log {
 }
 
 // produce sends values, a batch each, and returns the code of the first that is refused.
-func (c *cluster) produce(to *member, topic string, acks int16, values ...string) int16 {
+func (c *replicated) produce(to *member, topic string, acks int16, values ...string) int16 {
 	c.t.Helper()
 	k := to.connect()
 	defer k.conn.Close()
@@ -319,7 +319,7 @@ func (c *cluster) produce(to *member, topic string, acks int16, values ...string
 }
 
 // eventually waits until what must come has come.
-func (c *cluster) eventually(what string, is func() bool) {
+func (c *replicated) eventually(what string, is func() bool) {
 	c.t.Helper()
 	for range 600 {
 		if is() {
@@ -350,7 +350,7 @@ func content(t testing.TB, l *log.Log) (out []string) {
 	return out[:min(len(out), int(l.HighWatermark()-l.LocalStart()))]
 }
 
-func (c *cluster) same(topic string, ids ...int32) {
+func (c *replicated) same(topic string, ids ...int32) {
 	c.t.Helper()
 	want := content(c.t, c.log(c.partition(topic).Leader, topic))
 	for _, id := range ids {

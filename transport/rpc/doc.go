@@ -3,7 +3,8 @@
 // controller (port 9095), and [RegisterController] its other end: calls of methods, whose
 // bodies it does not know, and streams of images. [Peers] is what one broker has another
 // serve (port 9093): requests of Kafka's, as the handler that the broker gives understands
-// them. [Pushes] carries records to followers ([RegisterReplication]).
+// them. [Pushes] carries records to followers ([RegisterReplication]). [NewServer] is a gRPC
+// server with bounds for any of them.
 //
 // Promises of Peers. A call is tried once, and its error says whether it may have had an
 // effect. One that is ordered has none any more when a later one is served that was sent
