@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -442,7 +443,16 @@ func TestRestartWithinABatch(t *testing.T) {
 // is not refused as corrupt.
 func TestTornRestartIsNoLog(t *testing.T) {
 	mem := disk.NewMem(disk.MemOptions{})
-	fs := &watchedFS{FS: mem, before: func() {}}
+	var mu sync.Mutex // guards recording and left
+	var left []*disk.Mem
+	recording := false
+	fs := &watchedFS{FS: mem, before: func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if recording {
+			left = append(left, mem.Clone())
+		}
+	}}
 	o := tiered(fs)
 	o.WAL.Capacity, o.WAL.SegmentSize, o.WAL.ChunkSize, o.WAL.Memory = 16<<20, 1<<20, 256<<10, 8<<20
 	leader := lead(t, open(t, tiered(disk.NewMem(disk.MemOptions{}))), partition(topicA, 0), 1)
@@ -463,8 +473,12 @@ func TestTornRestartIsNoLog(t *testing.T) {
 	neighbour := following(t, store, partition(topicA, 1), 1)
 	replicate(t, l, 1, stamped(values(t, "before"), 0, 1))
 	replicate(t, neighbour, 1, stamped(values(t, "stays"), 0, 1))
-	var left []*disk.Mem
-	fs.before = func() { left = append(left, mem.Clone()) }
+	record := func(on bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		recording = on
+	}
+	record(true)
 	if err := l.Restart(10, encodeReplicaState(3, &s), 1); err != nil {
 		t.Fatal(err)
 	}
@@ -472,6 +486,7 @@ func TestTornRestartIsNoLog(t *testing.T) {
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
 	}
+	record(false)
 	rng := newRand(t)
 	met := map[storage.Offset]int{}
 	for _, mem := range left {
