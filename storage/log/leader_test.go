@@ -2,11 +2,13 @@ package log
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/disk"
@@ -571,5 +573,51 @@ func TestReelectedLeaderTakesTheControllersWord(t *testing.T) {
 	}
 	if h := l.History(); h.HighWatermark != 1 || h.Uploaded != 1 {
 		t.Fatalf("%+v", h)
+	}
+}
+
+// TestCoordinatorsWaitWhileTooFewAreInSync: what they append is answered once it is known
+// what became of it, which is not when an ISR shrinks.
+func TestCoordinatorsWaitWhileTooFewAreInSync(t *testing.T) {
+	l := leadWith(t, open(t, small(disk.NewMem(disk.MemOptions{}))), 1, 2)
+	internal := AppendOptions{Epoch: 1, Internal: true}
+	coordinators := send(t, l, values(t, "0"), internal)
+	clients := send(t, l, values(t, "1"), anyEpoch)
+	marker := make(answer, 1)
+	l.AppendMarker(context.Background(), time.Now(), Marker{ProducerID: 7, CoordinatorEpoch: 1}, MarkerOptions{Epoch: 1}, marker)
+	flush(t, l.store)
+	l.SetReplicas(Replicas{Pending: []int32{2}})
+	wantErr(t, clients.wait(t).Err, ErrNotEnoughReplicasAfterAppend)
+	wantErr(t, send(t, l, values(t, "2"), internal).wait(t).Err, ErrNotEnoughReplicas)
+	if !coordinators.pending() || !marker.pending() {
+		t.Fatal("a coordinator was told that its record is not committed, which it may be yet")
+	}
+	l.SetReplicas(Replicas{InSync: []int32{2}})
+	confirm(t, l, 2, l.End())
+	for _, a := range []answer{coordinators, marker} {
+		if r := a.wait(t); r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+}
+
+// TestCoordinatorsLogIsReplicatedWhole: it is read whole by who leads next, also what the
+// bucket has.
+func TestCoordinatorsLogIsReplicatedWhole(t *testing.T) {
+	o := small(disk.NewMem(disk.MemOptions{}))
+	o.Tiered = true
+	l := leadWith(t, open(t, o), 1, 2)
+	l.SetConfig(Config{MinInSync: 2, KeepLocal: true})
+	for _, v := range []string{"0", "1", "2"} {
+		send(t, l, values(t, v), anyEpoch)
+	}
+	flush(t, l.store)
+	confirm(t, l, 2, 3)
+	if err := l.SetUploaded(2); err != nil {
+		t.Fatal(err)
+	}
+	_, at, err := l.ReplicaState()
+	if err != nil || at != 0 {
+		t.Fatalf("a follower begins at %d: %v", at, err)
 	}
 }
