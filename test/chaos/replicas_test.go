@@ -1,0 +1,174 @@
+//go:build chaos
+
+package chaos
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/wal"
+)
+
+// syncLimit is far above what a replica takes to be in sync again.
+const syncLimit = 60 * time.Second
+
+// inSync waits until each partition of a topic has a leader, and all replicas in sync.
+func (c *cluster) inSync(topic string) error {
+	client, err := kgo.NewClient(clientOptions(c)...)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), syncLimit)
+	defer cancel()
+	for {
+		topics, err := kadm.NewClient(client).ListTopics(ctx, topic)
+		if err == nil {
+			err = topics.Error()
+		}
+		whole := err == nil
+		for _, p := range topics[topic].Partitions {
+			whole = whole && p.Leader >= 0 && len(p.ISR) == len(c.nodes)
+		}
+		if whole {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not all replicas of %s are in sync after %v: %v: %v", topic, syncLimit, topics[topic].Partitions, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// replica is what a log holds of a partition: the batches by base offset.
+type replica map[storage.Offset]heldBatch
+
+type heldBatch struct {
+	next storage.Offset
+	sum  [sha256.Size]byte
+}
+
+// replicasIn reads the log of a server that has ended, as it lies.
+func replicasIn(dir string, topic storage.TopicID) (map[int32]replica, error) {
+	fsys, err := disk.OpenOS(dir)
+	if err != nil {
+		return nil, err
+	}
+	all := map[int32]replica{}
+	var seq uint64
+	err = wal.Inspect(fsys, ".", func(f wal.Inspected) error {
+		if f.Problem != "" || f.Header.Partition.Topic != topic {
+			return nil // the end may be torn, which loses nothing that was said to be there
+		}
+		if f.Sequence < seq {
+			return fmt.Errorf("frame %d of %s stands behind frame %d", f.Sequence, f.File, seq)
+		}
+		seq = f.Sequence
+		r := all[f.Header.Partition.Index]
+		if r == nil {
+			r = replica{}
+			all[f.Header.Partition.Index] = r
+		}
+		switch f.Header.Kind {
+		case wal.KindTruncate:
+			maps.DeleteFunc(r, func(base storage.Offset, _ heldBatch) bool { return base >= f.Header.Offset })
+		case wal.KindDrop:
+			clear(r)
+		case wal.KindData:
+			for rest := f.Payload; len(rest) > 0; {
+				b, after, err := batch.Next(rest)
+				if err != nil {
+					return fmt.Errorf("frame %d of %s: %w", f.Sequence, f.File, err)
+				}
+				r[b.BaseOffset()] = heldBatch{next: b.NextOffset(), sum: sha256.Sum256(rest[:len(rest)-len(after)])}
+				rest = after
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+// agree waits until all replicas of a topic are in sync, ends the servers, and compares
+// their logs byte by byte, as far back as all of them reach: each to the end that is known.
+func (c *cluster) agree(ctx context.Context, h *history) error {
+	if err := c.inSync(h.topic); err != nil {
+		return err
+	}
+	client, err := kgo.NewClient(clientOptions(c)...)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	topics, err := kadm.NewClient(client).ListTopics(ctx, h.topic)
+	if err != nil {
+		return fmt.Errorf("ask for the id of %s: %w", h.topic, err)
+	}
+	id := storage.TopicID(topics[h.topic].ID)
+	for _, s := range c.nodes {
+		s.kill()
+	}
+	logs := make([]map[int32]replica, len(c.nodes))
+	for i := range c.nodes {
+		if logs[i], err = replicasIn(c.data(i)+"/wal", id); err != nil {
+			return fmt.Errorf("read the log of node %d: %w", i+1, err)
+		}
+	}
+	var diverged []error
+	for p := range int32(partitions) {
+		for i, log := range logs {
+			if err := sameBatches(logs[0][p], log[p], storage.Offset(h.known(p))); err != nil {
+				diverged = append(diverged, fmt.Errorf("partition %d of nodes 1 and %d: %w", p, i+1, err))
+			}
+		}
+	}
+	return errors.Join(diverged...)
+}
+
+// sameBatches compares two replicas of a partition that are to hold all below end.
+func sameBatches(a, b replica, end storage.Offset) error {
+	if end == 0 {
+		return nil
+	}
+	from := max(contiguousFrom(a, end), contiguousFrom(b, end))
+	if from == end {
+		return fmt.Errorf("one of them does not end at %d", end)
+	}
+	compared := 0
+	for _, base := range slices.Sorted(maps.Keys(a)) {
+		if base >= from && base < end {
+			if a[base] != b[base] {
+				return fmt.Errorf("they differ at offset %d: %v and %v", base, a[base], b[base])
+			}
+			compared++
+		}
+	}
+	if compared == 0 {
+		return fmt.Errorf("no batch from offset %d to %d is in both", from, end)
+	}
+	return nil
+}
+
+// contiguousFrom is the least offset from which a replica has all batches up to end; end
+// if it has none.
+func contiguousFrom(r replica, end storage.Offset) storage.Offset {
+	from := end
+	for _, base := range slices.Backward(slices.Sorted(maps.Keys(r))) {
+		if r[base].next == from {
+			from = base
+		}
+	}
+	return from
+}
