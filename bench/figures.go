@@ -29,6 +29,7 @@ var figures = []figure{
 	{"F4", (*run).wal}, {"F5", (*run).quic}, {"F6", (*run).cost},
 	{"B1", (*run).puts}, {"B2", (*run).bandwidth}, {"B3", (*run).isolation}, {"B4", (*run).cache},
 	{"B5", (*run).cleaning}, {"K1", (*run).groups}, {"K2", (*run).kafka},
+	{"K3", (*run).clusters},
 }
 
 func runFigures(args []string) error {

@@ -46,6 +46,7 @@ type shape struct {
 	broker, ca, transport, topic string
 	records, size, partitions    int
 	connections                  int
+	replicas                     int // of the topic that is made
 	keep                         bool
 	protocol                     string // of the group: classic or consumer
 	groups                       string // what their names begin with
@@ -70,6 +71,7 @@ func runLoad(args []string) error {
 	flags.IntVar(&s.records, "records", 100_000, "records")
 	flags.IntVar(&s.size, "size", 1024, "bytes of a value")
 	flags.IntVar(&s.partitions, "partitions", 1, "partitions of the topic")
+	flags.IntVar(&s.replicas, "replicas", 1, "replicas of the topic")
 	flags.IntVar(&s.connections, "connections", 1, "clients, each with a connection of its own")
 	flags.BoolVar(&s.keep, "keep", false, "do not delete the topic")
 	flags.IntVar(&s.seconds, "seconds", 10, "how long a steady load of so many records a second lasts")
@@ -160,7 +162,7 @@ func withTopic(ctx context.Context, s *shape) (func(), error) {
 	if key, value, ok := strings.Cut(s.config, "="); ok {
 		configs[key] = &value
 	}
-	if _, err := adm.CreateTopic(ctx, int32(s.partitions), 1, configs, s.topic); err != nil {
+	if _, err := adm.CreateTopic(ctx, int32(s.partitions), int16(s.replicas), configs, s.topic); err != nil {
 		return nil, fmt.Errorf("create %s: %w", s.topic, err)
 	}
 	if s.keep {

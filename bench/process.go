@@ -25,6 +25,8 @@ type process struct {
 	http string // rustmq only
 	ca   string // rustmq only: the file clients trust
 	pid  int    // 0: that of cmd
+	// others are the other nodes of its cluster: their processor time counts with its own.
+	others []*process
 	// started is the time from exec to the first line (peers) or to readyz (rustmq).
 	started time.Duration
 }
@@ -169,8 +171,11 @@ func (p *process) stop() {
 	_ = os.RemoveAll(p.dir)
 }
 
-// end ends the process, first kindly.
+// end ends the process, first kindly, after the others of its cluster.
 func (p *process) end() {
+	for _, o := range p.others {
+		o.stop()
+	}
 	done := make(chan struct{})
 	go func() { _ = p.cmd.Wait(); close(done) }()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
@@ -189,8 +194,16 @@ func (p *process) id() int {
 	return p.cmd.Process.Pid
 }
 
-// cpu is the processor time the process has used so far.
+// cpu is the processor time the process, and the others of its cluster, have used so far.
 func (p *process) cpu() (time.Duration, error) {
+	var others time.Duration
+	for _, o := range p.others {
+		used, err := o.cpu()
+		if err != nil {
+			return 0, err
+		}
+		others += used
+	}
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.id()))
 	if err != nil {
 		return 0, err
@@ -205,7 +218,7 @@ func (p *process) cpu() (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	return time.Duration(user+system) * (time.Second / 100), nil // USER_HZ is 100
+	return others + time.Duration(user+system)*(time.Second/100), nil // USER_HZ is 100
 }
 
 // rss is the resident memory of the process in bytes.

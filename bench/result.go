@@ -250,6 +250,7 @@ func title(figure string) string {
 		"B5": "B5. Compaction by key",
 		"K1": "K1. Many partitions and groups",
 		"K2": "K2. Beside Apache Kafka",
+		"K3": "K3. Three nodes beside three of Apache Kafka",
 	}
 	return titles[figure]
 }

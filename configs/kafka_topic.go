@@ -59,7 +59,6 @@ func ignoredTopicKeys() []IgnoredTopicKey {
 		{Name: "segment.index.bytes", Synonym: "log.index.size.max.bytes", Why: noSegments, within: whole(4, math.MaxInt32)},
 		{Name: "segment.jitter.ms", Synonym: "log.roll.jitter.ms", Why: noSegments, within: whole(0, math.MaxInt64)},
 		{Name: "segment.ms", Synonym: "log.roll.ms", Why: noSegments, within: whole(1, math.MaxInt64)},
-		{Name: "unclean.leader.election.enable", Synonym: "unclean.leader.election.enable", Why: "no leader is elected that lacks acked records"},
 	}
 }
 

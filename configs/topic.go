@@ -37,6 +37,7 @@ func TopicKeys() []TopicKey {
 		{"retention.bytes", "long", "-1", "log.retention.bytes", "bytes of a partition in the bucket, beyond which the oldest are deleted; -1: no bound", whole(-1, math.MaxInt64)},
 		{"retention.ms", "long", "604800000", "log.retention.ms", "how long records are kept, by their timestamps; -1: for ever", whole(-1, math.MaxInt64)},
 		{"rustmq.expect.offset", "boolean", "false", "", "true: a batch whose first record has a header of this name is appended only at that offset", oneOf("true", "false")},
+		{"unclean.leader.election.enable", "boolean", "false", "unclean.leader.election.enable", "true: where no replica is left that holds all acked records, one that lacks some leads, and they are lost", oneOf("true", "false")},
 	}
 }
 

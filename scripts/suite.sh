@@ -79,26 +79,31 @@ fuzz() {
 	# takes two fifths.
 	targets=$(git grep -lE '^func Fuzz' -- '*_test.go' | while read -r file; do
 		grep -oE '^func Fuzz[A-Za-z0-9_]+' "$file" | sed "s|func |$(dirname "$file") |"
-	done)
+	done | sort)
 	count=$(wc -l <<<"$targets")
 	share=$(( ${SOAK:-2} * 36 / count ))
 	[ "$share" -ge 1 ] || share=1
+	built=$(mktemp -d)
+	trap 'rm -rf "$built"' EXIT
 	passed=0
+	was=
 	while read -r dir target; do
-		module=. ; case $dir in sdk/go/*) module=sdk/go ;; bench/*) module=bench ;; esac
+		if [ "$dir" != "$was" ]; then # one binary for all targets of a package
+			(cd "$dir" && go test -c -fuzz . -o "$built/test" .)
+			was=$dir
+		fi
 		for try in 1 2 3; do
-			(cd "$module" && go test -run '^$' -fuzz "^$target\$" -fuzztime "${share}s" "./${dir#"$module"/}" >/tmp/fuzz.$$ 2>&1) && break
+			(cd "$dir" && "$built/test" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "${share}s" -test.fuzzcachedir "$built/corpus/$dir") >"$built/out" 2>&1 && break
 			# Go before 1.27 sometimes takes the end of its time for a failure
 			# (go.dev/issue/75804): an input that fails says otherwise, and is written.
-			if [ $try = 3 ] || grep -q 'Failing input' /tmp/fuzz.$$ || ! grep -A1 "^--- FAIL: $target " /tmp/fuzz.$$ | grep -qx ' *context deadline exceeded'; then
-				cat /tmp/fuzz.$$
+			if [ $try = 3 ] || grep -q 'Failing input' "$built/out" || ! grep -A1 "^--- FAIL: $target " "$built/out" | grep -qx ' *context deadline exceeded'; then
+				cat "$built/out"
 				echo "fuzz $dir $target failed"
 				exit 1
 			fi
 		done
 		passed=$((passed + 1))
 	done <<<"$targets"
-	rm -f /tmp/fuzz.$$
 	echo "fuzz: $passed passed, 0 failed"
 }
 hour() {

@@ -300,6 +300,49 @@ func TestLongListsByDeltas(t *testing.T) {
 	}
 }
 
+// TestAnIDIsGivenToAnotherTopic: of the first one nothing stays, whatever the two have in
+// common. Between the images of a delta the id may have been both.
+func TestAnIDIsGivenToAnotherTopic(t *testing.T) {
+	l := tieredLog(t)
+	l.accepted(NewRecordCleaning(1, 2, storage.PartitionID{Topic: testID(7), Index: 1}, 0, Cleaning{To: 5}))
+	before := l.state.Image()
+	topic := testID(7)
+	anew := func(name string, replicas ...[]int32) *Image {
+		l := &testLog{t: t, state: NewState(), index: before.Offset()}
+		l.state.image.Store(before)
+		l.accepted(&pb.DeleteTopic{TopicId: topic[:]})
+		c := &pb.CreateTopic{TopicId: topic[:], Name: name}
+		for _, of := range replicas {
+			c.Assignments = append(c.Assignments, &pb.Assignment{Replicas: of})
+		}
+		l.accepted(c)
+		return l.state.Image()
+	}
+	both := []int32{1, 2}
+	longer := &testLog{t: t, state: NewState()}
+	longer.state.image.Store(anew("t", both, both))
+	longer.index = longer.state.Image().Offset()
+	longer.fill(8) // beyond what the first had; never compacted by key
+	longer.accepted(NewCommitObject(1, 2, longer.prepare(1), 1000, []PartitionRange{rangeAt(1, 0, 20)}))
+	swapped := reassigned(before, storage.PartitionID{Topic: topic}, 2, 1)
+	for what, after := range map[string]*Image{
+		"another name":      anew("u", both, both),
+		"fewer partitions":  anew("t", both),
+		"the same, empty":   anew("t", both, both),
+		"the same, longer":  longer.state.Image(),
+		"replicas in order": swapped,
+	} {
+		for _, broker := range []int32{1, 3} {
+			v := NewView()
+			mustApply(t, v, EncodeDelta(nil, before, broker))
+			mustApply(t, v, EncodeDelta(before, after, broker))
+			if got, want := showSlice(v.Image(), broker, false), showSlice(after, broker, true); got != want {
+				t.Errorf("%s, broker %d, by deltas:\n%s\nthe image:\n%s", what, broker, got, want)
+			}
+		}
+	}
+}
+
 // TestOneRangeMoreIsAllThatIsSent, however many the partition has.
 func TestOneRangeMoreIsAllThatIsSent(t *testing.T) {
 	l := newLog(t, 1)

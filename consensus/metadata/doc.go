@@ -33,6 +33,14 @@
 // partition names any more is dying until a command brings its content, by which
 // the objects in it are condemned.
 //
+// A cluster of several processes (feature level 9, docs/design/0012-cluster-metadata.md).
+// Of each partition the ISR and the ELR hold every record that was acknowledged, and
+// nobody else is known to: whom a partition is led by is derived from them, in the same
+// command that fences, registers, drains or lets in a broker, under a leader epoch of its
+// own. Others lead only where that is asked for. A leader changes its ISR at the partition
+// epoch that it knows, and names each follower by its registration. A reassignment keeps
+// old and new replicas until all that are to stay are in sync.
+//
 // An entry of the metadata log in the bucket is announced before it is put (feature level
 // 8, [Image.Announced], docs/design/0007-lineage.md), and has nothing that comes after:
 // by that an image knows its own entries from those of a copy.
@@ -59,11 +67,11 @@
 //
 // The first record is the header; it counts the brokers, configs (of brokers; of groups
 // from feature level 6 on, of client metrics from 7), client quotas (feature level 5),
-// topics, objects, manifests and ranges that follow in that order, each kind sorted,
+// controllers (feature level 9), topics, objects, manifests and ranges that follow in that order, each kind sorted,
 // many ranges to a record. Nothing may follow them. Ranges are written as columns
 // (columns.go), in commands too: about 20 bytes each, and 16 more where each is of
 // another topic. A cluster at level 1 or 2 has the snapshot that the first versions
-// wrote.
+// wrote, and one below level 9 that of the last version before it.
 //
 // A delta between two images, integers little-endian:
 //

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage"
@@ -336,4 +337,60 @@ func large(b *testing.B, topics, partitions int) *State {
 func isStop(err error) bool {
 	_, ok := errors.AsType[*StopError](err)
 	return ok
+}
+
+// BenchmarkApplyCluster measures what a cluster does all the time, and what it does when
+// a broker falls, among 100,000 partitions of three replicas on six brokers.
+func BenchmarkApplyCluster(b *testing.B) {
+	for _, shape := range []struct{ topics, partitions int }{{1, 100_000}, {1000, 100}} {
+		name := fmt.Sprintf("topics=%d/partitions=%d", shape.topics, shape.partitions)
+		s := NewState()
+		index := uint64(0)
+		apply := func(body proto.Message) any {
+			index++
+			result, err := s.Apply(index, mustCommand(b, body))
+			if err != nil || Refused(result) != nil {
+				b.Fatalf("index %d: %v, %v", index, result, err)
+			}
+			return result
+		}
+		apply(&pb.InitCluster{ClusterId: "c", FeatureLevel: ClusterFeatureLevel})
+		epochs := map[int32]int64{}
+		for id := int32(0); id < 6; id++ {
+			epochs[id] = int64(apply(&pb.RegisterBroker{BrokerId: id, Incarnation: make([]byte, 16), Directory: make([]byte, 16)}).(BrokerEpoch))
+			apply(&pb.FenceBroker{BrokerId: id, BrokerEpoch: epochs[id]})
+		}
+		assignments := make([]*pb.Assignment, shape.partitions)
+		for i := range assignments {
+			assignments[i] = &pb.Assignment{Replicas: []int32{int32(i % 6), int32((i + 1) % 6), int32((i + 2) % 6)}}
+		}
+		for i := range shape.topics {
+			id := numberedID(i)
+			apply(&pb.CreateTopic{TopicId: id[:], Name: fmt.Sprintf("topic-%d", i), Assignments: assignments})
+		}
+		rng := rand.New(rand.NewPCG(1, 2))
+		b.Run("change=isr/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				id := numberedID(rng.IntN(shape.topics))
+				_, p := s.Image().Partition(storage.PartitionID{Topic: id, Index: int32(rng.IntN(shape.partitions))})
+				c := PartitionChange{Partition: storage.PartitionID{Topic: id, Index: p.Index}, LeaderEpoch: p.LeaderEpoch, PartitionEpoch: p.PartitionEpoch}
+				for _, replica := range p.Replicas {
+					if replica == p.Leader || len(p.ISR) < 3 || rng.IntN(2) == 0 {
+						c.ISR = append(c.ISR, ReplicaEpoch{replica, epochs[replica]})
+					}
+				}
+				if results := apply(NewAlterPartitions(p.Leader, epochs[p.Leader], []PartitionChange{c})).(PartitionResults); results[0] != nil {
+					b.Fatal(results[0])
+				}
+			}
+		})
+		b.Run("change=fall-and-return/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				apply(&pb.FenceBroker{BrokerId: 1, BrokerEpoch: epochs[1], Fenced: true})
+				apply(&pb.FenceBroker{BrokerId: 1, BrokerEpoch: epochs[1]})
+			}
+		})
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"testing"
@@ -287,6 +288,75 @@ func TestADeltaTakesNoMoreThanItsLength(t *testing.T) {
 	}
 }
 
+// checkView says what must hold in every image of a view.
+func checkView(t testing.TB, v *View) {
+	t.Helper()
+	m := v.Image()
+	named := map[storage.ObjectID]int{}
+	for topic := range m.Topics() {
+		for p := range topic.Partitions.All() {
+			if wrong := p.checkTier(); wrong != "" {
+				t.Fatalf("%s-%d: %s", topic.Name, p.Index, wrong)
+			}
+			for _, is := range p.Filed() {
+				named[is.ID]++
+			}
+			end := storage.NoOffset
+			for r := range p.Ranges().All() {
+				if end != storage.NoOffset && r.Base != end {
+					t.Fatalf("%s-%d: [%d, %d) behind %d", topic.Name, p.Index, r.Base, r.End, end)
+				}
+				end = r.End
+				named[r.Object]++
+			}
+		}
+	}
+	if m.objects[Committed].len() != len(named) {
+		t.Fatalf("%d objects are known, %d named", m.objects[Committed].len(), len(named))
+	}
+	for id, n := range named {
+		if o, known := m.Object(id); !known || v.named[id] != n {
+			t.Fatalf("object %s is named by %d, counted as %d: %+v", id, n, v.named[id], o)
+		}
+	}
+}
+
+// TestADamagedDeltaIsRefusedOrHolds: bytes of a body changed at random, under a checksum
+// that is right, give an error and change nothing, or an image in which all holds.
+func TestADamagedDeltaIsRefusedOrHolds(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	l := tieredLog(t)
+	before := l.state.Image()
+	l.fill(1)
+	l.logStart(25)
+	after := l.state.Image()
+	begin := EncodeDelta(nil, before, 1)
+	deltas := [][]byte{EncodeDelta(before, after, 1), EncodeDelta(nil, after, 1)}
+	taken := 0
+	for n := range 5_000 {
+		damaged := bytes.Clone(deltas[n%2])
+		for range 1 + rng.IntN(3) {
+			damaged[deltaHeaderSize+rng.IntN(len(damaged)-deltaHeaderSize)] = byte(rng.Uint32())
+		}
+		sealDelta(damaged)
+		v := NewView()
+		mustApply(t, v, begin)
+		was := v.Image()
+		if err := v.Apply(damaged); err != nil && v.Image() != was {
+			t.Fatalf("%v, and the image stands at %d", err, v.Image().Offset())
+		} else if err == nil {
+			taken++
+		}
+		checkView(t, v)
+	}
+	if taken == 0 {
+		t.Error("none was taken: this shows nothing")
+	}
+	t.Logf("%d taken", taken)
+}
+
 // FuzzDelta: no bytes crash a view, and what it takes it can tell again. The body is
 // fuzzed; the frame is put around it.
 func FuzzDelta(f *testing.F) {
@@ -314,35 +384,8 @@ func FuzzDelta(f *testing.F) {
 			}
 			return
 		}
-		m := v.Image()
-		named := map[storage.ObjectID]int{}
-		for topic := range m.Topics() {
-			for p := range topic.Partitions.All() {
-				if wrong := p.checkTier(); wrong != "" {
-					t.Fatalf("%s-%d: %s", topic.Name, p.Index, wrong)
-				}
-				for _, is := range p.Filed() {
-					named[is.ID]++
-				}
-				end := storage.NoOffset
-				for r := range p.Ranges().All() {
-					if end != storage.NoOffset && r.Base != end {
-						t.Fatalf("%s-%d: [%d, %d) behind %d", topic.Name, p.Index, r.Base, r.End, end)
-					}
-					end = r.End
-					named[r.Object]++
-				}
-			}
-		}
-		if m.objects[Committed].len() != len(named) {
-			t.Fatalf("%d objects are known, %d named", m.objects[Committed].len(), len(named))
-		}
-		for id, n := range named {
-			if o, known := m.Object(id); !known || v.named[id] != n {
-				t.Fatalf("object %s is named by %d, counted as %d: %+v", id, n, v.named[id], o)
-			}
-		}
-		again, slice := NewView(), *m
+		checkView(t, v)
+		again, slice := NewView(), *v.Image()
 		for state := range slice.unseen {
 			slice.unseen[state] = 0 // what it shows is all that there is, now
 		}

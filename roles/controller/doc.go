@@ -3,7 +3,15 @@
 // of brokers; the log belongs to consensus, the rules that hold whatever is
 // proposed to consensus/metadata.
 //
-// Pure cores: placement.go (which broker holds which replica), liveness.go (who
+// Of several controllers the one that consensus has lead decides, once it knows all that
+// was decided before it: the others, and a leader that is still to begin, refuse with
+// NotController whatever proposes or judges (see leads). Duties begin and end with the
+// term (reign.go): liveness, feature levels, the bucket's keeper and its shipper. What
+// only reads an image is anybody's: Image, Subscribe, and state of the bucket as this
+// controller knows it, which is the leader's alone to know well.
+//
+// Pure cores: reign.go (whether this controller leads), placement.go (which broker holds
+// which replica), liveness.go (who
 // has been silent too long), decide.go (from a request and an image to a
 // command), collector.go and retention.go (what is deleted), clock.go (by which
 // time), check.go (how bucket and catalogue stand to each other), shelf.go (what
@@ -17,6 +25,7 @@
 // first heartbeat of that registration.
 //
 // Errors that concern the caller are [*metadata.Error]; their codes are Kafka's.
-// All methods may be called from any goroutine. One goroutine delivers images,
-// one watches the heartbeats; Close ends both and waits.
+// All methods may be called from any goroutine. One goroutine delivers images, one
+// follows who leads, and watches the heartbeats while this one does, one waits until the
+// controller has arrived; Close ends all and waits.
 package controller

@@ -240,6 +240,30 @@ func TestGroupMakesOneCluster(t *testing.T) {
 	})
 }
 
+// Subscribers hear who leads as it changes, though nothing is decided meanwhile.
+func TestSubscribersHearWhoLeads(t *testing.T) {
+	inGroup(t, nil, func(t *testing.T, g *group) {
+		old := g.leader()
+		var mu sync.Mutex
+		var heard []int32
+		cancel := g.follower().Subscribe(func(image *metadata.Image) {
+			mu.Lock()
+			defer mu.Unlock()
+			heard = append(heard, image.ControllerID())
+		})
+		defer cancel()
+		g.agree()
+		g.close(uint64(old.opt.NodeID))
+		next := g.leader()
+		time.Sleep(time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		if len(heard) < 2 || heard[0] != old.opt.NodeID || heard[len(heard)-1] != next.opt.NodeID {
+			t.Errorf("heard of leaders %v; %d led, and %d does", heard, old.opt.NodeID, next.opt.NodeID)
+		}
+	})
+}
+
 // What only the leader knows, only the leader answers: a follower that took a heartbeat
 // would let a dead broker live, and one that checks a request would judge by old state.
 func TestOnlyTheLeaderDecides(t *testing.T) {

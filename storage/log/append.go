@@ -370,7 +370,7 @@ func (p *pending) Committed(err error) {
 			l.parked = append(l.parked, p)
 		}
 	}
-	logStart, synced := l.logStart, l.replica.synced
+	logStart, synced, follows := l.logStart, l.replica.synced, l.followed != storage.NoEpoch
 	l.mu.Unlock()
 	switch {
 	case parks:
@@ -388,7 +388,7 @@ func (p *pending) Committed(err error) {
 	if !parks {
 		p.recycle()
 	}
-	if l.fed() || moved {
+	if l.fed() || moved || follows {
 		l.tellObserver()
 	}
 }

@@ -15,7 +15,9 @@ import (
 // Replicated is told, exactly once, that replicated batches are on disk, or never will
 // be. It must not block. It is called on the WAL's goroutine, in the order of the log.
 type Replicated interface {
-	// Replicated says where what is on disk of the log ends now. Errors: ErrFenced,
+	// Replicated says where what is on disk of the log ends now. By the time that a
+	// leader is told, the log may have been shortened: what goes to another stream than
+	// the batches came by is [Log.Progress], asked anew. Errors: ErrFenced,
 	// the batches were taken back before they were on disk; ErrDead.
 	Replicated(synced storage.Offset, err error)
 }

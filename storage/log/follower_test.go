@@ -232,6 +232,8 @@ func TestFollowerIsCommittedAsFarAsItsDisk(t *testing.T) {
 	w := newSignal()
 	l.Watch(1, w)
 	let := fs.holdSyncs(t)
+	o := &seen{}
+	l.Observe(o)
 	done, err := replicated(t, l, 1, stamped(values(t, "1"), 1, 1))
 	if err != nil {
 		t.Fatal(err)
@@ -249,6 +251,10 @@ func TestFollowerIsCommittedAsFarAsItsDisk(t *testing.T) {
 		t.Fatalf("%+v", a)
 	}
 	<-w.woken
+	flush(t, l.store)
+	if p := o.last.Load(); p.Synced != 2 || p.Epoch != storage.NoEpoch {
+		t.Fatalf("it was told of %+v", p)
+	}
 	if got := contents(t, l, 0, HighWatermark); !slices.Equal(got, []string{"0", "1"}) {
 		t.Fatalf("%q", got)
 	}

@@ -15,7 +15,8 @@ import (
 // registration, so an epoch that it finds on its disk is not its own.
 // What SetReplicas said is for this epoch; what followers confirmed before counts no more.
 // Of a log that was followed, all that the controller said of the log start and of what
-// the bucket has is taken for committed now. Leading an epoch again that is led already
+// the bucket has is taken for committed now. Who is elected calls Resign, SetLogStart,
+// SetUploaded, SetReplicas and BecomeLeader, in this order. Leading an epoch again that is led already
 // does nothing. Errors: ErrFenced, and those of SetUploaded.
 func (l *Log) BecomeLeader(epoch storage.Epoch) error {
 	l.mu.Lock()
@@ -65,6 +66,21 @@ func (l *Log) BecomeLeader(epoch storage.Epoch) error {
 	l.mu.Unlock()
 	o.tell(l)
 	return nil
+}
+
+// Resign ends the epoch that is led or followed: appends that were not answered are refused
+// with ErrNotLeader. It is for a broker that was elected, so that what the controller says
+// before BecomeLeader is taken: under its new epoch, what its log has is the leader's.
+func (l *Log) Resign() {
+	l.mu.Lock()
+	l.rest()
+	parked, woken := l.parked, l.takeWaiters(nil)
+	l.parked = nil
+	l.mu.Unlock()
+	for _, p := range parked {
+		p.refuse(ErrNotLeader)
+	}
+	wake(woken)
 }
 
 // takeOver has a log that is about to be led take for committed what the controller said
@@ -263,9 +279,10 @@ func (l *Log) readable(offset storage.Offset) error {
 // cause for.
 type Observer interface{ LogMoved(l *Log) }
 
-// Observe has o told, from now on, when the log's end or its high watermark has moved, or
-// when a read of what is not on disk yet ended early, for want of memory to pin, and what
-// it left out is on disk. nil: nobody is told any more, but by a call that is under way.
+// Observe has o told, from now on, when the log's end or its high watermark has moved; of
+// a log that is followed, when more of it is on disk; of one that is led, when a read of
+// what is not on disk yet ended early, for want of memory to pin, and what it left out is
+// on disk. nil: nobody is told any more, but by a call that is under way.
 func (l *Log) Observe(o Observer) {
 	if o == nil {
 		l.observer.Store(nil)

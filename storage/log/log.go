@@ -154,7 +154,7 @@ func (l *Log) EpochAt(offset storage.Offset) storage.Epoch {
 // watermark of a log that is led, and the WAL's.
 func (l *Log) SetLogStart(offset storage.Offset) error {
 	l.mu.Lock()
-	if l.followed != storage.NoEpoch && guard.Check("log.follower-start", offset > l.replica.highWatermark) {
+	if l.followed != storage.NoEpoch && !guard.Check("log.follower-start", offset <= l.replica.highWatermark) {
 		l.told.logStart = max(l.told.logStart, offset)
 		l.mu.Unlock()
 		return nil

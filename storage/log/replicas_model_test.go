@@ -100,11 +100,9 @@ type simulation struct {
 }
 
 type simConfirm struct {
-	leader, follower         int32
-	stream                   simStream
-	synced                   storage.Offset
-	err                      error
-	leaderLife, followerLife int
+	follower     int32
+	followerLife int
+	err          error
 }
 
 func (s *simulation) fatalf(format string, args ...any) {
@@ -271,14 +269,13 @@ func (s *simulation) tell(n *simNode) {
 			s.fatalf("node %d: %s at %+v: %v; %+v", n.id, what, i, err, n.log.History())
 		}
 	}
-	follows := i.leader != n.id
-	if follows && i.leader >= 0 {
+	if i.leader != n.id { // nobody may lead
 		must("follow", n.log.BecomeFollower(i.epoch))
+	} else if was.epoch != i.epoch {
+		n.log.Resign()
 	}
-	if i.leader >= 0 {
-		must("log start", n.log.SetLogStart(i.logStart))
-		must("uploaded", n.log.SetUploaded(i.uploaded))
-	}
+	must("log start", n.log.SetLogStart(i.logStart))
+	must("uploaded", n.log.SetUploaded(i.uploaded))
 	if i.leader == n.id {
 		n.log.SetReplicas(Replicas{InSync: without3(i.inSync, n.id)})
 		first := was.epoch != i.epoch

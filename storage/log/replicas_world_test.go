@@ -68,7 +68,7 @@ func (s *simulation) replicate(leader, follower *simNode) {
 		if err := follower.store.AdmitReplica(context.Background(), len(records)); err != nil {
 			s.fatalf("node %d: %v", follower.id, err)
 		}
-		to := &simReplicated{s, simConfirm{leader: leader.id, follower: follower.id, stream: now, leaderLife: leader.life, followerLife: follower.life}}
+		to := &simReplicated{s, simConfirm{follower: follower.id, followerLife: follower.life}}
 		if err := follower.log.AppendReplicated(records, l.Epoch, to); err != nil {
 			s.fatalf("node %d: %v; %+v", follower.id, err, follower.log.History())
 		}
@@ -84,10 +84,10 @@ type simReplicated struct {
 	c simConfirm
 }
 
-func (r *simReplicated) Replicated(synced storage.Offset, err error) {
+func (r *simReplicated) Replicated(_ storage.Offset, err error) {
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
-	r.c.synced, r.c.err = synced, err
+	r.c.err = err
 	r.s.acks = append(r.s.acks, r.c)
 }
 
@@ -124,12 +124,16 @@ func (s *simulation) deliver() {
 	s.acks, s.answers = nil, nil
 	s.mu.Unlock()
 	for _, c := range acks {
-		leader := s.nodes[c.leader]
-		if c.err != nil || s.streams[[2]int32{c.leader, c.follower}] != c.stream || !leader.up || leader.life != c.leaderLife || s.nodes[c.follower].life != c.followerLife {
-			continue
-		}
-		if err := leader.log.Confirm(c.follower, c.synced, c.stream.epoch); err != nil {
-			s.fatalf("node %d: %v", c.leader, err)
+		// What came by an older stream is on disk all the same; as it was on its way, the
+		// log may have been shortened, so it is asked anew.
+		for key, stream := range s.streams {
+			leader, follower := s.nodes[key[0]], s.nodes[key[1]]
+			if c.err != nil || key[1] != c.follower || stream.follower != c.followerLife || !leader.up || !follower.up {
+				continue
+			}
+			if err := leader.log.Confirm(c.follower, follower.log.Progress().Synced, stream.epoch); err != nil {
+				s.fatalf("node %d: %v", leader.id, err)
+			}
 		}
 	}
 	for _, a := range answers {
@@ -137,11 +141,12 @@ func (s *simulation) deliver() {
 	}
 }
 
-// grow proposes a follower that has caught up for those in sync, for one life of it.
+// grow proposes a follower that has caught up for those in sync, for one life of it, on top
+// of those that the leader knows of, and one at a time.
 func (s *simulation) grow(leader, follower *simNode) {
 	l := leader.log.History()
 	stream := s.streams[[2]int32{leader.id, follower.id}]
-	if !l.Leads || l.Epoch != s.image.epoch || slices.Contains(s.image.inSync, follower.id) || stream != (simStream{l.Epoch, leader.life, follower.life}) {
+	if !l.Leads || l.Epoch != s.image.epoch || !slices.Equal(leader.told.inSync, s.image.inSync) || slices.Contains(s.image.inSync, follower.id) || stream != (simStream{l.Epoch, leader.life, follower.life}) {
 		return
 	}
 	leader.log.mu.Lock()
@@ -159,6 +164,11 @@ func (s *simulation) shrink(leader, follower *simNode) {
 	if l := leader.log.History(); l.Leads && l.Epoch == s.image.epoch && slices.Contains(s.image.inSync, follower.id) {
 		s.decide(func(i *simImage) { i.inSync = without3(i.inSync, follower.id) })
 	}
+}
+
+// leads reports whether the controller would have the broker lead as it does.
+func (s *simulation) leads(n *simNode) bool {
+	return s.image.leader == n.id && n.log.Progress().Epoch == s.image.epoch
 }
 
 // upload has the bucket have some more, if the leader is the controller's.
@@ -226,7 +236,7 @@ func (s *simulation) produce(p *simProducer, n *simNode) {
 }
 
 func (s *simulation) send(p *simProducer, n *simNode, b *simBatch) {
-	answer := simAnswer{node: int(n.id), life: n.life, current: n.told.epoch == s.image.epoch && p.unacked[0] == b, producer: p, batch: b}
+	answer := simAnswer{node: int(n.id), life: n.life, current: s.leads(n) && p.unacked[0] == b, producer: p, batch: b}
 	raw := bytes.Clone(b.bytes)
 	o := AppendOptions{Epoch: p.epoch}
 	if p.transactional {
@@ -243,7 +253,7 @@ func (s *simulation) send(p *simProducer, n *simNode, b *simBatch) {
 }
 
 func (s *simulation) sendMarker(p *simProducer, n *simNode) {
-	answer := simAnswer{node: int(n.id), life: n.life, current: n.told.epoch == s.image.epoch, producer: p, batch: p.marker, marker: true}
+	answer := simAnswer{node: int(n.id), life: n.life, current: s.leads(n), producer: p, batch: p.marker, marker: true}
 	m := Marker{ProducerID: p.id, CoordinatorEpoch: 3, Commit: p.next%2 == 0}
 	n.log.AppendMarker(context.Background(), sentAt, m, MarkerOptions{Epoch: p.epoch}, &simAppended{s, answer})
 }

@@ -42,6 +42,12 @@ func TestManyProducersSurviveInSeveralParts(t *testing.T) {
 
 func TestStateReadsBack(t *testing.T) {
 	t.Run("state", func(t *testing.T) { stateReadsBack(t, goldenState(), "testdata/state.hex") })
+	t.Run("ahead", func(t *testing.T) {
+		got := stateReadsBack(t, goldenAhead(), "testdata/ahead.hex")
+		if got.knows() != 120 || !slices.Equal(got.aborted, []span{{7, 2, 110}}) {
+			t.Errorf("as of %d, aborted %v", got.knows(), got.aborted)
+		}
+	})
 	t.Run("transactions", func(t *testing.T) {
 		got := stateReadsBack(t, goldenTransactions(), "testdata/transactions.hex")
 		// As of the high watermark: the marker above it is yet to come.
@@ -106,6 +112,18 @@ func goldenTransactions() *state {
 	return s
 }
 
+// goldenAhead is the state in testdata/ahead.hex: as of 120, in a log that is committed to
+// 100.
+func goldenAhead() *state {
+	s := goldenState()
+	s.asOf, s.localStart = 120, 100
+	s.producers[7].sent = slices.Concat(s.producers[7].sent[:2], []sentBatch{{last: 120, timestamp: 13, first: 11, epoch: 1}})
+	delete(s.producers, 8)
+	s.producers[8] = &producer{open: 121, millis: 1, sent: []sentBatch{{last: 121}}}
+	s.aborted = []span{{7, 2, 110}}
+	return s
+}
+
 func stateReadsBack(t *testing.T, s *state, golden string) state {
 	t.Helper()
 	parts := s.encode(maxStatePart)
@@ -151,6 +169,7 @@ func goldenState() *state {
 func FuzzState(f *testing.F) {
 	f.Add(goldenState().encode(maxStatePart)[0])
 	f.Add(goldenTransactions().encode(maxStatePart)[0])
+	f.Add(goldenAhead().encode(maxStatePart)[0])
 	f.Add((&state{}).encode(maxStatePart)[0])
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, in []byte) {
@@ -166,7 +185,7 @@ func FuzzState(f *testing.F) {
 				t.Fatalf("what was written is refused: %v", err)
 			}
 		}
-		if again.localStart != s.localStart || again.highWatermark != s.highWatermark || !slices.Equal(again.epochs, s.epochs) || len(again.producers) != len(s.producers) {
+		if again.localStart != s.localStart || again.highWatermark != s.highWatermark || again.knows() != s.knows() || !slices.Equal(again.epochs, s.epochs) || len(again.producers) != len(s.producers) {
 			t.Fatalf("read %+v, and then %+v", s, again)
 		}
 		if !slices.Equal(again.aborted, s.aborted) || !slices.Equal(again.committed, s.committed) {

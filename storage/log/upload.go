@@ -135,7 +135,7 @@ func (l *Log) Uploaded() storage.Offset {
 // and the WAL's.
 func (l *Log) SetUploaded(end storage.Offset) error {
 	l.mu.Lock()
-	if l.followed != storage.NoEpoch && guard.Check("log.follower-uploaded", end > l.replica.highWatermark) {
+	if l.followed != storage.NoEpoch && !guard.Check("log.follower-uploaded", end <= l.replica.highWatermark) {
 		l.told.uploaded = max(l.told.uploaded, end)
 		end = l.replica.highWatermark
 	}

@@ -40,6 +40,10 @@ type Options struct {
 	Dir string
 	// Properties go over the node's own, key by key.
 	Properties map[string]string
+	// Addr and Controller are the host:port of its listeners; empty: free ports of
+	// loopback. A node that is one of several has theirs in Properties too
+	// (node.id, controller.quorum.voters).
+	Addr, Controller string
 	// HeapMiB is the size of the heap in MiB. Default: 1024, Kafka's own.
 	HeapMiB int
 }
@@ -68,12 +72,18 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Addr == "" {
+		o.Addr = fmt.Sprintf("127.0.0.1:%d", ports[0])
+	}
+	if o.Controller == "" {
+		o.Controller = fmt.Sprintf("127.0.0.1:%d", ports[1])
+	}
 	s := &Server{
-		addr: fmt.Sprintf("127.0.0.1:%d", ports[0]), lib: o.Lib, logging: filepath.Join(o.Dir, "log4j2.properties"),
+		addr: o.Addr, lib: o.Lib, logging: filepath.Join(o.Dir, "log4j2.properties"),
 		log: &tail{}, ended: make(chan struct{}),
 	}
 	properties := filepath.Join(o.Dir, "server.properties")
-	if err := write(properties, nodeProperties(o, s.addr, ports[1])); err != nil {
+	if err := write(properties, nodeProperties(o)); err != nil {
 		return nil, err
 	}
 	if err := write(s.logging, warnings()); err != nil {
@@ -188,12 +198,12 @@ func (s *Server) brokers(ctx context.Context) (int32, error) {
 }
 
 // nodeProperties are those of one node that is broker and controller.
-func nodeProperties(o Options, addr string, controller int) map[string]string {
+func nodeProperties(o Options) map[string]string {
 	p := map[string]string{
 		"process.roles":                                    "broker,controller",
 		"node.id":                                          "1",
-		"controller.quorum.voters":                         fmt.Sprintf("1@127.0.0.1:%d", controller),
-		"listeners":                                        fmt.Sprintf("PLAINTEXT://%s,CONTROLLER://127.0.0.1:%d", addr, controller),
+		"controller.quorum.voters":                         "1@" + o.Controller,
+		"listeners":                                        "PLAINTEXT://" + o.Addr + ",CONTROLLER://" + o.Controller,
 		"controller.listener.names":                        "CONTROLLER",
 		"inter.broker.listener.name":                       "PLAINTEXT",
 		"log.dirs":                                         filepath.Join(o.Dir, "data"),
