@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -60,44 +61,57 @@ type heldBatch struct {
 	sum  [sha256.Size]byte
 }
 
+// standing is a frame that nothing has taken the place of.
+type standing struct {
+	sequence uint64
+	header   wal.Header
+	batches  replica
+}
+
 // replicasIn reads the log of a server that has ended, as it lies.
 func replicasIn(dir string, topic storage.TopicID) (map[int32]replica, error) {
 	fsys, err := disk.OpenOS(dir)
 	if err != nil {
 		return nil, err
 	}
-	all := map[int32]replica{}
-	var seq uint64
+	var frames []standing
 	err = wal.Inspect(fsys, ".", func(f wal.Inspected) error {
-		if f.Problem != "" || f.Header.Partition.Topic != topic {
+		if f.Problem != "" {
 			return nil // the end may be torn, which loses nothing that was said to be there
 		}
-		if f.Sequence < seq {
-			return fmt.Errorf("frame %d of %s stands behind frame %d", f.Sequence, f.File, seq)
+		// A recovery goes on where what it stands by ends, in a fresh file.
+		frames = frames[:sort.Search(len(frames), func(i int) bool { return frames[i].sequence >= f.Sequence })]
+		if f.Header.Partition.Topic != topic {
+			return nil
 		}
-		seq = f.Sequence
-		r := all[f.Header.Partition.Index]
+		s := standing{sequence: f.Sequence, header: f.Header, batches: replica{}}
+		for rest := f.Payload; f.Header.Kind == wal.KindData && len(rest) > 0; {
+			b, after, err := batch.Next(rest)
+			if err != nil {
+				return fmt.Errorf("frame %d of %s: %w", f.Sequence, f.File, err)
+			}
+			s.batches[b.BaseOffset()] = heldBatch{next: b.NextOffset(), sum: sha256.Sum256(rest[:len(rest)-len(after)])}
+			rest = after
+		}
+		frames = append(frames, s)
+		return nil
+	})
+	all := map[int32]replica{}
+	for _, f := range frames {
+		r := all[f.header.Partition.Index]
 		if r == nil {
 			r = replica{}
-			all[f.Header.Partition.Index] = r
+			all[f.header.Partition.Index] = r
 		}
-		switch f.Header.Kind {
+		switch f.header.Kind {
 		case wal.KindTruncate:
-			maps.DeleteFunc(r, func(base storage.Offset, _ heldBatch) bool { return base >= f.Header.Offset })
+			maps.DeleteFunc(r, func(base storage.Offset, _ heldBatch) bool { return base >= f.header.Offset })
 		case wal.KindDrop:
 			clear(r)
 		case wal.KindData:
-			for rest := f.Payload; len(rest) > 0; {
-				b, after, err := batch.Next(rest)
-				if err != nil {
-					return fmt.Errorf("frame %d of %s: %w", f.Sequence, f.File, err)
-				}
-				r[b.BaseOffset()] = heldBatch{next: b.NextOffset(), sum: sha256.Sum256(rest[:len(rest)-len(after)])}
-				rest = after
-			}
+			maps.Copy(r, f.batches)
 		}
-		return nil
-	})
+	}
 	return all, err
 }
 
