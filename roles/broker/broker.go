@@ -123,7 +123,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 	b.openReplication()
 	if err := b.openCold(); err != nil {
 		b.stop()
-		return nil, errors.Join(err, b.transactions.Close(), b.groups.Close())
+		return nil, errors.Join(err, b.closeReplication(), b.transactions.Close(), b.groups.Close())
 	}
 	if t := opt.Tier; t != nil && t.Shipped != nil {
 		b.releaser = newReleaser(releaserOptions{

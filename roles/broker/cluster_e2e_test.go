@@ -173,7 +173,7 @@ func TestGroupsAreFoundFromEveryBroker(t *testing.T) {
 	for at := int32(1); at <= 3; at++ { // whatever broker leads the partitions
 		got := c.nodes[at].lags()
 		for partition := range 3 {
-			key := fmt.Sprintf("records %s in %d", c.groupAt(at), partition)
+			key := fmt.Sprintf("records %s %d in", c.groupAt(at), partition)
 			if is, ok := got[key]; !ok || is != 7 {
 				t.Errorf("broker %d: %s is %v (%t), want 7", at, key, is, ok)
 			}
