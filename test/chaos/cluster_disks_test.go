@@ -89,7 +89,7 @@ func (v *volume) fill() error {
 // back by itself once there is room.
 func TestClusterSurvivesAFullDisk(t *testing.T) {
 	t.Parallel()
-	d := newVolumeCluster(t, 78, 3, 1<<30, "wal.segment_size=2MiB").drill(2000)
+	d := newVolumeCluster(t, 78, 3, 1<<30, "broker.message_max_bytes=256KiB", "wal.segment_size=2MiB").drill(2000)
 	d.suffer(25*time.Second, func() string {
 		i := d.rng.IntN(len(d.nodes))
 		must(t, d.volumes[i].fill())
