@@ -169,7 +169,7 @@ func TestDeltasShowEachBrokerItsSlice(t *testing.T) {
 				}
 				s = restored
 			case 2, 3:
-				apply(index, drawClusterCommand(t, before))
+				apply(index, drawCommandOfSlices(t, before))
 			default:
 				apply(index, drawCommand(t, before, shelf))
 			}
@@ -178,8 +178,8 @@ func TestDeltasShowEachBrokerItsSlice(t *testing.T) {
 	})
 }
 
-// drawClusterCommand draws a command about what drawCommand leaves alone.
-func drawClusterCommand(t *rapid.T, m *Image) proto.Message {
+// drawCommandOfSlices draws a command about what drawCommand leaves alone.
+func drawCommandOfSlices(t *rapid.T, m *Image) proto.Message {
 	broker := rapid.Int32Range(1, 4).Draw(t, "broker")
 	topic := testID(byte(rapid.IntRange(1, 2).Draw(t, "topic")))
 	switch rapid.IntRange(0, 6).Draw(t, "cluster command") {

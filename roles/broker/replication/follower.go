@@ -50,6 +50,7 @@ type session struct {
 	log       *log.Log
 	epoch     storage.Epoch
 	ended     atomic.Bool // another has taken its place, or it was refused
+	began     atomic.Bool // the log was brought to where the leader goes on: it is not shortened any more
 
 	// Guarded by in.mu.
 	synced  storage.Offset
@@ -222,7 +223,6 @@ func (s *session) obey(ctx context.Context, e *rpc.Push) error {
 		if err := s.log.TruncateTo(e.Offset, s.epoch); err != nil {
 			return err
 		}
-		s.confirm(s.log.Progress().Synced)
 	case rpc.PushRestart:
 		for _, d := range e.Data {
 			s.state = append(s.state, d...)
@@ -238,7 +238,6 @@ func (s *session) obey(ctx context.Context, e *rpc.Push) error {
 		if err := s.log.Restart(e.Offset, state, s.epoch); err != nil {
 			return err
 		}
-		s.confirm(s.log.Progress().Synced)
 	case rpc.PushRecords:
 		for _, d := range e.Data {
 			if err := s.in.f.o.Store.AdmitReplica(ctx, len(d)); err != nil {
@@ -249,9 +248,15 @@ func (s *session) obey(ctx context.Context, e *rpc.Push) error {
 				return err
 			}
 		}
-		return s.log.SetHighWatermark(e.Offset, s.epoch)
+		if err := s.log.SetHighWatermark(e.Offset, s.epoch); err != nil {
+			return err
+		}
 	default:
 		return fmt.Errorf("an entry of kind %d", e.Kind)
+	}
+	if !s.began.Swap(true) {
+		// What an earlier session appended may have come to disk since the history.
+		s.confirm(s.log.Progress().Synced)
 	}
 	return nil
 }
@@ -259,6 +264,8 @@ func (s *session) obey(ctx context.Context, e *rpc.Push) error {
 // Replicated implements [log.Replicated].
 func (s *session) Replicated(synced storage.Offset, err error) {
 	switch {
+	case s.ended.Load() && err == nil:
+		s.in.f.synced(s.partition)
 	case s.ended.Load():
 	case err == nil:
 		s.confirm(synced)
@@ -267,10 +274,21 @@ func (s *session) Replicated(synced storage.Offset, err error) {
 	}
 }
 
+// synced has the session that took an earlier one's place say what that appended. Before it
+// has begun it may yet shorten the log, and looks by itself when it has.
+func (f *Follower) synced(id storage.PartitionID) {
+	f.mu.Lock()
+	s := f.current[id]
+	f.mu.Unlock()
+	if s != nil && s.began.Load() {
+		s.confirm(s.log.Progress().Synced)
+	}
+}
+
 func (s *session) confirm(synced storage.Offset) {
 	in := s.in
 	in.mu.Lock()
-	s.synced = synced
+	s.synced = max(s.synced, synced)
 	if !s.waiting {
 		s.waiting = true
 		in.confirms = append(in.confirms, s)

@@ -88,3 +88,23 @@ func TestTheWindowBoundsWhatIsUnconfirmed(t *testing.T) {
 		t.Error("it is sent nothing")
 	}
 }
+
+// A feed that has something to send when it moves to the other lane is served there.
+func TestAFeedThatMovesIsServed(t *testing.T) {
+	k := &link{}
+	k.tail, k.catchUp = newLane(k, nil), newLane(k, nil)
+	f := &feed{link: k, lane: k.catchUp, state: feedStreams}
+	k.catchUp.push(f)
+	k.catchUp.move(f, k.tail)
+	if got, turn := k.tail.take(time.Now()); got != f || turn.state != feedOpening {
+		t.Fatal("it is not opened")
+	}
+	f.state = feedStreams
+	k.tail.push(f)
+	if got, _ := k.catchUp.take(time.Now()); got != nil {
+		t.Error("the lane that it left serves it")
+	}
+	if got, _ := k.tail.take(time.Now()); got != f {
+		t.Error("it waits for ever")
+	}
+}

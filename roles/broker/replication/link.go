@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -127,6 +128,10 @@ func earlier(a, b time.Time) time.Time {
 func (l *lane) release(f *feed) {
 	l.close(f)
 	delete(l.feeds, f)
+	if f.queued {
+		l.queue = slices.DeleteFunc(l.queue, func(q *feed) bool { return q == f })
+		f.queued = false
+	}
 }
 
 // close ends the session of a feed.
