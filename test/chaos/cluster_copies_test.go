@@ -19,7 +19,7 @@ func TestExactlyOnceCopySurvivesFailovers(t *testing.T) {
 	c.create("copied", 3)
 	copies := newCopies(t, c, source, c.logs)
 	var done []string
-	begin, least := time.Now(), max(30*time.Second, soak(t))
+	begin, least := time.Now(), max(25*time.Second, soak(t))
 	for time.Since(begin) < least {
 		must(t, copies.broken(copies.goOn()))
 		done = append(done, c.disturb())
@@ -29,5 +29,7 @@ func TestExactlyOnceCopySurvivesFailovers(t *testing.T) {
 		}
 	}
 	copies.finish(t)
+	must(t, copies.broken(c.clean()))
+	must(t, copies.broken(c.agree(t.Context(), source.topic, copies.to.topic)))
 	t.Logf("after %v", done)
 }

@@ -42,7 +42,7 @@ func newCluster(t *testing.T, number, size int, set ...string) *cluster {
 func assemble(t *testing.T, number, size int, set ...string) *cluster {
 	t.Helper()
 	return &cluster{t: t, rng: newRand(t), bin: program(t), dir: t.TempDir(), number: number, nodes: make([]*server, size),
-		set: append([]string{"wal.segment_size=8MiB", "wal.capacity=512MiB", "wal.memory=16MiB"}, set...)}
+		set: slices.Concat([]string{"wal.segment_size=8MiB", "wal.capacity=512MiB", "wal.memory=16MiB"}, collecting, set)}
 }
 
 // begin starts all servers, and waits until all listen.
@@ -261,8 +261,21 @@ func (d *drilled) finishBeside(others ...*producer) {
 		}
 		<-time.After(10 * time.Millisecond)
 	}
-	d.judge(d.agree(ctx, d.history))
+	d.judge(d.clean())
+	d.judge(d.agree(ctx, d.history.topic))
 	d.t.Logf("%d records acked and there, once, in their place, after %v", acked, d.done)
+}
+
+// clean waits until the bucket holds what the catalogue names, whole, and nothing else.
+func (c *cluster) clean() error {
+	for i, s := range c.nodes {
+		report, took, err := s.awaitClean(c.bin, func() (int64, error) { return filesOf(c.bucket()) })
+		if err != nil {
+			return fmt.Errorf("asked of node %d: %w", i+1, err)
+		}
+		c.t.Logf("node %d finds the bucket clean after %v: %d objects, all verified", i+1, took.Round(100*time.Millisecond), report.Committed.Objects)
+	}
+	return nil
 }
 
 // Three servers are killed, stopped, paused, one at a time and all at once: what was
@@ -270,7 +283,7 @@ func (d *drilled) finishBeside(others ...*producer) {
 func TestClusterSurvives(t *testing.T) {
 	t.Parallel()
 	d := newCluster(t, 71, 3).drill(2000)
-	d.suffer(40*time.Second, d.disturb)
+	d.suffer(25*time.Second, d.disturb)
 	d.finish()
 }
 

@@ -63,7 +63,7 @@ func (c *cluster) partition() (links []link, what string) {
 func TestClusterSurvivesPartitions(t *testing.T) {
 	t.Parallel()
 	d := newNetworkCluster(t, 75, 3).drill(1000)
-	d.suffer(30*time.Second, func() string {
+	d.suffer(20*time.Second, func() string {
 		links, what := d.partition()
 		flaps := 1 + d.rng.IntN(2)*d.rng.IntN(4)
 		for range flaps {

@@ -115,64 +115,82 @@ func replicasIn(dir string, topic storage.TopicID) (map[int32]replica, error) {
 	return all, err
 }
 
-// agree waits until all replicas of a topic are in sync, ends the servers, and compares
-// their logs byte by byte, as far back as all of them reach: each to the end that is known.
-func (c *cluster) agree(ctx context.Context, h *history) error {
-	if err := c.inSync(h.topic); err != nil {
-		return err
-	}
+// agree waits until all replicas of topics that nobody writes are in sync, ends the
+// servers, and compares their logs byte by byte, as far back as all of them reach.
+func (c *cluster) agree(ctx context.Context, topics ...string) error {
 	client, err := kgo.NewClient(clientOptions(c)...)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	topics, err := kadm.NewClient(client).ListTopics(ctx, h.topic)
-	if err != nil {
-		return fmt.Errorf("ask for the id of %s: %w", h.topic, err)
+	for _, topic := range topics {
+		if err := c.inSync(topic); err != nil {
+			return err
+		}
 	}
-	id := storage.TopicID(topics[h.topic].ID)
+	described, err := kadm.NewClient(client).ListTopics(ctx, topics...)
+	if err == nil {
+		err = described.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("ask for the ids of %v: %w", topics, err)
+	}
+	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, topics...)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("ask for the ends of %v: %w", topics, err)
+	}
 	for _, s := range c.nodes {
 		s.kill()
 	}
-	logs := make([]map[int32]replica, len(c.nodes))
-	for i := range c.nodes {
-		if logs[i], err = replicasIn(c.data(i)+"/wal", id); err != nil {
-			return fmt.Errorf("read the log of node %d: %w", i+1, err)
+	compared := 0
+	for _, topic := range topics {
+		logs := make([]map[int32]replica, len(c.nodes))
+		for i := range c.nodes {
+			if logs[i], err = replicasIn(c.data(i)+"/wal", storage.TopicID(described[topic].ID)); err != nil {
+				return fmt.Errorf("read the log of node %d: %w", i+1, err)
+			}
 		}
-	}
-	var diverged []error
-	for p := range int32(partitions) {
-		for i, log := range logs {
-			if err := sameBatches(logs[0][p], log[p], storage.Offset(h.known(p))); err != nil {
-				diverged = append(diverged, fmt.Errorf("partition %d of nodes 1 and %d: %w", p, i+1, err))
+		for p := range int32(partitions) {
+			end, _ := ends.Lookup(topic, p)
+			for i := range logs {
+				for j := range i {
+					n, diverged := sameBatches(logs[i][p], logs[j][p], storage.Offset(end.Offset))
+					if compared += n; diverged != nil {
+						err = errors.Join(err, fmt.Errorf("partition %d of %s on nodes %d and %d: %w", p, topic, i+1, j+1, diverged))
+					}
+				}
 			}
 		}
 	}
-	return errors.Join(diverged...)
+	if compared == 0 {
+		err = errors.Join(err, fmt.Errorf("no batch of %v is in two logs", topics))
+	}
+	c.t.Logf("%d batches of %v are the same in two logs", compared, topics)
+	return err
 }
 
-// sameBatches compares two replicas of a partition that are to hold all below end.
-func sameBatches(a, b replica, end storage.Offset) error {
-	if end == 0 {
-		return nil
+// sameBatches compares two replicas of a partition that ends at end, and returns how many
+// batches they have in common. One that was begun anew there has none.
+func sameBatches(a, b replica, end storage.Offset) (compared int, err error) {
+	if len(a) == 0 || len(b) == 0 {
+		return 0, nil
 	}
 	from := max(contiguousFrom(a, end), contiguousFrom(b, end))
 	if from == end {
-		return fmt.Errorf("one of them does not end at %d", end)
+		return 0, fmt.Errorf("one of them does not end at %d", end)
 	}
-	compared := 0
 	for _, base := range slices.Sorted(maps.Keys(a)) {
 		if base >= from && base < end {
 			if a[base] != b[base] {
-				return fmt.Errorf("they differ at offset %d: %v and %v", base, a[base], b[base])
+				return 0, fmt.Errorf("they differ at offset %d: %v and %v", base, a[base], b[base])
 			}
 			compared++
 		}
 	}
-	if compared == 0 {
-		return fmt.Errorf("no batch from offset %d to %d is in both", from, end)
-	}
-	return nil
+	return compared, nil
 }
 
 // contiguousFrom is the least offset from which a replica has all batches up to end; end
