@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -63,6 +64,48 @@ func TestRestartIntoOldEpoch(t *testing.T) {
 	if newRegistration(1).mayLead(n.controller.Image()) {
 		t.Error("leads by another incarnation's registration")
 	}
+}
+
+// unledController refuses the first heartbeats, each with the next error.
+type unledController struct {
+	*testController
+	errs []error
+}
+
+func (c *unledController) Heartbeat(ctx context.Context, id int32, epoch int64) error {
+	if len(c.errs) == 0 {
+		return c.testController.Heartbeat(ctx, id, epoch)
+	}
+	err := c.errs[0]
+	c.errs = c.errs[1:]
+	return err
+}
+
+// A broker that starts while the controllers change their leader outwaits that, and gives
+// up on what another try does not change.
+func TestFirstHeartbeatOutwaitsAnElection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ceased := metadata.Errorf(metadata.RequestTimedOut, "the controller ceased to lead")
+		none := metadata.Errorf(metadata.NotController, "no controller leads")
+		stale := metadata.Errorf(metadata.StaleBrokerEpoch, "another process has the id")
+		n := startNode(t)
+		n.Broker.Close()
+		n.options.Controller = &unledController{testController: n.controller, errs: []error{ceased, none, ceased}}
+		b, err := Open(t.Context(), n.options)
+		if err != nil {
+			t.Fatalf("a broker does not outwait an election: %v", err)
+		}
+		b.Close()
+		n.options.Controller = &unledController{testController: n.controller, errs: []error{none, stale}}
+		if _, err := Open(t.Context(), n.options); metadata.CodeOf(err) != metadata.StaleBrokerEpoch {
+			t.Errorf("a broker whose id is taken enters service: %v", err)
+		}
+		begin := time.Now()
+		n.options.Controller = &unledController{testController: n.controller, errs: slices.Repeat([]error{none}, 1e6)}
+		if _, err := Open(t.Context(), n.options); metadata.CodeOf(err) != metadata.NotController || time.Since(begin) > 2*maxFirstBeatWait {
+			t.Errorf("a broker that nobody hears ends after %v with %v", time.Since(begin), err)
+		}
+	})
 }
 
 // A broker that was closed is out of service at once, and its heartbeats do not

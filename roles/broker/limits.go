@@ -23,6 +23,10 @@ const (
 	minControllerWait = 5 * time.Second
 	maxControllerWait = 2 * time.Minute
 
+	// A broker that starts waits this long for a controller that leads to hear it;
+	// Kafka's initial.broker.registration.timeout.ms.
+	maxFirstBeatWait = time.Minute
+
 	// A broker that stops says so to the controller, for at most this long;
 	// unsaid, it is found out by its silence.
 	maxLeaveWait = 2 * time.Second

@@ -71,15 +71,38 @@ func (b *Broker) enter(ctx context.Context) error {
 	if err := b.follower.wait(ctx, uint64(epoch)); err != nil {
 		return fmt.Errorf("wait for the image of broker %d's registration: %w", b.opt.NodeID, err)
 	}
-	sent := b.opt.Now()
-	if err := b.opt.Controller.Heartbeat(ctx, b.opt.NodeID, epoch); err != nil {
+	if err := b.firstBeat(ctx, epoch); err != nil {
 		return fmt.Errorf("first heartbeat of broker %d: %w", b.opt.NodeID, err)
 	}
-	b.beaten(sent)
 	if err := b.follower.wait(ctx, b.opt.Controller.Image().Offset()); err != nil {
 		return fmt.Errorf("wait for the partitions of broker %d: %w", b.opt.NodeID, err)
 	}
 	return nil
+}
+
+// firstBeat sends a heartbeat until a controller has taken one, or says why it never
+// will. That none leads passes: they may be starting just as this broker is.
+func (b *Broker) firstBeat(ctx context.Context, epoch int64) error {
+	ctx, cancel := context.WithTimeout(ctx, maxFirstBeatWait)
+	defer cancel()
+	ticker := time.NewTicker(b.opt.Heartbeat)
+	defer ticker.Stop()
+	for {
+		sent := b.opt.Now()
+		err := b.opt.Controller.Heartbeat(ctx, b.opt.NodeID, epoch)
+		if err == nil {
+			b.beaten(sent)
+			return nil
+		}
+		if code := metadata.CodeOf(err); code != metadata.RequestTimedOut && code != metadata.NotController {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-ticker.C:
+		}
+	}
 }
 
 // beat sends heartbeats until ctx ends or the registration is lost. It blocks on

@@ -4,7 +4,6 @@ package chaos
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -17,33 +16,67 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// cluster is servers on addresses of their own of the loopback network, with the
-// default ports and one bucket.
+// cluster is servers with the default ports and one bucket, each on an address of its own:
+// of the loopback network, or on a host of its own.
 type cluster struct {
-	t     *testing.T
-	rng   *rand.Rand
-	bin   string
-	dir   string
-	net   int // 127.net.0.x is theirs
-	nodes []*server
-	set   []string
+	t       *testing.T
+	rng     *rand.Rand
+	bin     string
+	dir     string
+	number  int // 127.number.0.x is theirs
+	network *network
+	volumes []*volume // the data directories are on, and the last one the bucket; or none
+	nodes   []*server
+	set     []string
 }
 
 // newCluster starts size servers, and waits until all listen.
-func newCluster(t *testing.T, net, size int, set ...string) *cluster {
+func newCluster(t *testing.T, number, size int, set ...string) *cluster {
 	t.Helper()
-	c := &cluster{t: t, rng: newRand(t), bin: program(t), dir: t.TempDir(), net: net, nodes: make([]*server, size),
-		set: append([]string{"wal.segment_size=8MiB", "wal.capacity=512MiB", "wal.memory=16MiB"}, set...)}
+	c := assemble(t, number, size, set...)
+	c.begin()
+	return c
+}
+
+// assemble prepares a cluster, and starts nothing.
+func assemble(t *testing.T, number, size int, set ...string) *cluster {
+	t.Helper()
+	return &cluster{t: t, rng: newRand(t), bin: program(t), dir: t.TempDir(), number: number, nodes: make([]*server, size),
+		set: slices.Concat([]string{"wal.segment_size=8MiB", "wal.capacity=512MiB", "wal.memory=16MiB"}, collecting, set)}
+}
+
+// begin starts all servers, and waits until all listen.
+func (c *cluster) begin() {
+	c.t.Helper()
 	for i := range c.nodes {
 		c.start(i)
 	}
 	for _, s := range c.nodes {
-		s.address(t)
+		s.address(c.t)
 	}
-	return c
 }
 
-func (c *cluster) host(i int) string { return fmt.Sprintf("127.%d.0.%d", c.net, i+1) }
+func (c *cluster) host(i int) string {
+	if c.network != nil {
+		return c.network.addr(i)
+	}
+	return fmt.Sprintf("127.%d.0.%d", c.number, i+1)
+}
+
+// data is the data directory of a server.
+func (c *cluster) data(i int) string {
+	if c.volumes != nil {
+		return c.volumes[i].dir + "/data"
+	}
+	return fmt.Sprintf("%s/node-%d", c.dir, i+1)
+}
+
+func (c *cluster) bucket() string {
+	if c.volumes != nil {
+		return c.volumes[len(c.nodes)].dir + "/bucket"
+	}
+	return c.dir + "/bucket"
+}
 
 func (c *cluster) start(i int) {
 	c.t.Helper()
@@ -51,13 +84,23 @@ func (c *cluster) start(i int) {
 	for j := range peers {
 		peers[j] = fmt.Sprintf("%d@%s", j+1, c.host(j))
 	}
-	args := []string{"serve", "--node-id", fmt.Sprint(i + 1), "--bind", c.host(i), "--peers", strings.Join(peers, ","),
-		"--data-dir", fmt.Sprintf("%s/node-%d", c.dir, i+1), "--bucket", "file://" + c.dir + "/bucket"}
+	args := []string{c.bin, "serve", "--node-id", fmt.Sprint(i + 1), "--bind", c.host(i), "--peers", strings.Join(peers, ","),
+		"--data-dir", c.data(i), "--bucket", "file://" + c.bucket()}
 	for _, s := range c.set {
 		args = append(args, "--set", s)
 	}
-	c.nodes[i] = launch(c.t, c.bin, args...)
+	if c.network != nil {
+		args = slices.Concat(c.network.on(i), args, []string{"--set", "security.allow_insecure=true"})
+	}
+	c.nodes[i] = launch(c.t, args[0], args[1:]...)
 	c.t.Cleanup(c.nodes[i].kill)
+}
+
+// restart starts a server again, and waits until it listens.
+func (c *cluster) restart(i int) {
+	c.t.Helper()
+	c.start(i)
+	c.nodes[i].address(c.t)
 }
 
 func (c *cluster) way() []kgo.Opt {
@@ -109,8 +152,7 @@ func (c *cluster) disturb() string {
 	case 0, 1:
 		s.kill()
 		<-time.After(c.between(0, 3*time.Second))
-		c.start(i)
-		c.nodes[i].address(c.t)
+		c.restart(i)
 		return fmt.Sprintf("SIGKILL of node %d", i+1)
 	case 2, 3:
 		must(c.t, s.cmd.Process.Signal(syscall.SIGSTOP))
@@ -120,19 +162,13 @@ func (c *cluster) disturb() string {
 	case 4:
 		must(c.t, s.cmd.Process.Signal(syscall.SIGTERM))
 		<-s.ended
-		c.start(i)
-		c.nodes[i].address(c.t)
+		c.restart(i)
 		return fmt.Sprintf("SIGTERM of node %d", i+1)
 	}
 	for _, s := range c.nodes {
 		s.kill()
 	}
-	for i := range c.nodes {
-		c.start(i)
-	}
-	for _, s := range c.nodes {
-		s.address(c.t)
-	}
+	c.begin()
 	return "SIGKILL of all"
 }
 
@@ -152,66 +188,127 @@ func (c *cluster) settle(h *history) error {
 	}
 }
 
+// drilled is a cluster whose topic is written and read while things happen to it.
+type drilled struct {
+	*cluster
+	history *history
+	writer  *producer
+	reader  *consumer
+	done    []string // what happened
+}
+
+// drill begins to write and to read a topic with a replica on each server.
+func (c *cluster) drill(perSecond int) *drilled {
+	c.t.Helper()
+	d := &drilled{cluster: c, history: newHistory("replicated")}
+	c.create(d.history.topic, int16(len(c.nodes)))
+	var err error
+	d.writer, err = newProducer(c, d.history, 1, perSecond, true)
+	must(c.t, err)
+	c.t.Cleanup(d.writer.drop)
+	d.reader, err = newConsumer(c, d.history)
+	must(c.t, err)
+	c.t.Cleanup(d.reader.close)
+	must(c.t, c.settle(d.history))
+	return d
+}
+
+// judge ends the test if anything is wrong so far.
+func (d *drilled) judge(err error) {
+	d.t.Helper()
+	if found := d.history.found(); len(found) > 0 || err != nil {
+		d.t.Fatalf("after %v: %v\n%s\n%s", d.done, err, strings.Join(found, "\n"), d.logs())
+	}
+}
+
+// suffer has things happen for a while, and the cluster be whole after each.
+func (d *drilled) suffer(least time.Duration, disturb func() string) {
+	d.t.Helper()
+	for begin := time.Now(); time.Since(begin) < max(least, soak(d.t)); {
+		d.done = append(d.done, disturb())
+		d.judge(d.settle(d.history))
+	}
+}
+
+// finish judges the whole: what was sent was acked, and is there, once, in its place, read
+// by who was there all along and by who was not; the replicas agree, and the bucket holds
+// what the catalogue names.
+func (d *drilled) finish() {
+	d.t.Helper()
+	d.finishBeside()
+}
+
+// finishBeside does so where others wrote too, who need not know what became of it.
+func (d *drilled) finishBeside(others ...*producer) {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if err := d.writer.finish(ctx); err != nil {
+		d.judge(fmt.Errorf("what was sent was not acked: %w", err))
+	}
+	d.judge(readAll(ctx, d, d.history))
+	acked, held := d.history.counts()
+	sent, unsure := d.writer.sent.Load(), int64(0)
+	for _, o := range others {
+		sent, unsure = sent+o.sent.Load(), unsure+o.unsure.Load()
+	}
+	if int64(acked)+unsure != sent || held < acked || int64(held) > sent {
+		d.judge(fmt.Errorf("%d records sent, %d acked, %d there", sent, acked, held))
+	}
+	for d.reader.seen.Load() < int64(held) {
+		if ctx.Err() != nil {
+			d.judge(fmt.Errorf("the consumer is stuck: it was given %d records of %d", d.reader.seen.Load(), held))
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	d.judge(d.clean())
+	d.judge(d.agree(ctx, d.history.topic))
+	d.t.Logf("%d records acked and there, once, in their place, after %v", acked, d.done)
+}
+
+// clean waits until the bucket holds what the catalogue names, whole, and nothing else.
+func (c *cluster) clean() error {
+	for i, s := range c.nodes {
+		report, took, err := s.awaitClean(c.bin, func() (int64, error) { return filesOf(c.bucket()) })
+		if err != nil {
+			return fmt.Errorf("asked of node %d: %w", i+1, err)
+		}
+		c.t.Logf("node %d finds the bucket clean after %v: %d objects, all verified", i+1, took.Round(100*time.Millisecond), report.Committed.Objects)
+	}
+	return nil
+}
+
 // Three servers are killed, stopped, paused, one at a time and all at once: what was
 // acked stays, once, at its place.
 func TestClusterSurvives(t *testing.T) {
-	c := newCluster(t, 71, 3)
-	h := newHistory("replicated")
-	c.create(h.topic, 3)
-	writer, err := newProducer(c, h, 1, 2000, true)
-	must(t, err)
-	t.Cleanup(writer.drop)
-	reader, err := newConsumer(c, h)
-	must(t, err)
-	t.Cleanup(reader.close)
-	must(t, c.settle(h))
-	var done []string
-	for begin, least := time.Now(), max(45*time.Second, soak(t)); time.Since(begin) < least; {
-		what := c.disturb()
-		done = append(done, what)
-		if err := c.settle(h); err != nil {
-			t.Fatalf("after %s (%v): %v", what, done, err)
-		}
-		if found := h.found(); len(found) > 0 {
-			t.Fatalf("after %v:\n%s\n%s", done, strings.Join(found, "\n"), c.logs())
-		}
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	if err := writer.finish(ctx); err != nil {
-		t.Fatalf("what was sent was not acked: %v\n%s", err, c.logs())
-	}
-	err = readAll(ctx, c, h)
-	if found := h.found(); len(found) > 0 || err != nil {
-		t.Fatalf("%v:\n%v\n%s\n%s", done, errors.Join(err, ctx.Err()), strings.Join(found, "\n"), c.logs())
-	}
-	acked, _ := h.counts()
-	if int64(acked) != writer.sent.Load() {
-		t.Fatalf("%d records sent, %d acked", writer.sent.Load(), acked)
-	}
-	t.Logf("%d records acked and there, once, in their place, after %v", acked, done)
+	t.Parallel()
+	d := newCluster(t, 71, 3).drill(2000)
+	d.suffer(25*time.Second, d.disturb)
+	d.finish()
 }
 
-// From SIGKILL of a leader to the next ack of its partitions.
+// From SIGKILL of a leader to the next acks of its partitions.
 func TestFailover(t *testing.T) {
-	c := newCluster(t, 72, 3)
-	h := newHistory("failover")
-	c.create(h.topic, 3)
-	writer, err := newProducer(c, h, 1, 2000, true)
-	must(t, err)
-	t.Cleanup(writer.drop)
-	var took []time.Duration
-	for i := range 6 {
-		must(t, c.settle(h))
-		victim := i % len(c.nodes)
-		c.nodes[victim].kill()
-		begin := time.Now()
-		must(t, c.settle(h))
-		took = append(took, time.Since(begin))
-		c.start(victim)
-		c.nodes[victim].address(t)
-		<-time.After(2 * time.Second)
+	for number, profile := range map[int][]string{
+		72: nil,
+		73: {"replication.heartbeat_interval=50ms", "replication.heartbeat_timeout=250ms"},
+	} {
+		t.Run(strings.Join(append([]string{"default"}, profile...), ","), func(t *testing.T) {
+			t.Parallel()
+			d := newCluster(t, number, 3, profile...).drill(2000)
+			var took []time.Duration
+			for i := range 6 {
+				victim := i % len(d.nodes)
+				d.judge(d.inSync(d.history.topic))
+				d.nodes[victim].kill()
+				begin := time.Now()
+				d.judge(d.settle(d.history))
+				took = append(took, time.Since(begin))
+				d.restart(victim)
+			}
+			d.finish()
+			slices.Sort(took)
+			t.Logf("from SIGKILL to the acks after it: %v", took)
+		})
 	}
-	slices.Sort(took)
-	t.Logf("from SIGKILL to the acks after it: %v", took)
 }

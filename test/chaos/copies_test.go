@@ -48,13 +48,14 @@ func (c *copied) judge(reader string, n int64, r *kgo.Record) {
 // when its client gives up, or in the middle of a transaction, and the next must
 // end what it left open. Others of its group do the same with other partitions.
 type copier struct {
-	name  string
-	group string
-	board *switchboard
-	to    *copied
-	rng   *rand.Rand
-	opts  []kgo.Opt
-	told  string // the last error that ended an incarnation
+	name    string
+	group   string
+	servers way
+	life    func() int64 // changes when a server dies, or is disturbed otherwise
+	to      *copied
+	rng     *rand.Rand
+	opts    []kgo.Opt
+	told    string // the last error that ended an incarnation
 }
 
 // run goes on until it is to stop and nothing is open, or the test ends.
@@ -73,7 +74,7 @@ func (c *copier) run(ctx, stop context.Context) {
 // incarnation copies until it is to stop between two transactions, which is no error,
 // abandons one, or is told that it cannot go on.
 func (c *copier) incarnation(test, stop context.Context) error {
-	session, err := kgo.NewGroupTransactSession(append(append(clientOptions(c.board),
+	session, err := kgo.NewGroupTransactSession(append(append(clientOptions(c.servers),
 		kgo.TransactionalID(c.name),
 		kgo.TransactionTimeout(copyLimit), // who comes after it ends a transaction, not time
 		kgo.ConsumerGroup(c.group),
@@ -117,9 +118,9 @@ func (c *copier) incarnation(test, stop context.Context) error {
 func (c *copier) transaction(test context.Context, session *kgo.GroupTransactSession, records []*kgo.Record) (goOn bool, err error) {
 	ctx, cancel := context.WithTimeout(test, copyLimit)
 	defer cancel()
-	server := c.board.now.Load()
+	life := c.life()
 	defer func() {
-		if c.board.now.Load() != server {
+		if c.life() != life {
 			c.to.cut.Add(1)
 		}
 	}()
@@ -167,8 +168,8 @@ type copyReader struct {
 	seen   [partitions]atomic.Int64 // records
 }
 
-func newCopyReader(board *switchboard, name string, of *copied) (*copyReader, error) {
-	client, err := kgo.NewClient(append(clientOptions(board),
+func newCopyReader(servers way, name string, of *copied) (*copyReader, error) {
+	client, err := kgo.NewClient(append(clientOptions(servers),
 		kgo.ConsumePartitions(fromStart(of.topic)),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
@@ -205,17 +206,60 @@ func (r *copyReader) poll(ctx context.Context) {
 	})
 }
 
-// copies is a drill of servers under whose lives a topic is copied.
+// copies is a topic that is written, and copied, while its servers are disturbed.
 type copies struct {
-	*drill
+	servers way
+	says    func() string // of the servers
+	lives   atomic.Int64  // grows when they are disturbed
+	source  *history
 	to      *copied
+	writer  *producer
 	long    *copyReader // reads through all lives
 	copiers []*copier
+	endCopy func() // ends the copiers, each between two transactions
+}
+
+// newCopies begins to copy a topic, which exists, to another one, which does too.
+func newCopies(t *testing.T, servers way, source *history, says func() string) *copies {
+	t.Helper()
+	c := &copies{servers: servers, says: says, source: source, to: &copied{topic: "copied", source: source}}
+	var err error
+	c.writer, err = newProducer(servers, source, 1, 1000, true)
+	must(t, err)
+	t.Cleanup(c.writer.drop)
+	c.long, err = newCopyReader(servers, "the lasting reader", c.to)
+	must(t, err)
+	stop, cancel := context.WithCancel(t.Context())
+	reading, endReading := context.WithCancel(t.Context())
+	var copying, reader sync.WaitGroup
+	c.endCopy = func() {
+		cancel()
+		copying.Wait()
+	}
+	t.Cleanup(func() {
+		cancel()
+		endReading()
+		copying.Wait()
+		reader.Wait()
+		c.long.client.Close()
+	})
+	reader.Go(func() {
+		for reading.Err() == nil {
+			c.long.poll(reading)
+		}
+	})
+	for i, opts := range [][]kgo.Opt{nil, {kgo.InstanceID("static")}} {
+		one := &copier{name: fmt.Sprintf("copier-%d", i), group: "copiers", servers: servers, life: c.lives.Load, to: c.to,
+			rng: rand.New(rand.NewPCG(*seed, uint64(i)+10)), opts: opts}
+		c.copiers = append(c.copiers, one)
+		copying.Go(func() { one.run(t.Context(), stop) })
+	}
+	return c
 }
 
 // broken is what a step failed with and all that was found so far.
-func (c *copies) broken(s *server, err error) error {
-	if found := c.lasting.found(); len(found) > 0 {
+func (c *copies) broken(err error) error {
+	if found := c.source.found(); len(found) > 0 {
 		err = errors.Join(errors.New(strings.Join(found, "\n")), err)
 	}
 	if err == nil {
@@ -226,14 +270,14 @@ func (c *copies) broken(s *server, err error) error {
 			err = fmt.Errorf("%w\n%s was last told: %s", err, copier.name, copier.told)
 		}
 	}
-	return fmt.Errorf("life %d: %w\nthe server says:\n%s", c.lives, err, s.log.String())
+	return fmt.Errorf("life %d: %w\n%s", c.lives.Load(), err, c.says())
 }
 
 // readAgain gives a fresh reader what another one has been given.
 func (c *copies) readAgain() error {
 	ctx, cancel := context.WithTimeout(context.Background(), copyLimit)
 	defer cancel()
-	r, err := newCopyReader(c.board, fmt.Sprintf("a reader of life %d", c.lives), c.to)
+	r, err := newCopyReader(c.servers, fmt.Sprintf("a reader of life %d", c.lives.Load()), c.to)
 	if err != nil {
 		return err
 	}
@@ -271,13 +315,13 @@ func (c *copies) arrive() error {
 	for deadline := time.Now().Add(copyLimit); ; <-time.After(20 * time.Millisecond) {
 		left := int64(0)
 		for p := range partitions {
-			left += c.lasting.known(int32(p)) - c.long.seen[p].Load()
+			left += c.source.known(int32(p)) - c.long.seen[p].Load()
 		}
-		if left <= 0 || len(c.lasting.found()) > 0 {
+		if left <= 0 || len(c.source.found()) > 0 {
 			return nil // more than all is found by reading to the end
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%d records of %s were not copied within %v", left, c.lasting.topic, copyLimit)
+			return fmt.Errorf("%d records of %s were not copied within %v", left, c.source.topic, copyLimit)
 		}
 	}
 }
@@ -287,7 +331,7 @@ func (c *copies) arrive() error {
 func (c *copies) readToEnd() error {
 	ctx, cancel := context.WithTimeout(context.Background(), copyLimit)
 	defer cancel()
-	r, err := newCopyReader(c.board, "the last reader", c.to)
+	r, err := newCopyReader(c.servers, "the last reader", c.to)
 	if err != nil {
 		return err
 	}
@@ -307,71 +351,52 @@ func (c *copies) readToEnd() error {
 				return fmt.Errorf("%s came to offset %d of partition %d of %s, which ends at %d", r.name, r.at[p], p, c.to.topic, end.Offset)
 			}
 		}
-		if got, want := r.seen[p].Load(), c.lasting.known(p); got != want {
-			return fmt.Errorf("partition %d of %s has %d records, its copy %d", p, c.lasting.topic, want, got)
+		if got, want := r.seen[p].Load(), c.source.known(p); got != want {
+			return fmt.Errorf("partition %d of %s has %d records, its copy %d", p, c.source.topic, want, got)
 		}
 	}
 	return nil
+}
+
+// finish ends the writing and the copying, and judges both topics as a whole.
+func (c *copies) finish(t *testing.T) {
+	t.Helper()
+	ctx, done := context.WithTimeout(context.Background(), copyLimit)
+	defer done()
+	must(t, c.broken(c.writer.finish(ctx)))
+	must(t, c.broken(c.arrive()))
+	c.endCopy()
+	must(t, c.broken(c.readToEnd()))
+	must(t, c.broken(readAll(ctx, c.servers, c.source)))
+	must(t, c.broken(nil))
+	to := c.to
+	t.Logf("%d records copied once, in %d transactions; %d more were aborted, %d abandoned; servers were disturbed in %d",
+		c.writer.sent.Load(), to.committed.Load(), to.aborted.Load(), to.abandoned.Load(), to.cut.Load())
 }
 
 func TestExactlyOnceCopySurvivesKills(t *testing.T) {
 	d := newDrill(t, t.TempDir()+"/data", (*server).kill)
 	d.throughBucket()
 	d.set = append(d.set, "broker.groups.min_session_timeout=1s")
-	c := &copies{drill: d, to: &copied{topic: "copied", source: d.lasting}}
 	s := d.begin()
 	d.board.connect(s.address(t))
 	must(t, d.create(d.lasting.topic))
-	must(t, d.create(c.to.topic))
-	writer, err := newProducer(d.board, d.lasting, 1, 1000, true)
-	must(t, err)
-	t.Cleanup(writer.drop)
-	c.long, err = newCopyReader(d.board, "the lasting reader", c.to)
-	must(t, err)
-	stop, cancel := context.WithCancel(t.Context())
-	reading, endReading := context.WithCancel(t.Context())
-	var copying, reader sync.WaitGroup
-	t.Cleanup(func() {
-		cancel()
-		endReading()
-		copying.Wait()
-		reader.Wait()
-		c.long.client.Close()
-	})
-	reader.Go(func() {
-		for reading.Err() == nil {
-			c.long.poll(reading)
-		}
-	})
-	for i, opts := range [][]kgo.Opt{nil, {kgo.InstanceID("static")}} {
-		one := &copier{name: fmt.Sprintf("copier-%d", i), group: "copiers", board: d.board, to: c.to,
-			rng: rand.New(rand.NewPCG(*seed, uint64(i)+10)), opts: opts}
-		c.copiers = append(c.copiers, one)
-		copying.Go(func() { one.run(t.Context(), stop) })
-	}
-
+	must(t, d.create("copied"))
+	c := newCopies(t, d.board, d.lasting, func() string { return "the server says:\n" + s.log.String() })
 	begin, least := time.Now(), max(25*time.Second, soak(t))
 	for time.Since(begin) < least || c.to.cut.Load() < 3 {
-		must(t, c.broken(s, c.goOn()))
+		must(t, c.broken(c.goOn()))
 		<-time.After(d.between(time.Second, 3*time.Second))
 		s.kill()
+		c.lives.Add(1)
 		d.board.connect("")
 		s = d.begin()
 		d.board.connect(s.address(t))
-		must(t, c.broken(s, c.readAgain()))
+		must(t, c.broken(c.readAgain()))
 	}
-	ctx, done := context.WithTimeout(context.Background(), copyLimit)
-	defer done()
-	must(t, c.broken(s, writer.finish(ctx)))
-	must(t, c.broken(s, c.arrive()))
-	cancel()
-	copying.Wait()
-	must(t, c.broken(s, c.readToEnd()))
-	must(t, c.broken(s, readAll(ctx, d.board, d.lasting)))
-	to := c.to
-	if to.aborted.Load() == 0 || to.abandoned.Load() == 0 {
-		t.Errorf("%d transactions were aborted and %d abandoned: this drill proves less than it should", to.aborted.Load(), to.abandoned.Load())
+	c.finish(t)
+	if c.to.aborted.Load() == 0 || c.to.abandoned.Load() == 0 {
+		t.Errorf("%d transactions were aborted and %d abandoned: this drill proves less than it should", c.to.aborted.Load(), c.to.abandoned.Load())
 	}
-	t.Logf("%d times SIGKILL in %v: %d records copied once, in %d transactions; %d more were aborted, %d abandoned; servers died in %d",
-		d.lives-1, time.Since(begin).Round(time.Second), writer.sent.Load(), to.committed.Load(), to.aborted.Load(), to.abandoned.Load(), to.cut.Load())
+	t.Logf("%d times SIGKILL in %v", d.lives-1, time.Since(begin).Round(time.Second))
 }

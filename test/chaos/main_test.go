@@ -26,8 +26,8 @@ func newRand(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(*seed, 1))
 }
 
-// TestMain runs the tests in a mount namespace of their own: however they end,
-// the mounts and their loop devices end with them.
+// TestMain runs the tests in a mount and a network namespace of their own: however they
+// end, the mounts and their loop devices, bridges and addresses end with them.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("CHAOS_WRITER"); dir != "" {
 		if err := writer(dir, os.Getenv("CHAOS_IO")); err != nil {
@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 		cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 		cmd.Env = append(os.Environ(), "CHAOS_NAMESPACE=1")
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 		err := cmd.Run()
 		if exit := (&exec.ExitError{}); errors.As(err, &exit) {
 			os.Exit(max(1, exit.ExitCode()))
@@ -48,7 +48,13 @@ func TestMain(m *testing.M) {
 		if err == nil {
 			return
 		}
-		fmt.Fprintf(os.Stderr, "no mount namespace (%v): mounts may stay behind\n", err)
+		fmt.Fprintf(os.Stderr, "no namespaces (%v): mounts may stay behind\n", err)
+	}
+	if os.Getenv("CHAOS_NAMESPACE") != "" {
+		if err := loopback(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	}
 	os.Exit(m.Run())
 }
