@@ -16,6 +16,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/filing"
 	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/broker/pace"
 	"rustmq.dev/rustmq/roles/broker/quota"
 	"rustmq.dev/rustmq/roles/broker/telemetry"
 	"rustmq.dev/rustmq/roles/broker/txn"
@@ -61,6 +62,7 @@ type Broker struct {
 	releaser      *releaser        // nil where the store holds nothing
 	bucketMet     atomic.Bool      // the bucket was found to be the cluster's
 	cold          *cold.Reader
+	pacer         *pace.Pacer        // of what reads the bucket
 	compactor     *compact.Compactor // nil without a bucket, or without compaction
 	filer         *filing.Filer      // nil without a bucket, or where nothing is filed
 	cleaner       *clean.Cleaner     // nil without a bucket, or without compaction by key
@@ -232,6 +234,7 @@ func (b *Broker) Close() error {
 	}
 	if b.cold != nil {
 		err = errors.Join(err, b.cold.Close())
+		b.pacer.Close()
 	}
 	b.requests.Wait()
 	b.done.Wait()

@@ -10,6 +10,7 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/cold"
+	"rustmq.dev/rustmq/roles/broker/pace"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/log"
@@ -26,10 +27,12 @@ func (b *Broker) openCold() error {
 	}
 	cluster := b.opt.Controller.Image().ClusterID()
 	o := t.Cold
-	o.Bucket, o.Log, o.Now = t.Bucket, b.log, b.opt.Now
+	b.pacer = pace.New(pace.Options{Appends: func() int64 { return b.store.Stats().WAL.Appends }})
+	o.Bucket, o.Log, o.Now, o.Pace = t.Bucket, b.log, b.opt.Now, b.pacer.Meter()
 	o.Key = func(id storage.ObjectID) string { return b.objectKey(cluster, id) }
 	var err error
 	if b.cold, err = cold.New(o); err != nil {
+		b.pacer.Close()
 		return err
 	}
 	every := t.Maintenance

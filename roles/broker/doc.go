@@ -48,6 +48,9 @@
 //   - Topic names come from clients and go nowhere but into maps and messages;
 //     storage knows topics by id.
 //
+// What reads the bucket, for consumers or to rewrite it, keeps to a rate while somebody
+// produces (package pace).
+//
 // Goroutines: one follows images and brings up or gives up partitions, one
 // sends heartbeats, one for each request that waits for the controller or
 // another broker, or reads files; up to four to each broker that is owed markers. Produce ends on the WAL's committer, which must not be held up:

@@ -71,6 +71,7 @@ var codes = []struct {
 	{errBucket, kerr.KafkaStorageError},
 	{errLog, kerr.KafkaStorageError},
 	{log.ErrNotEnoughReplicas, kerr.NotEnoughReplicas},
+	{log.ErrTimedOut, kerr.RequestTimedOut},
 	{log.ErrNotEnoughReplicasAfterAppend, kerr.NotEnoughReplicasAfterAppend},
 	{log.ErrOffsetNotAvailable, kerr.OffsetNotAvailable},
 	{telemetry.ErrInvalidRequest, kerr.InvalidRequest},

@@ -239,6 +239,8 @@ func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, w
 		l, err = b.store.Create(p.id(), b.logConfig(b.withDefaults(t), is))
 	}
 	if err == nil {
+		// What the image says holds under the new epoch, which this log's records are of.
+		l.Resign()
 		l.SetConfig(b.logConfig(b.withDefaults(t), is))
 		err = l.SetLogStart(is.LogStart)
 	}

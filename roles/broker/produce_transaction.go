@@ -42,7 +42,11 @@ type admittedBatch struct {
 
 // append hands the batch over. The part is told the outcome.
 func (a *admittedBatch) append() {
-	a.log.Append(a.now, a.records, log.AppendOptions{Epoch: a.epoch, LeaderOnly: a.part.request.q.Acks != acksAll, Guard: a.guard, Condition: a.transcoded.Condition}, a.part)
+	request := a.part.request
+	a.log.Append(a.now, a.records, log.AppendOptions{
+		Epoch: a.epoch, LeaderOnly: request.q.Acks != acksAll, Guard: a.guard, Condition: a.transcoded.Condition,
+		Deadline: request.b.appendDeadline(a.now, request.q.TimeoutMillis),
+	}, a.part)
 	a.transcoded.Release()
 }
 

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"sync/atomic"
@@ -62,6 +63,38 @@ func (b *Broker) openReplication() {
 		Self: self, Store: b.store, Await: b.follower.wait, Registered: b.registeredEpoch, Following: b.followedLog, Log: b.log,
 	})
 	b.replication = r
+	b.done.Go(func() { b.expireAppends(b.ctx) })
+}
+
+// expireLook is the time between two looks for appends that have waited for their
+// followers as long as their clients allow.
+const expireLook = 500 * time.Millisecond
+
+// appendDeadline is until when an append may wait for followers; none where there are
+// none.
+func (b *Broker) appendDeadline(now time.Time, timeoutMillis int32) time.Time {
+	if b.replication == nil || timeoutMillis <= 0 {
+		return time.Time{}
+	}
+	return now.Add(time.Duration(timeoutMillis) * time.Millisecond)
+}
+
+// expireAppends answers those whose time is over, until ctx ends.
+func (b *Broker) expireAppends(ctx context.Context) {
+	ticker := time.NewTicker(expireLook)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for _, id := range b.store.Partitions() {
+			if l, ok := b.store.Log(id); ok {
+				l.Expire(b.opt.Now())
+			}
+		}
+	}
 }
 
 func (b *Broker) closeReplication() error {

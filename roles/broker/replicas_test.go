@@ -427,7 +427,9 @@ func TestAZombieCompletesNothing(t *testing.T) {
 		c.produce(zombie, "events", -1, numbered("a", 10)...)
 		reader, writer := zombie.connect(), zombie.connect()
 		c.isolate(zombie.options.NodeID)
-		writer.send(produceVersion(9, produceTo("events", 0, -1, batchOf(t, "never"))))
+		never := produceVersion(9, produceTo("events", 0, -1, batchOf(t, "never")))
+		never.TimeoutMillis = 60_000
+		writer.send(never)
 		c.eventually("another leads", func() bool {
 			l := c.leader("events")
 			return l != nil && l != zombie && c.produce(l, "events", -1, "b0") == 0
@@ -459,6 +461,27 @@ func TestAZombieCompletesNothing(t *testing.T) {
 		}
 		c.eventually("it is in sync", func() bool { return len(c.partition("events").ISR) == 3 })
 		c.same("events", 1, 2, 3)
+	})
+}
+
+// Who reaches a leader alone that is cut off is told in the time that it gave.
+func TestAProducerOfAZombieIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 3)
+		c.createTopic("events")
+		zombie := c.leader("events")
+		writer := zombie.connect()
+		c.isolate(zombie.options.NodeID)
+		q := produceVersion(9, produceTo("events", 0, -1, batchOf(t, "late")))
+		q.TimeoutMillis = 2000
+		began := time.Now()
+		writer.send(q)
+		if got := writer.receive().(*kmsg.ProduceResponse).Topics[0].Partitions[0].ErrorCode; got != kerr.RequestTimedOut.Code {
+			t.Errorf("answered with %v", kerr.ErrorForCode(got))
+		}
+		if took := time.Since(began); took < 2*time.Second || took > 2*time.Second+2*expireLook {
+			t.Errorf("answered after %v", took)
+		}
 	})
 }
 

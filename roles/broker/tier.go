@@ -135,7 +135,7 @@ func (b *Broker) startTier() {
 	// for nothing. Both look when they plan, and are there by then.
 	if z := t.Compact; z != nil {
 		b.compactor = compact.New(compact.Options{
-			Limits: z.Limits, Interval: z.Interval, Bandwidth: z.Bandwidth,
+			Limits: z.Limits, Interval: z.Interval, Bandwidth: z.Bandwidth, Pace: b.pacer.Meter().Take,
 			Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
 			IDAge: t.IDAge, Log: b.log, Now: b.opt.Now, Hold: hold,
 			Busy: func() map[storage.PartitionID]struct{} {
@@ -148,7 +148,7 @@ func (b *Broker) startTier() {
 	}
 	if z := t.Clean; z != nil {
 		b.cleaner = clean.New(clean.Options{
-			Limits: z.Limits, Interval: z.Interval, Bandwidth: z.Bandwidth, Policy: b.cleaningPolicy,
+			Limits: z.Limits, Interval: z.Interval, Bandwidth: z.Bandwidth, Pace: b.pacer.Meter().Take, Policy: b.cleaningPolicy,
 			Image: b.follower.image, Broker: b.opt.NodeID, Catalogue: catalogue{b}, Bucket: t.Bucket, Key: key, Header: header,
 			IDAge: t.IDAge, Log: b.log, Now: b.opt.Now, Believed: b.opt.Controller.BelievedTime, Hold: hold,
 			Busy: func() map[storage.PartitionID]struct{} {

@@ -58,6 +58,9 @@ var (
 	// ErrNotEnoughReplicas says that fewer replicas are in sync than the topic
 	// wants for acks=all.
 	ErrNotEnoughReplicas = errors.New("fewer replicas are in sync than min.insync.replicas")
+	// ErrTimedOut says that other replicas have not confirmed a batch by its deadline. It
+	// is in the log, and may be committed yet.
+	ErrTimedOut = errors.New("the replicas in sync have not confirmed the batch in time")
 	// ErrNotEnoughReplicasAfterAppend says the same of a batch that is in the log
 	// already, and may be committed yet.
 	ErrNotEnoughReplicasAfterAppend = errors.New("fewer replicas are in sync than min.insync.replicas since the batch was appended")

@@ -105,6 +105,6 @@ func (l *Log) refuseCondition(o AppendOptions, done Appended) error {
 		return refusal
 	}
 	p := l.store.newPending(l, done)
-	p.last, p.refusal, p.leaderOnly = l.end-1, refusal, o.LeaderOnly
+	p.last, p.refusal, p.leaderOnly, p.deadline = l.end-1, refusal, o.LeaderOnly, o.Deadline
 	return l.park(p)
 }

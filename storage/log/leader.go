@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"time"
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
@@ -229,6 +230,27 @@ func (l *Log) takeVain(out []*pending) []*pending {
 	clear(l.parked[len(kept):])
 	l.parked = kept
 	return out
+}
+
+// Expire answers with ErrTimedOut the appends whose deadline is over and that wait for
+// other replicas. They are in the log, and may be committed yet.
+func (l *Log) Expire(now time.Time) {
+	l.mu.Lock()
+	var over []*pending
+	kept := l.parked[:0]
+	for _, p := range l.parked {
+		if p.deadline.IsZero() || now.Before(p.deadline) {
+			kept = append(kept, p)
+		} else {
+			over = append(over, p)
+		}
+	}
+	clear(l.parked[len(kept):])
+	l.parked = kept
+	l.mu.Unlock()
+	for _, p := range over {
+		p.refuse(ErrTimedOut)
+	}
 }
 
 // Progress is how far a log has come, all as of one moment.

@@ -621,3 +621,24 @@ func TestCoordinatorsLogIsReplicatedWhole(t *testing.T) {
 		t.Fatalf("a follower begins at %d: %v", at, err)
 	}
 }
+
+// TestAppendsWaitForFollowersUntilTheirDeadline, and are in the log all the same.
+func TestAppendsWaitForFollowersUntilTheirDeadline(t *testing.T) {
+	l := leadWith(t, open(t, small(disk.NewMem(disk.MemOptions{}))), 1, 2)
+	soon, late := AppendOptions{Epoch: 1, Deadline: sentAt.Add(time.Second)}, AppendOptions{Epoch: 1, Deadline: sentAt.Add(time.Minute)}
+	first, second, third := send(t, l, values(t, "0"), soon), send(t, l, values(t, "1"), late), send(t, l, values(t, "2"), anyEpoch)
+	flush(t, l.store)
+	l.Expire(sentAt)
+	if !first.pending() {
+		t.Fatal("answered before its deadline")
+	}
+	l.Expire(sentAt.Add(time.Second))
+	wantErr(t, first.wait(t).Err, ErrTimedOut)
+	if !second.pending() || !third.pending() {
+		t.Fatal("answered before their deadlines")
+	}
+	confirm(t, l, 2, 3)
+	if a, b := second.wait(t), third.wait(t); a.Err != nil || b.Err != nil || l.HighWatermark() != 3 {
+		t.Fatalf("%+v, %+v; the high watermark is %d", a, b, l.HighWatermark())
+	}
+}

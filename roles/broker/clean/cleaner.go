@@ -31,6 +31,9 @@ type Options struct {
 	Limits
 	Interval  time.Duration // between two looks while there is nothing to do
 	Bandwidth int64         // bytes a second that are read; 0: no bound
+	// Pace says how long n bytes have to wait before they are read, beside Bandwidth;
+	// nil: not at all.
+	Pace func(n int64) time.Duration
 
 	Image     func() *metadata.Image // the newest; nil: none yet
 	Broker    int32                  // whose partitions are compacted
@@ -104,7 +107,7 @@ func New(o Options) *Cleaner {
 		now := o.Now
 		o.Believed = func() (time.Time, bool) { return now(), true }
 	}
-	c := &Cleaner{o: o, wake: make(chan struct{}, 1), planner: newPlanner(o.Limits), bandwidth: tiering.Bandwidth{Rate: o.Bandwidth, Now: o.Now}}
+	c := &Cleaner{o: o, wake: make(chan struct{}, 1), planner: newPlanner(o.Limits), bandwidth: tiering.Bandwidth{Rate: o.Bandwidth, Now: o.Now, Pace: o.Pace}}
 	c.objects = tiering.NewObjects(tiering.ObjectOptions{
 		Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now,
 		Bucket: o.Bucket, Key: o.Key, Header: o.Header,

@@ -50,6 +50,9 @@
 // result that is not released is the garbage collector's. Of aborted transactions a stream remembers those
 // that its last request was told of, and at most 10,000 that begin further on.
 //
+// Options.Pace may have all reading wait; what requests wait for then goes before what is
+// read ahead.
+//
 // Promises. Every byte is checked before it is given out: index and manifest against
 // the CRC that the catalogue has, each block against that of the index, each batch
 // against its place (object.DecodeIndex, Index.OpenBlock). What is damaged is read

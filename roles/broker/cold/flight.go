@@ -50,6 +50,9 @@ func (r *Reader) launch(f *flight) {
 	f.cancel = cancel
 	r.running++
 	r.stats.Requests++
+	if r.o.Pace != nil {
+		r.o.Pace.Take(f.size)
+	}
 	r.stats.MostParallel = max(r.stats.MostParallel, r.running)
 	r.loads.Add(1)
 	// Blocks on the bucket.

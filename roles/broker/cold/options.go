@@ -52,6 +52,12 @@ const (
 	readShare = 4
 )
 
+// Pace bounds what is read of the bucket. Its methods must not block.
+type Pace interface {
+	Delay() time.Duration       // how long to wait before anything is read
+	Take(n int64) time.Duration // that n bytes are read from now on, whatever it returns
+}
+
 // Options of a [Reader]. The zero value of all but Bucket and Key does.
 type Options struct {
 	Bucket bucket.Bucket                 // not closed by the Reader
@@ -77,6 +83,9 @@ type Options struct {
 	// RequestSize is the most that one request of the bucket reads ahead, in pieces
 	// that lie one behind the other: one piece at least. 0: 4 MiB.
 	RequestSize int
+
+	// Pace says when more may be read of the bucket; nil: at once.
+	Pace Pace
 
 	// Poison is for tests: memory that nobody refers to any more is overwritten, so
 	// that they see who still does.

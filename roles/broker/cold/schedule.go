@@ -20,6 +20,20 @@ func (r *Reader) schedule() {
 	}
 }
 
+// waits reports whether the pace has all reading wait, and if so has schedule called when
+// it is over: what is waited for then goes first.
+func (r *Reader) waits() bool {
+	if r.o.Pace == nil || len(r.demanding) == 0 && len(r.hungry) == 0 {
+		return false
+	}
+	wait := r.o.Pace.Delay()
+	if !guard.Check("cold.pace", wait <= 0) {
+		r.later(wait)
+		return true
+	}
+	return false
+}
+
 // demand queues what a stream waits for.
 func (r *Reader) demand(s *stream) {
 	if s.queued {
@@ -51,7 +65,7 @@ func (r *Reader) hunger(s *stream) {
 // loadDemands begins what is waited for. One that does not fit yet holds up the
 // others, so that small ones do not starve a large one.
 func (r *Reader) loadDemands() {
-	for guard.Check("cold.parallel", r.running < r.o.Parallel) && len(r.demanding) > 0 {
+	for guard.Check("cold.parallel", r.running < r.o.Parallel) && len(r.demanding) > 0 && !r.waits() {
 		c := r.demanding[0]
 		var s *stream
 		for len(c.demands) > 0 {
@@ -80,7 +94,7 @@ func (r *Reader) loadDemands() {
 
 // loadAhead begins what is read ahead, within what is left.
 func (r *Reader) loadAhead() {
-	for r.running < r.o.aheadSlots() && len(r.hungry) > 0 {
+	for r.running < r.o.aheadSlots() && len(r.hungry) > 0 && !r.waits() {
 		c := r.hungry[0]
 		if len(c.hungry) == 0 {
 			c.waiting, r.hungry = false, r.hungry[1:]
@@ -265,12 +279,15 @@ func (r *Reader) room(it *item) bool {
 
 // again has schedule look later whether memory can be had: when what was brought
 // for others has been left for long enough.
-func (r *Reader) again() {
+func (r *Reader) again() { r.later(grace) }
+
+// later has schedule look after a while.
+func (r *Reader) later(wait time.Duration) {
 	if r.retry != nil {
-		r.retry.Reset(grace)
+		r.retry.Reset(wait)
 		return
 	}
-	r.retry = time.AfterFunc(grace, func() {
+	r.retry = time.AfterFunc(wait, func() {
 		r.mu.Lock()
 		defer r.unlock()
 		r.schedule()

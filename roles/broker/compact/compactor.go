@@ -43,8 +43,11 @@ type Options struct {
 	Limits
 	Interval  time.Duration // between two looks while there is nothing to do
 	Bandwidth int64         // bytes a second that are read; about as many are written. 0: no bound
-	Memory    int64         // bytes of data that one object under way holds; 0: DefaultMemory
-	Indexes   int64         // bytes of indexes that are kept for other objects to be made; 0: DefaultIndexes
+	// Pace says how long n bytes have to wait before they are read, beside Bandwidth;
+	// nil: not at all.
+	Pace    func(n int64) time.Duration
+	Memory  int64 // bytes of data that one object under way holds; 0: DefaultMemory
+	Indexes int64 // bytes of indexes that are kept for other objects to be made; 0: DefaultIndexes
 
 	Image     func() *metadata.Image // the newest; nil: none yet
 	Broker    int32                  // whose partitions are compacted
@@ -110,7 +113,7 @@ func New(o Options) *Compactor {
 	if o.Indexes == 0 {
 		o.Indexes = DefaultIndexes
 	}
-	c := &Compactor{o: o, wake: make(chan struct{}, 1), planner: newPlanner(o.Limits), bandwidth: tiering.Bandwidth{Rate: o.Bandwidth, Now: o.Now}, shelf: newShelf(o.Indexes)}
+	c := &Compactor{o: o, wake: make(chan struct{}, 1), planner: newPlanner(o.Limits), bandwidth: tiering.Bandwidth{Rate: o.Bandwidth, Now: o.Now, Pace: o.Pace}, shelf: newShelf(o.Indexes)}
 	c.objects = tiering.NewObjects(tiering.ObjectOptions{
 		Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now,
 		Bucket: o.Bucket, Key: o.Key, Header: o.Header,

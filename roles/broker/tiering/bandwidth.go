@@ -11,6 +11,8 @@ import (
 type Bandwidth struct {
 	Rate int64 // bytes a second; 0: no bound
 	Now  func() time.Time
+	// Pace says how long n bytes have to wait for those who produce; nil: not at all.
+	Pace func(n int64) time.Duration
 
 	mu   sync.Mutex
 	paid time.Time // when all that was taken is paid for
@@ -21,6 +23,15 @@ type Turn time.Duration
 
 // Take takes n bytes, whose turn comes behind that of all that were taken before.
 func (b *Bandwidth) Take(n int64) Turn {
+	var pace Turn
+	if b.Pace != nil {
+		pace = Turn(b.Pace(n))
+	}
+	return max(pace, b.take(n))
+}
+
+// take is Take by the rate alone.
+func (b *Bandwidth) take(n int64) Turn {
 	if b.Rate == 0 {
 		return 0
 	}
