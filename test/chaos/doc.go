@@ -34,11 +34,21 @@
 // reads what is committed finds the same records in the same order. With a binary of
 // -tags mutants and RUSTMQ_MUTANT=log.last-stable it fails.
 //
+// Clusters of three servers, on addresses of loopback or each in a network namespace of
+// its own, go through the same: TestClusterSurvives kills, stops and pauses them,
+// TestExactlyOnceCopySurvivesFailovers copies in transactions meanwhile,
+// TestClusterSurvivesPartitions has links lose packets in one direction or both, without a
+// word to the sender, TestZombieIsToldOf keeps a client with a leader that is cut off from
+// the rest, and the other TestClusterSurvives… cut the power of one, two and all, fill a
+// disk, wipe a data directory. In the end all of them hold the history to the promises, wait for the
+// bucket to hold what the catalogue names and nothing else, and compare the logs of the
+// replicas byte by byte. TestFailover logs how long clients wait after a SIGKILL.
+//
 // One client lives through all the lives of a server: what it sends again after
 // a restart must not be there twice. Others live as long as a server.
 //
 // Root and a loop device are needed; without them the tests are skipped, but
-// fail if CI is set. They run in a mount namespace of their own, so that nothing
-// stays behind whatever happens. SOAK=minutes makes them run longer, -seed
+// fail if CI is set. They run in a mount and a network namespace of their own, so that
+// nothing stays behind whatever happens. SOAK=minutes makes them run longer, -seed
 // repeats the moments of the cuts (not what the machine makes of them).
 package chaos

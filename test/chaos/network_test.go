@@ -70,6 +70,7 @@ func newNetwork(t *testing.T, number, size int) *network {
 		port := fmt.Sprintf("v%d-%d", number, i)
 		must(t, run("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(host.Process.Pid)))
 		must(t, run("ip", "link", "set", port, "master", bridge, "up"))
+		t.Cleanup(func() { _ = run("ip", "link", "delete", port) }) // before its namespace goes, which takes a while
 		n.mustOn(i, "address", "add", n.addr(i)+"/24", "dev", "eth0")
 		n.mustOn(i, "link", "set", "lo", "up")
 		n.mustOn(i, "link", "set", "eth0", "up")

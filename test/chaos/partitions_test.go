@@ -65,8 +65,10 @@ func TestClusterSurvivesPartitions(t *testing.T) {
 	d := newNetworkCluster(t, 75, 3).drill(1000)
 	d.suffer(20*time.Second, func() string {
 		links, what := d.partition()
+		var wait time.Duration
 		flaps := 1 + d.rng.IntN(2)*d.rng.IntN(4)
 		for range flaps {
+			begin := time.Now()
 			for _, l := range links {
 				d.network.cut(l.from, l.to)
 			}
@@ -75,12 +77,16 @@ func TestClusterSurvivesPartitions(t *testing.T) {
 			} else if err := d.settle(d.history); err != nil {
 				d.judge(fmt.Errorf("while %s: %w", what, err))
 			}
+			wait = time.Since(begin).Round(100 * time.Millisecond)
 			for _, l := range links {
 				d.network.mend(l.from, l.to)
 			}
 			<-time.After(d.between(0, time.Second))
 		}
-		return fmt.Sprintf("%s (%d)", what, flaps)
+		if flaps > 1 {
+			return fmt.Sprintf("%s, %d times", what, flaps)
+		}
+		return fmt.Sprintf("%s, acks after %v", what, wait)
 	})
 	d.finish()
 }

@@ -7,6 +7,7 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // errOf is the error of a method that returns no more.
@@ -28,7 +29,8 @@ func (d *Door) RegisterBroker(ctx context.Context, r controller.Registration) (e
 
 // Heartbeat is as of [controller.Controller]. It is tried once, for
 // Options.HeartbeatPatience at most: the next is the other try. It returns when the
-// image has the broker in service.
+// image has the broker in service, and what the controller had when it heard that: who is
+// heard and does not see yet that others lead must not think that it still does.
 func (d *Door) Heartbeat(ctx context.Context, brokerID int32, epoch int64) error {
 	ctx, cancel := context.WithTimeout(ctx, d.opt.HeartbeatPatience)
 	defer cancel()
@@ -40,9 +42,10 @@ func (d *Door) Heartbeat(ctx context.Context, brokerID int32, epoch int64) error
 	if err := answer.Err.err(); err != nil {
 		return err
 	}
+	seen := d.seen.Load()
 	err = d.await(ctx, func(image *metadata.Image) bool {
 		b, ok := image.Broker(brokerID)
-		return ok && (b.Epoch == epoch && !b.Fenced || b.Epoch > epoch)
+		return ok && guard.Check("door.heartbeat-shown", image.Offset() >= seen) && (b.Epoch == epoch && !b.Fenced || b.Epoch > epoch)
 	})
 	if err != nil {
 		return metadata.Errorf(metadata.RequestTimedOut, "broker %d was heard, but what this node knows of the metadata lags behind", brokerID)

@@ -220,6 +220,26 @@ func TestHeartbeatHasOneTry(t *testing.T) {
 	})
 }
 
+// A broker that the controller hears again, after it was cut off, is told so only once it
+// sees what happened meanwhile: others may lead what it led.
+func TestHeartbeatShowsWhatHappenedMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, 1, 2)
+		o := h.options(1, 2)
+		o.Local = h.member(1)
+		d, other := h.door(o), h.door(h.options(2))
+		h.elect(2)
+		epoch := h.broker(d, 7)
+		h.member(1).lag(true)
+		create(t, other, "meanwhile")
+		wantCode(t, "by an image of before", d.Heartbeat(t.Context(), 7, epoch), metadata.RequestTimedOut)
+		h.member(1).lag(false)
+		if err := d.Heartbeat(t.Context(), 7, epoch); err != nil {
+			t.Errorf("by an image that has caught up: %v", err)
+		}
+	})
+}
+
 // A leader that was deposed and does not know it has never heard of a newer
 // registration: if it said so, the broker would take itself for replaced.
 func TestDeposedLeaderDoesNotJudgeNewerRegistrations(t *testing.T) {
