@@ -310,7 +310,9 @@ func (c *replicated) produce(to *member, topic string, acks int16, values ...str
 	k := to.connect()
 	defer k.conn.Close()
 	for _, v := range values {
-		p := ask[*kmsg.ProduceResponse](k, 9, produceTo(topic, 0, acks, batchOf(c.t, v)))
+		q := produceTo(topic, 0, acks, batchOf(c.t, v))
+		q.TimeoutMillis = 60_000 // as long as it takes
+		p := ask[*kmsg.ProduceResponse](k, 9, q)
 		if code := p.Topics[0].Partitions[0].ErrorCode; code != 0 {
 			return code
 		}
