@@ -68,8 +68,12 @@ func (l *loop) carryOut(r *request) {
 	l.settleRequests()
 }
 
-// settleRequests answers those that have what they wanted.
+// settleRequests answers those that have what they wanted, which the status shows by then.
 func (l *loop) settleRequests() {
+	if len(l.requests) == 0 {
+		return
+	}
+	l.publish()
 	l.answerRequests(nil, func(r *request) bool {
 		return r.kind == requestHandOver && !l.leads || r.kind == requestSnapshot && l.snapshotIndex >= r.index
 	})

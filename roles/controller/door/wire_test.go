@@ -75,6 +75,23 @@ func (r *recorder) RegisterBroker(_ context.Context, g controller.Registration) 
 	return 5, nil
 }
 
+func (r *recorder) Members(context.Context) (*controller.Group, error) {
+	r.note()
+	return &controller.Group{Leader: 1, Term: 2, Committed: 3, Snapshot: 4, Members: []controller.Member{
+		{ID: 1, Directory: [16]byte{2}, Role: controller.Learner, Leads: true, Raft: "r:1", Controller: "c:1", Match: 5, Active: true}, {},
+	}}, errOne
+}
+
+func (r *recorder) AddController(_ context.Context, id uint64) error {
+	r.note(id)
+	return errOne
+}
+
+func (r *recorder) RemoveController(_ context.Context, id uint64) error {
+	r.note(id)
+	return errOne
+}
+
 func (r *recorder) FenceBroker(_ context.Context, id int32, epoch int64) error {
 	r.note(id, epoch)
 	return errOne
@@ -202,6 +219,12 @@ func asks(ctx context.Context) map[string]func(*Door) (returned []any) {
 			})
 			return []any{epoch, err}
 		},
+		"Members": func(d *Door) []any {
+			g, err := d.Members(ctx)
+			return []any{g, err}
+		},
+		"AddController":    func(d *Door) []any { return []any{d.AddController(ctx, 4)} },
+		"RemoveController": func(d *Door) []any { return []any{d.RemoveController(ctx, 4)} },
 		"FenceBroker":      func(d *Door) []any { return []any{d.FenceBroker(ctx, 7, 8)} },
 		"DrainBroker":      func(d *Door) []any { return []any{d.DrainBroker(ctx, 7, true)} },
 		"UnregisterBroker": func(d *Door) []any { return []any{d.UnregisterBroker(ctx, 7)} },
