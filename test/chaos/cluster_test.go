@@ -289,6 +289,7 @@ func TestClusterSurvives(t *testing.T) {
 
 // From SIGKILL of a leader to the next acks of its partitions.
 func TestFailover(t *testing.T) {
+	t.Parallel()
 	for number, profile := range map[int][]string{
 		72: nil,
 		73: {"replication.heartbeat_interval=50ms", "replication.heartbeat_timeout=250ms"},
