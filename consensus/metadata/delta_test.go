@@ -44,7 +44,7 @@ func showSlice(m *Image, broker int32, whole bool) string {
 	}
 	named := map[storage.ObjectID]bool{}
 	for t := range m.Topics() {
-		fmt.Fprintln(&b, t.Name, t.ID, t.Internal, t.Configs, t.ConfigVersion)
+		fmt.Fprintln(&b, t.Name, t.ID, t.Internal, t.ReplicasUnset, t.Configs, t.ConfigVersion)
 		for p := range t.Partitions.All() {
 			fmt.Fprintln(&b, p.Index, p.Leader, p.LeaderEpoch, p.PartitionEpoch, p.Replicas, p.ISR, p.ELR, p.Adding, p.Removing, p.LogStart)
 			if whole && !slices.Contains(p.Replicas, broker) {
@@ -169,7 +169,7 @@ func TestDeltasShowEachBrokerItsSlice(t *testing.T) {
 				}
 				s = restored
 			case 2, 3:
-				apply(index, drawClusterCommand(t, before))
+				apply(index, drawOtherCommand(t, before))
 			default:
 				apply(index, drawCommand(t, before, shelf))
 			}
@@ -178,8 +178,8 @@ func TestDeltasShowEachBrokerItsSlice(t *testing.T) {
 	})
 }
 
-// drawClusterCommand draws a command about what drawCommand leaves alone.
-func drawClusterCommand(t *rapid.T, m *Image) proto.Message {
+// drawOtherCommand draws a command about what drawCommand leaves alone.
+func drawOtherCommand(t *rapid.T, m *Image) proto.Message {
 	broker := rapid.Int32Range(1, 4).Draw(t, "broker")
 	topic := testID(byte(rapid.IntRange(1, 2).Draw(t, "topic")))
 	switch rapid.IntRange(0, 6).Draw(t, "cluster command") {
@@ -311,7 +311,7 @@ func TestAnIDIsGivenToAnotherTopic(t *testing.T) {
 		l := &testLog{t: t, state: NewState(), index: before.Offset()}
 		l.state.image.Store(before)
 		l.accepted(&pb.DeleteTopic{TopicId: topic[:]})
-		c := &pb.CreateTopic{TopicId: topic[:], Name: name}
+		c := &pb.CreateTopic{TopicId: topic[:], Name: name, ReplicasUnset: len(name)%2 == 1}
 		for _, of := range replicas {
 			c.Assignments = append(c.Assignments, &pb.Assignment{Replicas: of})
 		}
