@@ -136,6 +136,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		return nil, err
 	}
 	b.done.Go(func() { b.beat(b.ctx) })
+	b.done.Go(func() { b.tellLoad(b.ctx) }) // blocks on the controller
 	b.startTier()
 	return b, nil
 }

@@ -24,6 +24,13 @@ import (
 	"rustmq.dev/rustmq/transport/rpc"
 )
 
+func (c *testController) ReportLoad(_ context.Context, id int32, epoch int64, loads []controller.PartitionLoad) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.loads = loads
+	return c.refuse
+}
+
 func (c *testController) AlterPartitions(_ context.Context, brokerID int32, epoch int64, changes []metadata.PartitionChange) []error {
 	result, err := c.propose(metadata.NewAlterPartitions(brokerID, epoch, changes))
 	if err == nil {
