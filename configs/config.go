@@ -194,6 +194,7 @@ type Snapshot struct {
 type Replication struct {
 	HeartbeatInterval Duration `toml:"heartbeat_interval" doc:"time between two heartbeats of a broker to the controller; a node alone takes 2s unless this is set"`
 	HeartbeatTimeout  Duration `toml:"heartbeat_timeout" doc:"silence after which a broker is fenced, and others lead; more than the interval. A node alone takes 10s unless this is set, for there is nobody else to lead"`
+	LagTime           Duration `toml:"lag_time" doc:"a follower that has not had the end of the log for that long is not in sync any more"`
 }
 
 // Operations is how the process behaves.
@@ -265,7 +266,7 @@ func Default() *Config {
 			Snapshot: Snapshot{Entries: 100_000, Bytes: 64 * mib},
 			Balance:  Balance{Enabled: true, MovesPerMinute: 300},
 		},
-		Replication: Replication{HeartbeatInterval: millis(200), HeartbeatTimeout: seconds(1)},
+		Replication: Replication{HeartbeatInterval: millis(200), HeartbeatTimeout: seconds(1), LagTime: seconds(10)},
 		Operations:  Operations{GracefulShutdownTimeout: seconds(10), LogFormat: "auto", LogLevel: "info"},
 	}
 }

@@ -29,10 +29,22 @@ type identity struct {
 	BucketNonce string `json:"bucket_nonce,omitempty"`
 	// WALID names the log in wal/: 32 hex digits; empty until there was one.
 	WALID string `json:"wal_id,omitempty"`
+	// LastRun is how the broker that had this directory last ended; "": nobody knows.
+	LastRun lastRun `json:"last_run,omitempty"`
+	// AckedBeforeSync: it acknowledged before the disk had what was acknowledged.
+	AckedBeforeSync bool `json:"acked_before_sync,omitempty"`
 	// Raft says whether raft/ has held a log. "" is of a node that had no part in a
 	// group of several: it had one if it has a cluster.
 	Raft raftLog `json:"raft,omitempty"`
 }
+
+// lastRun is what is known of the end of a broker.
+type lastRun string
+
+const (
+	runBegun lastRun = "begun" // it has not come to its end, or not yet
+	runClean lastRun = "clean" // its log was closed
+)
 
 // raftLog is what is known of the metadata log of a data directory.
 type raftLog string

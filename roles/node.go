@@ -264,7 +264,13 @@ func (n *Node) openBroker(ctx context.Context) error {
 		return fmt.Errorf("open the log: %w%s", err, id.remedy(err))
 	}
 	n.store = store
-	n.opened("log", func(context.Context) error { return store.Close() })
+	n.opened("log", func(context.Context) error {
+		err := store.Close()
+		if err == nil && n.peers != nil && n.failure() == nil {
+			err = n.id.change(func(id *identity) { id.LastRun = runClean })
+		}
+		return err
+	})
 	if err := n.id.saved(func(id *identity) error { return id.keepWALID(n.dir) }); err != nil {
 		return err
 	}
@@ -301,10 +307,13 @@ func (n *Node) openBroker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	last := n.id.now()
+	others, err := n.openReplication()
+	if err != nil {
+		return err
+	}
 	groups := n.config.Broker.Groups
-	asked, replication := n.otherBrokers()
 	b, err := broker.Open(ctx, broker.Options{
-		Peers: asked, Replication: replication,
 		NodeID: n.config.Broker.ID, Store: store, Controller: n.door,
 		ClusterID: n.door.Image().ClusterID(), Directory: directory, Rack: n.config.Broker.Rack,
 		DataDir: n.dir.Root(), Space: func() (free, total int64, err error) { return n.dir.Space(".") },
@@ -312,7 +321,7 @@ func (n *Node) openBroker(ctx context.Context) error {
 		Configs:         configs.BrokerValues(n.config),
 		AutoCreate:      n.autoCreate(),
 		MessageMaxBytes: int(n.config.Broker.MessageMaxBytes),
-		LargestBatch:    int(n.config.LargestBatch()),
+		LargestBatch:    n.largestBatch(),
 		FetchMemory:     int64(network.ResponseMemory),
 		LagPartitions:   int(groups.LagPartitions),
 		TelemetrySeries: int(n.config.Broker.TelemetrySeries),
@@ -332,7 +341,10 @@ func (n *Node) openBroker(ctx context.Context) error {
 		Heartbeat: time.Duration(n.config.Liveness().HeartbeatInterval),
 		Failed:    n.failure,
 		Tier:      tier,
-		Log:       n.log.With("room", "broker"),
+
+		UncleanEnd: last.LastRun != runClean, AckedBeforeSync: last.AckedBeforeSync,
+		Peers: others.asked, Replication: others.pushed,
+		Log: n.log.With("room", "broker"),
 	})
 	if metadata.CodeOf(err) == metadata.InvalidRegistration && n.peers != nil {
 		err = fmt.Errorf("%w: set object_storage.url (--bucket) and object_storage.prefix to what the other nodes have, and mount what they share", err)
@@ -342,12 +354,13 @@ func (n *Node) openBroker(ctx context.Context) error {
 	}
 	n.broker = b
 	n.opened("broker", func(context.Context) error { return b.Close() })
+	n.answerPeers()
 	n.metrics.MustRegister(b.Metrics(), newStorageMetrics(store))
-	if n.peers != nil {
-		b.ServeReplication(n.peers.brokerServer)
-		n.servePeers(n.peers.brokerServer)
+	if err := n.serveKafka(tcp, udp); err != nil {
+		return err
 	}
-	return n.serveKafka(tcp, udp)
+	n.leaveFirst()
+	return nil
 }
 
 // autoCreate resolves broker.auto_create_topics.

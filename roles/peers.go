@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"rustmq.dev/rustmq/consensus/metadata"
-	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/security/pki"
 	"rustmq.dev/rustmq/transport/rpc"
 )
@@ -26,8 +25,9 @@ type peers struct {
 
 	raft             *rpc.Raft // of a controller, as is the next
 	controllerServer *peerServer
-	brokerServer     *peerServer // of a broker
-	raftAddr         string      // host:port that others dial, as is the next
+	brokerServer     *peerServer // of a broker, as is the next
+	asked            *rpc.Peers
+	raftAddr         string // host:port that others dial, as is the next
 	controllerAddr   string
 }
 
@@ -135,17 +135,6 @@ func (n *Node) peerAddress(l net.Listener) (string, error) {
 		}
 	}
 	return net.JoinHostPort(host, port), nil
-}
-
-// otherBrokers is the way to them; nil for a broker that is alone.
-func (n *Node) otherBrokers() (broker.Peers, *broker.Replication) {
-	if n.peers == nil {
-		return nil, nil
-	}
-	asked := rpc.NewPeers(rpc.PeersOptions{Cluster: n.clusterID, Credentials: n.peers.credentials(), Log: n.log.With("room", "peers")})
-	asked.Register(n.peers.brokerServer)
-	n.opened("connections to other brokers", func(context.Context) error { return asked.Close() })
-	return asked, &broker.Replication{Credentials: n.peers.credentials(), Lease: time.Duration(n.config.Liveness().HeartbeatTimeout)}
 }
 
 // peerListener is what other brokers are told to dial.

@@ -71,8 +71,11 @@ type Broker struct {
 	ctx         context.Context // ends when Close begins
 	stop        context.CancelFunc
 	unsubscribe func()
-	done        sync.WaitGroup // goroutines of the broker
-	requests    sync.WaitGroup // goroutines of requests
+	stopBeats   context.CancelFunc // of Leave; heartbeats end with ctx too
+	beatsEnded  chan struct{}      // closed when they have
+	left        atomic.Bool        // it is out of service by its own wish
+	done        sync.WaitGroup     // goroutines of the broker
+	requests    sync.WaitGroup     // goroutines of requests
 }
 
 // Open registers the broker with the controller and returns when it serves the
@@ -120,7 +123,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 	b.openReplication()
 	if err := b.openCold(); err != nil {
 		b.stop()
-		return nil, errors.Join(err, b.transactions.Close(), b.groups.Close())
+		return nil, errors.Join(err, b.closeReplication(), b.transactions.Close(), b.groups.Close())
 	}
 	if t := opt.Tier; t != nil && t.Shipped != nil {
 		b.releaser = newReleaser(releaserOptions{
@@ -135,7 +138,12 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		b.Close()
 		return nil, err
 	}
-	b.done.Go(func() { b.beat(b.ctx) })
+	beats, stopBeats := context.WithCancel(b.ctx)
+	b.stopBeats, b.beatsEnded = stopBeats, make(chan struct{})
+	b.done.Go(func() {
+		defer close(b.beatsEnded)
+		b.beat(beats)
+	})
 	b.done.Go(func() { b.tellLoad(b.ctx) }) // blocks on the controller
 	b.startTier()
 	return b, nil

@@ -170,6 +170,18 @@ func TestGroupsAreFoundFromEveryBroker(t *testing.T) {
 			t.Errorf("a group that is not there, from broker %d: %v", from, err)
 		}
 	}
+	for at := int32(1); at <= 3; at++ { // whatever broker leads the partitions
+		got := c.nodes[at].lags()
+		for partition := range 3 {
+			key := fmt.Sprintf("records %s %d in", c.groupAt(at), partition)
+			if is, ok := got[key]; !ok || is != 7 {
+				t.Errorf("broker %d: %s is %v (%t), want 7", at, key, is, ok)
+			}
+		}
+		if left := got["left_out not_led"]; left != 0 {
+			t.Errorf("broker %d leaves %v out", at, left)
+		}
+	}
 	for i, id := range ids {
 		n := c.nodes[int32(i+1)]
 		if err := n.DeleteGroup(ctx, id); err != nil {

@@ -249,6 +249,30 @@ func (c *testController) RecordCleaning(_ context.Context, brokerID int32, epoch
 	return err
 }
 
+func (c *testController) ElectLeaders(_ context.Context, elections []controller.LeaderElection) []error {
+	command := &pb.ElectLeaders{}
+	for _, e := range elections {
+		command.Entries = append(command.Entries, &pb.ElectLeaders_Entry{TopicId: e.Partition.Topic[:], Partition: e.Partition.Index, Leader: e.Leader, Unclean: e.Unclean})
+	}
+	return c.proposeEach(command, len(elections))
+}
+
+func (c *testController) ReassignPartitions(_ context.Context, moves []controller.Reassignment) []error {
+	command := &pb.ReassignPartitions{}
+	for _, r := range moves {
+		command.Entries = append(command.Entries, &pb.ReassignPartitions_Entry{TopicId: r.Partition.Topic[:], Partition: r.Partition.Index, Replicas: r.Replicas})
+	}
+	return c.proposeEach(command, len(moves))
+}
+
+func (c *testController) proposeEach(command proto.Message, n int) []error {
+	result, err := c.propose(command)
+	if err == nil {
+		return result.(metadata.PartitionResults)
+	}
+	return slices.Repeat([]error{err}, n)
+}
+
 func (c *testController) AllocateProducerIDs(_ context.Context, brokerID int32, epoch int64) (int64, int32, error) {
 	result, err := c.propose(&pb.AllocateProducerIds{BrokerId: brokerID, BrokerEpoch: epoch, Count: 10})
 	if err != nil {

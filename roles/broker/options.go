@@ -45,6 +45,8 @@ type Controller interface {
 	RecordCleaning(ctx context.Context, brokerID int32, brokerEpoch int64, p storage.PartitionID, epoch storage.Epoch, is metadata.Cleaning) error
 	CommitObject(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, ranges []metadata.PartitionRange) (results []error, err error)
 	AlterPartitions(ctx context.Context, brokerID int32, brokerEpoch int64, changes []metadata.PartitionChange) []error
+	ElectLeaders(ctx context.Context, elections []controller.LeaderElection) []error
+	ReassignPartitions(ctx context.Context, moves []controller.Reassignment) []error
 	AllocateProducerIDs(ctx context.Context, brokerID int32, brokerEpoch int64) (first int64, count int32, err error)
 	BelievedTime() (now time.Time, ok bool)
 }
@@ -161,6 +163,10 @@ type Options struct {
 	// TelemetrySeries is how many series of metrics that clients push are kept, at most;
 	// 0 is telemetry.DefaultSeries.
 	TelemetrySeries int
+
+	// UncleanEnd says that the last process of this data directory did not end by its own
+	// wish, or that this is not known; AckedBeforeSync that it acknowledged before the sync.
+	UncleanEnd, AckedBeforeSync bool
 
 	Replication *Replication // how other brokers are reached; nil: this one is alone
 

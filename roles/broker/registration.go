@@ -51,6 +51,10 @@ func (b *Broker) register(ctx context.Context) error {
 		Directory:   b.opt.Directory,
 		Listeners:   b.opt.Listeners,
 		Rack:        b.opt.Rack,
+
+		MaxFeatureLevel: metadata.LatestFeatureLevel,
+		UncleanEnd:      b.opt.UncleanEnd,
+		AcksBeforeSync:  b.opt.AckedBeforeSync,
 	})
 	if err != nil {
 		return fmt.Errorf("register broker %d with the controller: %w", b.opt.NodeID, err)
@@ -116,9 +120,32 @@ func (b *Broker) beat(ctx context.Context) {
 	}
 }
 
+// Leave takes the broker out of service while it goes on to answer: what it leads is led
+// by others, as far as there are any in sync, before clients are sent away. It is to be
+// closed then.
+func (b *Broker) Leave(ctx context.Context) error {
+	b.stopBeats()
+	select {
+	case <-b.beatsEnded:
+	case <-ctx.Done():
+		return fmt.Errorf("end the heartbeats of broker %d: %w", b.opt.NodeID, context.Cause(ctx))
+	}
+	if b.registration.lost.Load() {
+		return nil
+	}
+	if err := b.opt.Controller.FenceBroker(ctx, b.opt.NodeID, b.registration.epoch.Load()); err != nil {
+		return fmt.Errorf("take broker %d out of service: %w", b.opt.NodeID, err)
+	}
+	b.left.Store(true)
+	return b.follower.wait(ctx, b.opt.Controller.Image().Offset())
+}
+
 // leave takes the broker out of service, so that the others need not wait for
 // its silence to be noticed. Its heartbeats have ended: one would put it back.
 func (b *Broker) leave() {
+	if b.left.Load() {
+		return
+	}
 	epoch := b.registration.epoch.Load()
 	if b.registration.lost.Load() {
 		return

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,9 +19,11 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/storage/wal"
 	"rustmq.dev/rustmq/transport/rpc"
 )
 
@@ -39,8 +42,8 @@ func (c *testController) AlterPartitions(_ context.Context, brokerID int32, epoc
 	return slices.Repeat([]error{err}, len(changes))
 }
 
-// cluster is brokers with one controller, and the wires between them, in a bubble.
-type cluster struct {
+// replicated is brokers with one controller, and the wires between them, in a bubble.
+type replicated struct {
 	t          *testing.T
 	controller *testController
 	nodes      map[int32]*member
@@ -124,8 +127,8 @@ func (h *hearing) reach(can bool) {
 	}
 }
 
-func startReplicas(t *testing.T, n int32, change ...func(*Options)) *cluster {
-	c := &cluster{t: t, controller: newTestController(t), nodes: map[int32]*member{}, doors: map[string]*bufconn.Listener{}, cut: map[[2]int32]bool{}}
+func startReplicas(t *testing.T, n int32, change ...func(*Options)) *replicated {
+	c := &replicated{t: t, controller: newTestController(t), nodes: map[int32]*member{}, doors: map[string]*bufconn.Listener{}, cut: map[[2]int32]bool{}}
 	c.controller.replicas = nil
 	for id := int32(1); id <= n; id++ {
 		c.controller.replicas = append(c.controller.replicas, id)
@@ -135,7 +138,7 @@ func startReplicas(t *testing.T, n int32, change ...func(*Options)) *cluster {
 }
 
 // start starts a broker on a disk.
-func (c *cluster) start(id int32, fs *disk.Mem, change ...func(*Options)) *member {
+func (c *replicated) start(id int32, fs *disk.Mem, change ...func(*Options)) *member {
 	m := &member{node: &node{t: c.t, controller: c.controller, fs: fs, store: openStore(c.t, fs)}, hears: &hearing{testController: c.controller}}
 	m.options = Options{
 		NodeID: id, Store: m.store, Controller: m.hears, Heartbeat: 200 * time.Millisecond, Now: time.Now,
@@ -150,6 +153,11 @@ func (c *cluster) start(id int32, fs *disk.Mem, change ...func(*Options)) *membe
 	for _, f := range change {
 		f(&m.options)
 	}
+	if m.options.Store == nil {
+		m.store.Close()
+		m.store = openTieredStore(c.t, fs)
+		m.options.Store = m.store
+	}
 	m.open()
 	c.serve(id, m)
 	c.nodes[id] = m
@@ -157,7 +165,7 @@ func (c *cluster) start(id int32, fs *disk.Mem, change ...func(*Options)) *membe
 }
 
 // serve takes what others push. It ends before the broker does.
-func (c *cluster) serve(id int32, m *member) {
+func (c *replicated) serve(id int32, m *member) {
 	m.server = grpc.NewServer(grpc.ForceServerCodecV2(rpc.NewCodec()), grpc.MaxRecvMsgSize(rpc.MaxPush+1<<20))
 	m.ServeReplication(m.server)
 	door := bufconn.Listen(1 << 20)
@@ -169,7 +177,7 @@ func (c *cluster) serve(id int32, m *member) {
 	c.t.Cleanup(server.Stop)
 }
 
-func (c *cluster) dial(ctx context.Context, from int32, to string) (net.Conn, error) {
+func (c *replicated) dial(ctx context.Context, from int32, to string) (net.Conn, error) {
 	var id int32
 	fmt.Sscanf(to, "broker-%d:", &id)
 	c.mu.Lock()
@@ -186,10 +194,12 @@ func (c *cluster) dial(ctx context.Context, from int32, to string) (net.Conn, er
 }
 
 // faultyWire is the dialer's end of a connection, which may be cut in each direction: what is
-// sent is swallowed, what would come is not given out.
+// sent is swallowed, what would come is not given out. A connection that has lost
+// something is reset when it is cut no more.
 type faultyWire struct {
 	net.Conn
-	c        *cluster
+	lost     atomic.Bool
+	c        *replicated
 	from, to int32
 }
 
@@ -200,8 +210,13 @@ func (w *faultyWire) isCut(from, to int32) bool {
 }
 
 func (w *faultyWire) Write(b []byte) (int, error) {
-	if w.isCut(w.from, w.to) {
+	switch {
+	case w.isCut(w.from, w.to):
+		w.lost.Store(true)
 		return len(b), nil
+	case w.lost.Load() && !w.isCut(w.to, w.from):
+		w.Conn.Close()
+		return 0, errReset
 	}
 	return w.Conn.Write(b)
 }
@@ -209,20 +224,30 @@ func (w *faultyWire) Write(b []byte) (int, error) {
 func (w *faultyWire) Read(b []byte) (int, error) {
 	for {
 		n, err := w.Conn.Read(b)
-		if err != nil || !w.isCut(w.to, w.from) {
+		switch {
+		case err != nil:
 			return n, err
+		case w.isCut(w.to, w.from):
+			w.lost.Store(true)
+		case w.lost.Load():
+			w.Conn.Close()
+			return 0, errReset
+		default:
+			return n, nil
 		}
 	}
 }
 
-func (c *cluster) setCut(from, to int32, is bool) {
+var errReset = errors.New("the connection was reset")
+
+func (c *replicated) setCut(from, to int32, is bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.cut[[2]int32{from, to}] = is
 }
 
 // isolate cuts a broker off from the others and from the controller, which notices.
-func (c *cluster) isolate(id int32) {
+func (c *replicated) isolate(id int32) {
 	for other := range c.nodes {
 		if other != id {
 			c.setCut(id, other, true)
@@ -233,7 +258,7 @@ func (c *cluster) isolate(id int32) {
 	c.fence(id)
 }
 
-func (c *cluster) fence(id int32) {
+func (c *replicated) fence(id int32) {
 	c.t.Helper()
 	epoch := c.nodes[id].registration.epoch.Load()
 	if err := c.controller.FenceBroker(c.t.Context(), id, epoch); err != nil {
@@ -242,7 +267,7 @@ func (c *cluster) fence(id int32) {
 }
 
 // kill ends a broker as kill -9 does, its disk stays; the controller notices.
-func (c *cluster) kill(id int32) *disk.Mem {
+func (c *replicated) kill(id int32) *disk.Mem {
 	c.t.Helper()
 	m := c.nodes[id]
 	c.isolate(id)
@@ -259,7 +284,7 @@ func (c *cluster) kill(id int32) *disk.Mem {
 }
 
 // createTopic makes a topic of one partition, and waits until all have their role.
-func (c *cluster) createTopic(name string, configs ...string) {
+func (c *replicated) createTopic(name string, configs ...string) {
 	c.controller.createTopic(name, 1, configs...)
 	for _, m := range c.nodes {
 		m.settle(c.t.Context())
@@ -267,7 +292,7 @@ func (c *cluster) createTopic(name string, configs ...string) {
 	c.eventually("all are in sync", func() bool { return len(c.partition(name).ISR) == len(c.nodes) })
 }
 
-func (c *cluster) partition(topic string) *metadata.Partition {
+func (c *replicated) partition(topic string) *metadata.Partition {
 	t, ok := c.controller.Image().Topic(topic)
 	if !ok {
 		c.t.Fatalf("no topic %s", topic)
@@ -275,9 +300,9 @@ func (c *cluster) partition(topic string) *metadata.Partition {
 	return t.Partition(0)
 }
 
-func (c *cluster) leader(topic string) *member { return c.nodes[c.partition(topic).Leader] }
+func (c *replicated) leader(topic string) *member { return c.nodes[c.partition(topic).Leader] }
 
-func (c *cluster) log(id int32, topic string) *log.Log {
+func (c *replicated) log(id int32, topic string) *log.Log {
 	c.t.Helper()
 	t, _ := c.controller.Image().Topic(topic)
 	l, ok := c.nodes[id].store.Log(storage.PartitionID{Topic: t.ID})
@@ -288,7 +313,7 @@ func (c *cluster) log(id int32, topic string) *log.Log {
 }
 
 // produce sends values, a batch each, and returns the code of the first that is refused.
-func (c *cluster) produce(to *member, topic string, acks int16, values ...string) int16 {
+func (c *replicated) produce(to *member, topic string, acks int16, values ...string) int16 {
 	c.t.Helper()
 	k := to.connect()
 	defer k.conn.Close()
@@ -302,7 +327,7 @@ func (c *cluster) produce(to *member, topic string, acks int16, values ...string
 }
 
 // eventually waits until what must come has come.
-func (c *cluster) eventually(what string, is func() bool) {
+func (c *replicated) eventually(what string, is func() bool) {
 	c.t.Helper()
 	for range 600 {
 		if is() {
@@ -333,7 +358,7 @@ func content(t testing.TB, l *log.Log) (out []string) {
 	return out[:min(len(out), int(l.HighWatermark()-l.LocalStart()))]
 }
 
-func (c *cluster) same(topic string, ids ...int32) {
+func (c *replicated) same(topic string, ids ...int32) {
 	c.t.Helper()
 	want := content(c.t, c.log(c.partition(topic).Leader, topic))
 	for _, id := range ids {
@@ -468,5 +493,81 @@ func TestOneWayCut(t *testing.T) {
 		c.setCut(follower, leads, false)
 		c.eventually("it is back", func() bool { return slices.Contains(c.partition("events").ISR, follower) })
 		c.same("events", 1, 2, 3)
+	})
+}
+
+// A follower that comes back behind what the leader's WAL still has begins anew at the
+// committed end, with the leader's producers and without an object read (RULES 3.5).
+func TestAFollowerBehindTheTrimPointBeginsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 3, tiered)
+		c.createTopic("events")
+		old := c.partition("events").Leader%3 + 1
+		c.produce(c.leader("events"), "events", -1, numbered("a", 10)...)
+		fs := c.kill(old)
+		c.produce(c.leader("events"), "events", -1, numbered("b", 10)...)
+		leads := c.log(c.partition("events").Leader, "events")
+		if err := leads.SetUploaded(15); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.leader("events").store.Evict(t.Context()); err != nil || leads.LocalStart() != 15 {
+			t.Fatalf("the local start is %d, %v", leads.LocalStart(), err)
+		}
+		c.start(old, fs, tiered)
+		c.eventually("it is back in sync", func() bool { return len(c.partition("events").ISR) == 3 })
+		if at := c.log(old, "events").History(); at.LocalStart != 15 || at.Synced != 20 {
+			t.Errorf("%+v", at)
+		}
+		if code := c.produce(c.leader("events"), "events", -1, "c"); code != 0 {
+			t.Errorf("%v", kerr.ErrorForCode(code))
+		}
+		c.eventually("it has that too", func() bool { return c.log(old, "events").HighWatermark() == 21 })
+	})
+}
+
+func openTieredStore(t testing.TB, fs disk.FS) *log.Store {
+	t.Helper()
+	s, err := log.Open(t.Context(), log.Options{
+		FS: fs, Dir: "wal", Tiered: true, WAL: wal.Options{Capacity: 64 << 20, SegmentSize: 1 << 20, Memory: 16 << 20},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// tiered gives a broker a store whose records may be in a bucket.
+func tiered(o *Options) { o.Store = nil }
+
+// ISR-shrunk-then-leader-burns (RULES 3.2): who left the ISR below the minimum stays
+// eligible, for nothing was committed without it.
+func TestISRShrunkThenLeaderBurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 3)
+		c.createTopic("events")
+		old := c.partition("events").Leader
+		c.produce(c.leader("events"), "events", -1, numbered("a", 10)...)
+		for id := range c.nodes {
+			if id != old {
+				c.setCut(old, id, true)
+				c.setCut(id, old, true)
+			}
+		}
+		c.produce(c.leader("events"), "events", 1, "lost0", "lost1")
+		c.eventually("it is alone", func() bool { return slices.Equal(c.partition("events").ISR, []int32{old}) })
+		if hw := c.log(old, "events").HighWatermark(); hw != 10 {
+			t.Errorf("alone it has committed to %d", hw)
+		}
+		c.nodes[old].settle(t.Context())
+		if code := c.produce(c.leader("events"), "events", -1, "x"); code != kerr.NotEnoughReplicas.Code {
+			t.Errorf("%v", kerr.ErrorForCode(code))
+		}
+		c.isolate(old) // it burns
+		c.eventually("another leads", func() bool { l := c.partition("events").Leader; return l != old && l > 0 })
+		c.eventually("it takes batches", func() bool { return c.produce(c.leader("events"), "events", -1, "b") == 0 })
+		c.eventually("all that was acked is there", func() bool {
+			return slices.Equal(content(t, c.log(c.partition("events").Leader, "events")), append(numbered("a", 10), "b"))
+		})
 	})
 }

@@ -31,11 +31,10 @@ type PlannedBroker struct {
 	Before, After int
 }
 
-// PlanRebalance plans moves of replicas after which brokers in service have the same number
-// of them, within one where partitions can be moved so, and no partition has two on one
-// rack that could have them on two. It moves as few as that takes, and none of a partition
-// that is being moved or has no leader. It changes nothing: ReassignPartitions carries it
-// out.
+// PlanRebalance plans moves of replicas: first those of a partition that share a rack while
+// another has none of it, then from brokers with more to such with less, until no single
+// move would make two of them more even. Those of a partition that is being moved, or has no
+// leader, stay. It changes nothing: ReassignPartitions carries it out.
 func (c *Controller) PlanRebalance(context.Context) (RebalancePlan, error) {
 	if err := c.leads(); err != nil {
 		return RebalancePlan{}, err

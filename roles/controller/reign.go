@@ -207,7 +207,11 @@ func (c *Controller) await(ctx, running context.Context) error {
 		return fmt.Errorf("ask for the controllers: %w", err)
 	}
 	if len(members) != 1 || members[0].ID != uint64(c.opt.NodeID) {
-		patient, cancel := context.WithTimeout(ctx, openPatience)
+		patience := openPatience
+		if c.opt.Join && len(members) == 0 {
+			patience = 0 // nobody sends it anything before it is added
+		}
+		patient, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
 		ctx = patient
 	}

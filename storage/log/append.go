@@ -191,7 +191,7 @@ func (l *Log) mayAppend(c *Config, o AppendOptions) error {
 // held.
 func (l *Log) answerDuplicate(s *sentBatch, b batch.Batch, o AppendOptions, done Appended) (result AppendResult, answered bool, err error) {
 	p := l.store.newPending(l, done)
-	p.base, p.last, p.appendTime, p.duplicate, p.leaderOnly = s.base(), s.last, batch.NoTimestamp, true, o.LeaderOnly
+	p.base, p.last, p.appendTime, p.duplicate, p.leaderOnly, p.patient = s.base(), s.last, batch.NoTimestamp, true, o.LeaderOnly, o.Internal
 	if b.TimestampType() == batch.LogAppendTime {
 		p.appendTime = s.timestamp
 	}
@@ -218,7 +218,7 @@ func (l *Log) park(p *pending) error {
 // appendBatch stamps the batch and hands it to the WAL. l.mu is held.
 func (l *Log) appendBatch(now time.Time, b batch.Batch, o AppendOptions, done Appended) error {
 	p := l.store.newPending(l, done)
-	p.leaderOnly = o.LeaderOnly
+	p.leaderOnly, p.patient = o.LeaderOnly, o.Internal
 	batch.Stamp(b, l.end, l.epoch)
 	p.base, p.last, p.appendTime = l.end, b.LastOffset(), batch.NoTimestamp
 	if b.TimestampType() == batch.LogAppendTime {
@@ -279,6 +279,7 @@ type pending struct {
 	base, last storage.Offset
 	appendTime int64
 	leaderOnly bool
+	patient    bool // waits on while too few replicas are in sync: a coordinator's
 	duplicate  bool
 	refusal    error    // the answer, once the high watermark has passed last; nil: it is appended
 	cancelled  bool     // truncated before it was synced

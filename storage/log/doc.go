@@ -41,6 +41,18 @@
 // wherever they began, and those whose marker the WAL has; of the others the
 // bucket's indexes know ([Log.Outcome]). Their memory is accounted as the index's.
 //
+// Replicas. A log is led, followed, or neither. The high watermark of one that is led is what
+// is on disk here and, by what they have confirmed under this epoch ([Log.Confirm]), on the
+// other replicas in sync and pending; it stands while fewer than Config.MinInSync are. Until
+// it has passed the start of the epoch nobody is told where the log ends ([Log.Latest]). A
+// follower takes batches as its leader has them ([Log.AppendReplicated]), of that epoch
+// alone, and remembers producers and transactions of them as recovery does; its high
+// watermark is its leader's, as far as its disk. It takes the controller's word of log start and bucket as
+// far only, for what lies behind may not be its leader's. One that is too far behind begins
+// anew at the committed end with what its leader knows ([Log.Restart]): as of the leader's
+// high watermark, so that batches below that, which come again, do not count twice. Killed
+// on the way there it goes on; led before it is there, it knows no producers.
+//
 // Recovery. The WAL replays frames in the order they were appended; copies of
 // relocated batches come late. A partition must be whole from its local start to
 // its end, and reach the high watermark that its state names, else it alone is
@@ -73,20 +85,30 @@
 // many producers. Little-endian:
 //
 //	offset size field
-//	0      1    version            1; 2 where there is anything of transactions
+//	0      1    version            1; 2 where there is anything of transactions; 3 where
+//	                               it is as of an offset beyond the high watermark
 //	1      1    flags              1: goes on from the part before; 2: the last part
 //	2      2    zero
 //	4      8    local start
-//	12     8    high watermark     the producers are as of it
+//	12     8    high watermark     the producers are as of it, but in version 3
 //	20     4    number of epochs   in the first part
 //	24     4    number of producers in this part
-//	28     4    number of transactions in this part; only in version 2
+//	28     4    number of transactions in this part; from version 2 on
+//	32     8    as of              what producers and transactions are as of; only in version 3
 //	…      12×  epochs             epoch (4), start offset (8); both grow; from the
 //	                               log start on, which may lie before the local one
-//	…      25×  transactions       that ended between local start and high watermark:
+//	…      25×  transactions       that ended between local start and what it is as of:
 //	                               producer id (8), first offset (8), the marker's (8),
 //	                               1: aborted, 0: committed (1); each kind in order
 //	…           producers          in order of id
+//
+//	what a leader sends of one (replica state); the log begins anew behind a drop frame
+//	0      1    version            1
+//	1      3    zero
+//	4      4    crc32c             of all behind
+//	8      8    log start
+//	16     …    state              in one part: local start and high watermark are where the
+//	                               follower begins, the rest is as of the leader's high watermark
 //
 //	a state that says why the partition is refused
 //	0      1    version            1

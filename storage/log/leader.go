@@ -215,11 +215,12 @@ func (o *outcome) tell(l *Log) {
 }
 
 // takeVain removes the appends that wait for all replicas in sync, and appends them to
-// out. l.mu is held.
+// out; but those of coordinators, who are told what became of them, and not before that
+// is certain. l.mu is held.
 func (l *Log) takeVain(out []*pending) []*pending {
 	kept := l.parked[:0]
 	for _, p := range l.parked {
-		if p.leaderOnly {
+		if p.leaderOnly || !guard.Check("log.coordinators-wait", !p.patient) {
 			kept = append(kept, p)
 		} else {
 			out = append(out, p)
@@ -323,6 +324,9 @@ func (l *Log) ReplicaState() (encoded []byte, at storage.Offset, err error) {
 		return nil, storage.NoOffset, ErrNotLeader
 	}
 	at = l.uploaded
+	if !guard.Check("log.keep-local-whole", !l.config.Load().KeepLocal) {
+		at = l.localStart
+	}
 	s := state{
 		localStart: at, highWatermark: at, asOf: max(l.asOf, l.replica.highWatermark),
 		epochs: slices.Clone(l.epochs).truncate(at), producers: l.producers,

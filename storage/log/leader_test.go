@@ -2,10 +2,13 @@ package log
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/disk"
@@ -442,7 +445,16 @@ func TestRestartWithinABatch(t *testing.T) {
 // is not refused as corrupt.
 func TestTornRestartIsNoLog(t *testing.T) {
 	mem := disk.NewMem(disk.MemOptions{})
-	fs := &watchedFS{FS: mem, before: func() {}}
+	var mu sync.Mutex // guards recording and left
+	var left []*disk.Mem
+	recording := false
+	fs := &watchedFS{FS: mem, before: func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if recording {
+			left = append(left, mem.Clone())
+		}
+	}}
 	o := tiered(fs)
 	o.WAL.Capacity, o.WAL.SegmentSize, o.WAL.ChunkSize, o.WAL.Memory = 16<<20, 1<<20, 256<<10, 8<<20
 	leader := lead(t, open(t, tiered(disk.NewMem(disk.MemOptions{}))), partition(topicA, 0), 1)
@@ -463,8 +475,12 @@ func TestTornRestartIsNoLog(t *testing.T) {
 	neighbour := following(t, store, partition(topicA, 1), 1)
 	replicate(t, l, 1, stamped(values(t, "before"), 0, 1))
 	replicate(t, neighbour, 1, stamped(values(t, "stays"), 0, 1))
-	var left []*disk.Mem
-	fs.before = func() { left = append(left, mem.Clone()) }
+	record := func(on bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		recording = on
+	}
+	record(true)
 	if err := l.Restart(10, encodeReplicaState(3, &s), 1); err != nil {
 		t.Fatal(err)
 	}
@@ -472,6 +488,7 @@ func TestTornRestartIsNoLog(t *testing.T) {
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
 	}
+	record(false)
 	rng := newRand(t)
 	met := map[storage.Offset]int{}
 	for _, mem := range left {
@@ -556,5 +573,51 @@ func TestReelectedLeaderTakesTheControllersWord(t *testing.T) {
 	}
 	if h := l.History(); h.HighWatermark != 1 || h.Uploaded != 1 {
 		t.Fatalf("%+v", h)
+	}
+}
+
+// TestCoordinatorsWaitWhileTooFewAreInSync: what they append is answered once it is known
+// what became of it, which is not when an ISR shrinks.
+func TestCoordinatorsWaitWhileTooFewAreInSync(t *testing.T) {
+	l := leadWith(t, open(t, small(disk.NewMem(disk.MemOptions{}))), 1, 2)
+	internal := AppendOptions{Epoch: 1, Internal: true}
+	coordinators := send(t, l, values(t, "0"), internal)
+	clients := send(t, l, values(t, "1"), anyEpoch)
+	marker := make(answer, 1)
+	l.AppendMarker(context.Background(), time.Now(), Marker{ProducerID: 7, CoordinatorEpoch: 1}, MarkerOptions{Epoch: 1}, marker)
+	flush(t, l.store)
+	l.SetReplicas(Replicas{Pending: []int32{2}})
+	wantErr(t, clients.wait(t).Err, ErrNotEnoughReplicasAfterAppend)
+	wantErr(t, send(t, l, values(t, "2"), internal).wait(t).Err, ErrNotEnoughReplicas)
+	if !coordinators.pending() || !marker.pending() {
+		t.Fatal("a coordinator was told that its record is not committed, which it may be yet")
+	}
+	l.SetReplicas(Replicas{InSync: []int32{2}})
+	confirm(t, l, 2, l.End())
+	for _, a := range []answer{coordinators, marker} {
+		if r := a.wait(t); r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+}
+
+// TestCoordinatorsLogIsReplicatedWhole: it is read whole by who leads next, also what the
+// bucket has.
+func TestCoordinatorsLogIsReplicatedWhole(t *testing.T) {
+	o := small(disk.NewMem(disk.MemOptions{}))
+	o.Tiered = true
+	l := leadWith(t, open(t, o), 1, 2)
+	l.SetConfig(Config{MinInSync: 2, KeepLocal: true})
+	for _, v := range []string{"0", "1", "2"} {
+		send(t, l, values(t, v), anyEpoch)
+	}
+	flush(t, l.store)
+	confirm(t, l, 2, 3)
+	if err := l.SetUploaded(2); err != nil {
+		t.Fatal(err)
+	}
+	_, at, err := l.ReplicaState()
+	if err != nil || at != 0 {
+		t.Fatalf("a follower begins at %d: %v", at, err)
 	}
 }

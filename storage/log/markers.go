@@ -72,7 +72,7 @@ func (l *Log) appendMarker(ctx context.Context, now time.Time, m Marker, o Marke
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	appended := AppendOptions{Epoch: o.Epoch}
+	appended := AppendOptions{Epoch: o.Epoch, Internal: true}
 	if err := l.mayAppend(c, appended); err != nil {
 		return result, false, err
 	}
@@ -128,6 +128,7 @@ func (ps producers) checkMarker(m *Marker) (repeated *mark, err error) {
 // committed. l.mu is held.
 func (l *Log) answerRepeated(m *mark, done Appended) (result AppendResult, answered bool, err error) {
 	p := l.store.newPending(l, done)
+	p.patient = true
 	p.base, p.last, p.appendTime = m.offset, m.offset, batch.NoTimestamp
 	if !guard.Check("log.marker-committed", m.offset < l.replica.highWatermark) {
 		return result, false, l.park(p)

@@ -535,7 +535,7 @@ func TestReplicatedLogsLoseNothingThatWasAcked(t *testing.T) {
 	rng := newRand(t)
 	runs := 300
 	if raceEnabled {
-		runs = 60
+		runs = 20
 	}
 	count := map[string]int{}
 	for range runs {

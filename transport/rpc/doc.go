@@ -1,7 +1,10 @@
 // Package rpc carries what servers say to each other, over gRPC. [Raft] is the network
-// of controllers (port 9094) that consensus declares.
-// [Peers] is what one broker has another serve (port 9093): requests of Kafka's, as the
-// handler that the broker gives understands them.
+// of controllers (port 9094) that consensus declares. [Controllers] is the way to a
+// controller (port 9095), and [RegisterController] its other end: calls of methods, whose
+// bodies it does not know, and streams of images. [Peers] is what one broker has another
+// serve (port 9093): requests of Kafka's, as the handler that the broker gives understands
+// them. [Pushes] carries records to followers ([RegisterReplication]). [NewServer] is a gRPC
+// server with bounds for any of them.
 //
 // Promises of Peers. A call is tried once, and its error says whether it may have had an
 // effect. One that is ordered has none any more when a later one is served that was sent
@@ -13,6 +16,10 @@
 // [MaxBatch], snapshots by RaftOptions.MaxSnapshot, one at a time. Whoever knows another
 // cluster id is refused, both ways. Members and their directories are judged by
 // consensus.
+//
+// A call says whether it was certainly not run ([UntriedError], [Untried], [Refused]). A
+// body has [MaxCall] bytes at most, a delta of an image as many as its receiver allows; a stream of
+// images that says nothing is given up.
 //
 // Concurrency. All methods may be called from any goroutine. A goroutine for each peer
 // sends, one for each snapshot; they block on the network alone. Close ends and waits

@@ -33,9 +33,8 @@ const (
 // may cost. Nil credentials: neither side proves who it is, which is for loopback.
 func NewServer(c credentials.TransportCredentials, largest int) *grpc.Server {
 	options := []grpc.ServerOption{
-		grpc.ForceServerCodecV2(NewCodec()),
 		grpc.MaxRecvMsgSize(largest), grpc.MaxConcurrentStreams(maxStreams), grpc.MaxHeaderListSize(maxHeader),
-		grpc.ConnectionTimeout(handshakeTime),
+		grpc.ConnectionTimeout(handshakeTime), grpc.ForceServerCodecV2(NewCodec()),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: aliveAfter, Timeout: aliveWait}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: aliveLeast, PermitWithoutStream: true}),
 	}

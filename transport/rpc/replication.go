@@ -14,9 +14,10 @@ import (
 )
 
 const (
-	// MaxPush bounds a message of either direction of a stream of replication, in bytes.
-	// A batch goes in one.
-	MaxPush = 16 << 20
+	// MaxPush bounds the data in a message of a stream of replication, in bytes. A batch
+	// goes in one. A server must be ready to take a MiB more.
+	MaxPush        = 16 << 20
+	maxPushMessage = MaxPush + 1<<20
 	// maxEntries bounds what is decoded of a message.
 	maxEntries = 64 << 10
 	// helloPatience is how long a follower may take to say whether it takes a stream: it
@@ -49,11 +50,12 @@ func (p *Pushes) Close() error { return p.lines.close() }
 // a time, Receive for another.
 type PushStream struct {
 	stream grpc.ClientStream
-	cancel context.CancelFunc
+	close  func()
 }
 
 // Open opens a stream to the follower at an address (host:port), and returns once that
-// has taken it. The stream ends with ctx, or by Close.
+// has taken it. The stream ends with ctx, or by Close, which is to be called. An address
+// has one stream at a time.
 func (p *Pushes) Open(ctx context.Context, address string, from, to Incarnation) (*PushStream, error) {
 	line, err := p.lines.to(address)
 	if err != nil {
@@ -63,17 +65,21 @@ func (p *Pushes) Open(ctx context.Context, address string, from, to Incarnation)
 	late := time.AfterFunc(helloPatience, cancel)
 	defer late.Stop()
 	desc := replicationService().Streams[0]
-	stream, err := line.NewStream(ctx, &desc, replicationMethod, grpc.ForceCodecV2(NewCodec()), grpc.MaxCallRecvMsgSize(MaxPush), grpc.MaxCallSendMsgSize(MaxPush))
+	stream, err := line.NewStream(ctx, &desc, replicationMethod, grpc.ForceCodecV2(NewCodec()), grpc.MaxCallRecvMsgSize(maxPushMessage), grpc.MaxCallSendMsgSize(maxPushMessage))
 	if err == nil {
 		hello := &pushHello{cluster: p.cluster(), leader: from, follower: to}
 		_ = stream.SendMsg(hello) // an error of it is told by RecvMsg
 		err = stream.RecvMsg(new(PushReply))
 	}
-	if err != nil {
+	end := func() {
 		cancel()
+		p.lines.drop(address) // no other stream is on it, and it may be what is wrong
+	}
+	if err != nil {
+		end()
 		return nil, fmt.Errorf("replicate to broker %d at %s: %w", to.Broker, address, err)
 	}
-	return &PushStream{stream, cancel}, nil
+	return &PushStream{stream, end}, nil
 }
 
 // Send sends a message; its Release is called when its data is not needed any more,
@@ -95,8 +101,8 @@ func (s *PushStream) Receive() (*PushReply, error) {
 	return m, nil
 }
 
-// Close ends the stream, and what blocks on it.
-func (s *PushStream) Close() { s.cancel() }
+// Close ends the stream with its connection, and what blocks on it.
+func (s *PushStream) Close() { s.close() }
 
 // PushHandler is a follower.
 type PushHandler interface {
@@ -128,7 +134,7 @@ func (s *FollowerStream) Send(m *PushReply) error {
 }
 
 // RegisterReplication makes s take streams of leaders. The server must speak
-// [NewCodec] (grpc.ForceServerCodecV2), and take messages of [MaxPush].
+// [NewCodec] (grpc.ForceServerCodecV2).
 func RegisterReplication(s grpc.ServiceRegistrar, cluster func() string, h PushHandler) {
 	desc := replicationService()
 	desc.Streams[0].Handler = func(_ any, stream grpc.ServerStream) error {

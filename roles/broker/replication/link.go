@@ -38,6 +38,7 @@ type lane struct {
 	flying   int64     // bytes that are not confirmed
 	heard    time.Time // when the newest message was sent that the follower has answered
 	took     time.Duration
+	tookAt   time.Time // when that was measured last
 	fullness uint16
 }
 
@@ -178,11 +179,14 @@ func (f *feed) heard() time.Time {
 }
 
 // took is how long the follower takes of late to confirm what it is sent; false: it was
-// sent nothing.
+// sent nothing of late.
 func (k *link) took(now time.Time) (time.Duration, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	took := k.tail.took
+	if now.Sub(k.tail.tookAt) > k.leader.limits.slowFor {
+		took = 0
+	}
 	for f := range k.tail.feeds {
 		if len(f.flights) > 0 {
 			took = max(took, now.Sub(f.flights[0].at))
@@ -207,6 +211,7 @@ func (l *lane) reach(now time.Time, f *feed, synced storage.Offset) {
 	} else {
 		l.took = (7*l.took + took) / 8
 	}
+	l.tookAt = now
 	f.flights = f.flights[n:]
 	if len(l.queue) > 0 {
 		l.ring() // the window may have opened

@@ -109,9 +109,7 @@ func (l *lane) confirmed(now time.Time, f *feed, e *rpc.Reply) {
 	restarts := f.planned && f.plan.restart
 	synced := e.Offset
 	if guard.Check("replication.confirm-session", current) && !restarts {
-		if !guard.Check("replication.confirms-sent", synced <= f.next) {
-			synced = f.next
-		}
+		synced = f.credible(synced)
 		l.reach(now, f, synced)
 	}
 	l.link.mu.Unlock()
@@ -122,6 +120,14 @@ func (l *lane) confirmed(now time.Time, f *feed, e *rpc.Reply) {
 	if l == l.link.catchUp {
 		l.toTail(f, e.Session, synced)
 	}
+}
+
+// credible is how far a follower may have come: not beyond what it was sent.
+func (f *feed) credible(synced storage.Offset) storage.Offset {
+	if !guard.Check("replication.confirms-sent", synced <= f.next) {
+		return f.next
+	}
+	return synced
 }
 
 // toTail moves a feed that has caught up to the lane of the tail.

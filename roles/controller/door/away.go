@@ -17,6 +17,9 @@ import (
 // less than was seen: an election, and some more.
 const behindPatience = 3 * time.Second
 
+// toldAfter is how many tries to follow the metadata fail before the log says so.
+const toldAfter = 5
+
 // away is the metadata as controllers of other processes show it.
 type away struct {
 	view  *metadata.View // of the goroutine that follows
@@ -103,16 +106,20 @@ func (d *Door) follow(ctx context.Context) {
 	for turn, n := max(0, int(d.opt.Broker)), 0; ctx.Err() == nil; turn, n = turn+1, n+1 {
 		addresses := d.addresses(d.away.Image())
 		if len(addresses) > 0 {
-			tail := &tail{d: d, begun: time.Now()}
+			tail := &tail{d: d, begun: time.Now(), goal: max(d.away.Image().Offset(), d.seen.Load())}
 			err := d.rpc.Images(ctx, addresses[turn%len(addresses)], d.opt.Broker, d.away.Image().Offset(), whole, tail.take)
 			whole = errors.Is(err, metadata.ErrUnfit) || isCorrupt(err)
 			if later, is := errors.AsType[*metadata.StopError](err); is {
 				d.opt.OnDead(later)
 				return
 			}
-			if tail.grew && ctx.Err() == nil {
+			switch {
+			case ctx.Err() != nil:
+			case tail.grew:
 				n = 0
 				d.log.Info("the metadata is followed elsewhere", "error", err)
+			case n == toldAfter:
+				d.log.Warn("the metadata cannot be followed; trying on: what changes is not known here", "controllers", addresses, "error", err)
 			}
 		}
 		d.pause(ctx, n)
@@ -127,8 +134,9 @@ func isCorrupt(err error) bool {
 // tail is one stream of images.
 type tail struct {
 	d     *Door
-	begun time.Time // when its controller was last known to be a member that keeps up
 	grew  bool      // it has brought something
+	begun time.Time // when its controller was last known to keep up with the others
+	goal  uint64    // offset that was known then, of others
 }
 
 func (t *tail) take(s rpc.ImagesState, delta []byte) error {
@@ -144,10 +152,10 @@ func (t *tail) take(s rpc.ImagesState, delta []byte) error {
 	if shown := a.Image(); shown.Offset() != image.Offset() || shown.ControllerID() != s.Leader {
 		a.show(image.WithController(s.Leader))
 	}
-	if s.Leader != metadata.NoLeader && s.Offset >= image.Offset() {
-		t.begun = time.Now()
+	if s.Leader != metadata.NoLeader && s.Offset >= t.goal {
+		t.begun, t.goal = time.Now(), max(image.Offset(), t.d.seen.Load())
 	} else if quiet := time.Since(t.begun); quiet > behindPatience {
-		return fmt.Errorf("it is at %d, and this node at %d; leader %d: for %v now", s.Offset, image.Offset(), s.Leader, quiet.Round(time.Millisecond))
+		return fmt.Errorf("for %v now it is at %d, and others were at %d; of controllers that lead it knows %d", quiet.Round(time.Millisecond), s.Offset, t.goal, s.Leader)
 	}
 	return nil
 }

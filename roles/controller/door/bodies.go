@@ -137,9 +137,10 @@ func (r heard) decided() bool { return !r.Err.undecided() }
 type leaderState struct {
 	Believed      time.Time
 	Believes      bool
-	Applied       uint64
 	Shipped       uint64
 	ShippedOnce   uint64
+	BucketApplied uint64
+	BucketShipped uint64
 	BucketTrouble fault
 }
 

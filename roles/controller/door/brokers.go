@@ -148,7 +148,7 @@ func (d *Door) BucketState() controller.BucketState {
 	if !known {
 		return controller.BucketState{Err: errNotTold}
 	}
-	return controller.BucketState{Applied: s.Applied, Shipped: s.Shipped, Err: s.BucketTrouble.err()}
+	return controller.BucketState{Applied: s.BucketApplied, Shipped: s.BucketShipped, Err: s.BucketTrouble.err()}
 }
 
 // Shipped is as of [controller.Controller], by the last heartbeat of this broker; 0: it

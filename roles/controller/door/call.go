@@ -20,7 +20,10 @@ func (e *undecidedError) Unwrap() error { return e.cause }
 // done, until ctx ends or patience does. What it did is in the image on return. Of a
 // method that may have been run the error is RequestTimedOut.
 func call[Q any, R reply](ctx context.Context, d *Door, m method[Q, R], q Q) (R, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.opt.Patience)
+	if d.alone() {
+		return m.run(ctx, d.opt.Local, q), nil
+	}
+	ctx, cancel := d.patient(ctx)
 	defer cancel()
 	for n := 0; ; n++ {
 		r, err := try(ctx, d, m, q)
@@ -44,7 +47,10 @@ func callEach[T, Q any, E entry](ctx context.Context, d *Door, m method[Q, list[
 	if len(things) == 0 {
 		return results
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.opt.Patience)
+	if d.alone() {
+		return m.run(ctx, d.opt.Local, request(things)).Entries
+	}
+	ctx, cancel := d.patient(ctx)
 	defer cancel()
 	left := make([]int, len(things)) // of things, what is not decided
 	for i := range left {
@@ -92,6 +98,22 @@ func place[E entry](results []E, at []int, answers []E) (left []int) {
 	return left
 }
 
+// alone reports whether there is no controller but the one of this process: what it
+// cannot do nobody can, nor is there another to wait for.
+func (d *Door) alone() bool {
+	return d.opt.Local != nil && len(d.addresses(d.Image())) == 0
+}
+
+// patient bounds a call by patience, and by Close.
+func (d *Door) patient(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, d.opt.Patience)
+	stop := context.AfterFunc(d.open, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
+}
+
 func mayHappen(what string, cause error) error {
 	return metadata.Errorf(metadata.RequestTimedOut, "%s was asked of a controller, and may have happened or still happen: %v", what, cause)
 }
@@ -130,6 +152,7 @@ func try[Q any, R reply](ctx context.Context, d *Door, m method[Q, R], q Q) (r R
 		if refused := answer.Refused; refused != nil {
 			return r, &metadata.Error{Code: metadata.Code(refused.Code), Message: refused.Message}
 		}
+		d.note(answer.Offset)
 		if err := decode(answer.Body, &r); err != nil {
 			return r, &undecidedError{fmt.Errorf("the answer to %s: %w", m.name, err)}
 		}
@@ -170,6 +193,16 @@ func (d *Door) send(ctx context.Context, method string, patience time.Duration, 
 	}
 	d.found(address)
 	return a, false, nil
+}
+
+// note keeps the offset of an answer: what follows of the metadata should come to it.
+func (d *Door) note(offset uint64) {
+	for {
+		seen := d.seen.Load()
+		if offset <= seen || d.seen.CompareAndSwap(seen, offset) {
+			return
+		}
+	}
 }
 
 // shown waits until the image has what a method did.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -59,14 +60,16 @@ type Door struct {
 	rpc    *rpc.Controllers
 	images images
 	away   *away // nil with a local controller
-	cancel func()
 
+	open    context.Context // until Close
 	stop    context.CancelFunc
 	running sync.WaitGroup
+	seen    atomic.Uint64 // the highest offset that a leader has named
 	hurry   chan struct{} // holds one while the log of the metadata is to be hurried
 
 	mu     sync.Mutex
 	leader string // address that answered last, or was named; guarded by mu
+	silent string // address that did not answer last; guarded by mu
 	turn   int    // in the rotation of addresses; guarded by mu
 	state  leaderState
 	told   time.Time // when state was; guarded by mu, as is state
@@ -111,7 +114,7 @@ func New(o Options) *Door {
 	}
 	d.rpc = rpc.NewControllers(rpc.ControllersOptions{Cluster: cluster, Credentials: o.Credentials, Dial: o.Dial})
 	ctx, stop := context.WithCancel(context.Background())
-	d.stop = stop
+	d.open, d.stop = ctx, stop
 	if o.Local != nil {
 		d.images = o.Local
 	} else {
@@ -180,20 +183,24 @@ func (d *Door) await(ctx context.Context, wanted func(*metadata.Image) bool) err
 // next returns where to call the leader, or who may know it; empty: no address is known.
 func (d *Door) next() string {
 	image := d.Image()
+	addresses := d.addresses(image)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.leader != "" {
 		return d.leader
 	}
-	addresses := d.addresses(image)
 	if len(addresses) == 0 {
 		return ""
+	}
+	if leads := addressOf(image, image.ControllerID()); leads != "" && leads != d.silent {
+		return leads
 	}
 	d.turn++
 	return addresses[d.turn%len(addresses)]
 }
 
-// addresses are all that are known, and who leads by the image first.
+// addresses are all that are known of controllers of other processes. Those of
+// Options.Addresses may be this one's.
 func (d *Door) addresses(image *metadata.Image) []string {
 	var all []string
 	add := func(address string) {
@@ -202,7 +209,9 @@ func (d *Door) addresses(image *metadata.Image) []string {
 		}
 	}
 	for n := range image.Controllers() {
-		add(n.Controller)
+		if d.opt.Local == nil || n.ID != uint64(d.opt.Local.NodeID()) {
+			add(n.Controller)
+		}
 	}
 	for _, address := range d.opt.Addresses() {
 		add(address)
@@ -214,6 +223,7 @@ func (d *Door) addresses(image *metadata.Image) []string {
 func (d *Door) failed(address string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.silent = address
 	if d.leader == address {
 		d.leader = ""
 	}
@@ -223,7 +233,7 @@ func (d *Door) failed(address string) {
 func (d *Door) found(address string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.leader = address
+	d.leader, d.silent = address, ""
 }
 
 // tell notes what the leading controller says of itself.

@@ -16,20 +16,20 @@ type (
 	removeControllerQ struct{ ID uint64 }
 )
 
-type group struct {
+type membersGroup struct {
 	Group controller.Group
 	Err   fault
 }
 
-func (r group) decided() bool { return !r.Err.undecided() }
+func (r membersGroup) decided() bool { return !r.Err.undecided() }
 
 var (
-	members = method[membersQ, group]{"Members", true, 0, func(ctx context.Context, c Controller, _ membersQ) group {
+	members = method[membersQ, membersGroup]{"Members", true, 0, func(ctx context.Context, c Controller, _ membersQ) membersGroup {
 		g, err := c.Members(ctx)
 		if g == nil {
 			g = new(controller.Group)
 		}
-		return group{*g, faultOf(err)}
+		return membersGroup{*g, faultOf(err)}
 	}}
 	// It goes on where it was ended.
 	addController = method[addControllerQ, done]{"AddController", true, addTime, func(ctx context.Context, c Controller, q addControllerQ) done {

@@ -147,7 +147,7 @@ var (
 
 func stateOf(c Controller) leaderState {
 	b := c.BucketState()
-	s := leaderState{Applied: b.Applied, Shipped: c.Shipped(), ShippedOnce: c.ShippedOnce(), BucketTrouble: faultOf(b.Err)}
+	s := leaderState{Shipped: c.Shipped(), ShippedOnce: c.ShippedOnce(), BucketApplied: b.Applied, BucketShipped: b.Shipped, BucketTrouble: faultOf(b.Err)}
 	s.Believed, s.Believes = c.BelievedTime()
 	return s
 }

@@ -1,0 +1,90 @@
+package replication
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/transport/rpc"
+)
+
+// testFollower is broker 1 in its epoch 5; broker 2 is registered with epoch 3, and leads
+// all partitions at epoch 7.
+func testFollower() *Follower {
+	return NewFollower(FollowerOptions{
+		Self:       func() rpc.Incarnation { return rpc.Incarnation{Broker: 1, Epoch: 5} },
+		Await:      func(context.Context, uint64) error { return nil },
+		Registered: func(int32) (int64, bool) { return 3, true },
+		Following: func(storage.PartitionID) (*log.Log, int32, storage.Epoch) {
+			return new(log.Log), 2, 7
+		},
+	})
+}
+
+// RULES 3.1, KIP-903.
+func TestStreamsOfOtherIncarnationsAreRefused(t *testing.T) {
+	for name, c := range map[string]struct{ leader, follower rpc.Incarnation }{
+		"follower": {rpc.Incarnation{Broker: 2, Epoch: 3}, rpc.Incarnation{Broker: 1, Epoch: 4}},
+		"leader":   {rpc.Incarnation{Broker: 2, Epoch: 2}, rpc.Incarnation{Broker: 1, Epoch: 5}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := testFollower().TakePushes(t.Context(), c.leader, c.follower, nil)
+			if status.Code(err) != codes.FailedPrecondition {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+func TestOnlyTheLeaderOpens(t *testing.T) {
+	in := &intake{f: testFollower(), leader: rpc.Incarnation{Broker: 4, Epoch: 3}, wake: make(chan struct{}, 1), sessions: map[uint32]*session{}}
+	err := in.begin(t.Context(), rpc.Push{Kind: rpc.PushOpen, Session: 1, LeaderEpoch: 7})
+	if err == nil || !strings.Contains(err.Error(), "broker 2 leads at epoch 7") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestWhatComesLateInASessionIsLeftAside(t *testing.T) {
+	in := &intake{f: testFollower(), wake: make(chan struct{}, 1), sessions: map[uint32]*session{}}
+	s := &session{in: in, number: 1}
+	s.ended.Store(true)
+	in.sessions[1] = s
+	if err := in.take(t.Context(), &rpc.PushMessage{Stamp: 9, Entries: []rpc.Push{{Kind: rpc.PushRecords, Session: 1}}}); err != nil || in.stamp != 9 {
+		t.Errorf("%v, stamp %d", err, in.stamp)
+	}
+}
+
+func TestWhatAFollowerMayConfirm(t *testing.T) {
+	k := &link{}
+	l := newLane(k, nil)
+	f := &feed{link: k, lane: l, state: feedStreams, session: 2, next: 10}
+	if got := f.credible(11); got != 10 {
+		t.Errorf("sent up to 10, and it has %d", got)
+	}
+	l.confirmed(time.Now(), f, &rpc.Reply{Session: 1, Offset: 5})
+	if f.confirmed != 0 {
+		t.Error("an earlier session confirms")
+	}
+}
+
+// A follower that confirms nothing is sent no more than the window.
+func TestTheWindowBoundsWhatIsUnconfirmed(t *testing.T) {
+	k := &link{}
+	l := newLane(k, nil)
+	f := &feed{link: k, lane: l, state: feedStreams}
+	l.flying = windowBytes
+	l.push(f)
+	if got, _ := l.take(time.Now()); got != nil {
+		t.Error("it is sent more")
+	}
+	l.flying--
+	if got, _ := l.take(time.Now()); got != f {
+		t.Error("it is sent nothing")
+	}
+}
