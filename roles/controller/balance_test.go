@@ -233,7 +233,7 @@ func TestReturnedBrokerLeadsItsShare(t *testing.T) {
 		d.elect([]LeaderElection{m})
 	}
 	d.catchUp()
-	moves := b.plan(time.Unix(2, 0), d.state.Image())
+	moves := b.plan(time.Unix(1, 0).Add(stillFor), d.state.Image())
 	d.elect(moves)
 	leads := map[int32]int{}
 	for topic := range d.state.Image().Topics() {
