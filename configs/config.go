@@ -169,6 +169,13 @@ type Controller struct {
 	MaxPartitions int      `toml:"max_partitions" doc:"partitions of all topics together, beyond which none is made"`
 	Raft          Raft     `toml:"raft"`
 	Snapshot      Snapshot `toml:"snapshot"`
+	Balance       Balance  `toml:"balance"`
+}
+
+// Balance is how leaderships come to be spread over brokers.
+type Balance struct {
+	Enabled        bool `toml:"enabled" doc:"leaderships move to in-sync replicas on brokers that less passes through"`
+	MovesPerMinute int  `toml:"moves_per_minute" doc:"leaderships that are moved so in any minute, at most"`
 }
 
 // Raft is the timing of the metadata log.
@@ -257,6 +264,7 @@ func Default() *Config {
 			RaftPort: 9094, Port: 9095, MaxPartitions: 200_000,
 			Raft:     Raft{Heartbeat: millis(50), ElectionTimeout: millis(500)},
 			Snapshot: Snapshot{Entries: 100_000, Bytes: 64 * mib},
+			Balance:  Balance{Enabled: true, MovesPerMinute: 300},
 		},
 		Replication: Replication{HeartbeatInterval: millis(200), HeartbeatTimeout: seconds(1), LagTime: seconds(10)},
 		Operations:  Operations{GracefulShutdownTimeout: seconds(10), LogFormat: "auto", LogLevel: "info"},

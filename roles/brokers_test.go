@@ -43,6 +43,8 @@ func TestAdminBrokersAndControllers(t *testing.T) {
 		{0, "brokers undrain 1", "broker 1 is serving: it leads 3 partitions"},
 		{1, "brokers decommission 1", "start another broker"},
 		{0, "brokers undrain 1", "serving"},
+		{0, "cluster rebalance --dry-run", "replicas are spread evenly"},
+		{0, "cluster rebalance -o json", `"sent_bytes": 0`},
 		{1, "brokers describe 9", "there is no broker 9"},
 		{1, "brokers drain 9", "there is no broker 9"},
 		{1, "brokers decommission 9", "there is no broker 9"},

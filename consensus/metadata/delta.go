@@ -172,9 +172,9 @@ func (t *Topic) continuedBy(is *Topic) bool {
 
 // topic appends to b how a topic has changed; a nil was is a new one.
 func (e *deltaEncoder) topic(b []byte, was, is *Topic) []byte {
-	if was == nil || was.ConfigVersion != is.ConfigVersion || !maps.Equal(was.Configs, is.Configs) {
+	if was == nil || was.ReplicasUnset != is.ReplicasUnset || was.ConfigVersion != is.ConfigVersion || !maps.Equal(was.Configs, is.Configs) {
 		b = appendRecord(b, &pb.DeltaRecord{Body: &pb.DeltaRecord_Topic{Topic: &pb.DeltaTopic{
-			Id: is.ID[:], Name: is.Name, Internal: is.Internal, ConfigVersion: is.ConfigVersion, Configs: flatConfigs(is.Configs),
+			Id: is.ID[:], Name: is.Name, Internal: is.Internal, ReplicasUnset: is.ReplicasUnset, ConfigVersion: is.ConfigVersion, Configs: flatConfigs(is.Configs),
 		}}})
 	}
 	if was == nil {

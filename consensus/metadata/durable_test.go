@@ -96,7 +96,7 @@ func runModel(t *testing.T, seed uint64) (acked int) {
 		topic := &modelTopic{id: testID(byte(i + 1)), memory: i == 4}
 		m.topics = append(m.topics, topic)
 		m.logs[topic.id] = map[int32][]int{}
-		c := &pb.CreateTopic{TopicId: topic.id[:], Name: fmt.Sprint("t", i), Assignments: []*pb.Assignment{{Replicas: m.some(1 + (i+2)%4)}}}
+		c := &pb.CreateTopic{TopicId: topic.id[:], Name: fmt.Sprint("t", i), ReplicasUnset: i%2 == 0, Assignments: []*pb.Assignment{{Replicas: m.some(1 + (i+2)%4)}}}
 		if min != "" {
 			c.Configs = append(c.Configs, &pb.ConfigEntry{Key: minInsyncReplicas, Value: min})
 		}

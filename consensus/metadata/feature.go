@@ -40,6 +40,10 @@ func levelOf(c *pb.Command) uint32 {
 		if len(body.RegisterBroker.BucketNonce) > 0 {
 			return ObjectsFeatureLevel
 		}
+	case *pb.Command_CreateTopic:
+		if body.CreateTopic.ReplicasUnset {
+			return ClusterFeatureLevel
+		}
 	case *pb.Command_SetBucket, *pb.Command_PrepareObjects, *pb.Command_CommitObject, *pb.Command_ReplaceRanges,
 		*pb.Command_CondemnObjects, *pb.Command_ForgetObjects, *pb.Command_MoveLogStarts:
 		return ObjectsFeatureLevel

@@ -65,6 +65,9 @@ type Topic struct {
 	Configs       map[string]string
 	ConfigVersion uint64 // log index of the last change of Configs
 	Internal      bool
+	// ReplicasUnset: how many replicas it has was left to the cluster. A reassignment to
+	// fewer ends that.
+	ReplicasUnset bool
 }
 
 // Partition returns the partition of that index, nil when there is none.

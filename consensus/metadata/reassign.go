@@ -53,6 +53,11 @@ func (m *Image) reassignPartition(edit *catalogueEdit, e *pb.ReassignPartitions_
 		return nil
 	}
 	p = edit.change(p)
+	if t.ReplicasUnset && len(target) < len(original) {
+		asked := *t
+		asked.ReplicasUnset = false
+		edit.topic = &asked
+	}
 	p.Replicas, p.Adding, p.Removing = replicas, adding, removing
 	p.ISR, p.ELR = minus(p.ISR, dropped), minus(p.ELR, dropped)
 	if slices.Contains(dropped, p.Leader) {

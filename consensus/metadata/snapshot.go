@@ -122,7 +122,7 @@ func encodeController(c *ControllerNode) *pb.SnapshotController {
 
 func encodeTopic(t *Topic) *pb.SnapshotTopic {
 	encoded := &pb.SnapshotTopic{
-		Id: t.ID[:], Name: t.Name, Internal: t.Internal,
+		Id: t.ID[:], Name: t.Name, Internal: t.Internal, ReplicasUnset: t.ReplicasUnset,
 		ConfigVersion: t.ConfigVersion, Configs: configEntries(t.Configs),
 		Partitions: make([]*pb.SnapshotPartition, 0, t.Partitions.Len()),
 	}
@@ -351,7 +351,7 @@ func (d *decoder) topic(m *Image) error {
 		})
 	}
 	m.addTopic(&Topic{
-		Name: e.Name, ID: id, Internal: e.Internal,
+		Name: e.Name, ID: id, Internal: e.Internal, ReplicasUnset: e.ReplicasUnset,
 		Configs: configs, ConfigVersion: e.ConfigVersion,
 		Partitions: PartitionsOf(partitions...),
 	})

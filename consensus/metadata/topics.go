@@ -28,7 +28,7 @@ func (m *Image) createTopic(index uint64, c *pb.CreateTopic) *Error {
 		return refused
 	}
 	t := &Topic{
-		Name: c.Name, ID: id, Internal: c.Internal,
+		Name: c.Name, ID: id, Internal: c.Internal, ReplicasUnset: c.ReplicasUnset,
 		Configs: configs, ConfigVersion: index,
 		Partitions: PartitionsOf(partitions...),
 	}

@@ -117,12 +117,12 @@ func (e *viewEdit) topic(r *pb.DeltaTopic) error {
 	t, known := e.m.topics.get(id)
 	switch {
 	case !known:
-		e.open(&Topic{Name: r.Name, ID: id, Internal: r.Internal, Configs: configs, ConfigVersion: r.ConfigVersion}, true)
+		e.open(&Topic{Name: r.Name, ID: id, Internal: r.Internal, ReplicasUnset: r.ReplicasUnset, Configs: configs, ConfigVersion: r.ConfigVersion}, true)
 	case t.Name != r.Name || t.Internal != r.Internal:
 		return e.d.corrupt("topic %q came to be %s", t.Name, quoted(r.Name))
 	default:
 		edit := e.open(t, false)
-		edit.t.Configs, edit.t.ConfigVersion = configs, r.ConfigVersion
+		edit.t.Configs, edit.t.ConfigVersion, edit.t.ReplicasUnset = configs, r.ConfigVersion, r.ReplicasUnset
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ type Brokers interface {
 	DrainBroker(ctx context.Context, id int32, draining bool) error
 	UnregisterBroker(ctx context.Context, id int32) error
 	ReassignPartitions(ctx context.Context, moves []controller.Reassignment) []error
+	PlanRebalance(context.Context) (controller.RebalancePlan, error)
 }
 
 // movesAtOnce bounds one command of reassignments.
@@ -93,6 +94,7 @@ func registerBrokers(h huma.API, a brokersAPI) {
 	huma.Delete(h, "/api/v1/brokers/{id}", a.unregister)
 	huma.Post(h, "/api/v1/brokers/{id}/drain", a.drain)
 	huma.Post(h, "/api/v1/brokers/{id}/decommission", a.decommission)
+	huma.Post(h, "/api/v1/cluster/rebalance", a.rebalance)
 }
 
 func (a brokersAPI) list(context.Context, *struct{}) (*brokersOutput, error) {

@@ -146,6 +146,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		defer close(b.beatsEnded)
 		b.beat(beats)
 	})
+	b.done.Go(func() { b.tellLoad(b.ctx) }) // blocks on the controller
 	b.startTier()
 	return b, nil
 }

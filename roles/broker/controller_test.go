@@ -32,6 +32,7 @@ type testController struct {
 	place       func(topic string, partition int32) []int32 // what has them instead; nil: nothing
 	refuse      error                                       // what every change is answered with, when not nil
 	heard       int                                         // heartbeats
+	loads       []controller.PartitionLoad                  // of the last report
 }
 
 // mostPartitions keeps hostile requests from making the test slow.

@@ -379,6 +379,7 @@ func (f *fetchRequest) write(errorCode int16, sessionID int32) {
 		w.Topic(first.name, first.id, n)
 		for ; i < end; i++ {
 			if part := f.parts[i]; part.included {
+				part.countLoad()
 				w.Partition(&part.result)
 			}
 		}

@@ -241,6 +241,7 @@ func (part *producePart) Appended(result log.AppendResult) {
 	if !result.Duplicate {
 		p.b.metrics.produced(len(p.q.Partitions[i].Records), int(result.Last-result.Base)+1)
 		p.b.servedProduce()
+		part.partition.passed.Add(int64(len(p.q.Partitions[i].Records)))
 	}
 	p.finished()
 }

@@ -19,12 +19,20 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/storage/wal"
 	"rustmq.dev/rustmq/transport/rpc"
 )
+
+func (c *testController) ReportLoad(_ context.Context, id int32, epoch int64, loads []controller.PartitionLoad) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.loads = loads
+	return c.refuse
+}
 
 func (c *testController) AlterPartitions(_ context.Context, brokerID int32, epoch int64, changes []metadata.PartitionChange) []error {
 	result, err := c.propose(metadata.NewAlterPartitions(brokerID, epoch, changes))
@@ -502,7 +510,9 @@ func TestOneWayCut(t *testing.T) {
 		c.produce(c.nodes[leads], "events", -1, "a0")
 		c.setCut(follower, leads, true)
 		k := c.nodes[leads].connect()
-		k.send(produceVersion(9, produceTo("events", 0, -1, batchOf(t, "a1"))))
+		patient := produceVersion(9, produceTo("events", 0, -1, batchOf(t, "a1")))
+		patient.TimeoutMillis = 60_000
+		k.send(patient)
 		c.eventually("it is out", func() bool { return !slices.Contains(c.partition("events").ISR, follower) })
 		if got := k.receive().(*kmsg.ProduceResponse).Topics[0].Partitions[0].ErrorCode; got != 0 {
 			t.Errorf("%v", kerr.ErrorForCode(got))

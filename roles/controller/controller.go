@@ -79,6 +79,10 @@ type Options struct {
 
 	Bucket *BucketOptions // nil: there is none, as in some tests
 
+	// MovesPerMinute bounds how many leaderships are moved in a minute so that brokers are
+	// loaded alike; 0: none is.
+	MovesPerMinute int
+
 	BrokerSession time.Duration // silence after which a broker is fenced; 0 is DefaultBrokerSession
 	Now           func() time.Time
 	// Mono is how long ago some moment was, steadily, and while the machine slept
@@ -113,6 +117,9 @@ type Controller struct {
 
 	sessionsMu sync.Mutex
 	sessions   *sessions // guarded by sessionsMu
+
+	balanceMu sync.Mutex
+	balance   *balancer // guarded by balanceMu
 }
 
 // Open starts a controller; ctx bounds the opening. One that is alone in its group leads
@@ -171,7 +178,7 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 		opt.ListConfig = func(string) (string, bool) { return "", false }
 	}
 	c := &Controller{
-		opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession), ships: new(ships),
+		opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession), balance: newBalancer(opt.MovesPerMinute), ships: new(ships),
 		bell: newBell(), ready: make(chan struct{}), failed: make(chan error, 1),
 	}
 	c.quota.most = opt.MaxPartitions

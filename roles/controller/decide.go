@@ -54,6 +54,7 @@ func (r rules) decideTopic(image *metadata.Image, t NewTopic, id storage.TopicID
 		return nil, err
 	}
 	command.Assignments = assignments(replicas)
+	command.ReplicasUnset = len(t.Assignments) == 0 && t.ReplicationFactor == -1 && image.FeatureLevel() >= metadata.ClusterFeatureLevel
 	return command, nil
 }
 

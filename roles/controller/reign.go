@@ -89,6 +89,7 @@ func (c *Controller) begin(ctx context.Context, term uint64) (end func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var duties sync.WaitGroup
 	duties.Go(func() { c.lead(ctx, term) })
+	duties.Go(func() { c.even(ctx) })
 	return func() {
 		cancel()
 		duties.Wait()
@@ -121,6 +122,9 @@ func (c *Controller) lead(ctx context.Context, term uint64) {
 	c.sessionsMu.Lock()
 	c.sessions = newSessions(c.opt.BrokerSession) // whom the one before has heard is not known
 	c.sessionsMu.Unlock()
+	c.balanceMu.Lock()
+	c.balance = newBalancer(c.opt.MovesPerMinute) // what is known of load is from another term
+	c.balanceMu.Unlock()
 	c.reign.Store(term)
 	c.bell.ring()
 	c.HurryLog()

@@ -22,3 +22,11 @@ func (l *Log) Footprint() Footprint {
 	}
 	return f
 }
+
+// Unuploaded returns how many bytes of the partition the bucket is still to be given, with
+// what frames them.
+func (l *Log) Unuploaded() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.backlog.held()
+}

@@ -987,6 +987,7 @@ type CreateTopic struct {
 	Assignments   []*Assignment          `protobuf:"bytes,3,rep,name=assignments,proto3" json:"assignments,omitempty"`
 	Configs       []*ConfigEntry         `protobuf:"bytes,4,rep,name=configs,proto3" json:"configs,omitempty"`
 	Internal      bool                   `protobuf:"varint,5,opt,name=internal,proto3" json:"internal,omitempty"`
+	ReplicasUnset bool                   `protobuf:"varint,6,opt,name=replicas_unset,json=replicasUnset,proto3" json:"replicas_unset,omitempty"` // feature level 9: how many replicas it has was not asked for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1052,6 +1053,13 @@ func (x *CreateTopic) GetConfigs() []*ConfigEntry {
 func (x *CreateTopic) GetInternal() bool {
 	if x != nil {
 		return x.Internal
+	}
+	return false
+}
+
+func (x *CreateTopic) GetReplicasUnset() bool {
+	if x != nil {
+		return x.ReplicasUnset
 	}
 	return false
 }
@@ -3389,13 +3397,14 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\breplicas\x18\x01 \x03(\x05R\breplicas\"5\n" +
 	"\vConfigEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xd5\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xfc\x01\n" +
 	"\vCreateTopic\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12@\n" +
 	"\vassignments\x18\x03 \x03(\v2\x1e.rustmq.metadata.v1.AssignmentR\vassignments\x129\n" +
 	"\aconfigs\x18\x04 \x03(\v2\x1f.rustmq.metadata.v1.ConfigEntryR\aconfigs\x12\x1a\n" +
-	"\binternal\x18\x05 \x01(\bR\binternal\"(\n" +
+	"\binternal\x18\x05 \x01(\bR\binternal\x12%\n" +
+	"\x0ereplicas_unset\x18\x06 \x01(\bR\rreplicasUnset\"(\n" +
 	"\vDeleteTopic\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\"\x8b\x01\n" +
 	"\x10CreatePartitions\x12\x19\n" +

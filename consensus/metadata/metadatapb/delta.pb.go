@@ -606,6 +606,7 @@ type DeltaTopic struct {
 	Internal      bool                   `protobuf:"varint,3,opt,name=internal,proto3" json:"internal,omitempty"`
 	ConfigVersion uint64                 `protobuf:"varint,4,opt,name=config_version,json=configVersion,proto3" json:"config_version,omitempty"`
 	Configs       []string               `protobuf:"bytes,5,rep,name=configs,proto3" json:"configs,omitempty"` // key, value, key, value, by key
+	ReplicasUnset bool                   `protobuf:"varint,6,opt,name=replicas_unset,json=replicasUnset,proto3" json:"replicas_unset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -673,6 +674,13 @@ func (x *DeltaTopic) GetConfigs() []string {
 		return x.Configs
 	}
 	return nil
+}
+
+func (x *DeltaTopic) GetReplicasUnset() bool {
+	if x != nil {
+		return x.ReplicasUnset
+	}
+	return false
 }
 
 // DeltaPartitions are partitions of one topic as they are now, as columns. Those
@@ -1075,14 +1083,15 @@ const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04gone\x18\x03 \x01(\bR\x04gone\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\x04R\aversion\x12\x18\n" +
-	"\aentries\x18\x05 \x03(\tR\aentries\"\x8d\x01\n" +
+	"\aentries\x18\x05 \x03(\tR\aentries\"\xb4\x01\n" +
 	"\n" +
 	"DeltaTopic\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
 	"\binternal\x18\x03 \x01(\bR\binternal\x12%\n" +
 	"\x0econfig_version\x18\x04 \x01(\x04R\rconfigVersion\x12\x18\n" +
-	"\aconfigs\x18\x05 \x03(\tR\aconfigs\"\x8e\x04\n" +
+	"\aconfigs\x18\x05 \x03(\tR\aconfigs\x12%\n" +
+	"\x0ereplicas_unset\x18\x06 \x01(\bR\rreplicasUnset\"\x8e\x04\n" +
 	"\x0fDeltaPartitions\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x18\n" +
 	"\aindexes\x18\x02 \x03(\rR\aindexes\x12\x18\n" +

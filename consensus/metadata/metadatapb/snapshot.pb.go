@@ -888,6 +888,7 @@ type SnapshotTopic struct {
 	ConfigVersion uint64                 `protobuf:"varint,4,opt,name=config_version,json=configVersion,proto3" json:"config_version,omitempty"`
 	Configs       []*ConfigEntry         `protobuf:"bytes,5,rep,name=configs,proto3" json:"configs,omitempty"`
 	Partitions    []*SnapshotPartition   `protobuf:"bytes,6,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	ReplicasUnset bool                   `protobuf:"varint,7,opt,name=replicas_unset,json=replicasUnset,proto3" json:"replicas_unset,omitempty"` // feature level 9
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -962,6 +963,13 @@ func (x *SnapshotTopic) GetPartitions() []*SnapshotPartition {
 		return x.Partitions
 	}
 	return nil
+}
+
+func (x *SnapshotTopic) GetReplicasUnset() bool {
+	if x != nil {
+		return x.ReplicasUnset
+	}
+	return false
 }
 
 // What an object still holds is reckoned from the ranges that name it.
@@ -1334,7 +1342,7 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\tlog_start\x18\a \x01(\x03R\blogStart\x128\n" +
 	"\bcleaning\x18\x14 \x01(\v2\x1c.rustmq.metadata.v1.CleaningR\bcleaning\x12\x16\n" +
 	"\x06adding\x18\b \x03(\x05R\x06adding\x12\x1a\n" +
-	"\bremoving\x18\t \x03(\x05R\bremoving\"\xf8\x01\n" +
+	"\bremoving\x18\t \x03(\x05R\bremoving\"\x9f\x02\n" +
 	"\rSnapshotTopic\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -1343,7 +1351,8 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\aconfigs\x18\x05 \x03(\v2\x1f.rustmq.metadata.v1.ConfigEntryR\aconfigs\x12E\n" +
 	"\n" +
 	"partitions\x18\x06 \x03(\v2%.rustmq.metadata.v1.SnapshotPartitionR\n" +
-	"partitions\"\xcd\x01\n" +
+	"partitions\x12%\n" +
+	"\x0ereplicas_unset\x18\a \x01(\bR\rreplicasUnset\"\xcd\x01\n" +
 	"\x0eSnapshotObject\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\rR\x05state\x12\x12\n" +

@@ -21,7 +21,12 @@ type (
 	registerBrokerQ struct{ Registration controller.Registration }
 	heartbeatQ      struct{ Broker broker }
 	fenceBrokerQ    struct{ Broker broker }
-	drainBrokerQ    struct {
+	reportLoadQ     struct {
+		Broker broker
+		Loads  []controller.PartitionLoad
+	}
+	planRebalanceQ struct{ Plan bool }
+	drainBrokerQ   struct {
 		ID       int32
 		Draining bool
 	}
@@ -180,6 +185,13 @@ func (r committed) decided() bool { return !r.Err.undecided() }
 func committedOf(results []error, err error) committed {
 	return committed{faultsOf(results), faultOf(err)}
 }
+
+type planned struct {
+	Plan controller.RebalancePlan
+	Err  fault
+}
+
+func (r planned) decided() bool { return !r.Err.undecided() }
 
 type producerIDs struct {
 	First int64

@@ -58,6 +58,20 @@ func (d *Door) FenceBroker(ctx context.Context, brokerID int32, epoch int64) err
 	return errOf(call(ctx, d, fenceBroker, fenceBrokerQ{broker{brokerID, epoch}}))
 }
 
+// ReportLoad is as of [controller.Controller]. It is tried once.
+func (d *Door) ReportLoad(ctx context.Context, brokerID int32, brokerEpoch int64, loads []controller.PartitionLoad) error {
+	return errOf(call(ctx, d, reportLoad, reportLoadQ{broker{brokerID, brokerEpoch}, loads}))
+}
+
+// PlanRebalance is as of [controller.Controller].
+func (d *Door) PlanRebalance(ctx context.Context) (controller.RebalancePlan, error) {
+	r, err := call(ctx, d, planRebalance, planRebalanceQ{true})
+	if err != nil {
+		return controller.RebalancePlan{}, err
+	}
+	return r.Plan, r.Err.err()
+}
+
 // DrainBroker is as of [controller.Controller].
 func (d *Door) DrainBroker(ctx context.Context, id int32, draining bool) error {
 	return errOf(call(ctx, d, drainBroker, drainBrokerQ{id, draining}))

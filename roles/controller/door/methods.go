@@ -43,6 +43,15 @@ var (
 	fenceBroker = method[fenceBrokerQ, done]{"FenceBroker", true, 0, func(ctx context.Context, c Controller, q fenceBrokerQ) done {
 		return done{faultOf(c.FenceBroker(ctx, q.Broker.ID, q.Broker.Epoch))}
 	}}
+	// The next report is the other try.
+	reportLoad = method[reportLoadQ, done]{"ReportLoad", false, 0, func(ctx context.Context, c Controller, q reportLoadQ) done {
+		return done{faultOf(c.ReportLoad(ctx, q.Broker.ID, q.Broker.Epoch, q.Loads))}
+	}}
+	// It changes nothing.
+	planRebalance = method[planRebalanceQ, planned]{"PlanRebalance", true, 0, func(ctx context.Context, c Controller, _ planRebalanceQ) planned {
+		plan, err := c.PlanRebalance(ctx)
+		return planned{plan, faultOf(err)}
+	}}
 	// Both say what is to be.
 	drainBroker = method[drainBrokerQ, done]{"DrainBroker", true, 0, func(ctx context.Context, c Controller, q drainBrokerQ) done {
 		return done{faultOf(c.DrainBroker(ctx, q.ID, q.Draining))}
@@ -159,6 +168,7 @@ func (m method[Q, R]) handle(ctx context.Context, c Controller, body []byte) ([]
 func handlers() map[string]handler {
 	return map[string]handler{
 		registerBroker.name: registerBroker.handle, heartbeat.name: heartbeat.handle, fenceBroker.name: fenceBroker.handle,
+		reportLoad.name: reportLoad.handle, planRebalance.name: planRebalance.handle,
 		drainBroker.name: drainBroker.handle, unregisterBroker.name: unregisterBroker.handle,
 		registerController.name: registerController.handle, unregisterController.name: unregisterController.handle,
 		members.name: members.handle, addController.name: addController.handle, removeController.name: removeController.handle,

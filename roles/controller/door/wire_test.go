@@ -97,6 +97,19 @@ func (r *recorder) FenceBroker(_ context.Context, id int32, epoch int64) error {
 	return errOne
 }
 
+func (r *recorder) ReportLoad(_ context.Context, id int32, epoch int64, loads []controller.PartitionLoad) error {
+	r.note(id, epoch, loads)
+	return errOne
+}
+
+func (r *recorder) PlanRebalance(context.Context) (controller.RebalancePlan, error) {
+	r.note("PlanRebalance")
+	return controller.RebalancePlan{
+		Moves:   []controller.PlannedMove{{Topic: "t", Partition: storage.PartitionID{Index: 3}, From: []int32{1}, To: []int32{2}, Tail: 4, InBucket: 5}},
+		Brokers: []controller.PlannedBroker{{ID: 1, Before: 2, After: 3}},
+	}, nil
+}
+
 func (r *recorder) DrainBroker(_ context.Context, id int32, draining bool) error {
 	r.note(id, draining)
 	return errOne
@@ -226,6 +239,13 @@ func asks(ctx context.Context) map[string]func(*Door) (returned []any) {
 		"AddController":    func(d *Door) []any { return []any{d.AddController(ctx, 4)} },
 		"RemoveController": func(d *Door) []any { return []any{d.RemoveController(ctx, 4)} },
 		"FenceBroker":      func(d *Door) []any { return []any{d.FenceBroker(ctx, 7, 8)} },
+		"ReportLoad": func(d *Door) []any {
+			return []any{d.ReportLoad(ctx, 7, 8, []controller.PartitionLoad{{Partition: storage.PartitionID{Index: 3}, Rate: 4, Tail: 5}})}
+		},
+		"PlanRebalance": func(d *Door) []any {
+			plan, err := d.PlanRebalance(ctx)
+			return []any{plan, err}
+		},
 		"DrainBroker":      func(d *Door) []any { return []any{d.DrainBroker(ctx, 7, true)} },
 		"UnregisterBroker": func(d *Door) []any { return []any{d.UnregisterBroker(ctx, 7)} },
 		"RegisterController": func(d *Door) []any {
@@ -339,7 +359,7 @@ func bodies(t testing.TB) map[string][]byte {
 		"DeleteTopics": deleteTopicsQ{Topics: []controller.TopicRef{{Name: "t"}}}, "ElectLeaders": electLeadersQ{[]controller.LeaderElection{{Leader: -5}}},
 		"AlterPartitions": alterPartitionsQ{Changes: []metadata.PartitionChange{{}}}, "CheckBucket": checkBucketQ{controller.CheckRequest{After: "x"}},
 		"AlterClientQuotas": alterClientQuotasQ{Changes: []controller.QuotaChange{{}}}, "CreatePartitions": createPartitionsQ{Name: "t", Total: -1},
-		"PrepareObjects": prepareObjectsQ{Count: -1}, "RecordCleaning": recordCleaningQ{}, "AdvanceLogStart": advanceLogStartQ{Starts: make([]controller.LogStart, 1)},
+		"PrepareObjects": prepareObjectsQ{Count: -1}, "ReportLoad": reportLoadQ{Loads: make([]controller.PartitionLoad, 2)}, "RecordCleaning": recordCleaningQ{}, "AdvanceLogStart": advanceLogStartQ{Starts: make([]controller.LogStart, 1)},
 	} {
 		body, err := encode(q)
 		if err != nil {

@@ -1,0 +1,86 @@
+package broker
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"rustmq.dev/rustmq/roles/controller"
+)
+
+const (
+	// loadInterval is the time between two reports of load.
+	loadInterval = 3 * time.Second
+	// What is less than both floors is not told: an idle partition, to the controller.
+	loadFloor = 1 << 10  // bytes a second
+	tailFloor = 64 << 10 // bytes
+	// mostLoads bounds a report. Of more partitions the lightest are left out.
+	mostLoads = 10_000
+)
+
+// countLoad counts what of the partition goes to a client.
+func (part *fetchPart) countLoad() {
+	if part.result.Bytes == 0 || part.topic == nil {
+		return
+	}
+	if p := part.topic.partition(part.want.Index); p != nil {
+		p.passed.Add(int64(part.result.Bytes))
+	}
+}
+
+// tellLoad tells the controller from time to time what passes through partitions that are
+// led here, until ctx ends. A broker that is alone has nobody to share with.
+func (b *Broker) tellLoad(ctx context.Context) {
+	ticker := time.NewTicker(loadInterval)
+	defer ticker.Stop()
+	last, silent := b.opt.Now(), false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := b.opt.Now()
+		loads := b.table.loads(now.Sub(last))
+		last = now
+		if b.replication == nil || b.registration.lost.Load() {
+			continue
+		}
+		err := b.opt.Controller.ReportLoad(ctx, b.opt.NodeID, b.registration.epoch.Load(), loads)
+		if err != nil && !silent && ctx.Err() == nil {
+			b.log.Info("the controller was not told of the load here; the next report will be", "error", err)
+		}
+		silent = err != nil
+	}
+}
+
+// loads returns what passed through partitions that are led here since the last call,
+// which was so long ago, and what they hold that the bucket does not; those are left out
+// that have little of both.
+func (t *table) loads(since time.Duration) []controller.PartitionLoad {
+	seconds := max(since.Seconds(), 0.001)
+	var loads []controller.PartitionLoad
+	t.mu.RLock()
+	for _, tp := range t.ids {
+		for _, p := range *tp.partitions.Load() {
+			passed := p.passed.Swap(0)
+			l := p.role.Load().log
+			if l == nil {
+				continue
+			}
+			is := controller.PartitionLoad{Partition: p.id(), Rate: int64(float64(passed) / seconds), Tail: l.Unuploaded()}
+			if is.Rate >= loadFloor || is.Tail >= tailFloor {
+				loads = append(loads, is)
+			}
+		}
+	}
+	t.mu.RUnlock()
+	if len(loads) > mostLoads {
+		slices.SortFunc(loads, func(a, b controller.PartitionLoad) int {
+			return cmp.Or(cmp.Compare(b.Rate, a.Rate), cmp.Compare(b.Tail, a.Tail))
+		})
+		loads = loads[:mostLoads]
+	}
+	return loads
+}

@@ -1,0 +1,190 @@
+package controller
+
+import (
+	"maps"
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/storage"
+)
+
+const (
+	// idleLoad is what every partition counts besides the bytes that pass, in bytes a
+	// second: where nothing is known of load, or nothing passes, all count the same.
+	idleLoad = 1024
+	// balancedWithin is the part of the mean by which two brokers may differ.
+	balancedWithin = 0.1
+	// stillFor is how long a leadership that was moved stays where it is.
+	stillFor = time.Minute
+	// movesARound bounds one command, so that clients look for leaders bit by bit.
+	movesARound = 50
+	// loadMemory is after how long without a report of its leader a load is forgotten.
+	loadMemory = time.Minute
+	// loadHalf is after what time half of what is known of a load comes from newer reports.
+	loadHalf = 15 * time.Second
+	// maxLoads bounds the partitions that a report names, and those whose load is known.
+	maxLoads = 20_000
+)
+
+// PartitionLoad is what the leader of a partition says of it.
+type PartitionLoad struct {
+	Partition storage.PartitionID
+	Rate      int64 // bytes that came in and went out, a second
+	Tail      int64 // bytes of it that the bucket does not have
+}
+
+// load is what is known of one partition.
+type load struct {
+	rate float64 // bytes a second, smoothed
+	tail int64
+	at   time.Time // of the last report
+}
+
+// balancer decides which leaderships move. It is a pure core: it reads no clock, and is
+// not safe for concurrent use.
+type balancer struct {
+	movesAMinute int
+	loads        map[storage.PartitionID]load
+	moved        map[storage.PartitionID]time.Time // in the last minute; as many as moves were made in it
+}
+
+func newBalancer(movesAMinute int) *balancer {
+	return &balancer{movesAMinute: movesAMinute, loads: map[storage.PartitionID]load{}, moved: map[storage.PartitionID]time.Time{}}
+}
+
+// report takes what a broker says of what it leads by image. What it leads and does not
+// name has no load.
+func (b *balancer) report(now time.Time, image *metadata.Image, broker int32, loads []PartitionLoad) {
+	named := map[storage.PartitionID]PartitionLoad{}
+	for _, l := range loads[:min(len(loads), maxLoads)] {
+		if leads(image, broker, l.Partition) && l.Rate >= 0 && l.Tail >= 0 {
+			named[l.Partition] = l
+		}
+	}
+	for id, was := range b.loads {
+		if _, is := named[id]; !is && leads(image, broker, id) {
+			named[id] = PartitionLoad{Partition: id}
+		} else if now.Sub(was.at) >= loadMemory {
+			delete(b.loads, id)
+		}
+	}
+	for id, l := range named {
+		was, known := b.loads[id]
+		if !known && len(b.loads) >= maxLoads {
+			continue
+		}
+		is := load{float64(l.Rate), l.Tail, now}
+		if known {
+			// Of a and b by half-lives, without exp: what is new weighs t/(t+half).
+			t := float64(now.Sub(was.at))
+			is.rate = was.rate + (is.rate-was.rate)*t/(t+float64(loadHalf))
+		}
+		if is.rate < 1 && is.tail == 0 {
+			delete(b.loads, id)
+			continue
+		}
+		b.loads[id] = is
+	}
+}
+
+func leads(image *metadata.Image, broker int32, id storage.PartitionID) bool {
+	t, ok := image.TopicByID(id.Topic)
+	if !ok {
+		return false
+	}
+	p := t.Partition(id.Index)
+	return p != nil && p.Leader == broker
+}
+
+// led is a partition as the balance sees it.
+type led struct {
+	id     storage.PartitionID
+	p      *metadata.Partition
+	weight float64
+	still  bool // it was moved, or its replicas move
+}
+
+// scales are the brokers that may lead, and what each leads.
+type scales struct {
+	load map[int32]float64
+	led  []led
+	mean float64
+}
+
+// weigh puts an image on the scales.
+func (b *balancer) weigh(image *metadata.Image) scales {
+	s := scales{load: map[int32]float64{}}
+	for _, c := range candidates(image) {
+		s.load[c.id] = 0
+	}
+	for t := range image.Topics() {
+		for p := range t.Partitions.All() {
+			is, serves := s.load[p.Leader]
+			if !serves { // what a drained broker leads, nobody else can
+				continue
+			}
+			id := storage.PartitionID{Topic: t.ID, Index: p.Index}
+			_, moved := b.moved[id]
+			one := led{id, p, idleLoad + b.loads[id].rate, moved || len(p.Adding)+len(p.Removing) > 0 || len(p.ISR) < 2}
+			s.load[p.Leader] = is + one.weight
+			s.mean += one.weight
+			if !one.still {
+				s.led = append(s.led, one)
+			}
+		}
+	}
+	s.mean /= float64(max(1, len(s.load)))
+	return s
+}
+
+// best returns the move that evens two brokers out most; to is NoLeader if none is worth
+// it: brokers that differ by more than balancedWithin of the mean, of which a partition
+// moves that is lighter than two thirds of the difference, so that this shrinks by more
+// than the partition weighs. Of moves that are worth the same it is one to the first
+// replica, then the first in order.
+func (s *scales) best() (at int, to int32) {
+	at, to = -1, metadata.NoLeader
+	gain, first := 0.0, false
+	for i := range s.led {
+		l := &s.led[i]
+		if l.still {
+			continue
+		}
+		for _, r := range l.p.ISR {
+			has, may := s.load[r]
+			gap := s.load[l.p.Leader] - has
+			if !may || r == l.p.Leader || gap <= balancedWithin*s.mean || l.weight*3 >= gap*2 {
+				continue
+			}
+			g := min(2*l.weight, 2*(gap-l.weight))
+			if p := r == l.p.Replicas[0]; g > gain || g == gain && p && !first {
+				at, to, gain, first = i, r, g, p
+			}
+		}
+	}
+	return at, to
+}
+
+// plan returns the leaderships that are to move now, and takes them for moved.
+func (b *balancer) plan(now time.Time, image *metadata.Image) []LeaderElection {
+	maps.DeleteFunc(b.moved, func(_ storage.PartitionID, at time.Time) bool { return now.Sub(at) >= stillFor })
+	room := min(b.movesAMinute-len(b.moved), movesARound)
+	if room <= 0 {
+		return nil
+	}
+	s := b.weigh(image)
+	var moves []LeaderElection
+	for len(moves) < room {
+		at, to := s.best()
+		if to == metadata.NoLeader {
+			break
+		}
+		l := &s.led[at]
+		s.load[l.p.Leader] -= l.weight
+		s.load[to] += l.weight
+		l.still = true
+		b.moved[l.id] = now
+		moves = append(moves, LeaderElection{Partition: l.id, Leader: to})
+	}
+	return moves
+}

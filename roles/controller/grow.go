@@ -1,0 +1,103 @@
+package controller
+
+import (
+	"slices"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/storage"
+)
+
+// maxGrowing bounds the partitions that are given more replicas at a time: each has a
+// tail to be sent.
+const maxGrowing = 20
+
+// grow returns the partitions to be given more replicas now: of topics of the brokers' own,
+// and of those that did not ask for a number, which have less than brokers in service can
+// hold, up to maxDefaultReplicas. While a broker is drained it returns none. What is under
+// way counts, unless it waits for a broker that is not there.
+func grow(image *metadata.Image) []Reassignment {
+	for b := range image.Brokers() {
+		if b.Draining {
+			return nil
+		}
+	}
+	f := newField(image)
+	want := min(maxDefaultReplicas, len(f.brokers))
+	room := maxGrowing
+	type few struct {
+		id storage.PartitionID
+		p  *metadata.Partition
+	}
+	var fews []few
+	for t := range image.Topics() {
+		for p := range t.Partitions.All() {
+			switch {
+			case len(p.Adding) > 0 && !slices.ContainsFunc(p.Adding, func(id int32) bool { return !f.serves(id) }):
+				room--
+			case len(p.Adding)+len(p.Removing) > 0 || p.Leader == metadata.NoLeader:
+			case (t.Internal || t.ReplicasUnset) && len(p.Replicas) < want && len(fews) < maxGrowing:
+				fews = append(fews, few{storage.PartitionID{Topic: t.ID, Index: p.Index}, p})
+			}
+		}
+	}
+	var moves []Reassignment
+	for _, is := range fews[:min(len(fews), max(room, 0))] {
+		replicas := slices.Clone(is.p.Replicas)
+		for len(replicas) < want {
+			id := f.lightest(replicas)
+			if id == metadata.NoLeader {
+				break
+			}
+			replicas = append(replicas, id)
+			f.replicas[id]++
+		}
+		if len(replicas) > len(is.p.Replicas) {
+			moves = append(moves, Reassignment{Partition: is.id, Replicas: replicas})
+		}
+	}
+	return moves
+}
+
+// field is how replicas lie on brokers.
+type field struct {
+	brokers  []candidate // that may be given replicas
+	racks    map[int32]string
+	replicas map[int32]int // of each, those that come counted and those that go not
+}
+
+func newField(image *metadata.Image) *field {
+	f := &field{brokers: candidates(image), racks: map[int32]string{}, replicas: map[int32]int{}}
+	for b := range image.Brokers() {
+		f.racks[b.ID] = b.Rack
+	}
+	for t := range image.Topics() {
+		for p := range t.Partitions.All() {
+			for _, r := range p.Replicas {
+				if !slices.Contains(p.Removing, r) {
+					f.replicas[r]++
+				}
+			}
+		}
+	}
+	return f
+}
+
+func (f *field) serves(id int32) bool {
+	return slices.ContainsFunc(f.brokers, func(c candidate) bool { return c.id == id })
+}
+
+// lightest returns the broker to be given one more replica beside those: of a rack that
+// none of them is on, if there is one, that with the fewest; NoLeader: there is none.
+func (f *field) lightest(beside []int32) int32 {
+	best, bestTaken := metadata.NoLeader, false
+	for _, c := range f.brokers {
+		if slices.Contains(beside, c.id) {
+			continue
+		}
+		taken := slices.ContainsFunc(beside, func(id int32) bool { return f.racks[id] == c.rack })
+		if best == metadata.NoLeader || bestTaken && !taken || bestTaken == taken && f.replicas[c.id] < f.replicas[best] {
+			best, bestTaken = c.id, taken
+		}
+	}
+	return best
+}
