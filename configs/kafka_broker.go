@@ -165,7 +165,7 @@ var refusedBrokerKeys = []struct{ prefix, why string }{
 	{"alter.config.policy.class.name", noClasses},
 	{"alter.log.dirs.", "a node has one data directory"},
 	{"authorizer.class.name", noAuthorisation},
-	{"auto.leader.rebalance.enable", noReplicas},
+	{"auto.leader.rebalance.enable", ownBalance},
 	{"background.threads", noThreads},
 	{"client.quota.callback.class", noClasses},
 	{"compression.", "what the broker compresses itself, it does at the codec's own level"},
@@ -187,7 +187,7 @@ var refusedBrokerKeys = []struct{ prefix, why string }{
 	{"initial.broker.registration.timeout.ms", "a broker that cannot register says so and goes on trying"},
 	{"inter.broker.listener.name", ownQuorum},
 	{"kafka.metrics.", ownMetrics},
-	{"leader.imbalance.", noReplicas},
+	{"leader.imbalance.", ownBalance},
 	{"listener.security.protocol.map", "network.tls; QUIC is always encrypted"},
 	{"listeners", "network.bind and network.kafka_port"},
 	{"log.cleaner.", "compaction by key: compaction.key_*, and the configs of topics"},
@@ -230,7 +230,8 @@ const (
 	noClasses        = "no class of Java can be loaded"
 	noAuthorisation  = "access control is not served yet"
 	noAuthentication = "SASL is not served yet"
-	noReplicas       = "replication is not served yet"
+	noReplicas       = "leaders push to their followers, which fetch nothing; see replication.lag_time"
+	ownBalance       = "leaderships are moved by load; see controller.balance"
 	noThreads        = "there are no pools of threads to size"
 	noPurgatory      = "what waits is woken by what it waits for"
 	noShares         = "share groups are not served"

@@ -24,7 +24,7 @@ type IgnoredTopicKey struct {
 
 const (
 	noSegments    = "a partition has no files of its own: wal.segment_size is that of the log of all"
-	noReplication = "replication is not served yet, there is nothing to hold back"
+	noReplication = "what followers lack is pushed beside the tail, and not held back"
 )
 
 // IgnoredTopicKeys lists them by name.
