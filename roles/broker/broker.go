@@ -146,7 +146,9 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		defer close(b.beatsEnded)
 		b.beat(beats)
 	})
-	b.done.Go(func() { b.tellLoad(b.ctx) }) // blocks on the controller
+	if b.replication != nil { // who is alone has nobody to share with
+		b.done.Go(func() { b.tellLoad(b.ctx) }) // blocks on the controller
+	}
 	b.startTier()
 	return b, nil
 }

@@ -30,7 +30,7 @@ func (part *fetchPart) countLoad() {
 }
 
 // tellLoad tells the controller from time to time what passes through partitions that are
-// led here, until ctx ends. A broker that is alone has nobody to share with.
+// led here, until ctx ends.
 func (b *Broker) tellLoad(ctx context.Context) {
 	ticker := time.NewTicker(loadInterval)
 	defer ticker.Stop()
@@ -44,7 +44,7 @@ func (b *Broker) tellLoad(ctx context.Context) {
 		now := b.opt.Now()
 		loads := b.table.loads(now.Sub(last))
 		last = now
-		if b.replication == nil || b.registration.lost.Load() {
+		if b.registration.lost.Load() {
 			continue
 		}
 		err := b.opt.Controller.ReportLoad(ctx, b.opt.NodeID, b.registration.epoch.Load(), loads)

@@ -332,11 +332,13 @@ func TestWhatIsRewrittenElsewhereIsLeftAlone(t *testing.T) {
 		t.Fatalf("%+v", s)
 	}
 	delete(busy, worldPartition(0))
+	told := false
+	w.late = func() { _, told = c.Rewriting()[worldPartition(0)] }
 	c.begin()
-	if _, is := c.Rewriting()[worldPartition(0)]; !is {
+	c.done.Wait()
+	if !told {
 		t.Error("nobody is told that the partition is being rewritten")
 	}
-	c.done.Wait()
 	if s := c.Stats(); s.Objects != 1 {
 		t.Errorf("%+v", s)
 	}
