@@ -66,10 +66,8 @@ type simProducer struct {
 type simBatch struct {
 	sequence int32
 	bytes    batch.Batch
-	sent     int // in how many answers it is waited for
 	acked    bool
 	base     storage.Offset
-	lost     error // the last answer
 }
 
 // simAnswer comes back from a broker.
