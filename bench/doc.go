@@ -15,7 +15,7 @@
 // B2 reaches it directly and through a relay that is a line of 1 Gbit/s. B4 and B5 are
 // read from benchmarks of the root module (gotest.go), which is where those of other
 // rooms are to be added. K1 is partitions and groups by the thousand, K2 the same loads
-// on both; they need Java and Kafka's jars (scripts/deps.sh).
+// on both, K3 on three nodes of both; they need Java and Kafka's jars (scripts/deps.sh).
 //
 // Some figures may be measured again without the others: the page says of each when,
 // and at which commit.
