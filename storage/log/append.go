@@ -368,7 +368,7 @@ func (p *pending) Committed(err error) {
 		switch {
 		case p.epoch != l.epoch:
 			err = ErrNotLeader // who leads now says whether it is committed
-		case !guard.Check("log.park-in-sync", l.replica.enough(minInSync)):
+		case !p.patient && !guard.Check("log.park-in-sync", l.replica.enough(minInSync)):
 			err = ErrNotEnoughReplicasAfterAppend
 		default:
 			p.ready, p.woken, parks = nil, nil, true // from here on it is another's

@@ -601,6 +601,27 @@ func TestCoordinatorsWaitWhileTooFewAreInSync(t *testing.T) {
 	}
 }
 
+// TestCoordinatorsWaitForWhatIsOnItsWayToTheDiskToo: an ISR that shrinks before a record is
+// on disk says no more of what becomes of it.
+func TestCoordinatorsWaitForWhatIsOnItsWayToTheDiskToo(t *testing.T) {
+	fs := hooked()
+	l := leadWith(t, open(t, small(fs)), 1, 2)
+	let := fs.holdSyncs(t)
+	internal := send(t, l, values(t, "0"), AppendOptions{Epoch: 1, Internal: true})
+	marker := make(answer, 1)
+	l.AppendMarker(t.Context(), sentAt, Marker{ProducerID: 7, CoordinatorEpoch: 1}, MarkerOptions{Epoch: 1}, marker)
+	l.SetReplicas(Replicas{Pending: []int32{2}})
+	let()
+	flush(t, l.store)
+	l.SetReplicas(Replicas{InSync: []int32{2}})
+	confirm(t, l, 2, l.End())
+	for _, a := range []answer{internal, marker} {
+		if r := a.wait(t); r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+}
+
 // TestCoordinatorsLogIsReplicatedWhole: it is read whole by who leads next, also what the
 // bucket has.
 func TestCoordinatorsLogIsReplicatedWhole(t *testing.T) {
