@@ -45,9 +45,9 @@ type AppendResult struct {
 	Err           error // then the rest says nothing
 }
 
-// Appended is told how an append ended, exactly once. It must not block. It is
-// called on the WAL's goroutine, in the order of the log, or, with an error or
-// the answer to a duplicate, by Append itself.
+// Appended is told how an append ended, exactly once. It must not block. What is
+// committed is told in the order of the log, on the WAL's goroutine or that of who
+// confirms; an error, or the answer to a duplicate, by Append itself too.
 type Appended interface{ Appended(AppendResult) }
 
 // Append appends one record batch, which it stamps in place; records may be
@@ -289,9 +289,7 @@ type pending struct {
 	cancelled  bool     // truncated before it was synced
 	next       *pending // in flight behind it
 
-	// Scratch space of Committed.
-	ready []*pending
-	woken []Waiter
+	woken []Waiter // scratch space of Committed
 }
 
 var pendings = sync.Pool{New: func() any { return new(pending) }}
@@ -303,9 +301,8 @@ func (s *Store) newPending(l *Log, done Appended) *pending {
 }
 
 func (p *pending) recycle() {
-	clear(p.ready)
 	clear(p.woken)
-	*p = pending{ready: p.ready[:0], woken: p.woken[:0]}
+	*p = pending{woken: p.woken[:0]}
 	pendings.Put(p)
 }
 
@@ -360,25 +357,32 @@ func (p *pending) Committed(err error) {
 	if moved {
 		l.settleTransactions()
 		p.woken = l.takeReached(p.woken)
-		p.ready = l.takeParked(p.ready)
+		l.passParked()
 	}
-	ready, woken := p.ready, p.woken
-	parks := false
-	if !p.leaderOnly && p.last >= l.replica.highWatermark {
-		switch {
-		case p.epoch != l.epoch:
-			err = ErrNotLeader // who leads now says whether it is committed
-		case !p.patient && !guard.Check("log.park-in-sync", l.replica.enough(minInSync)):
-			err = ErrNotEnoughReplicasAfterAppend
-		default:
-			p.ready, p.woken, parks = nil, nil, true // from here on it is another's
-			l.parked = append(l.parked, p)
+	woken, another := p.woken, false // whose p is from here on
+	switch {
+	case p.leaderOnly:
+	case p.last < l.replica.highWatermark:
+		// Of a log without other replicas nobody else moves the high watermark.
+		if another = len(l.passed) > 0 || l.telling || len(l.replica.others) > 0; another {
+			l.passed = append(l.passed, p)
 		}
+	case p.epoch != l.epoch:
+		err = ErrNotLeader // who leads now says whether it is committed
+	case !p.patient && !guard.Check("log.park-in-sync", l.replica.enough(minInSync)):
+		err = ErrNotEnoughReplicasAfterAppend
+	default:
+		another = true
+		l.parked = append(l.parked, p)
 	}
+	if another {
+		p.woken = nil
+	}
+	tells := l.beginTelling()
 	logStart, synced, follows := l.logStart, l.replica.synced, l.followed != storage.NoEpoch
 	l.mu.Unlock()
 	switch {
-	case parks:
+	case another:
 	case err != nil:
 		p.tell(AppendResult{Base: storage.NoOffset, Last: storage.NoOffset, LogAppendTime: batch.NoTimestamp, LogStart: storage.NoOffset, Err: err})
 	case p.replicated != nil:
@@ -386,11 +390,11 @@ func (p *pending) Committed(err error) {
 	default:
 		p.tell(p.result(logStart))
 	}
-	for _, d := range ready {
-		d.answer(logStart)
+	if tells {
+		l.tellPassed()
 	}
 	wake(woken)
-	if !parks {
+	if !another {
 		p.recycle()
 	}
 	if l.fed() || moved || follows {
@@ -411,13 +415,13 @@ func (p *pending) whyCancelled() error {
 	return ErrNotLeader
 }
 
-// takeParked removes the appends that the high watermark has passed, and appends
-// them to ready. l.mu is held.
-func (l *Log) takeParked(ready []*pending) []*pending {
+// passParked has the appends that the high watermark has passed wait for nothing but
+// their answer. l.mu is held.
+func (l *Log) passParked() {
 	kept := 0
 	for _, p := range l.parked {
 		if p.last < l.replica.highWatermark {
-			ready = append(ready, p)
+			l.passed = append(l.passed, p)
 		} else {
 			l.parked[kept] = p
 			kept++
@@ -425,7 +429,35 @@ func (l *Log) takeParked(ready []*pending) []*pending {
 	}
 	clear(l.parked[kept:])
 	l.parked = l.parked[:kept]
-	return ready
+}
+
+// beginTelling reports whether who calls it is to call tellPassed, without the lock: some
+// are passed, and nobody tells them yet. l.mu is held.
+func (l *Log) beginTelling() bool {
+	if len(l.passed) == 0 || !guard.Check("log.answers-in-order", !l.telling) {
+		return false
+	}
+	l.telling = true
+	return true
+}
+
+// tellPassed answers the appends that the high watermark has passed, also those that come
+// while it does: one goroutine at a time, so that they are told in the order of the log.
+func (l *Log) tellPassed() {
+	var of []*pending
+	l.mu.Lock()
+	for len(l.passed) > 0 {
+		of, l.passed = l.passed, of[:0]
+		logStart := l.logStart
+		l.mu.Unlock()
+		for _, p := range of {
+			p.answer(logStart)
+		}
+		clear(of)
+		l.mu.Lock()
+	}
+	l.passed, l.telling = of[:0], false
+	l.mu.Unlock()
 }
 
 // queue is the appends of a log in the order they were made.

@@ -172,11 +172,10 @@ func (l *Log) Forget(replica int32) {
 
 // outcome is who is to be told, without the lock, of where the high watermark stands now.
 type outcome struct {
-	moved    bool
-	logStart storage.Offset
-	ready    []*pending // it has passed them
-	vain     []*pending // it will not pass them for want of replicas
-	woken    []Waiter
+	moved bool
+	tells bool       // those that it has passed
+	vain  []*pending // it will not pass them for want of replicas
+	woken []Waiter
 }
 
 var outcomes = sync.Pool{New: func() any { return new(outcome) }}
@@ -187,19 +186,20 @@ func (l *Log) advance() *outcome {
 	minInSync := l.config.Load().MinInSync
 	if o.moved = l.replica.advance(minInSync); o.moved {
 		l.settleTransactions()
-		o.ready, o.woken = l.takeParked(o.ready), l.takeReached(o.woken)
+		l.passParked()
+		o.woken = l.takeReached(o.woken)
 	}
+	o.tells = l.beginTelling()
 	if l.replica.leads && !l.replica.enough(minInSync) {
 		o.vain = l.takeVain(o.vain)
 	}
-	o.logStart = l.logStart
 	return o
 }
 
 // tell tells who is to be told.
 func (o *outcome) tell(l *Log) {
-	for _, p := range o.ready {
-		p.answer(o.logStart)
+	if o.tells {
+		l.tellPassed()
 	}
 	for _, p := range o.vain {
 		p.refuse(ErrNotEnoughReplicasAfterAppend)
@@ -208,10 +208,9 @@ func (o *outcome) tell(l *Log) {
 	if o.moved {
 		l.tellObserver()
 	}
-	clear(o.ready)
 	clear(o.vain)
 	clear(o.woken)
-	*o = outcome{ready: o.ready[:0], vain: o.vain[:0], woken: o.woken[:0]}
+	*o = outcome{vain: o.vain[:0], woken: o.woken[:0]}
 	outcomes.Put(o)
 }
 

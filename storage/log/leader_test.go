@@ -663,3 +663,49 @@ func TestAppendsWaitForFollowersUntilTheirDeadline(t *testing.T) {
 		t.Fatalf("%+v, %+v; the high watermark is %d", a, b, l.HighWatermark())
 	}
 }
+
+// slowly is an append whose answer takes until it is let, and then is noted.
+type slowly struct {
+	began, let chan struct{}
+	order      chan<- storage.Offset
+}
+
+func (s slowly) Appended(r AppendResult) {
+	close(s.began)
+	<-s.let
+	s.order <- r.Base
+}
+
+// TestAnswersKeepTheOrderOfTheLog, whoever confirms: coordinators take the last answer for
+// the last of their log.
+func TestAnswersKeepTheOrderOfTheLog(t *testing.T) {
+	l := leadWith(t, open(t, small(disk.NewMem(disk.MemOptions{}))), 1, 2)
+	order, opened := make(chan storage.Offset, 3), make(chan struct{})
+	close(opened)
+	first := slowly{make(chan struct{}), make(chan struct{}), order}
+	for _, done := range []slowly{first, {make(chan struct{}), opened, order}} {
+		b := values(t, "x")
+		if err := l.store.Admit(t.Context(), len(b)); err != nil {
+			t.Fatal(err)
+		}
+		l.Append(sentAt, b, AppendOptions{Epoch: 1, Internal: true}, done)
+	}
+	flush(t, l.store)
+	var one sync.WaitGroup
+	one.Go(func() { confirm(t, l, 2, 1) })
+	<-first.began
+	confirm(t, l, 2, 3) // by another stream, while the first is told, also of what the disk has not
+	b := values(t, "x")
+	if err := l.store.Admit(t.Context(), len(b)); err != nil {
+		t.Fatal(err)
+	}
+	l.Append(sentAt, b, AppendOptions{Epoch: 1, Internal: true}, slowly{make(chan struct{}), opened, order})
+	flush(t, l.store)
+	close(first.let)
+	one.Wait()
+	for want := range storage.Offset(3) {
+		if got := <-order; got != want {
+			t.Fatalf("the answer of %d came for the one of %d", got, want)
+		}
+	}
+}

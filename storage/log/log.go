@@ -49,11 +49,13 @@ type Log struct {
 	verifying    map[int64]*verification // by producer id; nil: none
 	inFlight     queue                   // appends that are not synced, in order
 	parked       []*pending
-	waiters      []watch  // in the order of their places
-	watched      Watching // the place that was given last
-	unwatched    int      // of waiters: have gone
-	refused      error    // why nothing works any more: dropped, closed, corrupt
-	dead         error    // why the WAL completes no append any more: what came before was told
+	passed       []*pending // by the high watermark, and not answered yet
+	telling      bool       // one goroutine answers them
+	waiters      []watch    // in the order of their places
+	watched      Watching   // the place that was given last
+	unwatched    int        // of waiters: have gone
+	refused      error      // why nothing works any more: dropped, closed, corrupt
+	dead         error      // why the WAL completes no append any more: what came before was told
 
 	// The newest state on disk, or on its way there.
 	stateRefs  []wal.Ref
