@@ -370,6 +370,92 @@ func TestStateOfTheFutureIsNotLedWith(t *testing.T) {
 	}
 }
 
+// TestWhatIsForgottenStaysForgotten: who leads without knowing producers does not learn at
+// the next start what some of them had sent by the time that they were forgotten, nor of a
+// transaction whose end is lost.
+func TestWhatIsForgottenStaysForgotten(t *testing.T) {
+	leader := lead(t, open(t, tiered(disk.NewMem(disk.MemOptions{}))), partition(topicA, 0), 1)
+	appendAll(t, leader, values(t, "0"), from(t, 7, 0, 0, "1"))
+	transact(t, leader, inTransaction(t, 8, 0, 0, "2"))
+	appendAll(t, leader, from(t, 7, 0, 1, "3"))
+	appendMarker(t, leader, Marker{ProducerID: 8, Commit: true})
+	setUploaded(t, leader, 1)
+	state, at, err := leader.ReplicaState()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs := disk.NewMem(disk.MemOptions{})
+	s := open(t, tiered(fs))
+	l := following(t, s, leader.id, 1)
+	if err := l.Restart(at, state, 1); err != nil {
+		t.Fatal(err)
+	}
+	replicate(t, l, 1, stamped(from(t, 7, 0, 0, "1"), 1, 1), stamped(inTransaction(t, 8, 0, 0, "2"), 2, 1))
+	l.SetReplicas(Replicas{InSync: []int32{2}})
+	if err := l.BecomeLeader(2); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.Producers(); len(got) != 0 {
+		t.Fatalf("%+v", got)
+	}
+	_, e := l.index.at(l.index.find(1))
+	if err := (owner{s}).Relocate(t.Context(), e.ref.Segment); err != nil {
+		t.Fatal(err)
+	}
+	flush(t, s)
+	s = open(t, tiered(fs.Clone())) // killed: what was copied lies behind all states
+	l, _ = s.Log(l.id)
+	setLogStart(t, l, 0)
+	if err := l.BecomeLeader(3); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.Producers(); len(got) != 0 {
+		t.Fatalf("%+v", got)
+	}
+	wantStable(t, l, 3)
+	if p := s.PendingUpload(nil); len(p) != 1 || p[0].Bytes == 0 {
+		t.Fatalf("to upload: %+v", p)
+	}
+}
+
+// TestWhatComesInPlaceOfWhatWasForgottenIsKnown: what a leader that knew no producers had
+// goes, and its successor's batches there are remembered, also after a start.
+func TestWhatComesInPlaceOfWhatWasForgottenIsKnown(t *testing.T) {
+	leader := lead(t, open(t, tiered(disk.NewMem(disk.MemOptions{}))), partition(topicA, 0), 1)
+	appendAll(t, leader, values(t, "0"), from(t, 7, 0, 0, "1"), values(t, "2"), values(t, "3"))
+	setUploaded(t, leader, 1)
+	state, at, err := leader.ReplicaState()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs := disk.NewMem(disk.MemOptions{})
+	s := open(t, tiered(fs))
+	l := following(t, s, leader.id, 1)
+	if err := l.Restart(at, state, 1); err != nil {
+		t.Fatal(err)
+	}
+	replicate(t, l, 1, stamped(from(t, 7, 0, 0, "1"), 1, 1), stamped(values(t, "2"), 2, 1))
+	l.SetReplicas(Replicas{InSync: []int32{2}})
+	if err := l.BecomeLeader(2); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.BecomeFollower(3); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.TruncateTo(1, 3); err != nil {
+		t.Fatal(err)
+	}
+	replicate(t, l, 3, stamped(from(t, 9, 0, 0, "one"), 1, 3))
+	for range 2 {
+		if got := l.Producers(); len(got) != 1 || got[0].ID != 9 {
+			t.Fatalf("%+v", got)
+		}
+		flush(t, s)
+		s = open(t, tiered(fs.Clone()))
+		l, _ = s.Log(l.id)
+	}
+}
+
 // TestRestartIsFenced: under another epoch, and where it would give up what is committed,
 // nothing is given up; nor for a state that does not hold together.
 func TestRestartIsFenced(t *testing.T) {

@@ -272,6 +272,9 @@ func (l *Log) truncate(offset storage.Offset, epoch storage.Epoch) (cancelled []
 	known := max(offset, l.asOf) // what a state says of more than the log has stays true
 	l.store.uncountProducers(l.producers.truncate(known))
 	l.noteTransactions(func(t *transactions) { t.truncate(known) })
+	if len(l.producers) == 0 && l.transactions.none() {
+		l.asOf = min(l.asOf, offset) // nor has it, if it says nothing
+	}
 	l.endVerifications(math.MaxInt64)
 	// What the truncation spares is yet to be synced, and will say so itself;
 	// the rest must not be taken for synced when its frame is.

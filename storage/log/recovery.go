@@ -202,6 +202,9 @@ func (rec *recovery) replayTruncate(r *replayed, end storage.Offset) {
 	})
 	r.sent = slices.DeleteFunc(r.sent, func(s replayedBatch) bool { return s.last >= end })
 	r.epochs = r.epochs.truncate(end)
+	if r.state.none() {
+		r.state.asOf = min(r.state.asOf, end)
+	}
 }
 
 // recover makes the logs of what was replayed.

@@ -145,7 +145,8 @@ func (s *Store) takeProducers(of producers) {
 }
 
 // forgetProducers has a log that is about to be led, and ends before what its producers
-// are as of, know none: of those that there are, what was due next would be wrong.
+// are as of, know none: of those that there are, what was due next would be wrong. Nor
+// does a start learn of them from what the log has until now.
 func (l *Log) forgetProducers() error {
 	admitted, err := l.admitState()
 	if err != nil {
@@ -157,7 +158,10 @@ func (l *Log) forgetProducers() error {
 	if l.refused != nil || l.asOf <= l.end {
 		return l.refused
 	}
-	return l.knowNone(func() error { return l.writeState(&release{log: l}) })
+	return l.knowNone(func() error {
+		l.asOf = l.end
+		return l.writeState(&release{log: l})
+	})
 }
 
 // knowNone forgets all producers and transactions, once write has written so. l.mu is

@@ -52,6 +52,9 @@ type state struct {
 // knows is what the producers and transactions are as of: batches below are in them.
 func (s *state) knows() storage.Offset { return max(s.asOf, s.highWatermark) }
 
+// none reports whether it says nothing of producers and transactions.
+func (s *state) none() bool { return len(s.producers)+len(s.aborted)+len(s.committed) == 0 }
+
 // take adds the transactions that a log knows of.
 func (s *state) take(t *transactions) {
 	part := func(of []span) []span {
