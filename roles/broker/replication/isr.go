@@ -58,6 +58,7 @@ type proposal struct {
 	partitionEpoch int32
 	isr            []int32
 	epochs         []int64 // of the registrations, of those in isr; 0: this broker's own
+	before         int     // how many were proposed before
 }
 
 // outcome of a proposal.
@@ -184,7 +185,7 @@ func (s *isr) propose(now time.Time, end, hw storage.Offset) (proposal, bool) {
 	if sameSet(next, s.committed) && !s.doubt {
 		return proposal{}, false
 	}
-	p := proposal{partitionEpoch: s.partitionEpoch, isr: next}
+	p := proposal{partitionEpoch: s.partitionEpoch, isr: next, before: len(s.proposed)}
 	for _, id := range next {
 		epoch := int64(0)
 		if m := s.member(id); m != nil {
@@ -214,6 +215,24 @@ func (s *isr) lags(m *member, now time.Time, end storage.Offset) bool {
 func (s *isr) mayJoin(m *member, now time.Time, end, hw storage.Offset) bool {
 	return m.epoch != 0 && !m.left && m.slow.IsZero() && !s.lags(m, now, end) &&
 		guard.Check("replication.joins-committed", m.confirmed >= max(hw, s.epochStart))
+}
+
+// stands reports whether the proposal in flight may be asked for, now that the log waits
+// for all in it, and has a high watermark of hw: until it did, that may have passed who is
+// to join. One that may not is taken back.
+func (s *isr) stands(p proposal, hw storage.Offset) bool {
+	for _, id := range p.isr {
+		m := s.member(id)
+		if id == s.self || slices.Contains(s.committed, id) || m != nil && guard.Check("replication.joins-waited-for", m.confirmed >= hw) {
+			continue
+		}
+		s.inFlight = false
+		if p.partitionEpoch == s.partitionEpoch {
+			s.proposed = s.proposed[:p.before]
+		}
+		return false
+	}
+	return true
 }
 
 // answer takes what became of the proposal in flight.

@@ -85,6 +85,14 @@ func (l *Leader) propose(ctx context.Context, of []*led) {
 			continue
 		}
 		p.tell() // before anybody may count on it
+		at = p.log.Progress()
+		p.mu.Lock()
+		ok = p.isr.stands(want, at.HighWatermark)
+		p.mu.Unlock()
+		if !ok {
+			p.tell()
+			continue
+		}
 		asked, proposals, changes = append(asked, p), append(proposals, want), append(changes, p.change(self, want))
 		if len(changes) == mostChanges {
 			l.ask(ctx, self, asked, proposals, changes)

@@ -81,6 +81,7 @@ type led struct {
 	feeds    atomic.Pointer[[]*feed]
 
 	setting sync.Mutex // held while the log is told whom it waits for; before mu
+	over    bool       // it tells the log nothing any more; guarded by setting
 	mu      sync.Mutex // guards isr
 	isr     isr
 }
@@ -139,9 +140,10 @@ func (l *Leader) SetPeers(peers map[int32]Peer) {
 func (l *Leader) Lead(now time.Time, is Partition) {
 	l.mu.Lock()
 	p := l.led[is.ID]
+	var before *led
 	if p != nil && (p.epoch != is.LeaderEpoch || p.log != is.Log) {
 		l.forgetLocked(p)
-		p = nil
+		before, p = p, nil
 	}
 	if p == nil {
 		p = &led{leader: l, id: is.ID, log: is.Log, epoch: is.LeaderEpoch, metadata: is.MetadataOffset}
@@ -160,16 +162,24 @@ func (l *Leader) Lead(now time.Time, is Partition) {
 	p.mu.Unlock()
 	l.connect(p)
 	l.mu.Unlock()
+	if before != nil {
+		before.retire()
+	}
 	p.tell()
 	p.log.Observe(p)
 }
 
-// Unlead ends pushing a partition.
+// Unlead ends pushing a partition. When it returns, no answer of the controller to what
+// was asked for it has its log wait for anybody any more.
 func (l *Leader) Unlead(id storage.PartitionID) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if p := l.led[id]; p != nil {
+	p := l.led[id]
+	if p != nil {
 		l.forgetLocked(p)
+	}
+	l.mu.Unlock()
+	if p != nil {
+		p.retire()
 	}
 }
 
@@ -202,6 +212,7 @@ func (l *Leader) connect(p *led) {
 			continue
 		}
 		f.link.end(f)
+		p.forget(f.link.peer.Broker) // it is another one that comes back
 		changed = true
 	}
 	for _, id := range want {
@@ -234,10 +245,20 @@ func (p *led) LogMoved(*log.Log) {
 func (p *led) tell() {
 	p.setting.Lock()
 	defer p.setting.Unlock()
+	if p.over {
+		return
+	}
 	p.mu.Lock()
 	r := p.isr.replicas()
 	p.mu.Unlock()
 	p.log.SetReplicas(r)
+}
+
+// retire has the log told nothing any more. Leader.mu is not held.
+func (p *led) retire() {
+	p.setting.Lock()
+	p.over = true
+	p.setting.Unlock()
 }
 
 // confirmed takes what a follower has on disk.

@@ -161,6 +161,16 @@ func (l *lane) push(f *feed) {
 	}
 }
 
+// pushFront queues a feed that there was no room for: the next message begins with it.
+func (l *lane) pushFront(f *feed) {
+	if f.queued {
+		l.queue = slices.DeleteFunc(l.queue, func(q *feed) bool { return q == f })
+	}
+	f.queued = true
+	l.queue = slices.Insert(l.queue, 0, f)
+	l.ring()
+}
+
 // mark notes that a feed's log has moved.
 func (f *feed) mark() {
 	if f.moved.Swap(true) {

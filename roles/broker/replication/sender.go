@@ -249,7 +249,10 @@ func (l *lane) fill(m *message, f *feed, t turn, now time.Time) bool {
 		m.Entries = append(m.Entries, e)
 	}
 	m.bytes += size
-	l.sent(f, t, next, e.Offset, int64(size), now, !fits || size > 0 && next < progress.End)
+	l.sent(f, t, next, e.Offset, int64(size), now, size > 0 && next < progress.End)
+	if !fits {
+		l.again(f, t)
+	}
 	return fits
 }
 
@@ -286,7 +289,7 @@ func (l *lane) again(f *feed, t turn) {
 	l.link.mu.Lock()
 	defer l.link.mu.Unlock()
 	if f.lane == l && f.state == feedStreams && f.session == t.session {
-		l.push(f)
+		l.pushFront(f)
 	}
 }
 
