@@ -69,7 +69,7 @@ var (
 
 	// As in Kafka, the answer may be that the topic is there already.
 	createTopics = method[createTopicsQ, list[topicResult]]{"CreateTopics", true, 0, func(ctx context.Context, c Controller, q createTopicsQ) list[topicResult] {
-		return topicResults(c.CreateTopics(ctx, q.Topics, q.ValidateOnly))
+		return topicResults(c.CreateTopics(ctx, each(q.Topics, newTopic.topic), q.ValidateOnly))
 	}}
 	// By name, another topic may have come to have it. Ids are not given twice: see
 	// [Door.DeleteTopics].
@@ -85,7 +85,7 @@ var (
 		return list[fault]{faultsOf(c.AlterConfigs(ctx, q.Changes, q.ValidateOnly))}
 	}}
 	alterClientQuotas = method[alterClientQuotasQ, list[fault]]{"AlterClientQuotas", true, 0, func(ctx context.Context, c Controller, q alterClientQuotasQ) list[fault] {
-		return list[fault]{faultsOf(c.AlterClientQuotas(ctx, q.Changes, q.ValidateOnly))}
+		return list[fault]{faultsOf(c.AlterClientQuotas(ctx, each(q.Changes, quotaChange.change), q.ValidateOnly))}
 	}}
 	electLeaders = method[electLeadersQ, list[fault]]{"ElectLeaders", true, 0, func(ctx context.Context, c Controller, q electLeadersQ) list[fault] {
 		return list[fault]{faultsOf(c.ElectLeaders(ctx, q.Elections))}
