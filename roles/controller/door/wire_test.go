@@ -452,11 +452,11 @@ func FuzzBodies(f *testing.F) {
 	}
 	all := handlers()
 	f.Fuzz(func(t *testing.T, name string, body []byte) {
-		run, known := all[name]
+		h, known := all[name]
 		if !known || name == heartbeat.name { // whose answer needs a controller
 			return
 		}
-		answer, err := run(t.Context(), &recorder{}, body)
+		answer, err := h.run(t.Context(), &recorder{}, body)
 		if (answer == nil) == (err == nil) {
 			t.Errorf("%d bytes of answer, and %v", len(answer), err)
 		}
