@@ -10,7 +10,8 @@ import (
 )
 
 // What is sent, by encoding/gob: a field that one side does not know is left out, so
-// that fields can be added. broker is who asks, in most.
+// that fields can be added. broker is who asks, in most. There is no map in it: gob makes
+// one as large as it is said to be, before it has seen a byte of it.
 
 type broker struct {
 	ID    int32
@@ -35,7 +36,7 @@ type (
 	unregisterControllerQ struct{ ID uint64 }
 
 	createTopicsQ struct {
-		Topics       []controller.NewTopic
+		Topics       []newTopic
 		ValidateOnly bool
 	}
 	deleteTopicsQ     struct{ Topics []controller.TopicRef }
@@ -50,7 +51,7 @@ type (
 		ValidateOnly bool
 	}
 	alterClientQuotasQ struct {
-		Changes      []controller.QuotaChange
+		Changes      []quotaChange
 		ValidateOnly bool
 	}
 	alterPartitionsQ struct {
@@ -98,6 +99,73 @@ type (
 	checkBucketQ  struct{ Request controller.CheckRequest }
 	hurryLogQ     struct{ Hurry bool }
 )
+
+// pair is an entry of a map.
+type pair[V any] struct {
+	Key   string
+	Value V
+}
+
+func pairsOf[V any](m map[string]V) []pair[V] {
+	var pairs []pair[V]
+	for key, value := range m {
+		pairs = append(pairs, pair[V]{key, value})
+	}
+	return pairs
+}
+
+func mapOf[V any](pairs []pair[V]) map[string]V {
+	if len(pairs) == 0 {
+		return nil
+	}
+	m := map[string]V{}
+	for _, p := range pairs {
+		m[p.Key] = p.Value
+	}
+	return m
+}
+
+// newTopic is a controller.NewTopic.
+type newTopic struct {
+	Name              string
+	Partitions        int32
+	ReplicationFactor int16
+	Assignments       []controller.Assignment
+	Configs           []pair[string]
+	Internal          bool
+}
+
+func newTopicOf(t controller.NewTopic) newTopic {
+	return newTopic{t.Name, t.Partitions, t.ReplicationFactor, t.Assignments, pairsOf(t.Configs), t.Internal}
+}
+
+func (t newTopic) topic() controller.NewTopic {
+	return controller.NewTopic{Name: t.Name, Partitions: t.Partitions, ReplicationFactor: t.ReplicationFactor, Assignments: t.Assignments, Configs: mapOf(t.Configs), Internal: t.Internal}
+}
+
+// quotaChange is a controller.QuotaChange.
+type quotaChange struct {
+	Entity metadata.QuotaEntity
+	Set    []pair[float64]
+	Remove []string
+}
+
+func quotaChangeOf(c controller.QuotaChange) quotaChange {
+	return quotaChange{c.Entity, pairsOf(c.Set), c.Remove}
+}
+
+func (c quotaChange) change() controller.QuotaChange {
+	return controller.QuotaChange{Entity: c.Entity, Set: mapOf(c.Set), Remove: c.Remove}
+}
+
+// each returns f of all.
+func each[A, B any](all []A, f func(A) B) []B {
+	out := make([]B, len(all))
+	for i, a := range all {
+		out[i] = f(a)
+	}
+	return out
+}
 
 // reply is what a method answers. decided reports whether what it was asked for is
 // done, or is not and will not be.
@@ -150,20 +218,20 @@ type topicResult struct {
 	ID                storage.TopicID
 	Partitions        int32
 	ReplicationFactor int16
-	Configs           map[string]string
+	Configs           []pair[string]
 	Err               fault
 }
 
 func (r topicResult) outcome() fault { return r.Err }
 
 func (r topicResult) result() controller.TopicResult {
-	return controller.TopicResult{Name: r.Name, ID: r.ID, Partitions: r.Partitions, ReplicationFactor: r.ReplicationFactor, Configs: r.Configs, Err: r.Err.err()}
+	return controller.TopicResult{Name: r.Name, ID: r.ID, Partitions: r.Partitions, ReplicationFactor: r.ReplicationFactor, Configs: mapOf(r.Configs), Err: r.Err.err()}
 }
 
 func topicResults(results []controller.TopicResult) list[topicResult] {
 	l := list[topicResult]{make([]topicResult, len(results))}
 	for i, r := range results {
-		l.Entries[i] = topicResult{r.Name, r.ID, r.Partitions, r.ReplicationFactor, r.Configs, faultOf(r.Err)}
+		l.Entries[i] = topicResult{r.Name, r.ID, r.Partitions, r.ReplicationFactor, pairsOf(r.Configs), faultOf(r.Err)}
 	}
 	return l
 }

@@ -17,7 +17,8 @@
 //   - A call names the offset of the image that its caller has. Who leads no more without
 //     knowing it, or leads and has not applied what was committed before, does not answer.
 //   - What comes from the network is bounded: a body by rpc.MaxCall, all larger ones of
-//     a controller together by the same. A body that is none is refused.
+//     a controller together by the same, and what they may take in memory by 16 times as
+//     much, before they are read. A body that is none is refused.
 //
 // The image is that of the local controller, leading or not, or else follows a stream of
 // deltas from any of the others: a broker's slice (RULES §4.2). After a break it goes on

@@ -2,6 +2,7 @@ package door
 
 import (
 	"context"
+	"reflect"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -69,7 +70,7 @@ var (
 
 	// As in Kafka, the answer may be that the topic is there already.
 	createTopics = method[createTopicsQ, list[topicResult]]{"CreateTopics", true, 0, func(ctx context.Context, c Controller, q createTopicsQ) list[topicResult] {
-		return topicResults(c.CreateTopics(ctx, q.Topics, q.ValidateOnly))
+		return topicResults(c.CreateTopics(ctx, each(q.Topics, newTopic.topic), q.ValidateOnly))
 	}}
 	// By name, another topic may have come to have it. Ids are not given twice: see
 	// [Door.DeleteTopics].
@@ -85,7 +86,7 @@ var (
 		return list[fault]{faultsOf(c.AlterConfigs(ctx, q.Changes, q.ValidateOnly))}
 	}}
 	alterClientQuotas = method[alterClientQuotasQ, list[fault]]{"AlterClientQuotas", true, 0, func(ctx context.Context, c Controller, q alterClientQuotasQ) list[fault] {
-		return list[fault]{faultsOf(c.AlterClientQuotas(ctx, q.Changes, q.ValidateOnly))}
+		return list[fault]{faultsOf(c.AlterClientQuotas(ctx, each(q.Changes, quotaChange.change), q.ValidateOnly))}
 	}}
 	electLeaders = method[electLeadersQ, list[fault]]{"ElectLeaders", true, 0, func(ctx context.Context, c Controller, q electLeadersQ) list[fault] {
 		return list[fault]{faultsOf(c.ElectLeaders(ctx, q.Elections))}
@@ -152,33 +153,39 @@ func stateOf(c Controller) leaderState {
 	return s
 }
 
-// handler runs a method by the body of a call, and returns that of the answer; an error
-// says that the body is none.
-type handler func(context.Context, Controller, []byte) ([]byte, error)
+// handler is a method as a controller is asked for it.
+type handler struct {
+	// run runs it by the body of a call, and returns that of the answer; an error says
+	// that the body is none.
+	run          func(ctx context.Context, c Controller, body []byte) ([]byte, error)
+	body, answer reflect.Type
+}
 
-func (m method[Q, R]) handle(ctx context.Context, c Controller, body []byte) ([]byte, error) {
-	var q Q
-	if err := decode(body, &q); err != nil {
-		return nil, err
-	}
-	return encode(m.run(ctx, c, q))
+func (m method[Q, R]) handler() handler {
+	return handler{func(ctx context.Context, c Controller, body []byte) ([]byte, error) {
+		var q Q
+		if err := decode(body, &q); err != nil {
+			return nil, err
+		}
+		return encode(m.run(ctx, c, q))
+	}, reflect.TypeFor[Q](), reflect.TypeFor[R]()}
 }
 
 // handlers are the methods by name.
 func handlers() map[string]handler {
 	return map[string]handler{
-		registerBroker.name: registerBroker.handle, heartbeat.name: heartbeat.handle, fenceBroker.name: fenceBroker.handle,
-		reportLoad.name: reportLoad.handle, planRebalance.name: planRebalance.handle,
-		drainBroker.name: drainBroker.handle, unregisterBroker.name: unregisterBroker.handle,
-		registerController.name: registerController.handle, unregisterController.name: unregisterController.handle,
-		members.name: members.handle, addController.name: addController.handle, removeController.name: removeController.handle,
-		createTopics.name: createTopics.handle, deleteTopics.name: deleteTopics.handle, createPartitions.name: createPartitions.handle,
-		alterConfigs.name: alterConfigs.handle, alterClientQuotas.name: alterClientQuotas.handle, alterPartitions.name: alterPartitions.handle,
-		electLeaders.name: electLeaders.handle, reassignPartitions.name: reassignPartitions.handle,
-		advanceLogStart.name: advanceLogStart.handle, prepareObjects.name: prepareObjects.handle, commitObject.name: commitObject.handle,
-		replaceRanges.name: replaceRanges.handle, fileRanges.name: fileRanges.handle, recordCleaning.name: recordCleaning.handle,
-		allocateProducerIDs.name: allocateProducerIDs.handle, confirmClock.name: confirmClock.handle,
-		checkBucket.name: checkBucket.handle, hurryLog.name: hurryLog.handle,
+		registerBroker.name: registerBroker.handler(), heartbeat.name: heartbeat.handler(), fenceBroker.name: fenceBroker.handler(),
+		reportLoad.name: reportLoad.handler(), planRebalance.name: planRebalance.handler(),
+		drainBroker.name: drainBroker.handler(), unregisterBroker.name: unregisterBroker.handler(),
+		registerController.name: registerController.handler(), unregisterController.name: unregisterController.handler(),
+		members.name: members.handler(), addController.name: addController.handler(), removeController.name: removeController.handler(),
+		createTopics.name: createTopics.handler(), deleteTopics.name: deleteTopics.handler(), createPartitions.name: createPartitions.handler(),
+		alterConfigs.name: alterConfigs.handler(), alterClientQuotas.name: alterClientQuotas.handler(), alterPartitions.name: alterPartitions.handler(),
+		electLeaders.name: electLeaders.handler(), reassignPartitions.name: reassignPartitions.handler(),
+		advanceLogStart.name: advanceLogStart.handler(), prepareObjects.name: prepareObjects.handler(), commitObject.name: commitObject.handler(),
+		replaceRanges.name: replaceRanges.handler(), fileRanges.name: fileRanges.handler(), recordCleaning.name: recordCleaning.handler(),
+		allocateProducerIDs.name: allocateProducerIDs.handler(), confirmClock.name: confirmClock.handler(),
+		checkBucket.name: checkBucket.handler(), hurryLog.name: hurryLog.handler(),
 	}
 }
 

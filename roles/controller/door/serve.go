@@ -22,8 +22,12 @@ const (
 	// smallBody is what a body may have without being counted: no more than a few times
 	// what the call costs anyway.
 	smallBody = 4 << 10
-	// bodiesInFlight bounds all others, in bytes: what is decoded takes more, see decode.
+	// bodiesInFlight bounds all others, in bytes. Where the entries of one take more in
+	// memory than decodedRatio times its bytes, it counts as a larger one; and one that
+	// would count for more than there may be is refused.
 	bodiesInFlight = rpc.MaxCall
+	decodedRatio   = 16
+	maxDecoded     = decodedRatio * bodiesInFlight
 	// behindTime is how long a call waits for metadata that its caller has.
 	behindTime = time.Second
 )
@@ -75,18 +79,22 @@ func (s *Server) Call(ctx context.Context, call rpc.Call) rpc.Answer {
 	if err := s.reach(ctx, call.Offset); err != nil {
 		return untried(metadata.NoLeader, "", err) // another leads, or this one is of no use
 	}
-	run, known := s.handlers[call.Method]
+	h, known := s.handlers[call.Method]
 	if !known {
 		return refused(metadata.UnsupportedVersion, "controller %d knows no method %q: it is of an older version", s.c.NodeID(), call.Method)
 	}
-	if size := int64(len(call.Body)); size > smallBody {
+	decoded := decodedSize(call.Body, h.body)
+	if !guard.Check("door.body-decoded", decoded <= maxDecoded) {
+		return refused(metadata.InvalidRequest, "%s: %d bytes that may take %d in memory, at most %d are taken", call.Method, len(call.Body), decoded, maxDecoded)
+	}
+	if size := max(int64(len(call.Body)), int64(decoded/decodedRatio)); size > smallBody {
 		defer s.inFlight.Add(-size)
 		if sum := s.inFlight.Add(size); !guard.Check("door.bodies-bounded", sum <= bodiesInFlight) {
 			id := s.c.NodeID()
 			return untried(id, addressOf(s.c.Image(), id), errBusy)
 		}
 	}
-	body, err := run(ctx, s.c, call.Body)
+	body, err := h.run(ctx, s.c, call.Body)
 	if err != nil {
 		return refused(metadata.InvalidRequest, "%s: %v", call.Method, err)
 	}

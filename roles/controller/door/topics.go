@@ -14,7 +14,9 @@ func faultAt(_ int, err error) fault { return faultOf(err) }
 // CreateTopics is as of [controller.Controller].
 func (d *Door) CreateTopics(ctx context.Context, topics []controller.NewTopic, validateOnly bool) []controller.TopicResult {
 	return resultsOf(callEach(ctx, d, createTopics, topics,
-		func(part []controller.NewTopic) createTopicsQ { return createTopicsQ{part, validateOnly} },
+		func(part []controller.NewTopic) createTopicsQ {
+			return createTopicsQ{each(part, newTopicOf), validateOnly}
+		},
 		func(i int, err error) topicResult { return topicResult{Name: topics[i].Name, Err: faultOf(err)} }))
 }
 
@@ -53,7 +55,7 @@ func (d *Door) AlterConfigs(ctx context.Context, changes []controller.ConfigChan
 // AlterClientQuotas is as of [controller.Controller].
 func (d *Door) AlterClientQuotas(ctx context.Context, changes []controller.QuotaChange, validateOnly bool) []error {
 	return errorsOf(callEach(ctx, d, alterClientQuotas, changes, func(part []controller.QuotaChange) alterClientQuotasQ {
-		return alterClientQuotasQ{part, validateOnly}
+		return alterClientQuotasQ{each(part, quotaChangeOf), validateOnly}
 	}, faultAt))
 }
 

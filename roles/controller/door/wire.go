@@ -5,6 +5,7 @@ import (
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage/guard"
@@ -92,8 +93,8 @@ func encode(v any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// decode takes nothing but one whole value from a body. What it takes in memory is
-// about a hundred times the body at most: an empty entry of a list is one byte.
+// decode takes nothing but one whole value from a body. What it takes in memory is a small
+// multiple of the body and of decodedSize: lists grow.
 func decode(body []byte, v any) error {
 	if !guard.Check("door.body-size", len(body) <= rpc.MaxCall) {
 		return fmt.Errorf("a body of %d bytes, at most %d are taken", len(body), rpc.MaxCall)
@@ -106,4 +107,27 @@ func decode(body []byte, v any) error {
 		return fmt.Errorf("%d bytes behind a %T", r.Len(), v)
 	}
 	return nil
+}
+
+// decodedSize bounds what the structs in a body take in memory, without reading it: each
+// ends with a byte 0, and an empty one is that byte. So it may be more than they take.
+func decodedSize(body []byte, of reflect.Type) int {
+	if len(body) <= smallBody {
+		return 0
+	}
+	return bytes.Count(body, []byte{0}) * largestEntry(of)
+}
+
+// largestEntry returns the size of the largest entry of a list in t, or 1.
+func largestEntry(t reflect.Type) int {
+	largest := 1
+	switch t.Kind() {
+	case reflect.Struct:
+		for i := range t.NumField() {
+			largest = max(largest, largestEntry(t.Field(i).Type))
+		}
+	case reflect.Slice:
+		largest = max(int(t.Elem().Size()), largestEntry(t.Elem()))
+	}
+	return largest
 }

@@ -353,12 +353,12 @@ func bodies(t testing.TB) map[string][]byte {
 	sent := map[string][]byte{}
 	for name, q := range map[string]any{
 		"RegisterBroker": registerBrokerQ{controller.Registration{BrokerID: 7, Rack: "r", Listeners: []metadata.Listener{{Name: "kafka"}}}}, "Heartbeat": heartbeatQ{broker{7, 8}},
-		"CreateTopics": createTopicsQ{Topics: []controller.NewTopic{{Name: "t", Configs: map[string]string{"k": "v"}}}},
+		"CreateTopics": createTopicsQ{Topics: []newTopic{{Name: "t", Configs: []pair[string]{{"k", "v"}}}}},
 		"AlterConfigs": alterConfigsQ{Changes: []controller.ConfigChange{{Name: "t"}}}, "CommitObject": commitObjectQ{Ranges: make([]metadata.PartitionRange, 3)},
 		"FileRanges": fileRangesQ{Filing: metadata.Filing{Moved: make([]object.Filed, 2)}}, "ReplaceRanges": replaceRangesQ{Replacements: make([]metadata.Replacement, 2)},
 		"DeleteTopics": deleteTopicsQ{Topics: []controller.TopicRef{{Name: "t"}}}, "ElectLeaders": electLeadersQ{[]controller.LeaderElection{{Leader: -5}}},
 		"AlterPartitions": alterPartitionsQ{Changes: []metadata.PartitionChange{{}}}, "CheckBucket": checkBucketQ{controller.CheckRequest{After: "x"}},
-		"AlterClientQuotas": alterClientQuotasQ{Changes: []controller.QuotaChange{{}}}, "CreatePartitions": createPartitionsQ{Name: "t", Total: -1},
+		"AlterClientQuotas": alterClientQuotasQ{Changes: []quotaChange{{}}}, "CreatePartitions": createPartitionsQ{Name: "t", Total: -1},
 		"PrepareObjects": prepareObjectsQ{Count: -1}, "ReportLoad": reportLoadQ{Loads: make([]controller.PartitionLoad, 2)}, "RecordCleaning": recordCleaningQ{}, "AdvanceLogStart": advanceLogStartQ{Starts: make([]controller.LogStart, 1)},
 	} {
 		body, err := encode(q)
@@ -408,7 +408,7 @@ func TestLargeBodiesTogetherAreBounded(t *testing.T) {
 		held := make(chan struct{})
 		h.member(1).then(func(err error) error { <-held; return err })
 		name := string(bytes.Repeat([]byte("n"), rpc.MaxCall/2+1))
-		large, err := encode(createTopicsQ{Topics: []controller.NewTopic{{Name: name}}})
+		large, err := encode(createTopicsQ{Topics: []newTopic{{Name: name}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -452,11 +452,11 @@ func FuzzBodies(f *testing.F) {
 	}
 	all := handlers()
 	f.Fuzz(func(t *testing.T, name string, body []byte) {
-		run, known := all[name]
+		h, known := all[name]
 		if !known || name == heartbeat.name { // whose answer needs a controller
 			return
 		}
-		answer, err := run(t.Context(), &recorder{}, body)
+		answer, err := h.run(t.Context(), &recorder{}, body)
 		if (answer == nil) == (err == nil) {
 			t.Errorf("%d bytes of answer, and %v", len(answer), err)
 		}
