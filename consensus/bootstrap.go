@@ -112,6 +112,9 @@ func (n *Node) bootstrap(ctx context.Context, files snapshots, snap *snapshot) (
 	if err := n.mayBegin(snap); err != nil {
 		return nil, err
 	}
+	n.mu.Lock()
+	n.empty = true
+	n.mu.Unlock()
 	var members []Member
 	if !n.opt.Join {
 		var err error

@@ -11,7 +11,7 @@ var (
 	// ErrBusy is returned for a proposal above Options.MaxProposals. Nothing
 	// was written.
 	ErrBusy = errors.New("consensus: too many proposals in flight")
-	// ErrStarting is returned for a message of a peer that comes before the log was read.
+	// ErrStarting is returned for a message or a question of a peer that comes before the log was read.
 	ErrStarting = errors.New("consensus: the log is not open yet")
 	// ErrChanging is returned for a change of members while another one is under way,
 	// or the leader is too new to begin one. Nothing was written.

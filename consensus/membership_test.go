@@ -162,6 +162,44 @@ func TestWipedVoterDoesNotRebootstrap(t *testing.T) {
 	})
 }
 
+// early asks a member who it is as soon as that can be asked.
+type early struct {
+	Network
+	said Hello
+	err  error
+}
+
+func (e *early) Attach(r Receiver) {
+	e.said, e.err = r.Hello()
+	e.Network.Attach(r)
+}
+
+// TestAMemberThatReadsItsLogIsNotTakenForEmpty: what peers hear of a member before it has
+// read its log is not that it has none, or they would begin another group with it.
+func TestAMemberThatReadsItsLogIsNotTakenForEmpty(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 2, 3)
+		defer c.close()
+		c.propose(c.leader(), "a")
+		c.agree()
+		c.stop(1)
+		opt := c.options(1)
+		asked := &early{Network: opt.Network}
+		opt.Network, opt.StateMachine = asked, &register{}
+		n, err := Open(t.Context(), opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = n.Close() }()
+		if asked.err == nil && len(asked.said.Begun) == 0 {
+			t.Errorf("a member with a log, while it reads it: %+v, want no answer", asked.said)
+		}
+		if h, err := n.Hello(); err != nil || len(h.Begun) != 3 {
+			t.Errorf("once it has read it: %+v, %v", h, err)
+		}
+	})
+}
+
 // TestLostLogOfAMemberIsRefused: whoever has noted that it is a member does not begin
 // anew, whatever peers say.
 func TestLostLogOfAMemberIsRefused(t *testing.T) {

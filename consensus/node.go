@@ -29,6 +29,7 @@ type Node struct {
 	waiting   events
 	inFlight  int               // proposals taken and not settled
 	ended     error             // why nothing is taken any more
+	empty     bool              // whether it opened without a log of its own
 	members   []Member          // of the applied configuration; none before there is one
 	changedAt uint64            // index up to which members has every change
 	strangers map[uint64]Member // senders with a later configuration than that
@@ -120,11 +121,15 @@ func (n *Node) Barrier(ctx context.Context) error {
 	}
 }
 
-// Hello implements [Receiver].
-func (n *Node) Hello() Hello {
+// Hello implements [Receiver]. Before the log was looked into it is no answer: a peer
+// that is empty would count this member as empty too.
+func (n *Node) Hello() (Hello, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return Hello{Member: n.self(), First: n.first(), Joins: n.opt.Join, Begun: n.members}
+	if !guard.Check("consensus.hello-knows-log", n.empty || n.core != nil) {
+		return Hello{}, ErrStarting
+	}
+	return Hello{Member: n.self(), First: n.first(), Joins: n.opt.Join, Begun: n.members}, nil
 }
 
 // Receive implements [Receiver]. Messages for another directory than this are refused,

@@ -47,7 +47,8 @@ type Network interface {
 // Receiver is a member as its network sees it. All may be called from any goroutine,
 // while [Open] has not returned yet too.
 type Receiver interface {
-	Hello() Hello
+	// Hello says who this member is; an error while it does not know yet whether it has a log.
+	Hello() (Hello, error)
 	// Receive takes a message; an error says why it was not taken.
 	Receive(m Message) error
 	// Unreachable says that a message to a peer was lost.

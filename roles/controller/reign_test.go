@@ -100,7 +100,7 @@ func (l lane) Send(m consensus.Message) {
 
 func (l lane) Hello(_ context.Context, peer uint64) (consensus.Hello, error) {
 	if door := l.door(peer); door != nil {
-		return door.Hello(), nil
+		return door.Hello()
 	}
 	return consensus.Hello{}, errors.New("nobody is there")
 }

@@ -299,8 +299,8 @@ type deaf struct {
 	got      []consensus.Message
 }
 
-func (d *deaf) Hello() consensus.Hello {
-	return consensus.Hello{Member: member(1), First: []uint64{1, 2}}
+func (d *deaf) Hello() (consensus.Hello, error) {
+	return consensus.Hello{Member: member(1), First: []uint64{1, 2}}, nil
 }
 
 func (d *deaf) Receive(m consensus.Message) error {

@@ -39,7 +39,10 @@ func (s server) Hello(_ context.Context, q *rpcpb.HelloRequest) (*rpcpb.HelloRep
 	if err != nil {
 		return nil, err
 	}
-	h := node.Hello()
+	h, err := node.Hello()
+	if err != nil {
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
 	reply := &rpcpb.HelloReply{Member: wireMember(h.Member), First: h.First, Joins: h.Joins, ClusterId: s.r.o.Cluster()}
 	for _, m := range h.Begun {
 		reply.Begun = append(reply.Begun, wireMember(m))
