@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -369,4 +370,66 @@ func (f *forgetfulPeers) Call(ctx context.Context, address string, c *rpc.PeerCa
 		c.Body = q.AppendTo(nil)
 	}
 	return f.Peers.Call(ctx, address, c)
+}
+
+// countedPeers count the requests to other brokers, and the most partitions of one that
+// has them marked, which they answer themselves if they are to.
+type countedPeers struct {
+	Peers
+	answer bool
+
+	mu             sync.Mutex
+	calls, largest int
+}
+
+func (p *countedPeers) Call(ctx context.Context, address string, c *rpc.PeerCall) ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls++
+	if c.Key != kmsg.WriteTxnMarkers.Int16() || !p.answer {
+		return p.Peers.Call(ctx, address, c)
+	}
+	q := kmsg.NewPtrWriteTxnMarkersRequest()
+	q.Version = c.Version
+	if err := q.ReadFrom(c.Body); err != nil {
+		return nil, err
+	}
+	var errs [][]error
+	all := 0
+	for i := range q.Markers {
+		n := len(markedPartitions(&q.Markers[i]))
+		errs, all = append(errs, make([]error, n)), all+n
+	}
+	p.largest = max(p.largest, all)
+	answer := markedBy(q, errs)
+	answer.SetVersion(c.Version)
+	return answer.AppendTo(nil), nil
+}
+
+// A transaction in more partitions of one broker than one request may name, which would
+// be refused for ever, is ended by several.
+func TestMarkersOfALargeTransactionGoInParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2, false, func(string, int32) int32 { return 2 })
+		const topics = 2*markedAtOnce/mostPartitions + 1
+		for i := range topics {
+			c.controller.createTopic(fmt.Sprint("out-", i), mostPartitions)
+		}
+		c.settle()
+		counted := &countedPeers{Peers: c.peers[1], answer: true}
+		c.nodes[1].Broker.opt.Peers = counted
+		of := txn.Marker{ProducerID: 1, Commit: true}
+		for i := range topics * mostPartitions {
+			of.Partitions = append(of.Partitions, txn.Partition{Topic: fmt.Sprint("out-", i/mostPartitions), Index: int32(i % mostPartitions)})
+		}
+		done := make(chan []txn.Partition, 2)
+		newMarkers(c.nodes[1].Broker).WriteMarkers(of, func(left []txn.Partition) { done <- left })
+		if left := <-done; len(left) != 0 {
+			t.Errorf("%d markers are left", len(left))
+		}
+		synctest.Wait()
+		if len(done) > 0 || counted.largest != markedAtOnce || counted.calls != 3 {
+			t.Errorf("%d partitions in %d requests of up to %d, want %d at once, and one outcome", len(of.Partitions), counted.calls, counted.largest, markedAtOnce)
+		}
+	})
 }
