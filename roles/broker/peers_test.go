@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/transport/rpc"
@@ -430,6 +431,36 @@ func TestMarkersOfALargeTransactionGoInParts(t *testing.T) {
 		synctest.Wait()
 		if len(done) > 0 || counted.largest != markedAtOnce || counted.calls != 3 {
 			t.Errorf("%d partitions in %d requests of up to %d, want %d at once, and one outcome", len(of.Partitions), counted.calls, counted.largest, markedAtOnce)
+		}
+	})
+}
+
+// To list many groups takes no more requests than to list a few: each is a round trip, and
+// who lists waits for all of them.
+func TestGroupsAreListedTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2, false, func(topic string, _ int32) int32 { return map[string]int32{offsetsTopic: 1, "events": 2}[topic] })
+		c.controller.createTopic("events", 1)
+		c.settle()
+		cl := c.nodes[1].connect()
+		find := kmsg.NewPtrFindCoordinatorRequest()
+		find.CoordinatorKeys = []string{"group"}
+		ask[*kmsg.FindCoordinatorResponse](cl, 4, find)
+		c.settle()
+		counted := &countedPeers{Peers: c.peers[1]}
+		c.nodes[1].Broker.opt.Peers = counted
+		const groups = 4 * group.Partitions
+		for i := range groups {
+			eventually(t, "a commit", func() bool {
+				return ask[*kmsg.OffsetCommitResponse](cl, 8, commitOf(fmt.Sprint("group-", i), 0)).Topics[0].Partitions[0].ErrorCode == 0
+			})
+		}
+		listed, err := c.nodes[1].ListGroups(t.Context())
+		if err != nil || len(listed) != groups {
+			t.Fatalf("%d groups are listed, want %d: %v", len(listed), groups, err)
+		}
+		if counted.calls > group.Partitions {
+			t.Errorf("%d requests for %d groups, want one for each of %d partitions at most", counted.calls, groups, group.Partitions)
 		}
 	})
 }
