@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -21,9 +22,11 @@ const (
 	MaxPeerBody  = 2 << 20
 	MaxPeerReply = 64 << 20
 	// maxPeerCalls are served at a time for all other brokers, and maxPeerBytes of
-	// requests: who asks beyond that is told to come again.
+	// requests: who asks beyond that is told to come again. None is served for longer
+	// than maxPeerTime.
 	maxPeerCalls = 1024
 	maxPeerBytes = 64 << 20
+	maxPeerTime  = 30 * time.Second
 )
 
 // PeerBroker is one registration of a broker with the controller.

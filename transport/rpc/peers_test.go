@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"strings"
@@ -42,7 +43,11 @@ func (a *asked) all() string {
 	return strings.Join(a.served, " ")
 }
 
-func (a *asked) AdmitPeer(_ context.Context, c *rpc.PeerCall) error {
+func (a *asked) AdmitPeer(ctx context.Context, c *rpc.PeerCall) error {
+	if c.MetadataOffset == math.MaxUint64 { // which no image ever has
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	if c.From.Epoch < 0 {
 		return fmt.Errorf("broker %d at epoch %d: %w", c.From.ID, c.From.Epoch, rpc.ErrPeerRefused)
 	}
@@ -223,4 +228,20 @@ func TestGivenUpCallsAreRefused(t *testing.T) {
 			t.Errorf("order %d of epoch %d: %v, want %v", c.order, c.epoch, err, c.want)
 		}
 	}
+}
+
+// TestPeerCallsAreBoundedInTime asks for what never comes, with all the patience there is:
+// whoever is no broker can do so before that is known.
+func TestPeerCallsAreBoundedInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPeersOf(t, "c", "c")
+		defer p.end()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		begun := time.Now()
+		_, err := p.raw.Call(ctx, &rpcpb.PeerRequest{ClusterId: "c", MetadataOffset: math.MaxUint64})
+		if took := time.Since(begun); status.Code(err) != codes.DeadlineExceeded || took > time.Minute {
+			t.Errorf("%v after %v, want the end of the server's patience", err, took)
+		}
+	})
 }
