@@ -98,7 +98,7 @@ func NewPeers(o PeersOptions) *Peers {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Peers{o: o, lines: newLines(o.Credentials, o.Dial), ordered: map[string]uint64{}}
+	return &Peers{o: o, lines: newLines(o.Credentials, append(keptAlive(), o.Dial...)), ordered: map[string]uint64{}}
 }
 
 // Register makes s answer other brokers.
