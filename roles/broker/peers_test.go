@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -463,4 +465,27 @@ func TestGroupsAreListedTogether(t *testing.T) {
 			t.Errorf("%d requests for %d groups, want one for each of %d partitions at most", counted.calls, groups, group.Partitions)
 		}
 	})
+}
+
+// A request for which there is no memory left is refused before it is decoded.
+func TestPeerRequestsAreWeighedBeforeTheyAreDecoded(t *testing.T) {
+	n := startNode(t)
+	q := kmsg.NewPtrWriteTxnMarkersRequest()
+	q.Version = peerMarkers
+	q.Markers = []kmsg.WriteTxnMarkersRequestMarker{{Topics: []kmsg.WriteTxnMarkersRequestMarkerTopic{{Topic: "t", Partitions: make([]int32, 90_000)}}}}
+	c := &rpc.PeerCall{Key: q.Key(), Version: q.Version, Body: q.AppendTo(nil)}
+	n.peerMemory.Add(maxPeerMemory) // of others
+	least := uint64(math.MaxUint64) // others allocate too, at times
+	for range 10 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if _, err := n.ServePeer(t.Context(), c); !errors.Is(err, rpc.ErrPeerRefused) || !strings.Contains(err.Error(), "at most") {
+			t.Fatalf("a request without memory for it: %v", err)
+		}
+		runtime.ReadMemStats(&after)
+		least = min(least, after.TotalAlloc-before.TotalAlloc)
+	}
+	if least > uint64(len(c.Body))/2 {
+		t.Errorf("%d bytes were taken to refuse %d", least, len(c.Body))
+	}
 }
