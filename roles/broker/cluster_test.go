@@ -85,7 +85,7 @@ func (c *cluster) open(id int32) {
 		Dial:    []grpc.DialOption{grpc.WithContextDialer(c.dial)},
 	})
 	c.t.Cleanup(func() { peers.Close() })
-	server, door := grpc.NewServer(grpc.MaxRecvMsgSize(rpc.MaxMessage)), bufconn.Listen(1<<20)
+	server, door := rpc.NewServer(nil, rpc.MaxMessage), bufconn.Listen(1<<20)
 	peers.Register(server)
 	serving := make(chan struct{})
 	go func() {

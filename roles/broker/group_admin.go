@@ -108,8 +108,14 @@ func (b *Broker) listGroupsHere(ctx context.Context) ([]GroupSummary, error) {
 		if s.Code != 0 && s.Code != kerr.NotCoordinator.Code {
 			return nil, groupRefused(s.Code, fmt.Sprintf("the groups of %s-%d cannot be listed now; try again", offsetsTopic, i))
 		}
+		var committed []group.Committed // of all, lest each is a round trip to each leader
 		for _, g := range s.Groups {
-			all = append(all, summaryOf(g, b.positions(ctx, g.Offsets)))
+			committed = append(committed, g.Offsets...)
+		}
+		positions := b.positions(ctx, committed)
+		for _, g := range s.Groups {
+			all = append(all, summaryOf(g, positions[:len(g.Offsets)]))
+			positions = positions[len(g.Offsets):]
 		}
 	}
 	return all, nil

@@ -18,7 +18,8 @@ import (
 )
 
 const (
-	// markedAtOnce is about the most partitions of one call to another broker.
+	// markedAtOnce is the most partitions of one call to another broker: with the longest
+	// names, half of what one may take.
 	markedAtOnce = 4096
 	// markerCalls go to one broker at a time. What comes meanwhile is one call more.
 	markerCalls = 4
@@ -44,8 +45,8 @@ type markerLine struct {
 	calls   int // under way
 }
 
-// dueMarker is a marker that is due in partitions which one broker leads. done is
-// called once, with an error for each.
+// dueMarker is a marker that is due in partitions which one broker leads, markedAtOnce
+// at most. done is called once, with an error for each.
 type dueMarker struct {
 	marker     log.Marker
 	partitions []txn.Partition
@@ -66,9 +67,17 @@ func (m *markers) WriteMarkers(of txn.Marker, done func(left []txn.Partition)) {
 // write sends a marker to each partition's leader. It waits for room in the WAL.
 func (m *markers) write(marker log.Marker, partitions []txn.Partition, done func(left []txn.Partition)) {
 	by := m.b.byLeader(partitions)
+	here := by[m.b.opt.NodeID]
+	delete(by, m.b.opt.NodeID)
 	var mu sync.Mutex // guards the two
 	var left []txn.Partition
-	open := len(by)
+	open := 0
+	if len(here) > 0 {
+		open = 1
+	}
+	for _, of := range by {
+		open += (len(of) + markedAtOnce - 1) / markedAtOnce
+	}
 	tell := func(of []txn.Partition) func([]error) {
 		return func(errs []error) {
 			mu.Lock()
@@ -86,12 +95,12 @@ func (m *markers) write(marker log.Marker, partitions []txn.Partition, done func
 		}
 	}
 	for at, of := range by {
-		if at != m.b.opt.NodeID {
-			m.send(at, dueMarker{marker, of, tell(of)})
+		for part := range slices.Chunk(of, markedAtOnce) {
+			m.send(at, dueMarker{marker, part, tell(part)})
 		}
 	}
-	if of := by[m.b.opt.NodeID]; len(of) > 0 { // last: it may wait
-		m.b.writeMarkers(m.b.ctx, marker, of, tell(of))
+	if len(here) > 0 { // last: it may wait
+		m.b.writeMarkers(m.b.ctx, marker, here, tell(here))
 	}
 }
 
@@ -131,7 +140,7 @@ func (m *markers) run(at int32, line *markerLine) {
 	for {
 		m.mu.Lock()
 		n, partitions := 0, 0
-		for n < len(line.waiting) && (n == 0 || partitions+len(line.waiting[n].partitions) <= markedAtOnce) {
+		for n < len(line.waiting) && partitions+len(line.waiting[n].partitions) <= markedAtOnce {
 			partitions += len(line.waiting[n].partitions)
 			n++
 		}

@@ -128,7 +128,7 @@ func (b *Broker) ServePeer(ctx context.Context, c *rpc.PeerCall) ([]byte, error)
 	var q kmsg.Request
 	var err error
 	if serve == nil {
-		if q, memory, err = decodePeer(c); err != nil {
+		if q, memory, err = peerRequest(c); err != nil {
 			return nil, err
 		}
 	}
@@ -138,6 +138,9 @@ func (b *Broker) ServePeer(ctx context.Context, c *rpc.PeerCall) ([]byte, error)
 	}
 	if serve != nil {
 		return serve(ctx, c.Body)
+	}
+	if err := q.ReadFrom(c.Body); err != nil {
+		return nil, fmt.Errorf("decode %s v%d: %w: %w", kmsg.NameForKey(c.Key), c.Version, rpc.ErrPeerRefused, err)
 	}
 	var p kmsg.Response
 	switch q := q.(type) {
@@ -153,8 +156,9 @@ func (b *Broker) ServePeer(ctx context.Context, c *rpc.PeerCall) ([]byte, error)
 	return p.AppendTo(nil), nil
 }
 
-// decodePeer decodes what only brokers ask of each other, in the version that they do.
-func decodePeer(c *rpc.PeerCall) (q kmsg.Request, memory int64, err error) {
+// peerRequest returns what a body is to be decoded into, of what only brokers ask of each
+// other, in the version that they do, and what that will take.
+func peerRequest(c *rpc.PeerCall) (q kmsg.Request, memory int64, err error) {
 	switch {
 	case c.Key == kmsg.WriteTxnMarkers.Int16() && c.Version == peerMarkers:
 		q = kmsg.NewPtrWriteTxnMarkersRequest()
@@ -167,9 +171,6 @@ func decodePeer(c *rpc.PeerCall) (q kmsg.Request, memory int64, err error) {
 		return nil, 0, fmt.Errorf("%w: %w", rpc.ErrPeerRefused, err)
 	}
 	q.SetVersion(c.Version)
-	if err := q.ReadFrom(c.Body); err != nil {
-		return nil, 0, fmt.Errorf("decode %s v%d: %w: %w", kmsg.NameForKey(c.Key), c.Version, rpc.ErrPeerRefused, err)
-	}
 	return q, memory, nil
 }
 

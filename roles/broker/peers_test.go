@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/transport/rpc"
@@ -369,4 +373,119 @@ func (f *forgetfulPeers) Call(ctx context.Context, address string, c *rpc.PeerCa
 		c.Body = q.AppendTo(nil)
 	}
 	return f.Peers.Call(ctx, address, c)
+}
+
+// countedPeers count the requests to other brokers, and the most partitions of one that
+// has them marked, which they answer themselves if they are to.
+type countedPeers struct {
+	Peers
+	answer bool
+
+	mu             sync.Mutex
+	calls, largest int
+}
+
+func (p *countedPeers) Call(ctx context.Context, address string, c *rpc.PeerCall) ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls++
+	if c.Key != kmsg.WriteTxnMarkers.Int16() || !p.answer {
+		return p.Peers.Call(ctx, address, c)
+	}
+	q := kmsg.NewPtrWriteTxnMarkersRequest()
+	q.Version = c.Version
+	if err := q.ReadFrom(c.Body); err != nil {
+		return nil, err
+	}
+	var errs [][]error
+	all := 0
+	for i := range q.Markers {
+		n := len(markedPartitions(&q.Markers[i]))
+		errs, all = append(errs, make([]error, n)), all+n
+	}
+	p.largest = max(p.largest, all)
+	answer := markedBy(q, errs)
+	answer.SetVersion(c.Version)
+	return answer.AppendTo(nil), nil
+}
+
+// A transaction in more partitions of one broker than one request may name, which would
+// be refused for ever, is ended by several.
+func TestMarkersOfALargeTransactionGoInParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2, false, func(string, int32) int32 { return 2 })
+		const topics = 2*markedAtOnce/mostPartitions + 1
+		for i := range topics {
+			c.controller.createTopic(fmt.Sprint("out-", i), mostPartitions)
+		}
+		c.settle()
+		counted := &countedPeers{Peers: c.peers[1], answer: true}
+		c.nodes[1].Broker.opt.Peers = counted
+		of := txn.Marker{ProducerID: 1, Commit: true}
+		for i := range topics * mostPartitions {
+			of.Partitions = append(of.Partitions, txn.Partition{Topic: fmt.Sprint("out-", i/mostPartitions), Index: int32(i % mostPartitions)})
+		}
+		done := make(chan []txn.Partition, 2)
+		newMarkers(c.nodes[1].Broker).WriteMarkers(of, func(left []txn.Partition) { done <- left })
+		if left := <-done; len(left) != 0 {
+			t.Errorf("%d markers are left", len(left))
+		}
+		synctest.Wait()
+		if len(done) > 0 || counted.largest != markedAtOnce || counted.calls != 3 {
+			t.Errorf("%d partitions in %d requests of up to %d, want %d at once, and one outcome", len(of.Partitions), counted.calls, counted.largest, markedAtOnce)
+		}
+	})
+}
+
+// To list many groups takes no more requests than to list a few: each is a round trip, and
+// who lists waits for all of them.
+func TestGroupsAreListedTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2, false, func(topic string, _ int32) int32 { return map[string]int32{offsetsTopic: 1, "events": 2}[topic] })
+		c.controller.createTopic("events", 1)
+		c.settle()
+		cl := c.nodes[1].connect()
+		find := kmsg.NewPtrFindCoordinatorRequest()
+		find.CoordinatorKeys = []string{"group"}
+		ask[*kmsg.FindCoordinatorResponse](cl, 4, find)
+		c.settle()
+		counted := &countedPeers{Peers: c.peers[1]}
+		c.nodes[1].Broker.opt.Peers = counted
+		const groups = 4 * group.Partitions
+		for i := range groups {
+			eventually(t, "a commit", func() bool {
+				return ask[*kmsg.OffsetCommitResponse](cl, 8, commitOf(fmt.Sprint("group-", i), 0)).Topics[0].Partitions[0].ErrorCode == 0
+			})
+		}
+		listed, err := c.nodes[1].ListGroups(t.Context())
+		if err != nil || len(listed) != groups {
+			t.Fatalf("%d groups are listed, want %d: %v", len(listed), groups, err)
+		}
+		if counted.calls > group.Partitions {
+			t.Errorf("%d requests for %d groups, want one for each of %d partitions at most", counted.calls, groups, group.Partitions)
+		}
+	})
+}
+
+// A request for which there is no memory left is refused before it is decoded.
+func TestPeerRequestsAreWeighedBeforeTheyAreDecoded(t *testing.T) {
+	n := startNode(t)
+	q := kmsg.NewPtrWriteTxnMarkersRequest()
+	q.Version = peerMarkers
+	q.Markers = []kmsg.WriteTxnMarkersRequestMarker{{Topics: []kmsg.WriteTxnMarkersRequestMarkerTopic{{Topic: "t", Partitions: make([]int32, 90_000)}}}}
+	c := &rpc.PeerCall{Key: q.Key(), Version: q.Version, Body: q.AppendTo(nil)}
+	n.peerMemory.Add(maxPeerMemory) // of others
+	least := uint64(math.MaxUint64) // others allocate too, at times
+	for range 10 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if _, err := n.ServePeer(t.Context(), c); !errors.Is(err, rpc.ErrPeerRefused) || !strings.Contains(err.Error(), "at most") {
+			t.Fatalf("a request without memory for it: %v", err)
+		}
+		runtime.ReadMemStats(&after)
+		least = min(least, after.TotalAlloc-before.TotalAlloc)
+	}
+	if least > uint64(len(c.Body))/2 {
+		t.Errorf("%d bytes were taken to refuse %d", least, len(c.Body))
+	}
 }

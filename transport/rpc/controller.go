@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
 	"rustmq.dev/rustmq/storage/guard"
@@ -29,10 +28,6 @@ const (
 	DefaultImagesPatience = 3 * time.Second
 
 	partBytes = 256 << 10
-	// askAlive is how long a line may be silent before it is asked whether it lives, the
-	// least that gRPC allows, and askedAlive how long that may take.
-	askAlive   = 10 * time.Second
-	askedAlive = 5 * time.Second
 	// retryWait is how long a connection that has failed may take to stand after all.
 	retryWait = 200 * time.Millisecond
 )
@@ -115,8 +110,7 @@ func NewControllers(o ControllersOptions) *Controllers {
 	if o.MaxDelta == 0 {
 		o.MaxDelta = DefaultMaxDelta
 	}
-	dial := append([]grpc.DialOption{grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: askAlive, Timeout: askedAlive})}, o.Dial...)
-	return &Controllers{o: o, lines: newLines(o.Credentials, dial)}
+	return &Controllers{o: o, lines: newLines(o.Credentials, append(keptAlive(), o.Dial...))}
 }
 
 // Close ends every connection, and with them what is under way.

@@ -8,7 +8,8 @@
 //
 // Promises of Peers. A call is tried once, and its error says whether it may have had an
 // effect. One that is ordered has none any more when a later one is served that was sent
-// after it was given up. What is served at a time is bounded, in calls and bytes.
+// after it was given up. What is served at a time is bounded, in calls and bytes, and so is
+// how long each is. A line that is dead without a word is made anew.
 //
 // Promises of Raft. Send never blocks: what does not fit into the queue of a peer, or meets a
 // line that is down, is lost, and the node is told. A line on which a batch is not

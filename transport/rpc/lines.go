@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 )
 
 // errClosed is what calls meet after the end.
@@ -20,6 +21,19 @@ var errClosed = errors.New("rpc: closed")
 var reconnect = grpc.ConnectParams{
 	Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 	MinConnectTimeout: time.Second,
+}
+
+const (
+	// askAlive is how long a line may be silent before it is asked whether it lives, the
+	// least that gRPC allows, and askedAlive how long that may take.
+	askAlive   = 10 * time.Second
+	askedAlive = 5 * time.Second
+)
+
+// keptAlive has lines asked whether they live while something waits for them, and made
+// anew if not: TCP alone finds out minutes later.
+func keptAlive() []grpc.DialOption {
+	return []grpc.DialOption{grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: askAlive, Timeout: askedAlive})}
 }
 
 // lines holds one connection to each address, made when it is first asked for.

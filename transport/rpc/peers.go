@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -21,9 +22,11 @@ const (
 	MaxPeerBody  = 2 << 20
 	MaxPeerReply = 64 << 20
 	// maxPeerCalls are served at a time for all other brokers, and maxPeerBytes of
-	// requests: who asks beyond that is told to come again.
+	// requests: who asks beyond that is told to come again. None is served for longer
+	// than maxPeerTime.
 	maxPeerCalls = 1024
 	maxPeerBytes = 64 << 20
+	maxPeerTime  = 30 * time.Second
 )
 
 // PeerBroker is one registration of a broker with the controller.
@@ -95,7 +98,7 @@ func NewPeers(o PeersOptions) *Peers {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Peers{o: o, lines: newLines(o.Credentials, o.Dial), ordered: map[string]uint64{}}
+	return &Peers{o: o, lines: newLines(o.Credentials, append(keptAlive(), o.Dial...)), ordered: map[string]uint64{}}
 }
 
 // Register makes s answer other brokers.

@@ -29,6 +29,8 @@ func (s peersServer) Call(ctx context.Context, q *rpcpb.PeerRequest) (*rpcpb.Pee
 		return nil, err
 	}
 	defer s.p.end(len(c.Body))
+	ctx, cancel := context.WithTimeout(ctx, maxPeerTime)
+	defer cancel()
 	if err := h.AdmitPeer(ctx, c); err != nil {
 		return nil, peerStatus(err)
 	}
@@ -38,11 +40,11 @@ func (s peersServer) Call(ctx context.Context, q *rpcpb.PeerRequest) (*rpcpb.Pee
 			return nil, status.Error(codes.Aborted, err.Error())
 		}
 		defer turn.leave()
-		var cancel context.CancelFunc
-		if ctx, cancel, err = turn.begin(ctx); err != nil {
+		var over context.CancelFunc
+		if ctx, over, err = turn.begin(ctx); err != nil {
 			return nil, status.FromContextError(err).Err()
 		}
-		defer cancel()
+		defer over()
 	}
 	body, err := h.ServePeer(ctx, c)
 	switch {

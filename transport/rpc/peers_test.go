@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,7 +44,11 @@ func (a *asked) all() string {
 	return strings.Join(a.served, " ")
 }
 
-func (a *asked) AdmitPeer(_ context.Context, c *rpc.PeerCall) error {
+func (a *asked) AdmitPeer(ctx context.Context, c *rpc.PeerCall) error {
+	if c.MetadataOffset == math.MaxUint64 { // which no image ever has
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	if c.From.Epoch < 0 {
 		return fmt.Errorf("broker %d at epoch %d: %w", c.From.ID, c.From.Epoch, rpc.ErrPeerRefused)
 	}
@@ -69,12 +75,13 @@ type peersOf struct {
 	asked *asked
 	cl    *rpc.Peers // the one that asks
 	raw   rpcpb.PeersClient
+	door  *bufconn.Listener
 	end   func()
 }
 
 func newPeersOf(t *testing.T, theirs, ours string) *peersOf {
 	door := bufconn.Listen(1 << 20)
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(rpc.MaxMessage))
+	server := rpc.NewServer(nil, rpc.MaxMessage)
 	a := &asked{hold: map[string]chan struct{}{}}
 	answers := rpc.NewPeers(rpc.PeersOptions{Cluster: func() string { return ours }})
 	answers.Register(server)
@@ -85,7 +92,7 @@ func newPeersOf(t *testing.T, theirs, ours string) *peersOf {
 		_ = server.Serve(door)
 	}()
 	dial := grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return door.DialContext(ctx) })
-	p := &peersOf{t: t, asked: a, cl: rpc.NewPeers(rpc.PeersOptions{Cluster: func() string { return theirs }, Dial: []grpc.DialOption{dial}})}
+	p := &peersOf{t: t, asked: a, door: door, cl: rpc.NewPeers(rpc.PeersOptions{Cluster: func() string { return theirs }, Dial: []grpc.DialOption{dial}})}
 	line, err := grpc.NewClient("passthrough:///broker", dial, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
@@ -223,4 +230,87 @@ func TestGivenUpCallsAreRefused(t *testing.T) {
 			t.Errorf("order %d of epoch %d: %v, want %v", c.order, c.epoch, err, c.want)
 		}
 	}
+}
+
+// TestPeerCallsAreBoundedInTime asks for what never comes, with all the patience there is:
+// whoever is no broker can do so before that is known.
+func TestPeerCallsAreBoundedInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPeersOf(t, "c", "c")
+		defer p.end()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		begun := time.Now()
+		_, err := p.raw.Call(ctx, &rpcpb.PeerRequest{ClusterId: "c", MetadataOffset: math.MaxUint64})
+		if took := time.Since(begun); status.Code(err) != codes.DeadlineExceeded || took > time.Minute {
+			t.Errorf("%v after %v, want the end of the server's patience", err, took)
+		}
+	})
+}
+
+// mute is a wire that loses all that is sent from some moment on, both ways, without a
+// word.
+type mute struct {
+	net.Conn
+	lost   atomic.Bool
+	ended  sync.Once
+	closed chan struct{}
+}
+
+func (m *mute) Write(b []byte) (int, error) {
+	if m.lost.Load() {
+		return len(b), nil
+	}
+	return m.Conn.Write(b)
+}
+
+func (m *mute) Read(b []byte) (int, error) {
+	n, err := m.Conn.Read(b)
+	if m.lost.Load() {
+		<-m.closed
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+func (m *mute) Close() error {
+	m.ended.Do(func() { close(m.closed) })
+	return m.Conn.Close()
+}
+
+// TestALineThatIsDeadIsMadeAnew loses what a connection carries, as one does that a
+// network has been cut under: TCP alone finds that out, or goes on, minutes later.
+func TestALineThatIsDeadIsMadeAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPeersOf(t, "c", "c")
+		defer p.end()
+		var wires []*mute
+		peers := rpc.NewPeers(rpc.PeersOptions{Cluster: func() string { return "c" }, Dial: []grpc.DialOption{
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+				conn, err := p.door.DialContext(ctx)
+				wires = append(wires, &mute{Conn: conn, closed: make(chan struct{})})
+				return wires[len(wires)-1], err
+			}),
+		}})
+		defer peers.Close()
+		call := func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			_, err := peers.Call(ctx, "broker-2:9093", &rpc.PeerCall{From: rpc.PeerBroker{ID: 1, Epoch: 7}, To: rpc.PeerBroker{ID: 2}})
+			return err
+		}
+		if err := call(); err != nil {
+			t.Fatal(err)
+		}
+		wires[0].lost.Store(true)
+		begun := time.Now()
+		for err := call(); err != nil; err = call() {
+			if time.Since(begun) > time.Minute {
+				t.Fatalf("after %v: %v", time.Since(begun), err)
+			}
+		}
+		if len(wires) != 2 {
+			t.Errorf("%d connections were made, want 2", len(wires))
+		}
+	})
 }
