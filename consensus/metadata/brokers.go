@@ -80,7 +80,8 @@ func (m *Image) fenceBroker(c *pb.FenceBroker) *Error {
 }
 
 // changeBroker begins or ends the draining of a broker. What it leads goes to others
-// in sync at once; its replicas are moved by reassignments.
+// in sync at once; its replicas are moved by reassignments. One that is to stay after all
+// takes over what others lead only because nobody else could.
 func (m *Image) changeBroker(c *pb.ChangeBroker) *Error {
 	before, known := m.brokers.get(c.BrokerId)
 	if !known {
@@ -92,15 +93,13 @@ func (m *Image) changeBroker(c *pb.ChangeBroker) *Error {
 	changed := *before
 	changed.Draining = c.Draining
 	m.brokers = m.brokers.put(c.BrokerId, &changed)
-	if c.Draining {
-		m.editPartitions(func(t *Topic, p *Partition, change func() *Partition) {
-			if p.Leader == c.BrokerId && m.leadsInVain(p) {
-				p = change()
-				m.elect(t, p)
-				p.PartitionEpoch++
-			}
-		})
-	}
+	m.editPartitions(func(t *Topic, p *Partition, change func() *Partition) {
+		if m.leadsInVain(p) {
+			p = change()
+			m.elect(t, p)
+			p.PartitionEpoch++
+		}
+	})
 	return nil
 }
 
