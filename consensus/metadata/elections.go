@@ -65,18 +65,19 @@ func (m *Image) electWhereLeaderless(id int32) {
 		}
 		p = change()
 		m.elect(t, p)
-		m.completeReassignment(t, p)
 		p.PartitionEpoch++
 	})
 }
 
-// elect gives p the leader that mayLead says, under a new leader epoch.
+// elect gives p the leader that mayLead says, under a new leader epoch. One that was not
+// in sync may be what a reassignment waited for.
 func (m *Image) elect(t *Topic, p *Partition) {
 	id := m.mayLead(t, p)
 	p.Leader = NoLeader
 	p.LeaderEpoch++
 	if id != NoLeader {
 		t.lead(p, id)
+		m.completeReassignment(t, p)
 	}
 }
 

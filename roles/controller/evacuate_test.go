@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
+	"rustmq.dev/rustmq/storage"
 )
 
 // TestEvacuateLeavesNothing holds that a broker which is emptied is named nowhere after
@@ -61,5 +63,34 @@ func TestEvacuateLeavesNothing(t *testing.T) {
 	}
 	if again, _ := Evacuate(c.Image(), 2); len(again) != 0 {
 		t.Errorf("what moves already is moved again: %v", again)
+	}
+}
+
+// TestEvacuateTakesBackWhatIsAdded holds that a broker which partitions are just being given
+// is left out of that: drained, it does not come in sync, and the move would never end.
+func TestEvacuateTakesBackWhatIsAdded(t *testing.T) {
+	d := newDrawn(t)
+	for id := range int32(4) {
+		d.broker(id+1, string('a'+id))
+	}
+	grows := d.topic(1, false, []int32{1}, []int32{1})
+	d.reassign(storage.PartitionID{Topic: grows, Index: 0}, []int32{1, 2, 3})
+	d.reassign(storage.PartitionID{Topic: grows, Index: 1}, []int32{1, 2, 3, 4})
+	d.propose(&pb.ChangeBroker{BrokerId: 3, Draining: true})
+	moves, stuck := Evacuate(d.state.Image(), 3)
+	if len(moves) != 2 || len(stuck) != 0 {
+		t.Fatalf("moves %v, stuck %v", moves, stuck)
+	}
+	for i, want := range [][]int32{{1, 2, 4}, {1, 2, 4}} {
+		if !slices.Equal(moves[i].Replicas, want) {
+			t.Errorf("partition %d gets %v, want %v", i, moves[i].Replicas, want)
+		}
+		d.reassign(moves[i].Partition, moves[i].Replicas)
+	}
+	d.catchUp()
+	for i := range int32(2) {
+		if _, p := d.state.Image().Partition(storage.PartitionID{Topic: grows, Index: i}); slices.Contains(p.Replicas, 3) || len(p.Adding) > 0 {
+			t.Errorf("%d: replicas %v, adding %v", i, p.Replicas, p.Adding)
+		}
 	}
 }
