@@ -187,14 +187,20 @@ func cleaning(t testing.TB, w *world, change ...func(*Options)) *Cleaner {
 	return c
 }
 
-// step does the round that is due, if one is.
-func (w *world) step(c *Cleaner) (did bool) {
+// oneRound does the round that is due, if one is.
+func oneRound(c *Cleaner) (did bool) {
 	before := c.Stats()
 	c.begin()
 	c.done.Wait()
 	after := c.Stats()
-	w.note()
 	return after.Rounds+after.Failures > before.Rounds+before.Failures
+}
+
+// step does the round that is due, if one is, and notes what came of it.
+func (w *world) step(c *Cleaner) (did bool) {
+	did = oneRound(c)
+	w.note()
+	return did
 }
 
 // clean does rounds until none is due.
