@@ -25,7 +25,11 @@ const (
 	// ClusterFeatureLevel: more than one process, see docs/design/0012-cluster-metadata.md.
 	ClusterFeatureLevel uint32 = 9
 
-	LatestFeatureLevel = ClusterFeatureLevel // the highest that this binary knows
+	// RecoveryFeatureLevel: a cluster brought back from its bucket, and what elections and
+	// topics need besides.
+	RecoveryFeatureLevel uint32 = 10
+
+	LatestFeatureLevel = RecoveryFeatureLevel // the highest that this binary knows
 )
 
 // levelOf returns the level that allows a command.
