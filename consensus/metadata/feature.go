@@ -69,6 +69,8 @@ func levelOf(c *pb.Command) uint32 {
 	case *pb.Command_RegisterController, *pb.Command_UnregisterController, *pb.Command_AlterPartitions, *pb.Command_ElectLeaders,
 		*pb.Command_ReassignPartitions, *pb.Command_ChangeBroker, *pb.Command_UnregisterBroker:
 		return ClusterFeatureLevel
+	case *pb.Command_ReportEnds:
+		return RecoveryFeatureLevel
 	}
 	return FirstFeatureLevel
 }
