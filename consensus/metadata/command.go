@@ -84,6 +84,8 @@ func Encode(image *Image, body proto.Message) ([]byte, error) {
 		c.Body = &pb.Command_ChangeBroker{ChangeBroker: b}
 	case *pb.UnregisterBroker:
 		c.Body = &pb.Command_UnregisterBroker{UnregisterBroker: b}
+	case *pb.ReportEnds:
+		c.Body = &pb.Command_ReportEnds{ReportEnds: b}
 	default:
 		panic(fmt.Sprintf("metadata: %T is no command", body))
 	}

@@ -41,6 +41,10 @@
 // epoch that it knows, and names each follower by its registration. A reassignment keeps
 // old and new replicas until all that are to stay are in sync.
 //
+// A cluster that is brought back from its bucket (feature level 10, [Recover]) is another
+// life of it: whatever the lost log may have given out is leapt over, and who leads a
+// partition follows from what its replicas say that they have ([Recovery]).
+//
 // An entry of the metadata log in the bucket is announced before it is put (feature level
 // 8, [Image.Announced], docs/design/0007-lineage.md), and has nothing that comes after:
 // by that an image knows its own entries from those of a copy.

@@ -16,6 +16,7 @@ const (
 
 // loss is what became of a broker that is fenced.
 type loss struct {
+	restarted       bool // it has registered anew: what it said before is of another process
 	wiped           bool // its directory is another one: nothing it held is there
 	unclean         bool // its process ended without a stop, so that what was not synced is gone
 	ackedBeforeSync bool // that process acknowledged such records, whatever the topic
@@ -34,10 +35,14 @@ func (m *Image) loseBroker(id int32, why loss) {
 	m.editPartitions(func(t *Topic, p *Partition, change func() *Partition) {
 		leads := !guard.Check("metadata.registration-takes-leadership", p.Leader != id)
 		inSync, lacks := slices.Contains(p.ISR, id), why.lacks(t)
-		if !leads && !inSync && !(lacks && slices.Contains(p.ELR, id)) {
+		said := !guard.Check("metadata.restarted-says-anew", !why.restarted || !p.recovery.said(id))
+		if !leads && !inSync && !said && !(lacks && slices.Contains(p.ELR, id)) {
 			return
 		}
 		p = change()
+		if said {
+			p.recovery = p.recovery.without(id)
+		}
 		p.ISR = without(p.ISR, id)
 		switch {
 		case !guard.Check("metadata.wiped-leaves-elr", !why.wiped):
@@ -84,7 +89,7 @@ func (m *Image) elect(t *Topic, p *Partition) {
 // lead makes id the leader of p. From the ISR nothing else changes; from elsewhere it
 // is alone in sync, and who is neither eligible has lost what it lacks for all others.
 func (t *Topic) lead(p *Partition, id int32) {
-	p.Leader = id
+	p.Leader, p.recovery = id, nil
 	if !slices.Contains(p.ISR, id) {
 		if !slices.Contains(p.ELR, id) {
 			p.ELR = nil
@@ -97,8 +102,11 @@ func (t *Topic) lead(p *Partition, id int32) {
 // mayLead returns the first of p's replicas that is alive and in the ISR, else one of
 // the ELR, else NoLeader: nobody else holds every acked record (RULES 3.2). Only if the
 // topic asks for it is it any that is alive. Of each kind those that are to be emptied
-// come last.
+// come last. Of a partition that waits for its replicas' word, see [Recovery].
 func (m *Image) mayLead(t *Topic, p *Partition) int32 {
+	if p.recovery != nil {
+		return m.longest(p)
+	}
 	kinds := [][]int32{p.ISR, p.ELR}
 	if asked := m.featureLevel >= ClusterFeatureLevel && t.Configs[uncleanElection] == "true"; !guard.Check("metadata.unclean-asked", !asked) {
 		kinds = append(kinds, p.Replicas)
@@ -186,6 +194,9 @@ func (m *Image) electUnclean(edit *catalogueEdit, t *Topic, p *Partition, e *pb.
 		return Errorf(EligibleLeadersNotAvailable, "%s-%d: none of ISR %v and ELR %v is in service", t.Name, p.Index, p.ISR, p.ELR)
 	}
 	to := e.Leader
+	if to == NoLeader && p.recovery != nil {
+		to = m.longestInService(p)
+	}
 	if to == NoLeader {
 		if at := slices.IndexFunc(p.Replicas, m.alive); at >= 0 {
 			to = p.Replicas[at]

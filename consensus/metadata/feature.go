@@ -25,7 +25,11 @@ const (
 	// ClusterFeatureLevel: more than one process, see docs/design/0012-cluster-metadata.md.
 	ClusterFeatureLevel uint32 = 9
 
-	LatestFeatureLevel = ClusterFeatureLevel // the highest that this binary knows
+	// RecoveryFeatureLevel: a cluster brought back from its bucket, and what elections and
+	// topics need besides.
+	RecoveryFeatureLevel uint32 = 10
+
+	LatestFeatureLevel = RecoveryFeatureLevel // the highest that this binary knows
 )
 
 // levelOf returns the level that allows a command.
@@ -65,6 +69,8 @@ func levelOf(c *pb.Command) uint32 {
 	case *pb.Command_RegisterController, *pb.Command_UnregisterController, *pb.Command_AlterPartitions, *pb.Command_ElectLeaders,
 		*pb.Command_ReassignPartitions, *pb.Command_ChangeBroker, *pb.Command_UnregisterBroker:
 		return ClusterFeatureLevel
+	case *pb.Command_ReportEnds:
+		return RecoveryFeatureLevel
 	}
 	return FirstFeatureLevel
 }

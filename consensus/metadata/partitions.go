@@ -26,6 +26,7 @@ type Partition struct {
 	LogStart         storage.Offset
 	tiered           *tier     // nil while none of it is in the bucket
 	cleaning         *Cleaning // nil: never cleaned
+	recovery         *Recovery // nil: the ISR says who may lead
 }
 
 // Ranges returns where the partition lies in the bucket, but for what is filed in

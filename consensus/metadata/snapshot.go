@@ -130,7 +130,7 @@ func encodeTopic(t *Topic) *pb.SnapshotTopic {
 		encoded.Partitions = append(encoded.Partitions, &pb.SnapshotPartition{
 			Leader: p.Leader, LeaderEpoch: int32(p.LeaderEpoch), PartitionEpoch: p.PartitionEpoch,
 			Replicas: p.Replicas, Isr: p.ISR, Elr: p.ELR, LogStart: int64(p.LogStart), Cleaning: p.Cleaning().encode(),
-			Adding: p.Adding, Removing: p.Removing,
+			Adding: p.Adding, Removing: p.Removing, Recovery: p.recovery.encode(),
 		})
 	}
 	return encoded
@@ -343,11 +343,15 @@ func (d *decoder) topic(m *Image) error {
 		if refused != nil || p.Cleaning != nil && cleaning == nil {
 			return d.corrupt("topic %q, partition %d: state of compaction by key that cannot be: %v", e.Name, i, p.Cleaning)
 		}
+		recovery, ok := decodeRecovery(p.Recovery, p.Replicas)
+		if !ok || recovery != nil && p.Leader != NoLeader {
+			return d.corrupt("topic %q, partition %d, led by %d with replicas %v: recovery that cannot be: %v", e.Name, i, p.Leader, p.Replicas, p.Recovery)
+		}
 		partitions = append(partitions, Partition{
 			Index: int32(i), Leader: p.Leader, LeaderEpoch: storage.Epoch(p.LeaderEpoch), PartitionEpoch: p.PartitionEpoch,
 			Replicas: slices.Clip(p.Replicas), ISR: slices.Clip(p.Isr), ELR: slices.Clip(p.Elr), LogStart: storage.Offset(p.LogStart),
 			Adding: slices.Clip(p.Adding), Removing: slices.Clip(p.Removing),
-			cleaning: cleaning,
+			cleaning: cleaning, recovery: recovery,
 		})
 	}
 	m.addTopic(&Topic{

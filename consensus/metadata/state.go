@@ -49,8 +49,8 @@ type (
 	// ObjectCount is the result of CondemnObjects, ForgetObjects and
 	// DissolveManifest: how many were.
 	ObjectCount int
-	// PartitionResults is the result of AlterPartitions, ElectLeaders and
-	// ReassignPartitions: nil or an *Error for each entry.
+	// PartitionResults is the result of AlterPartitions, ElectLeaders,
+	// ReassignPartitions and ReportEnds: nil or an *Error for each entry.
 	PartitionResults []error
 	// EntryIndex is the result of AnnounceEntry: the index of the command.
 	EntryIndex uint64
@@ -153,6 +153,8 @@ func (m *Image) apply(index uint64, c *pb.Command) (result any, refused *Error) 
 		return nil, m.changeBroker(body.ChangeBroker)
 	case *pb.Command_UnregisterBroker:
 		return nil, m.unregisterBroker(body.UnregisterBroker)
+	case *pb.Command_ReportEnds:
+		return m.reportEnds(body.ReportEnds)
 	}
 	return nil, Errorf(UnsupportedVersion, "command without a body")
 }

@@ -58,6 +58,7 @@ type Command struct {
 	//	*Command_ReassignPartitions
 	//	*Command_ChangeBroker
 	//	*Command_UnregisterBroker
+	//	*Command_ReportEnds
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -361,6 +362,15 @@ func (x *Command) GetUnregisterBroker() *UnregisterBroker {
 	return nil
 }
 
+func (x *Command) GetReportEnds() *ReportEnds {
+	if x != nil {
+		if x, ok := x.Body.(*Command_ReportEnds); ok {
+			return x.ReportEnds
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -487,6 +497,11 @@ type Command_UnregisterBroker struct {
 	UnregisterBroker *UnregisterBroker `protobuf:"bytes,68,opt,name=unregister_broker,json=unregisterBroker,proto3,oneof"`
 }
 
+type Command_ReportEnds struct {
+	// Feature level 10.
+	ReportEnds *ReportEnds `protobuf:"bytes,70,opt,name=report_ends,json=reportEnds,proto3,oneof"`
+}
+
 func (*Command_InitCluster) isCommand_Body() {}
 
 func (*Command_SetFeatureLevel) isCommand_Body() {}
@@ -544,6 +559,8 @@ func (*Command_ReassignPartitions) isCommand_Body() {}
 func (*Command_ChangeBroker) isCommand_Body() {}
 
 func (*Command_UnregisterBroker) isCommand_Body() {}
+
+func (*Command_ReportEnds) isCommand_Body() {}
 
 // InitCluster is the first command of a log.
 type InitCluster struct {
@@ -2943,6 +2960,182 @@ func (x *UnregisterBroker) GetBrokerId() int32 {
 	return 0
 }
 
+// ReportEnds is what a registration of a broker has of partitions that wait for the word
+// of their replicas, see Recovery. Feature level 10.
+type ReportEnds struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BrokerId      int32                  `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	BrokerEpoch   int64                  `protobuf:"varint,2,opt,name=broker_epoch,json=brokerEpoch,proto3" json:"broker_epoch,omitempty"`
+	Entries       []*ReportEnds_Entry    `protobuf:"bytes,3,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportEnds) Reset() {
+	*x = ReportEnds{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportEnds) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportEnds) ProtoMessage() {}
+
+func (x *ReportEnds) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportEnds.ProtoReflect.Descriptor instead.
+func (*ReportEnds) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ReportEnds) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *ReportEnds) GetBrokerEpoch() int64 {
+	if x != nil {
+		return x.BrokerEpoch
+	}
+	return 0
+}
+
+func (x *ReportEnds) GetEntries() []*ReportEnds_Entry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+// Recovery is a partition whose replicas are asked what they have, for the log that said
+// who was in sync is lost.
+type Recovery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Awaited       []int32                `protobuf:"varint,1,rep,packed,name=awaited,proto3" json:"awaited,omitempty"` // replicas without whose word nobody is elected, in order of the replicas
+	Ends          []*ReplicaEnd          `protobuf:"bytes,2,rep,name=ends,proto3" json:"ends,omitempty"`               // what replicas have said, in order of broker
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Recovery) Reset() {
+	*x = Recovery{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Recovery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Recovery) ProtoMessage() {}
+
+func (x *Recovery) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Recovery.ProtoReflect.Descriptor instead.
+func (*Recovery) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *Recovery) GetAwaited() []int32 {
+	if x != nil {
+		return x.Awaited
+	}
+	return nil
+}
+
+func (x *Recovery) GetEnds() []*ReplicaEnd {
+	if x != nil {
+		return x.Ends
+	}
+	return nil
+}
+
+type ReplicaEnd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Broker        int32                  `protobuf:"varint,1,opt,name=broker,proto3" json:"broker,omitempty"` // left out in a command
+	Epoch         int32                  `protobuf:"zigzag32,2,opt,name=epoch,proto3" json:"epoch,omitempty"` // leader epoch of its last batch; -1: it has none
+	End           int64                  `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"`       // offset behind that
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaEnd) Reset() {
+	*x = ReplicaEnd{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaEnd) ProtoMessage() {}
+
+func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaEnd.ProtoReflect.Descriptor instead.
+func (*ReplicaEnd) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ReplicaEnd) GetBroker() int32 {
+	if x != nil {
+		return x.Broker
+	}
+	return 0
+}
+
+func (x *ReplicaEnd) GetEpoch() int32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *ReplicaEnd) GetEnd() int64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
 type AdvanceLogStart_Entry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TopicId       []byte                 `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
@@ -2955,7 +3148,7 @@ type AdvanceLogStart_Entry struct {
 
 func (x *AdvanceLogStart_Entry) Reset() {
 	*x = AdvanceLogStart_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[38]
+	mi := &file_consensus_metadata_command_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2967,7 +3160,7 @@ func (x *AdvanceLogStart_Entry) String() string {
 func (*AdvanceLogStart_Entry) ProtoMessage() {}
 
 func (x *AdvanceLogStart_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[38]
+	mi := &file_consensus_metadata_command_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3022,7 +3215,7 @@ type MoveLogStarts_Topic struct {
 
 func (x *MoveLogStarts_Topic) Reset() {
 	*x = MoveLogStarts_Topic{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[39]
+	mi := &file_consensus_metadata_command_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3034,7 +3227,7 @@ func (x *MoveLogStarts_Topic) String() string {
 func (*MoveLogStarts_Topic) ProtoMessage() {}
 
 func (x *MoveLogStarts_Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[39]
+	mi := &file_consensus_metadata_command_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3081,7 +3274,7 @@ type AlterPartitions_Replica struct {
 
 func (x *AlterPartitions_Replica) Reset() {
 	*x = AlterPartitions_Replica{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[40]
+	mi := &file_consensus_metadata_command_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3093,7 +3286,7 @@ func (x *AlterPartitions_Replica) String() string {
 func (*AlterPartitions_Replica) ProtoMessage() {}
 
 func (x *AlterPartitions_Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[40]
+	mi := &file_consensus_metadata_command_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3136,7 +3329,7 @@ type AlterPartitions_Entry struct {
 
 func (x *AlterPartitions_Entry) Reset() {
 	*x = AlterPartitions_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[41]
+	mi := &file_consensus_metadata_command_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3148,7 +3341,7 @@ func (x *AlterPartitions_Entry) String() string {
 func (*AlterPartitions_Entry) ProtoMessage() {}
 
 func (x *AlterPartitions_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[41]
+	mi := &file_consensus_metadata_command_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3211,7 +3404,7 @@ type ElectLeaders_Entry struct {
 
 func (x *ElectLeaders_Entry) Reset() {
 	*x = ElectLeaders_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[42]
+	mi := &file_consensus_metadata_command_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3223,7 +3416,7 @@ func (x *ElectLeaders_Entry) String() string {
 func (*ElectLeaders_Entry) ProtoMessage() {}
 
 func (x *ElectLeaders_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[42]
+	mi := &file_consensus_metadata_command_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3278,7 +3471,7 @@ type ReassignPartitions_Entry struct {
 
 func (x *ReassignPartitions_Entry) Reset() {
 	*x = ReassignPartitions_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[43]
+	mi := &file_consensus_metadata_command_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3290,7 +3483,7 @@ func (x *ReassignPartitions_Entry) String() string {
 func (*ReassignPartitions_Entry) ProtoMessage() {}
 
 func (x *ReassignPartitions_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[43]
+	mi := &file_consensus_metadata_command_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3327,11 +3520,71 @@ func (x *ReassignPartitions_Entry) GetReplicas() []int32 {
 	return nil
 }
 
+type ReportEnds_Entry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TopicId       []byte                 `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Partition     int32                  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	End           *ReplicaEnd            `protobuf:"bytes,3,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportEnds_Entry) Reset() {
+	*x = ReportEnds_Entry{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportEnds_Entry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportEnds_Entry) ProtoMessage() {}
+
+func (x *ReportEnds_Entry) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportEnds_Entry.ProtoReflect.Descriptor instead.
+func (*ReportEnds_Entry) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{38, 0}
+}
+
+func (x *ReportEnds_Entry) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *ReportEnds_Entry) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *ReportEnds_Entry) GetEnd() *ReplicaEnd {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
 var File_consensus_metadata_command_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\n" +
-	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\x83\x12\n" +
+	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\xc6\x12\n" +
 	"\aCommand\x12D\n" +
 	"\finit_cluster\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.InitClusterH\x00R\vinitCluster\x12Q\n" +
 	"\x11set_feature_level\x18\x02 \x01(\v2#.rustmq.metadata.v1.SetFeatureLevelH\x00R\x0fsetFeatureLevel\x12M\n" +
@@ -3364,7 +3617,9 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\relect_leaders\x18A \x01(\v2 .rustmq.metadata.v1.ElectLeadersH\x00R\felectLeaders\x12Y\n" +
 	"\x13reassign_partitions\x18B \x01(\v2&.rustmq.metadata.v1.ReassignPartitionsH\x00R\x12reassignPartitions\x12G\n" +
 	"\rchange_broker\x18C \x01(\v2 .rustmq.metadata.v1.ChangeBrokerH\x00R\fchangeBroker\x12S\n" +
-	"\x11unregister_broker\x18D \x01(\v2$.rustmq.metadata.v1.UnregisterBrokerH\x00R\x10unregisterBrokerB\x06\n" +
+	"\x11unregister_broker\x18D \x01(\v2$.rustmq.metadata.v1.UnregisterBrokerH\x00R\x10unregisterBroker\x12A\n" +
+	"\vreport_ends\x18F \x01(\v2\x1e.rustmq.metadata.v1.ReportEndsH\x00R\n" +
+	"reportEndsB\x06\n" +
 	"\x04body\"Q\n" +
 	"\vInitCluster\x12\x1d\n" +
 	"\n" +
@@ -3570,7 +3825,24 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12\x1a\n" +
 	"\bdraining\x18\x02 \x01(\bR\bdraining\"/\n" +
 	"\x10UnregisterBroker\x12\x1b\n" +
-	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerIdB1Z/rustmq.dev/rustmq/consensus/metadata/metadatapbb\x06proto3"
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\"\x80\x02\n" +
+	"\n" +
+	"ReportEnds\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
+	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12>\n" +
+	"\aentries\x18\x03 \x03(\v2$.rustmq.metadata.v1.ReportEnds.EntryR\aentries\x1ar\n" +
+	"\x05Entry\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\x120\n" +
+	"\x03end\x18\x03 \x01(\v2\x1e.rustmq.metadata.v1.ReplicaEndR\x03end\"X\n" +
+	"\bRecovery\x12\x18\n" +
+	"\aawaited\x18\x01 \x03(\x05R\aawaited\x122\n" +
+	"\x04ends\x18\x02 \x03(\v2\x1e.rustmq.metadata.v1.ReplicaEndR\x04ends\"L\n" +
+	"\n" +
+	"ReplicaEnd\x12\x16\n" +
+	"\x06broker\x18\x01 \x01(\x05R\x06broker\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x11R\x05epoch\x12\x10\n" +
+	"\x03end\x18\x03 \x01(\x03R\x03endB1Z/rustmq.dev/rustmq/consensus/metadata/metadatapbb\x06proto3"
 
 var (
 	file_consensus_metadata_command_proto_rawDescOnce sync.Once
@@ -3584,7 +3856,7 @@ func file_consensus_metadata_command_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_command_proto_rawDescData
 }
 
-var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_consensus_metadata_command_proto_goTypes = []any{
 	(*Command)(nil),                  // 0: rustmq.metadata.v1.Command
 	(*InitCluster)(nil),              // 1: rustmq.metadata.v1.InitCluster
@@ -3624,12 +3896,16 @@ var file_consensus_metadata_command_proto_goTypes = []any{
 	(*ReassignPartitions)(nil),       // 35: rustmq.metadata.v1.ReassignPartitions
 	(*ChangeBroker)(nil),             // 36: rustmq.metadata.v1.ChangeBroker
 	(*UnregisterBroker)(nil),         // 37: rustmq.metadata.v1.UnregisterBroker
-	(*AdvanceLogStart_Entry)(nil),    // 38: rustmq.metadata.v1.AdvanceLogStart.Entry
-	(*MoveLogStarts_Topic)(nil),      // 39: rustmq.metadata.v1.MoveLogStarts.Topic
-	(*AlterPartitions_Replica)(nil),  // 40: rustmq.metadata.v1.AlterPartitions.Replica
-	(*AlterPartitions_Entry)(nil),    // 41: rustmq.metadata.v1.AlterPartitions.Entry
-	(*ElectLeaders_Entry)(nil),       // 42: rustmq.metadata.v1.ElectLeaders.Entry
-	(*ReassignPartitions_Entry)(nil), // 43: rustmq.metadata.v1.ReassignPartitions.Entry
+	(*ReportEnds)(nil),               // 38: rustmq.metadata.v1.ReportEnds
+	(*Recovery)(nil),                 // 39: rustmq.metadata.v1.Recovery
+	(*ReplicaEnd)(nil),               // 40: rustmq.metadata.v1.ReplicaEnd
+	(*AdvanceLogStart_Entry)(nil),    // 41: rustmq.metadata.v1.AdvanceLogStart.Entry
+	(*MoveLogStarts_Topic)(nil),      // 42: rustmq.metadata.v1.MoveLogStarts.Topic
+	(*AlterPartitions_Replica)(nil),  // 43: rustmq.metadata.v1.AlterPartitions.Replica
+	(*AlterPartitions_Entry)(nil),    // 44: rustmq.metadata.v1.AlterPartitions.Entry
+	(*ElectLeaders_Entry)(nil),       // 45: rustmq.metadata.v1.ElectLeaders.Entry
+	(*ReassignPartitions_Entry)(nil), // 46: rustmq.metadata.v1.ReassignPartitions.Entry
+	(*ReportEnds_Entry)(nil),         // 47: rustmq.metadata.v1.ReportEnds.Entry
 }
 var file_consensus_metadata_command_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.Command.init_cluster:type_name -> rustmq.metadata.v1.InitCluster
@@ -3661,29 +3937,33 @@ var file_consensus_metadata_command_proto_depIdxs = []int32{
 	35, // 26: rustmq.metadata.v1.Command.reassign_partitions:type_name -> rustmq.metadata.v1.ReassignPartitions
 	36, // 27: rustmq.metadata.v1.Command.change_broker:type_name -> rustmq.metadata.v1.ChangeBroker
 	37, // 28: rustmq.metadata.v1.Command.unregister_broker:type_name -> rustmq.metadata.v1.UnregisterBroker
-	3,  // 29: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	6,  // 30: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 31: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	6,  // 32: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 33: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
-	38, // 34: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
-	16, // 35: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
-	16, // 36: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	39, // 37: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
-	25, // 38: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	27, // 39: rustmq.metadata.v1.QuotaEntity.user:type_name -> rustmq.metadata.v1.QuotaName
-	27, // 40: rustmq.metadata.v1.QuotaEntity.client_id:type_name -> rustmq.metadata.v1.QuotaName
-	26, // 41: rustmq.metadata.v1.AlterClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
-	28, // 42: rustmq.metadata.v1.AlterClientQuotas.set:type_name -> rustmq.metadata.v1.QuotaValue
-	41, // 43: rustmq.metadata.v1.AlterPartitions.entries:type_name -> rustmq.metadata.v1.AlterPartitions.Entry
-	42, // 44: rustmq.metadata.v1.ElectLeaders.entries:type_name -> rustmq.metadata.v1.ElectLeaders.Entry
-	43, // 45: rustmq.metadata.v1.ReassignPartitions.entries:type_name -> rustmq.metadata.v1.ReassignPartitions.Entry
-	40, // 46: rustmq.metadata.v1.AlterPartitions.Entry.isr:type_name -> rustmq.metadata.v1.AlterPartitions.Replica
-	47, // [47:47] is the sub-list for method output_type
-	47, // [47:47] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	38, // 29: rustmq.metadata.v1.Command.report_ends:type_name -> rustmq.metadata.v1.ReportEnds
+	3,  // 30: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	6,  // 31: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 32: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	6,  // 33: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 34: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
+	41, // 35: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
+	16, // 36: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
+	16, // 37: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	42, // 38: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
+	25, // 39: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	27, // 40: rustmq.metadata.v1.QuotaEntity.user:type_name -> rustmq.metadata.v1.QuotaName
+	27, // 41: rustmq.metadata.v1.QuotaEntity.client_id:type_name -> rustmq.metadata.v1.QuotaName
+	26, // 42: rustmq.metadata.v1.AlterClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
+	28, // 43: rustmq.metadata.v1.AlterClientQuotas.set:type_name -> rustmq.metadata.v1.QuotaValue
+	44, // 44: rustmq.metadata.v1.AlterPartitions.entries:type_name -> rustmq.metadata.v1.AlterPartitions.Entry
+	45, // 45: rustmq.metadata.v1.ElectLeaders.entries:type_name -> rustmq.metadata.v1.ElectLeaders.Entry
+	46, // 46: rustmq.metadata.v1.ReassignPartitions.entries:type_name -> rustmq.metadata.v1.ReassignPartitions.Entry
+	47, // 47: rustmq.metadata.v1.ReportEnds.entries:type_name -> rustmq.metadata.v1.ReportEnds.Entry
+	40, // 48: rustmq.metadata.v1.Recovery.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
+	43, // 49: rustmq.metadata.v1.AlterPartitions.Entry.isr:type_name -> rustmq.metadata.v1.AlterPartitions.Replica
+	40, // 50: rustmq.metadata.v1.ReportEnds.Entry.end:type_name -> rustmq.metadata.v1.ReplicaEnd
+	51, // [51:51] is the sub-list for method output_type
+	51, // [51:51] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_command_proto_init() }
@@ -3721,6 +4001,7 @@ func file_consensus_metadata_command_proto_init() {
 		(*Command_ReassignPartitions)(nil),
 		(*Command_ChangeBroker)(nil),
 		(*Command_UnregisterBroker)(nil),
+		(*Command_ReportEnds)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3728,7 +4009,7 @@ func file_consensus_metadata_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_command_proto_rawDesc), len(file_consensus_metadata_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   44,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
