@@ -317,3 +317,27 @@ func (l *Leader) Heard(id storage.PartitionID) (last time.Time) {
 	}
 	return last
 }
+
+// Holds reports whether a follower in sync has all of a partition before an offset on
+// disk, by what it has confirmed, and was heard of within a time.
+func (l *Leader) Holds(id storage.PartitionID, follower int32, offset storage.Offset, within time.Duration) bool {
+	l.mu.Lock()
+	p := l.led[id]
+	l.mu.Unlock()
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	m := p.isr.member(follower)
+	holds := m != nil && m.epoch != 0 && m.confirmed >= offset && slices.Contains(p.isr.committed, follower)
+	p.mu.Unlock()
+	if !holds {
+		return false
+	}
+	for _, f := range *p.feeds.Load() {
+		if f.link.peer.Broker == follower {
+			return time.Since(f.heard()) < within
+		}
+	}
+	return false
+}
