@@ -218,7 +218,7 @@ func (b *Broker) changeReplication(p *partition, t *metadata.Topic, is *metadata
 	default:
 		r.leader.Lead(time.Now(), replication.Partition{
 			ID: p.id(), Log: now.log, LeaderEpoch: is.LeaderEpoch, PartitionEpoch: is.PartitionEpoch, Replicas: is.Replicas, ISR: is.ISR,
-			MinInSync: b.withDefaults(t).MinISR(is), MetadataOffset: b.follower.newest.Load().Offset(),
+			MinInSync: b.withDefaults(t).MinISR(is), MetadataOffset: b.follower.newest.Load().Offset(), Fullest: &p.fullest,
 		})
 	}
 }

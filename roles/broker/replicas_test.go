@@ -158,6 +158,10 @@ func (c *replicated) start(id int32, fs *disk.Mem, change ...func(*Options)) *me
 		m.store = openTieredStore(c.t, fs)
 		m.options.Store = m.store
 	}
+	if m.options.Store != m.store {
+		m.store.Close()
+		m.store = m.options.Store
+	}
 	m.open()
 	c.serve(id, m)
 	c.nodes[id] = m
@@ -337,7 +341,7 @@ func (c *replicated) eventually(what string, is func() bool) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	c.t.Fatalf("never: %s; %+v", what, *c.partition("events"))
+	c.t.Fatalf("never: %s", what)
 }
 
 // content is what a log holds up to its high watermark.
