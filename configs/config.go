@@ -24,7 +24,7 @@ type Config struct {
 // Broker is the node and its topics.
 type Broker struct {
 	ID               int32        `toml:"id" doc:"this node's id, unique in the cluster"`
-	Rack             string       `toml:"rack" doc:"where the node stands, e.g. an availability zone; told to clients"`
+	Rack             string       `toml:"rack" doc:"where the node stands, e.g. an availability zone; replicas are spread over racks, and consumers that name theirs (client.rack) read from a replica there"`
 	DataDir          string       `toml:"data_dir" doc:"directory of everything this node keeps"`
 	Roles            string       `toml:"roles" doc:"what the process is: broker, controller, admin, comma separated"`
 	NumPartitions    int32        `toml:"num_partitions" doc:"partitions of a topic that is made without a number"`

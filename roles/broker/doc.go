@@ -15,6 +15,8 @@
 //     registration (registration.go, RULES 3.1), and is announced to clients by
 //     Metadata only once its log is ready: requests are answered from the image
 //     that leadership.go has carried out, not from the newest one.
+//   - A log that is followed serves readers of this broker's rack, up to its own high
+//     watermark, and nobody else (closest.go, KIP-392).
 //   - Requests of one connection are started in order of arrival, on the
 //     connection's goroutine, so that batches of one producer are appended in
 //     order. That goroutine waits for nothing but admission to the WAL, and to the

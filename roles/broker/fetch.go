@@ -27,6 +27,8 @@ type fetchRequest struct {
 	own      []fetchPart  // of a fetch without session
 	parts    []*fetchPart // in the order they are read
 	named    named        // parts of own
+	near     bool         // the client is in this broker's rack
+	rack     string       // the client's, if it is another
 	deadline time.Time
 	timer    *time.Timer
 	state    atomic.Int32 // fetchRunning, …
@@ -75,7 +77,7 @@ func (f *fetchRequest) recycle() {
 	f.response.Reset()
 	f.forgetParts()
 	b := f.b
-	f.b, f.r, f.conn, f.client, f.session, f.hints = nil, nil, nil, quota.Client{}, nil, hints{}
+	f.b, f.r, f.conn, f.client, f.session, f.hints, f.rack = nil, nil, nil, quota.Client{}, nil, hints{}, ""
 	b.fetches.Put(f)
 }
 
@@ -131,6 +133,7 @@ func (b *Broker) fetch(r *kafka.Request) {
 		return
 	}
 	f.conn, f.client = b.connections.of(r.Conn), b.quotaOf(r)
+	f.takeRack()
 	wait := min(max(time.Duration(f.q.MaxWaitMillis)*time.Millisecond, 0), maxFetchWait)
 	f.deadline = time.Now().Add(wait)
 	if !isIsolation(f.q.Isolation) {
@@ -314,9 +317,10 @@ func (f *fetchRequest) answer() {
 		f.conn.unpark(f)
 	}
 	incremental := f.q.SessionEpoch > initialSessionEpoch
+	early := time.Now().Before(f.deadline)
 	for _, part := range f.parts {
 		part.settleCold(f)
-		part.included = part.worthTelling(incremental)
+		part.included = part.worthTelling(incremental, early)
 	}
 	sessionID := int32(0)
 	if f.session != nil {
@@ -379,7 +383,7 @@ func (f *fetchRequest) write(errorCode int16, sessionID int32) {
 		w.Topic(first.name, first.id, n)
 		for ; i < end; i++ {
 			if part := f.parts[i]; part.included {
-				part.countLoad()
+				part.countLoad(f.b.metrics)
 				w.Partition(&part.result)
 			}
 		}

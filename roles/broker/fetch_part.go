@@ -24,6 +24,9 @@ type fetchPart struct {
 	id      storage.TopicID // asked for, where topics go by id
 	want    wire.FetchPartition
 
+	near bool // a log that is followed here serves it, too
+	lags bool // that is about to know that what it wants is committed
+
 	cold bool           // its records are on their way from the bucket, which wakes the fetch
 	sent storage.Offset // up to where those of the response are from the bucket; 0: none is
 
@@ -114,14 +117,14 @@ func (part *fetchPart) unwatch() {
 // not registered.
 func (part *fetchPart) recycle() { *part = fetchPart{waker: part.waker} }
 
-// log returns the log that the part reads from, if it is led here.
+// log returns the log that the part reads from, if it is here.
 func (part *fetchPart) log() (*log.Log, bool) {
 	p := part.partition()
 	if p == nil {
 		return nil, false
 	}
-	r := p.role.Load()
-	return r.log, r.log != nil
+	l, _, _ := p.reading(part.near)
+	return l, l != nil
 }
 
 func (part *fetchPart) partition() *partition {
@@ -138,14 +141,14 @@ func (part *fetchPart) sameTopic(other *fetchPart) bool {
 // nothing makes the result one that says nothing of the log.
 func (part *fetchPart) nothing() {
 	part.result = wire.FetchResult{
-		Index: part.want.Index, HighWatermark: storage.NoOffset, LastStable: storage.NoOffset, LogStart: storage.NoOffset,
+		Index: part.want.Index, HighWatermark: storage.NoOffset, LastStable: storage.NoOffset, LogStart: storage.NoOffset, Preferred: noReplica,
 	}
 }
 
 // read evaluates the part: what it would add to the response, of which left
 // bytes of records remain. It reports whether the client should know at once.
 func (part *fetchPart) read(f *fetchRequest, left int) (urgent bool) {
-	part.cold, part.sent = false, 0
+	part.cold, part.sent, part.near, part.lags = false, 0, f.near, false
 	part.nothing()
 	part.tellAborted(f, nil)
 	l, r, err := part.resolve(f)
@@ -156,7 +159,14 @@ func (part *fetchPart) read(f *fetchRequest, left int) (urgent bool) {
 		if diverged := part.diverged(l); diverged {
 			return true
 		}
-		err = part.readLog(f, l, left)
+		part.result.Preferred, err = part.referred(f, l, r)
+	}
+	if err == nil {
+		if part.result.Preferred != noReplica {
+			part.offsets(l)
+			return true
+		}
+		err = part.readLog(f, l, r, left)
 	}
 	if err == nil {
 		return false
@@ -168,7 +178,7 @@ func (part *fetchPart) read(f *fetchRequest, left int) (urgent bool) {
 		}
 		part.result.Leader = f.hints.leader(r.leader, r.epoch)
 	}
-	return true
+	return !part.lags
 }
 
 // resolve finds the log to read from. A topic that was unknown, or is deleted by now,
@@ -183,7 +193,7 @@ func (part *fetchPart) resolve(f *fetchRequest) (*log.Log, *role, error) {
 		if p == nil {
 			continue
 		}
-		l, r, err := p.leading()
+		l, r, err := p.reading(f.near)
 		if err != errUnknownTopic {
 			return l, r, err
 		}
@@ -224,14 +234,19 @@ func (part *fetchPart) offsets(l *log.Log) {
 
 // readLog reads records, up to the limits of the partition and of what is left
 // for the response. The first batch of a response is read whatever its size.
-func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, left int) error {
+func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, r *role, left int) error {
 	part.offsets(l)
+	if r.log == nil {
+		if err := part.isAhead(l); err != nil {
+			return err
+		}
+	}
 	end := part.result.HighWatermark
 	if f.q.ReadCommitted {
 		end = part.result.LastStable
 	}
 	if part.want.Offset == end {
-		if p := part.partition(); p != nil && !f.b.leased(p, p.role.Load()) {
+		if p := part.partition(); p != nil && r.log != nil && !f.b.leased(p, p.role.Load()) {
 			return errLeaseOut
 		}
 		return nil
@@ -337,9 +352,16 @@ func isolation(readCommitted bool) log.Isolation {
 }
 
 // worthTelling reports whether the part goes into the response: always, but in
-// a session only with something that the client does not know.
-func (part *fetchPart) worthTelling(incremental bool) bool {
+// a session only with something that the client does not know. early: the fetch might have
+// waited on.
+func (part *fetchPart) worthTelling(incremental, early bool) bool {
 	p := &part.result
+	if incremental && early && part.lags {
+		return false // the next one will do
+	}
 	known := told{p.HighWatermark, p.LogStart, true}
-	return !incremental || p.Bytes > 0 || p.ErrorCode != 0 || p.Diverging != nil || part.told != known
+	return !incremental || p.Bytes > 0 || p.ErrorCode != 0 || p.Diverging != nil || p.Preferred != noReplica || part.told != known
 }
+
+// noReplica is no preferred replica.
+const noReplica int32 = -1

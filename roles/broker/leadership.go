@@ -204,8 +204,8 @@ func (b *Broker) changePartition(p *partition, t *metadata.Topic, is *metadata.P
 	if lead && !slices.Contains(is.Replicas, b.opt.NodeID) {
 		b.dropReplica(p)
 	}
-	if was.log != nil && now.log != was.log {
-		was.log.WakeAll()
+	if l := was.kept(); l != nil && (now.log != was.log || now.replica != was.replica || now.log == nil && now.epoch != was.epoch) {
+		l.WakeAll()
 	}
 	return was
 }

@@ -49,4 +49,7 @@ const (
 	// its disk budget) on; at the end of the budget, by maxThrottle.
 	throttleFrom = 0.90
 	maxThrottle  = time.Second
+	// followerFullFrom is how full, in thousandths, the WAL of a follower in sync is from
+	// which on producers are refused: what is on its way to it then takes its reserve.
+	followerFullFrom = 980
 )

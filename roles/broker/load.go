@@ -20,12 +20,15 @@ const (
 )
 
 // countLoad counts what of the partition goes to a client.
-func (part *fetchPart) countLoad() {
+func (part *fetchPart) countLoad(m *metrics) {
 	if part.result.Bytes == 0 || part.topic == nil {
 		return
 	}
 	if p := part.topic.partition(part.want.Index); p != nil {
 		p.passed.Add(int64(part.result.Bytes))
+		if r := p.role.Load(); r.log == nil && r.replica != nil {
+			m.followedBytes.Add(float64(part.result.Bytes))
+		}
 	}
 }
 

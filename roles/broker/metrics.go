@@ -17,6 +17,8 @@ type metrics struct {
 	producedBytes   prometheus.Counter
 	producedRecords prometheus.Counter
 	fetchedBytes    prometheus.Counter
+	followedBytes   prometheus.Counter
+	referred        prometheus.Counter
 	requests        map[int16]prometheus.Observer // by API key; not written to after newMetrics
 	durations       *prometheus.HistogramVec
 	throttledFor    [quota.Kinds]prometheus.Counter
@@ -52,6 +54,8 @@ func newMetrics(b *Broker) *metrics {
 		producedBytes:   counter("produced_bytes_total", "Bytes of record batches that producers appended."),
 		producedRecords: counter("produced_records_total", "Records that producers appended."),
 		fetchedBytes:    counter("fetched_bytes_total", "Bytes of record batches sent to consumers."),
+		followedBytes:   counter("follower_fetched_bytes_total", "Bytes of record batches sent to consumers from partitions that another broker leads, for they are in the same rack."),
+		referred:        counter("referred_fetches_total", "Fetches of a partition that were referred to a replica in the consumer's rack."),
 		requests:        map[int16]prometheus.Observer{},
 		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "rustmq", Subsystem: "broker", Name: "request_duration_seconds",
@@ -124,6 +128,8 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	m.producedBytes.Collect(out)
 	m.producedRecords.Collect(out)
 	m.fetchedBytes.Collect(out)
+	m.followedBytes.Collect(out)
+	m.referred.Collect(out)
 	m.durations.Collect(out)
 	for kind := range quotaNames {
 		m.throttledFor[kind].Collect(out)

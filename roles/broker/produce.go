@@ -168,6 +168,10 @@ func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time
 	if p.q.Version < zstdProduce && len(q.Records) >= batch.HeaderSize && batch.Batch(q.Records).Codec() == batch.Zstd {
 		return kerr.UnsupportedCompressionType
 	}
+	if part.partition.heldUp(r) {
+		l.Refused(q.Records, errFollowerFull)
+		return errFollowerFull
+	}
 	records, transcoded, err := l.Transcode(p.r.Context(), q.Records, p.waits)
 	p.waited += transcoded.Waited
 	if err != nil {
@@ -276,7 +280,7 @@ func (p *produceRequest) finished() {
 	if p.q.Version >= 8 {
 		p.explain()
 	}
-	p.body = wire.AppendProduceResponse(p.body[:0], &p.q, p.results, max(wait, b.throttle.millis(now)), p.hints.endpoints)
+	p.body = wire.AppendProduceResponse(p.body[:0], &p.q, p.results, max(wait, b.throttle.millis(now), p.slowedBy()), p.hints.endpoints)
 	p.bufs[0] = p.body
 	p.r.RespondRaw(p.bufs[:], p.free)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -60,7 +61,7 @@ func (b *Broker) openReplication() {
 		Self: self, Tail: r.tail, CatchUp: r.catchUp, Controller: b.opt.Controller, LagTime: o.LagTime, Log: b.log,
 	})
 	r.follower = replication.NewFollower(replication.FollowerOptions{
-		Self: self, Store: b.store, Await: b.follower.wait, Registered: b.registeredEpoch, Following: b.followedLog, Log: b.log,
+		Self: self, Store: b.store, Await: b.follower.wait, Registered: b.registeredEpoch, Following: b.followedLog, Counted: b.counted, Log: b.log,
 	})
 	b.replication = r
 	b.done.Go(func() { b.expireAppends(b.ctx) })
@@ -134,6 +135,13 @@ func (b *Broker) followedLog(id storage.PartitionID) (*log.Log, int32, storage.E
 	}
 	r := p.role.Load()
 	return r.replica, r.leader, r.epoch
+}
+
+// counted reports whether this broker is held to have all of a partition that was
+// acknowledged.
+func (b *Broker) counted(id storage.PartitionID) bool {
+	_, p := b.follower.image().Partition(id)
+	return p != nil && (slices.Contains(p.ISR, b.opt.NodeID) || slices.Contains(p.ELR, b.opt.NodeID))
 }
 
 // changePeers tells the leader which brokers there are by an image.
@@ -210,7 +218,7 @@ func (b *Broker) changeReplication(p *partition, t *metadata.Topic, is *metadata
 	default:
 		r.leader.Lead(time.Now(), replication.Partition{
 			ID: p.id(), Log: now.log, LeaderEpoch: is.LeaderEpoch, PartitionEpoch: is.PartitionEpoch, Replicas: is.Replicas, ISR: is.ISR,
-			MinInSync: b.withDefaults(t).MinISR(is), MetadataOffset: b.follower.newest.Load().Offset(),
+			MinInSync: b.withDefaults(t).MinISR(is), MetadataOffset: b.follower.newest.Load().Offset(), Fullest: &p.fullest,
 		})
 	}
 }

@@ -158,6 +158,10 @@ func (c *replicated) start(id int32, fs *disk.Mem, change ...func(*Options)) *me
 		m.store = openTieredStore(c.t, fs)
 		m.options.Store = m.store
 	}
+	if m.options.Store != m.store {
+		m.store.Close()
+		m.store = m.options.Store
+	}
 	m.open()
 	c.serve(id, m)
 	c.nodes[id] = m
@@ -337,7 +341,7 @@ func (c *replicated) eventually(what string, is func() bool) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	c.t.Fatalf("never: %s; %+v", what, *c.partition("events"))
+	c.t.Fatalf("never: %s", what)
 }
 
 // content is what a log holds up to its high watermark.
@@ -597,4 +601,56 @@ func TestISRShrunkThenLeaderBurns(t *testing.T) {
 			return slices.Equal(content(t, c.log(c.partition("events").Leader, "events")), append(numbered("a", 10), "b"))
 		})
 	})
+}
+
+// A replica that is ahead of a leader which was elected without what it holds, as somebody
+// asked for, begins anew as that leader has it: it would be out of sync for ever.
+func TestAReplicaAheadOfAnUncleanLeaderBeginsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 3, tiered)
+		c.createTopic("events")
+		leads := c.partition("events").Leader
+		behind, ahead := leads%3+1, (leads+1)%3+1
+		c.produce(c.leader("events"), "events", -1, numbered("a", 10)...)
+		c.isolate(behind)
+		c.produce(c.leader("events"), "events", -1, numbered("lost", 10)...)
+		c.eventually("the others have committed it", func() bool { return c.log(ahead, "events").HighWatermark() == 20 })
+		c.isolate(ahead)
+		c.isolate(leads)
+		c.rejoin(behind)
+		tp, _ := c.controller.Image().Topic("events")
+		elect := controller.LeaderElection{Partition: storage.PartitionID{Topic: tp.ID}, Leader: behind, Unclean: true}
+		c.eventually("it is elected", func() bool {
+			return c.controller.ElectLeaders(t.Context(), []controller.LeaderElection{elect})[0] == nil
+		})
+		c.eventually("it leads", func() bool { return c.nodes[behind].serves("events") })
+		c.produce(c.leader("events"), "events", 1, "b0", "b1", "b2")
+		c.rejoin(ahead)
+		c.rejoin(leads)
+		c.eventually("all are in sync", func() bool { return len(c.partition("events").ISR) == 3 })
+		if code := c.produce(c.leader("events"), "events", -1, "b3"); code != 0 {
+			t.Fatal(kerr.ErrorForCode(code))
+		}
+		c.same("events", 1, 2, 3)
+		if got := content(t, c.log(ahead, "events")); !slices.Equal(got, append(numbered("a", 10), "b0", "b1", "b2", "b3")) {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
+// rejoin ends what isolate began.
+func (c *replicated) rejoin(id int32) {
+	for other := range c.nodes {
+		if other != id && !c.nodes[other].hears.isDeaf() {
+			c.setCut(id, other, false)
+			c.setCut(other, id, false)
+		}
+	}
+	c.nodes[id].hears.reach(true)
+}
+
+// serves reports whether a broker leads partition 0 of a topic.
+func (m *member) serves(topic string) bool {
+	tp := m.table.byName([]byte(topic))
+	return tp != nil && tp.partition(0).role.Load().log != nil
 }

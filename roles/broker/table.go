@@ -32,7 +32,8 @@ type partition struct {
 	role  atomic.Pointer[role]
 	// What waits for the word of a transaction's coordinator.
 	verifications verifications
-	passed        atomic.Int64 // bytes of records that clients sent and took, since the last report of load
+	fullest       atomic.Uint32 // see replication.Partition; of what is led here
+	passed        atomic.Int64  // bytes of records that clients sent and took, since the last report of load
 }
 
 // role is what this broker is to a partition under one leader epoch; immutable.

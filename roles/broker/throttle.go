@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"fmt"
 	"sync/atomic"
 	"time"
 
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 )
 
@@ -30,6 +32,29 @@ func (t *throttle) millis(now time.Time) int32 {
 		t.delay.Store(delayFor(t.store.Stats().Fullness))
 	}
 	return t.delay.Load()
+}
+
+// errFollowerFull says that the WAL of a follower in sync has no more room for what
+// producers send: only a reserve is left there, for what is on its way.
+var errFollowerFull = fmt.Errorf("the log of a replica in sync is full: %w", log.ErrFull)
+
+// heldUp reports whether producers of a partition that is led here are to wait for
+// the fullest of its followers in sync (RULES 1.5). Those who go on have it stall, and
+// fall out of sync.
+func (p *partition) heldUp(r *role) bool {
+	return r.replicated && !guard.Check("broker.fullest-follower", p.fullest.Load() < followerFullFrom)
+}
+
+// slowedBy is the throttle time for the fullest follower in sync of the partitions that
+// a request was about.
+func (p *produceRequest) slowedBy() int32 {
+	fullest := uint32(0)
+	for i := range p.parts {
+		if of := p.parts[i].partition; of != nil {
+			fullest = max(fullest, of.fullest.Load())
+		}
+	}
+	return delayFor(float64(fullest) / 1000)
 }
 
 // delayFor rises from nothing at throttleFrom to maxThrottle at the end.

@@ -29,7 +29,12 @@ type History struct {
 	Leads  bool
 	Epochs []EpochStart // from the log start on, of the batches before End, and the one that is led
 
-	LogStart, LocalStart, Uploaded, HighWatermark, Synced, End storage.Offset
+	// HighWatermark of a log that began anew under another epoch than it follows, and has not
+	// come as far as its producers: where these end. Who does not have the same up to there
+	// must have it begin anew once more.
+	HighWatermark storage.Offset
+
+	LogStart, LocalStart, Uploaded, Synced, End storage.Offset
 }
 
 // History returns the log's.
@@ -42,6 +47,9 @@ func (l *Log) History() History {
 	}
 	if h.Leads {
 		h.Epoch = l.epoch
+	}
+	if ahead := l.asOf > h.HighWatermark && l.asOfEpoch != l.followed; !guard.Check("log.history-as-of", !ahead) {
+		h.HighWatermark = l.asOf
 	}
 	h.Epochs = make([]EpochStart, len(l.epochs))
 	for i, e := range l.epochs {

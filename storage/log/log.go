@@ -43,6 +43,7 @@ type Log struct {
 	newest       storage.Epoch // that was led or followed since the start
 	told         told
 	asOf         storage.Offset // below it, batches are in producers and transactions already: see Restart
+	asOfEpoch    storage.Epoch  // that was followed when they were taken
 	epochs       epochs
 	producers    producers // nil: none
 	transactions transactions
@@ -334,13 +335,17 @@ func (l *Log) state(local storage.Offset) state {
 func (l *Log) writeState(freed *release) error {
 	s := l.state(l.localStart)
 	parts := s.encode(maxStatePart)
+	h := wal.Header{Kind: wal.KindState, Partition: l.id, Epoch: l.epochs.latest(), Offset: s.highWatermark}
+	if l.asOf > s.highWatermark {
+		h.Epoch = l.asOfEpoch
+	}
 	refs := make([]wal.Ref, 0, len(parts))
 	for i, part := range parts {
 		var c wal.Completion
 		if i == len(parts)-1 {
 			c = freed
 		}
-		ref, err := l.store.wal.Append(wal.Header{Kind: wal.KindState, Partition: l.id, Epoch: l.epochs.latest(), Offset: s.highWatermark}, part, c)
+		ref, err := l.store.wal.Append(h, part, c)
 		if err != nil {
 			// The parts that were written count for nothing without the last.
 			l.store.wal.ReleaseAll(refs)

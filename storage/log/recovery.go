@@ -27,7 +27,8 @@ type replayed struct {
 	sent   []replayedBatch
 	epochs epochs
 
-	state     state // the last whole one
+	state     state         // the last whole one
+	under     storage.Epoch // of its frame
 	stateRefs []wal.Ref
 	stated    bool
 	part      state // one that is not whole yet
@@ -184,7 +185,7 @@ func (rec *recovery) replayState(r *replayed, h wal.Header, ref wal.Ref, payload
 		return
 	}
 	rec.needless = append(rec.needless, r.stateRefs...)
-	r.state, r.stateRefs, r.stated = r.part, r.partRefs, true
+	r.state, r.under, r.stateRefs, r.stated = r.part, h.Epoch, r.partRefs, true
 	r.part, r.partRefs = state{}, nil
 	r.localStart = max(r.localStart, r.state.localStart)
 	r.epochs = slices.Clone(r.state.epochs)
@@ -265,7 +266,7 @@ func (s *Store) recoverLog(l *Log, r *replayed, rec *recovery, now time.Time) er
 	l.replica.synced = l.end
 	l.replica.highWatermark = max(r.state.highWatermark, l.localStart)
 	if r.state.asOf > l.replica.highWatermark {
-		l.asOf = r.state.asOf
+		l.asOf, l.asOfEpoch = r.state.asOf, r.under
 	}
 	l.epochs = r.epochs
 	l.stateAsOf, l.stateEpoch = r.state.highWatermark, r.state.epochs.latest()

@@ -52,12 +52,25 @@ func decodeReplicaState(b []byte) (logStart storage.Offset, s state, err error) 
 // Restart has a log that follows the epoch begin anew at an offset where nothing is
 // missing, because the bucket has what lies before: all its batches are given up, and
 // what must be known of those before is taken from the leader's [Log.ReplicaState]. It
-// does not give up what is committed here: a log whose leader lost that, and was elected
-// all the same, is dropped and made anew ([Store.DropPartition]). Until the log has
+// does not give up what is committed here: see [Log.RestartDiscarding]. Until the log has
 // reached the leader's high watermark as of the state, it can follow, also after a
 // restart of the process, but is led only without knowing producers. Errors: ErrFenced, *OffsetOutOfRangeError, ErrFull,
 // *ReplicaError for a state that does not hold together, and why the log serves nothing.
 func (l *Log) Restart(at storage.Offset, encoded []byte, leaderEpoch storage.Epoch) error {
+	return l.restartAt(at, encoded, leaderEpoch, false)
+}
+
+// RestartDiscarding is Restart for a log that holds what its leader does not, though it is
+// committed here: the leader was elected without it, as somebody asked for, or has it and
+// sends it again. What the log has goes, and its high watermark may move back. It is for
+// replicas that nobody counts upon: in no ISR or ELR. Errors: those of Restart;
+// *OffsetOutOfRangeError before the log start.
+func (l *Log) RestartDiscarding(at storage.Offset, encoded []byte, leaderEpoch storage.Epoch) error {
+	return l.restartAt(at, encoded, leaderEpoch, true)
+}
+
+// restartAt does Restart, or, with discard, RestartDiscarding.
+func (l *Log) restartAt(at storage.Offset, encoded []byte, leaderEpoch storage.Epoch, discard bool) error {
 	logStart, s, err := decodeReplicaState(encoded)
 	if err == nil && s.localStart != at {
 		err = fmt.Errorf("%w: it is of a log that begins at %d", errState, s.localStart)
@@ -71,7 +84,7 @@ func (l *Log) Restart(at storage.Offset, encoded []byte, leaderEpoch storage.Epo
 	}
 	defer l.store.wal.Unadmit(admitted)
 	l.mu.Lock()
-	woken, err := l.restart(logStart, &s, leaderEpoch)
+	woken, err := l.restart(logStart, &s, leaderEpoch, discard)
 	l.mu.Unlock()
 	wake(woken)
 	if err != nil {
@@ -81,8 +94,8 @@ func (l *Log) Restart(at storage.Offset, encoded []byte, leaderEpoch storage.Epo
 	return nil
 }
 
-// restart does Restart. l.mu is held.
-func (l *Log) restart(logStart storage.Offset, s *state, leaderEpoch storage.Epoch) ([]Waiter, error) {
+// restart does restartAt. l.mu is held.
+func (l *Log) restart(logStart storage.Offset, s *state, leaderEpoch storage.Epoch, discard bool) ([]Waiter, error) {
 	at := s.localStart
 	if l.refused != nil {
 		return nil, l.refused
@@ -90,7 +103,7 @@ func (l *Log) restart(logStart storage.Offset, s *state, leaderEpoch storage.Epo
 	if l.followed == storage.NoEpoch || !guard.Check("log.restart-epoch", leaderEpoch == l.followed) {
 		return nil, fmt.Errorf("under epoch %d, %d is followed: %w", leaderEpoch, l.followed, ErrFenced)
 	}
-	if !guard.Check("log.restart-committed", at >= l.replica.highWatermark) {
+	if !guard.Check("log.restart-committed", at >= l.replica.highWatermark || discard && at >= l.logStart) {
 		return nil, &OffsetOutOfRangeError{Offset: at, LogStart: l.replica.highWatermark, End: math.MaxInt64}
 	}
 	// The log is dropped, and there is another from here on: so a start that finds but a
@@ -110,7 +123,7 @@ func (l *Log) restart(logStart storage.Offset, s *state, leaderEpoch storage.Epo
 	}
 	l.localStart, l.released, l.uploaded, l.end = at, at, at, at
 	l.replica.synced, l.replica.highWatermark, l.replica.told = at, at, storage.NoOffset
-	l.epochs, l.asOf = s.epochs.trim(l.logStart).truncate(at), s.asOf
+	l.epochs, l.asOf, l.asOfEpoch = s.epochs.trim(l.logStart).truncate(at), s.asOf, leaderEpoch
 	l.store.uncountProducers(len(l.producers))
 	l.producers = s.producers
 	l.store.takeProducers(l.producers)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -29,7 +30,10 @@ type FollowerOptions struct {
 	// Following returns the log of a partition, and whom and which epoch it follows by the
 	// metadata that is carried out; nil: none.
 	Following func(id storage.PartitionID) (l *log.Log, leader int32, epoch storage.Epoch)
-	Log       *slog.Logger // nil: none
+	// Counted reports whether this broker is in sync, or eligible, in a partition by the
+	// metadata that is carried out: held to have all that was acknowledged.
+	Counted func(id storage.PartitionID) bool
+	Log     *slog.Logger // nil: none
 }
 
 // Follower takes what leaders push. It implements [rpc.PushHandler]. All methods are safe
@@ -69,6 +73,16 @@ func NewFollower(o FollowerOptions) *Follower {
 
 // Bytes is how many bytes of batches were taken.
 func (f *Follower) Bytes() int64 { return f.bytes.Load() }
+
+// Fed is when the leader of a partition was heard last that feeds it; zero: none does.
+func (f *Follower) Fed(id storage.PartitionID) (last time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s := f.current[id]; s != nil && s.began.Load() {
+		last = time.Unix(0, s.in.heard.Load())
+	}
+	return last
+}
 
 // Changed ends what is fed to a partition under another epoch than the one it follows
 // now; NoEpoch: it follows none. The leader of old is told.
@@ -131,6 +145,7 @@ type intake struct {
 	f      *Follower
 	leader rpc.Incarnation
 	stream *rpc.FollowerStream
+	heard  atomic.Int64  // when the newest message came, ns since 1970
 	wake   chan struct{} // holds a token while there is something to say
 	opens  chan rpc.Push
 
@@ -162,6 +177,7 @@ func (in *intake) serve(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		in.heard.Store(time.Now().UnixNano())
 		err = in.take(ctx, m)
 		m.Done()
 		if err != nil {
@@ -235,7 +251,7 @@ func (s *session) obey(ctx context.Context, e *rpc.Push) error {
 		}
 		state := s.state
 		s.state = nil
-		if err := s.log.Restart(e.Offset, state, s.epoch); err != nil {
+		if err := s.restart(e.Offset, state); err != nil {
 			return err
 		}
 	case rpc.PushRecords:
@@ -258,6 +274,23 @@ func (s *session) obey(ctx context.Context, e *rpc.Push) error {
 		// What an earlier session appended may have come to disk since the history.
 		s.confirm(s.log.Progress().Synced)
 	}
+	return nil
+}
+
+// restart has the log begin anew. Where that gives up what is committed here the leader
+// has not got it, or has it and sends it again: that is for a replica that is held to have
+// nothing. Of one that is, it would be what was acknowledged.
+func (s *session) restart(at storage.Offset, state []byte) error {
+	err := s.log.Restart(at, state, s.epoch)
+	if _, has := errors.AsType[*log.OffsetOutOfRangeError](err); !has || !guard.Check("replication.counted-discards-nothing", !s.in.f.o.Counted(s.partition)) {
+		return err
+	}
+	h := s.log.History()
+	if err := s.log.RestartDiscarding(at, state, s.epoch); err != nil {
+		return err
+	}
+	s.in.f.o.Log.Warn("a replica gave up what it had, to begin anew as its leader has it: the leader was elected without some of it, or sends it again",
+		"partition", s.partition, "epoch", s.epoch, "leader", s.in.leader.Broker, "from", at, "was-committed", h.HighWatermark, "ended", h.End)
 	return nil
 }
 

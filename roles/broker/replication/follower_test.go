@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -106,5 +107,46 @@ func TestAFeedThatMovesIsServed(t *testing.T) {
 	}
 	if got, _ := k.tail.take(time.Now()); got != f {
 		t.Error("it waits for ever")
+	}
+}
+
+// A replica that is held to have all that was acknowledged gives none of it up, whatever a
+// leader says; one that is not begins anew as its leader has it.
+func TestWhoIsCountedUponDiscardsNothing(t *testing.T) {
+	led, followed := testStore(t), testStore(t)
+	id, leads := testLog(t, led, 0, log.Replicas{})
+	state, at, err := leads.ReplicaState()
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, led, leads, 10)
+	l, err := followed.Create(id, log.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.BecomeFollower(1); err != nil {
+		t.Fatal(err)
+	}
+	read, err := leads.Read(log.ReadRequest{MaxBytes: 1 << 20, Isolation: log.LogEnd})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Release()
+	if err := followed.AdmitReplica(t.Context(), read.Bytes); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(l.AppendReplicated(read.Batches[0], 1, nil), followed.Flush(t.Context()), l.SetHighWatermark(1, 1)); err != nil {
+		t.Fatal(err)
+	}
+	counted := true
+	f := testFollower()
+	f.o.Counted = func(storage.PartitionID) bool { return counted }
+	s := &session{in: &intake{f: f}, partition: id, log: l, epoch: 1}
+	if err := s.restart(at, state); err == nil || l.HighWatermark() != 1 {
+		t.Errorf("%v, committed to %d", err, l.HighWatermark())
+	}
+	counted = false
+	if err := s.restart(at, state); err != nil || l.End() != 0 || l.HighWatermark() != 0 {
+		t.Errorf("%v, it ends at %d", err, l.End())
 	}
 }

@@ -25,6 +25,7 @@ func (l *Leader) keep(ctx context.Context) {
 		case <-ticker.C:
 			look = l.all()
 			l.pace(time.Now(), look)
+			l.press(look)
 		}
 		l.propose(ctx, look)
 	}
@@ -64,6 +65,27 @@ func (l *Leader) pace(now time.Time, of []*led) {
 		p.mu.Lock()
 		p.isr.pace(now, took)
 		p.mu.Unlock()
+	}
+}
+
+// press says of partitions how full the fullest WAL is among their followers in sync.
+func (l *Leader) press(of []*led) {
+	l.mu.Lock()
+	full := make(map[int32]uint16, len(l.links))
+	for id, k := range l.links {
+		k.mu.Lock()
+		full[id] = max(k.tail.fullness, k.catchUp.fullness)
+		k.mu.Unlock()
+	}
+	l.mu.Unlock()
+	for _, p := range of {
+		fullest := uint16(0)
+		p.mu.Lock()
+		for _, id := range p.isr.committed {
+			fullest = max(fullest, full[id])
+		}
+		p.mu.Unlock()
+		p.fullest.Store(uint32(fullest))
 	}
 }
 

@@ -64,6 +64,9 @@ type Partition struct {
 	Replicas, ISR  []int32
 	MinInSync      int
 	MetadataOffset uint64 // of an image that has the leader epoch
+	// Fullest is set to how full the fullest WAL is among the followers in sync, in
+	// thousandths of what produce may take, a beat ago at most; nil: nobody asks.
+	Fullest *atomic.Uint32
 }
 
 // counts are for metrics.
@@ -78,6 +81,7 @@ type led struct {
 	log      *log.Log
 	epoch    storage.Epoch
 	metadata uint64
+	fullest  *atomic.Uint32
 	feeds    atomic.Pointer[[]*feed]
 
 	setting sync.Mutex // held while the log is told whom it waits for; before mu
@@ -146,7 +150,11 @@ func (l *Leader) Lead(now time.Time, is Partition) {
 		before, p = p, nil
 	}
 	if p == nil {
-		p = &led{leader: l, id: is.ID, log: is.Log, epoch: is.LeaderEpoch, metadata: is.MetadataOffset}
+		p = &led{leader: l, id: is.ID, log: is.Log, epoch: is.LeaderEpoch, metadata: is.MetadataOffset, fullest: is.Fullest}
+		if p.fullest == nil {
+			p.fullest = new(atomic.Uint32)
+		}
+		p.fullest.Store(0)
 		start := is.Log.Progress().End
 		for _, e := range is.Log.History().Epochs {
 			if e.Epoch == is.LeaderEpoch {
@@ -316,4 +324,28 @@ func (l *Leader) Heard(id storage.PartitionID) (last time.Time) {
 		}
 	}
 	return last
+}
+
+// Holds reports whether a follower in sync has all of a partition before an offset on
+// disk, by what it has confirmed, and was heard of within a time.
+func (l *Leader) Holds(id storage.PartitionID, follower int32, offset storage.Offset, within time.Duration) bool {
+	l.mu.Lock()
+	p := l.led[id]
+	l.mu.Unlock()
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	m := p.isr.member(follower)
+	holds := m != nil && m.epoch != 0 && m.confirmed >= offset && slices.Contains(p.isr.committed, follower)
+	p.mu.Unlock()
+	if !holds {
+		return false
+	}
+	for _, f := range *p.feeds.Load() {
+		if f.link.peer.Broker == follower {
+			return time.Since(f.heard()) < within
+		}
+	}
+	return false
 }

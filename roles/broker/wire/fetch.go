@@ -151,6 +151,7 @@ type FetchResult struct {
 	Aborted   []AbortedTransaction
 	Batches   [][]byte
 	Bytes     int       // the sum of their lengths
+	Preferred int32     // broker to read from instead, -1: this one; v11 and later (KIP-392)
 	Leader    *Leader   // v12 and later
 	Diverging *EpochEnd // v12 and later (KIP-595)
 }
@@ -226,7 +227,7 @@ func (w *FetchResponse) Partition(p *FetchResult) {
 	}
 	b = w.appendAborted(b, p.Aborted)
 	if w.version >= 11 {
-		b = appendInt32(b, -1) // preferred read replica
+		b = appendInt32(b, p.Preferred)
 	}
 	if w.flex {
 		b = appendUvarint(b, uint32(p.Bytes)+1)

@@ -383,6 +383,9 @@ func randomFetchResult(rng *rand.Rand, version int16) (FetchResult, kmsg.FetchRe
 	wp := kmsg.NewFetchResponseTopicPartition()
 	wp.Partition, wp.ErrorCode, wp.HighWatermark, wp.LastStableOffset = p.Index, p.ErrorCode, int64(p.HighWatermark), int64(p.LastStable)
 	wp.LogStartOffset = int64(p.LogStart)
+	if p.Preferred = int32(rng.IntN(4)) - 1; version >= 11 {
+		wp.PreferredReadReplica = p.Preferred
+	}
 	wp.AbortedTransactions = nil
 	if rng.IntN(2) == 0 {
 		p.Aborted, wp.AbortedTransactions = []AbortedTransaction{}, []kmsg.FetchResponseTopicPartitionAbortedTransaction{}
