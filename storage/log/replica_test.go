@@ -13,8 +13,8 @@ import (
 type naiveReplica struct {
 	synced, taken, highWatermark, told storage.Offset
 	early, leads                       bool
-	of                          Replicas
-	confirmed                   map[int32]storage.Offset
+	of                                 Replicas
+	confirmed                          map[int32]storage.Offset
 }
 
 func (n *naiveReplica) judge(minInSync int) {
