@@ -46,7 +46,7 @@ func ignoredTopicKeys() []IgnoredTopicKey {
 		{Name: "compression.lz4.level", Synonym: "compression.lz4.level", Why: "as compression.gzip.level", within: whole(1, 17)},
 		{Name: "compression.zstd.level", Synonym: "compression.zstd.level", Why: "as compression.gzip.level", within: whole(-131072, 22)},
 		{Name: "file.delete.delay.ms", Synonym: "log.segment.delete.delay.ms", Why: noSegments, within: whole(0, math.MaxInt64)},
-		{Name: "flush.messages", Synonym: "log.flush.interval.messages", Why: "every batch is on disk before it is acked, unless wal.sync says otherwise", within: whole(1, math.MaxInt64)},
+		{Name: "flush.messages", Synonym: "log.flush.interval.messages", Why: "every batch is on disk before it is acked, unless wal.sync or rustmq.durability says otherwise", within: whole(1, math.MaxInt64)},
 		{Name: "flush.ms", Synonym: "log.flush.interval.ms", Why: "as flush.messages", within: whole(0, math.MaxInt64)},
 		{Name: "follower.replication.throttled.replicas", Why: noReplication, within: throttledReplicas},
 		{Name: "index.interval.bytes", Synonym: "log.index.interval.bytes", Why: noSegments, within: whole(0, math.MaxInt32)},

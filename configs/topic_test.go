@@ -20,7 +20,7 @@ func TestTopicConfigsAreChecked(t *testing.T) {
 		{"min.cleanable.dirty.ratio", "1.1"}, {"min.cleanable.dirty.ratio", "-1"}, {"min.cleanable.dirty.ratio", "NaN"}, {"min.cleanable.dirty.ratio", "half"},
 		{"delete.retention.ms", "-1"}, {"min.compaction.lag.ms", "-1"}, {"max.compaction.lag.ms", "0"}, {"compression.type", "rar"},
 		{"max.message.bytes", "0"}, {"max.message.bytes", "x"}, {"min.insync.replicas", "0"}, {"message.timestamp.type", ""},
-		{"rustmq.expect.offset", ""}, {"rustmq.expect.offset", "1"},
+		{"rustmq.expect.offset", ""}, {"rustmq.expect.offset", "1"}, {"rustmq.durability", ""}, {"rustmq.durability", "disk"},
 	} {
 		if err := configs.ValidateTopicConfig(wrong[0], wrong[1]); err == nil {
 			t.Errorf("%s = %q is taken", wrong[0], wrong[1])

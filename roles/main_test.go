@@ -205,6 +205,23 @@ func TestAdminTopics(t *testing.T) {
 	if topic.Partitions != 4 || len(topic.Configs) != 1 || topic.Configs["compression.type"] != "zstd" || !strings.Contains(topic.Durability, "synced") {
 		t.Errorf("described as %+v", topic)
 	}
+	if out := admin(1, "alter", "t", "--set", "rustmq.durability=memory"); !strings.Contains(out, "fixed when a topic is made") {
+		t.Errorf("another durability: %s", out)
+	}
+	if out := admin(1, "create", "m", "--config", "rustmq.durability=none"); !strings.Contains(out, "not one of wal, memory") {
+		t.Errorf("an unknown durability: %s", out)
+	}
+	admin(0, "create", "m", "--config", "rustmq.durability=memory")
+	if out := admin(0, "describe", "m"); !strings.Contains(out, "in this node's memory (rustmq.durability = memory)") {
+		t.Errorf("a topic of memory is described as %s", out)
+	}
+	if code, _, stderr := rustmq(t, "hello\n", "produce", "m", "-b", n.Kafka()); code != 0 {
+		t.Errorf("produce to it: exit %d, %s", code, stderr)
+	}
+	if code, stdout, stderr := rustmq(t, "", "consume", "m", "-b", n.Kafka(), "-n", "1"); code != 0 || stdout != "hello\n" {
+		t.Errorf("consume from it: exit %d, %q, %s", code, stdout, stderr)
+	}
+	admin(0, "delete", "m")
 	admin(0, "delete", "t", "--dry-run")
 	if out := admin(0, "list", "-o", "yaml"); !strings.Contains(out, "name: t") {
 		t.Errorf("list: %s", out)

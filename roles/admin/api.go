@@ -244,14 +244,18 @@ func (a api) view(t *metadata.Topic) Topic {
 		out.ReplicationFactor = max(out.ReplicationFactor, len(p.Replicas))
 		out.PartitionList = append(out.PartitionList, view)
 	}
-	out.Durability = durability(out.ReplicationFactor, a.ackBeforeSync)
+	out.Durability = durability(configs.Durability(t.Configs), out.ReplicationFactor, a.ackBeforeSync)
 	return out
 }
 
-// durability says what an ack of a topic means, where it comes so long before the
-// disk; 0: after it.
-func durability(replicas int, before time.Duration) string {
+// durability says what an ack of a topic of that rustmq.durability means, where it comes so
+// long before the disk; 0: after it.
+func durability(kind string, replicas int, before time.Duration) string {
 	switch {
+	case kind == configs.MemoryDurability && replicas <= 1:
+		return "an ack (acks=1 or all) means: in this node's memory (rustmq.durability = memory); kill -9 or a power cut can lose the last records, also such as were consumed"
+	case kind == configs.MemoryDurability:
+		return "acks=all means: in the memory of every in-sync replica (rustmq.durability = memory), so that the loss of some of them loses nothing, and a power cut of all can lose the last records, also such as were consumed; acks=1 means: in the leader's memory, and can be lost with it"
 	case replicas <= 1 && before > 0:
 		return fmt.Sprintf("an ack (acks=1 or all) means: written, and not yet synced to this node's disk (wal.sync = interval); it survives kill -9, and a power cut can lose the last %v", before)
 	case before > 0:

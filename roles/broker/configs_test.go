@@ -302,7 +302,7 @@ func TestSynonymsAreKafkas(t *testing.T) {
 	n := startNode(t)
 	for key, want := range map[string]string{
 		"flush.messages": "log.flush.interval.messages", "segment.bytes": "log.segment.bytes", "cleanup.policy": "log.cleanup.policy",
-		"flush.ms": "", "segment.ms": "", "rustmq.expect.offset": "",
+		"flush.ms": "", "segment.ms": "", "rustmq.expect.offset": "", "rustmq.durability": "",
 	} {
 		got := n.Broker.topicConfigs(nil, 1, []string{key})
 		if len(got) != 1 || got[0].Value == nil || got[0].Source != kmsg.ConfigSourceDefaultConfig {

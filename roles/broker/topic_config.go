@@ -46,6 +46,8 @@ func (b *Broker) logConfig(t *metadata.Topic, p *metadata.Partition) log.Config 
 			c.TimestampAfterMax = timeBound(value)
 		case "message.timestamp.before.max.ms":
 			c.TimestampBeforeMax = timeBound(value)
+		case configs.DurabilityKey:
+			c.EarlyAcks = value == configs.MemoryDurability && !t.Internal
 		case "rustmq.expect.offset":
 			c.ExpectOffset = value == "true"
 		case "message.timestamp.type":

@@ -305,6 +305,27 @@ func TestAlterConfigs(t *testing.T) {
 	}
 }
 
+// TestDurabilityIsFixed: what an ack means to those who got one does not change behind them.
+func TestDurabilityIsFixed(t *testing.T) {
+	c := open(t, Options{})
+	register(t, c, 1, 1)
+	memory := defaults("memory")
+	memory.Configs = map[string]string{"rustmq.durability": "memory"}
+	create(t, c, memory)
+	create(t, c, defaults("wal"))
+	alter := func(name string, ops ...ConfigOp) error {
+		return c.AlterConfigs(t.Context(), []ConfigChange{{metadata.TopicResource, name, ops}}, false)[0]
+	}
+	wantCode(t, "to wal", alter("memory", ConfigOp{"rustmq.durability", SetConfig, "wal"}), metadata.InvalidConfig)
+	wantCode(t, "to the default", alter("memory", ConfigOp{"k", SetConfig, "v"}, ConfigOp{"rustmq.durability", DeleteConfig, ""}), metadata.InvalidConfig)
+	wantCode(t, "to memory", alter("wal", ConfigOp{"rustmq.durability", SetConfig, "memory"}), metadata.InvalidConfig)
+	for name, is := range map[string]string{"memory": "memory", "wal": "wal"} {
+		if err := alter(name, ConfigOp{"k", SetConfig, "v"}, ConfigOp{"rustmq.durability", SetConfig, is}); err != nil {
+			t.Errorf("%s, as it is: %v", name, err)
+		}
+	}
+}
+
 // A topic's configs are checked as they would be together: those that a change leaves
 // as they are, too, and what all brokers were given.
 func TestTopicConfigsAreCheckedTogether(t *testing.T) {

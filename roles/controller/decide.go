@@ -11,6 +11,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // maxDefaultReplicas is the replication factor of a topic that names none, as
@@ -215,6 +216,12 @@ func (r rules) decideConfigs(image *metadata.Image, change ConfigChange) (*pb.Al
 			return nil, metadata.Errorf(metadata.InvalidConfig, "%v", err)
 		}
 		command.Set = append(command.Set, &pb.ConfigEntry{Key: op.Key, Value: value})
+	}
+	if change.Type == metadata.TopicResource {
+		was, is := configs.Durability(values), configs.Durability(resulting(values, command))
+		if !guard.Check("controller.durability-fixed", is == was) {
+			return nil, metadata.Errorf(metadata.InvalidConfig, "%s is fixed when a topic is made, and is %s here: make another topic for %s", configs.DurabilityKey, was, is)
+		}
 	}
 	if together != nil {
 		if err := together(resulting(values, command)); err != nil {

@@ -16,9 +16,9 @@ import (
 type AppendOptions struct {
 	// Epoch is the leader epoch that the caller believes in. NoEpoch: any.
 	Epoch storage.Epoch
-	// LeaderOnly asks for an answer once this broker has the records on disk
-	// (acks=1), even if the high watermark has not passed them. acks=0 may use
-	// it too; there is no quicker answer.
+	// LeaderOnly asks for an answer once this broker has the records on disk, or with
+	// Config.EarlyAcks in memory (acks=1), even if the high watermark has not passed
+	// them. acks=0 may use it too; there is no quicker answer.
 	LeaderOnly bool
 	// Internal says that the broker itself appends: the share of the WAL that a
 	// partition may hold does not count, control batches are admitted, and batches
@@ -47,7 +47,8 @@ type AppendResult struct {
 
 // Appended is told how an append ended, exactly once. It must not block. What is
 // committed is told in the order of the log, on the WAL's goroutine or that of who
-// confirms; an error, or the answer to a duplicate, by Append itself too.
+// confirms; an error, the answer to a duplicate, or any with Config.EarlyAcks, by Append
+// itself too.
 type Appended interface{ Appended(AppendResult) }
 
 // Append appends one record batch, which it stamps in place; records may be
@@ -68,6 +69,7 @@ func (l *Log) Append(now time.Time, records []byte, o AppendOptions, done Append
 	if err != nil {
 		l.Refused(records, err)
 	} else if !answered {
+		l.commitHeld()
 		l.tellObserver()
 	}
 	tell(done, result, answered, err)
@@ -228,7 +230,34 @@ func (l *Log) appendBatch(now time.Time, b batch.Batch, o AppendOptions, done Ap
 		p.appendTime = b.MaxTimestamp()
 	}
 	p.epoch = l.epoch
-	return l.place(b, p, now.UnixMilli())
+	if !l.replica.early {
+		return l.place(b, p, now.UnixMilli())
+	}
+	disk := l.store.newPending(l, nil) // the disk answers nobody, it only is waited for by uploads
+	disk.base, disk.last, disk.epoch, disk.leaderOnly = p.base, p.last, p.epoch, true
+	if err := l.place(b, disk, now.UnixMilli()); err != nil {
+		p.recycle()
+		return err
+	}
+	l.replica.took(l.end)
+	if o.LeaderOnly {
+		l.passed = append(l.passed, p)
+	} else {
+		l.parked = append(l.parked, p)
+	}
+	return nil
+}
+
+// commitHeld lets the high watermark pass what acks do not wait for the disk for, and
+// answers it.
+func (l *Log) commitHeld() {
+	if !l.config.Load().EarlyAcks {
+		return
+	}
+	l.mu.Lock()
+	o := l.advance()
+	l.mu.Unlock()
+	o.tell(l)
 }
 
 // place hands a batch that is stamped for the log's end to the WAL, which tells p, and
@@ -260,7 +289,7 @@ func (l *Log) place(b batch.Batch, p *pending, millis int64) error {
 func (l *Log) rememberBatch(id int64, sent sentBatch, transactional bool, millis int64) {
 	l.handOver(id)
 	l.stale++
-	if l.producers.add(id, sent, transactional, l.replica.highWatermark, millis) {
+	if l.producers.add(id, sent, transactional, l.replica.durable(), millis) {
 		l.noteTransactions(func(t *transactions) { t.begin(id, sent.base()) })
 		l.endVerification(id, nil)
 	}

@@ -13,9 +13,10 @@ import (
 )
 
 // Replicated is told, exactly once, that replicated batches are on disk, or never will
-// be. It must not block. It is called on the WAL's goroutine, in the order of the log.
+// be. It must not block. It is called on the WAL's goroutine, in the order of the log;
+// with Config.EarlyAcks by [Log.AppendReplicated], once they are in memory.
 type Replicated interface {
-	// Replicated says where what is on disk of the log ends now. By the time that a
+	// Replicated says where what this broker confirms of the log ends now. By the time that a
 	// leader is told, the log may have been shortened: what goes to another stream than
 	// the batches came by is [Log.Progress], asked anew. Errors: ErrFenced,
 	// the batches were taken back before they were on disk; ErrDead.
@@ -34,6 +35,7 @@ type History struct {
 	// must have it begin anew once more.
 	HighWatermark storage.Offset
 
+	// Synced is as in [Progress].
 	LogStart, LocalStart, Uploaded, Synced, End storage.Offset
 }
 
@@ -43,7 +45,7 @@ func (l *Log) History() History {
 	defer l.mu.Unlock()
 	h := History{
 		Epoch: l.followed, Leads: l.epoch != storage.NoEpoch, LogStart: l.logStart, LocalStart: l.localStart, Uploaded: l.uploaded,
-		HighWatermark: l.replica.highWatermark, Synced: l.replica.synced, End: l.end,
+		HighWatermark: l.replica.highWatermark, Synced: l.replica.held, End: l.end,
 	}
 	if h.Leads {
 		h.Epoch = l.epoch
@@ -119,7 +121,7 @@ func replicaBytes(n int) int { return n + (n/batch.HeaderSize+1)*frameOverhead }
 // AppendReplicated appends batches as the leader of the epoch has them: whole,
 // stamped, the first at the log's end (where Restart made that lie within a batch, this
 // one), and checked against their CRCs. records may be reused when it returns. done, which may be nil, is
-// told once they are on disk, unless an error is returned: then those before the one it
+// told once they are on disk, or in memory with Config.EarlyAcks, unless an error is returned: then those before the one it
 // is about are in the log all the same, as its end says.
 //
 // The caller has admitted len(records) by [Store.AdmitReplica]; this gives it back.
@@ -134,8 +136,20 @@ func (l *Log) AppendReplicated(records []byte, leaderEpoch storage.Epoch, done R
 	l.takeTold()
 	millis := l.store.o.Now().UnixMilli()
 	l.mu.Lock()
-	err := l.appendReplicated(records, leaderEpoch, millis, done)
+	early := l.replica.early
+	disk := done
+	if early {
+		disk = nil
+	}
+	err := l.appendReplicated(records, leaderEpoch, millis, disk)
+	held := l.replica.held
 	l.mu.Unlock()
+	if early {
+		l.commitHeld()
+		if done != nil && err == nil {
+			done.Replicated(held, nil)
+		}
+	}
 	l.tellObserver()
 	return err
 }
@@ -236,6 +250,7 @@ func (l *Log) appendOneReplicated(b batch.Batch, done Replicated, millis int64) 
 		}
 		return err
 	}
+	l.replica.took(l.end)
 	l.epochs = l.epochs.begin(b.LeaderEpoch(), b.BaseOffset())
 	switch {
 	case !remembers:
@@ -260,7 +275,7 @@ func (s *Store) countReplicated() bool {
 
 // SetHighWatermark says how far the leader of the epoch has committed what the log has
 // of it, or will have: the log's high watermark is the smaller of that and of what is
-// on disk here, and never moves back. Errors: ErrFenced, the log follows another epoch,
+// on disk here, or with Config.EarlyAcks in memory, and never moves back. Errors: ErrFenced, the log follows another epoch,
 // and why it serves nothing.
 func (l *Log) SetHighWatermark(highWatermark storage.Offset, leaderEpoch storage.Epoch) error {
 	l.mu.Lock()

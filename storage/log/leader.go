@@ -63,7 +63,7 @@ func (l *Log) BecomeLeader(epoch storage.Epoch) error {
 	}
 	// What was recovered is on disk: with one replica that is all it takes.
 	o := l.advance()
-	l.producers.settle(l.replica.highWatermark)
+	l.producers.settle(l.replica.durable())
 	l.mu.Unlock()
 	o.tell(l)
 	return nil
@@ -145,7 +145,8 @@ func (l *Log) SetReplicas(r Replicas) {
 	o.tell(l)
 }
 
-// Confirm says that a follower has what is led under the epoch on disk up to an offset.
+// Confirm says that a follower has what is led under the epoch up to an offset: on disk, but
+// with Config.EarlyAcks.
 // Of several that come the largest counts; they count for nothing once the epoch ends,
 // or the follower is forgotten. Errors: ErrFenced, another epoch is led.
 func (l *Log) Confirm(replica int32, synced storage.Offset, leaderEpoch storage.Epoch) error {
@@ -256,6 +257,7 @@ func (l *Log) Expire(now time.Time) {
 type Progress struct {
 	Epoch storage.Epoch // that is led; NoEpoch: none, and the rest is not for followers
 
+	// Synced is what this broker has on disk; with Config.EarlyAcks, what it has at all.
 	LogStart, HighWatermark, Synced, End storage.Offset
 }
 
@@ -264,7 +266,7 @@ type Progress struct {
 func (l *Log) Progress() Progress {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Progress{Epoch: l.epoch, LogStart: l.logStart, HighWatermark: l.replica.highWatermark, Synced: l.replica.synced, End: l.end}
+	return Progress{Epoch: l.epoch, LogStart: l.logStart, HighWatermark: l.replica.highWatermark, Synced: l.replica.held, End: l.end}
 }
 
 // Latest is [Log.Offsets] for who asks where a log that is led ends: that is known only

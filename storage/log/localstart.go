@@ -126,7 +126,7 @@ func (l *Log) startAt(offset storage.Offset, restate bool) error {
 	freed.refs = l.index.trim(offset, freed.refs)
 	l.store.indexBytes.Add(l.index.bytes - before)
 	l.end = max(l.end, offset)
-	l.replica.synced = max(l.replica.synced, offset)
+	l.replica.onDisk(offset)
 	return nil
 }
 

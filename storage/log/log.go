@@ -75,6 +75,8 @@ func (l *Log) SetConfig(c Config) {
 	c.MinInSync = max(1, c.MinInSync)
 	l.mu.Lock()
 	l.config.Store(&c)
+	l.replica.early = l.replica.early || c.EarlyAcks
+	l.replica.took(l.end)
 	o := l.advance() // fewer replicas may be enough now, or more be wanted
 	l.mu.Unlock()
 	o.tell(l)
@@ -97,7 +99,7 @@ func (l *Log) LogStart() storage.Offset {
 }
 
 // HighWatermark is the offset below which records are readable: they are on disk
-// on every replica in sync.
+// on every replica in sync, or in its memory with Config.EarlyAcks.
 func (l *Log) HighWatermark() storage.Offset {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -265,7 +267,7 @@ func (l *Log) truncate(offset storage.Offset, epoch storage.Epoch) (cancelled []
 	}
 	l.store.indexBytes.Add(l.index.bytes - before)
 	l.end = offset
-	l.replica.synced = min(l.replica.synced, offset)
+	l.replica.shorten(offset)
 	if l.followed != epoch {
 		l.rest()
 	}

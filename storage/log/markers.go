@@ -46,6 +46,7 @@ const bumpedEpochs = 2
 func (l *Log) AppendMarker(ctx context.Context, now time.Time, m Marker, o MarkerOptions, done Appended) {
 	result, answered, err := l.appendMarker(ctx, now, m, o, done)
 	if err == nil && !answered {
+		l.commitHeld()
 		l.tellObserver()
 	}
 	tell(done, result, answered, err)
@@ -147,7 +148,7 @@ func markOf(b batch.Batch, coordinatorEpoch int32) mark {
 func (l *Log) rememberMarker(id int64, m mark, commit bool, millis int64) {
 	l.handOver(id)
 	l.stale++
-	first := l.producers.mark(id, m, l.replica.highWatermark, millis)
+	first := l.producers.mark(id, m, l.replica.durable(), millis)
 	if first != storage.NoOffset {
 		l.noteTransactions(func(t *transactions) { t.end(id, first, m.offset, commit, l.store.o.Tiered) })
 	}

@@ -2,6 +2,7 @@ package log
 
 import (
 	"errors"
+	"fmt"
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
@@ -136,6 +137,9 @@ func (l *Log) scan(at storage.Offset, is func(*batch.Record) bool) (next, offset
 	}
 	defer read.Release()
 	if len(read.Batches) == 0 {
+		if at < read.HighWatermark { // committed before it is on disk, and no memory to be pinned
+			return 0, offset, timestamp, false, fmt.Errorf("look into %s at %d: %w", l.id, at, ErrOffsetNotAvailable)
+		}
 		return at + 1, offset, timestamp, false, nil
 	}
 	b := batch.Batch(read.Batches[0])

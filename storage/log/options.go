@@ -110,6 +110,10 @@ type Config struct {
 	// KeepLocal keeps in the WAL what the bucket has too: the log is read whole while
 	// the bucket is away (RULES 4.4). What it does not need goes with the log start.
 	KeepLocal bool
+	// EarlyAcks has what a replica has in memory count as had: appends are answered, and
+	// become readable, before the sync, and a power cut may lose them. Whoever was ahead of
+	// the leader that then is elected begins anew. It is not taken back.
+	EarlyAcks bool
 	// MinInSync replicas must have a record before it is visible, or answered
 	// to acks=all; 0 is 1.
 	MinInSync int

@@ -263,7 +263,7 @@ func (s *Store) recoverLog(l *Log, r *replayed, rec *recovery, now time.Time) er
 	if !guard.Check("log.recovered-end", l.end >= r.state.highWatermark) {
 		return corrupt(l.id, l.end, "the log ends there, and was committed up to %d", r.state.highWatermark)
 	}
-	l.replica.synced = l.end
+	l.replica.begins(l.end)
 	l.replica.highWatermark = max(r.state.highWatermark, l.localStart)
 	if r.state.asOf > l.replica.highWatermark {
 		l.asOf, l.asOfEpoch = r.state.asOf, r.under

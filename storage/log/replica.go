@@ -10,12 +10,15 @@ import (
 // replica decides where the high watermark of a partition stands, and never has it go
 // back. It does no I/O and reads no clock.
 //
-// Of a log that is led: at the smallest end on disk among this broker, the others in
+// Of a log that is led: at the smallest end among this broker, the others in
 // sync and those pending, while there are enough in sync. An end is what a follower has
 // confirmed under the epoch that is led, and nothing until it has. Of a log that is
-// followed: where the leader's is, as far as the log is on disk here.
+// followed: where the leader's is, as far as the log is held here. Held is what is on
+// disk, and with early acks what is in memory too.
 type replica struct {
 	synced        storage.Offset // what this broker has on disk ends here
+	held          storage.Offset // what it holds: synced, or further with early acks
+	early         bool           // acks come before the sync
 	highWatermark storage.Offset
 	leads         bool
 	start         storage.Offset // where the epoch that is led began
@@ -96,15 +99,39 @@ func (r *replica) forget(id int32) {
 // sync notes that this broker's log is on disk up to synced, and reports whether the
 // high watermark moved.
 func (r *replica) sync(synced storage.Offset, minInSync int) (moved bool) {
-	r.synced = max(r.synced, synced)
+	r.onDisk(synced)
 	return r.advance(minInSync)
 }
+
+// onDisk notes that what this broker has on disk reaches synced.
+func (r *replica) onDisk(synced storage.Offset) {
+	r.synced = max(r.synced, synced)
+	r.held = max(r.held, r.synced)
+}
+
+// took notes that this broker's log reaches end, in memory at least.
+func (r *replica) took(end storage.Offset) {
+	if r.early {
+		r.held = max(r.held, end)
+	}
+}
+
+// begins has the log begin, and end, at an offset.
+func (r *replica) begins(at storage.Offset) { r.synced, r.held = at, at }
+
+// shorten has the log end at an offset.
+func (r *replica) shorten(end storage.Offset) {
+	r.synced, r.held = min(r.synced, end), min(r.held, end)
+}
+
+// durable is how far the log is committed and on disk here.
+func (r *replica) durable() storage.Offset { return min(r.highWatermark, r.synced) }
 
 // advance moves the high watermark as far as it may, and reports whether it moved.
 // Below the minimum of replicas in sync it stands still, for acks 0 and 1 too: what it
 // passes must survive the loss of a machine.
 func (r *replica) advance(minInSync int) (moved bool) {
-	end := r.synced
+	end := r.held
 	if r.leads {
 		if !r.enough(minInSync) {
 			return false

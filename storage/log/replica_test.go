@@ -11,19 +11,22 @@ import (
 // naiveReplica is what the core is held to: who has confirmed what under the epoch, by
 // name, and the definition of the high watermark.
 type naiveReplica struct {
-	synced, highWatermark, told storage.Offset
-	leads                       bool
-	of                          Replicas
-	confirmed                   map[int32]storage.Offset
+	synced, taken, highWatermark, told storage.Offset
+	early, leads                       bool
+	of                                 Replicas
+	confirmed                          map[int32]storage.Offset
 }
 
 func (n *naiveReplica) judge(minInSync int) {
-	may := n.told
+	may, held := n.told, n.synced
+	if n.early {
+		held = max(n.synced, n.taken)
+	}
 	if n.leads {
 		if len(n.of.InSync)+1 < minInSync {
 			return
 		}
-		may = n.synced
+		may = held
 		for _, id := range slices.Concat(n.of.InSync, n.of.Pending) {
 			end, ok := n.confirmed[id]
 			if !ok {
@@ -32,7 +35,7 @@ func (n *naiveReplica) judge(minInSync int) {
 			may = min(may, end)
 		}
 	}
-	n.highWatermark = max(n.highWatermark, min(may, n.synced))
+	n.highWatermark = max(n.highWatermark, min(may, held))
 }
 
 // replicaStep is one thing that may happen.
@@ -48,7 +51,8 @@ func replicaSteps() []replicaStep {
 		steps = append(steps, replicaStep{fmt.Sprintf(format, args...), core, naive})
 	}
 	for end := range storage.Offset(3) {
-		add(func(r *replica) { r.synced = max(r.synced, end+1) }, func(n *naiveReplica) { n.synced = max(n.synced, end+1) }, "synced to %d", end+1)
+		add(func(r *replica) { r.onDisk(end + 1) }, func(n *naiveReplica) { n.synced = max(n.synced, end+1) }, "synced to %d", end+1)
+		add(func(r *replica) { r.took(end + 1) }, func(n *naiveReplica) { n.taken = max(n.taken, end+1) }, "in memory to %d", end+1)
 		for id := int32(2); id <= 3; id++ {
 			add(func(r *replica) {
 				if r.leads {
@@ -67,7 +71,7 @@ func replicaSteps() []replicaStep {
 	for _, of := range []Replicas{{}, {InSync: []int32{2}}, {InSync: []int32{2, 3}}, {InSync: []int32{2}, Pending: []int32{3}}, {Pending: []int32{2}}, {InSync: []int32{3}, Pending: []int32{3}}} {
 		add(func(r *replica) { r.set(of) }, func(n *naiveReplica) { n.of = of }, "replicas %+v", of)
 	}
-	add(func(r *replica) { r.lead(r.synced) }, func(n *naiveReplica) { n.leads, n.told, n.confirmed = true, -1, map[int32]storage.Offset{} }, "lead")
+	add(func(r *replica) { r.lead(r.held) }, func(n *naiveReplica) { n.leads, n.told, n.confirmed = true, -1, map[int32]storage.Offset{} }, "lead")
 	add(func(r *replica) { r.rest() }, func(n *naiveReplica) {
 		n.leads, n.told, n.of, n.confirmed = false, -1, Replicas{}, map[int32]storage.Offset{}
 	}, "rest")
@@ -87,9 +91,11 @@ func replicaSteps() []replicaStep {
 // can happen, and after long random ones, for each minimum of replicas in sync.
 func TestHighWatermarkIsWhatItIsDefinedToBe(t *testing.T) {
 	steps := replicaSteps()
+	early := false
 	check := func(sequence []int, minInSync int) {
 		t.Helper()
-		r, n := newReplica(), naiveReplica{told: -1, confirmed: map[int32]storage.Offset{}}
+		r, n := newReplica(), naiveReplica{early: early, told: -1, confirmed: map[int32]storage.Offset{}}
+		r.early = early
 		for at, i := range sequence {
 			before := r.highWatermark
 			steps[i].core(&r)
@@ -106,18 +112,21 @@ func TestHighWatermarkIsWhatItIsDefinedToBe(t *testing.T) {
 		}
 	}
 	lead := len(steps) - 3
-	for a := range steps {
-		for b := range steps {
-			for c := range steps {
-				for minInSync := 1; minInSync <= 3; minInSync++ {
-					check([]int{a, b, c}, minInSync)
-					check([]int{lead, a, b, c}, minInSync)
+	for _, early = range []bool{false, true} {
+		for a := range steps {
+			for b := range steps {
+				for c := range steps {
+					for minInSync := 1; minInSync <= 3; minInSync++ {
+						check([]int{a, b, c}, minInSync)
+						check([]int{lead, a, b, c}, minInSync)
+					}
 				}
 			}
 		}
 	}
 	rng := newRand(t)
-	for range 2000 {
+	for i := range 4000 {
+		early = i%2 == 0
 		sequence := make([]int, 40)
 		for i := range sequence {
 			sequence[i] = rng.IntN(len(steps))

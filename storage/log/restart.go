@@ -52,7 +52,8 @@ func decodeReplicaState(b []byte) (logStart storage.Offset, s state, err error) 
 // Restart has a log that follows the epoch begin anew at an offset where nothing is
 // missing, because the bucket has what lies before: all its batches are given up, and
 // what must be known of those before is taken from the leader's [Log.ReplicaState]. It
-// does not give up what is committed here: see [Log.RestartDiscarding]. Until the log has
+// does not give up what is committed here, but with Config.EarlyAcks, where the leader may
+// have lost that in a power cut: see [Log.RestartDiscarding]. Until the log has
 // reached the leader's high watermark as of the state, it can follow, also after a
 // restart of the process, but is led only without knowing producers. Errors: ErrFenced, *OffsetOutOfRangeError, ErrFull,
 // *ReplicaError for a state that does not hold together, and why the log serves nothing.
@@ -103,7 +104,7 @@ func (l *Log) restart(logStart storage.Offset, s *state, leaderEpoch storage.Epo
 	if l.followed == storage.NoEpoch || !guard.Check("log.restart-epoch", leaderEpoch == l.followed) {
 		return nil, fmt.Errorf("under epoch %d, %d is followed: %w", leaderEpoch, l.followed, ErrFenced)
 	}
-	if !guard.Check("log.restart-committed", at >= l.replica.highWatermark || discard && at >= l.logStart) {
+	if !guard.Check("log.restart-committed", at >= l.replica.highWatermark || (discard || l.replica.early) && at >= l.logStart) {
 		return nil, &OffsetOutOfRangeError{Offset: at, LogStart: l.replica.highWatermark, End: math.MaxInt64}
 	}
 	// The log is dropped, and there is another from here on: so a start that finds but a
@@ -122,7 +123,8 @@ func (l *Log) restart(logStart storage.Offset, s *state, leaderEpoch storage.Epo
 		l.logStart, l.given = logStart, true
 	}
 	l.localStart, l.released, l.uploaded, l.end = at, at, at, at
-	l.replica.synced, l.replica.highWatermark, l.replica.told = at, at, storage.NoOffset
+	l.replica.begins(at)
+	l.replica.highWatermark, l.replica.told = at, storage.NoOffset
 	l.epochs, l.asOf, l.asOfEpoch = s.epochs.trim(l.logStart).truncate(at), s.asOf, leaderEpoch
 	l.store.uncountProducers(len(l.producers))
 	l.producers = s.producers

@@ -279,7 +279,7 @@ func (l *Log) Outcome(from, end storage.Offset) (Outcome, error) {
 	switch {
 	case l.refused != nil:
 		return Outcome{}, l.refused
-	case from < l.uploaded || end > l.replica.highWatermark:
+	case from < l.uploaded || end > l.uploadable():
 		return Outcome{}, fmt.Errorf("transactions of [%d, %d) in %s, uploaded to %d: %w", from, end, l.id, l.uploaded,
 			&OffsetOutOfRangeError{Offset: from, LogStart: l.uploaded, End: l.replica.highWatermark})
 	}

@@ -73,7 +73,7 @@ func (l *Log) queueUpload(millis int64) {
 // PendingUpload is what a partition has that the bucket has not.
 type PendingUpload struct {
 	Partition            storage.PartitionID
-	First, HighWatermark storage.Offset // it lies between these
+	First, HighWatermark storage.Offset // it lies between these; what is not on disk yet lies behind
 	Bytes                int64          // of its batches
 	// Since is when the oldest of it was appended, in ms since 1970 by the
 	// broker's clock, or somewhat earlier; after a restart, when that was.
@@ -103,17 +103,28 @@ func (s *Store) PendingUpload(out []PendingUpload) []PendingUpload {
 	return out
 }
 
-// pendingUpload is the backlog without what is not committed. l.mu is held.
+// pendingUpload is the backlog without what is not committed, or not on disk. l.mu is held.
 func (l *Log) pendingUpload() PendingUpload {
-	if l.asOf > l.replica.highWatermark {
+	to := l.uploadable()
+	if l.asOf > to {
 		return PendingUpload{} // see UploadPoint
 	}
-	p := PendingUpload{Partition: l.id, First: l.uploaded, HighWatermark: l.replica.highWatermark, Bytes: l.backlog.bytes, Since: l.backlog.since}
-	for at := l.index.find(l.replica.highWatermark); l.index.valid(at); at = l.index.following(at) {
+	p := PendingUpload{Partition: l.id, First: l.uploaded, HighWatermark: to, Bytes: l.backlog.bytes, Since: l.backlog.since}
+	for at := l.index.find(to); l.index.valid(at); at = l.index.following(at) {
 		_, e := l.index.at(at)
 		p.Bytes -= int64(e.ref.Length)
 	}
 	return p
+}
+
+// uploadable is where what may go to the bucket ends: it is committed, and on disk here, so
+// that the bucket never has what a start of this broker lacks. l.mu is held.
+func (l *Log) uploadable() storage.Offset {
+	to := l.replica.highWatermark
+	if !guard.Check("log.upload-synced", to <= l.replica.synced) {
+		to = max(l.replica.synced, l.uploaded)
+	}
+	return to
 }
 
 // Uploaded is where the next range for the bucket begins: what lies below is
@@ -275,7 +286,8 @@ type EpochStart struct {
 }
 
 // UploadPoint is a moment of a log: what a range for the bucket says of the
-// batches in [From, HighWatermark), or of the first of them.
+// batches in [From, HighWatermark), or of the first of them. With Config.EarlyAcks
+// HighWatermark is the log's as far as its disk.
 type UploadPoint struct {
 	From, HighWatermark storage.Offset
 	Epochs              []EpochStart // of these batches
@@ -293,7 +305,7 @@ func (l *Log) UploadPoint(producers bool) (UploadPoint, error) {
 	if l.refused != nil {
 		return UploadPoint{}, l.refused
 	}
-	hw := l.replica.highWatermark
+	hw := l.uploadable()
 	if l.asOf > hw { // nobody knows what producers were as of that
 		hw = l.uploaded
 	}

@@ -10,7 +10,8 @@
 //	open (epoch, metadata offset) ─▶    waits for its metadata; refuses another epoch
 //	                              ◀─    history: epochs, where the log begins and ends
 //	truncate | restart, records   ─▶    obeys, appends in order
-//	                              ◀─    confirm: what is on disk ends here
+//	                              ◀─    confirm: what is on disk ends here (in memory,
+//	                                    of a topic whose acks come before the sync)
 //
 // Where the two logs cease to agree is computed from both histories (history.go, KIP-101,
 // KIP-279). Who lacks what the leader's WAL has given up begins anew at the committed end,
