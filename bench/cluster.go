@@ -25,7 +25,7 @@ const clusterSize = 3
 
 // startRustmqCluster starts three nodes on addresses of loopback of their own, with one
 // bucket. The first stands for all: clients find the others by it.
-func startRustmqCluster() (*process, error) {
+func startRustmqCluster(set ...string) (*process, error) {
 	binary := os.Getenv("RUSTMQ_BIN")
 	if binary == "" {
 		binary = "../bin/rustmq"
@@ -45,6 +45,9 @@ func startRustmqCluster() (*process, error) {
 		p := &process{name: fmt.Sprintf("rustmq node %d", i+1)}
 		p.cmd = exec.Command(binary, "serve", "--node-id", fmt.Sprint(i+1), "--bind", host(i), "--peers", strings.Join(peers, ","),
 			"--data-dir", filepath.Join(dir, fmt.Sprint(i+1)), "--bucket", "file://"+filepath.Join(dir, "bucket"))
+		for _, s := range set {
+			p.cmd.Args = append(p.cmd.Args, "--set", s)
+		}
 		p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		out, err := p.cmd.StdoutPipe()
 		if err != nil {

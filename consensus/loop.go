@@ -51,6 +51,7 @@ type loop struct {
 	change        *change // under way; nil: none
 	requests      []*request
 	told          toldLeader
+	standing      standing
 }
 
 // toldLeader is who led in which term, as OnLeader was called for last.
@@ -105,6 +106,11 @@ func newLoop(ctx context.Context, n *Node, entries *entryLog, snap *snapshot) (*
 
 func (l *loop) tick() error {
 	l.raft.Tick()
+	if l.standing.tick(l.raft.BasicStatus()) {
+		if err := l.raft.Campaign(); err != nil {
+			return fmt.Errorf("stand for election: %w", err)
+		}
+	}
 	if l.retry--; l.retry <= 0 {
 		l.askReads()
 		// One that could not be written is tried again.
@@ -140,6 +146,11 @@ func (l *loop) handle(e events) error {
 	for _, m := range e.messages {
 		if err := l.raft.Step(m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) && !errors.Is(err, raft.ErrProposalDropped) {
 			return fmt.Errorf("step %s of member %d: %w", m.GetType(), m.GetFrom(), err)
+		}
+	}
+	for _, peer := range e.gone {
+		if err := l.gone(peer); err != nil {
+			return fmt.Errorf("forget member %d: %w", peer, err)
 		}
 	}
 	for len(l.taken.proposals) > 0 {

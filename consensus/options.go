@@ -53,6 +53,9 @@ type Receiver interface {
 	Receive(m Message) error
 	// Unreachable says that a message to a peer was lost.
 	Unreachable(peer uint64)
+	// Gone says that a peer's process seems to have ended: its connection broke, and no
+	// other can be made. It may be wrong.
+	Gone(peer uint64)
 	// SnapshotSent says how the sending of a snapshot (MsgSnap) to a peer ended.
 	SnapshotSent(peer uint64, err error)
 }

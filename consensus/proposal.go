@@ -54,6 +54,7 @@ type events struct {
 	requests    []*request
 	asked       []chan []MemberStatus // each has room for an answer
 	unreachable []uint64
+	gone        []uint64
 	sent        []sent
 }
 

@@ -115,6 +115,7 @@ func (n *Node) openController(ctx context.Context) error {
 		ValidateClientMetrics: telemetry.Validate,
 		Bucket:                n.bucketOptions(),
 		BrokerSession:         time.Duration(n.config.Liveness().HeartbeatTimeout),
+		BrokerHeartbeat:       time.Duration(n.config.Liveness().HeartbeatInterval),
 		Mono:                  bootTime(),
 		Log:                   n.log.With("room", "controller"),
 		OnDead:                n.fail,
@@ -196,7 +197,7 @@ func (n *Node) openDoor(ctx context.Context) error {
 		HeartbeatPatience: time.Duration(n.config.Liveness().HeartbeatTimeout), Log: n.log.With("room", "door"), OnDead: n.fail,
 	}
 	if n.has("broker") {
-		o.Broker = n.config.Broker.ID
+		o.Broker, o.Beat = n.config.Broker.ID, time.Duration(n.config.Liveness().HeartbeatInterval)
 	}
 	if n.controller != nil && n.controller.Status().Member {
 		o.Local = n.controller

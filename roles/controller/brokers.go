@@ -7,6 +7,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Registration is one start of a broker.
@@ -68,7 +69,10 @@ func (c *Controller) RegisterBroker(ctx context.Context, r Registration) (epoch 
 
 // Heartbeat says that a registration is alive, and puts it into service if it
 // is fenced: the broker begins when it has applied the image of its own
-// registration, and then comes at least three times in a session.
+// registration, and then comes at least three times in a session. When it returns
+// without an error, a majority of the controllers has confirmed, after it was called,
+// that this one leads: what the broker then takes for granted, until its lease is out, no
+// controller that was cut off has told it.
 func (c *Controller) Heartbeat(ctx context.Context, brokerID int32, epoch int64) error {
 	if err := c.leads(); err != nil {
 		return err
@@ -81,11 +85,11 @@ func (c *Controller) Heartbeat(ctx context.Context, brokerID int32, epoch int64)
 		return metadata.Errorf(metadata.StaleBrokerEpoch, "broker %d sends epoch %d, it is registered with %d", brokerID, epoch, b.Epoch)
 	}
 	c.hear(brokerID, epoch)
-	if !b.Fenced {
-		return nil
+	if b.Fenced { // what a majority has committed since the heartbeat came confirms this leader, too
+		_, err := c.propose(ctx, &pb.FenceBroker{BrokerId: brokerID, BrokerEpoch: epoch, Fenced: false})
+		return err
 	}
-	_, err := c.propose(ctx, &pb.FenceBroker{BrokerId: brokerID, BrokerEpoch: epoch, Fenced: false})
-	return err
+	return c.confirmed(ctx)
 }
 
 // FenceBroker takes a registration out of service, as when it shuts down: what
@@ -95,16 +99,38 @@ func (c *Controller) FenceBroker(ctx context.Context, brokerID int32, epoch int6
 	return err
 }
 
+// Hear notes that a registration is alive. A broker tells so every controller, as often as
+// it sends a heartbeat to the one that leads: who leads next knows then who lives. It puts
+// nobody into service, and gives no lease.
+func (c *Controller) Hear(brokerID int32, epoch int64) {
+	if b, ok := c.state.Image().Broker(brokerID); ok && guard.Check("controller.hear-registered", b.Epoch == epoch) {
+		c.hear(brokerID, epoch)
+	}
+}
+
 func (c *Controller) hear(brokerID int32, epoch int64) {
 	c.sessionsMu.Lock()
 	defer c.sessionsMu.Unlock()
 	c.sessions.hear(c.opt.Now(), brokerID, epoch)
 }
 
-// watch fences brokers that have fallen silent, and raises the feature level once all
-// know a higher one. It is the leader's.
-func (c *Controller) watch(ctx context.Context) {
-	ticker := time.NewTicker(c.opt.BrokerSession / 8)
+// Broke notes that the line broke over which a registration was heard. That is a hint: if
+// it is not heard again within two heartbeats, it is taken for dead.
+func (c *Controller) Broke(brokerID int32, epoch int64) {
+	c.sessionsMu.Lock()
+	defer c.sessionsMu.Unlock()
+	c.sessions.broke(c.opt.Now(), brokerID, epoch)
+}
+
+// looks is how often sessions are looked at: often enough that a break of a line ends
+// one in time, and that a pause of this process is noticed.
+func (c *Controller) looks() *time.Ticker {
+	return time.NewTicker(min(c.opt.BrokerSession, 2*c.opt.BrokerHeartbeat) / 8)
+}
+
+// attend keeps the sessions, whoever leads.
+func (c *Controller) attend(ctx context.Context) {
+	ticker := c.looks()
 	defer ticker.Stop()
 	for {
 		select {
@@ -112,11 +138,33 @@ func (c *Controller) watch(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		if err := c.raiseFeatureLevel(ctx); err != nil && ctx.Err() == nil {
-			c.log.Warn("the feature level could not be raised; the next round tries again", "error", err)
+		inService := c.inService()
+		c.sessionsMu.Lock()
+		c.sessions.look(c.opt.Now(), inService)
+		c.sessionsMu.Unlock()
+	}
+}
+
+// watch fences brokers that have fallen silent, or have gone. It is the leader's.
+func (c *Controller) watch(ctx context.Context) {
+	ticker := c.looks()
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
 		}
-		for _, s := range c.judge() {
-			c.log.Warn("broker fell silent and is fenced", "broker", s.broker, "epoch", s.epoch)
+		inService := c.inService()
+		c.sessionsMu.Lock()
+		fence := c.sessions.judge(c.opt.Now(), inService)
+		c.sessionsMu.Unlock()
+		for _, s := range fence {
+			what := "broker fell silent and is fenced"
+			if s.gone {
+				what = "broker has gone, for its connection broke, and is fenced"
+			}
+			c.log.Warn(what, "broker", s.broker, "epoch", s.epoch)
 			if err := c.FenceBroker(ctx, s.broker, s.epoch); err != nil {
 				c.log.Warn("fencing failed; the next round tries again", "broker", s.broker, "error", err)
 			}
@@ -124,16 +172,15 @@ func (c *Controller) watch(ctx context.Context) {
 	}
 }
 
-func (c *Controller) judge() []silent {
+// inService are the registrations that are not fenced.
+func (c *Controller) inService() map[int32]int64 {
 	inService := map[int32]int64{}
 	for b := range c.state.Image().Brokers() {
 		if !b.Fenced {
 			inService[b.ID] = b.Epoch
 		}
 	}
-	c.sessionsMu.Lock()
-	defer c.sessionsMu.Unlock()
-	return c.sessions.judge(c.opt.Now(), inService)
+	return inService
 }
 
 // AdvanceLogStart moves log starts forward, each for the leader of the epoch

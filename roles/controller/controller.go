@@ -84,7 +84,10 @@ type Options struct {
 	MovesPerMinute int
 
 	BrokerSession time.Duration // silence after which a broker is fenced; 0 is DefaultBrokerSession
-	Now           func() time.Time
+	// BrokerHeartbeat is how often brokers are heard; 0 is a fifth of BrokerSession. One whose
+	// line breaks is fenced when it is not heard for two of them.
+	BrokerHeartbeat time.Duration
+	Now             func() time.Time
 	// Mono is how long ago some moment was, steadily, and while the machine slept
 	// too where the system can tell: a sleep that it does not count is a jump of
 	// Now. Nil is the monotonic clock of the process.
@@ -117,6 +120,9 @@ type Controller struct {
 
 	sessionsMu sync.Mutex
 	sessions   *sessions // guarded by sessionsMu
+
+	confirmations *confirmations
+	running       context.Context // until Close
 
 	balanceMu sync.Mutex
 	balance   *balancer // guarded by balanceMu
@@ -155,6 +161,9 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	if opt.BrokerSession == 0 {
 		opt.BrokerSession = DefaultBrokerSession
 	}
+	if opt.BrokerHeartbeat == 0 {
+		opt.BrokerHeartbeat = opt.BrokerSession / 5
+	}
 	acceptAll := func(string, string) error { return nil }
 	if opt.ValidateTopicConfig == nil {
 		opt.ValidateTopicConfig = acceptAll
@@ -178,8 +187,8 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 		opt.ListConfig = func(string) (string, bool) { return "", false }
 	}
 	c := &Controller{
-		opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession), balance: newBalancer(opt.MovesPerMinute), ships: new(ships),
-		bell: newBell(), ready: make(chan struct{}), failed: make(chan error, 1),
+		opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession, 2*opt.BrokerHeartbeat), balance: newBalancer(opt.MovesPerMinute), ships: new(ships),
+		confirmations: newConfirmations(), bell: newBell(), ready: make(chan struct{}), failed: make(chan error, 1),
 	}
 	c.quota.most = opt.MaxPartitions
 	c.images = newPublisher(c.Image)
@@ -210,10 +219,12 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	}
 	c.node = node
 	running, cancel := context.WithCancel(context.Background())
-	c.stop = cancel
-	c.done.Go(func() { c.images.run(running) }) // blocks on a subscriber at most
-	c.done.Go(func() { c.follow(running) })     // blocks on the end of a reign, which that does on proposals
-	c.done.Go(func() { c.arrive(running) })     // blocks on the bucket, for a while, and on the log
+	c.stop, c.running = cancel, running
+	c.done.Go(func() { c.images.run(running) })                           // blocks on a subscriber at most
+	c.done.Go(func() { c.follow(running) })                               // blocks on the end of a reign, which that does on proposals
+	c.done.Go(func() { c.attend(running) })                               // blocks on nothing
+	c.done.Go(func() { c.confirmations.run(running, c.askWhetherLeads) }) // blocks on the other controllers
+	c.done.Go(func() { c.arrive(running) })                               // blocks on the bucket, for a while, and on the log
 	if err := c.await(ctx, running); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}

@@ -90,6 +90,7 @@ func (c *Controller) begin(ctx context.Context, term uint64) (end func()) {
 	var duties sync.WaitGroup
 	duties.Go(func() { c.lead(ctx, term) })
 	duties.Go(func() { c.even(ctx) })
+	duties.Go(func() { c.raise(ctx) })
 	return func() {
 		cancel()
 		duties.Wait()
@@ -120,7 +121,7 @@ func (c *Controller) lead(ctx context.Context, term uint64) {
 		}
 	}
 	c.sessionsMu.Lock()
-	c.sessions = newSessions(c.opt.BrokerSession) // whom the one before has heard is not known
+	c.sessions.begin(c.opt.Now()) // whom the one before has heard is not known
 	c.sessionsMu.Unlock()
 	c.balanceMu.Lock()
 	c.balance = newBalancer(c.opt.MovesPerMinute) // what is known of load is from another term
@@ -304,6 +305,25 @@ func (c *Controller) raiseFeatureLevel(ctx context.Context) error {
 	}
 	c.log.Info("feature level raised", "from", from, "to", to)
 	return nil
+}
+
+// raise lets the feature level rise once all know a higher one.
+func (c *Controller) raise(ctx context.Context) {
+	ticker := time.NewTicker(c.opt.BrokerSession / 8)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if _, ok := c.reigns(); !ok {
+			continue
+		}
+		if err := c.raiseFeatureLevel(ctx); err != nil && ctx.Err() == nil {
+			c.log.Warn("the feature level could not be raised; the next round tries again", "error", err)
+		}
+	}
 }
 
 // knownLevel returns the highest feature level that every member of the group and every

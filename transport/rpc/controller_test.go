@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -25,6 +27,9 @@ type answering struct {
 	calls   atomic.Int64
 	answer  func(rpc.Call) rpc.Answer
 	images  func(context.Context, func(rpc.ImagesState, []byte) error) error
+
+	mu    sync.Mutex
+	heard []string // of brokers; guarded by mu
 }
 
 func (a *answering) Cluster() string { return a.cluster.Load().(string) }
@@ -36,6 +41,26 @@ func (a *answering) Call(_ context.Context, c rpc.Call) rpc.Answer {
 
 func (a *answering) Images(ctx context.Context, _ int32, _ uint64, _ bool, send func(rpc.ImagesState, []byte) error) error {
 	return a.images(ctx, send)
+}
+
+func (a *answering) Hear(broker int32, epoch int64) { a.note("%d lives as %d", broker, epoch) }
+
+func (a *answering) Broke(broker int32, epoch int64) { a.note("%d broke as %d", broker, epoch) }
+
+func (a *answering) note(format string, args ...any) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.heard = append(a.heard, fmt.Sprintf(format, args...))
+}
+
+// told returns what it was told of brokers since it was asked last.
+func (a *answering) told() string {
+	synctest.Wait()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	heard := strings.Join(a.heard, ", ")
+	a.heard = nil
+	return heard
 }
 
 // controllers returns a way to a server that is made here, at the address "there".
@@ -247,4 +272,48 @@ func TestHostileImages(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestBeatsAreHeard holds that a controller hears a broker as long as it lives, and of the
+// end of its line at once.
+func TestBeatsAreHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAnswering("ours")
+		c := controllers(t, "ours", func(s *grpc.Server) { rpc.RegisterController(s, a) })
+		expect := func(what, want string) {
+			t.Helper()
+			if got := a.told(); got != want {
+				t.Errorf("%s: it was told %q, want %q", what, got, want)
+			}
+		}
+		open := func() *rpc.Beats {
+			t.Helper()
+			b, err := c.Beats(t.Context(), "there")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		}
+		b := open()
+		expect("nothing yet", "")
+		for range 2 {
+			if err := b.Beat(7, 70, time.Second); err != nil {
+				t.Fatal(err)
+			}
+		}
+		expect("two beats", "7 lives as 70, 7 lives as 70")
+		b.Close()
+		expect("an end", "7 broke as 70")
+		open().Close()
+		expect("one that never beat", "")
+		a.cluster.Store("another")
+		b = open()
+		if err := b.Beat(7, 70, time.Second); err == nil {
+			t.Error("another cluster hears it")
+		}
+		expect("of another cluster", "")
+		if _, err := c.Beats(t.Context(), "elsewhere"); err == nil {
+			t.Error("nobody hears it")
+		}
+	})
 }

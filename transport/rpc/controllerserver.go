@@ -2,7 +2,9 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -23,6 +25,9 @@ type ControllerService interface {
 	// the other side does not read; a nil delta says only where this side stands, which
 	// has to be said at least every [ImagesBeat].
 	Images(ctx context.Context, broker int32, offset uint64, whole bool, send func(ImagesState, []byte) error) error
+	// Hear takes a beat of a registration, and Broke the end of the stream that brought it.
+	Hear(broker int32, epoch int64)
+	Broke(broker int32, epoch int64)
 }
 
 // RegisterController makes s answer for a controller.
@@ -79,6 +84,31 @@ func (s controllerServer) Images(q *rpcpb.ImagesRequest, stream grpc.ServerStrea
 		err = status.Error(codes.Unavailable, "the controller is closed")
 	}
 	return err
+}
+
+// Beats has the service hear one broker.
+func (s controllerServer) Beats(stream grpc.BidiStreamingServer[rpcpb.BeatRequest, rpcpb.BeatReply]) error {
+	var last *rpcpb.BeatRequest
+	for {
+		beat, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil // it ends by its own wish
+		case err != nil:
+			if last != nil {
+				s.service.Broke(last.GetBroker(), last.GetEpoch())
+			}
+			return err
+		}
+		if err := s.accept(beat.GetClusterId()); err != nil {
+			return err
+		}
+		last = beat
+		s.service.Hear(beat.GetBroker(), beat.GetEpoch())
+		if err := stream.Send(new(rpcpb.BeatReply)); err != nil {
+			continue // Recv says why
+		}
+	}
 }
 
 // sameCluster refuses whoever is of another cluster; who knows none yet is of any.

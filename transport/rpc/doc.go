@@ -13,7 +13,8 @@
 //
 // Promises of Raft. Send never blocks: what does not fit into the queue of a peer, or meets a
 // line that is down, is lost, and the node is told. A line on which a batch is not
-// answered in time is given up and made anew. What comes in is bounded: a batch by
+// answered in time is given up and made anew. Where a line breaks and its port takes no
+// other, the node is told that the peer has gone. What comes in is bounded: a batch by
 // [MaxBatch], snapshots by RaftOptions.MaxSnapshot, one at a time. Whoever knows another
 // cluster id is refused, both ways. Members and their directories are judged by
 // consensus.

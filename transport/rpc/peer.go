@@ -29,7 +29,8 @@ type peer struct {
 	queue  []consensus.Message
 	queued int // bytes of entries in it
 
-	told time.Time // when a refusal was logged; only run uses it
+	told    time.Time        // when a refusal was logged; only run uses it, and the next
+	watched *grpc.ClientConn // that a goroutine watches
 }
 
 // batchStream is an open call of Messages.
@@ -118,6 +119,7 @@ func (p *peer) open(ctx context.Context) (*openLine, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.watch(ctx, address)
 	ctx, cancel := context.WithCancel(ctx)
 	stream, err := client.Messages(ctx)
 	if err != nil {
@@ -125,6 +127,23 @@ func (p *peer) open(ctx context.Context) (*openLine, error) {
 		return nil, fmt.Errorf("reach controller %d at %s: %w", p.id, address, err)
 	}
 	return &openLine{stream, cancel, func() { p.r.lines.drop(address) }}, nil
+}
+
+// watch has the node told when the process at an address ends.
+func (p *peer) watch(ctx context.Context, address string) {
+	line, err := p.r.lines.to(address)
+	if err != nil || line == p.watched {
+		return
+	}
+	p.watched = line
+	p.r.start(func() { // blocks on the network
+		watch(ctx, line, func() {
+			p.r.o.Log.Info("a controller has gone: its connection broke, and its port takes no other", "peer", p.id, "address", address)
+			if node := p.r.attached(); node != nil {
+				node.Gone(p.id)
+			}
+		})
+	})
 }
 
 // send sends a batch and waits until it was taken; who does not answer in time is

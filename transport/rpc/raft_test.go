@@ -295,6 +295,7 @@ func (h *house) client(id uint64) (rpcpb.RaftClient, func()) {
 type deaf struct {
 	mu       sync.Mutex
 	lost     int
+	gone     []uint64
 	snapshot []error
 	got      []consensus.Message
 }
@@ -314,6 +315,12 @@ func (d *deaf) Unreachable(uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.lost++
+}
+
+func (d *deaf) Gone(peer uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.gone = append(d.gone, peer)
 }
 
 func (d *deaf) SnapshotSent(_ uint64, err error) {

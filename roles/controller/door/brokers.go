@@ -32,6 +32,7 @@ func (d *Door) RegisterBroker(ctx context.Context, r controller.Registration) (e
 // image has the broker in service, and what the controller had when it heard that: who is
 // heard and does not see yet that others lead must not think that it still does.
 func (d *Door) Heartbeat(ctx context.Context, brokerID int32, epoch int64) error {
+	d.beating(brokerID, epoch)
 	ctx, cancel := context.WithTimeout(ctx, d.opt.HeartbeatPatience)
 	defer cancel()
 	answer, err := call(ctx, d, heartbeat, heartbeatQ{broker{brokerID, epoch}})

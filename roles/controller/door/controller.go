@@ -21,6 +21,8 @@ type Controller interface {
 	RegisterBroker(context.Context, controller.Registration) (epoch int64, err error)
 	Heartbeat(ctx context.Context, brokerID int32, epoch int64) error
 	FenceBroker(ctx context.Context, brokerID int32, epoch int64) error
+	Hear(brokerID int32, epoch int64)
+	Broke(brokerID int32, epoch int64)
 	ReportLoad(ctx context.Context, brokerID int32, brokerEpoch int64, loads []controller.PartitionLoad) error
 	PlanRebalance(context.Context) (controller.RebalancePlan, error)
 	DrainBroker(ctx context.Context, id int32, draining bool) error

@@ -26,10 +26,13 @@
 // and with a whole one otherwise; a controller that knows no leader, or lags, is left for
 // another. Who is slow to take images gets the latest.
 //
+// Every controller hears a broker that sends heartbeats, over a stream of its own, whose end
+// shows the end of the broker's process (design/0015).
+//
 // What the leader alone knows, the time that may be believed and how far the log is in
 // the bucket, comes with the answer to each heartbeat.
 //
 // Concurrency. All methods may be called by any goroutine, but not by what is called with
 // an image: it would wait for itself. One goroutine follows, one delivers, one
-// hurries the log; they block on the network or on subscribers, and Close waits for them.
+// hurries the log, and one for each controller has it hear the broker; they block on the network or on subscribers, and Close waits for them.
 package door

@@ -46,6 +46,9 @@ type Options struct {
 
 	Patience          time.Duration // with one call, beside its context
 	HeartbeatPatience time.Duration // with one heartbeat
+	// Beat is how often every controller hears a broker that sends heartbeats; 0: only the
+	// one that leads hears it.
+	Beat time.Duration
 
 	Now    func() time.Time // nil: time.Now
 	Rand   func() float64   // below 1, for pauses; nil: of math/rand
@@ -73,6 +76,7 @@ type Door struct {
 	turn   int    // in the rotation of addresses; guarded by mu
 	state  leaderState
 	told   time.Time // when state was; guarded by mu, as is state
+	beats  beat      // of the last heartbeat; guarded by mu
 }
 
 // images is where the image of a door comes from.
@@ -124,6 +128,9 @@ func New(o Options) *Door {
 		d.running.Go(func() { d.away.deliver(ctx) }) // blocks on subscribers
 	}
 	d.running.Go(func() { d.hurryOn(ctx) }) // blocks on the network
+	if o.Beat > 0 {
+		d.running.Go(func() { d.beat(ctx) }) // blocks on those whom it starts, at the end
+	}
 	return d
 }
 

@@ -47,6 +47,8 @@ type member struct {
 	alone      atomic.Bool                       // that nobody leads
 	old        atomic.Pointer[metadata.Image]    // that it has; nil: the newest
 	runs       atomic.Int64                      // of commands
+	heard      atomic.Int64                      // beats of brokers
+	broke      atomic.Int64                      // lines of brokers
 	ran        atomic.Pointer[func(error) error] // called after a command was run: what becomes of its error; or nil
 
 	mu   sync.Mutex
@@ -263,6 +265,16 @@ func (m *member) RegisterBroker(ctx context.Context, r controller.Registration) 
 
 func (m *member) UnregisterBroker(ctx context.Context, id int32) error {
 	return m.finish(m.Controller.UnregisterBroker(ctx, id))
+}
+
+func (m *member) Hear(id int32, epoch int64) {
+	m.heard.Add(1)
+	m.Controller.Hear(id, epoch)
+}
+
+func (m *member) Broke(id int32, epoch int64) {
+	m.broke.Add(1)
+	m.Controller.Broke(id, epoch)
 }
 
 func (m *member) Heartbeat(ctx context.Context, id int32, epoch int64) error {

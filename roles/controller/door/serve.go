@@ -134,6 +134,19 @@ func (s *Server) reach(ctx context.Context, offset uint64) error {
 	}
 }
 
+// Hear implements [rpc.ControllerService]: who leads next is to know who lives.
+func (s *Server) Hear(broker int32, epoch int64) { s.c.Hear(broker, epoch) }
+
+// Broke implements [rpc.ControllerService]. Streams that this server ends itself say
+// nothing of their brokers.
+func (s *Server) Broke(broker int32, epoch int64) {
+	select {
+	case <-s.ended:
+	default:
+		s.c.Broke(broker, epoch)
+	}
+}
+
 func (s *Server) leader() (id int32, address string) {
 	image := s.c.Image()
 	if id = image.ControllerID(); id < 1 {

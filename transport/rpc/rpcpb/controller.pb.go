@@ -438,6 +438,102 @@ func (x *ImagesPart) GetRest() uint64 {
 	return 0
 }
 
+type BeatRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"` // as in CallRequest
+	Broker        int32                  `protobuf:"varint,2,opt,name=broker,proto3" json:"broker,omitempty"`
+	Epoch         int64                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"` // of its registration
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeatRequest) Reset() {
+	*x = BeatRequest{}
+	mi := &file_transport_rpc_controller_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeatRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeatRequest) ProtoMessage() {}
+
+func (x *BeatRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transport_rpc_controller_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeatRequest.ProtoReflect.Descriptor instead.
+func (*BeatRequest) Descriptor() ([]byte, []int) {
+	return file_transport_rpc_controller_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *BeatRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *BeatRequest) GetBroker() int32 {
+	if x != nil {
+		return x.Broker
+	}
+	return 0
+}
+
+func (x *BeatRequest) GetEpoch() int64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+type BeatReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeatReply) Reset() {
+	*x = BeatReply{}
+	mi := &file_transport_rpc_controller_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeatReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeatReply) ProtoMessage() {}
+
+func (x *BeatReply) ProtoReflect() protoreflect.Message {
+	mi := &file_transport_rpc_controller_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeatReply.ProtoReflect.Descriptor instead.
+func (*BeatReply) Descriptor() ([]byte, []int) {
+	return file_transport_rpc_controller_proto_rawDescGZIP(), []int{7}
+}
+
 var File_transport_rpc_controller_proto protoreflect.FileDescriptor
 
 const file_transport_rpc_controller_proto_rawDesc = "" +
@@ -479,11 +575,18 @@ const file_transport_rpc_controller_proto_rawDesc = "" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06offset\x18\x04 \x01(\x04R\x06offset\x12\x12\n" +
 	"\x04data\x18\x05 \x01(\fR\x04data\x12\x12\n" +
-	"\x04rest\x18\x06 \x01(\x04R\x04rest2\x83\x01\n" +
+	"\x04rest\x18\x06 \x01(\x04R\x04rest\"Z\n" +
+	"\vBeatRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x16\n" +
+	"\x06broker\x18\x02 \x01(\x05R\x06broker\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x03R\x05epoch\"\v\n" +
+	"\tBeatReply2\xc0\x01\n" +
 	"\n" +
 	"Controller\x126\n" +
 	"\x04Call\x12\x17.rustmq.rpc.CallRequest\x1a\x15.rustmq.rpc.CallReply\x12=\n" +
-	"\x06Images\x12\x19.rustmq.rpc.ImagesRequest\x1a\x16.rustmq.rpc.ImagesPart0\x01B'Z%rustmq.dev/rustmq/transport/rpc/rpcpbb\x06proto3"
+	"\x06Images\x12\x19.rustmq.rpc.ImagesRequest\x1a\x16.rustmq.rpc.ImagesPart0\x01\x12;\n" +
+	"\x05Beats\x12\x17.rustmq.rpc.BeatRequest\x1a\x15.rustmq.rpc.BeatReply(\x010\x01B'Z%rustmq.dev/rustmq/transport/rpc/rpcpbb\x06proto3"
 
 var (
 	file_transport_rpc_controller_proto_rawDescOnce sync.Once
@@ -497,7 +600,7 @@ func file_transport_rpc_controller_proto_rawDescGZIP() []byte {
 	return file_transport_rpc_controller_proto_rawDescData
 }
 
-var file_transport_rpc_controller_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_transport_rpc_controller_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_transport_rpc_controller_proto_goTypes = []any{
 	(*CallRequest)(nil),   // 0: rustmq.rpc.CallRequest
 	(*CallReply)(nil),     // 1: rustmq.rpc.CallReply
@@ -505,16 +608,20 @@ var file_transport_rpc_controller_proto_goTypes = []any{
 	(*CallRefused)(nil),   // 3: rustmq.rpc.CallRefused
 	(*ImagesRequest)(nil), // 4: rustmq.rpc.ImagesRequest
 	(*ImagesPart)(nil),    // 5: rustmq.rpc.ImagesPart
+	(*BeatRequest)(nil),   // 6: rustmq.rpc.BeatRequest
+	(*BeatReply)(nil),     // 7: rustmq.rpc.BeatReply
 }
 var file_transport_rpc_controller_proto_depIdxs = []int32{
 	2, // 0: rustmq.rpc.CallReply.untried:type_name -> rustmq.rpc.CallUntried
 	3, // 1: rustmq.rpc.CallReply.refused:type_name -> rustmq.rpc.CallRefused
 	0, // 2: rustmq.rpc.Controller.Call:input_type -> rustmq.rpc.CallRequest
 	4, // 3: rustmq.rpc.Controller.Images:input_type -> rustmq.rpc.ImagesRequest
-	1, // 4: rustmq.rpc.Controller.Call:output_type -> rustmq.rpc.CallReply
-	5, // 5: rustmq.rpc.Controller.Images:output_type -> rustmq.rpc.ImagesPart
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
+	6, // 4: rustmq.rpc.Controller.Beats:input_type -> rustmq.rpc.BeatRequest
+	1, // 5: rustmq.rpc.Controller.Call:output_type -> rustmq.rpc.CallReply
+	5, // 6: rustmq.rpc.Controller.Images:output_type -> rustmq.rpc.ImagesPart
+	7, // 7: rustmq.rpc.Controller.Beats:output_type -> rustmq.rpc.BeatReply
+	5, // [5:8] is the sub-list for method output_type
+	2, // [2:5] is the sub-list for method input_type
 	2, // [2:2] is the sub-list for extension type_name
 	2, // [2:2] is the sub-list for extension extendee
 	0, // [0:2] is the sub-list for field type_name
@@ -531,7 +638,7 @@ func file_transport_rpc_controller_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_transport_rpc_controller_proto_rawDesc), len(file_transport_rpc_controller_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

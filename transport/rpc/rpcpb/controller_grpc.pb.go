@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Controller_Call_FullMethodName   = "/rustmq.rpc.Controller/Call"
 	Controller_Images_FullMethodName = "/rustmq.rpc.Controller/Images"
+	Controller_Beats_FullMethodName  = "/rustmq.rpc.Controller/Beats"
 )
 
 // ControllerClient is the client API for Controller service.
@@ -33,6 +34,9 @@ type ControllerClient interface {
 	Call(ctx context.Context, in *CallRequest, opts ...grpc.CallOption) (*CallReply, error)
 	// Images shows the metadata as it changes. It ends only with an error.
 	Images(ctx context.Context, in *ImagesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ImagesPart], error)
+	// Beats has a controller hear a broker, whether it leads or not. Each is answered, and the
+	// end of the stream shows the end of the broker.
+	Beats(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[BeatRequest, BeatReply], error)
 }
 
 type controllerClient struct {
@@ -72,6 +76,19 @@ func (c *controllerClient) Images(ctx context.Context, in *ImagesRequest, opts .
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Controller_ImagesClient = grpc.ServerStreamingClient[ImagesPart]
 
+func (c *controllerClient) Beats(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[BeatRequest, BeatReply], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Controller_ServiceDesc.Streams[1], Controller_Beats_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BeatRequest, BeatReply]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Controller_BeatsClient = grpc.BidiStreamingClient[BeatRequest, BeatReply]
+
 // ControllerServer is the server API for Controller service.
 // All implementations must embed UnimplementedControllerServer
 // for forward compatibility.
@@ -82,6 +99,9 @@ type ControllerServer interface {
 	Call(context.Context, *CallRequest) (*CallReply, error)
 	// Images shows the metadata as it changes. It ends only with an error.
 	Images(*ImagesRequest, grpc.ServerStreamingServer[ImagesPart]) error
+	// Beats has a controller hear a broker, whether it leads or not. Each is answered, and the
+	// end of the stream shows the end of the broker.
+	Beats(grpc.BidiStreamingServer[BeatRequest, BeatReply]) error
 	mustEmbedUnimplementedControllerServer()
 }
 
@@ -97,6 +117,9 @@ func (UnimplementedControllerServer) Call(context.Context, *CallRequest) (*CallR
 }
 func (UnimplementedControllerServer) Images(*ImagesRequest, grpc.ServerStreamingServer[ImagesPart]) error {
 	return status.Error(codes.Unimplemented, "method Images not implemented")
+}
+func (UnimplementedControllerServer) Beats(grpc.BidiStreamingServer[BeatRequest, BeatReply]) error {
+	return status.Error(codes.Unimplemented, "method Beats not implemented")
 }
 func (UnimplementedControllerServer) mustEmbedUnimplementedControllerServer() {}
 func (UnimplementedControllerServer) testEmbeddedByValue()                    {}
@@ -148,6 +171,13 @@ func _Controller_Images_Handler(srv interface{}, stream grpc.ServerStream) error
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Controller_ImagesServer = grpc.ServerStreamingServer[ImagesPart]
 
+func _Controller_Beats_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ControllerServer).Beats(&grpc.GenericServerStream[BeatRequest, BeatReply]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Controller_BeatsServer = grpc.BidiStreamingServer[BeatRequest, BeatReply]
+
 // Controller_ServiceDesc is the grpc.ServiceDesc for Controller service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -165,6 +195,12 @@ var Controller_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "Images",
 			Handler:       _Controller_Images_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "Beats",
+			Handler:       _Controller_Beats_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "transport/rpc/controller.proto",

@@ -1,0 +1,105 @@
+package consensus
+
+import (
+	"slices"
+
+	"go.etcd.io/raft/v3"
+
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+const (
+	// standApart is how many ticks lie between the first tries of two members to lead in
+	// place of one that has gone: a vote and its answer, so that they do not split it.
+	standApart = 2
+	// standAgain is how many ticks lie between two tries of one member, and standTries how
+	// many it makes before it leaves the rest to the election timeout: another may hear
+	// later than it that the leader has gone, and until then it answers nothing.
+	standAgain = 3
+	standTries = 3
+	// goneRest is how many election timeouts a member believes nobody again that a leader
+	// has gone: lines that flap cost an election each time at most so often.
+	goneRest = 4
+)
+
+// standing is what a member does about a leader that seems to have gone. It is a pure core.
+type standing struct {
+	in    int    // ticks until the next try; 0: none is to come
+	tries int    // left
+	rest  int    // ticks during which nothing is believed
+	term  uint64 // that the leader led in
+}
+
+// begin has the member stand after ticks that grow with its rank among those who may; false:
+// it is too soon for that.
+func (s *standing) begin(rank, electionTicks int, term uint64) bool {
+	if !guard.Check("consensus.gone-rest", s.rest == 0) {
+		return false
+	}
+	*s = standing{in: 1 + rank*standApart, tries: standTries, rest: goneRest * electionTicks, term: term}
+	return true
+}
+
+// tick reports whether the member is to stand now, given what raft says of it.
+func (s *standing) tick(now raft.BasicStatus) bool {
+	s.rest = max(0, s.rest-1)
+	if s.in == 0 {
+		return false
+	}
+	voted := now.RaftState == raft.StateCandidate || now.HardState.GetTerm() != s.term
+	if now.Lead != raft.None || voted {
+		s.in = 0 // there is a leader, or will be by raft's own means
+		return false
+	}
+	if s.in--; s.in > 0 {
+		return false
+	}
+	if s.tries--; s.tries > 0 {
+		s.in = standAgain
+	}
+	return true
+}
+
+// Gone implements [Receiver].
+func (n *Node) Gone(peer uint64) {
+	n.tell(func(e *events) {
+		if !slices.Contains(e.gone, peer) {
+			e.gone = append(e.gone, peer)
+		}
+	})
+}
+
+// gone takes the word that a peer's process has ended. If it led, this member forgets it,
+// so that it grants its vote to another at once, and stands itself: first the voter
+// with the lowest id. Votes and terms keep this safe where the word is wrong, and a leader
+// that lives is not deposed by it while a majority hears it: those answer no candidate.
+func (l *loop) gone(peer uint64) error {
+	s := l.raft.BasicStatus()
+	if s.Lead != peer || peer == l.self.ID {
+		return nil
+	}
+	rank, votes := l.rank(peer)
+	if !l.standing.begin(rank, l.n.opt.ElectionTicks, s.HardState.GetTerm()) {
+		return nil
+	}
+	if !votes {
+		l.standing.in = 0
+	}
+	l.n.log.Info("the controller that led has gone; another is elected", "leader", peer, "term", s.HardState.GetTerm())
+	return l.raft.ForgetLeader()
+}
+
+// rank is how many voters come before this one, without a peer; false: it is none.
+func (l *loop) rank(without uint64) (rank int, votes bool) {
+	for _, m := range l.members {
+		voter := slices.Contains(l.conf.GetVoters(), m.ID) || slices.Contains(l.conf.GetVotersOutgoing(), m.ID)
+		switch {
+		case !voter:
+		case m.ID == l.self.ID:
+			votes = true
+		case m.ID < l.self.ID && m.ID != without:
+			rank++
+		}
+	}
+	return rank, votes
+}
