@@ -82,6 +82,9 @@ type Options struct {
 	// MovesPerMinute bounds how many leaderships are moved in a minute so that brokers are
 	// loaded alike; 0: none is.
 	MovesPerMinute int
+	// GrowAfter is for how long a broker must be in service before partitions are given
+	// replicas there that nobody asked for; 0 is DefaultGrowAfter.
+	GrowAfter time.Duration
 
 	BrokerSession time.Duration // silence after which a broker is fenced; 0 is DefaultBrokerSession
 	Now           func() time.Time
@@ -119,7 +122,8 @@ type Controller struct {
 	sessions   *sessions // guarded by sessionsMu
 
 	balanceMu sync.Mutex
-	balance   *balancer // guarded by balanceMu
+	balance   *balancer     // guarded by balanceMu
+	flee      chan struct{} // holds one token while leaderships are to leave a disk that has become slow
 }
 
 // Open starts a controller; ctx bounds the opening. One that is alone in its group leads
@@ -155,6 +159,9 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	if opt.BrokerSession == 0 {
 		opt.BrokerSession = DefaultBrokerSession
 	}
+	if opt.GrowAfter == 0 {
+		opt.GrowAfter = DefaultGrowAfter
+	}
 	acceptAll := func(string, string) error { return nil }
 	if opt.ValidateTopicConfig == nil {
 		opt.ValidateTopicConfig = acceptAll
@@ -178,7 +185,7 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 		opt.ListConfig = func(string) (string, bool) { return "", false }
 	}
 	c := &Controller{
-		opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession), balance: newBalancer(opt.MovesPerMinute), ships: new(ships),
+		opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession), balance: newBalancer(opt.MovesPerMinute), flee: make(chan struct{}, 1), ships: new(ships),
 		bell: newBell(), ready: make(chan struct{}), failed: make(chan error, 1),
 	}
 	c.quota.most = opt.MaxPartitions
