@@ -174,8 +174,9 @@ type Controller struct {
 
 // Balance is how leaderships come to be spread over brokers.
 type Balance struct {
-	Enabled        bool `toml:"enabled" doc:"leaderships move to in-sync replicas on brokers that less passes through"`
-	MovesPerMinute int  `toml:"moves_per_minute" doc:"leaderships that are moved so in any minute, at most"`
+	Enabled        bool     `toml:"enabled" doc:"leaderships move to in-sync replicas on brokers that less passes through"`
+	MovesPerMinute int      `toml:"moves_per_minute" doc:"leaderships that are moved so in any minute, at most"`
+	GrowAfter      Duration `toml:"grow_after" doc:"how long a broker must be in service before topics that named no replication factor, and those of the brokers' own, are given replicas on it"`
 }
 
 // Raft is the timing of the metadata log.
@@ -264,7 +265,7 @@ func Default() *Config {
 			RaftPort: 9094, Port: 9095, MaxPartitions: 200_000,
 			Raft:     Raft{Heartbeat: millis(50), ElectionTimeout: millis(500)},
 			Snapshot: Snapshot{Entries: 100_000, Bytes: 64 * mib},
-			Balance:  Balance{Enabled: true, MovesPerMinute: 300},
+			Balance:  Balance{Enabled: true, MovesPerMinute: 300, GrowAfter: Duration(time.Minute)},
 		},
 		Replication: Replication{HeartbeatInterval: millis(200), HeartbeatTimeout: seconds(1), LagTime: seconds(10)},
 		Operations:  Operations{GracefulShutdownTimeout: seconds(10), LogFormat: "auto", LogLevel: "info"},

@@ -225,6 +225,7 @@ func (c *Config) validate() []Problem {
 	between("controller.snapshot.entries", c.Controller.Snapshot.Entries, 100, 1<<40)
 	sizeBetween("controller.snapshot.bytes", c.Controller.Snapshot.Bytes, 64*kib, tib)
 	between("controller.balance.moves_per_minute", int64(c.Controller.Balance.MovesPerMinute), 1, 100_000)
+	durationBetween("controller.balance.grow_after", c.Controller.Balance.GrowAfter, tick, day)
 	durationBetween("replication.lag_time", c.Replication.LagTime, 100*tick, day)
 	alive := c.Liveness()
 	durationBetween("replication.heartbeat_interval", alive.HeartbeatInterval, 10*tick, day)

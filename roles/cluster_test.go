@@ -224,6 +224,8 @@ func TestThreeProcessesAreACluster(t *testing.T) {
 	c.end(leader, syscall.SIGKILL)
 	other := leader%3 + 1
 	g = c.group(other, "another leader", func(g admin.ControllerGroup) bool { return g.Leader != uint64(leader) })
+	// Until the brokers' session is over the dead one may be given the only replica.
+	c.brokers(other, "the dead one out of service", func(by map[int32]admin.Broker) bool { return by[int32(leader)].State != "serving" })
 	c.admin(other, "topics", "create", "after", "-r", "1")
 	c.roundTrip("after", 1, other, 6-leader-other)
 

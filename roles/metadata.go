@@ -120,7 +120,9 @@ func (n *Node) openController(ctx context.Context) error {
 		Log:                   n.log.With("room", "controller"),
 		OnDead:                n.fail,
 	}
-	if balance := n.config.Controller.Balance; balance.Enabled {
+	balance := n.config.Controller.Balance
+	options.GrowAfter = time.Duration(balance.GrowAfter)
+	if balance.Enabled {
 		options.MovesPerMinute = balance.MovesPerMinute
 	}
 	if n.peers != nil {

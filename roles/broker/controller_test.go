@@ -33,6 +33,8 @@ type testController struct {
 	refuse      error                                       // what every change is answered with, when not nil
 	heard       int                                         // heartbeats
 	loads       []controller.PartitionLoad                  // of the last report
+	syncs       time.Duration                               // of it
+	reports     int                                         // of load
 }
 
 // mostPartitions keeps hostile requests from making the test slow.

@@ -7,11 +7,16 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage/wal"
 )
 
 const (
 	// loadInterval is the time between two reports of load.
 	loadInterval = 3 * time.Second
+	// While a sync takes slowSync or more the controller is told more often, to find out
+	// whether this disk alone is so slow.
+	slowSync     = 10 * time.Millisecond
+	slowInterval = time.Second
 	// What is less than both floors is not told: an idle partition, to the controller.
 	loadFloor = 1 << 10  // bytes a second
 	tailFloor = 64 << 10 // bytes
@@ -33,29 +38,47 @@ func (part *fetchPart) countLoad(m *metrics) {
 }
 
 // tellLoad tells the controller from time to time what passes through partitions that are
-// led here, until ctx ends.
+// led here, and how long syncs take, until ctx ends.
 func (b *Broker) tellLoad(ctx context.Context) {
-	ticker := time.NewTicker(loadInterval)
+	ticker := time.NewTicker(slowInterval)
 	defer ticker.Stop()
 	last, silent := b.opt.Now(), false
+	syncs := syncWatch{told: b.store.Stats().WAL}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		now := b.opt.Now()
+		now, stats := b.opt.Now(), b.store.Stats().WAL
+		took := syncs.took(stats)
+		if now.Sub(last) < loadInterval-slowInterval/2 && took < slowSync {
+			continue
+		}
 		loads := b.table.loads(now.Sub(last))
-		last = now
+		last, syncs.told = now, stats
 		if b.registration.lost.Load() {
 			continue
 		}
-		err := b.opt.Controller.ReportLoad(ctx, b.opt.NodeID, b.registration.epoch.Load(), loads)
+		err := b.opt.Controller.ReportLoad(ctx, b.opt.NodeID, b.registration.epoch.Load(), took, loads)
 		if err != nil && !silent && ctx.Err() == nil {
 			b.log.Info("the controller was not told of the load here; the next report will be", "error", err)
 		}
 		silent = err != nil
 	}
+}
+
+// syncWatch tells how long syncs take.
+type syncWatch struct{ told wal.Stats } // when the last report was made
+
+// took is how long a sync took since the last report, or the one under way if that takes
+// longer; 0: there was none.
+func (s *syncWatch) took(now wal.Stats) time.Duration {
+	took := now.Syncing
+	if n := now.Syncs - s.told.Syncs; n > 0 {
+		took = max(took, (now.SyncTime-s.told.SyncTime)/time.Duration(n))
+	}
+	return took
 }
 
 // loads returns what passed through partitions that are led here since the last call,

@@ -32,7 +32,7 @@ type Controller interface {
 	RegisterBroker(context.Context, controller.Registration) (epoch int64, err error)
 	Heartbeat(ctx context.Context, brokerID int32, epoch int64) error
 	FenceBroker(ctx context.Context, brokerID int32, epoch int64) error
-	ReportLoad(ctx context.Context, brokerID int32, brokerEpoch int64, loads []controller.PartitionLoad) error
+	ReportLoad(ctx context.Context, brokerID int32, brokerEpoch int64, syncs time.Duration, loads []controller.PartitionLoad) error
 	CreateTopics(context.Context, []controller.NewTopic, bool) []controller.TopicResult
 	DeleteTopics(context.Context, []controller.TopicRef) []controller.TopicResult
 	CreatePartitions(ctx context.Context, name string, total int32, assignments [][]int32, validateOnly bool) error

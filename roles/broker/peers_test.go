@@ -30,6 +30,7 @@ func (c *cluster) transactAt(at int32, id string) *transactor {
 	tx := &transactor{client: c.nodes[at].connect(), id: id}
 	tx.findTransactions()
 	tx.begin(5)
+	c.settle() // the coordinators' topic may have been made for it: the others know of it
 	return tx
 }
 

@@ -27,10 +27,11 @@ import (
 	"rustmq.dev/rustmq/transport/rpc"
 )
 
-func (c *testController) ReportLoad(_ context.Context, id int32, epoch int64, loads []controller.PartitionLoad) error {
+func (c *testController) ReportLoad(_ context.Context, id int32, epoch int64, syncs time.Duration, loads []controller.PartitionLoad) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.loads = loads
+	c.loads, c.syncs = loads, syncs
+	c.reports++
 	return c.refuse
 }
 

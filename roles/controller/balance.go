@@ -1,11 +1,14 @@
 package controller
 
 import (
+	"cmp"
 	"maps"
+	"slices"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 const (
@@ -45,11 +48,13 @@ type load struct {
 type balancer struct {
 	movesAMinute int
 	loads        map[storage.PartitionID]load
-	moved        map[storage.PartitionID]time.Time // in the last minute; as many as moves were made in it
+	moved        map[storage.PartitionID]time.Time // in the last minute
+	made         []time.Time                       // of all moves in the last minute, in order
+	disks        disks
 }
 
 func newBalancer(movesAMinute int) *balancer {
-	return &balancer{movesAMinute: movesAMinute, loads: map[storage.PartitionID]load{}, moved: map[storage.PartitionID]time.Time{}}
+	return &balancer{movesAMinute: movesAMinute, loads: map[storage.PartitionID]load{}, moved: map[storage.PartitionID]time.Time{}, disks: disks{}}
 }
 
 // report takes what a broker says of what it leads by image. What it leads and does not
@@ -57,7 +62,7 @@ func newBalancer(movesAMinute int) *balancer {
 func (b *balancer) report(now time.Time, image *metadata.Image, broker int32, loads []PartitionLoad) {
 	named := map[storage.PartitionID]PartitionLoad{}
 	for _, l := range loads[:min(len(loads), maxLoads)] {
-		if leads(image, broker, l.Partition) && l.Rate >= 0 && l.Tail >= 0 {
+		if guard.Check("controller.load-of-the-leader", leads(image, broker, l.Partition)) && l.Rate >= 0 && l.Tail >= 0 {
 			named[l.Partition] = l
 		}
 	}
@@ -108,6 +113,7 @@ type led struct {
 type scales struct {
 	load map[int32]float64
 	led  []led
+	flee []led // what is led on slow disks
 	mean float64
 }
 
@@ -115,15 +121,20 @@ type scales struct {
 func (b *balancer) weigh(image *metadata.Image) scales {
 	s := scales{load: map[int32]float64{}}
 	for _, c := range candidates(image) {
-		s.load[c.id] = 0
+		if !b.disks.slow(c.id) {
+			s.load[c.id] = 0
+		}
 	}
 	for t := range image.Topics() {
 		for p := range t.Partitions.All() {
 			is, serves := s.load[p.Leader]
+			id := storage.PartitionID{Topic: t.ID, Index: p.Index}
 			if !serves { // what a drained broker leads, nobody else can
+				if p.Leader != metadata.NoLeader && b.disks.slow(p.Leader) {
+					s.flee = append(s.flee, led{id: id, p: p, weight: idleLoad + b.loads[id].rate})
+				}
 				continue
 			}
-			id := storage.PartitionID{Topic: t.ID, Index: p.Index}
 			_, moved := b.moved[id]
 			one := led{id, p, idleLoad + b.loads[id].rate, moved || len(p.Adding)+len(p.Removing) > 0 || len(p.ISR) < 2}
 			s.load[p.Leader] = is + one.weight
@@ -153,7 +164,8 @@ func (s *scales) best() (at int, to int32) {
 		for _, r := range l.p.ISR {
 			has, may := s.load[r]
 			gap := s.load[l.p.Leader] - has
-			if !may || r == l.p.Leader || gap <= balancedWithin*s.mean || l.weight*3 >= gap*2 {
+			if r == l.p.Leader || !guard.Check("controller.moves-to-who-serves", may) || gap <= balancedWithin*s.mean ||
+				!guard.Check("controller.moves-even-out", l.weight*3 < gap*2) {
 				continue
 			}
 			g := min(2*l.weight, 2*(gap-l.weight))
@@ -165,26 +177,49 @@ func (s *scales) best() (at int, to int32) {
 	return at, to
 }
 
-// plan returns the leaderships that are to move now, and takes them for moved.
-func (b *balancer) plan(now time.Time, image *metadata.Image) []LeaderElection {
-	maps.DeleteFunc(b.moved, func(_ storage.PartitionID, at time.Time) bool { return now.Sub(at) >= stillFor })
-	room := min(b.movesAMinute-len(b.moved), movesARound)
-	if room <= 0 {
-		return nil
+// quickest returns, of those in sync that may lead, who leads least; NoLeader: there is none.
+func (s *scales) quickest(p *metadata.Partition) int32 {
+	to := metadata.NoLeader
+	for _, r := range p.ISR {
+		if has, may := s.load[r]; guard.Check("controller.flees-to-who-serves", may) && r != p.Leader && (to == metadata.NoLeader || has < s.load[to]) {
+			to = r
+		}
 	}
+	return to
+}
+
+// plan returns the leaderships that are to move now, and takes them for moved: first those
+// on slow disks, the heaviest first, however lately they came there; then what is worth it.
+func (b *balancer) plan(now time.Time, image *metadata.Image) []LeaderElection {
+	b.disks.keep(func(id int32) bool { _, ok := image.Broker(id); return ok })
+	maps.DeleteFunc(b.moved, func(_ storage.PartitionID, at time.Time) bool {
+		return guard.Check("controller.moved-stays", now.Sub(at) >= stillFor)
+	})
+	b.made = slices.DeleteFunc(b.made, func(at time.Time) bool { return now.Sub(at) >= time.Minute })
 	s := b.weigh(image)
 	var moves []LeaderElection
-	for len(moves) < room {
+	move := func(l *led, to int32) {
+		b.moved[l.id] = now
+		b.made = append(b.made, now)
+		s.load[to] += l.weight
+		moves = append(moves, LeaderElection{Partition: l.id, Leader: to})
+	}
+	more := func() bool { return guard.Check("controller.moves-a-minute", len(b.made) < b.movesAMinute) }
+	slices.SortStableFunc(s.flee, func(a, b led) int { return cmp.Compare(b.weight, a.weight) })
+	for i := range s.flee {
+		if to := s.quickest(s.flee[i].p); to != metadata.NoLeader && more() {
+			move(&s.flee[i], to)
+		}
+	}
+	for fled := len(moves); len(moves)-fled < movesARound && more(); {
 		at, to := s.best()
 		if to == metadata.NoLeader {
 			break
 		}
 		l := &s.led[at]
 		s.load[l.p.Leader] -= l.weight
-		s.load[to] += l.weight
 		l.still = true
-		b.moved[l.id] = now
-		moves = append(moves, LeaderElection{Partition: l.id, Leader: to})
+		move(l, to)
 	}
 	return moves
 }

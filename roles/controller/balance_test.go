@@ -292,6 +292,8 @@ func TestLoadDecides(t *testing.T) {
 	}
 }
 
+func anyone(int32) bool { return true }
+
 // TestGrowth: what asked for no number of replicas has as many as brokers can hold, three
 // at most, on as many racks as there are, so many at a time; what asked keeps its own.
 func TestGrowth(t *testing.T) {
@@ -299,7 +301,7 @@ func TestGrowth(t *testing.T) {
 		d := drawCluster(t)
 		for round := 0; ; round++ {
 			image := d.state.Image()
-			moves := grow(image)
+			moves := grow(image, anyone)
 			if len(moves) > maxGrowing {
 				t.Fatalf("%d at a time", len(moves))
 			}
@@ -348,14 +350,14 @@ func TestGrowthWaitsForWhatIsUnderWay(t *testing.T) {
 	d.broker(2, "")
 	d.broker(3, "")
 	topic := d.topic(1, true, slices.Repeat([][]int32{{1}}, 2*maxGrowing)...)
-	for _, m := range grow(d.state.Image()) {
+	for _, m := range grow(d.state.Image(), anyone) {
 		d.reassign(m.Partition, m.Replicas)
 	}
-	if more := grow(d.state.Image()); len(more) != 0 {
+	if more := grow(d.state.Image(), anyone); len(more) != 0 {
 		t.Fatalf("%d more while as many as may are under way", len(more))
 	}
 	d.propose(&pb.FenceBroker{BrokerId: 3, BrokerEpoch: d.epochs[3], Fenced: true})
-	if more := grow(d.state.Image()); len(more) != maxGrowing || len(more[0].Replicas) != 2 || more[0].Partition.Topic != topic {
+	if more := grow(d.state.Image(), anyone); len(more) != maxGrowing || len(more[0].Replicas) != 2 || more[0].Partition.Topic != topic {
 		t.Fatalf("others wait for broker 3: %v", more)
 	}
 }
@@ -479,7 +481,7 @@ func TestControllerEvens(t *testing.T) {
 			}
 		}
 		pass := func() {
-			time.Sleep(evenAfter + evenPause)
+			time.Sleep(DefaultGrowAfter + 2*evenPause)
 			synctest.Wait()
 			follow()
 			time.Sleep(stillFor)
@@ -523,6 +525,6 @@ func TestControllerEvens(t *testing.T) {
 		if n := leads(); n[2] != 0 {
 			t.Errorf("drained, and brokers lead %v", n)
 		}
-		wantCode(t, "a report of an older start", c.ReportLoad(t.Context(), 1, epochs[1]-1, nil), metadata.StaleBrokerEpoch)
+		wantCode(t, "a report of an older start", c.ReportLoad(t.Context(), 1, epochs[1]-1, 0, nil), metadata.StaleBrokerEpoch)
 	})
 }

@@ -82,6 +82,9 @@ type Options struct {
 	// MovesPerMinute bounds how many leaderships are moved in a minute so that brokers are
 	// loaded alike; 0: none is.
 	MovesPerMinute int
+	// GrowAfter is for how long a broker must be in service before partitions are given
+	// replicas there that nobody asked for; 0 is DefaultGrowAfter.
+	GrowAfter time.Duration
 
 	BrokerSession time.Duration // silence after which a broker is fenced; 0 is DefaultBrokerSession
 	// BrokerHeartbeat is how often brokers are heard; 0 is a fifth of BrokerSession. One whose
@@ -125,7 +128,8 @@ type Controller struct {
 	running       context.Context // until Close
 
 	balanceMu sync.Mutex
-	balance   *balancer // guarded by balanceMu
+	balance   *balancer     // guarded by balanceMu
+	flee      chan struct{} // holds one token while leaderships are to leave a disk that has become slow
 }
 
 // Open starts a controller; ctx bounds the opening. One that is alone in its group leads
@@ -164,6 +168,9 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	if opt.BrokerHeartbeat == 0 {
 		opt.BrokerHeartbeat = opt.BrokerSession / 5
 	}
+	if opt.GrowAfter == 0 {
+		opt.GrowAfter = DefaultGrowAfter
+	}
 	acceptAll := func(string, string) error { return nil }
 	if opt.ValidateTopicConfig == nil {
 		opt.ValidateTopicConfig = acceptAll
@@ -187,7 +194,8 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 		opt.ListConfig = func(string) (string, bool) { return "", false }
 	}
 	c := &Controller{
-		opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession, 2*opt.BrokerHeartbeat), balance: newBalancer(opt.MovesPerMinute), ships: new(ships),
+		opt: opt, log: opt.Log, state: metadata.NewState(), sessions: newSessions(opt.BrokerSession, 2*opt.BrokerHeartbeat),
+		balance: newBalancer(opt.MovesPerMinute), flee: make(chan struct{}, 1), ships: new(ships),
 		confirmations: newConfirmations(), bell: newBell(), ready: make(chan struct{}), failed: make(chan error, 1),
 	}
 	c.quota.most = opt.MaxPartitions

@@ -16,8 +16,9 @@ const (
 )
 
 // ReportLoad takes what a broker says of the partitions that it leads, those that are not
-// idle. It is not in the log: a controller that begins to lead hears it anew.
-func (c *Controller) ReportLoad(_ context.Context, brokerID int32, brokerEpoch int64, loads []PartitionLoad) error {
+// idle, and how long its syncs took of late, 0 if it made none. It is not in the log: a
+// controller that begins to lead hears it anew.
+func (c *Controller) ReportLoad(_ context.Context, brokerID int32, brokerEpoch int64, syncs time.Duration, loads []PartitionLoad) error {
 	if err := c.leads(); err != nil {
 		return err
 	}
@@ -26,38 +27,54 @@ func (c *Controller) ReportLoad(_ context.Context, brokerID int32, brokerEpoch i
 		return metadata.Errorf(metadata.StaleBrokerEpoch, "broker %d reports load under epoch %d, which is not that of its registration", brokerID, brokerEpoch)
 	}
 	c.balanceMu.Lock()
-	defer c.balanceMu.Unlock()
 	c.balance.report(c.opt.Now(), image, brokerID, loads)
+	changed := c.balance.disks.report(c.opt.Now(), brokerID, brokerEpoch, syncs)
+	slow := c.balance.disks.slow(brokerID)
+	c.balanceMu.Unlock()
+	switch {
+	case changed && slow:
+		select {
+		case c.flee <- struct{}{}:
+		default:
+		}
+		c.log.Warn("the disk of a broker is ten times slower than those of others: it is to lead nothing", "broker", brokerID, "sync", syncs)
+	case changed:
+		c.log.Info("the disk of a broker is as quick as those of others again", "broker", brokerID, "sync", syncs)
+	}
 	return nil
 }
 
-// even moves leaderships to where less is led, and gives partitions the replicas that they
-// lack, until ctx ends. It is the leader's.
+// even moves leaderships to where less is led, and away from slow disks, and gives
+// partitions the replicas that they lack, until ctx ends. It is the leader's.
 func (c *Controller) even(ctx context.Context) {
 	ticker := time.NewTicker(evenPause)
 	defer ticker.Stop()
 	led := time.Duration(0) // how long this controller leads
+	var here tenures
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+			led += evenPause
+		case <-c.flee:
 		}
 		image := c.state.Image()
 		if !c.Leads() || image.FeatureLevel() < metadata.ClusterFeatureLevel {
 			continue
 		}
-		if led += evenPause; led < evenAfter {
+		here = here.see(c.opt.Now(), image)
+		if led < evenAfter {
 			continue
 		}
-		if moves := grow(image); len(moves) > 0 {
+		if moves := grow(image, here.before(c.opt.Now().Add(-c.opt.GrowAfter))); len(moves) > 0 {
 			c.said(ctx, "partitions are given more replicas", c.ReassignPartitions(ctx, moves))
 		}
 		c.balanceMu.Lock()
 		moves := c.balance.plan(c.opt.Now(), image)
 		c.balanceMu.Unlock()
 		if len(moves) > 0 {
-			c.said(ctx, "leaderships move to where less is led", c.ElectLeaders(ctx, moves))
+			c.said(ctx, "leaderships move to where less is led, or to quicker disks", c.ElectLeaders(ctx, moves))
 		}
 	}
 }

@@ -2,27 +2,69 @@ package controller
 
 import (
 	"slices"
+	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 )
+
+// DefaultGrowAfter is for how long a broker must have been in service, in this controller's
+// term, to be given replicas that nobody asked for: they stay when it goes, and
+// min.insync.replicas with them.
+const DefaultGrowAfter = time.Minute
+
+// tenures is since when registrations are in service, as far as was seen. It is a pure
+// core: it reads no clock.
+type tenures map[int32]tenure
+
+type tenure struct {
+	epoch int64
+	since time.Time
+}
+
+// see returns what is known once image was seen. A new registration, or one that was out
+// of service, begins anew.
+func (s tenures) see(now time.Time, image *metadata.Image) tenures {
+	is := tenures{}
+	for b := range image.Brokers() {
+		if b.Fenced {
+			continue
+		}
+		was, ok := s[b.ID]
+		if !ok || was.epoch != b.Epoch {
+			was = tenure{b.Epoch, now}
+		}
+		is[b.ID] = was
+	}
+	return is
+}
+
+// before returns what says of a broker whether it is in service since then.
+func (s tenures) before(then time.Time) func(int32) bool {
+	return func(id int32) bool {
+		is, ok := s[id]
+		return ok && !is.since.After(then)
+	}
+}
 
 // maxGrowing bounds the partitions that are given more replicas at a time: each has a
 // tail to be sent.
 const maxGrowing = 20
 
 // grow returns the partitions to be given more replicas now: of topics of the brokers' own,
-// and of those that did not ask for a number, which have less than brokers in service can
-// hold, up to maxDefaultReplicas. While a broker is drained it returns none. What is under
+// and of those that did not ask for a number, which have less than settled brokers in service
+// can hold, up to maxDefaultReplicas. While a broker is drained it returns none. What is under
 // way counts, unless it waits for a broker that is not there.
-func grow(image *metadata.Image) []Reassignment {
+func grow(image *metadata.Image, settled func(int32) bool) []Reassignment {
 	for b := range image.Brokers() {
-		if b.Draining {
+		if !guard.Check("controller.grows-undrained", !b.Draining) {
 			return nil
 		}
 	}
 	f := newField(image)
-	want := min(maxDefaultReplicas, len(f.brokers))
+	may := slices.DeleteFunc(slices.Clone(f.brokers), func(c candidate) bool { return !guard.Check("controller.grows-on-settled", settled(c.id)) })
+	want := min(maxDefaultReplicas, len(may))
 	room := maxGrowing
 	type few struct {
 		id storage.PartitionID
@@ -41,7 +83,11 @@ func grow(image *metadata.Image) []Reassignment {
 		}
 	}
 	var moves []Reassignment
-	for _, is := range fews[:min(len(fews), max(room, 0))] {
+	f.brokers = may
+	for _, is := range fews {
+		if !guard.Check("controller.grows-bit-by-bit", len(moves) < room) {
+			break
+		}
 		replicas := slices.Clone(is.p.Replicas)
 		for len(replicas) < want {
 			id := f.lightest(replicas)

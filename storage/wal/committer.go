@@ -121,10 +121,11 @@ func (w *WAL) syncWritten() bool {
 	if w.durable.Load() >= w.written {
 		return true
 	}
+	w.counts.syncBegins()
 	if w.syncOrDie(w.lastWritten.file) != nil {
 		return false
 	}
-	w.counts.syncs.Add(1)
+	w.counts.syncEnds()
 	w.advance(w.written)
 	return true
 }
@@ -189,10 +190,11 @@ func (w *WAL) finish(g *group) []byte {
 
 func (w *WAL) write(seg *segment, off int64) error {
 	if w.o.Sync == SyncAlways {
+		w.counts.syncBegins()
 		if err := seg.file.WriteSync(w.bufs, off); err != nil {
 			return fmt.Errorf("write and sync %s: %w", seg.file.Name(), err)
 		}
-		w.counts.syncs.Add(1)
+		w.counts.syncEnds()
 		return nil
 	}
 	w.lastWritten = seg

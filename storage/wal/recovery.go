@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/guard"
@@ -34,6 +35,7 @@ func Open(ctx context.Context, o Options) (*WAL, error) {
 		o: o, lock: lock, changed: make(chan struct{}),
 		kick: make(chan struct{}, 1), prepare: make(chan struct{}, 1), syncing: make(chan struct{}, 1),
 	}
+	w.counts.began = time.Now()
 	w.chunks.Store(&[]*chunk{})
 	w.segments.Store(&[]*segment{})
 	if err := w.recover(ctx); err != nil {

@@ -233,3 +233,38 @@ func TestOneSyncAtATime(t *testing.T) {
 		}
 	})
 }
+
+// TestSyncsAreTimed: what syncs take is told, of the one under way too.
+func TestSyncsAreTimed(t *testing.T) {
+	for name, sync := range map[string]wal.SyncMode{"always": wal.SyncAlways, "interval": wal.SyncInterval} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const slow = 500 * time.Millisecond
+				fs := disk.NewFaulty(disk.NewMem(disk.MemOptions{}))
+				o := small(fs)
+				o.Sync, o.SyncInterval = sync, 10*time.Millisecond
+				w, _ := open(t, o)
+				defer w.Close()
+				time.Sleep(time.Second)
+				synctest.Wait()
+				before := w.Stats()
+				if before.Syncing != 0 {
+					t.Errorf("idle, and a sync takes %v", before.Syncing)
+				}
+				fs.Set(disk.Rule{Op: disk.OpSync, Hook: func(disk.Op, string) { time.Sleep(slow) }})
+				add(t, w, header(0, 1), []byte("x"), nil)
+				time.Sleep(slow / 2)
+				synctest.Wait()
+				if is := w.Stats().Syncing; is < slow/4 || is > slow/2 {
+					t.Errorf("after %v the sync under way has taken %v", slow/2, is)
+				}
+				time.Sleep(10 * slow)
+				synctest.Wait()
+				is := w.Stats()
+				if n := is.Syncs - before.Syncs; n == 0 || (is.SyncTime-before.SyncTime)/time.Duration(n) != slow || is.Syncing != 0 {
+					t.Errorf("%d syncs took %v, %v is under way", n, is.SyncTime-before.SyncTime, is.Syncing)
+				}
+			})
+		})
+	}
+}

@@ -199,6 +199,17 @@ type WAL struct {
 
 type counters struct {
 	appends, bytes, commits, syncs, recycled, relocated atomic.Int64
+
+	began               time.Time    // when the log was opened
+	syncTime, syncSince atomic.Int64 // nanoseconds: of all syncs, and from began to the one under way; 0: none is
+}
+
+// syncBegins and syncEnds are around a sync of the committer's.
+func (c *counters) syncBegins() { c.syncSince.Store(max(1, int64(time.Since(c.began)))) }
+
+func (c *counters) syncEnds() {
+	c.syncTime.Add(int64(time.Since(c.began)) - c.syncSince.Swap(0))
+	c.syncs.Add(1)
 }
 
 // Stats is a moment of a log.
@@ -219,7 +230,10 @@ type Stats struct {
 	Short                  error
 	Appends, AppendedBytes int64
 	Commits, Syncs         int64
-	Recycled, Relocated    int64
+	// SyncTime is what Syncs took in all, with the writes that go with them. Syncing is
+	// how long the one under way has taken by now; 0: none is.
+	SyncTime, Syncing   time.Duration
+	Recycled, Relocated int64
 }
 
 // Append adds a frame and returns where it lies. The payload is copied once;
@@ -401,6 +415,10 @@ func (w *WAL) Stats() Stats {
 	s.PinnedBytes = w.pinned.Load()
 	s.Appends, s.AppendedBytes = w.counts.appends.Load(), w.counts.bytes.Load()
 	s.Commits, s.Syncs = w.counts.commits.Load(), w.counts.syncs.Load()
+	s.SyncTime = time.Duration(w.counts.syncTime.Load())
+	if since := w.counts.syncSince.Load(); since != 0 {
+		s.Syncing = time.Since(w.counts.began) - time.Duration(since)
+	}
 	s.Recycled, s.Relocated = w.counts.recycled.Load(), w.counts.relocated.Load()
 	return s
 }

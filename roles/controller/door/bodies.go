@@ -24,6 +24,7 @@ type (
 	fenceBrokerQ    struct{ Broker broker }
 	reportLoadQ     struct {
 		Broker broker
+		Syncs  time.Duration // 0 also of brokers that do not tell it
 		Loads  []controller.PartitionLoad
 	}
 	planRebalanceQ struct{ Plan bool }

@@ -60,8 +60,8 @@ func (d *Door) FenceBroker(ctx context.Context, brokerID int32, epoch int64) err
 }
 
 // ReportLoad is as of [controller.Controller]. It is tried once.
-func (d *Door) ReportLoad(ctx context.Context, brokerID int32, brokerEpoch int64, loads []controller.PartitionLoad) error {
-	return errOf(call(ctx, d, reportLoad, reportLoadQ{broker{brokerID, brokerEpoch}, loads}))
+func (d *Door) ReportLoad(ctx context.Context, brokerID int32, brokerEpoch int64, syncs time.Duration, loads []controller.PartitionLoad) error {
+	return errOf(call(ctx, d, reportLoad, reportLoadQ{broker{brokerID, brokerEpoch}, syncs, loads}))
 }
 
 // PlanRebalance is as of [controller.Controller].

@@ -23,7 +23,7 @@ type Controller interface {
 	FenceBroker(ctx context.Context, brokerID int32, epoch int64) error
 	Hear(brokerID int32, epoch int64)
 	Broke(brokerID int32, epoch int64)
-	ReportLoad(ctx context.Context, brokerID int32, brokerEpoch int64, loads []controller.PartitionLoad) error
+	ReportLoad(ctx context.Context, brokerID int32, brokerEpoch int64, syncs time.Duration, loads []controller.PartitionLoad) error
 	PlanRebalance(context.Context) (controller.RebalancePlan, error)
 	DrainBroker(ctx context.Context, id int32, draining bool) error
 	UnregisterBroker(ctx context.Context, id int32) error

@@ -46,7 +46,7 @@ var (
 	}}
 	// The next report is the other try.
 	reportLoad = method[reportLoadQ, done]{"ReportLoad", false, 0, func(ctx context.Context, c Controller, q reportLoadQ) done {
-		return done{faultOf(c.ReportLoad(ctx, q.Broker.ID, q.Broker.Epoch, q.Loads))}
+		return done{faultOf(c.ReportLoad(ctx, q.Broker.ID, q.Broker.Epoch, q.Syncs, q.Loads))}
 	}}
 	// It changes nothing.
 	planRebalance = method[planRebalanceQ, planned]{"PlanRebalance", true, 0, func(ctx context.Context, c Controller, _ planRebalanceQ) planned {

@@ -97,8 +97,8 @@ func (r *recorder) FenceBroker(_ context.Context, id int32, epoch int64) error {
 	return errOne
 }
 
-func (r *recorder) ReportLoad(_ context.Context, id int32, epoch int64, loads []controller.PartitionLoad) error {
-	r.note(id, epoch, loads)
+func (r *recorder) ReportLoad(_ context.Context, id int32, epoch int64, syncs time.Duration, loads []controller.PartitionLoad) error {
+	r.note(id, epoch, syncs, loads)
 	return errOne
 }
 
@@ -240,7 +240,7 @@ func asks(ctx context.Context) map[string]func(*Door) (returned []any) {
 		"RemoveController": func(d *Door) []any { return []any{d.RemoveController(ctx, 4)} },
 		"FenceBroker":      func(d *Door) []any { return []any{d.FenceBroker(ctx, 7, 8)} },
 		"ReportLoad": func(d *Door) []any {
-			return []any{d.ReportLoad(ctx, 7, 8, []controller.PartitionLoad{{Partition: storage.PartitionID{Index: 3}, Rate: 4, Tail: 5}})}
+			return []any{d.ReportLoad(ctx, 7, 8, time.Second, []controller.PartitionLoad{{Partition: storage.PartitionID{Index: 3}, Rate: 4, Tail: 5}})}
 		},
 		"PlanRebalance": func(d *Door) []any {
 			plan, err := d.PlanRebalance(ctx)
