@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"rustmq.dev/rustmq/consensus"
@@ -90,6 +92,7 @@ func (p *peer) run(ctx context.Context) {
 			}
 			if err != nil {
 				p.r.o.Log.Debug("messages to a controller are lost", "peer", p.id, "messages", len(messages), "error", err)
+				p.tellUnproven(err)
 				line.close()
 				line = nil
 				p.lost()
@@ -125,6 +128,18 @@ func (p *peer) open(ctx context.Context) (*openLine, error) {
 		return nil, fmt.Errorf("reach controller %d at %s: %w", p.id, address, err)
 	}
 	return &openLine{stream, cancel, func() { p.r.lines.drop(address) }}, nil
+}
+
+// tellUnproven tells the log where it is by a certificate that messages are lost: this
+// side's or the other's, and time does not mend it.
+func (p *peer) tellUnproven(err error) {
+	if status.Code(err) != codes.PermissionDenied {
+		err = p.r.lines.failureOf(int64(p.id))
+	}
+	if now := time.Now(); err != nil && now.Sub(p.told) >= refusalTold {
+		p.told = now
+		p.r.o.Log.Warn("a controller cannot be spoken to", "peer", p.id, "error", err)
+	}
 }
 
 // send sends a batch and waits until it was taken; who does not answer in time is

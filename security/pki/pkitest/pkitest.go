@@ -20,6 +20,9 @@ import (
 	"rustmq.dev/rustmq/security/pki"
 )
 
+// from and to hold the clock of a synctest bubble too, which begins in 2000.
+var from, to = time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
+
 // Authority signs certificates, which it writes into a directory of the test.
 type Authority struct {
 	t    testing.TB
@@ -51,7 +54,7 @@ func (a *Authority) CertFile(name string) string { return filepath.Join(a.dir, n
 // KeyFile is as of CertFile.
 func (a *Authority) KeyFile(name string) string { return filepath.Join(a.dir, name+".key") }
 
-// Sign writes a certificate as the template says, for an hour unless that says when.
+// Sign writes a certificate as the template says, valid unless that says when.
 func (a *Authority) Sign(name string, template *x509.Certificate) {
 	a.t.Helper()
 	a.sign(name, template)
@@ -67,7 +70,7 @@ func (a *Authority) sign(name string, template *x509.Certificate) (*x509.Certifi
 		template.Subject.CommonName = name
 	}
 	if template.NotAfter.IsZero() {
-		template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+		template.NotBefore, template.NotAfter = from, to
 	}
 	parent, by := a.cert, a.key
 	if parent == nil {
