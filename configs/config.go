@@ -221,7 +221,7 @@ type TLS struct {
 // MutualTLS is how the servers of a cluster know each other; all three or none.
 type MutualTLS struct {
 	CAFile   string `toml:"ca_file" doc:"PEM certificates of who may sign the servers of this cluster; empty: gRPC between servers is in the clear, and neither side proves who it is"`
-	CertFile string `toml:"cert_file" doc:"PEM chain of this server, for both sides of a connection: it names the hosts by which others reach this node"`
+	CertFile string `toml:"cert_file" doc:"PEM chain of this server, for both sides of a connection: it names the hosts by which others reach this node, and the node, rustmq://<cluster>/node/<id>?roles=<roles>"`
 	KeyFile  string `toml:"key_file" doc:"PEM key of this server"`
 }
 

@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"rustmq.dev/rustmq/roles/admin"
+	"rustmq.dev/rustmq/roles/client"
 )
 
 // banner is what serve says once it can be used.
@@ -121,4 +124,25 @@ func shellWord(s string) string {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// banner is what serve says of the node.
+func (n *Node) banner(started time.Duration) banner {
+	acks := "every ack means: synced to this disk (wal.sync = always)"
+	switch before := n.ackBeforeSync(); {
+	case n.broker == nil:
+		acks = ""
+	case before > 0:
+		acks = fmt.Sprintf("acks come BEFORE the disk; a power cut can lose the last %v (wal.sync = interval)", before)
+	}
+	b := banner{
+		Kafka: n.kafkaAddr, TLS: n.config.Network.TLS == "on", HTTP: n.httpAddr, DataDir: n.DataDir(), CA: n.caFile, Acks: acks,
+		Roles: strings.Join(n.config.RoleList(), ", "), Node: n.config.Broker.ID, PID: os.Getpid(), Version: Version(),
+		Startup: started.Round(time.Millisecond).String(),
+		program: programName(os.Args[0]), api: n.servesAPI(), autoCreate: n.autoCreate(), trusted: client.TrustsByDefault(n.caFile),
+	}
+	if n.quic != nil {
+		b.QUIC = n.quic.Addr().String()
+	}
+	return b
 }

@@ -2,8 +2,14 @@ package roles
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -82,4 +88,54 @@ func (n *Node) status() []string {
 		return nil
 	}
 	return []string{groupLine(n.controller.Status())}
+}
+
+// certificate says how to load that of the operator, or the development CA's.
+func (n *Node) certificate() (load func() (tls.Certificate, error), err error) {
+	if files := n.config.Security.TLS; files.CertFile != "" {
+		return func() (tls.Certificate, error) {
+			cert, err := pki.Load(files.CertFile, files.KeyFile, time.Now())
+			if err != nil {
+				return cert, fmt.Errorf("security.tls.cert_file and key_file: %w", err)
+			}
+			return cert, nil
+		}, nil
+	}
+	dir := filepath.Join(n.dir.Root(), certsDir)
+	host, _, err := net.SplitHostPort(n.kafkaAddr)
+	if err != nil {
+		return nil, err
+	}
+	hosts := append(n.names(), host)
+	n.caFile = filepath.Join(dir, pki.CAFile)
+	return func() (tls.Certificate, error) { return pki.Development(dir, slices.Clone(hosts), time.Now()) }, nil
+}
+
+// names are what this node is called, as far as it knows.
+func (n *Node) names() (names []string) {
+	if h := n.config.Network.AdvertisedHost; h != "" {
+		names = append(names, h)
+	}
+	if h, err := os.Hostname(); err == nil && h != "" {
+		names = append(names, h)
+	}
+	return names
+}
+
+// Reload loads the certificates again, that of TLS and QUIC and that by which servers
+// know each other, which connections from now on see; those that are open stay as they
+// are. It reports whether there is one: with neither there is nothing to load. On an
+// error the one before goes on.
+func (n *Node) Reload() (loaded bool, err error) {
+	var failed error
+	if n.certificates != nil {
+		loaded, failed = true, n.certificates.Reload()
+	}
+	if n.peers != nil && n.peers.secure != nil {
+		loaded, failed = true, errors.Join(failed, n.peers.secure.Reload())
+	}
+	if failed != nil {
+		return false, fmt.Errorf("%w; the one before goes on", failed)
+	}
+	return loaded, nil
 }

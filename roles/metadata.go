@@ -195,7 +195,7 @@ func (n *Node) clusterID() string {
 // controller of this process.
 func (n *Node) openDoor(ctx context.Context) error {
 	o := door.Options{
-		Broker: metadata.NoBroker, Addresses: n.peers.book.controllers, Cluster: n.clusterID, Credentials: n.peers.credentials(),
+		Broker: metadata.NoBroker, Addresses: n.peers.book.controllers, Cluster: n.clusterID, Mutual: n.peers.secure,
 		HeartbeatPatience: time.Duration(n.config.Liveness().HeartbeatTimeout), Log: n.log.With("room", "door"), OnDead: n.fail,
 	}
 	if n.has("broker") {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/security/pki"
@@ -20,6 +19,7 @@ import (
 // peers is what a node has for the other processes of its cluster.
 type peers struct {
 	secure *pki.Mutual // nil: neither side proves who it is
+	gate   *rpc.Gate   // nil likewise
 	book   *addressBook
 	image  atomic.Pointer[func() *metadata.Image] // nil before there is one
 
@@ -45,12 +45,15 @@ func (n *Node) openPeers() error {
 	n.peers = p
 	var err error
 	if c := n.config.Security.Cluster; c.CAFile != "" {
-		if p.secure, err = pki.LoadMutual(c.CAFile, c.CertFile, c.KeyFile, time.Now); err != nil {
+		if p.secure, err = pki.LoadMutual(pki.MutualOptions{
+			CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, Node: n.config.Broker.ID, Roles: n.config.RoleList(), Now: time.Now,
+		}); err != nil {
 			return fmt.Errorf("security.cluster: %w", err)
 		}
 	} else if !n.config.Loopback() {
 		n.log.Warn("servers of this cluster do not prove who they are to each other: whoever reaches their ports can be one; set security.cluster.ca_file, cert_file and key_file")
 	}
+	p.gate = rpc.NewGate(p.secure, n.log.With("room", "rpc"))
 	p.book = newAddressBook(n.config.Peers(), p.controllers)
 	if n.has("controller") {
 		if err := n.openControllerPorts(); err != nil {
@@ -85,7 +88,7 @@ func (n *Node) openControllerPorts() error {
 		return err
 	}
 	p.raft = rpc.NewRaft(rpc.RaftOptions{
-		Cluster: n.clusterID, Address: p.book.raft, Credentials: p.credentials(), Log: n.log.With("room", "raft"),
+		Cluster: n.clusterID, Address: p.book.raft, Mutual: p.secure, Log: n.log.With("room", "raft"),
 	})
 	n.opened("network of the controllers", func(context.Context) error { return p.raft.Close() })
 	p.raft.Register(raft)
@@ -99,7 +102,7 @@ func (n *Node) listenPeers(what string, port int, key string, largest int) (*pee
 	if err != nil {
 		return nil, err
 	}
-	s := &peerServer{rpc.NewServer(n.peers.serverCredentials(), largest), listener}
+	s := &peerServer{rpc.NewServer(n.peers.gate, largest), listener}
 	n.opened("port for "+what, func(context.Context) error {
 		s.Stop()
 		if err := listener.Close(); !errors.Is(err, net.ErrClosed) {
@@ -156,21 +159,6 @@ func (n *Node) peerListener() (metadata.Listener, error) {
 		protocol = "SSL"
 	}
 	return metadata.Listener{Name: metadata.PeerListener, Host: host, Port: int32(number), Protocol: protocol}, nil
-}
-
-// credentials are those of connections to others, nil in the clear.
-func (p *peers) credentials() credentials.TransportCredentials {
-	if p.secure == nil {
-		return nil
-	}
-	return credentials.NewTLS(p.secure.ClientConfig())
-}
-
-func (p *peers) serverCredentials() credentials.TransportCredentials {
-	if p.secure == nil {
-		return nil
-	}
-	return credentials.NewTLS(p.secure.ServerConfig())
 }
 
 // controllers are the addresses that controllers made known.

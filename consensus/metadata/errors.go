@@ -21,6 +21,7 @@ const (
 	RequestTimedOut             Code = 7
 	BrokerNotAvailable          Code = 8
 	InvalidTopic                Code = 17
+	ClusterAuthorizationFailed  Code = 31
 	UnsupportedVersion          Code = 35
 	TopicAlreadyExists          Code = 36
 	InvalidPartitions           Code = 37
@@ -58,6 +59,7 @@ var codeNames = map[Code]string{
 	RequestTimedOut:             "request timed out",
 	BrokerNotAvailable:          "broker not available",
 	InvalidTopic:                "invalid topic",
+	ClusterAuthorizationFailed:  "cluster authorization failed",
 	UnsupportedVersion:          "unsupported version",
 	TopicAlreadyExists:          "topic already exists",
 	InvalidPartitions:           "invalid partitions",

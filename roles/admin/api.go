@@ -282,6 +282,8 @@ func problem(err error) error {
 	switch refused.Code {
 	case metadata.UnknownTopicOrPartition, metadata.UnknownTopicID, metadata.ResourceNotFound, metadata.BrokerIDNotRegistered:
 		status = http.StatusNotFound
+	case metadata.ClusterAuthorizationFailed:
+		status = http.StatusForbidden
 	case metadata.TopicAlreadyExists:
 		status = http.StatusConflict
 	case metadata.ThrottlingQuotaExceeded:

@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/replication"
+	"rustmq.dev/rustmq/security/pki"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
@@ -25,10 +25,10 @@ const DefaultLease = time.Second
 
 // Replication is how a broker pushes to others, and takes what they push.
 type Replication struct {
-	Credentials credentials.TransportCredentials // of connections to others; nil: neither side proves who it is
-	Dial        []grpc.DialOption                // more of them
-	LagTime     time.Duration                    // 0: replication.DefaultLagTime
-	Lease       time.Duration                    // 0: DefaultLease, or three heartbeats if that is longer
+	Mutual  *pki.Mutual       // of connections to others; nil: neither side proves who it is
+	Dial    []grpc.DialOption // more of them
+	LagTime time.Duration     // 0: replication.DefaultLagTime
+	Lease   time.Duration     // 0: DefaultLease, or three heartbeats if that is longer
 }
 
 // replicas is this broker among others.
@@ -47,7 +47,7 @@ func (b *Broker) openReplication() {
 		return
 	}
 	pushes := func() *rpc.Pushes {
-		return rpc.NewPushes(rpc.PushesOptions{Cluster: b.clusterID, Credentials: o.Credentials, Dial: o.Dial})
+		return rpc.NewPushes(rpc.PushesOptions{Cluster: b.clusterID, Mutual: o.Mutual, Dial: o.Dial})
 	}
 	r := &replicas{tail: pushes(), catchUp: pushes(), lease: o.Lease}
 	if r.lease == 0 {

@@ -17,6 +17,10 @@
 // [Load] reads an operator's certificate instead. A [Keeper] serves either, and
 // takes a new one while connections go on.
 //
+// [Mutual] is for what servers say to each other. Their certificates name the cluster, the
+// node and its roles in a URI, rustmq://<cluster>/node/<id>?roles=broker,controller
+// ([Identity]): no other certificate of the same authorities is taken for a server's.
+//
 // Keys are ECDSA P-256. Nothing here skips verification, and no key is logged.
 // Functions are safe for concurrent use on different directories.
 package pki

@@ -5,57 +5,106 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 )
 
 // Mutual is how the servers of a cluster know each other: each has a certificate that
-// one of the same authorities has signed, and shows it on both sides of a connection.
+// one of the same authorities has signed, which names its node and roles ([Identity]), and
+// shows it on both sides of a connection.
 type Mutual struct {
 	keeper *Keeper
 	roots  *x509.CertPool
+	opt    MutualOptions
 }
 
-// LoadMutual reads PEM files: the authorities, and the chain and key of this server. The
-// chain is one that its own peers would take at that time, or an error.
-func LoadMutual(caFile, certFile, keyFile string, now func() time.Time) (*Mutual, error) {
-	raw, err := os.ReadFile(caFile)
+// MutualOptions of a [Mutual].
+type MutualOptions struct {
+	CAFile, CertFile, KeyFile string // PEM: the authorities, and the chain and key of this server
+	Node                      int32  // this server's, which its certificate has to name
+	Roles                     []string
+	Now                       func() time.Time
+}
+
+// LoadMutual reads the files. The chain is one that the other servers would take at that
+// time from this node in these roles, or an error.
+func LoadMutual(o MutualOptions) (*Mutual, error) {
+	raw, err := os.ReadFile(o.CAFile)
 	if err != nil {
 		return nil, err
 	}
-	m := &Mutual{roots: x509.NewCertPool()}
+	m := &Mutual{roots: x509.NewCertPool(), opt: o}
 	if !m.roots.AppendCertsFromPEM(raw) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM", caFile)
+		return nil, fmt.Errorf("%s holds no certificate in PEM", o.CAFile)
 	}
-	m.keeper, err = Keep(func() (tls.Certificate, error) {
-		cert, err := Load(certFile, keyFile, now())
-		if err != nil {
-			return cert, err
-		}
-		intermediates := x509.NewCertPool()
-		for _, der := range cert.Certificate[1:] {
-			if c, err := x509.ParseCertificate(der); err == nil {
-				intermediates.AddCert(c)
-			}
-		}
-		for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
-			_, err := cert.Leaf.Verify(x509.VerifyOptions{Roots: m.roots, Intermediates: intermediates, CurrentTime: now(), KeyUsages: []x509.ExtKeyUsage{usage}})
-			if err != nil {
-				return cert, fmt.Errorf("%s would be refused by the other servers, as one side of a connection or the other (authorities: %s): %w", certFile, caFile, err)
-			}
-		}
-		return cert, nil
-	})
-	if err != nil {
+	if m.keeper, err = Keep(m.load); err != nil {
 		return nil, err
 	}
 	return m, nil
+}
+
+// load reads the chain and key, and judges them as the other servers will.
+func (m *Mutual) load() (tls.Certificate, error) {
+	o, now := m.opt, m.opt.Now()
+	cert, err := Load(o.CertFile, o.KeyFile, now)
+	if err != nil {
+		return cert, err
+	}
+	intermediates := x509.NewCertPool()
+	for _, der := range cert.Certificate[1:] {
+		if c, err := x509.ParseCertificate(der); err == nil {
+			intermediates.AddCert(c)
+		}
+	}
+	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
+		_, err := cert.Leaf.Verify(x509.VerifyOptions{Roots: m.roots, Intermediates: intermediates, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}})
+		if err != nil {
+			return cert, fmt.Errorf("%s would be refused by the other servers, as one side of a connection or the other (authorities: %s): %w", o.CertFile, o.CAFile, err)
+		}
+	}
+	if err := m.own(cert.Leaf); err != nil {
+		return cert, fmt.Errorf("%s would be refused by the other servers: %w", o.CertFile, err)
+	}
+	return cert, nil
+}
+
+// own refuses a certificate that is not this node's in its roles. A controller may do what
+// an admin may.
+func (m *Mutual) own(leaf *x509.Certificate) error {
+	id, err := IdentityOf(leaf)
+	if err != nil {
+		return err
+	}
+	needed := m.opt.Roles
+	if slices.Contains(needed, RoleController) {
+		needed = slices.DeleteFunc(slices.Clone(needed), func(r string) bool { return r == RoleAdmin })
+	}
+	missing := slices.ContainsFunc(needed, func(r string) bool { return !id.Has(r) })
+	if id.Node != m.opt.Node || missing {
+		return fmt.Errorf("it is that of %s, and this is node %d with the roles %s", id, m.opt.Node, strings.Join(needed, ", "))
+	}
+	if m.keeper != nil && id.Cluster != m.Self().Cluster { // loaded again
+		return fmt.Errorf("it is that of %s, and the one before was of cluster %s: stop the node to change that", id, m.Self().Cluster)
+	}
+	return nil
+}
+
+// Self is who this server is by its certificate.
+func (m *Mutual) Self() Identity {
+	id, err := IdentityOf(m.keeper.Current().Leaf)
+	if err != nil {
+		panic(fmt.Sprintf("pki: a certificate was loaded that has no identity: %v", err))
+	}
+	return id
 }
 
 // Reload reads the chain and key again; connections that are open stay as they are.
 // On an error the ones before go on.
 func (m *Mutual) Reload() error { return m.keeper.Reload() }
 
-// ServerConfig takes connections of servers that prove who they are.
+// ServerConfig takes connections of who has a certificate of the same authorities. Who
+// that is, and may, is for [Mutual.Peer] to say.
 func (m *Mutual) ServerConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: m.roots,
@@ -63,8 +112,8 @@ func (m *Mutual) ServerConfig() *tls.Config {
 	}
 }
 
-// ClientConfig makes connections to such servers, whose certificates name the host that
-// is dialled.
+// ClientConfig makes connections to servers whose certificates name the host that is
+// dialled, with the same reservation.
 func (m *Mutual) ClientConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, RootCAs: m.roots,

@@ -1,76 +1,21 @@
 package pki_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"rustmq.dev/rustmq/security/pki"
+	"rustmq.dev/rustmq/security/pki/pkitest"
 )
 
-// signer is an authority of a test.
-type signer struct {
-	t    *testing.T
-	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newSigner(t *testing.T, name string) *signer {
-	t.Helper()
-	s := &signer{t: t, dir: t.TempDir()}
-	s.cert, s.key = s.issue("ca", &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
-	return s
-}
-
-// issue writes NAME.pem and NAME.key.
-func (s *signer) issue(name string, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
-	s.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	template.SerialNumber = big.NewInt(time.Now().UnixNano())
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	parent, by := s.cert, s.key
-	if parent == nil {
-		parent, by = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, by)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for file, block := range map[string]*pem.Block{name + ".pem": {Type: "CERTIFICATE", Bytes: der}, name + ".key": {Type: "PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(filepath.Join(s.dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
-			s.t.Fatal(err)
-		}
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return cert, key
-}
-
-func (s *signer) server(name string, usages ...x509.ExtKeyUsage) (*pki.Mutual, error) {
-	s.t.Helper()
-	s.issue(name, &x509.Certificate{Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: usages, KeyUsage: x509.KeyUsageDigitalSignature})
-	return pki.LoadMutual(filepath.Join(s.dir, "ca.pem"), filepath.Join(s.dir, name+".pem"), filepath.Join(s.dir, name+".key"), time.Now)
+func node(id int32) pki.Identity {
+	return pki.Identity{Cluster: "prod", Node: id, Roles: []string{pki.RoleBroker, pki.RoleController}}
 }
 
 // handshake connects from client to server, and returns what each side says.
@@ -106,26 +51,18 @@ func handshake(t *testing.T, server, client *tls.Config) (atServer, atClient err
 // TestServersKnowEachOther holds that each side proves who it is, and that nobody without
 // a certificate of the same authority is let in, or taken for a server.
 func TestServersKnowEachOther(t *testing.T) {
-	both := []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
-	ours, theirs := newSigner(t, "ours"), newSigner(t, "theirs")
-	one, err := ours.server("one", both...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	two, err := ours.server("two", both...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stranger, err := theirs.server("stranger", both...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ours, theirs := pkitest.New(t, "ours"), pkitest.New(t, "theirs")
+	one, two := ours.Mutual("one", node(1), "127.0.0.1"), ours.Mutual("two", node(2), "127.0.0.1")
+	stranger := theirs.Mutual("stranger", node(2), "127.0.0.1")
 	if s, c := handshake(t, one.ServerConfig(), two.ClientConfig()); s != nil || c != nil {
 		t.Errorf("of one cluster: %v, %v", s, c)
 	}
 	if s, _ := handshake(t, one.ServerConfig(), stranger.ClientConfig()); s == nil {
 		t.Error("a stranger's server is called and goes on")
 	}
+	ours.Sign("expired", &x509.Certificate{
+		ExtKeyUsage: pkitest.Both(), URIs: []*url.URL{node(2).URI()}, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour),
+	})
 	for what, client := range map[string]*tls.Config{
 		"nobody": {RootCAs: two.ClientConfig().RootCAs, MinVersion: tls.VersionTLS13},
 		"an older version": func() *tls.Config {
@@ -138,6 +75,7 @@ func TestServersKnowEachOther(t *testing.T) {
 			c.RootCAs = two.ClientConfig().RootCAs
 			return c
 		}(),
+		"an expired one": ours.Client("expired"),
 	} {
 		if s, c := handshake(t, one.ServerConfig(), client); s == nil || c == nil {
 			t.Errorf("%s is let in: %v, %v", what, s, c)
@@ -150,18 +88,92 @@ func TestServersKnowEachOther(t *testing.T) {
 
 // TestCertificateThatPeersWouldRefuse is told at the start, and not by others.
 func TestCertificateThatPeersWouldRefuse(t *testing.T) {
-	ours, theirs := newSigner(t, "ours"), newSigner(t, "theirs")
-	if _, err := ours.server("half", x509.ExtKeyUsageServerAuth); err == nil || !strings.Contains(err.Error(), "would be refused by the other servers") {
-		t.Errorf("for one side only: %v", err)
-	}
-	if _, err := theirs.server("one", x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth); err != nil {
-		t.Fatal(err)
-	}
-	_, err := pki.LoadMutual(filepath.Join(ours.dir, "ca.pem"), filepath.Join(theirs.dir, "one.pem"), filepath.Join(theirs.dir, "one.key"), time.Now)
-	if err == nil || !strings.Contains(err.Error(), "would be refused by the other servers") {
+	ours, theirs := pkitest.New(t, "ours"), pkitest.New(t, "theirs")
+	theirs.Sign("foreign", pkitest.Server(node(1)))
+	foreign := pki.MutualOptions{CAFile: ours.CAFile(), CertFile: theirs.CertFile("foreign"), KeyFile: theirs.KeyFile("foreign"), Node: 1, Now: time.Now}
+	if _, err := pki.LoadMutual(foreign); err == nil || !strings.Contains(err.Error(), "would be refused by the other servers") {
 		t.Errorf("of another authority: %v", err)
 	}
-	if _, err := pki.LoadMutual(filepath.Join(ours.dir, "ca.key"), "", "", time.Now); err == nil || !strings.Contains(err.Error(), "no certificate in PEM") {
+	if _, err := pki.LoadMutual(pki.MutualOptions{CAFile: ours.KeyFile("ca")}); err == nil || !strings.Contains(err.Error(), "no certificate in PEM") {
 		t.Errorf("no authority: %v", err)
+	}
+	admin := node(1)
+	admin.Roles = []string{pki.RoleAdmin}
+	half := pkitest.Server(node(1))
+	half.ExtKeyUsage = half.ExtKeyUsage[:1]
+	twice := pkitest.Server(node(1))
+	twice.URIs = append(twice.URIs, node(2).URI())
+	for what, c := range map[string]struct {
+		template *x509.Certificate
+		wants    string
+	}{
+		"for one side only": {half, "would be refused by the other servers"},
+		"another node's":    {pkitest.Server(node(2)), "that of node 2 (broker, controller) of cluster prod, and this is node 1"},
+		"without the roles": {pkitest.Server(admin), "with the roles broker, controller"},
+		"nobody's":          {&x509.Certificate{ExtKeyUsage: pkitest.Both()}, "names no server"},
+		"of two":            {twice, "names 2 servers"},
+	} {
+		ours.Sign("this", c.template)
+		if _, err := ours.Load("this", node(1)); err == nil || !strings.Contains(err.Error(), c.wants) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	all := node(1)
+	all.Roles = append(all.Roles, pki.RoleAdmin)
+	ours.Sign("this", pkitest.Server(node(1)))
+	m, err := ours.Load("this", all)
+	if err != nil {
+		t.Fatalf("a controller may do what an admin may: %v", err)
+	}
+	other := node(1)
+	other.Cluster = "test"
+	ours.Sign("this", pkitest.Server(other))
+	if err := m.Reload(); err == nil || m.Self().Cluster != "prod" {
+		t.Errorf("of another cluster, loaded again: %v", err)
+	}
+}
+
+// TestWhoAPeerIs holds that a certificate of the same authority is a server's only where
+// it names one of the same cluster, and is for both sides of a connection.
+func TestWhoAPeerIs(t *testing.T) {
+	ours := pkitest.New(t, "ours")
+	m := ours.Mutual("self", node(1), "127.0.0.1")
+	with := func(uris ...string) *x509.Certificate {
+		c := &x509.Certificate{ExtKeyUsage: pkitest.Both(), Subject: pkix.Name{CommonName: "peer"}}
+		for _, u := range uris {
+			parsed, err := url.Parse(u)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.URIs = append(c.URIs, parsed)
+		}
+		return c
+	}
+	clients := with("rustmq://prod/node/2?roles=broker")
+	clients.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	for want, cert := range map[string]*x509.Certificate{
+		"names no server":                  with("https://prod/node/2?roles=broker", "rustmq://prod/client/me"),
+		"names 2 servers":                  with("rustmq://prod/node/2?roles=broker", "rustmq://prod/node/3?roles=controller"),
+		"of cluster test, and this server": with("rustmq://test/node/2?roles=broker"),
+		"the cluster is a name":            with("rustmq://PROD/node/2?roles=broker"),
+		"a whole number":                   with("rustmq://prod/node/02?roles=broker"),
+		"names with commas between":        with("rustmq://prod/node/2?roles=broker,"),
+		"for one side":                     clients,
+	} {
+		id, err := m.Peer(tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}})
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "CN=peer") {
+			t.Errorf("%v: %v, %v; want %q", cert.URIs, id, err, want)
+		}
+	}
+	if _, err := m.Peer(tls.ConnectionState{}); err == nil {
+		t.Error("nobody is taken for a server")
+	}
+	ok := with("https://elsewhere/", "rustmq://prod/node/2147483647?roles=broker,etl")
+	id, err := m.Peer(tls.ConnectionState{PeerCertificates: []*x509.Certificate{ok}})
+	if err != nil || id.Node != 2147483647 || !id.Has(pki.RoleBroker) || id.Has(pki.RoleController) {
+		t.Errorf("a server: %v, %v", id, err)
+	}
+	if again, err := pki.IdentityOf(with(id.URI().String())); err != nil || again.String() != id.String() {
+		t.Errorf("%v is read back as %v: %v", id, again, err)
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
+	"rustmq.dev/rustmq/security/pki"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/transport/rpc/rpcpb"
 )
@@ -88,11 +88,12 @@ func (e *UntriedError) Unwrap() error { return e.Err }
 // ControllersOptions of a [Controllers]. The zero value of a field with a default means it.
 type ControllersOptions struct {
 	Cluster func() string // id of the cluster; "" while none is known
-	// Credentials of connections; nil: neither side proves who it is, which is for loopback.
-	Credentials credentials.TransportCredentials
-	Patience    time.Duration     // with a stream of images that says nothing
-	MaxDelta    int               // bytes
-	Dial        []grpc.DialOption // more of them, for tests
+	// Mutual is how both sides prove who they are; nil: neither does, which is for loopback.
+	// Of a controller its role is asked, and not its id: one is followed wherever it is.
+	Mutual   *pki.Mutual
+	Patience time.Duration     // with a stream of images that says nothing
+	MaxDelta int               // bytes
+	Dial     []grpc.DialOption // more of them, for tests
 }
 
 // Controllers is the way to controllers, over one connection to each. It is to be used
@@ -110,7 +111,7 @@ func NewControllers(o ControllersOptions) *Controllers {
 	if o.MaxDelta == 0 {
 		o.MaxDelta = DefaultMaxDelta
 	}
-	return &Controllers{o: o, lines: newLines(o.Credentials, append(keptAlive(), o.Dial...))}
+	return &Controllers{o: o, lines: newLines(o.Mutual, pki.RoleController, append(keptAlive(), o.Dial...))}
 }
 
 // Close ends every connection, and with them what is under way.
@@ -176,7 +177,7 @@ func (c *Controllers) line(ctx context.Context, address string) (*grpc.ClientCon
 			fresh = true
 		case connectivity.TransientFailure:
 			if fresh {
-				return nil, errNoLine
+				return nil, c.noLine(address)
 			}
 			// It stays so until it stands, however often it is tried.
 			fresh = true
@@ -189,9 +190,17 @@ func (c *Controllers) line(ctx context.Context, address string) (*grpc.ClientCon
 			return nil, ctx.Err()
 		}
 		if !changed {
-			return nil, errNoLine
+			return nil, c.noLine(address)
 		}
 	}
+}
+
+// noLine says why an address cannot be connected to.
+func (c *Controllers) noLine(address string) error {
+	if err := c.lines.failure(address); err != nil {
+		return fmt.Errorf("%w: %w", errNoLine, err)
+	}
+	return errNoLine
 }
 
 // Images shows take where the controller at an address stands, and every delta that it

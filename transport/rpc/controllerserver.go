@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"rustmq.dev/rustmq/security/pki"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/transport/rpc/rpcpb"
 )
@@ -40,15 +41,19 @@ type controllerServer struct {
 	service ControllerService
 }
 
-func (s controllerServer) accept(cluster string) error {
+// accept judges the cluster that a caller knows, and whether it is the broker that it says.
+func (s controllerServer) accept(ctx context.Context, cluster string, broker int32) error {
 	if err := sameCluster(cluster, s.service.Cluster()); !guard.Check("rpc.caller-cluster", err == nil) {
 		return status.Error(codes.FailedPrecondition, "the controller: "+err.Error())
 	}
-	return nil
+	if broker < 0 {
+		return nil
+	}
+	return Admit(ctx, fmt.Sprintf("a call of broker %d", broker), int64(broker), pki.RoleBroker)
 }
 
 func (s controllerServer) Call(ctx context.Context, q *rpcpb.CallRequest) (*rpcpb.CallReply, error) {
-	if err := s.accept(q.GetClusterId()); err != nil {
+	if err := s.accept(ctx, q.GetClusterId(), q.GetBroker()); err != nil {
 		return nil, err
 	}
 	if n := len(q.GetBody()); !guard.Check("rpc.call-size", n <= MaxCall) {
@@ -66,7 +71,7 @@ func (s controllerServer) Call(ctx context.Context, q *rpcpb.CallRequest) (*rpcp
 }
 
 func (s controllerServer) Images(q *rpcpb.ImagesRequest, stream grpc.ServerStreamingServer[rpcpb.ImagesPart]) error {
-	if err := s.accept(q.GetClusterId()); err != nil {
+	if err := s.accept(stream.Context(), q.GetClusterId(), q.GetBroker()); err != nil {
 		return err
 	}
 	err := s.service.Images(stream.Context(), q.GetBroker(), q.GetOffset(), q.GetWhole(), func(state ImagesState, delta []byte) error {
@@ -100,7 +105,7 @@ func (s controllerServer) Beats(stream grpc.BidiStreamingServer[rpcpb.BeatReques
 			}
 			return err
 		}
-		if err := s.accept(beat.GetClusterId()); err != nil {
+		if err := s.accept(stream.Context(), beat.GetClusterId(), beat.GetBroker()); err != nil {
 			return err
 		}
 		last = beat

@@ -23,6 +23,12 @@
 // body has [MaxCall] bytes at most, a delta of an image as many as its receiver allows; a stream of
 // images that says nothing is given up.
 //
+// Who calls, and who is called, proves it by certificate (options Mutual, [Gate]): by the
+// identity that package pki reads of it. Without, servers are on loopback or trust their
+// network. A call by somebody else than its message says, or without the role that its
+// service is for, is refused with PermissionDenied ([Admit]); nothing is sent to another
+// node than the one that is meant.
+//
 // Concurrency. All methods may be called from any goroutine. A goroutine for each peer
 // sends, one for each snapshot; they block on the network alone. Close ends and waits
 // for all.

@@ -3,6 +3,7 @@ package rpc
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,6 +12,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+
+	"rustmq.dev/rustmq/security/pki"
 )
 
 // errClosed is what calls meet after the end.
@@ -36,41 +39,98 @@ func keptAlive() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: askAlive, Timeout: askedAlive})}
 }
 
-// lines holds one connection to each address, made when it is first asked for.
+// lines holds one connection to each address, made when it is first asked for. Who
+// answers there has to be a server with the role, where servers prove who they are.
 type lines struct {
+	mutual  *pki.Mutual // nil: they do not
+	role    string
 	options []grpc.DialOption
 
 	mu     sync.Mutex
-	open   map[string]*grpc.ClientConn
+	open   map[string]*openedLine
 	closed bool
 }
 
-func newLines(c credentials.TransportCredentials, more []grpc.DialOption) *lines {
-	if c == nil {
-		c = insecure.NewCredentials()
-	}
-	options := append([]grpc.DialOption{
-		grpc.WithTransportCredentials(c), grpc.WithConnectParams(reconnect), grpc.WithDisableServiceConfig(),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage)),
-	}, more...)
-	return &lines{options: options, open: map[string]*grpc.ClientConn{}}
+// openedLine is a connection to a node; AnyNode: to whichever has the role.
+type openedLine struct {
+	*grpc.ClientConn
+	node  int64
+	proof *dialProof // nil: the other side does not prove who it is
 }
 
+func newLines(mutual *pki.Mutual, role string, more []grpc.DialOption) *lines {
+	options := append([]grpc.DialOption{
+		grpc.WithConnectParams(reconnect), grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage)),
+	}, more...)
+	return &lines{mutual: mutual, role: role, options: options, open: map[string]*openedLine{}}
+}
+
+// to returns the connection to an address, whichever node it was made for.
 func (l *lines) to(address string) (*grpc.ClientConn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if line := l.open[address]; line != nil && !l.closed {
+		return line.ClientConn, nil
+	}
+	return l.dial(address, AnyNode)
+}
+
+// toNode returns the connection to an address where a node is to answer. One that was made
+// for another is closed.
+func (l *lines) toNode(address string, node int64) (*grpc.ClientConn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	line := l.open[address]
+	switch {
+	case line == nil || l.closed:
+	case line.node == node || l.mutual == nil:
+		return line.ClientConn, nil
+	default:
+		delete(l.open, address)
+		_ = line.Close()
+	}
+	return l.dial(address, node)
+}
+
+// dial makes a connection; mu is held.
+func (l *lines) dial(address string, node int64) (*grpc.ClientConn, error) {
 	if l.closed {
 		return nil, errClosed
 	}
-	if line := l.open[address]; line != nil {
-		return line, nil
+	proof := proofOf(l.mutual, address, l.role, node)
+	var c credentials.TransportCredentials = proof
+	if proof == nil {
+		c = insecure.NewCredentials()
 	}
-	line, err := grpc.NewClient("passthrough:///"+address, l.options...)
+	line, err := grpc.NewClient("passthrough:///"+address, append(slices.Clone(l.options), grpc.WithTransportCredentials(c))...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", address, err)
 	}
-	l.open[address] = line
+	l.open[address] = &openedLine{line, node, proof}
 	return line, nil
+}
+
+// failureOf says why a node was not taken for whom it is to be, or nil.
+func (l *lines) failureOf(node int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range l.open {
+		if err := line.proof.failure(); line.node == node && err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// failure is as failureOf, of who answers at an address.
+func (l *lines) failure(address string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if line := l.open[address]; line != nil {
+		return line.proof.failure()
+	}
+	return nil
 }
 
 // drop closes the connection to an address; the next call makes another.

@@ -30,16 +30,17 @@ const (
 
 // NewServer returns a server for services of this package whose largest message has so
 // many bytes: MaxMessage, or MaxReplication for those of brokers. It bounds what a peer
-// may cost. Nil credentials: neither side proves who it is, which is for loopback.
-func NewServer(c credentials.TransportCredentials, largest int) *grpc.Server {
+// may cost. With a gate each caller proves who it is, and what that one may not say is
+// refused; nil: neither side proves who it is, which is for loopback.
+func NewServer(g *Gate, largest int) *grpc.Server {
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(largest), grpc.MaxConcurrentStreams(maxStreams), grpc.MaxHeaderListSize(maxHeader),
 		grpc.ConnectionTimeout(handshakeTime), grpc.ForceServerCodecV2(NewCodec()),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: aliveAfter, Timeout: aliveWait}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: aliveLeast, PermitWithoutStream: true}),
 	}
-	if c != nil {
-		options = append(options, grpc.Creds(c))
+	if g != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(g.mutual.ServerConfig())), grpc.UnaryInterceptor(g.unary), grpc.StreamInterceptor(g.stream))
 	}
 	return grpc.NewServer(options...)
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"rustmq.dev/rustmq/consensus"
@@ -91,6 +93,7 @@ func (p *peer) run(ctx context.Context) {
 			}
 			if err != nil {
 				p.r.o.Log.Debug("messages to a controller are lost", "peer", p.id, "messages", len(messages), "error", err)
+				p.tellUnproven(err)
 				line.close()
 				line = nil
 				p.lost()
@@ -131,7 +134,7 @@ func (p *peer) open(ctx context.Context) (*openLine, error) {
 
 // watch has the node told when the process at an address ends.
 func (p *peer) watch(ctx context.Context, address string) {
-	line, err := p.r.lines.to(address)
+	line, err := p.r.lines.toNode(address, int64(p.id))
 	if err != nil || line == p.watched {
 		return
 	}
@@ -144,6 +147,18 @@ func (p *peer) watch(ctx context.Context, address string) {
 			}
 		})
 	})
+}
+
+// tellUnproven tells the log where it is by a certificate that messages are lost: this
+// side's or the other's, and time does not mend it.
+func (p *peer) tellUnproven(err error) {
+	if status.Code(err) != codes.PermissionDenied {
+		err = p.r.lines.failureOf(int64(p.id))
+	}
+	if now := time.Now(); err != nil && now.Sub(p.told) >= refusalTold {
+		p.told = now
+		p.r.o.Log.Warn("a controller cannot be spoken to", "peer", p.id, "error", err)
+	}
 }
 
 // send sends a batch and waits until it was taken; who does not answer in time is

@@ -10,9 +10,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
+	"rustmq.dev/rustmq/security/pki"
 	"rustmq.dev/rustmq/transport/rpc/rpcpb"
 )
 
@@ -73,11 +73,10 @@ var (
 // PeersOptions of [Peers]. The zero value of a field with a default means it.
 type PeersOptions struct {
 	Cluster func() string // id of the cluster; "" while none is known
-	// Credentials of connections to others; nil: neither side proves who it is, which is
-	// for loopback.
-	Credentials credentials.TransportCredentials
-	Log         *slog.Logger
-	Dial        []grpc.DialOption // more of them, for tests
+	// Mutual is how both sides prove who they are; nil: neither does, which is for loopback.
+	Mutual *pki.Mutual
+	Log    *slog.Logger
+	Dial   []grpc.DialOption // more of them, for tests
 }
 
 // Peers is how one broker asks others, and is asked.
@@ -98,7 +97,7 @@ func NewPeers(o PeersOptions) *Peers {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Peers{o: o, lines: newLines(o.Credentials, append(keptAlive(), o.Dial...)), ordered: map[string]uint64{}}
+	return &Peers{o: o, lines: newLines(o.Mutual, pki.RoleBroker, append(keptAlive(), o.Dial...)), ordered: map[string]uint64{}}
 }
 
 // Register makes s answer other brokers.
@@ -121,7 +120,7 @@ func (p *Peers) Call(ctx context.Context, address string, c *PeerCall) ([]byte, 
 	if len(c.Body) > MaxPeerBody {
 		return nil, fmt.Errorf("ask broker %d at %s: a request of %d bytes, at most %d are taken: %w", c.To.ID, address, len(c.Body), MaxPeerBody, ErrPeerRefused)
 	}
-	line, err := p.lines.to(address)
+	line, err := p.lines.toNode(address, int64(c.To.ID))
 	if err != nil {
 		return nil, fmt.Errorf("ask broker %d at %s: %w: %w", c.To.ID, address, ErrPeerUnreachable, err)
 	}

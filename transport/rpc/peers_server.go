@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"rustmq.dev/rustmq/security/pki"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/transport/rpc/rpcpb"
 )
@@ -22,6 +23,9 @@ type peersServer struct {
 func (s peersServer) Call(ctx context.Context, q *rpcpb.PeerRequest) (*rpcpb.PeerReply, error) {
 	c, err := s.p.callOf(q)
 	if err != nil {
+		return nil, err
+	}
+	if err := Admit(ctx, fmt.Sprintf("a request of broker %d", c.From.ID), int64(c.From.ID), pki.RoleBroker); err != nil {
 		return nil, err
 	}
 	h, err := s.p.begin(len(c.Body))

@@ -9,9 +9,9 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	"rustmq.dev/rustmq/consensus"
+	"rustmq.dev/rustmq/security/pki"
 	"rustmq.dev/rustmq/transport/rpc/rpcpb"
 )
 
@@ -40,9 +40,8 @@ const (
 type RaftOptions struct {
 	Cluster func() string                  // id of the cluster; "" while none is known
 	Address func(id uint64) (string, bool) // host:port of a controller; false: it is not known
-	// Credentials of connections to others; nil: neither side proves who it is, which is
-	// for loopback.
-	Credentials credentials.TransportCredentials
+	// Mutual is how both sides prove who they are; nil: neither does, which is for loopback.
+	Mutual      *pki.Mutual
 	Patience    time.Duration
 	MaxSnapshot int64
 	Log         *slog.Logger
@@ -76,7 +75,7 @@ func NewRaft(o RaftOptions) *Raft {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	return &Raft{o: o, lines: newLines(o.Credentials, o.Dial), ctx: ctx, stop: stop, receiving: make(chan struct{}, 1), peers: map[uint64]*peer{}}
+	return &Raft{o: o, lines: newLines(o.Mutual, pki.RoleController, o.Dial), ctx: ctx, stop: stop, receiving: make(chan struct{}, 1), peers: map[uint64]*peer{}}
 }
 
 // Register makes s answer peers.
@@ -169,7 +168,7 @@ func (r *Raft) client(id uint64) (rpcpb.RaftClient, string, error) {
 	if !known {
 		return nil, "", fmt.Errorf("the address of controller %d is not known", id)
 	}
-	line, err := r.lines.to(address)
+	line, err := r.lines.toNode(address, int64(id))
 	if err != nil {
 		return nil, address, err
 	}

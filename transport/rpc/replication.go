@@ -7,9 +7,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
+	"rustmq.dev/rustmq/security/pki"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -33,14 +33,14 @@ type Pushes struct {
 
 // PushesOptions of [Pushes].
 type PushesOptions struct {
-	Cluster     func() string                    // id of the cluster
-	Credentials credentials.TransportCredentials // nil: neither side proves who it is
-	Dial        []grpc.DialOption                // more of them
+	Cluster func() string     // id of the cluster
+	Mutual  *pki.Mutual       // nil: neither side proves who it is
+	Dial    []grpc.DialOption // more of them
 }
 
 // NewPushes returns what opens streams. Streams over different ones share no connection.
 func NewPushes(o PushesOptions) *Pushes {
-	return &Pushes{cluster: o.Cluster, lines: newLines(o.Credentials, append([]grpc.DialOption{grpc.WithDisableRetry()}, o.Dial...))}
+	return &Pushes{cluster: o.Cluster, lines: newLines(o.Mutual, pki.RoleBroker, append([]grpc.DialOption{grpc.WithDisableRetry()}, o.Dial...))}
 }
 
 // Close ends all connections, and the streams with them.
@@ -57,7 +57,7 @@ type PushStream struct {
 // has taken it. The stream ends with ctx, or by Close, which is to be called. An address
 // has one stream at a time.
 func (p *Pushes) Open(ctx context.Context, address string, from, to Incarnation) (*PushStream, error) {
-	line, err := p.lines.to(address)
+	line, err := p.lines.toNode(address, int64(to.Broker))
 	if err != nil {
 		return nil, err
 	}
@@ -144,6 +144,9 @@ func RegisterReplication(s grpc.ServiceRegistrar, cluster func() string, h PushH
 		}
 		if ours := cluster(); !guard.Check("rpc.replication-cluster", ours == hello.cluster) {
 			return status.Errorf(codes.FailedPrecondition, "the leader belongs to cluster %q, this broker to %q", hello.cluster, ours)
+		}
+		if err := Admit(stream.Context(), fmt.Sprintf("a stream of replication of broker %d", hello.leader.Broker), int64(hello.leader.Broker), pki.RoleBroker); err != nil {
+			return err
 		}
 		return h.TakePushes(stream.Context(), hello.leader, hello.follower, &FollowerStream{stream})
 	}

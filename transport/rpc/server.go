@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/grpc"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"rustmq.dev/rustmq/consensus"
+	"rustmq.dev/rustmq/security/pki"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/transport/rpc/rpcpb"
 )
@@ -63,7 +65,7 @@ func (s server) Messages(stream grpc.BidiStreamingServer[rpcpb.MessageBatch, rpc
 		if err != nil {
 			return err
 		}
-		m, err := messageBetween(batch.GetFrom(), batch.GetTo())
+		m, err := messageBetween(stream.Context(), batch.GetFrom(), batch.GetTo())
 		if err != nil {
 			return err
 		}
@@ -96,7 +98,7 @@ func (s server) Snapshot(stream grpc.ClientStreamingServer[rpcpb.SnapshotChunk, 
 	if err != nil {
 		return err
 	}
-	m, err := messageBetween(first.GetFrom(), first.GetTo())
+	m, err := messageBetween(stream.Context(), first.GetFrom(), first.GetTo())
 	if err != nil {
 		return err
 	}
@@ -129,14 +131,18 @@ func receive(node consensus.Receiver, m consensus.Message, changed uint64, raft 
 	return node.Receive(m)
 }
 
-func messageBetween(from, to *rpcpb.Member) (m consensus.Message, err error) {
+// messageBetween is an empty message, from the caller as its certificate says.
+func messageBetween(ctx context.Context, from, to *rpcpb.Member) (m consensus.Message, err error) {
 	if m.From, err = memberOf(from); err == nil {
 		m.To, err = memberOf(to)
 	}
 	if err != nil {
 		return m, status.Error(codes.InvalidArgument, err.Error())
 	}
-	return m, nil
+	if m.From.ID > math.MaxInt32 { // which no node has
+		return m, status.Errorf(codes.InvalidArgument, "a member with id %d", m.From.ID)
+	}
+	return m, Admit(ctx, fmt.Sprintf("messages of controller %d", m.From.ID), int64(m.From.ID), pki.RoleController)
 }
 
 func wireMember(m consensus.Member) *rpcpb.Member {

@@ -16,6 +16,8 @@
 //     what is around them.
 //   - A call names the offset of the image that its caller has. Who leads no more without
 //     knowing it, or leads and has not applied what was committed before, does not answer.
+//   - A method is run for whom the certificate of the caller allows it (callers.go): a
+//     broker's own for that broker, an operator's for controllers and admins.
 //   - What comes from the network is bounded: a body by rpc.MaxCall, all larger ones of
 //     a controller together by the same, and what they may take in memory by 16 times as
 //     much, before they are read. A body that is none is refused.

@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/security/pki"
 	"rustmq.dev/rustmq/transport/rpc"
 )
 
@@ -41,8 +41,7 @@ type Options struct {
 	Addresses func() []string   // host:port of controllers, known before the metadata is
 	Cluster   func() string     // id of the cluster; "" while none is known. Nil: what the image says
 	Dial      []grpc.DialOption // more of them, for tests
-	// Credentials of connections; nil: neither side proves who it is, which is for loopback.
-	Credentials credentials.TransportCredentials
+	Mutual    *pki.Mutual       // of connections; nil: neither side proves who it is, which is for loopback
 
 	Patience          time.Duration // with one call, beside its context
 	HeartbeatPatience time.Duration // with one heartbeat
@@ -116,7 +115,7 @@ func New(o Options) *Door {
 	if o.Cluster != nil {
 		cluster = func() string { return orElse(d.Image().ClusterID(), o.Cluster()) }
 	}
-	d.rpc = rpc.NewControllers(rpc.ControllersOptions{Cluster: cluster, Credentials: o.Credentials, Dial: o.Dial})
+	d.rpc = rpc.NewControllers(rpc.ControllersOptions{Cluster: cluster, Mutual: o.Mutual, Dial: o.Dial})
 	ctx, stop := context.WithCancel(context.Background())
 	d.open, d.stop = ctx, stop
 	if o.Local != nil {

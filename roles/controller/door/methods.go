@@ -2,11 +2,13 @@ package door
 
 import (
 	"context"
+	"fmt"
 	"reflect"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 const (
@@ -156,16 +158,20 @@ func stateOf(c Controller) leaderState {
 // handler is a method as a controller is asked for it.
 type handler struct {
 	// run runs it by the body of a call, and returns that of the answer; an error says
-	// that the body is none.
+	// that the body is none, or is [errDenied].
 	run          func(ctx context.Context, c Controller, body []byte) ([]byte, error)
 	body, answer reflect.Type
 }
 
 func (m method[Q, R]) handler() handler {
+	claim := claimOf(m.name, reflect.TypeFor[Q]())
 	return handler{func(ctx context.Context, c Controller, body []byte) ([]byte, error) {
 		var q Q
 		if err := decode(body, &q); err != nil {
 			return nil, err
+		}
+		if err := admit(ctx, m.name, claim(q)); !guard.Check("door.caller-may", err == nil) {
+			return nil, fmt.Errorf("%w: %w", errDenied, err)
 		}
 		return encode(m.run(ctx, c, q))
 	}, reflect.TypeFor[Q](), reflect.TypeFor[R]()}

@@ -95,7 +95,10 @@ func (s *Server) Call(ctx context.Context, call rpc.Call) rpc.Answer {
 		}
 	}
 	body, err := h.run(ctx, s.c, call.Body)
-	if err != nil {
+	switch {
+	case errors.Is(err, errDenied):
+		return refused(metadata.ClusterAuthorizationFailed, "controller %d: %v", s.c.NodeID(), err)
+	case err != nil:
 		return refused(metadata.InvalidRequest, "%s: %v", call.Method, err)
 	}
 	return rpc.Answer{Offset: s.c.Image().Offset(), Body: body}
