@@ -11,6 +11,7 @@ import (
 
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/storage/wal"
 )
 
 // SeedOptions of [Seed].
@@ -62,16 +63,23 @@ func Seed(ctx context.Context, o SeedOptions) error {
 	return errors.Join(err, n.wal.Close())
 }
 
-// Unseeded returns an error if there is anything of a log, or of its snapshots.
+// Unseeded returns an error if there is anything of a log, or of its snapshots. Segments
+// without a frame are nothing: a start that was refused has made them.
 func Unseeded(dir disk.FS, log, snapshots string) error {
-	for _, of := range []string{log, snapshots} {
-		names, err := dir.List(of)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("look into %s: %w", of, err)
-		}
-		if !guard.Check("consensus.seed-empty", len(names) == 0) {
-			return fmt.Errorf("%s/ has a metadata log, or what is left of one", of)
-		}
+	names, err := dir.List(snapshots)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("look into %s: %w", snapshots, err)
+	}
+	if !guard.Check("consensus.seed-no-snapshot", len(names) == 0) {
+		return fmt.Errorf("%s/ has snapshots of a metadata log, or what is left of one", snapshots)
+	}
+	frames := 0
+	err = wal.Inspect(dir, log, func(wal.Inspected) error { frames++; return nil })
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("look into %s: %w", log, err)
+	}
+	if !guard.Check("consensus.seed-empty", frames == 0) {
+		return fmt.Errorf("%s/ has a metadata log, or what is left of one", log)
 	}
 	return nil
 }

@@ -14,12 +14,28 @@ func TestSeededMemberGoesOn(t *testing.T) {
 	fs := disk.NewMem(disk.MemOptions{})
 	was := &register{indexes: []uint64{3}, commands: []string{"before"}}
 	const index, term = 1 << 40, 9
+	lost := options(fs, &register{})
+	lost.Joined, lost.LogCapacity = true, 0
+	if n, err := Open(t.Context(), lost); err == nil { // what it leaves is no log
+		closeNode(t, n)
+		t.Fatal("a lost log is no reason to refuse")
+	}
 	seed := SeedOptions{Member: Member{ID: 1, Directory: [16]byte{1}}, Index: index, Term: term, State: was.Snapshot()(), FS: fs}
 	if err := Seed(t.Context(), seed); err != nil {
 		t.Fatal(err)
 	}
-	if err := Seed(t.Context(), seed); err == nil || !strings.Contains(err.Error(), "raft/ has a metadata log") {
+	if err := Seed(t.Context(), seed); err == nil || !strings.Contains(err.Error(), "snapshots/ has") {
 		t.Errorf("seeded again: %v", err)
+	}
+	elsewhere := seed
+	elsewhere.SnapshotsDir = "other"
+	if err := Seed(t.Context(), elsewhere); err == nil || !strings.Contains(err.Error(), "raft/ has a metadata log") {
+		t.Errorf("seeded over a log: %v", err)
+	}
+	elsewhere = seed
+	elsewhere.Dir = "other"
+	if err := Seed(t.Context(), elsewhere); err == nil {
+		t.Error("seeded beside snapshots of another log")
 	}
 	for round := range 2 { // the second starts from what the first left
 		sm := &register{}

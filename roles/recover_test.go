@@ -76,6 +76,26 @@ func (c *processes) recover(args ...string) (r roles.Recovered) {
 	return r
 }
 
+// inBucket waits until the metadata log in the bucket has a topic, by looking there while
+// the cluster runs.
+func (c *processes) inBucket(topic string, partitions int) {
+	c.Helper()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-ticker.C {
+		found := 0
+		for _, p := range c.recover("--dry-run").Partitions {
+			if p.Topic == topic {
+				found++
+			}
+		}
+		if found == partitions {
+			return
+		}
+	}
+	c.Fatalf("the bucket never has topic %s", topic)
+}
+
 // lose takes directories of a node away.
 func (c *processes) lose(id int, dirs ...string) {
 	c.Helper()
@@ -92,6 +112,7 @@ func TestControllersLostWALsSurvive(t *testing.T) {
 	c := newProcesses(t, 3)
 	const partitions, count = 3, 200
 	c.admin(1, "topics", "create", "t", "--partitions", fmt.Sprint(partitions))
+	c.inBucket("t", partitions)
 	c.acked("t", partitions, 0, count, 1)
 	for id := 1; id <= 3; id++ {
 		c.end(id, syscall.SIGKILL)

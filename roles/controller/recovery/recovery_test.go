@@ -295,6 +295,23 @@ func TestUploadsThatAreNotWholeAreLeftOut(t *testing.T) {
 	})
 }
 
+// TestAnotherBucketIsNotRecovered: one whose log is a copy of another's.
+func TestAnotherBucketIsNotRecovered(t *testing.T) {
+	in(t, func(t *testing.T, c *cluster) {
+		c.upload(0, 10)
+		c.shipped()
+		must(t, c.bucket.Put(t.Context(), controller.NonceKey("p", c.id), bucket.Bytes(strings.Repeat("ab", 16)+"\n")))
+		_, err := Read(t.Context(), Options{Bucket: c.bucket, Prefix: "p", Cluster: c.id})
+		if _, wrong := errors.AsType[*controller.WrongBucketError](err); !wrong {
+			t.Error(err)
+		}
+		_, err = Read(t.Context(), Options{Bucket: c.bucket, Prefix: "p", Cluster: "another"})
+		if err == nil || !strings.Contains(err.Error(), "no metadata log of cluster another") {
+			t.Error(err)
+		}
+	})
+}
+
 // TestStoreWithoutConditionalWritesNeedsForce (RULES 7).
 func TestStoreWithoutConditionalWritesNeedsForce(t *testing.T) {
 	in(t, func(t *testing.T, c *cluster) {
