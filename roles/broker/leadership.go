@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
@@ -201,7 +202,7 @@ func (b *Broker) changePartition(p *partition, t *metadata.Topic, is *metadata.P
 	}
 	p.role.Store(now)
 	b.changeReplication(p, t, is, now)
-	if lead && !slices.Contains(is.Replicas, b.opt.NodeID) {
+	if lead && !slices.Contains(is.Replicas, b.opt.NodeID) && !is.AsksReplicas() {
 		b.dropReplica(p)
 	}
 	if l := was.kept(); l != nil && (now.log != was.log || now.replica != was.replica || now.log == nil && now.epoch != was.epoch) {
@@ -301,17 +302,24 @@ func (b *Broker) drop(id storage.TopicID) {
 // dropStrays drops the logs of topics that were deleted while this process was
 // not there to see it. An image that holds our own registration is newer than
 // any topic whose records we have: what it lacks was deleted. An older image
-// merely lacks it (RULES: nothing is deleted because something is missing).
+// merely lacks it (RULES: nothing is deleted because something is missing). So may one of a
+// cluster that was brought back from its bucket: what the lost log knew last is not there.
 func (b *Broker) dropStrays(image *metadata.Image) {
 	if !guard.Check("broker.stray-image", image.Offset() >= uint64(b.registration.epoch.Load())) {
 		return
 	}
+	is, _ := image.Bucket()
+	recovered := !guard.Check("broker.recovered-strays-stay", is.Incarnation <= controller.FirstIncarnation)
 	dropped := map[storage.TopicID]bool{}
 	for _, id := range b.store.Partitions() {
 		if _, known := image.TopicByID(id.Topic); known || dropped[id.Topic] {
 			continue
 		}
 		dropped[id.Topic] = true
+		if recovered {
+			b.log.Warn("records of a topic that the metadata does not know are kept: it was made, or deleted, after the last entry that the cluster was brought back from", "topic-id", id.Topic)
+			continue
+		}
 		b.log.Info("dropping records of a topic that was deleted", "topic-id", id.Topic)
 		b.deleteTopic(id.Topic)
 	}

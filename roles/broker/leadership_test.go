@@ -216,6 +216,28 @@ func TestStrayLogsAreDropped(t *testing.T) {
 	if len(n.store.Partitions()) != 4 {
 		t.Fatalf("dropped by an old image; left are %v", n.store.Partitions())
 	}
+	// Nor by one that was brought back from the bucket: the lost log may have known it.
+	b.registration.epoch.Store(1)
+	nonce := [16]byte{1}
+	state := metadata.NewState()
+	if err := state.Restore(n.controller.Image().Snapshot()); err != nil {
+		t.Fatal(err)
+	}
+	command, err := metadata.Encode(state.Image(), &pb.SetBucket{Nonce: nonce[:], Incarnation: controller.FirstIncarnation})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result, err := state.Apply(state.Image().Offset()+1, command); err != nil || metadata.Refused(result) != nil {
+		t.Fatal(result, err)
+	}
+	recovered, _, err := metadata.Recover(state.Image(), metadata.RecoverOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.dropStrays(recovered)
+	if len(n.store.Partitions()) != 4 {
+		t.Fatalf("dropped by a recovered image; left are %v", n.store.Partitions())
+	}
 	n.open()
 	if left := n.store.Partitions(); len(left) != 2 || left[0].Topic == gone || left[1].Topic == gone {
 		t.Errorf("logs %v", left)

@@ -75,6 +75,9 @@ func (c *Controller) CreateTopics(ctx context.Context, topics []NewTopic, valida
 			asked.made += int(results[i].Partitions)
 		}
 	}
+	if !validateOnly {
+		c.HurryLog() // records without a topic would be of no use to whoever has the bucket alone
+	}
 	return results
 }
 

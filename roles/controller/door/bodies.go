@@ -27,6 +27,10 @@ type (
 		Syncs  time.Duration // 0 also of brokers that do not tell it
 		Loads  []controller.PartitionLoad
 	}
+	reportEndsQ struct {
+		Broker broker
+		Ends   []metadata.PartitionEnd
+	}
 	planRebalanceQ struct{ Plan bool }
 	drainBrokerQ   struct {
 		ID       int32

@@ -24,6 +24,7 @@ type Controller interface {
 	Hear(brokerID int32, epoch int64)
 	Broke(brokerID int32, epoch int64)
 	ReportLoad(ctx context.Context, brokerID int32, brokerEpoch int64, syncs time.Duration, loads []controller.PartitionLoad) error
+	ReportEnds(ctx context.Context, brokerID int32, brokerEpoch int64, ends []metadata.PartitionEnd) error
 	PlanRebalance(context.Context) (controller.RebalancePlan, error)
 	DrainBroker(ctx context.Context, id int32, draining bool) error
 	UnregisterBroker(ctx context.Context, id int32) error
