@@ -29,21 +29,29 @@ func (n *Node) recover(ctx context.Context) (*entryLog, *snapshot, error) {
 		return nil, nil, err
 	}
 	entries := &entryLog{snapshots: files, replayed: newReplay()}
-	n.wal, err = wal.Open(ctx, wal.Options{
-		FS: n.opt.FS, Dir: n.opt.Dir, Owner: entries, Log: n.opt.Log,
-		Capacity: n.opt.LogCapacity, SegmentSize: n.opt.segmentSize(), ChunkSize: min(chunkBytes, n.opt.segmentSize()/4&^4095), Memory: logMemory,
-		MaxPayload: n.opt.maxCommand() + 4096,
-		OnDead: func(err error) {
-			n.tell(func(e *events) { e.durable = append(e.durable, func() error { return err }) })
-		},
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("open the log: %w", err)
+	if err := n.openLog(ctx, entries, func(err error) {
+		n.tell(func(e *events) { e.durable = append(e.durable, func() error { return err }) })
+	}); err != nil {
+		return nil, nil, err
 	}
 	if snap, err = n.begin(ctx, entries, files, snap); err != nil {
 		return nil, nil, errors.Join(err, n.wal.Close())
 	}
 	return entries, snap, nil
+}
+
+// openLog opens the WAL and replays it into entries.
+func (n *Node) openLog(ctx context.Context, entries *entryLog, onDead func(error)) (err error) {
+	n.wal, err = wal.Open(ctx, wal.Options{
+		FS: n.opt.FS, Dir: n.opt.Dir, Owner: entries, Log: n.opt.Log,
+		Capacity: n.opt.LogCapacity, SegmentSize: n.opt.segmentSize(), ChunkSize: min(chunkBytes, n.opt.segmentSize()/4&^4095), Memory: logMemory,
+		MaxPayload: n.opt.maxCommand() + 4096,
+		OnDead:     onDead,
+	})
+	if err != nil {
+		return fmt.Errorf("open the log: %w", err)
+	}
+	return nil
 }
 
 func (n *Node) begin(ctx context.Context, entries *entryLog, files snapshots, snap *snapshot) (*snapshot, error) {

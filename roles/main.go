@@ -107,6 +107,11 @@ func command(stdin io.Reader, stdout, stderr io.Writer, cloud Cloud) *cobra.Comm
 	env := client.Env{Stdin: stdin, Stdout: stdout, Stderr: stderr, Environ: os.Environ()}
 	adminCmd := admin.Command(stdout, env.ContextURL, cloud.probe)
 	adminCmd.AddCommand(serveCommand("serve", "Short for serve --roles=admin, which needs another role beside it for now: --roles admin,controller", "admin", stdout, stderr, cloud))
+	for _, sub := range adminCmd.Commands() {
+		if sub.Name() == "cluster" {
+			sub.AddCommand(recoverCommand(stdout, cloud))
+		}
+	}
 	root.AddCommand(
 		serveCommand("serve", "Run rustmq in this process", "", stdout, stderr, cloud),
 		roleCommand("broker", alone, stdout, stderr, cloud),

@@ -33,6 +33,7 @@ type Controller interface {
 	Heartbeat(ctx context.Context, brokerID int32, epoch int64) error
 	FenceBroker(ctx context.Context, brokerID int32, epoch int64) error
 	ReportLoad(ctx context.Context, brokerID int32, brokerEpoch int64, loads []controller.PartitionLoad) error
+	ReportEnds(ctx context.Context, brokerID int32, brokerEpoch int64, ends []metadata.PartitionEnd) error
 	CreateTopics(context.Context, []controller.NewTopic, bool) []controller.TopicResult
 	DeleteTopics(context.Context, []controller.TopicRef) []controller.TopicResult
 	CreatePartitions(ctx context.Context, name string, total int32, assignments [][]int32, validateOnly bool) error

@@ -64,12 +64,15 @@ func (b *Broker) register(ctx context.Context) error {
 }
 
 // enter puts the broker into service: it waits for the image of its own
-// registration to be carried out, sends the first heartbeat, and waits until
-// the partitions that this gave it are served.
+// registration to be carried out, says what it has of partitions that ask for it,
+// sends the first heartbeat, and waits until the partitions that this gave it are served.
 func (b *Broker) enter(ctx context.Context) error {
 	epoch := b.registration.epoch.Load()
 	if err := b.follower.wait(ctx, uint64(epoch)); err != nil {
 		return fmt.Errorf("wait for the image of broker %d's registration: %w", b.opt.NodeID, err)
+	}
+	if err := b.reportEnds(ctx, epoch); err != nil {
+		return fmt.Errorf("say what broker %d has of partitions that ask their replicas: %w", b.opt.NodeID, err)
 	}
 	if err := b.firstBeat(ctx, epoch); err != nil {
 		return fmt.Errorf("first heartbeat of broker %d: %w", b.opt.NodeID, err)
@@ -80,21 +83,28 @@ func (b *Broker) enter(ctx context.Context) error {
 	return nil
 }
 
-// firstBeat sends a heartbeat until a controller has taken one, or says why it never
-// will. That none leads passes: they may be starting just as this broker is.
+// firstBeat sends a heartbeat until a controller has taken one.
 func (b *Broker) firstBeat(ctx context.Context, epoch int64) error {
+	return b.persist(ctx, func(ctx context.Context) error {
+		sent := b.opt.Now()
+		err := b.opt.Controller.Heartbeat(ctx, b.opt.NodeID, epoch)
+		if err == nil {
+			b.beaten(sent)
+		}
+		return err
+	})
+}
+
+// persist asks until a controller has done it, or says why it never will. That none leads
+// passes: they may be starting just as this broker is.
+func (b *Broker) persist(ctx context.Context, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, maxFirstBeatWait)
 	defer cancel()
 	ticker := time.NewTicker(b.opt.Heartbeat)
 	defer ticker.Stop()
 	for {
-		sent := b.opt.Now()
-		err := b.opt.Controller.Heartbeat(ctx, b.opt.NodeID, epoch)
-		if err == nil {
-			b.beaten(sent)
-			return nil
-		}
-		if code := metadata.CodeOf(err); code != metadata.RequestTimedOut && code != metadata.NotController {
+		err := ask(ctx)
+		if code := metadata.CodeOf(err); err == nil || code != metadata.RequestTimedOut && code != metadata.NotController {
 			return err
 		}
 		select {

@@ -34,6 +34,11 @@ func (c *testController) ReportLoad(_ context.Context, id int32, epoch int64, lo
 	return c.refuse
 }
 
+func (c *testController) ReportEnds(_ context.Context, brokerID int32, epoch int64, ends []metadata.PartitionEnd) error {
+	_, err := c.propose(metadata.NewReportEnds(brokerID, epoch, ends))
+	return err
+}
+
 func (c *testController) AlterPartitions(_ context.Context, brokerID int32, epoch int64, changes []metadata.PartitionChange) []error {
 	result, err := c.propose(metadata.NewAlterPartitions(brokerID, epoch, changes))
 	if err == nil {

@@ -116,7 +116,7 @@ func (b *Broker) startTier() {
 	b.done.Go(func() { b.meetBucket(b.ctx) })
 	cluster := b.opt.Controller.Image().ClusterID()
 	key := func(id storage.ObjectID) string { return b.objectKey(cluster, id) }
-	header := object.Header{Cluster: cluster, Incarnation: b.incarnation(), Broker: b.opt.NodeID}
+	header := object.Header{Cluster: cluster, Incarnation: controller.FirstIncarnation, Broker: b.opt.NodeID}
 	b.uploader = upload.Start(upload.Options{
 		Limits: t.Upload, Store: b.store, Partitions: tieredPartitions{b}, Catalogue: catalogue{b},
 		Bucket: t.Bucket, IDAge: t.IDAge, Log: b.log, Now: b.opt.Now,
@@ -173,15 +173,7 @@ func (b *Broker) files(t *metadata.Topic) bool {
 }
 
 func (b *Broker) objectKey(cluster string, id storage.ObjectID) string {
-	return object.Key(b.opt.Tier.Prefix, cluster, b.incarnation(), id)
-}
-
-// incarnation of the cluster in its bucket; the first, before the bucket is known.
-func (b *Broker) incarnation() uint32 {
-	if is, ok := b.opt.Controller.Image().Bucket(); ok {
-		return uint32(is.Incarnation)
-	}
-	return controller.FirstIncarnation
+	return object.Key(b.opt.Tier.Prefix, cluster, controller.FirstIncarnation, id)
 }
 
 // tieredPartitions shows the uploader what is led here.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,7 +20,9 @@ import (
 )
 
 const (
-	// FirstIncarnation is a cluster's first life in its bucket; recovery from the bucket begins another.
+	// FirstIncarnation is a cluster's first life in its bucket; recovery from the bucket
+	// begins another. Objects of all lives are called as those of the first: what tells
+	// them apart is that no id is given out twice (docs/design/0015-recovery.md).
 	FirstIncarnation = 1
 
 	// identityWait is how long a start waits for the bucket before it goes on
@@ -110,15 +113,16 @@ func (c *Controller) openBucket(ctx context.Context) *keeper {
 		o.Keep = retentionOf
 	}
 	o.Bucket = &lookingFirst{Bucket: o.Bucket, log: c.log}
+	incarnation := c.incarnation()
 	k := &keeper{
 		c: c, o: o, opened: time.Now(),
 		collector: newCollector(collectorLimits{Deadline: o.Deadline, Grace: o.Grace, Batch: collectBatch, Condemned: maxCondemned}),
 		retainer:  newRetainer(),
-		shipped:   openShippedFile(c.opt.FS, c.Image().ClusterID(), FirstIncarnation, c.state.Image().Offset(), c.log),
+		shipped:   openShippedFile(c.opt.FS, c.Image().ClusterID(), incarnation, c.state.Image().Offset(), c.log),
 	}
 	k.shipper = newShipper(shipperOptions{
-		Bucket: o.Bucket, Incarnation: FirstIncarnation, Writer: rand.Uint64(),
-		Prefix: object.ClusterPrefix(o.Prefix, c.Image().ClusterID()) + fmt.Sprintf("%08x/meta/", FirstIncarnation),
+		Bucket: o.Bucket, Incarnation: incarnation, Writer: rand.Uint64(),
+		Prefix: LogPrefix(o.Prefix, c.Image().ClusterID(), incarnation),
 		Leads: func() (uint64, bool) {
 			term, leads := c.reigns()
 			return term, leads && guard.Check("controller.ships-into-own-bucket", k.ours.Load())
@@ -148,6 +152,32 @@ func (c *Controller) openBucket(ctx context.Context) *keeper {
 		c.log.Warn("the bucket was not reached; it is tried on", "error", err)
 	}
 	return k
+}
+
+// incarnation is which life of the cluster this is.
+func (c *Controller) incarnation() uint32 {
+	if is, set := c.state.Image().Bucket(); set {
+		return uint32(is.Incarnation)
+	}
+	return FirstIncarnation
+}
+
+// LogPrefix begins the keys of the metadata log of one life of a cluster; the number of an
+// entry follows, in 16 hex digits.
+func LogPrefix(prefix, cluster string, incarnation uint32) string {
+	return object.ClusterPrefix(prefix, cluster) + fmt.Sprintf("%08x/meta/", incarnation)
+}
+
+// LogKey is where an entry of the metadata log stands.
+func LogKey(logPrefix string, number uint64) string { return fmt.Sprintf("%s%016x", logPrefix, number) }
+
+// ParseLogKey returns the number of the entry that stands at a key; false: it is of none.
+func ParseLogKey(logPrefix, key string) (number uint64, ok bool) {
+	if len(key) != len(logPrefix)+16 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(key[len(logPrefix):], 16, 64)
+	return n, err == nil && LogKey(logPrefix, n) == key
 }
 
 // identify makes sure that this is the cluster's bucket, or makes it so.

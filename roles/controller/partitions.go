@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -36,6 +37,20 @@ type Reassignment struct {
 // order of the request. It is sent by one registration of one broker.
 func (c *Controller) AlterPartitions(ctx context.Context, brokerID int32, brokerEpoch int64, changes []PartitionChange) []error {
 	return c.proposeEach(ctx, metadata.NewAlterPartitions(brokerID, brokerEpoch, changes), len(changes))
+}
+
+// maxEndsPerCommand of what a broker has: about 40 bytes each.
+const maxEndsPerCommand = 10_000
+
+// ReportEnds says what a broker has of partitions that ask their replicas. One that does
+// not ask any more is passed over.
+func (c *Controller) ReportEnds(ctx context.Context, brokerID int32, brokerEpoch int64, ends []metadata.PartitionEnd) error {
+	for some := range slices.Chunk(ends, maxEndsPerCommand) {
+		if _, err := c.propose(ctx, metadata.NewReportEnds(brokerID, brokerEpoch, some)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ElectLeaders moves leaderships to replicas in sync, or to any where that is asked for

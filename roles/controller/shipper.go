@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,10 +44,16 @@ type FencedError struct {
 	// Older: the bucket has what this directory does not know of. Else somebody else
 	// was found to write there.
 	Older bool
+	// Incarnation is that of the life which the cluster was given anew from its bucket, in
+	// place of this one; 0: it was not.
+	Incarnation uint32
 }
 
 // Error says what was found, and what to do.
 func (e *FencedError) Error() string {
+	if e.Incarnation > 0 {
+		return fmt.Sprintf("this cluster was brought back from its bucket, as incarnation %d, and this process is of the one before: nothing is committed or deleted by it any more. Stop it, see docs/cluster.md", e.Incarnation)
+	}
 	if e.Older {
 		return "this data directory is older than the bucket (a copy, or restored from a backup?): " + e.Reason + "; nothing is committed or deleted by it any more, see docs/storage.md"
 	}
@@ -398,6 +403,9 @@ func (s *shipper) put(ctx context.Context, e *metadata.LogEntry) (there *metadat
 // later leader's is what a deposed one finds; any other means that two clusters write
 // here.
 func (s *shipper) judge(ctx context.Context, other *metadata.LogEntry) error {
+	if err := s.ended(ctx, other); err != nil {
+		return err
+	}
 	l, announces := s.o.Lineage()
 	mine := other.Term < s.term || other.Term == s.term && other.Writer == s.o.Writer
 	if announces && l.AnnouncedEntry() > 0 {
@@ -411,6 +419,18 @@ func (s *shipper) judge(ctx context.Context, other *metadata.LogEntry) error {
 	}
 	return s.fence(&FencedError{Reason: fmt.Sprintf("entry %d of the metadata log is of incarnation %d, term %d; this is incarnation %d, term %d, and has not announced it",
 		other.Number, other.Incarnation, other.Term, s.o.Incarnation, s.term)})
+}
+
+// ended fences this life of the cluster if the entry ends it: recovery from the bucket
+// takes the next number of the log that it brings back.
+func (s *shipper) ended(ctx context.Context, e *metadata.LogEntry) error {
+	if !guard.Check("controller.life-ended", e.Incarnation > s.o.Incarnation) {
+		return nil
+	}
+	if err := s.stillLeads(ctx); err != nil {
+		return err
+	}
+	return s.fence(&FencedError{Incarnation: e.Incarnation})
 }
 
 // stillLeads asks a majority whether this controller leads in the term that it
@@ -560,6 +580,9 @@ func (s *shipper) followsOn(ctx context.Context, last *metadata.LogEntry) error 
 	if err := s.stillLeads(ctx); err != nil {
 		return err
 	}
+	if err := s.ended(ctx, last); err != nil {
+		return err
+	}
 	l, announces := s.o.Lineage()
 	if !announces || l.AnnouncedEntry() == 0 { // its entries are of before
 		if applied := s.o.Applied(); !guard.Check("controller.metadata-log-ahead", last.Last <= applied) {
@@ -595,12 +618,6 @@ func (s *shipper) read(ctx context.Context, number uint64) (*metadata.LogEntry, 
 	return e, nil
 }
 
-func (s *shipper) key(number uint64) string { return fmt.Sprintf("%s%016x", s.o.Prefix, number) }
+func (s *shipper) key(number uint64) string { return LogKey(s.o.Prefix, number) }
 
-func (s *shipper) number(key string) (uint64, bool) {
-	if len(key) != len(s.o.Prefix)+16 {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(key[len(s.o.Prefix):], 16, 64)
-	return n, err == nil && s.key(n) == key
-}
+func (s *shipper) number(key string) (uint64, bool) { return ParseLogKey(s.o.Prefix, key) }

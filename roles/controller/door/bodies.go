@@ -26,6 +26,10 @@ type (
 		Broker broker
 		Loads  []controller.PartitionLoad
 	}
+	reportEndsQ struct {
+		Broker broker
+		Ends   []metadata.PartitionEnd
+	}
 	planRebalanceQ struct{ Plan bool }
 	drainBrokerQ   struct {
 		ID       int32

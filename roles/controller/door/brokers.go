@@ -63,6 +63,11 @@ func (d *Door) ReportLoad(ctx context.Context, brokerID int32, brokerEpoch int64
 	return errOf(call(ctx, d, reportLoad, reportLoadQ{broker{brokerID, brokerEpoch}, loads}))
 }
 
+// ReportEnds is as of [controller.Controller].
+func (d *Door) ReportEnds(ctx context.Context, brokerID int32, brokerEpoch int64, ends []metadata.PartitionEnd) error {
+	return errOf(call(ctx, d, reportEnds, reportEndsQ{broker{brokerID, brokerEpoch}, ends}))
+}
+
 // PlanRebalance is as of [controller.Controller].
 func (d *Door) PlanRebalance(ctx context.Context) (controller.RebalancePlan, error) {
 	r, err := call(ctx, d, planRebalance, planRebalanceQ{true})

@@ -22,6 +22,7 @@ type Controller interface {
 	Heartbeat(ctx context.Context, brokerID int32, epoch int64) error
 	FenceBroker(ctx context.Context, brokerID int32, epoch int64) error
 	ReportLoad(ctx context.Context, brokerID int32, brokerEpoch int64, loads []controller.PartitionLoad) error
+	ReportEnds(ctx context.Context, brokerID int32, brokerEpoch int64, ends []metadata.PartitionEnd) error
 	PlanRebalance(context.Context) (controller.RebalancePlan, error)
 	DrainBroker(ctx context.Context, id int32, draining bool) error
 	UnregisterBroker(ctx context.Context, id int32) error

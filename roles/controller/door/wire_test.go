@@ -102,6 +102,11 @@ func (r *recorder) ReportLoad(_ context.Context, id int32, epoch int64, loads []
 	return errOne
 }
 
+func (r *recorder) ReportEnds(_ context.Context, id int32, epoch int64, ends []metadata.PartitionEnd) error {
+	r.note(id, epoch, ends)
+	return errOne
+}
+
 func (r *recorder) PlanRebalance(context.Context) (controller.RebalancePlan, error) {
 	r.note("PlanRebalance")
 	return controller.RebalancePlan{
@@ -242,6 +247,9 @@ func asks(ctx context.Context) map[string]func(*Door) (returned []any) {
 		"ReportLoad": func(d *Door) []any {
 			return []any{d.ReportLoad(ctx, 7, 8, []controller.PartitionLoad{{Partition: storage.PartitionID{Index: 3}, Rate: 4, Tail: 5}})}
 		},
+		"ReportEnds": func(d *Door) []any {
+			return []any{d.ReportEnds(ctx, 7, 8, []metadata.PartitionEnd{{Partition: storage.PartitionID{Index: 3}, Epoch: 4, End: 5}})}
+		},
 		"PlanRebalance": func(d *Door) []any {
 			plan, err := d.PlanRebalance(ctx)
 			return []any{plan, err}
@@ -359,7 +367,7 @@ func bodies(t testing.TB) map[string][]byte {
 		"DeleteTopics": deleteTopicsQ{Topics: []controller.TopicRef{{Name: "t"}}}, "ElectLeaders": electLeadersQ{[]controller.LeaderElection{{Leader: -5}}},
 		"AlterPartitions": alterPartitionsQ{Changes: []metadata.PartitionChange{{}}}, "CheckBucket": checkBucketQ{controller.CheckRequest{After: "x"}},
 		"AlterClientQuotas": alterClientQuotasQ{Changes: []quotaChange{{}}}, "CreatePartitions": createPartitionsQ{Name: "t", Total: -1},
-		"PrepareObjects": prepareObjectsQ{Count: -1}, "ReportLoad": reportLoadQ{Loads: make([]controller.PartitionLoad, 2)}, "RecordCleaning": recordCleaningQ{}, "AdvanceLogStart": advanceLogStartQ{Starts: make([]controller.LogStart, 1)},
+		"PrepareObjects": prepareObjectsQ{Count: -1}, "ReportEnds": reportEndsQ{Ends: make([]metadata.PartitionEnd, 2)}, "ReportLoad": reportLoadQ{Loads: make([]controller.PartitionLoad, 2)}, "RecordCleaning": recordCleaningQ{}, "AdvanceLogStart": advanceLogStartQ{Starts: make([]controller.LogStart, 1)},
 	} {
 		body, err := encode(q)
 		if err != nil {

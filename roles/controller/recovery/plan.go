@@ -1,0 +1,147 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// Options of [Read].
+type Options struct {
+	Bucket  bucket.Bucket
+	Prefix  string // of all keys
+	Cluster string // its id
+	// Brokers are those whose data directories are there; nil: all that are registered.
+	Brokers []int32
+}
+
+// Plan is what the bucket comes to, and what another life would begin with.
+type Plan struct {
+	Cluster     string
+	Nonce       [16]byte // of the bucket
+	Incarnation uint32   // of the life that ended
+	Entries     int      // of the metadata log that were read
+	Written     time.Time
+	Key         string // that the other life takes
+	Partitions  []Partition
+	Brokers     []int32 // that are registered
+	Taken       []storage.ObjectID
+	Damaged     []string // uploads that were not committed, and are not whole
+
+	options Options
+	log     *lastLog
+	next    *metadata.Image
+}
+
+// Partition is what is there of one. What lies behind End is in no object: it is what the
+// brokers that are awaited have, or it is lost.
+type Partition struct {
+	Topic     string         `json:"topic"`
+	Partition int32          `json:"partition"`
+	LogStart  storage.Offset `json:"log_start"`
+	Committed storage.Offset `json:"committed_end" doc:"what the metadata log says that the bucket has"`
+	End       storage.Offset `json:"bucket_end" doc:"with uploads that were never committed"`
+	Replicas  []int32        `json:"replicas"`
+	Awaited   []int32        `json:"awaited" doc:"brokers whose logs may have what lies behind; none: it is lost"`
+}
+
+// Read reads the bucket, and changes nothing.
+func Read(ctx context.Context, o Options) (*Plan, error) {
+	l, err := readLog(ctx, o.Bucket, o.Prefix, o.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	is, set := l.image.Bucket()
+	nonce, err := controller.ReadNonce(ctx, o.Bucket, o.Prefix, o.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	if !set || !guard.Check("recovery.own-bucket", nonce == is.Nonce) {
+		return nil, &controller.WrongBucketError{Found: nonce, Want: is.Nonce}
+	}
+	found, damaged, err := findUploads(ctx, o.Bucket, o.Prefix, l.image)
+	if err != nil {
+		return nil, err
+	}
+	next, taken, err := metadata.Recover(l.image, metadata.RecoverOptions{Brokers: o.Brokers, Objects: found})
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{
+		Cluster: o.Cluster, Nonce: nonce, Incarnation: l.incarnation, Entries: l.entries, Written: l.written,
+		Key: controller.LogKey(controller.LogPrefix(o.Prefix, o.Cluster, l.incarnation), l.next), Taken: taken, Damaged: damaged,
+		options: o, log: l, next: next,
+	}
+	for b := range l.image.Brokers() {
+		p.Brokers = append(p.Brokers, b.ID)
+	}
+	for t := range next.Topics() {
+		for is := range t.Partitions.All() {
+			_, was := l.image.Partition(storage.PartitionID{Topic: t.ID, Index: is.Index})
+			p.Partitions = append(p.Partitions, Partition{
+				Topic: t.Name, Partition: is.Index, LogStart: is.LogStart, Committed: was.CommittedEnd(), End: is.CommittedEnd(),
+				Replicas: is.Replicas, Awaited: is.Recovery().Awaited,
+			})
+		}
+	}
+	return p, nil
+}
+
+// Life is what another life of the cluster begins with.
+type Life struct {
+	Index, Term uint64 // that its log begins behind
+	State       []byte // a snapshot of the metadata
+}
+
+// TakenError says that the number was taken since the bucket was read.
+type TakenError struct{ Key string }
+
+// Error says what to do.
+func (e *TakenError) Error() string {
+	return fmt.Sprintf("somebody has written %s since the bucket was read: a controller of this cluster runs, or somebody else recovers it. Stop all controllers, and try again", e.Key)
+}
+
+// Begin ends the life that the plan is of: no controller of it commits or deletes from
+// then on. A store that has no conditional writes needs force, and that no controller
+// runs: two that recover at once would not notice each other. Errors: *TakenError, one
+// that wraps bucket.ErrUnsupported, and the bucket's, after which it may have happened:
+// the bucket is to be read again.
+func (p *Plan) Begin(ctx context.Context, force bool) (*Life, error) {
+	is, _ := p.next.Bucket()
+	life := &Life{Index: p.next.Offset(), Term: p.log.term + 1, State: p.next.Snapshot()}
+	e := &metadata.LogEntry{
+		Incarnation: uint32(is.Incarnation), Number: p.log.next, Term: life.Term, Writer: rand.Uint64(),
+		First: life.Index, Last: life.Index, Snapshot: life.State,
+	}
+	err := p.options.Bucket.PutIfAbsent(ctx, p.Key, e.Encode())
+	if errors.Is(err, bucket.ErrUnsupported) && force {
+		err = p.putUnchecked(ctx, e)
+	}
+	if errors.Is(err, bucket.ErrExists) {
+		return nil, &TakenError{Key: p.Key}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("end incarnation %d of the cluster: %w", p.Incarnation, err)
+	}
+	return life, nil
+}
+
+// putUnchecked looks whether the key is there, and puts.
+func (p *Plan) putUnchecked(ctx context.Context, e *metadata.LogEntry) error {
+	_, err := p.options.Bucket.Stat(ctx, p.Key)
+	if err == nil {
+		return bucket.ErrExists
+	}
+	if !errors.Is(err, bucket.ErrNotFound) {
+		return err
+	}
+	return p.options.Bucket.Put(ctx, p.Key, bucket.Bytes(e.Encode()))
+}

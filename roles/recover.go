@@ -1,0 +1,331 @@
+package roles
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/consensus"
+	"rustmq.dev/rustmq/roles/client"
+	"rustmq.dev/rustmq/roles/controller/recovery"
+	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/disk"
+)
+
+// Directories of a controller in the data directory: consensus's defaults.
+const (
+	raftDir      = "raft"
+	snapshotsDir = "snapshots"
+)
+
+// recoverFlags are those of `rustmq admin cluster recover`.
+type recoverFlags struct {
+	from, prefix, cluster string
+	config                string
+	set                   []string
+	dataDir, brokers      string
+	nodeID                int32
+	dryRun, force, join   bool
+	output                string // of the admin command
+	cloud                 Cloud
+	stdout                io.Writer
+}
+
+// recoverCommand is `rustmq admin cluster recover`. It works on a data directory and a
+// bucket, for there is no server that could: it is the one admin command that does not
+// speak REST.
+func recoverCommand(stdout io.Writer, cloud Cloud) *cobra.Command {
+	f := recoverFlags{stdout: stdout, cloud: cloud}
+	cmd := &cobra.Command{
+		Use: "recover --from URL --node-id N --data-dir DIR", Args: cobra.NoArgs,
+		Short: "Bring back a cluster whose controllers' disks are lost, from its bucket",
+		Long: "Reads the metadata log in the bucket, ends the life of the cluster that wrote it, and makes DIR the data directory of the one controller that the next life begins with.\n" +
+			"Stop all nodes first. --dry-run says what is there, and what is not, and changes nothing. docs/cluster.md has the whole way.",
+		Example: "  rustmq admin cluster recover --from 's3://streams?region=eu-central-1' --dry-run\n" +
+			"  rustmq admin cluster recover --from 's3://streams?region=eu-central-1' --node-id 1 --data-dir /var/lib/rustmq --brokers 1,2,3\n" +
+			"  rustmq admin cluster recover --join --node-id 2 --data-dir /var/lib/rustmq",
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if f.output, err = cmd.Flags().GetString("output"); err != nil {
+				return err
+			}
+			return f.run(cmd.Context())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.from, "from", "", "`URL` of the bucket, as of serve --bucket")
+	flags.StringVar(&f.prefix, "prefix", "", "of the keys in the bucket, if object_storage.prefix is set")
+	flags.StringVar(&f.cluster, "cluster", "", "`ID` of the cluster, if the bucket has several")
+	flags.StringVar(&f.config, "config", "", "TOML `FILE` with what else is needed to reach the bucket")
+	flags.StringArrayVar(&f.set, "set", nil, "`section.key=value`, may be repeated")
+	flags.StringVar(&f.dataDir, "data-dir", "", "data directory of the controller: empty, or one that has lost its raft/ and snapshots/")
+	flags.Int32Var(&f.nodeID, "node-id", 0, "id of the controller")
+	flags.StringVar(&f.brokers, "brokers", "", "ids of the brokers whose data directories are there, e.g. 1,3: no partition is led before those of its replicas were heard (default: all)")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "say what is found, and change nothing")
+	flags.BoolVar(&f.force, "force", false, "go on with a store that has no conditional writes, where a controller that still runs would not be noticed")
+	flags.BoolVar(&f.join, "join", false, "for the other controllers: have DIR, whose raft/ is lost, wait to be added to the recovered group")
+	return cmd
+}
+
+func (f *recoverFlags) run(ctx context.Context) error {
+	usage := func(format string, args ...any) error { return &flagError{fmt.Errorf(format, args...)} }
+	switch {
+	case f.join && (f.from != "" || f.dryRun || f.force || f.brokers != ""):
+		return usage("--join looks at the data directory alone: give --node-id and --data-dir with it")
+	case f.join && (f.dataDir == "" || f.nodeID < 1):
+		return usage("--join: which node is it, and where? give --node-id and --data-dir")
+	case f.join:
+		return f.waitToBeAdded()
+	case f.from == "":
+		return usage("from which bucket? give --from, the URL that serve had as --bucket")
+	case !f.dryRun && (f.dataDir == "" || f.nodeID < 1):
+		return usage("of which controller? give --node-id and --data-dir, or --dry-run to look first")
+	}
+	brokers, err := f.brokerIDs()
+	if err != nil {
+		return err
+	}
+	b, prefix, err := f.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	if f.dryRun {
+		plan, err := f.plan(ctx, b, prefix, brokers)
+		if err != nil {
+			return err
+		}
+		return f.say(plan, "")
+	}
+	return f.seed(func(dir *disk.OS, id *identity) error {
+		if f.cluster == "" {
+			f.cluster = id.ClusterID
+		}
+		plan, err := f.plan(ctx, b, prefix, brokers)
+		if err != nil {
+			return err
+		}
+		if id.ClusterID != "" && id.ClusterID != plan.Cluster {
+			return fmt.Errorf("the data directory %s belongs to cluster %s, and the bucket is asked for %s: name another --data-dir", dir.Root(), id.ClusterID, plan.Cluster)
+		}
+		directory, err := id.directoryID()
+		if err != nil {
+			return err
+		}
+		life, err := plan.Begin(ctx, f.force)
+		if errors.Is(err, bucket.ErrUnsupported) {
+			return fmt.Errorf("%w: two that recover at once, or a controller that still runs, would not be noticed. Make sure that all are stopped, and give --force", err)
+		}
+		if err != nil {
+			return err
+		}
+		if err := consensus.Seed(ctx, consensus.SeedOptions{
+			Member: consensus.Member{ID: uint64(f.nodeID), Directory: directory}, Index: life.Index, Term: life.Term, State: life.State, FS: dir,
+		}); err != nil {
+			return fmt.Errorf("make the metadata log in %s: %w; empty %s/ and %s/ there and give the command again", dir.Root(), err, raftDir, snapshotsDir)
+		}
+		id.ClusterID, id.BucketNonce, id.Raft = plan.Cluster, hex.EncodeToString(plan.Nonce[:]), raftJoined
+		if err := id.save(dir); err != nil {
+			return err
+		}
+		return f.say(plan, dir.Root())
+	})
+}
+
+// brokerIDs reads --brokers; nil: all.
+func (f *recoverFlags) brokerIDs() ([]int32, error) {
+	if f.brokers == "" {
+		return nil, nil
+	}
+	ids := []int32{}
+	for word := range strings.SplitSeq(f.brokers, ",") {
+		if word == "none" {
+			continue
+		}
+		id, err := strconv.ParseInt(strings.TrimSpace(word), 10, 32)
+		if err != nil || id < 0 {
+			return nil, &flagError{fmt.Errorf("--brokers %q: want ids such as 1,2,3, or none", f.brokers)}
+		}
+		ids = append(ids, int32(id))
+	}
+	return ids, nil
+}
+
+// open opens the bucket as a node would. A directory is not made: a typing error is not to
+// be told that the bucket is empty.
+func (f *recoverFlags) open(ctx context.Context) (bucket.Bucket, string, error) {
+	flags := []configs.Setting{{Key: "object_storage.url", Value: f.from, Origin: "--from"}}
+	if f.prefix != "" {
+		flags = append(flags, configs.Setting{Key: "object_storage.prefix", Value: f.prefix, Origin: "--prefix"})
+	}
+	c, err := configs.Load(configs.Sources{File: f.config, Environ: os.Environ(), Set: f.set, Flags: flags})
+	if err != nil {
+		return nil, "", err
+	}
+	if u, err := url.Parse(f.from); err == nil && u.Scheme == "file" {
+		if _, err := os.Stat(u.Path); err != nil {
+			return nil, "", fmt.Errorf("open the bucket: %w", err)
+		}
+	}
+	b, _, err := f.cloud.bucketAt(ctx, c.Storage, nil, "", false)
+	if err != nil {
+		return nil, "", fmt.Errorf("open the bucket: %w", err)
+	}
+	return bucket.NewResilient(b, bucket.ResilientOptions{}), c.Storage.Prefix, nil
+}
+
+// plan reads the bucket.
+func (f *recoverFlags) plan(ctx context.Context, b bucket.Bucket, prefix string, brokers []int32) (*recovery.Plan, error) {
+	cluster := f.cluster
+	if cluster == "" {
+		ids, err := recovery.Clusters(ctx, b, prefix)
+		switch {
+		case err != nil:
+			return nil, err
+		case len(ids) == 0:
+			return nil, fmt.Errorf("no cluster stores in %s under the prefix %q: set --from and --prefix to what object_storage.url and object_storage.prefix were", f.from, prefix)
+		case len(ids) > 1:
+			return nil, fmt.Errorf("several clusters store there: name one by --cluster: %s", strings.Join(ids, ", "))
+		}
+		cluster = ids[0]
+	}
+	plan, err := recovery.Read(ctx, recovery.Options{Bucket: b, Prefix: prefix, Cluster: cluster, Brokers: brokers})
+	if err != nil {
+		return nil, fmt.Errorf("recover cluster %s: %w", cluster, err)
+	}
+	for _, id := range brokers {
+		if !slices.Contains(plan.Brokers, id) {
+			return nil, &flagError{fmt.Errorf("--brokers: the cluster has no broker %d; it has %v", id, plan.Brokers)}
+		}
+	}
+	return plan, nil
+}
+
+// seed calls f with a data directory that no process uses, and that has no metadata log.
+func (f *recoverFlags) seed(do func(*disk.OS, *identity) error) (err error) {
+	dir, err := disk.OpenOS(f.dataDir)
+	if err != nil {
+		return fmt.Errorf("open the data directory: %w", err)
+	}
+	lock, err := dir.Lock("lock")
+	if err != nil {
+		return fmt.Errorf("lock the data directory: %w: stop the node first", err)
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := consensus.Unseeded(dir, raftDir, snapshotsDir); err != nil {
+		return fmt.Errorf("the data directory %s is not without one: %w. While most controllers have theirs, the cluster needs no recovery: start them. Else move %s/ and %s/ away, and give the command again", dir.Root(), err, raftDir, snapshotsDir)
+	}
+	id, err := loadIdentity(dir, f.nodeID)
+	if err != nil {
+		return err
+	}
+	return do(dir, &id)
+}
+
+// waitToBeAdded makes a directory that has lost its metadata log that of a controller which
+// waits: it has voted in a group that is gone.
+func (f *recoverFlags) waitToBeAdded() error {
+	return f.seed(func(dir *disk.OS, id *identity) error {
+		if id.ClusterID == "" {
+			return fmt.Errorf("the data directory %s belongs to no cluster yet: start it as it is, with the controllers of the cluster as its --peers, and add it", dir.Root())
+		}
+		id.Raft = raftNone
+		if err := id.save(dir); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(f.stdout, "%s waits to be added: start node %d as before, then `rustmq admin controllers add %d`\n", dir.Root(), id.NodeID, id.NodeID)
+		return err
+	})
+}
+
+// Recovered is what recover says.
+type Recovered struct {
+	DryRun      bool                 `json:"dry_run"`
+	Cluster     string               `json:"cluster"`
+	Incarnation uint32               `json:"incarnation" doc:"of the life that ended"`
+	Entries     int                  `json:"entries" doc:"of the metadata log that were read"`
+	Written     time.Time            `json:"written" doc:"when the last one was: changes of metadata since then are lost"`
+	Brokers     []int32              `json:"brokers" doc:"that are registered"`
+	Taken       []string             `json:"taken" doc:"objects that nobody had committed, and that are named now"`
+	Damaged     []string             `json:"damaged" doc:"uploads that nobody had committed, and that are not whole: left out"`
+	Partitions  []recovery.Partition `json:"partitions"`
+	Next        []string             `json:"next" doc:"what to do now"`
+}
+
+// say prints what was found, what is not there, and what comes next.
+func (f *recoverFlags) say(p *recovery.Plan, dir string) error {
+	out := Recovered{
+		DryRun: f.dryRun, Cluster: p.Cluster, Incarnation: p.Incarnation, Entries: p.Entries, Written: p.Written, Brokers: p.Brokers,
+		Taken: []string{}, Damaged: append([]string{}, p.Damaged...), Partitions: append([]recovery.Partition{}, p.Partitions...),
+	}
+	for _, id := range p.Taken {
+		out.Taken = append(out.Taken, id.String())
+	}
+	if f.dryRun {
+		out.Next = []string{
+			"nothing was changed: stop all nodes, and give the command without --dry-run, with --node-id, --data-dir and, if data directories of brokers are lost, --brokers",
+		}
+	} else {
+		out.Next = []string{
+			fmt.Sprintf("start node %d on %s as before: it is the only controller, and the others are not waited for", f.nodeID, dir),
+			"on each other controller whose raft/ is lost: rustmq admin cluster recover --join --node-id N --data-dir DIR, start it, rustmq admin controllers add N",
+			"start all brokers whose data directories are there; a partition is led once those of its replicas that are awaited were heard",
+			"to go on without one that does not come: kafka-leader-election.sh --election-type unclean; what only it had is lost then",
+		}
+	}
+	if f.output == "yaml" { // through JSON, so that both have the same names
+		raw, err := json.Marshal(out)
+		if err != nil {
+			return err
+		}
+		var plain any
+		if err := json.Unmarshal(raw, &plain); err != nil {
+			return err
+		}
+		return client.Print(f.stdout, f.output, plain, nil)
+	}
+	return client.Print(f.stdout, f.output, out, func() error {
+		_, err := io.WriteString(f.stdout, out.text())
+		return err
+	})
+}
+
+// text is what a person is told.
+func (r *Recovered) text() string {
+	w := &strings.Builder{}
+	fmt.Fprintf(w, "cluster %s, incarnation %d: %d entries of its metadata log, the last of %s; changes of metadata since then are lost\n",
+		r.Cluster, r.Incarnation, r.Entries, r.Written.UTC().Format(time.RFC3339))
+	fmt.Fprintf(w, "brokers %v; %d uploads that nobody had committed are taken, %d are not whole and left out\n\n", r.Brokers, len(r.Taken), len(r.Damaged))
+	fmt.Fprintf(w, "%-40s %12s %12s  %s\n", "PARTITION", "FROM", "IN BUCKET TO", "WHAT LIES BEHIND")
+	lost := 0
+	for _, is := range r.Partitions {
+		behind := fmt.Sprintf("what brokers %v have", is.Awaited)
+		if len(is.Awaited) == 0 {
+			lost++
+			behind = "LOST: no broker that has it is named"
+		}
+		fmt.Fprintf(w, "%-40s %12d %12d  %s\n", fmt.Sprintf("%s-%d", is.Topic, is.Partition), is.LogStart, is.End, behind)
+	}
+	for _, d := range r.Damaged {
+		fmt.Fprintf(w, "damaged: %s\n", d)
+	}
+	if lost > 0 {
+		fmt.Fprintf(w, "\nof %d partitions all that is not in the bucket is lost\n", lost)
+	}
+	fmt.Fprintln(w)
+	for _, next := range r.Next {
+		fmt.Fprintf(w, "- %s\n", next)
+	}
+	return w.String()
+}

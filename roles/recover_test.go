@@ -1,0 +1,182 @@
+package roles_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"rustmq.dev/rustmq/roles"
+)
+
+// acked produces count records to each partition with acks=all, from a number on.
+func (c *processes) acked(topic string, partitions int32, first, count, by int) {
+	c.Helper()
+	ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
+	defer cancel()
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.host(by)+":9092"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	must(c.T, err)
+	defer client.Close()
+	var records []*kgo.Record
+	for p := range partitions {
+		for i := first; i < first+count; i++ {
+			records = append(records, &kgo.Record{Topic: topic, Partition: p, Value: fmt.Appendf(nil, "%d-%d", p, i)})
+		}
+	}
+	must(c.T, client.ProduceSync(ctx, records...).FirstErr())
+}
+
+// has reads every partition from its start until it has so many records of each, and fails
+// unless they are those that were acked, in their order.
+func (c *processes) has(topic string, partitions int32, want map[int32]int, from int) {
+	c.Helper()
+	ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
+	defer cancel()
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.host(from)+":9092"), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	must(c.T, err)
+	defer client.Close()
+	got := map[int32]int{}
+	missing := func() bool {
+		for p := range partitions {
+			if got[p] < want[p] {
+				return true
+			}
+		}
+		return false
+	}
+	for missing() {
+		fetches := client.PollFetches(ctx)
+		if err := fetches.Err0(); err != nil {
+			c.Fatalf("consume: %v; %v of %v are there", err, got, want)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			if next := fmt.Sprintf("%d-%d", r.Partition, got[r.Partition]); string(r.Value) != next || r.Offset != int64(got[r.Partition]) {
+				c.Errorf("%s-%d, offset %d: %q, want %q", r.Topic, r.Partition, r.Offset, r.Value, next)
+			}
+			got[r.Partition]++
+		})
+	}
+}
+
+// recover runs `rustmq admin cluster recover` and returns what it says.
+func (c *processes) recover(args ...string) (r roles.Recovered) {
+	c.Helper()
+	code, stdout, stderr := rustmq(c.T, "", append([]string{"admin", "cluster", "recover", "-o", "json", "--from", "file://" + filepath.Join(c.dir, "bucket")}, args...)...)
+	if code != 0 {
+		c.Fatalf("recover %v: exit %d, %s", args, code, stderr)
+	}
+	must(c.T, json.Unmarshal([]byte(stdout), &r))
+	return r
+}
+
+// lose takes directories of a node away.
+func (c *processes) lose(id int, dirs ...string) {
+	c.Helper()
+	for _, dir := range dirs {
+		must(c.T, os.RemoveAll(filepath.Join(c.data(id), dir)))
+	}
+}
+
+// TestControllersLostWALsSurvive (RULES 7): three nodes are killed, and the metadata logs of
+// all are gone. What was acked is there after the recovery, on the disks alone or in the
+// bucket. Then everything but the bucket is gone: what was uploaded is there, exactly, and
+// the list says where it ends.
+func TestControllersLostWALsSurvive(t *testing.T) {
+	c := newProcesses(t, 3)
+	const partitions, count = 3, 200
+	c.admin(1, "topics", "create", "t", "--partitions", fmt.Sprint(partitions))
+	c.acked("t", partitions, 0, count, 1)
+	for id := 1; id <= 3; id++ {
+		c.end(id, syscall.SIGKILL)
+	}
+	for id := 1; id <= 3; id++ {
+		c.lose(id, "raft", "snapshots")
+	}
+	c.refused(1, "rustmq admin cluster recover")
+
+	before := c.recover("--dry-run")
+	if again := c.recover("--dry-run"); !before.DryRun || fmt.Sprint(again) != fmt.Sprint(before) || before.Incarnation != 1 || len(before.Partitions) < partitions {
+		t.Fatalf("a dry run says %+v, and then %+v", before, again)
+	}
+	c.recover("--node-id", "1", "--data-dir", c.data(1))
+	for id := 2; id <= 3; id++ {
+		if code, _, stderr := rustmq(t, "", "admin", "cluster", "recover", "--join", "--node-id", fmt.Sprint(id), "--data-dir", c.data(id)); code != 0 {
+			t.Fatal(stderr)
+		}
+	}
+	for id := 1; id <= 3; id++ {
+		c.start(id)
+	}
+	for id := 1; id <= 3; id++ {
+		c.await(id)
+	}
+	c.has("t", partitions, map[int32]int{0: count, 1: count, 2: count}, 2)
+	c.admin(1, "controllers", "add", "2")
+	c.acked("t", partitions, count, 1, 3)
+
+	// Everything is uploaded, and then only the bucket is left.
+	for id := 1; id <= 3; id++ {
+		c.end(id, syscall.SIGTERM)
+	}
+	for id := 1; id <= 3; id++ {
+		must(t, os.RemoveAll(c.data(id)))
+	}
+	left := c.recover("--node-id", "1", "--data-dir", c.data(1), "--brokers", "none")
+	want := map[int32]int{}
+	for _, p := range left.Partitions {
+		if len(p.Awaited) != 0 {
+			t.Errorf("%+v: nobody can come", p)
+		}
+		if p.Topic == "t" {
+			want[p.Partition] = int(p.End)
+		}
+	}
+	if left.Incarnation != 2 || len(want) != partitions {
+		t.Fatalf("%+v", left)
+	}
+	for id := 1; id <= 3; id++ {
+		c.start(id)
+	}
+	for id := 1; id <= 3; id++ {
+		c.await(id)
+	}
+	c.has("t", partitions, want, 3)
+	t.Logf("of %d records of each partition the bucket had %v", count+1, want)
+}
+
+// TestRecoverSaysWhatIsWrong: before it has changed anything.
+func TestRecoverSaysWhatIsWrong(t *testing.T) {
+	dir := t.TempDir()
+	p := serve(t, "--data-dir", dir)
+	if code, _, stderr := rustmq(t, "x\n", "produce", "t", "-b", p.says.Kafka); code != 0 {
+		t.Fatal(stderr)
+	}
+	bucket := "file://" + filepath.Join(dir, "bucket")
+	for want, args := range map[string][]string{
+		"from which bucket":         {},
+		"of which controller":       {"--from", bucket},
+		"stop the node first":       {"--from", bucket, "--node-id", "1", "--data-dir", dir},
+		"no such file":              {"--from", "file:///nowhere/at/all", "--dry-run"},
+		"no cluster stores in":      {"--from", "file://" + t.TempDir(), "--dry-run"},
+		"want ids such as":          {"--from", bucket, "--dry-run", "--brokers", "one"},
+		"which node is it":          {"--join"},
+		"belongs to no cluster yet": {"--join", "--node-id", "2", "--data-dir", t.TempDir()},
+	} {
+		code, stdout, stderr := rustmq(t, "", append([]string{"admin", "cluster", "recover"}, args...)...)
+		if code == 0 || !strings.Contains(stderr, want) {
+			t.Errorf("%v: exit %d, %s%s, without %q", args, code, stdout, stderr, want)
+		}
+	}
+	p.signal(t, syscall.SIGTERM)
+	must(t, p.cmd.Wait())
+	if code, _, stderr := rustmq(t, "", "admin", "cluster", "recover", "--from", bucket, "--node-id", "1", "--data-dir", dir); code == 0 || !strings.Contains(stderr, "move raft/ and snapshots/ away") {
+		t.Errorf("exit %d, %s", code, stderr)
+	}
+}
