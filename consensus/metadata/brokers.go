@@ -54,7 +54,7 @@ func (m *Image) registerBroker(index uint64, c *pb.RegisterBroker) (any, *Error)
 	m.brokers = m.brokers.put(b.ID, b)
 	if known {
 		m.loseBroker(b.ID, loss{
-			restarted: true, wiped: before.Directory != b.Directory, unclean: c.UncleanEnd, ackedBeforeSync: c.AcksBeforeSync,
+			restarted: true, wiped: before.Directory != b.Directory, unclean: c.UncleanEnd, ackedBeforeSync: c.AcksBeforeSync, cutTail: c.CutTail,
 		})
 	}
 	return BrokerEpoch(b.Epoch), nil

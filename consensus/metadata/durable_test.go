@@ -45,7 +45,10 @@ func TestElectableHoldWhatWasAcked(t *testing.T) {
 type modelTopic struct {
 	id     storage.TopicID
 	memory bool
-	acked  []int // records, in order
+	// cut are replicas that lost synced records with their tail, and nobody knows which they
+	// are; fewer than min.insync.replicas, which does not change here. nil: nobody does.
+	cut   map[int32]bool
+	acked []int // records, in order
 	// since is the leader epoch of the last unclean election: what leaders before it
 	// acknowledge is lost with it, as somebody asked for.
 	since storage.Epoch
@@ -75,8 +78,9 @@ type model struct {
 	brokers map[int32]*process
 	logs    map[storage.TopicID]map[int32][]int
 	dirs    map[int32]byte
-	starts  byte
+	starts  int
 	record  int
+	epochOf map[int]storage.Epoch // of records
 	did     []string
 
 	underWay []func() // requests of leaders, that the controller has not had yet
@@ -85,15 +89,18 @@ type model struct {
 func runModel(t *testing.T, seed uint64) (acked int) {
 	m := &model{
 		t: t, rng: rand.New(rand.NewPCG(seed, 9)), state: NewState(), brokers: map[int32]*process{},
-		logs: map[storage.TopicID]map[int32][]int{}, dirs: map[int32]byte{},
+		logs: map[storage.TopicID]map[int32][]int{}, dirs: map[int32]byte{}, epochOf: map[int]storage.Epoch{},
 	}
-	m.apply(&pb.InitCluster{ClusterId: "c", FeatureLevel: ClusterFeatureLevel})
+	m.apply(&pb.InitCluster{ClusterId: "c", FeatureLevel: LatestFeatureLevel})
 	for id := int32(1); id <= 5; id++ {
-		m.start(id, false)
+		m.start(id, false, false)
 		m.serve(id)
 	}
 	for i, min := range []string{"1", "2", "", "3", "2"} {
 		topic := &modelTopic{id: testID(byte(i + 1)), memory: i == 4}
+		if i == cutTopic {
+			topic.cut = map[int32]bool{}
+		}
 		m.topics = append(m.topics, topic)
 		m.logs[topic.id] = map[int32][]int{}
 		c := &pb.CreateTopic{TopicId: topic.id[:], Name: fmt.Sprint("t", i), ReplicasUnset: i%2 == 0, Assignments: []*pb.Assignment{{Replicas: m.some(1 + (i+2)%4)}}}
@@ -142,11 +149,16 @@ func (m *model) apply(body proto.Message) any {
 	return result
 }
 
-// start registers a broker anew; unclean: it lost what it had not synced.
-func (m *model) start(id int32, unclean bool) {
+// cutTopic is the topic, of min.insync.replicas 2, of which a replica at times loses what
+// it had synced with the tail that it cuts.
+const cutTopic = 1
+
+// start registers a broker anew; unclean: it lost what it had not synced; cut: it says that
+// it cut its tail.
+func (m *model) start(id int32, unclean, cut bool) {
 	m.starts++
 	c := &pb.RegisterBroker{
-		BrokerId: id, Incarnation: slices.Repeat([]byte{m.starts}, 16), Directory: slices.Repeat([]byte{m.dirs[id]}, 16), UncleanEnd: unclean,
+		BrokerId: id, Incarnation: fmt.Appendf(nil, "%016d", m.starts), Directory: slices.Repeat([]byte{m.dirs[id]}, 16), UncleanEnd: unclean, CutTail: cut,
 	}
 	result := m.apply(c)
 	epoch, ok := result.(BrokerEpoch)
@@ -205,6 +217,7 @@ func (m *model) step() {
 	case n < 65:
 		if p != nil && p.view != nil {
 			m.see(id, p)
+			m.report(id, p)
 		}
 	case n < 80:
 		m.alter(id, p, topic)
@@ -217,11 +230,16 @@ func (m *model) step() {
 		m.serve(id)
 	case n < 93:
 		m.fall(id)
+		if m.rng.IntN(4) == 0 { // a power cut of all
+			for other := int32(1); other <= 5; other++ {
+				m.fall(other)
+			}
+		}
 	case n < 95:
 		m.apply(&pb.ChangeBroker{BrokerId: id, Draining: m.rng.IntN(3) == 0})
 	case n < 97:
 		m.apply(&pb.ReassignPartitions{Entries: []*pb.ReassignPartitions_Entry{{TopicId: topic.id[:], Replicas: m.some(m.rng.IntN(4))}}})
-	case n < 98:
+	case n < 98 && topic.cut == nil:
 		_, version := m.state.Image().Config(Resource{Type: TopicResource, Name: fmt.Sprint("t", slices.Index(m.topics, topic))})
 		m.apply(&pb.AlterConfigs{ResourceType: int32(TopicResource), Name: fmt.Sprint("t", slices.Index(m.topics, topic)), Version: version, Set: []*pb.ConfigEntry{
 			{Key: minInsyncReplicas, Value: fmt.Sprint(1 + m.rng.IntN(3))},
@@ -247,8 +265,12 @@ func (m *model) fall(id int32) {
 		}
 	}
 	unclean := m.rng.IntN(2) == 0
+	cut := unclean && m.rng.IntN(2) == 0
+	if cut {
+		m.cutTail(id)
+	}
 	switch {
-	case m.rng.IntN(6) == 0: // another disk: it is fenced, or the start is refused
+	case m.rng.IntN(6) == 0 && len(m.topics[cutTopic].cut) == 0: // another disk: it is fenced, or the start is refused
 		if b, _ := m.state.Image().Broker(id); b.Fenced {
 			m.dirs[id]++
 			for _, logs := range m.logs {
@@ -263,13 +285,52 @@ func (m *model) fall(id int32) {
 		}
 	}
 	before := m.state.Image()
-	m.start(id, unclean)
+	m.start(id, unclean, cut)
 	for _, topic := range m.topics { // the last one known to have had them stays
 		_, was := before.Partition(storage.PartitionID{Topic: topic.id})
 		_, is := m.state.Image().Partition(storage.PartitionID{Topic: topic.id})
 		if topic.memory && unclean && slices.Contains(slices.Concat(was.ISR, was.ELR), id) && slices.Equal(is.ELR, []int32{id}) && len(is.ISR) == 0 {
 			m.lost(topic, id)
 		}
+	}
+}
+
+// cutTail has a replica lose the last records that it had synced, if there are others
+// enough that did not.
+func (m *model) cutTail(id int32) {
+	topic := m.topics[cutTopic]
+	t, p := m.state.Image().Partition(storage.PartitionID{Topic: topic.id})
+	log := m.logs[topic.id][id]
+	claims, lost := slices.Concat(p.ISR, p.ELR), 0
+	for _, other := range claims {
+		if topic.cut[other] && other != id {
+			lost++
+		}
+	}
+	if most := min(t.MinISR(p), len(claims)) - 1; len(log) > 0 && slices.Contains(claims, id) && lost < most {
+		m.logs[topic.id][id] = log[:len(log)-1-m.rng.IntN(min(3, len(log)))]
+		topic.cut[id] = true
+		m.did = append(m.did, fmt.Sprintf("broker %d has %d of %d records left", id, len(m.logs[topic.id][id]), len(log)))
+	}
+}
+
+// report has a broker say what it has of partitions that ask for it, by what it sees.
+func (m *model) report(id int32, p *process) {
+	var ends []PartitionEnd
+	for _, topic := range m.topics {
+		partition := storage.PartitionID{Topic: topic.id}
+		_, is := p.view.Partition(partition)
+		if is == nil || !is.AsksReplicas() || !slices.Contains(is.Replicas, id) {
+			continue
+		}
+		end := PartitionEnd{Partition: partition, Epoch: storage.NoEpoch, LeaderEpoch: is.LeaderEpoch}
+		if log := m.logs[topic.id][id]; len(log) > 0 {
+			end.Epoch, end.End = m.epochOf[log[len(log)-1]], storage.Offset(len(log))
+		}
+		ends = append(ends, end)
+	}
+	if len(ends) > 0 {
+		m.underWay = append(m.underWay, func() { m.apply(NewReportEnds(id, p.epoch, ends)) })
 	}
 }
 
@@ -305,6 +366,7 @@ func (m *model) append(id int32, p *process, topic *modelTopic) {
 	}
 	if m.rng.IntN(2) == 0 {
 		m.record++
+		m.epochOf[m.record] = is.LeaderEpoch
 		m.logs[topic.id][id] = append(slices.Clone(m.logs[topic.id][id]), m.record)
 	}
 	if len(is.ISR) < t.MinISR(is) || is.LeaderEpoch < topic.since {
@@ -402,7 +464,15 @@ func (m *model) check() {
 	for _, topic := range m.topics {
 		_, p := m.state.Image().Partition(storage.PartitionID{Topic: topic.id})
 		electable := slices.Concat(p.ISR, p.ELR)
+		for id := range topic.cut {
+			if log := m.logs[topic.id][id]; commonPrefix(log, topic.acked) == len(topic.acked) || !slices.Contains(electable, id) {
+				delete(topic.cut, id) // it has it again
+			}
+		}
 		for _, id := range electable {
+			if topic.cut[id] && slices.Contains(p.doubts.list(), id) && id != p.Leader {
+				continue
+			}
 			if log := m.logs[topic.id][id]; commonPrefix(log, topic.acked) < len(topic.acked) {
 				m.t.Errorf("topic %d: broker %d of ISR %v, ELR %v holds %v, and %v were acknowledged", topic.id[0], id, p.ISR, p.ELR, log, topic.acked)
 			}
@@ -423,4 +493,11 @@ func (m *model) check() {
 func (m *model) wipedAll(topic *modelTopic) bool {
 	_, p := m.state.Image().Partition(storage.PartitionID{Topic: topic.id})
 	return slices.ContainsFunc(p.Replicas, func(id int32) bool { return m.dirs[id] > 0 })
+}
+
+func (d *doubts) list() []int32 {
+	if d == nil {
+		return nil
+	}
+	return d.of
 }

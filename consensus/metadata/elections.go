@@ -20,6 +20,7 @@ type loss struct {
 	wiped           bool // its directory is another one: nothing it held is there
 	unclean         bool // its process ended without a stop, so that what was not synced is gone
 	ackedBeforeSync bool // that process acknowledged such records, whatever the topic
+	cutTail         bool // its log ended in frames that were not whole: the last that was synced may be among them
 }
 
 // lacks reports whether the broker may have lost records of the topic that it had
@@ -36,12 +37,16 @@ func (m *Image) loseBroker(id int32, why loss) {
 		leads := !guard.Check("metadata.registration-takes-leadership", p.Leader != id)
 		inSync, lacks := slices.Contains(p.ISR, id), why.lacks(t)
 		said := !guard.Check("metadata.restarted-says-anew", !why.restarted || !p.recovery.said(id))
-		if !leads && !inSync && !said && !(lacks && slices.Contains(p.ELR, id)) {
+		saidInDoubt := why.restarted && p.doubts.said(id)
+		if !leads && !inSync && !said && !saidInDoubt && !((lacks || why.cutTail) && slices.Contains(p.ELR, id)) {
 			return
 		}
 		p = change()
 		if said {
 			p.recovery = p.recovery.without(id)
+		}
+		if saidInDoubt {
+			p.doubts = p.doubts.silenced(id)
 		}
 		p.ISR = without(p.ISR, id)
 		switch {
@@ -53,6 +58,9 @@ func (m *Image) loseBroker(id int32, why loss) {
 			}
 		case inSync && len(p.ISR) < t.MinISR(p):
 			p.ELR = slices.Concat(p.ELR, []int32{id})
+		}
+		if why.cutTail {
+			p.doubt(id)
 		}
 		if leads {
 			m.elect(t, p)
@@ -89,7 +97,7 @@ func (m *Image) elect(t *Topic, p *Partition) {
 // lead makes id the leader of p. From the ISR nothing else changes; from elsewhere it
 // is alone in sync, and who is neither eligible has lost what it lacks for all others.
 func (t *Topic) lead(p *Partition, id int32) {
-	p.Leader, p.recovery = id, nil
+	p.Leader, p.recovery, p.doubts = id, nil, p.doubts.cleared(id)
 	if !slices.Contains(p.ISR, id) {
 		if !slices.Contains(p.ELR, id) {
 			p.ELR = nil
@@ -100,14 +108,18 @@ func (t *Topic) lead(p *Partition, id int32) {
 }
 
 // mayLead returns the first of p's replicas that is alive and in the ISR, else one of
-// the ELR, else NoLeader: nobody else holds every acked record (RULES 3.2). Only if the
+// the ELR, else NoLeader: nobody else holds every acked record (RULES 3.2). Of the ELR
+// those come last that cut their tail, see [Image.leadsInDoubt]. Only if the
 // topic asks for it is it any that is alive. Of each kind those that are to be emptied
 // come last. Of a partition that waits for its replicas' word, see [Recovery].
 func (m *Image) mayLead(t *Topic, p *Partition) int32 {
 	if p.recovery != nil {
 		return m.longest(p)
 	}
-	kinds := [][]int32{p.ISR, p.ELR}
+	kinds := [][]int32{p.ISR, p.undoubted()}
+	if id := m.leadsInDoubt(t, p); id != NoLeader {
+		kinds = append(kinds, []int32{id})
+	}
 	if asked := m.featureLevel >= ClusterFeatureLevel && t.Configs[uncleanElection] == "true"; !guard.Check("metadata.unclean-asked", !asked) {
 		kinds = append(kinds, p.Replicas)
 	}

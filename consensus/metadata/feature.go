@@ -38,6 +38,9 @@ func levelOf(c *pb.Command) uint32 {
 	case *pb.Command_InitCluster:
 		return 0
 	case *pb.Command_RegisterBroker:
+		if body.RegisterBroker.CutTail {
+			return RecoveryFeatureLevel
+		}
 		if r := body.RegisterBroker; r.MaxFeatureLevel != 0 || r.UncleanEnd || r.AcksBeforeSync {
 			return ClusterFeatureLevel
 		}

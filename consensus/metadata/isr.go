@@ -125,7 +125,7 @@ func (m *Image) namedISR(t *Topic, p *Partition, named []*pb.AlterPartitions_Rep
 // until it has risen again: the high watermark stands still meanwhile (KIP-966).
 func (t *Topic) setISR(p *Partition, isr []int32) {
 	before := p.ISR
-	p.ISR = isr
+	p.ISR, p.doubts = isr, p.doubts.without(isr)
 	if !guard.Check("metadata.shrunk-stay-eligible", len(isr) >= t.MinISR(p)) {
 		elr := make([]int32, 0, len(before)+len(p.ELR))
 		for _, id := range slices.Concat(p.ELR, before) {

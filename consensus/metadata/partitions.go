@@ -27,6 +27,7 @@ type Partition struct {
 	tiered           *tier     // nil while none of it is in the bucket
 	cleaning         *Cleaning // nil: never cleaned
 	recovery         *Recovery // nil: the ISR says who may lead
+	doubts           *doubts   // nil: nobody of the ELR is doubted
 }
 
 // Ranges returns where the partition lies in the bucket, but for what is filed in

@@ -62,7 +62,7 @@ func (m *Image) reassignPartition(edit *catalogueEdit, e *pb.ReassignPartitions_
 		edit.topic = &asked
 	}
 	p.Replicas, p.Adding, p.Removing = replicas, adding, removing
-	p.ISR, p.ELR = minus(p.ISR, dropped), minus(p.ELR, dropped)
+	p.ISR, p.ELR, p.doubts = minus(p.ISR, dropped), minus(p.ELR, dropped), p.doubts.without(dropped)
 	if slices.Contains(dropped, p.Leader) {
 		m.elect(t, p)
 	}
@@ -100,7 +100,7 @@ func (m *Image) completeReassignment(t *Topic, p *Partition) {
 	if !guard.Check("metadata.reassigned-in-sync", len(minus(target, p.ISR)) == 0) {
 		return
 	}
-	p.ISR, p.ELR = minus(p.ISR, p.Removing), minus(p.ELR, p.Removing)
+	p.ISR, p.ELR, p.doubts = minus(p.ISR, p.Removing), minus(p.ELR, p.Removing), p.doubts.without(p.Removing)
 	p.Replicas, p.Adding, p.Removing = target, nil, nil
 	if !slices.Contains(target, p.Leader) {
 		m.elect(t, p)

@@ -85,7 +85,7 @@ func Recover(last *Image, o RecoverOptions) (next *Image, taken []storage.Object
 		p.Leader, p.ISR, p.ELR = NoLeader, nil, nil
 		p.LeaderEpoch += epochLeap
 		p.PartitionEpoch++
-		p.recovery = &Recovery{}
+		p.recovery, p.doubts = &Recovery{}, nil
 		for _, id := range p.Replicas {
 			_, known := m.brokers.get(id)
 			if known && (o.Brokers == nil || slices.Contains(o.Brokers, id)) {

@@ -211,7 +211,7 @@ func (l *testLog) serve(id int32, epoch int64) {
 
 func (l *testLog) says(id int32, brokerEpoch int64, epoch storage.Epoch, end storage.Offset) {
 	l.t.Helper()
-	results, ok := l.accepted(NewReportEnds(id, brokerEpoch, []PartitionEnd{{storage.PartitionID{Topic: testID(7)}, epoch, end}})).(PartitionResults)
+	results, ok := l.accepted(NewReportEnds(id, brokerEpoch, []PartitionEnd{{storage.PartitionID{Topic: testID(7)}, epoch, end, 0}})).(PartitionResults)
 	if !ok || results[0] != nil {
 		l.t.Fatal(results)
 	}
@@ -337,13 +337,13 @@ func TestRecoveredPartitionWaits(t *testing.T) {
 	if p := l.partition(); p.Leader != 1 {
 		t.Fatalf("%+v", p)
 	}
-	if results := l.apply(NewReportEnds(1, e1, []PartitionEnd{{storage.PartitionID{Topic: testID(7)}, 9, 900}})).(PartitionResults); results[0] == nil {
+	if results := l.apply(NewReportEnds(1, e1, []PartitionEnd{{storage.PartitionID{Topic: testID(7)}, 9, 900, 0}})).(PartitionResults); results[0] == nil {
 		t.Error("a partition that is led takes reports")
 	}
 
 	l = recovered(t, nil)
 	e3 := l.start(3, 1)
-	if results := l.apply(NewReportEnds(3, e3, []PartitionEnd{{storage.PartitionID{Topic: testID(7)}, 9, 900}})).(PartitionResults); results[0] == nil {
+	if results := l.apply(NewReportEnds(3, e3, []PartitionEnd{{storage.PartitionID{Topic: testID(7)}, 9, 900, 0}})).(PartitionResults); results[0] == nil {
 		t.Error("a broker speaks of a partition that it has no replica of")
 	}
 

@@ -36,17 +36,20 @@ func compareEnds(a, b ReplicaEnd) int {
 // does not.
 func (p *Partition) Recovery() *Recovery { return p.recovery }
 
-// AsksReplicas reports whether the partition waits for the word of its replicas, as far as
-// a broker can see: it has no leader, and nobody is known to have been in sync.
+// AsksReplicas reports whether the partition may wait for the word of its replicas, as far
+// as a broker can see: it has no leader, and either nobody is known to have been in sync, or
+// who is eligible may be doubted.
 func (p *Partition) AsksReplicas() bool {
-	return p.Leader == NoLeader && len(p.ISR) == 0 && len(p.ELR) == 0
+	return p.Leader == NoLeader && len(p.ISR) == 0
 }
 
 // PartitionEnd is where a broker's log of a partition ends.
 type PartitionEnd struct {
 	Partition storage.PartitionID
-	Epoch     storage.Epoch
+	Epoch     storage.Epoch // of its last batch; NoEpoch: it has none
 	End       storage.Offset
+	// LeaderEpoch is the partition's by the image by which it has no leader.
+	LeaderEpoch storage.Epoch
 }
 
 // NewReportEnds returns the command by which a broker says what it has of partitions.
@@ -55,7 +58,7 @@ func NewReportEnds(brokerID int32, brokerEpoch int64, ends []PartitionEnd) *pb.R
 	for _, e := range ends {
 		c.Entries = append(c.Entries, &pb.ReportEnds_Entry{
 			TopicId: e.Partition.Topic[:], Partition: e.Partition.Index,
-			End: &pb.ReplicaEnd{Epoch: int32(e.Epoch), End: int64(e.End)},
+			End: &pb.ReplicaEnd{Epoch: int32(e.Epoch), End: int64(e.End)}, LeaderEpoch: int32(e.LeaderEpoch),
 		})
 	}
 	return c
@@ -87,6 +90,8 @@ func (m *Image) reportEnd(edit *catalogueEdit, broker int32, e *pb.ReportEnds_En
 	switch {
 	case !ok:
 		return Errorf(InvalidRequest, "%s-%d: a log that ends at %v", t.Name, p.Index, e.End)
+	case p.recovery == nil && p.Leader == NoLeader && p.doubts.has(broker):
+		return m.reportDoubted(edit, t, p, end, storage.Epoch(e.LeaderEpoch))
 	case p.recovery == nil:
 		return Errorf(InvalidRequest, "%s-%d does not wait for the word of its replicas", t.Name, p.Index)
 	case !guard.Check("metadata.end-of-replica", slices.Contains(p.Replicas, broker)):

@@ -130,7 +130,7 @@ func encodeTopic(t *Topic) *pb.SnapshotTopic {
 		encoded.Partitions = append(encoded.Partitions, &pb.SnapshotPartition{
 			Leader: p.Leader, LeaderEpoch: int32(p.LeaderEpoch), PartitionEpoch: p.PartitionEpoch,
 			Replicas: p.Replicas, Isr: p.ISR, Elr: p.ELR, LogStart: int64(p.LogStart), Cleaning: p.Cleaning().encode(),
-			Adding: p.Adding, Removing: p.Removing, Recovery: p.recovery.encode(),
+			Adding: p.Adding, Removing: p.Removing, Recovery: p.recovery.encode(), Doubts: p.doubts.encode(),
 		})
 	}
 	return encoded
@@ -347,11 +347,15 @@ func (d *decoder) topic(m *Image) error {
 		if !ok || recovery != nil && p.Leader != NoLeader {
 			return d.corrupt("topic %q, partition %d, led by %d with replicas %v: recovery that cannot be: %v", e.Name, i, p.Leader, p.Replicas, p.Recovery)
 		}
+		doubts, ok := decodeDoubts(p.Doubts, p.Replicas)
+		if !ok {
+			return d.corrupt("topic %q, partition %d, replicas %v: doubts that cannot be: %v", e.Name, i, p.Replicas, p.Doubts)
+		}
 		partitions = append(partitions, Partition{
 			Index: int32(i), Leader: p.Leader, LeaderEpoch: storage.Epoch(p.LeaderEpoch), PartitionEpoch: p.PartitionEpoch,
 			Replicas: slices.Clip(p.Replicas), ISR: slices.Clip(p.Isr), ELR: slices.Clip(p.Elr), LogStart: storage.Offset(p.LogStart),
 			Adding: slices.Clip(p.Adding), Removing: slices.Clip(p.Removing),
-			cleaning: cleaning, recovery: recovery,
+			cleaning: cleaning, recovery: recovery, doubts: doubts,
 		})
 	}
 	m.addTopic(&Topic{

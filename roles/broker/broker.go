@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/clean"
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
@@ -43,6 +44,7 @@ type Broker struct {
 	follower      *follower
 	table         *table
 	undropped     map[storage.TopicID]bool           // deleted topics whose records are there still, for an error; of follow
+	leaderless    []metadata.PartitionEnd            // what is to be said of partitions that lost their leader; of follow
 	undone        map[storage.PartitionID]*partition // ours, and not as the image has it, for an error; of follow
 	connections   *connections
 	sessions      *sessionBudget

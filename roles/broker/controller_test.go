@@ -87,7 +87,7 @@ func (c *testController) Subscribe(f func(*metadata.Image)) (cancel func()) {
 }
 
 func (c *testController) RegisterBroker(_ context.Context, r controller.Registration) (int64, error) {
-	command := &pb.RegisterBroker{BrokerId: r.BrokerID, Incarnation: r.Incarnation[:], Directory: r.Directory[:], Rack: r.Rack, UncleanEnd: r.UncleanEnd, AcksBeforeSync: r.AcksBeforeSync}
+	command := &pb.RegisterBroker{BrokerId: r.BrokerID, Incarnation: r.Incarnation[:], Directory: r.Directory[:], Rack: r.Rack, UncleanEnd: r.UncleanEnd, AcksBeforeSync: r.AcksBeforeSync, CutTail: r.CutTail}
 	for _, l := range r.Listeners {
 		command.Listeners = append(command.Listeners, &pb.Listener{Name: l.Name, Host: l.Host, Port: l.Port, Protocol: l.Protocol})
 	}

@@ -112,6 +112,7 @@ func (b *Broker) follow(ctx context.Context) {
 		led = lead
 		changed := assignable(b.follower.image(), image)
 		b.follower.publish(image)
+		b.sayMissed(image)
 		if changed {
 			b.topicsVersion.Add(1)
 			b.groups.TopicsChanged()
@@ -201,6 +202,7 @@ func (b *Broker) changePartition(p *partition, t *metadata.Topic, is *metadata.P
 		delete(b.undone, p.id())
 	}
 	p.role.Store(now)
+	b.missed(p, is, was, now)
 	b.changeReplication(p, t, is, now)
 	if lead && !slices.Contains(is.Replicas, b.opt.NodeID) && !is.AsksReplicas() {
 		b.dropReplica(p)

@@ -43,6 +43,7 @@ func (b *Broker) register(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("register broker %d: %w", b.opt.NodeID, err)
 	}
+	tells := b.store.CutTail() && b.opt.Controller.Image().FeatureLevel() >= metadata.RecoveryFeatureLevel
 	epoch, err := b.opt.Controller.RegisterBroker(ctx, controller.Registration{
 		BucketNonce: nonce,
 		BrokerID:    b.opt.NodeID,
@@ -55,11 +56,18 @@ func (b *Broker) register(ctx context.Context) error {
 		MaxFeatureLevel: metadata.LatestFeatureLevel,
 		UncleanEnd:      b.opt.UncleanEnd,
 		AcksBeforeSync:  b.opt.AckedBeforeSync,
+		CutTail:         tells,
 	})
 	if err != nil {
 		return fmt.Errorf("register broker %d with the controller: %w", b.opt.NodeID, err)
 	}
 	b.registration.epoch.Store(epoch)
+	if tells {
+		b.log.Warn("the end of the log was not whole and is gone: where others may have more, they lead first")
+		if err := b.store.ForgetCut(); err != nil {
+			return fmt.Errorf("forget that the log's tail was cut, which the controller knows: %w", err)
+		}
+	}
 	return nil
 }
 

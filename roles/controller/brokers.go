@@ -29,6 +29,9 @@ type Registration struct {
 	// others in it, and with the first those of topics of durability memory.
 	UncleanEnd     bool
 	AcksBeforeSync bool
+	// CutTail: its log ended in what was not whole, and may lack what it had on disk. Where
+	// others are eligible too it leads only by what they and it have.
+	CutTail bool
 }
 
 // LogStart asks for the log start of one partition to move forward.
@@ -57,6 +60,7 @@ func (c *Controller) RegisterBroker(ctx context.Context, r Registration) (epoch 
 	if c.state.Image().FeatureLevel() >= metadata.ClusterFeatureLevel {
 		command.MaxFeatureLevel, command.UncleanEnd, command.AcksBeforeSync = r.MaxFeatureLevel, r.UncleanEnd, r.AcksBeforeSync
 	}
+	command.CutTail = r.CutTail && c.state.Image().FeatureLevel() >= metadata.RecoveryFeatureLevel
 	for _, l := range r.Listeners {
 		command.Listeners = append(command.Listeners, &pb.Listener{Name: l.Name, Host: l.Host, Port: l.Port, Protocol: l.Protocol})
 	}

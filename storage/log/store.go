@@ -318,6 +318,13 @@ func (s *Store) Stats() Stats {
 	}
 }
 
+// CutTail reports whether this start, or one before that nobody was told of, gave up the
+// end of the WAL, for it was not whole: what was synced last may be among it.
+func (s *Store) CutTail() bool { return s.wal.CutTail() }
+
+// ForgetCut has CutTail say no from the next start on.
+func (s *Store) ForgetCut() error { return s.wal.ForgetCut() }
+
 // Flush returns when all that was appended before is on disk.
 func (s *Store) Flush(ctx context.Context) error { return s.wal.Flush(ctx) }
 

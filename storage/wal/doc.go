@@ -28,7 +28,8 @@
 //
 // Recovery. Every group carries the highest sequence known to be on disk when
 // it was written; when idle, a mark follows within 10 ms. A bad frame above the
-// highest mark is a torn tail, whatever follows it; at or below it, it is
+// highest mark is a torn tail, whatever follows it, and that there was one is noted
+// ([WAL.CutTail]), for the last group that was synced may be among it; at or below it, it is
 // corruption, and Open refuses with [*CorruptionError]. Recovery trusts no
 // page: what lies above the highest mark is rewritten into a fresh segment and
 // synced before the owner sees it. The fresh segment's header, written last,

@@ -137,6 +137,11 @@ func (w *WAL) recover(ctx context.Context) error {
 	if err := w.dropCleanNote(); err != nil {
 		return err
 	}
+	if w.torn {
+		if err := w.noteCut(); err != nil {
+			return w.withoutRoom(err)
+		}
+	}
 	fresh, refs, err := w.rewriteTail(scans, mark, tail)
 	if err != nil {
 		return err
@@ -188,6 +193,7 @@ func (w *WAL) findSegments() (scans []*scan, spares []*spare, err error) {
 	if err := w.checkSizes(scans, spares); err != nil {
 		return nil, nil, err
 	}
+	w.cut.Store(slices.Contains(names, cutName))
 	if slices.Contains(names, cleanName) {
 		if err := w.readCleanNote(); err != nil {
 			return nil, nil, err
@@ -501,7 +507,7 @@ func (w *WAL) replay(ctx context.Context, scans []*scan, mark uint64, buf []byte
 					return false
 				}
 			case f.sequence != next:
-				ended = true
+				ended, w.torn = true, true
 				return false
 			case f.unknown != nil:
 				err = &UnknownFormatError{File: s.seg.file.Name(), Offset: int64(f.at), Feature: f.unknown.Error()}
@@ -515,7 +521,9 @@ func (w *WAL) replay(ctx context.Context, scans []*scan, mark uint64, buf []byte
 			ref := Ref{Segment: uint32(s.seg.log), Offset: uint32(f.at), Length: uint32(f.length)}
 			err = w.deliver(s.seg, f.frame, ref, f.payload)
 			return err == nil
-		}, nil)
+		}, func(int, error) { // of a segment before the last, what comes next would be missing
+			w.torn = w.torn || i == len(scans)-1
+		})
 		if err != nil || ended {
 			return tail, err
 		}

@@ -168,6 +168,7 @@ type WAL struct {
 	handed     bool  // the owner has the log, and so can be asked to relocate
 
 	durable  atomic.Uint64
+	cut      atomic.Bool                // there is a note that the tail was cut, or was
 	begin    atomic.Uint64              // sequence of the oldest segment's first frame
 	chunks   atomic.Pointer[[]*chunk]   // resident, in order of position
 	segments atomic.Pointer[[]*segment] // in order of log number
@@ -183,6 +184,7 @@ type WAL struct {
 	nextFile   int
 	fillFailed time.Time  // when a new file was last filled in vain
 	opened     []*segment // by Open, to close when it fails
+	torn       bool       // recovery: the log ends in what is not whole
 	noted      bool       // there is a note of a clean end, whole or not
 	clean      bool       // the life before this one ended without a failed write
 	cleanEnd   uint64     // and with this frame

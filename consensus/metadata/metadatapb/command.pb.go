@@ -742,6 +742,7 @@ type RegisterBroker struct {
 	MaxFeatureLevel uint32 `protobuf:"varint,7,opt,name=max_feature_level,json=maxFeatureLevel,proto3" json:"max_feature_level,omitempty"` // the highest that its binary knows; 0: not said
 	UncleanEnd      bool   `protobuf:"varint,8,opt,name=unclean_end,json=uncleanEnd,proto3" json:"unclean_end,omitempty"`                  // its last process did not end by its own wish, or it is not known
 	AcksBeforeSync  bool   `protobuf:"varint,9,opt,name=acks_before_sync,json=acksBeforeSync,proto3" json:"acks_before_sync,omitempty"`    // its last process acknowledged before the sync, whatever the topic
+	CutTail         bool   `protobuf:"varint,10,opt,name=cut_tail,json=cutTail,proto3" json:"cut_tail,omitempty"`                          // level 10: its log ended in frames that were not whole, and are gone
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -835,6 +836,13 @@ func (x *RegisterBroker) GetUncleanEnd() bool {
 func (x *RegisterBroker) GetAcksBeforeSync() bool {
 	if x != nil {
 		return x.AcksBeforeSync
+	}
+	return false
+}
+
+func (x *RegisterBroker) GetCutTail() bool {
+	if x != nil {
+		return x.CutTail
 	}
 	return false
 }
@@ -3076,6 +3084,59 @@ func (x *Recovery) GetEnds() []*ReplicaEnd {
 	return nil
 }
 
+// Doubts are eligible replicas that cut the tail of their log, and may lack what they had.
+type Doubts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Of            []int32                `protobuf:"varint,1,rep,packed,name=of,proto3" json:"of,omitempty"` // in ascending order
+	Ends          []*ReplicaEnd          `protobuf:"bytes,2,rep,name=ends,proto3" json:"ends,omitempty"`     // what some of them have said, in order of broker
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Doubts) Reset() {
+	*x = Doubts{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Doubts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Doubts) ProtoMessage() {}
+
+func (x *Doubts) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Doubts.ProtoReflect.Descriptor instead.
+func (*Doubts) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *Doubts) GetOf() []int32 {
+	if x != nil {
+		return x.Of
+	}
+	return nil
+}
+
+func (x *Doubts) GetEnds() []*ReplicaEnd {
+	if x != nil {
+		return x.Ends
+	}
+	return nil
+}
+
 type ReplicaEnd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Broker        int32                  `protobuf:"varint,1,opt,name=broker,proto3" json:"broker,omitempty"` // left out in a command
@@ -3087,7 +3148,7 @@ type ReplicaEnd struct {
 
 func (x *ReplicaEnd) Reset() {
 	*x = ReplicaEnd{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[40]
+	mi := &file_consensus_metadata_command_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3099,7 +3160,7 @@ func (x *ReplicaEnd) String() string {
 func (*ReplicaEnd) ProtoMessage() {}
 
 func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[40]
+	mi := &file_consensus_metadata_command_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3112,7 +3173,7 @@ func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaEnd.ProtoReflect.Descriptor instead.
 func (*ReplicaEnd) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{40}
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ReplicaEnd) GetBroker() int32 {
@@ -3148,7 +3209,7 @@ type AdvanceLogStart_Entry struct {
 
 func (x *AdvanceLogStart_Entry) Reset() {
 	*x = AdvanceLogStart_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[41]
+	mi := &file_consensus_metadata_command_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3160,7 +3221,7 @@ func (x *AdvanceLogStart_Entry) String() string {
 func (*AdvanceLogStart_Entry) ProtoMessage() {}
 
 func (x *AdvanceLogStart_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[41]
+	mi := &file_consensus_metadata_command_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3215,7 +3276,7 @@ type MoveLogStarts_Topic struct {
 
 func (x *MoveLogStarts_Topic) Reset() {
 	*x = MoveLogStarts_Topic{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[42]
+	mi := &file_consensus_metadata_command_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3227,7 +3288,7 @@ func (x *MoveLogStarts_Topic) String() string {
 func (*MoveLogStarts_Topic) ProtoMessage() {}
 
 func (x *MoveLogStarts_Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[42]
+	mi := &file_consensus_metadata_command_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3274,7 +3335,7 @@ type AlterPartitions_Replica struct {
 
 func (x *AlterPartitions_Replica) Reset() {
 	*x = AlterPartitions_Replica{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[43]
+	mi := &file_consensus_metadata_command_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3286,7 +3347,7 @@ func (x *AlterPartitions_Replica) String() string {
 func (*AlterPartitions_Replica) ProtoMessage() {}
 
 func (x *AlterPartitions_Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[43]
+	mi := &file_consensus_metadata_command_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3329,7 +3390,7 @@ type AlterPartitions_Entry struct {
 
 func (x *AlterPartitions_Entry) Reset() {
 	*x = AlterPartitions_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[44]
+	mi := &file_consensus_metadata_command_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +3402,7 @@ func (x *AlterPartitions_Entry) String() string {
 func (*AlterPartitions_Entry) ProtoMessage() {}
 
 func (x *AlterPartitions_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[44]
+	mi := &file_consensus_metadata_command_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3404,7 +3465,7 @@ type ElectLeaders_Entry struct {
 
 func (x *ElectLeaders_Entry) Reset() {
 	*x = ElectLeaders_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[45]
+	mi := &file_consensus_metadata_command_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3416,7 +3477,7 @@ func (x *ElectLeaders_Entry) String() string {
 func (*ElectLeaders_Entry) ProtoMessage() {}
 
 func (x *ElectLeaders_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[45]
+	mi := &file_consensus_metadata_command_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3471,7 +3532,7 @@ type ReassignPartitions_Entry struct {
 
 func (x *ReassignPartitions_Entry) Reset() {
 	*x = ReassignPartitions_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[46]
+	mi := &file_consensus_metadata_command_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3483,7 +3544,7 @@ func (x *ReassignPartitions_Entry) String() string {
 func (*ReassignPartitions_Entry) ProtoMessage() {}
 
 func (x *ReassignPartitions_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[46]
+	mi := &file_consensus_metadata_command_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3525,13 +3586,14 @@ type ReportEnds_Entry struct {
 	TopicId       []byte                 `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
 	Partition     int32                  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
 	End           *ReplicaEnd            `protobuf:"bytes,3,opt,name=end,proto3" json:"end,omitempty"`
+	LeaderEpoch   int32                  `protobuf:"varint,4,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"` // of the partition, without a leader, as the broker knows it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReportEnds_Entry) Reset() {
 	*x = ReportEnds_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[47]
+	mi := &file_consensus_metadata_command_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3543,7 +3605,7 @@ func (x *ReportEnds_Entry) String() string {
 func (*ReportEnds_Entry) ProtoMessage() {}
 
 func (x *ReportEnds_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[47]
+	mi := &file_consensus_metadata_command_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3578,6 +3640,13 @@ func (x *ReportEnds_Entry) GetEnd() *ReplicaEnd {
 		return x.End
 	}
 	return nil
+}
+
+func (x *ReportEnds_Entry) GetLeaderEpoch() int32 {
+	if x != nil {
+		return x.LeaderEpoch
+	}
+	return 0
 }
 
 var File_consensus_metadata_command_proto protoreflect.FileDescriptor
@@ -3631,7 +3700,7 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\x05R\x04port\x12\x1a\n" +
-	"\bprotocol\x18\x04 \x01(\tR\bprotocol\"\xd7\x02\n" +
+	"\bprotocol\x18\x04 \x01(\tR\bprotocol\"\xf2\x02\n" +
 	"\x0eRegisterBroker\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x1c\n" +
@@ -3642,7 +3711,9 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\x11max_feature_level\x18\a \x01(\rR\x0fmaxFeatureLevel\x12\x1f\n" +
 	"\vunclean_end\x18\b \x01(\bR\n" +
 	"uncleanEnd\x12(\n" +
-	"\x10acks_before_sync\x18\t \x01(\bR\x0eacksBeforeSync\"e\n" +
+	"\x10acks_before_sync\x18\t \x01(\bR\x0eacksBeforeSync\x12\x19\n" +
+	"\bcut_tail\x18\n" +
+	" \x01(\bR\acutTail\"e\n" +
 	"\vFenceBroker\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x16\n" +
@@ -3825,18 +3896,22 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12\x1a\n" +
 	"\bdraining\x18\x02 \x01(\bR\bdraining\"/\n" +
 	"\x10UnregisterBroker\x12\x1b\n" +
-	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\"\x80\x02\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\"\xa4\x02\n" +
 	"\n" +
 	"ReportEnds\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12>\n" +
-	"\aentries\x18\x03 \x03(\v2$.rustmq.metadata.v1.ReportEnds.EntryR\aentries\x1ar\n" +
+	"\aentries\x18\x03 \x03(\v2$.rustmq.metadata.v1.ReportEnds.EntryR\aentries\x1a\x95\x01\n" +
 	"\x05Entry\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x120\n" +
-	"\x03end\x18\x03 \x01(\v2\x1e.rustmq.metadata.v1.ReplicaEndR\x03end\"X\n" +
+	"\x03end\x18\x03 \x01(\v2\x1e.rustmq.metadata.v1.ReplicaEndR\x03end\x12!\n" +
+	"\fleader_epoch\x18\x04 \x01(\x05R\vleaderEpoch\"X\n" +
 	"\bRecovery\x12\x18\n" +
 	"\aawaited\x18\x01 \x03(\x05R\aawaited\x122\n" +
+	"\x04ends\x18\x02 \x03(\v2\x1e.rustmq.metadata.v1.ReplicaEndR\x04ends\"L\n" +
+	"\x06Doubts\x12\x0e\n" +
+	"\x02of\x18\x01 \x03(\x05R\x02of\x122\n" +
 	"\x04ends\x18\x02 \x03(\v2\x1e.rustmq.metadata.v1.ReplicaEndR\x04ends\"L\n" +
 	"\n" +
 	"ReplicaEnd\x12\x16\n" +
@@ -3856,7 +3931,7 @@ func file_consensus_metadata_command_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_command_proto_rawDescData
 }
 
-var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_consensus_metadata_command_proto_goTypes = []any{
 	(*Command)(nil),                  // 0: rustmq.metadata.v1.Command
 	(*InitCluster)(nil),              // 1: rustmq.metadata.v1.InitCluster
@@ -3898,14 +3973,15 @@ var file_consensus_metadata_command_proto_goTypes = []any{
 	(*UnregisterBroker)(nil),         // 37: rustmq.metadata.v1.UnregisterBroker
 	(*ReportEnds)(nil),               // 38: rustmq.metadata.v1.ReportEnds
 	(*Recovery)(nil),                 // 39: rustmq.metadata.v1.Recovery
-	(*ReplicaEnd)(nil),               // 40: rustmq.metadata.v1.ReplicaEnd
-	(*AdvanceLogStart_Entry)(nil),    // 41: rustmq.metadata.v1.AdvanceLogStart.Entry
-	(*MoveLogStarts_Topic)(nil),      // 42: rustmq.metadata.v1.MoveLogStarts.Topic
-	(*AlterPartitions_Replica)(nil),  // 43: rustmq.metadata.v1.AlterPartitions.Replica
-	(*AlterPartitions_Entry)(nil),    // 44: rustmq.metadata.v1.AlterPartitions.Entry
-	(*ElectLeaders_Entry)(nil),       // 45: rustmq.metadata.v1.ElectLeaders.Entry
-	(*ReassignPartitions_Entry)(nil), // 46: rustmq.metadata.v1.ReassignPartitions.Entry
-	(*ReportEnds_Entry)(nil),         // 47: rustmq.metadata.v1.ReportEnds.Entry
+	(*Doubts)(nil),                   // 40: rustmq.metadata.v1.Doubts
+	(*ReplicaEnd)(nil),               // 41: rustmq.metadata.v1.ReplicaEnd
+	(*AdvanceLogStart_Entry)(nil),    // 42: rustmq.metadata.v1.AdvanceLogStart.Entry
+	(*MoveLogStarts_Topic)(nil),      // 43: rustmq.metadata.v1.MoveLogStarts.Topic
+	(*AlterPartitions_Replica)(nil),  // 44: rustmq.metadata.v1.AlterPartitions.Replica
+	(*AlterPartitions_Entry)(nil),    // 45: rustmq.metadata.v1.AlterPartitions.Entry
+	(*ElectLeaders_Entry)(nil),       // 46: rustmq.metadata.v1.ElectLeaders.Entry
+	(*ReassignPartitions_Entry)(nil), // 47: rustmq.metadata.v1.ReassignPartitions.Entry
+	(*ReportEnds_Entry)(nil),         // 48: rustmq.metadata.v1.ReportEnds.Entry
 }
 var file_consensus_metadata_command_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.Command.init_cluster:type_name -> rustmq.metadata.v1.InitCluster
@@ -3943,27 +4019,28 @@ var file_consensus_metadata_command_proto_depIdxs = []int32{
 	7,  // 32: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
 	6,  // 33: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
 	7,  // 34: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
-	41, // 35: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
+	42, // 35: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
 	16, // 36: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
 	16, // 37: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	42, // 38: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
+	43, // 38: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
 	25, // 39: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
 	27, // 40: rustmq.metadata.v1.QuotaEntity.user:type_name -> rustmq.metadata.v1.QuotaName
 	27, // 41: rustmq.metadata.v1.QuotaEntity.client_id:type_name -> rustmq.metadata.v1.QuotaName
 	26, // 42: rustmq.metadata.v1.AlterClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
 	28, // 43: rustmq.metadata.v1.AlterClientQuotas.set:type_name -> rustmq.metadata.v1.QuotaValue
-	44, // 44: rustmq.metadata.v1.AlterPartitions.entries:type_name -> rustmq.metadata.v1.AlterPartitions.Entry
-	45, // 45: rustmq.metadata.v1.ElectLeaders.entries:type_name -> rustmq.metadata.v1.ElectLeaders.Entry
-	46, // 46: rustmq.metadata.v1.ReassignPartitions.entries:type_name -> rustmq.metadata.v1.ReassignPartitions.Entry
-	47, // 47: rustmq.metadata.v1.ReportEnds.entries:type_name -> rustmq.metadata.v1.ReportEnds.Entry
-	40, // 48: rustmq.metadata.v1.Recovery.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
-	43, // 49: rustmq.metadata.v1.AlterPartitions.Entry.isr:type_name -> rustmq.metadata.v1.AlterPartitions.Replica
-	40, // 50: rustmq.metadata.v1.ReportEnds.Entry.end:type_name -> rustmq.metadata.v1.ReplicaEnd
-	51, // [51:51] is the sub-list for method output_type
-	51, // [51:51] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	45, // 44: rustmq.metadata.v1.AlterPartitions.entries:type_name -> rustmq.metadata.v1.AlterPartitions.Entry
+	46, // 45: rustmq.metadata.v1.ElectLeaders.entries:type_name -> rustmq.metadata.v1.ElectLeaders.Entry
+	47, // 46: rustmq.metadata.v1.ReassignPartitions.entries:type_name -> rustmq.metadata.v1.ReassignPartitions.Entry
+	48, // 47: rustmq.metadata.v1.ReportEnds.entries:type_name -> rustmq.metadata.v1.ReportEnds.Entry
+	41, // 48: rustmq.metadata.v1.Recovery.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
+	41, // 49: rustmq.metadata.v1.Doubts.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
+	44, // 50: rustmq.metadata.v1.AlterPartitions.Entry.isr:type_name -> rustmq.metadata.v1.AlterPartitions.Replica
+	41, // 51: rustmq.metadata.v1.ReportEnds.Entry.end:type_name -> rustmq.metadata.v1.ReplicaEnd
+	52, // [52:52] is the sub-list for method output_type
+	52, // [52:52] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_command_proto_init() }
@@ -4009,7 +4086,7 @@ func file_consensus_metadata_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_command_proto_rawDesc), len(file_consensus_metadata_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   48,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

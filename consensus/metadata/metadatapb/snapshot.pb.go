@@ -774,9 +774,11 @@ type SnapshotPartition struct {
 	LogStart       int64                  `protobuf:"varint,7,opt,name=log_start,json=logStart,proto3" json:"log_start,omitempty"`
 	Cleaning       *Cleaning              `protobuf:"bytes,20,opt,name=cleaning,proto3" json:"cleaning,omitempty"` // feature level 4
 	// Feature level 9: of a reassignment that is under way.
-	Adding        []int32   `protobuf:"varint,8,rep,packed,name=adding,proto3" json:"adding,omitempty"`
-	Removing      []int32   `protobuf:"varint,9,rep,packed,name=removing,proto3" json:"removing,omitempty"`
-	Recovery      *Recovery `protobuf:"bytes,10,opt,name=recovery,proto3" json:"recovery,omitempty"` // feature level 10
+	Adding   []int32 `protobuf:"varint,8,rep,packed,name=adding,proto3" json:"adding,omitempty"`
+	Removing []int32 `protobuf:"varint,9,rep,packed,name=removing,proto3" json:"removing,omitempty"`
+	// Feature level 10.
+	Recovery      *Recovery `protobuf:"bytes,10,opt,name=recovery,proto3" json:"recovery,omitempty"`
+	Doubts        *Doubts   `protobuf:"bytes,11,opt,name=doubts,proto3" json:"doubts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -884,6 +886,13 @@ func (x *SnapshotPartition) GetRemoving() []int32 {
 func (x *SnapshotPartition) GetRecovery() *Recovery {
 	if x != nil {
 		return x.Recovery
+	}
+	return nil
+}
+
+func (x *SnapshotPartition) GetDoubts() *Doubts {
+	if x != nil {
+		return x.Doubts
 	}
 	return nil
 }
@@ -1339,7 +1348,7 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\rresource_type\x18\x01 \x01(\x05R\fresourceType\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x129\n" +
-	"\aentries\x18\x04 \x03(\v2\x1f.rustmq.metadata.v1.ConfigEntryR\aentries\"\xfc\x02\n" +
+	"\aentries\x18\x04 \x03(\v2\x1f.rustmq.metadata.v1.ConfigEntryR\aentries\"\xb0\x03\n" +
 	"\x11SnapshotPartition\x12\x16\n" +
 	"\x06leader\x18\x01 \x01(\x05R\x06leader\x12!\n" +
 	"\fleader_epoch\x18\x02 \x01(\x05R\vleaderEpoch\x12'\n" +
@@ -1352,7 +1361,8 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\x06adding\x18\b \x03(\x05R\x06adding\x12\x1a\n" +
 	"\bremoving\x18\t \x03(\x05R\bremoving\x128\n" +
 	"\brecovery\x18\n" +
-	" \x01(\v2\x1c.rustmq.metadata.v1.RecoveryR\brecovery\"\x9f\x02\n" +
+	" \x01(\v2\x1c.rustmq.metadata.v1.RecoveryR\brecovery\x122\n" +
+	"\x06doubts\x18\v \x01(\v2\x1a.rustmq.metadata.v1.DoubtsR\x06doubts\"\x9f\x02\n" +
 	"\rSnapshotTopic\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -1423,7 +1433,8 @@ var file_consensus_metadata_snapshot_proto_goTypes = []any{
 	(*ConfigEntry)(nil),          // 15: rustmq.metadata.v1.ConfigEntry
 	(*Cleaning)(nil),             // 16: rustmq.metadata.v1.Cleaning
 	(*Recovery)(nil),             // 17: rustmq.metadata.v1.Recovery
-	(*Ranges)(nil),               // 18: rustmq.metadata.v1.Ranges
+	(*Doubts)(nil),               // 18: rustmq.metadata.v1.Doubts
+	(*Ranges)(nil),               // 19: rustmq.metadata.v1.Ranges
 }
 var file_consensus_metadata_snapshot_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.SnapshotRecord.header:type_name -> rustmq.metadata.v1.SnapshotHeader
@@ -1442,14 +1453,15 @@ var file_consensus_metadata_snapshot_proto_depIdxs = []int32{
 	15, // 13: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
 	16, // 14: rustmq.metadata.v1.SnapshotPartition.cleaning:type_name -> rustmq.metadata.v1.Cleaning
 	17, // 15: rustmq.metadata.v1.SnapshotPartition.recovery:type_name -> rustmq.metadata.v1.Recovery
-	15, // 16: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	7,  // 17: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
-	18, // 18: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	18, // 16: rustmq.metadata.v1.SnapshotPartition.doubts:type_name -> rustmq.metadata.v1.Doubts
+	15, // 17: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	7,  // 18: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
+	19, // 19: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_snapshot_proto_init() }

@@ -233,7 +233,7 @@ func asks(ctx context.Context) map[string]func(*Door) (returned []any) {
 		"RegisterBroker": func(d *Door) []any {
 			epoch, err := d.RegisterBroker(ctx, controller.Registration{
 				BrokerID: 7, ClusterID: "c", Incarnation: [16]byte{1}, Directory: [16]byte{2}, Rack: "r", BucketNonce: [16]byte{3}, MaxFeatureLevel: 9,
-				UncleanEnd: true, AcksBeforeSync: true, Listeners: []metadata.Listener{{Name: "kafka", Host: "h", Port: 9, Protocol: "SSL"}},
+				UncleanEnd: true, AcksBeforeSync: true, CutTail: true, Listeners: []metadata.Listener{{Name: "kafka", Host: "h", Port: 9, Protocol: "SSL"}},
 			})
 			return []any{epoch, err}
 		},

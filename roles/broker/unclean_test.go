@@ -1,0 +1,129 @@
+package broker
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/disk"
+)
+
+// A replica that is ahead of a leader which was elected without what it holds, as somebody
+// asked for, begins anew as that leader has it: it would be out of sync for ever.
+func TestAReplicaAheadOfAnUncleanLeaderBeginsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 3, tiered)
+		c.createTopic("events")
+		leads := c.partition("events").Leader
+		behind, ahead := leads%3+1, (leads+1)%3+1
+		c.produce(c.leader("events"), "events", -1, numbered("a", 10)...)
+		c.isolate(behind)
+		c.produce(c.leader("events"), "events", -1, numbered("lost", 10)...)
+		c.eventually("the others have committed it", func() bool { return c.log(ahead, "events").HighWatermark() == 20 })
+		c.isolate(ahead)
+		c.isolate(leads)
+		c.rejoin(behind)
+		tp, _ := c.controller.Image().Topic("events")
+		elect := controller.LeaderElection{Partition: storage.PartitionID{Topic: tp.ID}, Leader: behind, Unclean: true}
+		c.eventually("it is elected", func() bool {
+			return c.controller.ElectLeaders(t.Context(), []controller.LeaderElection{elect})[0] == nil
+		})
+		c.eventually("it leads", func() bool { return c.nodes[behind].serves("events") })
+		c.produce(c.leader("events"), "events", 1, "b0", "b1", "b2")
+		c.rejoin(ahead)
+		c.rejoin(leads)
+		c.eventually("all are in sync", func() bool { return len(c.partition("events").ISR) == 3 })
+		c.eventually("its leader knows", func() bool { return c.produce(c.leader("events"), "events", -1, "b3") == 0 })
+		c.same("events", 1, 2, 3)
+		if got := content(t, c.log(ahead, "events")); !slices.Equal(got, append(numbered("a", 10), "b0", "b1", "b2", "b3")) {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
+// rejoin ends what isolate began.
+func (c *replicated) rejoin(id int32) {
+	for other := range c.nodes {
+		if other != id && !c.nodes[other].hears.isDeaf() {
+			c.setCut(id, other, false)
+			c.setCut(other, id, false)
+		}
+	}
+	c.nodes[id].hears.reach(true)
+}
+
+// serves reports whether a broker leads partition 0 of a topic.
+func (m *member) serves(topic string) bool {
+	tp := m.table.byName([]byte(topic))
+	return tp != nil && tp.partition(0).role.Load().log != nil
+}
+
+// RULES 3.2, 1.1: after a power cut of all, with the last group of one disk gone, which that
+// had acknowledged and cannot know of, another leads: what was acked is there.
+func TestWhoCutItsTailLeadsNobodyThatHasMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 3)
+		c.createTopic("events")
+		first := c.partition("events").Leader
+		second, third := first%3+1, (first+1)%3+1
+		c.produce(c.leader("events"), "events", -1, numbered("a", 10)...)
+		c.produce(c.leader("events"), "events", -1, "the last that was acked")
+		disks := map[int32]*disk.Mem{}
+		for id, m := range c.nodes {
+			disks[id] = m.fs.Clone()
+		}
+		for _, id := range []int32{third, first, second} {
+			c.kill(id)
+		}
+		spoil(t, disks[first], "the last that")
+		c.start(first, disks[first])
+		time.Sleep(5 * time.Second) // in the bubble's time
+		if p := c.partition("events"); p.Leader >= 0 || !slices.Contains(p.ELR, first) {
+			t.Errorf("it cut its tail, and %+v", *p)
+		}
+		c.start(second, disks[second])
+		c.start(third, disks[third])
+		c.eventually("all are in sync", func() bool { return len(c.partition("events").ISR) == 3 })
+		c.eventually("its leader knows", func() bool { return c.produce(c.leader("events"), "events", -1, "b") == 0 })
+		c.same("events", 1, 2, 3)
+		if got := content(t, c.log(first, "events")); !slices.Equal(got, append(numbered("a", 10), "the last that was acked", "b")) {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
+// spoil changes a byte of a WAL where something stands.
+func spoil(t *testing.T, fs *disk.Mem, what string) {
+	t.Helper()
+	names, err := fs.List("wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for _, name := range names {
+		all, err := disk.ReadFile(fs, "wal/"+name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := bytes.Index(all, []byte(what))
+		if at < 0 {
+			continue
+		}
+		found = true
+		f, err := fs.Open("wal/" + name)
+		if err == nil {
+			err = errors.Join(f.WriteSync([][]byte{{all[at] + 1}}, int64(at)), f.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !found {
+		t.Fatalf("%q is nowhere", what)
+	}
+}
