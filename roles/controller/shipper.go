@@ -424,7 +424,7 @@ func (s *shipper) judge(ctx context.Context, other *metadata.LogEntry) error {
 // ended fences this life of the cluster if the entry ends it: recovery from the bucket
 // takes the next number of the log that it brings back.
 func (s *shipper) ended(ctx context.Context, e *metadata.LogEntry) error {
-	if !guard.Check("controller.life-ended", e.Incarnation > s.o.Incarnation) {
+	if guard.Check("controller.life-ended", e.Incarnation <= s.o.Incarnation) {
 		return nil
 	}
 	if err := s.stillLeads(ctx); err != nil {

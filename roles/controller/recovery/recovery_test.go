@@ -87,13 +87,20 @@ func (c *cluster) put(base, end storage.Offset, epoch storage.Epoch) (storage.Ob
 	c.t.Helper()
 	id, err := c.PrepareObjects(c.t.Context(), 1, c.epoch, 1)
 	must(c.t, err)
+	raw, summary := c.object(c.id, id, base, end, epoch)
+	must(c.t, c.bucket.Put(c.t.Context(), c.key(id), bucket.Bytes(raw)))
+	return id, metadata.PartitionRange{Partition: storage.PartitionID{Topic: c.topic}, Range: metadata.NewRange(&summary.Placements[0], epoch)}, int64(len(raw))
+}
+
+// object is the bytes of one, of any cluster.
+func (c *cluster) object(cluster string, id storage.ObjectID, base, end storage.Offset, epoch storage.Epoch) ([]byte, *object.Summary) {
+	c.t.Helper()
 	of := storage.PartitionID{Topic: c.topic}
 	var raw bytes.Buffer
-	summary, err := object.Write(&raw, object.Header{Cluster: c.id, Incarnation: controller.FirstIncarnation, ID: id, Broker: 1},
+	summary, err := object.Write(&raw, object.Header{Cluster: cluster, Incarnation: controller.FirstIncarnation, ID: id, Broker: 1},
 		[]object.Range{{Partition: of, Topic: "t", Base: base, End: end, LastStable: end, Holes: true, Epochs: []object.EpochStart{{Epoch: epoch, Start: base}}}}, object.WriteOptions{})
 	must(c.t, err)
-	must(c.t, c.bucket.Put(c.t.Context(), c.key(id), bucket.Bytes(raw.Bytes())))
-	return id, metadata.PartitionRange{Partition: of, Range: metadata.NewRange(&summary.Placements[0], epoch)}, int64(raw.Len())
+	return raw.Bytes(), summary
 }
 
 // upload makes an object of one range and commits it.
@@ -253,11 +260,9 @@ func TestDamageIsNotAbsence(t *testing.T) {
 		for _, key := range log {
 			raw, err := bucket.ReadAll(t.Context(), c.bucket, key, 1<<20)
 			must(t, err)
-			before, err := Read(t.Context(), Options{Bucket: c.bucket, Prefix: "p", Cluster: c.id})
-			must(t, err)
 			must(t, c.bucket.Delete(t.Context(), key))
 			// Without its last entry a log is whole, and shorter.
-			if p, err := Read(t.Context(), Options{Bucket: c.bucket, Prefix: "p", Cluster: c.id}); key != log[len(log)-1] && err == nil && p.Entries == before.Entries {
+			if p, err := Read(t.Context(), Options{Bucket: c.bucket, Prefix: "p", Cluster: c.id}); key != log[len(log)-1] && (err == nil || !strings.Contains(err.Error(), "the metadata log in the bucket")) {
 				t.Errorf("without %s: %+v", key, p)
 			}
 			damaged := slices.Clone(raw)
@@ -276,7 +281,6 @@ func TestUploadsThatAreNotWholeAreLeftOut(t *testing.T) {
 	in(t, func(t *testing.T, c *cluster) {
 		c.upload(0, 10)
 		id, _, _ := c.put(10, 20, 0)
-		other, _, _ := c.put(20, 30, 0)
 		c.shipped()
 		raw, err := bucket.ReadAll(t.Context(), c.bucket, c.key(id), 1<<20)
 		must(t, err)
@@ -285,9 +289,8 @@ func TestUploadsThatAreNotWholeAreLeftOut(t *testing.T) {
 		if p := c.read(); p.Partitions[0].End != 10 || len(p.Damaged) != 1 || !strings.Contains(p.Damaged[0], c.key(id)) {
 			t.Errorf("%+v", p)
 		}
-		// One that stands where another should.
-		raw, err = bucket.ReadAll(t.Context(), c.bucket, c.key(other), 1<<20)
-		must(t, err)
+		// One of another cluster, that has the same id there.
+		raw, _ = c.object("another", id, 10, 20, 0)
 		must(t, c.bucket.Put(t.Context(), c.key(id), bucket.Bytes(raw)))
 		if p := c.read(); p.Partitions[0].End != 10 || len(p.Damaged) != 1 {
 			t.Errorf("%+v", p)
