@@ -54,9 +54,11 @@ func decodeReplicaState(b []byte) (logStart storage.Offset, s state, err error) 
 // what must be known of those before is taken from the leader's [Log.ReplicaState]. It
 // does not give up what is committed here, but with Config.EarlyAcks, where the leader may
 // have lost that in a power cut: another log whose leader lost that, and was elected all
-// the same, is dropped and made anew ([Store.DropPartition]). Until the log has reached the leader's high watermark as of the state, it can follow, also after a
-// restart of the process, but is led only without knowing producers. Errors: ErrFenced, *OffsetOutOfRangeError, ErrFull,
-// *ReplicaError for a state that does not hold together, and why the log serves nothing.
+// the same, is dropped and made anew ([Store.DropPartition]). Until the log has reached the
+// leader's high watermark as of the state, it can follow, also after a restart of the
+// process, but is led only without knowing producers. Errors: ErrFenced,
+// *OffsetOutOfRangeError, ErrFull, *ReplicaError for a state that does not hold together,
+// and why the log serves nothing.
 func (l *Log) Restart(at storage.Offset, encoded []byte, leaderEpoch storage.Epoch) error {
 	logStart, s, err := decodeReplicaState(encoded)
 	if err == nil && s.localStart != at {
