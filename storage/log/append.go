@@ -239,7 +239,7 @@ func (l *Log) appendBatch(now time.Time, b batch.Batch, o AppendOptions, done Ap
 		p.recycle()
 		return err
 	}
-	l.replica.took(l.end)
+	l.replica.took(p.base, l.end, b.IsControl())
 	if o.LeaderOnly {
 		l.passed = append(l.passed, p)
 	} else {
@@ -408,14 +408,14 @@ func (p *pending) Committed(err error) {
 		p.woken = nil
 	}
 	tells := l.beginTelling()
-	logStart, synced, follows := l.logStart, l.replica.synced, l.followed != storage.NoEpoch
+	logStart, held, follows := l.logStart, l.replica.held, l.followed != storage.NoEpoch
 	l.mu.Unlock()
 	switch {
 	case another:
 	case err != nil:
 		p.tell(AppendResult{Base: storage.NoOffset, Last: storage.NoOffset, LogAppendTime: batch.NoTimestamp, LogStart: storage.NoOffset, Err: err})
 	case p.replicated != nil:
-		p.replicated.Replicated(synced, nil)
+		p.replicated.Replicated(held, nil)
 	default:
 		p.tell(p.result(logStart))
 	}

@@ -73,7 +73,7 @@ func TestEarlyAcksComeBeforeTheDisk(t *testing.T) {
 }
 
 // TestEarlyAcksWaitForEveryMemory: acks=all waits until those in sync have the batch, in
-// memory, and no longer; a marker does too.
+// memory, and no longer.
 func TestEarlyAcksWaitForEveryMemory(t *testing.T) {
 	fs := hooked()
 	l := leadEarly(t, open(t, small(hooked())), 1, 2)
@@ -94,20 +94,70 @@ func TestEarlyAcksWaitForEveryMemory(t *testing.T) {
 	if h := f.History(); h.HighWatermark != 1 || h.Synced != 1 {
 		t.Fatalf("the follower has %+v", h)
 	}
-	marked := make(answer, 1)
-	l.AppendMarker(t.Context(), sentAt, Marker{ProducerID: 7, CoordinatorEpoch: 1}, MarkerOptions{Epoch: 1}, marked)
-	if !marked.pending() {
-		t.Fatal("a marker is answered with one of two replicas")
-	}
-	ship(t, l, f)
-	if r := marked.wait(t); r.Err != nil || r.Base != 1 {
-		t.Fatalf("%+v", r)
-	}
 	// Too few in sync: what waits is told, what comes is refused.
 	b := send(t, l, values(t, "two"), anyEpoch)
 	l.SetReplicas(Replicas{})
 	wantErr(t, b.wait(t).Err, ErrNotEnoughReplicasAfterAppend)
 	wantErr(t, send(t, l, values(t, "three"), anyEpoch).wait(t).Err, ErrNotEnoughReplicas)
+}
+
+// TestMarkersWaitForEveryDisk, and what lies behind them too: the coordinator forgets a
+// transaction that has its markers, and one that lost it would stay open for ever.
+func TestMarkersWaitForEveryDisk(t *testing.T) {
+	leads, follows := hooked(), hooked()
+	l := leadEarly(t, open(t, small(leads)), 1, 2)
+	f := earlyLog(t, open(t, small(follows)), 2)
+	if err := f.BecomeFollower(1); err != nil {
+		t.Fatal(err)
+	}
+	let, letFollower := leads.holdSyncs(t), follows.holdSyncs(t)
+	told := make(synced, 10)
+	pass := func() { // what the follower has not, a message each
+		t.Helper()
+		r, err := l.Read(ReadRequest{Offset: f.End(), MaxBytes: 1, MinOne: true, Isolation: LogEnd})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := slices.Clone(r.Batches[0])
+		r.Release()
+		if err := f.store.AdmitReplica(t.Context(), len(b)); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.AppendReplicated(b, 1, told); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(t, l, from(t, 7, 0, 0, "zero"), AppendOptions{Epoch: 1, LeaderOnly: true})
+	pass()
+	if a := told.wait(t); a.err != nil || a.synced != 1 {
+		t.Fatalf("the follower confirms %+v", a)
+	}
+	confirm(t, l, 2, 1)
+	marked := make(answer, 1)
+	l.AppendMarker(t.Context(), sentAt, Marker{ProducerID: 7, CoordinatorEpoch: 1}, MarkerOptions{Epoch: 1}, marked)
+	behind := send(t, l, values(t, "two"), anyEpoch)
+	pass()
+	pass()
+	if len(told) > 0 || f.History().Synced != 1 {
+		t.Fatalf("the follower confirms a marker that its disk has not: %+v", f.History())
+	}
+	letFollower()
+	for want := storage.Offset(2); want <= 3; want++ {
+		if a := told.wait(t); a.err != nil || a.synced < want {
+			t.Fatalf("the follower confirms %+v", a)
+		}
+	}
+	confirm(t, l, 2, 3)
+	if l.HighWatermark() != 1 || !marked.pending() || !behind.pending() {
+		t.Fatalf("committed to %d, a marker the leader's disk has not", l.HighWatermark())
+	}
+	let()
+	if r := marked.wait(t); r.Err != nil || r.Base != 1 {
+		t.Fatalf("%+v", r)
+	}
+	if r := behind.wait(t); r.Err != nil || r.Base != 2 || l.HighWatermark() != 3 {
+		t.Fatalf("%+v, committed to %d", r, l.HighWatermark())
+	}
 }
 
 // TestPowerCutOfEarlyAcksShows: what was acked and consumed is gone after it, but under a

@@ -136,19 +136,12 @@ func (l *Log) AppendReplicated(records []byte, leaderEpoch storage.Epoch, done R
 	l.takeTold()
 	millis := l.store.o.Now().UnixMilli()
 	l.mu.Lock()
-	early := l.replica.early
-	disk := done
-	if early {
-		disk = nil
-	}
-	err := l.appendReplicated(records, leaderEpoch, millis, disk)
+	byDisk, err := l.appendReplicated(records, leaderEpoch, millis, done)
 	held := l.replica.held
 	l.mu.Unlock()
-	if early {
-		l.commitHeld()
-		if done != nil && err == nil {
-			done.Replicated(held, nil)
-		}
+	l.commitHeld()
+	if !byDisk && err == nil && done != nil {
+		done.Replicated(held, nil)
 	}
 	l.tellObserver()
 	return err
@@ -176,13 +169,14 @@ func (l *Log) checkReplicated(records []byte) error {
 	return nil
 }
 
-// appendReplicated does AppendReplicated. l.mu is held.
-func (l *Log) appendReplicated(records []byte, leaderEpoch storage.Epoch, millis int64, done Replicated) error {
+// appendReplicated does AppendReplicated. byDisk: it is the disk that tells done. l.mu is
+// held.
+func (l *Log) appendReplicated(records []byte, leaderEpoch storage.Epoch, millis int64, done Replicated) (byDisk bool, err error) {
 	if l.refused != nil {
-		return l.refused
+		return false, l.refused
 	}
 	if l.followed == storage.NoEpoch || !guard.Check("log.replica-epoch", leaderEpoch == l.followed) {
-		return fmt.Errorf("replicate to %s under epoch %d, %d is followed: %w", l.id, leaderEpoch, l.followed, ErrFenced)
+		return false, fmt.Errorf("replicate to %s under epoch %d, %d is followed: %w", l.id, leaderEpoch, l.followed, ErrFenced)
 	}
 	most := l.store.unuploaded + l.store.unuploaded/8 // the leader, which throttles producers, comes first
 	if l.store.unuploaded > math.MaxInt64/2 {
@@ -191,24 +185,24 @@ func (l *Log) appendReplicated(records []byte, leaderEpoch storage.Epoch, millis
 	for rest := records; len(rest) > 0; {
 		b, behind, err := batch.Next(rest)
 		if err != nil {
-			return &ReplicaError{Partition: l.id, Offset: l.end, Reason: err.Error()}
+			return false, &ReplicaError{Partition: l.id, Offset: l.end, Reason: err.Error()}
 		}
 		rest = behind
 		if err := l.fits(b, leaderEpoch); err != nil {
-			return err
+			return false, err
 		}
 		if held := l.backlog.held() + int64(len(b)) + frameOverhead; !guard.Check("log.replica-share", held <= most) {
-			return fmt.Errorf("%d bytes of %s would not be in the bucket, at most %d may: %w", held, l.id, most, ErrUploadLag)
+			return false, fmt.Errorf("%d bytes of %s would not be in the bucket, at most %d may: %w", held, l.id, most, ErrUploadLag)
 		}
 		last := Replicated(nil)
-		if len(rest) == 0 {
+		if byDisk = !l.replica.early || b.IsControl() || l.replica.waits(); byDisk && len(rest) == 0 {
 			last = done
 		}
 		if err := l.appendOneReplicated(b, last, millis); err != nil {
-			return fmt.Errorf("replicate to %s at offset %d: %w", l.id, b.BaseOffset(), err)
+			return false, fmt.Errorf("replicate to %s at offset %d: %w", l.id, b.BaseOffset(), err)
 		}
 	}
-	return nil
+	return byDisk, nil
 }
 
 // fits says why a batch is not what comes next. l.mu is held.
@@ -250,7 +244,7 @@ func (l *Log) appendOneReplicated(b batch.Batch, done Replicated, millis int64) 
 		}
 		return err
 	}
-	l.replica.took(l.end)
+	l.replica.took(b.BaseOffset(), l.end, b.IsControl())
 	l.epochs = l.epochs.begin(b.LeaderEpoch(), b.BaseOffset())
 	switch {
 	case !remembers:

@@ -75,9 +75,8 @@ func (l *Log) SetConfig(c Config) {
 	c.MinInSync = max(1, c.MinInSync)
 	l.mu.Lock()
 	l.config.Store(&c)
-	l.replica.early = l.replica.early || c.EarlyAcks
-	l.replica.took(l.end)
-	o := l.advance() // fewer replicas may be enough now, or more be wanted
+	l.replica.early = l.replica.early || c.EarlyAcks // what is on its way is waited for yet
+	o := l.advance()                                 // fewer replicas may be enough now, or more be wanted
 	l.mu.Unlock()
 	o.tell(l)
 }

@@ -14,11 +14,15 @@ import (
 // sync and those pending, while there are enough in sync. An end is what a follower has
 // confirmed under the epoch that is led, and nothing until it has. Of a log that is
 // followed: where the leader's is, as far as the log is held here. Held is what is on
-// disk, and with early acks what is in memory too.
+// disk, and with early acks what is in memory too, but for markers and what lies behind
+// them: a coordinator that is told of one forgets the transaction, which without it would
+// stay open.
 type replica struct {
-	synced        storage.Offset // what this broker has on disk ends here
-	held          storage.Offset // what it holds: synced, or further with early acks
-	early         bool           // acks come before the sync
+	synced        storage.Offset   // what this broker has on disk ends here
+	held          storage.Offset   // what it holds: synced, or further with early acks
+	early         bool             // acks come before the sync
+	taken         storage.Offset   // with early acks: what it has in memory ends here, or before synced
+	markers       []storage.Offset // with early acks: that are not on disk, in order
 	highWatermark storage.Offset
 	leads         bool
 	start         storage.Offset // where the epoch that is led began
@@ -106,22 +110,45 @@ func (r *replica) sync(synced storage.Offset, minInSync int) (moved bool) {
 // onDisk notes that what this broker has on disk reaches synced.
 func (r *replica) onDisk(synced storage.Offset) {
 	r.synced = max(r.synced, synced)
-	r.held = max(r.held, r.synced)
+	r.reckon()
 }
 
-// took notes that this broker's log reaches end, in memory at least.
-func (r *replica) took(end storage.Offset) {
-	if r.early {
-		r.held = max(r.held, end)
+// took notes that a batch [base, end) is in this broker's memory, at least.
+func (r *replica) took(base, end storage.Offset, marker bool) {
+	if !r.early {
+		return
+	}
+	if !guard.Check("log.marker-waits-for-disk", !marker) {
+		r.markers = append(r.markers, base)
+	}
+	r.taken = end
+	r.reckon()
+}
+
+// reckon finds what is held.
+func (r *replica) reckon() {
+	n, _ := slices.BinarySearch(r.markers, r.synced)
+	r.markers = slices.Delete(r.markers, 0, n)
+	r.held = max(r.taken, r.synced)
+	if len(r.markers) > 0 {
+		r.held = r.markers[0]
 	}
 }
 
+// waits reports whether what comes next, with early acks, is not held until it is on disk.
+func (r *replica) waits() bool { return len(r.markers) > 0 }
+
 // begins has the log begin, and end, at an offset.
-func (r *replica) begins(at storage.Offset) { r.synced, r.held = at, at }
+func (r *replica) begins(at storage.Offset) {
+	r.synced, r.taken, r.held, r.markers = at, at, at, nil
+}
 
 // shorten has the log end at an offset.
 func (r *replica) shorten(end storage.Offset) {
-	r.synced, r.held = min(r.synced, end), min(r.held, end)
+	n, _ := slices.BinarySearch(r.markers, end)
+	r.markers = r.markers[:n]
+	r.synced, r.taken = min(r.synced, end), min(r.taken, end)
+	r.reckon()
 }
 
 // durable is how far the log is committed and on disk here.

@@ -15,12 +15,18 @@ type naiveReplica struct {
 	early, leads                       bool
 	of                                 Replicas
 	confirmed                          map[int32]storage.Offset
+	markers                            []storage.Offset
 }
 
 func (n *naiveReplica) judge(minInSync int) {
 	may, held := n.told, n.synced
 	if n.early {
 		held = max(n.synced, n.taken)
+		for _, at := range n.markers {
+			if at >= n.synced {
+				held = min(held, at)
+			}
+		}
 	}
 	if n.leads {
 		if len(n.of.InSync)+1 < minInSync {
@@ -52,7 +58,20 @@ func replicaSteps() []replicaStep {
 	}
 	for end := range storage.Offset(3) {
 		add(func(r *replica) { r.onDisk(end + 1) }, func(n *naiveReplica) { n.synced = max(n.synced, end+1) }, "synced to %d", end+1)
-		add(func(r *replica) { r.took(end + 1) }, func(n *naiveReplica) { n.taken = max(n.taken, end+1) }, "in memory to %d", end+1)
+		for _, marker := range []bool{false, true} {
+			add(func(r *replica) {
+				if end >= r.taken {
+					r.took(end, end+1, marker)
+				}
+			}, func(n *naiveReplica) {
+				if end < n.taken {
+					return
+				}
+				if n.taken = end + 1; marker {
+					n.markers = append(n.markers, end)
+				}
+			}, "in memory to %d, a marker: %v", end+1, marker)
+		}
 		for id := int32(2); id <= 3; id++ {
 			add(func(r *replica) {
 				if r.leads {

@@ -53,10 +53,11 @@ func decodeReplicaState(b []byte) (logStart storage.Offset, s state, err error) 
 // missing, because the bucket has what lies before: all its batches are given up, and
 // what must be known of those before is taken from the leader's [Log.ReplicaState]. It
 // does not give up what is committed here, but with Config.EarlyAcks, where the leader may
-// have lost that in a power cut: see [Log.RestartDiscarding]. Until the log has
-// reached the leader's high watermark as of the state, it can follow, also after a
-// restart of the process, but is led only without knowing producers. Errors: ErrFenced, *OffsetOutOfRangeError, ErrFull,
-// *ReplicaError for a state that does not hold together, and why the log serves nothing.
+// have lost that in a power cut: see [Log.RestartDiscarding]. Until the log has reached the
+// leader's high watermark as of the state, it can follow, also after a restart of the
+// process, but is led only without knowing producers. Errors: ErrFenced,
+// *OffsetOutOfRangeError, ErrFull, *ReplicaError for a state that does not hold together,
+// and why the log serves nothing.
 func (l *Log) Restart(at storage.Offset, encoded []byte, leaderEpoch storage.Epoch) error {
 	return l.restartAt(at, encoded, leaderEpoch, false)
 }
