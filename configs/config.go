@@ -193,7 +193,7 @@ type Snapshot struct {
 
 // Replication is the liveness of brokers.
 type Replication struct {
-	HeartbeatInterval Duration `toml:"heartbeat_interval" doc:"time between two heartbeats of a broker to the controller; a node alone takes 2s unless this is set"`
+	HeartbeatInterval Duration `toml:"heartbeat_interval" doc:"time between two heartbeats of a broker to the controllers; one whose connection breaks, and that is not heard for two of these, is fenced before its timeout. A node alone takes 2s unless this is set"`
 	HeartbeatTimeout  Duration `toml:"heartbeat_timeout" doc:"silence after which a broker is fenced, and others lead; more than the interval. A node alone takes 10s unless this is set, for there is nobody else to lead"`
 	LagTime           Duration `toml:"lag_time" doc:"a follower that has not had the end of the log for that long is not in sync any more"`
 }

@@ -18,7 +18,9 @@
 // peer is empty too, asked twice, and nothing beside it shows that this node has had a
 // log before: otherwise it waits to be added. Members change one set at a time,
 // through a joint configuration where several votes are concerned
-// ([Node.ChangeMembers]); a learner votes once it has caught up. A failed write or sync of the
+// ([Node.ChangeMembers]); a learner votes once it has caught up. A member that hears that
+// its leader's process has gone ([Receiver]) forgets it, and stands without an election
+// timeout: a hint, by which no leader is deposed that a majority hears. A failed write or sync of the
 // log is the end of the node; a segment that cannot be made is not: proposals are
 // refused until one can, and what must be written waits for a while. Nor is a
 // snapshot that cannot be written.

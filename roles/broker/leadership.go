@@ -188,6 +188,10 @@ func (b *Broker) changeTopic(was, is *metadata.Topic, lead bool) {
 func (b *Broker) changePartition(p *partition, t *metadata.Topic, is *metadata.Partition, lead bool) *role {
 	was := p.role.Load()
 	now := &role{leader: is.Leader, epoch: is.LeaderEpoch, partitionEpoch: is.PartitionEpoch, replicated: len(is.Replicas) > 1}
+	if was.log != nil && is.Leader != b.opt.NodeID {
+		between := *now // what waits is refused from here on, and sent to the next leader
+		p.role.Store(&between)
+	}
 	done := true
 	switch {
 	case !lead:

@@ -505,6 +505,36 @@ func TestAProducerOfAZombieIsTold(t *testing.T) {
 	})
 }
 
+// A producer that waits when leadership is moved is told at once who leads by now: what
+// names the broker that it has asked would cost it a pause.
+func TestAWaitingProducerIsSentToTheNextLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 3)
+		c.createTopic("events")
+		old := c.leader("events")
+		for id := range c.nodes {
+			if id != old.options.NodeID {
+				c.setCut(old.options.NodeID, id, true)
+			}
+		}
+		writer := old.connect()
+		q := produceVersion(10, produceTo("events", 0, -1, batchOf(t, "a")))
+		q.TimeoutMillis = 60_000
+		began := time.Now()
+		writer.send(q)
+		synctest.Wait()
+		c.fence(old.options.NodeID)
+		got := writer.receive().(*kmsg.ProduceResponse).Topics[0].Partitions[0]
+		is := c.partition("events")
+		if got.ErrorCode != kerr.NotLeaderForPartition.Code || got.CurrentLeader.LeaderID != is.Leader || got.CurrentLeader.LeaderEpoch != int32(is.LeaderEpoch) {
+			t.Errorf("told %v, and that %+v leads; %d does, in epoch %d", kerr.ErrorForCode(got.ErrorCode), got.CurrentLeader, is.Leader, is.LeaderEpoch)
+		}
+		if took := time.Since(began); took > 100*time.Millisecond {
+			t.Errorf("after %v", took)
+		}
+	})
+}
+
 func produceVersion(version int16, q *kmsg.ProduceRequest) *kmsg.ProduceRequest {
 	q.Version = version
 	return q

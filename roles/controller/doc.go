@@ -12,7 +12,7 @@
 //
 // Pure cores: reign.go (whether this controller leads), placement.go (which broker holds
 // which replica), rebalance.go and grow.go (which should), balance.go (who should lead
-// what, by load), liveness.go (who has been silent too long), decide.go (from a request and an image to a
+// what, by load), liveness.go (who has been silent too long, or has gone), decide.go (from a request and an image to a
 // command), collector.go and retention.go (what is deleted), clock.go (by which
 // time), check.go (how bucket and catalogue stand to each other), shelf.go (what
 // manifests list, within bounds). The [Controller] is the shell: it encodes a decision, checks it against the present image,
@@ -22,10 +22,12 @@
 // images in order and never an older one after a newer; who is slow sees the
 // latest and not those between (Image.ChangedTopics tells what changed). A
 // broker is registered fenced, leads nothing, and is put into service by the
-// first heartbeat of that registration.
+// first heartbeat of that registration. Every controller hears brokers, and goes on with
+// their sessions when it begins to lead; a heartbeat is answered once a majority has
+// confirmed that its leader leads (docs/design/0015).
 //
 // Errors that concern the caller are [*metadata.Error]; their codes are Kafka's.
 // All methods may be called from any goroutine. One goroutine delivers images, one
-// follows who leads, and watches the heartbeats while this one does, one waits until the
-// controller has arrived; Close ends all and waits.
+// follows who leads, and watches the heartbeats while this one does, one keeps sessions
+// always, one asks whether this one leads, one waits until the controller has arrived; Close ends all and waits.
 package controller

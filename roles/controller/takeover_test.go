@@ -2,6 +2,7 @@ package controller
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -91,6 +92,7 @@ func TestOnlyTheRegistrationIsHeard(t *testing.T) {
 			leader.Hear(7, old)
 			time.Sleep(session / 10)
 		}
+		synctest.Wait()
 		if b, _ := leader.Image().Broker(1); !b.Fenced {
 			t.Error("it is in service, though only an older process is heard")
 		}
@@ -109,6 +111,7 @@ func TestBrokerWhoseLineBrokeMakesRoom(t *testing.T) {
 		leader.Hear(1, one)
 		leader.Broke(2, two)
 		time.Sleep(session/2 - session/20)
+		synctest.Wait()
 		if b, _ := leader.Image().Broker(2); !b.Fenced {
 			t.Error("it is in service still")
 		}
