@@ -182,14 +182,8 @@ func (e *deltaEncoder) topic(b []byte, was, is *Topic) []byte {
 	}
 	w := partitionsWriter{topic: is.ID}
 	var none Partition
-	for c, chunk := range is.Partitions.chunks {
-		var old []Partition
-		if c < len(was.Partitions.chunks) {
-			old = was.Partitions.chunks[c]
-		}
-		if len(old) == len(chunk) && &old[0] == &chunk[0] {
-			continue
-		}
+	for of := range changedChunks(was.Partitions, is.Partitions) {
+		old, chunk := of[0], of[1]
 		for i := range chunk {
 			p, before := &chunk[i], &none
 			known := i < len(old)
