@@ -16,6 +16,7 @@
 // read from benchmarks of the root module (gotest.go), which is where those of other
 // rooms are to be added. K1 is partitions and groups by the thousand, K2 the same loads
 // on both, K3 on three nodes of both; they need Java and Kafka's jars (scripts/deps.sh).
+// K6 simulates the metadata of 100 brokers, in this process (docs/scale.md).
 //
 // Some figures may be measured again without the others: the page says of each when,
 // and at which commit.

@@ -6,8 +6,6 @@ import (
 	"maps"
 	"slices"
 
-	"google.golang.org/protobuf/proto"
-
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage"
 )
@@ -29,40 +27,10 @@ const NoBroker int32 = -1
 // costs what has changed between the two, whatever the images hold: what they share is
 // stepped over. It is one piece, of any size: 1.0 MB for an image of 100,000 partitions
 // with three replicas each, and 20 bytes for each range of those that the broker hosts.
+//
+// Who has deltas for several brokers encodes them from one [Difference].
 func EncodeDelta(before, after *Image, broker int32) []byte {
-	header := after.deltaHeader(broker)
-	if header.Whole = before == nil; header.Whole {
-		before = emptyImage()
-	}
-	header.Before = before.offset
-	e := deltaEncoder{broker: broker, after: after, objects: map[storage.ObjectID]*Object{}}
-	e.registered(before)
-	var topics []byte
-	for was, is := range diff(before.topics, after.topics) {
-		if was != nil && (is == nil || !was.continuedBy(is)) {
-			e.put(&pb.DeltaRecord{Body: &pb.DeltaRecord_GoneTopic{GoneTopic: was.ID[:]}})
-			was = nil
-		}
-		if is != nil {
-			topics = e.topic(topics, was, is)
-		}
-	}
-	e.endRanges()
-	for was, is := range diff(before.objects[Committed], after.objects[Committed]) {
-		if was != nil && is != nil && *was != *is {
-			e.objects[is.ID] = is // ranges of others may have gone: only the view knows if its own name it
-		}
-	}
-
-	b := make([]byte, deltaHeaderSize, deltaHeaderSize+256+len(e.body)+20*len(e.objects)+len(topics)+len(e.manifests)+len(e.cleanings)+len(e.ranges))
-	b = appendRecord(b, &pb.DeltaRecord{Body: &pb.DeltaRecord_Header{Header: header}})
-	b = append(b, e.body...)
-	b = appendObjects(b, e.objects)
-	for _, section := range [][]byte{topics, e.manifests, e.cleanings, e.ranges} {
-		b = append(b, section...)
-	}
-	sealDelta(b)
-	return b
+	return Compare(before, after).Delta(broker)
 }
 
 // sealDelta fills in the frame around a delta's body.
@@ -94,13 +62,10 @@ func (m *Image) deltaHeader(broker int32) *pb.DeltaHeader {
 	return h
 }
 
-// deltaEncoder gathers the sections of a delta: who looks through the topics finds
-// what goes into several of them.
+// deltaEncoder gathers the sections of a delta that are one broker's.
 type deltaEncoder struct {
-	broker int32
-	after  *Image
+	after *Image
 
-	body      []byte // what stands before the objects
 	manifests []byte
 	cleanings []byte
 	ranges    []byte
@@ -108,51 +73,6 @@ type deltaEncoder struct {
 	named     []int64       // the objects of those
 	last      storage.ObjectID
 	objects   map[storage.ObjectID]*Object
-}
-
-func (e *deltaEncoder) put(r *pb.DeltaRecord) { e.body = appendRecord(e.body, r) }
-
-// registered appends what is neither of topics nor of the bucket.
-func (e *deltaEncoder) registered(before *Image) {
-	for was, is := range diff(before.brokers, e.after.brokers) {
-		if is == nil {
-			e.put(&pb.DeltaRecord{Body: &pb.DeltaRecord_GoneBroker{GoneBroker: was.ID}})
-			continue
-		}
-		if b := encodeBroker(is); was == nil || !proto.Equal(b, encodeBroker(was)) {
-			e.put(&pb.DeltaRecord{Body: &pb.DeltaRecord_Broker{Broker: b}})
-		}
-	}
-	for was, is := range diff(before.controllers, e.after.controllers) {
-		switch {
-		case is == nil:
-			e.put(&pb.DeltaRecord{Body: &pb.DeltaRecord_GoneController{GoneController: was.ID}})
-		case was == nil || *was != *is:
-			e.put(&pb.DeltaRecord{Body: &pb.DeltaRecord_Controller{Controller: encodeController(is)}})
-		}
-	}
-	for was, is := range diff(before.configs, e.after.configs) {
-		if was != nil && is != nil && was.Version == is.Version && maps.Equal(was.Values, is.Values) {
-			continue
-		}
-		c := &pb.DeltaConfig{Gone: is == nil}
-		if is == nil {
-			is = &ResourceConfig{Resource: was.Resource}
-		}
-		c.ResourceType, c.Name, c.Version, c.Entries = int32(is.Resource.Type), is.Resource.Name, is.Version, flatConfigs(is.Values)
-		e.put(&pb.DeltaRecord{Body: &pb.DeltaRecord_Config{Config: c}})
-	}
-	for was, is := range diff(before.quotas, e.after.quotas) {
-		if was != nil && is != nil && maps.Equal(was.Rates, is.Rates) {
-			continue
-		}
-		if is == nil {
-			is = &ClientQuotas{Entity: was.Entity}
-		}
-		e.put(&pb.DeltaRecord{Body: &pb.DeltaRecord_ClientQuotas{ClientQuotas: &pb.SnapshotClientQuotas{
-			Entity: is.Entity.encode(), Values: encodeRates(is.Rates),
-		}}})
-	}
 }
 
 // flatConfigs returns keys and values in order of key.
@@ -168,47 +88,6 @@ func flatConfigs(values map[string]string) []string {
 // another topic of the same id.
 func (t *Topic) continuedBy(is *Topic) bool {
 	return t.Name == is.Name && t.Internal == is.Internal && t.Partitions.Len() <= is.Partitions.Len()
-}
-
-// topic appends to b how a topic has changed; a nil was is a new one.
-func (e *deltaEncoder) topic(b []byte, was, is *Topic) []byte {
-	if was == nil || was.ReplicasUnset != is.ReplicasUnset || was.ConfigVersion != is.ConfigVersion || !maps.Equal(was.Configs, is.Configs) {
-		b = appendRecord(b, &pb.DeltaRecord{Body: &pb.DeltaRecord_Topic{Topic: &pb.DeltaTopic{
-			Id: is.ID[:], Name: is.Name, Internal: is.Internal, ReplicasUnset: is.ReplicasUnset, ConfigVersion: is.ConfigVersion, Configs: flatConfigs(is.Configs),
-		}}})
-	}
-	if was == nil {
-		was = &Topic{}
-	}
-	w := partitionsWriter{topic: is.ID}
-	var none Partition
-	for c, chunk := range is.Partitions.chunks {
-		var old []Partition
-		if c < len(was.Partitions.chunks) {
-			old = was.Partitions.chunks[c]
-		}
-		if len(old) == len(chunk) && &old[0] == &chunk[0] {
-			continue
-		}
-		for i := range chunk {
-			p, before := &chunk[i], &none
-			known := i < len(old)
-			if known {
-				before = &old[i]
-			}
-			reset := false
-			if p.hostedBy(e.broker) {
-				if !before.hostedBy(e.broker) {
-					before = before.withoutBucket()
-				}
-				reset = e.tier(is.ID, before, p)
-			}
-			if reset || !known || !before.sameHead(p) {
-				b = w.add(b, p, reset)
-			}
-		}
-	}
-	return w.end(b)
 }
 
 // hostedBy reports whether a broker is a replica of p.
@@ -240,16 +119,21 @@ func (p *Partition) filedEnd() storage.Offset {
 	return p.LogStart
 }
 
-// tier notes what of a partition has changed in the bucket. With reset nothing that was
-// there is continued, which a log never does: it is another topic of the same id.
+// resetBy reports whether nothing of p in the bucket is continued by is, which a log never
+// does: it is another topic of the same id.
+func (p *Partition) resetBy(is *Partition) bool {
+	fell := p.tiered != nil && (is.LogStart < p.LogStart || is.CommittedEnd() < p.CommittedEnd() ||
+		len(p.Filed()) > 0 && is.filedEnd() < p.filedEnd())
+	return fell || p.cleaning != nil && is.cleaning == nil
+}
+
+// tier notes what of a partition has changed in the bucket.
 //
 // It is enough to name what is new. Whatever of the old is gone has others in its place,
 // which overlap it, or lies below the manifests or the log start.
-func (e *deltaEncoder) tier(topic storage.TopicID, was, is *Partition) (reset bool) {
-	fell := was.tiered != nil && (is.LogStart < was.LogStart || is.CommittedEnd() < was.CommittedEnd() ||
-		len(was.Filed()) > 0 && is.filedEnd() < was.filedEnd())
-	if fell || was.cleaning != nil && is.cleaning == nil {
-		reset, was = true, &Partition{}
+func (e *deltaEncoder) tier(topic storage.TopicID, was, is *Partition) {
+	if was.resetBy(is) {
+		was = &Partition{}
 	}
 	of := storage.PartitionID{Topic: topic, Index: is.Index}
 	if is.cleaning != was.cleaning && is.Cleaning() != was.Cleaning() {
@@ -258,7 +142,7 @@ func (e *deltaEncoder) tier(topic storage.TopicID, was, is *Partition) (reset bo
 		}}})
 	}
 	if is.tiered == was.tiered {
-		return reset
+		return
 	}
 	filed, old := is.Filed(), was.Filed()
 	for i := range filed {
@@ -272,7 +156,6 @@ func (e *deltaEncoder) tier(topic storage.TopicID, was, is *Partition) (reset bo
 		e.manifests = appendRecord(e.manifests, &pb.DeltaRecord{Body: &pb.DeltaRecord_Manifest{Manifest: encodeManifest(of, &filed[i])}})
 	}
 	newRanges(was.Ranges(), is.Ranges(), func(r *Range) { e.addRange(of, r) })
-	return reset
 }
 
 // newRanges calls yield with the ranges of is that was does not have, in order of

@@ -202,17 +202,21 @@ func ChangedPartitions(before, after *Topic) iter.Seq2[*Partition, *Partition] {
 		after = &Topic{}
 	}
 	return func(yield func(before, after *Partition) bool) {
-		for i := 0; i < max(before.Partitions.n, after.Partitions.n); i++ {
-			was, is := before.Partition(int32(i)), after.Partition(int32(i))
-			if was == is {
-				i += chunkPartitions - 1 // the chunk is shared whole
-				continue
-			}
-			if was != nil && is != nil && was.PartitionEpoch == is.PartitionEpoch && was.LogStart == is.LogStart && was.tiered == is.tiered {
-				continue
-			}
-			if !yield(was, is) {
-				return
+		for of := range changedChunks(before.Partitions, after.Partitions) {
+			for i := range max(len(of[0]), len(of[1])) {
+				var was, is *Partition
+				if i < len(of[0]) {
+					was = &of[0][i]
+				}
+				if i < len(of[1]) {
+					is = &of[1][i]
+				}
+				if was != nil && is != nil && was.PartitionEpoch == is.PartitionEpoch && was.LogStart == is.LogStart && was.tiered == is.tiered {
+					continue
+				}
+				if !yield(was, is) {
+					return
+				}
 			}
 		}
 	}

@@ -10,10 +10,9 @@ import (
 
 // topicEdit is a topic that a delta changes.
 type topicEdit struct {
-	t       *Topic // a copy
-	isNew   bool
-	is      Partitions         // the list is a copy
-	own     []bool             // which of its chunks are
+	t     *Topic // a copy
+	isNew bool
+	*partitionsEdit
 	touched map[int32]struct{} // partitions whose place in the bucket may have changed
 }
 
@@ -31,38 +30,10 @@ func (e *viewEdit) find(id storage.TopicID) (*topicEdit, error) {
 
 func (e *viewEdit) open(t *Topic, isNew bool) *topicEdit {
 	changed := *t
-	is := Partitions{chunks: slices.Clone(t.Partitions.chunks), n: t.Partitions.n}
-	edit := &topicEdit{t: &changed, isNew: isNew, is: is, own: make([]bool, len(is.chunks)), touched: map[int32]struct{}{}}
+	edit := &topicEdit{t: &changed, isNew: isNew, partitionsEdit: t.Partitions.edit(), touched: map[int32]struct{}{}}
 	e.topics[t.ID] = edit
 	e.order = append(e.order, edit)
 	return edit
-}
-
-// at returns a partition to change. Each chunk is copied once.
-func (t *topicEdit) at(index int32) *Partition {
-	c := int(index) / chunkPartitions
-	t.ownChunk(c)
-	return &t.is.chunks[c][int(index)%chunkPartitions]
-}
-
-func (t *topicEdit) ownChunk(c int) {
-	if !t.own[c] {
-		t.is.chunks[c] = slices.Clone(t.is.chunks[c])
-		t.own[c] = true
-	}
-}
-
-// add appends a partition; with it come as many as more.
-func (t *topicEdit) add(p Partition, more int) {
-	last := len(t.is.chunks) - 1
-	if t.is.n%chunkPartitions == 0 {
-		t.is.chunks = append(t.is.chunks, make([]Partition, 0, min(chunkPartitions, more+1)))
-		t.own = append(t.own, true)
-		last++
-	}
-	t.ownChunk(last)
-	t.is.chunks[last] = append(t.is.chunks[last], p)
-	t.is.n++
 }
 
 // hosted returns a partition of the broker, whose place in the bucket is to change.
@@ -82,7 +53,7 @@ func (e *viewEdit) hostedOf(of storage.PartitionID) (storage.PartitionID, *Parti
 	if of.Index < 0 || int(of.Index) >= t.is.n {
 		return of, nil, e.d.corrupt("partition %s is none", of)
 	}
-	p := t.at(of.Index)
+	p := t.at(int(of.Index))
 	if !p.hostedBy(e.broker) {
 		return of, nil, e.d.corrupt("broker %d is no replica of partition %s", e.broker, of)
 	}
@@ -142,7 +113,7 @@ func (e *viewEdit) partitions(c *pb.DeltaPartitions) error {
 		case int(p.Index) > n:
 			return e.d.corrupt("topic %q: partition %d behind %d", t.t.Name, p.Index, n)
 		case int(p.Index) == n:
-			t.add(p.Partition, len(list)-1-i)
+			t.append(p.Partition, len(list)-i)
 		default:
 			e.change(t, p)
 		}
@@ -153,7 +124,7 @@ func (e *viewEdit) partitions(c *pb.DeltaPartitions) error {
 // change gives a partition its new head. What lies in the bucket stays with it as long
 // as the broker hosts it and a log start does not pass it.
 func (e *viewEdit) change(t *topicEdit, p *deltaPartition) {
-	is := t.at(p.Index)
+	is := t.at(int(p.Index))
 	was := *is
 	*is = p.Partition
 	if p.reset || !is.hostedBy(e.broker) {
@@ -328,7 +299,7 @@ func (e *viewEdit) splice(of storage.PartitionID, run []Range) error {
 func (e *viewEdit) endTopics() error {
 	for _, t := range e.order {
 		for index := range t.touched {
-			if wrong := t.at(index).checkTier(); !guard.Check("metadata.delta-tier", wrong == "") {
+			if wrong := t.at(int(index)).checkTier(); !guard.Check("metadata.delta-tier", wrong == "") {
 				return e.d.corrupt("topic %q, partition %d: %s", t.t.Name, index, wrong)
 			}
 		}

@@ -34,13 +34,14 @@ const (
 
 // Server answers calls for one controller.
 type Server struct {
-	c        Controller
-	ring     *ring
-	handlers map[string]handler
-	inFlight atomic.Int64 // bytes of bodies
-	cancel   func()
-	ended    chan struct{} // closed by Close
-	once     sync.Once
+	c           Controller
+	ring        *ring
+	differences differences
+	handlers    map[string]handler
+	inFlight    atomic.Int64 // bytes of bodies
+	cancel      func()
+	ended       chan struct{} // closed by Close
+	once        sync.Once
 }
 
 // Serve makes s answer for a controller that is open. Close ends streams of images, and
@@ -173,7 +174,11 @@ func (s *Server) Images(ctx context.Context, id int32, offset uint64, whole bool
 		var delta []byte
 		// It may have come from a controller that is further on.
 		if begun := image.ClusterID() != ""; begun && guard.Check("door.begins-at", image.Offset() >= offset) && (sent == nil || sent.Offset() < image.Offset()) {
-			delta = metadata.EncodeDelta(sent, image, id)
+			if sent == nil {
+				delta = metadata.EncodeDelta(nil, image, id)
+			} else {
+				delta = s.differences.between(sent, image).Delta(id)
+			}
 			sent = image
 		}
 		if err := send(state, delta); err != nil {
