@@ -137,6 +137,7 @@ func registerAPI(mux *http.ServeMux, o Options, stopping context.Context) {
 	}
 	if o.Controllers != nil {
 		registerControllers(h, controllersAPI{o.Controllers, o.TakeSnapshot})
+		registerCluster(h, clusterAPI{o.Cluster, o.Controllers, o.Bucket, o.Version})
 	}
 	if o.Groups != nil {
 		registerGroups(h, groupsAPI{o.Groups})

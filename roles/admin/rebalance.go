@@ -91,7 +91,8 @@ func (a brokersAPI) rebalance(ctx context.Context, in *rebalanceInput) (*rebalan
 
 // clusterCommand is `rustmq admin cluster …`.
 func (e *env) clusterCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "cluster", Short: "Spread the replicas of a cluster, or bring it back from its bucket", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "cluster", Short: "Judge, describe and spread a cluster, or bring it back from its bucket", Args: cobra.NoArgs}
+	cmd.AddCommand(e.clusterHealth(), e.describeCluster())
 	cmd.AddCommand(e.rebalanceCluster())
 	return cmd
 }

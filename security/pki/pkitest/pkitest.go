@@ -1,4 +1,3 @@
-// Package pkitest issues certificates for tests, good ones and others.
 package pkitest
 
 import (

@@ -1,0 +1,234 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/controller"
+)
+
+const (
+	// laggingEntries is how many committed entries of the metadata log a controller may
+	// lack: more than are under way in a second of many changes.
+	laggingEntries = 10_000
+	// namedPartitions bounds the partitions that a problem names.
+	namedPartitions = 10
+)
+
+// ClusterHealth is whether a cluster needs a person, and for what.
+type ClusterHealth struct {
+	Healthy  bool      `json:"healthy"`
+	Problems []Problem `json:"problems" doc:"what is wrong, the worst first"`
+	Notes    []string  `json:"notes" doc:"what is not as usual, and meant to be so"`
+}
+
+// Problem is one thing that is wrong.
+type Problem struct {
+	Kind       string   `json:"kind" enum:"controllers,leaderless,under-min-isr,under-replicated,broker,bucket"`
+	What       string   `json:"what" doc:"what is wrong, and what follows from it"`
+	Do         string   `json:"do" doc:"what helps"`
+	Partitions []string `json:"partitions,omitempty" doc:"the first ten that it is of"`
+}
+
+// ClusterView is a cluster as the API describes it.
+type ClusterView struct {
+	ClusterID    string        `json:"cluster_id"`
+	Incarnation  uint64        `json:"incarnation" doc:"of the cluster in its bucket; 0: it has none yet"`
+	FeatureLevel uint32        `json:"feature_level" doc:"that every node may use"`
+	KnownLevel   uint32        `json:"known_level" doc:"the highest feature level that the process that answers knows"`
+	Controller   int32         `json:"controller" doc:"the node that leads; -1: none is known"`
+	Version      string        `json:"version" doc:"of the process that answers"`
+	Bucket       string        `json:"bucket,omitempty" doc:"without what may be secret"`
+	Nodes        []ClusterNode `json:"nodes"`
+	Topics       int           `json:"topics"`
+	Partitions   int           `json:"partitions"`
+	Objects      int           `json:"objects" doc:"committed objects in the bucket"`
+	BucketBytes  int64         `json:"bucket_bytes" doc:"bytes of batches in them that are still read"`
+}
+
+// ClusterNode is a node that has made itself known.
+type ClusterNode struct {
+	ID           int32    `json:"id"`
+	Roles        []string `json:"roles"`
+	Rack         string   `json:"rack,omitempty"`
+	State        string   `json:"state,omitempty" doc:"of its broker: serving, fenced or draining"`
+	FeatureLevel uint32   `json:"feature_level" doc:"the highest that its version knows; 0: it has not said"`
+}
+
+type (
+	healthOutput      struct{ Body ClusterHealth }
+	clusterViewOutput struct{ Body ClusterView }
+)
+
+// clusterAPI answers for the cluster as a whole.
+type clusterAPI struct {
+	cluster     Cluster
+	controllers Controllers
+	bucket      Bucket // nil: this process does not know
+	version     string
+}
+
+func registerCluster(h huma.API, a clusterAPI) {
+	huma.Get(h, "/api/v1/cluster", a.describe)
+	huma.Get(h, "/api/v1/cluster/health", a.health)
+}
+
+// health answers also where nobody leads, and where the bucket is away.
+func (a clusterAPI) health(ctx context.Context, _ *struct{}) (*healthOutput, error) {
+	ctx, cancel := context.WithTimeout(ctx, membersWait)
+	defer cancel()
+	group, err := a.controllers.Members(ctx)
+	var bucket []string
+	if a.bucket != nil {
+		bucket = a.bucket.State().Warnings
+	}
+	h := judgeCluster(a.cluster.Image(), group, err, bucket)
+	if a.bucket == nil {
+		h.Notes = append(h.Notes, "the process that was asked has no way to the bucket: ask a broker or a controller for its state")
+	}
+	return &healthOutput{h}, nil
+}
+
+// judgeCluster says what of a cluster needs a person: by its metadata, its controllers or
+// why they do not answer, and what is wrong with the bucket, in words.
+func judgeCluster(image *metadata.Image, group *controller.Group, unanswered error, bucket []string) ClusterHealth {
+	h := ClusterHealth{Problems: controllerProblems(group, unanswered), Notes: []string{}}
+	h.Problems = append(h.Problems, partitionProblems(image)...)
+	for b := range image.Brokers() {
+		switch {
+		case b.Fenced:
+			h.Problems = append(h.Problems, Problem{
+				Kind: "broker", What: fmt.Sprintf("broker %d is not in service: others lead what it led, and its replicas fall behind", b.ID),
+				Do: fmt.Sprintf("start it, or look into its log for why it does not serve; if it is gone for good, `rustmq admin brokers decommission %d`", b.ID),
+			})
+		case b.Draining:
+			h.Notes = append(h.Notes, fmt.Sprintf("broker %d is drained: it leads nothing that others can; `rustmq admin brokers undrain %d` ends that", b.ID, b.ID))
+		}
+	}
+	for _, warning := range bucket {
+		h.Problems = append(h.Problems, Problem{Kind: "bucket", What: warning, Do: "`rustmq admin storage probe` tries each request, and says which fails"})
+	}
+	if level := image.FeatureLevel(); level < metadata.LatestFeatureLevel {
+		h.Notes = append(h.Notes, fmt.Sprintf("the feature level is %d, and this process knows %d: it rises once every node runs a version that does", level, metadata.LatestFeatureLevel))
+	}
+	h.Healthy = len(h.Problems) == 0
+	return h
+}
+
+func controllerProblems(group *controller.Group, unanswered error) []Problem {
+	if unanswered != nil {
+		return []Problem{{
+			Kind: "controllers", What: fmt.Sprintf("no controller that leads answers: metadata does not change, and brokers that fall silent are not replaced (%v)", unanswered),
+			Do: "start controllers until a majority of them runs and reaches each other; `rustmq admin controllers list` at each says what it knows",
+		}}
+	}
+	problems := []Problem{}
+	add := func(what, do string) { problems = append(problems, Problem{Kind: "controllers", What: what, Do: do}) }
+	voters, active := 0, 0
+	for _, m := range group.Members {
+		if m.Role == controller.Voter {
+			voters++
+			if m.Active || m.Leads {
+				active++
+			}
+		}
+	}
+	for _, m := range group.Members {
+		switch lag := max(group.Committed, m.Match) - m.Match; {
+		case m.Role == controller.Waiting:
+			add(fmt.Sprintf("controller %d is no member of the group, and waits", m.ID), fmt.Sprintf("`rustmq admin controllers add %d`, or stop it", m.ID))
+		case !m.Active && !m.Leads:
+			add(fmt.Sprintf("controller %d is not heard of: of %d voters %d are, and %d have to be", m.ID, voters, active, voters/2+1),
+				fmt.Sprintf("start it; if its disk is lost, `rustmq admin controllers remove %d`, and add it again with an empty directory", m.ID))
+		case lag > laggingEntries:
+			add(fmt.Sprintf("controller %d lacks %d entries of the metadata log: it cannot replace the one that leads yet", m.ID, lag), "look at its disk and its network; it catches up by itself when they keep up")
+		}
+	}
+	return problems
+}
+
+// partitionProblems counts each partition once, by the worst of what is wrong with it.
+func partitionProblems(image *metadata.Image) []Problem {
+	kinds := []struct {
+		kind, is, follows, do string
+		count                 int
+		partitions            []string
+	}{
+		{
+			kind: "leaderless", is: "no leader", follows: "nothing is written to them or read from them",
+			do: "start the brokers that were last in sync (`rustmq admin topics describe` names them); where they are lost for good, kafka-leader-election.sh --election-type unclean has another lead, and gives up what only they had",
+		},
+		{
+			kind: "under-min-isr", is: "fewer replicas in sync than min.insync.replicas", follows: "acks=all is refused, and what others write is not readable yet",
+			do: "start the brokers that are not in service, or give the topics replicas on others",
+		},
+		{
+			kind: "under-replicated", is: "fewer replicas in sync than they have", follows: "another failure may stop them",
+			do: "start the brokers that are not in service; a replica that is behind catches up by itself",
+		},
+	}
+	for t := range image.Topics() {
+		for i := range t.Partitions.Len() {
+			p := t.Partition(int32(i))
+			kind := -1
+			switch meant := len(p.Replicas) - len(p.Adding); {
+			case p.Leader == metadata.NoLeader:
+				kind = 0
+			case len(p.ISR) < t.MinISR(p):
+				kind = 1
+			case len(p.ISR) < meant:
+				kind = 2
+			}
+			if kind < 0 {
+				continue
+			}
+			k := &kinds[kind]
+			if k.count++; k.count <= namedPartitions {
+				k.partitions = append(k.partitions, fmt.Sprintf("%s-%d", t.Name, p.Index))
+			}
+		}
+	}
+	var problems []Problem
+	for _, k := range kinds {
+		if k.count > 0 {
+			problems = append(problems, Problem{k.kind, fmt.Sprintf("%s: %s, so that %s", plural(k.count, "partition"), k.is, k.follows), k.do, k.partitions})
+		}
+	}
+	return problems
+}
+
+// describe says what a cluster is made of.
+func (a clusterAPI) describe(context.Context, *struct{}) (*clusterViewOutput, error) {
+	image := a.cluster.Image()
+	view := ClusterView{
+		ClusterID: image.ClusterID(), FeatureLevel: image.FeatureLevel(), KnownLevel: metadata.LatestFeatureLevel, Controller: image.ControllerID(),
+		Version: a.version, Nodes: []ClusterNode{}, Topics: image.NumTopics(), Partitions: image.NumPartitions(),
+		Objects: image.NumObjects(metadata.Committed), BucketBytes: image.LiveBytes(),
+	}
+	if b, known := image.Bucket(); known {
+		view.Incarnation = b.Incarnation
+	}
+	if a.bucket != nil {
+		view.Bucket = a.bucket.State().Where
+	}
+	at := map[int32]int{}
+	for b := range image.Brokers() {
+		at[b.ID] = len(view.Nodes)
+		view.Nodes = append(view.Nodes, ClusterNode{ID: b.ID, Roles: []string{"broker"}, Rack: b.Rack, State: brokerView(b).State, FeatureLevel: b.MaxFeatureLevel})
+	}
+	for c := range image.Controllers() {
+		id := int32(c.ID)
+		i, known := at[id]
+		if !known {
+			i = len(view.Nodes)
+			view.Nodes = append(view.Nodes, ClusterNode{ID: id, FeatureLevel: c.MaxFeatureLevel})
+		}
+		view.Nodes[i].Roles = append(view.Nodes[i].Roles, "controller")
+	}
+	slices.SortFunc(view.Nodes, func(a, b ClusterNode) int { return int(a.ID) - int(b.ID) })
+	return &clusterViewOutput{view}, nil
+}

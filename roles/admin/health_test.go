@@ -1,0 +1,168 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/controller"
+)
+
+// alone is a controller that is alone, with three brokers on racks and a topic of a
+// replica on each.
+func alone(t *testing.T) (c *controller.Controller, epochs map[int32]int64) {
+	t.Helper()
+	c, err := controller.Open(t.Context(), controller.Options{NodeID: 1, BrokerSession: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	epochs = map[int32]int64{}
+	for id := int32(1); id <= 3; id++ {
+		epoch, err := c.RegisterBroker(t.Context(), controller.Registration{
+			BrokerID: id, Incarnation: [16]byte{1, byte(id)}, Directory: [16]byte{byte(id)}, MaxFeatureLevel: metadata.LatestFeatureLevel, Rack: string('a' + rune(id)),
+		})
+		if err == nil {
+			err = c.Heartbeat(t.Context(), id, epoch)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		epochs[id] = epoch
+	}
+	for _, r := range c.CreateTopics(t.Context(), []controller.NewTopic{
+		{Name: "orders", Partitions: 12, ReplicationFactor: 3, Configs: map[string]string{"min.insync.replicas": "2"}},
+		{Name: "one", Partitions: -1, ReplicationFactor: -1, Assignments: []controller.Assignment{{Replicas: []int32{3}}}},
+	}, false) {
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+	return c, epochs
+}
+
+func kinds(h ClusterHealth) string {
+	var all []string
+	for _, p := range h.Problems {
+		all = append(all, p.Kind)
+	}
+	return strings.Join(all, " ")
+}
+
+// TestHealthNamesWhatIsWrong fails broker after broker of a cluster: each partition is
+// counted once, by the worst that is wrong with it, and every problem says what to do.
+func TestHealthNamesWhatIsWrong(t *testing.T) {
+	c, epochs := alone(t)
+	judge := func() ClusterHealth {
+		t.Helper()
+		group, err := c.Members(t.Context())
+		h := judgeCluster(c.Image(), group, err, nil)
+		if h.Healthy != (len(h.Problems) == 0) {
+			t.Errorf("%+v", h)
+		}
+		for _, p := range h.Problems {
+			if p.What == "" || p.Do == "" {
+				t.Errorf("%+v", p)
+			}
+		}
+		return h
+	}
+	fence := func(id int32) {
+		t.Helper()
+		if err := c.FenceBroker(t.Context(), id, epochs[id]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if h := judge(); !h.Healthy {
+		t.Fatalf("a cluster that is well: %+v", h)
+	}
+	if err := c.DrainBroker(t.Context(), 2, true); err != nil {
+		t.Fatal(err)
+	}
+	if h := judge(); !h.Healthy || len(h.Notes) != 1 || !strings.Contains(h.Notes[0], "broker 2 is drained") {
+		t.Errorf("a drained broker: %+v", h)
+	}
+	fence(3)
+	h := judge()
+	if kinds(h) != "leaderless under-replicated broker" || !slices.Equal(h.Problems[0].Partitions, []string{"one-0"}) ||
+		!strings.HasPrefix(h.Problems[1].What, "12 partitions") || len(h.Problems[1].Partitions) != namedPartitions {
+		t.Errorf("without broker 3: %+v", h)
+	}
+	fence(2)
+	if h := judge(); kinds(h) != "leaderless under-min-isr broker broker" {
+		t.Errorf("without brokers 2 and 3: %+v", h)
+	}
+	h = judgeCluster(c.Image(), nil, errors.New("no quorum"), []string{"the bucket does not answer"})
+	if kinds(h) != "controllers leaderless under-min-isr broker broker bucket" {
+		t.Errorf("without controllers and bucket: %s", kinds(h))
+	}
+}
+
+// TestHealthOfControllers is of members that are silent, behind, or wait.
+func TestHealthOfControllers(t *testing.T) {
+	voter := func(id uint64, active bool, match uint64) controller.Member {
+		return controller.Member{ID: id, Role: controller.Voter, Leads: id == 1, Active: active, Match: match}
+	}
+	group := &controller.Group{Leader: 1, Committed: 50_000, Members: []controller.Member{voter(1, true, 50_000), voter(2, true, 50_000), voter(3, true, 45_000)}}
+	if p := controllerProblems(group, nil); len(p) > 0 {
+		t.Errorf("well: %+v", p)
+	}
+	group.Members = []controller.Member{voter(1, true, 50_000), voter(2, false, 50_000), voter(3, true, 10_000), {ID: 4, Role: controller.Waiting}}
+	var said []string
+	for _, p := range controllerProblems(group, nil) {
+		said = append(said, p.What)
+	}
+	all := strings.Join(said, "\n")
+	for _, want := range []string{"controller 2 is not heard of: of 3 voters 2 are, and 2 have to be", "controller 3 lacks 40000 entries", "controller 4 is no member"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("%q is not in\n%s", want, all)
+		}
+	}
+}
+
+// aloneDoor is the way to a controller that is alone.
+type aloneDoor struct{ *controller.Controller }
+
+// TestClusterCommands runs `rustmq admin cluster health` and `describe` against the API.
+func TestClusterCommands(t *testing.T) {
+	c, epochs := alone(t)
+	d := aloneDoor{c}
+	s := New(Options{Metrics: prometheus.NewRegistry(), Cluster: d, Brokers: d, Controllers: d, Version: "1.2.3"})
+	server := httptest.NewServer(s.http.Handler)
+	t.Cleanup(func() {
+		server.Close()
+		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		_ = s.Close(context.Background())
+	})
+	out, err := run(t.Context(), server.URL, "cluster", "health")
+	if err != nil || !strings.Contains(out, "healthy: a controller leads") || !strings.Contains(out, "note: ") {
+		t.Errorf("%v: %s", err, out)
+	}
+	out, err = run(t.Context(), server.URL, "cluster", "describe")
+	for _, want := range []string{c.Image().ClusterID(), "1.2.3", "serving", "13"} {
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("%v, without %q: %s", err, want, out)
+		}
+	}
+	if err := c.FenceBroker(t.Context(), 3, epochs[3]); err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range []string{"table", "json", "yaml"} {
+		out, err = run(t.Context(), server.URL, "cluster", "health", "-o", format)
+		if err == nil || !strings.Contains(err.Error(), "not healthy: 3 problems") || !strings.Contains(out, "leaderless") || !strings.Contains(out, "one-0") {
+			t.Errorf("%s: %v: %s", format, err, out)
+		}
+	}
+}
