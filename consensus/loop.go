@@ -51,6 +51,7 @@ type loop struct {
 	change        *change // under way; nil: none
 	requests      []*request
 	told          toldLeader
+	late          lateness // while this one leads
 }
 
 // toldLeader is who led in which term, as OnLeader was called for last.
@@ -59,6 +60,7 @@ type toldLeader struct{ leader, term uint64 }
 // write is what raft is to be told when a storage message is carried out.
 type write struct {
 	responses []*raftpb.Message
+	last      uint64 // index of the last entry in it; 0: there is none
 }
 
 func newLoop(ctx context.Context, n *Node, entries *entryLog, snap *snapshot) (*loop, error) {
@@ -105,6 +107,9 @@ func newLoop(ctx context.Context, n *Node, entries *entryLog, snap *snapshot) (*
 
 func (l *loop) tick() error {
 	l.raft.Tick()
+	if l.leads {
+		l.yield(time.Now())
+	}
 	if l.retry--; l.retry <= 0 {
 		l.askReads()
 		// One that could not be written is tried again.
@@ -138,6 +143,9 @@ func (l *loop) handle(e events) error {
 		l.raft.ReportSnapshot(s.peer, s.status)
 	}
 	for _, m := range e.messages {
+		if l.leads && m.GetType() == raftpb.MsgAppResp && !m.GetReject() {
+			l.late.confirmed(time.Now(), m.GetFrom(), m.GetIndex())
+		}
 		if err := l.raft.Step(m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) && !errors.Is(err, raft.ErrProposalDropped) {
 			return fmt.Errorf("step %s of member %d: %w", m.GetType(), m.GetFrom(), err)
 		}
@@ -302,6 +310,9 @@ func (l *loop) roleChanged(leads bool) {
 	if l.leads && !leads {
 		l.failPending(ErrLeadershipLost)
 	}
+	if l.leads != leads {
+		l.late = lateness{}
+	}
 	l.leads = leads
 	l.settleRequests()
 }
@@ -414,6 +425,12 @@ func (l *loop) store(m *raftpb.Message) error {
 		return err
 	}
 	w := &write{responses: m.GetResponses()}
+	if n := len(m.GetEntries()); n > 0 {
+		w.last = m.GetEntries()[n-1].GetIndex()
+		if l.leads {
+			l.late.appended(time.Now(), w.last)
+		}
+	}
 	called, err := l.entries.append(snap, m.GetEntries(), hard, func(err error) {
 		l.n.tell(func(e *events) {
 			e.durable = append(e.durable, func() error { return l.stored(w, err) })
@@ -453,6 +470,9 @@ func (l *loop) stored(w *write, err error) error {
 		panic("consensus: completions of the log came out of order")
 	}
 	l.writes = l.writes[1:]
+	if l.leads && w.last != 0 {
+		l.late.stored(time.Now(), w.last)
+	}
 	return l.respond(w.responses)
 }
 
