@@ -28,6 +28,7 @@ type cluster struct {
 	asks     map[uint64]bool // members that get no answer when they ask
 	lose     func() bool     // whether a message is lost; nil: none is. Called under mu
 	fs       map[uint64]*disk.Mem
+	faults   map[uint64]*disk.Faulty // over them, where there is a map
 	joined   map[uint64]bool
 	lives    map[uint64]byte // of the directory of a member
 	machines map[uint64]*register
@@ -131,6 +132,10 @@ func (c *cluster) options(id uint64) Options {
 			c.joined[id] = true
 			return nil
 		},
+	}
+	if c.faults != nil {
+		c.faults[id] = disk.NewFaulty(c.fs[id])
+		opt.FS = c.faults[id]
 	}
 	for _, other := range c.ids {
 		if other != id {

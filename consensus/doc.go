@@ -23,7 +23,8 @@
 // timeout: a hint, by which no leader is deposed that a majority hears. A failed write or sync of the
 // log is the end of the node; a segment that cannot be made is not: proposals are
 // refused until one can, and what must be written waits for a while. Nor is a
-// snapshot that cannot be written.
+// snapshot that cannot be written. A leader whose disk takes ten times as long as that of
+// another member, for 10 s in which it had something to write, hands over to that.
 //
 // Concurrency. All methods of [Node] may be called from any goroutine. The
 // state machine's Apply, Snapshot and Restore are called by the loop alone; the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 )
 
 // request is what the loop does for a caller, who waits for done: it has room for the
@@ -66,6 +67,18 @@ func (l *loop) carryOut(r *request) {
 		l.snapshotDue = l.snapshotDue || l.applied > l.snapshotIndex
 	}
 	l.settleRequests()
+}
+
+// yield has another member lead if the disk here has been late for long.
+func (l *loop) yield(now time.Time) {
+	better := l.late.judge(now)
+	if better == 0 {
+		return
+	}
+	to := slices.DeleteFunc(slices.Clone(l.members), func(m Member) bool { return m.ID != better })
+	if l.handOver(to) {
+		l.n.log.Warn("the disk of this leader is ten times slower than that of another member, which is asked to lead", "to", better)
+	}
 }
 
 // settleRequests answers those that have what they wanted, which the status shows by then.

@@ -52,6 +52,7 @@ type loop struct {
 	requests      []*request
 	told          toldLeader
 	standing      standing
+	late          lateness // while this one leads
 }
 
 // toldLeader is who led in which term, as OnLeader was called for last.
@@ -60,6 +61,7 @@ type toldLeader struct{ leader, term uint64 }
 // write is what raft is to be told when a storage message is carried out.
 type write struct {
 	responses []*raftpb.Message
+	last      uint64 // index of the last entry in it; 0: there is none
 }
 
 func newLoop(ctx context.Context, n *Node, entries *entryLog, snap *snapshot) (*loop, error) {
@@ -111,6 +113,9 @@ func (l *loop) tick() error {
 			return fmt.Errorf("stand for election: %w", err)
 		}
 	}
+	if l.leads {
+		l.yield(time.Now())
+	}
 	if l.retry--; l.retry <= 0 {
 		l.askReads()
 		// One that could not be written is tried again.
@@ -144,6 +149,9 @@ func (l *loop) handle(e events) error {
 		l.raft.ReportSnapshot(s.peer, s.status)
 	}
 	for _, m := range e.messages {
+		if l.leads && m.GetType() == raftpb.MsgAppResp && !m.GetReject() {
+			l.late.confirmed(time.Now(), m.GetFrom(), m.GetIndex())
+		}
 		if err := l.raft.Step(m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) && !errors.Is(err, raft.ErrProposalDropped) {
 			return fmt.Errorf("step %s of member %d: %w", m.GetType(), m.GetFrom(), err)
 		}
@@ -313,6 +321,9 @@ func (l *loop) roleChanged(leads bool) {
 	if l.leads && !leads {
 		l.failPending(ErrLeadershipLost)
 	}
+	if l.leads != leads {
+		l.late = lateness{}
+	}
 	l.leads = leads
 	l.settleRequests()
 }
@@ -425,6 +436,12 @@ func (l *loop) store(m *raftpb.Message) error {
 		return err
 	}
 	w := &write{responses: m.GetResponses()}
+	if n := len(m.GetEntries()); n > 0 {
+		w.last = m.GetEntries()[n-1].GetIndex()
+		if l.leads {
+			l.late.appended(time.Now(), w.last)
+		}
+	}
 	called, err := l.entries.append(snap, m.GetEntries(), hard, func(err error) {
 		l.n.tell(func(e *events) {
 			e.durable = append(e.durable, func() error { return l.stored(w, err) })
@@ -464,6 +481,9 @@ func (l *loop) stored(w *write, err error) error {
 		panic("consensus: completions of the log came out of order")
 	}
 	l.writes = l.writes[1:]
+	if l.leads && w.last != 0 {
+		l.late.stored(time.Now(), w.last)
+	}
 	return l.respond(w.responses)
 }
 

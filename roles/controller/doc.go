@@ -12,7 +12,8 @@
 //
 // Pure cores: reign.go (whether this controller leads), placement.go (which broker holds
 // which replica), rebalance.go and grow.go (which should), balance.go (who should lead
-// what, by load), liveness.go (who has been silent too long, or has gone), decide.go (from a request and an image to a
+// what, by load), disks.go (whose disk is too slow to lead), liveness.go (who has been silent
+// too long, or has gone), decide.go (from a request and an image to a
 // command), collector.go and retention.go (what is deleted), clock.go (by which
 // time), check.go (how bucket and catalogue stand to each other), shelf.go (what
 // manifests list, within bounds). The [Controller] is the shell: it encodes a decision, checks it against the present image,

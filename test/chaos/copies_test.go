@@ -375,6 +375,7 @@ func (c *copies) finish(t *testing.T) {
 }
 
 func TestExactlyOnceCopySurvivesKills(t *testing.T) {
+	t.Parallel()
 	d := newDrill(t, t.TempDir()+"/data", (*server).kill)
 	d.throughBucket()
 	d.set = append(d.set, "broker.groups.min_session_timeout=1s")

@@ -206,17 +206,19 @@ func newPowerDrill(t *testing.T, cuts *int) *drill {
 }
 
 func TestPowerCuts(t *testing.T) {
+	t.Parallel()
 	cuts := 0
 	d := newPowerDrill(t, &cuts)
 	d.throughBucket()
 	begin, least := time.Now(), soak(t)
-	must(t, d.run(func() bool { return cuts < 50 || time.Since(begin) < least }))
+	must(t, d.run(func() bool { return cuts < 30 || time.Since(begin) < least }))
 	t.Logf("%d power cuts in %v", cuts, time.Since(begin).Round(time.Second))
 }
 
 // Acks that come before the sync are lost in a power cut: if this drill finds
 // nothing, the others prove nothing.
 func TestPowerCutsFindAcksBeforeTheSync(t *testing.T) {
+	t.Parallel()
 	cuts := 0
 	d := newPowerDrill(t, &cuts)
 	d.set = append(d.set, "wal.sync=interval", "wal.sync_interval=1s")
@@ -228,9 +230,10 @@ func TestPowerCutsFindAcksBeforeTheSync(t *testing.T) {
 }
 
 func TestKillLoop(t *testing.T) {
+	t.Parallel()
 	d := newDrill(t, t.TempDir()+"/data", (*server).kill)
 	d.throughBucket()
-	begin, least := time.Now(), max(60*time.Second, soak(t))
+	begin, least := time.Now(), max(25*time.Second, soak(t))
 	must(t, d.run(func() bool { return time.Since(begin) < least }))
 	t.Logf("%d times SIGKILL in %v", d.lives, time.Since(begin).Round(time.Second))
 }

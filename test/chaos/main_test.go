@@ -84,5 +84,5 @@ func soak(t *testing.T) time.Duration {
 	}
 	minutes, err := strconv.Atoi(text)
 	must(t, err)
-	return time.Duration(minutes) * time.Minute / 2 // three tests share it
+	return time.Duration(minutes) * time.Minute / 2 // tests take it in turns, eight at a time
 }

@@ -175,6 +175,7 @@ func (l *Leader) Lead(now time.Time, is Partition) {
 	}
 	p.tell()
 	p.log.Observe(p)
+	p.LogMoved(p.log) // whatever was appended since a feed was looked at
 }
 
 // Unlead ends pushing a partition. When it returns, no answer of the controller to what
@@ -239,6 +240,7 @@ func (l *Leader) connect(p *led) {
 	}
 	if changed {
 		p.feeds.Store(&feeds)
+		p.LogMoved(p.log) // a new one may have streams already, and was not told what moved since
 	}
 }
 

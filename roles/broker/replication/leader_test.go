@@ -207,3 +207,46 @@ func TestALargeBatchHasItsTurn(t *testing.T) {
 	}
 	t.Error("it is not in three messages")
 }
+
+type committed func()
+
+func (c committed) Appended(log.AppendResult) { c() }
+
+// What is appended while a leader begins is pushed to a follower whose feed streams by then:
+// nothing else may come for long, for who produces waits.
+func TestWhatIsAppendedWhileALeaderBeginsIsPushed(t *testing.T) {
+	l := testLeader(t, time.Hour, func([]metadata.PartitionChange) error { return nil })
+	s := testStore(t)
+	id, lg := testLog(t, s, 0, log.Replicas{InSync: []int32{2}})
+	l.SetPeers(map[int32]Peer{2: {rpc.Incarnation{Broker: 2, Epoch: 1}, "2:1"}})
+	b := batch.NewBuilder(batch.BuilderOptions{})
+	b.Add(1, nil, []byte("x"))
+	records, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Admit(t.Context(), len(records)); err != nil {
+		t.Fatal(err)
+	}
+	var f *feed
+	lg.Append(time.Now(), records, log.AppendOptions{Epoch: 1}, committed(func() { // when Lead says that nobody is waited for
+		l.mu.Lock()
+		f = (*l.led[id].feeds.Load())[0]
+		l.mu.Unlock()
+		f.link.mu.Lock()
+		f.state, f.queued = feedStreams, false // it was opened, and looked at
+		f.moved.Store(false)
+		f.link.mu.Unlock()
+		write(t, s, lg, 10)
+	}))
+	write(t, s, lg, 10) // the first is on disk too
+	l.Lead(time.Now(), Partition{ID: id, Log: lg, LeaderEpoch: 1, PartitionEpoch: 1, Replicas: []int32{1, 2}, ISR: []int32{1}, MinInSync: 1})
+	if f == nil {
+		t.Fatal("nothing was committed")
+	}
+	f.link.mu.Lock()
+	defer f.link.mu.Unlock()
+	if !f.queued {
+		t.Error("what was appended is not to be sent")
+	}
+}
