@@ -115,7 +115,7 @@ func (n *Node) openController(ctx context.Context) error {
 		ValidateClientMetrics: telemetry.Validate,
 		Bucket:                n.bucketOptions(),
 		BrokerSession:         time.Duration(n.config.Liveness().HeartbeatTimeout),
-		Mono:                  bootTime(),
+		Mono:                  n.machine.mono(),
 		Log:                   n.log.With("room", "controller"),
 		OnDead:                n.fail,
 	}
@@ -192,7 +192,7 @@ func (n *Node) clusterID() string {
 // controller of this process.
 func (n *Node) openDoor(ctx context.Context) error {
 	o := door.Options{
-		Broker: metadata.NoBroker, Addresses: n.peers.book.controllers, Cluster: n.clusterID, Credentials: n.peers.credentials(),
+		Broker: metadata.NoBroker, Addresses: n.peers.book.controllers, Cluster: n.clusterID, Credentials: n.peers.credentials(), Dial: n.machine.dial(),
 		HeartbeatPatience: time.Duration(n.config.Liveness().HeartbeatTimeout), Log: n.log.With("room", "door"), OnDead: n.fail,
 	}
 	if n.has("broker") {

@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -58,6 +60,8 @@ type NodeOptions struct {
 	Cloud Cloud
 	// Ephemeral says that the data directory goes with the process.
 	Ephemeral bool
+	// Machine is what the node runs on; zero: this one.
+	Machine Machine
 }
 
 // Node is a running process: a data directory and the roles over it.
@@ -69,8 +73,10 @@ type Node struct {
 
 	ephemeral bool
 	cloud     Cloud
+	machine   Machine
 
-	dir        *disk.OS
+	dir        disk.FS
+	root       string // absolute path of dir
 	id         *kept
 	bucket     *store
 	controller *controller.Controller // nil where it runs in other processes only
@@ -101,7 +107,7 @@ type closer struct {
 
 // Start opens a node and returns once it can be used; ctx bounds the opening.
 func Start(ctx context.Context, o NodeOptions) (*Node, error) {
-	n := &Node{config: o.Config, log: o.Log, failed: o.Failed, ephemeral: o.Ephemeral, cloud: o.Cloud, metrics: prometheus.NewRegistry()}
+	n := &Node{config: o.Config, log: o.Log, failed: o.Failed, ephemeral: o.Ephemeral, cloud: o.Cloud, machine: o.Machine, metrics: prometheus.NewRegistry()}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
@@ -157,16 +163,16 @@ func (n *Node) openDirectory() error {
 	if err := options.IO.UnmarshalText([]byte(n.config.WAL.IO)); err != nil {
 		return fmt.Errorf("wal.io: %w", err)
 	}
-	dir, err := disk.OpenOSWith(n.config.Broker.DataDir, options)
+	dir, root, err := n.machine.open(n.config.Broker.DataDir, options)
 	if err != nil {
 		return fmt.Errorf("open the data directory: %w", err)
 	}
-	n.dir = dir
+	n.dir, n.root = dir, root
 	lock, err := dir.Lock("lock")
 	if err != nil {
 		var held *disk.LockedError
 		if errors.As(err, &held) {
-			return fmt.Errorf("the data directory %s is in use: %w; stop that process, or name another --data-dir", dir.Root(), err)
+			return fmt.Errorf("the data directory %s is in use: %w; stop that process, or name another --data-dir", root, err)
 		}
 		return fmt.Errorf("lock the data directory: %w", err)
 	}
@@ -189,7 +195,7 @@ func (n *Node) walBudget() (capacity, reserve int64, err error) {
 	c := n.config.WAL
 	capacity, reserve = cutWAL(c, held, free)
 	if err := fitsWAL(c, held, free, capacity); err != nil {
-		return 0, 0, fmt.Errorf("make the log in %s: %w", n.dir.Root(), err)
+		return 0, 0, fmt.Errorf("make the log in %s: %w", n.root, err)
 	}
 	if capacity != int64(c.Capacity) {
 		n.log.Warn("wal.capacity is more than half of the free disk; it is cut", "wanted_bytes", int64(c.Capacity), "bytes", capacity)
@@ -225,13 +231,13 @@ func fitsWAL(c configs.WAL, held, free, capacity int64) error {
 
 func (n *Node) heldByWAL() (int64, error) {
 	var held int64
-	entries, err := os.ReadDir(filepath.Join(n.dir.Root(), walDir))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	names, err := n.dir.List(walDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, fmt.Errorf("look into the log: %w", err)
 	}
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil {
-			held += info.Size()
+	for _, name := range names {
+		if info, err := n.dir.Stat(path.Join(walDir, name)); err == nil {
+			held += info.Size
 		}
 	}
 	return held, nil
@@ -276,7 +282,7 @@ func (n *Node) openBroker(ctx context.Context) error {
 	}
 
 	network := n.config.Network
-	tcp, udp, err := listenKafka(network.Bind, network.KafkaPort, network.QUIC.Enabled, n.config.Security.AllowInsecure)
+	tcp, udp, err := n.machine.listenKafka(network.Bind, network.KafkaPort, network.QUIC.Enabled, n.config.Security.AllowInsecure)
 	if err != nil {
 		return err
 	}
@@ -316,7 +322,7 @@ func (n *Node) openBroker(ctx context.Context) error {
 	b, err := broker.Open(ctx, broker.Options{
 		NodeID: n.config.Broker.ID, Store: store, Controller: n.door,
 		ClusterID: n.door.Image().ClusterID(), Directory: directory, Rack: n.config.Broker.Rack,
-		DataDir: n.dir.Root(), Space: func() (free, total int64, err error) { return n.dir.Space(".") },
+		DataDir: n.root, Space: func() (free, total int64, err error) { return n.dir.Space(".") },
 		Listeners:       listeners,
 		Configs:         configs.BrokerValues(n.config),
 		AutoCreate:      n.autoCreate(),
@@ -408,7 +414,7 @@ func (n *Node) reachableHost(bound string) (string, error) {
 }
 
 // serveKafka starts to accept clients.
-func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
+func (n *Node) serveKafka(tcp net.Listener, udp *net.UDPConn) error {
 	network := n.config.Network
 	counts := newKafkaMetrics(n.broker.Versions())
 	n.kafka = kafka.New(kafka.Options{
@@ -445,7 +451,7 @@ func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 		n.opened("QUIC", func(context.Context) error { return l.Close() })
 	}
 	n.opened("Kafka", n.drain)
-	var listener net.Listener = tcp
+	listener := tcp
 	if network.TLS == "on" {
 		listener = tls.NewListener(tcp, secure)
 	}
@@ -490,7 +496,7 @@ func (n *Node) certificate() (load func() (tls.Certificate, error), err error) {
 			return cert, nil
 		}, nil
 	}
-	dir := filepath.Join(n.dir.Root(), certsDir)
+	dir := filepath.Join(n.root, certsDir)
 	host, _, err := net.SplitHostPort(n.kafkaAddr)
 	if err != nil {
 		return nil, err
@@ -531,7 +537,7 @@ func (n *Node) Reload() (loaded bool, err error) {
 
 // openHTTP starts metrics and health, and the API where there is a controller.
 func (n *Node) openHTTP() error {
-	listener, err := listenTCP(n.config.Network.Bind, n.config.Network.HTTPPort, "network.http_port", n.config.Security.AllowInsecure)
+	listener, err := n.machine.listenTCP(n.config.Network.Bind, n.config.Network.HTTPPort, "network.http_port", n.config.Security.AllowInsecure)
 	if err != nil {
 		return err
 	}
@@ -647,7 +653,7 @@ func (n *Node) HTTP() string { return n.httpAddr }
 func (n *Node) CAFile() string { return n.caFile }
 
 // DataDir is the absolute path of the data directory.
-func (n *Node) DataDir() string { return n.dir.Root() }
+func (n *Node) DataDir() string { return n.root }
 
 // ackBeforeSync is how long before the disk an ack may come; 0: it comes after it.
 func (n *Node) ackBeforeSync() time.Duration {
