@@ -100,7 +100,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		connections:  newConnections(),
 		sessions:     newSessionBudget(),
 		fetchMemory:  newFetchMemory(opt.FetchMemory),
-		producerIDs:  new(producerIDs),
+		producerIDs:  newProducerIDs(),
 		throttle:     newThrottle(opt.Store, opt.Now),
 		damages:      damages{now: opt.Now},
 		full:         fullLog{now: opt.Now},

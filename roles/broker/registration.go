@@ -43,7 +43,24 @@ func (b *Broker) register(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("register broker %d: %w", b.opt.NodeID, err)
 	}
-	epoch, err := b.opt.Controller.RegisterBroker(ctx, controller.Registration{
+	epoch, err := b.registerWith(ctx, nonce)
+	if nonce == ([16]byte{}) && metadata.CodeOf(err) == metadata.InvalidRegistration {
+		// In a new cluster the controller may have claimed the bucket just after it was
+		// looked at.
+		if nonce, e := b.bucketNonce(ctx); e == nil && nonce != ([16]byte{}) {
+			epoch, err = b.registerWith(ctx, nonce)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("register broker %d with the controller: %w", b.opt.NodeID, err)
+	}
+	b.registration.epoch.Store(epoch)
+	return nil
+}
+
+// registerWith asks for a registration once, by what the bucket is known by.
+func (b *Broker) registerWith(ctx context.Context, nonce [16]byte) (epoch int64, err error) {
+	return b.opt.Controller.RegisterBroker(ctx, controller.Registration{
 		BucketNonce: nonce,
 		BrokerID:    b.opt.NodeID,
 		ClusterID:   b.opt.ClusterID,
@@ -56,11 +73,6 @@ func (b *Broker) register(ctx context.Context) error {
 		UncleanEnd:      b.opt.UncleanEnd,
 		AcksBeforeSync:  b.opt.AckedBeforeSync,
 	})
-	if err != nil {
-		return fmt.Errorf("register broker %d with the controller: %w", b.opt.NodeID, err)
-	}
-	b.registration.epoch.Store(epoch)
-	return nil
 }
 
 // enter puts the broker into service: it waits for the image of its own
