@@ -239,7 +239,7 @@ func (b *Broker) Close() error {
 		err = errors.Join(err, b.cold.Close())
 		b.pacer.Close()
 	}
-	b.requests.Wait()
+	b.endRequests()
 	b.done.Wait()
 	b.leave()
 	err = errors.Join(err, b.closeReplication())
