@@ -3,10 +3,11 @@
 //
 // A seed is three nodes, each a controller and a broker as [rustmq.dev/rustmq/roles]
 // composes them, disks in memory that lose their power, one bucket with its weather, and
-// a network that loses its links in one direction (franz-go speaks over it too). Idempotent
-// writers and a reader work for three simulated minutes. Meanwhile nodes are stopped, killed
-// or lose their power, one or all of them. Then all is healed, and everybody has to come to
-// an end.
+// a network that loses its links in one direction or both (franz-go speaks over it too).
+// Idempotent writers and a reader work for three simulated minutes. Meanwhile nodes are
+// stopped, killed or lose their power, one or all of them, the one too that leads the
+// controllers; they are cut off, told nothing or not heard; a disk is slow; the bucket fails or
+// is away. Then all is healed, and everybody has to come to an end.
 //
 // What is checked:
 //

@@ -27,37 +27,74 @@ func (w *world) suffer() {
 // disturb does one thing that must be survived, and undoes it.
 func (w *world) disturb() string {
 	n := w.nodes[w.rng.IntN(size)]
-	switch w.rng.IntN(3) {
-	case 0:
+	d := w.between(0, 6*time.Second)
+	switch w.rng.IntN(8) {
+	case 0, 1:
 		how := ending(w.rng.IntN(3))
-		away := w.between(0, 6*time.Second)
 		w.finish(n, how)
-		pass(away)
+		pass(d)
 		n.start()
-		return fmt.Sprintf("node %d %v for %v", n.id, how, away)
-	case 1:
-		how := killed
-		if w.rng.IntN(2) == 0 {
-			how = cut
-		}
+		return fmt.Sprintf("node %d %v for %v", n.id, how, d)
+	case 2:
+		how := []ending{killed, cut}[w.rng.IntN(2)]
 		for _, n := range w.nodes {
 			w.finish(n, how)
 		}
-		pass(w.between(0, 3*time.Second))
+		pass(d / 2)
 		for _, n := range w.nodes {
 			n.start()
 		}
-		return fmt.Sprintf("all %v", how)
+		return fmt.Sprintf("all %v for %v", how, d/2)
+	case 3:
+		leader := w.controller()
+		w.finish(leader, killed)
+		pass(d)
+		leader.start()
+		return fmt.Sprintf("node %d, which leads the controllers, killed for %v", leader.id, d)
+	case 4:
+		weather := climate[w.rng.IntN(len(climate))]
+		w.sky.turn(weather)
+		pass(3 * d)
+		w.sky.turn(fair)
+		return fmt.Sprintf("the bucket is %+v for %v", weather, 3*d)
+	case 5:
+		if l := n.now(); l != nil {
+			l.slow.Store(int64(500 * time.Millisecond))
+			pass(2 * d)
+			l.slow.Store(int64(briskSync))
+		}
+		return fmt.Sprintf("the disk of node %d is slow for %v", n.id, 2*d)
 	}
-	d := w.between(0, 6*time.Second)
-	l := w.net.link(n.name(), w.nodes[w.rng.IntN(size)].name())
-	if l.inner {
-		return "nothing"
+	return w.part(n, w.rng.IntN(3), d)
+}
+
+// part cuts a node off from the others: what it says (0), what it is told (1), or both.
+func (w *world) part(n *node, how int, d time.Duration) string {
+	set := func(cut bool) {
+		for _, o := range w.nodes {
+			if o == n {
+				continue
+			}
+			w.net.link(n.name(), o.name()).set(cut && how != 1, 0)
+			w.net.link(o.name(), n.name()).set(cut && how != 0, 0)
+		}
 	}
-	l.set(true, 0)
+	set(true)
 	pass(d)
-	l.set(false, 0)
-	return fmt.Sprintf("a link of node %d down for %v", n.id, d)
+	set(false)
+	return fmt.Sprintf("node %d %s for %v", n.id, []string{"not heard", "told nothing", "cut off"}[how], d)
+}
+
+// controller is the node that leads the controllers, as far as one can tell.
+func (w *world) controller() *node {
+	for _, n := range w.nodes {
+		if l := n.now(); l != nil {
+			if id := l.node.Image().ControllerID(); id >= 1 && id <= size {
+				return w.nodes[id-1]
+			}
+		}
+	}
+	return w.nodes[0]
 }
 
 // finish ends the process of a node, if there is one.
