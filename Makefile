@@ -11,7 +11,7 @@ LDFLAGS   := -X rustmq.dev/rustmq/roles.version=$(VERSION)
 TAGS      := grpcnotrace
 MODULES   := . sdk/go bench
 TOOLS     := build/tools
-SUITES    := compat chaos buckets mutants fuzz docs
+SUITES    := compat chaos seeds buckets mutants fuzz docs
 
 .DEFAULT_GOAL := help
 .PHONY: help build build-debug demo test lint generate bench suites soak clean $(addprefix suite-,$(SUITES)) prerequisites

@@ -103,7 +103,7 @@ func (n *Node) brokerOptions() (o broker.Options, err error) {
 	return broker.Options{
 		NodeID: n.config.Broker.ID, Store: n.store, Controller: n.door,
 		ClusterID: n.door.Image().ClusterID(), Directory: directory, Rack: n.config.Broker.Rack,
-		DataDir: n.dir.Root(), Space: func() (free, total int64, err error) { return n.dir.Space(".") },
+		DataDir: n.root, Space: func() (free, total int64, err error) { return n.dir.Space(".") },
 		Listeners:       listeners,
 		Configs:         configs.BrokerValues(n.config),
 		AutoCreate:      n.autoCreate(),

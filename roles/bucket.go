@@ -62,7 +62,7 @@ func (n *Node) openBucket(ctx context.Context) error {
 	if id.BucketNonce != "" {
 		used = controller.NonceKey(c.Prefix, id.ClusterID)
 	}
-	inner, where, err := n.cloud.bucketAt(ctx, c, n.dir, used, n.ephemeral)
+	inner, where, err := n.cloud.bucketAt(ctx, c, n.dir, n.root, used, n.ephemeral)
 	if err != nil {
 		return fmt.Errorf("open the bucket: %w", err)
 	}
@@ -81,14 +81,16 @@ func (n *Node) bucketIsSlow(op, key string, waited time.Duration) {
 // roles/cloud, unless a program does without.
 type Cloud func(context.Context, configs.Storage) (bucket.Bucket, error)
 
-// bucketAt opens a bucket. home is the data directory, which holds the bucket where
-// none is named; used is a key of a bucket that was used before: a directory without it
+// bucketAt opens a bucket. home is the data directory, at root, which holds the bucket
+// where none is named; used is a key of a bucket that was used before: a directory without it
 // is not made, for it is not mounted; ephemeral says that the bucket may end with the
 // process.
-func (open Cloud) bucketAt(ctx context.Context, c configs.Storage, home *disk.OS, used string, ephemeral bool) (b bucket.Bucket, where string, err error) {
+func (open Cloud) bucketAt(ctx context.Context, c configs.Storage, home disk.FS, root, used string, ephemeral bool) (b bucket.Bucket, where string, err error) {
 	if c.URL == "" {
-		b, err = directory(path.Join(home.Root(), bucketDir), used, func() (bucket.Bucket, error) { return bucket.NewDir(home, bucketDir) })
-		return b, "file://" + home.Root() + "/" + bucketDir, err
+		is := func() error { _, err := home.Stat(path.Join(bucketDir, used)); return err }
+		at := path.Join(root, bucketDir)
+		b, err = directory(at, used, is, func() (bucket.Bucket, error) { return bucket.NewDir(home, bucketDir) })
+		return b, "file://" + at, err
 	}
 	u, err := url.Parse(c.URL)
 	if err != nil {
@@ -96,7 +98,8 @@ func (open Cloud) bucketAt(ctx context.Context, c configs.Storage, home *disk.OS
 	}
 	switch u.Scheme {
 	case "file":
-		b, err = directory(u.Path, used, func() (bucket.Bucket, error) {
+		is := func() error { _, err := os.Stat(path.Join(u.Path, used)); return err }
+		b, err = directory(u.Path, used, is, func() (bucket.Bucket, error) {
 			dir, err := disk.OpenOS(u.Path)
 			if err != nil {
 				return nil, fmt.Errorf("object_storage.url %s: %w", c.URL, err)
@@ -118,14 +121,15 @@ func (open Cloud) bucketAt(ctx context.Context, c configs.Storage, home *disk.OS
 	return b, u.String(), err
 }
 
-// directory opens the bucket in a directory. One that was used is waited for where it
-// is not there: nothing is made below a mount point, and the process serves its log.
-func directory(at, used string, open func() (bucket.Bucket, error)) (bucket.Bucket, error) {
+// directory opens the bucket in a directory. One that was used, which its file is in, is
+// waited for where it is not there: nothing is made below a mount point, and the process
+// serves its log.
+func directory(at, used string, is func() error, open func() (bucket.Bucket, error)) (bucket.Bucket, error) {
 	if used == "" {
 		return open()
 	}
 	there := func() (bucket.Bucket, error) {
-		if _, err := os.Stat(path.Join(at, used)); err != nil {
+		if err := is(); err != nil {
 			return nil, fmt.Errorf("the bucket that was used is not in %s (is its file system mounted, is object_storage.prefix what it was?): %w", at, err)
 		}
 		return open()

@@ -113,7 +113,7 @@ func (open Cloud) probe(ctx context.Context, url, file string, set []string) (p 
 			return p, fmt.Errorf("open the bucket: %w", err)
 		}
 	}
-	b, where, err := open.bucketAt(ctx, c.Storage, nil, "", true)
+	b, where, err := open.bucketAt(ctx, c.Storage, nil, "", "", true)
 	if err != nil {
 		return p, fmt.Errorf("open the bucket: %w", err)
 	}

@@ -101,7 +101,7 @@ func (n *Node) certificate() (load func() (tls.Certificate, error), err error) {
 			return cert, nil
 		}, nil
 	}
-	dir := filepath.Join(n.dir.Root(), certsDir)
+	dir := filepath.Join(n.root, certsDir)
 	host, _, err := net.SplitHostPort(n.kafkaAddr)
 	if err != nil {
 		return nil, err

@@ -21,9 +21,9 @@ import (
 const listenerName = "kafka"
 
 // bindKafka takes the ports of clients; udp is nil where QUIC is off.
-func (n *Node) bindKafka() (tcp *net.TCPListener, udp *net.UDPConn, err error) {
+func (n *Node) bindKafka() (tcp net.Listener, udp *net.UDPConn, err error) {
 	network := n.config.Network
-	tcp, udp, err = listenKafka(network.Bind, network.KafkaPort, network.QUIC.Enabled, n.config.Security.AllowInsecure)
+	tcp, udp, err = n.machine.listenKafka(network.Bind, network.KafkaPort, network.QUIC.Enabled, n.config.Security.AllowInsecure)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -88,7 +88,7 @@ func (n *Node) reachableHost(bound string) (string, error) {
 }
 
 // serveKafka starts to accept clients.
-func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
+func (n *Node) serveKafka(tcp net.Listener, udp *net.UDPConn) error {
 	network := n.config.Network
 	counts := newKafkaMetrics(n.broker.Versions())
 	n.kafka = kafka.New(kafka.Options{
@@ -125,7 +125,7 @@ func (n *Node) serveKafka(tcp *net.TCPListener, udp *net.UDPConn) error {
 		n.opened("QUIC", func(context.Context) error { return l.Close() })
 	}
 	n.opened("Kafka", n.drain)
-	var listener net.Listener = tcp
+	listener := tcp
 	if network.TLS == "on" {
 		listener = tls.NewListener(tcp, secure)
 	}

@@ -38,12 +38,12 @@ func (e *PortTakenError) Error() string {
 // listenKafka binds the one port number of the Kafka listeners on TCP and, when
 // wanted, on UDP. Port 0 takes a number that is free on both. insecure lets it be
 // another address than loopback.
-func listenKafka(host string, port int, udp, insecure bool) (*net.TCPListener, *net.UDPConn, error) {
+func (m *Machine) listenKafka(host string, port int, udp, insecure bool) (net.Listener, *net.UDPConn, error) {
 	// A number the kernel gives for TCP may be taken on UDP: ask again.
 	const attempts = 16
 	var last error
 	for range attempts {
-		tcp, err := listenTCP(host, port, "network.kafka_port", insecure)
+		tcp, err := m.listenTCP(host, port, "network.kafka_port", insecure)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -66,16 +66,16 @@ func listenKafka(host string, port int, udp, insecure bool) (*net.TCPListener, *
 	return nil, nil, last
 }
 
-func listenTCP(host string, port int, key string, insecure bool) (*net.TCPListener, error) {
+func (m *Machine) listenTCP(host string, port int, key string, insecure bool) (net.Listener, error) {
 	addr := net.JoinHostPort(host, strconv.Itoa(port))
-	listener, err := net.Listen("tcp", addr)
+	listener, err := m.listen(addr)
 	if err != nil {
 		return nil, taken(err, "tcp", addr, port, key)
 	}
 	if err := transport.GuardBound(host, listener.Addr(), insecure); err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	return listener.(*net.TCPListener), nil
+	return listener, nil
 }
 
 // taken turns "address already in use" into a *PortTakenError.

@@ -20,11 +20,11 @@ func TestListenersOfOtherAddressesAreClosedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, udp := range []bool{false, true} {
-		if _, _, err := listenKafka("0.0.0.0", port, udp, false); err == nil || !strings.Contains(err.Error(), "network.bind") {
+		if _, _, err := new(Machine).listenKafka("0.0.0.0", port, udp, false); err == nil || !strings.Contains(err.Error(), "network.bind") {
 			t.Errorf("Kafka, udp %v: %v", udp, err)
 		}
 	}
-	if _, err := listenTCP("0.0.0.0", port, "network.http_port", false); err == nil || !strings.Contains(err.Error(), "network.bind") {
+	if _, err := new(Machine).listenTCP("0.0.0.0", port, "network.http_port", false); err == nil || !strings.Contains(err.Error(), "network.bind") {
 		t.Errorf("HTTP: %v", err)
 	}
 	l, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))

@@ -116,7 +116,7 @@ func (n *Node) openController(ctx context.Context) error {
 		Bucket:                n.bucketOptions(),
 		BrokerSession:         time.Duration(n.config.Liveness().HeartbeatTimeout),
 		BrokerHeartbeat:       time.Duration(n.config.Liveness().HeartbeatInterval),
-		Mono:                  bootTime(),
+		Mono:                  n.machine.mono(),
 		Log:                   n.log.With("room", "controller"),
 		OnDead:                n.fail,
 	}
@@ -195,7 +195,7 @@ func (n *Node) clusterID() string {
 // controller of this process.
 func (n *Node) openDoor(ctx context.Context) error {
 	o := door.Options{
-		Broker: metadata.NoBroker, Addresses: n.peers.book.controllers, Cluster: n.clusterID, Mutual: n.peers.secure,
+		Broker: metadata.NoBroker, Addresses: n.peers.book.controllers, Cluster: n.clusterID, Mutual: n.peers.secure, Dial: n.machine.dial(),
 		HeartbeatPatience: time.Duration(n.config.Liveness().HeartbeatTimeout), Log: n.log.With("room", "door"), OnDead: n.fail,
 	}
 	if n.has("broker") {

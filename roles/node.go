@@ -42,6 +42,8 @@ type NodeOptions struct {
 	Cloud Cloud
 	// Ephemeral says that the data directory goes with the process.
 	Ephemeral bool
+	// Machine is what the node runs on; zero: this one.
+	Machine Machine
 }
 
 // Node is a running process: a data directory and the roles over it.
@@ -53,8 +55,10 @@ type Node struct {
 
 	ephemeral bool
 	cloud     Cloud
+	machine   Machine
 
-	dir        *disk.OS
+	dir        disk.FS
+	root       string // absolute path of dir
 	id         *kept
 	bucket     *store
 	controller *controller.Controller // nil where it runs in other processes only
@@ -85,7 +89,7 @@ type closer struct {
 
 // Start opens a node and returns once it can be used; ctx bounds the opening.
 func Start(ctx context.Context, o NodeOptions) (*Node, error) {
-	n := &Node{config: o.Config, log: o.Log, failed: o.Failed, ephemeral: o.Ephemeral, cloud: o.Cloud, metrics: prometheus.NewRegistry()}
+	n := &Node{config: o.Config, log: o.Log, failed: o.Failed, ephemeral: o.Ephemeral, cloud: o.Cloud, machine: o.Machine, metrics: prometheus.NewRegistry()}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
@@ -141,16 +145,16 @@ func (n *Node) openDirectory() error {
 	if err := options.IO.UnmarshalText([]byte(n.config.WAL.IO)); err != nil {
 		return fmt.Errorf("wal.io: %w", err)
 	}
-	dir, err := disk.OpenOSWith(n.config.Broker.DataDir, options)
+	dir, root, err := n.machine.open(n.config.Broker.DataDir, options)
 	if err != nil {
 		return fmt.Errorf("open the data directory: %w", err)
 	}
-	n.dir = dir
+	n.dir, n.root = dir, root
 	lock, err := dir.Lock("lock")
 	if err != nil {
 		var held *disk.LockedError
 		if errors.As(err, &held) {
-			return fmt.Errorf("the data directory %s is in use: %w; stop that process, or name another --data-dir", dir.Root(), err)
+			return fmt.Errorf("the data directory %s is in use: %w; stop that process, or name another --data-dir", root, err)
 		}
 		return fmt.Errorf("lock the data directory: %w", err)
 	}
@@ -219,7 +223,7 @@ func (n *Node) HTTP() string { return n.httpAddr }
 func (n *Node) CAFile() string { return n.caFile }
 
 // DataDir is the absolute path of the data directory.
-func (n *Node) DataDir() string { return n.dir.Root() }
+func (n *Node) DataDir() string { return n.root }
 
 // ackBeforeSync is how long before the disk an ack may come; 0: it comes after it.
 func (n *Node) ackBeforeSync() time.Duration {

@@ -35,7 +35,7 @@ type peers struct {
 // it waits.
 type peerServer struct {
 	*grpc.Server
-	listener *net.TCPListener
+	listener net.Listener
 }
 
 // openPeers binds the ports for others, and begins to serve other controllers: those
@@ -88,7 +88,7 @@ func (n *Node) openControllerPorts() error {
 		return err
 	}
 	p.raft = rpc.NewRaft(rpc.RaftOptions{
-		Cluster: n.clusterID, Address: p.book.raft, Mutual: p.secure, Log: n.log.With("room", "raft"),
+		Cluster: n.clusterID, Address: p.book.raft, Mutual: p.secure, Dial: n.machine.dial(), Log: n.log.With("room", "raft"),
 	})
 	n.opened("network of the controllers", func(context.Context) error { return p.raft.Close() })
 	p.raft.Register(raft)
@@ -98,7 +98,7 @@ func (n *Node) openControllerPorts() error {
 
 // listenPeers binds a port of gRPC. What listens is closed with the node, served or not.
 func (n *Node) listenPeers(what string, port int, key string, largest int) (*peerServer, error) {
-	listener, err := listenTCP(n.config.Network.Bind, port, key, n.config.Security.AllowInsecure)
+	listener, err := n.machine.listenTCP(n.config.Network.Bind, port, key, n.config.Security.AllowInsecure)
 	if err != nil {
 		return nil, err
 	}

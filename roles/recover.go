@@ -178,7 +178,7 @@ func (f *recoverFlags) open(ctx context.Context) (bucket.Bucket, string, error) 
 			return nil, "", fmt.Errorf("open the bucket: %w", err)
 		}
 	}
-	b, _, err := f.cloud.bucketAt(ctx, c.Storage, nil, "", false)
+	b, _, err := f.cloud.bucketAt(ctx, c.Storage, nil, "", "", false)
 	if err != nil {
 		return nil, "", fmt.Errorf("open the bucket: %w", err)
 	}

@@ -31,11 +31,11 @@ func (n *Node) openReplication() (o otherBrokers, err error) {
 	if err := n.id.change(func(id *identity) { id.LastRun, id.AckedBeforeSync = runBegun, before }); err != nil {
 		return o, err
 	}
-	n.peers.asked = rpc.NewPeers(rpc.PeersOptions{Cluster: n.clusterID, Mutual: n.peers.secure, Log: n.log.With("room", "peers")})
+	n.peers.asked = rpc.NewPeers(rpc.PeersOptions{Cluster: n.clusterID, Mutual: n.peers.secure, Dial: n.machine.dial(), Log: n.log.With("room", "peers")})
 	n.opened("ways to other brokers", func(context.Context) error { return n.peers.asked.Close() })
 	r := n.config.Replication
 	return otherBrokers{n.peers.asked, &broker.Replication{
-		Mutual: n.peers.secure, LagTime: time.Duration(r.LagTime), Lease: time.Duration(n.config.Liveness().HeartbeatTimeout),
+		Mutual: n.peers.secure, Dial: n.machine.dial(), LagTime: time.Duration(r.LagTime), Lease: time.Duration(n.config.Liveness().HeartbeatTimeout),
 	}}, nil
 }
 

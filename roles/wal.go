@@ -3,8 +3,8 @@ package roles
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"io/fs"
+	"path"
 
 	"rustmq.dev/rustmq/configs"
 )
@@ -22,7 +22,7 @@ func (n *Node) walBudget() (capacity, reserve int64, err error) {
 	c := n.config.WAL
 	capacity, reserve = cutWAL(c, held, free)
 	if err := fitsWAL(c, held, free, capacity); err != nil {
-		return 0, 0, fmt.Errorf("make the log in %s: %w", n.dir.Root(), err)
+		return 0, 0, fmt.Errorf("make the log in %s: %w", n.root, err)
 	}
 	if capacity != int64(c.Capacity) {
 		n.log.Warn("wal.capacity is more than half of the free disk; it is cut", "wanted_bytes", int64(c.Capacity), "bytes", capacity)
@@ -58,13 +58,13 @@ func fitsWAL(c configs.WAL, held, free, capacity int64) error {
 
 func (n *Node) heldByWAL() (int64, error) {
 	var held int64
-	entries, err := os.ReadDir(filepath.Join(n.dir.Root(), walDir))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	names, err := n.dir.List(walDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, fmt.Errorf("look into the log: %w", err)
 	}
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil {
-			held += info.Size()
+	for _, name := range names {
+		if info, err := n.dir.Stat(path.Join(walDir, name)); err == nil {
+			held += info.Size
 		}
 	}
 	return held, nil

@@ -10,7 +10,7 @@ fi
 for module in . sdk/go bench; do
 	(cd "$module" && go vet ./... && "$root/build/tools/staticcheck" ./...) || failed=1
 done
-for tags in chaos mutants suites; do
+for tags in chaos mutants seeds suites; do
 	go vet -tags "$tags" ./... || failed=1
 done
 build/tools/houselint . || failed=1

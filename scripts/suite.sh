@@ -9,6 +9,8 @@
 #   fuzz     every fuzz target for a while
 #   docs     the commands of README, CONTRIBUTING and docs/ as written; generated files are fresh
 #   hour     hours of chaos in simulated time, SOAK minutes for each of SEEDS
+#   seeds    clusters of whole nodes in simulated time, new seeds for two minutes, or SOAK;
+#            SEED=number repeats one, TIMES=n so many times
 # A suite that lacks a tool or root says so and passes, but fails in CI.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -109,6 +111,9 @@ fuzz() {
 hour() {
 	SOAK=${SOAK:-60} SEEDS=${SEEDS:-20} go test -count=1 -timeout 100m -v -run Hour ./test/hour
 }
+seeds() {
+	go test -count=1 -tags seeds -timeout 200m -v ./test/seeds
+}
 docs() {
 	make -s generate
 	git diff --exit-code --stat -- '*.pb.go' docs configs || { echo "generated files are stale: run make generate"; exit 1; }
@@ -116,7 +121,7 @@ docs() {
 	test/docs/blocks.sh
 }
 case $name in
-compat | kgo | chaos | buckets | mutants | fuzz | docs | hour) "$name" ;;
+compat | kgo | chaos | buckets | mutants | fuzz | docs | hour | seeds) "$name" ;;
 *) echo "suite.sh: no suite $name" >&2; exit 2 ;;
 esac
 echo "suite $name: $((SECONDS - start)) s"

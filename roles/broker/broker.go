@@ -102,7 +102,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		connections:  newConnections(),
 		sessions:     newSessionBudget(),
 		fetchMemory:  newFetchMemory(opt.FetchMemory),
-		producerIDs:  new(producerIDs),
+		producerIDs:  newProducerIDs(),
 		throttle:     newThrottle(opt.Store, opt.Now),
 		damages:      damages{now: opt.Now},
 		full:         fullLog{now: opt.Now},
@@ -241,7 +241,7 @@ func (b *Broker) Close() error {
 		err = errors.Join(err, b.cold.Close())
 		b.pacer.Close()
 	}
-	b.requests.Wait()
+	b.endRequests()
 	b.done.Wait()
 	b.leave()
 	err = errors.Join(err, b.closeReplication())

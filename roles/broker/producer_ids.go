@@ -2,24 +2,33 @@ package broker
 
 import (
 	"context"
-	"sync"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
 // producerIDs hands out ids from a block that the controller gave this broker.
 type producerIDs struct {
-	mu   sync.Mutex // guards both, and is held while a block is asked for: who needs an id needs that block
+	// turn is held by whoever looks for an id, also while a block is asked for: who needs
+	// an id needs that block.
+	turn chan struct{}
 	next int64
 	left int32
 }
 
-func (i *producerIDs) take(allocate func() (first int64, count int32, err error)) (int64, error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func newProducerIDs() *producerIDs { return &producerIDs{turn: make(chan struct{}, 1)} }
+
+// take returns an id, or why there is none before ctx ends.
+func (i *producerIDs) take(ctx context.Context, allocate func() (first int64, count int32, err error)) (int64, error) {
+	select {
+	case i.turn <- struct{}{}:
+		defer func() { <-i.turn }()
+	case <-ctx.Done():
+		return 0, metadata.Errorf(metadata.RequestTimedOut, "a producer id: others wait for the controller to give a block of them: %v", context.Cause(ctx))
+	}
 	if i.left == 0 {
 		first, count, err := allocate()
 		if err != nil {
@@ -62,7 +71,7 @@ func (b *Broker) newProducerID(done func(id int64, err error)) {
 }
 
 func (b *Broker) takeProducerID(ctx context.Context) (int64, error) {
-	id, err := b.producerIDs.take(func() (int64, int32, error) {
+	id, err := b.producerIDs.take(ctx, func() (int64, int32, error) {
 		return b.opt.Controller.AllocateProducerIDs(ctx, b.opt.NodeID, b.registration.epoch.Load())
 	})
 	if err != nil {

@@ -43,8 +43,32 @@ func (b *Broker) register(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("register broker %d: %w", b.opt.NodeID, err)
 	}
-	tells := b.store.CutTail() && b.opt.Controller.Image().FeatureLevel() >= metadata.RecoveryFeatureLevel
-	epoch, err := b.opt.Controller.RegisterBroker(ctx, controller.Registration{
+	epoch, told, err := b.registerWith(ctx, nonce)
+	if nonce == ([16]byte{}) && metadata.CodeOf(err) == metadata.InvalidRegistration {
+		// In a new cluster the controller may have claimed the bucket just after it was
+		// looked at.
+		if nonce, e := b.bucketNonce(ctx); e == nil && nonce != ([16]byte{}) {
+			epoch, told, err = b.registerWith(ctx, nonce)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("register broker %d with the controller: %w", b.opt.NodeID, err)
+	}
+	b.registration.epoch.Store(epoch)
+	if told {
+		b.log.Warn("the end of the log was not whole and is gone: where others may have more, they lead first")
+		if err := b.store.ForgetCut(); err != nil {
+			return fmt.Errorf("forget that the log's tail was cut, which the controller knows: %w", err)
+		}
+	}
+	return nil
+}
+
+// registerWith asks for a registration once, by what the bucket is known by. It reports
+// too whether the controller was told that the log's tail was cut.
+func (b *Broker) registerWith(ctx context.Context, nonce [16]byte) (epoch int64, told bool, err error) {
+	told = b.store.CutTail() && b.opt.Controller.Image().FeatureLevel() >= metadata.RecoveryFeatureLevel
+	epoch, err = b.opt.Controller.RegisterBroker(ctx, controller.Registration{
 		BucketNonce: nonce,
 		BrokerID:    b.opt.NodeID,
 		ClusterID:   b.opt.ClusterID,
@@ -56,19 +80,9 @@ func (b *Broker) register(ctx context.Context) error {
 		MaxFeatureLevel: metadata.LatestFeatureLevel,
 		UncleanEnd:      b.opt.UncleanEnd,
 		AcksBeforeSync:  b.opt.AckedBeforeSync,
-		CutTail:         tells,
+		CutTail:         told,
 	})
-	if err != nil {
-		return fmt.Errorf("register broker %d with the controller: %w", b.opt.NodeID, err)
-	}
-	b.registration.epoch.Store(epoch)
-	if tells {
-		b.log.Warn("the end of the log was not whole and is gone: where others may have more, they lead first")
-		if err := b.store.ForgetCut(); err != nil {
-			return fmt.Errorf("forget that the log's tail was cut, which the controller knows: %w", err)
-		}
-	}
-	return nil
+	return epoch, told, err
 }
 
 // enter puts the broker into service: it waits for the image of its own

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -90,10 +91,37 @@ func (b *Broker) expireAppends(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		for _, id := range b.store.Partitions() {
-			if l, ok := b.store.Log(id); ok {
-				l.Expire(b.opt.Now())
-			}
+		b.expire(b.opt.Now())
+	}
+}
+
+func (b *Broker) expire(now time.Time) {
+	for _, id := range b.store.Partitions() {
+		if l, ok := b.store.Log(id); ok {
+			l.Expire(now)
+		}
+	}
+}
+
+// endRequests waits for all requests at the end of the broker. Appends that wait for
+// followers are answered as if their time was over: a broker that has stopped is told
+// nothing any more.
+func (b *Broker) endRequests() {
+	ended := make(chan struct{})
+	go func() { // ends with the requests, as this does
+		b.requests.Wait()
+		close(ended)
+	}()
+	ticker := time.NewTicker(expireLook)
+	defer ticker.Stop()
+	for {
+		if b.replication != nil {
+			b.expire(b.opt.Now().Add(math.MaxInt64))
+		}
+		select {
+		case <-ended:
+			return
+		case <-ticker.C:
 		}
 	}
 }

@@ -535,6 +535,28 @@ func TestAWaitingProducerIsSentToTheNextLeader(t *testing.T) {
 	})
 }
 
+// A broker that stops answers what waits for its followers, instead of waiting for them too.
+func TestAStopDoesNotWaitForFollowers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 3)
+		c.createTopic("events")
+		m := c.leader("events")
+		writer := m.connect()
+		c.isolate(m.options.NodeID)
+		q := produceVersion(9, produceTo("events", 0, -1, batchOf(t, "late")))
+		q.TimeoutMillis = 60_000
+		writer.send(q)
+		synctest.Wait()
+		began := time.Now()
+		m.server.Stop()
+		m.node.server.Close()
+		m.Close()
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("it took %v to stop", took)
+		}
+	})
+}
+
 func produceVersion(version int16, q *kmsg.ProduceRequest) *kmsg.ProduceRequest {
 	q.Version = version
 	return q
