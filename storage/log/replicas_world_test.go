@@ -96,11 +96,15 @@ func (s *simulation) open(leader, follower *simNode, l, f History) {
 	at := s.agree(l, f)
 	s.note("node %d to %d: %+v and %+v agree to %d", leader.id, follower.id, l, f, at)
 	switch {
-	case at < l.LocalStart:
+	case at < l.LocalStart || f.HighWatermark > f.End: // its producers are not of this leader
 		s.met("began anew")
 		state, at, err := leader.log.ReplicaState()
 		if err == nil {
 			err = follower.log.Restart(at, state, l.Epoch)
+		}
+		if errors.As(err, new(*OffsetOutOfRangeError)) && !slices.Contains(s.image.inSync, follower.id) {
+			follower.seen = at // what it gives up, the leader has or nobody
+			err = follower.log.RestartDiscarding(at, state, l.Epoch)
 		}
 		if err != nil {
 			s.fatalf("node %d begins anew: %v; %+v", follower.id, err, f)
