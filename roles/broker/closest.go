@@ -75,16 +75,19 @@ func (part *fetchPart) referred(f *fetchRequest, l *log.Log, r *role) (int32, er
 	return there[int(part.want.Index)%len(there)], nil
 }
 
-// sentBack returns the leader where a follower that is out of touch with it has nothing
-// more for a reader: who waited here would wait for what will not come.
+// sentBack returns the leader where a follower does not know yet that the leader has what
+// is here, and where one that is out of touch with it has nothing more for a reader: who
+// waited here would wait for what will not come.
 func (part *fetchPart) sentBack(f *fetchRequest, l *log.Log, r *role) (int32, error) {
 	now := l.Offsets()
 	end := now.HighWatermark
 	if f.q.ReadCommitted {
 		end = now.LastStable
 	}
-	inTouch := time.Since(f.b.replication.follower.Fed(l.ID())) < inTouch
-	if !guard.Check("broker.follower-in-touch", inTouch || part.want.Offset < end) {
+	follower := f.b.replication.follower
+	agrees := guard.Check("broker.follower-agrees", follower.Agrees(l.ID(), r.epoch))
+	inTouch := time.Since(follower.Fed(l.ID())) < inTouch
+	if !agrees || !guard.Check("broker.follower-in-touch", inTouch || part.want.Offset < end) {
 		if r.leader == metadata.NoLeader {
 			return noReplica, errNotLeader
 		}

@@ -109,3 +109,24 @@ func TestBrokersThatFillEachOtherStayInSync(t *testing.T) {
 		}
 	})
 }
+
+// What was noted of followers slows nobody down once they are not waited for: leadership
+// has moved, or there are no other replicas any more.
+func TestOnlyWhoWaitsForFollowersIsSlowedByThem(t *testing.T) {
+	p := new(partition)
+	p.fullest.Store(1000)
+	q := produceRequest{parts: []producePart{{}, {partition: p}}}
+	for _, c := range []struct {
+		is   role
+		want int32
+	}{
+		{role{log: new(log.Log), replicated: true}, delayFor(1)},
+		{role{log: new(log.Log)}, 0},
+		{role{replica: new(log.Log), replicated: true}, 0},
+	} {
+		p.role.Store(&c.is)
+		if got := q.slowedBy(); got != c.want || p.heldUp(&c.is) != (c.want > 0) {
+			t.Errorf("%+v: %d ms, refused %v; want %d ms", c.is, got, p.heldUp(&c.is), c.want)
+		}
+	}
+}

@@ -73,12 +73,12 @@ func (b *Broker) openReplication() {
 const expireLook = 500 * time.Millisecond
 
 // appendDeadline is until when an append may wait for followers; none where there are
-// none.
+// none. Who allows no time waits no longer than until the next look.
 func (b *Broker) appendDeadline(now time.Time, timeoutMillis int32) time.Time {
-	if b.replication == nil || timeoutMillis <= 0 {
+	if b.replication == nil {
 		return time.Time{}
 	}
-	return now.Add(time.Duration(timeoutMillis) * time.Millisecond)
+	return now.Add(time.Duration(max(timeoutMillis, 0)) * time.Millisecond)
 }
 
 // expireAppends answers those whose time is over, until ctx ends.

@@ -541,11 +541,12 @@ func TestAStopDoesNotWaitForFollowers(t *testing.T) {
 		c := startReplicas(t, 3)
 		c.createTopic("events")
 		m := c.leader("events")
-		writer := m.connect()
 		c.isolate(m.options.NodeID)
-		q := produceVersion(9, produceTo("events", 0, -1, batchOf(t, "late")))
-		q.TimeoutMillis = 60_000
-		writer.send(q)
+		for _, timeout := range []int32{60_000, 0} {
+			q := produceVersion(9, produceTo("events", 0, -1, batchOf(t, "late")))
+			q.TimeoutMillis = timeout
+			m.connect().send(q)
+		}
 		synctest.Wait()
 		began := time.Now()
 		m.server.Stop()

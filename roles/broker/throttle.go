@@ -42,7 +42,16 @@ var errFollowerFull = fmt.Errorf("the log of a replica in sync is full: %w", log
 // the fullest of its followers in sync (RULES 1.5). Those who go on have it stall, and
 // fall out of sync.
 func (p *partition) heldUp(r *role) bool {
-	return r.replicated && !guard.Check("broker.fullest-follower", p.fullest.Load() < followerFullFrom)
+	return !guard.Check("broker.fullest-follower", p.fullestFollower(r) < followerFullFrom)
+}
+
+// fullestFollower is how full the fullest WAL is among the followers in sync, see
+// replication.Partition; 0 where none are waited for.
+func (p *partition) fullestFollower(r *role) uint32 {
+	if r.log == nil || !r.replicated {
+		return 0 // what was noted last is of another role
+	}
+	return p.fullest.Load()
 }
 
 // slowedBy is the throttle time for the fullest follower in sync of the partitions that
@@ -51,7 +60,7 @@ func (p *produceRequest) slowedBy() int32 {
 	fullest := uint32(0)
 	for i := range p.parts {
 		if of := p.parts[i].partition; of != nil {
-			fullest = max(fullest, of.fullest.Load())
+			fullest = max(fullest, of.fullestFollower(of.role.Load()))
 		}
 	}
 	return delayFor(float64(fullest) / 1000)

@@ -46,6 +46,42 @@ func TestAReplicaAheadOfAnUncleanLeaderBeginsAnew(t *testing.T) {
 	})
 }
 
+// A replica that may be ahead of its leader serves no reader of its rack before that has
+// said what stays: what is to go would be read under the epoch that it goes by (KIP-320).
+func TestWhoMayBeAheadServesNoReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 3, inRacks, tiered)
+		c.createTopic("events")
+		leads := c.partition("events").Leader
+		behind, ahead := leads%3+1, (leads+1)%3+1
+		c.produce(c.leader("events"), "events", -1, numbered("a", 10)...)
+		c.isolate(behind)
+		c.produce(c.leader("events"), "events", -1, numbered("lost", 10)...)
+		c.eventually("the others have committed it", func() bool { return c.log(ahead, "events").HighWatermark() == 20 })
+		c.isolate(ahead)
+		c.isolate(leads)
+		c.rejoin(behind)
+		tp, _ := c.controller.Image().Topic("events")
+		elect := controller.LeaderElection{Partition: storage.PartitionID{Topic: tp.ID}, Leader: behind, Unclean: true}
+		c.eventually("it is elected", func() bool {
+			return c.controller.ElectLeaders(t.Context(), []controller.LeaderElection{elect})[0] == nil
+		})
+		c.eventually("it leads", func() bool { return c.nodes[behind].serves("events") })
+		c.nodes[ahead].hears.reach(true) // and its leader does not reach it
+		follows := func() bool {
+			return c.nodes[ahead].table.byName([]byte("events")).partition(0).role.Load().leader == behind
+		}
+		c.eventually("it follows", follows)
+		c.wantReferred(c.fetchAt(ahead, fetchOf("events", 10, rackOf(ahead), 0)), behind)
+		c.rejoin(ahead)
+		c.rejoin(leads)
+		c.eventually("it has what its leader has", func() bool {
+			p := c.fetchAt(ahead, fetchOf("events", 10, rackOf(ahead), 0))
+			return p.ErrorCode == 0 && p.PreferredReadReplica == -1 && c.log(ahead, "events").HighWatermark() == 10
+		})
+	})
+}
+
 // rejoin ends what isolate began.
 func (c *replicated) rejoin(id int32) {
 	for other := range c.nodes {

@@ -34,8 +34,8 @@
 // With Config.EarlyAcks all of that is without the disk: what a replica has in memory counts
 // as had, but for markers and what lies behind one that is not on disk. A power cut may then
 // take back what was read, and a new leader epoch says so; the bucket gets only what is on
-// disk. It is the one case where the high watermark of a follower goes back, when it begins
-// anew.
+// disk. The high watermark of a follower goes back there when it begins anew as a leader
+// has it that lost some; without EarlyAcks only by [Log.RestartDiscarding].
 //
 // Transactions. The first batch of one is appended only with the coordinator's
 // word that it knows of the transaction, asked for in time

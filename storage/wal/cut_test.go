@@ -42,24 +42,40 @@ func TestACutTailIsNotedUntilItIsTold(t *testing.T) {
 		reopen(mem, false, 2)
 		reopen(killed.Clone(), false, 2)
 
-		for _, name := range segmentFiles(t, killed) {
-			f, err := killed.Open("wal/" + name)
-			if err != nil {
+		for _, header := range []bool{false, true} {
+			torn := killed.Clone()
+			spoilLast(t, torn, header)
+			reopen(torn, true, 1)
+			w := reopen(torn, true, 1)
+			if err := errors.Join(w.ForgetCut(), w.ForgetCut()); err != nil {
 				t.Fatal(err)
 			}
-			all, err := disk.ReadFile(killed, "wal/"+name)
-			if at := bytes.Index(all, []byte("synced")); err == nil && at >= 0 {
-				err = f.WriteSync([][]byte{[]byte("S")}, int64(at))
-			}
-			if err = errors.Join(err, f.Close()); err != nil {
-				t.Fatal(err)
-			}
+			reopen(torn, false, 1)
 		}
-		reopen(killed, true, 1)
-		w = reopen(killed, true, 1)
-		if err := errors.Join(w.ForgetCut(), w.ForgetCut()); err != nil {
+	})
+}
+
+// spoilLast changes a byte of the last group, in a payload or in its header.
+func spoilLast(t *testing.T, fs disk.FS, header bool) {
+	t.Helper()
+	for _, name := range segmentFiles(t, fs) {
+		all, err := disk.ReadFile(fs, "wal/"+name)
+		if err != nil {
 			t.Fatal(err)
 		}
-		reopen(killed, false, 1)
-	})
+		at := bytes.Index(all, []byte("synced"))
+		if at < 0 {
+			continue
+		}
+		if header {
+			at = at&^4095 + 20 // groups begin with a block; of which frame it begins with
+		}
+		f, err := fs.Open("wal/" + name)
+		if err == nil {
+			err = errors.Join(f.WriteSync([][]byte{{all[at] ^ 1}}, int64(at)), f.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }

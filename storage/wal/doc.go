@@ -38,8 +38,8 @@
 // is missing: groups name the frame the log begins with, and segments that end
 // before it were recycled; synced groups behind a header of zeros are a segment
 // whose header was damaged; and a clean end notes its last frame. What stays
-// unseen is the loss of a whole newest segment after an unclean end, and damage
-// to the last commit before one.
+// unseen is the loss of a whole newest segment after an unclean end, and of the
+// last commit before one if nothing is left of it.
 //
 // Concurrency. All methods are safe for concurrent use; the order of Append
 // calls is the order of the log. The mutex guards reservation only; no I/O and
@@ -94,4 +94,7 @@
 //	0      8    magic        "RMQRET\x00\x01"
 //	8      8n   log numbers  of segments whose files may have failed a write
 //	8+8n   4    crc32c       of all before; damaged: every segment is one
+//
+//	file "cut", written by a start that gave up a torn tail, until ForgetCut
+//	0      8    magic        "RMQCUT\x00\x01"
 package wal

@@ -528,12 +528,26 @@ func (w *WAL) replay(ctx context.Context, scans []*scan, mark uint64, buf []byte
 			return tail, err
 		}
 		end = placeOf{s.seg, last}
+		if i == len(scans)-1 && !guard.Check("wal.cut-group-header", !remains(s.seg, buf, last)) {
+			w.torn = true
+		}
 		s.seg.tail = max(0, int64(w.o.SegmentSize-last-w.o.MaxPayload-2*blockSize))
 	}
 	if !guard.Check("wal.mark", next > mark) {
 		return nil, end.corruption("the log ends before frame %d, and frame %d was synced", next, mark)
 	}
 	return tail, nil
+}
+
+// remains reports whether a group was begun behind the whole ones of a segment, of which
+// not even the header is whole: it has the segment's stamp, as nothing else there has.
+func remains(seg *segment, buf []byte, behind int) bool {
+	for at := alignBlock(behind); at+groupHeaderSize <= len(buf); at += blockSize {
+		if groupStamp(buf[at:]) == seg.stamp {
+			return true
+		}
+	}
+	return false
 }
 
 // placeOf is where in a segment a frame lies, or should.

@@ -42,8 +42,9 @@ type Follower struct {
 	o     FollowerOptions
 	bytes atomic.Int64 // of batches that were taken
 
-	mu      sync.Mutex // guards current
+	mu      sync.Mutex // guards the rest
 	current map[storage.PartitionID]*session
+	agreed  map[storage.PartitionID]storage.Epoch // see Agrees
 }
 
 // session is one partition as a stream feeds it. It implements [log.Replicated].
@@ -68,7 +69,7 @@ func NewFollower(o FollowerOptions) *Follower {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Follower{o: o, current: map[storage.PartitionID]*session{}}
+	return &Follower{o: o, current: map[storage.PartitionID]*session{}, agreed: map[storage.PartitionID]storage.Epoch{}}
 }
 
 // Bytes is how many bytes of batches were taken.
@@ -84,10 +85,29 @@ func (f *Follower) Fed(id storage.PartitionID) (last time.Time) {
 	return last
 }
 
+// Agrees reports whether the leader of an epoch has brought the log of a partition to
+// where it goes on: what is committed here is committed there too. Before, a leader that
+// was elected without some of it may yet take it back.
+func (f *Follower) Agrees(id storage.PartitionID, epoch storage.Epoch) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	agreed, ok := f.agreed[id]
+	return ok && agreed == epoch
+}
+
+func (f *Follower) agree(id storage.PartitionID, epoch storage.Epoch) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.agreed[id] = epoch
+}
+
 // Changed ends what is fed to a partition under another epoch than the one it follows
 // now; NoEpoch: it follows none. The leader of old is told.
 func (f *Follower) Changed(id storage.PartitionID, epoch storage.Epoch) {
 	f.mu.Lock()
+	if epoch == storage.NoEpoch {
+		delete(f.agreed, id)
+	}
 	s := f.current[id]
 	if s == nil || s.epoch == epoch {
 		f.mu.Unlock()
@@ -271,6 +291,7 @@ func (s *session) obey(ctx context.Context, e *rpc.Push) error {
 		return fmt.Errorf("an entry of kind %d", e.Kind)
 	}
 	if !s.began.Swap(true) {
+		s.in.f.agree(s.partition, s.epoch)
 		// What an earlier session appended may have come to disk since the history.
 		s.confirm(s.log.Progress().Synced)
 	}
