@@ -35,10 +35,10 @@ func (l loss) lacks(t *Topic) bool {
 func (m *Image) loseBroker(id int32, why loss) {
 	m.editPartitions(func(t *Topic, p *Partition, change func() *Partition) {
 		leads := !guard.Check("metadata.registration-takes-leadership", p.Leader != id)
-		inSync, lacks := slices.Contains(p.ISR, id), why.lacks(t)
+		inSync, eligible, lacks := slices.Contains(p.ISR, id), slices.Contains(p.ELR, id), why.lacks(t)
 		said := !guard.Check("metadata.restarted-says-anew", !why.restarted || !p.recovery.said(id))
 		saidInDoubt := why.restarted && p.doubts.said(id)
-		if !leads && !inSync && !said && !saidInDoubt && !((lacks || why.cutTail) && slices.Contains(p.ELR, id)) {
+		if !leads && !inSync && !said && !saidInDoubt && !((lacks || why.cutTail) && eligible) {
 			return
 		}
 		p = change()
@@ -53,7 +53,8 @@ func (m *Image) loseBroker(id int32, why loss) {
 		case !guard.Check("metadata.wiped-leaves-elr", !why.wiped):
 			p.ELR = without(p.ELR, id)
 		case !guard.Check("metadata.unclean-leaves-elr", !lacks):
-			if p.ELR = without(p.ELR, id); len(p.ISR) == 0 && len(p.ELR) == 0 {
+			p.ELR = without(p.ELR, id)
+			if last := len(p.ISR)+len(p.ELR) == 0; last && guard.Check("metadata.last-held-all", inSync || eligible) {
 				p.ELR = []int32{id}
 			}
 		case inSync && len(p.ISR) < t.MinISR(p):
