@@ -89,6 +89,36 @@ func TestWhoDidNotCutLeadsBeforeThoseWhoDid(t *testing.T) {
 	}
 }
 
+// Where loss is asked for, the least is lost: who is eligible leads before who was out of
+// sync, and of those that have said what they have the longest.
+func TestUncleanElectionLosesTheLeast(t *testing.T) {
+	topic := testID(7)
+	unclean := &pb.ElectLeaders{Entries: []*pb.ElectLeaders_Entry{{TopicId: topic[:], Leader: NoLeader, Unclean: true}}}
+	leads := func(what string, l *testLog) {
+		t.Helper()
+		if p := l.partition(); p.Leader != 2 || !slices.Equal(p.ISR, []int32{2}) {
+			t.Errorf("%s: %+v", what, p)
+		}
+	}
+	l, _ := doubtful(t, 1)
+	l.accepted(unclean)
+	leads("an operator asks, and nobody was heard", l)
+
+	l, epochs := doubtful(t, 3)
+	if err := l.saysOf(2, epochs[2], l.partition().LeaderEpoch, 0, 10); err != nil {
+		t.Fatal(err)
+	}
+	l.accepted(unclean)
+	leads("an operator asks, and one was heard", l)
+
+	l, epochs = doubtful(t, 1)
+	l.accepted(&pb.AlterConfigs{ResourceType: int32(TopicResource), Name: "t", Version: l.configVersion(), Set: []*pb.ConfigEntry{{Key: uncleanElection, Value: "true"}}})
+	for _, fenced := range []bool{true, false} {
+		l.accepted(&pb.FenceBroker{BrokerId: 1, BrokerEpoch: epochs[1], Fenced: fenced})
+	}
+	leads("the topic asks", l)
+}
+
 // Who was out of sync is not eligible for having nobody beside it that is, whatever it has
 // said: the records of a topic that is acked before the sync are gone with who held them.
 func TestWhoWasOutOfSyncIsNotTheLastThatHeldAll(t *testing.T) {
@@ -99,7 +129,9 @@ func TestWhoWasOutOfSyncIsNotTheLastThatHeldAll(t *testing.T) {
 			BrokerId: id, Incarnation: fmt.Appendf(nil, "%016d", l.index), Directory: bytes.Repeat([]byte{directory}, 16), UncleanEnd: unclean, CutTail: cut,
 		}).(BrokerEpoch))
 	}
-	fall := func(id int32, epoch int64) { l.accepted(&pb.FenceBroker{BrokerId: id, BrokerEpoch: epoch, Fenced: true}) }
+	fall := func(id int32, epoch int64) {
+		l.accepted(&pb.FenceBroker{BrokerId: id, BrokerEpoch: epoch, Fenced: true})
+	}
 	one, two, three := start(1, 1, false, false), start(2, 2, false, false), start(3, 3, false, false)
 	l.serve(1, one)
 	l.serve(2, two)
