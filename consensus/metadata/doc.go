@@ -37,10 +37,11 @@
 // Of each partition the ISR and the ELR hold every record that was acknowledged, and
 // nobody else is known to: whom a partition is led by is derived from them, in the same
 // command that fences, registers, drains or lets in a broker, under a leader epoch of its
-// own. Who of them cut the tail of its log is doubted (doubts.go, feature level 10): it leads
-// only if it has the most of enough others. Others lead only where that is asked for. A leader changes its ISR at the partition
-// epoch that it knows, and names each follower by its registration. A reassignment keeps
-// old and new replicas until all that are to stay are in sync.
+// own. Who of them cut the tail of its log is doubted (doubts.go, feature level 10): it
+// leads only if it has the most of enough others. Others lead only where that is asked
+// for. A leader changes its ISR at the partition epoch that it knows, and names each
+// follower by its registration. A reassignment keeps old and new replicas until all that
+// are to stay are in sync.
 //
 // A cluster that is brought back from its bucket (feature level 10, [Recover]) is another
 // life of it: whatever the lost log may have given out is leapt over, and who leads a

@@ -50,16 +50,8 @@ func (m *Image) leadsInDoubt(t *Topic, p *Partition) int32 {
 	if p.doubts == nil {
 		return NoLeader
 	}
-	var heard, here []ReplicaEnd
-	for _, end := range p.doubts.ends {
-		if !slices.Contains(p.ELR, end.Broker) {
-			continue
-		}
-		heard = append(heard, end)
-		if m.alive(end.Broker) {
-			here = append(here, end)
-		}
-	}
+	heard := p.saidInDoubt()
+	here := slices.DeleteFunc(slices.Clone(heard), func(e ReplicaEnd) bool { return !m.alive(e.Broker) })
 	switch {
 	case !guard.Check("metadata.doubted-enough", len(here) >= t.MinISR(p)):
 		if len(heard) < len(p.ISR)+len(p.ELR) {
@@ -70,6 +62,14 @@ func (m *Image) leadsInDoubt(t *Topic, p *Partition) int32 {
 		return NoLeader
 	}
 	return m.longestOf(p, here)
+}
+
+// saidInDoubt returns what those that are eligible, and doubted, have said that they have.
+func (p *Partition) saidInDoubt() (said []ReplicaEnd) {
+	if p.doubts == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(p.doubts.ends), func(e ReplicaEnd) bool { return !slices.Contains(p.ELR, e.Broker) })
 }
 
 // reportDoubted notes what a doubted replica has of p, which has no leader, as of a leader

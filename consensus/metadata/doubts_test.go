@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"testing"
@@ -85,6 +86,85 @@ func TestWhoDidNotCutLeadsBeforeThoseWhoDid(t *testing.T) {
 	l.accepted(&pb.FenceBroker{BrokerId: 3, BrokerEpoch: epochs[3]})
 	if p := l.partition(); p.Leader != 3 {
 		t.Errorf("%+v", p)
+	}
+}
+
+// Where loss is asked for, the least is lost: who is eligible leads before who was out of
+// sync, and of those that have said what they have the longest.
+func TestUncleanElectionLosesTheLeast(t *testing.T) {
+	topic := testID(7)
+	unclean := &pb.ElectLeaders{Entries: []*pb.ElectLeaders_Entry{{TopicId: topic[:], Leader: NoLeader, Unclean: true}}}
+	leads := func(what string, l *testLog) {
+		t.Helper()
+		if p := l.partition(); p.Leader != 2 || !slices.Equal(p.ISR, []int32{2}) {
+			t.Errorf("%s: %+v", what, p)
+		}
+	}
+	l, _ := doubtful(t, 1)
+	l.accepted(unclean)
+	leads("an operator asks, and nobody was heard", l)
+
+	l, epochs := doubtful(t, 3)
+	if err := l.saysOf(2, epochs[2], l.partition().LeaderEpoch, 0, 10); err != nil {
+		t.Fatal(err)
+	}
+	l.accepted(unclean)
+	leads("an operator asks, and one was heard", l)
+
+	l, _ = doubtful(t, 1)
+	l.accepted(&pb.AlterConfigs{ResourceType: int32(TopicResource), Name: "t", Version: l.configVersion(), Set: []*pb.ConfigEntry{{Key: uncleanElection, Value: "true"}}})
+	leads("the topic asks", l)
+}
+
+// Who was out of sync is not eligible for having nobody beside it that is, whatever it has
+// said: the records of a topic that is acked before the sync are gone with who held them.
+func TestWhoWasOutOfSyncIsNotTheLastThatHeldAll(t *testing.T) {
+	l := &testLog{t: t, state: NewState()}
+	l.accepted(&pb.InitCluster{ClusterId: "c", FeatureLevel: LatestFeatureLevel})
+	start := func(id int32, directory byte, unclean, cut bool) int64 {
+		return int64(l.accepted(&pb.RegisterBroker{
+			BrokerId: id, Incarnation: fmt.Appendf(nil, "%016d", l.index), Directory: bytes.Repeat([]byte{directory}, 16), UncleanEnd: unclean, CutTail: cut,
+		}).(BrokerEpoch))
+	}
+	fall := func(id int32, epoch int64) {
+		l.accepted(&pb.FenceBroker{BrokerId: id, BrokerEpoch: epoch, Fenced: true})
+	}
+	one, two, three := start(1, 1, false, false), start(2, 2, false, false), start(3, 3, false, false)
+	l.serve(1, one)
+	l.serve(2, two)
+	l.serve(3, three)
+	topic := testID(7)
+	l.accepted(&pb.CreateTopic{
+		TopicId: topic[:], Name: "t", Assignments: []*pb.Assignment{{Replicas: []int32{1, 2, 3}}},
+		Configs: []*pb.ConfigEntry{{Key: durability, Value: memoryDurability}},
+	})
+	// Broker 2 cuts its tail while it is eligible, and is out of sync then.
+	fall(3, three)
+	fall(2, two)
+	two = start(2, 2, false, true)
+	l.serve(3, three)
+	p := l.partition()
+	if !p.doubts.has(2) {
+		t.Fatalf("%+v, doubts %+v", p, p.doubts)
+	}
+	l.accepted(NewAlterPartitions(1, one, []PartitionChange{{
+		Partition: storage.PartitionID{Topic: topic}, LeaderEpoch: p.LeaderEpoch, PartitionEpoch: p.PartitionEpoch, ISR: []ReplicaEpoch{{1, one}, {3, three}},
+	}}))
+	// The others lose their disks.
+	fall(3, three)
+	start(3, 8, false, false)
+	fall(1, one)
+	start(1, 9, false, false)
+	p = l.partition()
+	if p.Leader != NoLeader || len(p.ISR)+len(p.ELR) != 0 {
+		t.Fatalf("%+v", p)
+	}
+	_ = l.saysOf(2, two, p.LeaderEpoch, 0, 10) // whether that is taken or not
+	two = start(2, 2, true, false)
+	l.serve(2, two)
+	_ = l.saysOf(2, two, l.partition().LeaderEpoch, 0, 10)
+	if p := l.partition(); p.Leader != NoLeader || len(p.ELR) != 0 {
+		t.Errorf("%+v, doubts %+v", p, p.doubts)
 	}
 }
 

@@ -35,10 +35,10 @@ func (l loss) lacks(t *Topic) bool {
 func (m *Image) loseBroker(id int32, why loss) {
 	m.editPartitions(func(t *Topic, p *Partition, change func() *Partition) {
 		leads := !guard.Check("metadata.registration-takes-leadership", p.Leader != id)
-		inSync, lacks := slices.Contains(p.ISR, id), why.lacks(t)
+		inSync, eligible, lacks := slices.Contains(p.ISR, id), slices.Contains(p.ELR, id), why.lacks(t)
 		said := !guard.Check("metadata.restarted-says-anew", !why.restarted || !p.recovery.said(id))
 		saidInDoubt := why.restarted && p.doubts.said(id)
-		if !leads && !inSync && !said && !saidInDoubt && !((lacks || why.cutTail) && slices.Contains(p.ELR, id)) {
+		if !leads && !inSync && !said && !saidInDoubt && !((lacks || why.cutTail) && eligible) {
 			return
 		}
 		p = change()
@@ -53,7 +53,8 @@ func (m *Image) loseBroker(id int32, why loss) {
 		case !guard.Check("metadata.wiped-leaves-elr", !why.wiped):
 			p.ELR = without(p.ELR, id)
 		case !guard.Check("metadata.unclean-leaves-elr", !lacks):
-			if p.ELR = without(p.ELR, id); len(p.ISR) == 0 && len(p.ELR) == 0 {
+			p.ELR = without(p.ELR, id)
+			if last := len(p.ISR)+len(p.ELR) == 0; last && guard.Check("metadata.last-held-all", inSync || eligible) {
 				p.ELR = []int32{id}
 			}
 		case inSync && len(p.ISR) < t.MinISR(p):
@@ -110,8 +111,8 @@ func (t *Topic) lead(p *Partition, id int32) {
 // mayLead returns the first of p's replicas that is alive and in the ISR, else one of
 // the ELR, else NoLeader: nobody else holds every acked record (RULES 3.2). Of the ELR
 // those come last that cut their tail, see [Image.leadsInDoubt]. Only if the
-// topic asks for it is it any that is alive. Of each kind those that are to be emptied
-// come last. Of a partition that waits for its replicas' word, see [Recovery].
+// topic asks for it is it one of those whatever others have, else any that is alive. Of each
+// kind those that are to be emptied come last. Of a partition that waits for its replicas' word, see [Recovery].
 func (m *Image) mayLead(t *Topic, p *Partition) int32 {
 	if p.recovery != nil {
 		return m.longest(p)
@@ -121,7 +122,7 @@ func (m *Image) mayLead(t *Topic, p *Partition) int32 {
 		kinds = append(kinds, []int32{id})
 	}
 	if asked := m.featureLevel >= ClusterFeatureLevel && t.Configs[uncleanElection] == "true"; !guard.Check("metadata.unclean-asked", !asked) {
-		kinds = append(kinds, p.Replicas)
+		kinds = append(kinds, p.ELR, p.Replicas)
 	}
 	for _, kind := range kinds {
 		drained := NoLeader
@@ -206,13 +207,8 @@ func (m *Image) electUnclean(edit *catalogueEdit, t *Topic, p *Partition, e *pb.
 		return Errorf(EligibleLeadersNotAvailable, "%s-%d: none of ISR %v and ELR %v is in service", t.Name, p.Index, p.ISR, p.ELR)
 	}
 	to := e.Leader
-	if to == NoLeader && p.recovery != nil {
-		to = m.longestInService(p)
-	}
 	if to == NoLeader {
-		if at := slices.IndexFunc(p.Replicas, m.alive); at >= 0 {
-			to = p.Replicas[at]
-		}
+		to = m.losesLeast(p)
 	}
 	if to == NoLeader || !slices.Contains(p.Replicas, to) || !m.alive(to) {
 		return Errorf(EligibleLeadersNotAvailable, "%s-%d: broker %d is no replica that is in service; replicas are %v", t.Name, p.Index, to, p.Replicas)
@@ -223,6 +219,28 @@ func (m *Image) electUnclean(edit *catalogueEdit, t *Topic, p *Partition, e *pb.
 	m.completeReassignment(t, p)
 	p.PartitionEpoch++
 	return nil
+}
+
+// losesLeast returns who of p's replicas leads where records are given up: of those in
+// service that have said what they have, the one with the most; else one that is eligible;
+// else the first. NoLeader: none is in service.
+func (m *Image) losesLeast(p *Partition) int32 {
+	ends := p.saidInDoubt()
+	if p.recovery != nil {
+		ends = p.recovery.Ends
+	}
+	here := slices.DeleteFunc(slices.Clone(ends), func(e ReplicaEnd) bool { return !m.alive(e.Broker) })
+	if to := m.longestOf(p, here); to != NoLeader {
+		return to
+	}
+	for _, kind := range [][]int32{p.ELR, p.Replicas} {
+		for _, id := range p.Replicas {
+			if slices.Contains(kind, id) && m.alive(id) {
+				return id
+			}
+		}
+	}
+	return NoLeader
 }
 
 // preferred returns the first of p's replicas that is to stay and may lead.

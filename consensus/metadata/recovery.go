@@ -117,12 +117,7 @@ func (m *Image) longest(p *Partition) int32 {
 	return m.longestOf(p, p.recovery.Ends)
 }
 
-// longestInService is longest of those that were heard and are in service: whatever the
-// others have is given up.
-func (m *Image) longestInService(p *Partition) int32 {
-	return m.longestOf(p, slices.DeleteFunc(slices.Clone(p.recovery.Ends), func(e ReplicaEnd) bool { return !m.alive(e.Broker) }))
-}
-
+// longestOf is longest of those ends.
 func (m *Image) longestOf(p *Partition, ends []ReplicaEnd) int32 {
 	if len(ends) == 0 {
 		return NoLeader

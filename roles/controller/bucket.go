@@ -22,7 +22,7 @@ import (
 const (
 	// FirstIncarnation is a cluster's first life in its bucket; recovery from the bucket
 	// begins another. Objects of all lives are called as those of the first: what tells
-	// them apart is that no id is given out twice (docs/design/0016-recovery.md).
+	// them apart is that no id is given out twice (docs/design/0018-recovery.md).
 	FirstIncarnation = 1
 
 	// identityWait is how long a start waits for the bucket before it goes on
