@@ -35,8 +35,8 @@ func TestCallersAskOnlyForWhatTheirCertificatesAllow(t *testing.T) {
 		defer service.Close()
 
 		brokers := []string{
-			"RegisterBroker", "Heartbeat", "FenceBroker", "ReportLoad", "AlterPartitions", "AdvanceLogStart", "PrepareObjects", "CommitObject",
-			"ReplaceRanges", "FileRanges", "RecordCleaning", "AllocateProducerIDs",
+			"RegisterBroker", "Heartbeat", "FenceBroker", "ReportLoad", "ReportEnds", "AlterPartitions", "AdvanceLogStart", "PrepareObjects",
+			"CommitObject", "ReplaceRanges", "FileRanges", "RecordCleaning", "AllocateProducerIDs",
 		}
 		operators := []string{
 			"PlanRebalance", "DrainBroker", "UnregisterBroker", "UnregisterController", "Members", "AddController", "RemoveController", "ConfirmClock", "CheckBucket",
