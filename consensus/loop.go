@@ -130,7 +130,7 @@ func (l *loop) askReads() {
 	l.retry = l.n.opt.ElectionTicks
 	for number, b := range l.reads {
 		if b.index == 0 {
-			l.raft.ReadIndex(binary.LittleEndian.AppendUint64(nil, number))
+			l.raft.ReadIndex(l.readContext(number))
 		}
 	}
 }
@@ -184,7 +184,7 @@ func (l *loop) handle(e events) error {
 	for _, b := range e.barriers {
 		l.numbers++
 		l.reads[l.numbers] = b
-		l.raft.ReadIndex(binary.LittleEndian.AppendUint64(nil, l.numbers))
+		l.raft.ReadIndex(l.readContext(l.numbers))
 	}
 	if e.snapshot != nil {
 		if err := l.snapshotWritten(e.snapshot); err != nil {
@@ -293,7 +293,7 @@ func (l *loop) ready() error {
 			}
 		}
 		for _, r := range rd.ReadStates {
-			if b := l.reads[binary.LittleEndian.Uint64(r.RequestCtx)]; b != nil {
+			if b := l.ownRead(r.RequestCtx); b != nil {
 				b.index = max(r.Index, 1)
 			}
 		}

@@ -3,7 +3,6 @@ package consensus
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -232,7 +231,7 @@ func (l *loop) settleChange() {
 			c.done <- err
 		}
 	}}
-	l.raft.ReadIndex(binary.LittleEndian.AppendUint64(nil, l.numbers))
+	l.raft.ReadIndex(l.readContext(l.numbers))
 }
 
 // union returns members and those of others whose ids they do not have.

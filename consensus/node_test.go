@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -378,4 +379,49 @@ func TestNewLeaderAnswersReadsFromItsOwnTerm(t *testing.T) {
 	if answers != 1 {
 		t.Fatal("not answered")
 	}
+}
+
+// TestAnswersToReadsOfAnEarlierProcessAreNone: what a leader has said to the process that this
+// one follows confirms less than this one asks, and a name that is none is no harm.
+func TestAnswersToReadsOfAnEarlierProcessAreNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 2, 3)
+		defer c.close()
+		leader := c.leader()
+		c.propose(leader, "a")
+		c.agree()
+		asks := c.others(leader.opt.NodeID)[0]
+		from, to := leader.opt.NodeID, asks.opt.NodeID
+		c.isolate(to, true)
+		synctest.Wait()
+		number, boot := asks.core.numbers+1, asks.core.boot
+		read := make(chan error, 1)
+		go func() { read <- asks.Barrier(t.Context()) }()
+		synctest.Wait()
+		answer := func(name []byte) {
+			t.Helper()
+			m := &raftpb.Message{
+				Type: raftpb.MsgReadIndexResp.Enum(), From: new(from), To: new(to), Term: new(leader.Status().Term), Index: new(uint64(1)), Entries: []*raftpb.Entry{{Data: name}},
+			}
+			if err := asks.Receive(Message{From: memberOf(from), To: memberOf(to), Raft: m}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		name := func(boot uint64) []byte {
+			return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, number), boot)
+		}
+		answer(nil)
+		answer(name(boot)[:8])
+		answer(name(boot + 1))
+		select {
+		case err := <-read:
+			t.Fatalf("answered by what is none: %v", err)
+		default:
+		}
+		answer(name(boot))
+		if err := <-read; err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -2,9 +2,12 @@ package consensus
 
 import (
 	"context"
+	"encoding/binary"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Proposal is a command on its way through the log.
@@ -40,6 +43,21 @@ func (p *Proposal) Wait(ctx context.Context) (any, error) {
 type barrier struct {
 	index uint64 // to be applied; 0 until a majority has told it
 	done  func(error)
+}
+
+// readContext names a read of this process: what answers one of an earlier process, which
+// had the same number, may still be on its way.
+func (l *loop) readContext(number uint64) []byte {
+	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, number), l.boot)
+}
+
+// ownRead returns the read of this process that a context names; nil: it names none that
+// waits.
+func (l *loop) ownRead(name []byte) *barrier {
+	if len(name) != 16 || !guard.Check("consensus.own-read", binary.LittleEndian.Uint64(name[8:]) == l.boot) {
+		return nil
+	}
+	return l.reads[binary.LittleEndian.Uint64(name)]
 }
 
 // events is what other goroutines leave for the loop.

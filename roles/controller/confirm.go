@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -86,8 +87,12 @@ func (c *Controller) confirmed(ctx context.Context) error {
 	case <-c.running.Done():
 		return clientError(consensus.ErrClosed)
 	case <-ctx.Done():
-		return metadata.Errorf(metadata.RequestTimedOut, "no majority of the controllers has confirmed in time that controller %d leads", c.opt.NodeID)
+		return c.unconfirmed()
 	}
+}
+
+func (c *Controller) unconfirmed() error {
+	return metadata.Errorf(metadata.RequestTimedOut, "no majority of the controllers has confirmed in time that controller %d leads", c.opt.NodeID)
 }
 
 // askWhetherLeads returns an error unless this controller led all the time in which a
@@ -100,6 +105,9 @@ func (c *Controller) askWhetherLeads(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.opt.BrokerSession)
 	defer cancel()
 	if err := c.node.Barrier(ctx); !guard.Check("controller.lease-confirmed", err == nil) {
+		if errors.Is(err, context.DeadlineExceeded) {
+			return c.unconfirmed()
+		}
 		return clientError(err)
 	}
 	if now, ok := c.reigns(); !ok || now != term {

@@ -45,8 +45,9 @@ func (s *simulation) replicate(leader, follower *simNode) {
 	now := simStream{l.Epoch, leader.life, follower.life}
 	if s.streams[key] != now {
 		s.cut(key)
-		s.open(leader, follower, l, f)
-		s.streams[key] = now
+		if s.open(leader, follower, l, f) {
+			s.streams[key] = now
+		}
 		return
 	}
 	r, err := leader.log.Read(ReadRequest{Offset: f.End, MaxBytes: 1 + s.rng.IntN(2000), MinOne: true, Isolation: LogEnd})
@@ -91,13 +92,16 @@ func (r *simReplicated) Replicated(_ storage.Offset, err error) {
 	r.s.acks = append(r.s.acks, r.c)
 }
 
-// open begins a stream: the follower's log becomes a part of the leader's.
-func (s *simulation) open(leader, follower *simNode, l, f History) {
+// open begins a stream: the follower's log becomes a part of the leader's. false: not yet.
+func (s *simulation) open(leader, follower *simNode, l, f History) bool {
 	at := s.agree(l, f)
 	s.note("node %d to %d: %+v and %+v agree to %d", leader.id, follower.id, l, f, at)
 	switch {
 	case at < l.LocalStart || f.HighWatermark > f.End: // its producers are not of this leader
 		s.met("began anew")
+		if l.LocalStart < f.LogStart {
+			return false // until the leader learns of the log start
+		}
 		state, at, err := leader.log.ReplicaState()
 		if err == nil {
 			err = follower.log.Restart(at, state, l.Epoch)
@@ -119,6 +123,7 @@ func (s *simulation) open(leader, follower *simNode, l, f History) {
 	if err := leader.log.Confirm(follower.id, follower.log.History().Synced, l.Epoch); err != nil {
 		s.fatalf("node %d: %v", leader.id, err)
 	}
+	return true
 }
 
 // deliver brings confirmations and answers.

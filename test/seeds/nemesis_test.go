@@ -15,7 +15,7 @@ func (w *world) between(low, high time.Duration) time.Duration {
 
 func pass(d time.Duration) { <-time.After(d) }
 
-// suffer has things happen, one after the other, or two at a time.
+// suffer has things happen, one after the other.
 func (w *world) suffer() {
 	pass(w.between(time.Second, 5*time.Second))
 	for until := time.Now().Add(lasts); time.Now().Before(until) && !w.ill(); {

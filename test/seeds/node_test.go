@@ -87,6 +87,7 @@ type node struct {
 // life is one process.
 type life struct {
 	n     *node
+	count int // of the node's lives, this one included
 	host  *host
 	mem   *disk.Mem
 	gate  gate
@@ -133,8 +134,9 @@ func (n *node) start() {
 	l.slow.Store(int64(briskSync))
 	n.alive = l
 	n.lives++
+	l.count = n.lives
 	fs := disk.NewFaulty(l.mem, disk.Rule{Hook: l.disk})
-	log := slog.New(slog.NewTextHandler(&n.said, nil)).With("life", n.lives)
+	log := slog.New(slog.NewTextHandler(&n.said, nil)).With("life", l.count)
 	options := roles.NodeOptions{
 		Config: n.config(), Log: log, Failed: func(err error) { go n.fell(l, err) },
 		Cloud: func(context.Context, configs.Storage) (bucket.Bucket, error) {
@@ -175,7 +177,7 @@ func (n *node) fell(l *life, err error) {
 	if l.over.Load() {
 		return
 	}
-	n.w.problem("node %d, life %d: %v", n.id, n.lives, err)
+	n.w.problem("node %d, life %d: %v", n.id, l.count, err)
 	n.end(l, killed)
 }
 

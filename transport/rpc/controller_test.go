@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
 	"rustmq.dev/rustmq/transport/rpc"
@@ -312,6 +314,12 @@ func TestBeatsAreHeard(t *testing.T) {
 			t.Error("another cluster hears it")
 		}
 		expect("of another cluster", "")
+		a.cluster.Store("ours")
+		b = open()
+		if err := b.Beat(-1, 70, time.Second); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("a beat of nobody: %v", err)
+		}
+		expect("of nobody", "")
 		if _, err := c.Beats(t.Context(), "elsewhere"); err == nil {
 			t.Error("nobody hears it")
 		}

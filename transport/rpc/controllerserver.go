@@ -41,7 +41,8 @@ type controllerServer struct {
 	service ControllerService
 }
 
-// accept judges the cluster that a caller knows, and whether it is the broker that it says.
+// accept judges the cluster that a caller knows, and whether it is the broker that it says;
+// below 0: it says that it is none.
 func (s controllerServer) accept(ctx context.Context, cluster string, broker int32) error {
 	if err := sameCluster(cluster, s.service.Cluster()); !guard.Check("rpc.caller-cluster", err == nil) {
 		return status.Error(codes.FailedPrecondition, "the controller: "+err.Error())
@@ -104,6 +105,9 @@ func (s controllerServer) Beats(stream grpc.BidiStreamingServer[rpcpb.BeatReques
 				s.service.Broke(last.GetBroker(), last.GetEpoch())
 			}
 			return err
+		}
+		if id := beat.GetBroker(); !guard.Check("rpc.beat-of-a-broker", id >= 0) {
+			return status.Errorf(codes.InvalidArgument, "a beat of broker %d: there is none", id)
 		}
 		if err := s.accept(stream.Context(), beat.GetClusterId(), beat.GetBroker()); err != nil {
 			return err

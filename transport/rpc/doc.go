@@ -1,10 +1,11 @@
-// Package rpc carries what servers say to each other, over gRPC. [Raft] is the network
-// of controllers (port 9094) that consensus declares. [Controllers] is the way to a
+// Package rpc carries what servers say to each other, over gRPC. [Raft] is the network of
+// controllers (port 9094) that consensus declares. [Controllers] is the way to a
 // controller (port 9095), and [RegisterController] its other end: calls of methods, whose
-// bodies it does not know, and streams of images. [Peers] is what one broker has another
-// serve (port 9093): requests of Kafka's, as the handler that the broker gives understands
-// them. [Pushes] carries records to followers ([RegisterReplication]). [NewServer] is a gRPC
-// server with bounds for any of them.
+// bodies it does not know, streams of images, and [Beats], by which it hears that a broker
+// lives. [Peers] is what one broker has another serve (port 9093): requests of Kafka's, as
+// the handler that the broker gives understands them. [Pushes] carries records to
+// followers ([RegisterReplication]). [NewServer] is a gRPC server with bounds for any of
+// them.
 //
 // Promises of Peers. A call is tried once, and its error says whether it may have had an
 // effect. One that is ordered has none any more when a later one is served that was sent

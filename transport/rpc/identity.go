@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"slices"
 	"strings"
@@ -22,8 +23,9 @@ import (
 	"rustmq.dev/rustmq/storage/guard"
 )
 
-// AnyNode is expected where the roles of a server decide, and not which one it is.
-const AnyNode = -1
+// AnyNode is expected where the roles of a server decide, and not which one it is. It is no
+// id that anybody could send: those are of 32 bits.
+const AnyNode int64 = math.MinInt64
 
 // serviceRoles says who may call a service at all: any of these. Which node it has to be
 // is judged by what it says. A service that is not named is nobody's.

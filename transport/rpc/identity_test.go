@@ -131,6 +131,12 @@ func (g *guarded) calls(config *tls.Config, id int32) map[string]error {
 	}
 	_, said["Peers"] = rpcpb.NewPeersClient(line).Call(ctx, &rpcpb.PeerRequest{ClusterId: "id", From: &rpcpb.PeerBroker{Id: id}, To: &rpcpb.PeerBroker{Id: 1}})
 	_, said["Controller"] = rpcpb.NewControllerClient(line).Call(ctx, &rpcpb.CallRequest{ClusterId: "id", Broker: id})
+	if beats, err := rpcpb.NewControllerClient(line).Beats(ctx); err != nil {
+		said["Beats"] = err
+	} else {
+		_ = beats.Send(&rpcpb.BeatRequest{ClusterId: "id", Broker: id})
+		_, said["Beats"] = beats.Recv()
+	}
 	if images, err := rpcpb.NewControllerClient(line).Images(ctx, &rpcpb.ImagesRequest{ClusterId: "id", Broker: id}); err != nil {
 		said["Images"] = err
 	} else if _, said["Images"] = images.Recv(); status.Code(said["Images"]) == codes.Unavailable && strings.Contains(said["Images"].Error(), "the controller is closed") {
@@ -155,7 +161,7 @@ func (g *guarded) push(mutual *pki.Mutual, id, to int32) error {
 // server's log, before anything of the service runs.
 func TestCallersProveTheirRole(t *testing.T) {
 	g := newGuarded(t, pki.RoleBroker, pki.RoleController)
-	all := []string{"Hello", "Messages", "Snapshot", "Peers", "Controller", "Images"}
+	all := []string{"Hello", "Messages", "Snapshot", "Peers", "Controller", "Images", "Beats"}
 	other := identity(2, pki.RoleBroker, pki.RoleController)
 	other.Cluster = "test"
 	for name, c := range map[string]struct {
@@ -165,9 +171,10 @@ func TestCallersProveTheirRole(t *testing.T) {
 		wants       string
 	}{
 		"a server":               {pkitest.Server(identity(2, pki.RoleBroker, pki.RoleController)), 2, nil, ""},
-		"another's id":           {pkitest.Server(identity(2, pki.RoleBroker, pki.RoleController)), 3, []string{"Messages", "Snapshot", "Peers", "Controller", "Images"}, "the caller is node 2 (broker, controller) of cluster prod; expected is node 3 with the role"},
+		"another's id":           {pkitest.Server(identity(2, pki.RoleBroker, pki.RoleController)), 3, []string{"Messages", "Snapshot", "Peers", "Controller", "Images", "Beats"}, "the caller is node 2 (broker, controller) of cluster prod; expected is node 3 with the role"},
+		"nobody":                 {pkitest.Server(identity(2, pki.RoleBroker, pki.RoleController)), -1, []string{"Peers"}, "expected is node -1 with the role broker"},
 		"a broker":               {pkitest.Server(identity(2, pki.RoleBroker)), 2, []string{"Hello", "Messages", "Snapshot"}, "expected is a node with the role controller"},
-		"a controller":           {pkitest.Server(identity(2, pki.RoleController)), 2, []string{"Peers", "Controller", "Images"}, "with the role broker"},
+		"a controller":           {pkitest.Server(identity(2, pki.RoleController)), 2, []string{"Peers", "Controller", "Images", "Beats"}, "with the role broker"},
 		"an admin":               {pkitest.Server(identity(2, pki.RoleAdmin)), -1, []string{"Hello", "Messages", "Snapshot", "Peers"}, "the caller is node 2 (admin)"},
 		"one without a role":     {pkitest.Server(identity(2, "etl")), -1, all, "the caller is node 2 (etl)"},
 		"one of another cluster": {pkitest.Server(other), 2, all, "of cluster test, and this server's of cluster prod"},
@@ -201,7 +208,9 @@ func TestLeadersProveTheirRole(t *testing.T) {
 		t.Errorf("a broker: %v", err)
 	}
 	g.through = nil
-	for name, err := range map[string]error{"another's id": g.push(broker, 3, 1), "a controller": g.push(controller, 2, 1)} {
+	for name, err := range map[string]error{
+		"another's id": g.push(broker, 3, 1), "nobody": g.push(broker, -1, 1), "a controller": g.push(controller, 2, 1),
+	} {
 		if err == nil || !strings.Contains(err.Error(), "PermissionDenied") || !strings.Contains(err.Error(), "the caller is node 2") {
 			t.Errorf("%s: %v", name, err)
 		}

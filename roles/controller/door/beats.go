@@ -94,16 +94,25 @@ func (d *Door) tellThat(ctx context.Context, address string, beats <-chan beat) 
 			return
 		case b = <-beats:
 		}
-		var err error
-		if stream == nil {
-			stream, err = d.rpc.Beats(ctx, address)
-		}
-		if err == nil {
-			err = stream.Beat(b.broker, b.epoch, d.opt.HeartbeatPatience)
-		}
-		if err != nil && stream != nil {
-			stream.Close()
-			stream = nil
+		kept := stream != nil
+		if stream = d.tellOver(ctx, stream, address, b); kept && stream == nil {
+			stream = d.tellOver(ctx, nil, address, b) // the other side takes the break for the end of the broker
 		}
 	}
+}
+
+// tellOver has the controller at an address hear a beat over a stream, nil: over another, and
+// returns the stream to go on with; nil: it was not heard.
+func (d *Door) tellOver(ctx context.Context, stream *rpc.Beats, address string, b beat) *rpc.Beats {
+	if stream == nil {
+		var err error
+		if stream, err = d.rpc.Beats(ctx, address); err != nil {
+			return nil
+		}
+	}
+	if err := stream.Beat(b.broker, b.epoch, d.opt.HeartbeatPatience); err != nil {
+		stream.Close()
+		return nil
+	}
+	return stream
 }

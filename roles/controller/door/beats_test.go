@@ -40,6 +40,13 @@ func TestEveryControllerHearsABroker(t *testing.T) {
 		heard("one has gone", 9, 11, 1, 2)
 		h.start(3)
 		heard("it is back", 7, 11, 3)
+		time.Sleep(every / 2) // between two beats
+		h.kill(3)
+		back := h.start(3)
+		time.Sleep(every)
+		if n := back.heard.Load(); n != 1 {
+			t.Errorf("behind a line that broke, the next beat is heard %d times", n)
+		}
 
 		// The leader takes a heartbeat, and says nothing any more.
 		hang := make(chan struct{})

@@ -136,4 +136,11 @@ func TestRefusalOfAMethodSaysWhoAskedAndWhoMay(t *testing.T) {
 	if err != nil || a.Refused == nil || metadata.Code(a.Refused.Code) != metadata.ClusterAuthorizationFailed || a.Refused.Message != want {
 		t.Errorf("%+v, %v; want %q", a.Refused, err, want)
 	}
+	if body, err = encode(heartbeatQ{broker{-1, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	a, err = calls.Call(t.Context(), addressFor(1), rpc.Call{Broker: 2, Method: heartbeat.name, Body: body})
+	if err != nil || a.Refused == nil || metadata.Code(a.Refused.Code) != metadata.ClusterAuthorizationFailed {
+		t.Errorf("a heartbeat of nobody: %+v, %v", a.Refused, err)
+	}
 }
