@@ -121,7 +121,7 @@ func (c *Controller) lead(ctx context.Context, term uint64) {
 		}
 	}
 	c.sessionsMu.Lock()
-	c.sessions.begin(c.opt.Now()) // whom the one before has heard is not known
+	c.sessions.begin(c.opt.Now())
 	c.sessionsMu.Unlock()
 	c.balanceMu.Lock()
 	c.balance = newBalancer(c.opt.MovesPerMinute) // what is known of load is from another term
