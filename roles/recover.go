@@ -44,8 +44,8 @@ type recoverFlags struct {
 }
 
 // recoverCommand is `rustmq admin cluster recover`. It works on a data directory and a
-// bucket, for there is no server that could: it is the one admin command that does not
-// speak REST.
+// bucket, for there is no server that could: like `storage probe URL` it does not speak
+// REST.
 func recoverCommand(stdout io.Writer, cloud Cloud) *cobra.Command {
 	f := recoverFlags{stdout: stdout, cloud: cloud}
 	cmd := &cobra.Command{
@@ -279,7 +279,7 @@ func (f *recoverFlags) say(p *recovery.Plan, dir string) error {
 	} else {
 		out.Next = []string{
 			fmt.Sprintf("start node %d on %s as before: it is the only controller, and the others are not waited for", f.nodeID, dir),
-			"on each other controller whose raft/ is lost: rustmq admin cluster recover --join --node-id N --data-dir DIR, start it, rustmq admin controllers add N",
+			"on each other controller: move away raft/ and snapshots/ where they are left, rustmq admin cluster recover --join --node-id N --data-dir DIR, start it, rustmq admin controllers add N",
 			"start all brokers whose data directories are there; a partition is led once those of its replicas that are awaited were heard",
 			"to go on without one that does not come: kafka-leader-election.sh --election-type unclean; what only it had is lost then",
 		}

@@ -171,9 +171,9 @@ func partitionProblems(image *metadata.Image) []Problem {
 			do: "start the brokers that are not in service; a replica that is behind catches up by itself",
 		},
 	}
+	var awaited []int32
 	for t := range image.Topics() {
-		for i := range t.Partitions.Len() {
-			p := t.Partition(int32(i))
+		for p := range t.Partitions.All() {
 			kind := -1
 			switch meant := len(p.Replicas) - len(p.Adding); {
 			case p.Leader == metadata.NoLeader:
@@ -186,11 +186,18 @@ func partitionProblems(image *metadata.Image) []Problem {
 			if kind < 0 {
 				continue
 			}
+			if r := p.Recovery(); r != nil {
+				awaited = append(awaited, r.Silent()...)
+			}
 			k := &kinds[kind]
 			if k.count++; k.count <= namedPartitions {
 				k.partitions = append(k.partitions, fmt.Sprintf("%s-%d", t.Name, p.Index))
 			}
 		}
+	}
+	if slices.Sort(awaited); len(awaited) > 0 {
+		kinds[0].do = fmt.Sprintf("the cluster was brought back from its bucket, and partitions wait until brokers %v have said what they have: start them; where they are lost for good, "+
+			"kafka-leader-election.sh --election-type unclean has others lead, and gives up what only they had", slices.Compact(awaited))
 	}
 	var problems []Problem
 	for _, k := range kinds {

@@ -61,6 +61,23 @@ func kinds(h ClusterHealth) string {
 	return strings.Join(all, " ")
 }
 
+// TestHealthNamesWhoIsAwaited: of a cluster that was brought back from its bucket nobody is
+// known to have been in sync.
+func TestHealthNamesWhoIsAwaited(t *testing.T) {
+	c, _ := alone(t)
+	if err := c.SetBucket(t.Context(), metadata.Bucket{Nonce: [16]byte{1}, Incarnation: controller.FirstIncarnation}); err != nil {
+		t.Fatal(err)
+	}
+	image, _, err := metadata.Recover(c.Image(), metadata.RecoverOptions{Brokers: []int32{1, 3}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := judgeCluster(image, &controller.Group{}, nil, nil)
+	if kinds(h) != "leaderless broker broker broker" || !strings.Contains(h.Problems[0].Do, "until brokers [1 3] have said") {
+		t.Errorf("%+v", h)
+	}
+}
+
 // TestHealthNamesWhatIsWrong fails broker after broker of a cluster: each partition is
 // counted once, by the worst that is wrong with it, and every problem says what to do.
 func TestHealthNamesWhatIsWrong(t *testing.T) {

@@ -29,6 +29,8 @@
 //
 // Errors that concern the caller are [*metadata.Error]; their codes are Kafka's.
 // All methods may be called from any goroutine. One goroutine delivers images, one
-// follows who leads, and watches the heartbeats while this one does, one keeps sessions
-// always, one asks whether this one leads, one waits until the controller has arrived; Close ends all and waits.
+// follows who leads, one keeps sessions, one asks whether this one leads, one waits until
+// the controller has arrived, and two keep the bucket. While this one leads, one watches
+// the heartbeats, one evens what brokers lead, one lets the feature level rise. Close ends
+// all and waits.
 package controller
