@@ -3,6 +3,7 @@ package rpc_test
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -104,6 +105,40 @@ func TestControllersReplaceOneThatHasGone(t *testing.T) {
 				t.Errorf("another led after %v", took)
 			}
 			return
+		}
+	})
+}
+
+// TestPeerThatIsAwayIsWatchedOnce: where a peer may be at one of two addresses, and is at
+// none, the tries to reach it leave nothing behind.
+func TestPeerThatIsAwayIsWatchedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, 1, 2)
+		o, asked := h.options(1), 0
+		o.Address = func(uint64) (string, bool) {
+			asked++
+			return fmt.Sprint("nobody-", asked%2), true
+		}
+		net := rpc.NewRaft(o)
+		net.Attach(&deaf{})
+		send := func(times int) int {
+			for range times {
+				m := &raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: proto.Uint64(1), To: proto.Uint64(2)}
+				net.Send(consensus.Message{From: member(1), To: member(2), Raft: m})
+				time.Sleep(time.Second) // simulated
+			}
+			synctest.Wait()
+			return runtime.NumGoroutine()
+		}
+		few := send(10)
+		if many := send(100); many > few+10 {
+			t.Errorf("%d goroutines after 10 tries, %d after 100 more", few, many)
+		}
+		if err := net.Close(); err != nil {
+			t.Error(err)
+		}
+		if asked < 100 {
+			t.Errorf("the peer was tried %d times; the test is of no use", asked)
 		}
 	})
 }

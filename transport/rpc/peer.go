@@ -3,12 +3,14 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -31,8 +33,8 @@ type peer struct {
 	queue  []consensus.Message
 	queued int // bytes of entries in it
 
-	told    time.Time        // when a refusal was logged; only run uses it, and the next
-	watched *grpc.ClientConn // that a goroutine watches
+	told    time.Time          // when a refusal was logged; only run uses it, and the next
+	watched []*grpc.ClientConn // that goroutines watch: a peer may have two addresses, tried in turn
 }
 
 // batchStream is an open call of Messages.
@@ -134,11 +136,12 @@ func (p *peer) open(ctx context.Context) (*openLine, error) {
 
 // watch has the node told when the process at an address ends.
 func (p *peer) watch(ctx context.Context, address string) {
+	p.watched = slices.DeleteFunc(p.watched, func(line *grpc.ClientConn) bool { return line.GetState() == connectivity.Shutdown })
 	line, err := p.r.lines.toNode(address, int64(p.id))
-	if err != nil || line == p.watched {
+	if err != nil || slices.Contains(p.watched, line) {
 		return
 	}
-	p.watched = line
+	p.watched = append(p.watched, line)
 	p.r.start(func() { // blocks on the network
 		watch(ctx, line, func() {
 			p.r.o.Log.Info("a controller has gone: its connection broke, and its port takes no other", "peer", p.id, "address", address)
