@@ -64,7 +64,7 @@ func (r *run) failover() error {
 	for i := range min(failoverKafka, r.pairs) {
 		gap, err := leaderDies(startKafkaCluster, false)
 		if err != nil {
-			return fmt.Errorf("Kafka, run %d: %w", i+1, err)
+			return fmt.Errorf("run %d of Kafka: %w", i+1, err)
 		}
 		theirs = append(theirs, gap)
 	}
