@@ -92,9 +92,8 @@ func (l *loop) gone(peer uint64) error {
 // rank is how many voters come before this one, without a peer; false: it is none.
 func (l *loop) rank(without uint64) (rank int, votes bool) {
 	for _, m := range l.members {
-		voter := slices.Contains(l.conf.GetVoters(), m.ID) || slices.Contains(l.conf.GetVotersOutgoing(), m.ID)
 		switch {
-		case !voter:
+		case !l.votes(m.ID):
 		case m.ID == l.self.ID:
 			votes = true
 		case m.ID < l.self.ID && m.ID != without:
@@ -102,4 +101,9 @@ func (l *loop) rank(without uint64) (rank int, votes bool) {
 		}
 	}
 	return rank, votes
+}
+
+// votes reports whether a member has a vote, by either side of a change under way.
+func (l *loop) votes(id uint64) bool {
+	return slices.Contains(l.conf.GetVoters(), id) || slices.Contains(l.conf.GetVotersOutgoing(), id)
 }

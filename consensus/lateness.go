@@ -44,7 +44,7 @@ func (l *lateness) stored(now time.Time, index uint64) {
 	}
 }
 
-// confirmed takes note that another member has the log on disk up to index.
+// confirmed takes note that another member, which has a vote, has the log on disk up to index.
 func (l *lateness) confirmed(now time.Time, member, index uint64) {
 	if l.index != 0 && index >= l.index && l.quickest == 0 {
 		l.quickest, l.took = member, now.Sub(l.at)

@@ -149,7 +149,7 @@ func (l *loop) handle(e events) error {
 		l.raft.ReportSnapshot(s.peer, s.status)
 	}
 	for _, m := range e.messages {
-		if l.leads && m.GetType() == raftpb.MsgAppResp && !m.GetReject() {
+		if l.leads && m.GetType() == raftpb.MsgAppResp && !m.GetReject() && l.votes(m.GetFrom()) { // a learner cannot lead instead
 			l.late.confirmed(time.Now(), m.GetFrom(), m.GetIndex())
 		}
 		if err := l.raft.Step(m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) && !errors.Is(err, raft.ErrProposalDropped) {

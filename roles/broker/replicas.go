@@ -39,7 +39,8 @@ type replicas struct {
 	tail, catchUp *rpc.Pushes
 	peers         map[int32]replication.Peer // of follow
 	lease         time.Duration
-	heard         atomic.Int64 // when a heartbeat was sent that was answered, ns since 1970
+	began         time.Time
+	heard         atomic.Int64 // when a heartbeat was sent that was answered, ns since began: a wall clock may be set
 }
 
 func (b *Broker) openReplication() {
@@ -50,11 +51,10 @@ func (b *Broker) openReplication() {
 	pushes := func() *rpc.Pushes {
 		return rpc.NewPushes(rpc.PushesOptions{Cluster: b.clusterID, Mutual: o.Mutual, Dial: o.Dial})
 	}
-	r := &replicas{tail: pushes(), catchUp: pushes(), lease: o.Lease}
+	r := &replicas{tail: pushes(), catchUp: pushes(), lease: o.Lease, began: b.opt.Now()}
 	if r.lease == 0 {
 		r.lease = max(DefaultLease, 3*b.opt.Heartbeat)
 	}
-	r.heard.Store(b.opt.Now().UnixNano())
 	self := func() rpc.Incarnation {
 		return rpc.Incarnation{Broker: b.opt.NodeID, Epoch: b.registration.epoch.Load()}
 	}
@@ -290,8 +290,8 @@ func others(ids []int32, self int32) (out []int32) {
 
 // beaten takes note that the controller has answered a heartbeat.
 func (b *Broker) beaten(sent time.Time) {
-	if b.replication != nil {
-		b.replication.heard.Store(sent.UnixNano())
+	if r := b.replication; r != nil {
+		r.heard.Store(int64(sent.Sub(r.began)))
 	}
 }
 
@@ -301,7 +301,7 @@ func (b *Broker) beaten(sent time.Time) {
 // clock.
 func (b *Broker) leased(p *partition, r *role) bool {
 	rs := b.replication
-	if rs == nil || !r.replicated || b.opt.Now().UnixNano()-rs.heard.Load() < int64(rs.lease) {
+	if rs == nil || !r.replicated || int64(b.opt.Now().Sub(rs.began))-rs.heard.Load() < int64(rs.lease) {
 		return true
 	}
 	heard := rs.leader.Heard(p.id())
