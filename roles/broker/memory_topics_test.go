@@ -67,11 +67,11 @@ type gated struct {
 	disks map[int32]*gatedFS
 }
 
-func startGated(t *testing.T, n int32) *gated {
+func startGated(t *testing.T, n int32, change ...func(*Options)) *gated {
 	c := &gated{startReplicas(t, 0), map[int32]*gatedFS{}}
 	for id := int32(1); id <= n; id++ {
 		c.controller.replicas = append(c.controller.replicas, id)
-		c.begin(id, disk.NewMem(disk.MemOptions{}))
+		c.begin(id, disk.NewMem(disk.MemOptions{}), change...)
 	}
 	return c
 }

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,8 +10,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
 )
 
 // elect moves the leadership of a topic's partition to a broker.
@@ -53,6 +57,119 @@ func TestWhoLedConfirmsWhatItAppendedItself(t *testing.T) {
 		}
 		if got := writer.receive().(*kmsg.ProduceResponse).Topics[0].Partitions[0].ErrorCode; got != kerr.NotLeaderForPartition.Code {
 			t.Errorf("who sent it is told %v", kerr.ErrorForCode(got))
+		}
+	})
+}
+
+// lateImages is a controller whose images take a while to come.
+type lateImages struct {
+	*hearing
+	takes func() time.Duration
+	mu    sync.Mutex // held while one is handed over
+}
+
+func (l *lateImages) Subscribe(f func(*metadata.Image)) func() {
+	return l.hearing.Subscribe(func(*metadata.Image) {
+		time.AfterFunc(l.takes(), func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			f(l.Image())
+		})
+	})
+}
+
+// dice are thrown by several goroutines.
+type dice struct {
+	mu  sync.Mutex
+	rng *rand.Rand
+}
+
+func (d *dice) upTo(most time.Duration) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return time.Duration(d.rng.Int64N(int64(most)))
+}
+
+// write sends batches of an idempotent producer, one at a time, to whoever leads, until
+// ended is closed. It returns the longest that one took to be acked.
+func (c *replicated) write(topic string, producer int64, ended <-chan struct{}) (longest time.Duration) {
+	clients := map[int32]*client{}
+	for id, m := range c.nodes {
+		clients[id] = m.connect()
+	}
+	for sequence := int32(0); ; sequence++ {
+		select {
+		case <-ended:
+			return longest
+		default:
+		}
+		began := time.Now()
+		for code := int16(-1); code != 0; {
+			of := batch.Producer{ID: producer, BaseSequence: sequence}
+			q := produceVersion(9, produceTo(topic, 0, -1, batchWith(c.t, batch.BuilderOptions{Producer: &of}, "x")))
+			q.TimeoutMillis = 60_000
+			k := clients[c.partition(topic).Leader]
+			k.send(q)
+			code = k.receive().(*kmsg.ProduceResponse).Topics[0].Partitions[0].ErrorCode
+			if code != 0 && code != kerr.NotLeaderForPartition.Code {
+				c.t.Errorf("producer %d is told %v", producer, kerr.ErrorForCode(code))
+				return longest
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		longest = max(longest, time.Since(began))
+	}
+}
+
+// However leaders are moved, who produces waits little longer than the disks, wires and
+// images take.
+func TestMovesHoldNobodyUp(t *testing.T) {
+	const disk, image, soon = 100 * time.Millisecond, 100 * time.Millisecond, time.Second
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	synctest.Test(t, func(t *testing.T) {
+		d := &dice{rng: rand.New(rand.NewPCG(seed, 1))}
+		c := startGated(t, 3, func(o *Options) {
+			o.Controller = &lateImages{hearing: o.Controller.(*hearing), takes: func() time.Duration { return d.upTo(image) }}
+		})
+		c.createTopic("events")
+		ended := make(chan struct{})
+		var others sync.WaitGroup
+		waits := make([]time.Duration, 5)
+		for i := range waits {
+			others.Go(func() { waits[i] = c.write("events", int64(i), ended) })
+		}
+		for _, g := range c.disks {
+			others.Go(func() {
+				for {
+					select {
+					case <-ended:
+						return
+					case <-time.After(d.upTo(300 * time.Millisecond)):
+					}
+					g.hold()
+					time.Sleep(d.upTo(disk))
+					g.let()
+				}
+			})
+		}
+		for range 20 {
+			time.Sleep(d.upTo(time.Second))
+			c.elect("events", c.partition("events").Leader%3+1)
+			if d.upTo(2) == 0 { // and on
+				c.elect("events", c.partition("events").Leader%3+1)
+			}
+		}
+		time.Sleep(soon)
+		close(ended)
+		others.Wait()
+		for i, longest := range waits {
+			if longest > soon {
+				t.Errorf("an ack of producer %d took %v", i, longest)
+			}
+		}
+		if is := c.partition("events"); len(is.ISR) != 3 {
+			t.Errorf("in sync are %v", is.ISR)
 		}
 	})
 }
