@@ -49,7 +49,9 @@ func (f gatedFile) WriteSync(bufs [][]byte, off int64) error {
 func (g *gatedFS) hold() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.gate = make(chan struct{})
+	if g.gate == nil {
+		g.gate = make(chan struct{})
+	}
 }
 
 func (g *gatedFS) let() {

@@ -155,10 +155,17 @@ func TestMovesHoldNobodyUp(t *testing.T) {
 		}
 		for range 20 {
 			time.Sleep(d.upTo(time.Second))
-			c.elect("events", c.partition("events").Leader%3+1)
-			if d.upTo(2) == 0 { // and on
-				c.elect("events", c.partition("events").Leader%3+1)
+			old := c.partition("events").Leader
+			if d.upTo(2) == 0 { // all that is in flight waits for its disk
+				c.disks[old].hold()
+				time.Sleep(disk / 2)
 			}
+			c.elect("events", old%3+1)
+			if d.upTo(2) == 0 { // and on
+				c.elect("events", (old+1)%3+1)
+			}
+			time.Sleep(d.upTo(disk))
+			c.disks[old].let()
 		}
 		time.Sleep(soon)
 		close(ended)
