@@ -49,7 +49,9 @@ func (f gatedFile) WriteSync(bufs [][]byte, off int64) error {
 func (g *gatedFS) hold() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.gate = make(chan struct{})
+	if g.gate == nil {
+		g.gate = make(chan struct{})
+	}
 }
 
 func (g *gatedFS) let() {
@@ -67,11 +69,11 @@ type gated struct {
 	disks map[int32]*gatedFS
 }
 
-func startGated(t *testing.T, n int32) *gated {
+func startGated(t *testing.T, n int32, change ...func(*Options)) *gated {
 	c := &gated{startReplicas(t, 0), map[int32]*gatedFS{}}
 	for id := int32(1); id <= n; id++ {
 		c.controller.replicas = append(c.controller.replicas, id)
-		c.begin(id, disk.NewMem(disk.MemOptions{}))
+		c.begin(id, disk.NewMem(disk.MemOptions{}), change...)
 	}
 	return c
 }

@@ -306,7 +306,7 @@ func sentOf(b batch.Batch) sentBatch {
 type pending struct {
 	log        *Log
 	done       Appended
-	replicated Replicated    // instead of done, of a log that is followed
+	replicated Replicated    // of a log that is followed; beside done, if it was led when this was appended
 	epoch      storage.Epoch // that was led
 	base, last storage.Offset
 	appendTime int64
@@ -376,9 +376,14 @@ func (p *pending) Committed(err error) {
 		}
 		return
 	}
+	replicated := p.replicated
+	p.replicated = nil
 	if p.cancelled {
 		l.mu.Unlock()
-		p.refuse(p.whyCancelled())
+		if replicated != nil {
+			replicated.Replicated(storage.NoOffset, ErrFenced)
+		}
+		p.refuse(ErrNotLeader)
 		return
 	}
 	minInSync := l.config.Load().MinInSync
@@ -414,10 +419,11 @@ func (p *pending) Committed(err error) {
 	case another:
 	case err != nil:
 		p.tell(AppendResult{Base: storage.NoOffset, Last: storage.NoOffset, LogAppendTime: batch.NoTimestamp, LogStart: storage.NoOffset, Err: err})
-	case p.replicated != nil:
-		p.replicated.Replicated(held, nil)
 	default:
 		p.tell(p.result(logStart))
+	}
+	if replicated != nil {
+		replicated.Replicated(held, nil)
 	}
 	if tells {
 		l.tellPassed()
@@ -435,13 +441,6 @@ func (p *pending) tell(r AppendResult) {
 	if p.done != nil {
 		p.done.Appended(r)
 	}
-}
-
-func (p *pending) whyCancelled() error {
-	if p.replicated != nil {
-		return ErrFenced
-	}
-	return ErrNotLeader
 }
 
 // passParked has the appends that the high watermark has passed wait for nothing but

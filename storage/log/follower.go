@@ -147,6 +147,24 @@ func (l *Log) AppendReplicated(records []byte, leaderEpoch storage.Epoch, done R
 	return err
 }
 
+// Held returns where what this broker confirms of a log that it follows ends now, and has
+// done told, unless that is all, once what it appended itself while it led is on disk: of
+// batches from a leader AppendReplicated was given who is told.
+func (l *Log) Held(done Replicated) storage.Offset {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var last *pending
+	for p := l.inFlight.first; p != nil; p = p.next {
+		if p.replicated == nil && !p.cancelled {
+			last = p
+		}
+	}
+	if last != nil {
+		last.replicated = done
+	}
+	return l.replica.held
+}
+
 // checkReplicated checks what needs no lock of batches from a leader. It has taken them
 // from a disk, perhaps, and from its memory: both may have gone bad.
 func (l *Log) checkReplicated(records []byte) error {

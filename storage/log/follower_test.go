@@ -273,6 +273,55 @@ func TestFollowerIsCommittedAsFarAsItsDisk(t *testing.T) {
 	}
 }
 
+// TestFollowerIsToldOfWhatItAppendedAsALeader: what was on its way to the disk when the
+// log ceased to be led counts for the next leader, unless that takes it back.
+func TestFollowerIsToldOfWhatItAppendedAsALeader(t *testing.T) {
+	for _, end := range []storage.Offset{3, 2} {
+		fs := hooked()
+		l := lead(t, open(t, small(fs)), partition(topicA, 0), 1)
+		appendAll(t, l, values(t, "0"))
+		let := fs.holdSyncs(t)
+		answers := []answer{send(t, l, values(t, "1"), anyEpoch), send(t, l, values(t, "2"), anyEpoch)}
+		if err := l.BecomeFollower(2); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.TruncateTo(end, 2); err != nil {
+			t.Fatal(err)
+		}
+		done := make(synced, 2)
+		if held := l.Held(done); held != 1 {
+			t.Fatalf("on disk is %d", held)
+		}
+		let()
+		if a := done.wait(t); a.err != nil || a.synced != end {
+			t.Fatalf("it is told %+v, and holds %d", a, end)
+		}
+		for _, a := range answers {
+			wantErr(t, a.wait(t).Err, ErrNotLeader)
+		}
+		flush(t, l.store)
+		if held := l.Held(done); held != end || len(done) > 0 {
+			t.Fatalf("on disk is %d, told %d times more", held, len(done))
+		}
+	}
+	// Taken back later.
+	fs := hooked()
+	l := lead(t, open(t, small(fs)), partition(topicA, 0), 1)
+	let := fs.holdSyncs(t)
+	a := send(t, l, values(t, "0"), anyEpoch)
+	if err := l.BecomeFollower(2); err != nil {
+		t.Fatal(err)
+	}
+	done := make(synced, 1)
+	l.Held(done)
+	if err := l.TruncateTo(0, 3); err != nil {
+		t.Fatal(err)
+	}
+	let()
+	wantErr(t, done.wait(t).err, ErrFenced)
+	wantErr(t, a.wait(t).Err, ErrNotLeader)
+}
+
 // TestFollowerRemembersAsItsLeader: producers and transactions, through a truncation, a
 // restart, and as it leads.
 func TestFollowerRemembersAsItsLeader(t *testing.T) {

@@ -292,8 +292,9 @@ func (s *session) obey(ctx context.Context, e *rpc.Push) error {
 	}
 	if !s.began.Swap(true) {
 		s.in.f.agree(s.partition, s.epoch)
-		// What an earlier session appended may have come to disk since the history.
-		s.confirm(s.log.Progress().Synced)
+		// What was appended before may have come to disk since the history, or will: an
+		// earlier session passes on what it is told, of what this broker led itself this one is.
+		s.confirm(s.log.Held(s))
 	}
 	return nil
 }

@@ -34,10 +34,13 @@ func (l *lane) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if time.Since(began) > reopenMost {
+		if time.Since(began) > reopenMost || err == nil {
 			wait, told = 0, false // it had worked
 		}
-		if err != nil && !told {
+		if err == nil {
+			continue // what needs it next is not to wait
+		}
+		if !told {
 			told = true
 			l.link.leader.o.Log.Warn("a follower is not reached; trying on", "broker", l.link.peer.Broker, "address", l.link.peer.Address, "error", err)
 		}
@@ -49,7 +52,7 @@ func (l *lane) run(ctx context.Context) {
 	}
 }
 
-// stream sends until the stream fails, or nothing needs it any more.
+// stream sends until the stream fails, or nothing needs it any more; then it returns nil.
 func (l *lane) stream(ctx context.Context) error {
 	s, err := l.pushes.Open(ctx, l.link.peer.Address, l.link.leader.o.Self(), l.link.peer.Incarnation)
 	if err != nil {
