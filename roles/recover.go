@@ -1,6 +1,7 @@
 package roles
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -202,6 +203,9 @@ func (f *recoverFlags) plan(ctx context.Context, b bucket.Bucket, prefix string,
 	}
 	plan, err := recovery.Read(ctx, recovery.Options{Bucket: b, Prefix: prefix, Cluster: cluster, Brokers: brokers})
 	if err != nil {
+		if ids, listed := recovery.Clusters(ctx, b, prefix); listed == nil && !slices.Contains(ids, cluster) {
+			return nil, fmt.Errorf("recover cluster %s: %w: these store there: %s", cluster, err, cmp.Or(strings.Join(ids, ", "), "none"))
+		}
 		return nil, fmt.Errorf("recover cluster %s: %w", cluster, err)
 	}
 	for _, id := range brokers {

@@ -237,6 +237,8 @@ func TestRecoverSaysWhatIsWrong(t *testing.T) {
 		"stop the node first":       {"--from", bucket, "--node-id", "1", "--data-dir", dir},
 		"no such file":              {"--from", "file:///nowhere/at/all", "--dry-run"},
 		"no cluster stores in":      {"--from", "file://" + t.TempDir(), "--dry-run"},
+		"give --from as serve had":  {"--from", "file:///nowhere/at/all", "--dry-run"},
+		"these store there: ":       {"--from", bucket, "--dry-run", "--cluster", "another"},
 		"want ids such as":          {"--from", bucket, "--dry-run", "--brokers", "one"},
 		"which node is it":          {"--join"},
 		"belongs to no cluster yet": {"--join", "--node-id", "2", "--data-dir", t.TempDir()},
