@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -368,6 +369,34 @@ func TestReceiveRefusesStrangers(t *testing.T) {
 		}
 		if err := n.Receive(Message{From: memberOf(2), To: memberOf(1), Raft: vote(2, 1, raftpb.MsgVote)}); err != nil {
 			t.Errorf("a member's vote: %v", err)
+		}
+	})
+}
+
+// TestShorterLogThanAcked: a member whose log is shorter than what it has told the leader
+// ends with an error that names the log, and takes nothing more.
+func TestShorterLogThanAcked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 2, 3)
+		defer c.close()
+		leads := c.leader()
+		c.propose(leads, "a")
+		c.agree()
+		leader, id := leads.opt.NodeID, uint64(1)
+		if leader == id {
+			id = 2
+		}
+		n := c.nodes[id]
+		beat := &raftpb.Message{
+			Type: raftpb.MsgHeartbeat.Enum(), From: new(leader), To: new(id), Term: new(n.Status().Term), Commit: new(uint64(1 << 20)),
+		}
+		if err := n.Receive(Message{From: memberOf(leader), To: memberOf(id), Raft: beat}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		err := n.Receive(Message{From: memberOf(leader), To: memberOf(id), Raft: beat})
+		if damaged, ok := errors.AsType[*CorruptionError](err); !ok || !strings.Contains(damaged.Error(), "recover --join") {
+			t.Errorf("a message after it: %v", err)
 		}
 	})
 }

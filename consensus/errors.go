@@ -52,7 +52,8 @@ type LostLogError struct {
 }
 
 func (e *LostLogError) Error() string {
-	return fmt.Sprintf("%s/ is empty, but %s: its log was lost; bring it back, or start anew from the bucket with `rustmq admin cluster recover`", e.Dir, e.Reason)
+	return fmt.Sprintf("%s/ is empty, but %s: its log was lost; bring it back. If most controllers have theirs, this one joins them as another member with `rustmq admin cluster recover --join`; "+
+		"only if they do not, the cluster begins anew from the bucket with `rustmq admin cluster recover --from URL`", e.Dir, e.Reason)
 }
 
 // UnknownFormatError says that a file is of a version, or has what only a newer

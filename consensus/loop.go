@@ -135,6 +135,17 @@ func (l *loop) askReads() {
 	}
 }
 
+// hasAcked returns an error if the leader was told that this member has entries that it does
+// not have: it may have lost votes with them.
+func (l *loop) hasAcked(m *raftpb.Message) error {
+	last, err := l.entries.LastIndex()
+	if err != nil || m.GetType() != raftpb.MsgHeartbeat || guard.Check("consensus.acked-entries-there", m.GetCommit() <= last) {
+		return err
+	}
+	return &CorruptionError{File: l.n.opt.Dir, Reason: fmt.Sprintf("member %d leads, and was told that this one has the log up to %d, which ends at %d: an older copy was put in its place, or its end was lost. "+
+		"Move %s/ and %s/ away, and have it join as another member with `rustmq admin cluster recover --join`", m.GetFrom(), m.GetCommit(), last, l.n.opt.Dir, l.n.opt.SnapshotsDir)}
+}
+
 func (l *loop) handle(e events) error {
 	l.taken = e // what an error leaves unhandled, end answers
 	for _, durable := range e.durable {
@@ -151,6 +162,9 @@ func (l *loop) handle(e events) error {
 	for _, m := range e.messages {
 		if l.leads && m.GetType() == raftpb.MsgAppResp && !m.GetReject() && l.votes(m.GetFrom()) { // a learner cannot lead instead
 			l.late.confirmed(time.Now(), m.GetFrom(), m.GetIndex())
+		}
+		if err := l.hasAcked(m); err != nil {
+			return err
 		}
 		if err := l.raft.Step(m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) && !errors.Is(err, raft.ErrProposalDropped) {
 			return fmt.Errorf("step %s of member %d: %w", m.GetType(), m.GetFrom(), err)

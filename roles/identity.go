@@ -36,6 +36,10 @@ type identity struct {
 	// Raft says whether raft/ has held a log. "" is of a node that had no part in a
 	// group of several: it had one if it has a cluster.
 	Raft raftLog `json:"raft,omitempty"`
+	// Member is the directory id that the controller goes by, 32 hex digits; empty:
+	// Directory. It is another one where raft/ was lost, which had votes in it: the
+	// broker's logs in wal/ are those that they were.
+	Member string `json:"controller_directory_id,omitempty"`
 }
 
 // lastRun is what is known of the end of a broker.
@@ -99,11 +103,9 @@ func loadIdentity(dir disk.FS, nodeID int32) (identity, error) {
 	raw, err := disk.ReadFile(dir, identityFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		id := identity{Version: identityVersion, NodeID: nodeID}
-		var directory [16]byte
-		if _, err := rand.Read(directory[:]); err != nil {
-			return identity{}, fmt.Errorf("make a directory id: %w", err)
+		if id.Directory, err = newDirectoryID(); err != nil {
+			return identity{}, err
 		}
-		id.Directory = hex.EncodeToString(directory[:])
 		return id, id.save(dir)
 	}
 	if err != nil {
@@ -126,7 +128,18 @@ func loadIdentity(dir disk.FS, nodeID int32) (identity, error) {
 	if _, err := id.directoryID(); err != nil {
 		return identity{}, err
 	}
+	if _, err := id.memberID(); err != nil {
+		return identity{}, err
+	}
 	return id, nil
+}
+
+func newDirectoryID() (string, error) {
+	var id [16]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return "", fmt.Errorf("make a directory id: %w", err)
+	}
+	return hex.EncodeToString(id[:]), nil
 }
 
 func (id identity) save(dir disk.FS) error {
@@ -152,10 +165,22 @@ func (id identity) bucketNonce() (out [16]byte, err error) {
 	return out, nil
 }
 
-func (id identity) directoryID() (out [16]byte, err error) {
-	raw, err := hex.DecodeString(id.Directory)
+func (id identity) directoryID() ([16]byte, error) {
+	return parseDirectoryID("directory id", id.Directory)
+}
+
+// memberID is the directory id that the controller goes by.
+func (id identity) memberID() ([16]byte, error) {
+	if id.Member == "" {
+		return id.directoryID()
+	}
+	return parseDirectoryID("directory id of the controller", id.Member)
+}
+
+func parseDirectoryID(what, text string) (out [16]byte, err error) {
+	raw, err := hex.DecodeString(text)
 	if err != nil || len(raw) != len(out) {
-		return out, fmt.Errorf("read %s: it is damaged, the directory id is %q and not 32 hex digits; restore it from a copy", identityFile, id.Directory)
+		return out, fmt.Errorf("read %s: it is damaged, the %s is %q and not 32 hex digits; restore it from a copy", identityFile, what, text)
 	}
 	copy(out[:], raw)
 	return out, nil

@@ -18,7 +18,7 @@ const (
 // others learn from it where it is reached, and whether it may be added. It blocks on the
 // controller that leads.
 func (n *Node) keepRegistered(ctx context.Context) {
-	directory, err := n.id.now().directoryID()
+	directory, err := n.id.now().memberID()
 	if err != nil {
 		return // the start has refused it
 	}

@@ -91,7 +91,7 @@ func (n *Node) knowCluster(cluster string) error {
 
 func (n *Node) openController(ctx context.Context) error {
 	id := n.id.now()
-	directory, err := id.directoryID()
+	directory, err := id.memberID()
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package roles
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -74,7 +75,7 @@ func recoverCommand(stdout io.Writer, cloud Cloud) *cobra.Command {
 	flags.StringVar(&f.brokers, "brokers", "", "ids of the brokers whose data directories are there, e.g. 1,3: no partition is led before those of its replicas were heard (default: all)")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "say what is found, and change nothing")
 	flags.BoolVar(&f.force, "force", false, "go on with a store that has no conditional writes, where a controller that still runs would not be noticed")
-	flags.BoolVar(&f.join, "join", false, "for the other controllers: have DIR, whose raft/ is lost, wait to be added to the recovered group")
+	flags.BoolVar(&f.join, "join", false, "for another controller: have DIR, whose raft/ is lost, wait to be added to the group that there is")
 	return cmd
 }
 
@@ -119,7 +120,7 @@ func (f *recoverFlags) run(ctx context.Context) error {
 		if id.ClusterID != "" && id.ClusterID != plan.Cluster {
 			return fmt.Errorf("the data directory %s belongs to cluster %s, and the bucket is asked for %s: name another --data-dir", dir.Root(), id.ClusterID, plan.Cluster)
 		}
-		directory, err := id.directoryID()
+		directory, err := id.memberID()
 		if err != nil {
 			return err
 		}
@@ -175,7 +176,7 @@ func (f *recoverFlags) open(ctx context.Context) (bucket.Bucket, string, error) 
 	}
 	if u, err := url.Parse(f.from); err == nil && u.Scheme == "file" {
 		if _, err := os.Stat(u.Path); err != nil {
-			return nil, "", fmt.Errorf("open the bucket: %w", err)
+			return nil, "", fmt.Errorf("open the bucket: %w: give --from as serve had --bucket; a path is one of this machine", err)
 		}
 	}
 	b, _, err := f.cloud.bucketAt(ctx, c.Storage, nil, "", "", false)
@@ -202,6 +203,9 @@ func (f *recoverFlags) plan(ctx context.Context, b bucket.Bucket, prefix string,
 	}
 	plan, err := recovery.Read(ctx, recovery.Options{Bucket: b, Prefix: prefix, Cluster: cluster, Brokers: brokers})
 	if err != nil {
+		if ids, listed := recovery.Clusters(ctx, b, prefix); listed == nil && !slices.Contains(ids, cluster) {
+			return nil, fmt.Errorf("recover cluster %s: %w: these store there: %s", cluster, err, cmp.Or(strings.Join(ids, ", "), "none"))
+		}
 		return nil, fmt.Errorf("recover cluster %s: %w", cluster, err)
 	}
 	for _, id := range brokers {
@@ -212,7 +216,9 @@ func (f *recoverFlags) plan(ctx context.Context, b bucket.Bucket, prefix string,
 	return plan, nil
 }
 
-// seed calls f with a data directory that no process uses, and that has no metadata log.
+// seed calls do with a data directory that no process uses, and that has no metadata log,
+// and with its identity, which do saves: as a controller it is another member than it was,
+// for what it has lost had votes in it.
 func (f *recoverFlags) seed(do func(*disk.OS, *identity) error) (err error) {
 	dir, err := disk.OpenOS(f.dataDir)
 	if err != nil {
@@ -224,17 +230,20 @@ func (f *recoverFlags) seed(do func(*disk.OS, *identity) error) (err error) {
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	if err := consensus.Unseeded(dir, raftDir, snapshotsDir); err != nil {
-		return fmt.Errorf("the data directory %s is not without one: %w. While most controllers have theirs, the cluster needs no recovery: start them. Else move %s/ and %s/ away, and give the command again", dir.Root(), err, raftDir, snapshotsDir)
+		return fmt.Errorf("the data directory %s has not lost its metadata log: %w. While most controllers have theirs, the cluster needs no recovery: start them. Else, or if a recover was ended on its way there, move %s/ and %s/ away, and give the command again", dir.Root(), err, raftDir, snapshotsDir)
 	}
 	id, err := loadIdentity(dir, f.nodeID)
 	if err != nil {
+		return err
+	}
+	if id.Member, err = newDirectoryID(); err != nil {
 		return err
 	}
 	return do(dir, &id)
 }
 
 // waitToBeAdded makes a directory that has lost its metadata log that of a controller which
-// waits: it has voted in a group that is gone.
+// waits: it has voted, in a group that is gone or as a member of one that runs on.
 func (f *recoverFlags) waitToBeAdded() error {
 	return f.seed(func(dir *disk.OS, id *identity) error {
 		if id.ClusterID == "" {
@@ -244,7 +253,7 @@ func (f *recoverFlags) waitToBeAdded() error {
 		if err := id.save(dir); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(f.stdout, "%s waits to be added: start node %d as before, then `rustmq admin controllers add %d`\n", dir.Root(), id.NodeID, id.NodeID)
+		_, err := fmt.Fprintf(f.stdout, "%s waits to be added: start node %d as before, then `rustmq admin controllers add %d`; where the controllers still have it as the member that it was, `remove %d` before\n", dir.Root(), id.NodeID, id.NodeID, id.NodeID)
 		return err
 	})
 }

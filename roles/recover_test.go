@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"rustmq.dev/rustmq/roles"
+	"rustmq.dev/rustmq/roles/admin"
 )
 
 // acked produces count records to each partition with acks=all, from a number on.
@@ -172,6 +174,55 @@ func TestControllersLostWALsSurvive(t *testing.T) {
 	t.Logf("of %d records of each partition the bucket had %v", count+1, want)
 }
 
+// TestLostLogJoinsAsAnother (RULES 4.1): a controller that has lost raft/ and not wal/ is no
+// member any more of the group that runs on, and has no vote in it before it is added. What
+// its broker has stays its own.
+func TestLostLogJoinsAsAnother(t *testing.T) {
+	c := newProcesses(t, 3)
+	const partitions, count = 3, 50
+	c.admin(1, "topics", "create", "t", "--partitions", fmt.Sprint(partitions))
+	c.acked("t", partitions, 0, count, 1)
+	was := c.group(1, "three voters", func(g admin.ControllerGroup) bool { return len(g.Controllers) == 3 })
+	directory := func() (id string) {
+		raw, err := os.ReadFile(filepath.Join(c.data(3), "meta.json"))
+		must(t, err)
+		var meta struct {
+			Directory string `json:"directory_id"`
+		}
+		must(t, json.Unmarshal(raw, &meta))
+		return meta.Directory
+	}
+	broker := directory()
+	c.end(3, syscall.SIGKILL)
+	c.lose(3, "raft", "snapshots")
+	c.refused(3, "recover --join")
+	code, says, stderr := rustmq(t, "", "admin", "cluster", "recover", "--join", "--node-id", "3", "--data-dir", c.data(3))
+	if code != 0 || !strings.Contains(says, "`remove 3` before") {
+		t.Fatalf("exit %d: %s%s", code, says, stderr)
+	}
+	c.start(3)
+	c.await(3)
+	other := func(g admin.ControllerGroup) (is admin.Controller) {
+		for _, m := range g.Controllers {
+			if !slices.ContainsFunc(was.Controllers, func(w admin.Controller) bool { return w.Directory == m.Directory }) {
+				is = m
+			}
+		}
+		return is
+	}
+	c.group(1, "node 3 as another that waits", func(g admin.ControllerGroup) bool { return other(g).Role == "waiting" && !other(g).Active })
+	c.admin(1, "controllers", "remove", "3")
+	c.admin(1, "controllers", "add", "3")
+	c.group(1, "node 3 as another voter", func(g admin.ControllerGroup) bool { return len(g.Controllers) == 3 && other(g).Role == "voter" })
+	c.brokers(1, "all in sync", func(by map[int32]admin.Broker) bool {
+		return by[3].State == "serving" && by[3].InSync == partitions
+	})
+	if is := directory(); is != broker {
+		t.Errorf("the broker's directory was %s, and is %s: what is in its wal/ counts for nothing", broker, is)
+	}
+	c.has("t", partitions, map[int32]int{0: count, 1: count, 2: count}, 3)
+}
+
 // TestRecoverSaysWhatIsWrong: before it has changed anything.
 func TestRecoverSaysWhatIsWrong(t *testing.T) {
 	dir := t.TempDir()
@@ -186,6 +237,8 @@ func TestRecoverSaysWhatIsWrong(t *testing.T) {
 		"stop the node first":       {"--from", bucket, "--node-id", "1", "--data-dir", dir},
 		"no such file":              {"--from", "file:///nowhere/at/all", "--dry-run"},
 		"no cluster stores in":      {"--from", "file://" + t.TempDir(), "--dry-run"},
+		"give --from as serve had":  {"--from", "file:///nowhere/at/all", "--dry-run"},
+		"these store there: ":       {"--from", bucket, "--dry-run", "--cluster", "another"},
 		"want ids such as":          {"--from", bucket, "--dry-run", "--brokers", "one"},
 		"which node is it":          {"--join"},
 		"belongs to no cluster yet": {"--join", "--node-id", "2", "--data-dir", t.TempDir()},

@@ -123,7 +123,7 @@ func controllerProblems(group *controller.Group, unanswered error) []Problem {
 	if unanswered != nil {
 		return []Problem{{
 			Kind: "controllers", What: fmt.Sprintf("no controller that leads answers: metadata does not change, and brokers that fall silent are not replaced (%v)", unanswered),
-			Do: "start controllers until a majority of them runs and reaches each other; `rustmq admin controllers list` at each says what it knows",
+			Do: "start controllers until a majority of them runs and reaches each other; /healthz of each says whether it knows of a leader, and how far it has the metadata; where the disks of most are lost, docs/cluster.md has the way back",
 		}}
 	}
 	problems := []Problem{}
@@ -215,6 +215,9 @@ func (a clusterAPI) describe(context.Context, *struct{}) (*clusterViewOutput, er
 		ClusterID: image.ClusterID(), FeatureLevel: image.FeatureLevel(), KnownLevel: metadata.LatestFeatureLevel, Controller: image.ControllerID(),
 		Version: a.version, Nodes: []ClusterNode{}, Topics: image.NumTopics(), Partitions: image.NumPartitions(),
 		Objects: image.NumObjects(metadata.Committed), BucketBytes: image.LiveBytes(),
+	}
+	if view.Controller < 1 { // as where none leads
+		view.Controller = -1
 	}
 	if b, known := image.Bucket(); known {
 		view.Incarnation = b.Incarnation

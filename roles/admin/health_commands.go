@@ -3,6 +3,7 @@ package admin
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -60,7 +61,11 @@ func (e *env) describeCluster() *cobra.Command {
 
 func (e *env) showCluster(c ClusterView) {
 	t := e.table("CLUSTER", "INCARNATION", "FEATURE LEVEL", "CONTROLLER", "TOPICS", "PARTITIONS", "OBJECTS", "IN THE BUCKET")
-	t.AppendRow(table.Row{c.ClusterID, c.Incarnation, fmt.Sprintf("%d of %d", c.FeatureLevel, c.KnownLevel), c.Controller, c.Topics, c.Partitions, c.Objects, size(c.BucketBytes)})
+	leads := "none"
+	if c.Controller >= 0 {
+		leads = strconv.Itoa(int(c.Controller))
+	}
+	t.AppendRow(table.Row{c.ClusterID, c.Incarnation, fmt.Sprintf("%d of %d", c.FeatureLevel, c.KnownLevel), leads, c.Topics, c.Partitions, c.Objects, size(c.BucketBytes)})
 	t.Render()
 	fmt.Fprintf(e.stdout, "\nbucket   %s\nversion  %s (of the node that answers)\n\n", orDash(c.Bucket), orDash(c.Version))
 	nodes := e.table("NODE", "ROLES", "RACK", "BROKER", "KNOWS LEVEL")

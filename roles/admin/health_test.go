@@ -152,6 +152,28 @@ func TestHealthOfControllers(t *testing.T) {
 // aloneDoor is the way to a controller that is alone.
 type aloneDoor struct{ *controller.Controller }
 
+// leaderless is a cluster that knows of no controller that leads.
+type leaderless struct{ aloneDoor }
+
+func (c leaderless) Image() *metadata.Image { return c.aloneDoor.Image().WithController(0) }
+
+// TestNobodyLeads: a cluster without a leading controller names none, node 0 least of all.
+func TestNobodyLeads(t *testing.T) {
+	c, _ := alone(t)
+	out, err := clusterAPI{cluster: leaderless{aloneDoor{c}}, version: "1"}.describe(t.Context(), nil)
+	if err != nil || out.Body.Controller != -1 {
+		t.Errorf("%v: %+v leads", err, out.Body.Controller)
+	}
+	var shown strings.Builder
+	(&env{stdout: &shown}).showCluster(out.Body)
+	if !strings.Contains(shown.String(), " none ") {
+		t.Error(shown.String())
+	}
+	if p := controllerProblems(nil, errors.New("nobody is there")); len(p) != 1 || !strings.Contains(p[0].What, "nobody is there") || !strings.Contains(p[0].Do, "/healthz of each") {
+		t.Errorf("%+v", p)
+	}
+}
+
 // TestClusterCommands runs `rustmq admin cluster health` and `describe` against the API.
 func TestClusterCommands(t *testing.T) {
 	c, epochs := alone(t)

@@ -64,7 +64,8 @@ func (m *Mutual) load() (tls.Certificate, error) {
 		}
 	}
 	if err := m.own(cert.Leaf); err != nil {
-		return cert, fmt.Errorf("%s would be refused by the other servers: %w", o.CertFile, err)
+		return cert, fmt.Errorf("%s would be refused by the other servers: %w; issue it with rustmq://<cluster>/node/%d?roles=%s as its only such name (docs/cluster.md has a recipe)",
+			o.CertFile, err, o.Node, strings.Join(o.Roles, ","))
 	}
 	return cert, nil
 }

@@ -109,7 +109,7 @@ func TestCertificateThatPeersWouldRefuse(t *testing.T) {
 	}{
 		"for one side only": {half, "would be refused by the other servers"},
 		"another node's":    {pkitest.Server(node(2)), "that of node 2 (broker, controller) of cluster prod, and this is node 1"},
-		"without the roles": {pkitest.Server(admin), "with the roles broker, controller"},
+		"without the roles": {pkitest.Server(admin), "with the roles broker, controller; issue it with rustmq://<cluster>/node/1?roles=broker,controller"},
 		"nobody's":          {&x509.Certificate{ExtKeyUsage: pkitest.Both()}, "names no server"},
 		"of two":            {twice, "names 2 servers"},
 	} {
