@@ -124,7 +124,7 @@ func (c *replicated) write(topic string, producer int64, ended <-chan struct{}) 
 // However leaders are moved, who produces waits little longer than the disks, wires and
 // images take.
 func TestMovesHoldNobodyUp(t *testing.T) {
-	const disk, image, soon = 100 * time.Millisecond, 100 * time.Millisecond, time.Second
+	const disk, image, wire, soon = 100 * time.Millisecond, 100 * time.Millisecond, 5 * time.Millisecond, time.Second
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	synctest.Test(t, func(t *testing.T) {
@@ -132,6 +132,7 @@ func TestMovesHoldNobodyUp(t *testing.T) {
 		c := startGated(t, 3, func(o *Options) {
 			o.Controller = &lateImages{hearing: o.Controller.(*hearing), takes: func() time.Duration { return d.upTo(image) }}
 		})
+		c.delay(func() time.Duration { return d.upTo(wire) })
 		c.createTopic("events")
 		ended := make(chan struct{})
 		var others sync.WaitGroup
@@ -170,6 +171,8 @@ func TestMovesHoldNobodyUp(t *testing.T) {
 		time.Sleep(soon)
 		close(ended)
 		others.Wait()
+		c.delay(nil)
+		time.Sleep(10 * time.Second) // connections of before end too
 		for i, longest := range waits {
 			if longest > soon {
 				t.Errorf("an ack of producer %d took %v", i, longest)

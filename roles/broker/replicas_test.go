@@ -56,7 +56,8 @@ type replicated struct {
 
 	mu    sync.Mutex
 	doors map[string]*bufconn.Listener
-	cut   map[[2]int32]bool // nothing that the first sends reaches the second
+	cut   map[[2]int32]bool    // nothing that the first sends reaches the second
+	late  func() time.Duration // what is sent to a follower takes so long; nil: no time
 }
 
 // member is one broker.
@@ -220,6 +221,12 @@ func (w *faultyWire) isCut(from, to int32) bool {
 }
 
 func (w *faultyWire) Write(b []byte) (int, error) {
+	w.c.mu.Lock()
+	late := w.c.late
+	w.c.mu.Unlock()
+	if late != nil {
+		time.Sleep(late())
+	}
 	switch {
 	case w.isCut(w.from, w.to):
 		w.lost.Store(true)
@@ -249,6 +256,12 @@ func (w *faultyWire) Read(b []byte) (int, error) {
 }
 
 var errReset = errors.New("the connection was reset")
+
+func (c *replicated) delay(late func() time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.late = late
+}
 
 func (c *replicated) setCut(from, to int32, is bool) {
 	c.mu.Lock()

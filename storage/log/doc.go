@@ -53,7 +53,8 @@
 // it has passed the start of the epoch nobody is told where the log ends ([Log.Latest]). A
 // follower takes batches as its leader has them ([Log.AppendReplicated]), of that epoch
 // alone, and remembers producers and transactions of them as recovery does; its high
-// watermark is its leader's, as far as its disk. It takes the controller's word of log start and bucket as
+// watermark is its leader's, as far as its disk. What it appended itself while it led counts
+// once that is on disk too, if the leader has it ([Log.Held]). It takes the controller's word of log start and bucket as
 // far only, for what lies behind may not be its leader's. One that is too far behind begins
 // anew at the committed end with what its leader knows ([Log.Restart]): as of the leader's
 // high watermark, so that batches below that, which come again, do not count twice. Killed

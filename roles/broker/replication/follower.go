@@ -118,15 +118,15 @@ func (f *Follower) Changed(id storage.PartitionID, epoch storage.Epoch) {
 	s.in.refuse(s, "the epoch is over")
 }
 
-// enter makes s the one that its partition is fed by.
+// enter makes s the one that its partition is fed by. The one before is told: of two that
+// begin at once, it may be the one that the leader goes on with.
 func (f *Follower) enter(s *session) {
 	f.mu.Lock()
 	before := f.current[s.partition]
 	f.current[s.partition] = s
 	f.mu.Unlock()
 	if before != nil {
-		before.ended.Store(true)
-		before.in.remove(before)
+		before.in.refuse(before, "another session took its place")
 	}
 }
 

@@ -61,6 +61,22 @@ func TestWhatComesLateInASessionIsLeftAside(t *testing.T) {
 	}
 }
 
+// What a leader of old opened may begin after what the next one did: that one goes on with
+// a session that is over, unless it is told.
+func TestWhoseSessionIsReplacedIsTold(t *testing.T) {
+	f := testFollower()
+	f.o.Store = testStore(t)
+	old, next := &intake{f: f, wake: make(chan struct{}, 1)}, &intake{f: f, wake: make(chan struct{}, 1)}
+	f.enter(&session{in: next, number: 3, epoch: 7})
+	late := &session{in: old, number: 9, epoch: 6}
+	f.enter(late)
+	f.leave(late)
+	m := next.answers()
+	if m == nil || len(m.Entries) != 1 || m.Entries[0].Kind != rpc.ReplyRefused || m.Entries[0].Session != 3 {
+		t.Errorf("it is told %+v", m)
+	}
+}
+
 func TestWhatAFollowerMayConfirm(t *testing.T) {
 	k := &link{}
 	l := newLane(k, nil)
