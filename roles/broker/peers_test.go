@@ -129,6 +129,27 @@ func TestTransactionsAreVerifiedElsewhere(t *testing.T) {
 	})
 }
 
+// What a producer sends once it was refused is asked about anew: the coordinator's word on
+// the batch before does not hold for it.
+func TestARefusalIsOfWhatWasSentBeforeIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const partitions = 100
+		c := newCluster(t, 3, false, nil)
+		c.controller.createTopic("out", partitions)
+		c.settle()
+		tx := c.transactAt(3, c.transactionAt(3))
+		for p := range int32(partitions) {
+			if code := c.write(tx, 11, "out", p, 0, "x"); code != kerr.TransactionAbortable.Code {
+				t.Fatalf("partition %d, which is not part of the transaction: %v", p, kerr.ErrorForCode(code))
+			}
+			tx.add("out", p)
+			if code := c.write(tx, 11, "out", p, 0, "added"); code != 0 {
+				t.Fatalf("partition %d, which was added: %v", p, kerr.ErrorForCode(code))
+			}
+		}
+	})
+}
+
 // A transaction that is decided gets its markers everywhere, however long a broker is
 // away: the others do not wait, and the next transaction of the producer does.
 func TestMarkersAwaitABrokerThatIsAway(t *testing.T) {

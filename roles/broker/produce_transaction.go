@@ -115,6 +115,10 @@ func (a *admittedBatch) inTransaction() error {
 // the coordinator's goroutine, and waits for nothing: what is appended has room, and has
 // the codec of its topic.
 func (v *verifications) answered(who producerEpoch, refused error) {
+	if refused != nil {
+		v.refuse(who, refused)
+		return
+	}
 	for {
 		v.mu.Lock()
 		queue := v.waiting[who]
@@ -126,14 +130,24 @@ func (v *verifications) answered(who producerEpoch, refused error) {
 		next := queue[0]
 		v.waiting[who] = queue[1:]
 		v.mu.Unlock()
-		if refused == nil {
-			next.append()
-			continue
-		}
+		next.append()
+	}
+}
+
+// refuse refuses all that waits. Nothing waits any more by the time that the first of it is
+// told so: what the producer does about it, and sends then, is another question.
+func (v *verifications) refuse(who producerEpoch, refused error) {
+	v.mu.Lock()
+	queue := v.waiting[who]
+	delete(v.waiting, who)
+	v.mu.Unlock()
+	for _, next := range queue {
 		if isNotTheirs(refused) {
 			next.log.RefuseVerification(who.id, who.epoch)
 		}
 		next.refuse()
+	}
+	for _, next := range queue {
 		next.part.fail(verificationError(refused, next.part.request.q.Version))
 	}
 }
