@@ -12,9 +12,10 @@ const (
 	// standApart is how many ticks lie between the first tries of two members to lead in
 	// place of one that has gone: a vote and its answer, so that they do not split it.
 	standApart = 2
-	// standAgain is how many ticks lie between two tries of one member, and standTries how
-	// many it makes before it leaves the rest to the election timeout: another may hear
-	// later than it that the leader has gone, and until then it answers nothing.
+	// standAgain is how many ticks lie at least between two tries of one member, and standTries
+	// how many it makes before it leaves the rest to the election timeout: another may hear
+	// later than it that the leader has gone, and until then it answers nothing; or two stand
+	// at once, and split the votes. The next tries are apart by rank again.
 	standAgain = 3
 	standTries = 3
 	// goneRest is how many election timeouts a member believes nobody again that a leader
@@ -25,18 +26,21 @@ const (
 // standing is what a member does about a leader that seems to have gone. It is a pure core.
 type standing struct {
 	in    int    // ticks until the next try; 0: none is to come
+	again int    // ticks between tries
 	tries int    // left
 	rest  int    // ticks during which nothing is believed
-	term  uint64 // that the leader led in
+	peer  uint64 // that seems to have gone
+	term  uint64 // that it led in
+	heard bool   // it was heard once more, and stood against all the same
 }
 
 // begin has the member stand after ticks that grow with its rank among those who may; false:
 // it is too soon for that.
-func (s *standing) begin(rank, electionTicks int, term uint64) bool {
+func (s *standing) begin(rank, electionTicks int, peer, term uint64) bool {
 	if !guard.Check("consensus.gone-rest", s.rest == 0) {
 		return false
 	}
-	*s = standing{in: 1 + rank*standApart, tries: standTries, rest: goneRest * electionTicks, term: term}
+	*s = standing{in: 1 + rank*standApart, again: standAgain + rank*standApart, tries: standTries, rest: goneRest * electionTicks, peer: peer, term: term}
 	return true
 }
 
@@ -46,16 +50,20 @@ func (s *standing) tick(now raft.BasicStatus) bool {
 	if s.in == 0 {
 		return false
 	}
-	voted := now.RaftState == raft.StateCandidate || now.HardState.GetTerm() != s.term
-	if now.Lead != raft.None || voted {
-		s.in = 0 // there is a leader, or will be by raft's own means
+	voted := now.HardState.GetTerm() != s.term && now.RaftState != raft.StateCandidate
+	// What it sent before it went may be read after that is known. Once: who lives is heard
+	// again by the next try.
+	late := now.Lead == s.peer && !s.heard
+	if voted || now.Lead != raft.None && !late {
+		s.in = 0 // there is a leader, or another is about to be
 		return false
 	}
 	if s.in--; s.in > 0 {
 		return false
 	}
+	s.heard = s.heard || late
 	if s.tries--; s.tries > 0 {
-		s.in = standAgain
+		s.in = s.again
 	}
 	return true
 }
@@ -79,7 +87,7 @@ func (l *loop) gone(peer uint64) error {
 		return nil
 	}
 	rank, votes := l.rank(peer)
-	if !l.standing.begin(rank, l.n.opt.ElectionTicks, s.HardState.GetTerm()) {
+	if !l.standing.begin(rank, l.n.opt.ElectionTicks, peer, s.HardState.GetTerm()) {
 		return nil
 	}
 	if !votes {

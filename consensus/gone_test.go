@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // electionTimeout is the silence after which members stand by themselves.
@@ -44,6 +46,36 @@ func TestLeaderThatHasGoneIsReplacedAtOnce(t *testing.T) {
 			c.agree()
 		})
 	}
+}
+
+// TestWhatALeaderThatHasGoneSentIsReadLate: its last message and the word that it has gone
+// come by two connections, in either order.
+func TestWhatALeaderThatHasGoneSentIsReadLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 2, 3)
+		defer c.close()
+		old := c.leader()
+		c.propose(old, "a")
+		c.agree()
+		id, term := old.opt.NodeID, old.Status().Term
+		c.stop(id)
+		began := time.Now()
+		for _, n := range c.others(id) {
+			n.Gone(id)
+		}
+		synctest.Wait()
+		for _, n := range c.others(id) {
+			to := n.opt.NodeID
+			beat := &raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: &id, To: &to, Term: &term}
+			if err := n.Receive(Message{From: memberOf(id), To: memberOf(to), Raft: beat}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.leader(id)
+		if took := time.Since(began); took >= electionTimeout*6/10 {
+			t.Errorf("another led after %v", took)
+		}
+	})
 }
 
 // TestLeaderThatLivesIsNotDeposedByAWord holds that one member whose line to the leader
