@@ -220,7 +220,7 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 		SnapshotEntries: opt.SnapshotEntries,
 		SnapshotBytes:   opt.SnapshotBytes,
 		Log:             opt.Log,
-		OnDead:          opt.OnDead,
+		OnDead:          c.fail,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the metadata log: %w", err)

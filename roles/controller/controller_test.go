@@ -1,11 +1,14 @@
 package controller
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,6 +41,32 @@ func shut(t *testing.T, c *Controller) {
 	t.Helper()
 	if err := c.Close(); err != nil {
 		t.Errorf("close: %v", err)
+	}
+}
+
+// A controller whose disk fails as it opens says so, whenever that is: it waits for nothing
+// that will not come.
+func TestOpenEndsWithItsDisk(t *testing.T) {
+	var opened, failed int
+	for from := 1; opened == 0; from++ {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			fs := disk.NewFaulty(disk.NewMem(disk.MemOptions{}), disk.Rule{Op: disk.OpChange, From: from, Err: syscall.EIO})
+			c, err := Open(ctx, Options{NodeID: 1, FS: fs, Log: slog.New(slog.DiscardHandler)})
+			if ctx.Err() != nil {
+				t.Fatalf("the change of the disk that is the first to fail is number %d: it waits", from)
+			}
+			if err != nil {
+				failed++
+				return
+			}
+			opened++
+			_ = c.Close() // what it writes then fails
+		})
+	}
+	if failed < 5 {
+		t.Errorf("the disk failed in %d places", failed)
 	}
 }
 
