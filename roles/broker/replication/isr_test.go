@@ -84,6 +84,26 @@ func TestNobodyJoinsBeforeTheStartOfTheEpoch(t *testing.T) {
 	}
 }
 
+// Until the log waits for who is to join, its high watermark may pass them: then they are
+// not proposed, and not waited for.
+func TestWhoWasPassedMeanwhileIsNotProposed(t *testing.T) {
+	for hw, stands := range map[storage.Offset]bool{100: true, 101: false} {
+		s, now := testISR(1, 2)
+		s.confirm(now, 2, 20, 101, 101)
+		s.confirm(now, 3, 30, 100, 101)
+		p, ok := s.propose(now, 101, 100)
+		if !ok || !slices.Equal(p.isr, []int32{1, 2, 3}) || !slices.Equal(s.replicas().Pending, []int32{3}) {
+			t.Fatalf("%+v, %v; waited for are %+v", p, ok, s.replicas())
+		}
+		if got := s.stands(p, hw); got != stands {
+			t.Errorf("where %d is committed, of which 3 has 100: %v", hw, got)
+		}
+		if waited := len(s.replicas().Pending) > 0; waited != stands {
+			t.Errorf("waited for are %+v", s.replicas())
+		}
+	}
+}
+
 // What a stream confirmed is forgotten with it.
 func TestConfirmationsEndWithTheStream(t *testing.T) {
 	s, now := testISR(1, 2)
