@@ -93,17 +93,30 @@ func (s *sessions) look(now time.Time, inService map[int32]int64) {
 	}
 }
 
-// begin notes that this controller leads from now on. Who was heard here lately goes on
+// begin notes that this controller leads from now on. Who was heard here once goes on
 // with its session, but has a grace at least: this controller may have been cut off until
-// now, with whoever elected it. Who was not heard for a session, or never, begins anew.
+// now, with whoever elected it. If it has heard most of them for no session, it was: then
+// those begin anew. So does, in any case, who was never heard.
 func (s *sessions) begin(now time.Time) {
+	unheard := 0
+	for _, last := range s.heard {
+		if s.unheard(now, last) {
+			unheard++
+		}
+	}
+	cutOff := 2*unheard > len(s.heard)
 	for broker, last := range s.heard {
-		if !last.heard || now.Sub(last.at) >= s.length {
+		if !last.heard || cutOff && s.unheard(now, last) {
 			last = session{epoch: last.epoch, at: now}
 		}
 		last.floor = now.Add(s.grace)
 		s.heard[broker] = last
 	}
+}
+
+// unheard reports whether nothing was heard of a registration for a session, or ever.
+func (s *sessions) unheard(now time.Time, last session) bool {
+	return !last.heard || now.Sub(last.at) >= s.length
 }
 
 // judge looks, and returns, in order of id, of the registrations in service those silent

@@ -106,6 +106,16 @@ func TestNewLeaderJudgesByWhatItHeard(t *testing.T) {
 	h.lead("it died long before", 4, "[{2 20 false}]", 1, 3)
 
 	h = newHeardBy(t)
+	h.follow(11, 1, 3)
+	h.begin(h.now)
+	h.lead("the election took longer than its session", 4, "[{2 20 false}]", 1, 3)
+
+	h = newHeardBy(t)
+	h.follow(11, 1)
+	h.begin(h.now)
+	h.lead("this controller heard one of three, its own", 10, "[{2 20 false} {3 30 false}]", 1)
+
+	h = newHeardBy(t)
 	h.follow(9)
 	h.begin(h.now)
 	h.lead("this controller was cut off, and heard nobody", 0, "", 1, 2, 3)

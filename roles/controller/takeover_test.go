@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -8,37 +10,59 @@ import (
 )
 
 // TestNextLeaderKnowsWhoDiedWithTheLast holds that a broker which died together with the
-// leading controller is fenced a session after its death, not after the election, for
-// every controller hears the brokers; and that nobody else is.
+// leading controller is fenced a session after its death, or a grace after the election if
+// that is later, for every controller hears the brokers; and that nobody else is. So it is
+// when the election takes longer than a session.
 func TestNextLeaderKnowsWhoDiedWithTheLast(t *testing.T) {
-	const session = time.Second
+	for name, held := range map[string]time.Duration{"at once": 0, "late": 1500 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) { testDiedWithTheLast(t, held) })
+	}
+}
+
+// testDiedWithTheLast holds the election up for so long.
+func testDiedWithTheLast(t *testing.T, held time.Duration) {
+	const (
+		session = time.Second
+		beats   = session / 5
+		grace   = 2 * beats
+		look    = grace / 8
+		step    = look / 5
+	)
 	inGroup(t, func(o *Options) { o.BrokerSession = session }, func(t *testing.T, g *group) {
 		old := g.leader()
 		epochs := map[int32]int64{1: register(t, old, 1, 1), 2: register(t, old, 2, 1), 3: register(t, old, 3, 1)}
 		beat := func(brokers ...int32) {
 			for _, id := range brokers {
 				for _, c := range g.all {
-					if c.leads() == nil {
-						_ = c.Heartbeat(t.Context(), id, epochs[id])
-					}
 					c.Hear(id, epochs[id])
 				}
 			}
-			time.Sleep(session / 5)
 		}
 		for range 10 {
 			beat(1, 2, 3)
+			time.Sleep(beats)
 		}
-		var begins time.Time // of the next reign
+		beat(1, 2, 3)
+		died := time.Now()
 		g.isolate(uint64(old.opt.NodeID), true)
 		delete(g.all, uint64(old.opt.NodeID))
 		defer func() { g.all[uint64(old.opt.NodeID)] = old }()
-		for n := 0; ; n++ {
-			beat(1, 3)
+		other := slices.Collect(maps.Keys(g.all))[0] // without it there is no majority
+		g.isolate(other, held > 0)
+		var reign uint64
+		var begins time.Time // of the reign
+		for at := time.Duration(0); ; at += step {
+			if at >= held {
+				g.isolate(other, false)
+			}
+			if at%beats == 0 {
+				beat(1, 3)
+			}
+			time.Sleep(step)
 			fenced := map[int32]bool{}
 			for _, c := range g.all {
-				if begins.IsZero() && c.leads() == nil {
-					begins = time.Now()
+				if term, leads := c.reigns(); leads && term != reign {
+					reign, begins = term, time.Now()
 				}
 				for b := range c.Image().Brokers() {
 					fenced[b.ID] = fenced[b.ID] || b.Fenced
@@ -47,14 +71,18 @@ func TestNextLeaderKnowsWhoDiedWithTheLast(t *testing.T) {
 			if fenced[1] || fenced[3] {
 				t.Fatalf("brokers that live are fenced: %v", fenced)
 			}
-			if took := time.Since(begins); fenced[2] {
-				if took > session*6/10 { // a grace, and two looks
-					t.Errorf("it was fenced %v after the next began to lead", took)
+			due := died.Add(session)
+			if begins.Add(grace).After(due) {
+				due = begins.Add(grace)
+			}
+			switch late := time.Since(due); {
+			case fenced[2]:
+				if late < -step || begins.IsZero() {
+					t.Errorf("it was fenced %v too early", -late)
 				}
 				return
-			}
-			if n > 50 {
-				t.Fatal("it is never fenced")
+			case !begins.IsZero() && late > 2*look || at > time.Minute:
+				t.Fatalf("%v after it died, and %v after the next began to lead, it is in service", time.Since(died), time.Since(begins))
 			}
 		}
 	})
