@@ -29,7 +29,11 @@ const (
 	// topics need besides.
 	RecoveryFeatureLevel uint32 = 10
 
-	LatestFeatureLevel = RecoveryFeatureLevel // the highest that this binary knows
+	// ObjectTopicsFeatureLevel: topics whose acks wait for the bucket, see
+	// docs/design/0016-durability.md.
+	ObjectTopicsFeatureLevel uint32 = 11
+
+	LatestFeatureLevel = ObjectTopicsFeatureLevel // the highest that this binary knows
 )
 
 // levelOf returns the level that allows a command.

@@ -115,7 +115,7 @@ func drawClusterCommand(t *rapid.T, m *Image) proto.Message {
 	case 1:
 		return &pb.UnregisterBroker{BrokerId: broker}
 	case 2:
-		return NewRegisterController(ControllerNode{ID: uint64(broker), Raft: "h:1", Controller: "h:2", MaxFeatureLevel: rapid.Uint32Range(8, 10).Draw(t, "knows")})
+		return NewRegisterController(ControllerNode{ID: uint64(broker), Raft: "h:1", Controller: "h:2", MaxFeatureLevel: rapid.Uint32Range(8, LatestFeatureLevel).Draw(t, "knows")})
 	case 3:
 		return &pb.UnregisterController{NodeId: uint64(broker)}
 	case 4, 5, 6:
