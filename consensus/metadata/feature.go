@@ -1,6 +1,8 @@
 package metadata
 
 import (
+	"slices"
+
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage/guard"
 )
@@ -52,6 +54,9 @@ func levelOf(c *pb.Command) uint32 {
 			return ObjectsFeatureLevel
 		}
 	case *pb.Command_CreateTopic:
+		if slices.ContainsFunc(body.CreateTopic.Configs, func(e *pb.ConfigEntry) bool { return e.Key == durability && e.Value == objectDurability }) {
+			return ObjectTopicsFeatureLevel
+		}
 		if body.CreateTopic.ReplicasUnset {
 			return ClusterFeatureLevel
 		}
