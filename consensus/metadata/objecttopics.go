@@ -53,14 +53,11 @@ func (m *Image) anyLeader(t *Topic, p *Partition) int32 {
 	for b := range m.Brokers() {
 		switch {
 		case b.Fenced:
-		case b.Draining:
+		case !guard.Check("metadata.held-leaves-drained", !b.Draining):
 			drained = append(drained, b.ID)
 		default:
 			staying = append(staying, b.ID)
 		}
-	}
-	if !guard.Check("metadata.held-leaves-drained", len(staying) == 0) {
-		drained = nil
 	}
 	for _, kind := range [][]int32{staying, drained} {
 		switch {

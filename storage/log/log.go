@@ -77,7 +77,7 @@ func (l *Log) SetConfig(c Config) {
 	l.config.Store(&c)
 	l.replica.early = l.replica.early || c.EarlyAcks // what is on its way is waited for yet
 	l.replica.bucket = l.replica.bucket || c.BucketAcks
-	o := l.advance()                                 // fewer replicas may be enough now, or more be wanted
+	o := l.advance() // fewer replicas may be enough now, or more be wanted
 	l.mu.Unlock()
 	o.tell(l)
 }
