@@ -153,7 +153,7 @@ func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time
 	if err != nil {
 		return err
 	}
-	if p.q.Acks != acksAll && !p.b.leased(part.partition, r) {
+	if (p.q.Acks != acksAll || r.awaitsBucket) && !p.b.leased(part.partition, r) {
 		return errLeaseOut
 	}
 	if len(q.Records) == 0 {

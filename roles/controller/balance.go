@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
@@ -57,6 +58,12 @@ func newBalancer(movesAMinute int) *balancer {
 	return &balancer{movesAMinute: movesAMinute, loads: map[storage.PartitionID]load{}, moved: map[storage.PartitionID]time.Time{}, disks: disks{}}
 }
 
+// heldByBucket reports whether any broker may lead partitions of a topic: what they have
+// acknowledged is in the bucket.
+func heldByBucket(image *metadata.Image, t *metadata.Topic) bool {
+	return image.FeatureLevel() >= metadata.ObjectTopicsFeatureLevel && !t.Internal && configs.Durability(t.Configs) == configs.ObjectDurability
+}
+
 // report takes what a broker says of what it leads by image. What it leads and does not
 // name has no load.
 func (b *balancer) report(now time.Time, image *metadata.Image, broker int32, loads []PartitionLoad) {
@@ -105,6 +112,7 @@ func leads(image *metadata.Image, broker int32, id storage.PartitionID) bool {
 type led struct {
 	id     storage.PartitionID
 	p      *metadata.Partition
+	may    []int32 // who may lead
 	weight float64
 	still  bool // it was moved, or its replicas move
 }
@@ -125,18 +133,24 @@ func (b *balancer) weigh(image *metadata.Image) scales {
 			s.load[c.id] = 0
 		}
 	}
+	all := slices.Sorted(maps.Keys(s.load))
 	for t := range image.Topics() {
+		held := heldByBucket(image, t)
 		for p := range t.Partitions.All() {
+			may := p.ISR
+			if held {
+				may = all
+			}
 			is, serves := s.load[p.Leader]
 			id := storage.PartitionID{Topic: t.ID, Index: p.Index}
 			if !serves { // what a drained broker leads, nobody else can
 				if p.Leader != metadata.NoLeader && b.disks.slow(p.Leader) {
-					s.flee = append(s.flee, led{id: id, p: p, weight: idleLoad + b.loads[id].rate})
+					s.flee = append(s.flee, led{id: id, p: p, may: may, weight: idleLoad + b.loads[id].rate})
 				}
 				continue
 			}
 			_, moved := b.moved[id]
-			one := led{id, p, idleLoad + b.loads[id].rate, moved || len(p.Adding)+len(p.Removing) > 0 || len(p.ISR) < 2}
+			one := led{id, p, may, idleLoad + b.loads[id].rate, moved || len(p.Adding)+len(p.Removing) > 0 || len(may) < 2}
 			s.load[p.Leader] = is + one.weight
 			s.mean += one.weight
 			if !one.still {
@@ -161,7 +175,7 @@ func (s *scales) best() (at int, to int32) {
 		if l.still {
 			continue
 		}
-		for _, r := range l.p.ISR {
+		for _, r := range l.may {
 			has, may := s.load[r]
 			gap := s.load[l.p.Leader] - has
 			if r == l.p.Leader || !guard.Check("controller.moves-to-who-serves", may) || gap <= balancedWithin*s.mean ||
@@ -177,11 +191,11 @@ func (s *scales) best() (at int, to int32) {
 	return at, to
 }
 
-// quickest returns, of those in sync that may lead, who leads least; NoLeader: there is none.
-func (s *scales) quickest(p *metadata.Partition) int32 {
+// quickest returns, of those that may lead, who leads least; NoLeader: there is none.
+func (s *scales) quickest(l *led) int32 {
 	to := metadata.NoLeader
-	for _, r := range p.ISR {
-		if has, may := s.load[r]; guard.Check("controller.flees-to-who-serves", may) && r != p.Leader && (to == metadata.NoLeader || has < s.load[to]) {
+	for _, r := range l.may {
+		if has, may := s.load[r]; guard.Check("controller.flees-to-who-serves", may) && r != l.p.Leader && (to == metadata.NoLeader || has < s.load[to]) {
 			to = r
 		}
 	}
@@ -207,7 +221,7 @@ func (b *balancer) plan(now time.Time, image *metadata.Image) []LeaderElection {
 	more := func() bool { return guard.Check("controller.moves-a-minute", len(b.made) < b.movesAMinute) }
 	slices.SortStableFunc(s.flee, func(a, b led) int { return cmp.Compare(b.weight, a.weight) })
 	for i := range s.flee {
-		if to := s.quickest(s.flee[i].p); to != metadata.NoLeader && more() {
+		if to := s.quickest(&s.flee[i]); to != metadata.NoLeader && more() {
 			move(&s.flee[i], to)
 		}
 	}
