@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -69,10 +68,13 @@ func (b *Broker) rebuild(id storage.PartitionID, is *metadata.Partition) ([]byte
 			return nil, errRebuilding
 		}
 		delete(b.rebuilds.of, id)
-		return r.state, r.err
+		if r.err != nil {
+			return nil, fmt.Errorf("%w: %w", errBucket, r.err)
+		}
+		return r.state, nil
 	}
 	if b.opt.Tier == nil {
-		return nil, errors.New("this broker has no bucket")
+		return nil, fmt.Errorf("%w: there is none", errBucket)
 	}
 	cluster := b.clusterID()
 	o := rebuild.Options{
