@@ -11,7 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -420,9 +422,8 @@ func TestALogOfAnEpochThatOthersFollowedIsGivenUp(t *testing.T) {
 			if code := c.produce(c.leads("events"), "events", -1, "b", "c"); code != 0 {
 				t.Fatal(kerr.ErrorForCode(code))
 			}
-			other := c.partition("events").Leader
+			c.kill(c.partition("events").Leader)
 			c.begin(first, fs)
-			c.kill(other)
 			c.want("events", "a", "b", "c")
 			if code := c.produce(c.leads("events"), "events", -1, "d"); code != 0 {
 				t.Fatal(kerr.ErrorForCode(code))
@@ -474,8 +475,8 @@ func TestWhatIsAckedIsThereOnceAndInOrder(t *testing.T) {
 type heldLife struct {
 	*held
 	rng   *rand.Rand
-	turn  chan struct{} // of who looks at brokers, or changes them: a mutex would hold up time
-	mu    sync.Mutex    // guards acked
+	turn  chan struct{}     // of who looks at brokers, or changes them: a mutex would hold up time
+	mu    sync.Mutex        // guards acked
 	acked map[int64][]int64 // by producer: where its batches are
 	ended chan struct{}
 }
@@ -595,3 +596,41 @@ func (l *heldLife) write(id int64) {
 	}
 }
 
+// TestClientsOnObjectTopics: a node alone, with a producer that does not wait, transactions,
+// a consumer of their outcome, and compaction of what is in the bucket meanwhile.
+func TestClientsOnObjectTopics(t *testing.T) {
+	ctx := within(t, time.Minute)
+	_, addr := startTiered(t, bucket.NewMemory(), func(tier *Tier) {
+		tier.Upload.AckInterval, tier.Upload.AckBytes = 20*time.Millisecond, 256<<10
+	})
+	object := "object"
+	cl := newClient(t, addr, kgo.DefaultProduceTopic("out"), kgo.ProducerBatchMaxBytes(4<<10))
+	for _, name := range []string{"out", "other"} {
+		if r, err := kadm.NewClient(cl).CreateTopic(ctx, 1, 1, map[string]*string{"rustmq.durability": &object}, name); err != nil || r.Err != nil {
+			t.Fatal(err, r.Err)
+		}
+	}
+	var want []string
+	for i := range 500 {
+		want = append(want, fmt.Sprintf("%0100d", i))
+		cl.Produce(ctx, kgo.StringRecord(want[i]), func(_ *kgo.Record, err error) {
+			if err != nil {
+				t.Errorf("record %d: %v", i, err)
+			}
+		})
+	}
+	if err := cl.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	writer := newProducer(t, addr, "w")
+	for i, how := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort, kgo.TryCommit} {
+		begin(t, writer)
+		send(ctx, t, writer, fmt.Sprint("t", i))
+		if err := writer.ProduceSync(ctx, &kgo.Record{Topic: "other", Value: []byte(fmt.Sprint("t", i))}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		end(ctx, t, writer, how)
+	}
+	wantValues(ctx, t, committed(t, addr, "out"), append(want, "t0", "t2")...)
+	wantValues(ctx, t, committed(t, addr, "other"), "t0", "t2")
+}
