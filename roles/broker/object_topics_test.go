@@ -337,11 +337,19 @@ func TestWithoutItsBucketNothingIsAcked(t *testing.T) {
 		}
 		k.send(lone(t, "events", of, time.Minute, "a"))
 		time.Sleep(10 * time.Second)
+		other := c.leader("events").connect()
+		other.send(lone(t, "events", nil, time.Minute, "told at once")) // it would only take memory
+		if _, err := producedAt(other.receive()); err != kerr.KafkaStorageError {
+			t.Fatalf("after 10 s it is told %v", err)
+		}
 		c.bucket.Set()
 		if offset, err := producedAt(k.receive()); err != nil || offset != 0 {
 			t.Fatalf("at %d: %v", offset, err)
 		}
-		c.want("events", "a")
+		if code := c.produce(c.leader("events"), "events", -1, "b"); code != 0 {
+			t.Fatal(kerr.ErrorForCode(code))
+		}
+		c.want("events", "a", "b")
 	})
 }
 

@@ -2,8 +2,10 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -20,6 +22,23 @@ const rebuildsAtOnce = 8
 
 // errRebuilding is why a partition is not led yet whose acks wait for the bucket.
 var errRebuilding error = explained{kerr.NotLeaderForPartition, "what the bucket knows of the partition's producers is being read"}
+
+// errBucketAway is why nothing is taken that would wait for the bucket.
+var errBucketAway = errors.New("the bucket takes nothing, and acks of the topic wait for it; what was sent before waits already")
+
+// bucketPatience is how long uploads fail before producers are told at once, and not once
+// they have waited as long as they can: what waits takes memory that is for all.
+const bucketPatience = 2 * time.Second
+
+// bucketAway reports whether a log waits for a bucket that takes nothing. One that waits for
+// nothing takes the next batch: so it is found out when the bucket is back.
+func (b *Broker) bucketAway(l *log.Log, now time.Time) bool {
+	if b.uploader == nil || l.Backlog() == 0 {
+		return false
+	}
+	since := b.uploader.Stats().FailingSince
+	return !since.IsZero() && now.Sub(since) > bucketPatience
+}
 
 // awaitsBucket reports whether acks of a topic come after the object commit.
 func awaitsBucket(t *metadata.Topic) bool {

@@ -172,6 +172,10 @@ func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time
 		l.Refused(q.Records, errFollowerFull)
 		return errFollowerFull
 	}
+	if r.awaitsBucket && p.b.bucketAway(l, now) {
+		l.Refused(q.Records, errBucketAway)
+		return errBucketAway
+	}
 	records, transcoded, err := l.Transcode(p.r.Context(), q.Records, p.waits)
 	p.waited += transcoded.Waited
 	if err != nil {

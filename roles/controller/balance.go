@@ -112,7 +112,7 @@ func leads(image *metadata.Image, broker int32, id storage.PartitionID) bool {
 type led struct {
 	id     storage.PartitionID
 	p      *metadata.Partition
-	may    []int32 // who may lead
+	held   bool // whoever serves may lead, not only who is in sync
 	weight float64
 	still  bool // it was moved, or its replicas move
 }
@@ -133,24 +133,19 @@ func (b *balancer) weigh(image *metadata.Image) scales {
 			s.load[c.id] = 0
 		}
 	}
-	all := slices.Sorted(maps.Keys(s.load))
 	for t := range image.Topics() {
 		held := heldByBucket(image, t)
 		for p := range t.Partitions.All() {
-			may := p.ISR
-			if held {
-				may = all
-			}
 			is, serves := s.load[p.Leader]
 			id := storage.PartitionID{Topic: t.ID, Index: p.Index}
 			if !serves { // what a drained broker leads, nobody else can
 				if p.Leader != metadata.NoLeader && b.disks.slow(p.Leader) {
-					s.flee = append(s.flee, led{id: id, p: p, may: may, weight: idleLoad + b.loads[id].rate})
+					s.flee = append(s.flee, led{id: id, p: p, held: held, weight: idleLoad + b.loads[id].rate})
 				}
 				continue
 			}
 			_, moved := b.moved[id]
-			one := led{id, p, may, idleLoad + b.loads[id].rate, moved || len(p.Adding)+len(p.Removing) > 0 || len(may) < 2}
+			one := led{id, p, held, idleLoad + b.loads[id].rate, moved || len(p.Adding)+len(p.Removing) > 0 || !held && len(p.ISR) < 2}
 			s.load[p.Leader] = is + one.weight
 			s.mean += one.weight
 			if !one.still {
@@ -170,12 +165,13 @@ func (b *balancer) weigh(image *metadata.Image) scales {
 func (s *scales) best() (at int, to int32) {
 	at, to = -1, metadata.NoLeader
 	gain, first := 0.0, false
+	least := s.least()
 	for i := range s.led {
 		l := &s.led[i]
 		if l.still {
 			continue
 		}
-		for _, r := range l.may {
+		for _, r := range l.mayLead(least) {
 			has, may := s.load[r]
 			gap := s.load[l.p.Leader] - has
 			if r == l.p.Leader || !guard.Check("controller.moves-to-who-serves", may) || gap <= balancedWithin*s.mean ||
@@ -191,10 +187,30 @@ func (s *scales) best() (at int, to int32) {
 	return at, to
 }
 
+// mayLead returns who may lead a partition: who is in sync, or, where anybody may, those who
+// lead least.
+func (l *led) mayLead(least []int32) []int32 {
+	if l.held {
+		return least
+	}
+	return l.p.ISR
+}
+
+// least returns the broker that leads least, the first in order of several.
+func (s *scales) least() []int32 {
+	var least []int32
+	for _, id := range slices.Sorted(maps.Keys(s.load)) {
+		if least == nil || s.load[id] < s.load[least[0]] {
+			least = []int32{id}
+		}
+	}
+	return least
+}
+
 // quickest returns, of those that may lead, who leads least; NoLeader: there is none.
 func (s *scales) quickest(l *led) int32 {
 	to := metadata.NoLeader
-	for _, r := range l.may {
+	for _, r := range l.mayLead(s.least()) {
 		if has, may := s.load[r]; guard.Check("controller.flees-to-who-serves", may) && r != l.p.Leader && (to == metadata.NoLeader || has < s.load[to]) {
 			to = r
 		}
