@@ -107,6 +107,9 @@ type WAL struct {
 
 	UploadInterval Duration `toml:"upload_interval" doc:"how long committed records may wait before they are uploaded to the bucket"`
 	UploadBytes    Size     `toml:"upload_bytes" doc:"committed bytes that are uploaded without waiting for the interval; about the size of the largest object of an upload"`
+
+	AckInterval Duration `toml:"ack_interval" doc:"how long a batch may wait for others to share its object, on topics with rustmq.durability = object: acks come after that object's commit"`
+	AckBytes    Size     `toml:"ack_bytes" doc:"bytes of such batches, of all those topics, that are uploaded without waiting for the interval"`
 }
 
 // Cache is memory for what is read back from the bucket.
@@ -250,7 +253,7 @@ func Default() *Config {
 		WAL: WAL{
 			Capacity: 10 * gib, SegmentSize: 32 * mib, Memory: 256 * mib,
 			Sync: "always", SyncInterval: millis(50), IO: "auto",
-			UploadInterval: seconds(10), UploadBytes: 32 * mib,
+			UploadInterval: seconds(10), UploadBytes: 32 * mib, AckInterval: millis(250), AckBytes: 4 * mib,
 		},
 		Cache: Cache{
 			Policy: "w-tinylfu", Capacity: 128 * mib, Indexes: 32 * mib, TTL: seconds(3600), Maintenance: seconds(60), ReadAhead: 64 * mib,

@@ -25,6 +25,7 @@ const (
 	DurabilityKey    = "rustmq.durability"
 	WALDurability    = "wal"    // the disks of those in sync
 	MemoryDurability = "memory" // their memory
+	ObjectDurability = "object" // the bucket
 )
 
 // Durability is what a topic of those configs has.
@@ -46,7 +47,7 @@ func TopicKeys() []TopicKey {
 		{"min.insync.replicas", "int", "", "min.insync.replicas", "replicas that must be in sync for acks=all; unset: two, or all there are", whole(1, math.MaxInt16)},
 		{"retention.bytes", "long", "-1", "log.retention.bytes", "bytes of a partition in the bucket, beyond which the oldest are deleted; -1: no bound", whole(-1, math.MaxInt64)},
 		{"retention.ms", "long", "604800000", "log.retention.ms", "how long records are kept, by their timestamps; -1: for ever", whole(-1, math.MaxInt64)},
-		{DurabilityKey, "string", WALDurability, "", "what an ack waits for, fixed when the topic is made: wal, the disk of every in-sync replica; memory, their memory, so that a power cut may lose the last records", oneOf(WALDurability, MemoryDurability)},
+		{DurabilityKey, "string", WALDurability, "", "what an ack waits for, fixed when the topic is made: wal, the disk of every in-sync replica; memory, their memory, so that a power cut may lose the last records; object, the bucket: one replica, and an ack takes wal.ack_interval longer", oneOf(WALDurability, MemoryDurability, ObjectDurability)},
 		{"rustmq.expect.offset", "boolean", "false", "", "true: a batch whose first record has a header of this name is appended only at that offset", oneOf("true", "false")},
 		{"unclean.leader.election.enable", "boolean", "false", "unclean.leader.election.enable", "true: where no replica is left that holds all acked records, one that lacks some leads, and they are lost", oneOf("true", "false")},
 	}

@@ -155,6 +155,8 @@ func (c *Config) validate() []Problem {
 	oneOf("wal.io", w.IO, "auto", "pwrite", "io_uring")
 	durationBetween("wal.upload_interval", w.UploadInterval, 10*tick, day)
 	sizeBetween("wal.upload_bytes", w.UploadBytes, 64*kib, 1*gib)
+	durationBetween("wal.ack_interval", w.AckInterval, tick, 10*second)
+	sizeBetween("wal.ack_bytes", w.AckBytes, 64*kib, 1*gib)
 	if w.UploadBytes > w.Capacity/8 {
 		wrong("wal.upload_bytes", "%v is more than an eighth of wal.capacity, %v", w.UploadBytes, w.Capacity)
 	}

@@ -157,6 +157,7 @@ func (n *Node) tier() (*broker.Tier, error) {
 	t := &broker.Tier{
 		Bucket: n.bucket.bucket, Prefix: c.Prefix, IDAge: time.Duration(c.UploadDeadline) / 4,
 		Upload: upload.Limits{
+			AckInterval: time.Duration(n.config.WAL.AckInterval), AckBytes: int64(n.config.WAL.AckBytes),
 			Interval: time.Duration(n.config.WAL.UploadInterval), ObjectBytes: int64(n.config.WAL.UploadBytes),
 			OwnBytes: int64(n.config.WAL.UploadBytes) / 2, ObjectRanges: objectRanges, Parallel: c.Parallel,
 			RetryMin: uploadRetryMin, RetryMax: uploadRetryMax, Urgent: uploadUrgent,

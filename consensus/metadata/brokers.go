@@ -94,7 +94,7 @@ func (m *Image) changeBroker(c *pb.ChangeBroker) *Error {
 	changed.Draining = c.Draining
 	m.brokers = m.brokers.put(c.BrokerId, &changed)
 	m.editPartitions(func(t *Topic, p *Partition, change func() *Partition) {
-		if m.leadsInVain(p) {
+		if m.leadsInVain(t, p) {
 			p = change()
 			m.elect(t, p)
 			p.PartitionEpoch++

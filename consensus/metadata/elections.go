@@ -34,6 +34,14 @@ func (l loss) lacks(t *Topic) bool {
 // them stays, unless it was wiped: nobody is known to have more.
 func (m *Image) loseBroker(id int32, why loss) {
 	m.editPartitions(func(t *Topic, p *Partition, change func() *Partition) {
+		if m.heldByBucket(t) {
+			if p.Leader == id { // what it has, or lost, is of no account
+				p = change()
+				m.electHeld(t, p)
+				p.PartitionEpoch++
+			}
+			return
+		}
 		leads := !guard.Check("metadata.registration-takes-leadership", p.Leader != id)
 		inSync, eligible, lacks := slices.Contains(p.ISR, id), slices.Contains(p.ELR, id), why.lacks(t)
 		said := !guard.Check("metadata.restarted-says-anew", !why.restarted || !p.recovery.said(id))
@@ -74,7 +82,8 @@ func (m *Image) loseBroker(id int32, why loss) {
 // broker id is back.
 func (m *Image) electWhereLeaderless(id int32) {
 	m.editPartitions(func(t *Topic, p *Partition, change func() *Partition) {
-		if p.Leader != NoLeader || !slices.Contains(p.Replicas, id) || m.mayLead(t, p) == NoLeader {
+		held := m.heldByBucket(t)
+		if p.Leader != NoLeader || !held && (!slices.Contains(p.Replicas, id) || m.mayLead(t, p) == NoLeader) {
 			return
 		}
 		p = change()
@@ -86,6 +95,10 @@ func (m *Image) electWhereLeaderless(id int32) {
 // elect gives p the leader that mayLead says, under a new leader epoch. One that was not
 // in sync may be what a reassignment waited for.
 func (m *Image) elect(t *Topic, p *Partition) {
+	if m.heldByBucket(t) {
+		m.electHeld(t, p)
+		return
+	}
 	id := m.mayLead(t, p)
 	p.Leader = NoLeader
 	p.LeaderEpoch++
@@ -144,9 +157,12 @@ func (m *Image) mayLead(t *Topic, p *Partition) int32 {
 	return NoLeader
 }
 
-// leadsInVain reports whether the leader of p is to be emptied, and another replica
+// leadsInVain reports whether the leader of p is to be emptied, and another broker
 // could lead as well.
-func (m *Image) leadsInVain(p *Partition) bool {
+func (m *Image) leadsInVain(t *Topic, p *Partition) bool {
+	if m.heldByBucket(t) {
+		return m.draining(p.Leader) && m.anyLeader(t, p) != p.Leader
+	}
 	return m.draining(p.Leader) && slices.ContainsFunc(p.ISR, func(id int32) bool { return m.alive(id) && !m.draining(id) })
 }
 
@@ -175,6 +191,9 @@ func (m *Image) electLeader(edit *catalogueEdit, e *pb.ElectLeaders_Entry) *Erro
 	t, p, refused := edit.findRaw(e.TopicId, e.Partition)
 	if refused != nil {
 		return refused
+	}
+	if m.heldByBucket(t) {
+		return m.moveHeld(edit, t, p, e.Leader)
 	}
 	if p.Leader == NoLeader {
 		return m.electUnclean(edit, t, p, e)

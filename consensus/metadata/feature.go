@@ -1,6 +1,8 @@
 package metadata
 
 import (
+	"slices"
+
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage/guard"
 )
@@ -29,7 +31,11 @@ const (
 	// topics need besides.
 	RecoveryFeatureLevel uint32 = 10
 
-	LatestFeatureLevel = RecoveryFeatureLevel // the highest that this binary knows
+	// ObjectTopicsFeatureLevel: topics whose acks wait for the bucket, see
+	// docs/design/0016-durability.md.
+	ObjectTopicsFeatureLevel uint32 = 11
+
+	LatestFeatureLevel = ObjectTopicsFeatureLevel // the highest that this binary knows
 )
 
 // levelOf returns the level that allows a command.
@@ -48,6 +54,9 @@ func levelOf(c *pb.Command) uint32 {
 			return ObjectsFeatureLevel
 		}
 	case *pb.Command_CreateTopic:
+		if slices.ContainsFunc(body.CreateTopic.Configs, func(e *pb.ConfigEntry) bool { return e.Key == durability && e.Value == objectDurability }) {
+			return ObjectTopicsFeatureLevel
+		}
 		if body.CreateTopic.ReplicasUnset {
 			return ClusterFeatureLevel
 		}

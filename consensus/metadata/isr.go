@@ -81,7 +81,7 @@ func (m *Image) alterPartition(edit *catalogueEdit, broker int32, e *pb.AlterPar
 	}
 	p = edit.change(p)
 	t.setISR(p, isr)
-	if m.leadsInVain(p) {
+	if m.leadsInVain(t, p) {
 		m.elect(t, p)
 	}
 	m.completeReassignment(t, p)

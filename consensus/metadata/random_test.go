@@ -52,6 +52,12 @@ func drawCommand(t *rapid.T, m *Image, shelf shelf) proto.Message {
 		if min := rapid.IntRange(0, 3).Draw(t, "min"); min > 0 {
 			c.Configs = []*pb.ConfigEntry{{Key: minInsyncReplicas, Value: fmt.Sprint(min)}}
 		}
+		if m.FeatureLevel() >= ObjectTopicsFeatureLevel && rapid.IntRange(0, 2).Draw(t, "held") == 0 {
+			c.Configs = append(c.Configs, &pb.ConfigEntry{Key: durability, Value: objectDurability})
+			for _, a := range c.Assignments {
+				a.Replicas = a.Replicas[:1]
+			}
+		}
 		return c
 	case 7:
 		return &pb.DeleteTopic{TopicId: id()}
@@ -115,7 +121,7 @@ func drawClusterCommand(t *rapid.T, m *Image) proto.Message {
 	case 1:
 		return &pb.UnregisterBroker{BrokerId: broker}
 	case 2:
-		return NewRegisterController(ControllerNode{ID: uint64(broker), Raft: "h:1", Controller: "h:2", MaxFeatureLevel: rapid.Uint32Range(8, 10).Draw(t, "knows")})
+		return NewRegisterController(ControllerNode{ID: uint64(broker), Raft: "h:1", Controller: "h:2", MaxFeatureLevel: rapid.Uint32Range(8, LatestFeatureLevel).Draw(t, "knows")})
 	case 3:
 		return &pb.UnregisterController{NodeId: uint64(broker)}
 	case 4, 5, 6:
@@ -361,7 +367,7 @@ func checkImage(before, m *Image, shelf shelf, command []byte) error {
 				return fmt.Errorf("%s-%d: another leader under the same epoch", t.Name, p.Index)
 			case !(slices.Equal(p.ISR, was.ISR) && slices.Equal(p.ELR, was.ELR)) && p.PartitionEpoch == was.PartitionEpoch:
 				return fmt.Errorf("%s-%d: another ISR or ELR under the same partition epoch", t.Name, p.Index)
-			case p.LeaderEpoch > was.LeaderEpoch && p.Leader != NoLeader && !(unclean && was.Leader == NoLeader) && !named(p.Leader) && !slices.Contains(was.ISR, p.Leader) && !slices.Contains(was.ELR, p.Leader):
+			case p.LeaderEpoch > was.LeaderEpoch && p.Leader != NoLeader && !m.heldByBucket(t) && !(unclean && was.Leader == NoLeader) && !named(p.Leader) && !slices.Contains(was.ISR, p.Leader) && !slices.Contains(was.ELR, p.Leader):
 				return fmt.Errorf("%s-%d: broker %d leads and was neither in sync nor eligible", t.Name, p.Index, p.Leader)
 			}
 		}
@@ -483,6 +489,9 @@ func checkPartition(m *Image, t *Topic, p *Partition) error {
 	}
 	if len(p.Replicas) == 0 || len(minus(p.Replicas, p.Removing)) == 0 {
 		return fmt.Errorf("replicas %v, of which %v go", p.Replicas, p.Removing)
+	}
+	if m.heldByBucket(t) && (len(p.Replicas) != 1 || p.recovery != nil || p.Leader == NoLeader && m.anyLeader(t, p) != NoLeader) {
+		return fmt.Errorf("the bucket holds it, replicas are %v, leader %d, recovery %v", p.Replicas, p.Leader, p.recovery)
 	}
 	if p.Leader != NoLeader && !slices.Contains(p.ISR, p.Leader) {
 		return fmt.Errorf("leader %d is not in the ISR %v", p.Leader, p.ISR)

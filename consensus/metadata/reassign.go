@@ -29,6 +29,9 @@ func (m *Image) reassignPartition(edit *catalogueEdit, e *pb.ReassignPartitions_
 	if refused != nil {
 		return refused
 	}
+	if m.heldByBucket(t) {
+		return m.reassignHeld(edit, t, p, e.Replicas)
+	}
 	if p.recovery != nil {
 		return Errorf(InvalidRequest, "%s-%d waits for the word of its replicas %v, and of these for %v", t.Name, p.Index, p.Replicas, p.recovery.Silent())
 	}

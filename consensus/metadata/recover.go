@@ -86,6 +86,10 @@ func Recover(last *Image, o RecoverOptions) (next *Image, taken []storage.Object
 		p.LeaderEpoch += epochLeap
 		p.PartitionEpoch++
 		p.recovery, p.doubts = &Recovery{}, nil
+		if m.heldByBucket(t) { // nobody's disk has more
+			p.ELR, p.recovery = p.Replicas, nil
+			return
+		}
 		for _, id := range p.Replicas {
 			_, known := m.brokers.get(id)
 			if known && (o.Brokers == nil || slices.Contains(o.Brokers, id)) {

@@ -32,6 +32,9 @@ func (m *Image) createTopic(index uint64, c *pb.CreateTopic) *Error {
 		Configs: configs, ConfigVersion: index,
 		Partitions: PartitionsOf(partitions...),
 	}
+	if refused := m.checkHeld(t, partitions); refused != nil {
+		return refused
+	}
 	m.addTopic(t)
 	return nil
 }
@@ -92,6 +95,9 @@ func (m *Image) createPartitions(c *pb.CreatePartitions) *Error {
 	}
 	partitions, refused := m.newPartitions(t.Partitions.Len(), c.Assignments)
 	if refused != nil {
+		return refused
+	}
+	if refused := m.checkHeld(t, partitions); refused != nil {
 		return refused
 	}
 	changed := *t

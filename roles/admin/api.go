@@ -253,6 +253,8 @@ func (a api) view(t *metadata.Topic) Topic {
 // long before the disk; 0: after it.
 func durability(kind string, replicas int, before time.Duration) string {
 	switch {
+	case kind == configs.ObjectDurability:
+		return "an ack (acks=1 or all) means: in the bucket, and committed there (rustmq.durability = object); it survives the loss of every machine and disk, and takes wal.ack_interval longer; one broker leads a partition, any other can go on from the bucket, and without the bucket or the controllers nothing is acked"
 	case kind == configs.MemoryDurability && replicas <= 1:
 		return "an ack (acks=1 or all) means: in this node's memory (rustmq.durability = memory); kill -9 or a power cut can lose the last records, also such as were consumed"
 	case kind == configs.MemoryDurability:

@@ -46,6 +46,7 @@ type Broker struct {
 	undropped     map[storage.TopicID]bool           // deleted topics whose records are there still, for an error; of follow
 	leaderless    []metadata.PartitionEnd            // what is to be said of partitions that lost their leader; of follow
 	undone        map[storage.PartitionID]*partition // ours, and not as the image has it, for an error; of follow
+	rebuilds      rebuilds                           // of partitions to be led whose acks wait for the bucket; the map is follow's
 	connections   *connections
 	sessions      *sessionBudget
 	fetchMemory   *fetchMemory
@@ -99,6 +100,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		table:        newTable(),
 		undone:       map[storage.PartitionID]*partition{},
 		undropped:    map[storage.TopicID]bool{},
+		rebuilds:     newRebuilds(),
 		connections:  newConnections(),
 		sessions:     newSessionBudget(),
 		fetchMemory:  newFetchMemory(opt.FetchMemory),
@@ -125,6 +127,9 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 	}
 	b.verifier = coordinatorVerifier{b}
 	b.openReplication()
+	if b.replication != nil || opt.Tier != nil {
+		b.done.Go(func() { b.expireAppends(b.ctx) })
+	}
 	if err := b.openCold(); err != nil {
 		b.stop()
 		return nil, errors.Join(err, b.closeReplication(), b.transactions.Close(), b.groups.Close())

@@ -69,6 +69,7 @@ var codes = []struct {
 	{log.ErrCoordinatorFenced, kerr.TransactionCoordinatorFenced},
 	{log.ErrTooManyProducers, kerr.KafkaStorageError},
 	{errBucket, kerr.KafkaStorageError},
+	{errBucketAway, kerr.KafkaStorageError},
 	{errLog, kerr.KafkaStorageError},
 	{log.ErrNotEnoughReplicas, kerr.NotEnoughReplicas},
 	{log.ErrTimedOut, kerr.RequestTimedOut},

@@ -97,6 +97,11 @@ func (b *Broker) follow(ctx context.Context) {
 			again = nil
 			b.redo(b.follower.image(), led)
 			continue
+		case <-b.rebuilds.wake:
+			if image := b.follower.image(); image != nil {
+				b.redo(image, led)
+			}
+			continue
 		case <-b.follower.wake:
 		}
 		image := b.follower.newest.Load()
@@ -187,7 +192,9 @@ func (b *Broker) changeTopic(was, is *metadata.Topic, lead bool) {
 // the one it had.
 func (b *Broker) changePartition(p *partition, t *metadata.Topic, is *metadata.Partition, lead bool) *role {
 	was := p.role.Load()
-	now := &role{leader: is.Leader, epoch: is.LeaderEpoch, partitionEpoch: is.PartitionEpoch, replicated: len(is.Replicas) > 1}
+	now := &role{leader: is.Leader, epoch: is.LeaderEpoch, partitionEpoch: is.PartitionEpoch, replicated: len(is.Replicas) > 1, awaitsBucket: awaitsBucket(t)}
+	_, now.sifted = b.cleaningPolicy(t)
+	b.endRebuild(p.id(), is.LeaderEpoch)
 	if was.log != nil && is.Leader != b.opt.NodeID {
 		between := *now // what waits is refused from here on, and sent to the next leader
 		p.role.Store(&between)
@@ -252,6 +259,11 @@ func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, w
 		}
 		l.Resign()
 		l.SetConfig(b.logConfig(b.withDefaults(t), is))
+	}
+	if err == nil && now.awaitsBucket {
+		l, err = b.meetCommittedEnd(p, t, is, l)
+	}
+	if err == nil {
 		err = l.SetLogStart(is.LogStart)
 	}
 	if err == nil {
@@ -265,7 +277,7 @@ func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, w
 		err = l.BecomeLeader(is.LeaderEpoch)
 	}
 	if err != nil {
-		if was.err == nil {
+		if was.err == nil && !errors.Is(err, errRebuilding) {
 			b.log.Error("partition cannot be led; trying on", "topic", t.Name, "partition", p.index, "epoch", is.LeaderEpoch, "error", err)
 		}
 		now.err = err
@@ -279,6 +291,7 @@ func (b *Broker) deleteTopic(id storage.TopicID) {
 	if tp := b.table.remove(id); tp != nil {
 		for _, p := range *tp.partitions.Load() {
 			was := p.role.Swap(&role{leader: metadata.NoLeader, epoch: storage.NoEpoch, err: errUnknownTopic})
+			b.endRebuild(p.id(), storage.NoEpoch)
 			b.endReplication(p)
 			if was.log != nil {
 				was.log.WakeAll()

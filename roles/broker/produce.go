@@ -153,7 +153,7 @@ func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time
 	if err != nil {
 		return err
 	}
-	if p.q.Acks != acksAll && !p.b.leased(part.partition, r) {
+	if (p.q.Acks != acksAll || r.awaitsBucket) && !p.b.leased(part.partition, r) {
 		return errLeaseOut
 	}
 	if len(q.Records) == 0 {
@@ -171,6 +171,10 @@ func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time
 	if part.partition.heldUp(r) {
 		l.Refused(q.Records, errFollowerFull)
 		return errFollowerFull
+	}
+	if r.awaitsBucket && p.b.bucketAway(l, now) {
+		l.Refused(q.Records, errBucketAway)
+		return errBucketAway
 	}
 	records, transcoded, err := l.Transcode(p.r.Context(), q.Records, p.waits)
 	p.waited += transcoded.Waited

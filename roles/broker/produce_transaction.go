@@ -45,7 +45,7 @@ func (a *admittedBatch) append() {
 	request := a.part.request
 	a.log.Append(a.now, a.records, log.AppendOptions{
 		Epoch: a.epoch, LeaderOnly: request.q.Acks != acksAll, Guard: a.guard, Condition: a.transcoded.Condition,
-		Deadline: request.b.appendDeadline(a.now, request.q.TimeoutMillis),
+		Deadline: request.b.appendDeadline(a.part.partition, a.now, request.q.TimeoutMillis),
 	}, a.part)
 	a.transcoded.Release()
 }

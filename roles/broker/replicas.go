@@ -65,17 +65,16 @@ func (b *Broker) openReplication() {
 		Self: self, Store: b.store, Await: b.follower.wait, Registered: b.registeredEpoch, Following: b.followedLog, Counted: b.counted, Log: b.log,
 	})
 	b.replication = r
-	b.done.Go(func() { b.expireAppends(b.ctx) })
 }
 
 // expireLook is the time between two looks for appends that have waited for their
-// followers as long as their clients allow.
+// followers, or for the bucket, as long as their clients allow.
 const expireLook = 500 * time.Millisecond
 
-// appendDeadline is until when an append may wait for followers; none where there are
-// none. Who allows no time waits no longer than until the next look.
-func (b *Broker) appendDeadline(now time.Time, timeoutMillis int32) time.Time {
-	if b.replication == nil {
+// appendDeadline is until when an append may wait for followers, or for the bucket; none
+// where it waits for neither. Who allows no time waits no longer than until the next look.
+func (b *Broker) appendDeadline(p *partition, now time.Time, timeoutMillis int32) time.Time {
+	if b.replication == nil && !p.role.Load().awaitsBucket {
 		return time.Time{}
 	}
 	return now.Add(time.Duration(max(timeoutMillis, 0)) * time.Millisecond)
@@ -115,7 +114,7 @@ func (b *Broker) endRequests() {
 	ticker := time.NewTicker(expireLook)
 	defer ticker.Stop()
 	for {
-		if b.replication != nil {
+		if b.replication != nil || b.opt.Tier != nil {
 			b.expire(b.opt.Now().Add(math.MaxInt64))
 		}
 		select {
@@ -261,9 +260,11 @@ func (b *Broker) endReplication(p *partition) {
 // dropReplica drops the log of a partition that this broker holds no replica of, by an
 // image that knows its registration: one that lacks it merely may know less.
 func (b *Broker) dropReplica(p *partition) {
-	if _, ok := b.store.Log(p.id()); !ok {
+	l, ok := b.store.Log(p.id())
+	if !ok {
 		return
 	}
+	l.Resign() // who waits is sent to the next leader
 	if err := b.store.DropPartition(p.id()); err != nil {
 		b.log.Warn("a replica that this broker is to give up was not dropped; trying on", "partition", p.id(), "error", err)
 		b.undone[p.id()] = p
@@ -298,10 +299,11 @@ func (b *Broker) beaten(sent time.Time) {
 // leased reports whether this broker may take for itself that nobody else leads a
 // partition: the controller, or a follower in sync, has said so within the lease. It
 // matters for what no follower confirms (RULES 3.7); what does wait for them needs no
-// clock.
+// clock, nor does what waits for the bucket, but without the controller it would wait in
+// vain.
 func (b *Broker) leased(p *partition, r *role) bool {
 	rs := b.replication
-	if rs == nil || !r.replicated || int64(b.opt.Now().Sub(rs.began))-rs.heard.Load() < int64(rs.lease) {
+	if rs == nil || !r.replicated && !r.awaitsBucket || int64(b.opt.Now().Sub(rs.began))-rs.heard.Load() < int64(rs.lease) {
 		return true
 	}
 	heard := rs.leader.Heard(p.id())

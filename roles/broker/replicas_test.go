@@ -74,6 +74,7 @@ type hearing struct {
 	deaf   bool
 	last   *metadata.Image
 	listen func(*metadata.Image)
+	mute   atomic.Bool // answers to commits are lost
 }
 
 var errUnreached = errors.New("the controller is out of reach")
@@ -121,6 +122,24 @@ func (h *hearing) AlterPartitions(ctx context.Context, id int32, epoch int64, ch
 		return slices.Repeat([]error{errUnreached}, len(changes))
 	}
 	return h.testController.AlterPartitions(ctx, id, epoch, changes)
+}
+
+func (h *hearing) PrepareObjects(ctx context.Context, id int32, epoch int64, count int) (storage.ObjectID, error) {
+	if h.isDeaf() {
+		return 0, errUnreached
+	}
+	return h.testController.PrepareObjects(ctx, id, epoch, count)
+}
+
+func (h *hearing) CommitObject(ctx context.Context, id int32, epoch int64, object storage.ObjectID, size int64, ranges []metadata.PartitionRange) ([]error, error) {
+	if h.isDeaf() {
+		return nil, errUnreached
+	}
+	results, err := h.testController.CommitObject(ctx, id, epoch, object, size, ranges)
+	if h.mute.Load() {
+		return nil, errUnreached
+	}
+	return results, err
 }
 
 // reach puts the controller out of a broker's reach, or back into it.

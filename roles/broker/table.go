@@ -46,6 +46,8 @@ type role struct {
 	// Of the metadata that the role is by.
 	partitionEpoch int32
 	replicated     bool // others have the partition too
+	awaitsBucket   bool // acks come after the object commit
+	sifted         bool // it is compacted by key
 }
 
 func newTable() *table {

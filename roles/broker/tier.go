@@ -190,7 +190,7 @@ func (t tieredPartitions) Led(id storage.PartitionID) (upload.Led, bool) {
 		return upload.Led{}, false
 	}
 	l, r, err := p.leading()
-	return upload.Led{Log: l, Topic: tp.name, Epoch: r.epoch}, err == nil
+	return upload.Led{Log: l, Topic: tp.name, Epoch: r.epoch, Sifted: r.sifted}, err == nil
 }
 
 // catalogue is the controller, asked under this broker's registration.

@@ -48,6 +48,7 @@ func (b *Broker) logConfig(t *metadata.Topic, p *metadata.Partition) log.Config 
 			c.TimestampBeforeMax = timeBound(value)
 		case configs.DurabilityKey:
 			c.EarlyAcks = value == configs.MemoryDurability && !t.Internal
+			c.BucketAcks = value == configs.ObjectDurability && !t.Internal
 		case "rustmq.expect.offset":
 			c.ExpectOffset = value == "true"
 		case "message.timestamp.type":

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
@@ -57,6 +58,12 @@ func newBalancer(movesAMinute int) *balancer {
 	return &balancer{movesAMinute: movesAMinute, loads: map[storage.PartitionID]load{}, moved: map[storage.PartitionID]time.Time{}, disks: disks{}}
 }
 
+// heldByBucket reports whether any broker may lead partitions of a topic: what they have
+// acknowledged is in the bucket.
+func heldByBucket(image *metadata.Image, t *metadata.Topic) bool {
+	return image.FeatureLevel() >= metadata.ObjectTopicsFeatureLevel && !t.Internal && configs.Durability(t.Configs) == configs.ObjectDurability
+}
+
 // report takes what a broker says of what it leads by image. What it leads and does not
 // name has no load.
 func (b *balancer) report(now time.Time, image *metadata.Image, broker int32, loads []PartitionLoad) {
@@ -105,6 +112,7 @@ func leads(image *metadata.Image, broker int32, id storage.PartitionID) bool {
 type led struct {
 	id     storage.PartitionID
 	p      *metadata.Partition
+	held   bool // whoever serves may lead, not only who is in sync
 	weight float64
 	still  bool // it was moved, or its replicas move
 }
@@ -126,17 +134,18 @@ func (b *balancer) weigh(image *metadata.Image) scales {
 		}
 	}
 	for t := range image.Topics() {
+		held := heldByBucket(image, t)
 		for p := range t.Partitions.All() {
 			is, serves := s.load[p.Leader]
 			id := storage.PartitionID{Topic: t.ID, Index: p.Index}
 			if !serves { // what a drained broker leads, nobody else can
 				if p.Leader != metadata.NoLeader && b.disks.slow(p.Leader) {
-					s.flee = append(s.flee, led{id: id, p: p, weight: idleLoad + b.loads[id].rate})
+					s.flee = append(s.flee, led{id: id, p: p, held: held, weight: idleLoad + b.loads[id].rate})
 				}
 				continue
 			}
 			_, moved := b.moved[id]
-			one := led{id, p, idleLoad + b.loads[id].rate, moved || len(p.Adding)+len(p.Removing) > 0 || len(p.ISR) < 2}
+			one := led{id, p, held, idleLoad + b.loads[id].rate, moved || len(p.Adding)+len(p.Removing) > 0 || !held && len(p.ISR) < 2}
 			s.load[p.Leader] = is + one.weight
 			s.mean += one.weight
 			if !one.still {
@@ -156,12 +165,13 @@ func (b *balancer) weigh(image *metadata.Image) scales {
 func (s *scales) best() (at int, to int32) {
 	at, to = -1, metadata.NoLeader
 	gain, first := 0.0, false
+	least := s.least()
 	for i := range s.led {
 		l := &s.led[i]
 		if l.still {
 			continue
 		}
-		for _, r := range l.p.ISR {
+		for _, r := range l.mayLead(least) {
 			has, may := s.load[r]
 			gap := s.load[l.p.Leader] - has
 			if r == l.p.Leader || !guard.Check("controller.moves-to-who-serves", may) || gap <= balancedWithin*s.mean ||
@@ -177,11 +187,31 @@ func (s *scales) best() (at int, to int32) {
 	return at, to
 }
 
-// quickest returns, of those in sync that may lead, who leads least; NoLeader: there is none.
-func (s *scales) quickest(p *metadata.Partition) int32 {
+// mayLead returns who may lead a partition: who is in sync, or, where anybody may, those who
+// lead least.
+func (l *led) mayLead(least []int32) []int32 {
+	if l.held {
+		return least
+	}
+	return l.p.ISR
+}
+
+// least returns the broker that leads least, the first in order of several.
+func (s *scales) least() []int32 {
+	var least []int32
+	for _, id := range slices.Sorted(maps.Keys(s.load)) {
+		if least == nil || s.load[id] < s.load[least[0]] {
+			least = []int32{id}
+		}
+	}
+	return least
+}
+
+// quickest returns, of those that may lead, who leads least; NoLeader: there is none.
+func (s *scales) quickest(l *led) int32 {
 	to := metadata.NoLeader
-	for _, r := range p.ISR {
-		if has, may := s.load[r]; guard.Check("controller.flees-to-who-serves", may) && r != p.Leader && (to == metadata.NoLeader || has < s.load[to]) {
+	for _, r := range l.mayLead(s.least()) {
+		if has, may := s.load[r]; guard.Check("controller.flees-to-who-serves", may) && r != l.p.Leader && (to == metadata.NoLeader || has < s.load[to]) {
 			to = r
 		}
 	}
@@ -207,7 +237,7 @@ func (b *balancer) plan(now time.Time, image *metadata.Image) []LeaderElection {
 	more := func() bool { return guard.Check("controller.moves-a-minute", len(b.made) < b.movesAMinute) }
 	slices.SortStableFunc(s.flee, func(a, b led) int { return cmp.Compare(b.weight, a.weight) })
 	for i := range s.flee {
-		if to := s.quickest(s.flee[i].p); to != metadata.NoLeader && more() {
+		if to := s.quickest(&s.flee[i]); to != metadata.NoLeader && more() {
 			move(&s.flee[i], to)
 		}
 	}

@@ -292,6 +292,35 @@ func TestLoadDecides(t *testing.T) {
 	}
 }
 
+// TestWhatTheBucketHoldsMovesAnywhere: partitions without other replicas are led in equal
+// numbers too, where any broker can lead them.
+func TestWhatTheBucketHoldsMovesAnywhere(t *testing.T) {
+	d := newDrawn(t)
+	for id := range int32(3) {
+		d.broker(id+1, "")
+	}
+	for name, configs := range map[string][]*pb.ConfigEntry{"local": nil, "held": {{Key: "rustmq.durability", Value: "object"}}} {
+		id := storage.TopicID{byte(len(name))}
+		c := &pb.CreateTopic{TopicId: id[:], Name: name, Configs: configs}
+		for range 6 {
+			c.Assignments = append(c.Assignments, &pb.Assignment{Replicas: []int32{1}})
+		}
+		d.propose(c)
+	}
+	b := newBalancer(100)
+	moves := b.plan(time.Unix(1, 0), d.state.Image())
+	d.elect(moves)
+	leads := map[string]map[int32]int{"local": {}, "held": {}}
+	for topic := range d.state.Image().Topics() {
+		for p := range topic.Partitions.All() {
+			leads[topic.Name][p.Leader]++
+		}
+	}
+	if leads["local"][1] != 6 || leads["held"][2] != 3 || leads["held"][3] != 3 {
+		t.Errorf("after %d moves %v", len(moves), leads)
+	}
+}
+
 func anyone(int32) bool { return true }
 
 // TestGrowth: what asked for no number of replicas has as many as brokers can hold, three

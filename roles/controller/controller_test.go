@@ -355,6 +355,34 @@ func TestDurabilityIsFixed(t *testing.T) {
 	}
 }
 
+// TestAnObjectTopicHasOneReplica, whatever is left to the cluster, and is refused more: what
+// it acknowledges is in the bucket.
+func TestAnObjectTopicHasOneReplica(t *testing.T) {
+	c := open(t, Options{})
+	for id := range int32(3) {
+		register(t, c, id+1, byte(id+1))
+	}
+	object := func(name string, factor int16, own ...Assignment) NewTopic {
+		n := defaults(name)
+		n.Configs, n.ReplicationFactor, n.Assignments = map[string]string{"rustmq.durability": "object"}, factor, own
+		if len(own) > 0 {
+			n.Partitions = -1
+		}
+		return n
+	}
+	create(t, c, object("unset", -1))
+	create(t, c, object("one", 1))
+	create(t, c, object("own", -1, Assignment{0, []int32{2}}))
+	for _, name := range []string{"unset", "one", "own"} {
+		if topic, _ := c.Image().Topic(name); len(topic.Partition(0).Replicas) != 1 || topic.ReplicasUnset {
+			t.Errorf("%s: replicas %v, left to the cluster: %v", name, topic.Partition(0).Replicas, topic.ReplicasUnset)
+		}
+	}
+	for _, n := range []NewTopic{object("three", 3), object("two", -1, Assignment{0, []int32{2, 3}})} {
+		wantCode(t, n.Name, c.CreateTopics(t.Context(), []NewTopic{n}, false)[0].Err, metadata.InvalidReplicationFactor)
+	}
+}
+
 // A topic's configs are checked as they would be together: those that a change leaves
 // as they are, too, and what all brokers were given.
 func TestTopicConfigsAreCheckedTogether(t *testing.T) {

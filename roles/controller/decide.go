@@ -44,6 +44,15 @@ func (r rules) decideTopic(image *metadata.Image, t NewTopic, id storage.TopicID
 	if err := r.topicConfigs(t.Configs, ofAllBrokers(image)); err != nil {
 		return nil, metadata.Errorf(metadata.InvalidConfig, "%v", err)
 	}
+	if configs.Durability(t.Configs) == configs.ObjectDurability && !t.Internal {
+		// What is acknowledged is in the bucket, and nowhere else on purpose.
+		if t.ReplicationFactor > 1 {
+			return nil, metadata.Errorf(metadata.InvalidReplicationFactor, "replication factor %d: with %s = %s a partition is in the bucket when it is acknowledged, and has one replica, its leader; ask for 1, or leave it to the cluster", t.ReplicationFactor, configs.DurabilityKey, configs.ObjectDurability)
+		}
+		if len(t.Assignments) == 0 {
+			t.ReplicationFactor = 1
+		}
+	}
 	var replicas [][]int32
 	var err error
 	if len(t.Assignments) > 0 {

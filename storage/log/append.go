@@ -18,7 +18,8 @@ type AppendOptions struct {
 	Epoch storage.Epoch
 	// LeaderOnly asks for an answer once this broker has the records on disk, or with
 	// Config.EarlyAcks in memory (acks=1), even if the high watermark has not passed
-	// them. acks=0 may use it too; there is no quicker answer.
+	// them. acks=0 may use it too; there is no quicker answer. With Config.BucketAcks it
+	// asks for nothing.
 	LeaderOnly bool
 	// Internal says that the broker itself appends: the share of the WAL that a
 	// partition may hold does not count, control batches are admitted, and batches
@@ -32,7 +33,7 @@ type AppendOptions struct {
 	// ends there. A batch that is there already is answered all the same.
 	Condition Condition
 	// Deadline is from when on [Log.Expire] answers the append, if it still waits for other
-	// replicas then; zero: it waits on.
+	// replicas, or the bucket, then; zero: it waits on.
 	Deadline time.Time
 }
 
@@ -98,6 +99,9 @@ func (l *Log) append(now time.Time, records []byte, o AppendOptions, done Append
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.replica.bucket && !guard.Check("log.bucket-acks-all", !o.LeaderOnly) {
+		o.LeaderOnly = false
+	}
 	if err := l.mayAppend(c, o); err != nil {
 		return result, false, err
 	}

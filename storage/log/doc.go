@@ -37,6 +37,12 @@
 // disk. The high watermark of a follower goes back there when it begins anew as a leader
 // has it that lost some; without EarlyAcks only by [Log.RestartDiscarding].
 //
+// With Config.BucketAcks what is committed waits for the bucket as well: the high watermark
+// is where SetUploaded comes to, and appends, markers and acks=1 too, are answered then. Such
+// a log has no other replicas. Whoever leads next begins with what the bucket has: one that
+// may keep its log truncates it there ([Log.TruncateTo]), any other begins anew with what
+// ranges say of producers and epochs ([Rebuild], [Log.RestartFromBucket]).
+//
 // Transactions. The first batch of one is appended only with the coordinator's
 // word that it knows of the transaction, asked for in time
 // ([Log.BeginVerification]); a marker ends it ([Log.AppendMarker]), unless a newer

@@ -185,6 +185,7 @@ var outcomes = sync.Pool{New: func() any { return new(outcome) }}
 func (l *Log) advance() *outcome {
 	o := outcomes.Get().(*outcome)
 	minInSync := l.config.Load().MinInSync
+	l.replica.stored = max(l.replica.stored, l.uploaded)
 	if o.moved = l.replica.advance(minInSync); o.moved {
 		l.settleTransactions()
 		l.passParked()
@@ -233,7 +234,7 @@ func (l *Log) takeVain(out []*pending) []*pending {
 }
 
 // Expire answers with ErrTimedOut the appends whose deadline is over and that wait for
-// other replicas. They are in the log, and may be committed yet.
+// other replicas, or the bucket. They are in the log, and may be committed yet.
 func (l *Log) Expire(now time.Time) {
 	l.mu.Lock()
 	var over []*pending

@@ -76,7 +76,8 @@ func (l *Log) SetConfig(c Config) {
 	l.mu.Lock()
 	l.config.Store(&c)
 	l.replica.early = l.replica.early || c.EarlyAcks // what is on its way is waited for yet
-	o := l.advance()                                 // fewer replicas may be enough now, or more be wanted
+	l.replica.bucket = l.replica.bucket || c.BucketAcks
+	o := l.advance() // fewer replicas may be enough now, or more be wanted
 	l.mu.Unlock()
 	o.tell(l)
 }
@@ -145,6 +146,14 @@ func (l *Log) EpochAt(offset storage.Offset) storage.Epoch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.epochs.at(offset)
+}
+
+// HasEpoch reports whether the log has batches of a leader epoch, or has begun anew with
+// the history of one that had.
+func (l *Log) HasEpoch(epoch storage.Epoch) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.epochs, func(e epochStart) bool { return e.epoch == epoch })
 }
 
 // SetLogStart makes offset the first that can be read, and lets go of the

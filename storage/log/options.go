@@ -114,6 +114,10 @@ type Config struct {
 	// become readable, before the sync, and a power cut may lose them. Whoever was ahead of
 	// the leader that then is elected begins anew. It is not taken back.
 	EarlyAcks bool
+	// BucketAcks has the high watermark stop where the bucket's part ends: appends, of
+	// acks=1 too, are answered and become readable once [Log.SetUploaded] says that they
+	// are there. It is for logs without other replicas, and not taken back.
+	BucketAcks bool
 	// MinInSync replicas must have a record before it is visible, or answered
 	// to acks=all; 0 is 1.
 	MinInSync int

@@ -19,6 +19,7 @@ const (
 	HighWatermark Isolation = iota // what is committed: read_uncommitted
 	LastStable                     // what is committed and in no open transaction: read_committed
 	LogEnd                         // everything, what is not on disk yet too: replicas
+	Uploadable                     // what may go to the bucket, which with Config.BucketAcks nobody else sees yet
 )
 
 // ReadRequest says what to read.
@@ -153,8 +154,10 @@ func (l *Log) look(q ReadRequest) (ReadResult, error) {
 		limit = result.LastStable
 	case LogEnd:
 		limit = l.end
+	case Uploadable:
+		limit = l.uploadable()
 	}
-	if q.Isolation != LogEnd {
+	if q.Isolation != LogEnd && q.Isolation != Uploadable {
 		if err := l.readable(q.Offset); err != nil {
 			return ReadResult{}, err
 		}

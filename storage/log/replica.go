@@ -21,6 +21,8 @@ type replica struct {
 	synced        storage.Offset   // what this broker has on disk ends here
 	held          storage.Offset   // what it holds: synced, or further with early acks
 	early         bool             // acks come before the sync
+	bucket        bool             // acks come after the bucket
+	stored        storage.Offset   // the bucket's part ends here, or further
 	taken         storage.Offset   // with early acks: what it has in memory ends here, or before synced
 	markers       []storage.Offset // with early acks: that are not on disk, in order
 	highWatermark storage.Offset
@@ -140,6 +142,7 @@ func (r *replica) waits() bool { return len(r.markers) > 0 }
 
 // begins has the log begin, and end, at an offset.
 func (r *replica) begins(at storage.Offset) {
+	r.stored = at
 	r.synced, r.taken, r.held, r.markers = at, at, at, nil
 }
 
@@ -158,10 +161,23 @@ func (r *replica) durable() storage.Offset { return min(r.highWatermark, r.synce
 // Below the minimum of replicas in sync it stands still, for acks 0 and 1 too: what it
 // passes must survive the loss of a machine.
 func (r *replica) advance(minInSync int) (moved bool) {
+	end := r.committable(minInSync)
+	if r.bucket && !guard.Check("log.acks-after-bucket", end <= r.stored) {
+		end = r.stored
+	}
+	if end <= r.highWatermark {
+		return false
+	}
+	r.highWatermark = end
+	return true
+}
+
+// committable is where the high watermark may come to by what the replicas have.
+func (r *replica) committable(minInSync int) storage.Offset {
 	end := r.held
 	if r.leads {
 		if !r.enough(minInSync) {
-			return false
+			return r.highWatermark
 		}
 		for i := range r.others {
 			if o := &r.others[i]; o.counts && !guard.Check("log.commit-confirmed", o.synced >= end) {
@@ -171,11 +187,7 @@ func (r *replica) advance(minInSync int) (moved bool) {
 	} else if !guard.Check("log.commit-told", r.told >= end) {
 		end = r.told
 	}
-	if end <= r.highWatermark {
-		return false
-	}
-	r.highWatermark = end
-	return true
+	return max(end, r.highWatermark)
 }
 
 // enough reports whether acks=all may be promised.

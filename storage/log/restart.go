@@ -71,7 +71,15 @@ func (l *Log) RestartDiscarding(at storage.Offset, encoded []byte, leaderEpoch s
 	return l.restartAt(at, encoded, leaderEpoch, true)
 }
 
-// restartAt does Restart, or, with discard, RestartDiscarding.
+// RestartFromBucket is Restart for a log that is neither led nor followed, with what the
+// bucket has of all before ([Rebuild]): what lies behind the committed end here was never
+// committed, or is not what was. Errors: those of Restart.
+func (l *Log) RestartFromBucket(at storage.Offset, encoded []byte) error {
+	return l.restartAt(at, encoded, storage.NoEpoch, false)
+}
+
+// restartAt does Restart, or, with discard, RestartDiscarding; under no epoch,
+// RestartFromBucket.
 func (l *Log) restartAt(at storage.Offset, encoded []byte, leaderEpoch storage.Epoch, discard bool) error {
 	logStart, s, err := decodeReplicaState(encoded)
 	if err == nil && s.localStart != at {
@@ -102,7 +110,7 @@ func (l *Log) restart(logStart storage.Offset, s *state, leaderEpoch storage.Epo
 	if l.refused != nil {
 		return nil, l.refused
 	}
-	if l.followed == storage.NoEpoch || !guard.Check("log.restart-epoch", leaderEpoch == l.followed) {
+	if l.epoch != storage.NoEpoch || !guard.Check("log.restart-epoch", leaderEpoch == l.followed) {
 		return nil, fmt.Errorf("under epoch %d, %d is followed: %w", leaderEpoch, l.followed, ErrFenced)
 	}
 	if !guard.Check("log.restart-committed", at >= l.replica.highWatermark || (discard || l.replica.early) && at >= l.logStart) {

@@ -78,6 +78,9 @@ type PendingUpload struct {
 	// Since is when the oldest of it was appended, in ms since 1970 by the
 	// broker's clock, or somewhat earlier; after a restart, when that was.
 	Since int64
+	// Awaited: the high watermark, and with it who appends, waits for the bucket. Its own
+	// is in HighWatermark where it will stand then.
+	Awaited bool
 }
 
 // PendingUpload appends to out, for each partition that is led and has committed batches
@@ -109,7 +112,7 @@ func (l *Log) pendingUpload() PendingUpload {
 	if l.asOf > to {
 		return PendingUpload{} // see UploadPoint
 	}
-	p := PendingUpload{Partition: l.id, First: l.uploaded, HighWatermark: to, Bytes: l.backlog.bytes, Since: l.backlog.since}
+	p := PendingUpload{Partition: l.id, First: l.uploaded, HighWatermark: to, Bytes: l.backlog.bytes, Since: l.backlog.since, Awaited: l.replica.bucket}
 	for at := l.index.find(to); l.index.valid(at); at = l.index.following(at) {
 		_, e := l.index.at(at)
 		p.Bytes -= int64(e.ref.Length)
@@ -117,10 +120,14 @@ func (l *Log) pendingUpload() PendingUpload {
 	return p
 }
 
-// uploadable is where what may go to the bucket ends: it is committed, and on disk here, so
-// that the bucket never has what a start of this broker lacks. l.mu is held.
+// uploadable is where what may go to the bucket ends: it is committed, or with
+// Config.BucketAcks will be by that, and on disk here, so that the bucket never has what a
+// start of this broker lacks. l.mu is held.
 func (l *Log) uploadable() storage.Offset {
 	to := l.replica.highWatermark
+	if l.replica.bucket {
+		to = l.replica.committable(l.config.Load().MinInSync)
+	}
 	if !guard.Check("log.upload-synced", to <= l.replica.synced) {
 		to = max(l.replica.synced, l.uploaded)
 	}
@@ -142,8 +149,9 @@ func (l *Log) Uploaded() storage.Offset {
 // neither led nor followed yet takes what lies before end for committed, and if it ends
 // before that, it goes on from there; one that is followed waits with what lies behind its
 // high watermark, which may not be what the bucket has.
-// Errors: *OffsetOutOfRangeError beyond the high watermark of a log that is led,
-// and the WAL's.
+// With Config.BucketAcks that is what the high watermark waits for.
+// Errors: *OffsetOutOfRangeError beyond the high watermark of a log that is led, or what
+// may be uploaded of it, and the WAL's.
 func (l *Log) SetUploaded(end storage.Offset) error {
 	l.mu.Lock()
 	if l.followed != storage.NoEpoch && !guard.Check("log.follower-uploaded", end <= l.replica.highWatermark) {
@@ -158,7 +166,8 @@ func (l *Log) SetUploaded(end storage.Offset) error {
 		}
 	}
 	for {
-		more, err := l.setUploaded(end)
+		o, more, err := l.setUploaded(end)
+		o.tell(l)
 		if err != nil {
 			return fmt.Errorf("take %s as uploaded to %d: %w", l.id, end, err)
 		}
@@ -211,10 +220,21 @@ func (l *Log) release(end storage.Offset) (more bool) {
 	return more
 }
 
-// setUploaded does a part of SetUploaded, and reports whether there is more.
-func (l *Log) setUploaded(end storage.Offset) (more bool, err error) {
+// setUploaded does a part of SetUploaded, and reports whether there is more, and who is to
+// be told.
+func (l *Log) setUploaded(end storage.Offset) (o *outcome, more bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	more, err = l.takeUploaded(end)
+	if err != nil || !l.replica.bucket {
+		return outcomes.Get().(*outcome), more, err
+	}
+	return l.advance(), more, nil
+}
+
+// takeUploaded is setUploaded, but for the high watermark of a log that waits for the
+// bucket. l.mu is held.
+func (l *Log) takeUploaded(end storage.Offset) (more bool, err error) {
 	if l.refused != nil {
 		return false, l.refused
 	}
@@ -222,7 +242,11 @@ func (l *Log) setUploaded(end storage.Offset) (more bool, err error) {
 		l.replica.highWatermark = max(l.replica.highWatermark, end)
 		l.settleTransactions()
 	}
-	if !guard.Check("log.uploaded-committed", end <= l.replica.highWatermark) {
+	committed := l.replica.highWatermark
+	if l.replica.bucket {
+		committed = l.uploadable()
+	}
+	if !guard.Check("log.uploaded-committed", end <= committed) {
 		return false, &OffsetOutOfRangeError{Offset: end, LogStart: l.logStart, End: l.replica.highWatermark}
 	}
 	if end <= l.uploaded {
@@ -285,6 +309,32 @@ type EpochStart struct {
 	Start storage.Offset
 }
 
+// Uploadable is where what may go to the bucket ends: the high watermark, as far as the
+// disk, or with Config.BucketAcks where that may come to.
+func (l *Log) Uploadable() storage.Offset {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.uploadable()
+}
+
+// ProducersAsOf is UploadPoint's producers as of an offset that may go to the bucket and
+// is not below the high watermark; nil: it is, and what was known then is forgotten.
+func (l *Log) ProducersAsOf(end storage.Offset) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refused != nil || end < max(l.replica.highWatermark, l.asOf) || end > l.uploadable() {
+		return nil
+	}
+	return l.producersAsOf(end)
+}
+
+// producersAsOf is the state as of an offset, as a range for the bucket has it. l.mu is
+// held.
+func (l *Log) producersAsOf(end storage.Offset) []byte {
+	s := state{localStart: end, highWatermark: end, epochs: slices.Clone(l.epochs).truncate(end), producers: l.producers}
+	return s.encode(math.MaxInt)[0]
+}
+
 // UploadPoint is a moment of a log: what a range for the bucket says of the
 // batches in [From, HighWatermark), or of the first of them. With Config.EarlyAcks
 // HighWatermark is the log's as far as its disk.
@@ -316,8 +366,7 @@ func (l *Log) UploadPoint(producers bool) (UploadPoint, error) {
 		}
 	}
 	if producers {
-		s := state{localStart: hw, highWatermark: hw, epochs: slices.Clone(l.epochs).truncate(hw), producers: l.producers}
-		point.Producers = s.encode(math.MaxInt)[0]
+		point.Producers = l.producersAsOf(hw)
 	}
 	if l.backlog.point == storage.NoOffset { // an earlier one says more of what is left then
 		l.backlog.point, l.backlog.pointSince = hw, now

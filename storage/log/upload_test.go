@@ -89,8 +89,8 @@ func TestPendingUpload(t *testing.T) {
 	appendAt(t, logs[3], 1000, bytes.Clone(one))
 	appendAt(t, logs[3], 2000, two)
 	appendAt(t, logs[7], 3000, bytes.Clone(one))
-	third := PendingUpload{logs[3].id, 0, 3, size + int64(len(two)), 1000}
-	seventh := PendingUpload{logs[7].id, 0, 1, size, 3000}
+	third := PendingUpload{logs[3].id, 0, 3, size + int64(len(two)), 1000, false}
+	seventh := PendingUpload{logs[7].id, 0, 1, size, 3000, false}
 	for range 2 {
 		pending(third, seventh)
 		if listed() != 2 {
@@ -109,9 +109,9 @@ func TestPendingUpload(t *testing.T) {
 	}
 	logs[3].SetConfig(Config{})
 	setUploaded(t, logs[3], 1)
-	pending(PendingUpload{logs[3].id, 1, 4, int64(len(two)) + size, 1000}, seventh)
+	pending(PendingUpload{logs[3].id, 1, 4, int64(len(two)) + size, 1000, false}, seventh)
 	setUploaded(t, logs[3], 3)
-	pending(PendingUpload{logs[3].id, 3, 4, size, 5000}, seventh)
+	pending(PendingUpload{logs[3].id, 3, 4, size, 5000, false}, seventh)
 	// What the log start has passed, or a truncation took, does not wait.
 	setLogStart(t, logs[3], 4)
 	if err := logs[9].TruncateTo(0, 2); err != nil {
@@ -129,7 +129,7 @@ func TestPendingUpload(t *testing.T) {
 	pending(seventh)
 	l := lead(t, s, partition(topicA, 3), 2)
 	appendAt(t, l, 6000, bytes.Clone(one))
-	pending(PendingUpload{l.id, 4, 5, size, 6000}, seventh)
+	pending(PendingUpload{l.id, 4, 5, size, 6000, false}, seventh)
 	setUploaded(t, l, 5)
 	pending(seventh)
 }

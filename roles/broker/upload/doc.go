@@ -11,7 +11,11 @@
 // files, and has the controller commit its ranges, each under the leader epoch
 // that it was read under. Only then may the log give the records up.
 //
-// Promises. Only what is below the high watermark, and so on disk, is uploaded.
+// Where acks wait for the bucket, what is appended goes there within AckInterval, in objects
+// of its own, before anything else, and is committed by it: the log's high watermark follows.
+//
+// Promises. Only what is below the high watermark, or waits for nothing but this, and is on
+// disk, is uploaded.
 // A batch is checked against its CRC as it is packed, and the bucket answers for
 // the stored bytes before they are committed. What is uploaded may be in a
 // transaction that is open: a range says what was stable at its own end, however

@@ -14,6 +14,11 @@ type Limits struct {
 	// Interval is how long committed bytes may wait: the price of an idle
 	// partition is one request for all of them in each interval.
 	Interval time.Duration
+	// AckInterval and AckBytes are Interval, and ObjectBytes but for the size of the
+	// largest object, where acks wait for the bucket. Such partitions share objects of
+	// their own.
+	AckInterval time.Duration
+	AckBytes    int64
 	// ObjectBytes waiting in partitions that share objects are uploaded without
 	// waiting for the interval; it is also about the size of the largest object.
 	ObjectBytes int64
@@ -38,10 +43,14 @@ type Waiting struct {
 	From      storage.Offset // the committed end
 	Bytes     int64
 	Since     time.Time // when the oldest of them was appended
+	Awaited   bool      // acks wait for them
 }
 
 // Job is one object to make.
-type Job struct{ Parts []Part }
+type Job struct {
+	Parts   []Part
+	Awaited bool // acks wait for it
+}
 
 // Part is what a job takes of one partition: from an offset on, as many whole
 // batches as fit in MaxBytes, at least one.
@@ -59,6 +68,7 @@ type planner struct {
 	busy    map[storage.PartitionID]struct{}
 	backoff tiering.Backoff
 	running int
+	awaited int // of running
 }
 
 func newPlanner(l Limits) *planner {
@@ -66,59 +76,15 @@ func newPlanner(l Limits) *planner {
 }
 
 // plan returns the objects to begin now, those with the oldest records first: while the
-// bucket is slower than what comes in, nobody else's may pass them. fullness is the
-// WAL's.
+// bucket is slower than what comes in, nobody else's may pass them. What acks wait for goes
+// before all others, and always has room for one object. fullness is the WAL's.
 func (p *planner) plan(now time.Time, waiting []Waiting, fullness float64) []Job {
 	free := p.limits.Parallel - p.running
-	if free <= 0 {
-		return nil
-	}
-	ready := make([]Waiting, 0, len(waiting))
-	var total int64
-	due := fullness >= p.limits.Urgent
-	for _, w := range waiting {
-		if _, busy := p.busy[w.Partition]; busy || w.Bytes <= 0 {
-			continue
-		}
-		if p.backoff.Waits(now, w.Partition) {
-			continue
-		}
-		if w.Since.After(now) { // the clock was set back: how long it has waited is not known
-			w.Since = now.Add(-p.limits.Interval)
-		}
-		ready = append(ready, w)
-		if w.Bytes < p.limits.OwnBytes {
-			total += w.Bytes
-		}
-		due = due || !now.Before(w.Since.Add(p.limits.Interval))
-	}
-	due = due || total >= p.limits.ObjectBytes
-	slices.SortFunc(ready, func(a, b Waiting) int {
-		return cmp.Or(a.Since.Compare(b.Since), slices.Compare(a.Partition.Topic[:], b.Partition.Topic[:]), cmp.Compare(a.Partition.Index, b.Partition.Index))
-	})
-	var jobs []Job // each where its oldest part is in that order
-	mixed, mixedBytes := -1, int64(0)
-	for _, w := range ready {
-		part := Part{w.Partition, w.From, min(w.Bytes, p.limits.ObjectBytes)}
-		if w.Bytes >= p.limits.OwnBytes {
-			jobs = append(jobs, Job{[]Part{part}})
-			continue
-		}
-		if !due {
-			continue
-		}
-		if mixed < 0 {
-			mixed, mixedBytes = len(jobs), 0
-			jobs = append(jobs, Job{})
-		}
-		j := &jobs[mixed]
-		j.Parts = append(j.Parts, part)
-		mixedBytes += part.MaxBytes
-		if mixedBytes >= p.limits.ObjectBytes || len(j.Parts) == p.limits.ObjectRanges {
-			mixed = -1
-		}
-	}
-	jobs = jobs[:min(len(jobs), free)]
+	jobs := p.pack(now, waiting, fullness, true)
+	jobs = jobs[:min(len(jobs), max(free, 1-p.awaited))]
+	p.awaited += len(jobs)
+	others := p.pack(now, waiting, fullness, false)
+	jobs = append(jobs, others[:max(0, min(len(others), free-len(jobs)))]...)
 	for _, j := range jobs {
 		for _, part := range j.Parts {
 			p.busy[part.Partition] = struct{}{}
@@ -128,10 +94,92 @@ func (p *planner) plan(now time.Time, waiting []Waiting, fullness float64) []Job
 	return jobs
 }
 
+// interval is how long a partition may wait, and bytes how much may come together.
+func (p *planner) interval(awaited bool) (interval time.Duration, bytes int64) {
+	if awaited {
+		return p.limits.AckInterval, p.limits.AckBytes
+	}
+	return p.limits.Interval, p.limits.ObjectBytes
+}
+
+// waits reports whether a partition is to be looked at, but for its interval.
+func (p *planner) waits(now time.Time, w *Waiting) bool {
+	_, busy := p.busy[w.Partition]
+	return !busy && w.Bytes > 0 && !p.backoff.Waits(now, w.Partition)
+}
+
+// pack returns what objects there would be of one kind of partitions, those that acks wait
+// for, or the others.
+func (p *planner) pack(now time.Time, waiting []Waiting, fullness float64, awaited bool) []Job {
+	interval, bytes := p.interval(awaited)
+	var ready []Waiting
+	var total int64
+	due := fullness >= p.limits.Urgent
+	for _, w := range waiting {
+		if w.Awaited != awaited || !p.waits(now, &w) {
+			continue
+		}
+		if w.Since.After(now) { // the clock was set back: how long it has waited is not known
+			w.Since = now.Add(-interval)
+		}
+		ready = append(ready, w)
+		if w.Bytes < p.limits.OwnBytes {
+			total += w.Bytes
+		}
+		due = due || !now.Before(w.Since.Add(interval))
+	}
+	due = due || total >= bytes
+	slices.SortFunc(ready, func(a, b Waiting) int {
+		return cmp.Or(a.Since.Compare(b.Since), slices.Compare(a.Partition.Topic[:], b.Partition.Topic[:]), cmp.Compare(a.Partition.Index, b.Partition.Index))
+	})
+	var jobs []Job // each where its oldest part is in that order
+	mixed, mixedBytes := -1, int64(0)
+	for _, w := range ready {
+		part := Part{w.Partition, w.From, min(w.Bytes, p.limits.ObjectBytes)}
+		if w.Bytes >= p.limits.OwnBytes {
+			jobs = append(jobs, Job{Parts: []Part{part}, Awaited: awaited})
+			continue
+		}
+		if !due {
+			continue
+		}
+		if mixed < 0 {
+			mixed, mixedBytes = len(jobs), 0
+			jobs = append(jobs, Job{Awaited: awaited})
+		}
+		j := &jobs[mixed]
+		j.Parts = append(j.Parts, part)
+		mixedBytes += part.MaxBytes
+		if mixedBytes >= p.limits.ObjectBytes || len(j.Parts) == p.limits.ObjectRanges {
+			mixed = -1
+		}
+	}
+	return jobs
+}
+
+// looks is how many times in an AckInterval it is looked whether AckBytes have come.
+const looks = 10
+
+// again returns in how long to look once more for what acks wait for; 0: for no such reason.
+func (p *planner) again(now time.Time, waiting []Waiting) (in time.Duration) {
+	for i := range waiting {
+		if w := &waiting[i]; w.Awaited && p.waits(now, w) {
+			due := w.Since.Add(p.limits.AckInterval).Sub(now)
+			if due = max(min(due, p.limits.AckInterval/looks), time.Millisecond); in == 0 || due < in {
+				in = due
+			}
+		}
+	}
+	return in
+}
+
 // done says how a job ended: refused are the partitions whose part did not make
 // it, with failed all of them.
 func (p *planner) done(now time.Time, j Job, refused map[storage.PartitionID]bool, failed bool) {
 	p.running--
+	if j.Awaited {
+		p.awaited--
+	}
 	for _, part := range j.Parts {
 		delete(p.busy, part.Partition)
 		if !failed && !refused[part.Partition] {

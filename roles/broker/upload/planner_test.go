@@ -23,8 +23,8 @@ func TestSmallPartitionsShareAnObjectOnceOneIsDue(t *testing.T) {
 	now := time.Unix(1000, 0)
 	p := newPlanner(testLimits)
 	waiting := []Waiting{
-		{partition(1), 5, 10, now.Add(-3 * time.Second)},
-		{partition(2), 7, 20, now.Add(-9 * time.Second)},
+		{partition(1), 5, 10, now.Add(-3 * time.Second), false},
+		{partition(2), 7, 20, now.Add(-9 * time.Second), false},
 	}
 	if jobs := p.plan(now, waiting, 0); len(jobs) != 0 {
 		t.Fatalf("uploaded before anything was due: %v", jobs)
@@ -41,7 +41,7 @@ func TestSmallPartitionsShareAnObjectOnceOneIsDue(t *testing.T) {
 func TestEnoughOfOnePartitionGetsAnObjectOfItsOwn(t *testing.T) {
 	now := time.Unix(1000, 0)
 	p := newPlanner(testLimits)
-	jobs := p.plan(now, []Waiting{{partition(1), 0, 299, now}, {partition(2), 0, 300, now}}, 0)
+	jobs := p.plan(now, []Waiting{{partition(1), 0, 299, now, false}, {partition(2), 0, 300, now, false}}, 0)
 	if len(jobs) != 1 || jobs[0].Parts[0].Partition != partition(2) {
 		t.Fatalf("%v", jobs)
 	}
@@ -50,7 +50,7 @@ func TestEnoughOfOnePartitionGetsAnObjectOfItsOwn(t *testing.T) {
 func TestAFullLogDoesNotWaitForTheInterval(t *testing.T) {
 	now := time.Unix(1000, 0)
 	p := newPlanner(testLimits)
-	waiting := []Waiting{{partition(1), 0, 1, now}}
+	waiting := []Waiting{{partition(1), 0, 1, now, false}}
 	if jobs := p.plan(now, waiting, 0.49); len(jobs) != 0 {
 		t.Fatalf("%v", jobs)
 	}
@@ -62,7 +62,7 @@ func TestAFullLogDoesNotWaitForTheInterval(t *testing.T) {
 func TestAFailedPartitionWaitsLongerEachTime(t *testing.T) {
 	now := time.Unix(1000, 0)
 	p := newPlanner(testLimits)
-	waiting := []Waiting{{partition(1), 0, 1, now.Add(-time.Hour)}}
+	waiting := []Waiting{{partition(1), 0, 1, now.Add(-time.Hour), false}}
 	for _, wait := range []time.Duration{1, 2, 4, 8, 8} {
 		jobs := p.plan(now, waiting, 1)
 		if len(jobs) != 1 {
@@ -89,7 +89,7 @@ func TestTheOldestGoFirst(t *testing.T) {
 		l.Parallel = parallel
 		p := newPlanner(l)
 		now := time.Unix(1000, 0)
-		small := Waiting{partition(0), 0, 1, now}
+		small := Waiting{partition(0), 0, 1, now, false}
 		since := make([]time.Time, 5) // of the large ones
 		for i := range since {
 			since[i] = now
@@ -102,7 +102,7 @@ func TestTheOldestGoFirst(t *testing.T) {
 			now = now.Add(10 * time.Second) // what an object takes
 			waiting := []Waiting{small}
 			for i := range since {
-				waiting = append(waiting, Waiting{partition(1 + i), 0, l.ObjectBytes, since[i]})
+				waiting = append(waiting, Waiting{partition(1 + i), 0, l.ObjectBytes, since[i], false})
 			}
 			running = append(running, p.plan(now, waiting, 1)...)
 			if slices.ContainsFunc(running, func(j Job) bool { return j.Parts[0].Partition == small.Partition }) {
@@ -121,14 +121,14 @@ func TestTheOldestGoFirst(t *testing.T) {
 func TestAClockThatIsSetBackDoesNotDelay(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	p := newPlanner(testLimits)
-	jobs := p.plan(now, []Waiting{{partition(1), 0, 1, now.Add(time.Hour)}}, 0)
+	jobs := p.plan(now, []Waiting{{partition(1), 0, 1, now.Add(time.Hour), false}}, 0)
 	if len(jobs) != 1 {
 		t.Fatalf("it waits for the clock: %v", jobs)
 	}
 	p.done(now, jobs[0], nil, false)
-	waiting := []Waiting{{partition(1), 0, 300, now.Add(time.Hour)}}
+	waiting := []Waiting{{partition(1), 0, 300, now.Add(time.Hour), false}}
 	for i := range testLimits.Parallel {
-		waiting = append(waiting, Waiting{partition(2 + i), 0, 300, now.Add(-time.Second)})
+		waiting = append(waiting, Waiting{partition(2 + i), 0, 300, now.Add(-time.Second), false})
 	}
 	if jobs := p.plan(now, waiting, 0); len(jobs) != testLimits.Parallel || jobs[0].Parts[0].Partition != partition(1) {
 		t.Fatalf("others go first: %v", jobs)
@@ -152,7 +152,7 @@ func TestPlansKeepToTheirLimits(t *testing.T) {
 			now = now.Add(testLimits.RetryMax)
 			var waiting []Waiting
 			for id, bytes := range left {
-				waiting = append(waiting, Waiting{id, 0, bytes, now.Add(-time.Duration(id.Index) * time.Second)})
+				waiting = append(waiting, Waiting{id, 0, bytes, now.Add(-time.Duration(id.Index) * time.Second), false})
 			}
 			jobs := p.plan(now, waiting, 1)
 			if len(jobs) > testLimits.Parallel {
@@ -187,4 +187,40 @@ func TestPlansKeepToTheirLimits(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestWhatAcksWaitForGoesFirst: within its own interval, or once there is enough of it, in an
+// object of all such partitions, though every slot is taken by others.
+func TestWhatAcksWaitForGoesFirst(t *testing.T) {
+	l := testLimits
+	l.AckInterval, l.AckBytes = 250*time.Millisecond, 100
+	now := time.Unix(1000, 0)
+	p := newPlanner(l)
+	var waiting []Waiting
+	for i := range l.Parallel + 1 {
+		waiting = append(waiting, Waiting{partition(i), 0, l.OwnBytes, now.Add(-time.Hour), false})
+	}
+	if jobs := p.plan(now, waiting, 0); len(jobs) != l.Parallel {
+		t.Fatalf("%d jobs", len(jobs))
+	}
+	one, two := Waiting{partition(11), 0, 10, now, true}, Waiting{partition(12), 0, 20, now.Add(-100 * time.Millisecond), true}
+	if jobs, in := p.plan(now, []Waiting{one, two, {partition(13), 0, 1, now, false}}, 0), p.again(now, []Waiting{one, two}); len(jobs) > 0 || in != 25*time.Millisecond {
+		t.Fatalf("%v is due at once; the next look is in %v", jobs, in)
+	}
+	at := two.Since.Add(l.AckInterval)
+	if in := p.again(at.Add(-10*time.Millisecond), []Waiting{one, two}); in != 10*time.Millisecond {
+		t.Fatalf("the next look is in %v", in)
+	}
+	jobs := p.plan(at, []Waiting{one, two}, 0)
+	if len(jobs) != 1 || len(jobs[0].Parts) != 2 || !jobs[0].Awaited {
+		t.Fatalf("%+v", jobs)
+	}
+	three := Waiting{partition(14), 0, 100, at, true}
+	if more := p.plan(at, []Waiting{one, two, three}, 0); len(more) > 0 || p.again(at, []Waiting{one, two}) != 0 {
+		t.Fatalf("beside those, and another of its kind: %+v", more)
+	}
+	p.done(at, jobs[0], nil, false)
+	if more := p.plan(at, []Waiting{three}, 0); len(more) != 1 {
+		t.Fatal("there is enough for an object, and it waits")
+	}
 }

@@ -1,6 +1,7 @@
 package upload
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,11 @@ const (
 	// none until it has caught up.
 	producersEvery = 64 << 20
 
+	// producersShare is how many times as many bytes of a partition as its producers take
+	// lie between two such ranges where acks wait for the bucket: whoever leads next reads
+	// them before it takes a batch.
+	producersShare = 16
+
 	// moreForProducers, as a divisor, is how much more than was planned a range takes
 	// that is to hold them. By default such an object, index and all, is still below
 	// object_storage.part_size: in parts it would be four requests and not one.
@@ -58,6 +64,9 @@ type Led struct {
 	Log   *log.Log
 	Topic string        // its name
 	Epoch storage.Epoch // it is led under
+	// Sifted: compaction by key takes batches out of what is in the bucket, by which
+	// producers would be known.
+	Sifted bool
 }
 
 // Partitions tells what this broker leads.
@@ -112,10 +121,16 @@ type Uploader struct {
 	settled  chan struct{} // gets a token, if it has none, when an object is done
 	// producersAt is how many bytes each partition has uploaded since its producers
 	// were last written whole; a partition that is not there writes them next.
-	producersAt map[storage.PartitionID]int64 // guarded by mu
+	producersAt map[storage.PartitionID]written // guarded by mu
 
 	waiting []Waiting // of the planning goroutine, reused
 	pending []log.PendingUpload
+}
+
+// written is when producers of a partition were last written whole.
+type written struct {
+	since int64 // bytes of batches that were uploaded behind
+	size  int64 // of what was written
 }
 
 // Start begins to upload.
@@ -125,15 +140,35 @@ func Start(o Options) *Uploader {
 	}
 	u := &Uploader{
 		o: o, wake: make(chan struct{}, 1), settled: make(chan struct{}, 1), planner: newPlanner(o.Limits),
-		producersAt: map[storage.PartitionID]int64{},
+		producersAt: map[storage.PartitionID]written{},
 	}
 	u.objects = tiering.NewObjects(tiering.ObjectOptions{
 		Prepare: o.Catalogue.Prepare, Block: idsAtOnce, Age: o.IDAge, Now: o.Now,
 		Bucket: o.Bucket, Key: o.Key, Header: o.Header,
 	})
 	u.ctx, u.stop = context.WithCancel(context.Background())
-	u.done.Go(func() { tiering.Look(u.ctx, look, u.wake, u.begin) })
+	u.done.Go(u.look)
 	return u
+}
+
+// look begins what is due until the uploader is closed.
+func (u *Uploader) look() {
+	ticker := time.NewTicker(min(look, cmp.Or(u.o.AckInterval, look)))
+	defer ticker.Stop()
+	soon := time.NewTimer(look)
+	defer soon.Stop()
+	for {
+		select {
+		case <-u.ctx.Done():
+			return
+		case <-ticker.C:
+		case <-u.wake:
+		case <-soon.C:
+		}
+		if in := u.begin(); in > 0 {
+			soon.Reset(in)
+		}
+	}
 }
 
 // Close ends uploads under way and waits for their goroutines.
@@ -170,8 +205,9 @@ func (u *Uploader) Settle(ctx context.Context) error {
 	}
 }
 
-// begin looks at what waits and starts what is due.
-func (u *Uploader) begin() {
+// begin looks at what waits and starts what is due. It returns in how long to look again,
+// sooner than by itself; 0: there is no need.
+func (u *Uploader) begin() (again time.Duration) {
 	fullness := u.o.Store.Stats().Fullness
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -184,7 +220,7 @@ func (u *Uploader) begin() {
 			continue
 		}
 		since := time.UnixMilli(p.Since)
-		u.waiting = append(u.waiting, Waiting{Partition: p.Partition, From: p.First, Bytes: p.Bytes, Since: since})
+		u.waiting = append(u.waiting, Waiting{Partition: p.Partition, From: p.First, Bytes: p.Bytes, Since: since, Awaited: p.Awaited})
 		bytes += p.Bytes
 		if u.stats.WaitingSince.IsZero() || since.Before(u.stats.WaitingSince) {
 			u.stats.WaitingSince = since
@@ -192,12 +228,14 @@ func (u *Uploader) begin() {
 	}
 	u.stats.Waiting, u.stats.Partitions = bytes, len(u.waiting)
 	if u.settling || u.ctx.Err() != nil {
-		return
+		return 0
 	}
-	for _, j := range u.planner.plan(u.o.Now(), u.waiting, fullness) {
+	now := u.o.Now()
+	for _, j := range u.planner.plan(now, u.waiting, fullness) {
 		u.done.Go(func() { u.upload(j) }) // blocks on the controller and the bucket
 	}
 	u.stats.Running = int64(u.planner.running)
+	return u.planner.again(now, u.waiting)
 }
 
 // upload makes one object, and tells the planner how it went.
@@ -252,7 +290,7 @@ func (u *Uploader) make(j Job) (refused map[storage.PartitionID]bool, size int64
 	refused = map[storage.PartitionID]bool{}
 	sources := make([]source, 0, len(j.Parts))
 	for _, part := range j.Parts {
-		s, err := u.source(part)
+		s, err := u.source(part, j.Awaited)
 		if err != nil {
 			refused[part.Partition] = true
 			u.o.Log.Debug("a partition is left out of an upload", "partition", part.Partition, "error", err)
@@ -308,24 +346,25 @@ func (s *source) gone(err error) bool {
 
 // source looks up what to upload of a partition: committed batches that follow
 // on what the bucket has.
-func (u *Uploader) source(part Part) (source, error) {
+func (u *Uploader) source(part Part, awaited bool) (source, error) {
 	led, ok := u.o.Partitions.Led(part.Partition)
 	if !ok {
 		return source{}, fmt.Errorf("%s is not led here", part.Partition)
 	}
 	u.mu.Lock()
-	written, known := u.producersAt[part.Partition]
-	whole := !known || written >= producersEvery
+	last, known := u.producersAt[part.Partition]
 	u.mu.Unlock()
+	whole := !known || last.since >= producersEvery
+	often := awaited && (whole || led.Sifted || last.since >= producersShare*last.size)
 	most := part.MaxBytes
-	if whole { // what came since it was planned, so that the producers fit
+	if whole && !awaited { // what came since it was planned, so that the producers fit
 		most += most / moreForProducers
 		// They are encoded while appends wait: not for a range that will not have them.
 		now := led.Log.HighWatermark()
 		end, _ := led.Log.Extent(led.Log.Uploaded(), now, most)
 		whole = end == now
 	}
-	point, err := led.Log.UploadPoint(whole)
+	point, err := led.Log.UploadPoint(whole && !awaited)
 	if err != nil {
 		return source{}, err
 	}
@@ -344,9 +383,12 @@ func (u *Uploader) source(part Part) (source, error) {
 	for _, a := range outcome.Aborted {
 		r.Aborted = append(r.Aborted, object.Aborted(a))
 	}
-	// The producers are as of the high watermark: no part of a range that ends
-	// before it.
-	if end == point.HighWatermark {
+	// The producers are as of the high watermark: no part of a range that ends before it,
+	// but where that waits for this range.
+	switch {
+	case often:
+		r.Producers = led.Log.ProducersAsOf(end)
+	case end == point.HighWatermark:
 		r.Producers = point.Producers
 	}
 	for _, e := range point.Epochs {
@@ -364,7 +406,7 @@ func (u *Uploader) source(part Part) (source, error) {
 // readLog yields the batches of [from, end).
 func readLog(l *log.Log, from, end storage.Offset, yield func(batch.Batch) error) error {
 	for at := from; at < end; {
-		read, err := l.Read(log.ReadRequest{Offset: at, MaxBytes: readStep, MinOne: true})
+		read, err := l.Read(log.ReadRequest{Offset: at, MaxBytes: readStep, MinOne: true, Isolation: log.Uploadable})
 		if err != nil {
 			return err
 		}
@@ -443,8 +485,8 @@ func (u *Uploader) took(s source) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if s.r.Producers != nil {
-		u.producersAt[id] = 0
+		u.producersAt[id] = written{size: int64(len(s.r.Producers))}
 	} else if at, known := u.producersAt[id]; known {
-		u.producersAt[id] = at + s.bytes
+		u.producersAt[id] = written{at.since + s.bytes, at.size}
 	}
 }

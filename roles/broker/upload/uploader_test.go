@@ -571,7 +571,7 @@ func TestProducersAreWrittenWholeWhereTheyFit(t *testing.T) {
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	s, err := w.up.source(Part{id(0), 0, 1000})
+	s, err := w.up.source(Part{id(0), 0, 1000}, false)
 	runtime.ReadMemStats(&after)
 	if err != nil || s.r.End >= producers || s.r.Producers != nil {
 		t.Fatalf("to %d, with %d bytes of producers: %v", s.r.End, len(s.r.Producers), err)
@@ -579,7 +579,7 @@ func TestProducersAreWrittenWholeWhereTheyFit(t *testing.T) {
 	if n := after.TotalAlloc - before.TotalAlloc; n > 30*producers {
 		t.Errorf("%d bytes of memory for a range without producers", n)
 	}
-	s, err = w.up.source(Part{id(0), 0, 1 << 20})
+	s, err = w.up.source(Part{id(0), 0, 1 << 20}, false)
 	if err != nil || s.r.End != producers || len(s.r.Producers) < 30*producers {
 		t.Errorf("to %d, with %d bytes of producers: %v", s.r.End, len(s.r.Producers), err)
 	}
