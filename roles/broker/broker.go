@@ -57,7 +57,8 @@ type Broker struct {
 	transactions  *txn.Coordinator
 	replication   *replicas // nil: this broker is alone
 	verifier      transactionVerifier
-	peerMemory    atomic.Int64 // of requests of other brokers that are being served, decoded
+	groupMarkers  [coordinatorPartitions]atomic.Int64 // under way to the groups
+	peerMemory    atomic.Int64                        // of requests of other brokers that are being served, decoded
 	throttle      *throttle
 	telemetry     *telemetry.Table
 	uploader      *upload.Uploader // nil without a bucket, as is cold
