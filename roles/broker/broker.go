@@ -43,8 +43,9 @@ type Broker struct {
 	registration  *registration
 	follower      *follower
 	table         *table
-	undropped     map[storage.TopicID]bool           // deleted topics whose records are there still, for an error; of follow
-	leaderless    []metadata.PartitionEnd            // what is to be said of partitions that lost their leader; of follow
+	undropped     map[storage.TopicID]bool // deleted topics whose records are there still, for an error; of follow
+	leaderless    []metadata.PartitionEnd  // what is to be said of partitions that lost their leader; of follow
+	unsaid        unsaid
 	undone        map[storage.PartitionID]*partition // ours, and not as the image has it, for an error; of follow
 	connections   *connections
 	sessions      *sessionBudget

@@ -72,6 +72,7 @@ type hearing struct {
 	*testController
 	mu     sync.Mutex
 	deaf   bool
+	ends   error // what is said of logs' ends fails with
 	last   *metadata.Image
 	listen func(*metadata.Image)
 }
@@ -121,6 +122,16 @@ func (h *hearing) AlterPartitions(ctx context.Context, id int32, epoch int64, ch
 		return slices.Repeat([]error{errUnreached}, len(changes))
 	}
 	return h.testController.AlterPartitions(ctx, id, epoch, changes)
+}
+
+func (h *hearing) ReportEnds(ctx context.Context, id int32, epoch int64, ends []metadata.PartitionEnd) error {
+	h.mu.Lock()
+	err := h.ends
+	h.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return h.testController.ReportEnds(ctx, id, epoch, ends)
 }
 
 // reach puts the controller out of a broker's reach, or back into it.
