@@ -43,8 +43,9 @@ type Broker struct {
 	registration  *registration
 	follower      *follower
 	table         *table
-	undropped     map[storage.TopicID]bool           // deleted topics whose records are there still, for an error; of follow
-	leaderless    []metadata.PartitionEnd            // what is to be said of partitions that lost their leader; of follow
+	undropped     map[storage.TopicID]bool // deleted topics whose records are there still, for an error; of follow
+	leaderless    []metadata.PartitionEnd  // what is to be said of partitions that lost their leader; of follow
+	unsaid        unsaid
 	undone        map[storage.PartitionID]*partition // ours, and not as the image has it, for an error; of follow
 	rebuilds      rebuilds                           // of partitions to be led whose acks wait for the bucket; the map is follow's
 	connections   *connections
@@ -58,7 +59,8 @@ type Broker struct {
 	transactions  *txn.Coordinator
 	replication   *replicas // nil: this broker is alone
 	verifier      transactionVerifier
-	peerMemory    atomic.Int64 // of requests of other brokers that are being served, decoded
+	groupMarkers  [coordinatorPartitions]atomic.Int64 // under way to the groups
+	peerMemory    atomic.Int64                        // of requests of other brokers that are being served, decoded
 	throttle      *throttle
 	telemetry     *telemetry.Table
 	uploader      *upload.Uploader // nil without a bucket, as is cold

@@ -3,6 +3,8 @@ package broker
 import (
 	"context"
 	"slices"
+	"sync"
+	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
@@ -29,26 +31,84 @@ func (b *Broker) sayEnds(ctx context.Context, epoch int64, ends []metadata.Parti
 }
 
 // missed notes that a partition has lost its leader, or another one that this broker never
-// saw, if it is to hear what is here.
+// saw, if it is to hear what is here: once the replica takes no more of the one before.
 func (b *Broker) missed(p *partition, is *metadata.Partition, was, now *role) {
-	if was.epoch != storage.NoEpoch && was.epoch != is.LeaderEpoch && now.replica != nil && is.AsksReplicas() {
+	news := was.epoch != is.LeaderEpoch || was.replica == nil
+	if was.epoch != storage.NoEpoch && news && now.replica != nil && is.AsksReplicas() {
 		b.leaderless = append(b.leaderless, b.endOf(p.id(), is.LeaderEpoch))
 	}
 }
 
-// sayMissed says what was noted since the last image. Nobody waits for it; what is not
-// said now is said when this broker starts again.
+// unsaid is what is to be said of partitions once more, for the controller did not take it.
+type unsaid struct {
+	mu    sync.Mutex // guards both
+	of    []metadata.PartitionEnd
+	tries int // in vain, one after the other
+}
+
+// maxSayAgain bounds the wait between tries to say what is here.
+const maxSayAgain = 30 * time.Second
+
+// sayMissed says what was noted since the last image, and what could not be said before.
+// Nobody waits for it.
 func (b *Broker) sayMissed(image *metadata.Image) {
-	ends := b.leaderless
+	ends := append(b.leaderless, b.stillAsked(image)...)
 	b.leaderless = nil
 	if len(ends) == 0 || image.FeatureLevel() < metadata.RecoveryFeatureLevel {
 		return
 	}
 	b.done.Go(func() {
-		if err := b.sayEnds(b.ctx, b.registration.epoch.Load(), ends); err != nil && b.ctx.Err() == nil {
-			b.log.Warn("the controller was not told what this broker has of partitions that nobody leads", "partitions", len(ends), "error", err)
+		err := b.sayEnds(b.ctx, b.registration.epoch.Load(), ends)
+		if b.ctx.Err() == nil {
+			b.saidEnds(ends, err)
 		}
 	})
+}
+
+// saidEnds has what the controller did not take said again, later. It waits until then.
+func (b *Broker) saidEnds(ends []metadata.PartitionEnd, err error) {
+	u := &b.unsaid
+	u.mu.Lock()
+	if err == nil {
+		u.tries = 0
+		u.mu.Unlock()
+		return
+	}
+	tries := u.tries
+	u.tries++
+	u.mu.Unlock()
+	if tries == 0 {
+		b.log.Warn("the controller was not told what this broker has of partitions that nobody leads; trying on", "partitions", len(ends), "error", err)
+	}
+	select {
+	case <-b.ctx.Done():
+		return
+	case <-time.After(min(leadAgain<<min(tries, 10), maxSayAgain)):
+	}
+	u.mu.Lock()
+	u.of = append(u.of, ends...)
+	u.mu.Unlock()
+	b.follower.again()
+}
+
+// stillAsked is what is to be said once more of partitions that are as they were then.
+func (b *Broker) stillAsked(image *metadata.Image) (ends []metadata.PartitionEnd) {
+	b.unsaid.mu.Lock()
+	again := b.unsaid.of
+	b.unsaid.of = nil
+	b.unsaid.mu.Unlock()
+	for _, e := range again {
+		_, is := image.Partition(e.Partition)
+		if is == nil || !is.AsksReplicas() || is.LeaderEpoch != e.LeaderEpoch {
+			continue
+		}
+		if tp := b.table.byID(e.Partition.Topic); tp != nil {
+			if r := tp.partition(e.Partition.Index).role.Load(); r.replica != nil && r.epoch == e.LeaderEpoch {
+				ends = append(ends, b.endOf(e.Partition, e.LeaderEpoch))
+			}
+		}
+	}
+	return ends
 }
 
 // asked is what this broker has of partitions that ask their replicas.

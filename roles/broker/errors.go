@@ -21,6 +21,7 @@ var (
 	errLeaseOut               = explained{kerr.NotLeaderForPartition, "neither the controller nor a follower in sync has been heard for longer than the lease: another broker may lead by now"}
 	errInternalTopic          = explained{kerr.InvalidTopicException, "the topic is the broker's own"}
 	errNeverCoordinated       = explained{kerr.InvalidRequest, "no coordinator of transactions has had such an epoch"}
+	errManyMarkers            = explained{kerr.KafkaStorageError, "the log of the groups does not keep up with the ends of transactions: send it again"}
 	errNamedTwice             = explained{kerr.InvalidRequest, "the request names it more than once"}
 )
 

@@ -96,6 +96,7 @@ func (b *Broker) follow(ctx context.Context) {
 		case <-again:
 			again = nil
 			b.redo(b.follower.image(), led)
+			b.sayMissed(b.follower.image())
 			continue
 		case <-b.rebuilds.wake:
 			if image := b.follower.image(); image != nil {

@@ -28,6 +28,10 @@ const (
 	markerPatience = 5 * time.Second
 	// markerDeadline is after how long a broker that says nothing is given up.
 	markerDeadline = 2 * markerPatience
+	// maxGroupMarkers is how many markers of one partition of the groups may be under way:
+	// at ten milliseconds each, a hundred thousand transactions a second. They are not
+	// taken back when who sent them has stopped waiting, and sends them again.
+	maxGroupMarkers = 1024
 )
 
 // markers writes the ends of transactions, to partitions that are led here and
@@ -281,12 +285,31 @@ func (b *Broker) mark(ctx context.Context, t *markTally, place int, m log.Marker
 	for i, p := range partitions {
 		put := func(err error) { t.put(place, i, err) }
 		if p.Topic == offsetsTopic {
-			// Its turn comes later, when ctx may have ended.
-			b.groups.EndTransaction(context.WithoutCancel(ctx), p.Index, m, put)
+			b.markGroups(ctx, p.Index, m, put)
 		} else {
 			b.markPartition(ctx, p.Topic, p.Index, m, put)
 		}
 	}
+}
+
+// markGroups hands a marker over to the coordinator of groups, unless too many are under
+// way to that partition: its log may have no room, or too few replicas.
+func (b *Broker) markGroups(ctx context.Context, index int32, m log.Marker, done func(error)) {
+	if index < 0 || index >= coordinatorPartitions {
+		done(errUnknownTopic)
+		return
+	}
+	under := &b.groupMarkers[index]
+	if !guard.Check("broker.group-markers", under.Add(1) <= maxGroupMarkers) {
+		under.Add(-1)
+		done(errManyMarkers)
+		return
+	}
+	// Its turn comes later, when ctx may have ended.
+	b.groups.EndTransaction(context.WithoutCancel(ctx), index, m, func(err error) {
+		under.Add(-1)
+		done(err)
+	})
 }
 
 // writeTxnMarkers serves operators who end what hangs.

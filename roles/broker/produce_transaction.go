@@ -12,6 +12,7 @@ import (
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 )
 
@@ -60,6 +61,9 @@ func (a *admittedBatch) refuse() {
 // said whether their transaction is open: in order of arrival for each producer,
 // so that whatever is sent behind the first batch of a transaction stays behind
 // it. Batches of a transaction that is open pass by.
+//
+// The coordinator's word is about one verification of the log, for one is asked about at
+// a time: those that wait by another, which began behind a marker, are asked about anew.
 type verifications struct {
 	mu      sync.Mutex // guards waiting
 	waiting map[producerEpoch][]admittedBatch
@@ -80,13 +84,13 @@ func (a *admittedBatch) inTransaction() error {
 		a.refuse()
 		return explained{kerr.InvalidProducerIDMapping, "a request has batches of two producers, or epochs, in one transaction"}
 	}
-	guard, open, err := a.log.BeginVerification(who.id, who.epoch, b.BaseSequence())
+	of, open, err := a.log.BeginVerification(who.id, who.epoch, b.BaseSequence())
 	if err != nil {
 		a.log.Refused(a.records, err)
 		a.refuse()
 		return err
 	}
-	a.guard = guard
+	a.guard = of
 	v := &a.part.partition.verifications
 	v.mu.Lock()
 	queue, asked := v.waiting[who]
@@ -102,21 +106,18 @@ func (a *admittedBatch) inTransaction() error {
 	v.mu.Unlock()
 	if !asked {
 		if p.asks == nil {
-			p.asks = &asking{who: who, question: verification{
-				TransactionalID: string(p.q.TransactionalID), ProducerID: who.id, ProducerEpoch: who.epoch, Add: p.q.Version >= addingProduce,
-			}}
+			p.asks = newAsking(who, p)
 		}
-		p.asks.add(a.part.partition)
+		p.asks.add(a.part.partition, of)
 	}
 	return nil
 }
 
-// answered appends what waits for the coordinator's word, or refuses it. It may run on
-// the coordinator's goroutine, and waits for nothing: what is appended has room, and has
-// the codec of its topic.
-func (v *verifications) answered(who producerEpoch, refused error) {
-	if refused != nil {
-		v.refuse(who, refused)
+// answered carries out the coordinator's word on the batches that wait by a verification.
+// It may run on the coordinator's goroutine, and waits for nothing: what is appended has
+// room, and has the codec of its topic.
+func (v *verifications) answered(who producerEpoch, of log.Guard, refused error) {
+	if refused != nil && !v.refuse(who, of, refused) {
 		return
 	}
 	for {
@@ -128,28 +129,51 @@ func (v *verifications) answered(who producerEpoch, refused error) {
 			return
 		}
 		next := queue[0]
-		v.waiting[who] = queue[1:]
+		open := next.guard == log.Guard{} // when it came; the log looks again
+		confirmed := refused == nil && guard.Check("broker.confirmed-verification", next.guard == of)
+		if open || confirmed {
+			v.waiting[who] = queue[1:]
+		}
 		v.mu.Unlock()
+		if !open && !confirmed {
+			another := newAsking(who, next.part.request)
+			another.add(next.part.partition, next.guard)
+			another.ask(next.part.request.b, next.part.request.q.TimeoutMillis)
+			return
+		}
 		next.append()
 	}
 }
 
-// refuse refuses all that waits. Nothing waits any more by the time that the first of it is
-// told so: what the producer does about it, and sends then, is another question.
-func (v *verifications) refuse(who producerEpoch, refused error) {
+// refuse refuses all that waits by a verification. Nothing does any more by the time that
+// the first of it is told so: what the producer does about it, and sends then, is another
+// question. others: some wait by another verification, and still for who called this.
+func (v *verifications) refuse(who producerEpoch, of log.Guard, refused error) (others bool) {
+	var gone []admittedBatch
 	v.mu.Lock()
-	queue := v.waiting[who]
-	delete(v.waiting, who)
-	v.mu.Unlock()
-	for _, next := range queue {
-		if isNotTheirs(refused) {
-			next.log.RefuseVerification(who.id, who.epoch)
+	left := slices.DeleteFunc(v.waiting[who], func(a admittedBatch) bool {
+		theirs := a.guard == of
+		if theirs {
+			gone = append(gone, a)
 		}
-		next.refuse()
+		return theirs
+	})
+	if others = len(left) > 0; others {
+		v.waiting[who] = left
+	} else {
+		delete(v.waiting, who)
 	}
-	for _, next := range queue {
-		next.part.fail(verificationError(refused, next.part.request.q.Version))
+	v.mu.Unlock()
+	for _, a := range gone {
+		if isNotTheirs(refused) {
+			a.log.RefuseVerification(who.id, who.epoch)
+		}
+		a.refuse()
 	}
+	for _, a := range gone {
+		a.part.fail(verificationError(refused, a.part.request.q.Version))
+	}
+	return others
 }
 
 // isNotTheirs reports whether a coordinator has refused who asked: the id, or the epoch,
@@ -168,7 +192,15 @@ func isNotTheirs(refused error) bool {
 type asking struct {
 	who        producerEpoch
 	partitions []*partition
+	guards     []log.Guard // of each, the verification that is asked about
 	question   verification
+}
+
+// newAsking is a question with no partitions yet.
+func newAsking(who producerEpoch, p *produceRequest) *asking {
+	return &asking{who: who, question: verification{
+		TransactionalID: string(p.q.TransactionalID), ProducerID: who.id, ProducerEpoch: who.epoch, Add: p.q.Version >= addingProduce,
+	}}
 }
 
 // pending reports whether there is anything to ask.
@@ -181,14 +213,13 @@ func (p *produceRequest) askParked() {
 		return
 	}
 	asked := p.asks
-	next := &asking{who: asked.who, question: asked.question}
-	next.question.Partitions = nil
-	p.asks = next
+	p.asks = newAsking(asked.who, p)
 	asked.ask(p.b, p.q.TimeoutMillis)
 }
 
-func (a *asking) add(p *partition) {
+func (a *asking) add(p *partition, of log.Guard) {
 	a.partitions = append(a.partitions, p)
+	a.guards = append(a.guards, of)
 	a.question.Partitions = append(a.question.Partitions, topicPartition{p.topic.name, p.index})
 }
 
@@ -220,7 +251,7 @@ func (a *asking) answered(answers []error) {
 		if i < len(answers) {
 			err = answers[i]
 		}
-		p.verifications.answered(a.who, err)
+		p.verifications.answered(a.who, a.guards[i], err)
 	}
 }
 

@@ -237,6 +237,54 @@ func TestVerificationThatComesLate(t *testing.T) {
 	})
 }
 
+// TestAnAnswerIsOfWhatItWasAskedAbout: a transaction ended while its coordinator was asked
+// about its first batch, and the first of the next waits behind that. The answer, whatever
+// it is, does not hold for it.
+func TestAnAnswerIsOfWhatItWasAskedAbout(t *testing.T) {
+	for _, first := range []error{nil, kerr.TransactionAbortable} {
+		for _, second := range []error{nil, kerr.TransactionAbortable} {
+			synctest.Test(t, func(t *testing.T) {
+				n, o := startTransactional(t)
+				o.withholds = true
+				o.answer = func(verification) []error { return []error{first} }
+				clients := []*client{n.connect(), n.connect(), n.connect()}
+				for i, c := range clients { // sequence 0 is of the one, 1 and 2 of the other
+					q := inTransaction(transactional(t, 7, 0, int32(i), fmt.Sprint(i)), 0)
+					q.SetVersion(11)
+					c.send(q)
+					synctest.Wait()
+					if i > 0 {
+						continue
+					}
+					if err := n.mark(0, log.Marker{ProducerID: 7, ProducerEpoch: 0}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				o.mu.Lock()
+				o.answer = func(verification) []error { return []error{second} }
+				o.mu.Unlock()
+				o.release()
+				want := kerr.TransactionAbortable
+				if first == nil {
+					want = kerr.InvalidTxnState // the log knows that its transaction is over
+				}
+				requireProduced(t, clients[0].receive().(*kmsg.ProduceResponse), want, -1)
+				for i, c := range clients[1:] {
+					p := c.receive().(*kmsg.ProduceResponse)
+					if second == nil {
+						requireProduced(t, p, nil, int64(1+i))
+					} else {
+						requireProduced(t, p, kerr.TransactionAbortable, -1)
+					}
+				}
+				if asked := o.questions(); len(asked) != 2 || fmt.Sprint(asked[0]) != fmt.Sprint(asked[1]) {
+					t.Errorf("asked %+v, want the same twice", asked)
+				}
+			})
+		}
+	}
+}
+
 // TestVerificationIsNotWaitedForBeyondTheTimeout of the request that it came with:
 // the batch gives its room back, the producer is told to try again, and the answer,
 // should it come after all, is not that of the next try.

@@ -72,6 +72,7 @@ type hearing struct {
 	*testController
 	mu     sync.Mutex
 	deaf   bool
+	ends   error // what is said of logs' ends fails with
 	last   *metadata.Image
 	listen func(*metadata.Image)
 	mute   atomic.Bool // answers to commits are lost
@@ -140,6 +141,16 @@ func (h *hearing) CommitObject(ctx context.Context, id int32, epoch int64, objec
 		return nil, errUnreached
 	}
 	return results, err
+}
+
+func (h *hearing) ReportEnds(ctx context.Context, id int32, epoch int64, ends []metadata.PartitionEnd) error {
+	h.mu.Lock()
+	err := h.ends
+	h.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return h.testController.ReportEnds(ctx, id, epoch, ends)
 }
 
 // reach puts the controller out of a broker's reach, or back into it.

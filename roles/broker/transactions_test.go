@@ -302,6 +302,55 @@ func TestMarkersOfInventedCoordinatorsAreRefused(t *testing.T) {
 	})
 }
 
+// While the log has no room, who sends markers to a partition of the groups stops waiting,
+// and sends them again: it is told to come again, and no more of them are kept than may be.
+func TestMarkersToTheGroupsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t)
+		in := n.controller.createTopic("in", 1)
+		tx := n.transact("tx")
+		if code := tx.commitOffset(5, in, 3); code != 0 {
+			t.Fatal(kerr.ErrorForCode(code))
+		}
+		held := 16 << 20 // all memory of the log
+		if err := n.store.AdmitCoordinator(t.Context(), held); err != nil {
+			t.Fatal(err)
+		}
+		const others = 100 // transactions whose markers come with the one
+		q := kmsg.NewPtrWriteTxnMarkersRequest()
+		for i := range int64(others + 1) {
+			m := kmsg.WriteTxnMarkersRequestMarker{
+				ProducerID: 1_000_000 + i, CoordinatorEpoch: n.coordinatorEpoch(), Committed: true,
+				Topics: []kmsg.WriteTxnMarkersRequestMarkerTopic{{Topic: offsetsTopic, Partitions: []int32{group.Partition("group")}}},
+			}
+			if i == others {
+				m.ProducerID, m.ProducerEpoch = tx.pid, tx.epoch+1
+			}
+			q.Markers = append(q.Markers, m)
+		}
+		told := map[int16]int{}
+		for range 2 * maxGroupMarkers / others {
+			for _, m := range n.markersFor(t.Context(), q).Markers {
+				told[m.Topics[0].Partitions[0].ErrorCode]++
+			}
+		}
+		if kept := n.groupMarkers[group.Partition("group")].Load(); kept > maxGroupMarkers {
+			t.Errorf("%d markers are kept, at most %d may", kept, maxGroupMarkers)
+		}
+		if told[kerr.KafkaStorageError.Code] < maxGroupMarkers/2 || told[kerr.RequestTimedOut.Code] != maxGroupMarkers || len(told) != 2 {
+			t.Errorf("the answers were, by code, %v", told)
+		}
+		n.store.Unadmit(held)
+		eventually(t, "there is room again", func() bool { return n.groupMarkers[group.Partition("group")].Load() == 0 })
+		for _, m := range n.markersFor(t.Context(), q).Markers {
+			if code := m.Topics[0].Partitions[0].ErrorCode; code != 0 {
+				t.Fatalf("when there is room again: %v", kerr.ErrorForCode(code))
+			}
+		}
+		tx.wantOffset(3)
+	})
+}
+
 // A marker whose partition is not ready yet is written later; only what does not
 // exist any more needs none.
 func TestMarkersOfWhatExistsAreKept(t *testing.T) {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"time"
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/log"
@@ -40,14 +41,19 @@ type transactionVerifier interface {
 // markPartition ends a transaction in a partition that is led here: for the
 // coordinators of this process, and for WriteTxnMarkers. done is called exactly
 // once, when the marker is committed, or with an error: errors.go has its code.
-// It waits for room in the WAL's reserve as long as ctx allows.
+// It waits for room in the WAL's reserve as long as ctx allows, and a deadline of ctx is
+// that of the commit too.
 func (b *Broker) markPartition(ctx context.Context, topic string, index int32, m log.Marker, done func(error)) {
 	l, r, err := b.leaderOf(topic, index, storage.NoEpoch)
 	if err != nil {
 		done(err)
 		return
 	}
-	l.AppendMarker(ctx, b.opt.Now(), m, log.MarkerOptions{Epoch: r.epoch}, markerDone(done))
+	o := log.MarkerOptions{Epoch: r.epoch}
+	if until, ok := ctx.Deadline(); ok {
+		o.Deadline = b.opt.Now().Add(time.Until(until))
+	}
+	l.AppendMarker(ctx, b.opt.Now(), m, o, markerDone(done))
 }
 
 // markerDone passes the outcome of a marker on.

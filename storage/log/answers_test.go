@@ -77,6 +77,36 @@ func TestAppendsWaitForFollowersUntilTheirDeadline(t *testing.T) {
 	}
 }
 
+// TestMarkersWaitForFollowersUntilTheirDeadline: who gave up waiting sends them again, and
+// again, and none is kept beyond that.
+func TestMarkersWaitForFollowersUntilTheirDeadline(t *testing.T) {
+	l := leadWith(t, open(t, small(disk.NewMem(disk.MemOptions{}))), 1, 2)
+	end := func(at time.Time) answer {
+		a := make(answer, 1)
+		l.AppendMarker(t.Context(), at, Marker{ProducerID: 7, CoordinatorEpoch: 1}, MarkerOptions{Epoch: 1, Deadline: at.Add(time.Second)}, a)
+		flush(t, l.store)
+		return a
+	}
+	for i := range 3 {
+		at := sentAt.Add(time.Duration(i) * time.Minute)
+		a := end(at)
+		l.Expire(at)
+		if !a.pending() {
+			t.Fatalf("try %d: answered before its deadline", i)
+		}
+		l.Expire(at.Add(time.Second))
+		wantErr(t, a.wait(t).Err, ErrTimedOut)
+	}
+	if l.End() != 1 {
+		t.Fatalf("the log ends at %d, want one marker", l.End())
+	}
+	a := end(sentAt)
+	confirm(t, l, 2, 1)
+	if r := a.wait(t); r.Err != nil || r.Base != 0 {
+		t.Fatalf("%+v", r)
+	}
+}
+
 // slowly is an append whose answer takes until it is let, and then is noted.
 type slowly struct {
 	began, let chan struct{}

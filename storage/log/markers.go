@@ -29,6 +29,9 @@ type MarkerOptions struct {
 	// Admitted says that the caller has admitted [batch.MarkerSize] by
 	// [Store.AdmitCoordinator], which the append gives back.
 	Admitted bool
+	// Deadline is from when on [Log.Expire] answers, if the marker still waits for other
+	// replicas then; zero: it waits on. It may be committed all the same.
+	Deadline time.Time
 }
 
 // bumpedEpochs is the transaction version from which on a marker has an epoch of
@@ -41,8 +44,8 @@ const bumpedEpochs = 2
 // and answered once the first one is committed. Unless it is admitted, it waits for
 // room, which the coordinators have a reserve of, as long as ctx allows.
 //
-// Errors: ErrInvalidProducerEpoch, ErrCoordinatorFenced, and those of Append and
-// Admit.
+// Errors: ErrInvalidProducerEpoch, ErrCoordinatorFenced, ErrTimedOut, and those of Append
+// and Admit.
 func (l *Log) AppendMarker(ctx context.Context, now time.Time, m Marker, o MarkerOptions, done Appended) {
 	result, answered, err := l.appendMarker(ctx, now, m, o, done)
 	if err == nil && !answered {
@@ -73,7 +76,7 @@ func (l *Log) appendMarker(ctx context.Context, now time.Time, m Marker, o Marke
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	appended := AppendOptions{Epoch: o.Epoch, Internal: true}
+	appended := AppendOptions{Epoch: o.Epoch, Internal: true, Deadline: o.Deadline}
 	if err := l.mayAppend(c, appended); err != nil {
 		return result, false, err
 	}
@@ -83,7 +86,7 @@ func (l *Log) appendMarker(ctx context.Context, now time.Time, m Marker, o Marke
 	}
 	l.endVerification(m.ProducerID, &m)
 	if repeated != nil {
-		return l.answerRepeated(repeated, done)
+		return l.answerRepeated(repeated, o.Deadline, done)
 	}
 	// There are as many producers as there may be: the marker of one that is not
 	// known here ends nothing, and is not remembered, lest the transaction hangs.
@@ -127,9 +130,9 @@ func (ps producers) checkMarker(m *Marker) (repeated *mark, err error) {
 
 // answerRepeated answers a marker that says nothing new when what it repeats is
 // committed. l.mu is held.
-func (l *Log) answerRepeated(m *mark, done Appended) (result AppendResult, answered bool, err error) {
+func (l *Log) answerRepeated(m *mark, deadline time.Time, done Appended) (result AppendResult, answered bool, err error) {
 	p := l.store.newPending(l, done)
-	p.patient = true
+	p.patient, p.deadline = true, deadline
 	p.base, p.last, p.appendTime = m.offset, m.offset, batch.NoTimestamp
 	if !guard.Check("log.marker-committed", m.offset < l.replica.highWatermark) {
 		return result, false, l.park(p)
