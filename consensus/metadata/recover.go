@@ -68,7 +68,7 @@ func Recover(last *Image, o RecoverOptions) (next *Image, taken []storage.Object
 	m.nextProducerID += producerLeap
 	m.bucket.Incarnation++
 	m.featureLevel = max(m.featureLevel, RecoveryFeatureLevel)
-	m.announced = announced{} // its entries are others
+	m.announced, m.endedBy = announced{}, 0 // its entries are others
 	m.controllers = newControllers()
 	taken = m.adopt(o.Objects)
 	m.lastObjectID += objectLeap

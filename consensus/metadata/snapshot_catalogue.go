@@ -47,6 +47,7 @@ func (d *decoder) catalogue(m *Image, h *pb.SnapshotHeader) error {
 	if h.BucketIncarnation > 0 {
 		m.bucket = Bucket{Nonce: [16]byte(h.BucketNonce), Incarnation: h.BucketIncarnation}
 	}
+	m.endedBy = h.EndedBy
 	m.lastObjectID = storage.ObjectID(h.LastObjectId)
 	for range h.Objects {
 		if err := d.object(m); err != nil {
