@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"slices"
@@ -53,7 +54,7 @@ func recoverCommand(stdout io.Writer, cloud Cloud) *cobra.Command {
 		Use: "recover --from URL --node-id N --data-dir DIR", Args: cobra.NoArgs,
 		Short: "Bring back a cluster whose controllers' disks are lost, from its bucket",
 		Long: "Reads the metadata log in the bucket, ends the life of the cluster that wrote it, and makes DIR the data directory of the one controller that the next life begins with.\n" +
-			"Stop all nodes first. --dry-run says what is there, and what is not, and changes nothing. docs/cluster.md has the whole way.",
+			"Stop all nodes first: one that still runs answers through the bucket, which is waited for for some seconds, and the cluster is left as it is. --dry-run says what is there, and what is not, and changes nothing. docs/cluster.md has the whole way.",
 		Example: "  rustmq admin cluster recover --from 's3://streams?region=eu-central-1' --dry-run\n" +
 			"  rustmq admin cluster recover --from 's3://streams?region=eu-central-1' --node-id 1 --data-dir /var/lib/rustmq --brokers 1,2,3\n" +
 			"  rustmq admin cluster recover --join --node-id 2 --data-dir /var/lib/rustmq",
@@ -74,7 +75,7 @@ func recoverCommand(stdout io.Writer, cloud Cloud) *cobra.Command {
 	flags.Int32Var(&f.nodeID, "node-id", 0, "id of the controller")
 	flags.StringVar(&f.brokers, "brokers", "", "ids of the brokers whose data directories are there, e.g. 1,3: no partition is led before those of its replicas were heard (default: all)")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "say what is found, and change nothing")
-	flags.BoolVar(&f.force, "force", false, "go on with a store that has no conditional writes, where a controller that still runs would not be noticed")
+	flags.BoolVar(&f.force, "force", false, "do not ask first whether a controller still runs, and shut out one that does; and go on with a store that has no conditional writes, where one would not be noticed")
 	flags.BoolVar(&f.join, "join", false, "for another controller: have DIR, whose raft/ is lost, wait to be added to the group that there is")
 	return cmd
 }
@@ -109,6 +110,11 @@ func (f *recoverFlags) run(ctx context.Context) error {
 		}
 		return f.say(plan, "")
 	}
+	if _, err := os.Stat(f.dataDir); errors.Is(err, fs.ErrNotExist) {
+		if _, err := f.plan(ctx, b, prefix, brokers); err != nil {
+			return err // before the directory is made
+		}
+	}
 	return f.seed(func(dir *disk.OS, id *identity) error {
 		if f.cluster == "" {
 			f.cluster = id.ClusterID
@@ -123,6 +129,11 @@ func (f *recoverFlags) run(ctx context.Context) error {
 		directory, err := id.memberID()
 		if err != nil {
 			return err
+		}
+		if !f.force {
+			if err := plan.Ask(ctx); err != nil {
+				return err
+			}
 		}
 		life, err := plan.Begin(ctx, f.force)
 		if errors.Is(err, bucket.ErrUnsupported) {
@@ -232,7 +243,7 @@ func (f *recoverFlags) seed(do func(*disk.OS, *identity) error) (err error) {
 	if err := consensus.Unseeded(dir, raftDir, snapshotsDir); err != nil {
 		return fmt.Errorf("the data directory %s has not lost its metadata log: %w. While most controllers have theirs, the cluster needs no recovery: start them. Else, or if a recover was ended on its way there, move %s/ and %s/ away, and give the command again", dir.Root(), err, raftDir, snapshotsDir)
 	}
-	id, err := loadIdentity(dir, f.nodeID)
+	id, _, err := readIdentity(dir, f.nodeID)
 	if err != nil {
 		return err
 	}

@@ -100,11 +100,11 @@ func (s *shipper) look(ctx context.Context) error {
 	return nil
 }
 
-// Ended returns why this controller decides nothing any more: a [*FencedError], or a
-// [*metadata.EndedError], once another life of the cluster is known to have begun.
+// Ended returns why this controller decides nothing any more, a [*FencedError], once
+// another life of the cluster is known to have begun.
 func (c *Controller) Ended() error {
-	if err := c.state.Image().Ended(); err != nil {
-		return err
+	if by := c.state.Image().EndedBy(); by > 0 {
+		return &FencedError{Incarnation: uint32(by)}
 	}
 	if k := c.keeper(); k != nil {
 		if fence, fenced := errors.AsType[*FencedError](k.shipper.Fenced()); fenced && fence.Incarnation > 0 {

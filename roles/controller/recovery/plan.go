@@ -110,11 +110,16 @@ func (e *TakenError) Error() string {
 }
 
 // Begin ends the life that the plan is of: no controller of it commits or deletes from
-// then on. A store that has no conditional writes needs force, and that no controller
+// then on, and one that reaches the bucket decides nothing after a few seconds. [Plan.Ask]
+// comes before it. A store that has no conditional writes needs force, and that no controller
 // runs: two that recover at once would not notice each other. Errors: *TakenError, one
 // that wraps bucket.ErrUnsupported, and the bucket's, after which it may have happened:
 // the bucket is to be read again.
 func (p *Plan) Begin(ctx context.Context, force bool) (*Life, error) {
+	// Whoever leads the old life looks there, though it has nothing to put.
+	if err := p.question(ctx, [16]byte(p.Nonce)); err != nil {
+		return nil, err
+	}
 	is, _ := p.next.Bucket()
 	life := &Life{Index: p.next.Offset(), Term: p.log.term + 1, State: p.next.Snapshot()}
 	e := &metadata.LogEntry{
@@ -125,8 +130,11 @@ func (p *Plan) Begin(ctx context.Context, force bool) (*Life, error) {
 	if errors.Is(err, bucket.ErrUnsupported) && force {
 		err = p.putUnchecked(ctx, e)
 	}
-	if errors.Is(err, bucket.ErrExists) {
-		return nil, &TakenError{Key: p.Key}
+	switch {
+	case errors.Is(err, bucket.ErrExists):
+		return nil, &TakenError{Key: p.Key} // the question may be that of another recovery
+	case errors.Is(err, bucket.ErrUnsupported):
+		return nil, errors.Join(err, p.takeBack(ctx, controller.LogPrefix(p.options.Prefix, p.Cluster, p.Incarnation)))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("end incarnation %d of the cluster: %w", p.Incarnation, err)
