@@ -279,6 +279,9 @@ type Recovered struct {
 	Brokers     []int32              `json:"brokers" doc:"that are registered"`
 	Taken       []string             `json:"taken" doc:"objects that nobody had committed, and that are named now"`
 	Damaged     []string             `json:"damaged" doc:"uploads that nobody had committed, and that are not whole: left out"`
+	LeftOut     []string             `json:"left_out" doc:"whole ones that do not join: others come further, or replicas that are awaited have what is in line"`
+	Torn        []recovery.Torn      `json:"torn" doc:"transactions that are known to be committed, and of which a part is lost; of partitions that no broker is awaited for"`
+	UnknownTorn string               `json:"torn_unknown,omitempty" doc:"why torn transactions could not be looked for"`
 	Partitions  []recovery.Partition `json:"partitions"`
 	Next        []string             `json:"next" doc:"what to do now"`
 }
@@ -287,10 +290,16 @@ type Recovered struct {
 func (f *recoverFlags) say(p *recovery.Plan, dir string) error {
 	out := Recovered{
 		DryRun: f.dryRun, Cluster: p.Cluster, Incarnation: p.Incarnation, Entries: p.Entries, Written: p.Written, Brokers: p.Brokers,
-		Taken: []string{}, Damaged: append([]string{}, p.Damaged...), Partitions: append([]recovery.Partition{}, p.Partitions...),
+		Taken: []string{}, LeftOut: []string{}, Torn: append([]recovery.Torn{}, p.Torn...), Damaged: append([]string{}, p.Damaged...), Partitions: append([]recovery.Partition{}, p.Partitions...),
 	}
 	for _, id := range p.Taken {
 		out.Taken = append(out.Taken, id.String())
+	}
+	for _, id := range p.LeftOut {
+		out.LeftOut = append(out.LeftOut, id.String())
+	}
+	if p.UnknownTorn != nil {
+		out.UnknownTorn = p.UnknownTorn.Error()
 	}
 	if f.dryRun {
 		out.Next = []string{
@@ -326,7 +335,8 @@ func (r *Recovered) text() string {
 	w := &strings.Builder{}
 	fmt.Fprintf(w, "cluster %s, incarnation %d: %d entries of its metadata log, the last of %s; changes of metadata since then are lost\n",
 		r.Cluster, r.Incarnation, r.Entries, r.Written.UTC().Format(time.RFC3339))
-	fmt.Fprintf(w, "brokers %v; %d uploads that nobody had committed are taken, %d are not whole and left out\n\n", r.Brokers, len(r.Taken), len(r.Damaged))
+	fmt.Fprintf(w, "brokers %v; %d uploads that nobody had committed are taken, %d do not join and %d are not whole: these are left out\n\n",
+		r.Brokers, len(r.Taken), len(r.LeftOut), len(r.Damaged))
 	fmt.Fprintf(w, "%-40s %12s %12s  %s\n", "PARTITION", "FROM", "IN BUCKET TO", "WHAT LIES BEHIND")
 	lost := 0
 	for _, is := range r.Partitions {
@@ -343,9 +353,34 @@ func (r *Recovered) text() string {
 	if lost > 0 {
 		fmt.Fprintf(w, "\nof %d partitions all that is not in the bucket is lost\n", lost)
 	}
+	r.tornText(w)
 	fmt.Fprintln(w)
 	for _, next := range r.Next {
 		fmt.Fprintf(w, "- %s\n", next)
 	}
 	return w.String()
+}
+
+// tornText is what a person is told of transactions.
+func (r *Recovered) tornText(w io.Writer) {
+	if r.UnknownTorn != "" {
+		fmt.Fprintf(w, "\ntorn transactions could not be looked for: %s\n", r.UnknownTorn)
+	}
+	if len(r.Torn) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n%d transactions are committed and torn: readers see what is there of them as if it were all\n", len(r.Torn))
+	fmt.Fprintf(w, "%-32s %12s %6s  %-40s %s\n", "TRANSACTIONAL ID", "PRODUCER", "EPOCH", "PARTITION", "WHAT IS THERE")
+	for _, t := range r.Torn {
+		for _, p := range t.Parts {
+			there := "not its end, and no record"
+			switch {
+			case p.Whole:
+				there = "all"
+			case p.First >= 0:
+				there = fmt.Sprintf("not its end; records from offset %d on", p.First)
+			}
+			fmt.Fprintf(w, "%-32s %12d %6d  %-40s %s\n", t.TransactionalID, t.ProducerID, t.Epoch, fmt.Sprintf("%s-%d", p.Topic, p.Partition), there)
+		}
+	}
 }

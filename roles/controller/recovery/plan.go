@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -34,7 +35,12 @@ type Plan struct {
 	Partitions  []Partition
 	Brokers     []int32 // that are registered
 	Taken       []storage.ObjectID
-	Damaged     []string // uploads that were not committed, and are not whole
+	LeftOut     []storage.ObjectID // uploads that were not committed, and do not join
+	Damaged     []string           // uploads that were not committed, and are not whole
+	// Torn are the transactions of which a part is lost, of partitions that nobody is
+	// awaited for. UnknownTorn says why they could not be looked for; nil: they were.
+	Torn        []Torn
+	UnknownTorn error
 
 	options Options
 	log     *lastLog
@@ -80,6 +86,12 @@ func Read(ctx context.Context, o Options) (*Plan, error) {
 		Key: controller.LogKey(controller.LogPrefix(o.Prefix, o.Cluster, l.incarnation), l.next), Taken: taken, Damaged: damaged,
 		options: o, log: l, next: next,
 	}
+	for _, f := range found {
+		if !slices.Contains(taken, f.ID) {
+			p.LeftOut = append(p.LeftOut, f.ID)
+		}
+	}
+	p.Torn, p.UnknownTorn = findTorn(ctx, o, next)
 	for b := range l.image.Brokers() {
 		p.Brokers = append(p.Brokers, b.ID)
 	}
