@@ -282,6 +282,8 @@ type Recovered struct {
 	LeftOut     []string             `json:"left_out" doc:"whole ones that do not join: others come further, or replicas that are awaited have what is in line"`
 	Torn        []recovery.Torn      `json:"torn" doc:"transactions that are known to be committed, and of which a part is lost; of partitions that no broker is awaited for"`
 	UnknownTorn string               `json:"torn_unknown,omitempty" doc:"why torn transactions could not be looked for"`
+	Beyond      []recovery.Beyond    `json:"beyond" doc:"offsets that groups have committed behind what is left of a partition: what lies between was there, and is lost; of partitions that no broker is awaited for"`
+	UnknownEnds string               `json:"beyond_unknown,omitempty" doc:"why those could not be looked for"`
 	Partitions  []recovery.Partition `json:"partitions"`
 	Next        []string             `json:"next" doc:"what to do now"`
 }
@@ -301,6 +303,10 @@ func (f *recoverFlags) say(p *recovery.Plan, dir string) error {
 	if p.UnknownTorn != nil {
 		out.UnknownTorn = p.UnknownTorn.Error()
 	}
+	out.Beyond = append([]recovery.Beyond{}, p.Beyond...)
+	if p.UnknownBeyond != nil {
+		out.UnknownEnds = p.UnknownBeyond.Error()
+	}
 	if f.dryRun {
 		out.Next = []string{
 			"nothing was changed: stop all nodes, and give the command without --dry-run, with --node-id, --data-dir and, if data directories of brokers are lost, --brokers",
@@ -312,6 +318,9 @@ func (f *recoverFlags) say(p *recovery.Plan, dir string) error {
 			"start all brokers whose data directories are there; a partition is led once those of its replicas that are awaited were heard",
 			"to go on without one that does not come: kafka-leader-election.sh --election-type unclean; what only it had is lost then",
 		}
+	}
+	if len(p.Beyond) > 0 {
+		out.Next = append(out.Next, "before consumers and producers start, set back what groups have committed behind the end, or records that are written there now are passed over by whoever does not compare leader epochs: the commands are listed")
 	}
 	if f.output == "yaml" { // through JSON, so that both have the same names
 		raw, err := json.Marshal(out)
@@ -354,6 +363,7 @@ func (r *Recovered) text() string {
 		fmt.Fprintf(w, "\nof %d partitions all that is not in the bucket is lost\n", lost)
 	}
 	r.tornText(w)
+	r.beyondText(w)
 	fmt.Fprintln(w)
 	for _, next := range r.Next {
 		fmt.Fprintf(w, "- %s\n", next)
@@ -382,5 +392,20 @@ func (r *Recovered) tornText(w io.Writer) {
 			}
 			fmt.Fprintf(w, "%-32s %12d %6d  %-40s %s\n", t.TransactionalID, t.ProducerID, t.Epoch, fmt.Sprintf("%s-%d", p.Topic, p.Partition), there)
 		}
+	}
+}
+
+// beyondText is what a person is told of committed offsets, as the commands that set them back.
+func (r *Recovered) beyondText(w io.Writer) {
+	if r.UnknownEnds != "" {
+		fmt.Fprintf(w, "\ncommitted offsets could not be compared with what is left: %s\n", r.UnknownEnds)
+	}
+	if len(r.Beyond) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n%d committed offsets lie behind what is left of their partitions; this sets them back:\n", len(r.Beyond))
+	for _, b := range r.Beyond {
+		fmt.Fprintf(w, "rustmq admin groups reset-offsets %s --topic %s:%d --to-offset %d --execute  # is at %d: offsets %d to %d are lost\n",
+			shellWord(b.Group), b.Topic, b.Partition, b.End, b.Committed, b.End, b.Committed-1)
 	}
 }

@@ -38,9 +38,12 @@ type Plan struct {
 	LeftOut     []storage.ObjectID // uploads that were not committed, and do not join
 	Damaged     []string           // uploads that were not committed, and are not whole
 	// Torn are the transactions of which a part is lost, of partitions that nobody is
-	// awaited for. UnknownTorn says why they could not be looked for; nil: they were.
-	Torn        []Torn
-	UnknownTorn error
+	// awaited for, and Beyond what groups have committed behind the end of such ones. The
+	// errors say why they could not be looked for; nil: they were.
+	Torn          []Torn
+	UnknownTorn   error
+	Beyond        []Beyond
+	UnknownBeyond error
 
 	options Options
 	log     *lastLog
@@ -92,6 +95,7 @@ func Read(ctx context.Context, o Options) (*Plan, error) {
 		}
 	}
 	p.Torn, p.UnknownTorn = findTorn(ctx, o, next)
+	p.Beyond, p.UnknownBeyond = findBeyond(ctx, o, next)
 	for b := range l.image.Brokers() {
 		p.Brokers = append(p.Brokers, b.ID)
 	}

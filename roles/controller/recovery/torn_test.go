@@ -208,3 +208,38 @@ func TestRecoveryGoesOnWithoutTheListOfTorn(t *testing.T) {
 		}
 	})
 }
+
+// committedTo is a record of what a group has committed in partition 0 of a topic.
+func committedTo(t *testing.T, o batch.BuilderOptions, group, topic string, to int64) batch.Batch {
+	k := kmsg.OffsetCommitKey{Version: 1, Group: group, Topic: topic}
+	v := kmsg.OffsetCommitValue{Version: 3, Offset: to, LeaderEpoch: -1}
+	return built(t, o, k.AppendTo(nil), v.AppendTo(nil))
+}
+
+// TestCommittedOffsetsBehindTheEndAreListed (RULES 7): what groups have committed, in
+// transactions too, and no record is left of.
+func TestCommittedOffsetsBehindTheEndAreListed(t *testing.T) {
+	in(t, func(t *testing.T, c *cluster) {
+		offsets := c.make(offsetsTopic)
+		c.upload(0, 10)
+		plain := batch.BuilderOptions{}
+		of := func(producer int64) batch.BuilderOptions {
+			return batch.BuilderOptions{Producer: &batch.Producer{ID: producer}, Transactional: true}
+		}
+		c.commit(offsets, true,
+			committedTo(t, plain, "at the end", "t", 10), committedTo(t, plain, "beyond", "t", 9), committedTo(t, plain, "beyond", "t", 12),
+			committedTo(t, plain, "went back", "t", 12), committedTo(t, plain, "went back", "t", 3), committedTo(t, plain, "of no topic", "gone", 99),
+			committedTo(t, of(1), "in a transaction", "t", 11), committedTo(t, of(2), "aborted", "t", 11), committedTo(t, of(3), "under way", "t", 11),
+			ends(1, 0, true), ends(2, 0, false))
+		c.shipped()
+		p, err := Read(t.Context(), Options{Bucket: c.bucket, Prefix: "p", Cluster: c.id, Brokers: []int32{}})
+		must(t, errors.Join(err, p.UnknownBeyond))
+		want := []Beyond{{"beyond", "t", 0, 12, 10}, {"in a transaction", "t", 0, 11, 10}}
+		if !slices.Equal(p.Beyond, want) {
+			t.Errorf("%+v, want %+v", p.Beyond, want)
+		}
+		if p := c.read(); len(p.Beyond) > 0 {
+			t.Errorf("with a broker that may have the rest: %+v", p.Beyond)
+		}
+	})
+}
