@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"sync"
 
+	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/disk"
 )
 
@@ -40,6 +42,37 @@ type identity struct {
 	// Directory. It is another one where raft/ was lost, which had votes in it: the
 	// broker's logs in wal/ are those that they were.
 	Member string `json:"controller_directory_id,omitempty"`
+	// Strays are topics whose records the broker keeps, though the life of the cluster that
+	// was brought back from its bucket does not know them; nil: it was in none.
+	Strays *strays `json:"strays,omitempty"`
+}
+
+// strays are [broker.Strays], with topic ids as Kafka prints them.
+type strays struct {
+	Incarnation uint64   `json:"incarnation"`
+	Topics      []string `json:"topics"`
+}
+
+func (id identity) strays() (is broker.Strays, err error) {
+	if id.Strays == nil {
+		return is, nil
+	}
+	is.Incarnation = id.Strays.Incarnation
+	for _, text := range id.Strays.Topics {
+		topic, err := storage.ParseTopicID(text)
+		if err != nil {
+			return is, fmt.Errorf("read %s: it is damaged, in strays is no topic id: %w; restore it from a copy", identityFile, err)
+		}
+		is.Topics = append(is.Topics, topic)
+	}
+	return is, nil
+}
+
+func (id *identity) setStrays(is broker.Strays) {
+	id.Strays = &strays{Incarnation: is.Incarnation, Topics: []string{}}
+	for _, topic := range is.Topics {
+		id.Strays.Topics = append(id.Strays.Topics, topic.String())
+	}
 }
 
 // lastRun is what is known of the end of a broker.
