@@ -94,6 +94,10 @@ func (n *Node) brokerOptions() (o broker.Options, err error) {
 	if err != nil {
 		return o, err
 	}
+	kept, err := n.id.now().strays()
+	if err != nil {
+		return o, err
+	}
 	last := n.id.now() // before openReplication notes that this run has begun
 	others, err := n.openReplication()
 	if err != nil {
@@ -130,6 +134,9 @@ func (n *Node) brokerOptions() (o broker.Options, err error) {
 		Tier:      tier,
 
 		UncleanEnd: last.LastRun != runClean, AckedBeforeSync: last.AckedBeforeSync,
+		Strays: kept, RememberStrays: func(found broker.Strays) error {
+			return n.id.change(func(id *identity) { id.setStrays(found) })
+		},
 		Peers: others.asked, Replication: others.pushed,
 		Log: n.log.With("room", "broker"),
 	}, nil

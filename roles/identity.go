@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"sync"
 
+	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/disk"
 )
 
@@ -40,6 +42,37 @@ type identity struct {
 	// Directory. It is another one where raft/ was lost, which had votes in it: the
 	// broker's logs in wal/ are those that they were.
 	Member string `json:"controller_directory_id,omitempty"`
+	// Strays are topics whose records the broker keeps, though the life of the cluster that
+	// was brought back from its bucket does not know them; nil: it was in none.
+	Strays *strays `json:"strays,omitempty"`
+}
+
+// strays are [broker.Strays], with topic ids as Kafka prints them.
+type strays struct {
+	Incarnation uint64   `json:"incarnation"`
+	Topics      []string `json:"topics"`
+}
+
+func (id identity) strays() (is broker.Strays, err error) {
+	if id.Strays == nil {
+		return is, nil
+	}
+	is.Incarnation = id.Strays.Incarnation
+	for _, text := range id.Strays.Topics {
+		topic, err := storage.ParseTopicID(text)
+		if err != nil {
+			return is, fmt.Errorf("read %s: it is damaged, in strays is no topic id: %w; restore it from a copy", identityFile, err)
+		}
+		is.Topics = append(is.Topics, topic)
+	}
+	return is, nil
+}
+
+func (id *identity) setStrays(is broker.Strays) {
+	id.Strays = &strays{Incarnation: is.Incarnation, Topics: []string{}}
+	for _, topic := range is.Topics {
+		id.Strays.Topics = append(id.Strays.Topics, topic.String())
+	}
 }
 
 // lastRun is what is known of the end of a broker.
@@ -98,40 +131,49 @@ func (k *kept) saved(f func(*identity) error) error {
 	return nil
 }
 
-// loadIdentity reads the identity, or makes one for an empty directory.
+// loadIdentity reads the identity, or makes one for an empty directory, and saves that.
 func loadIdentity(dir disk.FS, nodeID int32) (identity, error) {
+	id, fresh, err := readIdentity(dir, nodeID)
+	if err == nil && fresh {
+		err = id.save(dir)
+	}
+	return id, err
+}
+
+// readIdentity is loadIdentity, and leaves a fresh one to be saved.
+func readIdentity(dir disk.FS, nodeID int32) (is identity, fresh bool, err error) {
 	raw, err := disk.ReadFile(dir, identityFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		id := identity{Version: identityVersion, NodeID: nodeID}
 		if id.Directory, err = newDirectoryID(); err != nil {
-			return identity{}, err
+			return identity{}, false, err
 		}
-		return id, id.save(dir)
+		return id, true, nil
 	}
 	if err != nil {
-		return identity{}, fmt.Errorf("read %s: %w", identityFile, err)
+		return identity{}, false, fmt.Errorf("read %s: %w", identityFile, err)
 	}
 	var id identity
 	if err := json.Unmarshal(raw, &id); err != nil {
-		return identity{}, fmt.Errorf("read %s: it is damaged (%w); restore it from a copy, a new one would make this another node", identityFile, err)
+		return identity{}, false, fmt.Errorf("read %s: it is damaged (%w); restore it from a copy, a new one would make this another node", identityFile, err)
 	}
 	if id.Version > identityVersion {
-		return identity{}, fmt.Errorf("the data directory was written by a newer rustmq (%s has version %d, this one knows %d): use that one", identityFile, id.Version, identityVersion)
+		return identity{}, false, fmt.Errorf("the data directory was written by a newer rustmq (%s has version %d, this one knows %d): use that one", identityFile, id.Version, identityVersion)
 	}
 	if id.Version < 1 {
-		return identity{}, fmt.Errorf("read %s: it is damaged, the version is %d; restore it from a copy", identityFile, id.Version)
+		return identity{}, false, fmt.Errorf("read %s: it is damaged, the version is %d; restore it from a copy", identityFile, id.Version)
 	}
 	if id.NodeID != nodeID {
-		return identity{}, fmt.Errorf("this data directory belongs to node %d and the config says node %d: "+
+		return identity{}, false, fmt.Errorf("this data directory belongs to node %d and the config says node %d: "+
 			"set broker.id = %d (--node-id %d), or name another --data-dir", id.NodeID, nodeID, id.NodeID, id.NodeID)
 	}
 	if _, err := id.directoryID(); err != nil {
-		return identity{}, err
+		return identity{}, false, err
 	}
 	if _, err := id.memberID(); err != nil {
-		return identity{}, err
+		return identity{}, false, err
 	}
-	return id, nil
+	return id, false, nil
 }
 
 func newDirectoryID() (string, error) {

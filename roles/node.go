@@ -206,8 +206,22 @@ func (n *Node) Healthy() error {
 	if err := n.failure(); err != nil {
 		return err
 	}
+	if err := n.ended(); err != nil {
+		return err
+	}
 	if n.broker != nil {
 		return n.broker.Health()
+	}
+	return nil
+}
+
+// ended says that the cluster has another life than the one that this node is of, or nil.
+func (n *Node) ended() error {
+	switch {
+	case n.controller != nil:
+		return n.controller.Ended()
+	case n.door != nil:
+		return n.door.Image().Ended()
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"slices"
@@ -53,7 +54,7 @@ func recoverCommand(stdout io.Writer, cloud Cloud) *cobra.Command {
 		Use: "recover --from URL --node-id N --data-dir DIR", Args: cobra.NoArgs,
 		Short: "Bring back a cluster whose controllers' disks are lost, from its bucket",
 		Long: "Reads the metadata log in the bucket, ends the life of the cluster that wrote it, and makes DIR the data directory of the one controller that the next life begins with.\n" +
-			"Stop all nodes first. --dry-run says what is there, and what is not, and changes nothing. docs/cluster.md has the whole way.",
+			"Stop all nodes first: one that still runs answers through the bucket, which is waited for for some seconds, and the cluster is left as it is. --dry-run says what is there, and what is not, and changes nothing. docs/cluster.md has the whole way.",
 		Example: "  rustmq admin cluster recover --from 's3://streams?region=eu-central-1' --dry-run\n" +
 			"  rustmq admin cluster recover --from 's3://streams?region=eu-central-1' --node-id 1 --data-dir /var/lib/rustmq --brokers 1,2,3\n" +
 			"  rustmq admin cluster recover --join --node-id 2 --data-dir /var/lib/rustmq",
@@ -74,7 +75,7 @@ func recoverCommand(stdout io.Writer, cloud Cloud) *cobra.Command {
 	flags.Int32Var(&f.nodeID, "node-id", 0, "id of the controller")
 	flags.StringVar(&f.brokers, "brokers", "", "ids of the brokers whose data directories are there, e.g. 1,3: no partition is led before those of its replicas were heard (default: all)")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "say what is found, and change nothing")
-	flags.BoolVar(&f.force, "force", false, "go on with a store that has no conditional writes, where a controller that still runs would not be noticed")
+	flags.BoolVar(&f.force, "force", false, "do not ask first whether a controller still runs, and shut out one that does; and go on with a store that has no conditional writes, where one would not be noticed")
 	flags.BoolVar(&f.join, "join", false, "for another controller: have DIR, whose raft/ is lost, wait to be added to the group that there is")
 	return cmd
 }
@@ -109,6 +110,11 @@ func (f *recoverFlags) run(ctx context.Context) error {
 		}
 		return f.say(plan, "")
 	}
+	if _, err := os.Stat(f.dataDir); errors.Is(err, fs.ErrNotExist) {
+		if _, err := f.plan(ctx, b, prefix, brokers); err != nil {
+			return err // before the directory is made
+		}
+	}
 	return f.seed(func(dir *disk.OS, id *identity) error {
 		if f.cluster == "" {
 			f.cluster = id.ClusterID
@@ -123,6 +129,11 @@ func (f *recoverFlags) run(ctx context.Context) error {
 		directory, err := id.memberID()
 		if err != nil {
 			return err
+		}
+		if !f.force {
+			if err := plan.Ask(ctx); err != nil {
+				return err
+			}
 		}
 		life, err := plan.Begin(ctx, f.force)
 		if errors.Is(err, bucket.ErrUnsupported) {
@@ -232,7 +243,7 @@ func (f *recoverFlags) seed(do func(*disk.OS, *identity) error) (err error) {
 	if err := consensus.Unseeded(dir, raftDir, snapshotsDir); err != nil {
 		return fmt.Errorf("the data directory %s has not lost its metadata log: %w. While most controllers have theirs, the cluster needs no recovery: start them. Else, or if a recover was ended on its way there, move %s/ and %s/ away, and give the command again", dir.Root(), err, raftDir, snapshotsDir)
 	}
-	id, err := loadIdentity(dir, f.nodeID)
+	id, _, err := readIdentity(dir, f.nodeID)
 	if err != nil {
 		return err
 	}
@@ -268,6 +279,11 @@ type Recovered struct {
 	Brokers     []int32              `json:"brokers" doc:"that are registered"`
 	Taken       []string             `json:"taken" doc:"objects that nobody had committed, and that are named now"`
 	Damaged     []string             `json:"damaged" doc:"uploads that nobody had committed, and that are not whole: left out"`
+	LeftOut     []string             `json:"left_out" doc:"whole ones that do not join: others come further, or replicas that are awaited have what is in line"`
+	Torn        []recovery.Torn      `json:"torn" doc:"transactions that are known to be committed, and of which a part is lost; of partitions that no broker is awaited for"`
+	UnknownTorn string               `json:"torn_unknown,omitempty" doc:"why torn transactions could not be looked for"`
+	Beyond      []recovery.Beyond    `json:"beyond" doc:"offsets that groups have committed behind what is left of a partition: what lies between was there, and is lost; of partitions that no broker is awaited for"`
+	UnknownEnds string               `json:"beyond_unknown,omitempty" doc:"why those could not be looked for"`
 	Partitions  []recovery.Partition `json:"partitions"`
 	Next        []string             `json:"next" doc:"what to do now"`
 }
@@ -276,10 +292,20 @@ type Recovered struct {
 func (f *recoverFlags) say(p *recovery.Plan, dir string) error {
 	out := Recovered{
 		DryRun: f.dryRun, Cluster: p.Cluster, Incarnation: p.Incarnation, Entries: p.Entries, Written: p.Written, Brokers: p.Brokers,
-		Taken: []string{}, Damaged: append([]string{}, p.Damaged...), Partitions: append([]recovery.Partition{}, p.Partitions...),
+		Taken: []string{}, LeftOut: []string{}, Torn: append([]recovery.Torn{}, p.Torn...), Damaged: append([]string{}, p.Damaged...), Partitions: append([]recovery.Partition{}, p.Partitions...),
 	}
 	for _, id := range p.Taken {
 		out.Taken = append(out.Taken, id.String())
+	}
+	for _, id := range p.LeftOut {
+		out.LeftOut = append(out.LeftOut, id.String())
+	}
+	if p.UnknownTorn != nil {
+		out.UnknownTorn = p.UnknownTorn.Error()
+	}
+	out.Beyond = append([]recovery.Beyond{}, p.Beyond...)
+	if p.UnknownBeyond != nil {
+		out.UnknownEnds = p.UnknownBeyond.Error()
 	}
 	if f.dryRun {
 		out.Next = []string{
@@ -292,6 +318,9 @@ func (f *recoverFlags) say(p *recovery.Plan, dir string) error {
 			"start all brokers whose data directories are there; a partition is led once those of its replicas that are awaited were heard",
 			"to go on without one that does not come: kafka-leader-election.sh --election-type unclean; what only it had is lost then",
 		}
+	}
+	if len(p.Beyond) > 0 {
+		out.Next = append(out.Next, "before consumers and producers start, set back what groups have committed behind the end, or records that are written there now are passed over by whoever does not compare leader epochs: the commands are listed")
 	}
 	if f.output == "yaml" { // through JSON, so that both have the same names
 		raw, err := json.Marshal(out)
@@ -315,7 +344,8 @@ func (r *Recovered) text() string {
 	w := &strings.Builder{}
 	fmt.Fprintf(w, "cluster %s, incarnation %d: %d entries of its metadata log, the last of %s; changes of metadata since then are lost\n",
 		r.Cluster, r.Incarnation, r.Entries, r.Written.UTC().Format(time.RFC3339))
-	fmt.Fprintf(w, "brokers %v; %d uploads that nobody had committed are taken, %d are not whole and left out\n\n", r.Brokers, len(r.Taken), len(r.Damaged))
+	fmt.Fprintf(w, "brokers %v; %d uploads that nobody had committed are taken, %d do not join and %d are not whole: these are left out\n\n",
+		r.Brokers, len(r.Taken), len(r.LeftOut), len(r.Damaged))
 	fmt.Fprintf(w, "%-40s %12s %12s  %s\n", "PARTITION", "FROM", "IN BUCKET TO", "WHAT LIES BEHIND")
 	lost := 0
 	for _, is := range r.Partitions {
@@ -332,9 +362,50 @@ func (r *Recovered) text() string {
 	if lost > 0 {
 		fmt.Fprintf(w, "\nof %d partitions all that is not in the bucket is lost\n", lost)
 	}
+	r.tornText(w)
+	r.beyondText(w)
 	fmt.Fprintln(w)
 	for _, next := range r.Next {
 		fmt.Fprintf(w, "- %s\n", next)
 	}
 	return w.String()
+}
+
+// tornText is what a person is told of transactions.
+func (r *Recovered) tornText(w io.Writer) {
+	if r.UnknownTorn != "" {
+		fmt.Fprintf(w, "\ntorn transactions could not be looked for: %s\n", r.UnknownTorn)
+	}
+	if len(r.Torn) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n%d transactions are committed and torn: readers see what is there of them as if it were all\n", len(r.Torn))
+	fmt.Fprintf(w, "%-32s %12s %6s  %-40s %s\n", "TRANSACTIONAL ID", "PRODUCER", "EPOCH", "PARTITION", "WHAT IS THERE")
+	for _, t := range r.Torn {
+		for _, p := range t.Parts {
+			there := "not its end, and no record"
+			switch {
+			case p.Whole:
+				there = "all"
+			case p.First >= 0:
+				there = fmt.Sprintf("not its end; records from offset %d on", p.First)
+			}
+			fmt.Fprintf(w, "%-32s %12d %6d  %-40s %s\n", t.TransactionalID, t.ProducerID, t.Epoch, fmt.Sprintf("%s-%d", p.Topic, p.Partition), there)
+		}
+	}
+}
+
+// beyondText is what a person is told of committed offsets, as the commands that set them back.
+func (r *Recovered) beyondText(w io.Writer) {
+	if r.UnknownEnds != "" {
+		fmt.Fprintf(w, "\ncommitted offsets could not be compared with what is left: %s\n", r.UnknownEnds)
+	}
+	if len(r.Beyond) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n%d committed offsets lie behind what is left of their partitions; this sets them back:\n", len(r.Beyond))
+	for _, b := range r.Beyond {
+		fmt.Fprintf(w, "rustmq admin groups reset-offsets %s --topic %s:%d --to-offset %d --execute  # is at %d: offsets %d to %d are lost\n",
+			shellWord(b.Group), b.Topic, b.Partition, b.End, b.Committed, b.End, b.Committed-1)
+	}
 }

@@ -151,7 +151,7 @@ func TestControllersLostWALsSurvive(t *testing.T) {
 	for id := 1; id <= 3; id++ {
 		must(t, os.RemoveAll(c.data(id)))
 	}
-	left := c.recover("--node-id", "1", "--data-dir", c.data(1), "--brokers", "none")
+	left := c.recover("--node-id", "1", "--data-dir", c.data(1), "--brokers", "none", "--force")
 	want := map[int32]int{}
 	for _, p := range left.Partitions {
 		if len(p.Awaited) != 0 {
@@ -246,6 +246,23 @@ func TestRecoverSaysWhatIsWrong(t *testing.T) {
 		code, stdout, stderr := rustmq(t, "", append([]string{"admin", "cluster", "recover"}, args...)...)
 		if code == 0 || !strings.Contains(stderr, want) {
 			t.Errorf("%v: exit %d, %s%s, without %q", args, code, stdout, stderr, want)
+		}
+	}
+	// A cluster that lives is told apart, and a wrong bucket leaves nothing behind.
+	fresh, empty := filepath.Join(t.TempDir(), "new"), t.TempDir()
+	for want, args := range map[string][]string{
+		"this cluster lives: controller-1": {"--from", bucket},
+		"no cluster stores in":             {"--from", "file://" + t.TempDir()},
+		"these store there: ":              {"--from", bucket, "--cluster", "another"},
+	} {
+		for _, dir := range []string{fresh, empty} {
+			code, stdout, stderr := rustmq(t, "", append([]string{"admin", "cluster", "recover", "--node-id", "1", "--data-dir", dir}, args...)...)
+			if code == 0 || !strings.Contains(stderr, want) {
+				t.Errorf("%v: exit %d, %s%s, without %q", args, code, stdout, stderr, want)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "meta.json")); !os.IsNotExist(err) {
+				t.Errorf("%v: %s is left: %v", args, dir, err)
+			}
 		}
 	}
 	p.signal(t, syscall.SIGTERM)

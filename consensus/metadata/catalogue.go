@@ -135,12 +135,24 @@ func (e *catalogueEdit) commit(o *Object, size int64, mixed bool) *Object {
 // (promise 4).
 func (e *catalogueEdit) end() {
 	e.putTopic()
+	var stay [Condemned + 1][]entry[storage.ObjectID, *Object] // those that have their place already
 	for _, id := range slices.Sorted(maps.Keys(e.objects)) {
 		o := e.objects[id]
 		if guard.Check("metadata.named-object-stays", o.Ranges == 0) {
 			o.State, o.Since = Condemned, e.index
 		}
-		e.m.putObject(o)
+		was, there := e.m.objects[o.State].get(id)
+		if !there {
+			e.m.putObject(o)
+			continue
+		}
+		e.m.objectBytes[o.State] += o.Size - was.Size
+		stay[o.State] = append(stay[o.State], entry[storage.ObjectID, *Object]{id, o})
+	}
+	for state, all := range stay {
+		if len(all) > 0 {
+			e.m.objects[state] = e.m.objects[state].replace(all)
+		}
 	}
 }
 

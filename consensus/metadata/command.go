@@ -86,6 +86,8 @@ func Encode(image *Image, body proto.Message) ([]byte, error) {
 		c.Body = &pb.Command_UnregisterBroker{UnregisterBroker: b}
 	case *pb.ReportEnds:
 		c.Body = &pb.Command_ReportEnds{ReportEnds: b}
+	case *pb.EndLife:
+		c.Body = &pb.Command_EndLife{EndLife: b}
 	default:
 		panic(fmt.Sprintf("metadata: %T is no command", body))
 	}

@@ -83,6 +83,8 @@ func levelOf(c *pb.Command) uint32 {
 		return ClusterFeatureLevel
 	case *pb.Command_ReportEnds:
 		return RecoveryFeatureLevel
+	case *pb.Command_EndLife:
+		return ObjectTopicsFeatureLevel // that of all that came with it
 	}
 	return FirstFeatureLevel
 }

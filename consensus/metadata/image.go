@@ -29,6 +29,7 @@ type Image struct {
 	quotas      tree[QuotaEntity, *ClientQuotas]
 
 	bucket       Bucket
+	endedBy      uint64 // see EndedBy
 	announced    announced
 	lastObjectID storage.ObjectID // issued, 0 before the first
 	objects      objectTrees

@@ -50,7 +50,9 @@ type RecoverOptions struct {
 // no controller, all brokers out of service, and partitions that ask their replicas what
 // they have. Of found objects, each partition takes the run that begins at its committed
 // end and reaches the highest leader epoch, and of these the furthest: what a log truncated
-// by epoch would have. Other uploads that were under way are condemned.
+// by epoch would have. Of a partition that has an awaited replica which was in sync, uploads
+// do not count that end under an epoch which another had followed: an unclean election may
+// have come between, and that replica has what is in line. Other uploads that were under way are condemned.
 //
 // It returns the objects that were taken. Errors: the image is of no cluster with a bucket,
 // or has lived too often.
@@ -68,9 +70,9 @@ func Recover(last *Image, o RecoverOptions) (next *Image, taken []storage.Object
 	m.nextProducerID += producerLeap
 	m.bucket.Incarnation++
 	m.featureLevel = max(m.featureLevel, RecoveryFeatureLevel)
-	m.announced = announced{} // its entries are others
+	m.announced, m.endedBy = announced{}, 0 // its entries are others
 	m.controllers = newControllers()
-	taken = m.adopt(o.Objects)
+	taken = m.adopt(o)
 	m.lastObjectID += objectLeap
 	for b := range last.Brokers() {
 		fenced := *b
@@ -85,16 +87,9 @@ func Recover(last *Image, o RecoverOptions) (next *Image, taken []storage.Object
 		p.Leader, p.ISR, p.ELR = NoLeader, nil, nil
 		p.LeaderEpoch += epochLeap
 		p.PartitionEpoch++
-		p.recovery, p.doubts = &Recovery{}, nil
+		p.recovery, p.doubts = &Recovery{Awaited: m.awaited(p, o.Brokers)}, nil
 		if m.heldByBucket(t) { // nobody's disk has more
 			p.ELR, p.recovery = p.Replicas, nil
-			return
-		}
-		for _, id := range p.Replicas {
-			_, known := m.brokers.get(id)
-			if known && (o.Brokers == nil || slices.Contains(o.Brokers, id)) {
-				p.recovery.Awaited = append(p.recovery.Awaited, id)
-			}
 		}
 	})
 	if err != nil {
@@ -105,7 +100,8 @@ func Recover(last *Image, o RecoverOptions) (next *Image, taken []storage.Object
 
 // adopt makes found ranges part of their partitions, and condemns what is prepared and
 // has none.
-func (m *Image) adopt(found []FoundObject) (taken []storage.ObjectID) {
+func (m *Image) adopt(with RecoverOptions) (taken []storage.ObjectID) {
+	found := with.Objects
 	objects := map[storage.ObjectID]*FoundObject{}
 	runs := map[storage.PartitionID][]FoundRange{}
 	for i := range found {
@@ -127,7 +123,10 @@ func (m *Image) adopt(found []FoundObject) (taken []storage.ObjectID) {
 			if refused != nil || len(runs[id]) == 0 {
 				continue
 			}
-			for _, r := range furthest(p, runs[id]) {
+			run := slices.DeleteFunc(runs[id], func(r FoundRange) bool {
+				return m.inLine(p, with.Brokers) && !guard.Check("metadata.adopt-current", p.current(r))
+			})
+			for _, r := range furthest(p, run) {
 				f := objects[r.Object]
 				o := edit.object(r.Object)
 				if r.Bytes < 0 || r.Bytes > f.Size-o.LiveBytes || r.IndexPosition < 0 || r.IndexPosition > f.Size-int64(r.IndexLength) {
@@ -150,6 +149,32 @@ func (m *Image) adopt(found []FoundObject) (taken []storage.ObjectID) {
 	}
 	slices.Sort(taken)
 	return taken
+}
+
+// awaited are the replicas of p whose data directories are there.
+func (m *Image) awaited(p *Partition, brokers []int32) (awaited []int32) {
+	for _, id := range p.Replicas {
+		if _, known := m.brokers.get(id); known && (brokers == nil || slices.Contains(brokers, id)) {
+			awaited = append(awaited, id)
+		}
+	}
+	return awaited
+}
+
+// inLine reports whether one of those is there that had all of p that was acknowledged.
+func (m *Image) inLine(p *Partition, brokers []int32) bool {
+	return slices.ContainsFunc(m.awaited(p, brokers), func(id int32) bool { return slices.Contains(p.ISR, id) || slices.Contains(p.ELR, id) })
+}
+
+// current reports whether a range comes to the last epoch that anybody led p under. Of
+// another it is not known whether the next leader had what it has: it may have been elected
+// out of sync.
+func (p *Partition) current(r FoundRange) bool {
+	last := p.LeaderEpoch
+	if p.Leader == NoLeader {
+		last-- // nobody leads under that
+	}
+	return r.Range.Epoch >= last
 }
 
 // furthest returns the run of ranges behind the committed end of p, each beginning where

@@ -48,6 +48,8 @@ func (m *Image) Snapshot() []byte {
 		ClientQuotas: uint64(m.quotas.len()),
 		Controllers:  uint64(m.controllers.len()),
 
+		EndedBy: m.endedBy,
+
 		Entry: m.announced.number, Writers: m.announced.encode(),
 	}}})
 	for broker := range m.Brokers() {

@@ -47,11 +47,10 @@ func (d *decoder) catalogue(m *Image, h *pb.SnapshotHeader) error {
 	if h.BucketIncarnation > 0 {
 		m.bucket = Bucket{Nonce: [16]byte(h.BucketNonce), Incarnation: h.BucketIncarnation}
 	}
+	m.endedBy = h.EndedBy
 	m.lastObjectID = storage.ObjectID(h.LastObjectId)
-	for range h.Objects {
-		if err := d.object(m); err != nil {
-			return err
-		}
+	if err := d.objects(m, h.Objects); err != nil {
+		return err
 	}
 	edit := m.editCatalogue(0)
 	if err := d.manifests(edit, h.Manifests); err != nil {
@@ -83,27 +82,54 @@ func (d *decoder) catalogue(m *Image, h *pb.SnapshotHeader) error {
 	return nil
 }
 
-func (d *decoder) object(m *Image) error {
+// objects reads n of them, which stand in order of state and id.
+func (d *decoder) objects(m *Image, n uint64) error {
+	var read [Condemned + 1][]entry[storage.ObjectID, *Object]
+	var before *Object
+	for range n {
+		o, err := d.object(m)
+		if err != nil {
+			return err
+		}
+		if before != nil && (o.State < before.State || o.State == before.State && o.ID <= before.ID) {
+			return d.corrupt("object %s, %s, behind %s, %s: twice, or not in order", o.ID, o.State, before.ID, before.State)
+		}
+		before = o
+		read[o.State] = append(read[o.State], entry[storage.ObjectID, *Object]{o.ID, o})
+		m.objectBytes[o.State] += o.Size
+	}
+	for state, all := range read {
+		m.objects[state] = m.objects[state].built(all)
+	}
+	for _, state := range []ObjectState{Prepared, Condemned} { // of which there are few
+		for o := range m.ObjectsIn(state) {
+			for other := Prepared; other <= Condemned; other++ {
+				if _, twice := m.objects[other].get(o.ID); twice && other != state {
+					return d.corrupt("object %s twice", o.ID)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (d *decoder) object(m *Image) (*Object, error) {
 	r, err := d.next()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	e := r.GetObject()
 	if e == nil {
-		return d.corrupt("no object where one is due")
+		return nil, d.corrupt("no object where one is due")
 	}
 	o := &Object{
 		ID: storage.ObjectID(e.Id), State: ObjectState(e.State), Size: int64(e.Size),
 		Broker: e.Broker, BrokerEpoch: e.BrokerEpoch, Mixed: e.Mixed, Since: e.Since, Manifest: e.Manifest,
 	}
 	if e.State < uint32(Prepared) || e.State > uint32(Condemned) || e.Size > maxObjectBytes || o.ID < 1 || o.ID > m.lastObjectID || o.Since > m.offset {
-		return d.corrupt("object %s of %d bytes in state %d since %d, with %s the last one issued", o.ID, e.Size, e.State, o.Since, m.lastObjectID)
+		return nil, d.corrupt("object %s of %d bytes in state %d since %d, with %s the last one issued", o.ID, e.Size, e.State, o.Since, m.lastObjectID)
 	}
-	if _, twice := m.Object(o.ID); twice {
-		return d.corrupt("object %s twice", o.ID)
-	}
-	m.putObject(o)
-	return nil
+	return o, nil
 }
 
 // rangesReader collects the ranges of one partition after the other.

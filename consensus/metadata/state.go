@@ -94,6 +94,9 @@ func (m *Image) apply(index uint64, c *pb.Command) (result any, refused *Error) 
 	if refused := checkLevel(m, c); refused != nil {
 		return nil, refused
 	}
+	if refused := m.checkLives(); refused != nil {
+		return nil, refused
+	}
 	switch body := c.Body.(type) {
 	case *pb.Command_InitCluster:
 		return nil, m.initCluster(body.InitCluster)
@@ -155,6 +158,8 @@ func (m *Image) apply(index uint64, c *pb.Command) (result any, refused *Error) 
 		return nil, m.unregisterBroker(body.UnregisterBroker)
 	case *pb.Command_ReportEnds:
 		return m.reportEnds(body.ReportEnds)
+	case *pb.Command_EndLife:
+		return nil, m.endLife(body.EndLife)
 	}
 	return nil, Errorf(UnsupportedVersion, "command without a body")
 }

@@ -67,6 +67,23 @@ func (t tree[K, V]) replace(entries []entry[K, V]) tree[K, V] {
 	return t
 }
 
+// built is the tree of entries, in order, in place of what t holds. It takes a step for each,
+// where one put each would copy the way there.
+func (t tree[K, V]) built(entries []entry[K, V]) tree[K, V] {
+	t.root = build(entries)
+	return t
+}
+
+func build[K any, V comparable](entries []entry[K, V]) *node[K, V] {
+	if len(entries) == 0 {
+		return nil
+	}
+	mid := len(entries) / 2
+	n := &node[K, V]{key: entries[mid].key, value: entries[mid].value, left: build(entries[:mid]), right: build(entries[mid+1:])}
+	n.measure()
+	return n
+}
+
 func (t tree[K, V]) replaceIn(n *node[K, V], entries []entry[K, V]) *node[K, V] {
 	if len(entries) == 0 {
 		return n

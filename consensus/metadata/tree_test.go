@@ -18,7 +18,7 @@ func TestTreeAgainstMap(t *testing.T) {
 		keys := rapid.IntRange(0, 60)
 		for range rapid.IntRange(0, 120).Draw(t, "steps") {
 			before, twinBefore := now, maps.Clone(twin)
-			switch rapid.IntRange(0, 3).Draw(t, "op") {
+			switch rapid.IntRange(0, 4).Draw(t, "op") {
 			case 0, 1:
 				key, value := keys.Draw(t, "key"), new(int)
 				now = now.put(key, value)
@@ -36,6 +36,16 @@ func TestTreeAgainstMap(t *testing.T) {
 					}
 				}
 				now = now.replace(entries)
+			case 4:
+				clear(twin)
+				for _, key := range rapid.SliceOfNDistinct(keys, 0, 60, rapid.ID[int]).Draw(t, "built") {
+					twin[key] = new(int)
+				}
+				var entries []entry[int, *int]
+				for _, key := range slices.Sorted(maps.Keys(twin)) {
+					entries = append(entries, entry[int, *int]{key, twin[key]})
+				}
+				now = now.built(entries)
 			}
 			checkTree(t, now, twin)
 			checkTree(t, before, twinBefore)

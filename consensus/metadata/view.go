@@ -187,7 +187,7 @@ func (v *View) edit(d *decoder, h *pb.DeltaHeader) (*viewEdit, error) {
 		return nil, d.corrupt("objects in %d states, with %d sizes", len(h.Objects), len(h.ObjectBytes))
 	}
 	m.offset, m.clusterID, m.featureLevel, m.nextProducerID, m.controllerID = h.Offset, h.ClusterId, h.FeatureLevel, h.NextProducerId, h.ControllerId
-	m.lastObjectID = storage.ObjectID(h.LastObjectId)
+	m.lastObjectID, m.endedBy = storage.ObjectID(h.LastObjectId), h.EndedBy
 	m.ranges, m.liveBytes = int(h.Ranges), h.LiveBytes
 	m.filed = filed{manifests: int(h.Manifests), ranges: int(h.FiledRanges), bytes: h.FiledBytes, objectBytes: h.FiledObjectBytes}
 	copy(m.objectBytes[Prepared:], h.ObjectBytes)

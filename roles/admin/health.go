@@ -96,7 +96,14 @@ func (a clusterAPI) health(ctx context.Context, _ *struct{}) (*healthOutput, err
 // judgeCluster says what of a cluster needs a person: by its metadata, its controllers or
 // why they do not answer, and what is wrong with the bucket, in words.
 func judgeCluster(image *metadata.Image, group *controller.Group, unanswered error, bucket []string) ClusterHealth {
-	h := ClusterHealth{Problems: controllerProblems(group, unanswered), Notes: []string{}}
+	h := ClusterHealth{Problems: []Problem{}, Notes: []string{}}
+	if err := image.Ended(); err != nil {
+		h.Problems = append(h.Problems, Problem{
+			Kind: "controllers", What: err.Error(),
+			Do: "stop every node that answers so, and start it as docs/cluster.md (When the controllers' disks are lost) says: its records are taken into the cluster that came in its place",
+		})
+	}
+	h.Problems = append(h.Problems, controllerProblems(group, unanswered)...)
 	h.Problems = append(h.Problems, partitionProblems(image)...)
 	for b := range image.Brokers() {
 		switch {

@@ -9,9 +9,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
-	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
-	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 )
 
@@ -317,30 +315,4 @@ func (b *Broker) drop(id storage.TopicID) {
 		b.log.Error("records of a deleted topic could not be dropped; trying on", "topic-id", id, "error", err)
 	}
 	b.undropped[id] = true
-}
-
-// dropStrays drops the logs of topics that were deleted while this process was
-// not there to see it. An image that holds our own registration is newer than
-// any topic whose records we have: what it lacks was deleted. An older image
-// merely lacks it (RULES: nothing is deleted because something is missing). So may one of a
-// cluster that was brought back from its bucket: what the lost log knew last is not there.
-func (b *Broker) dropStrays(image *metadata.Image) {
-	if !guard.Check("broker.stray-image", image.Offset() >= uint64(b.registration.epoch.Load())) {
-		return
-	}
-	is, _ := image.Bucket()
-	recovered := !guard.Check("broker.recovered-strays-stay", is.Incarnation <= controller.FirstIncarnation)
-	dropped := map[storage.TopicID]bool{}
-	for _, id := range b.store.Partitions() {
-		if _, known := image.TopicByID(id.Topic); known || dropped[id.Topic] {
-			continue
-		}
-		dropped[id.Topic] = true
-		if recovered {
-			b.log.Warn("records of a topic that the metadata does not know are kept: it was made, or deleted, after the last entry that the cluster was brought back from", "topic-id", id.Topic)
-			continue
-		}
-		b.log.Info("dropping records of a topic that was deleted", "topic-id", id.Topic)
-		b.deleteTopic(id.Topic)
-	}
 }

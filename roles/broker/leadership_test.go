@@ -14,6 +14,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage"
 )
 
 // lateController answers with the image of before the registration for as long
@@ -199,21 +200,24 @@ func TestRequestsForAnotherBrokersPartitionAreSentThere(t *testing.T) {
 func TestStrayLogsAreDropped(t *testing.T) {
 	n := startNode(t)
 	gone := n.controller.createTopic("gone", 2)
+	later := n.controller.createTopic("deleted-later", 1)
 	n.controller.createTopic("kept", 2)
 	n.settle(t.Context())
 	n.connect().produce("kept", 0, "x")
 	n.Broker.Close()
-	if result := n.controller.DeleteTopics(t.Context(), []controller.TopicRef{{ID: gone}}); result[0].Err != nil {
-		t.Fatal(result[0].Err)
+	for _, result := range n.controller.DeleteTopics(t.Context(), []controller.TopicRef{{ID: gone}, {ID: later}}) {
+		if result.Err != nil {
+			t.Fatal(result.Err)
+		}
 	}
-	if len(n.store.Partitions()) != 4 {
+	if len(n.store.Partitions()) != 5 {
 		t.Fatalf("logs %v", n.store.Partitions())
 	}
 	// By an image that is older than its registration nothing is dropped.
 	b := &Broker{store: n.store, registration: newRegistration(1), table: newTable(), log: n.Broker.log}
 	b.registration.epoch.Store(1 << 40)
 	b.dropStrays(n.controller.Image())
-	if len(n.store.Partitions()) != 4 {
+	if len(n.store.Partitions()) != 5 {
 		t.Fatalf("dropped by an old image; left are %v", n.store.Partitions())
 	}
 	// Nor by one that was brought back from the bucket: the lost log may have known it.
@@ -235,8 +239,29 @@ func TestStrayLogsAreDropped(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.dropStrays(recovered)
-	if len(n.store.Partitions()) != 4 {
+	if len(n.store.Partitions()) != 5 {
 		t.Fatalf("dropped by a recovered image; left are %v", n.store.Partitions())
+	}
+	var noted Strays
+	b.opt.RememberStrays = func(is Strays) error { noted = is; return errors.New("disk full") }
+	b.dropStrays(recovered)
+	b.opt.RememberStrays = func(is Strays) error { noted = is; return nil }
+	b.dropStrays(recovered)
+	b.dropStrays(recovered)
+	if left := n.store.Partitions(); len(left) != 5 || noted.Incarnation != 2 || len(noted.Topics) != 2 {
+		t.Fatalf("noted %v; left are %v", noted, left)
+	}
+	// A later life knows no more of it.
+	b.opt.Strays = Strays{Incarnation: 7}
+	b.dropStrays(recovered)
+	if len(n.store.Partitions()) != 5 {
+		t.Fatalf("dropped by what another life was noted to lack; left are %v", n.store.Partitions())
+	}
+	// What that life knew, and does not any more, was deleted in it.
+	b.opt.Strays = Strays{Incarnation: 2, Topics: []storage.TopicID{gone}}
+	b.dropStrays(recovered)
+	if left := n.store.Partitions(); len(left) != 4 || slices.ContainsFunc(left, func(id storage.PartitionID) bool { return id.Topic == later }) {
+		t.Fatalf("left are %v", left)
 	}
 	n.open()
 	if left := n.store.Partitions(); len(left) != 2 || left[0].Topic == gone || left[1].Topic == gone {

@@ -169,6 +169,13 @@ type Options struct {
 	// wish, or that this is not known; AckedBeforeSync that it acknowledged before the sync.
 	UncleanEnd, AckedBeforeSync bool
 
+	// Strays are the topics whose records were found, and kept, when this data directory was
+	// first used in a life of the cluster that was brought back from its bucket; nil
+	// RememberStrays: nothing outlasts a start, and no record of an unknown topic is dropped
+	// there. RememberStrays makes them durable.
+	Strays         Strays
+	RememberStrays func(Strays) error
+
 	Replication *Replication // how other brokers are reached; nil: this one is alone
 
 	Groups       group.Options // coordinators of consumer groups; zero values are Kafka's defaults

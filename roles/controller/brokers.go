@@ -159,6 +159,9 @@ func (c *Controller) watch(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
+		if c.Ended() != nil {
+			continue
+		}
 		inService := c.inService()
 		c.sessionsMu.Lock()
 		fence := c.sessions.judge(c.opt.Now(), inService)

@@ -125,7 +125,7 @@ func (c *Controller) openBucket(ctx context.Context) *keeper {
 		Prefix: LogPrefix(o.Prefix, c.Image().ClusterID(), incarnation),
 		Leads: func() (uint64, bool) {
 			term, leads := c.reigns()
-			return term, leads && guard.Check("controller.ships-into-own-bucket", k.ours.Load())
+			return term, leads && guard.Check("controller.ships-into-own-bucket", k.ours.Load()) && c.Image().EndedBy() == 0
 		},
 		Barrier: c.node.Barrier,
 		Applied: func() uint64 { return c.state.Image().Offset() },
@@ -139,6 +139,8 @@ func (c *Controller) openBucket(ctx context.Context) *keeper {
 		},
 		Announce: c.announceEntry,
 		Wrote:    k.shipped.wrote,
+		Ended:    c.endLife,
+		Name:     fmt.Sprintf("controller %d", c.opt.NodeID),
 		Interval: o.MetadataLog, Log: c.log,
 	})
 	c.kept.Store(k)
@@ -404,7 +406,11 @@ func (c *Controller) BucketHealth() error {
 	if k == nil {
 		return nil
 	}
-	errs := []error{k.shipper.Fenced(), c.clock.stopped()}
+	fenced := k.shipper.Fenced()
+	if fenced == nil {
+		fenced = c.Ended()
+	}
+	errs := []error{fenced, c.clock.stopped()}
 	if wrong := k.wrong.Load(); wrong != nil {
 		errs = append(errs, wrong)
 	}

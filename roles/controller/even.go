@@ -60,7 +60,7 @@ func (c *Controller) even(ctx context.Context) {
 		case <-c.flee:
 		}
 		image := c.state.Image()
-		if !c.Leads() || image.FeatureLevel() < metadata.ClusterFeatureLevel {
+		if c.leads() != nil || image.FeatureLevel() < metadata.ClusterFeatureLevel {
 			continue
 		}
 		here = here.see(c.opt.Now(), image)

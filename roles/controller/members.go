@@ -85,6 +85,9 @@ func (c *Controller) Members(ctx context.Context) (*Group, error) {
 // AddController gives a controller that waits the log and then, once it has caught up, a
 // vote; it returns when it has that. Whoever asks again goes on where a call was ended.
 func (c *Controller) AddController(ctx context.Context, id uint64) error {
+	if err := c.Ended(); err != nil {
+		return c.leads()
+	}
 	known, ok := c.state.Image().ControllerNode(id)
 	if !ok {
 		return metadata.Errorf(metadata.ResourceNotFound, "controller %d has not made itself known: start it with the controllers of this cluster as its --peers, and add it then", id)
@@ -123,6 +126,9 @@ func (c *Controller) AddController(ctx context.Context, id uint64) error {
 // RemoveController takes a member out of the group, which can be stopped when this
 // returns, and forgets its addresses.
 func (c *Controller) RemoveController(ctx context.Context, id uint64) error {
+	if err := c.Ended(); err != nil {
+		return c.leads()
+	}
 	members, err := c.node.Members(ctx)
 	if err != nil {
 		return clientError(err)

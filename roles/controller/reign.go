@@ -142,6 +142,9 @@ func (c *Controller) reigns() (term uint64, ok bool) {
 // leads refuses what only the leader may decide: another one does not know what was
 // decided, and hears of no broker.
 func (c *Controller) leads() error {
+	if err := c.Ended(); !guard.Check("controller.ended-decides-nothing", err == nil) {
+		return metadata.Errorf(metadata.PolicyViolation, "%v", err)
+	}
 	if _, ok := c.reigns(); guard.Check("controller.leader-decides", ok) {
 		return nil
 	}
@@ -289,7 +292,7 @@ func (c *Controller) firstFeatureLevel() uint32 {
 // raiseFeatureLevel lets the cluster write what all its nodes know.
 func (c *Controller) raiseFeatureLevel(ctx context.Context) error {
 	image := c.state.Image()
-	if image.FeatureLevel() >= metadata.LatestFeatureLevel {
+	if image.FeatureLevel() >= metadata.LatestFeatureLevel || image.EndedBy() > 0 {
 		return nil
 	}
 	members, err := c.node.Members(ctx)
@@ -317,7 +320,7 @@ func (c *Controller) raise(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		if _, ok := c.reigns(); !ok {
+		if c.leads() != nil {
 			continue
 		}
 		if err := c.raiseFeatureLevel(ctx); err != nil && ctx.Err() == nil {

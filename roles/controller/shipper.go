@@ -52,7 +52,7 @@ type FencedError struct {
 // Error says what was found, and what to do.
 func (e *FencedError) Error() string {
 	if e.Incarnation > 0 {
-		return fmt.Sprintf("this cluster was brought back from its bucket, as incarnation %d, and this process is of the one before: nothing is committed or deleted by it any more. Stop it, see docs/cluster.md", e.Incarnation)
+		return (&metadata.EndedError{By: uint64(e.Incarnation)}).Error()
 	}
 	if e.Older {
 		return "this data directory is older than the bucket (a copy, or restored from a backup?): " + e.Reason + "; nothing is committed or deleted by it any more, see docs/storage.md"
@@ -90,7 +90,11 @@ type shipperOptions struct {
 	Announce func(ctx context.Context, number, term, writer uint64) (index uint64, err error)
 	// Wrote is told of the index up to which the bucket has the log, as it moves; nil:
 	// nobody is.
-	Wrote    func(index uint64)
+	Wrote func(index uint64)
+	// Ended is called when another life of the cluster was found to have begun, after
+	// which nothing is shipped; nil: nobody is told.
+	Ended    func(ctx context.Context, by uint32)
+	Name     string        // of this controller, for who asks whether one lives
 	Interval time.Duration // between two entries, if nobody is in a hurry
 	Log      *slog.Logger
 }
@@ -119,6 +123,7 @@ type shipper struct {
 	taken  *shippedState
 
 	// Only run uses these.
+	answered      [16]byte // the last question that was, see look
 	announced     announcement
 	next          uint64 // number of the next entry; 0: not known yet
 	term          uint64 // in which it was found out
@@ -226,12 +231,13 @@ func (s *shipper) Hurry() {
 func (s *shipper) run(ctx context.Context) {
 	ticker := time.NewTicker(s.o.Interval)
 	defer ticker.Stop()
+	looks := time.NewTicker(lifeLook)
+	defer looks.Stop()
 	failed := false
 	for {
 		err := s.ship(ctx)
-		switch fence := (*FencedError)(nil); {
-		case errors.As(err, &fence):
-			s.o.Log.Error("the metadata log in the bucket is not ours alone; nothing is committed or deleted any more", "error", err)
+		switch {
+		case s.endsWith(ctx, err):
 			return
 		case errors.Is(err, errDeposed):
 			err = nil // the next one that leads goes on
@@ -242,13 +248,35 @@ func (s *shipper) run(ctx context.Context) {
 		if s.failing.Swap(failed) && !failed {
 			s.stir()
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		case <-s.wake:
+		for due := false; !due; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-looks.C:
+				if s.endsWith(ctx, s.look(ctx)) {
+					return
+				}
+			case <-ticker.C:
+				due = true
+			case <-s.wake:
+				due = true
+			}
 		}
 	}
+}
+
+// endsWith reports whether nothing is shipped any more, for somebody else writes there, and
+// says so.
+func (s *shipper) endsWith(ctx context.Context, err error) bool {
+	fence, fenced := errors.AsType[*FencedError](err)
+	if !fenced {
+		return false
+	}
+	s.o.Log.Error("the metadata log in the bucket is not ours alone; nothing is committed or deleted any more", "error", fence)
+	if fence.Incarnation > 0 && s.o.Ended != nil {
+		s.o.Ended(ctx, fence.Incarnation)
+	}
+	return true
 }
 
 // ship writes what is pending, while this controller leads.

@@ -327,6 +327,7 @@ type DeltaHeader struct {
 	FiledBytes       int64    `protobuf:"varint,21,opt,name=filed_bytes,json=filedBytes,proto3" json:"filed_bytes,omitempty"`
 	FiledObjectBytes int64    `protobuf:"varint,22,opt,name=filed_object_bytes,json=filedObjectBytes,proto3" json:"filed_object_bytes,omitempty"`
 	Controllers      uint64   `protobuf:"varint,23,opt,name=controllers,proto3" json:"controllers,omitempty"`
+	EndedBy          uint64   `protobuf:"varint,95,opt,name=ended_by,json=endedBy,proto3" json:"ended_by,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -518,6 +519,13 @@ func (x *DeltaHeader) GetFiledObjectBytes() int64 {
 func (x *DeltaHeader) GetControllers() uint64 {
 	if x != nil {
 		return x.Controllers
+	}
+	return 0
+}
+
+func (x *DeltaHeader) GetEndedBy() uint64 {
+	if x != nil {
+		return x.EndedBy
 	}
 	return 0
 }
@@ -1047,7 +1055,7 @@ const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"controller\x18\r \x01(\v2&.rustmq.metadata.v1.SnapshotControllerH\x00R\n" +
 	"controller\x12)\n" +
 	"\x0fgone_controller\x18\x0e \x01(\x04H\x00R\x0egoneControllerB\x06\n" +
-	"\x04body\"\xee\x05\n" +
+	"\x04body\"\x89\x06\n" +
 	"\vDeltaHeader\x12\x14\n" +
 	"\x05whole\x18\x01 \x01(\bR\x05whole\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\x04R\x06before\x12\x16\n" +
@@ -1077,7 +1085,8 @@ const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"\vfiled_bytes\x18\x15 \x01(\x03R\n" +
 	"filedBytes\x12,\n" +
 	"\x12filed_object_bytes\x18\x16 \x01(\x03R\x10filedObjectBytes\x12 \n" +
-	"\vcontrollers\x18\x17 \x01(\x04R\vcontrollers\"\x8e\x01\n" +
+	"\vcontrollers\x18\x17 \x01(\x04R\vcontrollers\x12\x19\n" +
+	"\bended_by\x18_ \x01(\x04R\aendedBy\"\x8e\x01\n" +
 	"\vDeltaConfig\x12#\n" +
 	"\rresource_type\x18\x01 \x01(\x05R\fresourceType\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +

@@ -244,7 +244,9 @@ type SnapshotHeader struct {
 	Entry   uint64                 `protobuf:"varint,61,opt,name=entry,proto3" json:"entry,omitempty"`    // of the metadata log in the bucket, announced last
 	Writers []*SnapshotEntryWriter `protobuf:"bytes,62,rep,name=writers,proto3" json:"writers,omitempty"` // who may have put it, in order of their commands
 	// Feature level 9.
-	Controllers   uint64 `protobuf:"varint,63,opt,name=controllers,proto3" json:"controllers,omitempty"`
+	Controllers uint64 `protobuf:"varint,63,opt,name=controllers,proto3" json:"controllers,omitempty"`
+	// Feature level 11.
+	EndedBy       uint64 `protobuf:"varint,95,opt,name=ended_by,json=endedBy,proto3" json:"ended_by,omitempty"` // the incarnation that came in place of this one; 0: none did
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -394,6 +396,13 @@ func (x *SnapshotHeader) GetWriters() []*SnapshotEntryWriter {
 func (x *SnapshotHeader) GetControllers() uint64 {
 	if x != nil {
 		return x.Controllers
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetEndedBy() uint64 {
+	if x != nil {
+		return x.EndedBy
 	}
 	return 0
 }
@@ -1300,7 +1309,7 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\n" +
 	"controller\x18= \x01(\v2&.rustmq.metadata.v1.SnapshotControllerH\x00R\n" +
 	"controllerB\x06\n" +
-	"\x04body\"\xca\x04\n" +
+	"\x04body\"\xe5\x04\n" +
 	"\x0eSnapshotHeader\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
@@ -1320,7 +1329,8 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\rclient_quotas\x18< \x01(\x04R\fclientQuotas\x12\x14\n" +
 	"\x05entry\x18= \x01(\x04R\x05entry\x12A\n" +
 	"\awriters\x18> \x03(\v2'.rustmq.metadata.v1.SnapshotEntryWriterR\awriters\x12 \n" +
-	"\vcontrollers\x18? \x01(\x04R\vcontrollers\"U\n" +
+	"\vcontrollers\x18? \x01(\x04R\vcontrollers\x12\x19\n" +
+	"\bended_by\x18_ \x01(\x04R\aendedBy\"U\n" +
 	"\x13SnapshotEntryWriter\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x16\n" +
 	"\x06writer\x18\x02 \x01(\x04R\x06writer\x12\x12\n" +

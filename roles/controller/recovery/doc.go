@@ -12,5 +12,7 @@
 //
 // Promises. Read changes nothing. What is damaged is an error that names its key, and
 // never taken for absent: only an upload that was never committed is left out when it is
-// not whole. Begin changes nothing but that one key. All calls block on the bucket.
+// not whole. Ask puts a question beside the log, which a controller that lives answers, and
+// takes it back then. Begin changes nothing but that question and that one key. All calls
+// block on the bucket.
 package recovery

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -34,7 +35,15 @@ type Plan struct {
 	Partitions  []Partition
 	Brokers     []int32 // that are registered
 	Taken       []storage.ObjectID
-	Damaged     []string // uploads that were not committed, and are not whole
+	LeftOut     []storage.ObjectID // uploads that were not committed, and do not join
+	Damaged     []string           // uploads that were not committed, and are not whole
+	// Torn are the transactions of which a part is lost, of partitions that nobody is
+	// awaited for, and Beyond what groups have committed behind the end of such ones. The
+	// errors say why they could not be looked for; nil: they were.
+	Torn          []Torn
+	UnknownTorn   error
+	Beyond        []Beyond
+	UnknownBeyond error
 
 	options Options
 	log     *lastLog
@@ -80,6 +89,13 @@ func Read(ctx context.Context, o Options) (*Plan, error) {
 		Key: controller.LogKey(controller.LogPrefix(o.Prefix, o.Cluster, l.incarnation), l.next), Taken: taken, Damaged: damaged,
 		options: o, log: l, next: next,
 	}
+	for _, f := range found {
+		if !slices.Contains(taken, f.ID) {
+			p.LeftOut = append(p.LeftOut, f.ID)
+		}
+	}
+	p.Torn, p.UnknownTorn = findTorn(ctx, o, next)
+	p.Beyond, p.UnknownBeyond = findBeyond(ctx, o, next)
 	for b := range l.image.Brokers() {
 		p.Brokers = append(p.Brokers, b.ID)
 	}
@@ -110,11 +126,16 @@ func (e *TakenError) Error() string {
 }
 
 // Begin ends the life that the plan is of: no controller of it commits or deletes from
-// then on. A store that has no conditional writes needs force, and that no controller
+// then on, and one that reaches the bucket decides nothing after a few seconds. [Plan.Ask]
+// comes before it. A store that has no conditional writes needs force, and that no controller
 // runs: two that recover at once would not notice each other. Errors: *TakenError, one
 // that wraps bucket.ErrUnsupported, and the bucket's, after which it may have happened:
 // the bucket is to be read again.
 func (p *Plan) Begin(ctx context.Context, force bool) (*Life, error) {
+	// Whoever leads the old life looks there, though it has nothing to put.
+	if err := p.question(ctx, [16]byte(p.Nonce)); err != nil {
+		return nil, err
+	}
 	is, _ := p.next.Bucket()
 	life := &Life{Index: p.next.Offset(), Term: p.log.term + 1, State: p.next.Snapshot()}
 	e := &metadata.LogEntry{
@@ -125,8 +146,11 @@ func (p *Plan) Begin(ctx context.Context, force bool) (*Life, error) {
 	if errors.Is(err, bucket.ErrUnsupported) && force {
 		err = p.putUnchecked(ctx, e)
 	}
-	if errors.Is(err, bucket.ErrExists) {
-		return nil, &TakenError{Key: p.Key}
+	switch {
+	case errors.Is(err, bucket.ErrExists):
+		return nil, &TakenError{Key: p.Key} // the question may be that of another recovery
+	case errors.Is(err, bucket.ErrUnsupported):
+		return nil, errors.Join(err, p.takeBack(ctx, controller.LogPrefix(p.options.Prefix, p.Cluster, p.Incarnation)))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("end incarnation %d of the cluster: %w", p.Incarnation, err)

@@ -182,10 +182,8 @@ func TestTwoLivesOfOneCluster(t *testing.T) {
 			t.Errorf("the same number is taken twice: %v", err)
 		}
 
-		// The old one runs on, and finds out with the next entry.
-		old.CreateTopics(t.Context(), []controller.NewTopic{{Name: "another", Partitions: 1, ReplicationFactor: 1}}, false)
-		old.HurryLog()
-		pass(time.Minute)
+		// The old one runs on, and finds out though it has nothing to put there.
+		pass(10 * time.Second)
 		old.wantEnded("running")
 		before := old.keys("")
 		pass(40 * time.Minute) // well beyond the grace of what it condemned
@@ -222,9 +220,73 @@ func (c *cluster) wantEnded(when string) {
 	if !ended || fence.Incarnation != 2 || !strings.Contains(fence.Error(), "docs/cluster.md") {
 		c.t.Errorf("%s: %v", when, c.BucketHealth())
 	}
-	if _, err := c.PrepareObjects(c.t.Context(), 1, c.epoch, 1); metadata.CodeOf(err) != metadata.KafkaStorageError {
-		c.t.Errorf("%s: it gives out an id: %v", when, err)
+	ctx := c.t.Context()
+	_, ids := c.PrepareObjects(ctx, 1, c.epoch, 1)
+	_, producers, err := c.AllocateProducerIDs(ctx, 1, c.epoch)
+	if producers > 0 {
+		c.t.Errorf("%s: it gives out producer ids", when)
 	}
+	for what, err := range map[string]error{
+		"object ids":   ids,
+		"producer ids": err,
+		"a lease":      c.Heartbeat(ctx, 1, c.epoch),
+		"a topic":      c.CreateTopics(ctx, []controller.NewTopic{{Name: "another", Partitions: 1, ReplicationFactor: 1}}, false)[0].Err,
+		"a member":     c.AddController(ctx, 2),
+		"a departure":  c.RemoveController(ctx, 2),
+	} {
+		if code := metadata.CodeOf(err); code != metadata.KafkaStorageError && code != metadata.PolicyViolation || !strings.Contains(fmt.Sprint(err), "docs/cluster.md") {
+			c.t.Errorf("%s: it grants %s: %v", when, what, err)
+		}
+	}
+	if p := c.partition(); p.Leader != metadata.NoLeader || c.Image().EndedBy() != 2 || c.Ended() == nil {
+		c.t.Errorf("%s: %+v, ended by %d", when, p, c.Image().EndedBy())
+	}
+}
+
+// TestALivingClusterAnswers: before another life of it begins, a cluster is asked whether it
+// lives; one that does says so through the bucket, and nothing is left of the question. One
+// that has stopped does not hold it up, and neither does what was asked before.
+func TestALivingClusterAnswers(t *testing.T) {
+	in(t, func(t *testing.T, c *cluster) {
+		c.shipped()
+		before := c.keys("")
+		plan := c.read()
+		begun := time.Now()
+		for range 2 {
+			if lives, is := errors.AsType[*LivesError](plan.Ask(t.Context())); !is || !strings.Contains(lives.Error(), "controller-1 leads") {
+				t.Fatalf("%v", lives)
+			}
+			if left := c.keys(""); !slices.Equal(left, before) {
+				t.Errorf("the bucket had %q, and has %q", before, left)
+			}
+		}
+		if took := time.Since(begun); took > time.Minute {
+			t.Errorf("it took %s", took)
+		}
+		must(t, c.Close())
+		plan = c.read()
+		must(t, plan.Ask(t.Context()))
+		must(t, plan.Ask(t.Context())) // there is a question that nobody took back
+		_, err := plan.Begin(t.Context(), false)
+		must(t, err)
+		c.open()
+		pass(time.Minute)
+		c.wantEnded("started again")
+	})
+}
+
+// TestAskedOfADamagedAnswer: what cannot be read answers nothing.
+func TestAskedOfADamagedAnswer(t *testing.T) {
+	in(t, func(t *testing.T, c *cluster) {
+		c.shipped()
+		must(t, c.Close())
+		prefix := controller.LogPrefix("p", c.id, 1)
+		for _, raw := range []string{"", "life", "life 1 00 x 00000000\n", string(controller.LifeText([16]byte{}, "somebody"))} {
+			must(t, c.bucket.Put(t.Context(), controller.AnswerKey(prefix), bucket.Bytes(raw)))
+			must(t, c.read().Ask(t.Context()))
+		}
+		c.open()
+	})
 }
 
 // TestALifeThatNeverShipped: it was begun, and lost again before it wrote an entry.

@@ -1,0 +1,73 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/storage/object"
+)
+
+// dropParted has logs begin anew, where the bucket ends, that parted from what it has. In a
+// cluster that was brought back from its bucket nobody leads who would have them truncated:
+// such a log might be the longest that is left. It blocks on the bucket, once for each
+// partition that asks its replicas and was uploaded under another epoch than it was written.
+func (b *Broker) dropParted(ctx context.Context, image *metadata.Image) error {
+	is, _ := image.Bucket()
+	if is.Incarnation <= controller.FirstIncarnation || b.opt.Tier == nil || image.FeatureLevel() < metadata.RecoveryFeatureLevel {
+		return nil
+	}
+	for t := range image.Topics() {
+		for p := range t.Partitions.All() {
+			id := storage.PartitionID{Topic: t.ID, Index: p.Index}
+			last, ranged := p.Ranges().Last()
+			l, here := b.store.Log(id)
+			if !p.AsksReplicas() || !ranged || !here || l.Err() != nil || l.End() < last.End {
+				continue
+			}
+			has := l.EpochAt(last.End - 1)
+			if has == storage.NoEpoch || has == last.Epoch {
+				continue // it was let go of here as of there; or is what the uploader wrote itself
+			}
+			wrote, err := b.bucketEpoch(ctx, image.ClusterID(), id, last)
+			if damage, damaged := errors.AsType[*object.CorruptionError](err); damaged {
+				b.log.Warn("a log cannot be compared with what the bucket has of its partition", "topic", t.Name, "partition", p.Index, "error", damage)
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("compare %s-%d with what the bucket has: %w", t.Name, p.Index, err)
+			}
+			if guard.Check("broker.parted-begins-anew", wrote == has) {
+				continue
+			}
+			b.log.Warn("a log parted from what the bucket has, and begins anew where that ends", "topic", t.Name, "partition", p.Index,
+				"end", l.End(), "bucket-end", last.End, "epoch", has, "bucket-epoch", wrote)
+			if err := b.store.DropPartition(id); err != nil {
+				return fmt.Errorf("have the log of %s-%d begin anew: %w", t.Name, p.Index, err)
+			}
+		}
+	}
+	return nil
+}
+
+// bucketEpoch is the leader epoch of the last batch of a range.
+func (b *Broker) bucketEpoch(ctx context.Context, cluster string, id storage.PartitionID, r metadata.Range) (storage.Epoch, error) {
+	raw := make([]byte, r.IndexLength)
+	if err := b.opt.Tier.Bucket.ReadAt(ctx, b.objectKey(cluster, r.Object), raw, r.IndexPosition); err != nil {
+		return storage.NoEpoch, err
+	}
+	x, err := object.DecodeIndex(raw, r.Object, object.Entry{
+		Partition: id, Base: r.Base, End: r.End, Index: object.Extent{Position: r.IndexPosition, Length: r.IndexLength, CRC: r.IndexCRC},
+	})
+	if err != nil {
+		return storage.NoEpoch, err
+	}
+	if n := len(x.Epochs); n > 0 {
+		return x.Epochs[n-1].Epoch, nil
+	}
+	return storage.NoEpoch, &object.CorruptionError{Object: r.Object, Position: r.IndexPosition, Reason: "no epoch of any batch"}
+}

@@ -1,0 +1,139 @@
+package controller
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"strconv"
+	"strings"
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/guard"
+)
+
+// Who is about to bring a cluster back from its bucket asks first whether it lives: it puts a
+// question beside the metadata log, for which the controller that leads looks, and waits for
+// the answer. Both are one line:
+//
+//	life 1 <32 hex digits: of the question> <by whom, no space> <8 hex digits: crc32c of the line up to here>\n
+//
+// The question stays when the next life has begun, and has a controller of the one before
+// look whether its own was ended, though it has nothing to put there.
+const (
+	questionName = "recover"
+	answerName   = "lives"
+
+	// lifeLook is between two looks for a question: a request each, 17,280 a day, of the
+	// kind that costs 0.7 cents then.
+	lifeLook = 5 * time.Second
+	// LifePatience is for how long an answer is waited for: as long as three looks take.
+	LifePatience = 3 * lifeLook
+	// lookPatience bounds what is asked of the bucket in one look.
+	lookPatience = lifeLook
+
+	maxLifeText = 256 // far above what it takes
+)
+
+// QuestionKey is where somebody asks whether a life of a cluster goes on, and AnswerKey where
+// it is answered, beside the log of that life.
+func QuestionKey(logPrefix string) string { return logPrefix + questionName }
+
+// AnswerKey is as of [QuestionKey].
+func AnswerKey(logPrefix string) string { return logPrefix + answerName }
+
+// LifeText is what stands at either key.
+func LifeText(question [16]byte, by string) []byte {
+	line := fmt.Sprintf("life 1 %x %s ", question, strings.ReplaceAll(by, " ", "-"))
+	return fmt.Appendf(nil, "%s%08x\n", line, crc32.Checksum([]byte(line), crc32.MakeTable(crc32.Castagnoli)))
+}
+
+// ParseLife reads what stands at a key of [QuestionKey] or [AnswerKey].
+func ParseLife(raw []byte) (question [16]byte, by string, err error) {
+	text := string(raw)
+	at := strings.LastIndexByte(text, ' ') + 1
+	sum, err := strconv.ParseUint(strings.TrimSuffix(text[at:], "\n"), 16, 32)
+	if !guard.Check("controller.life-crc", err == nil && uint32(sum) == crc32.Checksum(raw[:at], crc32.MakeTable(crc32.Castagnoli))) {
+		return question, "", errors.New("its checksum does not hold")
+	}
+	words := strings.Fields(text[:at])
+	if len(words) != 4 || words[0] != "life" || words[1] != "1" || len(words[2]) != 2*len(question) {
+		return question, "", fmt.Errorf("it is of a later version of rustmq: %q", text)
+	}
+	if _, err := hex.Decode(question[:], []byte(words[2])); err != nil {
+		return question, "", fmt.Errorf("%q: %w", text, err)
+	}
+	return question, words[3], nil
+}
+
+// look has this controller, if it leads and has a log in the bucket, answer who asks whether
+// it lives, and find out whether its life was ended.
+func (s *shipper) look(ctx context.Context) error {
+	if term, leads := s.o.Leads(); !leads || s.next == 0 || s.term != term {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
+	raw, err := bucket.ReadAll(ctx, s.o.Bucket, QuestionKey(s.o.Prefix), maxLifeText)
+	if err != nil {
+		return err // in the main, that nobody asks
+	}
+	there, err := s.read(ctx, s.next)
+	if err == nil {
+		return s.judge(ctx, there)
+	}
+	if !errors.Is(err, bucket.ErrNotFound) {
+		return err
+	}
+	question, _, err := ParseLife(raw)
+	if err != nil || question == s.answered {
+		return err
+	}
+	if err := s.o.Bucket.Put(ctx, AnswerKey(s.o.Prefix), bucket.Bytes(LifeText(question, s.o.Name))); err != nil {
+		return err
+	}
+	s.answered = question
+	s.o.Log.Warn("somebody was about to recover this cluster from its bucket, and was told that it lives", "question", fmt.Sprintf("%x", question))
+	return nil
+}
+
+// Ended returns why this controller decides nothing any more, a [*FencedError], once
+// another life of the cluster is known to have begun.
+func (c *Controller) Ended() error {
+	if by := c.state.Image().EndedBy(); by > 0 {
+		return &FencedError{Incarnation: uint32(by)}
+	}
+	if k := c.keeper(); k != nil {
+		if fence, fenced := errors.AsType[*FencedError](k.shipper.Fenced()); fenced && fence.Incarnation > 0 {
+			return fence
+		}
+	}
+	return nil
+}
+
+// endLife has all nodes of this life know that another one has begun, if this controller
+// leads, or comes to. Another one that leads finds out for itself.
+func (c *Controller) endLife(ctx context.Context, by uint32) {
+	for {
+		image := c.state.Image()
+		if image.EndedBy() > 0 || image.FeatureLevel() < metadata.ObjectTopicsFeatureLevel {
+			return
+		}
+		if _, leads := c.reigns(); leads {
+			_, err := c.proposeFirst(ctx, metadata.NewEndLife(uint64(by)))
+			if err != nil && ctx.Err() == nil {
+				c.log.Warn("the other nodes could not be told that this cluster has another life; trying on", "error", err)
+			}
+		}
+		pause := time.NewTimer(reignPause)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return
+		}
+	}
+}
