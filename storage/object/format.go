@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/crc"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -31,7 +32,7 @@ const (
 	footerMagic    = "RMQFTR\x00\x01"
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+var castagnoli = crc.Castagnoli
 
 // Header is what an object says of itself.
 type Header struct {

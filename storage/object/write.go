@@ -10,6 +10,7 @@ import (
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/crc"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -251,12 +252,20 @@ func (p *packer) addOne(b batch.Batch) error {
 	}
 	p.block.Next = next
 	p.block.Length += uint32(len(b))
-	p.block.CRC = crc32.Update(p.block.CRC, castagnoli, b)
+	p.block.CRC = addCRC(p.block.CRC, b)
 	p.block.MaxTimestamp = max(p.block.MaxTimestamp, b.MaxTimestamp())
 	p.x.Batches++
 	p.x.Records += max(0, int64(b.NumRecords()))
 	p.next = next
 	return nil
+}
+
+// addCRC returns the CRC of a block with a batch behind it, whose own CRC was compared.
+func addCRC(block uint32, b batch.Batch) uint32 {
+	if len(b) < crc.Worth {
+		return crc32.Update(block, castagnoli, b)
+	}
+	return crc.Combine(crc32.Update(block, castagnoli, b[:batch.SummedFrom]), b.CRC(), len(b)-batch.SummedFrom)
 }
 
 func (p *packer) endBlock() {

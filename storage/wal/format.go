@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/crc"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -22,7 +23,7 @@ const (
 	groupMagic   = 0x47514d52
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+var castagnoli = crc.Castagnoli
 
 // Kind says what a frame is.
 type Kind uint8
@@ -221,11 +222,11 @@ func encodeFrame(b []byte, h *Header, stamp, sequence uint64, payload []byte, su
 	n := frameHeaderSize + copy(b[frameHeaderSize:], payload)
 	clear(b[n:])
 	summed := len(payload) - sum.From
-	if sum.From == 0 || summed < sumLeast || summed >= 1<<24 {
+	if sum.From == 0 || summed < crc.Worth {
 		binary.LittleEndian.PutUint32(b, crc32.Checksum(b[4:n], castagnoli))
 		return
 	}
-	binary.LittleEndian.PutUint32(b, combine(crc32.Checksum(b[4:n-summed], castagnoli), sum.CRC, summed))
+	binary.LittleEndian.PutUint32(b, crc.Combine(crc32.Checksum(b[4:n-summed], castagnoli), sum.CRC, summed))
 }
 
 // UnknownFormatError says that a part of the log is whole, and of a kind that

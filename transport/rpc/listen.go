@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 )
 
@@ -38,6 +39,9 @@ func NewServer(g *Gate, largest int) *grpc.Server {
 		grpc.ConnectionTimeout(handshakeTime), grpc.ForceServerCodecV2(NewCodec()),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: aliveAfter, Timeout: aliveWait}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: aliveLeast, PermitWithoutStream: true}),
+	}
+	if largest >= MaxReplication { // records come in
+		options = append(options, experimental.BufferPool(new(memory)), grpc.InitialWindowSize(pushWindow), grpc.InitialConnWindowSize(pushWindow), grpc.ReadBufferSize(pushBuffer))
 	}
 	if g != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(g.mutual.ServerConfig())), grpc.UnaryInterceptor(g.unary), grpc.StreamInterceptor(g.stream))

@@ -40,7 +40,7 @@ type PushesOptions struct {
 
 // NewPushes returns what opens streams. Streams over different ones share no connection.
 func NewPushes(o PushesOptions) *Pushes {
-	return &Pushes{cluster: o.Cluster, lines: newLines(o.Mutual, pki.RoleBroker, append([]grpc.DialOption{grpc.WithDisableRetry()}, o.Dial...))}
+	return &Pushes{cluster: o.Cluster, lines: newLines(o.Mutual, pki.RoleBroker, append([]grpc.DialOption{grpc.WithDisableRetry(), grpc.WithWriteBufferSize(pushBuffer)}, o.Dial...))}
 }
 
 // Close ends all connections, and the streams with them.

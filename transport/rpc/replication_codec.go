@@ -135,10 +135,13 @@ var errPush = errors.New("malformed message of replication")
 
 // codec encodes messages of replication itself, so that records go from the WAL's memory
 // to the socket, and leaves all others to protobuf.
-type codec struct{ encoding.CodecV2 }
+type codec struct {
+	encoding.CodecV2
+	pool mem.BufferPool // of messages of records, whole
+}
 
 // NewCodec returns the codec of a server that takes part in replication.
-func NewCodec() encoding.CodecV2 { return codec{encoding.GetCodecV2("proto")} }
+func NewCodec() encoding.CodecV2 { return codec{encoding.GetCodecV2("proto"), new(memory)} }
 
 // Marshal implements encoding.CodecV2.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
@@ -157,7 +160,7 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	switch m := v.(type) {
 	case *PushMessage:
-		whole := data.MaterializeToBuffer(mem.DefaultBufferPool())
+		whole := data.MaterializeToBuffer(c.pool)
 		if err := m.unmarshal(whole.ReadOnlyData()); err != nil {
 			whole.Free()
 			return err

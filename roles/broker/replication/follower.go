@@ -430,30 +430,51 @@ func (in *intake) begin(ctx context.Context, e rpc.Push) error {
 	return nil
 }
 
-// answer sends until ctx ends.
+// answer sends until ctx ends. That a message has come is said with what else there is to
+// say, or after a while.
 func (in *intake) answer(ctx context.Context) {
+	late := time.NewTimer(answerWait)
+	defer late.Stop()
+	armed, due := true, false // due: it is said now, alone if need be
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-in.wake:
+		case <-late.C:
+			armed, due = false, true
 		}
-		for m := in.answers(); m != nil; m = in.answers() {
+		for m := in.answers(due); m != nil; m = in.answers(due) {
 			if in.stream.Send(m) != nil {
 				return
 			}
 		}
+		if due = false; !armed && in.owes() {
+			armed = true
+			late.Reset(answerWait)
+		}
 	}
 }
 
-// answers is the next message; nil: there is nothing to say.
-func (in *intake) answers() *rpc.PushReply {
+// owes reports whether a message has come that was not answered.
+func (in *intake) owes() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.stamp != in.said
+}
+
+// answers is the next message; nil: there is nothing to say, or, unless alone, nothing but
+// that a message has come.
+func (in *intake) answers(alone bool) *rpc.PushReply {
+	in.mu.Lock()
+	silent := len(in.replies)+len(in.confirms) == 0 && (in.stamp == in.said || !alone)
+	in.mu.Unlock()
+	if silent {
+		return nil
+	}
 	fullness := in.f.o.Store.Stats().Fullness
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if len(in.replies)+len(in.confirms) == 0 && in.stamp == in.said {
-		return nil
-	}
 	m := &rpc.PushReply{Stamp: in.stamp, Fullness: uint16(1000 * min(max(fullness, 0), 1))}
 	n := min(len(in.replies), mostAnswers)
 	m.Entries = append(m.Entries, in.replies[:n]...)

@@ -71,7 +71,7 @@ func TestWhoseSessionIsReplacedIsTold(t *testing.T) {
 	late := &session{in: old, number: 9, epoch: 6}
 	f.enter(late)
 	f.leave(late)
-	m := next.answers()
+	m := next.answers(true)
 	if m == nil || len(m.Entries) != 1 || m.Entries[0].Kind != rpc.ReplyRefused || m.Entries[0].Session != 3 {
 		t.Errorf("it is told %+v", m)
 	}
@@ -97,11 +97,11 @@ func TestTheWindowBoundsWhatIsUnconfirmed(t *testing.T) {
 	f := &feed{link: k, lane: l, state: feedStreams}
 	l.flying = windowBytes
 	l.push(f)
-	if got, _ := l.take(time.Now()); got != nil {
+	if got, _ := l.take(time.Now(), true); got != nil {
 		t.Error("it is sent more")
 	}
 	l.flying--
-	if got, _ := l.take(time.Now()); got != f {
+	if got, _ := l.take(time.Now(), true); got != f {
 		t.Error("it is sent nothing")
 	}
 }
@@ -113,15 +113,15 @@ func TestAFeedThatMovesIsServed(t *testing.T) {
 	f := &feed{link: k, lane: k.catchUp, state: feedStreams}
 	k.catchUp.push(f)
 	k.catchUp.move(f, k.tail)
-	if got, turn := k.tail.take(time.Now()); got != f || turn.state != feedOpening {
+	if got, turn := k.tail.take(time.Now(), true); got != f || turn.state != feedOpening {
 		t.Fatal("it is not opened")
 	}
 	f.state = feedStreams
 	k.tail.push(f)
-	if got, _ := k.catchUp.take(time.Now()); got != nil {
+	if got, _ := k.catchUp.take(time.Now(), true); got != nil {
 		t.Error("the lane that it left serves it")
 	}
-	if got, _ := k.tail.take(time.Now()); got != f {
+	if got, _ := k.tail.take(time.Now(), true); got != f {
 		t.Error("it waits for ever")
 	}
 }

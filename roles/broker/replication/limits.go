@@ -29,6 +29,12 @@ const (
 
 	// beat is between two looks at what waits for time: idle streams, tries, lag.
 	beat = 100 * time.Millisecond
+	// noticeWait is how long a high watermark that has moved waits for records to go with,
+	// and answerWait how long the word that a message has come does: alone each is a
+	// message of its own, for every batch, on each side. The first is what a consumer of a
+	// follower waits for on a quiet broker, the second is far below what the lease allows.
+	noticeWait = 5 * time.Millisecond
+	answerWait = 25 * time.Millisecond
 	// reopen and reopenMost are between two tries to open a partition, or a stream.
 	reopen     = 100 * time.Millisecond
 	reopenMost = 2 * time.Second

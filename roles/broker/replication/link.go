@@ -34,6 +34,9 @@ type lane struct {
 	sessions map[uint32]*feed // of the stream
 	numbers  uint32
 	queue    []*feed   // that have something to send, in the order they came
+	notices  []*feed   // that have nothing to send but a high watermark
+	noticed  time.Time // when the first of them came
+	notify   *time.Timer
 	late     []*feed   // that are to be opened, in no order
 	lateNext time.Time // none of them before
 	flying   int64     // bytes that are not confirmed
@@ -62,6 +65,7 @@ type feed struct {
 	state     feedState
 	session   uint32
 	queued    bool
+	notice    bool // in lane.notices
 	plan      plan // to be sent before anything else
 	planned   bool
 	next      storage.Offset // where what is sent next begins
@@ -89,7 +93,10 @@ func newLink(l *Leader, peer Peer) *link {
 }
 
 func newLane(k *link, pushes *rpc.Pushes) *lane {
-	return &lane{link: k, pushes: pushes, wake: make(chan struct{}, 1), feeds: map[*feed]struct{}{}, sessions: map[uint32]*feed{}}
+	l := &lane{link: k, pushes: pushes, wake: make(chan struct{}, 1), feeds: map[*feed]struct{}{}, sessions: map[uint32]*feed{}}
+	l.notify = time.AfterFunc(time.Hour, l.ring)
+	l.notify.Stop()
+	return l
 }
 
 // begin has a feed opened.
@@ -132,6 +139,10 @@ func (l *lane) release(f *feed) {
 		l.queue = slices.DeleteFunc(l.queue, func(q *feed) bool { return q == f })
 		f.queued = false
 	}
+	if f.notice {
+		l.notices = slices.DeleteFunc(l.notices, func(n *feed) bool { return n == f })
+		f.notice = false
+	}
 }
 
 // close ends the session of a feed.
@@ -171,16 +182,41 @@ func (l *lane) pushFront(f *feed) {
 	l.ring()
 }
 
-// mark notes that a feed's log has moved.
+// mark notes that a feed's log has moved: at once where there are records to send, else it
+// is its high watermark, which waits a while for some.
 func (f *feed) mark() {
-	if f.moved.Swap(true) {
-		return
+	for !f.moved.Swap(true) && !f.look(f.p.log.Progress().End) {
 	}
+}
+
+// look queues a marked feed, whose log ended at end, or notes that its high watermark has
+// moved; then it is not marked any more. false: it is to be marked again, for records came
+// whose mark may have found it marked already.
+func (f *feed) look(end storage.Offset) bool {
 	f.link.mu.Lock()
-	defer f.link.mu.Unlock()
-	if f.state == feedStreams && f.lane != nil {
+	alone := f.state == feedStreams && f.lane != nil && !f.planned && f.next >= end
+	switch {
+	case f.state != feedStreams || f.lane == nil:
+	case alone:
+		f.lane.note(f)
+		f.moved.Store(false)
+	default:
 		f.lane.push(f)
 	}
+	f.link.mu.Unlock()
+	return !alone || f.p.log.Progress().End == end
+}
+
+// note has a high watermark sent soon. link.mu is held, as for all that follow.
+func (l *lane) note(f *feed) {
+	if f.notice || f.queued {
+		return
+	}
+	if f.notice = true; len(l.notices) == 0 {
+		l.noticed = time.Now()
+		l.notify.Reset(noticeWait)
+	}
+	l.notices = append(l.notices, f)
 }
 
 // heard is when the follower was last known to follow, as of when it was asked.
@@ -228,7 +264,7 @@ func (l *lane) reach(now time.Time, f *feed, synced storage.Offset) {
 	}
 	l.tookAt = now
 	f.flights = f.flights[n:]
-	if len(l.queue) > 0 {
+	if len(l.queue)+len(l.notices) > 0 {
 		l.ring() // the window may have opened
 	}
 }
@@ -249,10 +285,10 @@ func (l *lane) down() (ended []*feed) {
 	l.link.mu.Lock()
 	defer l.link.mu.Unlock()
 	l.heard, l.took, l.fullness = time.Time{}, 0, 0
-	l.late, l.lateNext, l.queue = nil, time.Time{}, nil
+	l.late, l.lateNext, l.queue, l.notices = nil, time.Time{}, nil, nil
 	for f := range l.feeds {
 		l.close(f)
-		f.queued, f.openAt = false, time.Time{}
+		f.queued, f.notice, f.openAt = false, false, time.Time{}
 		l.late = append(l.late, f)
 		ended = append(ended, f)
 	}

@@ -118,7 +118,7 @@ func (l *lane) send(s *rpc.PushStream, m *rpc.PushMessage) error {
 func (l *lane) compose(now time.Time, empty bool) *rpc.PushMessage {
 	m := &message{PushMessage: rpc.PushMessage{Stamp: 1 + int64(now.Sub(l.link.leader.began))}}
 	for m.bytes < messageBytes && len(m.Entries) < messageEntries {
-		f, t := l.take(now)
+		f, t := l.take(now, empty || len(m.Entries) > 0)
 		if f == nil {
 			break
 		}
@@ -157,12 +157,13 @@ type turn struct {
 	sent    storage.Offset
 }
 
-// take returns the feed whose turn it is.
-func (l *lane) take(now time.Time) (*feed, turn) {
+// take returns the feed whose turn it is: with notices, or once they have waited, one that
+// has a high watermark alone comes too.
+func (l *lane) take(now time.Time, notices bool) (*feed, turn) {
 	l.link.mu.Lock()
 	defer l.link.mu.Unlock()
 	if now.Before(l.lateNext) {
-		return l.takeQueued()
+		return l.takeQueued(now, notices)
 	}
 	l.lateNext = now.Add(reopenMost)
 	for i := 0; i < len(l.late); {
@@ -184,15 +185,21 @@ func (l *lane) take(now time.Time) (*feed, turn) {
 		l.sessions[f.session] = f
 		return f, turn{state: feedOpening, session: f.session}
 	}
-	return l.takeQueued()
+	return l.takeQueued(now, notices)
 }
 
-// takeQueued returns the first in the queue, while the window has room.
-func (l *lane) takeQueued() (*feed, turn) {
-	for len(l.queue) > 0 && guard.Check("replication.window", l.flying < windowBytes) {
-		f := l.queue[0]
-		l.queue = l.queue[1:]
-		f.queued = false
+// takeQueued returns the first in the queue, while the window has room, or the first notice.
+func (l *lane) takeQueued(now time.Time, notices bool) (*feed, turn) {
+	notices = notices || now.Sub(l.noticed) >= noticeWait
+	for (len(l.queue) > 0 || notices && len(l.notices) > 0) && guard.Check("replication.window", l.flying < windowBytes) {
+		var f *feed
+		if len(l.queue) > 0 {
+			f, l.queue = l.queue[0], l.queue[1:]
+			f.queued = false
+		} else {
+			f, l.notices = l.notices[0], l.notices[1:]
+			f.notice = false
+		}
 		if f.lane != l || f.state != feedStreams {
 			continue
 		}

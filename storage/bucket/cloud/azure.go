@@ -32,6 +32,7 @@ func openAzure(ctx context.Context, u *url.URL, o *Options) (*store, error) {
 		return nil, err
 	}
 	return &store{
+		sums: sumCRC32C,
 		blob: b,
 		context: func(ctx context.Context) context.Context {
 			return policy.WithRetryOptions(ctx, policy.RetryOptions{MaxRetries: -1})

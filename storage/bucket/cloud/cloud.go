@@ -1,11 +1,9 @@
 package cloud
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"strings"
 
@@ -21,9 +19,6 @@ type cloudBucket struct {
 	o      Options
 	prefix string // of all keys; "" or with a slash at its end
 }
-
-// writeBuffer gathers small writes; each write into the pipe wakes a goroutine.
-const writeBuffer = 256 << 10
 
 const contentType = "application/octet-stream"
 
@@ -47,35 +42,26 @@ func (b *cloudBucket) write(ctx context.Context, op, key string, content io.Writ
 	}
 	inner, cancel := context.WithCancel(b.context(ctx))
 	defer cancel() // of an upload that was not closed nothing stays
-	u := &upload{size: size, sums: newSums(b.o.PartSize)}
-	// Upload, and not the driver's Writer: that of Azure ends the process when it
-	// closes a writer whose upload has failed.
-	from, pipe := io.Pipe()
-	stored := make(chan error, 1)
-	go func() {
-		put := b.upload
-		if b.store.put != nil {
-			put = b.store.put
-		}
-		err := put(inner, b.prefix+key, from, u, op == opPutNew)
-		from.CloseWithError(err)
-		stored <- err
-	}()
-	to := &summing{w: pipe, sums: u.sums}
-	buffered := bufio.NewWriterSize(to, writeBuffer)
-	_, err := content.WriteTo(buffered)
-	if err == nil {
-		err = buffered.Flush()
+	u := &upload{size: size, sums: newSums(b.o.PartSize, b.store.sums)}
+	var to put
+	if b.store.put != nil {
+		to = b.store.put(inner, b.prefix+key, u, op == opPutNew)
+	} else {
+		// Upload, and not the driver's Writer: that of Azure ends the process when it
+		// closes a writer whose upload has failed.
+		to = pipeTo(func(from io.Reader) error { return b.upload(inner, b.prefix+key, from, u, op == opPutNew) })
 	}
+	summed := &summing{w: to, sums: u.sums}
+	_, err := content.WriteTo(summed)
+	var failed error
 	if err != nil {
 		cancel() // before the end is seen, which would make an object of what there is
-		pipe.CloseWithError(err)
+		failed = to.abort(err)
 	} else {
-		pipe.Close()
+		failed = to.finish()
 	}
-	failed := <-stored
 	switch {
-	case err != nil && to.err == nil: // the content's own failure
+	case err != nil && summed.err == nil: // the content's own failure
 		return &bucket.Error{Op: op, Key: key, Err: err}
 	case failed != nil:
 		return b.failed(ctx, op, key, failed)
@@ -137,12 +123,12 @@ func (b *cloudBucket) readBack(ctx context.Context, key string, want *sums) (sam
 		return false, err
 	}
 	defer r.Close()
-	hash := crc32.New(castagnoli)
+	hash, sum := want.again()
 	size, err := io.Copy(hash, r)
 	if err != nil {
 		return false, err
 	}
-	return size == want.size && hash.Sum32() == want.castagnoli, nil
+	return size == want.size && hash.Sum32() == sum, nil
 }
 
 // ReadAt implements [bucket.Bucket].

@@ -55,6 +55,7 @@ func openGCS(ctx context.Context, u *url.URL, o *Options) (*store, error) {
 	}
 	driver.SetRetry(storage.WithPolicy(storage.RetryNever))
 	return &store{
+		sums: sumCRC32C,
 		blob: b,
 		prepareWrite: func(as func(any) bool, u *upload) error {
 			var w *storage.Writer

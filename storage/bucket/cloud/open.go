@@ -3,7 +3,6 @@ package cloud
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -20,9 +19,11 @@ type store struct {
 	blob *blob.Bucket
 	// context is for one request.
 	context func(context.Context) context.Context
-	// put stores what is read up to io.EOF, unless ifAbsent is set and the key is
-	// there; nil: the driver does.
-	put func(ctx context.Context, key string, from io.Reader, u *upload, ifAbsent bool) error
+	// put begins to store an object, unless ifAbsent is set and the key is there; nil: the
+	// driver does.
+	put func(ctx context.Context, key string, u *upload, ifAbsent bool) put
+	// sums are what it says of what it has.
+	sums sumKind
 	// prepareWrite sets what an upload by the driver needs; it returns what the store says after
 	// it: whether its checksum is known, and equal.
 	prepareWrite func(as func(any) bool, u *upload) error
@@ -85,6 +86,7 @@ func openMem(_ context.Context, u *url.URL, _ *Options) (*store, error) {
 	}
 	return &store{
 		blob:         memblob.OpenBucket(nil),
+		sums:         sumCRC32C,
 		prepareWrite: func(_ func(any) bool, u *upload) error { u.stored = trusted; return nil },
 	}, nil
 }

@@ -66,10 +66,15 @@ func openS3(ctx context.Context, u *url.URL, o *Options) (*store, error) {
 	if err != nil {
 		return nil, err
 	}
+	kind := sumCRC32 // which is what the SDK asks for
+	if !o.sendChecksums() {
+		kind |= sumCRC32C
+	}
 	return &store{
 		blob:    b,
+		sums:    kind,
 		context: func(ctx context.Context) context.Context { return context.WithValue(ctx, receiptKey{}, &receipt{}) },
-		put:     newS3Puts(client, u.Host, o).put,
+		put:     newS3Puts(client, u.Host, o).begin,
 		prepareList: func(as func(any) bool, after string) {
 			var in *s3.ListObjectsV2Input
 			if as(&in) {
@@ -152,7 +157,7 @@ func (r *receipt) compare(s *sums) (known, same bool) {
 			want = s.composite()
 		}
 		return true, value == encoded(want)
-	case r.crc32c != nil && !r.composite:
+	case r.crc32c != nil && !r.composite && s.kind&sumCRC32C != 0:
 		return true, *r.crc32c == encoded(s.castagnoli)
 	}
 	return false, false

@@ -21,7 +21,7 @@ type s3Puts struct {
 	bucket  string
 	o       *Options
 	manager *transfermanager.Client // of what is larger than a part
-	parts   sync.Pool               // of *[]byte, a byte longer than a part
+	parts   sync.Pool               // of *[]byte, of a part
 }
 
 func newS3Puts(client *s3.Client, bucket string, o *Options) *s3Puts {
@@ -31,57 +31,95 @@ func newS3Puts(client *s3.Client, bucket string, o *Options) *s3Puts {
 	})}
 }
 
-// put stores what it reads up to io.EOF; after another error nothing is stored.
-func (p *s3Puts) put(ctx context.Context, key string, from io.Reader, u *upload, ifAbsent bool) error {
-	part := p.part(u.size)
-	n, err := fill(*part, from)
-	switch {
-	case err == io.EOF: // as it is: whoever writes may wrap the end of something else
-		err = p.whole(ctx, key, (*part)[:n], ifAbsent)
-	case err == nil:
-		err = p.inParts(ctx, key, io.MultiReader(bytes.NewReader(*part), from), ifAbsent)
+// s3Put is one of them. What is written goes into the memory of a part, from which it is
+// sent once all of it is there; what is more than that goes in parts, the first of which
+// this is.
+type s3Put struct {
+	p        *s3Puts
+	ctx      context.Context
+	key      string
+	u        *upload
+	ifAbsent bool
+	part     []byte
+	more     *piped // nil: all is in part
+}
+
+func (p *s3Puts) begin(ctx context.Context, key string, u *upload, ifAbsent bool) put {
+	return &s3Put{p: p, ctx: ctx, key: key, u: u, ifAbsent: ifAbsent, part: p.memory(u.size)}
+}
+
+// memory returns that of a part; less where less is known to be enough.
+func (p *s3Puts) memory(size int64) []byte {
+	if size >= 0 && size < int64(p.o.PartSize) {
+		return make([]byte, 0, size)
 	}
-	// A request that failed may still be being sent: what it sends must not change.
-	if err == nil && len(*part) == p.o.PartSize+1 {
-		p.parts.Put(part)
+	if kept, ok := p.parts.Get().(*[]byte); ok {
+		return (*kept)[:0]
+	}
+	return make([]byte, 0, p.o.PartSize)
+}
+
+// recycle takes memory that nothing sends any more.
+func (p *s3Puts) recycle(part []byte) {
+	if cap(part) == p.o.PartSize {
+		p.parts.Put(&part)
+	}
+}
+
+// Write implements io.Writer.
+func (w *s3Put) Write(b []byte) (n int, err error) {
+	if w.more == nil {
+		if need := len(w.part) + len(b); need > cap(w.part) && cap(w.part) < w.p.o.PartSize { // more than was said
+			w.part = append(w.p.memory(-1), w.part...)
+		}
+		n = min(len(b), w.p.o.PartSize-len(w.part))
+		w.part = append(w.part, b[:n]...)
+		if n == len(b) {
+			return n, nil
+		}
+		w.more = pipeTo(func(from io.Reader) error {
+			return w.p.inParts(w.ctx, w.key, io.MultiReader(bytes.NewReader(w.part), from), w.ifAbsent)
+		})
+	}
+	m, err := w.more.Write(b[n:])
+	return n + m, err
+}
+
+func (w *s3Put) finish() error {
+	var err error
+	if w.more != nil {
+		err = w.more.finish()
+	} else {
+		err = w.whole()
+	}
+	if err == nil { // a request that failed may still be being sent: what it sends must not change
+		w.p.recycle(w.part)
 	}
 	return err
 }
 
-// fill reads until into is full, or from ends: io.EOF then, and from's own error
-// otherwise, unlike io.ReadFull, whose io.ErrUnexpectedEOF may also be from's.
-func fill(into []byte, from io.Reader) (n int, err error) {
-	for n < len(into) && err == nil {
-		var read int
-		read, err = from.Read(into[n:])
-		n += read
+func (w *s3Put) abort(cause error) error {
+	if w.more != nil {
+		return w.more.abort(cause)
 	}
-	if n == len(into) {
-		err = nil
-	}
-	return n, err
+	w.p.recycle(w.part)
+	return nil
 }
 
-// part returns memory for a part and a byte more, which is there to see whether
-// anything follows; less where less is known to be enough.
-func (p *s3Puts) part(size int64) *[]byte {
-	if size < 0 || size > int64(p.o.PartSize) {
-		if kept, ok := p.parts.Get().(*[]byte); ok {
-			return kept
-		}
-		size = int64(p.o.PartSize)
+// whole stores what there is by one request. The store compares what comes with what was
+// summed as it was packed, before it lay in the memory that is sent.
+func (w *s3Put) whole() error {
+	o := w.p.o
+	in := &s3.PutObjectInput{
+		Bucket: aws.String(w.p.bucket), Key: aws.String(w.key), Body: bytes.NewReader(w.part),
+		ContentType: aws.String(contentType), IfNoneMatch: absent(w.ifAbsent),
+		StorageClass:         types.StorageClass(o.StorageClass),
+		ServerSideEncryption: types.ServerSideEncryption(o.Encryption), SSEKMSKeyId: given(o.EncryptionKey),
 	}
-	part := make([]byte, size+1)
-	return &part
-}
-
-func (p *s3Puts) whole(ctx context.Context, key string, data []byte, ifAbsent bool) error {
-	_, err := p.client.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: aws.String(p.bucket), Key: aws.String(key), Body: bytes.NewReader(data),
-		ContentType: aws.String(contentType), IfNoneMatch: absent(ifAbsent),
-		StorageClass:         types.StorageClass(p.o.StorageClass),
-		ServerSideEncryption: types.ServerSideEncryption(p.o.Encryption), SSEKMSKeyId: given(p.o.EncryptionKey),
-	})
+	if o.sendChecksums() {
+		in.ChecksumCRC32 = aws.String(encoded(w.u.sums.whole()))
+	}
+	_, err := w.p.client.PutObject(w.ctx, in)
 	return err
 }
 

@@ -2,14 +2,25 @@ package cloud
 
 import (
 	"encoding/binary"
+	"hash"
 	"hash/crc32"
 	"io"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// sums are the checksums of what is written, in the ways that stores reckon them.
+// sumKind says by which checksums a store may say what it has: each is a pass over all
+// that is written.
+type sumKind uint8
+
+const (
+	sumCRC32C sumKind = 1 << iota
+	sumCRC32          // and those of the parts
+)
+
+// sums are the checksums of what is written, in the ways that a store reckons them.
 type sums struct {
+	kind       sumKind
 	size       int64
 	castagnoli uint32
 	ieee       uint32 // of all, once there is more than a part
@@ -20,12 +31,14 @@ type sums struct {
 	parts    []byte // the IEEE sums of the parts before it, big-endian as S3 has them
 }
 
-func newSums(partSize int) *sums { return &sums{partSize: int64(partSize)} }
+func newSums(partSize int, kind sumKind) *sums { return &sums{partSize: int64(partSize), kind: kind} }
 
 func (s *sums) add(p []byte) {
 	s.size += int64(len(p))
-	s.castagnoli = crc32.Update(s.castagnoli, castagnoli, p)
-	for len(p) > 0 {
+	if s.kind&sumCRC32C != 0 {
+		s.castagnoli = crc32.Update(s.castagnoli, castagnoli, p)
+	}
+	for s.kind&sumCRC32 != 0 && len(p) > 0 {
 		n := min(int64(len(p)), s.partSize-s.inPart)
 		s.part = crc32.Update(s.part, crc32.IEEETable, p[:n])
 		if len(s.parts) > 0 {
@@ -36,6 +49,14 @@ func (s *sums) add(p []byte) {
 		}
 		p = p[n:]
 	}
+}
+
+// again returns a hash for what is read back, and what it has to come to.
+func (s *sums) again() (hash.Hash32, uint32) {
+	if s.kind&sumCRC32C != 0 {
+		return crc32.New(castagnoli), s.castagnoli
+	}
+	return crc32.NewIEEE(), s.whole()
 }
 
 func (s *sums) endPart() {

@@ -41,7 +41,7 @@ func TestReceiptsOfS3(t *testing.T) {
 		{receipt{crc32c: whole}, true, false},
 		{receipt{crc32c: wholeC, composite: true}, false, false},
 	} {
-		s := newSums(1000)
+		s := newSums(1000, sumCRC32|sumCRC32C)
 		for rest := data; len(rest) > 0; {
 			n := min(len(rest), rand.IntN(700)+1)
 			s.add(rest[:n])
@@ -60,7 +60,7 @@ func TestSumOfTheWhole(t *testing.T) {
 		data[i] = byte(i * 7)
 	}
 	for _, n := range []int{0, 1, 999, 1000, 1001, 2000, 2001} {
-		s := newSums(1000)
+		s := newSums(1000, sumCRC32|sumCRC32C)
 		for rest := data[:n]; len(rest) > 0; {
 			n := min(len(rest), rand.IntN(700)+1)
 			s.add(rest[:n])
