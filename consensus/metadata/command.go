@@ -86,6 +86,8 @@ func Encode(image *Image, body proto.Message) ([]byte, error) {
 		c.Body = &pb.Command_UnregisterBroker{UnregisterBroker: b}
 	case *pb.ReportEnds:
 		c.Body = &pb.Command_ReportEnds{ReportEnds: b}
+	case *pb.GiveUpReplicas:
+		c.Body = &pb.Command_GiveUpReplicas{GiveUpReplicas: b}
 	default:
 		panic(fmt.Sprintf("metadata: %T is no command", body))
 	}

@@ -78,6 +78,8 @@ func levelOf(c *pb.Command) uint32 {
 		return ClusterFeatureLevel
 	case *pb.Command_ReportEnds:
 		return RecoveryFeatureLevel
+	case *pb.Command_GiveUpReplicas:
+		return ObjectTopicsFeatureLevel
 	}
 	return FirstFeatureLevel
 }

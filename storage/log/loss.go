@@ -130,6 +130,18 @@ func (rec *recovery) suspect() {
 	}
 }
 
+// OnDamage has f told, from now on, of partitions of which a batch that lies in the WAL, and
+// should be readable, is not what was written. It must not block, nor call the store.
+func (s *Store) OnDamage(f func(id storage.PartitionID, why error)) { s.onDamage.Store(&f) }
+
+// damaged tells of what could not be read, if the batches that were wanted are still to lie there.
+func (l *Log) damaged(of []wanted, why error) {
+	f := l.store.onDamage.Load()
+	if f != nil && (errors.As(why, new(*wal.CorruptionError)) || errors.As(why, new(*CorruptionError))) && !l.moved(of) {
+		(*f)(l.id, why)
+	}
+}
+
 // Losing reports whether this start went on without a part of the WAL, and the losses are
 // not settled: partitions that the store does not know may have been lost with it.
 func (s *Store) Losing() bool { return s.wal.Losing() }

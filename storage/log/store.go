@@ -39,6 +39,7 @@ type Store struct {
 	expansions expansions
 	refusals   refusals
 	dead       atomic.Pointer[error]
+	onDamage   atomic.Pointer[func(storage.PartitionID, error)]
 }
 
 // Open recovers the logs of a directory. A partition that does not hold together
