@@ -88,6 +88,8 @@ func Encode(image *Image, body proto.Message) ([]byte, error) {
 		c.Body = &pb.Command_ReportEnds{ReportEnds: b}
 	case *pb.EndLife:
 		c.Body = &pb.Command_EndLife{EndLife: b}
+	case *pb.GiveUpReplicas:
+		c.Body = &pb.Command_GiveUpReplicas{GiveUpReplicas: b}
 	default:
 		panic(fmt.Sprintf("metadata: %T is no command", body))
 	}

@@ -85,6 +85,8 @@ func levelOf(c *pb.Command) uint32 {
 		return RecoveryFeatureLevel
 	case *pb.Command_EndLife:
 		return ObjectTopicsFeatureLevel // that of all that came with it
+	case *pb.Command_GiveUpReplicas:
+		return ObjectTopicsFeatureLevel
 	}
 	return FirstFeatureLevel
 }

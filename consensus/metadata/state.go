@@ -50,7 +50,7 @@ type (
 	// DissolveManifest: how many were.
 	ObjectCount int
 	// PartitionResults is the result of AlterPartitions, ElectLeaders,
-	// ReassignPartitions and ReportEnds: nil or an *Error for each entry.
+	// ReassignPartitions, ReportEnds and GiveUpReplicas: nil or an *Error for each entry.
 	PartitionResults []error
 	// EntryIndex is the result of AnnounceEntry: the index of the command.
 	EntryIndex uint64
@@ -160,6 +160,8 @@ func (m *Image) apply(index uint64, c *pb.Command) (result any, refused *Error) 
 		return m.reportEnds(body.ReportEnds)
 	case *pb.Command_EndLife:
 		return nil, m.endLife(body.EndLife)
+	case *pb.Command_GiveUpReplicas:
+		return m.giveUpReplicas(body.GiveUpReplicas)
 	}
 	return nil, Errorf(UnsupportedVersion, "command without a body")
 }

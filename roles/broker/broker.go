@@ -72,6 +72,7 @@ type Broker struct {
 	filer         *filing.Filer      // nil without a bucket, or where nothing is filed
 	cleaner       *clean.Cleaner     // nil without a bucket, or without compaction by key
 	damages       damages
+	healing       *healing
 	full          fullLog
 	metrics       *metrics
 
@@ -109,6 +110,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		producerIDs:  newProducerIDs(),
 		throttle:     newThrottle(opt.Store, opt.Now),
 		damages:      damages{now: opt.Now},
+		healing:      newHealing(),
 		full:         fullLog{now: opt.Now},
 		telemetry:    telemetry.New(telemetry.Options{Series: opt.TelemetrySeries}),
 	}

@@ -101,10 +101,19 @@ func (b *Broker) follow(ctx context.Context) {
 				b.redo(image, led)
 			}
 			continue
+		case id := <-b.healing.anew:
+			if tp := b.table.byID(id.Topic); tp != nil && tp.partition(id.Index) != nil {
+				b.undone[id] = tp.partition(id.Index)
+				b.redo(b.follower.image(), led)
+			}
+			continue
 		case <-b.follower.wake:
 		}
 		image := b.follower.newest.Load()
 		lead := b.registration.mayLead(image)
+		if lead && !led {
+			lead = b.condemnLost(image)
+		}
 		b.changeDefaults(image)
 		b.changeQuotas(b.follower.image(), image)
 		b.changeClientMetrics(b.follower.image(), image)

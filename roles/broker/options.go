@@ -34,6 +34,7 @@ type Controller interface {
 	FenceBroker(ctx context.Context, brokerID int32, epoch int64) error
 	ReportLoad(ctx context.Context, brokerID int32, brokerEpoch int64, syncs time.Duration, loads []controller.PartitionLoad) error
 	ReportEnds(ctx context.Context, brokerID int32, brokerEpoch int64, ends []metadata.PartitionEnd) error
+	GiveUpReplicas(ctx context.Context, brokerID int32, brokerEpoch int64, partitions []storage.PartitionID) []error
 	CreateTopics(context.Context, []controller.NewTopic, bool) []controller.TopicResult
 	DeleteTopics(context.Context, []controller.TopicRef) []controller.TopicResult
 	CreatePartitions(ctx context.Context, name string, total int32, assignments [][]int32, validateOnly bool) error

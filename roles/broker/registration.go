@@ -93,6 +93,9 @@ func (b *Broker) enter(ctx context.Context) error {
 	if err := b.follower.wait(ctx, uint64(epoch)); err != nil {
 		return fmt.Errorf("wait for the image of broker %d's registration: %w", b.opt.NodeID, err)
 	}
+	if err := b.giveUpLost(ctx, epoch); err != nil {
+		return fmt.Errorf("say what broker %d cannot read back: %w", b.opt.NodeID, err)
+	}
 	if err := b.dropParted(ctx, b.follower.image()); err != nil {
 		return fmt.Errorf("look whether logs parted from what the bucket has: %w", err)
 	}

@@ -65,6 +65,8 @@ func (b *Broker) openReplication() {
 		Self: self, Store: b.store, Await: b.follower.wait, Registered: b.registeredEpoch, Following: b.followedLog, Counted: b.counted, Log: b.log,
 	})
 	b.replication = r
+	b.store.OnDamage(b.unreadable)
+	b.done.Go(func() { b.heal(b.ctx) })
 }
 
 // expireLook is the time between two looks for appends that have waited for their
@@ -194,11 +196,16 @@ func (b *Broker) changePeers(image *metadata.Image) {
 func (b *Broker) followLeader(p *partition, t *metadata.Topic, is *metadata.Partition, was, now *role) bool {
 	l, again := was.replica, was.replica != nil && was.epoch == is.LeaderEpoch
 	var err error
+	ok := again
 	if !again {
-		var ok bool
 		if l, ok = b.store.Log(p.id()); !ok {
 			l, err = b.store.Create(p.id(), b.logConfig(b.withDefaults(t), is))
 		}
+	}
+	if ok && b.replication != nil {
+		var anew bool
+		l, anew, err = b.beginAnew(l, p, is, b.logConfig(b.withDefaults(t), is))
+		again = again && !anew
 	}
 	if err == nil && (!again || was.partitionEpoch != is.PartitionEpoch) {
 		l.SetConfig(b.logConfig(b.withDefaults(t), is))

@@ -40,6 +40,14 @@ func (c *testController) ReportEnds(_ context.Context, brokerID int32, epoch int
 	return err
 }
 
+func (c *testController) GiveUpReplicas(_ context.Context, brokerID int32, epoch int64, partitions []storage.PartitionID) []error {
+	result, err := c.propose(metadata.NewGiveUpReplicas(brokerID, epoch, partitions))
+	if err == nil {
+		return result.(metadata.PartitionResults)
+	}
+	return slices.Repeat([]error{err}, len(partitions))
+}
+
 func (c *testController) AlterPartitions(_ context.Context, brokerID int32, epoch int64, changes []metadata.PartitionChange) []error {
 	result, err := c.propose(metadata.NewAlterPartitions(brokerID, epoch, changes))
 	if err == nil {
@@ -661,7 +669,7 @@ func TestAFollowerBehindTheTrimPointBeginsAnew(t *testing.T) {
 func openTieredStore(t testing.TB, fs disk.FS) *log.Store {
 	t.Helper()
 	s, err := log.Open(t.Context(), log.Options{
-		FS: fs, Dir: "wal", Tiered: true, WAL: wal.Options{Capacity: 64 << 20, SegmentSize: 1 << 20, Memory: 16 << 20},
+		FS: fs, Dir: "wal", Tiered: true, Heal: true, WAL: wal.Options{Capacity: 64 << 20, SegmentSize: 1 << 20, Memory: 16 << 20},
 	})
 	if err != nil {
 		t.Fatal(err)

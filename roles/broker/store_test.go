@@ -12,7 +12,7 @@ import (
 func openStore(t testing.TB, fs disk.FS) *log.Store {
 	t.Helper()
 	s, err := log.Open(t.Context(), log.Options{
-		FS: fs, Dir: "wal", WAL: wal.Options{Capacity: 64 << 20, SegmentSize: 1 << 20, Memory: 16 << 20},
+		FS: fs, Dir: "wal", Heal: true, WAL: wal.Options{Capacity: 64 << 20, SegmentSize: 1 << 20, Memory: 16 << 20},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -53,6 +53,16 @@ func (c *Controller) ReportEnds(ctx context.Context, brokerID int32, brokerEpoch
 	return nil
 }
 
+// GiveUpReplicas says of which partitions a broker lacks, or may lack, what it had; errors
+// are in order of the request. EligibleLeadersNotAvailable: nobody else is known to have it.
+func (c *Controller) GiveUpReplicas(ctx context.Context, brokerID int32, brokerEpoch int64, partitions []storage.PartitionID) []error {
+	results := make([]error, 0, len(partitions))
+	for some := range slices.Chunk(partitions, maxEndsPerCommand) {
+		results = append(results, c.proposeEach(ctx, metadata.NewGiveUpReplicas(brokerID, brokerEpoch, some), len(some))...)
+	}
+	return results
+}
+
 // ElectLeaders moves leaderships to replicas in sync, or to any where that is asked for
 // and nobody else is left; errors are in order of the request. A partition that is led
 // as asked for is refused with ElectionNotNeeded.

@@ -52,6 +52,12 @@ type Options struct {
 	// be copied forward at the price of writing twice. Only if Tiered.
 	MaxUnuploadedShare float64
 
+	// Heal has a start go on without what was synced and cannot be read back. Partitions
+	// that may have had some of it are corrupt, and only they; for others have replicas of
+	// them to begin anew from. Until [Store.SettleLosses] that is found anew. false: Open
+	// refuses with a *wal.CorruptionError.
+	Heal bool
+
 	Log *slog.Logger     // nil: none
 	Now func() time.Time // nil: time.Now
 }

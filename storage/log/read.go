@@ -238,13 +238,18 @@ func (l *Log) loadRun(r *lease, from int, buf []byte) error {
 	}
 	payloads, memory, err := l.store.wal.Read(l.id, wal.KindData, r.refs, buf)
 	if err != nil {
+		l.damaged(r.wanted[from:len(r.batches)], err)
 		return err
 	}
 	if cap(memory) > cap(r.buf) {
 		r.buf = memory
 	}
 	copy(r.batches[from:], payloads)
-	return l.identify(r.wanted[from:len(r.batches)], payloads)
+	err = l.identify(r.wanted[from:len(r.batches)], payloads)
+	if err != nil {
+		l.damaged(r.wanted[from:len(r.batches)], err)
+	}
+	return err
 }
 
 // identify checks that what was read from files are the batches wanted.

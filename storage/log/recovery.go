@@ -18,6 +18,8 @@ import (
 type recovery struct {
 	partitions map[storage.PartitionID]*replayed
 	needless   []wal.Ref // to be released once the WAL is open
+	losses     []loss
+	dropped    map[storage.PartitionID]int // how many of losses came before a partition was dropped last
 }
 
 // replayed is a partition so far.
@@ -35,6 +37,9 @@ type replayed struct {
 	partRefs  []wal.Ref
 
 	localStart storage.Offset
+	proven     int              // of so many losses it is known that they took nothing of it
+	apart      bool             // behind one of the others it does not go on where it ended
+	statedAt   int              // so many came before state
 	damage     *CorruptionError // the first thing that did not fit
 	evidence   []wal.Ref        // what did not
 }
@@ -59,7 +64,7 @@ type replayedBatch struct {
 }
 
 func newRecovery() *recovery {
-	return &recovery{partitions: map[storage.PartitionID]*replayed{}}
+	return &recovery{partitions: map[storage.PartitionID]*replayed{}, dropped: map[storage.PartitionID]int{}}
 }
 
 // replay takes one frame.
@@ -70,7 +75,7 @@ func (rec *recovery) replay(h wal.Header, ref wal.Ref, payload []byte) {
 	}
 	r := rec.partitions[h.Partition]
 	if r == nil {
-		r = &replayed{}
+		r = &replayed{proven: rec.dropped[h.Partition]}
 		rec.partitions[h.Partition] = r
 	}
 	switch h.Kind {
@@ -88,6 +93,9 @@ func (rec *recovery) replay(h wal.Header, ref wal.Ref, payload []byte) {
 // drop forgets the partitions of a topic; all that is of them from then on would
 // be of another one.
 func (rec *recovery) drop(id storage.PartitionID) {
+	if len(rec.losses) > 0 {
+		rec.dropped[id] = len(rec.losses)
+	}
 	for other, r := range rec.partitions {
 		if other.Topic != id.Topic || id.Index >= 0 && other.Index != id.Index {
 			continue
@@ -125,6 +133,9 @@ func (rec *recovery) replayData(r *replayed, h wal.Header, ref wal.Ref, payload 
 		return
 	}
 	e := lateEntry{h.Offset, uint32(b.LastOffsetDelta()) + 1, b.MaxTimestamp(), ref}
+	if !h.Copy {
+		rec.prove(r, e.base, b.LeaderEpoch())
+	}
 	end, some := r.index.end()
 	switch {
 	case !some || e.base >= end:
@@ -186,7 +197,7 @@ func (rec *recovery) replayState(r *replayed, h wal.Header, ref wal.Ref, payload
 	}
 	rec.needless = append(rec.needless, r.stateRefs...)
 	r.state, r.under, r.stateRefs, r.stated = r.part, h.Epoch, r.partRefs, true
-	r.part, r.partRefs = state{}, nil
+	r.part, r.partRefs, r.statedAt = state{}, nil, len(rec.losses)
 	r.localStart = max(r.localStart, r.state.localStart)
 	r.epochs = slices.Clone(r.state.epochs)
 	r.sent = slices.DeleteFunc(r.sent, func(s replayedBatch) bool { return s.last < r.state.knows() })
@@ -212,6 +223,7 @@ func (rec *recovery) replayTruncate(r *replayed, end storage.Offset) {
 func (s *Store) recover(now time.Time) {
 	rec := s.recovery
 	s.recovery = nil
+	rec.suspect()
 	for id, r := range rec.partitions {
 		if r.neverBegan() {
 			rec.needless = append(rec.needless, r.partRefs...)

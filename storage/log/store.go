@@ -39,6 +39,7 @@ type Store struct {
 	expansions expansions
 	refusals   refusals
 	dead       atomic.Pointer[error]
+	onDamage   atomic.Pointer[func(storage.PartitionID, error)]
 }
 
 // Open recovers the logs of a directory. A partition that does not hold together
@@ -57,6 +58,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	wo.FS, wo.Dir, wo.Log = o.FS, o.Dir, o.Log
 	wo.Owner = owner{s}
 	wo.OnDead = s.onDead
+	if o.Heal {
+		wo.Lost = s.lost
+	}
 	began := o.Now()
 	w, err := wal.Open(ctx, wo)
 	if err != nil {
@@ -70,6 +74,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s.recover(began)
 	close(s.ready)
+	if err := s.noteLosses(); err != nil {
+		s.stop()
+		return nil, errors.Join(fmt.Errorf("open the store: %w", err), w.Close())
+	}
 	s.done.Go(s.producerLoop)
 	return s, nil
 }
@@ -362,6 +370,13 @@ type owner struct{ *Store }
 // Replay is called by the WAL while it opens.
 func (o owner) Replay(h wal.Header, ref wal.Ref, payload []byte) error {
 	o.recovery.replay(h, ref, payload)
+	return nil
+}
+
+// lost is called by the WAL while it opens.
+func (s *Store) lost(l wal.Loss) error {
+	s.o.Log.Error("a part of the log cannot be read, and is gone on without", "from", l.From, "to", l.To, "error", l.Why)
+	s.recovery.lose(l)
 	return nil
 }
 

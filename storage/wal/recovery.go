@@ -1,7 +1,6 @@
 package wal
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -75,7 +74,7 @@ type unconfirmed struct {
 // recover finds the segments, delivers what is known to be on disk, rewrites
 // the tail, and delivers that.
 func (w *WAL) recover(ctx context.Context) error {
-	scans, spares, err := w.findSegments()
+	scans, spares, nothing, err := w.findSegments()
 	if err != nil {
 		return err
 	}
@@ -125,6 +124,7 @@ func (w *WAL) recover(ctx context.Context) error {
 			return keep
 		})
 	}
+	void = append(void, nothing...)
 	if news {
 		if err := w.noteRetired(scans); err != nil {
 			return w.withoutRoom(fmt.Errorf("write which segments may have failed: %w", err))
@@ -166,12 +166,13 @@ func (w *WAL) recover(ctx context.Context) error {
 }
 
 // findSegments opens every file of the directory and returns the segments in
-// order of log number, and the spares.
-func (w *WAL) findSegments() (scans []*scan, spares []*spare, err error) {
+// order of log number, the spares, and files with a damaged header that hold nothing.
+func (w *WAL) findSegments() (scans []*scan, spares []*spare, void []*segment, err error) {
 	names, err := w.o.FS.List(w.o.Dir)
 	if err != nil {
-		return nil, nil, fmt.Errorf("list %s: %w", w.o.Dir, err)
+		return nil, nil, nil, fmt.Errorf("list %s: %w", w.o.Dir, err)
 	}
+	var damaged []*broken
 	for _, name := range names {
 		number, ok := strings.CutPrefix(name, "segment-")
 		n, err := strconv.Atoi(number)
@@ -179,9 +180,15 @@ func (w *WAL) findSegments() (scans []*scan, spares []*spare, err error) {
 			continue
 		}
 		w.nextFile = max(w.nextFile, n)
-		s, sp, err := w.openSegment(path.Join(w.o.Dir, name))
+		s, sp, d, err := w.openSegment(path.Join(w.o.Dir, name))
+		if err == nil && d != nil && w.o.Lost == nil {
+			err = d.why
+		}
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
+		}
+		if d != nil {
+			damaged = append(damaged, d)
 		}
 		if s != nil {
 			scans = append(scans, s)
@@ -191,13 +198,21 @@ func (w *WAL) findSegments() (scans []*scan, spares []*spare, err error) {
 		}
 	}
 	if err := w.checkSizes(scans, spares); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	w.cut.Store(slices.Contains(names, cutName))
 	if slices.Contains(names, cleanName) {
 		if err := w.readCleanNote(); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
+	}
+	if slices.Contains(names, lostName) {
+		if err := w.readLost(); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	if scans, void, err = w.rebuild(scans, damaged); err != nil {
+		return nil, nil, nil, err
 	}
 	slices.SortFunc(scans, func(a, b *scan) int { return cmp.Compare(a.header.log, b.header.log) })
 	// A number may be missing: that of a segment whose header was read by an
@@ -205,11 +220,11 @@ func (w *WAL) findSegments() (scans []*scan, spares []*spare, err error) {
 	// for their sequence to say.
 	for i, s := range scans {
 		if i > 0 && s.header.log == scans[i-1].header.log {
-			return nil, nil, &CorruptionError{File: s.seg.file.Name(),
+			return nil, nil, nil, &CorruptionError{File: s.seg.file.Name(),
 				Reason: fmt.Sprintf("segment %d is also in %s", s.header.log, scans[i-1].seg.file.Name())}
 		}
 	}
-	return scans, spares, nil
+	return scans, spares, void, nil
 }
 
 // voidRecycled splits off the segments that end before the log begins: they were
@@ -288,40 +303,40 @@ func (w *WAL) checkSizes(scans []*scan, spares []*spare) error {
 	return nil
 }
 
-// openSegment says what a file is: a segment, or a spare.
-func (w *WAL) openSegment(name string) (*scan, *spare, error) {
+// openSegment says what a file is: a segment, a spare, or one with a damaged header.
+func (w *WAL) openSegment(name string) (*scan, *spare, *broken, error) {
 	f, err := w.o.FS.Open(name)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open %s: %w", name, err)
+		return nil, nil, nil, fmt.Errorf("open %s: %w", name, err)
 	}
 	seg := &segment{file: f}
 	w.opened = append(w.opened, seg)
 	size, err := f.Size()
 	if err != nil {
-		return nil, nil, fmt.Errorf("size of %s: %w", name, err)
+		return nil, nil, nil, fmt.Errorf("size of %s: %w", name, err)
 	}
 	head := make([]byte, min(size, blockSize+groupHeaderSize))
 	if err := readWhole(f, head); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	block := head[:min(len(head), blockSize)]
 	h, err := decodeSegmentHeader(block)
 	var unknown errUnknown
 	switch blank := errors.Is(err, errBlank); {
 	case errors.As(err, &unknown):
-		return nil, nil, &UnknownFormatError{File: name, Feature: err.Error()}
+		return nil, nil, nil, &UnknownFormatError{File: name, Feature: err.Error()}
 	case err != nil && !blank:
-		return nil, nil, &CorruptionError{File: name, Reason: err.Error()}
+		return nil, nil, &broken{seg: seg, size: size, why: &CorruptionError{File: name, Reason: err.Error()}}, nil
 	case blank:
 		sp := &spare{seg: seg, size: size}
 		if g, ok := decodeGroupHeader(head[len(block):], groupStamp(head[len(block):])); ok {
 			sp.first = g.first
 		}
-		return nil, sp, nil
+		return nil, sp, nil, nil
 	}
 	seg.log, seg.stamp, seg.first = h.log, h.stamp, h.first
 	seg.headed = true
-	return &scan{seg: seg, header: h, size: size}, nil, nil
+	return &scan{seg: seg, header: h, size: size}, nil, nil, nil
 }
 
 // discard closes and removes a file; the caller syncs the directory.
@@ -470,18 +485,17 @@ func walk(seg *segment, buf []byte, f func(found) bool, damaged func(at int, why
 // replay delivers the frames up to the mark, and returns those that follow
 // whole above it. This is the decision of recovery:
 //
-//	frame is …            at or below the mark    above it
-//	whole, in sequence    delivered               tail
-//	superseded            skipped                 skipped
-//	missing or damaged    corruption              end of the log
-//	of a newer rustmq     refused                 refused
+//	frame is …            at or below the mark            above it
+//	whole, in sequence    delivered                       tail
+//	superseded            skipped                         skipped
+//	missing or damaged    corruption, or told ([Loss])    end of the log
+//	of a newer rustmq     refused                         refused
 func (w *WAL) replay(ctx context.Context, scans []*scan, mark uint64, buf []byte) (tail []unconfirmed, err error) {
 	if len(scans) == 0 {
 		return nil, nil
 	}
-	next := scans[0].header.first
-	ended := false  // above the mark a frame is missing: the log ends there
-	var end placeOf // of the last frame in the segment before
+	r := &replaying{w: w, mark: mark, next: scans[0].header.first, buf: buf}
+	var end placeOf // of the last frame in the segment before, or its group
 	for i, s := range scans {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -493,39 +507,27 @@ func (w *WAL) replay(ctx context.Context, scans []*scan, mark uint64, buf []byte
 		for _, later := range scans[i+1:] {
 			limit = min(limit, later.header.first)
 		}
+		r.before, r.here = r.here, placeOf{s.seg, blockSize}
 		last := walk(s.seg, buf, func(f found) bool {
-			switch {
-			case !guard.Check("wal.supersede", f.sequence < limit):
+			if !guard.Check("wal.supersede", f.sequence < limit) {
 				return false
-			case f.sequence != next && next <= mark:
-				if !guard.Check("wal.sequence", false) {
-					missing := end
-					if s.header.first <= next {
-						missing = placeOf{s.seg, f.behind}
-					}
-					err = missing.corruption("frame %d, which was synced, is missing or damaged; frame %d follows in %s at byte %d", next, f.sequence, s.seg.file.Name(), f.at)
+			}
+			if f.sequence != r.next && r.next <= mark {
+				if err = r.missing(f, end); err != nil {
 					return false
 				}
-			case f.sequence != next:
-				ended, w.torn = true, true
-				return false
-			case f.unknown != nil:
-				err = &UnknownFormatError{File: s.seg.file.Name(), Offset: int64(f.at), Feature: f.unknown.Error()}
+			}
+			if f.sequence != r.next {
+				r.ended, w.torn = true, true
 				return false
 			}
-			next = f.sequence + 1
-			if f.sequence > mark {
-				tail = append(tail, unconfirmed{f.frame, bytes.Clone(f.payload)})
-				return true
-			}
-			ref := Ref{Segment: uint32(s.seg.log), Offset: uint32(f.at), Length: uint32(f.length)}
-			err = w.deliver(s.seg, f.frame, ref, f.payload)
+			err = r.take(s.seg, f)
 			return err == nil
 		}, func(int, error) { // of a segment before the last, what comes next would be missing
-			w.torn = w.torn || i == len(scans)-1
+			w.torn = w.torn || i == len(scans)-1 && r.next > mark
 		})
-		if err != nil || ended {
-			return tail, err
+		if err != nil || r.ended {
+			return r.tail, err
 		}
 		end = placeOf{s.seg, last}
 		if i == len(scans)-1 && !guard.Check("wal.cut-group-header", !remains(s.seg, buf, last)) {
@@ -533,10 +535,31 @@ func (w *WAL) replay(ctx context.Context, scans []*scan, mark uint64, buf []byte
 		}
 		s.seg.tail = max(0, int64(w.o.SegmentSize-last-w.o.MaxPayload-2*blockSize))
 	}
-	if !guard.Check("wal.mark", next > mark) {
-		return nil, end.corruption("the log ends before frame %d, and frame %d was synced", next, mark)
+	if r.next <= mark && w.o.Lost != nil {
+		if err := r.salvage(mark+1, len(buf)); err != nil {
+			return nil, err
+		}
 	}
-	return tail, nil
+	if !guard.Check("wal.mark", r.next > mark) {
+		return nil, end.corruption("the log ends before frame %d, and frame %d was synced", r.next, mark)
+	}
+	return r.tail, nil
+}
+
+// missing decides what comes of it that a frame was found where an earlier one was due, or
+// a later one, that was synced.
+func (r *replaying) missing(f found, end placeOf) error {
+	if r.w.o.Lost != nil && f.sequence > r.next {
+		return r.salvage(f.sequence, f.at)
+	}
+	if guard.Check("wal.sequence", false) {
+		r.next = f.sequence
+		return nil
+	}
+	if r.here.seg.first <= r.next {
+		end = placeOf{r.here.seg, f.behind}
+	}
+	return end.corruption("frame %d, which was synced, is missing or damaged; frame %d follows in %s at byte %d", r.next, f.sequence, r.here.seg.file.Name(), f.at)
 }
 
 // remains reports whether a group was begun behind the whole ones of a segment, of which

@@ -383,6 +383,9 @@ func (w *WAL) recycleOldest(ctx context.Context) bool {
 	seg := known[0]
 	busy := seg == w.active || w.dead != nil
 	w.mu.Unlock()
+	if !guard.Check("wal.recycle-settled", !w.unsettled.Load()) {
+		return false
+	}
 	if busy || !guard.Check("wal.recycle-live", seg.live.Load() == 0) {
 		return false
 	}

@@ -82,6 +82,10 @@ type Options struct {
 
 	// OnDead is called once, with the error that killed the log.
 	OnDead func(error)
+
+	// Lost is called inside Open, between the frames on both sides, of those that were
+	// synced and cannot be read back, until [WAL.SettleLosses]. nil: Open refuses.
+	Lost func(Loss) error
 }
 
 const (
@@ -167,12 +171,13 @@ type WAL struct {
 	relocating bool  // the owner is copying the oldest segment forward
 	handed     bool  // the owner has the log, and so can be asked to relocate
 
-	durable  atomic.Uint64
-	cut      atomic.Bool                // there is a note that the tail was cut, or was
-	begin    atomic.Uint64              // sequence of the oldest segment's first frame
-	chunks   atomic.Pointer[[]*chunk]   // resident, in order of position
-	segments atomic.Pointer[[]*segment] // in order of log number
-	pinned   atomic.Int64               // bytes of chunks that are pinned
+	durable   atomic.Uint64
+	cut       atomic.Bool                // there is a note that the tail was cut, or was
+	unsettled atomic.Bool                // losses were told of, and are not settled
+	begin     atomic.Uint64              // sequence of the oldest segment's first frame
+	chunks    atomic.Pointer[[]*chunk]   // resident, in order of position
+	segments  atomic.Pointer[[]*segment] // in order of log number
+	pinned    atomic.Int64               // bytes of chunks that are pinned
 
 	// Only the committer, and Open before it runs, use these.
 	taken       []*group
@@ -185,6 +190,8 @@ type WAL struct {
 	fillFailed time.Time  // when a new file was last filled in vain
 	opened     []*segment // by Open, to close when it fails
 	torn       bool       // recovery: the log ends in what is not whole
+	losses     []span     // that this start found
+	lostBefore []span     // that were settled by an earlier one
 	noted      bool       // there is a note of a clean end, whole or not
 	clean      bool       // the life before this one ended without a failed write
 	cleanEnd   uint64     // and with this frame

@@ -59,6 +59,7 @@ type Command struct {
 	//	*Command_ChangeBroker
 	//	*Command_UnregisterBroker
 	//	*Command_ReportEnds
+	//	*Command_GiveUpReplicas
 	//	*Command_EndLife
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
@@ -372,6 +373,15 @@ func (x *Command) GetReportEnds() *ReportEnds {
 	return nil
 }
 
+func (x *Command) GetGiveUpReplicas() *GiveUpReplicas {
+	if x != nil {
+		if x, ok := x.Body.(*Command_GiveUpReplicas); ok {
+			return x.GiveUpReplicas
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetEndLife() *EndLife {
 	if x != nil {
 		if x, ok := x.Body.(*Command_EndLife); ok {
@@ -512,8 +522,12 @@ type Command_ReportEnds struct {
 	ReportEnds *ReportEnds `protobuf:"bytes,70,opt,name=report_ends,json=reportEnds,proto3,oneof"`
 }
 
-type Command_EndLife struct {
+type Command_GiveUpReplicas struct {
 	// Feature level 11.
+	GiveUpReplicas *GiveUpReplicas `protobuf:"bytes,90,opt,name=give_up_replicas,json=giveUpReplicas,proto3,oneof"`
+}
+
+type Command_EndLife struct {
 	EndLife *EndLife `protobuf:"bytes,95,opt,name=end_life,json=endLife,proto3,oneof"`
 }
 
@@ -576,6 +590,8 @@ func (*Command_ChangeBroker) isCommand_Body() {}
 func (*Command_UnregisterBroker) isCommand_Body() {}
 
 func (*Command_ReportEnds) isCommand_Body() {}
+
+func (*Command_GiveUpReplicas) isCommand_Body() {}
 
 func (*Command_EndLife) isCommand_Body() {}
 
@@ -3093,6 +3109,68 @@ func (x *EndLife) GetIncarnation() uint64 {
 	return 0
 }
 
+// GiveUpReplicas says that a registration of a broker lacks, or may lack, what it had of
+// partitions: its disk cannot give it back. Feature level 11.
+type GiveUpReplicas struct {
+	state         protoimpl.MessageState  `protogen:"open.v1"`
+	BrokerId      int32                   `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	BrokerEpoch   int64                   `protobuf:"varint,2,opt,name=broker_epoch,json=brokerEpoch,proto3" json:"broker_epoch,omitempty"`
+	Entries       []*GiveUpReplicas_Entry `protobuf:"bytes,3,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GiveUpReplicas) Reset() {
+	*x = GiveUpReplicas{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GiveUpReplicas) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GiveUpReplicas) ProtoMessage() {}
+
+func (x *GiveUpReplicas) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GiveUpReplicas.ProtoReflect.Descriptor instead.
+func (*GiveUpReplicas) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *GiveUpReplicas) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *GiveUpReplicas) GetBrokerEpoch() int64 {
+	if x != nil {
+		return x.BrokerEpoch
+	}
+	return 0
+}
+
+func (x *GiveUpReplicas) GetEntries() []*GiveUpReplicas_Entry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
 // Recovery is a partition whose replicas are asked what they have, for the log that said
 // who was in sync is lost.
 type Recovery struct {
@@ -3105,7 +3183,7 @@ type Recovery struct {
 
 func (x *Recovery) Reset() {
 	*x = Recovery{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[40]
+	mi := &file_consensus_metadata_command_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3117,7 +3195,7 @@ func (x *Recovery) String() string {
 func (*Recovery) ProtoMessage() {}
 
 func (x *Recovery) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[40]
+	mi := &file_consensus_metadata_command_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3130,7 +3208,7 @@ func (x *Recovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recovery.ProtoReflect.Descriptor instead.
 func (*Recovery) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{40}
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Recovery) GetAwaited() []int32 {
@@ -3158,7 +3236,7 @@ type Doubts struct {
 
 func (x *Doubts) Reset() {
 	*x = Doubts{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[41]
+	mi := &file_consensus_metadata_command_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3170,7 +3248,7 @@ func (x *Doubts) String() string {
 func (*Doubts) ProtoMessage() {}
 
 func (x *Doubts) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[41]
+	mi := &file_consensus_metadata_command_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3183,7 +3261,7 @@ func (x *Doubts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Doubts.ProtoReflect.Descriptor instead.
 func (*Doubts) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{41}
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Doubts) GetOf() []int32 {
@@ -3211,7 +3289,7 @@ type ReplicaEnd struct {
 
 func (x *ReplicaEnd) Reset() {
 	*x = ReplicaEnd{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[42]
+	mi := &file_consensus_metadata_command_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3223,7 +3301,7 @@ func (x *ReplicaEnd) String() string {
 func (*ReplicaEnd) ProtoMessage() {}
 
 func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[42]
+	mi := &file_consensus_metadata_command_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3236,7 +3314,7 @@ func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaEnd.ProtoReflect.Descriptor instead.
 func (*ReplicaEnd) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{42}
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ReplicaEnd) GetBroker() int32 {
@@ -3272,7 +3350,7 @@ type AdvanceLogStart_Entry struct {
 
 func (x *AdvanceLogStart_Entry) Reset() {
 	*x = AdvanceLogStart_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[43]
+	mi := &file_consensus_metadata_command_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3284,7 +3362,7 @@ func (x *AdvanceLogStart_Entry) String() string {
 func (*AdvanceLogStart_Entry) ProtoMessage() {}
 
 func (x *AdvanceLogStart_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[43]
+	mi := &file_consensus_metadata_command_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3339,7 +3417,7 @@ type MoveLogStarts_Topic struct {
 
 func (x *MoveLogStarts_Topic) Reset() {
 	*x = MoveLogStarts_Topic{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[44]
+	mi := &file_consensus_metadata_command_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3351,7 +3429,7 @@ func (x *MoveLogStarts_Topic) String() string {
 func (*MoveLogStarts_Topic) ProtoMessage() {}
 
 func (x *MoveLogStarts_Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[44]
+	mi := &file_consensus_metadata_command_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3398,7 +3476,7 @@ type AlterPartitions_Replica struct {
 
 func (x *AlterPartitions_Replica) Reset() {
 	*x = AlterPartitions_Replica{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[45]
+	mi := &file_consensus_metadata_command_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3410,7 +3488,7 @@ func (x *AlterPartitions_Replica) String() string {
 func (*AlterPartitions_Replica) ProtoMessage() {}
 
 func (x *AlterPartitions_Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[45]
+	mi := &file_consensus_metadata_command_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3453,7 +3531,7 @@ type AlterPartitions_Entry struct {
 
 func (x *AlterPartitions_Entry) Reset() {
 	*x = AlterPartitions_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[46]
+	mi := &file_consensus_metadata_command_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3465,7 +3543,7 @@ func (x *AlterPartitions_Entry) String() string {
 func (*AlterPartitions_Entry) ProtoMessage() {}
 
 func (x *AlterPartitions_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[46]
+	mi := &file_consensus_metadata_command_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3528,7 +3606,7 @@ type ElectLeaders_Entry struct {
 
 func (x *ElectLeaders_Entry) Reset() {
 	*x = ElectLeaders_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[47]
+	mi := &file_consensus_metadata_command_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3540,7 +3618,7 @@ func (x *ElectLeaders_Entry) String() string {
 func (*ElectLeaders_Entry) ProtoMessage() {}
 
 func (x *ElectLeaders_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[47]
+	mi := &file_consensus_metadata_command_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3595,7 +3673,7 @@ type ReassignPartitions_Entry struct {
 
 func (x *ReassignPartitions_Entry) Reset() {
 	*x = ReassignPartitions_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[48]
+	mi := &file_consensus_metadata_command_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3607,7 +3685,7 @@ func (x *ReassignPartitions_Entry) String() string {
 func (*ReassignPartitions_Entry) ProtoMessage() {}
 
 func (x *ReassignPartitions_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[48]
+	mi := &file_consensus_metadata_command_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3656,7 +3734,7 @@ type ReportEnds_Entry struct {
 
 func (x *ReportEnds_Entry) Reset() {
 	*x = ReportEnds_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[49]
+	mi := &file_consensus_metadata_command_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3668,7 +3746,7 @@ func (x *ReportEnds_Entry) String() string {
 func (*ReportEnds_Entry) ProtoMessage() {}
 
 func (x *ReportEnds_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[49]
+	mi := &file_consensus_metadata_command_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3712,11 +3790,63 @@ func (x *ReportEnds_Entry) GetLeaderEpoch() int32 {
 	return 0
 }
 
+type GiveUpReplicas_Entry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TopicId       []byte                 `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Partition     int32                  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GiveUpReplicas_Entry) Reset() {
+	*x = GiveUpReplicas_Entry{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GiveUpReplicas_Entry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GiveUpReplicas_Entry) ProtoMessage() {}
+
+func (x *GiveUpReplicas_Entry) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GiveUpReplicas_Entry.ProtoReflect.Descriptor instead.
+func (*GiveUpReplicas_Entry) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{40, 0}
+}
+
+func (x *GiveUpReplicas_Entry) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *GiveUpReplicas_Entry) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
 var File_consensus_metadata_command_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\n" +
-	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\x80\x13\n" +
+	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\xd0\x13\n" +
 	"\aCommand\x12D\n" +
 	"\finit_cluster\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.InitClusterH\x00R\vinitCluster\x12Q\n" +
 	"\x11set_feature_level\x18\x02 \x01(\v2#.rustmq.metadata.v1.SetFeatureLevelH\x00R\x0fsetFeatureLevel\x12M\n" +
@@ -3751,7 +3881,8 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\rchange_broker\x18C \x01(\v2 .rustmq.metadata.v1.ChangeBrokerH\x00R\fchangeBroker\x12S\n" +
 	"\x11unregister_broker\x18D \x01(\v2$.rustmq.metadata.v1.UnregisterBrokerH\x00R\x10unregisterBroker\x12A\n" +
 	"\vreport_ends\x18F \x01(\v2\x1e.rustmq.metadata.v1.ReportEndsH\x00R\n" +
-	"reportEnds\x128\n" +
+	"reportEnds\x12N\n" +
+	"\x10give_up_replicas\x18Z \x01(\v2\".rustmq.metadata.v1.GiveUpReplicasH\x00R\x0egiveUpReplicas\x128\n" +
 	"\bend_life\x18_ \x01(\v2\x1b.rustmq.metadata.v1.EndLifeH\x00R\aendLifeB\x06\n" +
 	"\x04body\"Q\n" +
 	"\vInitCluster\x12\x1d\n" +
@@ -3972,7 +4103,14 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\x03end\x18\x03 \x01(\v2\x1e.rustmq.metadata.v1.ReplicaEndR\x03end\x12!\n" +
 	"\fleader_epoch\x18\x04 \x01(\x05R\vleaderEpoch\"+\n" +
 	"\aEndLife\x12 \n" +
-	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\"X\n" +
+	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\"\xd6\x01\n" +
+	"\x0eGiveUpReplicas\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
+	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12B\n" +
+	"\aentries\x18\x03 \x03(\v2(.rustmq.metadata.v1.GiveUpReplicas.EntryR\aentries\x1a@\n" +
+	"\x05Entry\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\"X\n" +
 	"\bRecovery\x12\x18\n" +
 	"\aawaited\x18\x01 \x03(\x05R\aawaited\x122\n" +
 	"\x04ends\x18\x02 \x03(\v2\x1e.rustmq.metadata.v1.ReplicaEndR\x04ends\"L\n" +
@@ -3997,7 +4135,7 @@ func file_consensus_metadata_command_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_command_proto_rawDescData
 }
 
-var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_consensus_metadata_command_proto_goTypes = []any{
 	(*Command)(nil),                  // 0: rustmq.metadata.v1.Command
 	(*InitCluster)(nil),              // 1: rustmq.metadata.v1.InitCluster
@@ -4039,16 +4177,18 @@ var file_consensus_metadata_command_proto_goTypes = []any{
 	(*UnregisterBroker)(nil),         // 37: rustmq.metadata.v1.UnregisterBroker
 	(*ReportEnds)(nil),               // 38: rustmq.metadata.v1.ReportEnds
 	(*EndLife)(nil),                  // 39: rustmq.metadata.v1.EndLife
-	(*Recovery)(nil),                 // 40: rustmq.metadata.v1.Recovery
-	(*Doubts)(nil),                   // 41: rustmq.metadata.v1.Doubts
-	(*ReplicaEnd)(nil),               // 42: rustmq.metadata.v1.ReplicaEnd
-	(*AdvanceLogStart_Entry)(nil),    // 43: rustmq.metadata.v1.AdvanceLogStart.Entry
-	(*MoveLogStarts_Topic)(nil),      // 44: rustmq.metadata.v1.MoveLogStarts.Topic
-	(*AlterPartitions_Replica)(nil),  // 45: rustmq.metadata.v1.AlterPartitions.Replica
-	(*AlterPartitions_Entry)(nil),    // 46: rustmq.metadata.v1.AlterPartitions.Entry
-	(*ElectLeaders_Entry)(nil),       // 47: rustmq.metadata.v1.ElectLeaders.Entry
-	(*ReassignPartitions_Entry)(nil), // 48: rustmq.metadata.v1.ReassignPartitions.Entry
-	(*ReportEnds_Entry)(nil),         // 49: rustmq.metadata.v1.ReportEnds.Entry
+	(*GiveUpReplicas)(nil),           // 40: rustmq.metadata.v1.GiveUpReplicas
+	(*Recovery)(nil),                 // 41: rustmq.metadata.v1.Recovery
+	(*Doubts)(nil),                   // 42: rustmq.metadata.v1.Doubts
+	(*ReplicaEnd)(nil),               // 43: rustmq.metadata.v1.ReplicaEnd
+	(*AdvanceLogStart_Entry)(nil),    // 44: rustmq.metadata.v1.AdvanceLogStart.Entry
+	(*MoveLogStarts_Topic)(nil),      // 45: rustmq.metadata.v1.MoveLogStarts.Topic
+	(*AlterPartitions_Replica)(nil),  // 46: rustmq.metadata.v1.AlterPartitions.Replica
+	(*AlterPartitions_Entry)(nil),    // 47: rustmq.metadata.v1.AlterPartitions.Entry
+	(*ElectLeaders_Entry)(nil),       // 48: rustmq.metadata.v1.ElectLeaders.Entry
+	(*ReassignPartitions_Entry)(nil), // 49: rustmq.metadata.v1.ReassignPartitions.Entry
+	(*ReportEnds_Entry)(nil),         // 50: rustmq.metadata.v1.ReportEnds.Entry
+	(*GiveUpReplicas_Entry)(nil),     // 51: rustmq.metadata.v1.GiveUpReplicas.Entry
 }
 var file_consensus_metadata_command_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.Command.init_cluster:type_name -> rustmq.metadata.v1.InitCluster
@@ -4081,34 +4221,36 @@ var file_consensus_metadata_command_proto_depIdxs = []int32{
 	36, // 27: rustmq.metadata.v1.Command.change_broker:type_name -> rustmq.metadata.v1.ChangeBroker
 	37, // 28: rustmq.metadata.v1.Command.unregister_broker:type_name -> rustmq.metadata.v1.UnregisterBroker
 	38, // 29: rustmq.metadata.v1.Command.report_ends:type_name -> rustmq.metadata.v1.ReportEnds
-	39, // 30: rustmq.metadata.v1.Command.end_life:type_name -> rustmq.metadata.v1.EndLife
-	3,  // 31: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	6,  // 32: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 33: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	6,  // 34: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 35: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
-	43, // 36: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
-	16, // 37: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
-	16, // 38: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	44, // 39: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
-	25, // 40: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	27, // 41: rustmq.metadata.v1.QuotaEntity.user:type_name -> rustmq.metadata.v1.QuotaName
-	27, // 42: rustmq.metadata.v1.QuotaEntity.client_id:type_name -> rustmq.metadata.v1.QuotaName
-	26, // 43: rustmq.metadata.v1.AlterClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
-	28, // 44: rustmq.metadata.v1.AlterClientQuotas.set:type_name -> rustmq.metadata.v1.QuotaValue
-	46, // 45: rustmq.metadata.v1.AlterPartitions.entries:type_name -> rustmq.metadata.v1.AlterPartitions.Entry
-	47, // 46: rustmq.metadata.v1.ElectLeaders.entries:type_name -> rustmq.metadata.v1.ElectLeaders.Entry
-	48, // 47: rustmq.metadata.v1.ReassignPartitions.entries:type_name -> rustmq.metadata.v1.ReassignPartitions.Entry
-	49, // 48: rustmq.metadata.v1.ReportEnds.entries:type_name -> rustmq.metadata.v1.ReportEnds.Entry
-	42, // 49: rustmq.metadata.v1.Recovery.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
-	42, // 50: rustmq.metadata.v1.Doubts.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
-	45, // 51: rustmq.metadata.v1.AlterPartitions.Entry.isr:type_name -> rustmq.metadata.v1.AlterPartitions.Replica
-	42, // 52: rustmq.metadata.v1.ReportEnds.Entry.end:type_name -> rustmq.metadata.v1.ReplicaEnd
-	53, // [53:53] is the sub-list for method output_type
-	53, // [53:53] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	40, // 30: rustmq.metadata.v1.Command.give_up_replicas:type_name -> rustmq.metadata.v1.GiveUpReplicas
+	39, // 31: rustmq.metadata.v1.Command.end_life:type_name -> rustmq.metadata.v1.EndLife
+	3,  // 32: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	6,  // 33: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 34: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	6,  // 35: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 36: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
+	44, // 37: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
+	16, // 38: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
+	16, // 39: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	45, // 40: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
+	25, // 41: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	27, // 42: rustmq.metadata.v1.QuotaEntity.user:type_name -> rustmq.metadata.v1.QuotaName
+	27, // 43: rustmq.metadata.v1.QuotaEntity.client_id:type_name -> rustmq.metadata.v1.QuotaName
+	26, // 44: rustmq.metadata.v1.AlterClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
+	28, // 45: rustmq.metadata.v1.AlterClientQuotas.set:type_name -> rustmq.metadata.v1.QuotaValue
+	47, // 46: rustmq.metadata.v1.AlterPartitions.entries:type_name -> rustmq.metadata.v1.AlterPartitions.Entry
+	48, // 47: rustmq.metadata.v1.ElectLeaders.entries:type_name -> rustmq.metadata.v1.ElectLeaders.Entry
+	49, // 48: rustmq.metadata.v1.ReassignPartitions.entries:type_name -> rustmq.metadata.v1.ReassignPartitions.Entry
+	50, // 49: rustmq.metadata.v1.ReportEnds.entries:type_name -> rustmq.metadata.v1.ReportEnds.Entry
+	51, // 50: rustmq.metadata.v1.GiveUpReplicas.entries:type_name -> rustmq.metadata.v1.GiveUpReplicas.Entry
+	43, // 51: rustmq.metadata.v1.Recovery.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
+	43, // 52: rustmq.metadata.v1.Doubts.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
+	46, // 53: rustmq.metadata.v1.AlterPartitions.Entry.isr:type_name -> rustmq.metadata.v1.AlterPartitions.Replica
+	43, // 54: rustmq.metadata.v1.ReportEnds.Entry.end:type_name -> rustmq.metadata.v1.ReplicaEnd
+	55, // [55:55] is the sub-list for method output_type
+	55, // [55:55] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_command_proto_init() }
@@ -4147,6 +4289,7 @@ func file_consensus_metadata_command_proto_init() {
 		(*Command_ChangeBroker)(nil),
 		(*Command_UnregisterBroker)(nil),
 		(*Command_ReportEnds)(nil),
+		(*Command_GiveUpReplicas)(nil),
 		(*Command_EndLife)(nil),
 	}
 	type x struct{}
@@ -4155,7 +4298,7 @@ func file_consensus_metadata_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_command_proto_rawDesc), len(file_consensus_metadata_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   50,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

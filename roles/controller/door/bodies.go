@@ -31,6 +31,10 @@ type (
 		Broker broker
 		Ends   []metadata.PartitionEnd
 	}
+	giveUpReplicasQ struct {
+		Broker     broker
+		Partitions []storage.PartitionID
+	}
 	planRebalanceQ struct{ Plan bool }
 	drainBrokerQ   struct {
 		ID       int32

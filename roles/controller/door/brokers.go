@@ -7,6 +7,7 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -67,6 +68,13 @@ func (d *Door) ReportLoad(ctx context.Context, brokerID int32, brokerEpoch int64
 // ReportEnds is as of [controller.Controller].
 func (d *Door) ReportEnds(ctx context.Context, brokerID int32, brokerEpoch int64, ends []metadata.PartitionEnd) error {
 	return errOf(call(ctx, d, reportEnds, reportEndsQ{broker{brokerID, brokerEpoch}, ends}))
+}
+
+// GiveUpReplicas is as of [controller.Controller].
+func (d *Door) GiveUpReplicas(ctx context.Context, brokerID int32, brokerEpoch int64, partitions []storage.PartitionID) []error {
+	return errorsOf(callEach(ctx, d, giveUpReplicas, partitions, func(part []storage.PartitionID) giveUpReplicasQ {
+		return giveUpReplicasQ{broker{brokerID, brokerEpoch}, part}
+	}, faultAt))
 }
 
 // PlanRebalance is as of [controller.Controller].

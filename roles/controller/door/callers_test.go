@@ -35,7 +35,7 @@ func TestCallersAskOnlyForWhatTheirCertificatesAllow(t *testing.T) {
 		defer service.Close()
 
 		brokers := []string{
-			"RegisterBroker", "Heartbeat", "FenceBroker", "ReportLoad", "ReportEnds", "AlterPartitions", "AdvanceLogStart", "PrepareObjects", "CommitObject",
+			"RegisterBroker", "Heartbeat", "FenceBroker", "ReportLoad", "ReportEnds", "GiveUpReplicas", "AlterPartitions", "AdvanceLogStart", "PrepareObjects", "CommitObject",
 			"ReplaceRanges", "FileRanges", "RecordCleaning", "AllocateProducerIDs",
 		}
 		operators := []string{

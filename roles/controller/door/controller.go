@@ -25,6 +25,7 @@ type Controller interface {
 	Broke(brokerID int32, epoch int64)
 	ReportLoad(ctx context.Context, brokerID int32, brokerEpoch int64, syncs time.Duration, loads []controller.PartitionLoad) error
 	ReportEnds(ctx context.Context, brokerID int32, brokerEpoch int64, ends []metadata.PartitionEnd) error
+	GiveUpReplicas(ctx context.Context, brokerID int32, brokerEpoch int64, partitions []storage.PartitionID) []error
 	PlanRebalance(context.Context) (controller.RebalancePlan, error)
 	DrainBroker(ctx context.Context, id int32, draining bool) error
 	UnregisterBroker(ctx context.Context, id int32) error

@@ -54,6 +54,10 @@ var (
 	reportEnds = method[reportEndsQ, done]{"ReportEnds", true, 0, func(ctx context.Context, c Controller, q reportEndsQ) done {
 		return done{faultOf(c.ReportEnds(ctx, q.Broker.ID, q.Broker.Epoch, q.Ends))}
 	}}
+	// It says how things are, for one registration.
+	giveUpReplicas = method[giveUpReplicasQ, list[fault]]{"GiveUpReplicas", true, 0, func(ctx context.Context, c Controller, q giveUpReplicasQ) list[fault] {
+		return list[fault]{faultsOf(c.GiveUpReplicas(ctx, q.Broker.ID, q.Broker.Epoch, q.Partitions))}
+	}}
 	// It changes nothing.
 	planRebalance = method[planRebalanceQ, planned]{"PlanRebalance", true, 0, func(ctx context.Context, c Controller, _ planRebalanceQ) planned {
 		plan, err := c.PlanRebalance(ctx)
@@ -185,7 +189,7 @@ func (m method[Q, R]) handler() handler {
 func handlers() map[string]handler {
 	return map[string]handler{
 		registerBroker.name: registerBroker.handler(), heartbeat.name: heartbeat.handler(), fenceBroker.name: fenceBroker.handler(),
-		reportLoad.name: reportLoad.handler(), reportEnds.name: reportEnds.handler(), planRebalance.name: planRebalance.handler(),
+		reportLoad.name: reportLoad.handler(), reportEnds.name: reportEnds.handler(), giveUpReplicas.name: giveUpReplicas.handler(), planRebalance.name: planRebalance.handler(),
 		drainBroker.name: drainBroker.handler(), unregisterBroker.name: unregisterBroker.handler(),
 		registerController.name: registerController.handler(), unregisterController.name: unregisterController.handler(),
 		members.name: members.handler(), addController.name: addController.handler(), removeController.name: removeController.handler(),

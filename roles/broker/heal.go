@@ -1,0 +1,265 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/storage/log"
+)
+
+// giveUpPause is how long after a replica could not be given up that is tried again, if
+// what cannot be read is met again.
+const giveUpPause = 10 * time.Second
+
+// mostMet bounds how many replicas wait to be given up; those beyond it are met again.
+const mostMet = 1000
+
+// healing is replicas that the disk cannot give back whole. The controller is told first,
+// and counts upon them no more; then they begin anew from who leads. Where nobody else is
+// known to have all, nothing is given up.
+type healing struct {
+	met  chan storage.PartitionID // were found damaged while they were in use
+	anew chan storage.PartitionID // are counted upon no more
+
+	mu     sync.Mutex // guards the rest
+	rotten map[storage.PartitionID]*rot
+	began  map[storage.PartitionID]error // why they began anew, of those not in sync yet
+	given  int64                         // how many were given up
+	healed int64                         // how many came in sync again
+}
+
+// rot is a replica that was found damaged while it was in use.
+type rot struct {
+	why   error
+	tried time.Time
+}
+
+func newHealing() *healing {
+	return &healing{
+		met: make(chan storage.PartitionID, mostMet), anew: make(chan storage.PartitionID, mostMet),
+		rotten: map[storage.PartitionID]*rot{}, began: map[storage.PartitionID]error{},
+	}
+}
+
+// unreadable notes that a replica cannot be read back whole. It does not block.
+func (b *Broker) unreadable(id storage.PartitionID, why error) {
+	h, now := b.healing, b.opt.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	known := h.rotten[id]
+	if known != nil && now.Sub(known.tried) < giveUpPause || len(h.rotten) >= mostMet {
+		return
+	}
+	h.rotten[id] = &rot{why: why, tried: now}
+	select {
+	case h.met <- id:
+	default:
+		delete(h.rotten, id)
+	}
+}
+
+// rotted says why a replica is to begin anew: its log is corrupt, or was found damaged; nil: it is not.
+func (h *healing) rotted(l *log.Log) error {
+	if err := l.Err(); err != nil && isLogDamage(err) {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if met := h.rotten[l.ID()]; met != nil {
+		return met.why
+	}
+	return nil
+}
+
+// heal gives replicas up that were found damaged, until ctx ends. It blocks on the
+// controller, and on the log.
+func (b *Broker) heal(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case id := <-b.healing.met:
+			b.healMet(ctx, id)
+		}
+	}
+}
+
+// healMet gives one replica up. What is led is served until another leads; what is
+// followed confirms nothing from here on.
+func (b *Broker) healMet(ctx context.Context, id storage.PartitionID) {
+	image := b.follower.image()
+	_, p := image.Partition(id)
+	l, there := b.store.Log(id)
+	if p == nil || !there || len(p.Replicas) == 1 || image.FeatureLevel() < metadata.ObjectTopicsFeatureLevel {
+		return
+	}
+	why := b.healing.rotted(l)
+	if p.Leader != b.opt.NodeID && p.Leader != metadata.NoLeader {
+		if err := b.store.Condemn(id, fmt.Sprint(why)); err != nil {
+			b.log.Warn("a damaged replica could not be refused; trying on", "partition", id, "error", err)
+			return
+		}
+	}
+	if p.Counts(b.opt.NodeID) {
+		epoch := b.registration.epoch.Load()
+		if err := b.opt.Controller.GiveUpReplicas(ctx, b.opt.NodeID, epoch, []storage.PartitionID{id})[0]; err != nil {
+			b.notGivenUp(id, why, err)
+			return
+		}
+		b.gaveUp(id, why)
+	}
+	select {
+	case b.healing.anew <- id:
+	case <-ctx.Done():
+	}
+}
+
+func (b *Broker) gaveUp(id storage.PartitionID, why error) {
+	b.healing.mu.Lock()
+	b.healing.given++
+	b.healing.mu.Unlock()
+	b.log.Warn("a replica cannot be read back whole and was given up; it begins anew from its leader", "partition", id, "error", why)
+}
+
+func (b *Broker) notGivenUp(id storage.PartitionID, why, err error) {
+	if metadata.CodeOf(err) != metadata.EligibleLeadersNotAvailable {
+		b.log.Warn("a damaged replica could not be given up; trying on", "partition", id, "damage", why, "error", err)
+		return
+	}
+	b.log.Error("a partition is damaged, and no other replica is known to have what was acknowledged: what cannot be read is served nowhere. "+
+		"Put the file back as it was and start again; or give up what is lost: stop this broker, and kafka-leader-election.sh --election-type unclean has another replica lead, if there is one; or delete the topic",
+		"partition", id, "damage", why, "error", err)
+}
+
+// giveUpLost tells the controller, before this broker is in service, of the replicas that
+// this start could not read back whole. Nobody counts upon them from then on; of those
+// that nobody else has, the partitions are refused.
+func (b *Broker) giveUpLost(ctx context.Context, epoch int64) error {
+	if b.replication == nil {
+		return nil
+	}
+	image := b.follower.image()
+	if !b.condemnLost(image) { // for it may not have been done with the image
+		return errors.New("partitions that a damaged log has lost could not be refused")
+	}
+	var lost []storage.PartitionID
+	for _, id := range b.store.Corrupt() {
+		if _, p := image.Partition(id); p != nil && p.Counts(b.opt.NodeID) {
+			lost = append(lost, id)
+		}
+	}
+	if len(lost) > 0 && image.FeatureLevel() >= metadata.ObjectTopicsFeatureLevel {
+		if err := b.giveUp(ctx, epoch, lost); err != nil {
+			return err
+		}
+	} else if len(lost) > 0 && b.store.Losing() {
+		l, _ := b.store.Log(lost[0])
+		return fmt.Errorf("%d replicas cannot be read back whole, and the cluster is at feature level %d, which cannot be told so (%d can): put the file back as it was, or start this broker with an empty data directory: %w",
+			len(lost), image.FeatureLevel(), metadata.ObjectTopicsFeatureLevel, l.Err())
+	}
+	return b.store.SettleLosses()
+}
+
+// giveUp tells the controller of damaged replicas until it has heard it of each.
+func (b *Broker) giveUp(ctx context.Context, epoch int64, lost []storage.PartitionID) error {
+	return b.persist(ctx, func(ctx context.Context) error {
+		var left []storage.PartitionID
+		var failed error
+		for i, err := range b.opt.Controller.GiveUpReplicas(ctx, b.opt.NodeID, epoch, lost) {
+			var why error
+			if l, ok := b.store.Log(lost[i]); ok {
+				why = l.Err()
+			}
+			switch code := metadata.CodeOf(err); {
+			case err == nil:
+				b.gaveUp(lost[i], why)
+			case code == metadata.EligibleLeadersNotAvailable:
+				b.notGivenUp(lost[i], why, err)
+			case code == metadata.UnknownTopicOrPartition || code == metadata.UnknownTopicID: // deleted meanwhile
+			default:
+				left, failed = append(left, lost[i]), err
+			}
+		}
+		lost = left
+		return failed
+	})
+}
+
+// condemnLost refuses the partitions that this broker is held to have, and whose logs are
+// not there, after a start that went on without a part of its log: they may have been in
+// it. It reports whether that is so.
+func (b *Broker) condemnLost(image *metadata.Image) bool {
+	if b.replication == nil || !b.store.Losing() {
+		return true
+	}
+	for t := range image.Topics() {
+		for p := range t.Partitions.All() {
+			id := storage.PartitionID{Topic: t.ID, Index: p.Index}
+			if _, there := b.store.Log(id); there || !guard.Check("broker.lost-whole", p.Counts(b.opt.NodeID)) {
+				continue
+			}
+			if err := b.store.Condemn(id, "its log is not there, and a part of the write-ahead log cannot be read"); err != nil {
+				b.log.Error("a partition that may be lost could not be refused; trying on", "partition", id, "error", err)
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// beginAnew drops a damaged log that nobody counts upon, and makes an empty one, which its
+// leader fills. It returns the log to go on with, and whether that is another.
+func (b *Broker) beginAnew(l *log.Log, p *partition, is *metadata.Partition, c log.Config) (*log.Log, bool, error) {
+	why := b.healing.rotted(l)
+	if why == nil || is.Leader == metadata.NoLeader || !guard.Check("broker.heals-uncounted", !is.Counts(b.opt.NodeID)) {
+		return l, false, nil
+	}
+	_ = l.BecomeFollower(is.LeaderEpoch) // producers that wait are sent to who leads
+	if err := b.store.DropPartition(p.id()); err != nil && !errors.Is(err, log.ErrDropped) {
+		return l, false, fmt.Errorf("give up a damaged replica: %w", err)
+	}
+	anew, err := b.store.Create(p.id(), c)
+	if err != nil {
+		return l, false, fmt.Errorf("begin a damaged replica anew: %w", err)
+	}
+	b.healing.mu.Lock()
+	defer b.healing.mu.Unlock()
+	delete(b.healing.rotten, p.id())
+	b.healing.began[p.id()] = why
+	return anew, true, nil
+}
+
+// Healing is what became of replicas that this broker's disk could not give back whole.
+type Healing struct {
+	Now           int   // have begun anew and are not in sync yet
+	Why           error // one of them did
+	GivenUp, Done int64 // since the start: the controller was told of, came in sync again
+}
+
+// Healing returns how far damaged replicas are healed.
+func (b *Broker) Healing() Healing {
+	image := b.follower.image()
+	h := b.healing
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := Healing{GivenUp: h.given}
+	for id, why := range h.began {
+		_, p := image.Partition(id)
+		switch {
+		case p != nil && !p.Counts(b.opt.NodeID):
+			out.Now, out.Why = out.Now+1, why
+			continue
+		case p != nil:
+			h.healed++
+		}
+		delete(h.began, id)
+	}
+	out.Done = h.healed
+	return out
+}

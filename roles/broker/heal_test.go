@@ -1,0 +1,192 @@
+package broker
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/log"
+)
+
+var flipSeed = flag.Uint64("flipseed", uint64(time.Now().UnixNano()), "of the bits that tests flip")
+
+// flipBit flips a bit of a WAL somewhere in what is in use, and says which.
+func flipBit(t testing.TB, rng *rand.Rand, fs *disk.Mem) string {
+	t.Helper()
+	names, err := fs.List("wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, "segment-") })
+	type place struct {
+		name string
+		at   int64
+	}
+	var used []place
+	for _, name := range names {
+		b, err := disk.ReadFile(fs, "wal/"+name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at, c := range b {
+			if c != 0 {
+				used = append(used, place{"wal/" + name, int64(at)})
+			}
+		}
+	}
+	p, bit := used[rng.IntN(len(used))], rng.IntN(8)
+	f, err := fs.Open(p.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, p.at); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.WriteSync([][]byte{{b[0] ^ 1<<bit}}, p.at), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%s, byte %d, bit %d", p.name, p.at, bit)
+}
+
+// leadBy has a broker lead partition 0 of a topic, as a preferred election would.
+func (c *replicated) leadBy(id int32, topic string) {
+	c.t.Helper()
+	tp, _ := c.controller.Image().Topic(topic)
+	elect := controller.LeaderElection{Partition: storage.PartitionID{Topic: tp.ID}, Leader: id}
+	c.eventually(fmt.Sprintf("broker %d leads %s", id, topic), func() bool {
+		err := c.controller.ElectLeaders(c.t.Context(), []controller.LeaderElection{elect})[0]
+		return (err == nil || metadata.CodeOf(err) == metadata.ElectionNotNeeded) && c.nodes[id].serves(topic)
+	})
+}
+
+// holds waits until a broker has committed what a partition is to hold, and reads it there.
+func (c *replicated) holds(id int32, topic, what string, want []string) {
+	c.t.Helper()
+	c.eventually(what+": "+topic+" is committed", func() bool { return int(c.log(id, topic).HighWatermark()) == len(want) })
+	if got := content(c.t, c.log(id, topic)); !slices.Equal(got, want) {
+		c.t.Errorf("%s: of %s broker %d has %q, acked were %q", what, topic, id, got, want)
+	}
+}
+
+// RULES 1.1, issue 7 P4: a bit of one replica's log flips, and then that broker leads:
+// nothing is lost, and it is healed.
+func TestAFlippedBitIsHealedAndThenItLeads(t *testing.T) {
+	t.Logf("-flipseed %d", *flipSeed)
+	rng := rand.New(rand.NewPCG(*flipSeed, 1))
+	gaveUp, healed := int64(0), int64(0)
+	for round := range 8 {
+		synctest.Test(t, func(t *testing.T) {
+			brokers := int32(2 + round%2) // of two, who is away stays eligible
+			c := startReplicas(t, brokers)
+			acked := map[string][]string{}
+			produce := func(topic, prefix string, n int) {
+				texts := numbered(prefix, n)
+				if code := c.produce(c.leader(topic), topic, -1, texts...); code != 0 {
+					t.Fatalf("%s: code %d", topic, code)
+				}
+				acked[topic] = append(acked[topic], texts...)
+			}
+			for _, topic := range []string{"a", "b", "c"} {
+				c.createTopic(topic)
+				produce(topic, "first-", 2+rng.IntN(4))
+			}
+			for range 3 {
+				produce([]string{"a", "b"}[rng.IntN(2)], "then-", 2)
+			}
+			victim := 1 + rng.Int32N(brokers)
+			left := c.kill(victim)
+			what := flipBit(t, rng, left)
+			c.eventually("others lead", func() bool {
+				return c.partition("a").Leader > 0 && c.partition("b").Leader > 0 && c.partition("c").Leader > 0 && c.leader("a").serves("a") && c.leader("b").serves("b")
+			})
+			if brokers == 3 {
+				produce("a", "meanwhile-", 2)
+			}
+			c.start(victim, left)
+			for _, topic := range []string{"a", "b", "c"} {
+				c.eventually(what+": all are in sync in "+topic, func() bool { return len(c.partition(topic).ISR) == int(brokers) })
+				c.leadBy(victim, topic)
+				c.holds(victim, topic, what, acked[topic])
+			}
+			h := c.nodes[victim].Healing()
+			gaveUp, healed = gaveUp+h.GivenUp, healed+h.Done
+			if h.Now != 0 || h.Done < h.GivenUp {
+				t.Errorf("%s: %+v", what, h)
+			}
+			if c.nodes[victim].store.Losing() {
+				t.Errorf("%s: the loss is not settled", what)
+			}
+		})
+	}
+	t.Logf("%d replicas were given up, %d healed", gaveUp, healed)
+}
+
+// Of a partition that nobody else has, what is damaged is served nowhere, and the other
+// partitions of the broker are.
+func TestTheLastReplicaThatRotsIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 2)
+		c.createTopic("both")
+		c.controller.replicas = []int32{1}
+		c.controller.createTopic("alone", 1)
+		c.nodes[1].settle(t.Context())
+		for _, topic := range []string{"both", "alone"} {
+			if code := c.produce(c.leader(topic), topic, -1, "one-of-"+topic, "two-of-"+topic, "three-of-"+topic); code != 0 {
+				t.Fatal(code)
+			}
+		}
+		left := c.kill(1)
+		spoil(t, left, "two-of-alone")
+		spoil(t, left, "one-of-both")
+		c.start(1, left)
+		c.eventually("both is healed", func() bool { return len(c.partition("both").ISR) == 2 })
+		c.leadBy(1, "both")
+		c.holds(1, "both", "rotten", []string{"one-of-both", "two-of-both", "three-of-both"})
+		if p := c.partition("alone"); !slices.Equal(p.ISR, []int32{1}) && !slices.Equal(p.ELR, []int32{1}) {
+			t.Errorf("%+v", p)
+		}
+		if code := c.produce(c.nodes[1], "alone", -1, "four"); code == 0 {
+			t.Error("a partition that lacks a record takes others")
+		}
+		if d := c.nodes[1].Damage(); d.Corrupt != 1 || !errors.As(d.CorruptError, new(*log.CorruptionError)) || !strings.Contains(d.CorruptError.Error(), "wal/segment-") {
+			t.Errorf("%+v", d)
+		}
+	})
+}
+
+// Damage that is met in use is healed too: of who leads, and of who follows.
+func TestWhatRotsInUseIsHealed(t *testing.T) {
+	for _, leads := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			c := startReplicas(t, 3)
+			c.createTopic("events")
+			texts := append(numbered("a", 5), "the one that rots")
+			texts = append(texts, numbered("b", 5)...)
+			if code := c.produce(c.leader("events"), "events", -1, texts...); code != 0 {
+				t.Fatal(code)
+			}
+			victim := c.partition("events").Leader
+			if !leads {
+				victim = victim%3 + 1
+			}
+			m := c.nodes[victim]
+			spoil(t, m.fs, "the one that rots")
+			m.unreadable(c.log(victim, "events").ID(), errors.New("met"))
+			c.eventually("it was given up", func() bool { return m.Healing().GivenUp == 1 })
+			c.eventually("all are in sync", func() bool { return len(c.partition("events").ISR) == 3 })
+			c.leadBy(victim, "events")
+			c.holds(victim, "events", "rotten", texts)
+		})
+	}
+}

@@ -1,0 +1,231 @@
+package log
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/disk"
+)
+
+// historied is a store with some partitions, and what each holds.
+type historied struct {
+	t     *testing.T
+	rng   *rand.Rand
+	store *Store
+	ids   []storage.PartitionID
+	holds map[storage.PartitionID][]string // by offset
+	epoch storage.Epoch
+}
+
+func healing(fs disk.FS) Options {
+	o := small(fs)
+	o.Heal = true
+	return o
+}
+
+// randomTopic is an id as the controller gives them.
+func randomTopic(rng *rand.Rand) (id storage.TopicID) {
+	for i := range id {
+		id[i] = byte(rng.Uint32())
+	}
+	return id
+}
+
+// newHistoried follows leaders in partitions of three topics.
+func newHistoried(t *testing.T, rng *rand.Rand) *historied {
+	h := &historied{t: t, rng: rng, store: open(t, healing(disk.NewMem(disk.MemOptions{}))), holds: map[storage.PartitionID][]string{}, epoch: 1}
+	for range 3 {
+		topic := randomTopic(rng)
+		for index := range int32(2) {
+			id := partition(topic, index)
+			h.ids = append(h.ids, id)
+			h.follow(id)
+		}
+	}
+	return h
+}
+
+func (h *historied) follow(id storage.PartitionID) *Log {
+	h.t.Helper()
+	l, err := h.store.Create(id, Config{})
+	if err == nil {
+		err = l.BecomeFollower(h.epoch)
+	}
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return l
+}
+
+// take appends a batch of the leader's epoch to a partition.
+func (h *historied) take(id storage.PartitionID) {
+	h.t.Helper()
+	l, _ := h.store.Log(id)
+	texts := make([]string, 1+h.rng.IntN(3))
+	for i := range texts {
+		texts[i] = fmt.Sprintf("%s at %d under %d %s", id, l.End()+storage.Offset(i), h.epoch, strings.Repeat("x", h.rng.IntN(400)))
+	}
+	b := values(h.t, texts...)
+	batch.Stamp(b, l.End(), h.epoch)
+	if err := h.store.AdmitReplica(h.t.Context(), len(b)); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := l.AppendReplicated(b, h.epoch, nil); err != nil {
+		h.t.Fatal(err)
+	}
+	h.holds[id] = append(h.holds[id], texts...)
+}
+
+// step does what comes to a follower.
+func (h *historied) step() {
+	h.t.Helper()
+	id := h.ids[h.rng.IntN(len(h.ids))]
+	l, _ := h.store.Log(id)
+	switch h.rng.IntN(12) {
+	case 0: // others lead, and know less of one partition
+		h.epoch++
+		for _, other := range h.ids {
+			h.follow(other)
+		}
+		if l.End() > l.HighWatermark() {
+			at := l.HighWatermark() + storage.Offset(h.rng.IntN(int(l.End()-l.HighWatermark())))
+			if err := l.TruncateTo(at, h.epoch); err != nil {
+				h.t.Fatal(err)
+			}
+			h.holds[id] = h.holds[id][:l.End()]
+		}
+	case 1:
+		if err := l.SetHighWatermark(l.End(), h.epoch); err != nil {
+			h.t.Fatal(err)
+		}
+	case 2:
+		if err := h.store.Flush(h.t.Context()); err != nil {
+			h.t.Fatal(err)
+		}
+	case 3:
+		if h.rng.IntN(4) == 0 {
+			if err := h.store.DropPartition(id); err != nil {
+				h.t.Fatal(err)
+			}
+			h.holds[id] = nil
+			h.follow(id)
+		}
+	default:
+		h.take(id)
+	}
+}
+
+// reopenOn opens the store on another disk.
+func (h *historied) reopenOn(fs disk.FS) *Store { return open(h.t, healing(fs)) }
+
+// check finds every partition that is served to hold what it held, and returns how many are not.
+func (h *historied) check(s *Store, what string) (corrupt []storage.PartitionID) {
+	h.t.Helper()
+	for _, id := range h.ids {
+		l, ok := s.Log(id)
+		if !ok {
+			h.t.Logf("%s: %s is not there", what, id)
+			if !s.Losing() {
+				h.t.Fatalf("%s: %s is gone, and nothing was lost", what, id)
+			}
+			continue
+		}
+		if err := l.Err(); err != nil {
+			wantCorrupt(h.t, err)
+			corrupt = append(corrupt, id)
+			continue
+		}
+		if got, want := contents(h.t, l, l.LocalStart(), LogEnd), h.holds[id][l.LocalStart():]; !slices.Equal(got, want) {
+			h.t.Fatalf("%s: %s is served, and holds %d records: %.60q…, not %d", what, id, len(got), got, len(want))
+		}
+	}
+	return corrupt
+}
+
+// RULES 1.1: wherever a bit flips, a partition that is served lacks nothing, and holds
+// nothing that was taken back; what may lack something is refused, and stays so.
+func TestWhatIsServedAfterABitFlippedIsWhole(t *testing.T) {
+	rng := newRand(t)
+	refused, rounds := 0, 0
+	for range 5 {
+		h := newHistoried(t, rng)
+		for range 150 {
+			h.step()
+		}
+		if err := h.store.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		fs := h.store.o.FS.(*disk.Mem)
+		if rng.IntN(2) == 0 {
+			if err := h.store.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		left := fs.Clone() // killed, or closed
+		for range 12 {
+			hit := left.Clone()
+			what := flipUsed(t, rng, hit)
+			s := h.reopenOn(hit)
+			lost := s.Losing()
+			if s.CutTail() {
+				_ = s.Close()
+				continue // it may lack what it had last, and says so
+			}
+			corrupt := h.check(s, what)
+			if len(corrupt) > 0 && !lost {
+				t.Fatalf("%s: %v are refused, and nothing was lost", what, corrupt)
+			}
+			if refused, rounds = refused+len(corrupt), rounds+1; lost {
+				if err := s.SettleLosses(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			again := reopen(t, s)
+			if got := h.check(again, what+", started again"); !slices.Equal(got, corrupt) {
+				t.Fatalf("%s: %v are refused, then %v", what, corrupt, got)
+			}
+			_ = again.Close()
+		}
+		_ = h.store.Close()
+	}
+	t.Logf("%d flips, %d partitions refused", rounds, refused)
+	if refused == 0 {
+		t.Error("nothing was refused")
+	}
+}
+
+// flipUsed flips a bit of a WAL where something stands, and says where.
+func flipUsed(t *testing.T, rng *rand.Rand, fs *disk.Mem) string {
+	t.Helper()
+	names, err := fs.List("wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, "segment-") })
+	for {
+		name := "wal/" + names[rng.IntN(len(names))]
+		f, err := fs.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size, _ := f.Size()
+		at, b := rng.Int64N(size), make([]byte, 1)
+		if _, err := f.ReadAt(b, at); err != nil {
+			t.Fatal(err)
+		}
+		if b[0] == 0 && at%4096 > 200 {
+			continue
+		}
+		bit := rng.IntN(8)
+		if err := f.WriteSync([][]byte{{b[0] ^ 1<<bit}}, at); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		return fmt.Sprintf("%s, byte %d, bit %d", name, at, bit)
+	}
+}
