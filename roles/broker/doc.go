@@ -50,6 +50,10 @@
 //   - Topic names come from clients and go nowhere but into maps and messages;
 //     storage knows topics by id.
 //
+// A partition whose acks wait for the bucket (objecttopics.go) is brought to the committed
+// end before it is led: its log is truncated there, or begins anew with what the bucket knows
+// of producers (package rebuild), which goroutines of their own read, eight at a time.
+//
 // What reads the bucket, for consumers or to rewrite it, keeps to a rate while somebody
 // produces (package pace).
 //

@@ -117,6 +117,9 @@ func (b *Broker) asked(image *metadata.Image) (ends []metadata.PartitionEnd) {
 		return nil // nobody would understand
 	}
 	for t := range image.Topics() {
+		if awaitsBucket(t) {
+			continue // what counts of it is in the bucket
+		}
 		for p := range t.Partitions.All() {
 			if p.AsksReplicas() && slices.Contains(p.Replicas, b.opt.NodeID) {
 				ends = append(ends, b.endOf(storage.PartitionID{Topic: t.ID, Index: p.Index}, p.LeaderEpoch))

@@ -69,6 +69,8 @@ type planner struct {
 	backoff tiering.Backoff
 	running int
 	awaited int // of running
+	// answered is when an object was done last that acks waited for: who got them sends on.
+	answered time.Time
 }
 
 func newPlanner(l Limits) *planner {
@@ -158,10 +160,13 @@ func (p *planner) pack(now time.Time, waiting []Waiting, fullness float64, await
 }
 
 // looks is how many times in an AckInterval it is looked whether AckBytes have come.
-const looks = 10
+const looks = 25
 
 // again returns in how long to look once more for what acks wait for; 0: for no such reason.
 func (p *planner) again(now time.Time, waiting []Waiting) (in time.Duration) {
+	if now.Sub(p.answered) < p.limits.AckInterval {
+		in = max(p.limits.AckInterval/looks, time.Millisecond)
+	}
 	for i := range waiting {
 		if w := &waiting[i]; w.Awaited && p.waits(now, w) {
 			due := w.Since.Add(p.limits.AckInterval).Sub(now)
@@ -179,6 +184,7 @@ func (p *planner) done(now time.Time, j Job, refused map[storage.PartitionID]boo
 	p.running--
 	if j.Awaited {
 		p.awaited--
+		p.answered = now
 	}
 	for _, part := range j.Parts {
 		delete(p.busy, part.Partition)

@@ -204,11 +204,11 @@ func TestWhatAcksWaitForGoesFirst(t *testing.T) {
 		t.Fatalf("%d jobs", len(jobs))
 	}
 	one, two := Waiting{partition(11), 0, 10, now, true}, Waiting{partition(12), 0, 20, now.Add(-100 * time.Millisecond), true}
-	if jobs, in := p.plan(now, []Waiting{one, two, {partition(13), 0, 1, now, false}}, 0), p.again(now, []Waiting{one, two}); len(jobs) > 0 || in != 25*time.Millisecond {
+	if jobs, in := p.plan(now, []Waiting{one, two, {partition(13), 0, 1, now, false}}, 0), p.again(now, []Waiting{one, two}); len(jobs) > 0 || in != 10*time.Millisecond {
 		t.Fatalf("%v is due at once; the next look is in %v", jobs, in)
 	}
 	at := two.Since.Add(l.AckInterval)
-	if in := p.again(at.Add(-10*time.Millisecond), []Waiting{one, two}); in != 10*time.Millisecond {
+	if in := p.again(at.Add(-7*time.Millisecond), []Waiting{one, two}); in != 7*time.Millisecond {
 		t.Fatalf("the next look is in %v", in)
 	}
 	jobs := p.plan(at, []Waiting{one, two}, 0)
@@ -220,6 +220,11 @@ func TestWhatAcksWaitForGoesFirst(t *testing.T) {
 		t.Fatalf("beside those, and another of its kind: %+v", more)
 	}
 	p.done(at, jobs[0], nil, false)
+	for after, want := range map[time.Duration]time.Duration{l.AckInterval - 1: 10 * time.Millisecond, l.AckInterval: 0} {
+		if in := p.again(at.Add(after), nil); in != want { // who was answered sends on
+			t.Fatalf("%v after the acks the next look is in %v, want %v", after, in, want)
+		}
+	}
 	if more := p.plan(at, []Waiting{three}, 0); len(more) != 1 {
 		t.Fatal("there is enough for an object, and it waits")
 	}

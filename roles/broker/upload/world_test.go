@@ -43,6 +43,7 @@ type world struct {
 	inner  bucket.Bucket
 	bucket *bucket.Faulty
 	limits Limits
+	config log.Config // of logs
 	up     *Uploader
 	said   slog.Handler
 
@@ -202,7 +203,7 @@ func (w *world) follow() {
 			continue
 		}
 		was, led := w.roles[id]
-		l, err := w.store.Create(id, log.Config{})
+		l, err := w.store.Create(id, w.config)
 		if errors.Is(err, log.ErrClosed) || err != nil && w.isOff() {
 			return
 		}
