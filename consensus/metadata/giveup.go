@@ -19,7 +19,9 @@ func NewGiveUpReplicas(brokerID int32, brokerEpoch int64, partitions []storage.P
 }
 
 // giveUpReplicas takes a broker out of the ISRs and ELRs of partitions, each on its own. It
-// is refused where nobody else is known to have what was acknowledged.
+// is refused where nobody else is known to have what was acknowledged. A broker in service
+// may have confirmed to the leader what it lacks now: under the next leader epoch that
+// counts for nothing (RULES 3.1), also where the leader is just about to let it in.
 func (m *Image) giveUpReplicas(c *pb.GiveUpReplicas) (any, *Error) {
 	if refused := m.checkBrokerEpoch(c.BrokerId, c.BrokerEpoch); refused != nil {
 		return nil, refused
@@ -40,16 +42,21 @@ func (m *Image) giveUpReplica(edit *catalogueEdit, broker int32, e *pb.GiveUpRep
 	switch {
 	case refused != nil:
 		return refused
-	case !p.Counts(broker):
+	case !slices.Contains(p.Replicas, broker):
+		return Errorf(InvalidRequest, "%s-%d: broker %d is none of the replicas %v", t.Name, p.Index, broker, p.Replicas)
+	case !p.Counts(broker) && !m.alive(broker):
 		return nil
-	case !guard.Check("metadata.given-up-elsewhere", p.heldBeside(broker)):
+	case p.Counts(broker) && !guard.Check("metadata.given-up-elsewhere", p.heldBeside(broker)):
 		return Errorf(EligibleLeadersNotAvailable, "%s-%d: nobody but broker %d is known to have what was acknowledged", t.Name, p.Index, broker)
 	}
 	p = edit.change(p)
 	p.ISR, p.ELR = without(p.ISR, broker), without(p.ELR, broker)
 	p.doubts = p.doubts.without([]int32{broker})
-	if p.Leader == broker || p.Leader == NoLeader && m.mayLead(t, p) != NoLeader {
+	switch {
+	case p.Leader == broker || p.Leader == NoLeader && m.mayLead(t, p) != NoLeader:
 		m.elect(t, p)
+	case p.Leader != NoLeader && !guard.Check("metadata.given-up-epoch", !m.alive(broker)):
+		p.LeaderEpoch++
 	}
 	p.PartitionEpoch++
 	return nil

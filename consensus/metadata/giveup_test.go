@@ -41,9 +41,6 @@ func TestWhoGaveUpAReplicaIsNotCountedUpon(t *testing.T) {
 	if p.Leader != 2 || !slices.Equal(p.ISR, []int32{2, 3}) || len(p.ELR) > 0 || p.LeaderEpoch != before.LeaderEpoch+1 || p.PartitionEpoch != before.PartitionEpoch+1 {
 		t.Errorf("the leader gave up: %+v", p)
 	}
-	if err := l.givesUp(1, epochs[1]); err != nil || l.partition().PartitionEpoch != p.PartitionEpoch {
-		t.Errorf("once more: %v, %+v", err, l.partition())
-	}
 	l.accepted(&pb.FenceBroker{BrokerId: 3, BrokerEpoch: epochs[3], Fenced: true}) // below the minimum: eligible
 	if p := l.partition(); !slices.Equal(p.ELR, []int32{3}) {
 		t.Fatalf("%+v", p)
@@ -53,6 +50,45 @@ func TestWhoGaveUpAReplicaIsNotCountedUpon(t *testing.T) {
 	}
 	if p := l.partition(); p.Leader != 2 || !slices.Equal(p.ISR, []int32{2}) || len(p.ELR) > 0 {
 		t.Errorf("who was eligible gave up: %+v", p)
+	}
+}
+
+// What a replica had confirmed before it was given up lets it in no more, not even by a
+// change that is on its way, and not where it was let in by none yet.
+func TestWhoGaveUpIsLetInByWhatItShowsAnew(t *testing.T) {
+	for _, counted := range []bool{true, false} {
+		l, epochs := threeInSync(t)
+		change := func(isr ...int32) error {
+			p := l.partition()
+			c := PartitionChange{Partition: storage.PartitionID{Topic: testID(7)}, LeaderEpoch: p.LeaderEpoch, PartitionEpoch: p.PartitionEpoch}
+			for _, id := range isr {
+				c.ISR = append(c.ISR, ReplicaEpoch{id, epochs[id]})
+			}
+			return l.apply(NewAlterPartitions(1, epochs[1], []PartitionChange{c})).(PartitionResults)[0]
+		}
+		if !counted {
+			if err := change(1, 2); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := l.partition()
+		if err := l.givesUp(3, epochs[3]); err != nil {
+			t.Fatal(err)
+		}
+		p := l.partition()
+		if p.Leader != 1 || p.LeaderEpoch != before.LeaderEpoch+1 || !slices.Equal(p.ISR, []int32{1, 2}) {
+			t.Errorf("%+v", p)
+		}
+		late := PartitionChange{Partition: storage.PartitionID{Topic: testID(7)}, LeaderEpoch: before.LeaderEpoch, PartitionEpoch: p.PartitionEpoch, ISR: []ReplicaEpoch{{1, epochs[1]}, {2, epochs[2]}, {3, epochs[3]}}}
+		if err := l.apply(NewAlterPartitions(1, epochs[1], []PartitionChange{late})).(PartitionResults)[0]; CodeOf(err) != FencedLeaderEpoch {
+			t.Errorf("under the epoch before: %v", err)
+		}
+	}
+	l, epochs := threeInSync(t)
+	l.accepted(&pb.FenceBroker{BrokerId: 3, BrokerEpoch: epochs[3], Fenced: true})
+	before := l.partition()
+	if err := l.givesUp(3, epochs[3]); err != nil || l.partition() != before {
+		t.Errorf("one that is not in service, and not counted upon: %v, %+v", err, l.partition())
 	}
 }
 

@@ -29,6 +29,7 @@ type healing struct {
 
 	mu     sync.Mutex // guards the rest
 	rotten map[storage.PartitionID]*rot
+	told   map[storage.PartitionID]error // the controller knows of, and why they begin anew
 	began  map[storage.PartitionID]error // why they began anew, of those not in sync yet
 	given  int64                         // how many were given up
 	healed int64                         // how many came in sync again
@@ -43,7 +44,7 @@ type rot struct {
 func newHealing() *healing {
 	return &healing{
 		met: make(chan storage.PartitionID, mostMet), anew: make(chan storage.PartitionID, mostMet),
-		rotten: map[storage.PartitionID]*rot{}, began: map[storage.PartitionID]error{},
+		rotten: map[storage.PartitionID]*rot{}, told: map[storage.PartitionID]error{}, began: map[storage.PartitionID]error{},
 	}
 }
 
@@ -64,17 +65,18 @@ func (b *Broker) unreadable(id storage.PartitionID, why error) {
 	}
 }
 
-// rotted says why a replica is to begin anew: its log is corrupt, or was found damaged; nil: it is not.
-func (h *healing) rotted(l *log.Log) error {
-	if err := l.Err(); err != nil && isLogDamage(err) {
-		return err
-	}
+// tell notes that a replica may begin anew, for the controller knows.
+func (h *healing) tell(id storage.PartitionID, why error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if met := h.rotten[l.ID()]; met != nil {
-		return met.why
-	}
-	return nil
+	h.told[id] = why
+}
+
+// mayBegin says why a replica is to begin anew; nil: it is not, or the controller does not know.
+func (h *healing) mayBegin(id storage.PartitionID) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.told[id]
 }
 
 // heal gives replicas up that were found damaged, until ctx ends. It blocks on the
@@ -90,30 +92,24 @@ func (b *Broker) heal(ctx context.Context) {
 	}
 }
 
-// healMet gives one replica up. What is led is served until another leads; what is
-// followed confirms nothing from here on.
+// healMet gives one replica up. What is led is served until another leads. That nobody
+// counts upon it now says nothing: its leader may be about to let it in.
 func (b *Broker) healMet(ctx context.Context, id storage.PartitionID) {
 	image := b.follower.image()
 	_, p := image.Partition(id)
-	l, there := b.store.Log(id)
-	if p == nil || !there || len(p.Replicas) == 1 || image.FeatureLevel() < metadata.ObjectTopicsFeatureLevel {
+	if p == nil || len(p.Replicas) == 1 || image.FeatureLevel() < metadata.ObjectTopicsFeatureLevel {
 		return
 	}
-	why := b.healing.rotted(l)
-	if p.Leader != b.opt.NodeID && p.Leader != metadata.NoLeader {
-		if err := b.store.Condemn(id, fmt.Sprint(why)); err != nil {
-			b.log.Warn("a damaged replica could not be refused; trying on", "partition", id, "error", err)
-			return
-		}
+	b.healing.mu.Lock()
+	why := b.healing.rotten[id].why
+	b.healing.mu.Unlock()
+	epoch := b.registration.epoch.Load()
+	if err := b.opt.Controller.GiveUpReplicas(ctx, b.opt.NodeID, epoch, []storage.PartitionID{id})[0]; err != nil {
+		b.notGivenUp(id, why, err)
+		return
 	}
-	if p.Counts(b.opt.NodeID) {
-		epoch := b.registration.epoch.Load()
-		if err := b.opt.Controller.GiveUpReplicas(ctx, b.opt.NodeID, epoch, []storage.PartitionID{id})[0]; err != nil {
-			b.notGivenUp(id, why, err)
-			return
-		}
-		b.gaveUp(id, why)
-	}
+	b.gaveUp(id, why)
+	b.healing.tell(id, why)
 	select {
 	case b.healing.anew <- id:
 	case <-ctx.Done():
@@ -150,8 +146,13 @@ func (b *Broker) giveUpLost(ctx context.Context, epoch int64) error {
 	}
 	var lost []storage.PartitionID
 	for _, id := range b.store.Corrupt() {
-		if _, p := image.Partition(id); p != nil && p.Counts(b.opt.NodeID) {
+		_, p := image.Partition(id)
+		switch l, _ := b.store.Log(id); {
+		case p == nil:
+		case p.Counts(b.opt.NodeID):
 			lost = append(lost, id)
+		default: // nobody has heard of this registration yet what it has
+			b.healing.tell(id, l.Err())
 		}
 	}
 	if len(lost) > 0 && image.FeatureLevel() >= metadata.ObjectTopicsFeatureLevel {
@@ -163,6 +164,7 @@ func (b *Broker) giveUpLost(ctx context.Context, epoch int64) error {
 		return fmt.Errorf("%d replicas cannot be read back whole, and the cluster is at feature level %d, which cannot be told so (%d can): put the file back as it was, or start this broker with an empty data directory: %w",
 			len(lost), image.FeatureLevel(), metadata.ObjectTopicsFeatureLevel, l.Err())
 	}
+	b.follower.again()
 	return b.store.SettleLosses()
 }
 
@@ -179,6 +181,7 @@ func (b *Broker) giveUp(ctx context.Context, epoch int64, lost []storage.Partiti
 			switch code := metadata.CodeOf(err); {
 			case err == nil:
 				b.gaveUp(lost[i], why)
+				b.healing.tell(lost[i], why)
 			case code == metadata.EligibleLeadersNotAvailable:
 				b.notGivenUp(lost[i], why, err)
 			case code == metadata.UnknownTopicOrPartition || code == metadata.UnknownTopicID: // deleted meanwhile
@@ -216,7 +219,7 @@ func (b *Broker) condemnLost(image *metadata.Image) bool {
 // beginAnew drops a damaged log that nobody counts upon, and makes an empty one, which its
 // leader fills. It returns the log to go on with, and whether that is another.
 func (b *Broker) beginAnew(l *log.Log, p *partition, is *metadata.Partition, c log.Config) (*log.Log, bool, error) {
-	why := b.healing.rotted(l)
+	why := b.healing.mayBegin(p.id())
 	if why == nil || is.Leader == metadata.NoLeader || !guard.Check("broker.heals-uncounted", !is.Counts(b.opt.NodeID)) {
 		return l, false, nil
 	}
@@ -231,6 +234,7 @@ func (b *Broker) beginAnew(l *log.Log, p *partition, is *metadata.Partition, c l
 	b.healing.mu.Lock()
 	defer b.healing.mu.Unlock()
 	delete(b.healing.rotten, p.id())
+	delete(b.healing.told, p.id())
 	b.healing.began[p.id()] = why
 	return anew, true, nil
 }

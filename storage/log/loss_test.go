@@ -10,6 +10,7 @@ import (
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/wal"
 )
 
 // historied is a store with some partitions, and what each holds.
@@ -227,5 +228,78 @@ func flipUsed(t *testing.T, rng *rand.Rand, fs *disk.Mem) string {
 		}
 		f.Close()
 		return fmt.Sprintf("%s, byte %d, bit %d", name, at, bit)
+	}
+}
+
+// A loss may have been anybody's, unless what is left of the frame names a topic; which of
+// its partitions, only a batch says whose own CRC is wrong.
+func TestLossIsAnyonesUnlessNamed(t *testing.T) {
+	rng := newRand(t)
+	mine, other := randomTopic(rng), randomTopic(rng)
+	topics := map[storage.TopicID]bool{mine: true, other: true}
+	b := values(t, "x")
+	batch.Stamp(b, 7, 1)
+	rotten := slices.Clone(b)
+	rotten[len(rotten)-1] ^= 1
+	bent := mine
+	bent[3] ^= 4
+	header := func(topic storage.TopicID, kind wal.Kind) *wal.Header {
+		return &wal.Header{Kind: kind, Partition: partition(topic, 1), Offset: 7}
+	}
+	for what, c := range map[string]struct {
+		loss                        wal.Loss
+		same, sibling, ofAnotherToo bool
+	}{
+		"nothing is left":              {wal.Loss{}, true, true, true},
+		"of a topic that is not known": {wal.Loss{Frame: header(randomTopic(rng), wal.KindData), Payload: rotten}, true, true, true},
+		"its batch is damaged":         {wal.Loss{Frame: header(mine, wal.KindData), Payload: rotten}, true, false, false},
+		"its batch is whole":           {wal.Loss{Frame: header(mine, wal.KindData), Payload: b}, true, true, false},
+		"a bit of its topic is wrong":  {wal.Loss{Frame: header(bent, wal.KindData), Payload: b}, true, true, false},
+		"it is a state":                {wal.Loss{Frame: header(mine, wal.KindState), Payload: rotten}, true, true, false},
+	} {
+		l := lossOf(c.loss)
+		l.name(topics)
+		if l.mayBeOf(partition(mine, 1)) != c.same || l.mayBeOf(partition(mine, 0)) != c.sibling || l.mayBeOf(partition(other, 1)) != c.ofAnotherToo {
+			t.Errorf("%s: of the partition %v, of its sibling %v, of another topic's %v", what, l.mayBeOf(partition(mine, 1)), l.mayBeOf(partition(mine, 0)), l.mayBeOf(partition(other, 1)))
+		}
+	}
+}
+
+// What is appended behind a loss proves that nothing was lost before it only where it goes
+// on from there, under the same epoch, and where the state that is left knows what is not here.
+func TestLossIsProvedAwayByWhatFollows(t *testing.T) {
+	id := partition(topicA, 0)
+	data := func(rec *recovery, at storage.Offset, epoch storage.Epoch) {
+		b := values(t, "x")
+		batch.Stamp(b, at, epoch)
+		rec.replay(wal.Header{Kind: wal.KindData, Partition: id, Epoch: epoch, Offset: at}, wal.Ref{}, b)
+	}
+	for what, c := range map[string]struct {
+		behind  func(rec *recovery)
+		refused bool
+	}{
+		"nothing":                  {func(*recovery) {}, true},
+		"it goes on":               {func(rec *recovery) { data(rec, 1, 1) }, false},
+		"it goes on elsewhere":     {func(rec *recovery) { data(rec, 2, 1); data(rec, 3, 1) }, true},
+		"it goes on under another": {func(rec *recovery) { data(rec, 1, 2) }, true},
+		"it was dropped": {func(rec *recovery) {
+			rec.replay(wal.Header{Kind: wal.KindDrop, Partition: id}, wal.Ref{}, nil)
+			data(rec, 0, 1)
+		}, false},
+		"its state knows too little": {func(rec *recovery) {
+			data(rec, 1, 1)
+			rec.replay(wal.Header{Kind: wal.KindTrim, Partition: id, Offset: 1}, wal.Ref{}, nil)
+		}, true},
+	} {
+		rec := newRecovery()
+		s := state{}
+		rec.replay(wal.Header{Kind: wal.KindState, Partition: id}, wal.Ref{}, s.encode(maxStatePart)[0])
+		data(rec, 0, 1)
+		rec.lose(wal.Loss{Why: &wal.CorruptionError{}})
+		c.behind(rec)
+		rec.suspect()
+		if r := rec.partitions[id]; (r.damage != nil) != c.refused {
+			t.Errorf("%s: %v", what, r.damage)
+		}
 	}
 }
