@@ -3,7 +3,10 @@ package roles_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"rustmq.dev/rustmq/roles"
@@ -67,6 +71,70 @@ func (c *processes) has(topic string, partitions int32, want map[int32]int, from
 	}
 }
 
+// transacted commits a transaction with a record in each partition.
+func (c *processes) transacted(topic string, partitions int32, by int) {
+	c.Helper()
+	ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
+	defer cancel()
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.host(by)+":9092"), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionalID("rehearsal"))
+	must(c.T, err)
+	defer client.Close()
+	must(c.T, client.BeginTransaction())
+	for p := range partitions {
+		must(c.T, client.ProduceSync(ctx, &kgo.Record{Topic: topic, Partition: p, Value: []byte("committed")}).FirstErr())
+	}
+	must(c.T, client.EndTransaction(ctx, kgo.TryCommit))
+}
+
+// hasTransactions reads what is committed until it has so many records of each partition.
+func (c *processes) hasTransactions(topic string, partitions, want, from int) {
+	c.Helper()
+	ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
+	defer cancel()
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.host(from)+":9092"), kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	must(c.T, err)
+	defer client.Close()
+	for got := 0; got < partitions*want; {
+		fetches := client.PollFetches(ctx)
+		if err := fetches.Err0(); err != nil {
+			c.Fatalf("consume %s: %v; %d records of %d are there", topic, err, got, partitions*want)
+		}
+		got += fetches.NumRecords()
+	}
+}
+
+// commits has a group commit an offset of each partition.
+func (c *processes) commits(group, topic string, partitions int32, offset int64, by int) {
+	c.Helper()
+	ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
+	defer cancel()
+	client, err := kadm.NewOptClient(kgo.SeedBrokers(c.host(by) + ":9092"))
+	must(c.T, err)
+	defer client.Close()
+	offsets := kadm.Offsets{}
+	for p := range partitions {
+		offsets.Add(kadm.Offset{Topic: topic, Partition: p, At: offset, LeaderEpoch: -1})
+	}
+	must(c.T, client.CommitAllOffsets(ctx, group, offsets))
+}
+
+// committed is what a group has committed of each partition.
+func (c *processes) committed(group, topic string, partitions int32, from int) (at []int64) {
+	c.Helper()
+	ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
+	defer cancel()
+	client, err := kadm.NewOptClient(kgo.SeedBrokers(c.host(from) + ":9092"))
+	must(c.T, err)
+	defer client.Close()
+	offsets, err := client.FetchOffsets(ctx, group)
+	must(c.T, err)
+	for p := range partitions {
+		o, _ := offsets.Lookup(topic, p)
+		at = append(at, o.At)
+	}
+	return at
+}
+
 // recover runs `rustmq admin cluster recover` and returns what it says.
 func (c *processes) recover(args ...string) (r roles.Recovered) {
 	c.Helper()
@@ -108,14 +176,20 @@ func (c *processes) lose(id int, dirs ...string) {
 
 // TestControllersLostWALsSurvive (RULES 7): three nodes are killed, and the metadata logs of
 // all are gone. What was acked is there after the recovery, on the disks alone or in the
-// bucket. Then everything but the bucket is gone: what was uploaded is there, exactly, and
-// the list says where it ends.
+// bucket, what a group committed too, and transactions go on. Then everything but the bucket
+// is gone: what was uploaded is there, exactly, and the list says where it ends.
 func TestControllersLostWALsSurvive(t *testing.T) {
 	c := newProcesses(t, 3)
 	const partitions, count = 3, 200
 	c.admin(1, "topics", "create", "t", "--partitions", fmt.Sprint(partitions))
 	c.inBucket("t", partitions)
 	c.acked("t", partitions, 0, count, 1)
+	c.admin(1, "topics", "create", "x", "--partitions", "2")
+	c.transacted("x", 2, 1)
+	c.commits("g", "t", partitions, count, 2)
+	for topic, partitions := range map[string]int{"x": 2, "__transaction_state": 50, "__consumer_offsets": 50} {
+		c.inBucket(topic, partitions)
+	}
 	for id := 1; id <= 3; id++ {
 		c.end(id, syscall.SIGKILL)
 	}
@@ -135,16 +209,31 @@ func TestControllersLostWALsSurvive(t *testing.T) {
 		}
 	}
 	for id := 1; id <= 3; id++ {
-		c.start(id)
+		c.start(id, "--set", "wal.upload_interval=500ms")
 	}
 	for id := 1; id <= 3; id++ {
 		c.await(id)
 	}
 	c.has("t", partitions, map[int32]int{0: count, 1: count, 2: count}, 2)
+	if is := c.committed("g", "t", partitions, 3); !slices.Equal(is, []int64{count, count, count}) {
+		t.Errorf("the group has committed %v, want %d each", is, count)
+	}
 	c.admin(1, "controllers", "add", "2")
 	c.acked("t", partitions, count, 1, 3)
+	c.transacted("x", 2, 3)
+	c.hasTransactions("x", 2, 2, 1)
+	eventually(t, "the bucket has what was acked and committed", func() bool {
+		behind := 0
+		for _, p := range c.recover("--dry-run").Partitions {
+			if p.Topic == "t" && p.End <= count || p.Topic == "x" && p.End < 4 {
+				behind++
+			}
+		}
+		return behind == 0
+	})
+	c.commits("g", "t", partitions, count+1, 3)
 
-	// Everything is uploaded, and then only the bucket is left.
+	// Then only the bucket is left.
 	for id := 1; id <= 3; id++ {
 		c.end(id, syscall.SIGTERM)
 	}
@@ -159,10 +248,16 @@ func TestControllersLostWALsSurvive(t *testing.T) {
 		}
 		if p.Topic == "t" {
 			want[p.Partition] = int(p.End)
+			if p.End != count+1 {
+				t.Errorf("%+v, and the bucket had up to %d", p, count+1)
+			}
 		}
 	}
-	if left.Incarnation != 2 || len(want) != partitions {
+	if left.Incarnation != 2 || len(want) != partitions || left.UnknownTorn != "" || left.UnknownEnds != "" {
 		t.Fatalf("%+v", left)
+	}
+	if len(left.Beyond)+len(left.Torn) > 0 {
+		t.Errorf("beyond are %+v, torn are %+v, and the bucket has all", left.Beyond, left.Torn)
 	}
 	for id := 1; id <= 3; id++ {
 		c.start(id)
@@ -171,7 +266,7 @@ func TestControllersLostWALsSurvive(t *testing.T) {
 		c.await(id)
 	}
 	c.has("t", partitions, want, 3)
-	t.Logf("of %d records of each partition the bucket had %v", count+1, want)
+	c.hasTransactions("x", 2, 2, 1)
 }
 
 // TestLostLogJoinsAsAnother (RULES 4.1): a controller that has lost raft/ and not wal/ is no
@@ -223,6 +318,18 @@ func TestLostLogJoinsAsAnother(t *testing.T) {
 	c.has("t", partitions, map[int32]int{0: count, 1: count, 2: count}, 3)
 }
 
+// eventually waits until it is so.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(time.Minute); !is(); <-ticker.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within a minute: %s", what)
+		}
+	}
+}
+
 // TestRecoverSaysWhatIsWrong: before it has changed anything.
 func TestRecoverSaysWhatIsWrong(t *testing.T) {
 	dir := t.TempDir()
@@ -263,6 +370,28 @@ func TestRecoverSaysWhatIsWrong(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(dir, "meta.json")); !os.IsNotExist(err) {
 				t.Errorf("%v: %s is left: %v", args, dir, err)
 			}
+		}
+	}
+	// One that is shut out says so, and takes no change any more.
+	if code, _, stderr := rustmq(t, "", "admin", "cluster", "recover", "--from", bucket, "--node-id", "1", "--data-dir", t.TempDir(), "--force"); code != 0 {
+		t.Fatal(stderr)
+	}
+	eventually(t, "the old life knows that it is over", func() bool {
+		resp, err := http.Get("http://" + p.says.HTTP + "/readyz")
+		if err != nil {
+			return false
+		}
+		says, err := io.ReadAll(resp.Body)
+		return errors.Join(err, resp.Body.Close()) == nil && resp.StatusCode == http.StatusServiceUnavailable && strings.Contains(string(says), "brought back from its bucket, as incarnation 2")
+	})
+	http.DefaultClient.CloseIdleConnections()
+	for want, args := range map[string][]string{
+		"as incarnation 2": {"topics", "create", "another"},
+		"Stop it":          {"cluster", "health"},
+	} {
+		code, stdout, stderr := rustmq(t, "", append([]string{"admin", "--url", "http://" + p.says.HTTP}, args...)...)
+		if code != 1 || !strings.Contains(stdout+stderr, want) {
+			t.Errorf("%v: exit %d, %s%s, without %q", args, code, stdout, stderr, want)
 		}
 	}
 	p.signal(t, syscall.SIGTERM)

@@ -45,7 +45,8 @@
 //
 // A cluster that is brought back from its bucket (feature level 10, [Recover]) is another
 // life of it: whatever the lost log may have given out is leapt over, and who leads a
-// partition follows from what its replicas say that they have ([Recovery]).
+// partition follows from what its replicas say that they have ([Recovery]). The life
+// before ends with EndLife (feature level 11): from then on Apply refuses everything.
 //
 // An entry of the metadata log in the bucket is announced before it is put (feature level
 // 8, [Image.Announced], docs/design/0007-lineage.md), and has nothing that comes after:

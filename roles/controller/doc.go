@@ -27,6 +27,10 @@
 // their sessions when it begins to lead; a heartbeat is answered once a majority has
 // confirmed that its leader leads (docs/design/0015).
 //
+// A controller whose cluster was brought back from its bucket as another life refuses
+// everything with PolicyViolation, see Ended; one that leads looks for that, and answers who
+// asks whether the cluster lives (life.go).
+//
 // Errors that concern the caller are [*metadata.Error]; their codes are Kafka's.
 // All methods may be called from any goroutine. One goroutine delivers images, one
 // follows who leads, one keeps sessions, one asks whether this one leads, one waits until

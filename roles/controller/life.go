@@ -27,11 +27,12 @@ const (
 	questionName = "recover"
 	answerName   = "lives"
 
-	// lifeLook is between two looks for a question: a request each, 17,280 a day, of the
-	// kind that costs 0.7 cents then.
-	lifeLook = 5 * time.Second
-	// LifePatience is for how long an answer is waited for: as long as three looks take.
-	LifePatience = 3 * lifeLook
+	// lifeLook is between two looks for a question: a request each, 21,600 a day, of the
+	// kind that costs 0.9 cents then.
+	lifeLook = 4 * time.Second
+	// LifePatience is for how long an answer is waited for: as long as two looks take, and
+	// half of another.
+	LifePatience = 5 * lifeLook / 2
 	// lookPatience bounds what is asked of the bucket in one look.
 	lookPatience = lifeLook
 
