@@ -168,6 +168,10 @@ func (c *Controller) DeleteTopics(ctx context.Context, topics []TopicRef) []Topi
 		if pending != nil {
 			_, results[i].Err = c.finish(ctx, pending)
 		}
+		if topics[i].ID.IsZero() && metadata.CodeOf(results[i].Err) == metadata.UnknownTopicID {
+			// It went between its name was looked up and now; the client knows no id.
+			results[i].Err = metadata.Errorf(metadata.UnknownTopicOrPartition, "topic %q was deleted meanwhile", topics[i].Name)
+		}
 	}
 	return results
 }
