@@ -197,9 +197,10 @@ func TestDeleteTopics(t *testing.T) {
 func TestOneOfManyDeletesATopic(t *testing.T) {
 	c := open(t, Options{})
 	register(t, c, 1, 1)
-	for range 20 {
+	for n := range 20 {
 		create(t, c, defaults("a"))
-		answers := make(chan error, 4)
+		answers, grown := make(chan error, 4), make(chan error, 1)
+		go func() { grown <- c.CreatePartitions(t.Context(), "a", int32(n)+2, nil, false) }()
 		for range cap(answers) {
 			go func() { answers <- c.DeleteTopics(t.Context(), []TopicRef{{Name: "a"}})[0].Err }()
 		}
@@ -213,6 +214,9 @@ func TestOneOfManyDeletesATopic(t *testing.T) {
 		}
 		if deleted != 1 {
 			t.Fatalf("%d have deleted it", deleted)
+		}
+		if err := <-grown; err != nil {
+			wantCode(t, "grow", err, metadata.UnknownTopicOrPartition)
 		}
 	}
 }
