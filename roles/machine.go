@@ -61,5 +61,14 @@ func (m *Machine) open(dir string, o disk.OSOptions) (fs disk.FS, root string, e
 	return home, home.Root(), nil
 }
 
-// Image is the metadata as this node knows it.
+// Applied is what this node's own controller has made of the metadata log; nil: it has none.
+func (n *Node) Applied() *metadata.Image {
+	if n.controller == nil {
+		return nil
+	}
+	return n.controller.Image()
+}
+
+// Image is the metadata as this node knows it, which may be what another has shown it: then
+// it lacks what no broker of this node needs.
 func (n *Node) Image() *metadata.Image { return n.door.Image() }

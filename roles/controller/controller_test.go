@@ -193,6 +193,34 @@ func TestDeleteTopics(t *testing.T) {
 	}
 }
 
+// Who comes second with a name is told what it asked for: that there is no such topic.
+func TestOneOfManyDeletesATopic(t *testing.T) {
+	c := open(t, Options{})
+	register(t, c, 1, 1)
+	for n := range 20 {
+		create(t, c, defaults("a"))
+		answers, grown := make(chan error, 4), make(chan error, 1)
+		go func() { grown <- c.CreatePartitions(t.Context(), "a", int32(n)+2, nil, false) }()
+		for range cap(answers) {
+			go func() { answers <- c.DeleteTopics(t.Context(), []TopicRef{{Name: "a"}})[0].Err }()
+		}
+		deleted := 0
+		for range cap(answers) {
+			if err := <-answers; err == nil {
+				deleted++
+			} else {
+				wantCode(t, "second", err, metadata.UnknownTopicOrPartition)
+			}
+		}
+		if deleted != 1 {
+			t.Fatalf("%d have deleted it", deleted)
+		}
+		if err := <-grown; err != nil {
+			wantCode(t, "grow", err, metadata.UnknownTopicOrPartition)
+		}
+	}
+}
+
 // With the brokers' own topics would go what is acknowledged: offsets, and the outcome of
 // transactions that are not ended everywhere.
 func TestInternalTopicsAreNotDeleted(t *testing.T) {

@@ -168,6 +168,9 @@ func (c *Controller) DeleteTopics(ctx context.Context, topics []TopicRef) []Topi
 		if pending != nil {
 			_, results[i].Err = c.finish(ctx, pending)
 		}
+		if topics[i].ID.IsZero() {
+			results[i].Err = asNamed(topics[i].Name, results[i].Err)
+		}
 	}
 	return results
 }
@@ -207,6 +210,15 @@ func (c *Controller) CreatePartitions(ctx context.Context, name string, total in
 	}, validateOnly)
 	if err == nil && !validateOnly {
 		asked.made = asked.taken
+	}
+	return asNamed(name, err)
+}
+
+// asNamed has an error of a topic that went between its name was looked up and now say what
+// was asked for: the client knows no id.
+func asNamed(name string, err error) error {
+	if metadata.CodeOf(err) == metadata.UnknownTopicID {
+		return metadata.Errorf(metadata.UnknownTopicOrPartition, "topic %q was deleted meanwhile", name)
 	}
 	return err
 }

@@ -47,30 +47,36 @@ func (w *world) newClient(opts ...kgo.Opt) *kgo.Client {
 	return c
 }
 
-// writer writes records to a topic, idempotent, acks=all.
+// writer writes records to a topic; idempotent, acks=all, unless more is said.
 type writer struct {
 	client  *kgo.Client
 	number  uint32
 	history *history
+	record  *record // nil: nobody asks for the order
+	weak    bool    // what is acked may be lost
 	sent    atomic.Int64
+	acked   atomic.Int64
 	stop    context.CancelFunc
 	wg      sync.WaitGroup
 }
 
-func (w *world) write(h *history, number uint32, pause time.Duration) *writer {
+func (w *world) write(p *writer, pause time.Duration, opts ...kgo.Opt) *writer {
 	ctx, stop := context.WithCancel(context.Background())
-	p := &writer{number: number, history: h, stop: stop, client: w.newClient(
-		kgo.DefaultProduceTopic(h.topic),
+	p.stop, p.client = stop, w.newClient(append([]kgo.Opt{
+		kgo.DefaultProduceTopic(p.history.topic),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.StopProducerOnDataLossDetected(),
 		kgo.UnknownTopicRetries(-1),
 		kgo.MaxBufferedRecords(200),
-		kgo.ProducerBatchMaxBytes(8<<10),
-	)}
+		kgo.ProducerBatchMaxBytes(8 << 10),
+	}, opts...)...)
+	number, h := p.number, p.history
 	rng := w.dice()
 	p.wg.Go(func() {
-		w.becomeKnown(ctx, p.client)
+		if !h.twice {
+			w.becomeKnown(ctx, p.client)
+		}
 		for seq := uint32(1); ctx.Err() == nil; seq++ {
 			for range rng.IntN(5) { // a burst
 				p.send(ctx, newID(number, seq), rng.Int32N(partitions))
@@ -101,6 +107,7 @@ func (p *writer) send(ctx context.Context, i id, partition int32) {
 		return
 	}
 	p.sent.Add(1)
+	called := time.Now()
 	p.client.Produce(context.Background(), &kgo.Record{Partition: partition, Value: i.value()}, func(r *kgo.Record, err error) {
 		switch {
 		case errors.Is(err, kgo.ErrClientClosed): // finish has said so
@@ -109,7 +116,13 @@ func (p *writer) send(ctx context.Context, i id, partition int32) {
 			p.history.problem("%v was refused: %v", i, err)
 			return
 		}
+		if p.acked.Add(1); p.weak {
+			return
+		}
 		p.history.ack(i, r.Partition, r.Offset)
+		if p.record != nil {
+			p.record.note(r.Partition, called, logCall{"append", r.Offset})
+		}
 	})
 }
 

@@ -8,64 +8,22 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"sort"
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/object"
 	"rustmq.dev/rustmq/storage/wal"
 )
-
-// crowd is who uses the cluster.
-type crowd struct {
-	w       *world
-	source  *history
-	writers []*writer
-	reader  *reader
-}
-
-func (w *world) populate() *crowd {
-	c := &crowd{w: w, source: newHistory("source", w.problem)}
-	for i := range uint32(2) {
-		c.writers = append(c.writers, w.write(c.source, i+1, 200*time.Millisecond))
-	}
-	c.reader = w.read(c.source)
-	return c
-}
-
-// finish has everybody come to an end, and judges what they have seen.
-func (c *crowd) finish() {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	sent := int64(0)
-	for _, p := range c.writers {
-		if err := p.finish(ctx); err != nil {
-			c.w.problem("%v", err)
-		}
-		sent += p.sent.Load()
-	}
-	if !c.w.ill() {
-		if err := c.w.readAll(ctx, c.source); err != nil {
-			c.w.problem("%v", err)
-		}
-	}
-	acked, held := c.source.counts()
-	if err := c.reader.finish(ctx, c.w, held); err != nil {
-		c.w.problem("%v", err)
-	}
-	if !c.w.ill() && (int64(acked) != sent || held != acked) {
-		c.w.problem("%d records were sent, %d acked, and %d are there", sent, acked, held)
-	}
-}
-
-func (c *crowd) tell() string {
-	acked, held := c.source.counts()
-	return fmt.Sprintf("%d records acked, %d there", acked, held)
-}
 
 // watch looks at the metadata of all nodes: what one has at an offset the others have too
 // (promise 10), and an epoch of a partition has one leader (promise 3).
@@ -77,7 +35,8 @@ type watch struct {
 	images  map[uint64][sha256.Size]byte // by offset
 	first   map[uint64]int               // whose it was
 	leaders map[reign]int32
-	shared  int // images that were compared
+	shared  int          // images that were compared
+	seen    [size]uint64 // the offset that was looked at last, of each node
 }
 
 // reign is an epoch of a partition.
@@ -91,9 +50,12 @@ func (w *world) watch() *watch {
 	v := &watch{w: w, stop: stop, images: map[uint64][sha256.Size]byte{}, first: map[uint64]int{}, leaders: map[reign]int32{}}
 	v.wg.Go(func() {
 		for w.sleep(ctx, 500*time.Millisecond) {
-			for _, n := range w.nodes {
+			for i, n := range w.nodes {
 				if l := n.now(); l != nil {
-					v.look(n.id, l.node.Image())
+					if image := l.node.Applied(); image.Offset() != v.seen[i] && image.ClusterID() != "" {
+						v.seen[i] = image.Offset()
+						v.look(n.id, image)
+					}
 				}
 			}
 		}
@@ -137,19 +99,37 @@ func (v *watch) finish() {
 func (w *world) judge(c *crowd) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	topic := w.inSync(ctx, c.source.topic)
-	if topic == nil {
-		w.problem("not all replicas of %s are in sync, with all well for %v", c.source.topic, patience)
-		return
+	topics := c.replicated()
+	ends := map[string]kadm.ListedOffsets{}
+	for i, name := range topics {
+		topic := w.inSync(ctx, name)
+		if topic == nil {
+			w.problem("not all replicas of %s are in sync, with all well for %v", name, patience)
+			return
+		}
+		var err error
+		if ends[name], err = w.ends(ctx, name); err != nil {
+			w.problem("ask for the ends of %s: %v", name, err)
+			return
+		}
+		if i == 0 {
+			w.objects(ctx)
+		}
 	}
-	ends, err := w.ends(ctx, topic.Name)
-	if err != nil {
-		w.problem("ask for the ends of %s: %v", topic.Name, err)
-		return
-	}
+	image := w.nodes[0].now().node.Image()
 	for _, n := range w.nodes {
 		w.finish(n, killed)
 	}
+	for _, name := range topics {
+		topic, _ := image.Topic(name)
+		w.compare(topic, ends[name], name == topics[0])
+	}
+}
+
+// compare compares the replicas of a topic. Some of them have to have something in common,
+// if so much is written.
+func (w *world) compare(topic *metadata.Topic, ends kadm.ListedOffsets, much bool) {
+	var err error
 	compared := 0
 	var logs [size]map[int32]replica
 	for i, n := range w.nodes {
@@ -169,8 +149,49 @@ func (w *world) judge(c *crowd) {
 			}
 		}
 	}
-	if compared == 0 {
+	if compared == 0 && much {
 		w.problem("no batch of %s is in two logs: this seed shows less than it should", topic.Name)
+	}
+}
+
+// objects holds the catalogue against the bucket: what a range names is there (promise 4).
+func (w *world) objects(ctx context.Context) {
+	if err := w.level(ctx); err != nil {
+		w.problem("%v", err)
+		return
+	}
+	image := w.nodes[0].now().node.Image()
+	for o := range image.ObjectsIn(metadata.Committed) {
+		key := object.Key("", image.ClusterID(), controller.FirstIncarnation, o.ID)
+		if _, err := w.sky.memory.Stat(ctx, key); err != nil {
+			w.problem("object %s is in the catalogue: %v", o.ID, err)
+		}
+		w.named++
+	}
+}
+
+// level waits until all nodes know the same of the metadata, which is at least what one of
+// them knows now.
+func (w *world) level(ctx context.Context) error {
+	most := uint64(0)
+	for {
+		least := uint64(math.MaxUint64)
+		for _, n := range w.nodes {
+			if l := n.now(); l != nil {
+				least = min(least, l.node.Image().Offset())
+				if most == 0 {
+					most = max(most, l.node.Image().Offset())
+				}
+			} else {
+				least = 0
+			}
+		}
+		if least >= most && most > 0 {
+			return nil
+		}
+		if !w.sleep(ctx, 100*time.Millisecond) {
+			return fmt.Errorf("a node knows the metadata up to %d, another up to %d, with all well", least, most)
+		}
 	}
 }
 

@@ -5,6 +5,8 @@ package seeds
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"sync"
 	"time"
 )
 
@@ -15,12 +17,46 @@ func (w *world) between(low, high time.Duration) time.Duration {
 
 func pass(d time.Duration) { <-time.After(d) }
 
-// suffer has things happen, one after the other.
+// suffer has things happen, one after the other, while the weather and the disks change
+// as they like.
 func (w *world) suffer() {
+	stop := w.climates()
+	defer stop()
 	pass(w.between(time.Second, 5*time.Second))
-	for until := time.Now().Add(lasts); time.Now().Before(until) && !w.ill(); {
+	for until := time.Now().Add(w.between(lasts/2, lasts)); time.Now().Before(until) && !w.ill(); {
 		w.happened("%s", w.disturb())
-		pass(w.between(0, 8*time.Second))
+		pass(w.between(0, 5*time.Second))
+	}
+}
+
+// climates has the bucket fail, and disks be slow, beside what else happens.
+func (w *world) climates() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	rng := rand.New(rand.NewPCG(w.seed, 5))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for w.sleep(ctx, time.Duration(rng.Int64N(int64(30*time.Second)))) {
+			d := time.Duration(rng.Int64N(int64(15 * time.Second)))
+			switch weather := climate[rng.IntN(len(climate))]; rng.IntN(3) {
+			case 0:
+				n := w.nodes[rng.IntN(size)]
+				if l := n.now(); l != nil {
+					w.happened("the disk of node %d is slow for %v", n.id, d)
+					l.slow.Store(int64(500 * time.Millisecond))
+					w.sleep(ctx, d)
+					l.slow.Store(int64(briskSync))
+				}
+			default:
+				w.happened("the bucket is %+v for %v", weather, d)
+				w.sky.turn(weather)
+				w.sleep(ctx, d)
+				w.sky.turn(fair)
+			}
+		}
+	})
+	return func() {
+		cancel()
+		wg.Wait()
 	}
 }
 
@@ -28,61 +64,147 @@ func (w *world) suffer() {
 func (w *world) disturb() string {
 	n := w.nodes[w.rng.IntN(size)]
 	d := w.between(0, 6*time.Second)
-	switch w.rng.IntN(8) {
+	switch w.rng.IntN(15) {
 	case 0, 1:
 		how := ending(w.rng.IntN(3))
+		if w.rng.IntN(2) == 0 {
+			d = 0 // it is back before anybody has missed it
+		}
 		w.finish(n, how)
 		pass(d)
 		n.start()
 		return fmt.Sprintf("node %d %v for %v", n.id, how, d)
-	case 2:
+	case 2, 3:
 		how := []ending{killed, cut}[w.rng.IntN(2)]
 		for _, n := range w.nodes {
 			w.finish(n, how)
 		}
-		pass(d / 2)
-		for _, n := range w.nodes {
-			n.start()
+		for _, at := range w.rng.Perm(size) {
+			pass(w.between(0, d/2+time.Nanosecond))
+			w.nodes[at].start()
 		}
-		return fmt.Sprintf("all %v for %v", how, d/2)
-	case 3:
-		leader := w.controller()
-		w.finish(leader, killed)
-		pass(d)
-		leader.start()
-		return fmt.Sprintf("node %d, which leads the controllers, killed for %v", leader.id, d)
+		return fmt.Sprintf("all %v for %v at most", how, 3*d/2)
 	case 4:
-		weather := climate[w.rng.IntN(len(climate))]
-		w.sky.turn(weather)
-		pass(3 * d)
-		w.sky.turn(fair)
-		return fmt.Sprintf("the bucket is %+v for %v", weather, 3*d)
-	case 5:
-		if l := n.now(); l != nil {
-			l.slow.Store(int64(500 * time.Millisecond))
-			pass(2 * d)
-			l.slow.Store(int64(briskSync))
-		}
-		return fmt.Sprintf("the disk of node %d is slow for %v", n.id, 2*d)
+		one, other := w.controller(), w.leader(w.rng.Int32N(partitions))
+		how := []ending{killed, cut}[w.rng.IntN(2)]
+		w.finish(one, how)
+		w.finish(other, how)
+		pass(d)
+		one.start()
+		other.start()
+		return fmt.Sprintf("nodes %d, which leads the controllers, and %d, which leads a partition, %v for %v", one.id, other.id, how, d)
+	case 5, 6:
+		return w.squeeze(w.rng.Int32N(partitions))
+	case 7:
+		return w.pause(n, w.between(500*time.Millisecond, 8*time.Second))
+	case 8:
+		return w.wipe(n)
+	case 9:
+		return w.drain(n, d)
+	case 10:
+		return w.roll()
+	case 11:
+		return w.move()
+	case 12:
+		return w.lag(n, 2*d)
 	}
-	return w.part(n, w.rng.IntN(3), d)
+	return w.part(n, w.rng.IntN(4), d)
 }
 
-// part cuts a node off from the others: what it says (0), what it is told (1), or both.
+// part cuts a node off from the others: what it says (0), what it is told (1), both, or
+// from one of them alone (3).
 func (w *world) part(n *node, how int, d time.Duration) string {
-	set := func(cut bool) {
+	but := w.nodes[n.id%size]
+	w.cut(n, how, but, true)
+	pass(d)
+	w.cut(n, how, but, false)
+	return fmt.Sprintf("node %d %s for %v", n.id, []string{"not heard", "told nothing", "cut off", fmt.Sprintf("and node %d apart", but.id)}[how], d)
+}
+
+func (w *world) cut(n *node, how int, but *node, is bool) {
+	for _, o := range w.nodes {
+		if o == n || how == 3 && o != but {
+			continue
+		}
+		w.net.link(n.name(), o.name()).set(is && how != 1, 0)
+		w.net.link(o.name(), n.name()).set(is && how != 0, 0)
+	}
+}
+
+// squeeze has one follower of a partition fall out of sync, then the other, and then its
+// leader end: who was in sync last has all that was acked, and the others may not lead
+// without it, or without what they have.
+func (w *world) squeeze(partition int32) string {
+	leader := w.leader(partition)
+	others := []*node{w.nodes[leader.id%size], w.nodes[(leader.id+1)%size]}
+	if w.rng.IntN(2) == 0 {
+		others[0], others[1] = others[1], others[0]
+	}
+	apart := w.between(500*time.Millisecond, 4*time.Second)
+	w.cut(others[0], 2, nil, true)
+	pass(apart)
+	last := w.rng.IntN(3)
+	how := []ending{killed, cut}[w.rng.IntN(2)]
+	switch last {
+	case 0: // the other is cut off too, and the leader is alone
+		w.cut(others[1], 2, nil, true)
+		pass(w.between(0, 3*time.Second))
+	case 1: // the other ends, and comes back when the leader is gone
+		w.finish(others[1], how)
+		pass(w.between(0, 2*time.Second))
+	}
+	w.finish(leader, how)
+	w.cut(others[0], 2, nil, false)
+	w.cut(others[1], 2, nil, false)
+	others[1].start()
+	away := w.between(0, 5*time.Second)
+	pass(away)
+	leader.start()
+	return fmt.Sprintf("node %d cut off for %v, then node %d %s, and node %d, which leads, %v for %v", others[0].id, apart, others[1].id,
+		[]string{"too", "ended", "stayed"}[last], leader.id, how, away)
+}
+
+// pause has a node say, hear and write nothing, as one that is stopped in its tracks.
+func (w *world) pause(n *node, d time.Duration) string {
+	l := n.now()
+	w.net.pause(n.name(), true)
+	if l != nil {
+		l.gate.set(true)
+	}
+	pass(d)
+	if l != nil {
+		l.gate.set(false)
+	}
+	w.net.pause(n.name(), false)
+	return fmt.Sprintf("node %d paused for %v", n.id, d)
+}
+
+// roll stops one node after the other.
+func (w *world) roll() string {
+	for _, at := range w.rng.Perm(size) {
+		w.finish(w.nodes[at], stopped)
+		pass(w.between(0, time.Second))
+		w.nodes[at].start()
+		pass(w.between(0, 4*time.Second))
+	}
+	return "all stopped, one after the other"
+}
+
+// lag has what a node says and is told take its time.
+func (w *world) lag(n *node, d time.Duration) string {
+	late := w.between(0, 400*time.Millisecond)
+	set := func(slow time.Duration) {
 		for _, o := range w.nodes {
-			if o == n {
-				continue
+			if o != n {
+				w.net.link(n.name(), o.name()).set(false, slow)
+				w.net.link(o.name(), n.name()).set(false, slow)
 			}
-			w.net.link(n.name(), o.name()).set(cut && how != 1, 0)
-			w.net.link(o.name(), n.name()).set(cut && how != 0, 0)
 		}
 	}
-	set(true)
+	set(late)
 	pass(d)
-	set(false)
-	return fmt.Sprintf("node %d %s for %v", n.id, []string{"not heard", "told nothing", "cut off"}[how], d)
+	set(0)
+	return fmt.Sprintf("node %d lags by %v for %v", n.id, late, d)
 }
 
 // controller is the node that leads the controllers, as far as one can tell.
@@ -95,6 +217,23 @@ func (w *world) controller() *node {
 		}
 	}
 	return w.nodes[0]
+}
+
+// leader is the node that leads a partition of the source, as far as one can tell.
+func (w *world) leader(partition int32) *node {
+	most, leads := uint64(0), w.nodes[0]
+	for _, n := range w.nodes {
+		l := n.now()
+		if l == nil || l.node.Image().Offset() < most {
+			continue
+		}
+		if t, ok := l.node.Image().Topic("source"); ok {
+			if id := t.Partition(partition).Leader; id >= 1 && id <= size {
+				most, leads = l.node.Image().Offset(), w.nodes[id-1]
+			}
+		}
+	}
+	return leads
 }
 
 // finish ends the process of a node, if there is one.

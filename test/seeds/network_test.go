@@ -19,14 +19,15 @@ import (
 // network is hosts and the links between them. What a link that is cut was given is kept
 // and arrives once it is whole again, as TCP's retransmissions do.
 type network struct {
-	mu    sync.Mutex // held for no call that takes time
-	rng   *rand.Rand
-	links map[[2]string]*link
-	hosts map[string]*host
+	mu     sync.Mutex // held for no call that takes time
+	rng    *rand.Rand
+	links  map[[2]string]*link
+	hosts  map[string]*host
+	paused map[string]bool // hosts that neither say nor hear anything
 }
 
 func newNetwork(rng *rand.Rand) *network {
-	return &network{rng: rng, links: map[[2]string]*link{}, hosts: map[string]*host{}}
+	return &network{rng: rng, links: map[[2]string]*link{}, hosts: map[string]*host{}, paused: map[string]bool{}}
 }
 
 // link is one direction from a host to another.
@@ -34,17 +35,18 @@ type link struct {
 	n     *network
 	inner bool // from a host to itself
 
-	mu    sync.Mutex
-	cut   bool
-	slow  time.Duration // on top of what it takes
-	moved chan struct{} // closed when cut changes
+	mu     sync.Mutex
+	cut    bool
+	paused bool          // a host at one of its ends is
+	slow   time.Duration // on top of what it takes
+	moved  chan struct{} // closed when cut or paused changes
 }
 
 // state says whether the link carries anything, and what is closed when that changes.
 func (l *link) state() (open bool, moved <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return !l.cut, l.moved
+	return !l.cut && !l.paused, l.moved
 }
 
 // delay is how long a segment takes.
@@ -64,10 +66,33 @@ func (l *link) set(cut bool, slow time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.slow = slow
-	if l.cut != cut {
-		l.cut = cut
+	l.change(&l.cut, cut)
+}
+
+func (l *link) pause(paused bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.change(&l.paused, paused)
+}
+
+// change sets what keeps the link from carrying anything. mu is held.
+func (l *link) change(what *bool, to bool) {
+	if *what != to {
+		*what = to
 		close(l.moved)
 		l.moved = make(chan struct{})
+	}
+}
+
+// pause has a host neither say nor hear anything, but to itself, or ends that.
+func (n *network) pause(host string, paused bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.paused[host] = paused
+	for ends, l := range n.links {
+		if !l.inner {
+			l.pause(n.paused[ends[0]] || n.paused[ends[1]])
+		}
 	}
 }
 
@@ -77,7 +102,8 @@ func (n *network) link(from, to string) *link {
 	defer n.mu.Unlock()
 	key := [2]string{from, to}
 	if n.links[key] == nil {
-		n.links[key] = &link{n: n, inner: from == to, moved: make(chan struct{})}
+		inner := from == to
+		n.links[key] = &link{n: n, inner: inner, paused: !inner && (n.paused[from] || n.paused[to]), moved: make(chan struct{})}
 	}
 	return n.links[key]
 }

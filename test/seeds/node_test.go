@@ -100,6 +100,13 @@ type life struct {
 	node  *roles.Node        // nil: it has failed; not before begun
 }
 
+// count is how many lives it had.
+func (n *node) count() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.lives
+}
+
 func (n *node) name() string { return fmt.Sprintf("127.0.0.%d", n.id) }
 
 // now is the process, once it has begun; nil: there is none that can be used.
@@ -244,7 +251,7 @@ func (n *node) config() *configs.Config {
 	for key, value := range map[string]string{
 		"broker.id": fmt.Sprint(n.id), "network.bind": n.name(), "controller.peers": strings.Join(peers, ","),
 		"broker.data_dir": "/simulated", "object_storage.url": "s3://simulated", "network.quic.enabled": "false",
-		"wal.capacity": "32MiB", "wal.segment_size": "1MiB", "wal.memory": "8MiB", "broker.message_max_bytes": "256KiB",
+		"wal.capacity": "16MiB", "wal.segment_size": "1MiB", "wal.memory": "8MiB", "broker.message_max_bytes": "256KiB",
 		"wal.upload_interval": "2s", "wal.upload_bytes": "256KiB",
 		"object_storage.upload_deadline": "60s", "object_storage.grace": "20s", "object_storage.audit": "60s", "object_storage.metadata_log": "2s",
 		"object_storage.manifest_ranges": "8", "compaction.interval": "10s", "compaction.min_object": "64KiB", "compaction.target_object": "1MiB",
