@@ -72,7 +72,7 @@ func TestHealthNamesWhoIsAwaited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := judgeCluster(image, &controller.Group{}, nil, nil)
+	h := judgeCluster(image, &controller.Group{}, nil, nil, nil)
 	if kinds(h) != "leaderless broker broker broker" || !strings.Contains(h.Problems[0].Do, "until brokers [1 3] have said") {
 		t.Errorf("%+v", h)
 	}
@@ -85,7 +85,7 @@ func TestHealthNamesWhatIsWrong(t *testing.T) {
 	judge := func() ClusterHealth {
 		t.Helper()
 		group, err := c.Members(t.Context())
-		h := judgeCluster(c.Image(), group, err, nil)
+		h := judgeCluster(c.Image(), group, err, nil, nil)
 		if h.Healthy != (len(h.Problems) == 0) {
 			t.Errorf("%+v", h)
 		}
@@ -121,8 +121,8 @@ func TestHealthNamesWhatIsWrong(t *testing.T) {
 	if h := judge(); kinds(h) != "leaderless under-min-isr broker broker" {
 		t.Errorf("without brokers 2 and 3: %+v", h)
 	}
-	h = judgeCluster(c.Image(), nil, errors.New("no quorum"), []string{"the bucket does not answer"})
-	if kinds(h) != "controllers leaderless under-min-isr broker broker bucket" {
+	h = judgeCluster(c.Image(), nil, errors.New("no quorum"), []string{"the bucket does not answer"}, []string{"a certificate ends"})
+	if kinds(h) != "controllers leaderless under-min-isr broker broker bucket certificate" {
 		t.Errorf("without controllers and bucket: %s", kinds(h))
 	}
 }
