@@ -81,7 +81,7 @@ func registerCluster(h huma.API, a clusterAPI) {
 
 // health answers also where nobody leads, and where the bucket is away.
 func (a clusterAPI) health(ctx context.Context, _ *struct{}) (*healthOutput, error) {
-	ctx, cancel := context.WithTimeout(ctx, membersWait)
+	ctx, cancel := context.WithTimeout(ctx, healthWait)
 	defer cancel()
 	group, err := a.controllers.Members(ctx)
 	var bucket []string
