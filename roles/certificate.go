@@ -35,7 +35,7 @@ func (n *Node) keepCertificate() error {
 	if n.certificates, err = pki.Keep(load); err != nil {
 		return err
 	}
-	if warning := certificateWarning(n.certificates.Current().Leaf, time.Now()); warning != "" {
+	if warning := certificateWarning(n.certificates.Current().Leaf, time.Now()); warning != "" && n.caFile != "" {
 		n.log.Warn(warning)
 	}
 	n.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -71,11 +71,12 @@ func certificateWarning(cert *x509.Certificate, now time.Time) string {
 
 // warnings is what is not as it should be but for the bucket.
 func (n *Node) warnings() (warnings []string) {
-	if n.certificates != nil {
+	if n.certificates != nil && n.caFile != "" {
 		if warning := certificateWarning(n.certificates.Current().Leaf, time.Now()); warning != "" {
 			warnings = append(warnings, warning)
 		}
 	}
+	warnings = append(warnings, n.certificateWarnings()...)
 	if n.peers != nil && n.controller != nil {
 		warnings = append(warnings, groupWarnings(uint64(n.config.Broker.ID), n.controller.Status())...)
 	}

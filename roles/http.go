@@ -26,7 +26,7 @@ func (n *Node) openHTTP() error {
 		if n.controller != nil {
 			options.TakeSnapshot = n.controller.TakeSnapshot
 		}
-		options.Bucket = bucketDoor{n}
+		options.Bucket, options.Certificates = bucketDoor{n}, n.certificateWarnings
 		if n.broker != nil {
 			options.Groups = n.broker
 		}

@@ -130,6 +130,7 @@ func (n *Node) open(ctx context.Context) error {
 	if n.bucket != nil {
 		n.metrics.MustRegister(newBucketMetrics(n), newCleaningMetrics(n))
 	}
+	n.keepCertificateEnds()
 	return n.openHTTP()
 }
 

@@ -137,7 +137,7 @@ func registerAPI(mux *http.ServeMux, o Options, stopping context.Context) {
 	}
 	if o.Controllers != nil {
 		registerControllers(h, controllersAPI{o.Controllers, o.TakeSnapshot})
-		registerCluster(h, clusterAPI{o.Cluster, o.Controllers, o.Bucket, o.Version})
+		registerCluster(h, clusterAPI{o.Cluster, o.Controllers, o.Bucket, o.Version, o.Certificates})
 	}
 	if o.Groups != nil {
 		registerGroups(h, groupsAPI{o.Groups})

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -105,8 +106,16 @@ func (c *caller) unanswered(ctx context.Context, method string, err error) error
 		return fmt.Errorf("reach %s: %w; is `rustmq serve` running there? (--url names another address)", c.base, err)
 	case errors.As(err, &late) && late.Timeout():
 		return fmt.Errorf("%s did not answer in %v%s", c.base, c.http.Timeout, known)
+	case isNoHTTP(err):
+		return fmt.Errorf("what listens at %s does not speak HTTP (%w): a port for Kafka (9092) or between servers (9093 to 9095) answers so; the admin API is at network.http_port, which is 9642 unless it is set: --url http://HOST:9642%s", c.base, err, known)
 	}
 	return fmt.Errorf("read the answer of %s: %w%s", c.base, err, known)
+}
+
+// isNoHTTP tells whether the other side closed the connection at the first line, or answered
+// with something else.
+func isNoHTTP(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || strings.Contains(err.Error(), "malformed HTTP")
 }
 
 // isDial tells whether nothing was sent, as there was nobody to send it to.

@@ -27,6 +27,9 @@ const (
 	// membersWait is how long the leader may take to say who the members are, and
 	// addWait how long a controller may take to catch up that is added.
 	membersWait = 10 * time.Second
+	// healthWait is membersWait of who asks how the cluster is, which is most of interest
+	// when nobody leads.
+	healthWait = 1500 * time.Millisecond
 	addWait     = 50 * time.Second
 )
 

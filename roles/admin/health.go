@@ -28,7 +28,7 @@ type ClusterHealth struct {
 
 // Problem is one thing that is wrong.
 type Problem struct {
-	Kind       string   `json:"kind" enum:"controllers,leaderless,under-min-isr,under-replicated,broker,bucket"`
+	Kind       string   `json:"kind" enum:"controllers,leaderless,under-min-isr,under-replicated,broker,bucket,certificate"`
 	What       string   `json:"what" doc:"what is wrong, and what follows from it"`
 	Do         string   `json:"do" doc:"what helps"`
 	Partitions []string `json:"partitions,omitempty" doc:"the first ten that it is of"`
@@ -70,6 +70,8 @@ type clusterAPI struct {
 	controllers Controllers
 	bucket      Bucket // nil: this process does not know
 	version     string
+
+	certificates func() []string
 }
 
 func registerCluster(h huma.API, a clusterAPI) {
@@ -79,14 +81,18 @@ func registerCluster(h huma.API, a clusterAPI) {
 
 // health answers also where nobody leads, and where the bucket is away.
 func (a clusterAPI) health(ctx context.Context, _ *struct{}) (*healthOutput, error) {
-	ctx, cancel := context.WithTimeout(ctx, membersWait)
+	ctx, cancel := context.WithTimeout(ctx, healthWait)
 	defer cancel()
 	group, err := a.controllers.Members(ctx)
 	var bucket []string
 	if a.bucket != nil {
 		bucket = a.bucket.State().Warnings
 	}
-	h := judgeCluster(a.cluster.Image(), group, err, bucket)
+	var certificates []string
+	if a.certificates != nil {
+		certificates = a.certificates()
+	}
+	h := judgeCluster(a.cluster.Image(), group, err, bucket, certificates)
 	if a.bucket == nil {
 		h.Notes = append(h.Notes, "the process that was asked has no way to the bucket: ask a broker or a controller for its state")
 	}
@@ -94,8 +100,8 @@ func (a clusterAPI) health(ctx context.Context, _ *struct{}) (*healthOutput, err
 }
 
 // judgeCluster says what of a cluster needs a person: by its metadata, its controllers or
-// why they do not answer, and what is wrong with the bucket, in words.
-func judgeCluster(image *metadata.Image, group *controller.Group, unanswered error, bucket []string) ClusterHealth {
+// why they do not answer, and what is wrong with the bucket and the certificates, in words.
+func judgeCluster(image *metadata.Image, group *controller.Group, unanswered error, bucket, certificates []string) ClusterHealth {
 	h := ClusterHealth{Problems: []Problem{}, Notes: []string{}}
 	if err := image.Ended(); err != nil {
 		h.Problems = append(h.Problems, Problem{
@@ -118,6 +124,9 @@ func judgeCluster(image *metadata.Image, group *controller.Group, unanswered err
 	}
 	for _, warning := range bucket {
 		h.Problems = append(h.Problems, Problem{Kind: "bucket", What: warning, Do: "`rustmq admin storage probe` tries each request, and says which fails"})
+	}
+	for _, warning := range certificates {
+		h.Problems = append(h.Problems, Problem{Kind: "certificate", What: warning, Do: "issue another, put it into its place, and send SIGHUP to the node; the other nodes' are theirs to tell"})
 	}
 	if level := image.FeatureLevel(); level < metadata.LatestFeatureLevel {
 		h.Notes = append(h.Notes, fmt.Sprintf("the feature level is %d, and this process knows %d: it rises once every node runs a version that does", level, metadata.LatestFeatureLevel))

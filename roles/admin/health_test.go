@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -72,7 +73,7 @@ func TestHealthNamesWhoIsAwaited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := judgeCluster(image, &controller.Group{}, nil, nil)
+	h := judgeCluster(image, &controller.Group{}, nil, nil, nil)
 	if kinds(h) != "leaderless broker broker broker" || !strings.Contains(h.Problems[0].Do, "until brokers [1 3] have said") {
 		t.Errorf("%+v", h)
 	}
@@ -85,7 +86,7 @@ func TestHealthNamesWhatIsWrong(t *testing.T) {
 	judge := func() ClusterHealth {
 		t.Helper()
 		group, err := c.Members(t.Context())
-		h := judgeCluster(c.Image(), group, err, nil)
+		h := judgeCluster(c.Image(), group, err, nil, nil)
 		if h.Healthy != (len(h.Problems) == 0) {
 			t.Errorf("%+v", h)
 		}
@@ -121,8 +122,8 @@ func TestHealthNamesWhatIsWrong(t *testing.T) {
 	if h := judge(); kinds(h) != "leaderless under-min-isr broker broker" {
 		t.Errorf("without brokers 2 and 3: %+v", h)
 	}
-	h = judgeCluster(c.Image(), nil, errors.New("no quorum"), []string{"the bucket does not answer"})
-	if kinds(h) != "controllers leaderless under-min-isr broker broker bucket" {
+	h = judgeCluster(c.Image(), nil, errors.New("no quorum"), []string{"the bucket does not answer"}, []string{"a certificate ends"})
+	if kinds(h) != "controllers leaderless under-min-isr broker broker bucket certificate" {
 		t.Errorf("without controllers and bucket: %s", kinds(h))
 	}
 }
@@ -203,5 +204,53 @@ func TestClusterCommands(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "not healthy: 3 problems") || !strings.Contains(out, "leaderless") || !strings.Contains(out, "one-0") {
 			t.Errorf("%s: %v: %s", format, err, out)
 		}
+	}
+}
+
+// silent is controllers none of which answers.
+type silent struct{ Controllers }
+
+func (silent) Members(ctx context.Context) (*controller.Group, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// Without a majority of controllers what is known is said soon.
+func TestHealthDoesNotWaitForControllers(t *testing.T) {
+	c, _ := alone(t)
+	began := time.Now()
+	out, err := clusterAPI{cluster: aloneDoor{c}, controllers: silent{}}.health(t.Context(), nil)
+	if err != nil || len(out.Body.Problems) == 0 || out.Body.Problems[0].Kind != "controllers" {
+		t.Fatalf("%v, %+v", err, out)
+	}
+	if took := time.Since(began); took >= 2*time.Second {
+		t.Errorf("answered after %v", took)
+	}
+}
+
+// Who names the port of something else is told so.
+func TestAnotherPortIsNoAPI(t *testing.T) {
+	for what, says := range map[string]string{"a Kafka port, which hangs up": "", "a port of gRPC": "\x00\x00\x06\x04\x00\x00\x00\x00\x00"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 4096))
+			_, _ = conn.Write([]byte(says))
+			conn.Close()
+		}()
+		_, err = run(t.Context(), "http://"+l.Addr().String(), "cluster", "health")
+		if err == nil || !strings.Contains(err.Error(), "does not speak HTTP") || !strings.Contains(err.Error(), "--url http://HOST:9642") {
+			t.Errorf("%s: %v", what, err)
+		}
+		l.Close()
+		<-ended
 	}
 }

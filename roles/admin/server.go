@@ -55,6 +55,9 @@ type Options struct {
 	// Warnings is what is not as it should be, in words, beside what Bucket says; nil:
 	// nobody looks.
 	Warnings func() []string
+	// Certificates is which certificates of this node end soon, in words, beside Warnings,
+	// which have them too; nil: nobody looks.
+	Certificates func() []string
 	// Status is where the process stands, in words, which /healthz says when it is well;
 	// nil: nothing is said.
 	Status func() []string

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/storage"
 )
@@ -83,6 +84,9 @@ func (b *Broker) ListGroups(ctx context.Context) ([]GroupSummary, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n := b.unledGroups(); n > 0 {
+		return nil, &GroupError{kerr.CoordinatorNotAvailable, fmt.Sprintf("%d of the %d partitions of %s have no leader, and whose groups they hold is not known: `rustmq admin cluster health` says what they need", n, group.Partitions, offsetsTopic)}
+	}
 	for _, at := range b.otherCoordinators() {
 		theirs, err := askOwn[[]GroupSummary](ctx, b, at, peerListGroups, struct{}{})
 		if err != nil {
@@ -92,6 +96,18 @@ func (b *Broker) ListGroups(ctx context.Context) ([]GroupSummary, error) {
 	}
 	slices.SortFunc(all, func(a, b GroupSummary) int { return cmp.Compare(a.Group, b.Group) })
 	return all, nil
+}
+
+// unledGroups is how many partitions of the groups have no leader.
+func (b *Broker) unledGroups() (n int) {
+	if t, ok := b.follower.image().Topic(offsetsTopic); ok {
+		for p := range t.Partitions.All() {
+			if p.Leader == metadata.NoLeader {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // listGroupsHere shows the groups that are coordinated here.

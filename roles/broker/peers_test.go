@@ -489,6 +489,24 @@ func TestGroupsAreListedTogether(t *testing.T) {
 	})
 }
 
+// Groups whose partition nobody leads are there: a list without them would say they are not.
+func TestGroupsThatNobodyCoordinatesAreNotLeftOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2, false, nil)
+		cl := c.nodes[1].connect()
+		find := kmsg.NewPtrFindCoordinatorRequest()
+		find.CoordinatorKeys = []string{"group"}
+		ask[*kmsg.FindCoordinatorResponse](cl, 4, find)
+		c.settle()
+		eventually(t, "all are listed", func() bool { _, err := c.nodes[1].ListGroups(t.Context()); return err == nil })
+		c.close(2)
+		eventually(t, "that not all can be listed is said", func() bool {
+			groups, err := c.nodes[1].ListGroups(t.Context())
+			return len(groups) == 0 && errors.Is(err, kerr.CoordinatorNotAvailable) && strings.Contains(err.Error(), "have no leader")
+		})
+	})
+}
+
 // A request for which there is no memory left is refused before it is decoded.
 func TestPeerRequestsAreWeighedBeforeTheyAreDecoded(t *testing.T) {
 	n := startNode(t)

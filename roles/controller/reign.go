@@ -314,19 +314,49 @@ func (c *Controller) raiseFeatureLevel(ctx context.Context) error {
 func (c *Controller) raise(ctx context.Context) {
 	ticker := time.NewTicker(c.opt.BrokerSession / 8)
 	defer ticker.Stop()
+	var wait patience
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		if c.leads() != nil {
+		now := time.Now()
+		if c.leads() != nil || !wait.over(now) {
 			continue
 		}
-		if err := c.raiseFeatureLevel(ctx); err != nil && ctx.Err() == nil {
-			c.log.Warn("the feature level could not be raised; the next round tries again", "error", err)
+		err := c.raiseFeatureLevel(ctx)
+		switch {
+		case ctx.Err() != nil:
+		case err == nil:
+			wait = patience{}
+		case wait.failed(now):
+			c.log.Warn("the feature level could not be raised; trying on", "tries", wait.tries, "error", err)
 		}
 	}
+}
+
+// patience is the time between tries of what failed, and when that is to be said.
+type patience struct {
+	tries int
+	next  time.Time
+}
+
+const (
+	minPatience = time.Second
+	maxPatience = time.Minute
+	// patienceSaid is after how many further tries in vain it is said once more: of those
+	// that come a minute apart, an hour.
+	patienceSaid = 60
+)
+
+func (p *patience) over(now time.Time) bool { return !now.Before(p.next) }
+
+// failed counts a try, and reports whether to say so: of the first, and of one in many.
+func (p *patience) failed(now time.Time) bool {
+	p.next = now.Add(min(minPatience<<min(p.tries, 10), maxPatience))
+	p.tries++
+	return p.tries%patienceSaid == 1
 }
 
 // knownLevel returns the highest feature level that every member of the group and every

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,14 @@ type Mutual struct {
 	keeper *Keeper
 	roots  *x509.CertPool
 	opt    MutualOptions
+	ends   atomic.Pointer[Ends]
+}
+
+// Ends is until when the other servers take what a [Mutual] shows, by the chain of its
+// certificates that lasts longest.
+type Ends struct {
+	Own       time.Time // the certificate of this server, or one between it and the authority
+	Authority time.Time
 }
 
 // MutualOptions of a [Mutual].
@@ -57,18 +66,47 @@ func (m *Mutual) load() (tls.Certificate, error) {
 			intermediates.AddCert(c)
 		}
 	}
+	var ends Ends
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
-		_, err := cert.Leaf.Verify(x509.VerifyOptions{Roots: m.roots, Intermediates: intermediates, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}})
+		chains, err := cert.Leaf.Verify(x509.VerifyOptions{Roots: m.roots, Intermediates: intermediates, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}})
 		if err != nil {
 			return cert, fmt.Errorf("%s would be refused by the other servers, as one side of a connection or the other (authorities: %s): %w", o.CertFile, o.CAFile, err)
 		}
+		ends = endsOf(chains)
 	}
 	if err := m.own(cert.Leaf); err != nil {
 		return cert, fmt.Errorf("%s would be refused by the other servers: %w; issue it with rustmq://<cluster>/node/%d?roles=%s as its only such name (docs/cluster.md has a recipe)",
 			o.CertFile, err, o.Node, strings.Join(o.Roles, ","))
 	}
+	m.ends.Store(&ends)
 	return cert, nil
 }
+
+// endsOf returns when the chain ends that lasts longest; the last of each is the authority.
+func endsOf(chains [][]*x509.Certificate) (longest Ends) {
+	for _, chain := range chains {
+		own, authority := chain[0].NotAfter, chain[len(chain)-1].NotAfter
+		for _, c := range chain[:len(chain)-1] {
+			if c.NotAfter.Before(own) {
+				own = c.NotAfter
+			}
+		}
+		if e := (Ends{own, authority}); e.first().After(longest.first()) {
+			longest = e
+		}
+	}
+	return longest
+}
+
+func (e Ends) first() time.Time {
+	if e.Authority.Before(e.Own) {
+		return e.Authority
+	}
+	return e.Own
+}
+
+// Ends returns when what was loaded last ends.
+func (m *Mutual) Ends() Ends { return *m.ends.Load() }
 
 // own refuses a certificate that is not this node's in its roles. A controller may do what
 // an admin may.
