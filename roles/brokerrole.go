@@ -131,7 +131,7 @@ func (n *Node) brokerOptions() (o broker.Options, err error) {
 
 		UncleanEnd: last.LastRun != runClean, AckedBeforeSync: last.AckedBeforeSync,
 		Peers: others.asked, Replication: others.pushed,
-		Log: n.log.With("room", "broker"),
+		Log: n.log.With("room", "broker"), Mono: n.machine.mono(),
 	}, nil
 }
 
