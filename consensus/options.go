@@ -97,8 +97,9 @@ const (
 	// maxReceived bounds messages of peers waiting for the loop. More are
 	// dropped; raft sends again.
 	maxReceived = 4096
-	// maxMessageBytes is about the most that one message to a peer carries.
-	maxMessageBytes = 1 << 20
+	// maxMessageBytes is about the most that one message to a peer carries: what a slow
+	// line takes in a part of an election timeout.
+	maxMessageBytes = 256 << 10
 	// maxApplyBytes bounds the committed entries handled between two looks at
 	// anything else.
 	maxApplyBytes = 16 << 20

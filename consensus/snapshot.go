@@ -34,6 +34,7 @@ type snapshot struct {
 	conf        *raftpb.ConfState
 	members     []Member // in order of id
 	state       []byte   // of the state machine; empty before anything was applied
+	whole       []byte   // members and state, where they were read from a file; nil: data encodes them
 	received    bool     // from a leader, to take the place of the log here
 }
 
@@ -119,8 +120,9 @@ func (s *snapshot) encode() []byte {
 	if err != nil {
 		panic(fmt.Sprintf("consensus: encode %v: %v", s.conf, err))
 	}
-	data := s.data()
-	b := make([]byte, snapshotHeaderSize, snapshotHeaderSize+len(conf)+len(data))
+	members := encodeMembers(s.members)
+	size := len(members) + len(s.state)
+	b := make([]byte, snapshotHeaderSize, snapshotHeaderSize+len(conf)+size)
 	copy(b, snapshotMagic)
 	binary.LittleEndian.PutUint32(b[8:], snapshotVersion)
 	binary.LittleEndian.PutUint64(b[16:], s.index)
@@ -129,8 +131,8 @@ func (s *snapshot) encode() []byte {
 	if s.received {
 		binary.LittleEndian.PutUint32(b[36:], flagReceived)
 	}
-	binary.LittleEndian.PutUint64(b[40:], uint64(len(data)))
-	b = append(append(b, conf...), data...)
+	binary.LittleEndian.PutUint64(b[40:], uint64(size))
+	b = append(append(append(b, conf...), members...), s.state...)
 	binary.LittleEndian.PutUint32(b[12:], crc32.Checksum(b[16:], castagnoli))
 	return b
 }
@@ -169,11 +171,18 @@ func decodeSnapshot(b []byte) (*snapshot, error) {
 	if err := proto.Unmarshal(rest[:conf], s.conf); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	return s, s.setData(rest[conf:])
+	s.whole = rest[conf:]
+	return s, s.setData(s.whole)
 }
 
-// data is what raft carries from member to member.
-func (s *snapshot) data() []byte { return append(encodeMembers(s.members), s.state...) }
+// data is what raft carries from member to member. Of a snapshot that was read it is what
+// was read: an image may have hundreds of megabytes.
+func (s *snapshot) data() []byte {
+	if s.whole != nil {
+		return s.whole
+	}
+	return append(encodeMembers(s.members), s.state...)
+}
 
 func (s *snapshot) setData(data []byte) (err error) {
 	s.members, s.state, err = decodeMembers(data)

@@ -138,7 +138,7 @@ func (n *Node) brokerOptions() (o broker.Options, err error) {
 			return n.id.change(func(id *identity) { id.setStrays(found) })
 		},
 		Peers: others.asked, Replication: others.pushed,
-		Log: n.log.With("room", "broker"),
+		Log: n.log.With("room", "broker"), Mono: n.machine.mono(),
 	}, nil
 }
 

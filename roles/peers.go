@@ -74,7 +74,7 @@ func (n *Node) openControllerPorts() error {
 	} else {
 		self.RaftPort, self.Port = n.config.Controller.RaftPort, n.config.Controller.Port
 	}
-	raft, err := n.listenPeers("what controllers say to each other", self.RaftPort, raftKey, rpc.MaxMessage)
+	raft, err := n.listenPeers("what controllers say to each other", self.RaftPort, raftKey, rpc.MaxMessage, rpc.RaftWindows()...)
 	if err != nil {
 		return err
 	}
@@ -97,12 +97,12 @@ func (n *Node) openControllerPorts() error {
 }
 
 // listenPeers binds a port of gRPC. What listens is closed with the node, served or not.
-func (n *Node) listenPeers(what string, port int, key string, largest int) (*peerServer, error) {
+func (n *Node) listenPeers(what string, port int, key string, largest int, more ...grpc.ServerOption) (*peerServer, error) {
 	listener, err := n.machine.listenTCP(n.config.Network.Bind, port, key, n.config.Security.AllowInsecure)
 	if err != nil {
 		return nil, err
 	}
-	s := &peerServer{rpc.NewServer(n.peers.gate, largest), listener}
+	s := &peerServer{rpc.NewServer(n.peers.gate, largest, more...), listener}
 	n.opened("port for "+what, func(context.Context) error {
 		s.Stop()
 		if err := listener.Close(); !errors.Is(err, net.ErrClosed) {

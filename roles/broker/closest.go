@@ -76,8 +76,9 @@ func (part *fetchPart) referred(f *fetchRequest, l *log.Log, r *role) (int32, er
 }
 
 // sentBack returns the leader where a follower does not know yet that the leader has what
-// is here, and where one that is out of touch with it has nothing more for a reader: who
-// waited here would wait for what will not come.
+// is here, where one that is out of touch with it has nothing more for a reader, who would
+// wait here for what will not come, and where one has not got as far as a reader is, having
+// begun anew. By an error a client might stay: franz-go does for minutes.
 func (part *fetchPart) sentBack(f *fetchRequest, l *log.Log, r *role) (int32, error) {
 	now := l.Offsets()
 	end := now.HighWatermark
@@ -87,7 +88,8 @@ func (part *fetchPart) sentBack(f *fetchRequest, l *log.Log, r *role) (int32, er
 	follower := f.b.replication.follower
 	agrees := guard.Check("broker.follower-agrees", follower.Agrees(l.ID(), r.epoch))
 	inTouch := time.Since(follower.Fed(l.ID())) < inTouch
-	if !agrees || !guard.Check("broker.follower-in-touch", inTouch || part.want.Offset < end) {
+	if !agrees || !guard.Check("broker.follower-in-touch", inTouch || part.want.Offset < end) ||
+		!guard.Check("broker.follower-has-it", part.want.Offset <= l.End()) {
 		if r.leader == metadata.NoLeader {
 			return noReplica, errNotLeader
 		}
@@ -97,7 +99,7 @@ func (part *fetchPart) sentBack(f *fetchRequest, l *log.Log, r *role) (int32, er
 }
 
 // isAhead says that a reader asks a follower for what that does not know to be committed
-// (RULES 3.4). If it has it, it waits to hear so.
+// (RULES 3.4). It has it, and waits to hear so.
 func (part *fetchPart) isAhead(l *log.Log) error {
 	if part.want.Offset <= part.result.HighWatermark {
 		return nil

@@ -185,6 +185,9 @@ type Options struct {
 
 	Log *slog.Logger     // nil: none
 	Now func() time.Time // nil: time.Now
+	// Mono is how long ago some moment was, steadily, and while the machine slept as well.
+	// nil: it never sleeps, as far as is known.
+	Mono func() time.Duration
 }
 
 func (o *Options) validate() error {
@@ -206,6 +209,10 @@ func (o *Options) validate() error {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Mono == nil {
+		began := o.Now()
+		o.Mono = func() time.Duration { return o.Now().Sub(began) }
 	}
 	if o.Configs == nil {
 		o.Configs = configs.BrokerValues(configs.Default())

@@ -1,12 +1,12 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
 	"math"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -15,7 +15,6 @@ import (
 	"rustmq.dev/rustmq/roles/broker/replication"
 	"rustmq.dev/rustmq/security/pki"
 	"rustmq.dev/rustmq/storage"
-	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/transport/rpc"
 )
@@ -38,9 +37,7 @@ type replicas struct {
 	follower      *replication.Follower
 	tail, catchUp *rpc.Pushes
 	peers         map[int32]replication.Peer // of follow
-	lease         time.Duration
-	began         time.Time
-	heard         atomic.Int64 // when a heartbeat was sent that was answered, ns since began: a wall clock may be set
+	lease         lease
 }
 
 func (b *Broker) openReplication() {
@@ -51,10 +48,8 @@ func (b *Broker) openReplication() {
 	pushes := func() *rpc.Pushes {
 		return rpc.NewPushes(rpc.PushesOptions{Cluster: b.clusterID, Mutual: o.Mutual, Dial: o.Dial})
 	}
-	r := &replicas{tail: pushes(), catchUp: pushes(), lease: o.Lease, began: b.opt.Now()}
-	if r.lease == 0 {
-		r.lease = max(DefaultLease, 3*b.opt.Heartbeat)
-	}
+	r := &replicas{tail: pushes(), catchUp: pushes()}
+	r.lease.begin(cmp.Or(o.Lease, max(DefaultLease, 3*b.opt.Heartbeat)), b.opt.Now(), b.opt.Mono())
 	self := func() rpc.Incarnation {
 		return rpc.Incarnation{Broker: b.opt.NodeID, Epoch: b.registration.epoch.Load()}
 	}
@@ -294,25 +289,4 @@ func others(ids []int32, self int32) (out []int32) {
 		}
 	}
 	return out
-}
-
-// beaten takes note that the controller has answered a heartbeat.
-func (b *Broker) beaten(sent time.Time) {
-	if r := b.replication; r != nil {
-		r.heard.Store(int64(sent.Sub(r.began)))
-	}
-}
-
-// leased reports whether this broker may take for itself that nobody else leads a
-// partition: the controller, or a follower in sync, has said so within the lease. It
-// matters for what no follower confirms (RULES 3.7); what does wait for them needs no
-// clock, nor does what waits for the bucket, but without the controller it would wait in
-// vain.
-func (b *Broker) leased(p *partition, r *role) bool {
-	rs := b.replication
-	if rs == nil || !r.replicated && !r.awaitsBucket || int64(b.opt.Now().Sub(rs.began))-rs.heard.Load() < int64(rs.lease) {
-		return true
-	}
-	heard := rs.leader.Heard(p.id())
-	return guard.Check("broker.lease", !heard.IsZero() && time.Since(heard) < rs.lease)
 }

@@ -16,7 +16,9 @@
 // line that is down, is lost, and the node is told. A line on which a batch is not
 // answered in time is given up and made anew. Where a line breaks and its port takes no
 // other, the node is told that the peer has gone. What comes in is bounded: a batch by
-// [MaxBatch], snapshots by RaftOptions.MaxSnapshot, one at a time. Whoever knows another
+// [MaxBatch], snapshots by RaftOptions.MaxSnapshot, one at a time. A snapshot goes on a
+// connection of its own, as fast as the other side takes it: beside the image, which is
+// not copied, [RaftWindow] bytes of it are under way at most, and some 100 KiB in buffers. Whoever knows another
 // cluster id is refused, both ways. Members and their directories are judged by
 // consensus.
 //

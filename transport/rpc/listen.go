@@ -15,6 +15,10 @@ const (
 	// MaxReplication is the largest message that a server of brokers must be ready to take: the
 	// records of one message to a follower, with what surrounds them.
 	MaxReplication = 17 << 20
+	// RaftWindow is what one controller may have under way to another that has not taken it
+	// yet, of each connection, in bytes: what a slow line holds of a snapshot delays the
+	// heartbeats that it carries too. The rest waits with its sender.
+	RaftWindow = 256 << 10
 	// maxStreams of one connection: calls under way.
 	maxStreams = 1024
 	// maxHeader bounds what comes before a message, in bytes.
@@ -32,8 +36,9 @@ const (
 // NewServer returns a server for services of this package whose largest message has so
 // many bytes: MaxMessage, or MaxReplication for those of brokers. It bounds what a peer
 // may cost. With a gate each caller proves who it is, and what that one may not say is
-// refused; nil: neither side proves who it is, which is for loopback.
-func NewServer(g *Gate, largest int) *grpc.Server {
+// refused; nil: neither side proves who it is, which is for loopback. More options are
+// those of [RaftWindows].
+func NewServer(g *Gate, largest int, more ...grpc.ServerOption) *grpc.Server {
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(largest), grpc.MaxConcurrentStreams(maxStreams), grpc.MaxHeaderListSize(maxHeader),
 		grpc.ConnectionTimeout(handshakeTime), grpc.ForceServerCodecV2(NewCodec()),
@@ -46,5 +51,10 @@ func NewServer(g *Gate, largest int) *grpc.Server {
 	if g != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(g.mutual.ServerConfig())), grpc.UnaryInterceptor(g.unary), grpc.StreamInterceptor(g.stream))
 	}
-	return grpc.NewServer(options...)
+	return grpc.NewServer(append(options, more...)...)
+}
+
+// RaftWindows are what a server of [Raft] has besides: [RaftWindow].
+func RaftWindows() []grpc.ServerOption {
+	return []grpc.ServerOption{grpc.InitialWindowSize(RaftWindow), grpc.InitialConnWindowSize(RaftWindow)}
 }

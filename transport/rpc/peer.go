@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
@@ -30,8 +31,10 @@ type peer struct {
 	wake  chan struct{} // holds one token while something waits
 
 	mu     sync.Mutex
-	queue  []consensus.Message
-	queued int // bytes of entries in it
+	short  []consensus.Message // without entries, which go before others: heartbeats do not wait for what is large
+	long   []consensus.Message
+	queued int                 // bytes of entries in long
+	under  []consensus.Message // those with entries that were taken and may still be under way
 
 	told    time.Time          // when a refusal was logged; only run uses it, and the next
 	watched []*grpc.ClientConn // that goroutines watch: a peer may have two addresses, tried in turn
@@ -40,18 +43,23 @@ type peer struct {
 // batchStream is an open call of Messages.
 type batchStream = grpc.BidiStreamingClient[rpcpb.MessageBatch, rpcpb.MessagesTaken]
 
-// add leaves a message to be sent, or loses it.
+// add leaves a message to be sent, or loses it. Until it knows where a follower stands raft
+// sends it the same entries with each answer to a heartbeat; on a slow line they would fill it.
 func (p *peer) add(m consensus.Message) {
-	size := 0
-	for _, e := range m.Raft.GetEntries() {
-		size += len(e.GetData())
-	}
+	size := entryBytes(m)
 	p.mu.Lock()
-	full := len(p.queue) >= maxQueued || p.queued+size > maxQueuedBytes && p.queued > 0
-	if fits := guard.Check("rpc.queue-bounded", !full); fits {
-		p.queue, p.queued = append(p.queue, m), p.queued+size
-	} else {
+	if p.repeats(m, size) {
+		p.mu.Unlock()
+		return
+	}
+	full := len(p.short)+len(p.long) >= maxQueued || p.queued+size > maxQueuedBytes && p.queued > 0
+	switch fits := guard.Check("rpc.queue-bounded", !full); {
+	case !fits:
 		defer p.lost()
+	case size == 0:
+		p.short = append(p.short, m)
+	default:
+		p.long, p.queued = append(p.long, m), p.queued+size
 	}
 	p.mu.Unlock()
 	select {
@@ -60,13 +68,63 @@ func (p *peer) add(m consensus.Message) {
 	}
 }
 
-// take returns what waits.
-func (p *peer) take() []consensus.Message {
+// repeats reports whether entries wait or are under way already, and has those that wait
+// take the place of the same that were there before; mu is held.
+func (p *peer) repeats(m consensus.Message, size int) bool {
+	same := func(o consensus.Message) bool {
+		return o.To == m.To && o.Changed == m.Changed && o.Raft.GetType() == m.Raft.GetType() && o.Raft.GetTerm() == m.Raft.GetTerm() &&
+			o.Raft.GetIndex() == m.Raft.GetIndex() && o.Raft.GetLogTerm() == m.Raft.GetLogTerm()
+	}
+	if size == 0 || m.Raft.GetType() != raftpb.MsgApp {
+		return false
+	}
+	if at := slices.IndexFunc(p.long, same); at >= 0 {
+		p.queued += size - entryBytes(p.long[at])
+		p.long[at] = m
+		return true
+	}
+	at := slices.IndexFunc(p.under, same)
+	return at >= 0 && len(m.Raft.GetEntries()) <= len(p.under[at].Raft.GetEntries())
+}
+
+// take returns what is to be sent next, for one directory: what is short, and of the rest
+// what a batch has room for. Nothing: nothing waits.
+func (p *peer) take() (batch []consensus.Message) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	taken := p.queue
-	p.queue, p.queued = nil, 0
-	return taken
+	clear(p.under)
+	p.under = p.under[:0]
+	fits := func(m consensus.Message) bool { return len(batch) == 0 || m.To == batch[0].To }
+	for len(p.short) > 0 && fits(p.short[0]) {
+		batch = append(batch, p.short[0])
+		p.short[0] = consensus.Message{}
+		p.short = p.short[1:]
+	}
+	for room := MaxBatch; len(p.long) > 0 && fits(p.long[0]) && room > 0; {
+		n := entryBytes(p.long[0])
+		if room -= n; room < 0 && room+n < MaxBatch {
+			break
+		}
+		batch, p.under = append(batch, p.long[0]), append(p.under, p.long[0])
+		p.long[0] = consensus.Message{}
+		p.long, p.queued = p.long[1:], p.queued-n
+	}
+	return batch
+}
+
+// forget loses what waits, for the line is down: raft sends anew what it takes by then.
+func (p *peer) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.short, p.long, p.under, p.queued = nil, nil, nil, 0
+}
+
+// entryBytes is about what a message takes.
+func entryBytes(m consensus.Message) (size int) {
+	for _, e := range m.Raft.GetEntries() {
+		size += len(e.GetData())
+	}
+	return size
 }
 
 func (p *peer) lost() {
@@ -85,23 +143,22 @@ func (p *peer) run(ctx context.Context) {
 			return
 		case <-p.wake:
 		}
-		for messages := p.take(); len(messages) > 0; {
-			batch, rest, err := batchOf(messages, p.r.o.Cluster())
+		for messages := p.take(); len(messages) > 0; messages = p.take() {
+			batch, size, err := batchOf(messages, p.r.o.Cluster())
 			if err == nil && line == nil {
 				line, err = p.open(ctx)
 			}
 			if err == nil {
-				err = p.send(line, batch)
+				err = p.send(line, batch, size)
 			}
 			if err != nil {
 				p.r.o.Log.Debug("messages to a controller are lost", "peer", p.id, "messages", len(messages), "error", err)
 				p.tellUnproven(err)
 				line.close()
 				line = nil
+				p.forget()
 				p.lost()
-				break
 			}
-			messages = rest
 		}
 	}
 }
@@ -166,8 +223,8 @@ func (p *peer) tellUnproven(err error) {
 
 // send sends a batch and waits until it was taken; who does not answer in time is
 // given up, with the connection.
-func (p *peer) send(line *openLine, batch *rpcpb.MessageBatch) error {
-	late := time.AfterFunc(p.r.o.Patience, func() {
+func (p *peer) send(line *openLine, batch *rpcpb.MessageBatch, size int) error {
+	late := time.AfterFunc(p.r.o.Patience*time.Duration(1+size/(2*MaxBatch)), func() {
 		line.cancel()
 		line.giveUp()
 	})
@@ -188,66 +245,17 @@ func (p *peer) send(line *openLine, batch *rpcpb.MessageBatch) error {
 	return nil
 }
 
-// batchOf encodes the first of the messages that are for one directory.
-func batchOf(messages []consensus.Message, cluster string) (b *rpcpb.MessageBatch, rest []consensus.Message, err error) {
+// batchOf encodes messages that are for one directory, and says how large they are.
+func batchOf(messages []consensus.Message, cluster string) (b *rpcpb.MessageBatch, size int, err error) {
 	first := messages[0]
 	b = &rpcpb.MessageBatch{From: wireMember(first.From), To: wireMember(first.To), ClusterId: cluster}
-	size := 0
-	for i, m := range messages {
-		if m.To != first.To || size >= MaxBatch {
-			return b, messages[i:], nil
-		}
+	for _, m := range messages {
 		raft, err := proto.Marshal(m.Raft)
 		if err != nil {
-			return nil, nil, fmt.Errorf("encode %s: %w", m.Raft.GetType(), err)
+			return nil, 0, fmt.Errorf("encode %s: %w", m.Raft.GetType(), err)
 		}
 		b.Messages = append(b.Messages, &rpcpb.Envelope{Changed: m.Changed, Raft: raft})
 		size += len(raft)
 	}
-	return b, nil, nil
-}
-
-// sendSnapshot sends a message in chunks, and tells the node how that ended.
-func (r *Raft) sendSnapshot(m consensus.Message) {
-	err := r.snapshot(m)
-	if err != nil {
-		r.o.Log.Warn("a snapshot was not sent", "peer", m.To.ID, "error", err)
-	}
-	if node := r.attached(); node != nil {
-		node.SnapshotSent(m.To.ID, err)
-	}
-}
-
-func (r *Raft) snapshot(m consensus.Message) error {
-	data, err := proto.Marshal(m.Raft)
-	if err != nil {
-		return fmt.Errorf("encode the snapshot for controller %d: %w", m.To.ID, err)
-	}
-	client, address, err := r.client(m.To.ID)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(r.ctx)
-	defer cancel()
-	late := time.AfterFunc(r.o.Patience, cancel)
-	defer late.Stop()
-	stream, err := client.Snapshot(ctx)
-	if err != nil {
-		return fmt.Errorf("reach controller %d at %s: %w", m.To.ID, address, err)
-	}
-	chunk := &rpcpb.SnapshotChunk{From: wireMember(m.From), To: wireMember(m.To), ClusterId: r.o.Cluster(), Changed: m.Changed, Size: uint64(len(data))}
-	for sent := false; !sent || len(data) > 0; sent = true {
-		n := min(chunkBytes, len(data))
-		chunk.Data, data = data[:n], data[n:]
-		late.Reset(r.o.Patience)
-		if err := stream.Send(chunk); err != nil {
-			break // CloseAndRecv says why
-		}
-		chunk = new(rpcpb.SnapshotChunk)
-	}
-	late.Reset(snapshotPatience)
-	if _, err := stream.CloseAndRecv(); err != nil {
-		return fmt.Errorf("send a snapshot to controller %d at %s: %w", m.To.ID, address, err)
-	}
-	return nil
+	return b, size, nil
 }

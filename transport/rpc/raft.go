@@ -17,20 +17,17 @@ import (
 
 const (
 	// MaxBatch is about the most bytes of one batch of messages; a single larger message
-	// goes alone.
-	MaxBatch = 1 << 20
+	// goes alone. A line that carries less in the patience of a batch is no line.
+	MaxBatch = 256 << 10
 	// MaxMessage is the largest message that a server must be ready to take
 	// (grpc.MaxRecvMsgSize).
 	MaxMessage = 8 << 20
 	// DefaultMaxSnapshot is in bytes.
 	DefaultMaxSnapshot = 1 << 30
 	// DefaultPatience is how long a batch, or a chunk of a snapshot, may stay without an
-	// answer.
+	// answer; a message of more than MaxBatch so many times as long.
 	DefaultPatience = time.Second
 
-	chunkBytes = 1 << 20
-	// snapshotPatience is how long the other side may take to take over a snapshot.
-	snapshotPatience = 30 * time.Second
 	// maxQueued bounds what waits for a peer; raft sends again.
 	maxQueued      = 4096
 	maxQueuedBytes = 64 << 20

@@ -1,6 +1,7 @@
 package rpc_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -78,9 +79,12 @@ type house struct {
 	mu      sync.Mutex
 	doors   map[string]*bufconn.Listener
 	cut     map[string]bool // addresses whose wires swallow everything
+	slow    map[string]*slowLine
 	rooms   map[uint64]*room
 	disks   map[uint64]*disk.Mem
 	cluster map[uint64]string
+	trail   uint64 // bytes of the log that stay behind a snapshot; 0: consensus' own
+	entries uint64 // from one snapshot to the next; 0: 20
 }
 
 // room is one controller.
@@ -132,6 +136,11 @@ func (h *house) dial(ctx context.Context, to string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if line := h.slow[to]; line != nil {
+		return line.join(c), nil
+	}
 	return &wire{c, h, to}, nil
 }
 
@@ -145,7 +154,7 @@ func (h *house) options(id uint64) rpc.RaftOptions {
 
 // listen serves a network; what it is attached to may still be starting.
 func (h *house) listen(id uint64, net *rpc.Raft) *grpc.Server {
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(rpc.MaxMessage))
+	server := rpc.NewServer(nil, rpc.MaxMessage, rpc.RaftWindows()...)
 	net.Register(server)
 	door := bufconn.Listen(1 << 20)
 	h.mu.Lock()
@@ -171,7 +180,7 @@ func (h *house) start(ids ...uint64) {
 			var err error
 			r.node, err = consensus.Open(h.t.Context(), consensus.Options{
 				NodeID: id, Directory: member(id).Directory, Peers: peers, StateMachine: r.ledger, Network: r.net,
-				FS: fs, SnapshotEntries: 20,
+				FS: fs, SnapshotEntries: cmp.Or(h.entries, 20), SnapshotBytes: h.trail,
 			})
 			if err != nil {
 				h.t.Errorf("open controller %d: %v", id, err)
@@ -456,8 +465,10 @@ func TestWhatCannotBeSentIsTold(t *testing.T) {
 		node := &deaf{}
 		net.Attach(node)
 		h.cut[address(2)] = false
+		index := uint64(0)
 		send := func(kind raftpb.MessageType, data int) {
-			m := &raftpb.Message{Type: kind.Enum(), From: proto.Uint64(1), To: proto.Uint64(2)}
+			index++ // the same entries would not wait twice
+			m := &raftpb.Message{Type: kind.Enum(), From: proto.Uint64(1), To: proto.Uint64(2), Index: proto.Uint64(index)}
 			if data > 0 {
 				m.Entries = []*raftpb.Entry{{Data: make([]byte, data)}}
 			}
@@ -472,6 +483,11 @@ func TestWhatCannotBeSentIsTold(t *testing.T) {
 		synctest.Wait()
 		for range 200 {
 			send(raftpb.MsgApp, 1<<20)
+		}
+		last := index
+		for range 10 {
+			index = last - 1
+			send(raftpb.MsgApp, 1<<20) // as raft sends again what waits, which is no loss
 		}
 		node.mu.Lock()
 		lost := node.lost
