@@ -116,8 +116,10 @@ func (p *process) catchUp(topic string, records int) (end func() (loadResult, er
 	if err != nil {
 		return nil, err
 	}
-	line := append(lowPriority(), self, "load", "catchup", "-broker", p.addr)
-	line = append(line, args("topic", topic, "records", records)...)
+	line, err := elsewhere(append([]string{self, "load", "catchup", "-broker", p.addr}, args("topic", topic, "records", records)...)...)
+	if err != nil {
+		return nil, err
+	}
 	cmd := exec.Command(line[0], line[1:]...)
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -21,6 +21,8 @@ func main() {
 		err = runPeer(args)
 	case "load":
 		err = runLoad(args)
+	case "elsewhere":
+		err = runElsewhere(args)
 	case "relay":
 		err = runRelay(args)
 	default:

@@ -205,7 +205,7 @@ whole by one request; what it gets goes into one buffer, again and again. On loo
 the processor bounds both sides, and all processes share it; over the line of 1 Gbit/s
 the line does, as between machines. An upload does not wait for its interval. In B3
 the store and the cold reader, which would be other machines, get the processor that
-is left over (nice 19).
+is left over (the kernel's policy for what is idle).
 
 `, r.Machine)
 	figure := ""

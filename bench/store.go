@@ -10,8 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // s3Server is an S3 server of its own, versitygw (scripts/deps.sh), with one bucket. It
@@ -63,7 +66,9 @@ func startS3(low bool) (*s3Server, error) {
 	}
 	args := []string{binary, "--port", s.addr, "--region", s3Region, "--keep-alive", "--quiet", "posix", dir}
 	if low {
-		args = append(lowPriority(), args...)
+		if args, err = elsewhere(args...); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(dir))
+		}
 	}
 	s.cmd = exec.Command(args[0], args[1:]...)
 	s.cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+s3Key, "ROOT_SECRET_KEY="+s3Secret)
@@ -78,8 +83,34 @@ func startS3(low bool) (*s3Server, error) {
 	return s, nil
 }
 
-// lowPriority is what a command line begins with that stands for another machine.
-func lowPriority() []string { return []string{"nice", "-n", "19"} }
+// elsewhere returns the command line of a program that stands for another machine: it has
+// the processor that nobody here wants, and gives it back at once.
+func elsewhere(line ...string) ([]string, error) {
+	self, err := os.Executable()
+	return append([]string{self, "elsewhere"}, line...), err
+}
+
+// runElsewhere becomes a program under the kernel's policy for what is idle. The lowest
+// priority of the usual one is not enough: who is woken beside it waits for its turn to end,
+// as beside anybody.
+func runElsewhere(line []string) error {
+	if len(line) == 0 {
+		return errors.New("elsewhere: name a program")
+	}
+	path, err := exec.LookPath(line[0])
+	if err != nil {
+		return err
+	}
+	// The policy is a thread's, and the program goes on in this one.
+	runtime.LockOSThread()
+	if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: schedIdle}, 0); err != nil {
+		return fmt.Errorf("become idle: %w", err)
+	}
+	return syscall.Exec(path, line, os.Environ())
+}
+
+// schedIdle is SCHED_IDLE of sched(7).
+const schedIdle = 5
 
 // memoryDir is a file system in memory, or the directory of temporary files.
 func memoryDir() string {

@@ -1,5 +1,3 @@
-// Package crc puts CRC32C checksums together: that of bytes of which the parts have
-// known ones costs no pass over them.
 package crc
 
 import "hash/crc32"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/object"
@@ -86,6 +87,9 @@ func (r *Reader) fly(ctx context.Context, f *flight) {
 			buffers[i] = nil // it is the piece's, which may be dropped before all are here
 			r.land(f.items[i], nil)
 		}
+		// What came was read and checked, and more may be there: who produces, or reads the
+		// tail, is not to wait until it is not.
+		runtime.Gosched()
 	})
 	for i := arrived; i < len(f.items); i++ {
 		failed[i] = f.items[i].cutOff(err)

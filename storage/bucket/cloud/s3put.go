@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"runtime"
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -42,6 +43,7 @@ type s3Put struct {
 	ifAbsent bool
 	part     []byte
 	more     *piped // nil: all is in part
+	busy     int    // bytes since it let others run
 }
 
 func (p *s3Puts) begin(ctx context.Context, key string, u *upload, ifAbsent bool) put {
@@ -68,6 +70,10 @@ func (p *s3Puts) recycle(part []byte) {
 
 // Write implements io.Writer.
 func (w *s3Put) Write(b []byte) (n int, err error) {
+	if w.busy += len(b); w.busy >= yieldEvery { // what is packed was read, checked and copied
+		w.busy = 0
+		runtime.Gosched()
+	}
 	if w.more == nil {
 		if need := len(w.part) + len(b); need > cap(w.part) && cap(w.part) < w.p.o.PartSize { // more than was said
 			w.part = append(w.p.memory(-1), w.part...)
@@ -111,7 +117,7 @@ func (w *s3Put) abort(cause error) error {
 func (w *s3Put) whole() error {
 	o := w.p.o
 	in := &s3.PutObjectInput{
-		Bucket: aws.String(w.p.bucket), Key: aws.String(w.key), Body: bytes.NewReader(w.part),
+		Bucket: aws.String(w.p.bucket), Key: aws.String(w.key), Body: newBody(w.part),
 		ContentType: aws.String(contentType), IfNoneMatch: absent(w.ifAbsent),
 		StorageClass:         types.StorageClass(o.StorageClass),
 		ServerSideEncryption: types.ServerSideEncryption(o.Encryption), SSEKMSKeyId: given(o.EncryptionKey),
