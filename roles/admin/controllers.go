@@ -30,7 +30,7 @@ const (
 	// healthWait is membersWait of who asks how the cluster is, which is most of interest
 	// when nobody leads.
 	healthWait = 1500 * time.Millisecond
-	addWait     = 50 * time.Second
+	addWait    = 50 * time.Second
 )
 
 // ControllerGroup is the controllers as the API shows them.
