@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -151,6 +152,19 @@ type member struct {
 	id         string
 	generation int32
 	at         map[int32]int64 // what it has of its partitions
+	begun      map[int32]int64 // where it has begun them
+}
+
+// late commits where an earlier generation began, in its name, which must be refused.
+func (m *member) late(ctx context.Context, generation int32, begun map[int32]int64) {
+	for p, o := range begun {
+		if generation == m.generation {
+			return
+		}
+		if r, err := m.send(ctx, generation, p, o); err == nil && r == nil {
+			m.w.problem("a member has committed %d of partition %d as of generation %d, after it joined generation %d", o, p, generation, m.generation)
+		}
+	}
 }
 
 var errAnew = errors.New("the members are told to join again")
@@ -158,8 +172,10 @@ var errAnew = errors.New("the members are told to join again")
 // run joins as long as it lives.
 func (m *member) run(ctx context.Context) (last error) {
 	for ctx.Err() == nil {
+		was, begun := m.generation, m.begun
 		err := m.join(ctx)
 		if err == nil {
+			m.late(ctx, was, begun)
 			err = m.live(ctx)
 		}
 		if errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.FencedInstanceID) {
@@ -261,6 +277,7 @@ func (m *member) begin(ctx context.Context) error {
 
 // live reads, commits and is heard of, until the group is to join again.
 func (m *member) live(ctx context.Context) error {
+	m.begun = maps.Clone(m.at)
 	own := make([]int32, 0, len(m.at))
 	for p := range m.at {
 		own = append(own, p)
@@ -319,19 +336,13 @@ func (m *member) live(ctx context.Context) error {
 }
 
 func (m *member) commit(ctx context.Context, partition int32) error {
-	q := kmsg.NewPtrOffsetCommitRequest()
-	q.Group, q.MemberID, q.Generation = m.g.group, m.id, m.generation
-	t, p := kmsg.NewOffsetCommitRequestTopic(), kmsg.NewOffsetCommitRequestTopicPartition()
-	p.Partition, p.Offset = partition, m.at[partition]
-	t.Topic, t.Partitions = m.g.of.topic, append(t.Partitions, p)
-	q.Topics = append(q.Topics, t)
 	called := time.Now()
-	r, err := toCoordinator[*kmsg.OffsetCommitResponse](ctx, m.speaker, 0, m.g.group, q)
+	refused, err := m.send(ctx, m.generation, partition, m.at[partition])
 	if errors.As(err, new(*unsentError)) {
 		return err
 	}
 	if err == nil {
-		err = kerr.ErrorForCode(r.Topics[0].Partitions[0].ErrorCode)
+		err = refused
 	}
 	c := offsetCall{set: true, offset: m.at[partition], unknown: again(err)}
 	if err == nil || c.unknown {
@@ -341,6 +352,21 @@ func (m *member) commit(ctx context.Context, partition int32) error {
 		m.forget(0, m.g.group)
 	}
 	return err
+}
+
+// send commits an offset as of a generation. An error says that nobody has answered.
+func (m *member) send(ctx context.Context, generation, partition int32, offset int64) (refused, err error) {
+	q := kmsg.NewPtrOffsetCommitRequest()
+	q.Group, q.MemberID, q.Generation = m.g.group, m.id, generation
+	t, p := kmsg.NewOffsetCommitRequestTopic(), kmsg.NewOffsetCommitRequestTopicPartition()
+	p.Partition, p.Offset = partition, offset
+	t.Topic, t.Partitions = m.g.of.topic, append(t.Partitions, p)
+	q.Topics = append(q.Topics, t)
+	r, err := toCoordinator[*kmsg.OffsetCommitResponse](ctx, m.speaker, 0, m.g.group, q)
+	if err != nil {
+		return nil, err
+	}
+	return kerr.ErrorForCode(r.Topics[0].Partitions[0].ErrorCode), nil
 }
 
 func (m *member) leave(ctx context.Context) {

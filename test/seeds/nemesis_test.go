@@ -64,7 +64,7 @@ func (w *world) climates() (stop func()) {
 func (w *world) disturb() string {
 	n := w.nodes[w.rng.IntN(size)]
 	d := w.between(0, 6*time.Second)
-	switch w.rng.IntN(15) {
+	switch w.rng.IntN(17) {
 	case 0, 1:
 		how := ending(w.rng.IntN(3))
 		if w.rng.IntN(2) == 0 {
@@ -107,6 +107,8 @@ func (w *world) disturb() string {
 		return w.move()
 	case 12:
 		return w.lag(n, 2*d)
+	case 13, 14: // it leads on, as far as it and its clients know
+		return w.part(w.leader(w.rng.Int32N(partitions)), 2, w.between(1500*time.Millisecond, 6*time.Second))
 	}
 	return w.part(n, w.rng.IntN(4), d)
 }
@@ -153,15 +155,25 @@ func (w *world) squeeze(partition int32) string {
 		w.finish(others[1], how)
 		pass(w.between(0, 2*time.Second))
 	}
+	if last == 0 && w.rng.IntN(2) == 0 { // but comes back, goes on with the leader, and ends with it
+		last = 3
+		w.cut(others[1], 2, nil, false)
+		w.cut(others[0], 2, nil, true)
+		pass(w.between(time.Second, 4*time.Second))
+		w.finish(others[1], how)
+	}
 	w.finish(leader, how)
 	w.cut(others[0], 2, nil, false)
 	w.cut(others[1], 2, nil, false)
+	if last == 3 {
+		pass(w.between(0, 3*time.Second)) // alone, it has to wait
+	}
 	others[1].start()
 	away := w.between(0, 5*time.Second)
 	pass(away)
 	leader.start()
 	return fmt.Sprintf("node %d cut off for %v, then node %d %s, and node %d, which leads, %v for %v", others[0].id, apart, others[1].id,
-		[]string{"too", "ended", "stayed"}[last], leader.id, how, away)
+		[]string{"too", "ended", "stayed", "too, and back"}[last], leader.id, how, away)
 }
 
 // pause has a node say, hear and write nothing, as one that is stopped in its tracks.

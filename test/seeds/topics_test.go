@@ -70,6 +70,10 @@ var named = porcupine.Model{
 			// As in Kafka: the broker has asked twice, and was told that its own topic is there.
 			return true, topicState{there: true, partitions: c.partitions}
 		}
+		if c.what == "grow" && errors.Is(c.err, kerr.InvalidPartitions) && s.there && c.partitions > s.partitions {
+			s.partitions = c.partitions // likewise
+			return true, s
+		}
 		next, err := c.apply(s)
 		return c.unknown || errors.Is(c.err, err) && errors.Is(err, c.err), next
 	},
