@@ -30,13 +30,16 @@ type compacted struct {
 	filled   int
 }
 
-func newCompacted(t *testing.T) *compacted {
+func newCompacted(t *testing.T, more ...string) *compacted {
 	dir := t.TempDir()
 	c := &compacted{bucketNode: &bucketNode{T: t, dir: filepath.Join(dir, "bucket")}, home: filepath.Join(dir, "home")}
 	c.settings = map[string]string{
 		"object_storage.url": "file://" + c.dir, "wal.upload_interval": "20ms", "object_storage.metadata_log": "10ms", "object_storage.grace": "1s",
 		"wal.capacity": "16MiB", "wal.segment_size": "1MiB", "wal.memory": "8MiB", "wal.upload_bytes": "1MiB", "broker.message_max_bytes": "256KiB",
 		"compaction.key_interval": "20ms", "compaction.key_patience": "0s", "compaction.key_memory": "1MiB", "compaction.interval": "1s",
+	}
+	for i := 0; i < len(more); i += 2 {
+		c.settings[more[i]] = more[i+1]
 	}
 	c.start()
 	t.Cleanup(func() {

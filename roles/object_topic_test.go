@@ -9,8 +9,62 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
+
+// TestAnObjectTopicIsCompactedAndRetained as others are, also after a restart: what is read is
+// in the bucket, and what is deleted there is gone.
+func TestAnObjectTopicIsCompactedAndRetained(t *testing.T) {
+	c := newCompacted(t, "wal.ack_interval", "20ms", "object_storage.retention", "1s")
+	cl := c.client()
+	adm := kadm.NewClient(cl)
+	text := func(s string) *string { return &s }
+	object := map[string]*string{"rustmq.durability": text("object"), "cleanup.policy": text("compact"), "min.cleanable.dirty.ratio": text("0")}
+	_, err := adm.CreateTopic(t.Context(), 1, -1, object, "t")
+	must(t, err)
+	_, err = adm.CreateTopic(t.Context(), 1, -1, map[string]*string{"rustmq.durability": text("object"), "retention.ms": text("1000")}, "old")
+	must(t, err)
+	_, err = adm.CreateTopic(t.Context(), 1, 1, nil, "filler")
+	must(t, err)
+	const keys, rounds = 50, 20
+	var all []*kgo.Record
+	for i := range keys * rounds {
+		all = append(all, &kgo.Record{Topic: "t", Key: fmt.Appendf(nil, "key-%d", i%keys), Value: fmt.Append(nil, i)})
+	}
+	c.send(all...)
+	c.send(&kgo.Record{Topic: "old", Value: []byte("x")})
+	for _, how := range []string{"compacted", "after a restart"} {
+		c.awaitCleaned(keys * rounds)
+		c.evict(keys * rounds) // the log has all as it was sent
+		read := c.all(keys * rounds)
+		for i, r := range read {
+			if r.Offset != int64(keys*(rounds-1)+i) || string(r.Value) != fmt.Sprint(r.Offset) || len(read) != keys {
+				t.Fatalf("%s: of %d records number %d is %q at %d", how, len(read), i, r.Value, r.Offset)
+			}
+		}
+		if how == "compacted" {
+			must(t, c.Node.Close())
+			c.start()
+		}
+	}
+	cl.Close()
+	cl = c.client()
+	defer cl.Close()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(time.Minute); ; <-ticker.C {
+		starts, err := kadm.NewClient(cl).ListStartOffsets(t.Context(), "old")
+		must(t, err)
+		if o, ok := starts.Lookup("old", 0); ok && o.Offset == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("it is not deleted: %+v", starts)
+		}
+	}
+	c.send(&kgo.Record{Topic: "old", Value: []byte("y")})
+}
 
 // TestAnObjectTopicGoesOnWithoutItsLeader: three processes, the leader's is killed while a
 // producer sends, and does not come back. What was acked is there once and in order, what was

@@ -471,7 +471,7 @@ var seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of random tests o
 // TestWhatIsAckedIsThereOnceAndInOrder: whoever leads, whatever burns, stops or does not answer.
 func TestWhatIsAckedIsThereOnceAndInOrder(t *testing.T) {
 	t.Logf("-seed %d", *seed)
-	for run := range uint64(6) {
+	for run := range uint64(3) {
 		synctest.Test(t, func(t *testing.T) { newHeldLife(t, *seed+run).live() })
 		if t.Failed() {
 			t.Fatalf("-seed %d", *seed+run)
