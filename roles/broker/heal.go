@@ -204,7 +204,7 @@ func (b *Broker) condemnLost(image *metadata.Image) bool {
 	for t := range image.Topics() {
 		for p := range t.Partitions.All() {
 			id := storage.PartitionID{Topic: t.ID, Index: p.Index}
-			if _, there := b.store.Log(id); there || !guard.Check("broker.lost-whole", p.Counts(b.opt.NodeID)) {
+			if _, there := b.store.Log(id); there || !p.Counts(b.opt.NodeID) {
 				continue
 			}
 			if err := b.store.Condemn(id, "its log is not there, and a part of the write-ahead log cannot be read"); err != nil {
