@@ -202,8 +202,10 @@ func TestADamagedLogThatIsCountedUponStays(t *testing.T) {
 		}
 		follows := c.partition("events").Leader%3 + 1
 		m, before := c.nodes[follows], c.log(follows, "events")
-		m.healing.tell(before.ID(), errors.New("met"))
-		m.healing.anew <- before.ID()
+		m.healing.mu.Lock()
+		m.healing.rotten[before.ID()] = &rot{why: errors.New("met")}
+		m.healing.mu.Unlock()
+		c.leadBy(follows%3+1, "events") // the third: another epoch
 		synctest.Wait()
 		if now := c.log(follows, "events"); now != before || now.End() != 5 || now.Err() != nil {
 			t.Errorf("it was dropped: ends at %d, %v", now.End(), now.Err())
