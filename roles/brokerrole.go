@@ -59,7 +59,7 @@ func (n *Node) openStore(ctx context.Context) error {
 		n.log.Warn("wal.sync = interval: acks come before the disk; a power cut can lose what was acked", "interval", c.SyncInterval.String())
 	}
 	store, err := storagelog.Open(ctx, storagelog.Options{
-		FS: n.dir, Dir: walDir, Log: n.log.With("room", "log"), Tiered: true, Hold: true, MaxUnuploadedShare: unuploadedShare,
+		FS: n.dir, Dir: walDir, Log: n.log.With("room", "log"), Tiered: true, Hold: true, Heal: n.peers != nil, MaxUnuploadedShare: unuploadedShare,
 		WAL: wal.Options{
 			Capacity: capacity, Reserve: reserve, SegmentSize: int(c.SegmentSize), Memory: int64(c.Memory),
 			Sync: sync, SyncInterval: time.Duration(c.SyncInterval), OnDead: n.fail,

@@ -24,12 +24,10 @@ const mostMet = 1000
 // and counts upon them no more; then they begin anew from who leads. Where nobody else is
 // known to have all, nothing is given up.
 type healing struct {
-	met  chan storage.PartitionID // were found damaged while they were in use
-	anew chan storage.PartitionID // are counted upon no more
+	met chan storage.PartitionID // were found damaged while they were in use
 
 	mu     sync.Mutex // guards the rest
 	rotten map[storage.PartitionID]*rot
-	told   map[storage.PartitionID]error // the controller knows of, and why they begin anew
 	began  map[storage.PartitionID]error // why they began anew, of those not in sync yet
 	given  int64                         // how many were given up
 	healed int64                         // how many came in sync again
@@ -43,8 +41,8 @@ type rot struct {
 
 func newHealing() *healing {
 	return &healing{
-		met: make(chan storage.PartitionID, mostMet), anew: make(chan storage.PartitionID, mostMet),
-		rotten: map[storage.PartitionID]*rot{}, told: map[storage.PartitionID]error{}, began: map[storage.PartitionID]error{},
+		met:    make(chan storage.PartitionID, mostMet),
+		rotten: map[storage.PartitionID]*rot{}, began: map[storage.PartitionID]error{},
 	}
 }
 
@@ -65,18 +63,18 @@ func (b *Broker) unreadable(id storage.PartitionID, why error) {
 	}
 }
 
-// tell notes that a replica may begin anew, for the controller knows.
-func (h *healing) tell(id storage.PartitionID, why error) {
+// rotted says why a replica cannot be read back whole: its log is corrupt, or was found
+// damaged in use; nil: it can, as far as is known.
+func (h *healing) rotted(l *log.Log) error {
+	if err := l.Err(); isLogDamage(err) {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.told[id] = why
-}
-
-// mayBegin says why a replica is to begin anew; nil: it is not, or the controller does not know.
-func (h *healing) mayBegin(id storage.PartitionID) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.told[id]
+	if met := h.rotten[l.ID()]; met != nil {
+		return met.why
+	}
+	return nil
 }
 
 // heal gives replicas up that were found damaged, until ctx ends. It blocks on the
@@ -109,11 +107,6 @@ func (b *Broker) healMet(ctx context.Context, id storage.PartitionID) {
 		return
 	}
 	b.gaveUp(id, why)
-	b.healing.tell(id, why)
-	select {
-	case b.healing.anew <- id:
-	case <-ctx.Done():
-	}
 }
 
 func (b *Broker) gaveUp(id storage.PartitionID, why error) {
@@ -146,13 +139,8 @@ func (b *Broker) giveUpLost(ctx context.Context, epoch int64) error {
 	}
 	var lost []storage.PartitionID
 	for _, id := range b.store.Corrupt() {
-		_, p := image.Partition(id)
-		switch l, _ := b.store.Log(id); {
-		case p == nil:
-		case p.Counts(b.opt.NodeID):
+		if _, p := image.Partition(id); p != nil && p.Counts(b.opt.NodeID) {
 			lost = append(lost, id)
-		default: // nobody has heard of this registration yet what it has
-			b.healing.tell(id, l.Err())
 		}
 	}
 	if len(lost) > 0 && image.FeatureLevel() >= metadata.ObjectTopicsFeatureLevel {
@@ -164,7 +152,6 @@ func (b *Broker) giveUpLost(ctx context.Context, epoch int64) error {
 		return fmt.Errorf("%d replicas cannot be read back whole, and the cluster is at feature level %d, which cannot be told so (%d can): put the file back as it was, or start this broker with an empty data directory: %w",
 			len(lost), image.FeatureLevel(), metadata.ObjectTopicsFeatureLevel, l.Err())
 	}
-	b.follower.again()
 	return b.store.SettleLosses()
 }
 
@@ -181,7 +168,6 @@ func (b *Broker) giveUp(ctx context.Context, epoch int64, lost []storage.Partiti
 			switch code := metadata.CodeOf(err); {
 			case err == nil:
 				b.gaveUp(lost[i], why)
-				b.healing.tell(lost[i], why)
 			case code == metadata.EligibleLeadersNotAvailable:
 				b.notGivenUp(lost[i], why, err)
 			case code == metadata.UnknownTopicOrPartition || code == metadata.UnknownTopicID: // deleted meanwhile
@@ -204,7 +190,7 @@ func (b *Broker) condemnLost(image *metadata.Image) bool {
 	for t := range image.Topics() {
 		for p := range t.Partitions.All() {
 			id := storage.PartitionID{Topic: t.ID, Index: p.Index}
-			if _, there := b.store.Log(id); there || !guard.Check("broker.lost-whole", p.Counts(b.opt.NodeID)) {
+			if _, there := b.store.Log(id); there || !p.Counts(b.opt.NodeID) {
 				continue
 			}
 			if err := b.store.Condemn(id, "its log is not there, and a part of the write-ahead log cannot be read"); err != nil {
@@ -216,11 +202,16 @@ func (b *Broker) condemnLost(image *metadata.Image) bool {
 	return true
 }
 
-// beginAnew drops a damaged log that nobody counts upon, and makes an empty one, which its
-// leader fills. It returns the log to go on with, and whether that is another.
+// beginAnew drops a damaged log that nobody counts upon, before it follows another epoch, and
+// makes an empty one, which its leader fills. It returns the log to go on with, and whether that is another.
 func (b *Broker) beginAnew(l *log.Log, p *partition, is *metadata.Partition, c log.Config) (*log.Log, bool, error) {
-	why := b.healing.mayBegin(p.id())
-	if why == nil || is.Leader == metadata.NoLeader || !guard.Check("broker.heals-uncounted", !is.Counts(b.opt.NodeID)) {
+	why := b.healing.rotted(l)
+	if why == nil || is.Leader == metadata.NoLeader {
+		return l, false, nil
+	}
+	// Under this epoch nobody was shown yet what the log holds; under those before, what was
+	// shown counts no more.
+	if l.History().Epoch == is.LeaderEpoch || !guard.Check("broker.heals-uncounted", !is.Counts(b.opt.NodeID)) {
 		return l, false, nil
 	}
 	_ = l.BecomeFollower(is.LeaderEpoch) // producers that wait are sent to who leads
@@ -234,7 +225,6 @@ func (b *Broker) beginAnew(l *log.Log, p *partition, is *metadata.Partition, c l
 	b.healing.mu.Lock()
 	defer b.healing.mu.Unlock()
 	delete(b.healing.rotten, p.id())
-	delete(b.healing.told, p.id())
 	b.healing.began[p.id()] = why
 	return anew, true, nil
 }

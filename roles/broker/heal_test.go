@@ -190,3 +190,25 @@ func TestWhatRotsInUseIsHealed(t *testing.T) {
 		})
 	}
 }
+
+// A replica that is counted upon is not dropped, whatever is known of its disk.
+func TestADamagedLogThatIsCountedUponStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 3)
+		c.createTopic("events")
+		texts := numbered("a", 5)
+		if code := c.produce(c.leader("events"), "events", -1, texts...); code != 0 {
+			t.Fatal(code)
+		}
+		follows := c.partition("events").Leader%3 + 1
+		m, before := c.nodes[follows], c.log(follows, "events")
+		m.healing.mu.Lock()
+		m.healing.rotten[before.ID()] = &rot{why: errors.New("met")}
+		m.healing.mu.Unlock()
+		c.leadBy(follows%3+1, "events") // the third: another epoch
+		synctest.Wait()
+		if now := c.log(follows, "events"); now != before || now.End() != 5 || now.Err() != nil {
+			t.Errorf("it was dropped: ends at %d, %v", now.End(), now.Err())
+		}
+	})
+}

@@ -101,12 +101,6 @@ func (b *Broker) follow(ctx context.Context) {
 				b.redo(image, led)
 			}
 			continue
-		case id := <-b.healing.anew:
-			if tp := b.table.byID(id.Topic); tp != nil && tp.partition(id.Index) != nil {
-				b.undone[id] = tp.partition(id.Index)
-				b.redo(b.follower.image(), led)
-			}
-			continue
 		case <-b.follower.wake:
 		}
 		image := b.follower.newest.Load()

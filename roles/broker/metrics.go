@@ -151,7 +151,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge(m.corrupt, float64(corrupt))
 	gauge(m.led, float64(led))
 	gauge(m.followed, float64(followed))
-	m.replication.collect(out, m.b.replication)
+	m.replication.collect(out, m.b.replication, m.b.Healing())
 	gauge(m.sessions, float64(sessions))
 	gauge(m.fetching, float64(m.b.fetchMemory.inUse()))
 	gauge(m.fullness, m.b.store.Stats().Fullness)

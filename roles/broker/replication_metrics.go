@@ -8,7 +8,7 @@ import (
 
 // replicationMetrics show what goes to other brokers and comes from them.
 type replicationMetrics struct {
-	sent, received, changes, under, lag, unconfirmed *prometheus.Desc
+	sent, received, changes, under, lag, unconfirmed, healing, givenUp *prometheus.Desc
 }
 
 func newReplicationMetrics() *replicationMetrics {
@@ -21,11 +21,13 @@ func newReplicationMetrics() *replicationMetrics {
 		changes:     desc("isr_changes_total", "Changes of the set of replicas in sync that this broker had made, by their kind.", "change"),
 		under:       desc("under_replicated_partitions", "Partitions led here of which fewer replicas are in sync than there are."),
 		lag:         desc("replication_lag_records", "Records that a follower has not confirmed, of all partitions that it follows this broker in.", "follower"),
+		healing:     desc("healing_replicas", "Replicas that the disk could not give back whole, that began anew from their leaders and are not in sync yet."),
+		givenUp:     desc("given_up_replicas_total", "Replicas that the disk could not give back whole, and that the controller was told to count upon no more."),
 		unconfirmed: desc("replication_unconfirmed_bytes", "Bytes that a follower was sent and has not confirmed.", "follower"),
 	}
 }
 
-func (m *replicationMetrics) collect(out chan<- prometheus.Metric, r *replicas) {
+func (m *replicationMetrics) collect(out chan<- prometheus.Metric, r *replicas, h Healing) {
 	if r == nil {
 		return
 	}
@@ -38,6 +40,8 @@ func (m *replicationMetrics) collect(out chan<- prometheus.Metric, r *replicas) 
 	emit(m.changes, prometheus.CounterValue, float64(s.Shrinks), "shrink")
 	emit(m.changes, prometheus.CounterValue, float64(s.Growths), "growth")
 	emit(m.under, prometheus.GaugeValue, float64(s.UnderReplicated))
+	emit(m.healing, prometheus.GaugeValue, float64(h.Now))
+	emit(m.givenUp, prometheus.CounterValue, float64(h.GivenUp))
 	for _, f := range s.Followers {
 		id := strconv.Itoa(int(f.Broker))
 		emit(m.lag, prometheus.GaugeValue, float64(f.Lag), id)
