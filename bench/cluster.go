@@ -78,24 +78,36 @@ func startRustmqCluster(set ...string) (*process, error) {
 	return all, awaitBrokers(all.addr)
 }
 
-// startKafkaCluster starts three nodes of Apache Kafka with its defaults, but for the
-// replicas of topics.
-func startKafkaCluster() (p *process, stop func(), err error) {
+// kafkaLib is where Kafka's jars are.
+func kafkaLib() (string, error) {
 	lib := os.Getenv("KAFKA_LIB")
 	if lib == "" {
 		lib = filepath.Join("..", "build", "kafka", "lib")
 	}
-	if lib, err = filepath.Abs(lib); err != nil {
+	return filepath.Abs(lib)
+}
+
+// kafkaAddress is that of the i-th node.
+func kafkaAddress(i, port int) string { return fmt.Sprintf("127.74.0.%d:%d", i+1, port) }
+
+func kafkaVoters() string {
+	var voters []string
+	for i := range clusterSize {
+		voters = append(voters, fmt.Sprintf("%d@%s", i+1, kafkaAddress(i, 9093)))
+	}
+	return strings.Join(voters, ",")
+}
+
+// startKafkaCluster starts three nodes of Apache Kafka with its defaults, but for the
+// replicas of topics.
+func startKafkaCluster() (p *process, stop func(), err error) {
+	lib, err := kafkaLib()
+	if err != nil {
 		return nil, nil, err
 	}
 	dir, err := os.MkdirTemp("", "rustmq-bench-kafka-")
 	if err != nil {
 		return nil, nil, err
-	}
-	address := func(i, port int) string { return fmt.Sprintf("127.74.0.%d:%d", i+1, port) }
-	var voters []string
-	for i := range clusterSize {
-		voters = append(voters, fmt.Sprintf("%d@%s", i+1, address(i, 9093)))
 	}
 	nodes, failed := make([]*apache.Server, clusterSize), make([]error, clusterSize)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -108,8 +120,8 @@ func startKafkaCluster() (p *process, stop func(), err error) {
 			if failed[i] = os.Mkdir(own, 0o755); failed[i] != nil {
 				return
 			}
-			nodes[i], failed[i] = apache.Start(ctx, apache.Options{Lib: lib, Dir: own, Addr: address(i, 9092), Controller: address(i, 9093), Properties: map[string]string{
-				"node.id": fmt.Sprint(i + 1), "controller.quorum.voters": strings.Join(voters, ","),
+			nodes[i], failed[i] = apache.Start(ctx, apache.Options{Lib: lib, Dir: own, Addr: kafkaAddress(i, 9092), Controller: kafkaAddress(i, 9093), Properties: map[string]string{
+				"node.id": fmt.Sprint(i + 1), "controller.quorum.voters": kafkaVoters(),
 				"log.segment.delete.delay.ms":      "1000",
 				"default.replication.factor":       "3",
 				"offsets.topic.replication.factor": "3", "transaction.state.log.replication.factor": "3", "transaction.state.log.min.isr": "2",

@@ -30,7 +30,7 @@ var figures = []figure{
 	{"B1", (*run).puts}, {"B2", (*run).bandwidth}, {"B3", (*run).isolation}, {"B4", (*run).cache},
 	{"B5", (*run).cleaning}, {"K1", (*run).groups}, {"K2", (*run).kafka},
 	{"K3", (*run).clusters},
-	{"K4", (*run).failover}, {"K6", (*run).large},
+	{"K4", (*run).failover}, {"K5", (*run).shares}, {"K6", (*run).large},
 }
 
 func runFigures(args []string) error {
