@@ -51,6 +51,7 @@ type Topic struct {
 	Internal          bool              `json:"internal,omitempty"`
 	Partitions        int               `json:"partitions"`
 	ReplicationFactor int               `json:"replication_factor"`
+	Grows             bool              `json:"grows,omitempty" doc:"its replication factor was left to the cluster, and is 3 once there are so many brokers"`
 	Records           int64             `json:"records" doc:"high watermarks less log starts: at most so many, for compaction takes some, and markers of transactions are none"`
 	WALBytes          int64             `json:"wal_bytes"`
 	MemoryBytes       int64             `json:"memory_bytes"`
@@ -245,6 +246,7 @@ func (a api) view(t *metadata.Topic) Topic {
 		out.ReplicationFactor = max(out.ReplicationFactor, len(p.Replicas))
 		out.PartitionList = append(out.PartitionList, view)
 	}
+	out.Grows = (t.Internal || t.ReplicasUnset) && out.ReplicationFactor < controller.MaxDefaultReplicas
 	out.Durability = durability(configs.Durability(t.Configs), out.ReplicationFactor, a.ackBeforeSync)
 	return out
 }

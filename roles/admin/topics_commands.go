@@ -130,6 +130,9 @@ func (e *env) describeTopic() *cobra.Command {
 func (e *env) showTopic(topic Topic) {
 	fmt.Fprintf(e.stdout, "topic       %s (id %s)\n", topic.Name, topic.ID)
 	fmt.Fprintf(e.stdout, "records     at most %d in %s, replication factor %d\n", topic.Records, plural(topic.Partitions, "partition"), topic.ReplicationFactor)
+	if topic.Grows {
+		fmt.Fprintln(e.stdout, "grows       nobody asked for a replication factor: it becomes 3, or as many as there are brokers, once others are in service")
+	}
 	fmt.Fprintf(e.stdout, "bytes       %s in the bucket; %s in the WAL, %s of them in memory\n", size(topic.BucketBytes), size(topic.WALBytes), size(topic.MemoryBytes))
 	fmt.Fprintf(e.stdout, "durability  %s\n", topic.Durability)
 	for _, key := range slices.Sorted(maps.Keys(topic.Configs)) {

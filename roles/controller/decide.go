@@ -14,9 +14,9 @@ import (
 	"rustmq.dev/rustmq/storage/guard"
 )
 
-// maxDefaultReplicas is the replication factor of a topic that names none, as
+// MaxDefaultReplicas is the replication factor of a topic that names none, as
 // far as there are brokers.
-const maxDefaultReplicas = 3
+const MaxDefaultReplicas = 3
 
 // rules is what decisions depend on besides the image.
 type rules struct {
@@ -80,7 +80,7 @@ func (r rules) defaultAssignment(image *metadata.Image, t NewTopic, id storage.T
 	brokers := candidates(image)
 	factor := int(t.ReplicationFactor)
 	if factor == -1 {
-		factor = min(maxDefaultReplicas, max(1, len(brokers)))
+		factor = min(MaxDefaultReplicas, max(1, len(brokers)))
 	}
 	if err := checkFactor(factor, len(brokers)); err != nil {
 		return nil, err

@@ -54,7 +54,7 @@ const maxGrowing = 20
 
 // grow returns the partitions to be given more replicas now: of topics of the brokers' own,
 // and of those that did not ask for a number, which have less than settled brokers in service
-// can hold, up to maxDefaultReplicas. While a broker is drained it returns none. What is under
+// can hold, up to MaxDefaultReplicas. While a broker is drained it returns none. What is under
 // way counts, unless it waits for a broker that is not there.
 func grow(image *metadata.Image, settled func(int32) bool) []Reassignment {
 	for b := range image.Brokers() {
@@ -64,7 +64,7 @@ func grow(image *metadata.Image, settled func(int32) bool) []Reassignment {
 	}
 	f := newField(image)
 	may := slices.DeleteFunc(slices.Clone(f.brokers), func(c candidate) bool { return !guard.Check("controller.grows-on-settled", settled(c.id)) })
-	want := min(maxDefaultReplicas, len(may))
+	want := min(MaxDefaultReplicas, len(may))
 	room := maxGrowing
 	type few struct {
 		id storage.PartitionID
