@@ -46,8 +46,7 @@ type clusterNode struct {
 func newProcesses(t *testing.T, first int) *processes {
 	t.Helper()
 	c := &processes{
-		T: t, first: first, dir: t.TempDir(), nodes: map[int]*clusterNode{}, client: &http.Client{Timeout: 5 * time.Second},
-		net: fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), 1+rand.IntN(250)),
+		T: t, first: first, dir: t.TempDir(), nodes: map[int]*clusterNode{}, client: newHTTP(), net: newNet(),
 	}
 	t.Cleanup(func() {
 		for id := range c.nodes {
@@ -63,6 +62,11 @@ func newProcesses(t *testing.T, first int) *processes {
 	}
 	return c
 }
+
+func newHTTP() *http.Client { return &http.Client{Timeout: 5 * time.Second} }
+
+// newNet is a net of loopback that nobody uses, as far as luck has it.
+func newNet() string { return fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), 1+rand.IntN(250)) }
 
 func (c *processes) host(id int) string { return fmt.Sprintf("%s.%d", c.net, id) }
 
