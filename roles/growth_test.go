@@ -100,7 +100,9 @@ func TestANodeAloneBecomesACluster(t *testing.T) {
 // added has a controller that waits be added, as soon as it can be.
 func (c *processes) added(id int) {
 	c.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(time.Minute); ; <-ticker.C {
 		code, _, stderr := rustmq(c.T, "", "admin", "--url", "http://"+c.host(1)+":9642", "controllers", "add", fmt.Sprint(id))
 		if code == 0 {
 			return
