@@ -16,39 +16,50 @@ if [ ${#need[@]} -gt 0 ]; then
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
 fi
-if [ ! -x build/python/bin/python ]; then
-	python3 -m venv build/python
-fi
-build/python/bin/python -c 'import confluent_kafka, kafka' 2>/dev/null ||
-	build/python/bin/pip install -q --disable-pip-version-check -r test/compat/python/requirements.txt
-if [ -f test/compat/java/pom.xml ] && [ ! -d build/java/lib ]; then
-	mvn -q -B -f test/compat/java/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/build/java/lib"
-fi
-if [ ! -d build/streams/lib ]; then
-	mvn -q -B -f test/compat/streams/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD/build/streams/lib"
-fi
-if ! ls build/kafka/lib/kafka_2.13-*.jar >/dev/null 2>&1; then
-	mvn -q -B -f test/apache/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD/build/kafka/lib"
-fi
 for tool in node npm openssl curl; do
 	command -v $tool >/dev/null || { echo "install $tool: the suites buckets and compat need it" >&2; exit 1; }
 done
-for server in github.com/versity/versitygw/cmd/versitygw@v1.8.0 github.com/fsouza/fake-gcs-server@v1.56.1; do
-	name=${server%@*}
-	[ -x "build/buckets/${name##*/}" ] || GOBIN=$PWD/build/buckets GOWORK=off GOFLAGS=-trimpath go install "$server"
+python_clients() {
+	[ -x build/python/bin/python ] || python3 -m venv build/python
+	build/python/bin/python -c 'import confluent_kafka, kafka' 2>/dev/null ||
+		build/python/bin/pip install -q --disable-pip-version-check -r test/compat/python/requirements.txt
+}
+java_clients() { # one at a time, for they share a repository
+	[ -d build/java/lib ] ||
+		mvn -q -B -f test/compat/java/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/build/java/lib"
+	[ -d build/streams/lib ] ||
+		mvn -q -B -f test/compat/streams/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD/build/streams/lib"
+	ls build/kafka/lib/kafka_2.13-*.jar >/dev/null 2>&1 ||
+		mvn -q -B -f test/apache/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD/build/kafka/lib"
+}
+node_clients() {
+	[ -e build/buckets/node_modules/.bin/azurite-blob ] ||
+		npm install --prefix build/buckets --no-audit --no-fund --silent azurite@3.37.0
+	if ! cmp -s test/compat/js/package-lock.json build/js/package-lock.json || [ ! -d build/js/node_modules/kafkajs ]; then
+		mkdir -p build/js
+		cp test/compat/js/package.json test/compat/js/package-lock.json build/js
+		npm ci --prefix build/js --ignore-scripts --no-audit --no-fund --silent
+	fi
+}
+go_modules() {
+	# What the packages and their tests import, no more: `go mod download` would bring
+	# every module of the graph, and change go.work.sum.
+	for module in . sdk/go bench; do
+		(cd "$module" && go list -deps -test -tags chaos,mutants,seeds,suites ./... >/dev/null)
+	done
+	go list -deps -test github.com/twmb/franz-go/pkg/kgo >/dev/null # test/compat/kgo runs its tests
+	(cd tools && GOWORK=off go list -deps ./... tool >/dev/null)
+	for server in github.com/versity/versitygw/cmd/versitygw@v1.8.0 github.com/fsouza/fake-gcs-server@v1.56.1; do
+		name=${server%@*}
+		[ -x "build/buckets/${name##*/}" ] || GOBIN=$PWD/build/buckets GOWORK=off GOFLAGS=-trimpath go install "$server"
+	done
+}
+# Side by side: most of it waits for the network.
+pids=()
+for what in python_clients java_clients node_clients go_modules; do
+	(set -e; "$what") & pids+=($!)
 done
-[ -e build/buckets/node_modules/.bin/azurite-blob ] ||
-	npm install --prefix build/buckets --no-audit --no-fund --silent azurite@3.37.0
-if ! cmp -s test/compat/js/package-lock.json build/js/package-lock.json || [ ! -d build/js/node_modules/kafkajs ]; then
-	mkdir -p build/js
-	cp test/compat/js/package.json test/compat/js/package-lock.json build/js
-	npm ci --prefix build/js --ignore-scripts --no-audit --no-fund --silent
-fi
-# What the packages and their tests import, no more: `go mod download` would bring
-# every module of the graph, and change go.work.sum.
-for module in . sdk/go bench; do
-	(cd "$module" && go list -deps -test -tags chaos,mutants,suites ./... >/dev/null)
-done
-go list -deps -test github.com/twmb/franz-go/pkg/kgo >/dev/null # test/compat/kgo runs its tests
-(cd tools && GOWORK=off go list -deps ./... tool >/dev/null)
+failed=0
+for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
+[ $failed = 0 ] || { echo "some dependencies could not be installed" >&2; exit 1; }
 echo "dependencies are in place"

@@ -43,8 +43,8 @@ s3='s3://bench?region=us-east-1&use_path_style=true&endpoint=http://127.0.0.1:17
 azure='azblob://bench?protocol=http&domain=127.0.0.1:10000&localemu=true'
 gcs='gs://bench?anonymous=true'
 # Apart: gocloud remembers the account of the first bucket it opened.
-env -u AZURE_STORAGE_ACCOUNT -u AZURE_STORAGE_KEY go test -count=1 -trimpath -tags suites ./storage/bucket/cloud
-RUSTMQ_BUCKET_URLS="$s3;$azure" go test -count=1 -trimpath -tags suites -run TestServers ./storage/bucket/cloud
+env -u AZURE_STORAGE_ACCOUNT -u AZURE_STORAGE_KEY go test -count=1 -vet=off -tags grpcnotrace,suites ./storage/bucket/cloud
+RUSTMQ_BUCKET_URLS="$s3;$azure" go test -count=1 -vet=off -tags grpcnotrace,suites -run TestServers ./storage/bucket/cloud
 export STORAGE_EMULATOR_HOST=127.0.0.1:14443
 
 passed=0
