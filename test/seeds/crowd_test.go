@@ -5,6 +5,7 @@ package seeds
 import (
 	"context"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -45,20 +46,21 @@ func (w *world) populate() *crowd {
 	}
 	c.source.reader = w.read(c.source.history)
 	c.observers = w.observe(c.record)
-	if w.rng.IntN(2) == 0 {
+	chosen := func() bool { return w.rng.IntN(2) == 0 || os.Getenv("CAST") == "all" }
+	if chosen() {
 		w.create("copied", size)
 		c.copied = &copied{topic: "copied", source: c.source.history}
 		c.copier = w.copy(c.copied)
 		c.follower = w.readCopy("its reader", c.copied)
 		c.follower.follow()
 	}
-	if w.rng.IntN(2) == 0 {
+	if chosen() {
 		c.members = w.join(c.source.history, 2)
 	}
-	if w.rng.IntN(2) == 0 {
+	if chosen() {
 		c.registrars = w.register()
 	}
-	if w.rng.IntN(2) == 0 {
+	if chosen() {
 		c.weak = w.populateWeak()
 	}
 	return c

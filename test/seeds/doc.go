@@ -60,7 +60,7 @@
 // TestMutantsAreCaught do it again.
 //
 // The suite (make suite-seeds) takes new seeds for two minutes and prints them; its tag is
-// seeds. SEED=number repeats one, TIMES=n so many times; SEED_LOGS=directory gets what the
+// seeds. SEED=number repeats one, TIMES=n so many times; CAST=all has everybody take part; SEED_LOGS=directory gets what the
 // nodes of a seed that failed have logged.
 //
 // The seed decides what is done to whom and when, in simulated time. It does not decide

@@ -76,7 +76,7 @@ func breaks(t *testing.T, binary, name string, seed int) (said string, broken bo
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	c := exec.CommandContext(ctx, binary, "-test.run", "^TestSeedsKeepThePromises$", "-test.v")
-	c.Env = append(os.Environ(), "RUSTMQ_MUTANT="+name, fmt.Sprint("SEED=", seed), "MUTANTS=", "SOAK=")
+	c.Env = append(os.Environ(), "RUSTMQ_MUTANT="+name, fmt.Sprint("SEED=", seed), "CAST=all", "MUTANTS=", "SOAK=")
 	out, err := c.CombinedOutput()
 	if err == nil || ctx.Err() != nil {
 		return "", false
