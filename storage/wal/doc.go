@@ -30,7 +30,8 @@
 // it was written; when idle, a mark follows within 10 ms. A bad frame above the
 // highest mark is a torn tail, whatever follows it, and that there was one is noted
 // ([WAL.CutTail]), for the last group that was synced may be among it; at or below it, it is
-// corruption, and Open refuses with [*CorruptionError]. Recovery trusts no
+// corruption, and Open refuses with [*CorruptionError]; or, with [Options].Lost, goes on
+// behind the frames that are missing, and tells which. Recovery trusts no
 // page: what lies above the highest mark is rewritten into a fresh segment and
 // synced before the owner sees it. The fresh segment's header, written last,
 // supersedes every frame at or above its first sequence in older segments; those
@@ -94,6 +95,11 @@
 //	0      8    magic        "RMQRET\x00\x01"
 //	8      8n   log numbers  of segments whose files may have failed a write
 //	8+8n   4    crc32c       of all before; damaged: every segment is one
+//
+//	file "lost", of frames that are missing, at or below the mark, and settled
+//	0      8    magic        "RMQLOS\x00\x01"
+//	8      16n  runs         sequences of the first (8) and the last (8) of each
+//	8+16n  4    crc32c       of all before; damaged: none is settled
 //
 //	file "cut", written by a start that gave up a torn tail, until ForgetCut
 //	0      8    magic        "RMQCUT\x00\x01"
