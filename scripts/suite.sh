@@ -8,7 +8,8 @@
 #   mutants  every guard has a test that fails without it
 #   fuzz     every fuzz target for a while
 #   docs     the commands of README, CONTRIBUTING and docs/ as written; generated files are fresh
-#   hour     hours of chaos in simulated time, SOAK minutes for each of SEEDS
+#   hour     hours of chaos in simulated time, SOAK minutes for each of SEEDS; and of what
+#            a controller does with objects
 #   seeds    clusters of whole nodes in simulated time, new seeds for two minutes, or SOAK;
 #            SEED=number repeats one, TIMES=n so many times
 # A suite that lacks a tool or root says so and passes, but fails in CI.
@@ -112,7 +113,7 @@ fuzz() {
 	echo "fuzz: $passed passed, 0 failed"
 }
 hour() {
-	SOAK=${SOAK:-60} SEEDS=${SEEDS:-20} go test -count=1 -vet=off -timeout 100m -v -run Hour ./test/hour
+	SOAK=${SOAK:-60} SEEDS=${SEEDS:-20} go test -count=1 -vet=off -timeout 100m -v -run Hour ./test/hour ./roles/controller
 }
 seeds() {
 	go test -count=1 -vet=off -tags grpcnotrace,seeds -timeout 200m -v ./test/seeds

@@ -53,7 +53,7 @@ func TestOpenEndsWithItsDisk(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 			defer cancel()
 			fs := disk.NewFaulty(disk.NewMem(disk.MemOptions{}), disk.Rule{Op: disk.OpChange, From: from, Err: syscall.EIO})
-			c, err := Open(ctx, Options{NodeID: 1, FS: fs, Log: slog.New(slog.DiscardHandler)})
+			c, err := Open(ctx, Options{NodeID: 1, FS: fs, LogCapacity: memoryLogCapacity, Log: slog.New(slog.DiscardHandler)})
 			if ctx.Err() != nil {
 				t.Fatalf("the change of the disk that is the first to fail is number %d: it waits", from)
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -569,9 +570,13 @@ func TestCheckReadsThroughManifests(t *testing.T) {
 // TestManyHoursLeaveNoOrphanAndMissNothing: uploads, filing, log starts that move by
 // hand and by age, topics that come and go, uploads that are given up and land late,
 // restarts and a bucket that fails, over many hours. Whatever is named is there all
-// the time; in the end nothing else is.
+// the time; in the end nothing else is. SOAK goes through more of such lives.
 func TestManyHoursLeaveNoOrphanAndMissNothing(t *testing.T) {
-	for seed := range uint64(3) {
+	seeds := uint64(2)
+	if os.Getenv("SOAK") != "" {
+		seeds = 30
+	}
+	for seed := range seeds {
 		inBucket(t, func(t *testing.T, k *kept) {
 			rng := rand.New(rand.NewPCG(seed, 5))
 			parts := []storage.PartitionID{k.topic("t0", nil), k.topic("t1", map[string]string{"age": "3h"})}
