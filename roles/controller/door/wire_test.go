@@ -107,6 +107,11 @@ func (r *recorder) ReportEnds(_ context.Context, id int32, epoch int64, ends []m
 	return errOne
 }
 
+func (r *recorder) GiveUpReplicas(_ context.Context, id int32, epoch int64, partitions []storage.PartitionID) []error {
+	r.note(id, epoch, partitions)
+	return outcome
+}
+
 func (r *recorder) PlanRebalance(context.Context) (controller.RebalancePlan, error) {
 	r.note("PlanRebalance")
 	return controller.RebalancePlan{
@@ -274,6 +279,9 @@ func asks(ctx context.Context) map[string]func(*Door) (returned []any) {
 		},
 		"AlterConfigs":      func(d *Door) []any { return []any{d.AlterConfigs(ctx, configs, true)} },
 		"AlterClientQuotas": func(d *Door) []any { return []any{d.AlterClientQuotas(ctx, quotas, true)} },
+		"GiveUpReplicas": func(d *Door) []any {
+			return []any{d.GiveUpReplicas(ctx, 7, 8, []storage.PartitionID{p, {Index: 9}})}
+		},
 		"AlterPartitions": func(d *Door) []any {
 			return []any{d.AlterPartitions(ctx, 7, 8, []metadata.PartitionChange{{Partition: p, LeaderEpoch: 4, PartitionEpoch: 5, ISR: []metadata.ReplicaEpoch{{Broker: 1, Epoch: 2}}}, {}})}
 		},
