@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/wal"
@@ -232,31 +233,34 @@ func TestNothingIsRecycledBeforeALossIsSettled(t *testing.T) {
 	if err := flip(mem, "wal/segment-000001", page+56+66, 1); err != nil {
 		t.Fatal(err)
 	}
-	w, s, err := survive(mem)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.opened(w)
-	if !w.Losing() {
-		t.Fatal("nothing was lost")
-	}
-	for _, f := range s.frames {
-		w.Release(f.ref)
-	}
-	passes := func() { // the preparer looks at it all
-		if err := w.Admit(t.Context(), wal.Internal, 1); err != nil {
+	synctest.Test(t, func(t *testing.T) {
+		w, s, err := survive(mem)
+		if err != nil {
 			t.Fatal(err)
 		}
-		w.Unadmit(1)
-	}
-	passes()
-	if err := w.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if n := w.Stats().Recycled; n != 0 {
-		t.Errorf("%d segments were recycled", n)
-	}
-	if err := errors.Join(w.SettleLosses(), w.Close()); err != nil {
-		t.Fatal(err)
-	}
+		s.opened(w)
+		if !w.Losing() {
+			t.Fatal("nothing was lost")
+		}
+		s.mu.Lock()
+		for _, f := range s.frames {
+			w.Release(f.ref)
+		}
+		s.frames = nil
+		s.mu.Unlock()
+		synctest.Wait() // the preparer has looked
+		if n := w.Stats().Recycled; n != 0 {
+			t.Errorf("%d segments were recycled", n)
+		}
+		if err := w.SettleLosses(); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if w.Stats().Recycled == 0 {
+			t.Error("nothing is recycled once it is settled")
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
