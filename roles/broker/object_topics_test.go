@@ -24,6 +24,7 @@ import (
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/log"
 )
 
 // ackInterval is the default.
@@ -438,6 +439,40 @@ func TestALogOfAnEpochThatOthersFollowedIsGivenUp(t *testing.T) {
 			}
 			c.want("events", "a", "b", "c", "d")
 		})
+	}
+}
+
+// TestALogIsKeptByItsLastCommittedBatch: one that began anew with the history of an epoch does
+// not have what was adopted of that epoch later, where the cluster was brought back from its
+// bucket; what it took meanwhile, under its own epoch, is not what the bucket has there.
+func TestALogIsKeptByItsLastCommittedBatch(t *testing.T) {
+	s := openStore(t, disk.NewMem(disk.MemOptions{}))
+	l, err := s.Create(storage.PartitionID{Topic: storage.TopicID{1}}, log.Config{BucketAcks: true})
+	var known log.Rebuild
+	known.Epoch(log.EpochStart{Epoch: 1})
+	if err == nil {
+		err = l.RestartFromBucket(1, known.Encode(0, 1))
+	}
+	if err == nil {
+		err = l.BecomeLeader(2)
+	}
+	raw := batchOf(t, "never acked")
+	if err == nil {
+		err = s.Admit(t.Context(), len(raw))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Append(time.Now(), raw, log.AppendOptions{Epoch: 2}, nil)
+	l.Resign()
+	for _, is := range []struct {
+		end   storage.Offset
+		epoch storage.Epoch
+		kept  bool
+	}{{1, 1, true}, {2, 1, false}, {2, 2, true}, {3, 2, false}} {
+		if kept := keepsLog(l, is.end, is.epoch, true); kept != is.kept {
+			t.Errorf("committed to %d under %d: kept %v", is.end, is.epoch, kept)
+		}
 	}
 }
 

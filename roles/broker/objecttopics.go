@@ -142,7 +142,7 @@ func (b *Broker) meetCommittedEnd(p *partition, t *metadata.Topic, is *metadata.
 		}
 	}
 	end := is.CommittedEnd()
-	if keepsLog(l, is) {
+	if last, some := is.Ranges().Last(); keepsLog(l, end, last.Epoch, some) {
 		if guard.Check("broker.unacked-tail-goes", l.End() <= end) {
 			return l, nil
 		}
@@ -158,17 +158,18 @@ func (b *Broker) meetCommittedEnd(p *partition, t *metadata.Topic, is *metadata.
 	return l, nil
 }
 
-// keepsLog reports whether nobody else has committed since this log was led: then it has
-// what the bucket has. One that led committed under an epoch of its own, and a log knows
-// that only if it led, or has begun anew with what the bucket knew then.
-func keepsLog(l *log.Log, is *metadata.Partition) bool {
-	end := is.CommittedEnd()
-	last, some := is.Ranges().Last()
+// keepsLog reports whether a log has what the bucket has up to the committed end, of which
+// the newest range, if there is any, was committed under epoch. A range has batches of no
+// other epoch, so that the log has them if its last one below the end is of that epoch too.
+// That it knows of the epoch says less: it may have begun anew with its history, and where a
+// cluster is brought back from its bucket, more of that epoch may be adopted than there was
+// then.
+func keepsLog(l *log.Log, end storage.Offset, epoch storage.Epoch, ranged bool) bool {
 	switch {
 	case l.End() < end:
 		return false
-	case !some:
+	case !ranged:
 		return end == 0 // else the ranges are deleted that would tell
 	}
-	return guard.Check("broker.log-kept-by-epoch", l.HasEpoch(last.Epoch))
+	return guard.Check("broker.log-kept-by-epoch", l.EpochAt(end-1) == epoch)
 }
