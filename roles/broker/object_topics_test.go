@@ -476,6 +476,50 @@ func TestALogIsKeptByItsLastCommittedBatch(t *testing.T) {
 	}
 }
 
+// TestABucketThatCannotBeReadIsAskedNowAndThen: by whoever is to lead several partitions, of
+// which each that cannot be read wakes the others.
+func TestABucketThatCannotBeReadIsAskedNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startHeld(t, 2)
+		c.controller.place = func(string, int32) []int32 { return []int32{1} }
+		topics := []string{"one", "two", "three"}
+		for _, topic := range topics {
+			c.createTopic(topic, 1)
+			if code := c.produce(c.leads(topic), topic, -1, topic); code != 0 {
+				t.Fatal(kerr.ErrorForCode(code))
+			}
+		}
+		reads, enough := 0, make(chan struct{})
+		var mu sync.Mutex
+		c.bucket.Set(bucket.Rule{Op: bucket.OpRead, Hook: func(ctx context.Context, _ bucket.Op, _ string) error {
+			mu.Lock()
+			reads++
+			stuck := reads > 100
+			mu.Unlock()
+			if stuck { // it goes on for ever, in no time
+				select {
+				case <-enough:
+				case <-ctx.Done():
+				}
+			}
+			return errUnreached
+		}})
+		c.kill(1)
+		time.Sleep(10 * time.Second)
+		mu.Lock()
+		n := reads
+		mu.Unlock()
+		close(enough)
+		if n < 2*len(topics) || n > 20*len(topics) {
+			t.Errorf("%d reads in ten seconds for %d partitions", n, len(topics))
+		}
+		c.bucket.Set()
+		for _, topic := range topics {
+			c.want(topic, topic)
+		}
+	})
+}
+
 // TestDeletedRecordsStayDeleted: the log start goes with the catalogue.
 func TestDeletedRecordsStayDeleted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -62,6 +62,7 @@ type rebuilding struct {
 	ended bool
 	state []byte
 	err   error
+	at    time.Time // when it ended
 }
 
 func newRebuilds() rebuilds {
@@ -77,20 +78,21 @@ func (b *Broker) endRebuild(id storage.PartitionID, epoch storage.Epoch) {
 }
 
 // rebuild returns what the bucket knows of a partition as of its committed end, or
-// errRebuilding while that is being read; the follower is woken when it is. An error counts
-// for one try.
+// errRebuilding while that is being read; the follower is woken when it is. An error stands
+// for leadAgain: others that end wake the follower too.
 func (b *Broker) rebuild(id storage.PartitionID, is *metadata.Partition) ([]byte, error) {
 	if r := b.rebuilds.of[id]; r != nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if !r.ended {
+		switch {
+		case !r.ended:
 			return nil, errRebuilding
-		}
-		delete(b.rebuilds.of, id)
-		if r.err != nil {
+		case r.err == nil:
+			delete(b.rebuilds.of, id)
+			return r.state, nil
+		case guard.Check("broker.rebuilds-again-later", time.Since(r.at) < leadAgain):
 			return nil, fmt.Errorf("%w: %w", errBucket, r.err)
 		}
-		return r.state, nil
 	}
 	if b.opt.Tier == nil {
 		return nil, fmt.Errorf("%w: there is none", errBucket)
@@ -115,7 +117,7 @@ func (b *Broker) rebuild(id storage.PartitionID, is *metadata.Partition) ([]byte
 			err = context.Cause(ctx)
 		}
 		r.mu.Lock()
-		r.ended, r.state, r.err = true, state, err
+		r.ended, r.state, r.err, r.at = true, state, err, time.Now()
 		r.mu.Unlock()
 		select {
 		case b.rebuilds.wake <- struct{}{}:
