@@ -24,6 +24,7 @@ import (
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/log"
 )
 
 // ackInterval is the default.
@@ -439,6 +440,84 @@ func TestALogOfAnEpochThatOthersFollowedIsGivenUp(t *testing.T) {
 			c.want("events", "a", "b", "c", "d")
 		})
 	}
+}
+
+// TestALogIsKeptByItsLastCommittedBatch: one that began anew with the history of an epoch does
+// not have what was adopted of that epoch later, where the cluster was brought back from its
+// bucket; what it took meanwhile, under its own epoch, is not what the bucket has there.
+func TestALogIsKeptByItsLastCommittedBatch(t *testing.T) {
+	s := openStore(t, disk.NewMem(disk.MemOptions{}))
+	l, err := s.Create(storage.PartitionID{Topic: storage.TopicID{1}}, log.Config{BucketAcks: true})
+	var known log.Rebuild
+	known.Epoch(log.EpochStart{Epoch: 1})
+	if err == nil {
+		err = l.RestartFromBucket(1, known.Encode(0, 1))
+	}
+	if err == nil {
+		err = l.BecomeLeader(2)
+	}
+	raw := batchOf(t, "never acked")
+	if err == nil {
+		err = s.Admit(t.Context(), len(raw))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Append(time.Now(), raw, log.AppendOptions{Epoch: 2}, nil)
+	l.Resign()
+	for _, is := range []struct {
+		end   storage.Offset
+		epoch storage.Epoch
+		kept  bool
+	}{{1, 1, true}, {2, 1, false}, {2, 2, true}, {3, 2, false}} {
+		if kept := keepsLog(l, is.end, is.epoch, true); kept != is.kept {
+			t.Errorf("committed to %d under %d: kept %v", is.end, is.epoch, kept)
+		}
+	}
+}
+
+// TestABucketThatCannotBeReadIsAskedNowAndThen: by whoever is to lead several partitions, of
+// which each that cannot be read wakes the others.
+func TestABucketThatCannotBeReadIsAskedNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startHeld(t, 2)
+		c.controller.place = func(string, int32) []int32 { return []int32{1} }
+		topics := []string{"one", "two", "three"}
+		for _, topic := range topics {
+			c.createTopic(topic, 1)
+			if code := c.produce(c.leads(topic), topic, -1, topic); code != 0 {
+				t.Fatal(kerr.ErrorForCode(code))
+			}
+		}
+		reads, enough := 0, make(chan struct{})
+		var mu sync.Mutex
+		c.bucket.Set(bucket.Rule{Op: bucket.OpRead, Hook: func(ctx context.Context, _ bucket.Op, _ string) error {
+			mu.Lock()
+			reads++
+			stuck := reads > 100
+			mu.Unlock()
+			if stuck { // it goes on for ever, in no time
+				select {
+				case <-enough:
+				case <-ctx.Done():
+				}
+			}
+			return errUnreached
+		}})
+		c.kill(1)
+		time.Sleep(10 * time.Second)
+		mu.Lock()
+		n := reads
+		mu.Unlock()
+		close(enough)
+		if n < 2*len(topics) || n > 20*len(topics) {
+			t.Errorf("%d reads in ten seconds for %d partitions", n, len(topics))
+		}
+		c.bucket.Set()
+		for _, topic := range topics {
+			c.want(topic, topic)
+		}
+	})
 }
 
 // TestDeletedRecordsStayDeleted: the log start goes with the catalogue.

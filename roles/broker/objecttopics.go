@@ -62,6 +62,7 @@ type rebuilding struct {
 	ended bool
 	state []byte
 	err   error
+	at    time.Time // when it ended
 }
 
 func newRebuilds() rebuilds {
@@ -77,20 +78,21 @@ func (b *Broker) endRebuild(id storage.PartitionID, epoch storage.Epoch) {
 }
 
 // rebuild returns what the bucket knows of a partition as of its committed end, or
-// errRebuilding while that is being read; the follower is woken when it is. An error counts
-// for one try.
+// errRebuilding while that is being read; the follower is woken when it is. An error stands
+// for leadAgain: others that end wake the follower too.
 func (b *Broker) rebuild(id storage.PartitionID, is *metadata.Partition) ([]byte, error) {
 	if r := b.rebuilds.of[id]; r != nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if !r.ended {
+		switch {
+		case !r.ended:
 			return nil, errRebuilding
-		}
-		delete(b.rebuilds.of, id)
-		if r.err != nil {
+		case r.err == nil:
+			delete(b.rebuilds.of, id)
+			return r.state, nil
+		case guard.Check("broker.rebuilds-again-later", time.Since(r.at) < leadAgain):
 			return nil, fmt.Errorf("%w: %w", errBucket, r.err)
 		}
-		return r.state, nil
 	}
 	if b.opt.Tier == nil {
 		return nil, fmt.Errorf("%w: there is none", errBucket)
@@ -115,7 +117,7 @@ func (b *Broker) rebuild(id storage.PartitionID, is *metadata.Partition) ([]byte
 			err = context.Cause(ctx)
 		}
 		r.mu.Lock()
-		r.ended, r.state, r.err = true, state, err
+		r.ended, r.state, r.err, r.at = true, state, err, time.Now()
 		r.mu.Unlock()
 		select {
 		case b.rebuilds.wake <- struct{}{}:
@@ -142,7 +144,7 @@ func (b *Broker) meetCommittedEnd(p *partition, t *metadata.Topic, is *metadata.
 		}
 	}
 	end := is.CommittedEnd()
-	if keepsLog(l, is) {
+	if last, some := is.Ranges().Last(); keepsLog(l, end, last.Epoch, some) {
 		if guard.Check("broker.unacked-tail-goes", l.End() <= end) {
 			return l, nil
 		}
@@ -158,17 +160,18 @@ func (b *Broker) meetCommittedEnd(p *partition, t *metadata.Topic, is *metadata.
 	return l, nil
 }
 
-// keepsLog reports whether nobody else has committed since this log was led: then it has
-// what the bucket has. One that led committed under an epoch of its own, and a log knows
-// that only if it led, or has begun anew with what the bucket knew then.
-func keepsLog(l *log.Log, is *metadata.Partition) bool {
-	end := is.CommittedEnd()
-	last, some := is.Ranges().Last()
+// keepsLog reports whether a log has what the bucket has up to the committed end, of which
+// the newest range, if there is any, was committed under epoch. A range has batches of no
+// other epoch, so that the log has them if its last one below the end is of that epoch too.
+// That it knows of the epoch says less: it may have begun anew with its history, and where a
+// cluster is brought back from its bucket, more of that epoch may be adopted than there was
+// then.
+func keepsLog(l *log.Log, end storage.Offset, epoch storage.Epoch, ranged bool) bool {
 	switch {
 	case l.End() < end:
 		return false
-	case !some:
+	case !ranged:
 		return end == 0 // else the ranges are deleted that would tell
 	}
-	return guard.Check("broker.log-kept-by-epoch", l.HasEpoch(last.Epoch))
+	return guard.Check("broker.log-kept-by-epoch", l.EpochAt(end-1) == epoch)
 }

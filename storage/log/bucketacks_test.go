@@ -224,7 +224,7 @@ func TestALogBeginsAnewAsTheBucketKnowsIt(t *testing.T) {
 		if got := remembered(other); !reflect.DeepEqual(got, want) {
 			t.Fatalf("%s: %+v, want %+v", how, got, want)
 		}
-		if !other.HasEpoch(1) || !other.HasEpoch(4) || other.HasEpoch(2) || other.End() != 6 || other.HighWatermark() != 6 {
+		if other.EpochAt(1) != 1 || other.EpochAt(5) != 4 || other.End() != 6 || other.HighWatermark() != 6 {
 			t.Fatalf("%s: it ends at %d, committed to %d; epochs %v", how, other.End(), other.HighWatermark(), other.epochs)
 		}
 		o = kill(t, o)

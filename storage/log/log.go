@@ -148,14 +148,6 @@ func (l *Log) EpochAt(offset storage.Offset) storage.Epoch {
 	return l.epochs.at(offset)
 }
 
-// HasEpoch reports whether the log has batches of a leader epoch, or has begun anew with
-// the history of one that had.
-func (l *Log) HasEpoch(epoch storage.Epoch) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.epochs, func(e epochStart) bool { return e.epoch == epoch })
-}
-
 // SetLogStart makes offset the first that can be read, and lets go of the
 // batches that lie before it as soon as that is on disk. It never moves back, with
 // one exception: in a tiered store the first word since a restart counts, for what
