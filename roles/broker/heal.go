@@ -99,8 +99,12 @@ func (b *Broker) healMet(ctx context.Context, id storage.PartitionID) {
 		return
 	}
 	b.healing.mu.Lock()
-	why := b.healing.rotten[id].why
+	met := b.healing.rotten[id]
 	b.healing.mu.Unlock()
+	if met == nil {
+		return // it began anew meanwhile
+	}
+	why := met.why
 	epoch := b.registration.epoch.Load()
 	if err := b.opt.Controller.GiveUpReplicas(ctx, b.opt.NodeID, epoch, []storage.PartitionID{id})[0]; err != nil {
 		b.notGivenUp(id, why, err)

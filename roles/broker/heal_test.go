@@ -212,3 +212,18 @@ func TestADamagedLogThatIsCountedUponStays(t *testing.T) {
 		}
 	})
 }
+
+// A replica may have begun anew, for another reason, before it is its turn to be given up.
+func TestWhatBeganAnewMeanwhileIsNotGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 3)
+		c.createTopic("events")
+		follows := c.partition("events").Leader%3 + 1
+		m, id := c.nodes[follows], c.log(follows, "events").ID()
+		before := c.partition("events").LeaderEpoch
+		m.healMet(t.Context(), id) // met twice, and healed after the first time
+		if h, p := m.Healing(), c.partition("events"); h.GivenUp != 0 || len(p.ISR) != 3 || p.LeaderEpoch != before {
+			t.Errorf("%+v, %+v", h, p)
+		}
+	})
+}

@@ -93,13 +93,13 @@ func (rec *recovery) prove(r *replayed, base storage.Offset, epoch storage.Epoch
 	}
 	end, some := r.index.end()
 	if !some {
-		end, epoch = r.localStart, r.epochs.latest() // there is nothing that may be another's
+		end, epoch = r.localStart, r.stands.latest() // there is nothing that may be another's
 	}
-	// What lies behind a gap says nothing of it, and a truncation may hide it later.
-	if r.apart = !guard.Check("log.loss-continues", base == end); r.apart {
-		return
-	}
-	if guard.Check("log.loss-epoch", epoch == r.epochs.latest()) {
+	// What lies behind a gap says nothing of it, and a truncation may hide it later. Nor does
+	// what goes on from a batch of another epoch, which itself came behind the loss.
+	continues := guard.Check("log.loss-continues", base == end)
+	r.apart = !continues || !guard.Check("log.loss-epoch", epoch == r.stands.latest())
+	if !r.apart {
 		r.proven = len(rec.losses)
 	}
 }

@@ -278,10 +278,16 @@ func TestLossIsProvedAwayByWhatFollows(t *testing.T) {
 		behind  func(rec *recovery)
 		refused bool
 	}{
-		"nothing":                  {func(*recovery) {}, true},
-		"it goes on":               {func(rec *recovery) { data(rec, 1, 1) }, false},
-		"it goes on elsewhere":     {func(rec *recovery) { data(rec, 2, 1); data(rec, 3, 1) }, true},
-		"it goes on under another": {func(rec *recovery) { data(rec, 1, 2) }, true},
+		"nothing":                          {func(*recovery) {}, true},
+		"it goes on":                       {func(rec *recovery) { data(rec, 1, 1) }, false},
+		"it goes on elsewhere":             {func(rec *recovery) { data(rec, 2, 1); data(rec, 3, 1) }, true},
+		"it goes on under another":         {func(rec *recovery) { data(rec, 1, 2) }, true},
+		"it goes on under another, and on": {func(rec *recovery) { data(rec, 1, 2); data(rec, 2, 2) }, true},
+		"its state knows another of what is there": {func(rec *recovery) {
+			s := state{highWatermark: 1, epochs: epochs{{2, 0}}}
+			rec.replay(wal.Header{Kind: wal.KindState, Partition: id, Epoch: 2, Offset: 1}, wal.Ref{}, s.encode(maxStatePart)[0])
+			data(rec, 1, 2)
+		}, true},
 		"it was dropped": {func(rec *recovery) {
 			rec.replay(wal.Header{Kind: wal.KindDrop, Partition: id}, wal.Ref{}, nil)
 			data(rec, 0, 1)

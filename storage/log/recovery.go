@@ -28,6 +28,7 @@ type replayed struct {
 	late   []lateEntry // copies that fit nowhere in it
 	sent   []replayedBatch
 	epochs epochs
+	stands epochs // of the batches in index, as they say themselves: a state may know of others
 
 	state     state         // the last whole one
 	under     storage.Epoch // of its frame
@@ -140,6 +141,7 @@ func (rec *recovery) replayData(r *replayed, h wal.Header, ref wal.Ref, payload 
 	switch {
 	case !some || e.base >= end:
 		r.index.append(e.base, e.count, e.maxTimestamp, e.ref)
+		r.stands = r.stands.begin(b.LeaderEpoch(), e.base)
 	case !h.Copy:
 		r.damaged(h.Partition, h.Offset, "it was appended, but the log had reached %d", end)
 		r.evidence = append(r.evidence, ref)
@@ -213,7 +215,7 @@ func (rec *recovery) replayTruncate(r *replayed, end storage.Offset) {
 		return false
 	})
 	r.sent = slices.DeleteFunc(r.sent, func(s replayedBatch) bool { return s.last >= end })
-	r.epochs = r.epochs.truncate(end)
+	r.epochs, r.stands = r.epochs.truncate(end), r.stands.truncate(end)
 	if r.state.none() {
 		r.state.asOf = min(r.state.asOf, end)
 	}

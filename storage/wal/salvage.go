@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 
 	"rustmq.dev/rustmq/storage"
@@ -131,8 +132,13 @@ func (r *replaying) lost(at placeOf, buf []byte, below uint64) error {
 	return nil
 }
 
+// mostWrongBits of the 64 of a stamp may be wrong in one that is taken for it.
+const mostWrongBits = 8
+
 // guess returns what a damaged frame seems to be, and where it lies: the first that has
-// both the stamp and the sequence, or else one of them.
+// both the stamp and the sequence; or else the first that has one of them, and for the
+// other almost the stamp, or the place of that sequence: there may be others of the segment,
+// that come later.
 func guess(p placeOf, buf []byte, sequence uint64) (h *Header, payload []byte, at int) {
 	best := -1
 	for at := alignFrame(p.at); at+frameHeaderSize <= len(buf); at += frameAlign {
@@ -143,11 +149,13 @@ func guess(p placeOf, buf []byte, sequence uint64) (h *Header, payload []byte, a
 		if _, isGroup := decodeGroupHeader(buf[at:], stamp); isGroup {
 			continue
 		}
-		if best < 0 || stamp == p.seg.stamp && number == sequence {
-			best = at
-		}
 		if stamp == p.seg.stamp && number == sequence {
+			best = at
 			break
+		}
+		near := bits.OnesCount64(stamp^p.seg.stamp) <= mostWrongBits && number == sequence
+		if best < 0 && guard.Check("wal.guess-is-due", near || stamp == p.seg.stamp && isDue(p, buf, at, sequence)) {
+			best = at
 		}
 	}
 	if best < 0 {
@@ -156,6 +164,19 @@ func guess(p placeOf, buf []byte, sequence uint64) (h *Header, payload []byte, a
 	b := buf[best:]
 	length := min(uint64(binary.LittleEndian.Uint32(b[4:])), uint64(len(b)-frameHeaderSize))
 	return guessed(b), b[frameHeaderSize : frameHeaderSize+length], best
+}
+
+// isDue reports whether a place is where a frame with the sequence should lie: right behind
+// p, or first in a group that begins with it.
+func isDue(p placeOf, buf []byte, at int, sequence uint64) bool {
+	if at == alignFrame(p.at) {
+		return true
+	}
+	if at < blockSize+groupHeaderReserve {
+		return false
+	}
+	g, ok := decodeGroupHeader(buf[at-groupHeaderReserve:], p.seg.stamp)
+	return ok && g.first == sequence
 }
 
 // guessed reads a frame's header, checked by nothing.
