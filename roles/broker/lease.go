@@ -55,6 +55,13 @@ func (b *Broker) beaten(sent time.Time) {
 	}
 }
 
+// clocks reads both. A pause between them makes the one that goes on seem late: as if it were
+// ahead, it would be taken for a sleep, and a sleep that follows for what is known of already.
+func (b *Broker) clocks() (now time.Time, mono time.Duration) {
+	mono = b.opt.Mono()
+	return b.opt.Now(), mono
+}
+
 // leased reports whether this broker may take for itself that nobody else leads a
 // partition: the controller, or a follower in sync, has said so within the lease. It
 // matters for what no follower confirms (RULES 3.7); what does wait for them needs no
@@ -65,7 +72,7 @@ func (b *Broker) leased(p *partition, r *role) bool {
 	if rs == nil || !r.replicated && !r.awaitsBucket {
 		return true
 	}
-	now, mono := b.opt.Now(), b.opt.Mono()
+	now, mono := b.clocks()
 	if rs.lease.controller(now, mono) {
 		return true
 	}

@@ -63,3 +63,32 @@ func TestWhoSleptHasNoLease(t *testing.T) {
 		c.same("events", 1, 2, 3)
 	})
 }
+
+// A process that is paused between its reads of two clocks has not slept, and a sleep that
+// follows, shorter than that pause, is still seen.
+func TestAPauseHidesNoSleep(t *testing.T) {
+	began := time.Unix(1e9, 0)
+	var ran, slept, pause time.Duration
+	b := &Broker{opt: Options{
+		Now:  func() time.Time { ran += pause; return began.Add(ran) },
+		Mono: func() time.Duration { ran += pause; return ran + slept },
+	}}
+	var l lease
+	l.begin(time.Second, began, 0)
+	look := func() bool {
+		now, mono := b.clocks()
+		return l.controller(now, mono)
+	}
+	pause = 10 * time.Second
+	look()
+	pause = 0
+	l.beaten(began.Add(ran))
+	ran += time.Millisecond
+	if !look() {
+		t.Error("a pause is taken for a sleep")
+	}
+	slept += 5 * time.Second
+	if look() {
+		t.Error("a sleep is not seen behind a longer pause")
+	}
+}

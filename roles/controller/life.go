@@ -73,6 +73,7 @@ func ParseLife(raw []byte) (question [16]byte, by string, err error) {
 // look has this controller, if it leads and has a log in the bucket, answer who asks whether
 // it lives, and find out whether its life was ended.
 func (s *shipper) look(ctx context.Context) error {
+	s.looked = time.Now()
 	if term, leads := s.o.Leads(); !leads || s.next == 0 || s.term != term {
 		return nil
 	}
@@ -98,6 +99,19 @@ func (s *shipper) look(ctx context.Context) error {
 	}
 	s.answered = question
 	s.o.Log.Warn("somebody was about to recover this cluster from its bucket, and was told that it lives", "question", fmt.Sprintf("%x", question))
+	return nil
+}
+
+// lookBetween looks, if it is time to, between two of many calls of the bucket: who asks waits
+// for LifePatience, and thousands of old entries take minutes to remove. It returns no error
+// but a *FencedError.
+func (s *shipper) lookBetween(ctx context.Context) error {
+	if time.Since(s.looked) < lifeLook {
+		return nil
+	}
+	if fence, fenced := errors.AsType[*FencedError](s.look(ctx)); fenced {
+		return fence
+	}
 	return nil
 }
 

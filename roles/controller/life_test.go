@@ -1,6 +1,71 @@
 package controller
 
-import "testing"
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rustmq.dev/rustmq/storage/bucket"
+)
+
+// slowDeletes takes a while for each.
+type slowDeletes struct {
+	bucket.Bucket
+	deleted func()
+}
+
+func (b slowDeletes) Delete(ctx context.Context, key string) error {
+	time.Sleep(50 * time.Millisecond) // simulated
+	b.deleted()
+	return b.Bucket.Delete(ctx, key)
+}
+
+// TestWhoRemovesOldEntriesAnswers: snapshots outdate hundreds of entries, whose removal takes
+// twice as long as who asks whether the cluster lives waits. It is answered meanwhile.
+func TestWhoRemovesOldEntriesAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newShippedWorld(t)
+		w.ship()
+		for range 400 {
+			w.apply("a")
+			w.ship()
+		}
+		w.term++ // of which a snapshot is the first
+		w.restart(8)
+		w.shipper.o.Name = "controller 1"
+		question := [16]byte{1, 2, 3}
+		var asked, answered time.Time
+		w.shipper.o.Bucket = slowDeletes{w.bucket, func() {
+			if asked.IsZero() {
+				asked = time.Now()
+				if err := w.bucket.Put(t.Context(), QuestionKey(w.shipper.o.Prefix), bucket.Bytes(LifeText(question, "recovery"))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := w.bucket.Stat(t.Context(), AnswerKey(w.shipper.o.Prefix)); err == nil && answered.IsZero() {
+				answered = time.Now()
+			}
+		}}
+		w.apply("b")
+		w.ship()
+		for range 3 { // until two snapshots outdate what came before
+			w.term++
+			w.apply("c")
+			w.ship()
+		}
+		if asked.IsZero() || answered.IsZero() || answered.Sub(asked) > LifePatience {
+			t.Errorf("asked at %v, answered at %v: that is waited for for %v", asked, answered, LifePatience)
+		}
+		raw, err := bucket.ReadAll(t.Context(), w.bucket, AnswerKey(w.shipper.o.Prefix), maxLifeText)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if to, _, err := ParseLife(raw); err != nil || to != question {
+			t.Errorf("the answer is to %x: %v", to, err)
+		}
+	})
+}
 
 // TestDamagedQuestionsAreNone: a flipped bit of a question, or of an answer, is seen wherever
 // it is; and text of any other form is no question.

@@ -123,7 +123,8 @@ type shipper struct {
 	taken  *shippedState
 
 	// Only run uses these.
-	answered      [16]byte // the last question that was, see look
+	answered      [16]byte  // the last question that was, see look
+	looked        time.Time // when it looked last
 	announced     announcement
 	next          uint64 // number of the next entry; 0: not known yet
 	term          uint64 // in which it was found out
@@ -282,6 +283,9 @@ func (s *shipper) endsWith(ctx context.Context, err error) bool {
 // ship writes what is pending, while this controller leads.
 func (s *shipper) ship(ctx context.Context) error {
 	for {
+		if err := s.lookBetween(ctx); err != nil {
+			return err
+		}
 		term, leads := s.o.Leads()
 		if !leads {
 			s.next = 0
@@ -550,6 +554,9 @@ func (s *shipper) prune(ctx context.Context, before uint64) {
 	})
 	for _, key := range old {
 		err = errors.Join(err, s.o.Bucket.Delete(ctx, key))
+		if s.lookBetween(ctx) != nil {
+			return // what is shipped next says why
+		}
 	}
 	if err != nil && ctx.Err() == nil {
 		s.o.Log.Warn("old entries of the metadata log could not be removed; trying with the next snapshot", "error", err)

@@ -31,8 +31,8 @@ type peer struct {
 	wake  chan struct{} // holds one token while something waits
 
 	mu     sync.Mutex
-	short  []consensus.Message // without entries, which go before others: heartbeats do not wait for what is large
-	long   []consensus.Message
+	short  []consensus.Message // what is no part of the log, which goes before others: heartbeats do not wait for what is large
+	long   []consensus.Message // in the order of the log: a follower refuses what comes before what it follows
 	queued int                 // bytes of entries in long
 	under  []consensus.Message // those with entries that were taken and may still be under way
 
@@ -56,7 +56,7 @@ func (p *peer) add(m consensus.Message) {
 	switch fits := guard.Check("rpc.queue-bounded", !full); {
 	case !fits:
 		defer p.lost()
-	case size == 0:
+	case size == 0 && m.Raft.GetType() != raftpb.MsgApp:
 		p.short = append(p.short, m)
 	default:
 		p.long, p.queued = append(p.long, m), p.queued+size

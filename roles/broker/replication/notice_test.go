@@ -71,6 +71,26 @@ func TestAHighWatermarkWaitsForRecordsToGoWith(t *testing.T) {
 	}
 }
 
+// A high watermark that has waited goes before records, of which there may always be more.
+func TestAHighWatermarkIsNotKeptByRecordsWithoutEnd(t *testing.T) {
+	lane, feeds, s := noticing(t, 2)
+	moved, busy := feeds[0], feeds[1]
+	write(t, s, moved.p.log, 10) // sent, and committed since
+	moved.next = 1
+	moved.mark()
+	for range 3 * messageBytes / (100 << 10) {
+		write(t, s, busy.p.log, 100<<10)
+	}
+	busy.mark()
+	if got := sends(lane.compose(lane.noticed, false)); len(got[1].Data) == 0 || !busy.queued {
+		t.Fatalf("there are records for more than a message: %+v", got)
+	}
+	got := sends(lane.compose(lane.noticed.Add(noticeWait), false))
+	if at, there := got[0]; !there || at.Offset != 1 || len(got[1].Data) == 0 {
+		t.Fatalf("when it has waited, and records have not ended, %+v is sent", got)
+	}
+}
+
 // Records never wait with a high watermark, whoever marks them, and whenever.
 func TestRecordsDoNotWaitWithAHighWatermark(t *testing.T) {
 	lane, feeds, s := noticing(t, 1)

@@ -188,17 +188,21 @@ func (l *lane) take(now time.Time, notices bool) (*feed, turn) {
 	return l.takeQueued(now, notices)
 }
 
-// takeQueued returns the first in the queue, while the window has room, or the first notice.
+// takeQueued returns the first in the queue, while the window has room, or the first notice:
+// where the queue is empty, or the notices have waited, for a queue that is never empty would
+// keep them for good.
 func (l *lane) takeQueued(now time.Time, notices bool) (*feed, turn) {
-	notices = notices || now.Sub(l.noticed) >= noticeWait
-	for (len(l.queue) > 0 || notices && len(l.notices) > 0) && guard.Check("replication.window", l.flying < windowBytes) {
+	late := now.Sub(l.noticed) >= noticeWait
+	for (len(l.queue) > 0 || (notices || late) && len(l.notices) > 0) && guard.Check("replication.window", l.flying < windowBytes) {
 		var f *feed
-		if len(l.queue) > 0 {
+		if len(l.queue) > 0 && (!late || len(l.notices) == 0) {
 			f, l.queue = l.queue[0], l.queue[1:]
 			f.queued = false
 		} else {
 			f, l.notices = l.notices[0], l.notices[1:]
-			f.notice = false
+			if f.notice = false; f.queued {
+				continue // it goes with its records
+			}
 		}
 		if f.lane != l || f.state != feedStreams {
 			continue
