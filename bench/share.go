@@ -58,10 +58,10 @@ func (r *run) joined() error {
 	for range min(r.pairs, 3) {
 		var err error
 		if ours, err = joinRustmq(stored); err != nil {
-			return fmt.Errorf("rustmq: %w", err)
+			return fmt.Errorf("join three nodes of rustmq: %w", err)
 		}
 		if theirs, err = joinKafka(stored); err != nil {
-			return fmt.Errorf("Kafka: %w", err)
+			return fmt.Errorf("join three brokers of Kafka: %w", err)
 		}
 		times, moved = append(times, ours.fair/theirs.fair), append(moved, ours.moved/theirs.moved)
 	}
