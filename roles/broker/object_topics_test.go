@@ -4,8 +4,10 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -45,8 +47,8 @@ func startHeld(t *testing.T, n int32) *held {
 	return c
 }
 
-func (c *held) begin(id int32, fs *disk.Mem) {
-	c.start(id, fs, tiered, func(o *Options) {
+func (c *held) begin(id int32, fs *disk.Mem, change ...func(*Options)) {
+	c.start(id, fs, append([]func(*Options){tiered, func(o *Options) {
 		o.Tier = &Tier{
 			Bucket: c.bucket, IDAge: time.Minute, Cold: cold.Options{BlockCache: 1 << 20},
 			Upload: upload.Limits{
@@ -54,7 +56,7 @@ func (c *held) begin(id int32, fs *disk.Mem) {
 				Parallel: 2, RetryMin: 100 * time.Millisecond, RetryMax: time.Second, Urgent: 0.9,
 			},
 		}
-	}).bucketMet.Store(true)
+	}}, change...)...).bucketMet.Store(true)
 }
 
 func (c *held) createTopic(name string, partitions int32, configs ...string) {
@@ -516,6 +518,27 @@ func TestABucketThatCannotBeReadIsAskedNowAndThen(t *testing.T) {
 		c.bucket.Set()
 		for _, topic := range topics {
 			c.want(topic, topic)
+		}
+	})
+}
+
+// TestADamagedLogOfAnObjectTopicIsNoLoss: nobody is told to delete the topic, though no other
+// broker has it: the bucket has.
+func TestADamagedLogOfAnObjectTopicIsNoLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startHeld(t, 1)
+		c.createTopic("events", 1)
+		if code := c.produce(c.leads("events"), "events", -1, "first", "the one that rots", "third"); code != 0 {
+			t.Fatal(kerr.ErrorForCode(code))
+		}
+		left := c.kill(1)
+		spoil(t, left, "the one that rots")
+		var said logLines
+		c.begin(1, left, func(o *Options) { o.Log = said.logger() })
+		c.want("events", "first", "the one that rots", "third")
+		dropped := slices.ContainsFunc(said.at(slog.LevelWarn), func(line string) bool { return strings.Contains(line, "what is left of a damaged log is dropped") })
+		if errs := said.errors(); len(errs) > 0 || !dropped {
+			t.Errorf("dropped %v; it said %q", dropped, errs)
 		}
 	})
 }
