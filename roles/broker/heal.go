@@ -143,7 +143,8 @@ func (b *Broker) giveUpLost(ctx context.Context, epoch int64) error {
 	}
 	var lost []storage.PartitionID
 	for _, id := range b.store.Corrupt() {
-		if _, p := image.Partition(id); p != nil && p.Counts(b.opt.NodeID) {
+		// What counts of a topic whose acks wait for the bucket is there: nothing is lost.
+		if t, p := image.Partition(id); p != nil && p.Counts(b.opt.NodeID) && !awaitsBucket(t) {
 			lost = append(lost, id)
 		}
 	}

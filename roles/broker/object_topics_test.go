@@ -3,7 +3,9 @@ package broker
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -43,8 +45,8 @@ func startHeld(t *testing.T, n int32) *held {
 	return c
 }
 
-func (c *held) begin(id int32, fs *disk.Mem) {
-	c.start(id, fs, tiered, func(o *Options) {
+func (c *held) begin(id int32, fs *disk.Mem, change ...func(*Options)) {
+	c.start(id, fs, append([]func(*Options){tiered, func(o *Options) {
 		o.Tier = &Tier{
 			Bucket: c.bucket, IDAge: time.Minute, Cold: cold.Options{BlockCache: 1 << 20},
 			Upload: upload.Limits{
@@ -52,7 +54,7 @@ func (c *held) begin(id int32, fs *disk.Mem) {
 				Parallel: 2, RetryMin: 100 * time.Millisecond, RetryMax: time.Second, Urgent: 0.9,
 			},
 		}
-	}).bucketMet.Store(true)
+	}}, change...)...).bucketMet.Store(true)
 }
 
 func (c *held) createTopic(name string, partitions int32, configs ...string) {
@@ -444,7 +446,7 @@ func TestALogOfAnEpochThatOthersFollowedIsGivenUp(t *testing.T) {
 // not have what was adopted of that epoch later, where the cluster was brought back from its
 // bucket; what it took meanwhile, under its own epoch, is not what the bucket has there.
 func TestALogIsKeptByItsLastCommittedBatch(t *testing.T) {
-	s := openStore(t, disk.NewMem(disk.MemOptions{}))
+	s := openTieredStore(t, disk.NewMem(disk.MemOptions{}))
 	l, err := s.Create(storage.PartitionID{Topic: storage.TopicID{1}}, log.Config{BucketAcks: true})
 	var known log.Rebuild
 	known.Epoch(log.EpochStart{Epoch: 1})
@@ -514,6 +516,28 @@ func TestABucketThatCannotBeReadIsAskedNowAndThen(t *testing.T) {
 		c.bucket.Set()
 		for _, topic := range topics {
 			c.want(topic, topic)
+		}
+	})
+}
+
+// TestADamagedLogOfAnObjectTopicIsNoLoss: nobody is told to delete the topic, though no other
+// broker has it: the bucket has.
+func TestADamagedLogOfAnObjectTopicIsNoLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startHeld(t, 1)
+		c.createTopic("events", 1)
+		if code := c.produce(c.leads("events"), "events", -1, "first", "the one that rots", "third"); code != 0 {
+			t.Fatal(kerr.ErrorForCode(code))
+		}
+		left := c.kill(1)
+		spoil(t, left, "the one that rots")
+		var said logLines
+		c.begin(1, left, func(o *Options) { o.Log = said.logger() })
+		c.want("events", "first", "the one that rots", "third")
+		dropped := slices.ContainsFunc(said.at(slog.LevelWarn), func(line string) bool { return strings.Contains(line, "what is left of a damaged log is dropped") })
+		misled := slices.ContainsFunc(said.errors(), func(line string) bool { return strings.Contains(line, "delete the topic") })
+		if misled || !dropped {
+			t.Errorf("dropped %v; it said %q", dropped, said.errors())
 		}
 	})
 }

@@ -90,7 +90,7 @@ func (b *Broker) rebuild(id storage.PartitionID, is *metadata.Partition) ([]byte
 		case r.err == nil:
 			delete(b.rebuilds.of, id)
 			return r.state, nil
-		case guard.Check("broker.rebuilds-again-later", time.Since(r.at) < leadAgain):
+		case !guard.Check("broker.rebuilds-again-later", time.Since(r.at) >= leadAgain):
 			return nil, fmt.Errorf("%w: %w", errBucket, r.err)
 		}
 	}
