@@ -21,9 +21,15 @@ import (
 
 const (
 	transactionLog = "__transaction_state"
+	// bumpedEpochs is the version of transactions (KIP-890) from which on each has an epoch of
+	// its own.
+	bumpedEpochs = 2
 	// tornWindow is how long before the last decision on record another one may be that is
 	// judged: uploads of one partition do not lag further behind those of another.
 	tornWindow = 24 * time.Hour
+	// clockSlack is how far the clock of who writes a marker may be behind that of who decided,
+	// in milliseconds.
+	clockSlack = 60_000
 	// maxRecordBytes of a decompressed batch of the transaction log.
 	maxRecordBytes = 64 << 20
 )
@@ -53,6 +59,7 @@ type decision struct {
 	epoch    int16 // that of its markers; of one under way, the next one may be
 	under    bool  // way
 	at       int64 // when it was decided, or began; milliseconds
+	slack    int64 // how long before that its markers may be, as they say: clocks differ
 	in       []partOf
 }
 
@@ -93,8 +100,8 @@ func findTorn(ctx context.Context, o Options, next *metadata.Image) ([]Torn, err
 	since := map[partOf]int64{}
 	for _, d := range decisions {
 		for _, p := range d.in {
-			if at, asked := since[p]; !asked || d.at < at {
-				since[p] = d.at
+			if at, asked := since[p]; !asked || d.at-clockSlack < at {
+				since[p] = d.at - clockSlack
 			}
 		}
 	}
@@ -156,10 +163,11 @@ func judge(decisions []decision, has map[partOf]map[int64]*marked) (torn []Torn)
 }
 
 // ended reports whether the commit marker of a decision, or of a later one of its producer,
-// is there: a producer's transactions come one after the other.
+// is there: a producer's transactions come one after the other. Time is asked only where those
+// may have the same epoch.
 func (m *marked) ended(d *decision) bool {
 	for epoch, at := range m.commits {
-		if at >= d.at && epoch >= d.epoch {
+		if epoch > d.epoch || epoch == d.epoch && at >= d.at-d.slack {
 			return true
 		}
 	}
@@ -244,8 +252,11 @@ func readDecision(key, value []byte) (d decision, state kmsg.TransactionState, o
 		return d, 0, false
 	}
 	d = decision{id: k.TransactionalID, producer: v.ProducerID, epoch: v.ProducerEpoch, at: v.LastUpdateTimestamp}
-	if v.State == kmsg.TransactionStateOngoing {
+	switch {
+	case v.State == kmsg.TransactionStateOngoing:
 		d.at = v.StartTimestamp
+	case v.ClientTransactionVersion >= bumpedEpochs:
+		d.slack = clockSlack // the epoch tells it from the one before
 	}
 	for _, t := range v.Topics {
 		for _, index := range t.Partitions {

@@ -76,13 +76,23 @@ func sent(t *testing.T, producer int64, epoch int16) batch.Batch {
 }
 
 func ends(producer int64, epoch int16, commit bool) batch.Batch {
-	return batch.BuildMarker(time.Now().UnixMilli(), producer, epoch, batch.Marker{Commit: commit})
+	return endsAt(time.Now(), producer, epoch, commit)
+}
+
+// endsAt is ends by another clock.
+func endsAt(at time.Time, producer int64, epoch int16, commit bool) batch.Batch {
+	return batch.BuildMarker(at.UnixMilli(), producer, epoch, batch.Marker{Commit: commit})
 }
 
 // on is a record of the transaction log about partition 0 of topics.
 func on(t *testing.T, id string, producer int64, epoch int16, state kmsg.TransactionState, topics ...string) batch.Batch {
+	return onVersion(t, 0, id, producer, epoch, state, topics...)
+}
+
+// onVersion is on, of a transaction of that version.
+func onVersion(t *testing.T, version int16, id string, producer int64, epoch int16, state kmsg.TransactionState, topics ...string) batch.Batch {
 	k := kmsg.TxnMetadataKey{TransactionalID: id}
-	v := kmsg.TxnMetadataValue{Version: 1, ProducerID: producer, ProducerEpoch: epoch, State: state, LastUpdateTimestamp: time.Now().UnixMilli(), StartTimestamp: time.Now().UnixMilli(), PreviousProducerID: -1, NextProducerID: -1, NextProducerEpoch: -1}
+	v := kmsg.TxnMetadataValue{Version: 1, ProducerID: producer, ProducerEpoch: epoch, State: state, LastUpdateTimestamp: time.Now().UnixMilli(), StartTimestamp: time.Now().UnixMilli(), PreviousProducerID: -1, NextProducerID: -1, NextProducerEpoch: -1, ClientTransactionVersion: version}
 	for _, topic := range topics {
 		v.Topics = append(v.Topics, kmsg.TxnMetadataValueTopic{Topic: topic, Partitions: []int32{0}})
 	}
@@ -139,6 +149,27 @@ func TestTornTransactionsAreListed(t *testing.T) {
 			},
 			u:    func(t *testing.T) []batch.Batch { return []batch.Batch{sent(t, 7, 3), ends(7, 3, true)} },
 			want: []string{"x 7/3: u-0@-1=true v-0@-1=false"},
+		},
+		"whole, by clocks that are behind": {
+			log: func(t *testing.T) []batch.Batch {
+				return []batch.Batch{onVersion(t, 2, "x", 7, 4, committed, "u", "v")}
+			},
+			u: func(t *testing.T) []batch.Batch {
+				return []batch.Batch{sent(t, 7, 3), endsAt(time.Now().Add(-10*time.Second), 7, 4, true)}
+			},
+			v: func(t *testing.T) []batch.Batch {
+				return []batch.Batch{sent(t, 7, 3), endsAt(time.Now().Add(-10*time.Second), 7, 4, true)}
+			},
+		},
+		"decided, without its end in one, by clocks that are behind": {
+			log: func(t *testing.T) []batch.Batch {
+				return []batch.Batch{onVersion(t, 2, "x", 7, 4, committed, "u", "v")}
+			},
+			u: func(t *testing.T) []batch.Batch {
+				return []batch.Batch{sent(t, 7, 3), endsAt(time.Now().Add(-10*time.Second), 7, 4, true)}
+			},
+			v: func(t *testing.T) []batch.Batch { return []batch.Batch{sent(t, 7, 3)} }, open: true,
+			want: []string{"x 7/4: u-0@-1=true v-0@2=false"},
 		},
 		"committed by a marker, the log lags": {
 			log: func(t *testing.T) []batch.Batch { return []batch.Batch{on(t, "x", 7, 3, ongoing, "u", "v")} },
