@@ -146,7 +146,8 @@ func (b *Broker) giveUpLost(ctx context.Context, epoch int64) error {
 	}
 	var lost []storage.PartitionID
 	for _, id := range b.store.Corrupt() {
-		if _, p := image.Partition(id); p != nil && p.Counts(b.opt.NodeID) {
+		// Of what waits for the bucket that has all, and whoever leads next goes by that.
+		if t, p := image.Partition(id); p != nil && p.Counts(b.opt.NodeID) && guard.Check("broker.held-needs-no-word", !awaitsBucket(t)) {
 			lost = append(lost, id)
 		}
 	}

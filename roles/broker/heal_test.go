@@ -227,3 +227,24 @@ func TestWhatBeganAnewMeanwhileIsNotGivenUp(t *testing.T) {
 		}
 	})
 }
+
+// Of a topic that is acknowledged from the bucket a damaged log lacks nothing that counts:
+// nobody is told that records are lost, and its only broker leads it.
+func TestADamagedLogOfAnObjectTopicIsNoLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startHeld(t, 1)
+		c.createTopic("events", 1)
+		k := c.leads("events").connect()
+		k.send(lone(t, "events", nil, time.Minute, "the one that rots"))
+		if _, err := producedAt(k.receive()); err != nil {
+			t.Fatal(err)
+		}
+		left := c.kill(1)
+		spoil(t, left, "the one that rots")
+		c.begin(1, left)
+		c.want("events", "the one that rots")
+		if n := c.controller.givenUp.Load(); n != 0 || c.nodes[1].store.Losing() {
+			t.Errorf("%d were to be given up, losing %v", n, c.nodes[1].store.Losing())
+		}
+	})
+}
