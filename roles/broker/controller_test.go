@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +24,8 @@ import (
 // goroutine, which shows that none of them waits.
 type testController struct {
 	t testing.TB
+
+	givenUp atomic.Int64 // replicas that were to be given up
 
 	mu          sync.Mutex
 	state       *metadata.State

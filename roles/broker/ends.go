@@ -8,6 +8,7 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // reportEnds says what this broker has on disk of partitions that nobody leads. It counts
@@ -35,7 +36,9 @@ func (b *Broker) sayEnds(ctx context.Context, epoch int64, ends []metadata.Parti
 func (b *Broker) missed(p *partition, is *metadata.Partition, was, now *role) {
 	news := was.epoch != is.LeaderEpoch || was.replica == nil
 	if was.epoch != storage.NoEpoch && news && now.replica != nil && is.AsksReplicas() {
-		b.leaderless = append(b.leaderless, b.endOf(p.id(), is.LeaderEpoch))
+		if end, ok := b.endOf(p.id(), is); ok {
+			b.leaderless = append(b.leaderless, end)
+		}
 	}
 }
 
@@ -104,7 +107,9 @@ func (b *Broker) stillAsked(image *metadata.Image) (ends []metadata.PartitionEnd
 		}
 		if tp := b.table.byID(e.Partition.Topic); tp != nil {
 			if r := tp.partition(e.Partition.Index).role.Load(); r.replica != nil && r.epoch == e.LeaderEpoch {
-				ends = append(ends, b.endOf(e.Partition, e.LeaderEpoch))
+				if end, ok := b.endOf(e.Partition, is); ok {
+					ends = append(ends, end)
+				}
 			}
 		}
 	}
@@ -122,23 +127,26 @@ func (b *Broker) asked(image *metadata.Image) (ends []metadata.PartitionEnd) {
 		}
 		for p := range t.Partitions.All() {
 			if p.AsksReplicas() && slices.Contains(p.Replicas, b.opt.NodeID) {
-				ends = append(ends, b.endOf(storage.PartitionID{Topic: t.ID, Index: p.Index}, p.LeaderEpoch))
+				if end, ok := b.endOf(storage.PartitionID{Topic: t.ID, Index: p.Index}, p); ok {
+					ends = append(ends, end)
+				}
 			}
 		}
 	}
 	return ends
 }
 
-// endOf is what this broker has of a partition, that nobody leads as of a leader epoch: nothing, too, of one that it cannot serve.
-func (b *Broker) endOf(id storage.PartitionID, leader storage.Epoch) metadata.PartitionEnd {
-	nothing := metadata.PartitionEnd{Partition: id, Epoch: storage.NoEpoch, LeaderEpoch: leader}
+// endOf is what this broker has of a partition that nobody leads. Where nobody is known to
+// have been in sync, of a log that cannot be read nothing is said, ok is false: it may be
+// the longest, and damage is not absence. Elsewhere who cannot serve it has nothing.
+func (b *Broker) endOf(id storage.PartitionID, is *metadata.Partition) (end metadata.PartitionEnd, ok bool) {
+	nothing := metadata.PartitionEnd{Partition: id, Epoch: storage.NoEpoch, LeaderEpoch: is.LeaderEpoch}
 	l, there := b.store.Log(id)
-	if !there || l.Err() != nil {
-		return nothing
+	if there && l.Err() != nil {
+		return nothing, guard.Check("broker.damage-says-nothing", len(is.ELR) > 0)
 	}
-	end := l.End()
-	if end == 0 {
-		return nothing
+	if !there || l.End() == 0 {
+		return nothing, true
 	}
-	return metadata.PartitionEnd{Partition: id, Epoch: l.EpochAt(end - 1), End: end, LeaderEpoch: leader}
+	return metadata.PartitionEnd{Partition: id, Epoch: l.EpochAt(l.End() - 1), End: l.End(), LeaderEpoch: is.LeaderEpoch}, true
 }

@@ -125,8 +125,11 @@ func (b *Broker) notGivenUp(id storage.PartitionID, why, err error) {
 		b.log.Warn("a damaged replica could not be given up; trying on", "partition", id, "damage", why, "error", err)
 		return
 	}
-	b.log.Error("a partition is damaged, and no other replica is known to have what was acknowledged: what cannot be read is served nowhere. "+
-		"Put the file back as it was and start again; or give up what is lost: stop this broker, and kafka-leader-election.sh --election-type unclean has another replica lead, if there is one; or delete the topic",
+	todo := "Give up what is lost: stop this broker, and kafka-leader-election.sh --election-type unclean has another replica lead, if there is one; or delete the topic"
+	if l, ok := b.store.Log(id); ok && l.Err() == nil { // what is refused stays so, whatever the file holds
+		todo = "Put the file back as it was and start again. Or g" + todo[1:]
+	}
+	b.log.Error("a partition is damaged, and no other replica is known to have what was acknowledged: what cannot be read is served nowhere. "+todo,
 		"partition", id, "damage", why, "error", err)
 }
 
@@ -143,8 +146,8 @@ func (b *Broker) giveUpLost(ctx context.Context, epoch int64) error {
 	}
 	var lost []storage.PartitionID
 	for _, id := range b.store.Corrupt() {
-		// What counts of a topic whose acks wait for the bucket is there: nothing is lost.
-		if t, p := image.Partition(id); p != nil && p.Counts(b.opt.NodeID) && !awaitsBucket(t) {
+		// Of what waits for the bucket that has all, and whoever leads next goes by that.
+		if t, p := image.Partition(id); p != nil && p.Counts(b.opt.NodeID) && guard.Check("broker.held-needs-no-word", !awaitsBucket(t)) {
 			lost = append(lost, id)
 		}
 	}
@@ -154,7 +157,7 @@ func (b *Broker) giveUpLost(ctx context.Context, epoch int64) error {
 		}
 	} else if len(lost) > 0 && b.store.Losing() {
 		l, _ := b.store.Log(lost[0])
-		return fmt.Errorf("%d replicas cannot be read back whole, and the cluster is at feature level %d, which cannot be told so (%d can): put the file back as it was, or start this broker with an empty data directory: %w",
+		return fmt.Errorf("%d replicas cannot be read back whole, and the cluster is at feature level %d, which cannot be told so (%d can): raise the level, or start this broker with an empty data directory: %w",
 			len(lost), image.FeatureLevel(), metadata.ObjectTopicsFeatureLevel, l.Err())
 	}
 	return b.store.SettleLosses()

@@ -162,6 +162,14 @@ func TestTheLastReplicaThatRotsIsRefused(t *testing.T) {
 		if d := c.nodes[1].Damage(); d.Corrupt != 1 || !errors.As(d.CorruptError, new(*log.CorruptionError)) || !strings.Contains(d.CorruptError.Error(), "wal/segment-") {
 			t.Errorf("%+v", d)
 		}
+		alone, _ := c.controller.Image().Topic("alone")
+		id := storage.PartitionID{Topic: alone.ID}
+		if said, ok := c.nodes[1].endOf(id, &metadata.Partition{Leader: metadata.NoLeader}); ok {
+			t.Errorf("in a cluster brought back from its bucket it says %+v of what it cannot read", said)
+		}
+		if _, ok := c.nodes[1].endOf(id, &metadata.Partition{Leader: metadata.NoLeader, ELR: []int32{1, 2}}); !ok {
+			t.Error("who may be doubted does not hear that it cannot serve")
+		}
 	})
 }
 
@@ -224,6 +232,27 @@ func TestWhatBeganAnewMeanwhileIsNotGivenUp(t *testing.T) {
 		m.healMet(t.Context(), id) // met twice, and healed after the first time
 		if h, p := m.Healing(), c.partition("events"); h.GivenUp != 0 || len(p.ISR) != 3 || p.LeaderEpoch != before {
 			t.Errorf("%+v, %+v", h, p)
+		}
+	})
+}
+
+// Of a topic that is acknowledged from the bucket a damaged log lacks nothing that counts:
+// nobody is told that records are lost, and its only broker leads it.
+func TestADamagedLogOfAnObjectTopicIsNoLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startHeld(t, 1)
+		c.createTopic("events", 1)
+		k := c.leads("events").connect()
+		k.send(lone(t, "events", nil, time.Minute, "the one that rots"))
+		if _, err := producedAt(k.receive()); err != nil {
+			t.Fatal(err)
+		}
+		left := c.kill(1)
+		spoil(t, left, "the one that rots")
+		c.begin(1, left)
+		c.want("events", "the one that rots")
+		if n := c.controller.givenUp.Load(); n != 0 || c.nodes[1].store.Losing() {
+			t.Errorf("%d were to be given up, losing %v", n, c.nodes[1].store.Losing())
 		}
 	})
 }

@@ -3,9 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -516,28 +514,6 @@ func TestABucketThatCannotBeReadIsAskedNowAndThen(t *testing.T) {
 		c.bucket.Set()
 		for _, topic := range topics {
 			c.want(topic, topic)
-		}
-	})
-}
-
-// TestADamagedLogOfAnObjectTopicIsNoLoss: nobody is told to delete the topic, though no other
-// broker has it: the bucket has.
-func TestADamagedLogOfAnObjectTopicIsNoLoss(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := startHeld(t, 1)
-		c.createTopic("events", 1)
-		if code := c.produce(c.leads("events"), "events", -1, "first", "the one that rots", "third"); code != 0 {
-			t.Fatal(kerr.ErrorForCode(code))
-		}
-		left := c.kill(1)
-		spoil(t, left, "the one that rots")
-		var said logLines
-		c.begin(1, left, func(o *Options) { o.Log = said.logger() })
-		c.want("events", "first", "the one that rots", "third")
-		dropped := slices.ContainsFunc(said.at(slog.LevelWarn), func(line string) bool { return strings.Contains(line, "what is left of a damaged log is dropped") })
-		misled := slices.ContainsFunc(said.errors(), func(line string) bool { return strings.Contains(line, "delete the topic") })
-		if misled || !dropped {
-			t.Errorf("dropped %v; it said %q", dropped, said.errors())
 		}
 	})
 }

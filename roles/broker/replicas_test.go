@@ -41,6 +41,7 @@ func (c *testController) ReportEnds(_ context.Context, brokerID int32, epoch int
 }
 
 func (c *testController) GiveUpReplicas(_ context.Context, brokerID int32, epoch int64, partitions []storage.PartitionID) []error {
+	c.givenUp.Add(int64(len(partitions)))
 	result, err := c.propose(metadata.NewGiveUpReplicas(brokerID, epoch, partitions))
 	if err == nil {
 		return result.(metadata.PartitionResults)

@@ -42,7 +42,7 @@ func decodeDamage(id storage.PartitionID, b []byte) (*CorruptionError, bool) {
 
 // condemn refuses a log that was found corrupt, and holds on to what showed it.
 func (l *Log) condemn(why error, r *replayed) {
-	l.refused = why
+	l.refused, l.noted = why, r.noted
 	l.stateRefs = append(l.stateRefs, r.evidence...)
 	if end, some := l.index.end(); some {
 		l.replica.synced = end // it was read from the disk
@@ -152,6 +152,6 @@ func (l *Log) restateDamage(why *CorruptionError, refs ...wal.Ref) error {
 	if err != nil {
 		return fmt.Errorf("write that %s is corrupt: %w", l.id, err)
 	}
-	l.stateRefs = []wal.Ref{ref}
+	l.stateRefs, l.noted = []wal.Ref{ref}, true
 	return nil
 }

@@ -56,6 +56,7 @@ type Log struct {
 	watched      Watching   // the place that was given last
 	unwatched    int        // of waiters: have gone
 	refused      error      // why nothing works any more: dropped, closed, corrupt
+	noted        bool       // the WAL says that it is corrupt
 	dead         error      // why the WAL completes no append any more: what came before was told
 
 	// The newest state on disk, or on its way there.

@@ -169,11 +169,15 @@ func (s *Store) noteLosses() error {
 	return s.keepDamage(s.ctx, s.all())
 }
 
-// keepDamage writes down why logs are corrupt, of those that are.
+// keepDamage writes down why logs are corrupt, of those that are and do not say so yet: a
+// start that fails before the loss is settled, over and over, must not fill the WAL.
 func (s *Store) keepDamage(ctx context.Context, logs []*Log) error {
 	for _, l := range logs {
 		why, is := errors.AsType[*CorruptionError](l.Err())
-		if !is {
+		l.mu.Lock()
+		noted := l.noted
+		l.mu.Unlock()
+		if !is || !guard.Check("log.damage-noted-once", !noted) {
 			continue
 		}
 		admitted := frameOverhead + damageHeader + min(len(why.Reason), maxReason)

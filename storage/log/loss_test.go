@@ -309,3 +309,33 @@ func TestLossIsProvedAwayByWhatFollows(t *testing.T) {
 		}
 	}
 }
+
+// A start that does not come to settle a loss may be tried as often as one likes: the WAL,
+// of which nothing is recycled meanwhile, does not grow.
+func TestStartsThatSettleNothingDoNotFillTheWAL(t *testing.T) {
+	h := newHistoried(t, newRand(t))
+	for range 2 { // the second group has the first below its mark
+		h.take(h.ids[0])
+		if err := h.store.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	spoil(t, h.store.o.FS, fmt.Sprintf("%s at 0 under", h.ids[0]))
+	s := kill(t, h.store)
+	if !s.Losing() || len(s.Corrupt()) == 0 {
+		t.Fatalf("losing %v, corrupt %v", s.Losing(), s.Corrupt())
+	}
+	for range 3 { // until what the first start wrote is below the mark
+		s = kill(t, s)
+	}
+	first, corrupt := s.wal.Stats(), len(s.Corrupt())
+	for range 5 {
+		s = kill(t, s)
+	}
+	if now := s.wal.Stats(); now.Segments != first.Segments || now.Sequence != first.Sequence || len(s.Corrupt()) != corrupt || !s.Losing() {
+		t.Errorf("%d segments to frame %d, %d corrupt; five starts before %d to %d, %d", now.Segments, now.Sequence, len(s.Corrupt()), first.Segments, first.Sequence, corrupt)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -43,6 +43,7 @@ type replayed struct {
 	statedAt   int              // so many came before state
 	damage     *CorruptionError // the first thing that did not fit
 	evidence   []wal.Ref        // what did not
+	noted      bool             // it is written down that it is corrupt
 }
 
 // lateEntry is a batch that is not in the index yet.
@@ -177,7 +178,7 @@ func (rec *recovery) replayCopy(r *replayed, e lateEntry) {
 
 func (rec *recovery) replayState(r *replayed, h wal.Header, ref wal.Ref, payload []byte) {
 	if why, is := decodeDamage(h.Partition, payload); is {
-		if r.damage == nil {
+		if r.noted = true; r.damage == nil {
 			r.damage = why
 		}
 		r.evidence = append(r.evidence, ref)
