@@ -224,7 +224,7 @@ func (p *peer) tellUnproven(err error) {
 // send sends a batch and waits until it was taken; who does not answer in time is
 // given up, with the connection.
 func (p *peer) send(line *openLine, batch *rpcpb.MessageBatch, size int) error {
-	late := time.AfterFunc(p.r.o.Patience*time.Duration(1+size/(2*MaxBatch)), func() {
+	late := time.AfterFunc(max(p.r.o.Patience, p.r.o.Patience/MaxBatch*time.Duration(size)), func() {
 		line.cancel()
 		line.giveUp()
 	})

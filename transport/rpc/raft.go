@@ -25,7 +25,7 @@ const (
 	// DefaultMaxSnapshot is in bytes.
 	DefaultMaxSnapshot = 1 << 30
 	// DefaultPatience is how long a batch, or a chunk of a snapshot, may stay without an
-	// answer; a message of more than MaxBatch so many times as long.
+	// answer; a message of more than MaxBatch as many times as long as that is more.
 	DefaultPatience = time.Second
 
 	// maxQueued bounds what waits for a peer; raft sends again.

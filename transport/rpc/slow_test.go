@@ -171,3 +171,28 @@ func TestEntriesOverASlowLine(t *testing.T) {
 		h.agree()
 	})
 }
+
+// TestALargeEntryOverASlowLine: one entry of the log has more than a batch, and its line
+// takes 300 KiB a second.
+func TestALargeEntryOverASlowLine(t *testing.T) {
+	for _, size := range []int{500 << 10, 1900 << 10} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHouse(t, 1, 2, 3)
+			h.slow, h.entries = map[string]*slowLine{}, 1000
+			h.start(1, 2, 3)
+			leader := h.leader()
+			away := leader.node.Status().Leader%3 + 1
+			line := newSlowLine(300 << 10)
+			defer line.stop()
+			defer h.stopAll()
+			h.stop(away)
+			h.propose(leader, strings.Repeat("x", size))
+			h.mu.Lock()
+			h.slow[address(away)] = line
+			h.mu.Unlock()
+			h.start(away)
+			h.catchesUp(away, line, size)
+			h.agree()
+		})
+	}
+}
