@@ -20,17 +20,29 @@ type run struct {
 
 type figure struct {
 	name    string
+	title   string
 	measure func(*run) error
 }
 
 // figures are measured in this order; each takes minutes, not hours.
 var figures = []figure{
-	{"F1", (*run).produce}, {"F2", (*run).consume}, {"F3", (*run).lone},
-	{"F4", (*run).wal}, {"F5", (*run).quic}, {"F6", (*run).cost},
-	{"B1", (*run).puts}, {"B2", (*run).bandwidth}, {"B3", (*run).isolation}, {"B4", (*run).cache},
-	{"B5", (*run).cleaning}, {"K1", (*run).groups}, {"K2", (*run).kafka},
-	{"K3", (*run).clusters},
-	{"K4", (*run).failover}, {"K5", (*run).shares}, {"K6", (*run).large},
+	{"F1", "Produce, durable, against servers that keep memory or do not sync", (*run).produce},
+	{"F2", "Consume", (*run).consume},
+	{"F3", "One record at a time", (*run).lone},
+	{"F4", "The WAL against a bare group-commit loop", (*run).wal},
+	{"F5", "QUIC beside TCP with TLS", (*run).quic},
+	{"F6", "What it costs", (*run).cost},
+	{"B1", "What the bucket is asked, counted at an S3 server", (*run).puts},
+	{"B2", "To and from the bucket, against a bare copy", (*run).bandwidth},
+	{"B3", "What produce and the tail notice of the bucket", (*run).isolation},
+	{"B4", "The block cache", (*run).cache},
+	{"B5", "Compaction by key", (*run).cleaning},
+	{"K1", "Many partitions and groups", (*run).groups},
+	{"K2", "Beside Apache Kafka", (*run).kafka},
+	{"K3", "Three nodes beside three of Apache Kafka", (*run).clusters},
+	{"K4", "When a leader dies, or is moved", (*run).failover},
+	{"K5", "What passes through three nodes, and a fourth that joins them", (*run).shares},
+	{"K6", "The metadata of 100 brokers and 100,000 partitions, simulated", (*run).large},
 }
 
 func runFigures(args []string) error {

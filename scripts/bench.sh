@@ -16,7 +16,7 @@ case ",${FIGURES:-B1}," in
 	;;
 esac
 case ",${FIGURES:-K1}," in
-*,K[12],*)
+*,K[1-5],*)
 	ls build/kafka/lib/kafka_2.13-*.jar >/dev/null 2>&1 ||
 		mvn -q -B -f test/apache/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD/build/kafka/lib"
 	;;
