@@ -55,13 +55,13 @@
 //	checker_test.go  the judges themselves
 //	mutants_test.go  what the seeds find; mutants.txt: the list
 //
-// Mutants: mutants.txt has checks (package guard) and how many seeds, from 1 on, it took until
-// one broke a promise without that check. SOAK, or MUTANTS=all or names, has
-// TestMutantsAreCaught do it again.
+// Mutants: mutants.txt has checks (package guard) and how many seeds, from 1 on, it may take
+// until one breaks a promise without that check. SOAK, or MUTANTS=all or names, has
+// TestMutantsAreCaught try it.
 //
 // The suite (make suite-seeds) takes new seeds for two minutes and prints them; its tag is
-// seeds. SEED=number repeats one, TIMES=n so many times; CAST=all has everybody take part; SEED_LOGS=directory gets what the
-// nodes of a seed that failed have logged.
+// seeds. SEED=number repeats one, TIMES=n so many times; CAST=all has everybody take part;
+// SEED_LOGS=directory gets what the nodes of a seed that failed have logged.
 //
 // The seed decides what is done to whom and when, in simulated time. It does not decide
 // which of two goroutines that can both run does so first: Go's scheduler does, and with it
