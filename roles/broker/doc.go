@@ -54,6 +54,12 @@
 // end before it is led: its log is truncated there, or begins anew with what the bucket knows
 // of producers (package rebuild), which goroutines of their own read, eight at a time.
 //
+// A replica that the disk cannot give back whole is given up and begins anew (heal.go,
+// docs/design/0019). In a cluster that was brought back from its bucket so does a log that
+// parted from what the bucket has (parted.go), and records of topics that it does not know
+// are kept (strays.go, docs/design/0018). What nobody else confirms is answered only under a
+// lease (lease.go).
+//
 // What reads the bucket, for consumers or to rewrite it, keeps to a rate while somebody
 // produces (package pace).
 //

@@ -69,7 +69,9 @@
 // Recovery. The WAL replays frames in the order they were appended; copies of
 // relocated batches come late. A partition must be whole from its local start to
 // its end, and reach the high watermark that its state names, else it alone is
-// refused, by a [*CorruptionError], until it is dropped. The high watermark after a start is the last
+// refused, by a [*CorruptionError], until it is dropped. With [Options].Heal so is one that
+// may have had a frame that is missing, and all others go on (loss.go,
+// [Store.SettleLosses]). The high watermark after a start is the last
 // one written in a state, until the log is led again. The disk does not know the
 // log start: it is taken to be the local start until the controller's word comes
 // ([Log.SetLogStart]), which may lie further back. Leader epochs are kept from
