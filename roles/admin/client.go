@@ -107,7 +107,8 @@ func (c *caller) unanswered(ctx context.Context, method string, err error) error
 	case errors.As(err, &late) && late.Timeout():
 		return fmt.Errorf("%s did not answer in %v%s", c.base, c.http.Timeout, known)
 	case isNoHTTP(err):
-		return fmt.Errorf("what listens at %s does not speak HTTP (%w): a port for Kafka (9092) or between servers (9093 to 9095) answers so; the admin API is at network.http_port, which is 9642 unless it is set: --url http://HOST:9642%s", c.base, err, known)
+		return fmt.Errorf("%s closed the connection without an answer in HTTP (%w): it has ended meanwhile, or does not speak HTTP, as a port for Kafka (9092) or between servers (9093 to 9095); "+
+			"the admin API is at network.http_port, which is 9642 unless it is set: --url http://HOST:9642%s", c.base, err, known)
 	}
 	return fmt.Errorf("read the answer of %s: %w%s", c.base, err, known)
 }

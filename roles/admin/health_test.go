@@ -254,3 +254,19 @@ func TestAnotherPortIsNoAPI(t *testing.T) {
 		<-ended
 	}
 }
+
+// A node that is killed while it is asked closes the connection as a port of Kafka does: both
+// are said, and what may have been done.
+func TestWhoEndsMeanwhileIsNotCalledAnotherPort(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			conn.Close()
+		}
+	}))
+	defer s.Close()
+	_, err := run(t.Context(), s.URL, "topics", "create", "events")
+	if err == nil || !strings.Contains(err.Error(), "has ended meanwhile") || !strings.Contains(err.Error(), "may be done all the same") {
+		t.Error(err)
+	}
+}
