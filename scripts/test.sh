@@ -9,12 +9,13 @@ start=$SECONDS
 # race_test runs go test with the race detector. Under synctest that itself may crash where
 # there are two processors (go.dev/issue/78156): a goroutine that parks is run by the second
 # before the first has noted its end in the detector. Registers are printed then, and no test
-# has failed: what did not pass runs once more, on one processor, where it cannot happen.
+# has failed, or hung, which prints them too where it is ended from outside: what did not
+# pass runs once more, on one processor, where it cannot happen.
 race_test() {
 	local said status=0
 	said=$(mktemp)
 	go test -race -vet=off -run "$run" -timeout 8m "$@" 2>&1 | tee "$said" || status=1
-	if [ $status = 1 ] && grep -q '^rip  ' "$said" && ! grep -q '^ *--- FAIL' "$said"; then
+	if [ $status = 1 ] && grep -q '^rip  ' "$said" && ! grep -qE '^ *--- FAIL|test timed out|^SIGQUIT' "$said"; then
 		echo "the race detector crashed: once more"
 		status=0
 		GOMAXPROCS=1 go test -p 2 -race -vet=off -run "$run" -timeout 8m "$@" || status=1
@@ -23,7 +24,7 @@ race_test() {
 	return $status
 }
 if [ "$pkg" != ./... ]; then
-	go test -race -run "$run" "$pkg"
+	race_test "$pkg"
 else
 	# The clouds' drivers take minutes to build with the race detector; make
 	# suite-buckets tests them.
