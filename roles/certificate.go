@@ -35,7 +35,7 @@ func (n *Node) keepCertificate() error {
 	if n.certificates, err = pki.Keep(load); err != nil {
 		return err
 	}
-	if warning := certificateWarning(n.certificates.Current().Leaf, time.Now()); warning != "" && n.caFile != "" {
+	if warning := n.certificateWarning(time.Now()); warning != "" {
 		n.log.Warn(warning)
 	}
 	n.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -69,12 +69,23 @@ func certificateWarning(cert *x509.Certificate, now time.Time) string {
 	return ""
 }
 
+// certificateWarning is as of the function, of the certificate of the listeners; of the end of
+// an operator's, [Node.certificateWarnings] warns.
+func (n *Node) certificateWarning(now time.Time) string {
+	if n.certificates == nil {
+		return ""
+	}
+	cert := n.certificates.Current().Leaf
+	if n.caFile == "" && !now.Before(cert.NotBefore) {
+		return ""
+	}
+	return certificateWarning(cert, now)
+}
+
 // warnings is what is not as it should be but for the bucket.
 func (n *Node) warnings() (warnings []string) {
-	if n.certificates != nil && n.caFile != "" {
-		if warning := certificateWarning(n.certificates.Current().Leaf, time.Now()); warning != "" {
-			warnings = append(warnings, warning)
-		}
+	if warning := n.certificateWarning(time.Now()); warning != "" {
+		warnings = append(warnings, warning)
 	}
 	warnings = append(warnings, n.certificateWarnings()...)
 	if n.peers != nil && n.controller != nil {

@@ -2,6 +2,7 @@ package roles
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"io"
 	"net/http"
@@ -73,5 +74,31 @@ func TestNodeStartsWhileItsClockIsBehind(t *testing.T) {
 	}
 	if text := read("/metrics"); !strings.Contains(text, "\nrustmq_certificate_end_seconds ") {
 		t.Error("no metric says when the certificate ends")
+	}
+}
+
+// A certificate that is not valid yet is warned of whoever made it; of the end of an
+// operator's own certificateEnds warns, once.
+func TestAnOperatorsCertificateIsWarnedOf(t *testing.T) {
+	for what, c := range map[string]struct {
+		from, to time.Duration
+		want     string
+	}{
+		"valid":         {-time.Hour, 1000 * time.Hour, ""},
+		"not valid yet": {time.Hour, 1000 * time.Hour, "is not valid before"},
+		"about to end":  {-time.Hour, 100 * time.Hour, "of this node ends on"},
+	} {
+		keeper, err := pki.Keep(func() (tls.Certificate, error) {
+			return tls.Certificate{Leaf: &x509.Certificate{NotBefore: time.Now().Add(c.from), NotAfter: time.Now().Add(c.to)}}, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := &Node{config: configs.Default(), certificates: keeper}
+		n.config.Security.TLS.CertFile = "own.pem"
+		got := n.warnings()
+		if c.want == "" && len(got) > 0 || c.want != "" && (len(got) != 1 || !strings.Contains(got[0], c.want)) {
+			t.Errorf("%s: %q", what, got)
+		}
 	}
 }
