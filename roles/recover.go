@@ -350,7 +350,10 @@ func (r *Recovered) text() string {
 	lost := 0
 	for _, is := range r.Partitions {
 		behind := fmt.Sprintf("what brokers %v have", is.Awaited)
-		if len(is.Awaited) == 0 {
+		switch {
+		case is.Held:
+			behind = "nothing: an ack waited for the bucket"
+		case len(is.Awaited) == 0:
 			lost++
 			behind = "LOST: no broker that has it is named"
 		}

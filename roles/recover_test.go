@@ -177,7 +177,8 @@ func (c *processes) lose(id int, dirs ...string) {
 // TestControllersLostWALsSurvive (RULES 7): three nodes are killed, and the metadata logs of
 // all are gone. What was acked is there after the recovery, on the disks alone or in the
 // bucket, what a group committed too, and transactions go on. Then everything but the bucket
-// is gone: what was uploaded is there, exactly, and the list says where it ends.
+// is gone: what was uploaded is there, exactly, and the list says where it ends; of a topic whose
+// acks wait for the bucket all is there both times.
 func TestControllersLostWALsSurvive(t *testing.T) {
 	c := newProcesses(t, 3)
 	const partitions, count = 3, 200
@@ -190,6 +191,9 @@ func TestControllersLostWALsSurvive(t *testing.T) {
 	for topic, partitions := range map[string]int{"x": 2, "__transaction_state": 50, "__consumer_offsets": 50} {
 		c.inBucket(topic, partitions)
 	}
+	c.admin(1, "topics", "create", "o", "--partitions", "2", "--config", "rustmq.durability=object")
+	c.inBucket("o", 2)
+	c.acked("o", 2, 0, 10, 3)
 	for id := 1; id <= 3; id++ {
 		c.end(id, syscall.SIGKILL)
 	}
@@ -218,6 +222,7 @@ func TestControllersLostWALsSurvive(t *testing.T) {
 	if is := c.committed("g", "t", partitions, 3); !slices.Equal(is, []int64{count, count, count}) {
 		t.Errorf("the group has committed %v, want %d each", is, count)
 	}
+	c.has("o", 2, map[int32]int{0: 10, 1: 10}, 1)
 	c.admin(1, "controllers", "add", "2")
 	c.acked("t", partitions, count, 1, 3)
 	c.transacted("x", 2, 3)
@@ -232,6 +237,7 @@ func TestControllersLostWALsSurvive(t *testing.T) {
 		return behind == 0
 	})
 	c.commits("g", "t", partitions, count+1, 3)
+	c.acked("o", 2, 10, 5, 2)
 
 	// Then only the bucket is left.
 	for id := 1; id <= 3; id++ {
@@ -245,6 +251,9 @@ func TestControllersLostWALsSurvive(t *testing.T) {
 	for _, p := range left.Partitions {
 		if len(p.Awaited) != 0 {
 			t.Errorf("%+v: nobody can come", p)
+		}
+		if p.Topic == "o" && (!p.Held || p.End != 15) {
+			t.Errorf("%+v, and 15 were acked", p)
 		}
 		if p.Topic == "t" {
 			want[p.Partition] = int(p.End)
@@ -266,6 +275,7 @@ func TestControllersLostWALsSurvive(t *testing.T) {
 		c.await(id)
 	}
 	c.has("t", partitions, want, 3)
+	c.has("o", 2, map[int32]int{0: 15, 1: 15}, 2)
 	c.hasTransactions("x", 2, 2, 1)
 }
 

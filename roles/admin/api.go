@@ -31,7 +31,7 @@ type Cluster interface {
 // PartitionState is what a partition holds in this process.
 type PartitionState struct {
 	LogStart      storage.Offset `json:"log_start" doc:"first offset that can be read"`
-	HighWatermark storage.Offset `json:"high_watermark" doc:"offset after the last record that can be read"`
+	HighWatermark storage.Offset `json:"high_watermark" doc:"offset after the last record that can be read; where the process that answers has no replica: at least, as far as the bucket has them"`
 	WALBytes      int64          `json:"wal_bytes" doc:"bytes of its batches in the write-ahead log"`
 	MemoryBytes   int64          `json:"memory_bytes" doc:"those of them that are in memory too"`
 	LocalStart    storage.Offset `json:"local_start" doc:"first offset that is in the write-ahead log; what lies before is read from the bucket"`
@@ -239,6 +239,9 @@ func (a api) view(t *metadata.Topic) Topic {
 				view.PartitionState = state
 			}
 		}
+		// What is not here, or not followed any more, is there at least as far as the bucket has it.
+		view.LogStart = max(view.LogStart, p.LogStart)
+		view.HighWatermark = max(view.HighWatermark, p.CommittedEnd(), view.LogStart)
 		out.Records += int64(view.HighWatermark - view.LogStart)
 		out.WALBytes += view.WALBytes
 		out.MemoryBytes += view.MemoryBytes

@@ -106,6 +106,8 @@ func (c *caller) unanswered(ctx context.Context, method string, err error) error
 		return fmt.Errorf("reach %s: %w; is `rustmq serve` running there? (--url names another address)", c.base, err)
 	case errors.As(err, &late) && late.Timeout():
 		return fmt.Errorf("%s did not answer in %v%s", c.base, c.http.Timeout, known)
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return fmt.Errorf("what listens at %s speaks HTTP and no TLS, as the admin API does: --url %s", c.base, "http"+strings.TrimPrefix(c.base, "https"))
 	case isNoHTTP(err):
 		return fmt.Errorf("%s closed the connection without an answer in HTTP (%w): it has ended meanwhile, or does not speak HTTP, as a port for Kafka (9092) or between servers (9093 to 9095); "+
 			"the admin API is at network.http_port, which is 9642 unless it is set: --url http://HOST:9642%s", c.base, err, known)

@@ -28,7 +28,7 @@ type ClusterHealth struct {
 
 // Problem is one thing that is wrong.
 type Problem struct {
-	Kind       string   `json:"kind" enum:"controllers,leaderless,under-min-isr,under-replicated,broker,bucket,certificate"`
+	Kind       string   `json:"kind" enum:"controllers,leaderless,under-min-isr,under-replicated,broker,bucket,damage,certificate"`
 	What       string   `json:"what" doc:"what is wrong, and what follows from it"`
 	Do         string   `json:"do" doc:"what helps"`
 	Partitions []string `json:"partitions,omitempty" doc:"the first ten that it is of"`
@@ -84,15 +84,19 @@ func (a clusterAPI) health(ctx context.Context, _ *struct{}) (*healthOutput, err
 	ctx, cancel := context.WithTimeout(ctx, healthWait)
 	defer cancel()
 	group, err := a.controllers.Members(ctx)
-	var bucket []string
+	var bucket, damage []string
 	if a.bucket != nil {
-		bucket = a.bucket.State().Warnings
+		s := a.bucket.State()
+		if s.Damage != nil {
+			damage = s.Damage.Warnings
+		}
+		bucket = slices.DeleteFunc(s.Warnings, func(w string) bool { return slices.Contains(damage, w) })
 	}
 	var certificates []string
 	if a.certificates != nil {
 		certificates = a.certificates()
 	}
-	h := judgeCluster(a.cluster.Image(), group, err, bucket, certificates)
+	h := judgeCluster(a.cluster.Image(), group, err, bucket, damage, certificates)
 	if a.bucket == nil {
 		h.Notes = append(h.Notes, "the process that was asked has no way to the bucket: ask a broker or a controller for its state")
 	}
@@ -100,8 +104,8 @@ func (a clusterAPI) health(ctx context.Context, _ *struct{}) (*healthOutput, err
 }
 
 // judgeCluster says what of a cluster needs a person: by its metadata, its controllers or
-// why they do not answer, and what is wrong with the bucket and the certificates, in words.
-func judgeCluster(image *metadata.Image, group *controller.Group, unanswered error, bucket, certificates []string) ClusterHealth {
+// why they do not answer, and what is wrong with the bucket, with what is stored and with the certificates, in words.
+func judgeCluster(image *metadata.Image, group *controller.Group, unanswered error, bucket, damage, certificates []string) ClusterHealth {
 	h := ClusterHealth{Problems: []Problem{}, Notes: []string{}}
 	if err := image.Ended(); err != nil {
 		h.Problems = append(h.Problems, Problem{
@@ -124,6 +128,9 @@ func judgeCluster(image *metadata.Image, group *controller.Group, unanswered err
 	}
 	for _, warning := range bucket {
 		h.Problems = append(h.Problems, Problem{Kind: "bucket", What: warning, Do: "`rustmq admin storage probe` tries each request, and says which fails"})
+	}
+	for _, warning := range damage {
+		h.Problems = append(h.Problems, Problem{Kind: "damage", What: warning, Do: "suspect that disk; the broker's log names the file and the byte, and docs/storage.md says what can be done; other brokers' damage is theirs to tell"})
 	}
 	for _, warning := range certificates {
 		h.Problems = append(h.Problems, Problem{Kind: "certificate", What: warning, Do: "issue another, put it into its place, and send SIGHUP to the node; the other nodes' are theirs to tell"})

@@ -15,6 +15,7 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/storage"
 )
 
 // alone is a controller that is alone, with three brokers on racks and a topic of a
@@ -73,7 +74,7 @@ func TestHealthNamesWhoIsAwaited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := judgeCluster(image, &controller.Group{}, nil, nil, nil)
+	h := judgeCluster(image, &controller.Group{}, nil, nil, nil, nil)
 	if kinds(h) != "leaderless broker broker broker" || !strings.Contains(h.Problems[0].Do, "until brokers [1 3] have said") {
 		t.Errorf("%+v", h)
 	}
@@ -86,7 +87,7 @@ func TestHealthNamesWhatIsWrong(t *testing.T) {
 	judge := func() ClusterHealth {
 		t.Helper()
 		group, err := c.Members(t.Context())
-		h := judgeCluster(c.Image(), group, err, nil, nil)
+		h := judgeCluster(c.Image(), group, err, nil, nil, nil)
 		if h.Healthy != (len(h.Problems) == 0) {
 			t.Errorf("%+v", h)
 		}
@@ -122,9 +123,61 @@ func TestHealthNamesWhatIsWrong(t *testing.T) {
 	if h := judge(); kinds(h) != "leaderless under-min-isr broker broker" {
 		t.Errorf("without brokers 2 and 3: %+v", h)
 	}
-	h = judgeCluster(c.Image(), nil, errors.New("no quorum"), []string{"the bucket does not answer"}, []string{"a certificate ends"})
-	if kinds(h) != "controllers leaderless under-min-isr broker broker bucket certificate" {
+	h = judgeCluster(c.Image(), nil, errors.New("no quorum"), []string{"the bucket does not answer"}, []string{"a log is corrupt"}, []string{"a certificate ends"})
+	if kinds(h) != "controllers leaderless under-min-isr broker broker bucket damage certificate" {
 		t.Errorf("without controllers and bucket: %s", kinds(h))
+	}
+}
+
+// damagedBucket is that of a broker with a log that is corrupt.
+type damagedBucket struct{ Bucket }
+
+func (damagedBucket) State() BucketState {
+	s := BucketState{Circuit: "closed", Damage: &DamageState{CorruptPartitions: 1, CorruptError: "a gap at offset 7", LastError: "was corrupt", LastErrorAt: time.Now()}}
+	s.Warn(errors.New("the bucket is ill"), time.Now())
+	return s
+}
+
+// TestHealthTellsDamageFromTheBucket: a probe of the bucket is no advice against a disk that rots.
+func TestHealthTellsDamageFromTheBucket(t *testing.T) {
+	c, _ := alone(t)
+	out, err := clusterAPI{cluster: c, controllers: c, bucket: damagedBucket{}}.health(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h := out.Body; h.Healthy || kinds(h) != "bucket damage damage" || h.Problems[0].What != "the bucket is ill" || !strings.Contains(h.Problems[1].What, "a gap at offset 7") {
+		t.Errorf("%+v", h)
+	}
+}
+
+// TestOffsetsOfWhatIsElsewhere: a process without a replica knows of its records what the
+// bucket has, and does not say that there are none.
+func TestOffsetsOfWhatIsElsewhere(t *testing.T) {
+	c, epochs := alone(t)
+	topic, ok := c.Image().Topic("one")
+	if !ok {
+		t.Fatal("there is no topic")
+	}
+	of := storage.PartitionID{Topic: topic.ID}
+	id, err := c.PrepareObjects(t.Context(), 3, epochs[3], 1)
+	if err == nil {
+		var results []error
+		results, err = c.CommitObject(t.Context(), 3, epochs[3], id, 100, []metadata.PartitionRange{{Partition: of, Range: metadata.Range{End: 50, Bytes: 10, IndexPosition: 50, IndexLength: 10, Epoch: topic.Partition(0).LeaderEpoch}}})
+		err = errors.Join(append(results, err)...)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	topic, _ = c.Image().Topic("one")
+	stale := func(storage.PartitionID) (PartitionState, bool) { return PartitionState{HighWatermark: 20}, true }
+	ahead := func(storage.PartitionID) (PartitionState, bool) { return PartitionState{HighWatermark: 60}, true }
+	for _, is := range []struct {
+		here func(storage.PartitionID) (PartitionState, bool)
+		want storage.Offset
+	}{{nil, 50}, {stale, 50}, {ahead, 60}} {
+		if view := (api{cluster: c, partition: is.here}).view(topic); view.PartitionList[0].HighWatermark != is.want || view.Records != int64(is.want) {
+			t.Errorf("want %d: %+v", is.want, view)
+		}
 	}
 }
 
@@ -225,6 +278,15 @@ func TestHealthDoesNotWaitForControllers(t *testing.T) {
 	}
 	if took := time.Since(began); took >= 2*time.Second {
 		t.Errorf("answered after %v", took)
+	}
+}
+
+// TestSchemeOfTheAPI: who writes https is told which URL it is.
+func TestSchemeOfTheAPI(t *testing.T) {
+	s := httptest.NewServer(http.NotFoundHandler())
+	defer s.Close()
+	if _, err := run(t.Context(), "https"+strings.TrimPrefix(s.URL, "http"), "cluster", "health"); err == nil || !strings.Contains(err.Error(), "--url "+s.URL) {
+		t.Error(err)
 	}
 }
 

@@ -108,6 +108,8 @@ const slowedFrom = 0.9
 
 // DamageState is what a broker cannot serve: what it is to lead, or was asked for.
 type DamageState struct {
+	Warnings []string `json:"warnings,omitempty" doc:"the same, in words"`
+
 	CorruptPartitions int       `json:"corrupt_partitions" doc:"not served: their log is corrupt"`
 	CorruptError      string    `json:"corrupt_error,omitempty" doc:"of one of them"`
 	LastError         string    `json:"last_error,omitempty" doc:"by which records could not be read that should be in the log or the bucket"`
@@ -175,16 +177,25 @@ func (s *BucketState) Warn(health error, now time.Time) {
 	} else if u != nil && u.late(now) > 0 {
 		warnings = append(warnings, fmt.Sprintf("nothing is uploaded of what has waited for it for %s: %s", ago(now, u.WaitingSince), goesOn))
 	}
-	if d := s.Damage; d != nil && d.CorruptPartitions > 0 {
-		warnings = append(warnings, fmt.Sprintf("%d partitions that this broker is to lead are not served, for their log is corrupt; docs/storage.md says what to do; of one: %s", d.CorruptPartitions, d.CorruptError))
-	}
-	if d := s.Damage; d != nil && !d.LastErrorAt.IsZero() && now.Sub(d.LastErrorAt) < damageShown {
-		warnings = append(warnings, fmt.Sprintf("records cannot be read, though they should be there, as was met %s ago; docs/storage.md says what to do: %s", ago(now, d.LastErrorAt), d.LastError))
+	if d := s.Damage; d != nil {
+		d.Warnings = d.inWords(now)
+		warnings = append(warnings, d.Warnings...)
 	}
 	if health != nil {
 		warnings = append(warnings, health.Error())
 	}
 	s.Warnings = warnings
+}
+
+// inWords says what cannot be served.
+func (d *DamageState) inWords(now time.Time) (warnings []string) {
+	if d.CorruptPartitions > 0 {
+		warnings = append(warnings, fmt.Sprintf("%d partitions that this broker is to lead are not served, for their log is corrupt; docs/storage.md says what to do; of one: %s", d.CorruptPartitions, d.CorruptError))
+	}
+	if !d.LastErrorAt.IsZero() && now.Sub(d.LastErrorAt) < damageShown {
+		warnings = append(warnings, fmt.Sprintf("records cannot be read, though they should be there, as was met %s ago; docs/storage.md says what to do: %s", ago(now, d.LastErrorAt), d.LastError))
+	}
+	return warnings
 }
 
 func ago(now, then time.Time) string { return now.Sub(then).Round(time.Second).String() }

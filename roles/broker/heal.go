@@ -234,7 +234,20 @@ func (b *Broker) beginAnew(l *log.Log, p *partition, is *metadata.Partition, c l
 	defer b.healing.mu.Unlock()
 	delete(b.healing.rotten, p.id())
 	b.healing.began[p.id()] = why
+	b.log.Warn("a damaged replica has begun anew, and is filled by its leader", "partition", p.id(), "leader", is.Leader, "error", why)
 	return anew, true, nil
+}
+
+// inSyncAgain notes that a replica which has begun anew is counted upon by an image.
+func (b *Broker) inSyncAgain(id storage.PartitionID, is *metadata.Partition) {
+	h := b.healing
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, began := h.began[id]; began && is.Counts(b.opt.NodeID) {
+		delete(h.began, id)
+		h.healed++
+		b.log.Info("a replica that was damaged is whole, and in sync again", "partition", id)
+	}
 }
 
 // Healing is what became of replicas that this broker's disk could not give back whole.

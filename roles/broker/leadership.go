@@ -215,6 +215,7 @@ func (b *Broker) changePartition(p *partition, t *metadata.Topic, is *metadata.P
 		delete(b.undone, p.id())
 	}
 	p.role.Store(now)
+	b.inSyncAgain(p.id(), is)
 	b.missed(p, is, was, now)
 	b.changeReplication(p, t, is, now)
 	if lead && !slices.Contains(is.Replicas, b.opt.NodeID) && !is.AsksReplicas() {

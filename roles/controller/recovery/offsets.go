@@ -64,7 +64,7 @@ func findBeyond(ctx context.Context, o Options, next *metadata.Image) (found []B
 				continue
 			}
 			is := t.Partition(s.of.index)
-			if end := is.CommittedEnd(); len(is.Recovery().Awaited) == 0 && !guard.Check("recovery.committed-beyond", committed <= end) {
+			if end := is.CommittedEnd(); len(awaited(is)) == 0 && !guard.Check("recovery.committed-beyond", committed <= end) {
 				found = append(found, Beyond{Group: s.group, Topic: s.of.topic, Partition: s.of.index, Committed: committed, End: end})
 			}
 		}

@@ -59,7 +59,8 @@ type Partition struct {
 	Committed storage.Offset `json:"committed_end" doc:"what the metadata log says that the bucket has"`
 	End       storage.Offset `json:"bucket_end" doc:"with uploads that were never committed"`
 	Replicas  []int32        `json:"replicas"`
-	Awaited   []int32        `json:"awaited" doc:"brokers whose logs may have what lies behind; none: it is lost"`
+	Awaited   []int32        `json:"awaited" doc:"brokers whose logs may have what lies behind; none: it is lost, unless the bucket holds all"`
+	Held      bool           `json:"held" doc:"the bucket holds all that was acknowledged: nothing lies behind"`
 }
 
 // Read reads the bucket, and changes nothing.
@@ -104,11 +105,23 @@ func Read(ctx context.Context, o Options) (*Plan, error) {
 			_, was := l.image.Partition(storage.PartitionID{Topic: t.ID, Index: is.Index})
 			p.Partitions = append(p.Partitions, Partition{
 				Topic: t.Name, Partition: is.Index, LogStart: is.LogStart, Committed: was.CommittedEnd(), End: is.CommittedEnd(),
-				Replicas: is.Replicas, Awaited: is.Recovery().Awaited,
+				Replicas: is.Replicas, Awaited: awaited(is), Held: held(is),
 			})
 		}
 	}
 	return p, nil
+}
+
+// held reports whether the bucket has all that was acknowledged of a partition of the next
+// life: nobody's word is waited for.
+func held(p *metadata.Partition) bool { return p.Recovery() == nil }
+
+// awaited are the brokers that may have more of a partition of the next life than the bucket.
+func awaited(p *metadata.Partition) []int32 {
+	if held(p) {
+		return nil
+	}
+	return p.Recovery().Awaited
 }
 
 // Life is what another life of the cluster begins with.

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus"
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
@@ -304,6 +305,47 @@ func TestALifeThatNeverShipped(t *testing.T) {
 		must(t, err)
 		if third := c.read(); third.Incarnation != 3 || third.Partitions[0].Committed != 10 {
 			t.Errorf("%+v", third)
+		}
+	})
+}
+
+// makeHeld makes a topic of one partition whose acks wait for the bucket.
+func (c *cluster) makeHeld(name string) storage.TopicID {
+	c.t.Helper()
+	result := c.CreateTopics(c.t.Context(), []controller.NewTopic{{Name: name, Partitions: 1, ReplicationFactor: 1, Configs: map[string]string{configs.DurabilityKey: configs.ObjectDurability}}}, false)[0]
+	must(c.t, result.Err)
+	return result.ID
+}
+
+// TestWhatTheBucketHoldsIsNotLost: a topic whose acks wait for the bucket hinders no
+// recovery, and waits for nobody's word, whether its broker's directory is there or not.
+func TestWhatTheBucketHoldsIsNotLost(t *testing.T) {
+	in(t, func(t *testing.T, c *cluster) {
+		held := c.makeHeld("held")
+		c.commit(held, false, sent(t, 7, 3), ends(7, 3, true))
+		c.shipped()
+		for _, brokers := range [][]int32{nil, {}} {
+			p := c.read(brokers...)
+			if brokers != nil {
+				var err error
+				p, err = Read(t.Context(), Options{Bucket: c.bucket, Prefix: "p", Cluster: c.id, Brokers: brokers})
+				must(t, errors.Join(err, p.UnknownTorn, p.UnknownBeyond))
+			}
+			i := slices.IndexFunc(p.Partitions, func(is Partition) bool { return is.Topic == "held" })
+			if is := p.Partitions[i]; !is.Held || is.End != 2 || len(is.Awaited) != 0 {
+				t.Errorf("of brokers %v: %+v", brokers, is)
+			}
+			if is := p.Partitions[1-i]; is.Held || len(is.Awaited) == 0 != (brokers != nil) {
+				t.Errorf("of brokers %v, on their disks: %+v", brokers, is)
+			}
+		}
+		life, err := c.read().Begin(t.Context(), false)
+		must(t, err)
+		again := c.again(life)
+		defer func() { must(t, again.Close()) }()
+		again.register()
+		if _, p := again.Image().Partition(storage.PartitionID{Topic: held}); p.Leader != 1 || p.CommittedEnd() != 2 {
+			t.Errorf("in the next life: %+v", p)
 		}
 	})
 }

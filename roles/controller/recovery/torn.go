@@ -58,6 +58,7 @@ type decision struct {
 	producer int64
 	epoch    int16 // that of its markers; of one under way, the next one may be
 	under    bool  // way
+	more     bool  // its log may go on: a broker is awaited that has it
 	at       int64 // when it was decided, or began; milliseconds
 	slack    int64 // how long before that its markers may be, as they say: clocks differ
 	in       []partOf
@@ -90,6 +91,9 @@ func findTorn(ctx context.Context, o Options, next *metadata.Image) ([]Torn, err
 		if err != nil {
 			return nil, err
 		}
+		for i := range some {
+			some[i].more = len(awaited(p)) > 0
+		}
 		decisions = append(decisions, some...)
 	}
 	latest := int64(0)
@@ -105,26 +109,27 @@ func findTorn(ctx context.Context, o Options, next *metadata.Image) ([]Torn, err
 			}
 		}
 	}
-	has := map[partOf]map[int64]*marked{}
+	has, keeps := map[partOf]map[int64]*marked{}, map[partOf]bool{}
 	for p, at := range since {
 		t, known := next.Topic(p.topic)
-		if !known || t.Partition(p.index) == nil || len(t.Partition(p.index).Recovery().Awaited) > 0 {
+		if !known || t.Partition(p.index) == nil || len(awaited(t.Partition(p.index))) > 0 {
 			continue // nobody reads it, or what it comes to is not known yet
 		}
 		marks, err := r.marks(ctx, storage.PartitionID{Topic: t.ID, Index: p.index}, t.Partition(p.index), at)
 		if err != nil {
 			return nil, err
 		}
-		has[p] = marks
+		has[p], keeps[p] = marks, held(t.Partition(p.index))
 	}
-	return judge(decisions, has), nil
+	return judge(decisions, has, keeps), nil
 }
 
-// anyForsaken reports whether there is a partition that no broker is awaited for.
+// anyForsaken reports whether there is a partition that may have lost something: the bucket
+// does not hold all of it, and no broker is awaited for it.
 func anyForsaken(next *metadata.Image) bool {
 	for t := range next.Topics() {
 		for p := range t.Partitions.All() {
-			if len(p.Recovery().Awaited) == 0 {
+			if !held(p) && len(awaited(p)) == 0 {
 				return true
 			}
 		}
@@ -133,7 +138,9 @@ func anyForsaken(next *metadata.Image) bool {
 }
 
 // judge says which of the decisions are torn, by what partitions have of their producers.
-func judge(decisions []decision, has map[partOf]map[int64]*marked) (torn []Torn) {
+// Partitions that keep all that was acknowledged lack a marker at most, and who has the
+// decision in its log still writes that.
+func judge(decisions []decision, has map[partOf]map[int64]*marked, keeps map[partOf]bool) (torn []Torn) {
 	for _, d := range decisions {
 		t := Torn{TransactionalID: d.id, ProducerID: d.producer, Epoch: d.epoch, Decided: time.UnixMilli(d.at).UTC()}
 		whole, lacking := 0, 0
@@ -146,6 +153,9 @@ func judge(decisions []decision, has map[partOf]map[int64]*marked) (torn []Torn)
 			if m := marks[d.producer]; m != nil {
 				part.Whole = m.ended(&d)
 				part.First = m.open
+			}
+			if decided := !d.under || d.more; keeps[p] && decided && !part.Whole {
+				continue
 			}
 			if part.Whole {
 				part.First = -1

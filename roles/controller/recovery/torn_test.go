@@ -221,6 +221,34 @@ func TestTornTransactionsAreListed(t *testing.T) {
 	}
 }
 
+// TestTornWhereTheBucketHolds: a partition whose acks waited for the bucket has all records
+// of what was committed. Its marker is written by who has the decision; where that is lost
+// and another partition has a marker, the transaction is torn there too.
+func TestTornWhereTheBucketHolds(t *testing.T) {
+	for state, want := range map[kmsg.TransactionState][]string{
+		committed: nil,
+		ongoing:   {"x 7/3: u-0@-1=true v-0@0=false"},
+	} {
+		in(t, func(t *testing.T, c *cluster) {
+			log, u, v := c.make(transactionLog), c.makeHeld("u"), c.makeHeld("v")
+			c.commit(log, false, on(t, "x", 7, 3, state, "u", "v"))
+			pass(time.Second)
+			c.commit(u, false, sent(t, 7, 3), ends(7, 3, true))
+			c.commit(v, true, sent(t, 7, 3))
+			c.shipped()
+			p, err := Read(t.Context(), Options{Bucket: c.bucket, Prefix: "p", Cluster: c.id, Brokers: []int32{}})
+			must(t, errors.Join(err, p.UnknownTorn))
+			if got := said(p.Torn); !slices.Equal(got, want) {
+				t.Errorf("state %v: torn are %q, want %q", state, got, want)
+			}
+			p = c.read()
+			if must(t, p.UnknownTorn); len(p.Torn) > 0 {
+				t.Errorf("state %v, with a broker that may have the rest of the log: %+v", state, p.Torn)
+			}
+		})
+	}
+}
+
 // TestRecoveryGoesOnWithoutTheListOfTorn: damage in what the list is made of does not hold it up.
 func TestRecoveryGoesOnWithoutTheListOfTorn(t *testing.T) {
 	in(t, func(t *testing.T, c *cluster) {
