@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,18 +15,17 @@ import (
 	"rustmq.dev/rustmq/storage/log"
 )
 
-// giveUpPause is how long after a replica could not be given up that is tried again, if
-// what cannot be read is met again.
+// giveUpPause is how long after a replica could not be given up that is tried again.
 const giveUpPause = 10 * time.Second
 
-// mostMet bounds how many replicas wait to be given up; those beyond it are met again.
+// mostMet bounds how many replicas are known to be damaged; those beyond it are met again.
 const mostMet = 1000
 
 // healing is replicas that the disk cannot give back whole. The controller is told first,
 // and counts upon them no more; then they begin anew from who leads. Where nobody else is
 // known to have all, nothing is given up.
 type healing struct {
-	met chan storage.PartitionID // were found damaged while they were in use
+	wake chan struct{} // holds a token when another was met
 
 	mu     sync.Mutex // guards the rest
 	rotten map[storage.PartitionID]*rot
@@ -33,34 +34,58 @@ type healing struct {
 	healed int64                         // how many came in sync again
 }
 
-// rot is a replica that was found damaged while it was in use.
+// rot is a replica that was found damaged while it was in use. It is known until it begins
+// anew, or is no more, or no other broker has a replica of it.
 type rot struct {
-	why   error
-	tried time.Time
+	why     error
+	tried   time.Time // zero: it was not
+	given   bool      // the controller was told
+	refused bool      // when that was last tried, nobody else had all
+	said    bool      // that it could not be given up
 }
 
 func newHealing() *healing {
 	return &healing{
-		met:    make(chan storage.PartitionID, mostMet),
+		wake:   make(chan struct{}, 1),
 		rotten: map[storage.PartitionID]*rot{}, began: map[storage.PartitionID]error{},
 	}
 }
 
 // unreadable notes that a replica cannot be read back whole. It does not block.
 func (b *Broker) unreadable(id storage.PartitionID, why error) {
-	h, now := b.healing, b.opt.Now()
+	h := b.healing
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	known := h.rotten[id]
-	if known != nil && now.Sub(known.tried) < giveUpPause || len(h.rotten) >= mostMet {
+	if h.rotten[id] != nil || !h.room() {
 		return
 	}
-	h.rotten[id] = &rot{why: why, tried: now}
+	h.rotten[id] = &rot{why: why}
 	select {
-	case h.met <- id:
+	case h.wake <- struct{}{}:
 	default:
-		delete(h.rotten, id)
 	}
+}
+
+// room reports whether another replica can be known to be damaged: one of which nothing
+// comes makes room. h.mu is held.
+func (h *healing) room() bool {
+	if len(h.rotten) < mostMet {
+		return true
+	}
+	for id, r := range h.rotten {
+		if r.refused {
+			delete(h.rotten, id)
+			return true
+		}
+	}
+	return false
+}
+
+// forget says that a replica is here no more.
+func (h *healing) forget(id storage.PartitionID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.rotten, id)
 }
 
 // rotted says why a replica cannot be read back whole: its log is corrupt, or was found
@@ -78,39 +103,81 @@ func (h *healing) rotted(l *log.Log) error {
 }
 
 // heal gives replicas up that were found damaged, until ctx ends. It blocks on the
-// controller, and on the log.
+// controller.
 func (b *Broker) heal(ctx context.Context) {
+	ticker := time.NewTicker(giveUpPause)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case id := <-b.healing.met:
-			b.healMet(ctx, id)
+		case <-b.healing.wake:
+		case <-ticker.C:
 		}
+		b.healMet(ctx)
 	}
 }
 
-// healMet gives one replica up. What is led is served until another leads. That nobody
+// healMet gives up what it is time to. What is led is served until another leads. That nobody
 // counts upon it now says nothing: its leader may be about to let it in.
-func (b *Broker) healMet(ctx context.Context, id storage.PartitionID) {
+func (b *Broker) healMet(ctx context.Context) {
 	image := b.follower.image()
-	_, p := image.Partition(id)
-	if p == nil || len(p.Replicas) == 1 || image.FeatureLevel() < metadata.ObjectTopicsFeatureLevel {
+	if image == nil || image.FeatureLevel() < metadata.ObjectTopicsFeatureLevel {
 		return
 	}
-	b.healing.mu.Lock()
-	met := b.healing.rotten[id]
-	b.healing.mu.Unlock()
-	if met == nil {
-		return // it began anew meanwhile
+	due := b.dueToGiveUp(image)
+	if len(due) == 0 {
+		return
 	}
-	why := met.why
 	epoch := b.registration.epoch.Load()
-	if err := b.opt.Controller.GiveUpReplicas(ctx, b.opt.NodeID, epoch, []storage.PartitionID{id})[0]; err != nil {
-		b.notGivenUp(id, why, err)
-		return
+	lost := slices.Collect(maps.Keys(due))
+	for i, err := range b.opt.Controller.GiveUpReplicas(ctx, b.opt.NodeID, epoch, lost) {
+		id := lost[i]
+		was := due[id]
+		if err == nil {
+			b.gaveUp(id, was.why)
+		} else if was.toSay(err) {
+			b.notGivenUp(id, was.why, err)
+		}
+		b.healing.answered(id, err)
 	}
-	b.gaveUp(id, why)
+}
+
+// toSay reports whether it is to be said of a replica, as it was, that it cannot be given up.
+func (was rot) toSay(err error) bool {
+	return !was.said || isRefused(err) && !was.refused
+}
+
+func isRefused(err error) bool { return metadata.CodeOf(err) == metadata.EligibleLeadersNotAvailable }
+
+// answered notes what became of a try to give a replica up.
+func (h *healing) answered(id storage.PartitionID, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r := h.rotten[id]; r != nil { // it has not begun anew yet
+		r.given, r.refused, r.said = err == nil, isRefused(err), r.said || err != nil
+	}
+}
+
+// dueToGiveUp returns the replicas that are to be given up now, as they are, and forgets
+// those that are not to be, by an image: they are not here, or here alone.
+func (b *Broker) dueToGiveUp(image *metadata.Image) map[storage.PartitionID]rot {
+	now, due := b.opt.Now(), map[storage.PartitionID]rot{}
+	b.healing.mu.Lock()
+	defer b.healing.mu.Unlock()
+	for id, r := range b.healing.rotten {
+		_, p := image.Partition(id)
+		switch {
+		case !guard.Check("broker.rot-ends-with-its-replica", p != nil && len(p.Replicas) > 1 && slices.Contains(p.Replicas, b.opt.NodeID)):
+			delete(b.healing.rotten, id)
+		case r.given && !p.Counts(b.opt.NodeID): // it is about to begin anew
+		case r.refused && p.Counts(b.opt.NodeID) && len(p.ISR)+len(p.ELR) == 1: // nor would it be taken now
+		case r.tried.IsZero() || now.Sub(r.tried) >= giveUpPause:
+			r.tried = now
+			due[id] = *r
+		}
+	}
+	return due
 }
 
 func (b *Broker) gaveUp(id storage.PartitionID, why error) {

@@ -41,6 +41,10 @@ func (c *testController) ReportEnds(_ context.Context, brokerID int32, epoch int
 }
 
 func (c *testController) GiveUpReplicas(_ context.Context, brokerID int32, epoch int64, partitions []storage.PartitionID) []error {
+	if c.giveUpFails.Add(-1) >= 0 {
+		return slices.Repeat([]error{errors.New("it is not reached")}, len(partitions))
+	}
+	c.giveUpFails.Store(0)
 	c.givenUp.Add(int64(len(partitions)))
 	result, err := c.propose(metadata.NewGiveUpReplicas(brokerID, epoch, partitions))
 	if err == nil {
