@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
@@ -126,6 +128,12 @@ func (b *Broker) healMet(ctx context.Context) {
 		return
 	}
 	due := b.dueToGiveUp(image)
+	for id, was := range due {
+		if t, _ := image.Partition(id); awaitsBucket(t) {
+			delete(due, id)
+			b.giveAway(ctx, image, id, was)
+		}
+	}
 	if len(due) == 0 {
 		return
 	}
@@ -141,6 +149,37 @@ func (b *Broker) healMet(ctx context.Context) {
 		}
 		b.healing.answered(id, err)
 	}
+}
+
+// giveAway has another broker lead a partition whose acks wait for the bucket. What has rotted
+// was not acknowledged, or is in the bucket: the next leader goes on from there, under an epoch
+// in which nobody has been told of it, and this broker drops its log.
+func (b *Broker) giveAway(ctx context.Context, image *metadata.Image, id storage.PartitionID, was rot) {
+	if l, ok := b.store.Log(id); ok && l.Err() == nil && l.Uploaded() == l.End() {
+		b.healing.forget(id) // nothing waits: what was met is in the bucket
+		return
+	}
+	elect := controller.LeaderElection{Partition: id, Leader: metadata.NoLeader}
+	seen := 0
+	for other := range image.Brokers() {
+		if other.ID == b.opt.NodeID || other.Fenced || other.Draining {
+			continue
+		}
+		if seen++; rand.IntN(seen) == 0 { // that not all go to one
+			elect.Leader = other.ID
+		}
+	}
+	err := error(metadata.Errorf(metadata.EligibleLeadersNotAvailable, "no other broker is in service"))
+	if elect.Leader != metadata.NoLeader {
+		err = b.opt.Controller.ElectLeaders(ctx, []controller.LeaderElection{elect})[0]
+	}
+	switch {
+	case err == nil:
+		b.log.Warn("what waits for the bucket cannot be read; another broker leads the partition, from what is in the bucket on", "partition", id, "leader", elect.Leader, "error", was.why)
+	case was.toSay(err):
+		b.log.Error("what waits for the bucket cannot be read, and is acknowledged to nobody; trying on to have another broker lead. Or start this one again: it goes on from what is in the bucket", "partition", id, "damage", was.why, "error", err)
+	}
+	b.healing.answered(id, err)
 }
 
 // toSay reports whether it is to be said of a replica, as it was, that it cannot be given up.
@@ -166,12 +205,12 @@ func (b *Broker) dueToGiveUp(image *metadata.Image) map[storage.PartitionID]rot 
 	b.healing.mu.Lock()
 	defer b.healing.mu.Unlock()
 	for id, r := range b.healing.rotten {
-		_, p := image.Partition(id)
+		t, p := image.Partition(id)
 		switch {
-		case !guard.Check("broker.rot-ends-with-its-replica", p != nil && len(p.Replicas) > 1 && slices.Contains(p.Replicas, b.opt.NodeID)):
+		case !guard.Check("broker.rot-ends-with-its-replica", p != nil && slices.Contains(p.Replicas, b.opt.NodeID) && (len(p.Replicas) > 1 || awaitsBucket(t))):
 			delete(b.healing.rotten, id)
 		case r.given && !p.Counts(b.opt.NodeID): // it is about to begin anew
-		case r.refused && p.Counts(b.opt.NodeID) && len(p.ISR)+len(p.ELR) == 1: // nor would it be taken now
+		case r.refused && !awaitsBucket(t) && p.Counts(b.opt.NodeID) && len(p.ISR)+len(p.ELR) == 1: // nor would it be taken now
 		case r.tried.IsZero() || now.Sub(r.tried) >= giveUpPause:
 			r.tried = now
 			due[id] = *r

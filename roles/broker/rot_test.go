@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/disk"
@@ -165,5 +167,58 @@ func TestAnUploadThatMeetsRotHasItHealed(t *testing.T) {
 		}
 		c.eventually("all are in sync", func() bool { return len(c.partition("events").ISR) == 3 })
 		c.want("events", texts...)
+	})
+}
+
+// What waits for the bucket has rotted where it is led, and nobody else has it: it was never
+// acknowledged. Another leads, from the committed end on, and takes what is sent again.
+func TestRotThatWaitsForTheBucketHoldsUpNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startHeld(t, 0)
+		c.controller.place, c.forgets = func(string, int32) []int32 { return []int32{1} }, true
+		for id := int32(1); id <= 2; id++ {
+			c.begin(id, disk.NewMem(disk.MemOptions{}))
+		}
+		c.createTopic("events", 1)
+		c.controller.createTopic("filler", 1)
+		c.nodes[1].settle(t.Context())
+		texts := numbered("a", 3)
+		c.produced("events", texts...)
+		c.bucket.Set(bucket.Rule{Op: bucket.OpPut, Hook: func(context.Context, bucket.Op, string) error { return errors.New("it is down") }})
+		k := c.leads("events").connect()
+		defer k.conn.Close()
+		k.send(lone(t, "events", nil, time.Hour, rots))
+		c.eventually("it is on the disk", func() bool { return c.log(1, "events").Progress().Synced == 4 })
+		c.forget()
+		spoil(t, c.nodes[1].fs, rots)
+		c.bucket.Set()
+		if _, err := producedAt(k.receive()); !errors.Is(err, kerr.NotLeaderForPartition) {
+			t.Errorf("who waits is told %v", err)
+		}
+		if leads := c.leads("events"); leads != c.nodes[2] {
+			t.Errorf("it is led by %d", leads.options.NodeID)
+		}
+		c.produced("events", rots, "b")
+		c.want("events", append(texts, rots, "b")...)
+		c.leadBy(1, "events")
+		c.want("events", append(texts, rots, "b")...)
+	})
+}
+
+// What has rotted and is in the bucket holds nothing up where it is led: nobody else need lead.
+func TestRotThatTheBucketHasMovesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startHeld(t, 2)
+		c.createTopic("events", 1)
+		c.produced("events", "a", "b")
+		m, before := c.leads("events"), c.partition("events").LeaderEpoch
+		id := c.log(m.options.NodeID, "events").ID()
+		m.unreadable(id, errors.New("met"))
+		synctest.Wait()
+		m.healing.mu.Lock()
+		defer m.healing.mu.Unlock()
+		if now := c.partition("events").LeaderEpoch; now != before || m.healing.rotten[id] != nil {
+			t.Errorf("epoch %d, it was %d; kept %+v", now, before, m.healing.rotten[id])
+		}
 	})
 }
