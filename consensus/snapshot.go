@@ -151,7 +151,7 @@ func decodeSnapshot(b []byte) (*snapshot, error) {
 	}
 	crc := crc32.Checksum(b[16:], castagnoli)
 	if !guard.Check("consensus.snapshot-crc", crc == binary.LittleEndian.Uint32(b[12:])) {
-		return nil, errors.New("checksum differs")
+		return nil, fmt.Errorf("the checksum of its bytes from 16 to %d differs", len(b)-1)
 	}
 	conf, data := uint64(binary.LittleEndian.Uint32(b[32:])), binary.LittleEndian.Uint64(b[40:])
 	rest := b[snapshotHeaderSize:]

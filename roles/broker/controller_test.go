@@ -25,7 +25,8 @@ import (
 type testController struct {
 	t testing.TB
 
-	givenUp atomic.Int64 // replicas that were to be given up
+	givenUp     atomic.Int64 // replicas that were to be given up
+	giveUpFails atomic.Int64 // how many calls of GiveUpReplicas fail
 
 	mu          sync.Mutex
 	state       *metadata.State

@@ -4,27 +4,30 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 )
 
-// giveUpPause is how long after a replica could not be given up that is tried again, if
-// what cannot be read is met again.
+// giveUpPause is how long after a replica could not be given up that is tried again.
 const giveUpPause = 10 * time.Second
 
-// mostMet bounds how many replicas wait to be given up; those beyond it are met again.
+// mostMet bounds how many replicas are known to be damaged; those beyond it are met again.
 const mostMet = 1000
 
 // healing is replicas that the disk cannot give back whole. The controller is told first,
 // and counts upon them no more; then they begin anew from who leads. Where nobody else is
 // known to have all, nothing is given up.
 type healing struct {
-	met chan storage.PartitionID // were found damaged while they were in use
+	wake chan struct{} // holds a token when another was met
 
 	mu     sync.Mutex // guards the rest
 	rotten map[storage.PartitionID]*rot
@@ -33,34 +36,58 @@ type healing struct {
 	healed int64                         // how many came in sync again
 }
 
-// rot is a replica that was found damaged while it was in use.
+// rot is a replica that was found damaged while it was in use. It is known until it begins
+// anew, or is no more, or no other broker has a replica of it.
 type rot struct {
-	why   error
-	tried time.Time
+	why     error
+	tried   time.Time // zero: it was not
+	given   bool      // the controller was told
+	refused bool      // when that was last tried, nobody else had all
+	said    bool      // that it could not be given up
 }
 
 func newHealing() *healing {
 	return &healing{
-		met:    make(chan storage.PartitionID, mostMet),
+		wake:   make(chan struct{}, 1),
 		rotten: map[storage.PartitionID]*rot{}, began: map[storage.PartitionID]error{},
 	}
 }
 
 // unreadable notes that a replica cannot be read back whole. It does not block.
 func (b *Broker) unreadable(id storage.PartitionID, why error) {
-	h, now := b.healing, b.opt.Now()
+	h := b.healing
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	known := h.rotten[id]
-	if known != nil && now.Sub(known.tried) < giveUpPause || len(h.rotten) >= mostMet {
+	if h.rotten[id] != nil || !h.room() {
 		return
 	}
-	h.rotten[id] = &rot{why: why, tried: now}
+	h.rotten[id] = &rot{why: why}
 	select {
-	case h.met <- id:
+	case h.wake <- struct{}{}:
 	default:
-		delete(h.rotten, id)
 	}
+}
+
+// room reports whether another replica can be known to be damaged: one of which nothing
+// comes makes room. h.mu is held.
+func (h *healing) room() bool {
+	if len(h.rotten) < mostMet {
+		return true
+	}
+	for id, r := range h.rotten {
+		if r.refused {
+			delete(h.rotten, id)
+			return true
+		}
+	}
+	return false
+}
+
+// forget says that a replica is here no more.
+func (h *healing) forget(id storage.PartitionID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.rotten, id)
 }
 
 // rotted says why a replica cannot be read back whole: its log is corrupt, or was found
@@ -78,39 +105,118 @@ func (h *healing) rotted(l *log.Log) error {
 }
 
 // heal gives replicas up that were found damaged, until ctx ends. It blocks on the
-// controller, and on the log.
+// controller.
 func (b *Broker) heal(ctx context.Context) {
+	ticker := time.NewTicker(giveUpPause)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case id := <-b.healing.met:
-			b.healMet(ctx, id)
+		case <-b.healing.wake:
+		case <-ticker.C:
 		}
+		b.healMet(ctx)
 	}
 }
 
-// healMet gives one replica up. What is led is served until another leads. That nobody
+// healMet gives up what it is time to. What is led is served until another leads. That nobody
 // counts upon it now says nothing: its leader may be about to let it in.
-func (b *Broker) healMet(ctx context.Context, id storage.PartitionID) {
+func (b *Broker) healMet(ctx context.Context) {
 	image := b.follower.image()
-	_, p := image.Partition(id)
-	if p == nil || len(p.Replicas) == 1 || image.FeatureLevel() < metadata.ObjectTopicsFeatureLevel {
+	if image == nil || image.FeatureLevel() < metadata.ObjectTopicsFeatureLevel {
 		return
 	}
-	b.healing.mu.Lock()
-	met := b.healing.rotten[id]
-	b.healing.mu.Unlock()
-	if met == nil {
-		return // it began anew meanwhile
+	due := b.dueToGiveUp(image)
+	for id, was := range due {
+		if t, _ := image.Partition(id); awaitsBucket(t) {
+			delete(due, id)
+			b.giveAway(ctx, image, id, was)
+		}
 	}
-	why := met.why
+	if len(due) == 0 {
+		return
+	}
 	epoch := b.registration.epoch.Load()
-	if err := b.opt.Controller.GiveUpReplicas(ctx, b.opt.NodeID, epoch, []storage.PartitionID{id})[0]; err != nil {
-		b.notGivenUp(id, why, err)
+	lost := slices.Collect(maps.Keys(due))
+	for i, err := range b.opt.Controller.GiveUpReplicas(ctx, b.opt.NodeID, epoch, lost) {
+		id := lost[i]
+		was := due[id]
+		if err == nil {
+			b.gaveUp(id, was.why)
+		} else if was.toSay(err) {
+			b.notGivenUp(id, was.why, err)
+		}
+		b.healing.answered(id, err)
+	}
+}
+
+// giveAway has another broker lead a partition whose acks wait for the bucket. What has rotted
+// was not acknowledged, or is in the bucket: the next leader goes on from there, under an epoch
+// in which nobody has been told of it, and this broker drops its log.
+func (b *Broker) giveAway(ctx context.Context, image *metadata.Image, id storage.PartitionID, was rot) {
+	if l, ok := b.store.Log(id); ok && l.Err() == nil && l.Uploaded() == l.End() {
+		b.healing.forget(id) // nothing waits: what was met is in the bucket
 		return
 	}
-	b.gaveUp(id, why)
+	elect := controller.LeaderElection{Partition: id, Leader: metadata.NoLeader}
+	seen := 0
+	for other := range image.Brokers() {
+		if other.ID == b.opt.NodeID || other.Fenced || other.Draining {
+			continue
+		}
+		if seen++; rand.IntN(seen) == 0 { // that not all go to one
+			elect.Leader = other.ID
+		}
+	}
+	err := error(metadata.Errorf(metadata.EligibleLeadersNotAvailable, "no other broker is in service"))
+	if elect.Leader != metadata.NoLeader {
+		err = b.opt.Controller.ElectLeaders(ctx, []controller.LeaderElection{elect})[0]
+	}
+	switch {
+	case err == nil:
+		b.log.Warn("what waits for the bucket cannot be read; another broker leads the partition, from what is in the bucket on", "partition", id, "leader", elect.Leader, "error", was.why)
+	case was.toSay(err):
+		b.log.Error("what waits for the bucket cannot be read, and is acknowledged to nobody; trying on to have another broker lead. Or start this one again: it goes on from what is in the bucket", "partition", id, "damage", was.why, "error", err)
+	}
+	b.healing.answered(id, err)
+}
+
+// toSay reports whether it is to be said of a replica, as it was, that it cannot be given up.
+func (was rot) toSay(err error) bool {
+	return !was.said || isRefused(err) && !was.refused
+}
+
+func isRefused(err error) bool { return metadata.CodeOf(err) == metadata.EligibleLeadersNotAvailable }
+
+// answered notes what became of a try to give a replica up.
+func (h *healing) answered(id storage.PartitionID, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r := h.rotten[id]; r != nil { // it has not begun anew yet
+		r.given, r.refused, r.said = err == nil, isRefused(err), r.said || err != nil
+	}
+}
+
+// dueToGiveUp returns the replicas that are to be given up now, as they are, and forgets
+// those that are not to be, by an image: they are not here, or here alone.
+func (b *Broker) dueToGiveUp(image *metadata.Image) map[storage.PartitionID]rot {
+	now, due := b.opt.Now(), map[storage.PartitionID]rot{}
+	b.healing.mu.Lock()
+	defer b.healing.mu.Unlock()
+	for id, r := range b.healing.rotten {
+		t, p := image.Partition(id)
+		switch {
+		case !guard.Check("broker.rot-ends-with-its-replica", p != nil && slices.Contains(p.Replicas, b.opt.NodeID) && (len(p.Replicas) > 1 || awaitsBucket(t))):
+			delete(b.healing.rotten, id)
+		case r.given && !p.Counts(b.opt.NodeID): // it is about to begin anew
+		case r.refused && !awaitsBucket(t) && p.Counts(b.opt.NodeID) && len(p.ISR)+len(p.ELR) == 1: // nor would it be taken now
+		case r.tried.IsZero() || now.Sub(r.tried) >= giveUpPause:
+			r.tried = now
+			due[id] = *r
+		}
+	}
+	return due
 }
 
 func (b *Broker) gaveUp(id storage.PartitionID, why error) {

@@ -199,6 +199,78 @@ func TestWhatRotsInUseIsHealed(t *testing.T) {
 	}
 }
 
+// A replica that is refused in use is read no more, so that nobody meets its damage again;
+// that the controller could not be asked when it was met is no reason that it stays so.
+func TestWhatCouldNotBeGivenUpIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 3)
+		c.createTopic("events")
+		c.produced("events", numbered("a", 5)...)
+		victim := c.partition("events").Leader%3 + 1
+		m := c.nodes[victim]
+		c.controller.giveUpFails.Store(1)
+		m.unreadable(c.log(victim, "events").ID(), errors.New("met once"))
+		c.eventually("the controller was asked in vain", func() bool { return c.controller.giveUpFails.Load() == 0 })
+		if h := m.Healing(); h.GivenUp != 0 {
+			t.Fatalf("%+v", h)
+		}
+		c.eventually("it was given up", func() bool { return m.Healing().GivenUp == 1 })
+		c.eventually("all are in sync", func() bool { return len(c.partition("events").ISR) == 3 && m.Healing().Done == 1 })
+		c.holds(victim, "events", "rotten", numbered("a", 5))
+	})
+}
+
+// However many replicas were met that are not to be given up, or are no more, others are healed.
+func TestWhatCannotBeGivenUpHoldsUpNothing(t *testing.T) {
+	for _, what := range []string{"deleted", "refused"} {
+		synctest.Test(t, func(t *testing.T) {
+			c := startReplicas(t, 3)
+			c.createTopic("events")
+			c.produced("events", numbered("a", 5)...)
+			victim := c.partition("events").Leader
+			m := c.nodes[victim]
+			if what == "deleted" {
+				for i := range mostMet {
+					m.unreadable(storage.PartitionID{Topic: storage.TopicID{1}, Index: int32(i)}, errors.New("met"))
+				}
+				c.eventually("they are forgotten", func() bool {
+					m.healing.mu.Lock()
+					defer m.healing.mu.Unlock()
+					return len(m.healing.rotten) == 0
+				})
+			} else {
+				m.healing.mu.Lock()
+				for i := range mostMet {
+					m.healing.rotten[storage.PartitionID{Topic: storage.TopicID{1}, Index: int32(i)}] = &rot{refused: true}
+				}
+				m.healing.mu.Unlock()
+			}
+			m.unreadable(c.log(victim, "events").ID(), errors.New("met"))
+			c.eventually(what+": it was given up", func() bool { return m.Healing().GivenUp == 1 })
+			c.eventually("all are in sync", func() bool { return len(c.partition("events").ISR) == 3 })
+		})
+	}
+}
+
+// Of a partition that only this broker has nothing is given up, and nothing is kept.
+func TestWhatRotsAloneIsNotKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReplicas(t, 2)
+		c.controller.replicas = []int32{1}
+		c.controller.createTopic("alone", 1)
+		m := c.nodes[1]
+		m.settle(t.Context())
+		id := c.log(1, "alone").ID()
+		m.unreadable(id, errors.New("met"))
+		synctest.Wait()
+		m.healing.mu.Lock()
+		defer m.healing.mu.Unlock()
+		if n := c.controller.givenUp.Load(); n != 0 || m.healing.rotten[id] != nil {
+			t.Errorf("%d were to be given up, kept %+v", n, m.healing.rotten[id])
+		}
+	})
+}
+
 // A replica that is counted upon is not dropped, whatever is known of its disk.
 func TestADamagedLogThatIsCountedUponStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -229,7 +301,8 @@ func TestWhatBeganAnewMeanwhileIsNotGivenUp(t *testing.T) {
 		follows := c.partition("events").Leader%3 + 1
 		m, id := c.nodes[follows], c.log(follows, "events").ID()
 		before := c.partition("events").LeaderEpoch
-		m.healMet(t.Context(), id) // met twice, and healed after the first time
+		m.healing.forget(id)
+		m.healMet(t.Context()) // met twice, and healed after the first time
 		if h, p := m.Healing(), c.partition("events"); h.GivenUp != 0 || len(p.ISR) != 3 || p.LeaderEpoch != before {
 			t.Errorf("%+v, %+v", h, p)
 		}

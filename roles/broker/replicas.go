@@ -270,7 +270,9 @@ func (b *Broker) dropReplica(p *partition) {
 	if err := b.store.DropPartition(p.id()); err != nil {
 		b.log.Warn("a replica that this broker is to give up was not dropped; trying on", "partition", p.id(), "error", err)
 		b.undone[p.id()] = p
+		return
 	}
+	b.healing.forget(p.id())
 }
 
 // kept is the log of the role, led or followed; nil: none.

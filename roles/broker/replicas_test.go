@@ -41,6 +41,10 @@ func (c *testController) ReportEnds(_ context.Context, brokerID int32, epoch int
 }
 
 func (c *testController) GiveUpReplicas(_ context.Context, brokerID int32, epoch int64, partitions []storage.PartitionID) []error {
+	if c.giveUpFails.Add(-1) >= 0 {
+		return slices.Repeat([]error{errors.New("it is not reached")}, len(partitions))
+	}
+	c.giveUpFails.Store(0)
 	c.givenUp.Add(int64(len(partitions)))
 	result, err := c.propose(metadata.NewGiveUpReplicas(brokerID, epoch, partitions))
 	if err == nil {
@@ -62,6 +66,7 @@ type replicated struct {
 	t          *testing.T
 	controller *testController
 	nodes      map[int32]*member
+	forgets    bool // what brokers append is soon only on their disks; before they are started
 
 	mu    sync.Mutex
 	doors map[string]*bufconn.Listener
@@ -102,7 +107,12 @@ func (c *replicated) start(id int32, fs *disk.Mem, change ...func(*Options)) *me
 	for _, f := range change {
 		f(&m.options)
 	}
-	if m.options.Store == nil {
+	switch isTiered := m.options.Store == nil; {
+	case c.forgets:
+		m.store.Close()
+		m.store = openStoreWith(c.t, fs, log.Options{Tiered: isTiered, WAL: wal.Options{ChunkSize: 256 << 10, Memory: 2 << 20}})
+		m.options.Store = m.store
+	case isTiered:
 		m.store.Close()
 		m.store = openTieredStore(c.t, fs)
 		m.options.Store = m.store
@@ -572,14 +582,7 @@ func TestAFollowerBehindTheTrimPointBeginsAnew(t *testing.T) {
 
 func openTieredStore(t testing.TB, fs disk.FS) *log.Store {
 	t.Helper()
-	s, err := log.Open(t.Context(), log.Options{
-		FS: fs, Dir: "wal", Tiered: true, Heal: true, WAL: wal.Options{Capacity: 64 << 20, SegmentSize: 1 << 20, Memory: 16 << 20},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return s
+	return openStoreWith(t, fs, log.Options{Tiered: true, WAL: wal.Options{Memory: 16 << 20}})
 }
 
 // tiered gives a broker a store whose records may be in a bucket.

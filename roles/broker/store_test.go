@@ -10,10 +10,14 @@ import (
 
 // openStore opens a store on a disk in memory, with small segments.
 func openStore(t testing.TB, fs disk.FS) *log.Store {
+	return openStoreWith(t, fs, log.Options{WAL: wal.Options{Memory: 16 << 20}})
+}
+
+// openStoreWith opens a store with options of which the rest is what tests need.
+func openStoreWith(t testing.TB, fs disk.FS, o log.Options) *log.Store {
 	t.Helper()
-	s, err := log.Open(t.Context(), log.Options{
-		FS: fs, Dir: "wal", Heal: true, WAL: wal.Options{Capacity: 64 << 20, SegmentSize: 1 << 20, Memory: 16 << 20},
-	})
+	o.FS, o.Dir, o.Heal, o.WAL.Capacity, o.WAL.SegmentSize = fs, "wal", true, 64<<20, 1<<20
+	s, err := log.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
