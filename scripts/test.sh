@@ -8,14 +8,15 @@ pkg=${1:-./...} run=${2:-.}
 start=$SECONDS
 # race_test runs go test with the race detector. Under synctest that itself may crash where
 # there are two processors (go.dev/issue/78156): a goroutine that parks is run by the second
-# before the first has noted its end in the detector. Registers are printed then, and no test
-# has failed, or hung, which prints them too where it is ended from outside: what did not
-# pass runs once more, on one processor, where it cannot happen.
+# before the first has noted its end in the detector. Registers are printed then, or the
+# detector's own assertion, and no test has failed, or hung, which prints registers too where
+# it is ended from outside: what did not pass runs once more, on one processor, where it
+# cannot happen.
 race_test() {
 	local said status=0
 	said=$(mktemp)
 	go test -race -vet=off -run "$run" -timeout 8m "$@" 2>&1 | tee "$said" || status=1
-	if [ $status = 1 ] && grep -q '^rip  ' "$said" && ! grep -qE '^ *--- FAIL|test timed out|^SIGQUIT' "$said"; then
+	if [ $status = 1 ] && grep -qE '^rip  |ThreadSanitizer: CHECK failed' "$said" && ! grep -qE '^ *--- FAIL|test timed out|^SIGQUIT' "$said"; then
 		echo "the race detector crashed: once more"
 		status=0
 		GOMAXPROCS=1 go test -p 2 -race -vet=off -run "$run" -timeout 8m "$@" || status=1

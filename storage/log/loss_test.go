@@ -332,8 +332,8 @@ func TestStartsThatSettleNothingDoNotFillTheWAL(t *testing.T) {
 	for range 5 {
 		s = kill(t, s)
 	}
-	if now := s.wal.Stats(); now.Segments != first.Segments || now.Sequence != first.Sequence || len(s.Corrupt()) != corrupt || !s.Losing() {
-		t.Errorf("%d segments to frame %d, %d corrupt; five starts before %d to %d, %d", now.Segments, now.Sequence, len(s.Corrupt()), first.Segments, first.Sequence, corrupt)
+	if now := s.wal.Stats(); now.UsedBytes != first.UsedBytes || now.Sequence != first.Sequence || len(s.Corrupt()) != corrupt || !s.Losing() {
+		t.Errorf("%d bytes in use to frame %d, %d corrupt; five starts before %d to %d, %d", now.UsedBytes, now.Sequence, len(s.Corrupt()), first.UsedBytes, first.Sequence, corrupt)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
