@@ -37,6 +37,9 @@ type History struct {
 
 	// Synced is as in [Progress].
 	LogStart, LocalStart, Uploaded, Synced, End storage.Offset
+
+	// Anew is where a follower of a log that is led begins that begins anew ([Log.ReplicaState]).
+	Anew storage.Offset
 }
 
 // History returns the log's.
@@ -45,7 +48,7 @@ func (l *Log) History() History {
 	defer l.mu.Unlock()
 	h := History{
 		Epoch: l.followed, Leads: l.epoch != storage.NoEpoch, LogStart: l.logStart, LocalStart: l.localStart, Uploaded: l.uploaded,
-		HighWatermark: l.replica.highWatermark, Synced: l.replica.held, End: l.end,
+		HighWatermark: l.replica.highWatermark, Synced: l.replica.held, End: l.end, Anew: l.anew(),
 	}
 	if h.Leads {
 		h.Epoch = l.epoch

@@ -347,14 +347,19 @@ func (l *Log) ReplicaState() (encoded []byte, at storage.Offset, err error) {
 	if l.epoch == storage.NoEpoch {
 		return nil, storage.NoOffset, ErrNotLeader
 	}
-	at = l.uploaded
-	if !guard.Check("log.keep-local-whole", !l.config.Load().KeepLocal) {
-		at = l.localStart
-	}
+	at = l.anew()
 	s := state{
 		localStart: at, highWatermark: at, asOf: max(l.asOf, l.replica.highWatermark),
 		epochs: slices.Clone(l.epochs).truncate(at), producers: l.producers,
 	}
 	s.take(&l.transactions)
 	return encodeReplicaState(l.logStart, &s), at, nil
+}
+
+// anew is where who begins anew as the log's follower begins: all before is in the bucket. l.mu is held.
+func (l *Log) anew() storage.Offset {
+	if !guard.Check("log.keep-local-whole", !l.config.Load().KeepLocal) {
+		return l.localStart
+	}
+	return l.uploaded
 }

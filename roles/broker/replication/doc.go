@@ -14,8 +14,8 @@
 //	                                    of a topic whose acks come before the sync)
 //
 // Where the two logs cease to agree is computed from both histories (history.go, KIP-101,
-// KIP-279). Who lacks what the leader's WAL has given up begins anew at the committed end,
-// with the leader's state. The high watermark goes with the records, and without them
+// KIP-279). Who lacks what the leader's WAL has given up, or more of what the bucket has
+// than it holds, begins anew at the committed end, with the leader's state. The high watermark goes with the records, and without them
 // when it moves.
 //
 // Invariants:

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 )
 
@@ -43,10 +44,13 @@ func common(a, b log.History) (at storage.Offset, ok bool) {
 
 // planFor decides how a follower goes on with what the leader has. A partition whose WAL
 // keeps what the bucket has too begins where its log begins, so its followers begin anew
-// only if they end before that.
+// only if they end before that. Of the others begins anew too who lacks more of what the bucket
+// has than it holds: a broker that is new is sent tails, though the leader has all.
 func planFor(leader, follower log.History) plan {
 	at, ok := common(leader, follower)
 	switch {
+	case ok && !guard.Check("replication.tails-alone", leader.Anew-at <= max(0, at-follower.LocalStart)):
+		return plan{restart: true}
 	case !ok || at < leader.LocalStart || at < follower.LocalStart || at < follower.HighWatermark:
 		// What comes next has left the leader's WAL, or what is to go is not the log's to
 		// remove any more.

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"errors"
 	"net"
 	"slices"
 	"sync/atomic"
@@ -248,5 +249,52 @@ func TestWhatIsAppendedWhileALeaderBeginsIsPushed(t *testing.T) {
 	defer f.link.mu.Unlock()
 	if !f.queued {
 		t.Error("what was appended is not to be sent")
+	}
+}
+
+// A broker that is new is sent tails: what the bucket has is left to the bucket, though the
+// leader's WAL has it yet. Who holds most of it already goes on where it is, and so does
+// everybody where the WAL keeps all.
+func TestWhoIsNewIsSentTheTail(t *testing.T) {
+	led, followed := testStore(t), testStore(t)
+	id, leads := testLog(t, led, 0, log.Replicas{})
+	for range 20 {
+		write(t, led, leads, 10)
+	}
+	if err := leads.SetUploaded(15); err != nil {
+		t.Fatal(err)
+	}
+	ours := leads.History()
+	follower, err := followed.Create(id, log.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := planFor(ours, follower.History()); !got.restart {
+		t.Errorf("a new replica goes on as %+v", got)
+	}
+	state, at, err := leads.ReplicaState()
+	if err != nil || at != 15 {
+		t.Fatalf("it begins at %d: %v", at, err)
+	}
+	if err := errors.Join(follower.BecomeFollower(1), follower.Restart(at, state, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if got := planFor(ours, follower.History()); got != (plan{at: 15}) {
+		t.Errorf("and then it goes on as %+v", got)
+	}
+	has := func(local, end storage.Offset) log.History {
+		return log.History{LocalStart: local, End: end, Synced: end, Epochs: ours.Epochs}
+	}
+	for _, c := range []struct {
+		local, end storage.Offset
+		want       plan
+	}{{0, 7, plan{restart: true}}, {0, 8, plan{at: 8}}, {5, 9, plan{restart: true}}, {5, 10, plan{at: 10}}, {0, 15, plan{at: 15}}, {12, 18, plan{at: 18}}} {
+		if got := planFor(ours, has(c.local, c.end)); got != c.want {
+			t.Errorf("who has %d to %d goes on as %+v, want %+v", c.local, c.end, got, c.want)
+		}
+	}
+	leads.SetConfig(log.Config{KeepLocal: true})
+	if got := planFor(leads.History(), has(0, 0)); got != (plan{}) {
+		t.Errorf("where all is kept, a new replica goes on as %+v", got)
 	}
 }
