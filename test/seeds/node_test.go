@@ -91,7 +91,8 @@ type life struct {
 	host  *host
 	mem   *disk.Mem
 	gate  gate
-	slow  atomic.Int64  // most nanoseconds that a sync takes
+	slow  atomic.Int64  // most nanoseconds that a sync takes, on top of drag
+	drag  atomic.Int64  // nanoseconds
 	over  atomic.Bool   // nobody believes what it still says
 	ended chan struct{} // closed a moment later
 	once  sync.Once
@@ -200,7 +201,7 @@ func (l *life) disk(op disk.Op, name string) {
 	if op&disk.OpSync == 0 {
 		return
 	}
-	timer := time.NewTimer(time.Duration(l.n.w.chance(func(r *rand.Rand) int64 { return r.Int64N(l.slow.Load()) })))
+	timer := time.NewTimer(time.Duration(l.drag.Load() + l.n.w.chance(func(r *rand.Rand) int64 { return r.Int64N(l.slow.Load()) })))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
