@@ -64,7 +64,8 @@
 // far only, for what lies behind may not be its leader's. One that is too far behind begins
 // anew at the committed end with what its leader knows ([Log.Restart]): as of the leader's
 // high watermark, so that batches below that, which come again, do not count twice. Killed
-// on the way there it goes on; led before it is there, it knows no producers.
+// on the way there it goes on, also with the next leader if that is known to have what was
+// committed ([Log.Believe]); led before it is there, it knows no producers.
 //
 // Recovery. The WAL replays frames in the order they were appended; copies of
 // relocated batches come late. A partition must be whole from its local start to
