@@ -237,6 +237,7 @@ func TestControllersLostWALsSurvive(t *testing.T) {
 		return behind == 0
 	})
 	c.commits("g", "t", partitions, count+1, 3)
+	c.commits("ahead", "t", partitions, count+50, 2) // as if there had been more, which is lost
 	c.acked("o", 2, 10, 5, 2)
 
 	// Then only the bucket is left.
@@ -265,14 +266,20 @@ func TestControllersLostWALsSurvive(t *testing.T) {
 	if left.Incarnation != 2 || len(want) != partitions || left.UnknownTorn != "" || left.UnknownEnds != "" {
 		t.Fatalf("%+v", left)
 	}
-	if len(left.Beyond)+len(left.Torn) > 0 {
-		t.Errorf("beyond are %+v, torn are %+v, and the bucket has all", left.Beyond, left.Torn)
+	if len(left.Beyond) != partitions || len(left.Torn) > 0 {
+		t.Errorf("beyond are %+v, torn are %+v", left.Beyond, left.Torn)
 	}
 	for id := 1; id <= 3; id++ {
 		c.start(id)
 	}
 	for id := 1; id <= 3; id++ {
 		c.await(id)
+	}
+	eventually(t, "what is committed behind the end is set back", func() bool {
+		return slices.Equal(c.committed("ahead", "t", partitions, 1), []int64{count + 1, count + 1, count + 1})
+	})
+	if is := c.committed("g", "t", partitions, 2); !slices.Equal(is, []int64{count + 1, count + 1, count + 1}) {
+		t.Errorf("the group has committed %v, want %d each", is, count+1)
 	}
 	c.has("t", partitions, want, 3)
 	c.has("o", 2, map[int32]int{0: 15, 1: 15}, 2)

@@ -98,6 +98,17 @@ func Recover(last *Image, o RecoverOptions) (next *Image, taken []storage.Object
 	return m, taken, nil
 }
 
+// LifeEpoch is the leader epoch under which, or a later one, this life of the cluster leads the
+// partitions that it took over from the one before, and which leads none of those it had led
+// then; 0: there was no life before. It leads what it has made itself under any.
+func (m *Image) LifeEpoch() storage.Epoch {
+	lives := m.bucket.Incarnation
+	if lives <= 1 {
+		return 0
+	}
+	return storage.Epoch(min(lives-1, math.MaxInt32/epochLeap)) * epochLeap
+}
+
 // adopt makes found ranges part of their partitions, and condemns what is prepared and
 // has none.
 func (m *Image) adopt(with RecoverOptions) (taken []storage.ObjectID) {

@@ -114,6 +114,7 @@ func judgeCluster(image *metadata.Image, group *controller.Group, unanswered err
 		})
 	}
 	h.Problems = append(h.Problems, controllerProblems(group, unanswered)...)
+	h.Problems = append(h.Problems, damageProblems(image, group)...)
 	h.Problems = append(h.Problems, partitionProblems(image)...)
 	for b := range image.Brokers() {
 		switch {
@@ -172,6 +173,35 @@ func controllerProblems(group *controller.Group, unanswered error) []Problem {
 		}
 	}
 	return problems
+}
+
+// damageProblems names the partitions of which the brokers that lead them have said that they
+// cannot be read, whichever node was asked.
+func damageProblems(image *metadata.Image, group *controller.Group) []Problem {
+	if group == nil {
+		return nil
+	}
+	p := Problem{Kind: "damage"}
+	n, by := 0, []int32{}
+	for _, id := range group.Damaged {
+		t, is := image.Partition(id)
+		if is == nil {
+			continue // deleted meanwhile
+		}
+		if n++; n <= namedPartitions {
+			p.Partitions = append(p.Partitions, fmt.Sprintf("%s-%d", t.Name, id.Index))
+		}
+		if !slices.Contains(by, is.Leader) && is.Leader != metadata.NoLeader {
+			by = append(by, is.Leader)
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	slices.Sort(by)
+	p.What = fmt.Sprintf("%s: the log of the broker that leads is damaged, and the bucket has not all that may be missing, so that nothing is written to them or read from them", plural(n, "partition"))
+	p.Do = fmt.Sprintf("suspect the disks of brokers %v; their logs name the file and the byte. docs/storage.md says what can be done", by)
+	return []Problem{p}
 }
 
 // partitionProblems counts each partition once, by the worst of what is wrong with it.

@@ -129,6 +129,30 @@ func TestHealthNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
+// TestHealthNamesDamageElsewhere: whichever node is asked, it knows which partitions the brokers
+// that lead them cannot read.
+func TestHealthNamesDamageElsewhere(t *testing.T) {
+	c, epochs := alone(t)
+	one, _ := c.Image().Topic("one")
+	damaged := []controller.PartitionLoad{{Partition: storage.PartitionID{Topic: one.ID}, Damaged: true}}
+	if err := c.ReportLoad(t.Context(), 3, epochs[3], 0, damaged); err != nil {
+		t.Fatal(err)
+	}
+	out, err := clusterAPI{cluster: c, controllers: c}.health(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h := out.Body; h.Healthy || kinds(h) != "damage" || !slices.Equal(h.Problems[0].Partitions, []string{"one-0"}) || !strings.Contains(h.Problems[0].Do, "[3]") {
+		t.Errorf("%+v", h)
+	}
+	if err := c.ReportLoad(t.Context(), 3, epochs[3], 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	if out, err = (clusterAPI{cluster: c, controllers: c}).health(t.Context(), nil); err != nil || !out.Body.Healthy {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
 // damagedBucket is that of a broker with a log that is corrupt.
 type damagedBucket struct{ Bucket }
 

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -16,6 +17,10 @@ import (
 
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
@@ -295,6 +300,156 @@ func TestAFollowerKnowsWhereItsLogBegins(t *testing.T) {
 		c.wantError(c.fetchAt(near, fetchOf("events", 3, rackOf(near), 0)), kerr.OffsetOutOfRange)
 		if got := values(t, c.fetchAt(near, fetchOf("events", 4, rackOf(near), 0)).RecordBatches); !slices.Equal(got, numbered("v", 10)[4:]) {
 			t.Errorf("%v", got)
+		}
+	})
+}
+
+// startCold starts three brokers in racks of their own over one bucket, with a topic of one
+// partition that all have.
+func startCold(t *testing.T) *held {
+	c := startHeld(t, 0)
+	c.controller.place = nil
+	for id := int32(1); id <= 3; id++ {
+		c.controller.replicas = append(c.controller.replicas, id)
+		c.begin(id, disk.NewMem(disk.MemOptions{}), inRacks)
+	}
+	c.replicated.createTopic("events")
+	return c
+}
+
+// inBucketAlone waits until a broker has nothing of events that the bucket has too.
+func (c *held) inBucketAlone(id int32, end storage.Offset) {
+	c.t.Helper()
+	c.eventually("the bucket has it", func() bool { return c.partition("events").CommittedEnd() == end })
+	c.eventually(fmt.Sprintf("broker %d has given it up", id), func() bool {
+		if err := c.nodes[id].store.Evict(c.t.Context()); err != nil {
+			c.t.Fatal(err)
+		}
+		return c.log(id, "events").LocalStart() == end
+	})
+}
+
+// readAt is what a reader of a rack gets of events from a broker, from an offset to the end
+// that it is told, and what it is told to leave out.
+func (c *held) readAt(id int32, offset int64, isolation int8) (out []string, aborted []int64) {
+	c.t.Helper()
+	k := c.nodes[id].connect()
+	defer k.conn.Close()
+	for {
+		q := fetchOf("events", offset, rackOf(id), time.Second)
+		q.IsolationLevel, q.MaxBytes = isolation, 1<<20
+		p := ask[*kmsg.FetchResponse](k, 12, q).Topics[0].Partitions[0]
+		if p.ErrorCode != 0 || p.PreferredReadReplica != -1 {
+			c.t.Fatalf("a fetch at %d gets %v, and is referred to %d", offset, kerr.ErrorForCode(p.ErrorCode), p.PreferredReadReplica)
+		}
+		for _, a := range p.AbortedTransactions {
+			if !slices.Contains(aborted, a.FirstOffset) {
+				aborted = append(aborted, a.FirstOffset)
+			}
+		}
+		for raw := p.RecordBatches; len(raw) > 0; {
+			b, rest, err := batch.Next(raw)
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			if !b.IsControl() {
+				out = append(out, values(c.t, b)...)
+			}
+			offset, raw = int64(b.NextOffset()), rest
+		}
+		if end := p.LastStableOffset; isolation == 1 && offset >= end || offset >= p.HighWatermark {
+			return out, aborted
+		}
+	}
+}
+
+// A follower serves a reader of its rack what only the bucket has (KIP-392, D5), and goes on
+// with what it has itself; transactions that were aborted there are named. While the bucket
+// is away it says so, and serves what it has.
+func TestAFollowerReadsFromTheBucket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startCold(t)
+		leads := c.partition("events").Leader
+		near := leads%3 + 1
+		c.produced("events", numbered("cold", 6)...)
+		l := c.log(leads, "events")
+		for i, commit := range []bool{false, true} { // at 6 and 8, with a marker each
+			id := int64(1000 + i)
+			b := batchWith(t, batch.BuilderOptions{Transactional: true, Producer: &batch.Producer{ID: id}}, fmt.Sprint("of ", id))
+			g, _, err := l.BeginVerification(id, 0, 0)
+			if err == nil {
+				err = c.nodes[leads].store.Admit(t.Context(), len(b))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			done, marked := make(appendAnswer, 1), make(chan error, 1)
+			l.Append(time.Now(), b, log.AppendOptions{Epoch: storage.NoEpoch, Guard: g}, done)
+			if r := <-done; r.Err != nil {
+				t.Fatal(r.Err)
+			}
+			c.nodes[leads].markPartition(t.Context(), "events", 0, log.Marker{ProducerID: id, Commit: commit}, func(err error) { marked <- err })
+			if err := <-marked; err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.eventually("it knows what is committed", func() bool { return c.log(near, "events").HighWatermark() == 10 })
+		c.inBucketAlone(near, 10)
+		c.produced("events", numbered("tail", 3)...)
+		c.eventually("it has the tail", func() bool { return c.log(near, "events").HighWatermark() == 13 })
+
+		c.wantReferred(c.fetchAt(leads, fetchOf("events", 0, rackOf(near), time.Minute)), near)
+		all := slices.Concat(numbered("cold", 6), []string{"of 1000", "of 1001"}, numbered("tail", 3))
+		for offset := range 6 {
+			if got, _ := c.readAt(near, int64(offset), 0); !slices.Equal(got, all[offset:]) {
+				t.Errorf("from %d on it serves %q", offset, got)
+			}
+		}
+		if got, aborted := c.readAt(near, 0, 1); !slices.Equal(got, all) || !slices.Equal(aborted, []int64{6}) {
+			t.Errorf("it serves %q, and says that those from %d on were aborted", got, aborted)
+		}
+		c.bucket.Set(bucket.Rule{Op: bucket.OpRead, Err: errors.New("503"), Temporary: true})
+		again := c.nodes[near].cold
+		again.Maintain(time.Now().Add(24 * time.Hour)) // nothing of it is in memory any more
+		if p := c.fetchAt(near, fetchOf("events", 0, rackOf(near), time.Second)); p.ErrorCode == 0 && len(p.RecordBatches) > 0 {
+			t.Error("it serves what nobody could read")
+		} else if p.ErrorCode == kerr.OffsetOutOfRange.Code {
+			t.Error("what cannot be read is said not to be there")
+		}
+		if got, _ := c.readAt(near, 10, 0); !slices.Equal(got, numbered("tail", 3)) {
+			t.Errorf("while the bucket is away it serves %q", got)
+		}
+		c.bucket.Set()
+		time.Sleep(10 * time.Second) // in the bubble's time
+		if got, _ := c.readAt(near, 0, 0); !slices.Equal(got, all) {
+			t.Errorf("when the bucket is back it serves %q", got)
+		}
+	})
+}
+
+// A follower that has begun anew at the committed end has never had what lies before, and
+// serves it.
+func TestAFollowerThatBeganAnewReadsFromTheBucket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startCold(t)
+		leads := c.partition("events").Leader
+		near := leads%3 + 1
+		c.produced("events", numbered("a", 4)...)
+		left := c.kill(near)
+		c.produced("events", numbered("b", 4)...)
+		c.inBucketAlone(leads, 8)
+		c.begin(near, left, inRacks)
+		c.eventually("it is back in sync", func() bool { return len(c.partition("events").ISR) == 3 })
+		c.produced("events", "tail")
+		c.eventually("it has the tail", func() bool { return c.log(near, "events").HighWatermark() == 9 })
+		if at := c.log(near, "events").LocalStart(); at != 8 {
+			t.Fatalf("its log begins at %d: the test shows nothing", at)
+		}
+		want := slices.Concat(numbered("a", 4), numbered("b", 4), []string{"tail"})
+		for _, isolation := range []int8{0, 1} {
+			if got, _ := c.readAt(near, 0, isolation); !slices.Equal(got, want) {
+				t.Errorf("isolation %d: it serves %q", isolation, got)
+			}
 		}
 	})
 }

@@ -68,6 +68,8 @@ func (b *Broker) ownPeerRequest(key int16) func(context.Context, []byte) ([]byte
 			}
 			return out, nil
 		})
+	case peerLifeBegan:
+		return own(func(_ context.Context, q []partitionAsked) ([]lifeBegan, error) { return b.lifesBeganHere(q), nil })
 	case peerOffsetMoves:
 		return own(func(ctx context.Context, q movesAsked) ([]OffsetMove, error) {
 			for i := range q.Moves {

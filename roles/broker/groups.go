@@ -26,7 +26,7 @@ const groupOperations = 1<<3 | 1<<6 | 1<<8
 func (b *Broker) openGroups() (*group.Coordinator, error) {
 	o := b.opt.Groups
 	o.Log, o.Topics, o.Catalogue = offsetsLog{newCoordinatorLog(b, offsetsTopic)}, groupTopics{b}, b.topicCatalogue
-	o.Consumer.TimesOf = b.groupTimes
+	o.Consumer.TimesOf, o.Life = b.groupTimes, b.life
 	o.Logger, o.Now, o.Believed = b.log, b.opt.Now, b.opt.Controller.BelievedTime
 	if o.CompactBytes == 0 { // of a small WAL, all partitions together a tenth
 		o.CompactBytes = min(coordinator.DefaultCompactBytes, b.store.Stats().Capacity/(10*group.Partitions))

@@ -253,9 +253,14 @@ func (b *Broker) giveUpLost(ctx context.Context, epoch int64) error {
 	var lost []storage.PartitionID
 	for _, id := range b.store.Corrupt() {
 		// Of what waits for the bucket that has all, and whoever leads next goes by that.
-		if t, p := image.Partition(id); p != nil && p.Counts(b.opt.NodeID) && guard.Check("broker.held-needs-no-word", !awaitsBucket(t)) {
-			lost = append(lost, id)
+		t, p := image.Partition(id)
+		if p == nil || !p.Counts(b.opt.NodeID) || !guard.Check("broker.held-needs-no-word", !awaitsBucket(t)) {
+			continue
 		}
+		if l, ok := b.store.Log(id); ok && bucketHeals(t, p, l) {
+			continue // it has no other replica, and needs none
+		}
+		lost = append(lost, id)
 	}
 	if len(lost) > 0 && image.FeatureLevel() >= metadata.ObjectTopicsFeatureLevel {
 		if err := b.giveUp(ctx, epoch, lost); err != nil {
@@ -292,6 +297,33 @@ func (b *Broker) giveUp(ctx context.Context, epoch int64, lost []storage.Partiti
 		lost = left
 		return failed
 	})
+}
+
+// bucketHeals reports whether a damaged log goes on from the committed end: no other broker has
+// a replica, all that it may lack lies before, and it need not be whole here.
+func bucketHeals(t *metadata.Topic, p *metadata.Partition, l *log.Log) bool {
+	missing, known := l.Missing()
+	return known && len(p.Replicas) == 1 && !t.Internal && missing <= p.CommittedEnd()
+}
+
+// healFromBucket has a damaged log that is to be led go on from the committed end, if the
+// bucket has all that it may lack. It is errRebuilding until what the bucket knows of
+// producers has been read. Where the bucket has not all it does nothing: what the log
+// is refused for is told by name.
+func (b *Broker) healFromBucket(p *partition, t *metadata.Topic, is *metadata.Partition, l *log.Log) error {
+	if !bucketHeals(t, is, l) {
+		return nil
+	}
+	why, end := l.Err(), is.CommittedEnd()
+	state, err := b.rebuild(p.id(), is)
+	if err != nil {
+		return err
+	}
+	if err := l.Heal(end, state); err != nil {
+		return fmt.Errorf("go on from what the bucket has: %w", err)
+	}
+	b.log.Warn("a damaged log goes on from the committed end: the bucket has all that it may lack", "topic", t.Name, "partition", p.index, "committed-end", end, "error", why)
+	return nil
 }
 
 // condemnLost refuses the partitions that this broker is held to have, and whose logs are

@@ -14,6 +14,8 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/log"
 )
@@ -326,6 +328,88 @@ func TestADamagedLogOfAnObjectTopicIsNoLoss(t *testing.T) {
 		c.want("events", "the one that rots")
 		if n := c.controller.givenUp.Load(); n != 0 || c.nodes[1].store.Losing() {
 			t.Errorf("%d were to be given up, losing %v", n, c.nodes[1].store.Losing())
+		}
+	})
+}
+
+// startAlone starts a broker over a bucket, and gives a topic that only it has records of which
+// the bucket has those before "d".
+func startAlone(t *testing.T) *held {
+	c := startHeld(t, 1)
+	c.controller.createTopic("events", 1)
+	c.nodes[1].settle(t.Context())
+	k := c.leads("events").connect()
+	defer k.conn.Close()
+	k.send(lone(t, "events", &batch.Producer{ID: 7}, time.Minute, "a"))
+	if _, err := producedAt(k.receive()); err != nil {
+		t.Fatal(err)
+	}
+	c.produced("events", rots)
+	c.produced("events", "b", "c")
+	c.eventually("the bucket has it", func() bool { return c.partition("events").CommittedEnd() == 4 })
+	c.bucket.Set(bucket.Rule{Op: bucket.OpPut, Err: errors.New("503"), Temporary: true})
+	c.produced("events", "d", "e")
+	return c
+}
+
+// Issue 7 P4: of a partition that only one broker has, what rots and is in the bucket is no
+// loss. The log goes on from there with what it has behind, once the bucket can be read, and
+// knows what producers have sent; it stays so.
+func TestALogAloneIsHealedFromTheBucket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startAlone(t)
+		left := c.kill(1)
+		spoil(t, left, rots)
+		c.bucket.Set(bucket.Rule{Op: bucket.OpRead, Err: errors.New("503"), Temporary: true})
+		c.begin(1, left)
+		time.Sleep(5 * time.Second) // in the bubble's time
+		if code := c.produce(c.nodes[1], "events", -1, "too early"); code == 0 {
+			t.Error("a partition that lacks a record takes others")
+		}
+		c.bucket.Set()
+		c.want("events", "a", rots, "b", "c", "d", "e")
+		k := c.leads("events").connect()
+		k.send(lone(t, "events", &batch.Producer{ID: 7}, time.Minute, "a"))
+		if at, err := producedAt(k.receive()); err != nil || at != 0 {
+			t.Errorf("what is sent again is answered with %d, %v", at, err)
+		}
+		k.conn.Close()
+		c.produced("events", "f")
+		if n, d := c.controller.givenUp.Load(), c.nodes[1].Damage(); n != 0 || d.Corrupt != 0 || c.nodes[1].store.Losing() {
+			t.Errorf("%d were to be given up, %+v, losing %v", n, d, c.nodes[1].store.Losing())
+		}
+		for range 2 {
+			c.begin(1, c.kill(1))
+			c.want("events", "a", rots, "b", "c", "d", "e", "f")
+		}
+		c.eventually("the bucket has all", func() bool { return c.partition("events").CommittedEnd() == 7 })
+	})
+}
+
+// What rots of such a partition and is not in the bucket is lost: it is refused, and the
+// damage named.
+func TestALogAloneThatTheBucketHasNotIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startAlone(t)
+		c.produced("events", "the last")
+		c.produced("events", "z")
+		left := c.kill(1)
+		spoil(t, left, "the last")
+		c.bucket.Set()
+		c.begin(1, left)
+		c.eventually("it is refused", func() bool { return c.nodes[1].Damage().Corrupt == 1 })
+		time.Sleep(time.Minute) // in the bubble's time
+		if code := c.produce(c.nodes[1], "events", -1, "more"); code == 0 {
+			t.Error("a partition that lacks a record takes others")
+		}
+		if d := c.nodes[1].Damage(); d.Corrupt != 1 || !strings.Contains(d.CorruptError.Error(), "wal/segment-") {
+			t.Errorf("%+v", d)
+		}
+		tp, _ := c.controller.Image().Topic("events")
+		c.controller.mu.Lock()
+		defer c.controller.mu.Unlock()
+		if want := (controller.PartitionLoad{Partition: storage.PartitionID{Topic: tp.ID}, Damaged: true}); !slices.Equal(c.controller.loads, []controller.PartitionLoad{want}) {
+			t.Errorf("the controller hears %+v, want %+v", c.controller.loads, want)
 		}
 	})
 }

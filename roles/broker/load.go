@@ -81,7 +81,7 @@ func (s *syncWatch) took(now wal.Stats) time.Duration {
 	return took
 }
 
-// loads returns what passed through partitions that are led here since the last call,
+// loads returns which partitions that are to be led here are damaged, what passed through partitions that are led here since the last call,
 // which was so long ago, and what they hold that the bucket does not; those are left out
 // that have little of both.
 func (t *table) loads(since time.Duration) []controller.PartitionLoad {
@@ -91,12 +91,12 @@ func (t *table) loads(since time.Duration) []controller.PartitionLoad {
 	for _, tp := range t.ids {
 		for _, p := range *tp.partitions.Load() {
 			passed := p.passed.Swap(0)
-			l := p.role.Load().log
-			if l == nil {
-				continue
+			r := p.role.Load()
+			is := controller.PartitionLoad{Partition: p.id(), Damaged: r.damage() != nil}
+			if r.log != nil {
+				is.Rate, is.Tail = int64(float64(passed)/seconds), r.log.Unuploaded()
 			}
-			is := controller.PartitionLoad{Partition: p.id(), Rate: int64(float64(passed) / seconds), Tail: l.Unuploaded()}
-			if is.Rate >= loadFloor || is.Tail >= tailFloor {
+			if is.Rate >= loadFloor || is.Tail >= tailFloor || is.Damaged {
 				loads = append(loads, is)
 			}
 		}
@@ -104,6 +104,9 @@ func (t *table) loads(since time.Duration) []controller.PartitionLoad {
 	t.mu.RUnlock()
 	if len(loads) > mostLoads {
 		slices.SortFunc(loads, func(a, b controller.PartitionLoad) int {
+			if a.Damaged != b.Damaged {
+				return map[bool]int{true: -1, false: 1}[a.Damaged]
+			}
 			return cmp.Or(cmp.Compare(b.Rate, a.Rate), cmp.Compare(b.Tail, a.Tail))
 		})
 		loads = loads[:mostLoads]

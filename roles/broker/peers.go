@@ -30,6 +30,7 @@ const (
 	peerResetOffsets
 	peerGroupPartitions
 	peerOffsetMoves
+	peerLifeBegan
 )
 
 const (

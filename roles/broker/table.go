@@ -142,17 +142,25 @@ func (t *table) corrupt() (n int, one error) {
 	defer t.mu.RUnlock()
 	for _, tp := range t.ids {
 		for _, p := range *tp.partitions.Load() {
-			r := p.role.Load()
-			err := r.err
-			if r.log != nil {
-				err = r.log.Err()
-			}
-			if isLogDamage(err) {
+			if err := p.role.Load().damage(); err != nil {
 				n, one = n+1, err
 			}
 		}
 	}
 	return n, one
+}
+
+// damage is why nothing is served of a partition that is to be led here, and whose log is
+// corrupt; nil: it is not.
+func (r *role) damage() error {
+	err := r.err
+	if r.log != nil {
+		err = r.log.Err()
+	}
+	if !isLogDamage(err) {
+		return nil
+	}
+	return err
 }
 
 // counts returns how many partitions there are, and how many are led, or followed, here.

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"bytes"
 	"cmp"
 	"maps"
 	"slices"
@@ -28,6 +29,8 @@ const (
 	loadHalf = 15 * time.Second
 	// maxLoads bounds the partitions that a report names, and those whose load is known.
 	maxLoads = 20_000
+	// maxDamaged bounds the damaged partitions that are told.
+	maxDamaged = 1000
 )
 
 // PartitionLoad is what the leader of a partition says of it.
@@ -35,6 +38,7 @@ type PartitionLoad struct {
 	Partition storage.PartitionID
 	Rate      int64 // bytes that came in and went out, a second
 	Tail      int64 // bytes of it that the bucket does not have
+	Damaged   bool  // its log cannot be read back whole, and nothing of it is served
 }
 
 // load is what is known of one partition.
@@ -49,13 +53,14 @@ type load struct {
 type balancer struct {
 	movesAMinute int
 	loads        map[storage.PartitionID]load
+	damaged      map[storage.PartitionID]time.Time // when their leaders last said so
 	moved        map[storage.PartitionID]time.Time // in the last minute
 	made         []time.Time                       // of all moves in the last minute, in order
 	disks        disks
 }
 
 func newBalancer(movesAMinute int) *balancer {
-	return &balancer{movesAMinute: movesAMinute, loads: map[storage.PartitionID]load{}, moved: map[storage.PartitionID]time.Time{}, disks: disks{}}
+	return &balancer{movesAMinute: movesAMinute, loads: map[storage.PartitionID]load{}, damaged: map[storage.PartitionID]time.Time{}, moved: map[storage.PartitionID]time.Time{}, disks: disks{}}
 }
 
 // heldByBucket reports whether any broker may lead partitions of a topic: what they have
@@ -73,6 +78,7 @@ func (b *balancer) report(now time.Time, image *metadata.Image, broker int32, lo
 			named[l.Partition] = l
 		}
 	}
+	b.reportDamage(now, image, broker, named)
 	for id, was := range b.loads {
 		if _, is := named[id]; !is && leads(image, broker, id) {
 			named[id] = PartitionLoad{Partition: id}
@@ -97,6 +103,34 @@ func (b *balancer) report(now time.Time, image *metadata.Image, broker int32, lo
 		}
 		b.loads[id] = is
 	}
+}
+
+// reportDamage takes which of the partitions that a broker leads are damaged.
+func (b *balancer) reportDamage(now time.Time, image *metadata.Image, broker int32, named map[storage.PartitionID]PartitionLoad) {
+	for id, at := range b.damaged {
+		if leads(image, broker, id) || now.Sub(at) >= loadMemory {
+			delete(b.damaged, id)
+		}
+	}
+	for id, l := range named {
+		if l.Damaged && len(b.damaged) < maxLoads {
+			b.damaged[id] = now
+		}
+	}
+}
+
+// damage returns which partitions are damaged by the word of those that lead them, a thousand
+// at most, in order.
+func (b *balancer) damage(now time.Time) (ids []storage.PartitionID) {
+	for id, at := range b.damaged {
+		if now.Sub(at) < loadMemory {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, func(a, b storage.PartitionID) int {
+		return cmp.Or(bytes.Compare(a.Topic[:], b.Topic[:]), cmp.Compare(a.Index, b.Index))
+	})
+	return ids[:min(len(ids), maxDamaged)]
 }
 
 func leads(image *metadata.Image, broker int32, id storage.PartitionID) bool {

@@ -268,11 +268,11 @@ func TestLoadDecides(t *testing.T) {
 	if moves := b.plan(now, d.state.Image()); len(moves) > 0 {
 		t.Fatalf("as many here as there, and %v", moves)
 	}
-	b.report(now, d.state.Image(), 2, []PartitionLoad{{at(0), 9 << 30, 0}, {at(1), 9 << 30, 0}, {at(2), -1, 0}}) // that broker leads none of them, or not so
+	b.report(now, d.state.Image(), 2, []PartitionLoad{{at(0), 9 << 30, 0, false}, {at(1), 9 << 30, 0, false}, {at(2), -1, 0, false}}) // that broker leads none of them, or not so
 	if len(b.loads) != 0 {
 		t.Fatalf("taken from who does not lead: %v", b.loads)
 	}
-	b.report(now, d.state.Image(), 1, []PartitionLoad{{at(0), 1 << 20, 5}, {at(1), 1 << 20, 0}})
+	b.report(now, d.state.Image(), 1, []PartitionLoad{{at(0), 1 << 20, 5, false}, {at(1), 1 << 20, 0, false}})
 	moves := b.plan(now, d.state.Image())
 	if want := []LeaderElection{{Partition: at(0), Leader: 2}}; !slices.Equal(moves, want) {
 		t.Fatalf("%v, want %v", moves, want)
@@ -290,6 +290,35 @@ func TestLoadDecides(t *testing.T) {
 	if len(b.loads) != 0 {
 		t.Errorf("long idle, and known for %v", b.loads)
 	}
+}
+
+// TestDamageIsKnownByTheWordOfWhoLeads, and no longer than it is said.
+func TestDamageIsKnownByTheWordOfWhoLeads(t *testing.T) {
+	d := newDrawn(t)
+	d.broker(1, "")
+	d.broker(2, "")
+	topic := d.topic(1, false, []int32{1, 2}, []int32{2, 1})
+	at := func(i int32) storage.PartitionID { return storage.PartitionID{Topic: topic, Index: i} }
+	b := newBalancer(10)
+	now := time.Unix(1000, 0)
+	want := func(when string, ids ...storage.PartitionID) {
+		t.Helper()
+		if got := b.damage(now); !slices.Equal(got, ids) {
+			t.Errorf("%s: %v are damaged, want %v", when, got, ids)
+		}
+	}
+	both := []PartitionLoad{{Partition: at(1), Damaged: true}, {Partition: at(0), Damaged: true}}
+	b.report(now, d.state.Image(), 1, both)
+	want("broker 1 leads one of them", at(0))
+	b.report(now, d.state.Image(), 2, both)
+	want("broker 2 leads the other", at(0), at(1))
+	b.report(now, d.state.Image(), 1, []PartitionLoad{{Partition: at(0)}})
+	want("one is healed", at(1))
+	b.report(now, d.state.Image(), 2, nil)
+	want("and so is the other")
+	b.report(now, d.state.Image(), 2, both)
+	now = now.Add(loadMemory)
+	want("nobody has said so of late")
 }
 
 // TestWhatTheBucketHoldsMovesAnywhere: partitions without other replicas are led in equal

@@ -158,7 +158,7 @@ func TestHeaviestFleesFirst(t *testing.T) {
 	at := func(i int32) storage.PartitionID { return storage.PartitionID{Topic: topic, Index: i} }
 	b := newBalancer(2)
 	now := time.Unix(1000, 0)
-	b.report(now, d.state.Image(), 1, []PartitionLoad{{at(1), 1 << 20, 0}, {at(2), 9 << 20, 0}})
+	b.report(now, d.state.Image(), 1, []PartitionLoad{{at(1), 1 << 20, 0, false}, {at(2), 9 << 20, 0, false}})
 	b.disks[1] = &diskOf{left: true}
 	want := []LeaderElection{{Partition: at(2), Leader: 3}, {Partition: at(1), Leader: 2}}
 	if moves := b.plan(now, d.state.Image()); !slices.Equal(moves, want) {
@@ -276,11 +276,11 @@ func TestWhatWouldBringLittleStays(t *testing.T) {
 	at := func(topic storage.TopicID) storage.PartitionID { return storage.PartitionID{Topic: topic} }
 	b := newBalancer(10)
 	now := time.Unix(1000, 0)
-	b.report(now, d.state.Image(), 1, []PartitionLoad{{at(moves), 8 << 20, 0}, {at(stays), 2 << 20, 0}})
+	b.report(now, d.state.Image(), 1, []PartitionLoad{{at(moves), 8 << 20, 0, false}, {at(stays), 2 << 20, 0, false}})
 	if moves := b.plan(now, d.state.Image()); len(moves) > 0 {
 		t.Fatalf("8 of 10 MiB/s move to a broker that leads nothing: %v", moves)
 	}
-	b.report(now.Add(time.Hour), d.state.Image(), 1, []PartitionLoad{{at(moves), 8 << 20, 0}, {at(stays), 6 << 20, 0}})
+	b.report(now.Add(time.Hour), d.state.Image(), 1, []PartitionLoad{{at(moves), 8 << 20, 0, false}, {at(stays), 6 << 20, 0, false}})
 	if moves := b.plan(now, d.state.Image()); len(moves) != 1 {
 		t.Fatalf("8 of 14 MiB/s stay: %v", moves)
 	}
@@ -297,14 +297,14 @@ func TestMovedLeadershipStays(t *testing.T) {
 	at := func(i int32) storage.PartitionID { return storage.PartitionID{Topic: topic, Index: i} }
 	b := newBalancer(10)
 	now := time.Unix(1000, 0)
-	b.report(now, d.state.Image(), 1, []PartitionLoad{{at(0), 8 << 20, 0}, {at(1), 8 << 20, 0}})
+	b.report(now, d.state.Image(), 1, []PartitionLoad{{at(0), 8 << 20, 0, false}, {at(1), 8 << 20, 0, false}})
 	moves := b.plan(now, d.state.Image())
 	if len(moves) != 1 || moves[0].Leader != 2 {
 		t.Fatalf("%v", moves)
 	}
 	d.elect(moves)
 	now = now.Add(stillFor - time.Second)
-	b.report(now, d.state.Image(), 2, []PartitionLoad{{moves[0].Partition, 8 << 20, 0}, {stays, 80 << 20, 0}})
+	b.report(now, d.state.Image(), 2, []PartitionLoad{{moves[0].Partition, 8 << 20, 0, false}, {stays, 80 << 20, 0, false}})
 	b.report(now, d.state.Image(), 1, nil)
 	if again := b.plan(now, d.state.Image()); len(again) > 0 {
 		t.Fatalf("moved 59 s ago, and again: %v", again)

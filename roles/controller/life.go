@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -30,11 +31,15 @@ const (
 	// lifeLook is between two looks for a question: a request each, 21,600 a day, of the
 	// kind that costs 0.9 cents then.
 	lifeLook = 4 * time.Second
-	// LifePatience is for how long an answer is waited for: as long as two looks take, and
-	// half of another.
+	// LifePatience is for how long an answer is waited for, of a bucket that answers at once:
+	// as long as two looks take, and half of another. LifeRequests is how many requests
+	// come before the answer is seen, one after the other, each of which may take its time.
 	LifePatience = 5 * lifeLook / 2
-	// lookPatience bounds what is asked of the bucket in one look.
-	lookPatience = lifeLook
+	LifeRequests = 5
+	// lookPatience bounds what is asked of the bucket in one look, and maxLooks how many
+	// are under way: what a store takes at most for LifeRequests is waited for.
+	lookPatience = time.Minute
+	maxLooks     = 4
 
 	maxLifeText = 256 // far above what it takes
 )
@@ -70,47 +75,99 @@ func ParseLife(raw []byte) (question [16]byte, by string, err error) {
 	return question, words[3], nil
 }
 
-// look has this controller, if it leads and has a log in the bucket, answer who asks whether
-// it lives, and find out whether its life was ended.
+// standing is where the log of this life ends in the bucket, as the shipper of a term knows it.
+type standing struct{ next, term uint64 }
+
+// lookOut looks, each lifeLook, until ctx ends or another life is found to have begun, which
+// it returns as a *FencedError. It has nothing to do with what is shipped: a put that hangs,
+// or takes its time, says nothing of a cluster. A look that hangs does not keep the next from
+// being made; of these there are maxLooks at a time. Errors of the bucket are nobody's business here: in
+// the main they say that nobody asks.
+func (s *shipper) lookOut(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var looks sync.WaitGroup
+	defer looks.Wait()
+	defer cancel()
+	ticker := time.NewTicker(lifeLook)
+	defer ticker.Stop()
+	found, room := make(chan *FencedError, 1), make(chan struct{}, maxLooks)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case fence := <-found:
+			return fence
+		case <-ticker.C:
+		}
+		select {
+		case room <- struct{}{}:
+		default:
+			continue
+		}
+		looks.Go(func() {
+			defer func() { <-room }()
+			if fence, fenced := errors.AsType[*FencedError](s.look(ctx)); fenced {
+				select {
+				case found <- fence:
+				default:
+				}
+			}
+		})
+	}
+}
+
+// look has this controller, if it leads, answer who asks whether it lives, and find out
+// whether its life was ended.
 func (s *shipper) look(ctx context.Context) error {
-	s.looked = time.Now()
-	if term, leads := s.o.Leads(); !leads || s.next == 0 || s.term != term {
+	term, leads := s.o.Leads()
+	if !leads {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookPatience)
 	defer cancel()
 	raw, err := bucket.ReadAll(ctx, s.o.Bucket, QuestionKey(s.o.Prefix), maxLifeText)
 	if err != nil {
-		return err // in the main, that nobody asks
-	}
-	there, err := s.read(ctx, s.next)
-	if err == nil {
-		return s.judge(ctx, there)
-	}
-	if !errors.Is(err, bucket.ErrNotFound) {
 		return err
 	}
+	if at := s.standing.Load(); at != nil && at.term == term {
+		if err := s.lookNext(ctx, at); err != nil {
+			return err
+		}
+	}
 	question, _, err := ParseLife(raw)
-	if err != nil || question == s.answered {
+	s.mu.Lock()
+	answered := question == s.answered
+	s.mu.Unlock()
+	if err != nil || answered {
 		return err
 	}
 	if err := s.o.Bucket.Put(ctx, AnswerKey(s.o.Prefix), bucket.Bytes(LifeText(question, s.o.Name))); err != nil {
 		return err
 	}
+	s.mu.Lock()
 	s.answered = question
+	s.mu.Unlock()
 	s.o.Log.Warn("somebody was about to recover this cluster from its bucket, and was told that it lives", "question", fmt.Sprintf("%x", question))
 	return nil
 }
 
-// lookBetween looks, if it is time to, between two of many calls of the bucket: who asks waits
-// for LifePatience, and thousands of old entries take minutes to remove. It returns no error
-// but a *FencedError.
-func (s *shipper) lookBetween(ctx context.Context) error {
-	if time.Since(s.looked) < lifeLook {
+// lookNext looks at the number that comes next in the log. An entry of another life ends this
+// one. Any other that stands there is for the shipper to judge, which may be putting it.
+func (s *shipper) lookNext(ctx context.Context, at *standing) error {
+	there, err := s.read(ctx, at.next)
+	switch {
+	case errors.Is(err, bucket.ErrNotFound):
 		return nil
-	}
-	if fence, fenced := errors.AsType[*FencedError](s.look(ctx)); fenced {
-		return fence
+	case err != nil:
+		return err
+	case there.Incarnation > s.o.Incarnation:
+		if err := s.leadsStill(ctx, at.term); err != nil {
+			return err
+		}
+		return s.fence(&FencedError{Incarnation: there.Incarnation})
+	case s.standing.Load() == at:
+		s.unjudged.Store(true)
+		s.Hurry()
 	}
 	return nil
 }

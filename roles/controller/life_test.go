@@ -2,10 +2,14 @@ package controller
 
 import (
 	"context"
+	"errors"
+	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage/bucket"
 )
 
@@ -47,10 +51,15 @@ func TestWhoRemovesOldEntriesAnswers(t *testing.T) {
 				answered = time.Now()
 			}
 		}}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go w.shipper.lookOut(ctx)
 		w.apply("b")
 		w.ship()
 		for range 3 { // until two snapshots outdate what came before
+			w.mu.Lock()
 			w.term++
+			w.mu.Unlock()
 			w.apply("c")
 			w.ship()
 		}
@@ -63,6 +72,132 @@ func TestWhoRemovesOldEntriesAnswers(t *testing.T) {
 		}
 		if to, _, err := ParseLife(raw); err != nil || to != question {
 			t.Errorf("the answer is to %x: %v", to, err)
+		}
+	})
+}
+
+// lateBucket takes its time for each request, and never comes back from one that puts if absent
+// while it hangs.
+type lateBucket struct {
+	bucket.Bucket
+	late  time.Duration
+	hangs atomic.Bool
+}
+
+func (b *lateBucket) wait(ctx context.Context) error {
+	timer := time.NewTimer(b.late)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (b *lateBucket) PutIfAbsent(ctx context.Context, key string, data []byte) error {
+	if b.hangs.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return b.Bucket.PutIfAbsent(ctx, key, data)
+}
+
+func (b *lateBucket) ReadAt(ctx context.Context, key string, p []byte, off int64) error {
+	if err := b.wait(ctx); err != nil {
+		return err
+	}
+	return b.Bucket.ReadAt(ctx, key, p, off)
+}
+
+func (b *lateBucket) Stat(ctx context.Context, key string) (bucket.Info, error) {
+	if err := b.wait(ctx); err != nil {
+		return bucket.Info{}, err
+	}
+	return b.Bucket.Stat(ctx, key)
+}
+
+func (b *lateBucket) Put(ctx context.Context, key string, content io.WriterTo) error {
+	if err := b.wait(ctx); err != nil {
+		return err
+	}
+	return b.Bucket.Put(ctx, key, content)
+}
+
+// ask puts a question, and returns how long it was until it was answered; 0: it was not,
+// within a minute.
+func (w *shippedWorld) ask(question [16]byte) (took time.Duration) {
+	w.t.Helper()
+	if err := w.bucket.Put(w.t.Context(), QuestionKey(w.shipper.o.Prefix), bucket.Bytes(LifeText(question, "recovery"))); err != nil {
+		w.t.Fatal(err)
+	}
+	for range 60 {
+		time.Sleep(time.Second) // simulated
+		took += time.Second
+		raw, err := bucket.ReadAll(w.t.Context(), w.bucket, AnswerKey(w.shipper.o.Prefix), maxLifeText)
+		if err != nil {
+			continue
+		}
+		if to, _, err := ParseLife(raw); err == nil && to == question {
+			return took
+		}
+	}
+	return 0
+}
+
+// TestWhoPutsAnswers: a put that hangs, as that of an entry does here, keeps nobody from
+// hearing that the cluster lives, and the controller from hearing that another life began.
+func TestWhoPutsAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newShippedWorld(t)
+		b := &lateBucket{Bucket: w.bucket}
+		w.shipper.o.Bucket, w.shipper.o.Name = b, "controller-1"
+		ended := uint32(0)
+		w.shipper.o.Ended = func(_ context.Context, by uint32) { ended = by }
+		w.apply("a")
+		ran := make(chan struct{})
+		go func() {
+			defer close(ran)
+			w.shipper.run(t.Context())
+		}()
+		synctest.Wait()
+		b.hangs.Store(true)
+		w.apply("b")
+		w.shipper.Hurry()
+		synctest.Wait()
+		if took := w.ask([16]byte{1}); took == 0 || took > LifePatience {
+			t.Errorf("answered after %v: that is waited for for %v", took, LifePatience)
+		}
+		next := w.shipper.standing.Load().next
+		e := &metadata.LogEntry{Incarnation: 2, Number: next, Term: 9, Writer: 9, First: 1 << 41, Last: 1 << 41, Snapshot: []byte("another life")}
+		if err := w.bucket.PutIfAbsent(t.Context(), LogKey(w.shipper.o.Prefix, next), e.Encode()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(LifePatience) // simulated
+		select {
+		case <-ran:
+		default:
+			t.Fatal("it does not end")
+		}
+		if _, is := errors.AsType[*FencedError](w.shipper.Fenced()); !is || ended != 2 {
+			t.Errorf("%v; ended by %d", w.shipper.Fenced(), ended)
+		}
+	})
+}
+
+// TestASlowBucketIsAnsweredThrough: each request takes longer than a look is from the next,
+// and who asks waits for as many as it takes.
+func TestASlowBucketIsAnsweredThrough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newShippedWorld(t)
+		b := &lateBucket{Bucket: w.bucket, late: 7 * time.Second}
+		w.ship()
+		w.shipper.o.Bucket, w.shipper.o.Name = b, "controller-1"
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go w.shipper.lookOut(ctx)
+		if took, most := w.ask([16]byte{2}), LifePatience+LifeRequests*b.late; took == 0 || took > most {
+			t.Errorf("answered after %v: that is waited for for %v", took, most)
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"rustmq.dev/rustmq/consensus"
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/storage"
 )
 
 // MemberRole is what a controller is to the group.
@@ -41,6 +42,10 @@ type Group struct {
 	Committed uint64 // index up to which a majority has the log
 	Snapshot  uint64 // index of the leader's newest snapshot
 	Members   []Member
+
+	// Damaged are partitions of which the broker that leads them has said that its log cannot
+	// be read back whole, and that it serves nothing of them; a thousand at most.
+	Damaged []storage.PartitionID
 }
 
 // promotePause is between two looks whether a learner has caught up.
@@ -78,6 +83,9 @@ func (c *Controller) Members(ctx context.Context) (*Group, error) {
 			g.Members = append(g.Members, Member{ID: known.ID, Directory: known.Directory, Role: Waiting, Raft: known.Raft, Controller: known.Controller})
 		}
 	}
+	c.balanceMu.Lock()
+	g.Damaged = c.balance.damage(c.opt.Now())
+	c.balanceMu.Unlock()
 	slices.SortStableFunc(g.Members, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
 	return g, nil
 }

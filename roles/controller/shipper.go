@@ -109,7 +109,12 @@ type shipper struct {
 	limits  shipperLimits
 	shipped atomic.Uint64 // index up to which the bucket has the log
 	failing atomic.Bool   // the last try did not succeed
-	wake    chan struct{} // holds a token while somebody is in a hurry
+	// What a lookout (life.go) and run know of each other: where the log ends, as far as that
+	// is known; that an entry was found there that is to be judged; and that the end was said.
+	standing atomic.Pointer[standing]
+	unjudged atomic.Bool
+	said     atomic.Bool
+	wake     chan struct{} // holds a token while somebody is in a hurry
 
 	mu      sync.Mutex
 	pending []metadata.LogCommand // applied here and not in the bucket; guarded by mu
@@ -121,10 +126,10 @@ type shipper struct {
 	// taken is that one. guarded by mu.
 	wanted bool
 	taken  *shippedState
+	// answered is the last question that was, see look; guarded by mu
+	answered [16]byte
 
 	// Only run uses these.
-	answered      [16]byte  // the last question that was, see look
-	looked        time.Time // when it looked last
 	announced     announcement
 	next          uint64 // number of the next entry; 0: not known yet
 	term          uint64 // in which it was found out
@@ -228,12 +233,26 @@ func (s *shipper) Hurry() {
 	}
 }
 
-// run ships until ctx ends. It blocks on the bucket.
+// run ships until ctx ends, or another life begins. It blocks on the bucket, and a goroutine
+// beside it looks out.
 func (s *shipper) run(ctx context.Context) {
+	shipping, cancel := context.WithCancel(ctx)
+	var lookout sync.WaitGroup
+	defer lookout.Wait()
+	defer cancel()
+	lookout.Go(func() {
+		if err := s.lookOut(shipping); err != nil {
+			cancel() // though a put hangs
+			s.endsWith(ctx, err)
+		}
+	})
+	s.shipOn(shipping)
+}
+
+// shipOn does run's shipping.
+func (s *shipper) shipOn(ctx context.Context) {
 	ticker := time.NewTicker(s.o.Interval)
 	defer ticker.Stop()
-	looks := time.NewTicker(lifeLook)
-	defer looks.Stop()
 	failed := false
 	for {
 		err := s.ship(ctx)
@@ -253,10 +272,6 @@ func (s *shipper) run(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-looks.C:
-				if s.endsWith(ctx, s.look(ctx)) {
-					return
-				}
 			case <-ticker.C:
 				due = true
 			case <-s.wake:
@@ -273,6 +288,9 @@ func (s *shipper) endsWith(ctx context.Context, err error) bool {
 	if !fenced {
 		return false
 	}
+	if s.said.Swap(true) {
+		return true // the other one of run's goroutines was quicker
+	}
 	s.o.Log.Error("the metadata log in the bucket is not ours alone; nothing is committed or deleted any more", "error", fence)
 	if fence.Incarnation > 0 && s.o.Ended != nil {
 		s.o.Ended(ctx, fence.Incarnation)
@@ -283,17 +301,24 @@ func (s *shipper) endsWith(ctx context.Context, err error) bool {
 // ship writes what is pending, while this controller leads.
 func (s *shipper) ship(ctx context.Context) error {
 	for {
-		if err := s.lookBetween(ctx); err != nil {
+		if err := s.Fenced(); err != nil {
 			return err
 		}
 		term, leads := s.o.Leads()
 		if !leads {
 			s.next = 0
+			s.standing.Store(nil)
 			s.stopGathering()
 			return nil
 		}
 		if s.next == 0 || s.term != term {
 			if err := s.open(ctx, term); err != nil {
+				return err
+			}
+		}
+		s.standing.Store(&standing{s.next, s.term})
+		if s.unjudged.Swap(false) {
+			if err := s.judgeNext(ctx); err != nil {
 				return err
 			}
 		}
@@ -430,6 +455,18 @@ func (s *shipper) put(ctx context.Context, e *metadata.LogEntry) (there *metadat
 	return there, s.judge(ctx, there)
 }
 
+// judgeNext judges an entry that was found at the number that comes next.
+func (s *shipper) judgeNext(ctx context.Context) error {
+	there, err := s.read(ctx, s.next)
+	if errors.Is(err, bucket.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.judge(ctx, there)
+}
+
 // judge decides about an entry that stands where the next one was to be put. It is
 // ours if it was announced in our own log, by this process or an earlier leader; a
 // later leader's is what a deposed one finds; any other means that two clusters write
@@ -468,11 +505,19 @@ func (s *shipper) ended(ctx context.Context, e *metadata.LogEntry) error {
 // stillLeads asks a majority whether this controller leads in the term that it
 // ships in.
 func (s *shipper) stillLeads(ctx context.Context) error {
+	err := s.leadsStill(ctx, s.term)
+	if errors.Is(err, errDeposed) {
+		s.next = 0
+	}
+	return err
+}
+
+// leadsStill asks a majority whether this controller leads in a term.
+func (s *shipper) leadsStill(ctx context.Context, in uint64) error {
 	if err := s.o.Barrier(ctx); err != nil {
 		return fmt.Errorf("ask whether this controller still leads: %w", err)
 	}
-	if term, leads := s.o.Leads(); !leads || term != s.term {
-		s.next = 0
+	if term, leads := s.o.Leads(); !leads || term != in {
 		return errDeposed
 	}
 	return nil
@@ -554,8 +599,8 @@ func (s *shipper) prune(ctx context.Context, before uint64) {
 	})
 	for _, key := range old {
 		err = errors.Join(err, s.o.Bucket.Delete(ctx, key))
-		if s.lookBetween(ctx) != nil {
-			return // what is shipped next says why
+		if s.Fenced() != nil {
+			return // what is shipped next says so
 		}
 	}
 	if err != nil && ctx.Err() == nil {

@@ -22,7 +22,7 @@ import (
 
 // shipped is a bucket, and the log that a shipper should put there.
 type shippedWorld struct {
-	mu      *sync.Mutex // held by announce, which may come from the shipper's goroutine
+	mu      *sync.Mutex // held by announce, which may come from the shipper's goroutine, and while it is asked who leads
 	t       *testing.T
 	bucket  bucket.Bucket
 	state   []string // what the commands came to
@@ -128,7 +128,11 @@ func newShippedWorld(t *testing.T) *shippedWorld {
 func (w *shippedWorld) restart(writer uint64) {
 	w.shipper = newShipper(shipperOptions{
 		Bucket: w.bucket, Prefix: "c/1/meta/", Incarnation: 1, Writer: writer, Interval: time.Minute,
-		Leads:   func() (uint64, bool) { return w.term, w.leads },
+		Leads: func() (uint64, bool) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.term, w.leads
+		},
 		Applied: func() uint64 { return w.index },
 		Barrier: func(context.Context) error {
 			if w.barrier == nil {

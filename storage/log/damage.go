@@ -20,24 +20,37 @@ import (
 // is left to that.
 const (
 	damageFlag   = 4       // of a state frame, see doc.go
+	missingFlag  = 8       // beside damageFlag: it says what may be missing
+	healFlag     = 16      // of a state frame that ends damage, see doc.go
 	damageHeader = 12      // version, flag, zero, offset
+	missingSize  = 8       // what may be missing lies before it
 	maxReason    = 4 << 10 // bytes of the reason that are kept
 )
 
 // encodeDamage returns what a later start is to say.
 func encodeDamage(e *CorruptionError) []byte {
-	b := make([]byte, damageHeader, damageHeader+len(e.Reason))
+	b := make([]byte, damageHeader, damageHeader+missingSize+len(e.Reason))
 	b[0], b[1] = stateVersion, damageFlag
 	binary.LittleEndian.PutUint64(b[4:], uint64(e.Offset))
+	if e.Missing > 0 {
+		b[1] |= missingFlag
+		b = binary.LittleEndian.AppendUint64(b, uint64(e.Missing))
+	}
 	return append(b, e.Reason[:min(len(e.Reason), maxReason)]...)
 }
 
 // decodeDamage reads a frame of encodeDamage; false: it is none.
 func decodeDamage(id storage.PartitionID, b []byte) (*CorruptionError, bool) {
-	if len(b) < damageHeader || b[0] != stateVersion || b[1] != damageFlag {
+	if len(b) < damageHeader || b[0] != stateVersion || b[1]&^missingFlag != damageFlag {
 		return nil, false
 	}
-	return &CorruptionError{Partition: id, Offset: storage.Offset(binary.LittleEndian.Uint64(b[4:])), Reason: string(b[damageHeader:])}, true
+	e := &CorruptionError{Partition: id, Offset: storage.Offset(binary.LittleEndian.Uint64(b[4:]))}
+	reason := b[damageHeader:]
+	if b[1]&missingFlag != 0 && len(reason) >= missingSize {
+		e.Missing, reason = max(0, storage.Offset(binary.LittleEndian.Uint64(reason))), reason[missingSize:]
+	}
+	e.Reason = string(reason)
+	return e, true
 }
 
 // condemn refuses a log that was found corrupt, and holds on to what showed it.

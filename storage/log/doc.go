@@ -64,14 +64,16 @@
 // far only, for what lies behind may not be its leader's. One that is too far behind begins
 // anew at the committed end with what its leader knows ([Log.Restart]): as of the leader's
 // high watermark, so that batches below that, which come again, do not count twice. Killed
-// on the way there it goes on; led before it is there, it knows no producers.
+// on the way there it goes on, also with the next leader if that is known to have what was
+// committed ([Log.Believe]); led before it is there, it knows no producers.
 //
 // Recovery. The WAL replays frames in the order they were appended; copies of
 // relocated batches come late. A partition must be whole from its local start to
 // its end, and reach the high watermark that its state names, else it alone is
 // refused, by a [*CorruptionError], until it is dropped. With [Options].Heal so is one that
 // may have had a frame that is missing, and all others go on (loss.go,
-// [Store.SettleLosses]). The high watermark after a start is the last
+// [Store.SettleLosses]); where the bucket has all that it may lack it goes on from there
+// ([Log.Heal]). The high watermark after a start is the last
 // one written in a state, until the log is led again. The disk does not know the
 // log start: it is taken to be the local start until the controller's word comes
 // ([Log.SetLogStart]), which may lie further back. Leader epochs are kept from
@@ -102,7 +104,8 @@
 //	offset size field
 //	0      1    version            1; 2 where there is anything of transactions; 3 where
 //	                               it is as of an offset beyond the high watermark
-//	1      1    flags              1: goes on from the part before; 2: the last part
+//	1      1    flags              1: goes on from the part before; 2: the last part; 16: what
+//	                               was said of damage before is over, the log begins here
 //	2      2    zero
 //	4      8    local start
 //	12     8    high watermark     the producers are as of it, but in version 3
@@ -127,10 +130,11 @@
 //
 //	a state that says why the partition is refused
 //	0      1    version            1
-//	1      1    flags              4
+//	1      1    flags              4; 12: it says what may be missing
 //	2      2    zero
 //	4      8    offset             at which it is corrupt
-//	12     …    reason             text
+//	12     8    missing            with flags 12: all that may be missing begins before it
+//	…      …    reason             text
 //
 //	a producer
 //	0      8    id

@@ -122,6 +122,9 @@ type CorruptionError struct {
 	Partition storage.PartitionID
 	Offset    storage.Offset
 	Reason    string
+	// Missing of a partition that may lack something: all batches that it may lack begin
+	// before it. 0: that is not known, or something else is the matter.
+	Missing storage.Offset
 }
 
 // Error names the partition and the offset.

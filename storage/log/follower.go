@@ -31,8 +31,8 @@ type History struct {
 	Epochs []EpochStart // from the log start on, of the batches before End, and the one that is led
 
 	// HighWatermark of a log that began anew under another epoch than it follows, and has not
-	// come as far as its producers: where these end. Who does not have the same up to there
-	// must have it begin anew once more.
+	// come as far as its producers: where these end, unless the leader is believed to have the
+	// same up to there ([Log.Believe]). Who does not must have it begin anew once more.
 	HighWatermark storage.Offset
 
 	// Synced is as in [Progress].
@@ -53,7 +53,7 @@ func (l *Log) History() History {
 	if h.Leads {
 		h.Epoch = l.epoch
 	}
-	if ahead := l.asOf > h.HighWatermark && l.asOfEpoch != l.followed; !guard.Check("log.history-as-of", !ahead) {
+	if ahead := l.asOf > h.HighWatermark && l.asOfEpoch != l.followed && l.believed != l.followed; !guard.Check("log.history-as-of", !ahead) {
 		h.HighWatermark = l.asOf
 	}
 	h.Epochs = make([]EpochStart, len(l.epochs))
@@ -61,6 +61,20 @@ func (l *Log) History() History {
 		h.Epochs[i] = EpochStart{e.epoch, e.start}
 	}
 	return h
+}
+
+// Believe has the log take it that the leader of the epoch, which is followed, has all that
+// was committed before: it was elected among replicas that are held to have that, and this
+// is one of them. So it has what the producers of a log that began anew are as of, and
+// the log goes on where it ends, though its tail was cut before that. With Config.EarlyAcks,
+// where a leader may have lost what was committed, and once batches have come that show another
+// history than the producers', nothing is believed.
+func (l *Log) Believe(leaderEpoch storage.Epoch) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.followed == leaderEpoch && l.asOfEpoch != storage.NoEpoch && l.parted != leaderEpoch && !l.replica.early {
+		l.believed = leaderEpoch
+	}
 }
 
 // told is what the controller has said of a log that is followed, and that holds only
@@ -236,6 +250,11 @@ func (l *Log) fits(b batch.Batch, leaderEpoch storage.Epoch) error {
 	epoch := b.LeaderEpoch()
 	if !guard.Check("log.replica-falls", epoch >= max(0, l.epochs.latest())) || !guard.Check("log.replica-newer", epoch <= leaderEpoch) {
 		return &ReplicaError{Partition: l.id, Offset: base, Reason: fmt.Sprintf("the batch is of epoch %d, behind one of %d, and %d leads", epoch, l.epochs.latest(), leaderEpoch)}
+	}
+	// What the producers are as of was committed under asOfEpoch: none of it came later.
+	if inState := b.LastOffset() < l.asOf && l.asOfEpoch != storage.NoEpoch; inState && !guard.Check("log.replica-lineage", epoch <= l.asOfEpoch) {
+		l.believed, l.parted = storage.NoEpoch, leaderEpoch
+		return &ReplicaError{Partition: l.id, Offset: base, Reason: fmt.Sprintf("the batch is of epoch %d, and the producers as of offset %d of epoch %d", epoch, l.asOf, l.asOfEpoch)}
 	}
 	return nil
 }

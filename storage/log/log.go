@@ -43,7 +43,9 @@ type Log struct {
 	newest       storage.Epoch // that was led or followed since the start
 	told         told
 	asOf         storage.Offset // below it, batches are in producers and transactions already: see Restart
-	asOfEpoch    storage.Epoch  // that was followed when they were taken
+	asOfEpoch    storage.Epoch  // that was followed when they were taken; NoEpoch: they are nobody's
+	believed     storage.Epoch  // whose leader has what they are as of: see Believe
+	parted       storage.Epoch  // whose leader was met with something else there
 	epochs       epochs
 	producers    producers // nil: none
 	transactions transactions
@@ -335,8 +337,10 @@ func (l *Log) state(local storage.Offset) state {
 
 // writeState writes the log's state, and lets go of the one before, with freed,
 // as soon as it is on disk. l.mu is held.
-func (l *Log) writeState(freed *release) error {
-	s := l.state(l.localStart)
+func (l *Log) writeState(freed *release) error { return l.writeAs(l.state(l.localStart), freed) }
+
+// writeAs does writeState. l.mu is held.
+func (l *Log) writeAs(s state, freed *release) error {
 	parts := s.encode(maxStatePart)
 	h := wal.Header{Kind: wal.KindState, Partition: l.id, Epoch: l.epochs.latest(), Offset: s.highWatermark}
 	if l.asOf > s.highWatermark {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 
 	"rustmq.dev/rustmq/storage"
@@ -118,15 +119,68 @@ func (rec *recovery) suspect() {
 	}
 	for id, r := range rec.partitions {
 		for i := range rec.losses {
-			l := &rec.losses[i]
-			// Its newest state may be what is lost: an older one must know what is not here.
-			lacks := i >= r.proven || !guard.Check("log.loss-state", i < r.statedAt || r.localStart <= r.state.knows())
-			if lacks && l.mayBeOf(id) {
-				end, _ := r.index.end()
-				r.damaged(id, max(end, r.localStart), "%v; they may have been of this partition", l.why)
+			if rec.lacks(id, r, i) {
+				rec.condemn(id, r, rec.losses[i].why)
 				break
 			}
 		}
+	}
+}
+
+// condemn notes that a partition may lack something of what was lost, if that is not all that
+// is the matter with it: then what it lacked before is no less.
+func (rec *recovery) condemn(id storage.PartitionID, r *replayed, why *wal.CorruptionError) {
+	missing := rec.missing(id, r)
+	if r.damage == nil {
+		end, _ := r.index.end()
+		r.damaged(id, max(end, r.localStart), "%v; they may have been of this partition", why)
+		r.damage.Missing = missing
+	} else if before := r.damage.Missing; before > 0 && !guard.Check("log.second-loss", 0 < missing && missing <= before) {
+		if r.damage.Missing = max(before, missing); missing == 0 {
+			r.damage.Missing = 0
+		}
+		r.noted = false
+	}
+}
+
+// lacks reports whether something of a partition may be among what was lost.
+func (rec *recovery) lacks(id storage.PartitionID, r *replayed, i int) bool {
+	// Its newest state may be what is lost: an older one must know what is not here.
+	lacks := i >= r.proven || !guard.Check("log.loss-state", i < r.statedAt || r.localStart <= r.state.knows())
+	return lacks && rec.losses[i].mayBeOf(id)
+}
+
+// missing is the offset before which all batches begin that a partition may lack: that of the
+// next that was appended to it behind the loss, or of the batch that the frame was; 0: nothing
+// tells.
+func (rec *recovery) missing(id storage.PartitionID, r *replayed) storage.Offset {
+	most := storage.Offset(0)
+	for i := range rec.losses {
+		if !rec.lacks(id, r, i) {
+			continue
+		}
+		below := storage.Offset(math.MaxInt64)
+		if i < len(r.after) {
+			below = r.after[i]
+		}
+		if l := &rec.losses[i]; l.named && !l.whole {
+			below = min(below, l.frame.Offset+1)
+		}
+		most = max(most, below)
+	}
+	if end, _ := r.index.end(); r.state.highWatermark > end { // what was committed is not there
+		most = max(most, r.state.highWatermark)
+	}
+	if most == math.MaxInt64 {
+		return 0
+	}
+	return most
+}
+
+// follow notes a batch that was appended behind what was lost so far.
+func (rec *recovery) follow(r *replayed, base storage.Offset) {
+	for len(r.after) < len(rec.losses) {
+		r.after = append(r.after, base)
 	}
 }
 
@@ -180,7 +234,7 @@ func (s *Store) keepDamage(ctx context.Context, logs []*Log) error {
 		if !is || !guard.Check("log.damage-noted-once", !noted) {
 			continue
 		}
-		admitted := frameOverhead + damageHeader + min(len(why.Reason), maxReason)
+		admitted := frameOverhead + damageHeader + missingSize + min(len(why.Reason), maxReason)
 		if err := s.wal.Admit(ctx, wal.Internal, admitted); err != nil {
 			return fmt.Errorf("write that %s is corrupt: %w", l.id, err)
 		}

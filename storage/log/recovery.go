@@ -40,6 +40,7 @@ type replayed struct {
 	localStart storage.Offset
 	proven     int              // of so many losses it is known that they took nothing of it
 	apart      bool             // behind one of the others it does not go on where it ended
+	after      []storage.Offset // behind each loss that something was appended after: where that began first
 	statedAt   int              // so many came before state
 	damage     *CorruptionError // the first thing that did not fit
 	evidence   []wal.Ref        // what did not
@@ -136,6 +137,7 @@ func (rec *recovery) replayData(r *replayed, h wal.Header, ref wal.Ref, payload 
 	}
 	e := lateEntry{h.Offset, uint32(b.LastOffsetDelta()) + 1, b.MaxTimestamp(), ref}
 	if !h.Copy {
+		rec.follow(r, e.base)
 		rec.prove(r, e.base, b.LeaderEpoch())
 	}
 	end, some := r.index.end()
@@ -153,16 +155,22 @@ func (rec *recovery) replayData(r *replayed, h wal.Header, ref wal.Ref, payload 
 	if !h.Copy {
 		r.epochs = r.epochs.begin(b.LeaderEpoch(), e.base)
 	}
-	if b.ProducerID() == batch.NoProducerID || b.LastOffset() < r.state.knows() {
-		return
+	if sent, is := replayedOf(b); is && b.LastOffset() >= r.state.knows() {
+		r.sent = append(r.sent, sent)
 	}
-	sent := replayedBatch{producer: b.ProducerID(), sentBatch: sentOf(b), transactional: b.IsTransactional()}
+}
+
+// replayedOf is what a batch says of its producer; false: nothing.
+func replayedOf(b batch.Batch) (sent replayedBatch, is bool) {
+	if b.ProducerID() == batch.NoProducerID {
+		return sent, false
+	}
+	sent = replayedBatch{producer: b.ProducerID(), sentBatch: sentOf(b), transactional: b.IsTransactional()}
 	if b.IsControl() {
-		if sent.Marker, sent.marker = batch.ReadMarker(b); !sent.marker {
-			return // of a kind that says nothing of producers
-		}
+		sent.Marker, sent.marker = batch.ReadMarker(b) // others say nothing of producers
+		return sent, sent.marker
 	}
-	r.sent = append(r.sent, sent)
+	return sent, true
 }
 
 // replayCopy puts a copy in the place of its batch, if that is there.
@@ -178,9 +186,10 @@ func (rec *recovery) replayCopy(r *replayed, e lateEntry) {
 
 func (rec *recovery) replayState(r *replayed, h wal.Header, ref wal.Ref, payload []byte) {
 	if why, is := decodeDamage(h.Partition, payload); is {
-		if r.noted = true; r.damage == nil {
+		if r.damage == nil || r.noted { // the newest says most
 			r.damage = why
 		}
+		r.noted = true
 		r.evidence = append(r.evidence, ref)
 		return
 	}
@@ -201,6 +210,9 @@ func (rec *recovery) replayState(r *replayed, h wal.Header, ref wal.Ref, payload
 	rec.needless = append(rec.needless, r.stateRefs...)
 	r.state, r.under, r.stateRefs, r.stated = r.part, h.Epoch, r.partRefs, true
 	r.part, r.partRefs, r.statedAt = state{}, nil, len(rec.losses)
+	if r.state.heals {
+		rec.healed(r)
+	}
 	r.localStart = max(r.localStart, r.state.localStart)
 	r.epochs = slices.Clone(r.state.epochs)
 	r.sent = slices.DeleteFunc(r.sent, func(s replayedBatch) bool { return s.last < r.state.knows() })

@@ -183,7 +183,7 @@ func (l *Log) forgetProducers() error {
 		return l.refused
 	}
 	return l.knowNone(func() error {
-		l.asOf = l.end
+		l.asOf, l.asOfEpoch = l.end, storage.NoEpoch
 		return l.writeState(&release{log: l})
 	})
 }

@@ -47,6 +47,7 @@ type state struct {
 	// Transactions that ended between local start and knows.
 	aborted, committed []span
 	begun              bool // decode has met the first part
+	heals              bool // it ends the damage of before: see heal.go
 }
 
 // knows is what the producers and transactions are as of: batches below are in them.
@@ -109,6 +110,9 @@ func (s *state) encode(most int) [][]byte {
 	e.end()
 	for i := range e.parts {
 		e.parts[i][1] = byte(min(i, 1)) // 1: goes on from the part before
+		if s.heals {
+			e.parts[i][1] |= healFlag
+		}
 		if i == len(e.parts)-1 {
 			e.parts[i][1] |= 2
 		}
@@ -216,7 +220,7 @@ func (s *state) decode(b []byte) (last bool, err error) {
 	if len(b) < header {
 		return false, fmt.Errorf("%w: %d bytes", errState, len(b))
 	}
-	goesOn, last := b[1]&1 != 0, b[1]&2 != 0
+	goesOn, last, heals := b[1]&1 != 0, b[1]&2 != 0, b[1]&healFlag != 0
 	localStart := storage.Offset(binary.LittleEndian.Uint64(b[4:]))
 	highWatermark, asOf := storage.Offset(binary.LittleEndian.Uint64(b[12:])), storage.Offset(0)
 	if version >= stateWithTransactions {
@@ -227,14 +231,14 @@ func (s *state) decode(b []byte) (last bool, err error) {
 			return false, fmt.Errorf("%w: as of %d, high watermark %d", errState, asOf, highWatermark)
 		}
 	}
-	if b[1] > 3 || goesOn && (!s.begun || localStart != s.localStart || highWatermark != s.highWatermark || asOf != s.asOf) {
+	if b[1]&^healFlag > 3 || goesOn && (!s.begun || heals != s.heals || localStart != s.localStart || highWatermark != s.highWatermark || asOf != s.asOf) {
 		return false, fmt.Errorf("%w: a part of another state", errState)
 	}
 	if localStart < 0 || highWatermark < localStart {
 		return false, fmt.Errorf("%w: local start %d, high watermark %d", errState, localStart, highWatermark)
 	}
 	if !goesOn {
-		*s = state{localStart: localStart, highWatermark: highWatermark, asOf: asOf, begun: true}
+		*s = state{localStart: localStart, highWatermark: highWatermark, asOf: asOf, begun: true, heals: heals}
 	}
 	nEpochs, nProducers := binary.LittleEndian.Uint32(b[20:]), binary.LittleEndian.Uint32(b[24:])
 	b = b[header:]

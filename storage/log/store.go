@@ -177,7 +177,7 @@ func (s *Store) Create(id storage.PartitionID, c Config) (*Log, error) {
 }
 
 func (s *Store) newLog(id storage.PartitionID) *Log {
-	l := &Log{store: s, id: id, epoch: storage.NoEpoch, followed: storage.NoEpoch, stateEpoch: storage.NoEpoch, newest: storage.NoEpoch, asOfEpoch: storage.NoEpoch, told: nothingTold, replica: newReplica()}
+	l := &Log{store: s, id: id, epoch: storage.NoEpoch, followed: storage.NoEpoch, stateEpoch: storage.NoEpoch, newest: storage.NoEpoch, asOfEpoch: storage.NoEpoch, believed: storage.NoEpoch, parted: storage.NoEpoch, told: nothingTold, replica: newReplica()}
 
 	l.config.Store(s.config)
 	return l

@@ -144,6 +144,9 @@ type (
 	}
 	// SurveyGroups is answered by a Survey, with at most so many committed offsets.
 	SurveyGroups struct{ Most int }
+	// EarlierLife is answered by a []EarlierOffset, ClampOffsets by a Clamped.
+	EarlierLife  struct{}
+	ClampOffsets struct{ Clamps []Clamp }
 	// DescribeConsumerGroup is answered by a *kmsg.ConsumerGroupDescribeResponseGroup.
 	DescribeConsumerGroup struct{ Group string }
 )
@@ -203,6 +206,7 @@ type Core struct {
 	// Groups with offsets in the open transaction of a producer, by producer id.
 	producers map[int64]map[*group]bool
 	order     uint64 // of the newest offset, committed or in a transaction
+	earlier   uint64 // up to this order, they are of an earlier life of the cluster
 	bytes     int64
 	names     int64 // bytes of the groups' ids
 	skips     int   // records of kinds that are not known here
@@ -304,6 +308,10 @@ func (c *Core) request(now time.Time, r Request) {
 		c.answer(r.Call, c.list(body))
 	case *SurveyGroups:
 		c.answer(r.Call, c.survey(r, body.Most))
+	case *EarlierLife:
+		c.answer(r.Call, c.earlierOffsets(r))
+	case *ClampOffsets:
+		c.clamp(r, body.Clamps)
 	case *DeleteGroup:
 		c.delete(r, body)
 	case *DeleteOffsets:

@@ -82,6 +82,10 @@ type Options struct {
 
 	Consumer ConsumerOptions // of the consumer protocol
 
+	// Life returns the leader epoch under which, or a later one, this life of the cluster
+	// leads what it took over from the one before; 0, or nil: there was none.
+	Life func() storage.Epoch
+
 	// Catalogue returns which topics there are now; nil: none that members of the
 	// consumer protocol could be given.
 	Catalogue func() Catalogue

@@ -279,8 +279,15 @@ func (s *shard) Load() error {
 
 func (s *shard) replay() (core *Core, records int, log compaction, err error) {
 	core = NewCore(s.c.opt)
+	began := storage.Epoch(0) // this life of the cluster did, and the partition is of one before
+	if life := s.c.opt.Life; life != nil && s.Epoch >= life() {
+		began = life()
+	}
 	err = s.c.opt.Log.Read(s.Context, s.Partition, s.Epoch, func(b batch.Batch) error {
 		log.Replayed(b)
+		if b.LeaderEpoch() < began {
+			defer core.EndEarlierLife()
+		}
 		if b.IsControl() {
 			if m, ok := batch.ReadMarker(b); ok {
 				core.ReplayMarker(b.ProducerID(), m.Commit)

@@ -420,6 +420,9 @@ func (in *intake) begin(ctx context.Context, e rpc.Push) error {
 	in.f.enter(s)
 	// From here on only what another session had begun to append joins this: of the same
 	// leader and epoch. Where the leader goes on elsewhere, it is refused and asks again.
+	if guard.Check("replication.counted-believes", in.f.o.Counted(e.Partition)) {
+		l.Believe(e.LeaderEpoch)
+	}
 	h := l.History()
 	if h.Leads || h.Epoch != e.LeaderEpoch {
 		in.f.leave(s)

@@ -166,3 +166,47 @@ func TestWhoIsCountedUponDiscardsNothing(t *testing.T) {
 		t.Errorf("%v, it ends at %d", err, l.End())
 	}
 }
+
+// Who is counted upon believes the leader, which was elected among such: of what its producers
+// are as of, and its log lacks, it is sent the rest. Whoever is not begins anew.
+func TestWhoIsCountedUponBelievesItsLeader(t *testing.T) {
+	led, followed := testStore(t), testStore(t)
+	id, leads := testLog(t, led, 0, log.Replicas{})
+	write(t, led, leads, 10)
+	state, at, err := leads.ReplicaState() // as of 1, from 0 on
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := followed.Create(id, log.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(l.BecomeFollower(1), l.Restart(at, state, 1), leads.BecomeLeader(2), l.BecomeFollower(2)); err != nil {
+		t.Fatal(err)
+	}
+	counted := true
+	f := testFollower()
+	f.o.Store = followed
+	f.o.Counted = func(storage.PartitionID) bool { return counted }
+	f.o.Following = func(storage.PartitionID) (*log.Log, int32, storage.Epoch) { return l, 2, 2 }
+	in := &intake{f: f, leader: rpc.Incarnation{Broker: 2, Epoch: 3}, wake: make(chan struct{}, 1), sessions: map[uint32]*session{}}
+	how := func(number uint32) plan {
+		t.Helper()
+		if err := in.begin(t.Context(), rpc.Push{Kind: rpc.PushOpen, Session: number, Partition: id, LeaderEpoch: 2}); err != nil {
+			t.Fatal(err)
+		}
+		m := in.answers(true)
+		if m == nil || m.Entries[len(m.Entries)-1].Kind != rpc.ReplyHistory {
+			t.Fatalf("it answers %+v", m)
+		}
+		return planFor(leads.History(), m.Entries[len(m.Entries)-1].History)
+	}
+	counted = false
+	if got := how(1); !got.restart {
+		t.Errorf("not counted upon, it goes on as %+v", got)
+	}
+	counted = true
+	if got := how(2); got != (plan{}) {
+		t.Errorf("counted upon, it goes on as %+v", got)
+	}
+}

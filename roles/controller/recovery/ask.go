@@ -26,20 +26,25 @@ func (e *LivesError) Error() string {
 }
 
 // Ask asks through the bucket whether a controller of the life that the plan is of lives, and
-// waits for an answer as long as one takes that reaches the bucket. A *LivesError: it does,
+// waits for an answer as long as one takes that reaches the bucket: longer by what requests take
+// here, for where they are slow it has as many to make. A *LivesError: it does,
 // and what was asked is gone again. Other errors are the bucket's.
 func (p *Plan) Ask(ctx context.Context) error {
 	var question [16]byte
 	rand.Read(question[:]) // never fails: it would end the process
 	prefix := controller.LogPrefix(p.options.Prefix, p.Cluster, p.Incarnation)
+	began := time.Now()
 	if err := p.question(ctx, question); err != nil {
 		return err
 	}
-	until := time.NewTimer(controller.LifePatience)
-	defer until.Stop()
+	asked := time.Now()
+	slowest := asked.Sub(began)
 	ticker := time.NewTicker(askPause)
 	defer ticker.Stop()
-	for over := false; ; {
+	for {
+		looked := time.Now()
+		waited := looked.Sub(asked)
+		over := waited >= controller.LifePatience && guard.Check("recovery.slow-bucket", waited >= controller.LifePatience+controller.LifeRequests*slowest)
 		raw, err := bucket.ReadAll(ctx, p.options.Bucket, controller.AnswerKey(prefix), maxLifeText)
 		if err != nil && !errors.Is(err, bucket.ErrNotFound) {
 			return fmt.Errorf("look whether a controller answers: %w", err)
@@ -50,13 +55,14 @@ func (p *Plan) Ask(ctx context.Context) error {
 				return errors.Join(&LivesError{By: by}, p.takeBack(ctx, prefix))
 			}
 		}
+		if took := time.Since(looked); took > slowest { // it may take an answer as much longer
+			slowest, over = took, false
+		}
 		if over {
 			return nil
 		}
 		select {
 		case <-ticker.C:
-		case <-until.C:
-			over = true
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

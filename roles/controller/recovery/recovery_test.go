@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -273,6 +274,48 @@ func TestALivingClusterAnswers(t *testing.T) {
 		c.open()
 		pass(time.Minute)
 		c.wantEnded("started again")
+	})
+}
+
+// slowBucket takes its time for each request.
+type slowBucket struct {
+	bucket.Bucket
+	late time.Duration
+}
+
+func (b *slowBucket) Stat(ctx context.Context, key string) (bucket.Info, error) {
+	time.Sleep(b.late) // simulated
+	return b.Bucket.Stat(ctx, key)
+}
+
+func (b *slowBucket) ReadAt(ctx context.Context, key string, p []byte, off int64) error {
+	time.Sleep(b.late) // simulated
+	return b.Bucket.ReadAt(ctx, key, p, off)
+}
+
+func (b *slowBucket) Put(ctx context.Context, key string, content io.WriterTo) error {
+	time.Sleep(b.late) // simulated
+	return b.Bucket.Put(ctx, key, content)
+}
+
+// TestALivingClusterAnswersThroughASlowBucket: who asks has the same bucket, and waits for an
+// answer by what its own requests take.
+func TestALivingClusterAnswersThroughASlowBucket(t *testing.T) {
+	in(t, func(t *testing.T, c *cluster) {
+		c.shipped()
+		plan := c.read()
+		must(t, c.Close())
+		slow := &slowBucket{c.bucket, 6 * time.Second}
+		c.bucket, plan.options.Bucket = slow, slow
+		c.open()
+		pass(5 * time.Minute) // until it leads, and its log in the bucket is found
+		if lives, is := errors.AsType[*LivesError](plan.Ask(t.Context())); !is {
+			t.Errorf("%v", lives)
+		}
+		must(t, c.Close())
+		must(t, plan.Ask(t.Context()))
+		slow.late = 0
+		c.open()
 	})
 }
 
