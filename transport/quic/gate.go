@@ -2,9 +2,11 @@ package quic
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/quic-go/quic-go"
 
@@ -38,9 +40,19 @@ var errCrowded = errors.New("too many connections")
 type visit struct {
 	ip     string
 	opened sync.Once // its handshake has ended, or never will
+	// state is that of TLS once the client is verified, be it by a ticket.
+	state atomic.Pointer[tls.ConnectionState]
 }
 
 type visitKey struct{}
+
+func visitOf(conn *quic.Conn) *visit {
+	v, ok := conn.Context().Value(visitKey{}).(*visit)
+	if !ok {
+		panic("quic: a connection was accepted that did not enter")
+	}
+	return v
+}
 
 // enter lets a connection in, or refuses it. The context it gets ends with the
 // connection, also when the handshake fails.
@@ -96,10 +108,7 @@ func (g *gate) accepted(conn *quic.Conn) {
 	g.mu.Lock()
 	g.windows[conn] = 0
 	g.mu.Unlock()
-	v, ok := conn.Context().Value(visitKey{}).(*visit)
-	if !ok {
-		panic("quic: a connection was accepted that did not enter")
-	}
+	v := visitOf(conn)
 	if handshaken(conn) {
 		g.open(v)
 		return
