@@ -161,7 +161,7 @@ func (a *Authority) Mutual(name string, id pki.Identity, hosts ...string) *pki.M
 // Load loads what was issued by a name as the server with an identity does.
 func (a *Authority) Load(name string, id pki.Identity) (*pki.Mutual, error) {
 	return pki.LoadMutual(pki.MutualOptions{
-		CAFile: a.CAFile(), CertFile: a.CertFile(name), KeyFile: a.KeyFile(name), Node: id.Node, Roles: id.Roles, Now: time.Now,
+		CAFile: a.CAFile(), CertFile: a.CertFile(name), KeyFile: a.KeyFile(name), RevocationFile: a.ListFile(), Node: id.Node, Roles: id.Roles, Now: time.Now,
 	})
 }
 
