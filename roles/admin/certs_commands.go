@@ -25,6 +25,11 @@ func (e *env) certsCommand() *cobra.Command {
 	return cmd
 }
 
+// here is where certificates are written unless --out says otherwise.
+const here = "."
+
+const outUsage = "`DIR` that the files are written to; another than this one is given the file to trust and the revocation lists too, as bundle.pem and crl.pem"
+
 // issuedView is what issue and renew print.
 type issuedView struct {
 	*ca.Record
@@ -41,6 +46,11 @@ func (f *authorityFlags) deliver(c *ca.CA, issued *ca.Issued, out string, replac
 	certFile, keyFile, err := issued.Write(out, replaces)
 	if err != nil {
 		return err
+	}
+	if out != here {
+		if err := c.CopyTrust(out); err != nil {
+			return err
+		}
 	}
 	v := issuedView{issued.Record, certFile, keyFile, c.BundleFile()}
 	return f.print(v, func() {
@@ -96,7 +106,7 @@ func (f *authorityFlags) issue() *cobra.Command {
 	flags.StringArrayVar(&q.Units, "ou", nil, "organisational `UNIT` in its name, may be repeated")
 	flags.IntVar(&q.Days, "days", ca.DefaultDays, fmt.Sprintf("how long it is valid, 1 to %d", ca.MaxDays))
 	flags.StringVar(&q.KeyKind, "key", ca.ECDSA, "kind of its key: "+strings.Join(ca.KeyKinds(), ", "))
-	flags.StringVar(&out, "out", ".", "`DIR` that the files are written to")
+	flags.StringVar(&out, "out", here, outUsage)
 	return cmd
 }
 
@@ -116,7 +126,7 @@ func (f *authorityFlags) renew() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&out, "out", ".", "`DIR` that the files are written to; those of the same name are replaced")
+	cmd.Flags().StringVar(&out, "out", here, outUsage+"; files of the same names are replaced")
 	cmd.Flags().IntVar(&days, "days", ca.DefaultDays, fmt.Sprintf("how long it is valid, 1 to %d", ca.MaxDays))
 	return cmd
 }

@@ -318,6 +318,21 @@ func (c *CA) writeBundle() error {
 	return nil
 }
 
+// CopyTrust writes copies of the bundle and of the revocation lists into a directory, for
+// machines where the authority is not.
+func (c *CA) CopyTrust(dir string) error {
+	for _, file := range []string{c.BundleFile(), c.ListFile()} {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if err := replace(filepath.Join(dir, filepath.Base(file)), raw, 0o644); err != nil {
+			return fmt.Errorf("copy what is to be trusted: %w", err)
+		}
+	}
+	return nil
+}
+
 // BundleFile is the roots to be trusted, in PEM.
 func (c *CA) BundleFile() string { return filepath.Join(c.dir, bundleFile) }
 
