@@ -1,12 +1,16 @@
 package quic_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/binary"
 	"io"
+	"log/slog"
 	"net"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,11 +48,47 @@ type certified struct {
 	trust   *pki.Trust
 	clients *pki.Clients
 	addr    string
+	log     *lockedLog
+}
+
+// lockedLog is a log that a test reads while it is written.
+type lockedLog struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+	more chan struct{}
+}
+
+func (l *lockedLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case l.more <- struct{}{}:
+	default:
+	}
+	return l.text.Write(b)
+}
+
+// await waits until the log has words.
+func (l *lockedLog) await(t *testing.T, words string) {
+	t.Helper()
+	for {
+		l.mu.Lock()
+		has := strings.Contains(l.text.String(), words)
+		l.mu.Unlock()
+		if has {
+			return
+		}
+		select {
+		case <-l.more:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("the log does not say %q:\n%s", words, l.text.String())
+		}
+	}
 }
 
 func newCertified(t *testing.T, required bool) certified {
 	t.Helper()
-	c := certified{principals: principals{make(chan served, 10)}, ca: pkitest.New(t, "ours")}
+	c := certified{principals: principals{make(chan served, 10)}, ca: pkitest.New(t, "ours"), log: &lockedLog{more: make(chan struct{}, 1)}}
 	c.ca.Sign("server", pkitest.Server(pki.Identity{Cluster: "prod", Node: 1, Roles: []string{pki.RoleBroker}}, "127.0.0.1"))
 	c.ca.Sign("alice", &x509.Certificate{Subject: pkix.Name{CommonName: "alice"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	keeper, err := pki.Keep(func() (tls.Certificate, error) {
@@ -64,7 +104,7 @@ func newCertified(t *testing.T, required bool) certified {
 	must(t, err)
 	server := kafka.New(kafka.Options{Handler: c, EarlyOK: func(*kafka.Request) bool { return true }})
 	l, err := quic.Listen(quic.Options{
-		Conn: conn, TLS: c.clients.ServerConfig(keeper.ServerConfig(tls.VersionTLS13)), Server: server, Name: "quic", ZeroRTT: true,
+		Conn: conn, TLS: c.clients.ServerConfig(keeper.ServerConfig(tls.VersionTLS13)), Server: server, Name: "quic", ZeroRTT: true, Log: slog.New(slog.NewTextHandler(c.log, nil)),
 		Identify: func(s tls.ConnectionState) (kafka.Client, error) {
 			client, err := c.clients.Identify(s)
 			return kafka.Client(client), err
@@ -166,7 +206,9 @@ func TestClientsWithoutACertificate(t *testing.T) {
 		conn, err := dialer(t, &tls.Config{RootCAs: roots}).DialContext(t.Context(), "tcp", c.addr)
 		if in := err == nil && beat(conn); in == required {
 			t.Errorf("required %v: without one, let in %v: %v", required, in, err)
-		} else if in {
+		} else if !in {
+			c.log.await(t, "client didn't provide a certificate")
+		} else {
 			if got := <-c.served; got.principal != "User:ANONYMOUS" {
 				t.Errorf("without one it is %+v", got)
 			}

@@ -80,7 +80,7 @@ func Listen(o Options) (*Listener, error) {
 	o.fill()
 	growBuffers(o.Conn, o.Log)
 	conf := serverConfig(o.TLS, o.Identify != nil)
-	l := &Listener{o: o, gate: newGate(o.MaxConns, o.PerIP, o.WindowMemory)}
+	l := &Listener{o: o, gate: newGate(o.MaxConns, o.PerIP, o.WindowMemory, o.Log)}
 	l.transport = &quic.Transport{
 		Conn:                udp.Coalesce(o.Conn),
 		StatelessResetKey:   resetKey(conf),
