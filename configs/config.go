@@ -69,7 +69,7 @@ type Transactions struct {
 
 // Network is the listeners and what connections may cost.
 type Network struct {
-	Bind                string   `toml:"bind" doc:"host of every listener"`
+	Bind                string   `toml:"bind" doc:"host of every listener; http_port, which does not ask who calls, stays on loopback unless security.allow_insecure is set"`
 	KafkaPort           int      `toml:"kafka_port" doc:"Kafka over TCP, and QUIC on the same number over UDP; 0: any free one"`
 	HTTPPort            int      `toml:"http_port" doc:"metrics, health, REST; 0: any free one"`
 	BrokerPort          int      `toml:"broker_port" doc:"what brokers say to each other, over gRPC; opened where controller.peers is set; 0: any free one"`
@@ -210,22 +210,28 @@ type Operations struct {
 
 // Security is who may reach the process.
 type Security struct {
-	AllowInsecure bool      `toml:"allow_insecure" doc:"bind other addresses than loopback without TLS and authentication"`
+	AllowInsecure bool      `toml:"allow_insecure" doc:"bind other addresses than loopback without TLS and authentication, for HTTP too"`
 	TLS           TLS       `toml:"tls"`
 	Cluster       MutualTLS `toml:"cluster"`
 }
 
-// TLS is the server's certificate.
+// TLS is the server's certificate, and what clients show.
 type TLS struct {
-	CertFile string `toml:"cert_file" doc:"PEM chain of the server, read again on SIGHUP; empty: made by the development CA in data_dir/certs"`
-	KeyFile  string `toml:"key_file" doc:"PEM key of the server, read with it"`
+	CertFile         string `toml:"cert_file" doc:"PEM chain of the server, read again on SIGHUP; empty: made by the development CA in data_dir/certs"`
+	KeyFile          string `toml:"key_file" doc:"PEM key of the server, read with it"`
+	MinVersion       string `toml:"min_version" doc:"oldest version of TLS that clients of Kafka over TCP may speak: 1.3 or 1.2; QUIC is always 1.3"`
+	ClientAuth       string `toml:"client_auth" doc:"whether clients of TLS and QUIC show a certificate: none, request (they may) or require (they must)"`
+	ClientCAFile     string `toml:"client_ca_file" doc:"PEM certificates of who may sign clients, read again on SIGHUP"`
+	CRLFile          string `toml:"crl_file" doc:"revocation lists of those authorities, PEM or DER, read again within seconds when the file changes: who is revoked is refused, and cut off if connected; empty: nobody is revoked"`
+	PrincipalMapping string `toml:"principal_mapping" doc:"which principal a client's certificate is: rules as of Kafka's ssl.principal.mapping.rules on its subject (RULE:pattern/replacement/[LU], DEFAULT), and on its subject alternative names (URI:…, DNS:…, EMAIL:…); the first that matches counts"`
 }
 
-// MutualTLS is how the servers of a cluster know each other; all three or none.
+// MutualTLS is how the servers of a cluster know each other; the first three, or none.
 type MutualTLS struct {
 	CAFile   string `toml:"ca_file" doc:"PEM certificates of who may sign the servers of this cluster; empty: gRPC between servers is in the clear, and neither side proves who it is"`
 	CertFile string `toml:"cert_file" doc:"PEM chain of this server, for both sides of a connection: it names the hosts by which others reach this node, and the node, rustmq://<cluster>/node/<id>?roles=<roles>"`
 	KeyFile  string `toml:"key_file" doc:"PEM key of this server"`
+	CRLFile  string `toml:"crl_file" doc:"revocation lists of those authorities, as security.tls.crl_file; empty: no server is revoked"`
 }
 
 // Default returns the configuration of `rustmq serve` without flags.
@@ -271,6 +277,7 @@ func Default() *Config {
 			Balance:  Balance{Enabled: true, MovesPerMinute: 300, GrowAfter: Duration(time.Minute)},
 		},
 		Replication: Replication{HeartbeatInterval: millis(200), HeartbeatTimeout: seconds(1), LagTime: seconds(10)},
+		Security:    Security{TLS: TLS{MinVersion: "1.3", ClientAuth: "none", PrincipalMapping: "DEFAULT"}},
 		Operations:  Operations{GracefulShutdownTimeout: seconds(10), LogFormat: "auto", LogLevel: "info"},
 	}
 }

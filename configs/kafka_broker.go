@@ -221,7 +221,7 @@ var refusedBrokerKeys = []struct{ prefix, why string }{
 	{"security.", "network.tls, and security.* of rustmq's configuration"},
 	{"share.", noShares},
 	{"socket.", "left to the operating system"},
-	{"ssl.", "security.tls.cert_file and security.tls.key_file"},
+	{"ssl.", "the keys of security.tls"},
 	{"transaction", noTransactions},
 }
 

@@ -66,7 +66,7 @@ func (e *Error) Error() string {
 // belong to commands, or come from Kubernetes.
 const environPrefix = "RUSTMQ_"
 
-var commandVariables = map[string]bool{"RUSTMQ_CONTEXT": true, "RUSTMQ_BIN": true, "RUSTMQ_MUTANT": true}
+var commandVariables = map[string]bool{"RUSTMQ_CONTEXT": true, "RUSTMQ_BIN": true, "RUSTMQ_CA_PASSPHRASE": true, "RUSTMQ_MUTANT": true}
 
 // Load merges the sources and validates the result. Errors: *Error with all
 // that is wrong, or that the file cannot be read.

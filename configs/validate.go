@@ -83,9 +83,8 @@ func (c *Config) validate() []Problem {
 		wrong("broker.groups.max_session_timeout", "%v is less than broker.groups.min_session_timeout, %v", g.MaxSessionTimeout, g.MinSessionTimeout)
 	}
 	durationBetween("broker.groups.initial_rebalance_delay", g.InitialRebalanceDelay, 0, day)
-	t := c.Broker.Transactions
-	durationBetween("broker.transactions.max_timeout", t.MaxTimeout, tick, day)
-	durationBetween("broker.transactions.id_expiration", t.IDExpiration, tick, 10*365*day)
+	durationBetween("broker.transactions.max_timeout", c.Broker.Transactions.MaxTimeout, tick, day)
+	durationBetween("broker.transactions.id_expiration", c.Broker.Transactions.IDExpiration, tick, 10*365*day)
 	between("broker.groups.max_size", int64(g.MaxSize), 1, 1_000_000)
 	durationBetween("broker.groups.offsets_retention", g.OffsetsRetention, Duration(time.Minute), 100*365*day)
 	between("broker.telemetry_series", int64(c.Broker.TelemetrySeries), 1, 1_000_000)
@@ -105,8 +104,10 @@ func (c *Config) validate() []Problem {
 	switch {
 	case n.Bind != "localhost" && net.ParseIP(n.Bind) == nil:
 		wrong("network.bind", "%q is not an address; write 127.0.0.1, ::1 or 0.0.0.0", n.Bind)
-	case !c.Loopback() && !c.Security.AllowInsecure:
-		wrong("network.bind", "%q would serve anyone who reaches it, for clients are not authenticated: bind 127.0.0.1, or set security.allow_insecure = true if the network is yours alone", n.Bind)
+	case !c.Loopback() && !c.Security.AllowInsecure && slices.Contains(c.RoleList(), "broker") && !c.Authenticates():
+		wrong("network.bind", "%q would serve anyone who reaches it, for clients are not authenticated: bind 127.0.0.1, have clients prove who they are (docs/security.md), or set security.allow_insecure = true if the network is yours alone", n.Bind)
+	case !c.Loopback() && !c.Security.AllowInsecure && c.Clustered() && c.Security.Cluster.CAFile == "":
+		wrong("network.bind", "%q would let anyone who reaches it be a server of the cluster: set security.cluster.ca_file, cert_file and key_file, or security.allow_insecure = true if the network is yours alone", n.Bind)
 	}
 	if h := n.AdvertisedHost; h != "" && !dialable(h) {
 		wrong("network.advertised_host", "%q is no host that clients could dial; write a name or an address, without a port", h)
@@ -238,11 +239,26 @@ func (c *Config) validate() []Problem {
 	durationBetween("operations.graceful_shutdown_timeout", c.Operations.GracefulShutdownTimeout, tick, day)
 	oneOf("operations.log_format", c.Operations.LogFormat, "auto", "text", "json")
 	oneOf("operations.log_level", c.Operations.LogLevel, "debug", "info", "warn", "error")
-	if t := c.Security.TLS; (t.CertFile == "") != (t.KeyFile == "") {
+	t := c.Security.TLS
+	if (t.CertFile == "") != (t.KeyFile == "") {
 		wrong("security.tls.cert_file", "give security.tls.cert_file and security.tls.key_file, or neither")
+	}
+	oneOf("security.tls.min_version", t.MinVersion, "1.3", "1.2")
+	oneOf("security.tls.client_auth", t.ClientAuth, "none", "request", "require")
+	switch asks := t.ClientAuth != "none"; {
+	case asks && t.ClientCAFile == "":
+		wrong("security.tls.client_ca_file", "security.tls.client_auth = %q needs it: whose certificates are taken?", t.ClientAuth)
+	case asks && n.TLS != "on":
+		wrong("security.tls.client_auth", "%q needs network.tls = on: over plain TCP nobody shows a certificate", t.ClientAuth)
+	case !asks && t.ClientCAFile != "":
+		wrong("security.tls.client_ca_file", "nobody is asked for a certificate: set security.tls.client_auth to request or require")
+	case !asks && t.CRLFile != "":
+		wrong("security.tls.crl_file", "nobody is asked for a certificate: set security.tls.client_auth to request or require")
 	}
 	if m := c.Security.Cluster; (m.CAFile == "") != (m.CertFile == "") || (m.CertFile == "") != (m.KeyFile == "") {
 		wrong("security.cluster.ca_file", "give security.cluster.ca_file, cert_file and key_file, or none of them")
+	} else if m.CAFile == "" && m.CRLFile != "" {
+		wrong("security.cluster.crl_file", "there are no servers to be revoked without security.cluster.ca_file, cert_file and key_file")
 	}
 	return out
 }
@@ -300,6 +316,30 @@ func (c *Config) RoleList() []string {
 		roles = append(roles, strings.TrimSpace(role))
 	}
 	return roles
+}
+
+// Authenticates reports whether every client of Kafka proves who it is, over TLS.
+func (c *Config) Authenticates() bool {
+	return c.Network.TLS == "on" && c.Security.TLS.ClientAuth == "require"
+}
+
+// Guarded reports whether all that is bound elsewhere than on loopback asks who calls: for
+// HTTP, see [Config.HTTPBind].
+func (c *Config) Guarded() bool {
+	clients := c.Authenticates() || !slices.Contains(c.RoleList(), "broker")
+	return clients && (!c.Clustered() || c.Security.Cluster.CAFile != "")
+}
+
+// HTTPBind is the host of network.http_port, which does not ask who calls: where others may
+// reach the rest, and the operator does not insist, it is loopback.
+func (c *Config) HTTPBind() string {
+	switch ip := net.ParseIP(c.Network.Bind); {
+	case c.Loopback() || c.Security.AllowInsecure:
+		return c.Network.Bind
+	case ip.To4() == nil:
+		return "::1"
+	}
+	return "127.0.0.1"
 }
 
 // Loopback reports whether every listener is bound to loopback.

@@ -88,6 +88,7 @@ func (n *Node) warnings() (warnings []string) {
 		warnings = append(warnings, warning)
 	}
 	warnings = append(warnings, n.certificateWarnings()...)
+	warnings = append(warnings, n.revocationWarnings()...)
 	if n.peers != nil && n.controller != nil {
 		warnings = append(warnings, groupWarnings(uint64(n.config.Broker.ID), n.controller.Status())...)
 	}
@@ -135,8 +136,8 @@ func (n *Node) names() (names []string) {
 }
 
 // Reload loads the certificates again, that of TLS and QUIC and that by which servers
-// know each other, which connections from now on see; those that are open stay as they
-// are. It reports whether there is one: with neither there is nothing to load. On an
+// know each other, with the authorities and revocation lists of either, which connections
+// from now on see; those that are open stay as they are, but for who is revoked. It reports whether there is one: with neither there is nothing to load. On an
 // error the one before goes on.
 func (n *Node) Reload() (loaded bool, err error) {
 	var failed error
@@ -146,6 +147,11 @@ func (n *Node) Reload() (loaded bool, err error) {
 	if n.peers != nil && n.peers.secure != nil {
 		loaded, failed = true, errors.Join(failed, n.peers.secure.Reload())
 	}
+	if n.clients != nil {
+		loaded, failed = true, errors.Join(failed, n.clients.trust.Reload())
+	}
+	n.judgeClients(false)
+	n.judgeServers(false)
 	if failed != nil {
 		return false, fmt.Errorf("%w; the one before goes on", failed)
 	}

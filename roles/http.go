@@ -11,7 +11,7 @@ import (
 
 // openHTTP starts metrics and health, and the API where there is a controller.
 func (n *Node) openHTTP() error {
-	listener, err := n.machine.listenTCP(n.config.Network.Bind, n.config.Network.HTTPPort, "network.http_port", n.config.Security.AllowInsecure)
+	listener, err := n.machine.listenTCP(n.config.HTTPBind(), n.config.Network.HTTPPort, "network.http_port", n.config.Security.AllowInsecure)
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ const listenerName = "kafka"
 // bindKafka takes the ports of clients; udp is nil where QUIC is off.
 func (n *Node) bindKafka() (tcp net.Listener, udp *net.UDPConn, err error) {
 	network := n.config.Network
-	tcp, udp, err = n.machine.listenKafka(network.Bind, network.KafkaPort, network.QUIC.Enabled, n.config.Security.AllowInsecure)
+	tcp, udp, err = n.machine.listenKafka(network.Bind, network.KafkaPort, network.QUIC.Enabled, n.mayBind())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -91,7 +91,11 @@ func (n *Node) reachableHost(bound string) (string, error) {
 func (n *Node) serveKafka(tcp net.Listener, udp *net.UDPConn) error {
 	network := n.config.Network
 	counts := newKafkaMetrics(n.broker.Versions())
+	if err := n.openClients(); err != nil {
+		return err
+	}
 	n.kafka = kafka.New(kafka.Options{
+		Identify: n.identifies(),
 		Handler:  n.broker,
 		EarlyOK:  broker.EarlyOK,
 		Features: n.broker.Features(),
@@ -110,13 +114,13 @@ func (n *Node) serveKafka(tcp net.Listener, udp *net.UDPConn) error {
 		if err := n.keepCertificate(); err != nil {
 			return err
 		}
-		secure = n.certificates.ServerConfig()
+		secure = n.serverConfig()
 	}
 	if udp != nil {
 		l, err := quic.Listen(quic.Options{
 			Conn: udp, TLS: secure, Server: n.kafka, Name: listenerName,
 			IdleTimeout: time.Duration(network.QUIC.IdleTimeout), MaxStreams: network.QUIC.MaxStreams, WindowMemory: int64(network.QUIC.ReceiveMemory),
-			ZeroRTT: network.QUIC.ZeroRTT, Log: n.log.With("room", "quic"),
+			ZeroRTT: network.QUIC.ZeroRTT, Identify: n.identifies(), Log: n.log.With("room", "quic"),
 		})
 		if err != nil {
 			return err

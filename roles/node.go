@@ -73,6 +73,7 @@ type Node struct {
 	kafkaAddr, httpAddr string
 	caFile              string
 	certificates        *pki.Keeper // nil: neither TLS nor QUIC
+	clients             *clients    // nil: their certificates say nothing
 	serving             sync.WaitGroup
 	closers             []closer // in order of opening
 
@@ -107,7 +108,7 @@ func Start(ctx context.Context, o NodeOptions) (*Node, error) {
 }
 
 func (n *Node) open(ctx context.Context) error {
-	if err := transport.GuardListen(n.config.Network.Bind, n.config.Security.AllowInsecure); err != nil {
+	if err := transport.GuardListen(n.config.Network.Bind, n.mayBind()); err != nil {
 		return err
 	}
 	if err := n.openDirectory(); err != nil {
@@ -127,6 +128,7 @@ func (n *Node) open(ctx context.Context) error {
 			return err
 		}
 	}
+	n.watchRevocations()
 	if n.bucket != nil {
 		n.metrics.MustRegister(newBucketMetrics(n), newCleaningMetrics(n))
 	}

@@ -46,7 +46,7 @@ func (n *Node) openPeers() error {
 	var err error
 	if c := n.config.Security.Cluster; c.CAFile != "" {
 		if p.secure, err = pki.LoadMutual(pki.MutualOptions{
-			CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, Node: n.config.Broker.ID, Roles: n.config.RoleList(), Now: time.Now,
+			CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, RevocationFile: c.CRLFile, Node: n.config.Broker.ID, Roles: n.config.RoleList(), Now: time.Now,
 		}); err != nil {
 			return fmt.Errorf("security.cluster: %w", err)
 		}
@@ -98,7 +98,7 @@ func (n *Node) openControllerPorts() error {
 
 // listenPeers binds a port of gRPC. What listens is closed with the node, served or not.
 func (n *Node) listenPeers(what string, port int, key string, largest int, more ...grpc.ServerOption) (*peerServer, error) {
-	listener, err := n.machine.listenTCP(n.config.Network.Bind, port, key, n.config.Security.AllowInsecure)
+	listener, err := n.machine.listenTCP(n.config.Network.Bind, port, key, n.mayBind())
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,6 +27,7 @@ type serveFlags struct {
 	config    string
 	set       []string
 	ports     string
+	certs     string
 	ephemeral bool
 	cloud     Cloud
 }
@@ -53,6 +55,7 @@ func serveCommand(name, short, roles string, stdout, stderr io.Writer, cloud Clo
 	flags.StringVar(&f.config, "config", "", "TOML `FILE` of the configuration")
 	flags.StringArrayVar(&f.set, "set", nil, "`section.key=value`, may be repeated")
 	flags.StringVar(&f.ports, "ports", "", "`free`: take any free ports, and print them")
+	flags.StringVar(&f.certs, "certs", "", "`DIR` with node-ID.pem, node-ID.key, bundle.pem and crl.pem, as `admin certs issue node-ID --out DIR` writes them: TLS is on, and clients and servers show certificates (network.tls, security.tls, security.cluster)")
 	flags.BoolVar(&f.ephemeral, "ephemeral", false, "keep the data in a temporary directory that is removed at the end")
 	for _, k := range flagKeys {
 		flags.String(k.flag, "", k.usage+" ("+k.key+")")
@@ -80,7 +83,7 @@ func (f *serveFlags) load(flags *pflag.FlagSet, roles string) (*configs.Config, 
 	default:
 		return nil, &flagError{fmt.Errorf("--ports %q: the only value is free; one port is set by --set network.kafka_port=PORT", f.ports)}
 	}
-	config, err := configs.Load(sources)
+	config, err := f.loadSecure(&sources)
 	const key = "broker.roles"
 	if err != nil || roles == "" || !byDefault(config, key) {
 		// A file, the environment or --set may say more than the name does.
@@ -92,6 +95,26 @@ func (f *serveFlags) load(flags *pflag.FlagSet, roles string) (*configs.Config, 
 	// What says nothing of roles does not make `rustmq controller` a broker.
 	sources.Flags = append(sources.Flags, configs.Setting{Key: key, Value: roles, Origin: "the command's name"})
 	return configs.Load(sources)
+}
+
+// loadSecure loads a configuration that --certs may be part of, below --set: which files it
+// means depends on the id of the node.
+func (f *serveFlags) loadSecure(sources *configs.Sources) (*configs.Config, error) {
+	config, err := configs.Load(*sources)
+	if err != nil || f.certs == "" {
+		return config, err
+	}
+	name := filepath.Join(f.certs, fmt.Sprintf("node-%d", config.Broker.ID))
+	bundle, lists := filepath.Join(f.certs, "bundle.pem"), filepath.Join(f.certs, "crl.pem")
+	set := []string{
+		"network.tls=on", "security.tls.cert_file=" + name + ".pem", "security.tls.key_file=" + name + ".key",
+		"security.tls.client_auth=require", "security.tls.client_ca_file=" + bundle, "security.tls.crl_file=" + lists,
+	}
+	if config.Clustered() {
+		set = append(set, "security.cluster.ca_file="+bundle, "security.cluster.cert_file="+name+".pem", "security.cluster.key_file="+name+".key", "security.cluster.crl_file="+lists)
+	}
+	sources.Set = append(set, sources.Set...)
+	return configs.Load(*sources)
 }
 
 // byDefault tells whether nobody has set a key.

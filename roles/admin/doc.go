@@ -1,8 +1,9 @@
 // Package admin is the operator's door to a process: /metrics, /healthz and
 // /readyz on every process, /api/v1 on those with the role controller or admin,
 // and the `rustmq admin` commands, which are clients of that API and have no
-// other way in, but for `storage probe URL`, which opens the bucket itself, and `cluster
-// recover`, which works where no server can run (roles: recover.go).
+// other way in, but for `storage probe URL`, which opens the bucket itself, `cluster
+// recover`, which works where no server can run (roles: recover.go), and `ca` and `certs`,
+// which work on the files of an authority (security/ca).
 //
 // The API answers from the cluster's image, and from the partitions, the group
 // coordinators and the bucket of this process; nothing is invented. No request names

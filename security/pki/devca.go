@@ -199,7 +199,7 @@ func issue(dir, certName, keyName string, template *x509.Certificate, parent aut
 	if err := replace(filepath.Join(dir, keyName), "PRIVATE KEY", keyDER, 0o600); err != nil {
 		return nil, nil, err
 	}
-	if err := replace(filepath.Join(dir, certName), "CERTIFICATE", der, 0o644); err != nil {
+	if err := replace(filepath.Join(dir, certName), certificateBlock, der, 0o644); err != nil {
 		return nil, nil, err
 	}
 	return cert, key, nil

@@ -265,7 +265,7 @@ func TestReloadServesTheNewCertificateAndDropsNobody(t *testing.T) {
 	connect := func() (client, server *tls.Conn) {
 		t.Helper()
 		a, b := net.Pipe()
-		client, server = tls.Client(a, trust), tls.Server(b, keeper.ServerConfig())
+		client, server = tls.Client(a, trust), tls.Server(b, keeper.ServerConfig(tls.VersionTLS12))
 		t.Cleanup(func() { a.Close(); b.Close() })
 		shaken := make(chan error, 1)
 		go func() { shaken <- server.HandshakeContext(t.Context()) }()

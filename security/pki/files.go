@@ -14,6 +14,9 @@ import (
 	"rustmq.dev/rustmq/storage/guard"
 )
 
+// certificateBlock is the PEM type of a certificate.
+const certificateBlock = "CERTIFICATE"
+
 // replace writes a PEM file so that a reader, also one after a power cut, sees
 // the old one or the new one.
 func replace(name, kind string, der []byte, mode os.FileMode) (err error) {
@@ -49,7 +52,7 @@ func readCertificate(name string) (*x509.Certificate, error) {
 		return nil, err
 	}
 	block, _ := pem.Decode(raw)
-	if block == nil || block.Type != "CERTIFICATE" {
+	if block == nil || block.Type != certificateBlock {
 		return nil, fmt.Errorf("%s: no certificate in it", filepath.Base(name))
 	}
 	cert, err := x509.ParseCertificate(block.Bytes)

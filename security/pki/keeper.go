@@ -59,10 +59,10 @@ func (k *Keeper) Renew(ctx context.Context, every time.Duration, failed func(err
 // Current is the certificate that new connections see.
 func (k *Keeper) Current() *tls.Certificate { return k.current.Load() }
 
-// ServerConfig serves the current certificate, over TLS and QUIC.
-func (k *Keeper) ServerConfig() *tls.Config {
+// ServerConfig serves the current certificate, over TLS of a version at least, and QUIC.
+func (k *Keeper) ServerConfig(least uint16) *tls.Config {
 	return &tls.Config{
-		MinVersion:     tls.VersionTLS12,
+		MinVersion:     least,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return k.Current(), nil },
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -16,7 +15,8 @@ import (
 // shows it on both sides of a connection.
 type Mutual struct {
 	keeper *Keeper
-	roots  *x509.CertPool
+	trust  *Trust
+	live   *Live
 	opt    MutualOptions
 	ends   atomic.Pointer[Ends]
 }
@@ -31,6 +31,7 @@ type Ends struct {
 // MutualOptions of a [Mutual].
 type MutualOptions struct {
 	CAFile, CertFile, KeyFile string // PEM: the authorities, and the chain and key of this server
+	RevocationFile            string // revocation lists of the authorities; "": none are looked at
 	Node                      int32  // this server's, which its certificate has to name
 	Roles                     []string
 	Now                       func() time.Time
@@ -39,14 +40,11 @@ type MutualOptions struct {
 // LoadMutual reads the files. The chain is one that the other servers would take at that
 // time from this node in these roles, or an error.
 func LoadMutual(o MutualOptions) (*Mutual, error) {
-	raw, err := os.ReadFile(o.CAFile)
+	trust, err := OpenTrust(TrustOptions{CAFile: o.CAFile, RevocationFile: o.RevocationFile, Now: o.Now})
 	if err != nil {
 		return nil, err
 	}
-	m := &Mutual{roots: x509.NewCertPool(), opt: o}
-	if !m.roots.AppendCertsFromPEM(raw) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM", o.CAFile)
-	}
+	m := &Mutual{trust: trust, live: NewLive(trust), opt: o}
 	if m.keeper, err = Keep(m.load); err != nil {
 		return nil, err
 	}
@@ -55,20 +53,20 @@ func LoadMutual(o MutualOptions) (*Mutual, error) {
 
 // load reads the chain and key, and judges them as the other servers will.
 func (m *Mutual) load() (tls.Certificate, error) {
-	o, now := m.opt, m.opt.Now()
-	cert, err := Load(o.CertFile, o.KeyFile, now)
+	o := m.opt
+	cert, err := Load(o.CertFile, o.KeyFile, o.Now())
 	if err != nil {
 		return cert, err
 	}
-	intermediates := x509.NewCertPool()
+	chain := []*x509.Certificate{cert.Leaf}
 	for _, der := range cert.Certificate[1:] {
 		if c, err := x509.ParseCertificate(der); err == nil {
-			intermediates.AddCert(c)
+			chain = append(chain, c)
 		}
 	}
 	var ends Ends
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
-		chains, err := cert.Leaf.Verify(x509.VerifyOptions{Roots: m.roots, Intermediates: intermediates, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}})
+		chains, err := m.trust.Verify(chain, usage)
 		if err != nil {
 			return cert, fmt.Errorf("%s would be refused by the other servers, as one side of a connection or the other (authorities: %s): %w", o.CertFile, o.CAFile, err)
 		}
@@ -138,24 +136,41 @@ func (m *Mutual) Self() Identity {
 	return id
 }
 
-// Reload reads the chain and key again; connections that are open stay as they are.
-// On an error the ones before go on.
-func (m *Mutual) Reload() error { return m.keeper.Reload() }
+// Reload reads the authorities, their revocation lists, and the chain and key again;
+// connections that are open stay as they are. On an error what was not read goes on as before.
+func (m *Mutual) Reload() error {
+	if err := m.trust.Reload(); err != nil {
+		return err
+	}
+	return m.keeper.Reload()
+}
+
+// Trust is whose certificates the servers take.
+func (m *Mutual) Trust() *Trust { return m.trust }
+
+// Hold is [Live.Hold], of a connection to another server.
+func (m *Mutual) Hold(state tls.ConnectionState, end func(error)) (leave func()) {
+	return m.live.Hold(state.VerifiedChains, end)
+}
+
+// Judge ends the connections to servers whose certificates do not stand any more, and
+// returns how many there were.
+func (m *Mutual) Judge() int { return m.live.Judge() }
 
 // ServerConfig takes connections of who has a certificate of the same authorities. Who
 // that is, and may, is for [Mutual.Peer] to say.
 func (m *Mutual) ServerConfig() *tls.Config {
-	return &tls.Config{
-		MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: m.roots,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return m.keeper.Current(), nil },
-	}
+	return m.trust.server(m.keeper.ServerConfig(tls.VersionTLS13), tls.RequireAndVerifyClientCert, func(state tls.ConnectionState) error {
+		return m.trust.Admit(state.VerifiedChains)
+	})
 }
 
-// ClientConfig makes connections to servers whose certificates name the host that is
-// dialled, with the same reservation.
+// ClientConfig makes one connection to a server whose certificate names the host that is
+// dialled, with the same reservation; the next may trust other authorities, and needs another.
 func (m *Mutual) ClientConfig() *tls.Config {
 	return &tls.Config{
-		MinVersion: tls.VersionTLS13, RootCAs: m.roots,
+		MinVersion: tls.VersionTLS13, RootCAs: m.trust.roots(), Time: m.opt.Now,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return m.keeper.Current(), nil },
+		VerifyConnection:     func(state tls.ConnectionState) error { return m.trust.Admit(state.VerifiedChains) },
 	}
 }

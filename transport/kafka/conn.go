@@ -17,6 +17,15 @@ import (
 	"rustmq.dev/rustmq/storage/guard"
 )
 
+// Client is who a client is known to be by its certificate (mTLS).
+type Client struct {
+	Principal string // empty: not known
+	// Hold has end called once the certificate does not stand any more, be it
+	// before Hold returns; leave is for when the connection has ended. Nil: it
+	// stands as long as the connection.
+	Hold func(end func(error)) (leave func())
+}
+
 // Info says what a connection is, beside its addresses.
 type Info struct {
 	Listener  string // name of the listener it came through
@@ -24,6 +33,7 @@ type Info struct {
 	// Principal is who the client is known to be by the connection itself
 	// (mTLS); empty: not known.
 	Principal string
+	Hold      func(end func(error)) (leave func()) // of a [Client]
 	// Early reports whether the handshake is not complete, so that what was
 	// read may be a replay (0-RTT). Nil: it is complete.
 	Early func() bool
@@ -69,6 +79,8 @@ const (
 	reasonIdle    = "idle"
 	reasonStalled = "stalled"
 	reasonIO      = "io"
+	// reasonCertificate is that the client's certificate was revoked, or has ended.
+	reasonCertificate = "certificate"
 )
 
 // anonymous is who a client is that has not said.

@@ -55,6 +55,9 @@ type Options struct {
 	// RequireAuth holds clients to Limits.PreAuthFrame until the handler calls
 	// [Conn.Authenticate].
 	RequireAuth bool
+	// Identify says who a client is whose TLS handshake is complete; an error
+	// refuses it. Nil: certificates say nothing.
+	Identify func(tls.ConnectionState) (Client, error)
 	// Identity is the cluster and node that this is, for clients that ask
 	// whether they reached who they mean (KIP-1242). Nil: they cannot ask.
 	Identity func() (clusterID string, nodeID int32)
@@ -69,6 +72,7 @@ type Server struct {
 	limits      Limits
 	earlyOK     func(*Request) bool
 	requireAuth bool
+	identify    func(tls.ConnectionState) (Client, error)
 	metrics     Metrics
 	timer       AnswerTimer
 	timed       bool // timer is there
@@ -109,7 +113,7 @@ func New(o Options) *Server {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
-		handler: o.Handler, limits: o.Limits, earlyOK: o.EarlyOK, requireAuth: o.RequireAuth, metrics: o.Metrics, log: o.Log,
+		handler: o.Handler, limits: o.Limits, earlyOK: o.EarlyOK, requireAuth: o.RequireAuth, identify: o.Identify, metrics: o.Metrics, log: o.Log,
 		versions: newVersionTable(o.Handler.Versions(), o.Features, o.Identity), memory: newMemory(o.Limits.TotalMemory),
 		expanded: newMemory(o.Limits.TotalMemory), parked: newMemory(o.Limits.TotalMemory), answers: budget{limit: o.Limits.TotalUnsent},
 		ctx: ctx, cancel: cancel,
@@ -174,6 +178,16 @@ func (s *Server) accepted(conn net.Conn, ip, name string) {
 			_ = conn.Close() // the handshake's error is the one that matters
 			return
 		}
+		if s.identify != nil {
+			client, err := s.identify(secure.ConnectionState())
+			if err != nil {
+				s.metrics.Refused("certificate")
+				s.failures.log(s.log, slog.LevelWarn, "a client's certificate is refused", "remote", conn.RemoteAddr(), "error", err)
+				_ = conn.Close() // nothing was said on it
+				return
+			}
+			info.Principal, info.Hold = client.Principal, client.Hold
+		}
 	}
 	s.serve(conn, info)
 }
@@ -202,6 +216,9 @@ func (s *Server) serve(conn net.Conn, info Info) {
 	s.mu.Unlock()
 	s.metrics.Opened(info.Transport)
 	closed := make(chan struct{})
+	if info.Hold != nil {
+		defer info.Hold(func(err error) { c.end(reasonCertificate, err) })()
+	}
 	context.AfterFunc(ctx, func() {
 		defer close(closed)
 		_ = conn.Close() // whoever reads or writes gets an error that says more

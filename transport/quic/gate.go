@@ -2,9 +2,13 @@ package quic
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/quic-go/quic-go"
 
@@ -23,10 +27,15 @@ type gate struct {
 	opening int                   // handshakes under way; guarded by mu
 	windows map[*quic.Conn]uint64 // bytes that grow has granted; guarded by mu
 	granted int64                 // the windows' sum, first ones too; guarded by mu
+
+	log    *slog.Logger
+	told   time.Time // when a failed handshake was logged; guarded by mu, as is untold
+	untold int       // failed ones since
 }
 
-func newGate(maxConns, perIP int, windowMemory int64) *gate {
+func newGate(maxConns, perIP int, windowMemory int64, log *slog.Logger) *gate {
 	return &gate{
+		log:      log,
 		maxConns: maxConns, perIP: perIP, windowMemory: windowMemory,
 		entered: map[string]int{}, windows: map[*quic.Conn]uint64{},
 	}
@@ -37,10 +46,21 @@ var errCrowded = errors.New("too many connections")
 // visit is one connection's entry, found by its context.
 type visit struct {
 	ip     string
-	opened sync.Once // its handshake has ended, or never will
+	opened sync.Once                 // its handshake has ended, or never will
+	conn   atomic.Pointer[quic.Conn] // nil: it was not accepted
+	// state is that of TLS once the client is verified, be it by a ticket.
+	state atomic.Pointer[tls.ConnectionState]
 }
 
 type visitKey struct{}
+
+func visitOf(conn *quic.Conn) *visit {
+	v, ok := conn.Context().Value(visitKey{}).(*visit)
+	if !ok {
+		panic("quic: a connection was accepted that did not enter")
+	}
+	return v
+}
 
 // enter lets a connection in, or refuses it. The context it gets ends with the
 // connection, also when the handshake fails.
@@ -60,8 +80,32 @@ func (g *gate) enter(ctx context.Context, client *quic.ClientInfo) (context.Cont
 	g.opening++
 	g.granted += firstConnWindow
 	ctx = context.WithValue(ctx, visitKey{}, v)
-	context.AfterFunc(ctx, func() { g.leave(v) })
+	context.AfterFunc(ctx, func() {
+		if conn := v.conn.Load(); conn == nil || !handshaken(conn) {
+			g.failed(client.RemoteAddr, context.Cause(ctx))
+		}
+		g.leave(v)
+	})
 	return ctx, nil
+}
+
+// failedPause is between two lines of the log about handshakes that failed.
+const failedPause = time.Second
+
+// failed tells the log of a handshake that failed, once in failedPause at most.
+func (g *gate) failed(remote net.Addr, why error) {
+	g.mu.Lock()
+	now := time.Now()
+	tell, untold := now.Sub(g.told) >= failedPause, g.untold
+	if tell {
+		g.told, g.untold = now, 0
+	} else {
+		g.untold++
+	}
+	g.mu.Unlock()
+	if tell {
+		g.log.Warn("QUIC handshake failed", "remote", remote, "error", why, "untold", untold)
+	}
 }
 
 func (g *gate) leave(v *visit) {
@@ -96,10 +140,8 @@ func (g *gate) accepted(conn *quic.Conn) {
 	g.mu.Lock()
 	g.windows[conn] = 0
 	g.mu.Unlock()
-	v, ok := conn.Context().Value(visitKey{}).(*visit)
-	if !ok {
-		panic("quic: a connection was accepted that did not enter")
-	}
+	v := visitOf(conn)
+	v.conn.Store(conn)
 	if handshaken(conn) {
 		g.open(v)
 		return

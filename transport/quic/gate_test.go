@@ -2,6 +2,7 @@ package quic
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"runtime"
 	"testing"
@@ -17,7 +18,7 @@ func client(ip string) *quic.ClientInfo {
 // grow until the budget says no, and end.
 func TestWindowsStayWithinTheirMemory(t *testing.T) {
 	const memory = 8 * firstConnWindow
-	g := newGate(100, 100, memory)
+	g := newGate(100, 100, memory, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	if _, err := g.enter(ctx, client("10.0.0.1")); err != nil {
 		t.Fatal(err)
@@ -52,7 +53,7 @@ func TestWindowsStayWithinTheirMemory(t *testing.T) {
 }
 
 func TestCrowdMustProveItsAddress(t *testing.T) {
-	g := newGate(10*halfOpen, 10*halfOpen, 1<<40)
+	g := newGate(10*halfOpen, 10*halfOpen, 1<<40, slog.New(slog.DiscardHandler))
 	var cancels []context.CancelFunc
 	for range halfOpen {
 		if g.crowded() {

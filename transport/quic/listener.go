@@ -23,7 +23,7 @@ import (
 // Options of a Listener.
 type Options struct {
 	Conn   *net.UDPConn // closed by Close
-	TLS    *tls.Config  // certificate; ALPN and version are set here
+	TLS    *tls.Config  // certificate; ALPN and version are set here, also of what GetConfigForClient returns
 	Server *kafka.Server
 	Name   string // of the listener
 	// IdleTimeout without a packet, after which a connection is given up; two
@@ -37,7 +37,10 @@ type Options struct {
 	// needs its first window, growth leaves a quarter for those.
 	WindowMemory int64
 	ZeroRTT      bool // whether clients that resume may send in their first packet
-	Log          *slog.Logger
+	// Identify says who a client is, whose certificate TLS has verified now or, where
+	// a session is resumed, before; an error refuses it. Nil: certificates say nothing.
+	Identify func(tls.ConnectionState) (kafka.Client, error)
+	Log      *slog.Logger
 }
 
 func (o *Options) fill() {
@@ -76,10 +79,8 @@ type Listener struct {
 func Listen(o Options) (*Listener, error) {
 	o.fill()
 	growBuffers(o.Conn, o.Log)
-	conf := o.TLS.Clone()
-	conf.NextProtos = []string{sdkquic.ALPN}
-	conf.MinVersion = tls.VersionTLS13
-	l := &Listener{o: o, gate: newGate(o.MaxConns, o.PerIP, o.WindowMemory)}
+	conf := serverConfig(o.TLS, o.Identify != nil)
+	l := &Listener{o: o, gate: newGate(o.MaxConns, o.PerIP, o.WindowMemory, o.Log)}
 	l.transport = &quic.Transport{
 		Conn:                udp.Coalesce(o.Conn),
 		StatelessResetKey:   resetKey(conf),
@@ -159,11 +160,21 @@ func (l *Listener) serve(conn *quic.Conn) {
 		Early:   func() bool { return !handshaken(conn) },
 		Confirm: func(ctx context.Context) error { return confirm(ctx, conn) },
 	}
+	known := l.o.Identify == nil
 	for {
 		stream, err := conn.AcceptStream(l.ctx)
 		if err != nil {
 			_ = conn.CloseWithError(0, "") // the peer has ended it, or we do
 			return
+		}
+		if !known {
+			principal, leave, err := l.identify(conn)
+			if err != nil {
+				_ = conn.CloseWithError(refusedCertificate, "certificate") // whoever it is, is not let in
+				return
+			}
+			defer leave()
+			info.Principal, known = principal, true
 		}
 		l.wait.Go(func() {
 			info := info
@@ -172,6 +183,72 @@ func (l *Listener) serve(conn *quic.Conn) {
 			stream.ReleaseStreamCredit()
 		})
 	}
+}
+
+// refusedCertificate is the error of a connection whose client's certificate is refused, or
+// does not stand any more.
+const refusedCertificate = 1
+
+// identify says who the client of a connection is, of which a stream has come. leave is for
+// when the connection has ended; streams end with it.
+func (l *Listener) identify(conn *quic.Conn) (principal string, leave func(), err error) {
+	state := visitOf(conn).state.Load()
+	if state == nil {
+		return "", nil, errors.New("nobody has verified its handshake")
+	}
+	client, err := l.o.Identify(*state)
+	if err != nil {
+		l.o.Log.Warn("a client's certificate is refused", "remote", conn.RemoteAddr(), "error", err)
+		return "", nil, err
+	}
+	if client.Hold == nil {
+		return client.Principal, func() {}, nil
+	}
+	leave = client.Hold(func(error) { go func() { _ = conn.CloseWithError(refusedCertificate, "certificate") }() })
+	return client.Principal, leave, nil
+}
+
+// serverConfig is what a configuration is for QUIC. With note, the visit of each connection
+// has its state from when TLS has verified it: 0-RTT comes before the handshake is
+// complete, and crypto/tls says nothing until then.
+func serverConfig(conf *tls.Config, note bool) *tls.Config {
+	conf = conf.Clone()
+	conf.NextProtos = []string{sdkquic.ALPN}
+	conf.MinVersion = tls.VersionTLS13
+	inner := conf.GetConfigForClient
+	if inner == nil && !note {
+		return conf
+	}
+	conf.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		mine := conf
+		if inner != nil {
+			theirs, err := inner(hello)
+			if err != nil {
+				return nil, err
+			}
+			if theirs != nil {
+				mine = theirs
+			}
+		}
+		mine = mine.Clone()
+		mine.NextProtos, mine.MinVersion, mine.GetConfigForClient = conf.NextProtos, conf.MinVersion, nil
+		v, visits := hello.Context().Value(visitKey{}).(*visit)
+		if !note || !visits {
+			return mine, nil
+		}
+		verify := mine.VerifyConnection
+		mine.VerifyConnection = func(state tls.ConnectionState) error {
+			if verify != nil {
+				if err := verify(state); err != nil {
+					return err
+				}
+			}
+			v.state.Store(&state)
+			return nil
+		}
+		return mine, nil
+	}
+	return conf
 }
 
 func handshaken(conn *quic.Conn) bool {

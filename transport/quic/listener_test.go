@@ -186,7 +186,7 @@ func TestClientGoesOnAfterARestart(t *testing.T) {
 		}
 		at = socket.LocalAddr().(*net.UDPAddr)
 		server := kafka.New(kafka.Options{Handler: broker{}})
-		l, err := quic.Listen(quic.Options{Conn: socket, TLS: keeper.ServerConfig(), Server: server, ZeroRTT: true})
+		l, err := quic.Listen(quic.Options{Conn: socket, TLS: keeper.ServerConfig(tls.VersionTLS13), Server: server, ZeroRTT: true})
 		if err != nil {
 			t.Fatal(err)
 		}

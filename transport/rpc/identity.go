@@ -6,11 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"net"
-	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -163,60 +160,6 @@ func Admit(ctx context.Context, what string, node int64, roles ...string) error 
 	allowed := c.Has(roles...) && (node == AnyNode || int64(c.Node) == node)
 	if !guard.Check("rpc.caller-is", allowed) {
 		return c.gate.refuse(c, wrongCaller(what, c.Identity, node, roles))
-	}
-	return nil
-}
-
-// dialProof is the credentials of a connection to a server that has to prove who it is.
-type dialProof struct {
-	credentials.TransportCredentials
-	failed *atomic.Pointer[error] // why the last handshake failed; nil: it did not
-}
-
-// proofOf returns credentials for connections to the server at an address: one with that
-// role, and that id. Nil without mutual.
-func proofOf(mutual *pki.Mutual, address, role string, node int64) *dialProof {
-	if mutual == nil {
-		return nil
-	}
-	config := mutual.ClientConfig()
-	config.VerifyConnection = func(state tls.ConnectionState) error {
-		is, err := mutual.Peer(state)
-		if err != nil {
-			return fmt.Errorf("who answers at %s is no server of this cluster: %w", address, err)
-		}
-		meant := slices.Contains(is.Roles, role) && (node == AnyNode || int64(is.Node) == node)
-		if !guard.Check("rpc.server-is", meant) {
-			return fmt.Errorf("who answers at %s is %s by its certificate; expected is %s", address, is, expectation(node, []string{role}))
-		}
-		return nil
-	}
-	return &dialProof{credentials.NewTLS(config), new(atomic.Pointer[error])}
-}
-
-// ClientHandshake implements [credentials.TransportCredentials].
-func (p *dialProof) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	c, info, err := p.TransportCredentials.ClientHandshake(ctx, authority, conn)
-	if err != nil {
-		p.failed.Store(&err)
-	} else {
-		p.failed.Store(nil)
-	}
-	return c, info, err
-}
-
-// Clone implements [credentials.TransportCredentials]; what fails is noted in one place.
-func (p *dialProof) Clone() credentials.TransportCredentials {
-	return &dialProof{p.TransportCredentials.Clone(), p.failed}
-}
-
-// failure says why the last handshake failed, or nil.
-func (p *dialProof) failure() error {
-	if p == nil {
-		return nil
-	}
-	if err := p.failed.Load(); err != nil {
-		return *err
 	}
 	return nil
 }

@@ -35,6 +35,7 @@ func identity(id int32, roles ...string) pki.Identity {
 type guarded struct {
 	t    *testing.T
 	ca   *pkitest.Authority
+	is   *pki.Mutual
 	door *bufconn.Listener
 
 	mu      sync.Mutex
@@ -45,7 +46,8 @@ type guarded struct {
 func newGuarded(t *testing.T, roles ...string) *guarded {
 	t.Helper()
 	g := &guarded{t: t, ca: pkitest.New(t, "ours"), door: bufconn.Listen(1 << 20)}
-	gate := rpc.NewGate(g.ca.Mutual("server", identity(1, roles...), "node-1"), slog.New(slog.NewTextHandler(g, nil)))
+	g.is = g.ca.Mutual("server", identity(1, roles...), "node-1")
+	gate := rpc.NewGate(g.is, slog.New(slog.NewTextHandler(g, nil)))
 	server := rpc.NewServer(gate, rpc.MaxMessage)
 	cluster := func() string { return "id" }
 	raft := rpc.NewRaft(rpc.RaftOptions{Cluster: cluster})

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 )
@@ -49,7 +48,7 @@ func NewServer(g *Gate, largest int, more ...grpc.ServerOption) *grpc.Server {
 		options = append(options, experimental.BufferPool(new(memory)), grpc.InitialWindowSize(pushWindow), grpc.InitialConnWindowSize(pushWindow), grpc.ReadBufferSize(pushBuffer))
 	}
 	if g != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(g.mutual.ServerConfig())), grpc.UnaryInterceptor(g.unary), grpc.StreamInterceptor(g.stream))
+		options = append(options, grpc.Creds(newServerProof(g.mutual)), grpc.UnaryInterceptor(g.unary), grpc.StreamInterceptor(g.stream))
 	}
 	return grpc.NewServer(append(options, more...)...)
 }

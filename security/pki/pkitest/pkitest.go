@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -29,13 +30,18 @@ type Authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	next int64 // serial number
+
+	issued  map[string]*x509.Certificate
+	revoked []x509.RevocationListEntry
+	lists   int64 // number of the last revocation list
 }
 
 // New makes an authority.
 func New(t testing.TB, name string) *Authority {
 	t.Helper()
-	a := &Authority{t: t, dir: t.TempDir()}
-	a.cert, a.key = a.sign("ca", &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
+	a := &Authority{t: t, dir: t.TempDir(), issued: map[string]*x509.Certificate{}}
+	a.cert, a.key = a.sign("ca", &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign})
+	a.writeList()
 	return a
 }
 
@@ -84,7 +90,43 @@ func (a *Authority) sign(name string, template *x509.Certificate) (*x509.Certifi
 	}
 	cert, err := x509.ParseCertificate(der)
 	a.must(err)
+	a.issued[name] = cert
 	return cert, key
+}
+
+// Chain is what was issued by a name, and the authority.
+func (a *Authority) Chain(name string) []*x509.Certificate {
+	return []*x509.Certificate{a.issued[name], a.cert}
+}
+
+// ListFile is the authority's revocation list.
+func (a *Authority) ListFile() string { return filepath.Join(a.dir, "crl.pem") }
+
+// Revoke puts what was issued by a name on the list.
+func (a *Authority) Revoke(name string) {
+	a.t.Helper()
+	a.revoked = append(a.revoked, x509.RevocationListEntry{SerialNumber: a.issued[name].SerialNumber, RevocationTime: from})
+	a.writeList()
+}
+
+// writeList replaces the list as a whole, as servers that read it want it.
+func (a *Authority) writeList() {
+	a.t.Helper()
+	a.must(os.WriteFile(a.ListFile()+".new", a.List(), 0o600))
+	a.must(os.Rename(a.ListFile()+".new", a.ListFile()))
+}
+
+// List is the authority's revocation list in PEM, with changes.
+func (a *Authority) List(changes ...func(*x509.RevocationList)) []byte {
+	a.t.Helper()
+	a.lists++
+	list := &x509.RevocationList{Number: big.NewInt(a.lists), ThisUpdate: from, NextUpdate: to, RevokedCertificateEntries: slices.Clone(a.revoked)}
+	for _, change := range changes {
+		change(list)
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, a.cert, a.key)
+	a.must(err)
+	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
 }
 
 func (a *Authority) must(err error) {
@@ -119,7 +161,7 @@ func (a *Authority) Mutual(name string, id pki.Identity, hosts ...string) *pki.M
 // Load loads what was issued by a name as the server with an identity does.
 func (a *Authority) Load(name string, id pki.Identity) (*pki.Mutual, error) {
 	return pki.LoadMutual(pki.MutualOptions{
-		CAFile: a.CAFile(), CertFile: a.CertFile(name), KeyFile: a.KeyFile(name), Node: id.Node, Roles: id.Roles, Now: time.Now,
+		CAFile: a.CAFile(), CertFile: a.CertFile(name), KeyFile: a.KeyFile(name), RevocationFile: a.ListFile(), Node: id.Node, Roles: id.Roles, Now: time.Now,
 	})
 }
 

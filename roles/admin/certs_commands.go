@@ -1,0 +1,293 @@
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"rustmq.dev/rustmq/security/ca"
+)
+
+// certsCommand is `rustmq admin certs …`.
+func (e *env) certsCommand() *cobra.Command {
+	f := &authorityFlags{env: e}
+	cmd := &cobra.Command{
+		Use: "certs", Short: "Issue, renew, revoke and verify certificates, with an authority of `admin ca`", Args: cobra.NoArgs,
+	}
+	f.add(cmd)
+	cmd.AddCommand(f.issue(), f.list(), f.showCertificate(), f.renew(), f.revoke(), f.verify())
+	return cmd
+}
+
+// here is where certificates are written unless --out says otherwise.
+const here = "."
+
+const outUsage = "`DIR` that the files are written to; another than this one is given the file to trust and the revocation lists too, as bundle.pem and crl.pem"
+
+// issuedView is what issue and renew print.
+type issuedView struct {
+	*ca.Record
+	CertFile string `json:"cert_file"`
+	KeyFile  string `json:"key_file"`
+	Trust    string `json:"trust"`
+}
+
+// deliver writes a certificate and its key, and says where they are.
+func (f *authorityFlags) deliver(c *ca.CA, issued *ca.Issued, out string, replaces bool) error {
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return err
+	}
+	certFile, keyFile, err := issued.Write(out, replaces)
+	if err != nil {
+		return err
+	}
+	if out != here {
+		if err := c.CopyTrust(out); err != nil {
+			return err
+		}
+	}
+	v := issuedView{issued.Record, certFile, keyFile, c.BundleFile()}
+	return f.print(v, func() {
+		t := f.table("NAME", "PROFILE", "SERIAL", "ENDS", "CERTIFICATE", "KEY")
+		t.AppendRow(table.Row{v.Name, v.Profile, v.Serial, v.NotAfter.UTC().Format(time.DateOnly), v.CertFile, v.KeyFile})
+		t.Render()
+	})
+}
+
+func (f *authorityFlags) issue() *cobra.Command {
+	q := ca.Request{}
+	var out string
+	cmd := &cobra.Command{
+		Use: "issue NAME --profile PROFILE", Short: "Issue a certificate, with a key of its own", Args: cobra.ExactArgs(1),
+		Long: "Issues a certificate and writes NAME.pem (with the intermediate) and NAME.key. Profiles:\n\n" +
+			"  broker, controller   a node of the cluster, for both sides of a connection: give --cluster, --node and --host.\n" +
+			"                       One that is both: --profile broker,controller\n" +
+			"  client               a client of Kafka; by default its principal is User:CN=NAME,…\n" +
+			"  admin                a person; with --node a process that has the role admin alone",
+		Example: "  rustmq admin certs issue node-1 --profile broker,controller --cluster prod --node 1 --host 10.0.0.1 --host b1.example.org\n" +
+			"  rustmq admin certs issue alice --profile client --days 30",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q.Name = args[0]
+			if q.Profile == "" {
+				return &UsageError{"which profile? Give --profile broker, controller, client or admin"}
+			}
+			if err := oneOf("--key", q.KeyKind, ca.KeyKinds()); err != nil {
+				return err
+			}
+			base := filepath.Join(out, strings.ReplaceAll(q.Name, " ", "-"))
+			for _, file := range []string{base + ".pem", base + ".key"} {
+				if _, err := os.Lstat(file); err == nil { // before it is in the ledger
+					return fmt.Errorf("%s is there: name another directory with --out", file)
+				}
+			}
+			return f.change(func(c *ca.CA) error {
+				issued, err := c.Issue(q)
+				if err != nil {
+					return err
+				}
+				return f.deliver(c, issued, out, false)
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&q.Profile, "profile", "", "broker, controller, client or admin")
+	flags.StringVar(&q.Cluster, "cluster", "", "`NAME` of the cluster, of a node: the same for all of its nodes")
+	flags.Int32Var(&q.Node, "node", -1, "id of the node")
+	flags.StringArrayVar(&q.Hosts, "host", nil, "`NAME` or address by which it is dialled, may be repeated")
+	flags.StringArrayVar(&q.URIs, "uri", nil, "`URI` among the alternative names of a client, may be repeated")
+	flags.StringArrayVar(&q.Emails, "email", nil, "mail `ADDRESS` among the alternative names of a client, may be repeated")
+	flags.StringVar(&q.Org, "org", "", "`ORGANIZATION` in its name")
+	flags.StringArrayVar(&q.Units, "ou", nil, "organisational `UNIT` in its name, may be repeated")
+	flags.IntVar(&q.Days, "days", ca.DefaultDays, fmt.Sprintf("how long it is valid, 1 to %d", ca.MaxDays))
+	flags.StringVar(&q.KeyKind, "key", ca.ECDSA, "kind of its key: "+strings.Join(ca.KeyKinds(), ", "))
+	flags.StringVar(&out, "out", here, outUsage)
+	return cmd
+}
+
+func (f *authorityFlags) renew() *cobra.Command {
+	var out string
+	var days int
+	cmd := &cobra.Command{
+		Use: "renew NAME|SERIAL", Short: "Issue another certificate with the same names, and a new key", Args: cobra.ExactArgs(1),
+		Long: "Issues another certificate to who has one, and writes it and its key in the place of those before, which stay valid until they end. A running node takes them on SIGHUP.",
+		RunE: func(_ *cobra.Command, args []string) error {
+			return f.change(func(c *ca.CA) error {
+				issued, err := c.Renew(args[0], days)
+				if err != nil {
+					return err
+				}
+				return f.deliver(c, issued, out, true)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", here, outUsage+"; files of the same names are replaced")
+	cmd.Flags().IntVar(&days, "days", ca.DefaultDays, fmt.Sprintf("how long it is valid, 1 to %d", ca.MaxDays))
+	return cmd
+}
+
+func (f *authorityFlags) revoke() *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use: "revoke NAME|SERIAL", Short: "Take certificates back: all valid ones of a name, or one", Args: cobra.ExactArgs(1),
+		Long: "Puts certificates on the revocation list of their issuer. Copy the file to the servers, under the name that they have as security.tls.crl_file and security.cluster.crl_file: " +
+			"they read it within seconds, refuse who is on it, and cut connections that are open.",
+		RunE: func(_ *cobra.Command, args []string) error {
+			return f.change(func(c *ca.CA) error {
+				taken, err := c.Revoke(args[0], reason)
+				if err != nil {
+					return err
+				}
+				if err := f.showRecords(taken); err != nil || f.output != "table" {
+					return err
+				}
+				_, err = fmt.Fprintf(f.stdout, "\nlists  %s\n", c.ListFile())
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "unspecified", "why: "+strings.Join(ca.Reasons(), ", "))
+	return cmd
+}
+
+// recordView is a certificate as list and show print it.
+type recordView struct {
+	*ca.Record
+	State string `json:"state"`
+}
+
+func (f *authorityFlags) showRecords(all []*ca.Record) error {
+	now := time.Now()
+	views := make([]recordView, len(all))
+	for i, r := range all {
+		views[i] = recordView{r, r.State(now)}
+	}
+	return f.print(views, func() {
+		t := f.table("NAME", "PROFILE", "STATE", "ENDS", "GENERATION", "SERIAL")
+		for _, v := range views {
+			t.AppendRow(table.Row{v.Name, v.Profile, v.State, v.NotAfter.UTC().Format(time.DateOnly), v.Generation, v.Serial})
+		}
+		t.Render()
+	})
+}
+
+func (f *authorityFlags) list() *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use: "list", Short: "List what was issued and is valid", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			c, err := f.look()
+			if err != nil {
+				return err
+			}
+			var shown []*ca.Record
+			for _, r := range c.Records() {
+				if all || r.State(time.Now()) == "valid" {
+					shown = append(shown, r)
+				}
+			}
+			return f.showRecords(shown)
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "also what has ended or is revoked")
+	return cmd
+}
+
+func (f *authorityFlags) showCertificate() *cobra.Command {
+	return &cobra.Command{
+		Use: "show NAME|SERIAL", Short: "Show a certificate", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, err := f.look()
+			if err != nil {
+				return err
+			}
+			r, err := c.Find(args[0])
+			if err != nil {
+				return err
+			}
+			v := recordView{r, r.State(time.Now())}
+			return f.print(v, func() {
+				line := func(name, value string) {
+					if value != "" {
+						fmt.Fprintf(f.stdout, "%-12s%s\n", name, visible(value))
+					}
+				}
+				line("name", r.Name)
+				line("profile", r.Profile)
+				line("subject", r.Subject)
+				line("serial", r.Serial)
+				line("state", v.State)
+				if r.Revoked != nil {
+					line("revoked", r.Revoked.Format(time.RFC3339)+", "+r.Reason)
+				}
+				line("valid", r.NotBefore.UTC().Format(time.RFC3339)+" to "+r.NotAfter.UTC().Format(time.RFC3339))
+				line("hosts", strings.Join(r.Hosts, ", "))
+				line("uris", strings.Join(r.URIs, ", "))
+				line("emails", strings.Join(r.Emails, ", "))
+				line("key", r.KeyKind)
+				line("generation", fmt.Sprint(r.Generation))
+			})
+		},
+	}
+}
+
+// errRefused ends verify, whose output says why.
+var errRefused = errors.New("the certificate is refused")
+
+func (f *authorityFlags) verify() *cobra.Command {
+	o := ca.VerifyOptions{}
+	cmd := &cobra.Command{
+		Use: "verify FILE", Short: "Say whether a certificate would be taken, and if not why", Args: cobra.ExactArgs(1),
+		Long: "Judges a certificate, in PEM with those between it and its authority, as the servers do. It may be another authority's: give --cafile, and --crl-file if there are lists.",
+		Example: "  rustmq admin certs verify node-1.pem --use node --host 10.0.0.1\n" +
+			"  rustmq admin certs verify alice.pem --use client --cafile corporate.pem --crl-file corporate.crl",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.Use != "" {
+				if err := oneOf("--use", o.Use, ca.Uses()); err != nil {
+					return err
+				}
+			}
+			o.File, o.Now = args[0], time.Now()
+			if o.CAFile == "" {
+				c, err := f.look()
+				if err != nil {
+					return err
+				}
+				o.CAFile = c.BundleFile()
+				if o.ListFile == "" {
+					o.ListFile = c.ListFile()
+				}
+			}
+			v, err := ca.Verify(o)
+			if err != nil {
+				return err
+			}
+			if err := f.print(v, func() { f.showVerdict(v) }); err != nil || v.OK {
+				return err
+			}
+			return fmt.Errorf("%w: %s", errRefused, v.Reason)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.CAFile, "cafile", "", "PEM `FILE` of the authorities to trust (default: those of --ca-dir)")
+	flags.StringVar(&o.ListFile, "crl-file", "", "`FILE` of revocation lists (default: those of --ca-dir, or none with --cafile)")
+	flags.StringVar(&o.Use, "use", "", "what it is to be good for: "+strings.Join(ca.Uses(), ", ")+" (both, with the name of a node); default: anything")
+	flags.StringVar(&o.Host, "host", "", "`NAME` or address that it has to name")
+	return cmd
+}
+
+func (f *authorityFlags) showVerdict(v ca.Verdict) {
+	if !v.OK {
+		fmt.Fprintf(f.stdout, "refused: %s\n  %s\n", v.Reason, visible(v.Detail))
+		return
+	}
+	fmt.Fprintln(f.stdout, "good")
+	for i, subject := range v.Chain {
+		fmt.Fprintf(f.stdout, "%s%s\n", strings.Repeat("  ", i+1), visible(subject))
+	}
+}
