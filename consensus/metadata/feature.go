@@ -35,7 +35,10 @@ const (
 	// docs/design/0016-durability.md.
 	ObjectTopicsFeatureLevel uint32 = 11
 
-	LatestFeatureLevel = ObjectTopicsFeatureLevel // the highest that this binary knows
+	// SecurityFeatureLevel: ACLs, credentials of users and revoked certificates.
+	SecurityFeatureLevel uint32 = 12
+
+	LatestFeatureLevel = SecurityFeatureLevel // the highest that this binary knows
 )
 
 // levelOf returns the level that allows a command.
