@@ -90,6 +90,8 @@ func levelOf(c *pb.Command) uint32 {
 		return ObjectTopicsFeatureLevel // that of all that came with it
 	case *pb.Command_GiveUpReplicas:
 		return ObjectTopicsFeatureLevel
+	case *pb.Command_CreateAcls, *pb.Command_DeleteAcls:
+		return SecurityFeatureLevel
 	}
 	return FirstFeatureLevel
 }

@@ -26,6 +26,7 @@ type patterns struct {
 	any      *effect // of the name "*"
 	literal  map[string]*effect
 	prefixes []prefix // in order of name
+	heads    []uint64 // of prefixes, so that a search rarely looks at a name
 }
 
 // prefix is a prefixed pattern. What of the list a name begins with is found from the last
@@ -133,7 +134,8 @@ func (g *grants) link() {
 		if p == nil {
 			continue
 		}
-		for i := 1; i < len(p.prefixes); i++ {
+		for i := range p.prefixes {
+			p.heads = append(p.heads, head(p.prefixes[i].name))
 			parent := i - 1
 			for parent >= 0 && !strings.HasPrefix(p.prefixes[i].name, p.prefixes[parent].name) {
 				parent = p.prefixes[parent].parent
@@ -141,6 +143,19 @@ func (g *grants) link() {
 			p.prefixes[i].parent = parent
 		}
 	}
+}
+
+// head is the first eight bytes of a name, as a number in the order of names.
+func head(name string) (h uint64) {
+	if len(name) >= 8 {
+		_ = name[7]
+		return uint64(name[0])<<56 | uint64(name[1])<<48 | uint64(name[2])<<40 | uint64(name[3])<<32 |
+			uint64(name[4])<<24 | uint64(name[5])<<16 | uint64(name[6])<<8 | uint64(name[7])
+	}
+	for i := range len(name) {
+		h |= uint64(name[i]) << (56 - 8*i)
+	}
+	return h
 }
 
 // Rules returns the rules, in order. They are not to be written to.
@@ -261,9 +276,10 @@ func (g *grants) judge(v *verdict, t ResourceType, name string) {
 }
 
 func (p *patterns) judgePrefixes(v *verdict, name string) {
-	low := 0
-	for high := len(p.prefixes); low < high; {
-		if mid := int(uint(low+high) >> 1); p.prefixes[mid].name <= name {
+	low, h := 0, head(name)
+	for high := len(p.heads); low < high; {
+		mid := int(uint(low+high) >> 1)
+		if p.heads[mid] < h || p.heads[mid] == h && p.prefixes[mid].name <= name {
 			low = mid + 1
 		} else {
 			high = mid
