@@ -241,6 +241,7 @@ func (c *Config) validate() []Problem {
 	if t := c.Security.TLS; (t.CertFile == "") != (t.KeyFile == "") {
 		wrong("security.tls.cert_file", "give security.tls.cert_file and security.tls.key_file, or neither")
 	}
+	c.validateAuthorization(wrong, oneOf)
 	if m := c.Security.Cluster; (m.CAFile == "") != (m.CertFile == "") || (m.CertFile == "") != (m.KeyFile == "") {
 		wrong("security.cluster.ca_file", "give security.cluster.ca_file, cert_file and key_file, or none of them")
 	}
