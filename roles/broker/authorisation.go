@@ -148,8 +148,8 @@ func operations(c *acl.Client, t acl.ResourceType, name string) int32 {
 	return int32(c.Operations(t, name))
 }
 
-// need is an operation that a client needs on a resource.
-type need struct {
+// Need is an operation that a client needs on a resource.
+type Need struct {
 	Operation acl.Operation
 	Resource  acl.ResourceType
 	When      string // it is needed; empty: always
@@ -157,19 +157,19 @@ type need struct {
 
 // needs is what an API needs, and what comes of it where that is not there.
 type needs struct {
-	List    []need
+	List    []Need
 	Refused *kerr.Error // without the first of the list; nil: it is served
 	Hides   string      // what an answer leaves out
 }
 
-func on(op acl.Operation, t acl.ResourceType) need { return need{Operation: op, Resource: t} }
+func on(op acl.Operation, t acl.ResourceType) Need { return Need{Operation: op, Resource: t} }
 
-func refuses(with *kerr.Error, list ...need) needs { return needs{List: list, Refused: with} }
+func refuses(with *kerr.Error, list ...Need) needs { return needs{List: list, Refused: with} }
 
 // open is an API that every client may ask.
 func open() needs { return needs{} }
 
-func (n needs) and(when string, more need) needs {
+func (n needs) and(when string, more Need) needs {
 	more.When = when
 	n.List = append(slices.Clip(n.List), more)
 	return n
