@@ -14,7 +14,7 @@ func Authorisation(all []broker.APINeeds) string {
 		"Made from the code by `make generate`: the broker's table of handlers, where an API\n" +
 		"without a row does not compile. `TestEveryAPIAsksForWhatItsRowSays` asks for each, as\n" +
 		"every kind of principal: one without a rule is refused as the table says, one with the\n" +
-		"rules of the row is served, one that lacks any of them is refused, and a super user is\n" +
+		"rules of the row is served, one that lacks any that is always needed is refused, and a super user is\n" +
 		"served. [security.md](security.md) says what rules are.\n\n" +
 		"Where authorisation is off, every client is a super user. What an answer has of several\n" +
 		"topics, groups or transactional ids is refused one by one: the others are served.\n\n" +
@@ -30,7 +30,7 @@ func Authorisation(all []broker.APINeeds) string {
 		}
 		served := "served"
 		if n.Hides != "" {
-			served = "served, without " + n.Hides
+			served = "served, but for " + n.Hides
 		}
 		without := served
 		if n.Refused != "" {
