@@ -213,6 +213,14 @@ type Security struct {
 	AllowInsecure bool      `toml:"allow_insecure" doc:"bind other addresses than loopback without TLS and authentication, for HTTP too"`
 	TLS           TLS       `toml:"tls"`
 	Cluster       MutualTLS `toml:"cluster"`
+
+	Authorization Authorization `toml:"authorization"`
+}
+
+// Authorization is what clients of Kafka may do.
+type Authorization struct {
+	Mode       string `toml:"mode" doc:"on: clients may do what ACLs allow them, and nothing else; off: every client may do everything; auto: on where clients prove who they are. The same on every broker"`
+	SuperUsers string `toml:"super_users" doc:"users that may do everything, separated by semicolons: admin; CN=operator,O=example. Without one nobody may write the first ACL by Kafka's protocol"`
 }
 
 // TLS is the server's certificate, and what clients show.
@@ -277,7 +285,10 @@ func Default() *Config {
 			Balance:  Balance{Enabled: true, MovesPerMinute: 300, GrowAfter: Duration(time.Minute)},
 		},
 		Replication: Replication{HeartbeatInterval: millis(200), HeartbeatTimeout: seconds(1), LagTime: seconds(10)},
-		Security:    Security{TLS: TLS{MinVersion: "1.3", ClientAuth: "none", PrincipalMapping: "DEFAULT"}},
+		Security: Security{
+			TLS:           TLS{MinVersion: "1.3", ClientAuth: "none", PrincipalMapping: "DEFAULT"},
+			Authorization: Authorization{Mode: "auto"},
+		},
 		Operations:  Operations{GracefulShutdownTimeout: seconds(10), LogFormat: "auto", LogLevel: "info"},
 	}
 }

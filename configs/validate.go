@@ -255,6 +255,7 @@ func (c *Config) validate() []Problem {
 	case !asks && t.CRLFile != "":
 		wrong("security.tls.crl_file", "nobody is asked for a certificate: set security.tls.client_auth to request or require")
 	}
+	c.validateAuthorization(wrong, oneOf)
 	if m := c.Security.Cluster; (m.CAFile == "") != (m.CertFile == "") || (m.CertFile == "") != (m.KeyFile == "") {
 		wrong("security.cluster.ca_file", "give security.cluster.ca_file, cert_file and key_file, or none of them")
 	} else if m.CAFile == "" && m.CRLFile != "" {

@@ -10,6 +10,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/broker/txn"
+	"rustmq.dev/rustmq/security/acl"
 	storagelog "rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/storage/wal"
 )
@@ -110,6 +111,7 @@ func (n *Node) brokerOptions() (o broker.Options, err error) {
 		DataDir: n.root, Space: func() (free, total int64, err error) { return n.dir.Space(".") },
 		Listeners:       listeners,
 		Configs:         configs.BrokerValues(n.config),
+		Authorization:   n.authorization(),
 		AutoCreate:      n.autoCreate(),
 		MessageMaxBytes: int(n.config.Broker.MessageMaxBytes),
 		LargestBatch:    n.largestBatch(),
@@ -140,6 +142,24 @@ func (n *Node) brokerOptions() (o broker.Options, err error) {
 		Peers: others.asked, Replication: others.pushed,
 		Log: n.log.With("room", "broker"), Mono: n.machine.mono(),
 	}, nil
+}
+
+// authorization says by what clients are authorised; nil: they are not.
+func (n *Node) authorization() *broker.Authorization {
+	if !n.config.Authorizes() {
+		return nil
+	}
+	return &broker.Authorization{SuperUsers: n.superUsers()}
+}
+
+// superUsers are principals, as connections have them.
+func (n *Node) superUsers() (principals []string) {
+	for _, name := range n.config.Security.Authorization.SuperUserList() {
+		if principal, err := acl.ParsePrincipal(name); err == nil { // which the configuration was checked for
+			principals = append(principals, principal)
+		}
+	}
+	return principals
 }
 
 // autoCreate resolves broker.auto_create_topics.

@@ -23,6 +23,7 @@ func (n *Node) openHTTP() error {
 	if n.servesAPI() {
 		options.Cluster, options.AckBeforeSync = n.door, n.ackBeforeSync()
 		options.Brokers, options.Controllers = n.door, n.door
+		options.Authorization = admin.Authorization{On: n.config.Authorizes(), SuperUsers: n.superUsers()}
 		if n.controller != nil {
 			options.TakeSnapshot = n.controller.TakeSnapshot
 		}

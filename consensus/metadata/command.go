@@ -90,6 +90,10 @@ func Encode(image *Image, body proto.Message) ([]byte, error) {
 		c.Body = &pb.Command_EndLife{EndLife: b}
 	case *pb.GiveUpReplicas:
 		c.Body = &pb.Command_GiveUpReplicas{GiveUpReplicas: b}
+	case *pb.CreateAcls:
+		c.Body = &pb.Command_CreateAcls{CreateAcls: b}
+	case *pb.DeleteAcls:
+		c.Body = &pb.Command_DeleteAcls{DeleteAcls: b}
 	default:
 		panic(fmt.Sprintf("metadata: %T is no command", body))
 	}

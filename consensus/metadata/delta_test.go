@@ -39,6 +39,9 @@ func showSlice(m *Image, broker int32, whole bool) string {
 	for q := range m.ClientQuotas() {
 		fmt.Fprintln(&b, q.Entity, q.Rates)
 	}
+	for r := range m.ACLs() {
+		fmt.Fprintln(&b, r)
+	}
 	for key, name := range m.collisions.all() {
 		fmt.Fprintln(&b, key, name)
 	}

@@ -200,4 +200,5 @@ func (d *Difference) registered(before *Image) {
 			Entity: is.Entity.encode(), Values: encodeRates(is.Rates),
 		}}})
 	}
+	d.acls(before)
 }

@@ -48,6 +48,9 @@
 // partition follows from what its replicas say that they have ([Recovery]). The life
 // before ends with EndLife (feature level 11): from then on Apply refuses everything.
 //
+// The rules of who may do what (feature level 12, [Image.ACLs]) are those of security/acl,
+// and go to every broker whole.
+//
 // An entry of the metadata log in the bucket is announced before it is put (feature level
 // 8, [Image.Announced], docs/design/0007-lineage.md), and has nothing that comes after:
 // by that an image knows its own entries from those of a copy.
@@ -74,7 +77,8 @@
 //
 // The first record is the header; it counts the brokers, configs (of brokers; of groups
 // from feature level 6 on, of client metrics from 7), client quotas (feature level 5),
-// controllers (feature level 9), topics, objects, manifests and ranges that follow in that order, each kind sorted,
+// controllers (feature level 9), ACLs (feature level 12), topics, objects, manifests and
+// ranges that follow in that order, each kind sorted,
 // many ranges to a record. Nothing may follow them. Ranges are written as columns
 // (columns.go), in commands too: about 20 bytes each, and 16 more where each is of
 // another topic. A cluster at level 1 or 2 has the snapshot that the first versions

@@ -35,7 +35,10 @@ const (
 	// docs/design/0016-durability.md.
 	ObjectTopicsFeatureLevel uint32 = 11
 
-	LatestFeatureLevel = ObjectTopicsFeatureLevel // the highest that this binary knows
+	// SecurityFeatureLevel: ACLs, credentials of users and revoked certificates.
+	SecurityFeatureLevel uint32 = 12
+
+	LatestFeatureLevel = SecurityFeatureLevel // the highest that this binary knows
 )
 
 // levelOf returns the level that allows a command.
@@ -87,6 +90,8 @@ func levelOf(c *pb.Command) uint32 {
 		return ObjectTopicsFeatureLevel // that of all that came with it
 	case *pb.Command_GiveUpReplicas:
 		return ObjectTopicsFeatureLevel
+	case *pb.Command_CreateAcls, *pb.Command_DeleteAcls:
+		return SecurityFeatureLevel
 	}
 	return FirstFeatureLevel
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage"
 )
 
@@ -27,6 +28,7 @@ type Image struct {
 	controllers tree[uint64, *ControllerNode]
 	configs     tree[Resource, *ResourceConfig] // of brokers, of subscriptions to metrics of clients, and then of groups; a topic has its own
 	quotas      tree[QuotaEntity, *ClientQuotas]
+	acls        tree[acl.Rule, *acl.Rule]
 
 	bucket       Bucket
 	endedBy      uint64 // see EndedBy
@@ -53,6 +55,7 @@ func emptyImage() *Image {
 		controllers: newControllers(),
 		configs:     newTree[Resource, *ResourceConfig](compareResources),
 		quotas:      newTree[QuotaEntity, *ClientQuotas](compareQuotaEntities),
+		acls:        newTree[acl.Rule, *acl.Rule](acl.Compare),
 		objects:     newObjectTrees(),
 		dying:       newTree[storage.ObjectID, *Dying](cmp.Compare[storage.ObjectID]),
 	}

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
+	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage"
 )
 
@@ -49,6 +50,9 @@ func sampleWithObjectsAt(t testing.TB, level uint32) *State {
 	l.accepted(&pb.CondemnObjects{ObjectIds: []uint64{3}})
 	if level >= QuotasFeatureLevel {
 		l.accepted(NewAlterClientQuotas(QuotaEntity{User: QuotaName{Scope: QuotaNamed, Name: "u"}, ClientID: QuotaName{Scope: QuotaDefault}}, map[string]float64{ProducerByteRate: 5}, nil))
+	}
+	if level >= SecurityFeatureLevel {
+		l.accepted(NewCreateACLs([]acl.Rule{testACL("a"), testACL("b")}))
 	}
 	return l.state
 }

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
+	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage"
 )
 
@@ -36,7 +37,7 @@ func drawCommand(t *rapid.T, m *Image, shelf shelf) proto.Message {
 		return list
 	}
 	names := []string{"a", "b.c", "b_c", "d", "..", "e f"}
-	switch rapid.IntRange(0, 38).Draw(t, "command") {
+	switch rapid.IntRange(0, 40).Draw(t, "command") {
 	case 0, 1:
 		unclean := m.FeatureLevel() >= ClusterFeatureLevel && rapid.Bool().Draw(t, "unclean")
 		return &pb.RegisterBroker{
@@ -95,11 +96,27 @@ func drawCommand(t *rapid.T, m *Image, shelf shelf) proto.Message {
 			remove = QuotaKeys()
 		}
 		return NewAlterClientQuotas(QuotaEntity{User: half("user"), ClientID: half("client id")}, set, remove)
+	case 39, 40:
+		return drawACLCommand(t)
 	case 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38:
 		return drawClusterCommand(t, m)
 	default:
 		return drawObjectCommand(t, m, shelf)
 	}
+}
+
+// drawACLCommand draws a command that makes or deletes rules, some of which cannot be.
+func drawACLCommand(t *rapid.T) proto.Message {
+	var rules []acl.Rule
+	for range rapid.IntRange(0, 3).Draw(t, "rules") {
+		r := testACL(rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "user"))
+		r.Host = rapid.SampledFrom([]string{"*", "*", "10.0.0.0/8", "10.1.2.3/8"}).Draw(t, "host")
+		rules = append(rules, r)
+	}
+	if rapid.Bool().Draw(t, "deletes") {
+		return NewDeleteACLs(rules)
+	}
+	return NewCreateACLs(rules)
 }
 
 // drawClusterCommand draws a command of feature level 9.

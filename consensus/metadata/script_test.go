@@ -419,6 +419,9 @@ func show(m *Image) string {
 	for q := range m.ClientQuotas() {
 		fmt.Fprintf(&b, "\nquotas of %s: %v", q.Entity, q.Rates)
 	}
+	for r := range m.ACLs() {
+		fmt.Fprintf(&b, "\n%s", r)
+	}
 	for t := range m.Topics() {
 		fmt.Fprintf(&b, "\ntopic %s id %s version %d %s", t.Name, t.ID[:1], t.ConfigVersion, sorted(t.Configs))
 		for p := range t.Partitions.All() {

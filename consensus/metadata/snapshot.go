@@ -49,6 +49,7 @@ func (m *Image) Snapshot() []byte {
 		Controllers:  uint64(m.controllers.len()),
 
 		EndedBy: m.endedBy,
+		Acls:    uint64(m.acls.len()),
 
 		Entry: m.announced.number, Writers: m.announced.encode(),
 	}}})
@@ -70,6 +71,9 @@ func (m *Image) Snapshot() []byte {
 	}
 	for c := range m.Controllers() {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Controller{Controller: encodeController(c)}})
+	}
+	for rule := range m.ACLs() {
+		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Acl{Acl: encodeACL(rule)}})
 	}
 	for t := range m.Topics() {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Topic{Topic: encodeTopic(t)}})
@@ -236,6 +240,11 @@ func decodeSnapshot(b []byte) (*Image, error) {
 	}
 	for range h.Controllers {
 		if err := d.controller(m); err != nil {
+			return nil, err
+		}
+	}
+	for range h.Acls {
+		if err := d.acl(m); err != nil {
 			return nil, err
 		}
 	}

@@ -162,6 +162,10 @@ func (m *Image) apply(index uint64, c *pb.Command) (result any, refused *Error) 
 		return nil, m.endLife(body.EndLife)
 	case *pb.Command_GiveUpReplicas:
 		return m.giveUpReplicas(body.GiveUpReplicas)
+	case *pb.Command_CreateAcls:
+		return nil, m.createACLs(body.CreateAcls)
+	case *pb.Command_DeleteAcls:
+		return nil, m.deleteACLs(body.DeleteAcls)
 	}
 	return nil, Errorf(UnsupportedVersion, "command without a body")
 }

@@ -143,6 +143,9 @@ var deltaRecordLimits = map[protowire.Number]int{
 	10: 256,      // manifest
 	11: 256,      // cleaning
 	13: 4 << 10,  // controller: two addresses of 512 bytes
+
+	115: 4 << 10, // ACL: a name and a principal of 1 KiB
+	116: 4 << 10,
 }
 
 func (d *decoder) nextDelta() (*pb.DeltaRecord, error) {
@@ -229,6 +232,10 @@ func (e *viewEdit) apply(r *pb.DeltaRecord) error {
 		return e.config(body.Config)
 	case *pb.DeltaRecord_ClientQuotas:
 		return e.clientQuotas(body.ClientQuotas)
+	case *pb.DeltaRecord_Acl:
+		return e.acl(body.Acl, false)
+	case *pb.DeltaRecord_GoneAcl:
+		return e.acl(body.GoneAcl, true)
 	case *pb.DeltaRecord_Objects:
 		objects, err := decodeObjects(body.Objects)
 		if err != nil {
@@ -331,10 +338,10 @@ func (e *viewEdit) end(h *pb.DeltaHeader) error {
 			return e.d.corrupt("%d %s objects, of %d", m.objects[state].len(), state, h.Objects[state-1])
 		}
 	}
-	is := [...]uint64{uint64(m.brokers.len()), uint64(m.controllers.len()), uint64(m.topics.len()), uint64(m.partitions)}
-	due := [...]uint64{h.Brokers, h.Controllers, h.Topics, h.Partitions}
+	is := [...]uint64{uint64(m.brokers.len()), uint64(m.controllers.len()), uint64(m.acls.len()), uint64(m.topics.len()), uint64(m.partitions)}
+	due := [...]uint64{h.Brokers, h.Controllers, h.Acls, h.Topics, h.Partitions}
 	if !guard.Check("metadata.delta-counts", is == due) {
-		return e.d.corrupt("it comes to %v brokers, controllers, topics and partitions, not %v", is, due)
+		return e.d.corrupt("it comes to %v brokers, controllers, ACLs, topics and partitions, not %v", is, due)
 	}
 	return nil
 }

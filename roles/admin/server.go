@@ -75,6 +75,8 @@ type Options struct {
 	Partition func(storage.PartitionID) (PartitionState, bool)
 	// Groups serves /api/v1/groups, beside Cluster, when it is not nil.
 	Groups Groups
+	// Authorization is by what /api/v1/acls/check decides, beside Cluster.
+	Authorization Authorization
 	// Bucket serves /api/v1/storage, beside Cluster, when it is not nil.
 	Bucket Bucket
 	// AckBeforeSync is how long before the disk acks may come here, and so what a

@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage/disk"
 )
 
@@ -21,6 +22,22 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := startNode(t, func(o *Options) { o.Store = openStore(t, fs) })
+	hotPathAllocatesNothing(t, n)
+}
+
+// So it is where each request is authorised.
+func TestAuthorisedHotPathAllocatesNothing(t *testing.T) {
+	fs, err := disk.OpenOS(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := startAuthorising(t, func(o *Options) { o.Store = openStore(t, fs) })
+	n.alter(false, allow("ANONYMOUS", acl.Write, acl.Topic, "events"), allow("ANONYMOUS", acl.Read, acl.Topic, "*"))
+	hotPathAllocatesNothing(t, n)
+}
+
+func hotPathAllocatesNothing(t *testing.T, n *node) {
+	t.Helper()
 	n.controller.createTopic("events", 1)
 	l := listenLoopback(t)
 	n.serve(l)

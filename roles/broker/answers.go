@@ -55,6 +55,10 @@ func (b *Broker) answerMemory(q kmsg.Request) int64 {
 		return int64(n)*namedAnswer + b.store.Stats().Producers*producerAnswer
 	case *kmsg.OffsetFetchRequest:
 		return offsetsMemory(q)
+	case *kmsg.DescribeACLsRequest:
+		return int64(image.NumACLs()) * topicAnswer
+	case *kmsg.DeleteACLsRequest:
+		return int64(image.NumACLs()) * topicAnswer
 	case *kmsg.ListGroupsRequest:
 		return b.groups.ListMemory()
 	case *kmsg.ListTransactionsRequest:

@@ -6,9 +6,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/roles/broker/wire"
+	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
@@ -17,6 +19,7 @@ type api struct {
 	key      kmsg.Key
 	min, max int16
 	serve    starter
+	needs    needs
 }
 
 // starter starts a request and returns how long it waited for room in doing so. The
@@ -28,53 +31,106 @@ type starter func(*Broker, *kafka.Request) (waited time.Duration)
 // is no longer understood here.
 func servedAPIs() []api {
 	return []api{
-		{kmsg.Produce, wire.MinProduce, wire.MaxProduce, (*Broker).produce},
-		{kmsg.Fetch, wire.MinFetch, wire.MaxFetch, unwaiting((*Broker).fetch)},
-		{kmsg.ListOffsets, 1, 11, background((*Broker).listOffsets)},
-		{kmsg.Metadata, 0, 13, unwaiting((*Broker).metadata)},
-		{kmsg.OffsetCommit, 2, 10, answered((*Broker).offsetCommit)},
-		{kmsg.OffsetFetch, 1, 10, answered((*Broker).offsetFetch)},
-		{kmsg.FindCoordinator, 0, 6, background((*Broker).findCoordinator)},
-		{kmsg.JoinGroup, 0, 9, answered((*Broker).joinGroup)},
-		{kmsg.Heartbeat, 0, 4, answered((*Broker).heartbeat)},
-		{kmsg.LeaveGroup, 0, 5, answered((*Broker).leaveGroup)},
-		{kmsg.SyncGroup, 0, 5, answered((*Broker).syncGroup)},
-		{kmsg.DescribeGroups, 0, 6, answered((*Broker).describeGroups)},
-		{kmsg.ListGroups, 0, 5, answered((*Broker).listGroups)},
-		{kmsg.CreateTopics, 2, 7, background((*Broker).createTopics)},
-		{kmsg.DeleteTopics, 1, 6, background((*Broker).deleteTopics)},
-		{kmsg.DeleteRecords, 0, 2, background((*Broker).deleteRecords)},
-		{kmsg.InitProducerID, 0, 5, unwaiting((*Broker).initProducerID)},
-		{kmsg.OffsetForLeaderEpoch, 2, 4, inline((*Broker).offsetForLeaderEpoch)},
-		{kmsg.AddPartitionsToTxn, 0, 5, answered((*Broker).addPartitionsToTxn)},
-		{kmsg.AddOffsetsToTxn, 0, 4, answered((*Broker).addOffsetsToTxn)},
-		{kmsg.EndTxn, 0, 5, answered((*Broker).endTxn)},
-		{kmsg.WriteTxnMarkers, 1, 2, answered((*Broker).writeTxnMarkers)},
-		{kmsg.TxnOffsetCommit, 0, 6, answered((*Broker).txnOffsetCommit)},
-		{kmsg.DescribeConfigs, 1, 4, inline((*Broker).describeConfigs)},
-		{kmsg.DescribeLogDirs, 1, 5, background((*Broker).describeLogDirs)},
-		{kmsg.ElectLeaders, 0, 2, background((*Broker).electLeaders)},
-		{kmsg.AlterPartitionAssignments, 0, 1, background((*Broker).alterPartitionAssignments)},
-		{kmsg.ListPartitionReassignments, 0, 0, inline((*Broker).listPartitionReassignments)},
-		{kmsg.DescribeClientQuotas, 0, 1, inline((*Broker).describeClientQuotas)},
-		{kmsg.AlterClientQuotas, 0, 1, background((*Broker).alterClientQuotas)},
-		{kmsg.DescribeUserSCRAMCredentials, 0, 0, inline((*Broker).describeUserScramCredentials)},
-		{kmsg.ListConfigResources, 0, 1, inline((*Broker).listConfigResources)},
-		{kmsg.UpdateFeatures, 0, 2, inline((*Broker).updateFeatures)},
-		{kmsg.AlterConfigs, 0, 2, background((*Broker).alterConfigs)},
-		{kmsg.CreatePartitions, 0, 3, background((*Broker).createPartitions)},
-		{kmsg.DeleteGroups, 0, 3, answered((*Broker).deleteGroups)},
-		{kmsg.IncrementalAlterConfigs, 0, 1, background((*Broker).incrementalAlterConfigs)},
-		{kmsg.OffsetDelete, 0, 0, answered((*Broker).offsetDelete)},
-		{kmsg.DescribeCluster, 0, 2, inline((*Broker).describeCluster)},
-		{kmsg.DescribeTransactions, 0, 0, answered((*Broker).describeTransactions)},
-		{kmsg.ListTransactions, 0, 2, answered((*Broker).listTransactions)},
-		{kmsg.DescribeProducers, 0, 0, inline((*Broker).describeProducers)},
-		{kmsg.ConsumerGroupHeartbeat, 0, 1, answered((*Broker).consumerGroupHeartbeat)},
-		{kmsg.ConsumerGroupDescribe, 0, 1, answered((*Broker).consumerGroupDescribe)},
-		{kmsg.GetTelemetrySubscriptions, 0, 0, inline((*Broker).getTelemetrySubscriptions)},
-		{kmsg.PushTelemetry, 0, 0, background((*Broker).pushTelemetry)},
-		{kmsg.DescribeTopicPartitions, 0, 0, inline((*Broker).describeTopicPartitions)},
+		{kmsg.Produce, wire.MinProduce, wire.MaxProduce, (*Broker).produce,
+			refuses(kerr.TopicAuthorizationFailed, on(acl.Write, acl.Topic)).and("the transactional id of a transaction", on(acl.Write, acl.TransactionalID))},
+		{kmsg.Fetch, wire.MinFetch, wire.MaxFetch, unwaiting((*Broker).fetch),
+			refuses(kerr.TopicAuthorizationFailed, on(acl.Read, acl.Topic))},
+		{kmsg.ListOffsets, 1, 11, background((*Broker).listOffsets, gateListOffsets),
+			refuses(kerr.TopicAuthorizationFailed, on(acl.Describe, acl.Topic))},
+		{kmsg.Metadata, 0, 13, unwaiting((*Broker).metadata),
+			refuses(kerr.TopicAuthorizationFailed, on(acl.Describe, acl.Topic)).and("topics that are made on first use, of the topic or the cluster", on(acl.Create, acl.Topic)).hides("other topics, where all are asked for")},
+		{kmsg.OffsetCommit, 2, 10, answered((*Broker).offsetCommit, gateOffsetCommit),
+			refuses(kerr.GroupAuthorizationFailed, on(acl.Read, acl.Group), on(acl.Read, acl.Topic))},
+		{kmsg.OffsetFetch, 1, 10, answered((*Broker).offsetFetch, gateOffsetFetch),
+			refuses(kerr.GroupAuthorizationFailed, on(acl.Describe, acl.Group), on(acl.Describe, acl.Topic)).hides("other topics, where all are asked for")},
+		{kmsg.FindCoordinator, 0, 6, background((*Broker).findCoordinator, gateFindCoordinator),
+			refuses(kerr.GroupAuthorizationFailed, on(acl.Describe, acl.Group)).and("of transactions, instead", on(acl.Describe, acl.TransactionalID))},
+		{kmsg.JoinGroup, 0, 9, answered((*Broker).joinGroup, gateJoinGroup),
+			refuses(kerr.GroupAuthorizationFailed, on(acl.Read, acl.Group))},
+		{kmsg.Heartbeat, 0, 4, answered((*Broker).heartbeat, gateHeartbeat),
+			refuses(kerr.GroupAuthorizationFailed, on(acl.Read, acl.Group))},
+		{kmsg.LeaveGroup, 0, 5, answered((*Broker).leaveGroup, gateLeaveGroup),
+			refuses(kerr.GroupAuthorizationFailed, on(acl.Read, acl.Group))},
+		{kmsg.SyncGroup, 0, 5, answered((*Broker).syncGroup, gateSyncGroup),
+			refuses(kerr.GroupAuthorizationFailed, on(acl.Read, acl.Group))},
+		{kmsg.DescribeGroups, 0, 6, answered((*Broker).describeGroups, gateDescribeGroups),
+			refuses(kerr.GroupAuthorizationFailed, on(acl.Describe, acl.Group))},
+		{kmsg.ListGroups, 0, 5, answered((*Broker).listGroups, gateListGroups),
+			open().hides("groups without Describe of the group or of the cluster")},
+		{kmsg.CreateTopics, 2, 7, background((*Broker).createTopics, gateCreateTopics),
+			refuses(kerr.TopicAuthorizationFailed, on(acl.Create, acl.Topic)).and("for all topics, instead", on(acl.Create, acl.Cluster)).hides("configs without DescribeConfigs of the topic")},
+		{kmsg.DeleteTopics, 1, 6, background((*Broker).deleteTopics, gateDeleteTopics),
+			refuses(kerr.TopicAuthorizationFailed, on(acl.Delete, acl.Topic))},
+		{kmsg.DeleteRecords, 0, 2, background((*Broker).deleteRecords, gateDeleteRecords),
+			refuses(kerr.TopicAuthorizationFailed, on(acl.Delete, acl.Topic))},
+		{kmsg.InitProducerID, 0, 5, unwaiting((*Broker).initProducerID),
+			refuses(kerr.ClusterAuthorizationFailed, on(acl.IdempotentWrite, acl.Cluster)).and("of any topic, instead", on(acl.Write, acl.Topic)).and("of a transactional id, instead", on(acl.Write, acl.TransactionalID))},
+		{kmsg.OffsetForLeaderEpoch, 2, 4, inline((*Broker).offsetForLeaderEpoch, gateOffsetForLeaderEpoch),
+			refuses(kerr.TopicAuthorizationFailed, on(acl.Describe, acl.Topic))},
+		{kmsg.AddPartitionsToTxn, 0, 5, answered((*Broker).addPartitionsToTxn, gateAddPartitionsToTxn),
+			refuses(kerr.TransactionalIDAuthorizationFailed, on(acl.Write, acl.TransactionalID), on(acl.Write, acl.Topic)).and("v4 and v5, which are for brokers, instead", on(acl.ClusterAction, acl.Cluster))},
+		{kmsg.AddOffsetsToTxn, 0, 4, answered((*Broker).addOffsetsToTxn, gateAddOffsetsToTxn),
+			refuses(kerr.TransactionalIDAuthorizationFailed, on(acl.Write, acl.TransactionalID), on(acl.Read, acl.Group))},
+		{kmsg.EndTxn, 0, 5, answered((*Broker).endTxn, gateEndTxn),
+			refuses(kerr.TransactionalIDAuthorizationFailed, on(acl.Write, acl.TransactionalID))},
+		{kmsg.WriteTxnMarkers, 1, 2, answered((*Broker).writeTxnMarkers, gateWriteTxnMarkers),
+			refuses(kerr.ClusterAuthorizationFailed, on(acl.Alter, acl.Cluster)).and("instead", on(acl.ClusterAction, acl.Cluster))},
+		{kmsg.TxnOffsetCommit, 0, 6, answered((*Broker).txnOffsetCommit, gateTxnOffsetCommit),
+			refuses(kerr.TransactionalIDAuthorizationFailed, on(acl.Write, acl.TransactionalID), on(acl.Read, acl.Group), on(acl.Read, acl.Topic))},
+		{kmsg.DescribeACLs, 1, 3, inline((*Broker).describeACLs, gateDescribeACLs),
+			refuses(kerr.ClusterAuthorizationFailed, on(acl.Describe, acl.Cluster))},
+		{kmsg.CreateACLs, 1, 3, background((*Broker).createACLs, gateCreateACLs),
+			refuses(kerr.ClusterAuthorizationFailed, on(acl.Alter, acl.Cluster))},
+		{kmsg.DeleteACLs, 1, 3, background((*Broker).deleteACLs, gateDeleteACLs),
+			refuses(kerr.ClusterAuthorizationFailed, on(acl.Alter, acl.Cluster))},
+		{kmsg.DescribeConfigs, 1, 4, inline((*Broker).describeConfigs, gateDescribeConfigs),
+			refuses(kerr.TopicAuthorizationFailed, on(acl.DescribeConfigs, acl.Topic)).and("of groups", on(acl.DescribeConfigs, acl.Group)).and("of brokers and client metrics subscriptions", on(acl.DescribeConfigs, acl.Cluster))},
+		{kmsg.DescribeLogDirs, 1, 5, background((*Broker).describeLogDirs, gateDescribeLogDirs),
+			refuses(kerr.ClusterAuthorizationFailed, on(acl.Describe, acl.Cluster))},
+		{kmsg.ElectLeaders, 0, 2, background((*Broker).electLeaders, gateElectLeaders),
+			refuses(kerr.ClusterAuthorizationFailed, on(acl.Alter, acl.Cluster))},
+		{kmsg.AlterPartitionAssignments, 0, 1, background((*Broker).alterPartitionAssignments, gateAlterPartitionAssignments),
+			refuses(kerr.ClusterAuthorizationFailed, on(acl.Alter, acl.Cluster))},
+		{kmsg.ListPartitionReassignments, 0, 0, inline((*Broker).listPartitionReassignments, gateListPartitionReassignments),
+			refuses(kerr.ClusterAuthorizationFailed, on(acl.Describe, acl.Cluster))},
+		{kmsg.DescribeClientQuotas, 0, 1, inline((*Broker).describeClientQuotas, gateDescribeClientQuotas),
+			refuses(kerr.ClusterAuthorizationFailed, on(acl.DescribeConfigs, acl.Cluster))},
+		{kmsg.AlterClientQuotas, 0, 1, background((*Broker).alterClientQuotas, gateAlterClientQuotas),
+			refuses(kerr.ClusterAuthorizationFailed, on(acl.AlterConfigs, acl.Cluster))},
+		{kmsg.DescribeUserSCRAMCredentials, 0, 0, inline((*Broker).describeUserScramCredentials, gateDescribeUserScramCredentials),
+			refuses(kerr.ClusterAuthorizationFailed, on(acl.Describe, acl.Cluster))},
+		{kmsg.ListConfigResources, 0, 1, inline((*Broker).listConfigResources, gateListConfigResources),
+			refuses(kerr.ClusterAuthorizationFailed, on(acl.DescribeConfigs, acl.Cluster))},
+		{kmsg.UpdateFeatures, 0, 2, inline((*Broker).updateFeatures, gateUpdateFeatures),
+			refuses(kerr.ClusterAuthorizationFailed, on(acl.Alter, acl.Cluster))},
+		{kmsg.AlterConfigs, 0, 2, background((*Broker).alterConfigs, gateAlterConfigs),
+			refuses(kerr.TopicAuthorizationFailed, on(acl.AlterConfigs, acl.Topic)).and("of groups", on(acl.AlterConfigs, acl.Group)).and("of brokers and client metrics subscriptions", on(acl.AlterConfigs, acl.Cluster))},
+		{kmsg.CreatePartitions, 0, 3, background((*Broker).createPartitions, gateCreatePartitions),
+			refuses(kerr.TopicAuthorizationFailed, on(acl.Alter, acl.Topic))},
+		{kmsg.DeleteGroups, 0, 3, answered((*Broker).deleteGroups, gateDeleteGroups),
+			refuses(kerr.GroupAuthorizationFailed, on(acl.Delete, acl.Group))},
+		{kmsg.IncrementalAlterConfigs, 0, 1, background((*Broker).incrementalAlterConfigs, gateIncrementalAlterConfigs),
+			refuses(kerr.TopicAuthorizationFailed, on(acl.AlterConfigs, acl.Topic)).and("of groups", on(acl.AlterConfigs, acl.Group)).and("of brokers and client metrics subscriptions", on(acl.AlterConfigs, acl.Cluster))},
+		{kmsg.OffsetDelete, 0, 0, answered((*Broker).offsetDelete, gateOffsetDelete),
+			refuses(kerr.GroupAuthorizationFailed, on(acl.Delete, acl.Group), on(acl.Read, acl.Topic))},
+		{kmsg.DescribeCluster, 0, 2, inline((*Broker).describeCluster, gateDescribeCluster),
+			open().hides("authorised operations without Describe of the cluster")},
+		{kmsg.DescribeTransactions, 0, 0, answered((*Broker).describeTransactions, gateDescribeTransactions),
+			refuses(kerr.TransactionalIDAuthorizationFailed, on(acl.Describe, acl.TransactionalID)).hides("topics without Describe of the topic")},
+		{kmsg.ListTransactions, 0, 2, answered((*Broker).listTransactions, gateListTransactions),
+			open().hides("transactional ids without Describe of the id")},
+		{kmsg.DescribeProducers, 0, 0, inline((*Broker).describeProducers, gateDescribeProducers),
+			refuses(kerr.TopicAuthorizationFailed, on(acl.Read, acl.Topic))},
+		{kmsg.ConsumerGroupHeartbeat, 0, 1, answered((*Broker).consumerGroupHeartbeat, gateConsumerGroupHeartbeat),
+			refuses(kerr.GroupAuthorizationFailed, on(acl.Read, acl.Group), on(acl.Describe, acl.Topic)).hides("topics that a pattern matches, without Describe of the topic")},
+		{kmsg.ConsumerGroupDescribe, 0, 1, answered((*Broker).consumerGroupDescribe, gateConsumerGroupDescribe),
+			refuses(kerr.GroupAuthorizationFailed, on(acl.Describe, acl.Group)).and("that members are assigned", on(acl.Describe, acl.Topic))},
+		{kmsg.GetTelemetrySubscriptions, 0, 0, inline((*Broker).getTelemetrySubscriptions),
+			open()},
+		{kmsg.PushTelemetry, 0, 0, background((*Broker).pushTelemetry),
+			open()},
+		{kmsg.DescribeTopicPartitions, 0, 0, inline((*Broker).describeTopicPartitions),
+			refuses(kerr.TopicAuthorizationFailed, on(acl.Describe, acl.Topic)).hides("other topics, where none is named")},
 	}
 }
 
@@ -118,23 +174,29 @@ func unwaiting(serve func(*Broker, *kafka.Request)) starter {
 }
 
 // inline serves an API that only looks at memory, on the connection's goroutine.
-func inline[Q kmsg.Request, P kmsg.Response](answer func(*Broker, *kafka.Request, Q) P) starter {
+func inline[Q kmsg.Request, P kmsg.Response](answer func(*Broker, *kafka.Request, Q) P, gates ...gate[Q, P]) starter {
 	return unwaiting(func(b *Broker, r *kafka.Request) {
-		if q, ok := decode[Q](b, r); ok {
-			b.respond(r, answer(b, r, q))
+		q, ok := decode[Q](b, r)
+		if !ok {
+			return
+		}
+		if amend, ok := admitted(b, r, q, gates); ok {
+			b.respond(r, amend.to(answer(b, r, q)))
 		}
 	})
 }
 
 // background serves an API that waits for the controller or the disk, on a
 // goroutine of its own. The context ends with the connection and the broker.
-func background[Q kmsg.Request, P kmsg.Response](answer func(*Broker, context.Context, *kafka.Request, Q) P) starter {
+func background[Q kmsg.Request, P kmsg.Response](answer func(*Broker, context.Context, *kafka.Request, Q) P, gates ...gate[Q, P]) starter {
 	return unwaiting(func(b *Broker, r *kafka.Request) {
 		q, ok := decode[Q](b, r)
 		if !ok {
 			return
 		}
-		b.spawn(r, func(ctx context.Context) { b.respond(r, answer(b, ctx, r, q)) })
+		if amend, ok := admitted(b, r, q, gates); ok {
+			b.spawn(r, func(ctx context.Context) { b.respond(r, amend.to(answer(b, ctx, r, q))) })
+		}
 	})
 }
 

@@ -40,6 +40,8 @@ type Broker struct {
 	ignoredKeys []configs.IgnoredTopicKey
 	quotas      quota.Quotas
 
+	authorization *authorization // nil: every client may do everything
+
 	registration  *registration
 	follower      *follower
 	table         *table
@@ -113,6 +115,8 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		healing:      newHealing(),
 		full:         fullLog{now: opt.Now},
 		telemetry:    telemetry.New(telemetry.Options{Series: opt.TelemetrySeries}),
+
+		authorization: newAuthorization(opt.Authorization, opt.Controller.Image()),
 	}
 	b.apis, b.metrics = apisByKey(), newMetrics(b)
 	b.ctx, b.stop = context.WithCancel(context.Background())
@@ -146,7 +150,10 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		b.done.Go(func() { b.releaser.run(b.ctx) })
 	}
 	b.done.Go(func() { b.follow(b.ctx) })
-	b.unsubscribe = opt.Controller.Subscribe(b.follower.offer)
+	if b.authorization != nil {
+		b.done.Go(func() { b.authorization.follow(b.ctx) }) // blocks on images
+	}
+	b.unsubscribe = opt.Controller.Subscribe(b.offer)
 	if err := b.enter(ctx); err != nil {
 		b.Close()
 		return nil, err
@@ -163,6 +170,14 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 	}
 	b.startTier()
 	return b, nil
+}
+
+// offer hands over an image. It does not block.
+func (b *Broker) offer(image *metadata.Image) {
+	if b.authorization != nil {
+		b.authorization.images.offer(image)
+	}
+	b.follower.offer(image)
 }
 
 // Serve starts a request and returns; the answer may come later, from any

@@ -15,6 +15,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/object"
 )
@@ -202,6 +203,22 @@ func (c *testController) AlterClientQuotas(_ context.Context, changes []controll
 	for i, change := range changes {
 		if !validateOnly {
 			_, errs[i] = c.propose(metadata.NewAlterClientQuotas(change.Entity, change.Set, change.Remove))
+		}
+	}
+	return errs
+}
+
+func (c *testController) AlterACLs(_ context.Context, changes []controller.ACLChange) []error {
+	errs := make([]error, len(changes))
+	for i, change := range changes {
+		rule, err := change.Rule.Canonical()
+		switch {
+		case err != nil:
+			errs[i] = metadata.Errorf(metadata.InvalidRequest, "%v", err)
+		case change.Delete:
+			_, errs[i] = c.propose(metadata.NewDeleteACLs([]acl.Rule{rule}))
+		default:
+			_, errs[i] = c.propose(metadata.NewCreateACLs([]acl.Rule{rule}))
 		}
 	}
 	return errs

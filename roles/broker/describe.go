@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
@@ -27,7 +28,7 @@ func (b *Broker) describeCluster(r *kafka.Request, q *kmsg.DescribeClusterReques
 	p.ClusterID = image.ClusterID()
 	p.ControllerID = b.opt.NodeID // any broker takes requests to the controller further
 	if q.IncludeClusterAuthorizedOperations {
-		p.ClusterAuthorizedOperations = clusterOperations
+		p.ClusterAuthorizedOperations = describedOperations(nil)
 	}
 	for broker := range image.Brokers() {
 		if broker.Fenced && !q.IncludeFencedBrokers {
@@ -46,9 +47,9 @@ func (b *Broker) describeCluster(r *kafka.Request, q *kmsg.DescribeClusterReques
 
 // describeTopicPartitions pages through topics in order of name (KIP-966): up
 // to the limit of partitions, and a cursor to where the next request begins.
-func (b *Broker) describeTopicPartitions(_ *kafka.Request, q *kmsg.DescribeTopicPartitionsRequest) *kmsg.DescribeTopicPartitionsResponse {
+func (b *Broker) describeTopicPartitions(r *kafka.Request, q *kmsg.DescribeTopicPartitionsRequest) *kmsg.DescribeTopicPartitionsResponse {
 	p := q.ResponseKind().(*kmsg.DescribeTopicPartitionsResponse)
-	image := b.follower.image()
+	image, c := b.follower.image(), b.client(r)
 	left := max(1, min(maxDescribedPartitions, int(q.ResponsePartitionLimit)))
 	var first kmsg.DescribeTopicPartitionsRequestCursor
 	if q.Cursor != nil {
@@ -74,7 +75,7 @@ func (b *Broker) describeTopicPartitions(_ *kafka.Request, q *kmsg.DescribeTopic
 			return false
 		}
 		to := min(t.Partitions.Len(), from+left)
-		p.Topics = append(p.Topics, b.describedTopic(image, t, from, to))
+		p.Topics = append(p.Topics, b.describedTopic(image, c, t, from, to))
 		left -= max(0, to-from)
 		if to < t.Partitions.Len() {
 			next := kmsg.NewDescribeTopicPartitionsResponseNextCursor()
@@ -86,7 +87,7 @@ func (b *Broker) describeTopicPartitions(_ *kafka.Request, q *kmsg.DescribeTopic
 	}
 	if len(q.Topics) == 0 {
 		for t := range image.Topics() {
-			if t.Name >= first.Topic && !add(t) {
+			if t.Name >= first.Topic && may(c, acl.Describe, acl.Topic, t.Name) && !add(t) {
 				break
 			}
 		}
@@ -101,9 +102,13 @@ func (b *Broker) describeTopicPartitions(_ *kafka.Request, q *kmsg.DescribeTopic
 		if name < first.Topic {
 			continue
 		}
+		if !may(c, acl.Describe, acl.Topic, name) {
+			p.Topics = append(p.Topics, deniedTopic(name))
+			continue
+		}
 		t, ok := image.Topic(name)
 		if !ok {
-			p.Topics = append(p.Topics, undescribedTopic(name))
+			p.Topics = append(p.Topics, undescribedTopic(c, name))
 			continue
 		}
 		if !add(t) {
@@ -113,21 +118,27 @@ func (b *Broker) describeTopicPartitions(_ *kafka.Request, q *kmsg.DescribeTopic
 	return p
 }
 
-func undescribedTopic(name string) kmsg.DescribeTopicPartitionsResponseTopic {
+func deniedTopic(name string) kmsg.DescribeTopicPartitionsResponseTopic {
+	out := kmsg.NewDescribeTopicPartitionsResponseTopic()
+	out.Topic, out.ErrorCode = &name, topicDenied
+	return out
+}
+
+func undescribedTopic(c *acl.Client, name string) kmsg.DescribeTopicPartitionsResponseTopic {
 	out := kmsg.NewDescribeTopicPartitionsResponseTopic()
 	out.Topic = &name
 	out.ErrorCode = kerr.UnknownTopicOrPartition.Code
-	out.AuthorizedOperations = topicOperations
+	out.AuthorizedOperations = operations(c, acl.Topic, name)
 	if metadata.ValidTopicName(name) != nil {
 		out.ErrorCode = kerr.InvalidTopicException.Code
 	}
 	return out
 }
 
-func (b *Broker) describedTopic(image *metadata.Image, t *metadata.Topic, from, to int) kmsg.DescribeTopicPartitionsResponseTopic {
+func (b *Broker) describedTopic(image *metadata.Image, c *acl.Client, t *metadata.Topic, from, to int) kmsg.DescribeTopicPartitionsResponseTopic {
 	out := kmsg.NewDescribeTopicPartitionsResponseTopic()
 	out.Topic, out.TopicID, out.IsInternal = &t.Name, t.ID, t.Internal
-	out.AuthorizedOperations = topicOperations
+	out.AuthorizedOperations = operations(c, acl.Topic, t.Name)
 	led := b.table.byID(t.ID)
 	for i := from; i < to; i++ {
 		p := t.Partitions.At(i)

@@ -9,6 +9,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/quota"
 	"rustmq.dev/rustmq/roles/broker/wire"
+	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/transport/kafka"
@@ -22,6 +23,7 @@ type fetchRequest struct {
 	r        *kafka.Request
 	conn     *connection
 	client   quota.Client // what it is held to
+	asks     *acl.Client  // who asks; nil: it may read everything
 	q        wire.FetchRequest
 	session  *session     // nil: a fetch without
 	own      []fetchPart  // of a fetch without session
@@ -77,7 +79,7 @@ func (f *fetchRequest) recycle() {
 	f.response.Reset()
 	f.forgetParts()
 	b := f.b
-	f.b, f.r, f.conn, f.client, f.session, f.hints, f.rack = nil, nil, nil, quota.Client{}, nil, hints{}, ""
+	f.b, f.r, f.conn, f.client, f.asks, f.session, f.hints, f.rack = nil, nil, nil, quota.Client{}, nil, nil, hints{}, ""
 	b.fetches.Put(f)
 }
 
@@ -132,7 +134,7 @@ func (b *Broker) fetch(r *kafka.Request) {
 		f.recycle()
 		return
 	}
-	f.conn, f.client = b.connections.of(r.Conn), b.quotaOf(r)
+	f.conn, f.client, f.asks = b.connections.of(r.Conn), b.quotaOf(r), b.client(r)
 	f.takeRack()
 	wait := min(max(time.Duration(f.q.MaxWaitMillis)*time.Millisecond, 0), maxFetchWait)
 	f.deadline = time.Now().Add(wait)
@@ -145,6 +147,9 @@ func (b *Broker) fetch(r *kafka.Request) {
 	if refused != nil {
 		f.refuse(refused)
 		return
+	}
+	if f.asks != nil {
+		f.remember(b.memo(r))
 	}
 	f.run()
 }
@@ -300,6 +305,9 @@ func (f *fetchRequest) evaluate() (enough bool) {
 	if f.owing = false; f.client.Holds(quota.Consume) {
 		f.limit = min(f.limit, f.client.AtOnce(quota.Consume))
 		f.owing = f.client.Take(quota.Consume, f.b.opt.Now(), 0) > 0
+	}
+	if f.asks != nil { // it may have waited while rules changed
+		f.asks = f.b.authorization.Renew(f.asks)
 	}
 	for _, part := range f.parts {
 		urgent := part.read(f, f.limit-f.bytes)

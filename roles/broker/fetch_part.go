@@ -9,8 +9,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"rustmq.dev/rustmq/roles/broker/wire"
+	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 )
 
@@ -34,6 +36,9 @@ type fetchPart struct {
 	place    log.Watching // by watching
 	stable   bool         // for what is below the last stable offset
 	waker    *waker       // by which it is, or was; nil: another is to be made
+
+	judged *acl.Client // that denied was decided for; nil: nobody
+	denied bool        // the client may not read the topic
 
 	result    wire.FetchResult // of the last evaluation
 	included  bool             // in the response
@@ -152,6 +157,9 @@ func (part *fetchPart) read(f *fetchRequest, left int) (urgent bool) {
 	part.nothing()
 	part.tellAborted(f, nil)
 	l, r, err := part.resolve(f)
+	if !part.mayRead(f.asks) {
+		err = kerr.TopicAuthorizationFailed
+	}
 	if err == nil {
 		err = checkEpoch(part.want.CurrentLeaderEpoch, r.epoch)
 	}
@@ -179,6 +187,34 @@ func (part *fetchPart) read(f *fetchRequest, left int) (urgent bool) {
 		part.result.Leader = f.hints.leader(r.leader, r.epoch)
 	}
 	return !part.lags
+}
+
+// remember decides by what the connection remembers whether the client may read the topics
+// of the parts that are known.
+func (f *fetchRequest) remember(memo *acl.Memo) {
+	for _, part := range f.parts {
+		if part.judged != f.asks && part.topic != nil {
+			part.judged, part.denied = f.asks, !memo.Allowed(part.topic.key, part.topic.name, acl.Read)
+		}
+	}
+}
+
+// mayRead reports whether the client may read the topic, there or not. Of an id that
+// nobody knows it says nothing.
+func (part *fetchPart) mayRead(c *acl.Client) bool {
+	if c == nil {
+		return true
+	}
+	if part.judged != c {
+		name := part.name
+		if part.topic != nil {
+			name = part.topic.name
+		} else if name == "" && !part.id.IsZero() {
+			return true
+		}
+		part.judged, part.denied = c, !c.Allowed(acl.Read, acl.Topic, name)
+	}
+	return guard.Check("broker.fetch-authorised", !part.denied)
 }
 
 // resolve finds the log to read from. A topic that was unknown, or is deleted by now,

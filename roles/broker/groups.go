@@ -12,15 +12,13 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/coordinator"
 	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
 // offsetsTopic holds the state of consumer groups.
 const offsetsTopic = group.Topic
-
-// groupOperations are the authorised operations of a group, as bits.
-const groupOperations = 1<<3 | 1<<6 | 1<<8
 
 // openGroups makes the coordinator; partitions come to it with leadership.
 func (b *Broker) openGroups() (*group.Coordinator, error) {
@@ -168,15 +166,19 @@ func assignable(before, image *metadata.Image) bool {
 }
 
 // answered serves an API by one of a coordinator's methods, which answers later.
-func answered[Q kmsg.Request, P kmsg.Response](serve func(*Broker, *kafka.Request, Q, func(P))) starter {
+func answered[Q kmsg.Request, P kmsg.Response](serve func(*Broker, *kafka.Request, Q, func(P)), gates ...gate[Q, P]) starter {
 	return unwaiting(func(b *Broker, r *kafka.Request) {
 		q, ok := decode[Q](b, r)
 		if !ok {
 			return
 		}
+		amend, ok := admitted(b, r, q, gates)
+		if !ok {
+			return
+		}
 		b.requests.Add(1)
 		serve(b, r, q, func(p P) {
-			b.respond(r, p)
+			b.respond(r, amend.to(p))
 			b.requests.Done()
 		})
 	})
@@ -219,7 +221,7 @@ func (b *Broker) consumerGroupDescribe(r *kafka.Request, q *kmsg.ConsumerGroupDe
 	b.groups.ConsumerGroupDescribe(r.Context(), q, func(p *kmsg.ConsumerGroupDescribeResponse) {
 		for i := range p.Groups {
 			if q.IncludeAuthorizedOperations {
-				p.Groups[i].AuthorizedOperations = groupOperations
+				p.Groups[i].AuthorizedOperations = operations(nil, acl.Group, p.Groups[i].Group)
 			}
 		}
 		answer(p)
@@ -254,7 +256,7 @@ func (b *Broker) describeGroups(r *kafka.Request, q *kmsg.DescribeGroupsRequest,
 	b.groups.DescribeGroups(r.Context(), q, func(p *kmsg.DescribeGroupsResponse) {
 		for i := range p.Groups {
 			if q.IncludeAuthorizedOperations {
-				p.Groups[i].AuthorizedOperations = groupOperations
+				p.Groups[i].AuthorizedOperations = operations(nil, acl.Group, p.Groups[i].Group)
 			}
 		}
 		answer(p)

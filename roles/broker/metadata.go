@@ -11,16 +11,10 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/transport/kafka"
-)
-
-// Authorised operations, as bits by Kafka's AclOperation codes. Without
-// authorisation everybody may do everything.
-const (
-	topicOperations   = 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<10 | 1<<11
-	clusterOperations = 1<<5 | 1<<7 | 1<<8 | 1<<9 | 1<<10 | 1<<11 | 1<<12
 )
 
 // metadata answers at once, unless topics are to be made first.
@@ -38,15 +32,16 @@ func (b *Broker) metadata(r *kafka.Request) {
 		b.respond(r, refusedMetadata(q, kerr.InvalidRequest))
 		return
 	}
-	missing := b.missingTopics(r, q)
+	c := b.client(r)
+	missing := b.missingTopics(r, c, q)
 	if len(missing) == 0 {
-		b.respond(r, b.metadataResponse(r, q))
+		b.respond(r, b.metadataResponse(r, c, q))
 		return
 	}
 	b.spawn(r, func(ctx context.Context) {
 		counted := b.mutating(r, 0) // topics that are held back are unknown for now
 		b.createMissing(ctx, missing, counted)
-		p := b.metadataResponse(r, q)
+		p := b.metadataResponse(r, c, q)
 		p.ThrottleMillis = counted.millis()
 		b.respond(r, p)
 	})
@@ -82,9 +77,8 @@ func refusedMetadata(q *kmsg.MetadataRequest, err *kerr.Error) *kmsg.MetadataRes
 
 // missingTopics returns the topics to make before the request is answered.
 // Nothing is made in 0-RTT: what comes there may be somebody's replay (RULES §8).
-func (b *Broker) missingTopics(r *kafka.Request, q *kmsg.MetadataRequest) (missing []string) {
-	allowed := q.Version < 4 || q.AllowAutoTopicCreation
-	if !b.opt.AutoCreate || !allowed || !guard.Check("broker.early-create", !r.Conn.EarlyData()) {
+func (b *Broker) missingTopics(r *kafka.Request, c *acl.Client, q *kmsg.MetadataRequest) (missing []string) {
+	if !b.creates(q) || !guard.Check("broker.early-create", !r.Conn.EarlyData()) {
 		return nil
 	}
 	image := b.follower.image()
@@ -95,11 +89,20 @@ func (b *Broker) missingTopics(r *kafka.Request, q *kmsg.MetadataRequest) (missi
 		if _, known := image.Topic(*t.Topic); known || metadata.ValidTopicName(*t.Topic) != nil {
 			continue
 		}
-		if !slices.Contains(missing, *t.Topic) {
+		if may(c, acl.Describe, acl.Topic, *t.Topic) && mayMake(c, *t.Topic) && !slices.Contains(missing, *t.Topic) {
 			missing = append(missing, *t.Topic)
 		}
 	}
 	return missing
+}
+
+// creates reports whether a request makes topics that are not there.
+func (b *Broker) creates(q *kmsg.MetadataRequest) bool {
+	return b.opt.AutoCreate && (q.Version < 4 || q.AllowAutoTopicCreation)
+}
+
+func mayMake(c *acl.Client, topic string) bool {
+	return mayCluster(c, acl.Create) || may(c, acl.Create, acl.Topic, topic)
 }
 
 func (b *Broker) createMissing(ctx context.Context, names []string, counted mutations) {
@@ -126,7 +129,7 @@ func (b *Broker) createMissing(ctx context.Context, names []string, counted muta
 	b.settle(ctx)
 }
 
-func (b *Broker) metadataResponse(r *kafka.Request, q *kmsg.MetadataRequest) *kmsg.MetadataResponse {
+func (b *Broker) metadataResponse(r *kafka.Request, c *acl.Client, q *kmsg.MetadataRequest) *kmsg.MetadataResponse {
 	image := b.follower.image()
 	p := q.ResponseKind().(*kmsg.MetadataResponse)
 	p.ClusterID = kmsg.StringPtr(image.ClusterID())
@@ -144,12 +147,14 @@ func (b *Broker) metadataResponse(r *kafka.Request, q *kmsg.MetadataRequest) *km
 		p.Brokers = append(p.Brokers, out)
 	}
 	if q.IncludeClusterAuthorizedOperations {
-		p.AuthorizedOperations = clusterOperations
+		p.AuthorizedOperations = describedOperations(c)
 	}
 	if q.Topics == nil || q.Version == 0 && len(q.Topics) == 0 {
 		p.Topics = make([]kmsg.MetadataResponseTopic, 0, image.NumTopics())
 		for t := range image.Topics() {
-			p.Topics = append(p.Topics, b.metadataTopic(image, t, q.IncludeTopicAuthorizedOperations))
+			if may(c, acl.Describe, acl.Topic, t.Name) {
+				p.Topics = append(p.Topics, b.metadataTopic(image, c, t, q.IncludeTopicAuthorizedOperations))
+			}
 		}
 		return p
 	}
@@ -164,7 +169,7 @@ func (b *Broker) metadataResponse(r *kafka.Request, q *kmsg.MetadataRequest) *km
 		} else {
 			ids[want.TopicID] = true
 		}
-		p.Topics = append(p.Topics, b.askedTopic(image, want, q))
+		p.Topics = append(p.Topics, b.askedTopic(image, c, want, q))
 	}
 	return p
 }
@@ -176,33 +181,46 @@ func byName(want kmsg.MetadataRequestTopic) bool {
 	return want.Topic != nil && (*want.Topic != "" || want.TopicID == [16]byte{})
 }
 
-func (b *Broker) askedTopic(image *metadata.Image, want kmsg.MetadataRequestTopic, q *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
-	if byName(want) {
-		if t, ok := image.Topic(*want.Topic); ok {
-			return b.metadataTopic(image, t, q.IncludeTopicAuthorizedOperations)
-		}
-		out := kmsg.NewMetadataResponseTopic()
-		out.Topic = want.Topic
-		out.ErrorCode = kerr.UnknownTopicOrPartition.Code
-		if metadata.ValidTopicName(*want.Topic) != nil {
-			out.ErrorCode = kerr.InvalidTopicException.Code
+// askedTopic tells of a topic that is asked for. Whether one is there that the client may
+// not describe is not told, but to who has its id, as in Kafka.
+func (b *Broker) askedTopic(image *metadata.Image, c *acl.Client, want kmsg.MetadataRequestTopic, q *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
+	out := kmsg.NewMetadataResponseTopic()
+	if !byName(want) {
+		t, ok := image.TopicByID(storage.TopicID(want.TopicID))
+		switch out.TopicID = want.TopicID; {
+		case !ok:
+			out.ErrorCode = kerr.UnknownTopicID.Code
+		case !may(c, acl.Describe, acl.Topic, t.Name):
+			out.ErrorCode = topicDenied
+		default:
+			return b.metadataTopic(image, c, t, q.IncludeTopicAuthorizedOperations)
 		}
 		return out
 	}
-	if t, ok := image.TopicByID(storage.TopicID(want.TopicID)); ok {
-		return b.metadataTopic(image, t, q.IncludeTopicAuthorizedOperations)
+	out.Topic = want.Topic
+	if !may(c, acl.Describe, acl.Topic, *want.Topic) {
+		out.ErrorCode = topicDenied
+		return out
 	}
-	out := kmsg.NewMetadataResponseTopic()
-	out.TopicID = want.TopicID
-	out.ErrorCode = kerr.UnknownTopicID.Code
+	if t, ok := image.Topic(*want.Topic); ok {
+		return b.metadataTopic(image, c, t, q.IncludeTopicAuthorizedOperations)
+	}
+	switch {
+	case b.creates(q) && !mayMake(c, *want.Topic):
+		out.ErrorCode = topicDenied
+	case metadata.ValidTopicName(*want.Topic) != nil:
+		out.ErrorCode = kerr.InvalidTopicException.Code
+	default:
+		out.ErrorCode = kerr.UnknownTopicOrPartition.Code
+	}
 	return out
 }
 
-func (b *Broker) metadataTopic(image *metadata.Image, t *metadata.Topic, operations bool) kmsg.MetadataResponseTopic {
+func (b *Broker) metadataTopic(image *metadata.Image, c *acl.Client, t *metadata.Topic, authorized bool) kmsg.MetadataResponseTopic {
 	out := kmsg.NewMetadataResponseTopic()
 	out.Topic, out.TopicID, out.IsInternal = &t.Name, t.ID, t.Internal
-	if operations {
-		out.AuthorizedOperations = topicOperations
+	if authorized {
+		out.AuthorizedOperations = operations(c, acl.Topic, t.Name)
 	}
 	led := b.table.byID(t.ID)
 	out.Partitions = make([]kmsg.MetadataResponseTopicPartition, 0, t.Partitions.Len())

@@ -46,6 +46,7 @@ type Controller interface {
 	FileRanges(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, ref object.ManifestRef, f *metadata.Filing) error
 	RecordCleaning(ctx context.Context, brokerID int32, brokerEpoch int64, p storage.PartitionID, epoch storage.Epoch, is metadata.Cleaning) error
 	CommitObject(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, ranges []metadata.PartitionRange) (results []error, err error)
+	AlterACLs(ctx context.Context, changes []controller.ACLChange) []error
 	AlterPartitions(ctx context.Context, brokerID int32, brokerEpoch int64, changes []metadata.PartitionChange) []error
 	ElectLeaders(ctx context.Context, elections []controller.LeaderElection) []error
 	ReassignPartitions(ctx context.Context, moves []controller.Reassignment) []error
@@ -138,6 +139,8 @@ type Options struct {
 	// Listeners are the addresses that clients are told. A client is told the
 	// one whose name is that of the listener it came through, else the first.
 	Listeners []metadata.Listener
+
+	Authorization *Authorization // of clients; nil: each may do everything
 
 	// AutoCreate makes topics that a client asks the metadata of, with the
 	// controller's defaults, when the client allows it.

@@ -12,6 +12,7 @@ import (
 
 	"rustmq.dev/rustmq/roles/broker/quota"
 	"rustmq.dev/rustmq/roles/broker/wire"
+	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/guard"
@@ -95,7 +96,14 @@ func (b *Broker) produce(r *kafka.Request) (waited time.Duration) {
 	p.results = resized(p.results, n)
 	p.left.Store(int32(n) + 1)
 	p.timed, p.waited = !b.quotas.Empty(), 0
+	memo := b.memo(r)
 	refused := p.refusal()
+	if memo != nil {
+		memo.Begin(r.Conn.Principal(), r.Conn.RemoteAddr())
+		if refused == nil {
+			refused = p.refusedID(memo)
+		}
+	}
 	now := b.opt.Now()
 	next := 0
 	for i := range p.q.Topics {
@@ -105,6 +113,9 @@ func (b *Broker) produce(r *kafka.Request) (waited time.Duration) {
 			part := &p.parts[next]
 			part.request, part.index = p, next
 			err := refused
+			if err == nil && memo != nil && !mayProduce(memo, t, found) {
+				err = kerr.TopicAuthorizationFailed
+			}
 			if err == nil && found == nil {
 				err = unknown
 			}
@@ -132,6 +143,32 @@ func (p *produceRequest) refusal() error {
 		return kerr.InvalidRequiredAcks
 	}
 	return nil
+}
+
+// refusedID refuses a request that brings a batch of a transaction whose id the client may
+// not write under.
+func (p *produceRequest) refusedID(memo *acl.Memo) error {
+	if !p.q.Transactional || guard.Check("broker.produce-id", memo.AllowedID(p.q.TransactionalID, acl.Write)) {
+		return nil
+	}
+	for i := range p.q.Partitions {
+		if isTransactional(p.q.Partitions[i].Records) {
+			return kerr.TransactionalIDAuthorizationFailed
+		}
+	}
+	return nil
+}
+
+// mayProduce reports whether the client may write to a topic, there or not. Of an id that
+// nobody knows it says nothing.
+func mayProduce(memo *acl.Memo, t *wire.ProduceTopic, found *topic) bool {
+	switch {
+	case found != nil:
+		return guard.Check("broker.produce-authorised", memo.Allowed(found.key, found.name, acl.Write))
+	case t.Name == nil:
+		return true
+	}
+	return memo.Client().Allowed(acl.Write, acl.Topic, string(t.Name))
 }
 
 func (b *Broker) producedTopic(t *wire.ProduceTopic, version int16) (*topic, error) {

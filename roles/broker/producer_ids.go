@@ -49,6 +49,14 @@ func (b *Broker) initProducerID(r *kafka.Request) {
 	if !ok {
 		return
 	}
+	if c := b.client(r); c != nil {
+		if refused := mayInitProducer(c, q); refused != 0 {
+			p := q.ResponseKind().(*kmsg.InitProducerIDResponse)
+			p.ErrorCode, p.ProducerID, p.ProducerEpoch = refused, -1, -1
+			b.respond(r, p)
+			return
+		}
+	}
 	if q.TransactionalID == nil {
 		b.spawn(r, func(ctx context.Context) { b.respond(r, b.initIdempotent(ctx, q)) })
 		return

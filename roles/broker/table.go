@@ -15,11 +15,13 @@ type table struct {
 	mu    sync.RWMutex // guards both maps
 	names map[string]*topic
 	ids   map[storage.TopicID]*topic
+	last  uint64 // key that was given; of the follower of images
 }
 
 // topic is a topic of the image. Its partitions only grow in number.
 type topic struct {
 	name       string
+	key        uint64 // of this entry alone, in this process; not 0
 	id         storage.TopicID
 	internal   bool // the broker's own: clients may read it
 	partitions atomic.Pointer[[]*partition]
@@ -73,7 +75,8 @@ func (t *table) byID(id storage.TopicID) *topic {
 func (t *table) topicOf(m *metadata.Topic) *topic {
 	found := t.byID(m.ID)
 	if found == nil {
-		found = &topic{name: m.Name, id: m.ID, internal: m.Internal}
+		t.last++
+		found = &topic{name: m.Name, key: t.last, id: m.ID, internal: m.Internal}
 		found.partitions.Store(new([]*partition))
 	}
 	have := *found.partitions.Load()

@@ -84,6 +84,9 @@ func drives(t testing.TB, topic string, id storage.TopicID, producer int64) map[
 		kmsg.TxnOffsetCommit: {ask: of(&kmsg.TxnOffsetCommitRequest{TransactionalID: "t", Group: "driven", ProducerID: producer, Generation: -1, Topics: []kmsg.TxnOffsetCommitRequestTopic{{
 			Topic: topic, TopicID: id, Partitions: []kmsg.TxnOffsetCommitRequestTopicPartition{{LeaderEpoch: -1}},
 		}}}), may: noTransaction},
+		kmsg.DescribeACLs:    {ask: of(describeACLs()), may: []*kerr.Error{kerr.SecurityDisabled}},
+		kmsg.CreateACLs:      {ask: of(&kmsg.CreateACLsRequest{Creations: []kmsg.CreateACLsRequestCreation{{ResourceType: 2, ResourceName: topic, ResourcePatternType: 3, Principal: "User:driven", Host: "*", Operation: 3, PermissionType: 3}}}), may: []*kerr.Error{kerr.SecurityDisabled}},
+		kmsg.DeleteACLs:      {ask: of(&kmsg.DeleteACLsRequest{Filters: []kmsg.DeleteACLsRequestFilter{{ResourceType: 2, ResourcePatternType: 3, Principal: ptr("User:driven"), Operation: 1, PermissionType: 1}}}), may: []*kerr.Error{kerr.SecurityDisabled}},
 		kmsg.DescribeConfigs: {ask: of(&kmsg.DescribeConfigsRequest{Resources: []kmsg.DescribeConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeTopic, ResourceName: topic}}, IncludeSynonyms: true, IncludeDocumentation: true})},
 		kmsg.AlterConfigs:    {ask: of(&kmsg.AlterConfigsRequest{Resources: []kmsg.AlterConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeTopic, ResourceName: topic, Configs: []kmsg.AlterConfigsRequestResourceConfig{{Name: "retention.ms", Value: ptr("1000")}}}}})},
 		kmsg.DescribeLogDirs: {ask: of(&kmsg.DescribeLogDirsRequest{Topics: []kmsg.DescribeLogDirsRequestTopic{{Topic: topic, Partitions: partition}}})},

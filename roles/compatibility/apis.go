@@ -12,7 +12,7 @@ type api struct {
 const Kafka = "4.4"
 
 const (
-	notYetSecurity = "SASL and access control are not served yet; there is TLS"
+	notYetSecurity = "SASL is not served yet; there is TLS"
 	between        = "spoken between Kafka's own brokers and controllers"
 	ownQuorum      = "the controllers' quorum is etcd's raft, not Kafka's"
 	removed        = "Kafka 4.0 has removed it"
@@ -55,10 +55,10 @@ func kafkaAPIs() []api {
 		26: {"EndTxn", 0, 5, ""},
 		27: {"WriteTxnMarkers", 1, 2, "a coordinator epoch that no partition of `__transaction_state` has had yet is INVALID_REQUEST"},
 		28: {"TxnOffsetCommit", 0, 6, ""},
-		29: {"DescribeAcls", 1, 3, notYetSecurity},
+		29: {"DescribeAcls", 1, 3, ""},
 
-		30: {"CreateAcls", 1, 3, notYetSecurity},
-		31: {"DeleteAcls", 1, 3, notYetSecurity},
+		30: {"CreateAcls", 1, 3, "hosts may be ranges (CIDR); principals are users, and names of hosts are refused"},
+		31: {"DeleteAcls", 1, 3, ""},
 		32: {"DescribeConfigs", 1, 4, "of topics, brokers, groups and client metrics subscriptions, of the last two at most 1,000 at once; loggers have none of their own"},
 		33: {"AlterConfigs", 0, 2, "of topics, brokers, groups and client metrics subscriptions"},
 		34: {"AlterReplicaLogDirs", 1, 2, "a node has one data directory"},

@@ -22,6 +22,20 @@ func TestPageIsFresh(t *testing.T) {
 	}
 }
 
+// TestAuthorisationIsFresh: docs/kafka-authorisation.md says what the code asks for.
+func TestAuthorisationIsFresh(t *testing.T) {
+	got, err := os.ReadFile("../../docs/kafka-authorisation.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != Authorisation(broker.AllNeeds()) {
+		t.Error("docs/kafka-authorisation.md is stale: run make generate")
+	}
+	if asked, served := broker.AllNeeds(), broker.AllVersions(); len(asked) != len(served) {
+		t.Errorf("%d APIs are served, %d have a row", len(served), len(asked))
+	}
+}
+
 // Every API of Kafka is on the list, in the versions that franz-go knows of it.
 func TestAPIsAreKafkas(t *testing.T) {
 	all, known := kafkaAPIs(), kversion.V4_4_0()
@@ -71,7 +85,7 @@ func TestPageFollowsTheHandlers(t *testing.T) {
 		}
 		return ""
 	}
-	if got := row(); got != "| 17 | SaslHandshake | v0–1 | not served | SASL and access control are not served yet; there is TLS |" {
+	if got := row(); got != "| 17 | SaslHandshake | v0–1 | not served | SASL is not served yet; there is TLS |" {
 		t.Error(got)
 	}
 	if got := row(kafka.ApiVersion{Key: 17, Min: 1, Max: 1}); got != "| 17 | SaslHandshake | v0–1 | v1 |  |" {

@@ -57,6 +57,7 @@ type Conn struct {
 	software  atomic.Pointer[software] // nil: the client has not said
 	failed    atomic.Bool              // why it ended is logged
 	room      chan struct{}            // tells the reader that something was answered or sent
+	attached  any                      // the handler's; of the goroutine that reads
 	writeLoop func()                   // c.write, made once
 	out       writer                   // of the goroutine that runs writeLoop
 
@@ -130,6 +131,13 @@ func (c *Conn) Software() (name, version string) {
 // Authenticate notes who the client has proved to be; larger frames are read
 // from now on.
 func (c *Conn) Authenticate(principal string) { c.principal.Store(&principal) }
+
+// Attach keeps what the handler remembers of the connection. It and Attached are for the
+// goroutine that calls the handler's Serve, while it does.
+func (c *Conn) Attach(v any) { c.attached = v }
+
+// Attached returns what was attached last, or nil.
+func (c *Conn) Attached() any { return c.attached }
 
 // Cut ends the connection of a client that takes its answers too slowly. Requests that
 // are not answered yet stay to be answered.

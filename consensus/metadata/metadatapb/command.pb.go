@@ -61,6 +61,8 @@ type Command struct {
 	//	*Command_ReportEnds
 	//	*Command_GiveUpReplicas
 	//	*Command_EndLife
+	//	*Command_CreateAcls
+	//	*Command_DeleteAcls
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -391,6 +393,24 @@ func (x *Command) GetEndLife() *EndLife {
 	return nil
 }
 
+func (x *Command) GetCreateAcls() *CreateAcls {
+	if x != nil {
+		if x, ok := x.Body.(*Command_CreateAcls); ok {
+			return x.CreateAcls
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetDeleteAcls() *DeleteAcls {
+	if x != nil {
+		if x, ok := x.Body.(*Command_DeleteAcls); ok {
+			return x.DeleteAcls
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -531,6 +551,15 @@ type Command_EndLife struct {
 	EndLife *EndLife `protobuf:"bytes,95,opt,name=end_life,json=endLife,proto3,oneof"`
 }
 
+type Command_CreateAcls struct {
+	// Feature level 12.
+	CreateAcls *CreateAcls `protobuf:"bytes,115,opt,name=create_acls,json=createAcls,proto3,oneof"`
+}
+
+type Command_DeleteAcls struct {
+	DeleteAcls *DeleteAcls `protobuf:"bytes,116,opt,name=delete_acls,json=deleteAcls,proto3,oneof"`
+}
+
 func (*Command_InitCluster) isCommand_Body() {}
 
 func (*Command_SetFeatureLevel) isCommand_Body() {}
@@ -594,6 +623,10 @@ func (*Command_ReportEnds) isCommand_Body() {}
 func (*Command_GiveUpReplicas) isCommand_Body() {}
 
 func (*Command_EndLife) isCommand_Body() {}
+
+func (*Command_CreateAcls) isCommand_Body() {}
+
+func (*Command_DeleteAcls) isCommand_Body() {}
 
 // InitCluster is the first command of a log.
 type InitCluster struct {
@@ -3171,6 +3204,189 @@ func (x *GiveUpReplicas) GetEntries() []*GiveUpReplicas_Entry {
 	return nil
 }
 
+// CreateAcls adds rules; those that are there stay. Feature level 12.
+type CreateAcls struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Acls          []*Acl                 `protobuf:"bytes,1,rep,name=acls,proto3" json:"acls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateAcls) Reset() {
+	*x = CreateAcls{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateAcls) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateAcls) ProtoMessage() {}
+
+func (x *CreateAcls) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateAcls.ProtoReflect.Descriptor instead.
+func (*CreateAcls) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *CreateAcls) GetAcls() []*Acl {
+	if x != nil {
+		return x.Acls
+	}
+	return nil
+}
+
+// DeleteAcls takes rules away, each whole; what is not there is no error. Feature level 12.
+type DeleteAcls struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Acls          []*Acl                 `protobuf:"bytes,1,rep,name=acls,proto3" json:"acls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteAcls) Reset() {
+	*x = DeleteAcls{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteAcls) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteAcls) ProtoMessage() {}
+
+func (x *DeleteAcls) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteAcls.ProtoReflect.Descriptor instead.
+func (*DeleteAcls) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *DeleteAcls) GetAcls() []*Acl {
+	if x != nil {
+		return x.Acls
+	}
+	return nil
+}
+
+// Acl is a rule of security/acl, by Kafka's codes, with its host in canonical form.
+type Acl struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ResourceType  uint32                 `protobuf:"varint,1,opt,name=resource_type,json=resourceType,proto3" json:"resource_type,omitempty"`
+	PatternType   uint32                 `protobuf:"varint,2,opt,name=pattern_type,json=patternType,proto3" json:"pattern_type,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Principal     string                 `protobuf:"bytes,4,opt,name=principal,proto3" json:"principal,omitempty"`
+	Host          string                 `protobuf:"bytes,5,opt,name=host,proto3" json:"host,omitempty"`
+	Operation     uint32                 `protobuf:"varint,6,opt,name=operation,proto3" json:"operation,omitempty"`
+	Permission    uint32                 `protobuf:"varint,7,opt,name=permission,proto3" json:"permission,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Acl) Reset() {
+	*x = Acl{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Acl) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Acl) ProtoMessage() {}
+
+func (x *Acl) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Acl.ProtoReflect.Descriptor instead.
+func (*Acl) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *Acl) GetResourceType() uint32 {
+	if x != nil {
+		return x.ResourceType
+	}
+	return 0
+}
+
+func (x *Acl) GetPatternType() uint32 {
+	if x != nil {
+		return x.PatternType
+	}
+	return 0
+}
+
+func (x *Acl) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Acl) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *Acl) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Acl) GetOperation() uint32 {
+	if x != nil {
+		return x.Operation
+	}
+	return 0
+}
+
+func (x *Acl) GetPermission() uint32 {
+	if x != nil {
+		return x.Permission
+	}
+	return 0
+}
+
 // Recovery is a partition whose replicas are asked what they have, for the log that said
 // who was in sync is lost.
 type Recovery struct {
@@ -3183,7 +3399,7 @@ type Recovery struct {
 
 func (x *Recovery) Reset() {
 	*x = Recovery{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[41]
+	mi := &file_consensus_metadata_command_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3195,7 +3411,7 @@ func (x *Recovery) String() string {
 func (*Recovery) ProtoMessage() {}
 
 func (x *Recovery) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[41]
+	mi := &file_consensus_metadata_command_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3208,7 +3424,7 @@ func (x *Recovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recovery.ProtoReflect.Descriptor instead.
 func (*Recovery) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{41}
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Recovery) GetAwaited() []int32 {
@@ -3236,7 +3452,7 @@ type Doubts struct {
 
 func (x *Doubts) Reset() {
 	*x = Doubts{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[42]
+	mi := &file_consensus_metadata_command_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3248,7 +3464,7 @@ func (x *Doubts) String() string {
 func (*Doubts) ProtoMessage() {}
 
 func (x *Doubts) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[42]
+	mi := &file_consensus_metadata_command_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3261,7 +3477,7 @@ func (x *Doubts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Doubts.ProtoReflect.Descriptor instead.
 func (*Doubts) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{42}
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Doubts) GetOf() []int32 {
@@ -3289,7 +3505,7 @@ type ReplicaEnd struct {
 
 func (x *ReplicaEnd) Reset() {
 	*x = ReplicaEnd{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[43]
+	mi := &file_consensus_metadata_command_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3301,7 +3517,7 @@ func (x *ReplicaEnd) String() string {
 func (*ReplicaEnd) ProtoMessage() {}
 
 func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[43]
+	mi := &file_consensus_metadata_command_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3314,7 +3530,7 @@ func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaEnd.ProtoReflect.Descriptor instead.
 func (*ReplicaEnd) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{43}
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ReplicaEnd) GetBroker() int32 {
@@ -3350,7 +3566,7 @@ type AdvanceLogStart_Entry struct {
 
 func (x *AdvanceLogStart_Entry) Reset() {
 	*x = AdvanceLogStart_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[44]
+	mi := &file_consensus_metadata_command_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3362,7 +3578,7 @@ func (x *AdvanceLogStart_Entry) String() string {
 func (*AdvanceLogStart_Entry) ProtoMessage() {}
 
 func (x *AdvanceLogStart_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[44]
+	mi := &file_consensus_metadata_command_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3417,7 +3633,7 @@ type MoveLogStarts_Topic struct {
 
 func (x *MoveLogStarts_Topic) Reset() {
 	*x = MoveLogStarts_Topic{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[45]
+	mi := &file_consensus_metadata_command_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3429,7 +3645,7 @@ func (x *MoveLogStarts_Topic) String() string {
 func (*MoveLogStarts_Topic) ProtoMessage() {}
 
 func (x *MoveLogStarts_Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[45]
+	mi := &file_consensus_metadata_command_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3476,7 +3692,7 @@ type AlterPartitions_Replica struct {
 
 func (x *AlterPartitions_Replica) Reset() {
 	*x = AlterPartitions_Replica{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[46]
+	mi := &file_consensus_metadata_command_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3488,7 +3704,7 @@ func (x *AlterPartitions_Replica) String() string {
 func (*AlterPartitions_Replica) ProtoMessage() {}
 
 func (x *AlterPartitions_Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[46]
+	mi := &file_consensus_metadata_command_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3531,7 +3747,7 @@ type AlterPartitions_Entry struct {
 
 func (x *AlterPartitions_Entry) Reset() {
 	*x = AlterPartitions_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[47]
+	mi := &file_consensus_metadata_command_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3543,7 +3759,7 @@ func (x *AlterPartitions_Entry) String() string {
 func (*AlterPartitions_Entry) ProtoMessage() {}
 
 func (x *AlterPartitions_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[47]
+	mi := &file_consensus_metadata_command_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3606,7 +3822,7 @@ type ElectLeaders_Entry struct {
 
 func (x *ElectLeaders_Entry) Reset() {
 	*x = ElectLeaders_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[48]
+	mi := &file_consensus_metadata_command_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3618,7 +3834,7 @@ func (x *ElectLeaders_Entry) String() string {
 func (*ElectLeaders_Entry) ProtoMessage() {}
 
 func (x *ElectLeaders_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[48]
+	mi := &file_consensus_metadata_command_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3673,7 +3889,7 @@ type ReassignPartitions_Entry struct {
 
 func (x *ReassignPartitions_Entry) Reset() {
 	*x = ReassignPartitions_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[49]
+	mi := &file_consensus_metadata_command_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3685,7 +3901,7 @@ func (x *ReassignPartitions_Entry) String() string {
 func (*ReassignPartitions_Entry) ProtoMessage() {}
 
 func (x *ReassignPartitions_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[49]
+	mi := &file_consensus_metadata_command_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3734,7 +3950,7 @@ type ReportEnds_Entry struct {
 
 func (x *ReportEnds_Entry) Reset() {
 	*x = ReportEnds_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[50]
+	mi := &file_consensus_metadata_command_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3746,7 +3962,7 @@ func (x *ReportEnds_Entry) String() string {
 func (*ReportEnds_Entry) ProtoMessage() {}
 
 func (x *ReportEnds_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[50]
+	mi := &file_consensus_metadata_command_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3800,7 +4016,7 @@ type GiveUpReplicas_Entry struct {
 
 func (x *GiveUpReplicas_Entry) Reset() {
 	*x = GiveUpReplicas_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[51]
+	mi := &file_consensus_metadata_command_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3812,7 +4028,7 @@ func (x *GiveUpReplicas_Entry) String() string {
 func (*GiveUpReplicas_Entry) ProtoMessage() {}
 
 func (x *GiveUpReplicas_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[51]
+	mi := &file_consensus_metadata_command_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3846,7 +4062,7 @@ var File_consensus_metadata_command_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\n" +
-	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\xd0\x13\n" +
+	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\xd6\x14\n" +
 	"\aCommand\x12D\n" +
 	"\finit_cluster\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.InitClusterH\x00R\vinitCluster\x12Q\n" +
 	"\x11set_feature_level\x18\x02 \x01(\v2#.rustmq.metadata.v1.SetFeatureLevelH\x00R\x0fsetFeatureLevel\x12M\n" +
@@ -3883,7 +4099,11 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\vreport_ends\x18F \x01(\v2\x1e.rustmq.metadata.v1.ReportEndsH\x00R\n" +
 	"reportEnds\x12N\n" +
 	"\x10give_up_replicas\x18Z \x01(\v2\".rustmq.metadata.v1.GiveUpReplicasH\x00R\x0egiveUpReplicas\x128\n" +
-	"\bend_life\x18_ \x01(\v2\x1b.rustmq.metadata.v1.EndLifeH\x00R\aendLifeB\x06\n" +
+	"\bend_life\x18_ \x01(\v2\x1b.rustmq.metadata.v1.EndLifeH\x00R\aendLife\x12A\n" +
+	"\vcreate_acls\x18s \x01(\v2\x1e.rustmq.metadata.v1.CreateAclsH\x00R\n" +
+	"createAcls\x12A\n" +
+	"\vdelete_acls\x18t \x01(\v2\x1e.rustmq.metadata.v1.DeleteAclsH\x00R\n" +
+	"deleteAclsB\x06\n" +
 	"\x04body\"Q\n" +
 	"\vInitCluster\x12\x1d\n" +
 	"\n" +
@@ -4110,7 +4330,23 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\aentries\x18\x03 \x03(\v2(.rustmq.metadata.v1.GiveUpReplicas.EntryR\aentries\x1a@\n" +
 	"\x05Entry\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
-	"\tpartition\x18\x02 \x01(\x05R\tpartition\"X\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\"9\n" +
+	"\n" +
+	"CreateAcls\x12+\n" +
+	"\x04acls\x18\x01 \x03(\v2\x17.rustmq.metadata.v1.AclR\x04acls\"9\n" +
+	"\n" +
+	"DeleteAcls\x12+\n" +
+	"\x04acls\x18\x01 \x03(\v2\x17.rustmq.metadata.v1.AclR\x04acls\"\xd1\x01\n" +
+	"\x03Acl\x12#\n" +
+	"\rresource_type\x18\x01 \x01(\rR\fresourceType\x12!\n" +
+	"\fpattern_type\x18\x02 \x01(\rR\vpatternType\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1c\n" +
+	"\tprincipal\x18\x04 \x01(\tR\tprincipal\x12\x12\n" +
+	"\x04host\x18\x05 \x01(\tR\x04host\x12\x1c\n" +
+	"\toperation\x18\x06 \x01(\rR\toperation\x12\x1e\n" +
+	"\n" +
+	"permission\x18\a \x01(\rR\n" +
+	"permission\"X\n" +
 	"\bRecovery\x12\x18\n" +
 	"\aawaited\x18\x01 \x03(\x05R\aawaited\x122\n" +
 	"\x04ends\x18\x02 \x03(\v2\x1e.rustmq.metadata.v1.ReplicaEndR\x04ends\"L\n" +
@@ -4135,7 +4371,7 @@ func file_consensus_metadata_command_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_command_proto_rawDescData
 }
 
-var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_consensus_metadata_command_proto_goTypes = []any{
 	(*Command)(nil),                  // 0: rustmq.metadata.v1.Command
 	(*InitCluster)(nil),              // 1: rustmq.metadata.v1.InitCluster
@@ -4178,17 +4414,20 @@ var file_consensus_metadata_command_proto_goTypes = []any{
 	(*ReportEnds)(nil),               // 38: rustmq.metadata.v1.ReportEnds
 	(*EndLife)(nil),                  // 39: rustmq.metadata.v1.EndLife
 	(*GiveUpReplicas)(nil),           // 40: rustmq.metadata.v1.GiveUpReplicas
-	(*Recovery)(nil),                 // 41: rustmq.metadata.v1.Recovery
-	(*Doubts)(nil),                   // 42: rustmq.metadata.v1.Doubts
-	(*ReplicaEnd)(nil),               // 43: rustmq.metadata.v1.ReplicaEnd
-	(*AdvanceLogStart_Entry)(nil),    // 44: rustmq.metadata.v1.AdvanceLogStart.Entry
-	(*MoveLogStarts_Topic)(nil),      // 45: rustmq.metadata.v1.MoveLogStarts.Topic
-	(*AlterPartitions_Replica)(nil),  // 46: rustmq.metadata.v1.AlterPartitions.Replica
-	(*AlterPartitions_Entry)(nil),    // 47: rustmq.metadata.v1.AlterPartitions.Entry
-	(*ElectLeaders_Entry)(nil),       // 48: rustmq.metadata.v1.ElectLeaders.Entry
-	(*ReassignPartitions_Entry)(nil), // 49: rustmq.metadata.v1.ReassignPartitions.Entry
-	(*ReportEnds_Entry)(nil),         // 50: rustmq.metadata.v1.ReportEnds.Entry
-	(*GiveUpReplicas_Entry)(nil),     // 51: rustmq.metadata.v1.GiveUpReplicas.Entry
+	(*CreateAcls)(nil),               // 41: rustmq.metadata.v1.CreateAcls
+	(*DeleteAcls)(nil),               // 42: rustmq.metadata.v1.DeleteAcls
+	(*Acl)(nil),                      // 43: rustmq.metadata.v1.Acl
+	(*Recovery)(nil),                 // 44: rustmq.metadata.v1.Recovery
+	(*Doubts)(nil),                   // 45: rustmq.metadata.v1.Doubts
+	(*ReplicaEnd)(nil),               // 46: rustmq.metadata.v1.ReplicaEnd
+	(*AdvanceLogStart_Entry)(nil),    // 47: rustmq.metadata.v1.AdvanceLogStart.Entry
+	(*MoveLogStarts_Topic)(nil),      // 48: rustmq.metadata.v1.MoveLogStarts.Topic
+	(*AlterPartitions_Replica)(nil),  // 49: rustmq.metadata.v1.AlterPartitions.Replica
+	(*AlterPartitions_Entry)(nil),    // 50: rustmq.metadata.v1.AlterPartitions.Entry
+	(*ElectLeaders_Entry)(nil),       // 51: rustmq.metadata.v1.ElectLeaders.Entry
+	(*ReassignPartitions_Entry)(nil), // 52: rustmq.metadata.v1.ReassignPartitions.Entry
+	(*ReportEnds_Entry)(nil),         // 53: rustmq.metadata.v1.ReportEnds.Entry
+	(*GiveUpReplicas_Entry)(nil),     // 54: rustmq.metadata.v1.GiveUpReplicas.Entry
 }
 var file_consensus_metadata_command_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.Command.init_cluster:type_name -> rustmq.metadata.v1.InitCluster
@@ -4223,34 +4462,38 @@ var file_consensus_metadata_command_proto_depIdxs = []int32{
 	38, // 29: rustmq.metadata.v1.Command.report_ends:type_name -> rustmq.metadata.v1.ReportEnds
 	40, // 30: rustmq.metadata.v1.Command.give_up_replicas:type_name -> rustmq.metadata.v1.GiveUpReplicas
 	39, // 31: rustmq.metadata.v1.Command.end_life:type_name -> rustmq.metadata.v1.EndLife
-	3,  // 32: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	6,  // 33: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 34: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	6,  // 35: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 36: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
-	44, // 37: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
-	16, // 38: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
-	16, // 39: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	45, // 40: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
-	25, // 41: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	27, // 42: rustmq.metadata.v1.QuotaEntity.user:type_name -> rustmq.metadata.v1.QuotaName
-	27, // 43: rustmq.metadata.v1.QuotaEntity.client_id:type_name -> rustmq.metadata.v1.QuotaName
-	26, // 44: rustmq.metadata.v1.AlterClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
-	28, // 45: rustmq.metadata.v1.AlterClientQuotas.set:type_name -> rustmq.metadata.v1.QuotaValue
-	47, // 46: rustmq.metadata.v1.AlterPartitions.entries:type_name -> rustmq.metadata.v1.AlterPartitions.Entry
-	48, // 47: rustmq.metadata.v1.ElectLeaders.entries:type_name -> rustmq.metadata.v1.ElectLeaders.Entry
-	49, // 48: rustmq.metadata.v1.ReassignPartitions.entries:type_name -> rustmq.metadata.v1.ReassignPartitions.Entry
-	50, // 49: rustmq.metadata.v1.ReportEnds.entries:type_name -> rustmq.metadata.v1.ReportEnds.Entry
-	51, // 50: rustmq.metadata.v1.GiveUpReplicas.entries:type_name -> rustmq.metadata.v1.GiveUpReplicas.Entry
-	43, // 51: rustmq.metadata.v1.Recovery.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
-	43, // 52: rustmq.metadata.v1.Doubts.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
-	46, // 53: rustmq.metadata.v1.AlterPartitions.Entry.isr:type_name -> rustmq.metadata.v1.AlterPartitions.Replica
-	43, // 54: rustmq.metadata.v1.ReportEnds.Entry.end:type_name -> rustmq.metadata.v1.ReplicaEnd
-	55, // [55:55] is the sub-list for method output_type
-	55, // [55:55] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	41, // 32: rustmq.metadata.v1.Command.create_acls:type_name -> rustmq.metadata.v1.CreateAcls
+	42, // 33: rustmq.metadata.v1.Command.delete_acls:type_name -> rustmq.metadata.v1.DeleteAcls
+	3,  // 34: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	6,  // 35: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 36: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	6,  // 37: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 38: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
+	47, // 39: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
+	16, // 40: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
+	16, // 41: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	48, // 42: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
+	25, // 43: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	27, // 44: rustmq.metadata.v1.QuotaEntity.user:type_name -> rustmq.metadata.v1.QuotaName
+	27, // 45: rustmq.metadata.v1.QuotaEntity.client_id:type_name -> rustmq.metadata.v1.QuotaName
+	26, // 46: rustmq.metadata.v1.AlterClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
+	28, // 47: rustmq.metadata.v1.AlterClientQuotas.set:type_name -> rustmq.metadata.v1.QuotaValue
+	50, // 48: rustmq.metadata.v1.AlterPartitions.entries:type_name -> rustmq.metadata.v1.AlterPartitions.Entry
+	51, // 49: rustmq.metadata.v1.ElectLeaders.entries:type_name -> rustmq.metadata.v1.ElectLeaders.Entry
+	52, // 50: rustmq.metadata.v1.ReassignPartitions.entries:type_name -> rustmq.metadata.v1.ReassignPartitions.Entry
+	53, // 51: rustmq.metadata.v1.ReportEnds.entries:type_name -> rustmq.metadata.v1.ReportEnds.Entry
+	54, // 52: rustmq.metadata.v1.GiveUpReplicas.entries:type_name -> rustmq.metadata.v1.GiveUpReplicas.Entry
+	43, // 53: rustmq.metadata.v1.CreateAcls.acls:type_name -> rustmq.metadata.v1.Acl
+	43, // 54: rustmq.metadata.v1.DeleteAcls.acls:type_name -> rustmq.metadata.v1.Acl
+	46, // 55: rustmq.metadata.v1.Recovery.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
+	46, // 56: rustmq.metadata.v1.Doubts.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
+	49, // 57: rustmq.metadata.v1.AlterPartitions.Entry.isr:type_name -> rustmq.metadata.v1.AlterPartitions.Replica
+	46, // 58: rustmq.metadata.v1.ReportEnds.Entry.end:type_name -> rustmq.metadata.v1.ReplicaEnd
+	59, // [59:59] is the sub-list for method output_type
+	59, // [59:59] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_command_proto_init() }
@@ -4291,6 +4534,8 @@ func file_consensus_metadata_command_proto_init() {
 		(*Command_ReportEnds)(nil),
 		(*Command_GiveUpReplicas)(nil),
 		(*Command_EndLife)(nil),
+		(*Command_CreateAcls)(nil),
+		(*Command_DeleteAcls)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4298,7 +4543,7 @@ func file_consensus_metadata_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_command_proto_rawDesc), len(file_consensus_metadata_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   52,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -5,7 +5,7 @@
 // source: consensus/metadata/delta.proto
 
 // The records of a delta between two images, as one broker is shown them: one
-// DeltaHeader, then in this order brokers, controllers, configs, client quotas, objects, topics
+// DeltaHeader, then in this order brokers, controllers, configs, client quotas, ACLs, objects, topics
 // that went, each topic that changed with its partitions, manifests, states of
 // compaction by key and ranges. Each kind is in the order of the image, topics by id.
 // What is not named is as it was. Framing and checksum: doc.go.
@@ -45,6 +45,8 @@ type DeltaRecord struct {
 	//	*DeltaRecord_Ranges
 	//	*DeltaRecord_Controller
 	//	*DeltaRecord_GoneController
+	//	*DeltaRecord_Acl
+	//	*DeltaRecord_GoneAcl
 	Body          isDeltaRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -213,6 +215,24 @@ func (x *DeltaRecord) GetGoneController() uint64 {
 	return 0
 }
 
+func (x *DeltaRecord) GetAcl() *Acl {
+	if x != nil {
+		if x, ok := x.Body.(*DeltaRecord_Acl); ok {
+			return x.Acl
+		}
+	}
+	return nil
+}
+
+func (x *DeltaRecord) GetGoneAcl() *Acl {
+	if x != nil {
+		if x, ok := x.Body.(*DeltaRecord_GoneAcl); ok {
+			return x.GoneAcl
+		}
+	}
+	return nil
+}
+
 type isDeltaRecord_Body interface {
 	isDeltaRecord_Body()
 }
@@ -273,6 +293,14 @@ type DeltaRecord_GoneController struct {
 	GoneController uint64 `protobuf:"varint,14,opt,name=gone_controller,json=goneController,proto3,oneof"`
 }
 
+type DeltaRecord_Acl struct {
+	Acl *Acl `protobuf:"bytes,115,opt,name=acl,proto3,oneof"`
+}
+
+type DeltaRecord_GoneAcl struct {
+	GoneAcl *Acl `protobuf:"bytes,116,opt,name=gone_acl,json=goneAcl,proto3,oneof"`
+}
+
 func (*DeltaRecord_Header) isDeltaRecord_Body() {}
 
 func (*DeltaRecord_Broker) isDeltaRecord_Body() {}
@@ -301,6 +329,10 @@ func (*DeltaRecord_Controller) isDeltaRecord_Body() {}
 
 func (*DeltaRecord_GoneController) isDeltaRecord_Body() {}
 
+func (*DeltaRecord_Acl) isDeltaRecord_Body() {}
+
+func (*DeltaRecord_GoneAcl) isDeltaRecord_Body() {}
+
 type DeltaHeader struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Whole             bool                   `protobuf:"varint,1,opt,name=whole,proto3" json:"whole,omitempty"`   // the image before is the empty one
@@ -328,6 +360,7 @@ type DeltaHeader struct {
 	FiledObjectBytes int64    `protobuf:"varint,22,opt,name=filed_object_bytes,json=filedObjectBytes,proto3" json:"filed_object_bytes,omitempty"`
 	Controllers      uint64   `protobuf:"varint,23,opt,name=controllers,proto3" json:"controllers,omitempty"`
 	EndedBy          uint64   `protobuf:"varint,95,opt,name=ended_by,json=endedBy,proto3" json:"ended_by,omitempty"`
+	Acls             uint64   `protobuf:"varint,115,opt,name=acls,proto3" json:"acls,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -526,6 +559,13 @@ func (x *DeltaHeader) GetControllers() uint64 {
 func (x *DeltaHeader) GetEndedBy() uint64 {
 	if x != nil {
 		return x.EndedBy
+	}
+	return 0
+}
+
+func (x *DeltaHeader) GetAcls() uint64 {
+	if x != nil {
+		return x.Acls
 	}
 	return 0
 }
@@ -1032,7 +1072,7 @@ var File_consensus_metadata_delta_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"\n" +
-	"\x1econsensus/metadata/delta.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\x1a!consensus/metadata/snapshot.proto\"\xd3\x06\n" +
+	"\x1econsensus/metadata/delta.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\x1a!consensus/metadata/snapshot.proto\"\xb6\a\n" +
 	"\vDeltaRecord\x129\n" +
 	"\x06header\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.DeltaHeaderH\x00R\x06header\x12<\n" +
 	"\x06broker\x18\x02 \x01(\v2\".rustmq.metadata.v1.SnapshotBrokerH\x00R\x06broker\x12!\n" +
@@ -1054,8 +1094,10 @@ const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"\n" +
 	"controller\x18\r \x01(\v2&.rustmq.metadata.v1.SnapshotControllerH\x00R\n" +
 	"controller\x12)\n" +
-	"\x0fgone_controller\x18\x0e \x01(\x04H\x00R\x0egoneControllerB\x06\n" +
-	"\x04body\"\x89\x06\n" +
+	"\x0fgone_controller\x18\x0e \x01(\x04H\x00R\x0egoneController\x12+\n" +
+	"\x03acl\x18s \x01(\v2\x17.rustmq.metadata.v1.AclH\x00R\x03acl\x124\n" +
+	"\bgone_acl\x18t \x01(\v2\x17.rustmq.metadata.v1.AclH\x00R\agoneAclB\x06\n" +
+	"\x04body\"\x9d\x06\n" +
 	"\vDeltaHeader\x12\x14\n" +
 	"\x05whole\x18\x01 \x01(\bR\x05whole\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\x04R\x06before\x12\x16\n" +
@@ -1086,7 +1128,8 @@ const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"filedBytes\x12,\n" +
 	"\x12filed_object_bytes\x18\x16 \x01(\x03R\x10filedObjectBytes\x12 \n" +
 	"\vcontrollers\x18\x17 \x01(\x04R\vcontrollers\x12\x19\n" +
-	"\bended_by\x18_ \x01(\x04R\aendedBy\"\x8e\x01\n" +
+	"\bended_by\x18_ \x01(\x04R\aendedBy\x12\x12\n" +
+	"\x04acls\x18s \x01(\x04R\x04acls\"\x8e\x01\n" +
 	"\vDeltaConfig\x12#\n" +
 	"\rresource_type\x18\x01 \x01(\x05R\fresourceType\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1164,7 +1207,8 @@ var file_consensus_metadata_delta_proto_goTypes = []any{
 	(*SnapshotManifest)(nil),     // 9: rustmq.metadata.v1.SnapshotManifest
 	(*SnapshotRanges)(nil),       // 10: rustmq.metadata.v1.SnapshotRanges
 	(*SnapshotController)(nil),   // 11: rustmq.metadata.v1.SnapshotController
-	(*Cleaning)(nil),             // 12: rustmq.metadata.v1.Cleaning
+	(*Acl)(nil),                  // 12: rustmq.metadata.v1.Acl
+	(*Cleaning)(nil),             // 13: rustmq.metadata.v1.Cleaning
 }
 var file_consensus_metadata_delta_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.DeltaRecord.header:type_name -> rustmq.metadata.v1.DeltaHeader
@@ -1178,12 +1222,14 @@ var file_consensus_metadata_delta_proto_depIdxs = []int32{
 	6,  // 8: rustmq.metadata.v1.DeltaRecord.cleaning:type_name -> rustmq.metadata.v1.DeltaCleaning
 	10, // 9: rustmq.metadata.v1.DeltaRecord.ranges:type_name -> rustmq.metadata.v1.SnapshotRanges
 	11, // 10: rustmq.metadata.v1.DeltaRecord.controller:type_name -> rustmq.metadata.v1.SnapshotController
-	12, // 11: rustmq.metadata.v1.DeltaCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	12, // 11: rustmq.metadata.v1.DeltaRecord.acl:type_name -> rustmq.metadata.v1.Acl
+	12, // 12: rustmq.metadata.v1.DeltaRecord.gone_acl:type_name -> rustmq.metadata.v1.Acl
+	13, // 13: rustmq.metadata.v1.DeltaCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_delta_proto_init() }
@@ -1208,6 +1254,8 @@ func file_consensus_metadata_delta_proto_init() {
 		(*DeltaRecord_Ranges)(nil),
 		(*DeltaRecord_Controller)(nil),
 		(*DeltaRecord_GoneController)(nil),
+		(*DeltaRecord_Acl)(nil),
+		(*DeltaRecord_GoneAcl)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -40,6 +40,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Manifest
 	//	*SnapshotRecord_ClientQuotas
 	//	*SnapshotRecord_Controller
+	//	*SnapshotRecord_Acl
 	Body          isSnapshotRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -163,6 +164,15 @@ func (x *SnapshotRecord) GetController() *SnapshotController {
 	return nil
 }
 
+func (x *SnapshotRecord) GetAcl() *Acl {
+	if x != nil {
+		if x, ok := x.Body.(*SnapshotRecord_Acl); ok {
+			return x.Acl
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Body interface {
 	isSnapshotRecord_Body()
 }
@@ -203,6 +213,10 @@ type SnapshotRecord_Controller struct {
 	Controller *SnapshotController `protobuf:"bytes,61,opt,name=controller,proto3,oneof"`
 }
 
+type SnapshotRecord_Acl struct {
+	Acl *Acl `protobuf:"bytes,115,opt,name=acl,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Header) isSnapshotRecord_Body() {}
 
 func (*SnapshotRecord_Broker) isSnapshotRecord_Body() {}
@@ -220,6 +234,8 @@ func (*SnapshotRecord_Manifest) isSnapshotRecord_Body() {}
 func (*SnapshotRecord_ClientQuotas) isSnapshotRecord_Body() {}
 
 func (*SnapshotRecord_Controller) isSnapshotRecord_Body() {}
+
+func (*SnapshotRecord_Acl) isSnapshotRecord_Body() {}
 
 type SnapshotHeader struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -246,7 +262,9 @@ type SnapshotHeader struct {
 	// Feature level 9.
 	Controllers uint64 `protobuf:"varint,63,opt,name=controllers,proto3" json:"controllers,omitempty"`
 	// Feature level 11.
-	EndedBy       uint64 `protobuf:"varint,95,opt,name=ended_by,json=endedBy,proto3" json:"ended_by,omitempty"` // the incarnation that came in place of this one; 0: none did
+	EndedBy uint64 `protobuf:"varint,95,opt,name=ended_by,json=endedBy,proto3" json:"ended_by,omitempty"` // the incarnation that came in place of this one; 0: none did
+	// Feature level 12.
+	Acls          uint64 `protobuf:"varint,115,opt,name=acls,proto3" json:"acls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -403,6 +421,13 @@ func (x *SnapshotHeader) GetControllers() uint64 {
 func (x *SnapshotHeader) GetEndedBy() uint64 {
 	if x != nil {
 		return x.EndedBy
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetAcls() uint64 {
+	if x != nil {
+		return x.Acls
 	}
 	return 0
 }
@@ -1296,7 +1321,7 @@ var File_consensus_metadata_snapshot_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"!consensus/metadata/snapshot.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\"\xe8\x04\n" +
+	"!consensus/metadata/snapshot.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\"\x95\x05\n" +
 	"\x0eSnapshotRecord\x12<\n" +
 	"\x06header\x18\x01 \x01(\v2\".rustmq.metadata.v1.SnapshotHeaderH\x00R\x06header\x12<\n" +
 	"\x06broker\x18\x02 \x01(\v2\".rustmq.metadata.v1.SnapshotBrokerH\x00R\x06broker\x12<\n" +
@@ -1308,8 +1333,9 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\rclient_quotas\x18< \x01(\v2(.rustmq.metadata.v1.SnapshotClientQuotasH\x00R\fclientQuotas\x12H\n" +
 	"\n" +
 	"controller\x18= \x01(\v2&.rustmq.metadata.v1.SnapshotControllerH\x00R\n" +
-	"controllerB\x06\n" +
-	"\x04body\"\xe5\x04\n" +
+	"controller\x12+\n" +
+	"\x03acl\x18s \x01(\v2\x17.rustmq.metadata.v1.AclH\x00R\x03aclB\x06\n" +
+	"\x04body\"\xf9\x04\n" +
 	"\x0eSnapshotHeader\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
@@ -1330,7 +1356,8 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\x05entry\x18= \x01(\x04R\x05entry\x12A\n" +
 	"\awriters\x18> \x03(\v2'.rustmq.metadata.v1.SnapshotEntryWriterR\awriters\x12 \n" +
 	"\vcontrollers\x18? \x01(\x04R\vcontrollers\x12\x19\n" +
-	"\bended_by\x18_ \x01(\x04R\aendedBy\"U\n" +
+	"\bended_by\x18_ \x01(\x04R\aendedBy\x12\x12\n" +
+	"\x04acls\x18s \x01(\x04R\x04acls\"U\n" +
 	"\x13SnapshotEntryWriter\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x16\n" +
 	"\x06writer\x18\x02 \x01(\x04R\x06writer\x12\x12\n" +
@@ -1437,14 +1464,15 @@ var file_consensus_metadata_snapshot_proto_goTypes = []any{
 	(*SnapshotObject)(nil),       // 9: rustmq.metadata.v1.SnapshotObject
 	(*SnapshotRanges)(nil),       // 10: rustmq.metadata.v1.SnapshotRanges
 	(*SnapshotManifest)(nil),     // 11: rustmq.metadata.v1.SnapshotManifest
-	(*QuotaEntity)(nil),          // 12: rustmq.metadata.v1.QuotaEntity
-	(*QuotaValue)(nil),           // 13: rustmq.metadata.v1.QuotaValue
-	(*Listener)(nil),             // 14: rustmq.metadata.v1.Listener
-	(*ConfigEntry)(nil),          // 15: rustmq.metadata.v1.ConfigEntry
-	(*Cleaning)(nil),             // 16: rustmq.metadata.v1.Cleaning
-	(*Recovery)(nil),             // 17: rustmq.metadata.v1.Recovery
-	(*Doubts)(nil),               // 18: rustmq.metadata.v1.Doubts
-	(*Ranges)(nil),               // 19: rustmq.metadata.v1.Ranges
+	(*Acl)(nil),                  // 12: rustmq.metadata.v1.Acl
+	(*QuotaEntity)(nil),          // 13: rustmq.metadata.v1.QuotaEntity
+	(*QuotaValue)(nil),           // 14: rustmq.metadata.v1.QuotaValue
+	(*Listener)(nil),             // 15: rustmq.metadata.v1.Listener
+	(*ConfigEntry)(nil),          // 16: rustmq.metadata.v1.ConfigEntry
+	(*Cleaning)(nil),             // 17: rustmq.metadata.v1.Cleaning
+	(*Recovery)(nil),             // 18: rustmq.metadata.v1.Recovery
+	(*Doubts)(nil),               // 19: rustmq.metadata.v1.Doubts
+	(*Ranges)(nil),               // 20: rustmq.metadata.v1.Ranges
 }
 var file_consensus_metadata_snapshot_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.SnapshotRecord.header:type_name -> rustmq.metadata.v1.SnapshotHeader
@@ -1456,22 +1484,23 @@ var file_consensus_metadata_snapshot_proto_depIdxs = []int32{
 	11, // 6: rustmq.metadata.v1.SnapshotRecord.manifest:type_name -> rustmq.metadata.v1.SnapshotManifest
 	3,  // 7: rustmq.metadata.v1.SnapshotRecord.client_quotas:type_name -> rustmq.metadata.v1.SnapshotClientQuotas
 	5,  // 8: rustmq.metadata.v1.SnapshotRecord.controller:type_name -> rustmq.metadata.v1.SnapshotController
-	2,  // 9: rustmq.metadata.v1.SnapshotHeader.writers:type_name -> rustmq.metadata.v1.SnapshotEntryWriter
-	12, // 10: rustmq.metadata.v1.SnapshotClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
-	13, // 11: rustmq.metadata.v1.SnapshotClientQuotas.values:type_name -> rustmq.metadata.v1.QuotaValue
-	14, // 12: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	15, // 13: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
-	16, // 14: rustmq.metadata.v1.SnapshotPartition.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	17, // 15: rustmq.metadata.v1.SnapshotPartition.recovery:type_name -> rustmq.metadata.v1.Recovery
-	18, // 16: rustmq.metadata.v1.SnapshotPartition.doubts:type_name -> rustmq.metadata.v1.Doubts
-	15, // 17: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	7,  // 18: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
-	19, // 19: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	12, // 9: rustmq.metadata.v1.SnapshotRecord.acl:type_name -> rustmq.metadata.v1.Acl
+	2,  // 10: rustmq.metadata.v1.SnapshotHeader.writers:type_name -> rustmq.metadata.v1.SnapshotEntryWriter
+	13, // 11: rustmq.metadata.v1.SnapshotClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
+	14, // 12: rustmq.metadata.v1.SnapshotClientQuotas.values:type_name -> rustmq.metadata.v1.QuotaValue
+	15, // 13: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	16, // 14: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
+	17, // 15: rustmq.metadata.v1.SnapshotPartition.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	18, // 16: rustmq.metadata.v1.SnapshotPartition.recovery:type_name -> rustmq.metadata.v1.Recovery
+	19, // 17: rustmq.metadata.v1.SnapshotPartition.doubts:type_name -> rustmq.metadata.v1.Doubts
+	16, // 18: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	7,  // 19: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
+	20, // 20: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_snapshot_proto_init() }
@@ -1490,6 +1519,7 @@ func file_consensus_metadata_snapshot_proto_init() {
 		(*SnapshotRecord_Manifest)(nil),
 		(*SnapshotRecord_ClientQuotas)(nil),
 		(*SnapshotRecord_Controller)(nil),
+		(*SnapshotRecord_Acl)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

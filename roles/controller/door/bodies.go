@@ -63,6 +63,7 @@ type (
 		Changes      []quotaChange
 		ValidateOnly bool
 	}
+	alterACLsQ       struct{ Changes []controller.ACLChange }
 	alterPartitionsQ struct {
 		Broker  broker
 		Changes []metadata.PartitionChange

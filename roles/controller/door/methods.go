@@ -98,6 +98,9 @@ var (
 	alterClientQuotas = method[alterClientQuotasQ, list[fault]]{"AlterClientQuotas", true, 0, func(ctx context.Context, c Controller, q alterClientQuotasQ) list[fault] {
 		return list[fault]{faultsOf(c.AlterClientQuotas(ctx, each(q.Changes, quotaChange.change), q.ValidateOnly))}
 	}}
+	alterACLs = method[alterACLsQ, list[fault]]{"AlterACLs", true, 0, func(ctx context.Context, c Controller, q alterACLsQ) list[fault] {
+		return list[fault]{faultsOf(c.AlterACLs(ctx, q.Changes))}
+	}}
 	electLeaders = method[electLeadersQ, list[fault]]{"ElectLeaders", true, 0, func(ctx context.Context, c Controller, q electLeadersQ) list[fault] {
 		return list[fault]{faultsOf(c.ElectLeaders(ctx, q.Elections))}
 	}}
@@ -195,7 +198,7 @@ func handlers() map[string]handler {
 		members.name: members.handler(), addController.name: addController.handler(), removeController.name: removeController.handler(),
 		createTopics.name: createTopics.handler(), deleteTopics.name: deleteTopics.handler(), createPartitions.name: createPartitions.handler(),
 		alterConfigs.name: alterConfigs.handler(), alterClientQuotas.name: alterClientQuotas.handler(), alterPartitions.name: alterPartitions.handler(),
-		electLeaders.name: electLeaders.handler(), reassignPartitions.name: reassignPartitions.handler(),
+		alterACLs.name: alterACLs.handler(), electLeaders.name: electLeaders.handler(), reassignPartitions.name: reassignPartitions.handler(),
 		advanceLogStart.name: advanceLogStart.handler(), prepareObjects.name: prepareObjects.handler(), commitObject.name: commitObject.handler(),
 		replaceRanges.name: replaceRanges.handler(), fileRanges.name: fileRanges.handler(), recordCleaning.name: recordCleaning.handler(),
 		allocateProducerIDs.name: allocateProducerIDs.handler(), confirmClock.name: confirmClock.handler(),

@@ -59,6 +59,13 @@ func (d *Door) AlterClientQuotas(ctx context.Context, changes []controller.Quota
 	}, faultAt))
 }
 
+// AlterACLs is as of [controller.Controller].
+func (d *Door) AlterACLs(ctx context.Context, changes []controller.ACLChange) []error {
+	return errorsOf(callEach(ctx, d, alterACLs, changes, func(part []controller.ACLChange) alterACLsQ {
+		return alterACLsQ{part}
+	}, faultAt))
+}
+
 // AlterPartitions is as of [controller.Controller]. InvalidUpdateVersion may mean that
 // it was done at the first try: the image tells.
 func (d *Door) AlterPartitions(ctx context.Context, brokerID int32, brokerEpoch int64, changes []metadata.PartitionChange) []error {

@@ -14,6 +14,7 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/object"
 	"rustmq.dev/rustmq/transport/rpc"
@@ -165,6 +166,11 @@ func (r *recorder) AlterClientQuotas(_ context.Context, changes []controller.Quo
 	return outcome
 }
 
+func (r *recorder) AlterACLs(_ context.Context, changes []controller.ACLChange) []error {
+	r.note(changes)
+	return outcome
+}
+
 func (r *recorder) AlterPartitions(_ context.Context, id int32, epoch int64, changes []metadata.PartitionChange) []error {
 	r.note(id, epoch, changes)
 	return outcome
@@ -279,6 +285,9 @@ func asks(ctx context.Context) map[string]func(*Door) (returned []any) {
 		},
 		"AlterConfigs":      func(d *Door) []any { return []any{d.AlterConfigs(ctx, configs, true)} },
 		"AlterClientQuotas": func(d *Door) []any { return []any{d.AlterClientQuotas(ctx, quotas, true)} },
+		"AlterACLs": func(d *Door) []any {
+			return []any{d.AlterACLs(ctx, []controller.ACLChange{{Rule: acl.Rule{Resource: 2, Pattern: 3, Name: "t", Principal: "User:u", Host: "*", Operation: 4, Permission: 3}, Delete: true}, {}})}
+		},
 		"GiveUpReplicas": func(d *Door) []any {
 			return []any{d.GiveUpReplicas(ctx, 7, 8, []storage.PartitionID{p, {Index: 9}})}
 		},
@@ -374,7 +383,7 @@ func bodies(t testing.TB) map[string][]byte {
 		"FileRanges": fileRangesQ{Filing: metadata.Filing{Moved: make([]object.Filed, 2)}}, "ReplaceRanges": replaceRangesQ{Replacements: make([]metadata.Replacement, 2)},
 		"DeleteTopics": deleteTopicsQ{Topics: []controller.TopicRef{{Name: "t"}}}, "ElectLeaders": electLeadersQ{[]controller.LeaderElection{{Leader: -5}}},
 		"AlterPartitions": alterPartitionsQ{Changes: []metadata.PartitionChange{{}}}, "CheckBucket": checkBucketQ{controller.CheckRequest{After: "x"}},
-		"AlterClientQuotas": alterClientQuotasQ{Changes: []quotaChange{{}}}, "CreatePartitions": createPartitionsQ{Name: "t", Total: -1},
+		"AlterClientQuotas": alterClientQuotasQ{Changes: []quotaChange{{}}}, "AlterACLs": alterACLsQ{[]controller.ACLChange{{Delete: true}}}, "CreatePartitions": createPartitionsQ{Name: "t", Total: -1},
 		"PrepareObjects": prepareObjectsQ{Count: -1}, "ReportEnds": reportEndsQ{Ends: make([]metadata.PartitionEnd, 2)}, "GiveUpReplicas": giveUpReplicasQ{Partitions: make([]storage.PartitionID, 2)}, "ReportLoad": reportLoadQ{Loads: make([]controller.PartitionLoad, 2)}, "RecordCleaning": recordCleaningQ{}, "AdvanceLogStart": advanceLogStartQ{Starts: make([]controller.LogStart, 1)},
 	} {
 		body, err := encode(q)

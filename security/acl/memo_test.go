@@ -1,0 +1,106 @@
+package acl
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"testing"
+)
+
+func tcp(host string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(host), Port: 1} }
+
+// A connection that is open all the while is decided about anew as soon as rules change.
+func TestMemoFollowsAChange(t *testing.T) {
+	a := NewAuthorizer(compiled(t))
+	m := NewMemo(a)
+	m.Begin("User:alice", tcp("10.0.0.1"))
+	for i := range 6 {
+		may := i%2 == 1
+		for range 3 {
+			if got := m.Allowed(7, "events", Write); got != may {
+				t.Fatalf("change %d: %t", i, got)
+			}
+			if got := m.AllowedID([]byte("id"), Write); got != may {
+				t.Fatalf("change %d: transactional id: %t", i, got)
+			}
+		}
+		if may {
+			a.Set(compiled(t))
+		} else {
+			a.Set(compiled(t, "allow alice write topic.events", "allow alice write transactional-id.id"))
+		}
+	}
+}
+
+// What one client may do is not remembered for the next, nor for the same one elsewhere.
+func TestMemoIsOfOneClient(t *testing.T) {
+	m := NewMemo(NewAuthorizer(compiled(t, "allow alice write topic.events 10.0.0.1", "allow alice write transactional-id.id 10.0.0.1")))
+	for _, step := range []struct {
+		who, at string
+		may     bool
+	}{
+		{"User:alice", "10.0.0.1", true}, {"User:ANONYMOUS", "10.0.0.1", false}, {"User:alice", "10.0.0.1", true},
+		{"User:alice", "10.0.0.2", false}, {"User:alice", "10.0.0.1", true}, {"User:bob", "10.0.0.1", false},
+	} {
+		m.Begin(step.who, tcp(step.at))
+		for range 2 {
+			if m.Allowed(1, "events", Write) != step.may || m.AllowedID([]byte("id"), Write) != step.may {
+				t.Fatalf("%+v: the other", step)
+			}
+		}
+	}
+	m.Begin("User:alice", nil)
+	if m.Allowed(1, "events", Write) {
+		t.Error("allowed from an address that is not known")
+	}
+}
+
+func TestMemoAgreesWithTheMatcher(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	w := world{rand.New(rand.NewPCG(seed, 2))}
+	a := NewAuthorizer(Compile(nil, nil))
+	m := NewMemo(a)
+	names := map[uint64]string{}
+	for range 20_000 {
+		if w.IntN(200) == 0 {
+			var rules []Rule
+			for range w.IntN(24) {
+				if r, ok := w.rule(); ok {
+					rules = append(rules, r)
+				}
+			}
+			a.Set(Compile(rules, nil))
+		}
+		who, at := w.pick("User:a", "User:b"), tcp("10.1.2.3")
+		if w.IntN(4) == 0 || m.client == nil {
+			m.Begin(who, at)
+		} else {
+			who = m.client.principal
+		}
+		key := 1 + w.Uint64N(2*memoPlaces) // two to a place
+		if names[key] == "" {
+			names[key] = fmt.Sprint(w.name(), key)
+		}
+		op := Read + Operation(w.IntN(int(TwoPhaseCommit-Read)+1))
+		if got, want := m.Allowed(key, names[key], op), a.Matcher().Allowed(who, m.client.host, op, Topic, names[key]); got != want {
+			t.Fatalf("seed %d: %s, %s of %q: %t", seed, who, op, names[key], got)
+		}
+	}
+}
+
+// Who decided for a request that waits decides anew once rules have changed.
+func TestClientIsRenewed(t *testing.T) {
+	a := NewAuthorizer(compiled(t, "allow alice read topic.events"))
+	c := a.NewClient("User:alice", tcp("10.0.0.1"))
+	if a.Renew(c) != c || !c.Allowed(Read, Topic, "events") {
+		t.Error("nothing has changed")
+	}
+	a.Set(compiled(t))
+	if c = a.Renew(c); c.Allowed(Read, Topic, "events") {
+		t.Error("allowed by rules of before")
+	}
+	if c.Operations(Topic, "events") != 0 || (*Client)(nil).Operations(Topic, "events") != OperationsOf(Topic) || !(*Client)(nil).Allowed(Alter, Cluster, ClusterName) {
+		t.Error("operations")
+	}
+}
