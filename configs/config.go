@@ -289,6 +289,6 @@ func Default() *Config {
 			TLS:           TLS{MinVersion: "1.3", ClientAuth: "none", PrincipalMapping: "DEFAULT"},
 			Authorization: Authorization{Mode: "auto"},
 		},
-		Operations:  Operations{GracefulShutdownTimeout: seconds(10), LogFormat: "auto", LogLevel: "info"},
+		Operations: Operations{GracefulShutdownTimeout: seconds(10), LogFormat: "auto", LogLevel: "info"},
 	}
 }
