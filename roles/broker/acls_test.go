@@ -54,7 +54,7 @@ func TestACLsByKafkasProtocol(t *testing.T) {
 	}
 
 	all := ask[*kmsg.DescribeACLsResponse](root, 3, describeACLs())
-	if len(all.Resources) != 4 || len(all.Resources[2].ACLs) != 1 || len(all.Resources[0].ACLs)+len(all.Resources[1].ACLs)+len(all.Resources[2].ACLs)+len(all.Resources[3].ACLs) != 6 {
+	if len(all.Resources) != 4 || len(all.Resources[2].ACLs) != 3 || len(all.Resources[0].ACLs)+len(all.Resources[1].ACLs)+len(all.Resources[2].ACLs)+len(all.Resources[3].ACLs) != 6 {
 		t.Errorf("%+v", all.Resources)
 	}
 	match := describeACLs()

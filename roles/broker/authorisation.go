@@ -60,14 +60,13 @@ func (a *authorization) follow(ctx context.Context) {
 // that serves r's connection.
 func (b *Broker) client(r *kafka.Request) *acl.Client {
 	if m := b.memo(r); m != nil {
-		return m.Begin(r.Conn.Principal(), r.Conn.RemoteAddr())
+		return m.Client()
 	}
 	return nil
 }
 
-// memo returns what r's connection remembers of decisions, nil where nothing is decided.
-// [acl.Memo.Begin] is called before it is asked. It is for the goroutine that serves r's
-// connection.
+// memo returns what r's connection remembers of decisions about r's client, nil where
+// nothing is decided. It is for the goroutine that serves r's connection.
 func (b *Broker) memo(r *kafka.Request) *acl.Memo {
 	if b.authorization == nil {
 		return nil
@@ -77,6 +76,7 @@ func (b *Broker) memo(r *kafka.Request) *acl.Memo {
 		m = acl.NewMemo(b.authorization.Authorizer)
 		r.Conn.Attach(m)
 	}
+	m.Begin(r.Conn.Principal(), r.Conn.RemoteAddr())
 	return m
 }
 

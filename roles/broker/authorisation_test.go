@@ -107,7 +107,7 @@ func TestEveryAPIAsksForWhatItsRowSays(t *testing.T) {
 			t.Errorf("nothing drives %s", kmsg.NameForKey(a.key.Int16()))
 			continue
 		}
-		for version := a.min; version <= a.max; version++ {
+		for _, version := range slices.Compact([]int16{a.min, a.max}) {
 			silent := a.key == kmsg.DescribeLogDirs && version < 3 // has no place for an error
 			got := put("nobody", &a, version)
 			if (len(got) == 0) != (a.needs.Refused == nil || silent) {

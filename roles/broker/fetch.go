@@ -23,7 +23,8 @@ type fetchRequest struct {
 	r        *kafka.Request
 	conn     *connection
 	client   quota.Client // what it is held to
-	asks     *acl.Client  // who asks; nil: it may read everything
+	asks     acl.Client   // who asks, where judges is set
+	judges   bool         // what may be read is decided
 	q        wire.FetchRequest
 	session  *session     // nil: a fetch without
 	own      []fetchPart  // of a fetch without session
@@ -79,7 +80,8 @@ func (f *fetchRequest) recycle() {
 	f.response.Reset()
 	f.forgetParts()
 	b := f.b
-	f.b, f.r, f.conn, f.client, f.asks, f.session, f.hints, f.rack = nil, nil, nil, quota.Client{}, nil, nil, hints{}, ""
+	f.b, f.r, f.conn, f.client, f.session, f.hints, f.rack = nil, nil, nil, quota.Client{}, nil, hints{}, ""
+	f.asks, f.judges = acl.Client{}, false
 	b.fetches.Put(f)
 }
 
@@ -134,7 +136,7 @@ func (b *Broker) fetch(r *kafka.Request) {
 		f.recycle()
 		return
 	}
-	f.conn, f.client, f.asks = b.connections.of(r.Conn), b.quotaOf(r), b.client(r)
+	f.conn, f.client = b.connections.of(r.Conn), b.quotaOf(r)
 	f.takeRack()
 	wait := min(max(time.Duration(f.q.MaxWaitMillis)*time.Millisecond, 0), maxFetchWait)
 	f.deadline = time.Now().Add(wait)
@@ -148,8 +150,8 @@ func (b *Broker) fetch(r *kafka.Request) {
 		f.refuse(refused)
 		return
 	}
-	if f.asks != nil {
-		f.remember(b.memo(r))
+	if memo := b.memo(r); memo != nil {
+		f.judge(memo)
 	}
 	f.run()
 }
@@ -306,8 +308,8 @@ func (f *fetchRequest) evaluate() (enough bool) {
 		f.limit = min(f.limit, f.client.AtOnce(quota.Consume))
 		f.owing = f.client.Take(quota.Consume, f.b.opt.Now(), 0) > 0
 	}
-	if f.asks != nil { // it may have waited while rules changed
-		f.asks = f.b.authorization.Renew(f.asks)
+	if f.judges { // it may have waited while rules changed
+		f.b.authorization.Renew(&f.asks)
 	}
 	for _, part := range f.parts {
 		urgent := part.read(f, f.limit-f.bytes)

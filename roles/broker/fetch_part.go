@@ -37,8 +37,8 @@ type fetchPart struct {
 	stable   bool         // for what is below the last stable offset
 	waker    *waker       // by which it is, or was; nil: another is to be made
 
-	judged *acl.Client // that denied was decided for; nil: nobody
-	denied bool        // the client may not read the topic
+	judged acl.Stamp // of whether it is denied
+	denied bool      // the client may not read the topic
 
 	result    wire.FetchResult // of the last evaluation
 	included  bool             // in the response
@@ -157,7 +157,7 @@ func (part *fetchPart) read(f *fetchRequest, left int) (urgent bool) {
 	part.nothing()
 	part.tellAborted(f, nil)
 	l, r, err := part.resolve(f)
-	if !part.mayRead(f.asks) {
+	if f.judges && !part.mayRead(&f.asks) {
 		err = kerr.TopicAuthorizationFailed
 	}
 	if err == nil {
@@ -189,12 +189,14 @@ func (part *fetchPart) read(f *fetchRequest, left int) (urgent bool) {
 	return !part.lags
 }
 
-// remember decides by what the connection remembers whether the client may read the topics
+// judge decides, by what the connection remembers, whether the client may read the topics
 // of the parts that are known.
-func (f *fetchRequest) remember(memo *acl.Memo) {
+func (f *fetchRequest) judge(memo *acl.Memo) {
+	f.judges = true
+	memo.Put(&f.asks)
 	for _, part := range f.parts {
-		if part.judged != f.asks && part.topic != nil {
-			part.judged, part.denied = f.asks, !memo.Allowed(part.topic.key, part.topic.name, acl.Read)
+		if part.judged != f.asks.Stamp() && part.topic != nil {
+			part.judged, part.denied = f.asks.Stamp(), !memo.Allowed(part.topic.key, part.topic.name, acl.Read)
 		}
 	}
 }
@@ -202,17 +204,14 @@ func (f *fetchRequest) remember(memo *acl.Memo) {
 // mayRead reports whether the client may read the topic, there or not. Of an id that
 // nobody knows it says nothing.
 func (part *fetchPart) mayRead(c *acl.Client) bool {
-	if c == nil {
-		return true
-	}
-	if part.judged != c {
+	if part.judged != c.Stamp() {
 		name := part.name
 		if part.topic != nil {
 			name = part.topic.name
 		} else if name == "" && !part.id.IsZero() {
 			return true
 		}
-		part.judged, part.denied = c, !c.Allowed(acl.Read, acl.Topic, name)
+		part.judged, part.denied = c.Stamp(), !c.Allowed(acl.Read, acl.Topic, name)
 	}
 	return guard.Check("broker.fetch-authorised", !part.denied)
 }

@@ -98,11 +98,8 @@ func (b *Broker) produce(r *kafka.Request) (waited time.Duration) {
 	p.timed, p.waited = !b.quotas.Empty(), 0
 	memo := b.memo(r)
 	refused := p.refusal()
-	if memo != nil {
-		memo.Begin(r.Conn.Principal(), r.Conn.RemoteAddr())
-		if refused == nil {
-			refused = p.refusedID(memo)
-		}
+	if memo != nil && refused == nil {
+		refused = p.refusedID(memo)
 	}
 	now := b.opt.Now()
 	next := 0

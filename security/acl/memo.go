@@ -9,7 +9,10 @@ import (
 )
 
 // Authorizer holds the matcher that is in force.
-type Authorizer struct{ matcher atomic.Pointer[Matcher] }
+type Authorizer struct {
+	matcher    atomic.Pointer[Matcher]
+	generation atomic.Uint64 // of matcher, which is stored before it
+}
 
 // NewAuthorizer begins with a matcher.
 func NewAuthorizer(m *Matcher) *Authorizer {
@@ -18,32 +21,38 @@ func NewAuthorizer(m *Matcher) *Authorizer {
 	return a
 }
 
-// Set puts another matcher in force: every decision from now on is by it.
-func (a *Authorizer) Set(m *Matcher) { a.matcher.Store(m) }
+// Set puts another matcher in force: every decision that begins after it is by that. It is
+// called by one goroutine at a time.
+func (a *Authorizer) Set(m *Matcher) {
+	a.matcher.Store(m)
+	a.generation.Add(1)
+}
 
 // Matcher returns the matcher in force.
 func (a *Authorizer) Matcher() *Matcher { return a.matcher.Load() }
 
-// Client is who asks, and the matcher that decides about it. It never changes. A nil
+// Client is who asks, and the matcher that decides about it: the same for all that one
+// request needs. It holds on to the matcher, and so is not to outlast the request. A nil
 // Client may do everything: nobody authorises.
 type Client struct {
 	matcher   *Matcher
 	principal string
 	host      netip.Addr
+	stamp     Stamp
 }
 
-// NewClient returns a client at an address; nil: it is not known.
-func (a *Authorizer) NewClient(principal string, remote net.Addr) *Client {
-	return &Client{a.Matcher(), principal, HostOf(remote)}
-}
+// Stamp tells decisions of one connection apart: two of one Stamp are about the same
+// client, by the same rules. The zero Stamp is of none.
+type Stamp struct{ generation, identity uint64 }
 
-// Renew returns the client as the matcher in force decides about it: c itself, if that is
-// the one it has.
-func (a *Authorizer) Renew(c *Client) *Client {
-	if m := a.Matcher(); !guard.Check("acl.client-matcher", c.matcher == m) {
-		return &Client{m, c.principal, c.host}
+// Stamp is that of all decisions about c.
+func (c *Client) Stamp() Stamp { return c.stamp }
+
+// Renew has the matcher in force decide about c from now on.
+func (a *Authorizer) Renew(c *Client) {
+	if now := a.generation.Load(); !guard.Check("acl.client-matcher", c.stamp.generation == now) {
+		c.stamp.generation, c.matcher = now, a.Matcher()
 	}
-	return c
 }
 
 // Allowed reports whether the client may do op with a resource.
@@ -70,15 +79,16 @@ func (c *Client) Operations(t ResourceType, name string) Operations {
 const memoPlaces = 128
 
 // Memo remembers what the client of one connection may do with topics. It belongs to the
-// goroutine that reads the connection.
+// goroutine that reads the connection, and holds on to no matcher.
 type Memo struct {
-	by      *Authorizer
-	matcher *Matcher // the client's
-	client  *Client  // whom all that follows is about
-	remote  net.Addr // whose address the client has
-	id      string   // the transactional id decided about last
-	ofID    Operations
-	places  [memoPlaces]place
+	by        *Authorizer
+	stamp     Stamp // of whom and what all that follows is about
+	principal string
+	remote    net.Addr // whose address host is
+	host      netip.Addr
+	id        string // the transactional id decided about last
+	ofID      Operations
+	places    [memoPlaces]place
 }
 
 type place struct {
@@ -89,26 +99,31 @@ type place struct {
 // NewMemo returns one that remembers nothing yet.
 func NewMemo(a *Authorizer) *Memo { return &Memo{by: a} }
 
-// Begin says whose request is decided about next, and returns it: what was remembered of
-// others, or by another matcher, is forgotten. A nil remote is an address that is not
-// known.
-func (m *Memo) Begin(principal string, remote net.Addr) *Client {
-	known := m.client != nil && guard.Check("acl.memo-client", m.client.principal == principal && m.remote == remote)
-	if !known {
-		m.remote = remote
-		m.take(m.by.NewClient(principal, remote))
-	} else if !m.fresh() {
-		m.take(m.by.Renew(m.client))
+// Begin says whose request is decided about next: what was remembered of others is
+// forgotten. A nil remote is an address that is not known.
+func (m *Memo) Begin(principal string, remote net.Addr) {
+	if m.stamp.identity != 0 && guard.Check("acl.memo-client", m.principal == principal && m.remote == remote) {
+		return
 	}
-	return m.client
+	m.principal, m.remote, m.host = principal, remote, HostOf(remote)
+	m.stamp = Stamp{identity: m.stamp.identity + 1}
+	m.forget()
 }
 
-// Client returns what Begin did last.
-func (m *Memo) Client() *Client { return m.client }
+// Client returns whom Begin named last, by the matcher in force.
+func (m *Memo) Client() *Client {
+	c := new(Client)
+	m.Put(c)
+	return c
+}
 
-// take begins to remember of a client.
-func (m *Memo) take(c *Client) {
-	m.client, m.matcher = c, c.matcher
+// Put is Client without an allocation.
+func (m *Memo) Put(c *Client) {
+	generation := m.by.generation.Load() // before the matcher, which is not older then
+	*c = Client{m.by.Matcher(), m.principal, m.host, Stamp{generation, m.stamp.identity}}
+}
+
+func (m *Memo) forget() {
 	m.id, m.ofID = "", 0
 	clear(m.places[:])
 }
@@ -123,17 +138,23 @@ func (m *Memo) Allowed(key uint64, name string, op Operation) bool {
 	return m.decide(key, name).Has(op)
 }
 
-// fresh reports whether what is remembered is of the matcher in force.
+// fresh reports whether what is remembered is by the matcher in force.
 func (m *Memo) fresh() bool {
-	return guard.Check("acl.memo-matcher", m.by.matcher.Load() == m.matcher)
+	return guard.Check("acl.memo-matcher", m.by.generation.Load() == m.stamp.generation)
+}
+
+// renew forgets what is not by the matcher in force, and returns that.
+func (m *Memo) renew() *Matcher {
+	if now := m.by.generation.Load(); !m.fresh() {
+		m.stamp.generation = now
+		m.forget()
+	}
+	return m.by.Matcher()
 }
 
 // decide remembers a decision in its place.
 func (m *Memo) decide(key uint64, name string) Operations {
-	if !m.fresh() {
-		m.take(m.by.Renew(m.client))
-	}
-	may := m.matcher.Operations(m.client.principal, m.client.host, Topic, name)
+	may := m.renew().Operations(m.principal, m.host, Topic, name)
 	m.places[key%memoPlaces] = place{key, may}
 	return may
 }
@@ -141,12 +162,10 @@ func (m *Memo) decide(key uint64, name string) Operations {
 // AllowedID reports whether the client may do op with a transactional id. It remembers the
 // last one.
 func (m *Memo) AllowedID(id []byte, op Operation) bool {
-	if !m.fresh() {
-		m.take(m.by.Renew(m.client))
-	}
-	if m.id != string(id) || len(id) == 0 {
+	if !m.fresh() || m.id != string(id) || len(id) == 0 {
+		matcher := m.renew()
 		m.id = string(id)
-		m.ofID = m.matcher.Operations(m.client.principal, m.client.host, TransactionalID, m.id)
+		m.ofID = matcher.Operations(m.principal, m.host, TransactionalID, m.id)
 	}
 	return m.ofID.Has(op)
 }

@@ -73,17 +73,17 @@ func TestMemoAgreesWithTheMatcher(t *testing.T) {
 			a.Set(Compile(rules, nil))
 		}
 		who, at := w.pick("User:a", "User:b"), tcp("10.1.2.3")
-		if w.IntN(4) == 0 || m.client == nil {
+		if w.IntN(4) == 0 || m.principal == "" {
 			m.Begin(who, at)
 		} else {
-			who = m.client.principal
+			who = m.principal
 		}
 		key := 1 + w.Uint64N(2*memoPlaces) // two to a place
 		if names[key] == "" {
 			names[key] = fmt.Sprint(w.name(), key)
 		}
 		op := Read + Operation(w.IntN(int(TwoPhaseCommit-Read)+1))
-		if got, want := m.Allowed(key, names[key], op), a.Matcher().Allowed(who, m.client.host, op, Topic, names[key]); got != want {
+		if got, want := m.Allowed(key, names[key], op), a.Matcher().Allowed(who, m.host, op, Topic, names[key]); got != want {
 			t.Fatalf("seed %d: %s, %s of %q: %t", seed, who, op, names[key], got)
 		}
 	}
@@ -92,13 +92,23 @@ func TestMemoAgreesWithTheMatcher(t *testing.T) {
 // Who decided for a request that waits decides anew once rules have changed.
 func TestClientIsRenewed(t *testing.T) {
 	a := NewAuthorizer(compiled(t, "allow alice read topic.events"))
-	c := a.NewClient("User:alice", tcp("10.0.0.1"))
-	if a.Renew(c) != c || !c.Allowed(Read, Topic, "events") {
+	m := NewMemo(a)
+	m.Begin("User:alice", tcp("10.0.0.1"))
+	c := m.Client()
+	was := c.Stamp()
+	if a.Renew(c); c.Stamp() != was || was == (Stamp{}) || !c.Allowed(Read, Topic, "events") {
 		t.Error("nothing has changed")
 	}
 	a.Set(compiled(t))
-	if c = a.Renew(c); c.Allowed(Read, Topic, "events") {
+	if !c.Allowed(Read, Topic, "events") {
+		t.Error("a request sees two sets of rules")
+	}
+	if a.Renew(c); c.Allowed(Read, Topic, "events") || c.Stamp() == was || c.Stamp() != m.Client().Stamp() {
 		t.Error("allowed by rules of before")
+	}
+	was = c.Stamp()
+	if m.Begin("User:bob", tcp("10.0.0.1")); m.Client().Stamp() == was {
+		t.Error("two clients of one stamp")
 	}
 	if c.Operations(Topic, "events") != 0 || (*Client)(nil).Operations(Topic, "events") != OperationsOf(Topic) || !(*Client)(nil).Allowed(Alter, Cluster, ClusterName) {
 		t.Error("operations")
