@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -169,6 +170,13 @@ func TestValuesOutOfRangeAreRefused(t *testing.T) {
 		{"controller.raft.election_timeout=249ms", "less than five times controller.raft.heartbeat, 50ms"},
 		{"replication.heartbeat_timeout=2s", "not more than replication.heartbeat_interval, 2s"},
 		{"security.tls.cert_file=a.pem", "or neither"},
+		{"security.tls.min_version=1.1", "is not one of 1.3, 1.2"},
+		{"security.tls.client_auth=maybe", "is not one of none, request, require"},
+		{"security.tls.client_auth=require", "whose certificates are taken?"},
+		{"security.tls.client_auth=request", "over plain TCP nobody shows a certificate"},
+		{"security.tls.client_ca_file=a.pem", "nobody is asked for a certificate"},
+		{"security.tls.crl_file=a.pem", "nobody is asked for a certificate"},
+		{"security.cluster.crl_file=a.pem", "no servers to be revoked"},
 		{"network.quic.enabled=maybe", "is not true or false"},
 	} {
 		_, err := configs.Load(configs.Sources{Set: []string{c.set}})
@@ -297,6 +305,45 @@ func TestHostsThatClientsCanDialAreTaken(t *testing.T) {
 	for _, host := range []string{"kafka", "broker-0.kafka.svc.cluster.local", "Broker_1.example.", "10.0.0.7", "2001:db8::7", "fe80::1%eth0", "bücher.example", "0x", "127.0.0.1"} {
 		if _, err := configs.Load(configs.Sources{Set: []string{"network.advertised_host=" + host}}); err != nil {
 			t.Errorf("%s: %v", host, err)
+		}
+	}
+}
+
+// TestWhoIsBoundElsewhere: beyond loopback there has to be somebody who asks who calls, of
+// clients and of servers, or an operator who insists; HTTP, which asks nobody, stays.
+func TestWhoIsBoundElsewhere(t *testing.T) {
+	clients := []string{"network.tls=on", "security.tls.client_auth=require", "security.tls.client_ca_file=ca.pem"}
+	servers := []string{"security.cluster.ca_file=ca.pem", "security.cluster.cert_file=n.pem", "security.cluster.key_file=n.key"}
+	peers := []string{"controller.peers=1@10.0.0.1,2@10.0.0.2,3@10.0.0.3", "object_storage.url=s3://streams"}
+	alone := []string{"network.bind=10.0.0.1"}
+	for _, w := range []struct {
+		what    string
+		set     [][]string
+		refused string
+		http    string
+	}{
+		{"nothing", [][]string{alone}, "clients are not authenticated", ""},
+		{"clients asked", [][]string{alone, clients}, "", "127.0.0.1"},
+		{"clients that may", [][]string{alone, clients, {"security.tls.client_auth=request"}}, "clients are not authenticated", ""},
+		{"clients asked, of IPv6", [][]string{alone, clients, {"network.bind=::"}}, "", "::1"},
+		{"clients asked, servers not", [][]string{alone, peers, clients}, "be a server of the cluster", ""},
+		{"servers asked, clients not", [][]string{alone, peers, servers}, "clients are not authenticated", ""},
+		{"both asked", [][]string{alone, peers, clients, servers}, "", "127.0.0.1"},
+		{"a controller that asks", [][]string{alone, peers, servers, {"broker.roles=controller"}}, "", "127.0.0.1"},
+		{"the operator insists", [][]string{alone, peers, {"security.allow_insecure=true"}}, "", "10.0.0.1"},
+		{"loopback", [][]string{{"network.bind=127.0.0.9"}}, "", "127.0.0.9"},
+	} {
+		c, err := configs.Load(configs.Sources{Set: slices.Concat(w.set...)})
+		if w.refused != "" {
+			if err == nil || !strings.Contains(err.Error(), w.refused) {
+				t.Errorf("%s: %v; want %q", w.what, err, w.refused)
+			}
+			continue
+		}
+		if err != nil || c.HTTPBind() != w.http {
+			t.Errorf("%s: %v; HTTP is to be on %s", w.what, err, w.http)
+		} else if open := c.Loopback() || c.Security.AllowInsecure; c.Guarded() == open && w.what != "loopback" {
+			t.Errorf("%s: guarded %v", w.what, c.Guarded())
 		}
 	}
 }

@@ -245,14 +245,17 @@ func (c *Config) validate() []Problem {
 	}
 	oneOf("security.tls.min_version", t.MinVersion, "1.3", "1.2")
 	oneOf("security.tls.client_auth", t.ClientAuth, "none", "request", "require")
-	switch asks := t.ClientAuth != "none"; {
-	case asks && t.ClientCAFile == "":
+	asks := t.ClientAuth != "none"
+	if asks && t.ClientCAFile == "" {
 		wrong("security.tls.client_ca_file", "security.tls.client_auth = %q needs it: whose certificates are taken?", t.ClientAuth)
-	case asks && n.TLS != "on":
+	}
+	if asks && n.TLS != "on" {
 		wrong("security.tls.client_auth", "%q needs network.tls = on: over plain TCP nobody shows a certificate", t.ClientAuth)
-	case !asks && t.ClientCAFile != "":
+	}
+	if !asks && t.ClientCAFile != "" {
 		wrong("security.tls.client_ca_file", "nobody is asked for a certificate: set security.tls.client_auth to request or require")
-	case !asks && t.CRLFile != "":
+	}
+	if !asks && t.CRLFile != "" {
 		wrong("security.tls.crl_file", "nobody is asked for a certificate: set security.tls.client_auth to request or require")
 	}
 	c.validateAuthorization(wrong, oneOf)

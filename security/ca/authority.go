@@ -168,9 +168,13 @@ func (c *CA) generate(number int) error {
 			return err
 		}
 	}
-	passphrase, err := c.ask()
-	if err != nil {
-		return err
+	var passphrase []byte
+	if number == 1 || c.ledger.Sealed {
+		var err error
+		if passphrase, err = c.ask(); err != nil {
+			return err
+		}
+		c.ledger.Sealed = passphrase != nil
 	}
 	name := func(of string) pkix.Name {
 		n := pkix.Name{CommonName: c.ledger.CommonName + of}

@@ -20,6 +20,7 @@ type ledger struct {
 	Organization string       `json:"organization,omitempty"`
 	CommonName   string       `json:"common_name"`
 	KeyKind      string       `json:"key_kind"` // of roots and intermediates
+	Sealed       bool         `json:"sealed"`   // their keys are, by a passphrase
 	Generations  []Generation `json:"generations"`
 	Certificates []*Record    `json:"certificates"`
 }
