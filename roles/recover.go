@@ -320,7 +320,7 @@ func (f *recoverFlags) say(p *recovery.Plan, dir string) error {
 		}
 	}
 	if len(p.Beyond) > 0 {
-		out.Next = append(out.Next, "before consumers and producers start, set back what groups have committed behind the end, or records that are written there now are passed over by whoever does not compare leader epochs: the commands are listed")
+		out.Next = append(out.Next, "what groups have committed behind the end is set back by their coordinators once its partition is led, as their logs say; a consumer that read its offset before goes on by its auto.offset.reset. The commands that set offsets back before are listed")
 	}
 	if f.output == "yaml" { // through JSON, so that both have the same names
 		raw, err := json.Marshal(out)

@@ -278,8 +278,9 @@ func TestControllersLostWALsSurvive(t *testing.T) {
 	eventually(t, "what is committed behind the end is set back", func() bool {
 		return slices.Equal(c.committed("ahead", "t", partitions, 1), []int64{count + 1, count + 1, count + 1})
 	})
-	if is := c.committed("g", "t", partitions, 2); !slices.Equal(is, []int64{count + 1, count + 1, count + 1}) {
-		t.Errorf("the group has committed %v, want %d each", is, count+1)
+	// The last that it committed may not have come into the bucket.
+	if is := c.committed("g", "t", partitions, 2); slices.Min(is) < count || slices.Max(is) > count+1 {
+		t.Errorf("the group has committed %v, want %d each, or one less", is, count+1)
 	}
 	c.has("t", partitions, want, 3)
 	c.has("o", 2, map[int32]int{0: 15, 1: 15}, 2)

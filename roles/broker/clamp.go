@@ -74,13 +74,7 @@ func (b *Broker) clampPartition(ctx context.Context, image *metadata.Image, inde
 		return err == nil && earlier.code == 0
 	}
 	began, whole := b.lifesBegan(ctx, image, earlier.offsets)
-	var clamps []group.Clamp
-	for _, o := range earlier.offsets {
-		to, known := began[topicPartition{o.Topic, o.Partition}]
-		if known && !guard.Check("broker.clamp-behind-end", o.Offset <= to) {
-			clamps = append(clamps, group.Clamp{EarlierOffset: o, To: to})
-		}
-	}
+	clamps := clampsOf(earlier.offsets, began)
 	if len(clamps) == 0 {
 		return whole
 	}
@@ -92,6 +86,17 @@ func (b *Broker) clampPartition(ctx context.Context, image *metadata.Image, inde
 	b.log.Warn("committed offsets lay behind the end that is left of their partitions, and were set back", "partition", index, "offsets", len(clamps)-result.Left, "left", result.Left,
 		"one-group", one.Group, "topic", one.Topic, "of-partition", one.Partition, "from", one.Offset, "to", one.To)
 	return whole && result.Left == 0 && result.Code == 0
+}
+
+// clampsOf returns the offsets that lie behind where this life began to write their partitions.
+func clampsOf(offsets []group.EarlierOffset, began map[topicPartition]int64) (clamps []group.Clamp) {
+	for _, o := range offsets {
+		to, known := began[topicPartition{o.Topic, o.Partition}]
+		if known && !guard.Check("broker.clamp-behind-end", o.Offset <= to) {
+			clamps = append(clamps, group.Clamp{EarlierOffset: o, To: to})
+		}
+	}
+	return clamps
 }
 
 // lifesBegan asks the leaders of partitions that were taken over where this life began to write them. whole:
