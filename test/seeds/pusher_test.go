@@ -18,9 +18,10 @@ import (
 )
 
 const (
-	// couriers are connections over which a pusher sends at a time. Fewer than the batches of
-	// a producer by which a duplicate is known, so that every one is.
-	couriers = 3
+	couriers = 3 // connections over which a pusher sends at a time
+	// flying is how many batches are not acked at a time. A producer's last five are known, so
+	// that of those each that comes twice is.
+	flying = 4
 	// pushTime is how long a courier waits for an answer before it asks who leads now.
 	pushTime = 700 * time.Millisecond
 )
@@ -51,6 +52,7 @@ type push struct {
 	ids      []id
 	raw      batch.Batch
 	sequence int32
+	acked    chan struct{} // closed when it is
 }
 
 func (w *world) push(p *pusher) *pusher {
@@ -88,8 +90,16 @@ func (p *pusher) make(ctx, making context.Context, rng *rand.Rand, work chan<- p
 		return
 	}
 	seq := uint32(0)
+	var sent []push
 	for n := 0; making.Err() == nil; n++ {
-		b := push{sequence: int32(seq)}
+		if n >= flying {
+			select {
+			case <-sent[n-flying].acked:
+			case <-ctx.Done():
+				return
+			}
+		}
+		b := push{sequence: int32(seq), acked: make(chan struct{})}
 		producer := p.producer
 		producer.BaseSequence = b.sequence
 		w := batch.NewBuilder(batch.BuilderOptions{Producer: &producer, LeaderEpoch: -1})
@@ -103,6 +113,7 @@ func (p *pusher) make(ctx, making context.Context, rng *rand.Rand, work chan<- p
 			panic(err) // it does not depend on the seed
 		}
 		b.raw = raw
+		sent = append(sent, b)
 		p.sent.Add(int64(len(b.ids)))
 		if n == 0 {
 			p.carry(ctx, s, b)
@@ -142,6 +153,7 @@ func (p *pusher) carry(ctx context.Context, s *speaker, b push) {
 				p.record.note(p.partition, called, logCall{"append", base + int64(i)})
 			}
 			p.acked.Add(int64(len(b.ids)))
+			close(b.acked)
 			return
 		case !again(err) && !errors.Is(err, kerr.OutOfOrderSequenceNumber): // the one before it is on its way
 			p.of.problem("a batch of %v and %d records, of sequence %d, was refused: %v", b.ids[0], len(b.ids)-1, b.sequence, err)
