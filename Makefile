@@ -54,6 +54,7 @@ $(addprefix suite-,$(SUITES)): suite-%: build
 
 soak: build ## The suites that gain from time, for longer (SOAK=minutes, default 60)
 	@SOAK=$${SOAK:-60} scripts/suite.sh chaos
+	@SOAK=$${SOAK:-60} scripts/suite.sh seeds
 	@SOAK=$${SOAK:-60} scripts/suite.sh fuzz
 	@SOAK=$${SOAK:-60} scripts/suite.sh hour
 	@SOAK=$${SOAK:-60} scripts/suite.sh kgo

@@ -586,6 +586,7 @@ func TestMemoryDependsOnPartitions(t *testing.T) {
 	take := func(file bool) int64 {
 		var before, after runtime.MemStats
 		runtime.GC()
+		runtime.GC() // empties pools of what other tests have put there
 		runtime.ReadMemStats(&before)
 		s := NewState()
 		l := newLog(t, 1)
@@ -603,6 +604,7 @@ func TestMemoryDependsOnPartitions(t *testing.T) {
 		}
 		size := len(snapshot)
 		snapshot = nil
+		runtime.GC()
 		runtime.GC()
 		runtime.ReadMemStats(&after)
 		t.Logf("filed %v: %d bytes of memory, %d of snapshot", file, after.HeapAlloc-before.HeapAlloc, size)

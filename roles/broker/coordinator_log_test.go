@@ -103,7 +103,10 @@ func TestCommittedOffsetsSurvivePowerCutsWhileTheirLogIsShortened(t *testing.T) 
 					close(crashed)
 				}()
 			}
-			if c.receive().(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode != 0 {
+			if code := c.receive().(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode; code != 0 {
+				if i < crash {
+					t.Fatalf("commit %d of %d before the power fails: %v", i, crash, kerr.ErrorForCode(code))
+				}
 				break
 			}
 			answered[g] = next + 1

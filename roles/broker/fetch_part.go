@@ -280,10 +280,12 @@ func (part *fetchPart) readLog(f *fetchRequest, l *log.Log, r *role, left int) e
 	if f.q.ReadCommitted {
 		end = part.result.LastStable
 	}
-	if part.want.Offset == end {
-		if p := part.partition(); p != nil && r.log != nil && !f.b.leased(p, p.role.Load()) {
+	if part.want.Offset >= end && r.log != nil { // beyond it is who has read what another leads by now
+		if p := part.partition(); p != nil && !f.b.leased(p, p.role.Load()) {
 			return errLeaseOut
 		}
+	}
+	if part.want.Offset == end {
 		return nil
 	}
 	if f.owing || left <= 0 && f.bytes > 0 {

@@ -426,11 +426,13 @@ func TestAZombieCompletesNothing(t *testing.T) {
 		if hw := c.log(zombie.options.NodeID, "events").HighWatermark(); hw > 10 {
 			t.Errorf("its high watermark moved to %d", hw)
 		}
-		q := fetchFrom("events", 0, 10, 100*time.Millisecond)
-		q.Version = 11
-		reader.send(q)
-		if got := reader.receive().(*kmsg.FetchResponse).Topics[0].Partitions[0].ErrorCode; got != kerr.NotLeaderForPartition.Code {
-			t.Errorf("the end of its log is told: %v", kerr.ErrorForCode(got))
+		for offset := int64(10); offset < 12; offset++ { // behind the last, who has read from the other
+			q := fetchFrom("events", 0, offset, 100*time.Millisecond)
+			q.Version = 11
+			reader.send(q)
+			if got := reader.receive().(*kmsg.FetchResponse).Topics[0].Partitions[0].ErrorCode; got != kerr.NotLeaderForPartition.Code {
+				t.Errorf("at %d the end of its log is told: %v", offset, kerr.ErrorForCode(got))
+			}
 		}
 		if code := c.produce(zombie, "events", 1, "x"); code != kerr.NotLeaderForPartition.Code {
 			t.Errorf("acks=1 is answered with %v", kerr.ErrorForCode(code))

@@ -364,9 +364,9 @@ func TestWhatIsDeadIsNotUsed(t *testing.T) {
 	own.frames = append(own.frames, held{header(0, 0), ref, string(make([]byte, 3000))})
 	own.mu.Unlock()
 	var last *done
-	for i := range int64(14 * (128 << 10) / 3064) {
+	for i := range int64(14 * (128 << 10) / page) {
 		last = newDone()
-		w.Release(add(t, w, header(1, i), make([]byte, 3000), last))
+		w.Release(add(t, w, header(1, i), make([]byte, page-128), last)) // a block, however many are committed at once
 	}
 	if err := last.wait(t); err != nil {
 		t.Fatal(err)

@@ -40,7 +40,8 @@
 // TestClusterSurvivesPartitions has links lose packets in one direction or both, without a
 // word to the sender, TestZombieIsToldOf keeps a client with a leader that is cut off from
 // the rest, and the other TestClusterSurvives… cut the power of one, two and all, fill a
-// disk, wipe a data directory, or have one disk take half a second for every sync
+// disk, wipe a data directory, flip one bit of what a server has logged and make that one the
+// leader (TestClusterSurvivesAFlippedBit), or have one disk take half a second for every sync
 // (TestClusterSurvivesASlowDisk: what it led is led elsewhere, and acks are quick again). In the end all of them hold the history to the promises, wait for the
 // bucket to hold what the catalogue names and nothing else, and compare the logs of the
 // replicas byte by byte. TestFailover logs how long clients wait after a SIGKILL.

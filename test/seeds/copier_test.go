@@ -358,26 +358,7 @@ func (t *transactor) add(ctx context.Context, partition int32) error {
 }
 
 func (t *transactor) write(ctx context.Context, partition int32, data []byte) error {
-	node, err := t.leads(ctx, t.c.to.topic, partition)
-	if err != nil {
-		return err
-	}
-	q := kmsg.NewPtrProduceRequest()
-	q.TransactionID, q.Acks, q.TimeoutMillis = &t.c.name, -1, 2500
-	topic, p := kmsg.NewProduceRequestTopic(), kmsg.NewProduceRequestTopicPartition()
-	p.Partition, p.Records = partition, data
-	topic.Topic, topic.Partitions = t.c.to.topic, append(topic.Partitions, p)
-	q.Topics = append(q.Topics, topic)
-	r, err := ask[*kmsg.ProduceResponse](ctx, t.speaker, node, q)
-	if err == nil && (len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1) {
-		err = fmt.Errorf("a batch is answered with %d topics", len(r.Topics))
-	}
-	if err == nil {
-		err = kerr.ErrorForCode(r.Topics[0].Partitions[0].ErrorCode)
-	}
-	if err != nil {
-		t.forgetLeader(t.c.to.topic, partition)
-	}
+	_, err := t.speaker.produce(ctx, t.c.to.topic, partition, &t.c.name, 2500*time.Millisecond, data)
 	return err
 }
 

@@ -31,6 +31,7 @@ type crowd struct {
 type flow struct {
 	*history
 	writers []*writer
+	pusher  *pusher // nil: none
 	reader  *reader
 	whole   bool // all that is acked stays, once
 }
@@ -44,7 +45,9 @@ func (w *world) populate() *crowd {
 		p := &writer{number: i + 1, history: c.source.history, record: c.record}
 		c.source.writers = append(c.source.writers, w.write(p, 200*time.Millisecond))
 	}
+	c.source.pusher = w.push(&pusher{number: 3, of: c.source.history, record: c.record})
 	c.source.reader = w.read(c.source.history)
+	c.record.of = c.source.history
 	c.observers = w.observe(c.record)
 	chosen := func() bool { return w.rng.IntN(2) == 0 || os.Getenv("CAST") == "all" }
 	if chosen() {
@@ -134,6 +137,13 @@ func (f *flow) finish(ctx context.Context, w *world) error {
 		sent += p.sent.Load()
 		acked += p.acked.Load()
 	}
+	if p := f.pusher; p != nil {
+		if err := p.finish(ctx); err != nil {
+			return err
+		}
+		sent += p.sent.Load()
+		acked += p.acked.Load()
+	}
 	if !w.ill() {
 		if err := w.readAll(ctx, f.history); err != nil {
 			return err
@@ -154,7 +164,10 @@ func (f *flow) finish(ctx context.Context, w *world) error {
 
 func (c *crowd) tell() string {
 	_, held := c.source.counts()
-	text := fmt.Sprintf("%d records, %d ends asked for, %d objects", held, c.record.count["end"], c.w.named)
+	text := fmt.Sprintf("%d records, %d batches twice, %d ends and %d records asked for, %d objects", held, c.source.pusher.twice.Load(), c.record.count["end"], c.record.count["read"], c.w.named)
+	if c.w.flips > 0 {
+		text += fmt.Sprintf("; %d bits flipped, %d led then", c.w.flips, c.w.led)
+	}
 	if c.weak != nil {
 		_, held := c.weak.counts()
 		text += fmt.Sprintf("; %d with acks=1", held)

@@ -6,8 +6,10 @@
 // a network that loses its links in one direction or both (franz-go speaks over it too).
 // Its clients live for about a minute of simulated time:
 //
-//	always       two idempotent writers of a topic and a reader; who asks every node for
-//	             the ends of its partitions, whether it leads them or not
+//	always       two idempotent writers of a topic and a reader; a third that speaks by hand
+//	             over several connections, so that what it sends comes twice, late and out
+//	             of order; who asks every node for the ends of its partitions and for some of
+//	             its records, whether it leads them or not
 //	every other  who copies it in transactions, by hand: some are aborted, some left open,
 //	             some ended late by one whose place another has taken
 //	every other  a group of members that join, leave and vanish
@@ -16,8 +18,9 @@
 //
 // Meanwhile nodes are stopped, killed or lose their power, one or all of them, at once or in
 // turn, the one too that leads the controllers, together with one that leads a partition; one
-// loses its disk and comes back as another; followers fall out of sync one after the other and
-// then the leader ends; nodes are paused, cut off, told nothing, not heard, slow to hear, or
+// loses its disk and comes back as another; a bit of what one has logged flips, and then it is
+// made a leader; followers fall out of sync one after the other and then the leader ends, or
+// loses its disk; nodes are paused, cut off, told nothing, not heard, slow to hear, or
 // apart from one other; they are drained, leaderships and replicas moved. Beside that, as they
 // like, a disk is slow, and the bucket fails, loses answers or is away. Clocks are one: a node
 // has no time of its own. Then all is healed, and everybody has to come to an end.
@@ -42,26 +45,28 @@
 // Files:
 //
 //	seeds_test.go    the seeds, and the course of one
-//	nemesis_test.go  what happens to nodes; operator_test.go: what operators do
+//	nemesis_test.go  what happens to nodes; rot_test.go: to what they have logged;
+//	                 operator_test.go: what operators do
 //	node_test.go     the lives of a node
 //	network_test.go  hosts, links and connections; wire_test.go: one direction of one
 //	bucket_test.go   the bucket and its weather
 //	history_test.go  what a topic is known to hold
 //	crowd_test.go    who uses the cluster: clients_test.go writers and readers,
-//	                 copier_test.go, members_test.go, topics_test.go; speaker_test.go: requests
-//	                 by hand
+//	                 pusher_test.go, copier_test.go, members_test.go, topics_test.go;
+//	                 speaker_test.go: requests by hand
 //	log_test.go      the ends of logs; linear_test.go: is there an order
 //	judge_test.go    what is compared
 //	checker_test.go  the judges themselves
 //	mutants_test.go  what the seeds find; mutants.txt: the list
+//	soak_test.go     that they take the time that they are given
 //
 // Mutants: mutants.txt has checks (package guard) and how many seeds, from 1 on, it may take
-// until one breaks a promise without that check. SOAK, or MUTANTS=all or names, has
-// TestMutantsAreCaught try it.
+// until one breaks a promise without that check, and keeps it with it. SOAK, or MUTANTS=all or
+// names, has TestMutantsAreCaught try it.
 //
 // The suite (make suite-seeds) takes new seeds for two minutes and prints them; its tag is
 // seeds. SEED=number repeats one, TIMES=n so many times; CAST=all has everybody take part;
-// SEED_LOGS=directory gets what the nodes of a seed that failed have logged.
+// FAULTS=names has nothing else happen to nodes; SEED_LOGS=directory gets what the nodes of a seed that failed have logged.
 //
 // The seed decides what is done to whom and when, in simulated time. It does not decide
 // which of two goroutines that can both run does so first: Go's scheduler does, and with it

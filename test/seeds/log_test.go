@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -48,6 +49,7 @@ var logModel = porcupine.Model{
 type record struct {
 	w     *world
 	topic string
+	of    *history // of that topic
 
 	mu    sync.Mutex
 	calls map[int32][]porcupine.Operation
@@ -67,7 +69,8 @@ func (r *record) note(partition int32, called time.Time, c logCall) {
 	r.count[c.what]++
 }
 
-// observers ask every node for the ends of a topic, whether it leads them or not.
+// observers ask every node for the ends of a topic, and for some of its records, whether it
+// leads them or not.
 type observers struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup
@@ -83,6 +86,7 @@ func (w *world) observe(r *record) *observers {
 			defer s.close()
 			for w.sleep(ctx, time.Duration(rng.Int64N(int64(400*time.Millisecond)))) {
 				r.askEnds(ctx, s, node)
+				r.askRecords(ctx, s, node, rng)
 			}
 		})
 	}
@@ -118,5 +122,38 @@ func (r *record) askEnds(ctx context.Context, s *speaker, node int) {
 		case errors.Is(err, kerr.OffsetOutOfRange):
 			s.w.problem("node %d was asked for the end of %s-%d: %v", node+1, r.topic, p.Partition, err)
 		}
+	}
+}
+
+// askRecords asks a node for some of the last records of a partition; half of the time as one
+// that stands in its rack, whom it serves though it only follows (KIP-392).
+func (r *record) askRecords(ctx context.Context, s *speaker, node int, rng *rand.Rand) {
+	partition, near := rng.Int32N(partitions), rng.IntN(2) == 0
+	from := max(0, r.of.known(partition)-rng.Int64N(30))
+	q := kmsg.NewPtrFetchRequest()
+	if q.MaxWaitMillis = 0; near {
+		q.Rack = s.w.nodes[node].rack()
+	}
+	called := time.Now()
+	is, err := s.fetchFrom(ctx, node, q, r.topic, partition, from)
+	if err != nil {
+		return
+	}
+	records, _, err := decode(is, from)
+	if err != nil {
+		s.w.problem("node %d was asked for %s-%d at %d: %v", node+1, r.topic, partition, from, err)
+	}
+	for i, got := range records {
+		if got.offset != from+int64(i) {
+			s.w.problem("node %d gives offset %d of %s-%d, asked for %d", node+1, got.offset, r.topic, partition, from+int64(i))
+		}
+		r.of.read(got.value, partition, got.offset)
+	}
+	switch {
+	case len(records) > 0:
+		r.note(partition, called, logCall{"read", records[len(records)-1].offset})
+	case !near && is.PreferredReadReplica < 0 && is.HighWatermark < from:
+		// That is the end, it says: who does not know, having just begun to lead, gives an error.
+		r.note(partition, called.Add(-lease), logCall{"end", is.HighWatermark})
 	}
 }

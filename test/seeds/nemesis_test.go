@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -60,57 +62,93 @@ func (w *world) climates() (stop func()) {
 	}
 }
 
+// fault is something that must be survived, and is undone when it returns what it was. n is
+// a node, and d is not long.
+type fault struct {
+	name  string
+	often int
+	do    func(w *world, n *node, d time.Duration) string
+}
+
+var faults = []fault{
+	{"end", 2, (*world).endOne},
+	{"all", 2, (*world).endAll},
+	{"both", 1, (*world).endLeaders},
+	{"squeeze", 2, func(w *world, _ *node, _ time.Duration) string { return w.squeeze(w.rng.Int32N(partitions)) }},
+	{"pause", 1, func(w *world, n *node, _ time.Duration) string {
+		return w.pause(n, w.between(500*time.Millisecond, 8*time.Second))
+	}},
+	{"wipe", 1, func(w *world, n *node, _ time.Duration) string { return w.wipe(n) }},
+	{"rot", 1, func(w *world, n *node, _ time.Duration) string { return w.rot(n) }},
+	{"drain", 1, (*world).drain},
+	{"roll", 1, func(w *world, _ *node, _ time.Duration) string { return w.roll() }},
+	{"move", 1, func(w *world, _ *node, _ time.Duration) string { return w.move() }},
+	{"lag", 1, func(w *world, n *node, d time.Duration) string { return w.lag(n, 2*d) }},
+	{"zombie", 2, func(w *world, _ *node, _ time.Duration) string { // it leads on, as far as it and its clients know
+		return w.part(w.leader(w.rng.Int32N(partitions)), 2, w.between(1500*time.Millisecond, 6*time.Second))
+	}},
+	{"estranged", 1, func(w *world, _ *node, _ time.Duration) string {
+		return w.estrange(w.leader(w.rng.Int32N(partitions)), w.between(1500*time.Millisecond, 6*time.Second))
+	}},
+	{"part", 2, func(w *world, n *node, d time.Duration) string { return w.part(n, w.rng.IntN(4), d) }},
+}
+
+// chosen are the faults of FAULTS, names with commas between, or all, each as often as it is
+// to be drawn.
+func chosen() (all []fault) {
+	names := os.Getenv("FAULTS")
+	for _, f := range faults {
+		if names == "" || strings.Contains(","+names+",", ","+f.name+",") {
+			for range f.often {
+				all = append(all, f)
+			}
+		}
+	}
+	return all
+}
+
 // disturb does one thing that must be survived, and undoes it.
 func (w *world) disturb() string {
-	n := w.nodes[w.rng.IntN(size)]
-	d := w.between(0, 6*time.Second)
-	switch w.rng.IntN(17) {
-	case 0, 1:
-		how := ending(w.rng.IntN(3))
-		if w.rng.IntN(2) == 0 {
-			d = 0 // it is back before anybody has missed it
-		}
-		w.finish(n, how)
-		pass(d)
-		n.start()
-		return fmt.Sprintf("node %d %v for %v", n.id, how, d)
-	case 2, 3:
-		how := []ending{killed, cut}[w.rng.IntN(2)]
-		for _, n := range w.nodes {
-			w.finish(n, how)
-		}
-		for _, at := range w.rng.Perm(size) {
-			pass(w.between(0, d/2+time.Nanosecond))
-			w.nodes[at].start()
-		}
-		return fmt.Sprintf("all %v for %v at most", how, 3*d/2)
-	case 4:
-		one, other := w.controller(), w.leader(w.rng.Int32N(partitions))
-		how := []ending{killed, cut}[w.rng.IntN(2)]
-		w.finish(one, how)
-		w.finish(other, how)
-		pass(d)
-		one.start()
-		other.start()
-		return fmt.Sprintf("nodes %d, which leads the controllers, and %d, which leads a partition, %v for %v", one.id, other.id, how, d)
-	case 5, 6:
-		return w.squeeze(w.rng.Int32N(partitions))
-	case 7:
-		return w.pause(n, w.between(500*time.Millisecond, 8*time.Second))
-	case 8:
-		return w.wipe(n)
-	case 9:
-		return w.drain(n, d)
-	case 10:
-		return w.roll()
-	case 11:
-		return w.move()
-	case 12:
-		return w.lag(n, 2*d)
-	case 13, 14: // it leads on, as far as it and its clients know
-		return w.part(w.leader(w.rng.Int32N(partitions)), 2, w.between(1500*time.Millisecond, 6*time.Second))
+	n, d := w.nodes[w.rng.IntN(size)], w.between(0, 6*time.Second)
+	all := chosen()
+	return all[w.rng.IntN(len(all))].do(w, n, d)
+}
+
+// endOne ends a node, which may be back before anybody has missed it.
+func (w *world) endOne(n *node, d time.Duration) string {
+	how := ending(w.rng.IntN(3))
+	if w.rng.IntN(2) == 0 {
+		d = 0
 	}
-	return w.part(n, w.rng.IntN(4), d)
+	w.finish(n, how)
+	pass(d)
+	n.start()
+	return fmt.Sprintf("node %d %v for %v", n.id, how, d)
+}
+
+// endAll ends all nodes at once.
+func (w *world) endAll(_ *node, d time.Duration) string {
+	how := []ending{killed, cut}[w.rng.IntN(2)]
+	for _, n := range w.nodes {
+		w.finish(n, how)
+	}
+	for _, at := range w.rng.Perm(size) {
+		pass(w.between(0, d/2+time.Nanosecond))
+		w.nodes[at].start()
+	}
+	return fmt.Sprintf("all %v for %v at most", how, 3*d/2)
+}
+
+// endLeaders ends who leads the controllers, together with who leads a partition.
+func (w *world) endLeaders(_ *node, d time.Duration) string {
+	one, other := w.controller(), w.leader(w.rng.Int32N(partitions))
+	how := []ending{killed, cut}[w.rng.IntN(2)]
+	w.finish(one, how)
+	w.finish(other, how)
+	pass(d)
+	one.start()
+	other.start()
+	return fmt.Sprintf("nodes %d, which leads the controllers, and %d, which leads a partition, %v for %v", one.id, other.id, how, d)
 }
 
 // part cuts a node off from the others: what it says (0), what it is told (1), both, or
@@ -123,20 +161,40 @@ func (w *world) part(n *node, how int, d time.Duration) string {
 	return fmt.Sprintf("node %d %s for %v", n.id, []string{"not heard", "told nothing", "cut off", fmt.Sprintf("and node %d apart", but.id)}[how], d)
 }
 
+// estrange has the broker of a node hear nothing of the other nodes' controllers, and they
+// nothing of it, while brokers, and controllers among themselves, speak as ever.
+func (w *world) estrange(n *node, d time.Duration) string {
+	set := func(is bool) {
+		for _, o := range w.nodes {
+			if o != n {
+				w.net.close(n.name(), o.name(), controllerPort, is)
+			}
+		}
+	}
+	set(true)
+	pass(d)
+	set(false)
+	return fmt.Sprintf("the broker of node %d without controllers for %v", n.id, d)
+}
+
+// controllerPort is where controllers serve brokers.
+const controllerPort = 9095
+
 func (w *world) cut(n *node, how int, but *node, is bool) {
 	for _, o := range w.nodes {
 		if o == n || how == 3 && o != but {
 			continue
 		}
-		w.net.link(n.name(), o.name()).set(is && how != 1, 0)
-		w.net.link(o.name(), n.name()).set(is && how != 0, 0)
+		w.net.set(n.name(), o.name(), way{cut: is && how != 1})
+		w.net.set(o.name(), n.name(), way{cut: is && how != 0})
 	}
 }
 
 // squeeze has one follower of a partition fall out of sync, then the other, and then its
-// leader end: who was in sync last has all that was acked, and the others may not lead
-// without it, or without what they have.
+// leader end, or lose its disk too: who was in sync last has all that was acked, and the
+// others may not lead without it, or without what they have.
 func (w *world) squeeze(partition int32) string {
+	burns := w.rng.IntN(2) == 0 && w.mayLose()
 	leader := w.leader(partition)
 	others := []*node{w.nodes[leader.id%size], w.nodes[(leader.id+1)%size]}
 	if w.rng.IntN(2) == 0 {
@@ -163,17 +221,27 @@ func (w *world) squeeze(partition int32) string {
 		w.finish(others[1], how)
 	}
 	w.finish(leader, how)
+	if burns {
+		w.burn(leader)
+	}
 	w.cut(others[0], 2, nil, false)
 	w.cut(others[1], 2, nil, false)
 	if last == 3 {
 		pass(w.between(0, 3*time.Second)) // alone, it has to wait
 	}
-	others[1].start()
-	away := w.between(0, 5*time.Second)
+	first, second, away := others[1], leader, w.between(0, 5*time.Second)
+	if burns && w.rng.IntN(2) == 0 { // who has nothing comes back before who has all
+		first, second = second, first
+	}
+	first.start()
 	pass(away)
-	leader.start()
-	return fmt.Sprintf("node %d cut off for %v, then node %d %s, and node %d, which leads, %v for %v", others[0].id, apart, others[1].id,
-		[]string{"too", "ended", "stayed", "too, and back"}[last], leader.id, how, away)
+	second.start()
+	what := how.String()
+	if burns {
+		what = w.readmit(leader)
+	}
+	return fmt.Sprintf("node %d cut off for %v, then node %d %s, and node %d, which leads, %v for %v: %s", others[0].id, apart, others[1].id,
+		[]string{"too", "ended", "stayed", "too, and back"}[last], leader.id, how, away, what)
 }
 
 // pause has a node say, hear and write nothing, as one that is stopped in its tracks.
@@ -208,8 +276,8 @@ func (w *world) lag(n *node, d time.Duration) string {
 	set := func(slow time.Duration) {
 		for _, o := range w.nodes {
 			if o != n {
-				w.net.link(n.name(), o.name()).set(false, slow)
-				w.net.link(o.name(), n.name()).set(false, slow)
+				w.net.set(n.name(), o.name(), way{slow: slow})
+				w.net.set(o.name(), n.name(), way{slow: slow})
 			}
 		}
 	}

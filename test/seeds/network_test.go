@@ -21,16 +21,30 @@ import (
 type network struct {
 	mu     sync.Mutex // held for no call that takes time
 	rng    *rand.Rand
-	links  map[[2]string]*link
+	links  map[route]*link
 	hosts  map[string]*host
-	paused map[string]bool // hosts that neither say nor hear anything
+	paused map[string]bool   // hosts that neither say nor hear anything
+	ways   map[[2]string]way // from a host to another
+	shut   map[route]bool    // for those connections alone
+}
+
+// route is a direction from a host to another of the connections to a port.
+type route struct {
+	from, to string
+	port     int
+}
+
+// way is how it stands with all routes from a host to another.
+type way struct {
+	cut  bool
+	slow time.Duration // on top of what it takes
 }
 
 func newNetwork(rng *rand.Rand) *network {
-	return &network{rng: rng, links: map[[2]string]*link{}, hosts: map[string]*host{}, paused: map[string]bool{}}
+	return &network{rng: rng, links: map[route]*link{}, hosts: map[string]*host{}, paused: map[string]bool{}, ways: map[[2]string]way{}, shut: map[route]bool{}}
 }
 
-// link is one direction from a host to another.
+// link is what carries a route.
 type link struct {
 	n     *network
 	inner bool // from a host to itself
@@ -89,23 +103,48 @@ func (n *network) pause(host string, paused bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.paused[host] = paused
-	for ends, l := range n.links {
+	for r, l := range n.links {
 		if !l.inner {
-			l.pause(n.paused[ends[0]] || n.paused[ends[1]])
+			l.pause(n.paused[r.from] || n.paused[r.to])
 		}
 	}
 }
 
-// link returns that from one host to another.
-func (n *network) link(from, to string) *link {
+// set has all that goes from a host to another be lost or late.
+func (n *network) set(from, to string, is way) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	key := [2]string{from, to}
-	if n.links[key] == nil {
-		inner := from == to
-		n.links[key] = &link{n: n, inner: inner, paused: !inner && (n.paused[from] || n.paused[to]), moved: make(chan struct{})}
+	n.ways[[2]string{from, to}] = is
+	for r, l := range n.links {
+		if r.from == from && r.to == to {
+			l.set(is.cut || n.shut[r], is.slow)
+		}
 	}
-	return n.links[key]
+}
+
+// close has what goes between two hosts by the connections to a port of either be lost.
+func (n *network) close(one, other string, port int, is bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, r := range []route{{one, other, port}, {other, one, port}} {
+		n.shut[r] = is
+		if l := n.links[r]; l != nil {
+			on := n.ways[[2]string{r.from, r.to}]
+			l.set(on.cut || is, on.slow)
+		}
+	}
+}
+
+// link returns that of a route.
+func (n *network) link(from, to string, port int) *link {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r := route{from, to, port}
+	if n.links[r] == nil {
+		inner, on := from == to, n.ways[[2]string{from, to}]
+		n.links[r] = &link{n: n, inner: inner, cut: on.cut || n.shut[r], slow: on.slow, paused: !inner && (n.paused[from] || n.paused[to]), moved: make(chan struct{})}
+	}
+	return n.links[r]
 }
 
 // pass waits until a link carries something.
@@ -284,7 +323,7 @@ func (h *host) dial(ctx context.Context, address string) (net.Conn, error) {
 	failed := func(err error) error {
 		return &net.OpError{Op: "dial", Net: "tcp", Addr: to, Err: err}
 	}
-	out, in := h.n.link(h.name, to.IP.String()), h.n.link(to.IP.String(), h.name)
+	out, in := h.n.link(h.name, to.IP.String(), to.Port), h.n.link(to.IP.String(), h.name, to.Port)
 	for _, l := range []*link{out, in} { // a question, and its answer
 		select {
 		case <-time.After(l.delay()):

@@ -108,6 +108,9 @@ func (n *node) count() int {
 	return n.lives
 }
 
+// rack is where it stands, alone.
+func (n *node) rack() string { return fmt.Sprint("rack-", n.id) }
+
 func (n *node) name() string { return fmt.Sprintf("127.0.0.%d", n.id) }
 
 // now is the process, once it has begun; nil: there is none that can be used.
@@ -250,7 +253,7 @@ func (n *node) config() *configs.Config {
 	}
 	var flags []configs.Setting
 	for key, value := range map[string]string{
-		"broker.id": fmt.Sprint(n.id), "network.bind": n.name(), "controller.peers": strings.Join(peers, ","),
+		"broker.id": fmt.Sprint(n.id), "broker.rack": n.rack(), "network.bind": n.name(), "controller.peers": strings.Join(peers, ","),
 		"broker.data_dir": "/simulated", "object_storage.url": "s3://simulated", "network.quic.enabled": "false",
 		"wal.capacity": "16MiB", "wal.segment_size": "1MiB", "wal.memory": "8MiB", "broker.message_max_bytes": "256KiB",
 		"wal.upload_interval": "2s", "wal.upload_bytes": "256KiB",

@@ -68,18 +68,28 @@ func (w *world) drain(n *node, d time.Duration) string {
 // wipe takes the disk of a node away. It comes back as another controller, and fetches all
 // it had from the others. Until it has, no other disk is lost: no promise covers two.
 func (w *world) wipe(n *node) string {
-	if w.lossy || !w.spread() || w.wiped != nil && !w.whole() {
+	if !w.mayLose() {
 		return fmt.Sprintf("node %d keeps its disk", n.id)
 	}
 	// The others have to be able to go on, for whom it is no member any more.
 	w.finish(n, cut)
+	w.burn(n)
+	pass(w.between(0, 3*time.Second))
+	n.start()
+	return w.readmit(n)
+}
+
+// mayLose reports whether a disk may be lost, with what others have.
+func (w *world) mayLose() bool {
+	return !w.lossy && w.spread() && (w.wiped == nil || w.whole())
+}
+
+// burn gives a node that has ended an empty disk.
+func (w *world) burn(n *node) {
 	n.mu.Lock()
 	n.mem = disk.NewMem(disk.MemOptions{})
 	n.mu.Unlock()
 	w.wiped = n
-	pass(w.between(0, 3*time.Second))
-	n.start()
-	return w.readmit(n)
 }
 
 // readmit has the controllers take a node that lost its disk for another one.
@@ -152,33 +162,39 @@ func (w *world) has(topic string) bool {
 func (w *world) move() string {
 	s := w.speak(false)
 	defer s.close()
-	ctx := context.Background()
 	partition, node := w.rng.Int32N(partitions), w.rng.IntN(size)
-	assign := func(replicas []int32) error {
-		q := kmsg.NewPtrAlterPartitionAssignmentsRequest()
-		t, p := kmsg.NewAlterPartitionAssignmentsRequestTopic(), kmsg.NewAlterPartitionAssignmentsRequestTopicPartition()
-		p.Partition, p.Replicas = partition, replicas
-		t.Topic, t.Partitions = "source", append(t.Partitions, p)
-		q.Topics, q.TimeoutMillis = append(q.Topics, t), 2500
-		_, err := ask[*kmsg.AlterPartitionAssignmentsResponse](ctx, s, node, q)
-		return err
-	}
 	order := []int32{}
 	for _, at := range w.rng.Perm(size) {
 		order = append(order, int32(at)+1)
 	}
 	fewer := w.rng.IntN(2) == 0 && w.wiped == nil // a partition of which one of two is gone has one
 	if fewer {
-		_ = assign(order[:2])
+		_ = s.assign(node, partition, order[:2])
 		pass(w.between(0, 4*time.Second))
 	}
-	for assign(order) != nil {
+	for s.assign(node, partition, order) != nil {
 		pass(500 * time.Millisecond)
 		node = (node + 1) % size
 	}
 	pass(w.between(0, 2*time.Second))
+	s.elect(node)
+	return fmt.Sprintf("source-%d is to be on %v, by way of two of them: %v", partition, order, fewer)
+}
+
+// assign has a partition of the source be on those replicas.
+func (s *speaker) assign(asked int, partition int32, replicas []int32) error {
+	q := kmsg.NewPtrAlterPartitionAssignmentsRequest()
+	t, p := kmsg.NewAlterPartitionAssignmentsRequestTopic(), kmsg.NewAlterPartitionAssignmentsRequestTopicPartition()
+	p.Partition, p.Replicas = partition, replicas
+	t.Topic, t.Partitions = "source", append(t.Partitions, p)
+	q.Topics, q.TimeoutMillis = append(q.Topics, t), 2500
+	_, err := ask[*kmsg.AlterPartitionAssignmentsResponse](context.Background(), s, asked, q)
+	return err
+}
+
+// elect has the first replicas lead that can; balance does it too.
+func (s *speaker) elect(asked int) {
 	q := kmsg.NewPtrElectLeadersRequest()
 	q.TimeoutMillis = 2500
-	_, _ = ask[*kmsg.ElectLeadersResponse](ctx, s, node, q) // balance does it too
-	return fmt.Sprintf("source-%d is to be on %v, by way of two of them: %v", partition, order, fewer)
+	_, _ = ask[*kmsg.ElectLeadersResponse](context.Background(), s, asked, q)
 }

@@ -44,15 +44,21 @@ func number(t *testing.T, name string) (n uint64, set bool) {
 	return n, true
 }
 
+// lasting is for how long new seeds are taken: for SOAK minutes, or budget.
+func lasting(t *testing.T) time.Duration {
+	t.Helper()
+	if minutes, ok := number(t, "SOAK"); ok {
+		return time.Duration(minutes) * time.Minute
+	}
+	return budget
+}
+
 // TestSeedsKeepThePromises goes through new seeds for two minutes, or SOAK; through SEED
 // alone if that is set, TIMES times.
 func TestSeedsKeepThePromises(t *testing.T) {
 	seed, one := number(t, "SEED")
 	times, _ := number(t, "TIMES")
-	until := time.Now().Add(budget)
-	if minutes, ok := number(t, "SOAK"); ok {
-		until = time.Now().Add(time.Duration(minutes) * time.Minute)
-	}
+	until := time.Now().Add(lasting(t))
 	if !one {
 		seed = uint64(time.Now().UnixNano()) % 1e9
 	}
@@ -102,7 +108,9 @@ type world struct {
 
 	named int   // objects in the catalogue at the end
 	lossy bool  // it has a topic of one replica, which no disk may be lost with
-	wiped *node // lost its disk, and not everything was in sync since; nil: none. Of who does things
+	wiped *node // lost its disk, or a bit of it, and not everything was in sync since; nil: none. Of who does things
+	flips int   // bits that were; led: their nodes were made leaders then
+	led   int
 }
 
 func newWorld(t *testing.T, seed uint64) *world {

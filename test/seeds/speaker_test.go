@@ -135,6 +135,33 @@ func (s *speaker) leads(ctx context.Context, topic string, partition int32) (nod
 	return 0, kerr.LeaderNotAvailable
 }
 
+// produce sends a batch, once, to who is thought to lead a partition, to be answered within a
+// time once all in sync have it. An error that no server has answered with says that it may
+// be there.
+func (s *speaker) produce(ctx context.Context, topic string, partition int32, transaction *string, within time.Duration, data []byte) (base int64, err error) {
+	node, err := s.leads(ctx, topic, partition)
+	if err != nil {
+		return 0, err
+	}
+	q := kmsg.NewPtrProduceRequest()
+	q.TransactionID, q.Acks, q.TimeoutMillis = transaction, -1, int32(within.Milliseconds())
+	t, p := kmsg.NewProduceRequestTopic(), kmsg.NewProduceRequestTopicPartition()
+	p.Partition, p.Records = partition, data
+	t.Topic, t.Partitions = topic, append(t.Partitions, p)
+	q.Topics = append(q.Topics, t)
+	r, err := ask[*kmsg.ProduceResponse](ctx, s, node, q)
+	if err == nil && (len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1) {
+		err = fmt.Errorf("a batch is answered with %d topics", len(r.Topics))
+	}
+	if err == nil {
+		base, err = r.Topics[0].Partitions[0].BaseOffset, kerr.ErrorForCode(r.Topics[0].Partitions[0].ErrorCode)
+	}
+	if err != nil {
+		s.forgetLeader(topic, partition)
+	}
+	return base, err
+}
+
 func (s *speaker) forgetLeader(topic string, partition int32) {
 	delete(s.knows, fmt.Sprint("leader ", topic, partition))
 }
@@ -153,10 +180,21 @@ func (s *speaker) fetch(ctx context.Context, topic string, partition int32, from
 		return nil, from, err
 	}
 	q := kmsg.NewPtrFetchRequest()
-	q.MaxWaitMillis, q.MinBytes, q.MaxBytes, q.SessionEpoch, q.ReplicaID = 200, 1, 64<<10, -1, -1
+	q.MaxWaitMillis, q.MinBytes = 200, 1
 	if committed {
 		q.IsolationLevel = 1
 	}
+	r, err := s.fetchFrom(ctx, node, q, topic, partition, from)
+	if err != nil {
+		s.forgetLeader(topic, partition)
+		return nil, from, err
+	}
+	return decode(r, from)
+}
+
+// fetchFrom asks a node once for what is in a partition from an offset on.
+func (s *speaker) fetchFrom(ctx context.Context, node int, q *kmsg.FetchRequest, topic string, partition int32, from int64) (*kmsg.FetchResponseTopicPartition, error) {
+	q.MaxBytes, q.SessionEpoch, q.ReplicaID = 64<<10, -1, -1
 	t, p := kmsg.NewFetchRequestTopic(), kmsg.NewFetchRequestTopicPartition()
 	p.Partition, p.FetchOffset, p.PartitionMaxBytes, p.CurrentLeaderEpoch = partition, from, 64<<10, -1
 	t.Topic, t.Partitions = topic, append(t.Partitions, p)
@@ -172,10 +210,9 @@ func (s *speaker) fetch(ctx context.Context, topic string, partition int32, from
 		err = kerr.ErrorForCode(r.Topics[0].Partitions[0].ErrorCode)
 	}
 	if err != nil {
-		s.forgetLeader(topic, partition)
-		return nil, from, err
+		return nil, err
 	}
-	return decode(&r.Topics[0].Partitions[0], from)
+	return &r.Topics[0].Partitions[0], nil
 }
 
 // decode reads the batches of an answer, without those of transactions it names as aborted.
