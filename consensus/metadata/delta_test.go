@@ -39,6 +39,10 @@ func showSlice(m *Image, broker int32, whole bool) string {
 	for q := range m.ClientQuotas() {
 		fmt.Fprintln(&b, q.Entity, q.Rates)
 	}
+	fmt.Fprintln(&b, m.NumUsers(), m.FakeSecret())
+	for u := range m.Users() {
+		fmt.Fprintln(&b, *u)
+	}
 	for key, name := range m.collisions.all() {
 		fmt.Fprintln(&b, key, name)
 	}

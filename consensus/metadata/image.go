@@ -27,6 +27,8 @@ type Image struct {
 	controllers tree[uint64, *ControllerNode]
 	configs     tree[Resource, *ResourceConfig] // of brokers, of subscriptions to metrics of clients, and then of groups; a topic has its own
 	quotas      tree[QuotaEntity, *ClientQuotas]
+	users       tree[string, *User]
+	fakeSecret  []byte // nil: there was no user yet, or it was kept out of the bucket
 
 	bucket       Bucket
 	endedBy      uint64 // see EndedBy
@@ -53,6 +55,7 @@ func emptyImage() *Image {
 		controllers: newControllers(),
 		configs:     newTree[Resource, *ResourceConfig](compareResources),
 		quotas:      newTree[QuotaEntity, *ClientQuotas](compareQuotaEntities),
+		users:       newTree[string, *User](strings.Compare),
 		objects:     newObjectTrees(),
 		dying:       newTree[storage.ObjectID, *Dying](cmp.Compare[storage.ObjectID]),
 	}

@@ -50,6 +50,9 @@ func sampleWithObjectsAt(t testing.TB, level uint32) *State {
 	if level >= QuotasFeatureLevel {
 		l.accepted(NewAlterClientQuotas(QuotaEntity{User: QuotaName{Scope: QuotaNamed, Name: "u"}, ClientID: QuotaName{Scope: QuotaDefault}}, map[string]float64{ProducerByteRate: 5}, nil))
 	}
+	if level >= SecurityFeatureLevel {
+		l.accepted(NewAlterUsers([]UserChange{{User: "u", Set: []ScramCredential{credential(ScramSHA256, 1)}}}, bytes.Repeat([]byte{7}, fakeSecretSize)))
+	}
 	return l.state
 }
 

@@ -50,6 +50,8 @@ func (m *Image) Snapshot() []byte {
 
 		EndedBy: m.endedBy,
 
+		Users: uint64(m.users.len()), FakeSecret: m.fakeSecret,
+
 		Entry: m.announced.number, Writers: m.announced.encode(),
 	}}})
 	for broker := range m.Brokers() {
@@ -67,6 +69,9 @@ func (m *Image) Snapshot() []byte {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_ClientQuotas{ClientQuotas: &pb.SnapshotClientQuotas{
 			Entity: q.Entity.encode(), Values: encodeRates(q.Rates),
 		}}})
+	}
+	for u := range m.Users() {
+		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_User{User: encodeUser(u)}})
 	}
 	for c := range m.Controllers() {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Controller{Controller: encodeController(c)}})
@@ -233,6 +238,9 @@ func decodeSnapshot(b []byte) (*Image, error) {
 		if err := d.clientQuotas(m); err != nil {
 			return nil, err
 		}
+	}
+	if err := d.users(m, h); err != nil {
+		return nil, err
 	}
 	for range h.Controllers {
 		if err := d.controller(m); err != nil {

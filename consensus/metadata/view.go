@@ -143,6 +143,8 @@ var deltaRecordLimits = map[protowire.Number]int{
 	10: 256,      // manifest
 	11: 256,      // cleaning
 	13: 4 << 10,  // controller: two addresses of 512 bytes
+
+	110: 4 << 10, // user: two credentials
 }
 
 func (d *decoder) nextDelta() (*pb.DeltaRecord, error) {
@@ -188,6 +190,10 @@ func (v *View) edit(d *decoder, h *pb.DeltaHeader) (*viewEdit, error) {
 	}
 	m.offset, m.clusterID, m.featureLevel, m.nextProducerID, m.controllerID = h.Offset, h.ClusterId, h.FeatureLevel, h.NextProducerId, h.ControllerId
 	m.lastObjectID, m.endedBy = storage.ObjectID(h.LastObjectId), h.EndedBy
+	if n := len(h.FakeSecret); n != 0 && n != fakeSecretSize {
+		return nil, d.corrupt("a secret of %d bytes", n)
+	}
+	m.fakeSecret = h.FakeSecret
 	m.ranges, m.liveBytes = int(h.Ranges), h.LiveBytes
 	m.filed = filed{manifests: int(h.Manifests), ranges: int(h.FiledRanges), bytes: h.FiledBytes, objectBytes: h.FiledObjectBytes}
 	copy(m.objectBytes[Prepared:], h.ObjectBytes)
@@ -229,6 +235,8 @@ func (e *viewEdit) apply(r *pb.DeltaRecord) error {
 		return e.config(body.Config)
 	case *pb.DeltaRecord_ClientQuotas:
 		return e.clientQuotas(body.ClientQuotas)
+	case *pb.DeltaRecord_User:
+		return e.user(body.User)
 	case *pb.DeltaRecord_Objects:
 		objects, err := decodeObjects(body.Objects)
 		if err != nil {

@@ -5,7 +5,7 @@
 // source: consensus/metadata/delta.proto
 
 // The records of a delta between two images, as one broker is shown them: one
-// DeltaHeader, then in this order brokers, controllers, configs, client quotas, objects, topics
+// DeltaHeader, then in this order brokers, controllers, configs, client quotas, users, objects, topics
 // that went, each topic that changed with its partitions, manifests, states of
 // compaction by key and ranges. Each kind is in the order of the image, topics by id.
 // What is not named is as it was. Framing and checksum: doc.go.
@@ -45,6 +45,7 @@ type DeltaRecord struct {
 	//	*DeltaRecord_Ranges
 	//	*DeltaRecord_Controller
 	//	*DeltaRecord_GoneController
+	//	*DeltaRecord_User
 	Body          isDeltaRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -213,6 +214,15 @@ func (x *DeltaRecord) GetGoneController() uint64 {
 	return 0
 }
 
+func (x *DeltaRecord) GetUser() *SnapshotUser {
+	if x != nil {
+		if x, ok := x.Body.(*DeltaRecord_User); ok {
+			return x.User
+		}
+	}
+	return nil
+}
+
 type isDeltaRecord_Body interface {
 	isDeltaRecord_Body()
 }
@@ -273,6 +283,10 @@ type DeltaRecord_GoneController struct {
 	GoneController uint64 `protobuf:"varint,14,opt,name=gone_controller,json=goneController,proto3,oneof"`
 }
 
+type DeltaRecord_User struct {
+	User *SnapshotUser `protobuf:"bytes,110,opt,name=user,proto3,oneof"` // without credentials: it is gone
+}
+
 func (*DeltaRecord_Header) isDeltaRecord_Body() {}
 
 func (*DeltaRecord_Broker) isDeltaRecord_Body() {}
@@ -301,6 +315,8 @@ func (*DeltaRecord_Controller) isDeltaRecord_Body() {}
 
 func (*DeltaRecord_GoneController) isDeltaRecord_Body() {}
 
+func (*DeltaRecord_User) isDeltaRecord_Body() {}
+
 type DeltaHeader struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Whole             bool                   `protobuf:"varint,1,opt,name=whole,proto3" json:"whole,omitempty"`   // the image before is the empty one
@@ -328,6 +344,7 @@ type DeltaHeader struct {
 	FiledObjectBytes int64    `protobuf:"varint,22,opt,name=filed_object_bytes,json=filedObjectBytes,proto3" json:"filed_object_bytes,omitempty"`
 	Controllers      uint64   `protobuf:"varint,23,opt,name=controllers,proto3" json:"controllers,omitempty"`
 	EndedBy          uint64   `protobuf:"varint,95,opt,name=ended_by,json=endedBy,proto3" json:"ended_by,omitempty"`
+	FakeSecret       []byte   `protobuf:"bytes,110,opt,name=fake_secret,json=fakeSecret,proto3" json:"fake_secret,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -528,6 +545,13 @@ func (x *DeltaHeader) GetEndedBy() uint64 {
 		return x.EndedBy
 	}
 	return 0
+}
+
+func (x *DeltaHeader) GetFakeSecret() []byte {
+	if x != nil {
+		return x.FakeSecret
+	}
+	return nil
 }
 
 type DeltaConfig struct {
@@ -1032,7 +1056,7 @@ var File_consensus_metadata_delta_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"\n" +
-	"\x1econsensus/metadata/delta.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\x1a!consensus/metadata/snapshot.proto\"\xd3\x06\n" +
+	"\x1econsensus/metadata/delta.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\x1a!consensus/metadata/snapshot.proto\"\x8b\a\n" +
 	"\vDeltaRecord\x129\n" +
 	"\x06header\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.DeltaHeaderH\x00R\x06header\x12<\n" +
 	"\x06broker\x18\x02 \x01(\v2\".rustmq.metadata.v1.SnapshotBrokerH\x00R\x06broker\x12!\n" +
@@ -1054,8 +1078,9 @@ const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"\n" +
 	"controller\x18\r \x01(\v2&.rustmq.metadata.v1.SnapshotControllerH\x00R\n" +
 	"controller\x12)\n" +
-	"\x0fgone_controller\x18\x0e \x01(\x04H\x00R\x0egoneControllerB\x06\n" +
-	"\x04body\"\x89\x06\n" +
+	"\x0fgone_controller\x18\x0e \x01(\x04H\x00R\x0egoneController\x126\n" +
+	"\x04user\x18n \x01(\v2 .rustmq.metadata.v1.SnapshotUserH\x00R\x04userB\x06\n" +
+	"\x04body\"\xaa\x06\n" +
 	"\vDeltaHeader\x12\x14\n" +
 	"\x05whole\x18\x01 \x01(\bR\x05whole\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\x04R\x06before\x12\x16\n" +
@@ -1086,7 +1111,9 @@ const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"filedBytes\x12,\n" +
 	"\x12filed_object_bytes\x18\x16 \x01(\x03R\x10filedObjectBytes\x12 \n" +
 	"\vcontrollers\x18\x17 \x01(\x04R\vcontrollers\x12\x19\n" +
-	"\bended_by\x18_ \x01(\x04R\aendedBy\"\x8e\x01\n" +
+	"\bended_by\x18_ \x01(\x04R\aendedBy\x12\x1f\n" +
+	"\vfake_secret\x18n \x01(\fR\n" +
+	"fakeSecret\"\x8e\x01\n" +
 	"\vDeltaConfig\x12#\n" +
 	"\rresource_type\x18\x01 \x01(\x05R\fresourceType\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1164,7 +1191,8 @@ var file_consensus_metadata_delta_proto_goTypes = []any{
 	(*SnapshotManifest)(nil),     // 9: rustmq.metadata.v1.SnapshotManifest
 	(*SnapshotRanges)(nil),       // 10: rustmq.metadata.v1.SnapshotRanges
 	(*SnapshotController)(nil),   // 11: rustmq.metadata.v1.SnapshotController
-	(*Cleaning)(nil),             // 12: rustmq.metadata.v1.Cleaning
+	(*SnapshotUser)(nil),         // 12: rustmq.metadata.v1.SnapshotUser
+	(*Cleaning)(nil),             // 13: rustmq.metadata.v1.Cleaning
 }
 var file_consensus_metadata_delta_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.DeltaRecord.header:type_name -> rustmq.metadata.v1.DeltaHeader
@@ -1178,12 +1206,13 @@ var file_consensus_metadata_delta_proto_depIdxs = []int32{
 	6,  // 8: rustmq.metadata.v1.DeltaRecord.cleaning:type_name -> rustmq.metadata.v1.DeltaCleaning
 	10, // 9: rustmq.metadata.v1.DeltaRecord.ranges:type_name -> rustmq.metadata.v1.SnapshotRanges
 	11, // 10: rustmq.metadata.v1.DeltaRecord.controller:type_name -> rustmq.metadata.v1.SnapshotController
-	12, // 11: rustmq.metadata.v1.DeltaCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	12, // 11: rustmq.metadata.v1.DeltaRecord.user:type_name -> rustmq.metadata.v1.SnapshotUser
+	13, // 12: rustmq.metadata.v1.DeltaCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_delta_proto_init() }
@@ -1208,6 +1237,7 @@ func file_consensus_metadata_delta_proto_init() {
 		(*DeltaRecord_Ranges)(nil),
 		(*DeltaRecord_Controller)(nil),
 		(*DeltaRecord_GoneController)(nil),
+		(*DeltaRecord_User)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -63,6 +63,7 @@ type (
 		Changes      []quotaChange
 		ValidateOnly bool
 	}
+	alterUsersQ      struct{ Changes []metadata.UserChange }
 	alterPartitionsQ struct {
 		Broker  broker
 		Changes []metadata.PartitionChange

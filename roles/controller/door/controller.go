@@ -40,6 +40,7 @@ type Controller interface {
 	CreatePartitions(ctx context.Context, name string, total int32, assignments [][]int32, validateOnly bool) error
 	AlterConfigs(ctx context.Context, changes []controller.ConfigChange, validateOnly bool) []error
 	AlterClientQuotas(ctx context.Context, changes []controller.QuotaChange, validateOnly bool) []error
+	AlterUsers(ctx context.Context, changes []metadata.UserChange) []error
 	AlterPartitions(ctx context.Context, brokerID int32, brokerEpoch int64, changes []metadata.PartitionChange) []error
 	ElectLeaders(context.Context, []controller.LeaderElection) []error
 	ReassignPartitions(context.Context, []controller.Reassignment) []error

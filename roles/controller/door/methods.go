@@ -98,6 +98,10 @@ var (
 	alterClientQuotas = method[alterClientQuotasQ, list[fault]]{"AlterClientQuotas", true, 0, func(ctx context.Context, c Controller, q alterClientQuotasQ) list[fault] {
 		return list[fault]{faultsOf(c.AlterClientQuotas(ctx, each(q.Changes, quotaChange.change), q.ValidateOnly))}
 	}}
+	// A password that is set twice is the same one; one that is deleted twice is not there.
+	alterUsers = method[alterUsersQ, list[fault]]{"AlterUsers", true, 0, func(ctx context.Context, c Controller, q alterUsersQ) list[fault] {
+		return list[fault]{faultsOf(c.AlterUsers(ctx, q.Changes))}
+	}}
 	electLeaders = method[electLeadersQ, list[fault]]{"ElectLeaders", true, 0, func(ctx context.Context, c Controller, q electLeadersQ) list[fault] {
 		return list[fault]{faultsOf(c.ElectLeaders(ctx, q.Elections))}
 	}}
@@ -194,7 +198,7 @@ func handlers() map[string]handler {
 		registerController.name: registerController.handler(), unregisterController.name: unregisterController.handler(),
 		members.name: members.handler(), addController.name: addController.handler(), removeController.name: removeController.handler(),
 		createTopics.name: createTopics.handler(), deleteTopics.name: deleteTopics.handler(), createPartitions.name: createPartitions.handler(),
-		alterConfigs.name: alterConfigs.handler(), alterClientQuotas.name: alterClientQuotas.handler(), alterPartitions.name: alterPartitions.handler(),
+		alterConfigs.name: alterConfigs.handler(), alterClientQuotas.name: alterClientQuotas.handler(), alterUsers.name: alterUsers.handler(), alterPartitions.name: alterPartitions.handler(),
 		electLeaders.name: electLeaders.handler(), reassignPartitions.name: reassignPartitions.handler(),
 		advanceLogStart.name: advanceLogStart.handler(), prepareObjects.name: prepareObjects.handler(), commitObject.name: commitObject.handler(),
 		replaceRanges.name: replaceRanges.handler(), fileRanges.name: fileRanges.handler(), recordCleaning.name: recordCleaning.handler(),

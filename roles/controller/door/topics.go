@@ -59,6 +59,11 @@ func (d *Door) AlterClientQuotas(ctx context.Context, changes []controller.Quota
 	}, faultAt))
 }
 
+// AlterUsers is as of [controller.Controller].
+func (d *Door) AlterUsers(ctx context.Context, changes []metadata.UserChange) []error {
+	return errorsOf(callEach(ctx, d, alterUsers, changes, func(part []metadata.UserChange) alterUsersQ { return alterUsersQ{part} }, faultAt))
+}
+
 // AlterPartitions is as of [controller.Controller]. InvalidUpdateVersion may mean that
 // it was done at the first try: the image tells.
 func (d *Door) AlterPartitions(ctx context.Context, brokerID int32, brokerEpoch int64, changes []metadata.PartitionChange) []error {
