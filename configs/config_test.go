@@ -169,6 +169,12 @@ func TestValuesOutOfRangeAreRefused(t *testing.T) {
 		{"controller.raft.election_timeout=249ms", "less than five times controller.raft.heartbeat, 50ms"},
 		{"replication.heartbeat_timeout=2s", "not more than replication.heartbeat_interval, 2s"},
 		{"security.tls.cert_file=a.pem", "or neither"},
+		{"security.sasl.mechanisms=GSSAPI", "is not one of SCRAM-SHA-512"},
+		{"security.sasl.mechanisms=PLAIN,PLAIN", "named twice"},
+		{"security.sasl.mechanisms=OAUTHBEARER", "OAUTHBEARER needs it"},
+		{"security.sasl.max_session=9ms", "1s to"},
+		{"security.sasl.oauth.skew=6m", "0s to 5m"},
+		{"security.sasl.oauth.refresh=1s", "10s to"},
 		{"network.quic.enabled=maybe", "is not true or false"},
 	} {
 		_, err := configs.Load(configs.Sources{Set: []string{c.set}})

@@ -244,7 +244,41 @@ func (c *Config) validate() []Problem {
 	if m := c.Security.Cluster; (m.CAFile == "") != (m.CertFile == "") || (m.CertFile == "") != (m.KeyFile == "") {
 		wrong("security.cluster.ca_file", "give security.cluster.ca_file, cert_file and key_file, or none of them")
 	}
+	c.validateSASL(wrong, oneOf, durationBetween)
 	return out
+}
+
+// validateSASL checks section security.sasl.
+func (c *Config) validateSASL(wrong func(key, format string, args ...any), oneOf func(key, v string, allowed ...string), durationBetween func(key string, d, low, high Duration)) {
+	const day = Duration(24 * time.Hour)
+	s := c.Security.SASL
+	mechanisms := s.MechanismList()
+	for i, name := range mechanisms {
+		oneOf("security.sasl.mechanisms", name, "SCRAM-SHA-512", "SCRAM-SHA-256", "OAUTHBEARER", "PLAIN")
+		if slices.Contains(mechanisms[:i], name) {
+			wrong("security.sasl.mechanisms", "%s is named twice", name)
+		}
+	}
+	if len(mechanisms) == 1 && mechanisms[0] == "PLAIN" && c.Network.TLS == "off" && !c.Network.QUIC.Enabled {
+		wrong("security.sasl.mechanisms", "PLAIN shows passwords, and is offered over TLS and QUIC only: set network.tls = on, or name SCRAM-SHA-512 too")
+	}
+	if s.MaxSession != 0 {
+		durationBetween("security.sasl.max_session", s.MaxSession, Duration(time.Second), 365*day)
+	}
+	o := s.OAuth
+	durationBetween("security.sasl.oauth.refresh", o.Refresh, Duration(10*time.Second), day)
+	durationBetween("security.sasl.oauth.skew", o.Skew, 0, Duration(5*time.Minute))
+	if !slices.Contains(mechanisms, "OAUTHBEARER") {
+		return
+	}
+	for _, key := range []struct{ name, value string }{{"jwks", o.JWKS}, {"issuer", o.Issuer}, {"audience", o.Audience}, {"claim", o.Claim}} {
+		if key.value == "" {
+			wrong("security.sasl.oauth."+key.name, "the mechanism OAUTHBEARER needs it")
+		}
+	}
+	for _, name := range o.AlgorithmList() {
+		oneOf("security.sasl.oauth.algorithms", name, "RS256", "PS256", "ES256", "EdDSA")
+	}
 }
 
 // dialable reports whether clients may be told to dial a host: a name, or an address

@@ -136,8 +136,8 @@ func (n *Node) names() (names []string) {
 
 // Reload loads the certificates again, that of TLS and QUIC and that by which servers
 // know each other, which connections from now on see; those that are open stay as they
-// are. It reports whether there is one: with neither there is nothing to load. On an
-// error the one before goes on.
+// are. The keys that sign tokens are read again too. It reports whether there is
+// anything to load. On an error what was there before goes on.
 func (n *Node) Reload() (loaded bool, err error) {
 	var failed error
 	if n.certificates != nil {
@@ -146,6 +146,8 @@ func (n *Node) Reload() (loaded bool, err error) {
 	if n.peers != nil && n.peers.secure != nil {
 		loaded, failed = true, errors.Join(failed, n.peers.secure.Reload())
 	}
+	keys, err := n.reloadTokenKeys()
+	loaded, failed = loaded || keys, errors.Join(failed, err)
 	if failed != nil {
 		return false, fmt.Errorf("%w; the one before goes on", failed)
 	}

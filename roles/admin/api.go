@@ -26,6 +26,7 @@ type Cluster interface {
 	CreatePartitions(ctx context.Context, name string, total int32, assignments [][]int32, validateOnly bool) error
 	AlterConfigs(ctx context.Context, changes []controller.ConfigChange, validateOnly bool) []error
 	AlterClientQuotas(ctx context.Context, changes []controller.QuotaChange, validateOnly bool) []error
+	AlterUsers(ctx context.Context, changes []metadata.UserChange) []error
 }
 
 // PartitionState is what a partition holds in this process.
@@ -133,6 +134,7 @@ func registerAPI(mux *http.ServeMux, o Options, stopping context.Context) {
 	huma.Delete(h, "/api/v1/topics/{name}", a.delete)
 	huma.Post(h, "/api/v1/topics/{name}/partitions", a.addPartitions)
 	registerQuotas(h, a)
+	registerUsers(h, a)
 	if o.Brokers != nil {
 		registerBrokers(h, brokersAPI{o.Cluster, o.Brokers})
 	}

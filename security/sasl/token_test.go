@@ -234,17 +234,18 @@ func TestKeySets(t *testing.T) {
 		return string(raw)
 	}
 	for name, raw := range map[string]string{
-		"nothing":         "",
-		"no set":          `[]`,
-		"an empty set":    `{"keys":[]}`,
-		"a private key":   encode(jose.JSONWebKey{Key: signers()["ec"], KeyID: "ec"}),
-		"a shared key":    encode(jose.JSONWebKey{Key: []byte("a secret"), KeyID: "s"}),
-		"a short key":     encode(jose.JSONWebKey{Key: short.Public(), KeyID: "short"}),
-		"for encryption":  encode(jose.JSONWebKey{Key: signers()["ec"].Public(), KeyID: "ec", Use: "enc"}),
-		"too many":        `{"keys":[` + strings.Repeat(`{},`, maxKeys) + `{}]}`,
-		"too long":        strings.Repeat(" ", MaxKeySet+1),
-		"off the curve":   `{"keys":[{"kty":"EC","crv":"P-256","x":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","y":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}`,
-		"of unknown kind": `{"keys":[{"kty":"future"}]}`,
+		"nothing":                            "",
+		"no set":                             `[]`,
+		"an empty set":                       `{"keys":[]}`,
+		"a private key":                      encode(jose.JSONWebKey{Key: signers()["ec"], KeyID: "ec"}),
+		"a private key, beside a public one": encode(jose.JSONWebKey{Key: signers()["ed"].Public(), KeyID: "ed"}, jose.JSONWebKey{Key: signers()["ec"], KeyID: "ec"}),
+		"a shared key":                       encode(jose.JSONWebKey{Key: []byte("a secret"), KeyID: "s"}),
+		"a short key":                        encode(jose.JSONWebKey{Key: short.Public(), KeyID: "short"}),
+		"for encryption":                     encode(jose.JSONWebKey{Key: signers()["ec"].Public(), KeyID: "ec", Use: "enc"}),
+		"too many":                           `{"keys":[` + strings.Repeat(`{},`, maxKeys) + `{}]}`,
+		"too long":                           strings.Repeat(" ", MaxKeySet+1),
+		"off the curve":                      `{"keys":[{"kty":"EC","crv":"P-256","x":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","y":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}`,
+		"of unknown kind":                    `{"keys":[{"kty":"future"}]}`,
 	} {
 		if keys, err := ParseKeySet([]byte(raw)); err == nil {
 			t.Errorf("%s: %d keys", name, keys.Len())
