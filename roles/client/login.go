@@ -27,7 +27,7 @@ type Login struct {
 	TokenFile    string `toml:"token_file,omitempty"`
 	Mechanism    string `toml:"mechanism,omitempty"`
 	CertFile     string `toml:"cert,omitempty"`
-	KeyFile      string `toml:"key,omitempty"`
+	KeyFile      string `toml:"cert_key,omitempty"`
 }
 
 func (l *Login) flags(cmd *cobra.Command) {
@@ -37,7 +37,7 @@ func (l *Login) flags(cmd *cobra.Command) {
 	flags.StringVar(&l.TokenFile, "token-file", "", "`FILE` whose first line is a token to authenticate by (OAUTHBEARER); read again whenever one is needed")
 	flags.StringVar(&l.Mechanism, "mechanism", "", "SCRAM-SHA-512 (default), SCRAM-SHA-256, PLAIN or OAUTHBEARER (default with --token-file)")
 	flags.StringVar(&l.CertFile, "cert", "", "PEM `FILE` of a client certificate to show over TLS and QUIC")
-	flags.StringVar(&l.KeyFile, "key", "", "PEM `FILE` of its key")
+	flags.StringVar(&l.KeyFile, "cert-key", "", "PEM `FILE` of its key")
 }
 
 // resolve fills what was not given from the context: who a command is, and its certificate,
@@ -67,7 +67,7 @@ func (l *Login) check() error {
 	}
 	switch {
 	case (l.CertFile == "") != (l.KeyFile == ""):
-		return usage("--cert and --key: give both, or neither")
+		return usage("--cert and --cert-key: give both, or neither")
 	case l.PasswordFile != "" && l.User == "":
 		return usage("--password-file: whose password is it? Give --user too")
 	case l.TokenFile != "" && l.PasswordFile != "":
@@ -110,7 +110,7 @@ func (l *Login) certificate(config *tls.Config) error {
 	}
 	cert, err := tls.LoadX509KeyPair(l.CertFile, l.KeyFile)
 	if err != nil {
-		return fmt.Errorf("read the client's certificate (--cert, --key): %w", err)
+		return fmt.Errorf("read the client's certificate (--cert, --cert-key): %w", err)
 	}
 	config.Certificates = []tls.Certificate{cert}
 	return nil

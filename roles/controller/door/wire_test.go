@@ -165,6 +165,11 @@ func (r *recorder) AlterClientQuotas(_ context.Context, changes []controller.Quo
 	return outcome
 }
 
+func (r *recorder) AlterUsers(_ context.Context, changes []metadata.UserChange) []error {
+	r.note(changes)
+	return outcome
+}
+
 func (r *recorder) AlterPartitions(_ context.Context, id int32, epoch int64, changes []metadata.PartitionChange) []error {
 	r.note(id, epoch, changes)
 	return outcome
@@ -279,6 +284,12 @@ func asks(ctx context.Context) map[string]func(*Door) (returned []any) {
 		},
 		"AlterConfigs":      func(d *Door) []any { return []any{d.AlterConfigs(ctx, configs, true)} },
 		"AlterClientQuotas": func(d *Door) []any { return []any{d.AlterClientQuotas(ctx, quotas, true)} },
+		"AlterUsers": func(d *Door) []any {
+			return []any{d.AlterUsers(ctx, []metadata.UserChange{
+				{User: "u", Set: []metadata.ScramCredential{{Mechanism: 1, Iterations: 4096, Salt: []byte("s"), StoredKey: []byte("k"), ServerKey: []byte("K")}}},
+				{User: "v", Remove: []metadata.ScramMechanism{2}},
+			})}
+		},
 		"GiveUpReplicas": func(d *Door) []any {
 			return []any{d.GiveUpReplicas(ctx, 7, 8, []storage.PartitionID{p, {Index: 9}})}
 		},
@@ -374,7 +385,7 @@ func bodies(t testing.TB) map[string][]byte {
 		"FileRanges": fileRangesQ{Filing: metadata.Filing{Moved: make([]object.Filed, 2)}}, "ReplaceRanges": replaceRangesQ{Replacements: make([]metadata.Replacement, 2)},
 		"DeleteTopics": deleteTopicsQ{Topics: []controller.TopicRef{{Name: "t"}}}, "ElectLeaders": electLeadersQ{[]controller.LeaderElection{{Leader: -5}}},
 		"AlterPartitions": alterPartitionsQ{Changes: []metadata.PartitionChange{{}}}, "CheckBucket": checkBucketQ{controller.CheckRequest{After: "x"}},
-		"AlterClientQuotas": alterClientQuotasQ{Changes: []quotaChange{{}}}, "CreatePartitions": createPartitionsQ{Name: "t", Total: -1},
+		"AlterClientQuotas": alterClientQuotasQ{Changes: []quotaChange{{}}}, "AlterUsers": alterUsersQ{[]metadata.UserChange{{}}}, "CreatePartitions": createPartitionsQ{Name: "t", Total: -1},
 		"PrepareObjects": prepareObjectsQ{Count: -1}, "ReportEnds": reportEndsQ{Ends: make([]metadata.PartitionEnd, 2)}, "GiveUpReplicas": giveUpReplicasQ{Partitions: make([]storage.PartitionID, 2)}, "ReportLoad": reportLoadQ{Loads: make([]controller.PartitionLoad, 2)}, "RecordCleaning": recordCleaningQ{}, "AdvanceLogStart": advanceLogStartQ{Starts: make([]controller.LogStart, 1)},
 	} {
 		body, err := encode(q)
