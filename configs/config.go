@@ -213,8 +213,48 @@ type Security struct {
 	AllowInsecure bool      `toml:"allow_insecure" doc:"bind other addresses than loopback without TLS and authentication, for HTTP too"`
 	TLS           TLS       `toml:"tls"`
 	Cluster       MutualTLS `toml:"cluster"`
+	SASL          SASL      `toml:"sasl"`
 
 	Authorization Authorization `toml:"authorization"`
+}
+
+// SASL is how clients of Kafka say who they are.
+type SASL struct {
+	Mechanisms string   `toml:"mechanisms" doc:"how clients of Kafka say who they are: SCRAM-SHA-512, SCRAM-SHA-256, OAUTHBEARER, PLAIN (over TLS and QUIC only), comma separated; empty: they are not asked"`
+	MaxSession Duration `toml:"max_session" doc:"how long a client may go on until it says so again (KIP-368, Kafka's connections.max.reauth.ms); 0: as long as its connection, or its token, lasts"`
+	OAuth      OAuth    `toml:"oauth"`
+}
+
+// MechanismList is Mechanisms, one by one.
+func (s SASL) MechanismList() []string {
+	var all []string
+	for name := range strings.SplitSeq(s.Mechanisms, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
+// OAuth is which tokens are taken from clients (OAUTHBEARER).
+type OAuth struct {
+	JWKS       string   `toml:"jwks" doc:"where the keys are that sign tokens: a file, or an https URL (RFC 7517); read again on SIGHUP, and when a token names a key that is not known"`
+	CAFile     string   `toml:"ca_file" doc:"PEM certificates of who may sign that URL's; empty: the system's"`
+	Refresh    Duration `toml:"refresh" doc:"time between two reads of the keys"`
+	Issuer     string   `toml:"issuer" doc:"what tokens must say in iss"`
+	Audience   string   `toml:"audience" doc:"what tokens must say in aud, among others"`
+	Claim      string   `toml:"claim" doc:"claim that is the name of the user"`
+	Algorithms string   `toml:"algorithms" doc:"algorithms that tokens may be signed with: RS256, PS256, ES256, EdDSA"`
+	Skew       Duration `toml:"skew" doc:"how far the clocks of who issues tokens and of this node may be apart"`
+}
+
+// AlgorithmList is Algorithms, one by one.
+func (o OAuth) AlgorithmList() []string {
+	var all []string
+	for name := range strings.SplitSeq(o.Algorithms, ",") {
+		all = append(all, strings.TrimSpace(name))
+	}
+	return all
 }
 
 // Authorization is what clients of Kafka may do.
@@ -287,6 +327,7 @@ func Default() *Config {
 		Replication: Replication{HeartbeatInterval: millis(200), HeartbeatTimeout: seconds(1), LagTime: seconds(10)},
 		Security: Security{
 			TLS:           TLS{MinVersion: "1.3", ClientAuth: "none", PrincipalMapping: "DEFAULT"},
+			SASL:          SASL{OAuth: OAuth{Refresh: seconds(300), Claim: "sub", Algorithms: "RS256,PS256,ES256,EdDSA", Skew: seconds(30)}},
 			Authorization: Authorization{Mode: "auto"},
 		},
 		Operations: Operations{GracefulShutdownTimeout: seconds(10), LogFormat: "auto", LogLevel: "info"},

@@ -177,6 +177,12 @@ func TestValuesOutOfRangeAreRefused(t *testing.T) {
 		{"security.tls.client_ca_file=a.pem", "nobody is asked for a certificate"},
 		{"security.tls.crl_file=a.pem", "nobody is asked for a certificate"},
 		{"security.cluster.crl_file=a.pem", "no servers to be revoked"},
+		{"security.sasl.mechanisms=GSSAPI", "is not one of SCRAM-SHA-512"},
+		{"security.sasl.mechanisms=PLAIN,PLAIN", "named twice"},
+		{"security.sasl.mechanisms=OAUTHBEARER", "OAUTHBEARER needs it"},
+		{"security.sasl.max_session=9ms", "1s to"},
+		{"security.sasl.oauth.skew=6m", "0s to 5m"},
+		{"security.sasl.oauth.refresh=1s", "10s to"},
 		{"network.quic.enabled=maybe", "is not true or false"},
 	} {
 		_, err := configs.Load(configs.Sources{Set: []string{c.set}})

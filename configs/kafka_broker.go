@@ -169,15 +169,15 @@ var refusedBrokerKeys = []struct{ prefix, why string }{
 	{"background.threads", noThreads},
 	{"client.quota.callback.class", noClasses},
 	{"compression.", "what the broker compresses itself, it does at the codec's own level"},
-	{"connection.failed.authentication", noAuthentication},
-	{"connections.max.reauth.ms", noAuthentication},
+	{"connection.failed.authentication", "who fails too often is not judged for a while, and told nothing"},
+	{"connections.max.reauth.ms", "security.sasl.max_session"},
 	{"controlled.shutdown.", "a broker that stops always says so first"},
 	{"controller.quota.window.", quotaWindow},
 	{"controller.quorum.", ownQuorum},
 	{"controller.", ownQuorum},
 	{"create.topic.policy.class.name", noClasses},
 	{"default.replication.factor", "min(3, brokers), reckoned when a topic is made"},
-	{"delegation.token.", noAuthentication},
+	{"delegation.token.", "delegation tokens are not served"},
 	{"delete.records.purgatory.", noPurgatory},
 	{"early.start.listeners", "the listeners are network.bind and network.kafka_port"},
 	{"fetch.purgatory.", noPurgatory},
@@ -229,7 +229,7 @@ const (
 	noTransactions   = "the coordinator of transactions keeps its topic by itself"
 	noClasses        = "no class of Java can be loaded"
 	noAuthorisation  = "access control is not served yet"
-	noAuthentication = "SASL is not served yet"
+	noAuthentication = "security.sasl.* of rustmq's configuration"
 	noReplicas       = "leaders push to their followers, which fetch nothing; see replication.lag_time"
 	ownBalance       = "leaderships are moved by load; see controller.balance"
 	noThreads        = "there are no pools of threads to size"

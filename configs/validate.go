@@ -104,8 +104,8 @@ func (c *Config) validate() []Problem {
 	switch {
 	case n.Bind != "localhost" && net.ParseIP(n.Bind) == nil:
 		wrong("network.bind", "%q is not an address; write 127.0.0.1, ::1 or 0.0.0.0", n.Bind)
-	case !c.Loopback() && !c.Security.AllowInsecure && slices.Contains(c.RoleList(), "broker") && !c.Authenticates():
-		wrong("network.bind", "%q would serve anyone who reaches it, for clients are not authenticated: bind 127.0.0.1, have clients prove who they are (docs/security.md), or set security.allow_insecure = true if the network is yours alone", n.Bind)
+	case !c.Loopback() && !c.Security.AllowInsecure && slices.Contains(c.RoleList(), "broker") && !c.authenticatesOverTLS():
+		wrong("network.bind", "%q would serve anyone who reaches it, for clients are not authenticated over TLS: bind 127.0.0.1, have clients prove who they are, over TLS (docs/security.md), or set security.allow_insecure = true if the network is yours alone", n.Bind)
 	case !c.Loopback() && !c.Security.AllowInsecure && c.Clustered() && c.Security.Cluster.CAFile == "":
 		wrong("network.bind", "%q would let anyone who reaches it be a server of the cluster: set security.cluster.ca_file, cert_file and key_file, or security.allow_insecure = true if the network is yours alone", n.Bind)
 	}
@@ -264,7 +264,41 @@ func (c *Config) validate() []Problem {
 	} else if m.CAFile == "" && m.CRLFile != "" {
 		wrong("security.cluster.crl_file", "there are no servers to be revoked without security.cluster.ca_file, cert_file and key_file")
 	}
+	c.validateSASL(wrong, oneOf, durationBetween)
 	return out
+}
+
+// validateSASL checks section security.sasl.
+func (c *Config) validateSASL(wrong func(key, format string, args ...any), oneOf func(key, v string, allowed ...string), durationBetween func(key string, d, low, high Duration)) {
+	const day = Duration(24 * time.Hour)
+	s := c.Security.SASL
+	mechanisms := s.MechanismList()
+	for i, name := range mechanisms {
+		oneOf("security.sasl.mechanisms", name, "SCRAM-SHA-512", "SCRAM-SHA-256", "OAUTHBEARER", "PLAIN")
+		if slices.Contains(mechanisms[:i], name) {
+			wrong("security.sasl.mechanisms", "%s is named twice", name)
+		}
+	}
+	if len(mechanisms) == 1 && mechanisms[0] == "PLAIN" && c.Network.TLS == "off" && !c.Network.QUIC.Enabled {
+		wrong("security.sasl.mechanisms", "PLAIN shows passwords, and is offered over TLS and QUIC only: set network.tls = on, or name SCRAM-SHA-512 too")
+	}
+	if s.MaxSession != 0 {
+		durationBetween("security.sasl.max_session", s.MaxSession, Duration(time.Second), 365*day)
+	}
+	o := s.OAuth
+	durationBetween("security.sasl.oauth.refresh", o.Refresh, Duration(10*time.Second), day)
+	durationBetween("security.sasl.oauth.skew", o.Skew, 0, Duration(5*time.Minute))
+	if !slices.Contains(mechanisms, "OAUTHBEARER") {
+		return
+	}
+	for _, key := range []struct{ name, value string }{{"jwks", o.JWKS}, {"issuer", o.Issuer}, {"audience", o.Audience}, {"claim", o.Claim}} {
+		if key.value == "" {
+			wrong("security.sasl.oauth."+key.name, "the mechanism OAUTHBEARER needs it")
+		}
+	}
+	for _, name := range o.AlgorithmList() {
+		oneOf("security.sasl.oauth.algorithms", name, "RS256", "PS256", "ES256", "EdDSA")
+	}
 }
 
 // dialable reports whether clients may be told to dial a host: a name, or an address
@@ -322,15 +356,18 @@ func (c *Config) RoleList() []string {
 	return roles
 }
 
-// Authenticates reports whether every client of Kafka proves who it is, over TLS.
+// Authenticates reports whether every client of Kafka proves who it is, by a certificate or SASL.
 func (c *Config) Authenticates() bool {
-	return c.Network.TLS == "on" && c.Security.TLS.ClientAuth == "require"
+	return c.Security.TLS.ClientAuth == "require" || len(c.Security.SASL.MechanismList()) > 0
 }
+
+// authenticatesOverTLS reports whether nobody in between sees what proves it.
+func (c *Config) authenticatesOverTLS() bool { return c.Authenticates() && c.Network.TLS == "on" }
 
 // Guarded reports whether all that is bound elsewhere than on loopback asks who calls: for
 // HTTP, see [Config.HTTPBind].
 func (c *Config) Guarded() bool {
-	clients := c.Authenticates() || !slices.Contains(c.RoleList(), "broker")
+	clients := c.authenticatesOverTLS() || !slices.Contains(c.RoleList(), "broker")
 	return clients && (!c.Clustered() || c.Security.Cluster.CAFile != "")
 }
 

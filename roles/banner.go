@@ -31,6 +31,7 @@ type banner struct {
 	program    string // how the person called us: only that is sure to work again
 	api        bool   // HTTP has /api/v1
 	autoCreate bool   // topics are made on first use
+	asks       bool   // clients say who they are
 	trusted    bool   // CA is the file that clients in this directory take by themselves
 }
 
@@ -76,6 +77,8 @@ func (b banner) next() string {
 		return "curl http://" + b.HTTP + "/metrics"
 	case b.Kafka == "":
 		return program + " admin topics list" + urlFlag(b.HTTP)
+	case b.asks && b.api:
+		return program + " admin users create NAME" + urlFlag(b.HTTP)
 	case !b.autoCreate && b.api:
 		return program + " admin topics create t" + urlFlag(b.HTTP)
 	}
@@ -139,7 +142,7 @@ func (n *Node) banner(started time.Duration) banner {
 		Kafka: n.kafkaAddr, TLS: n.config.Network.TLS == "on", HTTP: n.httpAddr, DataDir: n.DataDir(), CA: n.caFile, Acks: acks,
 		Roles: strings.Join(n.config.RoleList(), ", "), Node: n.config.Broker.ID, PID: os.Getpid(), Version: Version(),
 		Startup: started.Round(time.Millisecond).String(),
-		program: programName(os.Args[0]), api: n.servesAPI(), autoCreate: n.autoCreate(), trusted: client.TrustsByDefault(n.caFile),
+		program: programName(os.Args[0]), api: n.servesAPI(), autoCreate: n.autoCreate(), asks: n.logins != nil, trusted: client.TrustsByDefault(n.caFile),
 	}
 	if n.quic != nil {
 		b.QUIC = n.quic.Addr().String()

@@ -21,6 +21,9 @@ func (n *Node) openBroker(ctx context.Context) error {
 	if err := n.openStore(ctx); err != nil {
 		return err
 	}
+	if err := n.openLogins(); err != nil {
+		return err
+	}
 	tcp, udp, err := n.bindKafka()
 	if err != nil {
 		return err
@@ -139,7 +142,7 @@ func (n *Node) brokerOptions() (o broker.Options, err error) {
 		Strays: kept, RememberStrays: func(found broker.Strays) error {
 			return n.id.change(func(id *identity) { id.setStrays(found) })
 		},
-		Peers: others.asked, Replication: others.pushed,
+		Logins: n.logins, Peers: others.asked, Replication: others.pushed,
 		Log: n.log.With("room", "broker"), Mono: n.machine.mono(),
 	}, nil
 }

@@ -137,7 +137,8 @@ func (n *Node) names() (names []string) {
 
 // Reload loads the certificates again, that of TLS and QUIC and that by which servers
 // know each other, with the authorities and revocation lists of either, which connections
-// from now on see; those that are open stay as they are, but for who is revoked. It reports whether there is one: with neither there is nothing to load. On an
+// from now on see; those that are open stay as they are, but for who is revoked. The keys
+// that sign tokens are read again too. It reports whether there is anything to load. On an
 // error the one before goes on.
 func (n *Node) Reload() (loaded bool, err error) {
 	var failed error
@@ -152,6 +153,8 @@ func (n *Node) Reload() (loaded bool, err error) {
 	}
 	n.judgeClients(false)
 	n.judgeServers(false)
+	keys, err := n.reloadTokenKeys()
+	loaded, failed = loaded || keys, errors.Join(failed, err)
 	if failed != nil {
 		return false, fmt.Errorf("%w; the one before goes on", failed)
 	}

@@ -44,12 +44,16 @@ func (n *Node) openClients() error {
 }
 
 // identifies is how the listeners know clients; nil where their certificates say nothing.
+// Where clients are asked who they are by SASL, that counts, and a certificate is beside it.
 func (n *Node) identifies() func(tls.ConnectionState) (kafka.Client, error) {
 	if n.clients == nil {
 		return nil
 	}
 	return func(state tls.ConnectionState) (kafka.Client, error) {
 		client, err := n.clients.Identify(state)
+		if n.logins != nil {
+			client.Principal = ""
+		}
 		return kafka.Client(client), err
 	}
 }

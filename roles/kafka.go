@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
-	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/transport/kafka"
 	"rustmq.dev/rustmq/transport/quic"
 )
@@ -68,6 +67,9 @@ func (n *Node) advertised() (metadata.Listener, error) {
 	if n.config.Network.TLS == "on" {
 		protocol = "SSL"
 	}
+	if n.logins != nil {
+		protocol = "SASL_" + protocol
+	}
 	return metadata.Listener{Name: listenerName, Host: host, Port: int32(number), Protocol: protocol}, nil
 }
 
@@ -95,13 +97,14 @@ func (n *Node) serveKafka(tcp net.Listener, udp *net.UDPConn) error {
 		return err
 	}
 	n.kafka = kafka.New(kafka.Options{
-		Identify: n.identifies(),
-		Handler:  n.broker,
-		EarlyOK:  broker.EarlyOK,
-		Features: n.broker.Features(),
-		Identity: func() (string, int32) { return n.door.Image().ClusterID(), n.config.Broker.ID },
-		Metrics:  counts,
-		Log:      n.log.With("room", "kafka"),
+		Identify:    n.identifies(),
+		Handler:     n.broker,
+		EarlyOK:     n.earlyOK(),
+		RequireAuth: n.logins != nil,
+		Features:    n.broker.Features(),
+		Identity:    func() (string, int32) { return n.door.Image().ClusterID(), n.config.Broker.ID },
+		Metrics:     counts,
+		Log:         n.log.With("room", "kafka"),
 		Limits: kafka.Limits{
 			MaxFrame: int(network.MaxFrame), ConnMemory: int64(network.ConnectionMemory), TotalMemory: int64(network.RequestMemory), TotalUnsent: int64(network.ResponseMemory),
 			MaxConns: network.MaxConnections, PerIP: network.MaxConnectionsPerIP, IdleTimeout: time.Duration(network.IdleTimeout),

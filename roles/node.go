@@ -15,8 +15,10 @@ import (
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/roles/admin"
 	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/roles/broker/login"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/security/pki"
+	"rustmq.dev/rustmq/security/sasl/jwks"
 	"rustmq.dev/rustmq/storage/disk"
 	storagelog "rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/transport"
@@ -72,8 +74,10 @@ type Node struct {
 
 	kafkaAddr, httpAddr string
 	caFile              string
-	certificates        *pki.Keeper // nil: neither TLS nor QUIC
-	clients             *clients    // nil: their certificates say nothing
+	certificates        *pki.Keeper  // nil: neither TLS nor QUIC
+	clients             *clients     // nil: their certificates say nothing
+	logins              *login.Table // nil: clients are not asked who they are
+	tokenKeys           *jwks.Source // nil: no tokens are taken from them
 	serving             sync.WaitGroup
 	closers             []closer // in order of opening
 

@@ -88,6 +88,8 @@ func Encode(image *Image, body proto.Message) ([]byte, error) {
 		c.Body = &pb.Command_ReportEnds{ReportEnds: b}
 	case *pb.EndLife:
 		c.Body = &pb.Command_EndLife{EndLife: b}
+	case *pb.AlterUsers:
+		c.Body = &pb.Command_AlterUsers{AlterUsers: b}
 	case *pb.GiveUpReplicas:
 		c.Body = &pb.Command_GiveUpReplicas{GiveUpReplicas: b}
 	case *pb.CreateAcls:

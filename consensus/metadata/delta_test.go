@@ -42,6 +42,10 @@ func showSlice(m *Image, broker int32, whole bool) string {
 	for r := range m.ACLs() {
 		fmt.Fprintln(&b, r)
 	}
+	fmt.Fprintln(&b, m.NumUsers(), m.FakeSecret())
+	for u := range m.Users() {
+		fmt.Fprintln(&b, *u)
+	}
 	for key, name := range m.collisions.all() {
 		fmt.Fprintln(&b, key, name)
 	}

@@ -201,4 +201,12 @@ func (d *Difference) registered(before *Image) {
 		}}})
 	}
 	d.acls(before)
+	for was, is := range diff(before.users, d.after.users) {
+		switch {
+		case is == nil:
+			d.put(&pb.DeltaRecord{Body: &pb.DeltaRecord_User{User: &pb.SnapshotUser{Name: was.Name}}})
+		case was == nil || !was.equal(is):
+			d.put(&pb.DeltaRecord{Body: &pb.DeltaRecord_User{User: encodeUser(is)}})
+		}
+	}
 }

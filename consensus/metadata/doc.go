@@ -77,7 +77,7 @@
 //
 // The first record is the header; it counts the brokers, configs (of brokers; of groups
 // from feature level 6 on, of client metrics from 7), client quotas (feature level 5),
-// controllers (feature level 9), ACLs (feature level 12), topics, objects, manifests and
+// controllers (feature level 9), ACLs, users (feature level 12), topics, objects, manifests and
 // ranges that follow in that order, each kind sorted,
 // many ranges to a record. Nothing may follow them. Ranges are written as columns
 // (columns.go), in commands too: about 20 bytes each, and 16 more where each is of

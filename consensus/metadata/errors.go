@@ -41,6 +41,7 @@ const (
 	NoReassignmentInProgress    Code = 85
 	ThrottlingQuotaExceeded     Code = 89
 	ResourceNotFound            Code = 91
+	UnacceptableCredential      Code = 93
 	DuplicateBrokerRegistration Code = 101
 	BrokerIDNotRegistered       Code = 102
 	IneligibleReplica           Code = 107
@@ -79,6 +80,7 @@ var codeNames = map[Code]string{
 	NoReassignmentInProgress:    "no reassignment in progress",
 	ThrottlingQuotaExceeded:     "throttling quota exceeded",
 	ResourceNotFound:            "resource not found",
+	UnacceptableCredential:      "unacceptable credential",
 	DuplicateBrokerRegistration: "duplicate broker registration",
 	BrokerIDNotRegistered:       "broker id not registered",
 	IneligibleReplica:           "ineligible replica",

@@ -88,6 +88,8 @@ func levelOf(c *pb.Command) uint32 {
 		return RecoveryFeatureLevel
 	case *pb.Command_EndLife:
 		return ObjectTopicsFeatureLevel // that of all that came with it
+	case *pb.Command_AlterUsers:
+		return SecurityFeatureLevel
 	case *pb.Command_GiveUpReplicas:
 		return ObjectTopicsFeatureLevel
 	case *pb.Command_CreateAcls, *pb.Command_DeleteAcls:

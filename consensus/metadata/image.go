@@ -29,6 +29,8 @@ type Image struct {
 	configs     tree[Resource, *ResourceConfig] // of brokers, of subscriptions to metrics of clients, and then of groups; a topic has its own
 	quotas      tree[QuotaEntity, *ClientQuotas]
 	acls        tree[acl.Rule, *acl.Rule]
+	users       tree[string, *User]
+	fakeSecret  []byte // nil: there was no user yet, or it was kept out of the bucket
 
 	bucket       Bucket
 	endedBy      uint64 // see EndedBy
@@ -56,6 +58,7 @@ func emptyImage() *Image {
 		configs:     newTree[Resource, *ResourceConfig](compareResources),
 		quotas:      newTree[QuotaEntity, *ClientQuotas](compareQuotaEntities),
 		acls:        newTree[acl.Rule, *acl.Rule](acl.Compare),
+		users:       newTree[string, *User](strings.Compare),
 		objects:     newObjectTrees(),
 		dying:       newTree[storage.ObjectID, *Dying](cmp.Compare[storage.ObjectID]),
 	}

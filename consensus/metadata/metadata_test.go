@@ -53,6 +53,7 @@ func sampleWithObjectsAt(t testing.TB, level uint32) *State {
 	}
 	if level >= SecurityFeatureLevel {
 		l.accepted(NewCreateACLs([]acl.Rule{testACL("a"), testACL("b")}))
+		l.accepted(NewAlterUsers([]UserChange{{User: "u", Set: []ScramCredential{credential(ScramSHA256, 1)}}}, bytes.Repeat([]byte{7}, fakeSecretSize)))
 	}
 	return l.state
 }

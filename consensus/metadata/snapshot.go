@@ -51,6 +51,8 @@ func (m *Image) Snapshot() []byte {
 		EndedBy: m.endedBy,
 		Acls:    uint64(m.acls.len()),
 
+		Users: uint64(m.users.len()), FakeSecret: m.fakeSecret,
+
 		Entry: m.announced.number, Writers: m.announced.encode(),
 	}}})
 	for broker := range m.Brokers() {
@@ -68,6 +70,9 @@ func (m *Image) Snapshot() []byte {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_ClientQuotas{ClientQuotas: &pb.SnapshotClientQuotas{
 			Entity: q.Entity.encode(), Values: encodeRates(q.Rates),
 		}}})
+	}
+	for u := range m.Users() {
+		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_User{User: encodeUser(u)}})
 	}
 	for c := range m.Controllers() {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Controller{Controller: encodeController(c)}})
@@ -237,6 +242,9 @@ func decodeSnapshot(b []byte) (*Image, error) {
 		if err := d.clientQuotas(m); err != nil {
 			return nil, err
 		}
+	}
+	if err := d.users(m, h); err != nil {
+		return nil, err
 	}
 	for range h.Controllers {
 		if err := d.controller(m); err != nil {

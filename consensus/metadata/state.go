@@ -52,6 +52,8 @@ type (
 	// PartitionResults is the result of AlterPartitions, ElectLeaders,
 	// ReassignPartitions, ReportEnds and GiveUpReplicas: nil or an *Error for each entry.
 	PartitionResults []error
+	// UserResults is the result of AlterUsers: nil or an *Error for each change.
+	UserResults []error
 	// EntryIndex is the result of AnnounceEntry: the index of the command.
 	EntryIndex uint64
 )
@@ -140,6 +142,8 @@ func (m *Image) apply(index uint64, c *pb.Command) (result any, refused *Error) 
 		return nil, m.recordCleaning(index, body.RecordCleaning)
 	case *pb.Command_AlterClientQuotas:
 		return nil, m.alterClientQuotas(body.AlterClientQuotas)
+	case *pb.Command_AlterUsers:
+		return m.alterUsers(body.AlterUsers)
 	case *pb.Command_AnnounceEntry:
 		return m.announceEntry(index, body.AnnounceEntry)
 	case *pb.Command_RegisterController:

@@ -146,6 +146,7 @@ var deltaRecordLimits = map[protowire.Number]int{
 
 	115: 4 << 10, // ACL: a name and a principal of 1 KiB
 	116: 4 << 10,
+	110: 4 << 10, // user: two credentials
 }
 
 func (d *decoder) nextDelta() (*pb.DeltaRecord, error) {
@@ -191,6 +192,10 @@ func (v *View) edit(d *decoder, h *pb.DeltaHeader) (*viewEdit, error) {
 	}
 	m.offset, m.clusterID, m.featureLevel, m.nextProducerID, m.controllerID = h.Offset, h.ClusterId, h.FeatureLevel, h.NextProducerId, h.ControllerId
 	m.lastObjectID, m.endedBy = storage.ObjectID(h.LastObjectId), h.EndedBy
+	if n := len(h.FakeSecret); n != 0 && n != fakeSecretSize {
+		return nil, d.corrupt("a secret of %d bytes", n)
+	}
+	m.fakeSecret = h.FakeSecret
 	m.ranges, m.liveBytes = int(h.Ranges), h.LiveBytes
 	m.filed = filed{manifests: int(h.Manifests), ranges: int(h.FiledRanges), bytes: h.FiledBytes, objectBytes: h.FiledObjectBytes}
 	copy(m.objectBytes[Prepared:], h.ObjectBytes)
@@ -236,6 +241,8 @@ func (e *viewEdit) apply(r *pb.DeltaRecord) error {
 		return e.acl(body.Acl, false)
 	case *pb.DeltaRecord_GoneAcl:
 		return e.acl(body.GoneAcl, true)
+	case *pb.DeltaRecord_User:
+		return e.user(body.User)
 	case *pb.DeltaRecord_Objects:
 		objects, err := decodeObjects(body.Objects)
 		if err != nil {

@@ -63,6 +63,7 @@ func tieredLog(t testing.TB) *testLog {
 	l.accepted(NewRecordCleaning(1, 2, storage.PartitionID{Topic: testID(7)}, 0, Cleaning{To: 10}))
 	l.accepted(&pb.AlterConfigs{ResourceType: int32(BrokerResource), Name: "1", Set: []*pb.ConfigEntry{{Key: "a", Value: "b"}}})
 	l.accepted(NewAlterClientQuotas(QuotaEntity{User: QuotaName{Scope: QuotaDefault}}, map[string]float64{ProducerByteRate: 5}, nil))
+	l.accepted(NewAlterUsers([]UserChange{{User: "alice", Set: []ScramCredential{credential(ScramSHA256, 1), credential(ScramSHA512, 2)}}}, bytes.Repeat([]byte{7}, fakeSecretSize)))
 	l.accepted(NewRegisterController(ControllerNode{ID: 1, Raft: "a:1", Controller: "a:2", MaxFeatureLevel: LatestFeatureLevel}))
 	return l
 }
@@ -118,6 +119,23 @@ func TestADeltaThatCannotBeIsRefused(t *testing.T) {
 		},
 		"a quota of nobody": func(t *testing.T, r records) records {
 			kind[pb.DeltaRecord_ClientQuotas](t, r).ClientQuotas.Entity = nil
+			return r
+		},
+		"a user without a name": func(t *testing.T, r records) records {
+			kind[pb.DeltaRecord_User](t, r).User.Name = ""
+			return r
+		},
+		"a user with a key cut off": func(t *testing.T, r records) records {
+			kind[pb.DeltaRecord_User](t, r).User.Credentials[0].StoredKey = []byte{1}
+			return r
+		},
+		"a user with a mechanism twice": func(t *testing.T, r records) records {
+			u := kind[pb.DeltaRecord_User](t, r).User
+			u.Credentials[1] = u.Credentials[0]
+			return r
+		},
+		"a secret cut off": func(_ *testing.T, r records) records {
+			r[0].GetHeader().FakeSecret = []byte{1}
 			return r
 		},
 		"columns of objects": func(t *testing.T, r records) records {

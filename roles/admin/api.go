@@ -27,6 +27,7 @@ type Cluster interface {
 	AlterConfigs(ctx context.Context, changes []controller.ConfigChange, validateOnly bool) []error
 	AlterClientQuotas(ctx context.Context, changes []controller.QuotaChange, validateOnly bool) []error
 	AlterACLs(ctx context.Context, changes []controller.ACLChange) []error
+	AlterUsers(ctx context.Context, changes []metadata.UserChange) []error
 }
 
 // PartitionState is what a partition holds in this process.
@@ -135,6 +136,7 @@ func registerAPI(mux *http.ServeMux, o Options, stopping context.Context) {
 	huma.Post(h, "/api/v1/topics/{name}/partitions", a.addPartitions)
 	registerQuotas(h, a)
 	registerACLs(h, aclsAPI{o.Cluster, o.Authorization})
+	registerUsers(h, a)
 	if o.Brokers != nil {
 		registerBrokers(h, brokersAPI{o.Cluster, o.Brokers})
 	}

@@ -17,6 +17,7 @@ const (
 	refusalAnswer  = 200
 	producerAnswer = 250 // of a producer that a log remembers
 	resourceAnswer = 64
+	userAnswer     = 300
 )
 
 // answerMemory foresees what the answer to a request takes, beyond what the request
@@ -35,6 +36,10 @@ func (b *Broker) answerMemory(q kmsg.Request) int64 {
 		return min(all, maxDescribedPartitions*topicAnswer)
 	case *kmsg.DescribeLogDirsRequest:
 		return all
+	case *kmsg.DescribeUserSCRAMCredentialsRequest:
+		if len(q.Users) == 0 {
+			return int64(image.NumUsers()) * userAnswer
+		}
 	case *kmsg.ListConfigResourcesRequest:
 		return int64(image.NumTopics())*resourceAnswer + unknownAnswer
 	case *kmsg.DescribeConfigsRequest:

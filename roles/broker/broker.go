@@ -202,6 +202,9 @@ func (b *Broker) Serve(r *kafka.Request) {
 
 // ConnClosed forgets a connection; its waiting fetches end.
 func (b *Broker) ConnClosed(c *kafka.Conn) {
+	if b.opt.Logins != nil {
+		b.opt.Logins.Closed(c.ID())
+	}
 	if gone := b.connections.closed(c); gone != nil && b.cold != nil {
 		b.cold.Forget(gone)
 	}

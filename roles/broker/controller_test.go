@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"slices"
@@ -222,6 +223,14 @@ func (c *testController) AlterACLs(_ context.Context, changes []controller.ACLCh
 		}
 	}
 	return errs
+}
+
+func (c *testController) AlterUsers(_ context.Context, changes []metadata.UserChange) []error {
+	result, err := c.propose(metadata.NewAlterUsers(changes, bytes.Repeat([]byte{1}, 32)))
+	if err != nil {
+		return slices.Repeat([]error{err}, len(changes))
+	}
+	return result.(metadata.UserResults)
 }
 
 func (c *testController) AdvanceLogStart(_ context.Context, brokerID int32, epoch int64, starts []controller.LogStart) []error {

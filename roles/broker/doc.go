@@ -45,6 +45,8 @@
 //     do, for it is full, dead, damaged or away, is KAFKA_STORAGE_ERROR: clients try
 //     again. What is damaged is said to a person as well, once, and is not looked for
 //     as fast as clients ask (damage.go).
+//   - Who a client is, where it is asked, is found out by package login (sasl.go); the
+//     transport lets nothing else through before.
 //   - Who exceeds a quota is told how long to wait, and muted for as long
 //     (quotas.go); without quotas that costs a load of a pointer.
 //   - Topic names come from clients and go nowhere but into maps and messages;

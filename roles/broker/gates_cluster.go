@@ -91,6 +91,30 @@ func gateDescribeUserScramCredentials(_ *Broker, c *acl.Client, q *kmsg.Describe
 	return refusedWith(p)
 }
 
+func gateAlterUserScramCredentials(_ *Broker, c *acl.Client, q *kmsg.AlterUserSCRAMCredentialsRequest) (is ruling[*kmsg.AlterUserSCRAMCredentialsResponse]) {
+	if mayCluster(c, acl.Alter) {
+		return is
+	}
+	p := q.ResponseKind().(*kmsg.AlterUserSCRAMCredentialsResponse)
+	seen := map[string]bool{}
+	refuse := func(user string) {
+		if seen[user] {
+			return
+		}
+		seen[user] = true
+		out := kmsg.NewAlterUserSCRAMCredentialsResponseResult()
+		out.User, out.ErrorCode = user, clusterDenied
+		p.Results = append(p.Results, out)
+	}
+	for _, d := range q.Deletions {
+		refuse(d.Name)
+	}
+	for _, u := range q.Upsertions {
+		refuse(u.Name)
+	}
+	return refusedWith(p)
+}
+
 func gateListConfigResources(_ *Broker, c *acl.Client, q *kmsg.ListConfigResourcesRequest) (is ruling[*kmsg.ListConfigResourcesResponse]) {
 	if mayCluster(c, acl.DescribeConfigs) {
 		return is

@@ -14,6 +14,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/compact"
 	"rustmq.dev/rustmq/roles/broker/filing"
 	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/broker/login"
 	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
@@ -40,6 +41,7 @@ type Controller interface {
 	CreatePartitions(ctx context.Context, name string, total int32, assignments [][]int32, validateOnly bool) error
 	AlterConfigs(ctx context.Context, changes []controller.ConfigChange, validateOnly bool) []error
 	AlterClientQuotas(ctx context.Context, changes []controller.QuotaChange, validateOnly bool) []error
+	AlterUsers(ctx context.Context, changes []metadata.UserChange) []error
 	AdvanceLogStart(ctx context.Context, brokerID int32, brokerEpoch int64, starts []controller.LogStart) []error
 	PrepareObjects(ctx context.Context, brokerID int32, brokerEpoch int64, count int) (first storage.ObjectID, err error)
 	ReplaceRanges(ctx context.Context, brokerID int32, brokerEpoch int64, id storage.ObjectID, size int64, replacements []metadata.Replacement) (results []error, err error)
@@ -181,6 +183,8 @@ type Options struct {
 	RememberStrays func(Strays) error
 
 	Replication *Replication // how other brokers are reached; nil: this one is alone
+
+	Logins *login.Table // of clients that have to say who they are; nil: none has to
 
 	Groups       group.Options // coordinators of consumer groups; zero values are Kafka's defaults
 	Transactions txn.Options   // coordinators of transactions; zero values are Kafka's defaults

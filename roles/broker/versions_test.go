@@ -105,12 +105,17 @@ func drives(t testing.TB, topic string, id storage.TopicID, producer int64) map[
 			Ops:    []kmsg.AlterClientQuotasRequestEntryOp{{Key: "producer_byte_rate", Value: 1 << 20}},
 		}}})},
 		kmsg.DescribeUserSCRAMCredentials: {ask: of(&kmsg.DescribeUserSCRAMCredentialsRequest{Users: []kmsg.DescribeUserSCRAMCredentialsRequestUser{{Name: "somebody"}}}), may: []*kerr.Error{kerr.ResourceNotFound}},
-		kmsg.UpdateFeatures:               {ask: of(&kmsg.UpdateFeaturesRequest{TimeoutMillis: 1000, FeatureUpdates: []kmsg.UpdateFeaturesRequestFeatureUpdate{{Feature: "metadata.version", MaxVersionLevel: 1, UpgradeType: 1}}, ValidateOnly: true}), may: []*kerr.Error{kerr.InvalidUpdateVersion}},
-		kmsg.ListConfigResources:          {ask: of(&kmsg.ListConfigResourcesRequest{ResourceTypes: []int8{2, 4}})},
-		kmsg.DescribeCluster:              {ask: of(&kmsg.DescribeClusterRequest{EndpointType: 1})},
-		kmsg.DescribeProducers:            {ask: of(&kmsg.DescribeProducersRequest{Topics: []kmsg.DescribeProducersRequestTopic{{Topic: topic, Partitions: partition}}})},
-		kmsg.DescribeTransactions:         {ask: of(&kmsg.DescribeTransactionsRequest{TransactionalIDs: []string{"t"}}), may: noTransaction},
-		kmsg.ListTransactions:             {ask: of(&kmsg.ListTransactionsRequest{StateFilters: []string{"Ongoing"}, DurationFilterMillis: -1}), may: noTransaction},
+		kmsg.SASLHandshake:                {ask: of(&kmsg.SASLHandshakeRequest{Mechanism: "PLAIN"}), may: []*kerr.Error{kerr.IllegalSaslState}},
+		kmsg.SASLAuthenticate:             {ask: of(&kmsg.SASLAuthenticateRequest{SASLAuthBytes: []byte("x")}), may: []*kerr.Error{kerr.IllegalSaslState}},
+		kmsg.AlterUserSCRAMCredentials: {ask: of(&kmsg.AlterUserSCRAMCredentialsRequest{Upsertions: []kmsg.AlterUserSCRAMCredentialsRequestUpsertion{{
+			Name: "driven", Mechanism: 1, Iterations: 4096, Salt: make([]byte, 16), SaltedPassword: make([]byte, 32),
+		}}})},
+		kmsg.UpdateFeatures:       {ask: of(&kmsg.UpdateFeaturesRequest{TimeoutMillis: 1000, FeatureUpdates: []kmsg.UpdateFeaturesRequestFeatureUpdate{{Feature: "metadata.version", MaxVersionLevel: 1, UpgradeType: 1}}, ValidateOnly: true}), may: []*kerr.Error{kerr.InvalidUpdateVersion}},
+		kmsg.ListConfigResources:  {ask: of(&kmsg.ListConfigResourcesRequest{ResourceTypes: []int8{2, 4}})},
+		kmsg.DescribeCluster:      {ask: of(&kmsg.DescribeClusterRequest{EndpointType: 1})},
+		kmsg.DescribeProducers:    {ask: of(&kmsg.DescribeProducersRequest{Topics: []kmsg.DescribeProducersRequestTopic{{Topic: topic, Partitions: partition}}})},
+		kmsg.DescribeTransactions: {ask: of(&kmsg.DescribeTransactionsRequest{TransactionalIDs: []string{"t"}}), may: noTransaction},
+		kmsg.ListTransactions:     {ask: of(&kmsg.ListTransactionsRequest{StateFilters: []string{"Ongoing"}, DurationFilterMillis: -1}), may: noTransaction},
 		kmsg.ConsumerGroupHeartbeat: {ask: func(v int16) kmsg.Request {
 			q := kmsg.NewPtrConsumerGroupHeartbeatRequest()
 			q.Group, q.MemberID, q.RebalanceTimeoutMillis = fmt.Sprintf("beating-%d", v), "m", 10_000

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	kgosasl "github.com/twmb/franz-go/pkg/sasl"
 
 	sdkquic "rustmq.dev/rustmq/sdk/go/quic"
 )
@@ -38,9 +40,11 @@ type connection struct {
 	transport string
 	tls       bool
 	caFile    string
+	login     Login
 
-	caFlag string          // what named caFile
-	dialer *sdkquic.Dialer // shared by all clients of the command; nil over TCP
+	caFlag string            // what named caFile
+	sasl   kgosasl.Mechanism // nil: the client does not say who it is
+	dialer *sdkquic.Dialer   // shared by all clients of the command; nil over TCP
 }
 
 func (c *connection) flags(cmd *cobra.Command) {
@@ -49,6 +53,7 @@ func (c *connection) flags(cmd *cobra.Command) {
 	flags.StringVar(&c.transport, "transport", "auto", "auto, tcp or quic; auto is TCP where it answers, else QUIC")
 	flags.BoolVar(&c.tls, "tls", false, "TLS on TCP")
 	flags.StringVar(&c.caFile, "cafile", "", "PEM `FILE` of the CA to trust (default: the context's, else ./"+defaultCA+" if there, else the system's)")
+	c.login.flags(cmd)
 }
 
 // resolve fills what was not given from the context.
@@ -77,6 +82,9 @@ func (c *connection) resolve(cmd *cobra.Command) error {
 		if strings.TrimSpace(addr) == "" {
 			return usage("--brokers %q: an address is empty; want host:port, or several with a comma between", c.brokers)
 		}
+	}
+	if err := c.login.resolve(named.Login); err != nil {
+		return err
 	}
 	return validTransport(c.transport)
 }
@@ -110,6 +118,9 @@ func (c *connection) tlsConfig() (*tls.Config, error) {
 		}
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if err := c.login.certificate(config); err != nil {
+		return nil, err
+	}
 	if file == "" {
 		return config, nil
 	}
@@ -152,6 +163,10 @@ func (c *connection) open(ctx context.Context, cmd *cobra.Command, opts ...kgo.O
 		}
 		c.dialer = &sdkquic.Dialer{TLS: config}
 	}
+	var err error
+	if c.sasl, err = c.login.sasl(c.env, c.tls || c.transport == "quic"); err != nil {
+		return nil, nil, err
+	}
 	closeDialer := func() {
 		if c.dialer != nil {
 			_ = c.dialer.Close() // the clients are gone; nothing is on its way
@@ -172,6 +187,9 @@ func (c *connection) open(ctx context.Context, cmd *cobra.Command, opts ...kgo.O
 // connect makes another client of the same kind.
 func (c *connection) connect(opts ...kgo.Opt) (*kgo.Client, error) {
 	opts = append(opts, kgo.SeedBrokers(c.addresses()...), kgo.ClientID("rustmq"))
+	if c.sasl != nil {
+		opts = append(opts, kgo.SASL(c.sasl))
+	}
 	switch {
 	case c.dialer != nil:
 		opts = append(opts, kgo.Dialer(c.dialer.DialContext))
@@ -253,6 +271,12 @@ func (c *connection) hint(err error) string {
 		return "its certificate is not trusted: name its CA with --cafile (serve prints the file)"
 	case errors.As(err, &hostname):
 		return "its certificate is for other names: dial one of those"
+	case errors.Is(err, kerr.SaslAuthenticationFailed):
+		return "the user is not known there, or the password or token is another"
+	case errors.Is(err, kerr.UnsupportedSaslMechanism):
+		return "it does not take " + c.login.Mechanism + ": name another with --mechanism"
+	case errors.Is(err, kerr.IllegalSaslState):
+		return "it does not ask who its clients are: leave --user and --token-file away"
 	case c.transport == "quic" || !c.listens():
 		return "start one with `rustmq serve`, or name another with -b host:port"
 	case errors.Is(err, context.DeadlineExceeded):

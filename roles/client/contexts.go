@@ -23,6 +23,7 @@ type Context struct {
 	CAFile    string `toml:"cafile,omitempty"`
 	Transport string `toml:"transport,omitempty"`
 	TLS       bool   `toml:"tls,omitempty"`
+	Login
 }
 
 // contexts is the file of all of them.
@@ -164,6 +165,12 @@ func contextAdd(e Env) *cobra.Command {
 					return err
 				}
 			}
+			if err := c.Login.check(); err != nil {
+				return err
+			}
+			if err := c.Login.absolute(); err != nil {
+				return err
+			}
 			all.Contexts[args[0]] = c
 			if all.Current == "" {
 				all.Current = args[0]
@@ -181,6 +188,7 @@ func contextAdd(e Env) *cobra.Command {
 	flags.StringVar(&c.CAFile, "cafile", "", "PEM `FILE` of the CA to trust")
 	flags.StringVar(&c.Transport, "transport", "", "auto, tcp or quic")
 	flags.BoolVar(&c.TLS, "tls", false, "TLS on TCP")
+	c.Login.flags(cmd)
 	return cmd
 }
 

@@ -42,7 +42,7 @@ func kafkaAPIs() []api {
 		14: {"SyncGroup", 0, 5, ""},
 		15: {"DescribeGroups", 0, 6, ""},
 		16: {"ListGroups", 0, 5, ""},
-		17: {"SaslHandshake", 0, 1, notYetSecurity},
+		17: {"SaslHandshake", 0, 1, "v0, behind which messages come without a header, is refused"},
 		18: {"ApiVersions", 0, 5, "v5 checks whom the client means (KIP-1242)"},
 		19: {"CreateTopics", 2, 7, ""},
 
@@ -63,7 +63,7 @@ func kafkaAPIs() []api {
 		33: {"AlterConfigs", 0, 2, "of topics, brokers, groups and client metrics subscriptions"},
 		34: {"AlterReplicaLogDirs", 1, 2, "a node has one data directory"},
 		35: {"DescribeLogDirs", 1, 5, "the data directory is the one log directory; sizes are those in the WAL"},
-		36: {"SaslAuthenticate", 0, 2, notYetSecurity},
+		36: {"SaslAuthenticate", 0, 2, "SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER, and PLAIN over TLS and QUIC"},
 		37: {"CreatePartitions", 0, 3, ""},
 		38: {"CreateDelegationToken", 1, 3, noTokens},
 		39: {"RenewDelegationToken", 1, 2, noTokens},
@@ -79,8 +79,8 @@ func kafkaAPIs() []api {
 		48: {"DescribeClientQuotas", 0, 1, "by user, client id or both"},
 		49: {"AlterClientQuotas", 0, 1, "producer_byte_rate, consumer_byte_rate, request_percentage and controller_mutation_rate, by user, client id or both; by address refused"},
 
-		50: {"DescribeUserScramCredentials", 0, 0, "no user has any: kafka-configs asks for them with a user's quotas"},
-		51: {"AlterUserScramCredentials", 0, 0, notYetSecurity},
+		50: {"DescribeUserScramCredentials", 0, 0, ""},
+		51: {"AlterUserScramCredentials", 0, 0, ""},
 		52: {"Vote", 0, -1, between},
 		53: {"BeginQuorumEpoch", 0, -1, between},
 		54: {"EndQuorumEpoch", 0, -1, between},

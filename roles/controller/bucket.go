@@ -131,7 +131,7 @@ func (c *Controller) openBucket(ctx context.Context) *keeper {
 		Applied: func() uint64 { return c.state.Image().Offset() },
 		Snapshot: func() (uint64, []byte) {
 			image := c.state.Image()
-			return image.Offset(), image.Snapshot()
+			return image.Offset(), image.WithoutSecrets().Snapshot()
 		},
 		Lineage: func() (lineage, bool) {
 			image := c.state.Image()

@@ -352,9 +352,10 @@ func (p published) Apply(index uint64, command []byte) (any, error) {
 	}
 	if s := p.ships.to.Load(); s != nil {
 		if _, announces := result.(metadata.EntryIndex); announces {
-			s.Announced(index, command, p.State.Image().Snapshot)
+			image := p.State.Image()
+			s.Announced(index, command, func() []byte { return image.WithoutSecrets().Snapshot() })
 		} else {
-			s.Applied(index, command)
+			s.Applied(index, metadata.WithoutSecrets(command))
 		}
 	}
 	p.images.changed()

@@ -53,11 +53,13 @@ type Conn struct {
 	info      Info
 	ctx       context.Context
 	cancel    context.CancelCauseFunc
-	principal atomic.Pointer[string]   // nil: not authenticated
+	session   atomic.Pointer[session]  // nil: not authenticated
 	software  atomic.Pointer[software] // nil: the client has not said
 	failed    atomic.Bool              // why it ended is logged
 	room      chan struct{}            // tells the reader that something was answered or sent
 	attached  any                      // the handler's; of the goroutine that reads
+	denied    error                    // see Request.Deny; only the reader's goroutine uses it
+	authBy    time.Time                // until when a client that must has to have authenticated
 	writeLoop func()                   // c.write, made once
 	out       writer                   // of the goroutine that runs writeLoop
 
@@ -82,6 +84,7 @@ const (
 	reasonIO      = "io"
 	// reasonCertificate is that the client's certificate was revoked, or has ended.
 	reasonCertificate = "certificate"
+	reasonDenied      = "unauthenticated"
 )
 
 // anonymous is who a client is that has not said.
@@ -92,6 +95,10 @@ func (c *Conn) ID() uint64 { return c.id }
 
 // RemoteAddr is the client's address; over QUIC it may change.
 func (c *Conn) RemoteAddr() net.Addr { return c.net.RemoteAddr() }
+
+// ClientAddress is what connections of one client have in common: its address without
+// the port, or the network of 64 bits that an IPv6 address is of.
+func (c *Conn) ClientAddress() string { return address(c.net.RemoteAddr()) }
 
 // LocalAddr is the address that the client dialled.
 func (c *Conn) LocalAddr() net.Addr { return c.net.LocalAddr() }
@@ -107,8 +114,8 @@ func (c *Conn) EarlyData() bool { return c.info.Early != nil && c.info.Early() }
 
 // Principal is who the client is.
 func (c *Conn) Principal() string {
-	if p := c.principal.Load(); p != nil {
-		return *p
+	if s := c.session.Load(); s != nil {
+		return s.principal
 	}
 	return anonymous
 }
@@ -128,10 +135,6 @@ func (c *Conn) Software() (name, version string) {
 	return "", ""
 }
 
-// Authenticate notes who the client has proved to be; larger frames are read
-// from now on.
-func (c *Conn) Authenticate(principal string) { c.principal.Store(&principal) }
-
 // Attach keeps what the handler remembers of the connection. It and Attached are for the
 // goroutine that calls the handler's Serve, while it does.
 func (c *Conn) Attach(v any) { c.attached = v }
@@ -143,16 +146,13 @@ func (c *Conn) Attached() any { return c.attached }
 // are not answered yet stay to be answered.
 func (c *Conn) Cut(err error) { c.end(reasonStalled, err) }
 
-// authenticated reports whether the client may send frames of full size.
-func (c *Conn) authenticated() bool { return !c.server.requireAuth || c.principal.Load() != nil }
-
 // serve reads requests until the connection ends, and returns when nothing of
 // it runs.
 func (c *Conn) serve() {
 	err := c.read()
 	// The end of a TCP client's bytes is the end of the client, as for Kafka:
 	// only over QUIC does it tell whether it still takes answers.
-	if errors.Is(err, errNoMore) && (c.info.Gone != nil || c.server.draining.Load()) {
+	if errors.Is(err, errNoMore) && (c.info.Gone != nil || c.server.draining.Load()) || errors.Is(err, ErrDenied) {
 		c.drain()
 	}
 	c.end(reasonOf(err), err)
@@ -206,12 +206,19 @@ func (c *Conn) read() error {
 			return muted
 		}
 		c.start(r)
+		if c.denied != nil {
+			return c.denied
+		}
 	}
 }
 
 // start answers what the transport answers itself, and gives the rest to the
 // handler.
 func (c *Conn) start(r *Request) {
+	if err := c.admits(r); err != nil {
+		r.Deny(nil, err)
+		return
+	}
 	if !guard.Check("kafka.early-held", !c.EarlyData() || r.Key == apiVersionsKey || c.server.earlyOK(r)) {
 		// Held, not refused: a replay never gets as far as a handshake
 		// (RFC 8470 §3).
@@ -402,6 +409,8 @@ func reasonOf(err error) string {
 	switch {
 	case errors.As(err, &malformed):
 		return reasonFrame
+	case errors.Is(err, ErrDenied):
+		return reasonDenied
 	case errors.Is(err, errIdle):
 		return reasonIdle
 	case errors.Is(err, os.ErrDeadlineExceeded):

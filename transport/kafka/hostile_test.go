@@ -402,7 +402,7 @@ func TestUnknownClientsSendSmallFramesOnly(t *testing.T) {
 		b := newBroker()
 		s := kafka.New(kafka.Options{Handler: b, RequireAuth: true})
 		c := pipe(s, kafka.Info{})
-		if _, err := c.Write(frame(12, 0, 1, make([]byte, 60<<10))); err != nil {
+		if _, err := c.Write(frame(36, 0, 1, make([]byte, 60<<10))); err != nil {
 			t.Fatal(err)
 		}
 		<-b.arrived
@@ -411,7 +411,7 @@ func TestUnknownClientsSendSmallFramesOnly(t *testing.T) {
 		if conn.Principal() != "User:ANONYMOUS" {
 			t.Error(conn.Principal())
 		}
-		r.Respond(kmsg.NewPtrHeartbeatResponse())
+		r.Respond(kmsg.NewPtrSASLAuthenticateResponse())
 		readAnswer(t, c)
 		conn.Authenticate("User:alice")
 		if _, err := c.Write(frame(12, 0, 2, make([]byte, 100<<10))); err != nil {
@@ -426,7 +426,7 @@ func TestUnknownClientsSendSmallFramesOnly(t *testing.T) {
 			t.Error(err)
 		}
 		unknown := pipe(s, kafka.Info{})
-		if _, err := unknown.Write(frame(12, 0, 2, make([]byte, 100<<10))); err == nil {
+		if _, err := unknown.Write(frame(36, 0, 2, make([]byte, 100<<10))); err == nil {
 			t.Error("a client that nobody knows sent 100 KiB")
 		}
 		closeServer(t, s)

@@ -10,6 +10,10 @@ type Limits struct {
 	// PreAuthFrame bytes of one request until the client is authenticated,
 	// where [Options.RequireAuth] is set: 64 KiB.
 	PreAuthFrame int
+	// PreAuthMemory bytes of the requests of all such clients, 16 MiB.
+	PreAuthMemory int64
+	// AuthTimeout until such a client is authenticated, 30 s.
+	AuthTimeout time.Duration
 	// ConnMemory bytes of requests and of unsent answers of one connection,
 	// 64 MiB; at that, no further request is read.
 	ConnMemory int64
@@ -72,6 +76,8 @@ const (
 func (l *Limits) fill() {
 	fill(&l.MaxFrame, 100<<20)
 	fill(&l.PreAuthFrame, 64<<10)
+	fill(&l.PreAuthMemory, 16<<20)
+	fill(&l.AuthTimeout, 30*time.Second)
 	fill(&l.ConnMemory, 64<<20)
 	fill(&l.TotalMemory, 512<<20)
 	fill(&l.TotalUnsent, 1<<30)

@@ -13,16 +13,25 @@ import (
 // waits for one holds nothing that others need to give it back.
 type memory struct {
 	all   budget
-	large budget // of what is more than smallFrame; taken before all
+	large budget // of what is more than small; taken before all
+	small int64
 }
 
 func newMemory(total int64) *memory {
-	return &memory{all: budget{limit: total}, large: budget{limit: total / 4 * 3}}
+	return &memory{all: budget{limit: total}, large: budget{limit: total / 4 * 3}, small: smallFrame}
+}
+
+// newPreAuthMemory is for frames of strangers: those that are taken before they are there
+// as a whole leave a quarter to the others.
+func newPreAuthMemory(total int64) *memory {
+	m := newMemory(total)
+	m.small = readBuffer
+	return m
 }
 
 // take waits for n bytes, or for the end of ctx.
 func (m *memory) take(ctx context.Context, n int64) error {
-	if n <= smallFrame {
+	if n <= m.small {
 		return m.all.take(ctx, n)
 	}
 	if err := m.large.take(ctx, n); err != nil {
@@ -37,7 +46,7 @@ func (m *memory) take(ctx context.Context, n int64) error {
 
 // try takes n bytes if there are as many and nobody waits for them.
 func (m *memory) try(n int64) bool {
-	if n <= smallFrame {
+	if n <= m.small {
 		return m.all.try(n)
 	}
 	if !m.large.try(n) {
@@ -56,7 +65,7 @@ func (m *memory) give(n int64) {
 		return
 	}
 	m.all.give(n)
-	if n > smallFrame {
+	if n > m.small {
 		m.large.give(n)
 	}
 }

@@ -82,7 +82,7 @@ func (in *reader) next() (*Request, error) {
 		return nil, err
 	}
 	class, size := classOf(n)
-	memory := in.c.server.memory
+	memory := in.c.frameMemory()
 	if err := memory.take(in.c.ctx, size); err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func (in *reader) next() (*Request, error) {
 		memory.give(size)
 		return nil, err
 	}
-	r.taken = taken{frame: frame, class: class, size: size}
+	r.taken = taken{frame: frame, class: class, size: size, of: memory}
 	if in.kind == frameDeadline {
 		in.kind = noDeadline // it was this frame's: what is there of the next may wait for us for long
 	}
@@ -120,6 +120,8 @@ func (in *reader) length() (int, error) {
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded) && in.c.server.draining.Load():
 			return 0, errNoMore
+		case errors.Is(err, os.ErrDeadlineExceeded) && in.c.late(time.Now()):
+			return 0, errLate
 		case errors.Is(err, os.ErrDeadlineExceeded) && !begun && in.c.awaitsAnswer():
 			in.kind = noDeadline // it waits for us
 		case errors.Is(err, os.ErrDeadlineExceeded) && !begun:
@@ -242,6 +244,9 @@ func (in *reader) waitFrame() error {
 }
 
 func (in *reader) setDeadline(kind deadlineKind, at time.Time) error {
+	if !in.c.authenticated() && at.After(in.c.authBy) {
+		at = in.c.authBy
+	}
 	in.kind, in.deadline = kind, at
 	if err := in.c.net.SetReadDeadline(at); err != nil {
 		return err

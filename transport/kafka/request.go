@@ -51,23 +51,24 @@ type taken struct {
 	frame    *[]byte // what Body is part of; nil: given back
 	class    int     // of frame
 	size     int64   // of frame
+	of       *memory // that frame is of
 	expanded int64
 	parked   int64
 }
 
 func (t *taken) give(s *Server) {
-	t.giveFrame(s)
+	t.giveFrame()
 	s.expanded.give(t.expanded)
 	s.parked.give(t.parked)
 	t.expanded, t.parked = 0, 0
 }
 
-func (t *taken) giveFrame(s *Server) {
+func (t *taken) giveFrame() {
 	if t.frame != nil {
 		putBuffer(t.frame, t.class)
-		s.memory.give(t.size)
+		t.of.give(t.size)
 	}
-	t.frame, t.size = nil, 0
+	t.frame, t.size, t.of = nil, 0, nil
 }
 
 var requests = sync.Pool{New: func() any { return new(Request) }}
@@ -141,7 +142,7 @@ func (r *Request) Reserve(n int64) error {
 	n = min(n, c.server.limits.TotalUnsent/2)
 	c.hold(r, n-r.size)
 	r.Body = nil
-	r.giveFrame(c.server)
+	r.giveFrame()
 	behind := c.behindParked(r)
 	if !behind && c.server.answers.try(n) {
 		r.reserved = n
@@ -206,6 +207,19 @@ func (r *Request) RespondRaw(bufs net.Buffers, release func()) {
 func (r *Request) Drop() {
 	r.silent = true
 	r.finish()
+}
+
+// Deny ends the request, and its connection as that of a client that is not who it says,
+// or has not said: once resp, and what is due before it, is sent. A nil resp: nothing is.
+// The error is logged and counted. It is called on the goroutine of Serve, which then
+// starts no further request.
+func (r *Request) Deny(resp kmsg.Response, err error) {
+	r.Conn.denied = fmt.Errorf("%w: %w", ErrDenied, err)
+	if resp == nil {
+		r.Drop()
+		return
+	}
+	r.Respond(resp)
 }
 
 // Close ends the request and its connection. The error is logged and counted.

@@ -52,8 +52,8 @@ type Options struct {
 	// EarlyOK reports whether a request may be served although it may be a
 	// replay (0-RTT); nil: none. Others wait for the handshake.
 	EarlyOK func(*Request) bool
-	// RequireAuth holds clients to Limits.PreAuthFrame until the handler calls
-	// [Conn.Authenticate].
+	// RequireAuth serves ApiVersions and what SASL needs alone, within Limits.PreAuthFrame,
+	// PreAuthMemory and AuthTimeout, until the handler calls [Conn.Authenticate].
 	RequireAuth bool
 	// Identify says who a client is whose TLS handshake is complete; an error
 	// refuses it. Nil: certificates say nothing.
@@ -79,6 +79,7 @@ type Server struct {
 	log         *slog.Logger
 	versions    *versionTable
 	memory      *memory      // of frames
+	preAuth     *memory      // the same, of clients that have to authenticate
 	expanded    *memory      // of what is decoded of them
 	parked      *memory      // of what requests keep that wait
 	answers     budget       // of answers that may be large, from before they are made
@@ -115,6 +116,7 @@ func New(o Options) *Server {
 	s := &Server{
 		handler: o.Handler, limits: o.Limits, earlyOK: o.EarlyOK, requireAuth: o.RequireAuth, identify: o.Identify, metrics: o.Metrics, log: o.Log,
 		versions: newVersionTable(o.Handler.Versions(), o.Features, o.Identity), memory: newMemory(o.Limits.TotalMemory),
+		preAuth:  newPreAuthMemory(o.Limits.PreAuthMemory),
 		expanded: newMemory(o.Limits.TotalMemory), parked: newMemory(o.Limits.TotalMemory), answers: budget{limit: o.Limits.TotalUnsent},
 		ctx: ctx, cancel: cancel,
 		listeners: map[net.Listener]bool{}, conns: map[*Conn]bool{}, slots: map[string]int{},
@@ -205,7 +207,7 @@ func (s *Server) serve(conn net.Conn, info Info) {
 	defer cancel(nil)
 	c := &Conn{
 		id: s.nextID.Add(1), server: s, net: conn, info: info, ctx: ctx, cancel: cancel,
-		room: make(chan struct{}, 1),
+		room: make(chan struct{}, 1), authBy: time.Now().Add(s.limits.AuthTimeout),
 	}
 	c.writeLoop = c.write
 	if info.Principal != "" {
@@ -336,7 +338,7 @@ func (s *Server) Close() error {
 // InUse returns the bytes of requests that are held, buffers as they are taken,
 // with what was made of them, and of answers that are not sent.
 func (s *Server) InUse() (requests, answers int64) {
-	return s.memory.all.inUse() + s.expanded.all.inUse() + s.parked.all.inUse(), s.unsent.Load()
+	return s.memory.all.inUse() + s.preAuth.all.inUse() + s.expanded.all.inUse() + s.parked.all.inUse(), s.unsent.Load()
 }
 
 // answersShort reports whether half of the memory for answers is used, of either kind.

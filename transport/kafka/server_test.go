@@ -33,7 +33,7 @@ func newBroker() *broker {
 }
 
 func (b *broker) Versions() []kafka.ApiVersion {
-	return []kafka.ApiVersion{{Key: 0, Min: 3, Max: 13}, {Key: 3, Min: 0, Max: 13}, {Key: 12, Min: 0, Max: 4}}
+	return []kafka.ApiVersion{{Key: 0, Min: 3, Max: 13}, {Key: 3, Min: 0, Max: 13}, {Key: 12, Min: 0, Max: 4}, {Key: 36, Min: 0, Max: 2}}
 }
 
 func (b *broker) ConnClosed(*kafka.Conn) { b.closed <- struct{}{} }

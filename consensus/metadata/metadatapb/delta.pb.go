@@ -5,7 +5,7 @@
 // source: consensus/metadata/delta.proto
 
 // The records of a delta between two images, as one broker is shown them: one
-// DeltaHeader, then in this order brokers, controllers, configs, client quotas, ACLs, objects, topics
+// DeltaHeader, then in this order brokers, controllers, configs, client quotas, ACLs, users, objects, topics
 // that went, each topic that changed with its partitions, manifests, states of
 // compaction by key and ranges. Each kind is in the order of the image, topics by id.
 // What is not named is as it was. Framing and checksum: doc.go.
@@ -47,6 +47,7 @@ type DeltaRecord struct {
 	//	*DeltaRecord_GoneController
 	//	*DeltaRecord_Acl
 	//	*DeltaRecord_GoneAcl
+	//	*DeltaRecord_User
 	Body          isDeltaRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -233,6 +234,15 @@ func (x *DeltaRecord) GetGoneAcl() *Acl {
 	return nil
 }
 
+func (x *DeltaRecord) GetUser() *SnapshotUser {
+	if x != nil {
+		if x, ok := x.Body.(*DeltaRecord_User); ok {
+			return x.User
+		}
+	}
+	return nil
+}
+
 type isDeltaRecord_Body interface {
 	isDeltaRecord_Body()
 }
@@ -301,6 +311,10 @@ type DeltaRecord_GoneAcl struct {
 	GoneAcl *Acl `protobuf:"bytes,116,opt,name=gone_acl,json=goneAcl,proto3,oneof"`
 }
 
+type DeltaRecord_User struct {
+	User *SnapshotUser `protobuf:"bytes,110,opt,name=user,proto3,oneof"` // without credentials: it is gone
+}
+
 func (*DeltaRecord_Header) isDeltaRecord_Body() {}
 
 func (*DeltaRecord_Broker) isDeltaRecord_Body() {}
@@ -333,6 +347,8 @@ func (*DeltaRecord_Acl) isDeltaRecord_Body() {}
 
 func (*DeltaRecord_GoneAcl) isDeltaRecord_Body() {}
 
+func (*DeltaRecord_User) isDeltaRecord_Body() {}
+
 type DeltaHeader struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Whole             bool                   `protobuf:"varint,1,opt,name=whole,proto3" json:"whole,omitempty"`   // the image before is the empty one
@@ -361,6 +377,7 @@ type DeltaHeader struct {
 	Controllers      uint64   `protobuf:"varint,23,opt,name=controllers,proto3" json:"controllers,omitempty"`
 	EndedBy          uint64   `protobuf:"varint,95,opt,name=ended_by,json=endedBy,proto3" json:"ended_by,omitempty"`
 	Acls             uint64   `protobuf:"varint,115,opt,name=acls,proto3" json:"acls,omitempty"`
+	FakeSecret       []byte   `protobuf:"bytes,110,opt,name=fake_secret,json=fakeSecret,proto3" json:"fake_secret,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -568,6 +585,13 @@ func (x *DeltaHeader) GetAcls() uint64 {
 		return x.Acls
 	}
 	return 0
+}
+
+func (x *DeltaHeader) GetFakeSecret() []byte {
+	if x != nil {
+		return x.FakeSecret
+	}
+	return nil
 }
 
 type DeltaConfig struct {
@@ -1072,7 +1096,7 @@ var File_consensus_metadata_delta_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"\n" +
-	"\x1econsensus/metadata/delta.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\x1a!consensus/metadata/snapshot.proto\"\xb6\a\n" +
+	"\x1econsensus/metadata/delta.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\x1a!consensus/metadata/snapshot.proto\"\xee\a\n" +
 	"\vDeltaRecord\x129\n" +
 	"\x06header\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.DeltaHeaderH\x00R\x06header\x12<\n" +
 	"\x06broker\x18\x02 \x01(\v2\".rustmq.metadata.v1.SnapshotBrokerH\x00R\x06broker\x12!\n" +
@@ -1096,8 +1120,9 @@ const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"controller\x12)\n" +
 	"\x0fgone_controller\x18\x0e \x01(\x04H\x00R\x0egoneController\x12+\n" +
 	"\x03acl\x18s \x01(\v2\x17.rustmq.metadata.v1.AclH\x00R\x03acl\x124\n" +
-	"\bgone_acl\x18t \x01(\v2\x17.rustmq.metadata.v1.AclH\x00R\agoneAclB\x06\n" +
-	"\x04body\"\x9d\x06\n" +
+	"\bgone_acl\x18t \x01(\v2\x17.rustmq.metadata.v1.AclH\x00R\agoneAcl\x126\n" +
+	"\x04user\x18n \x01(\v2 .rustmq.metadata.v1.SnapshotUserH\x00R\x04userB\x06\n" +
+	"\x04body\"\xbe\x06\n" +
 	"\vDeltaHeader\x12\x14\n" +
 	"\x05whole\x18\x01 \x01(\bR\x05whole\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\x04R\x06before\x12\x16\n" +
@@ -1129,7 +1154,9 @@ const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"\x12filed_object_bytes\x18\x16 \x01(\x03R\x10filedObjectBytes\x12 \n" +
 	"\vcontrollers\x18\x17 \x01(\x04R\vcontrollers\x12\x19\n" +
 	"\bended_by\x18_ \x01(\x04R\aendedBy\x12\x12\n" +
-	"\x04acls\x18s \x01(\x04R\x04acls\"\x8e\x01\n" +
+	"\x04acls\x18s \x01(\x04R\x04acls\x12\x1f\n" +
+	"\vfake_secret\x18n \x01(\fR\n" +
+	"fakeSecret\"\x8e\x01\n" +
 	"\vDeltaConfig\x12#\n" +
 	"\rresource_type\x18\x01 \x01(\x05R\fresourceType\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1208,7 +1235,8 @@ var file_consensus_metadata_delta_proto_goTypes = []any{
 	(*SnapshotRanges)(nil),       // 10: rustmq.metadata.v1.SnapshotRanges
 	(*SnapshotController)(nil),   // 11: rustmq.metadata.v1.SnapshotController
 	(*Acl)(nil),                  // 12: rustmq.metadata.v1.Acl
-	(*Cleaning)(nil),             // 13: rustmq.metadata.v1.Cleaning
+	(*SnapshotUser)(nil),         // 13: rustmq.metadata.v1.SnapshotUser
+	(*Cleaning)(nil),             // 14: rustmq.metadata.v1.Cleaning
 }
 var file_consensus_metadata_delta_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.DeltaRecord.header:type_name -> rustmq.metadata.v1.DeltaHeader
@@ -1224,12 +1252,13 @@ var file_consensus_metadata_delta_proto_depIdxs = []int32{
 	11, // 10: rustmq.metadata.v1.DeltaRecord.controller:type_name -> rustmq.metadata.v1.SnapshotController
 	12, // 11: rustmq.metadata.v1.DeltaRecord.acl:type_name -> rustmq.metadata.v1.Acl
 	12, // 12: rustmq.metadata.v1.DeltaRecord.gone_acl:type_name -> rustmq.metadata.v1.Acl
-	13, // 13: rustmq.metadata.v1.DeltaCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	13, // 13: rustmq.metadata.v1.DeltaRecord.user:type_name -> rustmq.metadata.v1.SnapshotUser
+	14, // 14: rustmq.metadata.v1.DeltaCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_delta_proto_init() }
@@ -1256,6 +1285,7 @@ func file_consensus_metadata_delta_proto_init() {
 		(*DeltaRecord_GoneController)(nil),
 		(*DeltaRecord_Acl)(nil),
 		(*DeltaRecord_GoneAcl)(nil),
+		(*DeltaRecord_User)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -5,7 +5,7 @@
 // source: consensus/metadata/snapshot.proto
 
 // The records of a metadata snapshot: one SnapshotHeader, then brokers by id,
-// configs by key, client quotas by entity, controllers by id, topics by name, objects by state and id,
+// configs by key, client quotas by entity, users by name, controllers by id, topics by name, objects by state and id,
 // manifests and then ranges by topic name, partition and offset; behind the manifests
 // of partitions, by id, those that no partition names any more. Framing and checksum:
 // doc.go.
@@ -41,6 +41,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_ClientQuotas
 	//	*SnapshotRecord_Controller
 	//	*SnapshotRecord_Acl
+	//	*SnapshotRecord_User
 	Body          isSnapshotRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -173,6 +174,15 @@ func (x *SnapshotRecord) GetAcl() *Acl {
 	return nil
 }
 
+func (x *SnapshotRecord) GetUser() *SnapshotUser {
+	if x != nil {
+		if x, ok := x.Body.(*SnapshotRecord_User); ok {
+			return x.User
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Body interface {
 	isSnapshotRecord_Body()
 }
@@ -217,6 +227,10 @@ type SnapshotRecord_Acl struct {
 	Acl *Acl `protobuf:"bytes,115,opt,name=acl,proto3,oneof"`
 }
 
+type SnapshotRecord_User struct {
+	User *SnapshotUser `protobuf:"bytes,110,opt,name=user,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Header) isSnapshotRecord_Body() {}
 
 func (*SnapshotRecord_Broker) isSnapshotRecord_Body() {}
@@ -236,6 +250,8 @@ func (*SnapshotRecord_ClientQuotas) isSnapshotRecord_Body() {}
 func (*SnapshotRecord_Controller) isSnapshotRecord_Body() {}
 
 func (*SnapshotRecord_Acl) isSnapshotRecord_Body() {}
+
+func (*SnapshotRecord_User) isSnapshotRecord_Body() {}
 
 type SnapshotHeader struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -265,6 +281,8 @@ type SnapshotHeader struct {
 	EndedBy uint64 `protobuf:"varint,95,opt,name=ended_by,json=endedBy,proto3" json:"ended_by,omitempty"` // the incarnation that came in place of this one; 0: none did
 	// Feature level 12.
 	Acls          uint64 `protobuf:"varint,115,opt,name=acls,proto3" json:"acls,omitempty"`
+	Users         uint64 `protobuf:"varint,110,opt,name=users,proto3" json:"users,omitempty"`
+	FakeSecret    []byte `protobuf:"bytes,111,opt,name=fake_secret,json=fakeSecret,proto3" json:"fake_secret,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -432,6 +450,20 @@ func (x *SnapshotHeader) GetAcls() uint64 {
 	return 0
 }
 
+func (x *SnapshotHeader) GetUsers() uint64 {
+	if x != nil {
+		return x.Users
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetFakeSecret() []byte {
+	if x != nil {
+		return x.FakeSecret
+	}
+	return nil
+}
+
 type SnapshotEntryWriter struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
@@ -544,6 +576,58 @@ func (x *SnapshotClientQuotas) GetValues() []*QuotaValue {
 	return nil
 }
 
+type SnapshotUser struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Credentials   []*ScramCredential     `protobuf:"bytes,2,rep,name=credentials,proto3" json:"credentials,omitempty"` // in order of mechanism
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotUser) Reset() {
+	*x = SnapshotUser{}
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotUser) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotUser) ProtoMessage() {}
+
+func (x *SnapshotUser) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotUser.ProtoReflect.Descriptor instead.
+func (*SnapshotUser) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SnapshotUser) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SnapshotUser) GetCredentials() []*ScramCredential {
+	if x != nil {
+		return x.Credentials
+	}
+	return nil
+}
+
 type SnapshotBroker struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Id          int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -562,7 +646,7 @@ type SnapshotBroker struct {
 
 func (x *SnapshotBroker) Reset() {
 	*x = SnapshotBroker{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -574,7 +658,7 @@ func (x *SnapshotBroker) String() string {
 func (*SnapshotBroker) ProtoMessage() {}
 
 func (x *SnapshotBroker) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -587,7 +671,7 @@ func (x *SnapshotBroker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotBroker.ProtoReflect.Descriptor instead.
 func (*SnapshotBroker) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{4}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SnapshotBroker) GetId() int32 {
@@ -666,7 +750,7 @@ type SnapshotController struct {
 
 func (x *SnapshotController) Reset() {
 	*x = SnapshotController{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +762,7 @@ func (x *SnapshotController) String() string {
 func (*SnapshotController) ProtoMessage() {}
 
 func (x *SnapshotController) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +775,7 @@ func (x *SnapshotController) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotController.ProtoReflect.Descriptor instead.
 func (*SnapshotController) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{5}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SnapshotController) GetNodeId() uint64 {
@@ -741,7 +825,7 @@ type SnapshotConfig struct {
 
 func (x *SnapshotConfig) Reset() {
 	*x = SnapshotConfig{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +837,7 @@ func (x *SnapshotConfig) String() string {
 func (*SnapshotConfig) ProtoMessage() {}
 
 func (x *SnapshotConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +850,7 @@ func (x *SnapshotConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotConfig.ProtoReflect.Descriptor instead.
 func (*SnapshotConfig) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{6}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SnapshotConfig) GetResourceType() int32 {
@@ -819,7 +903,7 @@ type SnapshotPartition struct {
 
 func (x *SnapshotPartition) Reset() {
 	*x = SnapshotPartition{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -831,7 +915,7 @@ func (x *SnapshotPartition) String() string {
 func (*SnapshotPartition) ProtoMessage() {}
 
 func (x *SnapshotPartition) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -844,7 +928,7 @@ func (x *SnapshotPartition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotPartition.ProtoReflect.Descriptor instead.
 func (*SnapshotPartition) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{7}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SnapshotPartition) GetLeader() int32 {
@@ -946,7 +1030,7 @@ type SnapshotTopic struct {
 
 func (x *SnapshotTopic) Reset() {
 	*x = SnapshotTopic{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1042,7 @@ func (x *SnapshotTopic) String() string {
 func (*SnapshotTopic) ProtoMessage() {}
 
 func (x *SnapshotTopic) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1055,7 @@ func (x *SnapshotTopic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotTopic.ProtoReflect.Descriptor instead.
 func (*SnapshotTopic) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{8}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SnapshotTopic) GetId() []byte {
@@ -1040,7 +1124,7 @@ type SnapshotObject struct {
 
 func (x *SnapshotObject) Reset() {
 	*x = SnapshotObject{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1136,7 @@ func (x *SnapshotObject) String() string {
 func (*SnapshotObject) ProtoMessage() {}
 
 func (x *SnapshotObject) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1149,7 @@ func (x *SnapshotObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotObject.ProtoReflect.Descriptor instead.
 func (*SnapshotObject) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{9}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SnapshotObject) GetId() uint64 {
@@ -1135,7 +1219,7 @@ type SnapshotRanges struct {
 
 func (x *SnapshotRanges) Reset() {
 	*x = SnapshotRanges{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[10]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1231,7 @@ func (x *SnapshotRanges) String() string {
 func (*SnapshotRanges) ProtoMessage() {}
 
 func (x *SnapshotRanges) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[10]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1244,7 @@ func (x *SnapshotRanges) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRanges.ProtoReflect.Descriptor instead.
 func (*SnapshotRanges) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{10}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SnapshotRanges) GetRanges() *Ranges {
@@ -1198,7 +1282,7 @@ type SnapshotManifest struct {
 
 func (x *SnapshotManifest) Reset() {
 	*x = SnapshotManifest{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[11]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1210,7 +1294,7 @@ func (x *SnapshotManifest) String() string {
 func (*SnapshotManifest) ProtoMessage() {}
 
 func (x *SnapshotManifest) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[11]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1223,7 +1307,7 @@ func (x *SnapshotManifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotManifest.ProtoReflect.Descriptor instead.
 func (*SnapshotManifest) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{11}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SnapshotManifest) GetTopicId() []byte {
@@ -1321,7 +1405,7 @@ var File_consensus_metadata_snapshot_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"!consensus/metadata/snapshot.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\"\x95\x05\n" +
+	"!consensus/metadata/snapshot.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\"\xcd\x05\n" +
 	"\x0eSnapshotRecord\x12<\n" +
 	"\x06header\x18\x01 \x01(\v2\".rustmq.metadata.v1.SnapshotHeaderH\x00R\x06header\x12<\n" +
 	"\x06broker\x18\x02 \x01(\v2\".rustmq.metadata.v1.SnapshotBrokerH\x00R\x06broker\x12<\n" +
@@ -1334,8 +1418,9 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\n" +
 	"controller\x18= \x01(\v2&.rustmq.metadata.v1.SnapshotControllerH\x00R\n" +
 	"controller\x12+\n" +
-	"\x03acl\x18s \x01(\v2\x17.rustmq.metadata.v1.AclH\x00R\x03aclB\x06\n" +
-	"\x04body\"\xf9\x04\n" +
+	"\x03acl\x18s \x01(\v2\x17.rustmq.metadata.v1.AclH\x00R\x03acl\x126\n" +
+	"\x04user\x18n \x01(\v2 .rustmq.metadata.v1.SnapshotUserH\x00R\x04userB\x06\n" +
+	"\x04body\"\xb0\x05\n" +
 	"\x0eSnapshotHeader\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
@@ -1357,14 +1442,20 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\awriters\x18> \x03(\v2'.rustmq.metadata.v1.SnapshotEntryWriterR\awriters\x12 \n" +
 	"\vcontrollers\x18? \x01(\x04R\vcontrollers\x12\x19\n" +
 	"\bended_by\x18_ \x01(\x04R\aendedBy\x12\x12\n" +
-	"\x04acls\x18s \x01(\x04R\x04acls\"U\n" +
+	"\x04acls\x18s \x01(\x04R\x04acls\x12\x14\n" +
+	"\x05users\x18n \x01(\x04R\x05users\x12\x1f\n" +
+	"\vfake_secret\x18o \x01(\fR\n" +
+	"fakeSecret\"U\n" +
 	"\x13SnapshotEntryWriter\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x16\n" +
 	"\x06writer\x18\x02 \x01(\x04R\x06writer\x12\x12\n" +
 	"\x04last\x18\x03 \x01(\x04R\x04last\"\x87\x01\n" +
 	"\x14SnapshotClientQuotas\x127\n" +
 	"\x06entity\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.QuotaEntityR\x06entity\x126\n" +
-	"\x06values\x18\x02 \x03(\v2\x1e.rustmq.metadata.v1.QuotaValueR\x06values\"\xa6\x02\n" +
+	"\x06values\x18\x02 \x03(\v2\x1e.rustmq.metadata.v1.QuotaValueR\x06values\"i\n" +
+	"\fSnapshotUser\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12E\n" +
+	"\vcredentials\x18\x02 \x03(\v2#.rustmq.metadata.v1.ScramCredentialR\vcredentials\"\xa6\x02\n" +
 	"\x0eSnapshotBroker\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12 \n" +
@@ -1450,57 +1541,61 @@ func file_consensus_metadata_snapshot_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_snapshot_proto_rawDescData
 }
 
-var file_consensus_metadata_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_consensus_metadata_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_consensus_metadata_snapshot_proto_goTypes = []any{
 	(*SnapshotRecord)(nil),       // 0: rustmq.metadata.v1.SnapshotRecord
 	(*SnapshotHeader)(nil),       // 1: rustmq.metadata.v1.SnapshotHeader
 	(*SnapshotEntryWriter)(nil),  // 2: rustmq.metadata.v1.SnapshotEntryWriter
 	(*SnapshotClientQuotas)(nil), // 3: rustmq.metadata.v1.SnapshotClientQuotas
-	(*SnapshotBroker)(nil),       // 4: rustmq.metadata.v1.SnapshotBroker
-	(*SnapshotController)(nil),   // 5: rustmq.metadata.v1.SnapshotController
-	(*SnapshotConfig)(nil),       // 6: rustmq.metadata.v1.SnapshotConfig
-	(*SnapshotPartition)(nil),    // 7: rustmq.metadata.v1.SnapshotPartition
-	(*SnapshotTopic)(nil),        // 8: rustmq.metadata.v1.SnapshotTopic
-	(*SnapshotObject)(nil),       // 9: rustmq.metadata.v1.SnapshotObject
-	(*SnapshotRanges)(nil),       // 10: rustmq.metadata.v1.SnapshotRanges
-	(*SnapshotManifest)(nil),     // 11: rustmq.metadata.v1.SnapshotManifest
-	(*Acl)(nil),                  // 12: rustmq.metadata.v1.Acl
-	(*QuotaEntity)(nil),          // 13: rustmq.metadata.v1.QuotaEntity
-	(*QuotaValue)(nil),           // 14: rustmq.metadata.v1.QuotaValue
-	(*Listener)(nil),             // 15: rustmq.metadata.v1.Listener
-	(*ConfigEntry)(nil),          // 16: rustmq.metadata.v1.ConfigEntry
-	(*Cleaning)(nil),             // 17: rustmq.metadata.v1.Cleaning
-	(*Recovery)(nil),             // 18: rustmq.metadata.v1.Recovery
-	(*Doubts)(nil),               // 19: rustmq.metadata.v1.Doubts
-	(*Ranges)(nil),               // 20: rustmq.metadata.v1.Ranges
+	(*SnapshotUser)(nil),         // 4: rustmq.metadata.v1.SnapshotUser
+	(*SnapshotBroker)(nil),       // 5: rustmq.metadata.v1.SnapshotBroker
+	(*SnapshotController)(nil),   // 6: rustmq.metadata.v1.SnapshotController
+	(*SnapshotConfig)(nil),       // 7: rustmq.metadata.v1.SnapshotConfig
+	(*SnapshotPartition)(nil),    // 8: rustmq.metadata.v1.SnapshotPartition
+	(*SnapshotTopic)(nil),        // 9: rustmq.metadata.v1.SnapshotTopic
+	(*SnapshotObject)(nil),       // 10: rustmq.metadata.v1.SnapshotObject
+	(*SnapshotRanges)(nil),       // 11: rustmq.metadata.v1.SnapshotRanges
+	(*SnapshotManifest)(nil),     // 12: rustmq.metadata.v1.SnapshotManifest
+	(*Acl)(nil),                  // 13: rustmq.metadata.v1.Acl
+	(*QuotaEntity)(nil),          // 14: rustmq.metadata.v1.QuotaEntity
+	(*QuotaValue)(nil),           // 15: rustmq.metadata.v1.QuotaValue
+	(*ScramCredential)(nil),      // 16: rustmq.metadata.v1.ScramCredential
+	(*Listener)(nil),             // 17: rustmq.metadata.v1.Listener
+	(*ConfigEntry)(nil),          // 18: rustmq.metadata.v1.ConfigEntry
+	(*Cleaning)(nil),             // 19: rustmq.metadata.v1.Cleaning
+	(*Recovery)(nil),             // 20: rustmq.metadata.v1.Recovery
+	(*Doubts)(nil),               // 21: rustmq.metadata.v1.Doubts
+	(*Ranges)(nil),               // 22: rustmq.metadata.v1.Ranges
 }
 var file_consensus_metadata_snapshot_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.SnapshotRecord.header:type_name -> rustmq.metadata.v1.SnapshotHeader
-	4,  // 1: rustmq.metadata.v1.SnapshotRecord.broker:type_name -> rustmq.metadata.v1.SnapshotBroker
-	6,  // 2: rustmq.metadata.v1.SnapshotRecord.config:type_name -> rustmq.metadata.v1.SnapshotConfig
-	8,  // 3: rustmq.metadata.v1.SnapshotRecord.topic:type_name -> rustmq.metadata.v1.SnapshotTopic
-	9,  // 4: rustmq.metadata.v1.SnapshotRecord.object:type_name -> rustmq.metadata.v1.SnapshotObject
-	10, // 5: rustmq.metadata.v1.SnapshotRecord.ranges:type_name -> rustmq.metadata.v1.SnapshotRanges
-	11, // 6: rustmq.metadata.v1.SnapshotRecord.manifest:type_name -> rustmq.metadata.v1.SnapshotManifest
+	5,  // 1: rustmq.metadata.v1.SnapshotRecord.broker:type_name -> rustmq.metadata.v1.SnapshotBroker
+	7,  // 2: rustmq.metadata.v1.SnapshotRecord.config:type_name -> rustmq.metadata.v1.SnapshotConfig
+	9,  // 3: rustmq.metadata.v1.SnapshotRecord.topic:type_name -> rustmq.metadata.v1.SnapshotTopic
+	10, // 4: rustmq.metadata.v1.SnapshotRecord.object:type_name -> rustmq.metadata.v1.SnapshotObject
+	11, // 5: rustmq.metadata.v1.SnapshotRecord.ranges:type_name -> rustmq.metadata.v1.SnapshotRanges
+	12, // 6: rustmq.metadata.v1.SnapshotRecord.manifest:type_name -> rustmq.metadata.v1.SnapshotManifest
 	3,  // 7: rustmq.metadata.v1.SnapshotRecord.client_quotas:type_name -> rustmq.metadata.v1.SnapshotClientQuotas
-	5,  // 8: rustmq.metadata.v1.SnapshotRecord.controller:type_name -> rustmq.metadata.v1.SnapshotController
-	12, // 9: rustmq.metadata.v1.SnapshotRecord.acl:type_name -> rustmq.metadata.v1.Acl
-	2,  // 10: rustmq.metadata.v1.SnapshotHeader.writers:type_name -> rustmq.metadata.v1.SnapshotEntryWriter
-	13, // 11: rustmq.metadata.v1.SnapshotClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
-	14, // 12: rustmq.metadata.v1.SnapshotClientQuotas.values:type_name -> rustmq.metadata.v1.QuotaValue
-	15, // 13: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	16, // 14: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
-	17, // 15: rustmq.metadata.v1.SnapshotPartition.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	18, // 16: rustmq.metadata.v1.SnapshotPartition.recovery:type_name -> rustmq.metadata.v1.Recovery
-	19, // 17: rustmq.metadata.v1.SnapshotPartition.doubts:type_name -> rustmq.metadata.v1.Doubts
-	16, // 18: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	7,  // 19: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
-	20, // 20: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	6,  // 8: rustmq.metadata.v1.SnapshotRecord.controller:type_name -> rustmq.metadata.v1.SnapshotController
+	13, // 9: rustmq.metadata.v1.SnapshotRecord.acl:type_name -> rustmq.metadata.v1.Acl
+	4,  // 10: rustmq.metadata.v1.SnapshotRecord.user:type_name -> rustmq.metadata.v1.SnapshotUser
+	2,  // 11: rustmq.metadata.v1.SnapshotHeader.writers:type_name -> rustmq.metadata.v1.SnapshotEntryWriter
+	14, // 12: rustmq.metadata.v1.SnapshotClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
+	15, // 13: rustmq.metadata.v1.SnapshotClientQuotas.values:type_name -> rustmq.metadata.v1.QuotaValue
+	16, // 14: rustmq.metadata.v1.SnapshotUser.credentials:type_name -> rustmq.metadata.v1.ScramCredential
+	17, // 15: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	18, // 16: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
+	19, // 17: rustmq.metadata.v1.SnapshotPartition.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	20, // 18: rustmq.metadata.v1.SnapshotPartition.recovery:type_name -> rustmq.metadata.v1.Recovery
+	21, // 19: rustmq.metadata.v1.SnapshotPartition.doubts:type_name -> rustmq.metadata.v1.Doubts
+	18, // 20: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	8,  // 21: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
+	22, // 22: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_snapshot_proto_init() }
@@ -1520,6 +1615,7 @@ func file_consensus_metadata_snapshot_proto_init() {
 		(*SnapshotRecord_ClientQuotas)(nil),
 		(*SnapshotRecord_Controller)(nil),
 		(*SnapshotRecord_Acl)(nil),
+		(*SnapshotRecord_User)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1527,7 +1623,7 @@ func file_consensus_metadata_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_snapshot_proto_rawDesc), len(file_consensus_metadata_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

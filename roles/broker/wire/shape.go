@@ -129,6 +129,12 @@ func shapeOf(key int16) (shape, bool) {
 		return shape{1, "[s b S] b", 0}, true
 	case 49: // AlterClientQuotas
 		return shape{1, "[[s S] [s q b]] b", 0}, true
+	case 17: // SaslHandshake
+		return shape{never, "s", 0}, true
+	case 36: // SaslAuthenticate
+		return shape{2, "y", 0}, true
+	case 51: // AlterUserScramCredentials
+		return shape{0, "[s b] [s b i y y]", 0}, true
 	case 50: // DescribeUserScramCredentials
 		return shape{0, "[s]", 0}, true
 	case 74: // ListConfigResources

@@ -64,6 +64,7 @@ type (
 		ValidateOnly bool
 	}
 	alterACLsQ       struct{ Changes []controller.ACLChange }
+	alterUsersQ      struct{ Changes []metadata.UserChange }
 	alterPartitionsQ struct {
 		Broker  broker
 		Changes []metadata.PartitionChange

@@ -52,7 +52,7 @@ var callers = map[string]func(body any) claim{
 	members.name: ofOperators, addController.name: ofOperators, removeController.name: ofOperators,
 	confirmClock.name: ofOperators, checkBucket.name: ofOperators,
 	createTopics.name: ofServers, deleteTopics.name: ofServers, createPartitions.name: ofServers,
-	alterConfigs.name: ofServers, alterClientQuotas.name: ofServers, alterACLs.name: ofServers, electLeaders.name: ofServers,
+	alterConfigs.name: ofServers, alterClientQuotas.name: ofServers, alterACLs.name: ofServers, alterUsers.name: ofServers, electLeaders.name: ofServers,
 	reassignPartitions.name: ofServers, hurryLog.name: ofServers,
 	unregisterBroker.name: ofOperators,
 }

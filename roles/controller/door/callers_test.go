@@ -42,7 +42,7 @@ func TestCallersAskOnlyForWhatTheirCertificatesAllow(t *testing.T) {
 			"PlanRebalance", "DrainBroker", "UnregisterBroker", "UnregisterController", "Members", "AddController", "RemoveController", "ConfirmClock", "CheckBucket",
 		}
 		servers := []string{
-			"CreateTopics", "DeleteTopics", "CreatePartitions", "AlterConfigs", "AlterClientQuotas", "AlterACLs", "ElectLeaders", "ReassignPartitions", "HurryLog",
+			"CreateTopics", "DeleteTopics", "CreatePartitions", "AlterConfigs", "AlterClientQuotas", "AlterACLs", "AlterUsers", "ElectLeaders", "ReassignPartitions", "HurryLog",
 		}
 		for name, c := range map[string]struct {
 			mutual *pki.Mutual

@@ -41,6 +41,7 @@ type Controller interface {
 	AlterConfigs(ctx context.Context, changes []controller.ConfigChange, validateOnly bool) []error
 	AlterClientQuotas(ctx context.Context, changes []controller.QuotaChange, validateOnly bool) []error
 	AlterACLs(ctx context.Context, changes []controller.ACLChange) []error
+	AlterUsers(ctx context.Context, changes []metadata.UserChange) []error
 	AlterPartitions(ctx context.Context, brokerID int32, brokerEpoch int64, changes []metadata.PartitionChange) []error
 	ElectLeaders(context.Context, []controller.LeaderElection) []error
 	ReassignPartitions(context.Context, []controller.Reassignment) []error

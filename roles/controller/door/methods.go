@@ -101,6 +101,10 @@ var (
 	alterACLs = method[alterACLsQ, list[fault]]{"AlterACLs", true, 0, func(ctx context.Context, c Controller, q alterACLsQ) list[fault] {
 		return list[fault]{faultsOf(c.AlterACLs(ctx, q.Changes))}
 	}}
+	// A password that is set twice is the same one; one that is deleted twice is not there.
+	alterUsers = method[alterUsersQ, list[fault]]{"AlterUsers", true, 0, func(ctx context.Context, c Controller, q alterUsersQ) list[fault] {
+		return list[fault]{faultsOf(c.AlterUsers(ctx, q.Changes))}
+	}}
 	electLeaders = method[electLeadersQ, list[fault]]{"ElectLeaders", true, 0, func(ctx context.Context, c Controller, q electLeadersQ) list[fault] {
 		return list[fault]{faultsOf(c.ElectLeaders(ctx, q.Elections))}
 	}}
@@ -198,7 +202,7 @@ func handlers() map[string]handler {
 		members.name: members.handler(), addController.name: addController.handler(), removeController.name: removeController.handler(),
 		createTopics.name: createTopics.handler(), deleteTopics.name: deleteTopics.handler(), createPartitions.name: createPartitions.handler(),
 		alterConfigs.name: alterConfigs.handler(), alterClientQuotas.name: alterClientQuotas.handler(), alterPartitions.name: alterPartitions.handler(),
-		alterACLs.name: alterACLs.handler(), electLeaders.name: electLeaders.handler(), reassignPartitions.name: reassignPartitions.handler(),
+		alterACLs.name: alterACLs.handler(), alterUsers.name: alterUsers.handler(), electLeaders.name: electLeaders.handler(), reassignPartitions.name: reassignPartitions.handler(),
 		advanceLogStart.name: advanceLogStart.handler(), prepareObjects.name: prepareObjects.handler(), commitObject.name: commitObject.handler(),
 		replaceRanges.name: replaceRanges.handler(), fileRanges.name: fileRanges.handler(), recordCleaning.name: recordCleaning.handler(),
 		allocateProducerIDs.name: allocateProducerIDs.handler(), confirmClock.name: confirmClock.handler(),

@@ -66,6 +66,11 @@ func (d *Door) AlterACLs(ctx context.Context, changes []controller.ACLChange) []
 	}, faultAt))
 }
 
+// AlterUsers is as of [controller.Controller].
+func (d *Door) AlterUsers(ctx context.Context, changes []metadata.UserChange) []error {
+	return errorsOf(callEach(ctx, d, alterUsers, changes, func(part []metadata.UserChange) alterUsersQ { return alterUsersQ{part} }, faultAt))
+}
+
 // AlterPartitions is as of [controller.Controller]. InvalidUpdateVersion may mean that
 // it was done at the first try: the image tells.
 func (d *Door) AlterPartitions(ctx context.Context, brokerID int32, brokerEpoch int64, changes []metadata.PartitionChange) []error {

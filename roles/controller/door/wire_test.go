@@ -171,6 +171,11 @@ func (r *recorder) AlterACLs(_ context.Context, changes []controller.ACLChange) 
 	return outcome
 }
 
+func (r *recorder) AlterUsers(_ context.Context, changes []metadata.UserChange) []error {
+	r.note(changes)
+	return outcome
+}
+
 func (r *recorder) AlterPartitions(_ context.Context, id int32, epoch int64, changes []metadata.PartitionChange) []error {
 	r.note(id, epoch, changes)
 	return outcome
@@ -288,6 +293,12 @@ func asks(ctx context.Context) map[string]func(*Door) (returned []any) {
 		"AlterACLs": func(d *Door) []any {
 			return []any{d.AlterACLs(ctx, []controller.ACLChange{{Rule: acl.Rule{Resource: 2, Pattern: 3, Name: "t", Principal: "User:u", Host: "*", Operation: 4, Permission: 3}, Delete: true}, {}})}
 		},
+		"AlterUsers": func(d *Door) []any {
+			return []any{d.AlterUsers(ctx, []metadata.UserChange{
+				{User: "u", Set: []metadata.ScramCredential{{Mechanism: 1, Iterations: 4096, Salt: []byte("s"), StoredKey: []byte("k"), ServerKey: []byte("K")}}},
+				{User: "v", Remove: []metadata.ScramMechanism{2}},
+			})}
+		},
 		"GiveUpReplicas": func(d *Door) []any {
 			return []any{d.GiveUpReplicas(ctx, 7, 8, []storage.PartitionID{p, {Index: 9}})}
 		},
@@ -384,6 +395,7 @@ func bodies(t testing.TB) map[string][]byte {
 		"DeleteTopics": deleteTopicsQ{Topics: []controller.TopicRef{{Name: "t"}}}, "ElectLeaders": electLeadersQ{[]controller.LeaderElection{{Leader: -5}}},
 		"AlterPartitions": alterPartitionsQ{Changes: []metadata.PartitionChange{{}}}, "CheckBucket": checkBucketQ{controller.CheckRequest{After: "x"}},
 		"AlterClientQuotas": alterClientQuotasQ{Changes: []quotaChange{{}}}, "AlterACLs": alterACLsQ{[]controller.ACLChange{{Delete: true}}}, "CreatePartitions": createPartitionsQ{Name: "t", Total: -1},
+		"AlterUsers": alterUsersQ{[]metadata.UserChange{{}}},
 		"PrepareObjects": prepareObjectsQ{Count: -1}, "ReportEnds": reportEndsQ{Ends: make([]metadata.PartitionEnd, 2)}, "GiveUpReplicas": giveUpReplicasQ{Partitions: make([]storage.PartitionID, 2)}, "ReportLoad": reportLoadQ{Loads: make([]controller.PartitionLoad, 2)}, "RecordCleaning": recordCleaningQ{}, "AdvanceLogStart": advanceLogStartQ{Starts: make([]controller.LogStart, 1)},
 	} {
 		body, err := encode(q)

@@ -1,0 +1,162 @@
+package admin
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/security/sasl"
+)
+
+// User is somebody who has a password.
+type User struct {
+	Name       string           `json:"name"`
+	Mechanisms []UserCredential `json:"mechanisms"`
+}
+
+// UserCredential says that a password is kept for a mechanism, and nothing of it.
+type UserCredential struct {
+	Mechanism  string `json:"mechanism" doc:"SCRAM-SHA-256 or SCRAM-SHA-512; with either also PLAIN, where it is served"`
+	Iterations int32  `json:"iterations"`
+	Lost       bool   `json:"lost,omitempty" doc:"the cluster was brought back from its bucket, where passwords are not kept: set it anew"`
+}
+
+// NewUser is the body of a creation.
+type NewUser struct {
+	Name string `json:"name" minLength:"1" maxLength:"256"`
+	NewPassword
+}
+
+// NewPassword is the body of a change of password.
+type NewPassword struct {
+	Password   string   `json:"password" minLength:"1" maxLength:"1024" doc:"kept only as the keys of SCRAM"`
+	Mechanisms []string `json:"mechanisms,omitempty" maxItems:"2" doc:"that it is for; left out: SCRAM-SHA-256 and SCRAM-SHA-512"`
+}
+
+type (
+	usersOutput struct {
+		Body struct {
+			Users []User `json:"users"`
+		}
+	}
+	userOutput      struct{ Body User }
+	createUserInput struct{ Body NewUser }
+	userName        struct {
+		Name string `path:"name" maxLength:"256"`
+	}
+	passwordInput struct {
+		Name string `path:"name" maxLength:"256"`
+		Body NewPassword
+	}
+)
+
+func registerUsers(h huma.API, a api) {
+	huma.Get(h, "/api/v1/users", a.listUsers)
+	huma.Post(h, "/api/v1/users", a.createUser, func(op *huma.Operation) { op.DefaultStatus = http.StatusCreated })
+	huma.Delete(h, "/api/v1/users/{name}", a.deleteUser)
+	huma.Put(h, "/api/v1/users/{name}/password", a.setPassword)
+}
+
+func (a api) listUsers(context.Context, *struct{}) (*usersOutput, error) {
+	out := &usersOutput{}
+	out.Body.Users = []User{}
+	for u := range a.cluster.Image().Users() {
+		out.Body.Users = append(out.Body.Users, shownUser(u))
+	}
+	return out, nil
+}
+
+func shownUser(u *metadata.User) User {
+	shown := User{Name: u.Name}
+	for _, c := range u.Credentials {
+		shown.Mechanisms = append(shown.Mechanisms, UserCredential{c.Mechanism.String(), c.Iterations, c.Lost()})
+	}
+	return shown
+}
+
+func (a api) createUser(ctx context.Context, in *createUserInput) (*userOutput, error) {
+	if err := sasl.CheckName(in.Body.Name); err != nil {
+		return nil, huma.NewError(http.StatusBadRequest, err.Error())
+	}
+	if _, known := a.cluster.Image().User(in.Body.Name); known {
+		return nil, huma.NewError(http.StatusConflict, fmt.Sprintf("there is a user %q; set-password gives it another password", in.Body.Name))
+	}
+	return a.alterUser(ctx, in.Body.Name, in.Body.NewPassword, nil)
+}
+
+func (a api) setPassword(ctx context.Context, in *passwordInput) (*userOutput, error) {
+	u, known := a.cluster.Image().User(in.Name)
+	if !known {
+		return nil, unknownUser(in.Name)
+	}
+	return a.alterUser(ctx, in.Name, in.Body, u)
+}
+
+func unknownUser(name string) error {
+	return huma.NewError(http.StatusNotFound, fmt.Sprintf("there is no user %q", name))
+}
+
+// alterUser gives a user a password, in place of all that it had.
+func (a api) alterUser(ctx context.Context, name string, is NewPassword, was *metadata.User) (*userOutput, error) {
+	if err := sasl.CheckPassword(is.Password); err != nil {
+		return nil, huma.NewError(http.StatusBadRequest, err.Error())
+	}
+	mechanisms := metadata.ScramMechanisms()
+	if len(is.Mechanisms) > 0 {
+		mechanisms = nil
+		for _, text := range is.Mechanisms {
+			mechanism, known := metadata.ParseScramMechanism(text)
+			if !known || slices.Contains(mechanisms, mechanism) {
+				return nil, huma.NewError(http.StatusBadRequest, fmt.Sprintf("mechanisms %q: want SCRAM-SHA-256, SCRAM-SHA-512, or both", is.Mechanisms))
+			}
+			mechanisms = append(mechanisms, mechanism)
+		}
+	}
+	change := metadata.UserChange{User: name}
+	for _, mechanism := range mechanisms {
+		salt := make([]byte, sasl.SaltSize)
+		rand.Read(salt) // never fails
+		c, err := sasl.NewCredential(mechanism.String(), is.Password, salt, sasl.DefaultIterations)
+		if err != nil {
+			return nil, err
+		}
+		change.Set = append(change.Set, metadata.ScramCredential{
+			Mechanism: mechanism, Iterations: int32(c.Iterations), Salt: c.Salt, StoredKey: c.StoredKey, ServerKey: c.ServerKey,
+		})
+	}
+	if was != nil {
+		for _, c := range was.Credentials {
+			if !slices.Contains(mechanisms, c.Mechanism) {
+				change.Remove = append(change.Remove, c.Mechanism)
+			}
+		}
+	}
+	if err := a.cluster.AlterUsers(ctx, []metadata.UserChange{change})[0]; err != nil {
+		return nil, problem(err)
+	}
+	out := User{Name: name}
+	for _, c := range change.Set {
+		out.Mechanisms = append(out.Mechanisms, UserCredential{Mechanism: c.Mechanism.String(), Iterations: c.Iterations})
+	}
+	return &userOutput{out}, nil
+}
+
+func (a api) deleteUser(ctx context.Context, in *userName) (*struct{}, error) {
+	u, known := a.cluster.Image().User(in.Name)
+	if !known {
+		return nil, unknownUser(in.Name)
+	}
+	change := metadata.UserChange{User: in.Name}
+	for _, c := range u.Credentials {
+		change.Remove = append(change.Remove, c.Mechanism)
+	}
+	if err := a.cluster.AlterUsers(ctx, []metadata.UserChange{change})[0]; err != nil {
+		return nil, problem(err)
+	}
+	return nil, nil
+}

@@ -1,0 +1,89 @@
+package roles
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/roles/broker/login"
+	"rustmq.dev/rustmq/security/sasl"
+	"rustmq.dev/rustmq/security/sasl/jwks"
+	"rustmq.dev/rustmq/transport/kafka"
+)
+
+// openLogins prepares how clients say who they are, where they are asked.
+func (n *Node) openLogins() error {
+	c := n.config.Security.SASL
+	mechanisms := &sasl.Mechanisms{Enabled: c.MechanismList()}
+	if len(mechanisms.Enabled) == 0 {
+		return nil
+	}
+	image := func() *metadata.Image { return n.door.Image() }
+	mechanisms.Lookup = broker.ScramLookup(image)
+	var own [32]byte // while there is no user
+	rand.Read(own[:])
+	mechanisms.FakeSecret = func() []byte {
+		if secret := image().FakeSecret(); secret != nil {
+			return secret
+		}
+		return own[:]
+	}
+	o := login.Options{Mechanisms: mechanisms, MaxSession: time.Duration(c.MaxSession), Log: n.log.With("room", "login")}
+	if slices.Contains(mechanisms.Enabled, sasl.OAuthBearer) {
+		if err := n.openTokens(mechanisms); err != nil {
+			return err
+		}
+		o.Refresh = n.tokenKeys.Refresh
+	}
+	n.logins = login.New(o)
+	n.metrics.MustRegister(n.logins.Metrics())
+	return nil
+}
+
+// openTokens begins to read the keys that sign tokens.
+func (n *Node) openTokens(mechanisms *sasl.Mechanisms) error {
+	c := n.config.Security.SASL.OAuth
+	rules := &sasl.TokenRules{
+		Issuer: c.Issuer, Audience: c.Audience, Claim: c.Claim, Algorithms: c.AlgorithmList(), Skew: time.Duration(c.Skew),
+	}
+	if err := rules.Validate(); err != nil {
+		return fmt.Errorf("security.sasl.oauth: %w", err)
+	}
+	keys, err := jwks.Open(jwks.Options{Place: c.JWKS, CAFile: c.CAFile, Interval: time.Duration(c.Refresh), Log: n.log.With("room", "jwks")})
+	if err != nil {
+		return fmt.Errorf("security.sasl.oauth.jwks: %w", err)
+	}
+	n.opened("keys of tokens", func(context.Context) error { return keys.Close() })
+	n.tokenKeys, mechanisms.Tokens, mechanisms.Keys = keys, rules, keys.Keys
+	return nil
+}
+
+// earlyOK says what may be served before the handshake of a connection is complete. Where
+// clients are asked who they are it is what does not depend on that, which the transport
+// answers by itself (RULES §8).
+func (n *Node) earlyOK() func(*kafka.Request) bool {
+	if n.logins != nil {
+		return nil
+	}
+	return broker.EarlyOK
+}
+
+// reloadTokenKeys reads the keys of tokens again.
+func (n *Node) reloadTokenKeys() (loaded bool, err error) {
+	if n.tokenKeys == nil {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), reloadTime)
+	defer cancel()
+	if err := n.tokenKeys.Reload(ctx); err != nil {
+		return false, fmt.Errorf("read the keys of tokens (security.sasl.oauth.jwks): %w", err)
+	}
+	return true, nil
+}
+
+// reloadTime bounds a reload.
+const reloadTime = 15 * time.Second
