@@ -240,6 +240,10 @@ func TestControllersLostWALsSurvive(t *testing.T) {
 	c.commits("ahead", "t", partitions, count+50, 2) // as if there had been more, which is lost
 	c.acked("o", 2, 10, 5, 2)
 
+	eventually(t, "the bucket has what was committed behind the end", func() bool {
+		return len(c.recover("--dry-run", "--brokers", "none").Beyond) == partitions
+	})
+
 	// Then only the bucket is left.
 	for id := 1; id <= 3; id++ {
 		c.end(id, syscall.SIGTERM)

@@ -172,6 +172,18 @@ func (s *shipper) lookNext(ctx context.Context, at *standing) error {
 	return nil
 }
 
+// judgeNext judges an entry that was found at the number that comes next.
+func (s *shipper) judgeNext(ctx context.Context) error {
+	there, err := s.read(ctx, s.next)
+	if errors.Is(err, bucket.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.judge(ctx, there)
+}
+
 // Ended returns why this controller decides nothing any more, a [*FencedError], once
 // another life of the cluster is known to have begun.
 func (c *Controller) Ended() error {

@@ -455,18 +455,6 @@ func (s *shipper) put(ctx context.Context, e *metadata.LogEntry) (there *metadat
 	return there, s.judge(ctx, there)
 }
 
-// judgeNext judges an entry that was found at the number that comes next.
-func (s *shipper) judgeNext(ctx context.Context) error {
-	there, err := s.read(ctx, s.next)
-	if errors.Is(err, bucket.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return s.judge(ctx, there)
-}
-
 // judge decides about an entry that stands where the next one was to be put. It is
 // ours if it was announced in our own log, by this process or an earlier leader; a
 // later leader's is what a deposed one finds; any other means that two clusters write
