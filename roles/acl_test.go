@@ -19,7 +19,8 @@ import (
 )
 
 // TestAdminACL: a client that has not said who it is gets nowhere until an operator says
-// otherwise, keeps its connections, and is stopped on them as soon as a rule says so.
+// otherwise, keeps its connections, and is stopped on them as soon as a rule says so. It
+// is one story, on one node.
 func TestAdminACL(t *testing.T) {
 	start, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()

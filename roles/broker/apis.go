@@ -28,7 +28,7 @@ type starter func(*Broker, *kafka.Request) (waited time.Duration)
 
 // servedAPIs lists what is announced. Versions begin where the oldest clients
 // of today do (librdkafka 2.0, kafka-python 2.0) and end where what they say
-// is no longer understood here.
+// is no longer understood here. It is one list, two lines an API.
 func servedAPIs() []api {
 	return []api{
 		{kmsg.Produce, wire.MinProduce, wire.MaxProduce, (*Broker).produce,
