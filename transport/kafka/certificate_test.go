@@ -62,7 +62,9 @@ func revokedClientsAreGone(t *testing.T, version uint16) {
 	ca := pkitest.New(t, "ours")
 	ca.Sign("server", pkitest.Server(pki.Identity{Cluster: "prod", Node: 1, Roles: []string{pki.RoleBroker}}, "127.0.0.1"))
 	ca.Sign("alice", &x509.Certificate{Subject: pkix.Name{CommonName: "alice"}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
-	keeper, err := pki.Keep(func() (tls.Certificate, error) { return pki.Load(ca.CertFile("server"), ca.KeyFile("server"), time.Now()) })
+	keeper, err := pki.Keep(func() (tls.Certificate, error) {
+		return pki.Load(ca.CertFile("server"), ca.KeyFile("server"), time.Now())
+	})
 	must(t, err)
 	trust, err := pki.OpenTrust(pki.TrustOptions{CAFile: ca.CAFile(), RevocationFile: ca.ListFile()})
 	must(t, err)
