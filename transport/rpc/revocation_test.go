@@ -20,6 +20,7 @@ import (
 
 // TestRevokedServersAreGone from both sides of a connection: whoever calls with a certificate
 // that is revoked meanwhile, and whoever is called, is cut off, and not taken again.
+// It is one story, and as long as that.
 func TestRevokedServersAreGone(t *testing.T) {
 	g := newGuarded(t, pki.RoleBroker, pki.RoleController)
 	g.ca.Sign("caller", pkitest.Server(identity(2, pki.RoleBroker)))
