@@ -118,6 +118,7 @@ func TestClientsShowCertificates(t *testing.T) {
 // TestRotationDropsNoConnection has a cluster of three nodes, whose clients and servers show
 // certificates, get another authority and other certificates under load: no client is
 // disconnected, and every record is acked.
+// It is one story, and as long as that.
 func TestRotationDropsNoConnection(t *testing.T) {
 	s := newSecured(t)
 	c := &processes{T: t, first: 3, dir: t.TempDir(), nodes: map[int]*clusterNode{}, client: newHTTP(), net: newNet()}

@@ -98,8 +98,15 @@ func (n *Node) judgeClients(changed bool) {
 }
 
 func (n *Node) judgeServers(changed bool) {
-	if n.peers != nil && n.peers.secure != nil {
-		n.judged("servers", changed, n.peers.secure.Judge())
+	if n.peers == nil || n.peers.secure == nil {
+		return
+	}
+	n.judged("servers", changed, n.peers.secure.Judge())
+	if !changed {
+		return
+	}
+	if err := n.peers.secure.Stands(); err != nil {
+		n.log.Error("the other servers take this node's certificate no more: issue another, put it into its place, and send SIGHUP", "file", n.config.Security.Cluster.CertFile, "error", err)
 	}
 }
 

@@ -98,23 +98,33 @@ func (f *serveFlags) load(flags *pflag.FlagSet, roles string) (*configs.Config, 
 }
 
 // loadSecure loads a configuration that --certs may be part of, below --set: which files it
-// means depends on the id of the node.
+// means depends on the id of the node, and what may be bound on that they are named.
 func (f *serveFlags) loadSecure(sources *configs.Sources) (*configs.Config, error) {
-	config, err := configs.Load(*sources)
-	if err != nil || f.certs == "" {
-		return config, err
+	if f.certs == "" {
+		return configs.Load(*sources)
 	}
-	name := filepath.Join(f.certs, fmt.Sprintf("node-%d", config.Broker.ID))
-	bundle, lists := filepath.Join(f.certs, "bundle.pem"), filepath.Join(f.certs, "crl.pem")
+	rest := sources.Set
+	sources.Set = append(certsKeys(f.certs, 0, true), rest...)
+	config, err := configs.Load(*sources)
+	if err != nil {
+		return nil, err
+	}
+	sources.Set = append(certsKeys(f.certs, config.Broker.ID, config.Clustered()), rest...)
+	return configs.Load(*sources)
+}
+
+// certsKeys is what --certs sets for a node.
+func certsKeys(dir string, node int32, clustered bool) []string {
+	name := filepath.Join(dir, fmt.Sprintf("node-%d", node))
+	bundle, lists := filepath.Join(dir, "bundle.pem"), filepath.Join(dir, "crl.pem")
 	set := []string{
 		"network.tls=on", "security.tls.cert_file=" + name + ".pem", "security.tls.key_file=" + name + ".key",
 		"security.tls.client_auth=require", "security.tls.client_ca_file=" + bundle, "security.tls.crl_file=" + lists,
 	}
-	if config.Clustered() {
+	if clustered {
 		set = append(set, "security.cluster.ca_file="+bundle, "security.cluster.cert_file="+name+".pem", "security.cluster.key_file="+name+".key", "security.cluster.crl_file="+lists)
 	}
-	sources.Set = append(set, sources.Set...)
-	return configs.Load(*sources)
+	return set
 }
 
 // byDefault tells whether nobody has set a key.

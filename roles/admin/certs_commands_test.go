@@ -13,6 +13,7 @@ import (
 
 // TestCertificatesByCommand goes the whole way of an operator, from an authority to a
 // certificate that is refused, and what is not understood on it.
+// It is one story, and as long as that.
 func TestCertificatesByCommand(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)

@@ -1,4 +1,4 @@
-// Package pki makes and loads the certificates of a node.
+// Package pki makes and loads the certificates of a node, and judges those of others.
 //
 // A node without certificates of its own gets a development CA in its data
 // directory at first start, and a server certificate for the addresses it is
@@ -21,6 +21,12 @@
 // node and its roles in a URI, rustmq://<cluster>/node/<id>?roles=broker,controller
 // ([Identity]): no other certificate of the same authorities is taken for a server's.
 //
-// Keys are ECDSA P-256. Nothing here skips verification, and no key is logged.
+// [Trust] is whose certificates are taken: authorities, less what their revocation lists
+// ([Revocations]) have. Handshakes are judged by what is there at their time, resumed sessions
+// too, and open connections are held by [Live], which ends those whose certificates do not
+// stand any more. [Clients] knows clients by their certificates, of which a [Mapping] makes
+// principals. docs/design/0020.
+//
+// Keys that are made here are ECDSA P-256. Nothing here skips verification, and no key is logged.
 // Functions are safe for concurrent use on different directories.
 package pki

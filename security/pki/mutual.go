@@ -58,12 +58,7 @@ func (m *Mutual) load() (tls.Certificate, error) {
 	if err != nil {
 		return cert, err
 	}
-	chain := []*x509.Certificate{cert.Leaf}
-	for _, der := range cert.Certificate[1:] {
-		if c, err := x509.ParseCertificate(der); err == nil {
-			chain = append(chain, c)
-		}
-	}
+	chain := chainOf(&cert)
 	var ends Ends
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
 		chains, err := m.trust.Verify(chain, usage)
@@ -78,6 +73,17 @@ func (m *Mutual) load() (tls.Certificate, error) {
 	}
 	m.ends.Store(&ends)
 	return cert, nil
+}
+
+// chainOf is the certificate and those that are shown with it.
+func chainOf(cert *tls.Certificate) []*x509.Certificate {
+	chain := []*x509.Certificate{cert.Leaf}
+	for _, der := range cert.Certificate[1:] {
+		if c, err := x509.ParseCertificate(der); err == nil {
+			chain = append(chain, c)
+		}
+	}
+	return chain
 }
 
 // endsOf returns when the chain ends that lasts longest; the last of each is the authority.
@@ -143,6 +149,12 @@ func (m *Mutual) Reload() error {
 		return err
 	}
 	return m.keeper.Reload()
+}
+
+// Stands says why the other servers would not take this one's certificate any more, or nil.
+func (m *Mutual) Stands() error {
+	_, err := m.trust.Verify(chainOf(m.keeper.Current()), x509.ExtKeyUsageClientAuth)
+	return err
 }
 
 // Trust is whose certificates the servers take.

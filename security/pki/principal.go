@@ -91,7 +91,7 @@ func parseRule(text string) (rule mappingRule, rest string, err error) {
 	switch kind {
 	case "RULE", "URI", "DNS", "EMAIL":
 	default:
-		return rule, "", fmt.Errorf("%.40q begins with none of DEFAULT, RULE:, URI:, DNS: and EMAIL:", text)
+		return rule, "", fmt.Errorf("%.40q: want DEFAULT, or RULE, URI, DNS or EMAIL with a colon and a pattern", text)
 	}
 	pattern, rest, ok := untilSlash(rest)
 	if !ok {

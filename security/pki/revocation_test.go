@@ -39,6 +39,7 @@ func client(name string) *x509.Certificate {
 }
 
 // TestWaysInByCertificate is what a client may show, and what becomes of it.
+// It is a table, and as long as that.
 func TestWaysInByCertificate(t *testing.T) {
 	ours, theirs := pkitest.New(t, "ours"), pkitest.New(t, "theirs")
 	ours.Sign("server", pkitest.Server(node(1), "127.0.0.1"))
@@ -119,6 +120,7 @@ func TestWaysInByCertificate(t *testing.T) {
 
 // TestListsAreReadAgainWhileTheyChange in simulated time: a list is taken once its file is
 // at rest, one that is damaged is said once and not taken, and the clients on it are cut off.
+// It is one story, and as long as that.
 func TestListsAreReadAgainWhileTheyChange(t *testing.T) {
 	ours := pkitest.New(t, "ours")
 	ours.Sign("alice", client("alice"))

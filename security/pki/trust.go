@@ -41,18 +41,22 @@ type authorities struct {
 	revocations *Revocations               // nil: none are looked at
 }
 
-// fileMark tells whether a file was replaced or written to.
-type fileMark struct {
-	modified time.Time
-	size     int64
-}
+// fileMark tells whether a file was replaced or written to; zero: it is not there.
+type fileMark struct{ info os.FileInfo }
 
 func markOf(file string) (fileMark, error) {
 	info, err := os.Stat(file)
 	if err != nil {
 		return fileMark{}, err
 	}
-	return fileMark{info.ModTime(), info.Size()}, nil
+	return fileMark{info}, nil
+}
+
+func (m fileMark) same(as fileMark) bool {
+	if m.info == nil || as.info == nil {
+		return m.info == as.info
+	}
+	return os.SameFile(m.info, as.info) && m.info.Size() == as.info.Size() && m.info.ModTime().Equal(as.info.ModTime())
 }
 
 // OpenTrust reads the files.
@@ -93,9 +97,9 @@ func (t *Trust) look() (changed bool, err error) {
 	defer t.loading.Unlock()
 	mark, err := markOf(t.o.RevocationFile)
 	switch gone := err != nil; {
-	case mark == t.seen: // or gone, and that has been said
+	case mark.same(t.seen): // or gone, and that has been said
 		return false, nil
-	case mark != t.coming && !gone:
+	case !gone && !mark.same(t.coming):
 		t.coming = mark
 		return false, nil
 	case gone:

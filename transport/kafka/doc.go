@@ -23,7 +23,8 @@
 // read from, and cut when it takes nothing for too long, or little while memory is
 // short. One that is muted ([Conn.Mute]) is not read from before its time. What is
 // malformed ends its connection, with one log line and a count by reason, and no other.
-// A request costs no allocation here.
+// A request costs no allocation here. Whom a certificate names is asked after the handshake
+// (Options.Identify), and a connection ends with its certificate ([Client]).
 //
 // Ownership. A [Request] and its body are the handler's until it answers, once;
 // both are then used again, the body as soon as the request is parked or has room

@@ -10,6 +10,11 @@
 // (0-RTT): kafka.Info says so until it is, and the Kafka side serves only what
 // changes nothing and holds the rest. A handshake that fails ends its streams.
 //
+// Whom a client's certificate names is asked once for a connection, with its first stream
+// (Options.Identify), of what TLS has verified, be it by a ticket; a stream of a connection that
+// nobody has verified is refused. A connection ends with its certificate. Handshakes that
+// fail are in the log, one a second at most.
+//
 // What a client can make this side hold is bounded: connections in all and by
 // address, counted from their first packet; streams of a connection, counted
 // until the Kafka side has let go of them, so that streams opened and reset in a

@@ -30,7 +30,8 @@
 // identity that package pki reads of it. Without, servers are on loopback or trust their
 // network. A call by somebody else than its message says, or without the role that its
 // service is for, is refused with PermissionDenied ([Admit]); nothing is sent to another
-// node than the one that is meant.
+// node than the one that is meant. A connection ends, on either side, with the certificate
+// of the other; the next trusts who is trusted then.
 //
 // Concurrency. All methods may be called from any goroutine. A goroutine for each peer
 // sends, one for each snapshot; they block on the network alone. Close ends and waits

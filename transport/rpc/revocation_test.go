@@ -20,6 +20,7 @@ import (
 
 // TestRevokedServersAreGone from both sides of a connection: whoever calls with a certificate
 // that is revoked meanwhile, and whoever is called, is cut off, and not taken again.
+// It is one story, and as long as that.
 func TestRevokedServersAreGone(t *testing.T) {
 	g := newGuarded(t, pki.RoleBroker, pki.RoleController)
 	g.ca.Sign("caller", pkitest.Server(identity(2, pki.RoleBroker)))
@@ -79,7 +80,16 @@ func TestRevokedServersAreGone(t *testing.T) {
 	if err == nil || ctx.Err() != nil {
 		t.Errorf("a revoked server is asked again: %v", err)
 	}
+	if err := mutual.Stands(); err != nil {
+		t.Errorf("a server whose certificate is good: %v", err)
+	}
 	g.ca.Revoke("another")
+	if err := mutual.Trust().Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if err := mutual.Stands(); err == nil || !strings.Contains(err.Error(), "was revoked") {
+		t.Errorf("a server is not told that it is revoked: %v", err)
+	}
 	if err := mutual.Reload(); err == nil || !strings.Contains(err.Error(), "would be refused by the other servers") {
 		t.Errorf("a server whose own certificate is revoked is not told: %v", err)
 	}
