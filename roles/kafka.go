@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/transport/kafka"
 	"rustmq.dev/rustmq/transport/quic"
 )
@@ -95,7 +96,7 @@ func (n *Node) serveKafka(tcp net.Listener, udp *net.UDPConn) error {
 	counts := newKafkaMetrics(n.broker.Versions())
 	n.kafka = kafka.New(kafka.Options{
 		Handler: n.broker,
-		EarlyOK: n.earlyOK(),
+		EarlyOK: broker.EarlyOK,
 
 		RequireAuth: n.logins != nil,
 		Features:    n.broker.Features(),
