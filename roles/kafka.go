@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/transport/kafka"
 	"rustmq.dev/rustmq/transport/quic"
 )
@@ -99,7 +100,7 @@ func (n *Node) serveKafka(tcp net.Listener, udp *net.UDPConn) error {
 	n.kafka = kafka.New(kafka.Options{
 		Identify:    n.identifies(),
 		Handler:     n.broker,
-		EarlyOK:     n.earlyOK(),
+		EarlyOK:     broker.EarlyOK,
 		RequireAuth: n.logins != nil,
 		Features:    n.broker.Features(),
 		Identity:    func() (string, int32) { return n.door.Image().ClusterID(), n.config.Broker.ID },

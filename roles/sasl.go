@@ -12,7 +12,6 @@ import (
 	"rustmq.dev/rustmq/roles/broker/login"
 	"rustmq.dev/rustmq/security/sasl"
 	"rustmq.dev/rustmq/security/sasl/jwks"
-	"rustmq.dev/rustmq/transport/kafka"
 )
 
 // openLogins prepares how clients say who they are, where they are asked.
@@ -60,16 +59,6 @@ func (n *Node) openTokens(mechanisms *sasl.Mechanisms) error {
 	n.opened("keys of tokens", func(context.Context) error { return keys.Close() })
 	n.tokenKeys, mechanisms.Tokens, mechanisms.Keys = keys, rules, keys.Keys
 	return nil
-}
-
-// earlyOK says what may be served before the handshake of a connection is complete. Where
-// clients are asked who they are it is what does not depend on that, which the transport
-// answers by itself (RULES §8).
-func (n *Node) earlyOK() func(*kafka.Request) bool {
-	if n.logins != nil {
-		return nil
-	}
-	return broker.EarlyOK
 }
 
 // reloadTokenKeys reads the keys of tokens again.

@@ -146,6 +146,31 @@ func TestClientsSayWhoTheyAre(t *testing.T) {
 	}
 }
 
+// The commands of clients say who they are, by flags and files.
+func TestCommandsSayWhoTheyAre(t *testing.T) {
+	n, i := securedNode(t, "")
+	password, token := filepath.Join(t.TempDir(), "password"), filepath.Join(t.TempDir(), "token")
+	must(t, os.WriteFile(password, []byte("open sesame\n"), 0o600))
+	must(t, os.WriteFile(token, []byte(i.token(t, jose.ES256, i.key, "carol", time.Hour)+"\n"), 0o600))
+	for _, c := range []struct {
+		flags, want string
+		code        int
+	}{
+		{"--tls --user alice --password-file " + password, "1 record acked", 0},
+		{"--transport quic --user alice --mechanism plain --password-file " + password, "1 record acked", 0},
+		{"--tls --token-file " + token, "1 record acked", 0},
+		{"--tls --user bob --password-file " + password, "the user is not known there", 1},
+		{"--tls --user alice", "--password-file", 2},
+		{"--tls", "give --user", 1},
+		{"--user alice --mechanism PLAIN --password-file " + password, "whoever listens", 2},
+	} {
+		args := append([]string{"produce", "t", "-b", n.Kafka(), "--cafile", n.CAFile()}, strings.Fields(c.flags)...)
+		if code, _, stderr := rustmq(t, "hello\n", args...); code != c.code || !strings.Contains(stderr, c.want) || strings.Contains(stderr, "sesame") {
+			t.Errorf("%s: exit %d, %s", c.flags, code, stderr)
+		}
+	}
+}
+
 // Kafka's own API of users (KIP-554) knows those of the admin API, and the other way round.
 func TestUsersByKafkasAPI(t *testing.T) {
 	n, _ := securedNode(t, "")

@@ -286,10 +286,15 @@ func (c *connection) hint(err error) string {
 		}
 		host, _, _ := net.SplitHostPort(c.addresses()[0]) // addresses made it so
 		return fmt.Sprintf("something accepts connections there and did not answer in %v: it may be starting or stuck (curl http://%s/readyz), or %s", pingTimeout, net.JoinHostPort(host, "9642"), tls)
-	case c.tls:
-		return "something listens there, but may not speak TLS: leave --tls out, or try another port"
 	}
-	return "something listens there, but does not speak plain Kafka: try --tls, or another port"
+	login := ""
+	if c.sasl == nil {
+		login = "; or it asks who its clients are: give --user or --token-file"
+	}
+	if c.tls {
+		return "something listens there, but may not speak TLS: leave --tls out, or try another port" + login
+	}
+	return "something listens there, but does not speak plain Kafka: try --tls, or another port" + login
 }
 
 // listens tells whether anything accepts connections at the first address.

@@ -1,6 +1,7 @@
 package kafka_test
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -187,6 +188,40 @@ func TestStalledStrangersStopNobody(t *testing.T) {
 			if got, _ := readAnswer(t, c); got != 7 || time.Since(began) != 0 {
 				t.Errorf("answer to %d after %v", got, time.Since(began))
 			}
+		}
+		closeServer(t, s)
+	})
+}
+
+// What is said in 0-RTT may be a replay: strangers are told what is served, and nothing
+// else until the handshake is complete, whatever may be served early to others (RULES §8).
+func TestNothingOfStrangersIsServedEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoor(respond)
+		s := kafka.New(kafka.Options{Handler: d, RequireAuth: true, EarlyOK: func(*kafka.Request) bool { return true }})
+		for _, info := range []kafka.Info{{}, {Principal: "User:bob"}} {
+			handshake := make(chan struct{})
+			info.Early = func() bool {
+				select {
+				case <-handshake:
+					return false
+				default:
+					return true
+				}
+			}
+			info.Confirm = func(context.Context) error { <-handshake; return nil }
+			c := pipe(s, info)
+			go func() { _, _ = c.Write(append(frame(18, 0, 1, nil), frame(36, 0, 2, nil)...)) }()
+			readAnswer(t, c)
+			synctest.Wait()
+			if len(d.served) != 0 {
+				t.Error("served in 0-RTT")
+			}
+			close(handshake)
+			if got, _ := readAnswer(t, c); got != 2 {
+				t.Errorf("answer to %d", got)
+			}
+			<-d.served
 		}
 		closeServer(t, s)
 	})

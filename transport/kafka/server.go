@@ -50,7 +50,8 @@ type Options struct {
 	Handler Handler
 	Limits  Limits
 	// EarlyOK reports whether a request may be served although it may be a
-	// replay (0-RTT); nil: none. Others wait for the handshake.
+	// replay (0-RTT); nil, and with RequireAuth: none but ApiVersions. Others wait for
+	// the handshake.
 	EarlyOK func(*Request) bool
 	// RequireAuth serves ApiVersions and what SASL needs alone, within Limits.PreAuthFrame,
 	// PreAuthMemory and AuthTimeout, until the handler calls [Conn.Authenticate].
@@ -109,7 +110,7 @@ func New(o Options) *Server {
 	if o.Metrics == nil {
 		o.Metrics = noMetrics{}
 	}
-	if o.EarlyOK == nil {
+	if o.EarlyOK == nil || !guard.Check("kafka.early-strangers", !o.RequireAuth) {
 		o.EarlyOK = func(*Request) bool { return false }
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -165,6 +165,9 @@ func (t *Table) Authenticate(ctx context.Context, c Client, message []byte) (Res
 	}
 	if err != nil {
 		t.count(l.mechanism, failed)
+		if d, is := errors.AsType[*sasl.Denial](err); is && d.User != "" {
+			return Result{}, fmt.Errorf("%s as %q: %w", l.mechanism, d.User, err)
+		}
 		return Result{}, fmt.Errorf("%s: %w", l.mechanism, err)
 	}
 	if !out.Done {

@@ -82,7 +82,10 @@ func TestLogin(t *testing.T) {
 	if table.Open() != 0 {
 		t.Errorf("%d connections are known still", table.Open())
 	}
-	_, _ = plain(table, client(9, "a"), "alice", "wrong")
+	// What is logged of a failure names the user, and no password.
+	if _, err := plain(table, client(9, "a"), "alice", "a wrong one"); err == nil || !strings.Contains(err.Error(), `PLAIN as "alice"`) || strings.Contains(err.Error(), "a wrong one") {
+		t.Error(err)
+	}
 	const want = `# HELP rustmq_broker_authentications_total Authentications of clients by SASL: those that succeeded, failed, or were not judged for there were too many failures lately.
 # TYPE rustmq_broker_authentications_total counter
 rustmq_broker_authentications_total{mechanism="PLAIN",result="failed"} 1
