@@ -89,7 +89,7 @@ func (b *Broker) createACLs(ctx context.Context, _ *kafka.Request, q *kmsg.Creat
 func (b *Broker) deleteACLs(ctx context.Context, _ *kafka.Request, q *kmsg.DeleteACLsRequest) *kmsg.DeleteACLsResponse {
 	p := q.ResponseKind().(*kmsg.DeleteACLsResponse)
 	p.Results = make([]kmsg.DeleteACLsResponseResult, len(q.Filters))
-	filters := make([]acl.Filter, len(q.Filters))
+	filters := make([]*acl.Filter, len(q.Filters)) // nil: it is refused
 	for i, want := range q.Filters {
 		p.Results[i] = kmsg.NewDeleteACLsResponseResult()
 		p.Results[i].MatchingACLs = []kmsg.DeleteACLsResponseResultMatchingACL{}
@@ -100,8 +100,9 @@ func (b *Broker) deleteACLs(ctx context.Context, _ *kafka.Request, q *kmsg.Delet
 		case len(q.Filters) > maxACLFilters:
 			err = errManyFilters
 		}
-		p.Results[i].ErrorCode, p.Results[i].ErrorMessage = codeAndMessage(err)
-		filters[i] = f
+		if p.Results[i].ErrorCode, p.Results[i].ErrorMessage = codeAndMessage(err); err == nil {
+			filters[i] = &f
+		}
 	}
 	if b.authorization == nil || len(q.Filters) > maxACLFilters {
 		return p
@@ -110,8 +111,8 @@ func (b *Broker) deleteACLs(ctx context.Context, _ *kafka.Request, q *kmsg.Delet
 	var changes []controller.ACLChange
 	var places []place
 	for r := range b.opt.Controller.Image().ACLs() {
-		i := slices.IndexFunc(filters, func(f acl.Filter) bool { return f.Resource != 0 && f.Matches(r) })
-		if i < 0 || p.Results[i].ErrorCode != 0 {
+		i := slices.IndexFunc(filters, func(f *acl.Filter) bool { return f != nil && f.Matches(r) })
+		if i < 0 {
 			continue
 		}
 		out := kmsg.NewDeleteACLsResponseResultMatchingACL()

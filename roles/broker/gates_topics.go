@@ -6,6 +6,7 @@ import (
 
 	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 var topicDenied = kerr.TopicAuthorizationFailed.Code
@@ -110,19 +111,30 @@ func gateCreateTopics(_ *Broker, c *acl.Client, q *kmsg.CreateTopicsRequest) rul
 	})
 }
 
-// gateDeleteTopics does not tell the name of a topic that the client may not describe.
+// gateDeleteTopics does not tell the name of a topic that the client may not describe. A
+// topic that is not known here by its id is not asked of the controller, which may know it:
+// it is by its name that the client may delete it.
 func gateDeleteTopics(b *Broker, c *acl.Client, q *kmsg.DeleteTopicsRequest) ruling[*kmsg.DeleteTopicsResponse] {
 	names := divide(&q.TopicNames, func(name *string) bool { return may(c, acl.Delete, acl.Topic, *name) })
+	unknown := divide(&q.Topics, func(t *kmsg.DeleteTopicsRequestTopic) bool {
+		_, known := b.topicNamed("", t.TopicID)
+		return t.Topic != nil || guard.Check("broker.delete-known", known)
+	})
 	refused := divide(&q.Topics, func(t *kmsg.DeleteTopicsRequestTopic) bool {
 		if t.Topic != nil { // with an id as well it is refused for what it is
 			return may(c, acl.Delete, acl.Topic, *t.Topic)
 		}
-		name, known := b.topicNamed("", t.TopicID)
-		return !known || t.TopicID == [16]byte{} || may(c, acl.Delete, acl.Topic, name)
+		name, _ := b.topicNamed("", t.TopicID)
+		return t.TopicID == [16]byte{} || may(c, acl.Delete, acl.Topic, name)
 	})
-	return amendedBy(func(p *kmsg.DeleteTopicsResponse) {
-		for _, name := range names {
-			refused = append(refused, kmsg.DeleteTopicsRequestTopic{Topic: &name})
+	for _, name := range names {
+		refused = append(refused, kmsg.DeleteTopicsRequestTopic{Topic: &name})
+	}
+	add := func(p *kmsg.DeleteTopicsResponse) {
+		for _, t := range unknown {
+			out := kmsg.NewDeleteTopicsResponseTopic()
+			out.TopicID, out.ErrorCode = t.TopicID, kerr.UnknownTopicID.Code
+			p.Topics = append(p.Topics, out)
 		}
 		for _, t := range refused {
 			out := kmsg.NewDeleteTopicsResponseTopic()
@@ -132,7 +144,13 @@ func gateDeleteTopics(b *Broker, c *acl.Client, q *kmsg.DeleteTopicsRequest) rul
 			}
 			p.Topics = append(p.Topics, out)
 		}
-	})
+	}
+	if len(q.TopicNames)+len(q.Topics) == 0 && len(unknown)+len(refused) > 0 {
+		p := q.ResponseKind().(*kmsg.DeleteTopicsResponse)
+		add(p)
+		return refusedWith(p)
+	}
+	return amendedBy(add)
 }
 
 func gateCreatePartitions(_ *Broker, c *acl.Client, q *kmsg.CreatePartitionsRequest) ruling[*kmsg.CreatePartitionsResponse] {
