@@ -57,6 +57,14 @@ func (c *Conn) admits(r *Request) error {
 	return nil
 }
 
+// maxPipelined is how many requests of the client may wait for their answers to be taken.
+func (c *Conn) maxPipelined() int {
+	if !guard.Check("kafka.pre-auth-pipelined", c.authenticated()) {
+		return min(c.server.limits.MaxPipelined, preAuthPipelined)
+	}
+	return c.server.limits.MaxPipelined
+}
+
 // late reports whether the client should have said who it is by now.
 func (c *Conn) late(now time.Time) bool {
 	return !guard.Check("kafka.authentication-time", c.authenticated() || now.Before(c.authBy))

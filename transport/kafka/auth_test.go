@@ -226,3 +226,21 @@ func TestNothingOfStrangersIsServedEarly(t *testing.T) {
 		closeServer(t, s)
 	})
 }
+
+// What strangers ask for and do not take is little, however many they are.
+func TestStrangersWaitForFewAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoor(nil)
+		s := kafka.New(kafka.Options{Handler: d, RequireAuth: true})
+		var asks []byte
+		for i := range int32(100) {
+			asks = append(asks, frame(17, 1, i, nil)...)
+		}
+		send(s, asks)
+		synctest.Wait()
+		if n := len(d.served); n != 8 {
+			t.Errorf("%d requests were served before any answer was taken", n)
+		}
+		closeServer(t, s)
+	})
+}

@@ -96,9 +96,8 @@ func (c *Conn) ID() uint64 { return c.id }
 // RemoteAddr is the client's address; over QUIC it may change.
 func (c *Conn) RemoteAddr() net.Addr { return c.net.RemoteAddr() }
 
-// ClientAddress is what connections of one client have in common: its address without
-// the port, or the network of 64 bits that an IPv6 address is of.
-func (c *Conn) ClientAddress() string { return address(c.net.RemoteAddr()) }
+// ClientAddress is [AddressOf] the client.
+func (c *Conn) ClientAddress() string { return AddressOf(c.net.RemoteAddr()) }
 
 // LocalAddr is the address that the client dialled.
 func (c *Conn) LocalAddr() net.Addr { return c.net.LocalAddr() }
@@ -244,7 +243,7 @@ func (c *Conn) waitForRoom() error {
 	l := &c.server.limits
 	for {
 		c.mu.Lock()
-		full := c.pending >= l.MaxPipelined || c.held+c.unsent >= l.ConnMemory ||
+		full := c.pending >= c.maxPipelined() || c.held+c.unsent >= l.ConnMemory ||
 			c.unsent > 0 && c.server.unsent.Load() >= l.TotalUnsent
 		c.waits = full
 		c.mu.Unlock()

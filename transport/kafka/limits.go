@@ -50,6 +50,9 @@ type Limits struct {
 
 // Sizes that are nobody's to set.
 const (
+	// preAuthPipelined requests of a client that has yet to authenticate, whose answers
+	// are not sent: it needs three, and what strangers do not take is little.
+	preAuthPipelined = 8
 	// slowestFrame bytes of a frame a second are waited for.
 	slowestFrame = 512 << 10
 	// slowestAnswer bytes a second a peer has to take while memory is short.

@@ -238,7 +238,7 @@ func (s *Server) serve(conn net.Conn, info Info) {
 // enter counts a connection, or closes it when it is one too many. It counts
 // before any handshake: those cost more than what follows.
 func (s *Server) enter(conn net.Conn) (ip string, ok bool) {
-	ip = address(conn.RemoteAddr())
+	ip = AddressOf(conn.RemoteAddr())
 	refused := ""
 	s.mu.Lock()
 	switch {
@@ -273,8 +273,9 @@ func (s *Server) leave(ip string) {
 	s.wait.Done()
 }
 
-// address is what connections of one client have in common.
-func address(a net.Addr) string {
+// AddressOf is what connections of one client have in common: its address without the
+// port, or the network of 64 bits that an IPv6 address is of.
+func AddressOf(a net.Addr) string {
 	var ip net.IP
 	switch a := a.(type) {
 	case *net.TCPAddr:
