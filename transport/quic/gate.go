@@ -13,6 +13,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"rustmq.dev/rustmq/storage/guard"
+	"rustmq.dev/rustmq/transport/kafka"
 )
 
 // gate counts connections from their first packet to their end, and what their
@@ -65,10 +66,7 @@ func visitOf(conn *quic.Conn) *visit {
 // enter lets a connection in, or refuses it. The context it gets ends with the
 // connection, also when the handshake fails.
 func (g *gate) enter(ctx context.Context, client *quic.ClientInfo) (context.Context, error) {
-	v := &visit{ip: client.RemoteAddr.String()}
-	if udp, ok := client.RemoteAddr.(*net.UDPAddr); ok {
-		v.ip = udp.IP.String()
-	}
+	v := &visit{ip: kafka.AddressOf(client.RemoteAddr)}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	fits := g.total < g.maxConns && g.entered[v.ip] < g.perIP && g.granted+firstConnWindow <= g.windowMemory

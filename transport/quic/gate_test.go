@@ -76,3 +76,16 @@ func TestCrowdMustProveItsAddress(t *testing.T) {
 		cancel()
 	}
 }
+
+// Who has an address of IPv6 has the 2^64 beside it.
+func TestANetworkCountsAsOneAddress(t *testing.T) {
+	g := newGate(100, 2, 1<<40, slog.New(slog.DiscardHandler))
+	for i, c := range []struct {
+		ip   string
+		fits bool
+	}{{"2001:db8::1", true}, {"2001:db8::2:0:0:1", true}, {"2001:db8::3", false}, {"2001:db8:0:1::1", true}, {"10.0.0.1", true}, {"::ffff:10.0.0.1", true}, {"10.0.0.1", false}} {
+		if _, err := g.enter(t.Context(), client(c.ip)); (err == nil) != c.fits {
+			t.Errorf("%d, %s: %v", i, c.ip, err)
+		}
+	}
+}
