@@ -220,7 +220,7 @@ type Security struct {
 
 // SASL is how clients of Kafka say who they are.
 type SASL struct {
-	Mechanisms string   `toml:"mechanisms" doc:"how clients of Kafka say who they are: SCRAM-SHA-512, SCRAM-SHA-256, OAUTHBEARER, PLAIN (over TLS and QUIC only), comma separated; empty: they are not asked"`
+	Mechanisms string   `toml:"mechanisms" doc:"how clients of Kafka say who they are: SCRAM-SHA-512, SCRAM-SHA-256, OAUTHBEARER, PLAIN (these two over TLS and QUIC only), comma separated; empty: they are not asked"`
 	MaxSession Duration `toml:"max_session" doc:"how long a client may go on until it says so again (KIP-368, Kafka's connections.max.reauth.ms); 0: as long as its connection, or its token, lasts"`
 	OAuth      OAuth    `toml:"oauth"`
 }

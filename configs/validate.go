@@ -279,8 +279,9 @@ func (c *Config) validateSASL(wrong func(key, format string, args ...any), oneOf
 			wrong("security.sasl.mechanisms", "%s is named twice", name)
 		}
 	}
-	if len(mechanisms) == 1 && mechanisms[0] == "PLAIN" && c.Network.TLS == "off" && !c.Network.QUIC.Enabled {
-		wrong("security.sasl.mechanisms", "PLAIN shows passwords, and is offered over TLS and QUIC only: set network.tls = on, or name SCRAM-SHA-512 too")
+	inTheClear := c.Network.TLS == "off" && !c.Network.QUIC.Enabled
+	if inTheClear && len(mechanisms) > 0 && !slices.ContainsFunc(mechanisms, func(name string) bool { return name != "PLAIN" && name != "OAUTHBEARER" }) {
+		wrong("security.sasl.mechanisms", "PLAIN shows passwords and OAUTHBEARER tokens, and they are offered over TLS and QUIC only: set network.tls = on, or name SCRAM-SHA-512 too")
 	}
 	if s.MaxSession != 0 {
 		durationBetween("security.sasl.max_session", s.MaxSession, Duration(time.Second), 365*day)

@@ -63,7 +63,7 @@ func kafkaAPIs() []api {
 		33: {"AlterConfigs", 0, 2, "of topics, brokers, groups and client metrics subscriptions"},
 		34: {"AlterReplicaLogDirs", 1, 2, "a node has one data directory"},
 		35: {"DescribeLogDirs", 1, 5, "the data directory is the one log directory; sizes are those in the WAL"},
-		36: {"SaslAuthenticate", 0, 2, "SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER, and PLAIN over TLS and QUIC"},
+		36: {"SaslAuthenticate", 0, 2, "SCRAM-SHA-256, SCRAM-SHA-512, and OAUTHBEARER and PLAIN over TLS and QUIC"},
 		37: {"CreatePartitions", 0, 3, ""},
 		38: {"CreateDelegationToken", 1, 3, noTokens},
 		39: {"RenewDelegationToken", 1, 2, noTokens},

@@ -6,7 +6,7 @@
 //
 //	SCRAM-SHA-256, SCRAM-SHA-512   RFC 5802, RFC 7677, without channel binding
 //	PLAIN                          RFC 4616, over TLS only, against the keys of SCRAM
-//	OAUTHBEARER                    RFC 7628, signed JWTs (RFC 7519) by a [KeySet]
+//	OAUTHBEARER                    RFC 7628, over TLS only, signed JWTs (RFC 7519) by a [KeySet]
 //
 // Nobody has passwords: what is kept of one is a [Credential], salted and iterated
 // (RFC 5802 §3), which does not let its owner log in elsewhere.

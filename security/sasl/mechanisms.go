@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Names of mechanisms, as IANA has them.
@@ -90,10 +92,17 @@ type Mechanisms struct {
 	Random io.Reader
 }
 
-// Offered are the mechanisms that a connection can use: PLAIN only where it is encrypted.
+// Offered are the mechanisms that a connection can use: those that [Shows] a secret only
+// where it is encrypted.
 func (m *Mechanisms) Offered(encrypted bool) []string {
-	return slices.DeleteFunc(slices.Clone(m.Enabled), func(name string) bool { return name == Plain && !encrypted })
+	return slices.DeleteFunc(slices.Clone(m.Enabled), func(name string) bool {
+		return !guard.Check("sasl.shown-encrypted", encrypted || !Shows(name))
+	})
 }
+
+// Shows reports whether a client shows by a mechanism what is enough to be taken for it:
+// its password or its token (RFC 4616 §6, RFC 7628 §5).
+func Shows(mechanism string) bool { return mechanism == Plain || mechanism == OAuthBearer }
 
 // Begin begins an exchange; ok is false where the mechanism is not offered.
 func (m *Mechanisms) Begin(mechanism string, encrypted bool) (x Exchange, ok bool) {

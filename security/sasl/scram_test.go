@@ -362,14 +362,14 @@ func TestNamesAndPasswords(t *testing.T) {
 func TestMechanismsOffered(t *testing.T) {
 	t.Parallel()
 	m := users(t, nil)
-	m.Enabled = []string{Plain, ScramSHA256}
+	m.Enabled, m.Tokens = []string{Plain, OAuthBearer, ScramSHA256}, new(TokenRules)
 	if got := m.Offered(false); len(got) != 1 || got[0] != ScramSHA256 {
 		t.Errorf("in the clear: %v", got)
 	}
 	for _, c := range []struct {
 		mechanism string
 		encrypted bool
-	}{{Plain, false}, {ScramSHA512, true}, {"", true}, {"GSSAPI", true}} {
+	}{{Plain, false}, {OAuthBearer, false}, {ScramSHA512, true}, {"", true}, {"GSSAPI", true}} {
 		if _, ok := m.Begin(c.mechanism, c.encrypted); ok {
 			t.Errorf("%q, encrypted %v: begun", c.mechanism, c.encrypted)
 		}
