@@ -126,6 +126,7 @@ func registerAPI(mux *http.ServeMux, o Options, stopping context.Context) {
 	config.OpenAPIPath = "/api/v1/openapi"
 	config.DocsPath = ""
 	config.SchemasPath = "/api/v1/schemas"
+	config.Transformers = append(config.Transformers, withoutSecrets)
 	a := api{cluster: o.Cluster, partition: o.Partition, ackBeforeSync: o.AckBeforeSync}
 	h := humago.New(mux, config)
 	huma.Get(h, "/api/v1/topics", a.list)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -55,11 +56,27 @@ type (
 	}
 )
 
+// usersPath begins the paths of what is about users.
+const usersPath = "/api/v1/users"
+
 func registerUsers(h huma.API, a api) {
-	huma.Get(h, "/api/v1/users", a.listUsers)
-	huma.Post(h, "/api/v1/users", a.createUser, func(op *huma.Operation) { op.DefaultStatus = http.StatusCreated })
-	huma.Delete(h, "/api/v1/users/{name}", a.deleteUser)
-	huma.Put(h, "/api/v1/users/{name}/password", a.setPassword)
+	huma.Get(h, usersPath, a.listUsers)
+	huma.Post(h, usersPath, a.createUser, func(op *huma.Operation) { op.DefaultStatus = http.StatusCreated })
+	huma.Delete(h, usersPath+"/{name}", a.deleteUser)
+	huma.Put(h, usersPath+"/{name}/password", a.setPassword)
+}
+
+// withoutSecrets has what is wrong with a request about users be said without what stands
+// there, which may be a password.
+func withoutSecrets(ctx huma.Context, _ string, answer any) (any, error) {
+	refused, is := answer.(*huma.ErrorModel)
+	if !is || !strings.HasPrefix(ctx.Operation().Path, usersPath) {
+		return answer, nil
+	}
+	for _, e := range refused.Errors {
+		e.Value = nil
+	}
+	return refused, nil
 }
 
 func (a api) listUsers(context.Context, *struct{}) (*usersOutput, error) {

@@ -16,7 +16,7 @@ import (
 	"rustmq.dev/rustmq/security/sasl"
 )
 
-func userPath(name string) string { return "/api/v1/users/" + url.PathEscape(name) }
+func userPath(name string) string { return usersPath + "/" + url.PathEscape(name) }
 
 // usersCommand is `rustmq admin users …`.
 func (e *env) usersCommand() *cobra.Command {
@@ -55,7 +55,7 @@ func (e *env) createUser() *cobra.Command {
 			}
 			var out User
 			in := NewUser{args[0], NewPassword{password, p.mechanisms}}
-			if err := e.client(cmd).call(cmd.Context(), http.MethodPost, "/api/v1/users", in, &out); err != nil {
+			if err := e.client(cmd).call(cmd.Context(), http.MethodPost, usersPath, in, &out); err != nil {
 				return err
 			}
 			return e.print(out, func() { fmt.Fprintf(e.stdout, "user %s created\n", visible(out.Name)) })
@@ -93,7 +93,7 @@ func (e *env) listUsers() *cobra.Command {
 			var out struct {
 				Users []User `json:"users"`
 			}
-			if err := e.client(cmd).call(cmd.Context(), http.MethodGet, "/api/v1/users", nil, &out); err != nil {
+			if err := e.client(cmd).call(cmd.Context(), http.MethodGet, usersPath, nil, &out); err != nil {
 				return err
 			}
 			return e.print(out.Users, func() { e.showUsers(out.Users) })
