@@ -70,7 +70,7 @@ func securedNode(t *testing.T, maxSession string) (*embed.Node, *issuer) {
 		"network.tls":              "on",
 		"security.sasl.mechanisms": "SCRAM-SHA-512,SCRAM-SHA-256,OAUTHBEARER,PLAIN",
 		"security.sasl.oauth.jwks": i.file, "security.sasl.oauth.issuer": "https://id.example", "security.sasl.oauth.audience": "rustmq",
-		"security.sasl.oauth.skew": "0s",
+		"security.sasl.oauth.skew": "0s", "security.authorization.mode": "off", // who they are is what is asked here
 	}
 	if maxSession != "" {
 		set["security.sasl.max_session"] = maxSession
