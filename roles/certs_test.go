@@ -137,6 +137,7 @@ func TestRotationDropsNoConnection(t *testing.T) {
 		c.await(id)
 	}
 	c.admin(1, "topics", "create", "orders", "--partitions", "6")
+	c.admin(1, "acl", "create", "--principal", "User:CN=load", "--resource", "topic.orders", "--permissions", "read,write")
 	hook := new(disconnects)
 	load, err := kgo.NewClient(
 		kgo.SeedBrokers(c.host(1)+":9092", c.host(2)+":9092", c.host(3)+":9092"), kgo.DialTLSConfig(s.client("load")),

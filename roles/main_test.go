@@ -138,7 +138,7 @@ func TestOutputForPrograms(t *testing.T) {
 func TestWrongWordsSayWhatWasMeant(t *testing.T) {
 	for _, c := range []struct{ line, want string }{
 		{"consme t", "did you mean consume?"},
-		{"admin users list", "see `rustmq admin --help`"},
+		{"admin pipelines list", "see `rustmq admin --help`"},
 		{"admin topics lst", "did you mean list?"},
 		{"config chek f", "did you mean check?"},
 		{"context ad x", "did you mean add?"},

@@ -70,7 +70,7 @@ func securedNode(t *testing.T, maxSession string) (*embed.Node, *issuer) {
 		"network.tls":              "on",
 		"security.sasl.mechanisms": "SCRAM-SHA-512,SCRAM-SHA-256,OAUTHBEARER,PLAIN",
 		"security.sasl.oauth.jwks": i.file, "security.sasl.oauth.issuer": "https://id.example", "security.sasl.oauth.audience": "rustmq",
-		"security.sasl.oauth.skew": "0s",
+		"security.sasl.oauth.skew": "0s", "security.authorization.mode": "off", // who they are is what is asked here
 	}
 	if maxSession != "" {
 		set["security.sasl.max_session"] = maxSession
@@ -252,7 +252,7 @@ func TestReauthenticationUnderLoad(t *testing.T) {
 		return scram.Auth{User: "alice", Pass: "open sesame"}, nil
 	})
 	var failed atomic.Int64
-	hook := disconnects{&failed}
+	hook := failedRequests{&failed}
 	cl := kafkaClient(t, n, mechanism, dials(t, n)["TLS"], kgo.WithHooks(hook), kgo.ProducerLinger(time.Millisecond))
 	sent := 0
 	for began := time.Now(); time.Since(began) < 3*time.Second; sent++ {
@@ -265,10 +265,10 @@ func TestReauthenticationUnderLoad(t *testing.T) {
 	}
 }
 
-// disconnects counts requests that ended without an answer.
-type disconnects struct{ n *atomic.Int64 }
+// failedRequests counts requests that ended without an answer.
+type failedRequests struct{ n *atomic.Int64 }
 
-func (d disconnects) OnBrokerE2E(_ kgo.BrokerMetadata, _ int16, e kgo.BrokerE2E) {
+func (d failedRequests) OnBrokerE2E(_ kgo.BrokerMetadata, _ int16, e kgo.BrokerE2E) {
 	if e.Err() != nil {
 		d.n.Add(1)
 	}
