@@ -26,6 +26,9 @@ const (
 // anonymousName is that of clients who have not said who they are: no certificate's.
 const anonymousName = "ANONYMOUS"
 
+// everyoneName is that of all clients: a rule for it is for each of them.
+const everyoneName = "*"
+
 // PrincipalType is what stands before the name in a principal of Kafka's.
 const PrincipalType = "User:"
 
@@ -128,7 +131,7 @@ func untilSlash(text string) (before, after string, found bool) {
 
 // Principal returns "User:" and the name that the rules make of a certificate. An error
 // says that no rule matches, or that what one makes is no name: empty, too long, with
-// control characters, or that of clients who have not said who they are.
+// control characters, or that of everybody or of clients who have not said who they are.
 func (m *Mapping) Principal(cert *x509.Certificate) (string, error) {
 	subject, err := subjectName(cert)
 	if err != nil {
@@ -144,6 +147,8 @@ func (m *Mapping) Principal(cert *x509.Certificate) (string, error) {
 			return "", fmt.Errorf("the certificate of %q, serial %x: the rule for its principal leaves nothing of it", subject, cert.SerialNumber)
 		case !guard.Check("pki.principal-anonymous", name != anonymousName):
 			return "", fmt.Errorf("the certificate of %q, serial %x: %s is the name of clients who have not said who they are", subject, cert.SerialNumber, anonymousName)
+		case !guard.Check("pki.principal-everyone", name != everyoneName):
+			return "", fmt.Errorf("the certificate of %q, serial %x: %s stands for everybody in rules", subject, cert.SerialNumber, everyoneName)
 		case len(name) > maxPrincipal || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
 			return "", fmt.Errorf("the certificate of %.80q, serial %x: its name has control characters, or more than %d bytes", subject, cert.SerialNumber, maxPrincipal)
 		}

@@ -63,6 +63,7 @@ func TestPrincipalsAreKafkas(t *testing.T) {
 		{`EMAIL:([^@]*)@example\.org/$1/U`, duke, "DUKE"},
 		{`RULE:.*//`, duke, ""},
 		{`RULE:.*/ANONYMOUS/`, duke, ""},
+		{`RULE:^CN=([^,]*).*$/$1/`, named(t, attribute("CN", "*")), ""},
 		{`RULE:.*/anonymous/U`, duke, ""},
 		{"", named(t), ""},
 		{"", long, ""},

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Bounds of what is kept of a password.
@@ -150,6 +152,12 @@ func CheckPassword(password string) error {
 	return nil
 }
 
+// Names that are nobody's: a rule for one of them is for others.
+const (
+	everyone  = "*"
+	anonymous = "ANONYMOUS"
+)
+
 // CheckName says why nobody can have a name.
 func CheckName(user string) error {
 	switch {
@@ -159,6 +167,8 @@ func CheckName(user string) error {
 		return fmt.Errorf("a name of %d bytes: it has at most %d", len(user), MaxName)
 	case !prepared(user):
 		return errors.New("the name has characters that clients do not send alike: control characters, unusual spaces, or letters that Unicode writes in two ways")
+	case !guard.Check("sasl.reserved-name", user != everyone && user != anonymous):
+		return fmt.Errorf("the name %s: in rules it stands for everybody, or for clients who have not said who they are", user)
 	}
 	return nil
 }

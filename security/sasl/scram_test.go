@@ -352,6 +352,11 @@ func TestNamesAndPasswords(t *testing.T) {
 			t.Errorf("name %q: %v", s, err)
 		}
 	}
+	for s, fine := range map[string]bool{"*": false, "ANONYMOUS": false, "anonymous": true, "a*": true, "User:alice": true} {
+		if err := CheckName(s); (err == nil) != fine {
+			t.Errorf("name %q: %v", s, err)
+		}
+	}
 	for _, s := range []string{"", "1234567", strings.Repeat("x", MaxPassword+1)} {
 		if CheckPassword(s) == nil {
 			t.Errorf("a password of %d bytes is taken", len(s))
