@@ -42,7 +42,7 @@ func kafkaAPIs() []api {
 		14: {"SyncGroup", 0, 5, ""},
 		15: {"DescribeGroups", 0, 6, ""},
 		16: {"ListGroups", 0, 5, ""},
-		17: {"SaslHandshake", 0, 1, "v0, behind which messages come without a header, is refused"},
+		17: {"SaslHandshake", 0, 1, "v0, behind which messages come without a header, is announced and refused: librdkafka authenticates nowhere otherwise, and sends v1"},
 		18: {"ApiVersions", 0, 5, "v5 checks whom the client means (KIP-1242)"},
 		19: {"CreateTopics", 2, 7, ""},
 
