@@ -252,7 +252,7 @@ func TestReauthenticationUnderLoad(t *testing.T) {
 		return scram.Auth{User: "alice", Pass: "open sesame"}, nil
 	})
 	var failed atomic.Int64
-	hook := disconnects{&failed}
+	hook := failedRequests{&failed}
 	cl := kafkaClient(t, n, mechanism, dials(t, n)["TLS"], kgo.WithHooks(hook), kgo.ProducerLinger(time.Millisecond))
 	sent := 0
 	for began := time.Now(); time.Since(began) < 3*time.Second; sent++ {
@@ -265,10 +265,10 @@ func TestReauthenticationUnderLoad(t *testing.T) {
 	}
 }
 
-// disconnects counts requests that ended without an answer.
-type disconnects struct{ n *atomic.Int64 }
+// failedRequests counts requests that ended without an answer.
+type failedRequests struct{ n *atomic.Int64 }
 
-func (d disconnects) OnBrokerE2E(_ kgo.BrokerMetadata, _ int16, e kgo.BrokerE2E) {
+func (d failedRequests) OnBrokerE2E(_ kgo.BrokerMetadata, _ int16, e kgo.BrokerE2E) {
 	if e.Err() != nil {
 		d.n.Add(1)
 	}

@@ -123,6 +123,9 @@ func TestRecoverIsTruncationByEpoch(t *testing.T) {
 		adopted += len(taken)
 		_, was := last.Partition(storage.PartitionID{Topic: testID(7)})
 		_, is := next.Partition(storage.PartitionID{Topic: testID(7)})
+		if life := next.LifeEpoch(); was.LeaderEpoch >= life || is.LeaderEpoch < life || last.LifeEpoch() != 0 {
+			t.Fatalf("seed %d: led at epoch %d, then %d, and the lives are told apart by %d and %d", seed, was.LeaderEpoch, is.LeaderEpoch, last.LifeEpoch(), life)
+		}
 		var before []Range
 		for r := range was.Ranges().All() {
 			before = append(before, r)

@@ -26,24 +26,24 @@ type fetchPart struct {
 	id      storage.TopicID // asked for, where topics go by id
 	want    wire.FetchPartition
 
-	near bool // a log that is followed here serves it, too
-	lags bool // that is about to know that what it wants is committed
+	// These stand together, for there may be a million parts.
+	near      bool // a log that is followed here serves it, too
+	lags      bool // that is about to know that what it wants is committed
+	cold      bool // its records are on their way from the bucket, which wakes the fetch
+	stable    bool // it is registered for what is below the last stable offset
+	denied    bool // the client may not read the topic
+	included  bool // in the response
+	forgotten bool // by the session's client
 
-	cold bool           // its records are on their way from the bucket, which wakes the fetch
-	sent storage.Offset // up to where those of the response are from the bucket; 0: none is
+	judged acl.Stamp      // of whether it is denied
+	sent   storage.Offset // up to where the records of the response are from the bucket; 0: none is
 
 	watching *log.Log     // where it is registered
 	place    log.Watching // by watching
-	stable   bool         // for what is below the last stable offset
 	waker    *waker       // by which it is, or was; nil: another is to be made
 
-	judged acl.Stamp // of whether it is denied
-	denied bool      // the client may not read the topic
-
-	result    wire.FetchResult // of the last evaluation
-	included  bool             // in the response
-	forgotten bool             // by the session's client
-	told      told             // in the session so far
+	result wire.FetchResult // of the last evaluation
+	told   told             // in the session so far
 }
 
 // told is what a session's client knows of a partition.

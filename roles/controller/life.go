@@ -160,7 +160,7 @@ func (s *shipper) lookNext(ctx context.Context, at *standing) error {
 		return nil
 	case err != nil:
 		return err
-	case there.Incarnation > s.o.Incarnation:
+	case !guard.Check("controller.life-ended", there.Incarnation <= s.o.Incarnation):
 		if err := s.leadsStill(ctx, at.term); err != nil {
 			return err
 		}

@@ -11,7 +11,7 @@ import (
 // Authorizer holds the matcher that is in force.
 type Authorizer struct {
 	matcher    atomic.Pointer[Matcher]
-	generation atomic.Uint64 // of matcher, which is stored before it
+	generation atomic.Uint32 // of matcher, which is stored before it
 }
 
 // NewAuthorizer begins with a matcher.
@@ -43,7 +43,7 @@ type Client struct {
 
 // Stamp tells decisions of one connection apart: two of one Stamp are about the same
 // client, by the same rules. The zero Stamp is of none.
-type Stamp struct{ generation, identity uint64 }
+type Stamp struct{ generation, identity uint32 }
 
 // Stamp is that of all decisions about c.
 func (c *Client) Stamp() Stamp { return c.stamp }

@@ -100,11 +100,11 @@ func shapeOf(key int16) (shape, bool) {
 	case 28: // TxnOffsetCommit
 		return shape{3, "s s q h i:3+ s:3+ S:3+ [s:0-5 u:6+ [i q i:2+ S]]", maxGroupBody}, true
 	case 29: // DescribeAcls
-		return shape{2, "b S b S S b b", 0}, true
+		return shape{2, "b S b:1+ S S b b", 0}, true
 	case 30: // CreateAcls
-		return shape{2, "[b s b s s b b]", 0}, true
+		return shape{2, "[b s b:1+ s s b b]", 0}, true
 	case 31: // DeleteAcls
-		return shape{2, "[b S b S S b b]", 0}, true
+		return shape{2, "[b S b:1+ S S b b]", 0}, true
 	case 32: // DescribeConfigs
 		return shape{4, "[b s (s)] b:1+ b:3+", 0}, true
 	case 33: // AlterConfigs
