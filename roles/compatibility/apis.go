@@ -93,7 +93,7 @@ func kafkaAPIs() []api {
 		61: {"DescribeProducers", 0, 0, ""},
 		62: {"BrokerRegistration", 0, -1, between},
 		63: {"BrokerHeartbeat", 0, -1, between},
-		64: {"UnregisterBroker", 0, 0, "a broker cannot be taken out of a cluster yet"},
+		64: {"UnregisterBroker", 0, 0, "`rustmq admin brokers decommission` empties a broker first, and takes it out once it is stopped"},
 		65: {"DescribeTransactions", 0, 0, ""},
 		66: {"ListTransactions", 0, 2, ""},
 		67: {"AllocateProducerIds", 0, -1, between},
