@@ -216,7 +216,7 @@ var refusedBrokerKeys = []struct{ prefix, why string }{
 	{"remote.", "records go to the bucket by themselves: object_storage.*, cache.*, wal.upload_*"},
 	{"replica.", noReplicas},
 	{"replication.quota.", noReplicas},
-	{"request.timeout.ms", "brokers ask nothing of each other yet"},
+	{"request.timeout.ms", "what servers ask of each other has bounds of its own"},
 	{"sasl.", noAuthentication},
 	{"security.", "network.tls, and security.* of rustmq's configuration"},
 	{"share.", noShares},
@@ -228,7 +228,7 @@ var refusedBrokerKeys = []struct{ prefix, why string }{
 const (
 	noTransactions   = "the coordinator of transactions keeps its topic by itself"
 	noClasses        = "no class of Java can be loaded"
-	noAuthorisation  = "access control is not served yet"
+	noAuthorisation  = "ACLs are built in: security.authorization.mode"
 	noAuthentication = "security.sasl.* of rustmq's configuration"
 	noReplicas       = "leaders push to their followers, which fetch nothing; see replication.lag_time"
 	ownBalance       = "leaderships are moved by load; see controller.balance"

@@ -146,9 +146,9 @@ func apisByKey() map[int16]*api {
 	return byKey
 }
 
-// Versions returns what ApiVersions announces. The transport advertises Produce
-// from v0 on and refuses what is below: librdkafka before KAFKA-18659 would
-// otherwise send every codec uncompressed.
+// Versions returns what is served. The transport announces Produce and SaslHandshake
+// from v0 on and refuses what is below: librdkafka would otherwise not compress, and
+// not authenticate.
 func (b *Broker) Versions() []kafka.ApiVersion {
 	var versions []kafka.ApiVersion
 	for _, a := range b.apis {

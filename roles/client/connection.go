@@ -266,6 +266,9 @@ func (c *connection) unreachable(err error) error {
 func (c *connection) hint(err error) string {
 	var unknown x509.UnknownAuthorityError
 	var hostname x509.HostnameError
+	if refused := c.refusedHint(err); refused != "" {
+		return refused
+	}
 	switch {
 	case errors.As(err, &unknown):
 		return "its certificate is not trusted: name its CA with --cafile (serve prints the file)"

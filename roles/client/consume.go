@@ -56,7 +56,9 @@ func ConsumeCommand(e Env) *cobra.Command {
 		Example: "  rustmq consume t\n  rustmq consume t -o end\n  rustmq consume t -o @2018-02-01T00:00:00Z -n 10 -f '%d %k %v\\n'\n  rustmq consume t -g readers -f json",
 		Long: "Prints the values of a topic's records, one a line, from the start, and goes on\nuntil Ctrl-C, -n or -e. As a member of a group (-g) it goes on where the group was,\nand commits what it has printed. Ctrl-C before what -n or -e asked for was printed\nis a failure: exit 1.\n\n" +
 			"-o says where to start:\n\n" + offsetHelp + "\n\n-f says how a record is printed: json, one object a line, or\n\n" + formatHelp,
-		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), cmd, args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.denied(c.run(cmd.Context(), cmd, args[0]), args[0], c.group, "read")
+		},
 	}
 	c.flags(cmd)
 	flags := cmd.Flags()
@@ -114,7 +116,7 @@ func (c *consume) run(ctx context.Context, cmd *cobra.Command, topic string) err
 	if c.exit && len(left) == 0 {
 		return nil
 	}
-	cl, err := c.connect(append(opts, kgo.FetchMaxWait(500*time.Millisecond), kgo.WithHooks(newOutage(c.env)))...)
+	cl, err := c.connect(append(opts, kgo.FetchMaxWait(500*time.Millisecond), kgo.WithHooks(newOutage(c.env, c.refusedHint)))...)
 	if err != nil {
 		return err
 	}

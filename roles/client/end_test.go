@@ -178,7 +178,7 @@ func TestLostSessionIsNoEnd(t *testing.T) {
 		t.Errorf("printed %q, said %q", stdout, stderr)
 	}
 	refuse(kerr.GroupAuthorizationFailed, true)
-	if err := fails(t, "", "consume", "t", "-b", addr, "-g", "other", "-n", "1"); !strings.Contains(err.Error(), "join the group other: GROUP_AUTHORIZATION_FAILED") {
+	if err := fails(t, "", "consume", "t", "-b", addr, "-g", "other", "-n", "1"); !strings.Contains(err.Error(), "join the group other: GROUP_AUTHORIZATION_FAILED") || !strings.Contains(err.Error(), "--principal ANONYMOUS --resource group.other --permissions read") {
 		t.Error(err)
 	}
 }

@@ -14,13 +14,16 @@ import (
 
 // outage tells once that a broker cannot be reached, and once that it can again.
 type outage struct {
-	env Env
+	env  Env
+	hint func(error) string // what to do, or ""
 
 	mu   sync.Mutex
 	down map[string]bool // guarded by mu; by host:port
 }
 
-func newOutage(e Env) *outage { return &outage{env: e, down: map[string]bool{}} }
+func newOutage(e Env, hint func(error) string) *outage {
+	return &outage{env: e, hint: hint, down: map[string]bool{}}
+}
 
 // OnBrokerConnect is called by franz-go after every dial.
 func (o *outage) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
@@ -33,6 +36,10 @@ func (o *outage) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, _ net
 		fmt.Fprintf(o.env.Stderr, "rustmq: the broker at %s answers again\n", addr)
 	case err != nil && !o.down[addr] && !errors.Is(err, context.Canceled):
 		o.down[addr] = true
-		fmt.Fprintf(o.env.Stderr, "rustmq: the broker at %s cannot be reached, trying on (Ctrl-C ends it): %v\n", addr, err)
+		hint := o.hint(err)
+		if hint != "" {
+			hint = "; " + hint
+		}
+		fmt.Fprintf(o.env.Stderr, "rustmq: the broker at %s cannot be reached, trying on (Ctrl-C ends it): %v%s\n", addr, err, hint)
 	}
 }

@@ -349,7 +349,7 @@ func (p *produce) report(a *acked, topic string) error {
 	if a.stopped > 0 {
 		hint += fmt.Sprintf("; nothing after line %d was sent", a.stopped)
 	}
-	return fmt.Errorf("%s not acked, the first from line %d: %w%s", was(a.lost, "record"), a.line, a.err, hint)
+	return fmt.Errorf("%s not acked, the first from line %d: %w%s", was(a.lost, "record"), a.line, p.denied(a.err, topic, "", "write"), hint)
 }
 
 // acked collects answers.

@@ -12,13 +12,12 @@ type api struct {
 const Kafka = "4.4"
 
 const (
-	notYetSecurity = "SASL is not served yet; there is TLS"
-	between        = "spoken between Kafka's own brokers and controllers"
-	ownQuorum      = "the controllers' quorum is etcd's raft, not Kafka's"
-	removed        = "Kafka 4.0 has removed it"
-	noShares       = "share groups are not served; their clients say so, and others never ask"
-	noStreams      = "groups of the streams protocol are not served; Kafka Streams uses the classic one"
-	noTokens       = "delegation tokens are not served"
+	between   = "spoken between Kafka's own brokers and controllers"
+	ownQuorum = "the controllers' quorum is etcd's raft, not Kafka's"
+	removed   = "Kafka 4.0 has removed it"
+	noShares  = "share groups are not served; their clients say so, and others never ask"
+	noStreams = "groups of the streams protocol are not served; Kafka Streams uses the classic one"
+	noTokens  = "delegation tokens are not served"
 )
 
 // kafkaAPIs lists the APIs of Kafka by their key.
@@ -42,7 +41,7 @@ func kafkaAPIs() []api {
 		14: {"SyncGroup", 0, 5, ""},
 		15: {"DescribeGroups", 0, 6, ""},
 		16: {"ListGroups", 0, 5, ""},
-		17: {"SaslHandshake", 0, 1, "v0, behind which messages come without a header, is refused"},
+		17: {"SaslHandshake", 0, 1, "v0, behind which messages come without a header, is announced and refused: librdkafka authenticates nowhere otherwise, and sends v1"},
 		18: {"ApiVersions", 0, 5, "v5 checks whom the client means (KIP-1242)"},
 		19: {"CreateTopics", 2, 7, ""},
 
@@ -63,7 +62,7 @@ func kafkaAPIs() []api {
 		33: {"AlterConfigs", 0, 2, "of topics, brokers, groups and client metrics subscriptions"},
 		34: {"AlterReplicaLogDirs", 1, 2, "a node has one data directory"},
 		35: {"DescribeLogDirs", 1, 5, "the data directory is the one log directory; sizes are those in the WAL"},
-		36: {"SaslAuthenticate", 0, 2, "SCRAM-SHA-256, SCRAM-SHA-512, and OAUTHBEARER and PLAIN over TLS and QUIC"},
+		36: {"SaslAuthenticate", 0, 2, "SCRAM-SHA-256, SCRAM-SHA-512, and OAUTHBEARER and PLAIN over TLS and QUIC; SCRAM by librdkafka from 2.6.1 on, as with Kafka 4"},
 		37: {"CreatePartitions", 0, 3, ""},
 		38: {"CreateDelegationToken", 1, 3, noTokens},
 		39: {"RenewDelegationToken", 1, 2, noTokens},
@@ -94,7 +93,7 @@ func kafkaAPIs() []api {
 		61: {"DescribeProducers", 0, 0, ""},
 		62: {"BrokerRegistration", 0, -1, between},
 		63: {"BrokerHeartbeat", 0, -1, between},
-		64: {"UnregisterBroker", 0, 0, "a broker cannot be taken out of a cluster yet"},
+		64: {"UnregisterBroker", 0, 0, "`rustmq admin brokers decommission` empties a broker first, and takes it out once it is stopped"},
 		65: {"DescribeTransactions", 0, 0, ""},
 		66: {"ListTransactions", 0, 2, ""},
 		67: {"AllocateProducerIds", 0, -1, between},

@@ -115,7 +115,7 @@ func note(a api, versions map[int16]kafka.ApiVersion, key int16) string {
 // unserved reports whether a note is one of those that say why an API is not there.
 func unserved(why string) bool {
 	switch why {
-	case notYetSecurity, between, ownQuorum, removed, noShares, noStreams, noTokens:
+	case between, ownQuorum, removed, noShares, noStreams, noTokens:
 		return true
 	}
 	return false

@@ -82,6 +82,9 @@ func (s *scram) final(message string) (Outcome, error) {
 		return Outcome{}, denied(s.user, "the channel binding of the last message is not that of the first")
 	}
 	if !guard.Check("sasl.scram-nonce", subtle.ConstantTimeCompare([]byte(f.nonce), []byte(s.nonce)) == 1) {
+		if strings.HasSuffix(f.nonce, s.nonce) {
+			return Outcome{}, denied(s.user, "the nonce has more than that of this exchange, as librdkafka before 2.6.1 sends it, which Kafka 4 refuses too")
+		}
 		return Outcome{}, denied(s.user, "the nonce is not that of this exchange")
 	}
 	h := hashOf(s.mechanism)

@@ -296,6 +296,18 @@ func TestScramReplay(t *testing.T) {
 	}
 }
 
+// librdkafka before 2.6.1 sends the client's nonce once more (librdkafka#4895). RFC 5802
+// has the server refuse that; the log says whose fault it is.
+func TestScramNonceWithMoreIsRefused(t *testing.T) {
+	t.Parallel()
+	m := users(t, map[string]string{"alice": "open sesame"})
+	x, last := lastMessage(t, m, "n,,")
+	more := strings.Replace(string(last), ",r=", ",r=abc", 1)
+	if _, err := x.Step(time.Now(), []byte(more)); !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), "librdkafka before 2.6.1") {
+		t.Error(err)
+	}
+}
+
 // The last message must repeat what the first said of channel binding: whoever changes
 // the first on its way is found out.
 func TestScramBindingIsRepeated(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"path/filepath"
@@ -281,6 +282,35 @@ func TestFranzGoTalksOverTLS(t *testing.T) {
 	defer cl.Close()
 	if err := cl.Ping(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestWhoOnlyLooksIsNoWarning holds that a connection which is closed before a word, as of
+// a probe of whether somebody listens, is counted and not warned of.
+func TestWhoOnlyLooksIsNoWarning(t *testing.T) {
+	var out lockedBuffer
+	seen := newCounts()
+	addr, _, end := serveTLS(t, kafka.Options{Handler: newBroker(), Metrics: seen, Log: slog.New(slog.NewJSONHandler(&out, nil))})
+	for _, says := range []string{"", "plain text"} {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(conn, says); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, conn) // until the server has closed it
+		conn.Close()
+	}
+	end() // it has counted by then
+	if warned := strings.Count(out.String(), "TLS handshake failed"); warned != 1 || seen.get(seen.refused, "handshake") != 2 {
+		t.Errorf("warned of %d, counted %v:\n%s", warned, seen.refused, out.String())
+	}
+	if !strings.Contains(out.String(), `"remote":"127.0.0.1:`) {
+		t.Errorf("the log does not say who: %s", out.String())
 	}
 }
 

@@ -38,7 +38,7 @@ func (c *Conn) authenticated() bool { return !c.server.requireAuth || c.session.
 
 // introduces reports whether a request is one by which clients say who they are.
 func introduces(key int16) bool {
-	return key == apiVersionsKey || key == kmsg.SASLHandshake.Int16() || key == kmsg.SASLAuthenticate.Int16()
+	return key == apiVersionsKey || key == saslHandshakeKey || key == kmsg.SASLAuthenticate.Int16()
 }
 
 // admits says why a request is not served: the client has not said who it is, or what it

@@ -431,7 +431,7 @@ func (c *Conn) end(reason string, err error) {
 			level = slog.LevelDebug // what networks and clients do
 		}
 		c.server.failures.log(c.server.log, level, "connection closed",
-			"remote", c.RemoteAddr(), "transport", c.info.Transport, "reason", reason, "error", err)
+			"remote", c.RemoteAddr().String(), "transport", c.info.Transport, "reason", reason, "error", err)
 	}
 	c.cancel(err)
 }

@@ -25,8 +25,9 @@ type header struct {
 const smallestFrame = 10
 
 const (
-	apiVersionsKey = int16(kmsg.ApiVersions)
-	produceKey     = int16(kmsg.Produce)
+	apiVersionsKey   = int16(kmsg.ApiVersions)
+	produceKey       = int16(kmsg.Produce)
+	saslHandshakeKey = int16(kmsg.SASLHandshake)
 )
 
 // parseHeader reads the header of a frame and returns the body behind it.

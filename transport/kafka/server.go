@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -150,7 +151,7 @@ func (s *Server) ServeListener(l net.Listener, name string) error {
 				return fmt.Errorf("accept on %s: %w", l.Addr(), err)
 			}
 			// EMFILE and its like pass; a listener that gave up would not.
-			s.failures.log(s.log, slog.LevelWarn, "cannot accept", "addr", l.Addr(), "error", err)
+			s.failures.log(s.log, slog.LevelWarn, "cannot accept", "addr", l.Addr().String(), "error", err)
 			select {
 			case <-time.After(pause):
 				pause = min(2*pause, time.Second)
@@ -177,7 +178,11 @@ func (s *Server) accepted(conn net.Conn, ip, name string) {
 		cancel()
 		if err != nil {
 			s.metrics.Refused("handshake")
-			s.failures.log(s.log, slog.LevelWarn, "TLS handshake failed", "remote", conn.RemoteAddr(), "error", err)
+			level := slog.LevelWarn
+			if errors.Is(err, io.EOF) {
+				level = slog.LevelDebug // who looks whether somebody listens, and goes
+			}
+			s.failures.log(s.log, level, "TLS handshake failed", "remote", conn.RemoteAddr().String(), "error", err)
 			_ = conn.Close() // the handshake's error is the one that matters
 			return
 		}
@@ -185,7 +190,7 @@ func (s *Server) accepted(conn net.Conn, ip, name string) {
 			client, err := s.identify(secure.ConnectionState())
 			if err != nil {
 				s.metrics.Refused("certificate")
-				s.failures.log(s.log, slog.LevelWarn, "a client's certificate is refused", "remote", conn.RemoteAddr(), "error", err)
+				s.failures.log(s.log, slog.LevelWarn, "a client's certificate is refused", "remote", conn.RemoteAddr().String(), "error", err)
 				_ = conn.Close() // nothing was said on it
 				return
 			}
@@ -258,7 +263,7 @@ func (s *Server) enter(conn net.Conn) (ip string, ok bool) {
 		return ip, true
 	}
 	s.metrics.Refused(refused)
-	s.failures.log(s.log, slog.LevelWarn, "connection refused", "remote", conn.RemoteAddr(), "reason", refused)
+	s.failures.log(s.log, slog.LevelWarn, "connection refused", "remote", conn.RemoteAddr().String(), "reason", refused)
 	_ = conn.Close() // nothing was said on it
 	return ip, false
 }

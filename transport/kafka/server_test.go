@@ -33,7 +33,7 @@ func newBroker() *broker {
 }
 
 func (b *broker) Versions() []kafka.ApiVersion {
-	return []kafka.ApiVersion{{Key: 0, Min: 3, Max: 13}, {Key: 3, Min: 0, Max: 13}, {Key: 12, Min: 0, Max: 4}, {Key: 36, Min: 0, Max: 2}}
+	return []kafka.ApiVersion{{Key: 0, Min: 3, Max: 13}, {Key: 3, Min: 0, Max: 13}, {Key: 12, Min: 0, Max: 4}, {Key: 17, Min: 1, Max: 1}, {Key: 36, Min: 0, Max: 2}}
 }
 
 func (b *broker) ConnClosed(*kafka.Conn) { b.closed <- struct{}{} }
@@ -164,6 +164,11 @@ func TestUnknownApiVersionsIsAnsweredWithV0(t *testing.T) {
 	if resp.ApiKeys[0].ApiKey != 0 || resp.ApiKeys[0].MinVersion != 0 {
 		t.Fatalf("Produce is announced from v%d: an old librdkafka would not compress", resp.ApiKeys[0].MinVersion)
 	}
+	for _, k := range resp.ApiKeys {
+		if k.ApiKey == kmsg.SASLHandshake.Int16() && (k.MinVersion != 0 || k.MaxVersion != 1) {
+			t.Fatalf("SaslHandshake is announced from v%d to v%d: librdkafka would not authenticate", k.MinVersion, k.MaxVersion)
+		}
+	}
 }
 
 func TestMalformedInputClosesOnlyItsConnection(t *testing.T) {
@@ -181,6 +186,7 @@ func TestMalformedInputClosesOnlyItsConnection(t *testing.T) {
 		"client id":       {0, 0, 0, 10, 0, 3, 0, 0, 0, 0, 0, 1, 0x7f, 0xff},
 		"unknown api":     frame(999, 0, 1, nil),
 		"unserved":        frame(0, 2, 1, nil),
+		"unserved SASL":   frame(17, 0, 1, []byte{0, 0}),
 		"tags":            frame(3, 12, 1, []byte{0xff, 0xff, 0xff, 0xff, 0x0f}),
 		"body":            frame(3, 0, 1, []byte{0x7f, 0xff, 0xff, 0xff}),
 	} {

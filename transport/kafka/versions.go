@@ -61,13 +61,7 @@ func newVersionTable(served []ApiVersion, features []Feature, identity func() (s
 			t.served = append(t.served, ApiVersion{Max: -1})
 		}
 		t.served[v.Key] = v
-		if v.Key == produceKey {
-			// librdkafka before 2.8 sends every codec uncompressed to a broker
-			// that announces Produce from v3 on (KAFKA-18659).
-			announce(v.Key, 0, v.Max)
-			continue
-		}
-		announce(v.Key, v.Min, v.Max)
+		announce(v.Key, announcedFrom(v), v.Max)
 	}
 	announce(apiVersionsKey, 0, t.newest)
 	for v := range t.newest + 1 {
@@ -79,6 +73,17 @@ func newVersionTable(served []ApiVersion, features []Feature, identity func() (s
 	resp.ErrorCode = kerr.UnsupportedVersion.Code
 	t.refusal = resp.AppendTo(nil)
 	return t
+}
+
+// announcedFrom is the least version that clients are told of an API. Of two it is less than
+// what is served, for librdkafka asks for it: before 2.8 it sends every codec uncompressed to
+// a broker that announces Produce from v3 on (KAFKA-18659), and no version of it uses SASL
+// where SaslHandshake v0 is not announced, though what it sends then is v1.
+func announcedFrom(v ApiVersion) int16 {
+	if v.Key == produceKey || v.Key == saslHandshakeKey {
+		return 0
+	}
+	return v.Min
 }
 
 // announceFeatures tells clients of a version of ApiVersions what features there

@@ -102,7 +102,7 @@ func (g *gate) failed(remote net.Addr, why error) {
 	}
 	g.mu.Unlock()
 	if tell {
-		g.log.Warn("QUIC handshake failed", "remote", remote, "error", why, "untold", untold)
+		g.log.Warn("QUIC handshake failed", "remote", remote.String(), "error", why, "untold", untold)
 	}
 }
 

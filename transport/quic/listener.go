@@ -143,7 +143,7 @@ func (l *Listener) accept() {
 		conn, err := l.listener.Accept(l.ctx)
 		if err != nil {
 			if l.ctx.Err() == nil {
-				l.o.Log.Error("QUIC listener ended", "addr", l.Addr(), "error", err)
+				l.o.Log.Error("QUIC listener ended", "addr", l.Addr().String(), "error", err)
 			}
 			return
 		}
@@ -198,7 +198,7 @@ func (l *Listener) identify(conn *quic.Conn) (principal string, leave func(), er
 	}
 	client, err := l.o.Identify(*state)
 	if err != nil {
-		l.o.Log.Warn("a client's certificate is refused", "remote", conn.RemoteAddr(), "error", err)
+		l.o.Log.Warn("a client's certificate is refused", "remote", conn.RemoteAddr().String(), "error", err)
 		return "", nil, err
 	}
 	if client.Hold == nil {

@@ -1,0 +1,91 @@
+package client
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"rustmq.dev/rustmq/security/pki"
+)
+
+// clientCertificate makes one that signs itself, and returns its files.
+func clientCertificate(t *testing.T, subject pkix.Name) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: subject, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return writeFile(t, "c.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))),
+		writeFile(t, "c.key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})))
+}
+
+// TestRefusedSaysWhatToShow has a broker that asks for certificates, and one that asks for a
+// password, both over TLS.
+func TestRefusedSaysWhatToShow(t *testing.T) {
+	dir := t.TempDir()
+	own, err := pki.Development(dir, []string{"127.0.0.1"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := " --tls --cafile " + filepath.Join(dir, pki.CAFile)
+	_, mutual := broker(t, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{own}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: x509.NewCertPool()}))
+	_, asks := broker(t, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{own}}), kfake.EnableSASL(), kfake.Superuser("SCRAM-SHA-512", "alice", "secret"))
+	cert, key := clientCertificate(t, pkix.Name{CommonName: "alice"})
+	for _, c := range []struct{ flags, want string }{
+		{"-b " + mutual + ca, "; it wants to see a certificate of the client: give --cert and --cert-key"},
+		{"-b " + mutual + ca + " --cert " + cert + " --cert-key " + key, "; it does not take the certificate " + cert + ", which may be revoked"},
+		{"-b " + asks + ca, "; it may ask who its clients are: give --user or --token-file"},
+	} {
+		err := fails(t, "x\n", append([]string{"produce", "t"}, strings.Fields(c.flags)...)...)
+		if !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "leave --tls out") {
+			t.Errorf("%s: %v, want …%s", c.flags, err, c.want)
+		}
+	}
+}
+
+// TestDeniedNamesTheRule has each way in which a command says who it is.
+func TestDeniedNamesTheRule(t *testing.T) {
+	cert, key := clientCertificate(t, pkix.Name{CommonName: "alice", Organization: []string{"Ann's shop"}})
+	for _, c := range []struct {
+		login Login
+		err   error
+		want  string
+	}{
+		{Login{}, kerr.TopicAuthorizationFailed, "--principal ANONYMOUS --resource topic.t --permissions write"},
+		{Login{User: "bob"}, kerr.ClusterAuthorizationFailed, "--principal bob --resource topic.t --permissions write"},
+		{Login{User: "bob", CertFile: cert, KeyFile: key}, kerr.GroupAuthorizationFailed, "--principal bob --resource group.g --permissions read"},
+		{Login{CertFile: cert, KeyFile: key}, kerr.TopicAuthorizationFailed, `--principal 'CN=alice,O=Ann'\''s shop' --resource topic.t`},
+		{Login{TokenFile: "t"}, kerr.TopicAuthorizationFailed, "--principal NAME --resource"},
+	} {
+		connection := connection{login: c.login}
+		err := connection.denied(c.err, "t", "g", "write")
+		if !errors.Is(err, c.err) || !strings.Contains(err.Error(), "rustmq admin acl create "+c.want) {
+			t.Errorf("%+v: %v, want …%s", c.login, err, c.want)
+		}
+		if other := connection.denied(kerr.NotLeaderForPartition, "t", "g", "write"); other != error(kerr.NotLeaderForPartition) {
+			t.Error(other)
+		}
+	}
+}
