@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs suites one after the other, those joined by + side by side: two that wait for most
-# of their time, and do not judge by it. What these say comes when they have ended.
+# Runs suites one after the other, those joined by + side by side: they wait for most of
+# their time, or simulate it, and do not judge by it. What these say comes when they have ended.
 # Usage: scripts/suites.sh NAME[+NAME]...
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -6,6 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 pkg=${1:-./...} run=${2:-.}
 start=$SECONDS
+# Packages that wait for disks and processes leave a processor to another.
+side_by_side=$(($(nproc) + 1))
 # race_test runs go test with the race detector. Under synctest that itself may crash where
 # there are two processors (go.dev/issue/78156): a goroutine that parks is run by the second
 # before the first has noted its end in the detector. Registers are printed then, or the
@@ -15,7 +17,7 @@ start=$SECONDS
 race_test() {
 	local said status=0
 	said=$(mktemp)
-	go test -race -vet=off -run "$run" -timeout 8m "$@" 2>&1 | tee "$said" || status=1
+	go test -p "$side_by_side" -race -vet=off -run "$run" -timeout 8m "$@" 2>&1 | tee "$said" || status=1
 	if [ $status = 1 ] && grep -qE '^rip  |ThreadSanitizer: CHECK failed' "$said" && ! grep -qE '^ *--- FAIL|test timed out|^SIGQUIT' "$said"; then
 		echo "the race detector crashed: once more"
 		status=0
