@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
@@ -34,8 +35,21 @@ func (f *aclFlags) bind(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.principals, "principal", nil, "`NAME` of a user, with or without User:, or * for everybody; may be repeated")
 	flags.StringArrayVar(&f.resources, "resource", nil, resourceUsage+"; may be repeated")
 	flags.StringVar(&f.permissions, "permissions", "", "`OPERATIONS`, comma separated: read, write, create, delete, alter, describe, cluster-action, describe-configs, alter-configs, idempotent-write, all")
-	flags.StringVar(&f.effect, "effect", "", "allow, or deny, which wins over any that allows")
+	flags.StringVar(&f.effect, "effect", "", "allow, or deny, which wins over any that allows; not given: both")
 	flags.StringVar(&f.host, "host", "", "`ADDRESS` of clients, or a range such as 10.0.0.0/8; not given: any")
+}
+
+// principalOf reads a principal. What has a colon is not guessed at: it may be a mistyped
+// "User:", a type of principals that there is not, or a name.
+func principalOf(name string) (string, error) {
+	if strings.Contains(name, ":") && !strings.HasPrefix(name, "User:") {
+		return "", &UsageError{fmt.Sprintf("--principal %q: rules are for users: write User:NAME; a name that itself has a colon is written User:%s", name, name)}
+	}
+	principal, err := acl.ParsePrincipal(name)
+	if err != nil {
+		return "", &UsageError{"--principal: " + err.Error()}
+	}
+	return principal, nil
 }
 
 // acls are the rules that the flags name, one for each combination.
@@ -57,9 +71,9 @@ func (f *aclFlags) acls() (all []ACL, err error) {
 		return nil, &UsageError{"--effect: " + err.Error()}
 	}
 	for _, name := range f.principals {
-		principal, err := acl.ParsePrincipal(name)
+		principal, err := principalOf(name)
 		if err != nil {
-			return nil, &UsageError{"--principal: " + err.Error()}
+			return nil, err
 		}
 		for _, short := range f.resources {
 			on, err := acl.ParseResource(short)
@@ -108,7 +122,7 @@ func (f *aclFlags) queries() (all []url.Values, err error) {
 		all = more
 	}
 	each(len(f.principals), func(i int, q url.Values) error {
-		principal, err := acl.ParsePrincipal(f.principals[i])
+		principal, err := principalOf(f.principals[i])
 		q.Set("principal", principal)
 		return err
 	})
@@ -165,6 +179,7 @@ force on all brokers at once, on connections that are open too.`,
 		},
 	}
 	f.bind(cmd)
+	cmd.Flags().Lookup("effect").Usage = "allow, or deny, which wins over any that allows; not given: allow"
 	cmd.Flags().String("org", "", "taken, and of no effect: principals are told apart by their names")
 	return cmd
 }
@@ -177,6 +192,9 @@ func (e *env) listACLs() *cobra.Command {
 		Example: `  rustmq admin acl list --principal app
   rustmq admin acl list --resource topic.events.clicks --matching`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if matching && len(f.resources) == 0 {
+				return &UsageError{"--matching: what is to match? Give --resource TYPE.NAME, such as topic.orders"}
+			}
 			all, err := e.eachACL(cmd, &f, http.MethodGet, func(q url.Values) {
 				if matching && q.Get("name") != "" {
 					q.Set("pattern", acl.Match.String())
@@ -238,7 +256,13 @@ func (e *env) deleteACLs() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.print(gone, func() { e.showACLs(gone) })
+			return e.print(gone, func() {
+				if len(gone) == 0 {
+					fmt.Fprintln(e.stdout, "no rule is as the flags say; none was taken away (rustmq admin acl list)")
+					return
+				}
+				e.showACLs(gone)
+			})
 		},
 	}
 	f.bind(cmd)
@@ -255,6 +279,10 @@ func (e *env) checkACL() *cobra.Command {
 			if principal == "" || resource == "" || op == "" {
 				return &UsageError{"who wants to do what? Give --principal, --resource and --permissions"}
 			}
+			who, err := principalOf(principal)
+			if err != nil {
+				return err
+			}
 			on, err := acl.ParseResource(resource)
 			switch {
 			case err != nil:
@@ -263,7 +291,7 @@ func (e *env) checkACL() *cobra.Command {
 				return &UsageError{"--resource: name one, without *"}
 			}
 			var out ACLAnswer
-			q := ACLQuestion{Principal: principal, Host: host, ResourceType: on.Resource.String(), Name: on.Name, Operation: op}
+			q := ACLQuestion{Principal: who, Host: host, ResourceType: on.Resource.String(), Name: on.Name, Operation: op}
 			if err := e.client(cmd).call(cmd.Context(), http.MethodPost, "/api/v1/acls/check", q, &out); err != nil {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -308,7 +309,11 @@ func problem(err error) error {
 	case metadata.UnknownServerError:
 		status = http.StatusInternalServerError
 	}
-	return huma.NewError(status, refused.Error())
+	said := refused.Error()
+	if refused.Code == metadata.UnsupportedVersion && strings.Contains(said, "needs feature level") {
+		said += "; the level rises by itself once every node runs a version that knows it"
+	}
+	return huma.NewError(status, said)
 }
 
 // topicChange turns a patch into operations.

@@ -29,6 +29,7 @@ func TestStatusSaysWhoIsToBlame(t *testing.T) {
 		{metadata.Errorf(metadata.RequestTimedOut, "it may happen still"), http.StatusGatewayTimeout},
 		{metadata.Errorf(metadata.UnknownServerError, "a defect"), http.StatusInternalServerError},
 		{fmt.Errorf("propose: %w", metadata.Errorf(metadata.KafkaStorageError, "full")), http.StatusServiceUnavailable},
+		{metadata.Errorf(metadata.UnsupportedVersion, "needs feature level 12, the cluster is at 11"), http.StatusBadRequest},
 		{context.Canceled, http.StatusServiceUnavailable},
 	} {
 		got, ok := errors.AsType[huma.StatusError](problem(c.err))

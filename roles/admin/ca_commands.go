@@ -130,6 +130,9 @@ func (f *authorityFlags) init() *cobra.Command {
 		RunE: func(*cobra.Command, []string) (err error) {
 			o.Dir, o.KeyDir = f.dir, f.keyDir
 			o.Passphrase = func() ([]byte, error) { return f.passphrase(true) }
+			if open && f.passphraseFile != "" {
+				return &UsageError{"--no-passphrase and --passphrase-file: give one of them"}
+			}
 			if open {
 				o.Passphrase = func() ([]byte, error) { return nil, nil }
 			}
@@ -137,6 +140,9 @@ func (f *authorityFlags) init() *cobra.Command {
 				return err
 			}
 			c, err := ca.Init(o)
+			if errors.Is(err, ca.ErrExists) {
+				return fmt.Errorf("%w: name another directory with --ca-dir, or begin a new root in this one with `rustmq admin ca rotate`", err)
+			}
 			if err != nil {
 				return err
 			}

@@ -80,6 +80,9 @@ func (f *authorityFlags) issue() *cobra.Command {
 			if err := oneOf("--key", q.KeyKind, ca.KeyKinds()); err != nil {
 				return err
 			}
+			if err := q.Validate(); err != nil {
+				return &UsageError{err.Error()}
+			}
 			base := filepath.Join(out, strings.ReplaceAll(q.Name, " ", "-"))
 			for _, file := range []string{base + ".pem", base + ".key"} {
 				if _, err := os.Lstat(file); err == nil { // before it is in the ledger
@@ -117,6 +120,9 @@ func (f *authorityFlags) renew() *cobra.Command {
 		Use: "renew NAME|SERIAL", Short: "Issue another certificate with the same names, and a new key", Args: cobra.ExactArgs(1),
 		Long: "Issues another certificate to who has one, and writes it and its key in the place of those before, which stay valid until they end. A running node takes them on SIGHUP.",
 		RunE: func(_ *cobra.Command, args []string) error {
+			if days < 1 || days > ca.MaxDays {
+				return &UsageError{fmt.Sprintf("--days %d: want 1 to %d", days, ca.MaxDays)}
+			}
 			return f.change(func(c *ca.CA) error {
 				issued, err := c.Renew(args[0], days)
 				if err != nil {
@@ -138,6 +144,9 @@ func (f *authorityFlags) revoke() *cobra.Command {
 		Long: "Puts certificates on the revocation list of their issuer. Copy the file to the servers, under the name that they have as security.tls.crl_file and security.cluster.crl_file: " +
 			"they read it within seconds, refuse who is on it, and cut connections that are open.",
 		RunE: func(_ *cobra.Command, args []string) error {
+			if err := oneOf("--reason", reason, ca.Reasons()); err != nil {
+				return err
+			}
 			return f.change(func(c *ca.CA) error {
 				taken, err := c.Revoke(args[0], reason)
 				if err != nil {
@@ -265,7 +274,7 @@ func (f *authorityFlags) verify() *cobra.Command {
 			}
 			v, err := ca.Verify(o)
 			if err != nil {
-				return err
+				return fmt.Errorf("verify %s: %w", o.File, err)
 			}
 			if err := f.print(v, func() { f.showVerdict(v) }); err != nil || v.OK {
 				return err

@@ -50,7 +50,7 @@ func TestCertificatesByCommand(t *testing.T) {
 	if out := do("ca", "init", "--cn", "RustMQ Root CA", "--org", "MyOrg", "--no-passphrase"); !strings.Contains(out, "CN=RustMQ Root CA,O=MyOrg") || !strings.Contains(out, "rustmq-ca/bundle.pem") {
 		t.Errorf("made: %s", out)
 	}
-	fails("it is not replaced", "ca", "init", "--no-passphrase")
+	fails("it is not replaced: name another directory with --ca-dir", "ca", "init", "--no-passphrase")
 	fails("which profile?", "certs", "issue", "alice")
 	do("certs", "issue", "node-1", "--profile", "broker,controller", "--cluster", "prod", "--node", "1", "--host", "127.0.0.1", "--out", "certs")
 	fails("is there", "certs", "issue", "node-1", "--profile", "client", "--out", "certs")

@@ -151,7 +151,11 @@ func (p *passwordFlags) find(cmd *cobra.Command, user string) (string, error) {
 	in := cmd.InOrStdin()
 	file, isFile := in.(*os.File)
 	if p.file == "-" || !isFile || !term.IsTerminal(int(file.Fd())) {
-		return sasl.ReadPassword(in)
+		password, err := sasl.ReadPassword(in)
+		if err != nil {
+			return "", fmt.Errorf("standard input (--password-file names a file instead): %w", err)
+		}
+		return password, nil
 	}
 	first, err := prompt(cmd.ErrOrStderr(), file, "Password of "+visible(user)+": ")
 	if err != nil {

@@ -204,7 +204,7 @@ func canonicalHost(host string) (string, error) {
 		}
 		return prefix.String(), nil
 	}
-	return host, fmt.Errorf("host %.100q: %q, an IP address, or a range of them as in 10.0.0.0/8; names are not looked up", host, Wildcard)
+	return host, fmt.Errorf("host %.100q: want %q, an IP address, or a range of them as in 10.0.0.0/8; names are not looked up", host, Wildcard)
 }
 
 // hostPrefix reads an address or a CIDR; an IPv4 address within IPv6 is that address.

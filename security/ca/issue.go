@@ -119,6 +119,12 @@ func isServer(profile string) bool {
 	return true
 }
 
+// Validate says what is wrong with a request, before anybody is asked for a passphrase.
+func (q Request) Validate() error {
+	_, err := q.template()
+	return err
+}
+
 // template checks the request, and returns what it asks for but for validity.
 func (q *Request) template() (*x509.Certificate, error) {
 	if !nameForm.MatchString(q.Name) {
@@ -178,7 +184,7 @@ func (q *Request) kind(t *x509.Certificate) error {
 	case !server && q.Profile != Client && q.Profile != Admin:
 		return fmt.Errorf("the profile %q: want broker, controller, client or admin, or several of servers with commas between", q.Profile)
 	case !server && (q.Cluster != "" || q.Node >= 0):
-		return fmt.Errorf("the profile %s is no server's: it has no cluster and node", q.Profile)
+		return fmt.Errorf("the profile %s is no server's: give no --cluster and no --node", q.Profile)
 	case !server:
 		if q.Profile == Admin && len(q.Units) == 0 {
 			t.Subject.OrganizationalUnit = []string{Admin}
@@ -189,11 +195,11 @@ func (q *Request) kind(t *x509.Certificate) error {
 		}
 		return nil
 	case q.Node < 0:
-		return errors.New("which node of the cluster is it? A server's certificate names one")
+		return errors.New("which node of which cluster is it? A server's certificate says so: give --node and --cluster")
 	case len(q.URIs)+len(q.Emails) > 0:
 		return errors.New("a server's certificate has hosts, and no URIs and mail addresses")
 	case len(q.Hosts) == 0:
-		return errors.New("by which hosts is it dialled? A server's certificate names them")
+		return errors.New("by which hosts is it dialled? A server's certificate names them: give --host")
 	}
 	uri := pki.Identity{Cluster: q.Cluster, Node: q.Node, Roles: strings.Split(q.Profile, ",")}.URI()
 	if _, err := pki.IdentityOf(&x509.Certificate{URIs: []*url.URL{uri}}); err != nil {
