@@ -329,6 +329,18 @@ func TestADamagedLogOfAnObjectTopicIsNoLoss(t *testing.T) {
 		if n := c.controller.givenUp.Load(); n != 0 || c.nodes[1].store.Losing() {
 			t.Errorf("%d were to be given up, losing %v", n, c.nodes[1].store.Losing())
 		}
+		c.bucket.Set(bucket.Rule{Op: bucket.OpPut, Err: errors.New("503"), Temporary: true})
+		k = c.leads("events").connect()
+		k.send(lone(t, "events", nil, time.Minute, "acknowledged to nobody"))
+		time.Sleep(time.Second) // in the bubble's time: it is on disk, and marked so
+		left = c.kill(1)
+		spoil(t, left, "acknowledged to nobody")
+		c.begin(1, left)
+		if n := c.controller.givenUp.Load(); n != 0 {
+			t.Errorf("%d were to be given up, of what waited for the bucket", n)
+		}
+		c.bucket.Set()
+		c.want("events", "the one that rots")
 	})
 }
 

@@ -284,7 +284,7 @@ type slowBucket struct {
 }
 
 func (b *slowBucket) Stat(ctx context.Context, key string) (bucket.Info, error) {
-	time.Sleep(b.late) // simulated
+	defer time.Sleep(b.late) // simulated: what was there when it was asked is told late
 	return b.Bucket.Stat(ctx, key)
 }
 
