@@ -47,7 +47,7 @@ bench: prerequisites ## Measure against peers and floors; writes bench/results a
 	@scripts/bench.sh
 
 suites: build ## Run all suites: other languages, root, time
-	@scripts/suites.sh compat chaos seeds+buckets+docs mutants fuzz
+	@scripts/suites.sh compat chaos seeds+buckets+docs+fuzz mutants
 
 $(addprefix suite-,$(SUITES)): suite-%: build
 	@scripts/suite.sh $*

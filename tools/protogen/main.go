@@ -126,6 +126,10 @@ func generate(ctx context.Context, root, plugin string, input []byte) error {
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			return err
 		}
+		// A file that is as it should be is left alone: somebody may compile it.
+		if was, err := os.ReadFile(name); err == nil && string(was) == f.GetContent() {
+			continue
+		}
 		if err := os.WriteFile(name, []byte(f.GetContent()), 0o644); err != nil {
 			return err
 		}
