@@ -18,6 +18,7 @@ func sequencesOf() []sequence {
 		{name: "transacting", do: transacting},
 		{name: "configuring", do: configuring},
 		{name: "administering", do: administering},
+		{name: "securing", do: securing},
 		{name: "versions", do: versions},
 		{name: "malformed", do: malformed, laps: 1},
 	}

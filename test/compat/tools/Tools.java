@@ -199,7 +199,7 @@ public final class Tools {
         cluster("list-endpoints --bootstrap-server " + broker, broker.substring(0, broker.indexOf(':')));
         cluster("unregister --id 7 --bootstrap-server " + broker, "does not support");
         refused("MetadataQuorumCommand", "describe --status", "does not support DESCRIBE_QUORUM");
-        refused("AclCommand", "--list", "does not support DESCRIBE_ACLS");
+        refused("AclCommand", "--list", "nobody is authorised here");
         refused("DelegationTokenCommand", "--describe --command-config " + file("empty", ""), "does not support DESCRIBE_DELEGATION_TOKEN");
         ok("ClientMetricsCommand", "--alter --name slow --metrics org.apache.kafka --interval 1000 --match client_id=slow.*");
         ok("ClientMetricsCommand", "--describe --name slow").says("client metrics", "interval.ms=1000", "client_id=slow");
@@ -304,7 +304,9 @@ public final class Tools {
         configs("--alter --user ada --client browser --delete-config controller_mutation_rate");
         configs("--describe --user ada").silentOn("quotas deleted", "producer_byte_rate");
         configsRefused("--alter --ip 10.0.0.1 --add-config connection_creation_rate=5", "network.max_connections_per_ip");
-        configsRefused("--alter --user ada --add-config SCRAM-SHA-256=[password=secret]", "does not support ALTER_USER_SCRAM_CREDENTIALS");
+        configs("--alter --entity-type users --entity-name ada --add-config SCRAM-SHA-256=[password=secret]");
+        configs("--describe --entity-type users --entity-name ada").says("password of a user", "SCRAM-SHA-256=iterations=4096");
+        configs("--alter --entity-type users --entity-name ada --delete-config SCRAM-SHA-256");
         configs("--alter --client-metrics slow --add-config interval.ms=2000");
         configs("--describe --client-metrics slow").says("a subscription", "interval.ms=2000");
         configsRefused("--alter --client-metrics slow --add-config interval.ms=1", "interval.ms");
@@ -477,7 +479,7 @@ public final class Tools {
         Ran latency = tool("org.apache.kafka.tools.EndToEndLatency", broker, perf, "200", "all", "100");
         latency.says("end to end latency", "Avg latency: [\\d.]+ ms", "Percentiles: 50th");
         ok("ClientCompatibilityTest", "--topic " + topic + "-clients --num-cluster-nodes 1 --offsets-for-times-supported true --cluster-id-supported true"
-            + " --expect-record-too-large-exception false --idempotent-producer-supported true --create-topics-supported true --describe-acls-supported false --describe-configs-supported true");
+            + " --expect-record-too-large-exception false --idempotent-producer-supported true --create-topics-supported true --describe-acls-supported true --describe-configs-supported true");
         ok("TopicCommand", "--delete --topic newtopic");
     }
 
