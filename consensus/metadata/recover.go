@@ -85,7 +85,7 @@ func Recover(last *Image, o RecoverOptions) (next *Image, taken []storage.Object
 		}
 		p = change()
 		p.Leader, p.ISR, p.ELR = NoLeader, nil, nil
-		p.LeaderEpoch += epochLeap
+		p.LeaderEpoch = max(p.LeaderEpoch+epochLeap, m.LifeEpoch()) // the life before may have made it itself
 		p.PartitionEpoch++
 		p.recovery, p.doubts = &Recovery{Awaited: m.awaited(p, o.Brokers)}, nil
 		if m.heldByBucket(t) { // nobody's disk has more

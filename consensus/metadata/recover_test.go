@@ -225,6 +225,26 @@ func (l *testLog) says(id int32, brokerEpoch int64, epoch storage.Epoch, end sto
 	}
 }
 
+// TestEachLifeLeadsUnderEpochsOfItsOwn: also what the life before had made itself, at the
+// first epochs that there are, is told from what this one makes.
+func TestEachLifeLeadsUnderEpochsOfItsOwn(t *testing.T) {
+	image := recovered(t, nil).state.Image()
+	for incarnation := uint64(3); incarnation < 6; incarnation++ {
+		made := *image
+		made.editPartitions(func(_ *Topic, _ *Partition, change func() *Partition) { change().LeaderEpoch = 0 })
+		next, _, err := Recover(&made, RecoverOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := next.Bucket()
+		_, p := next.Partition(storage.PartitionID{Topic: testID(7)})
+		if b.Incarnation != incarnation || p.LeaderEpoch < next.LifeEpoch() {
+			t.Fatalf("life %d leads what it took over from epoch %d on, and says that it does from %d on", b.Incarnation, p.LeaderEpoch, next.LifeEpoch())
+		}
+		image = next
+	}
+}
+
 // TestAnotherLifeGivesNothingOutTwice: whatever the lost log gave out, the new one does not.
 func TestAnotherLifeGivesNothingOutTwice(t *testing.T) {
 	before := newLog(t, 1)

@@ -300,10 +300,12 @@ func (b *Broker) giveUp(ctx context.Context, epoch int64, lost []storage.Partiti
 }
 
 // bucketHeals reports whether a damaged log goes on from the committed end: no other broker has
-// a replica, all that it may lack lies before, and it need not be whole here.
+// a replica, the bucket has all that it may lack, and it need not be whole here. A log start
+// beyond what the bucket has may lie within the last batch, and the rest of that be missing.
 func bucketHeals(t *metadata.Topic, p *metadata.Partition, l *log.Log) bool {
 	missing, known := l.Missing()
-	return known && len(p.Replicas) == 1 && !t.Internal && missing <= p.CommittedEnd()
+	last, _ := p.Ranges().Last() // without one it ends at 0
+	return known && len(p.Replicas) == 1 && !t.Internal && guard.Check("broker.heals-whole-batches", missing <= last.End) && missing <= p.CommittedEnd()
 }
 
 // healFromBucket has a damaged log that is to be led go on from the committed end, if the

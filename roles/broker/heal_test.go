@@ -398,6 +398,34 @@ func TestALogAloneIsHealedFromTheBucket(t *testing.T) {
 	})
 }
 
+// Of a batch that rots, and that nothing follows, nobody knows where it ends: that the log begins
+// within it by now does not make the bucket have the rest.
+func TestALogThatBeginsWithinWhatRotsIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startAlone(t)
+		c.controller.createTopic("other", 1)
+		c.nodes[1].settle(t.Context())
+		c.produced("events", "the last", "acked too")
+		is := c.partition("events")
+		tp, _ := c.controller.Image().Topic("events")
+		moved := c.controller.AdvanceLogStart(t.Context(), 1, c.leader("events").registration.epoch.Load(), []controller.LogStart{
+			{Partition: storage.PartitionID{Topic: tp.ID}, LeaderEpoch: is.LeaderEpoch, Offset: 7},
+		})
+		if moved[0] != nil || c.partition("events").CommittedEnd() != 7 {
+			t.Fatalf("%v; %d", moved[0], c.partition("events").CommittedEnd())
+		}
+		c.produced("other", "z") // of the last group nobody can tell that it was there
+		left := c.kill(1)
+		spoil(t, left, "the last")
+		c.bucket.Set()
+		c.begin(1, left)
+		time.Sleep(time.Minute) // in the bubble's time
+		if code := c.produce(c.nodes[1], "events", -1, "in its place"); code == 0 || c.nodes[1].Damage().Corrupt != 1 {
+			t.Errorf("what was acknowledged at 7 is lost, and others are taken in its place: code %d, %+v", code, c.nodes[1].Damage())
+		}
+	})
+}
+
 // What rots of such a partition and is not in the bucket is lost: it is refused, and the
 // damage named.
 func TestALogAloneThatTheBucketHasNotIsRefused(t *testing.T) {

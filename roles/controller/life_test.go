@@ -185,6 +185,47 @@ func TestWhoPutsAnswers(t *testing.T) {
 	})
 }
 
+// TestWhoLooksEndsNoWord: that the life was ended is said to the other nodes until they know
+// it, whoever found it out, though who looks finds it again meanwhile.
+func TestWhoLooksEndsNoWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newShippedWorld(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		said := make(chan struct{})
+		w.shipper.o.Ended = func(ctx context.Context, _ uint32) {
+			defer close(said)
+			<-ctx.Done()
+		}
+		w.apply("a")
+		ran := make(chan struct{})
+		go func() {
+			defer close(ran)
+			w.shipper.run(ctx)
+		}()
+		synctest.Wait()
+		next := w.shipper.standing.Load().next
+		e := &metadata.LogEntry{Incarnation: 2, Number: next, Term: 9, Writer: 9, First: 1 << 41, Last: 1 << 41, Snapshot: []byte("another life")}
+		if err := w.bucket.PutIfAbsent(ctx, LogKey(w.shipper.o.Prefix, next), e.Encode()); err != nil {
+			t.Fatal(err)
+		}
+		w.apply("b")
+		w.shipper.Hurry() // who ships finds it first
+		synctest.Wait()
+		if w.shipper.Fenced() == nil {
+			t.Fatal("it is not found: the test shows nothing")
+		}
+		w.ask([16]byte{1})
+		select {
+		case <-said:
+			t.Fatal("the others are not told any more")
+		default:
+		}
+		cancel()
+		<-ran
+	})
+}
+
 // TestASlowBucketIsAnsweredThrough: each request takes longer than a look is from the next,
 // and who asks waits for as many as it takes.
 func TestASlowBucketIsAnsweredThrough(t *testing.T) {

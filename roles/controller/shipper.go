@@ -246,19 +246,20 @@ func (s *shipper) run(ctx context.Context) {
 			s.endsWith(ctx, err)
 		}
 	})
-	s.shipOn(shipping)
+	s.endsWith(ctx, s.shipOn(shipping)) // who looks ends the shipping, but not what is said of an end
 }
 
-// shipOn does run's shipping.
-func (s *shipper) shipOn(ctx context.Context) {
+// shipOn does run's shipping. It returns a *FencedError, or nil once ctx ends.
+func (s *shipper) shipOn(ctx context.Context) error {
 	ticker := time.NewTicker(s.o.Interval)
 	defer ticker.Stop()
 	failed := false
 	for {
 		err := s.ship(ctx)
+		fence, fenced := errors.AsType[*FencedError](err)
 		switch {
-		case s.endsWith(ctx, err):
-			return
+		case fenced:
+			return fence
 		case errors.Is(err, errDeposed):
 			err = nil // the next one that leads goes on
 		case err != nil && ctx.Err() == nil && !failed:
@@ -271,7 +272,7 @@ func (s *shipper) shipOn(ctx context.Context) {
 		for due := false; !due; {
 			select {
 			case <-ctx.Done():
-				return
+				return nil
 			case <-ticker.C:
 				due = true
 			case <-s.wake:
@@ -281,21 +282,17 @@ func (s *shipper) shipOn(ctx context.Context) {
 	}
 }
 
-// endsWith reports whether nothing is shipped any more, for somebody else writes there, and
-// says so.
-func (s *shipper) endsWith(ctx context.Context, err error) bool {
+// endsWith says, once, that nothing is shipped any more, if err is that somebody else writes
+// there; and so on until the other nodes know it, or ctx ends.
+func (s *shipper) endsWith(ctx context.Context, err error) {
 	fence, fenced := errors.AsType[*FencedError](err)
-	if !fenced {
-		return false
-	}
-	if s.said.Swap(true) {
-		return true // the other one of run's goroutines was quicker
+	if !fenced || s.said.Swap(true) { // the other one of run's goroutines was quicker
+		return
 	}
 	s.o.Log.Error("the metadata log in the bucket is not ours alone; nothing is committed or deleted any more", "error", fence)
 	if fence.Incarnation > 0 && s.o.Ended != nil {
 		s.o.Ended(ctx, fence.Incarnation)
 	}
-	return true
 }
 
 // ship writes what is pending, while this controller leads.

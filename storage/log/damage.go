@@ -109,13 +109,14 @@ func (l *Log) leaveDamaged(of []wanted) bool {
 }
 
 // lose refuses the log for a batch that cannot be read back, and gives that up, and it
-// alone, once the damage is written down: nothing is left of it that could be copied.
+// alone, once the damage is written down: nothing is left of it that could be copied. Of one
+// that is refused already, and is said to lack what lies before some offset, that is missing too.
 func (l *Log) lose(w wanted, why error) error {
 	damage := corrupt(l.id, w.base, "the batch there cannot be read back: %v", why)
 	if l.refuse(damage) {
 		l.store.o.Log.Error("a partition is corrupt and is served no more", "partition", l.id, "error", damage)
 	}
-	admitted := 2*frameOverhead + len(damage.Reason)
+	admitted := 2*frameOverhead + damageHeader + missingSize + maxReason
 	if err := l.store.wal.Admit(l.store.ctx, wal.Internal, admitted); err != nil {
 		return err
 	}
@@ -126,9 +127,17 @@ func (l *Log) lose(w wanted, why error) error {
 	if !is || !l.liesAt(w) {
 		return nil // dropped or closed meanwhile
 	}
+	refused, p := l.refused, l.index.find(w.base)
+	b, _ := l.index.at(p)
+	if next := b.nextOf(p.entry); said.Missing > 0 && !guard.Check("log.loses-while-refused", next <= said.Missing) {
+		more := *said
+		more.Missing, more.Reason = next, fmt.Sprintf("%s; %s", said.Reason, damage.Reason)
+		said, refused = &more, &more
+	}
 	if err := l.restateDamage(said, w.ref); err != nil {
 		return err
 	}
+	l.refused = refused
 	l.forget(w)
 	return nil
 }

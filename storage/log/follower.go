@@ -252,7 +252,7 @@ func (l *Log) fits(b batch.Batch, leaderEpoch storage.Epoch) error {
 		return &ReplicaError{Partition: l.id, Offset: base, Reason: fmt.Sprintf("the batch is of epoch %d, behind one of %d, and %d leads", epoch, l.epochs.latest(), leaderEpoch)}
 	}
 	// What the producers are as of was committed under asOfEpoch: none of it came later.
-	if inState := b.LastOffset() < l.asOf && l.asOfEpoch != storage.NoEpoch; inState && !guard.Check("log.replica-lineage", epoch <= l.asOfEpoch) {
+	if inState := base < l.asOf && l.asOfEpoch != storage.NoEpoch; inState && !guard.Check("log.replica-lineage", epoch <= l.asOfEpoch) {
 		l.believed, l.parted = storage.NoEpoch, leaderEpoch
 		return &ReplicaError{Partition: l.id, Offset: base, Reason: fmt.Sprintf("the batch is of epoch %d, and the producers as of offset %d of epoch %d", epoch, l.asOf, l.asOfEpoch)}
 	}

@@ -168,6 +168,30 @@ func TestWhatTheBucketHasNotIsNotHealed(t *testing.T) {
 	}
 }
 
+// TestWhatALogLosesWhileItIsRefused: what a log that is refused cannot read back as it is
+// copied forward is not there any more, and nothing behind it need be: it is missing too,
+// also at the next start.
+func TestWhatALogLosesWhileItIsRefused(t *testing.T) {
+	a := newAiling(t)
+	l := a.rot(t, rotten)
+	var last wanted
+	for p := (place{}); l.index.valid(p); p = l.index.following(p) {
+		b, e := l.index.at(p)
+		last = wanted{b.baseOf(p.entry), e.ref}
+	}
+	if err := l.lose(last, &wal.CorruptionError{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, when := range []string{"as it is", "started again"} {
+		if below, known := l.Missing(); !known || below != 10 {
+			t.Fatalf("%s: it may lack what lies below %d, known %v", when, below, known)
+		}
+		wantCorrupt(t, l.Heal(5, a.state(5)))
+		wantCorrupt(t, l.Err())
+		l, _ = kill(t, l.store).Log(l.id)
+	}
+}
+
 // TestHealingIsWholeOrNot: whatever a power cut leaves of it, the log is refused, or whole.
 func TestHealingIsWholeOrNot(t *testing.T) {
 	rng := newRand(t)

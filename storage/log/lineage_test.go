@@ -159,6 +159,22 @@ func TestWhoShowsAnotherHistoryIsNotBelieved(t *testing.T) {
 	}
 }
 
+// TestAnotherHistoryMayReachBeyondTheProducers: what the producers are as of ends between two
+// batches of its leader. One of a later leader that begins before and ends behind shows that
+// this one had lost what lay there.
+func TestAnotherHistoryMayReachBeyondTheProducers(t *testing.T) {
+	_, l := cutReplica(t)
+	if err := l.BecomeFollower(2); err != nil {
+		t.Fatal(err)
+	}
+	l.Believe(2)
+	_, err := replicated(t, l, 2, stamped(from(t, 7, 0, 1, "other", "other", "other"), 2, 2))
+	wantReplicaError(t, err)
+	if h := l.History(); h.HighWatermark != 4 || h.End != 2 {
+		t.Fatalf("it says %+v", h)
+	}
+}
+
 // TestNobodyIsBelievedWithEarlyAcks: what was committed may be lost with the memory of all.
 func TestNobodyIsBelievedWithEarlyAcks(t *testing.T) {
 	_, l := cutReplica(t)
