@@ -154,7 +154,8 @@ func (p *produce) run(ctx context.Context, cmd *cobra.Command, topic string) err
 	if err != nil {
 		return err
 	}
-	cl, done, err := p.open(ctx, cmd, opts...)
+	outage := newOutage(p.env, p.refusedHint)
+	cl, done, err := p.open(ctx, cmd, append(opts, kgo.WithHooks(outage))...)
 	if err != nil {
 		return err
 	}
@@ -164,7 +165,7 @@ func (p *produce) run(ctx context.Context, cmd *cobra.Command, topic string) err
 	defer abort()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastAcks, abort) })()
 
-	acked := newAcked()
+	acked := newAcked(outage.refused)
 	err = p.send(ctx, sending, cl, acked)
 	if flushed := cl.Flush(sending); flushed != nil && err == nil && !errors.Is(flushed, context.Canceled) {
 		err = fmt.Errorf("wait for the acks: %w", flushed)
@@ -180,6 +181,7 @@ func (p *produce) run(ctx context.Context, cmd *cobra.Command, topic string) err
 func (p *produce) send(ctx, sending context.Context, cl *kgo.Client, acked *acked) error {
 	quit := make(chan struct{})
 	defer close(quit)
+	until := deadlines{parent: sending, timeout: p.timeout}
 	number := 0
 	for lines := readLines(p.env.Stdin, quit); ; {
 		select {
@@ -201,12 +203,35 @@ func (p *produce) send(ctx, sending context.Context, cl *kgo.Client, acked *acke
 				return fmt.Errorf("line %d: %w", number, err)
 			}
 			line := number
-			cl.Produce(sending, record, func(r *kgo.Record, err error) { acked.add(line, r, err) })
+			cl.Produce(until.next(time.Now()), record, func(r *kgo.Record, err error) { acked.add(line, r, err) })
 			if acked.failed(number) {
 				return nil // report says why
 			}
 		}
 	}
+}
+
+// deadlines gives records contexts that end when they have waited for their ack for
+// timeout, or a sixteenth of it longer: franz-go's own timeout is not looked at while there is
+// no producer id yet, or a request is on its way.
+type deadlines struct {
+	parent  context.Context
+	timeout time.Duration
+
+	current context.Context
+	since   time.Time
+}
+
+// next is for a record that is sent now.
+func (d *deadlines) next(now time.Time) context.Context {
+	if d.current == nil || now.Sub(d.since) > d.timeout/16 {
+		ctx, end := context.WithCancelCause(d.parent)
+		// franz-go takes a context that was cancelled for the end of a record, and not
+		// one whose deadline has passed.
+		time.AfterFunc(d.timeout+d.timeout/16, func() { end(kgo.ErrRecordTimeout) })
+		d.current, d.since = ctx, now
+	}
+	return d.current
 }
 
 // line is one of standard input, or why there is none.
@@ -343,6 +368,8 @@ func (p *produce) report(a *acked, topic string) error {
 		hint = fmt.Sprintf("; make the topic: rustmq admin topics create %s", topic)
 	case errors.Is(a.err, kerr.MessageTooLarge):
 		hint = fmt.Sprintf("; raise --max-message-bytes, and the topic's limit: rustmq admin topics alter %s --set max.message.bytes=BYTES", topic)
+	case a.refused() != "":
+		hint = "; " + a.refused()
 	case errors.Is(a.err, kgo.ErrRecordTimeout):
 		hint = "; the broker is down, or its log has no room (`rustmq admin storage`): those without an ack may have been written or not"
 	}
@@ -354,6 +381,8 @@ func (p *produce) report(a *acked, topic string) error {
 
 // acked collects answers.
 type acked struct {
+	refused func() string // [outage.refused]
+
 	mu      sync.Mutex
 	count   int
 	lost    int
@@ -364,13 +393,18 @@ type acked struct {
 	stopped int             // line after which none was sent, for another had failed; 0: none
 }
 
-func newAcked() *acked { return &acked{first: map[int32]int64{}, last: map[int32]int64{}} }
+func newAcked(refused func() string) *acked {
+	return &acked{refused: refused, first: map[int32]int64{}, last: map[int32]int64{}}
+}
 
 // add takes the answer to the record of a line.
 func (a *acked) add(line int, r *kgo.Record, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err != nil {
+		if errors.Is(err, context.Canceled) && errors.Is(context.Cause(r.Context), kgo.ErrRecordTimeout) {
+			err = kgo.ErrRecordTimeout
+		}
 		a.lost++
 		if a.err == nil || line < a.line {
 			a.err, a.line = err, line

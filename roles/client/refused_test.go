@@ -12,11 +12,13 @@ import (
 	"math/big"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"rustmq.dev/rustmq/security/pki"
 )
@@ -62,6 +64,36 @@ func TestRefusedSaysWhatToShow(t *testing.T) {
 		if !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "leave --tls out") {
 			t.Errorf("%s: %v, want …%s", c.flags, err, c.want)
 		}
+	}
+}
+
+// TestRefusedInTheMiddle has a broker that knows its client when the command begins, and takes
+// no further connection of it: over TLS 1.3 the client learns so by what it reads.
+func TestRefusedInTheMiddle(t *testing.T) {
+	dir := t.TempDir()
+	own, err := pki.Development(dir, []string{"127.0.0.1"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var handshakes atomic.Int32
+	_, addr := broker(t, kfake.TLS(&tls.Config{
+		Certificates: []tls.Certificate{own}, ClientAuth: tls.RequireAnyClientCert,
+		VerifyConnection: func(tls.ConnectionState) error {
+			if handshakes.Add(1) > 1 {
+				return errors.New("revoked meanwhile")
+			}
+			return nil
+		},
+	}))
+	cert, key := clientCertificate(t, pkix.Name{CommonName: "alice"})
+	w := newWorld("x\n")
+	err = w.run(t.Context(), "produce", "t", "-b", addr, "--tls", "--cafile", filepath.Join(dir, pki.CAFile), "--cert", cert, "--cert-key", key, "--timeout", "1s")
+	hint := "refuses this client: remote error: tls: bad certificate; it does not take the certificate " + cert
+	if !errors.Is(err, kgo.ErrRecordTimeout) || !strings.Contains(err.Error(), hint) {
+		t.Errorf("%v, want a time-out of records, and …%s", err, hint)
+	}
+	if n := strings.Count(w.stderr.String(), hint); n != 1 {
+		t.Errorf("it was said %d times on the way, want 1: %s", n, w.stderr)
 	}
 }
 
