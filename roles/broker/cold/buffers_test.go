@@ -9,6 +9,7 @@ import (
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // recycling are options with which the cache takes what is read, and soon gives it up.
@@ -100,8 +101,7 @@ func TestMemoryOfWhatTheCacheRefusesIsUsedAgain(t *testing.T) {
 // TestNothingChangesUnderItsReaders: many read the same partitions at their own
 // pace, and give up in the middle, while the cache takes and gives up pieces.
 func TestNothingChangesUnderItsReaders(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, memory())
 		w.delay = time.Millisecond
