@@ -12,6 +12,14 @@ import (
 	"rustmq.dev/rustmq/test/seeded"
 )
 
+// aPieceAtATime is a client that lets what is read ahead come after each read: who is slow
+// to be run takes many pieces at once, of which not all are kept, and as many come anew.
+func aPieceAtATime(r *Reader, p Partition) *client {
+	c := newClient(r, p)
+	c.pause = 50 * time.Millisecond
+	return c
+}
+
 // recycling are options with which the cache takes what is read, and soon gives it up.
 func (w *world) recycling() Options {
 	o := w.options()
@@ -58,7 +66,7 @@ func TestMemoryIsUsedAgainOnceNobodyRefersToIt(t *testing.T) {
 		if most := r.o.ReadAhead / freeShare; s.FreeBytes > most || s.FreeBytes < most-32<<10 {
 			t.Errorf("%d bytes wait for pieces, want at most %d, and about that", s.FreeBytes, most)
 		}
-		_, err = newClient(r, p).readAll(from(0))
+		_, err = aPieceAtATime(r, p).readAll(from(0))
 		must(t, err)
 		// The cache takes some that are new to it meanwhile.
 		s = r.Stats()
@@ -84,7 +92,7 @@ func TestMemoryOfWhatTheCacheRefusesIsUsedAgain(t *testing.T) {
 		r := open(t, o)
 		p := w.fill(t, partition(0), 8, 128, 1<<10)
 		for range 2 {
-			_, err := newClient(r, p).readAll(from(0))
+			_, err := aPieceAtATime(r, p).readAll(from(0))
 			must(t, err)
 		}
 		s := r.Stats()
