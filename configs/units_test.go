@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 func TestSizes(t *testing.T) {
@@ -37,7 +39,7 @@ func TestPrices(t *testing.T) {
 }
 
 func TestUnitsReadBack(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		size := Size(rapid.Int64Range(0, 1<<62).Draw(t, "size"))
 		if got, err := ParseSize(size.String()); err != nil || got != size {
 			t.Fatalf("size %d is written %s and reads back as %d, %v", int64(size), size, int64(got), err)

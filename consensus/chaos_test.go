@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // chaosSteps is what happens to a group in one run.
@@ -25,9 +26,9 @@ func TestGroupSurvivesWhatHappens(t *testing.T) {
 	}
 	for run := range runs {
 		t.Run(fmt.Sprint(run), func(t *testing.T) {
-			t.Logf("-seed %d", *seed)
+			seed := seeded.Seed(t)
 			synctest.Test(t, func(t *testing.T) {
-				h := &chaos{cluster: emptyCluster(t, 1, 2, 3), rng: rand.New(rand.NewPCG(*seed, run)), acked: map[string]bool{}}
+				h := &chaos{cluster: emptyCluster(t, 1, 2, 3), rng: rand.New(rand.NewPCG(seed, run)), acked: map[string]bool{}}
 				h.cluster.lose = func() bool { return h.lossy && h.rng.IntN(10) == 0 }
 				h.run()
 			})

@@ -15,6 +15,7 @@ import (
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/wal"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // tape is a WAL that only remembers: every frame is durable at once, or, as a
@@ -77,7 +78,7 @@ func newEntryLog(w durable) *entryLog {
 // power at every frame: what comes back is the log as it stood between two
 // operations, and never without a committed entry in between.
 func TestLogComesBackFromItsFrames(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		w := &tape{}
 		l := newEntryLog(w)
 		type point struct {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // electionTimeout is the silence after which members stand by themselves.
@@ -104,8 +106,7 @@ func TestLeaderThatLivesIsNotDeposedByAWord(t *testing.T) {
 // TestFlappingLinesCauseFewElections holds that members who all hear of a leader's death
 // over and over elect another no oftener than every few election timeouts.
 func TestFlappingLinesCauseFewElections(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	random := rand.New(rand.NewPCG(seed, 0))
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 1, 2, 3)

@@ -43,6 +43,7 @@ func (c *processes) brokers(at int, what string, is func(map[int32]admin.Broker)
 // others, while a client produces without an error. A fourth is given its share of the
 // replicas.
 func TestLeadersReturn(t *testing.T) {
+	t.Parallel()
 	c := newProcesses(t, 3)
 	c.brokers(1, "three brokers in service", func(by map[int32]admin.Broker) bool {
 		return by[1].State == "serving" && by[2].State == "serving" && by[3].State == "serving"

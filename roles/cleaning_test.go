@@ -143,6 +143,7 @@ func (c *compacted) all(end int64) (records []*kgo.Record) {
 // each are read back from the bucket, where they were; keys that are deleted are gone
 // after their time; a restart finds it all as it was; and the bucket is whole.
 func TestCompactedTopic(t *testing.T) {
+	t.Parallel()
 	c := newCompacted(t)
 	cl := c.client()
 	adm := kadm.NewClient(cl)

@@ -214,6 +214,7 @@ func ofRole(g admin.ControllerGroup, role string) (ids []uint64) {
 // TestThreeProcessesAreACluster starts three processes as DESIGN §6 says, and ends and
 // replaces some of them.
 func TestThreeProcessesAreACluster(t *testing.T) {
+	t.Parallel()
 	c := newProcesses(t, 3)
 	g := c.group(1, "three voters that are known", func(g admin.ControllerGroup) bool {
 		return len(ofRole(g, "voter")) == 3 && !slices.ContainsFunc(g.Controllers, func(m admin.Controller) bool { return m.Raft == "" || !m.Active })
@@ -268,6 +269,7 @@ func TestThreeProcessesAreACluster(t *testing.T) {
 // TestThreePrivateBuckets holds that a broker whose bucket is not the cluster's is refused
 // (RULES 5.1), by whatever name that goes.
 func TestThreePrivateBuckets(t *testing.T) {
+	t.Parallel()
 	c := newProcesses(t, 1)
 	private := filepath.Join(c.dir, "private")
 	c.refused(2, "set object_storage.url (--bucket)", "--bucket", "file://"+private)

@@ -52,6 +52,7 @@ func onThree(t admin.Topic) bool {
 // topics too. Then the first goes, with its disk: nothing acked is lost, the group goes on
 // where it was, and the producer's next transaction is committed.
 func TestANodeAloneBecomesACluster(t *testing.T) {
+	t.Parallel()
 	c := &processes{T: t, first: 1, dir: t.TempDir(), nodes: map[int]*clusterNode{}, client: newHTTP(), net: newNet()}
 	t.Cleanup(func() {
 		for id := range c.nodes {

@@ -30,6 +30,7 @@ func starts(t *testing.T, dir, records string, set map[string]string) error {
 // TestStartWithoutTheWAL: a node whose log is gone, or damaged, does not start with
 // an empty one unasked, says what to do, and does start so when it is told to.
 func TestStartWithoutTheWAL(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	wal := filepath.Join(dir, "wal")
 	must(t, starts(t, dir, "a\n", nil))

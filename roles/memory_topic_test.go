@@ -15,6 +15,7 @@ import (
 // TestAMemoryTopicLosesNothingWithItsLeader: three processes, the leader's is killed as soon
 // as the last batch is acked, and comes back.
 func TestAMemoryTopicLosesNothingWithItsLeader(t *testing.T) {
+	t.Parallel()
 	c := newProcesses(t, 3)
 	c.admin(1, "topics", "create", "m", "-p", "1", "--config", "rustmq.durability=memory")
 	var topic struct {

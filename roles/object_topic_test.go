@@ -16,6 +16,7 @@ import (
 // TestAnObjectTopicIsCompactedAndRetained as others are, also after a restart: what is read is
 // in the bucket, and what is deleted there is gone.
 func TestAnObjectTopicIsCompactedAndRetained(t *testing.T) {
+	t.Parallel()
 	c := newCompacted(t, "wal.ack_interval", "20ms", "object_storage.retention", "1s")
 	cl := c.client()
 	adm := kadm.NewClient(cl)
@@ -70,6 +71,7 @@ func TestAnObjectTopicIsCompactedAndRetained(t *testing.T) {
 // producer sends, and does not come back. What was acked is there once and in order, what was
 // sent again too, and a transaction goes on from there.
 func TestAnObjectTopicGoesOnWithoutItsLeader(t *testing.T) {
+	t.Parallel()
 	c := newProcesses(t, 3)
 	c.admin(1, "topics", "create", "o", "-p", "1", "--config", "rustmq.durability=object")
 	var topic struct {

@@ -19,6 +19,7 @@ import (
 // that names it, and adds a broker. Neither another node's certificate, nor one of another
 // cluster of the same authority, nor one that says no role, joins it.
 func TestServersProveTheirRole(t *testing.T) {
+	t.Parallel()
 	c := &processes{
 		T: t, first: 3, dir: t.TempDir(), nodes: map[int]*clusterNode{}, client: &http.Client{Timeout: 5 * time.Second},
 		net: fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), 1+rand.IntN(250)),

@@ -180,6 +180,7 @@ func (c *processes) lose(id int, dirs ...string) {
 // is gone: what was uploaded is there, exactly, and the list says where it ends; of a topic whose
 // acks wait for the bucket all is there both times.
 func TestControllersLostWALsSurvive(t *testing.T) {
+	t.Parallel()
 	c := newProcesses(t, 3)
 	const partitions, count = 3, 200
 	c.admin(1, "topics", "create", "t", "--partitions", fmt.Sprint(partitions))
@@ -295,6 +296,7 @@ func TestControllersLostWALsSurvive(t *testing.T) {
 // member any more of the group that runs on, and has no vote in it before it is added. What
 // its broker has stays its own.
 func TestLostLogJoinsAsAnother(t *testing.T) {
+	t.Parallel()
 	c := newProcesses(t, 3)
 	const partitions, count = 3, 50
 	c.admin(1, "topics", "create", "t", "--partitions", fmt.Sprint(partitions))
@@ -354,6 +356,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 
 // TestRecoverSaysWhatIsWrong: before it has changed anything.
 func TestRecoverSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	p := serve(t, "--data-dir", dir)
 	if code, _, stderr := rustmq(t, "x\n", "produce", "t", "-b", p.says.Kafka); code != 0 {

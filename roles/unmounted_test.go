@@ -10,6 +10,7 @@ import (
 // directory that somebody removed, keeps no log from being served, and nothing is made
 // where the bucket was.
 func TestStartWithoutTheBucketsDirectory(t *testing.T) {
+	t.Parallel()
 	dir, at := t.TempDir(), filepath.Join(t.TempDir(), "mount")
 	set := map[string]string{"object_storage.url": "file://" + at, "wal.upload_interval": "100ms"}
 	must(t, starts(t, dir, "a\n", set))

@@ -2,17 +2,20 @@
 # gofmt, go vet, staticcheck and houselint over every module.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-root=$PWD start=$SECONDS failed=0
+root=$PWD start=$SECONDS failed=()
 unformatted=$(git ls-files '*.go' | grep -v '\.pb\.go$' | xargs -r gofmt -l)
 if [ -n "$unformatted" ]; then
-	echo "not gofmt-ed:"; echo "$unformatted"; failed=1
+	echo "not gofmt-ed:"; echo "$unformatted"; failed=("gofmt")
 fi
-for module in . sdk/go bench; do
-	(cd "$module" && go vet ./... && "$root/build/tools/staticcheck" ./...) || failed=1
-done
+# check notes what failed; the last line says it.
+check() { "$@" || failed+=("$*"); }
+within() { (cd "$1" && shift && "$@"); }
 # No file is for the lack of one of these tags, but the guard that is on.
-go vet -tags grpcnotrace,chaos,mutants,seeds,suites ./... || failed=1
-build/tools/houselint . || failed=1
-(cd tools && GOWORK=off go vet ./...) || failed=1
+check go vet -tags grpcnotrace,chaos,mutants,seeds,suites ./...
+check go vet ./storage/guard
+for module in sdk/go bench; do check within "$module" go vet ./...; done
+for module in . sdk/go bench; do check within "$module" "$root/build/tools/staticcheck" ./...; done
+check build/tools/houselint .
+GOWORK=off check within tools go vet ./...
 echo "make lint: $((SECONDS - start)) s"
-exit $failed
+[ ${#failed[@]} = 0 ] || { printf 'make lint: failed: %s\n' "${failed[@]}"; exit 1; }

@@ -10,12 +10,19 @@
 #   docs     the commands of README, CONTRIBUTING and docs/ as written; generated files are fresh
 #   hour     hours of chaos in simulated time, SOAK minutes for each of SEEDS; and of what
 #            a controller does with objects
-#   seeds    clusters of whole nodes in simulated time, new seeds for two minutes, or SOAK;
-#            SEED=number repeats one, TIMES=n so many times
+#   seeds    clusters of whole nodes in simulated time, ten seeds of the commit, or new ones
+#            for SOAK minutes; SEED=number repeats one, TIMES=n so many times
+# What is random elsewhere has the seed of the commit too, or SEED (scripts/seed.sh).
 # A suite that lacks a tool or root says so and passes, but fails in CI.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=$1 start=$SECONDS
+RUSTMQ_SEED=$(scripts/seed.sh)
+export RUSTMQ_SEED
+echo "seed of this run: $RUSTMQ_SEED"
+# Names the command that a suite failed at, once; go test says what failed by itself.
+set -E
+trap 'case $BASH_COMMAND in *"go test"* | exit* | return* | false | "$name" | "("*) ;; *) echo "suite $name: line $LINENO failed: $BASH_COMMAND" ;; esac; trap - ERR' ERR
 lacking() {
 	echo "suite $name: skipped: $1"
 	[ -z "${CI:-}" ] || exit 1

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs suites one after the other, those joined by + side by side: they wait for most of
-# their time, or simulate it, and do not judge by it. What these say comes when they have ended.
+# their time, or simulate it, and do not judge by it. What these say comes when they have
+# ended, that of those that failed last, and after all of it what failed.
 # Usage: scripts/suites.sh NAME[+NAME]...
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,19 +9,25 @@ said=$(mktemp -d)
 trap 'rm -rf "$said"' EXIT
 for group; do
 	IFS=+ read -ra names <<<"$group"
+	failed=()
 	if [ ${#names[@]} = 1 ]; then
-		scripts/suite.sh "$group"
-		continue
+		scripts/suite.sh "$group" 2>&1 | tee "$said/$group" || failed=("$group")
+	else
+		pids=()
+		for name in "${names[@]}"; do
+			scripts/suite.sh "$name" >"$said/$name" 2>&1 &
+			pids+=($!)
+		done
+		for i in "${!names[@]}"; do
+			if wait "${pids[$i]}"; then cat "$said/${names[$i]}"; else failed+=("${names[$i]}"); fi
+		done
+		for name in ${failed[@]+"${failed[@]}"}; do cat "$said/$name"; done
 	fi
-	pids=()
-	for name in "${names[@]}"; do
-		scripts/suite.sh "$name" >"$said/$name" 2>&1 &
-		pids+=($!)
+	[ ${#failed[@]} -gt 0 ] || continue
+	for name in "${failed[@]}"; do
+		scripts/failures.sh "$said/$name"
+		seed=$(sed -n 's/^seed of this run: //p' "$said/$name")
+		echo "suite $name failed; again: ${seed:+SEED=$seed }make suite-$name"
 	done
-	failed=0
-	for i in "${!names[@]}"; do
-		wait "${pids[$i]}" || failed=1
-		cat "$said/${names[$i]}"
-	done
-	[ $failed = 0 ] || exit 1
+	exit 1
 done

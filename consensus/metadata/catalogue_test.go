@@ -15,6 +15,7 @@ import (
 
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // log applies commands one behind the other, none of which may stop it.
@@ -247,7 +248,7 @@ func TestMalformedColumnsAreRefused(t *testing.T) {
 
 // TestColumnsComeBack: what is encoded is decoded, whatever the order.
 func TestColumnsComeBack(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		var ranges []PartitionRange
 		for range rapid.IntRange(1, 20).Draw(t, "ranges") {
 			ranges = append(ranges, PartitionRange{
@@ -268,7 +269,7 @@ func TestColumnsComeBack(t *testing.T) {
 
 // TestRangesLikeASlice holds the list in chunks against a plain one.
 func TestRangesLikeASlice(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		var list Ranges
 		var twin []Range
 		draw := func(base storage.Offset, n int) (ranges []Range) {

@@ -15,6 +15,7 @@ import (
 
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // showSlice writes down all that an image shows a broker. Of one that is whole it picks,
@@ -105,7 +106,7 @@ func reassigned(m *Image, of storage.PartitionID, replicas ...int32) *Image {
 // partitions that it hosts, and all the rest; and a whole delta gives the same. Who made
 // its images anew, from a snapshot, sends the same bytes.
 func TestDeltasShowEachBrokerItsSlice(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		s, shelf := NewState(), shelf{}
 		apply := func(index uint64, body proto.Message) {
 			if _, err := s.Apply(index, rapidCommand(t, body)); err != nil {

@@ -1,20 +1,17 @@
 package metadata
 
 import (
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/test/seeded"
 )
-
-var seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the random tests")
 
 // TestElectableHoldWhatWasAcked runs clusters of five brokers through random commands,
 // falls, returns, wipes, moves and drains, beside a model of what each replica holds:
@@ -27,15 +24,15 @@ func TestElectableHoldWhatWasAcked(t *testing.T) {
 	if testing.Short() {
 		runs = 20
 	}
-	acked := 0
+	acked, seed := 0, seeded.Seed(t)
 	for run := range runs {
-		acked += runModel(t, *seed+uint64(run))
+		acked += runModel(t, seed+uint64(run))
 		if t.Failed() {
-			t.Logf("the seed is -seed=%d", *seed+uint64(run))
+			t.Logf("the seed is -seed=%d", seed+uint64(run))
 			return
 		}
 	}
-	t.Logf("-seed=%d: %d records were acknowledged", *seed, acked)
+	t.Logf("%d records were acknowledged", acked)
 	if acked < runs {
 		t.Errorf("only %d records were acknowledged in %d runs", acked, runs)
 	}

@@ -6,10 +6,12 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 func TestLogEntryRoundTrip(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		e := &LogEntry{
 			Incarnation: rapid.Uint32().Draw(t, "incarnation"), Number: rapid.Uint64().Draw(t, "number"),
 			Term: rapid.Uint64().Draw(t, "term"), Writer: rapid.Uint64().Draw(t, "writer"), First: rapid.Uint64Range(1, 1000).Draw(t, "first"),

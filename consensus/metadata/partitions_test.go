@@ -6,13 +6,13 @@ import (
 	"testing"
 
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // TestPartitionsLikeASlice holds the list in groups of chunks against a plain one, over
 // several groups: each version stays as it was, and what two differ in is found.
 func TestPartitionsLikeASlice(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	var list Partitions
 	var twin []Partition

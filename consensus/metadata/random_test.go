@@ -13,6 +13,7 @@ import (
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // drawCommand draws a command that may well fit the image, and may not.
@@ -286,7 +287,7 @@ func drawObjectCommand(t *rapid.T, m *Image, shelf shelf) proto.Message {
 // one, and to a third that is replaced from a snapshot now and then: images
 // keep their invariants, and all three have the same snapshot (promise 10).
 func TestSameLogSameBytes(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		a, b, c := NewState(), NewState(), NewState()
 		shelf := shelf{}
 		apply := func(index uint64, command []byte) {

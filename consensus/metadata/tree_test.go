@@ -7,12 +7,14 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // TestTreeAgainstMap changes a tree and a map alike: every version of the tree
 // stays what it was, is balanced, and differs from the last by what changed.
 func TestTreeAgainstMap(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		now := newTree[int, *int](cmp.Compare[int])
 		twin := map[int]*int{}
 		keys := rapid.IntRange(0, 60)

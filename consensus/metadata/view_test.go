@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"testing"
 
@@ -13,6 +12,8 @@ import (
 
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/test/allocs"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // deltaRecords takes a delta apart, to be put together in another way.
@@ -295,12 +296,10 @@ func TestADeltaTakesNoMoreThanItsLength(t *testing.T) {
 			&pb.DeltaRecord{Body: &pb.DeltaRecord_Partitions{Partitions: far}}),
 		"empty configurations": deltaOf(header, &pb.DeltaRecord{Body: &pb.DeltaRecord_Config{Config: &pb.DeltaConfig{Entries: make([]string, 100_000)}}}),
 	} {
-		var before, after runtime.MemStats
-		v := NewView()
-		runtime.ReadMemStats(&before)
-		err := v.Apply(delta)
-		runtime.ReadMemStats(&after)
-		if took := after.TotalAlloc - before.TotalAlloc; err == nil || took > uint64(64*len(delta)+64<<10) { // with what append leaves behind as it grows
+		var err error
+		most := int64(64*len(delta) + 64<<10) // with what append leaves behind as it grows
+		took := allocs.Within(most, func() { err = NewView().Apply(delta) })
+		if err == nil || took > most {
 			t.Errorf("%s: %d bytes for a delta of %d: %v", what, took, len(delta), err)
 		}
 	}
@@ -342,8 +341,7 @@ func checkView(t testing.TB, v *View) {
 // TestADamagedDeltaIsRefusedOrHolds: bytes of a body changed at random, under a checksum
 // that is right, give an error and change nothing, or an image in which all holds.
 func TestADamagedDeltaIsRefusedOrHolds(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	l := tieredLog(t)
 	before := l.state.Image()

@@ -14,6 +14,7 @@ import (
 
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // findGroups makes the topic of the groups, and returns when they are loaded.
@@ -62,8 +63,7 @@ func (c *client) committed(id string) int64 {
 // The power fails at any moment while the log of the groups is shortened again
 // and again: what was committed is there.
 func TestCommittedOffsetsSurvivePowerCutsWhileTheirLogIsShortened(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	n := startNode(t, func(o *Options) { o.Groups.CompactBytes = 4 << 10 })
 	n.controller.createTopic("events", 1)

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -18,9 +17,8 @@ import (
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/test/seeded"
 )
-
-var flipSeed = flag.Uint64("flipseed", uint64(time.Now().UnixNano()), "of the bits that tests flip")
 
 // flipBit flips a bit of a WAL somewhere in what is in use, and says which.
 func flipBit(t testing.TB, rng *rand.Rand, fs *disk.Mem) string {
@@ -84,8 +82,7 @@ func (c *replicated) holds(id int32, topic, what string, want []string) {
 // RULES 1.1, issue 7 P4: a bit of one replica's log flips, and then that broker leads:
 // nothing is lost, and it is healed.
 func TestAFlippedBitIsHealedAndThenItLeads(t *testing.T) {
-	t.Logf("-flipseed %d", *flipSeed)
-	rng := rand.New(rand.NewPCG(*flipSeed, 1))
+	rng := rand.New(rand.NewPCG(seeded.Seed(t), 1))
 	gaveUp, healed := int64(0), int64(0)
 	for round := range 8 {
 		synctest.Test(t, func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // elect moves the leadership of a topic's partition to a broker.
@@ -126,8 +127,7 @@ func (c *replicated) write(topic string, producer int64, ended <-chan struct{}) 
 // images take.
 func TestMovesHoldNobodyUp(t *testing.T) {
 	const disk, image, wire, soon = 100 * time.Millisecond, 100 * time.Millisecond, 5 * time.Millisecond, time.Second
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	// The race detector itself crashes in this test where there are two (go.dev/issue/78156).
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	synctest.Test(t, func(t *testing.T) {

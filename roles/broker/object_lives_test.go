@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -16,17 +15,16 @@ import (
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/test/seeded"
 )
-
-var seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of random tests of object topics")
 
 // TestWhatIsAckedIsThereOnceAndInOrder: whoever leads, whatever burns, stops or does not answer.
 func TestWhatIsAckedIsThereOnceAndInOrder(t *testing.T) {
-	t.Logf("-seed %d", *seed)
+	seed := seeded.Seed(t)
 	for run := range uint64(3) {
-		synctest.Test(t, func(t *testing.T) { newHeldLife(t, *seed+run).live() })
+		synctest.Test(t, func(t *testing.T) { newHeldLife(t, seed+run).live() })
 		if t.Failed() {
-			t.Fatalf("-seed %d", *seed+run)
+			t.Fatalf("-seed %d", seed+run)
 		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/test/seeded"
 	"rustmq.dev/rustmq/transport/rpc"
 )
 
@@ -330,8 +331,7 @@ func TestStrangersAreNotServedAsPeers(t *testing.T) {
 // Bodies of any shape are errors, or answers, within the memory that is for them.
 func TestHostilePeersAreRefused(t *testing.T) {
 	n := startNode(t)
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	keys := []int16{kmsg.WriteTxnMarkers.Int16(), kmsg.AddPartitionsToTxn.Int16(), peerListGroups, peerDescribeGroup, peerDeleteGroup, peerResetOffsets, peerGroupPartitions, peerOffsetMoves, 0, 20_100}
 	for range 2000 {

@@ -15,6 +15,7 @@ import (
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/test/seeded"
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
@@ -227,8 +228,7 @@ func (m *ledger) committed(from, to int64) (offsets []int64) {
 // bucket, whatever was uploaded, given up or restarted between the records of a
 // transaction and its end.
 func TestReadCommittedIsTheSameFromEverywhere(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 7))
 	for range 2 {
 		synctest.Test(t, func(t *testing.T) {

@@ -3,7 +3,6 @@ package broker
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/storage/wal"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // startTiered is openTiered, and serves clients by TCP.
@@ -78,8 +78,7 @@ func openTiered(t testing.TB, b bucket.Bucket, port int32, change ...func(*Tier)
 // time, and by offset, too.
 func TestRecordsOutliveTheWAL(t *testing.T) {
 	ctx := within(t, 2*time.Minute)
-	seed := rand.Uint64()
-	t.Logf("-seed %d", seed)
+	seed := seeded.Seed(t)
 	ill := func(op bucket.Op, of bucket.Rule) bucket.Rule {
 		of.Op, of.Prefix, of.Seed, of.Err, of.Temporary = op, "", seed, errors.New("503 slow down"), true
 		return of

@@ -10,6 +10,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"pgregory.net/rapid"
+
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 func TestOutputFormat(t *testing.T) {
@@ -112,7 +114,7 @@ func TestEncodedRecordsReadBack(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			rapid.Check(t, func(t *rapid.T) {
+			seeded.Check(t, func(t *rapid.T) {
 				r := drawRecord(t)
 				line := outputFormat(in).write(nil, r)
 				var got kgo.Record
@@ -134,7 +136,7 @@ func TestEncodedRecordsReadBack(t *testing.T) {
 // TestJSONRecordsReadBack holds that JSON loses nothing: neither bytes that are
 // no text, nor the difference between none and empty.
 func TestJSONRecordsReadBack(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		r := drawRecord(t)
 		line, err := jsonLine(nil, r)
 		if err != nil || !json.Valid(line) || bytes.IndexByte(line, '\n') != len(line)-1 {

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // stored is a record that a topic holds.
@@ -130,7 +132,7 @@ func TestJudgeFindsWhatIsPlanted(t *testing.T) {
 // TestJudgeAgreesWithSets compares the judge, which reads once, with sets of
 // everything, over topics with random faults.
 func TestJudgeAgreesWithSets(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		topic, acks, ends := load(1, rapid.IntRange(1, 30).Draw(t, "records"), rapid.IntRange(1, 3).Draw(t, "partitions"))
 		var kept []stored
 		for _, r := range topic {

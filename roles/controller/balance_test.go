@@ -15,6 +15,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // drawn is a cluster without a log.
@@ -155,7 +156,7 @@ func uneven(b *balancer, image *metadata.Image) (sum float64) {
 // and goes to who may lead; no partition moves twice in a minute, nor more of them than are
 // allowed; it comes to rest, and then no move is left that would be worth it.
 func TestBalanceNeverWorsens(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		d := drawCluster(t)
 		most := rapid.SampledFrom([]int{0, 1, 3, 100}).Draw(t, "moves a minute")
 		b := newBalancer(most)
@@ -355,7 +356,7 @@ func anyone(int32) bool { return true }
 // TestGrowth: what asked for no number of replicas has as many as brokers can hold, three
 // at most, on as many racks as there are, so many at a time; what asked keeps its own.
 func TestGrowth(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		d := drawCluster(t)
 		for round := 0; ; round++ {
 			image := d.state.Image()
@@ -423,7 +424,7 @@ func TestGrowthWaitsForWhatIsUnderWay(t *testing.T) {
 // TestRebalanceSpreads: no partition loses a rack, counts do not come to differ more but to
 // have partitions on more racks, and a plan that was carried out leaves nothing to be planned.
 func TestRebalanceSpreads(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		d := drawCluster(t)
 		image := d.state.Image()
 		plan := rebalance(image)

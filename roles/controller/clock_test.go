@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 const day = 24 * time.Hour
@@ -232,7 +233,7 @@ func TestHeldClockOutlastsARestart(t *testing.T) {
 // further ahead of the time that went by than catching up allows; a jump, or a gap
 // that is too long, holds it.
 func TestBelievedTime(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		wall, mono := time.Unix(1_000_000_000, 0), time.Duration(0)
 		var record clockRecord
 		there := false

@@ -12,6 +12,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/object"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // States of an id in the model; forgotten ids have none in the catalogue.
@@ -148,7 +149,7 @@ var testCollector = collectorLimits{Deadline: 30 * time.Second, Grace: 10 * time
 // into manifests, and come to their end there, at any moment: between a listing, the
 // catalogue that it is judged by, and the reading of that one's manifests too.
 func TestCollectionNeverRemovesWhatIsNamedAndLeavesNoOrphan(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		w := &collectionWorld{
 			t: t, now: time.Unix(0, 0), cat: newModelCatalogue(), collector: newCollector(testCollector),
 			bucket: map[storage.ObjectID]bool{},

@@ -11,6 +11,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // TestSlowDisk walks what a disk's syncs take beside those of others, second by second.
@@ -98,7 +99,7 @@ func TestDiskThatIsQuickAgain(t *testing.T) {
 // slow disk, at once and however lately it came there, within the moves that a minute may
 // have; nothing goes there, nor to who does not serve; and it ends.
 func TestSlowDiskLeadsNothing(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		d := drawCluster(t)
 		most := rapid.SampledFrom([]int{1, 5, 1000}).Draw(t, "moves a minute")
 		b := newBalancer(most)

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 func TestPlacementGoesRound(t *testing.T) {
@@ -32,7 +34,7 @@ func TestPlacementGoesRound(t *testing.T) {
 // TestPlacementIsEvenAndApart: replicas on different brokers, on as many racks
 // as there are, and leaders within one of each other.
 func TestPlacementIsEvenAndApart(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		var brokers []candidate
 		racks := map[int32]string{}
 		for i := range rapid.IntRange(1, 12).Draw(t, "brokers") {

@@ -9,6 +9,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	pb "rustmq.dev/rustmq/consensus/metadata/metadatapb"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 var retentionNow = time.UnixMilli(1_000_000)
@@ -94,7 +95,7 @@ func TestWhatIsPastItsRetention(t *testing.T) {
 // TestRetentionTakesNoMoreThanItMay: whatever the ranges, what stays is as
 // young, or as much, as is to be kept, and nothing but whole ranges goes.
 func TestRetentionTakesNoMoreThanItMay(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		ranges := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) [2]int64 {
 			return [2]int64{rapid.Int64Range(0, 50).Draw(t, "bytes"), rapid.Int64Range(-1, 500).Draw(t, "age")}
 		}), 0, 12).Draw(t, "ranges")

@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 func near(t *testing.T, what string, got, want float64) {
@@ -80,7 +81,7 @@ func TestPuts(t *testing.T) {
 // retention costs space only.
 func TestBillsGrowWithTheLoad(t *testing.T) {
 	c := configs.Default()
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		l := Load{
 			Rate: rapid.Float64Range(1, 1e10).Draw(t, "rate"), Groups: rapid.Float64Range(0, 10).Draw(t, "groups"),
 			Retention: time.Duration(rapid.Int64Range(1, 1<<20).Draw(t, "retention")) * time.Hour / 64,

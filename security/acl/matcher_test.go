@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 func TestWhatNoRuleAllowsIsDenied(t *testing.T) {
@@ -198,8 +200,7 @@ func plainly(rules []Rule, principal, host string, op Operation, t ResourceType,
 }
 
 func TestMatcherAgreesWithAPlainModel(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	w := world{rand.New(rand.NewPCG(seed, 1))}
 	for round := range 400 {
 		var rules []Rule

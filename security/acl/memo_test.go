@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"testing"
+
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 func tcp(host string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(host), Port: 1} }
@@ -56,8 +58,7 @@ func TestMemoIsOfOneClient(t *testing.T) {
 }
 
 func TestMemoAgreesWithTheMatcher(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	w := world{rand.New(rand.NewPCG(seed, 2))}
 	a := NewAuthorizer(Compile(nil, nil))
 	m := NewMemo(a)

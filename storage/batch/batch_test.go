@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // build makes a batch of the given values, a second apart, or fails the test.
@@ -446,7 +447,7 @@ func TestBuiltRecordsReadBack(t *testing.T) {
 	header := rapid.Custom(func(t *rapid.T) Header {
 		return Header{Key: rapid.SliceOfN(rapid.Byte(), 0, 10).Draw(t, "key"), Value: bytesOrNil.Draw(t, "value")}
 	})
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		o := BuilderOptions{
 			Codec:       Codec(rapid.IntRange(0, 4).Draw(t, "codec")),
 			Level:       rapid.IntRange(0, 9).Draw(t, "level"),

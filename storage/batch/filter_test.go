@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // plainRecord is a record as a reader sees it.
@@ -46,7 +48,7 @@ func (r plainRecord) equal(o plainRecord) bool {
 // delete horizon or without, the others have the offsets, timestamps and bytes that
 // they had, and the batch says of its sender what it said.
 func TestFilteredRecordsStayAsTheyWere(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 30).Draw(t, "records")
 		w := NewBuilder(BuilderOptions{
 			Codec: Codec(rapid.IntRange(0, 4).Draw(t, "codec")), BaseOffset: 1000, LeaderEpoch: 7,

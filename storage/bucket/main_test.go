@@ -2,24 +2,20 @@ package bucket_test
 
 import (
 	"errors"
-	"flag"
 	"math/rand/v2"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/bucket/buckettest"
 	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/test/seeded"
 )
-
-var seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of random tests")
 
 func newRand(t testing.TB) *rand.Rand {
 	t.Helper()
-	t.Logf("-seed %d", *seed)
-	return rand.New(rand.NewPCG(*seed, 1))
+	return rand.New(rand.NewPCG(seeded.Seed(t), 1))
 }
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -65,6 +61,6 @@ func TestConformance(t *testing.T) {
 			return bucket.NewResilient(bucket.NewCounted(inner, 0), bucket.ResilientOptions{})
 		},
 	} {
-		t.Run(name, func(t *testing.T) { buckettest.Run(t, buckettest.Options{Seed: *seed}, open) })
+		t.Run(name, func(t *testing.T) { buckettest.Run(t, buckettest.Options{Seed: seeded.Seed(t)}, open) })
 	}
 }

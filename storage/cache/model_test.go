@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // twin is a cache that keeps everything: what the real one returns must be in it.
@@ -18,7 +20,7 @@ type twin struct {
 // TestCacheAgainstTwin runs random calls one after another.
 func TestCacheAgainstTwin(t *testing.T) {
 	perPolicy(t, func(t *testing.T, p Policy) {
-		rapid.Check(t, func(t *rapid.T) {
+		seeded.Check(t, func(t *rapid.T) {
 			const ttl = time.Minute
 			now := newClock()
 			capacity := rapid.Int64Range(0, 400).Draw(t, "capacity")

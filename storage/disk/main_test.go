@@ -1,24 +1,20 @@
 package disk_test
 
 import (
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
 	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/test/seeded"
 )
-
-var seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of random tests")
 
 func newRand(t testing.TB) *rand.Rand {
 	t.Helper()
-	t.Logf("-seed %d", *seed)
-	return rand.New(rand.NewPCG(*seed, 1))
+	return rand.New(rand.NewPCG(seeded.Seed(t), 1))
 }
 
 // children are what this test binary does as a process of its own, where a test

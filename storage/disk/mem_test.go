@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 const sector = 512
@@ -107,7 +108,7 @@ func (w *twin) syncNames() {
 // TestPowerCutLeavesWhatTheModelAllows compares the disk with its twin through
 // several lives.
 func TestPowerCutLeavesWhatTheModelAllows(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	seeded.Check(t, func(rt *rapid.T) {
 		m := disk.NewMem(disk.MemOptions{})
 		for life := range 3 {
 			w := &twin{names: map[string]map[*twinFile]bool{}, now: map[string]*twinFile{}}

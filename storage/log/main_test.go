@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"flag"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -17,16 +16,14 @@ import (
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/test/seeded"
 )
-
-var seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of random tests")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newRand(t testing.TB) *rand.Rand {
 	t.Helper()
-	t.Logf("-seed %d", *seed)
-	return rand.New(rand.NewPCG(*seed, 2))
+	return rand.New(rand.NewPCG(seeded.Seed(t), 2))
 }
 
 var topicA = storage.TopicID{0xa}

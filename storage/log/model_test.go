@@ -15,6 +15,7 @@ import (
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // The dumb twin of a log: all batches that were ever appended and not truncated.
@@ -623,7 +624,7 @@ func (w twin) sameBatches(t *rapid.T, l *Log) bool {
 // appends, transactions, duplicates, trims, truncations, uploads, evictions from memory and from
 // the WAL, relocations and crashes, and compares each with a slice of batches.
 func TestLogIsItsDumbTwin(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	seeded.Check(t, func(rt *rapid.T) {
 		m := &model{t: rt, fs: disk.NewMem(disk.MemOptions{}), rng: rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "crash seed"), 3))}
 		m.open()
 		defer func() { _ = m.store.Close() }()

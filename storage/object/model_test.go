@@ -11,6 +11,7 @@ import (
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // drawRange draws a range and its batches: of a record or many bytes, with
@@ -64,7 +65,7 @@ func drawRange(t *rapid.T, p storage.PartitionID) (Range, []batch.Batch) {
 // TestRoundTrip: whatever is packed is whole, is found by offset and time where
 // a reader that looks at every batch finds it, and is planned once.
 func TestRoundTrip(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		var ids []storage.PartitionID
 		for range rapid.IntRange(0, 4).Draw(t, "ranges") {
 			ids = append(ids, storage.PartitionID{Topic: storage.TopicID{1, rapid.Byte().Draw(t, "topic id")}, Index: rapid.Int32Range(0, 300).Draw(t, "index")})

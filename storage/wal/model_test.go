@@ -12,6 +12,7 @@ import (
 
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/wal"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // refuses reports whether the log of these options is refused as damaged.
@@ -28,7 +29,7 @@ func refuses(o wal.Options) (bool, error) {
 // the same without a disk: appends, reads from memory and file, trims, copies
 // forward, clean restarts, kills and power cuts.
 func TestLogAgainstItsTwin(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		mem := disk.NewMem(disk.MemOptions{})
 		book := &ledger{acked: map[int64][]byte{}}
 		life := int64(1)

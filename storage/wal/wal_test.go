@@ -16,9 +16,8 @@ import (
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/wal"
+	"rustmq.dev/rustmq/test/seeded"
 )
-
-var seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of random tests")
 
 var exhaustive = flag.Bool("exhaustive", false, "flip every bit, of padding too")
 
@@ -26,8 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newRand(t testing.TB) *rand.Rand {
 	t.Helper()
-	t.Logf("-seed %d", *seed)
-	return rand.New(rand.NewPCG(*seed, 1))
+	return rand.New(rand.NewPCG(seeded.Seed(t), 1))
 }
 
 // owner keeps what it was given, as a partition log would.

@@ -16,6 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // copyLimit is far above what any step of a copy takes.
@@ -248,9 +250,10 @@ func newCopies(t *testing.T, servers way, source *history, says func() string) *
 			c.long.poll(reading)
 		}
 	})
+	seed := seeded.Seed(t)
 	for i, opts := range [][]kgo.Opt{nil, {kgo.InstanceID("static")}} {
 		one := &copier{name: fmt.Sprintf("copier-%d", i), group: "copiers", servers: servers, life: c.lives.Load, to: c.to,
-			rng: rand.New(rand.NewPCG(*seed, uint64(i)+10)), opts: opts}
+			rng: rand.New(rand.NewPCG(seed, uint64(i)+10)), opts: opts}
 		c.copiers = append(c.copiers, one)
 		copying.Go(func() { one.run(t.Context(), stop) })
 	}

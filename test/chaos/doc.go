@@ -51,6 +51,6 @@
 //
 // Root and a loop device are needed; without them the tests are skipped, but
 // fail if CI is set. They run in a mount and a network namespace of their own, so that
-// nothing stays behind whatever happens. SOAK=minutes makes them run longer, -seed
-// repeats the moments of the cuts (not what the machine makes of them).
+// nothing stays behind whatever happens. SOAK=minutes makes them run longer, the
+// seed of the run (package seeded) repeats the moments of the cuts (not what the machine makes of them).
 package chaos

@@ -4,7 +4,6 @@ package chaos
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -16,14 +15,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-var seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the moments of cuts and kills")
+	"rustmq.dev/rustmq/test/seeded"
+)
 
 func newRand(t *testing.T) *rand.Rand {
 	t.Helper()
-	t.Logf("-seed %d", *seed)
-	return rand.New(rand.NewPCG(*seed, 1))
+	return rand.New(rand.NewPCG(seeded.Seed(t), 1))
 }
 
 // TestMain runs the tests in a mount and a network namespace of their own: however they

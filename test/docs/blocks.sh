@@ -19,11 +19,15 @@ cleanup() {
 	rm -rf "$work"
 }
 trap cleanup EXIT
+# fail SAYS BLOCK ends the run. Whoever sees only the last lines sees what was printed and
+# which block it was: what servers logged comes before.
 fail() {
-	echo "$1:"
-	shift
-	cat "$@"
 	tail -n 5 "$work"/blocks/*.log 2>/dev/null || true
+	echo "--- the block:"
+	cat "$2"
+	echo "--- printed:"
+	cat "$2.out"
+	echo "docs: $1"
 	exit 1
 }
 git clone -q . "$work/rustmq"
@@ -121,10 +125,10 @@ while read -r block; do
 		echo $! >>"$work/pids"
 		for _ in $(seq 300); do grep -qs . "$block.out" && break; sleep 0.1; done
 	elif ! timeout 900 "${run[@]}" >"$block.out" 2>&1 </dev/null; then
-		fail "the block at $page failed" "$block" "$block.out"
+		fail "the block at $page failed, with what is printed above" "$block"
 	fi
 	while read -r expect; do
-		grep -qF -- "$expect" "$block.out" || fail "the block at $page did not print '$expect'" "$block" "$block.out"
+		grep -qF -- "$expect" "$block.out" || fail "the block at $page did not print '$expect', but what is above" "$block"
 	done < <(cat "$block.expect" 2>/dev/null)
 	passed=$((passed + 1))
 done <"$work/order"

@@ -3,7 +3,6 @@ package hour
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"iter"
 	"maps"
@@ -26,9 +25,8 @@ import (
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/object"
+	"rustmq.dev/rustmq/test/seeded"
 )
-
-var seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of all that is chosen")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -49,9 +47,11 @@ func TestAnHourOfChaosLeavesNoOrphanAndLosesNothing(t *testing.T) {
 			seeds = n
 		}
 	}
-	for i := range seeds {
-		t.Run(fmt.Sprint("seed=", *seed+i), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { newWorld(t, *seed+i).live(lasts) })
+	first := seeded.Seed(t)
+	for n := range seeds {
+		seed := first + n
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { newWorld(t, seed).live(lasts) })
 		})
 	}
 }

@@ -64,8 +64,8 @@
 // until one breaks a promise without that check, and keeps it with it. SOAK, or MUTANTS=all or
 // names, has TestMutantsAreCaught try it.
 //
-// The suite (make suite-seeds) takes new seeds for two minutes and prints them; its tag is
-// seeds. SEED=number repeats one, TIMES=n so many times; CAST=all has everybody take part;
+// The suite (make suite-seeds) takes ten seeds of the commit (package seeded) and prints
+// them, a soak new ones; its tag is seeds. SEED=number repeats one, TIMES=n so many times; CAST=all has everybody take part;
 // FAULTS=names has nothing else happen to nodes; SEED_LOGS=directory gets what the nodes of a seed that failed have logged.
 //
 // The seed decides what is done to whom and when, in simulated time. It does not decide

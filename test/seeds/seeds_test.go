@@ -19,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 const (
@@ -26,8 +27,9 @@ const (
 	// lasts is how long things happen to a world, of simulated time, at most; half of it at
 	// least.
 	lasts = 80 * time.Second
-	// budget of the suite is real time, and SOAK is it in minutes.
-	budget = 2 * time.Minute
+	// count is how many seeds of a commit the suite goes through: as many everywhere, so
+	// that one machine sees what another will.
+	count = 10
 )
 
 // number is what an environment variable says.
@@ -44,26 +46,33 @@ func number(t *testing.T, name string) (n uint64, set bool) {
 	return n, true
 }
 
-// lasting is for how long new seeds are taken: for SOAK minutes, or budget.
-func lasting(t *testing.T) time.Duration {
+// soaking is for how long new seeds are taken: for SOAK minutes; 0: there are count of them.
+func soaking(t *testing.T) time.Duration {
 	t.Helper()
-	if minutes, ok := number(t, "SOAK"); ok {
-		return time.Duration(minutes) * time.Minute
-	}
-	return budget
+	minutes, _ := number(t, "SOAK")
+	return time.Duration(minutes) * time.Minute
 }
 
-// TestSeedsKeepThePromises goes through new seeds for two minutes, or SOAK; through SEED
-// alone if that is set, TIMES times.
+// TestSeedsKeepThePromises goes through count seeds of the commit, or new ones for SOAK
+// minutes; through SEED alone if that is set, TIMES times.
 func TestSeedsKeepThePromises(t *testing.T) {
 	seed, one := number(t, "SEED")
 	times, _ := number(t, "TIMES")
-	until := time.Now().Add(lasting(t))
+	soak := soaking(t)
 	if !one {
-		seed = uint64(time.Now().UnixNano()) % 1e9
+		seed = seeded.Seed(t) % 1e9
 	}
 	begun, simulated, seeds := time.Now(), time.Duration(0), uint64(0)
-	for n := uint64(0); one && n < max(times, 1) || !one && time.Now().Before(until); n++ {
+	goesOn := func(n uint64) bool {
+		switch {
+		case one:
+			return n < max(times, 1)
+		case soak > 0:
+			return time.Since(begun) < soak
+		}
+		return n < count
+	}
+	for n := uint64(0); goesOn(n); n++ {
 		at := seed + n
 		if one {
 			at = seed

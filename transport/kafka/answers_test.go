@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
-	"flag"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -24,19 +23,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/security/pki"
+	"rustmq.dev/rustmq/test/seeded"
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
-var seed = flag.Uint64("seed", 0, "of random tests; 0: a new one")
-
 func random(t *testing.T) *rand.Rand {
 	t.Helper()
-	s := *seed
-	if s == 0 {
-		s = rand.Uint64()
-	}
-	t.Logf("-seed=%d", s)
-	return rand.New(rand.NewPCG(s, 1))
+	return rand.New(rand.NewPCG(seeded.Seed(t), 1))
 }
 
 // TestPipelinedAnswersKeepOrderWhoeverAnswersFirst answers a pipeline of

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
-	"math/rand/v2"
 	"net"
 	"sync"
 	"testing"
@@ -135,7 +134,7 @@ func TestAnswersLeaveInOrderOfRequests(t *testing.T) {
 		<-b.arrived
 	}
 	waiting := b.take()
-	rand.Shuffle(n, func(i, j int) { waiting[i], waiting[j] = waiting[j], waiting[i] })
+	random(t).Shuffle(n, func(i, j int) { waiting[i], waiting[j] = waiting[j], waiting[i] })
 	for _, r := range waiting {
 		go r.Respond(kmsg.NewPtrHeartbeatResponse())
 	}

@@ -13,6 +13,7 @@ import (
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/object"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // consumer reads what is committed by transactions, as the Java client does.
@@ -100,7 +101,7 @@ func (c *consumer) judge(got *cold.Result) {
 // what they ended, consumers that read in small steps skip what was aborted, and
 // nothing else.
 func TestConsumersReadWhatIsCommitted(t *testing.T) {
-	base := rand.Uint64()
+	base := seeded.Seed(t)
 	for seed := range uint64(15) {
 		seed += base
 		rng := rand.New(rand.NewPCG(seed, 5))

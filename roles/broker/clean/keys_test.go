@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"runtime"
 	"testing"
 
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/test/allocs"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 func numberedKey(i int) hashed { return hashOf(binary.BigEndian.AppendUint64(nil, uint64(i))) }
@@ -25,26 +26,26 @@ func TestTheTableTakesNoMoreThanItsMemory(t *testing.T) {
 		}
 		for _, expected := range []int64{0, 3000, memory / 32, math.MaxInt64} {
 			t.Run(fmt.Sprintf("memory=%d/expected=%d", memory, expected), func(t *testing.T) {
-				var before, after runtime.MemStats
-				runtime.ReadMemStats(&before)
-				table := newKeyTable(memory, 0)
-				for _, room := range []int64{expected, memory / 64, expected} {
-					table.empty(room)
-					for i, key := range keys[:n] {
-						if !table.put(key, storage.Offset(i)) {
-							t.Fatalf("no room for key %d of %d", i, n)
+				var table *keyTable
+				const rounding = 16 << 10 // by the allocator, of the last segment, and what tests allocate
+				took := allocs.Within(memory+rounding, func() {
+					table = newKeyTable(memory, 0)
+					for _, room := range []int64{expected, memory / 64, expected} {
+						table.empty(room)
+						for i, key := range keys[:n] {
+							if !table.put(key, storage.Offset(i)) {
+								t.Fatalf("no room for key %d of %d", i, n)
+							}
+						}
+						if table.put(keys[n], storage.Offset(n)) {
+							t.Fatalf("more than %d keys: at how many is it full?", n)
+						}
+						if !table.put(keys[0], storage.Offset(n)) {
+							t.Fatal("no room for a later record of a key that it has")
 						}
 					}
-					if table.put(keys[n], storage.Offset(n)) {
-						t.Fatalf("more than %d keys: at how many is it full?", n)
-					}
-					if !table.put(keys[0], storage.Offset(n)) {
-						t.Fatal("no room for a later record of a key that it has")
-					}
-				}
-				runtime.ReadMemStats(&after)
-				const rounding = 16 << 10 // by the allocator, of the last segment, and what tests allocate
-				if took := int64(after.TotalAlloc - before.TotalAlloc); table.bytes() > memory || took > memory+rounding {
+				})
+				if table.bytes() > memory || took > memory+rounding {
 					t.Errorf("%d bytes of table, %d were allocated, of %d", table.bytes(), took, memory)
 				}
 			})
@@ -85,8 +86,7 @@ func TestKeyTableIsAMap(t *testing.T) {
 // TestTheTableGrowsInPlace: however it grew, it knows of each key what a map knows,
 // and no other.
 func TestTheTableGrowsInPlace(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	random := rand.New(rand.NewPCG(seed, 0))
 	for i := range 4 {
 		table := newKeyTable(1<<20, 0)

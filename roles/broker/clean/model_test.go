@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // TestWhatIsMoreThanMayBeHeldIsReadTwice: one range of which more stays than is held.
@@ -91,7 +92,7 @@ func TestManyKeysInLittleMemory(t *testing.T) {
 // has a later record of its key that is there, or was a tombstone whose time was
 // over; all that stays is as it was.
 func TestEveryKeyKeepsItsLastRecord(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	seeded.Check(t, func(rt *rapid.T) {
 		w := newWorld(rt)
 		w.policy = Policy{DirtyRatio: rapid.SampledFrom([]float64{0, 0.5, 0.9}).Draw(rt, "ratio"), DeleteRetention: rapid.SampledFrom([]time.Duration{0, time.Minute}).Draw(rt, "retention")}
 		change := func(o *Options) {

@@ -14,6 +14,7 @@ import (
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/object"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // decided makes an object with one range of one batch for each offset, that says
@@ -172,8 +173,7 @@ func TestAbortsThatCannotBeRead(t *testing.T) {
 // told what a look at all markers tells; the caches keep nothing, and the memory
 // is short.
 func TestAbortsAreThoseOfAScan(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	synctest.Test(t, func(t *testing.T) {
 		for range 60 {

@@ -9,7 +9,16 @@ import (
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/test/seeded"
 )
+
+// aPieceAtATime is a client that lets what is read ahead come after each read: who is slow
+// to be run takes many pieces at once, of which not all are kept, and as many come anew.
+func aPieceAtATime(r *Reader, p Partition) *client {
+	c := newClient(r, p)
+	c.pause = 50 * time.Millisecond
+	return c
+}
 
 // recycling are options with which the cache takes what is read, and soon gives it up.
 func (w *world) recycling() Options {
@@ -57,7 +66,7 @@ func TestMemoryIsUsedAgainOnceNobodyRefersToIt(t *testing.T) {
 		if most := r.o.ReadAhead / freeShare; s.FreeBytes > most || s.FreeBytes < most-32<<10 {
 			t.Errorf("%d bytes wait for pieces, want at most %d, and about that", s.FreeBytes, most)
 		}
-		_, err = newClient(r, p).readAll(from(0))
+		_, err = aPieceAtATime(r, p).readAll(from(0))
 		must(t, err)
 		// The cache takes some that are new to it meanwhile.
 		s = r.Stats()
@@ -83,7 +92,7 @@ func TestMemoryOfWhatTheCacheRefusesIsUsedAgain(t *testing.T) {
 		r := open(t, o)
 		p := w.fill(t, partition(0), 8, 128, 1<<10)
 		for range 2 {
-			_, err := newClient(r, p).readAll(from(0))
+			_, err := aPieceAtATime(r, p).readAll(from(0))
 			must(t, err)
 		}
 		s := r.Stats()
@@ -100,8 +109,7 @@ func TestMemoryOfWhatTheCacheRefusesIsUsedAgain(t *testing.T) {
 // TestNothingChangesUnderItsReaders: many read the same partitions at their own
 // pace, and give up in the middle, while the cache takes and gives up pieces.
 func TestNothingChangesUnderItsReaders(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, memory())
 		w.delay = time.Millisecond

@@ -204,6 +204,7 @@ type client struct {
 	r     *Reader
 	p     Partition
 	woken chan struct{}
+	pause time.Duration // of readAll, after each read: what is read ahead comes meanwhile
 }
 
 func newClient(r *Reader, p Partition) *client {
@@ -256,6 +257,9 @@ func (c *client) readAll(q Request) (bases []storage.Offset, err error) {
 		}
 		got.Release()
 		q.Offset = got.Next
+		if c.pause > 0 {
+			wait(c.pause)
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // drawn is a partition in the bucket, and all its batches in a list.
@@ -90,7 +91,7 @@ func (d *drawn) check(q Request, got Result) error {
 }
 
 func TestEveryBatchOnceAndInOrder(outer *testing.T) {
-	rapid.Check(outer, func(t *rapid.T) {
+	seeded.Check(outer, func(t *rapid.T) {
 		w := newWorld(t, memory())
 		o := w.options()
 		o.PieceSize = rapid.IntRange(1, 20_000).Draw(t, "piece")

@@ -12,6 +12,7 @@ import (
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // records calls yield for each record of a span.
@@ -30,7 +31,7 @@ func (d *drawn) records(t failer, span Span, yield func(storage.Offset, int64) b
 }
 
 func TestTimesAreFoundAsByLookingAtEveryRecord(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		w := newWorld(t, memory())
 		d := drawPartition(t, w, partition(0))
 		o := w.options()

@@ -15,6 +15,7 @@ import (
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/object"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -47,7 +48,7 @@ func filled(t testing.TB) *world {
 // collections without grace and restarts, what the catalogue names is what was
 // produced.
 func TestEveryBatchStaysReadable(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	seeded.Check(t, func(rt *rapid.T) {
 		const partitions = 5
 		w := newWorld(t, partitions)
 		memory := rapid.SampledFrom([]int64{1, 2000, DefaultMemory}).Draw(rt, "memory")

@@ -10,6 +10,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/object"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 var testLimits = Limits{
@@ -189,7 +190,7 @@ func TestForgottenPartitions(t *testing.T) {
 // another, no partition is in two, work is bounded, and when all is done no
 // partition has many small ranges left.
 func TestPlansKeepTheirPromises(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		const partitions = 12
 		f := newFleet(testLimits, partitions)
 		now := time.Unix(1000, 0)

@@ -10,6 +10,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // shared is a world in which each partition has seven ranges in objects that it shares
@@ -140,7 +141,7 @@ func TestRequestsForAGiB(t *testing.T) {
 // TestWidenedReadsHaveTheirBounds: a read still covers what it was planned for, stays
 // among the indexes of its object, and all of a job fit in half of what is kept.
 func TestWidenedReadsHaveTheirBounds(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		mixed := map[storage.ObjectID]*mixedObject{}
 		var sources []*source
 		for id := range storage.ObjectID(rapid.IntRange(1, 20).Draw(t, "objects")) {
@@ -182,7 +183,7 @@ func TestWidenedReadsHaveTheirBounds(t *testing.T) {
 // TestShelfGivesWhatItWasGiven: of the piece that it was given last of an object, or
 // nothing; those unused for longest make room.
 func TestShelfGivesWhatItWasGiven(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		s := newShelf(1000)
 		last := map[storage.ObjectID]read{}
 		var order []storage.ObjectID // the last used at the end

@@ -12,6 +12,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/tiering"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/object"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // ranged is a source of blocks of those lengths, which begin at position.
@@ -49,7 +50,7 @@ func TestSmallRangesOfAnObjectAreReadTogether(t *testing.T) {
 // read is larger than the largest unless one block is, and little is read that
 // nobody wants.
 func TestReadsCoverWhatIsWanted(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		positions := map[storage.ObjectID]int64{}
 		var sources []*source
 		for range rapid.IntRange(1, 40).Draw(t, "sources") {
@@ -101,7 +102,7 @@ func TestReadsCoverWhatIsWanted(t *testing.T) {
 // TestStreamKeepsToItsMemory: reads run ahead of what is needed as far as memory
 // allows, come in order, and what is needed is read whatever is held.
 func TestStreamKeepsToItsMemory(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		memory := rapid.Int64Range(1, 500).Draw(t, "memory")
 		var reads []read
 		for i := range rapid.IntRange(1, 50).Draw(t, "reads") {

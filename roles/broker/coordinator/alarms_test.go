@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 type sleeper struct {
@@ -13,8 +15,7 @@ type sleeper struct {
 
 // Alarms agree with a look at all of them, whatever is set, moved and taken back.
 func TestAlarmsRingInOrder(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	var alarms Alarms[*sleeper]
 	all := make([]sleeper, 20)

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -278,8 +279,7 @@ func TestFirstOfTheAlarmsRings(t *testing.T) {
 
 // Partitions come and go under those who ask: each gets one answer.
 func TestEachRequestIsAnsweredOnce(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t)
 		const askers, each = 4, 500

@@ -17,6 +17,7 @@ import (
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 const smallLog = 4 << 10
@@ -224,8 +225,7 @@ func TestSnapshotInARebalanceHoldsTheGenerationBefore(t *testing.T) {
 // Whatever the log has been shortened to, and wherever a crash cuts it off, it
 // says of every group what the whole log says that was ever written.
 func TestShortenedLogSaysWhatTheWholeOneSaid(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t, compacting)

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // TestRandomCrews lets consumers of both protocols join one group, let partitions
@@ -31,7 +32,7 @@ import (
 //     member that does, and what members think is what the coordinator does;
 //   - the state is the one that the log gives.
 func TestRandomCrews(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	seeded.Check(t, func(rt *rapid.T) {
 		s := newShore(rt)
 		for range rapid.IntRange(10, 200).Draw(rt, "steps") {
 			s.disturb()

@@ -1,7 +1,6 @@
 package group
 
 import (
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -9,6 +8,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/test/allocs"
 )
 
 // What a list of groups is said to take is not less than it does, nor ten times as much,
@@ -28,12 +29,11 @@ func TestMemoryOfLists(t *testing.T) {
 				wantCode(t, g, commitCode(now(t, h.commit(g, 1))), nil)
 				drop.Groups = append(drop.Groups, g)
 			}
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			p := now(t, call(h, h.ListGroups, kmsg.NewPtrListGroupsRequest()))
-			p.AppendTo(nil)
-			runtime.ReadMemStats(&after)
-			took := int64(after.TotalAlloc - before.TotalAlloc)
+			var p *kmsg.ListGroupsResponse
+			took := allocs.Within(h.ListMemory(), func() {
+				p = now(t, call(h, h.ListGroups, kmsg.NewPtrListGroupsRequest()))
+				p.AppendTo(nil)
+			})
 			if said := h.ListMemory(); len(p.Groups) != groups || took > said || said > 10*took {
 				t.Errorf("%s: a list of %d takes %d bytes, said to be %d", name, len(p.Groups), took, said)
 			}

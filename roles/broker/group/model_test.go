@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // TestRandomLives lets clients of one group join, sync, beat, commit, leave, die,
@@ -33,7 +34,7 @@ import (
 //
 // The seed is printed when it fails; -rapid.seed runs it again.
 func TestRandomLives(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	seeded.Check(t, func(rt *rapid.T) {
 		w := newWorld(rt)
 		for range rapid.IntRange(10, 300).Draw(rt, "steps") {
 			w.disturb()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/roles/broker/quota"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 var (
@@ -39,10 +40,11 @@ func TestTheMostSpecificRuleHolds(t *testing.T) {
 		produce(some, named("c"), 4), produce(some, some, 5), produce(some, quota.Half{}, 6),
 		produce(quota.Half{}, named("c"), 7), produce(quota.Half{}, some, 8),
 	}
+	rng := rand.New(rand.NewPCG(seeded.Seed(t), 1))
 	for i := range inOrder {
 		var q quota.Quotas
 		rules := inOrder[i:]
-		rand.Shuffle(len(rules), func(a, b int) { rules[a], rules[b] = rules[b], rules[a] })
+		rng.Shuffle(len(rules), func(a, b int) { rules[a], rules[b] = rules[b], rules[a] })
 		least := int(rules[0].Rates[quota.Produce])
 		for _, r := range rules {
 			least = min(least, int(r.Rates[quota.Produce]))
@@ -102,8 +104,7 @@ func TestClientsShareAsTheRuleSays(t *testing.T) {
 // that it waits for, whether it then waits or not: as one that counts the
 // milliseconds says.
 func TestNobodyGetsAheadOfTheRate(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	var q quota.Quotas
 	q.Set([]quota.Rule{produce(quota.Half{}, some, 1000)})

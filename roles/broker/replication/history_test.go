@@ -7,6 +7,7 @@ import (
 
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // copyOf is a replica's log as one epoch for each record, from the start on.
@@ -68,8 +69,7 @@ func TestCommonIsWhereTheLogsCeaseToAgree(t *testing.T) {
 // Logs that grow by leaders' appends, replication and truncation to what is common are
 // compared record by record with what common says of their epochs alone.
 func TestCommonAgainstRecords(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	r := rand.New(rand.NewPCG(seed, 0))
 	for range 3000 {
 		replicas := make([]copyOf, 3)

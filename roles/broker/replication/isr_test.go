@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 func testISR(committed ...int32) (*isr, time.Time) {
@@ -169,8 +170,7 @@ func TestSlowFollowerLeaves(t *testing.T) {
 // The log waits for everybody whom the controller may count as in sync, whatever answers
 // are lost, late, or of a proposal asked for twice.
 func TestTheLogWaitsForAllWhoMayBeCommitted(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	r := rand.New(rand.NewPCG(seed, 0))
 	for range 2000 {
 		s, now := testISR(1, 2)

@@ -21,6 +21,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/coordinator/coordinatortest"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -383,8 +384,7 @@ func (h *house) churn() {
 // Whatever the log has been shortened to, and wherever a crash cuts it off, it says
 // of every id what the whole log says that was ever written.
 func TestShortenedLogSaysWhatTheWholeOneSaid(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t, compacting, func(o *Options) { o.IDExpiration = 20 * time.Second })

@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"pgregory.net/rapid"
+
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // TestRandomTransactions lets producers of one transactional id begin, add
@@ -32,7 +34,7 @@ import (
 //
 // The seed is printed when it fails; -rapid.seed runs it again.
 func TestRandomTransactions(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	seeded.Check(t, func(rt *rapid.T) {
 		w := newWorld(rt)
 		for range rapid.IntRange(50, 600).Draw(rt, "steps") {
 			w.disturb()

@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 func partition(i int) storage.PartitionID {
@@ -138,7 +139,7 @@ func TestAClockThatIsSetBackDoesNotDelay(t *testing.T) {
 // TestPlansKeepToTheirLimits: whatever waits, objects are bounded, a partition is
 // in one at most, and with enough drains everything is uploaded in the end.
 func TestPlansKeepToTheirLimits(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		now := time.Unix(1000, 0)
 		p := newPlanner(testLimits)
 		left := map[storage.PartitionID]int64{}

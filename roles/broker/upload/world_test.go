@@ -3,7 +3,6 @@ package upload
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -22,9 +21,8 @@ import (
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/storage/object"
+	"rustmq.dev/rustmq/test/seeded"
 )
-
-var seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of random tests")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -475,8 +473,7 @@ func (w *world) wantNoneTooFar() {
 
 func newRand(t testing.TB) *rand.Rand {
 	t.Helper()
-	t.Logf("-seed %d", *seed)
-	return rand.New(rand.NewPCG(*seed, 3))
+	return rand.New(rand.NewPCG(seeded.Seed(t), 3))
 }
 
 // addRecords adds the records of a read to others, and returns where it ends.

@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
-	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/test/allocs"
 )
 
 // checked lists the APIs whose bodies Check walks.
@@ -182,13 +183,12 @@ func TestCheckCountsWhatIsDecoded(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			q := kmsg.NewPtrOffsetCommitRequest()
-			q.Version = 8
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			err = q.ReadFrom(body)
-			runtime.ReadMemStats(&after)
-			if taken := int64(after.TotalAlloc - before.TotalAlloc); err != nil || taken > memory+int64(len(body)) {
+			taken := allocs.Within(memory+int64(len(body)), func() {
+				q := kmsg.NewPtrOffsetCommitRequest()
+				q.Version = 8
+				err = q.ReadFrom(body)
+			})
+			if err != nil || taken > memory+int64(len(body)) {
 				t.Errorf("%d bytes were taken, %d foreseen; %v", taken, memory, err)
 			}
 		})

@@ -17,6 +17,7 @@ import (
 	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/object"
+	"rustmq.dev/rustmq/test/seeded"
 	"rustmq.dev/rustmq/transport/rpc"
 )
 
@@ -410,8 +411,7 @@ func bodies(t testing.TB) map[string][]byte {
 func TestHostileBodies(t *testing.T) {
 	h := newHouse(t, 1)
 	s := h.member(1).server
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := seeded.Seed(t)
 	random := rand.New(rand.NewPCG(seed, 0))
 	for name, body := range bodies(t) {
 		for what, b := range map[string][]byte{

@@ -4,12 +4,10 @@ package cloud_test
 
 import (
 	"errors"
-	"flag"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"testing"
-	"time"
 
 	"github.com/fsouza/fake-gcs-server/fakestorage"
 	"github.com/johannesboyne/gofakes3"
@@ -19,9 +17,8 @@ import (
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/bucket/buckettest"
 	"rustmq.dev/rustmq/storage/bucket/cloud"
+	"rustmq.dev/rustmq/test/seeded"
 )
-
-var seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of random tests")
 
 func TestMain(m *testing.M) {
 	// A library of the GCS client starts the first when it is linked. Azure's client
@@ -90,7 +87,7 @@ func TestConformance(t *testing.T) {
 	run := func(name string, large int, start func(t testing.TB) string) {
 		t.Run(name, func(t *testing.T) {
 			address := start(t)
-			o := buckettest.Options{Seed: *seed, Large: large}
+			o := buckettest.Options{Seed: seeded.Seed(t), Large: large}
 			buckettest.Run(t, o, func(t testing.TB) bucket.Bucket { return open(t, address, cloud.Options{}) })
 		})
 	}

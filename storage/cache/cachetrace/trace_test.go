@@ -8,11 +8,12 @@ import (
 	"pgregory.net/rapid"
 
 	"rustmq.dev/rustmq/storage/cache"
+	"rustmq.dev/rustmq/test/seeded"
 )
 
 // TestOptimumIsTheMostThatCanBeHit compares with a search of all choices.
 func TestOptimumIsTheMostThatCanBeHit(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	seeded.Check(t, func(t *rapid.T) {
 		capacity := rapid.IntRange(0, 3).Draw(t, "capacity")
 		trace := Trace(rapid.SliceOfN(rapid.Uint64Range(0, 5), 0, 14).Draw(t, "trace"))
 		if got, want := Optimum(trace, capacity), search(trace, capacity); got != want {

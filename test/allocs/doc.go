@@ -1,0 +1,2 @@
+// Package allocs measures what code takes from the heap. Only tests import it.
+package allocs
