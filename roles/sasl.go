@@ -22,7 +22,7 @@ func (n *Node) openLogins() error {
 		return nil
 	}
 	image := func() *metadata.Image { return n.door.Image() }
-	mechanisms.Lookup = broker.ScramLookup(image)
+	mechanisms.Lookup, mechanisms.Shapes = broker.ScramLookup(image), broker.ScramShapes(image)
 	var own [32]byte // while there is no user
 	rand.Read(own[:])
 	mechanisms.FakeSecret = func() []byte {
