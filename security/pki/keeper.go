@@ -32,7 +32,7 @@ func (k *Keeper) Reload() error {
 	defer k.loading.Unlock()
 	cert, err := k.load()
 	if err != nil {
-		return fmt.Errorf("load the server certificate: %w", err)
+		return fmt.Errorf("load the certificate: %w", err)
 	}
 	k.current.Store(&cert)
 	return nil
