@@ -50,7 +50,8 @@ func (f *authorityFlags) deliver(c *ca.CA, issued *ca.Issued, out string, replac
 // written writes a certificate and its key, and where out is another directory than this one
 // what goes with them.
 func written(c *ca.CA, issued *ca.Issued, out string, replaces bool) (v issuedView, err error) {
-	if err := os.MkdirAll(out, 0o755); err != nil {
+	err = os.MkdirAll(out, 0o755) // #nosec G301 -- bundle.pem is for all to read; keys are 0600
+	if err != nil {
 		return v, err
 	}
 	certFile, keyFile, err := issued.Write(out, replaces)
