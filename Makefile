@@ -17,7 +17,7 @@ TOOLS     := build/tools
 SUITES    := compat chaos seeds buckets mutants fuzz docs
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-debug demo test lint generate bench suites soak clean $(addprefix suite-,$(SUITES)) prerequisites
+.PHONY: help build build-debug demo test lint vuln generate bench suites soak clean $(addprefix suite-,$(SUITES)) prerequisites
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,8 +37,11 @@ demo: build ## Produce over QUIC, consume over TCP, kill -9, prove that nothing 
 test: prerequisites ## Test every module with the race detector; PKG=./storage/wal RUN=TestName narrow it
 	@scripts/test.sh '$(PKG)' '$(RUN)'
 
-lint: prerequisites $(TOOLS)/staticcheck $(TOOLS)/houselint ## gofmt, vet, staticcheck, and the rules of this house
+lint: prerequisites $(TOOLS)/staticcheck $(TOOLS)/gosec $(TOOLS)/houselint ## gofmt, vet, staticcheck, gosec, and the rules of this house
 	@scripts/lint.sh
+
+vuln: prerequisites $(TOOLS)/govulncheck ## Look for known vulnerabilities of what is linked (needs the network; not in CI)
+	@for module in $(MODULES); do echo "$$module:"; (cd $$module && $(CURDIR)/$(TOOLS)/govulncheck ./...) || exit 1; done
 
 generate: $(TOOLS)/protogen ## Remake generated files (protobuf, reference docs); CI compares
 	@scripts/generate.sh
@@ -61,6 +64,12 @@ soak: build ## The suites that gain from time, for longer (SOAK=minutes, default
 
 $(TOOLS)/staticcheck: tools/go.mod tools/go.sum
 	cd tools && GOWORK=off $(GO) build -o ../$@ honnef.co/go/tools/cmd/staticcheck
+
+$(TOOLS)/gosec: tools/go.mod tools/go.sum
+	cd tools && GOWORK=off $(GO) build -o ../$@ github.com/securego/gosec/v2/cmd/gosec
+
+$(TOOLS)/govulncheck: tools/go.mod tools/go.sum
+	cd tools && GOWORK=off $(GO) build -o ../$@ golang.org/x/vuln/cmd/govulncheck
 
 $(TOOLS)/houselint: tools/go.mod $(wildcard tools/houselint/*.go)
 	cd tools && GOWORK=off $(GO) build -o ../$@ ./houselint

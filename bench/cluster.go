@@ -25,26 +25,38 @@ const clusterSize = 3
 
 // startRustmqCluster starts three nodes on addresses of loopback of their own, with one
 // bucket. The first stands for all: clients find the others by it.
-func startRustmqCluster(set ...string) (*process, error) {
-	binary := os.Getenv("RUSTMQ_BIN")
-	if binary == "" {
-		binary = "../bin/rustmq"
+func startRustmqCluster(set ...string) (*process, error) { return startRustmqNodes(nil, nil, set) }
+
+// startSecureCluster is startRustmqCluster with certificates of a directory.
+func startSecureCluster(certs string, set ...string) (*process, error) {
+	config, err := certified(certs, superUser)
+	if err != nil {
+		return nil, err
 	}
+	return startRustmqNodes([]string{"--certs", certs}, []kgo.Opt{kgo.DialTLSConfig(config)}, set)
+}
+
+// clusterHost is the address of the i-th node.
+func clusterHost(i int) string { return fmt.Sprintf("127.73.0.%d", i+1) }
+
+// startRustmqNodes starts three nodes with more flags and settings, and waits until a client
+// with those options knows them all.
+func startRustmqNodes(flags []string, client []kgo.Opt, set []string) (*process, error) {
 	dir, err := os.MkdirTemp("", "rustmq-bench-")
 	if err != nil {
 		return nil, err
 	}
-	host := func(i int) string { return fmt.Sprintf("127.73.0.%d", i+1) }
 	var peers []string
 	for i := range clusterSize {
-		peers = append(peers, fmt.Sprintf("%d@%s", i+1, host(i)))
+		peers = append(peers, fmt.Sprintf("%d@%s", i+1, clusterHost(i)))
 	}
 	nodes := make([]*process, clusterSize)
 	lines := make([]*bufio.Reader, clusterSize)
 	for i := range nodes {
 		p := &process{name: fmt.Sprintf("rustmq node %d", i+1)}
-		p.cmd = exec.Command(binary, "serve", "--node-id", fmt.Sprint(i+1), "--bind", host(i), "--peers", strings.Join(peers, ","),
+		p.cmd = exec.Command(rustmqBinary(), "serve", "--node-id", fmt.Sprint(i+1), "--bind", clusterHost(i), "--peers", strings.Join(peers, ","),
 			"--data-dir", filepath.Join(dir, fmt.Sprint(i+1)), "--bucket", "file://"+filepath.Join(dir, "bucket"))
+		p.cmd.Args = append(p.cmd.Args, flags...)
 		for _, s := range set {
 			p.cmd.Args = append(p.cmd.Args, "--set", s)
 		}
@@ -75,7 +87,7 @@ func startRustmqCluster(set ...string) (*process, error) {
 		}
 		p.addr, p.http = line.Kafka, line.HTTP
 	}
-	return all, awaitBrokers(all.addr)
+	return all, awaitBrokers(all.addr, client...)
 }
 
 // kafkaLib is where Kafka's jars are.
@@ -157,8 +169,8 @@ func startKafkaCluster() (p *process, stop func(), err error) {
 }
 
 // awaitBrokers waits until clients are told of all nodes.
-func awaitBrokers(addr string) error {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(addr))
+func awaitBrokers(addr string, opts ...kgo.Opt) error {
+	cl, err := kgo.NewClient(append(opts, kgo.SeedBrokers(addr))...)
 	if err != nil {
 		return err
 	}

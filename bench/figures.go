@@ -43,6 +43,7 @@ var figures = []figure{
 	{"K4", "When a leader dies, or is moved", (*run).failover},
 	{"K5", "What passes through three nodes, and a fourth that joins them", (*run).shares},
 	{"K6", "The metadata of 100 brokers and 100,000 partitions, simulated", (*run).large},
+	{"K7", "What security costs, and how soon a rule is in force", (*run).security},
 }
 
 func runFigures(args []string) error {

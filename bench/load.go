@@ -31,6 +31,7 @@ type loadResult struct {
 	Seconds   float64 `json:"seconds"`
 	P50       float64 `json:"p50_us,omitempty"`
 	P99       float64 `json:"p99_us,omitempty"`
+	Max       float64 `json:"max_us,omitempty"`
 	TailP50   float64 `json:"tail_p50_us,omitempty"` // from the produce to a consumer at the tail
 	TailP99   float64 `json:"tail_p99_us,omitempty"`
 	ServerCPU float64 `json:"server_cpu_s,omitempty"`
@@ -53,11 +54,12 @@ type shape struct {
 	config                       string // of the topic that is made: key=value, or none
 	seconds                      int    // steady: how long
 	dir                          string // s3put, s3get: the files of the objects
+	certs                        string // what tls trusts and shows, as `rustmq admin certs` has written it
 }
 
 func runLoad(args []string) error {
 	if len(args) == 0 {
-		return errors.New("load: name produce, bare, consume, transactions, lone, steady, catchup, connect, idle, groups, found, join, s3put, s3get or nats")
+		return errors.New("load: name produce, bare, consume, transactions, lone, steady, catchup, connect, idle, groups, found, join, s3put, s3get, nats, full, resumed, rules or ruled")
 	}
 	// The load collects garbage rarely, for it shares the machine with the server
 	// that it measures.
@@ -78,6 +80,7 @@ func runLoad(args []string) error {
 	flags.StringVar(&s.protocol, "protocol", classicProtocol, "of the group that is joined: classic or consumer")
 	flags.StringVar(&s.groups, "groups", "", "what the names of groups begin with; others than ever before when empty")
 	flags.StringVar(&s.config, "config", "", "key=value of the topic that is made")
+	flags.StringVar(&s.certs, "certs", "", "directory of certificates, where the broker asks for them (tls)")
 	flags.StringVar(&s.dir, "dir", "", "directory of the objects to copy (s3put, s3get)")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
@@ -89,6 +92,7 @@ func runLoad(args []string) error {
 		"reconnect": loadReconnect, "idle": loadIdle, "nats": loadNATS, "partitions": loadPartitions,
 		"steady": loadSteady, "catchup": loadCatchUp, "transactions": loadTransactions, "bare": loadBare,
 		"groups": loadGroups, "found": loadFound, "join": loadJoin, "s3put": loadS3Put, "s3get": loadS3Get,
+		"full": loadFull, "resumed": loadResumed, "rules": loadRules, "ruled": loadRuled,
 	}
 	load, ok := loads[args[0]]
 	if !ok {
@@ -102,6 +106,9 @@ func runLoad(args []string) error {
 }
 
 func (s shape) tlsConfig() (*tls.Config, error) {
+	if s.certs != "" {
+		return certified(s.certs, loadUser)
+	}
 	pem, err := os.ReadFile(s.ca)
 	if err != nil {
 		return nil, err

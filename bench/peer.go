@@ -21,17 +21,27 @@ type listening struct {
 // runPeer is a peer server until it is told to stop.
 func runPeer(args []string) error {
 	if len(args) == 0 {
-		return errors.New("peer: name kfake or nats")
+		return errors.New("peer: name kfake, nats or tls")
 	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
 	flags := flag.NewFlagSet("peer "+args[0], flag.ContinueOnError)
 	dir := flags.String("dir", "", "storage directory (nats)")
 	syncAlways := flags.Bool("sync-always", false, "fsync before every answer (nats)")
+	certs := flags.String("certs", "", "directory of certificates (tls)")
+	mutual := flags.Bool("mutual", false, "ask for certificates of clients (tls)")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
 	switch args[0] {
+	case "tls":
+		addr, err := bareTLS(*certs, *mutual)
+		if err != nil {
+			return fmt.Errorf("start a bare server of TLS: %w", err)
+		}
+		if err := printJSON(listening{addr}); err != nil {
+			return err
+		}
 	case "kfake":
 		cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.DefaultNumPartitions(1))
 		if err != nil {
@@ -59,7 +69,7 @@ func runPeer(args []string) error {
 			return err
 		}
 	default:
-		return fmt.Errorf("peer %q: want kfake or nats", args[0])
+		return fmt.Errorf("peer %q: want kfake, nats or tls", args[0])
 	}
 	<-stop
 	return nil

@@ -65,18 +65,22 @@ func startRustmq(name string, set ...string) (*process, error) {
 
 // startRustmqIn is startRustmq with more in the environment.
 func startRustmqIn(env []string, name string, set ...string) (*process, error) {
-	binary := os.Getenv("RUSTMQ_BIN")
-	if binary == "" {
-		binary = "../bin/rustmq"
-	}
 	dir, err := os.MkdirTemp("", "rustmq-bench-")
 	if err != nil {
 		return nil, err
 	}
 	p := &process{name: name, dir: dir}
-	p.cmd = exec.Command(binary, p.serve(set)...)
+	p.cmd = exec.Command(rustmqBinary(), p.serve(set)...)
 	p.cmd.Env = append(os.Environ(), env...)
 	return p, p.startRustmq()
+}
+
+// rustmqBinary is the program that is measured.
+func rustmqBinary() string {
+	if binary := os.Getenv("RUSTMQ_BIN"); binary != "" {
+		return binary
+	}
+	return "../bin/rustmq"
 }
 
 func (p *process) serve(set []string) []string {

@@ -265,11 +265,11 @@ type Authorization struct {
 
 // TLS is the server's certificate, and what clients show.
 type TLS struct {
-	CertFile         string `toml:"cert_file" doc:"PEM chain of the server, read again on SIGHUP; empty: made by the development CA in data_dir/certs"`
+	CertFile         string `toml:"cert_file" doc:"PEM chain of the server, read again once it has changed, and on SIGHUP; empty: made by the development CA in data_dir/certs"`
 	KeyFile          string `toml:"key_file" doc:"PEM key of the server, read with it"`
 	MinVersion       string `toml:"min_version" doc:"oldest version of TLS that clients of Kafka over TCP may speak: 1.3 or 1.2; QUIC is always 1.3"`
 	ClientAuth       string `toml:"client_auth" doc:"whether clients of TLS and QUIC show a certificate: none, request (they may) or require (they must)"`
-	ClientCAFile     string `toml:"client_ca_file" doc:"PEM certificates of who may sign clients, read again on SIGHUP"`
+	ClientCAFile     string `toml:"client_ca_file" doc:"PEM certificates of who may sign clients, read again once they have changed, and on SIGHUP"`
 	CRLFile          string `toml:"crl_file" doc:"revocation lists of those authorities, PEM or DER, read again within seconds when the file changes: who is revoked is refused, and cut off if connected; empty: nobody is revoked"`
 	PrincipalMapping string `toml:"principal_mapping" doc:"which principal a client's certificate is: rules as of Kafka's ssl.principal.mapping.rules on its subject (RULE:pattern/replacement/[LU], DEFAULT), and on its subject alternative names (URI:…, DNS:…, EMAIL:…); the first that matches counts"`
 }

@@ -50,7 +50,7 @@ this order: a flag, ` + "`--set section.key=value`" + `, the environment
 (` + "`RUSTMQ_WAL__MEMORY`" + ` is ` + "`wal.memory`" + `), the file of ` + "`--config`" + `, the default.
 ` + "`rustmq config show`" + ` prints the merged result and where each value came from,
 ` + "`rustmq config check FILE`" + ` everything that is wrong with a file. All are read at the
-start: SIGHUP reads certificates alone. Variables that Kubernetes sets for a Service
+start: SIGHUP reads certificates alone, and so does a change of their files. Variables that Kubernetes sets for a Service
 named rustmq set no key.
 
 Durations are written ` + "`250ms`, `10s`, `1h`" + `; sizes ` + "`64KiB`, `1GiB`" + `;

@@ -141,7 +141,16 @@ func (n *Node) names() (names []string) {
 // that sign tokens are read again too. It reports whether there is anything to load. On an
 // error the one before goes on.
 func (n *Node) Reload() (loaded bool, err error) {
-	var failed error
+	loaded, failed := n.reloadCertificates()
+	keys, err := n.reloadTokenKeys()
+	loaded, failed = loaded || keys, errors.Join(failed, err)
+	if failed != nil {
+		return false, fmt.Errorf("%w; the one before goes on", failed)
+	}
+	return loaded, nil
+}
+
+func (n *Node) reloadCertificates() (loaded bool, failed error) {
 	if n.certificates != nil {
 		loaded, failed = true, n.certificates.Reload()
 	}
@@ -153,10 +162,43 @@ func (n *Node) Reload() (loaded bool, err error) {
 	}
 	n.judgeClients(false)
 	n.judgeServers(false)
-	keys, err := n.reloadTokenKeys()
-	loaded, failed = loaded || keys, errors.Join(failed, err)
-	if failed != nil {
-		return false, fmt.Errorf("%w; the one before goes on", failed)
+	return loaded, failed
+}
+
+// certificateFiles are those that are loaded anew once they have changed: an operator's.
+// Revocation lists are looked at by who judges by them.
+func (n *Node) certificateFiles() []string {
+	c := n.config.Security
+	var files []string
+	if n.certificates != nil && n.caFile == "" {
+		files = append(files, c.TLS.CertFile, c.TLS.KeyFile)
 	}
-	return loaded, nil
+	if n.clients != nil {
+		files = append(files, c.TLS.ClientCAFile)
+	}
+	if n.peers != nil && n.peers.secure != nil {
+		files = append(files, c.Cluster.CAFile, c.Cluster.CertFile, c.Cluster.KeyFile)
+	}
+	slices.Sort(files)
+	return slices.Compact(files)
+}
+
+// watchCertificateFiles loads certificates and authorities anew whose files have changed, while
+// the node runs.
+func (n *Node) watchCertificateFiles() {
+	files := n.certificateFiles()
+	if len(files) == 0 {
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	n.opened("files of certificates", func(context.Context) error { stop(); return nil })
+	n.serving.Go(func() {
+		pki.WatchFiles(ctx, files, revocationLook, func() {
+			if _, err := n.reloadCertificates(); err != nil {
+				n.log.Error("the files of certificates have changed and were not taken; what was loaded before goes on", "error", err)
+				return
+			}
+			n.log.Info("certificates loaded anew, for their files have changed")
+		})
+	})
 }

@@ -98,7 +98,7 @@ func watchCertificates(ctx context.Context, log *slog.Logger, ends func() []cert
 		for _, e := range ends() {
 			now, last := time.Now(), before[e]
 			if e.due(now, last) {
-				log.Warn(e.warning(now)+"; issue another, put it into its place, and send SIGHUP", "file", e.file, "role", e.role)
+				log.Warn(e.warning(now)+"; issue another, and put it into its place", "file", e.file, "role", e.role)
 				last = now
 			}
 			told[e] = last

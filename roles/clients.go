@@ -106,7 +106,7 @@ func (n *Node) judgeServers(changed bool) {
 		return
 	}
 	if err := n.peers.secure.Stands(); err != nil {
-		n.log.Error("the other servers take this node's certificate no more: issue another, put it into its place, and send SIGHUP", "file", n.config.Security.Cluster.CertFile, "error", err)
+		n.log.Error("the other servers take this node's certificate no more: issue another, and put it into its place", "file", n.config.Security.Cluster.CertFile, "error", err)
 	}
 }
 

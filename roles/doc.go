@@ -23,8 +23,8 @@
 // added, or was lost. Before it stops, others lead what its broker and its controller led.
 // A node alone opens none of these ports.
 //
-// A hang-up (SIGHUP) reloads the certificates of a process, unless it comes from
-// the terminal that went away: that ends it.
+// A hang-up (SIGHUP) reloads the certificates of a process, as does that their files have
+// changed, unless it comes from the terminal that went away: that ends it.
 //
 // The data directory says what it is: meta.json names the node, its cluster, its bucket
 // and its log, which has its id in wal/id. A node does not start on a log that is lost,

@@ -125,7 +125,7 @@ func (n *Node) serveKafka(tcp net.Listener, udp *net.UDPConn) error {
 			Conn: udp, TLS: secure, Server: n.kafka, Name: listenerName,
 			IdleTimeout: time.Duration(network.QUIC.IdleTimeout), MaxStreams: network.QUIC.MaxStreams, WindowMemory: int64(network.QUIC.ReceiveMemory),
 			MaxConns: min(network.MaxConnections, quic.DefaultMaxConns), PerIP: network.MaxConnectionsPerIP,
-			ZeroRTT: network.QUIC.ZeroRTT, Identify: n.identifies(), Log: n.log.With("room", "quic"),
+			ZeroRTT: network.QUIC.ZeroRTT, Identify: n.identifies(), Refused: counts.Refused, Log: n.log.With("room", "quic"),
 		})
 		if err != nil {
 			return err

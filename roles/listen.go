@@ -113,7 +113,7 @@ func portHolder(network string, port int) int {
 				inodes["socket:["+fields[9]+"]"] = true
 			}
 		}
-		file.Close()
+		_ = file.Close() // it was read
 	}
 	if len(inodes) == 0 {
 		return 0

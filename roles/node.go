@@ -133,6 +133,7 @@ func (n *Node) open(ctx context.Context) error {
 		}
 	}
 	n.watchRevocations()
+	n.watchCertificateFiles()
 	if n.bucket != nil {
 		n.metrics.MustRegister(newBucketMetrics(n), newCleaningMetrics(n))
 	}

@@ -36,13 +36,14 @@ func asked(t *testing.T, conn net.Conn) {
 	must(t, err)
 }
 
-// TestHangupReloadsCertificates renews an operator's certificate under a running
-// process, and then replaces it by garbage.
-func TestHangupReloadsCertificates(t *testing.T) {
+// renewable is a node whose certificate is of files that trust replaces. It returns how a client
+// trusts the new one, and no other: each is of a CA of its own.
+func renewable(t *testing.T) (cert string, trust func() *tls.Config, flags []string) {
+	t.Helper()
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	// Each is trusted by a CA of its own, so that a client tells them apart.
-	trust := func() *tls.Config {
+	trust = func() *tls.Config {
+		t.Helper()
 		made := t.TempDir()
 		_, err := pki.Development(made, nil, time.Now())
 		must(t, err)
@@ -55,8 +56,50 @@ func TestHangupReloadsCertificates(t *testing.T) {
 		must(t, err)
 		return trust
 	}
+	return cert, trust, []string{"--ephemeral", "--set", "network.tls=on", "--set", "security.tls.cert_file=" + cert, "--set", "security.tls.key_file=" + key}
+}
+
+// TestCertificatesAreTakenOnceTheyChange renews a certificate under a running process, and
+// tells it nothing: it takes the new one by itself, says of one that is none that it does not,
+// and drops nobody.
+func TestCertificatesAreTakenOnceTheyChange(t *testing.T) {
+	cert, trust, flags := renewable(t)
 	first := trust()
-	p := serve(t, "--ephemeral", "--set", "network.tls=on", "--set", "security.tls.cert_file="+cert, "--set", "security.tls.key_file="+key)
+	p := serve(t, flags...)
+	dial := func(trust *tls.Config) (*tls.Conn, error) { return tls.Dial("tcp", p.says.Kafka, trust) }
+	old, err := dial(first)
+	must(t, err)
+	defer old.Close()
+	asked(t, old)
+	second := trust()
+	p.awaitLog(t, "certificates loaded anew")
+	conn, err := dial(second)
+	must(t, err)
+	defer conn.Close()
+	asked(t, conn)
+	if conn, err := dial(first); err == nil {
+		_ = conn.Close()
+		t.Error("the old certificate is still served")
+	}
+	put(t, cert, []byte("garbage"))
+	if line := p.awaitLog(t, "were not taken"); !strings.Contains(line, "cert.pem") {
+		t.Errorf("which file is bad is not said: %s", line)
+	}
+	again, err := dial(second)
+	must(t, err)
+	defer again.Close()
+	asked(t, again)
+	asked(t, old)
+	p.signal(t, syscall.SIGTERM)
+	must(t, p.cmd.Wait())
+}
+
+// TestHangupReloadsCertificates renews an operator's certificate under a running
+// process, and then replaces it by garbage.
+func TestHangupReloadsCertificates(t *testing.T) {
+	cert, trust, flags := renewable(t)
+	first := trust()
+	p := serve(t, flags...)
 	dialTLS := func(trust *tls.Config) (net.Conn, error) { return tls.Dial("tcp", p.says.Kafka, trust) }
 	dialQUIC := func(trust *tls.Config) (net.Conn, error) {
 		d := &sdkquic.Dialer{TLS: trust}

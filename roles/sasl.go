@@ -22,9 +22,9 @@ func (n *Node) openLogins() error {
 		return nil
 	}
 	image := func() *metadata.Image { return n.door.Image() }
-	mechanisms.Lookup = broker.ScramLookup(image)
-	var own [32]byte // while there is no user
-	rand.Read(own[:])
+	mechanisms.Lookup, mechanisms.Shapes = broker.ScramLookup(image), broker.ScramShapes(image)
+	var own [32]byte         // while there is no user
+	_, _ = rand.Read(own[:]) // never fails
 	mechanisms.FakeSecret = func() []byte {
 		if secret := image().FakeSecret(); secret != nil {
 			return secret

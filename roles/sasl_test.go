@@ -6,11 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,32 +29,16 @@ import (
 	"rustmq.dev/rustmq/security/pki"
 )
 
-// issuer signs tokens.
-type issuer struct {
-	key  *ecdsa.PrivateKey
-	file string // of its key set
-}
-
 func newIssuer(t *testing.T) *issuer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
-	raw, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "k1"}}})
-	must(t, err)
-	file := filepath.Join(t.TempDir(), "keys.json")
-	must(t, os.WriteFile(file, raw, 0o600))
-	return &issuer{key, file}
+	return &issuer{key, keySetFile(t, "k1", key)}
 }
 
 func (i *issuer) token(t *testing.T, algorithm jose.SignatureAlgorithm, key any, user string, life time.Duration) string {
 	t.Helper()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: jose.JSONWebKey{Key: key, KeyID: "k1"}}, nil)
-	must(t, err)
-	signed, err := signer.Sign(fmt.Appendf(nil, `{"iss":"https://id.example","aud":"rustmq","sub":%q,"exp":%d}`, user, time.Now().Add(life).Unix()))
-	must(t, err)
-	token, err := signed.CompactSerialize()
-	must(t, err)
-	return token
+	return i.sign(t, algorithm, key, "k1", map[string]any{"iss": "https://id.example", "aud": "rustmq", "sub": user, "exp": time.Now().Add(life).Unix()})
 }
 
 // securedNode is a node that asks its clients who they are, over TLS and QUIC, and knows
@@ -286,36 +266,26 @@ func TestSessionsAreEnded(t *testing.T) {
 	conn, err := tls.Dial("tcp", n.Kafka(), trust)
 	must(t, err)
 	defer conn.Close()
-	ask := func(q kmsg.Request) []byte {
-		t.Helper()
-		if _, err := conn.Write(kmsg.NewRequestFormatter(kmsg.FormatterClientID("t")).AppendRequest(nil, q, 1)); err != nil {
-			return nil
-		}
-		var length [4]byte
-		if _, err := io.ReadFull(conn, length[:]); err != nil {
-			return nil
-		}
-		answer := make([]byte, binary.BigEndian.Uint32(length[:]))
-		_, err := io.ReadFull(conn, answer)
-		must(t, err)
-		return answer
-	}
-	handshake := kmsg.NewPtrSASLHandshakeRequest()
-	handshake.Version, handshake.Mechanism = 1, "OAUTHBEARER"
-	ask(handshake)
+	l := &line{conn, &fortress{T: t, n: n}}
+	must(t, l.handshake("OAUTHBEARER"))
 	authenticate := kmsg.NewPtrSASLAuthenticateRequest()
 	authenticate.Version = 1
 	authenticate.SASLAuthBytes = []byte("n,,\x01auth=Bearer " + i.token(t, jose.ES256, i.key, "carol", 2*time.Second) + "\x01\x01")
-	p := kmsg.NewPtrSASLAuthenticateResponse()
-	p.Version = 1
-	must(t, p.ReadFrom(ask(authenticate)[4:]))
-	if p.ErrorCode != 0 || p.SessionLifetimeMillis <= 0 || p.SessionLifetimeMillis > 2000 {
+	answer, err := l.ask(authenticate)
+	must(t, err)
+	if p := answer.(*kmsg.SASLAuthenticateResponse); p.SessionLifetimeMillis <= 0 || p.SessionLifetimeMillis > 2000 {
 		t.Fatalf("%+v", p)
 	}
 	beat := kmsg.NewPtrHeartbeatRequest()
-	for began := time.Now(); ask(beat) != nil; {
+	for began := time.Now(); served(l, beat); {
 		if time.Since(began) > 10*time.Second {
 			t.Fatal("served after the end of the token")
 		}
 	}
+}
+
+// served reports whether a request is answered, be it by an error.
+func served(l *line, q kmsg.Request) bool {
+	answer, _ := l.ask(q)
+	return answer != nil
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# gofmt, go vet, staticcheck and houselint over every module.
+# gofmt, go vet, staticcheck and houselint over every module, gosec over some rooms.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD start=$SECONDS failed=()
@@ -16,6 +16,14 @@ check go vet ./storage/guard
 for module in sdk/go bench; do check within "$module" go vet ./...; done
 for module in . sdk/go bench; do check within "$module" "$root/build/tools/staticcheck" ./...; done
 check build/tools/houselint .
+# gosec, over the rooms that meet strangers or keys: elsewhere it finds nothing that those
+# above do not, for minutes. What is allowed in one place has #nosec there, with the reason;
+# what is allowed everywhere:
+#   G304  files have names that the operator has given, which is what they are for
+#   G602  slices out of range are found by way of SSA, which this version cannot make of
+#         this Go, and later versions link SDKs of half a dozen clouds; fuzzing looks for them
+check build/tools/gosec -quiet -log /dev/null -exclude-generated -exclude=G304,G602 \
+	./security/... ./transport/kafka/... ./transport/quic/... ./roles/admin/... ./roles/broker/login
 GOWORK=off check within tools go vet ./...
 echo "make lint: $((SECONDS - start)) s"
 [ ${#failed[@]} = 0 ] || { printf 'make lint: failed: %s\n' "${failed[@]}"; exit 1; }

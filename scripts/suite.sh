@@ -53,6 +53,7 @@ compat() {
 	javac -cp 'build/java/lib/*' -d build/java/classes test/compat/java/Compat.java
 	http=$(sed -n 's/.*"http":"\([^"]*\)".*/\1/p' "$dir/line")
 	java -cp 'build/java/classes:build/java/lib/*' Compat "$broker" "$http"
+	test/compat/secure/secure.sh bin/rustmq build
 	# Short-lived JVMs: the second compiler and parallel collector are not worth their
 	# start. A JVM that is killed leaves the libraries that it has unpacked.
 	jvm="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Djava.io.tmpdir=$dir"

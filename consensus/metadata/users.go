@@ -113,6 +113,13 @@ func (m *Image) User(name string) (*User, bool) { return m.users.get(name) }
 // NumUsers returns how many users there are.
 func (m *Image) NumUsers() int { return m.users.len() }
 
+// UsersMark tells images with other users apart.
+type UsersMark struct{ root *node[string, *User] }
+
+// UsersMark is equal of two images if they have the very same users, so that what was made
+// of those of one need not be made anew. It may miss that they have.
+func (m *Image) UsersMark() UsersMark { return UsersMark{m.users.root} }
+
 // FakeSecret is what salts of users who are not there are made of, the same on all
 // brokers; nil: there is none, as there was no user yet. It must not be changed, and is
 // nobody's to see.

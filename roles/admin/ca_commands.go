@@ -19,7 +19,7 @@ const (
 	// defaultCADir is where the authority is unless --ca-dir says otherwise.
 	defaultCADir = "./rustmq-ca"
 	// passphraseVariable has the passphrase of keys, where nobody can be asked.
-	passphraseVariable = "RUSTMQ_CA_PASSPHRASE"
+	passphraseVariable = "RUSTMQ_CA_PASSPHRASE" // #nosec G101 -- the name of a variable
 	// maxPassphrase is how much is read of a file with a passphrase, in bytes.
 	maxPassphrase = 4096
 )

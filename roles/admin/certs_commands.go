@@ -40,24 +40,38 @@ type issuedView struct {
 
 // deliver writes a certificate and its key, and says where they are.
 func (f *authorityFlags) deliver(c *ca.CA, issued *ca.Issued, out string, replaces bool) error {
-	if err := os.MkdirAll(out, 0o755); err != nil {
-		return err
-	}
-	certFile, keyFile, err := issued.Write(out, replaces)
+	v, err := written(c, issued, out, replaces)
 	if err != nil {
 		return err
 	}
+	return f.print(v, func() { f.showIssued(v) })
+}
+
+// written writes a certificate and its key, and where out is another directory than this one
+// what goes with them.
+func written(c *ca.CA, issued *ca.Issued, out string, replaces bool) (v issuedView, err error) {
+	err = os.MkdirAll(out, 0o755) // #nosec G301 -- bundle.pem is for all to read; keys are 0600
+	if err != nil {
+		return v, err
+	}
+	certFile, keyFile, err := issued.Write(out, replaces)
+	if err != nil {
+		return v, err
+	}
 	if out != here {
 		if err := c.CopyTrust(out); err != nil {
-			return err
+			return v, err
 		}
 	}
-	v := issuedView{issued.Record, certFile, keyFile, c.BundleFile()}
-	return f.print(v, func() {
-		t := f.table("NAME", "PROFILE", "SERIAL", "ENDS", "CERTIFICATE", "KEY")
+	return issuedView{issued.Record, certFile, keyFile, c.BundleFile()}, nil
+}
+
+func (f *authorityFlags) showIssued(all ...issuedView) {
+	t := f.table("NAME", "PROFILE", "SERIAL", "ENDS", "CERTIFICATE", "KEY")
+	for _, v := range all {
 		t.AppendRow(table.Row{v.Name, v.Profile, v.Serial, v.NotAfter.UTC().Format(time.DateOnly), v.CertFile, v.KeyFile})
-		t.Render()
-	})
+	}
+	t.Render()
 }
 
 func (f *authorityFlags) issue() *cobra.Command {
@@ -115,13 +129,26 @@ func (f *authorityFlags) issue() *cobra.Command {
 
 func (f *authorityFlags) renew() *cobra.Command {
 	var out string
-	var days int
+	var days, due int
 	cmd := &cobra.Command{
-		Use: "renew NAME|SERIAL", Short: "Issue another certificate with the same names, and a new key", Args: cobra.ExactArgs(1),
-		Long: "Issues another certificate to who has one, and writes it and its key in the place of those before, which stay valid until they end. A running node takes them on SIGHUP.",
-		RunE: func(_ *cobra.Command, args []string) error {
-			if days < 1 || days > ca.MaxDays {
+		Use: "renew NAME|SERIAL | --due DAYS", Short: "Issue another certificate with the same names, and a new key", Args: cobra.MaximumNArgs(1),
+		Long: "Issues another certificate to who has one, and writes it and its key in the place of those before, which stay valid until they end. Nodes take the files by themselves once they are in their place.\n\n" +
+			"--due DAYS does that for all whose certificate ends within so many days, and for nobody if none does: for a timer, with the passphrase in --passphrase-file.",
+		Example: "  rustmq admin certs renew node-1 --out certs\n  rustmq admin certs renew --due 30 --out certs",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			all := cmd.Flags().Changed("due")
+			switch {
+			case days < 1 || days > ca.MaxDays:
 				return &UsageError{fmt.Sprintf("--days %d: want 1 to %d", days, ca.MaxDays)}
+			case all == (len(args) == 1):
+				return &UsageError{"whose certificate? Give its name or serial number, or --due DAYS for all that end within so many days"}
+			case all && (due < 1 || due > ca.MaxDays):
+				return &UsageError{fmt.Sprintf("--due %d: want 1 to %d", due, ca.MaxDays)}
+			case all && !cmd.Flags().Changed("days"):
+				days = 0
+			}
+			if all {
+				return f.renewDue(due, days, out)
 			}
 			return f.change(func(c *ca.CA) error {
 				issued, err := c.Renew(args[0], days)
@@ -133,8 +160,43 @@ func (f *authorityFlags) renew() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", here, outUsage+"; files of the same names are replaced")
-	cmd.Flags().IntVar(&days, "days", ca.DefaultDays, fmt.Sprintf("how long it is valid, 1 to %d", ca.MaxDays))
+	cmd.Flags().IntVar(&days, "days", ca.DefaultDays, fmt.Sprintf("how long it is valid, 1 to %d; with --due as long as the one before", ca.MaxDays))
+	cmd.Flags().IntVar(&due, "due", 0, "all that end within so many `DAYS`")
 	return cmd
+}
+
+// renewDue renews what ends within so many days, for days, or where that is 0 for as long as
+// it was issued before. That one cannot be renewed keeps no other from it.
+func (f *authorityFlags) renewDue(within, days int, out string) error {
+	left := time.Duration(within) * 24 * time.Hour
+	c, err := f.look()
+	if err != nil {
+		return err
+	}
+	if len(c.Due(left)) == 0 { // nobody is asked for a passphrase
+		return f.print([]issuedView{}, func() { fmt.Fprintf(f.stdout, "no certificate ends within %d days\n", within) })
+	}
+	return f.change(func(c *ca.CA) error {
+		var renewed []issuedView
+		var failed []error
+		for _, r := range c.Due(left) {
+			lasts := days
+			if lasts == 0 {
+				lasts = r.Days()
+			}
+			issued, err := c.Renew(r.Name, lasts)
+			var v issuedView
+			if err == nil {
+				v, err = written(c, issued, out, true)
+			}
+			if err != nil {
+				failed = append(failed, fmt.Errorf("renew the certificate of %q: %w", r.Name, err))
+				continue
+			}
+			renewed = append(renewed, v)
+		}
+		return errors.Join(append(failed, f.print(renewed, func() { f.showIssued(renewed...) }))...)
+	})
 }
 
 func (f *authorityFlags) revoke() *cobra.Command {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"rustmq.dev/rustmq/security/ca"
 )
@@ -92,5 +93,74 @@ func TestCertificatesByCommand(t *testing.T) {
 	do("ca", "lists")
 	if out := do("certs", "verify", "certs/node-1.pem", "--use", "node"); !strings.HasPrefix(out, "good\n") {
 		t.Errorf("after the rotation: %s", out)
+	}
+}
+
+// TestRenewalOfWhatIsDue renews who has little time left, for as long as before, and nobody
+// else; who had it done has nothing due, and is asked for no passphrase.
+func TestRenewalOfWhatIsDue(t *testing.T) {
+	t.Chdir(t.TempDir())
+	t.Setenv("RUSTMQ_CA_PASSPHRASE", "a passphrase of mine")
+	do := func(args ...string) string {
+		t.Helper()
+		out, err := run(t.Context(), "", args...)
+		if err != nil {
+			t.Fatalf("%v: %v", args, err)
+		}
+		return out
+	}
+	do("ca", "init")
+	do("certs", "issue", "node-1", "--profile", "broker,controller", "--cluster", "prod", "--node", "1", "--host", "127.0.0.1", "--days", "20", "--out", "certs")
+	do("certs", "issue", "long", "--profile", "client", "--out", "certs")
+	do("certs", "issue", "gone", "--profile", "client", "--days", "5", "--out", "certs")
+	do("certs", "revoke", "gone")
+	before, err := os.ReadFile("certs/node-1.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	due := func(days string) (names []string) {
+		t.Helper()
+		var renewed []struct{ Name string }
+		if err := json.Unmarshal([]byte(do("certs", "renew", "--due", days, "--out", "certs", "-o", "json")), &renewed); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range renewed {
+			names = append(names, r.Name)
+		}
+		return names
+	}
+	if names := due("19"); len(names) != 0 {
+		t.Errorf("renewed before their time: %v", names)
+	}
+	if names := due("30"); len(names) != 1 || names[0] != "node-1" {
+		t.Errorf("renewed: %v", names)
+	}
+	if after, err := os.ReadFile("certs/node-1.pem"); err != nil || string(after) == string(before) {
+		t.Errorf("the file of node-1 is what it was: %v", err)
+	}
+	if out := do("certs", "verify", "certs/node-1.pem", "--use", "node", "--host", "127.0.0.1"); !strings.HasPrefix(out, "good\n") {
+		t.Errorf("renewed: %s", out)
+	}
+	var all []struct {
+		Name     string
+		NotAfter time.Time `json:"not_after"`
+	}
+	if err := json.Unmarshal([]byte(do("certs", "list", "-o", "json")), &all); err != nil || len(all) != 3 {
+		t.Fatalf("the list: %+v, %v", all, err)
+	}
+	if left := time.Until(all[2].NotAfter); all[2].Name != "node-1" || left < 19*24*time.Hour || left > 21*24*time.Hour {
+		t.Errorf("node-1 is renewed for %v", left)
+	}
+	if err := os.Unsetenv("RUSTMQ_CA_PASSPHRASE"); err != nil {
+		t.Fatal(err)
+	}
+	if out := do("certs", "renew", "--due", "10"); !strings.Contains(out, "no certificate ends within 10 days") {
+		t.Errorf("nothing is due: %s", out)
+	}
+	for _, wrong := range [][]string{{"renew"}, {"renew", "node-1", "--due", "3"}, {"renew", "--due", "0"}, {"renew", "--due", "9", "--days", "0"}} {
+		var usage *UsageError
+		if _, err := run(t.Context(), "", append([]string{"certs"}, wrong...)...); !errors.As(err, &usage) {
+			t.Errorf("%v: %v", wrong, err)
+		}
 	}
 }

@@ -134,7 +134,7 @@ func judgeCluster(image *metadata.Image, group *controller.Group, unanswered err
 		h.Problems = append(h.Problems, Problem{Kind: "damage", What: warning, Do: "suspect that disk; the broker's log names the file and the byte, and docs/storage.md says what can be done; other brokers' damage is theirs to tell"})
 	}
 	for _, warning := range certificates {
-		h.Problems = append(h.Problems, Problem{Kind: "certificate", What: warning, Do: "issue another, put it into its place, and send SIGHUP to the node; the other nodes' are theirs to tell"})
+		h.Problems = append(h.Problems, Problem{Kind: "certificate", What: warning, Do: "issue another, and put it into its place at the node; the other nodes' are theirs to tell"})
 	}
 	if level := image.FeatureLevel(); level < metadata.LatestFeatureLevel {
 		h.Notes = append(h.Notes, fmt.Sprintf("the feature level is %d, and this process knows %d: it rises once every node runs a version that does", level, metadata.LatestFeatureLevel))

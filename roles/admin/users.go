@@ -137,7 +137,7 @@ func (a api) alterUser(ctx context.Context, name string, is NewPassword, was *me
 	change := metadata.UserChange{User: name}
 	for _, mechanism := range mechanisms {
 		salt := make([]byte, sasl.SaltSize)
-		rand.Read(salt) // never fails
+		_, _ = rand.Read(salt) // never fails
 		c, err := sasl.NewCredential(mechanism.String(), is.Password, salt, sasl.DefaultIterations)
 		if err != nil {
 			return nil, err

@@ -2,6 +2,8 @@ package broker
 
 import (
 	"errors"
+	"slices"
+	"sync"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -32,6 +34,43 @@ func ScramLookup(image func() *metadata.Image) func(mechanism, user string) (sas
 			return sasl.Credential{}, false
 		}
 		return sasl.Credential{Salt: c.Salt, Iterations: int(c.Iterations), StoredKey: c.StoredKey, ServerKey: c.ServerKey}, true
+	}
+}
+
+// ScramShapes counts, for package sasl, the shapes of what [ScramLookup] finds: once for
+// each change of the users.
+func ScramShapes(image func() *metadata.Image) func(mechanism string) *sasl.Shapes {
+	var mu sync.Mutex
+	var counted map[string]*sasl.Shapes // guarded by mu, as is of
+	var of metadata.UsersMark
+	return func(mechanism string) *sasl.Shapes {
+		mu.Lock()
+		defer mu.Unlock()
+		if now := image(); counted == nil || now.UsersMark() != of {
+			counted, of = countScramShapes(now), now.UsersMark()
+		}
+		return counted[mechanism]
+	}
+}
+
+func countScramShapes(image *metadata.Image) map[string]*sasl.Shapes {
+	count := func(first ...metadata.ScramMechanism) *sasl.Shapes {
+		return sasl.CountShapes(func(yield func(sasl.Shape) bool) {
+			for u := range image.Users() {
+				at := slices.IndexFunc(first, func(m metadata.ScramMechanism) bool { return u.Credential(m) != nil })
+				if at < 0 {
+					continue
+				}
+				c := u.Credential(first[at])
+				if !yield(sasl.ShapeOf(c.Mechanism.String(), c.Salt, int(c.Iterations))) {
+					return
+				}
+			}
+		})
+	}
+	return map[string]*sasl.Shapes{
+		sasl.ScramSHA256: count(metadata.ScramSHA256), sasl.ScramSHA512: count(metadata.ScramSHA512),
+		sasl.Plain: count(metadata.ScramSHA512, metadata.ScramSHA256),
 	}
 }
 

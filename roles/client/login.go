@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 	"golang.org/x/term"
 
+	"rustmq.dev/rustmq/security/pki"
 	"rustmq.dev/rustmq/security/sasl"
 )
 
@@ -103,16 +104,21 @@ func (l *Login) absolute() error {
 	return nil
 }
 
-// certificate adds the client's certificate to what is dialled with.
+// certificate adds the client's certificate to what is dialled with. Each connection shows
+// what the files have then: one that was renewed meanwhile too.
 func (l *Login) certificate(config *tls.Config) error {
 	if l.CertFile == "" {
 		return nil
 	}
-	cert, err := tls.LoadX509KeyPair(l.CertFile, l.KeyFile)
+	load := func() (tls.Certificate, error) { return tls.LoadX509KeyPair(l.CertFile, l.KeyFile) }
+	certificates, err := pki.Keep(load)
 	if err != nil {
 		return fmt.Errorf("read the client's certificate (--cert, --cert-key): %w", err)
 	}
-	config.Certificates = []tls.Certificate{cert}
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		_ = certificates.Reload() // while the files are being replaced, the one before is shown
+		return certificates.Current(), nil
+	}
 	return nil
 }
 

@@ -101,6 +101,28 @@ func (c *CA) Renew(name string, days int) (*Issued, error) {
 	return c.issue(q, template)
 }
 
+// Due returns whose certificate ends within a time from now: of each name the one that ends
+// last, if it is valid still. Who let it end is to be renewed by name.
+func (c *CA) Due(within time.Duration) (due []*Record) {
+	last := map[string]*Record{}
+	for _, r := range c.ledger.Certificates {
+		if r.State(c.now()) == "valid" && (last[r.Name] == nil || r.NotAfter.After(last[r.Name].NotAfter)) {
+			last[r.Name] = r
+		}
+	}
+	for _, r := range c.ledger.Certificates {
+		if last[r.Name] == r && !r.NotAfter.After(c.now().Add(within)) {
+			due = append(due, r)
+		}
+	}
+	return due
+}
+
+// Days is how long a certificate was issued for.
+func (r *Record) Days() int {
+	return min(max(int(r.NotAfter.Sub(r.NotBefore).Round(24*time.Hour)/(24*time.Hour)), 1), MaxDays)
+}
+
 func identityOf(text string) (pki.Identity, error) {
 	u, err := url.Parse(text)
 	if err != nil {

@@ -32,7 +32,7 @@ func (k *Keeper) Reload() error {
 	defer k.loading.Unlock()
 	cert, err := k.load()
 	if err != nil {
-		return fmt.Errorf("load the server certificate: %w", err)
+		return fmt.Errorf("load the certificate: %w", err)
 	}
 	k.current.Store(&cert)
 	return nil
@@ -61,7 +61,7 @@ func (k *Keeper) Current() *tls.Certificate { return k.current.Load() }
 
 // ServerConfig serves the current certificate, over TLS of a version at least, and QUIC.
 func (k *Keeper) ServerConfig(least uint16) *tls.Config {
-	return &tls.Config{
+	return &tls.Config{ // #nosec G402 -- 1.2 or 1.3, as of security.tls.min_version
 		MinVersion:     least,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return k.Current(), nil },
 	}

@@ -109,17 +109,6 @@ func (c *Credential) verify(mechanism, password string) (bool, error) {
 	return subtle.ConstantTimeCompare(stored, c.StoredKey) == 1, nil
 }
 
-// fakeCredential is that of a user who is not there. Its salt does not change, as that of
-// a user does not; its keys are those of no password.
-func fakeCredential(mechanism string, secret []byte, user string) Credential {
-	h := hashOf(mechanism)
-	part := func(what string) []byte { return mac(h, secret, []byte(what+"\x00"+mechanism+"\x00"+user)) }
-	return Credential{
-		Salt: part("salt")[:SaltSize], Iterations: DefaultIterations,
-		StoredKey: part("stored key"), ServerKey: part("server key"),
-	}
-}
-
 func mac(h func() hash.Hash, key, of []byte) []byte {
 	m := hmac.New(h, key)
 	m.Write(of)

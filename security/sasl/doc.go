@@ -12,7 +12,9 @@
 // (RFC 5802 §3), which does not let its owner log in elsewhere.
 //
 // Promises. A user who is not there is answered as one whose password is wrong: with a
-// salt that is always the same for that name, the same steps, errors and work. Secrets
+// salt that is always the same for that name, the same steps, errors and work, and
+// iterations and a kind of salt that are as frequent among those who are not there as among
+// the users ([Shapes]). Secrets
 // are compared in constant time. A proof is good for one exchange, whose nonce is half
 // the server's. A token is taken only if a key of the set signed it with an algorithm
 // that is allowed and belongs to that kind of key; what the token says of keys counts

@@ -81,6 +81,10 @@ type Mechanisms struct {
 	// Lookup returns what is known of the password of a user, for one of the SCRAM
 	// mechanisms; ok is false when there is none.
 	Lookup func(mechanism, user string) (c Credential, ok bool)
+	// Shapes returns those of all that Lookup finds for a SCRAM mechanism; for [Plain],
+	// those of each user's credential of SHA-512, or of SHA-256 if there is no other. Nil: as
+	// if there were none.
+	Shapes func(mechanism string) *Shapes
 	// FakeSecret makes the salts of users who are not there. It must be random, secret,
 	// and the same on all servers that a client can compare. At least 16 bytes.
 	FakeSecret func() []byte
@@ -124,14 +128,21 @@ func (m *Mechanisms) Begin(mechanism string, encrypted bool) (x Exchange, ok boo
 	return nil, false
 }
 
-// credential returns that of a user, or one that nobody can have. It takes as long for
-// either, but for the look-up.
-func (m *Mechanisms) credential(mechanism, user string) (c Credential, known bool) {
-	fake := fakeCredential(mechanism, m.FakeSecret(), user)
-	if c, known = m.Lookup(mechanism, user); known {
-		return c, true
+// credential returns that of a user for one of some SCRAM mechanisms, the first that there
+// is, or one that nobody can have, of the shape that the users of shapesOf have. It takes as
+// long for either, but for the look-up.
+func (m *Mechanisms) credential(shapesOf, user string, of ...string) (mechanism string, c Credential, known bool) {
+	var shapes *Shapes
+	if m.Shapes != nil {
+		shapes = m.Shapes(shapesOf)
 	}
-	return fake, false
+	shape, fake := fakeCredential(shapesOf, m.FakeSecret(), user, shapes)
+	for _, mechanism := range of {
+		if c, known := m.Lookup(mechanism, user); known {
+			return mechanism, c, true
+		}
+	}
+	return shape.Mechanism, fake, false
 }
 
 // ParseMechanisms reads a list of names, separated by commas. None is empty.

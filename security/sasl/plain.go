@@ -33,13 +33,7 @@ func (p *plain) Step(_ time.Time, message []byte) (Outcome, error) {
 		return Outcome{}, err
 	}
 	// The keys of the stronger mechanism, unless there are only those of the other.
-	mechanism := ScramSHA512
-	credential, known := p.m.credential(mechanism, user)
-	if !known {
-		if weaker, ok := p.m.Lookup(ScramSHA256, user); ok {
-			mechanism, credential, known = ScramSHA256, weaker, true
-		}
-	}
+	mechanism, credential, known := p.m.credential(Plain, user, ScramSHA512, ScramSHA256)
 	right, err := credential.verify(mechanism, password)
 	if err != nil {
 		return Outcome{}, denied(user, "%v", err)

@@ -65,7 +65,7 @@ func (s *scram) first(message string) (Outcome, error) {
 		s.step = 2
 		return Outcome{}, fmt.Errorf("make a nonce: %w", err)
 	}
-	s.credential, s.known = s.m.credential(s.mechanism, f.user)
+	_, s.credential, s.known = s.m.credential(s.mechanism, f.user, s.mechanism)
 	s.header, s.nonce = f.header, f.nonce+base64.RawStdEncoding.EncodeToString(random)
 	answer := "r=" + s.nonce + ",s=" + base64.StdEncoding.EncodeToString(s.credential.Salt) + ",i=" + strconv.Itoa(s.credential.Iterations)
 	s.signed = f.bare + "," + answer

@@ -204,7 +204,7 @@ func TestUnknownUserLooksLikeAWrongPassword(t *testing.T) {
 // A fake credential is nobody's: not even a client that knows its salt can use it.
 func TestNobodyHasAFakeCredential(t *testing.T) {
 	t.Parallel()
-	c := fakeCredential(ScramSHA256, []byte("a secret of sixteen bytes"), "nobody")
+	_, c := fakeCredential(ScramSHA256, []byte("a secret of sixteen bytes"), "nobody", nil)
 	x := &scram{
 		mechanism: ScramSHA256, step: 1, user: "nobody", credential: c, header: "n,,", nonce: "x", signed: "s",
 	}

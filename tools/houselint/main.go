@@ -131,18 +131,19 @@ func lint(root string) ([]string, error) {
 	return findings, err
 }
 
-// checkNamedTests finds tests that docs/architecture.md names, and that are not there.
+// checkNamedTests finds tests that pages name which live by them, and that are not there.
 func checkNamedTests(root string, tests map[string]bool) ([]string, error) {
-	const page = "docs/architecture.md"
-	b, err := os.ReadFile(filepath.Join(root, page))
-	if err != nil {
-		return nil, err
-	}
 	var findings []string
-	for i, line := range strings.Split(string(b), "\n") {
-		for _, name := range testName.FindAllString(line, -1) {
-			if !tests[strings.Trim(name, "`")] {
-				findings = append(findings, fmt.Sprintf("%s:%d: there is no test %s", page, i+1, name))
+	for _, page := range []string{"docs/architecture.md", "docs/threat-model.md"} {
+		b, err := os.ReadFile(filepath.Join(root, page))
+		if err != nil {
+			return nil, err
+		}
+		for i, line := range strings.Split(string(b), "\n") {
+			for _, name := range testName.FindAllString(line, -1) {
+				if !tests[strings.Trim(name, "`")] {
+					findings = append(findings, fmt.Sprintf("%s:%d: there is no test %s", page, i+1, name))
+				}
 			}
 		}
 	}

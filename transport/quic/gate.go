@@ -29,14 +29,15 @@ type gate struct {
 	windows map[*quic.Conn]uint64 // bytes that grow has granted; guarded by mu
 	granted int64                 // the windows' sum, first ones too; guarded by mu
 
-	log    *slog.Logger
-	told   time.Time // when a failed handshake was logged; guarded by mu, as is untold
-	untold int       // failed ones since
+	refused func(reason string) // counts
+	log     *slog.Logger
+	told    time.Time // when a failed handshake was logged; guarded by mu, as is untold
+	untold  int       // failed ones since
 }
 
-func newGate(maxConns, perIP int, windowMemory int64, log *slog.Logger) *gate {
+func newGate(maxConns, perIP int, windowMemory int64, refused func(string), log *slog.Logger) *gate {
 	return &gate{
-		log:      log,
+		refused: refused, log: log,
 		maxConns: maxConns, perIP: perIP, windowMemory: windowMemory,
 		entered: map[string]int{}, windows: map[*quic.Conn]uint64{},
 	}
@@ -67,16 +68,10 @@ func visitOf(conn *quic.Conn) *visit {
 // connection, also when the handshake fails.
 func (g *gate) enter(ctx context.Context, client *quic.ClientInfo) (context.Context, error) {
 	v := &visit{ip: kafka.AddressOf(client.RemoteAddr)}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	fits := g.total < g.maxConns && g.entered[v.ip] < g.perIP && g.granted+firstConnWindow <= g.windowMemory
-	if !guard.Check("quic.max-connections", fits) {
+	if !g.admit(v.ip) {
+		g.refused("max_connections")
 		return nil, errCrowded
 	}
-	g.total++
-	g.entered[v.ip]++
-	g.opening++
-	g.granted += firstConnWindow
 	ctx = context.WithValue(ctx, visitKey{}, v)
 	context.AfterFunc(ctx, func() {
 		if conn := v.conn.Load(); conn == nil || !handshaken(conn) {
@@ -87,11 +82,27 @@ func (g *gate) enter(ctx context.Context, client *quic.ClientInfo) (context.Cont
 	return ctx, nil
 }
 
+// admit counts a connection of an address, unless it is one too many.
+func (g *gate) admit(ip string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	fits := g.total < g.maxConns && g.entered[ip] < g.perIP && g.granted+firstConnWindow <= g.windowMemory
+	if !guard.Check("quic.max-connections", fits) {
+		return false
+	}
+	g.total++
+	g.entered[ip]++
+	g.opening++
+	g.granted += firstConnWindow
+	return true
+}
+
 // failedPause is between two lines of the log about handshakes that failed.
 const failedPause = time.Second
 
-// failed tells the log of a handshake that failed, once in failedPause at most.
+// failed counts a handshake that failed, and tells the log of it, once in failedPause at most.
 func (g *gate) failed(remote net.Addr, why error) {
+	g.refused("handshake")
 	g.mu.Lock()
 	now := time.Now()
 	tell, untold := now.Sub(g.told) >= failedPause, g.untold

@@ -18,7 +18,7 @@ func client(ip string) *quic.ClientInfo {
 // grow until the budget says no, and end.
 func TestWindowsStayWithinTheirMemory(t *testing.T) {
 	const memory = 8 * firstConnWindow
-	g := newGate(100, 100, memory, slog.New(slog.DiscardHandler))
+	g := newGate(100, 100, memory, func(string) {}, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	if _, err := g.enter(ctx, client("10.0.0.1")); err != nil {
 		t.Fatal(err)
@@ -53,7 +53,7 @@ func TestWindowsStayWithinTheirMemory(t *testing.T) {
 }
 
 func TestCrowdMustProveItsAddress(t *testing.T) {
-	g := newGate(10*halfOpen, 10*halfOpen, 1<<40, slog.New(slog.DiscardHandler))
+	g := newGate(10*halfOpen, 10*halfOpen, 1<<40, func(string) {}, slog.New(slog.DiscardHandler))
 	var cancels []context.CancelFunc
 	for range halfOpen {
 		if g.crowded() {
@@ -79,7 +79,7 @@ func TestCrowdMustProveItsAddress(t *testing.T) {
 
 // Who has an address of IPv6 has the 2^64 beside it.
 func TestANetworkCountsAsOneAddress(t *testing.T) {
-	g := newGate(100, 2, 1<<40, slog.New(slog.DiscardHandler))
+	g := newGate(100, 2, 1<<40, func(string) {}, slog.New(slog.DiscardHandler))
 	for i, c := range []struct {
 		ip   string
 		fits bool

@@ -40,12 +40,18 @@ type Options struct {
 	// Identify says who a client is, whose certificate TLS has verified now or, where
 	// a session is resumed, before; an error refuses it. Nil: certificates say nothing.
 	Identify func(tls.ConnectionState) (kafka.Client, error)
-	Log      *slog.Logger
+	// Refused counts connections that are turned away, by the reasons of [kafka.Metrics]; nil:
+	// nobody does. Called from any goroutine.
+	Refused func(reason string)
+	Log     *slog.Logger
 }
 
 func (o *Options) fill() {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Refused == nil {
+		o.Refused = func(string) {}
 	}
 	if o.IdleTimeout == 0 {
 		o.IdleTimeout = DefaultIdleTimeout
@@ -80,7 +86,7 @@ func Listen(o Options) (*Listener, error) {
 	o.fill()
 	growBuffers(o.Conn, o.Log)
 	conf := serverConfig(o.TLS, o.Identify != nil)
-	l := &Listener{o: o, gate: newGate(o.MaxConns, o.PerIP, o.WindowMemory, o.Log)}
+	l := &Listener{o: o, gate: newGate(o.MaxConns, o.PerIP, o.WindowMemory, o.Refused, o.Log)}
 	l.transport = &quic.Transport{
 		Conn:                udp.Coalesce(o.Conn),
 		StatelessResetKey:   resetKey(conf),
@@ -198,6 +204,7 @@ func (l *Listener) identify(conn *quic.Conn) (principal string, leave func(), er
 	}
 	client, err := l.o.Identify(*state)
 	if err != nil {
+		l.o.Refused("certificate")
 		l.o.Log.Warn("a client's certificate is refused", "remote", conn.RemoteAddr().String(), "error", err)
 		return "", nil, err
 	}
