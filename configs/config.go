@@ -175,11 +175,15 @@ type Controller struct {
 	Balance       Balance  `toml:"balance"`
 }
 
-// Balance is how leaderships come to be spread over brokers.
+// Balance is how leaderships, and replicas, come to be spread over brokers.
 type Balance struct {
 	Enabled        bool     `toml:"enabled" doc:"leaderships move to in-sync replicas on brokers that less passes through"`
 	MovesPerMinute int      `toml:"moves_per_minute" doc:"leaderships that are moved so in any minute, at most"`
 	GrowAfter      Duration `toml:"grow_after" doc:"how long a broker must be in service before topics that named no replication factor, and those of the brokers' own, are given replicas on it"`
+
+	SpreadEnabled        bool     `toml:"spread_enabled" doc:"replicas move to a broker that has less than half as many as others, as one that has joined, until it has its share; only what is not in the bucket is sent"`
+	SpreadMovesPerMinute int      `toml:"spread_moves_per_minute" doc:"partitions that are given other replicas so in any minute, at most"`
+	SpreadAfter          Duration `toml:"spread_after" doc:"how long such a broker must be in service before"`
 }
 
 // Raft is the timing of the metadata log.
@@ -322,7 +326,7 @@ func Default() *Config {
 			RaftPort: 9094, Port: 9095, MaxPartitions: 200_000,
 			Raft:     Raft{Heartbeat: millis(50), ElectionTimeout: millis(500)},
 			Snapshot: Snapshot{Entries: 100_000, Bytes: 64 * mib},
-			Balance:  Balance{Enabled: true, MovesPerMinute: 300, GrowAfter: Duration(time.Minute)},
+			Balance:  Balance{Enabled: true, MovesPerMinute: 300, GrowAfter: Duration(time.Minute), SpreadEnabled: true, SpreadMovesPerMinute: 300, SpreadAfter: seconds(5)},
 		},
 		Replication: Replication{HeartbeatInterval: millis(200), HeartbeatTimeout: seconds(1), LagTime: seconds(10)},
 		Security: Security{

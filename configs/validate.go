@@ -229,6 +229,8 @@ func (c *Config) validate() []Problem {
 	sizeBetween("controller.snapshot.bytes", c.Controller.Snapshot.Bytes, 64*kib, tib)
 	between("controller.balance.moves_per_minute", int64(c.Controller.Balance.MovesPerMinute), 1, 100_000)
 	durationBetween("controller.balance.grow_after", c.Controller.Balance.GrowAfter, tick, day)
+	between("controller.balance.spread_moves_per_minute", int64(c.Controller.Balance.SpreadMovesPerMinute), 1, 100_000)
+	durationBetween("controller.balance.spread_after", c.Controller.Balance.SpreadAfter, tick, day)
 	durationBetween("replication.lag_time", c.Replication.LagTime, 100*tick, day)
 	alive := c.Liveness()
 	durationBetween("replication.heartbeat_interval", alive.HeartbeatInterval, 10*tick, day)

@@ -28,7 +28,7 @@ func (n *Node) recover(ctx context.Context) (*entryLog, *snapshot, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	entries := &entryLog{snapshots: files, replayed: newReplay()}
+	entries := &entryLog{snapshots: files, replayed: newReplay(), rotten: func(*CorruptionError) {}}
 	if err := n.openLog(ctx, entries, func(err error) {
 		n.tell(func(e *events) { e.durable = append(e.durable, func() error { return err }) })
 	}); err != nil {

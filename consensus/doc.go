@@ -61,7 +61,7 @@
 //	offset size field
 //	0      8    magic    "RMQSNAP\n"
 //	8      4    version  1
-//	12     4    crc32c   of all that follows
+//	12     4    crc32c   of all that follows; of a later version, of all that is before too
 //	16     8    index    of the last entry in it
 //	24     8    term     of that entry
 //	32     4    c        length of the configuration

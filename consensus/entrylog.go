@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -35,6 +36,9 @@ type entryLog struct {
 	written  bool // hardRef is one
 	newest   *raftpb.SnapshotMetadata
 	changed  uint64 // index of the last applied change of the configuration
+
+	// rotten is told that the newest snapshot cannot be read, on whatever goroutine asks for it.
+	rotten func(*CorruptionError)
 }
 
 func (l *entryLog) lastIndex() uint64 { return l.first + uint64(len(l.records)) - 1 }
@@ -104,12 +108,20 @@ func (l *entryLog) FirstIndex() (uint64, error) {
 
 // Snapshot implements raft.Storage; a follower is too far behind for entries. One whose
 // configuration is not the present one is none: a new member ignores what does not know
-// it, and would be sent it again at once.
+// it, and would be sent it again at once. Where the newest has rotted it is the one before,
+// if the log has all that came since.
 func (l *entryLog) Snapshot() (*raftpb.Snapshot, error) {
 	l.mu.Lock()
-	changed := l.changed
+	changed, first := l.changed, l.first
 	l.mu.Unlock()
 	snap, err := l.snapshots.newest()
+	if rot, is := errors.AsType[*CorruptionError](err); is {
+		l.rotten(rot)
+		snap, err = l.snapshots.before(), nil
+		if snap != nil && !guard.Check("consensus.older-snapshot-reaches-log", snap.index+1 >= first) {
+			snap = nil
+		}
+	}
 	if err != nil || snap == nil || !guard.Check("consensus.snapshot-knows-members", snap.index >= changed) {
 		return nil, raft.ErrSnapshotTemporarilyUnavailable
 	}

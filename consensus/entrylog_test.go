@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"pgregory.net/rapid"
 
@@ -248,8 +249,9 @@ func TestSnapshotBytes(t *testing.T) {
 	for bit := range len(encoded) * 8 {
 		damaged := append([]byte(nil), encoded...)
 		damaged[bit/8] ^= 1 << (bit % 8)
-		if _, err := decodeSnapshot(damaged); err == nil {
-			t.Fatalf("bit %d flipped: no error", bit)
+		_, err := decodeSnapshot(damaged)
+		if _, newer := errors.AsType[errUnknown](err); err == nil || newer {
+			t.Fatalf("bit %d flipped: %v", bit, err)
 		}
 	}
 	for cut := range encoded {
@@ -326,7 +328,11 @@ func TestSnapshotOfANewerVersionIsNotCorrupt(t *testing.T) {
 			snap := &snapshot{index: 3, term: 2, conf: new(raftpb.ConfState)}
 			encoded := snap.encode()
 			change(encoded)
-			binary.LittleEndian.PutUint32(encoded[12:], crc32.Checksum(encoded[16:], castagnoli))
+			sum := crc32.Checksum(encoded[16:], castagnoli)
+			if encoded[8] != snapshotVersion { // of which all bytes are summed
+				sum = crc32.Update(crc32.Checksum(encoded[:12], castagnoli), castagnoli, encoded[16:])
+			}
+			binary.LittleEndian.PutUint32(encoded[12:], sum)
 			if err := disk.WriteFileAtomic(fs, "raft/"+snapshotName(3, 2), encoded); err != nil {
 				t.Fatal(err)
 			}
@@ -337,4 +343,56 @@ func TestSnapshotOfANewerVersionIsNotCorrupt(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestARottenSnapshotIsPassedOver: a member that lacks entries is sent the one before, if the log
+// goes on right behind that; what is damaged is told.
+func TestARottenSnapshotIsPassedOver(t *testing.T) {
+	fs := disk.NewMem(disk.MemOptions{})
+	if err := fs.MkdirAll("snapshots"); err != nil {
+		t.Fatal(err)
+	}
+	l := newEntryLog(&tape{})
+	l.snapshots = snapshots{fs: fs, dir: "snapshots"}
+	told := ""
+	l.rotten = func(why *CorruptionError) { told = why.File }
+	mustAppend(t, l, nil, []*raftpb.Entry{entryOf(1, 2), entryOf(1, 3), entryOf(1, 4), entryOf(1, 5), entryOf(1, 6)}, l.hardState())
+	for _, index := range []uint64{3, 5} {
+		if err := l.snapshots.write(&snapshot{index: index, term: 1, conf: new(raftpb.ConfState)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sent := func(want uint64) {
+		t.Helper()
+		m, err := l.Snapshot()
+		switch got := m.GetMetadata().GetIndex(); {
+		case want == 0 && !errors.Is(err, raft.ErrSnapshotTemporarilyUnavailable):
+			t.Errorf("%v, index %d", err, got)
+		case want > 0 && (err != nil || got != want):
+			t.Errorf("%v, index %d, want %d", err, got, want)
+		}
+	}
+	if sent(5); told != "" {
+		t.Errorf("%s is told to be damaged", told)
+	}
+	file := "snapshots/" + snapshotName(5, 1)
+	raw, err := disk.ReadFile(fs, file)
+	if err == nil {
+		raw[9] ^= 1
+		err = disk.WriteFileAtomic(fs, file, raw)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sent(3); told != file {
+		t.Errorf("%q is told to be damaged", told)
+	}
+	if err := l.compact(&snapshot{index: 5, term: 1}, 3); err != nil {
+		t.Fatal(err)
+	}
+	sent(3)
+	if err := l.compact(&snapshot{index: 5, term: 1}, 4); err != nil {
+		t.Fatal(err)
+	}
+	sent(0)
 }

@@ -45,6 +45,7 @@ type loop struct {
 	sinceEntries  uint64 // applied since the newest snapshot
 	sinceBytes    uint64
 	snapshotting  bool
+	saidRotten    string // file of a snapshot that cannot be read
 	snapshotDue   bool   // the newest does not have the present configuration
 	changedAt     uint64 // index up to which members has every change, at least that of the last
 	encoding      sync.WaitGroup
@@ -77,6 +78,7 @@ func newLoop(ctx context.Context, n *Node, entries *entryLog, snap *snapshot) (*
 		conf: snap.conf, members: snap.members, changedAt: snap.index,
 		applied: snap.index, appliedTerm: snap.term, snapshotIndex: snap.index,
 	}
+	entries.rotten = l.rotten
 	core, err := raft.NewRawNode(&raft.Config{
 		ID:                        n.opt.NodeID,
 		ElectionTick:              n.opt.ElectionTicks,
@@ -595,6 +597,15 @@ func (l *loop) applyConfChange(e *raftpb.Entry) error {
 	}
 	l.settleChange()
 	return nil
+}
+
+// rotten says, once of each file, that the newest snapshot cannot be read, and has another
+// taken in its place.
+func (l *loop) rotten(why *CorruptionError) {
+	if l.saidRotten != why.File {
+		l.n.log.Error("the newest snapshot of the metadata is damaged: members that lack entries are sent the one before, and another is taken. Suspect the disk", "file", why.File, "error", why)
+	}
+	l.saidRotten, l.snapshotDue = why.File, true
 }
 
 // maybeSnapshot begins a snapshot when enough was applied since the last.

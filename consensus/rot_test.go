@@ -91,3 +91,31 @@ func TestAMemberThatRotsIsRefusedAndReplaced(t *testing.T) {
 		})
 	}
 }
+
+// A leader whose newest snapshot rotted while it ran says so, and takes another: a member that
+// lacks more than the log has comes to have all.
+func TestALeaderWhoseSnapshotRotsTakesAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 2, 3)
+		defer c.close()
+		away := c.leader().opt.NodeID%3 + 1
+		c.propose(c.leader(), "first")
+		c.stop(away)
+		c.fill()
+		leads := c.leader().opt.NodeID
+		files := snapshots{fs: c.fs[leads], dir: "snapshots"}
+		before, err := files.newest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, _ := flipIn(t, c.fs[leads], "snapshots", snapshotSuffix, "RMQSNAP")
+		if file != "snapshots/"+snapshotName(before.index, before.term) {
+			t.Fatalf("%s rots, and is not the newest", file)
+		}
+		c.start(away)
+		c.agree()
+		if after, err := files.newest(); err != nil || after.index < before.index {
+			t.Errorf("%+v, %v", after, err)
+		}
+	})
+}

@@ -73,6 +73,20 @@ func (s snapshots) newest() (*snapshot, error) {
 	return s.read(names[len(names)-1])
 }
 
+// before reads the newest snapshot before the newest file that can be read; nil: there is none.
+func (s snapshots) before() *snapshot {
+	names, err := s.names()
+	if err != nil {
+		return nil
+	}
+	for i := len(names) - 2; i >= 0; i-- {
+		if snap, err := s.read(names[i]); err == nil {
+			return snap
+		}
+	}
+	return nil
+}
+
 func (s snapshots) read(name string) (*snapshot, error) {
 	file := path.Join(s.dir, name)
 	encoded, err := disk.ReadFile(s.fs, file)
@@ -147,6 +161,11 @@ func decodeSnapshot(b []byte) (*snapshot, error) {
 		return nil, fmt.Errorf("%d bytes that are no snapshot", len(b))
 	}
 	if v := binary.LittleEndian.Uint32(b[8:]); v != snapshotVersion {
+		// That of version 1 leaves out what is before it.
+		crc := crc32.Update(crc32.Checksum(b[:12], castagnoli), castagnoli, b[16:])
+		if !guard.Check("consensus.snapshot-version", crc == binary.LittleEndian.Uint32(b[12:])) {
+			return nil, fmt.Errorf("version %d, and the checksum of its bytes from 0 to %d differs", v, len(b)-1)
+		}
 		return nil, errUnknown(fmt.Sprintf("snapshot version %d", v))
 	}
 	crc := crc32.Checksum(b[16:], castagnoli)

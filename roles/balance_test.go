@@ -41,7 +41,7 @@ func (c *processes) brokers(at int, what string, is func(map[int32]admin.Broker)
 
 // TestLeadersReturn kills a node of three and starts it again: it comes to lead as much as
 // others, while a client produces without an error. A fourth is given its share of the
-// replicas.
+// replicas unasked.
 func TestLeadersReturn(t *testing.T) {
 	t.Parallel()
 	c := newProcesses(t, 3)
@@ -68,12 +68,17 @@ func TestLeadersReturn(t *testing.T) {
 
 	c.start(4)
 	c.await(4)
-	c.brokers(1, "a fourth broker", func(by map[int32]admin.Broker) bool { return by[4].State == "serving" })
+	c.brokers(1, "a share of the replicas for broker 4, unasked", func(by map[int32]admin.Broker) bool {
+		return by[4].State == "serving" && by[4].InSync >= 6 && by[4].Moving == 0 && by[4].Leads > 0
+	})
 	planned := c.admin(1, "cluster", "rebalance", "--dry-run")
-	c.brokers(1, "a plan that moves nothing: "+planned, func(by map[int32]admin.Broker) bool { return by[4].Replicas == 0 })
 	c.admin(2, "cluster", "rebalance")
-	c.brokers(1, "a share of the replicas for broker 4", func(by map[int32]admin.Broker) bool {
-		return by[4].InSync >= 6 && by[4].Moving == 0
+	c.brokers(1, "replicas that are spread evenly, by "+planned, func(by map[int32]admin.Broker) bool {
+		least, most := by[1].InSync, by[1].InSync
+		for _, b := range by {
+			least, most = min(least, b.InSync), max(most, b.InSync)
+		}
+		return len(by) == 4 && most-least <= 1
 	})
 	c.roundTrip("t", 9, 4, 1)
 }

@@ -63,7 +63,8 @@ func (n *Node) openStore(ctx context.Context) error {
 		n.log.Warn("wal.sync = interval: acks come before the disk; a power cut can lose what was acked", "interval", c.SyncInterval.String())
 	}
 	store, err := storagelog.Open(ctx, storagelog.Options{
-		FS: n.dir, Dir: walDir, Log: n.log.With("room", "log"), Tiered: true, Hold: true, Heal: n.peers != nil, MaxUnuploadedShare: unuploadedShare,
+		FS: n.dir, Dir: walDir, Log: n.log.With("room", "log"), Tiered: true, Hold: true, Heal: true, MaxUnuploadedShare: unuploadedShare,
+		Heals: func() bool { return n.door.Image().FeatureLevel() >= metadata.OperationsFeatureLevel },
 		WAL: wal.Options{
 			Capacity: capacity, Reserve: reserve, SegmentSize: int(c.SegmentSize), Memory: int64(c.Memory),
 			Sync: sync, SyncInterval: time.Duration(c.SyncInterval), OnDead: n.fail,

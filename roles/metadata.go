@@ -122,8 +122,12 @@ func (n *Node) openController(ctx context.Context) error {
 	}
 	balance := n.config.Controller.Balance
 	options.GrowAfter = time.Duration(balance.GrowAfter)
+	options.SpreadAfter = time.Duration(balance.SpreadAfter)
 	if balance.Enabled {
 		options.MovesPerMinute = balance.MovesPerMinute
+	}
+	if balance.SpreadEnabled {
+		options.SpreadMovesPerMinute = balance.SpreadMovesPerMinute
 	}
 	if n.peers != nil {
 		n.joinGroup(&options, id)

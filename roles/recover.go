@@ -40,6 +40,7 @@ type recoverFlags struct {
 	dataDir, brokers      string
 	nodeID                int32
 	dryRun, force, join   bool
+	torn                  string // keep or cut
 	output                string // of the admin command
 	cloud                 Cloud
 	stdout                io.Writer
@@ -75,6 +76,7 @@ func recoverCommand(stdout io.Writer, cloud Cloud) *cobra.Command {
 	flags.Int32Var(&f.nodeID, "node-id", 0, "id of the controller")
 	flags.StringVar(&f.brokers, "brokers", "", "ids of the brokers whose data directories are there, e.g. 1,3: no partition is led before those of its replicas were heard (default: all)")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "say what is found, and change nothing")
+	flags.StringVar(&f.torn, "torn", "keep", "what becomes of transactions that are committed and of which a part is lost: keep what is there of them, or cut their partitions before them, and all that lies behind (--dry-run shows where)")
 	flags.BoolVar(&f.force, "force", false, "do not ask first whether a controller still runs, and shut out one that does; and go on with a store that has no conditional writes, where one would not be noticed")
 	flags.BoolVar(&f.join, "join", false, "for another controller: have DIR, whose raft/ is lost, wait to be added to the group that there is")
 	return cmd
@@ -83,7 +85,9 @@ func recoverCommand(stdout io.Writer, cloud Cloud) *cobra.Command {
 func (f *recoverFlags) run(ctx context.Context) error {
 	usage := func(format string, args ...any) error { return &flagError{fmt.Errorf(format, args...)} }
 	switch {
-	case f.join && (f.from != "" || f.dryRun || f.force || f.brokers != ""):
+	case f.torn != "keep" && f.torn != "cut":
+		return usage("--torn %q: want keep or cut", f.torn)
+	case f.join && (f.from != "" || f.torn != "keep" || f.dryRun || f.force || f.brokers != ""):
 		return usage("--join looks at the data directory alone: give --node-id and --data-dir with it")
 	case f.join && (f.dataDir == "" || f.nodeID < 1):
 		return usage("--join: which node is it, and where? give --node-id and --data-dir")
@@ -134,6 +138,9 @@ func (f *recoverFlags) run(ctx context.Context) error {
 			if err := plan.Ask(ctx); err != nil {
 				return err
 			}
+		}
+		if err := plan.CutTorn(ctx); err != nil {
+			return err
 		}
 		life, err := plan.Begin(ctx, f.force)
 		if errors.Is(err, bucket.ErrUnsupported) {
@@ -212,7 +219,7 @@ func (f *recoverFlags) plan(ctx context.Context, b bucket.Bucket, prefix string,
 		}
 		cluster = ids[0]
 	}
-	plan, err := recovery.Read(ctx, recovery.Options{Bucket: b, Prefix: prefix, Cluster: cluster, Brokers: brokers})
+	plan, err := recovery.Read(ctx, recovery.Options{Bucket: b, Prefix: prefix, Cluster: cluster, Brokers: brokers, CutTorn: f.torn == "cut"})
 	if err != nil {
 		if ids, listed := recovery.Clusters(ctx, b, prefix); listed == nil && !slices.Contains(ids, cluster) {
 			return nil, fmt.Errorf("recover cluster %s: %w: these store there: %s", cluster, err, cmp.Or(strings.Join(ids, ", "), "none"))
@@ -282,6 +289,7 @@ type Recovered struct {
 	LeftOut     []string             `json:"left_out" doc:"whole ones that do not join: others come further, or replicas that are awaited have what is in line"`
 	Torn        []recovery.Torn      `json:"torn" doc:"transactions that are known to be committed, and of which a part is lost; of partitions that no broker is awaited for"`
 	UnknownTorn string               `json:"torn_unknown,omitempty" doc:"why torn transactions could not be looked for"`
+	Cut         []recovery.Cut       `json:"cut" doc:"with --torn cut: partitions that end before what they have of torn transactions, and what is given up with it"`
 	Beyond      []recovery.Beyond    `json:"beyond" doc:"offsets that groups have committed behind what is left of a partition: what lies between was there, and is lost; of partitions that no broker is awaited for"`
 	UnknownEnds string               `json:"beyond_unknown,omitempty" doc:"why those could not be looked for"`
 	Partitions  []recovery.Partition `json:"partitions"`
@@ -292,7 +300,7 @@ type Recovered struct {
 func (f *recoverFlags) say(p *recovery.Plan, dir string) error {
 	out := Recovered{
 		DryRun: f.dryRun, Cluster: p.Cluster, Incarnation: p.Incarnation, Entries: p.Entries, Written: p.Written, Brokers: p.Brokers,
-		Taken: []string{}, LeftOut: []string{}, Torn: append([]recovery.Torn{}, p.Torn...), Damaged: append([]string{}, p.Damaged...), Partitions: append([]recovery.Partition{}, p.Partitions...),
+		Taken: []string{}, LeftOut: []string{}, Torn: append([]recovery.Torn{}, p.Torn...), Cut: append([]recovery.Cut{}, p.Cuts...), Damaged: append([]string{}, p.Damaged...), Partitions: append([]recovery.Partition{}, p.Partitions...),
 	}
 	for _, id := range p.Taken {
 		out.Taken = append(out.Taken, id.String())
@@ -382,7 +390,7 @@ func (r *Recovered) tornText(w io.Writer) {
 	if len(r.Torn) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "\n%d transactions are committed and torn: readers see what is there of them as if it were all\n", len(r.Torn))
+	fmt.Fprintf(w, "\n%d transactions are committed and torn: readers see what is there of them as if it were all%s\n", len(r.Torn), map[bool]string{true: ", but for what is cut", false: " (--torn cut gives that up)"}[len(r.Cut) > 0])
 	fmt.Fprintf(w, "%-32s %12s %6s  %-40s %s\n", "TRANSACTIONAL ID", "PRODUCER", "EPOCH", "PARTITION", "WHAT IS THERE")
 	for _, t := range r.Torn {
 		for _, p := range t.Parts {
@@ -395,6 +403,23 @@ func (r *Recovered) tornText(w io.Writer) {
 			}
 			fmt.Fprintf(w, "%-32s %12d %6d  %-40s %s\n", t.TransactionalID, t.ProducerID, t.Epoch, fmt.Sprintf("%s-%d", p.Topic, p.Partition), there)
 		}
+	}
+	r.cutText(w)
+}
+
+// cutText is what a person is told of what is cut.
+func (r *Recovered) cutText(w io.Writer) {
+	if len(r.Cut) == 0 {
+		return
+	}
+	is := "were"
+	if r.DryRun {
+		is = "would be"
+	}
+	fmt.Fprintf(w, "\n%d partitions %s cut; all that lies behind is given up, and its offsets are given out anew:\n", len(r.Cut), is)
+	fmt.Fprintf(w, "%-40s %12s %12s  %s\n", "PARTITION", "ENDED AT", "ENDS AT", "FOR")
+	for _, c := range r.Cut {
+		fmt.Fprintf(w, "%-40s %12d %12d  %s\n", fmt.Sprintf("%s-%d", c.Topic, c.Partition), c.End, c.At, strings.Join(c.For, ", "))
 	}
 }
 

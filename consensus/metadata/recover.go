@@ -43,6 +43,7 @@ type RecoverOptions struct {
 	// that they have a replica of is led. Nil: all that are registered.
 	Brokers []int32
 	Objects []FoundObject
+	Cuts    []Cut // of partitions, each at most once
 }
 
 // Recover begins another life of a cluster with the last image that its bucket has:
@@ -54,8 +55,10 @@ type RecoverOptions struct {
 // do not count that end under an epoch which another had followed: an unclean election may
 // have come between, and that replica has what is in line. Other uploads that were under way are condemned.
 //
+// Then partitions are cut.
+//
 // It returns the objects that were taken. Errors: the image is of no cluster with a bucket,
-// or has lived too often.
+// or has lived too often, or a cut that does not fit.
 func Recover(last *Image, o RecoverOptions) (next *Image, taken []storage.ObjectID, err error) {
 	is, set := last.Bucket()
 	switch {
@@ -74,6 +77,9 @@ func Recover(last *Image, o RecoverOptions) (next *Image, taken []storage.Object
 	m.controllers = newControllers()
 	taken = m.adopt(o)
 	m.lastObjectID += objectLeap
+	if err := m.cut(o.Cuts, last); err != nil {
+		return nil, nil, err
+	}
 	for b := range last.Brokers() {
 		fenced := *b
 		fenced.Fenced = true

@@ -61,13 +61,7 @@ func (a brokersAPI) rebalance(ctx context.Context, in *rebalanceInput) (*rebalan
 		out.Body.Brokers = append(out.Body.Brokers, BrokerReplicas(b))
 	}
 	for _, m := range plan.Moves {
-		fresh := int64(0) // replicas that are to be sent the tail
-		for _, id := range m.To {
-			if !slices.Contains(m.From, id) {
-				fresh++
-			}
-		}
-		move := ReplicaMove{m.Topic, m.Partition.Index, m.From, m.To, m.Tail * fresh, m.InBucket}
+		move := ReplicaMove{m.Topic, m.Partition.Index, m.From, m.To, m.Sent(), m.InBucket}
 		out.Body.Moves = append(out.Body.Moves, move)
 		out.Body.SentBytes += move.SentBytes
 		out.Body.KeptBytes += move.KeptBytes

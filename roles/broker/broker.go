@@ -164,10 +164,8 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		defer close(b.beatsEnded)
 		b.beat(beats)
 	})
-	if b.replication != nil { // who is alone has nobody to share with
-		b.done.Go(func() { b.tellLoad(b.ctx) })     // blocks on the controller
-		b.done.Go(func() { b.clampOffsets(b.ctx) }) // blocks on other brokers
-	}
+	b.done.Go(func() { b.tellLoad(b.ctx) })     // blocks on the controller
+	b.done.Go(func() { b.clampOffsets(b.ctx) }) // blocks on other brokers
 	b.startTier()
 	return b, nil
 }

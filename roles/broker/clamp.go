@@ -37,6 +37,7 @@ func (b *Broker) clampOffsets(ctx context.Context) {
 	ticker := time.NewTicker(clampLook)
 	defer ticker.Stop()
 	done := map[int32]storage.Epoch{} // partitions of the groups, and under which epoch
+	left := map[int32]int{}           // how many the last look at one left
 	for {
 		select {
 		case <-ctx.Done():
@@ -53,7 +54,11 @@ func (b *Broker) clampOffsets(ctx context.Context) {
 		}
 		for p := range t.Partitions.All() {
 			due := p.Leader == b.opt.NodeID && p.LeaderEpoch >= image.LifeEpoch() && p.Index < coordinatorPartitions && done[p.Index] != p.LeaderEpoch
-			if due && b.clampPartition(ctx, image, p.Index) {
+			if !due {
+				continue
+			}
+			n, whole := b.clampPartition(ctx, image, p.Index, left[p.Index])
+			if left[p.Index] = n; whole {
 				done[p.Index] = p.LeaderEpoch
 			}
 		}
@@ -61,8 +66,9 @@ func (b *Broker) clampOffsets(ctx context.Context) {
 }
 
 // clampPartition does clampOffsets for the groups of one partition, and reports whether nothing
-// is left to do.
-func (b *Broker) clampPartition(ctx context.Context, image *metadata.Image, index int32) bool {
+// is left to do, and how many offsets that are known to lie behind the end are. That those are
+// still as many as before is not said again.
+func (b *Broker) clampPartition(ctx context.Context, image *metadata.Image, index int32, before int) (left int, done bool) {
 	type told struct {
 		offsets []group.EarlierOffset
 		code    int16
@@ -71,21 +77,24 @@ func (b *Broker) clampPartition(ctx context.Context, image *metadata.Image, inde
 		b.groups.EarlierOffsets(ctx, index, func(offsets []group.EarlierOffset, code int16) { answer(told{offsets, code}) })
 	})
 	if err != nil || earlier.code != 0 || len(earlier.offsets) == 0 {
-		return err == nil && earlier.code == 0
+		return before, err == nil && earlier.code == 0
 	}
 	began, whole := b.lifesBegan(ctx, image, earlier.offsets)
 	clamps := clampsOf(earlier.offsets, began)
 	if len(clamps) == 0 {
-		return whole
+		return 0, whole
 	}
 	result, err := await(ctx, func(answer func(group.Clamped)) { b.groups.ClampOffsets(ctx, index, clamps, answer) })
 	if err != nil {
-		return false
+		return before, false
+	}
+	if result.Left == len(clamps) && result.Left == before {
+		return before, false
 	}
 	one := clamps[0]
 	b.log.Warn("committed offsets lay behind the end that is left of their partitions, and were set back", "partition", index, "offsets", len(clamps)-result.Left, "left", result.Left,
 		"one-group", one.Group, "topic", one.Topic, "of-partition", one.Partition, "from", one.Offset, "to", one.To)
-	return whole && result.Left == 0 && result.Code == 0
+	return result.Left, whole && result.Left == 0 && result.Code == 0
 }
 
 // clampsOf returns the offsets that lie behind where this life began to write their partitions.

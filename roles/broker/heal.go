@@ -243,9 +243,6 @@ func (b *Broker) notGivenUp(id storage.PartitionID, why, err error) {
 // this start could not read back whole. Nobody counts upon them from then on; of those
 // that nobody else has, the partitions are refused.
 func (b *Broker) giveUpLost(ctx context.Context, epoch int64) error {
-	if b.replication == nil {
-		return nil
-	}
 	image := b.follower.image()
 	if !b.condemnLost(image) { // for it may not have been done with the image
 		return errors.New("partitions that a damaged log has lost could not be refused")
@@ -257,8 +254,8 @@ func (b *Broker) giveUpLost(ctx context.Context, epoch int64) error {
 		if p == nil || !p.Counts(b.opt.NodeID) || !guard.Check("broker.held-needs-no-word", !awaitsBucket(t)) {
 			continue
 		}
-		if l, ok := b.store.Log(id); ok && bucketHeals(t, p, l) {
-			continue // it has no other replica, and needs none
+		if l, ok := b.store.Log(id); ok && b.bucketHeals(t, p, l) || b.replication == nil && len(p.Replicas) == 1 {
+			continue // nobody else has it all, or is needed; or nobody else can have a replica
 		}
 		lost = append(lost, id)
 	}
@@ -299,40 +296,41 @@ func (b *Broker) giveUp(ctx context.Context, epoch int64, lost []storage.Partiti
 	})
 }
 
-// bucketHeals reports whether a damaged log goes on from the committed end: no other broker has
-// a replica, the bucket has all that it may lack, and it need not be whole here. A log start
+// bucketHeals reports whether a damaged log goes on from the committed end: no other broker is held
+// to have what was acknowledged, the bucket has all that it may lack, and it need not be whole here. A log start
 // beyond what the bucket has may lie within the last batch, and the rest of that be missing.
-func bucketHeals(t *metadata.Topic, p *metadata.Partition, l *log.Log) bool {
+func (b *Broker) bucketHeals(t *metadata.Topic, p *metadata.Partition, l *log.Log) bool {
 	missing, known := l.Missing()
 	last, _ := p.Ranges().Last() // without one it ends at 0
-	return known && len(p.Replicas) == 1 && !t.Internal && guard.Check("broker.heals-whole-batches", missing <= last.End) && missing <= p.CommittedEnd()
+	alone := guard.Check("broker.heals-alone", len(others(p.ISR, b.opt.NodeID))+len(others(p.ELR, b.opt.NodeID)) == 0)
+	return known && alone && !t.Internal && guard.Check("broker.heals-whole-batches", missing <= last.End) && missing <= p.CommittedEnd()
 }
 
 // healFromBucket has a damaged log that is to be led go on from the committed end, if the
 // bucket has all that it may lack. It is errRebuilding until what the bucket knows of
-// producers has been read. Where the bucket has not all it does nothing: what the log
+// producers, and what the log has behind, have been read: not by the follower's goroutine,
+// which has other partitions to lead. Where the bucket has not all it does nothing: what the log
 // is refused for is told by name.
 func (b *Broker) healFromBucket(p *partition, t *metadata.Topic, is *metadata.Partition, l *log.Log) error {
-	if !bucketHeals(t, is, l) {
+	if !b.bucketHeals(t, is, l) {
 		return nil
 	}
 	why, end := l.Err(), is.CommittedEnd()
-	state, err := b.rebuild(p.id(), is)
-	if err != nil {
-		return err
-	}
-	if err := l.Heal(end, state); err != nil {
-		return fmt.Errorf("go on from what the bucket has: %w", err)
-	}
-	b.log.Warn("a damaged log goes on from the committed end: the bucket has all that it may lack", "topic", t.Name, "partition", p.index, "committed-end", end, "error", why)
-	return nil
+	_, err := b.rebuild(p.id(), is, func(state []byte) error {
+		if err := l.Heal(end, state); err != nil {
+			return fmt.Errorf("go on from what the bucket has: %w", err)
+		}
+		b.log.Warn("a damaged log goes on from the committed end: the bucket has all that it may lack", "topic", t.Name, "partition", p.index, "committed-end", end, "error", why)
+		return nil
+	})
+	return err
 }
 
 // condemnLost refuses the partitions that this broker is held to have, and whose logs are
 // not there, after a start that went on without a part of its log: they may have been in
 // it. It reports whether that is so.
 func (b *Broker) condemnLost(image *metadata.Image) bool {
-	if b.replication == nil || !b.store.Losing() {
+	if !b.store.Losing() {
 		return true
 	}
 	for t := range image.Topics() {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -392,6 +393,54 @@ func TestALogAloneIsHealedFromTheBucket(t *testing.T) {
 			c.want("events", "a", rots, "b", "c", "d", "e", "f")
 		}
 		c.eventually("the bucket has all", func() bool { return c.partition("events").CommittedEnd() == 7 })
+	})
+}
+
+// A partition that is given another replica before its log could be healed has nobody else who has
+// it all, and is healed all the same.
+func TestALogThatIsGivenAnotherReplicaIsHealed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startAlone(t)
+		c.begin(2, disk.NewMem(disk.MemOptions{}))
+		left := c.kill(1)
+		spoil(t, left, rots)
+		c.bucket.Set(bucket.Rule{Op: bucket.OpRead, Err: errors.New("503"), Temporary: true})
+		c.begin(1, left)
+		tp, _ := c.controller.Image().Topic("events")
+		moves := []controller.Reassignment{{Partition: storage.PartitionID{Topic: tp.ID}, Replicas: []int32{1, 2}}}
+		if err := c.controller.ReassignPartitions(t.Context(), moves)[0]; err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second) // in the bubble's time
+		c.bucket.Set()
+		c.want("events", "a", rots, "b", "c", "d", "e")
+		c.eventually("both are in sync", func() bool { return len(c.partition("events").ISR) == 2 })
+		c.kill(1)
+		c.want("events", "a", rots, "b", "c", "d", "e")
+	})
+}
+
+// TestHealingHoldsUpNobody: a tail that the disk takes its time to give back is read while other
+// partitions come to be led.
+func TestHealingHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startAlone(t)
+		left := c.kill(1)
+		spoil(t, left, rots)
+		c.bucket.Set(bucket.Rule{Op: bucket.OpRead, Err: errors.New("503"), Temporary: true})
+		c.disk = disk.NewFaulty(left)
+		c.begin(1, left)
+		slow, reads := make(chan struct{}), atomic.Bool{}
+		c.disk.Set(disk.Rule{Op: disk.OpRead, Name: "wal/segment-*", Hook: func(disk.Op, string) {
+			reads.Store(true)
+			<-slow
+		}})
+		c.bucket.Set()
+		c.eventually("the tail is read", reads.Load)
+		c.controller.createTopic("other", 1)
+		c.leads("other")
+		close(slow)
+		c.want("events", "a", rots, "b", "c", "d", "e")
 	})
 }
 

@@ -288,6 +288,7 @@ func (b *Broker) lead(p *partition, t *metadata.Topic, is *metadata.Partition, w
 		now.err = err
 		return false
 	}
+	delete(b.rebuilds.of, p.id()) // a log that was healed meanwhile has what it was
 	now.log = l
 	return true
 }

@@ -78,9 +78,10 @@ func (b *Broker) endRebuild(id storage.PartitionID, epoch storage.Epoch) {
 }
 
 // rebuild returns what the bucket knows of a partition as of its committed end, or
-// errRebuilding while that is being read; the follower is woken when it is. An error stands
+// errRebuilding while that is being read, and while then, which may block, is carried out with
+// it; nil: there is nothing to do. The follower is woken when it is. An error stands
 // for leadAgain: others that end wake the follower too.
-func (b *Broker) rebuild(id storage.PartitionID, is *metadata.Partition) ([]byte, error) {
+func (b *Broker) rebuild(id storage.PartitionID, is *metadata.Partition, then func(state []byte) error) ([]byte, error) {
 	if r := b.rebuilds.of[id]; r != nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -91,7 +92,7 @@ func (b *Broker) rebuild(id storage.PartitionID, is *metadata.Partition) ([]byte
 			delete(b.rebuilds.of, id)
 			return r.state, nil
 		case !guard.Check("broker.rebuilds-again-later", time.Since(r.at) >= leadAgain):
-			return nil, fmt.Errorf("%w: %w", errBucket, r.err)
+			return nil, r.err
 		}
 	}
 	if b.opt.Tier == nil {
@@ -111,7 +112,11 @@ func (b *Broker) rebuild(id storage.PartitionID, is *metadata.Partition) ([]byte
 		var err error
 		select {
 		case b.rebuilds.room <- struct{}{}:
-			state, err = rebuild.State(ctx, o, id, is)
+			if state, err = rebuild.State(ctx, o, id, is); err != nil {
+				err = fmt.Errorf("%w: %w", errBucket, err)
+			} else if then != nil {
+				err = then(state)
+			}
 			<-b.rebuilds.room
 		case <-ctx.Done():
 			err = context.Cause(ctx)
@@ -150,7 +155,7 @@ func (b *Broker) meetCommittedEnd(p *partition, t *metadata.Topic, is *metadata.
 		}
 		return l, l.TruncateTo(end, is.LeaderEpoch)
 	}
-	state, err := b.rebuild(p.id(), is)
+	state, err := b.rebuild(p.id(), is, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -66,7 +66,8 @@ type replicated struct {
 	t          *testing.T
 	controller *testController
 	nodes      map[int32]*member
-	forgets    bool // what brokers append is soon only on their disks; before they are started
+	disk       *disk.Faulty // of the next that is started with a tiered store; nil: what it is given
+	forgets    bool         // what brokers append is soon only on their disks; before they are started
 
 	mu    sync.Mutex
 	doors map[string]*bufconn.Listener
@@ -114,7 +115,11 @@ func (c *replicated) start(id int32, fs *disk.Mem, change ...func(*Options)) *me
 		m.options.Store = m.store
 	case isTiered:
 		m.store.Close()
-		m.store = openTieredStore(c.t, fs)
+		var on disk.FS = fs
+		if c.disk != nil {
+			on = c.disk
+		}
+		m.store = openTieredStore(c.t, on)
 		m.options.Store = m.store
 	}
 	if m.options.Store != m.store {

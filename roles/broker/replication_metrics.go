@@ -8,7 +8,7 @@ import (
 
 // replicationMetrics show what goes to other brokers and comes from them.
 type replicationMetrics struct {
-	sent, received, changes, under, lag, unconfirmed, healing, givenUp *prometheus.Desc
+	sent, received, changes, under, lag, unconfirmed, healing, givenUp, parted *prometheus.Desc
 }
 
 func newReplicationMetrics() *replicationMetrics {
@@ -23,6 +23,7 @@ func newReplicationMetrics() *replicationMetrics {
 		lag:         desc("replication_lag_records", "Records that a follower has not confirmed, of all partitions that it follows this broker in.", "follower"),
 		healing:     desc("healing_replicas", "Replicas that the disk could not give back whole, that began anew from their leaders and are not in sync yet."),
 		givenUp:     desc("given_up_replicas_total", "Replicas that the disk could not give back whole, and that the controller was told to count upon no more."),
+		parted:      desc("parted_replicas", "Replicas that are held to have all that was acknowledged, and are fed nothing: what is committed here is not in their leader's log."),
 		unconfirmed: desc("replication_unconfirmed_bytes", "Bytes that a follower was sent and has not confirmed.", "follower"),
 	}
 }
@@ -42,6 +43,7 @@ func (m *replicationMetrics) collect(out chan<- prometheus.Metric, r *replicas, 
 	emit(m.under, prometheus.GaugeValue, float64(s.UnderReplicated))
 	emit(m.healing, prometheus.GaugeValue, float64(h.Now))
 	emit(m.givenUp, prometheus.CounterValue, float64(h.GivenUp))
+	emit(m.parted, prometheus.GaugeValue, float64(r.follower.Parted()))
 	for _, f := range s.Followers {
 		id := strconv.Itoa(int(f.Broker))
 		emit(m.lag, prometheus.GaugeValue, float64(f.Lag), id)

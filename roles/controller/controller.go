@@ -85,6 +85,11 @@ type Options struct {
 	// GrowAfter is for how long a broker must be in service before partitions are given
 	// replicas there that nobody asked for; 0 is DefaultGrowAfter.
 	GrowAfter time.Duration
+	// SpreadMovesPerMinute bounds how many partitions are given other replicas in a minute so
+	// that brokers which have few come to have their share; 0: none is. SpreadAfter is for how long
+	// such a broker must have been in service; 0 is DefaultSpreadAfter.
+	SpreadMovesPerMinute int
+	SpreadAfter          time.Duration
 
 	BrokerSession time.Duration // silence after which a broker is fenced; 0 is DefaultBrokerSession
 	// BrokerHeartbeat is how often brokers are heard; 0 is a fifth of BrokerSession. One whose
@@ -170,6 +175,9 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 	}
 	if opt.GrowAfter == 0 {
 		opt.GrowAfter = DefaultGrowAfter
+	}
+	if opt.SpreadAfter == 0 {
+		opt.SpreadAfter = DefaultSpreadAfter
 	}
 	acceptAll := func(string, string) error { return nil }
 	if opt.ValidateTopicConfig == nil {

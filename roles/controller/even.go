@@ -50,6 +50,7 @@ func (c *Controller) even(ctx context.Context) {
 	ticker := time.NewTicker(evenPause)
 	defer ticker.Stop()
 	led := time.Duration(0) // how long this controller leads
+	spreads := newSpreader(c.opt.SpreadMovesPerMinute)
 	var here tenures
 	for {
 		select {
@@ -69,6 +70,8 @@ func (c *Controller) even(ctx context.Context) {
 		}
 		if moves := grow(image, here.before(c.opt.Now().Add(-c.opt.GrowAfter))); len(moves) > 0 {
 			c.said(ctx, "partitions are given more replicas", c.ReassignPartitions(ctx, moves))
+		} else if moves := spreads.plan(c.opt.Now(), image, here.before(c.opt.Now().Add(-c.opt.SpreadAfter))); len(moves) > 0 {
+			c.spread(ctx, moves)
 		}
 		c.balanceMu.Lock()
 		moves := c.balance.plan(c.opt.Now(), image)
@@ -79,8 +82,20 @@ func (c *Controller) even(ctx context.Context) {
 	}
 }
 
+// spread begins moves of replicas, and says what is sent for them.
+func (c *Controller) spread(ctx context.Context, moves []PlannedMove) {
+	c.tails(moves)
+	var all []Reassignment
+	var sent, stays int64
+	for _, m := range moves {
+		all = append(all, Reassignment{Partition: m.Partition, Replicas: m.To})
+		sent, stays = sent+m.Sent(), stays+m.InBucket
+	}
+	c.said(ctx, "replicas move to brokers that have few; the tails alone are sent", c.ReassignPartitions(ctx, all), "sent-bytes", sent, "stay-in-the-bucket", stays)
+}
+
 // said logs what became of changes that nobody asked for.
-func (c *Controller) said(ctx context.Context, what string, results []error) {
+func (c *Controller) said(ctx context.Context, what string, results []error, more ...any) {
 	var failed error
 	n := 0
 	for _, err := range results {
@@ -90,7 +105,7 @@ func (c *Controller) said(ctx context.Context, what string, results []error) {
 			failed = err
 		}
 	}
-	c.log.Info(what, "partitions", n)
+	c.log.Info(what, append([]any{"partitions", n}, more...)...)
 	if failed != nil && ctx.Err() == nil {
 		c.log.Warn("not all of them did; a later round sees", "refused", len(results)-n, "one", failed)
 	}

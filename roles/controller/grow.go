@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -109,24 +110,41 @@ type field struct {
 	brokers  []candidate // that may be given replicas
 	racks    map[int32]string
 	replicas map[int32]int // of each, those that come counted and those that go not
+
+	receives map[int32]bool // brokers that replicas may move to; nil: all
+	most     int            // replicas that may move
 }
 
 func newField(image *metadata.Image) *field {
-	f := &field{brokers: candidates(image), racks: map[int32]string{}, replicas: map[int32]int{}}
-	for b := range image.Brokers() {
-		f.racks[b.ID] = b.Rack
-	}
+	f := emptyField(image)
 	for t := range image.Topics() {
 		for p := range t.Partitions.All() {
-			for _, r := range p.Replicas {
-				if !slices.Contains(p.Removing, r) {
-					f.replicas[r]++
-				}
-			}
+			f.count(p)
 		}
 	}
 	return f
 }
+
+// emptyField knows of no replica.
+func emptyField(image *metadata.Image) *field {
+	f := &field{brokers: candidates(image), racks: map[int32]string{}, replicas: map[int32]int{}, most: math.MaxInt}
+	for b := range image.Brokers() {
+		f.racks[b.ID] = b.Rack
+	}
+	return f
+}
+
+// count takes the replicas of a partition.
+func (f *field) count(p *metadata.Partition) {
+	for _, r := range p.Replicas {
+		if !slices.Contains(p.Removing, r) {
+			f.replicas[r]++
+		}
+	}
+}
+
+// mayMoveTo reports whether a replica may move to a broker.
+func (f *field) mayMoveTo(id int32) bool { return f.most > 0 && (f.receives == nil || f.receives[id]) }
 
 func (f *field) serves(id int32) bool {
 	return slices.ContainsFunc(f.brokers, func(c candidate) bool { return c.id == id })

@@ -152,14 +152,13 @@ func (s *shipper) look(ctx context.Context) error {
 }
 
 // lookNext looks at the number that comes next in the log. An entry of another life ends this
-// one. Any other that stands there is for the shipper to judge, which may be putting it.
+// one. Any other that stands there is for the shipper to judge, which may be putting it. That
+// it cannot be read says nothing of another life, and keeps nobody from being answered.
 func (s *shipper) lookNext(ctx context.Context, at *standing) error {
 	there, err := s.read(ctx, at.next)
 	switch {
-	case errors.Is(err, bucket.ErrNotFound):
-		return nil
 	case err != nil:
-		return err
+		return nil
 	case !guard.Check("controller.life-ended", there.Incarnation <= s.o.Incarnation):
 		if err := s.leadsStill(ctx, at.term); err != nil {
 			return err

@@ -226,6 +226,45 @@ func TestWhoLooksEndsNoWord(t *testing.T) {
 	})
 }
 
+// blindSpot cannot be read at a key.
+type blindSpot struct {
+	bucket.Bucket
+	key string
+}
+
+var errBlind = errors.New("it cannot be read")
+
+func (b blindSpot) ReadAt(ctx context.Context, key string, p []byte, off int64) error {
+	if key == b.key {
+		return errBlind
+	}
+	return b.Bucket.ReadAt(ctx, key, p, off)
+}
+
+func (b blindSpot) Stat(ctx context.Context, key string) (bucket.Info, error) {
+	if key == b.key {
+		return bucket.Info{}, errBlind
+	}
+	return b.Bucket.Stat(ctx, key)
+}
+
+// TestWhoCannotReadTheNextNumberAnswers: whether another life began cannot be told, and this one
+// lives meanwhile.
+func TestWhoCannotReadTheNextNumberAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newShippedWorld(t)
+		w.ship()
+		w.shipper.o.Bucket = blindSpot{w.bucket, LogKey(w.shipper.o.Prefix, w.shipper.standing.Load().next)}
+		w.shipper.o.Name = "controller-1"
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go w.shipper.lookOut(ctx)
+		if took := w.ask([16]byte{3}); took == 0 || took > LifePatience {
+			t.Errorf("answered after %v: that is waited for for %v", took, LifePatience)
+		}
+	})
+}
+
 // TestASlowBucketIsAnsweredThrough: each request takes longer than a look is from the next,
 // and who asks waits for as many as it takes.
 func TestASlowBucketIsAnsweredThrough(t *testing.T) {

@@ -40,12 +40,28 @@ func (c *Controller) PlanRebalance(context.Context) (RebalancePlan, error) {
 		return RebalancePlan{}, err
 	}
 	plan := rebalance(c.state.Image())
+	c.tails(plan.Moves)
+	return plan, nil
+}
+
+// tails notes what leaders have said last of the tails of partitions.
+func (c *Controller) tails(moves []PlannedMove) {
 	c.balanceMu.Lock()
 	defer c.balanceMu.Unlock()
-	for i := range plan.Moves {
-		plan.Moves[i].Tail = c.balance.loads[plan.Moves[i].Partition].tail
+	for i := range moves {
+		moves[i].Tail = c.balance.loads[moves[i].Partition].tail
 	}
-	return plan, nil
+}
+
+// Sent is how many bytes the new replicas are sent together.
+func (m *PlannedMove) Sent() int64 {
+	fresh := int64(0)
+	for _, id := range m.To {
+		if !slices.Contains(m.From, id) {
+			fresh++
+		}
+	}
+	return fresh * m.Tail
 }
 
 // spread is a partition whose replicas may move.
@@ -76,10 +92,7 @@ func rebalance(image *metadata.Image) RebalancePlan {
 	f.even(all)
 	for _, s := range all {
 		if !slices.Equal(s.replicas, s.is.Replicas) {
-			plan.Moves = append(plan.Moves, PlannedMove{
-				Topic: s.topic.Name, Partition: storage.PartitionID{Topic: s.topic.ID, Index: s.is.Index},
-				From: s.is.Replicas, To: s.replicas, InBucket: s.is.TieredBytes(),
-			})
+			plan.Moves = append(plan.Moves, s.move())
 		}
 	}
 	for i := range plan.Brokers {
@@ -96,7 +109,7 @@ func (f *field) part(s *spread) {
 		if !f.shares(from, rest) || !f.serves(from) {
 			continue
 		}
-		if to := f.lightest(s.replicas); to != metadata.NoLeader && !f.shares(to, rest) {
+		if to := f.lightest(s.replicas); to != metadata.NoLeader && f.mayMoveTo(to) && !f.shares(to, rest) {
 			f.move(s, at, to)
 		}
 	}
@@ -111,6 +124,7 @@ func (f *field) move(s *spread, at int, to int32) {
 	f.replicas[s.replicas[at]]--
 	f.replicas[to]++
 	s.replicas[at] = to
+	f.most--
 }
 
 // may returns where a replica of s on from is, if one on to can take its place: -1 else,
@@ -149,7 +163,7 @@ func (f *field) even(all []*spread) {
 		gap := 1
 		for _, from := range f.brokers {
 			for _, to := range f.brokers {
-				if f.replicas[from.id]-f.replicas[to.id] <= gap {
+				if f.replicas[from.id]-f.replicas[to.id] <= gap || !f.mayMoveTo(to.id) {
 					continue
 				}
 				p := pair{from.id, to.id}

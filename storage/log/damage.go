@@ -27,12 +27,12 @@ const (
 	maxReason    = 4 << 10 // bytes of the reason that are kept
 )
 
-// encodeDamage returns what a later start is to say.
-func encodeDamage(e *CorruptionError) []byte {
+// encodeDamage returns what a later start is to say, with what may be missing if that may be said.
+func encodeDamage(e *CorruptionError, missing bool) []byte {
 	b := make([]byte, damageHeader, damageHeader+missingSize+len(e.Reason))
 	b[0], b[1] = stateVersion, damageFlag
 	binary.LittleEndian.PutUint64(b[4:], uint64(e.Offset))
-	if e.Missing > 0 {
+	if e.Missing > 0 && guard.Check("log.missing-by-level", missing) {
 		b[1] |= missingFlag
 		b = binary.LittleEndian.AppendUint64(b, uint64(e.Missing))
 	}
@@ -170,7 +170,7 @@ func (l *Log) restateDamage(why *CorruptionError, refs ...wal.Ref) error {
 		return nil
 	}
 	freed := &release{log: l, refs: slices.Concat(l.stateRefs, refs)}
-	ref, err := l.store.wal.Append(wal.Header{Kind: wal.KindState, Partition: l.id, Offset: l.localStart}, encodeDamage(why), freed)
+	ref, err := l.store.wal.Append(wal.Header{Kind: wal.KindState, Partition: l.id, Offset: l.localStart}, encodeDamage(why, l.store.heals()), freed)
 	if err != nil {
 		return fmt.Errorf("write that %s is corrupt: %w", l.id, err)
 	}

@@ -129,7 +129,7 @@ func TestDamageIsRefusedForItsPartitionAlone(t *testing.T) {
 
 // FuzzDamage: frames are input.
 func FuzzDamage(f *testing.F) {
-	f.Add(encodeDamage(&CorruptionError{Offset: 7, Reason: "a gap"}))
+	f.Add(encodeDamage(&CorruptionError{Offset: 7, Reason: "a gap"}, true))
 	f.Add([]byte{stateVersion, damageFlag})
 	f.Fuzz(func(t *testing.T, in []byte) {
 		var s state
@@ -139,7 +139,7 @@ func FuzzDamage(f *testing.F) {
 			t.Fatalf("%x is both a state and damage", in)
 		}
 		if is {
-			if again, is := decodeDamage(why.Partition, encodeDamage(why)); !is || len(why.Reason) <= maxReason && *again != *why {
+			if again, is := decodeDamage(why.Partition, encodeDamage(why, true)); !is || len(why.Reason) <= maxReason && *again != *why {
 				t.Fatalf("read %v, and then %v", why, again)
 			}
 		}

@@ -19,11 +19,14 @@ import (
 // salvageBytes bounds what is read at a time of the batches that a log keeps.
 const salvageBytes = 1 << 20
 
+// heals reports whether states may say what healing needs.
+func (s *Store) heals() bool { return s.o.Heals == nil || s.o.Heals() }
+
 // Missing is the offset before which all batches begin that a log which is refused as corrupt
-// may lack; false: nothing of the kind is known.
+// may lack; false: nothing of the kind is known, or it may not be healed.
 func (l *Log) Missing() (below storage.Offset, known bool) {
 	why, is := errors.AsType[*CorruptionError](l.Err())
-	if !is || why.Missing <= 0 {
+	if !is || why.Missing <= 0 || !l.store.heals() {
 		return storage.NoOffset, false
 	}
 	return why.Missing, true
@@ -32,7 +35,7 @@ func (l *Log) Missing() (below storage.Offset, known bool) {
 // Heal has a log that is refused as corrupt go on from a committed end that lies behind all
 // that it may lack, with what the bucket has of what is before ([Rebuild]). It is neither led
 // nor followed, and without Config.KeepLocal. It is in use when Heal returns, and a start that finds it as it was refuses it
-// as before. Errors: why it is refused, if the bucket has not all that may be missing, or
+// as before. It reads the tail, and waits for room in the WAL. Errors: why it is refused, if the bucket has not all that may be missing, or
 // something is missing behind; ErrFull, and the WAL's.
 func (l *Log) Heal(at storage.Offset, encoded []byte) error {
 	logStart, s, err := decodeReplicaState(encoded)
@@ -46,7 +49,7 @@ func (l *Log) Heal(at storage.Offset, encoded []byte) error {
 	switch {
 	case !is:
 		return fmt.Errorf("heal %s: it is not refused as corrupt", l.id)
-	case why.Missing <= 0 || l.config.Load().KeepLocal || !guard.Check("log.heals-covered", why.Missing <= at):
+	case why.Missing <= 0 || !guard.Check("log.heals-by-level", l.store.heals()) || l.config.Load().KeepLocal || !guard.Check("log.heals-covered", why.Missing <= at):
 		return why
 	}
 	tail, epochs, err := l.salvage(at, s.epochs)
@@ -54,7 +57,8 @@ func (l *Log) Heal(at storage.Offset, encoded []byte) error {
 		return fmt.Errorf("heal %s from %d on: %w", l.id, at, err)
 	}
 	s.epochs, s.heals = epochs, true
-	admitted := len(encoded) + 2*frameOverhead + len(epochs)*stateEpoch + len(tail)*(stateProducer+dedupeBatches*stateBatch+stateTransaction)
+	// The state that is written is as of there: nothing of the tail is in it but its epochs.
+	admitted := len(encoded) + 2*frameOverhead + len(epochs)*stateEpoch
 	admitted += admitted / maxStatePart * (frameOverhead + stateHeader3)
 	if err := l.store.wal.Admit(l.store.ctx, wal.Internal, admitted); err != nil {
 		return fmt.Errorf("heal %s from %d on: %w", l.id, at, err)

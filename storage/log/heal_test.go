@@ -23,7 +23,12 @@ type ailing struct {
 
 func newAiling(t *testing.T) *ailing {
 	t.Helper()
-	o := tiered(disk.NewMem(disk.MemOptions{}))
+	return newAilingOf(t, tiered(disk.NewMem(disk.MemOptions{})), 0)
+}
+
+// newAilingOf is newAiling with so many batches of one producer more behind 9.
+func newAilingOf(t *testing.T, o Options, more int) *ailing {
+	t.Helper()
 	o.Heal = true
 	rng := newRand(t)
 	l := lead(t, open(t, o), partition(randomTopic(rng), 0), 1)
@@ -36,6 +41,13 @@ func newAiling(t *testing.T) *ailing {
 	transact(t, l, inTransaction(t, 9, 0, 0, "6"))
 	appendMarker(t, l, Marker{ProducerID: 9}) // 7: an abort
 	appendAll(t, l, values(t, "the last but one"))
+	for i := 0; i < more; i += 500 {
+		var batches []batch.Batch
+		for j := range 500 {
+			batches = append(batches, from(t, 6, 0, int32(1+i+j), "more"))
+		}
+		appendAll(t, l, batches...)
+	}
 	flush(t, l.store)
 	appendAll(t, l, values(t, "its end"))
 	flush(t, l.store)
@@ -137,6 +149,29 @@ func readAt(l *Log, offset storage.Offset) error {
 	return err
 }
 
+// TestALongTailIsHealed: what is written of it is as of the committed end, however many batches
+// of producers lie behind that, in a WAL that has no room to write of each.
+func TestALongTailIsHealed(t *testing.T) {
+	a := newAilingOf(t, tiered(disk.NewMem(disk.MemOptions{})), 6000)
+	files, err := a.log.store.o.FS.List("wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.log.store.o.WAL.Capacity = int64(len(files)+7) * 128 << 10 // of the start to come
+	want := remembered(a.log)
+	l := a.rot(t, rotten)
+	if err := l.Heal(5, a.state(5)); err != nil {
+		t.Fatal(err)
+	}
+	leadOn(t, l, 2)
+	if got := contents(t, l, 5, LogEnd); !slices.Equal(got, a.holds) {
+		t.Errorf("it holds %d records, it had %d", len(got), len(a.holds))
+	}
+	if got := remembered(l); !slices.Equal(got, want) {
+		t.Errorf("it remembers %v, want %v", got, want)
+	}
+}
+
 // TestWhatTheBucketHasNotIsNotHealed: a log that lacks something behind the committed end is
 // refused as before.
 func TestWhatTheBucketHasNotIsNotHealed(t *testing.T) {
@@ -234,7 +269,7 @@ func TestWhatMayBeMissing(t *testing.T) {
 		rec.lose(wal.Loss{Why: &wal.CorruptionError{}, Frame: &wal.Header{Kind: wal.KindData, Partition: id, Offset: at}, Payload: b})
 	}
 	note := func(rec *recovery, missing storage.Offset) {
-		raw := encodeDamage(&CorruptionError{Partition: id, Reason: "found before", Missing: missing})
+		raw := encodeDamage(&CorruptionError{Partition: id, Reason: "found before", Missing: missing}, true)
 		rec.replay(wal.Header{Kind: wal.KindState, Partition: id}, wal.Ref{}, raw)
 	}
 	for what, c := range map[string]struct {
@@ -262,5 +297,33 @@ func TestWhatMayBeMissing(t *testing.T) {
 		if r := rec.partitions[id]; r.damage == nil || r.damage.Missing != c.want || r.noted != c.noted {
 			t.Errorf("%s: %+v, noted %v", what, r.damage, r.noted)
 		}
+	}
+}
+
+// TestHealingWaitsForTheLevel: while older versions may come to read the log, nothing is written
+// that they would refuse it for; it is refused as they refuse it.
+func TestHealingWaitsForTheLevel(t *testing.T) {
+	raised := false
+	o := tiered(disk.NewMem(disk.MemOptions{}))
+	o.Heals = func() bool { return raised }
+	a := newAilingOf(t, o, 0)
+	l := a.rot(t, rotten)
+	if below, known := l.Missing(); known {
+		t.Errorf("it may lack what lies below %d", below)
+	}
+	wantCorrupt(t, l.Heal(5, a.state(5)))
+	raised = true
+	if _, known := l.Missing(); !known {
+		t.Error("nothing is known of what it may lack")
+	}
+	raised = false
+	if err := l.store.SettleLosses(); err != nil {
+		t.Fatal(err)
+	}
+	l, _ = kill(t, l.store).Log(l.id)
+	wantCorrupt(t, l.Err())
+	raised = true
+	if below, known := l.Missing(); known {
+		t.Errorf("it was written that it may lack what lies below %d", below)
 	}
 }

@@ -57,6 +57,9 @@ type Options struct {
 	// them to begin anew from. Until [Store.SettleLosses] that is found anew. false: Open
 	// refuses with a *wal.CorruptionError.
 	Heal bool
+	// Heals reports whether states may say what lets a refused log be healed from the bucket.
+	// Versions of before that refuse a partition whose state says so. nil: they may.
+	Heals func() bool
 
 	Log *slog.Logger     // nil: none
 	Now func() time.Time // nil: time.Now

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"rustmq.dev/rustmq/roles/broker/coordinator"
+	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -17,7 +19,7 @@ import (
 // this life of their partition began, if they lie behind that (RULES 7).
 
 // EarlierOffset is an offset that a group has committed in an earlier life of the cluster, and
-// nobody has since.
+// nobody has since, or that a transaction of that life would commit.
 type EarlierOffset struct {
 	Group, Topic string
 	Partition    int32
@@ -36,8 +38,8 @@ type Clamped struct {
 	Left int   // that were not: they are being written, or wait for a transaction
 }
 
-// EarlierOffsets tells what was committed in earlier lives in a partition of [Topic], in order of groups,
-// topics and partitions; code is an error of Kafka's, why that is not known, or 0. It
+// EarlierOffsets tells what was committed in earlier lives in a partition of [Topic], or would be by a
+// transaction that is open, in order of groups; code is an error of Kafka's, why that is not known, or 0. It
 // follows the rules of the entry points for requests.
 func (c *Coordinator) EarlierOffsets(ctx context.Context, partition int32, answer func(offsets []EarlierOffset, code int16)) {
 	c.shards.Submit(ctx, partition, Request{Body: new(EarlierLife)}, coordinator.Deliver(func(o []EarlierOffset) { answer(o, 0) }),
@@ -50,19 +52,18 @@ func (c *Coordinator) ClampOffsets(ctx context.Context, partition int32, clamps 
 		func(code int16) { answer(Clamped{Code: code, Left: len(clamps)}) })
 }
 
-// EndEarlierLife says that what was replayed so far is of an earlier life of the cluster.
-func (c *Core) EndEarlierLife() { c.earlier = c.order }
+// ReplayLife says of what is replayed from now on that it is of a life of the cluster which did not
+// reach that leader epoch; 0: it is of this one.
+func (c *Core) ReplayLife(before storage.Epoch) { c.earlier = before }
 
 // isEarlier reports whether an offset was committed in an earlier life.
 func (c *Core) isEarlier(o commit) bool {
-	return guard.Check("group.clamps-earlier", o.order <= c.earlier)
+	return guard.Check("group.clamps-earlier", o.before > 0)
 }
 
 func (c *Core) earlierOffsets(r Request) (all []EarlierOffset) {
-	if c.earlier == 0 {
-		return nil
-	}
 	for _, g := range c.sorted() {
+		all = g.heldEarlier(all)
 		for _, topic := range slices.Sorted(maps.Keys(g.offsets)) {
 			for _, p := range g.committedFor(r, topic) {
 				if o := g.offsets[topic][p]; c.isEarlier(o) {
@@ -72,6 +73,32 @@ func (c *Core) earlierOffsets(r Request) (all []EarlierOffset) {
 		}
 	}
 	return all
+}
+
+// heldEarlier adds what open transactions of an earlier life may yet commit.
+func (g *group) heldEarlier(all []EarlierOffset) []EarlierOffset {
+	n := len(all)
+	for _, t := range g.transactions {
+		for s, o := range t.offsets {
+			if g.core.isEarlier(o) {
+				all = append(all, EarlierOffset{g.id, s.topic, s.partition, o.offset})
+			}
+		}
+	}
+	slices.SortFunc(all[n:], func(a, b EarlierOffset) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
+	})
+	return all
+}
+
+// holdsEarlier reports whether a transaction of an earlier life is open that would commit an offset.
+func (g *group) holdsEarlier(s slot, offset int64) bool {
+	for _, t := range g.transactions {
+		if o, in := t.offsets[s]; in && g.core.isEarlier(o) && o.offset == offset {
+			return true
+		}
+	}
+	return false
 }
 
 // clamp sets offsets back, whoever is in the group: what its members hold is as lost. One that
@@ -107,6 +134,9 @@ func (c *Core) clampGroup(r Request, g *group, clamps []Clamp, result *Clamped, 
 	var records []Record
 	for _, is := range clamps {
 		s := slot{is.Topic, is.Partition}
+		if !guard.Check("group.clamp-awaits-transactions", !g.holdsEarlier(s, is.Offset)) {
+			result.Left++ // it lies behind the end too, once it is committed
+		}
 		o, there := g.offsets[s.topic][s.partition]
 		if !there || !guard.Check("group.clamp-unchanged", o.offset == is.Offset) || !c.isEarlier(o) || r.gone(s.topic, o.topicID) {
 			continue
@@ -115,7 +145,7 @@ func (c *Core) clampGroup(r Request, g *group, clamps []Clamp, result *Clamped, 
 			result.Left++
 			continue
 		}
-		o.offset, o.leaderEpoch, o.order = is.To, -1, 0
+		o.offset, o.leaderEpoch, o.order, o.before = is.To, -1, 0, 0
 		slots, commits = append(slots, s), append(commits, o)
 		records = append(records, encodeCommit(g.id, s, o))
 		g.fly(s, +1)

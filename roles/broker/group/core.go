@@ -186,6 +186,7 @@ type TxnWrite struct {
 type Record struct {
 	Key, Value []byte
 	TopicID    storage.TopicID
+	Before     storage.Epoch // see commit
 }
 
 // Note is something worth a line in the log.
@@ -205,8 +206,8 @@ type Core struct {
 	lastID WriteID
 	// Groups with offsets in the open transaction of a producer, by producer id.
 	producers map[int64]map[*group]bool
-	order     uint64 // of the newest offset, committed or in a transaction
-	earlier   uint64 // up to this order, they are of an earlier life of the cluster
+	order     uint64        // of the newest offset, committed or in a transaction
+	earlier   storage.Epoch // of what is replayed: see commit.before
 	bytes     int64
 	names     int64 // bytes of the groups' ids
 	skips     int   // records of kinds that are not known here

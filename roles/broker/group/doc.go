@@ -63,6 +63,8 @@
 //	        version i16 = 3: offset i64, leader epoch i32, metadata, timestamp i64
 //	        version i16 = 1: offset i64, metadata, timestamp i64, expiry i64
 //	        header topic-id: the topic's id, 16 bytes
+//	        header before-leader-epoch, i32: of one that an earlier life of the cluster
+//	        committed, and a later one wrote anew; it did not reach that epoch
 //	     2: group                          a group; value:
 //	        version i16 = 3: protocol type, generation i32, protocol, leader,
 //	        state timestamp i64, members: each id, instance id, client id, host,

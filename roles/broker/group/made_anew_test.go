@@ -207,6 +207,9 @@ func TestRecordsThatSayNothingOfTheTopic(t *testing.T) {
 		"cut header":     {value: goldenCommit, headers: header(topicHeader, one[:15]), damaged: true},
 		"long header":    {value: goldenCommit, headers: header(topicHeader, append(bytes.Clone(one), 0)), damaged: true},
 		"null header":    {value: goldenCommit, headers: header(topicHeader, nil), damaged: true},
+		"cut life":       {value: goldenCommit, headers: header(beforeHeader, []byte{0, 16, 0}), damaged: true},
+		"no life":        {value: goldenCommit, headers: header(beforeHeader, []byte{0, 0, 0, 0}), damaged: true},
+		"negative life":  {value: goldenCommit, headers: header(beforeHeader, []byte{255, 16, 0, 0}), damaged: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := new(batch.Builder)

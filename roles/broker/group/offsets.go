@@ -19,9 +19,14 @@ import (
 type commit struct {
 	offset      int64
 	leaderEpoch int32
-	metadata    string
-	timestamp   int64 // wall clock, ms
-	expires     int64 // wall clock, ms; -1: with the group
+
+	// before is of one that an earlier life of the cluster committed: a leader epoch that the log
+	// did not reach in that life. 0: it is of this life.
+	before storage.Epoch
+
+	metadata  string
+	timestamp int64 // wall clock, ms
+	expires   int64 // wall clock, ms; -1: with the group
 
 	// topicID is the topic that had the name; zero: a record of before it was noted.
 	topicID storage.TopicID
@@ -78,7 +83,7 @@ func (c *Core) commit(now time.Time, r Request, req *kmsg.OffsetCommitRequest, t
 				continue
 			}
 			s := slot{topic, p.Partition}
-			o := commit{p.Offset, p.LeaderEpoch, strings.Clone(metadata), stamp, expires, id, 0}
+			o := commit{p.Offset, p.LeaderEpoch, 0, strings.Clone(metadata), stamp, expires, id, 0}
 			if req.Version < 6 {
 				o.leaderEpoch = -1
 			}

@@ -2,6 +2,7 @@ package group
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -53,12 +54,20 @@ func commitKey(group string, s slot) []byte {
 // passes over.
 const topicHeader = "topic-id"
 
+// beforeHeader is the header of an offset commit that is written once more in a later life of the
+// cluster than it was committed in: a leader epoch, 4 bytes, that the life which committed it
+// did not reach.
+const beforeHeader = "before-leader-epoch"
+
 // headers returns what a record says besides its key and value.
-func (r Record) headers() []batch.Header {
-	if r.TopicID.IsZero() {
-		return nil
+func (r Record) headers() (all []batch.Header) {
+	if !r.TopicID.IsZero() {
+		all = append(all, batch.Header{Key: []byte(topicHeader), Value: r.TopicID[:]})
 	}
-	return []batch.Header{{Key: []byte(topicHeader), Value: r.TopicID[:]}}
+	if !guard.Check("group.commit-life", r.Before == 0) {
+		all = append(all, batch.Header{Key: []byte(beforeHeader), Value: binary.BigEndian.AppendUint32(nil, uint32(r.Before))})
+	}
+	return all
 }
 
 // size is about how many bytes a record takes.
@@ -66,6 +75,9 @@ func (r Record) size() int {
 	n := len(r.Key) + len(r.Value)
 	if !r.TopicID.IsZero() {
 		n += len(topicHeader) + len(r.TopicID)
+	}
+	if r.Before != 0 {
+		n += len(beforeHeader) + 4
 	}
 	return n
 }
@@ -75,14 +87,22 @@ func recordOf(r *batch.Record) (Record, error) {
 	out := Record{Key: r.Key, Value: r.Value}
 	var err error
 	r.Headers(func(h batch.Header) bool {
-		if string(h.Key) != topicHeader {
-			return true
+		switch string(h.Key) {
+		case topicHeader:
+			if !guard.Check("group.topic-header", len(h.Value) == len(out.TopicID)) {
+				err = fmt.Errorf("header %s of %d bytes", topicHeader, len(h.Value))
+				return false
+			}
+			out.TopicID = storage.TopicID(h.Value)
+		case beforeHeader:
+			if len(h.Value) == 4 {
+				out.Before = storage.Epoch(binary.BigEndian.Uint32(h.Value))
+			}
+			if !guard.Check("group.life-header", out.Before > 0) {
+				err = fmt.Errorf("header %s is %x", beforeHeader, h.Value)
+				return false
+			}
 		}
-		if !guard.Check("group.topic-header", len(h.Value) == len(out.TopicID)) {
-			err = fmt.Errorf("header %s of %d bytes", topicHeader, len(h.Value))
-			return false
-		}
-		out.TopicID = storage.TopicID(h.Value)
 		return true
 	})
 	return out, err
@@ -96,7 +116,7 @@ func encodeCommit(group string, s slot, o commit) Record {
 	if o.expires >= 0 {
 		v.Version = expiringCommitVersion
 	}
-	return Record{Key: commitKey(group, s), Value: v.AppendTo(nil), TopicID: o.topicID}
+	return Record{Key: commitKey(group, s), Value: v.AppendTo(nil), TopicID: o.topicID, Before: o.before}
 }
 
 func groupKey(group string) []byte {
@@ -158,6 +178,7 @@ func (c *Core) ReplayTransactional(producerID int64, producerEpoch int16, r Reco
 	if err != nil {
 		return err
 	}
+	o.before = cmp.Or(o.before, c.earlier)
 	c.make(group).enter(producerID, producerEpoch, s, *o)
 	return nil
 }
@@ -171,6 +192,7 @@ func (c *Core) replayCommit(r Record) error {
 		return err
 	}
 	if o != nil {
+		o.before = cmp.Or(o.before, c.earlier)
 		c.make(group).set(s.topic, s.partition, *o)
 	} else if g := c.groups[group]; g != nil {
 		g.forget(s)
@@ -195,7 +217,7 @@ func decodeCommit(r Record) (group string, s slot, _ *commit, _ error) {
 	if err := v.ReadFrom(r.Value); !guard.Check("group.record-decodes", err == nil) {
 		return "", s, nil, fmt.Errorf("offset commit of group %q: %w", k.Group, err)
 	}
-	o := commit{v.Offset, -1, v.Metadata, v.CommitTimestamp, -1, r.TopicID, 0}
+	o := commit{v.Offset, -1, r.Before, v.Metadata, v.CommitTimestamp, -1, r.TopicID, 0}
 	if o.topicID.IsZero() {
 		o.topicID = v.TopicID
 	}

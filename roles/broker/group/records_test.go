@@ -135,10 +135,10 @@ func TestRecordsAreKafkas(t *testing.T) {
 	wantBytes(t, "empty group", encodeGroup(g, nil).Value, goldenEmptyGroup)
 
 	at := slot{"t1", 7}
-	r = encodeCommit("g", at, commit{42, 5, "md", stamp, -1, storage.TopicID{}, 0})
+	r = encodeCommit("g", at, commit{42, 5, 0, "md", stamp, -1, storage.TopicID{}, 0})
 	wantBytes(t, "key of a commit", r.Key, goldenCommitKey)
 	wantBytes(t, "commit", r.Value, goldenCommit)
-	wantBytes(t, "commit that expires", encodeCommit("g", at, commit{42, 5, "md", stamp, stamp + 60_000, storage.TopicID{}, 0}).Value, goldenExpiringCommit)
+	wantBytes(t, "commit that expires", encodeCommit("g", at, commit{42, 5, 0, "md", stamp, stamp + 60_000, storage.TopicID{}, 0}).Value, goldenExpiringCommit)
 }
 
 func TestGoldenRecordsAreReplayed(t *testing.T) {
@@ -167,11 +167,11 @@ func TestGoldenRecordsAreReplayed(t *testing.T) {
 	if string(a.assignment) != "X1" || string(a.metadata("range")) != "S" || a.session != 10*time.Second || a.rebalance != 20*time.Second || g.instances["i"] != i {
 		t.Fatalf("%+v, %+v", a, i)
 	}
-	if got, want := g.offsets["t1"][7], (commit{42, 5, "md", stamp, -1, storage.TopicID{}, 1}); got != want {
+	if got, want := g.offsets["t1"][7], (commit{42, 5, 0, "md", stamp, -1, storage.TopicID{}, 1}); got != want {
 		t.Fatalf("%+v", got)
 	}
 	replay(goldenCommitKey, goldenExpiringCommit)
-	if got, want := g.offsets["t1"][7], (commit{42, -1, "md", stamp, stamp + 60_000, storage.TopicID{}, 2}); got != want {
+	if got, want := g.offsets["t1"][7], (commit{42, -1, 0, "md", stamp, stamp + 60_000, storage.TopicID{}, 2}); got != want {
 		t.Fatalf("%+v", got)
 	}
 	replay(goldenGroupKey, goldenEmptyGroup)

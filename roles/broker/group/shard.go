@@ -286,7 +286,9 @@ func (s *shard) replay() (core *Core, records int, log compaction, err error) {
 	err = s.c.opt.Log.Read(s.Context, s.Partition, s.Epoch, func(b batch.Batch) error {
 		log.Replayed(b)
 		if b.LeaderEpoch() < began {
-			defer core.EndEarlierLife()
+			core.ReplayLife(began)
+		} else {
+			core.ReplayLife(0)
 		}
 		if b.IsControl() {
 			if m, ok := batch.ReadMarker(b); ok {

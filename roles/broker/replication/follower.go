@@ -45,6 +45,7 @@ type Follower struct {
 	mu      sync.Mutex // guards the rest
 	current map[storage.PartitionID]*session
 	agreed  map[storage.PartitionID]storage.Epoch // see Agrees
+	parted  map[storage.PartitionID]storage.Epoch // see Parted
 }
 
 // session is one partition as a stream feeds it. It implements [log.Replicated].
@@ -69,7 +70,7 @@ func NewFollower(o FollowerOptions) *Follower {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Follower{o: o, current: map[storage.PartitionID]*session{}, agreed: map[storage.PartitionID]storage.Epoch{}}
+	return &Follower{o: o, current: map[storage.PartitionID]*session{}, agreed: map[storage.PartitionID]storage.Epoch{}, parted: map[storage.PartitionID]storage.Epoch{}}
 }
 
 // Bytes is how many bytes of batches were taken.
@@ -99,6 +100,24 @@ func (f *Follower) agree(id storage.PartitionID, epoch storage.Epoch) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.agreed[id] = epoch
+	delete(f.parted, id)
+}
+
+// Parted is how many replicas are fed nothing: they are held to have all that was acknowledged,
+// and what is committed here is not in the log of who leads.
+func (f *Follower) Parted() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.parted)
+}
+
+// part notes that a replica is fed nothing under an epoch, and reports whether that is new.
+func (f *Follower) part(id storage.PartitionID, epoch storage.Epoch) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	was, known := f.parted[id]
+	f.parted[id] = epoch
+	return !known || was != epoch
 }
 
 // Changed ends what is fed to a partition under another epoch than the one it follows
@@ -107,6 +126,9 @@ func (f *Follower) Changed(id storage.PartitionID, epoch storage.Epoch) {
 	f.mu.Lock()
 	if epoch == storage.NoEpoch {
 		delete(f.agreed, id)
+	}
+	if parted, known := f.parted[id]; known && parted != epoch {
+		delete(f.parted, id)
 	}
 	s := f.current[id]
 	if s == nil || s.epoch == epoch {
@@ -304,10 +326,18 @@ func (s *session) obey(ctx context.Context, e *rpc.Push) error {
 // nothing. Of one that is, it would be what was acknowledged.
 func (s *session) restart(at storage.Offset, state []byte) error {
 	err := s.log.Restart(at, state, s.epoch)
-	if _, has := errors.AsType[*log.OffsetOutOfRangeError](err); !has || !guard.Check("replication.counted-discards-nothing", !s.in.f.o.Counted(s.partition)) {
+	if _, has := errors.AsType[*log.OffsetOutOfRangeError](err); !has {
 		return err
 	}
 	h := s.log.History()
+	if !guard.Check("replication.counted-discards-nothing", !s.in.f.o.Counted(s.partition)) {
+		if s.in.f.part(s.partition, s.epoch) {
+			s.in.f.o.Log.Error("a replica is held to have all that was acknowledged, and its leader has not what is committed here: it is fed nothing. "+
+				"To go on as the leader has it, reassign the partition without this broker and back (kafka-reassign-partitions.sh); what only this one has is lost then",
+				"partition", s.partition, "epoch", s.epoch, "leader", s.in.leader.Broker, "leader-begins", at, "committed", h.HighWatermark, "ends", h.End)
+		}
+		return err
+	}
 	if err := s.log.RestartDiscarding(at, state, s.epoch); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -157,13 +158,30 @@ func TestWhoIsCountedUponDiscardsNothing(t *testing.T) {
 	counted := true
 	f := testFollower()
 	f.o.Counted = func(storage.PartitionID) bool { return counted }
+	var said strings.Builder
+	f.o.Log = slog.New(slog.NewTextHandler(&said, nil))
 	s := &session{in: &intake{f: f}, partition: id, log: l, epoch: 1}
-	if err := s.restart(at, state); err == nil || l.HighWatermark() != 1 {
-		t.Errorf("%v, committed to %d", err, l.HighWatermark())
+	for range 3 { // its leader tries on
+		if err := s.restart(at, state); err == nil || l.HighWatermark() != 1 || f.Parted() != 1 {
+			t.Errorf("%v, committed to %d; %d replicas are told to be fed nothing", err, l.HighWatermark(), f.Parted())
+		}
+	}
+	if n := strings.Count(said.String(), "it is fed nothing"); n != 1 {
+		t.Errorf("that is said %d times: %s", n, &said)
 	}
 	counted = false
 	if err := s.restart(at, state); err != nil || l.End() != 0 || l.HighWatermark() != 0 {
 		t.Errorf("%v, it ends at %d", err, l.End())
+	}
+	f.agree(id, 1)
+	if f.Parted() != 0 {
+		t.Error("it is fed, and told not to be")
+	}
+	if f.part(id, 1); f.Parted() != 1 {
+		t.Error("it is not fed, and nothing is told")
+	}
+	if f.Changed(id, 2); f.Parted() != 0 {
+		t.Error("of an epoch that is over it is told that nothing is fed")
 	}
 }
 

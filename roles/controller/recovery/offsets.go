@@ -43,9 +43,9 @@ type pendingCommit struct {
 	to storage.Offset
 }
 
-// findBeyond reads what groups have committed, as the bucket has it. Partitions whose
+// findBeyond reads what groups have committed, as the bucket has it up to where partitions end. Partitions whose
 // replicas are awaited are not judged.
-func findBeyond(ctx context.Context, o Options, next *metadata.Image) (found []Beyond, err error) {
+func findBeyond(ctx context.Context, o Options, next *metadata.Image, endOf func(topic string, is *metadata.Partition) storage.Offset) (found []Beyond, err error) {
 	offsets, there := next.Topic(offsetsTopic)
 	if !there || !anyForsaken(next) {
 		return nil, nil
@@ -53,8 +53,17 @@ func findBeyond(ctx context.Context, o Options, next *metadata.Image) (found []B
 	r := bucketReader{o.Bucket, o.Prefix, o.Cluster}
 	for p := range offsets.Partitions.All() {
 		all := commits{map[slot]storage.Offset{}, map[int64][]pendingCommit{}}
+		left := endOf(offsetsTopic, p)
 		for in := range p.Ranges().All() {
-			if err := r.batches(ctx, storage.PartitionID{Topic: offsets.ID, Index: p.Index}, in, all.read); err != nil {
+			if in.Base >= left {
+				break
+			}
+			if err := r.batches(ctx, storage.PartitionID{Topic: offsets.ID, Index: p.Index}, in, func(b batch.Batch) error {
+				if b.NextOffset() > left {
+					return nil
+				}
+				return all.read(b)
+			}); err != nil {
 				return nil, err
 			}
 		}
@@ -64,7 +73,7 @@ func findBeyond(ctx context.Context, o Options, next *metadata.Image) (found []B
 				continue
 			}
 			is := t.Partition(s.of.index)
-			if end := is.CommittedEnd(); len(awaited(is)) == 0 && !guard.Check("recovery.committed-beyond", committed <= end) {
+			if end := endOf(s.of.topic, is); len(awaited(is)) == 0 && !guard.Check("recovery.committed-beyond", committed <= end) {
 				found = append(found, Beyond{Group: s.group, Topic: s.of.topic, Partition: s.of.index, Committed: committed, End: end})
 			}
 		}

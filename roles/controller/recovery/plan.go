@@ -22,6 +22,9 @@ type Options struct {
 	Cluster string // its id
 	// Brokers are those whose data directories are there; nil: all that are registered.
 	Brokers []int32
+	// CutTorn has torn transactions cut away: what of them is left, and all behind it. Where what is
+	// torn cannot be told, or not be cut, Read is refused.
+	CutTorn bool
 }
 
 // Plan is what the bucket comes to, and what another life would begin with.
@@ -44,10 +47,14 @@ type Plan struct {
 	UnknownTorn   error
 	Beyond        []Beyond
 	UnknownBeyond error
+	// Cuts are what is cut, with Options.CutTorn: partitions end there.
+	Cuts []Cut
 
 	options Options
 	log     *lastLog
 	next    *metadata.Image
+	found   []metadata.FoundObject
+	written []string // keys of what takes the place of ranges that are cut
 }
 
 // Partition is what is there of one. What lies behind End is in no object: it is what the
@@ -57,7 +64,7 @@ type Partition struct {
 	Partition int32          `json:"partition"`
 	LogStart  storage.Offset `json:"log_start"`
 	Committed storage.Offset `json:"committed_end" doc:"what the metadata log says that the bucket has"`
-	End       storage.Offset `json:"bucket_end" doc:"with uploads that were never committed"`
+	End       storage.Offset `json:"bucket_end" doc:"with uploads that were never committed, and without what is cut"`
 	Replicas  []int32        `json:"replicas"`
 	Awaited   []int32        `json:"awaited" doc:"brokers whose logs may have what lies behind; none: it is lost, unless the bucket holds all"`
 	Held      bool           `json:"held" doc:"the bucket holds all that was acknowledged: nothing lies behind"`
@@ -88,15 +95,17 @@ func Read(ctx context.Context, o Options) (*Plan, error) {
 	p := &Plan{
 		Cluster: o.Cluster, Nonce: nonce, Incarnation: l.incarnation, Entries: l.entries, Written: l.written,
 		Key: controller.LogKey(controller.LogPrefix(o.Prefix, o.Cluster, l.incarnation), l.next), Taken: taken, Damaged: damaged,
-		options: o, log: l, next: next,
+		options: o, log: l, next: next, found: found,
 	}
 	for _, f := range found {
 		if !slices.Contains(taken, f.ID) {
 			p.LeftOut = append(p.LeftOut, f.ID)
 		}
 	}
-	p.Torn, p.UnknownTorn = findTorn(ctx, o, next)
-	p.Beyond, p.UnknownBeyond = findBeyond(ctx, o, next)
+	if err := p.findTorn(ctx); err != nil {
+		return nil, err
+	}
+	p.Beyond, p.UnknownBeyond = findBeyond(ctx, o, next, p.endOf)
 	for b := range l.image.Brokers() {
 		p.Brokers = append(p.Brokers, b.ID)
 	}
@@ -104,12 +113,37 @@ func Read(ctx context.Context, o Options) (*Plan, error) {
 		for is := range t.Partitions.All() {
 			_, was := l.image.Partition(storage.PartitionID{Topic: t.ID, Index: is.Index})
 			p.Partitions = append(p.Partitions, Partition{
-				Topic: t.Name, Partition: is.Index, LogStart: is.LogStart, Committed: was.CommittedEnd(), End: is.CommittedEnd(),
+				Topic: t.Name, Partition: is.Index, LogStart: is.LogStart, Committed: was.CommittedEnd(), End: p.endOf(t.Name, is),
 				Replicas: is.Replicas, Awaited: awaited(is), Held: held(is),
 			})
 		}
 	}
 	return p, nil
+}
+
+// findTorn looks for what is torn, and says what is to be cut if that was asked for.
+func (p *Plan) findTorn(ctx context.Context) error {
+	e, err := readEvidence(ctx, p.options, p.next)
+	if err != nil {
+		if p.UnknownTorn = err; p.options.CutTorn {
+			return fmt.Errorf("what is torn cannot be told, and not be cut: %w", err)
+		}
+		return nil
+	}
+	if p.Torn = e.torn(); p.options.CutTorn {
+		p.Cuts, err = e.cuts(p.next)
+	}
+	return err
+}
+
+// endOf is where a partition of the next life ends in the bucket, once it is cut.
+func (p *Plan) endOf(topic string, is *metadata.Partition) storage.Offset {
+	for _, c := range p.Cuts {
+		if c.Topic == topic && c.Partition == is.Index {
+			return c.At
+		}
+	}
+	return is.CommittedEnd()
 }
 
 // held reports whether the bucket has all that was acknowledged of a partition of the next
@@ -161,9 +195,9 @@ func (p *Plan) Begin(ctx context.Context, force bool) (*Life, error) {
 	}
 	switch {
 	case errors.Is(err, bucket.ErrExists):
-		return nil, &TakenError{Key: p.Key} // the question may be that of another recovery
+		return nil, errors.Join(&TakenError{Key: p.Key}, p.removeWritten(ctx)) // the question may be that of another recovery
 	case errors.Is(err, bucket.ErrUnsupported):
-		return nil, errors.Join(err, p.takeBack(ctx, controller.LogPrefix(p.options.Prefix, p.Cluster, p.Incarnation)))
+		return nil, errors.Join(err, p.removeWritten(ctx), p.takeBack(ctx, controller.LogPrefix(p.options.Prefix, p.Cluster, p.Incarnation)))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("end incarnation %d of the cluster: %w", p.Incarnation, err)

@@ -42,6 +42,8 @@ type Torn struct {
 	Epoch           int16     `json:"producer_epoch"`
 	Decided         time.Time `json:"decided" doc:"when it was, or began where only a marker tells that it was committed"`
 	Parts           []Part    `json:"parts"`
+
+	is *decision
 }
 
 // Part is what the bucket has of a transaction in one partition.
@@ -70,19 +72,36 @@ type partOf struct {
 	index int32
 }
 
-// marked is what a partition has of one producer, from its end backwards.
+// marked is what a partition has of one producer.
 type marked struct {
 	commits map[int16]int64 // when the last commit marker of each epoch was written
 	open    storage.Offset  // first offset of what no marker ends; -1: nothing
 }
 
-// findTorn reads the transaction log in the bucket, and the partitions that it names, as far
+// evidence is what the bucket tells of transactions.
+type evidence struct {
+	decisions []decision
+	tapes     map[partOf]*tape
+	keeps     map[partOf]bool // partitions of which the bucket holds all that was acknowledged
+}
+
+// torn are the transactions that are torn.
+func (e *evidence) torn() []Torn {
+	has := map[partOf]map[int64]*marked{}
+	for p, t := range e.tapes {
+		has[p] = t.marks()
+	}
+	return judge(e.decisions, has, e.keeps)
+}
+
+// readEvidence reads the transaction log in the bucket, and the partitions that it names, as far
 // back as decisions need. Partitions whose replicas are awaited are not judged: what lies
 // behind the bucket's end may be there.
-func findTorn(ctx context.Context, o Options, next *metadata.Image) ([]Torn, error) {
+func readEvidence(ctx context.Context, o Options, next *metadata.Image) (*evidence, error) {
+	e := &evidence{tapes: map[partOf]*tape{}, keeps: map[partOf]bool{}}
 	log, there := next.Topic(transactionLog)
 	if !there || !anyForsaken(next) {
-		return nil, nil
+		return e, nil
 	}
 	r := bucketReader{o.Bucket, o.Prefix, o.Cluster}
 	var decisions []decision
@@ -109,19 +128,19 @@ func findTorn(ctx context.Context, o Options, next *metadata.Image) ([]Torn, err
 			}
 		}
 	}
-	has, keeps := map[partOf]map[int64]*marked{}, map[partOf]bool{}
+	e.decisions = decisions
 	for p, at := range since {
 		t, known := next.Topic(p.topic)
 		if !known || t.Partition(p.index) == nil || len(awaited(t.Partition(p.index))) > 0 {
 			continue // nobody reads it, or what it comes to is not known yet
 		}
-		marks, err := r.marks(ctx, storage.PartitionID{Topic: t.ID, Index: p.index}, t.Partition(p.index), at)
+		tape, err := r.tape(ctx, storage.PartitionID{Topic: t.ID, Index: p.index}, t.Partition(p.index), at)
 		if err != nil {
 			return nil, err
 		}
-		has[p], keeps[p] = marks, held(t.Partition(p.index))
+		e.tapes[p], e.keeps[p] = tape, held(t.Partition(p.index))
 	}
-	return judge(decisions, has, keeps), nil
+	return e, nil
 }
 
 // anyForsaken reports whether there is a partition that may have lost something: the bucket
@@ -141,8 +160,9 @@ func anyForsaken(next *metadata.Image) bool {
 // Partitions that keep all that was acknowledged lack a marker at most, and who has the
 // decision in its log still writes that.
 func judge(decisions []decision, has map[partOf]map[int64]*marked, keeps map[partOf]bool) (torn []Torn) {
-	for _, d := range decisions {
-		t := Torn{TransactionalID: d.id, ProducerID: d.producer, Epoch: d.epoch, Decided: time.UnixMilli(d.at).UTC()}
+	for i := range decisions {
+		d := &decisions[i]
+		t := Torn{TransactionalID: d.id, ProducerID: d.producer, Epoch: d.epoch, Decided: time.UnixMilli(d.at).UTC(), is: d}
 		whole, lacking := 0, 0
 		for _, p := range d.in {
 			marks, judged := has[p]
@@ -151,7 +171,7 @@ func judge(decisions []decision, has map[partOf]map[int64]*marked, keeps map[par
 			}
 			part := Part{Topic: p.topic, Partition: p.index, First: -1}
 			if m := marks[d.producer]; m != nil {
-				part.Whole = m.ended(&d)
+				part.Whole = m.ended(d)
 				part.First = m.open
 			}
 			if decided := !d.under || d.more; keeps[p] && decided && !part.Whole {
@@ -165,7 +185,9 @@ func judge(decisions []decision, has map[partOf]map[int64]*marked, keeps map[par
 			}
 			t.Parts = append(t.Parts, part)
 		}
-		if committed := !d.under || whole > 0; committed && !guard.Check("recovery.torn-listed", lacking == 0) {
+		// One of which nothing is left anywhere is lost, not torn.
+		left := whole > 0 || len(t.Parts) < len(d.in) || slices.ContainsFunc(t.Parts, func(p Part) bool { return p.First >= 0 })
+		if committed := !d.under || whole > 0; committed && left && !guard.Check("recovery.torn-listed", lacking == 0) {
 			torn = append(torn, t)
 		}
 	}
@@ -173,15 +195,21 @@ func judge(decisions []decision, has map[partOf]map[int64]*marked, keeps map[par
 }
 
 // ended reports whether the commit marker of a decision, or of a later one of its producer,
-// is there: a producer's transactions come one after the other. Time is asked only where those
-// may have the same epoch.
+// is there.
 func (m *marked) ended(d *decision) bool {
 	for epoch, at := range m.commits {
-		if epoch > d.epoch || epoch == d.epoch && at >= d.at-d.slack {
+		if d.endedBy(epoch, at) {
 			return true
 		}
 	}
 	return false
+}
+
+// endedBy reports whether a commit marker of its producer is that of a decision, or of a later one: a
+// producer's transactions come one after the other. Time is asked only where those
+// may have the same epoch.
+func (d *decision) endedBy(epoch int16, at int64) bool {
+	return epoch > d.epoch || epoch == d.epoch && at >= d.at-d.slack
 }
 
 // bucketReader reads what a catalogue names.
@@ -194,14 +222,9 @@ type bucketReader struct {
 
 // batches calls yield with the batches of a range, from its first to its last.
 func (r bucketReader) batches(ctx context.Context, of storage.PartitionID, in metadata.Range, yield func(batch.Batch) error) error {
-	key := object.Key(r.prefix, r.cluster, controller.FirstIncarnation, in.Object)
-	raw := make([]byte, in.IndexLength)
-	if err := r.b.ReadAt(ctx, key, raw, in.IndexPosition); err != nil {
-		return fmt.Errorf("read what the bucket has of %s: %w", of, err)
-	}
-	x, err := object.DecodeIndex(raw, in.Object, in.Entry(of))
+	key, x, err := r.index(ctx, of, in)
 	if err != nil {
-		return fmt.Errorf("read what the bucket has of %s: %s: %w", of, key, err)
+		return err
 	}
 	var all []batch.Batch
 	for i, block := range x.Blocks {
@@ -218,6 +241,20 @@ func (r bucketReader) batches(ctx context.Context, of storage.PartitionID, in me
 		}
 	}
 	return nil
+}
+
+// index reads the index of a range, and says where its object lies.
+func (r bucketReader) index(ctx context.Context, of storage.PartitionID, in metadata.Range) (key string, _ *object.Index, _ error) {
+	key = object.Key(r.prefix, r.cluster, controller.FirstIncarnation, in.Object)
+	raw := make([]byte, in.IndexLength)
+	if err := r.b.ReadAt(ctx, key, raw, in.IndexPosition); err != nil {
+		return key, nil, fmt.Errorf("read what the bucket has of %s: %w", of, err)
+	}
+	x, err := object.DecodeIndex(raw, in.Object, in.Entry(of))
+	if err != nil {
+		return key, nil, fmt.Errorf("read what the bucket has of %s: %s: %w", of, key, err)
+	}
+	return key, x, nil
 }
 
 // decisions are the transactions that a partition of the log says to be committed, and those
@@ -277,33 +314,73 @@ func readDecision(key, value []byte) (d decision, state kmsg.TransactionState, o
 	return d, v.State, true
 }
 
-// marks is what the bucket has of each producer's transactions in a partition that were under
-// way at a time or later.
-func (r bucketReader) marks(ctx context.Context, of storage.PartitionID, p *metadata.Partition, since int64) (map[int64]*marked, error) {
-	ranges := slices.Collect(p.Ranges().All())
-	// Where a range says that nothing is open behind it, what follows is of transactions
-	// that are seen from their beginning.
-	tail := len(ranges)
-	for tail > 0 && ranges[tail-1].OpenTransactions {
-		tail--
-	}
+// tape is the transactions of a partition that were under way at a time or later, and those that
+// ended since, as the bucket has them.
+type tape struct {
+	spans []span
+	end   storage.Offset // what lies behind is not there
+	cut   bool           // something of the first ones is not on it
+}
+
+// span is a transaction.
+type span struct {
+	producer int64
+	epoch    int16          // of its marker
+	first    storage.Offset // of its records; -1: it has none
+	marker   storage.Offset // -1: nothing ends it
+	commit   bool
+	at       int64 // when the marker was written, milliseconds
+}
+
+// open reports whether it is under way at the end of the tape.
+func (t *tape) open(s *span) bool {
+	return s.first >= 0 && s.first < t.end && (s.marker < 0 || s.marker >= t.end)
+}
+
+// ended reports whether it has its marker.
+func (t *tape) ended(s *span) bool { return s.marker >= 0 && s.marker < t.end }
+
+// marks is what the tape has of each producer.
+func (t *tape) marks() map[int64]*marked {
 	marks := map[int64]*marked{}
-	for i, in := range ranges {
-		if i < tail && in.MaxTimestamp < since {
-			continue // a marker carries the time at which it was written, and a range the latest of its own
+	for i := range t.spans {
+		s := &t.spans[i]
+		m := marks[s.producer]
+		if m == nil {
+			m = &marked{commits: map[int16]int64{}, open: -1}
+			marks[s.producer] = m
 		}
+		switch {
+		case t.open(s):
+			m.open = s.first
+		case t.ended(s) && s.commit:
+			m.commits[s.epoch] = max(m.commits[s.epoch], s.at)
+		}
+	}
+	return marks
+}
+
+// tape reads a partition as far back as what was under way at a time began.
+func (r bucketReader) tape(ctx context.Context, of storage.PartitionID, p *metadata.Partition, since int64) (*tape, error) {
+	ranges := slices.Collect(p.Ranges().All())
+	from := slices.IndexFunc(ranges, func(is metadata.Range) bool { return is.MaxTimestamp >= since })
+	if from < 0 {
+		from = len(ranges)
+	}
+	for from > 0 && ranges[from-1].OpenTransactions {
+		from--
+	}
+	t := &tape{end: p.CommittedEnd(), cut: from == 0 && len(p.Filed()) > 0}
+	open := map[int64]storage.Offset{}
+	for _, in := range ranges[from:] {
 		err := r.batches(ctx, of, in, func(b batch.Batch) error {
 			if !b.IsTransactional() {
 				return nil
 			}
-			m := marks[b.ProducerID()]
-			if m == nil {
-				m = &marked{commits: map[int16]int64{}, open: -1}
-				marks[b.ProducerID()] = m
-			}
+			first, is := open[b.ProducerID()]
 			if !b.IsControl() {
-				if m.open < 0 && i >= tail {
-					m.open = b.BaseOffset()
+				if !is {
+					open[b.ProducerID()] = b.BaseOffset()
 				}
 				return nil
 			}
@@ -311,15 +388,19 @@ func (r bucketReader) marks(ctx context.Context, of storage.PartitionID, p *meta
 			if !ok {
 				return errors.New("a control batch that is no marker")
 			}
-			m.open = -1
-			if marker.Commit {
-				m.commits[b.ProducerEpoch()] = max(m.commits[b.ProducerEpoch()], b.MaxTimestamp())
+			if !is {
+				first = -1
 			}
+			delete(open, b.ProducerID())
+			t.spans = append(t.spans, span{b.ProducerID(), b.ProducerEpoch(), first, b.BaseOffset(), marker.Commit, b.MaxTimestamp()})
 			return nil
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	return marks, nil
+	for _, producer := range slices.Sorted(maps.Keys(open)) {
+		t.spans = append(t.spans, span{producer: producer, first: open[producer], marker: -1})
+	}
+	return t, nil
 }

@@ -31,6 +31,17 @@ func (c *cluster) make(name string) storage.TopicID {
 // transaction is open behind them.
 func (c *cluster) commit(topic storage.TopicID, open bool, batches ...batch.Batch) {
 	c.t.Helper()
+	c.commitRange(topic, open, nil, nil, batches)
+}
+
+// commitWith is commit of batches with transactions that were aborted, and what is known of producers.
+func (c *cluster) commitWith(topic storage.TopicID, aborted []object.Aborted, producers []byte, batches ...batch.Batch) {
+	c.t.Helper()
+	c.commitRange(topic, false, aborted, producers, batches)
+}
+
+func (c *cluster) commitRange(topic storage.TopicID, open bool, aborted []object.Aborted, producers []byte, batches []batch.Batch) {
+	c.t.Helper()
 	of := storage.PartitionID{Topic: topic}
 	t, p := c.Image().Partition(of)
 	base := p.CommittedEnd()
@@ -39,7 +50,7 @@ func (c *cluster) commit(topic storage.TopicID, open bool, batches ...batch.Batc
 		batch.Stamp(b, end, p.LeaderEpoch)
 		end = b.NextOffset()
 	}
-	r := object.Range{Partition: of, Topic: t.Name, Base: base, End: end, LastStable: end, Epochs: []object.EpochStart{{Epoch: p.LeaderEpoch, Start: base}},
+	r := object.Range{Partition: of, Topic: t.Name, Base: base, End: end, LastStable: end, Epochs: []object.EpochStart{{Epoch: p.LeaderEpoch, Start: base}}, Aborted: aborted, Producers: producers,
 		Batches: func(yield func(batch.Batch) error) error {
 			for _, b := range batches {
 				if err := yield(b); err != nil {
