@@ -37,6 +37,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"rustmq.dev/rustmq/embed"
+	"rustmq.dev/rustmq/roles/admin"
 	sdkquic "rustmq.dev/rustmq/sdk/go/quic"
 	"rustmq.dev/rustmq/security/pki"
 	"rustmq.dev/rustmq/security/pki/pkitest"
@@ -144,6 +145,34 @@ func (f *fortress) untouched() {
 	must(f.T, err)
 	if len(groups) != 0 {
 		f.Errorf("there are the groups %v", groups.Groups())
+	}
+}
+
+// denied holds that the audit log has lines with words, of what was denied: "ACTION RESOURCE:
+// REASON".
+func (f *fortress) denied(words []string) {
+	f.Helper()
+	var said string
+	for _, want := range words {
+		f.await(fmt.Sprintf("the audit log has %q", want), func() bool {
+			if strings.Contains(said, want) {
+				return true
+			}
+			code, stdout, stderr := rustmq(f.T, "", "admin", "--url", "http://"+f.n.HTTP(), "audit", "list", "--outcome", "denied", "--since", "1h", "--limit", "1000", "-o", "json")
+			if code != 0 {
+				f.Fatalf("audit list: exit %d, %s", code, stderr)
+			}
+			var list admin.AuditEvents
+			must(f.T, json.Unmarshal([]byte(stdout), &list))
+			said = ""
+			for _, e := range list.Events {
+				said += fmt.Sprintf("%s %s: %s\n", e.Action, e.Resource, e.Reason)
+			}
+			return strings.Contains(said, want)
+		})
+	}
+	if f.Failed() {
+		f.Logf("the audit log has\n%s", said)
 	}
 }
 
