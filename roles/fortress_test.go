@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -152,27 +153,24 @@ func (f *fortress) untouched() {
 // REASON".
 func (f *fortress) denied(words []string) {
 	f.Helper()
-	var said string
-	for _, want := range words {
-		f.await(fmt.Sprintf("the audit log has %q", want), func() bool {
-			if strings.Contains(said, want) {
-				return true
-			}
-			code, stdout, stderr := rustmq(f.T, "", "admin", "--url", "http://"+f.n.HTTP(), "audit", "list", "--outcome", "denied", "--since", "1h", "--limit", "1000", "-o", "json")
-			if code != 0 {
-				f.Fatalf("audit list: exit %d, %s", code, stderr)
-			}
-			var list admin.AuditEvents
-			must(f.T, json.Unmarshal([]byte(stdout), &list))
-			said = ""
-			for _, e := range list.Events {
-				said += fmt.Sprintf("%s %s: %s\n", e.Action, e.Resource, e.Reason)
-			}
-			return strings.Contains(said, want)
-		})
-	}
-	if f.Failed() {
-		f.Logf("the audit log has\n%s", said)
+	said, missing := "", words
+	f.await("all that was denied is in the audit log", func() bool {
+		code, stdout, stderr := rustmq(f.T, "", "admin", "--url", "http://"+f.n.HTTP(), "audit", "list", "--outcome", "denied", "--since", "1h", "--limit", "1000", "-o", "json")
+		if code != 0 {
+			f.Fatalf("audit list: exit %d, %s", code, stderr)
+		}
+		var list admin.AuditEvents
+		must(f.T, json.Unmarshal([]byte(stdout), &list))
+		var lines strings.Builder
+		for _, e := range list.Events {
+			fmt.Fprintf(&lines, "%s %s: %s\n", e.Action, e.Resource, e.Reason)
+		}
+		said = lines.String()
+		missing = slices.DeleteFunc(slices.Clone(missing), func(w string) bool { return strings.Contains(said, w) })
+		return len(missing) == 0
+	})
+	if len(missing) > 0 {
+		f.Errorf("the audit log lacks %q; it has\n%s", missing, said)
 	}
 }
 

@@ -27,7 +27,8 @@ type wayIn struct {
 	// logged is in a line of the log by it; empty: only counted, for there are ten such lines
 	// a second at most.
 	logged string
-	// audited is in a line of the audit log of what was denied: "ACTION RESOURCE: REASON".
+	// audited is in a line of the audit log of what was denied: "ACTION RESOURCE: REASON", of
+	// which alike ones are folded into one with the reason of the first.
 	audited string
 }
 
@@ -129,11 +130,11 @@ func certificateWays(f *fortress) (ways []wayIn) {
 		"a certificate for servers only":              {f.shows(f.ours.Client("servers-only")), "incompatible key usage"},
 		"a certificate without the key that it is of": {mixed, "invalid signature"},
 	} {
-		ways = append(ways, wayIn{what: what, counted: handshakes, logged: c.logged, audited: c.logged, by: func(f *fortress) error { return f.hello(f.dialTLS(c.config)) }},
+		ways = append(ways, wayIn{what: what, counted: handshakes, logged: c.logged, audited: "handshake", by: func(f *fortress) error { return f.hello(f.dialTLS(c.config)) }},
 			wayIn{what: what + ", over QUIC", counted: handshakes, audited: "handshake", by: func(f *fortress) error { return f.hello(f.dialQUIC(c.config)) }})
 	}
 	for _, version := range []uint16{tls.VersionTLS10, tls.VersionTLS11, tls.VersionTLS12} {
-		ways = append(ways, wayIn{what: tls.VersionName(version), counted: handshakes, audited: "unsupported versions", by: func(f *fortress) error {
+		ways = append(ways, wayIn{what: tls.VersionName(version), counted: handshakes, audited: "handshake", by: func(f *fortress) error {
 			config := f.shows(nil)
 			config.MinVersion, config.MaxVersion = version, version
 			return f.hello(f.dialTLS(config))
@@ -276,7 +277,7 @@ func orderWays() []wayIn {
 		at(9, kmsg.NewPtrMetadataRequest()), producedTo("alices"), at(12, kmsg.NewPtrFetchRequest()), at(5, kmsg.NewPtrCreateTopicsRequest()),
 		at(2, kmsg.NewPtrCreateACLsRequest()), at(0, kmsg.NewPtrAlterUserSCRAMCredentialsRequest()), at(0, kmsg.NewPtrDescribeClusterRequest()),
 	} {
-		ways = append(ways, wayIn{what: kmsg.NameForKey(q.Key()) + " before anybody is known", counted: unauthenticated, audited: kmsg.NameForKey(q.Key()) + " comes before the client has said who it is", by: func(f *fortress) error {
+		ways = append(ways, wayIn{what: kmsg.NameForKey(q.Key()) + " before anybody is known", counted: unauthenticated, audited: "comes before the client has said who it is", by: func(f *fortress) error {
 			_, err := f.line().ask(q)
 			return err
 		}})
