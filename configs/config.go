@@ -220,6 +220,7 @@ type Security struct {
 	SASL          SASL      `toml:"sasl"`
 
 	Authorization Authorization `toml:"authorization"`
+	Audit         Audit         `toml:"audit"`
 }
 
 // SASL is how clients of Kafka say who they are.
@@ -333,6 +334,7 @@ func Default() *Config {
 			TLS:           TLS{MinVersion: "1.3", ClientAuth: "none", PrincipalMapping: "DEFAULT"},
 			SASL:          SASL{OAuth: OAuth{Refresh: seconds(300), Claim: "sub", Algorithms: "RS256,PS256,ES256,EdDSA", Skew: seconds(30)}},
 			Authorization: Authorization{Mode: "auto"},
+			Audit:         Audit{Record: "auto", OnFull: "alert", RetentionTime: seconds(90 * 24 * 3600), RetentionBytes: 1 * gib},
 		},
 		Operations: Operations{GracefulShutdownTimeout: seconds(10), LogFormat: "auto", LogLevel: "info"},
 	}

@@ -89,6 +89,7 @@ func (n *Node) warnings() (warnings []string) {
 	}
 	warnings = append(warnings, n.certificateWarnings()...)
 	warnings = append(warnings, n.revocationWarnings()...)
+	warnings = append(warnings, n.auditWarnings()...)
 	if n.peers != nil && n.controller != nil {
 		warnings = append(warnings, groupWarnings(uint64(n.config.Broker.ID), n.controller.Status())...)
 	}
@@ -144,6 +145,7 @@ func (n *Node) Reload() (loaded bool, err error) {
 	loaded, failed := n.reloadCertificates()
 	keys, err := n.reloadTokenKeys()
 	loaded, failed = loaded || keys, errors.Join(failed, err)
+	n.recordLocal("certificates.reload", "certificates", "", failed)
 	if failed != nil {
 		return false, fmt.Errorf("%w; the one before goes on", failed)
 	}
@@ -194,7 +196,9 @@ func (n *Node) watchCertificateFiles() {
 	n.opened("files of certificates", func(context.Context) error { stop(); return nil })
 	n.serving.Go(func() {
 		pki.WatchFiles(ctx, files, revocationLook, func() {
-			if _, err := n.reloadCertificates(); err != nil {
+			_, err := n.reloadCertificates()
+			n.recordLocal("certificates.reload", "certificates", "", err)
+			if err != nil {
 				n.log.Error("the files of certificates have changed and were not taken; what was loaded before goes on", "error", err)
 				return
 			}

@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -37,6 +38,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"rustmq.dev/rustmq/embed"
+	"rustmq.dev/rustmq/roles/admin"
 	sdkquic "rustmq.dev/rustmq/sdk/go/quic"
 	"rustmq.dev/rustmq/security/pki"
 	"rustmq.dev/rustmq/security/pki/pkitest"
@@ -144,6 +146,31 @@ func (f *fortress) untouched() {
 	must(f.T, err)
 	if len(groups) != 0 {
 		f.Errorf("there are the groups %v", groups.Groups())
+	}
+}
+
+// denied holds that the audit log has lines with words, of what was denied: "ACTION RESOURCE:
+// REASON".
+func (f *fortress) denied(words []string) {
+	f.Helper()
+	said, missing := "", words
+	f.await("all that was denied is in the audit log", func() bool {
+		code, stdout, stderr := rustmq(f.T, "", "admin", "--url", "http://"+f.n.HTTP(), "audit", "list", "--outcome", "denied", "--since", "1h", "--limit", "1000", "-o", "json")
+		if code != 0 {
+			f.Fatalf("audit list: exit %d, %s", code, stderr)
+		}
+		var list admin.AuditEvents
+		must(f.T, json.Unmarshal([]byte(stdout), &list))
+		var lines strings.Builder
+		for _, e := range list.Events {
+			fmt.Fprintf(&lines, "%s %s: %s\n", e.Action, e.Resource, e.Reason)
+		}
+		said = lines.String()
+		missing = slices.DeleteFunc(slices.Clone(missing), func(w string) bool { return strings.Contains(said, w) })
+		return len(missing) == 0
+	})
+	if len(missing) > 0 {
+		f.Errorf("the audit log lacks %q; it has\n%s", missing, said)
 	}
 }
 

@@ -29,7 +29,7 @@ func (n *Node) openHTTP() error {
 		}
 		options.Bucket, options.Certificates = bucketDoor{n}, n.certificateWarnings
 		if n.broker != nil {
-			options.Groups = n.broker
+			options.Groups, options.AuditLog = n.broker, n.broker
 		}
 	}
 	if n.store != nil {

@@ -27,6 +27,9 @@ type wayIn struct {
 	// logged is in a line of the log by it; empty: only counted, for there are ten such lines
 	// a second at most.
 	logged string
+	// audited is in a line of the audit log of what was denied: "ACTION RESOURCE: REASON", of
+	// which alike ones are folded into one with the reason of the first.
+	audited string
 }
 
 const (
@@ -42,7 +45,9 @@ func failedLogin(mechanism string) string {
 // stranger, and as bob, who may use what is his: each is refused, and the node says so. What
 // is alice's is what it was when all is over.
 func TestWaysIn(t *testing.T) {
+	t.Parallel()
 	f := newFortress(t)
+	var audited []string
 	for _, table := range [][]wayIn{certificateWays(f), serverWays(), loginWays(), tokenWays(f), orderWays(), bobsWays(f), nameWays()} {
 		for _, way := range table {
 			before, said := f.counter(way.counted), len(f.log.String())
@@ -59,12 +64,16 @@ func TestWaysIn(t *testing.T) {
 			if way.logged != "" {
 				f.await(fmt.Sprintf("%s is logged as %q", way.what, way.logged), func() bool { return strings.Contains(f.log.String()[said:], way.logged) })
 			}
+			if way.audited != "" {
+				audited = append(audited, way.audited)
+			}
 			if way.counted == "" && way.logged == "" && way.told == nil {
 				t.Errorf("%s: nothing says that it was refused", way.what)
 			}
 		}
 	}
 	f.untouched()
+	f.denied(audited)
 	f.nobodyLooksLikeBob()
 }
 
@@ -121,11 +130,11 @@ func certificateWays(f *fortress) (ways []wayIn) {
 		"a certificate for servers only":              {f.shows(f.ours.Client("servers-only")), "incompatible key usage"},
 		"a certificate without the key that it is of": {mixed, "invalid signature"},
 	} {
-		ways = append(ways, wayIn{what: what, counted: handshakes, logged: c.logged, by: func(f *fortress) error { return f.hello(f.dialTLS(c.config)) }},
-			wayIn{what: what + ", over QUIC", counted: handshakes, by: func(f *fortress) error { return f.hello(f.dialQUIC(c.config)) }})
+		ways = append(ways, wayIn{what: what, counted: handshakes, logged: c.logged, audited: "handshake", by: func(f *fortress) error { return f.hello(f.dialTLS(c.config)) }},
+			wayIn{what: what + ", over QUIC", counted: handshakes, audited: "handshake", by: func(f *fortress) error { return f.hello(f.dialQUIC(c.config)) }})
 	}
 	for _, version := range []uint16{tls.VersionTLS10, tls.VersionTLS11, tls.VersionTLS12} {
-		ways = append(ways, wayIn{what: tls.VersionName(version), counted: handshakes, by: func(f *fortress) error {
+		ways = append(ways, wayIn{what: tls.VersionName(version), counted: handshakes, audited: "handshake", by: func(f *fortress) error {
 			config := f.shows(nil)
 			config.MinVersion, config.MaxVersion = version, version
 			return f.hello(f.dialTLS(config))
@@ -222,7 +231,7 @@ func tokenWays(f *fortress) (ways []wayIn) {
 		"a token of a foreign key id":                     f.tokens.sign(f.T, jose.ES256, other.key, "k9", claims()),
 		"a token whose key id is a path":                  f.tokens.sign(f.T, jose.ES256, other.key, "../../../../dev/null", claims()),
 	} {
-		ways = append(ways, wayIn{what: what, told: kerr.SaslAuthenticationFailed, counted: failedLogin("OAUTHBEARER"), by: func(f *fortress) error {
+		ways = append(ways, wayIn{what: what, told: kerr.SaslAuthenticationFailed, counted: failedLogin("OAUTHBEARER"), audited: "login", by: func(f *fortress) error {
 			return f.line().bearer(token)
 		}})
 	}
@@ -268,7 +277,7 @@ func orderWays() []wayIn {
 		at(9, kmsg.NewPtrMetadataRequest()), producedTo("alices"), at(12, kmsg.NewPtrFetchRequest()), at(5, kmsg.NewPtrCreateTopicsRequest()),
 		at(2, kmsg.NewPtrCreateACLsRequest()), at(0, kmsg.NewPtrAlterUserSCRAMCredentialsRequest()), at(0, kmsg.NewPtrDescribeClusterRequest()),
 	} {
-		ways = append(ways, wayIn{what: kmsg.NameForKey(q.Key()) + " before anybody is known", counted: unauthenticated, by: func(f *fortress) error {
+		ways = append(ways, wayIn{what: kmsg.NameForKey(q.Key()) + " before anybody is known", counted: unauthenticated, audited: "comes before the client has said who it is", by: func(f *fortress) error {
 			_, err := f.line().ask(q)
 			return err
 		}})
@@ -325,28 +334,29 @@ func bobsWays(f *fortress) (ways []wayIn) {
 		what string
 		q    kmsg.Request
 		told error
+		of   string // as the audit log has it
 	}{
-		{"to join another's group", at(5, join), kerr.GroupAuthorizationFailed},
-		{"to join another's group by heartbeat", at(0, beat), kerr.GroupAuthorizationFailed},
-		{"to commit another's offsets", at(8, commit), kerr.GroupAuthorizationFailed},
-		{"to delete another's group", at(2, remove), kerr.GroupAuthorizationFailed},
-		{"to fence another's producer", at(4, producer), kerr.TransactionalIDAuthorizationFailed},
-		{"to add to another's transaction", at(3, add), kerr.TransactionalIDAuthorizationFailed},
-		{"to end another's transaction", at(3, end), kerr.TransactionalIDAuthorizationFailed},
-		{"to commit another's offsets in a transaction", at(3, offsets), kerr.GroupAuthorizationFailed},
-		{"to produce in another's transaction", inTransaction, kerr.TransactionalIDAuthorizationFailed},
-		{"to produce to another's topic", producedTo("alices"), kerr.TopicAuthorizationFailed},
-		{"to produce to a topic whose name begins as one's own", producedTo("bobs.more"), kerr.TopicAuthorizationFailed},
-		{"to produce to one's own topic in other letters", producedTo("BOBS"), kerr.TopicAuthorizationFailed},
-		{"to produce to a group's offsets", producedTo("__consumer_offsets"), kerr.TopicAuthorizationFailed},
-		{"to fetch another's topic", fetched("alices", [16]byte{}), kerr.TopicAuthorizationFailed},
-		{"to fetch another's topic by its id", fetched("", f.alices), kerr.TopicAuthorizationFailed},
-		{"to delete another's records", at(2, trim), kerr.TopicAuthorizationFailed},
-		{"to delete another's topic", at(4, drop), kerr.TopicAuthorizationFailed},
-		{"to take another's password away", at(0, scrams), kerr.ClusterAuthorizationFailed},
-		{"to allow oneself more", at(2, rule), kerr.ClusterAuthorizationFailed},
+		{"to join another's group", at(5, join), kerr.GroupAuthorizationFailed, "group.read alices"},
+		{"to join another's group by heartbeat", at(0, beat), kerr.GroupAuthorizationFailed, "group.read alices"},
+		{"to commit another's offsets", at(8, commit), kerr.GroupAuthorizationFailed, "group.read alices"},
+		{"to delete another's group", at(2, remove), kerr.GroupAuthorizationFailed, "group.delete alices"},
+		{"to fence another's producer", at(4, producer), kerr.TransactionalIDAuthorizationFailed, "transactional-id.write alices"},
+		{"to add to another's transaction", at(3, add), kerr.TransactionalIDAuthorizationFailed, "transactional-id.write alices"},
+		{"to end another's transaction", at(3, end), kerr.TransactionalIDAuthorizationFailed, "transactional-id.write alices"},
+		{"to commit another's offsets in a transaction", at(3, offsets), kerr.GroupAuthorizationFailed, "group.read alices"},
+		{"to produce in another's transaction", inTransaction, kerr.TransactionalIDAuthorizationFailed, "transactional-id.write alices"},
+		{"to produce to another's topic", producedTo("alices"), kerr.TopicAuthorizationFailed, "topic.write alices"},
+		{"to produce to a topic whose name begins as one's own", producedTo("bobs.more"), kerr.TopicAuthorizationFailed, "topic.write bobs.more"},
+		{"to produce to one's own topic in other letters", producedTo("BOBS"), kerr.TopicAuthorizationFailed, "topic.write BOBS"},
+		{"to produce to a group's offsets", producedTo("__consumer_offsets"), kerr.TopicAuthorizationFailed, "topic.write __consumer_offsets"},
+		{"to fetch another's topic", fetched("alices", [16]byte{}), kerr.TopicAuthorizationFailed, "topic.read alices"},
+		{"to fetch another's topic by its id", fetched("", f.alices), kerr.TopicAuthorizationFailed, "topic.read alices"},
+		{"to delete another's records", at(2, trim), kerr.TopicAuthorizationFailed, "topic.delete alices"},
+		{"to delete another's topic", at(4, drop), kerr.TopicAuthorizationFailed, "topic.delete alices"},
+		{"to take another's password away", at(0, scrams), kerr.ClusterAuthorizationFailed, "cluster.alter kafka-cluster"},
+		{"to allow oneself more", at(2, rule), kerr.ClusterAuthorizationFailed, "cluster.alter kafka-cluster"},
 	} {
-		ways = append(ways, wayIn{what: c.what, told: c.told, by: func(f *fortress) error {
+		ways = append(ways, wayIn{what: c.what, told: c.told, counted: "rustmq_broker_authorization_denied_total{", audited: c.of + ":", by: func(f *fortress) error {
 			_, err := f.as("bob", bobsPassword).ask(c.q)
 			return err
 		}})

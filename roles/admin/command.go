@@ -44,7 +44,7 @@ func Command(stdout io.Writer, contextURL func(*cobra.Command) (string, error), 
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&e.url, "url", "", "address of a process with role admin or controller (default: the context's, else "+DefaultURL+")")
 	flags.StringVarP(&e.output, "output", "o", "table", "table, json or yaml")
-	cmd.AddCommand(e.topicsCommand(), e.groupsCommand(), e.brokersCommand(), e.clusterCommand(), e.controllersCommand(), e.storageCommand(), e.quotasCommand(), e.caCommand(), e.certsCommand(), e.aclCommand(), e.usersCommand())
+	cmd.AddCommand(e.topicsCommand(), e.groupsCommand(), e.brokersCommand(), e.clusterCommand(), e.controllersCommand(), e.storageCommand(), e.quotasCommand(), e.caCommand(), e.certsCommand(), e.aclCommand(), e.usersCommand(), e.auditCommand())
 	return cmd
 }
 

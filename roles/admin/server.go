@@ -75,6 +75,8 @@ type Options struct {
 	Partition func(storage.PartitionID) (PartitionState, bool)
 	// Groups serves /api/v1/groups, beside Cluster, when it is not nil.
 	Groups Groups
+	// AuditLog serves /api/v1/audit, beside Cluster, when it is not nil.
+	AuditLog AuditLog
 	// Authorization is by what /api/v1/acls/check decides, beside Cluster.
 	Authorization Authorization
 	// Bucket serves /api/v1/storage, beside Cluster, when it is not nil.

@@ -29,15 +29,17 @@ type gate struct {
 	windows map[*quic.Conn]uint64 // bytes that grow has granted; guarded by mu
 	granted int64                 // the windows' sum, first ones too; guarded by mu
 
-	refused func(reason string) // counts
-	log     *slog.Logger
-	told    time.Time // when a failed handshake was logged; guarded by mu, as is untold
-	untold  int       // failed ones since
+	count   func(reason string)   // of connections that are turned away
+	refused func(net.Addr, error) // is told of handshakes that failed; nil: nobody is
+
+	log    *slog.Logger
+	told   time.Time // when a failed handshake was logged; guarded by mu, as is untold
+	untold int       // failed ones since
 }
 
-func newGate(maxConns, perIP int, windowMemory int64, refused func(string), log *slog.Logger) *gate {
+func newGate(maxConns, perIP int, windowMemory int64, count func(string), log *slog.Logger) *gate {
 	return &gate{
-		refused: refused, log: log,
+		count: count, log: log,
 		maxConns: maxConns, perIP: perIP, windowMemory: windowMemory,
 		entered: map[string]int{}, windows: map[*quic.Conn]uint64{},
 	}
@@ -69,7 +71,7 @@ func visitOf(conn *quic.Conn) *visit {
 func (g *gate) enter(ctx context.Context, client *quic.ClientInfo) (context.Context, error) {
 	v := &visit{ip: kafka.AddressOf(client.RemoteAddr)}
 	if !g.admit(v.ip) {
-		g.refused("max_connections")
+		g.count("max_connections")
 		return nil, errCrowded
 	}
 	ctx = context.WithValue(ctx, visitKey{}, v)
@@ -102,7 +104,10 @@ const failedPause = time.Second
 
 // failed counts a handshake that failed, and tells the log of it, once in failedPause at most.
 func (g *gate) failed(remote net.Addr, why error) {
-	g.refused("handshake")
+	g.count("handshake")
+	if g.refused != nil && why != nil {
+		g.refused(remote, why)
+	}
 	g.mu.Lock()
 	now := time.Now()
 	tell, untold := now.Sub(g.told) >= failedPause, g.untold

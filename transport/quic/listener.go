@@ -40,9 +40,12 @@ type Options struct {
 	// Identify says who a client is, whose certificate TLS has verified now or, where
 	// a session is resumed, before; an error refuses it. Nil: certificates say nothing.
 	Identify func(tls.ConnectionState) (kafka.Client, error)
-	// Refused counts connections that are turned away, by the reasons of [kafka.Metrics]; nil:
+	// Count counts connections that are turned away, by the reasons of [kafka.Metrics]; nil:
 	// nobody does. Called from any goroutine.
-	Refused func(reason string)
+	Count func(reason string)
+	// Refused is told whose handshake failed, or whose certificate is refused, or does not
+	// stand any more. It must not block. Nil: nobody is.
+	Refused func(remote net.Addr, err error)
 	Log     *slog.Logger
 }
 
@@ -50,8 +53,11 @@ func (o *Options) fill() {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Count == nil {
+		o.Count = func(string) {}
+	}
 	if o.Refused == nil {
-		o.Refused = func(string) {}
+		o.Refused = func(net.Addr, error) {}
 	}
 	if o.IdleTimeout == 0 {
 		o.IdleTimeout = DefaultIdleTimeout
@@ -86,7 +92,8 @@ func Listen(o Options) (*Listener, error) {
 	o.fill()
 	growBuffers(o.Conn, o.Log)
 	conf := serverConfig(o.TLS, o.Identify != nil)
-	l := &Listener{o: o, gate: newGate(o.MaxConns, o.PerIP, o.WindowMemory, o.Refused, o.Log)}
+	l := &Listener{o: o, gate: newGate(o.MaxConns, o.PerIP, o.WindowMemory, o.Count, o.Log)}
+	l.gate.refused = o.Refused
 	l.transport = &quic.Transport{
 		Conn:                udp.Coalesce(o.Conn),
 		StatelessResetKey:   resetKey(conf),
@@ -204,14 +211,18 @@ func (l *Listener) identify(conn *quic.Conn) (principal string, leave func(), er
 	}
 	client, err := l.o.Identify(*state)
 	if err != nil {
-		l.o.Refused("certificate")
+		l.o.Count("certificate")
 		l.o.Log.Warn("a client's certificate is refused", "remote", conn.RemoteAddr().String(), "error", err)
+		l.o.Refused(conn.RemoteAddr(), err)
 		return "", nil, err
 	}
 	if client.Hold == nil {
 		return client.Principal, func() {}, nil
 	}
-	leave = client.Hold(func(error) { go func() { _ = conn.CloseWithError(refusedCertificate, "certificate") }() })
+	leave = client.Hold(func(err error) {
+		l.o.Refused(conn.RemoteAddr(), err)
+		go func() { _ = conn.CloseWithError(refusedCertificate, "certificate") }()
+	})
 	return client.Principal, leave, nil
 }
 
