@@ -79,8 +79,8 @@ type controllersAPI struct {
 
 func registerControllers(h *routes, a controllersAPI) {
 	route(h, http.MethodGet, "/api/v1/controllers", onCluster[struct{}](describesCluster), a.list)
-	route(h, http.MethodPost, "/api/v1/controllers", onCluster[addInput](altersCluster).act("controller.add"), a.add)
-	route(h, http.MethodDelete, "/api/v1/controllers/{id}", onCluster[controllerID](altersCluster).act("controller.remove"), a.remove)
+	route(h, http.MethodPost, "/api/v1/controllers", onCluster[addInput](altersCluster).act("controller.add").about(func(in *addInput) string { return strconv.FormatUint(in.Body.ID, 10) }), a.add)
+	route(h, http.MethodDelete, "/api/v1/controllers/{id}", onCluster[controllerID](altersCluster).act("controller.remove").about(func(in *controllerID) string { return strconv.FormatUint(in.ID, 10) }), a.remove)
 	if a.snapshot != nil {
 		route(h, http.MethodPost, "/api/v1/snapshots", onCluster[struct{}](altersCluster).act("controller.snapshot"), a.takeSnapshot)
 	}

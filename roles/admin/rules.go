@@ -78,6 +78,8 @@ type access[I any] struct {
 	name func(*I) string
 	// note is what else is asked, or left out, by the route itself.
 	note string
+	// what is the name of what a call is about, for the audit log; nil: name, or the cluster.
+	what func(*I) string
 	// action is what the audit log calls it, of what changes something; act says it.
 	action string
 }
@@ -110,9 +112,18 @@ func (a access[I]) act(action string) access[I] {
 	return a
 }
 
+// about names what a call is about, for the audit log.
+func (a access[I]) about(what func(*I) string) access[I] {
+	a.what = what
+	return a
+}
+
 // resource is what a call is about, as the audit log has it.
 func (a access[I]) resource(in *I) (kind, name string) {
 	kind, _, _ = strings.Cut(a.action, ".")
+	if a.what != nil {
+		return kind, a.what(in)
+	}
 	if a.name != nil {
 		return kind, a.name(in)
 	}
@@ -173,7 +184,12 @@ func route[I, O any](s *routes, method, path string, a access[I], serve func(con
 	}
 	checked := func(ctx context.Context, in *I) (*O, error) {
 		if refused := a.check(subjectOf(ctx), in); refused != nil {
-			s.denied(ctx, refused)
+			if a.action == "" {
+				s.denied(ctx, refused)
+			} else {
+				kind, name := a.resource(in)
+				s.acted(ctx, a.action, kind, name, forbidden(refused))
+			}
 			return nil, forbidden(refused)
 		}
 		if a.action == "" {

@@ -72,8 +72,8 @@ var (
 
 func registerTokens(h *routes, a tokensAPI) {
 	route(h, http.MethodGet, tokensPath, whoever[struct{}]("the caller's own; those of others with describe-tokens on the user, or describe on the cluster"), a.list)
-	route(h, http.MethodPost, tokensPath, whoever[createTokenInput]("for another user: create-tokens on that user; not by an API token").act("token.create"), a.create, withStatus(http.StatusCreated))
-	route(h, http.MethodDelete, tokensPath+"/{name}", whoever[tokenName]("one of another user: create-tokens on that user, or alter on the cluster").act("token.revoke"), a.delete)
+	route(h, http.MethodPost, tokensPath, whoever[createTokenInput]("for another user: create-tokens on that user; not by an API token").act("token.create").about(func(in *createTokenInput) string { return in.Body.Name }), a.create, withStatus(http.StatusCreated))
+	route(h, http.MethodDelete, tokensPath+"/{name}", whoever[tokenName]("one of another user: create-tokens on that user, or alter on the cluster").act("token.revoke").about(func(in *tokenName) string { return in.Name }), a.delete)
 }
 
 // missingFor is the refusal of a subject that lacks n for the tokens of a principal.
