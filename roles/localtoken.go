@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -54,7 +55,11 @@ func (n *Node) noteLocal(scheme, tokenFile string) {
 	if n.machine.FS != nil || n.machine.Listen != nil {
 		return
 	}
-	note := admin.Local{URL: scheme + "://" + n.httpAddr, TokenFile: tokenFile}
+	at := n.httpAddr
+	if host, port, err := net.SplitHostPort(at); err == nil && net.ParseIP(host).IsUnspecified() {
+		at = net.JoinHostPort("127.0.0.1", port)
+	}
+	note := admin.Local{URL: scheme + "://" + at, TokenFile: tokenFile}
 	if scheme == "https" {
 		note.CAFile = n.caFile
 	}

@@ -142,6 +142,7 @@ func (d *door) asks(next http.Handler) http.Handler {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store") // it is for who calls
 		who, refused := d.who(r)
 		if refused == nil {
 			refused = d.intends(r, who)
@@ -286,7 +287,7 @@ func (d *door) apiToken(who *subject, c login.Client, text string) *refusal {
 
 // shown knows who has sent no header: by a cookie, or a certificate.
 func (d *door) shown(who *subject, r *http.Request) *refusal {
-	if text := sessionOf(r, d.o.TLS != nil); text != "" && d.secure {
+	if text := sessionOf(r, d.o.TLS != nil); text != "" && d.secure && !beginsSession(r) {
 		d.mu.Lock()
 		is, stands := d.sessions.use(d.now(), text, d.o.Cluster.Image().User)
 		d.mu.Unlock()
@@ -295,9 +296,7 @@ func (d *door) shown(who *subject, r *http.Request) *refusal {
 			who.session = text
 			return nil
 		}
-		if !beginsSession(r) {
-			return &refusal{status: http.StatusUnauthorized, detail: "the session has ended: log in again"}
-		}
+		return &refusal{status: http.StatusUnauthorized, detail: "the session has ended: log in again"}
 	}
 	if d.o.Access.Certificate != nil && r.TLS != nil {
 		principal, err := d.o.Access.Certificate(*r.TLS)

@@ -89,7 +89,7 @@ func localServer(base string) (l Local, found bool) {
 	if host == "localhost" {
 		hosts = []string{"127.0.0.1", "::1"}
 	}
-	if ip := net.ParseIP(hosts[0]); ip != nil && ip.IsLoopback() {
+	if ip := net.ParseIP(hosts[0]); ip != nil && isOfMachine(ip) {
 		hosts = append(hosts, "0.0.0.0", "::") // what is bound to all addresses
 	}
 	for _, h := range hosts {
@@ -98,6 +98,23 @@ func localServer(base string) (l Local, found bool) {
 		}
 	}
 	return Local{}, false
+}
+
+// isOfMachine reports whether an address is one of this machine's.
+func isOfMachine(ip net.IP) bool {
+	if ip.IsLoopback() {
+		return true
+	}
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, a := range all {
+		if n, is := a.(*net.IPNet); is && n.IP.Equal(ip) {
+			return true
+		}
+	}
+	return false
 }
 
 // localURLs are the addresses of the servers of this user on this machine, as far as they

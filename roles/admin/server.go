@@ -237,6 +237,7 @@ func probe(check func() error, status, warnings func() []string, b Bucket) http.
 // API is called by pages of this server too.
 func (d *door) refuseBrowsers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
 		watched := d.o.Reachable && (r.URL.Path == metricsPath || r.URL.Path == healthPath || r.URL.Path == readyPath)
 		ours := d.o.Access != nil && strings.HasPrefix(r.URL.Path, "/api/v1/") && d.sameOrigin(r)
 		switch {
