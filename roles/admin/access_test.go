@@ -46,10 +46,8 @@ func newAsking(t *testing.T, change ...func(*Options)) *asking {
 	return askingOf(t, c, change...)
 }
 
-func askingOf(t *testing.T, c *controller.Controller, change ...func(*Options)) *asking {
-	t.Helper()
-	local, hash := NewLocalToken([apiTokenSecret]byte{1, 2, 3})
-	mechanisms := &sasl.Mechanisms{
+func mechanismsOf(c *controller.Controller) *sasl.Mechanisms {
+	return &sasl.Mechanisms{
 		Lookup: func(mechanism, user string) (sasl.Credential, bool) {
 			u, known := c.Image().User(user)
 			kind, _ := metadata.ParseScramMechanism(mechanism)
@@ -61,13 +59,18 @@ func askingOf(t *testing.T, c *controller.Controller, change ...func(*Options)) 
 		},
 		FakeSecret: func() []byte { return []byte("a secret of sixteen bytes") },
 	}
+}
+
+func askingOf(t *testing.T, c *controller.Controller, change ...func(*Options)) *asking {
+	t.Helper()
+	local, hash := NewLocalToken([apiTokenSecret]byte{1, 2, 3})
 	o := Options{
 		Metrics: prometheus.NewRegistry(), Ready: func() error { return nil }, Healthy: func() error { return nil },
 		Warnings: func() []string { return []string{"a secret place"} }, Cluster: c, Brokers: c, Controllers: noControllers{}, Groups: noGroups{}, Bucket: noBucket{}, Reachable: true,
 		TakeSnapshot: func(context.Context) (uint64, error) { return 1, nil }, TLS: &tls.Config{},
 		Authorization: Authorization{On: true, SuperUsers: []string{"User:root"}},
 		Access: &Access{
-			Logins: login.New(login.Options{Mechanisms: mechanisms}), LocalToken: hash, LocalTokenFile: "DATA/admin.token", Metrics: true,
+			Logins: login.New(login.Options{Mechanisms: mechanismsOf(c)}), LocalToken: hash, LocalTokenFile: "DATA/admin.token", Metrics: true,
 			SessionIdle: time.Minute, SessionLongest: time.Hour,
 		},
 	}
@@ -381,9 +384,13 @@ func TestAPITokensOfTheAPI(t *testing.T) {
 
 // Who guesses is slowed down, by address, and others are not.
 func TestGuessesAreSlowed(t *testing.T) {
-	a := newAsking(t, func(o *Options) { o.RequestsPerIP, o.Requests = 1000, 5000 })
+	c, _ := alone(t)
+	brake := sasl.BrakeLimits{UserBurst: 3, UserEvery: time.Hour, AddressBurst: 9, AddressEvery: time.Hour}
+	a := askingOf(t, c, func(o *Options) {
+		o.Access.Logins = login.New(login.Options{Mechanisms: mechanismsOf(c), Brake: brake})
+	})
 	a.user("alice", "open sesame")
-	for range 10 {
+	for range 3 {
 		a.want("a guess", http.StatusUnauthorized, a.do(http.MethodGet, brokersPath, "", "Authorization", basic("alice", "x")))
 	}
 	w := a.do(http.MethodGet, brokersPath, "", "Authorization", basic("alice", "open sesame"))
@@ -391,7 +398,7 @@ func TestGuessesAreSlowed(t *testing.T) {
 	if w.Header().Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
-	for range 100 { // tokens
+	for range 6 { // tokens
 		a.do(http.MethodGet, brokersPath, "", "Authorization", "Bearer rmq_x")
 	}
 	a.want("of tokens", http.StatusTooManyRequests, a.do(http.MethodGet, brokersPath, "", "Authorization", "Bearer "+a.local))
