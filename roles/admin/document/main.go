@@ -1,4 +1,3 @@
-// Command document prints docs/admin-authorisation.md.
 package main
 
 import (
