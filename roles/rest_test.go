@@ -3,6 +3,7 @@ package roles_test
 import (
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"io"
 	"net/http"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"rustmq.dev/rustmq/embed"
 	"rustmq.dev/rustmq/security/ca"
@@ -144,5 +147,35 @@ func TestAContextSaysWhoCallsTheAdminAPI(t *testing.T) {
 	}
 	if code, _, said := rustmq(t, "", "admin", "--url", "http://10.0.0.1:9642", "topics", "list"); code != 2 || !strings.Contains(said, "would be shown to the network") {
 		t.Errorf("a token in the clear: %d, %s", code, said)
+	}
+}
+
+// On loopback a node that asks its clients asks for the API too, in the clear: a password, and
+// a token of the identity provider that is signed as it must be, get in.
+func TestTheAdminAPITakesTokensOfTheIdentityProvider(t *testing.T) {
+	n, i := securedNode(t, "")
+	shared := []byte("0123456789abcdef0123456789abcdef")
+	for what, c := range map[string]struct {
+		header string
+		want   int
+	}{
+		"a token":               {"Bearer " + i.token(t, jose.ES256, i.key, "carol", time.Hour), http.StatusOK},
+		"one that has ended":    {"Bearer " + i.token(t, jose.ES256, i.key, "carol", -time.Minute), http.StatusUnauthorized},
+		"one of a shared key":   {"Bearer " + i.token(t, jose.HS256, shared, "carol", time.Hour), http.StatusUnauthorized},
+		"one without signature": {"Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJjYXJvbCJ9.", http.StatusUnauthorized},
+		"a password":            {"Basic " + base64.StdEncoding.EncodeToString([]byte("alice:open sesame")), http.StatusOK},
+		"nothing":               {"", http.StatusUnauthorized},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+n.HTTP()+"/api/v1/session", nil)
+		must(t, err)
+		if c.header != "" {
+			r.Header.Set("Authorization", c.header)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		must(t, err)
+		said, _ := io.ReadAll(resp.Body)
+		if resp.Body.Close(); resp.StatusCode != c.want {
+			t.Errorf("%s: %s, %s", what, resp.Status, said)
+		}
 	}
 }
