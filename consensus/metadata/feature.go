@@ -38,7 +38,10 @@ const (
 	// SecurityFeatureLevel: ACLs, credentials of users and revoked certificates.
 	SecurityFeatureLevel uint32 = 12
 
-	LatestFeatureLevel = SecurityFeatureLevel // the highest that this binary knows
+	// OperationsFeatureLevel: what operators' programs need, see docs/design/0023-admin-api.md.
+	OperationsFeatureLevel uint32 = 13
+
+	LatestFeatureLevel = OperationsFeatureLevel // the highest that this binary knows
 )
 
 // levelOf returns the level that allows a command.
@@ -94,6 +97,8 @@ func levelOf(c *pb.Command) uint32 {
 		return ObjectTopicsFeatureLevel
 	case *pb.Command_CreateAcls, *pb.Command_DeleteAcls:
 		return SecurityFeatureLevel
+	case *pb.Command_CreateApiToken, *pb.Command_DeleteApiToken:
+		return OperationsFeatureLevel
 	}
 	return FirstFeatureLevel
 }
