@@ -218,6 +218,7 @@ type Security struct {
 	REST          REST      `toml:"rest"`
 
 	Authorization Authorization `toml:"authorization"`
+	Audit         Audit         `toml:"audit"`
 }
 
 // SASL is how clients of Kafka say who they are.
@@ -346,6 +347,7 @@ func Default() *Config {
 				Requests: 1000, RequestsPerIP: 200, ConnectionsPerIP: 64,
 			},
 			Authorization: Authorization{Mode: "auto"},
+			Audit:         Audit{Record: "auto", OnFull: "alert", RetentionTime: seconds(90 * 24 * 3600), RetentionBytes: 1 * gib},
 		},
 		Operations: Operations{GracefulShutdownTimeout: seconds(10), LogFormat: "auto", LogLevel: "info"},
 	}

@@ -259,6 +259,9 @@ func (c *Config) validate() []Problem {
 		wrong("security.tls.crl_file", "nobody is asked for a certificate: set security.tls.client_auth to request or require")
 	}
 	c.validateAuthorization(wrong, oneOf)
+	c.validateAudit(wrong, oneOf)
+	durationBetween("security.audit.retention_time", c.Security.Audit.RetentionTime, 0, 100*365*day)
+	sizeBetween("security.audit.retention_bytes", c.Security.Audit.RetentionBytes, 0, 1024*tib)
 	if m := c.Security.Cluster; (m.CAFile == "") != (m.CertFile == "") || (m.CertFile == "") != (m.KeyFile == "") {
 		wrong("security.cluster.ca_file", "give security.cluster.ca_file, cert_file and key_file, or none of them")
 	} else if m.CAFile == "" && m.CRLFile != "" {

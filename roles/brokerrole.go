@@ -3,6 +3,7 @@ package roles
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"rustmq.dev/rustmq/configs"
@@ -11,6 +12,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/group"
 	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/security/acl"
+	"rustmq.dev/rustmq/security/audit"
 	storagelog "rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/storage/wal"
 )
@@ -47,6 +49,7 @@ func (n *Node) openBroker(ctx context.Context) error {
 		return err
 	}
 	n.leaveFirst()
+	n.writeAudit()
 	return nil
 }
 
@@ -142,6 +145,7 @@ func (n *Node) brokerOptions() (o broker.Options, err error) {
 		Strays: kept, RememberStrays: func(found broker.Strays) error {
 			return n.id.change(func(id *identity) { id.setStrays(found) })
 		},
+		Audit: n.audit, AuditData: slices.Contains(n.config.AuditClasses(), string(audit.ClassData)), AuditHead: n.auditHead(),
 		Logins: n.logins, Peers: others.asked, Replication: others.pushed,
 		Log: n.log.With("room", "broker"), Mono: n.machine.mono(),
 	}, nil

@@ -89,6 +89,7 @@ func (n *Node) warnings() (warnings []string) {
 	}
 	warnings = append(warnings, n.certificateWarnings()...)
 	warnings = append(warnings, n.revocationWarnings()...)
+	warnings = append(warnings, n.auditWarnings()...)
 	if n.peers != nil && n.controller != nil {
 		warnings = append(warnings, groupWarnings(uint64(n.config.Broker.ID), n.controller.Status())...)
 	}
@@ -157,6 +158,7 @@ func (n *Node) Reload() (loaded bool, err error) {
 	n.judgeServers(false)
 	keys, err := n.reloadTokenKeys()
 	loaded, failed = loaded || keys, errors.Join(failed, err)
+	n.recordLocal("certificates.reload", "certificates", "", failed)
 	if failed != nil {
 		return false, fmt.Errorf("%w; the one before goes on", failed)
 	}

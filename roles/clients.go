@@ -113,6 +113,9 @@ func (n *Node) judgeServers(changed bool) {
 }
 
 func (n *Node) judged(what string, changed bool, ended int) {
+	if changed {
+		n.recordLocal("crl.reload", "certificates", what, nil)
+	}
 	if changed || ended > 0 {
 		n.log.Info("connections were judged by the certificates of their other sides", "of", what, "lists_read_again", changed, "ended", ended)
 	}

@@ -22,7 +22,7 @@ func (n *Node) openHTTP() error {
 	options := admin.Options{
 		Metrics: n.metrics, Ready: n.Ready, Healthy: n.Healthy, Warnings: n.warnings, Status: n.status, Version: Version(), Log: n.log.With("room", "http"),
 		Names: n.names(), Reachable: !listener.Addr().(*net.TCPAddr).IP.IsLoopback(),
-		Requests: rest.Requests, RequestsPerIP: rest.RequestsPerIP, ConnectionsPerIP: rest.ConnectionsPerIP,
+		Audit: n.audit, Requests: rest.Requests, RequestsPerIP: rest.RequestsPerIP, ConnectionsPerIP: rest.ConnectionsPerIP,
 	}
 	if n.config.HTTPTLS() {
 		options.TLS = n.httpConfig()
@@ -41,7 +41,7 @@ func (n *Node) openHTTP() error {
 		}
 		options.Bucket, options.Certificates = bucketDoor{n}, n.certificateWarnings
 		if n.broker != nil {
-			options.Groups = n.broker
+			options.Groups, options.AuditLog = n.broker, n.broker
 		}
 	}
 	if n.store != nil {

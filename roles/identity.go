@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/security/audit"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/disk"
 )
@@ -42,6 +43,9 @@ type identity struct {
 	// Directory. It is another one where raft/ was lost, which had votes in it: the
 	// broker's logs in wal/ are those that they were.
 	Member string `json:"controller_directory_id,omitempty"`
+	// Audit is the newest record of this node's part of the audit log, about; nil: it has
+	// written none.
+	Audit *audit.Head `json:"audit,omitempty"`
 	// Strays are topics whose records the broker keeps, though the life of the cluster that
 	// was brought back from its bucket does not know them; nil: it was in none.
 	Strays *strays `json:"strays,omitempty"`

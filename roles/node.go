@@ -17,6 +17,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/broker/login"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/security/audit"
 	"rustmq.dev/rustmq/security/pki"
 	"rustmq.dev/rustmq/security/sasl/jwks"
 	"rustmq.dev/rustmq/storage/disk"
@@ -72,6 +73,9 @@ type Node struct {
 	quic       *quic.Listener
 	http       *admin.Server
 
+	audit   audit.Recorder // of what is to be recorded
+	account *audit.Log     // nil: audit does not go to the topic
+
 	kafkaAddr, httpAddr string
 	caFile              string
 	certificates        *pki.Keeper  // nil: neither TLS nor QUIC
@@ -95,7 +99,7 @@ type closer struct {
 
 // Start opens a node and returns once it can be used; ctx bounds the opening.
 func Start(ctx context.Context, o NodeOptions) (*Node, error) {
-	n := &Node{config: o.Config, log: o.Log, failed: o.Failed, ephemeral: o.Ephemeral, cloud: o.Cloud, machine: o.Machine, metrics: prometheus.NewRegistry()}
+	n := &Node{config: o.Config, log: o.Log, failed: o.Failed, ephemeral: o.Ephemeral, cloud: o.Cloud, machine: o.Machine, metrics: prometheus.NewRegistry(), audit: audit.Discard}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
@@ -119,6 +123,7 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openDirectory(); err != nil {
 		return err
 	}
+	n.openAudit()
 	if n.has("broker") {
 		accept := n.config.WAL.AcceptLost
 		if err := n.id.saved(func(id *identity) error { return id.checkWAL(n.dir, accept) }); err != nil {

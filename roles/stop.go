@@ -12,6 +12,7 @@ import (
 // not take their answers leave time for those that come after, and for the log.
 const (
 	httpShare  = 0.2
+	auditShare = 0.2
 	kafkaShare = 0.75
 	drainShare = 0.5 // of Kafka's: for the coordinators
 )

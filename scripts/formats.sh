@@ -10,7 +10,7 @@ it draws it. This page is made by `make generate` from the doc.go files; integer
 are little-endian unless a table says otherwise, and every structure has a magic
 or a kind, a version, and a CRC32C.
 H
-for room in storage/wal storage/batch storage/log storage/object consensus/metadata consensus; do
+for room in storage/wal storage/batch storage/log storage/object consensus/metadata consensus security/audit; do
 	printf '\n## %s\n\n```\n' "$room"
 	go doc "./$room" | sed -e '/^package /d' -e '/^\(func\|type\|var\|const\) /d' -e '/^    \(Err\|func \)/d' | cat -s | sed '/./,$!d'
 	printf '```\n'

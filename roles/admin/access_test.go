@@ -66,7 +66,7 @@ func askingOf(t *testing.T, c *controller.Controller, change ...func(*Options)) 
 	local, hash := NewLocalToken([apiTokenSecret]byte{1, 2, 3})
 	o := Options{
 		Metrics: prometheus.NewRegistry(), Ready: func() error { return nil }, Healthy: func() error { return nil },
-		Warnings: func() []string { return []string{"a secret place"} }, Cluster: c, Brokers: c, Controllers: noControllers{}, Groups: noGroups{}, Bucket: noBucket{}, Reachable: true,
+		Warnings: func() []string { return []string{"a secret place"} }, Cluster: c, Brokers: c, Controllers: noControllers{}, Groups: noGroups{}, Bucket: noBucket{}, AuditLog: &auditTopic{}, Reachable: true,
 		TakeSnapshot: func(context.Context) (uint64, error) { return 1, nil }, TLS: &tls.Config{},
 		Authorization: Authorization{On: true, SuperUsers: []string{"User:root"}},
 		Access: &Access{
@@ -497,8 +497,11 @@ func TestEveryRouteAsksForWhatItsRowSays(t *testing.T) {
 				t.Fatal(err)
 			}
 			name := "ghost"
-			if row.Path == "/api/v1/topics" {
+			switch {
+			case row.Path == "/api/v1/topics":
 				name = "made"
+			case strings.HasPrefix(row.Path, auditPath):
+				name = broker.AuditTopic
 			}
 			a.allow(full, operation, resource, name)
 		}

@@ -15,6 +15,7 @@ import (
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/security/audit"
@@ -162,6 +163,9 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 		registerControllers(h, controllersAPI{o.Controllers, o.TakeSnapshot})
 		registerCluster(h, clusterAPI{o.Cluster, o.Controllers, o.Bucket, o.Version, o.Certificates})
 	}
+	if o.AuditLog != nil {
+		registerAudit(h, auditAPI{o.AuditLog})
+	}
 	if o.Groups != nil {
 		registerGroups(h, groupsAPI{o.Groups})
 	}
@@ -224,6 +228,9 @@ func (a api) alter(ctx context.Context, in *alterInput) (*topicOutput, error) {
 	t, ok := a.cluster.Image().Topic(in.Name)
 	if !ok {
 		return nil, unknownTopic(in.Name)
+	}
+	if in.Name == broker.AuditTopic {
+		return nil, problem(metadata.Errorf(metadata.PolicyViolation, "what is kept of the audit log is said by the configuration of the nodes: security.audit.retention_time and retention_bytes"))
 	}
 	// Kafka takes it when a request deletes what is not there, and its own tool does not.
 	for _, key := range in.Body.Delete {

@@ -84,6 +84,8 @@ type Options struct {
 	Partition func(storage.PartitionID) (PartitionState, bool)
 	// Groups serves /api/v1/groups, beside Cluster, when it is not nil.
 	Groups Groups
+	// AuditLog serves /api/v1/audit, beside Cluster, when it is not nil.
+	AuditLog AuditLog
 	// Access is who may call /api/v1; nil: whoever reaches the server, which is not asked.
 	Access *Access
 	// Audit is told of what changes something, and of what is refused; nil: nobody is.

@@ -185,7 +185,9 @@ func inline[Q kmsg.Request, P kmsg.Response](answer func(*Broker, *kafka.Request
 			return
 		}
 		if amend, ok := admitted(b, r, q, gates); ok {
-			b.respond(r, amend.to(answer(b, r, q)))
+			p := amend.to(answer(b, r, q))
+			b.account(r, q, p)
+			b.respond(r, p)
 		}
 	})
 }
@@ -199,7 +201,11 @@ func background[Q kmsg.Request, P kmsg.Response](answer func(*Broker, context.Co
 			return
 		}
 		if amend, ok := admitted(b, r, q, gates); ok {
-			b.spawn(r, func(ctx context.Context) { b.respond(r, amend.to(answer(b, ctx, r, q))) })
+			b.spawn(r, func(ctx context.Context) {
+				p := amend.to(answer(b, ctx, r, q))
+				b.account(r, q, p)
+				b.respond(r, p)
+			})
 		}
 	})
 }

@@ -59,10 +59,13 @@ func (a *authorization) follow(ctx context.Context) {
 // client returns whose request r is; nil: it may do everything. It is for the goroutine
 // that serves r's connection.
 func (b *Broker) client(r *kafka.Request) *acl.Client {
-	if m := b.memo(r); m != nil {
-		return m.Client()
+	m := b.memo(r)
+	if m == nil {
+		return nil
 	}
-	return nil
+	c := m.Client()
+	c.Tell(&asker{b, r.Conn, r.ClientID})
+	return c
 }
 
 // memo returns what r's connection remembers of decisions about r's client, nil where
@@ -74,19 +77,41 @@ func (b *Broker) memo(r *kafka.Request) *acl.Memo {
 	m, ok := r.Conn.Attached().(*acl.Memo)
 	if !ok {
 		m = acl.NewMemo(b.authorization.Authorizer)
+		if b.opt.AuditData {
+			conn := r.Conn
+			m.OnFirst(func(op acl.Operation, topic string) { b.used(conn, op, topic) })
+		}
 		r.Conn.Attach(m)
 	}
 	m.Begin(r.Conn.Principal(), r.Conn.RemoteAddr())
 	return m
 }
 
-// may reports whether a client may do op with a resource; nil may do everything.
+// decision reports whether a client may do op with a resource; nil may do everything.
+type decision func(c *acl.Client, op acl.Operation, t acl.ResourceType, name string) bool
+
+// may is the decision about what a client asks for: that it may not is counted, and
+// recorded.
 func may(c *acl.Client, op acl.Operation, t acl.ResourceType, name string) bool {
+	if sees(c, op, t, name) {
+		return true
+	}
+	c.Refuse(op, t, name)
+	return false
+}
+
+// sees is the decision about what is left out where the client may not, or is asked for
+// in another way then.
+func sees(c *acl.Client, op acl.Operation, t acl.ResourceType, name string) bool {
 	return guard.Check("broker.authorised", c.Allowed(op, t, name))
 }
 
 func mayCluster(c *acl.Client, op acl.Operation) bool {
 	return may(c, op, acl.Cluster, acl.ClusterName)
+}
+
+func seesCluster(c *acl.Client, op acl.Operation) bool {
+	return sees(c, op, acl.Cluster, acl.ClusterName)
 }
 
 // gate looks at a request before it is served, for a client that is not nil.
@@ -116,10 +141,11 @@ func (a amendment[P]) to(p P) P {
 // admitted reports whether a request is to be served, and how its answer is to be
 // amended. It answers one that is not.
 func admitted[Q kmsg.Request, P kmsg.Response](b *Broker, r *kafka.Request, q Q, gates []gate[Q, P]) (amend amendment[P], ok bool) {
-	if b.authorization == nil || len(gates) == 0 {
+	c, decides := b.askedBy(r, q)
+	if !decides || len(gates) == 0 {
 		return nil, true
 	}
-	ruled := gates[0](b, b.client(r), q)
+	ruled := gates[0](b, c, q)
 	if ruled.refused {
 		b.respond(r, ruled.answer)
 		return nil, false

@@ -22,6 +22,8 @@ import (
 	"rustmq.dev/rustmq/roles/broker/telemetry"
 	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/roles/broker/upload"
+	"rustmq.dev/rustmq/security/acl"
+	"rustmq.dev/rustmq/security/audit"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/transport/kafka"
@@ -41,6 +43,8 @@ type Broker struct {
 	quotas      quota.Quotas
 
 	authorization *authorization // nil: every client may do everything
+	nobody        *acl.Client    // may do nothing
+	audit         audit.Recorder
 
 	registration  *registration
 	follower      *follower
@@ -117,6 +121,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		telemetry:    telemetry.New(telemetry.Options{Series: opt.TelemetrySeries}),
 
 		authorization: newAuthorization(opt.Authorization, opt.Controller.Image()),
+		nobody:        newNobody(), audit: opt.Audit,
 	}
 	b.apis, b.metrics = apisByKey(), newMetrics(b)
 	b.ctx, b.stop = context.WithCancel(context.Background())

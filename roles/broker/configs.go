@@ -321,6 +321,10 @@ func (b *Broker) changeConfigs(ctx context.Context, changes []controller.ConfigC
 			errs[i] = explained{kerr.InvalidRequest, "the request names this resource more than once"}
 			continue
 		}
+		if !guard.Check("broker.audit-configs", c.Type != metadata.TopicResource || c.Name != AuditTopic) {
+			errs[i] = explained{kerr.PolicyViolation, "what is kept of the audit log is said by the configuration of the nodes: security.audit.retention_time and retention_bytes"}
+			continue
+		}
 		if whole {
 			c.Ops = append(c.Ops, unnamedKeys(image, resource, c.Ops)...)
 		}

@@ -181,7 +181,8 @@ func (o *coordinatorLog) Read(ctx context.Context, partition int32, epoch storag
 	}
 	at := l.LogStart()
 	if local := l.LocalStart(); at < local {
-		if err := o.readBucket(ctx, l, at, local, yield); err != nil {
+		o.b.log.Warn("coordinators read from the bucket: the WAL does not have it", "topic", o.topic, "partition", l.ID(), "from", at, "to", local)
+		if err := o.b.readBucket(ctx, l, at, local, yield); err != nil {
 			return fmt.Errorf("read partition %d of %s: %w", partition, o.topic, err)
 		}
 		at = local
@@ -215,16 +216,15 @@ func (o *coordinatorLog) Read(ctx context.Context, partition int32, epoch storag
 const coordinatorStep = 1 << 20
 
 // readBucket reads what the WAL does not have. It waits for the bucket.
-func (o *coordinatorLog) readBucket(ctx context.Context, l *log.Log, at, end storage.Offset, yield func(batch.Batch) error) error {
-	if o.b.cold == nil {
+func (b *Broker) readBucket(ctx context.Context, l *log.Log, at, end storage.Offset, yield func(batch.Batch) error) error {
+	if b.cold == nil {
 		return fmt.Errorf("offsets %d to %d are not in the WAL, and there is no bucket", at, end)
 	}
-	o.b.log.Warn("coordinators read from the bucket: the WAL does not have it", "topic", o.topic, "partition", l.ID(), "from", at, "to", end)
 	woken := make(signal, 1)
-	defer o.b.cold.Forget(woken)
+	defer b.cold.Forget(woken)
 	for again := false; at < end; {
-		where, _ := o.b.inBucket(l.ID())
-		got, err := o.b.cold.Read(where, cold.Request{Reader: woken, Offset: at, Until: end, MaxBytes: coordinatorStep, MinOne: true}, woken)
+		where, _ := b.inBucket(l.ID())
+		got, err := b.cold.Read(where, cold.Request{Reader: woken, Offset: at, Until: end, MaxBytes: coordinatorStep, MinOne: true}, woken)
 		if errors.Is(err, cold.ErrLookAgain) && !again {
 			again = true
 			continue
@@ -233,8 +233,8 @@ func (o *coordinatorLog) readBucket(ctx context.Context, l *log.Log, at, end sto
 			return err
 		}
 		again = false
-		for _, b := range got.Batches {
-			if err := yield(b); err != nil {
+		for _, one := range got.Batches {
+			if err := yield(one); err != nil {
 				return err
 			}
 		}

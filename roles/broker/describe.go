@@ -87,7 +87,7 @@ func (b *Broker) describeTopicPartitions(r *kafka.Request, q *kmsg.DescribeTopic
 	}
 	if len(q.Topics) == 0 {
 		for t := range image.Topics() {
-			if t.Name >= first.Topic && may(c, acl.Describe, acl.Topic, t.Name) && !add(t) {
+			if t.Name >= first.Topic && sees(c, acl.Describe, acl.Topic, t.Name) && !add(t) {
 				break
 			}
 		}

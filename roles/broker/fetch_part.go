@@ -194,11 +194,20 @@ func (part *fetchPart) read(f *fetchRequest, left int) (urgent bool) {
 func (f *fetchRequest) judge(memo *acl.Memo) {
 	f.judges = true
 	memo.Put(&f.asks)
+	f.asks.Tell(f)
 	for _, part := range f.parts {
 		if part.judged != f.asks.Stamp() && part.topic != nil {
 			part.judged, part.denied = f.asks.Stamp(), !memo.Allowed(part.topic.key, part.topic.name, acl.Read)
+			if part.denied {
+				f.asks.Refuse(acl.Read, acl.Topic, part.topic.name)
+			}
 		}
 	}
+}
+
+// Refused implements [acl.Refusals], while the request is not answered.
+func (f *fetchRequest) Refused(op acl.Operation, t acl.ResourceType, name string) {
+	f.b.denied(f.r, op, t, name)
 }
 
 // mayRead reports whether the client may read the topic, there or not. Of an id that
@@ -212,6 +221,9 @@ func (part *fetchPart) mayRead(c *acl.Client) bool {
 			return true
 		}
 		part.judged, part.denied = c.Stamp(), !c.Allowed(acl.Read, acl.Topic, name)
+		if part.denied {
+			c.Refuse(acl.Read, acl.Topic, name)
+		}
 	}
 	return guard.Check("broker.fetch-authorised", !part.denied)
 }

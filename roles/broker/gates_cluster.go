@@ -143,7 +143,7 @@ func gateDescribeCluster(_ *Broker, c *acl.Client, q *kmsg.DescribeClusterReques
 
 // describedOperations are those on the cluster, for who may describe it.
 func describedOperations(c *acl.Client) int32 {
-	if !mayCluster(c, acl.Describe) {
+	if !seesCluster(c, acl.Describe) {
 		return 0
 	}
 	return operations(c, acl.Cluster, acl.ClusterName)

@@ -65,7 +65,7 @@ func gateConsumerGroupHeartbeat(b *Broker, c *acl.Client, q *kmsg.ConsumerGroupH
 		}
 		p.Assignment.Topics = slices.DeleteFunc(slices.Clone(p.Assignment.Topics), func(t kmsg.ConsumerGroupHeartbeatResponseAssignmentTopic) bool {
 			name, known := b.topicNamed("", t.TopicID)
-			return !known || !may(c, acl.Describe, acl.Topic, name)
+			return !known || !sees(c, acl.Describe, acl.Topic, name)
 		})
 	})
 }
@@ -92,7 +92,7 @@ func gateConsumerGroupDescribe(_ *Broker, c *acl.Client, q *kmsg.ConsumerGroupDe
 	refused := divide(&q.Groups, func(group *string) bool { return may(c, acl.Describe, acl.Group, *group) })
 	return amendedBy(func(p *kmsg.ConsumerGroupDescribeResponse) {
 		hidden := func(a kmsg.Assignment) bool {
-			return slices.ContainsFunc(a.TopicPartitions, func(t kmsg.AssignmentTopicPartition) bool { return !may(c, acl.Describe, acl.Topic, t.Topic) })
+			return slices.ContainsFunc(a.TopicPartitions, func(t kmsg.AssignmentTopicPartition) bool { return !sees(c, acl.Describe, acl.Topic, t.Topic) })
 		}
 		for i := range p.Groups {
 			g := &p.Groups[i]
@@ -101,7 +101,7 @@ func gateConsumerGroupDescribe(_ *Broker, c *acl.Client, q *kmsg.ConsumerGroupDe
 			}
 			if slices.ContainsFunc(g.Members, func(m kmsg.ConsumerGroupDescribeResponseGroupMember) bool {
 				return hidden(m.Assignment) || hidden(m.TargetAssignment) ||
-					slices.ContainsFunc(m.SubscribedTopics, func(name string) bool { return !may(c, acl.Describe, acl.Topic, name) })
+					slices.ContainsFunc(m.SubscribedTopics, func(name string) bool { return !sees(c, acl.Describe, acl.Topic, name) })
 			}) {
 				g.ErrorCode, g.Members = topicDenied, []kmsg.ConsumerGroupDescribeResponseGroupMember{}
 				g.ErrorMessage = kmsg.StringPtr("the group has topics that the client may not describe")
@@ -116,11 +116,11 @@ func gateConsumerGroupDescribe(_ *Broker, c *acl.Client, q *kmsg.ConsumerGroupDe
 }
 
 func gateListGroups(_ *Broker, c *acl.Client, _ *kmsg.ListGroupsRequest) (is ruling[*kmsg.ListGroupsResponse]) {
-	if mayCluster(c, acl.Describe) {
+	if seesCluster(c, acl.Describe) {
 		return is
 	}
 	return amendedBy(func(p *kmsg.ListGroupsResponse) {
-		p.Groups = slices.DeleteFunc(p.Groups, func(g kmsg.ListGroupsResponseGroup) bool { return !may(c, acl.Describe, acl.Group, g.Group) })
+		p.Groups = slices.DeleteFunc(p.Groups, func(g kmsg.ListGroupsResponseGroup) bool { return !sees(c, acl.Describe, acl.Group, g.Group) })
 	})
 }
 
@@ -196,7 +196,7 @@ func gateOffsetFetch(b *Broker, c *acl.Client, q *kmsg.OffsetFetchRequest) rulin
 			if all[g.Group] {
 				g.Topics = slices.DeleteFunc(g.Topics, func(t kmsg.OffsetFetchResponseGroupTopic) bool {
 					name, known := b.topicNamed(t.Topic, idFrom(10, q.Version, t.TopicID))
-					return !known || !may(c, acl.Describe, acl.Topic, name)
+					return !known || !sees(c, acl.Describe, acl.Topic, name)
 				})
 			}
 			if g.ErrorCode == 0 {
@@ -254,7 +254,7 @@ func gateOffsetFetchOfOne(c *acl.Client, q *kmsg.OffsetFetchRequest) ruling[*kms
 	}
 	if q.Topics == nil && q.Version >= 2 {
 		return amendedBy(func(p *kmsg.OffsetFetchResponse) {
-			p.Topics = slices.DeleteFunc(p.Topics, func(t kmsg.OffsetFetchResponseTopic) bool { return !may(c, acl.Describe, acl.Topic, t.Topic) })
+			p.Topics = slices.DeleteFunc(p.Topics, func(t kmsg.OffsetFetchResponseTopic) bool { return !sees(c, acl.Describe, acl.Topic, t.Topic) })
 		})
 	}
 	refused := divide(&q.Topics, func(t *kmsg.OffsetFetchRequestTopic) bool { return may(c, acl.Describe, acl.Topic, t.Topic) })

@@ -94,12 +94,12 @@ func gateDescribeProducers(_ *Broker, c *acl.Client, q *kmsg.DescribeProducersRe
 // all if it may create them in the cluster.
 func gateCreateTopics(_ *Broker, c *acl.Client, q *kmsg.CreateTopicsRequest) ruling[*kmsg.CreateTopicsResponse] {
 	var refused []kmsg.CreateTopicsRequestTopic
-	if !mayCluster(c, acl.Create) {
+	if !seesCluster(c, acl.Create) {
 		refused = divide(&q.Topics, func(t *kmsg.CreateTopicsRequestTopic) bool { return may(c, acl.Create, acl.Topic, t.Topic) })
 	}
 	return amendedBy(func(p *kmsg.CreateTopicsResponse) {
 		for i := range p.Topics {
-			if t := &p.Topics[i]; t.ErrorCode == 0 && !may(c, acl.DescribeConfigs, acl.Topic, t.Topic) {
+			if t := &p.Topics[i]; t.ErrorCode == 0 && !sees(c, acl.DescribeConfigs, acl.Topic, t.Topic) {
 				t.NumPartitions, t.ReplicationFactor, t.Configs, t.ConfigErrorCode = -1, -1, nil, topicDenied
 			}
 		}
@@ -139,7 +139,7 @@ func gateDeleteTopics(b *Broker, c *acl.Client, q *kmsg.DeleteTopicsRequest) rul
 		for _, t := range refused {
 			out := kmsg.NewDeleteTopicsResponseTopic()
 			out.Topic, out.TopicID, out.ErrorCode = t.Topic, t.TopicID, topicDenied
-			if name, known := b.topicNamed("", t.TopicID); t.Topic == nil && known && may(c, acl.Describe, acl.Topic, name) {
+			if name, known := b.topicNamed("", t.TopicID); t.Topic == nil && known && sees(c, acl.Describe, acl.Topic, name) {
 				out.Topic = &name
 			}
 			p.Topics = append(p.Topics, out)
@@ -166,18 +166,18 @@ func gateCreatePartitions(_ *Broker, c *acl.Client, q *kmsg.CreatePartitionsRequ
 
 // configDenied is how a client is refused what concerns a configuration; 0: it is not, or
 // the kind is refused by whoever serves the request.
-func configDenied(c *acl.Client, op acl.Operation, kind kmsg.ConfigResourceType, name string) int16 {
+func configDenied(by decision, c *acl.Client, op acl.Operation, kind kmsg.ConfigResourceType, name string) int16 {
 	switch kind {
 	case kmsg.ConfigResourceTypeTopic:
-		if !may(c, op, acl.Topic, name) {
+		if !by(c, op, acl.Topic, name) {
 			return topicDenied
 		}
 	case kmsg.ConfigResourceTypeGroupConfig:
-		if !may(c, op, acl.Group, name) {
+		if !by(c, op, acl.Group, name) {
 			return groupDenied
 		}
 	default: // of brokers, their loggers, and client metrics subscriptions
-		if !mayCluster(c, op) {
+		if !by(c, op, acl.Cluster, acl.ClusterName) {
 			return clusterDenied
 		}
 	}
@@ -186,13 +186,13 @@ func configDenied(c *acl.Client, op acl.Operation, kind kmsg.ConfigResourceType,
 
 func gateDescribeConfigs(_ *Broker, c *acl.Client, q *kmsg.DescribeConfigsRequest) ruling[*kmsg.DescribeConfigsResponse] {
 	refused := divide(&q.Resources, func(r *kmsg.DescribeConfigsRequestResource) bool {
-		return configDenied(c, acl.DescribeConfigs, r.ResourceType, r.ResourceName) == 0
+		return configDenied(may, c, acl.DescribeConfigs, r.ResourceType, r.ResourceName) == 0
 	})
 	return amendedBy(func(p *kmsg.DescribeConfigsResponse) {
 		for _, r := range refused {
 			out := kmsg.NewDescribeConfigsResponseResource()
 			out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
-			out.ErrorCode = configDenied(c, acl.DescribeConfigs, r.ResourceType, r.ResourceName)
+			out.ErrorCode = configDenied(sees, c, acl.DescribeConfigs, r.ResourceType, r.ResourceName)
 			p.Resources = append(p.Resources, out)
 		}
 	})
@@ -200,13 +200,13 @@ func gateDescribeConfigs(_ *Broker, c *acl.Client, q *kmsg.DescribeConfigsReques
 
 func gateAlterConfigs(_ *Broker, c *acl.Client, q *kmsg.AlterConfigsRequest) ruling[*kmsg.AlterConfigsResponse] {
 	refused := divide(&q.Resources, func(r *kmsg.AlterConfigsRequestResource) bool {
-		return configDenied(c, acl.AlterConfigs, r.ResourceType, r.ResourceName) == 0
+		return configDenied(may, c, acl.AlterConfigs, r.ResourceType, r.ResourceName) == 0
 	})
 	return amendedBy(func(p *kmsg.AlterConfigsResponse) {
 		for _, r := range refused {
 			out := kmsg.NewAlterConfigsResponseResource()
 			out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
-			out.ErrorCode = configDenied(c, acl.AlterConfigs, r.ResourceType, r.ResourceName)
+			out.ErrorCode = configDenied(sees, c, acl.AlterConfigs, r.ResourceType, r.ResourceName)
 			p.Resources = append(p.Resources, out)
 		}
 	})
@@ -214,13 +214,13 @@ func gateAlterConfigs(_ *Broker, c *acl.Client, q *kmsg.AlterConfigsRequest) rul
 
 func gateIncrementalAlterConfigs(_ *Broker, c *acl.Client, q *kmsg.IncrementalAlterConfigsRequest) ruling[*kmsg.IncrementalAlterConfigsResponse] {
 	refused := divide(&q.Resources, func(r *kmsg.IncrementalAlterConfigsRequestResource) bool {
-		return configDenied(c, acl.AlterConfigs, r.ResourceType, r.ResourceName) == 0
+		return configDenied(may, c, acl.AlterConfigs, r.ResourceType, r.ResourceName) == 0
 	})
 	return amendedBy(func(p *kmsg.IncrementalAlterConfigsResponse) {
 		for _, r := range refused {
 			out := kmsg.NewIncrementalAlterConfigsResponseResource()
 			out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
-			out.ErrorCode = configDenied(c, acl.AlterConfigs, r.ResourceType, r.ResourceName)
+			out.ErrorCode = configDenied(sees, c, acl.AlterConfigs, r.ResourceType, r.ResourceName)
 			p.Resources = append(p.Resources, out)
 		}
 	})

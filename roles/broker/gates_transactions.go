@@ -70,9 +70,9 @@ func gateAddPartitionsToTxn(_ *Broker, c *acl.Client, q *kmsg.AddPartitionsToTxn
 		p.ErrorCode = clusterDenied
 		return refusedWith(p)
 	}
-	denied := func(t kmsg.AddPartitionsToTxnRequestTopic) bool { return !may(c, acl.Write, acl.Topic, t.Topic) }
+	hidden := func(t kmsg.AddPartitionsToTxnRequestTopic) bool { return !sees(c, acl.Write, acl.Topic, t.Topic) }
 	all := !may(c, acl.Write, acl.TransactionalID, q.TransactionalID)
-	if !all && !slices.ContainsFunc(q.Topics, denied) {
+	if !all && !slices.ContainsFunc(q.Topics, hidden) {
 		return is
 	}
 	for _, t := range q.Topics {
@@ -81,7 +81,7 @@ func gateAddPartitionsToTxn(_ *Broker, c *acl.Client, q *kmsg.AddPartitionsToTxn
 		code := kerr.OperationNotAttempted.Code // all of them or none
 		if all {
 			code = idDenied
-		} else if denied(t) {
+		} else if !may(c, acl.Write, acl.Topic, t.Topic) {
 			code = topicDenied
 		}
 		for _, index := range t.Partitions {
@@ -152,7 +152,7 @@ func gateTxnOffsetCommit(b *Broker, c *acl.Client, q *kmsg.TxnOffsetCommitReques
 
 // gateWriteTxnMarkers is for operators who end what hangs: other brokers ask elsewhere.
 func gateWriteTxnMarkers(_ *Broker, c *acl.Client, q *kmsg.WriteTxnMarkersRequest) (is ruling[*kmsg.WriteTxnMarkersResponse]) {
-	if mayCluster(c, acl.Alter) || mayCluster(c, acl.ClusterAction) {
+	if seesCluster(c, acl.Alter) || mayCluster(c, acl.ClusterAction) {
 		return is
 	}
 	p := q.ResponseKind().(*kmsg.WriteTxnMarkersResponse)
@@ -180,7 +180,7 @@ func gateDescribeTransactions(_ *Broker, c *acl.Client, q *kmsg.DescribeTransact
 		for i := range p.TransactionStates {
 			s := &p.TransactionStates[i]
 			s.Topics = slices.DeleteFunc(slices.Clone(s.Topics), func(t kmsg.DescribeTransactionsResponseTransactionStateTopic) bool {
-				return !may(c, acl.Describe, acl.Topic, t.Topic)
+				return !sees(c, acl.Describe, acl.Topic, t.Topic)
 			})
 		}
 		for _, id := range unique(refused, func(id string) string { return id }) {
@@ -194,7 +194,7 @@ func gateDescribeTransactions(_ *Broker, c *acl.Client, q *kmsg.DescribeTransact
 func gateListTransactions(_ *Broker, c *acl.Client, _ *kmsg.ListTransactionsRequest) ruling[*kmsg.ListTransactionsResponse] {
 	return amendedBy(func(p *kmsg.ListTransactionsResponse) {
 		p.TransactionStates = slices.DeleteFunc(p.TransactionStates, func(s kmsg.ListTransactionsResponseTransactionState) bool {
-			return !may(c, acl.Describe, acl.TransactionalID, s.TransactionalID)
+			return !sees(c, acl.Describe, acl.TransactionalID, s.TransactionalID)
 		})
 	})
 }

@@ -80,7 +80,7 @@ func (b *Broker) ownPeerRequest(key int16) func(context.Context, []byte) ([]byte
 			return q.Moves, nil
 		})
 	}
-	return nil
+	return b.ownAuditRequest(key)
 }
 
 // otherCoordinators returns the other brokers that coordinate groups, in order of their

@@ -56,7 +56,9 @@ func (b *Broker) coordinatorOf(topic string) loader {
 }
 
 // reserved reports whether a topic is the broker's own, there or not.
-func reserved(topic string) bool { return topic == offsetsTopic || topic == transactionsTopic }
+func reserved(topic string) bool {
+	return topic == offsetsTopic || topic == transactionsTopic || topic == AuditTopic
+}
 
 // changeCoordinator loads or unloads what a coordinator keeps in a partition of
 // its topic as this broker's role in it changes. Neither waits.
@@ -178,7 +180,9 @@ func answered[Q kmsg.Request, P kmsg.Response](serve func(*Broker, *kafka.Reques
 		}
 		b.requests.Add(1)
 		serve(b, r, q, func(p P) {
-			b.respond(r, amend.to(p))
+			p = amend.to(p)
+			b.account(r, q, p)
+			b.respond(r, p)
 			b.requests.Done()
 		})
 	})

@@ -89,7 +89,7 @@ func (b *Broker) missingTopics(r *kafka.Request, c *acl.Client, q *kmsg.Metadata
 		if _, known := image.Topic(*t.Topic); known || metadata.ValidTopicName(*t.Topic) != nil {
 			continue
 		}
-		if may(c, acl.Describe, acl.Topic, *t.Topic) && mayMake(c, *t.Topic) && !slices.Contains(missing, *t.Topic) {
+		if sees(c, acl.Describe, acl.Topic, *t.Topic) && mayMake(sees, c, *t.Topic) && !slices.Contains(missing, *t.Topic) {
 			missing = append(missing, *t.Topic)
 		}
 	}
@@ -101,8 +101,8 @@ func (b *Broker) creates(q *kmsg.MetadataRequest) bool {
 	return b.opt.AutoCreate && (q.Version < 4 || q.AllowAutoTopicCreation)
 }
 
-func mayMake(c *acl.Client, topic string) bool {
-	return mayCluster(c, acl.Create) || may(c, acl.Create, acl.Topic, topic)
+func mayMake(by decision, c *acl.Client, topic string) bool {
+	return seesCluster(c, acl.Create) || by(c, acl.Create, acl.Topic, topic)
 }
 
 func (b *Broker) createMissing(ctx context.Context, names []string, counted mutations) {
@@ -152,7 +152,7 @@ func (b *Broker) metadataResponse(r *kafka.Request, c *acl.Client, q *kmsg.Metad
 	if q.Topics == nil || q.Version == 0 && len(q.Topics) == 0 {
 		p.Topics = make([]kmsg.MetadataResponseTopic, 0, image.NumTopics())
 		for t := range image.Topics() {
-			if may(c, acl.Describe, acl.Topic, t.Name) {
+			if sees(c, acl.Describe, acl.Topic, t.Name) {
 				p.Topics = append(p.Topics, b.metadataTopic(image, c, t, q.IncludeTopicAuthorizedOperations))
 			}
 		}
@@ -206,7 +206,7 @@ func (b *Broker) askedTopic(image *metadata.Image, c *acl.Client, want kmsg.Meta
 		return b.metadataTopic(image, c, t, q.IncludeTopicAuthorizedOperations)
 	}
 	switch {
-	case b.creates(q) && !mayMake(c, *want.Topic):
+	case b.creates(q) && !mayMake(may, c, *want.Topic):
 		out.ErrorCode = topicDenied
 	case metadata.ValidTopicName(*want.Topic) != nil:
 		out.ErrorCode = kerr.InvalidTopicException.Code

@@ -26,6 +26,7 @@ type metrics struct {
 
 	damage  [damagedStores]prometheus.Counter
 	refused *refusedCounts
+	denied  *prometheus.CounterVec // by operation and type of resource
 
 	partitions *prometheus.Desc
 	corrupt    *prometheus.Desc
@@ -62,7 +63,11 @@ func newMetrics(b *Broker) *metrics {
 			Help:    "From the arrival of a request to its answer; a fetch may wait for records.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9), // 0.1 ms to 6.5 s
 		}, []string{"api"}),
-		refused:    newRefusedCounts(),
+		refused: newRefusedCounts(),
+		denied: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "rustmq", Subsystem: "broker", Name: "authorization_denied_total",
+			Help: "What clients asked for and may not, by operation and type of resource; of fetches, each decision once.",
+		}, []string{"operation", "resource_type"}),
 		partitions: desc("partitions", "Partitions of the cluster."),
 		corrupt:    desc("corrupt_partitions", "Partitions that this broker is to lead and cannot, for their logs are corrupt."),
 		led:        desc("leader_partitions", "Partitions that this broker leads."),
@@ -139,6 +144,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		m.damage[in].Collect(out)
 	}
 	m.refused.collect(out, &m.b.full)
+	m.denied.Collect(out)
 	gauge := func(d *prometheus.Desc, v float64) { out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
 	all, led, followed := m.b.table.counts()
 	corrupt, _ := m.b.table.corrupt()

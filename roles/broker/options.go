@@ -18,6 +18,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/txn"
 	"rustmq.dev/rustmq/roles/broker/upload"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/security/audit"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/bucket"
 	"rustmq.dev/rustmq/storage/log"
@@ -184,6 +185,10 @@ type Options struct {
 
 	Replication *Replication // how other brokers are reached; nil: this one is alone
 
+	Audit     audit.Recorder            // of what is to be recorded; nil: nothing is
+	AuditData bool                      // the first use of each topic by a connection is to be recorded
+	AuditHead func() (audit.Head, bool) // how far this node's account has come; nil: it has none
+
 	Logins *login.Table // of clients that have to say who they are; nil: none has to
 
 	Groups       group.Options // coordinators of consumer groups; zero values are Kafka's defaults
@@ -223,6 +228,9 @@ func (o *Options) validate() error {
 	}
 	if o.Configs == nil {
 		o.Configs = configs.BrokerValues(configs.Default())
+	}
+	if o.Audit == nil {
+		o.Audit = audit.Discard
 	}
 	if o.FetchMemory == 0 {
 		o.FetchMemory = DefaultFetchMemory

@@ -31,6 +31,9 @@ const (
 	peerGroupPartitions
 	peerOffsetMoves
 	peerLifeBegan
+	peerAuditAppend
+	peerAuditRead
+	peerAuditHead
 )
 
 const (

@@ -99,7 +99,9 @@ func (b *Broker) produce(r *kafka.Request) (waited time.Duration) {
 	memo := b.memo(r)
 	refused := p.refusal()
 	if memo != nil && refused == nil {
-		refused = p.refusedID(memo)
+		if refused = p.refusedID(memo); refused != nil {
+			b.denied(r, acl.Write, acl.TransactionalID, string(p.q.TransactionalID))
+		}
 	}
 	now := b.opt.Now()
 	next := 0
@@ -112,6 +114,7 @@ func (b *Broker) produce(r *kafka.Request) (waited time.Duration) {
 			err := refused
 			if err == nil && memo != nil && !mayProduce(memo, t, found) {
 				err = kerr.TopicAuthorizationFailed
+				b.denied(r, acl.Write, acl.Topic, producedName(t, found))
 			}
 			if err == nil && found == nil {
 				err = unknown
@@ -166,6 +169,14 @@ func mayProduce(memo *acl.Memo, t *wire.ProduceTopic, found *topic) bool {
 		return true
 	}
 	return memo.Client().Allowed(acl.Write, acl.Topic, string(t.Name))
+}
+
+// producedName is the name of a topic that is written to, there or not.
+func producedName(t *wire.ProduceTopic, found *topic) string {
+	if found != nil {
+		return found.name
+	}
+	return string(t.Name)
 }
 
 func (b *Broker) producedTopic(t *wire.ProduceTopic, version int16) (*topic, error) {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"errors"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -60,6 +61,7 @@ func (b *Broker) saslHandshake(r *kafka.Request) {
 	case err == nil || errors.Is(err, login.ErrUnsupported):
 		b.respond(r, p) // a client may know another mechanism
 	default:
+		b.recordLogin(r, "", err)
 		r.Deny(p, err)
 	}
 }
@@ -78,6 +80,12 @@ func (b *Broker) saslAuthenticate(r *kafka.Request) {
 		return
 	}
 	result, err := b.opt.Logins.Authenticate(r.Context(), loginClient(r.Conn), q.SASLAuthBytes)
+	if err == nil && result.Done {
+		err = b.audit.Admit()
+	}
+	if refused := cmp.Or(err, result.Refused); result.Done || refused != nil && !result.Told {
+		b.recordLogin(r, result.Principal, refused)
+	}
 	switch {
 	case errors.Is(err, login.ErrSlowed):
 		r.Deny(nil, err)

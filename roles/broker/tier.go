@@ -169,7 +169,7 @@ func (b *Broker) startTier() {
 // looks at all of them, however old.
 func (b *Broker) files(t *metadata.Topic) bool {
 	_, compacted := b.cleaningPolicy(t)
-	return !t.Internal && !compacted
+	return !b.selfKept(t) && !compacted
 }
 
 func (b *Broker) objectKey(cluster string, id storage.ObjectID) string {

@@ -39,6 +39,23 @@ type Client struct {
 	principal string
 	host      netip.Addr
 	stamp     Stamp
+	refusals  Refusals // nil: nobody is told
+}
+
+// Refusals is told what a client is refused. It must not block.
+type Refusals interface {
+	Refused(op Operation, t ResourceType, name string)
+}
+
+// Tell has to be told what c is refused.
+func (c *Client) Tell(to Refusals) { c.refusals = to }
+
+// Refuse tells that c is refused what it asked for; that a decision hides something from
+// it is no refusal. A nil c is refused nothing.
+func (c *Client) Refuse(op Operation, t ResourceType, name string) {
+	if c != nil && c.refusals != nil {
+		c.refusals.Refused(op, t, name)
+	}
 }
 
 // Stamp tells decisions of one connection apart: two of one Stamp are about the same
@@ -89,6 +106,7 @@ type Memo struct {
 	id        string // the transactional id decided about last
 	ofID      Operations
 	places    [memoPlaces]place
+	first     func(op Operation, name string) // nil: nobody is told
 }
 
 type place struct {
@@ -120,7 +138,7 @@ func (m *Memo) Client() *Client {
 // Put is Client without an allocation.
 func (m *Memo) Put(c *Client) {
 	generation := m.by.generation.Load() // before the matcher, which is not older then
-	*c = Client{m.by.Matcher(), m.principal, m.host, Stamp{generation, m.stamp.identity}}
+	*c = Client{matcher: m.by.Matcher(), principal: m.principal, host: m.host, stamp: Stamp{generation, m.stamp.identity}}
 }
 
 func (m *Memo) forget() {
@@ -135,8 +153,16 @@ func (m *Memo) Allowed(key uint64, name string, op Operation) bool {
 	if m.fresh() && p.key == key {
 		return p.may.Has(op)
 	}
-	return m.decide(key, name).Has(op)
+	may := m.decide(key, name).Has(op)
+	if may && m.first != nil {
+		m.first(op, name)
+	}
+	return may
 }
+
+// OnFirst has to be told of each topic when it is decided about, and the client may do
+// what it asked for: when it is used first, by those rules.
+func (m *Memo) OnFirst(told func(op Operation, name string)) { m.first = told }
 
 // fresh reports whether what is remembered is by the matcher in force.
 func (m *Memo) fresh() bool {

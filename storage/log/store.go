@@ -301,6 +301,16 @@ func (s *Store) AdmitCoordinator(ctx context.Context, n int) error {
 	return s.wal.Admit(ctx, wal.Coordinator, n+frameOverhead)
 }
 
+// AdmitAudit is Admit for the account of who did what: from a reserve that neither produce
+// nor coordinators can take.
+func (s *Store) AdmitAudit(ctx context.Context, n int) error {
+	budget := s.o.IndexMemory + s.o.IndexMemory/4
+	if used := s.indexBytes.Load(); !guard.Check("log.index-budget", used < budget) {
+		return fmt.Errorf("admit %d bytes, the index takes %d of %d: %w", n, used, budget, ErrFull)
+	}
+	return s.wal.Admit(ctx, wal.Audit, n+frameOverhead)
+}
+
 // Unadmit gives back what either held for a batch that is not appended.
 func (s *Store) Unadmit(n int) { s.wal.Unadmit(n + frameOverhead) }
 

@@ -13,14 +13,16 @@ type Class int
 
 // Classes. Produce leaves the reserve of disk and a quarter of the memory to
 // the others. Coordinator, what groups commit, leaves half of the reserve: trims
-// and drops must find room whatever consumers do, for they make it. On a disk that
-// is full before the capacity is used, the reserve may not be there: then the two
+// and drops must find room whatever consumers do, for they make it. Audit, the account
+// of who did what, leaves a quarter: it goes on when the others have nothing left. On a
+// disk that is full before the capacity is used, the reserve may not be there: then they
 // have a part of what stands ready to copy forward with.
 const (
 	Produce Class = iota
 	Replication
 	Internal
 	Coordinator
+	Audit
 )
 
 // Admit waits until n bytes fit the memory budget, and holds them until
@@ -124,6 +126,8 @@ func (w *WAL) room(class Class) (room, prepared int64) {
 		room -= reserve
 	case Coordinator:
 		room -= reserve / 2
+	case Audit:
+		room -= reserve / 4
 	case Internal:
 		// A log that was written under a larger capacity has more files than it may:
 		// what stands ready is the cleaner's to bring it back with.
@@ -144,8 +148,8 @@ func (w *WAL) footprint(n int64) int64 {
 // slack is what cannot be admitted: room to copy a segment forward, commits
 // padded and the end of a segment unused. Who may be copying forward can have it
 // all. Where no further file can be made, so that there is no reserve but in what
-// stands ready, Internal leaves what a relocation needs, and Coordinator leaves it a
-// part. w.mu is held.
+// stands ready, Internal leaves what a relocation needs, and Coordinator and Audit leave
+// it a part. w.mu is held.
 func (w *WAL) slack(class Class) int64 {
 	size, end := int64(w.o.SegmentSize), int64(w.o.MaxPayload)
 	full := 2*size + end
@@ -156,6 +160,8 @@ func (w *WAL) slack(class Class) int64 {
 		return min(least, full)
 	case w.prepErr != nil && class == Coordinator:
 		return min((least+full)/2, full)
+	case w.prepErr != nil && class == Audit:
+		return min((3*least+full)/4, full)
 	}
 	return full
 }

@@ -258,9 +258,14 @@ func TestDiskBudgetRefusesProduceAndPasses(t *testing.T) {
 	if coordinated == produced {
 		t.Error("the reserve is closed to coordinators")
 	}
+	fill(wal.Audit)
+	audited := len(refs)
+	if audited == coordinated {
+		t.Error("coordinators leave nothing to the account of who did what")
+	}
 	fill(wal.Internal)
-	if len(refs) == coordinated {
-		t.Error("coordinators leave nothing to what makes room")
+	if len(refs) == audited {
+		t.Error("the others leave nothing to what makes room")
 	}
 	if s := w.Stats(); s.AllocatedBytes > o.Capacity {
 		t.Errorf("%d bytes of segments, of a capacity of %d", s.AllocatedBytes, o.Capacity)

@@ -125,6 +125,9 @@ func TestFullDiskLeavesRoomForWhatMakesIt(t *testing.T) {
 		if n := fill(wal.Coordinator, 200); n < 5 {
 			t.Errorf("%d commits of coordinators find room", n)
 		}
+		if n := fill(wal.Audit, 200); n < 3 {
+			t.Errorf("%d records of the account of who did what find room", n)
+		}
 		if n := fill(wal.Internal, 72); n < 5 {
 			t.Errorf("%d trims find room", n)
 		}

@@ -30,6 +30,32 @@ func (p principals) Serve(r *kafka.Request) {
 	r.Respond(req.ResponseKind())
 }
 
+// watched is told whom the server lets in, and whom not.
+type watched chan string
+
+func (w watched) HandshakeRefused(_ net.Addr, transport string, _ error) {
+	w <- "refused over " + transport
+}
+func (w watched) Identified(c *kafka.Conn) { w <- "identified " + c.Principal() }
+func (w watched) Unauthenticated(_ *kafka.Conn, clientID string, _ error) {
+	w <- "unauthenticated " + clientID
+}
+func (w watched) CertificateEnded(c *kafka.Conn, _ error) { w <- "ended " + c.Principal() }
+
+func (w watched) says(t *testing.T, want ...string) {
+	t.Helper()
+	for _, line := range want {
+		select {
+		case got := <-w:
+			if got != line {
+				t.Errorf("%q, want %q", got, line)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("nothing is said, want %q", line)
+		}
+	}
+}
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -71,8 +97,8 @@ func revokedClientsAreGone(t *testing.T, version uint16) {
 	mapping, err := pki.ParseMapping("")
 	must(t, err)
 	clients := pki.NewClients(pki.ClientsOptions{Trust: trust, Required: true, Mapping: mapping})
-	served := make(principals, 10)
-	server := kafka.New(kafka.Options{Handler: served, Identify: func(s tls.ConnectionState) (kafka.Client, error) {
+	served, seen := make(principals, 10), make(watched, 100)
+	server := kafka.New(kafka.Options{Handler: served, Watcher: seen, Identify: func(s tls.ConnectionState) (kafka.Client, error) {
 		client, err := clients.Identify(s)
 		return kafka.Client(client), err
 	}})
@@ -110,21 +136,25 @@ func revokedClientsAreGone(t *testing.T, version uint16) {
 			t.Errorf("it is %s", who)
 		}
 	}
+	seen.says(t, "identified User:CN=alice", "identified User:CN=alice")
 	ca.Revoke("alice")
 	must(t, trust.Reload())
 	if n := clients.Judge(); n != 2 {
 		t.Errorf("%d connections are cut off", n)
 	}
+	seen.says(t, "ended User:CN=alice", "ended User:CN=alice")
 	if _, err := live.Read(make([]byte, 1)); err == nil {
 		t.Error("who is cut off is answered")
 	}
 	if _, ok := dial(); ok {
 		t.Error("a revoked client resumes its session")
 	}
+	seen.says(t, "refused over tls")
 	config.ClientSessionCache = nil
 	if _, ok := dial(); ok {
 		t.Error("a revoked client is let in")
 	}
+	seen.says(t, "refused over tls")
 	if len(served) > 0 {
 		t.Errorf("a request of %s is served", <-served)
 	}

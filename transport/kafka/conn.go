@@ -185,6 +185,9 @@ func (c *Conn) read() error {
 		}
 		r, err := in.next()
 		if err != nil {
+			if errors.Is(err, ErrDenied) { // it did not say who it is in time
+				c.server.watcher.Unauthenticated(c, "", err)
+			}
 			return err
 		}
 		// It may have been under way when the answer before it muted the client.
@@ -215,6 +218,7 @@ func (c *Conn) read() error {
 // handler.
 func (c *Conn) start(r *Request) {
 	if err := c.admits(r); err != nil {
+		c.server.watcher.Unauthenticated(c, r.ClientID, err)
 		r.Deny(nil, err)
 		return
 	}

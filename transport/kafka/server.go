@@ -39,6 +39,27 @@ type Metrics interface {
 	Failed(reason string)
 }
 
+// Watcher is told whom the server lets in without the handler, and whom not. Its methods
+// must not block.
+type Watcher interface {
+	// HandshakeRefused: TLS failed with an address, or its certificate is refused.
+	HandshakeRefused(remote net.Addr, transport string, err error)
+	// Identified: the certificate of c's client says who it is.
+	Identified(c *Conn)
+	// Unauthenticated: c ends, since its client asked before it had said who it is, or
+	// after what it had said ended, or did not say so in time.
+	Unauthenticated(c *Conn, clientID string, err error)
+	// CertificateEnded: c ends, since its client's certificate does not stand any more.
+	CertificateEnded(c *Conn, err error)
+}
+
+type noWatcher struct{}
+
+func (noWatcher) HandshakeRefused(net.Addr, string, error) {}
+func (noWatcher) Identified(*Conn)                         {}
+func (noWatcher) Unauthenticated(*Conn, string, error)     {}
+func (noWatcher) CertificateEnded(*Conn, error)            {}
+
 // AnswerTimer may be implemented by Metrics as well: for each answer, how long
 // the request took from its arrival to Respond, and how long the answer then
 // waited for those before it and for the socket. It must not block.
@@ -65,6 +86,7 @@ type Options struct {
 	Identity func() (clusterID string, nodeID int32)
 	Features []Feature // that clients are told of
 	Metrics  Metrics
+	Watcher  Watcher // nil: nobody watches
 	Log      *slog.Logger
 }
 
@@ -76,6 +98,7 @@ type Server struct {
 	requireAuth bool
 	identify    func(tls.ConnectionState) (Client, error)
 	metrics     Metrics
+	watcher     Watcher
 	timer       AnswerTimer
 	timed       bool // timer is there
 	log         *slog.Logger
@@ -111,12 +134,15 @@ func New(o Options) *Server {
 	if o.Metrics == nil {
 		o.Metrics = noMetrics{}
 	}
+	if o.Watcher == nil {
+		o.Watcher = noWatcher{}
+	}
 	if o.EarlyOK == nil || !guard.Check("kafka.early-strangers", !o.RequireAuth) {
 		o.EarlyOK = func(*Request) bool { return false }
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
-		handler: o.Handler, limits: o.Limits, earlyOK: o.EarlyOK, requireAuth: o.RequireAuth, identify: o.Identify, metrics: o.Metrics, log: o.Log,
+		handler: o.Handler, limits: o.Limits, earlyOK: o.EarlyOK, requireAuth: o.RequireAuth, identify: o.Identify, metrics: o.Metrics, watcher: o.Watcher, log: o.Log,
 		versions: newVersionTable(o.Handler.Versions(), o.Features, o.Identity), memory: newMemory(o.Limits.TotalMemory),
 		preAuth:  newPreAuthMemory(o.Limits.PreAuthMemory),
 		expanded: newMemory(o.Limits.TotalMemory), parked: newMemory(o.Limits.TotalMemory), answers: budget{limit: o.Limits.TotalUnsent},
@@ -181,6 +207,8 @@ func (s *Server) accepted(conn net.Conn, ip, name string) {
 			level := slog.LevelWarn
 			if errors.Is(err, io.EOF) {
 				level = slog.LevelDebug // who looks whether somebody listens, and goes
+			} else {
+				s.watcher.HandshakeRefused(conn.RemoteAddr(), info.Transport, err)
 			}
 			s.failures.log(s.log, level, "TLS handshake failed", "remote", conn.RemoteAddr().String(), "error", err)
 			_ = conn.Close() // the handshake's error is the one that matters
@@ -190,6 +218,7 @@ func (s *Server) accepted(conn net.Conn, ip, name string) {
 			client, err := s.identify(secure.ConnectionState())
 			if err != nil {
 				s.metrics.Refused("certificate")
+				s.watcher.HandshakeRefused(conn.RemoteAddr(), info.Transport, err)
 				s.failures.log(s.log, slog.LevelWarn, "a client's certificate is refused", "remote", conn.RemoteAddr().String(), "error", err)
 				_ = conn.Close() // nothing was said on it
 				return
@@ -218,6 +247,7 @@ func (s *Server) serve(conn net.Conn, info Info) {
 	c.writeLoop = c.write
 	if info.Principal != "" {
 		c.Authenticate(info.Principal)
+		s.watcher.Identified(c)
 	}
 	s.mu.Lock()
 	s.conns[c] = true
@@ -225,7 +255,10 @@ func (s *Server) serve(conn net.Conn, info Info) {
 	s.metrics.Opened(info.Transport)
 	closed := make(chan struct{})
 	if info.Hold != nil {
-		defer info.Hold(func(err error) { c.end(reasonCertificate, err) })()
+		defer info.Hold(func(err error) {
+			s.watcher.CertificateEnded(c, err)
+			c.end(reasonCertificate, err)
+		})()
 	}
 	context.AfterFunc(ctx, func() {
 		defer close(closed)

@@ -49,6 +49,7 @@ type certified struct {
 	clients *pki.Clients
 	addr    string
 	log     *lockedLog
+	refused chan error
 }
 
 // lockedLog is a log that a test reads while it is written.
@@ -88,7 +89,7 @@ func (l *lockedLog) await(t *testing.T, words string) {
 
 func newCertified(t *testing.T, required bool) certified {
 	t.Helper()
-	c := certified{principals: principals{make(chan served, 10)}, ca: pkitest.New(t, "ours"), log: &lockedLog{more: make(chan struct{}, 1)}}
+	c := certified{principals: principals{make(chan served, 10)}, ca: pkitest.New(t, "ours"), log: &lockedLog{more: make(chan struct{}, 1)}, refused: make(chan error, 100)}
 	c.ca.Sign("server", pkitest.Server(pki.Identity{Cluster: "prod", Node: 1, Roles: []string{pki.RoleBroker}}, "127.0.0.1"))
 	c.ca.Sign("alice", &x509.Certificate{Subject: pkix.Name{CommonName: "alice"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	keeper, err := pki.Keep(func() (tls.Certificate, error) {
@@ -105,6 +106,7 @@ func newCertified(t *testing.T, required bool) certified {
 	server := kafka.New(kafka.Options{Handler: c, EarlyOK: func(*kafka.Request) bool { return true }})
 	l, err := quic.Listen(quic.Options{
 		Conn: conn, TLS: c.clients.ServerConfig(keeper.ServerConfig(tls.VersionTLS13)), Server: server, Name: "quic", ZeroRTT: true, Log: slog.New(slog.NewTextHandler(c.log, nil)),
+		Refused: func(_ net.Addr, err error) { c.refused <- err },
 		Identify: func(s tls.ConnectionState) (kafka.Client, error) {
 			client, err := c.clients.Identify(s)
 			return kafka.Client(client), err
@@ -208,6 +210,7 @@ func TestClientsWithoutACertificate(t *testing.T) {
 			t.Errorf("required %v: without one, let in %v: %v", required, in, err)
 		} else if !in {
 			c.log.await(t, "client didn't provide a certificate")
+			c.toldRefusal(t)
 		} else {
 			if got := <-c.served; got.principal != "User:ANONYMOUS" {
 				t.Errorf("without one it is %+v", got)
@@ -218,5 +221,19 @@ func TestClientsWithoutACertificate(t *testing.T) {
 		if err == nil && beat(conn) {
 			t.Errorf("required %v: one of another authority is let in", required)
 		}
+		c.toldRefusal(t)
+	}
+}
+
+// toldRefusal waits until somebody is told of a client that is refused.
+func (c *certified) toldRefusal(t *testing.T) {
+	t.Helper()
+	select {
+	case err := <-c.refused:
+		if err == nil {
+			t.Error("nobody is told why it is refused")
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("nobody is told that it is refused")
 	}
 }

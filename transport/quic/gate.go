@@ -29,6 +29,8 @@ type gate struct {
 	windows map[*quic.Conn]uint64 // bytes that grow has granted; guarded by mu
 	granted int64                 // the windows' sum, first ones too; guarded by mu
 
+	refused func(net.Addr, error) // is told of handshakes that failed; nil: nobody is
+
 	log    *slog.Logger
 	told   time.Time // when a failed handshake was logged; guarded by mu, as is untold
 	untold int       // failed ones since
@@ -92,6 +94,9 @@ const failedPause = time.Second
 
 // failed tells the log of a handshake that failed, once in failedPause at most.
 func (g *gate) failed(remote net.Addr, why error) {
+	if g.refused != nil && why != nil {
+		g.refused(remote, why)
+	}
 	g.mu.Lock()
 	now := time.Now()
 	tell, untold := now.Sub(g.told) >= failedPause, g.untold

@@ -40,12 +40,18 @@ type Options struct {
 	// Identify says who a client is, whose certificate TLS has verified now or, where
 	// a session is resumed, before; an error refuses it. Nil: certificates say nothing.
 	Identify func(tls.ConnectionState) (kafka.Client, error)
-	Log      *slog.Logger
+	// Refused is told whose handshake failed, or whose certificate is refused, or does not
+	// stand any more. It must not block. Nil: nobody is.
+	Refused func(remote net.Addr, err error)
+	Log     *slog.Logger
 }
 
 func (o *Options) fill() {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Refused == nil {
+		o.Refused = func(net.Addr, error) {}
 	}
 	if o.IdleTimeout == 0 {
 		o.IdleTimeout = DefaultIdleTimeout
@@ -81,6 +87,7 @@ func Listen(o Options) (*Listener, error) {
 	growBuffers(o.Conn, o.Log)
 	conf := serverConfig(o.TLS, o.Identify != nil)
 	l := &Listener{o: o, gate: newGate(o.MaxConns, o.PerIP, o.WindowMemory, o.Log)}
+	l.gate.refused = o.Refused
 	l.transport = &quic.Transport{
 		Conn:                udp.Coalesce(o.Conn),
 		StatelessResetKey:   resetKey(conf),
@@ -199,12 +206,16 @@ func (l *Listener) identify(conn *quic.Conn) (principal string, leave func(), er
 	client, err := l.o.Identify(*state)
 	if err != nil {
 		l.o.Log.Warn("a client's certificate is refused", "remote", conn.RemoteAddr().String(), "error", err)
+		l.o.Refused(conn.RemoteAddr(), err)
 		return "", nil, err
 	}
 	if client.Hold == nil {
 		return client.Principal, func() {}, nil
 	}
-	leave = client.Hold(func(error) { go func() { _ = conn.CloseWithError(refusedCertificate, "certificate") }() })
+	leave = client.Hold(func(err error) {
+		l.o.Refused(conn.RemoteAddr(), err)
+		go func() { _ = conn.CloseWithError(refusedCertificate, "certificate") }()
+	})
 	return client.Principal, leave, nil
 }
 

@@ -60,6 +60,11 @@ type Result struct {
 	// Ends is when it has to authenticate again, in Lifetime; zero: never.
 	Ends     time.Time
 	Lifetime time.Duration
+	// Refused is why the client will be refused, which its next message ends: a client is
+	// told of a token that is not good before it is denied. Nil: nothing is known yet.
+	Refused error
+	// Told: that it is refused was said of the message before.
+	Told bool
 }
 
 // Table is the logins of a broker.
@@ -159,6 +164,7 @@ func (t *Table) Authenticate(ctx context.Context, c Client, message []byte) (Res
 		t.count(l.mechanism, slowed)
 		return Result{}, fmt.Errorf("%s as %.64q: %w", l.mechanism, user, ErrSlowed)
 	}
+	told := sasl.Refused(x) != nil
 	out, x, err := t.step(ctx, t.o.Mechanisms, l.mechanism, c, x, message)
 	if err == nil && out.Done && !guard.Check("login.same-user", l.user == "" || l.user == out.User) {
 		err = &sasl.Denial{Reason: fmt.Sprintf("it authenticates again as %q, and was %q", out.User, l.user), User: out.User}
@@ -166,15 +172,15 @@ func (t *Table) Authenticate(ctx context.Context, c Client, message []byte) (Res
 	if err != nil {
 		t.count(l.mechanism, failed)
 		if d, is := errors.AsType[*sasl.Denial](err); is && d.User != "" {
-			return Result{}, fmt.Errorf("%s as %q: %w", l.mechanism, d.User, err)
+			return Result{Told: told}, fmt.Errorf("%s as %q: %w", l.mechanism, d.User, err)
 		}
-		return Result{}, fmt.Errorf("%s: %w", l.mechanism, err)
+		return Result{Told: told}, fmt.Errorf("%s: %w", l.mechanism, err)
 	}
 	if !out.Done {
 		t.mu.Lock()
 		l.exchange = x
 		t.mu.Unlock()
-		return Result{Answer: out.Answer}, nil
+		return Result{Answer: out.Answer, Refused: sasl.Refused(x)}, nil
 	}
 	t.count(l.mechanism, succeeded)
 	now := t.o.Now()
