@@ -69,9 +69,10 @@ type Transactions struct {
 
 // Network is the listeners and what connections may cost.
 type Network struct {
-	Bind                string   `toml:"bind" doc:"host of every listener; http_port, which does not ask who calls, stays on loopback unless security.allow_insecure is set"`
+	Bind                string   `toml:"bind" doc:"host of every listener; http_port stays on loopback where it neither asks who calls, over TLS (security.rest.authentication, network.http_tls), nor security.allow_insecure is set"`
 	KafkaPort           int      `toml:"kafka_port" doc:"Kafka over TCP, and QUIC on the same number over UDP; 0: any free one"`
 	HTTPPort            int      `toml:"http_port" doc:"metrics, health, REST; 0: any free one"`
+	HTTPTLS             string   `toml:"http_tls" doc:"TLS 1.3 for http_port, with the certificate of security.tls: on, off, or auto: where it asks who calls and is bound beyond loopback"`
 	BrokerPort          int      `toml:"broker_port" doc:"what brokers say to each other, over gRPC; opened where controller.peers is set; 0: any free one"`
 	AdvertisedHost      string   `toml:"advertised_host" doc:"host that clients are told to dial; empty: the bound one"`
 	TLS                 string   `toml:"tls" doc:"off or on, for Kafka over TCP; QUIC is always encrypted"`
@@ -218,6 +219,7 @@ type Security struct {
 	TLS           TLS       `toml:"tls"`
 	Cluster       MutualTLS `toml:"cluster"`
 	SASL          SASL      `toml:"sasl"`
+	REST          REST      `toml:"rest"`
 
 	Authorization Authorization `toml:"authorization"`
 	Audit         Audit         `toml:"audit"`
@@ -239,6 +241,17 @@ func (s SASL) MechanismList() []string {
 		}
 	}
 	return all
+}
+
+// REST is who may call the admin API, and how often.
+type REST struct {
+	Authentication   string   `toml:"authentication" doc:"whether the admin API (/api/v1) asks who calls: on, off, or auto: where clients of Kafka prove who they are"`
+	Metrics          string   `toml:"metrics" doc:"whether /metrics asks who calls: open, ask, or auto: where the admin API does and others than this machine reach it. /healthz and /readyz ask nobody"`
+	SessionIdle      Duration `toml:"session_idle" doc:"a session of the console ends when it was not used for that long"`
+	SessionMax       Duration `toml:"session_max" doc:"a session of the console ends after that, used or not"`
+	Requests         int      `toml:"requests" doc:"calls of the admin API a second, of all callers together; four times as many at once"`
+	RequestsPerIP    int      `toml:"requests_per_ip" doc:"calls of the admin API a second from one address, or from one /64 of IPv6; half of them may change something; four times as many at once"`
+	ConnectionsPerIP int      `toml:"connections_per_ip" doc:"connections to http_port from one address other than loopback"`
 }
 
 // OAuth is which tokens are taken from clients (OAUTHBEARER).
@@ -304,7 +317,7 @@ func Default() *Config {
 			Transactions: Transactions{MaxTimeout: seconds(900), IDExpiration: seconds(7 * 24 * 3600)},
 		},
 		Network: Network{
-			Bind: "127.0.0.1", KafkaPort: 9092, HTTPPort: 9642, BrokerPort: 9093, TLS: "off",
+			Bind: "127.0.0.1", KafkaPort: 9092, HTTPPort: 9642, HTTPTLS: "auto", BrokerPort: 9093, TLS: "off",
 			MaxFrame: 100 * mib, ConnectionMemory: 64 * mib, RequestMemory: 256 * mib, ResponseMemory: 256 * mib,
 			MaxConnections: 20_000, MaxConnectionsPerIP: 20_000, IdleTimeout: seconds(600),
 			QUIC: QUIC{Enabled: true, IdleTimeout: seconds(30), MaxStreams: 1024, ReceiveMemory: 1024 * mib, ZeroRTT: true},
@@ -331,8 +344,12 @@ func Default() *Config {
 		},
 		Replication: Replication{HeartbeatInterval: millis(200), HeartbeatTimeout: seconds(1), LagTime: seconds(10)},
 		Security: Security{
-			TLS:           TLS{MinVersion: "1.3", ClientAuth: "none", PrincipalMapping: "DEFAULT"},
-			SASL:          SASL{OAuth: OAuth{Refresh: seconds(300), Claim: "sub", Algorithms: "RS256,PS256,ES256,EdDSA", Skew: seconds(30)}},
+			TLS:  TLS{MinVersion: "1.3", ClientAuth: "none", PrincipalMapping: "DEFAULT"},
+			SASL: SASL{OAuth: OAuth{Refresh: seconds(300), Claim: "sub", Algorithms: "RS256,PS256,ES256,EdDSA", Skew: seconds(30)}},
+			REST: REST{
+				Authentication: "auto", Metrics: "auto", SessionIdle: seconds(1800), SessionMax: seconds(12 * 3600),
+				Requests: 1000, RequestsPerIP: 200, ConnectionsPerIP: 64,
+			},
 			Authorization: Authorization{Mode: "auto"},
 			Audit:         Audit{Record: "auto", OnFull: "alert", RetentionTime: seconds(90 * 24 * 3600), RetentionBytes: 1 * gib},
 		},

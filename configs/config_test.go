@@ -319,7 +319,7 @@ func TestHostsThatClientsCanDialAreTaken(t *testing.T) {
 }
 
 // TestWhoIsBoundElsewhere: beyond loopback there has to be somebody who asks who calls, of
-// clients and of servers, or an operator who insists; HTTP, which asks nobody, stays.
+// clients and of servers, or an operator who insists. HTTP stays where it does not ask.
 func TestWhoIsBoundElsewhere(t *testing.T) {
 	clients := []string{"network.tls=on", "security.tls.client_auth=require", "security.tls.client_ca_file=ca.pem"}
 	servers := []string{"security.cluster.ca_file=ca.pem", "security.cluster.cert_file=n.pem", "security.cluster.key_file=n.key"}
@@ -332,12 +332,13 @@ func TestWhoIsBoundElsewhere(t *testing.T) {
 		http    string
 	}{
 		{"nothing", [][]string{alone}, "clients are not authenticated", ""},
-		{"clients asked", [][]string{alone, clients}, "", "127.0.0.1"},
+		{"clients asked", [][]string{alone, clients}, "", "10.0.0.1"},
+		{"clients asked, HTTP in the clear", [][]string{alone, clients, {"network.http_tls=off"}}, "", "127.0.0.1"},
 		{"clients that may", [][]string{alone, clients, {"security.tls.client_auth=request"}}, "clients are not authenticated", ""},
-		{"clients asked, of IPv6", [][]string{alone, clients, {"network.bind=::"}}, "", "::1"},
+		{"clients asked, of IPv6, HTTP not", [][]string{alone, clients, {"network.bind=::", "security.rest.authentication=off"}}, "", "::1"},
 		{"clients asked, servers not", [][]string{alone, peers, clients}, "be a server of the cluster", ""},
 		{"servers asked, clients not", [][]string{alone, peers, servers}, "clients are not authenticated", ""},
-		{"both asked", [][]string{alone, peers, clients, servers}, "", "127.0.0.1"},
+		{"both asked", [][]string{alone, peers, clients, servers}, "", "10.0.0.1"},
 		{"a controller that asks", [][]string{alone, peers, servers, {"broker.roles=controller"}}, "", "127.0.0.1"},
 		{"the operator insists", [][]string{alone, peers, {"security.allow_insecure=true"}}, "", "10.0.0.1"},
 		{"loopback", [][]string{{"network.bind=127.0.0.9"}}, "", "127.0.0.9"},

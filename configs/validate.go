@@ -270,6 +270,7 @@ func (c *Config) validate() []Problem {
 		wrong("security.cluster.crl_file", "there are no servers to be revoked without security.cluster.ca_file, cert_file and key_file")
 	}
 	c.validateSASL(wrong, oneOf, durationBetween)
+	c.validateREST(wrong, between, oneOf, durationBetween)
 	return out
 }
 
@@ -371,22 +372,10 @@ func (c *Config) Authenticates() bool {
 func (c *Config) authenticatesOverTLS() bool { return c.Authenticates() && c.Network.TLS == "on" }
 
 // Guarded reports whether all that is bound elsewhere than on loopback asks who calls: for
-// HTTP, see [Config.HTTPBind].
+// HTTP, see [Config.HTTPGuarded].
 func (c *Config) Guarded() bool {
 	clients := c.authenticatesOverTLS() || !slices.Contains(c.RoleList(), "broker")
 	return clients && (!c.Clustered() || c.Security.Cluster.CAFile != "")
-}
-
-// HTTPBind is the host of network.http_port, which does not ask who calls: where others may
-// reach the rest, and the operator does not insist, it is loopback.
-func (c *Config) HTTPBind() string {
-	switch ip := net.ParseIP(c.Network.Bind); {
-	case c.Loopback() || c.Security.AllowInsecure:
-		return c.Network.Bind
-	case ip.To4() == nil:
-		return "::1"
-	}
-	return "127.0.0.1"
 }
 
 // Loopback reports whether every listener is bound to loopback.

@@ -19,6 +19,7 @@ type banner struct {
 	TLS     bool   `json:"tls"`            // whether the TCP port speaks TLS
 	QUIC    string `json:"quic,omitempty"` // host:port, UDP
 	HTTP    string `json:"http,omitempty"`
+	HTTPTLS bool   `json:"http_tls,omitempty"` // whether that port speaks TLS
 	DataDir string `json:"data_dir"`
 	CA      string `json:"ca,omitempty"`   // file that clients of TLS and QUIC trust
 	Acks    string `json:"acks,omitempty"` // what an ack means, in plain words; "" where nobody acks
@@ -54,7 +55,7 @@ func (b banner) print(w io.Writer, terminal bool) error {
 		s.WriteByte('\n')
 	}
 	if b.HTTP != "" {
-		fmt.Fprintf(&s, "  http    http://%s (metrics, health, API)\n", b.HTTP)
+		fmt.Fprintf(&s, "  http    %s (metrics, health, API)\n", b.url())
 	}
 	fmt.Fprintf(&s, "  data    %s\n", b.DataDir)
 	if b.CA != "" {
@@ -74,13 +75,13 @@ func (b banner) next() string {
 	program := shellWord(b.program)
 	switch {
 	case b.Kafka == "" && !b.api:
-		return "curl http://" + b.HTTP + "/metrics"
+		return "curl " + b.url() + "/metrics"
 	case b.Kafka == "":
-		return program + " admin topics list" + urlFlag(b.HTTP)
+		return program + " admin topics list" + urlFlag(b.url())
 	case b.asks && b.api:
-		return program + " admin users create NAME" + urlFlag(b.HTTP)
+		return program + " admin users create NAME" + urlFlag(b.url())
 	case !b.autoCreate && b.api:
-		return program + " admin topics create t" + urlFlag(b.HTTP)
+		return program + " admin topics create t" + urlFlag(b.url())
 	}
 	command := "echo hello | " + program + " produce t" + brokerFlag(b.Kafka)
 	if b.TLS {
@@ -90,6 +91,14 @@ func (b banner) next() string {
 		}
 	}
 	return command
+}
+
+// url is where the HTTP side is.
+func (b banner) url() string {
+	if b.HTTPTLS {
+		return "https://" + b.HTTP
+	}
+	return "http://" + b.HTTP
 }
 
 // programName is how to call a program again that was called as name: by its
@@ -111,11 +120,11 @@ func brokerFlag(addr string) string {
 }
 
 // urlFlag is the same for an admin command.
-func urlFlag(addr string) string {
-	if "http://"+addr == admin.DefaultURL {
+func urlFlag(url string) string {
+	if url == admin.DefaultURL {
 		return ""
 	}
-	return " --url http://" + addr
+	return " --url " + url
 }
 
 // shellWord quotes s for a shell where it is not one plain word.
@@ -139,7 +148,7 @@ func (n *Node) banner(started time.Duration) banner {
 		acks = fmt.Sprintf("acks come BEFORE the disk; a power cut can lose the last %v (wal.sync = interval)", before)
 	}
 	b := banner{
-		Kafka: n.kafkaAddr, TLS: n.config.Network.TLS == "on", HTTP: n.httpAddr, DataDir: n.DataDir(), CA: n.caFile, Acks: acks,
+		Kafka: n.kafkaAddr, TLS: n.config.Network.TLS == "on", HTTP: n.httpAddr, HTTPTLS: n.config.HTTPTLS(), DataDir: n.DataDir(), CA: n.caFile, Acks: acks,
 		Roles: strings.Join(n.config.RoleList(), ", "), Node: n.config.Broker.ID, PID: os.Getpid(), Version: Version(),
 		Startup: started.Round(time.Millisecond).String(),
 		program: programName(os.Args[0]), api: n.servesAPI(), autoCreate: n.autoCreate(), asks: n.logins != nil, trusted: client.TrustsByDefault(n.caFile),

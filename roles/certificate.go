@@ -116,9 +116,11 @@ func (n *Node) certificate() (load func() (tls.Certificate, error), err error) {
 		}, nil
 	}
 	dir := filepath.Join(n.root, certsDir)
-	host, _, err := net.SplitHostPort(n.kafkaAddr)
-	if err != nil {
-		return nil, err
+	host := n.config.HTTPBind()
+	if n.kafkaAddr != "" {
+		if host, _, err = net.SplitHostPort(n.kafkaAddr); err != nil {
+			return nil, err
+		}
 	}
 	hosts := append(n.names(), host)
 	n.caFile = filepath.Join(dir, pki.CAFile)

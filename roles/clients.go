@@ -17,7 +17,9 @@ const revocationLook = 500 * time.Millisecond
 // clients is how the certificates of clients are judged.
 type clients struct {
 	*pki.Clients
-	trust *pki.Trust
+	// optional is the same for HTTP, where nobody has to show a certificate.
+	optional *pki.Clients
+	trust    *pki.Trust
 }
 
 // mayBind reports whether other addresses than loopback may be bound: the operator insists,
@@ -39,7 +41,7 @@ func (n *Node) openClients() error {
 		return fmt.Errorf("security.tls.client_ca_file and crl_file: %w", err)
 	}
 	known := pki.NewClients(pki.ClientsOptions{Trust: trust, Required: c.ClientAuth == "require", Mapping: mapping})
-	n.clients = &clients{known, trust}
+	n.clients = &clients{known, pki.NewClients(pki.ClientsOptions{Trust: trust, Mapping: mapping}), trust}
 	return nil
 }
 

@@ -2,8 +2,10 @@ package roles
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
+	"time"
 
 	"rustmq.dev/rustmq/roles/admin"
 	"rustmq.dev/rustmq/storage"
@@ -11,14 +13,24 @@ import (
 
 // openHTTP starts metrics and health, and the API where there is a controller.
 func (n *Node) openHTTP() error {
-	listener, err := n.machine.listenTCP(n.config.HTTPBind(), n.config.Network.HTTPPort, "network.http_port", n.config.Security.AllowInsecure)
+	listener, err := n.machine.listenTCP(n.config.HTTPBind(), n.config.Network.HTTPPort, "network.http_port", n.config.Security.AllowInsecure || n.config.HTTPGuarded())
 	if err != nil {
 		return err
 	}
 	n.httpAddr = listener.Addr().String()
+	rest := n.config.Security.REST
 	options := admin.Options{
 		Metrics: n.metrics, Ready: n.Ready, Healthy: n.Healthy, Warnings: n.warnings, Status: n.status, Version: Version(), Log: n.log.With("room", "http"),
 		Names: n.names(), Reachable: !listener.Addr().(*net.TCPAddr).IP.IsLoopback(),
+		Audit: n.audit, Requests: rest.Requests, RequestsPerIP: rest.RequestsPerIP, ConnectionsPerIP: rest.ConnectionsPerIP,
+	}
+	if n.config.HTTPTLS() {
+		options.TLS = n.httpConfig()
+	}
+	if n.door != nil && n.config.RESTAsks() {
+		if options.Access, err = n.access(); err != nil {
+			return errors.Join(err, listener.Close())
+		}
 	}
 	if n.servesAPI() {
 		options.Cluster, options.AckBeforeSync = n.door, n.ackBeforeSync()
@@ -53,6 +65,79 @@ func (n *Node) openHTTP() error {
 		}
 	})
 	return nil
+}
+
+// prepareHTTP loads the certificates that network.http_port needs, where the listeners of
+// Kafka have not.
+func (n *Node) prepareHTTP() error {
+	if !n.config.HTTPTLS() {
+		return nil
+	}
+	if n.certificates == nil {
+		if err := n.keepCertificate(); err != nil {
+			return err
+		}
+	}
+	if n.clients == nil {
+		return n.openClients()
+	}
+	return nil
+}
+
+// httpConfig is that of TLS for HTTP. A certificate of the client is asked for where those of
+// Kafka's clients are, and nobody needs one: probes have none, and a token or a password does
+// as well.
+func (n *Node) httpConfig() *tls.Config {
+	config := n.certificates.ServerConfig(tls.VersionTLS13)
+	if n.clients != nil {
+		config = n.clients.optional.ServerConfig(config)
+	}
+	return config
+}
+
+// access is who may call the API.
+func (n *Node) access() (*admin.Access, error) {
+	if n.logins == nil && n.httpLogins == nil {
+		logins, err := n.newLogins(nil)
+		if err != nil {
+			return nil, err
+		}
+		n.httpLogins = logins
+		n.metrics.MustRegister(logins.Metrics())
+	}
+	hash, file, err := n.writeLocalToken()
+	if err != nil {
+		return nil, err
+	}
+	rest := n.config.Security.REST
+	a := &admin.Access{
+		Logins: n.logins, Bearer: n.tokenKeys != nil, LocalToken: hash, LocalTokenFile: file, Metrics: n.config.MetricsAsk(),
+		SessionIdle: time.Duration(rest.SessionIdle), SessionLongest: time.Duration(rest.SessionMax),
+	}
+	if a.Logins == nil {
+		a.Logins = n.httpLogins
+	}
+	if n.clients != nil {
+		a.Certificate = n.certificateOf
+	}
+	scheme := "http"
+	if n.config.HTTPTLS() {
+		scheme = "https"
+	}
+	if n.servesAPI() {
+		n.noteLocal(scheme, file)
+	}
+	return a, nil
+}
+
+// certificateOf is who has shown a certificate to HTTP, as for Kafka: where clients are asked
+// who they are by SASL, a certificate alone says nothing.
+func (n *Node) certificateOf(state tls.ConnectionState) (principal string, err error) {
+	client, err := n.clients.optional.Identify(state)
+	if err != nil || n.config.AsksBySASL() {
+		return "", err
+	}
+	return client.Principal, nil
 }
 
 func (n *Node) servesAPI() bool {

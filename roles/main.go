@@ -105,7 +105,7 @@ func command(stdin io.Reader, stdout, stderr io.Writer, cloud Cloud) *cobra.Comm
 		return &flagError{fmt.Errorf("%s; see `%s --help`", flagProblem(err), cmd.CommandPath())}
 	})
 	env := client.Env{Stdin: stdin, Stdout: stdout, Stderr: stderr, Environ: os.Environ()}
-	adminCmd := admin.Command(stdout, env.ContextURL, cloud.probe)
+	adminCmd := admin.Command(stdout, adminTarget(env), cloud.probe)
 	adminCmd.AddCommand(serveCommand("serve", "Short for serve --roles=admin, which needs another role beside it for now: --roles admin,controller", "admin", stdout, stderr, cloud))
 	for _, sub := range adminCmd.Commands() {
 		if sub.Name() == "cluster" {
@@ -125,6 +125,21 @@ func command(stdin io.Reader, stdout, stderr io.Writer, cloud Cloud) *cobra.Comm
 	root.InitDefaultCompletionCmd() // else cobra adds it too late to be told
 	sayUsage(root)
 	return root
+}
+
+// adminTarget is what a context says of the admin API.
+func adminTarget(env client.Env) func(*cobra.Command) (admin.Target, error) {
+	return func(cmd *cobra.Command) (admin.Target, error) {
+		c, err := env.Context(cmd)
+		token := c.AdminTokenFile
+		if token == "" {
+			token = c.TokenFile
+		}
+		return admin.Target{
+			URL: c.URL, TLS: c.TLS, TokenFile: token, User: c.User, PasswordFile: c.PasswordFile,
+			CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
+		}, err
+	}
 }
 
 // flagProblem is what is wrong with a flag in words for a person: pflag ends some

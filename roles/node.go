@@ -81,6 +81,7 @@ type Node struct {
 	certificates        *pki.Keeper  // nil: neither TLS nor QUIC
 	clients             *clients     // nil: their certificates say nothing
 	logins              *login.Table // nil: clients are not asked who they are
+	httpLogins          *login.Table // of the admin API, where there are no logins; nil: it asks nobody
 	tokenKeys           *jwks.Source // nil: no tokens are taken from them
 	serving             sync.WaitGroup
 	closers             []closer // in order of opening
@@ -136,6 +137,9 @@ func (n *Node) open(ctx context.Context) error {
 		if err := n.openBroker(ctx); err != nil {
 			return err
 		}
+	}
+	if err := n.prepareHTTP(); err != nil {
+		return err
 	}
 	n.watchRevocations()
 	n.watchCertificateFiles()

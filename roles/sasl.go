@@ -16,11 +16,24 @@ import (
 
 // openLogins prepares how clients say who they are, where they are asked.
 func (n *Node) openLogins() error {
-	c := n.config.Security.SASL
-	mechanisms := &sasl.Mechanisms{Enabled: c.MechanismList()}
-	if len(mechanisms.Enabled) == 0 {
+	enabled := n.config.Security.SASL.MechanismList()
+	if len(enabled) == 0 {
 		return nil
 	}
+	logins, err := n.newLogins(enabled)
+	if err != nil {
+		return err
+	}
+	n.logins = logins
+	n.metrics.MustRegister(logins.Metrics())
+	return nil
+}
+
+// newLogins makes the table of who says who they are; of those that are enabled, mechanisms are
+// offered to clients of Kafka.
+func (n *Node) newLogins(enabled []string) (*login.Table, error) {
+	c := n.config.Security.SASL
+	mechanisms := &sasl.Mechanisms{Enabled: enabled}
 	image := func() *metadata.Image { return n.door.Image() }
 	mechanisms.Lookup, mechanisms.Shapes = broker.ScramLookup(image), broker.ScramShapes(image)
 	var own [32]byte         // while there is no user
@@ -32,15 +45,13 @@ func (n *Node) openLogins() error {
 		return own[:]
 	}
 	o := login.Options{Mechanisms: mechanisms, MaxSession: time.Duration(c.MaxSession), Log: n.log.With("room", "login")}
-	if slices.Contains(mechanisms.Enabled, sasl.OAuthBearer) {
+	if slices.Contains(c.MechanismList(), sasl.OAuthBearer) {
 		if err := n.openTokens(mechanisms); err != nil {
-			return err
+			return nil, err
 		}
 		o.Refresh = n.tokenKeys.Refresh
 	}
-	n.logins = login.New(o)
-	n.metrics.MustRegister(n.logins.Metrics())
-	return nil
+	return login.New(o), nil
 }
 
 // openTokens begins to read the keys that sign tokens.

@@ -44,8 +44,8 @@ func TestCertsAreWhatANodeNeeds(t *testing.T) {
 		cert, cluster string
 		http          string
 	}{
-		"a node alone": {[]string{"--certs", "d", "--node-id", "7", "--bind", "10.0.0.1"}, "d/node-7.pem", "", "127.0.0.1"},
-		"one of three": {[]string{"--certs", "d", "--bind", "10.0.0.1", "--peers", "1@10.0.0.1,2@10.0.0.2", "--bucket", "s3://b"}, "d/node-1.pem", "d/bundle.pem", "127.0.0.1"},
+		"a node alone": {[]string{"--certs", "d", "--node-id", "7", "--bind", "10.0.0.1"}, "d/node-7.pem", "", "10.0.0.1"},
+		"one of three": {[]string{"--certs", "d", "--bind", "10.0.0.1", "--peers", "1@10.0.0.1,2@10.0.0.2", "--bucket", "s3://b"}, "d/node-1.pem", "d/bundle.pem", "10.0.0.1"},
 		"with --set":   {[]string{"--certs", "d", "--set", "security.tls.cert_file=own.pem", "--set", "broker.id=9"}, "own.pem", "", "127.0.0.1"},
 	} {
 		f := serveFlags{}

@@ -96,6 +96,10 @@ func Encode(image *Image, body proto.Message) ([]byte, error) {
 		c.Body = &pb.Command_CreateAcls{CreateAcls: b}
 	case *pb.DeleteAcls:
 		c.Body = &pb.Command_DeleteAcls{DeleteAcls: b}
+	case *pb.CreateApiToken:
+		c.Body = &pb.Command_CreateApiToken{CreateApiToken: b}
+	case *pb.DeleteApiToken:
+		c.Body = &pb.Command_DeleteApiToken{DeleteApiToken: b}
 	default:
 		panic(fmt.Sprintf("metadata: %T is no command", body))
 	}

@@ -47,6 +47,10 @@ func showSlice(m *Image, broker int32, whole bool) string {
 	for u := range m.Users() {
 		fmt.Fprintln(&b, *u)
 	}
+	for is := range m.APITokens() {
+		fmt.Fprintln(&b, *is)
+	}
+	fmt.Fprintln(&b, m.tokens.names.len(), m.tokens.hashes.len())
 	for key, name := range m.collisions.all() {
 		fmt.Fprintln(&b, key, name)
 	}

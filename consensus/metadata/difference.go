@@ -209,4 +209,5 @@ func (d *Difference) registered(before *Image) {
 			d.put(&pb.DeltaRecord{Body: &pb.DeltaRecord_User{User: encodeUser(is)}})
 		}
 	}
+	d.apiTokens(before)
 }

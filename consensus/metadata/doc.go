@@ -49,7 +49,8 @@
 // before ends with EndLife (feature level 11): from then on Apply refuses everything.
 //
 // The rules of who may do what (feature level 12, [Image.ACLs]) are those of security/acl,
-// and go to every broker whole.
+// and go to every broker whole. Tokens of the admin API (feature level 13, [Image.APITokens])
+// are kept as hashes, which stay out of the bucket as the keys of passwords do.
 //
 // An entry of the metadata log in the bucket is announced before it is put (feature level
 // 8, [Image.Announced], docs/design/0007-lineage.md), and has nothing that comes after:
@@ -77,7 +78,7 @@
 //
 // The first record is the header; it counts the brokers, configs (of brokers; of groups
 // from feature level 6 on, of client metrics from 7), client quotas (feature level 5),
-// controllers (feature level 9), ACLs, users (feature level 12), topics, objects, manifests and
+// controllers (feature level 9), ACLs, users (feature level 12), API tokens (feature level 13), topics, objects, manifests and
 // ranges that follow in that order, each kind sorted,
 // many ranges to a record. Nothing may follow them. Ranges are written as columns
 // (columns.go), in commands too: about 20 bytes each, and 16 more where each is of

@@ -41,6 +41,7 @@ const (
 	NoReassignmentInProgress    Code = 85
 	ThrottlingQuotaExceeded     Code = 89
 	ResourceNotFound            Code = 91
+	DuplicateResource           Code = 92
 	UnacceptableCredential      Code = 93
 	DuplicateBrokerRegistration Code = 101
 	BrokerIDNotRegistered       Code = 102
@@ -67,6 +68,7 @@ var codeNames = map[Code]string{
 	InvalidReplicationFactor:    "invalid replication factor",
 	InvalidReplicaAssignment:    "invalid replica assignment",
 	InvalidConfig:               "invalid config",
+	DuplicateResource:           "duplicate resource",
 	NotController:               "not controller",
 	InvalidRequest:              "invalid request",
 	PolicyViolation:             "policy violation",

@@ -97,6 +97,8 @@ func levelOf(c *pb.Command) uint32 {
 		return ObjectTopicsFeatureLevel
 	case *pb.Command_CreateAcls, *pb.Command_DeleteAcls:
 		return SecurityFeatureLevel
+	case *pb.Command_CreateApiToken, *pb.Command_DeleteApiToken:
+		return OperationsFeatureLevel
 	}
 	return FirstFeatureLevel
 }

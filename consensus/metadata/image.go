@@ -30,6 +30,7 @@ type Image struct {
 	quotas      tree[QuotaEntity, *ClientQuotas]
 	acls        tree[acl.Rule, *acl.Rule]
 	users       tree[string, *User]
+	tokens      tokens
 	fakeSecret  []byte // nil: there was no user yet, or it was kept out of the bucket
 
 	bucket       Bucket
@@ -59,6 +60,7 @@ func emptyImage() *Image {
 		quotas:      newTree[QuotaEntity, *ClientQuotas](compareQuotaEntities),
 		acls:        newTree[acl.Rule, *acl.Rule](acl.Compare),
 		users:       newTree[string, *User](strings.Compare),
+		tokens:      newTokens(),
 		objects:     newObjectTrees(),
 		dying:       newTree[storage.ObjectID, *Dying](cmp.Compare[storage.ObjectID]),
 	}

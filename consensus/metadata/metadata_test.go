@@ -55,6 +55,9 @@ func sampleWithObjectsAt(t testing.TB, level uint32) *State {
 		l.accepted(NewCreateACLs([]acl.Rule{testACL("a"), testACL("b")}))
 		l.accepted(NewAlterUsers([]UserChange{{User: "u", Set: []ScramCredential{credential(ScramSHA256, 1)}}}, bytes.Repeat([]byte{7}, fakeSecretSize)))
 	}
+	if level >= OperationsFeatureLevel {
+		l.accepted(NewCreateAPIToken(apiToken("a", "u", 1)))
+	}
 	return l.state
 }
 

@@ -51,7 +51,7 @@ func (m *Image) Snapshot() []byte {
 		EndedBy: m.endedBy,
 		Acls:    uint64(m.acls.len()),
 
-		Users: uint64(m.users.len()), FakeSecret: m.fakeSecret,
+		Users: uint64(m.users.len()), FakeSecret: m.fakeSecret, ApiTokens: uint64(m.NumAPITokens()),
 
 		Entry: m.announced.number, Writers: m.announced.encode(),
 	}}})
@@ -73,6 +73,9 @@ func (m *Image) Snapshot() []byte {
 	}
 	for u := range m.Users() {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_User{User: encodeUser(u)}})
+	}
+	for t := range m.APITokens() {
+		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_ApiToken{ApiToken: t.encode()}})
 	}
 	for c := range m.Controllers() {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Controller{Controller: encodeController(c)}})
@@ -245,6 +248,11 @@ func decodeSnapshot(b []byte) (*Image, error) {
 	}
 	if err := d.users(m, h); err != nil {
 		return nil, err
+	}
+	for range h.ApiTokens {
+		if err := d.apiToken(m); err != nil {
+			return nil, err
+		}
 	}
 	for range h.Controllers {
 		if err := d.controller(m); err != nil {

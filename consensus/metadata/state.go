@@ -170,6 +170,10 @@ func (m *Image) apply(index uint64, c *pb.Command) (result any, refused *Error) 
 		return nil, m.createACLs(body.CreateAcls)
 	case *pb.Command_DeleteAcls:
 		return nil, m.deleteACLs(body.DeleteAcls)
+	case *pb.Command_CreateApiToken:
+		return nil, m.createAPIToken(body.CreateApiToken)
+	case *pb.Command_DeleteApiToken:
+		return nil, m.deleteAPIToken(body.DeleteApiToken)
 	}
 	return nil, Errorf(UnsupportedVersion, "command without a body")
 }

@@ -201,6 +201,7 @@ func (m *Image) alterUser(c *pb.UserChange) *Error {
 	}
 	if len(changed.Credentials) == 0 {
 		m.users = m.users.without(c.User)
+		m.tokens = m.tokens.withoutThoseOf("User:" + c.User)
 		return nil
 	}
 	if !known && !guard.Check("metadata.users", m.users.len() < maxUsers) {
@@ -302,13 +303,14 @@ func (e *viewEdit) user(is *pb.SnapshotUser) error {
 }
 
 // WithoutSecrets returns the image without what is nobody's to have who reads the bucket:
-// users are there, their passwords are lost.
+// users and API tokens are there, their passwords and what proves them are lost.
 func (m *Image) WithoutSecrets() *Image {
-	if m.fakeSecret == nil && m.users.len() == 0 {
+	if m.fakeSecret == nil && m.users.len() == 0 && m.NumAPITokens() == 0 {
 		return m
 	}
 	changed := *m
 	changed.fakeSecret = nil
+	changed.tokens = m.tokens.withoutHashes()
 	for name, u := range m.users.all() {
 		bare := &User{Name: name}
 		for _, c := range u.Credentials {
@@ -319,26 +321,34 @@ func (m *Image) WithoutSecrets() *Image {
 	return &changed
 }
 
-// alterUsersNumber is that of [pb.Command_AlterUsers].
-const alterUsersNumber protowire.Number = 110
+// Numbers of the commands that have secrets in them: [pb.Command_AlterUsers] and
+// [pb.Command_CreateApiToken].
+const (
+	alterUsersNumber     protowire.Number = 110
+	createAPITokenNumber protowire.Number = 125
+)
 
 // WithoutSecrets returns an encoded command as [Image.WithoutSecrets] would have it. One
 // that has no secrets is returned as it is.
 func WithoutSecrets(command []byte) []byte {
 	number, _, n := protowire.ConsumeTag(command)
-	if n < 0 || guard.Check("metadata.secrets-kept-out", number != alterUsersNumber) {
+	if n < 0 || guard.Check("metadata.secrets-kept-out", number != alterUsersNumber && number != createAPITokenNumber) {
 		return command
 	}
 	var c pb.Command
 	if err := proto.Unmarshal(command, &c); err != nil {
 		return nil // it was never applied
 	}
-	users := c.GetAlterUsers()
-	users.FakeSecret = nil
-	for _, change := range users.Changes {
-		for _, set := range change.Set {
-			set.Salt, set.StoredKey, set.ServerKey = nil, nil, nil
+	if users := c.GetAlterUsers(); users != nil {
+		users.FakeSecret = nil
+		for _, change := range users.Changes {
+			for _, set := range change.Set {
+				set.Salt, set.StoredKey, set.ServerKey = nil, nil, nil
+			}
 		}
+	}
+	if token := c.GetCreateApiToken().GetToken(); token != nil {
+		token.Hash = nil
 	}
 	bare, err := proto.Marshal(&c)
 	if err != nil {

@@ -147,6 +147,8 @@ var deltaRecordLimits = map[protowire.Number]int{
 	115: 4 << 10, // ACL: a name and a principal of 1 KiB
 	116: 4 << 10,
 	110: 4 << 10, // user: two credentials
+	125: 4 << 10, // API token: a name and a principal of 1 KiB
+	126: 1 << 10,
 }
 
 func (d *decoder) nextDelta() (*pb.DeltaRecord, error) {
@@ -243,6 +245,11 @@ func (e *viewEdit) apply(r *pb.DeltaRecord) error {
 		return e.acl(body.GoneAcl, true)
 	case *pb.DeltaRecord_User:
 		return e.user(body.User)
+	case *pb.DeltaRecord_ApiToken:
+		return e.apiToken(body.ApiToken)
+	case *pb.DeltaRecord_GoneApiToken:
+		e.m.tokens = e.m.tokens.without(body.GoneApiToken)
+		return nil
 	case *pb.DeltaRecord_Objects:
 		objects, err := decodeObjects(body.Objects)
 		if err != nil {
@@ -345,10 +352,10 @@ func (e *viewEdit) end(h *pb.DeltaHeader) error {
 			return e.d.corrupt("%d %s objects, of %d", m.objects[state].len(), state, h.Objects[state-1])
 		}
 	}
-	is := [...]uint64{uint64(m.brokers.len()), uint64(m.controllers.len()), uint64(m.acls.len()), uint64(m.topics.len()), uint64(m.partitions)}
-	due := [...]uint64{h.Brokers, h.Controllers, h.Acls, h.Topics, h.Partitions}
+	is := [...]uint64{uint64(m.brokers.len()), uint64(m.controllers.len()), uint64(m.acls.len()), uint64(m.NumAPITokens()), uint64(m.topics.len()), uint64(m.partitions)}
+	due := [...]uint64{h.Brokers, h.Controllers, h.Acls, h.ApiTokens, h.Topics, h.Partitions}
 	if !guard.Check("metadata.delta-counts", is == due) {
-		return e.d.corrupt("it comes to %v brokers, controllers, ACLs, topics and partitions, not %v", is, due)
+		return e.d.corrupt("it comes to %v brokers, controllers, ACLs, API tokens, topics and partitions, not %v", is, due)
 	}
 	return nil
 }

@@ -138,11 +138,11 @@ type aclsAPI struct {
 	by      Authorization
 }
 
-func registerACLs(h huma.API, a aclsAPI) {
-	huma.Get(h, "/api/v1/acls", a.list)
-	huma.Post(h, "/api/v1/acls", a.create, func(op *huma.Operation) { op.DefaultStatus = http.StatusCreated })
-	huma.Delete(h, "/api/v1/acls", a.delete, func(op *huma.Operation) { op.DefaultStatus = http.StatusOK })
-	huma.Post(h, "/api/v1/acls/check", a.check, func(op *huma.Operation) { op.DefaultStatus = http.StatusOK })
+func registerACLs(h *routes, a aclsAPI) {
+	route(h, http.MethodGet, "/api/v1/acls", onCluster[aclsFiltered](describesCluster), a.list)
+	route(h, http.MethodPost, "/api/v1/acls", onCluster[aclsInput](altersCluster).act("acl.create"), a.create, withStatus(http.StatusCreated))
+	route(h, http.MethodDelete, "/api/v1/acls", onCluster[aclsToDelete](altersCluster).act("acl.delete"), a.delete, withStatus(http.StatusOK))
+	route(h, http.MethodPost, "/api/v1/acls/check", onCluster[aclAsked](describesCluster).act("acl.check"), a.check, withStatus(http.StatusOK))
 }
 
 func badRequest(err error) error {

@@ -17,6 +17,8 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/security/acl"
+	"rustmq.dev/rustmq/security/audit"
 	"rustmq.dev/rustmq/storage"
 )
 
@@ -30,6 +32,8 @@ type Cluster interface {
 	AlterClientQuotas(ctx context.Context, changes []controller.QuotaChange, validateOnly bool) []error
 	AlterACLs(ctx context.Context, changes []controller.ACLChange) []error
 	AlterUsers(ctx context.Context, changes []metadata.UserChange) []error
+	CreateAPIToken(context.Context, metadata.APIToken) error
+	DeleteAPIToken(ctx context.Context, name string) error
 }
 
 // PartitionState is what a partition holds in this process.
@@ -123,23 +127,35 @@ type api struct {
 	ackBeforeSync time.Duration
 }
 
-func registerAPI(mux *http.ServeMux, o Options, stopping context.Context) {
+// registerAPI registers the routes of the API, and returns what each asks for. d is who asks;
+// nil: nobody does.
+func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Context) []Row {
 	config := huma.DefaultConfig("rustmq", o.Version)
 	config.OpenAPIPath = "/api/v1/openapi"
 	config.DocsPath = ""
 	config.SchemasPath = "/api/v1/schemas"
 	config.Transformers = append(config.Transformers, withoutSecrets)
 	a := api{cluster: o.Cluster, partition: o.Partition, ackBeforeSync: o.AckBeforeSync}
-	h := humago.New(mux, config)
-	huma.Get(h, "/api/v1/topics", a.list)
-	huma.Post(h, "/api/v1/topics", a.create, func(op *huma.Operation) { op.DefaultStatus = http.StatusCreated })
-	huma.Get(h, "/api/v1/topics/{name}", a.describe)
-	huma.Patch(h, "/api/v1/topics/{name}", a.alter)
-	huma.Delete(h, "/api/v1/topics/{name}", a.delete)
-	huma.Post(h, "/api/v1/topics/{name}/partitions", a.addPartitions)
+	h := &routes{API: humago.New(mux, config), audit: o.Audit}
+	if h.audit == nil {
+		h.audit = audit.Discard
+	}
+	topic := func(op acl.Operation) access[topicName] {
+		return to(func(in *topicName) string { return in.Name }, need{op, acl.Topic})
+	}
+	route(h, http.MethodGet, "/api/v1/topics", whoever[listInput]("topics that the caller may not describe are left out; configurations are shown of those of which it may describe them (DescribeConfigs)"), a.list)
+	route(h, http.MethodPost, "/api/v1/topics", to(func(in *createInput) string { return in.Body.Name }, need{acl.Create, acl.Topic}).or(need{acl.Create, acl.Cluster}).act("topic.create"), a.create, withStatus(http.StatusCreated))
+	route(h, http.MethodGet, "/api/v1/topics/{name}", topic(acl.Describe).noting("configurations are shown to who may describe them (DescribeConfigs)"), a.describe)
+	route(h, http.MethodPatch, "/api/v1/topics/{name}", to(func(in *alterInput) string { return in.Name }, need{acl.AlterConfigs, acl.Topic}).act("topic.alter-configs"), a.alter)
+	route(h, http.MethodDelete, "/api/v1/topics/{name}", topic(acl.Delete).act("topic.delete"), a.delete)
+	route(h, http.MethodPost, "/api/v1/topics/{name}/partitions", to(func(in *partitionsInput) string { return in.Name }, need{acl.Alter, acl.Topic}).act("topic.create-partitions"), a.addPartitions)
 	registerQuotas(h, a)
 	registerACLs(h, aclsAPI{o.Cluster, o.Authorization})
 	registerUsers(h, a)
+	registerTokens(h, tokensAPI{o.Cluster})
+	if d != nil && d.sessions != nil {
+		registerSessions(h, sessionsAPI{d})
+	}
 	if o.Brokers != nil {
 		registerBrokers(h, brokersAPI{o.Cluster, o.Brokers})
 	}
@@ -156,14 +172,16 @@ func registerAPI(mux *http.ServeMux, o Options, stopping context.Context) {
 	if o.Bucket != nil {
 		registerStorage(h, storageAPI{o.Bucket, stopping})
 	}
+	h.checkRows()
+	return h.rows
 }
 
-func (a api) list(_ context.Context, in *listInput) (*topicsOutput, error) {
-	out := &topicsOutput{}
+func (a api) list(ctx context.Context, in *listInput) (*topicsOutput, error) {
+	who, out := subjectOf(ctx), &topicsOutput{}
 	out.Body.Topics = []Topic{}
 	for t := range a.cluster.Image().Topics() {
-		if !t.Internal || in.Internal {
-			view := a.view(t)
+		if (!t.Internal || in.Internal) && who.may(acl.Describe, acl.Topic, t.Name) {
+			view := a.shown(who, t)
 			view.PartitionList = nil
 			out.Body.Topics = append(out.Body.Topics, view)
 		}
@@ -189,12 +207,21 @@ func (a api) create(ctx context.Context, in *createInput) (*topicOutput, error) 
 	return a.describe(ctx, &topicName{in.Body.Name})
 }
 
-func (a api) describe(_ context.Context, in *topicName) (*topicOutput, error) {
+func (a api) describe(ctx context.Context, in *topicName) (*topicOutput, error) {
 	t, ok := a.cluster.Image().Topic(in.Name)
 	if !ok {
 		return nil, unknownTopic(in.Name)
 	}
-	return &topicOutput{a.view(t)}, nil
+	return &topicOutput{a.shown(subjectOf(ctx), t)}, nil
+}
+
+// shown is view, without what somebody may not see of a topic.
+func (a api) shown(who *subject, t *metadata.Topic) Topic {
+	view := a.view(t)
+	if !who.may(acl.DescribeConfigs, acl.Topic, t.Name) {
+		view.Configs = map[string]string{}
+	}
+	return view
 }
 
 func (a api) alter(ctx context.Context, in *alterInput) (*topicOutput, error) {
@@ -305,7 +332,7 @@ func problem(err error) error {
 		status = http.StatusNotFound
 	case metadata.ClusterAuthorizationFailed:
 		status = http.StatusForbidden
-	case metadata.TopicAlreadyExists:
+	case metadata.TopicAlreadyExists, metadata.DuplicateResource:
 		status = http.StatusConflict
 	case metadata.ThrottlingQuotaExceeded:
 		status = http.StatusTooManyRequests

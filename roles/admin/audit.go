@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/security/audit"
 )
 
@@ -87,9 +88,15 @@ type (
 // auditAPI is /api/v1/audit.
 type auditAPI struct{ log AuditLog }
 
-func registerAudit(h huma.API, a auditAPI) {
-	huma.Get(h, auditPath, a.list)
-	huma.Get(h, auditPath+"/verify", a.verify)
+// registerAudit registers them for who may read the topic.
+func registerAudit(h *routes, a auditAPI) {
+	route(h, http.MethodGet, auditPath, readsAudit[auditQuery](), a.list)
+	route(h, http.MethodGet, auditPath+"/verify", readsAudit[auditVerify](), a.verify)
+}
+
+// readsAudit asks for what a consumer of the topic needs.
+func readsAudit[I any]() access[I] {
+	return to(func(*I) string { return broker.AuditTopic }, need{acl.Read, acl.Topic}).noting("of the name " + broker.AuditTopic)
 }
 
 func (q *auditQuery) filter() audit.Filter {

@@ -67,7 +67,7 @@ var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 func getAudit[P any](t *testing.T, a *auditTopic, path string, want int) (out P) {
 	t.Helper()
 	mux := http.NewServeMux()
-	registerAPI(mux, Options{AuditLog: a}, t.Context())
+	registerAPI(mux, Options{AuditLog: a}, nil, t.Context())
 	w := httptest.NewRecorder()
 	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/audit"+path, nil))
 	if w.Code != want {

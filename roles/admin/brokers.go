@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -88,13 +89,15 @@ type brokersAPI struct {
 	brokers Brokers
 }
 
-func registerBrokers(h huma.API, a brokersAPI) {
-	huma.Get(h, "/api/v1/brokers", a.list)
-	huma.Get(h, "/api/v1/brokers/{id}", a.describe)
-	huma.Delete(h, "/api/v1/brokers/{id}", a.unregister)
-	huma.Post(h, "/api/v1/brokers/{id}/drain", a.drain)
-	huma.Post(h, "/api/v1/brokers/{id}/decommission", a.decommission)
-	huma.Post(h, "/api/v1/cluster/rebalance", a.rebalance)
+func brokerName(in *brokerID) string { return strconv.Itoa(int(in.ID)) }
+
+func registerBrokers(h *routes, a brokersAPI) {
+	route(h, http.MethodGet, "/api/v1/brokers", onCluster[struct{}](describesCluster), a.list)
+	route(h, http.MethodGet, "/api/v1/brokers/{id}", onCluster[brokerID](describesCluster), a.describe)
+	route(h, http.MethodDelete, "/api/v1/brokers/{id}", onCluster[brokerID](altersCluster).act("broker.unregister").about(brokerName), a.unregister)
+	route(h, http.MethodPost, "/api/v1/brokers/{id}/drain", onCluster[drainInput](altersCluster).act("broker.drain").about(func(in *drainInput) string { return strconv.Itoa(int(in.ID)) }), a.drain)
+	route(h, http.MethodPost, "/api/v1/brokers/{id}/decommission", onCluster[brokerID](altersCluster).act("broker.decommission").about(brokerName), a.decommission)
+	route(h, http.MethodPost, "/api/v1/cluster/rebalance", onCluster[rebalanceInput](altersCluster).act("cluster.rebalance"), a.rebalance)
 }
 
 func (a brokersAPI) list(context.Context, *struct{}) (*brokersOutput, error) {

@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,6 +28,8 @@ type caller struct {
 	base string
 	http *http.Client
 	err  error // why there is nobody to call
+	// authorization is the header of that name; "": the server is not told who calls.
+	authorization string
 	// asksOnly says that the calls change nothing, whatever their method.
 	asksOnly bool
 }
@@ -36,6 +39,15 @@ const largestAnswer = 64 << 20
 
 func newCaller(base string) *caller {
 	return &caller{base: strings.TrimRight(base, "/"), http: &http.Client{Timeout: time.Minute}}
+}
+
+// as has calls come from who a target says.
+func (c *caller) as(t Target, in io.Reader, errOut io.Writer) (err error) {
+	if c.http, err = t.client(); err != nil {
+		return err
+	}
+	c.authorization, err = t.authorization(in, errOut)
+	return err
 }
 
 // problemBody is the part of an RFC 9457 answer that is shown.
@@ -66,6 +78,9 @@ func (c *caller) call(ctx context.Context, method, path string, in, out any) err
 	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.authorization != "" {
+		req.Header.Set("Authorization", c.authorization)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -103,11 +118,19 @@ func (c *caller) unanswered(ctx context.Context, method string, err error) error
 	case ctx.Err() != nil:
 		return fmt.Errorf("interrupted before %s answered%s", c.base, known)
 	case isDial(err):
-		return fmt.Errorf("reach %s: %w; is `rustmq serve` running there? (--url names another address)", c.base, err)
+		elsewhere := ""
+		if urls := localURLs(); len(urls) > 0 {
+			elsewhere = "; servers of this user on this machine: " + visible(strings.Join(urls, " "))
+		}
+		return fmt.Errorf("reach %s: %w; is `rustmq serve` running there? (--url names another address%s)", c.base, err, elsewhere)
 	case errors.As(err, &late) && late.Timeout():
 		return fmt.Errorf("%s did not answer in %v%s", c.base, c.http.Timeout, known)
 	case errors.Is(err, http.ErrSchemeMismatch):
-		return fmt.Errorf("what listens at %s speaks HTTP and no TLS, as the admin API does: --url %s", c.base, "http"+strings.TrimPrefix(c.base, "https"))
+		return fmt.Errorf("what listens at %s speaks HTTP and no TLS, as the admin API does on loopback: --url %s", c.base, "http"+strings.TrimPrefix(c.base, "https"))
+	case isUntrusted(err):
+		return fmt.Errorf("%s shows a certificate that is not trusted: %w; name its CA with --cafile FILE, and call it by a name that is in it", c.base, err)
+	case strings.Contains(err.Error(), "tls: ") && strings.Contains(err.Error(), "remote error"):
+		return fmt.Errorf("%s does not take the certificate of --cert, which may be revoked, have ended, or be of an authority that it does not trust: %w; `rustmq admin certs verify FILE --use client` judges it", c.base, err)
 	case isNoHTTP(err):
 		return fmt.Errorf("%s closed the connection without an answer in HTTP (%w): it has ended meanwhile, or does not speak HTTP, as a port for Kafka (9092) or between servers (9093 to 9095); "+
 			"the admin API is at network.http_port, which is 9642 unless it is set: --url http://HOST:9642%s", c.base, err, known)
@@ -121,6 +144,12 @@ func isNoHTTP(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || strings.Contains(err.Error(), "malformed HTTP")
 }
 
+// isUntrusted tells whether the certificate of the other side was refused.
+func isUntrusted(err error) bool {
+	_, is := errors.AsType[*tls.CertificateVerificationError](err)
+	return is
+}
+
 // isDial tells whether nothing was sent, as there was nobody to send it to.
 func isDial(err error) bool {
 	op, ok := errors.AsType[*net.OpError](err)
@@ -131,6 +160,10 @@ func (c *caller) refusal(resp *http.Response, raw []byte) error {
 	var p problemBody
 	if json.Unmarshal(raw, &p) != nil || p.Detail == "" {
 		switch resp.StatusCode {
+		case http.StatusBadRequest:
+			if strings.Contains(string(raw), "HTTPS server") { // net/http's own words
+				return fmt.Errorf("what listens at %s speaks TLS: --url %s", c.base, "https"+strings.TrimPrefix(c.base, "http"))
+			}
 		case http.StatusNotFound:
 			return fmt.Errorf("there is no admin API for that at %s: processes with the role controller or admin serve it, and that of groups those that are brokers too", c.base)
 		case http.StatusForbidden:
@@ -140,6 +173,9 @@ func (c *caller) refusal(resp *http.Response, raw []byte) error {
 	}
 	var b strings.Builder
 	b.WriteString(p.Detail)
+	if resp.StatusCode == http.StatusUnauthorized && c.authorization != "" {
+		b.WriteString("; give --token-file FILE with a token that is valid, or --user NAME and --password-file FILE")
+	}
 	for _, e := range p.Errors {
 		fmt.Fprintf(&b, "; %s: %s", e.Location, e.Message)
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/url"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -19,17 +18,17 @@ func (e *UsageError) Error() string { return e.Message }
 
 // env is what the admin commands share.
 type env struct {
-	stdout     io.Writer
-	url        string
-	output     string
-	contextURL func(*cobra.Command) (string, error)
-	probeURL   ProbeURL
+	stdout   io.Writer
+	target   Target
+	output   string
+	context  func(*cobra.Command) (Target, error)
+	probeURL ProbeURL
 }
 
-// Command is `rustmq admin`. contextURL gives the URL of the chosen context, or
-// "" when it names none; probeURL serves `storage probe URL`. More commands may be added to the result.
-func Command(stdout io.Writer, contextURL func(*cobra.Command) (string, error), probeURL ProbeURL) *cobra.Command {
-	e := &env{stdout: stdout, contextURL: contextURL, probeURL: probeURL}
+// Command is `rustmq admin`. context gives what the chosen context says, nothing when there is
+// none; probeURL serves `storage probe URL`. More commands may be added to the result.
+func Command(stdout io.Writer, context func(*cobra.Command) (Target, error), probeURL ProbeURL) *cobra.Command {
+	e := &env{stdout: stdout, context: context, probeURL: probeURL}
 	cmd := &cobra.Command{
 		Use: "admin", Short: "Operate a running cluster through its /api/v1", Args: cobra.NoArgs,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -42,36 +41,31 @@ func Command(stdout io.Writer, contextURL func(*cobra.Command) (string, error), 
 		},
 	}
 	flags := cmd.PersistentFlags()
-	flags.StringVar(&e.url, "url", "", "address of a process with role admin or controller (default: the context's, else "+DefaultURL+")")
+	e.target.flags(cmd)
 	flags.StringVarP(&e.output, "output", "o", "table", "table, json or yaml")
-	cmd.AddCommand(e.topicsCommand(), e.groupsCommand(), e.brokersCommand(), e.clusterCommand(), e.controllersCommand(), e.storageCommand(), e.quotasCommand(), e.caCommand(), e.certsCommand(), e.aclCommand(), e.usersCommand(), e.auditCommand())
+	cmd.AddCommand(e.topicsCommand(), e.groupsCommand(), e.brokersCommand(), e.clusterCommand(), e.controllersCommand(), e.storageCommand(), e.quotasCommand(), e.caCommand(), e.certsCommand(), e.aclCommand(), e.usersCommand(), e.tokensCommand(), e.auditCommand())
 	return cmd
 }
 
-// resolve finds the URL: flag, context, default. Only what calls a server needs
+// resolve finds the server, and who calls it: flags, context, what is on this machine. Only what calls a server needs
 // it: neither help nor a server waits for a context that is gone.
-func (e *env) resolve(cmd *cobra.Command) (string, error) {
-	base := e.url
-	if base == "" {
-		var err error
-		if base, err = e.contextURL(cmd); err != nil {
-			return "", err
-		}
+func (e *env) resolve(cmd *cobra.Command) (Target, error) {
+	named, err := e.context(cmd)
+	if err != nil {
+		return Target{}, err
 	}
-	if base == "" {
-		base = DefaultURL
-	}
-	if u, err := url.Parse(base); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return "", &UsageError{fmt.Sprintf("--url %q: want http://host:port, such as %s", base, DefaultURL)}
-	}
-	return base, nil
+	t := e.target.within(named).found()
+	return t, t.check()
 }
 
 // client calls the cluster that the command is for; where none can be found,
 // every call says why.
 func (e *env) client(cmd *cobra.Command) *caller {
-	base, err := e.resolve(cmd)
-	c := newCaller(base)
+	t, err := e.resolve(cmd)
+	c := newCaller(t.URL)
+	if err == nil {
+		err = c.as(t, cmd.InOrStdin(), cmd.ErrOrStderr())
+	}
 	c.err = err
 	return c
 }

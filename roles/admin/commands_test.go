@@ -22,7 +22,7 @@ import (
 // run calls `rustmq admin …` with a context that has the url.
 func run(ctx context.Context, url string, args ...string) (stdout string, err error) {
 	var out bytes.Buffer
-	cmd := Command(&out, func(*cobra.Command) (string, error) { return url, nil }, nil)
+	cmd := Command(&out, func(*cobra.Command) (Target, error) { return Target{URL: url}, nil }, nil)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetOut(&out)
 	cmd.SetErr(&out)
@@ -202,11 +202,11 @@ func TestCompletionAsksTheContextOfTheCommand(t *testing.T) {
 		var out bytes.Buffer
 		root := &cobra.Command{Use: "rustmq"}
 		root.PersistentFlags().String("context", "", "")
-		root.AddCommand(Command(&out, func(cmd *cobra.Command) (string, error) {
+		root.AddCommand(Command(&out, func(cmd *cobra.Command) (Target, error) {
 			if cmd == nil || cmd.Flag("context").Value.String() != "prod" {
-				return "http://127.0.0.1:1", nil
+				return Target{URL: "http://127.0.0.1:1"}, nil
 			}
-			return url, nil
+			return Target{URL: url}, nil
 		}, nil))
 		root.SetOut(&out)
 		root.SetArgs(slices.Concat([]string{cobra.ShellCompNoDescRequestCmd, "admin", "--context", "prod"}, strings.Fields(line), []string{""}))
@@ -219,7 +219,7 @@ func TestCompletionAsksTheContextOfTheCommand(t *testing.T) {
 // TestHelpNeedsNoContext: what calls nobody does not fail as nobody can be found.
 func TestHelpNeedsNoContext(t *testing.T) {
 	var out bytes.Buffer
-	cmd := Command(&out, func(*cobra.Command) (string, error) { return "", errors.New("the context is gone") }, nil)
+	cmd := Command(&out, func(*cobra.Command) (Target, error) { return Target{}, errors.New("the context is gone") }, nil)
 	var ran bool
 	cmd.AddCommand(&cobra.Command{Use: "serve", Run: func(*cobra.Command, []string) { ran = true }})
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true

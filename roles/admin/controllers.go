@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
@@ -78,12 +77,12 @@ type controllersAPI struct {
 	snapshot    func(context.Context) (uint64, error) // nil: no controller is in this process
 }
 
-func registerControllers(h huma.API, a controllersAPI) {
-	huma.Get(h, "/api/v1/controllers", a.list)
-	huma.Post(h, "/api/v1/controllers", a.add)
-	huma.Delete(h, "/api/v1/controllers/{id}", a.remove)
+func registerControllers(h *routes, a controllersAPI) {
+	route(h, http.MethodGet, "/api/v1/controllers", onCluster[struct{}](describesCluster), a.list)
+	route(h, http.MethodPost, "/api/v1/controllers", onCluster[addInput](altersCluster).act("controller.add").about(func(in *addInput) string { return strconv.FormatUint(in.Body.ID, 10) }), a.add)
+	route(h, http.MethodDelete, "/api/v1/controllers/{id}", onCluster[controllerID](altersCluster).act("controller.remove").about(func(in *controllerID) string { return strconv.FormatUint(in.ID, 10) }), a.remove)
 	if a.snapshot != nil {
-		huma.Post(h, "/api/v1/snapshots", a.takeSnapshot)
+		route(h, http.MethodPost, "/api/v1/snapshots", onCluster[struct{}](altersCluster).act("controller.snapshot"), a.takeSnapshot)
 	}
 }
 

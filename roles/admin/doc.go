@@ -11,10 +11,20 @@
 // be sent anywhere. Errors are RFC 9457 problems with Kafka's error name as their
 // title. The document at /api/v1/openapi.json is made from the code that serves.
 //
-// The server trusts whoever reaches it, so it is bound to loopback (see the
-// guard in transport); against pages in a browser it refuses requests with an
-// Origin, or with a Host that is a name and none of its own: an address cannot be
-// rebound. Where others reach it, the first three are answered by any name.
+// Without [Access] the server trusts whoever reaches it, so it is bound to loopback (see the
+// guard in transport). With it, /api/v1 asks who calls before it reads more than the head of a
+// request: a client certificate, a password or a token of an identity provider (package
+// login), an API token, of which the metadata have a hash, or the cookie of a session, which
+// lives in this process. Secrets are taken over TLS or on loopback only. What a caller may do is
+// what ACLs allow it, by the row of the route (rules.go), without which a server does not start.
+//
+// Against pages in a browser it refuses requests with an
+// Origin other than its own, changes by a session's cookie without the session's token, and, in the
+// clear, a Host that is a name and none of its own: an address cannot be
+// rebound. Where others reach it, the first three paths are answered by any name.
+//
+// Calls are bounded before that: connections in all and by address, calls by
+// address, class and in all, heads, bodies and their nesting, and how long either may take.
 //
 // A Server is safe for concurrent use.
 package admin

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/security/acl"
 )
 
 // Groups is what the API asks of the coordinators of consumer groups. Errors about
@@ -40,20 +42,28 @@ type (
 // groupsAPI is /api/v1/groups.
 type groupsAPI struct{ groups Groups }
 
-func registerGroups(h huma.API, a groupsAPI) {
-	huma.Get(h, "/api/v1/groups", a.list)
-	huma.Get(h, "/api/v1/groups/{group}", a.describe)
-	huma.Delete(h, "/api/v1/groups/{group}", a.delete)
-	huma.Post(h, "/api/v1/groups/{group}/reset-offsets", a.reset)
+func registerGroups(h *routes, a groupsAPI) {
+	group := func(op acl.Operation) access[groupName] {
+		return to(func(in *groupName) string { return in.Group }, need{op, acl.Group})
+	}
+	route(h, http.MethodGet, "/api/v1/groups", whoever[struct{}]("groups that the caller may not describe are left out, unless it may describe the cluster"), a.list)
+	route(h, http.MethodGet, "/api/v1/groups/{group}", group(acl.Describe).noting("topics that the caller may not describe are left out"), a.describe)
+	route(h, http.MethodDelete, "/api/v1/groups/{group}", group(acl.Delete).act("group.delete"), a.delete)
+	route(h, http.MethodPost, "/api/v1/groups/{group}/reset-offsets", to(func(in *resetInput) string { return in.Group }, need{acl.Read, acl.Group}).noting("and read on each topic whose offsets are to be set").act("group.reset-offsets"), a.reset)
 }
+
+// readsTopic is what a change of offsets asks for, as OffsetCommit does.
+var readsTopic = need{acl.Read, acl.Topic}
 
 func (a groupsAPI) list(ctx context.Context, _ *struct{}) (*groupsOutput, error) {
 	groups, err := a.groups.ListGroups(ctx)
 	if err != nil {
 		return nil, groupProblem(err)
 	}
-	out := &groupsOutput{}
-	out.Body.Groups = groups
+	who, out := subjectOf(ctx), &groupsOutput{}
+	out.Body.Groups = slices.DeleteFunc(groups, func(g broker.GroupSummary) bool {
+		return !who.may(acl.Describe, acl.Group, g.Group) && describesCluster.missing(who, "") != nil
+	})
 	return out, nil
 }
 
@@ -61,6 +71,12 @@ func (a groupsAPI) describe(ctx context.Context, in *groupName) (*groupOutput, e
 	d, err := a.groups.DescribeGroup(ctx, in.Group)
 	if err != nil {
 		return nil, groupProblem(err)
+	}
+	who := subjectOf(ctx)
+	d.PartitionList = slices.DeleteFunc(d.PartitionList, func(p broker.GroupPartition) bool { return !who.may(acl.Describe, acl.Topic, p.Topic) })
+	for i := range d.MemberList {
+		m := &d.MemberList[i]
+		m.Assigned = slices.DeleteFunc(m.Assigned, func(p broker.PartitionsTaken) bool { return !who.may(acl.Describe, acl.Topic, p.Topic) })
 	}
 	return &groupOutput{d}, nil
 }
@@ -73,6 +89,28 @@ func (a groupsAPI) delete(ctx context.Context, in *groupName) (*struct{}, error)
 }
 
 func (a groupsAPI) reset(ctx context.Context, in *resetInput) (*resetOutput, error) {
+	who := subjectOf(ctx)
+	for _, t := range in.Body.Topics {
+		if refused := readsTopic.missing(who, t.Topic); refused != nil {
+			return nil, forbidden(refused)
+		}
+	}
+	if in.Body.AllTopics { // which they are is what a plan says
+		look := in.Body
+		look.Execute = false
+		plan, err := a.groups.ResetOffsets(ctx, in.Group, look)
+		if err != nil {
+			return nil, groupProblem(err)
+		}
+		for _, p := range plan.Partitions {
+			if refused := readsTopic.missing(who, p.Topic); refused != nil {
+				return nil, forbidden(refused)
+			}
+		}
+		if !in.Body.Execute {
+			return &resetOutput{plan}, nil
+		}
+	}
 	plan, err := a.groups.ResetOffsets(ctx, in.Group, in.Body)
 	if err != nil {
 		return nil, groupProblem(err)

@@ -3,9 +3,8 @@ package admin
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
-
-	"github.com/danielgtaylor/huma/v2"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
@@ -74,9 +73,9 @@ type clusterAPI struct {
 	certificates func() []string
 }
 
-func registerCluster(h huma.API, a clusterAPI) {
-	huma.Get(h, "/api/v1/cluster", a.describe)
-	huma.Get(h, "/api/v1/cluster/health", a.health)
+func registerCluster(h *routes, a clusterAPI) {
+	route(h, http.MethodGet, "/api/v1/cluster", onCluster[struct{}](describesCluster), a.describe)
+	route(h, http.MethodGet, "/api/v1/cluster/health", onCluster[struct{}](describesCluster), a.health)
 }
 
 // health answers also where nobody leads, and where the bucket is away.

@@ -3,18 +3,27 @@ package admin
 import (
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
+
+	"rustmq.dev/rustmq/storage/guard"
 )
 
-// limited closes the connections that are beyond a number of open ones.
+// limited closes the connections that are beyond a number of open ones, in all or from one
+// address. Of loopback the second is not asked: whoever is on the machine can take all
+// anyway, and what comes from elsewhere may come through it.
 type limited struct {
 	net.Listener
 	places chan struct{} // holds a token per open connection
+	each   int
+
+	mu   sync.Mutex
+	from map[netip.Prefix]int // open connections; guarded by mu
 }
 
-func newLimited(l net.Listener, most int) *limited {
-	return &limited{Listener: l, places: make(chan struct{}, most)}
+func newLimited(l net.Listener, most, each int) *limited {
+	return &limited{Listener: l, places: make(chan struct{}, most), each: each, from: map[netip.Prefix]int{}}
 }
 
 // Accept returns the next connection that there is a place for.
@@ -24,12 +33,44 @@ func (l *limited) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
+		from := remoteOf(c)
 		select {
 		case l.places <- struct{}{}:
-			return &placed{Conn: c, leave: sync.OnceFunc(func() { <-l.places })}, nil
+			if l.enter(from) {
+				return &placed{Conn: c, leave: sync.OnceFunc(func() { l.left(from); <-l.places })}, nil
+			}
+			<-l.places
 		default:
-			_ = c.Close() // nobody was promised anything
 		}
+		_ = c.Close() // nobody was promised anything
+	}
+}
+
+func remoteOf(c net.Conn) netip.Addr {
+	at, err := netip.ParseAddrPort(c.RemoteAddr().String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return at.Addr().Unmap()
+}
+
+func (l *limited) enter(from netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := prefixOf(from)
+	if !from.IsLoopback() && !guard.Check("admin.connections-per-ip", l.from[at] < l.each) {
+		return false
+	}
+	l.from[at]++
+	return true
+}
+
+func (l *limited) left(from netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := prefixOf(from)
+	if l.from[at]--; l.from[at] <= 0 {
+		delete(l.from, at)
 	}
 }
 
@@ -43,6 +84,20 @@ type placed struct {
 func (c *placed) Close() error {
 	defer c.leave()
 	return c.Conn.Close()
+}
+
+// limitRates refuses calls that come faster than they may, before anything else is looked at,
+// and says of each how many more may come.
+func limitRates(next http.Handler, limits *rateLimits, now func() time.Time) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v := limits.call(now(), hostOf(r), classOf(r))
+		v.write(w.Header())
+		if !v.allowed {
+			writeProblem(w, http.StatusTooManyRequests, "too many calls: the headers RateLimit-Reset and Retry-After say when more are taken")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // limitRequests refuses what is beyond a number of requests that are not answered to

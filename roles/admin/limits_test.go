@@ -109,7 +109,7 @@ func TestSlowReaderGetsItsAnswer(t *testing.T) {
 // Beyond the connections that there are places for a new one is closed, until another is.
 func TestConnectionsAreLimited(t *testing.T) {
 	l := listenPipes()
-	of := newLimited(l, 2)
+	of := newLimited(l, 2, 2)
 	accepted := make(chan net.Conn)
 	go func() {
 		for {

@@ -17,6 +17,7 @@ import (
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/security/acl"
 )
 
 // QuotaEntity is who a quota is for: a user, a client id, or a client id of a user.
@@ -50,9 +51,9 @@ type (
 	quotaPatchInput struct{ Body QuotaPatch }
 )
 
-func registerQuotas(h huma.API, a api) {
-	huma.Get(h, "/api/v1/quotas", a.listQuotas)
-	huma.Patch(h, "/api/v1/quotas", a.alterQuotas)
+func registerQuotas(h *routes, a api) {
+	route(h, http.MethodGet, "/api/v1/quotas", onCluster[struct{}](need{acl.DescribeConfigs, acl.Cluster}), a.listQuotas)
+	route(h, http.MethodPatch, "/api/v1/quotas", onCluster[quotaPatchInput](need{acl.AlterConfigs, acl.Cluster}).act("quota.alter"), a.alterQuotas)
 }
 
 func (a api) listQuotas(context.Context, *struct{}) (*quotasOutput, error) {

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,7 +15,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"rustmq.dev/rustmq/security/audit"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Limits of the HTTP server, each against a client that never ends.
@@ -35,6 +38,12 @@ const (
 	maxConnections = 256
 	maxRequests    = 16 // of the API
 	maxScrapes     = 4
+
+	// What a caller may ask for a second: a page that is open asks a few times, a script as
+	// fast as it can.
+	defaultRequests         = 1000
+	defaultRequestsPerIP    = 200
+	defaultConnectionsPerIP = 64
 )
 
 // Paths of what watches a process.
@@ -77,6 +86,15 @@ type Options struct {
 	Groups Groups
 	// AuditLog serves /api/v1/audit, beside Cluster, when it is not nil.
 	AuditLog AuditLog
+	// Access is who may call /api/v1; nil: whoever reaches the server, which is not asked.
+	Access *Access
+	// Audit is told of what changes something, and of what is refused; nil: nobody is.
+	Audit audit.Recorder
+	// TLS is what the server speaks, with HTTP/1.1; nil: HTTP in the clear.
+	TLS *tls.Config
+	// Requests a second of the API that are served, of all callers and of one address, and
+	// ConnectionsPerIP from one that is not loopback; 0: the defaults.
+	Requests, RequestsPerIP, ConnectionsPerIP int
 	// Authorization is by what /api/v1/acls/check decides, beside Cluster.
 	Authorization Authorization
 	// Bucket serves /api/v1/storage, beside Cluster, when it is not nil.
@@ -97,6 +115,11 @@ type Options struct {
 type Server struct {
 	http *http.Server
 	log  *slog.Logger
+	tls  *tls.Config
+	// perAddress is how many connections an address may have.
+	perAddress int
+	// rows is what the routes ask for.
+	rows []Row
 	// stop ends requests that may take long, so that Close need not wait for them.
 	stop context.CancelFunc
 }
@@ -106,33 +129,64 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	mux := http.NewServeMux()
-	mux.Handle("GET "+metricsPath, promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
-	mux.Handle("GET "+healthPath, probe(o.Healthy, o.Status, nil, nil))
-	mux.Handle("GET "+readyPath, probe(o.Ready, nil, o.Warnings, o.Bucket))
+	if o.Audit == nil {
+		o.Audit = audit.Discard
+	}
+	fillLimits(&o)
+	d := newDoor(o, time.Now)
 	stopping, stop := context.WithCancel(context.Background())
+	s := &Server{log: o.Log, stop: stop, tls: httpOnly(o.TLS), perAddress: o.ConnectionsPerIP}
+	mux := http.NewServeMux()
+	mux.Handle("GET "+metricsPath, remembers(d.asksForMetrics(promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))))
+	mux.Handle("GET "+healthPath, d.briefs(probe(o.Healthy, o.Status, nil, nil)))
+	mux.Handle("GET "+readyPath, d.briefs(probe(o.Ready, nil, o.Warnings, o.Bucket)))
 	if o.Cluster != nil {
 		calls := http.NewServeMux()
-		registerAPI(calls, o, stopping)
-		mux.Handle("/api/v1/", limitRequests(calls, maxRequests))
+		s.rows = registerAPI(calls, o, d, stopping)
+		limits := newRateLimits(o.Requests, o.RequestsPerIP)
+		mux.Handle("/api/v1/", limitRates(remembers(d.asks(takeBodies(limitRequests(calls, maxRequests)))), limits, d.now))
 	}
-	return &Server{
-		log:  o.Log,
-		stop: stop,
-		http: &http.Server{
-			Handler:           http.MaxBytesHandler(boundWrites(refuseBrowsers(o, mux)), maxBodyBytes),
-			ReadHeaderTimeout: headerTimeout,
-			ReadTimeout:       requestTimeout,
-			IdleTimeout:       idleTimeout,
-			MaxHeaderBytes:    maxHeaderBytes,
-			ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
-		},
+	s.http = &http.Server{
+		Handler:           http.MaxBytesHandler(boundWrites(plainPaths(d.refuseBrowsers(mux))), maxBodyBytes),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       requestTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}
+	return s
+}
+
+// fillLimits takes the defaults for what is not said.
+func fillLimits(o *Options) {
+	for _, limit := range []struct {
+		of   *int
+		most int
+	}{{&o.Requests, defaultRequests}, {&o.RequestsPerIP, defaultRequestsPerIP}, {&o.ConnectionsPerIP, defaultConnectionsPerIP}} {
+		if *limit.of <= 0 {
+			*limit.of = limit.most
+		}
+	}
+}
+
+// httpOnly is a configuration of TLS for a server of HTTP/1.1: one request at a time on each
+// connection, so that what bounds connections bounds requests.
+func httpOnly(config *tls.Config) *tls.Config {
+	if config == nil {
+		return nil
+	}
+	config = config.Clone()
+	config.NextProtos = []string{"http/1.1"}
+	return config
 }
 
 // Serve answers on the listener until Close.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(newLimited(l, maxConnections)); !errors.Is(err, http.ErrServerClosed) {
+	l = newLimited(l, maxConnections, s.perAddress)
+	if s.tls != nil {
+		l = tls.NewListener(l, s.tls)
+	}
+	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve http on %s: %w", l.Addr(), err)
 	}
 	return nil
@@ -179,14 +233,19 @@ func probe(check func() error, status, warnings func() []string, b Bucket) http.
 
 // refuseBrowsers turns away what a page of another site can make a browser
 // send: requests with an Origin, and names that were rebound to an address of
-// this machine (DNS rebinding). What watches a server that others can reach may call it
-// by whatever name it has there: whoever reaches it reads the same.
-func refuseBrowsers(o Options, next http.Handler) http.Handler {
+// this machine (DNS rebinding). Over TLS a name that is rebound is none of the certificate.
+// What watches a server that others can reach may call it
+// by whatever name it has there: whoever reaches it reads the same. Where there are sessions, the
+// API is called by pages of this server too.
+func (d *door) refuseBrowsers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch watched := o.Reachable && (r.URL.Path == metricsPath || r.URL.Path == healthPath || r.URL.Path == readyPath); {
-		case r.Header.Get("Origin") != "":
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		watched := d.o.Reachable && (r.URL.Path == metricsPath || r.URL.Path == healthPath || r.URL.Path == readyPath)
+		ours := d.o.Access != nil && strings.HasPrefix(r.URL.Path, "/api/v1/") && d.sameOrigin(r)
+		switch {
+		case len(r.Header.Values("Origin")) > 0 && !guard.Check("admin.foreign-origin", ours):
 			http.Error(w, "requests from pages of other sites are refused: call the server without an Origin header", http.StatusForbidden)
-		case !watched && !o.isOwn(r.Host):
+		case !watched && d.o.TLS == nil && !d.o.isOwn(r.Host):
 			http.Error(w, fmt.Sprintf("Host %q is neither an address nor a name that this server knows for its own, and may be the page of another site: "+
 				"call it by address, or by network.advertised_host", r.Host), http.StatusForbidden)
 		default:
@@ -194,6 +253,39 @@ func refuseBrowsers(o Options, next http.Handler) http.Handler {
 		}
 	})
 }
+
+// briefs has a probe tell strangers no more than whether all is well, where the API asks who
+// calls: what it says besides names files and addresses.
+func (d *door) briefs(probe http.Handler) http.Handler {
+	if d.o.Access == nil {
+		return probe
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if hostOf(r).IsLoopback() {
+			probe.ServeHTTP(w, r)
+			return
+		}
+		v := verdictOnly{header: http.Header{}, status: http.StatusOK}
+		probe.ServeHTTP(&v, r)
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.WriteHeader(v.status)
+		if v.status == http.StatusOK {
+			fmt.Fprintln(w, "ok")
+		} else {
+			fmt.Fprintln(w, "not ready or not well: the log of the node, and this path on the machine itself, say why")
+		}
+	})
+}
+
+// verdictOnly is a ResponseWriter that keeps the status.
+type verdictOnly struct {
+	header http.Header
+	status int
+}
+
+func (v *verdictOnly) Header() http.Header         { return v.header }
+func (v *verdictOnly) Write(b []byte) (int, error) { return len(b), nil }
+func (v *verdictOnly) WriteHeader(status int)      { v.status = status }
 
 // isOwn reports whether the Host of a request cannot have been rebound: an address, or
 // a name of this server.

@@ -269,12 +269,12 @@ type storageAPI struct {
 	stopping context.Context // ends with the server
 }
 
-func registerStorage(h huma.API, a storageAPI) {
-	huma.Get(h, "/api/v1/storage", a.state)
-	huma.Get(h, "/api/v1/storage/cost", a.cost)
-	huma.Post(h, "/api/v1/storage/probe", a.probe)
-	huma.Post(h, "/api/v1/storage/check", a.check)
-	huma.Post(h, "/api/v1/storage/confirm-clock", a.confirmClock)
+func registerStorage(h *routes, a storageAPI) {
+	route(h, http.MethodGet, "/api/v1/storage", onCluster[struct{}](describesCluster), a.state)
+	route(h, http.MethodGet, "/api/v1/storage/cost", onCluster[struct{}](describesCluster), a.cost)
+	route(h, http.MethodPost, "/api/v1/storage/probe", onCluster[struct{}](altersCluster).act("storage.probe"), a.probe)
+	route(h, http.MethodPost, "/api/v1/storage/check", onCluster[checkInput](altersCluster).act("storage.check"), a.check)
+	route(h, http.MethodPost, "/api/v1/storage/confirm-clock", onCluster[struct{}](altersCluster).act("storage.confirm-clock"), a.confirmClock)
 }
 
 func (a storageAPI) state(context.Context, *struct{}) (*bucketOutput, error) {

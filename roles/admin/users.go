@@ -59,18 +59,18 @@ type (
 // usersPath begins the paths of what is about users.
 const usersPath = "/api/v1/users"
 
-func registerUsers(h huma.API, a api) {
-	huma.Get(h, usersPath, a.listUsers)
-	huma.Post(h, usersPath, a.createUser, func(op *huma.Operation) { op.DefaultStatus = http.StatusCreated })
-	huma.Delete(h, usersPath+"/{name}", a.deleteUser)
-	huma.Put(h, usersPath+"/{name}/password", a.setPassword)
+func registerUsers(h *routes, a api) {
+	route(h, http.MethodGet, usersPath, onCluster[struct{}](describesCluster), a.listUsers)
+	route(h, http.MethodPost, usersPath, onCluster[createUserInput](altersCluster).act("user.create").about(func(in *createUserInput) string { return in.Body.Name }), a.createUser, withStatus(http.StatusCreated))
+	route(h, http.MethodDelete, usersPath+"/{name}", onCluster[userName](altersCluster).act("user.delete").about(func(in *userName) string { return in.Name }), a.deleteUser)
+	route(h, http.MethodPut, usersPath+"/{name}/password", onCluster[passwordInput](altersCluster).act("user.set-password").about(func(in *passwordInput) string { return in.Name }), a.setPassword)
 }
 
 // withoutSecrets has what is wrong with a request about users be said without what stands
 // there, which may be a password.
 func withoutSecrets(ctx huma.Context, _ string, answer any) (any, error) {
 	refused, is := answer.(*huma.ErrorModel)
-	if !is || !strings.HasPrefix(ctx.Operation().Path, usersPath) {
+	if !is || !strings.HasPrefix(ctx.Operation().Path, usersPath) && ctx.Operation().Path != sessionPath {
 		return answer, nil
 	}
 	for _, e := range refused.Errors {

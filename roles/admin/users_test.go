@@ -11,7 +11,7 @@ import (
 // end up in logs.
 func TestNoAnswerHasAPassword(t *testing.T) {
 	mux := http.NewServeMux()
-	registerAPI(mux, Options{}, t.Context())
+	registerAPI(mux, Options{}, nil, t.Context())
 	long := "open-sesame" + strings.Repeat("x", 1024)
 	for _, c := range []struct{ method, path, body, says string }{
 		{http.MethodPost, "/api/v1/users", `{"name":"alice","password":"open-sesame","mechanism":"PLAIN"}`, "unexpected property"},

@@ -55,7 +55,7 @@ func tellActs(q kmsg.Request, p kmsg.Response, tell tellAct) {
 			counts[t.Topic] = t.Count
 		}
 		for _, t := range p.Topics {
-			tell("topic.add-partitions", "topic", t.Topic, t.ErrorCode, fmt.Sprintf("partitions=%d", counts[t.Topic]))
+			tell("topic.create-partitions", "topic", t.Topic, t.ErrorCode, fmt.Sprintf("partitions=%d", counts[t.Topic]))
 		}
 	case *kmsg.DeleteRecordsResponse:
 		for _, t := range p.Topics {

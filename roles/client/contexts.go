@@ -23,6 +23,9 @@ type Context struct {
 	CAFile    string `toml:"cafile,omitempty"`
 	Transport string `toml:"transport,omitempty"`
 	TLS       bool   `toml:"tls,omitempty"`
+	// AdminTokenFile has an API token, by which admin commands say who they are in place of
+	// what Login says.
+	AdminTokenFile string `toml:"admin_token_file,omitempty"`
 	Login
 }
 
@@ -129,11 +132,8 @@ func (e Env) context(cmd *cobra.Command) (Context, error) {
 	return c, nil
 }
 
-// ContextURL returns the admin URL of the command's context, or "".
-func (e Env) ContextURL(cmd *cobra.Command) (string, error) {
-	c, err := e.context(cmd)
-	return c.URL, err
-}
+// Context returns the context that a command runs in; the zero one when none is named.
+func (e Env) Context(cmd *cobra.Command) (Context, error) { return e.context(cmd) }
 
 // ContextCommand is `rustmq context …`.
 func ContextCommand(e Env) *cobra.Command {
@@ -165,6 +165,11 @@ func contextAdd(e Env) *cobra.Command {
 					return err
 				}
 			}
+			if c.AdminTokenFile != "" {
+				if c.AdminTokenFile, err = filepath.Abs(c.AdminTokenFile); err != nil {
+					return err
+				}
+			}
 			if err := c.Login.check(); err != nil {
 				return err
 			}
@@ -184,7 +189,8 @@ func contextAdd(e Env) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&c.Brokers, "brokers", "b", "", "`host:port,…` of Kafka")
-	flags.StringVar(&c.URL, "url", "", "of the admin API: `http://address:port`")
+	flags.StringVar(&c.URL, "url", "", "of the admin API: `https://address:port`, or http:// on loopback; without either, https with --tls")
+	flags.StringVar(&c.AdminTokenFile, "admin-token-file", "", "`FILE` with an API token for admin commands, in place of --user or --token-file")
 	flags.StringVar(&c.CAFile, "cafile", "", "PEM `FILE` of the CA to trust")
 	flags.StringVar(&c.Transport, "transport", "", "auto, tcp or quic")
 	flags.BoolVar(&c.TLS, "tls", false, "TLS on TCP")

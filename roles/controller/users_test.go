@@ -81,3 +81,38 @@ func TestAlterUsers(t *testing.T) {
 		}
 	})
 }
+
+// Neither does what proves API tokens get into the bucket; whoever brings a hash that is none
+// is refused.
+func TestHashesOfAPITokensStayOutOfTheBucket(t *testing.T) {
+	inBucket(t, func(t *testing.T, k *kept) {
+		pass(2 * time.Minute)
+		hash := string(bytes.Repeat([]byte{0x6b}, metadata.APITokenHashSize))
+		for _, name := range []string{"in-a-command", "in-a-snapshot"} {
+			of := string([]byte(name)[3]) + hash[1:]
+			if err := k.c.CreateAPIToken(t.Context(), metadata.APIToken{Name: name, Principal: "User:" + name, Hash: of, Created: time.UnixMilli(1)}); err != nil {
+				t.Fatal(err)
+			}
+			if name == "in-a-snapshot" {
+				k.close()
+				k.open()
+			}
+			pass(2 * time.Minute)
+			if is, known := k.c.Image().APITokenOf(of); !known || is.Name != name {
+				t.Fatalf("%s: %v", name, is)
+			}
+			if !k.holds([]byte(name)) {
+				t.Errorf("%s: nothing of the token is in the bucket yet", name)
+			}
+			if k.holds([]byte(hash[1:])) {
+				t.Errorf("%s: its hash is in the bucket", name)
+			}
+		}
+		if err := k.c.CreateAPIToken(t.Context(), metadata.APIToken{Name: "x", Principal: "User:x"}); metadata.CodeOf(err) != metadata.InvalidRequest {
+			t.Errorf("without a hash: %v", err)
+		}
+		if err := k.c.DeleteAPIToken(t.Context(), "in-a-command"); err != nil || k.c.Image().NumAPITokens() != 1 {
+			t.Errorf("deleted: %v, %d left", err, k.c.Image().NumAPITokens())
+		}
+	})
+}

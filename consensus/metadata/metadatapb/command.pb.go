@@ -64,6 +64,8 @@ type Command struct {
 	//	*Command_CreateAcls
 	//	*Command_DeleteAcls
 	//	*Command_AlterUsers
+	//	*Command_CreateApiToken
+	//	*Command_DeleteApiToken
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -421,6 +423,24 @@ func (x *Command) GetAlterUsers() *AlterUsers {
 	return nil
 }
 
+func (x *Command) GetCreateApiToken() *CreateApiToken {
+	if x != nil {
+		if x, ok := x.Body.(*Command_CreateApiToken); ok {
+			return x.CreateApiToken
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetDeleteApiToken() *DeleteApiToken {
+	if x != nil {
+		if x, ok := x.Body.(*Command_DeleteApiToken); ok {
+			return x.DeleteApiToken
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -574,6 +594,15 @@ type Command_AlterUsers struct {
 	AlterUsers *AlterUsers `protobuf:"bytes,110,opt,name=alter_users,json=alterUsers,proto3,oneof"`
 }
 
+type Command_CreateApiToken struct {
+	// Feature level 13.
+	CreateApiToken *CreateApiToken `protobuf:"bytes,125,opt,name=create_api_token,json=createApiToken,proto3,oneof"`
+}
+
+type Command_DeleteApiToken struct {
+	DeleteApiToken *DeleteApiToken `protobuf:"bytes,126,opt,name=delete_api_token,json=deleteApiToken,proto3,oneof"`
+}
+
 func (*Command_InitCluster) isCommand_Body() {}
 
 func (*Command_SetFeatureLevel) isCommand_Body() {}
@@ -643,6 +672,10 @@ func (*Command_CreateAcls) isCommand_Body() {}
 func (*Command_DeleteAcls) isCommand_Body() {}
 
 func (*Command_AlterUsers) isCommand_Body() {}
+
+func (*Command_CreateApiToken) isCommand_Body() {}
+
+func (*Command_DeleteApiToken) isCommand_Body() {}
 
 // InitCluster is the first command of a log.
 type InitCluster struct {
@@ -3595,6 +3628,182 @@ func (x *AlterUsers) GetFakeSecret() []byte {
 	return nil
 }
 
+// ApiToken is what is kept of a token of the admin API. Where it was kept out of the bucket
+// it has no hash.
+type ApiToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Principal     string                 `protobuf:"bytes,2,opt,name=principal,proto3" json:"principal,omitempty"` // who its bearer is taken for
+	Hash          []byte                 `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"`           // SHA-256 of the token
+	Created       int64                  `protobuf:"varint,4,opt,name=created,proto3" json:"created,omitempty"`    // milliseconds since 1970, as are
+	Expires       int64                  `protobuf:"varint,5,opt,name=expires,proto3" json:"expires,omitempty"`    // 0: never
+	ReadOnly      bool                   `protobuf:"varint,6,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApiToken) Reset() {
+	*x = ApiToken{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiToken) ProtoMessage() {}
+
+func (x *ApiToken) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiToken.ProtoReflect.Descriptor instead.
+func (*ApiToken) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ApiToken) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ApiToken) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *ApiToken) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *ApiToken) GetCreated() int64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *ApiToken) GetExpires() int64 {
+	if x != nil {
+		return x.Expires
+	}
+	return 0
+}
+
+func (x *ApiToken) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+// CreateApiToken adds a token. Feature level 13.
+type CreateApiToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         *ApiToken              `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateApiToken) Reset() {
+	*x = CreateApiToken{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateApiToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateApiToken) ProtoMessage() {}
+
+func (x *CreateApiToken) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateApiToken.ProtoReflect.Descriptor instead.
+func (*CreateApiToken) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *CreateApiToken) GetToken() *ApiToken {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+// DeleteApiToken takes one away. Feature level 13.
+type DeleteApiToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteApiToken) Reset() {
+	*x = DeleteApiToken{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteApiToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteApiToken) ProtoMessage() {}
+
+func (x *DeleteApiToken) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteApiToken.ProtoReflect.Descriptor instead.
+func (*DeleteApiToken) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *DeleteApiToken) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // Recovery is a partition whose replicas are asked what they have, for the log that said
 // who was in sync is lost.
 type Recovery struct {
@@ -3607,7 +3816,7 @@ type Recovery struct {
 
 func (x *Recovery) Reset() {
 	*x = Recovery{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[47]
+	mi := &file_consensus_metadata_command_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3619,7 +3828,7 @@ func (x *Recovery) String() string {
 func (*Recovery) ProtoMessage() {}
 
 func (x *Recovery) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[47]
+	mi := &file_consensus_metadata_command_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3632,7 +3841,7 @@ func (x *Recovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recovery.ProtoReflect.Descriptor instead.
 func (*Recovery) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{47}
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Recovery) GetAwaited() []int32 {
@@ -3660,7 +3869,7 @@ type Doubts struct {
 
 func (x *Doubts) Reset() {
 	*x = Doubts{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[48]
+	mi := &file_consensus_metadata_command_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3672,7 +3881,7 @@ func (x *Doubts) String() string {
 func (*Doubts) ProtoMessage() {}
 
 func (x *Doubts) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[48]
+	mi := &file_consensus_metadata_command_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3685,7 +3894,7 @@ func (x *Doubts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Doubts.ProtoReflect.Descriptor instead.
 func (*Doubts) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{48}
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Doubts) GetOf() []int32 {
@@ -3713,7 +3922,7 @@ type ReplicaEnd struct {
 
 func (x *ReplicaEnd) Reset() {
 	*x = ReplicaEnd{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[49]
+	mi := &file_consensus_metadata_command_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3725,7 +3934,7 @@ func (x *ReplicaEnd) String() string {
 func (*ReplicaEnd) ProtoMessage() {}
 
 func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[49]
+	mi := &file_consensus_metadata_command_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3738,7 +3947,7 @@ func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaEnd.ProtoReflect.Descriptor instead.
 func (*ReplicaEnd) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{49}
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ReplicaEnd) GetBroker() int32 {
@@ -3774,7 +3983,7 @@ type AdvanceLogStart_Entry struct {
 
 func (x *AdvanceLogStart_Entry) Reset() {
 	*x = AdvanceLogStart_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[50]
+	mi := &file_consensus_metadata_command_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3786,7 +3995,7 @@ func (x *AdvanceLogStart_Entry) String() string {
 func (*AdvanceLogStart_Entry) ProtoMessage() {}
 
 func (x *AdvanceLogStart_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[50]
+	mi := &file_consensus_metadata_command_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3841,7 +4050,7 @@ type MoveLogStarts_Topic struct {
 
 func (x *MoveLogStarts_Topic) Reset() {
 	*x = MoveLogStarts_Topic{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[51]
+	mi := &file_consensus_metadata_command_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3853,7 +4062,7 @@ func (x *MoveLogStarts_Topic) String() string {
 func (*MoveLogStarts_Topic) ProtoMessage() {}
 
 func (x *MoveLogStarts_Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[51]
+	mi := &file_consensus_metadata_command_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3900,7 +4109,7 @@ type AlterPartitions_Replica struct {
 
 func (x *AlterPartitions_Replica) Reset() {
 	*x = AlterPartitions_Replica{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[52]
+	mi := &file_consensus_metadata_command_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3912,7 +4121,7 @@ func (x *AlterPartitions_Replica) String() string {
 func (*AlterPartitions_Replica) ProtoMessage() {}
 
 func (x *AlterPartitions_Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[52]
+	mi := &file_consensus_metadata_command_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3955,7 +4164,7 @@ type AlterPartitions_Entry struct {
 
 func (x *AlterPartitions_Entry) Reset() {
 	*x = AlterPartitions_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[53]
+	mi := &file_consensus_metadata_command_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3967,7 +4176,7 @@ func (x *AlterPartitions_Entry) String() string {
 func (*AlterPartitions_Entry) ProtoMessage() {}
 
 func (x *AlterPartitions_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[53]
+	mi := &file_consensus_metadata_command_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4030,7 +4239,7 @@ type ElectLeaders_Entry struct {
 
 func (x *ElectLeaders_Entry) Reset() {
 	*x = ElectLeaders_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[54]
+	mi := &file_consensus_metadata_command_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4042,7 +4251,7 @@ func (x *ElectLeaders_Entry) String() string {
 func (*ElectLeaders_Entry) ProtoMessage() {}
 
 func (x *ElectLeaders_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[54]
+	mi := &file_consensus_metadata_command_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4097,7 +4306,7 @@ type ReassignPartitions_Entry struct {
 
 func (x *ReassignPartitions_Entry) Reset() {
 	*x = ReassignPartitions_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[55]
+	mi := &file_consensus_metadata_command_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4109,7 +4318,7 @@ func (x *ReassignPartitions_Entry) String() string {
 func (*ReassignPartitions_Entry) ProtoMessage() {}
 
 func (x *ReassignPartitions_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[55]
+	mi := &file_consensus_metadata_command_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4158,7 +4367,7 @@ type ReportEnds_Entry struct {
 
 func (x *ReportEnds_Entry) Reset() {
 	*x = ReportEnds_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[56]
+	mi := &file_consensus_metadata_command_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4170,7 +4379,7 @@ func (x *ReportEnds_Entry) String() string {
 func (*ReportEnds_Entry) ProtoMessage() {}
 
 func (x *ReportEnds_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[56]
+	mi := &file_consensus_metadata_command_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4224,7 +4433,7 @@ type GiveUpReplicas_Entry struct {
 
 func (x *GiveUpReplicas_Entry) Reset() {
 	*x = GiveUpReplicas_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[57]
+	mi := &file_consensus_metadata_command_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4236,7 +4445,7 @@ func (x *GiveUpReplicas_Entry) String() string {
 func (*GiveUpReplicas_Entry) ProtoMessage() {}
 
 func (x *GiveUpReplicas_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[57]
+	mi := &file_consensus_metadata_command_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4270,7 +4479,7 @@ var File_consensus_metadata_command_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\n" +
-	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\x99\x15\n" +
+	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\xb9\x16\n" +
 	"\aCommand\x12D\n" +
 	"\finit_cluster\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.InitClusterH\x00R\vinitCluster\x12Q\n" +
 	"\x11set_feature_level\x18\x02 \x01(\v2#.rustmq.metadata.v1.SetFeatureLevelH\x00R\x0fsetFeatureLevel\x12M\n" +
@@ -4313,7 +4522,9 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\vdelete_acls\x18t \x01(\v2\x1e.rustmq.metadata.v1.DeleteAclsH\x00R\n" +
 	"deleteAcls\x12A\n" +
 	"\valter_users\x18n \x01(\v2\x1e.rustmq.metadata.v1.AlterUsersH\x00R\n" +
-	"alterUsersB\x06\n" +
+	"alterUsers\x12N\n" +
+	"\x10create_api_token\x18} \x01(\v2\".rustmq.metadata.v1.CreateApiTokenH\x00R\x0ecreateApiToken\x12N\n" +
+	"\x10delete_api_token\x18~ \x01(\v2\".rustmq.metadata.v1.DeleteApiTokenH\x00R\x0edeleteApiTokenB\x06\n" +
 	"\x04body\"Q\n" +
 	"\vInitCluster\x12\x1d\n" +
 	"\n" +
@@ -4576,7 +4787,18 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"AlterUsers\x128\n" +
 	"\achanges\x18\x01 \x03(\v2\x1e.rustmq.metadata.v1.UserChangeR\achanges\x12\x1f\n" +
 	"\vfake_secret\x18\x02 \x01(\fR\n" +
-	"fakeSecret\"X\n" +
+	"fakeSecret\"\xa1\x01\n" +
+	"\bApiToken\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
+	"\tprincipal\x18\x02 \x01(\tR\tprincipal\x12\x12\n" +
+	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x18\n" +
+	"\acreated\x18\x04 \x01(\x03R\acreated\x12\x18\n" +
+	"\aexpires\x18\x05 \x01(\x03R\aexpires\x12\x1b\n" +
+	"\tread_only\x18\x06 \x01(\bR\breadOnly\"D\n" +
+	"\x0eCreateApiToken\x122\n" +
+	"\x05token\x18\x01 \x01(\v2\x1c.rustmq.metadata.v1.ApiTokenR\x05token\"$\n" +
+	"\x0eDeleteApiToken\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"X\n" +
 	"\bRecovery\x12\x18\n" +
 	"\aawaited\x18\x01 \x03(\x05R\aawaited\x122\n" +
 	"\x04ends\x18\x02 \x03(\v2\x1e.rustmq.metadata.v1.ReplicaEndR\x04ends\"L\n" +
@@ -4601,7 +4823,7 @@ func file_consensus_metadata_command_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_command_proto_rawDescData
 }
 
-var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
 var file_consensus_metadata_command_proto_goTypes = []any{
 	(*Command)(nil),                  // 0: rustmq.metadata.v1.Command
 	(*InitCluster)(nil),              // 1: rustmq.metadata.v1.InitCluster
@@ -4650,17 +4872,20 @@ var file_consensus_metadata_command_proto_goTypes = []any{
 	(*ScramCredential)(nil),          // 44: rustmq.metadata.v1.ScramCredential
 	(*UserChange)(nil),               // 45: rustmq.metadata.v1.UserChange
 	(*AlterUsers)(nil),               // 46: rustmq.metadata.v1.AlterUsers
-	(*Recovery)(nil),                 // 47: rustmq.metadata.v1.Recovery
-	(*Doubts)(nil),                   // 48: rustmq.metadata.v1.Doubts
-	(*ReplicaEnd)(nil),               // 49: rustmq.metadata.v1.ReplicaEnd
-	(*AdvanceLogStart_Entry)(nil),    // 50: rustmq.metadata.v1.AdvanceLogStart.Entry
-	(*MoveLogStarts_Topic)(nil),      // 51: rustmq.metadata.v1.MoveLogStarts.Topic
-	(*AlterPartitions_Replica)(nil),  // 52: rustmq.metadata.v1.AlterPartitions.Replica
-	(*AlterPartitions_Entry)(nil),    // 53: rustmq.metadata.v1.AlterPartitions.Entry
-	(*ElectLeaders_Entry)(nil),       // 54: rustmq.metadata.v1.ElectLeaders.Entry
-	(*ReassignPartitions_Entry)(nil), // 55: rustmq.metadata.v1.ReassignPartitions.Entry
-	(*ReportEnds_Entry)(nil),         // 56: rustmq.metadata.v1.ReportEnds.Entry
-	(*GiveUpReplicas_Entry)(nil),     // 57: rustmq.metadata.v1.GiveUpReplicas.Entry
+	(*ApiToken)(nil),                 // 47: rustmq.metadata.v1.ApiToken
+	(*CreateApiToken)(nil),           // 48: rustmq.metadata.v1.CreateApiToken
+	(*DeleteApiToken)(nil),           // 49: rustmq.metadata.v1.DeleteApiToken
+	(*Recovery)(nil),                 // 50: rustmq.metadata.v1.Recovery
+	(*Doubts)(nil),                   // 51: rustmq.metadata.v1.Doubts
+	(*ReplicaEnd)(nil),               // 52: rustmq.metadata.v1.ReplicaEnd
+	(*AdvanceLogStart_Entry)(nil),    // 53: rustmq.metadata.v1.AdvanceLogStart.Entry
+	(*MoveLogStarts_Topic)(nil),      // 54: rustmq.metadata.v1.MoveLogStarts.Topic
+	(*AlterPartitions_Replica)(nil),  // 55: rustmq.metadata.v1.AlterPartitions.Replica
+	(*AlterPartitions_Entry)(nil),    // 56: rustmq.metadata.v1.AlterPartitions.Entry
+	(*ElectLeaders_Entry)(nil),       // 57: rustmq.metadata.v1.ElectLeaders.Entry
+	(*ReassignPartitions_Entry)(nil), // 58: rustmq.metadata.v1.ReassignPartitions.Entry
+	(*ReportEnds_Entry)(nil),         // 59: rustmq.metadata.v1.ReportEnds.Entry
+	(*GiveUpReplicas_Entry)(nil),     // 60: rustmq.metadata.v1.GiveUpReplicas.Entry
 }
 var file_consensus_metadata_command_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.Command.init_cluster:type_name -> rustmq.metadata.v1.InitCluster
@@ -4698,38 +4923,41 @@ var file_consensus_metadata_command_proto_depIdxs = []int32{
 	41, // 32: rustmq.metadata.v1.Command.create_acls:type_name -> rustmq.metadata.v1.CreateAcls
 	42, // 33: rustmq.metadata.v1.Command.delete_acls:type_name -> rustmq.metadata.v1.DeleteAcls
 	46, // 34: rustmq.metadata.v1.Command.alter_users:type_name -> rustmq.metadata.v1.AlterUsers
-	3,  // 35: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	6,  // 36: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 37: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	6,  // 38: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 39: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
-	50, // 40: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
-	16, // 41: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
-	16, // 42: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	51, // 43: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
-	25, // 44: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	27, // 45: rustmq.metadata.v1.QuotaEntity.user:type_name -> rustmq.metadata.v1.QuotaName
-	27, // 46: rustmq.metadata.v1.QuotaEntity.client_id:type_name -> rustmq.metadata.v1.QuotaName
-	26, // 47: rustmq.metadata.v1.AlterClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
-	28, // 48: rustmq.metadata.v1.AlterClientQuotas.set:type_name -> rustmq.metadata.v1.QuotaValue
-	53, // 49: rustmq.metadata.v1.AlterPartitions.entries:type_name -> rustmq.metadata.v1.AlterPartitions.Entry
-	54, // 50: rustmq.metadata.v1.ElectLeaders.entries:type_name -> rustmq.metadata.v1.ElectLeaders.Entry
-	55, // 51: rustmq.metadata.v1.ReassignPartitions.entries:type_name -> rustmq.metadata.v1.ReassignPartitions.Entry
-	56, // 52: rustmq.metadata.v1.ReportEnds.entries:type_name -> rustmq.metadata.v1.ReportEnds.Entry
-	57, // 53: rustmq.metadata.v1.GiveUpReplicas.entries:type_name -> rustmq.metadata.v1.GiveUpReplicas.Entry
-	43, // 54: rustmq.metadata.v1.CreateAcls.acls:type_name -> rustmq.metadata.v1.Acl
-	43, // 55: rustmq.metadata.v1.DeleteAcls.acls:type_name -> rustmq.metadata.v1.Acl
-	44, // 56: rustmq.metadata.v1.UserChange.set:type_name -> rustmq.metadata.v1.ScramCredential
-	45, // 57: rustmq.metadata.v1.AlterUsers.changes:type_name -> rustmq.metadata.v1.UserChange
-	49, // 58: rustmq.metadata.v1.Recovery.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
-	49, // 59: rustmq.metadata.v1.Doubts.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
-	52, // 60: rustmq.metadata.v1.AlterPartitions.Entry.isr:type_name -> rustmq.metadata.v1.AlterPartitions.Replica
-	49, // 61: rustmq.metadata.v1.ReportEnds.Entry.end:type_name -> rustmq.metadata.v1.ReplicaEnd
-	62, // [62:62] is the sub-list for method output_type
-	62, // [62:62] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	48, // 35: rustmq.metadata.v1.Command.create_api_token:type_name -> rustmq.metadata.v1.CreateApiToken
+	49, // 36: rustmq.metadata.v1.Command.delete_api_token:type_name -> rustmq.metadata.v1.DeleteApiToken
+	3,  // 37: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	6,  // 38: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 39: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	6,  // 40: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 41: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
+	53, // 42: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
+	16, // 43: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
+	16, // 44: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	54, // 45: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
+	25, // 46: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	27, // 47: rustmq.metadata.v1.QuotaEntity.user:type_name -> rustmq.metadata.v1.QuotaName
+	27, // 48: rustmq.metadata.v1.QuotaEntity.client_id:type_name -> rustmq.metadata.v1.QuotaName
+	26, // 49: rustmq.metadata.v1.AlterClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
+	28, // 50: rustmq.metadata.v1.AlterClientQuotas.set:type_name -> rustmq.metadata.v1.QuotaValue
+	56, // 51: rustmq.metadata.v1.AlterPartitions.entries:type_name -> rustmq.metadata.v1.AlterPartitions.Entry
+	57, // 52: rustmq.metadata.v1.ElectLeaders.entries:type_name -> rustmq.metadata.v1.ElectLeaders.Entry
+	58, // 53: rustmq.metadata.v1.ReassignPartitions.entries:type_name -> rustmq.metadata.v1.ReassignPartitions.Entry
+	59, // 54: rustmq.metadata.v1.ReportEnds.entries:type_name -> rustmq.metadata.v1.ReportEnds.Entry
+	60, // 55: rustmq.metadata.v1.GiveUpReplicas.entries:type_name -> rustmq.metadata.v1.GiveUpReplicas.Entry
+	43, // 56: rustmq.metadata.v1.CreateAcls.acls:type_name -> rustmq.metadata.v1.Acl
+	43, // 57: rustmq.metadata.v1.DeleteAcls.acls:type_name -> rustmq.metadata.v1.Acl
+	44, // 58: rustmq.metadata.v1.UserChange.set:type_name -> rustmq.metadata.v1.ScramCredential
+	45, // 59: rustmq.metadata.v1.AlterUsers.changes:type_name -> rustmq.metadata.v1.UserChange
+	47, // 60: rustmq.metadata.v1.CreateApiToken.token:type_name -> rustmq.metadata.v1.ApiToken
+	52, // 61: rustmq.metadata.v1.Recovery.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
+	52, // 62: rustmq.metadata.v1.Doubts.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
+	55, // 63: rustmq.metadata.v1.AlterPartitions.Entry.isr:type_name -> rustmq.metadata.v1.AlterPartitions.Replica
+	52, // 64: rustmq.metadata.v1.ReportEnds.Entry.end:type_name -> rustmq.metadata.v1.ReplicaEnd
+	65, // [65:65] is the sub-list for method output_type
+	65, // [65:65] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_command_proto_init() }
@@ -4773,6 +5001,8 @@ func file_consensus_metadata_command_proto_init() {
 		(*Command_CreateAcls)(nil),
 		(*Command_DeleteAcls)(nil),
 		(*Command_AlterUsers)(nil),
+		(*Command_CreateApiToken)(nil),
+		(*Command_DeleteApiToken)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4780,7 +5010,7 @@ func file_consensus_metadata_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_command_proto_rawDesc), len(file_consensus_metadata_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   58,
+			NumMessages:   61,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -5,7 +5,7 @@
 // source: consensus/metadata/delta.proto
 
 // The records of a delta between two images, as one broker is shown them: one
-// DeltaHeader, then in this order brokers, controllers, configs, client quotas, ACLs, users, objects, topics
+// DeltaHeader, then in this order brokers, controllers, configs, client quotas, ACLs, users, API tokens, objects, topics
 // that went, each topic that changed with its partitions, manifests, states of
 // compaction by key and ranges. Each kind is in the order of the image, topics by id.
 // What is not named is as it was. Framing and checksum: doc.go.
@@ -48,6 +48,8 @@ type DeltaRecord struct {
 	//	*DeltaRecord_Acl
 	//	*DeltaRecord_GoneAcl
 	//	*DeltaRecord_User
+	//	*DeltaRecord_ApiToken
+	//	*DeltaRecord_GoneApiToken
 	Body          isDeltaRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -243,6 +245,24 @@ func (x *DeltaRecord) GetUser() *SnapshotUser {
 	return nil
 }
 
+func (x *DeltaRecord) GetApiToken() *ApiToken {
+	if x != nil {
+		if x, ok := x.Body.(*DeltaRecord_ApiToken); ok {
+			return x.ApiToken
+		}
+	}
+	return nil
+}
+
+func (x *DeltaRecord) GetGoneApiToken() string {
+	if x != nil {
+		if x, ok := x.Body.(*DeltaRecord_GoneApiToken); ok {
+			return x.GoneApiToken
+		}
+	}
+	return ""
+}
+
 type isDeltaRecord_Body interface {
 	isDeltaRecord_Body()
 }
@@ -315,6 +335,14 @@ type DeltaRecord_User struct {
 	User *SnapshotUser `protobuf:"bytes,110,opt,name=user,proto3,oneof"` // without credentials: it is gone
 }
 
+type DeltaRecord_ApiToken struct {
+	ApiToken *ApiToken `protobuf:"bytes,125,opt,name=api_token,json=apiToken,proto3,oneof"`
+}
+
+type DeltaRecord_GoneApiToken struct {
+	GoneApiToken string `protobuf:"bytes,126,opt,name=gone_api_token,json=goneApiToken,proto3,oneof"`
+}
+
 func (*DeltaRecord_Header) isDeltaRecord_Body() {}
 
 func (*DeltaRecord_Broker) isDeltaRecord_Body() {}
@@ -349,6 +377,10 @@ func (*DeltaRecord_GoneAcl) isDeltaRecord_Body() {}
 
 func (*DeltaRecord_User) isDeltaRecord_Body() {}
 
+func (*DeltaRecord_ApiToken) isDeltaRecord_Body() {}
+
+func (*DeltaRecord_GoneApiToken) isDeltaRecord_Body() {}
+
 type DeltaHeader struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Whole             bool                   `protobuf:"varint,1,opt,name=whole,proto3" json:"whole,omitempty"`   // the image before is the empty one
@@ -378,6 +410,7 @@ type DeltaHeader struct {
 	EndedBy          uint64   `protobuf:"varint,95,opt,name=ended_by,json=endedBy,proto3" json:"ended_by,omitempty"`
 	Acls             uint64   `protobuf:"varint,115,opt,name=acls,proto3" json:"acls,omitempty"`
 	FakeSecret       []byte   `protobuf:"bytes,110,opt,name=fake_secret,json=fakeSecret,proto3" json:"fake_secret,omitempty"`
+	ApiTokens        uint64   `protobuf:"varint,125,opt,name=api_tokens,json=apiTokens,proto3" json:"api_tokens,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -592,6 +625,13 @@ func (x *DeltaHeader) GetFakeSecret() []byte {
 		return x.FakeSecret
 	}
 	return nil
+}
+
+func (x *DeltaHeader) GetApiTokens() uint64 {
+	if x != nil {
+		return x.ApiTokens
+	}
+	return 0
 }
 
 type DeltaConfig struct {
@@ -1096,7 +1136,7 @@ var File_consensus_metadata_delta_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"\n" +
-	"\x1econsensus/metadata/delta.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\x1a!consensus/metadata/snapshot.proto\"\xee\a\n" +
+	"\x1econsensus/metadata/delta.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\x1a!consensus/metadata/snapshot.proto\"\xd3\b\n" +
 	"\vDeltaRecord\x129\n" +
 	"\x06header\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.DeltaHeaderH\x00R\x06header\x12<\n" +
 	"\x06broker\x18\x02 \x01(\v2\".rustmq.metadata.v1.SnapshotBrokerH\x00R\x06broker\x12!\n" +
@@ -1121,8 +1161,10 @@ const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"\x0fgone_controller\x18\x0e \x01(\x04H\x00R\x0egoneController\x12+\n" +
 	"\x03acl\x18s \x01(\v2\x17.rustmq.metadata.v1.AclH\x00R\x03acl\x124\n" +
 	"\bgone_acl\x18t \x01(\v2\x17.rustmq.metadata.v1.AclH\x00R\agoneAcl\x126\n" +
-	"\x04user\x18n \x01(\v2 .rustmq.metadata.v1.SnapshotUserH\x00R\x04userB\x06\n" +
-	"\x04body\"\xbe\x06\n" +
+	"\x04user\x18n \x01(\v2 .rustmq.metadata.v1.SnapshotUserH\x00R\x04user\x12;\n" +
+	"\tapi_token\x18} \x01(\v2\x1c.rustmq.metadata.v1.ApiTokenH\x00R\bapiToken\x12&\n" +
+	"\x0egone_api_token\x18~ \x01(\tH\x00R\fgoneApiTokenB\x06\n" +
+	"\x04body\"\xdd\x06\n" +
 	"\vDeltaHeader\x12\x14\n" +
 	"\x05whole\x18\x01 \x01(\bR\x05whole\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\x04R\x06before\x12\x16\n" +
@@ -1156,7 +1198,9 @@ const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"\bended_by\x18_ \x01(\x04R\aendedBy\x12\x12\n" +
 	"\x04acls\x18s \x01(\x04R\x04acls\x12\x1f\n" +
 	"\vfake_secret\x18n \x01(\fR\n" +
-	"fakeSecret\"\x8e\x01\n" +
+	"fakeSecret\x12\x1d\n" +
+	"\n" +
+	"api_tokens\x18} \x01(\x04R\tapiTokens\"\x8e\x01\n" +
 	"\vDeltaConfig\x12#\n" +
 	"\rresource_type\x18\x01 \x01(\x05R\fresourceType\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1236,7 +1280,8 @@ var file_consensus_metadata_delta_proto_goTypes = []any{
 	(*SnapshotController)(nil),   // 11: rustmq.metadata.v1.SnapshotController
 	(*Acl)(nil),                  // 12: rustmq.metadata.v1.Acl
 	(*SnapshotUser)(nil),         // 13: rustmq.metadata.v1.SnapshotUser
-	(*Cleaning)(nil),             // 14: rustmq.metadata.v1.Cleaning
+	(*ApiToken)(nil),             // 14: rustmq.metadata.v1.ApiToken
+	(*Cleaning)(nil),             // 15: rustmq.metadata.v1.Cleaning
 }
 var file_consensus_metadata_delta_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.DeltaRecord.header:type_name -> rustmq.metadata.v1.DeltaHeader
@@ -1253,12 +1298,13 @@ var file_consensus_metadata_delta_proto_depIdxs = []int32{
 	12, // 11: rustmq.metadata.v1.DeltaRecord.acl:type_name -> rustmq.metadata.v1.Acl
 	12, // 12: rustmq.metadata.v1.DeltaRecord.gone_acl:type_name -> rustmq.metadata.v1.Acl
 	13, // 13: rustmq.metadata.v1.DeltaRecord.user:type_name -> rustmq.metadata.v1.SnapshotUser
-	14, // 14: rustmq.metadata.v1.DeltaCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	14, // 14: rustmq.metadata.v1.DeltaRecord.api_token:type_name -> rustmq.metadata.v1.ApiToken
+	15, // 15: rustmq.metadata.v1.DeltaCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_delta_proto_init() }
@@ -1286,6 +1332,8 @@ func file_consensus_metadata_delta_proto_init() {
 		(*DeltaRecord_Acl)(nil),
 		(*DeltaRecord_GoneAcl)(nil),
 		(*DeltaRecord_User)(nil),
+		(*DeltaRecord_ApiToken)(nil),
+		(*DeltaRecord_GoneApiToken)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -5,7 +5,7 @@
 // source: consensus/metadata/snapshot.proto
 
 // The records of a metadata snapshot: one SnapshotHeader, then brokers by id,
-// configs by key, client quotas by entity, users by name, controllers by id, topics by name, objects by state and id,
+// configs by key, client quotas by entity, users by name, API tokens by name, controllers by id, topics by name, objects by state and id,
 // manifests and then ranges by topic name, partition and offset; behind the manifests
 // of partitions, by id, those that no partition names any more. Framing and checksum:
 // doc.go.
@@ -42,6 +42,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Controller
 	//	*SnapshotRecord_Acl
 	//	*SnapshotRecord_User
+	//	*SnapshotRecord_ApiToken
 	Body          isSnapshotRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -183,6 +184,15 @@ func (x *SnapshotRecord) GetUser() *SnapshotUser {
 	return nil
 }
 
+func (x *SnapshotRecord) GetApiToken() *ApiToken {
+	if x != nil {
+		if x, ok := x.Body.(*SnapshotRecord_ApiToken); ok {
+			return x.ApiToken
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Body interface {
 	isSnapshotRecord_Body()
 }
@@ -231,6 +241,10 @@ type SnapshotRecord_User struct {
 	User *SnapshotUser `protobuf:"bytes,110,opt,name=user,proto3,oneof"`
 }
 
+type SnapshotRecord_ApiToken struct {
+	ApiToken *ApiToken `protobuf:"bytes,125,opt,name=api_token,json=apiToken,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Header) isSnapshotRecord_Body() {}
 
 func (*SnapshotRecord_Broker) isSnapshotRecord_Body() {}
@@ -252,6 +266,8 @@ func (*SnapshotRecord_Controller) isSnapshotRecord_Body() {}
 func (*SnapshotRecord_Acl) isSnapshotRecord_Body() {}
 
 func (*SnapshotRecord_User) isSnapshotRecord_Body() {}
+
+func (*SnapshotRecord_ApiToken) isSnapshotRecord_Body() {}
 
 type SnapshotHeader struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -280,9 +296,11 @@ type SnapshotHeader struct {
 	// Feature level 11.
 	EndedBy uint64 `protobuf:"varint,95,opt,name=ended_by,json=endedBy,proto3" json:"ended_by,omitempty"` // the incarnation that came in place of this one; 0: none did
 	// Feature level 12.
-	Acls          uint64 `protobuf:"varint,115,opt,name=acls,proto3" json:"acls,omitempty"`
-	Users         uint64 `protobuf:"varint,110,opt,name=users,proto3" json:"users,omitempty"`
-	FakeSecret    []byte `protobuf:"bytes,111,opt,name=fake_secret,json=fakeSecret,proto3" json:"fake_secret,omitempty"`
+	Acls       uint64 `protobuf:"varint,115,opt,name=acls,proto3" json:"acls,omitempty"`
+	Users      uint64 `protobuf:"varint,110,opt,name=users,proto3" json:"users,omitempty"`
+	FakeSecret []byte `protobuf:"bytes,111,opt,name=fake_secret,json=fakeSecret,proto3" json:"fake_secret,omitempty"`
+	// Feature level 13.
+	ApiTokens     uint64 `protobuf:"varint,125,opt,name=api_tokens,json=apiTokens,proto3" json:"api_tokens,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -462,6 +480,13 @@ func (x *SnapshotHeader) GetFakeSecret() []byte {
 		return x.FakeSecret
 	}
 	return nil
+}
+
+func (x *SnapshotHeader) GetApiTokens() uint64 {
+	if x != nil {
+		return x.ApiTokens
+	}
+	return 0
 }
 
 type SnapshotEntryWriter struct {
@@ -1405,7 +1430,7 @@ var File_consensus_metadata_snapshot_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"!consensus/metadata/snapshot.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\"\xcd\x05\n" +
+	"!consensus/metadata/snapshot.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\"\x8a\x06\n" +
 	"\x0eSnapshotRecord\x12<\n" +
 	"\x06header\x18\x01 \x01(\v2\".rustmq.metadata.v1.SnapshotHeaderH\x00R\x06header\x12<\n" +
 	"\x06broker\x18\x02 \x01(\v2\".rustmq.metadata.v1.SnapshotBrokerH\x00R\x06broker\x12<\n" +
@@ -1419,8 +1444,9 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"controller\x18= \x01(\v2&.rustmq.metadata.v1.SnapshotControllerH\x00R\n" +
 	"controller\x12+\n" +
 	"\x03acl\x18s \x01(\v2\x17.rustmq.metadata.v1.AclH\x00R\x03acl\x126\n" +
-	"\x04user\x18n \x01(\v2 .rustmq.metadata.v1.SnapshotUserH\x00R\x04userB\x06\n" +
-	"\x04body\"\xb0\x05\n" +
+	"\x04user\x18n \x01(\v2 .rustmq.metadata.v1.SnapshotUserH\x00R\x04user\x12;\n" +
+	"\tapi_token\x18} \x01(\v2\x1c.rustmq.metadata.v1.ApiTokenH\x00R\bapiTokenB\x06\n" +
+	"\x04body\"\xcf\x05\n" +
 	"\x0eSnapshotHeader\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
@@ -1445,7 +1471,9 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\x04acls\x18s \x01(\x04R\x04acls\x12\x14\n" +
 	"\x05users\x18n \x01(\x04R\x05users\x12\x1f\n" +
 	"\vfake_secret\x18o \x01(\fR\n" +
-	"fakeSecret\"U\n" +
+	"fakeSecret\x12\x1d\n" +
+	"\n" +
+	"api_tokens\x18} \x01(\x04R\tapiTokens\"U\n" +
 	"\x13SnapshotEntryWriter\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x16\n" +
 	"\x06writer\x18\x02 \x01(\x04R\x06writer\x12\x12\n" +
@@ -1557,15 +1585,16 @@ var file_consensus_metadata_snapshot_proto_goTypes = []any{
 	(*SnapshotRanges)(nil),       // 11: rustmq.metadata.v1.SnapshotRanges
 	(*SnapshotManifest)(nil),     // 12: rustmq.metadata.v1.SnapshotManifest
 	(*Acl)(nil),                  // 13: rustmq.metadata.v1.Acl
-	(*QuotaEntity)(nil),          // 14: rustmq.metadata.v1.QuotaEntity
-	(*QuotaValue)(nil),           // 15: rustmq.metadata.v1.QuotaValue
-	(*ScramCredential)(nil),      // 16: rustmq.metadata.v1.ScramCredential
-	(*Listener)(nil),             // 17: rustmq.metadata.v1.Listener
-	(*ConfigEntry)(nil),          // 18: rustmq.metadata.v1.ConfigEntry
-	(*Cleaning)(nil),             // 19: rustmq.metadata.v1.Cleaning
-	(*Recovery)(nil),             // 20: rustmq.metadata.v1.Recovery
-	(*Doubts)(nil),               // 21: rustmq.metadata.v1.Doubts
-	(*Ranges)(nil),               // 22: rustmq.metadata.v1.Ranges
+	(*ApiToken)(nil),             // 14: rustmq.metadata.v1.ApiToken
+	(*QuotaEntity)(nil),          // 15: rustmq.metadata.v1.QuotaEntity
+	(*QuotaValue)(nil),           // 16: rustmq.metadata.v1.QuotaValue
+	(*ScramCredential)(nil),      // 17: rustmq.metadata.v1.ScramCredential
+	(*Listener)(nil),             // 18: rustmq.metadata.v1.Listener
+	(*ConfigEntry)(nil),          // 19: rustmq.metadata.v1.ConfigEntry
+	(*Cleaning)(nil),             // 20: rustmq.metadata.v1.Cleaning
+	(*Recovery)(nil),             // 21: rustmq.metadata.v1.Recovery
+	(*Doubts)(nil),               // 22: rustmq.metadata.v1.Doubts
+	(*Ranges)(nil),               // 23: rustmq.metadata.v1.Ranges
 }
 var file_consensus_metadata_snapshot_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.SnapshotRecord.header:type_name -> rustmq.metadata.v1.SnapshotHeader
@@ -1579,23 +1608,24 @@ var file_consensus_metadata_snapshot_proto_depIdxs = []int32{
 	6,  // 8: rustmq.metadata.v1.SnapshotRecord.controller:type_name -> rustmq.metadata.v1.SnapshotController
 	13, // 9: rustmq.metadata.v1.SnapshotRecord.acl:type_name -> rustmq.metadata.v1.Acl
 	4,  // 10: rustmq.metadata.v1.SnapshotRecord.user:type_name -> rustmq.metadata.v1.SnapshotUser
-	2,  // 11: rustmq.metadata.v1.SnapshotHeader.writers:type_name -> rustmq.metadata.v1.SnapshotEntryWriter
-	14, // 12: rustmq.metadata.v1.SnapshotClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
-	15, // 13: rustmq.metadata.v1.SnapshotClientQuotas.values:type_name -> rustmq.metadata.v1.QuotaValue
-	16, // 14: rustmq.metadata.v1.SnapshotUser.credentials:type_name -> rustmq.metadata.v1.ScramCredential
-	17, // 15: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	18, // 16: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
-	19, // 17: rustmq.metadata.v1.SnapshotPartition.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	20, // 18: rustmq.metadata.v1.SnapshotPartition.recovery:type_name -> rustmq.metadata.v1.Recovery
-	21, // 19: rustmq.metadata.v1.SnapshotPartition.doubts:type_name -> rustmq.metadata.v1.Doubts
-	18, // 20: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	8,  // 21: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
-	22, // 22: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	14, // 11: rustmq.metadata.v1.SnapshotRecord.api_token:type_name -> rustmq.metadata.v1.ApiToken
+	2,  // 12: rustmq.metadata.v1.SnapshotHeader.writers:type_name -> rustmq.metadata.v1.SnapshotEntryWriter
+	15, // 13: rustmq.metadata.v1.SnapshotClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
+	16, // 14: rustmq.metadata.v1.SnapshotClientQuotas.values:type_name -> rustmq.metadata.v1.QuotaValue
+	17, // 15: rustmq.metadata.v1.SnapshotUser.credentials:type_name -> rustmq.metadata.v1.ScramCredential
+	18, // 16: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	19, // 17: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
+	20, // 18: rustmq.metadata.v1.SnapshotPartition.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	21, // 19: rustmq.metadata.v1.SnapshotPartition.recovery:type_name -> rustmq.metadata.v1.Recovery
+	22, // 20: rustmq.metadata.v1.SnapshotPartition.doubts:type_name -> rustmq.metadata.v1.Doubts
+	19, // 21: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	8,  // 22: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
+	23, // 23: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_snapshot_proto_init() }
@@ -1616,6 +1646,7 @@ func file_consensus_metadata_snapshot_proto_init() {
 		(*SnapshotRecord_Controller)(nil),
 		(*SnapshotRecord_Acl)(nil),
 		(*SnapshotRecord_User)(nil),
+		(*SnapshotRecord_ApiToken)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

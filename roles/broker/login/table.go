@@ -165,7 +165,7 @@ func (t *Table) Authenticate(ctx context.Context, c Client, message []byte) (Res
 		return Result{}, fmt.Errorf("%s as %.64q: %w", l.mechanism, user, ErrSlowed)
 	}
 	told := sasl.Refused(x) != nil
-	out, x, err := t.step(ctx, l.mechanism, c, x, message)
+	out, x, err := t.step(ctx, t.o.Mechanisms, l.mechanism, c, x, message)
 	if err == nil && out.Done && !guard.Check("login.same-user", l.user == "" || l.user == out.User) {
 		err = &sasl.Denial{Reason: fmt.Sprintf("it authenticates again as %q, and was %q", out.User, l.user), User: out.User}
 	}
@@ -202,7 +202,7 @@ func (t *Table) begin(c Client, user string) bool {
 
 // step has the exchange take a message. A token whose key is not known gets another
 // chance, with another exchange, once the keys are read anew.
-func (t *Table) step(ctx context.Context, mechanism string, c Client, x sasl.Exchange, message []byte) (sasl.Outcome, sasl.Exchange, error) {
+func (t *Table) step(ctx context.Context, m *sasl.Mechanisms, mechanism string, c Client, x sasl.Exchange, message []byte) (sasl.Outcome, sasl.Exchange, error) {
 	if mechanism == sasl.Plain {
 		select {
 		case t.salting <- struct{}{}:
@@ -213,7 +213,7 @@ func (t *Table) step(ctx context.Context, mechanism string, c Client, x sasl.Exc
 	}
 	out, err := x.Step(t.o.Now(), message)
 	if d, is := errors.AsType[*sasl.Denial](sasl.Refused(x)); err == nil && is && d.UnknownKey && t.refreshed(ctx) {
-		if again, offered := t.o.Mechanisms.Begin(mechanism, c.Encrypted); offered {
+		if again, offered := m.Begin(mechanism, c.Encrypted); offered {
 			x = again
 			out, err = x.Step(t.o.Now(), message)
 		}

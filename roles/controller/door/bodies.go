@@ -65,6 +65,8 @@ type (
 	}
 	alterACLsQ       struct{ Changes []controller.ACLChange }
 	alterUsersQ      struct{ Changes []metadata.UserChange }
+	createAPITokenQ  struct{ Token metadata.APIToken }
+	deleteAPITokenQ  struct{ Name string }
 	alterPartitionsQ struct {
 		Broker  broker
 		Changes []metadata.PartitionChange

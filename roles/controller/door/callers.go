@@ -53,6 +53,7 @@ var callers = map[string]func(body any) claim{
 	confirmClock.name: ofOperators, checkBucket.name: ofOperators,
 	createTopics.name: ofServers, deleteTopics.name: ofServers, createPartitions.name: ofServers,
 	alterConfigs.name: ofServers, alterClientQuotas.name: ofServers, alterACLs.name: ofServers, alterUsers.name: ofServers, electLeaders.name: ofServers,
+	createAPIToken.name: ofOperators, deleteAPIToken.name: ofOperators,
 	reassignPartitions.name: ofServers, hurryLog.name: ofServers,
 	unregisterBroker.name: ofOperators,
 }

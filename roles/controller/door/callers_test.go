@@ -40,6 +40,7 @@ func TestCallersAskOnlyForWhatTheirCertificatesAllow(t *testing.T) {
 		}
 		operators := []string{
 			"PlanRebalance", "DrainBroker", "UnregisterBroker", "UnregisterController", "Members", "AddController", "RemoveController", "ConfirmClock", "CheckBucket",
+			"CreateAPIToken", "DeleteAPIToken",
 		}
 		servers := []string{
 			"CreateTopics", "DeleteTopics", "CreatePartitions", "AlterConfigs", "AlterClientQuotas", "AlterACLs", "AlterUsers", "ElectLeaders", "ReassignPartitions", "HurryLog",

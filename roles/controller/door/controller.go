@@ -42,6 +42,8 @@ type Controller interface {
 	AlterClientQuotas(ctx context.Context, changes []controller.QuotaChange, validateOnly bool) []error
 	AlterACLs(ctx context.Context, changes []controller.ACLChange) []error
 	AlterUsers(ctx context.Context, changes []metadata.UserChange) []error
+	CreateAPIToken(context.Context, metadata.APIToken) error
+	DeleteAPIToken(ctx context.Context, name string) error
 	AlterPartitions(ctx context.Context, brokerID int32, brokerEpoch int64, changes []metadata.PartitionChange) []error
 	ElectLeaders(context.Context, []controller.LeaderElection) []error
 	ReassignPartitions(context.Context, []controller.Reassignment) []error

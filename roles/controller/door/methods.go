@@ -105,6 +105,13 @@ var (
 	alterUsers = method[alterUsersQ, list[fault]]{"AlterUsers", true, 0, func(ctx context.Context, c Controller, q alterUsersQ) list[fault] {
 		return list[fault]{faultsOf(c.AlterUsers(ctx, q.Changes))}
 	}}
+	createAPIToken = method[createAPITokenQ, done]{"CreateAPIToken", true, 0, func(ctx context.Context, c Controller, q createAPITokenQ) done {
+		return done{faultOf(c.CreateAPIToken(ctx, q.Token))}
+	}}
+	// By name, another token may have come to have it.
+	deleteAPIToken = method[deleteAPITokenQ, done]{"DeleteAPIToken", false, 0, func(ctx context.Context, c Controller, q deleteAPITokenQ) done {
+		return done{faultOf(c.DeleteAPIToken(ctx, q.Name))}
+	}}
 	electLeaders = method[electLeadersQ, list[fault]]{"ElectLeaders", true, 0, func(ctx context.Context, c Controller, q electLeadersQ) list[fault] {
 		return list[fault]{faultsOf(c.ElectLeaders(ctx, q.Elections))}
 	}}
@@ -202,7 +209,7 @@ func handlers() map[string]handler {
 		members.name: members.handler(), addController.name: addController.handler(), removeController.name: removeController.handler(),
 		createTopics.name: createTopics.handler(), deleteTopics.name: deleteTopics.handler(), createPartitions.name: createPartitions.handler(),
 		alterConfigs.name: alterConfigs.handler(), alterClientQuotas.name: alterClientQuotas.handler(), alterPartitions.name: alterPartitions.handler(),
-		alterACLs.name: alterACLs.handler(), alterUsers.name: alterUsers.handler(), electLeaders.name: electLeaders.handler(), reassignPartitions.name: reassignPartitions.handler(),
+		alterACLs.name: alterACLs.handler(), alterUsers.name: alterUsers.handler(), createAPIToken.name: createAPIToken.handler(), deleteAPIToken.name: deleteAPIToken.handler(), electLeaders.name: electLeaders.handler(), reassignPartitions.name: reassignPartitions.handler(),
 		advanceLogStart.name: advanceLogStart.handler(), prepareObjects.name: prepareObjects.handler(), commitObject.name: commitObject.handler(),
 		replaceRanges.name: replaceRanges.handler(), fileRanges.name: fileRanges.handler(), recordCleaning.name: recordCleaning.handler(),
 		allocateProducerIDs.name: allocateProducerIDs.handler(), confirmClock.name: confirmClock.handler(),

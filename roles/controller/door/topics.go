@@ -71,6 +71,17 @@ func (d *Door) AlterUsers(ctx context.Context, changes []metadata.UserChange) []
 	return errorsOf(callEach(ctx, d, alterUsers, changes, func(part []metadata.UserChange) alterUsersQ { return alterUsersQ{part} }, faultAt))
 }
 
+// CreateAPIToken is as of [controller.Controller].
+func (d *Door) CreateAPIToken(ctx context.Context, t metadata.APIToken) error {
+	return errOf(call(ctx, d, createAPIToken, createAPITokenQ{t}))
+}
+
+// DeleteAPIToken is as of [controller.Controller]. It is not tried again once it may have
+// happened: then the code is RequestTimedOut.
+func (d *Door) DeleteAPIToken(ctx context.Context, name string) error {
+	return errOf(call(ctx, d, deleteAPIToken, deleteAPITokenQ{name}))
+}
+
 // AlterPartitions is as of [controller.Controller]. InvalidUpdateVersion may mean that
 // it was done at the first try: the image tells.
 func (d *Door) AlterPartitions(ctx context.Context, brokerID int32, brokerEpoch int64, changes []metadata.PartitionChange) []error {

@@ -177,6 +177,16 @@ func (r *recorder) AlterUsers(_ context.Context, changes []metadata.UserChange) 
 	return outcome
 }
 
+func (r *recorder) CreateAPIToken(_ context.Context, t metadata.APIToken) error {
+	r.note(t)
+	return errOne
+}
+
+func (r *recorder) DeleteAPIToken(_ context.Context, name string) error {
+	r.note(name)
+	return errOne
+}
+
 func (r *recorder) AlterPartitions(_ context.Context, id int32, epoch int64, changes []metadata.PartitionChange) []error {
 	r.note(id, epoch, changes)
 	return outcome
@@ -300,6 +310,10 @@ func asks(ctx context.Context) map[string]func(*Door) (returned []any) {
 				{User: "v", Remove: []metadata.ScramMechanism{2}},
 			})}
 		},
+		"CreateAPIToken": func(d *Door) []any {
+			return []any{d.CreateAPIToken(ctx, metadata.APIToken{Name: "t", Principal: "User:u", Hash: "h", Created: time.UnixMilli(5).UTC(), Expires: time.UnixMilli(9).UTC(), ReadOnly: true})}
+		},
+		"DeleteAPIToken": func(d *Door) []any { return []any{d.DeleteAPIToken(ctx, "t")} },
 		"GiveUpReplicas": func(d *Door) []any {
 			return []any{d.GiveUpReplicas(ctx, 7, 8, []storage.PartitionID{p, {Index: 9}})}
 		},
@@ -397,6 +411,7 @@ func bodies(t testing.TB) map[string][]byte {
 		"AlterPartitions": alterPartitionsQ{Changes: []metadata.PartitionChange{{}}}, "CheckBucket": checkBucketQ{controller.CheckRequest{After: "x"}},
 		"AlterClientQuotas": alterClientQuotasQ{Changes: []quotaChange{{}}}, "AlterACLs": alterACLsQ{[]controller.ACLChange{{Delete: true}}}, "CreatePartitions": createPartitionsQ{Name: "t", Total: -1},
 		"AlterUsers":     alterUsersQ{[]metadata.UserChange{{}}},
+		"CreateAPIToken": createAPITokenQ{metadata.APIToken{Name: "t"}}, "DeleteAPIToken": deleteAPITokenQ{"t"},
 		"PrepareObjects": prepareObjectsQ{Count: -1}, "ReportEnds": reportEndsQ{Ends: make([]metadata.PartitionEnd, 2)}, "GiveUpReplicas": giveUpReplicasQ{Partitions: make([]storage.PartitionID, 2)}, "ReportLoad": reportLoadQ{Loads: make([]controller.PartitionLoad, 2)}, "RecordCleaning": recordCleaningQ{}, "AdvanceLogStart": advanceLogStartQ{Starts: make([]controller.LogStart, 1)},
 	} {
 		body, err := encode(q)

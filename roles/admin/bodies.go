@@ -1,0 +1,94 @@
+package admin
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// maxDepth bounds how deep a body of JSON may be nested; none that the API takes has more
+// than four levels.
+const maxDepth = 32
+
+// takeBodies reads the body of a request before it takes a place among those that are
+// served: who sends slowly keeps nobody else out. A body is plain, at most maxBodyBytes, and
+// no deeper than maxDepth.
+func takeBodies(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+			writeProblem(w, http.StatusUnsupportedMediaType, "a body with a Content-Encoding is not taken: send it as it is")
+			return
+		}
+		if r.ContentLength > maxBodyBytes {
+			writeProblem(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("a body of %d bytes: at most %d are taken", r.ContentLength, maxBodyBytes))
+			return
+		}
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
+		switch {
+		case errors.As(err, new(*http.MaxBytesError)):
+			writeProblem(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("a body of more than %d bytes is not taken", maxBodyBytes))
+			return
+		case err != nil:
+			writeProblem(w, http.StatusBadRequest, "the body did not come as it should")
+			return
+		case tooDeep(body):
+			writeProblem(w, http.StatusBadRequest, fmt.Sprintf("the body is nested deeper than %d levels", maxDepth))
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		next.ServeHTTP(w, r)
+	})
+}
+
+// tooDeep reports whether JSON has more than maxDepth lists and objects within each other.
+func tooDeep(text []byte) bool {
+	depth, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[' || c == '{':
+			if depth++; depth > maxDepth {
+				return true
+			}
+		case c == ']' || c == '}':
+			depth--
+		}
+	}
+	return false
+}
+
+// plainPaths refuses paths that would be others after they are cleaned, and ones that end
+// early where C reads them. A group may have the name "..", which is written %2E%2E.
+func plainPaths(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for segment := range strings.SplitSeq(r.URL.EscapedPath(), "/") {
+			if segment == "." || segment == ".." || strings.Contains(segment, "%00") {
+				writeProblem(w, http.StatusBadRequest, "a path has no segments . and .., and no NUL: a name that is one is written with %2E")
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// writeProblem answers as the API does (RFC 9457).
+func writeProblem(w http.ResponseWriter, status int, detail string) {
+	raw, err := json.Marshal(huma.ErrorModel{Title: http.StatusText(status), Status: status, Detail: detail})
+	if err != nil { // of strings
+		raw = nil
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(raw)
+}

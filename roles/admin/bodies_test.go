@@ -1,0 +1,136 @@
+package admin
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rustmq.dev/rustmq/security/audit"
+)
+
+// Who sends a body slowly takes no place among those that are served, and is cut off; so is
+// whoever sends a head without an end.
+func TestSlowAndEndlessRequestsAreCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Options{Metrics: prometheus.NewRegistry(), Ready: func() error { return nil }, Healthy: func() error { return nil }, Cluster: struct{ Cluster }{}})
+		l := listenPipes()
+		go func() { _ = s.Serve(l) }() // ends with the listener
+		began := time.Now()
+		var slow []net.Conn
+		for range maxRequests + 4 {
+			c := l.dial()
+			if _, err := io.WriteString(c, "POST /api/v1/topics HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"); err != nil {
+				t.Fatal(err)
+			}
+			slow = append(slow, c)
+		}
+		synctest.Wait()
+		c := l.dial()
+		go func() {
+			_, _ = io.WriteString(c, "GET /api/v1/openapi.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+		}()
+		if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || resp.StatusCode != http.StatusOK {
+			t.Errorf("beside slow bodies: %v, %v", resp, err)
+		}
+		_ = c.Close()
+		for _, c := range slow {
+			if _, err := io.Copy(io.Discard, c); err != nil {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(began); took < requestTimeout || took > requestTimeout+time.Minute {
+			t.Errorf("they were cut off after %v", took)
+		}
+		bomb := l.dial()
+		sent := make(chan struct{})
+		go func() {
+			defer close(sent)
+			_, err := io.WriteString(bomb, "GET / HTTP/1.1\r\nHost: localhost\r\n")
+			for n := 0; n < 100 && err == nil; n++ {
+				_, err = io.WriteString(bomb, "X-A: "+strings.Repeat("a", 1000)+"\r\n")
+			}
+		}()
+		if resp, err := http.ReadResponse(bufio.NewReader(bomb), nil); err != nil || resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+			t.Errorf("a head of 100 KiB: %v, %v", resp, err)
+		}
+		_ = bomb.Close()
+		<-sent
+		if err := s.http.Close(); err != nil {
+			t.Error(err)
+		}
+		s.stop()
+		time.Sleep(time.Second) // net/http lingers over a head that is too large
+	})
+}
+
+// recorded keeps events.
+type recorded struct {
+	events  []audit.Event
+	refuses error
+}
+
+func (r *recorded) Record(e audit.Event) { r.events = append(r.events, e) }
+func (r *recorded) Admit() error         { return r.refuses }
+
+// take returns what was recorded since the last time, one line for each.
+func (r *recorded) take() string {
+	var lines []string
+	for _, e := range r.events {
+		lines = append(lines, fmt.Sprintf("%s %s %s %s/%s %s", e.Principal, e.Action, e.Outcome, e.ResourceType, e.Resource, e.Source))
+	}
+	r.events = nil
+	return strings.Join(lines, "; ")
+}
+
+// Whatever changes something is recorded, and whatever is refused, with who asked and without
+// what proved it. Where nothing can be recorded nothing is changed.
+func TestCallsAreAudited(t *testing.T) {
+	r := &recorded{}
+	a := newAsking(t, func(o *Options) { o.Audit = r })
+	a.user("alice", "open sesame")
+	root := []string{"Authorization", "Bearer " + a.local, requestID, "r-1"}
+	alice := []string{"Authorization", basic("alice", "open sesame")}
+	for _, c := range []struct {
+		method, path, body string
+		as                 []string
+		want               string
+	}{
+		{http.MethodPost, "/api/v1/topics", `{"name":"made"}`, root, "Local:admin login allowed / 10.0.0.9:1234; Local:admin topic.create allowed topic/made 10.0.0.9:1234"},
+		{http.MethodPost, "/api/v1/topics", `{"name":"made"}`, root, "Local:admin login allowed / 10.0.0.9:1234; Local:admin topic.create failed topic/made 10.0.0.9:1234"},
+		{http.MethodDelete, "/api/v1/topics/made", "", alice, "User:alice login allowed / 10.0.0.9:1234; User:alice topic.delete denied topic/made 10.0.0.9:1234"},
+		{http.MethodGet, brokersPath, "", alice, "User:alice login allowed / 10.0.0.9:1234; User:alice cluster.describe denied cluster/kafka-cluster 10.0.0.9:1234"},
+		{http.MethodGet, "/api/v1/topics", "", alice, "User:alice login allowed / 10.0.0.9:1234"},
+		{http.MethodGet, "/api/v1/topics", "", nil, " login denied path//api/v1/topics 10.0.0.9:1234"},
+		{http.MethodGet, "/api/v1/topics", "", []string{"Authorization", basic("alice", "a wrong one")}, " login denied path//api/v1/topics 10.0.0.9:1234"},
+		{http.MethodPost, "/api/v1/users", `{"name":"bob","password":"a secret one"}`, root, "Local:admin login allowed / 10.0.0.9:1234; Local:admin user.create allowed user/bob 10.0.0.9:1234"},
+		{http.MethodDelete, "/api/v1/users/bob", "", root, "Local:admin login allowed / 10.0.0.9:1234; Local:admin user.delete allowed user/bob 10.0.0.9:1234"},
+		{http.MethodPost, sessionPath, `{"user":"alice","password":"a wrong one"}`, nil, " login denied path//api/v1/session 10.0.0.9:1234; User:ANONYMOUS session.begin denied session/alice 10.0.0.9:1234"},
+		{http.MethodPost, sessionPath, `{"user":"alice","password":"open sesame"}`, nil, "User:alice login allowed / 10.0.0.9:1234; User:ANONYMOUS session.begin allowed session/alice 10.0.0.9:1234"},
+	} {
+		a.do(c.method, c.path, c.body, c.as...)
+		for _, e := range r.events {
+			if said := fmt.Sprintf("%+v", e); strings.Contains(said, "open sesame") || strings.Contains(said, "secret one") || strings.Contains(said, "a wrong one") || strings.Contains(said, a.local) {
+				t.Errorf("a secret is recorded: %s", said)
+			}
+			if e.Door != audit.DoorREST || len(c.as) > 2 && e.Request != "r-1" {
+				t.Errorf("%+v", e)
+			}
+		}
+		if got := r.take(); got != c.want {
+			t.Errorf("%s %s: %s, want %s", c.method, c.path, got, c.want)
+		}
+	}
+	r.refuses = fmt.Errorf("the disk is full")
+	a.want("where nothing can be recorded", http.StatusServiceUnavailable, a.do(http.MethodDelete, "/api/v1/topics/made", "", root...), "the disk is full")
+	if _, there := a.c.Image().Topic("made"); !there {
+		t.Error("it is done")
+	}
+}

@@ -1,0 +1,3 @@
+// Command document prints docs/admin-authorisation.md: what each call of the admin API asks
+// for, from the code that asks.
+package main

@@ -1,0 +1,240 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"rustmq.dev/rustmq/security/acl"
+	"rustmq.dev/rustmq/security/audit"
+)
+
+// need is what a route asks of whoever calls it, by ACLs.
+type need struct {
+	op acl.Operation
+	on acl.ResourceType
+}
+
+var (
+	describesCluster = need{acl.Describe, acl.Cluster}
+	altersCluster    = need{acl.Alter, acl.Cluster}
+)
+
+// missing is the refusal of a subject that lacks it, for a resource of that name unless it is
+// the cluster; nil: it does not.
+func (n need) missing(who *subject, name string) error {
+	if n.on == acl.Cluster {
+		name = acl.ClusterName
+	}
+	if who.may(n.op, n.on, name) {
+		return nil
+	}
+	return &missingRule{n, who.principal, name}
+}
+
+// missingRule says which rule would allow a call.
+type missingRule struct {
+	need
+	principal, name string
+}
+
+// refusalNames are those of Kafka's errors.
+var refusalNames = map[acl.ResourceType]string{
+	acl.Topic: "TOPIC_AUTHORIZATION_FAILED", acl.Group: "GROUP_AUTHORIZATION_FAILED", acl.Cluster: "CLUSTER_AUTHORIZATION_FAILED",
+}
+
+func (m *missingRule) Error() string {
+	refused, resource := refusalNames[m.on], m.on.String()
+	if refused == "" {
+		refused = "CLUSTER_AUTHORIZATION_FAILED"
+	}
+	if m.on != acl.Cluster {
+		resource += "." + m.name
+	}
+	return fmt.Sprintf("%s: %s may not %s %s; a rule has to allow it: rustmq admin acl create --principal %s --resource %s --permissions %s",
+		refused, m.principal, m.op, resource, shellName(strings.TrimPrefix(m.principal, "User:")), shellName(resource), m.op)
+}
+
+// shellName is text as one argument of a shell.
+func shellName(text string) string {
+	if text != "" && !strings.ContainsFunc(text, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/._-+:,@%=", r))
+	}) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
+// access is what a route asks for.
+type access[I any] struct {
+	needs []need
+	// either: one of needs is enough, else all are needed.
+	either bool
+	// name is that of the resource that needs are about which are not about the cluster.
+	name func(*I) string
+	// note is what else is asked, or left out, by the route itself.
+	note string
+	// what is the name of what a call is about, for the audit log; nil: name, or the cluster.
+	what func(*I) string
+	// action is what the audit log calls it, of what changes something; act says it.
+	action string
+}
+
+// to asks for all of needs, on the resource that the call names.
+func to[I any](name func(*I) string, needs ...need) access[I] {
+	return access[I]{needs: needs, name: name}
+}
+
+// onCluster asks for an operation on the cluster.
+func onCluster[I any](n need) access[I] { return access[I]{needs: []need{n}} }
+
+// whoever is served to all that have said who they are. note says what the route does
+// itself.
+func whoever[I any](note string) access[I] { return access[I]{note: note} }
+
+func (a access[I]) or(n ...need) access[I] {
+	a.needs, a.either = append(slices.Clone(a.needs), n...), true
+	return a
+}
+
+func (a access[I]) noting(note string) access[I] {
+	a.note = note
+	return a
+}
+
+// act names what a call does, as the audit log has it.
+func (a access[I]) act(action string) access[I] {
+	a.action = action
+	return a
+}
+
+// about names what a call is about, for the audit log.
+func (a access[I]) about(what func(*I) string) access[I] {
+	a.what = what
+	return a
+}
+
+// resource is what a call is about, as the audit log has it.
+func (a access[I]) resource(in *I) (kind, name string) {
+	kind, _, _ = strings.Cut(a.action, ".")
+	if a.what != nil {
+		return kind, a.what(in)
+	}
+	if a.name != nil {
+		return kind, a.name(in)
+	}
+	return kind, acl.ClusterName
+}
+
+// check refuses a subject that may not call.
+func (a access[I]) check(who *subject, in *I) (refused error) {
+	name := ""
+	if a.name != nil {
+		name = a.name(in)
+	}
+	for _, n := range a.needs {
+		missing := n.missing(who, name)
+		if missing == nil && a.either {
+			return nil
+		}
+		if missing != nil && (refused == nil || a.either) {
+			refused = missing
+		}
+	}
+	return refused
+}
+
+// Row is what a route asks for, in words.
+type Row struct {
+	Method, Path string
+	Needs        string
+	Note         string
+}
+
+// routes registers the routes of the API, each with what it asks for.
+type routes struct {
+	huma.API
+	rows  []Row
+	audit audit.Recorder
+}
+
+func describeNeeds(needs []need, either bool) string {
+	if len(needs) == 0 {
+		return ""
+	}
+	var words []string
+	for _, n := range needs {
+		words = append(words, fmt.Sprintf("%s on the %s", n.op, n.on))
+	}
+	if either {
+		return strings.Join(words, ", or ")
+	}
+	return strings.Join(words, ", and ")
+}
+
+// route serves a method of a path to whoever may call it.
+func route[I, O any](s *routes, method, path string, a access[I], serve func(context.Context, *I) (*O, error), change ...func(*huma.Operation)) {
+	s.rows = append(s.rows, Row{method, path, describeNeeds(a.needs, a.either), a.note})
+	if (a.action == "") != (method == http.MethodGet) {
+		panic("admin: " + method + " " + path + " changes something and has no name for it, or has one and does not")
+	}
+	checked := func(ctx context.Context, in *I) (*O, error) {
+		if refused := a.check(subjectOf(ctx), in); refused != nil {
+			if a.action == "" {
+				s.denied(ctx, refused)
+			} else {
+				kind, name := a.resource(in)
+				s.acted(ctx, a.action, kind, name, forbidden(refused))
+			}
+			return nil, forbidden(refused)
+		}
+		if a.action == "" {
+			return serve(ctx, in)
+		}
+		if err := s.audit.Admit(); err != nil {
+			return nil, huma.NewError(http.StatusServiceUnavailable, "what changes something has to be in the audit log, which takes nothing: "+err.Error())
+		}
+		out, err := serve(ctx, in)
+		kind, name := a.resource(in)
+		s.acted(ctx, a.action, kind, name, err)
+		return out, err
+	}
+	switch method {
+	case http.MethodGet:
+		huma.Get(s.API, path, checked, change...)
+	case http.MethodPost:
+		huma.Post(s.API, path, checked, change...)
+	case http.MethodPut:
+		huma.Put(s.API, path, checked, change...)
+	case http.MethodPatch:
+		huma.Patch(s.API, path, checked, change...)
+	case http.MethodDelete:
+		huma.Delete(s.API, path, checked, change...)
+	default:
+		panic("admin: no routes of method " + method)
+	}
+}
+
+func forbidden(refused error) error { return huma.NewError(http.StatusForbidden, refused.Error()) }
+
+func withStatus(status int) func(*huma.Operation) {
+	return func(op *huma.Operation) { op.DefaultStatus = status }
+}
+
+// checkRows panics if a route of the API was registered without saying what it asks for.
+func (s *routes) checkRows() {
+	for path, item := range s.OpenAPI().Paths {
+		for method, op := range map[string]*huma.Operation{
+			http.MethodGet: item.Get, http.MethodPost: item.Post, http.MethodPut: item.Put, http.MethodPatch: item.Patch, http.MethodDelete: item.Delete,
+			http.MethodHead: item.Head, http.MethodOptions: item.Options, http.MethodTrace: item.Trace,
+		} {
+			if op != nil && !slices.ContainsFunc(s.rows, func(r Row) bool { return r.Method == method && r.Path == path }) {
+				panic("admin: " + method + " " + path + " does not say what it asks for")
+			}
+		}
+	}
+}

@@ -1,0 +1,91 @@
+package admin
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+)
+
+// tokensCommand is `rustmq admin tokens …`.
+func (e *env) tokensCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "tokens", Short: "Create API tokens for programs, and take them back", Args: cobra.NoArgs}
+	cmd.AddCommand(e.createToken(), e.listTokens(), e.revokeToken())
+	return cmd
+}
+
+func (e *env) createToken() *cobra.Command {
+	var in NewToken
+	var expires time.Duration
+	cmd := &cobra.Command{
+		Use: "create NAME", Short: "Create an API token, and print it",
+		Long: `Create an API token, by which a program calls the admin API as a user, with what
+rules allow that user. It is printed now and never again, alone on a line of
+standard output; of it only a hash is kept. Who deletes the user takes its tokens
+back too.`,
+		Example: "  rustmq admin tokens create exporter --principal monitor --read-only --expires 2160h >exporter.token", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if expires < 0 || expires > maxTokenLife || expires > 0 && expires < time.Second {
+				return &UsageError{fmt.Sprintf("--expires %v: want 1s to %v, or 0 for never", expires, maxTokenLife)}
+			}
+			in.Name, in.Seconds = args[0], int64(expires/time.Second)
+			var out CreatedToken
+			if err := e.client(cmd).call(cmd.Context(), http.MethodPost, tokensPath, in, &out); err != nil {
+				return err
+			}
+			return e.print(out, func() { fmt.Fprintln(e.stdout, visible(out.Secret)) })
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&in.Principal, "principal", "", "`USER` that its bearer is taken for (default: who calls)")
+	flags.DurationVar(&expires, "expires", 90*24*time.Hour, "how long it is valid; 0: until it is revoked")
+	flags.BoolVar(&in.ReadOnly, "read-only", false, "it changes nothing, whatever rules allow its user")
+	return cmd
+}
+
+func (e *env) listTokens() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List API tokens", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var out struct {
+				Tokens []Token `json:"tokens"`
+			}
+			if err := e.client(cmd).call(cmd.Context(), http.MethodGet, tokensPath, nil, &out); err != nil {
+				return err
+			}
+			return e.print(out.Tokens, func() { e.showTokens(out.Tokens) })
+		},
+	}
+}
+
+func (e *env) showTokens(tokens []Token) {
+	t := e.table("TOKEN", "PRINCIPAL", "MAY", "CREATED", "EXPIRES", "STATE")
+	for _, one := range tokens {
+		may, expires := "what its user may", "never"
+		if one.ReadOnly {
+			may = "only look"
+		}
+		if one.Expires != nil {
+			expires = one.Expires.Format(time.RFC3339)
+		}
+		t.AppendRow(table.Row{one.Name, one.Principal, may, one.Created.Format(time.RFC3339), expires, one.State})
+	}
+	t.Render()
+}
+
+func (e *env) revokeToken() *cobra.Command {
+	return &cobra.Command{
+		Use: "revoke NAME", Short: "Take an API token back, at once on every node", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := e.client(cmd).call(cmd.Context(), http.MethodDelete, tokensPath+"/"+url.PathEscape(args[0]), nil, nil); err != nil {
+				return err
+			}
+			return e.print(struct {
+				Revoked string `json:"revoked"`
+			}{args[0]}, func() { fmt.Fprintf(e.stdout, "token %s revoked\n", visible(args[0])) })
+		},
+	}
+}
