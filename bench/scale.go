@@ -321,6 +321,9 @@ func (r *run) changes(s *simulation) error {
 	if err := r.change(s, "one broker uploads, of all 1000 it leads", func() (cost, error) { return s.commit(3, s.ledBy(3), 32<<10) }); err != nil {
 		return err
 	}
+	if err := r.compacts(s); err != nil {
+		return err
+	}
 	led := s.ledBy(5)
 	if err := r.change(s, "one partition's follower leaves the ISR", func() (cost, error) { return s.isr(led[0], 2) }); err != nil {
 		return err
@@ -355,6 +358,79 @@ func (r *run) changes(s *simulation) error {
 			}
 		}
 		return spent, err
+	})
+}
+
+// mergedAtOnce is how many ranges of about one size a broker makes one of: compact.DefaultLimits.
+const mergedAtOnce = 16
+
+// merge has a broker make one object of the last ranges of each of partitions, n of each, as
+// compaction does, and the ids of those that this leaves empty are condemned, deleted and forgotten.
+func (s *simulation) merge(broker int32, partitions []int, n int) (cost, error) {
+	epoch := s.epochs[broker]
+	result, spent, err := s.apply(&pb.PrepareObjects{BrokerId: broker, BrokerEpoch: epoch, Count: 1})
+	if err != nil {
+		return spent, err
+	}
+	all := make([]metadata.Replacement, len(partitions))
+	at := int64(0)
+	for i, p := range partitions {
+		id := partitionID(p)
+		_, is := s.state.Image().Partition(id)
+		l := is.Ranges()
+		m := metadata.Replacement{PartitionRange: metadata.PartitionRange{Partition: id}}
+		for k := l.Len() - n; k < l.Len(); k++ {
+			r := l.At(k)
+			m.Removed = append(m.Removed, metadata.RemovedRange{Object: r.Object, Base: r.Base, End: r.End})
+			m.Range.Bytes += r.Bytes
+			m.Range.MaxTimestamp = max(m.Range.MaxTimestamp, r.MaxTimestamp)
+		}
+		m.Range.Base, m.Range.End, m.Range.Epoch = m.Removed[0].Base, m.Removed[n-1].End, is.LeaderEpoch
+		m.Range.IndexPosition, m.Range.IndexLength, m.Range.IndexCRC = at+m.Range.Bytes, 48*uint32(n), uint32(p)*2654435761
+		at += m.Range.Bytes + 48*int64(n)
+		all[i] = m
+	}
+	_, c, err := s.apply(metadata.NewReplaceRanges(broker, epoch, result.(metadata.ObjectIDs).First, at, all))
+	spent.add(c)
+	return spent, err
+}
+
+// compacts adds what compaction writes into the log: what a broker uploaded of all that it leads
+// becomes one object, and what a partition has of such ones an object of its own.
+func (r *run) compacts(s *simulation) error {
+	led := s.ledBy(7)
+	upload := func(rounds int) error {
+		for range rounds {
+			if _, err := s.commit(7, led, 32<<10); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := upload(mergedAtOnce); err != nil {
+		return err
+	}
+	if err := r.change(s, "compaction of 16 uploads of 1000 partitions", func() (cost, error) { return s.merge(7, led, mergedAtOnce) }); err != nil {
+		return err
+	}
+	for range mergedAtOnce - 1 {
+		if err := upload(mergedAtOnce); err != nil {
+			return err
+		}
+		if _, err := s.merge(7, led, mergedAtOnce); err != nil {
+			return err
+		}
+	}
+	if err := r.change(s, "compaction of 16 such ranges of a partition into an object of its own", func() (cost, error) { return s.merge(7, led[:1], mergedAtOnce) }); err != nil {
+		return err
+	}
+	var gone []uint64
+	for o := range s.state.Image().ObjectsIn(metadata.Condemned) {
+		gone = append(gone, uint64(o.ID))
+	}
+	return r.change(s, fmt.Sprintf("%d objects that it has emptied are forgotten", len(gone)), func() (cost, error) {
+		_, c, err := s.apply(&pb.ForgetObjects{ObjectIds: gone})
+		return c, err
 	})
 }
 

@@ -420,6 +420,29 @@ func TestALogThatIsGivenAnotherReplicaIsHealed(t *testing.T) {
 	})
 }
 
+// Where another broker has it all, a replica begins anew from that, whatever the bucket has.
+func TestALogThatAnotherHasIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startHeld(t, 2)
+		c.controller.place = func(string, int32) []int32 { return []int32{1, 2} }
+		c.controller.createTopic("events", 1)
+		for _, m := range c.nodes {
+			m.settle(t.Context())
+		}
+		c.produced("events", rots)
+		c.produced("events", "b", "c")
+		c.eventually("the bucket has it", func() bool { return c.partition("events").CommittedEnd() == 3 && len(c.partition("events").ISR) == 2 })
+		victim := 3 - c.partition("events").Leader
+		left := c.kill(victim)
+		spoil(t, left, rots)
+		c.begin(victim, left)
+		c.eventually("it is given up, and in sync again", func() bool {
+			return c.controller.givenUp.Load() == 1 && len(c.partition("events").ISR) == 2 && c.nodes[victim].Healing().Done == 1
+		})
+		c.want("events", rots, "b", "c")
+	})
+}
+
 // TestHealingHoldsUpNobody: a tail that the disk takes its time to give back is read while other
 // partitions come to be led.
 func TestHealingHoldsUpNobody(t *testing.T) {

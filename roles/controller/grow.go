@@ -144,7 +144,9 @@ func (f *field) count(p *metadata.Partition) {
 }
 
 // mayMoveTo reports whether a replica may move to a broker.
-func (f *field) mayMoveTo(id int32) bool { return f.most > 0 && (f.receives == nil || f.receives[id]) }
+func (f *field) mayMoveTo(id int32) bool {
+	return guard.Check("controller.spreads-bit-by-bit", f.most > 0) && (f.receives == nil || f.receives[id])
+}
 
 func (f *field) serves(id int32) bool {
 	return slices.ContainsFunc(f.brokers, func(c candidate) bool { return c.id == id })
