@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -24,8 +25,11 @@ func (k Key) Env() string {
 	return "RUSTMQ_" + strings.ToUpper(strings.ReplaceAll(k.Name, ".", "__"))
 }
 
-// Keys lists all keys in the order of [Config].
-func Keys() []Key {
+// Keys lists all keys in the order of [Config]. The list is the caller's.
+func Keys() []Key { return slices.Clone(keys()) }
+
+// keys are read off the type of [Config] once; nobody changes them.
+var keys = sync.OnceValue(func() []Key {
 	var keys []Key
 	var walk func(t reflect.Type, section string, index []int)
 	walk = func(t reflect.Type, section string, index []int) {
@@ -45,7 +49,7 @@ func Keys() []Key {
 	}
 	walk(reflect.TypeFor[Config](), "", nil)
 	return keys
-}
+})
 
 func typeName(t reflect.Type) string {
 	switch t {
@@ -66,12 +70,12 @@ func typeName(t reflect.Type) string {
 }
 
 func findKey(name string) (Key, bool) {
-	keys := Keys()
-	i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == name })
+	all := keys()
+	i := slices.IndexFunc(all, func(k Key) bool { return k.Name == name })
 	if i < 0 {
 		return Key{}, false
 	}
-	return keys[i], true
+	return all[i], true
 }
 
 func (c *Config) field(k Key) reflect.Value { return reflect.ValueOf(c).Elem().FieldByIndex(k.index) }
@@ -131,7 +135,7 @@ func (c *Config) set(k Key, text string) error {
 
 // isSection tells whether keys stand below the name.
 func isSection(name string) bool {
-	return slices.ContainsFunc(Keys(), func(k Key) bool { return strings.HasPrefix(k.Name, name+".") })
+	return slices.ContainsFunc(keys(), func(k Key) bool { return strings.HasPrefix(k.Name, name+".") })
 }
 
 // unknown says what is wrong with a name that is no key.
@@ -148,7 +152,7 @@ func unknown(name string) string {
 // nearest returns the key that name most likely meant, or "".
 func nearest(name string) string {
 	best, distance := "", len(name)/2+1
-	for _, k := range Keys() {
+	for _, k := range keys() {
 		for _, candidate := range []string{k.Name, k.Name[strings.LastIndexByte(k.Name, '.')+1:]} {
 			if d := editDistance(name, candidate); d < distance {
 				best, distance = k.Name, d

@@ -62,13 +62,15 @@ func showSlice(m *Image, broker int32, whole bool) string {
 			if whole && !slices.Contains(p.Replicas, broker) {
 				continue
 			}
-			fmt.Fprintln(&b, p.Cleaning(), p.Filed(), p.Ranges().Len(), p.Ranges().Bytes(), slices.Collect(p.Ranges().All()))
+			fmt.Fprint(&b, p.Cleaning(), p.Filed(), " ", p.Ranges().Len(), " ", p.Ranges().Bytes(), " [")
 			for _, is := range p.Filed() {
 				named[is.ID] = true
 			}
 			for r := range p.Ranges().All() {
+				b.WriteString(shownRanges.of(r))
 				named[r.Object] = true
 			}
+			b.WriteString("]\n")
 		}
 	}
 	if !whole {
@@ -78,10 +80,38 @@ func showSlice(m *Image, broker int32, whole bool) string {
 	}
 	for _, id := range slices.Sorted(maps.Keys(named)) {
 		o, known := m.Object(id)
-		fmt.Fprintf(&b, "%v %+v\n", known, o)
+		if !known {
+			o = &Object{}
+		}
+		b.WriteString(shownObjects.of(shownObject{*o, known}))
 	}
 	return strings.ReplaceAll(b.String(), "{0 0 0 0 0} [] 0 0 []\n", "") // a partition with nothing in the bucket
 }
+
+// shown remembers how values look: most of them are in one image after the other.
+type shown[T comparable] map[T]string
+
+func (s shown[T]) of(v T) string {
+	text, known := s[v]
+	if !known {
+		if len(s) > 1<<16 {
+			clear(s)
+		}
+		text = fmt.Sprintf("%+v\n", v)
+		s[v] = text
+	}
+	return text
+}
+
+type shownObject struct {
+	Object
+	known bool
+}
+
+var (
+	shownRanges  = shown[Range]{}
+	shownObjects = shown[shownObject]{}
+)
 
 func mustApply(t rapid.TB, v *View, delta []byte) {
 	t.Helper()
