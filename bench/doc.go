@@ -16,7 +16,9 @@
 // read from benchmarks of the root module (gotest.go), which is where those of other
 // rooms are to be added. K1 is partitions and groups by the thousand, K2 the same loads
 // on both, K3 on three nodes of both; they need Java and Kafka's jars (scripts/deps.sh).
-// K6 simulates the metadata of 100 brokers, in this process (docs/scale.md).
+// K6 simulates the metadata of 100 brokers, in this process (docs/scale.md). K7 is what TLS,
+// rules and audit cost, with certificates that `rustmq admin ca` makes; its peer is a bare server
+// of crypto/tls.
 //
 // Some figures may be measured again without the others: the page says of each when,
 // and at which commit.

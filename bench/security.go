@@ -66,8 +66,13 @@ func (a authority) mutual(more ...string) []string {
 	}, more)
 }
 
-// unruled has everybody do everything, and nothing of it be kept.
-const unruled = "security.authorization.mode=off"
+// unruled has everybody do everything, and nothing of it be recorded.
+func unruled() []string {
+	return []string{"security.authorization.mode=off", "security.audit.record=none"}
+}
+
+// recorded has everything be recorded that can be.
+const recorded = "security.audit.record=denied,login,admin,data"
 
 // security is K7.
 func (r *run) security() error {
@@ -120,7 +125,7 @@ func (r *run) encrypted(a authority) error {
 		return err
 	}
 	defer secure.stop()
-	mutual, err := startRustmq("rustmq with mTLS", a.mutual(unruled)...)
+	mutual, err := startRustmq("rustmq with mTLS", a.mutual(unruled()...)...)
 	if err != nil {
 		return err
 	}
@@ -160,12 +165,12 @@ const secureBound = "AES-GCM of each byte at both ends, which share two cores, a
 
 // authorised is what rules, and the log of who did what, cost who produces.
 func (r *run) authorised(a authority) error {
-	ruled, err := startRustmq("rustmq with rules", a.mutual()...)
+	ruled, err := startRustmq("rustmq with rules", a.mutual(recorded)...)
 	if err != nil {
 		return err
 	}
 	defer ruled.stop()
-	free, err := startRustmq("rustmq without rules", a.mutual(unruled)...)
+	free, err := startRustmq("rustmq without rules", a.mutual(unruled()...)...)
 	if err != nil {
 		return err
 	}
@@ -197,7 +202,7 @@ func (r *run) handshakes(a authority) error {
 		return err
 	}
 	defer secure.stop()
-	mutual, err := startRustmq("rustmq with mTLS", a.mutual(unruled)...)
+	mutual, err := startRustmq("rustmq with mTLS", a.mutual(unruled()...)...)
 	if err != nil {
 		return err
 	}
