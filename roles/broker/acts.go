@@ -102,7 +102,8 @@ func tellActs(q kmsg.Request, p kmsg.Response, tell tellAct) {
 	}
 }
 
-// tellRights is tellActs for what concerns configurations, and who may do what.
+// tellRights is tellActs for what concerns configurations, and who may do what. It is one
+// list, a case for each API.
 func tellRights(q kmsg.Request, p kmsg.Response, tell tellAct) {
 	switch p := p.(type) {
 	case *kmsg.AlterConfigsResponse:
