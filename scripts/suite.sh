@@ -17,9 +17,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=$1 start=$SECONDS
-RUSTMQ_SEED=$(scripts/seed.sh)
-export RUSTMQ_SEED
-echo "seed of this run: $RUSTMQ_SEED"
+TEST_SEED=$(scripts/seed.sh)
+export TEST_SEED
+echo "seed of this run: $TEST_SEED"
 # Names the command that a suite failed at, once; go test says what failed by itself.
 set -E
 trap 'case $BASH_COMMAND in *"go test"* | exit* | return* | false | "$name" | "("*) ;; *) echo "suite $name: line $LINENO failed: $BASH_COMMAND" ;; esac; trap - ERR' ERR

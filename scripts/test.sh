@@ -8,15 +8,15 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 pkg=${1:-./...} run=${2:-.}
 start=$SECONDS
-RUSTMQ_SEED=$(scripts/seed.sh)
-export RUSTMQ_SEED
+TEST_SEED=$(scripts/seed.sh)
+export TEST_SEED
 # What failed comes last, however much was said after it.
 said=$(mktemp)
 ended() {
 	local status=$?
 	if [ $status != 0 ]; then
 		scripts/failures.sh "$said"
-		echo "make test failed after $((SECONDS - start)) s; its choices again: SEED=${RUSTMQ_SEED:-the number that a test logs} make test PKG='$pkg' RUN='$run'"
+		echo "make test failed after $((SECONDS - start)) s; its choices again: SEED=${TEST_SEED:-the number that a test logs} make test PKG='$pkg' RUN='$run'"
 	fi
 	rm "$said"
 }

@@ -22,6 +22,6 @@
 //
 // Time is that of testing/synctest: minutes take seconds. The short form is part of
 // make test; make soak takes hours of it: SOAK=minutes for each of SEEDS seeds
-// (scripts/suite.sh hour). -seed, or RUSTMQ_SEED (package seeded), repeats the choices,
+// (scripts/suite.sh hour). -seed, or TEST_SEED (package seeded), repeats the choices,
 // not what the scheduler makes of them.
 package hour

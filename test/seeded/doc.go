@@ -2,7 +2,7 @@
 // commit meets the same choices, and every commit makes new ones.
 //
 // scripts/seed.sh reckons the seed from the tree of the commit, and scripts hand it in as
-// RUSTMQ_SEED; where there is none, as while files differ from the commit and in a soak,
+// TEST_SEED; where there is none, as while files differ from the commit and in a soak,
 // each process draws one by the clock. A seed decides what a test chooses, not which of two
 // goroutines goes first.
 //

@@ -12,7 +12,7 @@ import (
 )
 
 // Variable names what holds the seed of a run, a decimal number below 2^64.
-const Variable = "RUSTMQ_SEED"
+const Variable = "TEST_SEED"
 
 var (
 	given = flag.Uint64("seed", 0, "of random tests; 0: what "+Variable+" says, or a new one")
