@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -125,28 +126,29 @@ func TestConsumersAreHeldToTheirRate(t *testing.T) {
 // for each answer.
 func TestRequestTimeIsHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		now := time.Now()
-		slow := false
+		began := time.Now()
+		var looks atomic.Int64 // seconds
+		var slow atomic.Bool
 		n := startNode(t, func(o *Options) {
 			o.Now = func() time.Time {
-				if slow {
-					now = now.Add(time.Second) // each look at the clock takes a second
+				if slow.Load() {
+					looks.Add(1) // each look at the clock takes a second
 				}
-				return now
+				return began.Add(time.Duration(looks.Load()) * time.Second)
 			}
 		})
 		n.hold(metadata.RequestPercentage, 1)
-		slow = true
+		slow.Store(true)
 		c := n.connect()
 		ask[*kmsg.MetadataResponse](c, 9, metadataOf())
-		slow = false
-		began := time.Now()
+		slow.Store(false)
+		asked := time.Now()
 		p := ask[*kmsg.MetadataResponse](c, 9, metadataOf())
 		if p.ThrottleMillis != 1000 {
 			t.Errorf("told to wait %d ms", p.ThrottleMillis)
 		}
 		ask[*kmsg.MetadataResponse](c, 9, metadataOf())
-		if waited := time.Since(began); waited != time.Second {
+		if waited := time.Since(asked); waited != time.Second {
 			t.Errorf("served after %v", waited)
 		}
 		n.server.Close()
