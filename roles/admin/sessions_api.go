@@ -75,7 +75,7 @@ func (a sessionsAPI) begin(ctx context.Context, in *loginInput) (*sessionOutput,
 		return nil, huma.NewError(http.StatusUnauthorized, unknown(nil).detail)
 	}
 	var random [apiTokenSecret]byte
-	rand.Read(random[:]) // never fails
+	_, _ = rand.Read(random[:]) // never fails
 	text := newSecret("", random[:])
 	a.mu.Lock()
 	is := a.sessions.begin(a.now(), text, u)

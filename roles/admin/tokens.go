@@ -16,7 +16,7 @@ import (
 	"rustmq.dev/rustmq/storage/guard"
 )
 
-const tokensPath = "/api/v1/tokens"
+const tokensPath = "/api/v1/tokens" // #nosec G101 -- a path
 
 // maxTokenLife is the longest that a token with an end may last.
 const maxTokenLife = 10 * 365 * 24 * time.Hour
@@ -134,7 +134,7 @@ func (a tokensAPI) create(ctx context.Context, in *createTokenInput) (*createTok
 		return nil, badRequest(fmt.Errorf("the name of a token has letters, digits and . _ -"))
 	}
 	var random [apiTokenSecret]byte
-	rand.Read(random[:]) // never fails
+	_, _ = rand.Read(random[:]) // never fails
 	text, hash := NewLocalToken(random)
 	t := metadata.APIToken{
 		Name: in.Body.Name, Principal: principal, ReadOnly: in.Body.ReadOnly, Hash: string(hash[:]), Created: time.Now().UTC().Truncate(time.Millisecond),

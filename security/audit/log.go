@@ -90,7 +90,7 @@ func New(o Options) *Log {
 		o.Now = time.Now
 	}
 	var life [16]byte
-	rand.Read(life[:])
+	_, _ = rand.Read(life[:]) // never fails
 	return &Log{
 		o: o, wake: make(chan struct{}, 1), ended: make(chan struct{}), folder: newFolder(),
 		w: writer{chain: chain{node: o.Node, life: hex.EncodeToString(life[:])}, kept: -1},
