@@ -69,6 +69,23 @@ func wantEvents(t testing.TB, r *recorded, want ...string) {
 	}
 }
 
+// An act whose client did not wait for its end may have been done: it is not told as failed,
+// nor left out.
+func TestActsThatNobodyWaitedForAreRecorded(t *testing.T) {
+	for _, c := range []struct {
+		of   *kerr.Error
+		want audit.Outcome
+	}{{nil, audit.Allowed}, {kerr.RequestTimedOut, audit.Allowed}, {kerr.TopicAlreadyExists, audit.Failed}, {kerr.TopicAuthorizationFailed, 0}} {
+		code := int16(0)
+		if c.of != nil {
+			code = c.of.Code
+		}
+		if got, reason := outcomeOf(code); got != c.want || (reason == "") != (code == 0 || c.want == 0) {
+			t.Errorf("%v: %v, %q", c.of, got, reason)
+		}
+	}
+}
+
 func TestActsAreRecorded(t *testing.T) {
 	r := &recorded{}
 	n := auditedNode(t, r)
