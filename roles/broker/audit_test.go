@@ -319,6 +319,11 @@ func auditTopicIsNobodysToChange(t *testing.T) {
 	if p := ask[*kmsg.AlterConfigsResponse](alice, 2, whole); p.Resources[0].ErrorCode != kerr.PolicyViolation.Code {
 		t.Errorf("%+v", p)
 	}
+	mark := kmsg.NewPtrWriteTxnMarkersRequest()
+	mark.Markers = []kmsg.WriteTxnMarkersRequestMarker{{ProducerID: 1 << 40, Topics: []kmsg.WriteTxnMarkersRequestMarkerTopic{{Topic: AuditTopic, Partitions: []int32{0}}}}}
+	if p := ask[*kmsg.WriteTxnMarkersResponse](alice, 1, mark); p.Markers[0].Topics[0].Partitions[0].ErrorCode != kerr.InvalidTopicException.Code {
+		t.Errorf("%+v", p)
+	}
 	p := ask[*kmsg.FetchResponse](n.as("bob"), 11, fetchFrom(AuditTopic, 0, 0, 0))
 	if got := values(t, p.Topics[0].Partitions[0].RecordBatches); len(got) != 2 || !strings.Contains(got[1], `"resource":"orders"`) {
 		t.Errorf("a consumer reads %q", got)
