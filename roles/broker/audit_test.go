@@ -128,6 +128,13 @@ func TestActsAreRecorded(t *testing.T) {
 	gone.TopicNames = []string{"a"}
 	ask[*kmsg.DeleteTopicsResponse](root, 5, gone)
 	wantEvents(t, r, "allowed topic.delete topic a")
+
+	use := kmsg.NewPtrMetadataRequest()
+	use.AllowAutoTopicCreation, use.Topics = true, []kmsg.MetadataRequestTopic{{Topic: kmsg.StringPtr("used")}}
+	ask[*kmsg.MetadataResponse](root, 9, use)
+	wantEvents(t, r, "allowed topic.create topic used")
+	ask[*kmsg.MetadataResponse](root, 9, use)
+	wantEvents(t, r)
 }
 
 func TestDenialsAreRecorded(t *testing.T) {
@@ -209,6 +216,11 @@ func TestNobodyActsUnrecorded(t *testing.T) {
 				t.Errorf("%+v", p)
 			}
 			if p := ask[*kmsg.ProduceResponse](root, 9, produceTo("orders", 0, -1, batchOf(t, "x"))); p.Topics[0].Partitions[0].ErrorCode != 0 {
+				t.Errorf("%+v", p)
+			}
+			use := kmsg.NewPtrMetadataRequest()
+			use.AllowAutoTopicCreation, use.Topics = true, []kmsg.MetadataRequestTopic{{Topic: kmsg.StringPtr("new")}}
+			if p := ask[*kmsg.MetadataResponse](root, 9, use); p.Topics[0].ErrorCode == 0 {
 				t.Errorf("%+v", p)
 			}
 			image := n.controller.Image()
