@@ -61,18 +61,28 @@ func TestTheRecordSaysWhatWasDone(t *testing.T) {
 	}
 }
 
+// slowGroups do what they are asked for, and take longer than anybody waits.
+type slowGroups struct{ noGroups }
+
+func (slowGroups) DeleteGroup(ctx context.Context, _ string) error { return ctx.Err() }
+
 // Who hangs up before the answer has not failed: it may have done what it asked for.
 func TestWhoLeavesEarlyIsRecorded(t *testing.T) {
 	r := &recorded{}
-	a := newAsking(t, func(o *Options) { o.Audit = r })
+	a := newAsking(t, func(o *Options) { o.Audit, o.Groups = r, slowGroups{} })
 	ctx, leave := context.WithCancel(t.Context())
 	leave()
-	req := httptest.NewRequestWithContext(ctx, http.MethodPost, a.scheme+"://10.0.0.1:9642/api/v1/topics", strings.NewReader(`{"name":"t"}`))
-	req.RemoteAddr = a.remote
-	req.Header.Set("Authorization", "Bearer "+a.local)
-	req.Header.Set("Content-Type", "application/json")
-	a.s.http.Handler.ServeHTTP(httptest.NewRecorder(), req)
-	if got := r.told(); !strings.HasPrefix(got, "topic.create allowed topic/t ") || !strings.HasSuffix(got, unknownOutcome[:40]) {
-		t.Errorf("%s", got)
+	for _, c := range []struct{ method, path, body, what string }{
+		{http.MethodPost, "/api/v1/topics", `{"name":"t"}`, "topic.create allowed topic/t "},
+		{http.MethodDelete, "/api/v1/groups/g", "", "group.delete allowed group/g "},
+	} {
+		req := httptest.NewRequestWithContext(ctx, c.method, a.scheme+"://10.0.0.1:9642"+c.path, strings.NewReader(c.body))
+		req.RemoteAddr = a.remote
+		req.Header.Set("Authorization", "Bearer "+a.local)
+		req.Header.Set("Content-Type", "application/json")
+		a.s.http.Handler.ServeHTTP(httptest.NewRecorder(), req)
+		if got := r.told(); !strings.HasPrefix(got, c.what) || !strings.HasSuffix(got, unknownOutcome[:40]) {
+			t.Errorf("%s", got)
+		}
 	}
 }

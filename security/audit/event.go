@@ -182,7 +182,7 @@ var ordinary = map[string]bool{
 // folds reports whether several events like e are told as one: but for administrative acts
 // that were done, a client can have as many as it likes.
 func (e *Event) folds() bool {
-	return e.Outcome != Allowed || e.class() != ClassAdmin || guard.Check("audit.ordinary-acts", ordinary[e.Action])
+	return e.Outcome != Allowed || e.class() != ClassAdmin || !guard.Check("audit.ordinary-acts", !ordinary[e.Action])
 }
 
 // byStranger reports whether e is a denial of somebody who has not proved to be anybody.
