@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -140,9 +141,9 @@ type aclsAPI struct {
 
 func registerACLs(h *routes, a aclsAPI) {
 	route(h, http.MethodGet, "/api/v1/acls", onCluster[aclsFiltered](describesCluster), a.list)
-	route(h, http.MethodPost, "/api/v1/acls", onCluster[aclsInput](altersCluster).act("acl.create"), a.create, withStatus(http.StatusCreated))
-	route(h, http.MethodDelete, "/api/v1/acls", onCluster[aclsToDelete](altersCluster).act("acl.delete"), a.delete, withStatus(http.StatusOK))
-	route(h, http.MethodPost, "/api/v1/acls/check", onCluster[aclAsked](describesCluster).act("acl.check"), a.check, withStatus(http.StatusOK))
+	route(h, http.MethodPost, "/api/v1/acls", onCluster[aclsInput](altersCluster).act("acl.create").saying(func(in *aclsInput) string { return fmt.Sprintf("%d rules", len(in.Body.ACLs)) }), a.create, withStatus(http.StatusCreated))
+	route(h, http.MethodDelete, "/api/v1/acls", onCluster[aclsToDelete](altersCluster).act("acl.delete").saying(func(in *aclsToDelete) string { return "those of " + in.words() }), a.delete, withStatus(http.StatusOK))
+	route(h, http.MethodPost, "/api/v1/acls/check", onCluster[aclAsked](describesCluster).act("acl.check").unless(func(*aclAsked) bool { return true }), a.check, withStatus(http.StatusOK))
 }
 
 func badRequest(err error) error {
@@ -208,15 +209,40 @@ func (a aclsAPI) alter(ctx context.Context, rules []acl.Rule, remove bool) error
 	for i, r := range rules {
 		changes[i] = controller.ACLChange{Rule: r, Delete: remove}
 	}
+	var first error
 	for i, err := range a.cluster.AlterACLs(ctx, changes) {
 		if refused, ok := errors.AsType[*metadata.Error](err); ok {
-			return problem(metadata.Errorf(refused.Code, "%s: %s", rules[i], refused.Message))
+			err = problem(metadata.Errorf(refused.Code, "%s: %s", rules[i], refused.Message))
+		} else if err != nil {
+			err = problem(err)
 		}
-		if err != nil {
-			return problem(err)
+		tell(ctx, rules[i].Resource.String(), rules[i].Name, toldRule(rules[i]), err)
+		if first == nil {
+			first = err
 		}
 	}
-	return nil
+	return first
+}
+
+// toldRule is a rule as the audit log has it, beside its resource.
+func toldRule(r acl.Rule) string {
+	return fmt.Sprintf("%s %s %s from %s (%s)", r.Permission, r.Principal, r.Operation, r.Host, r.Pattern)
+}
+
+// words is what a filter says, as the audit log has it.
+func (f ACLFilter) words() string {
+	var said []string
+	for _, part := range [][2]string{
+		{"principal", f.Principal}, {"host", f.Host}, {"resource_type", f.ResourceType}, {"pattern", f.Pattern}, {"name", f.Name}, {"operation", f.Operation}, {"permission", f.Permission},
+	} {
+		if part[1] != "" {
+			said = append(said, part[0]+"="+part[1])
+		}
+	}
+	if said == nil {
+		return "all"
+	}
+	return strings.Join(said, " ")
 }
 
 // check explains a decision by the rules of now.

@@ -144,11 +144,11 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 		return to(func(in *topicName) string { return in.Name }, need{op, acl.Topic})
 	}
 	route(h, http.MethodGet, "/api/v1/topics", whoever[listInput]("topics that the caller may not describe are left out; configurations are shown of those of which it may describe them (DescribeConfigs)"), a.list)
-	route(h, http.MethodPost, "/api/v1/topics", to(func(in *createInput) string { return in.Body.Name }, need{acl.Create, acl.Topic}).or(need{acl.Create, acl.Cluster}).act("topic.create"), a.create, withStatus(http.StatusCreated))
+	route(h, http.MethodPost, "/api/v1/topics", to(func(in *createInput) string { return in.Body.Name }, need{acl.Create, acl.Topic}).or(need{acl.Create, acl.Cluster}).act("topic.create").saying(toldTopic).unless(func(in *createInput) bool { return in.Body.ValidateOnly }), a.create, withStatus(http.StatusCreated))
 	route(h, http.MethodGet, "/api/v1/topics/{name}", topic(acl.Describe).noting("configurations are shown to who may describe them (DescribeConfigs)"), a.describe)
-	route(h, http.MethodPatch, "/api/v1/topics/{name}", to(func(in *alterInput) string { return in.Name }, need{acl.AlterConfigs, acl.Topic}).act("topic.alter-configs"), a.alter)
+	route(h, http.MethodPatch, "/api/v1/topics/{name}", to(func(in *alterInput) string { return in.Name }, need{acl.AlterConfigs, acl.Topic}).act("topic.alter-configs").saying(toldPatch), a.alter)
 	route(h, http.MethodDelete, "/api/v1/topics/{name}", topic(acl.Delete).act("topic.delete"), a.delete)
-	route(h, http.MethodPost, "/api/v1/topics/{name}/partitions", to(func(in *partitionsInput) string { return in.Name }, need{acl.Alter, acl.Topic}).act("topic.create-partitions"), a.addPartitions)
+	route(h, http.MethodPost, "/api/v1/topics/{name}/partitions", to(func(in *partitionsInput) string { return in.Name }, need{acl.Alter, acl.Topic}).act("topic.create-partitions").saying(func(in *partitionsInput) string { return fmt.Sprintf("partitions=%d", in.Body.Total) }), a.addPartitions)
 	registerQuotas(h, a)
 	registerACLs(h, aclsAPI{o.Cluster, o.Authorization})
 	registerUsers(h, a)
@@ -174,6 +174,24 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	}
 	h.checkRows()
 	return h.rows
+}
+
+// toldTopic is a topic that is to be made as the audit log has it.
+func toldTopic(in *createInput) string {
+	t := &in.Body
+	return fmt.Sprintf("partitions=%d replication_factor=%d configs=%s", t.Partitions, t.ReplicationFactor, strings.Join(slices.Sorted(maps.Keys(t.Configs)), ","))
+}
+
+// toldPatch is a change of configurations as the audit log has it, as of Kafka's requests.
+func toldPatch(in *alterInput) string {
+	var said []string
+	for _, key := range slices.Sorted(maps.Keys(in.Body.Set)) {
+		said = append(said, "set "+key)
+	}
+	for _, key := range in.Body.Delete {
+		said = append(said, "delete "+key)
+	}
+	return strings.Join(said, ", ")
 }
 
 func (a api) list(ctx context.Context, in *listInput) (*topicsOutput, error) {

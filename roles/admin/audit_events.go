@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"rustmq.dev/rustmq/security/audit"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // call is what is known of a request beside who it comes from.
@@ -47,17 +48,61 @@ func (s *routes) denied(ctx context.Context, refused error) {
 	s.audit.Record(e)
 }
 
-// acted records what was done, or was not.
-func (s *routes) acted(ctx context.Context, action, kind, name string, err error) {
-	e := event(ctx)
-	e.Action, e.ResourceType, e.Resource, e.Outcome = action, kind, name, audit.Allowed
-	if err != nil {
-		e.Outcome, e.Reason = audit.Failed, err.Error()
-		if status, is := errors.AsType[huma.StatusError](err); is && (status.GetStatus() == http.StatusForbidden || status.GetStatus() == http.StatusUnauthorized) {
-			e.Outcome = audit.Denied
-		}
+// account is what a call does, as the audit log is told of it.
+type account struct {
+	action string
+	deed
+	parts []deed // in place of deed, where the call does several things; see tell
+}
+
+// deed is one thing that was done, or was not.
+type deed struct {
+	kind, name, detail string
+	err                error
+}
+
+type accountKey struct{}
+
+// tell says one of the things that a call has done, or has not. Who tells of none has done
+// what the route says.
+func tell(ctx context.Context, kind, name, detail string, err error) {
+	if done, is := ctx.Value(accountKey{}).(*account); is {
+		done.parts = append(done.parts, deed{kind, name, detail, err})
 	}
-	s.audit.Record(e)
+}
+
+// acted records what was done, or was not.
+func (s *routes) acted(ctx context.Context, done *account, err error) {
+	parts := done.parts
+	if len(parts) == 0 {
+		parts = []deed{{done.kind, done.name, done.detail, err}}
+	}
+	for _, one := range parts {
+		e := event(ctx)
+		e.Action, e.ResourceType, e.Resource, e.Detail = done.action, one.kind, one.name, one.detail
+		e.Outcome, e.Reason = outcomeOf(ctx, one.err)
+		s.audit.Record(e)
+	}
+}
+
+// unknownOutcome is the reason of what may have been done: who goes away before the answer has
+// no other record of it than who waits.
+const unknownOutcome = "the call ended before it was known whether it was done"
+
+func outcomeOf(ctx context.Context, err error) (audit.Outcome, string) {
+	status := 0
+	if is, known := errors.AsType[huma.StatusError](err); known {
+		status = is.GetStatus()
+	}
+	switch {
+	case err == nil:
+		return audit.Allowed, ""
+	case status == http.StatusForbidden || status == http.StatusUnauthorized:
+		return audit.Denied, err.Error()
+	case status == http.StatusGatewayTimeout || !guard.Check("admin.audit-unknown", ctx.Err() == nil):
+		return audit.Allowed, unknownOutcome
+	}
+	return audit.Failed, err.Error()
 }
 
 // known records that somebody has proved who it is.

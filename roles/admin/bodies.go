@@ -10,29 +10,60 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // maxDepth bounds how deep a body of JSON may be nested; none that the API takes has more
 // than four levels.
 const maxDepth = 32
 
+// Bodies are held in memory while they come. Of a stranger it is a name and a password, every
+// letter of which may be escaped; what exceeds a small one takes a place.
+const (
+	maxLoginBytes  = 16 << 10
+	smallBodyBytes = 16 << 10
+	maxLargeBodies = 16
+)
+
 // takeBodies reads the body of a request before it takes a place among those that are
 // served: who sends slowly keeps nobody else out. A body is plain, at most maxBodyBytes, and
 // no deeper than maxDepth.
 func takeBodies(next http.Handler) http.Handler {
+	large := make(chan struct{}, maxLargeBodies)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
 			writeProblem(w, http.StatusUnsupportedMediaType, "a body with a Content-Encoding is not taken: send it as it is")
 			return
 		}
-		if r.ContentLength > maxBodyBytes {
-			writeProblem(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("a body of %d bytes: at most %d are taken", r.ContentLength, maxBodyBytes))
+		most := int64(maxBodyBytes)
+		if !guard.Check("admin.login-body", !beginsSession(r)) {
+			most = maxLoginBytes
+		}
+		if r.ContentLength > most {
+			writeProblem(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("a body of %d bytes: at most %d are taken", r.ContentLength, most))
 			return
 		}
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
+		bounded := http.MaxBytesReader(w, r.Body, most)
+		body, err := io.ReadAll(io.LimitReader(bounded, smallBodyBytes))
+		if err == nil && len(body) == smallBodyBytes {
+			select {
+			case large <- struct{}{}:
+				defer func() { <-large }()
+			default:
+				if !guard.Check("admin.large-bodies", false) {
+					w.Header().Set("Retry-After", "1")
+					writeProblem(w, http.StatusServiceUnavailable, "too many large bodies at once")
+					return
+				}
+			}
+			var rest []byte
+			rest, err = io.ReadAll(bounded)
+			body = append(body, rest...)
+		}
 		switch {
 		case errors.As(err, new(*http.MaxBytesError)):
-			writeProblem(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("a body of more than %d bytes is not taken", maxBodyBytes))
+			writeProblem(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("a body of more than %d bytes is not taken", most))
 			return
 		case err != nil:
 			writeProblem(w, http.StatusBadRequest, "the body did not come as it should")

@@ -6,7 +6,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,6 +70,57 @@ func TestSlowAndEndlessRequestsAreCutOff(t *testing.T) {
 		}
 		s.stop()
 		time.Sleep(time.Second) // net/http lingers over a head that is too large
+	})
+}
+
+// What a stranger sends is small, and large bodies are few at once, whoever sends them.
+func TestBodiesThatComeAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		under, end := make(chan struct{}, 100), make(chan struct{})
+		h := takeBodies(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if n, err := io.Copy(io.Discard, r.Body); err != nil || n != r.ContentLength && r.ContentLength >= 0 {
+				t.Errorf("%d bytes of %d: %v", n, r.ContentLength, err)
+			}
+			under <- struct{}{}
+			<-end
+		}))
+		send := func(path string, size int, chunked bool) int {
+			r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(strings.Repeat("x", size)))
+			if chunked {
+				r.ContentLength = -1
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			return w.Code
+		}
+		for _, chunked := range []bool{false, true} {
+			if code := send(sessionPath, maxLoginBytes+1, chunked); code != http.StatusRequestEntityTooLarge {
+				t.Errorf("a login of many bytes: %d", code)
+			}
+			if code := send("/api/v1/acls", maxBodyBytes+1, chunked); code != http.StatusRequestEntityTooLarge {
+				t.Errorf("more than the most: %d", code)
+			}
+		}
+		var all sync.WaitGroup
+		for range maxLargeBodies {
+			all.Go(func() { send("/api/v1/acls", maxBodyBytes, false) })
+		}
+		synctest.Wait()
+		if len(under) != maxLargeBodies {
+			t.Errorf("%d are served", len(under))
+		}
+		all.Go(func() {
+			if code := send("/api/v1/acls", maxBodyBytes, true); code != http.StatusServiceUnavailable {
+				t.Errorf("one more: %d", code)
+			}
+		})
+		all.Go(func() { send("/api/v1/acls", smallBodyBytes-1, true) })
+		synctest.Wait()
+		if len(under) != maxLargeBodies+1 {
+			t.Errorf("%d are served with a small one", len(under))
+		}
+		close(end)
+		all.Wait()
 	})
 }
 

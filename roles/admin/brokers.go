@@ -95,9 +95,9 @@ func registerBrokers(h *routes, a brokersAPI) {
 	route(h, http.MethodGet, "/api/v1/brokers", onCluster[struct{}](describesCluster), a.list)
 	route(h, http.MethodGet, "/api/v1/brokers/{id}", onCluster[brokerID](describesCluster), a.describe)
 	route(h, http.MethodDelete, "/api/v1/brokers/{id}", onCluster[brokerID](altersCluster).act("broker.unregister").about(brokerName), a.unregister)
-	route(h, http.MethodPost, "/api/v1/brokers/{id}/drain", onCluster[drainInput](altersCluster).act("broker.drain").about(func(in *drainInput) string { return strconv.Itoa(int(in.ID)) }), a.drain)
+	route(h, http.MethodPost, "/api/v1/brokers/{id}/drain", onCluster[drainInput](altersCluster).act("broker.drain").about(func(in *drainInput) string { return strconv.Itoa(int(in.ID)) }).saying(func(in *drainInput) string { return fmt.Sprintf("draining=%v", in.Body.Draining) }), a.drain)
 	route(h, http.MethodPost, "/api/v1/brokers/{id}/decommission", onCluster[brokerID](altersCluster).act("broker.decommission").about(brokerName), a.decommission)
-	route(h, http.MethodPost, "/api/v1/cluster/rebalance", onCluster[rebalanceInput](altersCluster).act("cluster.rebalance"), a.rebalance)
+	route(h, http.MethodPost, "/api/v1/cluster/rebalance", onCluster[rebalanceInput](altersCluster).act("cluster.rebalance").unless(func(in *rebalanceInput) bool { return in.Body.DryRun }), a.rebalance)
 }
 
 func (a brokersAPI) list(context.Context, *struct{}) (*brokersOutput, error) {

@@ -3,8 +3,10 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -49,11 +51,26 @@ func registerGroups(h *routes, a groupsAPI) {
 	route(h, http.MethodGet, "/api/v1/groups", whoever[struct{}]("groups that the caller may not describe are left out, unless it may describe the cluster"), a.list)
 	route(h, http.MethodGet, "/api/v1/groups/{group}", group(acl.Describe).noting("topics that the caller may not describe are left out"), a.describe)
 	route(h, http.MethodDelete, "/api/v1/groups/{group}", group(acl.Delete).act("group.delete"), a.delete)
-	route(h, http.MethodPost, "/api/v1/groups/{group}/reset-offsets", to(func(in *resetInput) string { return in.Group }, need{acl.Read, acl.Group}).noting("and read on each topic whose offsets are to be set").act("group.reset-offsets"), a.reset)
+	route(h, http.MethodPost, "/api/v1/groups/{group}/reset-offsets", to(func(in *resetInput) string { return in.Group }, need{acl.Read, acl.Group}).noting("and read on each topic whose offsets are to be set").act("group.reset-offsets").saying(toldReset).unless(func(in *resetInput) bool { return !in.Body.Execute }), a.reset)
 }
 
 // readsTopic is what a change of offsets asks for, as OffsetCommit does.
 var readsTopic = need{acl.Read, acl.Topic}
+
+// toldReset is a reset of offsets as the audit log has it.
+func toldReset(in *resetInput) string {
+	said := fmt.Sprintf("to=%s value=%d topics=", in.Body.To, in.Body.Value)
+	if in.Body.AllTopics {
+		said += "all"
+	}
+	for _, t := range in.Body.Topics {
+		if said += t.Topic; len(t.Partitions) > 0 {
+			said += fmt.Sprint(t.Partitions)
+		}
+		said += ","
+	}
+	return strings.TrimSuffix(said, ",")
+}
 
 func (a groupsAPI) list(ctx context.Context, _ *struct{}) (*groupsOutput, error) {
 	groups, err := a.groups.ListGroups(ctx)

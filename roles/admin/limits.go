@@ -1,6 +1,9 @@
 package admin
 
 import (
+	"container/list"
+	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"net/netip"
@@ -12,18 +15,21 @@ import (
 
 // limited closes the connections that are beyond a number of open ones, in all or from one
 // address. Of loopback the second is not asked: whoever is on the machine can take all
-// anyway, and what comes from elsewhere may come through it.
+// anyway, and what comes from elsewhere may come through it. Where there is no place, the
+// connection that has asked for nothing for the longest gives its own to the new one: who
+// opens as many as there are, and is silent, keeps nobody out.
 type limited struct {
 	net.Listener
 	places chan struct{} // holds a token per open connection
 	each   int
 
-	mu   sync.Mutex
-	from map[netip.Prefix]int // open connections; guarded by mu
+	mu      sync.Mutex
+	from    map[netip.Prefix]int // open connections; guarded by mu
+	waiting *list.List           // of *placed that no request is served of, the one that waits longest in front; guarded by mu
 }
 
 func newLimited(l net.Listener, most, each int) *limited {
-	return &limited{Listener: l, places: make(chan struct{}, most), each: each, from: map[netip.Prefix]int{}}
+	return &limited{Listener: l, places: make(chan struct{}, most), each: each, from: map[netip.Prefix]int{}, waiting: list.New()}
 }
 
 // Accept returns the next connection that there is a place for.
@@ -34,15 +40,40 @@ func (l *limited) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		from := remoteOf(c)
-		select {
-		case l.places <- struct{}{}:
-			if l.enter(from) {
-				return &placed{Conn: c, leave: sync.OnceFunc(func() { l.left(from); <-l.places })}, nil
+		if l.enter(from) {
+			if l.take() {
+				p := &placed{Conn: c, of: l}
+				p.leave = sync.OnceFunc(func() { p.ends(); l.left(from); <-l.places })
+				return p, nil
 			}
-			<-l.places
-		default:
+			l.left(from)
 		}
 		_ = c.Close() // nobody was promised anything
+	}
+}
+
+// take takes a place, if need be that of who waits.
+func (l *limited) take() bool {
+	select {
+	case l.places <- struct{}{}:
+		return true
+	default:
+	}
+	l.mu.Lock()
+	var longest *placed
+	if e := l.waiting.Front(); e != nil {
+		longest = e.Value.(*placed)
+	}
+	l.mu.Unlock()
+	if longest == nil {
+		return false
+	}
+	_ = longest.Close() // and its place is free, unless another has taken it
+	select {
+	case l.places <- struct{}{}:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -77,7 +108,68 @@ func (l *limited) left(from netip.Addr) {
 // placed is a connection that has a place.
 type placed struct {
 	net.Conn
+	of    *limited
 	leave func()
+	waits *list.Element // in of.waiting; nil: it does not wait; guarded by of.mu
+	gone  bool          // it has ended; guarded by of.mu
+}
+
+// idles says that no request of the connection is being served.
+func (c *placed) idles() {
+	c.of.mu.Lock()
+	defer c.of.mu.Unlock()
+	if c.waits == nil && !c.gone {
+		c.waits = c.of.waiting.PushBack(c)
+	}
+}
+
+// serves says that one is, until idles.
+func (c *placed) serves() {
+	c.of.mu.Lock()
+	defer c.of.mu.Unlock()
+	c.stands()
+}
+
+// ends says that it never waits again.
+func (c *placed) ends() {
+	c.of.mu.Lock()
+	defer c.of.mu.Unlock()
+	c.gone = true
+	c.stands()
+}
+
+// stands takes it out of those that wait. c.of.mu is held.
+func (c *placed) stands() {
+	if c.waits != nil {
+		c.of.waiting.Remove(c.waits)
+		c.waits = nil
+	}
+}
+
+type placeKey struct{}
+
+// withPlace has requests of a connection know its place. It is http.Server.ConnContext.
+func withPlace(ctx context.Context, c net.Conn) context.Context {
+	if over, is := c.(*tls.Conn); is {
+		c = over.NetConn()
+	}
+	p, is := c.(*placed)
+	if !is {
+		return ctx
+	}
+	p.idles()
+	return context.WithValue(ctx, placeKey{}, p)
+}
+
+// keepsPlaces has connections keep their places while a request of theirs is served.
+func keepsPlaces(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p, is := r.Context().Value(placeKey{}).(*placed); is {
+			p.serves()
+			defer p.idles()
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Close ends the connection and gives its place back.

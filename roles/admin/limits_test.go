@@ -144,6 +144,60 @@ func TestConnectionsAreLimited(t *testing.T) {
 	<-accepted
 }
 
+// Who opens all connections and says nothing, or half of a head, keeps nobody out; who is served
+// is not cut off for others.
+func TestSilentConnectionsGiveWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		goOn := make(chan struct{})
+		server := &http.Server{ConnContext: withPlace, Handler: keepsPlaces(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/slow" {
+				<-goOn
+			}
+		}))}
+		q := listenPipes()
+		go func() { _ = server.Serve(newLimited(q, 8, 100)) }() // ends with the listener
+		ask := func(path string) (net.Conn, chan error) {
+			c, answered := q.dial(), make(chan error, 1)
+			go func() {
+				_, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+				if err == nil {
+					_, err = http.ReadResponse(bufio.NewReader(c), nil)
+				}
+				answered <- err
+			}()
+			return c, answered
+		}
+		slow, served := ask("/slow")
+		synctest.Wait()
+		var silent []net.Conn
+		for i := range 30 {
+			c := q.dial()
+			silent = append(silent, c)
+			if i%2 == 0 {
+				go func() { _, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost:") }()
+			}
+			synctest.Wait()
+		}
+		for range 3 {
+			c, answered := ask("/")
+			silent = append(silent, c)
+			if err := <-answered; err != nil {
+				t.Errorf("beside silent ones: %v", err)
+			}
+		}
+		close(goOn)
+		if err := <-served; err != nil {
+			t.Errorf("what was being served: %v", err)
+		}
+		for _, c := range append(silent, slow) {
+			_ = c.Close()
+		}
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Beyond the requests that may be under way one is told to come again.
 func TestRequestsAreLimited(t *testing.T) {
 	begun, goOn := make(chan bool), make(chan bool)

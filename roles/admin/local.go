@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +14,9 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"rustmq.dev/rustmq/security/sasl"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Local is a server of this user on this machine that asks who calls, as commands of the
@@ -20,6 +25,24 @@ type Local struct {
 	URL       string `json:"url"`
 	TokenFile string `json:"token_file"`        // absolute
 	CAFile    string `json:"ca_file,omitempty"` // of a certificate that was made by the server
+	// TokenHash is of what stands in TokenFile; NoteLocal fills it in. A server that was killed
+	// leaves its note, and the file may be another's by now, which listens elsewhere.
+	TokenHash string `json:"token_hash"`
+}
+
+// current reports whether the token is still that of the server of the note.
+func (l Local) current() bool {
+	hash, err := hashOf(l.TokenFile)
+	return err == nil && guard.Check("admin.note-current", hash == l.TokenHash)
+}
+
+func hashOf(tokenFile string) (string, error) {
+	token, err := readSecret(tokenFile, sasl.ReadToken)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(sum[:]), nil
 }
 
 // localDir is where servers of this user note themselves: a directory that is nobody else's.
@@ -55,6 +78,11 @@ func NoteLocal(hostPort string, l Local) (forget func(), err error) {
 	if err := ownDir(dir); err != nil {
 		return nil, err
 	}
+	hash, err := hashOf(l.TokenFile)
+	if err != nil {
+		return nil, err
+	}
+	l.TokenHash = hash
 	raw, err := json.Marshal(l)
 	if err != nil {
 		return nil, err

@@ -45,6 +45,17 @@ func TestTheTokenOfAServerGoesToThatServer(t *testing.T) {
 	if got := asks(other); got != "" {
 		t.Errorf("another server is sent %q", got)
 	}
+	// The server was killed, and has started elsewhere, with another token in the same file: who
+	// listens in its place is not sent that.
+	if err := os.WriteFile(file, []byte("rmq_newer\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := asks(ours); got != "" {
+		t.Errorf("in the place of a server that was killed it is sent %q", got)
+	}
+	if err := os.WriteFile(file, []byte("rmq_secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	own := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(own, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)

@@ -53,7 +53,37 @@ type (
 
 func registerQuotas(h *routes, a api) {
 	route(h, http.MethodGet, "/api/v1/quotas", onCluster[struct{}](need{acl.DescribeConfigs, acl.Cluster}), a.listQuotas)
-	route(h, http.MethodPatch, "/api/v1/quotas", onCluster[quotaPatchInput](need{acl.AlterConfigs, acl.Cluster}).act("quota.alter"), a.alterQuotas)
+	route(h, http.MethodPatch, "/api/v1/quotas", onCluster[quotaPatchInput](need{acl.AlterConfigs, acl.Cluster}).act("quota.alter").about(toldEntity).saying(toldQuotas), a.alterQuotas)
+}
+
+// toldEntity and toldQuotas are a change of quotas as the audit log has it, as of Kafka's
+// requests.
+func toldEntity(in *quotaPatchInput) string {
+	var of []string
+	for _, half := range []struct {
+		kind      string
+		name      *string
+		byDefault bool
+	}{{"client-id", in.Body.ClientID, in.Body.DefaultClientID}, {"user", in.Body.User, in.Body.DefaultUser}} {
+		switch {
+		case half.name != nil:
+			of = append(of, half.kind+"="+*half.name)
+		case half.byDefault:
+			of = append(of, half.kind+"=<default>")
+		}
+	}
+	return strings.Join(of, ",")
+}
+
+func toldQuotas(in *quotaPatchInput) string {
+	var keys []string
+	for _, key := range slices.Sorted(maps.Keys(in.Body.Set)) {
+		keys = append(keys, fmt.Sprintf("%s=%v", key, in.Body.Set[key]))
+	}
+	for _, key := range in.Body.Delete {
+		keys = append(keys, "remove "+key)
+	}
+	return strings.Join(keys, ", ")
 }
 
 func (a api) listQuotas(context.Context, *struct{}) (*quotasOutput, error) {

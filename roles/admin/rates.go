@@ -29,6 +29,9 @@ var heavyPaths = []string{"/api/v1/storage/", "/api/v1/snapshots", "/api/v1/clus
 
 func classOf(r *http.Request) endpointClass {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		if r.URL.Path == auditPath+"/verify" { // reads all of it, from the bucket
+			return classHeavy
+		}
 		return classRead
 	}
 	if r.URL.Path == sessionPath && r.Method == http.MethodPost {

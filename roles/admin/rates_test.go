@@ -51,7 +51,7 @@ func TestCallsAreServedAtTheirRate(t *testing.T) {
 		for _, c := range []struct {
 			method, path string
 			want         int
-		}{{http.MethodPost, writes, 20}, {http.MethodPost, heavy, 20}, {http.MethodPost, sessionPath, 20}, {http.MethodDelete, sessionPath, 20}} {
+		}{{http.MethodPost, writes, 20}, {http.MethodPost, heavy, 20}, {http.MethodGet, auditPath + "/verify", 20}, {http.MethodPost, sessionPath, 20}, {http.MethodDelete, sessionPath, 20}} {
 			if served, _ := calls(t, h, "10.1.0."+fmt.Sprint(len(c.path)+len(c.method))+":1", c.method, c.path, 30); served != c.want {
 				t.Errorf("%s %s: %d served, want %d", c.method, c.path, served, c.want)
 			}

@@ -75,6 +75,7 @@ func (a brokersAPI) rebalance(ctx context.Context, in *rebalanceInput) (*rebalan
 			moves[i] = controller.Reassignment{Partition: m.Partition, Replicas: m.To}
 		}
 		for i, err := range a.brokers.ReassignPartitions(ctx, moves) {
+			tell(ctx, "topic", part[i].Topic, fmt.Sprintf("partition=%d replicas=%v", part[i].Partition.Index, part[i].To), err)
 			if err != nil {
 				out.Body.Refused = append(out.Body.Refused, fmt.Sprintf("%s-%d: %v", part[i].Topic, part[i].Partition.Index, err))
 			}

@@ -82,6 +82,10 @@ type access[I any] struct {
 	what func(*I) string
 	// action is what the audit log calls it, of what changes something; act says it.
 	action string
+	// says is what the audit log is told of a call beside that; nil: nothing.
+	says func(*I) string
+	// asks reports whether a call changes nothing; nil: each changes something.
+	asks func(*I) bool
 }
 
 // to asks for all of needs, on the resource that the call names.
@@ -115,6 +119,18 @@ func (a access[I]) act(action string) access[I] {
 // about names what a call is about, for the audit log.
 func (a access[I]) about(what func(*I) string) access[I] {
 	a.what = what
+	return a
+}
+
+// saying tells the audit log what was asked for: no secret, and no value of a configuration.
+func (a access[I]) saying(says func(*I) string) access[I] {
+	a.says = says
+	return a
+}
+
+// unless takes calls out of the audit log that change nothing.
+func (a access[I]) unless(asks func(*I) bool) access[I] {
+	a.asks = asks
 	return a
 }
 
@@ -183,24 +199,27 @@ func route[I, O any](s *routes, method, path string, a access[I], serve func(con
 		panic("admin: " + method + " " + path + " changes something and has no name for it, or has one and does not")
 	}
 	checked := func(ctx context.Context, in *I) (*O, error) {
-		if refused := a.check(subjectOf(ctx), in); refused != nil {
-			if a.action == "" {
+		if a.action == "" || a.asks != nil && a.asks(in) {
+			if refused := a.check(subjectOf(ctx), in); refused != nil {
 				s.denied(ctx, refused)
-			} else {
-				kind, name := a.resource(in)
-				s.acted(ctx, a.action, kind, name, forbidden(refused))
+				return nil, forbidden(refused)
 			}
-			return nil, forbidden(refused)
-		}
-		if a.action == "" {
 			return serve(ctx, in)
+		}
+		done := &account{action: a.action}
+		done.kind, done.name = a.resource(in)
+		if a.says != nil {
+			done.detail = a.says(in)
+		}
+		if refused := a.check(subjectOf(ctx), in); refused != nil {
+			s.acted(ctx, done, forbidden(refused))
+			return nil, forbidden(refused)
 		}
 		if err := s.audit.Admit(); err != nil {
 			return nil, huma.NewError(http.StatusServiceUnavailable, "what changes something has to be in the audit log, which takes nothing: "+err.Error())
 		}
-		out, err := serve(ctx, in)
-		kind, name := a.resource(in)
-		s.acted(ctx, a.action, kind, name, err)
+		out, err := serve(context.WithValue(ctx, accountKey{}, done), in)
+		s.acted(ctx, done, err)
 		return out, err
 	}
 	switch method {

@@ -147,7 +147,8 @@ func New(o Options) *Server {
 		mux.Handle("/api/v1/", limitRates(remembers(d.asks(takeBodies(limitRequests(calls, maxRequests)))), limits, d.now))
 	}
 	s.http = &http.Server{
-		Handler:           http.MaxBytesHandler(boundWrites(plainPaths(d.refuseBrowsers(mux))), maxBodyBytes),
+		Handler:           keepsPlaces(http.MaxBytesHandler(boundWrites(plainPaths(d.refuseBrowsers(mux))), maxBodyBytes)),
+		ConnContext:       withPlace,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,
 		IdleTimeout:       idleTimeout,

@@ -273,7 +273,7 @@ func registerStorage(h *routes, a storageAPI) {
 	route(h, http.MethodGet, "/api/v1/storage", onCluster[struct{}](describesCluster), a.state)
 	route(h, http.MethodGet, "/api/v1/storage/cost", onCluster[struct{}](describesCluster), a.cost)
 	route(h, http.MethodPost, "/api/v1/storage/probe", onCluster[struct{}](altersCluster).act("storage.probe"), a.probe)
-	route(h, http.MethodPost, "/api/v1/storage/check", onCluster[checkInput](altersCluster).act("storage.check"), a.check)
+	route(h, http.MethodPost, "/api/v1/storage/check", onCluster[checkInput](altersCluster).act("storage.check").saying(func(in *checkInput) string { return fmt.Sprintf("repair=%v", in.Body.Repair) }), a.check)
 	route(h, http.MethodPost, "/api/v1/storage/confirm-clock", onCluster[struct{}](altersCluster).act("storage.confirm-clock"), a.confirmClock)
 }
 

@@ -88,7 +88,7 @@ func (t Target) found() Target {
 		t.CAFile = l.CAFile
 	}
 	if t.TokenFile == "" && t.User == "" && t.CertFile == "" {
-		if _, err := os.Stat(l.TokenFile); err == nil {
+		if l.current() {
 			t.TokenFile = l.TokenFile
 		}
 	}

@@ -72,8 +72,17 @@ var (
 
 func registerTokens(h *routes, a tokensAPI) {
 	route(h, http.MethodGet, tokensPath, whoever[struct{}]("the caller's own; those of others with describe-tokens on the user, or describe on the cluster"), a.list)
-	route(h, http.MethodPost, tokensPath, whoever[createTokenInput]("for another user: create-tokens on that user; not by an API token").act("token.create").about(func(in *createTokenInput) string { return in.Body.Name }), a.create, withStatus(http.StatusCreated))
+	route(h, http.MethodPost, tokensPath, whoever[createTokenInput]("for another user: create-tokens on that user; not by an API token").act("token.create").about(func(in *createTokenInput) string { return in.Body.Name }).saying(toldToken), a.create, withStatus(http.StatusCreated))
 	route(h, http.MethodDelete, tokensPath+"/{name}", whoever[tokenName]("one of another user: create-tokens on that user, or alter on the cluster").act("token.revoke").about(func(in *tokenName) string { return in.Name }), a.delete)
+}
+
+// toldToken is what a token is to be, as the audit log has it.
+func toldToken(in *createTokenInput) string {
+	principal := in.Body.Principal
+	if principal == "" {
+		principal = "the caller"
+	}
+	return fmt.Sprintf("of %s read_only=%v expires_in_seconds=%d", principal, in.Body.ReadOnly, in.Body.Seconds)
 }
 
 // missingFor is the refusal of a subject that lacks n for the tokens of a principal.
@@ -168,8 +177,10 @@ func (a tokensAPI) delete(ctx context.Context, in *tokenName) (*struct{}, error)
 	if refused != nil {
 		return nil, forbidden(refused)
 	}
-	if err := a.cluster.DeleteAPIToken(ctx, in.Name); err != nil {
-		return nil, problem(err)
+	err := a.cluster.DeleteAPIToken(ctx, in.Name)
+	if err != nil {
+		err = problem(err)
 	}
-	return nil, nil
+	tell(ctx, "token", in.Name, "of "+t.Principal, err)
+	return nil, err
 }

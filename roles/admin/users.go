@@ -61,9 +61,9 @@ const usersPath = "/api/v1/users"
 
 func registerUsers(h *routes, a api) {
 	route(h, http.MethodGet, usersPath, onCluster[struct{}](describesCluster), a.listUsers)
-	route(h, http.MethodPost, usersPath, onCluster[createUserInput](altersCluster).act("user.create").about(func(in *createUserInput) string { return in.Body.Name }), a.createUser, withStatus(http.StatusCreated))
+	route(h, http.MethodPost, usersPath, onCluster[createUserInput](altersCluster).act("user.create").about(func(in *createUserInput) string { return in.Body.Name }).saying(func(in *createUserInput) string { return strings.Join(in.Body.Mechanisms, ",") }), a.createUser, withStatus(http.StatusCreated))
 	route(h, http.MethodDelete, usersPath+"/{name}", onCluster[userName](altersCluster).act("user.delete").about(func(in *userName) string { return in.Name }), a.deleteUser)
-	route(h, http.MethodPut, usersPath+"/{name}/password", onCluster[passwordInput](altersCluster).act("user.set-password").about(func(in *passwordInput) string { return in.Name }), a.setPassword)
+	route(h, http.MethodPut, usersPath+"/{name}/password", onCluster[passwordInput](altersCluster).act("user.set-password").about(func(in *passwordInput) string { return in.Name }).saying(func(in *passwordInput) string { return strings.Join(in.Body.Mechanisms, ",") }), a.setPassword)
 }
 
 // withoutSecrets has what is wrong with a request about users be said without what stands

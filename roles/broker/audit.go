@@ -13,6 +13,7 @@ import (
 	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/security/audit"
 	"rustmq.dev/rustmq/security/sasl"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
@@ -95,16 +96,25 @@ func (b *Broker) account(r *kafka.Request, q kmsg.Request, p kmsg.Response) {
 	tellActs(q, p, func(action, kind, name string, code int16, detail string) {
 		e := from
 		e.Action, e.ResourceType, e.Resource, e.Detail = action, kind, name, detail
-		switch err := kerr.TypedErrorForCode(code); {
-		case err == nil:
-			e.Outcome = audit.Allowed
-		case isRefusal(err):
-			return // told by who refused it
-		default:
-			e.Outcome, e.Reason = audit.Failed, err.Message
+		if e.Outcome, e.Reason = outcomeOf(code); e.Outcome != 0 {
+			b.audit.Record(e)
 		}
-		b.audit.Record(e)
 	})
+}
+
+// outcomeOf is what became of an act that was answered with a code; 0: who refused it has told.
+// What may have been done has not failed: a client says itself how long it waits.
+func outcomeOf(code int16) (is audit.Outcome, reason string) {
+	switch err := kerr.TypedErrorForCode(code); {
+	case err == nil:
+		return audit.Allowed, ""
+	case isRefusal(err):
+		return 0, ""
+	case !guard.Check("broker.audit-unknown", err != kerr.RequestTimedOut):
+		return audit.Allowed, "the request ended before it was known whether it was done"
+	default:
+		return audit.Failed, err.Message
+	}
 }
 
 func isRefusal(err *kerr.Error) bool {

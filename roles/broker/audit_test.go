@@ -69,6 +69,23 @@ func wantEvents(t testing.TB, r *recorded, want ...string) {
 	}
 }
 
+// An act whose client did not wait for its end may have been done: it is not told as failed,
+// nor left out.
+func TestActsThatNobodyWaitedForAreRecorded(t *testing.T) {
+	for _, c := range []struct {
+		of   *kerr.Error
+		want audit.Outcome
+	}{{nil, audit.Allowed}, {kerr.RequestTimedOut, audit.Allowed}, {kerr.TopicAlreadyExists, audit.Failed}, {kerr.TopicAuthorizationFailed, 0}} {
+		code := int16(0)
+		if c.of != nil {
+			code = c.of.Code
+		}
+		if got, reason := outcomeOf(code); got != c.want || (reason == "") != (code == 0 || c.want == 0) {
+			t.Errorf("%v: %v, %q", c.of, got, reason)
+		}
+	}
+}
+
 func TestActsAreRecorded(t *testing.T) {
 	r := &recorded{}
 	n := auditedNode(t, r)
@@ -111,6 +128,13 @@ func TestActsAreRecorded(t *testing.T) {
 	gone.TopicNames = []string{"a"}
 	ask[*kmsg.DeleteTopicsResponse](root, 5, gone)
 	wantEvents(t, r, "allowed topic.delete topic a")
+
+	use := kmsg.NewPtrMetadataRequest()
+	use.AllowAutoTopicCreation, use.Topics = true, []kmsg.MetadataRequestTopic{{Topic: kmsg.StringPtr("used")}}
+	ask[*kmsg.MetadataResponse](root, 9, use)
+	wantEvents(t, r, "allowed topic.create topic used")
+	ask[*kmsg.MetadataResponse](root, 9, use)
+	wantEvents(t, r)
 }
 
 func TestDenialsAreRecorded(t *testing.T) {
@@ -192,6 +216,11 @@ func TestNobodyActsUnrecorded(t *testing.T) {
 				t.Errorf("%+v", p)
 			}
 			if p := ask[*kmsg.ProduceResponse](root, 9, produceTo("orders", 0, -1, batchOf(t, "x"))); p.Topics[0].Partitions[0].ErrorCode != 0 {
+				t.Errorf("%+v", p)
+			}
+			use := kmsg.NewPtrMetadataRequest()
+			use.AllowAutoTopicCreation, use.Topics = true, []kmsg.MetadataRequestTopic{{Topic: kmsg.StringPtr("new")}}
+			if p := ask[*kmsg.MetadataResponse](root, 9, use); p.Topics[0].ErrorCode == 0 {
 				t.Errorf("%+v", p)
 			}
 			image := n.controller.Image()
@@ -300,6 +329,11 @@ func auditTopicIsNobodysToChange(t *testing.T) {
 	whole := kmsg.NewPtrAlterConfigsRequest()
 	whole.Resources = []kmsg.AlterConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeTopic, ResourceName: AuditTopic}}
 	if p := ask[*kmsg.AlterConfigsResponse](alice, 2, whole); p.Resources[0].ErrorCode != kerr.PolicyViolation.Code {
+		t.Errorf("%+v", p)
+	}
+	mark := kmsg.NewPtrWriteTxnMarkersRequest()
+	mark.Markers = []kmsg.WriteTxnMarkersRequestMarker{{ProducerID: 1 << 40, Topics: []kmsg.WriteTxnMarkersRequestMarkerTopic{{Topic: AuditTopic, Partitions: []int32{0}}}}}
+	if p := ask[*kmsg.WriteTxnMarkersResponse](alice, 1, mark); p.Markers[0].Topics[0].Partitions[0].ErrorCode != kerr.InvalidTopicException.Code {
 		t.Errorf("%+v", p)
 	}
 	p := ask[*kmsg.FetchResponse](n.as("bob"), 11, fetchFrom(AuditTopic, 0, 0, 0))

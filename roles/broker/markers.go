@@ -284,9 +284,12 @@ func (t *markTally) count(note func()) {
 func (b *Broker) mark(ctx context.Context, t *markTally, place int, m log.Marker, partitions []txn.Partition) {
 	for i, p := range partitions {
 		put := func(err error) { t.put(place, i, err) }
-		if p.Topic == offsetsTopic {
+		switch {
+		case !guard.Check("broker.audit-markers", p.Topic != AuditTopic): // it has no transactions
+			put(errInternalTopic)
+		case p.Topic == offsetsTopic:
 			b.markGroups(ctx, p.Index, m, put)
-		} else {
+		default:
 			b.markPartition(ctx, p.Topic, p.Index, m, put)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/security/acl"
+	"rustmq.dev/rustmq/security/audit"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/transport/kafka"
@@ -40,7 +41,7 @@ func (b *Broker) metadata(r *kafka.Request) {
 	}
 	b.spawn(r, func(ctx context.Context) {
 		counted := b.mutating(r, 0) // topics that are held back are unknown for now
-		b.createMissing(ctx, missing, counted)
+		b.createMissing(ctx, missing, counted, eventOf(r.Conn, r.ClientID))
 		p := b.metadataResponse(r, c, q)
 		p.ThrottleMillis = counted.millis()
 		b.respond(r, p)
@@ -93,6 +94,9 @@ func (b *Broker) missingTopics(r *kafka.Request, c *acl.Client, q *kmsg.Metadata
 			missing = append(missing, *t.Topic)
 		}
 	}
+	if len(missing) > 0 && !guard.Check("broker.audit-first-use", b.audit.Admit() == nil) {
+		return nil // nobody acts unrecorded
+	}
 	return missing
 }
 
@@ -105,7 +109,8 @@ func mayMake(by decision, c *acl.Client, topic string) bool {
 	return seesCluster(c, acl.Create) || by(c, acl.Create, acl.Topic, topic)
 }
 
-func (b *Broker) createMissing(ctx context.Context, names []string, counted mutations) {
+// createMissing makes topics for whoever act is by.
+func (b *Broker) createMissing(ctx context.Context, names []string, counted mutations, act audit.Event) {
 	ctx, cancel := controllerContext(ctx, 0)
 	defer cancel()
 	var topics []controller.NewTopic
@@ -119,6 +124,11 @@ func (b *Broker) createMissing(ctx context.Context, names []string, counted muta
 	}
 	for i, result := range b.opt.Controller.CreateTopics(ctx, topics, false) {
 		counted.became(asksFor(topics[i]), result)
+		if code, _ := codeAndMessage(result.Err); code != kerr.TopicAlreadyExists.Code { // another client was first
+			act.Action, act.ResourceType, act.Resource, act.Detail = "topic.create", "topic", topics[i].Name, "on first use"
+			act.Outcome, act.Reason = outcomeOf(code)
+			b.audit.Record(act)
+		}
 		switch {
 		case result.Err == nil:
 			b.log.Info("topic made on first use", "topic", result.Name, "partitions", result.Partitions)

@@ -239,6 +239,23 @@ func TestInternalTopicsAreNotDeleted(t *testing.T) {
 	}
 }
 
+// What a client makes by the name of a topic of the brokers would be another than they need,
+// and could be deleted.
+func TestInternalTopicsAreMadeByBrokers(t *testing.T) {
+	c := open(t, Options{})
+	register(t, c, 1, 1)
+	for _, name := range []string{"__consumer_offsets", "__transaction_state", "__audit"} {
+		asked := NewTopic{Name: name, Partitions: 1, ReplicationFactor: 1}
+		wantCode(t, "create "+name, c.CreateTopics(t.Context(), []NewTopic{asked}, false)[0].Err, metadata.InvalidTopic)
+		asked.Internal = true
+		create(t, c, asked)
+		wantCode(t, "more partitions of "+name, c.CreatePartitions(t.Context(), name, 2, nil, false), metadata.InvalidTopic)
+		if topic, _ := c.Image().Topic(name); !topic.Internal || topic.Partitions.Len() != 1 {
+			t.Errorf("%+v", topic)
+		}
+	}
+}
+
 func TestCreatePartitions(t *testing.T) {
 	c := open(t, Options{})
 	register(t, c, 1, 1)

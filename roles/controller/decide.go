@@ -140,6 +140,8 @@ func (r rules) decidePartitions(image *metadata.Image, name string, total int32,
 	}
 	existing := t.Partitions.Len()
 	switch added := int(total) - existing; {
+	case !guard.Check("controller.internal-partitions", !t.Internal): // nobody would look at the others
+		return nil, internalTopic(name)
 	case added == 0:
 		return nil, metadata.Errorf(metadata.InvalidPartitions, "topic %q has %d partitions already", name, existing)
 	case added < 0:

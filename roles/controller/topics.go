@@ -81,6 +81,13 @@ func (c *Controller) CreateTopics(ctx context.Context, topics []NewTopic, valida
 	return results
 }
 
+// ownTopics are those that brokers make, for what they keep themselves.
+var ownTopics = map[string]bool{"__consumer_offsets": true, "__transaction_state": true, "__audit": true}
+
+func internalTopic(name string) error {
+	return metadata.Errorf(metadata.InvalidTopic, "topic %q is the broker's own", name)
+}
+
 // startTopic decides and proposes one topic; the proposal is nil if only
 // validation was asked for.
 func (c *Controller) startTopic(t NewTopic, result *TopicResult, asked *ask, validateOnly bool) (*consensus.Proposal, error) {
@@ -89,6 +96,9 @@ func (c *Controller) startTopic(t NewTopic, result *TopicResult, asked *ask, val
 	}
 	if refused := c.state.Image().CheckNewTopic(t.Name); refused != nil {
 		return nil, refused // whatever room there is
+	}
+	if !guard.Check("controller.internal-made", t.Internal || !ownTopics[t.Name]) { // another than brokers need
+		return nil, internalTopic(t.Name)
 	}
 	// The broker's own topics are few, and it cannot do without them.
 	if !t.Internal {
@@ -159,7 +169,7 @@ func (c *Controller) DeleteTopics(ctx context.Context, topics []TopicRef) []Topi
 		seen[t.ID] = true
 		results[i] = TopicResult{Name: t.Name, ID: t.ID}
 		if !guard.Check("controller.internal-kept", !t.Internal) {
-			results[i].Err = metadata.Errorf(metadata.InvalidTopic, "topic %q is the broker's own", t.Name)
+			results[i].Err = internalTopic(t.Name)
 			continue
 		}
 		proposals[i], results[i].Err = c.start(&pb.DeleteTopic{TopicId: t.ID[:]})

@@ -6,6 +6,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Outcome is what became of what was asked for.
@@ -170,6 +172,20 @@ func (e *Event) class() Class {
 	return ClassAdmin
 }
 
+// ordinary are the acts that clients do as they work, as often as they like, by rights that
+// many have: who purges a topic of its own thousands of times a second would have the retention
+// of the log take what came before.
+var ordinary = map[string]bool{
+	"topic.delete-records": true, "group.delete-offsets": true, "transaction.write-marker": true, "session.begin": true, "session.end": true,
+}
+
 // folds reports whether several events like e are told as one: but for administrative acts
 // that were done, a client can have as many as it likes.
-func (e *Event) folds() bool { return e.Outcome != Allowed || e.class() != ClassAdmin }
+func (e *Event) folds() bool {
+	return e.Outcome != Allowed || e.class() != ClassAdmin || !guard.Check("audit.ordinary-acts", !ordinary[e.Action])
+}
+
+// byStranger reports whether e is a denial of somebody who has not proved to be anybody.
+func (e *Event) byStranger() bool {
+	return e.Outcome == Denied && (e.Principal == "" || e.Principal == "User:ANONYMOUS")
+}

@@ -2,7 +2,10 @@ package audit
 
 import (
 	"net"
+	"net/netip"
 	"time"
+
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Folding: what one client is refused again and again is told once at once, and then once
@@ -15,6 +18,9 @@ const (
 	maxPerClient = 64
 	// maxFolds different events of all of them a window: at 400 bytes, four days in a GiB.
 	maxFolds = 2048
+	// maxStrangers of those are of clients that have not proved to be anybody, who come from as
+	// many addresses as they like: those who have are told by name all the same.
+	maxStrangers = maxFolds / 2
 )
 
 // foldKey is what events have in common that are told as one.
@@ -27,16 +33,20 @@ type fold struct {
 	last  Event // of them, told when the window ends
 	first time.Time
 	count int64 // that were not told
-	until time.Time
+	// strange: of clients that have not proved to be anybody.
+	strange bool
+	until   time.Time
 }
 
-type client struct{ principal, source string }
+// client is who can think of names: of an address of IPv6 it can choose the second half.
+type client struct{ principal, network string }
 
 // folder decides which events are told at once. It reads no clock.
 type folder struct {
-	folds   map[foldKey]*fold
-	clients map[client]int // different events of each, in folds
-	next    time.Time      // when the first window ends; zero: there is none
+	folds     map[foldKey]*fold
+	clients   map[client]int // different events of each, in folds
+	strangers int            // different events of strangers, in folds
+	next      time.Time      // when the first window ends; zero: there is none
 }
 
 func newFolder() *folder { return &folder{folds: map[foldKey]*fold{}, clients: map[client]int{}} }
@@ -47,20 +57,23 @@ func (f *folder) take(now time.Time, e *Event) bool {
 		return true
 	}
 	key := foldKey{e.Principal, hostOf(e.Source), e.Door, e.Action, e.ResourceType, e.Resource, e.Outcome}
-	who := client{key.principal, key.source}
+	who, strange := client{key.principal, networkOf(key.source)}, e.byStranger()
 	is := f.folds[key]
 	if is == nil {
 		switch {
-		case len(f.folds) >= maxFolds:
+		case len(f.folds) >= maxFolds, strange && !guard.Check("audit.strangers", f.strangers < maxStrangers):
 			key = foldKey{door: e.Door, action: e.Action, outcome: e.Outcome}
 		case f.clients[who] >= maxPerClient:
-			key.resource = ""
+			key.source, key.resource = who.network, ""
 		}
 		is = f.folds[key]
 	}
 	if is == nil {
-		f.folds[key] = &fold{until: now.Add(foldWindow)}
+		f.folds[key] = &fold{until: now.Add(foldWindow), strange: strange}
 		f.clients[who]++
+		if strange {
+			f.strangers++
+		}
 		if f.next.IsZero() {
 			f.next = now.Add(foldWindow)
 		}
@@ -110,9 +123,27 @@ func (f *folder) end(tell func(Event), ends func(*fold) bool) {
 // recount counts the different events of each client anew.
 func (f *folder) recount() {
 	clear(f.clients)
-	for key := range f.folds {
-		f.clients[client{key.principal, key.source}]++
+	f.strangers = 0
+	for key, is := range f.folds {
+		f.clients[client{key.principal, networkOf(key.source)}]++
+		if is.strange {
+			f.strangers++
+		}
 	}
+}
+
+// networkOf returns what addresses of one client have in common, as of connections it is
+// counted.
+func networkOf(host string) string {
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		return host
+	}
+	if a = a.Unmap(); a.Is4() {
+		return a.String()
+	}
+	p, _ := a.WithZone("").Prefix(64) // of an address of IPv6 there is one
+	return p.String()
 }
 
 // hostOf returns an address without its port: every connection has another.

@@ -263,6 +263,85 @@ func TestActsAreNotFolded(t *testing.T) {
 	})
 }
 
+// Purging a topic is what some clients do all day; it cannot push out what came before.
+func TestOrdinaryActsAreFolded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &topic{}
+		l := started(s, nil)
+		for range 6000 { // for a minute
+			e := act("orders")
+			e.Action, e.Detail = "topic.delete-records", "partition=0 log_start=7"
+			l.Record(e)
+			time.Sleep(10 * time.Millisecond)
+		}
+		closed(t, l)
+		var count int64
+		for _, r := range s.read(t)[1:] {
+			count += max(r.Count, 1)
+		}
+		if n := len(s.records); n > 4 || count != 6000 {
+			t.Errorf("%d records for %d acts", n, count)
+		}
+	})
+}
+
+// A stranger with a network of its own, or many, does not have others be told without a name.
+func TestStrangersHideNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &topic{}
+		l := started(s, nil)
+		for i := range 50_000 {
+			e := denial(fmt.Sprint("name-", i))
+			e.Principal, e.Action, e.Source = "", Login, fmt.Sprintf("[2001:db8:%x::%x]:1", i&255, i)
+			l.Record(e)
+		}
+		synctest.Wait()
+		if n := len(s.read(t)); n > maxFolds {
+			t.Errorf("%d records of strangers in a minute", n)
+		}
+		for i := range 100 {
+			e := denial("secrets")
+			e.Principal, e.Source = fmt.Sprint("User:u", i), "10.0.0.1:1"
+			l.Record(e)
+			e.Action, e.ResourceType, e.Outcome, e.Resource = Login, "user", Allowed, fmt.Sprint("u", i)
+			l.Record(e)
+		}
+		closed(t, l)
+		denied, allowed := 0, 0
+		var count int64
+		for _, r := range s.read(t)[1:] {
+			count += max(r.Count, 1)
+			switch {
+			case strings.HasPrefix(r.Principal, "User:u") && r.Outcome == Denied && r.Resource == "secrets" && r.Source == "10.0.0.1:1":
+				denied++
+			case strings.HasPrefix(r.Principal, "User:u") && r.Outcome == Allowed:
+				allowed++
+			}
+		}
+		if denied != 100 || allowed != 100 || count != 50_200 {
+			t.Errorf("%d denials and %d logins of 100 users are told by name, %d events in all", denied, allowed, count)
+		}
+	})
+}
+
+// One network is one client, whatever addresses it chooses.
+func TestANetworkIsOneClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &topic{}
+		l := started(s, nil)
+		for i := range 5000 {
+			e := denial(fmt.Sprint("name-", i))
+			e.Source = fmt.Sprintf("[2001:db8::%x]:1", i)
+			l.Record(e)
+		}
+		synctest.Wait()
+		if n := len(s.read(t)); n > maxPerClient+3 {
+			t.Errorf("%d records", n)
+		}
+		closed(t, l)
+	})
+}
+
 func TestWhatFindsNoRoomIsCountedAndTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &topic{err: errors.New("full")}

@@ -102,9 +102,12 @@ func (v *Verifier) fault(kind FaultKind, offset int64, node int32, life, format 
 	}
 }
 
-// Skip says that the topic has no record of the log from one offset up to another, for what
-// stands there is the broker's own.
+// Skip says that what stands in the topic from one offset up to another is the mark of a
+// transaction, and no record. No node writes one there: it is in the place of records.
 func (v *Verifier) Skip(from, to int64) {
+	if !guard.Check("audit.skipped", false) {
+		v.fault(FaultForeign, from, 0, "", "the topic has no record from offset %d to %d, but marks of transactions, which no node writes", from, to)
+	}
 	if v.next == from {
 		v.next = to
 	}
@@ -167,10 +170,13 @@ func (v *Verifier) enter(offset int64, r *Record) {
 	v.report.Lives++
 	defer func() { v.newest[r.Node] = r.Life }()
 	if r.Kind != kindBegin {
-		if guard.Check("audit.begun", v.start > 0) {
-			return
+		before, lived := v.newest[r.Node]
+		switch {
+		case !guard.Check("audit.begun", v.start > 0):
+			v.fault(FaultMissing, offset, r.Node, r.Life, "the chain begins with record %d, and the topic has all from its first on", r.Seq)
+		case !guard.Check("audit.begun-later", !lived): // a node has one life at a time
+			v.fault(FaultMissing, offset, r.Node, r.Life, "the chain begins with record %d, and the topic has the end of the node's chain before, %.32s", r.Seq, before)
 		}
-		v.fault(FaultMissing, offset, r.Node, r.Life, "the chain begins with record %d, and the topic has all from its first on", r.Seq)
 		return
 	}
 	if r.prev != "" {

@@ -93,6 +93,39 @@ func TestRetentionThatCutsTheFrontIsSaidAndNoFault(t *testing.T) {
 	}
 }
 
+// Where retention has cut the front, what lies behind is all there.
+func TestTamperingBehindACutFrontIsDetected(t *testing.T) {
+	for name, c := range map[string]struct {
+		tamper func(w *world)
+		kind   FaultKind
+		offset int64
+	}{
+		"the beginning of a chain, in whose place another stands": {func(w *world) {
+			c := &chain{node: 9, life: "forged"}
+			w.records[4].value = c.begin(noon, nil)
+			w.records[5].value = c.event(&Event{Time: noon, Action: "nothing", Outcome: Allowed})
+		}, FaultMissing, 7},
+		"records in whose place marks of transactions stand": {func(w *world) { w.records[3].value, w.records[6].value = nil, nil }, FaultForeign, 3},
+	} {
+		w := newWorld()
+		w.records = w.records[1:] // of node 1 the end of the life before is there
+		w.records = slices.Insert(w.records, 0, written{})
+		c.tamper(w)
+		v := NewVerifier(1, Expected{Live: w.live})
+		for _, r := range w.records[1:] {
+			if r.value == nil {
+				v.Skip(r.offset, r.offset+1)
+			} else {
+				v.Add(r.offset, r.value)
+			}
+		}
+		r := v.Report()
+		if !slices.ContainsFunc(r.Faults, func(f Fault) bool { return f.Kind == c.kind && f.Offset == c.offset }) {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
 // Each row is what somebody does who can write where the log is kept.
 func TestTamperingIsDetected(t *testing.T) {
 	rehash := func(value []byte, from, to string) []byte {

@@ -6,7 +6,7 @@
 // authenticates again (KIP-368) it is by the same mechanism, as the same user, or not at
 // all. What a client is told of a failure is the same whatever was wrong. Who has failed
 // too often lately, as one user or in all from one address, is not judged, and not told
-// anything ([ErrSlowed]); nobody is kept out by what comes from elsewhere. No password,
+// anything ([ErrSlowed]), but for what nobody can guess ([Table.Judge]); nobody is kept out by what comes from elsewhere. No password,
 // token or proof is logged.
 //
 // A [Table] may be used from any goroutine; messages of one connection come one after
