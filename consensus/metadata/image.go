@@ -66,6 +66,9 @@ func emptyImage() *Image {
 	}
 }
 
+// AuditTopic keeps the account of who did what.
+const AuditTopic = "__audit"
+
 // Topic is one topic. Configs holds what was set on it, no defaults.
 type Topic struct {
 	Name          string
@@ -78,6 +81,10 @@ type Topic struct {
 	// fewer ends that.
 	ReplicasUnset bool
 }
+
+// SelfKept reports whether the topic is one of the brokers' own that coordinators keep
+// short by themselves, and read whole: whatever its configs say, no retention takes from it.
+func (t *Topic) SelfKept() bool { return t.Internal && t.Name != AuditTopic }
 
 // Partition returns the partition of that index, nil when there is none.
 func (t *Topic) Partition(index int32) *Partition {

@@ -21,7 +21,7 @@ import (
 
 // AuditTopic keeps the account of who did what, of all nodes, in one partition. Clients read
 // it where ACLs let them, and never write to it; nothing but its retention shortens it.
-const AuditTopic = "__audit"
+const AuditTopic = metadata.AuditTopic
 
 const auditPartition = 0
 

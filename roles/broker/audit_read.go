@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/security/audit"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
@@ -199,7 +198,3 @@ func (b *Broker) ownAuditRequest(key int16) func(context.Context, []byte) ([]byt
 	}
 	return nil
 }
-
-// selfKept reports whether a topic is one of the broker's own that shortens itself, and
-// waits for the bucket in nothing.
-func (b *Broker) selfKept(t *metadata.Topic) bool { return t.Internal && !b.deletes(t) }

@@ -94,6 +94,9 @@ func (c *testController) Subscribe(f func(*metadata.Image)) (cancel func()) {
 
 func (c *testController) RegisterBroker(_ context.Context, r controller.Registration) (int64, error) {
 	command := &pb.RegisterBroker{BrokerId: r.BrokerID, Incarnation: r.Incarnation[:], Directory: r.Directory[:], Rack: r.Rack, UncleanEnd: r.UncleanEnd, AcksBeforeSync: r.AcksBeforeSync, CutTail: r.CutTail}
+	if is, set := c.Image().Bucket(); set {
+		command.BucketNonce = is.Nonce[:] // all brokers reach the one
+	}
 	for _, l := range r.Listeners {
 		command.Listeners = append(command.Listeners, &pb.Listener{Name: l.Name, Host: l.Host, Port: l.Port, Protocol: l.Protocol})
 	}

@@ -205,3 +205,17 @@ func TestInternalTopicsAreNotKeptInMemory(t *testing.T) {
 		}
 	}
 }
+
+// TestCoordinatorsWaitForNoBucket (RULES 4.4): their topics stay in the WAL whatever somebody has set; the
+// audit log goes to the bucket.
+func TestCoordinatorsWaitForNoBucket(t *testing.T) {
+	n := startNode(t)
+	for name, want := range map[string]bool{offsetsTopic: true, transactionsTopic: true, AuditTopic: false} {
+		for _, policy := range []string{"delete", "compact,delete"} {
+			topic := &metadata.Topic{Name: name, Internal: true, Configs: map[string]string{"cleanup.policy": policy}}
+			if got := n.logConfig(topic, &metadata.Partition{Replicas: []int32{1}}).KeepLocal; got != want {
+				t.Errorf("%s, cleanup.policy %s: it stays in the WAL: %v", name, policy, got)
+			}
+		}
+	}
+}

@@ -169,7 +169,7 @@ func (b *Broker) startTier() {
 // looks at all of them, however old.
 func (b *Broker) files(t *metadata.Topic) bool {
 	_, compacted := b.cleaningPolicy(t)
-	return !b.selfKept(t) && !compacted
+	return !t.SelfKept() && !compacted
 }
 
 func (b *Broker) objectKey(cluster string, id storage.ObjectID) string {

@@ -32,7 +32,7 @@ func topicKeys(maxMessageBytes int) []configs.TopicKey {
 func (b *Broker) logConfig(t *metadata.Topic, p *metadata.Partition) log.Config {
 	// A coordinator never waits for the bucket (RULES 4.4): the broker's own topics
 	// stay in the WAL too, and keep that short by themselves, but for what has a retention.
-	c := log.Config{MinInSync: t.MinISR(p), KeepLocal: b.selfKept(t)}
+	c := log.Config{MinInSync: t.MinISR(p), KeepLocal: t.SelfKept()}
 	for _, key := range b.topicKeys {
 		value := valueOf(t, key)
 		switch key.Name {

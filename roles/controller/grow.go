@@ -78,7 +78,7 @@ func grow(image *metadata.Image, settled func(int32) bool) []Reassignment {
 			case len(p.Adding) > 0 && !slices.ContainsFunc(p.Adding, func(id int32) bool { return !f.serves(id) }):
 				room--
 			case len(p.Adding)+len(p.Removing) > 0 || p.Leader == metadata.NoLeader:
-			case (t.Internal || t.ReplicasUnset) && len(p.Replicas) < want && len(fews) < maxGrowing:
+			case grows(t, p, want) && len(fews) < maxGrowing:
 				fews = append(fews, few{storage.PartitionID{Topic: t.ID, Index: p.Index}, p})
 			}
 		}
@@ -103,6 +103,11 @@ func grow(image *metadata.Image, settled func(int32) bool) []Reassignment {
 		}
 	}
 	return moves
+}
+
+// grows reports whether a partition is to have so many replicas, and has fewer.
+func grows(t *metadata.Topic, p *metadata.Partition, want int) bool {
+	return (t.Internal || t.ReplicasUnset) && len(p.Replicas) < want
 }
 
 // field is how replicas lie on brokers.

@@ -163,7 +163,7 @@ func (a *retainer) pastRetention(image *metadata.Image, keep func(map[string]str
 	var moves []LogStart
 	a.forget(image)
 	for t := range image.Topics() {
-		if t.Internal && t.Configs["cleanup.policy"] != "delete" { // they shorten themselves
+		if !guard.Check("controller.retains-no-coordinators", !t.SelfKept()) {
 			continue
 		}
 		retention := keep(retentionConfigs(image, t))

@@ -127,6 +127,29 @@ func TestRetentionTakesNoMoreThanItMay(t *testing.T) {
 	})
 }
 
+// TestCoordinatorsKeepTheirTopicsShort (RULES 4.4): whatever is set on one of the brokers' own topics, no
+// retention takes from it what its coordinators have not written anew. The audit log has one.
+func TestCoordinatorsKeepTheirTopicsShort(t *testing.T) {
+	inBucket(t, func(t *testing.T, k *kept) {
+		ends := map[string]storage.Offset{"__consumer_offsets": 0, "__transaction_state": 0, metadata.AuditTopic: 10, "u": 10}
+		ids := map[string]storage.PartitionID{}
+		for name := range ends {
+			made := create(t, k.c, NewTopic{Name: name, Partitions: 1, ReplicationFactor: 1, Internal: name != "u", Configs: map[string]string{"cleanup.policy": "delete", "retention.ms": "1000"}})
+			if made.Err != nil {
+				t.Fatal(made.Err)
+			}
+			ids[name] = storage.PartitionID{Topic: made.ID}
+			k.upload(ids[name], 0, 10, time.Now())
+		}
+		pass(time.Hour)
+		for name, want := range ends {
+			if got := k.logStart(ids[name]); got != want {
+				t.Errorf("%s begins at %d, want %d", name, got, want)
+			}
+		}
+	})
+}
+
 // TestCompactedTopicsAreNotRetained: without delete in cleanup.policy neither
 // retention.ms nor retention.bytes says anything.
 func TestCompactedTopicsAreNotRetained(t *testing.T) {

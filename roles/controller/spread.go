@@ -55,7 +55,7 @@ func (s *spreader) plan(now time.Time, image *metadata.Image, settled func(int32
 	var all []*spread
 	for t := range image.Topics() {
 		for p := range t.Partitions.All() {
-			still := len(p.Adding)+len(p.Removing) == 0 && p.Leader != metadata.NoLeader && !heldByBucket(image, t)
+			still := len(p.Adding)+len(p.Removing) == 0 && p.Leader != metadata.NoLeader && f.spreads(image, t, p)
 			if still && guard.Check("controller.spreads-in-sync", len(p.ISR) == len(p.Replicas)) {
 				all = append(all, &spread{t, p, slices.Clone(p.Replicas)})
 			}
@@ -94,18 +94,24 @@ func (s *spreader) receive(f *field, settled func(int32) bool) bool {
 	return len(receives) > 0
 }
 
-// spreadField returns how replicas lie on brokers, and how many partitions are under way. Those
-// whose acks wait for the bucket have no replica but their leader, which moves by load.
+// spreads reports whether the replicas of a partition may move. One whose acks wait for the bucket has no
+// replica but its leader, which moves by load. One that is to be given more gets them where there
+// are few, once brokers have been there for longer than it takes to move: who comes and goes within that time
+// must not go with the only replica.
+func (f *field) spreads(image *metadata.Image, t *metadata.Topic, p *metadata.Partition) bool {
+	return !heldByBucket(image, t) && guard.Check("controller.spreads-what-is-grown", !grows(t, p, min(MaxDefaultReplicas, len(f.brokers))))
+}
+
+// spreadField returns how replicas that may move lie on brokers, and how many partitions are under way.
 func spreadField(image *metadata.Image) (f *field, underWay int) {
 	f = emptyField(image)
 	for t := range image.Topics() {
-		if heldByBucket(image, t) {
-			continue
-		}
 		for p := range t.Partitions.All() {
-			f.count(p)
-			if len(p.Adding)+len(p.Removing) > 0 {
+			if !heldByBucket(image, t) && len(p.Adding)+len(p.Removing) > 0 {
 				underWay++
+			}
+			if f.spreads(image, t, p) {
+				f.count(p)
 			}
 		}
 	}

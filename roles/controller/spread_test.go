@@ -290,3 +290,26 @@ func TestReplicasLagAndStay(t *testing.T) {
 		t.Error("all are in sync, and nothing moves")
 	}
 }
+
+// TestWhatIsToGrowIsNotSpread: a partition that is to be given more replicas once a broker has been there for
+// long keeps the only one that it has: one that comes and goes within that time takes nothing with it.
+func TestWhatIsToGrowIsNotSpread(t *testing.T) {
+	d := newDrawn(t)
+	d.broker(1, "")
+	all := slices.Repeat([][]int32{{1}}, 10)
+	grows := d.topic(1, true, all...)
+	d.topic(2, false, all...)
+	d.catchUp()
+	w := newSpreading(d, 300)
+	w.broker(2, "")
+	for range 30 {
+		for _, m := range w.tick(false) {
+			if m.Partition.Topic == grows {
+				t.Fatalf("%+v moves", m)
+			}
+		}
+	}
+	if n, _ := w.on(2); n != 5 {
+		t.Errorf("the new broker has %d replicas of what does not grow", n)
+	}
+}

@@ -202,3 +202,41 @@ func TestNothingIsCutOfWhatBrokersHave(t *testing.T) {
 		must(t, plan.CutTorn(t.Context()))
 	})
 }
+
+// TestWhatTheBucketHoldsIsCutToo: a partition whose acks waited for the bucket lacks the marker only, which
+// who has the decision in its log would write: of what is cut elsewhere it must not come to have its part.
+func TestWhatTheBucketHoldsIsCutToo(t *testing.T) {
+	in(t, func(t *testing.T, c *cluster) {
+		log, u, v, w := c.make(transactionLog), c.make("u"), c.make("v"), c.makeHeld("w")
+		plain := func() batch.Batch { return built(t, batch.BuilderOptions{}, nil, []byte("v")) }
+		c.commit(log, false, on(t, "x", 7, 3, committed, "u", "v", "w"))
+		pass(time.Second)
+		c.commit(u, false, plain(), sent(t, 7, 3), ends(7, 3, true))
+		c.commit(v, false, plain())
+		c.commit(w, true, plain(), sent(t, 7, 3))
+		c.shipped()
+		plan, err := c.cutRead()
+		must(t, err)
+		if got, want := said(plan.Torn), []string{"x 7/3: u-0@-1=true v-0@-1=false w-0@1=false"}; !slices.Equal(got, want) {
+			t.Errorf("torn are %q, want %q", got, want)
+		}
+		if got, want := saidCuts(plan.Cuts), []string{"u-0 1 of 3 for [x]", "w-0 1 of 2 for [x]"}; !slices.Equal(got, want) {
+			t.Errorf("cut are %q, want %q", got, want)
+		}
+		must(t, plan.CutTorn(t.Context()))
+		life, err := plan.Begin(t.Context(), false)
+		must(t, err)
+		next := c.again(life)
+		defer func() { must(t, next.Close()) }()
+		for _, topic := range []string{"u", "w"} {
+			if got := next.left(topic); !slices.Equal(got, []string{"0 sent -1"}) {
+				t.Errorf("%s has %q", topic, got)
+			}
+		}
+		again, err := c.cutRead()
+		must(t, err)
+		if len(again.Torn) > 0 || len(again.Cuts) > 0 {
+			t.Errorf("once cut, torn are %q, to be cut %q", said(again.Torn), saidCuts(again.Cuts))
+		}
+	})
+}

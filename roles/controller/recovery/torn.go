@@ -158,7 +158,7 @@ func anyForsaken(next *metadata.Image) bool {
 
 // judge says which of the decisions are torn, by what partitions have of their producers.
 // Partitions that keep all that was acknowledged lack a marker at most, and who has the
-// decision in its log still writes that.
+// decision in its log still writes that: what they have is torn only where others lack something.
 func judge(decisions []decision, has map[partOf]map[int64]*marked, keeps map[partOf]bool) (torn []Torn) {
 	for i := range decisions {
 		d := &decisions[i]
@@ -174,13 +174,13 @@ func judge(decisions []decision, has map[partOf]map[int64]*marked, keeps map[par
 				part.Whole = m.ended(d)
 				part.First = m.open
 			}
-			if decided := !d.under || d.more; keeps[p] && decided && !part.Whole {
-				continue
-			}
-			if part.Whole {
+			decided := !d.under || d.more
+			switch {
+			case part.Whole:
 				part.First = -1
 				whole++
-			} else {
+			case keeps[p] && decided:
+			default:
 				lacking++
 			}
 			t.Parts = append(t.Parts, part)
