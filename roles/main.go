@@ -155,6 +155,8 @@ func flagProblem(err error) string {
 		want = "a number that is nearer to 0"
 	case strings.HasPrefix(kind, "int"):
 		want = "a whole number"
+	case kind == "TIME":
+		want = "a time, such as 30d, 12h or 90m"
 	case kind == "duration":
 		want = "a duration, such as 250ms, 10s or 1h"
 	case kind == "bool":

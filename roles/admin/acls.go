@@ -206,6 +206,7 @@ func (a aclsAPI) delete(ctx context.Context, in *aclsToDelete) (*aclsOutput, err
 func (a aclsAPI) alter(ctx context.Context, rules []acl.Rule, remove bool) error {
 	changes := make([]controller.ACLChange, len(rules))
 	for i, r := range rules {
+		tell(ctx, act{r.Resource.String(), r.Name, fmt.Sprintf("%s %s %s from %s (%s)", r.Permission, r.Principal, r.Operation, r.Host, r.Pattern)})
 		changes[i] = controller.ACLChange{Rule: r, Delete: remove}
 	}
 	for i, err := range a.cluster.AlterACLs(ctx, changes) {

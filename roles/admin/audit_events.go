@@ -47,10 +47,29 @@ func (s *routes) denied(ctx context.Context, refused error) {
 	s.audit.Record(e)
 }
 
+// act is a thing that a call does, as the audit log has it.
+type act struct{ kind, name, detail string }
+
+type actsKey struct{}
+
+// tellsActs has the route of a call say with tell what it does.
+func tellsActs(ctx context.Context) (context.Context, *[]act) {
+	acts := new([]act)
+	return context.WithValue(ctx, actsKey{}, acts), acts
+}
+
+// tell says one thing that the call is about to do: in place of what its path says, and
+// recorded with what became of the call.
+func tell(ctx context.Context, is act) {
+	if acts, ok := ctx.Value(actsKey{}).(*[]act); ok {
+		*acts = append(*acts, is)
+	}
+}
+
 // acted records what was done, or was not.
-func (s *routes) acted(ctx context.Context, action, kind, name string, err error) {
+func (s *routes) acted(ctx context.Context, action string, is act, err error) {
 	e := event(ctx)
-	e.Action, e.ResourceType, e.Resource, e.Outcome = action, kind, name, audit.Allowed
+	e.Action, e.ResourceType, e.Resource, e.Detail, e.Outcome = action, is.kind, is.name, is.detail, audit.Allowed
 	if err != nil {
 		e.Outcome, e.Reason = audit.Failed, err.Error()
 		if status, is := errors.AsType[huma.StatusError](err); is && (status.GetStatus() == http.StatusForbidden || status.GetStatus() == http.StatusUnauthorized) {

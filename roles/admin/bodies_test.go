@@ -113,7 +113,7 @@ func TestCallsAreAudited(t *testing.T) {
 		{http.MethodPost, "/api/v1/users", `{"name":"bob","password":"a secret one"}`, root, "Local:admin login allowed / 10.0.0.9:1234; Local:admin user.create allowed user/bob 10.0.0.9:1234"},
 		{http.MethodDelete, "/api/v1/users/bob", "", root, "Local:admin login allowed / 10.0.0.9:1234; Local:admin user.delete allowed user/bob 10.0.0.9:1234"},
 		{http.MethodPost, sessionPath, `{"user":"alice","password":"a wrong one"}`, nil, " login denied path//api/v1/session 10.0.0.9:1234; User:ANONYMOUS session.begin denied session/alice 10.0.0.9:1234"},
-		{http.MethodPost, sessionPath, `{"user":"alice","password":"open sesame"}`, nil, "User:alice login allowed / 10.0.0.9:1234; User:ANONYMOUS session.begin allowed session/alice 10.0.0.9:1234"},
+		{http.MethodPost, sessionPath, `{"user":"alice","password":"open sesame"}`, nil, "User:alice login allowed / 10.0.0.9:1234; User:alice session.begin allowed session/alice 10.0.0.9:1234"},
 	} {
 		a.do(c.method, c.path, c.body, c.as...)
 		for _, e := range r.events {
@@ -127,6 +127,32 @@ func TestCallsAreAudited(t *testing.T) {
 		if got := r.take(); got != c.want {
 			t.Errorf("%s %s: %s, want %s", c.method, c.path, got, c.want)
 		}
+	}
+	for _, c := range []struct{ method, path, body, want string }{
+		{http.MethodPost, "/api/v1/acls", `{"acls":[{"principal":"User:bob","host":"*","resource_type":"topic","pattern":"prefixed","name":"bills","operation":"read","permission":"allow"},{"principal":"User:bob","host":"10.0.0.0/8","resource_type":"cluster","pattern":"literal","name":"kafka-cluster","operation":"describe","permission":"deny"}]}`,
+			"acl.create topic bills: allow User:bob read from * (prefixed); acl.create cluster kafka-cluster: deny User:bob describe from 10.0.0.0/8 (literal)"},
+		{http.MethodDelete, "/api/v1/acls?principal=User:bob&resource_type=topic", "", "acl.delete topic bills: allow User:bob read from * (prefixed)"},
+		{http.MethodDelete, "/api/v1/acls?principal=User:carol", "", "acl.delete acl kafka-cluster: "},
+		{http.MethodPost, tokensPath, `{"name":"ci","principal":"User:bob","read_only":true}`, "token.create token ci: for User:bob read-only, expires never"},
+		{http.MethodPost, tokensPath, `{"name":"ci","principal":"User:bob"}`, "token.create token ci: for User:bob, expires never"},
+	} {
+		a.do(c.method, c.path, c.body, root...)
+		var told []string
+		for _, e := range r.events {
+			if e.Action != audit.Login {
+				told = append(told, fmt.Sprintf("%s %s %s: %s", e.Action, e.ResourceType, e.Resource, e.Detail))
+			} else if e.Detail != "by the token of the data directory" {
+				t.Errorf("%+v", e)
+			}
+		}
+		r.events = nil
+		if got := strings.Join(told, "; "); got != c.want {
+			t.Errorf("%s %s: %s, want %s", c.method, c.path, got, c.want)
+		}
+	}
+	a.do(http.MethodGet, brokersPath, "")
+	if e := r.events[0]; e.Reason != errUnsaid.Error() {
+		t.Errorf("a call that does not say who calls: %+v", e)
 	}
 	r.refuses = fmt.Errorf("the disk is full")
 	a.want("where nothing can be recorded", http.StatusServiceUnavailable, a.do(http.MethodDelete, "/api/v1/topics/made", "", root...), "the disk is full")

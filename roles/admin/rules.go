@@ -72,7 +72,7 @@ func shellName(text string) string {
 // access is what a route asks for.
 type access[I any] struct {
 	needs []need
-	// either: one of needs is enough, else all are needed.
+	// either: one of needs is enough, the narrowest first; else all are needed.
 	either bool
 	// name is that of the resource that needs are about which are not about the cluster.
 	name func(*I) string
@@ -141,7 +141,7 @@ func (a access[I]) check(who *subject, in *I) (refused error) {
 		if missing == nil && a.either {
 			return nil
 		}
-		if missing != nil && (refused == nil || a.either) {
+		if refused == nil && missing != nil { // of several the first, which is the narrower
 			refused = missing
 		}
 	}
@@ -188,7 +188,7 @@ func route[I, O any](s *routes, method, path string, a access[I], serve func(con
 				s.denied(ctx, refused)
 			} else {
 				kind, name := a.resource(in)
-				s.acted(ctx, a.action, kind, name, forbidden(refused))
+				s.acted(ctx, a.action, act{kind: kind, name: name}, forbidden(refused))
 			}
 			return nil, forbidden(refused)
 		}
@@ -198,9 +198,15 @@ func route[I, O any](s *routes, method, path string, a access[I], serve func(con
 		if err := s.audit.Admit(); err != nil {
 			return nil, huma.NewError(http.StatusServiceUnavailable, "what changes something has to be in the audit log, which takes nothing: "+err.Error())
 		}
+		ctx, acts := tellsActs(ctx)
 		out, err := serve(ctx, in)
-		kind, name := a.resource(in)
-		s.acted(ctx, a.action, kind, name, err)
+		if len(*acts) == 0 {
+			kind, name := a.resource(in)
+			acts = &[]act{{kind: kind, name: name}}
+		}
+		for _, one := range *acts {
+			s.acted(ctx, a.action, one, err)
+		}
 		return out, err
 	}
 	switch method {
