@@ -215,7 +215,11 @@ func versionCommand(stdout io.Writer) *cobra.Command {
 // roleCommand is `rustmq broker`, short for serve with its roles; `rustmq broker
 // serve` is the same.
 func roleCommand(name, roles string, stdout, stderr io.Writer, cloud Cloud) *cobra.Command {
-	cmd := serveCommand(name, "Short for serve --roles="+roles, roles, stdout, stderr, cloud)
-	cmd.AddCommand(serveCommand("serve", "Short for serve --roles="+roles, roles, stdout, stderr, cloud))
+	short := "Short for serve --roles=" + roles
+	if roles == alone {
+		short += ", or broker alone where --peers names others as the controllers"
+	}
+	cmd := serveCommand(name, short, roles, stdout, stderr, cloud)
+	cmd.AddCommand(serveCommand("serve", short, roles, stdout, stderr, cloud))
 	return cmd
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -100,7 +101,7 @@ func (f *authorityFlags) issue() *cobra.Command {
 			base := filepath.Join(out, strings.ReplaceAll(q.Name, " ", "-"))
 			for _, file := range []string{base + ".pem", base + ".key"} {
 				if _, err := os.Lstat(file); err == nil { // before it is in the ledger
-					return fmt.Errorf("%s is there: name another directory with --out", file)
+					return fmt.Errorf("%s is there: name another directory with --out; `rustmq admin certs renew %s --out %s` replaces the certificate of that name", file, shellName(q.Name), shellName(out))
 				}
 			}
 			return f.change(func(c *ca.CA) error {
@@ -335,6 +336,9 @@ func (f *authorityFlags) verify() *cobra.Command {
 				}
 			}
 			v, err := ca.Verify(o)
+			if errors.Is(err, fs.ErrNotExist) && !strings.HasSuffix(o.File, ".pem") {
+				return fmt.Errorf("verify %s: %w: name the certificate's file, such as certs/%s.pem; `rustmq admin certs show` takes names", o.File, err, o.File)
+			}
 			if err != nil {
 				return fmt.Errorf("verify %s: %w", o.File, err)
 			}

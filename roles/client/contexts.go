@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"text/tabwriter"
 	"unicode"
 
 	"github.com/pelletier/go-toml/v2"
@@ -227,18 +228,27 @@ func contextList(e Env) *cobra.Command {
 				_, err := fmt.Fprintln(e.Stderr, "no contexts: add one with `rustmq context add NAME --brokers host:port --url http://address:port`")
 				return err
 			}
+			t := tabwriter.NewWriter(e.Stdout, 0, 0, 1, ' ', 0)
+			fmt.Fprintln(t, "  CONTEXT\tBROKERS\tADMIN URL\tUSER") // a tabwriter says at Flush what failed
 			for _, name := range slices.Sorted(maps.Keys(all.Contexts)) {
 				mark := " "
 				if name == all.Current {
 					mark = "*"
 				}
-				if _, err := fmt.Fprintf(e.Stdout, "%s %s\t%s\t%s\n", mark, name, all.Contexts[name].Brokers, all.Contexts[name].URL); err != nil {
-					return err
-				}
+				c := all.Contexts[name]
+				fmt.Fprintf(t, "%s %s\t%s\t%s\t%s\n", mark, name, orNone(c.Brokers), orNone(c.URL), orNone(c.User))
 			}
-			return nil
+			return t.Flush()
 		},
 	}
+}
+
+// orNone is what a cell of a table shows.
+func orNone(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
 }
 
 func contextShow(e Env) *cobra.Command {
