@@ -197,6 +197,9 @@ func (a aclsAPI) delete(ctx context.Context, in *aclsToDelete) (*aclsOutput, err
 	if err != nil {
 		return nil, err
 	}
+	if len(rules) == 0 {
+		tell(ctx, act{"acl", acl.ClusterName, "no rule is so"})
+	}
 	if err := a.alter(ctx, rules, true); err != nil {
 		return nil, err
 	}
@@ -221,7 +224,7 @@ func (a aclsAPI) alter(ctx context.Context, rules []acl.Rule, remove bool) error
 }
 
 // check explains a decision by the rules of now.
-func (a aclsAPI) check(_ context.Context, in *aclAsked) (*aclAnswered, error) {
+func (a aclsAPI) check(ctx context.Context, in *aclAsked) (*aclAnswered, error) {
 	q := in.Body
 	resource, err1 := acl.ParseResourceType(q.ResourceType)
 	op, err2 := acl.ParseOperation(q.Operation)
@@ -241,6 +244,7 @@ func (a aclsAPI) check(_ context.Context, in *aclAsked) (*aclAnswered, error) {
 	}
 	m := acl.Compile(slices.Collect(a.cluster.Image().ACLs()), a.by.SuperUsers)
 	x := m.Explain(principal, host.Unmap(), op, resource, q.Name)
+	tell(ctx, act{resource.String(), q.Name, fmt.Sprintf("whether %s may %s: %v", principal, op, x.Allowed)})
 	out := &aclAnswered{ACLAnswer{Allowed: x.Allowed, Why: x.Why, Rules: []ACLConsidered{}}}
 	if !a.by.On {
 		out.Body.Note = "nobody looks at ACLs by this node's configuration, where security.authorization.mode is off or nobody is authenticated: every client may do everything"

@@ -197,6 +197,9 @@ func (a api) create(ctx context.Context, in *createInput) (*topicOutput, error) 
 	if topic.ReplicationFactor == 0 {
 		topic.ReplicationFactor = -1
 	}
+	if in.Body.ValidateOnly {
+		tell(ctx, act{"topic", in.Body.Name, onlyAsked})
+	}
 	result := a.cluster.CreateTopics(ctx, []controller.NewTopic{topic}, in.Body.ValidateOnly)[0]
 	if result.Err != nil {
 		return nil, problem(result.Err)
@@ -241,6 +244,11 @@ func (a api) alter(ctx context.Context, in *alterInput) (*topicOutput, error) {
 			return nil, problem(metadata.Errorf(metadata.InvalidConfig, "%v", err))
 		}
 	}
+	var set []string
+	for _, key := range slices.Sorted(maps.Keys(in.Body.Set)) {
+		set = append(set, "set "+key)
+	}
+	tell(ctx, act{"topic", in.Name, changedKeys(set, "delete", in.Body.Delete)})
 	if err := a.cluster.AlterConfigs(ctx, []controller.ConfigChange{topicChange(in.Name, in.Body)}, false)[0]; err != nil {
 		return nil, problem(err)
 	}
@@ -256,6 +264,7 @@ func (a api) delete(ctx context.Context, in *topicName) (*struct{}, error) {
 }
 
 func (a api) addPartitions(ctx context.Context, in *partitionsInput) (*topicOutput, error) {
+	tell(ctx, act{"topic", in.Name, fmt.Sprintf("partitions=%d", in.Body.Total)})
 	if err := a.cluster.CreatePartitions(ctx, in.Name, in.Body.Total, nil, false); err != nil {
 		return nil, problem(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -64,6 +66,18 @@ func tell(ctx context.Context, is act) {
 	if acts, ok := ctx.Value(actsKey{}).(*[]act); ok {
 		*acts = append(*acts, is)
 	}
+}
+
+// onlyAsked is told of a call that says what it would do.
+const onlyAsked = "a question: nothing was changed"
+
+// changedKeys is told of configurations, in the words of Kafka's door.
+func changedKeys(set []string, verb string, gone []string) string {
+	words := slices.Clone(set)
+	for _, key := range gone {
+		words = append(words, verb+" "+key)
+	}
+	return strings.Join(words, ", ")
 }
 
 // acted records what was done, or was not.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -251,7 +252,7 @@ func (f *authorityFlags) showRecords(all []*ca.Record) error {
 func (f *authorityFlags) list() *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
-		Use: "list", Short: "List what was issued and is valid", Args: cobra.NoArgs,
+		Use: "list", Short: "List what was issued and is valid, by name, the newest of a name last", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			c, err := f.look()
 			if err != nil {
@@ -263,6 +264,7 @@ func (f *authorityFlags) list() *cobra.Command {
 					shown = append(shown, r)
 				}
 			}
+			slices.SortStableFunc(shown, func(a, b *ca.Record) int { return strings.Compare(a.Name, b.Name) })
 			return f.showRecords(shown)
 		},
 	}

@@ -89,6 +89,9 @@ func (a groupsAPI) delete(ctx context.Context, in *groupName) (*struct{}, error)
 }
 
 func (a groupsAPI) reset(ctx context.Context, in *resetInput) (*resetOutput, error) {
+	if !in.Body.Execute {
+		tell(ctx, act{"group", in.Group, onlyAsked})
+	}
 	who := subjectOf(ctx)
 	for _, t := range in.Body.Topics {
 		if refused := readsTopic.missing(who, t.Topic); refused != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/security/acl"
 )
 
 // Rebalance is how replicas are spread anew.
@@ -52,6 +53,9 @@ type (
 
 // rebalance plans moves of replicas and begins them.
 func (a brokersAPI) rebalance(ctx context.Context, in *rebalanceInput) (*rebalanceOutput, error) {
+	if in.Body.DryRun {
+		tell(ctx, act{"cluster", acl.ClusterName, onlyAsked})
+	}
 	plan, err := a.brokers.PlanRebalance(ctx)
 	if err != nil {
 		return nil, problem(err)
