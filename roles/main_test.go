@@ -143,6 +143,7 @@ func TestWrongWordsSayWhatWasMeant(t *testing.T) {
 		{"admin topics lst", "did you mean list?"},
 		{"config chek f", "did you mean check?"},
 		{"context ad x", "did you mean add?"},
+		{"context delete nowhere", "there is no context \"nowhere\""},
 		{"debug objekt f", "did you mean object?"},
 		{"broker sreve", "did you mean serve?"},
 		{"completion tcsh", `unknown command "tcsh"`},
@@ -369,6 +370,14 @@ func TestContextsAndConfig(t *testing.T) {
 	}
 	if want := []string{"CONTEXT BROKERS ADMIN URL USER", "a-longer-name b:9092 - alice", "* here " + n.Kafka() + " http://" + n.HTTP() + " -"}; !slices.Equal(rows, want) {
 		t.Errorf("context list: %q", rows)
+	}
+	for _, name := range []string{"a-longer-name", "here"} { // the second is in use
+		if code, _, stderr := rustmq(t, "", "context", "delete", name); code != 0 {
+			t.Fatal(stderr)
+		}
+	}
+	if code, stdout, stderr := rustmq(t, "", "context", "list"); code != 0 || stdout != "" || !strings.Contains(stderr, "no contexts") {
+		t.Errorf("after both were deleted: exit %d, %q, %s", code, stdout, stderr)
 	}
 	code, stdout, _ := rustmq(t, "", "config", "default")
 	if code != 0 || stdout != configs.Default().TOML() {

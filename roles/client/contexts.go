@@ -139,7 +139,7 @@ func (e Env) Context(cmd *cobra.Command) (Context, error) { return e.context(cmd
 // ContextCommand is `rustmq context …`.
 func ContextCommand(e Env) *cobra.Command {
 	cmd := &cobra.Command{Use: "context", Short: "Name clusters, and choose the one that commands use", Args: cobra.NoArgs}
-	cmd.AddCommand(contextAdd(e), contextUse(e), contextList(e), contextShow(e))
+	cmd.AddCommand(contextAdd(e), contextUse(e), contextDelete(e), contextList(e), contextShow(e))
 	return cmd
 }
 
@@ -211,6 +211,26 @@ func contextUse(e Env) *cobra.Command {
 				return usage("there is no context %q; `rustmq context list` shows those there are", args[0])
 			}
 			all.Current = args[0]
+			return e.saveContexts(all, file)
+		},
+	}
+}
+
+func contextDelete(e Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "delete NAME", Short: "Delete a context; the cluster and the files that it names stay", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			all, file, err := e.loadContexts()
+			if err != nil {
+				return err
+			}
+			if _, ok := all.Contexts[args[0]]; !ok {
+				return usage("there is no context %q; `rustmq context list` shows those there are", args[0])
+			}
+			delete(all.Contexts, args[0])
+			if all.Current == args[0] {
+				all.Current = ""
+			}
 			return e.saveContexts(all, file)
 		},
 	}
