@@ -155,6 +155,8 @@ func flagProblem(err error) string {
 		want = "a number that is nearer to 0"
 	case strings.HasPrefix(kind, "int"):
 		want = "a whole number"
+	case kind == "TIME":
+		want = "a time, such as 30d, 12h or 90m"
 	case kind == "duration":
 		want = "a duration, such as 250ms, 10s or 1h"
 	case kind == "bool":
@@ -213,7 +215,11 @@ func versionCommand(stdout io.Writer) *cobra.Command {
 // roleCommand is `rustmq broker`, short for serve with its roles; `rustmq broker
 // serve` is the same.
 func roleCommand(name, roles string, stdout, stderr io.Writer, cloud Cloud) *cobra.Command {
-	cmd := serveCommand(name, "Short for serve --roles="+roles, roles, stdout, stderr, cloud)
-	cmd.AddCommand(serveCommand("serve", "Short for serve --roles="+roles, roles, stdout, stderr, cloud))
+	short := "Short for serve --roles=" + roles
+	if roles == alone {
+		short += ", or broker alone where --peers names others as the controllers"
+	}
+	cmd := serveCommand(name, short, roles, stdout, stderr, cloud)
+	cmd.AddCommand(serveCommand("serve", short, roles, stdout, stderr, cloud))
 	return cmd
 }

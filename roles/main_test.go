@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -142,6 +143,7 @@ func TestWrongWordsSayWhatWasMeant(t *testing.T) {
 		{"admin topics lst", "did you mean list?"},
 		{"config chek f", "did you mean check?"},
 		{"context ad x", "did you mean add?"},
+		{"context delete nowhere", "there is no context \"nowhere\""},
 		{"debug objekt f", "did you mean object?"},
 		{"broker sreve", "did you mean serve?"},
 		{"completion tcsh", `unknown command "tcsh"`},
@@ -152,6 +154,9 @@ func TestWrongWordsSayWhatWasMeant(t *testing.T) {
 		{"consume t -n 99999999999999999999", "want a number that is nearer to 0"},
 		{"consume t --timeout 5", "--timeout \"5\": want a duration, such as 250ms"},
 		{"consume t --exit=x", "--exit \"x\": want true or false"},
+		{"admin tokens create t --expires soon", "--expires \"soon\": want a time, such as 30d, 12h or 90m"},
+		{"serve --ephemeral --node-id 7 --certs no-such-dir", "no-such-dir has no node-7.pem, the certificate of this node: `rustmq admin certs issue node-7 --profile broker,controller"},
+		{"broker --ephemeral --node-id 7 --bind 127.0.0.1 --certs no-such-dir --bucket file:///b --peers 1@127.0.0.1", "certs issue node-7 --profile broker --cluster"},
 		{"admin serve", "rustmq serve --roles admin,controller"},
 		{"admin topics add-partitions t", "TOPIC TOTAL"},
 		{"debug wal", "see `rustmq debug wal --help`"},
@@ -354,6 +359,25 @@ func TestContextsAndConfig(t *testing.T) {
 	}
 	if code, stdout, stderr := rustmq(t, "", "admin", "topics", "list"); code != 0 || !strings.Contains(stdout, "t ") {
 		t.Fatalf("admin by context: %s %s", stdout, stderr)
+	}
+	if code, _, stderr := rustmq(t, "", "context", "add", "a-longer-name", "-b", "b:9092", "--tls", "--user", "alice"); code != 0 {
+		t.Fatal(stderr)
+	}
+	_, stdout, _ := rustmq(t, "", "context", "list")
+	var rows []string
+	for line := range strings.Lines(stdout) {
+		rows = append(rows, strings.Join(strings.Fields(line), " "))
+	}
+	if want := []string{"CONTEXT BROKERS ADMIN URL USER", "a-longer-name b:9092 - alice", "* here " + n.Kafka() + " http://" + n.HTTP() + " -"}; !slices.Equal(rows, want) {
+		t.Errorf("context list: %q", rows)
+	}
+	for _, name := range []string{"a-longer-name", "here"} { // the second is in use
+		if code, _, stderr := rustmq(t, "", "context", "delete", name); code != 0 {
+			t.Fatal(stderr)
+		}
+	}
+	if code, stdout, stderr := rustmq(t, "", "context", "list"); code != 0 || stdout != "" || !strings.Contains(stderr, "no contexts") {
+		t.Errorf("after both were deleted: exit %d, %q, %s", code, stdout, stderr)
 	}
 	code, stdout, _ := rustmq(t, "", "config", "default")
 	if code != 0 || stdout != configs.Default().TOML() {

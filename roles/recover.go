@@ -325,6 +325,7 @@ func (f *recoverFlags) say(p *recovery.Plan, dir string) error {
 			"on each other controller: move away raft/ and snapshots/ where they are left, rustmq admin cluster recover --join --node-id N --data-dir DIR, start it, rustmq admin controllers add N",
 			"start all brokers whose data directories are there; a partition is led once those of its replicas that are awaited were heard",
 			"to go on without one that does not come: kafka-leader-election.sh --election-type unclean; what only it had is lost then",
+			"passwords and API tokens are not kept in the bucket: rustmq admin users list and tokens list say which are to be set, or made, anew",
 		}
 	}
 	if len(p.Beyond) > 0 {
@@ -347,17 +348,26 @@ func (f *recoverFlags) say(p *recovery.Plan, dir string) error {
 	})
 }
 
+// listed is "1, 2, 3".
+func listed(ids []int32) string {
+	words := make([]string, len(ids))
+	for i, id := range ids {
+		words[i] = strconv.Itoa(int(id))
+	}
+	return strings.Join(words, ", ")
+}
+
 // text is what a person is told.
 func (r *Recovered) text() string {
 	w := &strings.Builder{}
 	fmt.Fprintf(w, "cluster %s, incarnation %d: %d entries of its metadata log, the last of %s; changes of metadata since then are lost\n",
 		r.Cluster, r.Incarnation, r.Entries, r.Written.UTC().Format(time.RFC3339))
-	fmt.Fprintf(w, "brokers %v; %d uploads that nobody had committed are taken, %d do not join and %d are not whole: these are left out\n\n",
-		r.Brokers, len(r.Taken), len(r.LeftOut), len(r.Damaged))
+	fmt.Fprintf(w, "brokers %s; %d uploads that nobody had committed are taken, %d do not join and %d are not whole: these are left out\n\n",
+		listed(r.Brokers), len(r.Taken), len(r.LeftOut), len(r.Damaged))
 	fmt.Fprintf(w, "%-40s %12s %12s  %s\n", "PARTITION", "FROM", "IN BUCKET TO", "WHAT LIES BEHIND")
 	lost := 0
 	for _, is := range r.Partitions {
-		behind := fmt.Sprintf("what brokers %v have", is.Awaited)
+		behind := fmt.Sprintf("what brokers %s have", listed(is.Awaited))
 		switch {
 		case is.Held:
 			behind = "nothing: an ack waited for the bucket"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -113,6 +114,24 @@ func (f *serveFlags) loadSecure(sources *configs.Sources) (*configs.Config, erro
 	return configs.Load(*sources)
 }
 
+// hasOwnCertificate fails, before anything is written, where --certs has none of this node.
+func (f *serveFlags) hasOwnCertificate(config *configs.Config) error {
+	name := fmt.Sprintf("node-%d", config.Broker.ID)
+	file := filepath.Join(f.certs, name+".pem")
+	if f.certs == "" || config.Security.TLS.CertFile != file {
+		return nil // something else was said
+	}
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		return nil // what else is wrong with it is said by who reads it
+	}
+	profile := "broker,controller"
+	if _, named := config.Self(); config.Clustered() && !named {
+		profile = "broker" // its controllers are elsewhere
+	}
+	return &flagError{fmt.Errorf("--certs %s has no %s.pem, the certificate of this node: `rustmq admin certs issue %s --profile %s --cluster NAME --node %d --host HOST --out %s` makes it",
+		f.certs, name, name, profile, config.Broker.ID, f.certs)}
+}
+
 // certsKeys is what --certs sets for a node.
 func certsKeys(dir string, node int32, clustered bool) []string {
 	name := filepath.Join(dir, fmt.Sprintf("node-%d", node))
@@ -136,6 +155,9 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 	began := time.Now()
 	config, err := f.load(flags, roles)
 	if err != nil {
+		return err
+	}
+	if err := f.hasOwnCertificate(config); err != nil {
 		return err
 	}
 	unused := configs.Origin("")

@@ -196,7 +196,11 @@ func (d *door) who(r *http.Request) (*subject, *refusal) {
 		return nil, refused
 	}
 	if given.kind != noCredential {
-		d.known(r.Context(), who, waysIn[given.kind])
+		how := waysIn[given.kind]
+		if who.principal == localPrincipal {
+			how = "by the token of the data directory"
+		}
+		d.known(r.Context(), who, how)
 	}
 	if !who.operator && d.o.Authorization.On {
 		who.matcher = d.matchers.matcher(d.o.Cluster.Image(), d.o.Authorization.SuperUsers)
@@ -311,12 +315,15 @@ func (d *door) shown(who *subject, r *http.Request) *refusal {
 	if beginsSession(r) {
 		return nil
 	}
-	return &refusal{status: http.StatusUnauthorized, detail: "this server asks who calls: " + d.ways()}
+	return &refusal{status: http.StatusUnauthorized, detail: "this server asks who calls: " + d.ways(), why: errUnsaid}
 }
+
+// errUnsaid is what is recorded of a call that does not say who it comes from.
+var errUnsaid = errors.New("it does not say who calls")
 
 // ways says how a call says who it comes from.
 func (d *door) ways() string {
-	return fmt.Sprintf("rustmq admin takes --token-file FILE with an API token, or --user NAME and --password-file FILE; other programs send Authorization: Bearer TOKEN. "+
+	return fmt.Sprintf("rustmq admin takes --token-file FILE with an API token, or --user NAME and --password-file FILE; other programs send Authorization: Bearer TOKEN, or Basic with user and password (curl --user). "+
 		"On the machine of the server, %s is such a file, for whoever may read it", d.o.Access.LocalTokenFile)
 }
 
@@ -338,10 +345,10 @@ func (d *door) intends(r *http.Request, who *subject) *refusal {
 	switch {
 	case looksOnly(r):
 	case !guard.Check("admin.read-only", !who.readOnly):
-		return &refusal{status: http.StatusForbidden, detail: "the token is read-only: it is for GET"}
+		return &refusal{status: http.StatusForbidden, detail: "the token is read-only: it may only look; what changes something takes one that was made without --read-only"}
 	case who.session == "":
 	case !guard.Check("admin.csrf-origin", d.sameOrigin(r)):
-		return &refusal{status: http.StatusForbidden, detail: "a call by the cookie of a session comes from a page of this server, and says so in Origin"}
+		return &refusal{status: http.StatusForbidden, detail: "a call by the cookie of a session that changes something comes from a page of this server, and says so in Origin; programs need no session: they send a token or a password with each call"}
 	case !sameCSRF(who.session, r.Header.Get(csrfHeader)):
 		return &refusal{status: http.StatusForbidden, detail: "a call by the cookie of a session has its token in " + csrfHeader + ": GET " + sessionPath + " tells it"}
 	}

@@ -318,6 +318,8 @@ func TestTokensActAsTheirUser(t *testing.T) {
 	text := a.token("t", "alice", false, time.Time{})
 	a.want("without a rule", http.StatusForbidden, a.do(http.MethodGet, brokersPath, "", "Authorization", "Bearer "+text),
 		"CLUSTER_AUTHORIZATION_FAILED: User:alice may not describe cluster", "rustmq admin acl create --principal alice --resource cluster --permissions describe")
+	a.want("the narrowest rule is named", http.StatusForbidden, a.do(http.MethodPost, "/api/v1/topics", `{"name":"orders.eu"}`, "Authorization", "Bearer "+text),
+		"rustmq admin acl create --principal alice --resource topic.orders.eu --permissions create")
 	a.allow("alice", acl.Describe, acl.Cluster, "")
 	a.want("with one", http.StatusOK, a.do(http.MethodGet, brokersPath, "", "Authorization", "Bearer "+text))
 	if err := a.c.AlterUsers(t.Context(), []metadata.UserChange{{User: "alice", Remove: []metadata.ScramMechanism{metadata.ScramSHA256}}})[0]; err != nil {
@@ -352,7 +354,9 @@ func TestAPITokensOfTheAPI(t *testing.T) {
 	_, w = create("Bearer "+whole.Secret, `{"name":"x"}`)
 	a.want("by a whole token", http.StatusForbidden, w, "makes no other")
 	_, w = create(root, `{"name":"ci","principal":"bob"}`)
-	a.want("the same name", http.StatusConflict, w)
+	a.want("the same name", http.StatusConflict, w, "rustmq admin tokens revoke ci")
+	_, w = create(root, `{"name":"x"}`)
+	a.want("of nobody", http.StatusBadRequest, w, "--principal NAME")
 	_, w = create(root, `{"name":"of-bob","principal":"bob"}`)
 	a.want("the operator's, for bob", http.StatusCreated, w)
 	for _, body := range []string{`{"name":"x"}`, `{"name":"x","principal":"*"}`, `{"name":"x","principal":"ANONYMOUS"}`, `{"name":"..","principal":"bob"}`, `{"name":"a b","principal":"bob"}`, `{"name":"x","principal":"bob","expires_in_seconds":315360001}`} {

@@ -274,6 +274,7 @@ func (e *env) checkACL() *cobra.Command {
 	var principal, resource, op, host string
 	cmd := &cobra.Command{
 		Use: "check", Short: "Explain, rule by rule, whether somebody may do something", Args: cobra.NoArgs,
+		Long:    "Explains, rule by rule, whether somebody may do something. Exits with 0 where it is allowed, and with 1 where it is denied.",
 		Example: `  rustmq admin acl check --principal app --resource topic.events.clicks --permissions write --host 10.1.2.3`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if principal == "" || resource == "" || op == "" {
@@ -285,6 +286,8 @@ func (e *env) checkACL() *cobra.Command {
 			}
 			on, err := acl.ParseResource(resource)
 			switch {
+			case strings.Contains(op, ","):
+				return &UsageError{fmt.Sprintf("--permissions %q: ask for one at a time", op)}
 			case err != nil:
 				return &UsageError{"--resource: " + err.Error()}
 			case on.Type == acl.Prefixed || on.Name == acl.Wildcard:
@@ -295,7 +298,13 @@ func (e *env) checkACL() *cobra.Command {
 			if err := e.client(cmd).call(cmd.Context(), http.MethodPost, "/api/v1/acls/check", q, &out); err != nil {
 				return err
 			}
-			return e.print(out, func() { e.showDecision(out) })
+			if err := e.print(out, func() { e.showDecision(out) }); err != nil {
+				return err
+			}
+			if !out.Allowed {
+				return fmt.Errorf("%s may not %s %s", q.Principal, op, resource)
+			}
+			return nil
 		},
 	}
 	flags := cmd.Flags()
@@ -336,7 +345,7 @@ func (e *env) showDecision(d ACLAnswer) {
 	}
 	t := e.table("COUNTS", "EFFECT", "PRINCIPAL", "OPERATION", "RESOURCE", "HOST", "WHY")
 	for _, r := range d.Rules {
-		t.AppendRow(table.Row{r.Counts, r.Permission, r.Principal, r.Operation, shownResource(r.ACL), r.Host, r.Why})
+		t.AppendRow(table.Row{yesNo(r.Counts), r.Permission, r.Principal, r.Operation, shownResource(r.ACL), r.Host, r.Why})
 	}
 	t.Render()
 }

@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -54,6 +56,19 @@ func TestACLFlags(t *testing.T) {
 	for _, wrong := range []aclFlags{{principals: []string{""}}, {resources: []string{"x"}}, {permissions: "any"}} {
 		if queries, err := wrong.queries(); err == nil {
 			t.Errorf("%+v: %v", wrong, queries)
+		}
+	}
+}
+
+// A script may go by the exit code: what is denied is an error.
+func TestCheckOfWhatIsDeniedFails(t *testing.T) {
+	for allowed, want := range map[string]string{"true": "", "false": "User:app may not write topic.t"} {
+		url := answers(t, func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = fmt.Fprintf(w, `{"allowed":%s,"why":"of a rule","rules":[]}`, allowed)
+		})
+		out, err := run(t.Context(), url, "acl", "check", "--principal", "app", "--resource", "topic.t", "--permissions", "write")
+		if said := fmt.Sprint(err); !strings.Contains(out, ": of a rule") || (err == nil) != (want == "") || err != nil && said != want {
+			t.Errorf("allowed %s: %q, %v", allowed, out, err)
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -79,11 +81,7 @@ func momentOf(s string, now time.Time) (time.Time, error) {
 	if at, err := time.Parse(time.RFC3339, s); err == nil {
 		return at, nil
 	}
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 16)
-		return now.AddDate(0, 0, -int(n)), err
-	}
-	ago, err := time.ParseDuration(s)
+	ago, err := parseDays(s)
 	if err == nil && ago < 0 {
 		err = errors.New("it has not come yet")
 	}
@@ -228,6 +226,11 @@ func (e *env) verifyAudit() *cobra.Command {
 			"Exits with 1 where the log is broken, and says where.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, head := range heads {
+				if raw, err := hex.DecodeString(head); err != nil || len(raw) != sha256.Size {
+					return &UsageError{fmt.Sprintf("--head %q: want a hash of %d hexadecimal digits, as this command has printed it", head, hex.EncodedLen(sha256.Size))}
+				}
+			}
 			q := url.Values{"head": heads}
 			var out AuditReport
 			if err := e.patient(cmd).call(cmd.Context(), http.MethodGet, auditPath+"/verify?"+q.Encode(), nil, &out); err != nil {
@@ -249,7 +252,7 @@ func (e *env) verifyAudit() *cobra.Command {
 func (e *env) showReport(r *AuditReport) {
 	verdict := "whole"
 	if !r.Whole {
-		verdict = fmt.Sprintf("BROKEN in %d places", r.Broken)
+		verdict = fmt.Sprintf("BROKEN in %s", plural(int(r.Broken), "place"))
 	}
 	fmt.Fprintf(e.stdout, "the audit log is %s: %s of %s in %s, offsets %d to %d\n", verdict, plural(int(r.Events), "event"), plural(int(r.Records), "record"), plural(r.Lives, "chain"), r.Start, r.End)
 	if r.Cut {
@@ -264,7 +267,11 @@ func (e *env) showReport(r *AuditReport) {
 	if len(r.Faults) > 0 {
 		t := e.table("OFFSET", "NODE", "FAULT", "WHAT")
 		for _, f := range r.Faults {
-			t.AppendRow(table.Row{f.Offset, f.Node, string(f.Kind), f.What})
+			var at, node any = f.Offset, f.Node
+			if f.Offset < 0 {
+				at, node = "-", "-" // it is about no record
+			}
+			t.AppendRow(table.Row{at, node, string(f.Kind), f.What})
 		}
 		t.Render()
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -53,6 +55,7 @@ type account struct {
 	action string
 	deed
 	parts []deed // in place of deed, where the call does several things; see tell
+	meant []deed // in place of deed, where there are no parts; see intend
 }
 
 // deed is one thing that was done, or was not.
@@ -71,9 +74,32 @@ func tell(ctx context.Context, kind, name, detail string, err error) {
 	}
 }
 
+// intend says, in more words than the route does, one thing that a call is about to do: what
+// becomes of it is what becomes of the call.
+func intend(ctx context.Context, kind, name, detail string) {
+	if done, is := ctx.Value(accountKey{}).(*account); is {
+		done.meant = append(done.meant, deed{kind: kind, name: name, detail: detail})
+	}
+}
+
+// changedKeys is told of configurations, in the words of Kafka's door.
+func changedKeys(set []string, verb string, gone []string) string {
+	words := slices.Clone(set)
+	for _, key := range gone {
+		words = append(words, verb+" "+key)
+	}
+	return strings.Join(words, ", ")
+}
+
 // acted records what was done, or was not.
 func (s *routes) acted(ctx context.Context, done *account, err error) {
 	parts := done.parts
+	if len(parts) == 0 {
+		for _, one := range done.meant {
+			one.err = err
+			parts = append(parts, one)
+		}
+	}
 	if len(parts) == 0 {
 		parts = []deed{{done.kind, done.name, done.detail, err}}
 	}

@@ -168,3 +168,21 @@ func TestMomentOf(t *testing.T) {
 		}
 	}
 }
+
+func TestLifetimesOfTokens(t *testing.T) {
+	for text, want := range map[string]time.Duration{"30d": 720 * time.Hour, "12h": 12 * time.Hour, "0": 0, "90m": 90 * time.Minute} {
+		var l lifetime
+		if err := l.Set(text); err != nil || time.Duration(l) != want {
+			t.Errorf("%q: %v, %v", text, l.String(), err)
+		}
+		var again lifetime
+		if err := again.Set(l.String()); err != nil || again != l {
+			t.Errorf("%q is shown as %s, which is %v: %v", text, l.String(), again, err)
+		}
+	}
+	for _, text := range []string{"", "d", "-1d", "1.5d", "30", "99999999d", "soon"} {
+		if err := new(lifetime).Set(text); err == nil {
+			t.Errorf("%q is taken", text)
+		}
+	}
+}

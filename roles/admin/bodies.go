@@ -121,5 +121,5 @@ func writeProblem(w http.ResponseWriter, status int, detail string) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write(raw)
+	_, _ = w.Write(append(raw, '\n')) // as all other answers end
 }

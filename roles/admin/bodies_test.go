@@ -166,7 +166,7 @@ func TestCallsAreAudited(t *testing.T) {
 		{http.MethodPost, "/api/v1/users", `{"name":"bob","password":"a secret one"}`, root, "Local:admin login allowed / 10.0.0.9:1234; Local:admin user.create allowed user/bob 10.0.0.9:1234"},
 		{http.MethodDelete, "/api/v1/users/bob", "", root, "Local:admin login allowed / 10.0.0.9:1234; Local:admin user.delete allowed user/bob 10.0.0.9:1234"},
 		{http.MethodPost, sessionPath, `{"user":"alice","password":"a wrong one"}`, nil, " login denied path//api/v1/session 10.0.0.9:1234; User:ANONYMOUS session.begin denied session/alice 10.0.0.9:1234"},
-		{http.MethodPost, sessionPath, `{"user":"alice","password":"open sesame"}`, nil, "User:alice login allowed / 10.0.0.9:1234; User:ANONYMOUS session.begin allowed session/alice 10.0.0.9:1234"},
+		{http.MethodPost, sessionPath, `{"user":"alice","password":"open sesame"}`, nil, "User:alice login allowed / 10.0.0.9:1234; User:alice session.begin allowed session/alice 10.0.0.9:1234"},
 	} {
 		a.do(c.method, c.path, c.body, c.as...)
 		for _, e := range r.events {
@@ -180,6 +180,41 @@ func TestCallsAreAudited(t *testing.T) {
 		if got := r.take(); got != c.want {
 			t.Errorf("%s %s: %s, want %s", c.method, c.path, got, c.want)
 		}
+	}
+	for _, c := range []struct{ method, path, body, want string }{
+		{http.MethodPost, "/api/v1/acls", `{"acls":[{"principal":"User:bob","host":"*","resource_type":"topic","pattern":"prefixed","name":"bills","operation":"read","permission":"allow"},{"principal":"User:bob","host":"10.0.0.0/8","resource_type":"cluster","pattern":"literal","name":"kafka-cluster","operation":"describe","permission":"deny"}]}`,
+			"acl.create topic bills: allow User:bob read from * (prefixed); acl.create cluster kafka-cluster: deny User:bob describe from 10.0.0.0/8 (literal)"},
+		{http.MethodDelete, "/api/v1/acls?principal=User:bob&resource_type=topic", "", "acl.delete topic bills: allow User:bob read from * (prefixed)"},
+		{http.MethodDelete, "/api/v1/acls?principal=User:carol", "", "acl.delete acl kafka-cluster: no rule is so"},
+		{http.MethodPost, "/api/v1/acls/check", `{"principal":"bob","resource_type":"topic","name":"bills","operation":"read"}`, ""},
+		{http.MethodPost, "/api/v1/topics", `{"name":"asked","validate_only":true}`, ""},
+		{http.MethodPatch, "/api/v1/topics/made", `{"set":{"retention.ms":"1000"},"delete":["retention.bytes"]}`, "topic.alter-configs topic made: set retention.ms, delete retention.bytes"},
+		{http.MethodPost, "/api/v1/topics/made/partitions", `{"total":3}`, "topic.create-partitions topic made: partitions=3"},
+		{http.MethodPatch, "/api/v1/quotas", `{"user":"bob","default_client_id":true,"set":{"producer_byte_rate":1024},"delete":["consumer_byte_rate"]}`, "quota.alter quota client-id=<default>,user=bob: producer_byte_rate=1024, remove consumer_byte_rate"},
+		{http.MethodPost, "/api/v1/brokers/1/drain", `{"draining":false}`, "broker.drain broker 1: undrained"},
+		{http.MethodPost, "/api/v1/cluster/rebalance", `{"dry_run":true}`, ""},
+		{http.MethodPost, "/api/v1/storage/check", `{"repair":true}`, "storage.check storage kafka-cluster: orphans are deleted"},
+		{http.MethodPost, "/api/v1/groups/g/reset-offsets", `{"to":"earliest","all_topics":true}`, ""},
+		{http.MethodPost, tokensPath, `{"name":"ci","principal":"User:bob","read_only":true}`, "token.create token ci: for User:bob read-only, expires never"},
+		{http.MethodPost, tokensPath, `{"name":"ci","principal":"User:bob"}`, "token.create token ci: for User:bob, expires never"},
+	} {
+		a.do(c.method, c.path, c.body, root...)
+		var told []string
+		for _, e := range r.events {
+			if e.Action != audit.Login {
+				told = append(told, fmt.Sprintf("%s %s %s: %s", e.Action, e.ResourceType, e.Resource, e.Detail))
+			} else if e.Detail != "by the token of the data directory" {
+				t.Errorf("%+v", e)
+			}
+		}
+		r.events = nil
+		if got := strings.Join(told, "; "); got != c.want {
+			t.Errorf("%s %s: %s, want %s", c.method, c.path, got, c.want)
+		}
+	}
+	a.do(http.MethodGet, brokersPath, "")
+	if e := r.events[0]; e.Reason != errUnsaid.Error() {
+		t.Errorf("a call that does not say who calls: %+v", e)
 	}
 	r.refuses = fmt.Errorf("the disk is full")
 	a.want("where nothing can be recorded", http.StatusServiceUnavailable, a.do(http.MethodDelete, "/api/v1/topics/made", "", root...), "the disk is full")

@@ -145,6 +145,11 @@ func (a brokersAPI) drain(ctx context.Context, in *drainInput) (*brokerOutput, e
 	if _, ok := a.cluster.Image().Broker(in.ID); !ok {
 		return nil, unknownBroker(in.ID)
 	}
+	what := "undrained"
+	if in.Body.Draining {
+		what = "drained"
+	}
+	intend(ctx, "broker", strconv.Itoa(int(in.ID)), what)
 	if err := a.brokers.DrainBroker(ctx, in.ID, in.Body.Draining); err != nil {
 		return nil, problem(err)
 	}

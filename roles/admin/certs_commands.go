@@ -3,8 +3,10 @@ package admin
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,7 +102,7 @@ func (f *authorityFlags) issue() *cobra.Command {
 			base := filepath.Join(out, strings.ReplaceAll(q.Name, " ", "-"))
 			for _, file := range []string{base + ".pem", base + ".key"} {
 				if _, err := os.Lstat(file); err == nil { // before it is in the ledger
-					return fmt.Errorf("%s is there: name another directory with --out", file)
+					return fmt.Errorf("%s is there: name another directory with --out; `rustmq admin certs renew %s --out %s` replaces the certificate of that name", file, shellName(q.Name), shellName(out))
 				}
 			}
 			return f.change(func(c *ca.CA) error {
@@ -250,7 +252,7 @@ func (f *authorityFlags) showRecords(all []*ca.Record) error {
 func (f *authorityFlags) list() *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
-		Use: "list", Short: "List what was issued and is valid", Args: cobra.NoArgs,
+		Use: "list", Short: "List what was issued and is valid, by name, the newest of a name last", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			c, err := f.look()
 			if err != nil {
@@ -262,6 +264,7 @@ func (f *authorityFlags) list() *cobra.Command {
 					shown = append(shown, r)
 				}
 			}
+			slices.SortStableFunc(shown, func(a, b *ca.Record) int { return strings.Compare(a.Name, b.Name) })
 			return f.showRecords(shown)
 		},
 	}
@@ -335,6 +338,9 @@ func (f *authorityFlags) verify() *cobra.Command {
 				}
 			}
 			v, err := ca.Verify(o)
+			if errors.Is(err, fs.ErrNotExist) && !strings.HasSuffix(o.File, ".pem") {
+				return fmt.Errorf("verify %s: %w: name the certificate's file, such as certs/%s.pem; `rustmq admin certs show` takes names", o.File, err, o.File)
+			}
 			if err != nil {
 				return fmt.Errorf("verify %s: %w", o.File, err)
 			}

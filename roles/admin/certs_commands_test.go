@@ -54,7 +54,7 @@ func TestCertificatesByCommand(t *testing.T) {
 	fails("it is not replaced: name another directory with --ca-dir", "ca", "init", "--no-passphrase")
 	fails("which profile?", "certs", "issue", "alice")
 	do("certs", "issue", "node-1", "--profile", "broker,controller", "--cluster", "prod", "--node", "1", "--host", "127.0.0.1", "--out", "certs")
-	fails("is there", "certs", "issue", "node-1", "--profile", "client", "--out", "certs")
+	fails("`rustmq admin certs renew node-1 --out certs` replaces", "certs", "issue", "node-1", "--profile", "client", "--out", "certs")
 	do("certs", "issue", "alice", "--profile", "client", "--out", "certs", "--key", "rsa-3072")
 	for _, file := range []string{"node-1.pem", "node-1.key", "alice.pem", "bundle.pem", "crl.pem"} {
 		info, err := os.Stat(filepath.Join("certs", file))
@@ -66,6 +66,7 @@ func TestCertificatesByCommand(t *testing.T) {
 		t.Errorf("a good one: %s", out)
 	}
 	fails("wrong usage", "certs", "verify", "certs/alice.pem", "--use", "server")
+	fails("name the certificate's file, such as certs/alice.pem", "certs", "verify", "alice")
 	fails("want one of server", "certs", "verify", "certs/alice.pem", "--use", "tea")
 	do("certs", "renew", "node-1", "--out", "certs")
 	if out := do("certs", "revoke", "alice", "--reason", "key-compromise"); !strings.Contains(out, "revoked") || !strings.Contains(out, "rustmq-ca/crl.pem") {
@@ -77,7 +78,7 @@ func TestCertificatesByCommand(t *testing.T) {
 		t.Errorf("a revoked one: %s, %v", out, err)
 	}
 	var all []struct{ Name, State string }
-	if err := json.Unmarshal([]byte(do("certs", "list", "--all", "-o", "json")), &all); err != nil || len(all) != 3 || all[1].State != "revoked" {
+	if err := json.Unmarshal([]byte(do("certs", "list", "--all", "-o", "json")), &all); err != nil || len(all) != 3 || all[0].Name != "alice" || all[0].State != "revoked" || all[1].Name != "node-1" || all[2].Name != "node-1" {
 		t.Errorf("the list: %+v, %v", all, err)
 	}
 	if out := do("certs", "show", "alice"); !strings.Contains(out, "subject     CN=alice") || !strings.Contains(out, "key-compromise") {

@@ -199,7 +199,7 @@ func damageProblems(image *metadata.Image, group *controller.Group) []Problem {
 	}
 	slices.Sort(by)
 	p.What = fmt.Sprintf("%s: the log of the broker that leads is damaged, and the bucket has not all that may be missing, so that nothing is written to them or read from them", plural(n, "partition"))
-	p.Do = fmt.Sprintf("suspect the disks of brokers %v; their logs name the file and the byte. docs/storage.md says what can be done", by)
+	p.Do = fmt.Sprintf("suspect the disks of brokers %s; their logs name the file and the byte. docs/storage.md says what can be done", ids(by))
 	return []Problem{p}
 }
 
@@ -248,8 +248,8 @@ func partitionProblems(image *metadata.Image) []Problem {
 		}
 	}
 	if slices.Sort(awaited); len(awaited) > 0 {
-		kinds[0].do = fmt.Sprintf("the cluster was brought back from its bucket, and partitions wait until brokers %v have said what they have: start them; where they are lost for good, "+
-			"kafka-leader-election.sh --election-type unclean has others lead, and gives up what only they had", slices.Compact(awaited))
+		kinds[0].do = fmt.Sprintf("the cluster was brought back from its bucket, and partitions wait until brokers %s have said what they have: start them; where they are lost for good, "+
+			"kafka-leader-election.sh --election-type unclean has others lead, and gives up what only they had", ids(slices.Compact(awaited)))
 	}
 	var problems []Problem
 	for _, k := range kinds {

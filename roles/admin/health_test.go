@@ -76,7 +76,7 @@ func TestHealthNamesWhoIsAwaited(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := judgeCluster(image, &controller.Group{}, nil, nil, nil, nil)
-	if kinds(h) != "leaderless broker broker broker" || !strings.Contains(h.Problems[0].Do, "until brokers [1 3] have said") {
+	if kinds(h) != "leaderless broker broker broker" || !strings.Contains(h.Problems[0].Do, "until brokers 1,3 have said") {
 		t.Errorf("%+v", h)
 	}
 }
@@ -143,7 +143,7 @@ func TestHealthNamesDamageElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h := out.Body; h.Healthy || kinds(h) != "damage" || !slices.Equal(h.Problems[0].Partitions, []string{"one-0"}) || !strings.Contains(h.Problems[0].Do, "[3]") {
+	if h := out.Body; h.Healthy || kinds(h) != "damage" || !slices.Equal(h.Problems[0].Partitions, []string{"one-0"}) || !strings.Contains(h.Problems[0].Do, "brokers 3;") {
 		t.Errorf("%+v", h)
 	}
 	if err := c.ReportLoad(t.Context(), 3, epochs[3], 0, nil); err != nil {

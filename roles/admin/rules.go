@@ -72,7 +72,7 @@ func shellName(text string) string {
 // access is what a route asks for.
 type access[I any] struct {
 	needs []need
-	// either: one of needs is enough, else all are needed.
+	// either: one of needs is enough, the narrowest first; else all are needed.
 	either bool
 	// name is that of the resource that needs are about which are not about the cluster.
 	name func(*I) string
@@ -157,7 +157,7 @@ func (a access[I]) check(who *subject, in *I) (refused error) {
 		if missing == nil && a.either {
 			return nil
 		}
-		if missing != nil && (refused == nil || a.either) {
+		if refused == nil && missing != nil { // of several the first, which is the narrower
 			refused = missing
 		}
 	}

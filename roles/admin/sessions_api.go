@@ -82,6 +82,7 @@ func (a sessionsAPI) begin(ctx context.Context, in *loginInput) (*sessionOutput,
 	ends := is.begun.Add(a.sessions.longest).UTC()
 	a.mu.Unlock()
 	who.session = text
+	*subjectOf(ctx) = who // from here on it is known who calls: the act is theirs
 	a.known(ctx, &who, "by a password, for a session")
 	return &sessionOutput{a.cookie(text), "no-store", Session{Principal: who.principal, Super: a.super(&who), CSRFToken: csrfToken(text), Ends: &ends}}, nil
 }

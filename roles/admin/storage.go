@@ -11,6 +11,7 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage/bucket"
 )
 
@@ -294,6 +295,9 @@ func (a storageAPI) probe(ctx context.Context, _ *struct{}) (*probeOutput, error
 }
 
 func (a storageAPI) check(ctx context.Context, in *checkInput) (*checkOutput, error) {
+	if in.Body.Repair {
+		intend(ctx, "storage", acl.ClusterName, "orphans are deleted")
+	}
 	ctx, cancel := a.long(ctx)
 	defer cancel()
 	report, err := a.bucket.Check(ctx, in.Body)

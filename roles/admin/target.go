@@ -136,7 +136,7 @@ func (t Target) password(in io.Reader, errOut io.Writer) (string, error) {
 	}
 	file, is := in.(*os.File)
 	if !is || !term.IsTerminal(int(file.Fd())) {
-		return "", &UsageError{fmt.Sprintf("--user %s: there is no terminal to ask for the password: give --password-file", t.User)}
+		return "", &UsageError{fmt.Sprintf("--user %s: there is no terminal to ask for the password: give --password-file; a command whose --password-file is another's (users create) takes the caller's from a context, or --token-file", t.User)}
 	}
 	fmt.Fprintf(errOut, "Password of %s: ", visible(t.User))
 	raw, err := term.ReadPassword(int(file.Fd()))

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -107,6 +108,18 @@ func shownToken(t *metadata.APIToken, now time.Time) Token {
 	return shown
 }
 
+// describedToken is what the audit log has of a token beside its name.
+func describedToken(t *metadata.APIToken) string {
+	may, expires := "", "never"
+	if t.ReadOnly {
+		may = " read-only"
+	}
+	if !t.Expires.IsZero() {
+		expires = t.Expires.Format(time.RFC3339)
+	}
+	return "for " + t.Principal + may + ", expires " + expires
+}
+
 func (a tokensAPI) list(ctx context.Context, _ *struct{}) (*tokensOutput, error) {
 	who, out := subjectOf(ctx), &tokensOutput{}
 	out.Body.Tokens = []Token{}
@@ -123,12 +136,15 @@ func (a tokensAPI) create(ctx context.Context, in *createTokenInput) (*createTok
 	if principal == "" && who != nil && strings.HasPrefix(who.principal, "User:") {
 		principal = who.principal
 	}
+	if principal == "" {
+		return nil, badRequest(errors.New("whose token is it? The caller is no user: give a principal (rustmq admin tokens create --principal NAME)"))
+	}
 	principal, err := acl.ParsePrincipal(principal)
 	if err == nil {
 		err = sasl.CheckName(strings.TrimPrefix(principal, "User:"))
 	}
 	if err != nil {
-		return nil, badRequest(fmt.Errorf("whose token is it? Give a principal: %w", err))
+		return nil, badRequest(fmt.Errorf("whose token is it? The principal %.100q is no user's: %w", in.Body.Principal, err))
 	}
 	if who != nil && !guard.Check("admin.token-by-token", !who.byToken) {
 		return nil, forbidden(fmt.Errorf("an API token makes no other, which could outlast it: log in by a password or a certificate"))
@@ -150,6 +166,10 @@ func (a tokensAPI) create(ctx context.Context, in *createTokenInput) (*createTok
 	}
 	if in.Body.Seconds > 0 {
 		t.Expires = t.Created.Add(time.Duration(in.Body.Seconds) * time.Second)
+	}
+	intend(ctx, "token", t.Name, describedToken(&t))
+	if _, known := a.cluster.Image().APIToken(t.Name); known {
+		return nil, huma.NewError(http.StatusConflict, fmt.Sprintf("there is an API token %q: choose another name, or take that one back first (rustmq admin tokens revoke %s)", t.Name, t.Name))
 	}
 	if err := a.cluster.CreateAPIToken(ctx, t); err != nil {
 		return nil, problem(err)

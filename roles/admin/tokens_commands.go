@@ -1,9 +1,12 @@
 package admin
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -19,19 +22,21 @@ func (e *env) tokensCommand() *cobra.Command {
 
 func (e *env) createToken() *cobra.Command {
 	var in NewToken
-	var expires time.Duration
+	expires := lifetime(90 * 24 * time.Hour)
 	cmd := &cobra.Command{
 		Use: "create NAME", Short: "Create an API token, and print it",
 		Long: `Create an API token, by which a program calls the admin API as a user, with what
 rules allow that user. It is printed now and never again, alone on a line of
 standard output; of it only a hash is kept. Who deletes the user takes its tokens
-back too.`,
-		Example: "  rustmq admin tokens create exporter --principal monitor --read-only --expires 2160h >exporter.token", Args: cobra.ExactArgs(1),
+back too. To replace one, create another, give it to the program, and revoke the
+one before.`,
+		Example: "  rustmq admin tokens create exporter --principal monitor --read-only --expires 90d >exporter.token", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if expires < 0 || expires > maxTokenLife || expires > 0 && expires < time.Second {
-				return &UsageError{fmt.Sprintf("--expires %v: want 1s to %v, or 0 for never", expires, maxTokenLife)}
+			longest := lifetime(maxTokenLife)
+			if expires < 0 || expires > longest || expires > 0 && expires < lifetime(time.Second) {
+				return &UsageError{fmt.Sprintf("--expires %s: want 1s to %s, or 0 for never", &expires, &longest)}
 			}
-			in.Name, in.Seconds = args[0], int64(expires/time.Second)
+			in.Name, in.Seconds = args[0], int64(time.Duration(expires)/time.Second)
 			var out CreatedToken
 			if err := e.client(cmd).call(cmd.Context(), http.MethodPost, tokensPath, in, &out); err != nil {
 				return err
@@ -41,7 +46,7 @@ back too.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&in.Principal, "principal", "", "`USER` that its bearer is taken for (default: who calls)")
-	flags.DurationVar(&expires, "expires", 90*24*time.Hour, "how long it is valid; 0: until it is revoked")
+	flags.Var(&expires, "expires", "how long it is valid, such as 30d or 12h; 0: until it is revoked")
 	flags.BoolVar(&in.ReadOnly, "read-only", false, "it changes nothing, whatever rules allow its user")
 	return cmd
 }
@@ -88,4 +93,39 @@ func (e *env) revokeToken() *cobra.Command {
 			}{args[0]}, func() { fmt.Fprintf(e.stdout, "token %s revoked\n", visible(args[0])) })
 		},
 	}
+}
+
+// lifetime is a flag: a duration, in days too.
+type lifetime time.Duration
+
+// String is a whole number of days where it is one.
+func (l *lifetime) String() string {
+	const day = 24 * time.Hour
+	if d := time.Duration(*l); d > 0 && d%day == 0 {
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	}
+	return time.Duration(*l).String()
+}
+
+// Set reads what String returns, and what time.ParseDuration reads.
+func (l *lifetime) Set(s string) error {
+	d, err := parseDays(s)
+	if err != nil {
+		return errors.New("want a time such as 30d, 12h or 90m")
+	}
+	*l = lifetime(d)
+	return nil
+}
+
+// Type is what help calls the value.
+func (l *lifetime) Type() string { return "TIME" }
+
+// parseDays reads a duration, or a number of days such as 30d.
+func parseDays(s string) (time.Duration, error) {
+	days, ok := strings.CutSuffix(s, "d")
+	if !ok {
+		return time.ParseDuration(s)
+	}
+	n, err := strconv.ParseUint(days, 10, 16)
+	return time.Duration(n) * 24 * time.Hour, err
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"text/tabwriter"
 	"unicode"
 
 	"github.com/pelletier/go-toml/v2"
@@ -138,7 +139,7 @@ func (e Env) Context(cmd *cobra.Command) (Context, error) { return e.context(cmd
 // ContextCommand is `rustmq context …`.
 func ContextCommand(e Env) *cobra.Command {
 	cmd := &cobra.Command{Use: "context", Short: "Name clusters, and choose the one that commands use", Args: cobra.NoArgs}
-	cmd.AddCommand(contextAdd(e), contextUse(e), contextList(e), contextShow(e))
+	cmd.AddCommand(contextAdd(e), contextUse(e), contextDelete(e), contextList(e), contextShow(e))
 	return cmd
 }
 
@@ -215,6 +216,26 @@ func contextUse(e Env) *cobra.Command {
 	}
 }
 
+func contextDelete(e Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "delete NAME", Short: "Delete a context; the cluster and the files that it names stay", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			all, file, err := e.loadContexts()
+			if err != nil {
+				return err
+			}
+			if _, ok := all.Contexts[args[0]]; !ok {
+				return usage("there is no context %q; `rustmq context list` shows those there are", args[0])
+			}
+			delete(all.Contexts, args[0])
+			if all.Current == args[0] {
+				all.Current = ""
+			}
+			return e.saveContexts(all, file)
+		},
+	}
+}
+
 func contextList(e Env) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List contexts; * marks the one in use", Args: cobra.NoArgs,
@@ -227,18 +248,27 @@ func contextList(e Env) *cobra.Command {
 				_, err := fmt.Fprintln(e.Stderr, "no contexts: add one with `rustmq context add NAME --brokers host:port --url http://address:port`")
 				return err
 			}
+			t := tabwriter.NewWriter(e.Stdout, 0, 0, 1, ' ', 0)
+			fmt.Fprintln(t, "  CONTEXT\tBROKERS\tADMIN URL\tUSER") // a tabwriter says at Flush what failed
 			for _, name := range slices.Sorted(maps.Keys(all.Contexts)) {
 				mark := " "
 				if name == all.Current {
 					mark = "*"
 				}
-				if _, err := fmt.Fprintf(e.Stdout, "%s %s\t%s\t%s\n", mark, name, all.Contexts[name].Brokers, all.Contexts[name].URL); err != nil {
-					return err
-				}
+				c := all.Contexts[name]
+				fmt.Fprintf(t, "%s %s\t%s\t%s\t%s\n", mark, name, orNone(c.Brokers), orNone(c.URL), orNone(c.User))
 			}
-			return nil
+			return t.Flush()
 		},
 	}
+}
+
+// orNone is what a cell of a table shows.
+func orNone(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
 }
 
 func contextShow(e Env) *cobra.Command {
