@@ -249,7 +249,7 @@ func (f ACLFilter) words() string {
 }
 
 // check explains a decision by the rules of now.
-func (a aclsAPI) check(ctx context.Context, in *aclAsked) (*aclAnswered, error) {
+func (a aclsAPI) check(_ context.Context, in *aclAsked) (*aclAnswered, error) {
 	q := in.Body
 	resource, err1 := acl.ParseResourceType(q.ResourceType)
 	op, err2 := acl.ParseOperation(q.Operation)
