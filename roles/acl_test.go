@@ -111,7 +111,7 @@ func TestAdminACL(t *testing.T) {
 
 	cli(0, "acl", "create", "--principal", "*", "--resource", "topic.events.clicks", "--permissions", "write", "--effect", "deny")
 	becomes("produce on a connection that is open", func() error { return produce("events.clicks") }, kerr.TopicAuthorizationFailed)
-	out = cli(0, "acl", "check", "--principal", "ANONYMOUS", "--resource", "topic.events.clicks", "--permissions", "write", "--host", "127.0.0.1")
+	out = cli(1, "acl", "check", "--principal", "ANONYMOUS", "--resource", "topic.events.clicks", "--permissions", "write", "--host", "127.0.0.1")
 	for _, part := range []string{"denied: a rule denies it, and that wins", "it allows", "it denies", "to allow read is not to allow write"} {
 		if !strings.Contains(out, part) {
 			t.Errorf("check does not say %q: %s", part, out)
