@@ -259,11 +259,6 @@ func (a api) alter(ctx context.Context, in *alterInput) (*topicOutput, error) {
 			return nil, problem(metadata.Errorf(metadata.InvalidConfig, "%v", err))
 		}
 	}
-	var set []string
-	for _, key := range slices.Sorted(maps.Keys(in.Body.Set)) {
-		set = append(set, "set "+key)
-	}
-	intend(ctx, "topic", in.Name, changedKeys(set, "delete", in.Body.Delete))
 	if err := a.cluster.AlterConfigs(ctx, []controller.ConfigChange{topicChange(in.Name, in.Body)}, false)[0]; err != nil {
 		return nil, problem(err)
 	}
@@ -279,7 +274,6 @@ func (a api) delete(ctx context.Context, in *topicName) (*struct{}, error) {
 }
 
 func (a api) addPartitions(ctx context.Context, in *partitionsInput) (*topicOutput, error) {
-	intend(ctx, "topic", in.Name, fmt.Sprintf("partitions=%d", in.Body.Total))
 	if err := a.cluster.CreatePartitions(ctx, in.Name, in.Body.Total, nil, false); err != nil {
 		return nil, problem(err)
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
-	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -80,15 +78,6 @@ func intend(ctx context.Context, kind, name, detail string) {
 	if done, is := ctx.Value(accountKey{}).(*account); is {
 		done.meant = append(done.meant, deed{kind: kind, name: name, detail: detail})
 	}
-}
-
-// changedKeys is told of configurations, in the words of Kafka's door.
-func changedKeys(set []string, verb string, gone []string) string {
-	words := slices.Clone(set)
-	for _, key := range gone {
-		words = append(words, verb+" "+key)
-	}
-	return strings.Join(words, ", ")
 }
 
 // acted records what was done, or was not.

@@ -100,11 +100,6 @@ func (a api) alterQuotas(ctx context.Context, in *quotaPatchInput) (*quotaOutput
 	if err != nil {
 		return nil, huma.NewError(http.StatusBadRequest, err.Error())
 	}
-	var rates []string
-	for _, key := range slices.Sorted(maps.Keys(in.Body.Set)) {
-		rates = append(rates, fmt.Sprintf("%s=%v", key, in.Body.Set[key]))
-	}
-	intend(ctx, "quota", in.Body.QuotaEntity.audited(), changedKeys(rates, "remove", in.Body.Delete))
 	change := controller.QuotaChange{Entity: entity, Set: in.Body.Set, Remove: in.Body.Delete}
 	if err := a.cluster.AlterClientQuotas(ctx, []controller.QuotaChange{change}, false)[0]; err != nil {
 		return nil, problem(err)
@@ -114,21 +109,6 @@ func (a api) alterQuotas(ctx context.Context, in *quotaPatchInput) (*quotaOutput
 		held = map[string]float64{}
 	}
 	return &quotaOutput{Quotas{in.Body.QuotaEntity, held}}, nil
-}
-
-// audited is its name in the audit log, as Kafka's door writes it there.
-func (e QuotaEntity) audited() string {
-	var of []string
-	half := func(kind string, name *string, byDefault bool) {
-		if name != nil {
-			of = append(of, kind+"="+*name)
-		} else if byDefault {
-			of = append(of, kind+"=<default>")
-		}
-	}
-	half("client-id", e.ClientID, e.DefaultClientID)
-	half("user", e.User, e.DefaultUser)
-	return strings.Join(of, ",")
 }
 
 // entityOf returns e as the cluster knows it.
