@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -73,6 +74,9 @@ func takeBodies(next http.Handler) http.Handler {
 			return
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
+		// All of the request has come. A deadline that passes while it is served, which may
+		// take minutes, would end it: net/http listens for who hangs up.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a connection has one
 		next.ServeHTTP(w, r)
 	})
 }

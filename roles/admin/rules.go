@@ -222,6 +222,7 @@ func route[I, O any](s *routes, method, path string, a access[I], serve func(con
 		s.acted(ctx, done, err)
 		return out, err
 	}
+	change = append(change, func(op *huma.Operation) { op.BodyReadTimeout = -1 }) // takeBodies has read it
 	switch method {
 	case http.MethodGet:
 		huma.Get(s.API, path, checked, change...)
