@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -33,6 +34,9 @@ type caller struct {
 	// asksOnly says that the calls change nothing, whatever their method.
 	asksOnly bool
 }
+
+// longestWait is how many seconds a call waits at most that came too often.
+const longestWait = 2
 
 // largestAnswer bounds what is read of one.
 const largestAnswer = 64 << 20
@@ -93,6 +97,13 @@ func (c *caller) call(ctx context.Context, method, path string, in, out any) err
 	}
 	if len(raw) > largestAnswer {
 		return fmt.Errorf("the answer of %s is larger than %d MiB: it is not shown", c.base+path, largestAnswer>>20)
+	}
+	if wait, err := strconv.Atoi(resp.Header.Get("Retry-After")); resp.StatusCode == http.StatusTooManyRequests && err == nil && wait <= longestWait && ctx.Err() == nil {
+		select { // it was not looked at, and will be then
+		case <-time.After(time.Duration(wait) * time.Second):
+			return c.call(ctx, method, path, in, out)
+		case <-ctx.Done():
+		}
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
 		return c.refusal(resp, raw)
