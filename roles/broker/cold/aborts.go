@@ -51,9 +51,12 @@ func (a *aborts) forward(offset storage.Offset) {
 // the other, and not held. whole: it is all, as far as the bucket is asked.
 func (k *walk) aborted() (whole bool, err error) {
 	a := &k.s.aborts
-	a.forward(k.q.Offset)
+	// In a hole lies no marker, and nothing that one concerns; what would tell so may be
+	// a manifest that ends with it, which the stream has left behind.
+	from := max(k.q.Offset, k.s.hole.Until)
+	a.forward(from)
 	if a.until > 0 && k.out.Next > a.until {
-		*a = aborts{from: k.q.Offset, next: k.q.Offset}
+		*a = aborts{from: from, next: from}
 	}
 	for again := false; ; again = true {
 		if whole, err := k.lookForAborts(); !whole {
@@ -62,7 +65,7 @@ func (k *walk) aborted() (whole bool, err error) {
 		if again || guard.Check("cold.aborts-current", k.abortsCurrent()) {
 			break
 		}
-		*a = aborts{from: k.q.Offset, next: k.q.Offset}
+		*a = aborts{from: from, next: from}
 	}
 	for _, t := range a.known {
 		if k.tells(&t) {

@@ -188,6 +188,26 @@ func TestAStreamFollowsItsManifestsSuccessor(t *testing.T) {
 	})
 }
 
+// TestAManifestThatEndsInAHole: who reads what is committed from within the hole on goes on
+// behind it, also where no cache keeps a manifest.
+func TestAManifestThatEndsInAHole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, memory())
+		w.delay = time.Second
+		id := partition(0)
+		ranges := []metadata.Range{w.put(t, id, 0, 12, 400, build(t, 0, 0, "x"), build(t, 1, 1, "x")), w.decided(t, id, 12, 20, 20), w.decided(t, id, 20, 30, 30)}
+		o := w.options()
+		o.IndexCache = 1
+		r := open(t, o)
+		q := from(10)
+		q.Markers = 30
+		bases, err := newClient(r, w.file(t, id, ranges, 1, 2)).readAll(q)
+		must(t, err)
+		wantBases(t, bases, 12, 30)
+		must(t, r.Close())
+	})
+}
+
 // TestATimeInAManifestCostsOneReadMore.
 func TestATimeInAManifestCostsOneReadMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
