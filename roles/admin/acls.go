@@ -199,7 +199,7 @@ func (a aclsAPI) delete(ctx context.Context, in *aclsToDelete) (*aclsOutput, err
 		return nil, err
 	}
 	if len(rules) == 0 {
-		intend(ctx, "acl", acl.ClusterName, "no rule is so")
+		tell(ctx, "acl", acl.ClusterName, "no rule is so", nil)
 	}
 	if err := a.alter(ctx, rules, true); err != nil {
 		return nil, err

@@ -53,7 +53,6 @@ type account struct {
 	action string
 	deed
 	parts []deed // in place of deed, where the call does several things; see tell
-	meant []deed // in place of deed, where there are no parts; see intend
 }
 
 // deed is one thing that was done, or was not.
@@ -72,23 +71,9 @@ func tell(ctx context.Context, kind, name, detail string, err error) {
 	}
 }
 
-// intend says, in more words than the route does, one thing that a call is about to do: what
-// becomes of it is what becomes of the call.
-func intend(ctx context.Context, kind, name, detail string) {
-	if done, is := ctx.Value(accountKey{}).(*account); is {
-		done.meant = append(done.meant, deed{kind: kind, name: name, detail: detail})
-	}
-}
-
 // acted records what was done, or was not.
 func (s *routes) acted(ctx context.Context, done *account, err error) {
 	parts := done.parts
-	if len(parts) == 0 {
-		for _, one := range done.meant {
-			one.err = err
-			parts = append(parts, one)
-		}
-	}
 	if len(parts) == 0 {
 		parts = []deed{{done.kind, done.name, done.detail, err}}
 	}

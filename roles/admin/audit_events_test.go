@@ -43,7 +43,7 @@ func TestTheRecordSaysWhatWasDone(t *testing.T) {
 			"acl.create failed acl/kafka-cluster (2 rules) INVALID_REQUEST: resource type \"shelf\":"},
 		{http.MethodPost, "/api/v1/acls/check", `{"principal":"alice","resource_type":"topic","name":"t","operation":"read"}`, ""},
 		{http.MethodDelete, "/api/v1/acls?principal=User:alice&name=u", "", "acl.delete allowed topic/u (allow User:alice write from * (literal))"},
-		{http.MethodPost, tokensPath, `{"name":"ci","principal":"alice"}`, "token.create allowed token/ci (for User:alice, expires never)"},
+		{http.MethodPost, tokensPath, `{"name":"ci","principal":"alice","expires_in_seconds":60}`, "token.create allowed token/ci (for alice, expires 60 s after)"},
 		{http.MethodDelete, tokensPath + "/ci", "", "token.revoke allowed token/ci (of User:alice)"},
 		{http.MethodPatch, "/api/v1/quotas", `{"user":"alice","set":{"request_percentage":5},"delete":["producer_byte_rate"]}`, "quota.alter allowed quota/user=alice (request_percentage=5, remove producer_byte_rate)"},
 		{http.MethodPost, "/api/v1/brokers/1/drain", `{"draining":true}`, "broker.drain allowed broker/1 (drained)"},

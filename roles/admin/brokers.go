@@ -95,7 +95,7 @@ func registerBrokers(h *routes, a brokersAPI) {
 	route(h, http.MethodGet, "/api/v1/brokers", onCluster[struct{}](describesCluster), a.list)
 	route(h, http.MethodGet, "/api/v1/brokers/{id}", onCluster[brokerID](describesCluster), a.describe)
 	route(h, http.MethodDelete, "/api/v1/brokers/{id}", onCluster[brokerID](altersCluster).act("broker.unregister").about(brokerName), a.unregister)
-	route(h, http.MethodPost, "/api/v1/brokers/{id}/drain", onCluster[drainInput](altersCluster).act("broker.drain").about(func(in *drainInput) string { return strconv.Itoa(int(in.ID)) }).saying(func(in *drainInput) string { return fmt.Sprintf("draining=%v", in.Body.Draining) }), a.drain)
+	route(h, http.MethodPost, "/api/v1/brokers/{id}/drain", onCluster[drainInput](altersCluster).act("broker.drain").about(func(in *drainInput) string { return strconv.Itoa(int(in.ID)) }).saying(toldDrain), a.drain)
 	route(h, http.MethodPost, "/api/v1/brokers/{id}/decommission", onCluster[brokerID](altersCluster).act("broker.decommission").about(brokerName), a.decommission)
 	route(h, http.MethodPost, "/api/v1/cluster/rebalance", onCluster[rebalanceInput](altersCluster).act("cluster.rebalance").unless(func(in *rebalanceInput) bool { return in.Body.DryRun }), a.rebalance)
 }
@@ -141,15 +141,18 @@ func (a brokersAPI) describe(_ context.Context, in *brokerID) (*brokerOutput, er
 	return &brokerOutput{view}, nil
 }
 
+// toldDrain is what becomes of a broker, as the audit log has it.
+func toldDrain(in *drainInput) string {
+	if in.Body.Draining {
+		return "drained"
+	}
+	return "undrained"
+}
+
 func (a brokersAPI) drain(ctx context.Context, in *drainInput) (*brokerOutput, error) {
 	if _, ok := a.cluster.Image().Broker(in.ID); !ok {
 		return nil, unknownBroker(in.ID)
 	}
-	what := "undrained"
-	if in.Body.Draining {
-		what = "drained"
-	}
-	intend(ctx, "broker", strconv.Itoa(int(in.ID)), what)
 	if err := a.brokers.DrainBroker(ctx, in.ID, in.Body.Draining); err != nil {
 		return nil, problem(err)
 	}

@@ -83,7 +83,14 @@ func toldToken(in *createTokenInput) string {
 	if principal == "" {
 		principal = "the caller"
 	}
-	return fmt.Sprintf("of %s read_only=%v expires_in_seconds=%d", principal, in.Body.ReadOnly, in.Body.Seconds)
+	may, expires := "", "never"
+	if in.Body.ReadOnly {
+		may = " read-only"
+	}
+	if in.Body.Seconds > 0 {
+		expires = fmt.Sprintf("%d s after", in.Body.Seconds)
+	}
+	return "for " + principal + may + ", expires " + expires
 }
 
 // missingFor is the refusal of a subject that lacks n for the tokens of a principal.
@@ -106,18 +113,6 @@ func shownToken(t *metadata.APIToken, now time.Time) Token {
 		shown.State = "lost"
 	}
 	return shown
-}
-
-// describedToken is what the audit log has of a token beside its name.
-func describedToken(t *metadata.APIToken) string {
-	may, expires := "", "never"
-	if t.ReadOnly {
-		may = " read-only"
-	}
-	if !t.Expires.IsZero() {
-		expires = t.Expires.Format(time.RFC3339)
-	}
-	return "for " + t.Principal + may + ", expires " + expires
 }
 
 func (a tokensAPI) list(ctx context.Context, _ *struct{}) (*tokensOutput, error) {
@@ -167,7 +162,6 @@ func (a tokensAPI) create(ctx context.Context, in *createTokenInput) (*createTok
 	if in.Body.Seconds > 0 {
 		t.Expires = t.Created.Add(time.Duration(in.Body.Seconds) * time.Second)
 	}
-	intend(ctx, "token", t.Name, describedToken(&t))
 	if _, known := a.cluster.Image().APIToken(t.Name); known {
 		return nil, huma.NewError(http.StatusConflict, fmt.Sprintf("there is an API token %q: choose another name, or take that one back first (rustmq admin tokens revoke %s)", t.Name, t.Name))
 	}
