@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/security/audit"
 )
 
@@ -70,6 +72,40 @@ func TestSlowAndEndlessRequestsAreCutOff(t *testing.T) {
 		}
 		s.stop()
 		time.Sleep(time.Second) // net/http lingers over a head that is too large
+	})
+}
+
+// longCheck takes longer than a body may take to come.
+type longCheck struct{ noBucket }
+
+func (longCheck) Check(ctx context.Context, _ controller.CheckRequest) (*controller.CheckReport, error) {
+	select {
+	case <-time.After(5 * time.Minute):
+		return &controller.CheckReport{}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// What takes minutes is not ended by the time in which a request has to come.
+func TestALongCallIsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Options{Metrics: prometheus.NewRegistry(), Ready: func() error { return nil }, Healthy: func() error { return nil }, Cluster: struct{ Cluster }{}, Bucket: longCheck{}})
+		l := listenPipes()
+		go func() { _ = s.Serve(l) }() // ends with the listener
+		c := l.dial()
+		go func() {
+			_, _ = io.WriteString(c, "POST /api/v1/storage/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+		}()
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Errorf("%v, %v", resp, err)
+		}
+		_ = c.Close()
+		if err := s.http.Close(); err != nil {
+			t.Error(err)
+		}
+		s.stop()
 	})
 }
 
