@@ -35,8 +35,11 @@ type caller struct {
 	asksOnly bool
 }
 
-// longestWait is how many seconds a call waits at most that came too often.
-const longestWait = 2
+// A call that came too often waits so many seconds at most, and is tried so many times.
+const (
+	longestWait = 2
+	mostTries   = 10
+)
 
 // largestAnswer bounds what is read of one.
 const largestAnswer = 64 << 20
@@ -63,8 +66,30 @@ type problemBody struct {
 	} `json:"errors"`
 }
 
+// tooOften is the refusal of a call that was not looked at, and may be soon.
+type tooOften struct {
+	wait time.Duration
+	error
+}
+
 // call sends in as JSON, when there is one, and reads the answer into out.
 func (c *caller) call(ctx context.Context, method, path string, in, out any) error {
+	for tries := 1; ; tries++ {
+		err := c.try(ctx, method, path, in, out)
+		refused, again := errors.AsType[*tooOften](err)
+		if !again || tries == mostTries {
+			return err
+		}
+		select {
+		case <-time.After(refused.wait):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// try calls once.
+func (c *caller) try(ctx context.Context, method, path string, in, out any) error {
 	if c.err != nil {
 		return c.err
 	}
@@ -98,12 +123,8 @@ func (c *caller) call(ctx context.Context, method, path string, in, out any) err
 	if len(raw) > largestAnswer {
 		return fmt.Errorf("the answer of %s is larger than %d MiB: it is not shown", c.base+path, largestAnswer>>20)
 	}
-	if wait, err := strconv.Atoi(resp.Header.Get("Retry-After")); resp.StatusCode == http.StatusTooManyRequests && err == nil && wait <= longestWait && ctx.Err() == nil {
-		select { // it was not looked at, and will be then
-		case <-time.After(time.Duration(wait) * time.Second):
-			return c.call(ctx, method, path, in, out)
-		case <-ctx.Done():
-		}
+	if wait, err := strconv.Atoi(resp.Header.Get("Retry-After")); resp.StatusCode == http.StatusTooManyRequests && err == nil && wait <= longestWait {
+		return &tooOften{time.Duration(wait) * time.Second, c.refusal(resp, raw)}
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
 		return c.refusal(resp, raw)

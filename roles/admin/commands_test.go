@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -40,6 +41,30 @@ func answers(t *testing.T, answer http.HandlerFunc) string {
 		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	})
 	return s.URL
+}
+
+// TestACommandThatCallsTooOftenWaits, a few times, and not for long.
+func TestACommandThatCallsTooOftenWaits(t *testing.T) {
+	for _, c := range []struct {
+		refusals int
+		wait     string
+		calls    int
+		fails    bool
+	}{{3, "0", 4, false}, {100, "0", mostTries, true}, {3, "60", 1, true}, {3, "", 1, true}} {
+		calls := 0
+		url := answers(t, func(w http.ResponseWriter, _ *http.Request) {
+			if calls++; calls > c.refusals {
+				_, _ = io.WriteString(w, `{"topics":[]}`)
+				return
+			}
+			w.Header().Set("Retry-After", c.wait)
+			w.WriteHeader(http.StatusTooManyRequests)
+			_, _ = io.WriteString(w, `{"detail":"too many calls"}`)
+		})
+		if _, err := run(t.Context(), url, "topics", "list"); (err != nil) != c.fails || calls != c.calls || err != nil && err.Error() != "too many calls" {
+			t.Errorf("%+v: %v after %d calls", c, err, calls)
+		}
+	}
 }
 
 // parts serves a check of two parts with as many findings each, and then fails.
