@@ -11,6 +11,8 @@
 # is shown too, and fails in CI.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+# Blocks run as in a terminal: of the make that has started this they are to know nothing.
+unset MAKEFLAGS MFLAGS MAKELEVEL
 root=$PWD work=$(mktemp -d)
 cleanup() {
 	# The shell of a block, and what it started.

@@ -170,23 +170,25 @@ func (w *world) objects(ctx context.Context) {
 	}
 }
 
-// level waits until all nodes know the same of the metadata, which is at least what one of
-// them knows now.
+// level waits until all nodes know at least what any of them knows now of the metadata, and
+// a while longer, in which their brokers carry it out.
 func (w *world) level(ctx context.Context) error {
-	most := uint64(0)
-	for {
-		least := uint64(math.MaxUint64)
+	known := func() (least, most uint64) {
+		least = math.MaxUint64
 		for _, n := range w.nodes {
+			offset := uint64(0)
 			if l := n.now(); l != nil {
-				least = min(least, l.node.Image().Offset())
-				if most == 0 {
-					most = max(most, l.node.Image().Offset())
-				}
-			} else {
-				least = 0
+				offset = l.node.Image().Offset()
 			}
+			least, most = min(least, offset), max(most, offset)
 		}
-		if least >= most && most > 0 {
+		return least, most
+	}
+	_, all := known()
+	for {
+		least, most := known()
+		if least >= all && least > 0 {
+			w.sleep(ctx, time.Second)
 			return nil
 		}
 		if !w.sleep(ctx, 100*time.Millisecond) {

@@ -23,7 +23,7 @@ func (w *world) linear(t *testing.T, c *crowd) {
 	check := func(what string, m porcupine.Model, ops []porcupine.Operation) {
 		checked += len(ops)
 		if problem := judgeHistory(what, m, ops); problem != "" {
-			t.Errorf("seed %d:\n%s\nafter:\n%s", w.seed, problem, strings.Join(w.done, "\n"))
+			t.Errorf("seed %d: %s\nafter:\n%s", w.seed, problem, strings.Join(w.done, "\n"))
 		}
 	}
 	for p, ops := range c.record.calls {

@@ -210,9 +210,9 @@ func (r *registrars) change(ctx context.Context, s *speaker, name string, c topi
 }
 
 // look has a node say what it knows of a name: how many partitions, and its retention. Both
-// are of one moment where nothing has changed between the two, as the first is asked again.
+// are of one moment where the first is the same, of the same topic, when it is asked again.
 func (r *registrars) look(ctx context.Context, s *speaker, name string, c *topicCall) bool {
-	before, err := r.count(ctx, s, name, c.node)
+	id, before, err := r.count(ctx, s, name, c.node)
 	if err != nil {
 		return false
 	}
@@ -233,24 +233,25 @@ func (r *registrars) look(ctx context.Context, s *speaker, name string, c *topic
 			c.retention, _ = strconv.ParseInt(*v.Value, 10, 64)
 		}
 	}
-	after, err := r.count(ctx, s, name, c.node)
-	return err == nil && after == before
+	same, after, err := r.count(ctx, s, name, c.node)
+	return err == nil && same == id && after == before
 }
 
-// count is how many partitions a node says that a topic has; 0: there is none.
-func (r *registrars) count(ctx context.Context, s *speaker, name string, node int) (int32, error) {
+// count is how many partitions a node says that a topic of a name has, and which topic that
+// is; 0: there is none.
+func (r *registrars) count(ctx context.Context, s *speaker, name string, node int) (id [16]byte, partitions int32, err error) {
 	q := kmsg.NewPtrMetadataRequest()
 	t := kmsg.NewMetadataRequestTopic()
 	t.Topic = &name
 	q.Topics = append(q.Topics, t)
 	a, err := ask[*kmsg.MetadataResponse](ctx, s, node, q)
 	if err != nil {
-		return 0, err
+		return id, 0, err
 	}
 	if errors.Is(kerr.ErrorForCode(a.Topics[0].ErrorCode), kerr.UnknownTopicOrPartition) {
-		return 0, nil
+		return id, 0, nil
 	}
-	return int32(len(a.Topics[0].Partitions)), nil
+	return a.Topics[0].TopicID, int32(len(a.Topics[0].Partitions)), nil
 }
 
 // finish ends the changes, and has every node look once it knows all that was decided.
