@@ -182,6 +182,9 @@ func (a *asking) do(method, path, body string, headers ...string) *httptest.Resp
 	}
 	w := httptest.NewRecorder()
 	a.s.http.Handler.ServeHTTP(w, r)
+	if header, _ := json.Marshal(w.Header()); strings.Contains(w.Body.String(), r.Host) || strings.Contains(string(header), r.Host) {
+		a.t.Errorf("%s %s: the answer repeats the Host header that the client sent: %s %.300s", method, path, header, w.Body)
+	}
 	return w
 }
 

@@ -133,7 +133,9 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	config := huma.DefaultConfig("rustmq", o.Version)
 	config.OpenAPIPath = "/api/v1/openapi"
 	config.DocsPath = ""
-	config.SchemasPath = "/api/v1/schemas"
+	// Answers link to no schema: the address would be made of the Host header that a client
+	// sends, and the document has them all.
+	config.SchemasPath, config.CreateHooks = "", nil
 	config.Transformers = append(config.Transformers, withoutSecrets)
 	a := api{cluster: o.Cluster, partition: o.Partition, ackBeforeSync: o.AckBeforeSync}
 	h := &routes{API: humago.New(mux, config), audit: o.Audit}
