@@ -267,6 +267,9 @@ func (m *Image) setTransform(c *pb.SetTransform) *Error {
 	if !known {
 		return noTransform(c.Name)
 	}
+	if was.Active == 0 && (change.Action == TransformDisabled || change.Action == TransformBudgetSpent) {
+		return nil
+	}
 	if c.Checked && !guard.Check("metadata.transform-as-expected", was.Active == c.Expected) {
 		return Errorf(Conflict, "version %d of %s is active, not %d", was.Active, was.Name, c.Expected)
 	}
@@ -281,9 +284,6 @@ func (m *Image) setTransform(c *pb.SetTransform) *Error {
 		}
 		t.activate(change.Version)
 	case TransformDisabled, TransformBudgetSpent:
-		if was.Active == 0 {
-			return nil
-		}
 		change.Version = was.Active
 		t.Active = 0
 	default:
