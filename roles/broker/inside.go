@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"strconv"
-	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -21,18 +20,12 @@ import (
 const (
 	insideListener = "inside"
 	insidePort     = 1 // of which nothing is dialled
-	insidePrefix   = "broker-"
 	// InsidePrincipal is who such a client is; no other can be, for those are "User:…".
 	InsidePrincipal = "Cluster:transforms"
 )
 
-// InsideHost is the name by which who comes from inside knows a broker.
-func InsideHost(id int32) string { return insidePrefix + strconv.Itoa(int(id)) }
-
-// InsideAddress is host:port of a broker for who comes from inside.
-func InsideAddress(id int32) string {
-	return net.JoinHostPort(InsideHost(id), strconv.Itoa(insidePort))
-}
+// insideHost is the name of a broker for who comes from inside.
+func insideHost(id int32) string { return "broker-" + strconv.Itoa(int(id)) }
 
 // InsideInfo says what such a connection is.
 func InsideInfo() kafka.Info {
@@ -56,24 +49,15 @@ func errNotInside(key int16) error {
 	return fmt.Errorf("%s is not served to the cluster's own transforms", kmsg.NameForKey(key))
 }
 
-// DialInside connects to a broker as a client from inside, by its [InsideAddress]. Serve
-// serves connections to this one.
-func (b *Broker) DialInside(ctx context.Context, address string, serve func(net.Conn)) (net.Conn, error) {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, fmt.Errorf("dial %q: %w", address, err)
+// DialInside connects to a broker as a client from inside. Serve serves connections to
+// this one, until they end, and closes them.
+func (b *Broker) DialInside(ctx context.Context, id int32, serve func(net.Conn)) (net.Conn, error) {
+	if id != b.opt.NodeID {
+		return b.connectPeer(ctx, id)
 	}
-	number, is := strings.CutPrefix(host, insidePrefix)
-	id, err := strconv.ParseInt(number, 10, 32)
-	if !is || err != nil {
-		return nil, fmt.Errorf("dial %q: it names no broker", address)
-	}
-	if int32(id) == b.opt.NodeID {
-		client, server := rpc.PeerPipe(b.opt.NodeID)
-		go serve(server) // ends with the connection, which the server of b ends before b does
-		return client, nil
-	}
-	return b.connectPeer(ctx, int32(id))
+	client, server := rpc.PeerPipe(id)
+	go serve(server) // ends with the connection, which the server of b ends before b does
+	return client, nil
 }
 
 // connectPeer opens a connection to another broker.
