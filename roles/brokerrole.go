@@ -49,6 +49,7 @@ func (n *Node) openBroker(ctx context.Context) error {
 		return err
 	}
 	n.leaveFirst()
+	n.openAsync()
 	n.writeAudit()
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/broker/login"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/roles/etl/async"
 	"rustmq.dev/rustmq/security/audit"
 	"rustmq.dev/rustmq/security/pki"
 	"rustmq.dev/rustmq/security/sasl/jwks"
@@ -72,6 +73,7 @@ type Node struct {
 	kafka      *kafka.Server
 	quic       *quic.Listener
 	http       *admin.Server
+	async      *async.Runner // of transforms; nil without the role broker
 
 	audit   audit.Recorder // of what is to be recorded
 	account *audit.Log     // nil: audit does not go to the topic

@@ -25,6 +25,7 @@ import (
 	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/security/audit"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/transport/kafka"
 )
@@ -192,6 +193,10 @@ func (b *Broker) Serve(r *kafka.Request) {
 	api, ok := b.apis[r.Key]
 	if !ok || r.Version < api.min || r.Version > api.max {
 		r.Close(unservedError{r.Key, r.Version})
+		return
+	}
+	if r.Conn.Internal() && !guard.Check("broker.internal-apis", servedInside(r.Key)) {
+		r.Close(errNotInside(r.Key))
 		return
 	}
 	client := b.quotaOf(r)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"rustmq.dev/rustmq/configs"
@@ -61,6 +62,12 @@ type Controller interface {
 // Peers is the way to other brokers: [*rpc.Peers]. Errors are those of package rpc.
 type Peers interface {
 	Call(ctx context.Context, address string, c *rpc.PeerCall) ([]byte, error)
+}
+
+// PeerConns opens connections to other brokers, on which this one speaks as a client:
+// [*rpc.Peers]. Errors are those of package rpc.
+type PeerConns interface {
+	Connect(ctx context.Context, address string, c *rpc.PeerCall) (net.Conn, error)
 }
 
 // DefaultHeartbeat is the time between two heartbeats: five in the shortest
