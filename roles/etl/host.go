@@ -63,7 +63,6 @@ type Host struct {
 	shelf   shelf
 	metrics *metrics
 
-	image atomic.Pointer[metadata.Image]
 	set   atomic.Pointer[pipeline.Set]
 	bell  chan struct{} // holds one while there is something to look at
 	done  chan loaded
@@ -72,16 +71,17 @@ type Host struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
-	// Of the goroutine of run alone.
+	// sweeping is held by loads, and alone by who removes files: what is fetched is not taken
+	// for what nobody needs.
+	sweeping sync.RWMutex
+
+	mu      sync.Mutex // guards all below
 	seen    *metadata.Image
 	active  map[string]*module // by name
 	before  map[string]*module // that go on until those of active are loaded
 	retired []retired
 	given   []*module // what Set and Async were told of
 	shelved bool      // what lies on the shelf was looked through since active changed
-
-	mu    sync.Mutex
-	shown []*module // guarded by mu
 }
 
 // retired is a module that is not active any more, and closed in time.
@@ -122,9 +122,17 @@ func (h *Host) Close() error {
 	return nil
 }
 
-// Follow shows the host the metadata. It does not block.
+// Follow shows the host the metadata. It does not block. When it returns, Set has what is
+// active in it, loaded or not: who learns of the same image later, as a broker learns of what
+// it leads, passes no record without.
 func (h *Host) Follow(image *metadata.Image) {
-	h.image.Store(image)
+	h.mu.Lock()
+	if h.seen == nil || !image.SameTransforms(h.seen) {
+		h.want(image, h.o.Now())
+		h.give()
+	}
+	h.seen = image
+	h.mu.Unlock()
 	h.ring()
 }
 
@@ -167,10 +175,7 @@ func (h *Host) run(ctx context.Context) {
 // step does what is due, and returns how many loads it has begun.
 func (h *Host) step(ctx context.Context) (begun int) {
 	now := h.o.Now()
-	if image := h.image.Load(); image != nil && (h.seen == nil || !image.SameTransforms(h.seen)) {
-		h.seen = image
-		h.want(image, now)
-	}
+	h.mu.Lock()
 	for name, m := range h.before {
 		if next := h.active[name]; next == nil || next.ready() || now.Sub(next.since) >= handOver {
 			delete(h.before, name)
@@ -178,8 +183,13 @@ func (h *Host) step(ctx context.Context) (begun int) {
 		}
 	}
 	h.give()
+	var spent []*module
 	for _, name := range slices.Sorted(maps.Keys(h.active)) {
 		m := h.active[name]
+		if m.spent.Load() != nil && !now.Before(m.spendAt) {
+			m.spendAt = now.Add(spendAgain)
+			spent = append(spent, m)
+		}
 		if m.ready() || m.loading || now.Before(m.retryAt) {
 			continue
 		}
@@ -188,22 +198,42 @@ func (h *Host) step(ctx context.Context) (begun int) {
 		cluster := h.seen.ClusterID()
 		go func() { h.done <- h.load(ctx, m, cluster) }() // run waits for it
 	}
-	for _, m := range h.active {
-		h.spend(ctx, m, now)
-	}
+	var over []retired
 	h.retired = slices.DeleteFunc(h.retired, func(r retired) bool {
-		over := now.Sub(r.at) >= callsEnd
-		if over {
-			r.close()
+		ends := now.Sub(r.at) >= callsEnd
+		if ends {
+			over = append(over, r)
 		}
-		return over
+		return ends
 	})
-	h.sweep()
+	sweeps := !h.shelved && h.seen != nil && h.allReady()
+	h.shelved = h.shelved || sweeps
+	h.mu.Unlock()
+	for _, r := range over {
+		r.close()
+	}
+	for _, m := range spent {
+		h.spend(ctx, m)
+	}
+	if sweeps {
+		h.sweep()
+	}
 	return begun
+}
+
+func (h *Host) allReady() bool {
+	for _, m := range h.active {
+		if !m.ready() {
+			return false
+		}
+	}
+	return true
 }
 
 // due is when the next step has something to do without a bell.
 func (h *Host) due() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	now, next := h.o.Now(), time.Hour
 	at := func(t time.Time) { next = min(next, max(t.Sub(now), 0)) }
 	for name, m := range h.active {
@@ -269,7 +299,8 @@ func (h *Host) retire(m *module, now time.Time) {
 	}
 }
 
-// give tells the broker and the async runner what runs, where that has changed.
+// give tells the broker and the async runner what runs, where that has changed. Like want and
+// retire, it is called with mu held.
 func (h *Host) give() {
 	var given []*module
 	for _, name := range slices.Sorted(maps.Keys(h.active)) {
@@ -279,12 +310,6 @@ func (h *Host) give() {
 		}
 		given = append(given, m)
 	}
-	h.mu.Lock()
-	h.shown = h.shown[:0:0]
-	for _, name := range slices.Sorted(maps.Keys(h.active)) {
-		h.shown = append(h.shown, h.active[name])
-	}
-	h.mu.Unlock()
 	if slices.Equal(given, h.given) {
 		return
 	}
@@ -329,7 +354,9 @@ func (h *Host) load(ctx context.Context, m *module, cluster string) (l loaded) {
 		l.err = m.specErr
 		return l
 	}
+	h.sweeping.RLock()
 	wasm, kept, err := h.shelf.fetch(ctx, cluster, m.hash, m.size)
+	h.sweeping.RUnlock()
 	if kept != nil {
 		h.log.Warn("a module is not kept in the data directory: a start without the bucket would lack it", "module", m.name, "version", m.version, "error", kept)
 	}
@@ -344,57 +371,57 @@ func (h *Host) load(ctx context.Context, m *module, cluster string) (l loaded) {
 // loaded takes over how a load ended.
 func (h *Host) loaded(l loaded) {
 	m, now := l.module, h.o.Now()
+	h.mu.Lock()
 	m.loading = false
-	if l.err != nil {
+	gone := m.gone
+	switch {
+	case l.err != nil:
 		m.pause = min(max(2*m.pause, retryMin), retryMax)
 		m.retryAt = now.Add(m.pause)
-		if said := l.err.Error(); m.tellError(said) {
+	case !gone:
+		m.become(l.as)
+	}
+	h.mu.Unlock()
+	switch {
+	case l.err != nil:
+		if said := l.err.Error(); m.tellError(said) && !gone {
 			h.log.Warn("a module that is active is not ready here; records for its topics are refused until it is", "module", m.name, "version", m.version, "error", said)
 		}
-		return
-	}
-	if m.gone {
+	case gone:
 		l.as.Close()
-		return
+	default:
+		h.log.Info("a module is ready", "module", m.name, "version", m.version, "mode", m.spec.Mode, "after", now.Sub(m.since).Round(time.Millisecond).String())
 	}
-	m.become(l.as)
-	h.log.Info("a module is ready", "module", m.name, "version", m.version, "mode", m.spec.Mode, "after", now.Sub(m.since).Round(time.Millisecond).String())
 }
 
 // spend asks for a module to be disabled whose budget is spent.
-func (h *Host) spend(ctx context.Context, m *module, now time.Time) {
-	reason := m.spent.Load()
-	if reason == nil || now.Before(m.spendAt) {
-		return
-	}
-	m.spendAt = now.Add(spendAgain)
+func (h *Host) spend(ctx context.Context, m *module) {
+	reason := *m.spent.Load()
 	ctx, cancel := context.WithTimeout(ctx, spendTime)
 	defer cancel()
-	err := h.o.Spend(ctx, m.name, m.version, h.o.Node, *reason)
+	err := h.o.Spend(ctx, m.name, m.version, h.o.Node, reason)
+	over := err == nil || metadata.CodeOf(err) == metadata.Conflict || metadata.CodeOf(err) == metadata.ResourceNotFound
+	if over { // the image brings that it is not active any more
+		h.mu.Lock()
+		m.spendAt = h.o.Now().Add(time.Hour)
+		h.mu.Unlock()
+	}
 	switch {
 	case err == nil:
-		m.spendAt = now.Add(time.Hour) // the image brings it
 		h.metrics.spent.WithLabelValues(m.name).Inc()
-		h.log.Error("a module is disabled: it failed too often", "module", m.name, "version", m.version, "reason", *reason)
-	case metadata.CodeOf(err) == metadata.Conflict || metadata.CodeOf(err) == metadata.ResourceNotFound:
-		m.spendAt = now.Add(time.Hour) // it is not active any more
-	case m.tellError(err.Error()):
+		h.log.Error("a module is disabled: it failed too often", "module", m.name, "version", m.version, "reason", reason)
+	case !over && m.tellError(err.Error()):
 		h.log.Warn("a module that fails too often could not be disabled; it is tried on", "module", m.name, "version", m.version, "error", err)
 	}
 }
 
-// sweep removes files of modules that are not active, once those that are have been loaded.
+// sweep removes files of modules that are not active.
 func (h *Host) sweep() {
-	if h.shelved || h.seen == nil {
-		return
-	}
-	for _, m := range h.active {
-		if !m.ready() {
-			return
-		}
-	}
-	h.shelved = true
+	h.sweeping.Lock()
+	defer h.sweeping.Unlock()
 	err := h.shelf.sweep(func(hash string) bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
 		for _, m := range h.active {
 			if m.hash == hash {
 				return true
@@ -409,13 +436,15 @@ func (h *Host) sweep() {
 
 func (h *Host) closeAll() {
 	h.set.Store(nil)
+	h.mu.Lock()
+	all := slices.Collect(maps.Values(h.active))
+	all = slices.AppendSeq(all, maps.Values(h.before))
 	for _, r := range h.retired {
-		r.close()
+		all = append(all, r.module)
 	}
-	for _, all := range []map[string]*module{h.active, h.before} {
-		for _, m := range all {
-			m.close()
-		}
+	h.mu.Unlock()
+	for _, m := range all {
+		m.close()
 	}
 }
 
@@ -432,7 +461,10 @@ type ModuleStatus struct {
 // Status is how the active modules are on this node, by name.
 func (h *Host) Status() []ModuleStatus {
 	h.mu.Lock()
-	shown := h.shown
+	var shown []*module
+	for _, name := range slices.Sorted(maps.Keys(h.active)) {
+		shown = append(shown, h.active[name])
+	}
 	h.mu.Unlock()
 	all := make([]ModuleStatus, len(shown))
 	for i, m := range shown {

@@ -33,7 +33,7 @@ type module struct {
 	arrived  chan struct{}          // closed once it is loaded
 	spent    atomic.Pointer[string] // why its budget is
 
-	// Of the goroutine of the host alone.
+	// Guarded by the host's mu.
 	loading, gone    bool
 	pause            time.Duration
 	retryAt, spendAt time.Time
