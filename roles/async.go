@@ -21,6 +21,7 @@ func (n *Node) openAsync() {
 		Dial: func(ctx context.Context, id int32) (net.Conn, error) { return n.broker.DialInside(ctx, id, serve) },
 	})
 	n.metrics.MustRegister(n.async.Metrics())
+	n.transforms.runAsync(n.async)
 	n.opened("asynchronous transforms", func(context.Context) error { n.async.Close(); return nil })
 }
 

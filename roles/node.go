@@ -69,6 +69,7 @@ type Node struct {
 	door       metadataDoor           // to whichever controller leads; nil without metadata
 	peers      *peers                 // nil: a node alone
 	store      *storagelog.Store
+	transforms *transforms
 	broker     *broker.Broker
 	kafka      *kafka.Server
 	quic       *quic.Listener
@@ -135,6 +136,7 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openMetadata(ctx); err != nil {
 		return err
 	}
+	n.openTransforms()
 	if n.has("broker") {
 		if err := n.openBroker(ctx); err != nil {
 			return err
