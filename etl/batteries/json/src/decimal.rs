@@ -45,6 +45,13 @@ impl<'t> Decimal<'t> {
         self.digits.iter().filter(|&&b| b != b'.').map(|b| b.wrapping_sub(b'0'))
     }
 
+    /// Shows bytes that are the same for the same number.
+    pub(crate) fn each_byte(&self, see: &mut impl FnMut(u8)) {
+        see(u8::from(self.negative));
+        self.scale.to_le_bytes().iter().for_each(|&byte| see(byte));
+        self.each().for_each(see);
+    }
+
     /// Whether it is a whole number, however it is written: 1.0 and 10e-1 are.
     pub fn is_integer(&self) -> bool {
         self.count <= self.scale

@@ -144,7 +144,8 @@ impl<'d> Value<'d> {
         Children { text: self.text, nodes: self.nodes, at: self.index + 1, end: self.node().next }
     }
 
-    pub(crate) fn keys(&self) -> impl Iterator<Item = Value<'d>> {
+    /// The keys of an object, in order; of anything else this has no meaning.
+    pub fn keys(&self) -> impl Iterator<Item = Value<'d>> {
         self.children().step_by(2)
     }
 
@@ -169,6 +170,37 @@ impl<'d> Value<'d> {
     /// The member of that name of an object.
     pub fn get(&self, name: &str) -> Option<Value<'d>> {
         self.members().find(|(key, _)| key.is(name)).map(|(_, value)| value)
+    }
+
+    /// A number that values which are the same ([`Value::equals`]) have in common.
+    pub fn hash(&self) -> u64 {
+        // FNV-1a, with the kind first.
+        let mut sum = 0xcbf2_9ce4_8422_2325u64;
+        let mut add = |byte: u8| sum = (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        match self.kind() {
+            Kind::Null => add(1),
+            Kind::False => add(2),
+            Kind::True => add(3),
+            Kind::Number => {
+                add(4);
+                Decimal::read(self.raw()).each_byte(&mut add);
+            }
+            Kind::String | Kind::Key => {
+                add(5);
+                self.string().bytes().for_each(add);
+            }
+            Kind::Array => {
+                add(6);
+                self.items().for_each(|item| item.hash().to_le_bytes().iter().for_each(|&byte| add(byte)));
+            }
+            Kind::Object => {
+                add(7);
+                // In any order.
+                let members = self.members().map(|(key, value)| key.hash().rotate_left(17) ^ value.hash().wrapping_mul(3));
+                members.fold(0u64, u64::wrapping_add).to_le_bytes().iter().for_each(|&byte| add(byte));
+            }
+        }
+        sum
     }
 
     /// Whether both are the same value: numbers by what they are worth, objects in any order.
