@@ -61,7 +61,7 @@ func (i *instance) failed(err error, what string, d time.Duration) *abi.Failure 
 	case trapStack:
 		return failure(abi.Trap, "%s: call stack exhausted%s", what, said)
 	}
-	size, limit := int64(i.memorySize()), i.module.options.MemoryBytes
+	size, limit := int64(len(i.data)), i.module.options.MemoryBytes
 	if code == trapUnreachable && size > limit-pageSize {
 		return failure(abi.Memory, "%s used up its memory of %d bytes, and aborted%s", what, limit, said)
 	}

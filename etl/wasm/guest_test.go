@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bytecodealliance/wasmtime-go/v39"
 	"go.uber.org/goleak"
@@ -100,6 +101,7 @@ func newRuntime(t testing.TB, o Options) *Runtime {
 
 func load(t testing.TB, r *Runtime, g guest, o ModuleOptions) *Module {
 	t.Helper()
+	orElse(&o.Deadline, time.Minute) // on a machine that is busy too
 	m, err := r.Load(context.Background(), g.wasm(t), o)
 	if err != nil {
 		t.Fatal(err)

@@ -63,14 +63,14 @@ func (h *hostState) begin(now int64) {
 func hostFunctions() map[string]function {
 	return map[string]function{
 		"log": {"iii:", func(i *instance, c *wasmtime.Caller, args []wasmtime.Val) ([]wasmtime.Val, *wasmtime.Trap) {
-			if b, ok := i.view(c, args[1].I32(), args[2].I32()); ok {
+			if b := place(i.seen(c), args[1].I32(), uint64(uint32(args[2].I32()))); b != nil {
 				level := slog.Level(4 * (min(max(args[0].I32(), 0), 3) - 1)) // debug is -4, error 8
 				i.host.log(level, b)
 			}
 			return nil, nil
 		}},
 		"metric_add": {"iiF:", func(i *instance, c *wasmtime.Caller, args []wasmtime.Val) ([]wasmtime.Val, *wasmtime.Trap) {
-			if b, ok := i.view(c, args[0].I32(), args[1].I32()); ok {
+			if b := place(i.seen(c), args[0].I32(), uint64(uint32(args[1].I32()))); b != nil {
 				i.host.count(b, args[2].F64())
 			}
 			return nil, nil

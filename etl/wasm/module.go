@@ -61,12 +61,13 @@ func (m *Module) start(ctx context.Context) error {
 	if err := verify(m.code.Module); err != nil {
 		return err
 	}
-	until := time.Now().Add(longestInit)
+	init := m.runtime.options.longestInit
+	until := time.Now().Add(init)
 	if d, ok := ctx.Deadline(); ok && d.Before(until) {
 		until = d
 	}
 	m.pool = &pool{bound: m.options.Instances, idle: m.options.Idle, make: func() (*instance, *abi.Failure) {
-		return m.instance(time.Now().Add(longestInit))
+		return m.instance(time.Now().Add(init))
 	}}
 	first, f := m.instance(until)
 	if f != nil {
@@ -116,11 +117,15 @@ func (m *Module) Transform(ctx context.Context, b *abi.Batch) ([]abi.Decision, e
 	}
 	decisions, f := i.run(b, until)
 	i.deliver()
-	m.pool.put(i, f != nil)
-	if f != nil {
-		return nil, f
+	if f == nil {
+		m.pool.put(i, false)
+		return decisions, nil
 	}
-	return decisions, nil
+	if !i.entered && f.Kind == abi.Deadline { // the wait for it has taken all the time
+		f.Kind = abi.Busy
+	}
+	m.pool.put(i, i.entered)
+	return nil, f
 }
 
 // Instances is how many instances there are, those that are being made included.

@@ -43,6 +43,8 @@ type Options struct {
 	Logger *slog.Logger
 	// MaxModuleBytes is how large a module may be; 0: 16 MiB.
 	MaxModuleBytes int
+
+	longestInit time.Duration // 0: the constant; shorter in tests
 }
 
 // ModuleOptions are what a version of a module may use, and whom it talks to.

@@ -23,7 +23,7 @@ func newPool(bound int, made time.Duration) *pool {
 
 func mustTake(t *testing.T, p *pool) *instance {
 	t.Helper()
-	i, f := p.take(context.Background(), time.Now().Add(time.Second))
+	i, f := p.take(context.Background(), time.Now().Add(time.Minute))
 	if f != nil {
 		t.Fatal(f)
 	}

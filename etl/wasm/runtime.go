@@ -43,6 +43,7 @@ func New(o Options) (*Runtime, error) {
 	if o.MaxModuleBytes < 0 {
 		return nil, errors.New("the size of modules is bounded by a negative number")
 	}
+	orElse(&o.longestInit, longestInit)
 	orElse(&o.Logger, slog.New(slog.DiscardHandler))
 	r := &Runtime{
 		options:   o,

@@ -66,7 +66,7 @@ func wasiFunctions() map[string]function {
 // wasi is a function that is given the guest's memory, and returns an error number.
 func wasi(params string, call func(i *instance, memory []byte, args []wasmtime.Val) int32) function {
 	return function{params + ":i", func(i *instance, c *wasmtime.Caller, args []wasmtime.Val) ([]wasmtime.Val, *wasmtime.Trap) {
-		return []wasmtime.Val{wasmtime.ValI32(call(i, i.data(c), args))}, nil
+		return []wasmtime.Val{wasmtime.ValI32(call(i, i.seen(c), args))}, nil
 	}}
 }
 

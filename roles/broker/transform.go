@@ -84,7 +84,7 @@ func (b *Broker) pipelineOf(t *topic) *pipeline.Pipeline {
 		return known.is
 	}
 	found := &topicPipeline{set: set}
-	if guard.Check("broker.transform-internal", !t.internal) {
+	if !t.internal {
 		found.is = set.For(t.name)
 	}
 	t.pipeline.Store(found)

@@ -17,6 +17,7 @@ import (
 
 	"rustmq.dev/rustmq/etl/abi"
 	"rustmq.dev/rustmq/etl/pipeline"
+	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/log"
 )
@@ -90,7 +91,7 @@ func (m *modules) use(tr pipeline.Transformer, specs ...string) {
 		if text != "" {
 			text = "," + text
 		}
-		spec, err := pipeline.ParseSpec([]byte(`{"mode":"inline","topics":["in"],"routes":["out","far","gone"]` + text + `}`))
+		spec, err := pipeline.ParseSpec([]byte(`{"mode":"inline","topics":["in"],"routes":["out","far","gone","inner"]` + text + `}`))
 		if err != nil {
 			m.t.Fatal(err)
 		}
@@ -432,10 +433,21 @@ func TestRoutesAreCommittedBeforeTheBatch(t *testing.T) {
 func TestTopicsThatTakeNoRecordsOfModules(t *testing.T) {
 	n, _, _ := startTransforming(t, "")
 	n.controller.createTopic("far", 1, "cleanup.policy", "compact")
+	inner := n.controller.CreateTopics(t.Context(), []controller.NewTopic{{Name: "inner", Partitions: 1, Internal: true}}, false)[0]
 	n.settle(t.Context())
 	c := n.connect()
+	foreign := batch.NewBuilder(batch.BuilderOptions{})
+	foreign.Add(1000, []byte("k"), []byte("from a broker that knows no better"))
+	built, err := foreign.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.appendSent(t.Context(), inner.ID, 0, []batch.Batch{built}); err == nil {
+		t.Error("another broker's records are taken for a topic of the broker's own")
+	}
 	for value, why := range map[string]string{
 		"to:gone":               "no such topic",
+		"to:inner":              "the broker's own",
 		"to:__consumer_offsets": "not among its routes",
 		"to:elsewhere":          "not among its routes",
 		"to:far":                "no key",
@@ -536,6 +548,106 @@ func TestBatchesAreCheckedBeforeAndAfter(t *testing.T) {
 	if got := w.shown(); len(got) > 0 {
 		t.Errorf("the module was shown %q", got)
 	}
+}
+
+// TestRecordsThatExpandALotAreTransformed: what they may take is found out by trying.
+func TestRecordsThatExpandALotAreTransformed(t *testing.T) {
+	n, _, _ := startTransforming(t, "")
+	c := n.connect()
+	for i, size := range []int{600 << 10, 6 << 20} {
+		value := "up" + strings.Repeat("x", size)
+		sent := batchWith(t, batch.BuilderOptions{Codec: batch.Zstd}, value, "drop")
+		if code, offset, message := c.put(sent, -1, 9); code != 0 || offset != int64(2*i) {
+			t.Fatalf("%d bytes: %v %s", size, kerr.ErrorForCode(code), message)
+		}
+		if got := c.all("in", 0); len(got) != i+1 || got[i] != fmt.Sprint(2*i, " ", strings.ToUpper(value)) {
+			t.Errorf("%d bytes: %d records", size, len(got))
+		}
+	}
+	if held := n.transforms.memory.inUse(); held != 0 {
+		t.Errorf("%d bytes are held by nobody", held)
+	}
+}
+
+// TestLanesHoldNoMoreThanTheirShare: who sends on behind a module that does not come to an
+// end is not read any more, and others are.
+func TestLanesHoldNoMoreThanTheirShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, w, _ := startTransforming(t, "")
+		open := w.shut(t)
+		c, other := n.connect(), n.connect()
+		value := strings.Repeat("v", 100<<10)
+		var frames []byte
+		const batches = 120
+		for range batches {
+			q := produceTo("in", 0, -1, batchOf(t, value))
+			q.Version = 9
+			frames = c.append(frames, q)
+		}
+		sent := make(chan error, 1)
+		go func() {
+			_, err := c.conn.Write(frames)
+			sent <- err
+		}()
+		synctest.Wait()
+		if held := n.transforms.waiting.inUse(); held > laneBytes || held < laneBytes/2 {
+			t.Errorf("%d bytes wait in the lane", held)
+		}
+		other.produce("out", 0, "elsewhere")
+		open()
+		for i := range int64(batches) {
+			requireProduced(t, c.receive().(*kmsg.ProduceResponse), nil, i)
+		}
+		if err := <-sent; err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if held := n.transforms.waiting.inUse() + n.transforms.memory.inUse(); held != 0 {
+			t.Errorf("%d bytes are held by nobody", held)
+		}
+	})
+}
+
+// TestBudgetIsSharedInOrder: nobody takes what is not there, who came first is first, and
+// what is larger than all of it passes alone.
+func TestBudgetIsSharedInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &budget{limit: 10}
+		ctx, cancel := context.WithCancel(t.Context())
+		if !b.tryTake(6) || b.tryTake(5) {
+			t.Fatal("it gives more than it has")
+		}
+		var mu sync.Mutex
+		var got []string
+		asked := 0
+		wait := func(name string, ctx context.Context, n int64) {
+			go func() {
+				err := b.take(ctx, n, func() { asked++ })
+				mu.Lock()
+				defer mu.Unlock()
+				got = append(got, fmt.Sprint(name, " ", err))
+			}()
+			synctest.Wait()
+		}
+		wait("large", t.Context(), 20)
+		wait("gone", ctx, 1)
+		wait("small", t.Context(), 3)
+		if b.tryTake(1) {
+			t.Error("somebody goes before those who wait")
+		}
+		cancel()
+		synctest.Wait()
+		b.give(6)
+		synctest.Wait()
+		b.give(20)
+		synctest.Wait()
+		if want := []string{"gone context canceled", "large <nil>", "small <nil>"}; !slices.Equal(got, want) || asked != 3 {
+			t.Errorf("served were %q, %d asked to wait", got, asked)
+		}
+		if b.inUse() != 3 {
+			t.Errorf("%d bytes are in use", b.inUse())
+		}
+	})
 }
 
 // TestModulesAreCounted.

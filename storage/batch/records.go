@@ -196,6 +196,15 @@ func (p *parser) int64() int64 {
 }
 
 func (p *parser) int32() int32 {
+	if len(p.b) > 0 && p.b[0] < 0x80 { // most are of one byte
+		u := int32(p.b[0])
+		p.b = p.b[1:]
+		return u>>1 ^ -(u & 1)
+	}
+	return p.longInt32()
+}
+
+func (p *parser) longInt32() int32 {
 	v := p.int64()
 	if v < math.MinInt32 || v > math.MaxInt32 {
 		p.bad, p.b = true, nil
