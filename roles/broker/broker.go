@@ -69,6 +69,7 @@ type Broker struct {
 	groupMarkers  [coordinatorPartitions]atomic.Int64 // under way to the groups
 	peerMemory    atomic.Int64                        // of requests of other brokers that are being served, decoded
 	throttle      *throttle
+	transforms    *transforms
 	telemetry     *telemetry.Table
 	uploader      *upload.Uploader // nil without a bucket, as is cold
 	releaser      *releaser        // nil where the store holds nothing
@@ -116,6 +117,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		fetchMemory:  newFetchMemory(opt.FetchMemory),
 		producerIDs:  newProducerIDs(),
 		throttle:     newThrottle(opt.Store, opt.Now),
+		transforms:   newTransforms(),
 		damages:      damages{now: opt.Now},
 		healing:      newHealing(),
 		full:         fullLog{now: opt.Now},

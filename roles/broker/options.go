@@ -10,6 +10,7 @@ import (
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/etl/pipeline"
 	"rustmq.dev/rustmq/roles/broker/clean"
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
@@ -168,6 +169,10 @@ type Options struct {
 	// FetchMemory bounds the bytes of records in responses that slow clients
 	// have not taken yet; 0 is DefaultFetchMemory.
 	FetchMemory int64
+
+	// Transforms returns the modules that batches pass before they are appended; nil: none
+	// do. It is asked for each batch, and does not block.
+	Transforms func() *pipeline.Set
 
 	Tier *Tier // the bucket; nil: records stay in the WAL
 

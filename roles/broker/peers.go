@@ -34,6 +34,7 @@ const (
 	peerAuditAppend
 	peerAuditRead
 	peerAuditHead
+	peerAppendSent // its body is no JSON: deliver.go
 )
 
 const (
@@ -138,6 +139,9 @@ func (b *Broker) ServePeer(ctx context.Context, c *rpc.PeerCall) ([]byte, error)
 	defer context.AfterFunc(b.ctx, cancel)()
 	serve := b.ownPeerRequest(c.Key)
 	memory := int64(len(c.Body)) * ownMemory
+	if c.Key == peerAppendSent {
+		serve, memory = b.serveSent, int64(len(c.Body))*deliveryMemory
+	}
 	var q kmsg.Request
 	var err error
 	if serve == nil {
