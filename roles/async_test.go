@@ -58,7 +58,7 @@ func marked(r *abi.Record) (abi.Decision, error) {
 }
 
 // startNode starts a node in this process.
-func startNode(t *testing.T, set ...string) *roles.Node {
+func startNode(t testing.TB, set ...string) *roles.Node {
 	t.Helper()
 	settings := []configs.Setting{}
 	for _, s := range append([]string{
@@ -76,7 +76,7 @@ func startNode(t *testing.T, set ...string) *roles.Node {
 	return node
 }
 
-func asyncSpec(t *testing.T, text string) *pipeline.Spec {
+func asyncSpec(t testing.TB, text string) *pipeline.Spec {
 	t.Helper()
 	s, err := pipeline.ParseSpec([]byte(text))
 	must(t, err)

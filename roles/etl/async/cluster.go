@@ -67,7 +67,7 @@ func (c *cluster) ask(ctx context.Context, broker int32, q kmsg.Request) (kmsg.R
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	p, _, err := l.ask(ctx, q)
+	p, err := l.ask(ctx, q)
 	if err != nil {
 		return nil, fmt.Errorf("broker %d: %w", broker, err)
 	}

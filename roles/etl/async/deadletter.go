@@ -6,7 +6,12 @@ import (
 	"strings"
 
 	"rustmq.dev/rustmq/etl/abi"
+	"rustmq.dev/rustmq/etl/pipeline"
 )
+
+// DeadLetterOffset is the header that says where in its partition a record was, beside
+// those that all dead letters have.
+const DeadLetterOffset = "rustmq.dlt.offset"
 
 // maxReason bytes of a reason go into a header.
 const maxReason = 1 << 10
@@ -20,13 +25,13 @@ func deadLetter(r *abi.Record, t *Task, of source, reason string) *abi.Record {
 	is := *r
 	is.Headers = slices.Clip(slices.Clone(r.Headers))
 	for _, h := range [][2]string{
-		{"rustmq.dlt.module", t.Name},
-		{"rustmq.dlt.version", strconv.Itoa(t.Version)},
-		{"rustmq.dlt.reason", reason},
-		{"rustmq.dlt.topic", of.topic},
-		{"rustmq.dlt.partition", strconv.Itoa(int(of.partition))},
-		{"rustmq.dlt.offset", strconv.FormatInt(r.Offset, 10)},
-		{"rustmq.dlt.timestamp", strconv.FormatInt(r.Timestamp, 10)},
+		{pipeline.DeadLetterModule, t.Name},
+		{pipeline.DeadLetterVersion, strconv.Itoa(t.Version)},
+		{pipeline.DeadLetterReason, reason},
+		{pipeline.DeadLetterTopic, of.topic},
+		{pipeline.DeadLetterPartition, strconv.Itoa(int(of.partition))},
+		{DeadLetterOffset, strconv.FormatInt(r.Offset, 10)},
+		{pipeline.DeadLetterTimestamp, strconv.FormatInt(r.Timestamp, 10)},
 	} {
 		is.Headers = append(is.Headers, abi.Header{Name: h[0], Value: []byte(h[1])})
 	}

@@ -41,7 +41,6 @@ type call struct {
 	id      int32
 	request kmsg.Request
 	answer  kmsg.Response
-	body    []byte // that the answer aliases
 	err     error
 	done    chan struct{}
 }
@@ -54,21 +53,21 @@ func newLine(conn net.Conn, room func(int) []byte) *line {
 	return l
 }
 
-// ask sends a request and waits for its answer, which is of body. What has no answer may
-// have had an effect.
-func (l *line) ask(ctx context.Context, q kmsg.Request) (p kmsg.Response, body []byte, err error) {
+// ask sends a request and waits for its answer, which lies in the room that was made. What
+// has no answer may have had an effect.
+func (l *line) ask(ctx context.Context, q kmsg.Request) (kmsg.Response, error) {
 	c := &call{request: q, done: make(chan struct{})}
 	if err := l.send(c); err != nil {
-		return nil, nil, fmt.Errorf("ask for %s: %w", kmsg.NameForKey(q.Key()), err)
+		return nil, fmt.Errorf("ask for %s: %w", kmsg.NameForKey(q.Key()), err)
 	}
 	select {
 	case <-c.done:
 		if c.err != nil {
-			return nil, nil, fmt.Errorf("ask for %s: %w", kmsg.NameForKey(q.Key()), c.err)
+			return nil, fmt.Errorf("ask for %s: %w", kmsg.NameForKey(q.Key()), c.err)
 		}
-		return c.answer, c.body, nil
+		return c.answer, nil
 	case <-ctx.Done():
-		return nil, nil, fmt.Errorf("wait for the answer to %s: %w", kmsg.NameForKey(q.Key()), ctx.Err())
+		return nil, fmt.Errorf("wait for the answer to %s: %w", kmsg.NameForKey(q.Key()), ctx.Err())
 	}
 }
 
@@ -143,7 +142,7 @@ func (l *line) readOne() error {
 	if err != nil {
 		err = fmt.Errorf("read the answer: %w", err)
 	}
-	c.answer, c.body, c.err = p, body, err
+	c.answer, c.err = p, err
 	l.mu.Lock()
 	l.waiting = l.waiting[1:]
 	l.mu.Unlock()

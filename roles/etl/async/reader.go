@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -32,10 +33,44 @@ type reader struct {
 	of      source
 	line    *line
 	names   map[string]string // of headers
+	pool    *sync.Pool        // of *[]byte, that large answers are read into
+	body    *body             // of the line; nil without one
 }
 
-// chunk is records that were read together. Its bytes are the caller's until the next
-// read.
+// pooledBody is how large those are: what is asked for at once, and what surrounds it.
+const pooledBody = fetchBytes + 64<<10
+
+// body is where the answers of one line lie, one after the other. While an answer is
+// waited for it is the line's.
+type body struct {
+	pool *sync.Pool
+	held *[]byte // nil: nothing of the pool
+}
+
+func (b *body) room(n int) []byte {
+	if n < pooledBody/4 || n > pooledBody {
+		return make([]byte, n)
+	}
+	if b.held == nil {
+		var ok bool
+		if b.held, ok = b.pool.Get().(*[]byte); !ok {
+			fresh := make([]byte, pooledBody)
+			b.held = &fresh
+		}
+	}
+	return (*b.held)[:n]
+}
+
+// done gives the memory of the last answer back, which nobody looks at any more.
+func (r *reader) done() {
+	if r.body != nil && r.body.held != nil {
+		r.pool.Put(r.body.held)
+		r.body.held = nil
+	}
+}
+
+// chunk is records that were read together. Their bytes are the caller's until it is done
+// with the reader.
 type chunk struct {
 	records []abi.Record
 	codec   batch.Codec // of the last batch
@@ -50,11 +85,12 @@ var errGone = errors.New("this broker does not lead the partition")
 // wait.
 func (r *reader) read(ctx context.Context, from int64, most int32, wait time.Duration, into *chunk) error {
 	if r.line == nil || r.line.ended() {
-		l, err := r.cluster.open(ctx, r.cluster.self, func(n int) []byte { return make([]byte, n) })
+		b := &body{pool: r.pool}
+		l, err := r.cluster.open(ctx, r.cluster.self, b.room)
 		if err != nil {
 			return err
 		}
-		r.line = l
+		r.line, r.body = l, b
 	}
 	q := kmsg.NewPtrFetchRequest()
 	q.SetVersion(fetchVersion)
@@ -65,7 +101,7 @@ func (r *reader) read(ctx context.Context, from int64, most int32, wait time.Dur
 	q.Topics = []kmsg.FetchRequestTopic{{TopicID: r.of.id, Partitions: []kmsg.FetchRequestTopicPartition{part}}}
 	ctx, cancel := context.WithTimeout(ctx, wait+askTime)
 	defer cancel()
-	answer, _, err := r.line.ask(ctx, q)
+	answer, err := r.line.ask(ctx, q)
 	if err != nil {
 		r.close()
 		return err
@@ -188,6 +224,6 @@ func (r *reader) bounds(ctx context.Context) (start, end int64, err error) {
 func (r *reader) close() {
 	if r.line != nil {
 		r.line.close()
-		r.line = nil
+		r.line, r.body = nil, nil // which the line may yet write to
 	}
 }

@@ -63,6 +63,7 @@ type Runner struct {
 	log     *slog.Logger
 	now     func() time.Time
 	cluster *cluster
+	bodies  sync.Pool     // of *[]byte
 	shares  chan struct{} // of the memory, those that are taken
 	metrics *metrics
 

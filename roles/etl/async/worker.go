@@ -77,7 +77,7 @@ type progress struct {
 func newWorker(r *Runner, t *Task, of source) *worker {
 	w := &worker{runner: r, task: *t, of: of, piece: maxPiece, condemned: -1, alone: -1, last: -1}
 	w.calls.Store(t)
-	w.reader = reader{cluster: r.cluster, of: of}
+	w.reader = reader{cluster: r.cluster, of: of, pool: &r.bodies}
 	w.producer = producer{
 		cluster: r.cluster, id: transactionalID(t.Name, of), group: GroupID(t.Name), of: of,
 	}
@@ -175,6 +175,7 @@ func (w *worker) process(ctx context.Context) error {
 			err = w.digest(ctx)
 		}
 		share.give()
+		w.reader.done()
 		if errors.Is(err, kerr.OffsetOutOfRange) {
 			err = w.reposition(ctx)
 		}
