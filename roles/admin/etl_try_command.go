@@ -153,7 +153,11 @@ func (e *env) showTrial(t *ETLTrial, whole bool) {
 		case r.Action == "keep" || r.Action == "skip" || r.Action == "route":
 			after = "as it is"
 		}
-		rows.AppendRow(table.Row{i + 1, what, shownSample(&r.Before), after})
+		before := shownSample(&r.Before)
+		if r.After != nil {
+			before, after = fromDifference(before, after)
+		}
+		rows.AppendRow(table.Row{i + 1, what, clipped(before), clipped(after)})
 	}
 	if shown > 0 {
 		rows.Render()
@@ -198,11 +202,26 @@ func shownSample(r *ETLRecord) string {
 func cell(text *string, raw []byte) string {
 	switch {
 	case text != nil:
-		return clipped(*text)
+		return *text
 	case raw != nil:
 		return fmt.Sprintf("%d bytes", len(raw))
 	}
 	return "null"
+}
+
+// fromDifference cuts off what two texts have in common at their beginnings, but for a little,
+// where the difference would not be seen else.
+func fromDifference(before, after string) (string, string) {
+	a, b := []rune(before), []rune(after)
+	same := 0
+	for same < len(a) && same < len(b) && a[same] == b[same] {
+		same++
+	}
+	if same <= longestShown/2 {
+		return before, after
+	}
+	from := same - longestShown/4
+	return "…" + string(a[from:]), "…" + string(b[from:])
 }
 
 func clipped(text string) string {
