@@ -49,6 +49,7 @@ func (n *Node) openBroker(ctx context.Context) error {
 		return err
 	}
 	n.leaveFirst()
+	n.openAsync()
 	n.writeAudit()
 	return nil
 }
@@ -113,7 +114,7 @@ func (n *Node) brokerOptions() (o broker.Options, err error) {
 	}
 	groups := n.config.Broker.Groups
 	return broker.Options{
-		NodeID: n.config.Broker.ID, Store: n.store, Controller: n.door,
+		NodeID: n.config.Broker.ID, Store: n.store, Controller: followedDoor{n.door, n.transforms.host}, Transforms: n.transforms.host.Set,
 		ClusterID: n.door.Image().ClusterID(), Directory: directory, Rack: n.config.Broker.Rack,
 		DataDir: n.root, Space: func() (free, total int64, err error) { return n.dir.Space(".") },
 		Listeners:       listeners,

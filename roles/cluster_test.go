@@ -30,7 +30,8 @@ type processes struct {
 	*testing.T
 	net    string // the first three numbers of the addresses
 	dir    string
-	first  int // controllers that the group begins with
+	first  int    // controllers that the group begins with
+	as     string // what nodes are started by: serve, or what else the test binary is
 	nodes  map[int]*clusterNode
 	client *http.Client
 }
@@ -45,8 +46,13 @@ type clusterNode struct {
 // newProcesses starts so many nodes, all of them controllers and brokers.
 func newProcesses(t *testing.T, first int) *processes {
 	t.Helper()
+	return newProcessesAs(t, first, "serve")
+}
+
+func newProcessesAs(t *testing.T, first int, as string) *processes {
+	t.Helper()
 	c := &processes{
-		T: t, first: first, dir: t.TempDir(), nodes: map[int]*clusterNode{}, client: newHTTP(), net: newNet(),
+		T: t, first: first, as: as, dir: t.TempDir(), nodes: map[int]*clusterNode{}, client: newHTTP(), net: newNet(),
 	}
 	t.Cleanup(func() {
 		for id := range c.nodes {
@@ -80,7 +86,7 @@ func (c *processes) start(id int, more ...string) *clusterNode {
 		peers = append(peers, fmt.Sprintf("%d@%s", i+1, c.host(i+1)))
 	}
 	args := []string{
-		"serve", "--node-id", fmt.Sprint(id), "--bind", c.host(id), "--peers", strings.Join(peers, ","), "--data-dir", c.data(id),
+		c.as, "--node-id", fmt.Sprint(id), "--bind", c.host(id), "--peers", strings.Join(peers, ","), "--data-dir", c.data(id),
 		"--bucket", "file://" + filepath.Join(c.dir, "bucket"),
 		"--set", "wal.capacity=64MiB", "--set", "wal.segment_size=8MiB", "--set", "wal.upload_bytes=8MiB", "--set", "wal.memory=16MiB",
 		// As long as a machine that runs other tests too needs.

@@ -39,6 +39,7 @@ func (n *Node) openHTTP() error {
 		if n.controller != nil {
 			options.TakeSnapshot = n.controller.TakeSnapshot
 		}
+		options.Transforms = n.transforms
 		options.Bucket, options.Certificates = bucketDoor{n}, n.certificateWarnings
 		if n.broker != nil {
 			options.Groups, options.AuditLog = n.broker, n.broker

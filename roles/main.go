@@ -105,7 +105,7 @@ func command(stdin io.Reader, stdout, stderr io.Writer, cloud Cloud) *cobra.Comm
 		return &flagError{fmt.Errorf("%s; see `%s --help`", flagProblem(err), cmd.CommandPath())}
 	})
 	env := client.Env{Stdin: stdin, Stdout: stdout, Stderr: stderr, Environ: os.Environ()}
-	adminCmd := admin.Command(stdout, adminTarget(env), cloud.probe)
+	adminCmd := admin.Command(stdout, adminTarget(env), cloud.probe, localETL())
 	adminCmd.AddCommand(serveCommand("serve", "Short for serve --roles=admin, which needs another role beside it for now: --roles admin,controller", "admin", stdout, stderr, cloud))
 	for _, sub := range adminCmd.Commands() {
 		if sub.Name() == "cluster" {

@@ -35,6 +35,7 @@ type metadataDoor interface {
 	ShippedOnce() uint64
 	HurryLog()
 	RegisterController(context.Context, metadata.ControllerNode) error
+	SpendTransformBudget(ctx context.Context, name string, version uint32, by, reason string) error
 }
 
 // nearDoor is the way to a controller that is alone.

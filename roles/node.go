@@ -17,6 +17,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/broker/login"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/roles/etl/async"
 	"rustmq.dev/rustmq/security/audit"
 	"rustmq.dev/rustmq/security/pki"
 	"rustmq.dev/rustmq/security/sasl/jwks"
@@ -68,10 +69,12 @@ type Node struct {
 	door       metadataDoor           // to whichever controller leads; nil without metadata
 	peers      *peers                 // nil: a node alone
 	store      *storagelog.Store
+	transforms *transforms
 	broker     *broker.Broker
 	kafka      *kafka.Server
 	quic       *quic.Listener
 	http       *admin.Server
+	async      *async.Runner // of transforms; nil without the role broker
 
 	audit   audit.Recorder // of what is to be recorded
 	account *audit.Log     // nil: audit does not go to the topic
@@ -133,6 +136,7 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openMetadata(ctx); err != nil {
 		return err
 	}
+	n.openTransforms()
 	if n.has("broker") {
 		if err := n.openBroker(ctx); err != nil {
 			return err

@@ -26,6 +26,9 @@ const asProgram = "TEST_AS_RUSTMQ"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
+		if len(os.Args) > 1 && os.Args[1] == asAsyncNode {
+			os.Exit(asyncNode(os.Args[2:]))
+		}
 		signal.Ignore(syscall.SIGXFSZ) // a write beyond a limit fails, as one to a bad disk
 		os.Exit(roles.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, nil))
 	}
@@ -147,7 +150,7 @@ func (p *process) signal(t *testing.T, s syscall.Signal) {
 	must(t, p.cmd.Process.Signal(s))
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

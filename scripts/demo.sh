@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The demo: real records over QUIC, read back over TCP, then kill -9 in the
-# middle of a larger load and proof that every acked record is there once and in
+# The demo: real records over QUIC, read back over TCP, some routed and changed by a
+# WebAssembly module on their way, then kill -9 in the middle of a larger load and proof that every acked record is there once and in
 # its place. The log is far smaller than what is produced, so most of what is read
 # back comes from the bucket. Uses only bin/rustmq; leaves nothing behind.
 set -euo pipefail
@@ -50,7 +50,29 @@ cmp -s "$dir/a" "$dir/b" || { echo "FAILED: produced $sent records, consumed $go
 echo "$got of $sent records are back, byte for byte"
 admin topics describe quakes
 
-say "4. A larger load, and kill -9 in the middle of it"
+say "4. A module in the way of records: strong earthquakes to a topic of their own, what is no JSON to another"
+for topic in feed quakes.strong quakes.dead; do admin topics create "$topic" >/dev/null; done
+cat >"$dir/strong.json" <<'JSON'
+{"rules": [{"when": "mag >= 5", "action": "route", "topic": "quakes.strong", "set": {"place": "upper(place)"}}]}
+JSON
+printf '%s\n' 'not JSON at all' '{"mag": 6.1, "place": "cut' '{"mag": 7.0, "place": "twice"} {}' >"$dir/malformed"
+cat <(head -n 3 test/data/earthquakes.ndjson) "$dir/malformed" >"$dir/sample"
+admin etl deploy strong --battery project --topics feed --config "@$dir/strong.json" --routes quakes.strong \
+	--on-failure dead-letter --dead-letter-topic quakes.dead --sample "$dir/sample"
+cat test/data/earthquakes.ndjson "$dir/malformed" | "$rustmq" produce feed -b "$kafka"
+strong=$("$rustmq" consume quakes.strong -b "$kafka" -o start -e | tee "$dir/strong" | wc -l)
+dead=$("$rustmq" consume quakes.dead -b "$kafka" -o start -e -f '%v: %h\n' | tee "$dir/dead" | wc -l)
+left=$("$rustmq" consume feed -b "$kafka" -o start -e | wc -l)
+lower=$(sed -n 's/.*"place": *"\([^"]*\)".*/\1/p' "$dir/strong" | grep -c '[a-z]' || true)
+[ "$strong $dead $left $lower" = "39 3 $((sent - 39)) 0" ] ||
+	{ echo "FAILED: $strong strong ones, of which $lower are not in capitals, $dead dead letters, $left others"; cat "$dir/log"; exit 1; }
+echo "$strong of $sent earthquakes are of magnitude 5 and more, such as"
+head -n 1 "$dir/strong"
+echo "and the $dead lines that are no JSON wait with the reason, such as"
+head -n 1 "$dir/dead"
+admin etl list
+
+say "5. A larger load, and kill -9 in the middle of it"
 "$rustmq" verify -b "$kafka" --phase produce --state "$dir/acked" --topic verify --records 2000000 >"$dir/verify.out" 2>&1 &
 load=$!
 for _ in $(seq 1200); do
@@ -65,11 +87,11 @@ kill -TERM "$load" 2>/dev/null || true
 wait "$load" 2>/dev/null || true
 echo "killed pid $server with $records records in, and more on the way"
 
-say "5. Restart on the same directory, with empty caches, and check every ack it ever gave"
+say "6. Restart on the same directory, with empty caches, and check every ack it ever gave"
 start
 "$rustmq" verify -b "$kafka" --phase check --state "$dir/acked" --topic verify
 
-say "6. Where the bytes are: the log holds the tail, the bucket the rest"
+say "7. Where the bytes are: the log holds the tail, the bucket the rest"
 admin topics list
 admin topics describe verify
 admin storage check --verify

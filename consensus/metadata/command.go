@@ -100,6 +100,14 @@ func Encode(image *Image, body proto.Message) ([]byte, error) {
 		c.Body = &pb.Command_CreateApiToken{CreateApiToken: b}
 	case *pb.DeleteApiToken:
 		c.Body = &pb.Command_DeleteApiToken{DeleteApiToken: b}
+	case *pb.DeployTransform:
+		c.Body = &pb.Command_DeployTransform{DeployTransform: b}
+	case *pb.SetTransform:
+		c.Body = &pb.Command_SetTransform{SetTransform: b}
+	case *pb.DeleteTransform:
+		c.Body = &pb.Command_DeleteTransform{DeleteTransform: b}
+	case *pb.CollectModules:
+		c.Body = &pb.Command_CollectModules{CollectModules: b}
 	default:
 		panic(fmt.Sprintf("metadata: %T is no command", body))
 	}

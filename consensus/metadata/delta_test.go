@@ -51,6 +51,9 @@ func showSlice(m *Image, broker int32, whole bool) string {
 		fmt.Fprintln(&b, *is)
 	}
 	fmt.Fprintln(&b, m.tokens.names.len(), m.tokens.hashes.len())
+	for is := range m.Transforms() {
+		fmt.Fprintln(&b, *is)
+	}
 	for key, name := range m.collisions.all() {
 		fmt.Fprintln(&b, key, name)
 	}

@@ -210,4 +210,5 @@ func (d *Difference) registered(before *Image) {
 		}
 	}
 	d.apiTokens(before)
+	d.transforms(before)
 }

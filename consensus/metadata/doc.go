@@ -52,6 +52,12 @@
 // and go to every broker whole. Tokens of the admin API (feature level 13, [Image.APITokens])
 // are kept as hashes, which stay out of the bucket as the keys of passwords do.
 //
+// Modules that transform records (feature level 14, [Image.Transforms], docs/etl.md) are known
+// by name, with their versions, of which one is active or none, and a history. Their bytes lie
+// in the bucket by their SHA-256. Bytes that no version has any more are condemned by a
+// command before they are deleted there, and a version that needs them is refused until
+// another says that they are; one whose writer looked into the bucket before that, too.
+//
 // An entry of the metadata log in the bucket is announced before it is put (feature level
 // 8, [Image.Announced], docs/design/0007-lineage.md), and has nothing that comes after:
 // by that an image knows its own entries from those of a copy.
@@ -78,7 +84,8 @@
 //
 // The first record is the header; it counts the brokers, configs (of brokers; of groups
 // from feature level 6 on, of client metrics from 7), client quotas (feature level 5),
-// controllers (feature level 9), ACLs, users (feature level 12), API tokens (feature level 13), topics, objects, manifests and
+// controllers (feature level 9), ACLs, users (feature level 12), API tokens (feature level 13),
+// transforms and unnamed modules (feature level 14), topics, objects, manifests and
 // ranges that follow in that order, each kind sorted,
 // many ranges to a record. Nothing may follow them. Ranges are written as columns
 // (columns.go), in commands too: about 20 bytes each, and 16 more where each is of

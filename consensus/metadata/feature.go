@@ -41,7 +41,10 @@ const (
 	// OperationsFeatureLevel: what operators' programs need, see docs/design/0023-admin-api.md.
 	OperationsFeatureLevel uint32 = 13
 
-	LatestFeatureLevel = OperationsFeatureLevel // the highest that this binary knows
+	// TransformsFeatureLevel: modules that transform records, see docs/etl.md.
+	TransformsFeatureLevel uint32 = 14
+
+	LatestFeatureLevel = TransformsFeatureLevel // the highest that this binary knows
 )
 
 // levelOf returns the level that allows a command.
@@ -99,6 +102,8 @@ func levelOf(c *pb.Command) uint32 {
 		return SecurityFeatureLevel
 	case *pb.Command_CreateApiToken, *pb.Command_DeleteApiToken:
 		return OperationsFeatureLevel
+	case *pb.Command_DeployTransform, *pb.Command_SetTransform, *pb.Command_DeleteTransform, *pb.Command_CollectModules:
+		return TransformsFeatureLevel
 	}
 	return FirstFeatureLevel
 }

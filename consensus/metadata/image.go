@@ -31,6 +31,7 @@ type Image struct {
 	acls        tree[acl.Rule, *acl.Rule]
 	users       tree[string, *User]
 	tokens      tokens
+	transforms  transforms
 	fakeSecret  []byte // nil: there was no user yet, or it was kept out of the bucket
 
 	bucket       Bucket
@@ -61,6 +62,7 @@ func emptyImage() *Image {
 		acls:        newTree[acl.Rule, *acl.Rule](acl.Compare),
 		users:       newTree[string, *User](strings.Compare),
 		tokens:      newTokens(),
+		transforms:  newTransforms(),
 		objects:     newObjectTrees(),
 		dying:       newTree[storage.ObjectID, *Dying](cmp.Compare[storage.ObjectID]),
 	}

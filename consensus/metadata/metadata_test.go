@@ -58,6 +58,13 @@ func sampleWithObjectsAt(t testing.TB, level uint32) *State {
 	if level >= OperationsFeatureLevel {
 		l.accepted(NewCreateAPIToken(apiToken("a", "u", 1)))
 	}
+	if level >= TransformsFeatureLevel {
+		l.accepted(NewDeployTransform("a", transformVersion(1, 1), true, l.state.Image().Offset()))
+		l.accepted(NewDeployTransform("a", transformVersion(2, 2), false, l.state.Image().Offset()))
+		l.accepted(NewDeployTransform("b", transformVersion(1, 2), false, l.state.Image().Offset()))
+		l.accepted(NewDeployTransform("c", transformVersion(1, 3), false, l.state.Image().Offset()))
+		l.accepted(NewDeleteTransform("c", transformChange(TransformVersionDeleted, 0), false))
+	}
 	return l.state
 }
 

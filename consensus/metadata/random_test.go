@@ -133,7 +133,7 @@ func drawClusterCommand(t *rapid.T, m *Image) proto.Message {
 	topic := rapid.SampledFrom(topics).Draw(t, "topic")
 	p := topic.Partition(int32(rapid.IntRange(0, min(2, topic.Partitions.Len()-1)).Draw(t, "partition")))
 	some := rapid.Permutation([]int32{1, 2, 3, 4, 5}).Draw(t, "brokers")[:rapid.IntRange(0, 4).Draw(t, "how many")]
-	switch rapid.IntRange(0, 13).Draw(t, "cluster command") {
+	switch rapid.IntRange(0, 14).Draw(t, "cluster command") {
 	case 0:
 		return &pb.ChangeBroker{BrokerId: broker, Draining: rapid.Bool().Draw(t, "draining")}
 	case 1:
@@ -146,6 +146,8 @@ func drawClusterCommand(t *rapid.T, m *Image) proto.Message {
 		return drawUsers(t)
 	case 13:
 		return drawAPITokens(t)
+	case 14:
+		return drawTransforms(t, m)
 	case 4, 5, 6:
 		c := PartitionChange{
 			Partition:   storage.PartitionID{Topic: topic.ID, Index: p.Index},

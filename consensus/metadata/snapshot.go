@@ -52,6 +52,7 @@ func (m *Image) Snapshot() []byte {
 		Acls:    uint64(m.acls.len()),
 
 		Users: uint64(m.users.len()), FakeSecret: m.fakeSecret, ApiTokens: uint64(m.NumAPITokens()),
+		Transforms: uint64(m.NumTransforms()), UnnamedModules: uint64(m.transforms.unnamed.len()), Collected: m.transforms.collected,
 
 		Entry: m.announced.number, Writers: m.announced.encode(),
 	}}})
@@ -77,6 +78,7 @@ func (m *Image) Snapshot() []byte {
 	for t := range m.APITokens() {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_ApiToken{ApiToken: t.encode()}})
 	}
+	b = m.appendTransforms(b)
 	for c := range m.Controllers() {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Controller{Controller: encodeController(c)}})
 	}
@@ -253,6 +255,9 @@ func decodeSnapshot(b []byte) (*Image, error) {
 		if err := d.apiToken(m); err != nil {
 			return nil, err
 		}
+	}
+	if err := d.transforms(m, h); err != nil {
+		return nil, err
 	}
 	for range h.Controllers {
 		if err := d.controller(m); err != nil {

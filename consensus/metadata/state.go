@@ -174,6 +174,14 @@ func (m *Image) apply(index uint64, c *pb.Command) (result any, refused *Error) 
 		return nil, m.createAPIToken(body.CreateApiToken)
 	case *pb.Command_DeleteApiToken:
 		return nil, m.deleteAPIToken(body.DeleteApiToken)
+	case *pb.Command_DeployTransform:
+		return nil, m.deployTransform(body.DeployTransform)
+	case *pb.Command_SetTransform:
+		return nil, m.setTransform(body.SetTransform)
+	case *pb.Command_DeleteTransform:
+		return nil, m.deleteTransform(body.DeleteTransform)
+	case *pb.Command_CollectModules:
+		return nil, m.collectModules(index, body.CollectModules)
 	}
 	return nil, Errorf(UnsupportedVersion, "command without a body")
 }

@@ -149,6 +149,8 @@ var deltaRecordLimits = map[protowire.Number]int{
 	110: 4 << 10, // user: two credentials
 	125: 4 << 10, // API token: a name and a principal of 1 KiB
 	126: 1 << 10,
+	135: maxTransformBytes,
+	136: 1 << 10,
 }
 
 func (d *decoder) nextDelta() (*pb.DeltaRecord, error) {
@@ -249,6 +251,11 @@ func (e *viewEdit) apply(r *pb.DeltaRecord) error {
 		return e.apiToken(body.ApiToken)
 	case *pb.DeltaRecord_GoneApiToken:
 		e.m.tokens = e.m.tokens.without(body.GoneApiToken)
+		return nil
+	case *pb.DeltaRecord_Transform:
+		return e.transform(body.Transform)
+	case *pb.DeltaRecord_GoneTransform:
+		e.m.transforms.names = e.m.transforms.names.without(body.GoneTransform)
 		return nil
 	case *pb.DeltaRecord_Objects:
 		objects, err := decodeObjects(body.Objects)
@@ -352,10 +359,10 @@ func (e *viewEdit) end(h *pb.DeltaHeader) error {
 			return e.d.corrupt("%d %s objects, of %d", m.objects[state].len(), state, h.Objects[state-1])
 		}
 	}
-	is := [...]uint64{uint64(m.brokers.len()), uint64(m.controllers.len()), uint64(m.acls.len()), uint64(m.NumAPITokens()), uint64(m.topics.len()), uint64(m.partitions)}
-	due := [...]uint64{h.Brokers, h.Controllers, h.Acls, h.ApiTokens, h.Topics, h.Partitions}
+	is := [...]uint64{uint64(m.brokers.len()), uint64(m.controllers.len()), uint64(m.acls.len()), uint64(m.NumAPITokens()), uint64(m.NumTransforms()), uint64(m.topics.len()), uint64(m.partitions)}
+	due := [...]uint64{h.Brokers, h.Controllers, h.Acls, h.ApiTokens, h.Transforms, h.Topics, h.Partitions}
 	if !guard.Check("metadata.delta-counts", is == due) {
-		return e.d.corrupt("it comes to %v brokers, controllers, ACLs, API tokens, topics and partitions, not %v", is, due)
+		return e.d.corrupt("it comes to %v brokers, controllers, ACLs, API tokens, transforms, topics and partitions, not %v", is, due)
 	}
 	return nil
 }

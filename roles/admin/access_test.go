@@ -66,7 +66,7 @@ func askingOf(t *testing.T, c *controller.Controller, change ...func(*Options)) 
 	local, hash := NewLocalToken([apiTokenSecret]byte{1, 2, 3})
 	o := Options{
 		Metrics: prometheus.NewRegistry(), Ready: func() error { return nil }, Healthy: func() error { return nil },
-		Warnings: func() []string { return []string{"a secret place"} }, Cluster: c, Brokers: c, Controllers: noControllers{}, Groups: noGroups{}, Bucket: noBucket{}, AuditLog: &auditTopic{}, Reachable: true,
+		Warnings: func() []string { return []string{"a secret place"} }, Cluster: c, Brokers: c, Controllers: noControllers{}, Groups: noGroups{}, Bucket: noBucket{}, AuditLog: &auditTopic{}, Transforms: newFakeTransforms(), Reachable: true,
 		TakeSnapshot: func(context.Context) (uint64, error) { return 1, nil }, TLS: &tls.Config{},
 		Authorization: Authorization{On: true, SuperUsers: []string{"User:root"}},
 		Access: &Access{
@@ -480,7 +480,8 @@ func TestEveryRouteAsksForWhatItsRowSays(t *testing.T) {
 		"POST /api/v1/users": `{"name":"u","password":"xxxxxxxx"}`, "PUT /api/v1/users/{name}/password": `{"password":"xxxxxxxx"}`,
 		"POST /api/v1/brokers/{id}/drain": `{"draining":true}`, "POST /api/v1/cluster/rebalance": `{"dry_run":true}`, "POST /api/v1/tokens": `{"name":"x","principal":"other"}`,
 		"POST /api/v1/controllers": `{"id":9}`, "POST /api/v1/groups/{group}/reset-offsets": `{"to":"latest"}`, "POST /api/v1/storage/check": `{}`,
-		"POST /api/v1/session": `{"user":"u","password":"x"}`,
+		"POST /api/v1/session": `{"user":"u","password":"x"}`, "POST " + modulesPath + "/{name}/versions": `{"battery":"upper","spec":{}}`, "POST " + modulesPath + "/{name}/enable": `{}`,
+		"POST " + modulesPath + "/{name}/disable": `{}`, "POST " + modulesPath + "/{name}/rollback": `{}`, "POST " + modulesPath + "/{name}/test": `{"sample":[]}`, "POST " + uploadsPath: "x",
 	}
 	for _, row := range a.s.rows {
 		name := row.Method + " " + row.Path

@@ -34,6 +34,9 @@ type Cluster interface {
 	AlterUsers(ctx context.Context, changes []metadata.UserChange) []error
 	CreateAPIToken(context.Context, metadata.APIToken) error
 	DeleteAPIToken(ctx context.Context, name string) error
+	DeployTransform(ctx context.Context, name string, v metadata.TransformVersion, activate bool, seen uint64) error
+	SetTransform(ctx context.Context, name string, change metadata.TransformChange) error
+	DeleteTransform(ctx context.Context, name string, change metadata.TransformChange, force bool) error
 }
 
 // PartitionState is what a partition holds in this process.
@@ -163,13 +166,16 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	}
 	if o.Controllers != nil {
 		registerControllers(h, controllersAPI{o.Controllers, o.TakeSnapshot})
-		registerCluster(h, clusterAPI{o.Cluster, o.Controllers, o.Bucket, o.Version, o.Certificates})
+		registerCluster(h, clusterAPI{o.Cluster, o.Controllers, o.Bucket, o.Transforms, o.Version, o.Certificates})
 	}
 	if o.AuditLog != nil {
 		registerAudit(h, auditAPI{o.AuditLog})
 	}
 	if o.Groups != nil {
 		registerGroups(h, groupsAPI{o.Groups})
+	}
+	if o.Transforms != nil {
+		registerETL(h, etlAPI{o.Cluster, o.Transforms, time.Now})
 	}
 	if o.Bucket != nil {
 		registerStorage(h, storageAPI{o.Bucket, stopping})
@@ -352,7 +358,7 @@ func problem(err error) error {
 		status = http.StatusNotFound
 	case metadata.ClusterAuthorizationFailed:
 		status = http.StatusForbidden
-	case metadata.TopicAlreadyExists, metadata.DuplicateResource:
+	case metadata.TopicAlreadyExists, metadata.DuplicateResource, metadata.Conflict:
 		status = http.StatusConflict
 	case metadata.ThrottlingQuotaExceeded:
 		status = http.StatusTooManyRequests

@@ -12,6 +12,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage/guard"
 )
 
@@ -25,19 +26,47 @@ const (
 	maxLoginBytes  = 16 << 10
 	smallBodyBytes = 16 << 10
 	maxLargeBodies = 16
+
+	// Modules are few, and large: at most two are held at a time, and each may take that long.
+	maxModuleBodies = 2
+	moduleTime      = 5 * time.Minute
 )
+
+// uploads reports whether the body of a request is the bytes of a module.
+func uploads(r *http.Request) bool { return r.Method == http.MethodPost && r.URL.Path == uploadsPath }
+
+// mostOf is how large the body of a request may be.
+func mostOf(r *http.Request) int64 {
+	if uploads(r) {
+		return metadata.MaxModuleBytes
+	}
+	return maxBodyBytes
+}
+
+// boundBodies ends the connection of who sends more than a body may have.
+func boundBodies(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		bounded := *r
+		bounded.Body = http.MaxBytesReader(w, r.Body, mostOf(r))
+		next.ServeHTTP(w, &bounded)
+	})
+}
 
 // takeBodies reads the body of a request before it takes a place among those that are
 // served: who sends slowly keeps nobody else out. A body is plain, at most maxBodyBytes, and
 // no deeper than maxDepth.
 func takeBodies(next http.Handler) http.Handler {
-	large := make(chan struct{}, maxLargeBodies)
+	large, modules := make(chan struct{}, maxLargeBodies), make(chan struct{}, maxModuleBodies)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
 			writeProblem(w, http.StatusUnsupportedMediaType, "a body with a Content-Encoding is not taken: send it as it is")
 			return
 		}
-		most := int64(maxBodyBytes)
+		most, places := mostOf(r), large
+		if uploads(r) {
+			places = modules
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(moduleTime)) // a connection has one
+		}
 		if !guard.Check("admin.login-body", !beginsSession(r)) {
 			most = maxLoginBytes
 		}
@@ -49,8 +78,8 @@ func takeBodies(next http.Handler) http.Handler {
 		body, err := io.ReadAll(io.LimitReader(bounded, smallBodyBytes))
 		if err == nil && len(body) == smallBodyBytes {
 			select {
-			case large <- struct{}{}:
-				defer func() { <-large }()
+			case places <- struct{}{}:
+				defer func() { <-places }()
 			default:
 				if !guard.Check("admin.large-bodies", false) {
 					w.Header().Set("Retry-After", "1")
@@ -69,7 +98,7 @@ func takeBodies(next http.Handler) http.Handler {
 		case err != nil:
 			writeProblem(w, http.StatusBadRequest, "the body did not come as it should")
 			return
-		case tooDeep(body):
+		case !uploads(r) && tooDeep(body):
 			writeProblem(w, http.StatusBadRequest, fmt.Sprintf("the body is nested deeper than %d levels", maxDepth))
 			return
 		}

@@ -74,8 +74,20 @@ type tooOften struct {
 
 // call sends in as JSON, when there is one, and reads the answer into out.
 func (c *caller) call(ctx context.Context, method, path string, in, out any) error {
+	if in == nil {
+		return c.send(ctx, method, path, "", nil, out)
+	}
+	raw, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	return c.send(ctx, method, path, "application/json", raw, out)
+}
+
+// send sends a body of some kind, unless that is empty, and reads the answer into out.
+func (c *caller) send(ctx context.Context, method, path, kind string, body []byte, out any) error {
 	for tries := 1; ; tries++ {
-		err := c.try(ctx, method, path, in, out)
+		err := c.try(ctx, method, path, kind, body, out)
 		refused, again := errors.AsType[*tooOften](err)
 		if !again || tries == mostTries {
 			return err
@@ -89,24 +101,20 @@ func (c *caller) call(ctx context.Context, method, path string, in, out any) err
 }
 
 // try calls once.
-func (c *caller) try(ctx context.Context, method, path string, in, out any) error {
+func (c *caller) try(ctx context.Context, method, path, kind string, body []byte, out any) error {
 	if c.err != nil {
 		return c.err
 	}
-	var body io.Reader
-	if in != nil {
-		raw, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		body = bytes.NewReader(raw)
+	var content io.Reader
+	if kind != "" {
+		content = bytes.NewReader(body)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, content)
 	if err != nil {
 		return fmt.Errorf("--url %s: %w", c.base, err)
 	}
-	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
+	if kind != "" {
+		req.Header.Set("Content-Type", kind)
 	}
 	if c.authorization != "" {
 		req.Header.Set("Authorization", c.authorization)

@@ -23,12 +23,13 @@ type env struct {
 	output   string
 	context  func(*cobra.Command) (Target, error)
 	probeURL ProbeURL
+	etl      LocalETL
 }
 
 // Command is `rustmq admin`. context gives what the chosen context says, nothing when there is
-// none; probeURL serves `storage probe URL`. More commands may be added to the result.
-func Command(stdout io.Writer, context func(*cobra.Command) (Target, error), probeURL ProbeURL) *cobra.Command {
-	e := &env{stdout: stdout, context: context, probeURL: probeURL}
+// none; probeURL serves `storage probe URL`, etl `etl test FILE`. More commands may be added to the result.
+func Command(stdout io.Writer, context func(*cobra.Command) (Target, error), probeURL ProbeURL, etl LocalETL) *cobra.Command {
+	e := &env{stdout: stdout, context: context, probeURL: probeURL, etl: etl}
 	cmd := &cobra.Command{
 		Use: "admin", Short: "Operate a running cluster through its /api/v1", Args: cobra.NoArgs,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -43,7 +44,7 @@ func Command(stdout io.Writer, context func(*cobra.Command) (Target, error), pro
 	flags := cmd.PersistentFlags()
 	e.target.flags(cmd)
 	flags.StringVarP(&e.output, "output", "o", "table", "table, json or yaml")
-	cmd.AddCommand(e.topicsCommand(), e.groupsCommand(), e.brokersCommand(), e.clusterCommand(), e.controllersCommand(), e.storageCommand(), e.quotasCommand(), e.caCommand(), e.certsCommand(), e.aclCommand(), e.usersCommand(), e.tokensCommand(), e.auditCommand())
+	cmd.AddCommand(e.topicsCommand(), e.groupsCommand(), e.brokersCommand(), e.clusterCommand(), e.controllersCommand(), e.storageCommand(), e.quotasCommand(), e.caCommand(), e.certsCommand(), e.aclCommand(), e.usersCommand(), e.tokensCommand(), e.auditCommand(), e.etlCommand())
 	return cmd
 }
 

@@ -23,7 +23,7 @@ import (
 // run calls `rustmq admin …` with a context that has the url.
 func run(ctx context.Context, url string, args ...string) (stdout string, err error) {
 	var out bytes.Buffer
-	cmd := Command(&out, func(*cobra.Command) (Target, error) { return Target{URL: url}, nil }, nil)
+	cmd := Command(&out, func(*cobra.Command) (Target, error) { return Target{URL: url}, nil }, nil, testETL())
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetOut(&out)
 	cmd.SetErr(&out)
@@ -236,7 +236,7 @@ func TestCompletionAsksTheContextOfTheCommand(t *testing.T) {
 				return Target{URL: "http://127.0.0.1:1"}, nil
 			}
 			return Target{URL: url}, nil
-		}, nil))
+		}, nil, LocalETL{}))
 		root.SetOut(&out)
 		root.SetArgs(slices.Concat([]string{cobra.ShellCompNoDescRequestCmd, "admin", "--context", "prod"}, strings.Fields(line), []string{""}))
 		if err := root.ExecuteContext(t.Context()); err != nil || !strings.HasPrefix(out.String(), "of-prod\n") {
@@ -248,7 +248,7 @@ func TestCompletionAsksTheContextOfTheCommand(t *testing.T) {
 // TestHelpNeedsNoContext: what calls nobody does not fail as nobody can be found.
 func TestHelpNeedsNoContext(t *testing.T) {
 	var out bytes.Buffer
-	cmd := Command(&out, func(*cobra.Command) (Target, error) { return Target{}, errors.New("the context is gone") }, nil)
+	cmd := Command(&out, func(*cobra.Command) (Target, error) { return Target{}, errors.New("the context is gone") }, nil, LocalETL{})
 	var ran bool
 	cmd.AddCommand(&cobra.Command{Use: "serve", Run: func(*cobra.Command, []string) { ran = true }})
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
+	"rustmq.dev/rustmq/roles/etl"
 )
 
 const (
@@ -27,7 +29,7 @@ type ClusterHealth struct {
 
 // Problem is one thing that is wrong.
 type Problem struct {
-	Kind       string   `json:"kind" enum:"controllers,leaderless,under-min-isr,under-replicated,broker,bucket,damage,certificate"`
+	Kind       string   `json:"kind" enum:"controllers,leaderless,under-min-isr,under-replicated,broker,bucket,damage,certificate,module"`
 	What       string   `json:"what" doc:"what is wrong, and what follows from it"`
 	Do         string   `json:"do" doc:"what helps"`
 	Partitions []string `json:"partitions,omitempty" doc:"the first ten that it is of"`
@@ -67,7 +69,8 @@ type (
 type clusterAPI struct {
 	cluster     Cluster
 	controllers Controllers
-	bucket      Bucket // nil: this process does not know
+	bucket      Bucket     // nil: this process does not know
+	transforms  Transforms // nil: as bucket
 	version     string
 
 	certificates func() []string
@@ -96,10 +99,21 @@ func (a clusterAPI) health(ctx context.Context, _ *struct{}) (*healthOutput, err
 		certificates = a.certificates()
 	}
 	h := judgeCluster(a.cluster.Image(), group, err, bucket, damage, certificates)
+	h.Problems = append(h.Problems, moduleProblems(a.cluster.Image(), a.modulesHere(), time.Now())...)
+	h.Healthy = len(h.Problems) == 0
 	if a.bucket == nil {
 		h.Notes = append(h.Notes, "the process that was asked has no way to the bucket: ask a broker or a controller for its state")
 	}
 	return &healthOutput{h}, nil
+}
+
+// modulesHere is how the active modules are in this process, if it runs them.
+func (a clusterAPI) modulesHere() []etl.ModuleStatus {
+	if a.transforms == nil {
+		return nil
+	}
+	here, _ := a.transforms.Status()
+	return here
 }
 
 // judgeCluster says what of a cluster needs a person: by its metadata, its controllers or

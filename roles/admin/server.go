@@ -84,6 +84,8 @@ type Options struct {
 	Partition func(storage.PartitionID) (PartitionState, bool)
 	// Groups serves /api/v1/groups, beside Cluster, when it is not nil.
 	Groups Groups
+	// Transforms serves /api/v1/etl, beside Cluster, when it is not nil.
+	Transforms Transforms
 	// AuditLog serves /api/v1/audit, beside Cluster, when it is not nil.
 	AuditLog AuditLog
 	// Access is who may call /api/v1; nil: whoever reaches the server, which is not asked.
@@ -147,7 +149,7 @@ func New(o Options) *Server {
 		mux.Handle("/api/v1/", limitRates(remembers(d.asks(takeBodies(limitRequests(calls, maxRequests)))), limits, d.now))
 	}
 	s.http = &http.Server{
-		Handler:           keepsPlaces(http.MaxBytesHandler(boundWrites(plainPaths(d.refuseBrowsers(mux))), maxBodyBytes)),
+		Handler:           keepsPlaces(boundBodies(boundWrites(plainPaths(d.refuseBrowsers(mux))))),
 		ConnContext:       withPlace,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,

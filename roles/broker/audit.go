@@ -77,7 +77,7 @@ func (b *Broker) askedBy(r *kafka.Request, q kmsg.Request) (c *acl.Client, decid
 			return b.nobody, true
 		}
 	}
-	return b.client(r), b.authorization != nil
+	return b.client(r), b.authorization != nil && !r.Conn.Internal()
 }
 
 // newNobody returns a client that may do nothing.

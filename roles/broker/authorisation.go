@@ -71,7 +71,7 @@ func (b *Broker) client(r *kafka.Request) *acl.Client {
 // memo returns what r's connection remembers of decisions about r's client, nil where
 // nothing is decided. It is for the goroutine that serves r's connection.
 func (b *Broker) memo(r *kafka.Request) *acl.Memo {
-	if b.authorization == nil {
+	if b.authorization == nil || r.Conn.Internal() {
 		return nil
 	}
 	m, ok := r.Conn.Attached().(*acl.Memo)

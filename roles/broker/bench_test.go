@@ -13,25 +13,25 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// pipeline is a client that sends frames made before and counts answers.
-type pipeline struct {
+// pipelined is a client that sends frames made before and counts answers.
+type pipelined struct {
 	conn   net.Conn
 	in     *bufio.Reader
 	length [4]byte
 }
 
-func dial(t testing.TB, addr string) *pipeline {
+func dial(t testing.TB, addr string) *pipelined {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return &pipeline{conn: conn, in: bufio.NewReaderSize(conn, 1<<20)}
+	return &pipelined{conn: conn, in: bufio.NewReaderSize(conn, 1<<20)}
 }
 
 // skip reads one answer and forgets it.
-func (p *pipeline) skip() error {
+func (p *pipelined) skip() error {
 	if _, err := io.ReadFull(p.in, p.length[:]); err != nil {
 		return err
 	}

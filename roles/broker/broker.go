@@ -25,6 +25,7 @@ import (
 	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/security/audit"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
 	"rustmq.dev/rustmq/transport/kafka"
 )
@@ -68,6 +69,7 @@ type Broker struct {
 	groupMarkers  [coordinatorPartitions]atomic.Int64 // under way to the groups
 	peerMemory    atomic.Int64                        // of requests of other brokers that are being served, decoded
 	throttle      *throttle
+	transforms    *transforms
 	telemetry     *telemetry.Table
 	uploader      *upload.Uploader // nil without a bucket, as is cold
 	releaser      *releaser        // nil where the store holds nothing
@@ -115,6 +117,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		fetchMemory:  newFetchMemory(opt.FetchMemory),
 		producerIDs:  newProducerIDs(),
 		throttle:     newThrottle(opt.Store, opt.Now),
+		transforms:   newTransforms(),
 		damages:      damages{now: opt.Now},
 		healing:      newHealing(),
 		full:         fullLog{now: opt.Now},
@@ -190,6 +193,10 @@ func (b *Broker) Serve(r *kafka.Request) {
 	api, ok := b.apis[r.Key]
 	if !ok || r.Version < api.min || r.Version > api.max {
 		r.Close(unservedError{r.Key, r.Version})
+		return
+	}
+	if r.Conn.Internal() && !guard.Check("broker.internal-apis", servedInside(r.Key)) {
+		r.Close(errNotInside(r.Key))
 		return
 	}
 	client := b.quotaOf(r)

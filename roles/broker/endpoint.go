@@ -11,9 +11,13 @@ import (
 )
 
 // endpoint returns where a client that came through the listener of that name
-// reaches a broker.
+// reaches a broker. Who came from inside knows brokers by their ids.
 func endpoint(broker *metadata.Broker, listener string) wire.Endpoint {
 	e := wire.Endpoint{ID: broker.ID, Rack: broker.Rack}
+	if listener == insideListener {
+		e.Host, e.Port = insideHost(broker.ID), insidePort
+		return e
+	}
 	first := true
 	for _, l := range broker.Listeners {
 		if l.Name == metadata.PeerListener {

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/etl/pipeline"
 	"rustmq.dev/rustmq/roles/broker/telemetry"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/log"
@@ -88,8 +89,25 @@ var codes = []struct {
 	{context.Canceled, kerr.NotLeaderForPartition}, // the broker closes
 }
 
+// transformError returns what Kafka calls an error of a pipeline: what the modules refuse
+// is refused for good, what waits for another topic, or for the module, is to come again.
+func transformError(err error) (is *kerr.Error, ok bool) {
+	_, refused := errors.AsType[*pipeline.Refusal](err)
+	_, target := errors.AsType[*pipeline.TargetError](err)
+	switch {
+	case errors.Is(err, pipeline.ErrUnready), target && !isPermanent(err):
+		return kerr.KafkaStorageError, true
+	case refused || target:
+		return kerr.InvalidRecord, true
+	}
+	return nil, false
+}
+
 // kafkaError returns what Kafka calls err.
 func kafkaError(err error) *kerr.Error {
+	if is, ok := transformError(err); ok {
+		return is
+	}
 	if e, ok := errors.AsType[*kerr.Error](err); ok {
 		return e
 	}

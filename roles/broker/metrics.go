@@ -41,6 +41,7 @@ type metrics struct {
 
 	coordinators *coordinatorMetrics
 	replication  *replicationMetrics
+	transforms   *transformMetrics
 }
 
 func newMetrics(b *Broker) *metrics {
@@ -81,6 +82,7 @@ func newMetrics(b *Broker) *metrics {
 
 		coordinators: newCoordinatorMetrics(b),
 		replication:  newReplicationMetrics(),
+		transforms:   newTransformMetrics(),
 	}
 	for kind, name := range quotaNames {
 		by := func(name, help string, labels prometheus.Labels) prometheus.Counter {
@@ -165,4 +167,5 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	m.coordinators.collect(out)
 	m.lag.collect(out)
 	m.clients.collect(out)
+	m.transforms.collect(out, m.b.transforms)
 }

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/etl/pipeline"
 	"rustmq.dev/rustmq/roles/broker/clean"
 	"rustmq.dev/rustmq/roles/broker/cold"
 	"rustmq.dev/rustmq/roles/broker/compact"
@@ -60,6 +62,12 @@ type Controller interface {
 // Peers is the way to other brokers: [*rpc.Peers]. Errors are those of package rpc.
 type Peers interface {
 	Call(ctx context.Context, address string, c *rpc.PeerCall) ([]byte, error)
+}
+
+// PeerConns opens connections to other brokers, on which this one speaks as a client:
+// [*rpc.Peers]. Errors are those of package rpc.
+type PeerConns interface {
+	Connect(ctx context.Context, address string, c *rpc.PeerCall) (net.Conn, error)
 }
 
 // DefaultHeartbeat is the time between two heartbeats: five in the shortest
@@ -161,6 +169,10 @@ type Options struct {
 	// FetchMemory bounds the bytes of records in responses that slow clients
 	// have not taken yet; 0 is DefaultFetchMemory.
 	FetchMemory int64
+
+	// Transforms returns the modules that batches pass before they are appended; nil: none
+	// do. It is asked for each batch, and does not block.
+	Transforms func() *pipeline.Set
 
 	Tier *Tier // the bucket; nil: records stay in the WAL
 

@@ -34,6 +34,7 @@ const (
 	peerAuditAppend
 	peerAuditRead
 	peerAuditHead
+	peerAppendSent // its body is no JSON: deliver.go
 )
 
 const (
@@ -69,25 +70,34 @@ func (b *Broker) coordinatedElsewhere(topic string, partition int32) (at int32, 
 
 // callPeer asks another broker, once.
 func (b *Broker) callPeer(ctx context.Context, at int32, c *rpc.PeerCall) ([]byte, error) {
-	if b.opt.Peers == nil {
-		return nil, errAlone
+	address, err := b.addressPeer(at, c)
+	if err != nil {
+		return nil, err
 	}
-	image := b.follower.image()
-	broker, ok := image.Broker(at)
-	if !ok {
-		return nil, fmt.Errorf("broker %d is not registered: %w", at, rpc.ErrPeerUnreachable)
-	}
-	address, ok := peerAddress(broker)
-	if !ok {
-		return nil, fmt.Errorf("broker %d has no address for other brokers: %w", at, rpc.ErrPeerUnreachable)
-	}
-	epoch := b.registration.epoch.Load()
-	c.From, c.To = rpc.PeerBroker{ID: b.opt.NodeID, Epoch: epoch}, rpc.PeerBroker{ID: at, Epoch: broker.Epoch}
-	c.MetadataOffset = max(image.Offset(), uint64(epoch)) // it is to know the caller
 	ctx, cancel := context.WithTimeout(ctx, peerDeadline)
 	defer cancel()
 	defer context.AfterFunc(b.ctx, cancel)()
 	return b.opt.Peers.Call(ctx, address, c)
+}
+
+// addressPeer says in a call who asks which broker, under which metadata, and returns
+// where that is reached.
+func (b *Broker) addressPeer(at int32, c *rpc.PeerCall) (address string, err error) {
+	if b.opt.Peers == nil {
+		return "", errAlone
+	}
+	image := b.follower.image()
+	broker, ok := image.Broker(at)
+	if !ok {
+		return "", fmt.Errorf("broker %d is not registered: %w", at, rpc.ErrPeerUnreachable)
+	}
+	if address, ok = peerAddress(broker); !ok {
+		return "", fmt.Errorf("broker %d has no address for other brokers: %w", at, rpc.ErrPeerUnreachable)
+	}
+	epoch := b.registration.epoch.Load()
+	c.From, c.To = rpc.PeerBroker{ID: b.opt.NodeID, Epoch: epoch}, rpc.PeerBroker{ID: at, Epoch: broker.Epoch}
+	c.MetadataOffset = max(image.Offset(), uint64(epoch)) // it is to know the caller
+	return address, nil
 }
 
 // askPeer has another broker serve a request, once, and waits for its answer.
@@ -129,6 +139,9 @@ func (b *Broker) ServePeer(ctx context.Context, c *rpc.PeerCall) ([]byte, error)
 	defer context.AfterFunc(b.ctx, cancel)()
 	serve := b.ownPeerRequest(c.Key)
 	memory := int64(len(c.Body)) * ownMemory
+	if c.Key == peerAppendSent {
+		serve, memory = b.serveSent, int64(len(c.Body))*deliveryMemory
+	}
 	var q kmsg.Request
 	var err error
 	if serve == nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"rustmq.dev/rustmq/etl/pipeline"
 	"rustmq.dev/rustmq/roles/broker/quota"
 	"rustmq.dev/rustmq/roles/broker/wire"
 	"rustmq.dev/rustmq/security/acl"
@@ -186,20 +187,16 @@ func (b *Broker) producedTopic(t *wire.ProduceTopic, version int16) (*topic, err
 	return b.table.byID(t.ID), kerr.UnknownTopicID
 }
 
-// start appends what the request brings for the partition. After nil, Appended
-// is called once.
+// start appends what the request brings for the partition, or has it transformed first.
+// After nil, Appended is called once, or fail.
 func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time) error {
 	p := part.request
 	part.partition = t.partition(q.Index)
 	if part.partition == nil {
 		return errUnknownTopic
 	}
-	l, r, err := part.partition.leading()
-	if err != nil {
+	if _, _, err := part.partition.leading(); err != nil {
 		return err
-	}
-	if (p.q.Acks != acksAll || r.awaitsBucket) && !p.b.leased(part.partition, r) {
-		return errLeaseOut
 	}
 	if len(q.Records) == 0 {
 		return kerr.InvalidRecord
@@ -213,13 +210,12 @@ func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time
 	if p.q.Version < zstdProduce && len(q.Records) >= batch.HeaderSize && batch.Batch(q.Records).Codec() == batch.Zstd {
 		return kerr.UnsupportedCompressionType
 	}
-	if part.partition.heldUp(r) {
-		l.Refused(q.Records, errFollowerFull)
-		return errFollowerFull
+	l, r, err := part.takes(p.q.Acks, q.Records, now)
+	if err != nil {
+		return err
 	}
-	if r.awaitsBucket && p.b.bucketAway(l, now) {
-		l.Refused(q.Records, errBucketAway)
-		return errBucketAway
+	if p.b.pipelineOf(t) != nil || part.partition.inLane() {
+		return part.enterLane(t, q.Records)
 	}
 	records, transcoded, err := l.Transcode(p.r.Context(), q.Records, p.waits)
 	p.waited += transcoded.Waited
@@ -233,10 +229,34 @@ func (part *producePart) start(t *topic, q *wire.ProducePartition, now time.Time
 	}
 	admitted := admittedBatch{part: part, log: l, epoch: r.epoch, now: now, records: records, transcoded: transcoded}
 	if isTransactional(records) {
-		return admitted.inTransaction()
+		p.asks, err = admitted.inTransaction(p.asks)
+		return err
 	}
 	admitted.append()
 	return nil
+}
+
+// takes returns the log to append a batch to, unless it takes none now.
+func (part *producePart) takes(acks int16, records []byte, now time.Time) (*log.Log, *role, error) {
+	b := part.request.b
+	l, r, err := part.partition.leading()
+	switch {
+	case err != nil:
+	case !b.mayAnswer(part.partition, r, acks):
+		err = errLeaseOut
+	case part.partition.heldUp(r):
+		err = errFollowerFull
+		l.Refused(records, err)
+	case r.awaitsBucket && b.bucketAway(l, now):
+		err = errBucketAway
+		l.Refused(records, err)
+	}
+	return l, r, err
+}
+
+// mayAnswer reports whether appends of those acks are answered by who leads under r.
+func (b *Broker) mayAnswer(p *partition, r *role, acks int16) bool {
+	return acks == acksAll && !r.awaitsBucket || b.leased(p, r)
 }
 
 // admit waits until the WAL has room for n bytes. What waits for the coordinator's word
@@ -370,10 +390,14 @@ func (p *produceRequest) explain() {
 			continue
 		}
 		p.results[i].Message = message(err)
+		var blamed []batch.RecordError
 		if refused, ok := errors.AsType[*batch.Error](err); ok {
-			for _, r := range refused.Records {
-				p.results[i].Records = append(p.results[i].Records, wire.RecordError{Index: int32(r.Index), Message: r.Reason})
-			}
+			blamed = refused.Records
+		} else if refused, ok := errors.AsType[*pipeline.Refusal](err); ok {
+			blamed = refused.Records
+		}
+		for _, r := range blamed {
+			p.results[i].Records = append(p.results[i].Records, wire.RecordError{Index: int32(r.Index), Message: r.Reason})
 		}
 	}
 }

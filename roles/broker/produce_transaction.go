@@ -39,22 +39,31 @@ type admittedBatch struct {
 	records    []byte
 	transcoded log.Transcoded
 	guard      log.Guard
+
+	transformed bool
+	memory      heldMemory // of a batch that was transformed
 }
 
 // append hands the batch over. The part is told the outcome.
 func (a *admittedBatch) append() {
 	request := a.part.request
 	a.log.Append(a.now, a.records, log.AppendOptions{
-		Epoch: a.epoch, LeaderOnly: request.q.Acks != acksAll, Guard: a.guard, Condition: a.transcoded.Condition,
+		Epoch: a.epoch, LeaderOnly: request.q.Acks != acksAll, Guard: a.guard, Condition: a.transcoded.Condition, Transformed: a.transformed,
 		Deadline: request.b.appendDeadline(a.part.partition, a.now, request.q.TimeoutMillis),
 	}, a.part)
-	a.transcoded.Release()
+	a.release()
 }
 
 // refuse gives the room back.
 func (a *admittedBatch) refuse() {
 	a.part.request.b.store.Unadmit(len(a.records))
+	a.release()
+}
+
+// release gives back the memory of a batch that is not as it came.
+func (a *admittedBatch) release() {
 	a.transcoded.Release()
+	a.memory.release()
 }
 
 // verifications is the batches of a partition that wait until the coordinator has
@@ -75,20 +84,21 @@ type producerEpoch struct {
 }
 
 // inTransaction appends the batch if its transaction is open, or else has it wait
-// for the coordinator's word. After nil the part is told the outcome.
-func (a *admittedBatch) inTransaction() error {
+// for the coordinator's word. asks is what the request is going to ask already, nil:
+// nothing; what it is to ask from now on is returned. After nil the part is told the outcome.
+func (a *admittedBatch) inTransaction(asks *asking) (*asking, error) {
 	b := batch.Batch(a.records)
 	who := producerEpoch{b.ProducerID(), b.ProducerEpoch()}
 	p := a.part.request
-	if p.asks != nil && p.asks.who != who { // one question is for one of them
+	if asks != nil && asks.who != who { // one question is for one of them
 		a.refuse()
-		return explained{kerr.InvalidProducerIDMapping, "a request has batches of two producers, or epochs, in one transaction"}
+		return asks, explained{kerr.InvalidProducerIDMapping, "a request has batches of two producers, or epochs, in one transaction"}
 	}
 	of, open, err := a.log.BeginVerification(who.id, who.epoch, b.BaseSequence())
 	if err != nil {
 		a.log.Refused(a.records, err)
 		a.refuse()
-		return err
+		return asks, err
 	}
 	a.guard = of
 	v := &a.part.partition.verifications
@@ -97,7 +107,7 @@ func (a *admittedBatch) inTransaction() error {
 	if open && !asked {
 		v.mu.Unlock()
 		a.append()
-		return nil
+		return asks, nil
 	}
 	if v.waiting == nil {
 		v.waiting = map[producerEpoch][]admittedBatch{}
@@ -105,12 +115,12 @@ func (a *admittedBatch) inTransaction() error {
 	v.waiting[who] = append(queue, *a)
 	v.mu.Unlock()
 	if !asked {
-		if p.asks == nil {
-			p.asks = newAsking(who, p)
+		if asks == nil {
+			asks = newAsking(who, p)
 		}
-		p.asks.add(a.part.partition, of)
+		asks.add(a.part.partition, of)
 	}
-	return nil
+	return asks, nil
 }
 
 // answered carries out the coordinator's word on the batches that wait by a verification.

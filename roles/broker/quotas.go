@@ -45,7 +45,7 @@ func half(n metadata.QuotaName) quota.Half {
 
 // quotaOf returns what the client of a request is held to.
 func (b *Broker) quotaOf(r *kafka.Request) quota.Client {
-	if b.quotas.Empty() {
+	if b.quotas.Empty() || r.Conn.Internal() {
 		return quota.Client{}
 	}
 	user := strings.TrimPrefix(r.Conn.Principal(), "User:") // as quotas name users

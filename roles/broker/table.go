@@ -25,6 +25,7 @@ type topic struct {
 	id         storage.TopicID
 	internal   bool // the broker's own: clients may read it
 	partitions atomic.Pointer[[]*partition]
+	pipeline   atomic.Pointer[topicPipeline] // that its batches pass; nil: nobody has looked
 }
 
 // partition is one partition of the image, led here or not.
@@ -34,8 +35,9 @@ type partition struct {
 	role  atomic.Pointer[role]
 	// What waits for the word of a transaction's coordinator.
 	verifications verifications
-	fullest       atomic.Uint32 // see replication.Partition; of what is led here
-	passed        atomic.Int64  // bytes of records that clients sent and took, since the last report of load
+	lane          atomic.Pointer[lane] // of batches that are transformed; nil: none ever was
+	fullest       atomic.Uint32        // see replication.Partition; of what is led here
+	passed        atomic.Int64         // bytes of records that clients sent and took, since the last report of load
 }
 
 // role is what this broker is to a partition under one leader epoch; immutable.

@@ -64,7 +64,8 @@ type keeper struct {
 	opened   time.Time
 	foreign  int // keys of ids that were never issued, in the last listing
 
-	shelves shelves // of checks
+	shelves shelves          // of checks
+	modules *moduleCollector // used by keep alone
 
 	collecting sync.Mutex // never held during a call to the bucket
 	collector  *collector // guarded by collecting
@@ -118,6 +119,7 @@ func (c *Controller) openBucket(ctx context.Context) *keeper {
 		c: c, o: o, opened: time.Now(),
 		collector: newCollector(collectorLimits{Deadline: o.Deadline, Grace: o.Grace, Batch: collectBatch, Condemned: maxCondemned}),
 		retainer:  newRetainer(),
+		modules:   newModuleCollector(o.Grace),
 		shipped:   openShippedFile(c.opt.FS, c.Image().ClusterID(), incarnation, c.state.Image().Offset(), c.log),
 	}
 	k.shipper = newShipper(shipperOptions{
@@ -234,7 +236,7 @@ func (k *keeper) claim(ctx context.Context, cluster string) (nonce [16]byte, err
 func (k *keeper) keep(ctx context.Context) {
 	ticker := time.NewTicker(keepTick)
 	defer ticker.Stop()
-	var collected, retained time.Time
+	var collected, retained, modules time.Time
 	audited := time.Now() // the first comes an interval after the start
 	warned := map[string]bool{}
 	do := func(what string, at *time.Time, every time.Duration, work func(context.Context) error) {
@@ -273,7 +275,8 @@ func (k *keeper) keep(ctx context.Context) {
 		}
 		do("retention", &retained, k.o.Retention, k.retain)
 		do("collection", &collected, min(k.o.Grace/4, 10*time.Second), k.collect)
-		do("audit", &audited, k.o.Audit, k.audit)
+		do("modules", &modules, min(k.o.Grace/4, 10*time.Second), k.collectModules)
+		do("audit", &audited, k.o.Audit, func(ctx context.Context) error { return errors.Join(k.audit(ctx), k.listModules(ctx)) })
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"slices"
 
 	"rustmq.dev/rustmq/storage"
 )
@@ -57,28 +56,7 @@ func (w *Builder) Add(timestamp int64, key, value []byte, headers ...Header) {
 		w.first, w.max = timestamp, timestamp
 	}
 	w.max = max(w.max, timestamp)
-
-	timestampDelta, offsetDelta := timestamp-w.first, int64(w.count)
-	size := 1 + varintSize(timestampDelta) + varintSize(offsetDelta) +
-		nullableSize(key) + nullableSize(value) + varintSize(int64(len(headers)))
-	for _, h := range headers {
-		size += varintSize(int64(len(h.Key))) + len(h.Key) + nullableSize(h.Value)
-	}
-
-	b := slices.Grow(w.records, size+binary.MaxVarintLen64)
-	b = binary.AppendVarint(b, int64(size))
-	b = append(b, 0)
-	b = binary.AppendVarint(b, timestampDelta)
-	b = binary.AppendVarint(b, offsetDelta)
-	b = appendNullable(b, key)
-	b = appendNullable(b, value)
-	b = binary.AppendVarint(b, int64(len(headers)))
-	for _, h := range headers {
-		b = binary.AppendVarint(b, int64(len(h.Key)))
-		b = append(b, h.Key...)
-		b = appendNullable(b, h.Value)
-	}
-	w.records = b
+	w.records = appendRecord(w.records, 0, timestamp-w.first, int64(w.count), key, value, headers)
 	w.count++
 }
 

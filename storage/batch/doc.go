@@ -7,7 +7,7 @@
 // bounds beyond what [Next] or [Validate] have proved, so bytes from outside go
 // through one of the two first. Nothing here panics on any input that does, and
 // nothing allocates but iteration over compressed records, [Recompress], the
-// [Builder], a [Filter] and the making of an error.
+// [Builder], a [Filter], a [Rewriter] and the making of an error.
 //
 // A broker may write base offset and leader epoch ([Stamp]) without touching
 // the records, for the CRC begins behind them. All integers are big-endian.

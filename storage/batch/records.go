@@ -47,6 +47,7 @@ func (r *Record) Headers(yield func(Header) bool) {
 type Iterator struct {
 	batch  Batch
 	limit  int64
+	plain  []byte // the records, expanded
 	rest   []byte
 	raw    []byte // the last record, with its length
 	left   int32  // records not read yet
@@ -71,10 +72,11 @@ func (it *Iterator) Next() bool {
 	}
 	if !it.opened {
 		it.opened = true
-		it.rest, it.err = Decompress(it.batch.Codec(), it.batch.body(), it.limit)
+		it.plain, it.err = Decompress(it.batch.Codec(), it.batch.body(), it.limit)
 		if it.err != nil {
 			return false
 		}
+		it.rest = it.plain
 	}
 	if it.left <= 0 {
 		if it.left < 0 {
@@ -94,6 +96,21 @@ func (it *Iterator) Next() bool {
 // Record is the record the last call of Next read. It is overwritten by the
 // next; its slices are not.
 func (it *Iterator) Record() *Record { return &it.record }
+
+// Rewind has the next call of Next read the first record again. Nothing is decompressed
+// twice. After an error it does nothing.
+func (it *Iterator) Rewind() {
+	if it.err == nil {
+		it.rest, it.left, it.delta = it.plain, it.batch.NumRecords(), -1
+	}
+}
+
+// Expanded is how many bytes the records take, once Next was called.
+func (it *Iterator) Expanded() int { return len(it.plain) }
+
+// Raw is the bytes of that record, with its length. They are the batch's own, or what its
+// records expanded to.
+func (it *Iterator) Raw() []byte { return it.raw }
 
 // Err is the error that ended the iteration, or nil.
 func (it *Iterator) Err() error { return it.err }
@@ -179,6 +196,15 @@ func (p *parser) int64() int64 {
 }
 
 func (p *parser) int32() int32 {
+	if len(p.b) > 0 && p.b[0] < 0x80 { // most are of one byte
+		u := int32(p.b[0])
+		p.b = p.b[1:]
+		return u>>1 ^ -(u & 1)
+	}
+	return p.longInt32()
+}
+
+func (p *parser) longInt32() int32 {
 	v := p.int64()
 	if v < math.MinInt32 || v > math.MaxInt32 {
 		p.bad, p.b = true, nil

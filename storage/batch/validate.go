@@ -24,6 +24,10 @@ type Limits struct {
 	// Internal admits what only the broker itself may append: control batches, and
 	// batches of producers without a sequence number.
 	Internal bool
+
+	// Sifted admits what a transform has left of a producer's batch: records may be
+	// missing, or all of them, and their offsets are holes.
+	Sifted bool
 }
 
 // Bound is how far a timestamp may lie from a clock. The zero value is no bound;
@@ -70,7 +74,7 @@ func (b Batch) validateCounts(l *Limits) error {
 		return errorf(UnsupportedCompression, "codec %d", c)
 	}
 	n := b.NumRecords()
-	if !guard.Check("batch.has-records", n > 0) {
+	if !guard.Check("batch.has-records", n > 0 || n == 0 && l.Sifted) {
 		return errorf(InvalidRecord, "%d records", n)
 	}
 	if l.MaxRecords > 0 && int(n) > l.MaxRecords {
@@ -78,7 +82,7 @@ func (b Batch) validateCounts(l *Limits) error {
 	}
 	// Offsets are given out by this delta: a wrong one would leave a gap, or
 	// give two records one offset.
-	if d := b.LastOffsetDelta(); !guard.Check("batch.last-offset-delta", d == n-1) {
+	if d := b.LastOffsetDelta(); !guard.Check("batch.last-offset-delta", d == n-1 || d >= max(n-1, 0) && l.Sifted) {
 		return errorf(InvalidRecord, "last offset delta %d with %d records", d, n)
 	}
 	// A count that the bytes cannot hold would reserve offsets for nothing. Of

@@ -26,6 +26,10 @@ type AppendOptions struct {
 	// of producers without a sequence number, which is then not looked at.
 	// Markers go by [Log.AppendMarker].
 	Internal bool
+	// Transformed says that records were taken out of the batch, or changed, since
+	// [Log.Screen] let it pass: those that are gone leave holes among its offsets, and its
+	// times were looked at.
+	Transformed bool
 	// Guard is what BeginVerification gave for the first batch of a transaction,
 	// once the coordinator has confirmed it.
 	Guard Guard
@@ -92,7 +96,7 @@ func tell(done Appended, result AppendResult, answered bool, err error) {
 // duplicates a committed one.
 func (l *Log) append(now time.Time, records []byte, o AppendOptions, done Appended) (result AppendResult, answered bool, err error) {
 	c := l.config.Load()
-	b, err := admissible(now, records, c, o.Internal)
+	b, err := admissible(now, records, c, &o)
 	if err != nil {
 		return result, false, err
 	}
@@ -151,25 +155,15 @@ func (l *Log) append(now time.Time, records []byte, o AppendOptions, done Append
 
 // admissible returns the batch to append, as the topic wants it stored. It is
 // the part of an append that needs no lock.
-func admissible(now time.Time, records []byte, c *Config, internal bool) (batch.Batch, error) {
-	b, rest, err := batch.Next(records)
+func admissible(now time.Time, records []byte, c *Config, o *AppendOptions) (batch.Batch, error) {
+	b, err := validated(now, records, c, o)
 	if err != nil {
-		return nil, err
-	}
-	if !guard.Check("log.one-batch", len(rest) == 0) {
-		return nil, &batch.Error{Code: batch.InvalidRecord, Reason: fmt.Sprintf("%d bytes after the first batch: a request brings one for each partition", len(rest))}
-	}
-	limits := batch.Limits{MaxBytes: c.MaxMessageBytes, MaxDecompressed: batch.DefaultMaxDecompressed, Internal: internal, Now: now}
-	if c.TimestampType == batch.CreateTime {
-		limits.AfterMax, limits.BeforeMax = c.TimestampAfterMax, c.TimestampBeforeMax
-	}
-	if err := batch.Validate(b, &limits); err != nil {
 		return nil, err
 	}
 	if c.TimestampType == batch.CreateTime {
 		batch.StampLatest(b)
 	}
-	if c.Recompress && !b.IsControl() {
+	if c.Recompress && !b.IsControl() && b.NumRecords() > 0 {
 		if b, err = batch.Recompress(b, c.Codec, c.Level, 0); err != nil {
 			return nil, err
 		}
@@ -178,6 +172,22 @@ func admissible(now time.Time, records []byte, c *Config, internal bool) (batch.
 		batch.StampLogAppendTime(b, now.UnixMilli())
 	}
 	return b, nil
+}
+
+// validated returns the batch, which is whole, alone and as the topic takes it.
+func validated(now time.Time, records []byte, c *Config, o *AppendOptions) (batch.Batch, error) {
+	b, rest, err := batch.Next(records)
+	if err != nil {
+		return nil, err
+	}
+	if !guard.Check("log.one-batch", len(rest) == 0) {
+		return nil, &batch.Error{Code: batch.InvalidRecord, Reason: fmt.Sprintf("%d bytes after the first batch: a request brings one for each partition", len(rest))}
+	}
+	limits := batch.Limits{MaxBytes: c.MaxMessageBytes, MaxDecompressed: batch.DefaultMaxDecompressed, Internal: o.Internal, Sifted: o.Transformed, Now: now}
+	if c.TimestampType == batch.CreateTime && !o.Transformed {
+		limits.AfterMax, limits.BeforeMax = c.TimestampAfterMax, c.TimestampBeforeMax
+	}
+	return b, batch.Validate(b, &limits)
 }
 
 // mayAppend says why the log takes nothing. l.mu is held.

@@ -29,7 +29,11 @@ type Client struct {
 // Info says what a connection is, beside its addresses.
 type Info struct {
 	Listener  string // name of the listener it came through
-	Transport string // "tcp", "tls" or "quic"
+	Transport string // "tcp", "tls", "quic" or, of Internal, "internal"
+	// Internal says that a server of the cluster is at the other end, which the caller of
+	// ServeConn has proved: it is authenticated as Principal, and not held to what
+	// clients are. No listener sets it.
+	Internal bool
 	// Principal is who the client is known to be by the connection itself
 	// (mTLS); empty: not known.
 	Principal string
@@ -105,7 +109,10 @@ func (c *Conn) LocalAddr() net.Addr { return c.net.LocalAddr() }
 // Listener is the name of the listener the connection came through.
 func (c *Conn) Listener() string { return c.info.Listener }
 
-// Transport is "tcp", "tls" or "quic".
+// Internal reports whether a server of the cluster is at the other end ([Info]).
+func (c *Conn) Internal() bool { return c.info.Internal }
+
+// Transport is "tcp", "tls", "quic" or "internal".
 func (c *Conn) Transport() string { return c.info.Transport }
 
 // EarlyData reports whether what was read may be a replay (QUIC 0-RTT).

@@ -187,7 +187,7 @@ func (s *Server) ServeListener(l net.Listener, name string) error {
 			}
 		}
 		pause = time.Millisecond
-		if ip, ok := s.enter(conn); ok {
+		if ip, ok := s.enter(conn, true); ok {
 			go s.accepted(conn, ip, name)
 		}
 	}
@@ -231,7 +231,7 @@ func (s *Server) accepted(conn net.Conn, ip, name string) {
 
 // ServeConn serves one connection until it ends, and closes it.
 func (s *Server) ServeConn(conn net.Conn, info Info) {
-	if ip, ok := s.enter(conn); ok {
+	if ip, ok := s.enter(conn, !info.Internal); ok {
 		defer s.leave(ip)
 		s.serve(conn, info)
 	}
@@ -247,7 +247,9 @@ func (s *Server) serve(conn net.Conn, info Info) {
 	c.writeLoop = c.write
 	if info.Principal != "" {
 		c.Authenticate(info.Principal)
-		s.watcher.Identified(c)
+		if !info.Internal { // it has shown no certificate here
+			s.watcher.Identified(c)
+		}
 	}
 	s.mu.Lock()
 	s.conns[c] = true
@@ -273,18 +275,18 @@ func (s *Server) serve(conn net.Conn, info Info) {
 	s.handler.ConnClosed(c)
 }
 
-// enter counts a connection, or closes it when it is one too many. It counts
-// before any handshake: those cost more than what follows.
-func (s *Server) enter(conn net.Conn) (ip string, ok bool) {
+// enter counts a connection, or closes it when it is one too many of those that are
+// bounded. It counts before any handshake: those cost more than what follows.
+func (s *Server) enter(conn net.Conn, bounded bool) (ip string, ok bool) {
 	ip = AddressOf(conn.RemoteAddr())
 	refused := ""
 	s.mu.Lock()
 	switch {
 	case s.closed || s.draining.Load():
 		refused = "closing"
-	case !guard.Check("kafka.max-connections", s.open < s.limits.MaxConns):
+	case bounded && !guard.Check("kafka.max-connections", s.open < s.limits.MaxConns):
 		refused = "max_connections"
-	case !guard.Check("kafka.max-connections-per-ip", s.slots[ip] < s.limits.PerIP):
+	case bounded && !guard.Check("kafka.max-connections-per-ip", s.slots[ip] < s.limits.PerIP):
 		refused = "max_connections_per_ip"
 	default:
 		s.open++

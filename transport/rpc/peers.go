@@ -81,15 +81,20 @@ type PeersOptions struct {
 
 // Peers is how one broker asks others, and is asked.
 type Peers struct {
-	o      PeersOptions
-	lines  *lines
-	orders peerOrders
+	o     PeersOptions
+	lines *lines
+	// connLines carry connections of clients: what is large there delays no call.
+	connLines *lines
+	orders    peerOrders
 
 	mu      sync.Mutex
 	handler PeerHandler       // nil until Attach
 	ordered map[string]uint64 // the order of the next ordered call, by address
 	calls   int               // being served
 	bytes   int64             // of their bodies
+	conns   PeerConnHandler   // nil until AttachConns
+	noConns string            // why no connection is taken
+	open    int               // connections being served
 }
 
 // NewPeers returns the calls of a broker; the server side is to be registered.
@@ -97,7 +102,10 @@ func NewPeers(o PeersOptions) *Peers {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Peers{o: o, lines: newLines(o.Mutual, pki.RoleBroker, append(keptAlive(), o.Dial...)), ordered: map[string]uint64{}}
+	return &Peers{
+		o: o, lines: newLines(o.Mutual, pki.RoleBroker, append(keptAlive(), o.Dial...)),
+		connLines: newLines(o.Mutual, pki.RoleBroker, append(keptAlive(), o.Dial...)), ordered: map[string]uint64{},
+	}
 }
 
 // Register makes s answer other brokers.
@@ -111,7 +119,7 @@ func (p *Peers) Attach(h PeerHandler) {
 }
 
 // Close ends the connections to others. What is being served ends with the server.
-func (p *Peers) Close() error { return p.lines.close() }
+func (p *Peers) Close() error { return errors.Join(p.lines.close(), p.connLines.close()) }
 
 // Call asks the broker at an address, host:port, and returns the body of its answer.
 // It does not wait for a connection that is down, and tries once. Errors wrap

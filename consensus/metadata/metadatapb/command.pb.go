@@ -66,6 +66,10 @@ type Command struct {
 	//	*Command_AlterUsers
 	//	*Command_CreateApiToken
 	//	*Command_DeleteApiToken
+	//	*Command_DeployTransform
+	//	*Command_SetTransform
+	//	*Command_DeleteTransform
+	//	*Command_CollectModules
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -441,6 +445,42 @@ func (x *Command) GetDeleteApiToken() *DeleteApiToken {
 	return nil
 }
 
+func (x *Command) GetDeployTransform() *DeployTransform {
+	if x != nil {
+		if x, ok := x.Body.(*Command_DeployTransform); ok {
+			return x.DeployTransform
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetSetTransform() *SetTransform {
+	if x != nil {
+		if x, ok := x.Body.(*Command_SetTransform); ok {
+			return x.SetTransform
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetDeleteTransform() *DeleteTransform {
+	if x != nil {
+		if x, ok := x.Body.(*Command_DeleteTransform); ok {
+			return x.DeleteTransform
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetCollectModules() *CollectModules {
+	if x != nil {
+		if x, ok := x.Body.(*Command_CollectModules); ok {
+			return x.CollectModules
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -603,6 +643,23 @@ type Command_DeleteApiToken struct {
 	DeleteApiToken *DeleteApiToken `protobuf:"bytes,126,opt,name=delete_api_token,json=deleteApiToken,proto3,oneof"`
 }
 
+type Command_DeployTransform struct {
+	// Feature level 14.
+	DeployTransform *DeployTransform `protobuf:"bytes,135,opt,name=deploy_transform,json=deployTransform,proto3,oneof"`
+}
+
+type Command_SetTransform struct {
+	SetTransform *SetTransform `protobuf:"bytes,136,opt,name=set_transform,json=setTransform,proto3,oneof"`
+}
+
+type Command_DeleteTransform struct {
+	DeleteTransform *DeleteTransform `protobuf:"bytes,137,opt,name=delete_transform,json=deleteTransform,proto3,oneof"`
+}
+
+type Command_CollectModules struct {
+	CollectModules *CollectModules `protobuf:"bytes,138,opt,name=collect_modules,json=collectModules,proto3,oneof"`
+}
+
 func (*Command_InitCluster) isCommand_Body() {}
 
 func (*Command_SetFeatureLevel) isCommand_Body() {}
@@ -676,6 +733,14 @@ func (*Command_AlterUsers) isCommand_Body() {}
 func (*Command_CreateApiToken) isCommand_Body() {}
 
 func (*Command_DeleteApiToken) isCommand_Body() {}
+
+func (*Command_DeployTransform) isCommand_Body() {}
+
+func (*Command_SetTransform) isCommand_Body() {}
+
+func (*Command_DeleteTransform) isCommand_Body() {}
+
+func (*Command_CollectModules) isCommand_Body() {}
 
 // InitCluster is the first command of a log.
 type InitCluster struct {
@@ -3804,6 +3869,514 @@ func (x *DeleteApiToken) GetName() string {
 	return ""
 }
 
+// TransformVersion is one version of a module that transforms records.
+type TransformVersion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint32                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`   // from 1
+	Sha256        []byte                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`    // of the module's bytes, by which the bucket has them
+	Size          int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`       // bytes
+	Spec          string                 `protobuf:"bytes,4,opt,name=spec,proto3" json:"spec,omitempty"`        // JSON, see etl/pipeline
+	Created       int64                  `protobuf:"varint,5,opt,name=created,proto3" json:"created,omitempty"` // milliseconds since 1970
+	By            string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`            // principal
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransformVersion) Reset() {
+	*x = TransformVersion{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransformVersion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransformVersion) ProtoMessage() {}
+
+func (x *TransformVersion) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransformVersion.ProtoReflect.Descriptor instead.
+func (*TransformVersion) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *TransformVersion) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *TransformVersion) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *TransformVersion) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *TransformVersion) GetSpec() string {
+	if x != nil {
+		return x.Spec
+	}
+	return ""
+}
+
+func (x *TransformVersion) GetCreated() int64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *TransformVersion) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// TransformChange is an entry of the history of a module.
+type TransformChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	At            int64                  `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"`           // milliseconds since 1970
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`            // principal
+	Action        uint32                 `protobuf:"varint,3,opt,name=action,proto3" json:"action,omitempty"`   // 1 deployed, 2 enabled, 3 disabled, 4 disabled by its error budget, 5 a version deleted, 6 rolled back
+	Version       uint32                 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"` // that it is about
+	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransformChange) Reset() {
+	*x = TransformChange{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransformChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransformChange) ProtoMessage() {}
+
+func (x *TransformChange) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransformChange.ProtoReflect.Descriptor instead.
+func (*TransformChange) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *TransformChange) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *TransformChange) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *TransformChange) GetAction() uint32 {
+	if x != nil {
+		return x.Action
+	}
+	return 0
+}
+
+func (x *TransformChange) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *TransformChange) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// Transform is a module with its versions.
+type Transform struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Versions      []*TransformVersion    `protobuf:"bytes,2,rep,name=versions,proto3" json:"versions,omitempty"`  // by number
+	Issued        uint32                 `protobuf:"varint,3,opt,name=issued,proto3" json:"issued,omitempty"`     // the highest number that was given out
+	Active        uint32                 `protobuf:"varint,4,opt,name=active,proto3" json:"active,omitempty"`     // 0: it is disabled
+	Last          uint32                 `protobuf:"varint,5,opt,name=last,proto3" json:"last,omitempty"`         // that is active or was last; 0: none was, or it was deleted
+	Previous      uint32                 `protobuf:"varint,6,opt,name=previous,proto3" json:"previous,omitempty"` // that was active before last; 0 as for last
+	History       []*TransformChange     `protobuf:"bytes,7,rep,name=history,proto3" json:"history,omitempty"`    // oldest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Transform) Reset() {
+	*x = Transform{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Transform) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Transform) ProtoMessage() {}
+
+func (x *Transform) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Transform.ProtoReflect.Descriptor instead.
+func (*Transform) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *Transform) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Transform) GetVersions() []*TransformVersion {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+func (x *Transform) GetIssued() uint32 {
+	if x != nil {
+		return x.Issued
+	}
+	return 0
+}
+
+func (x *Transform) GetActive() uint32 {
+	if x != nil {
+		return x.Active
+	}
+	return 0
+}
+
+func (x *Transform) GetLast() uint32 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *Transform) GetPrevious() uint32 {
+	if x != nil {
+		return x.Previous
+	}
+	return 0
+}
+
+func (x *Transform) GetHistory() []*TransformChange {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
+// DeployTransform adds a version. Feature level 14.
+type DeployTransform struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Version       *TransformVersion      `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"` // whose number is the next
+	Activate      bool                   `protobuf:"varint,3,opt,name=activate,proto3" json:"activate,omitempty"`
+	Seen          uint64                 `protobuf:"varint,4,opt,name=seen,proto3" json:"seen,omitempty"` // offset of the metadata as known before it was looked whether the bucket has the bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeployTransform) Reset() {
+	*x = DeployTransform{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeployTransform) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeployTransform) ProtoMessage() {}
+
+func (x *DeployTransform) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeployTransform.ProtoReflect.Descriptor instead.
+func (*DeployTransform) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *DeployTransform) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DeployTransform) GetVersion() *TransformVersion {
+	if x != nil {
+		return x.Version
+	}
+	return nil
+}
+
+func (x *DeployTransform) GetActivate() bool {
+	if x != nil {
+		return x.Activate
+	}
+	return false
+}
+
+func (x *DeployTransform) GetSeen() uint64 {
+	if x != nil {
+		return x.Seen
+	}
+	return 0
+}
+
+// SetTransform has a version be active, or none. Feature level 14.
+type SetTransform struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Change        *TransformChange       `protobuf:"bytes,2,opt,name=change,proto3" json:"change,omitempty"`      // to its version, unless its action disables that
+	Expected      uint32                 `protobuf:"varint,3,opt,name=expected,proto3" json:"expected,omitempty"` // the change counts only if this version is active, or with 0 if none is
+	Checked       bool                   `protobuf:"varint,4,opt,name=checked,proto3" json:"checked,omitempty"`   // expected is looked at
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetTransform) Reset() {
+	*x = SetTransform{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetTransform) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetTransform) ProtoMessage() {}
+
+func (x *SetTransform) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetTransform.ProtoReflect.Descriptor instead.
+func (*SetTransform) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *SetTransform) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SetTransform) GetChange() *TransformChange {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *SetTransform) GetExpected() uint32 {
+	if x != nil {
+		return x.Expected
+	}
+	return 0
+}
+
+func (x *SetTransform) GetChecked() bool {
+	if x != nil {
+		return x.Checked
+	}
+	return false
+}
+
+// DeleteTransform takes a version away, or with version 0 the module. Feature level 14.
+type DeleteTransform struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Change        *TransformChange       `protobuf:"bytes,2,opt,name=change,proto3" json:"change,omitempty"`
+	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"` // though it is active
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteTransform) Reset() {
+	*x = DeleteTransform{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteTransform) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteTransform) ProtoMessage() {}
+
+func (x *DeleteTransform) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteTransform.ProtoReflect.Descriptor instead.
+func (*DeleteTransform) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *DeleteTransform) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DeleteTransform) GetChange() *TransformChange {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *DeleteTransform) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+// CollectModules says which bytes of modules are deleted from the bucket, for no version has
+// them, and later that they are. Feature level 14.
+type CollectModules struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sha256        [][]byte               `protobuf:"bytes,1,rep,name=sha256,proto3" json:"sha256,omitempty"`
+	Done          bool                   `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollectModules) Reset() {
+	*x = CollectModules{}
+	mi := &file_consensus_metadata_command_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollectModules) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollectModules) ProtoMessage() {}
+
+func (x *CollectModules) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_command_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollectModules.ProtoReflect.Descriptor instead.
+func (*CollectModules) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *CollectModules) GetSha256() [][]byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *CollectModules) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
 // Recovery is a partition whose replicas are asked what they have, for the log that said
 // who was in sync is lost.
 type Recovery struct {
@@ -3816,7 +4389,7 @@ type Recovery struct {
 
 func (x *Recovery) Reset() {
 	*x = Recovery{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[50]
+	mi := &file_consensus_metadata_command_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3828,7 +4401,7 @@ func (x *Recovery) String() string {
 func (*Recovery) ProtoMessage() {}
 
 func (x *Recovery) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[50]
+	mi := &file_consensus_metadata_command_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3841,7 +4414,7 @@ func (x *Recovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recovery.ProtoReflect.Descriptor instead.
 func (*Recovery) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{50}
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Recovery) GetAwaited() []int32 {
@@ -3869,7 +4442,7 @@ type Doubts struct {
 
 func (x *Doubts) Reset() {
 	*x = Doubts{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[51]
+	mi := &file_consensus_metadata_command_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3881,7 +4454,7 @@ func (x *Doubts) String() string {
 func (*Doubts) ProtoMessage() {}
 
 func (x *Doubts) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[51]
+	mi := &file_consensus_metadata_command_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3894,7 +4467,7 @@ func (x *Doubts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Doubts.ProtoReflect.Descriptor instead.
 func (*Doubts) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{51}
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Doubts) GetOf() []int32 {
@@ -3922,7 +4495,7 @@ type ReplicaEnd struct {
 
 func (x *ReplicaEnd) Reset() {
 	*x = ReplicaEnd{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[52]
+	mi := &file_consensus_metadata_command_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3934,7 +4507,7 @@ func (x *ReplicaEnd) String() string {
 func (*ReplicaEnd) ProtoMessage() {}
 
 func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[52]
+	mi := &file_consensus_metadata_command_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3947,7 +4520,7 @@ func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaEnd.ProtoReflect.Descriptor instead.
 func (*ReplicaEnd) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{52}
+	return file_consensus_metadata_command_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ReplicaEnd) GetBroker() int32 {
@@ -3983,7 +4556,7 @@ type AdvanceLogStart_Entry struct {
 
 func (x *AdvanceLogStart_Entry) Reset() {
 	*x = AdvanceLogStart_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[53]
+	mi := &file_consensus_metadata_command_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3995,7 +4568,7 @@ func (x *AdvanceLogStart_Entry) String() string {
 func (*AdvanceLogStart_Entry) ProtoMessage() {}
 
 func (x *AdvanceLogStart_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[53]
+	mi := &file_consensus_metadata_command_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4050,7 +4623,7 @@ type MoveLogStarts_Topic struct {
 
 func (x *MoveLogStarts_Topic) Reset() {
 	*x = MoveLogStarts_Topic{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[54]
+	mi := &file_consensus_metadata_command_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4062,7 +4635,7 @@ func (x *MoveLogStarts_Topic) String() string {
 func (*MoveLogStarts_Topic) ProtoMessage() {}
 
 func (x *MoveLogStarts_Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[54]
+	mi := &file_consensus_metadata_command_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4109,7 +4682,7 @@ type AlterPartitions_Replica struct {
 
 func (x *AlterPartitions_Replica) Reset() {
 	*x = AlterPartitions_Replica{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[55]
+	mi := &file_consensus_metadata_command_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4121,7 +4694,7 @@ func (x *AlterPartitions_Replica) String() string {
 func (*AlterPartitions_Replica) ProtoMessage() {}
 
 func (x *AlterPartitions_Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[55]
+	mi := &file_consensus_metadata_command_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4164,7 +4737,7 @@ type AlterPartitions_Entry struct {
 
 func (x *AlterPartitions_Entry) Reset() {
 	*x = AlterPartitions_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[56]
+	mi := &file_consensus_metadata_command_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4176,7 +4749,7 @@ func (x *AlterPartitions_Entry) String() string {
 func (*AlterPartitions_Entry) ProtoMessage() {}
 
 func (x *AlterPartitions_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[56]
+	mi := &file_consensus_metadata_command_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4239,7 +4812,7 @@ type ElectLeaders_Entry struct {
 
 func (x *ElectLeaders_Entry) Reset() {
 	*x = ElectLeaders_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[57]
+	mi := &file_consensus_metadata_command_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4251,7 +4824,7 @@ func (x *ElectLeaders_Entry) String() string {
 func (*ElectLeaders_Entry) ProtoMessage() {}
 
 func (x *ElectLeaders_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[57]
+	mi := &file_consensus_metadata_command_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4306,7 +4879,7 @@ type ReassignPartitions_Entry struct {
 
 func (x *ReassignPartitions_Entry) Reset() {
 	*x = ReassignPartitions_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[58]
+	mi := &file_consensus_metadata_command_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4318,7 +4891,7 @@ func (x *ReassignPartitions_Entry) String() string {
 func (*ReassignPartitions_Entry) ProtoMessage() {}
 
 func (x *ReassignPartitions_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[58]
+	mi := &file_consensus_metadata_command_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4367,7 +4940,7 @@ type ReportEnds_Entry struct {
 
 func (x *ReportEnds_Entry) Reset() {
 	*x = ReportEnds_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[59]
+	mi := &file_consensus_metadata_command_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4379,7 +4952,7 @@ func (x *ReportEnds_Entry) String() string {
 func (*ReportEnds_Entry) ProtoMessage() {}
 
 func (x *ReportEnds_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[59]
+	mi := &file_consensus_metadata_command_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4433,7 +5006,7 @@ type GiveUpReplicas_Entry struct {
 
 func (x *GiveUpReplicas_Entry) Reset() {
 	*x = GiveUpReplicas_Entry{}
-	mi := &file_consensus_metadata_command_proto_msgTypes[60]
+	mi := &file_consensus_metadata_command_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4445,7 +5018,7 @@ func (x *GiveUpReplicas_Entry) String() string {
 func (*GiveUpReplicas_Entry) ProtoMessage() {}
 
 func (x *GiveUpReplicas_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_command_proto_msgTypes[60]
+	mi := &file_consensus_metadata_command_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4479,7 +5052,7 @@ var File_consensus_metadata_command_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\n" +
-	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\xb9\x16\n" +
+	" consensus/metadata/command.proto\x12\x12rustmq.metadata.v1\"\xf9\x18\n" +
 	"\aCommand\x12D\n" +
 	"\finit_cluster\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.InitClusterH\x00R\vinitCluster\x12Q\n" +
 	"\x11set_feature_level\x18\x02 \x01(\v2#.rustmq.metadata.v1.SetFeatureLevelH\x00R\x0fsetFeatureLevel\x12M\n" +
@@ -4524,7 +5097,11 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\valter_users\x18n \x01(\v2\x1e.rustmq.metadata.v1.AlterUsersH\x00R\n" +
 	"alterUsers\x12N\n" +
 	"\x10create_api_token\x18} \x01(\v2\".rustmq.metadata.v1.CreateApiTokenH\x00R\x0ecreateApiToken\x12N\n" +
-	"\x10delete_api_token\x18~ \x01(\v2\".rustmq.metadata.v1.DeleteApiTokenH\x00R\x0edeleteApiTokenB\x06\n" +
+	"\x10delete_api_token\x18~ \x01(\v2\".rustmq.metadata.v1.DeleteApiTokenH\x00R\x0edeleteApiToken\x12Q\n" +
+	"\x10deploy_transform\x18\x87\x01 \x01(\v2#.rustmq.metadata.v1.DeployTransformH\x00R\x0fdeployTransform\x12H\n" +
+	"\rset_transform\x18\x88\x01 \x01(\v2 .rustmq.metadata.v1.SetTransformH\x00R\fsetTransform\x12Q\n" +
+	"\x10delete_transform\x18\x89\x01 \x01(\v2#.rustmq.metadata.v1.DeleteTransformH\x00R\x0fdeleteTransform\x12N\n" +
+	"\x0fcollect_modules\x18\x8a\x01 \x01(\v2\".rustmq.metadata.v1.CollectModulesH\x00R\x0ecollectModulesB\x06\n" +
 	"\x04body\"Q\n" +
 	"\vInitCluster\x12\x1d\n" +
 	"\n" +
@@ -4798,7 +5375,45 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\x0eCreateApiToken\x122\n" +
 	"\x05token\x18\x01 \x01(\v2\x1c.rustmq.metadata.v1.ApiTokenR\x05token\"$\n" +
 	"\x0eDeleteApiToken\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"X\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x94\x01\n" +
+	"\x10TransformVersion\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\rR\x06number\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x12\n" +
+	"\x04spec\x18\x04 \x01(\tR\x04spec\x12\x18\n" +
+	"\acreated\x18\x05 \x01(\x03R\acreated\x12\x0e\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by\"{\n" +
+	"\x0fTransformChange\x12\x0e\n" +
+	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\x16\n" +
+	"\x06action\x18\x03 \x01(\rR\x06action\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\rR\aversion\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\x80\x02\n" +
+	"\tTransform\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12@\n" +
+	"\bversions\x18\x02 \x03(\v2$.rustmq.metadata.v1.TransformVersionR\bversions\x12\x16\n" +
+	"\x06issued\x18\x03 \x01(\rR\x06issued\x12\x16\n" +
+	"\x06active\x18\x04 \x01(\rR\x06active\x12\x12\n" +
+	"\x04last\x18\x05 \x01(\rR\x04last\x12\x1a\n" +
+	"\bprevious\x18\x06 \x01(\rR\bprevious\x12=\n" +
+	"\ahistory\x18\a \x03(\v2#.rustmq.metadata.v1.TransformChangeR\ahistory\"\x95\x01\n" +
+	"\x0fDeployTransform\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12>\n" +
+	"\aversion\x18\x02 \x01(\v2$.rustmq.metadata.v1.TransformVersionR\aversion\x12\x1a\n" +
+	"\bactivate\x18\x03 \x01(\bR\bactivate\x12\x12\n" +
+	"\x04seen\x18\x04 \x01(\x04R\x04seen\"\x95\x01\n" +
+	"\fSetTransform\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12;\n" +
+	"\x06change\x18\x02 \x01(\v2#.rustmq.metadata.v1.TransformChangeR\x06change\x12\x1a\n" +
+	"\bexpected\x18\x03 \x01(\rR\bexpected\x12\x18\n" +
+	"\achecked\x18\x04 \x01(\bR\achecked\"x\n" +
+	"\x0fDeleteTransform\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12;\n" +
+	"\x06change\x18\x02 \x01(\v2#.rustmq.metadata.v1.TransformChangeR\x06change\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\"<\n" +
+	"\x0eCollectModules\x12\x16\n" +
+	"\x06sha256\x18\x01 \x03(\fR\x06sha256\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\bR\x04done\"X\n" +
 	"\bRecovery\x12\x18\n" +
 	"\aawaited\x18\x01 \x03(\x05R\aawaited\x122\n" +
 	"\x04ends\x18\x02 \x03(\v2\x1e.rustmq.metadata.v1.ReplicaEndR\x04ends\"L\n" +
@@ -4823,7 +5438,7 @@ func file_consensus_metadata_command_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_command_proto_rawDescData
 }
 
-var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
+var file_consensus_metadata_command_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
 var file_consensus_metadata_command_proto_goTypes = []any{
 	(*Command)(nil),                  // 0: rustmq.metadata.v1.Command
 	(*InitCluster)(nil),              // 1: rustmq.metadata.v1.InitCluster
@@ -4875,17 +5490,24 @@ var file_consensus_metadata_command_proto_goTypes = []any{
 	(*ApiToken)(nil),                 // 47: rustmq.metadata.v1.ApiToken
 	(*CreateApiToken)(nil),           // 48: rustmq.metadata.v1.CreateApiToken
 	(*DeleteApiToken)(nil),           // 49: rustmq.metadata.v1.DeleteApiToken
-	(*Recovery)(nil),                 // 50: rustmq.metadata.v1.Recovery
-	(*Doubts)(nil),                   // 51: rustmq.metadata.v1.Doubts
-	(*ReplicaEnd)(nil),               // 52: rustmq.metadata.v1.ReplicaEnd
-	(*AdvanceLogStart_Entry)(nil),    // 53: rustmq.metadata.v1.AdvanceLogStart.Entry
-	(*MoveLogStarts_Topic)(nil),      // 54: rustmq.metadata.v1.MoveLogStarts.Topic
-	(*AlterPartitions_Replica)(nil),  // 55: rustmq.metadata.v1.AlterPartitions.Replica
-	(*AlterPartitions_Entry)(nil),    // 56: rustmq.metadata.v1.AlterPartitions.Entry
-	(*ElectLeaders_Entry)(nil),       // 57: rustmq.metadata.v1.ElectLeaders.Entry
-	(*ReassignPartitions_Entry)(nil), // 58: rustmq.metadata.v1.ReassignPartitions.Entry
-	(*ReportEnds_Entry)(nil),         // 59: rustmq.metadata.v1.ReportEnds.Entry
-	(*GiveUpReplicas_Entry)(nil),     // 60: rustmq.metadata.v1.GiveUpReplicas.Entry
+	(*TransformVersion)(nil),         // 50: rustmq.metadata.v1.TransformVersion
+	(*TransformChange)(nil),          // 51: rustmq.metadata.v1.TransformChange
+	(*Transform)(nil),                // 52: rustmq.metadata.v1.Transform
+	(*DeployTransform)(nil),          // 53: rustmq.metadata.v1.DeployTransform
+	(*SetTransform)(nil),             // 54: rustmq.metadata.v1.SetTransform
+	(*DeleteTransform)(nil),          // 55: rustmq.metadata.v1.DeleteTransform
+	(*CollectModules)(nil),           // 56: rustmq.metadata.v1.CollectModules
+	(*Recovery)(nil),                 // 57: rustmq.metadata.v1.Recovery
+	(*Doubts)(nil),                   // 58: rustmq.metadata.v1.Doubts
+	(*ReplicaEnd)(nil),               // 59: rustmq.metadata.v1.ReplicaEnd
+	(*AdvanceLogStart_Entry)(nil),    // 60: rustmq.metadata.v1.AdvanceLogStart.Entry
+	(*MoveLogStarts_Topic)(nil),      // 61: rustmq.metadata.v1.MoveLogStarts.Topic
+	(*AlterPartitions_Replica)(nil),  // 62: rustmq.metadata.v1.AlterPartitions.Replica
+	(*AlterPartitions_Entry)(nil),    // 63: rustmq.metadata.v1.AlterPartitions.Entry
+	(*ElectLeaders_Entry)(nil),       // 64: rustmq.metadata.v1.ElectLeaders.Entry
+	(*ReassignPartitions_Entry)(nil), // 65: rustmq.metadata.v1.ReassignPartitions.Entry
+	(*ReportEnds_Entry)(nil),         // 66: rustmq.metadata.v1.ReportEnds.Entry
+	(*GiveUpReplicas_Entry)(nil),     // 67: rustmq.metadata.v1.GiveUpReplicas.Entry
 }
 var file_consensus_metadata_command_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.Command.init_cluster:type_name -> rustmq.metadata.v1.InitCluster
@@ -4925,39 +5547,48 @@ var file_consensus_metadata_command_proto_depIdxs = []int32{
 	46, // 34: rustmq.metadata.v1.Command.alter_users:type_name -> rustmq.metadata.v1.AlterUsers
 	48, // 35: rustmq.metadata.v1.Command.create_api_token:type_name -> rustmq.metadata.v1.CreateApiToken
 	49, // 36: rustmq.metadata.v1.Command.delete_api_token:type_name -> rustmq.metadata.v1.DeleteApiToken
-	3,  // 37: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	6,  // 38: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 39: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	6,  // 40: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
-	7,  // 41: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
-	53, // 42: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
-	16, // 43: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
-	16, // 44: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	54, // 45: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
-	25, // 46: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	27, // 47: rustmq.metadata.v1.QuotaEntity.user:type_name -> rustmq.metadata.v1.QuotaName
-	27, // 48: rustmq.metadata.v1.QuotaEntity.client_id:type_name -> rustmq.metadata.v1.QuotaName
-	26, // 49: rustmq.metadata.v1.AlterClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
-	28, // 50: rustmq.metadata.v1.AlterClientQuotas.set:type_name -> rustmq.metadata.v1.QuotaValue
-	56, // 51: rustmq.metadata.v1.AlterPartitions.entries:type_name -> rustmq.metadata.v1.AlterPartitions.Entry
-	57, // 52: rustmq.metadata.v1.ElectLeaders.entries:type_name -> rustmq.metadata.v1.ElectLeaders.Entry
-	58, // 53: rustmq.metadata.v1.ReassignPartitions.entries:type_name -> rustmq.metadata.v1.ReassignPartitions.Entry
-	59, // 54: rustmq.metadata.v1.ReportEnds.entries:type_name -> rustmq.metadata.v1.ReportEnds.Entry
-	60, // 55: rustmq.metadata.v1.GiveUpReplicas.entries:type_name -> rustmq.metadata.v1.GiveUpReplicas.Entry
-	43, // 56: rustmq.metadata.v1.CreateAcls.acls:type_name -> rustmq.metadata.v1.Acl
-	43, // 57: rustmq.metadata.v1.DeleteAcls.acls:type_name -> rustmq.metadata.v1.Acl
-	44, // 58: rustmq.metadata.v1.UserChange.set:type_name -> rustmq.metadata.v1.ScramCredential
-	45, // 59: rustmq.metadata.v1.AlterUsers.changes:type_name -> rustmq.metadata.v1.UserChange
-	47, // 60: rustmq.metadata.v1.CreateApiToken.token:type_name -> rustmq.metadata.v1.ApiToken
-	52, // 61: rustmq.metadata.v1.Recovery.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
-	52, // 62: rustmq.metadata.v1.Doubts.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
-	55, // 63: rustmq.metadata.v1.AlterPartitions.Entry.isr:type_name -> rustmq.metadata.v1.AlterPartitions.Replica
-	52, // 64: rustmq.metadata.v1.ReportEnds.Entry.end:type_name -> rustmq.metadata.v1.ReplicaEnd
-	65, // [65:65] is the sub-list for method output_type
-	65, // [65:65] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	53, // 37: rustmq.metadata.v1.Command.deploy_transform:type_name -> rustmq.metadata.v1.DeployTransform
+	54, // 38: rustmq.metadata.v1.Command.set_transform:type_name -> rustmq.metadata.v1.SetTransform
+	55, // 39: rustmq.metadata.v1.Command.delete_transform:type_name -> rustmq.metadata.v1.DeleteTransform
+	56, // 40: rustmq.metadata.v1.Command.collect_modules:type_name -> rustmq.metadata.v1.CollectModules
+	3,  // 41: rustmq.metadata.v1.RegisterBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	6,  // 42: rustmq.metadata.v1.CreateTopic.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 43: rustmq.metadata.v1.CreateTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	6,  // 44: rustmq.metadata.v1.CreatePartitions.assignments:type_name -> rustmq.metadata.v1.Assignment
+	7,  // 45: rustmq.metadata.v1.AlterConfigs.set:type_name -> rustmq.metadata.v1.ConfigEntry
+	60, // 46: rustmq.metadata.v1.AdvanceLogStart.entries:type_name -> rustmq.metadata.v1.AdvanceLogStart.Entry
+	16, // 47: rustmq.metadata.v1.CommitObject.ranges:type_name -> rustmq.metadata.v1.Ranges
+	16, // 48: rustmq.metadata.v1.ReplaceRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	61, // 49: rustmq.metadata.v1.MoveLogStarts.topics:type_name -> rustmq.metadata.v1.MoveLogStarts.Topic
+	25, // 50: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	27, // 51: rustmq.metadata.v1.QuotaEntity.user:type_name -> rustmq.metadata.v1.QuotaName
+	27, // 52: rustmq.metadata.v1.QuotaEntity.client_id:type_name -> rustmq.metadata.v1.QuotaName
+	26, // 53: rustmq.metadata.v1.AlterClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
+	28, // 54: rustmq.metadata.v1.AlterClientQuotas.set:type_name -> rustmq.metadata.v1.QuotaValue
+	63, // 55: rustmq.metadata.v1.AlterPartitions.entries:type_name -> rustmq.metadata.v1.AlterPartitions.Entry
+	64, // 56: rustmq.metadata.v1.ElectLeaders.entries:type_name -> rustmq.metadata.v1.ElectLeaders.Entry
+	65, // 57: rustmq.metadata.v1.ReassignPartitions.entries:type_name -> rustmq.metadata.v1.ReassignPartitions.Entry
+	66, // 58: rustmq.metadata.v1.ReportEnds.entries:type_name -> rustmq.metadata.v1.ReportEnds.Entry
+	67, // 59: rustmq.metadata.v1.GiveUpReplicas.entries:type_name -> rustmq.metadata.v1.GiveUpReplicas.Entry
+	43, // 60: rustmq.metadata.v1.CreateAcls.acls:type_name -> rustmq.metadata.v1.Acl
+	43, // 61: rustmq.metadata.v1.DeleteAcls.acls:type_name -> rustmq.metadata.v1.Acl
+	44, // 62: rustmq.metadata.v1.UserChange.set:type_name -> rustmq.metadata.v1.ScramCredential
+	45, // 63: rustmq.metadata.v1.AlterUsers.changes:type_name -> rustmq.metadata.v1.UserChange
+	47, // 64: rustmq.metadata.v1.CreateApiToken.token:type_name -> rustmq.metadata.v1.ApiToken
+	50, // 65: rustmq.metadata.v1.Transform.versions:type_name -> rustmq.metadata.v1.TransformVersion
+	51, // 66: rustmq.metadata.v1.Transform.history:type_name -> rustmq.metadata.v1.TransformChange
+	50, // 67: rustmq.metadata.v1.DeployTransform.version:type_name -> rustmq.metadata.v1.TransformVersion
+	51, // 68: rustmq.metadata.v1.SetTransform.change:type_name -> rustmq.metadata.v1.TransformChange
+	51, // 69: rustmq.metadata.v1.DeleteTransform.change:type_name -> rustmq.metadata.v1.TransformChange
+	59, // 70: rustmq.metadata.v1.Recovery.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
+	59, // 71: rustmq.metadata.v1.Doubts.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
+	62, // 72: rustmq.metadata.v1.AlterPartitions.Entry.isr:type_name -> rustmq.metadata.v1.AlterPartitions.Replica
+	59, // 73: rustmq.metadata.v1.ReportEnds.Entry.end:type_name -> rustmq.metadata.v1.ReplicaEnd
+	74, // [74:74] is the sub-list for method output_type
+	74, // [74:74] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_command_proto_init() }
@@ -5003,6 +5634,10 @@ func file_consensus_metadata_command_proto_init() {
 		(*Command_AlterUsers)(nil),
 		(*Command_CreateApiToken)(nil),
 		(*Command_DeleteApiToken)(nil),
+		(*Command_DeployTransform)(nil),
+		(*Command_SetTransform)(nil),
+		(*Command_DeleteTransform)(nil),
+		(*Command_CollectModules)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -5010,7 +5645,7 @@ func file_consensus_metadata_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_command_proto_rawDesc), len(file_consensus_metadata_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   61,
+			NumMessages:   68,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

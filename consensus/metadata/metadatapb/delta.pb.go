@@ -5,7 +5,7 @@
 // source: consensus/metadata/delta.proto
 
 // The records of a delta between two images, as one broker is shown them: one
-// DeltaHeader, then in this order brokers, controllers, configs, client quotas, ACLs, users, API tokens, objects, topics
+// DeltaHeader, then in this order brokers, controllers, configs, client quotas, ACLs, users, API tokens, transforms, objects, topics
 // that went, each topic that changed with its partitions, manifests, states of
 // compaction by key and ranges. Each kind is in the order of the image, topics by id.
 // What is not named is as it was. Framing and checksum: doc.go.
@@ -50,6 +50,8 @@ type DeltaRecord struct {
 	//	*DeltaRecord_User
 	//	*DeltaRecord_ApiToken
 	//	*DeltaRecord_GoneApiToken
+	//	*DeltaRecord_Transform
+	//	*DeltaRecord_GoneTransform
 	Body          isDeltaRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -263,6 +265,24 @@ func (x *DeltaRecord) GetGoneApiToken() string {
 	return ""
 }
 
+func (x *DeltaRecord) GetTransform() *Transform {
+	if x != nil {
+		if x, ok := x.Body.(*DeltaRecord_Transform); ok {
+			return x.Transform
+		}
+	}
+	return nil
+}
+
+func (x *DeltaRecord) GetGoneTransform() string {
+	if x != nil {
+		if x, ok := x.Body.(*DeltaRecord_GoneTransform); ok {
+			return x.GoneTransform
+		}
+	}
+	return ""
+}
+
 type isDeltaRecord_Body interface {
 	isDeltaRecord_Body()
 }
@@ -343,6 +363,14 @@ type DeltaRecord_GoneApiToken struct {
 	GoneApiToken string `protobuf:"bytes,126,opt,name=gone_api_token,json=goneApiToken,proto3,oneof"`
 }
 
+type DeltaRecord_Transform struct {
+	Transform *Transform `protobuf:"bytes,135,opt,name=transform,proto3,oneof"`
+}
+
+type DeltaRecord_GoneTransform struct {
+	GoneTransform string `protobuf:"bytes,136,opt,name=gone_transform,json=goneTransform,proto3,oneof"`
+}
+
 func (*DeltaRecord_Header) isDeltaRecord_Body() {}
 
 func (*DeltaRecord_Broker) isDeltaRecord_Body() {}
@@ -381,6 +409,10 @@ func (*DeltaRecord_ApiToken) isDeltaRecord_Body() {}
 
 func (*DeltaRecord_GoneApiToken) isDeltaRecord_Body() {}
 
+func (*DeltaRecord_Transform) isDeltaRecord_Body() {}
+
+func (*DeltaRecord_GoneTransform) isDeltaRecord_Body() {}
+
 type DeltaHeader struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Whole             bool                   `protobuf:"varint,1,opt,name=whole,proto3" json:"whole,omitempty"`   // the image before is the empty one
@@ -411,6 +443,7 @@ type DeltaHeader struct {
 	Acls             uint64   `protobuf:"varint,115,opt,name=acls,proto3" json:"acls,omitempty"`
 	FakeSecret       []byte   `protobuf:"bytes,110,opt,name=fake_secret,json=fakeSecret,proto3" json:"fake_secret,omitempty"`
 	ApiTokens        uint64   `protobuf:"varint,125,opt,name=api_tokens,json=apiTokens,proto3" json:"api_tokens,omitempty"`
+	Transforms       uint64   `protobuf:"varint,135,opt,name=transforms,proto3" json:"transforms,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -630,6 +663,13 @@ func (x *DeltaHeader) GetFakeSecret() []byte {
 func (x *DeltaHeader) GetApiTokens() uint64 {
 	if x != nil {
 		return x.ApiTokens
+	}
+	return 0
+}
+
+func (x *DeltaHeader) GetTransforms() uint64 {
+	if x != nil {
+		return x.Transforms
 	}
 	return 0
 }
@@ -1136,7 +1176,7 @@ var File_consensus_metadata_delta_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"\n" +
-	"\x1econsensus/metadata/delta.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\x1a!consensus/metadata/snapshot.proto\"\xd3\b\n" +
+	"\x1econsensus/metadata/delta.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\x1a!consensus/metadata/snapshot.proto\"\xbd\t\n" +
 	"\vDeltaRecord\x129\n" +
 	"\x06header\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.DeltaHeaderH\x00R\x06header\x12<\n" +
 	"\x06broker\x18\x02 \x01(\v2\".rustmq.metadata.v1.SnapshotBrokerH\x00R\x06broker\x12!\n" +
@@ -1163,8 +1203,10 @@ const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"\bgone_acl\x18t \x01(\v2\x17.rustmq.metadata.v1.AclH\x00R\agoneAcl\x126\n" +
 	"\x04user\x18n \x01(\v2 .rustmq.metadata.v1.SnapshotUserH\x00R\x04user\x12;\n" +
 	"\tapi_token\x18} \x01(\v2\x1c.rustmq.metadata.v1.ApiTokenH\x00R\bapiToken\x12&\n" +
-	"\x0egone_api_token\x18~ \x01(\tH\x00R\fgoneApiTokenB\x06\n" +
-	"\x04body\"\xdd\x06\n" +
+	"\x0egone_api_token\x18~ \x01(\tH\x00R\fgoneApiToken\x12>\n" +
+	"\ttransform\x18\x87\x01 \x01(\v2\x1d.rustmq.metadata.v1.TransformH\x00R\ttransform\x12(\n" +
+	"\x0egone_transform\x18\x88\x01 \x01(\tH\x00R\rgoneTransformB\x06\n" +
+	"\x04body\"\xfe\x06\n" +
 	"\vDeltaHeader\x12\x14\n" +
 	"\x05whole\x18\x01 \x01(\bR\x05whole\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\x04R\x06before\x12\x16\n" +
@@ -1200,7 +1242,10 @@ const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"\vfake_secret\x18n \x01(\fR\n" +
 	"fakeSecret\x12\x1d\n" +
 	"\n" +
-	"api_tokens\x18} \x01(\x04R\tapiTokens\"\x8e\x01\n" +
+	"api_tokens\x18} \x01(\x04R\tapiTokens\x12\x1f\n" +
+	"\n" +
+	"transforms\x18\x87\x01 \x01(\x04R\n" +
+	"transforms\"\x8e\x01\n" +
 	"\vDeltaConfig\x12#\n" +
 	"\rresource_type\x18\x01 \x01(\x05R\fresourceType\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1281,7 +1326,8 @@ var file_consensus_metadata_delta_proto_goTypes = []any{
 	(*Acl)(nil),                  // 12: rustmq.metadata.v1.Acl
 	(*SnapshotUser)(nil),         // 13: rustmq.metadata.v1.SnapshotUser
 	(*ApiToken)(nil),             // 14: rustmq.metadata.v1.ApiToken
-	(*Cleaning)(nil),             // 15: rustmq.metadata.v1.Cleaning
+	(*Transform)(nil),            // 15: rustmq.metadata.v1.Transform
+	(*Cleaning)(nil),             // 16: rustmq.metadata.v1.Cleaning
 }
 var file_consensus_metadata_delta_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.DeltaRecord.header:type_name -> rustmq.metadata.v1.DeltaHeader
@@ -1299,12 +1345,13 @@ var file_consensus_metadata_delta_proto_depIdxs = []int32{
 	12, // 12: rustmq.metadata.v1.DeltaRecord.gone_acl:type_name -> rustmq.metadata.v1.Acl
 	13, // 13: rustmq.metadata.v1.DeltaRecord.user:type_name -> rustmq.metadata.v1.SnapshotUser
 	14, // 14: rustmq.metadata.v1.DeltaRecord.api_token:type_name -> rustmq.metadata.v1.ApiToken
-	15, // 15: rustmq.metadata.v1.DeltaCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	15, // 15: rustmq.metadata.v1.DeltaRecord.transform:type_name -> rustmq.metadata.v1.Transform
+	16, // 16: rustmq.metadata.v1.DeltaCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_delta_proto_init() }
@@ -1334,6 +1381,8 @@ func file_consensus_metadata_delta_proto_init() {
 		(*DeltaRecord_User)(nil),
 		(*DeltaRecord_ApiToken)(nil),
 		(*DeltaRecord_GoneApiToken)(nil),
+		(*DeltaRecord_Transform)(nil),
+		(*DeltaRecord_GoneTransform)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

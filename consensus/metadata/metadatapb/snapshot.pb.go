@@ -5,7 +5,7 @@
 // source: consensus/metadata/snapshot.proto
 
 // The records of a metadata snapshot: one SnapshotHeader, then brokers by id,
-// configs by key, client quotas by entity, users by name, API tokens by name, controllers by id, topics by name, objects by state and id,
+// configs by key, client quotas by entity, users by name, API tokens by name, transforms by name, unnamed modules by hash, controllers by id, topics by name, objects by state and id,
 // manifests and then ranges by topic name, partition and offset; behind the manifests
 // of partitions, by id, those that no partition names any more. Framing and checksum:
 // doc.go.
@@ -43,6 +43,8 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Acl
 	//	*SnapshotRecord_User
 	//	*SnapshotRecord_ApiToken
+	//	*SnapshotRecord_Transform
+	//	*SnapshotRecord_UnnamedModule
 	Body          isSnapshotRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -193,6 +195,24 @@ func (x *SnapshotRecord) GetApiToken() *ApiToken {
 	return nil
 }
 
+func (x *SnapshotRecord) GetTransform() *Transform {
+	if x != nil {
+		if x, ok := x.Body.(*SnapshotRecord_Transform); ok {
+			return x.Transform
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotRecord) GetUnnamedModule() *SnapshotUnnamedModule {
+	if x != nil {
+		if x, ok := x.Body.(*SnapshotRecord_UnnamedModule); ok {
+			return x.UnnamedModule
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Body interface {
 	isSnapshotRecord_Body()
 }
@@ -245,6 +265,14 @@ type SnapshotRecord_ApiToken struct {
 	ApiToken *ApiToken `protobuf:"bytes,125,opt,name=api_token,json=apiToken,proto3,oneof"`
 }
 
+type SnapshotRecord_Transform struct {
+	Transform *Transform `protobuf:"bytes,135,opt,name=transform,proto3,oneof"`
+}
+
+type SnapshotRecord_UnnamedModule struct {
+	UnnamedModule *SnapshotUnnamedModule `protobuf:"bytes,136,opt,name=unnamed_module,json=unnamedModule,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Header) isSnapshotRecord_Body() {}
 
 func (*SnapshotRecord_Broker) isSnapshotRecord_Body() {}
@@ -268,6 +296,10 @@ func (*SnapshotRecord_Acl) isSnapshotRecord_Body() {}
 func (*SnapshotRecord_User) isSnapshotRecord_Body() {}
 
 func (*SnapshotRecord_ApiToken) isSnapshotRecord_Body() {}
+
+func (*SnapshotRecord_Transform) isSnapshotRecord_Body() {}
+
+func (*SnapshotRecord_UnnamedModule) isSnapshotRecord_Body() {}
 
 type SnapshotHeader struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -300,9 +332,13 @@ type SnapshotHeader struct {
 	Users      uint64 `protobuf:"varint,110,opt,name=users,proto3" json:"users,omitempty"`
 	FakeSecret []byte `protobuf:"bytes,111,opt,name=fake_secret,json=fakeSecret,proto3" json:"fake_secret,omitempty"`
 	// Feature level 13.
-	ApiTokens     uint64 `protobuf:"varint,125,opt,name=api_tokens,json=apiTokens,proto3" json:"api_tokens,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ApiTokens uint64 `protobuf:"varint,125,opt,name=api_tokens,json=apiTokens,proto3" json:"api_tokens,omitempty"`
+	// Feature level 14.
+	Transforms     uint64 `protobuf:"varint,135,opt,name=transforms,proto3" json:"transforms,omitempty"`
+	UnnamedModules uint64 `protobuf:"varint,136,opt,name=unnamed_modules,json=unnamedModules,proto3" json:"unnamed_modules,omitempty"`
+	Collected      uint64 `protobuf:"varint,137,opt,name=collected,proto3" json:"collected,omitempty"` // offset of the last command by which bytes of modules had been deleted
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SnapshotHeader) Reset() {
@@ -489,6 +525,80 @@ func (x *SnapshotHeader) GetApiTokens() uint64 {
 	return 0
 }
 
+func (x *SnapshotHeader) GetTransforms() uint64 {
+	if x != nil {
+		return x.Transforms
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetUnnamedModules() uint64 {
+	if x != nil {
+		return x.UnnamedModules
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetCollected() uint64 {
+	if x != nil {
+		return x.Collected
+	}
+	return 0
+}
+
+// SnapshotUnnamedModule is the bytes of a module that no version has any more.
+type SnapshotUnnamedModule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sha256        []byte                 `protobuf:"bytes,1,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Condemned     bool                   `protobuf:"varint,2,opt,name=condemned,proto3" json:"condemned,omitempty"` // they are being deleted
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotUnnamedModule) Reset() {
+	*x = SnapshotUnnamedModule{}
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotUnnamedModule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotUnnamedModule) ProtoMessage() {}
+
+func (x *SnapshotUnnamedModule) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotUnnamedModule.ProtoReflect.Descriptor instead.
+func (*SnapshotUnnamedModule) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *SnapshotUnnamedModule) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *SnapshotUnnamedModule) GetCondemned() bool {
+	if x != nil {
+		return x.Condemned
+	}
+	return false
+}
+
 type SnapshotEntryWriter struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
@@ -500,7 +610,7 @@ type SnapshotEntryWriter struct {
 
 func (x *SnapshotEntryWriter) Reset() {
 	*x = SnapshotEntryWriter{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[2]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -512,7 +622,7 @@ func (x *SnapshotEntryWriter) String() string {
 func (*SnapshotEntryWriter) ProtoMessage() {}
 
 func (x *SnapshotEntryWriter) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[2]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -525,7 +635,7 @@ func (x *SnapshotEntryWriter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotEntryWriter.ProtoReflect.Descriptor instead.
 func (*SnapshotEntryWriter) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{2}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SnapshotEntryWriter) GetTerm() uint64 {
@@ -559,7 +669,7 @@ type SnapshotClientQuotas struct {
 
 func (x *SnapshotClientQuotas) Reset() {
 	*x = SnapshotClientQuotas{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[3]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +681,7 @@ func (x *SnapshotClientQuotas) String() string {
 func (*SnapshotClientQuotas) ProtoMessage() {}
 
 func (x *SnapshotClientQuotas) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[3]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +694,7 @@ func (x *SnapshotClientQuotas) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotClientQuotas.ProtoReflect.Descriptor instead.
 func (*SnapshotClientQuotas) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{3}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SnapshotClientQuotas) GetEntity() *QuotaEntity {
@@ -611,7 +721,7 @@ type SnapshotUser struct {
 
 func (x *SnapshotUser) Reset() {
 	*x = SnapshotUser{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -623,7 +733,7 @@ func (x *SnapshotUser) String() string {
 func (*SnapshotUser) ProtoMessage() {}
 
 func (x *SnapshotUser) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -636,7 +746,7 @@ func (x *SnapshotUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotUser.ProtoReflect.Descriptor instead.
 func (*SnapshotUser) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{4}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SnapshotUser) GetName() string {
@@ -671,7 +781,7 @@ type SnapshotBroker struct {
 
 func (x *SnapshotBroker) Reset() {
 	*x = SnapshotBroker{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -683,7 +793,7 @@ func (x *SnapshotBroker) String() string {
 func (*SnapshotBroker) ProtoMessage() {}
 
 func (x *SnapshotBroker) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -696,7 +806,7 @@ func (x *SnapshotBroker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotBroker.ProtoReflect.Descriptor instead.
 func (*SnapshotBroker) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{5}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SnapshotBroker) GetId() int32 {
@@ -775,7 +885,7 @@ type SnapshotController struct {
 
 func (x *SnapshotController) Reset() {
 	*x = SnapshotController{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +897,7 @@ func (x *SnapshotController) String() string {
 func (*SnapshotController) ProtoMessage() {}
 
 func (x *SnapshotController) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +910,7 @@ func (x *SnapshotController) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotController.ProtoReflect.Descriptor instead.
 func (*SnapshotController) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{6}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SnapshotController) GetNodeId() uint64 {
@@ -850,7 +960,7 @@ type SnapshotConfig struct {
 
 func (x *SnapshotConfig) Reset() {
 	*x = SnapshotConfig{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +972,7 @@ func (x *SnapshotConfig) String() string {
 func (*SnapshotConfig) ProtoMessage() {}
 
 func (x *SnapshotConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +985,7 @@ func (x *SnapshotConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotConfig.ProtoReflect.Descriptor instead.
 func (*SnapshotConfig) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{7}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SnapshotConfig) GetResourceType() int32 {
@@ -928,7 +1038,7 @@ type SnapshotPartition struct {
 
 func (x *SnapshotPartition) Reset() {
 	*x = SnapshotPartition{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1050,7 @@ func (x *SnapshotPartition) String() string {
 func (*SnapshotPartition) ProtoMessage() {}
 
 func (x *SnapshotPartition) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1063,7 @@ func (x *SnapshotPartition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotPartition.ProtoReflect.Descriptor instead.
 func (*SnapshotPartition) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{8}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SnapshotPartition) GetLeader() int32 {
@@ -1055,7 +1165,7 @@ type SnapshotTopic struct {
 
 func (x *SnapshotTopic) Reset() {
 	*x = SnapshotTopic{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1067,7 +1177,7 @@ func (x *SnapshotTopic) String() string {
 func (*SnapshotTopic) ProtoMessage() {}
 
 func (x *SnapshotTopic) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1080,7 +1190,7 @@ func (x *SnapshotTopic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotTopic.ProtoReflect.Descriptor instead.
 func (*SnapshotTopic) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{9}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SnapshotTopic) GetId() []byte {
@@ -1149,7 +1259,7 @@ type SnapshotObject struct {
 
 func (x *SnapshotObject) Reset() {
 	*x = SnapshotObject{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[10]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +1271,7 @@ func (x *SnapshotObject) String() string {
 func (*SnapshotObject) ProtoMessage() {}
 
 func (x *SnapshotObject) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[10]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +1284,7 @@ func (x *SnapshotObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotObject.ProtoReflect.Descriptor instead.
 func (*SnapshotObject) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{10}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SnapshotObject) GetId() uint64 {
@@ -1244,7 +1354,7 @@ type SnapshotRanges struct {
 
 func (x *SnapshotRanges) Reset() {
 	*x = SnapshotRanges{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[11]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1256,7 +1366,7 @@ func (x *SnapshotRanges) String() string {
 func (*SnapshotRanges) ProtoMessage() {}
 
 func (x *SnapshotRanges) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[11]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1269,7 +1379,7 @@ func (x *SnapshotRanges) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRanges.ProtoReflect.Descriptor instead.
 func (*SnapshotRanges) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{11}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SnapshotRanges) GetRanges() *Ranges {
@@ -1307,7 +1417,7 @@ type SnapshotManifest struct {
 
 func (x *SnapshotManifest) Reset() {
 	*x = SnapshotManifest{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[12]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1319,7 +1429,7 @@ func (x *SnapshotManifest) String() string {
 func (*SnapshotManifest) ProtoMessage() {}
 
 func (x *SnapshotManifest) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[12]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1332,7 +1442,7 @@ func (x *SnapshotManifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotManifest.ProtoReflect.Descriptor instead.
 func (*SnapshotManifest) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{12}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SnapshotManifest) GetTopicId() []byte {
@@ -1430,7 +1540,7 @@ var File_consensus_metadata_snapshot_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"!consensus/metadata/snapshot.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\"\x8a\x06\n" +
+	"!consensus/metadata/snapshot.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\"\x9f\a\n" +
 	"\x0eSnapshotRecord\x12<\n" +
 	"\x06header\x18\x01 \x01(\v2\".rustmq.metadata.v1.SnapshotHeaderH\x00R\x06header\x12<\n" +
 	"\x06broker\x18\x02 \x01(\v2\".rustmq.metadata.v1.SnapshotBrokerH\x00R\x06broker\x12<\n" +
@@ -1445,8 +1555,10 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"controller\x12+\n" +
 	"\x03acl\x18s \x01(\v2\x17.rustmq.metadata.v1.AclH\x00R\x03acl\x126\n" +
 	"\x04user\x18n \x01(\v2 .rustmq.metadata.v1.SnapshotUserH\x00R\x04user\x12;\n" +
-	"\tapi_token\x18} \x01(\v2\x1c.rustmq.metadata.v1.ApiTokenH\x00R\bapiTokenB\x06\n" +
-	"\x04body\"\xcf\x05\n" +
+	"\tapi_token\x18} \x01(\v2\x1c.rustmq.metadata.v1.ApiTokenH\x00R\bapiToken\x12>\n" +
+	"\ttransform\x18\x87\x01 \x01(\v2\x1d.rustmq.metadata.v1.TransformH\x00R\ttransform\x12S\n" +
+	"\x0eunnamed_module\x18\x88\x01 \x01(\v2).rustmq.metadata.v1.SnapshotUnnamedModuleH\x00R\runnamedModuleB\x06\n" +
+	"\x04body\"\xb9\x06\n" +
 	"\x0eSnapshotHeader\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
@@ -1473,7 +1585,15 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\vfake_secret\x18o \x01(\fR\n" +
 	"fakeSecret\x12\x1d\n" +
 	"\n" +
-	"api_tokens\x18} \x01(\x04R\tapiTokens\"U\n" +
+	"api_tokens\x18} \x01(\x04R\tapiTokens\x12\x1f\n" +
+	"\n" +
+	"transforms\x18\x87\x01 \x01(\x04R\n" +
+	"transforms\x12(\n" +
+	"\x0funnamed_modules\x18\x88\x01 \x01(\x04R\x0eunnamedModules\x12\x1d\n" +
+	"\tcollected\x18\x89\x01 \x01(\x04R\tcollected\"M\n" +
+	"\x15SnapshotUnnamedModule\x12\x16\n" +
+	"\x06sha256\x18\x01 \x01(\fR\x06sha256\x12\x1c\n" +
+	"\tcondemned\x18\x02 \x01(\bR\tcondemned\"U\n" +
 	"\x13SnapshotEntryWriter\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x16\n" +
 	"\x06writer\x18\x02 \x01(\x04R\x06writer\x12\x12\n" +
@@ -1569,63 +1689,67 @@ func file_consensus_metadata_snapshot_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_snapshot_proto_rawDescData
 }
 
-var file_consensus_metadata_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_consensus_metadata_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_consensus_metadata_snapshot_proto_goTypes = []any{
-	(*SnapshotRecord)(nil),       // 0: rustmq.metadata.v1.SnapshotRecord
-	(*SnapshotHeader)(nil),       // 1: rustmq.metadata.v1.SnapshotHeader
-	(*SnapshotEntryWriter)(nil),  // 2: rustmq.metadata.v1.SnapshotEntryWriter
-	(*SnapshotClientQuotas)(nil), // 3: rustmq.metadata.v1.SnapshotClientQuotas
-	(*SnapshotUser)(nil),         // 4: rustmq.metadata.v1.SnapshotUser
-	(*SnapshotBroker)(nil),       // 5: rustmq.metadata.v1.SnapshotBroker
-	(*SnapshotController)(nil),   // 6: rustmq.metadata.v1.SnapshotController
-	(*SnapshotConfig)(nil),       // 7: rustmq.metadata.v1.SnapshotConfig
-	(*SnapshotPartition)(nil),    // 8: rustmq.metadata.v1.SnapshotPartition
-	(*SnapshotTopic)(nil),        // 9: rustmq.metadata.v1.SnapshotTopic
-	(*SnapshotObject)(nil),       // 10: rustmq.metadata.v1.SnapshotObject
-	(*SnapshotRanges)(nil),       // 11: rustmq.metadata.v1.SnapshotRanges
-	(*SnapshotManifest)(nil),     // 12: rustmq.metadata.v1.SnapshotManifest
-	(*Acl)(nil),                  // 13: rustmq.metadata.v1.Acl
-	(*ApiToken)(nil),             // 14: rustmq.metadata.v1.ApiToken
-	(*QuotaEntity)(nil),          // 15: rustmq.metadata.v1.QuotaEntity
-	(*QuotaValue)(nil),           // 16: rustmq.metadata.v1.QuotaValue
-	(*ScramCredential)(nil),      // 17: rustmq.metadata.v1.ScramCredential
-	(*Listener)(nil),             // 18: rustmq.metadata.v1.Listener
-	(*ConfigEntry)(nil),          // 19: rustmq.metadata.v1.ConfigEntry
-	(*Cleaning)(nil),             // 20: rustmq.metadata.v1.Cleaning
-	(*Recovery)(nil),             // 21: rustmq.metadata.v1.Recovery
-	(*Doubts)(nil),               // 22: rustmq.metadata.v1.Doubts
-	(*Ranges)(nil),               // 23: rustmq.metadata.v1.Ranges
+	(*SnapshotRecord)(nil),        // 0: rustmq.metadata.v1.SnapshotRecord
+	(*SnapshotHeader)(nil),        // 1: rustmq.metadata.v1.SnapshotHeader
+	(*SnapshotUnnamedModule)(nil), // 2: rustmq.metadata.v1.SnapshotUnnamedModule
+	(*SnapshotEntryWriter)(nil),   // 3: rustmq.metadata.v1.SnapshotEntryWriter
+	(*SnapshotClientQuotas)(nil),  // 4: rustmq.metadata.v1.SnapshotClientQuotas
+	(*SnapshotUser)(nil),          // 5: rustmq.metadata.v1.SnapshotUser
+	(*SnapshotBroker)(nil),        // 6: rustmq.metadata.v1.SnapshotBroker
+	(*SnapshotController)(nil),    // 7: rustmq.metadata.v1.SnapshotController
+	(*SnapshotConfig)(nil),        // 8: rustmq.metadata.v1.SnapshotConfig
+	(*SnapshotPartition)(nil),     // 9: rustmq.metadata.v1.SnapshotPartition
+	(*SnapshotTopic)(nil),         // 10: rustmq.metadata.v1.SnapshotTopic
+	(*SnapshotObject)(nil),        // 11: rustmq.metadata.v1.SnapshotObject
+	(*SnapshotRanges)(nil),        // 12: rustmq.metadata.v1.SnapshotRanges
+	(*SnapshotManifest)(nil),      // 13: rustmq.metadata.v1.SnapshotManifest
+	(*Acl)(nil),                   // 14: rustmq.metadata.v1.Acl
+	(*ApiToken)(nil),              // 15: rustmq.metadata.v1.ApiToken
+	(*Transform)(nil),             // 16: rustmq.metadata.v1.Transform
+	(*QuotaEntity)(nil),           // 17: rustmq.metadata.v1.QuotaEntity
+	(*QuotaValue)(nil),            // 18: rustmq.metadata.v1.QuotaValue
+	(*ScramCredential)(nil),       // 19: rustmq.metadata.v1.ScramCredential
+	(*Listener)(nil),              // 20: rustmq.metadata.v1.Listener
+	(*ConfigEntry)(nil),           // 21: rustmq.metadata.v1.ConfigEntry
+	(*Cleaning)(nil),              // 22: rustmq.metadata.v1.Cleaning
+	(*Recovery)(nil),              // 23: rustmq.metadata.v1.Recovery
+	(*Doubts)(nil),                // 24: rustmq.metadata.v1.Doubts
+	(*Ranges)(nil),                // 25: rustmq.metadata.v1.Ranges
 }
 var file_consensus_metadata_snapshot_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.SnapshotRecord.header:type_name -> rustmq.metadata.v1.SnapshotHeader
-	5,  // 1: rustmq.metadata.v1.SnapshotRecord.broker:type_name -> rustmq.metadata.v1.SnapshotBroker
-	7,  // 2: rustmq.metadata.v1.SnapshotRecord.config:type_name -> rustmq.metadata.v1.SnapshotConfig
-	9,  // 3: rustmq.metadata.v1.SnapshotRecord.topic:type_name -> rustmq.metadata.v1.SnapshotTopic
-	10, // 4: rustmq.metadata.v1.SnapshotRecord.object:type_name -> rustmq.metadata.v1.SnapshotObject
-	11, // 5: rustmq.metadata.v1.SnapshotRecord.ranges:type_name -> rustmq.metadata.v1.SnapshotRanges
-	12, // 6: rustmq.metadata.v1.SnapshotRecord.manifest:type_name -> rustmq.metadata.v1.SnapshotManifest
-	3,  // 7: rustmq.metadata.v1.SnapshotRecord.client_quotas:type_name -> rustmq.metadata.v1.SnapshotClientQuotas
-	6,  // 8: rustmq.metadata.v1.SnapshotRecord.controller:type_name -> rustmq.metadata.v1.SnapshotController
-	13, // 9: rustmq.metadata.v1.SnapshotRecord.acl:type_name -> rustmq.metadata.v1.Acl
-	4,  // 10: rustmq.metadata.v1.SnapshotRecord.user:type_name -> rustmq.metadata.v1.SnapshotUser
-	14, // 11: rustmq.metadata.v1.SnapshotRecord.api_token:type_name -> rustmq.metadata.v1.ApiToken
-	2,  // 12: rustmq.metadata.v1.SnapshotHeader.writers:type_name -> rustmq.metadata.v1.SnapshotEntryWriter
-	15, // 13: rustmq.metadata.v1.SnapshotClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
-	16, // 14: rustmq.metadata.v1.SnapshotClientQuotas.values:type_name -> rustmq.metadata.v1.QuotaValue
-	17, // 15: rustmq.metadata.v1.SnapshotUser.credentials:type_name -> rustmq.metadata.v1.ScramCredential
-	18, // 16: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	19, // 17: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
-	20, // 18: rustmq.metadata.v1.SnapshotPartition.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	21, // 19: rustmq.metadata.v1.SnapshotPartition.recovery:type_name -> rustmq.metadata.v1.Recovery
-	22, // 20: rustmq.metadata.v1.SnapshotPartition.doubts:type_name -> rustmq.metadata.v1.Doubts
-	19, // 21: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	8,  // 22: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
-	23, // 23: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	6,  // 1: rustmq.metadata.v1.SnapshotRecord.broker:type_name -> rustmq.metadata.v1.SnapshotBroker
+	8,  // 2: rustmq.metadata.v1.SnapshotRecord.config:type_name -> rustmq.metadata.v1.SnapshotConfig
+	10, // 3: rustmq.metadata.v1.SnapshotRecord.topic:type_name -> rustmq.metadata.v1.SnapshotTopic
+	11, // 4: rustmq.metadata.v1.SnapshotRecord.object:type_name -> rustmq.metadata.v1.SnapshotObject
+	12, // 5: rustmq.metadata.v1.SnapshotRecord.ranges:type_name -> rustmq.metadata.v1.SnapshotRanges
+	13, // 6: rustmq.metadata.v1.SnapshotRecord.manifest:type_name -> rustmq.metadata.v1.SnapshotManifest
+	4,  // 7: rustmq.metadata.v1.SnapshotRecord.client_quotas:type_name -> rustmq.metadata.v1.SnapshotClientQuotas
+	7,  // 8: rustmq.metadata.v1.SnapshotRecord.controller:type_name -> rustmq.metadata.v1.SnapshotController
+	14, // 9: rustmq.metadata.v1.SnapshotRecord.acl:type_name -> rustmq.metadata.v1.Acl
+	5,  // 10: rustmq.metadata.v1.SnapshotRecord.user:type_name -> rustmq.metadata.v1.SnapshotUser
+	15, // 11: rustmq.metadata.v1.SnapshotRecord.api_token:type_name -> rustmq.metadata.v1.ApiToken
+	16, // 12: rustmq.metadata.v1.SnapshotRecord.transform:type_name -> rustmq.metadata.v1.Transform
+	2,  // 13: rustmq.metadata.v1.SnapshotRecord.unnamed_module:type_name -> rustmq.metadata.v1.SnapshotUnnamedModule
+	3,  // 14: rustmq.metadata.v1.SnapshotHeader.writers:type_name -> rustmq.metadata.v1.SnapshotEntryWriter
+	17, // 15: rustmq.metadata.v1.SnapshotClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
+	18, // 16: rustmq.metadata.v1.SnapshotClientQuotas.values:type_name -> rustmq.metadata.v1.QuotaValue
+	19, // 17: rustmq.metadata.v1.SnapshotUser.credentials:type_name -> rustmq.metadata.v1.ScramCredential
+	20, // 18: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	21, // 19: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
+	22, // 20: rustmq.metadata.v1.SnapshotPartition.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	23, // 21: rustmq.metadata.v1.SnapshotPartition.recovery:type_name -> rustmq.metadata.v1.Recovery
+	24, // 22: rustmq.metadata.v1.SnapshotPartition.doubts:type_name -> rustmq.metadata.v1.Doubts
+	21, // 23: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	9,  // 24: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
+	25, // 25: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_snapshot_proto_init() }
@@ -1647,6 +1771,8 @@ func file_consensus_metadata_snapshot_proto_init() {
 		(*SnapshotRecord_Acl)(nil),
 		(*SnapshotRecord_User)(nil),
 		(*SnapshotRecord_ApiToken)(nil),
+		(*SnapshotRecord_Transform)(nil),
+		(*SnapshotRecord_UnnamedModule)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1654,7 +1780,7 @@ func file_consensus_metadata_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_snapshot_proto_rawDesc), len(file_consensus_metadata_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -67,6 +67,26 @@ type (
 	alterUsersQ      struct{ Changes []metadata.UserChange }
 	createAPITokenQ  struct{ Token metadata.APIToken }
 	deleteAPITokenQ  struct{ Name string }
+	deployTransformQ struct {
+		Name     string
+		Version  metadata.TransformVersion
+		Activate bool
+		Seen     uint64
+	}
+	setTransformQ struct {
+		Name   string
+		Change metadata.TransformChange
+	}
+	deleteTransformQ struct {
+		Name   string
+		Change metadata.TransformChange
+		Force  bool
+	}
+	spendTransformBudgetQ struct {
+		Name       string
+		Version    uint32
+		By, Reason string
+	}
 	alterPartitionsQ struct {
 		Broker  broker
 		Changes []metadata.PartitionChange

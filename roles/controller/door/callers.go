@@ -54,6 +54,7 @@ var callers = map[string]func(body any) claim{
 	createTopics.name: ofServers, deleteTopics.name: ofServers, createPartitions.name: ofServers,
 	alterConfigs.name: ofServers, alterClientQuotas.name: ofServers, alterACLs.name: ofServers, alterUsers.name: ofServers, electLeaders.name: ofServers,
 	createAPIToken.name: ofOperators, deleteAPIToken.name: ofOperators,
+	deployTransform.name: ofOperators, setTransform.name: ofOperators, deleteTransform.name: ofOperators, spendTransformBudget.name: ofServers,
 	reassignPartitions.name: ofServers, hurryLog.name: ofServers,
 	unregisterBroker.name: ofOperators,
 }

@@ -40,10 +40,11 @@ func TestCallersAskOnlyForWhatTheirCertificatesAllow(t *testing.T) {
 		}
 		operators := []string{
 			"PlanRebalance", "DrainBroker", "UnregisterBroker", "UnregisterController", "Members", "AddController", "RemoveController", "ConfirmClock", "CheckBucket",
-			"CreateAPIToken", "DeleteAPIToken",
+			"CreateAPIToken", "DeleteAPIToken", "DeployTransform", "SetTransform", "DeleteTransform",
 		}
 		servers := []string{
 			"CreateTopics", "DeleteTopics", "CreatePartitions", "AlterConfigs", "AlterClientQuotas", "AlterACLs", "AlterUsers", "ElectLeaders", "ReassignPartitions", "HurryLog",
+			"SpendTransformBudget",
 		}
 		for name, c := range map[string]struct {
 			mutual *pki.Mutual

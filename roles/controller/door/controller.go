@@ -44,6 +44,10 @@ type Controller interface {
 	AlterUsers(ctx context.Context, changes []metadata.UserChange) []error
 	CreateAPIToken(context.Context, metadata.APIToken) error
 	DeleteAPIToken(ctx context.Context, name string) error
+	DeployTransform(ctx context.Context, name string, v metadata.TransformVersion, activate bool, seen uint64) error
+	SetTransform(ctx context.Context, name string, change metadata.TransformChange) error
+	DeleteTransform(ctx context.Context, name string, change metadata.TransformChange, force bool) error
+	SpendTransformBudget(ctx context.Context, name string, version uint32, by, reason string) error
 	AlterPartitions(ctx context.Context, brokerID int32, brokerEpoch int64, changes []metadata.PartitionChange) []error
 	ElectLeaders(context.Context, []controller.LeaderElection) []error
 	ReassignPartitions(context.Context, []controller.Reassignment) []error

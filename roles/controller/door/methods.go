@@ -112,6 +112,22 @@ var (
 	deleteAPIToken = method[deleteAPITokenQ, done]{"DeleteAPIToken", false, 0, func(ctx context.Context, c Controller, q deleteAPITokenQ) done {
 		return done{faultOf(c.DeleteAPIToken(ctx, q.Name))}
 	}}
+	// The version has a number, which is given out once.
+	deployTransform = method[deployTransformQ, done]{"DeployTransform", true, 0, func(ctx context.Context, c Controller, q deployTransformQ) done {
+		return done{faultOf(c.DeployTransform(ctx, q.Name, q.Version, q.Activate, q.Seen))}
+	}}
+	// What was done meanwhile, by somebody else, would be undone.
+	setTransform = method[setTransformQ, done]{"SetTransform", false, 0, func(ctx context.Context, c Controller, q setTransformQ) done {
+		return done{faultOf(c.SetTransform(ctx, q.Name, q.Change))}
+	}}
+	// By name, another module may have come to have it.
+	deleteTransform = method[deleteTransformQ, done]{"DeleteTransform", false, 0, func(ctx context.Context, c Controller, q deleteTransformQ) done {
+		return done{faultOf(c.DeleteTransform(ctx, q.Name, q.Change, q.Force))}
+	}}
+	// It says which version it is about, and the node says it again while that is active.
+	spendTransformBudget = method[spendTransformBudgetQ, done]{"SpendTransformBudget", false, 0, func(ctx context.Context, c Controller, q spendTransformBudgetQ) done {
+		return done{faultOf(c.SpendTransformBudget(ctx, q.Name, q.Version, q.By, q.Reason))}
+	}}
 	electLeaders = method[electLeadersQ, list[fault]]{"ElectLeaders", true, 0, func(ctx context.Context, c Controller, q electLeadersQ) list[fault] {
 		return list[fault]{faultsOf(c.ElectLeaders(ctx, q.Elections))}
 	}}
@@ -209,7 +225,9 @@ func handlers() map[string]handler {
 		members.name: members.handler(), addController.name: addController.handler(), removeController.name: removeController.handler(),
 		createTopics.name: createTopics.handler(), deleteTopics.name: deleteTopics.handler(), createPartitions.name: createPartitions.handler(),
 		alterConfigs.name: alterConfigs.handler(), alterClientQuotas.name: alterClientQuotas.handler(), alterPartitions.name: alterPartitions.handler(),
-		alterACLs.name: alterACLs.handler(), alterUsers.name: alterUsers.handler(), createAPIToken.name: createAPIToken.handler(), deleteAPIToken.name: deleteAPIToken.handler(), electLeaders.name: electLeaders.handler(), reassignPartitions.name: reassignPartitions.handler(),
+		alterACLs.name: alterACLs.handler(), alterUsers.name: alterUsers.handler(), createAPIToken.name: createAPIToken.handler(), deleteAPIToken.name: deleteAPIToken.handler(),
+		deployTransform.name: deployTransform.handler(), setTransform.name: setTransform.handler(), deleteTransform.name: deleteTransform.handler(), spendTransformBudget.name: spendTransformBudget.handler(),
+		electLeaders.name: electLeaders.handler(), reassignPartitions.name: reassignPartitions.handler(),
 		advanceLogStart.name: advanceLogStart.handler(), prepareObjects.name: prepareObjects.handler(), commitObject.name: commitObject.handler(),
 		replaceRanges.name: replaceRanges.handler(), fileRanges.name: fileRanges.handler(), recordCleaning.name: recordCleaning.handler(),
 		allocateProducerIDs.name: allocateProducerIDs.handler(), confirmClock.name: confirmClock.handler(),

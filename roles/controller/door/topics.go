@@ -82,6 +82,27 @@ func (d *Door) DeleteAPIToken(ctx context.Context, name string) error {
 	return errOf(call(ctx, d, deleteAPIToken, deleteAPITokenQ{name}))
 }
 
+// DeployTransform is as of [controller.Controller].
+func (d *Door) DeployTransform(ctx context.Context, name string, v metadata.TransformVersion, activate bool, seen uint64) error {
+	return errOf(call(ctx, d, deployTransform, deployTransformQ{name, v, activate, seen}))
+}
+
+// SetTransform is as of [controller.Controller]. Neither it nor DeleteTransform is tried again
+// once it may have happened: then the code is RequestTimedOut.
+func (d *Door) SetTransform(ctx context.Context, name string, change metadata.TransformChange) error {
+	return errOf(call(ctx, d, setTransform, setTransformQ{name, change}))
+}
+
+// DeleteTransform is as of [controller.Controller].
+func (d *Door) DeleteTransform(ctx context.Context, name string, change metadata.TransformChange, force bool) error {
+	return errOf(call(ctx, d, deleteTransform, deleteTransformQ{name, change, force}))
+}
+
+// SpendTransformBudget is as of [controller.Controller].
+func (d *Door) SpendTransformBudget(ctx context.Context, name string, version uint32, by, reason string) error {
+	return errOf(call(ctx, d, spendTransformBudget, spendTransformBudgetQ{name, version, by, reason}))
+}
+
 // AlterPartitions is as of [controller.Controller]. InvalidUpdateVersion may mean that
 // it was done at the first try: the image tells.
 func (d *Door) AlterPartitions(ctx context.Context, brokerID int32, brokerEpoch int64, changes []metadata.PartitionChange) []error {

@@ -187,6 +187,26 @@ func (r *recorder) DeleteAPIToken(_ context.Context, name string) error {
 	return errOne
 }
 
+func (r *recorder) DeployTransform(_ context.Context, name string, v metadata.TransformVersion, activate bool, seen uint64) error {
+	r.note(name, v, activate, seen)
+	return errOne
+}
+
+func (r *recorder) SetTransform(_ context.Context, name string, change metadata.TransformChange) error {
+	r.note(name, change)
+	return errOne
+}
+
+func (r *recorder) DeleteTransform(_ context.Context, name string, change metadata.TransformChange, force bool) error {
+	r.note(name, change, force)
+	return errOne
+}
+
+func (r *recorder) SpendTransformBudget(_ context.Context, name string, version uint32, by, reason string) error {
+	r.note(name, version, by, reason)
+	return errOne
+}
+
 func (r *recorder) AlterPartitions(_ context.Context, id int32, epoch int64, changes []metadata.PartitionChange) []error {
 	r.note(id, epoch, changes)
 	return outcome
@@ -314,6 +334,16 @@ func asks(ctx context.Context) map[string]func(*Door) (returned []any) {
 			return []any{d.CreateAPIToken(ctx, metadata.APIToken{Name: "t", Principal: "User:u", Hash: "h", Created: time.UnixMilli(5).UTC(), Expires: time.UnixMilli(9).UTC(), ReadOnly: true})}
 		},
 		"DeleteAPIToken": func(d *Door) []any { return []any{d.DeleteAPIToken(ctx, "t")} },
+		"DeployTransform": func(d *Door) []any {
+			return []any{d.DeployTransform(ctx, "m", metadata.TransformVersion{Number: 1, SHA256: "h", Size: 2, Spec: "{}", Created: time.UnixMilli(5).UTC(), By: "User:u"}, true, 7)}
+		},
+		"SetTransform": func(d *Door) []any {
+			return []any{d.SetTransform(ctx, "m", metadata.TransformChange{At: time.UnixMilli(5).UTC(), By: "User:u", Action: 2, Version: 1, Reason: "r"})}
+		},
+		"DeleteTransform": func(d *Door) []any {
+			return []any{d.DeleteTransform(ctx, "m", metadata.TransformChange{At: time.UnixMilli(5).UTC(), By: "User:u", Action: 5, Version: 1, Reason: "r"}, true)}
+		},
+		"SpendTransformBudget": func(d *Door) []any { return []any{d.SpendTransformBudget(ctx, "m", 1, "broker 7", "r")} },
 		"GiveUpReplicas": func(d *Door) []any {
 			return []any{d.GiveUpReplicas(ctx, 7, 8, []storage.PartitionID{p, {Index: 9}})}
 		},
@@ -412,6 +442,7 @@ func bodies(t testing.TB) map[string][]byte {
 		"AlterClientQuotas": alterClientQuotasQ{Changes: []quotaChange{{}}}, "AlterACLs": alterACLsQ{[]controller.ACLChange{{Delete: true}}}, "CreatePartitions": createPartitionsQ{Name: "t", Total: -1},
 		"AlterUsers":     alterUsersQ{[]metadata.UserChange{{}}},
 		"CreateAPIToken": createAPITokenQ{metadata.APIToken{Name: "t"}}, "DeleteAPIToken": deleteAPITokenQ{"t"},
+		"DeployTransform": deployTransformQ{Name: "m"}, "SetTransform": setTransformQ{Name: "m"}, "DeleteTransform": deleteTransformQ{Name: "m"}, "SpendTransformBudget": spendTransformBudgetQ{Name: "m"},
 		"PrepareObjects": prepareObjectsQ{Count: -1}, "ReportEnds": reportEndsQ{Ends: make([]metadata.PartitionEnd, 2)}, "GiveUpReplicas": giveUpReplicasQ{Partitions: make([]storage.PartitionID, 2)}, "ReportLoad": reportLoadQ{Loads: make([]controller.PartitionLoad, 2)}, "RecordCleaning": recordCleaningQ{}, "AdvanceLogStart": advanceLogStartQ{Starts: make([]controller.LogStart, 1)},
 	} {
 		body, err := encode(q)

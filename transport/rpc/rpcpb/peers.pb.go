@@ -242,9 +242,10 @@ const file_transport_rpc_peers_proto_rawDesc = "" +
 	"\aversion\x18\a \x01(\x05R\aversion\x12\x12\n" +
 	"\x04body\x18\b \x01(\fR\x04body\"\x1f\n" +
 	"\tPeerReply\x12\x12\n" +
-	"\x04body\x18\x01 \x01(\fR\x04body2?\n" +
+	"\x04body\x18\x01 \x01(\fR\x04body2~\n" +
 	"\x05Peers\x126\n" +
-	"\x04Call\x12\x17.rustmq.rpc.PeerRequest\x1a\x15.rustmq.rpc.PeerReplyB'Z%rustmq.dev/rustmq/transport/rpc/rpcpbb\x06proto3"
+	"\x04Call\x12\x17.rustmq.rpc.PeerRequest\x1a\x15.rustmq.rpc.PeerReply\x12=\n" +
+	"\aConnect\x12\x17.rustmq.rpc.PeerRequest\x1a\x15.rustmq.rpc.PeerReply(\x010\x01B'Z%rustmq.dev/rustmq/transport/rpc/rpcpbb\x06proto3"
 
 var (
 	file_transport_rpc_peers_proto_rawDescOnce sync.Once
@@ -268,9 +269,11 @@ var file_transport_rpc_peers_proto_depIdxs = []int32{
 	0, // 0: rustmq.rpc.PeerRequest.from:type_name -> rustmq.rpc.PeerBroker
 	0, // 1: rustmq.rpc.PeerRequest.to:type_name -> rustmq.rpc.PeerBroker
 	1, // 2: rustmq.rpc.Peers.Call:input_type -> rustmq.rpc.PeerRequest
-	2, // 3: rustmq.rpc.Peers.Call:output_type -> rustmq.rpc.PeerReply
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
+	1, // 3: rustmq.rpc.Peers.Connect:input_type -> rustmq.rpc.PeerRequest
+	2, // 4: rustmq.rpc.Peers.Call:output_type -> rustmq.rpc.PeerReply
+	2, // 5: rustmq.rpc.Peers.Connect:output_type -> rustmq.rpc.PeerReply
+	4, // [4:6] is the sub-list for method output_type
+	2, // [2:4] is the sub-list for method input_type
 	2, // [2:2] is the sub-list for extension type_name
 	2, // [2:2] is the sub-list for extension extendee
 	0, // [0:2] is the sub-list for field type_name

@@ -19,7 +19,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Peers_Call_FullMethodName = "/rustmq.rpc.Peers/Call"
+	Peers_Call_FullMethodName    = "/rustmq.rpc.Peers/Call"
+	Peers_Connect_FullMethodName = "/rustmq.rpc.Peers/Connect"
 )
 
 // PeersClient is the client API for Peers service.
@@ -30,6 +31,10 @@ const (
 type PeersClient interface {
 	// Call has another broker serve a request.
 	Call(ctx context.Context, in *PeerRequest, opts ...grpc.CallOption) (*PeerReply, error)
+	// Connect carries a connection of Kafka's protocol of the caller as a client. The first
+	// message says who calls whom, and the first answer, which is empty, that the
+	// connection is taken; then body holds the bytes of either side.
+	Connect(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PeerRequest, PeerReply], error)
 }
 
 type peersClient struct {
@@ -50,6 +55,19 @@ func (c *peersClient) Call(ctx context.Context, in *PeerRequest, opts ...grpc.Ca
 	return out, nil
 }
 
+func (c *peersClient) Connect(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PeerRequest, PeerReply], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Peers_ServiceDesc.Streams[0], Peers_Connect_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[PeerRequest, PeerReply]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Peers_ConnectClient = grpc.BidiStreamingClient[PeerRequest, PeerReply]
+
 // PeersServer is the server API for Peers service.
 // All implementations must embed UnimplementedPeersServer
 // for forward compatibility.
@@ -58,6 +76,10 @@ func (c *peersClient) Call(ctx context.Context, in *PeerRequest, opts ...grpc.Ca
 type PeersServer interface {
 	// Call has another broker serve a request.
 	Call(context.Context, *PeerRequest) (*PeerReply, error)
+	// Connect carries a connection of Kafka's protocol of the caller as a client. The first
+	// message says who calls whom, and the first answer, which is empty, that the
+	// connection is taken; then body holds the bytes of either side.
+	Connect(grpc.BidiStreamingServer[PeerRequest, PeerReply]) error
 	mustEmbedUnimplementedPeersServer()
 }
 
@@ -70,6 +92,9 @@ type UnimplementedPeersServer struct{}
 
 func (UnimplementedPeersServer) Call(context.Context, *PeerRequest) (*PeerReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Call not implemented")
+}
+func (UnimplementedPeersServer) Connect(grpc.BidiStreamingServer[PeerRequest, PeerReply]) error {
+	return status.Error(codes.Unimplemented, "method Connect not implemented")
 }
 func (UnimplementedPeersServer) mustEmbedUnimplementedPeersServer() {}
 func (UnimplementedPeersServer) testEmbeddedByValue()               {}
@@ -110,6 +135,13 @@ func _Peers_Call_Handler(srv interface{}, ctx context.Context, dec func(interfac
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Peers_Connect_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(PeersServer).Connect(&grpc.GenericServerStream[PeerRequest, PeerReply]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Peers_ConnectServer = grpc.BidiStreamingServer[PeerRequest, PeerReply]
+
 // Peers_ServiceDesc is the grpc.ServiceDesc for Peers service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -122,6 +154,13 @@ var Peers_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Peers_Call_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Connect",
+			Handler:       _Peers_Connect_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "transport/rpc/peers.proto",
 }

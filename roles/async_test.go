@@ -1,0 +1,324 @@
+package roles_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"rustmq.dev/rustmq/configs"
+	"rustmq.dev/rustmq/etl/abi"
+	"rustmq.dev/rustmq/etl/pipeline"
+	"rustmq.dev/rustmq/roles"
+	"rustmq.dev/rustmq/roles/etl/async"
+	"rustmq.dev/rustmq/test/seeded"
+)
+
+// transform is a module that a test decides by: about each record alone.
+type transform func(*abi.Record) (abi.Decision, error)
+
+func (f transform) Transform(_ context.Context, b *abi.Batch) ([]abi.Decision, error) {
+	all := make([]abi.Decision, len(b.Records))
+	for i := range b.Records {
+		var err error
+		if all[i], err = f(&b.Records[i]); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// marked decides as a record's value says.
+func marked(r *abi.Record) (abi.Decision, error) {
+	verb, rest, _ := bytes.Cut(r.Value, []byte(" "))
+	switch string(verb) {
+	case "drop":
+		return abi.Decision{Action: abi.Drop}, nil
+	case "route":
+		return abi.Decision{Action: abi.Route, Text: string(rest)}, nil
+	case "reject":
+		return abi.Decision{Action: abi.Reject, Text: string(rest)}, nil
+	case "trap":
+		return abi.Decision{}, &abi.Failure{Kind: abi.Trap, Text: "unreachable"}
+	case "upper":
+		return abi.Decision{Replaces: abi.Value, Value: bytes.ToUpper(rest)}, nil
+	}
+	return abi.Decision{}, nil
+}
+
+// startNode starts a node in this process.
+func startNode(t testing.TB, set ...string) *roles.Node {
+	t.Helper()
+	settings := []configs.Setting{}
+	for _, s := range append([]string{
+		"network.kafka_port=0", "network.http_port=0", "network.broker_port=0", "wal.capacity=256MiB",
+		"broker.data_dir=" + t.TempDir(),
+	}, set...) {
+		key, value, _ := strings.Cut(s, "=")
+		settings = append(settings, configs.Setting{Key: key, Value: value, Origin: "test"})
+	}
+	config, err := configs.Load(configs.Sources{Flags: settings})
+	must(t, err)
+	node, err := roles.Start(t.Context(), roles.NodeOptions{Config: config, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	must(t, err)
+	t.Cleanup(func() { must(t, node.Close()) })
+	return node
+}
+
+func asyncSpec(t testing.TB, text string) *pipeline.Spec {
+	t.Helper()
+	s, err := pipeline.ParseSpec([]byte(text))
+	must(t, err)
+	return s
+}
+
+// asyncClient is a client of a node, and its topics.
+type asyncClient struct {
+	*testing.T
+	*kgo.Client
+	admin *kadm.Client
+}
+
+func newAsyncClient(t *testing.T, node *roles.Node, partitions int32, topics ...string) asyncClient {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(node.Kafka()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	must(t, err)
+	t.Cleanup(cl.Close)
+	c := asyncClient{t, cl, kadm.NewClient(cl)}
+	made, err := c.admin.CreateTopics(t.Context(), partitions, -1, nil, topics...)
+	must(t, err)
+	must(t, made.Error())
+	return c
+}
+
+func (c asyncClient) produce(records ...*kgo.Record) {
+	c.Helper()
+	must(c.T, c.ProduceSync(c.Context(), records...).FirstErr())
+}
+
+// committed reads what is committed in topics, until enough says so.
+func (c asyncClient) committed(node *roles.Node, enough func([]*kgo.Record) bool, topics ...string) (all []*kgo.Record) {
+	c.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(node.Kafka()), kgo.ConsumeTopics(topics...), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	must(c.T, err)
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
+	defer cancel()
+	for !enough(all) {
+		fetches := cl.PollFetches(ctx)
+		if ctx.Err() != nil {
+			c.Fatalf("%d records, and no more come", len(all))
+		}
+		all = append(all, fetches.Records()...)
+	}
+	return all
+}
+
+func number(n int) func([]*kgo.Record) bool {
+	return func(all []*kgo.Record) bool { return len(all) >= n }
+}
+
+// TestAsyncTransformsGoFromTopicToTopic: what is decided is done, timestamps, tombstones and
+// headers stay, and a record that fails does not hold up those behind it.
+func TestAsyncTransformsGoFromTopicToTopic(t *testing.T) {
+	node := startNode(t)
+	c := newAsyncClient(t, node, 3, "in", "out", "side", "dead")
+	at := time.UnixMilli(1_700_000_000_000)
+	record := func(partition int32, key, value string) *kgo.Record {
+		r := &kgo.Record{Topic: "in", Partition: partition, Key: []byte(key), Timestamp: at, Headers: []kgo.RecordHeader{{Key: "trace", Value: []byte("7")}}}
+		if value != "" {
+			r.Value = []byte(value)
+		}
+		return r
+	}
+	var failures atomic.Int64
+	node.Async().Set([]async.Task{{
+		Name: "m", Version: 3, Transformer: transform(marked), Failed: func(error, int) { failures.Add(1) },
+		Spec: asyncSpec(t, `{"mode":"async","topics":["in"],"output":"out","routes":["side"],"dead_letter_topic":"dead","on_failure":"dead-letter"}`),
+	}})
+	c.produce(record(1, "a", "keep"), record(1, "b", ""), record(1, "c", "drop"), record(1, "d", "upper case"), record(1, "e", "route side"),
+		record(1, "f", "reject too blue"), record(1, "g", "trap"), record(1, "h", "route elsewhere"), record(1, "i", "last"))
+	got := map[string]*kgo.Record{}
+	for _, r := range c.committed(node, number(8), "out", "side", "dead") {
+		got[r.Topic+" "+string(r.Key)] = r
+	}
+	for _, want := range []struct{ at, value string }{
+		{"out a", "keep"}, {"out b", "null"}, {"out d", "CASE"}, {"side e", "route side"}, {"dead f", "reject too blue"}, {"dead g", "trap"}, {"dead h", "route elsewhere"}, {"out i", "last"},
+	} {
+		r := got[want.at]
+		switch {
+		case r == nil:
+			t.Errorf("%s is missing", want.at)
+			continue
+		case r.Partition != 1 || !r.Timestamp.Equal(at) || len(r.Headers) == 0 || string(r.Headers[0].Value) != "7":
+			t.Errorf("%s is in partition %d, of %v, with headers %v", want.at, r.Partition, r.Timestamp, r.Headers)
+		}
+		if value := string(r.Value); want.value == "null" && r.Value != nil || want.value != "null" && value != want.value {
+			t.Errorf("%s has the value %q, want %s", want.at, value, want.value)
+		}
+	}
+	if r := got["dead f"]; r != nil {
+		said := map[string]string{}
+		for _, h := range r.Headers[1:] {
+			said[h.Key] = string(h.Value)
+		}
+		for key, want := range map[string]string{"module": "m", "version": "3", "reason": "too blue", "topic": "in", "partition": "1", "offset": "5", "timestamp": "1700000000000"} {
+			if said["rustmq.dlt."+key] != want {
+				t.Errorf("header %s is %q, want %q", key, said["rustmq.dlt."+key], want)
+			}
+		}
+	}
+	if n := failures.Load(); n != 2 { // the trap, and the route that is not allowed
+		t.Errorf("%d failures are told", n)
+	}
+}
+
+// TestAsyncExactlyOnce: runners that are cut off, ended, replaced and doubled write each
+// record once, in the order of its partition, and all of them.
+func TestAsyncExactlyOnce(t *testing.T) {
+	random := rand.New(rand.NewPCG(seeded.Seed(t), 1))
+	node := startNode(t)
+	const partitions, records = 3, 3000
+	c := newAsyncClient(t, node, partitions, "in", "out", "dead")
+	spec := asyncSpec(t, `{"mode":"async","topics":["in"],"output":"out","dead_letter_topic":"dead","on_failure":"dead-letter"}`)
+
+	// How many bytes until a connection is cut off.
+	var budget atomic.Int64
+	budget.Store(1 << 40)
+	runner := func() *async.Runner {
+		o := node.AsyncOptions()
+		dial := o.Dial
+		o.Interval = time.Millisecond
+		o.Dial = func(ctx context.Context, id int32) (net.Conn, error) {
+			conn, err := dial(ctx, id)
+			if err != nil {
+				return nil, err
+			}
+			return &cutConn{conn, &budget}, nil
+		}
+		return async.New(o)
+	}
+	var runners []*async.Runner
+	t.Cleanup(func() {
+		for _, r := range runners {
+			r.Close()
+		}
+	})
+	version := 0
+	change := func() {
+		switch n := random.IntN(10); {
+		case n < 3: // another, which fences those that are there
+			r := runner()
+			version++
+			r.Set([]async.Task{{Name: "m", Version: version, Transformer: transform(marked), Spec: spec}})
+			runners = append(runners, r)
+		case n < 5 && len(runners) > 1:
+			i := random.IntN(len(runners))
+			runners[i].Close()
+			runners = slices.Delete(runners, i, i+1)
+		case len(runners) > 0: // the next that anybody reads or writes is cut off somewhere
+			budget.Store(random.Int64N(20_000))
+		}
+	}
+	for sent := 0; sent < records; {
+		var batch []*kgo.Record
+		for range 1 + random.IntN(100) {
+			value := "keep " + strconv.Itoa(sent)
+			if random.IntN(50) == 0 {
+				value = "trap " + strconv.Itoa(sent)
+			}
+			batch = append(batch, &kgo.Record{Topic: "in", Partition: int32(sent % partitions), Value: []byte(value)})
+			sent++
+		}
+		c.produce(batch...)
+		change()
+	}
+	last := runner()
+	runners = append(runners, last)
+	last.Set([]async.Task{{Name: "m", Version: version + 1, Transformer: transform(marked), Spec: spec}})
+	budget.Store(1 << 40)
+	for len(runners) > 1 {
+		runners[0].Close()
+		runners = runners[1:]
+	}
+	ends, err := c.admin.ListEndOffsets(t.Context(), "in")
+	must(t, err)
+	deadline := time.Now().Add(time.Minute)
+	for {
+		offsets, err := c.admin.FetchOffsets(t.Context(), async.GroupID("m"))
+		must(t, err)
+		behind := int64(0)
+		ends.Each(func(o kadm.ListedOffset) {
+			got, _ := offsets.Lookup(o.Topic, o.Partition)
+			behind += o.Offset - got.At
+		})
+		if behind == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d records are left: %+v", behind, last.Status())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	seen := map[string]int{}
+	newest := map[string]int64{}
+	total := int64(0)
+	ends.Each(func(o kadm.ListedOffset) { total += o.Offset })
+	all := c.committed(node, func(all []*kgo.Record) bool { return int64(len(all)) >= total }, "out", "dead")
+	for _, r := range all {
+		seen[string(r.Value)]++
+		_, text, _ := strings.Cut(string(r.Value), " ")
+		n, err := strconv.ParseInt(text, 10, 64)
+		must(t, err)
+		from := fmt.Sprint(r.Topic, n%partitions)
+		if before, ok := newest[from]; ok && n <= before {
+			t.Fatalf("%s: %d comes behind %d", from, n, before)
+		}
+		newest[from] = n
+	}
+	for value, n := range seen {
+		if n != 1 {
+			t.Errorf("%q is there %d times", value, n)
+		}
+	}
+	if int64(len(seen)) != total {
+		t.Errorf("%d records came out of %d", len(seen), total)
+	}
+}
+
+// cutConn is a connection that is cut off when so many bytes have passed on all of them.
+type cutConn struct {
+	net.Conn
+	left *atomic.Int64
+}
+
+func (c *cutConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.left.Add(-int64(n)) < 0 {
+		c.left.Store(1 << 40) // once
+		_ = c.Close()
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+func (c *cutConn) Write(b []byte) (int, error) {
+	if c.left.Add(-int64(len(b))) < 0 {
+		c.left.Store(1 << 40)
+		n, _ := c.Conn.Write(b[:len(b)/2])
+		_ = c.Close()
+		return n, net.ErrClosed
+	}
+	return c.Conn.Write(b)
+}

@@ -1,0 +1,61 @@
+package broker
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rustmq.dev/rustmq/etl/pipeline"
+)
+
+// transformMetrics counts what inline modules do, by module.
+type transformMetrics struct {
+	in, outcomes, failures, calls *prometheus.CounterVec
+	seconds                       *prometheus.CounterVec
+	memory                        *prometheus.Desc
+	waiting                       *prometheus.Desc
+}
+
+func newTransformMetrics() *transformMetrics {
+	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "rustmq", Subsystem: "etl", Name: name, Help: help}, labels)
+	}
+	return &transformMetrics{
+		in:       vec("inline_records_total", "Records that inline modules were shown.", "module"),
+		outcomes: vec("inline_outcomes_total", "Records that did not stay in their batch for an inline module, by what became of them: dropped, routed, rejected, dead-lettered.", "module", "outcome"),
+		failures: vec("inline_failures_total", "Calls of inline modules that failed: a trap, a deadline, a result that is none.", "module"),
+		calls:    vec("inline_batches_total", "Batches that inline modules were called for.", "module"),
+		seconds:  vec("inline_seconds_total", "Time that calls of inline modules took, the wait for an instance included.", "module"),
+		memory:   prometheus.NewDesc("rustmq_etl_inline_memory_bytes", "Memory of batches that are being transformed.", nil, nil),
+		waiting:  prometheus.NewDesc("rustmq_etl_inline_waiting_bytes", "Batches that wait to be transformed, or for what they send to other topics.", nil, nil),
+	}
+}
+
+// observe counts what became of a batch.
+func (m *transformMetrics) observe(tallies []pipeline.Tally) {
+	for i := range tallies {
+		t := &tallies[i]
+		name := t.Module.Name
+		m.in.WithLabelValues(name).Add(float64(t.In))
+		m.calls.WithLabelValues(name).Inc()
+		m.seconds.WithLabelValues(name).Add(t.Took.Seconds())
+		if t.Failures > 0 {
+			m.failures.WithLabelValues(name).Add(float64(t.Failures))
+		}
+		became := func(outcome string, n int) {
+			if n > 0 {
+				m.outcomes.WithLabelValues(name, outcome).Add(float64(n))
+			}
+		}
+		became("dropped", t.Dropped)
+		became("routed", t.Routed)
+		became("rejected", t.Rejected)
+		became("dead-lettered", t.DeadLettered)
+	}
+}
+
+func (m *transformMetrics) collect(out chan<- prometheus.Metric, t *transforms) {
+	for _, vec := range []*prometheus.CounterVec{m.in, m.outcomes, m.failures, m.calls, m.seconds} {
+		vec.Collect(out)
+	}
+	out <- prometheus.MustNewConstMetric(m.memory, prometheus.GaugeValue, float64(t.memory.inUse()))
+	out <- prometheus.MustNewConstMetric(m.waiting, prometheus.GaugeValue, float64(t.waiting.inUse()))
+}

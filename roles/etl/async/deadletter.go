@@ -1,0 +1,39 @@
+package async
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"rustmq.dev/rustmq/etl/abi"
+	"rustmq.dev/rustmq/etl/pipeline"
+)
+
+// DeadLetterOffset is the header that says where in its partition a record was, beside
+// those that all dead letters have.
+const DeadLetterOffset = "rustmq.dlt.offset"
+
+// maxReason bytes of a reason go into a header.
+const maxReason = 1 << 10
+
+// deadLetter is a record as it goes to the dead-letter topic: as it was read, with headers
+// behind its own that say whose it is.
+func deadLetter(r *abi.Record, t *Task, of source, reason string) *abi.Record {
+	if len(reason) > maxReason {
+		reason = strings.ToValidUTF8(reason[:maxReason], "")
+	}
+	is := *r
+	is.Headers = slices.Clip(slices.Clone(r.Headers))
+	for _, h := range [][2]string{
+		{pipeline.DeadLetterModule, t.Name},
+		{pipeline.DeadLetterVersion, strconv.Itoa(t.Version)},
+		{pipeline.DeadLetterReason, reason},
+		{pipeline.DeadLetterTopic, of.topic},
+		{pipeline.DeadLetterPartition, strconv.Itoa(int(of.partition))},
+		{DeadLetterOffset, strconv.FormatInt(r.Offset, 10)},
+		{pipeline.DeadLetterTimestamp, strconv.FormatInt(r.Timestamp, 10)},
+	} {
+		is.Headers = append(is.Headers, abi.Header{Name: h[0], Value: []byte(h[1])})
+	}
+	return &is
+}

@@ -1,0 +1,229 @@
+package async
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/etl/abi"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
+)
+
+const (
+	// fetchBytes of batches are read at once while there is a backlog. Who waits for
+	// records asks for one byte, and gets the first batch.
+	fetchBytes = 1 << 20
+	// maxExpanded bounds what the records of one batch are when they are decompressed.
+	maxExpanded = 64 << 20
+	// maxNames of headers are remembered, each of at most maxName bytes.
+	maxNames = 256
+	maxName  = 128
+)
+
+// reader reads committed records of one partition, over a connection of its own: a
+// request that waits for records holds up nobody else.
+type reader struct {
+	cluster *cluster
+	of      source
+	line    *line
+	names   map[string]string // of headers
+	pool    *sync.Pool        // of *[]byte, that large answers are read into
+	body    *body             // of the line; nil without one
+}
+
+// pooledBody is how large those are: what is asked for at once, and what surrounds it.
+const pooledBody = fetchBytes + 64<<10
+
+// body is where the answers of one line lie, one after the other. While an answer is
+// waited for it is the line's.
+type body struct {
+	pool *sync.Pool
+	held *[]byte // nil: nothing of the pool
+}
+
+func (b *body) room(n int) []byte {
+	if n < pooledBody/4 || n > pooledBody {
+		return make([]byte, n)
+	}
+	if b.held == nil {
+		var ok bool
+		if b.held, ok = b.pool.Get().(*[]byte); !ok {
+			fresh := make([]byte, pooledBody)
+			b.held = &fresh
+		}
+	}
+	return (*b.held)[:n]
+}
+
+// done gives the memory of the last answer back, which nobody looks at any more.
+func (r *reader) done() {
+	if r.body != nil && r.body.held != nil {
+		r.pool.Put(r.body.held)
+		r.body.held = nil
+	}
+}
+
+// chunk is records that were read together. Their bytes are the caller's until it is done
+// with the reader.
+type chunk struct {
+	records []abi.Record
+	codec   batch.Codec // of the last batch
+	next    int64       // offset behind what was read; records may be none though it moved
+	end     int64       // of what is stable in the partition
+}
+
+// errGone says that this broker does not lead the partition any more.
+var errGone = errors.New("this broker does not lead the partition")
+
+// read returns what is committed from an offset on, or nothing when there is none after
+// wait.
+func (r *reader) read(ctx context.Context, from int64, most int32, wait time.Duration, into *chunk) error {
+	if r.line == nil || r.line.ended() {
+		b := &body{pool: r.pool}
+		l, err := r.cluster.open(ctx, r.cluster.self, b.room)
+		if err != nil {
+			return err
+		}
+		r.line, r.body = l, b
+	}
+	q := kmsg.NewPtrFetchRequest()
+	q.SetVersion(fetchVersion)
+	q.MaxWaitMillis, q.MinBytes, q.MaxBytes = int32(wait.Milliseconds()), 1, most
+	q.IsolationLevel, q.SessionEpoch = 1, -1
+	part := kmsg.NewFetchRequestTopicPartition()
+	part.Partition, part.FetchOffset, part.PartitionMaxBytes = r.of.partition, from, most
+	q.Topics = []kmsg.FetchRequestTopic{{TopicID: r.of.id, Partitions: []kmsg.FetchRequestTopicPartition{part}}}
+	ctx, cancel := context.WithTimeout(ctx, wait+askTime)
+	defer cancel()
+	answer, err := r.line.ask(ctx, q)
+	if err != nil {
+		r.close()
+		return err
+	}
+	p := answer.(*kmsg.FetchResponse)
+	if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+		return fmt.Errorf("read %s-%d: %w", r.of.topic, r.of.partition, err)
+	}
+	if len(p.Topics) != 1 || len(p.Topics[0].Partitions) != 1 {
+		return fmt.Errorf("read %s-%d: an answer about %d topics", r.of.topic, r.of.partition, len(p.Topics))
+	}
+	got := &p.Topics[0].Partitions[0]
+	switch err := kerr.ErrorForCode(got.ErrorCode); {
+	case errors.Is(err, kerr.NotLeaderForPartition), errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.FencedLeaderEpoch):
+		return fmt.Errorf("read %s-%d: %w: %w", r.of.topic, r.of.partition, errGone, err)
+	case err != nil:
+		return fmt.Errorf("read %s-%d at %d: %w", r.of.topic, r.of.partition, from, err)
+	}
+	into.end = max(got.LastStableOffset, from)
+	return r.decode(got, from, into)
+}
+
+// decode takes out of an answer the records that are committed.
+func (r *reader) decode(got *kmsg.FetchResponseTopicPartition, from int64, into *chunk) error {
+	into.records, into.next = into.records[:0], from
+	aborted := map[int64]bool{}
+	left := got.AbortedTransactions // in order of their first offsets
+	for bytes := got.RecordBatches; len(bytes) > 0; {
+		b, rest, err := batch.Next(bytes)
+		if err != nil {
+			break // a batch that is cut off comes whole with the next read
+		}
+		bytes = rest
+		for len(left) > 0 && left[0].FirstOffset <= int64(b.LastOffset()) {
+			aborted[left[0].ProducerID] = true
+			left = left[1:]
+		}
+		into.next = max(into.next, int64(b.NextOffset()))
+		switch {
+		case b.IsControl():
+			if m, ok := batch.ReadMarker(b); ok && !m.Commit {
+				delete(aborted, b.ProducerID())
+			}
+			continue
+		case b.IsTransactional() && aborted[b.ProducerID()]:
+			continue
+		}
+		into.codec = b.Codec()
+		if err := r.records(b, from, into); err != nil {
+			return fmt.Errorf("read %s-%d: the batch at %d: %w", r.of.topic, r.of.partition, b.BaseOffset(), err)
+		}
+	}
+	return nil
+}
+
+// records takes the records out of a batch.
+func (r *reader) records(b batch.Batch, from int64, into *chunk) error {
+	it := b.Records(maxExpanded)
+	for it.Next() {
+		is := it.Record()
+		if is.Offset < storage.Offset(from) {
+			continue
+		}
+		record := abi.Record{Timestamp: is.Timestamp, Offset: int64(is.Offset), Key: is.Key, Value: is.Value}
+		if is.NumHeaders > 0 {
+			record.Headers = make([]abi.Header, 0, is.NumHeaders)
+			for h := range is.Headers {
+				record.Headers = append(record.Headers, abi.Header{Name: r.name(h.Key), Value: h.Value})
+			}
+		}
+		into.records = append(into.records, record)
+	}
+	return it.Err()
+}
+
+// name returns the name of a header, which is often that of one before.
+func (r *reader) name(b []byte) string {
+	if s, ok := r.names[string(b)]; ok {
+		return s
+	}
+	s := string(b)
+	if len(b) <= maxName {
+		if len(r.names) >= maxNames || r.names == nil {
+			r.names = map[string]string{}
+		}
+		r.names[s] = s
+	}
+	return s
+}
+
+// bounds returns log start and end of the partition, as far as it is stable.
+func (r *reader) bounds(ctx context.Context) (start, end int64, err error) {
+	for _, of := range []struct {
+		at   int64
+		into *int64
+	}{{-2, &start}, {-1, &end}} {
+		q := kmsg.NewPtrListOffsetsRequest()
+		q.SetVersion(listOffsetsVersion)
+		q.IsolationLevel = 1
+		part := kmsg.NewListOffsetsRequestTopicPartition()
+		part.Partition, part.Timestamp = r.of.partition, of.at
+		q.Topics = []kmsg.ListOffsetsRequestTopic{{Topic: r.of.topic, Partitions: []kmsg.ListOffsetsRequestTopicPartition{part}}}
+		p, err := r.cluster.ask(ctx, r.cluster.self, q)
+		if err != nil {
+			return 0, 0, err
+		}
+		t := p.(*kmsg.ListOffsetsResponse).Topics
+		if len(t) != 1 || len(t[0].Partitions) != 1 {
+			return 0, 0, fmt.Errorf("ask for the bounds of %s-%d: an answer about %d topics", r.of.topic, r.of.partition, len(t))
+		}
+		if err := kerr.ErrorForCode(t[0].Partitions[0].ErrorCode); err != nil {
+			return 0, 0, fmt.Errorf("ask for the bounds of %s-%d: %w", r.of.topic, r.of.partition, err)
+		}
+		*of.into = t[0].Partitions[0].Offset
+	}
+	return start, end, nil
+}
+
+// close ends the connection; a read after that opens another.
+func (r *reader) close() {
+	if r.line != nil {
+		r.line.close()
+		r.line, r.body = nil, nil // which the line may yet write to
+	}
+}

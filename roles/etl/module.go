@@ -1,0 +1,162 @@
+package etl
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/etl/abi"
+	"rustmq.dev/rustmq/etl/pipeline"
+)
+
+// tellAgain is between two lines in the log about failures of one module.
+const tellAgain = 30 * time.Second
+
+// module is a version of a module that is active here, loaded or not.
+type module struct {
+	h       *Host
+	name    string
+	version uint32
+	hash    string
+	size    int64
+	spec    *pipeline.Spec // nil: see specErr
+	specErr error
+	text    string // of the spec
+	since   time.Time
+
+	loadedAs atomic.Pointer[Module]
+	arrived  chan struct{}          // closed once it is loaded
+	spent    atomic.Pointer[string] // why its budget is
+
+	// Guarded by the host's mu.
+	loading, gone    bool
+	pause            time.Duration
+	retryAt, spendAt time.Time
+
+	mu        sync.Mutex
+	budget    *budget   // guarded by mu, as is what follows
+	failures  uint64    //
+	lastError string    //
+	told      time.Time // of a failure, in the log
+}
+
+func newModule(h *Host, name string, v *metadata.TransformVersion, now time.Time) *module {
+	m := &module{h: h, name: name, version: v.Number, hash: v.SHA256, size: v.Size, text: v.Spec, since: now, arrived: make(chan struct{})}
+	m.spec, m.specErr = pipeline.ParseSpec([]byte(v.Spec))
+	if m.spec != nil {
+		m.budget = newBudget(m.spec.ErrorBudget)
+	}
+	return m
+}
+
+// is reports whether m is that version: a name may have been deleted, and come anew.
+func (m *module) is(v *metadata.TransformVersion) bool {
+	return m.version == v.Number && m.hash == v.SHA256 && m.text == v.Spec
+}
+
+func (m *module) async() bool { return m.spec != nil && m.spec.Mode == pipeline.Async }
+func (m *module) ready() bool { return m.loadedAs.Load() != nil }
+
+func (m *module) become(as Module) {
+	m.mu.Lock()
+	m.lastError = ""
+	m.mu.Unlock()
+	m.loadedAs.Store(&as)
+	close(m.arrived)
+}
+
+func (m *module) close() {
+	if as := m.loadedAs.Load(); as != nil {
+		(*as).Close()
+	}
+}
+
+// Transform implements [pipeline.Transformer].
+func (m *module) Transform(ctx context.Context, b *abi.Batch) ([]abi.Decision, error) {
+	as := m.loadedAs.Load()
+	if as == nil {
+		if m.h.o.Now().Sub(m.since) < fresh {
+			wait := time.NewTimer(shortly)
+			defer wait.Stop()
+			select {
+			case <-m.arrived:
+			case <-wait.C:
+			case <-ctx.Done():
+			}
+			as = m.loadedAs.Load()
+		}
+		if as == nil {
+			return nil, fmt.Errorf("module %s, version %d: %w%s", m.name, m.version, pipeline.ErrUnready, m.why())
+		}
+	}
+	return (*as).Transform(ctx, b)
+}
+
+func (m *module) why() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.lastError == "" {
+		return ""
+	}
+	return ": " + m.lastError
+}
+
+// failed counts a failure.
+func (m *module) failed(err error, records int) {
+	if !counts(err) {
+		return
+	}
+	now := m.h.o.Now()
+	m.mu.Lock()
+	m.failures++
+	m.lastError = err.Error()
+	over := m.budget.fail(now)
+	tell := now.Sub(m.told) >= tellAgain
+	if tell {
+		m.told = now
+	}
+	m.mu.Unlock()
+	m.h.metrics.failures.WithLabelValues(m.name).Inc()
+	if tell {
+		m.h.log.Warn("a module failed", "module", m.name, "version", m.version, "records", records, "error", err)
+	}
+	if !over {
+		return
+	}
+	window := time.Duration(m.spec.ErrorBudget.WindowMillis) * time.Millisecond
+	reason := fmt.Sprintf("%d failures within %v, the last: %s", m.spec.ErrorBudget.Failures, window, err)
+	reason = strings.ToValidUTF8(reason[:min(len(reason), metadata.MaxTransformReason-8)], "…")
+	if m.spent.CompareAndSwap(nil, &reason) {
+		m.h.ring()
+	}
+}
+
+// tellError notes what is wrong, and reports whether it is news.
+func (m *module) tellError(said string) (news bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	news = m.lastError != said
+	m.lastError = said
+	return news
+}
+
+func (m *module) status() ModuleStatus {
+	ready := m.ready()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return ModuleStatus{Name: m.name, Version: m.version, Ready: ready, Since: m.since, Error: m.lastError, Failures: m.failures}
+}
+
+// say takes what the module says into the log of the node.
+func (m *module) say(level slog.Level, text string) {
+	m.h.log.Log(context.Background(), level, text, "module", m.name, "version", m.version)
+}
+
+func (m *module) count(name string, delta float64) {
+	m.h.metrics.guests.WithLabelValues(m.name, name).Add(delta)
+}
