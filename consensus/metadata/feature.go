@@ -41,7 +41,10 @@ const (
 	// OperationsFeatureLevel: what operators' programs need, see docs/design/0023-admin-api.md.
 	OperationsFeatureLevel uint32 = 13
 
-	LatestFeatureLevel = OperationsFeatureLevel // the highest that this binary knows
+	// AddressQuotasFeatureLevel: quotas of addresses (KIP-612).
+	AddressQuotasFeatureLevel uint32 = 14
+
+	LatestFeatureLevel = AddressQuotasFeatureLevel // the highest that this binary knows
 )
 
 // levelOf returns the level that allows a command.
@@ -81,6 +84,9 @@ func levelOf(c *pb.Command) uint32 {
 			return ClientMetricsFeatureLevel
 		}
 	case *pb.Command_AlterClientQuotas:
+		if body.AlterClientQuotas.Entity.GetIp() != nil {
+			return AddressQuotasFeatureLevel
+		}
 		return QuotasFeatureLevel
 	case *pb.Command_AnnounceEntry:
 		return LineageFeatureLevel
