@@ -41,10 +41,11 @@ const (
 	// OperationsFeatureLevel: what operators' programs need, see docs/design/0023-admin-api.md.
 	OperationsFeatureLevel uint32 = 13
 
-	// AddressQuotasFeatureLevel: quotas of addresses (KIP-612).
-	AddressQuotasFeatureLevel uint32 = 14
+	// LimitsFeatureLevel: quotas of addresses (KIP-612), and a bound of API tokens of one
+	// principal.
+	LimitsFeatureLevel uint32 = 14
 
-	LatestFeatureLevel = AddressQuotasFeatureLevel // the highest that this binary knows
+	LatestFeatureLevel = LimitsFeatureLevel // the highest that this binary knows
 )
 
 // levelOf returns the level that allows a command.
@@ -85,7 +86,7 @@ func levelOf(c *pb.Command) uint32 {
 		}
 	case *pb.Command_AlterClientQuotas:
 		if body.AlterClientQuotas.Entity.GetIp() != nil {
-			return AddressQuotasFeatureLevel
+			return LimitsFeatureLevel
 		}
 		return QuotasFeatureLevel
 	case *pb.Command_AnnounceEntry:
