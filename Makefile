@@ -34,7 +34,8 @@ build-debug: prerequisites ## Build bin/rustmq with symbols, no inlining, race d
 demo: build ## Produce over QUIC, consume over TCP, kill -9, prove that nothing acked was lost
 	@scripts/demo.sh
 
-test: prerequisites ## Test every module with the race detector; PKG=./storage/wal RUN=TestName narrow it
+test: ## Test every module with the race detector; PKG=./storage/wal RUN=TestName narrow it
+	@scripts/prerequisites.sh test
 	@scripts/test.sh '$(PKG)' '$(RUN)'
 
 lint: prerequisites $(TOOLS)/staticcheck $(TOOLS)/gosec $(TOOLS)/houselint ## gofmt, vet, staticcheck, gosec, and the rules of this house

@@ -131,8 +131,20 @@ func rateRatio(a, b loadResult) float64 { return a.rate() / b.rate() }
 
 func rates(ours, theirs string) func(a, b loadResult) string {
 	return func(a, b loadResult) string {
-		return fmt.Sprintf("%s %.0fk/s, %s %.0fk/s", ours, a.rate()/1000, theirs, b.rate()/1000)
+		return fmt.Sprintf("%s %s, %s %s", ours, perSecond(a.rate()), theirs, perSecond(b.rate()))
 	}
+}
+
+// perSecond is a rate in digits that say something: by the thousand where it has more
+// than four.
+func perSecond(rate float64) string {
+	if rate < 10_000 {
+		return fmt.Sprintf("%.0f/s", rate)
+	}
+	if rate < 100_000 {
+		return fmt.Sprintf("%.1fk/s", rate/1000)
+	}
+	return fmt.Sprintf("%.0fk/s", rate/1000)
 }
 
 func on(p *process, kind string, args ...string) measurement {

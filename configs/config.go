@@ -82,6 +82,7 @@ type Network struct {
 	ResponseMemory      Size     `toml:"response_memory" doc:"bytes of answers that clients have not taken yet, of all connections"`
 	MaxConnections      int      `toml:"max_connections" doc:"connections in all"`
 	MaxConnectionsPerIP int      `toml:"max_connections_per_ip" doc:"connections from one address"`
+	MaxConnectionRate   int      `toml:"max_connection_rate" doc:"connections that are taken a second, ten seconds' worth at once; 0: any. Beyond it TCP waits, and QUIC is refused. What one address may is a quota: rustmq admin quotas set --ip"`
 	IdleTimeout         Duration `toml:"idle_timeout" doc:"a connection without a request for that long is closed"`
 	QUIC                QUIC     `toml:"quic"`
 }

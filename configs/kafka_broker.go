@@ -2,6 +2,7 @@ package configs
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,6 +71,12 @@ func brokerKeys() []brokerKey {
 		{name: "log.retention.bytes"},
 		{name: "log.retention.check.interval.ms", from: "object_storage.retention", value: func(c *Config) string { return millisOf(c.Storage.Retention) }},
 		{name: "log.retention.ms"},
+		{name: "max.connection.creation.rate", from: "network.max_connection_rate", value: func(c *Config) string {
+			if c.Network.MaxConnectionRate == 0 {
+				return whole(math.MaxInt32) // Kafka's word for any
+			}
+			return whole(int64(c.Network.MaxConnectionRate))
+		}},
 		{name: "max.connections", from: "network.max_connections", value: func(c *Config) string { return whole(int64(c.Network.MaxConnections)) }},
 		{name: "max.connections.per.ip", from: "network.max_connections_per_ip", value: func(c *Config) string { return whole(int64(c.Network.MaxConnectionsPerIP)) }},
 		{name: "max.request.partition.size.limit", value: fixed("2000")},
@@ -200,7 +207,6 @@ var refusedBrokerKeys = []struct{ prefix, why string }{
 	{"log.retention.", "log.retention.ms is the one that counts"},
 	{"log.roll.", noSegments},
 	{"log.segment.", noSegments},
-	{"max.connection.creation.rate", "network.max_connections and network.max_connections_per_ip bound what can be open"},
 	{"max.connections.per.ip.overrides", "network.max_connections_per_ip is the same for all"},
 	{"max.incremental.fetch.session.cache.slots", "10,000 sessions, and 16 for each connection, are kept"},
 	{"metadata.", "the metadata log: controller.snapshot.*"},

@@ -125,6 +125,7 @@ func (c *Config) validate() []Problem {
 	sizeBetween("network.response_memory", n.ResponseMemory, 1*mib, tib)
 	between("network.max_connections", int64(n.MaxConnections), 1, 10_000_000)
 	between("network.max_connections_per_ip", int64(n.MaxConnectionsPerIP), 1, 10_000_000)
+	between("network.max_connection_rate", int64(n.MaxConnectionRate), 0, 1_000_000)
 	durationBetween("network.idle_timeout", n.IdleTimeout, second, day)
 	durationBetween("network.quic.idle_timeout", n.QUIC.IdleTimeout, second, day)
 	sizeBetween("network.quic.receive_memory", n.QUIC.ReceiveMemory, 1*mib, tib)

@@ -114,7 +114,8 @@ func (n *Node) brokerOptions() (o broker.Options, err error) {
 	}
 	groups := n.config.Broker.Groups
 	return broker.Options{
-		NodeID: n.config.Broker.ID, Store: n.store, Controller: followedDoor{n.door, n.transforms.host}, Transforms: n.transforms.host.Set,
+		MaxConnectionRate: float64(n.config.Network.MaxConnectionRate),
+		NodeID:            n.config.Broker.ID, Store: n.store, Controller: followedDoor{n.door, n.transforms.host}, Transforms: n.transforms.host.Set,
 		ClusterID: n.door.Image().ClusterID(), Directory: directory, Rack: n.config.Broker.Rack,
 		DataDir: n.root, Space: func() (free, total int64, err error) { return n.dir.Space(".") },
 		Listeners:       listeners,

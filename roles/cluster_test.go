@@ -147,14 +147,21 @@ func (c *processes) refused(id int, want string, more ...string) {
 	}
 }
 
-// admin runs `rustmq admin …` at a node, which is to succeed.
+// admin runs `rustmq admin …` at a node, which is to succeed: again, while it needs a
+// feature level to which nodes that have just started have yet to rise.
 func (c *processes) admin(at int, args ...string) string {
 	c.Helper()
-	code, stdout, stderr := rustmq(c.T, "", append([]string{"admin", "--url", "http://" + c.host(at) + ":9642"}, args...)...)
-	if code != 0 {
-		c.Fatalf("at node %d, %v: exit %d, %s", at, args, code, stderr)
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(time.Minute); ; <-ticker.C {
+		code, stdout, stderr := rustmq(c.T, "", append([]string{"admin", "--url", "http://" + c.host(at) + ":9642"}, args...)...)
+		switch {
+		case code == 0:
+			return stdout
+		case !strings.Contains(stderr, "the level rises by itself") || time.Now().After(deadline):
+			c.Fatalf("at node %d, %v: exit %d, %s", at, args, code, stderr)
+		}
 	}
-	return stdout
 }
 
 // group is what a node says of the controllers, once it is as wanted.

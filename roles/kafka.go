@@ -106,6 +106,7 @@ func (n *Node) serveKafka(tcp net.Listener, udp *net.UDPConn) error {
 		Identity:    func() (string, int32) { return n.door.Image().ClusterID(), n.config.Broker.ID },
 		Metrics:     counts,
 		Watcher:     n.broker,
+		Arrivals:    n.broker,
 		Log:         n.log.With("room", "kafka"),
 		Limits: kafka.Limits{
 			MaxFrame: int(network.MaxFrame), ConnMemory: int64(network.ConnectionMemory), TotalMemory: int64(network.RequestMemory), TotalUnsent: int64(network.ResponseMemory),
@@ -126,7 +127,7 @@ func (n *Node) serveKafka(tcp net.Listener, udp *net.UDPConn) error {
 			Conn: udp, TLS: secure, Server: n.kafka, Name: listenerName,
 			IdleTimeout: time.Duration(network.QUIC.IdleTimeout), MaxStreams: network.QUIC.MaxStreams, WindowMemory: int64(network.QUIC.ReceiveMemory),
 			MaxConns: min(network.MaxConnections, quic.DefaultMaxConns), PerIP: network.MaxConnectionsPerIP,
-			ZeroRTT: network.QUIC.ZeroRTT, Identify: n.identifies(), Count: counts.Refused, Refused: func(remote net.Addr, err error) { n.broker.HandshakeRefused(remote, "quic", err) },
+			ZeroRTT: network.QUIC.ZeroRTT, Arrivals: n.broker, Identify: n.identifies(), Count: counts.Refused, Refused: func(remote net.Addr, err error) { n.broker.HandshakeRefused(remote, "quic", err) },
 			Log: n.log.With("room", "quic"),
 		})
 		if err != nil {

@@ -284,6 +284,39 @@ func TestSessionsAreEnded(t *testing.T) {
 	}
 }
 
+// Who has another password, or is deleted, goes on for as long as a session lasts, and not
+// longer; others are not concerned.
+func TestSessionsOutliveNoPassword(t *testing.T) {
+	t.Parallel()
+	n, _ := securedNode(t, "1500ms")
+	dial := dials(t, n)["TLS"]
+	admin := func(stdin string, args ...string) {
+		t.Helper()
+		if code, _, stderr := rustmq(t, stdin, append(append([]string{"admin", "users"}, args...), "--url", "http://"+n.HTTP())...); code != 0 {
+			t.Fatalf("%v: exit %d, %s", args, code, stderr)
+		}
+	}
+	ends := func(what, user string, change func()) {
+		t.Helper()
+		cl := kafkaClient(t, n, scram.Auth{User: user, Pass: "open sesame"}.AsSha512Mechanism(), dial)
+		must(t, cl.Ping(t.Context()))
+		change()
+		err := cl.Ping(t.Context())
+		for deadline := time.Now().Add(time.Minute); !errors.Is(err, kerr.SaslAuthenticationFailed); err = cl.Ping(t.Context()) {
+			if time.Now().After(deadline) { // a request that meets the session's end is cut off, and comes again
+				t.Fatalf("%s goes on: %v", what, err)
+			}
+		}
+	}
+	admin("open sesame\n", "create", "bob")
+	admin("open sesame\n", "create", "carol")
+	alice := kafkaClient(t, n, scram.Auth{User: "alice", Pass: "open sesame"}.AsSha512Mechanism(), dial)
+	must(t, alice.Ping(t.Context()))
+	ends("bob with the password of before", "bob", func() { admin("better fish\n", "set-password", "bob") })
+	ends("carol, who is no user any more,", "carol", func() { admin("", "delete", "carol") })
+	must(t, alice.Ping(t.Context()))
+}
+
 // served reports whether a request is answered, be it by an error.
 func served(l *line, q kmsg.Request) bool {
 	answer, _ := l.ask(q)

@@ -43,6 +43,9 @@ const (
 
 	// TransformsFeatureLevel: modules that transform records, see docs/etl.md.
 	TransformsFeatureLevel uint32 = 14
+	// LimitsFeatureLevel: quotas of addresses (KIP-612), and a bound of API tokens of one
+	// principal.
+	LimitsFeatureLevel uint32 = 14
 
 	LatestFeatureLevel = TransformsFeatureLevel // the highest that this binary knows
 )
@@ -84,6 +87,9 @@ func levelOf(c *pb.Command) uint32 {
 			return ClientMetricsFeatureLevel
 		}
 	case *pb.Command_AlterClientQuotas:
+		if body.AlterClientQuotas.Entity.GetIp() != nil {
+			return LimitsFeatureLevel
+		}
 		return QuotasFeatureLevel
 	case *pb.Command_AnnounceEntry:
 		return LineageFeatureLevel

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"maps"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -18,36 +19,41 @@ const (
 	ConsumerByteRate       = "consumer_byte_rate"
 	RequestPercentage      = "request_percentage"       // hundredths of the time of one core
 	ControllerMutationRate = "controller_mutation_rate" // partitions made and deleted (KIP-599)
+	ConnectionCreationRate = "connection_creation_rate" // connections of an address (KIP-612)
 )
 
-// QuotaKeys lists the rates that a quota may bound, in order of name.
-func QuotaKeys() []string {
+// Keys lists the rates that a quota of such an entity may bound, in order of name.
+func (e QuotaEntity) Keys() []string {
+	if e.IP.Scope != QuotaAny {
+		return []string{ConnectionCreationRate}
+	}
 	return []string{ConsumerByteRate, ControllerMutationRate, ProducerByteRate, RequestPercentage}
 }
 
-func isQuotaKey(key string) bool { return slices.Contains(QuotaKeys(), key) }
+func (e QuotaEntity) hasKey(key string) bool { return slices.Contains(e.Keys(), key) }
 
 // maxQuotaEntities bounds the image. Kafka's users have one for each application.
 const maxQuotaEntities = 20_000
 
-// QuotaScope says whom one half of an entity means.
+// QuotaScope says whom one part of an entity means.
 type QuotaScope uint8
 
 const (
-	QuotaAny     QuotaScope = iota // the half is not part of the entity
+	QuotaAny     QuotaScope = iota // it is not part of the entity
 	QuotaDefault                   // each that has no quota by its name
 	QuotaNamed
 )
 
-// QuotaName is one half of an entity: users or client ids.
+// QuotaName is one part of an entity: users, client ids, or addresses.
 type QuotaName struct {
 	Scope QuotaScope
 	Name  string // of QuotaNamed
 }
 
-// QuotaEntity is who a quota is for: users, client ids, or client ids of users.
-// One of the halves is not QuotaAny.
-type QuotaEntity struct{ User, ClientID QuotaName }
+// QuotaEntity is who a quota is for: users, client ids, client ids of users, or
+// addresses, by name as netip.Addr writes them. One of the parts is not QuotaAny; with
+// IP, the others are.
+type QuotaEntity struct{ User, ClientID, IP QuotaName }
 
 // ClientQuotas are those of one entity. They are never changed.
 type ClientQuotas struct {
@@ -61,7 +67,7 @@ func (e QuotaEntity) String() string {
 	for _, half := range []struct {
 		what string
 		is   QuotaName
-	}{{"user", e.User}, {"client-id", e.ClientID}} {
+	}{{"user", e.User}, {"client-id", e.ClientID}, {"ip", e.IP}} {
 		switch half.is.Scope {
 		case QuotaDefault:
 			parts = append(parts, "default "+half.what)
@@ -76,6 +82,7 @@ func compareQuotaEntities(a, b QuotaEntity) int {
 	return cmp.Or(
 		cmp.Compare(a.User.Scope, b.User.Scope), strings.Compare(a.User.Name, b.User.Name),
 		cmp.Compare(a.ClientID.Scope, b.ClientID.Scope), strings.Compare(a.ClientID.Name, b.ClientID.Name),
+		cmp.Compare(a.IP.Scope, b.IP.Scope), strings.Compare(a.IP.Name, b.IP.Name),
 	)
 }
 
@@ -115,12 +122,12 @@ func (m *Image) alterClientQuotas(c *pb.AlterClientQuotas) *Error {
 		rates = map[string]float64{}
 	}
 	for _, key := range c.Remove {
-		if !isQuotaKey(key) {
-			return unknownQuota(key)
+		if !e.hasKey(key) {
+			return unknownQuota(e, key)
 		}
 		delete(rates, key)
 	}
-	if refused := setRates(rates, c.Set); refused != nil {
+	if refused := setRates(e, rates, c.Set); refused != nil {
 		return refused
 	}
 	if len(rates) == 0 {
@@ -134,14 +141,14 @@ func (m *Image) alterClientQuotas(c *pb.AlterClientQuotas) *Error {
 	return nil
 }
 
-func unknownQuota(key string) *Error {
-	return Errorf(InvalidRequest, "there is no quota %s; there are %s", quoted(key), strings.Join(QuotaKeys(), ", "))
+func unknownQuota(e QuotaEntity, key string) *Error {
+	return Errorf(InvalidRequest, "there is no quota %s for %s; there are %s", quoted(key), e, strings.Join(e.Keys(), ", "))
 }
 
-func setRates(rates map[string]float64, set []*pb.QuotaValue) *Error {
+func setRates(e QuotaEntity, rates map[string]float64, set []*pb.QuotaValue) *Error {
 	for _, v := range set {
-		if !isQuotaKey(v.Key) {
-			return unknownQuota(v.Key)
+		if !e.hasKey(v.Key) {
+			return unknownQuota(e, v.Key)
 		}
 		if !guard.Check("metadata.quota-rate", v.Rate > 0 && v.Rate <= math.MaxInt64) { // NaN is neither
 			return Errorf(InvalidRequest, "%s = %v: a rate is more than 0, and finite", v.Key, v.Rate)
@@ -159,7 +166,7 @@ func (e QuotaEntity) encode() *pb.QuotaEntity {
 		}
 		return &pb.QuotaName{Default: n.Scope == QuotaDefault, Name: n.Name}
 	}
-	return &pb.QuotaEntity{User: half(e.User), ClientId: half(e.ClientID)}
+	return &pb.QuotaEntity{User: half(e.User), ClientId: half(e.ClientID), Ip: half(e.IP)}
 }
 
 func decodeQuotaEntity(e *pb.QuotaEntity) (QuotaEntity, *Error) {
@@ -175,11 +182,32 @@ func decodeQuotaEntity(e *pb.QuotaEntity) (QuotaEntity, *Error) {
 		}
 		return QuotaName{Scope: QuotaNamed, Name: n.Name}
 	}
-	decoded := QuotaEntity{User: half(e.GetUser()), ClientID: half(e.GetClientId())}
-	if decoded == (QuotaEntity{}) {
-		refused = Errorf(InvalidRequest, "a quota for nobody: name a user, a client id, or both")
+	decoded := QuotaEntity{User: half(e.GetUser()), ClientID: half(e.GetClientId()), IP: half(e.GetIp())}
+	switch ip := decoded.IP; {
+	case refused != nil:
+	case decoded == (QuotaEntity{}):
+		refused = Errorf(InvalidRequest, "a quota for nobody: name a user, a client id or both, or an address")
+	case ip.Scope != QuotaAny && decoded != (QuotaEntity{IP: ip}):
+		refused = Errorf(InvalidRequest, "a quota of an address is of no user and no client id")
+	case ip.Scope == QuotaNamed && !isAddress(ip.Name):
+		refused = Errorf(InvalidRequest, "%s is no address as quotas name them, such as 192.0.2.7 or 2001:db8::7", quoted(ip.Name))
 	}
 	return decoded, refused
+}
+
+// CanonicalAddress returns an address as quotas name it: one address has one name.
+func CanonicalAddress(name string) (string, error) {
+	ip, err := netip.ParseAddr(name)
+	if err != nil || ip.Zone() != "" {
+		return "", Errorf(InvalidRequest, "%s is no address: quotas are of addresses such as 192.0.2.7 or 2001:db8::7, not of names or networks", quoted(name))
+	}
+	return ip.Unmap().String(), nil
+}
+
+// isAddress reports whether name is what [CanonicalAddress] returns.
+func isAddress(name string) bool {
+	canonical, err := CanonicalAddress(name)
+	return err == nil && canonical == name
 }
 
 // encodeRates returns rates in order of key.
@@ -209,7 +237,7 @@ func (d *decoder) clientQuotas(m *Image) error {
 	e, refused := decodeQuotaEntity(s.Entity)
 	rates := make(map[string]float64, len(s.Values))
 	if refused == nil {
-		refused = setRates(rates, s.Values)
+		refused = setRates(e, rates, s.Values)
 	}
 	if _, twice := m.quotas.get(e); twice || refused != nil || len(rates) == 0 {
 		return d.corrupt("client quotas of %s: twice, or out of bounds", e)

@@ -89,14 +89,18 @@ func drawCommand(t *rapid.T, m *Image, shelf shelf) proto.Message {
 		half := func(what string) QuotaName {
 			return rapid.SampledFrom([]QuotaName{{}, {Scope: QuotaDefault}, {Scope: QuotaNamed, Name: "a"}, {Scope: QuotaNamed, Name: ""}}).Draw(t, what)
 		}
+		entity := QuotaEntity{User: half("user"), ClientID: half("client id")}
+		if rapid.IntRange(0, 4).Draw(t, "of an address") == 0 {
+			entity = QuotaEntity{User: half("user"), IP: rapid.SampledFrom([]QuotaName{{Scope: QuotaDefault}, {Scope: QuotaNamed, Name: "192.0.2.7"}, {Scope: QuotaNamed, Name: "a"}}).Draw(t, "ip")}
+		}
 		set, remove := map[string]float64{}, []string(nil)
 		for range rapid.IntRange(0, 2).Draw(t, "rates") {
-			set[rapid.SampledFrom(append(QuotaKeys(), "other")).Draw(t, "set")] = rapid.Float64Range(-1, 100).Draw(t, "rate")
+			set[rapid.SampledFrom(append(entity.Keys(), "other")).Draw(t, "set")] = rapid.Float64Range(-1, 100).Draw(t, "rate")
 		}
 		if rapid.Bool().Draw(t, "removes") {
-			remove = QuotaKeys()
+			remove = entity.Keys()
 		}
-		return NewAlterClientQuotas(QuotaEntity{User: half("user"), ClientID: half("client id")}, set, remove)
+		return NewAlterClientQuotas(entity, set, remove)
 	case 39, 40:
 		return drawACLCommand(t)
 	case 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38:

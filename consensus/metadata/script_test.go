@@ -214,7 +214,7 @@ func (a args) replacement(word string) Replacement {
 	return r
 }
 
-// quota reads user=… and client=…, "*" the default, with keys to set, key:rate, and
+// quota reads user=…, client=… and ip=…, "*" the default, with keys to set, key:rate, and
 // to remove, -key.
 func (a args) quota() *pb.AlterClientQuotas {
 	a.t.Helper()
@@ -241,7 +241,7 @@ func (a args) quota() *pb.AlterClientQuotas {
 		}
 		set[key] = f
 	}
-	return NewAlterClientQuotas(QuotaEntity{User: half("user"), ClientID: half("client")}, set, remove)
+	return NewAlterClientQuotas(QuotaEntity{User: half("user"), ClientID: half("client"), IP: half("ip")}, set, remove)
 }
 
 func (s *script) run(t *testing.T, line string) string {

@@ -16,6 +16,8 @@ import (
 const (
 	// maxAPITokens bounds the image; programs that operate a cluster are few.
 	maxAPITokens = 5000
+	// maxAPITokensOf bounds those of one principal, so that nobody takes the room of all.
+	maxAPITokensOf = 100
 	// MaxAPITokenName bytes of the name of a token.
 	MaxAPITokenName = 100
 	// APITokenHashSize is that of SHA-256.
@@ -55,6 +57,16 @@ func (s tokens) with(t *APIToken) tokens {
 		s.hashes = s.hashes.put(t.Hash, t)
 	}
 	return s
+}
+
+// of returns how many tokens a principal has, expired and lost ones too.
+func (s tokens) of(principal string) (n int) {
+	for _, t := range s.names.all() {
+		if t.Principal == principal {
+			n++
+		}
+	}
+	return n
 }
 
 func (s tokens) without(name string) tokens {
@@ -135,6 +147,9 @@ func (m *Image) createAPIToken(c *pb.CreateApiToken) *Error {
 	}
 	if !guard.Check("metadata.api-tokens", m.tokens.names.len() < maxAPITokens) {
 		return Errorf(PolicyViolation, "there are %d API tokens; there is no room for another", m.tokens.names.len())
+	}
+	if !guard.Check("metadata.api-tokens-of", m.featureLevel < LimitsFeatureLevel || m.tokens.of(t.Principal) < maxAPITokensOf) {
+		return Errorf(PolicyViolation, "%s has %d API tokens, and nobody may have more: revoke one that is not needed (rustmq admin tokens list, tokens revoke NAME)", t.Principal, maxAPITokensOf)
 	}
 	m.tokens = m.tokens.with(t)
 	return nil

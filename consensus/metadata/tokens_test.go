@@ -127,6 +127,30 @@ func TestAPITokensAreBounded(t *testing.T) {
 	}
 }
 
+// Nobody takes the room of others: a principal has so many tokens, and may have another
+// once one is revoked. Below the feature level there may be more, as there were.
+func TestAPITokensOfOnePrincipalAreBounded(t *testing.T) {
+	for level, bounded := range map[uint32]bool{LimitsFeatureLevel - 1: false, LimitsFeatureLevel: true} {
+		l := &testLog{t: t, state: NewState()}
+		l.accepted(&pb.InitCluster{ClusterId: "c", FeatureLevel: level})
+		m := *l.state.Image()
+		for i := range maxAPITokensOf {
+			m.tokens = m.tokens.with(&APIToken{Name: fmt.Sprint(i), Principal: "User:u", Hash: fmt.Sprintf("%032d", i)})
+		}
+		l.state.image.Store(&m)
+		if !bounded {
+			l.accepted(NewCreateAPIToken(apiToken("one more", "u", 1)))
+			continue
+		}
+		if code := l.refusedCode(NewCreateAPIToken(apiToken("one more", "u", 1))); code != PolicyViolation {
+			t.Error(code)
+		}
+		l.accepted(NewCreateAPIToken(apiToken("another's", "v", 2)))
+		l.accepted(NewDeleteAPIToken("7"))
+		l.accepted(NewCreateAPIToken(apiToken("one more", "u", 1)))
+	}
+}
+
 // What goes to the bucket has no hash of a token in it, be it a command or a snapshot, and
 // both come to the same.
 func TestHashesOfAPITokensStayOutOfTheBucket(t *testing.T) {

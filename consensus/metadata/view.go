@@ -316,7 +316,7 @@ func (e *viewEdit) clientQuotas(q *pb.SnapshotClientQuotas) error {
 	entity, refused := decodeQuotaEntity(q.Entity)
 	rates := map[string]float64{}
 	if refused == nil {
-		refused = setRates(rates, q.Values)
+		refused = setRates(entity, rates, q.Values)
 	}
 	switch {
 	case refused != nil:

@@ -20,18 +20,21 @@ import (
 	"rustmq.dev/rustmq/security/acl"
 )
 
-// QuotaEntity is who a quota is for: a user, a client id, or a client id of a user.
+// QuotaEntity is who a quota is for: a user, a client id, a client id of a user, or an
+// address.
 type QuotaEntity struct {
 	User            *string `json:"user,omitempty" doc:"name of a user; ANONYMOUS is who has not said"`
 	DefaultUser     bool    `json:"default_user,omitempty" doc:"every user that has no quota by name"`
 	ClientID        *string `json:"client_id,omitempty" doc:"as clients call themselves"`
 	DefaultClientID bool    `json:"default_client_id,omitempty" doc:"every client id that has no quota by name"`
+	IP              *string `json:"ip,omitempty" doc:"an address, such as 192.0.2.7 or 2001:db8::7; with no user and no client id"`
+	DefaultIP       bool    `json:"default_ip,omitempty" doc:"every address that has no quota by name, each for itself"`
 }
 
 // Quotas are those of one entity.
 type Quotas struct {
 	QuotaEntity
-	Rates map[string]float64 `json:"rates" doc:"by key: producer_byte_rate and consumer_byte_rate in bytes a second, request_percentage of one core, controller_mutation_rate in partitions a second"`
+	Rates map[string]float64 `json:"rates" doc:"by key: producer_byte_rate and consumer_byte_rate in bytes a second, request_percentage of one core, controller_mutation_rate in partitions a second; of an address, connection_creation_rate in connections a second"`
 }
 
 // QuotaPatch is the body of an alteration.
@@ -64,7 +67,7 @@ func toldEntity(in *quotaPatchInput) string {
 		kind      string
 		name      *string
 		byDefault bool
-	}{{"client-id", in.Body.ClientID, in.Body.DefaultClientID}, {"user", in.Body.User, in.Body.DefaultUser}} {
+	}{{"client-id", in.Body.ClientID, in.Body.DefaultClientID}, {"user", in.Body.User, in.Body.DefaultUser}, {"ip", in.Body.IP, in.Body.DefaultIP}} {
 		switch {
 		case half.name != nil:
 			of = append(of, half.kind+"="+*half.name)
@@ -108,7 +111,7 @@ func (a api) alterQuotas(ctx context.Context, in *quotaPatchInput) (*quotaOutput
 	if held == nil {
 		held = map[string]float64{}
 	}
-	return &quotaOutput{Quotas{in.Body.QuotaEntity, held}}, nil
+	return &quotaOutput{Quotas{shownEntity(entity), held}}, nil
 }
 
 // entityOf returns e as the cluster knows it.
@@ -124,7 +127,10 @@ func entityOf(e QuotaEntity) (out metadata.QuotaEntity, err error) {
 		}
 		return n
 	}
-	out = metadata.QuotaEntity{User: half("user", e.User, e.DefaultUser), ClientID: half("client id", e.ClientID, e.DefaultClientID)}
+	out = metadata.QuotaEntity{User: half("user", e.User, e.DefaultUser), ClientID: half("client id", e.ClientID, e.DefaultClientID), IP: half("address", e.IP, e.DefaultIP)}
+	if err == nil && out.IP.Scope == metadata.QuotaNamed {
+		out.IP.Name, err = metadata.CanonicalAddress(out.IP.Name)
+	}
 	return out, err
 }
 
@@ -137,32 +143,36 @@ func shownEntity(e metadata.QuotaEntity) (out QuotaEntity) {
 	}
 	out.User, out.DefaultUser = half(e.User)
 	out.ClientID, out.DefaultClientID = half(e.ClientID)
+	out.IP, out.DefaultIP = half(e.IP)
 	return out
 }
 
 // quotasCommand is `rustmq admin quotas …`.
 func (e *env) quotasCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "quotas", Short: "Hold clients to rates, by user and client id", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "quotas", Short: "Hold clients to rates, by user and client id, and connections by address", Args: cobra.NoArgs}
 	cmd.AddCommand(e.setQuotas(), e.showQuotas())
 	return cmd
 }
 
 func (e *env) setQuotas() *cobra.Command {
 	var patch QuotaPatch
-	var user, clientID string
+	var user, clientID, ip string
 	cmd := &cobra.Command{
-		Use: "set KEY=RATE...", Short: "Set or delete quotas of a user, a client id, or both",
-		Long: `Set or delete quotas of a user, a client id, or both. Keys:
+		Use: "set KEY=RATE...", Short: "Set or delete quotas of a user, a client id or both, or of an address",
+		Long: `Set or delete quotas of a user, a client id or both, or of an address. Keys:
 
   producer_byte_rate        bytes a second that may be produced, such as 10MiB
   consumer_byte_rate        bytes a second that may be consumed
   request_percentage        share of one core's time that requests may take
   controller_mutation_rate  partitions a second that may be made and deleted
+  connection_creation_rate  connections a second that may come; of an address alone
 
 The most specific quota holds: user and client id before user before client id,
-each by name before the default. Ten seconds' worth may be taken at once.`,
+each by name before the default. Each address counts for itself, and an IPv6 address
+for its /64; QUIC's streams are not counted. Ten seconds' worth may be taken at once.`,
 		Example: `  rustmq admin quotas set --user alice producer_byte_rate=10MiB consumer_byte_rate=20MiB
   rustmq admin quotas set --default-client-id request_percentage=50
+  rustmq admin quotas set --default-ip connection_creation_rate=20
   rustmq admin quotas set --user alice --delete producer_byte_rate`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			rates, err := rates(args)
@@ -176,9 +186,17 @@ each by name before the default. Ten seconds' worth may be taken at once.`,
 			if cmd.Flags().Changed("client-id") {
 				patch.ClientID = &clientID
 			}
-			switch {
-			case patch.User == nil && patch.ClientID == nil && !patch.DefaultUser && !patch.DefaultClientID:
-				return &UsageError{"whose quota? Give --user NAME, --default-user, --client-id NAME or --default-client-id"}
+			if cmd.Flags().Changed("ip") {
+				patch.IP = &ip
+			}
+			client := patch.User != nil || patch.ClientID != nil || patch.DefaultUser || patch.DefaultClientID
+			switch address := patch.IP != nil || patch.DefaultIP; {
+			case !client && !address:
+				return &UsageError{"whose quota? Give --user NAME, --default-user, --client-id NAME, --default-client-id, --ip ADDRESS or --default-ip"}
+			case client && address:
+				return &UsageError{"a quota of an address is of no user and no client id: give --ip or --default-ip alone"}
+			case patch.IP != nil && patch.DefaultIP:
+				return &UsageError{"--ip and --default-ip: give one of them"}
 			case patch.User != nil && patch.DefaultUser:
 				return &UsageError{"--user and --default-user: give one of them"}
 			case patch.ClientID != nil && patch.DefaultClientID:
@@ -198,6 +216,8 @@ each by name before the default. Ten seconds' worth may be taken at once.`,
 	flags.BoolVar(&patch.DefaultUser, "default-user", false, "every user that has no quota by name")
 	flags.StringVar(&clientID, "client-id", "", "a client id by `NAME`")
 	flags.BoolVar(&patch.DefaultClientID, "default-client-id", false, "every client id that has no quota by name")
+	flags.StringVar(&ip, "ip", "", "an `ADDRESS`, such as 192.0.2.7")
+	flags.BoolVar(&patch.DefaultIP, "default-ip", false, "every address that has no quota by name, each for itself")
 	flags.StringArrayVarP(&patch.Delete, "delete", "d", nil, "`KEY` that is held to nothing any more, may be repeated")
 	return cmd
 }
@@ -240,10 +260,10 @@ func (e *env) showQuotas() *cobra.Command {
 }
 
 func (e *env) showRates(all []Quotas) {
-	t := e.table("USER", "CLIENT ID", "KEY", "RATE")
+	t := e.table("USER", "CLIENT ID", "ADDRESS", "KEY", "RATE")
 	for _, q := range all {
 		for _, key := range slices.Sorted(maps.Keys(q.Rates)) {
-			t.AppendRow(table.Row{whom(q.User, q.DefaultUser), whom(q.ClientID, q.DefaultClientID), key, shownRate(key, q.Rates[key])})
+			t.AppendRow(table.Row{whom(q.User, q.DefaultUser), whom(q.ClientID, q.DefaultClientID), whom(q.IP, q.DefaultIP), key, shownRate(key, q.Rates[key])})
 		}
 	}
 	t.Render()
@@ -267,5 +287,9 @@ func shownRate(key string, rate float64) string {
 	case metadata.RequestPercentage:
 		return strconv.FormatFloat(rate, 'g', -1, 64) + " % of a core"
 	}
-	return strconv.FormatFloat(rate, 'g', -1, 64) + " partitions/s"
+	what := " partitions/s"
+	if key == metadata.ConnectionCreationRate {
+		what = " connections/s"
+	}
+	return strconv.FormatFloat(rate, 'g', -1, 64) + what
 }

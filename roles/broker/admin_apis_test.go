@@ -230,7 +230,12 @@ func TestClientQuotasAreSetAndDescribed(t *testing.T) {
 		{kadm.ClientQuotaEntity{clientID(nil)}, set("controller_mutation_rate", 0.5), nil},
 		{kadm.ClientQuotaEntity{}, set("producer_byte_rate", 1), kerr.InvalidRequest},
 		{kadm.ClientQuotaEntity{user(nil), user(nil)}, set("producer_byte_rate", 1), kerr.InvalidRequest},
-		{kadm.ClientQuotaEntity{{Type: "ip", Name: name("127.0.0.1")}}, set("connection_creation_rate", 1), kerr.InvalidRequest},
+		{kadm.ClientQuotaEntity{{Type: "ip", Name: name("::ffff:192.0.2.7")}}, set("connection_creation_rate", 7), nil},
+		{kadm.ClientQuotaEntity{{Type: "ip"}}, set("connection_creation_rate", 20), nil},
+		{kadm.ClientQuotaEntity{{Type: "ip"}}, set("connection_creation_rate", 1.5), kerr.InvalidRequest},
+		{kadm.ClientQuotaEntity{{Type: "ip"}}, set("producer_byte_rate", 1), kerr.InvalidRequest},
+		{kadm.ClientQuotaEntity{{Type: "ip"}, user(nil)}, set("connection_creation_rate", 1), kerr.InvalidRequest},
+		{kadm.ClientQuotaEntity{{Type: "ip", Name: name("192.0.2.0/24")}}, set("connection_creation_rate", 1), kerr.InvalidRequest},
 		{kadm.ClientQuotaEntity{{Type: "planet", Name: name("earth")}}, set("producer_byte_rate", 1), kerr.InvalidRequest},
 		{kadm.ClientQuotaEntity{user(nil)}, set("producer_byte_rate", 0), kerr.InvalidRequest},
 		{kadm.ClientQuotaEntity{user(nil)}, set("producer_byte_rate", 1.5), kerr.InvalidRequest},
@@ -258,7 +263,7 @@ func TestClientQuotasAreSetAndDescribed(t *testing.T) {
 		components []kadm.DescribeClientQuotaComponent
 		want       []string
 	}{
-		{"all", false, nil, []string{"{user=alice}", "{user=<default>, client-id=app}", "{client-id=<default>}"}},
+		{"all", false, nil, []string{"{user=alice}", "{user=<default>, client-id=app}", "{client-id=<default>}", "{ip=192.0.2.7}", "{ip=<default>}"}},
 		{"strictly nobody", true, nil, nil},
 		{"a user", false, []kadm.DescribeClientQuotaComponent{exact("user", "alice")}, []string{"{user=alice}"}},
 		{"another", false, []kadm.DescribeClientQuotaComponent{exact("user", "bob")}, nil},
@@ -267,7 +272,10 @@ func TestClientQuotasAreSetAndDescribed(t *testing.T) {
 		{"any client id", false, []kadm.DescribeClientQuotaComponent{{Type: "client-id", MatchType: any}}, []string{"{user=<default>, client-id=app}", "{client-id=<default>}"}},
 		{"strictly any client id", true, []kadm.DescribeClientQuotaComponent{{Type: "client-id", MatchType: any}}, []string{"{client-id=<default>}"}},
 		{"both", true, []kadm.DescribeClientQuotaComponent{{Type: "user", MatchType: def}, exact("client-id", "app")}, []string{"{user=<default>, client-id=app}"}},
-		{"an address", false, []kadm.DescribeClientQuotaComponent{{Type: "ip", MatchType: any}}, nil},
+		{"an address", false, []kadm.DescribeClientQuotaComponent{exact("ip", "192.0.2.7")}, []string{"{ip=192.0.2.7}"}},
+		{"the default address", true, []kadm.DescribeClientQuotaComponent{{Type: "ip", MatchType: def}}, []string{"{ip=<default>}"}},
+		{"any address", false, []kadm.DescribeClientQuotaComponent{{Type: "ip", MatchType: any}}, []string{"{ip=192.0.2.7}", "{ip=<default>}"}},
+		{"an address of a user", false, []kadm.DescribeClientQuotaComponent{{Type: "ip", MatchType: any}, {Type: "user", MatchType: any}}, nil},
 	} {
 		got := quotasOf(t, adm, tc.strict, tc.components...)
 		if len(got) != len(tc.want) {
@@ -293,7 +301,7 @@ func TestClientQuotasAreSetAndDescribed(t *testing.T) {
 	if results, err := adm.AlterClientQuotas(ctx, remove); err != nil || results[0].Err != nil {
 		t.Errorf("remove: %v, %v", results, err)
 	}
-	if got := quotasOf(t, adm, false); got["{user=alice}"] != nil || len(got) != 2 {
+	if got := quotasOf(t, adm, false); got["{user=alice}"] != nil || len(got) != 4 {
 		t.Errorf("left: %v", got)
 	}
 }

@@ -42,6 +42,7 @@ type Broker struct {
 
 	ignoredKeys []configs.IgnoredTopicKey
 	quotas      quota.Quotas
+	arrivals    arrivals
 
 	authorization *authorization // nil: every client may do everything
 	nobody        *acl.Client    // may do nothing
@@ -126,6 +127,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		authorization: newAuthorization(opt.Authorization, opt.Controller.Image()),
 		nobody:        newNobody(), audit: opt.Audit,
 	}
+	b.arrivals.all = quota.One(quota.Connection, opt.MaxConnectionRate)
 	b.apis, b.metrics = apisByKey(), newMetrics(b)
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	if err := b.register(ctx); err != nil {

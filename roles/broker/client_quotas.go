@@ -51,7 +51,7 @@ func (b *Broker) describeClientQuotas(_ *kafka.Request, q *kmsg.DescribeClientQu
 	return p
 }
 
-// quotaFilter is what one half of an entity must be; nil: it is not asked for.
+// quotaFilter is what one part of an entity must be; nil: it is not asked for.
 type quotaFilter func(metadata.QuotaName) bool
 
 type quotaFilterSet struct{ user, clientID, ip quotaFilter }
@@ -77,6 +77,11 @@ func quotaFilters(components []kmsg.DescribeClientQuotasRequestComponent) (set q
 		switch {
 		case c.MatchType == kmsg.QuotasMatchTypeExact && c.Match != nil:
 			name := *c.Match
+			if c.EntityType == quotaIP {
+				if name, err = metadata.CanonicalAddress(name); err != nil {
+					return set, explained{kerr.InvalidRequest, err.Error()}
+				}
+			}
 			*to = func(n metadata.QuotaName) bool { return n.Scope == metadata.QuotaNamed && n.Name == name }
 		case c.MatchType == kmsg.QuotasMatchTypeDefault && c.Match == nil:
 			*to = func(n metadata.QuotaName) bool { return n.Scope == metadata.QuotaDefault }
@@ -89,21 +94,18 @@ func quotaFilters(components []kmsg.DescribeClientQuotasRequestComponent) (set q
 	return set, nil
 }
 
-// fit reports whether e is asked for: strictly, without halves that are not named.
+// fit reports whether e is asked for: strictly, without parts that are not named.
 func (s quotaFilterSet) fit(e metadata.QuotaEntity, strict bool) bool {
-	if s.ip != nil {
-		return false // no quota is by address
-	}
 	one := func(f quotaFilter, n metadata.QuotaName) bool {
 		if f == nil {
 			return !strict || n.Scope == metadata.QuotaAny
 		}
 		return f(n)
 	}
-	return one(s.user, e.User) && one(s.clientID, e.ClientID)
+	return one(s.user, e.User) && one(s.clientID, e.ClientID) && one(s.ip, e.IP)
 }
 
-// quotaHalf is one half of an entity by Kafka's name.
+// quotaHalf is one part of an entity by Kafka's name.
 type quotaHalf struct {
 	kind string
 	is   metadata.QuotaName
@@ -118,7 +120,7 @@ func (h quotaHalf) name() *string {
 }
 
 func quotaHalves(e metadata.QuotaEntity) (halves []quotaHalf) {
-	for _, h := range []quotaHalf{{quotaUser, e.User}, {quotaClientID, e.ClientID}} {
+	for _, h := range []quotaHalf{{quotaUser, e.User}, {quotaClientID, e.ClientID}, {quotaIP, e.IP}} {
 		if h.is.Scope != metadata.QuotaAny {
 			halves = append(halves, h)
 		}
@@ -169,7 +171,7 @@ func quotaChange(entry kmsg.AlterClientQuotasRequestEntry) (change controller.Qu
 		case quotaClientID:
 			to = &change.Entity.ClientID
 		case quotaIP:
-			return change, explained{kerr.InvalidRequest, "quotas by address are not served: network.max_connections_per_ip bounds what one may open"}
+			to = &change.Entity.IP
 		default:
 			return change, explained{kerr.InvalidRequest, fmt.Sprintf("there are no quotas by %q", e.Type)}
 		}
@@ -184,7 +186,12 @@ func quotaChange(entry kmsg.AlterClientQuotasRequestEntry) (change controller.Qu
 			*to = metadata.QuotaName{Scope: metadata.QuotaNamed, Name: *e.Name}
 		}
 	}
-	if n := len(metadata.QuotaKeys()); len(entry.Ops) > n {
+	if ip := &change.Entity.IP; ip.Scope == metadata.QuotaNamed {
+		if ip.Name, err = metadata.CanonicalAddress(ip.Name); err != nil {
+			return change, explained{kerr.InvalidRequest, err.Error()}
+		}
+	}
+	if n := len(change.Entity.Keys()); len(entry.Ops) > n {
 		return change, explained{kerr.InvalidRequest, fmt.Sprintf("%d changes to one entity: there are %d quotas", len(entry.Ops), n)}
 	}
 	change.Set = map[string]float64{}
@@ -196,9 +203,9 @@ func quotaChange(entry kmsg.AlterClientQuotasRequestEntry) (change controller.Qu
 			change.Remove = append(change.Remove, op.Key)
 			continue
 		}
-		whole := op.Key == metadata.ProducerByteRate || op.Key == metadata.ConsumerByteRate
+		whole := op.Key == metadata.ProducerByteRate || op.Key == metadata.ConsumerByteRate || op.Key == metadata.ConnectionCreationRate
 		if whole && op.Value != math.Trunc(op.Value) {
-			return change, explained{kerr.InvalidRequest, fmt.Sprintf("%s = %v: bytes a second are a whole number", op.Key, op.Value)}
+			return change, explained{kerr.InvalidRequest, fmt.Sprintf("%s = %v: it is a whole number a second", op.Key, op.Value)}
 		}
 		change.Set[op.Key] = op.Value
 	}

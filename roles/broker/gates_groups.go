@@ -47,8 +47,8 @@ func gateLeaveGroup(_ *Broker, c *acl.Client, q *kmsg.LeaveGroupRequest) (is rul
 	return is
 }
 
-// gateConsumerGroupHeartbeat hides topics that a pattern matches, and that the client may
-// not describe: its group may hold them for members that may.
+// gateConsumerGroupHeartbeat hides topics that the client may not describe any more: what a
+// pattern matches is given to it by its rights, and may be of a moment before.
 func gateConsumerGroupHeartbeat(b *Broker, c *acl.Client, q *kmsg.ConsumerGroupHeartbeatRequest) ruling[*kmsg.ConsumerGroupHeartbeatResponse] {
 	p := q.ResponseKind().(*kmsg.ConsumerGroupHeartbeatResponse)
 	switch {

@@ -24,6 +24,7 @@ const offsetsTopic = group.Topic
 func (b *Broker) openGroups() (*group.Coordinator, error) {
 	o := b.opt.Groups
 	o.Log, o.Topics, o.Catalogue = offsetsLog{newCoordinatorLog(b, offsetsTopic)}, groupTopics{b}, b.topicCatalogue
+	o.Authorised = b.authorization != nil
 	o.Consumer.TimesOf, o.Life = b.groupTimes, b.life
 	o.Logger, o.Now, o.Believed = b.log, b.opt.Now, b.opt.Controller.BelievedTime
 	if o.CompactBytes == 0 { // of a small WAL, all partitions together a tenth
@@ -217,7 +218,28 @@ func (b *Broker) leaveGroup(r *kafka.Request, q *kmsg.LeaveGroupRequest, answer 
 }
 
 func (b *Broker) consumerGroupHeartbeat(r *kafka.Request, q *kmsg.ConsumerGroupHeartbeatRequest, answer func(*kmsg.ConsumerGroupHeartbeatResponse)) {
-	b.groups.ConsumerGroupHeartbeat(r.Context(), r.ClientID, clientHost(r), q, answer)
+	b.groups.ConsumerGroupHeartbeat(r.Context(), r.ClientID, clientHost(r), b.topicRights(r), q, answer)
+}
+
+// topicRights are what r's client may know of topics now; nil: nobody authorises.
+func (b *Broker) topicRights(r *kafka.Request) group.Rights {
+	c := b.client(r)
+	if c == nil {
+		return nil
+	}
+	return topicRights{c.View()}
+}
+
+// topicRights implements group.Rights.
+type topicRights struct{ of acl.View }
+
+func (r topicRights) Describes(topic string) bool {
+	return r.of.Allowed(acl.Describe, acl.Topic, topic)
+}
+
+func (r topicRights) SameClient(other group.Rights) bool {
+	o, ok := other.(topicRights)
+	return ok && r.of.SameClient(o.of)
 }
 
 func (b *Broker) consumerGroupDescribe(r *kafka.Request, q *kmsg.ConsumerGroupDescribeRequest, answer func(*kmsg.ConsumerGroupDescribeResponse)) {

@@ -89,8 +89,8 @@ func newMetrics(b *Broker) *metrics {
 			return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "rustmq", Subsystem: "broker", Name: name, Help: help, ConstLabels: labels})
 		}
 		labels := prometheus.Labels{"quota": name}
-		m.throttledFor[kind] = by("throttle_seconds_total", "Time that clients were told to wait, by the quota that they had exceeded.", labels)
-		m.throttles[kind] = by("throttled_requests_total", "Requests whose clients were told to wait, by the quota that they had exceeded.", labels)
+		m.throttledFor[kind] = by("throttle_seconds_total", "Time that clients were told to wait, or had to, by the quota that they had exceeded.", labels)
+		m.throttles[kind] = by("throttled_requests_total", "Requests whose clients were told to wait, and connections that had to, by the quota that they had exceeded.", labels)
 	}
 	for in, name := range damagedStoreNames {
 		m.damage[in] = prometheus.NewCounter(prometheus.CounterOpts{
@@ -108,6 +108,7 @@ func newMetrics(b *Broker) *metrics {
 var quotaNames = [quota.Kinds]string{
 	quota.Produce: metadata.ProducerByteRate, quota.Consume: metadata.ConsumerByteRate,
 	quota.Request: metadata.RequestPercentage, quota.Mutation: metadata.ControllerMutationRate,
+	quota.Connection: metadata.ConnectionCreationRate,
 }
 
 // throttled counts that a client was told to wait, if it was.

@@ -134,6 +134,10 @@ type Options struct {
 	Controller Controller
 	Peers      Peers // nil: no other broker is asked
 
+	// MaxConnectionRate is how many connections are taken a second, ten seconds' worth at
+	// once; 0: any.
+	MaxConnectionRate float64
+
 	ClusterID string   // that the data directory belongs to; empty before the first start
 	Directory [16]byte // id of the data directory
 	Rack      string

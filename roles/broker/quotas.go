@@ -13,13 +13,16 @@ import (
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
-// changeQuotas holds clients to the quotas of an image.
+// changeQuotas holds clients and addresses to the quotas of an image.
 func (b *Broker) changeQuotas(before, image *metadata.Image) {
 	if before != nil && image.SameClientQuotas(before) {
 		return
 	}
 	rules := make([]quota.Rule, 0, image.NumClientQuotas())
 	for q := range image.ClientQuotas() {
+		if q.Entity.IP.Scope != metadata.QuotaAny {
+			continue
+		}
 		rules = append(rules, quota.Rule{
 			User: half(q.Entity.User), ClientID: half(q.Entity.ClientID),
 			Rates: [quota.Kinds]float64{
@@ -31,6 +34,7 @@ func (b *Broker) changeQuotas(before, image *metadata.Image) {
 		})
 	}
 	b.quotas.Set(rules)
+	b.arrivals.change(image)
 }
 
 func half(n metadata.QuotaName) quota.Half {

@@ -75,8 +75,8 @@ func kafkaAPIs() []api {
 		45: {"AlterPartitionReassignments", 0, 1, ""},
 		46: {"ListPartitionReassignments", 0, 0, ""},
 		47: {"OffsetDelete", 0, 0, ""},
-		48: {"DescribeClientQuotas", 0, 1, "by user, client id or both"},
-		49: {"AlterClientQuotas", 0, 1, "producer_byte_rate, consumer_byte_rate, request_percentage and controller_mutation_rate, by user, client id or both; by address refused"},
+		48: {"DescribeClientQuotas", 0, 1, "by user, client id or both, or by address"},
+		49: {"AlterClientQuotas", 0, 1, "producer_byte_rate, consumer_byte_rate, request_percentage and controller_mutation_rate, by user, client id or both; connection_creation_rate by address"},
 
 		50: {"DescribeUserScramCredentials", 0, 0, ""},
 		51: {"AlterUserScramCredentials", 0, 0, ""},

@@ -36,8 +36,18 @@ func Document(served []kafka.ApiVersion) string {
 		"(KIP-599), and make others wait; a topic that is not made on first use stays\n" +
 		"unknown until the client may. Clients that a default tells apart count each for\n" +
 		"itself by up to 256 bytes of their names; beyond 50,000 at a time, all others\n" +
-		"together. There are no quotas by address: network.max_connections_per_ip is the\n" +
-		"bound.\n")
+		"together.\n" +
+		"\n" +
+		"connection_creation_rate is of addresses (KIP-612): by name, else by default, each\n" +
+		"address for itself, and an IPv6 address for its /64. A TCP connection that comes\n" +
+		"too early is held for as long as it would have to wait, a second at most, and then\n" +
+		"closed; of more than 1,000 of them the rest at once. A QUIC connection is refused\n" +
+		"before its handshake; its streams are not counted. Of an address that has half of\n" +
+		"what may come at once, QUIC's clients have to prove that they are there. The rate\n" +
+		"is more than 0: who is to stay out is not kept out by a quota.\n" +
+		"max.connection.creation.rate is network.max_connection_rate, of all addresses\n" +
+		"together: beyond it the listener takes no TCP connection for a while, and refuses\n" +
+		"those of QUIC.\n")
 	b.WriteString("\n## Configs of topics\n\n" +
 		"Keys and defaults are those of Apache Kafka 4.1. *Served*: has its effect.\n" +
 		"*Ignored*: is taken, kept and shown by DescribeConfigs, and nothing looks at it.\n" +

@@ -15,7 +15,8 @@ type Matcher struct {
 	rules    []Rule // in order
 	super    map[string]bool
 	own      map[string]*grants
-	everyone *grants // nil: no rule is for everyone
+	everyone *grants         // nil: no rule is for everyone
+	byHost   map[string]bool // principals of whose rules some are not from every host
 }
 
 // grants are the rules of one principal, by type of resource.
@@ -52,7 +53,7 @@ type hostEffect struct {
 // Compile returns the matcher of rules, which are canonical; an order does not matter, and
 // what is there twice counts once. Super users are principals that may do everything.
 func Compile(rules []Rule, super []string) *Matcher {
-	m := &Matcher{rules: slices.Clone(rules), super: map[string]bool{}, own: map[string]*grants{}}
+	m := &Matcher{rules: slices.Clone(rules), super: map[string]bool{}, own: map[string]*grants{}, byHost: map[string]bool{}}
 	slices.SortFunc(m.rules, Compare)
 	m.rules = slices.Compact(m.rules)
 	for _, principal := range super {
@@ -60,6 +61,9 @@ func Compile(rules []Rule, super []string) *Matcher {
 	}
 	for _, r := range m.rules { // prefixes come in order of name
 		m.grantsOf(r.Principal).at(r).add(r)
+		if r.Host != Wildcard {
+			m.byHost[r.Principal] = true
+		}
 	}
 	if m.everyone = m.own[Everyone]; m.everyone != nil {
 		delete(m.own, Everyone)

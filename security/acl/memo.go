@@ -91,6 +91,33 @@ func (c *Client) Operations(t ResourceType, name string) Operations {
 	return c.matcher.Operations(c.principal, c.host, t, name) & OperationsOf(t)
 }
 
+// View is what a client may do by one matcher. It holds on to that for as long as it is
+// kept, and never changes; two that are equal decide alike.
+type View struct {
+	matcher   *Matcher
+	principal string
+	host      netip.Addr // zero, where no rule for the client looks at it
+}
+
+// View returns what c may do now. c is not nil.
+func (c *Client) View() View {
+	v := View{matcher: c.matcher, principal: c.principal}
+	if c.matcher.byHost[c.principal] || c.matcher.byHost[Everyone] {
+		v.host = c.host
+	}
+	return v
+}
+
+// Allowed reports whether the client may do op with a resource.
+func (v View) Allowed(op Operation, t ResourceType, name string) bool {
+	return v.matcher.Allowed(v.principal, v.host, op, t, name)
+}
+
+// SameClient reports whether two views are of one client, by whatever rules.
+func (v View) SameClient(other View) bool {
+	return v.principal == other.principal && v.host == other.host
+}
+
 // memoPlaces is how many topics a connection remembers decisions about: with 16 bytes
 // each it costs 2 KiB. It is a power of two.
 const memoPlaces = 128

@@ -115,3 +115,37 @@ func TestClientIsRenewed(t *testing.T) {
 		t.Error("operations")
 	}
 }
+
+// Views that are equal decide alike, and those of one client are: wherever it is, unless a
+// rule looks at that.
+func TestViewsAreOfClients(t *testing.T) {
+	rule := func(principal, name, host string) Rule {
+		return Rule{Resource: Topic, Pattern: Literal, Name: name, Principal: principal, Host: host, Operation: Read, Permission: Allow}
+	}
+	a := NewAuthorizer(Compile([]Rule{rule("User:a", "t", Wildcard), rule("User:b", "t", "10.0.0.1")}, nil))
+	view := func(who, at string) View {
+		m := NewMemo(a)
+		m.Begin(who, tcp(at))
+		return m.Client().View()
+	}
+	if view("User:a", "10.0.0.1") != view("User:a", "10.0.0.2") {
+		t.Error("where a is makes a difference")
+	}
+	here, there := view("User:b", "10.0.0.1"), view("User:b", "10.0.0.2")
+	if here == there || here.SameClient(there) || !here.Allowed(Describe, Topic, "t") || there.Allowed(Describe, Topic, "t") {
+		t.Error("where b is makes no difference")
+	}
+	if view("User:a", "10.0.0.1").SameClient(here) {
+		t.Error("a is b")
+	}
+	before := view("User:a", "10.0.0.1")
+	a.Set(Compile([]Rule{rule("User:a", "u", Wildcard)}, nil))
+	after := view("User:a", "10.0.0.1")
+	if before == after || !before.SameClient(after) || !before.Allowed(Describe, Topic, "t") || after.Allowed(Describe, Topic, "t") {
+		t.Error("a view does not stay as it was, or a change of rules makes another client")
+	}
+	a.Set(Compile([]Rule{rule(Everyone, "u", "10.0.0.0/8")}, nil))
+	if view("User:a", "10.0.0.1") == view("User:a", "192.0.2.1") {
+		t.Error("where a is makes no difference by a rule for everyone")
+	}
+}

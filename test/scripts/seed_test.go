@@ -11,6 +11,9 @@ import (
 // TestSeedsAreOfTheTree: scripts/seed.sh says one number for a commit, another for another
 // tree, nothing where a file differs from the commit, and what SEED says in any case.
 func TestSeedsAreOfTheTree(t *testing.T) {
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("git is not installed: no commit has a seed here")
+	}
 	script, err := filepath.Abs("../../scripts/seed.sh")
 	if err != nil {
 		t.Fatal(err)

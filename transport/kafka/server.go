@@ -87,6 +87,9 @@ type Options struct {
 	Features []Feature // that clients are told of
 	Metrics  Metrics
 	Watcher  Watcher // nil: nobody watches
+	// Arrivals says how many connections listeners take; nil: any. Those that others
+	// give to ServeConn are not counted.
+	Arrivals Arrivals
 	Log      *slog.Logger
 }
 
@@ -99,6 +102,7 @@ type Server struct {
 	identify    func(tls.ConnectionState) (Client, error)
 	metrics     Metrics
 	watcher     Watcher
+	arrivals    Arrivals
 	timer       AnswerTimer
 	timed       bool // timer is there
 	log         *slog.Logger
@@ -120,8 +124,9 @@ type Server struct {
 	mu        sync.Mutex
 	listeners map[net.Listener]bool
 	conns     map[*Conn]bool
-	open      int            // connections, from before their handshake
-	slots     map[string]int // the same by address
+	open      int                      // connections, from before their handshake
+	slots     map[string]int           // the same by address
+	early     map[net.Conn]*time.Timer // connections that are held, and what ends them
 	closed    bool
 }
 
@@ -137,17 +142,20 @@ func New(o Options) *Server {
 	if o.Watcher == nil {
 		o.Watcher = noWatcher{}
 	}
+	if o.Arrivals == nil {
+		o.Arrivals = anyArrivals{}
+	}
 	if o.EarlyOK == nil || !guard.Check("kafka.early-strangers", !o.RequireAuth) {
 		o.EarlyOK = func(*Request) bool { return false }
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
-		handler: o.Handler, limits: o.Limits, earlyOK: o.EarlyOK, requireAuth: o.RequireAuth, identify: o.Identify, metrics: o.Metrics, watcher: o.Watcher, log: o.Log,
+		handler: o.Handler, limits: o.Limits, earlyOK: o.EarlyOK, requireAuth: o.RequireAuth, identify: o.Identify, metrics: o.Metrics, watcher: o.Watcher, arrivals: o.Arrivals, log: o.Log,
 		versions: newVersionTable(o.Handler.Versions(), o.Features, o.Identity), memory: newMemory(o.Limits.TotalMemory),
 		preAuth:  newPreAuthMemory(o.Limits.PreAuthMemory),
 		expanded: newMemory(o.Limits.TotalMemory), parked: newMemory(o.Limits.TotalMemory), answers: budget{limit: o.Limits.TotalUnsent},
 		ctx: ctx, cancel: cancel,
-		listeners: map[net.Listener]bool{}, conns: map[*Conn]bool{}, slots: map[string]int{},
+		listeners: map[net.Listener]bool{}, conns: map[*Conn]bool{}, slots: map[string]int{}, early: map[net.Conn]*time.Timer{},
 	}
 	s.timer, s.timed = o.Metrics.(AnswerTimer)
 	return s
@@ -187,6 +195,9 @@ func (s *Server) ServeListener(l net.Listener, name string) error {
 			}
 		}
 		pause = time.Millisecond
+		if !s.arrive(conn) {
+			continue
+		}
 		if ip, ok := s.enter(conn, true); ok {
 			go s.accepted(conn, ip, name)
 		}
@@ -343,6 +354,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining.Store(true)
 	err := s.closeListeners()
+	s.closeEarly()
 	for c := range s.conns {
 		_ = c.net.SetReadDeadline(aLongTimeAgo) // an error is the end that is wanted
 		c.signal()                              // to one that is muted
@@ -372,6 +384,7 @@ func (s *Server) Close() error {
 	s.closed = true
 	s.cancel() // first: who accepts then knows why it ends
 	err := s.closeListeners()
+	s.closeEarly()
 	s.mu.Unlock()
 	s.wait.Wait()
 	return err

@@ -32,6 +32,8 @@ type gate struct {
 	count   func(reason string)   // of connections that are turned away
 	refused func(net.Addr, error) // is told of handshakes that failed; nil: nobody is
 
+	arrivals kafka.Arrivals // nil: any may come
+
 	log    *slog.Logger
 	told   time.Time // when a failed handshake was logged; guarded by mu, as is untold
 	untold int       // failed ones since
@@ -45,7 +47,10 @@ func newGate(maxConns, perIP int, windowMemory int64, count func(string), log *s
 	}
 }
 
-var errCrowded = errors.New("too many connections")
+var (
+	errCrowded = errors.New("too many connections")
+	errEarly   = errors.New("connections come too fast")
+)
 
 // visit is one connection's entry, found by its context.
 type visit struct {
@@ -69,6 +74,12 @@ func visitOf(conn *quic.Conn) *visit {
 // enter lets a connection in, or refuses it. The context it gets ends with the
 // connection, also when the handshake fails.
 func (g *gate) enter(ctx context.Context, client *quic.ClientInfo) (context.Context, error) {
+	if g.arrivals != nil {
+		if _, ok := g.arrivals.Arrive(client.RemoteAddr, false); !guard.Check("quic.connection-rate", ok) {
+			g.count("connection_creation_rate")
+			return nil, errEarly
+		}
+	}
 	v := &visit{ip: kafka.AddressOf(client.RemoteAddr)}
 	if !g.admit(v.ip) {
 		g.count("max_connections")
@@ -142,7 +153,12 @@ func (g *gate) open(v *visit) {
 	})
 }
 
-// crowded reports whether clients should prove their address first.
+// suspects reports whether a client should prove its address first.
+func (g *gate) suspects(remote net.Addr) bool {
+	return g.crowded() || g.arrivals != nil && !guard.Check("quic.rate-unproven", !g.arrivals.Suspects(remote))
+}
+
+// crowded reports whether all clients should.
 func (g *gate) crowded() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

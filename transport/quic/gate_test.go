@@ -6,8 +6,11 @@ import (
 	"net"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/quic-go/quic-go"
+
+	"rustmq.dev/rustmq/transport/kafka"
 )
 
 func client(ip string) *quic.ClientInfo {
@@ -87,5 +90,24 @@ func TestANetworkCountsAsOneAddress(t *testing.T) {
 		if _, err := g.enter(t.Context(), client(c.ip)); (err == nil) != c.fits {
 			t.Errorf("%d, %s: %v", i, c.ip, err)
 		}
+	}
+}
+
+// suspicious suspects one address.
+type suspicious string
+
+func (suspicious) Arrive(net.Addr, bool) (time.Duration, bool) { return 0, true }
+func (s suspicious) Suspects(remote net.Addr) bool             { return kafka.AddressOf(remote) == string(s) }
+
+// A first packet says where its client is, and nobody knows whether that is so: strangers
+// could use up the rate of another's address.
+func TestSuspectedAddressesAreProved(t *testing.T) {
+	g := newGate(10, 10, 1<<40, func(string) {}, slog.New(slog.DiscardHandler))
+	g.arrivals = suspicious("10.0.0.1")
+	if !g.suspects(client("10.0.0.1").RemoteAddr) {
+		t.Error("a suspected address need not be proved")
+	}
+	if g.suspects(client("10.0.0.2").RemoteAddr) {
+		t.Error("another has to be")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -355,4 +356,49 @@ func (l lockedWriter) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.w.Write(b)
+}
+
+// arrivals lets so many connections come; suspected are those of whom nobody has proved
+// that they are there.
+type arrivals struct {
+	left      atomic.Int64
+	suspected atomic.Bool
+}
+
+func (a *arrivals) Arrive(net.Addr, bool) (time.Duration, bool) { return 0, a.left.Add(-1) >= 0 }
+func (a *arrivals) Suspects(net.Addr) bool                      { return a.suspected.Load() }
+
+// What comes faster than it may is refused before its handshake, and its streams do not
+// count.
+func TestConnectionsThatComeTooFastAreRefused(t *testing.T) {
+	var a arrivals
+	a.left.Store(2)
+	reasons := make(chan string, 10)
+	r := newRig(t, newHeld(), quic.Options{Arrivals: &a, Count: func(reason string) { reasons <- reason }})
+	conn := r.mustDial(t)
+	for range 5 {
+		open(t, conn)
+	}
+	r.mustDial(t)
+	var refused *quicgo.TransportError
+	if _, err := r.dial(t.Context()); !errors.As(err, &refused) || refused.ErrorCode != quicgo.ConnectionRefused {
+		t.Fatalf("a third connection: %v", err)
+	}
+	if reason := <-reasons; reason != "connection_creation_rate" {
+		t.Errorf("it is counted as %s", reason)
+	}
+}
+
+// Who only says that it is at an address whose share is half used proves it first, and is
+// counted once.
+func TestSuspectedClientsComeIn(t *testing.T) {
+	var a arrivals
+	a.left.Store(2)
+	a.suspected.Store(true)
+	r := newRig(t, newHeld(), quic.Options{Arrivals: &a})
+	r.mustDial(t)
+	r.mustDial(t)
+	if left := a.left.Load(); left != 0 {
+		t.Errorf("%d left of two, after two", left)
+	}
 }

@@ -40,6 +40,10 @@ type Options struct {
 	// Identify says who a client is, whose certificate TLS has verified now or, where
 	// a session is resumed, before; an error refuses it. Nil: certificates say nothing.
 	Identify func(tls.ConnectionState) (kafka.Client, error)
+	// Arrivals says how many connections may come; nil: any. Streams are not counted:
+	// they come in a connection that was. One that would have to wait is refused, which
+	// costs its client a packet, and this side no more.
+	Arrivals kafka.Arrivals
 	// Count counts connections that are turned away, by the reasons of [kafka.Metrics]; nil:
 	// nobody does. Called from any goroutine.
 	Count func(reason string)
@@ -93,12 +97,12 @@ func Listen(o Options) (*Listener, error) {
 	growBuffers(o.Conn, o.Log)
 	conf := serverConfig(o.TLS, o.Identify != nil)
 	l := &Listener{o: o, gate: newGate(o.MaxConns, o.PerIP, o.WindowMemory, o.Count, o.Log)}
-	l.gate.refused = o.Refused
+	l.gate.refused, l.gate.arrivals = o.Refused, o.Arrivals
 	l.transport = &quic.Transport{
 		Conn:                udp.Coalesce(o.Conn),
 		StatelessResetKey:   resetKey(conf),
 		ConnContext:         l.gate.enter,
-		VerifySourceAddress: func(net.Addr) bool { return l.gate.crowded() },
+		VerifySourceAddress: l.gate.suspects,
 	}
 	var err error
 	l.listener, err = l.transport.ListenEarly(conf, &quic.Config{

@@ -2495,11 +2495,12 @@ func (x *Cleaning) GetNextDue() int64 {
 	return 0
 }
 
-// QuotaEntity is who a quota is for; at least one of the two is there.
+// QuotaEntity is who a quota is for: a user, a client id or both, or an address alone.
 type QuotaEntity struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	User          *QuotaName             `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
 	ClientId      *QuotaName             `protobuf:"bytes,2,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	Ip            *QuotaName             `protobuf:"bytes,3,opt,name=ip,proto3" json:"ip,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2544,6 +2545,13 @@ func (x *QuotaEntity) GetUser() *QuotaName {
 func (x *QuotaEntity) GetClientId() *QuotaName {
 	if x != nil {
 		return x.ClientId
+	}
+	return nil
+}
+
+func (x *QuotaEntity) GetIp() *QuotaName {
+	if x != nil {
+		return x.Ip
 	}
 	return nil
 }
@@ -5252,10 +5260,11 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\x05round\x18\x02 \x01(\x03R\x05round\x12\x12\n" +
 	"\x04next\x18\x03 \x01(\x03R\x04next\x12\x10\n" +
 	"\x03due\x18\x04 \x01(\x03R\x03due\x12\x19\n" +
-	"\bnext_due\x18\x05 \x01(\x03R\anextDue\"|\n" +
+	"\bnext_due\x18\x05 \x01(\x03R\anextDue\"\xab\x01\n" +
 	"\vQuotaEntity\x121\n" +
 	"\x04user\x18\x01 \x01(\v2\x1d.rustmq.metadata.v1.QuotaNameR\x04user\x12:\n" +
-	"\tclient_id\x18\x02 \x01(\v2\x1d.rustmq.metadata.v1.QuotaNameR\bclientId\"9\n" +
+	"\tclient_id\x18\x02 \x01(\v2\x1d.rustmq.metadata.v1.QuotaNameR\bclientId\x12-\n" +
+	"\x02ip\x18\x03 \x01(\v2\x1d.rustmq.metadata.v1.QuotaNameR\x02ip\"9\n" +
 	"\tQuotaName\x12\x18\n" +
 	"\adefault\x18\x01 \x01(\bR\adefault\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"2\n" +
@@ -5563,32 +5572,33 @@ var file_consensus_metadata_command_proto_depIdxs = []int32{
 	25, // 50: rustmq.metadata.v1.RecordCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
 	27, // 51: rustmq.metadata.v1.QuotaEntity.user:type_name -> rustmq.metadata.v1.QuotaName
 	27, // 52: rustmq.metadata.v1.QuotaEntity.client_id:type_name -> rustmq.metadata.v1.QuotaName
-	26, // 53: rustmq.metadata.v1.AlterClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
-	28, // 54: rustmq.metadata.v1.AlterClientQuotas.set:type_name -> rustmq.metadata.v1.QuotaValue
-	63, // 55: rustmq.metadata.v1.AlterPartitions.entries:type_name -> rustmq.metadata.v1.AlterPartitions.Entry
-	64, // 56: rustmq.metadata.v1.ElectLeaders.entries:type_name -> rustmq.metadata.v1.ElectLeaders.Entry
-	65, // 57: rustmq.metadata.v1.ReassignPartitions.entries:type_name -> rustmq.metadata.v1.ReassignPartitions.Entry
-	66, // 58: rustmq.metadata.v1.ReportEnds.entries:type_name -> rustmq.metadata.v1.ReportEnds.Entry
-	67, // 59: rustmq.metadata.v1.GiveUpReplicas.entries:type_name -> rustmq.metadata.v1.GiveUpReplicas.Entry
-	43, // 60: rustmq.metadata.v1.CreateAcls.acls:type_name -> rustmq.metadata.v1.Acl
-	43, // 61: rustmq.metadata.v1.DeleteAcls.acls:type_name -> rustmq.metadata.v1.Acl
-	44, // 62: rustmq.metadata.v1.UserChange.set:type_name -> rustmq.metadata.v1.ScramCredential
-	45, // 63: rustmq.metadata.v1.AlterUsers.changes:type_name -> rustmq.metadata.v1.UserChange
-	47, // 64: rustmq.metadata.v1.CreateApiToken.token:type_name -> rustmq.metadata.v1.ApiToken
-	50, // 65: rustmq.metadata.v1.Transform.versions:type_name -> rustmq.metadata.v1.TransformVersion
-	51, // 66: rustmq.metadata.v1.Transform.history:type_name -> rustmq.metadata.v1.TransformChange
-	50, // 67: rustmq.metadata.v1.DeployTransform.version:type_name -> rustmq.metadata.v1.TransformVersion
-	51, // 68: rustmq.metadata.v1.SetTransform.change:type_name -> rustmq.metadata.v1.TransformChange
-	51, // 69: rustmq.metadata.v1.DeleteTransform.change:type_name -> rustmq.metadata.v1.TransformChange
-	59, // 70: rustmq.metadata.v1.Recovery.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
-	59, // 71: rustmq.metadata.v1.Doubts.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
-	62, // 72: rustmq.metadata.v1.AlterPartitions.Entry.isr:type_name -> rustmq.metadata.v1.AlterPartitions.Replica
-	59, // 73: rustmq.metadata.v1.ReportEnds.Entry.end:type_name -> rustmq.metadata.v1.ReplicaEnd
-	74, // [74:74] is the sub-list for method output_type
-	74, // [74:74] is the sub-list for method input_type
-	74, // [74:74] is the sub-list for extension type_name
-	74, // [74:74] is the sub-list for extension extendee
-	0,  // [0:74] is the sub-list for field type_name
+	27, // 53: rustmq.metadata.v1.QuotaEntity.ip:type_name -> rustmq.metadata.v1.QuotaName
+	26, // 54: rustmq.metadata.v1.AlterClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
+	28, // 55: rustmq.metadata.v1.AlterClientQuotas.set:type_name -> rustmq.metadata.v1.QuotaValue
+	63, // 56: rustmq.metadata.v1.AlterPartitions.entries:type_name -> rustmq.metadata.v1.AlterPartitions.Entry
+	64, // 57: rustmq.metadata.v1.ElectLeaders.entries:type_name -> rustmq.metadata.v1.ElectLeaders.Entry
+	65, // 58: rustmq.metadata.v1.ReassignPartitions.entries:type_name -> rustmq.metadata.v1.ReassignPartitions.Entry
+	66, // 59: rustmq.metadata.v1.ReportEnds.entries:type_name -> rustmq.metadata.v1.ReportEnds.Entry
+	67, // 60: rustmq.metadata.v1.GiveUpReplicas.entries:type_name -> rustmq.metadata.v1.GiveUpReplicas.Entry
+	43, // 61: rustmq.metadata.v1.CreateAcls.acls:type_name -> rustmq.metadata.v1.Acl
+	43, // 62: rustmq.metadata.v1.DeleteAcls.acls:type_name -> rustmq.metadata.v1.Acl
+	44, // 63: rustmq.metadata.v1.UserChange.set:type_name -> rustmq.metadata.v1.ScramCredential
+	45, // 64: rustmq.metadata.v1.AlterUsers.changes:type_name -> rustmq.metadata.v1.UserChange
+	47, // 65: rustmq.metadata.v1.CreateApiToken.token:type_name -> rustmq.metadata.v1.ApiToken
+	50, // 66: rustmq.metadata.v1.Transform.versions:type_name -> rustmq.metadata.v1.TransformVersion
+	51, // 67: rustmq.metadata.v1.Transform.history:type_name -> rustmq.metadata.v1.TransformChange
+	50, // 68: rustmq.metadata.v1.DeployTransform.version:type_name -> rustmq.metadata.v1.TransformVersion
+	51, // 69: rustmq.metadata.v1.SetTransform.change:type_name -> rustmq.metadata.v1.TransformChange
+	51, // 70: rustmq.metadata.v1.DeleteTransform.change:type_name -> rustmq.metadata.v1.TransformChange
+	59, // 71: rustmq.metadata.v1.Recovery.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
+	59, // 72: rustmq.metadata.v1.Doubts.ends:type_name -> rustmq.metadata.v1.ReplicaEnd
+	62, // 73: rustmq.metadata.v1.AlterPartitions.Entry.isr:type_name -> rustmq.metadata.v1.AlterPartitions.Replica
+	59, // 74: rustmq.metadata.v1.ReportEnds.Entry.end:type_name -> rustmq.metadata.v1.ReplicaEnd
+	75, // [75:75] is the sub-list for method output_type
+	75, // [75:75] is the sub-list for method input_type
+	75, // [75:75] is the sub-list for extension type_name
+	75, // [75:75] is the sub-list for extension extendee
+	0,  // [0:75] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_command_proto_init() }

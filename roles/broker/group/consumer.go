@@ -60,6 +60,11 @@ type consumerMember struct {
 	assignor                 string        // that it prefers; "": none
 	classic                  *classicMember
 
+	rights  Rights   // to know of topics; nil: not heard since the log was read
+	visible []string // topics of the pattern, by these rights, sorted; shared
+	looked  uint64   // the round of the pattern that visible is of
+	guessed bool     // a target was decided while rights was nil
+
 	epoch, previous    int32
 	state              memberState
 	assigned, revoking assignment
@@ -158,11 +163,10 @@ func (cg *consumerGroup) free(p place, m *consumerMember) bool {
 
 // subscribedNames returns the names of the topics that m subscribes.
 func (cg *consumerGroup) subscribedNames(m *consumerMember) []string {
-	p := cg.patterns[m.pattern]
-	if p == nil {
+	if cg.patterns[m.pattern] == nil {
 		return m.topics
 	}
-	all := slices.Concat(m.topics, p.topics)
+	all := slices.Concat(m.topics, cg.patternTopics(m))
 	slices.Sort(all)
 	return slices.Compact(all)
 }
@@ -204,6 +208,7 @@ func (cg *consumerGroup) subscribe(m *consumerMember, topics []string, source st
 		cg.wantMatch(source, p)
 	}
 	cg.dropPattern(was)
+	cg.look(m)
 	return true
 }
 
@@ -248,6 +253,7 @@ func (cg *consumerGroup) takeMatched(all []*Matched) {
 	for _, m := range all {
 		if p := cg.patterns[m.Source]; p != nil && p.take(m, cg.group.core.wall.UnixMilli()) {
 			cg.renewed[m.Source] = true
+			cg.lookAgain(m.Source)
 		}
 	}
 	cg.compare()
@@ -286,6 +292,7 @@ func (cg *consumerGroup) retarget() {
 	members := cg.sorted()
 	candidates := make([]candidate, len(members))
 	for i, m := range members {
+		m.guessed = m.guessed || m.rights == nil
 		candidates[i] = candidate{id: m.id, instance: m.instance, topics: cg.subscribedIDs(m), before: m.target}
 	}
 	for i, target := range assignorNamed(cg.preferred())(topics, candidates) {

@@ -32,7 +32,7 @@ func beatRequest(group, member string, epoch int32) *kmsg.ConsumerGroupHeartbeat
 
 func (h *house) beat(group, member string, epoch int32) <-chan *kmsg.ConsumerGroupHeartbeatResponse {
 	return call(h, func(ctx context.Context, req *kmsg.ConsumerGroupHeartbeatRequest, answer func(*kmsg.ConsumerGroupHeartbeatResponse)) {
-		h.ConsumerGroupHeartbeat(ctx, "c", "/h", req, answer)
+		h.ConsumerGroupHeartbeat(ctx, "c", "/h", nil, req, answer)
 	}, beatRequest(group, member, epoch))
 }
 
@@ -192,7 +192,7 @@ func TestShortenedLogKeepsMembers(t *testing.T) {
 		}
 		leave := beatRequest("g", "b", leaveEpoch)
 		got := make(chan *kmsg.ConsumerGroupHeartbeatResponse, 1)
-		h.ConsumerGroupHeartbeat(t.Context(), "c", "/h", leave, func(p *kmsg.ConsumerGroupHeartbeatResponse) { got <- p })
+		h.ConsumerGroupHeartbeat(t.Context(), "c", "/h", nil, leave, func(p *kmsg.ConsumerGroupHeartbeatResponse) { got <- p })
 		wantCode(t, "leave", now(t, got).ErrorCode, nil)
 		h.churn()
 		h.churn()

@@ -124,6 +124,8 @@ func (c *Core) beatConsumer(now time.Time, r Request, req *kmsg.ConsumerGroupHea
 	if m.update(r, req) {
 		cg.touched[m.id] = true
 	}
+	heard := m.rights != nil
+	saw := cg.see(m, r.Rights)
 	topics, source := m.topics, m.pattern
 	if req.SubscribedTopicNames != nil {
 		topics = sortedTopics(req.SubscribedTopicNames)
@@ -136,6 +138,10 @@ func (c *Core) beatConsumer(now time.Time, r Request, req *kmsg.ConsumerGroupHea
 		cg.advance("subscription of a member", m)
 	} else if fresh {
 		cg.advance("first member of the protocol", m)
+	} else if saw {
+		cg.advance("rights of a member", m)
+	} else if !heard && m.pattern != "" && !cg.unheard() {
+		cg.compare() // what came while it was not known who may know of it
 	}
 	cg.reconcile(now, m, ownedBy(req.Topics), req.Topics != nil)
 	cg.beat(now, m)

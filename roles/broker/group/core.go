@@ -38,6 +38,7 @@ type Request struct {
 	// Matched is what the pattern of a ConsumerGroupHeartbeat matches; nil: it is not
 	// taken.
 	Matched *Matched
+	Rights  Rights // of the client of a ConsumerGroupHeartbeat; nil: nobody authorises
 	Body    any
 }
 

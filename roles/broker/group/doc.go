@@ -23,6 +23,11 @@
 // who has it lets go before anybody else is given it, and is removed when it does not
 // in time.
 //
+// Of the topics that a pattern matches, a member subscribes those that it may know of by
+// its own [Rights], which come with each heartbeat (rights.go). They are not on record:
+// until a member is heard by the next coordinator it keeps what it was meant to have, and
+// gets no other topic by its pattern. What nobody may know of makes no epoch.
+//
 // Offsets that a producer commits in a transaction are kept apart until its marker:
 // then they are committed, or forgotten, in the order in which the log has them and
 // what was committed beside. The marker goes into the log by this package too

@@ -92,7 +92,7 @@ func TestNobodyWaitsForAPattern(t *testing.T) {
 		q := beatRequest("g", member, joinEpoch)
 		q.SubscribedTopicNames, q.SubscribedTopicRegex = nil, &source
 		answered := make(chan *kmsg.ConsumerGroupHeartbeatResponse, 1)
-		c.ConsumerGroupHeartbeat(t.Context(), "c", "/h", q, func(r *kmsg.ConsumerGroupHeartbeatResponse) { answered <- r })
+		c.ConsumerGroupHeartbeat(t.Context(), "c", "/h", nil, q, func(r *kmsg.ConsumerGroupHeartbeatResponse) { answered <- r })
 		return answered
 	}
 	var slows []chan *kmsg.ConsumerGroupHeartbeatResponse
@@ -336,12 +336,12 @@ func TestLaterTopicsAreMatched(t *testing.T) {
 		q.SubscribedTopicNames, q.SubscribedTopicRegex = nil, new("t.*")
 		answered := make(chan *kmsg.ConsumerGroupHeartbeatResponse, 1)
 		answer := func(r *kmsg.ConsumerGroupHeartbeatResponse) { answered <- r }
-		h.ConsumerGroupHeartbeat(t.Context(), "c", "/h", q, answer)
+		h.ConsumerGroupHeartbeat(t.Context(), "c", "/h", nil, q, answer)
 		first := <-answered
 		topics = topics.with("t2", 1)
 		h.TopicsChanged()
 		synctest.Wait()
-		h.ConsumerGroupHeartbeat(t.Context(), "c", "/h", beatRequest("g", "m", first.MemberEpoch), answer)
+		h.ConsumerGroupHeartbeat(t.Context(), "c", "/h", nil, beatRequest("g", "m", first.MemberEpoch), answer)
 		if r := <-answered; r.ErrorCode != 0 || r.MemberEpoch <= first.MemberEpoch || r.Assignment == nil || len(r.Assignment.Topics) != len(first.Assignment.Topics)+1 {
 			t.Errorf("%+v, then %+v", first, r)
 		}

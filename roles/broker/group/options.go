@@ -99,6 +99,9 @@ type Options struct {
 	MaxGroupSize int // members, joining ones included (group.max.size)
 	MaxMetadata  int // bytes of an offset commit's metadata (offset.metadata.max.bytes)
 	MaxMember    int // bytes of a member's names and subscriptions
+	// Authorised says that clients have [Rights]: members get no topic by a pattern before
+	// theirs are known.
+	Authorised bool
 
 	// Together, over all partitions: groups, and bytes of state as estimated.
 	// Beyond either, what exists goes on and nothing new is taken.

@@ -52,10 +52,11 @@ func (c *Coordinator) LeaveGroup(ctx context.Context, req *kmsg.LeaveGroupReques
 	})
 }
 
-// ConsumerGroupHeartbeat serves versions 0 and 1.
-func (c *Coordinator) ConsumerGroupHeartbeat(ctx context.Context, clientID, clientHost string, req *kmsg.ConsumerGroupHeartbeatRequest, answer func(*kmsg.ConsumerGroupHeartbeatResponse)) {
+// ConsumerGroupHeartbeat serves versions 0 and 1. rights are the client's now; nil, where
+// [Options.Authorised] is not set.
+func (c *Coordinator) ConsumerGroupHeartbeat(ctx context.Context, clientID, clientHost string, rights Rights, req *kmsg.ConsumerGroupHeartbeatRequest, answer func(*kmsg.ConsumerGroupHeartbeatResponse)) {
 	refuse := func(code int16) { answer(consumerRefused(req, code)) }
-	r := Request{ClientID: clientID, ClientHost: clientHost, Body: req}
+	r := Request{ClientID: clientID, ClientHost: clientHost, Rights: rights, Body: req}
 	if source := req.SubscribedTopicRegex; source == nil || *source == "" || len(*source) > maxKeyString {
 		c.submit(ctx, req.Group, r, coordinator.Deliver(answer), refuse)
 		return

@@ -86,11 +86,12 @@ type script struct {
 	log   []Record // committed
 	held  []Write
 	hold  bool
+	hides map[string]string // topics that clients may not know of, by who they are
 	out   strings.Builder
 }
 
 func newScript() *script {
-	s := &script{start: time.Unix(1_700_000_000, 0), who: map[Call]string{}, known: map[string]string{}, epoch: map[string]int32{}}
+	s := &script{start: time.Unix(1_700_000_000, 0), who: map[Call]string{}, known: map[string]string{}, epoch: map[string]int32{}, hides: map[string]string{}}
 	s.atlas = atlas{0, map[string]int32{}, map[string]storage.TopicID{}}
 	s.now = s.start
 	s.opt = Options{Log: new(memoryLog), NewID: func() string { s.ids++; return strconv.Itoa(s.ids) }, MaxGroupSize: 4, MaxMetadata: 10, MaxMember: 250}
@@ -185,6 +186,12 @@ func (s *script) run(t *testing.T, line string) {
 		s.opt.Consumer.Migration = Migration(a.bare[0])
 		s.core = NewCore(s.opt)
 		s.step(TopicsChanged{Wall: s.now, Catalogue: s.atlas})
+	case "authorised":
+		s.opt.Authorised = true
+		s.core = NewCore(s.opt)
+		s.step(TopicsChanged{Wall: s.now, Catalogue: s.atlas})
+	case "rights": // of as=: without hides=, it may know of all
+		s.hides[a.named["as"]] = a.named["hides"]
 	case "expire":
 		s.step(ExpireOffsets{Wall: s.now, Believed: s.now})
 	case "beat": // topic/partition: what it owns; "nothing": none; else it does not say
@@ -290,8 +297,22 @@ func (s *script) run(t *testing.T, line string) {
 func (s *script) ask(a args, body any) {
 	s.call++
 	s.who[s.call] = a.or("who", "-")
-	s.step(Request{Call: s.call, ClientID: a.or("who", "-"), ClientHost: "/127.0.0.1", Wall: s.now, Full: a.named["full"] != "", Body: body})
+	r := Request{Call: s.call, ClientID: a.or("who", "-"), ClientHost: "/127.0.0.1", Wall: s.now, Full: a.named["full"] != "", Body: body}
+	if s.opt.Authorised {
+		as := a.or("as", "-")
+		r.Rights = scriptRights{as, s.hides[as]}
+	}
+	s.step(r)
 }
+
+// scriptRights are those of who calls as somebody.
+type scriptRights struct{ as, hides string }
+
+func (r scriptRights) Describes(topic string) bool {
+	return !slices.Contains(strings.Split(r.hides, "+"), topic)
+}
+
+func (r scriptRights) SameClient(other Rights) bool { return r.as == other.(scriptRights).as }
 
 func (s *script) step(ev Event) {
 	fx := stepMatching(s.core, s.now, ev)

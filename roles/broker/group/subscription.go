@@ -42,6 +42,7 @@ type subscription struct {
 	resolved bool     // topics were looked for
 	version  uint64   // of the catalogue that they were found in
 	found    int64    // wall clock, ms
+	round    uint64   // +1 when topics are others; never 0 once they were looked at
 
 	looked bool // by this process: topics is what matches in the catalogue of version seen
 	seen   uint64
@@ -58,6 +59,7 @@ func (p *subscription) take(m *Matched, now int64) bool {
 	changed := !p.resolved || !slices.Equal(m.Topics, p.topics)
 	if changed {
 		p.topics, p.found, p.version, p.resolved = m.Topics, now, version, true
+		p.round++
 	}
 	return changed
 }

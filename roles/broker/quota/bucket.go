@@ -15,8 +15,9 @@ const (
 	// and it comes back by another connection.
 	longestWait = time.Minute
 
-	// longestRequestWait is the same for the time of the broker, as in Kafka.
-	longestRequestWait = time.Second
+	// longestShortWait is the same for the time of the broker, and for connections, as
+	// in Kafka.
+	longestShortWait = time.Second
 )
 
 // bucket counts what clients that share it take.
@@ -33,10 +34,20 @@ type bucket struct {
 func newBucket(kind Kind, rate float64) *bucket {
 	most := rate * Window.Seconds()
 	wait := longestWait
-	if kind == Request {
-		wait = longestRequestWait
+	if kind == Request || kind == Connection {
+		wait = longestShortWait
+	}
+	if kind == Connection {
+		most = max(1, most) // one comes whole
 	}
 	return &bucket{rate: rate, most: most, wait: wait, left: most}
+}
+
+// One returns a client that is held to one rate, in units a second; 0: to nothing.
+func One(kind Kind, rate float64) Client {
+	var rates [Kinds]float64
+	rates[kind] = rate
+	return *newBudget(rates, nil)
 }
 
 // fill adds what came since the last look. mu is held.
@@ -86,6 +97,14 @@ func (b *bucket) give(units float64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.left = min(b.most, b.left+units)
+}
+
+// half reports whether half is taken or more.
+func (b *bucket) half(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fill(now)
+	return b.left <= b.most/2
 }
 
 // idle reports whether b is as a new one would be.

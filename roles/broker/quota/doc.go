@@ -8,6 +8,8 @@
 //	any user by default and client id, both by default, any user by default,
 //	client id, any client id by default
 //
+// Addresses are users of a set of rules of their own: what is said of a user holds.
+//
 // Clients share a bucket as Kafka's do: those of a rule with user and client id
 // by both, those of a rule with a user by the user, the rest by client id.
 //

@@ -10,11 +10,12 @@ import (
 type Kind uint8
 
 const (
-	Produce  Kind = iota // bytes of produce requests
-	Consume              // bytes of records in fetch responses
-	Request              // hundredths of a second of a core
-	Mutation             // partitions made and deleted
-	Kinds    = 4
+	Produce    Kind = iota // bytes of produce requests
+	Consume                // bytes of records in fetch responses
+	Request                // hundredths of a second of a core
+	Mutation               // partitions made and deleted
+	Connection             // connections that come
+	Kinds      = 5
 )
 
 // Scope says whom one half of a rule means.
@@ -239,6 +240,11 @@ func (c Client) Give(kind Kind, units float64) {
 	if c.buckets[kind] != nil {
 		c.buckets[kind].give(units)
 	}
+}
+
+// Half reports whether the client has taken half or more of what it may at once.
+func (c Client) Half(kind Kind, now time.Time) bool {
+	return c.buckets[kind] != nil && c.buckets[kind].half(now)
 }
 
 // Holds reports whether the client is held to a rate of that kind.

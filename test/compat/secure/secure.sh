@@ -33,8 +33,13 @@ admin topics create others
 admin acl create --principal alice --resource topic.secure --permissions read,write
 admin acl create --principal alice --resource 'group.secure-*' --permissions read
 admin acl create --principal carol --resource topic.secure --resource 'group.secure-*' --permissions read
+admin quotas set --user alice --client-id held producer_byte_rate=2000
+admin quotas set --user alice producer_byte_rate=2500
+admin quotas set --default-client-id producer_byte_rate=3000
 
 $python "$here/python/secure.py" "$broker" "$dir/data/certs/ca.pem" "$password" "$token" || { cat "$dir/log"; exit 1; }
+admin quotas set --user alice --delete producer_byte_rate
+admin quotas set --default-client-id --delete producer_byte_rate
 mkdir -p "$build/java/classes"
 javac -cp "$build/java/lib/*" -d "$build/java/classes" "$here/java/Secure.java"
 java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp "$build/java/classes:$build/java/lib/*" Secure "$broker" "$dir/data/certs/ca.pem" "$password" || { cat "$dir/log"; exit 1; }

@@ -303,7 +303,13 @@ public final class Tools {
         configs("--alter --client-defaults --delete-config request_percentage");
         configs("--alter --user ada --client browser --delete-config controller_mutation_rate");
         configs("--describe --user ada").silentOn("quotas deleted", "producer_byte_rate");
-        configsRefused("--alter --ip 10.0.0.1 --add-config connection_creation_rate=5", "network.max_connections_per_ip");
+        configs("--alter --ip 10.0.0.1 --add-config connection_creation_rate=5");
+        configs("--alter --ip-defaults --add-config connection_creation_rate=5000");
+        configs("--describe --ip 10.0.0.1").says("quotas of an address", "connection_creation_rate=5");
+        configs("--describe --ip-defaults").says("quotas of addresses", "connection_creation_rate=5000");
+        configs("--alter --ip 10.0.0.1 --delete-config connection_creation_rate");
+        configs("--alter --ip-defaults --delete-config connection_creation_rate");
+        configs("--describe --ip 10.0.0.1").silentOn("quotas of an address deleted", "connection_creation_rate");
         configs("--alter --entity-type users --entity-name ada --add-config SCRAM-SHA-256=[password=secret]");
         configs("--describe --entity-type users --entity-name ada").says("password of a user", "SCRAM-SHA-256=iterations=4096");
         configs("--alter --entity-type users --entity-name ada --delete-config SCRAM-SHA-256");
