@@ -3,7 +3,9 @@ package wasm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -212,4 +214,55 @@ func wantFailure(t *testing.T, m *Module, b *abi.Batch, kind abi.Kind, text stri
 	t.Helper()
 	got, err := m.Transform(context.Background(), b)
 	checkFailure(t, summary(got), err, kind, text)
+}
+
+// TestLateInstanceIsKept: a call whose time was taken by its wait fails as busy, and
+// what it was handed is for the next.
+func TestLateInstanceIsKept(t *testing.T) {
+	m := load(t, newRuntime(t, Options{}), decider(), ModuleOptions{Instances: 1, Deadline: time.Nanosecond})
+	m.pool.mu.Lock()
+	only := m.pool.free[0]
+	m.pool.mu.Unlock()
+	for range 3 {
+		wantFailure(t, m, batch("a=keep"), abi.Busy, "no time was left")
+	}
+	m.pool.mu.Lock()
+	defer m.pool.mu.Unlock()
+	if len(m.pool.free) != 1 || m.pool.free[0] != only {
+		t.Error("an instance that was never entered was thrown away")
+	}
+}
+
+// TestVersionsAreExchangedWhileTheyAreCalled: a call is answered by a version, or told that
+// it was closed; nothing is freed under it.
+func TestVersionsAreExchangedWhileTheyAreCalled(t *testing.T) {
+	r := newRuntime(t, Options{})
+	var current atomic.Pointer[Module]
+	current.Store(load(t, r, decider(), ModuleOptions{}))
+	var calls sync.WaitGroup
+	done := make(chan struct{})
+	for range 4 {
+		calls.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				got, err := current.Load().Transform(context.Background(), batch("new=v", "a=drop"))
+				var f *abi.Failure
+				if err == nil && summary(got) != "keep 2::new, drop" || err != nil && (!errors.As(err, &f) || f.Kind != abi.Closed) {
+					t.Errorf("%q, %v", summary(got), err)
+					return
+				}
+			}
+		})
+	}
+	for version := range 30 {
+		g := decider()
+		g.more = fmt.Sprintf("(data (i32.const 0) %q)", fmt.Sprint(version%3))
+		current.Swap(load(t, r, g, ModuleOptions{Version: version})).Close()
+	}
+	close(done)
+	calls.Wait()
 }
