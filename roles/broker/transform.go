@@ -41,7 +41,7 @@ const (
 	// records expanded, what replaces them, and what they are packed into.
 	transformMemory = 192 << 20
 	transformCost   = 3   // for each byte that records may expand to
-	recordCost      = 320 // for each record, besides
+	recordCost      = 640 // for each record, besides
 	leastExpansion  = 64 << 10
 	usualTransform  = 4 << 20 // is tried before batch.DefaultMaxDecompressed
 	likelyExpansion = 8       // times what was sent, is tried first
@@ -293,7 +293,7 @@ func (r *laneRun) pass(it *transforming) error {
 		limits = []int64{int64(len(b))}
 	}
 	for i, limit := range limits {
-		held := transformCost*limit + recordCost*int64(b.NumRecords())
+		held := transformCost*limit + recordCost*min(int64(b.NumRecords()), pipeline.MaxRecords)
 		if !r.b.transforms.memory.tryTake(held) {
 			r.flush() // what is pending holds some
 			if err := r.b.transforms.memory.take(it.ctx, held, nil); err != nil {
@@ -320,7 +320,7 @@ func (r *laneRun) pass(it *transforming) error {
 func (r *laneRun) holds(it *transforming) {
 	var held int64
 	if it.sends() {
-		held = int64(it.out.Expanded) + int64(it.out.Replaced) + recordCost*int64(len(it.out.Sent))
+		held = int64(it.out.Expanded+it.out.Replaced) + 2*int64(it.out.SentBytes) + recordCost*int64(len(it.out.Sent))
 	}
 	if it.changed() {
 		held += int64(len(it.out.Batch))
@@ -398,7 +398,7 @@ func (r *laneRun) delivered(it *transforming) bool {
 // what it sends. The memory is taken whether it is there or not: who waited for it here
 // would wait with that of others in hand.
 func (r *laneRun) again(it *transforming) error {
-	held := transformCost*it.limit + recordCost*int64(batch.Batch(it.records).NumRecords())
+	held := transformCost*it.limit + recordCost*min(int64(batch.Batch(it.records).NumRecords()), pipeline.MaxRecords)
 	r.b.transforms.memory.give(it.held - held)
 	it.held = held
 	if err := r.once(it); err != nil {
