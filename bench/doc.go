@@ -18,7 +18,7 @@
 // on both, K3 on three nodes of both; they need Java and Kafka's jars (scripts/deps.sh).
 // K6 simulates the metadata of 100 brokers, in this process (docs/scale.md). K7 is what TLS,
 // rules and audit cost, with certificates that `rustmq admin ca` makes; its peer is a bare server
-// of crypto/tls.
+// of crypto/tls. K9 is produce through a module that keeps all, and beside one.
 //
 // Some figures may be measured again without the others: the page says of each when,
 // and at which commit.
