@@ -73,6 +73,9 @@ func TestBatchesOfALaneKeepTheirOrder(t *testing.T) {
 			if i == 20 {
 				m.set.Store(nil)
 			}
+			if i == 1 {
+				synctest.Wait() // the module has the first
+			}
 			value := []string{"a", "up", "drop", "to:out"}[i%4]
 			q := produceTo("in", 0, -1, fromProducer(t, i, value+fmt.Sprint(i)))
 			q.Version = 9
@@ -90,7 +93,7 @@ func TestBatchesOfALaneKeepTheirOrder(t *testing.T) {
 			requireProduced(t, c.receive().(*kmsg.ProduceResponse), nil, i)
 		}
 		requireProduced(t, c.receive().(*kmsg.ProduceResponse), nil, 0)
-		// The first was in the module's hands when the set changed: the others pass as they are.
+		// The first was in its hands when the set changed: the others pass as they are.
 		for i := range want {
 			want[i] = fmt.Sprintf("%d %s", i, want[i])
 		}
