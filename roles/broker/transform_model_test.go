@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -185,17 +186,19 @@ func (m *sifted) finish(p *siftedProducer) {
 	p.open, p.sent, p.aborted[p.transaction] = false, nil, !commit
 }
 
-// restart ends the broker and opens it again on its disk.
+// restart ends the broker and opens it again on its disk, or on what a power cut leaves.
 func (m *sifted) restart() {
 	m.t.Helper()
+	left, cut := m.n.fs, m.rng.IntN(2) == 0
+	if cut {
+		left = left.Crash(m.rng)
+	}
 	m.n.server.Close()
-	if err := m.n.Broker.Close(); err != nil {
+	if err := errors.Join(m.n.Broker.Close(), m.n.store.Close()); err != nil && !cut {
 		m.t.Fatal(err)
 	}
-	if err := m.n.store.Close(); err != nil {
-		m.t.Fatal(err)
-	}
-	m.n.store = openStore(m.t, m.n.fs)
+	m.n.fs = left
+	m.n.store = openStore(m.t, left)
 	m.n.options.Store = m.n.store
 	m.n.open()
 	m.n.verifier = &oracle{}
@@ -317,7 +320,7 @@ func (m *sifted) isAborted(said []kmsg.FetchResponseTopicPartitionAbortedTransac
 
 // TestSiftedPartitionIsWhatItsTwinSays: whatever modules take out, change, route and refuse, offsets grow and are never filled
 // again, a batch that comes again is answered as it was, transactions end, and a restart
-// changes nothing.
+// changes nothing, be it after a power cut.
 func TestSiftedPartitionIsWhatItsTwinSays(t *testing.T) {
 	seed := seeded.Seed(t)
 	for round := range uint64(6) {

@@ -60,6 +60,7 @@ func (l *Log) Screen(ctx context.Context, now time.Time, records []byte, o Appen
 func (l *Log) screen(b batch.Batch, c *Config, o AppendOptions, follows bool, done Appended) (result AppendResult, answered, parked bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	o.LeaderOnly = o.LeaderOnly && !l.replica.bucket
 	if err := l.mayAppend(c, o); err != nil {
 		return result, false, false, err
 	}
