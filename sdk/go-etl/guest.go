@@ -6,15 +6,8 @@ import "fmt"
 type guest struct {
 	make      New
 	transform Transform
-	buffer    []uint64 // words, for it is aligned to 8 bytes
 	decisions decisions
 	failed    []byte // what init has returned: the host reads it until the next call
-}
-
-// room makes the buffer at least size bytes long.
-func (g *guest) room(size uint32) {
-	g.buffer = nil // what was there is not kept, and both need not fit
-	g.buffer = make([]uint64, max(1, (uint64(size)+7)/8))
 }
 
 // init makes the transform. It returns what is wrong with the config, or nil.
