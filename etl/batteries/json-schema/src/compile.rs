@@ -264,8 +264,7 @@ impl<'d> Compiler<'d> {
             };
             keywords.push(keyword);
         }
-        // What is cheap and often fails comes first.
-        keywords.sort_by_key(|keyword| !matches!(keyword, Keyword::Type(..)));
+        keywords.sort_by_key(cost); // stable: else they are tried as they are written
         Ok(keywords)
     }
 
@@ -359,6 +358,17 @@ impl<'d> Compiler<'d> {
             )),
             None => Ok(()),
         }
+    }
+}
+
+/// What is cheap comes first, so that it bounds what is not: maxLength a pattern, maxItems uniqueItems.
+fn cost(keyword: &Keyword) -> u8 {
+    match keyword {
+        Keyword::Never | Keyword::Type(..) => 0,
+        Keyword::MaxLength(_) | Keyword::MinLength(_) | Keyword::MaxItems(_) | Keyword::MinItems(_) => 1,
+        Keyword::MaxProperties(_) | Keyword::MinProperties(_) | Keyword::Required(_) => 1,
+        Keyword::Pattern(_) | Keyword::UniqueItems => 3,
+        _ => 2,
     }
 }
 

@@ -67,6 +67,7 @@ impl Pattern {
     pub(crate) fn is_in(&self, text: &str) -> bool {
         let mut now = States::new(self.steps.len());
         let mut next = States::new(self.steps.len());
+        let anchored = matches!(self.steps[0], Step::Start);
         let mut before = None;
         for after in text.chars().map(Some).chain(iter::once(None)) {
             // It may begin anywhere.
@@ -85,6 +86,9 @@ impl Pattern {
                         next.starts.push(at + 1);
                     }
                 }
+            }
+            if anchored && next.starts.is_empty() {
+                return false; // it cannot begin anywhere else
             }
             before = Some(character);
             std::mem::swap(&mut now, &mut next);

@@ -86,6 +86,13 @@ fn numbers_and_texts() {
 }
 
 #[test]
+fn what_is_cheap_is_tried_first() {
+    let both = [("\"abcd\"", ": has 4 characters, and may have at most 3")];
+    check(r#"{"pattern":"^x","maxLength":3}"#, &["\"x\""], &both);
+    check(r#"{"uniqueItems":true,"maxItems":2}"#, &["[1,2]"], &[("[1,1,1]", ": has 3 items, and may have at most 2")]);
+}
+
+#[test]
 fn arrays() {
     check(
         r#"{"items":{"type":"string"},"minItems":1,"maxItems":2}"#,
