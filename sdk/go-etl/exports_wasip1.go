@@ -8,6 +8,9 @@ func hostLog(level int32, line string)
 //go:wasmimport rustmq metric_add
 func hostMetricAdd(name string, delta float64)
 
+// buffer is what the host fills: words, for it is aligned to 8 bytes.
+var buffer []uint64
+
 // address is where p lies in the guest's memory.
 func address(p unsafe.Pointer) uint32 { return uint32(uintptr(p)) }
 
@@ -18,7 +21,7 @@ func input(length uint32) []byte {
 	if length == 0 {
 		return nil
 	}
-	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(module.buffer))), len(module.buffer)*8)[:length]
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(buffer))), len(buffer)*8)[:length]
 }
 
 //go:wasmexport rustmq_abi
@@ -26,8 +29,9 @@ func exportABI() int32 { return Version }
 
 //go:wasmexport rustmq_buffer
 func exportBuffer(size uint32) uint32 {
-	module.room(size)
-	return address(unsafe.Pointer(unsafe.SliceData(module.buffer)))
+	buffer = nil // what was there is not kept, and both need not fit
+	buffer = make([]uint64, max(1, (uint64(size)+7)/8))
+	return address(unsafe.Pointer(unsafe.SliceData(buffer)))
 }
 
 //go:wasmexport rustmq_init

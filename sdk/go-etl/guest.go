@@ -6,15 +6,8 @@ import "fmt"
 type guest struct {
 	make      New
 	transform Transform
-	buffer    []uint64 // words, for it is aligned to 8 bytes
 	decisions decisions
 	failed    []byte // what init has returned: the host reads it until the next call
-}
-
-// room makes the buffer at least size bytes long.
-func (g *guest) room(size uint32) {
-	g.buffer = nil // what was there is not kept, and both need not fit
-	g.buffer = make([]uint64, max(1, (uint64(size)+7)/8))
 }
 
 // init makes the transform. It returns what is wrong with the config, or nil.
@@ -44,12 +37,12 @@ func (g *guest) decide(batch []byte, base uint32) bool {
 	if need := headBytes + count*entryBytes; need > len(batch) {
 		panic(fmt.Sprintf("etl: a batch of %d records in %d bytes", count, len(batch)))
 	}
-	g.decisions.reset(count)
+	g.decisions.reset(count, len(batch))
 	if observer, ok := g.transform.(BatchObserver); ok {
 		observer.Batch(b)
 	}
 	for i := range count {
-		g.transform.Record(b.Record(i), &Output{decisions: &g.decisions, entry: &g.decisions.entries[i]})
+		g.decisions.decide(i, b.Record(i), g.transform)
 	}
 	if g.decisions.allKept() {
 		return false

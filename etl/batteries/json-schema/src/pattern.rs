@@ -67,6 +67,7 @@ impl Pattern {
     pub(crate) fn is_in(&self, text: &str) -> bool {
         let mut now = States::new(self.steps.len());
         let mut next = States::new(self.steps.len());
+        let anchored = matches!(self.steps[0], Step::Start);
         let mut before = None;
         for after in text.chars().map(Some).chain(iter::once(None)) {
             // It may begin anywhere.
@@ -85,6 +86,9 @@ impl Pattern {
                         next.starts.push(at + 1);
                     }
                 }
+            }
+            if anchored && next.starts.is_empty() {
+                return false; // it cannot begin anywhere else
             }
             before = Some(character);
             std::mem::swap(&mut now, &mut next);
@@ -381,8 +385,19 @@ impl Parser {
             'd' | 'D' => Ok((vec![('0', '9')], c == 'D')),
             'w' | 'W' => Ok((vec![('0', '9'), ('A', 'Z'), ('_', '_'), ('a', 'z')], c == 'W')),
             's' | 'S' => {
-                let mut spaces = vec![('\t', '\r'), (' ', ' '), ('\u{a0}', '\u{a0}'), ('\u{1680}', '\u{1680}'), ('\u{2000}', '\u{200a}')];
-                spaces.extend([('\u{2028}', '\u{2029}'), ('\u{202f}', '\u{202f}'), ('\u{205f}', '\u{205f}'), ('\u{3000}', '\u{3000}')]);
+                let mut spaces = vec![
+                    ('\t', '\r'),
+                    (' ', ' '),
+                    ('\u{a0}', '\u{a0}'),
+                    ('\u{1680}', '\u{1680}'),
+                    ('\u{2000}', '\u{200a}'),
+                ];
+                spaces.extend([
+                    ('\u{2028}', '\u{2029}'),
+                    ('\u{202f}', '\u{202f}'),
+                    ('\u{205f}', '\u{205f}'),
+                    ('\u{3000}', '\u{3000}'),
+                ]);
                 spaces.push(('\u{feff}', '\u{feff}'));
                 Ok((spaces, c == 'S'))
             }
