@@ -13,6 +13,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/etl/abi"
 	"rustmq.dev/rustmq/etl/pipeline"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 const (
@@ -435,7 +436,7 @@ func (w *worker) carryOut(r *abi.Record, d *abi.Decision) error {
 		return w.dispose(r, d.Text)
 	case abi.Route:
 		topic, as = d.Text, routed
-		if !w.task.Spec.MayRoute(topic) {
+		if !guard.Check("async.route", w.task.Spec.MayRoute(topic)) {
 			failure := &abi.Failure{Kind: abi.Output, Text: fmt.Sprintf("a route to topic %q, which routes does not have", topic)}
 			w.failed(failure, 1)
 			return w.dispose(r, failure.Error())
