@@ -102,16 +102,13 @@ func benchmarkAsync(b *testing.B, size int, codec string, keeps oneOf, side stri
 
 func awaitGroup(b *testing.B, admin *kadm.Client, group string, records int) {
 	b.Helper()
-	for {
+	await(b, "all records are read", 5*time.Minute, func() bool {
 		offsets, err := admin.FetchOffsets(b.Context(), group)
 		must(b, err)
 		done := int64(0)
 		offsets.Each(func(o kadm.OffsetResponse) { done += max(0, o.At) })
-		if done >= int64(records) {
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+		return done >= int64(records)
+	})
 }
 
 // transformOutside does what the task does, as a client of its own.

@@ -126,6 +126,18 @@ func (c asyncClient) committed(node *roles.Node, enough func([]*kgo.Record) bool
 	return all
 }
 
+// await waits until something is so.
+func await(t testing.TB, what string, within time.Duration, is func() bool) {
+	t.Helper()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(within); !is(); <-ticker.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("it is never so that %s", what)
+		}
+	}
+}
+
 func number(n int) func([]*kgo.Record) bool {
 	return func(all []*kgo.Record) bool { return len(all) >= n }
 }
@@ -255,8 +267,7 @@ func TestAsyncExactlyOnce(t *testing.T) {
 	}
 	ends, err := c.admin.ListEndOffsets(t.Context(), "in")
 	must(t, err)
-	deadline := time.Now().Add(time.Minute)
-	for {
+	await(t, "all records are read", time.Minute, func() bool {
 		offsets, err := c.admin.FetchOffsets(t.Context(), async.GroupID("m"))
 		must(t, err)
 		behind := int64(0)
@@ -264,14 +275,8 @@ func TestAsyncExactlyOnce(t *testing.T) {
 			got, _ := offsets.Lookup(o.Topic, o.Partition)
 			behind += o.Offset - got.At
 		})
-		if behind == 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d records are left: %+v", behind, last.Status())
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+		return behind == 0
+	})
 	seen := map[string]int{}
 	newest := map[string]int64{}
 	total := int64(0)
@@ -412,10 +417,7 @@ func TestAsyncTasksThatCannotBe(t *testing.T) {
 		task("inline", `{"mode":"inline","topics":["in"],"on_failure":"pass"}`),
 	})
 	want := map[string]string{"rejects": "no producer", "circles": "never end", "returns": "never end", "inline": "mode"}
-	deadline := time.Now().Add(time.Minute)
-	for len(node.Async().Status()) < len(want) && time.Now().Before(deadline) {
-		time.Sleep(10 * time.Millisecond)
-	}
+	await(t, "all are told of", time.Minute, func() bool { return len(node.Async().Status()) == len(want) })
 	for _, s := range node.Async().Status() {
 		if s.State != async.Refused || !strings.Contains(s.Error, want[s.Name]) {
 			t.Errorf("%+v, want %q", s, want[s.Name])
