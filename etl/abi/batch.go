@@ -69,8 +69,8 @@ type Decision struct {
 	Action Action
 	// Replaces says which of Key, Value and Headers hold; 0 with Drop and Reject.
 	Replaces   Parts
-	Key, Value []byte // nil: null
-	Headers    []Header
+	Key, Value []byte   // nil: null
+	Headers    []Header // nil: none
 	// Text is the topic of a Route or the reason of a Reject: UTF-8, at most MaxText bytes.
 	Text string
 }
