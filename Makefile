@@ -12,12 +12,12 @@ TAGS      := grpcnotrace
 # One compilation serves build, lint and suites, in whatever directory a clone lies: what
 # differs in a flag, or in a file that a tag selects, is compiled once more.
 export GOFLAGS := -trimpath -tags=$(TAGS)
-MODULES   := . sdk/go bench
+MODULES   := . sdk/go sdk/go-etl bench
 TOOLS     := build/tools
-SUITES    := compat chaos seeds buckets mutants fuzz docs
+SUITES    := compat chaos seeds buckets mutants fuzz docs batteries
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-debug demo test lint vuln generate bench suites soak clean $(addprefix suite-,$(SUITES)) prerequisites
+.PHONY: help build build-debug demo test lint vuln generate batteries bench suites soak clean $(addprefix suite-,$(SUITES)) prerequisites
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,11 +46,14 @@ vuln: prerequisites $(TOOLS)/govulncheck ## Look for known vulnerabilities of wh
 generate: $(TOOLS)/protogen ## Remake generated files (protobuf, reference docs); CI compares
 	@scripts/generate.sh
 
+batteries: ## Build the transforms that come with rustmq (Rust 1.63 of Debian 12; scripts/deps.sh)
+	@scripts/batteries.sh
+
 bench: prerequisites ## Measure against peers and floors; writes bench/results and docs/benchmarks.md
 	@scripts/bench.sh
 
 suites: build ## Run all suites: other languages, root, time
-	@scripts/suites.sh compat chaos seeds+buckets+docs+fuzz mutants
+	@scripts/suites.sh compat chaos seeds+buckets+docs+fuzz+batteries mutants
 
 $(addprefix suite-,$(SUITES)): suite-%: build
 	@scripts/suite.sh $*

@@ -11,6 +11,9 @@ command -v ip >/dev/null || need+=(iproute2)
 command -v mvn >/dev/null || need+=(maven)
 command -v javac >/dev/null || need+=(default-jdk-headless)
 command -v python3 >/dev/null || need+=(python3 python3-venv)
+# Debian 12's own Rust, whatever rustup has: the batteries are the same bytes by it alone.
+[ -d /usr/lib/rustlib/wasm32-unknown-unknown ] && [ -x /usr/bin/cargo ] && [ -x /usr/bin/rust-lld ] ||
+	need+=(rustc cargo libstd-rust-dev-wasm32 lld)
 if [ ${#need[@]} -gt 0 ]; then
 	export DEBIAN_FRONTEND=noninteractive
 	apt-get update -qq
@@ -44,7 +47,7 @@ node_clients() {
 go_modules() {
 	# What the packages and their tests import, no more: `go mod download` would bring
 	# every module of the graph, and change go.work.sum.
-	for module in . sdk/go bench; do
+	for module in . sdk/go sdk/go-etl bench; do
 		(cd "$module" && go list -deps -test -tags chaos,mutants,seeds,suites ./... >/dev/null)
 	done
 	go list -deps -test github.com/twmb/franz-go/pkg/kgo >/dev/null # test/compat/kgo runs its tests

@@ -8,6 +8,8 @@
 #   mutants  every guard has a test that fails without it
 #   fuzz     every fuzz target for a while
 #   docs     the commands of README, CONTRIBUTING and docs/ as written; generated files are fresh
+#   batteries  the tests of the transforms in Rust and of their kit; what is built of the sources
+#            is what lies in etl/batteries/built
 #   hour     hours of chaos in simulated time, SOAK minutes for each of SEEDS; and of what
 #            a controller does with objects
 #   seeds    clusters of whole nodes in simulated time, ten seeds of the commit, or new ones
@@ -132,8 +134,12 @@ docs() {
 	test/docs/shipped-configs.sh
 	test/docs/blocks.sh
 }
+batteries() {
+	[ -d /usr/lib/rustlib/wasm32-unknown-unknown ] || lacking "Debian's Rust for wasm32 is not installed (scripts/deps.sh)"
+	scripts/batteries.sh check
+}
 case $name in
-compat | kgo | chaos | buckets | mutants | fuzz | docs | hour | seeds) "$name" ;;
+compat | kgo | chaos | buckets | mutants | fuzz | docs | batteries | hour | seeds) "$name" ;;
 *) echo "suite.sh: no suite $name" >&2; exit 2 ;;
 esac
 echo "suite $name: $((SECONDS - start)) s"

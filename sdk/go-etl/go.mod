@@ -1,0 +1,3 @@
+module rustmq.dev/rustmq/sdk/go-etl
+
+go 1.26.0
