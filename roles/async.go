@@ -6,6 +6,7 @@ import (
 
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/etl/async"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/transport/rpc"
 )
 
@@ -28,7 +29,7 @@ func (n *Node) openAsync() {
 // noDoorInside says why other brokers are not let in as clients of the cluster's own, or
 // nothing: where clients have to say who they are, so have servers.
 func (n *Node) noDoorInside() string {
-	if n.peers.secure == nil && (n.config.Authorizes() || n.config.Authenticates()) {
+	if asks := n.config.Authorizes() || n.config.Authenticates(); !guard.Check("roles.inside-proof", n.peers.secure != nil || !asks) {
 		return "clients of this cluster have to say who they are, and its servers do not: set security.cluster.ca_file, cert_file and key_file, and asynchronous transforms reach other brokers"
 	}
 	return ""

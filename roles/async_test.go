@@ -3,6 +3,7 @@ package roles_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -123,6 +124,18 @@ func (c asyncClient) committed(node *roles.Node, enough func([]*kgo.Record) bool
 		all = append(all, fetches.Records()...)
 	}
 	return all
+}
+
+// await waits until something is so.
+func await(t testing.TB, what string, within time.Duration, is func() bool) {
+	t.Helper()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(within); !is(); <-ticker.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("it is never so that %s", what)
+		}
+	}
 }
 
 func number(n int) func([]*kgo.Record) bool {
@@ -254,8 +267,7 @@ func TestAsyncExactlyOnce(t *testing.T) {
 	}
 	ends, err := c.admin.ListEndOffsets(t.Context(), "in")
 	must(t, err)
-	deadline := time.Now().Add(time.Minute)
-	for {
+	await(t, "all records are read", time.Minute, func() bool {
 		offsets, err := c.admin.FetchOffsets(t.Context(), async.GroupID("m"))
 		must(t, err)
 		behind := int64(0)
@@ -263,14 +275,8 @@ func TestAsyncExactlyOnce(t *testing.T) {
 			got, _ := offsets.Lookup(o.Topic, o.Partition)
 			behind += o.Offset - got.At
 		})
-		if behind == 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d records are left: %+v", behind, last.Status())
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+		return behind == 0
+	})
 	seen := map[string]int{}
 	newest := map[string]int64{}
 	total := int64(0)
@@ -321,4 +327,142 @@ func (c *cutConn) Write(b []byte) (int, error) {
 		return n, net.ErrClosed
 	}
 	return c.Conn.Write(b)
+}
+
+// TestAsyncRefusedRecords: a record that its topic does not take goes to the dead-letter
+// topic, and those around it where they belong. Where the policy leads to the same topic, it
+// stops its partition, and the module's budget is told.
+func TestAsyncRefusedRecords(t *testing.T) {
+	node := startNode(t)
+	c := newAsyncClient(t, node, 1, "in", "dead")
+	small := "1000"
+	for _, topic := range []string{"out", "narrow"} {
+		_, err := c.admin.CreateTopic(t.Context(), 1, -1, map[string]*string{"max.message.bytes": &small}, topic)
+		must(t, err)
+	}
+	var records []*kgo.Record
+	for i := range 50 {
+		value := fmt.Sprint(i)
+		if i == 20 {
+			value += "x"
+			for range 1000 { // which no codec makes short
+				value += strconv.Itoa(rand.IntN(10000))
+			}
+		}
+		records = append(records, &kgo.Record{Topic: "in", Value: []byte(value)})
+	}
+	c.produce(records...)
+	stuck := make(chan error, 100)
+	node.Async().Set([]async.Task{
+		{Name: "letters", Version: 1, Transformer: transform(marked), Spec: asyncSpec(t, `{"mode":"async","topics":["in"],"output":"out","dead_letter_topic":"dead","on_failure":"dead-letter"}`)},
+		{Name: "passes", Version: 1, Transformer: transform(marked), Spec: asyncSpec(t, `{"mode":"async","topics":["in"],"output":"narrow","on_failure":"pass"}`), Failed: func(err error, _ int) {
+			select {
+			case stuck <- err:
+			default:
+			}
+		}},
+	})
+	all := c.committed(node, number(50), "out", "dead")
+	next := 0
+	for _, r := range all {
+		if r.Topic == "dead" {
+			if !strings.HasPrefix(string(r.Value), "20x") {
+				t.Errorf("%.10q is a dead letter", r.Value)
+			}
+			continue
+		}
+		if next == 20 {
+			next++
+		}
+		if string(r.Value) != strconv.Itoa(next) {
+			t.Errorf("%.10q comes out where %d was to", r.Value, next)
+		}
+		next++
+	}
+	for i, r := range c.committed(node, number(20), "narrow") {
+		if string(r.Value) != strconv.Itoa(i) {
+			t.Errorf("%.10q comes out where %d was to", r.Value, i)
+		}
+	}
+	for range 3 { // it goes on to be told
+		select {
+		case err := <-stuck:
+			if !strings.Contains(err.Error(), "narrow") && !strings.Contains(err.Error(), "passes") {
+				t.Errorf("told is %v", err)
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("nobody is told: %+v", node.Async().Status())
+		}
+	}
+	for _, s := range node.Async().Status() {
+		if want := map[string]int64{"letters": 50, "passes": 20}[s.Name]; s.Committed != want || s.Lag != 50-want {
+			t.Errorf("%s is at %d, %d behind, want it at %d", s.Name, s.Committed, s.Lag, want)
+		}
+	}
+}
+
+// TestAsyncTasksThatCannotBe are refused, and said to be.
+func TestAsyncTasksThatCannotBe(t *testing.T) {
+	node := startNode(t)
+	task := func(name, spec string) async.Task {
+		var s pipeline.Spec
+		must(t, json.Unmarshal([]byte(spec), &s))
+		_ = s.Validate() // which knows some of them itself, and fills in the rest
+		return async.Task{Name: name, Version: 1, Transformer: transform(marked), Spec: &s}
+	}
+	node.Async().Set([]async.Task{
+		task("rejects", `{"mode":"async","topics":["in"],"output":"out","on_failure":"reject"}`),
+		task("circles", `{"mode":"async","topics":["*"],"output":"out","on_failure":"pass"}`),
+		task("returns", `{"mode":"async","topics":["in"],"output":"out","routes":["in"],"on_failure":"pass"}`),
+		task("inline", `{"mode":"inline","topics":["in"],"on_failure":"pass"}`),
+	})
+	want := map[string]string{"rejects": "no producer", "circles": "never end", "returns": "never end", "inline": "mode"}
+	await(t, "all are told of", time.Minute, func() bool { return len(node.Async().Status()) == len(want) })
+	for _, s := range node.Async().Status() {
+		if s.State != async.Refused || !strings.Contains(s.Error, want[s.Name]) {
+			t.Errorf("%+v, want %q", s, want[s.Name])
+		}
+		delete(want, s.Name)
+	}
+	if len(want) > 0 {
+		t.Errorf("nothing is said of %v", want)
+	}
+}
+
+// TestAsyncReadsWhatIsCommitted: transactions that were aborted are not read, and one that is
+// open holds back what is behind it.
+func TestAsyncReadsWhatIsCommitted(t *testing.T) {
+	node := startNode(t)
+	c := newAsyncClient(t, node, 1, "in", "out")
+	node.Async().Set([]async.Task{{Name: "m", Version: 1, Transformer: transform(marked), Spec: asyncSpec(t, `{"mode":"async","topics":["in"],"output":"out","on_failure":"pass"}`)}})
+	cl, err := kgo.NewClient(kgo.SeedBrokers(node.Kafka()), kgo.TransactionalID("t"), kgo.DefaultProduceTopic("in"))
+	must(t, err)
+	t.Cleanup(cl.Close)
+	transaction := func(value string, end kgo.TransactionEndTry) {
+		t.Helper()
+		must(t, cl.BeginTransaction())
+		must(t, cl.ProduceSync(t.Context(), &kgo.Record{Value: []byte(value)}).FirstErr())
+		must(t, cl.EndTransaction(t.Context(), end))
+	}
+	transaction("aborted", kgo.TryAbort)
+	transaction("committed", kgo.TryCommit)
+	c.produce(&kgo.Record{Topic: "in", Value: []byte("plain")})
+	transaction("aborted too", kgo.TryAbort)
+	must(t, cl.BeginTransaction())
+	must(t, cl.ProduceSync(t.Context(), &kgo.Record{Value: []byte("open")}).FirstErr())
+	c.produce(&kgo.Record{Topic: "in", Value: []byte("behind it")})
+	values := func(n int) (all []string) {
+		t.Helper()
+		for _, r := range c.committed(node, number(n), "out") {
+			all = append(all, string(r.Value))
+		}
+		return all
+	}
+	if got := values(2); !slices.Equal(got, []string{"committed", "plain"}) {
+		t.Errorf("%q came out while a transaction is open", got)
+	}
+	must(t, cl.EndTransaction(t.Context(), kgo.TryCommit))
+	if got := values(4); !slices.Equal(got, []string{"committed", "plain", "open", "behind it"}) {
+		t.Errorf("%q came out", got)
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"rustmq.dev/rustmq/etl/abi"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 const (
@@ -146,7 +147,7 @@ func (r *reader) decode(got *kmsg.FetchResponseTopicPartition, from int64, into 
 				delete(aborted, b.ProducerID())
 			}
 			continue
-		case b.IsTransactional() && aborted[b.ProducerID()]:
+		case b.IsTransactional() && !guard.Check("async.aborted", !aborted[b.ProducerID()]):
 			continue
 		}
 		into.codec = b.Codec()
