@@ -44,6 +44,7 @@ var figures = []figure{
 	{"K5", "What passes through three nodes, and a fourth that joins them", (*run).shares},
 	{"K6", "The metadata of 100 brokers and 100,000 partitions, simulated", (*run).large},
 	{"K7", "What security costs, and how soon a rule is in force", (*run).security},
+	{"K8", "Transforms", (*run).transforms},
 }
 
 func runFigures(args []string) error {

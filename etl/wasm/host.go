@@ -33,7 +33,7 @@ type hostState struct {
 	exit     int32
 	// Clocks and random numbers are those of the batch.
 	now    int64 // ns; moved on by who waits
-	steady int64 // never goes back, in all of the instance's life
+	steady int64 // the same, but it never goes back, in all of the instance's life, and is never 0
 	seed   [32]byte
 	random *rand.ChaCha8 // nil: nobody has asked yet
 }
@@ -52,11 +52,12 @@ type counter struct {
 func (h *hostState) begin(now int64) {
 	clear(h.lines)
 	clear(h.counters)
+	now = min(max(now, 0), math.MaxInt64/2_000_000) * 1_000_000
 	*h = hostState{
 		lines: h.lines[:0], counters: h.counters[:0],
 		partial: [2][]byte{h.partial[0][:0], h.partial[1][:0]},
-		now:     min(max(now, 0), math.MaxInt64/2_000_000) * 1_000_000,
-		steady:  h.steady,
+		now:     now,
+		steady:  max(h.steady, now, 1),
 	}
 }
 
@@ -76,6 +77,20 @@ func hostFunctions() map[string]function {
 			return nil, nil
 		}},
 	}
+}
+
+// clock is what the clock of this number shows, in ns.
+func (h *hostState) clock(id uint32) int64 {
+	if id == 0 { // realtime
+		return h.now
+	}
+	return h.steady
+}
+
+// wait moves the clocks on, as if the guest had slept.
+func (h *hostState) wait(ns uint64) {
+	h.now += int64(min(ns, uint64(math.MaxInt64-h.now)))
+	h.steady += int64(min(ns, uint64(math.MaxInt64-h.steady)))
 }
 
 func (h *hostState) log(level slog.Level, b []byte) {

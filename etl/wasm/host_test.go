@@ -193,6 +193,13 @@ func TestClocksShowTheBatch(t *testing.T) {
 		(i32.store8 (i32.const 568) (i32.const 1))
 		(i32.store (i32.const 1040) (call $poll_oneoff (i32.const 512) (i32.const 1056) (i32.const 2) (i32.const 1044)))
 		(drop (call $clock_time_get (i32.const 0) (i64.const 1) (i32.const 1048)))
+		(drop (call $clock_time_get (i32.const 1) (i64.const 1) (i32.const 1144)))
+		;; until a second after that, by the same clock
+		(i64.store (i32.const 536) (i64.add (i64.load (i32.const 1144)) (i64.const 1000000000)))
+		(i32.store16 (i32.const 552) (i32.const 1))
+		(drop (call $poll_oneoff (i32.const 512) (i32.const 256) (i32.const 1) (i32.const 300)))
+		(i32.store16 (i32.const 552) (i32.const 0))
+		(drop (call $clock_time_get (i32.const 1) (i64.const 1) (i32.const 1152)))
 		(drop (call $clock_res_get (i32.const 0) (i32.const 1120)))
 		(i32.store (i32.const 1128) (call $clock_time_get (i32.const 0) (i64.const 1) (i32.const -4)))
 		(i32.store (i32.const 1132) (call $poll_oneoff (i32.const 512) (i32.const 1056) (i32.const 0) (i32.const 1044)))
@@ -201,7 +208,7 @@ func TestClocksShowTheBatch(t *testing.T) {
 	m := load(t, newRuntime(t, Options{}), g, ModuleOptions{Instances: 1})
 	le := binary.LittleEndian
 	monotonic := int64(0)
-	for _, now := range []int64{1_700_000_000_123, 1_600_000_000_000, -1, 1<<63 - 1} {
+	for _, now := range []int64{0, 1_700_000_000_123, 1_600_000_000_000, -1, 1<<63 - 1} {
 		b := batch("a=b")
 		b.Timestamp = now
 		got := answer(t, m, b)
@@ -209,7 +216,7 @@ func TestClocksShowTheBatch(t *testing.T) {
 		if ns := int64(le.Uint64(got)); ns != want {
 			t.Errorf("the clock shows %d, and the batch is of %d ms", ns, now)
 		}
-		if ns := int64(le.Uint64(got[8:])); ns < monotonic || ns < want {
+		if ns := int64(le.Uint64(got[8:])); ns < monotonic || ns < want || ns == 0 {
 			t.Errorf("the monotonic clock shows %d after %d", ns, monotonic)
 		} else {
 			monotonic = ns
@@ -219,6 +226,11 @@ func TestClocksShowTheBatch(t *testing.T) {
 		}
 		if ns := int64(le.Uint64(got[24:])); ns != want+1_000_000_000 {
 			t.Errorf("after a second, %d ns have passed", ns-want)
+		}
+		if first, second := int64(le.Uint64(got[120:])), int64(le.Uint64(got[128:])); first != monotonic+1_000_000_000 || second != first+1_000_000_000 {
+			t.Errorf("the monotonic clock shows %d after a second, %d after another", first-monotonic, second-monotonic)
+		} else {
+			monotonic = second
 		}
 		if le.Uint64(got[32:]) != 77 || le.Uint16(got[40:]) != 0 || got[42] != 0 || le.Uint64(got[64:]) != 78 || le.Uint16(got[72:]) != wasiBadFile || got[74] != 1 {
 			t.Errorf("events % x", got[32:96])

@@ -118,11 +118,12 @@ func TestModulesThatAreRefused(t *testing.T) {
 	r := newRuntime(t, Options{MaxModuleBytes: 2 << 20})
 	usual := guest{}
 	memory := func(s string) guest { return guest{memory: s} }
-	for _, c := range []struct {
+	type refusal struct {
 		name string
 		wasm []byte
 		text string
-	}{
+	}
+	cases := []refusal{
 		{"nothing", nil, "no valid WebAssembly"},
 		{"text", []byte(usual.text()), "no valid WebAssembly"},
 		{"cut", usual.wasm(t)[:100], "no valid WebAssembly"},
@@ -143,7 +144,11 @@ func TestModulesThatAreRefused(t *testing.T) {
 		{"threads", memory(`(memory (export "memory") 4 4 shared)`).wasm(t), "no valid WebAssembly"},
 		{"not a transform", wat(t, `(module (memory (export "memory") 1))`), "it does not export rustmq_abi () -> i32, which version 1 of the ABI asks for"},
 		{"another signature", wat(t, `(module (memory (export "memory") 1) (func (export "rustmq_transform") (param i32 i32) (result i64) (i64.const 0)))`), "its export rustmq_transform is (i32 i32) -> i64, and must be a function (i32) -> i64"},
-	} {
+	}
+	for text, more := range bombs() {
+		cases = append(cases, refusal{"bomb: " + text, guest{more: more}.wasm(t), text})
+	}
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			m, err := r.Load(context.Background(), c.wasm, ModuleOptions{})
 			if err == nil {

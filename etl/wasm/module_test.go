@@ -213,3 +213,20 @@ func wantFailure(t *testing.T, m *Module, b *abi.Batch, kind abi.Kind, text stri
 	got, err := m.Transform(context.Background(), b)
 	checkFailure(t, summary(got), err, kind, text)
 }
+
+// TestLateInstanceIsKept: a call whose time was taken by its wait fails as busy, and
+// what it was handed is for the next.
+func TestLateInstanceIsKept(t *testing.T) {
+	m := load(t, newRuntime(t, Options{}), decider(), ModuleOptions{Instances: 1, Deadline: time.Nanosecond})
+	m.pool.mu.Lock()
+	only := m.pool.free[0]
+	m.pool.mu.Unlock()
+	for range 3 {
+		wantFailure(t, m, batch("a=keep"), abi.Busy, "no time was left")
+	}
+	m.pool.mu.Lock()
+	defer m.pool.mu.Unlock()
+	if len(m.pool.free) != 1 || m.pool.free[0] != only {
+		t.Error("an instance that was never entered was thrown away")
+	}
+}

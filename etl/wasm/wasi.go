@@ -98,19 +98,14 @@ func clockResolution(_ *instance, memory []byte, args []wasmtime.Val) int32 {
 	return wasiOK
 }
 
-// clockTime answers the realtime clock (0) with the batch's time. Every other clock shows
-// the same, but never goes back: batches may be older than the one before.
+// clockTime answers the realtime clock with the batch's time. Every other clock shows the
+// same, but never goes back, for batches may be older than the one before.
 func clockTime(i *instance, memory []byte, args []wasmtime.Val) int32 {
 	result := place(memory, args[2].I32(), 8)
 	if result == nil {
 		return wasiFault
 	}
-	now := i.host.now
-	if args[0].I32() != 0 {
-		i.host.steady = max(i.host.steady, now)
-		now = i.host.steady
-	}
-	binary.LittleEndian.PutUint64(result, uint64(now))
+	binary.LittleEndian.PutUint64(result, uint64(i.host.clock(uint32(args[0].I32()))))
 	return wasiOK
 }
 
@@ -214,7 +209,7 @@ func poll(i *instance, memory []byte, args []wasmtime.Val) int32 {
 			return 0, false
 		}
 		if le.Uint16(s[40:])&absolute != 0 {
-			return timeout - min(timeout, uint64(i.host.now)), true
+			return timeout - min(timeout, uint64(i.host.clock(le.Uint32(s[16:])))), true
 		}
 		return timeout, true
 	}
@@ -242,7 +237,7 @@ func poll(i *instance, memory []byte, args []wasmtime.Val) int32 {
 		events++
 	}
 	if clocks {
-		i.host.now += int64(min(first, uint64(math.MaxInt64-i.host.now)))
+		i.host.wait(first)
 	}
 	le.PutUint32(result, events)
 	return wasiOK

@@ -45,6 +45,12 @@ var mayImport = map[string][]string{
 // maxLines is how long a file may be, tests too.
 const maxLines = 700
 
+// engine is a C library of some megabytes, which takes seconds to link: who needs what it
+// does declares an interface, and only these import it.
+const engine = "etl/wasm"
+
+var engineImporters = map[string]bool{engine: true, "roles": true, "roles/etl": true, ".": true}
+
 // diskOnly are the rooms whose only door to files is storage/disk.
 var diskOnly = []string{"storage", "consensus"}
 
@@ -216,6 +222,9 @@ func checkFile(fset *token.FileSet, file *ast.File, rel string) []string {
 	for _, spec := range file.Imports {
 		path, _ := strconv.Unquote(spec.Path.Value)
 		imports[importName(spec, path)] = path
+		if path == module+engine && !engineImporters[dir] && !test {
+			at(spec.Pos(), engine+" links wasmtime: only roles and roles/etl import it, others call it through etl/pipeline's Transformer")
+		}
 		if !strings.HasPrefix(path, module) || own == "" || test {
 			continue
 		}
