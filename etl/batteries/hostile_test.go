@@ -60,6 +60,47 @@ func TestHostileValuesAreDecidedAbout(t *testing.T) {
 	}
 }
 
+// What a record would make larger than the host takes is rejected: it fails no batch, and so
+// disables no module.
+func TestWhatGrowsBeyondTheHostsBoundIsRejected(t *testing.T) {
+	ones := "[" + strings.Repeat("1,", 1<<18-3) + "1]"
+	large := `{"a":"` + strings.Repeat("a", 1<<20) + `"}`
+	for _, c := range []struct{ name, battery, config, value string }{
+		{"hashes", "mask", `{"hash_key":"0123456789abcdef","fields":[{"path":"[*]","action":"hash"}]}`, ones},
+		{"replacements", "mask", `{"fields":[{"path":"[*]","action":"replace","with":"` + strings.Repeat("x", 1000) + `"}]}`, ones},
+		{"selected", "project", `{"rules":[{"select":{` + times(200, `"f%":"a"`) + `}}]}`, large},
+		{"set", "project", `{"rules":[{"set":{` + times(200, `"f%":"a"`) + `}}]}`, large},
+		{"headers", "headers", `{"set":[` + times(200, `{"name":"f%","field":"a"}`) + `]}`, large},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := decide(t, load(t, battery(t, c.battery), c.config, nil), c.value, "{}")
+			if got[0].Action != abi.Reject || !strings.Contains(got[0].Text, "too large") || got[1].Action == abi.Reject {
+				t.Errorf("%d %q, then %d %q", got[0].Action, got[0].Text, got[1].Action, got[1].Text)
+			}
+		})
+	}
+	// Reasons count too.
+	m := load(t, battery(t, "json-schema"), `{"schema":{"required":["`+strings.Repeat("x", 1000)+`"]}}`, nil)
+	values := make([]string, 20_000)
+	for i := range values {
+		values[i] = "{}"
+	}
+	for i, d := range decide(t, m, values...) {
+		if d.Action != abi.Reject || d.Text == "" {
+			t.Fatalf("record %d: %+v", i, d)
+		}
+	}
+}
+
+// times is n copies of text, joined by commas, with their numbers for %.
+func times(n int, text string) string {
+	var list []string
+	for i := range n {
+		list = append(list, strings.ReplaceAll(text, "%", strconv.Itoa(i)))
+	}
+	return strings.Join(list, ",")
+}
+
 func keys(n int) string {
 	var b strings.Builder
 	for i := range n {

@@ -43,6 +43,10 @@ func (mirror) Record(r Record, out *Output) {
 		out.Headers(Header{Name: "a"}, Header{Name: "", Value: []byte{}})
 	case "none":
 		out.Headers()
+	case "large":
+		out.Value(make([]byte, min(600<<10, out.Room()+1)))
+	case "long reason":
+		out.Reject(strings.Repeat("r", MaxText))
 	default:
 		out.Key(r.Key())
 		out.AppendValue(func(v []byte) []byte {
@@ -103,6 +107,37 @@ func TestAReasonIsCutBetweenCharactersAndARejectReplacesNothing(t *testing.T) {
 	}
 	if got := h.Batch(TestBatch{}); len(got) != 0 {
 		t.Errorf("an empty batch: %+v", got)
+	}
+}
+
+func TestWhatTheHostWouldNotTakeIsRejectedAlone(t *testing.T) {
+	h, err := Test(newMirror, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := func(v string) TestRecord { return TestRecord{Value: []byte(v)} }
+	got := h.Batch(TestBatch{Records: []TestRecord{value("large"), value("large"), value("keep"), value("large"), value("drop")}})
+	for i, want := range []Action{Keep, Reject, Keep, Reject, Drop} {
+		if got[i].Action != want {
+			t.Errorf("record %d: action %d, text %q; want %d", i, got[i].Action, got[i].Text, want)
+		}
+	}
+	if len(got[0].Value) != 600<<10 || !strings.HasPrefix(got[1].Text, "too large") || got[1].ReplacesValue {
+		t.Errorf("%d bytes, then %q", len(got[0].Value), got[1].Text)
+	}
+	many := TestBatch{Records: make([]TestRecord, 5000)}
+	for i := range many.Records {
+		many.Records[i] = value("long reason")
+	}
+	size := len(many.encode())
+	said := 0
+	for i, d := range h.Batch(many) {
+		if said += len(d.Text); d.Action != Reject || d.Text == "" {
+			t.Fatalf("record %d: %+v", i, d)
+		}
+	}
+	if said > size*times {
+		t.Errorf("%d bytes of reasons for a batch of %d", said, size)
 	}
 }
 

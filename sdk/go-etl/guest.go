@@ -44,12 +44,12 @@ func (g *guest) decide(batch []byte, base uint32) bool {
 	if need := headBytes + count*entryBytes; need > len(batch) {
 		panic(fmt.Sprintf("etl: a batch of %d records in %d bytes", count, len(batch)))
 	}
-	g.decisions.reset(count)
+	g.decisions.reset(count, len(batch))
 	if observer, ok := g.transform.(BatchObserver); ok {
 		observer.Batch(b)
 	}
 	for i := range count {
-		g.transform.Record(b.Record(i), &Output{decisions: &g.decisions, entry: &g.decisions.entries[i]})
+		g.decisions.decide(i, b.Record(i), g.transform)
 	}
 	if g.decisions.allKept() {
 		return false

@@ -6,6 +6,21 @@ import "unicode/utf8"
 // reason of a reject. Longer reasons are cut.
 const MaxText = 1024
 
+// What decisions about a batch may come to, as the host counts: so many times the batch,
+// within these.
+const (
+	times = 4
+	least = 1 << 20
+	most  = 64 << 20
+)
+
+// reserve is left for each record that is still to come, so that it can be rejected for
+// tooLarge, which is shorter.
+const (
+	reserve  = 128
+	tooLarge = "too large: what is made of a batch may come to 4 times its size, or 1 MiB"
+)
+
 // An Action is what is done with a record.
 type Action uint32
 
@@ -50,10 +65,13 @@ type decisions struct {
 	entries []entry
 	headers []headerEntry
 	bytes   []byte
+	limit   int      // bytes there may be, headers counted too, once this record is decided about
 	table   []uint64 // as the host reads it: 5 words a decision, then 2 a header
 }
 
-func (d *decisions) reset(count int) {
+// reset forgets what was, and keeps the count records of a batch of size bytes as they are.
+func (d *decisions) reset(count, size int) {
+	d.limit = max(0, min(max(size*times, least), most)-count*reserve)
 	if cap(d.entries) < count {
 		d.entries = make([]entry, count)
 	}
@@ -61,6 +79,21 @@ func (d *decisions) reset(count int) {
 	clear(d.entries)
 	d.headers, d.bytes, d.table = d.headers[:0], d.bytes[:0], d.table[:0]
 }
+
+// decide has transform decide about record i. If that comes to more than the host takes, the
+// record is rejected in its place, so that it does not fail the batch.
+func (d *decisions) decide(i int, r Record, transform Transform) {
+	bytes, headers := len(d.bytes), len(d.headers)
+	out := Output{decisions: d, entry: &d.entries[i]}
+	transform.Record(r, &out)
+	if d.used() > d.limit {
+		d.bytes, d.headers = d.bytes[:bytes], d.headers[:headers]
+		out.Reject(tooLarge)
+	}
+	d.limit += reserve
+}
+
+func (d *decisions) used() int { return len(d.bytes) + len(d.headers)*headerBytes }
 
 func (d *decisions) allKept() bool {
 	for i := range d.entries {
@@ -119,6 +152,11 @@ type Output struct {
 	decisions *decisions
 	entry     *entry
 }
+
+// Room is how many bytes what becomes of this record may come to: the host takes decisions of
+// four times the batch (at least 1 MiB, at most 64 MiB). A record that goes beyond is
+// rejected; who writes much by AppendValue asks first, and need not write on.
+func (o *Output) Room() int { return max(0, o.decisions.limit-o.decisions.used()) }
 
 // Drop drops the record.
 func (o *Output) Drop() { *o.entry = entry{action: Drop} }

@@ -13,7 +13,7 @@ struct Strong {
 fn number(text: &str, name: &str) -> Option<f64> {
     let quoted = format!("\"{}\":", name);
     let rest = &text[text.find(&quoted)? + quoted.len()..];
-    let end = rest.find(|c| matches!(c, ',' | '}' | ' '))?;
+    let end = rest.find([',', '}', ' '])?;
     rest[..end].parse().ok()
 }
 

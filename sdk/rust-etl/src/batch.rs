@@ -158,10 +158,7 @@ impl<'a> Record<'a> {
     /// Its headers, in order.
     pub fn headers(&self) -> Headers<'a> {
         let count = u32_at(self.entry, 36) as usize;
-        Headers {
-            memory: self.batch.memory,
-            rest: self.batch.memory.slice(u32_at(self.entry, 32), count * HEADER),
-        }
+        Headers { memory: self.batch.memory, rest: self.batch.memory.slice(u32_at(self.entry, 32), count * HEADER) }
     }
 
     /// The last header of that name, as Kafka's `lastHeader`.

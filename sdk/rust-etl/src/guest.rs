@@ -63,10 +63,10 @@ impl<T: Transform> Guest<T> {
     pub fn transform(&mut self, length: usize, base: u32) {
         let transform = self.transform.as_mut().expect("rustmq_transform before rustmq_init");
         let batch = Batch::new(input(&self.buffer, length), base);
-        self.decisions.reset(batch.len());
+        self.decisions.reset(batch.len(), length);
         transform.batch(&batch);
         for (index, record) in batch.records().enumerate() {
-            transform.record(&record, &mut self.decisions.output(index));
+            self.decisions.decide(index, |out| transform.record(&record, out));
         }
         self.decided = (0, 0);
         if self.decisions.all_kept() {

@@ -6,6 +6,17 @@ use std::fmt::{self, Write};
 /// Longer reasons are cut.
 pub const MAX_TEXT: usize = 1024;
 
+/// What decisions about a batch may come to, as the host counts: so many times the batch, within these.
+const TIMES: usize = 4;
+const LEAST: usize = 1 << 20;
+const MOST: usize = 64 << 20;
+
+/// What is left for each record that is still to come, so that it can be rejected.
+const RESERVE: usize = 128;
+
+/// The reason of who would go beyond, shorter than `RESERVE`.
+const TOO_LARGE: &str = "too large: what is made of a batch may come to 4 times its size, or 1 MiB";
+
 const KEEP: u32 = 0;
 const DROP: u32 = 1;
 const ROUTE: u32 = 2;
@@ -45,13 +56,16 @@ pub(crate) struct Decisions {
     entries: Vec<Entry>,
     headers: Vec<HeaderEntry>,
     bytes: Vec<u8>,
+    /// How many bytes there may be, headers counted too, once this record is decided about.
+    limit: usize,
     /// As the host reads it: 5 words a decision, then 2 a header. Words, for they are aligned.
     table: Vec<u64>,
 }
 
 impl Decisions {
-    /// Forgets what was, and keeps `count` records as they are.
-    pub(crate) fn reset(&mut self, count: usize) {
+    /// Forgets what was, and keeps the `count` records of a batch of `size` bytes as they are.
+    pub(crate) fn reset(&mut self, count: usize, size: usize) {
+        self.limit = (size * TIMES).max(LEAST).min(MOST).saturating_sub(count * RESERVE);
         self.entries.clear();
         self.entries.resize(count, Entry::default());
         self.headers.clear();
@@ -59,8 +73,22 @@ impl Decisions {
         self.table.clear();
     }
 
-    pub(crate) fn output(&mut self, index: usize) -> Output<'_> {
-        Output { decisions: self, index }
+    /// Has `decide` decide about a record. If that comes to more than the host takes, the record is
+    /// rejected in its place, so that it does not fail the batch.
+    pub(crate) fn decide(&mut self, index: usize, decide: impl FnOnce(&mut Output<'_>)) {
+        let (bytes, headers) = (self.bytes.len(), self.headers.len());
+        let mut output = Output { decisions: self, index };
+        decide(&mut output);
+        if output.decisions.used() > output.decisions.limit {
+            output.decisions.bytes.truncate(bytes);
+            output.decisions.headers.truncate(headers);
+            output.reject(TOO_LARGE);
+        }
+        self.limit += RESERVE;
+    }
+
+    fn used(&self) -> usize {
+        self.bytes.len() + self.headers.len() * 16
     }
 
     /// Whether every record is kept as it is.
@@ -119,11 +147,19 @@ pub struct Output<'o> {
 }
 
 impl<'o> Output<'o> {
+    /// How many bytes what becomes of this record may come to: the host takes decisions of four times
+    /// the batch (at least 1 MiB, at most 64 MiB). The kit rejects a record that goes beyond; who
+    /// writes much by [`Output::value_with`] asks first, and need not write on.
+    pub fn room(&self) -> usize {
+        self.decisions.limit.saturating_sub(self.decisions.used())
+    }
+
     fn entry(&mut self) -> &mut Entry {
         &mut self.decisions.entries[self.index]
     }
 
     /// Drops the record.
+    #[allow(clippy::should_implement_trait)] // it is what the ABI and Kafka's clients call it
     pub fn drop(&mut self) {
         *self.entry() = Entry { action: DROP, ..Entry::default() };
     }
@@ -182,6 +218,9 @@ impl<'o> Output<'o> {
     pub fn headers<'h>(&mut self, headers: impl IntoIterator<Item = crate::Header<'h>>) {
         let first_header = self.decisions.headers.len() as u32;
         for header in headers {
+            if self.decisions.used() > self.decisions.limit {
+                break; // this record is rejected
+            }
             let name = self.decisions.put(Some(header.name));
             let value = self.decisions.put(header.value);
             self.decisions.headers.push(HeaderEntry { name, value });

@@ -24,6 +24,9 @@ use crate::{Guest, Level, Transform};
 /// Where the memory of a test begins: an address that nothing has by chance.
 const BASE: u32 = 0x0001_0000;
 
+/// Names and values of headers; `None`: null.
+pub type Headers = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
 /// A record of a test.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
@@ -36,7 +39,7 @@ pub struct Record {
     /// `None`: null.
     pub value: Option<Vec<u8>>,
     /// Names and values.
-    pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    pub headers: Headers,
 }
 
 impl Record {
@@ -159,7 +162,7 @@ pub struct Decision {
     /// The value, if it was replaced.
     pub value: Option<Option<Vec<u8>>>,
     /// The headers, if they were replaced.
-    pub headers: Option<Vec<(Vec<u8>, Option<Vec<u8>>)>>,
+    pub headers: Option<Headers>,
     /// The topic of a route, the reason of a reject.
     pub text: String,
 }
@@ -261,8 +264,8 @@ fn decode(image: &[u8], base: u32, index: usize) -> Decision {
 }
 
 std::thread_local! {
-    static LOG: RefCell<Vec<(Level, String)>> = RefCell::new(Vec::new());
-    static METRICS: RefCell<Vec<(String, f64)>> = RefCell::new(Vec::new());
+    static LOG: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) };
+    static METRICS: RefCell<Vec<(String, f64)>> = const { RefCell::new(Vec::new()) };
 }
 
 #[cfg(not(target_arch = "wasm32"))]

@@ -32,10 +32,17 @@ impl Transform for Mirror {
             }
             b"headers" => out.headers([Header { name: b"a", value: None }, Header { name: b"", value: Some(b"") }]),
             b"none" => out.headers([]),
+            b"large" => {
+                assert!(out.room() < 2 << 20);
+                out.value(Some(&vec![b'x'; 600 << 10]));
+            }
+            b"many headers" => out.headers((0..1 << 20).map(|_| Header { name: b"0123456789", value: None })),
+            b"long reason" => out.reject("r".repeat(MAX_TEXT)),
             _ => {
                 out.key(Some(record.key().unwrap_or(b"null")));
                 out.value_with(|bytes| {
-                    let (topic, flags) = (batch.topic(), (batch.is_transactional(), batch.is_dry_run(), batch.is_async()));
+                    let (topic, flags) =
+                        (batch.topic(), (batch.is_transactional(), batch.is_dry_run(), batch.is_async()));
                     let seen = format!(
                         "{} {} {} {:?} {} {} {:?}",
                         topic,
@@ -44,7 +51,10 @@ impl Transform for Mirror {
                         flags,
                         record.timestamp(),
                         record.offset(),
-                        record.headers().map(|h| (String::from_utf8_lossy(h.name), h.value.map(|v| v.len()))).collect::<Vec<_>>(),
+                        record
+                            .headers()
+                            .map(|h| (String::from_utf8_lossy(h.name), h.value.map(|v| v.len())))
+                            .collect::<Vec<_>>(),
                     );
                     bytes.extend_from_slice(seen.as_bytes());
                 });
@@ -63,7 +73,15 @@ fn a_batch_is_seen_as_it_was_laid() {
         partition: 5,
         timestamp: 1234,
         flags: 5,
-        records: vec![R::new("keep"), see, R::tombstone(), R::new("drop"), R::new("headers"), R::new("none"), R::new("route")],
+        records: vec![
+            R::new("keep"),
+            see,
+            R::tombstone(),
+            R::new("drop"),
+            R::new("headers"),
+            R::new("none"),
+            R::new("route"),
+        ],
     };
     let mut mirror = Harness::<Mirror>::new("").unwrap();
     for _ in 0..2 {
@@ -90,6 +108,22 @@ fn a_reason_is_cut_between_characters_and_a_reject_replaces_nothing() {
     assert!(got.text.chars().all(|c| c == 'é'));
     let got = mirror.record(R::new("rejected after all"));
     assert_eq!((got.action, got.value), (Action::Reject, None));
+}
+
+#[test]
+fn what_the_host_would_not_take_is_rejected_alone() {
+    let mut mirror = Harness::<Mirror>::new("").unwrap();
+    let batch = |values: &[&str]| Batch { records: values.iter().map(R::new).collect(), ..Batch::default() };
+    let got = mirror.batch(&batch(&["large", "large", "keep", "many headers", "drop"]));
+    assert_eq!(got[0].text_value().len(), 600 << 10);
+    assert!(got[1].action == Action::Reject && got[1].text.starts_with("too large"), "{}", got[1].text);
+    assert_eq!((got[2].action, got[3].action, got[4].action), (Action::Keep, Action::Reject, Action::Drop));
+    assert_eq!(got[3].headers, None);
+    let got = mirror.batch(&batch(&["long reason"; 5000]));
+    let texts: usize = got.iter().map(|decision| decision.text.len()).sum();
+    assert!(got.iter().all(|decision| decision.action == Action::Reject && !decision.text.is_empty()));
+    // Each is 48 bytes of table and 11 of value, laid to multiples of 8.
+    assert!(texts <= (5000 * (48 + 16) + 64) * 4, "{} bytes of reasons", texts);
 }
 
 #[test]

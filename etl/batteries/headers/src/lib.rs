@@ -51,9 +51,13 @@ impl Transform for Headers {
         let config = Fields::of(root, "config", &["set", "remove"])?;
         let mut set: Vec<Set> = Vec::new();
         for (place, header) in config.list("set")? {
-            let header = read_set(&Fields::of(header, place, &["name", "value", "field", "from", "default", "if_present"])?)?;
+            let header =
+                read_set(&Fields::of(header, place, &["name", "value", "field", "from", "default", "if_present"])?)?;
             if set.iter().any(|other| other.name == header.name && other.present != Present::Append) {
-                return Err(format!("config.set sets header {:?} twice; to have it twice, say \"if_present\":\"append\"", header.name));
+                return Err(format!(
+                    "config.set sets header {:?} twice; to have it twice, say \"if_present\":\"append\"",
+                    header.name
+                ));
             }
             set.push(header);
         }
@@ -82,7 +86,8 @@ impl Transform for Headers {
             }
         }
         let goes = |name: &[u8]| {
-            let replaced = set.iter().any(|(header, _)| header.present == Present::Replace && header.name.as_bytes() == name);
+            let replaced =
+                set.iter().any(|(header, _)| header.present == Present::Replace && header.name.as_bytes() == name);
             replaced || self.remove.iter().any(|remove| remove.matches(name))
         };
         if set.is_empty() && !record.headers().any(|header| goes(header.name)) {

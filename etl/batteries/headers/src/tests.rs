@@ -6,7 +6,12 @@ fn headers(config: &str, record: Record) -> Vec<(String, String)> {
     let decision = Harness::<Headers>::new(config).unwrap_or_else(|e| panic!("{}: {}", config, e)).record(record);
     assert_eq!((decision.action, &decision.value, &decision.key), (Action::Keep, &None, &None));
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    decision.headers.expect("headers are replaced").into_iter().map(|(n, v)| (text(n), v.map_or("null".into(), text))).collect()
+    decision
+        .headers
+        .expect("headers are replaced")
+        .into_iter()
+        .map(|(n, v)| (text(n), v.map_or("null".into(), text)))
+        .collect()
 }
 
 fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -41,10 +46,16 @@ fn what_is_there_is_replaced_kept_or_joined() {
     let record = || Record::new("").header("a", "1").header("b", "2").header("a", "3");
     let set = |present: &str| format!(r#"{{"set":[{{"name":"a","value":"x"{}}}]}}"#, present);
     assert_eq!(headers(&set(""), record()), pairs(&[("b", "2"), ("a", "x")]));
-    assert_eq!(headers(&set(r#","if_present":"append""#), record()), pairs(&[("a", "1"), ("b", "2"), ("a", "3"), ("a", "x")]));
+    assert_eq!(
+        headers(&set(r#","if_present":"append""#), record()),
+        pairs(&[("a", "1"), ("b", "2"), ("a", "3"), ("a", "x")])
+    );
     let mut keep = Harness::<Headers>::new(&set(r#","if_present":"keep""#)).unwrap();
     assert_eq!(keep.record(record()), Decision::default());
-    assert_eq!(headers(&set(r#","if_present":"keep""#), Record::new("").header("b", "2")), pairs(&[("b", "2"), ("a", "x")]));
+    assert_eq!(
+        headers(&set(r#","if_present":"keep""#), Record::new("").header("b", "2")),
+        pairs(&[("b", "2"), ("a", "x")])
+    );
 }
 
 #[test]

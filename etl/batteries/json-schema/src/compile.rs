@@ -197,15 +197,23 @@ impl<'d> Compiler<'d> {
                     Keyword::Properties(Vec::new(), patterns, self.beside(place, value, "additionalProperties")?)
                 }
                 "additionalProperties" if value.get("patternProperties").is_some() => continue,
-                "additionalProperties" => Keyword::Properties(Vec::new(), Vec::new(), self.beside(place, value, &name)?),
+                "additionalProperties" => {
+                    Keyword::Properties(Vec::new(), Vec::new(), self.beside(place, value, &name)?)
+                }
                 "propertyNames" => Keyword::PropertyNames(self.schema(at.pointer(), argument)?),
                 "prefixItems" => Keyword::Items(self.listed(&at, argument)?, self.beside(place, value, "items")?),
                 "items" if value.get("prefixItems").is_some() => continue,
-                "items" if argument.kind() == Kind::Array => return Err(at.wrong("is an array, as in older drafts; write prefixItems")),
+                "items" if argument.kind() == Kind::Array => {
+                    return Err(at.wrong("is an array, as in older drafts; write prefixItems"))
+                }
                 "items" => Keyword::Items(Vec::new(), self.beside(place, value, &name)?),
                 "contains" => {
                     let count = |name: &str| value.get(name).map(|v| Place { base: place, name }.count(v)).transpose();
-                    Keyword::Contains(self.schema(at.pointer(), argument)?, count("minContains")?.unwrap_or(1), count("maxContains")?)
+                    Keyword::Contains(
+                        self.schema(at.pointer(), argument)?,
+                        count("minContains")?.unwrap_or(1),
+                        count("maxContains")?,
+                    )
                 }
                 "minContains" | "maxContains" => continue, // read with contains; without it they say nothing
                 "allOf" | "anyOf" | "oneOf" => {
@@ -243,8 +251,15 @@ impl<'d> Compiler<'d> {
                 "$id" if place.is_empty() => continue,
                 "$id" => return Err(at.wrong("is only for the whole schema")),
                 name if ANNOTATIONS.contains(&name) => continue,
-                "unevaluatedItems" | "unevaluatedProperties" | "$anchor" | "$dynamicRef" | "$dynamicAnchor" | "$vocabulary" | "dependencies"
-                | "additionalItems" | "$recursiveRef" => return Err(at.wrong("is not supported")),
+                "unevaluatedItems"
+                | "unevaluatedProperties"
+                | "$anchor"
+                | "$dynamicRef"
+                | "$dynamicAnchor"
+                | "$vocabulary"
+                | "dependencies"
+                | "additionalItems"
+                | "$recursiveRef" => return Err(at.wrong("is not supported")),
                 _ => return Err(at.wrong("is not known")),
             };
             keywords.push(keyword);
@@ -294,7 +309,11 @@ impl<'d> Compiler<'d> {
     fn reference(&mut self, at: &Place<'_>, reference: &str) -> Result<Id, String> {
         let pointer = match reference.strip_prefix('#') {
             Some(pointer) if (pointer.is_empty() || pointer.starts_with('/')) && !pointer.contains('%') => pointer,
-            _ => return Err(at.wrong(&format!("{:?} is not supported: write # or #/…, a place in this schema", reference))),
+            _ => {
+                return Err(
+                    at.wrong(&format!("{:?} is not supported: write # or #/…, a place in this schema", reference))
+                )
+            }
         };
         let mut value = self.root;
         let mut place = String::new();
@@ -333,7 +352,11 @@ impl<'d> Compiler<'d> {
             return Err(format!("{}: refers to itself for the same value, for ever", place_of(id)));
         }
         match depth.iter().position(|&depth| depth > MAX_CHAIN) {
-            Some(id) => Err(format!("{}: more than {} schemas, one within the other, are for the same value", place_of(id), MAX_CHAIN)),
+            Some(id) => Err(format!(
+                "{}: more than {} schemas, one within the other, are for the same value",
+                place_of(id),
+                MAX_CHAIN
+            )),
             None => Ok(()),
         }
     }
@@ -355,7 +378,9 @@ fn types(at: &Place<'_>, argument: Value<'_>) -> Result<Keyword, String> {
                 bits |= type_bit(Kind::Number);
                 integer = true;
             }
-            None => return Err(at.wrong(&format!("{:?} is not a type; there are {}, integer", name, TYPES.join(", ")))),
+            None => {
+                return Err(at.wrong(&format!("{:?} is not a type; there are {}, integer", name, TYPES.join(", "))))
+            }
         }
     }
     Ok(Keyword::Type(bits, integer && !number))
@@ -398,7 +423,10 @@ impl Place<'_> {
     }
 
     fn texts(&self, value: Value<'_>) -> Result<Vec<String>, String> {
-        self.list(value)?.into_iter().map(|item| self.text(item).map_err(|_| self.wrong("must be an array of strings"))).collect()
+        self.list(value)?
+            .into_iter()
+            .map(|item| self.text(item).map_err(|_| self.wrong("must be an array of strings")))
+            .collect()
     }
 
     fn number(&self, value: Value<'_>) -> Result<Owned, String> {

@@ -23,7 +23,8 @@ impl Transform for JsonSchema {
         let mut document = Document::default();
         let root = document.read(config).map_err(|e| format!("config: {}", e))?;
         let config = Fields::of(root, "config", &["schema", "part", "tombstones"])?;
-        let schema = config.get("schema").ok_or("config lacks \"schema\": the JSON Schema that records must keep to")?;
+        let schema =
+            config.get("schema").ok_or("config lacks \"schema\": the JSON Schema that records must keep to")?;
         let schemas = Schemas::compile(schema).map_err(|e| format!("config.schema{}", e))?;
         let of_key = config.choice("part", &["value", "key"])? == "key";
         let rejects_null = config.choice("tombstones", &["keep", "reject"])? == "reject";

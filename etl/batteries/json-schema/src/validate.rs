@@ -69,13 +69,21 @@ impl Schemas {
             Keyword::Enum(_) => fails("is none of the values that enum allows"),
             Keyword::Const(only) if only.value().equals(&value) => Ok(()),
             Keyword::Const(only) => fails(format!("must be {}", shown(only))),
-            Keyword::MultipleOf(_) | Keyword::Maximum(_) | Keyword::ExclusiveMaximum(_) | Keyword::Minimum(_) | Keyword::ExclusiveMinimum(_) => {
-                value.number().map_or(Ok(()), |number| numbers(keyword, number))
-            }
-            Keyword::MaxLength(_) | Keyword::MinLength(_) | Keyword::Pattern(_) if matches!(value.kind(), Kind::String | Kind::Key) => {
+            Keyword::MultipleOf(_)
+            | Keyword::Maximum(_)
+            | Keyword::ExclusiveMaximum(_)
+            | Keyword::Minimum(_)
+            | Keyword::ExclusiveMinimum(_) => value.number().map_or(Ok(()), |number| numbers(keyword, number)),
+            Keyword::MaxLength(_) | Keyword::MinLength(_) | Keyword::Pattern(_)
+                if matches!(value.kind(), Kind::String | Kind::Key) =>
+            {
                 texts(keyword, &value.string())
             }
-            Keyword::MaxItems(_) | Keyword::MinItems(_) | Keyword::UniqueItems | Keyword::Items(..) | Keyword::Contains(..)
+            Keyword::MaxItems(_)
+            | Keyword::MinItems(_)
+            | Keyword::UniqueItems
+            | Keyword::Items(..)
+            | Keyword::Contains(..)
                 if value.kind() == Kind::Array =>
             {
                 self.arrays(keyword, value, depth)
@@ -93,7 +101,8 @@ impl Schemas {
             }
             Keyword::AllOf(schemas) => schemas.iter().try_for_each(|&schema| self.check(schema, value, depth)),
             Keyword::AnyOf(schemas) => self.any_of(schemas, value, depth),
-            Keyword::OneOf(schemas) => match schemas.iter().filter(|&&schema| self.valid(schema, value, depth)).count() {
+            Keyword::OneOf(schemas) => match schemas.iter().filter(|&&schema| self.valid(schema, value, depth)).count()
+            {
                 1 => Ok(()),
                 0 => fails("is valid by none of the schemas of oneOf"),
                 count => fails(format!("is valid by {} schemas of oneOf, and must be by one", count)),
@@ -138,10 +147,15 @@ impl Schemas {
             Keyword::Contains(schema, least, most) => {
                 let found = value.items().filter(|item| self.valid(*schema, *item, depth)).count() as u64;
                 if found < *least {
-                    return fails(format!("has {} items that contains asks for, and must have at least {}", found, least));
+                    return fails(format!(
+                        "has {} items that contains asks for, and must have at least {}",
+                        found, least
+                    ));
                 }
                 match most {
-                    Some(most) if found > *most => fails(format!("has {} items that contains asks for, and may have at most {}", found, most)),
+                    Some(most) if found > *most => {
+                        fails(format!("has {} items that contains asks for, and may have at most {}", found, most))
+                    }
                     _ => Ok(()),
                 }
             }
@@ -206,7 +220,12 @@ fn types(bits: u8, integer: bool, value: Value<'_>) -> Result<(), Failure> {
     }
     let name = |i: usize| if integer && TYPES[i] == "number" { "integer" } else { TYPES[i] };
     let allowed: Vec<_> = (0..TYPES.len()).filter(|i| bits >> i & 1 == 1).map(name).collect();
-    fails(format!("is {}{}; its type must be {}", value.noun(), if is_of { " that is not whole" } else { "" }, allowed.join(" or ")))
+    fails(format!(
+        "is {}{}; its type must be {}",
+        value.noun(),
+        if is_of { " that is not whole" } else { "" },
+        allowed.join(" or ")
+    ))
 }
 
 fn numbers(keyword: &Keyword, number: Decimal<'_>) -> Result<(), Failure> {
@@ -228,7 +247,9 @@ fn texts(keyword: &Keyword, text: &str) -> Result<(), Failure> {
     match keyword {
         Keyword::MaxLength(most) => at_most(text.chars().count(), *most, "characters"),
         Keyword::MinLength(least) => at_least(text.chars().count(), *least, "characters"),
-        Keyword::Pattern(pattern) if !pattern.is_in(text) => fails(format!("does not match the pattern {:?}", pattern.text())),
+        Keyword::Pattern(pattern) if !pattern.is_in(text) => {
+            fails(format!("does not match the pattern {:?}", pattern.text()))
+        }
         _ => Ok(()),
     }
 }

@@ -63,8 +63,8 @@ impl<'t> Decimal<'t> {
             return None;
         }
         let zeros = (self.scale - self.count) as usize;
-        let digits = self.each().chain(std::iter::repeat(0).take(zeros));
-        digits.fold(Some(0u64), |sum, digit| sum?.checked_mul(10)?.checked_add(u64::from(digit)))
+        let mut digits = self.each().chain(std::iter::repeat(0).take(zeros));
+        digits.try_fold(0u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit)))
     }
 
     /// Whether it is a whole multiple of `of`, which must not be zero and have at most 18 digits

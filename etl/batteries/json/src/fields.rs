@@ -60,9 +60,11 @@ impl<'d> Fields<'d> {
     pub fn choice<'w>(&self, name: &str, words: &[&'w str]) -> Result<&'w str, String> {
         match self.text(name)? {
             None => Ok(words[0]),
-            Some(text) => words.iter().copied().find(|word| *word == text).ok_or_else(|| {
-                format!("{}.{} is {:?}; it is one of {}", self.place, name, text, words.join(", "))
-            }),
+            Some(text) => words
+                .iter()
+                .copied()
+                .find(|word| *word == text)
+                .ok_or_else(|| format!("{}.{} is {:?}; it is one of {}", self.place, name, text, words.join(", "))),
         }
     }
 
@@ -81,9 +83,11 @@ impl<'d> Fields<'d> {
     pub fn list(&self, name: &str) -> Result<Vec<(String, Value<'d>)>, String> {
         match self.get(name) {
             None => Ok(Vec::new()),
-            Some(value) if value.kind() == Kind::Array => {
-                Ok(value.items().enumerate().map(|(i, item)| (format!("{}.{}[{}]", self.place, name, i), item)).collect())
-            }
+            Some(value) if value.kind() == Kind::Array => Ok(value
+                .items()
+                .enumerate()
+                .map(|(i, item)| (format!("{}.{}[{}]", self.place, name, i), item))
+                .collect()),
             Some(value) => Err(self.wrong(name, value, "an array")),
         }
     }

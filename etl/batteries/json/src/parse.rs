@@ -109,7 +109,9 @@ impl Parser<'_> {
                         self.space();
                     }
                     Some(_) if first => {}
-                    Some(_) => return Err(error(self.at, if close == b'}' { "neither , nor }" } else { "neither , nor ]" })),
+                    Some(_) => {
+                        return Err(error(self.at, if close == b'}' { "neither , nor }" } else { "neither , nor ]" }))
+                    }
                     None => return Err(error(self.at, "an end within an object or array")),
                 }
                 if close == b'}' {

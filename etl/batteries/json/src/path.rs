@@ -29,7 +29,11 @@ impl Path {
     pub fn parse(text: &str) -> Result<Path, String> {
         let (path, length) = Path::prefix(text)?;
         if length < text.len() {
-            return Err(format!("path {:?}: nothing is known to begin with {:?}; quote odd names: [\"a b\"]", text, &text[length..]));
+            return Err(format!(
+                "path {:?}: nothing is known to begin with {:?}; quote odd names: [\"a b\"]",
+                text,
+                &text[length..]
+            ));
         }
         Ok(path)
     }
@@ -44,12 +48,16 @@ impl Path {
                     steps.push(Step::Any);
                     rest = after;
                 } else if let Some(quote) = inner.chars().next().filter(|c| matches!(c, '"' | '\'')) {
-                    let (name, after) = quoted(&inner[1..], quote).ok_or_else(|| format!("path {:?}: a name without its closing quote", text))?;
-                    rest = after.strip_prefix(']').ok_or_else(|| format!("path {:?}: no ] behind a quoted name", text))?;
+                    let (name, after) = quoted(&inner[1..], quote)
+                        .ok_or_else(|| format!("path {:?}: a name without its closing quote", text))?;
+                    rest =
+                        after.strip_prefix(']').ok_or_else(|| format!("path {:?}: no ] behind a quoted name", text))?;
                     steps.push(Step::Name(name));
                 } else {
                     let end = inner.find(']').ok_or_else(|| format!("path {:?}: no ] behind [", text))?;
-                    let wrong = || format!("path {:?}: [{}] is neither an index, nor *, nor a quoted name", text, &inner[..end]);
+                    let wrong = || {
+                        format!("path {:?}: [{}] is neither an index, nor *, nor a quoted name", text, &inner[..end])
+                    };
                     if !inner[..end].bytes().all(|b| b.is_ascii_digit()) {
                         return Err(wrong());
                     }
@@ -131,7 +139,9 @@ fn step<'d>(value: Value<'d>, step: &Step) -> Option<Value<'d>> {
 fn each<'d>(steps: &[Step], value: Value<'d>, visit: &mut dyn FnMut(Value<'d>)) {
     match steps.split_first() {
         None => visit(value),
-        Some((Step::Any, rest)) if value.kind() == Kind::Array => value.items().for_each(|item| each(rest, item, visit)),
+        Some((Step::Any, rest)) if value.kind() == Kind::Array => {
+            value.items().for_each(|item| each(rest, item, visit))
+        }
         Some((Step::Any, rest)) => value.members().for_each(|(_, member)| each(rest, member, visit)),
         Some((first, rest)) => {
             if let Some(value) = step(value, first) {

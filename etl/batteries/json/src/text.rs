@@ -48,7 +48,7 @@ pub(crate) fn unescape(inner: &str) -> String {
     let mut rest = inner;
     while let Some(at) = rest.find('\\') {
         out.push_str(&rest[..at]);
-        let (character, length) = escape(rest[at..].as_bytes()).expect("it was parsed");
+        let (character, length) = escape(&rest.as_bytes()[at..]).expect("it was parsed");
         out.push(character);
         rest = &rest[at + length..];
     }
@@ -70,7 +70,7 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
             0..=0x1f => b'u',
             _ => continue,
         };
-        out.extend_from_slice(text[plain..i].as_bytes());
+        out.extend_from_slice(&text.as_bytes()[plain..i]);
         plain = i + 1;
         out.extend_from_slice(&[b'\\', short]);
         if short == b'u' {
@@ -78,6 +78,6 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
             out.extend_from_slice(&[b'0', b'0', DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]]);
         }
     }
-    out.extend_from_slice(text[plain..].as_bytes());
+    out.extend_from_slice(&text.as_bytes()[plain..]);
     out.push(b'"');
 }

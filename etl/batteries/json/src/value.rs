@@ -196,7 +196,8 @@ impl<'d> Value<'d> {
             Kind::Object => {
                 add(7);
                 // In any order.
-                let members = self.members().map(|(key, value)| key.hash().rotate_left(17) ^ value.hash().wrapping_mul(3));
+                let members =
+                    self.members().map(|(key, value)| key.hash().rotate_left(17) ^ value.hash().wrapping_mul(3));
                 members.fold(0u64, u64::wrapping_add).to_le_bytes().iter().for_each(|&byte| add(byte));
             }
         }
@@ -210,11 +211,14 @@ impl<'d> Value<'d> {
             (Kind::Number, Kind::Number) => self.number() == other.number(),
             (Kind::String | Kind::Key, Kind::String | Kind::Key) => self.string() == other.string(),
             (Kind::Array, Kind::Array) => {
-                self.items().count() == other.items().count() && self.items().zip(other.items()).all(|(a, b)| a.equals(&b))
+                self.items().count() == other.items().count()
+                    && self.items().zip(other.items()).all(|(a, b)| a.equals(&b))
             }
             (Kind::Object, Kind::Object) => {
                 self.members().count() == other.members().count()
-                    && self.members().all(|(key, value)| other.get(&key.string()).map_or(false, |theirs| value.equals(&theirs)))
+                    && self
+                        .members()
+                        .all(|(key, value)| other.get(&key.string()).map_or(false, |theirs| value.equals(&theirs)))
             }
             (a, b) => a == b,
         }

@@ -182,7 +182,16 @@ fn equality_looks_at_what_values_are_worth() {
         a.equals(&b)
     };
     assert!(equal(r#"{"a":[1.0,"\u0041"],"b":{}}"#, r#" {"b":{}, "a":[1,"A"]}"#));
-    for (a, b) in [("1", "\"1\""), ("0", "false"), ("null", "false"), ("[1]", "[1,1]"), ("[1,2]", "[2,1]"), (r#"{"a":1}"#, r#"{"a":1,"b":1}"#), (r#"{"a":1}"#, r#"{"b":1}"#), ("[]", "{}")] {
+    for (a, b) in [
+        ("1", "\"1\""),
+        ("0", "false"),
+        ("null", "false"),
+        ("[1]", "[1,1]"),
+        ("[1,2]", "[2,1]"),
+        (r#"{"a":1}"#, r#"{"a":1,"b":1}"#),
+        (r#"{"a":1}"#, r#"{"b":1}"#),
+        ("[]", "{}"),
+    ] {
         assert!(!equal(a, b), "{} {}", a, b);
     }
 }
@@ -209,7 +218,20 @@ fn paths_lead_to_values() {
     for missing in ["user.mails[2]", "user.name.x", "user[0]", "nobody", "list[*].card.x"] {
         assert!(all(missing).is_empty(), "{}", missing);
     }
-    for wrong in ["", ".a", "a.", "a..b", "a[", "a[x]", "a[-1]", "a['b]", "a['b'", "a b", "a[99999999999999999999999]", &"a.".repeat(40)] {
+    for wrong in [
+        "",
+        ".a",
+        "a.",
+        "a..b",
+        "a[",
+        "a[x]",
+        "a[-1]",
+        "a['b]",
+        "a['b'",
+        "a b",
+        "a[99999999999999999999999]",
+        &"a.".repeat(40),
+    ] {
         assert!(Path::parse(wrong).is_err(), "{}", wrong);
     }
 }
@@ -226,7 +248,8 @@ fn a_string_is_written_as_it_can_be_read() {
 /// What is cut, doubled or changed anywhere is read or refused, and never panics.
 #[test]
 fn no_text_panics() {
-    let text = r#"{"a" : [1, -2.50e+3 , "x\ty\ud83d\ude00é", {"b":null,"c":{}}], "d\u0041" :true,"":false,"e":[[],0.1E-7]}"#;
+    let text =
+        r#"{"a" : [1, -2.50e+3 , "x\ty\ud83d\ude00é", {"b":null,"c":{}}], "d\u0041" :true,"":false,"e":[[],0.1E-7]}"#;
     let bytes = text.as_bytes();
     let mut document = Document::default();
     let mut state = 88172645463325252u64;

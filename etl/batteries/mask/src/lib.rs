@@ -101,9 +101,14 @@ impl Mask {
         // Of rules that meet, the one that replaces more holds, then the first.
         edits.sort_unstable_by(|a, b| (a.start, b.end, a.rule).cmp(&(b.start, a.end, b.rule)));
         let (fields, hmac) = (&self.fields, &self.hmac);
+        let room = out.room();
         out.value_with(|bytes| {
+            let most = bytes.len() + room;
             let mut from = 0;
             for edit in edits.iter() {
+                if bytes.len() > most {
+                    return; // the kit rejects the record
+                }
                 if edit.start < from {
                     continue;
                 }
@@ -129,7 +134,7 @@ impl Mask {
                 (_, value) => replaced.push((header.name, value.map(|v| v.to_vec()))),
             }
         }
-        out.headers(replaced.iter().map(|(name, value)| Header { name: *name, value: value.as_deref() }));
+        out.headers(replaced.iter().map(|(name, value)| Header { name, value: value.as_deref() }));
     }
 }
 
@@ -140,7 +145,9 @@ fn collect(value: Value<'_>, rule_index: usize, rule: &Rule, edits: &mut Vec<Edi
         Kind::Object if !whole => value.members().for_each(|(_, member)| collect(member, rule_index, rule, edits)),
         Kind::Array if !whole => value.items().for_each(|item| collect(item, rule_index, rule, edits)),
         Kind::Null if !whole => {}
-        _ => edits.push(Edit { start: value.span().start, end: value.span().end, rule: rule_index, node: value.index() }),
+        _ => {
+            edits.push(Edit { start: value.span().start, end: value.span().end, rule: rule_index, node: value.index() })
+        }
     }
 }
 

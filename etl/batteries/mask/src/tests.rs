@@ -22,7 +22,10 @@ fn hash(text: &str) -> String {
 fn codes_are_those_of_the_rfc() {
     let hmac = |key: &[u8], message: &[u8]| String::from_utf8(Hmac::new(key).hexadecimal(message).to_vec()).unwrap();
     assert_eq!(hmac(&[0x0b; 20], b"Hi There"), "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
-    assert_eq!(hmac(b"Jefe", b"what do ya want for nothing?"), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    assert_eq!(
+        hmac(b"Jefe", b"what do ya want for nothing?"),
+        "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+    );
     assert_eq!(hmac(&[0xaa; 20], &[0xdd; 50]), "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe");
     let long = b"Test Using Larger Than Block-Size Key - Hash Key First";
     assert_eq!(hmac(&[0xaa; 131], long), "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
@@ -39,7 +42,10 @@ fn what_is_not_named_keeps_its_bytes() {
 
 #[test]
 fn characters_are_masked_not_bytes() {
-    assert_eq!(masked(r#"{"path":"a","action":"mask","keep_first":1}"#, "{\"a\":\"\\u00e9\u{1f600}\\\"x\"}"), "{\"a\":\"é***\"}");
+    assert_eq!(
+        masked(r#"{"path":"a","action":"mask","keep_first":1}"#, "{\"a\":\"\\u00e9\u{1f600}\\\"x\"}"),
+        "{\"a\":\"é***\"}"
+    );
     assert_eq!(masked(r#"{"path":"a","action":"mask","with":"\""}"#, r#"{"a":"bc"}"#), r#"{"a":"\"\""}"#);
 }
 
@@ -101,11 +107,22 @@ fn headers_and_keys_are_bytes() {
         KEY
     );
     let mut mask = Harness::<Mask>::new(&config).unwrap();
-    let record = Record::new("no JSON").key("k").header("a", "1").header("user", "anna").header("token", "t").header("id", "7").header("fixed", "x");
+    let record = Record::new("no JSON")
+        .key("k")
+        .header("a", "1")
+        .header("user", "anna")
+        .header("token", "t")
+        .header("id", "7")
+        .header("fixed", "x");
     let decision = mask.record(record);
     assert_eq!(decision.value, None);
     assert_eq!(decision.key, Some(Some(hash("k").into_bytes())));
-    let headers: Vec<_> = decision.headers.unwrap().into_iter().map(|(n, v)| (String::from_utf8(n).unwrap(), String::from_utf8(v.unwrap()).unwrap())).collect();
+    let headers: Vec<_> = decision
+        .headers
+        .unwrap()
+        .into_iter()
+        .map(|(n, v)| (String::from_utf8(n).unwrap(), String::from_utf8(v.unwrap()).unwrap()))
+        .collect();
     let expected = [("a", "1"), ("user", "a***"), ("id", &hash("7")), ("fixed", "-")];
     assert_eq!(headers, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
     let plain = mask.record(Record::new("no JSON").header("a", "1"));

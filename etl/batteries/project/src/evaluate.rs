@@ -116,7 +116,9 @@ pub(crate) fn operand<'e>(expression: &'e Expression, root: Value<'e>, record: &
         Expression::Number(text) => Operand::Number(Cow::Borrowed(text)),
         Expression::Text(text) => Operand::Text(Cow::Borrowed(text)),
         Expression::Field(path) => path.find(root).map_or(Operand::Missing, Operand::of),
-        Expression::Header(name) => record.header(name).map_or(Operand::Missing, |header| Operand::of_bytes(header.value)),
+        Expression::Header(name) => {
+            record.header(name).map_or(Operand::Missing, |header| Operand::of_bytes(header.value))
+        }
         Expression::Key => Operand::of_bytes(record.key()),
         Expression::Topic => Operand::Text(Cow::Borrowed(record.batch().topic())),
         Expression::Partition => Operand::integer(record.batch().partition().into()),
@@ -152,7 +154,9 @@ fn call<'e>(function: Function, arguments: &'e [Expression], root: Value<'e>, re
                 (Function::StartsWith, Operand::Text(text), Operand::Text(part)) => text.starts_with(&**part),
                 (Function::EndsWith, Operand::Text(text), Operand::Text(part)) => text.ends_with(&**part),
                 (Function::Contains, Operand::Text(text), Operand::Text(part)) => text.contains(&**part),
-                (Function::Contains, Operand::Json(value), part) => value.items().any(|item| Operand::of(item).equals(part)),
+                (Function::Contains, Operand::Json(value), part) => {
+                    value.items().any(|item| Operand::of(item).equals(part))
+                }
                 _ => false,
             })
         }

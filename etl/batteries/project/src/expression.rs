@@ -66,7 +66,9 @@ impl Expression {
     pub(crate) fn reads_json(&self) -> bool {
         match self {
             Expression::Field(_) => true,
-            Expression::Call(_, list) | Expression::And(list) | Expression::Or(list) => list.iter().any(Expression::reads_json),
+            Expression::Call(_, list) | Expression::And(list) | Expression::Or(list) => {
+                list.iter().any(Expression::reads_json)
+            }
             Expression::Compare(_, a, b) => a.reads_json() || b.reads_json(),
             Expression::In(a, list) => a.reads_json() || list.iter().any(Expression::reads_json),
             Expression::Not(a) => a.reads_json(),

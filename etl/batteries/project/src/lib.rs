@@ -46,7 +46,11 @@ impl Transform for Project {
         let config = Fields::of(root, "config", &["rules", "otherwise"])?;
         let mut rules = Vec::new();
         for (place, rule) in config.list("rules")? {
-            rules.push(read_rule(&Fields::of(rule, place, &["when", "action", "topic", "reason", "key", "select", "set"])?)?);
+            rules.push(read_rule(&Fields::of(
+                rule,
+                place,
+                &["when", "action", "topic", "reason", "key", "select", "set"],
+            )?)?);
         }
         if rules.is_empty() {
             return Err("config.rules is empty: write rules, such as {\"when\":\"mag < 2\",\"action\":\"drop\"}".into());
@@ -121,7 +125,9 @@ fn read_rule(fields: &Fields<'_>) -> Result<Rule, String> {
     };
     let action = match fields.choice("action", &["keep", "drop", "route", "reject"])? {
         "route" => Action::Route(fields.required("topic")?.into_owned()),
-        "reject" => Action::Reject(fields.text("reason")?.map_or_else(|| "rejected by a rule".into(), |r| r.into_owned())),
+        "reject" => {
+            Action::Reject(fields.text("reason")?.map_or_else(|| "rejected by a rule".into(), |r| r.into_owned()))
+        }
         "drop" => Action::Drop,
         _ => Action::Keep,
     };

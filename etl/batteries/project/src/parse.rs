@@ -47,7 +47,10 @@ impl<'p> Parser<'p> {
         let hint = if found.starts_with('=') && !found.starts_with("==") { "; write == to compare" } else { "" };
         match found.is_empty() {
             true => format!("{:?} ends where {} should stand", self.text, wanted),
-            false => format!("{:?}: {} should stand at character {}, where {:?} does{}", self.text, wanted, place, found, hint),
+            false => format!(
+                "{:?}: {} should stand at character {}, where {:?} does{}",
+                self.text, wanted, place, found, hint
+            ),
         }
     }
 
@@ -169,7 +172,9 @@ impl<'p> Parser<'p> {
                 word @ ("and" | "or" | "not" | "in") => {
                     Err(format!("{}; a field of that name is written [\"{}\"]", self.error("a value"), word))
                 }
-                word if !word.is_empty() && self.rest()[word.len()..].trim_start().starts_with('(') => self.deeper(|parser| parser.call(word)),
+                word if !word.is_empty() && self.rest()[word.len()..].trim_start().starts_with('(') => {
+                    self.deeper(|parser| parser.call(word))
+                }
                 _ => self.field(),
             },
             None => Err(self.error("a value")),
@@ -204,7 +209,7 @@ impl<'p> Parser<'p> {
         let rest = self.rest();
         let end = rest.find(|c: char| !matches!(c, '0'..='9' | '.' | 'e' | 'E' | '+' | '-')).unwrap_or(rest.len());
         let mut document = Document::default();
-        match document.read(rest[..end].as_bytes()) {
+        match document.read(&rest.as_bytes()[..end]) {
             Ok(value) if value.kind() == Kind::Number => {
                 self.at += end;
                 Ok(Expression::Number(rest[..end].into()))
@@ -266,7 +271,9 @@ impl<'p> Parser<'p> {
                     names.join(", ")
                 ))
             }
-            Some((_, _, count)) if !count.contains(&arguments.len()) => wrong(&format!("{} argument(s)", count.start())),
+            Some((_, _, count)) if !count.contains(&arguments.len()) => {
+                wrong(&format!("{} argument(s)", count.start()))
+            }
             Some((_, Function::Exists, _)) if !matches!(arguments[0], Expression::Field(_) | Expression::Header(_)) => {
                 wrong("a field or header('…')")
             }

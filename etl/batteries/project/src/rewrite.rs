@@ -18,10 +18,15 @@ impl Select {
 
     /// Fields that are not there are left out.
     pub(crate) fn apply(&self, root: Value<'_>, record: &Record<'_>, out: &mut Output<'_>) {
+        let room = out.room();
         out.value_with(|bytes| {
+            let most = bytes.len() + room;
             bytes.push(b'{');
             let mut first = true;
             for (name, expression) in &self.0 {
+                if bytes.len() > most {
+                    return; // the kit rejects the record
+                }
                 let value = operand(expression, root, record);
                 if let Operand::Missing = value {
                     continue;
@@ -57,8 +62,13 @@ impl Set {
             if path.has_any() || !matches!(path.steps.last(), Some(Step::Name(_))) {
                 return Err(format!("{}.set: {:?} must name one field", fields.place(), name));
             }
-            if set.iter().any(|(other, _)| other.steps.starts_with(&path.steps) || path.steps.starts_with(&other.steps)) {
-                return Err(format!("{}.set: {:?} lies in another field that is set, or the other in it", fields.place(), name));
+            if set.iter().any(|(other, _)| other.steps.starts_with(&path.steps) || path.steps.starts_with(&other.steps))
+            {
+                return Err(format!(
+                    "{}.set: {:?} lies in another field that is set, or the other in it",
+                    fields.place(),
+                    name
+                ));
             }
             set.push((path, expression));
         }
@@ -69,7 +79,11 @@ impl Set {
     /// end of its object; without that object the record is rejected.
     pub(crate) fn apply(&self, root: Value<'_>, record: &Record<'_>, out: &mut Output<'_>) -> Result<(), String> {
         let mut edits: Vec<Edit> = Vec::new();
+        let room = out.room();
         for (path, expression) in &self.0 {
+            if edits.iter().map(|edit| edit.bytes.len()).sum::<usize>() > room {
+                return Err("value: too large once all is set".into());
+            }
             let value = operand(expression, root, record);
             if let Operand::Missing = value {
                 continue;
@@ -85,7 +99,8 @@ impl Set {
                 _ => continue,
             };
             let object = parent.find(root).filter(|value| value.kind() == Kind::Object);
-            let object = object.ok_or_else(|| format!("value: {:?} cannot be set: it would lie in what is no object", name))?;
+            let object =
+                object.ok_or_else(|| format!("value: {:?} cannot be set: it would lie in what is no object", name))?;
             let end = object.span().end - 1;
             if object.members().next().is_some() || edits.iter().any(|edit| edit.start == end && edit.end == end) {
                 bytes.push(b',');
@@ -117,9 +132,16 @@ fn expressions(fields: &Fields<'_>, name: &str) -> Result<Vec<(String, Expressio
     let mut list = Vec::new();
     for (key, value) in fields.entries(name)? {
         if value.kind() != Kind::String {
-            return Err(format!("{}.{}[{:?}] is {}; write an expression in a string", fields.place(), name, key, value.noun()));
+            return Err(format!(
+                "{}.{}[{:?}] is {}; write an expression in a string",
+                fields.place(),
+                name,
+                key,
+                value.noun()
+            ));
         }
-        let expression = parse::expression(&value.string()).map_err(|e| format!("{}.{}[{:?}]: {}", fields.place(), name, key, e))?;
+        let expression =
+            parse::expression(&value.string()).map_err(|e| format!("{}.{}[{:?}]: {}", fields.place(), name, key, e))?;
         list.push((key, expression));
     }
     Ok(list)

@@ -96,7 +96,11 @@ fn expressions_are_worth_what_they_say() {
         ("mag >= 5 == true", ""),
     ] {
         if value.is_empty() {
-            assert!(Harness::<Project>::new(&format!(r#"{{"rules":[{{"when":{}}}]}}"#, quote(expression))).is_err(), "{}", expression);
+            assert!(
+                Harness::<Project>::new(&format!(r#"{{"rules":[{{"when":{}}}]}}"#, quote(expression))).is_err(),
+                "{}",
+                expression
+            );
             continue;
         }
         assert_eq!(value_of(expression), value, "{}", expression);
@@ -131,7 +135,13 @@ fn a_wrong_expression_says_where_and_what() {
     ] {
         let config = format!(r#"{{"rules":[{{"when":{}}}]}}"#, quote(expression));
         let error = Harness::<Project>::new(&config).err().unwrap_or_else(|| panic!("{} is taken", expression));
-        assert!(error.starts_with("config.rules[0].when: ") && error.contains(wanted), "{}: {} lacks {}", expression, error, wanted);
+        assert!(
+            error.starts_with("config.rules[0].when: ") && error.contains(wanted),
+            "{}: {} lacks {}",
+            expression,
+            error,
+            wanted
+        );
     }
 }
 
@@ -147,7 +157,10 @@ fn the_first_rule_that_is_true_holds() {
     assert_eq!(project.record(Record::new("{\"mag\":1}")).action, Action::Drop);
     let strong = project.record(record());
     assert_eq!((strong.action, strong.text.as_str()), (Action::Route, "quakes.strong"));
-    assert_eq!(strong.text_value(), QUAKE.replace("50km NNW of Sangiang, Indonesia", "50KM NNW OF SANGIANG, INDONESIA"));
+    assert_eq!(
+        strong.text_value(),
+        QUAKE.replace("50km NNW of Sangiang, Indonesia", "50KM NNW OF SANGIANG, INDONESIA")
+    );
     assert_eq!(strong.key, Some(Some(b"us2000crkq".to_vec())));
     assert_eq!(project.record(Record::new("{\"mag\":4}")), Decision::default());
     assert_eq!(project.record(Record::new("{}")).text, "no magnitude");
@@ -173,10 +186,17 @@ fn malformed_values_are_rejected_where_a_rule_reads_them() {
 
 #[test]
 fn fields_are_set_where_they_are_and_added_where_not() {
-    let set = |set: &str, value: &str| project(&format!(r#"{{"rules":[{{"set":{}}}]}}"#, set)).record(Record::new(value));
+    let set =
+        |set: &str, value: &str| project(&format!(r#"{{"rules":[{{"set":{}}}]}}"#, set)).record(Record::new(value));
     let value = "{ \"a\" : {\"b\":1.50} ,\n\"c\":[{}] }";
-    assert_eq!(set(r#"{"a.b":"'x'","d":"a.b","e":"true"}"#, value).text_value(), "{ \"a\" : {\"b\":\"x\"} ,\n\"c\":[{}] ,\"d\":1.50,\"e\":true}");
-    assert_eq!(set(r#"{"c[0].n":"null","c[0].m":"1"}"#, value).text_value(), "{ \"a\" : {\"b\":1.50} ,\n\"c\":[{\"n\":null,\"m\":1}] }");
+    assert_eq!(
+        set(r#"{"a.b":"'x'","d":"a.b","e":"true"}"#, value).text_value(),
+        "{ \"a\" : {\"b\":\"x\"} ,\n\"c\":[{}] ,\"d\":1.50,\"e\":true}"
+    );
+    assert_eq!(
+        set(r#"{"c[0].n":"null","c[0].m":"1"}"#, value).text_value(),
+        "{ \"a\" : {\"b\":1.50} ,\n\"c\":[{\"n\":null,\"m\":1}] }"
+    );
     assert_eq!(set(r#"{"a":"c","c":"a"}"#, value).text_value(), "{ \"a\" : [{}] ,\n\"c\":{\"b\":1.50} }");
     assert_eq!(set(r#"{"x":"y"}"#, value), Decision::default());
     assert_eq!(set(r#"{"x":"1"}"#, "{}").text_value(), "{\"x\":1}");
