@@ -46,9 +46,9 @@ type Output struct {
 	Sent []Sent
 	// Tallies are of the modules that were entered, in order; also beside an error.
 	Tallies []Tally
-	// Expanded is what the records took, decompressed, and Replaced what modules put in
-	// place of parts of them, in bytes.
-	Expanded, Replaced int
+	// Expanded is what the records took, decompressed, Replaced what modules put in place
+	// of parts of them, and SentBytes what Sent come to, in bytes.
+	Expanded, Replaced, SentBytes int
 }
 
 // Changed reports whether the batch is another than came.

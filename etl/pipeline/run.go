@@ -14,6 +14,11 @@ import (
 )
 
 const (
+	// MaxRecords and maxHeaders are what is taken apart of one batch: a few KiB expand to
+	// millions of them, each of which takes hundreds of bytes while modules are asked.
+	// Clients that are told that a batch is too large send it in parts.
+	MaxRecords = 64 << 10
+	maxHeaders = 256 << 10
 	// maxReplaced is how many bytes modules may put in place of parts of one batch's
 	// records: sixteen times what a topic takes by default.
 	maxReplaced = 16 << 20
@@ -65,6 +70,14 @@ type run struct {
 	changed  bool
 	target   string // that was asked about last, and what was said
 	targetIs error
+	letter   letter
+}
+
+// letter is what stands in the headers of the last dead letter, to be shared by the next.
+type letter struct {
+	by                                         *Module
+	reason                                     string
+	module, version, because, topic, partition []byte
 }
 
 // place is what is known of a record besides what modules see.
@@ -110,7 +123,7 @@ func (r *run) reset() bool {
 	r.places, r.records, r.verdicts = r.places[:0], r.records[:0], r.verdicts[:0]
 	r.shown, r.headers, r.names = r.shown[:0], r.headers[:0], r.names[:0]
 	small := cap(r.places) <= keptRecords && r.out.Expanded+r.out.Replaced <= keptBytes
-	r.p, r.in, r.out, r.changed, r.target, r.targetIs = nil, nil, nil, false, "", nil
+	r.p, r.in, r.out, r.changed, r.target, r.targetIs, r.letter = nil, nil, nil, false, "", nil, letter{}
 	return small
 }
 
@@ -159,8 +172,14 @@ func (r *run) entered(it *batch.Iterator) bool {
 
 // read takes the records apart.
 func (r *run) read(it *batch.Iterator) error {
+	if n := r.in.Batch.NumRecords(); !guard.Check("pipeline.records", n <= MaxRecords) {
+		return &batch.Error{Code: batch.MessageTooLarge, Reason: fmt.Sprintf("%d records to be transformed, at most %d of a batch are: send fewer at once", n, MaxRecords)}
+	}
 	for it.Next() {
 		at := it.Record()
+		if !guard.Check("pipeline.headers", len(r.headers)+at.NumHeaders <= maxHeaders) {
+			return &batch.Error{Code: batch.MessageTooLarge, Reason: fmt.Sprintf("more than %d headers to be transformed: send fewer records at once", maxHeaders)}
+		}
 		from := len(r.headers)
 		at.Headers(func(h batch.Header) bool {
 			r.headers = append(r.headers, abi.Header{Name: r.name(h.Key), Value: h.Value})
@@ -454,18 +473,35 @@ func (r *run) send(i int, m *Module, topic string, dead bool, reason string) {
 	s.Headers = slices.Grow(s.Headers, len(rec.Headers)+6)
 	s.Headers = append(s.Headers, rec.Headers...) // those that came are this run's memory
 	if dead {
+		l := r.letterOf(m, reason)
 		s.Headers = append(s.Headers,
-			abi.Header{Name: DeadLetterModule, Value: []byte(m.Name)},
-			abi.Header{Name: DeadLetterVersion, Value: strconv.AppendInt(nil, int64(m.Version), 10)},
-			abi.Header{Name: DeadLetterReason, Value: []byte(reason)},
-			abi.Header{Name: DeadLetterTopic, Value: []byte(r.p.topic)},
-			abi.Header{Name: DeadLetterPartition, Value: strconv.AppendInt(nil, int64(r.in.Partition), 10)},
+			abi.Header{Name: DeadLetterModule, Value: l.module},
+			abi.Header{Name: DeadLetterVersion, Value: l.version},
+			abi.Header{Name: DeadLetterReason, Value: l.because},
+			abi.Header{Name: DeadLetterTopic, Value: l.topic},
+			abi.Header{Name: DeadLetterPartition, Value: l.partition},
 			abi.Header{Name: DeadLetterTimestamp, Value: strconv.AppendInt(nil, rec.Timestamp, 10)})
 		r.tally(m).DeadLettered++
 	} else {
 		r.tally(m).Routed++
 	}
+	r.out.SentBytes += len(s.Key) + len(s.Value)
+	for _, h := range s.Headers {
+		r.out.SentBytes += len(h.Name) + len(h.Value)
+	}
 	r.out.Sent = append(r.out.Sent, s)
+}
+
+// letterOf is what the headers of a dead letter say: of all that a module failed on, once.
+func (r *run) letterOf(m *Module, reason string) *letter {
+	l := &r.letter
+	if l.by != m || l.reason != reason {
+		*l = letter{
+			by: m, reason: reason, module: []byte(m.Name), version: strconv.AppendInt(nil, int64(m.Version), 10), because: []byte(reason),
+			topic: []byte(r.p.topic), partition: strconv.AppendInt(nil, int64(r.in.Partition), 10),
+		}
+	}
+	return l
 }
 
 // tally is that of a module that was entered.

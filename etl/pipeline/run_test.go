@@ -439,6 +439,28 @@ func TestModulesReplaceNoMoreThanIsTaken(t *testing.T) {
 	}
 }
 
+// TestBatchesOfMillionsAreNotTakenApart: a few bytes that expand to them are refused as too
+// large, which has clients send them in parts, before they take memory.
+func TestBatchesOfMillionsAreNotTakenApart(t *testing.T) {
+	many := make([]abi.Record, MaxRecords+1)
+	headers := abi.Record{Headers: make([]abi.Header, maxHeaders/2)}
+	for name, b := range map[string]batch.Batch{
+		"records": batchOf(t, batch.Zstd, many...),
+		"headers": batchOf(t, batch.Zstd, headers, headers, abi.Record{Headers: headers.Headers[:1]}),
+	} {
+		f := &fake{}
+		_, err := NewSet([]Module{module(t, "m", "", f)}).For("in").Run(t.Context(), inputOf(b))
+		if refused, is := errors.AsType[*batch.Error](err); !is || refused.Code != batch.MessageTooLarge || len(f.seen) > 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+		in := inputOf(b)
+		p := NewSet([]Module{module(t, "m", `"when":[{"header":"h","present":true}]`, f)}).For("in")
+		if out, err := p.Run(t.Context(), in); err != nil || out.Changed(in) {
+			t.Errorf("%s that no module is for: %v", name, err)
+		}
+	}
+}
+
 // short says too little.
 type short struct{}
 

@@ -218,8 +218,19 @@ func (s *Spec) validateTargets() (errs []error) {
 			wrong("output %q is a topic that the module reads: it would never end; use another", s.Output)
 		}
 	}
-	if s.Mode == Async && s.Stage != 0 {
+	if s.Mode != Async {
+		return errs
+	}
+	if s.Stage != 0 {
 		wrong("stage is for inline modules: leave it out")
+	}
+	if s.OnFailure == RejectBatch {
+		wrong("on_failure is %q: there is no producer whose records could be refused; use %q or %q", s.OnFailure, Pass, DeadLetter)
+	}
+	for _, topic := range s.Routes {
+		if s.topics.matches(topic) {
+			wrong("routes: %q is a topic that the module reads: it might never end; use another", topic)
+		}
 	}
 	return errs
 }

@@ -20,8 +20,13 @@
 //   - Requests of one connection are started in order of arrival, on the
 //     connection's goroutine, so that batches of one producer are appended in
 //     order. That goroutine waits for nothing but admission to the WAL, and to the
-//     memory that batches are expanded in, where waiting is the back-pressure, and
+//     memory that batches are expanded in, and to a lane, where waiting is the back-pressure, and
 //     for the reads of a fetch whose records have left memory: its answer would hold back those behind it anyway.
+//   - What a topic's modules are asked about waits in a lane of its partition (lane.go,
+//     transform.go), in order of arrival, and holds up nobody else. It holds no room in the
+//     WAL while it waits for modules or for other partitions, and nobody with room in the
+//     WAL waits for it. What it sends to other topics (deliver.go) is committed there before
+//     it is appended, and passes no lane.
 //   - The first batch of a transaction in a partition waits, holding its room in the
 //     WAL, until the coordinator of the transactional id has confirmed it; what its
 //     producer sends behind it waits too, so that their order stays. No request waits for
@@ -34,7 +39,7 @@
 //     markPartition. From clients they are taken only under epochs that a coordinator
 //     of transactions has had.
 //   - Other brokers are asked once (peers.go), under the metadata that the question comes
-//     from; nothing that holds up others waits for them. What they ask here is as
+//     from; nothing that holds up others waits for them, but for a lane. What they ask here is as
 //     bounded as what clients do.
 //   - What a client makes the broker hold is bounded: bodies before they are
 //     decoded (package wire), fetch sessions, records that slow readers have
@@ -67,7 +72,8 @@
 //
 // Goroutines: one follows images and brings up or gives up partitions, one
 // sends heartbeats, one for each request that waits for the controller or
-// another broker, or reads files; up to four to each broker that is owed markers. Produce ends on the WAL's committer, which must not be held up:
+// another broker, or reads files; one for each lane that has batches, and one for each
+// partition that it sends to; up to four to each broker that is owed markers. Produce ends on the WAL's committer, which must not be held up:
 // what runs there encodes an answer and returns. Close ends and waits for all.
 //
 // Lock order: connection, session, log. The table's lock is a leaf.

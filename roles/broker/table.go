@@ -26,6 +26,7 @@ type topic struct {
 	internal   bool // the broker's own: clients may read it
 	partitions atomic.Pointer[[]*partition]
 	pipeline   atomic.Pointer[topicPipeline] // that its batches pass; nil: nobody has looked
+	transforms budget                        // of the memory of those that pass it
 }
 
 // partition is one partition of the image, led here or not.
@@ -78,7 +79,7 @@ func (t *table) topicOf(m *metadata.Topic) *topic {
 	found := t.byID(m.ID)
 	if found == nil {
 		t.last++
-		found = &topic{name: m.Name, key: t.last, id: m.ID, internal: m.Internal}
+		found = &topic{name: m.Name, key: t.last, id: m.ID, internal: m.Internal, transforms: budget{limit: topicTransforms}}
 		found.partitions.Store(new([]*partition))
 	}
 	have := *found.partitions.Load()

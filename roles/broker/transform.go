@@ -1,15 +1,11 @@
 package broker
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"rustmq.dev/rustmq/etl/pipeline"
-	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/storage/log"
@@ -33,15 +29,17 @@ import (
 // some, nor for another partition or the coordinator of a transaction while it holds room
 // in the WAL. What is sent elsewhere passes no lane.
 const (
-	// laneBytes is how much may wait in one lane, and lanesBytes in all, as sent: what is
-	// behind it is not read from its connection.
+	// laneBytes is how much may wait in one lane, and lanesBytes in all, as sent, but for the
+	// first batch of each lane: what is behind it is not read from its connection.
 	laneBytes  = 8 << 20
 	lanesBytes = 64 << 20
 	// transformMemory is what batches take that are being transformed, of all lanes: the
-	// records expanded, what replaces them, and what they are packed into.
+	// records expanded, what replaces them, and what they are packed into. One topic may
+	// have a quarter of it: who waits for a module that is slow leaves room to others.
 	transformMemory = 192 << 20
+	topicTransforms = transformMemory / 4
 	transformCost   = 3   // for each byte that records may expand to
-	recordCost      = 320 // for each record, besides
+	recordCost      = 640 // for each record, besides
 	leastExpansion  = 64 << 10
 	usualTransform  = 4 << 20 // is tried before batch.DefaultMaxDecompressed
 	likelyExpansion = 8       // times what was sent, is tried first
@@ -89,96 +87,6 @@ func (b *Broker) pipelineOf(t *topic) *pipeline.Pipeline {
 	}
 	t.pipeline.Store(found)
 	return found.is
-}
-
-// lane is the batches of a partition that are on their way through its pipeline, in order
-// of arrival.
-type lane struct {
-	share budget
-	busy  atomic.Int64 // batches that are not appended yet, nor refused
-
-	mu      sync.Mutex
-	queue   []*transforming // guarded by mu
-	running bool            // somebody takes from it; guarded by mu
-}
-
-// transforming is a batch in a lane.
-type transforming struct {
-	part    *producePart
-	topic   *topic
-	records []byte // as sent
-	ctx     context.Context
-	acks    int16
-	timeout int32
-
-	log       *log.Log // with its epoch: that it was looked at under
-	epoch     storage.Epoch
-	condition log.Condition
-	pipeline  *pipeline.Pipeline // nil: it is appended as it is
-	out       *pipeline.Output
-	limit     int64            // what the records may expand to
-	held      int64            // of transforms.memory
-	away      map[string]error // topics that did not take what the batch sends there
-	undone    bool             // one of them did not, since it was transformed
-}
-
-// laneOf returns the lane of a partition.
-func (p *partition) laneOf() *lane {
-	if ln := p.lane.Load(); ln != nil {
-		return ln
-	}
-	p.lane.CompareAndSwap(nil, &lane{share: budget{limit: laneBytes}})
-	return p.lane.Load()
-}
-
-// inLane reports whether batches of the partition wait, behind which others have to.
-func (p *partition) inLane() bool {
-	ln := p.lane.Load()
-	return ln != nil && !guard.Check("broker.lane-order", ln.busy.Load() == 0)
-}
-
-// enterLane has a batch transformed behind those that came before. After nil, the part is
-// told the outcome. It waits for room, on the connection's goroutine.
-func (part *producePart) enterLane(t *topic, records []byte) error {
-	p := part.request
-	b, ln, n := p.b, part.partition.laneOf(), int64(len(records))
-	if err := ln.share.take(p.r.Context(), n, p.waits); err != nil {
-		return err
-	}
-	if err := b.transforms.waiting.take(p.r.Context(), n, p.waits); err != nil {
-		ln.share.give(n)
-		return err
-	}
-	it := &transforming{part: part, topic: t, records: records, ctx: p.r.Context(), acks: p.q.Acks, timeout: p.q.TimeoutMillis}
-	ln.busy.Add(1)
-	ln.mu.Lock()
-	ln.queue = append(ln.queue, it)
-	starts := !ln.running
-	ln.running = true
-	ln.mu.Unlock()
-	if starts {
-		b.requests.Add(1) // this request is one of them until it is answered
-		go func() {       // ends when the lane is empty
-			defer b.requests.Done()
-			(&laneRun{b: b, partition: part.partition, lane: ln}).run()
-		}()
-	}
-	return nil
-}
-
-// next takes the oldest batch. nil: there is none, and unless others are pending the run
-// has ended.
-func (ln *lane) next(pending bool) *transforming {
-	ln.mu.Lock()
-	defer ln.mu.Unlock()
-	if len(ln.queue) == 0 {
-		ln.queue, ln.running = nil, pending
-		return nil
-	}
-	it := ln.queue[0]
-	ln.queue[0] = nil
-	ln.queue = ln.queue[1:]
-	return it
 }
 
 // laneRun is the goroutine of a lane. It blocks on modules, memory, the WAL, and other
@@ -268,13 +176,12 @@ func (r *laneRun) transform(it *transforming, follows bool) bool {
 		return true
 	}
 	o := log.AppendOptions{Epoch: it.epoch, LeaderOnly: it.acks != acksAll, Deadline: r.b.appendDeadline(r.partition, now, it.timeout)}
-	n := len(it.records) // the request may be gone once it is answered
 	screened, err := l.Screen(it.ctx, now, it.records, o, follows, it.part)
 	if err != nil {
 		return r.refuse(it, err)
 	}
-	if screened.Answered {
-		r.leave(n)
+	if screened.Answered { // the request may be gone
+		r.leave(it)
 		return false
 	}
 	it.condition = screened.Condition
@@ -293,12 +200,9 @@ func (r *laneRun) pass(it *transforming) error {
 		limits = []int64{int64(len(b))}
 	}
 	for i, limit := range limits {
-		held := transformCost*limit + recordCost*int64(b.NumRecords())
-		if !r.b.transforms.memory.tryTake(held) {
-			r.flush() // what is pending holds some
-			if err := r.b.transforms.memory.take(it.ctx, held, nil); err != nil {
-				return fmt.Errorf("transform a batch of %s: %w", it.topic.name, err)
-			}
+		held := transformCost*limit + recordCost*min(int64(b.NumRecords()), pipeline.MaxRecords)
+		if err := r.takeMemory(it, held); err != nil {
+			return fmt.Errorf("transform a batch of %s: %w", it.topic.name, err)
 		}
 		it.held, it.limit = held, limit
 		err := r.once(it)
@@ -306,11 +210,31 @@ func (r *laneRun) pass(it *transforming) error {
 			r.holds(it)
 			return nil
 		}
-		r.b.transforms.memory.give(it.held)
-		it.held = 0
+		r.giveUp(it)
 		if refused, is := errors.AsType[*batch.Error](err); is && refused.Code == batch.DecompressedTooLarge && i+1 < len(limits) {
 			continue
 		}
+		return err
+	}
+	return nil
+}
+
+// takeMemory takes memory to transform a batch in. Before it waits for some, what is pending
+// gives up its own.
+func (r *laneRun) takeMemory(it *transforming, n int64) error {
+	share, all := &it.topic.transforms, &r.b.transforms.memory
+	if share.tryTake(n) {
+		if all.tryTake(n) {
+			return nil
+		}
+		share.give(n)
+	}
+	r.flush()
+	if err := share.take(it.ctx, n, nil); err != nil {
+		return err
+	}
+	if err := all.take(it.ctx, n, nil); err != nil {
+		share.give(n)
 		return err
 	}
 	return nil
@@ -320,13 +244,24 @@ func (r *laneRun) pass(it *transforming) error {
 func (r *laneRun) holds(it *transforming) {
 	var held int64
 	if it.sends() {
-		held = int64(it.out.Expanded) + int64(it.out.Replaced) + recordCost*int64(len(it.out.Sent))
+		held = int64(it.out.Expanded+it.out.Replaced) + 2*int64(it.out.SentBytes) + recordCost*int64(len(it.out.Sent))
 	}
 	if it.changed() {
 		held += int64(len(it.out.Batch))
 	}
-	r.b.transforms.memory.give(it.held - held)
+	r.corrects(it, held)
+}
+
+// corrects has the batch hold another amount of memory, which is taken whether it is there
+// or not.
+func (r *laneRun) corrects(it *transforming, held int64) {
+	r.memoryOf(it, it.held-held).release()
 	it.held = held
+}
+
+// memoryOf is n bytes of what the batch holds.
+func (r *laneRun) memoryOf(it *transforming, n int64) heldMemory {
+	return heldMemory{&it.topic.transforms, &r.b.transforms.memory, n}
 }
 
 // changed reports whether the pipeline left another batch than came.
@@ -398,9 +333,8 @@ func (r *laneRun) delivered(it *transforming) bool {
 // what it sends. The memory is taken whether it is there or not: who waited for it here
 // would wait with that of others in hand.
 func (r *laneRun) again(it *transforming) error {
-	held := transformCost*it.limit + recordCost*int64(batch.Batch(it.records).NumRecords())
-	r.b.transforms.memory.give(it.held - held)
-	it.held = held
+	held := transformCost*it.limit + recordCost*min(int64(batch.Batch(it.records).NumRecords()), pipeline.MaxRecords)
+	r.corrects(it, held)
 	if err := r.once(it); err != nil {
 		return err
 	}
@@ -427,10 +361,9 @@ func (r *laneRun) append(it *transforming) {
 		r.refuse(it, err)
 		return
 	}
-	n := len(it.records)
 	a := admittedBatch{part: it.part, log: l, epoch: role.epoch, now: now, records: it.records}
 	if a.transformed = it.changed(); a.transformed {
-		a.records, a.transcoded.Condition, a.memory = it.out.Batch, it.condition, heldMemory{&b.transforms.memory, it.held}
+		a.records, a.transcoded.Condition, a.memory = it.out.Batch, it.condition, r.memoryOf(it, it.held)
 		it.held = 0
 	} else {
 		r.giveUp(it)
@@ -446,8 +379,8 @@ func (r *laneRun) append(it *transforming) {
 		return
 	}
 	if !isTransactional(a.records) {
-		a.append()
-		r.leave(n)
+		a.append() // the request may be gone
+		r.leave(it)
 		return
 	}
 	timeout := it.timeout
@@ -459,41 +392,40 @@ func (r *laneRun) append(it *transforming) {
 	if asks.pending() {
 		asks.ask(b, timeout)
 	}
-	r.leave(n)
+	r.leave(it)
 }
 
 // refuse tells the part why the batch is not appended; false.
 func (r *laneRun) refuse(it *transforming, err error) bool {
 	r.giveUp(it)
-	n := len(it.records)
 	it.part.fail(err) // the request may be gone
-	r.leave(n)
+	r.leave(it)
 	return false
 }
 
 // giveUp gives the memory of a batch back.
-func (r *laneRun) giveUp(it *transforming) {
-	if it.held != 0 {
-		r.b.transforms.memory.give(it.held)
-		it.held = 0
-	}
-}
+func (r *laneRun) giveUp(it *transforming) { r.corrects(it, 0) }
 
-// leave makes room in the lane, of a batch of n bytes that is appended or refused.
-func (r *laneRun) leave(n int) {
-	r.b.transforms.waiting.give(int64(n))
-	r.lane.share.give(int64(n))
+// leave makes room in the lane, of a batch that is appended or refused.
+func (r *laneRun) leave(it *transforming) {
+	n := int64(len(it.records))
+	if !it.first {
+		r.b.transforms.waiting.give(n)
+	}
+	r.lane.share.give(n)
 	r.lane.busy.Add(-1)
 }
 
-// heldMemory is what a batch has of a budget until it is appended or refused.
+// heldMemory is what a batch has of its topic's share, and of all, until it is appended or
+// refused.
 type heldMemory struct {
-	of *budget
-	n  int64
+	share, all *budget
+	n          int64
 }
 
 func (h heldMemory) release() {
-	if h.of != nil && h.n != 0 {
-		h.of.give(h.n)
+	if h.n != 0 {
+		h.share.give(h.n)
+		h.all.give(h.n)
 	}
 }

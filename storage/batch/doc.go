@@ -9,6 +9,9 @@
 // nothing allocates but iteration over compressed records, [Recompress], the
 // [Builder], a [Filter], a [Rewriter] and the making of an error.
 //
+// Compaction and transforms take records out of batches: those that are left keep their
+// offset deltas, and the batch its last one, though there be no record left.
+//
 // A broker may write base offset and leader epoch ([Stamp]) without touching
 // the records, for the CRC begins behind them. All integers are big-endian.
 //

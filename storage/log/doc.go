@@ -26,7 +26,9 @@
 // an unknown producer may begin with any sequence number, but not behind a batch of its
 // own that was refused a moment ago and may be taken when it comes again. A batch whose producer
 // expects another end ([Condition]) is refused once the end it was compared with is
-// committed; of two that expect the same one is. Where something is not
+// committed; of two that expect the same one is. Of a batch that is to be transformed before
+// it is appended [Log.Screen] says so much before that, on the batch as its producer sent it;
+// what a transform took out of it is a hole among its offsets. Where something is not
 // found where the index said, the index is asked again: only the log start makes
 // an offset out of range. No batch is given up before SetUploaded, with
 // [Options].Hold Release, or the log start, covers it.
