@@ -90,6 +90,7 @@ func TestAsyncExactlyOnceUnderKills(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
+	began := time.Now()
 	var sent atomic.Int64
 	produced := make(chan error, 1)
 	stop := make(chan struct{})
@@ -130,11 +131,14 @@ func TestAsyncExactlyOnceUnderKills(t *testing.T) {
 		for away := time.Now(); sent.Load() < before+500 && time.Since(away) < 20*time.Second; {
 			time.Sleep(10 * time.Millisecond)
 		}
+		t.Logf("%v: node %d is away, %d records since", time.Since(began).Round(time.Millisecond), victim, sent.Load()-before)
 		c.start(victim)
 		c.await(victim)
+		t.Logf("%v: it is back", time.Since(began).Round(time.Millisecond))
 	}
 	close(stop)
 	must(t, <-produced)
+	t.Logf("%v: all is produced", time.Since(began).Round(time.Millisecond))
 
 	reader, err := kgo.NewClient(seeds, kgo.ConsumeTopics("out", "dead"), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	must(t, err)

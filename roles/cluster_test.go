@@ -3,6 +3,7 @@ package roles_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -31,7 +32,7 @@ type processes struct {
 	net    string // the first three numbers of the addresses
 	dir    string
 	first  int    // controllers that the group begins with
-	as     string // what nodes are started by: serve, or what else the test binary is
+	as     string // what else than serve the test binary is started as; empty: that
 	nodes  map[int]*clusterNode
 	client *http.Client
 }
@@ -46,7 +47,7 @@ type clusterNode struct {
 // newProcesses starts so many nodes, all of them controllers and brokers.
 func newProcesses(t *testing.T, first int) *processes {
 	t.Helper()
-	return newProcessesAs(t, first, "serve")
+	return newProcessesAs(t, first, "")
 }
 
 func newProcessesAs(t *testing.T, first int, as string) *processes {
@@ -86,7 +87,7 @@ func (c *processes) start(id int, more ...string) *clusterNode {
 		peers = append(peers, fmt.Sprintf("%d@%s", i+1, c.host(i+1)))
 	}
 	args := []string{
-		c.as, "--node-id", fmt.Sprint(id), "--bind", c.host(id), "--peers", strings.Join(peers, ","), "--data-dir", c.data(id),
+		cmp.Or(c.as, "serve"), "--node-id", fmt.Sprint(id), "--bind", c.host(id), "--peers", strings.Join(peers, ","), "--data-dir", c.data(id),
 		"--bucket", "file://" + filepath.Join(c.dir, "bucket"),
 		"--set", "wal.capacity=64MiB", "--set", "wal.segment_size=8MiB", "--set", "wal.upload_bytes=8MiB", "--set", "wal.memory=16MiB",
 		// As long as a machine that runs other tests too needs.

@@ -17,8 +17,9 @@ import (
 const (
 	// peerChunk is the most bytes of a connection in one message.
 	peerChunk = 128 << 10
-	// maxPeerConns are served at a time for all other brokers.
-	maxPeerConns = 1024
+	// maxPeerConns are served at a time for all other brokers, each of which has a few: fewer
+	// than a line has streams.
+	maxPeerConns = 512
 )
 
 // PeerConnHandler serves a connection of another broker, which has proved which one it

@@ -71,12 +71,13 @@ func (a *asked) ServePeer(ctx context.Context, c *rpc.PeerCall) ([]byte, error) 
 
 // peersOf is two brokers, and a raw way to the one that is asked.
 type peersOf struct {
-	t     *testing.T
-	asked *asked
-	cl    *rpc.Peers // the one that asks
-	raw   rpcpb.PeersClient
-	door  *bufconn.Listener
-	end   func()
+	t       *testing.T
+	asked   *asked
+	cl      *rpc.Peers // the one that asks
+	answers *rpc.Peers
+	raw     rpcpb.PeersClient
+	door    *bufconn.Listener
+	end     func()
 }
 
 func newPeersOf(t *testing.T, theirs, ours string) *peersOf {
@@ -92,7 +93,7 @@ func newPeersOf(t *testing.T, theirs, ours string) *peersOf {
 		_ = server.Serve(door)
 	}()
 	dial := grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return door.DialContext(ctx) })
-	p := &peersOf{t: t, asked: a, door: door, cl: rpc.NewPeers(rpc.PeersOptions{Cluster: func() string { return theirs }, Dial: []grpc.DialOption{dial}})}
+	p := &peersOf{t: t, asked: a, answers: answers, door: door, cl: rpc.NewPeers(rpc.PeersOptions{Cluster: func() string { return theirs }, Dial: []grpc.DialOption{dial}})}
 	line, err := grpc.NewClient("passthrough:///broker", dial, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)

@@ -20,8 +20,8 @@
 //     refuses: those since the last commit are then written one by one (worker.go blame). Only
 //     one that the policy's topic refuses as well stops its partition, is told of each time,
 //     and so spends the module's budget.
-//   - No transaction is open while a module is given fewer records anew, so that none times
-//     out by that.
+//   - A transaction is open for its interval and one call of the module at most, however
+//     often that fails, so that none times out by that.
 //   - Memory is bounded: records are taken in shares (share.go), and who waits for
 //     records holds none.
 //

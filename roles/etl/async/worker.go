@@ -265,7 +265,9 @@ func (w *worker) digest(ctx context.Context) error {
 			w.progress.position.Store(w.position)
 		}
 		switch {
-		case w.due() == 0 || w.position <= w.alone || w.piece < maxPiece:
+		case n == 0 && w.position == w.last && !w.producer.open:
+			// nothing is done yet that a transaction could have
+		case w.due() == 0 || w.position <= w.alone:
 			err = w.commit(ctx, w.position)
 		case w.out.bytes >= heldBytes || len(records) == 0 && w.out.bytes >= keptBytes:
 			err = w.flush(ctx)
@@ -317,7 +319,7 @@ func (w *worker) decide(ctx context.Context, records []abi.Record) (n int, err e
 	if len(piece) > 1 {
 		w.piece = len(piece) / 2
 		w.runner.metrics.failures.WithLabelValues(w.task.Name, string(failure.Kind)).Inc()
-		return 0, w.save(ctx)
+		return 0, nil // with a commit between, when it is time: no transaction waits for the module
 	}
 	w.failed(err, 1)
 	return 1, w.dispose(&piece[0], failure.Error())
@@ -340,18 +342,6 @@ func (w *worker) toShow(piece []abi.Record) []abi.Record {
 		}
 	}
 	return w.shown
-}
-
-// save commits what is done, before a module that fails is tried again: a transaction is
-// not held open for that.
-func (w *worker) save(ctx context.Context) error {
-	if err := w.flush(ctx); err != nil {
-		return err
-	}
-	if w.producer.open {
-		return w.commit(ctx, w.position)
-	}
-	return nil
 }
 
 // cut returns the first of the records that a module is given at once.
