@@ -69,6 +69,21 @@ func (c *processes) found(ctx context.Context, topic string, at int, ends map[in
 	return found
 }
 
+// atLevel waits until all nodes know that the feature level has risen.
+func (c *processes) atLevel(level uint32) {
+	c.Helper()
+	eventually(c.T, "the feature level has risen", func() bool {
+		for id := range c.nodes {
+			var is admin.ClusterView
+			must(c.T, json.Unmarshal([]byte(c.admin(id, "cluster", "describe", "-o", "json")), &is))
+			if is.FeatureLevel < level {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // module is a module as a node shows it, once it is as wanted.
 func (c *processes) module(at int, name, what string, is func(admin.ETLModule) bool) (m admin.ETLModule) {
 	c.Helper()
@@ -108,16 +123,7 @@ func TestModulesOfACluster(t *testing.T) {
 	c := newProcesses(t, 3)
 	c.admin(1, "topics", "create", "t", "-p", "3", "-r", "3")
 	c.admin(1, "topics", "create", "dead", "-p", "1", "-r", "3")
-	eventually(t, "the feature level has risen", func() bool {
-		for id := range c.nodes {
-			var is admin.ClusterView
-			must(t, json.Unmarshal([]byte(c.admin(id, "cluster", "describe", "-o", "json")), &is))
-			if is.FeatureLevel < metadata.TransformsFeatureLevel {
-				return false
-			}
-		}
-		return true
-	})
+	c.atLevel(metadata.TransformsFeatureLevel)
 	sample := filepath.Join(c.dir, "sample")
 	must(t, os.WriteFile(sample, []byte("v\nreject\n"), 0o600))
 	deploy := func(at int, config string, more ...string) string {
@@ -227,5 +233,55 @@ func (c *processes) deadLetters(n int) {
 				c.Errorf("a dead letter is %s, %v", r.Value, said)
 			}
 		})
+	}
+}
+
+// aModuleOf starts a node alone with a module that is deployed, and returns the directory of its
+// cluster in the bucket, and how to call it.
+func aModuleOf(t *testing.T) (bucket string, admin func(args ...string) (code int, out, stderr string)) {
+	t.Helper()
+	dir := t.TempDir()
+	p := serve(t, "--data-dir", dir)
+	admin = func(args ...string) (int, string, string) {
+		return rustmq(t, "", append([]string{"admin", "--url", "http://" + p.says.HTTP, "etl"}, args...)...)
+	}
+	if code, _, stderr := admin("deploy", "m", answersModule, "--topics", "t", "--disabled"); code != 0 {
+		t.Fatal(stderr)
+	}
+	found, err := filepath.Glob(filepath.Join(dir, "bucket", "*", "etl"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("modules lie in %q: %v", found, err)
+	}
+	return filepath.Dir(found[0]), admin
+}
+
+// What lies in the bucket for a module, and is another, is not run, and is mended by deploying
+// the module again.
+func TestDamagedModulesAreNotTried(t *testing.T) {
+	bucket, admin := aModuleOf(t)
+	files, err := filepath.Glob(filepath.Join(bucket, "etl", "*.wasm"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%q, %v", files, err)
+	}
+	wasm, err := os.ReadFile(files[0])
+	must(t, err)
+	must(t, os.WriteFile(files[0], []byte(strings.Replace(string(wasm), "told so", "sold to", 1)), 0o600))
+	if code, out, stderr := admin("test", "m"); code != 1 || !strings.Contains(stderr, "is damaged: deploy the module again") {
+		t.Errorf("a damaged module is tried: %d %s %s", code, out, stderr)
+	}
+	if code, _, stderr := admin("deploy", "m", answersModule, "--topics", "t"); code != 0 {
+		t.Error(stderr)
+	}
+	if code, out, stderr := admin("test", "m", "--version", "1"); code != 0 {
+		t.Errorf("after it is deployed again: %d %s %s", code, out, stderr)
+	}
+}
+
+// A bucket that is another's takes no module.
+func TestModulesGoIntoTheBucketOfTheCluster(t *testing.T) {
+	bucket, admin := aModuleOf(t)
+	must(t, os.WriteFile(filepath.Join(bucket, "nonce"), []byte(strings.Repeat("ab", 16)+"\n"), 0o600))
+	if code, out, stderr := admin("deploy", "masks", "--battery", "headers", "--topics", "t", "--config", `{"set":[{"name":"a","value":"b"}]}`); code != 1 || !strings.Contains(stderr, "the bucket has nonce abab") {
+		t.Errorf("it is put into another's bucket: %d %s %s", code, out, stderr)
 	}
 }
