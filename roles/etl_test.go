@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -161,7 +162,7 @@ func TestModulesOfACluster(t *testing.T) {
 
 	// Another version, and back.
 	eventually(t, "the bucket is taken again", func() bool {
-		code, _, _ := rustmq(t, "", "admin", "--url", "http://"+c.host(1)+":9642", "etl", "deploy", "m", answersModule, "--spec", c.spec(`{"topics":["t"],"config":"two","on_failure":"pass","error_budget":{"failures":3}}`))
+		code, _, _ := rustmq(t, "", "admin", "--url", "http://"+c.host(1)+":9642", "etl", "deploy", "m", answersModule, "--spec", specFile(t, `{"topics":["t"],"config":"two","on_failure":"pass","error_budget":{"failures":3}}`))
 		return code == 0
 	})
 	m := c.module(1, "m", "another version is active", func(m admin.ETLModule) bool { return m.Active > 1 })
@@ -200,14 +201,6 @@ func TestModulesOfACluster(t *testing.T) {
 		t.Errorf("its history is %s", history)
 	}
 	c.admin(2, "etl", "delete", "m")
-}
-
-// spec is a file with a spec.
-func (c *processes) spec(text string) string {
-	c.Helper()
-	file := filepath.Join(c.TempDir(), "spec")
-	must(c.T, os.WriteFile(file, []byte(text), 0o600))
-	return file
 }
 
 // deadLetters waits for so many in topic dead, and looks at what they say.
@@ -284,4 +277,72 @@ func TestModulesGoIntoTheBucketOfTheCluster(t *testing.T) {
 	if code, out, stderr := admin("deploy", "masks", "--battery", "headers", "--topics", "t", "--config", `{"set":[{"name":"a","value":"b"}]}`); code != 1 || !strings.Contains(stderr, "the bucket has nonce abab") {
 		t.Errorf("it is put into another's bucket: %d %s %s", code, out, stderr)
 	}
+}
+
+// Modules that never end, in all the calls that they may have at once, cost other topics
+// nothing but a processor: what is produced there is acked, and how fast is told.
+func TestOtherTopicsGoOnBesideRunawayModules(t *testing.T) {
+	p := serve(t, "--data-dir", t.TempDir())
+	admin := func(args ...string) {
+		t.Helper()
+		if code, _, stderr := rustmq(t, "", append([]string{"admin", "--url", "http://" + p.says.HTTP}, args...)...); code != 0 {
+			t.Fatal(stderr)
+		}
+	}
+	admin("topics", "create", "good")
+	admin("topics", "create", "bad", "-p", "4")
+	admin("etl", "deploy", "runaway", answersModule, "--spec", specFile(t, `{"topics":["bad"],"on_failure":"pass","deadline_ms":50,"instances":2,"error_budget":{"failures":1000000}}`))
+	// Each has a client of its own: one would wait for all that it has sent in one request.
+	producer := func(topic string) func(context.Context, string) error {
+		client, err := kgo.NewClient(kgo.SeedBrokers(p.says.Kafka), kgo.ProducerLinger(0), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
+		must(t, err)
+		t.Cleanup(client.Close)
+		return func(ctx context.Context, value string) error {
+			return client.ProduceSync(ctx, &kgo.Record{Topic: topic, Value: []byte(value)}).FirstErr()
+		}
+	}
+	good := producer("good")
+	took := func() []time.Duration {
+		var all []time.Duration
+		for range 300 {
+			begun := time.Now()
+			if err := good(t.Context(), "v"); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, time.Since(begun))
+		}
+		slices.Sort(all)
+		return all
+	}
+	before := took()
+	ctx, stop := context.WithCancel(t.Context())
+	var ended [4]int
+	var running sync.WaitGroup
+	for i := range ended {
+		bad := producer("bad")
+		running.Go(func() {
+			for ctx.Err() == nil {
+				if bad(ctx, "loops") == nil {
+					ended[i]++
+				}
+			}
+		})
+	}
+	meanwhile := took()
+	stop()
+	running.Wait()
+	t.Logf("acks of another topic, p50 and p99: %v and %v before, %v and %v beside %v calls that never end",
+		before[150], before[297], meanwhile[150], meanwhile[297], ended)
+	for _, n := range ended {
+		if n == 0 {
+			t.Errorf("calls that never end: %v; nothing was in the way", ended)
+		}
+	}
+}
+
+func specFile(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "spec")
+	must(t, os.WriteFile(file, []byte(text), 0o600))
+	return file
 }
