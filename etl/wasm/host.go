@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/bytecodealliance/wasmtime-go/v39"
+
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // What a module may say by one call.
@@ -32,9 +34,8 @@ type hostState struct {
 	exited   bool
 	exit     int32
 	// Clocks and random numbers are those of the batch.
-	now    int64 // ns; moved on by who waits
-	steady int64 // the same, but it never goes back, in all of the instance's life, and is never 0
-	seed   [32]byte
+	now    int64         // ns; moved on by who waits
+	steady int64         // the same, but it never goes back, in all of the instance's life, and is never 0
 	random *rand.ChaCha8 // nil: nobody has asked yet
 }
 
@@ -94,7 +95,7 @@ func (h *hostState) wait(ns uint64) {
 }
 
 func (h *hostState) log(level slog.Level, b []byte) {
-	if len(h.lines) == maxLines {
+	if !guard.Check("etl.log-lines", len(h.lines) < maxLines) {
 		h.dropped++
 		return
 	}

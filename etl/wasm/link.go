@@ -7,6 +7,7 @@ import (
 	"github.com/bytecodealliance/wasmtime-go/v39"
 
 	"rustmq.dev/rustmq/etl/abi"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Import modules that link.
@@ -111,7 +112,7 @@ func verify(m *wasmtime.Module) error {
 		if i.Name() != nil {
 			f = known[i.Module()][*i.Name()]
 		}
-		if f.kind == "" {
+		if !guard.Check("etl.imports", f.kind != "") {
 			return refused("it imports %s, which is no function of WASI preview 1 or of rustmq; a transform reaches nothing else: build it without, for wasm32-wasip1 or wasm32-unknown-unknown", short(name))
 		}
 		if kind := letters(i.Type().FuncType()); kind != f.kind {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/etl/abi"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // A Module is a version of a module with its config, ready to be called. Make it by
@@ -35,7 +36,7 @@ func (r *Runtime) Load(ctx context.Context, wasm []byte, o ModuleOptions) (*Modu
 	if err != nil {
 		return nil, err
 	}
-	if len(wasm) > r.options.MaxModuleBytes {
+	if !guard.Check("etl.module-bytes", len(wasm) <= r.options.MaxModuleBytes) {
 		return nil, refused("it has %d bytes: %d at most are taken; build it without debug information", len(wasm), r.options.MaxModuleBytes)
 	}
 	if err := r.begin(); err != nil {
@@ -115,16 +116,18 @@ func (m *Module) Transform(ctx context.Context, b *abi.Batch) ([]abi.Decision, e
 	if f != nil {
 		return nil, f
 	}
+	broken := true // unless what follows returns
+	defer func() { m.pool.put(i, broken) }()
 	decisions, f := i.run(b, until)
 	i.deliver()
 	if f == nil {
-		m.pool.put(i, false)
+		broken = false
 		return decisions, nil
 	}
-	if !i.entered && f.Kind == abi.Deadline { // the wait for it has taken all the time
+	broken = i.entered
+	if !broken && f.Kind == abi.Deadline { // the wait for it has taken all the time
 		f.Kind = abi.Busy
 	}
-	m.pool.put(i, i.entered)
 	return nil, f
 }
 
@@ -155,7 +158,7 @@ func (m *Module) knows(name string) bool {
 	if _, ok := m.names[name]; ok {
 		return true
 	}
-	if len(m.names) >= maxCounters {
+	if !guard.Check("etl.counter-names", len(m.names) < maxCounters) {
 		return false
 	}
 	m.names[name] = struct{}{}

@@ -3,7 +3,9 @@ package wasm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -229,4 +231,38 @@ func TestLateInstanceIsKept(t *testing.T) {
 	if len(m.pool.free) != 1 || m.pool.free[0] != only {
 		t.Error("an instance that was never entered was thrown away")
 	}
+}
+
+// TestVersionsAreExchangedWhileTheyAreCalled: a call is answered by a version, or told that
+// it was closed; nothing is freed under it.
+func TestVersionsAreExchangedWhileTheyAreCalled(t *testing.T) {
+	r := newRuntime(t, Options{})
+	var current atomic.Pointer[Module]
+	current.Store(load(t, r, decider(), ModuleOptions{}))
+	var calls sync.WaitGroup
+	done := make(chan struct{})
+	for range 4 {
+		calls.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				got, err := current.Load().Transform(context.Background(), batch("new=v", "a=drop"))
+				var f *abi.Failure
+				if err == nil && summary(got) != "keep 2::new, drop" || err != nil && (!errors.As(err, &f) || f.Kind != abi.Closed) {
+					t.Errorf("%q, %v", summary(got), err)
+					return
+				}
+			}
+		})
+	}
+	for version := range 30 {
+		g := decider()
+		g.more = fmt.Sprintf("(data (i32.const 0) %q)", fmt.Sprint(version%3))
+		current.Swap(load(t, r, g, ModuleOptions{Version: version})).Close()
+	}
+	close(done)
+	calls.Wait()
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rustmq.dev/rustmq/etl/abi"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // A pool lends a module's instances to calls, one each. It makes them as they are
@@ -89,7 +90,7 @@ func (p *pool) take(ctx context.Context, until time.Time) (*instance, *abi.Failu
 func (p *pool) put(i *instance, broken bool) {
 	defer p.finished.Done()
 	p.mu.Lock()
-	if broken || p.closed {
+	if !guard.Check("etl.broken-instance", !broken) || p.closed {
 		p.total--
 		if !p.closed {
 			p.grow()
@@ -119,7 +120,7 @@ func (p *pool) serve(i *instance) {
 
 // grow makes an instance if there is room for it, and somebody who needs it. The lock is held.
 func (p *pool) grow() {
-	if p.total >= p.bound || p.making >= len(p.waiters) && p.total > 0 {
+	if !guard.Check("etl.pool-bound", p.total < p.bound) || p.making >= len(p.waiters) && p.total > 0 {
 		return
 	}
 	p.total++

@@ -3,7 +3,7 @@ package wasm
 // What a module may ask of the compiler, which cannot be interrupted: a module that Go or
 // Rust makes stays far below, and one that is made to be slow takes some seconds at most.
 // Measured on the pinned engine: a function's loops cost 70 ns times their number squared,
-// and its variables 110 bytes and 150 ns times the branches that they may be carried over.
+// and its variables 110 bytes and 150 ns times the branches that they may be carried over (docs/design/0025).
 const (
 	maxFunctions = 100_000
 	maxBody      = 1 << 20 // bytes of a function
