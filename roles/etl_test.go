@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -69,6 +70,21 @@ func (c *processes) found(ctx context.Context, topic string, at int, ends map[in
 	return found
 }
 
+// atLevel waits until all nodes know that the feature level has risen.
+func (c *processes) atLevel(level uint32) {
+	c.Helper()
+	eventually(c.T, "the feature level has risen", func() bool {
+		for id := range c.nodes {
+			var is admin.ClusterView
+			must(c.T, json.Unmarshal([]byte(c.admin(id, "cluster", "describe", "-o", "json")), &is))
+			if is.FeatureLevel < level {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // module is a module as a node shows it, once it is as wanted.
 func (c *processes) module(at int, name, what string, is func(admin.ETLModule) bool) (m admin.ETLModule) {
 	c.Helper()
@@ -108,16 +124,7 @@ func TestModulesOfACluster(t *testing.T) {
 	c := newProcesses(t, 3)
 	c.admin(1, "topics", "create", "t", "-p", "3", "-r", "3")
 	c.admin(1, "topics", "create", "dead", "-p", "1", "-r", "3")
-	eventually(t, "the feature level has risen", func() bool {
-		for id := range c.nodes {
-			var is admin.ClusterView
-			must(t, json.Unmarshal([]byte(c.admin(id, "cluster", "describe", "-o", "json")), &is))
-			if is.FeatureLevel < metadata.TransformsFeatureLevel {
-				return false
-			}
-		}
-		return true
-	})
+	c.atLevel(metadata.TransformsFeatureLevel)
 	sample := filepath.Join(c.dir, "sample")
 	must(t, os.WriteFile(sample, []byte("v\nreject\n"), 0o600))
 	deploy := func(at int, config string, more ...string) string {
@@ -155,7 +162,7 @@ func TestModulesOfACluster(t *testing.T) {
 
 	// Another version, and back.
 	eventually(t, "the bucket is taken again", func() bool {
-		code, _, _ := rustmq(t, "", "admin", "--url", "http://"+c.host(1)+":9642", "etl", "deploy", "m", answersModule, "--spec", c.spec(`{"topics":["t"],"config":"two","on_failure":"pass","error_budget":{"failures":3}}`))
+		code, _, _ := rustmq(t, "", "admin", "--url", "http://"+c.host(1)+":9642", "etl", "deploy", "m", answersModule, "--spec", specFile(t, `{"topics":["t"],"config":"two","on_failure":"pass","error_budget":{"failures":3}}`))
 		return code == 0
 	})
 	m := c.module(1, "m", "another version is active", func(m admin.ETLModule) bool { return m.Active > 1 })
@@ -196,14 +203,6 @@ func TestModulesOfACluster(t *testing.T) {
 	c.admin(2, "etl", "delete", "m")
 }
 
-// spec is a file with a spec.
-func (c *processes) spec(text string) string {
-	c.Helper()
-	file := filepath.Join(c.TempDir(), "spec")
-	must(c.T, os.WriteFile(file, []byte(text), 0o600))
-	return file
-}
-
 // deadLetters waits for so many in topic dead, and looks at what they say.
 func (c *processes) deadLetters(n int) {
 	c.Helper()
@@ -228,4 +227,122 @@ func (c *processes) deadLetters(n int) {
 			}
 		})
 	}
+}
+
+// aModuleOf starts a node alone with a module that is deployed, and returns the directory of its
+// cluster in the bucket, and how to call it.
+func aModuleOf(t *testing.T) (bucket string, admin func(args ...string) (code int, out, stderr string)) {
+	t.Helper()
+	dir := t.TempDir()
+	p := serve(t, "--data-dir", dir)
+	admin = func(args ...string) (int, string, string) {
+		return rustmq(t, "", append([]string{"admin", "--url", "http://" + p.says.HTTP, "etl"}, args...)...)
+	}
+	if code, _, stderr := admin("deploy", "m", answersModule, "--topics", "t", "--disabled"); code != 0 {
+		t.Fatal(stderr)
+	}
+	found, err := filepath.Glob(filepath.Join(dir, "bucket", "*", "etl"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("modules lie in %q: %v", found, err)
+	}
+	return filepath.Dir(found[0]), admin
+}
+
+// What lies in the bucket for a module, and is another, is not run, and is mended by deploying
+// the module again.
+func TestDamagedModulesAreNotTried(t *testing.T) {
+	bucket, admin := aModuleOf(t)
+	files, err := filepath.Glob(filepath.Join(bucket, "etl", "*.wasm"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%q, %v", files, err)
+	}
+	wasm, err := os.ReadFile(files[0])
+	must(t, err)
+	must(t, os.WriteFile(files[0], []byte(strings.Replace(string(wasm), "told so", "sold to", 1)), 0o600))
+	if code, out, stderr := admin("test", "m"); code != 1 || !strings.Contains(stderr, "is damaged: deploy the module again") {
+		t.Errorf("a damaged module is tried: %d %s %s", code, out, stderr)
+	}
+	if code, _, stderr := admin("deploy", "m", answersModule, "--topics", "t"); code != 0 {
+		t.Error(stderr)
+	}
+	if code, out, stderr := admin("test", "m", "--version", "1"); code != 0 {
+		t.Errorf("after it is deployed again: %d %s %s", code, out, stderr)
+	}
+}
+
+// A bucket that is another's takes no module.
+func TestModulesGoIntoTheBucketOfTheCluster(t *testing.T) {
+	bucket, admin := aModuleOf(t)
+	must(t, os.WriteFile(filepath.Join(bucket, "nonce"), []byte(strings.Repeat("ab", 16)+"\n"), 0o600))
+	if code, out, stderr := admin("deploy", "masks", "--battery", "headers", "--topics", "t", "--config", `{"set":[{"name":"a","value":"b"}]}`); code != 1 || !strings.Contains(stderr, "the bucket has nonce abab") {
+		t.Errorf("it is put into another's bucket: %d %s %s", code, out, stderr)
+	}
+}
+
+// Modules that never end, in all the calls that they may have at once, cost other topics
+// nothing but a processor: what is produced there is acked, and how fast is told.
+func TestOtherTopicsGoOnBesideRunawayModules(t *testing.T) {
+	p := serve(t, "--data-dir", t.TempDir())
+	admin := func(args ...string) {
+		t.Helper()
+		if code, _, stderr := rustmq(t, "", append([]string{"admin", "--url", "http://" + p.says.HTTP}, args...)...); code != 0 {
+			t.Fatal(stderr)
+		}
+	}
+	admin("topics", "create", "good")
+	admin("topics", "create", "bad", "-p", "4")
+	admin("etl", "deploy", "runaway", answersModule, "--spec", specFile(t, `{"topics":["bad"],"on_failure":"pass","deadline_ms":50,"instances":2,"error_budget":{"failures":1000000}}`))
+	// Each has a client of its own: one would wait for all that it has sent in one request.
+	producer := func(topic string) func(context.Context, string) error {
+		client, err := kgo.NewClient(kgo.SeedBrokers(p.says.Kafka), kgo.ProducerLinger(0), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
+		must(t, err)
+		t.Cleanup(client.Close)
+		return func(ctx context.Context, value string) error {
+			return client.ProduceSync(ctx, &kgo.Record{Topic: topic, Value: []byte(value)}).FirstErr()
+		}
+	}
+	good := producer("good")
+	took := func() []time.Duration {
+		var all []time.Duration
+		for range 300 {
+			begun := time.Now()
+			if err := good(t.Context(), "v"); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, time.Since(begun))
+		}
+		slices.Sort(all)
+		return all
+	}
+	before := took()
+	ctx, stop := context.WithCancel(t.Context())
+	var ended [4]int
+	var running sync.WaitGroup
+	for i := range ended {
+		bad := producer("bad")
+		running.Go(func() {
+			for ctx.Err() == nil {
+				if bad(ctx, "loops") == nil {
+					ended[i]++
+				}
+			}
+		})
+	}
+	meanwhile := took()
+	stop()
+	running.Wait()
+	t.Logf("acks of another topic, p50 and p99: %v and %v before, %v and %v beside %v calls that never end",
+		before[150], before[297], meanwhile[150], meanwhile[297], ended)
+	for _, n := range ended {
+		if n == 0 {
+			t.Errorf("calls that never end: %v; nothing was in the way", ended)
+		}
+	}
+}
+
+func specFile(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "spec")
+	must(t, os.WriteFile(file, []byte(text), 0o600))
+	return file
 }

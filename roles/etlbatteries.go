@@ -1,7 +1,23 @@
 package roles
 
-import "rustmq.dev/rustmq/roles/admin"
+import (
+	"encoding/json"
 
-func shownBatteries() []admin.Battery { return nil }
+	"rustmq.dev/rustmq/etl/batteries"
+	"rustmq.dev/rustmq/roles/admin"
+)
 
-func battery(string) ([]byte, bool) { return nil, false }
+func shownBatteries() (shown []admin.Battery) {
+	for _, b := range batteries.List() {
+		shown = append(shown, admin.Battery{Name: b.Name, Doc: b.Doc, SHA256: b.SHA256, Bytes: int64(len(b.Wasm())), Example: json.RawMessage(b.Example)})
+	}
+	return shown
+}
+
+func battery(name string) ([]byte, bool) {
+	b, known := batteries.Find(name)
+	if !known {
+		return nil, false
+	}
+	return b.Wasm(), true
+}

@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles"
 	"rustmq.dev/rustmq/roles/admin"
 )
@@ -178,7 +179,7 @@ func (c *processes) lose(id int, dirs ...string) {
 // all are gone. What was acked is there after the recovery, on the disks alone or in the
 // bucket, what a group committed too, and transactions go on. Then everything but the bucket
 // is gone: what was uploaded is there, exactly, and the list says where it ends; of a topic whose
-// acks wait for the bucket all is there both times.
+// acks wait for the bucket all is there both times, and a module runs.
 func TestControllersLostWALsSurvive(t *testing.T) {
 	t.Parallel()
 	c := newProcesses(t, 3)
@@ -192,6 +193,8 @@ func TestControllersLostWALsSurvive(t *testing.T) {
 	for topic, partitions := range map[string]int{"x": 2, "__transaction_state": 50, "__consumer_offsets": 50} {
 		c.inBucket(topic, partitions)
 	}
+	c.atLevel(metadata.TransformsFeatureLevel)
+	c.admin(1, "etl", "deploy", "m", answersModule, "--topics", "transformed")
 	c.admin(1, "topics", "create", "o", "--partitions", "2", "--config", "rustmq.durability=object")
 	c.inBucket("o", 2)
 	c.acked("o", 2, 0, 10, 3)
@@ -224,6 +227,7 @@ func TestControllersLostWALsSurvive(t *testing.T) {
 		t.Errorf("the group has committed %v, want %d each", is, count)
 	}
 	c.has("o", 2, map[int32]int{0: 10, 1: 10}, 1)
+	c.running("m", 1)
 	c.admin(1, "controllers", "add", "2")
 	c.acked("t", partitions, count, 1, 3)
 	c.transacted("x", 2, 3)
@@ -289,6 +293,7 @@ func TestControllersLostWALsSurvive(t *testing.T) {
 	}
 	c.has("t", partitions, want, 3)
 	c.has("o", 2, map[int32]int{0: 15, 1: 15}, 2)
+	c.running("m", 1)
 	c.hasTransactions("x", 2, 2, 1)
 }
 

@@ -33,6 +33,7 @@ type consume struct {
 	flushed int64           // of them, those that have left it
 	last    map[int32]int64 // offset of the last record that came, by partition
 	ill     map[int32]error // why a partition could not be read since; -1: any
+	begins  map[int32]int64 // with -e: where each partition is read from
 	reached map[int32]bool  // partitions that have come to the time of -o
 	session string          // what was last told of the session with the group
 }
@@ -176,7 +177,9 @@ func (c *consume) print(ctx context.Context, cl *kgo.Client, adm *kadm.Client, l
 		late := time.Since(heard) >= c.timeout
 		if late || time.Since(settled) >= settleInterval/2 { // refusals come sooner
 			asking, cancel := context.WithTimeout(ctx, c.patience())
-			err = c.settle(asking, adm, left)
+			if err = c.settle(asking, adm, left); err == nil {
+				c.holes(asking, cl, adm, left)
+			}
 			cancel()
 			if err != nil {
 				return err

@@ -45,6 +45,7 @@ func (c *consume) plan(ctx context.Context, adm *kadm.Client) (map[int32]int64, 
 			return nil, nil, err
 		}
 	}
+	c.begins = starts
 	at := map[int32]kgo.Offset{}
 	for p, end := range left {
 		if starts[p] >= end {
