@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"rustmq.dev/rustmq/etl/pipeline"
@@ -53,12 +54,21 @@ const (
 	maxUnready = 3
 	// deliveryPatience is how long other partitions may take to commit what is sent there.
 	deliveryPatience = 10 * time.Second
+	// undeliveredSaid is how often it is said that topics do not take what modules send.
+	undeliveredSaid = time.Minute
 )
 
 // transforms is what the lanes of a broker share.
 type transforms struct {
 	waiting budget // batches in lanes, as sent
 	memory  budget
+	said    atomic.Int64 // when it was last said that a topic takes nothing, ns since 1970
+}
+
+// says reports whether it is time to say again that a topic takes nothing.
+func (t *transforms) says(now time.Time) bool {
+	last := t.said.Load()
+	return now.UnixNano()-last >= undeliveredSaid.Nanoseconds() && t.said.CompareAndSwap(last, now.UnixNano())
 }
 
 func newTransforms() *transforms {
