@@ -195,9 +195,9 @@ func (r *laneRun) flush() {
 // sends reports whether anything of the batch goes elsewhere.
 func (it *transforming) sends() bool { return it.out != nil && len(it.out.Sent) > 0 }
 
-// behind says how a batch stands to those before it that are not appended. follows: it is the next of a
-// producer of whom one is. Not free: they have to be appended before anybody can say what
-// becomes of it, for it may be one of them that comes again.
+// behind says how a batch stands to those before it that are not appended. follows: it is
+// the next of a producer of whom one is. Not free: they have to be appended before anybody
+// can say what becomes of it, for it may be one of them that comes again.
 func (r *laneRun) behind(it *transforming) (follows, free bool) {
 	if r.landed == nil {
 		return false, true
