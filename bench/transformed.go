@@ -21,11 +21,6 @@ func (r *run) transformed() error {
 	if err := os.WriteFile(module, keepingModule(), 0o600); err != nil {
 		return err
 	}
-	none, err := startRustmq("rustmq without modules")
-	if err != nil {
-		return err
-	}
-	defer none.stop()
 	for _, side := range []struct {
 		name, topics string
 		must         float64
@@ -33,21 +28,26 @@ func (r *run) transformed() error {
 		{"through a module that keeps every record, against none", "*", 0.8},
 		{"to a topic that no module is for, against none", "other,prefix:one.,regex:^a+$", 0.97},
 	} {
-		with, err := startRustmq("rustmq with a module")
-		if err != nil {
+		if err := r.producedWith(module, side.topics, side.name, side.must); err != nil {
 			return err
 		}
-		if err := r.producedWith(with, none, module, side.topics, side.name, side.must); err != nil {
-			with.stop()
-			return err
-		}
-		with.stop()
 	}
 	return nil
 }
 
-// producedWith compares produce to a server with the module to one without.
-func (r *run) producedWith(with, none *process, module, topics, name string, must float64) error {
+// producedWith compares produce to a server with the module to one without, which is as new:
+// a log that has been in use has segments to use again.
+func (r *run) producedWith(module, topics, name string, must float64) error {
+	with, err := startRustmq("rustmq with a module")
+	if err != nil {
+		return err
+	}
+	defer with.stop()
+	none, err := startRustmq("rustmq without modules")
+	if err != nil {
+		return err
+	}
+	defer none.stop()
 	deploy := exec.Command(rustmqBinary(), "admin", "etl", "deploy", "keeps", module, "--url", "http://"+with.http, "--topics", topics)
 	if said, err := deploy.CombinedOutput(); err != nil {
 		return fmt.Errorf("deploy a module for %s: %w: %s", topics, err, said)

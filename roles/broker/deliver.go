@@ -92,7 +92,9 @@ func (b *Broker) deliver(from *partition, sent []*transforming) {
 	all.Wait()
 	for _, p := range parcels {
 		if !guard.Check("broker.route-committed", p.err == nil) {
-			b.log.Debug("records of modules are not taken", "topic", p.topic, "partition", p.index, "error", p.err)
+			if b.transforms.says(b.opt.Now()) {
+				b.log.Warn("a topic does not take what inline modules send there", "topic", p.topic, "partition", p.index, "from", from.topic.name, "error", p.err)
+			}
 			for _, it := range p.of {
 				it.lose(p.topic, p.err)
 			}

@@ -15,7 +15,8 @@ import (
 // of arrival.
 type lane struct {
 	share budget
-	busy  atomic.Int64 // batches that are not appended yet, nor refused
+	busy  atomic.Int64  // batches that are not appended yet, nor refused
+	came  chan struct{} // holds a token when one came while somebody takes from the queue
 
 	mu      sync.Mutex
 	queue   []*transforming // guarded by mu
@@ -48,7 +49,7 @@ func (p *partition) laneOf() *lane {
 	if ln := p.lane.Load(); ln != nil {
 		return ln
 	}
-	p.lane.CompareAndSwap(nil, &lane{share: budget{limit: laneBytes}})
+	p.lane.CompareAndSwap(nil, &lane{share: budget{limit: laneBytes}, came: make(chan struct{}, 1)})
 	return p.lane.Load()
 }
 
@@ -80,13 +81,18 @@ func (part *producePart) enterLane(t *topic, records []byte) error {
 	starts := !ln.running
 	ln.running = true
 	ln.mu.Unlock()
-	if starts {
-		b.requests.Add(1) // this request is one of them until it is answered
-		go func() {       // ends when the lane is empty
-			defer b.requests.Done()
-			(&laneRun{b: b, partition: part.partition, lane: ln}).run()
-		}()
+	if !starts {
+		select {
+		case ln.came <- struct{}{}:
+		default:
+		}
+		return nil
 	}
+	b.requests.Add(1) // this request is one of them until it is answered
+	go func() {       // ends when the lane is empty
+		defer b.requests.Done()
+		(&laneRun{b: b, partition: part.partition, lane: ln}).run()
+	}()
 	return nil
 }
 

@@ -10,6 +10,9 @@ import (
 	"testing/synctest"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rustmq.dev/rustmq/storage/disk"
+	"rustmq.dev/rustmq/storage/log"
 )
 
 // TestDuplicatesInTheLaneAreNotRoutedTwice: the first, and what comes behind it, is still
@@ -37,26 +40,56 @@ func TestDuplicatesInTheLaneAreNotRoutedTwice(t *testing.T) {
 	})
 }
 
-// TestWhatWaitsToBeRoutedLeavesTogether: batches that come while others are delivered do
-// not each wait for other partitions.
-func TestWhatWaitsToBeRoutedLeavesTogether(t *testing.T) {
+// TestNothingIsAppendedBeforeWhatItRoutes: while that is on its way, neither is what came
+// behind; that is transformed meanwhile, and what it routes leaves together.
+func TestNothingIsAppendedBeforeWhatItRoutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, w, _ := startTransforming(t, "")
-		open := w.shut(t)
+		m, w := &modules{t: t}, &wordy{}
+		m.use(w, "")
+		disk := &gatedFS{FS: disk.NewMem(disk.MemOptions{})}
+		n := startNode(t, func(o *Options) {
+			o.Transforms, o.Store = m.set.Load, openStore(t, disk)
+		})
+		n.controller.createTopic("in", 1)
+		n.controller.createTopic("out", 1)
+		n.settle(t.Context())
+		t.Cleanup(disk.let)
 		c := n.connect()
 		const batches = 20
+		disk.hold()
+		var want []string
 		for i := range int32(batches) {
-			q := produceTo("in", 0, -1, fromProducer(t, i, fmt.Sprint("to:out:", i)))
+			value := fmt.Sprint("to:out:", i)
+			if i%4 == 3 {
+				value = fmt.Sprint("stays ", i)
+				want = append(want, fmt.Sprintf("%d %s", i, value))
+			}
+			q := produceTo("in", 0, 1, fromProducer(t, i, value))
 			q.Version = 9
 			c.send(q)
+			synctest.Wait()
 		}
-		synctest.Wait()
-		open()
+		if got := len(w.shown()); got != batches {
+			t.Errorf("%d batches are transformed while the first is on its way", got)
+		}
+		if end := n.logOf("in", 0).End(); end != 0 {
+			t.Errorf("the log has %d records while what the first routes is on no disk", end)
+		}
+		disk.let()
 		for i := range int64(batches) {
 			requireProduced(t, c.receive().(*kmsg.ProduceResponse), nil, i)
 		}
-		if first := firstBatch(t, n.logOf("out", 0)); first.NumRecords() < batches/2 {
-			t.Errorf("the first batch there has %d records of %d", first.NumRecords(), batches)
+		c.wants("in", 0, want...)
+		if got := len(c.all("out", 0)); got != batches-len(want) {
+			t.Errorf("%d records are routed", got)
+		}
+		read, err := n.logOf("out", 0).Read(log.ReadRequest{MaxBytes: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer read.Release()
+		if len(read.Batches) != 2 {
+			t.Errorf("they left in %d batches", len(read.Batches))
 		}
 	})
 }

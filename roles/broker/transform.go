@@ -3,6 +3,8 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"rustmq.dev/rustmq/etl/pipeline"
@@ -44,7 +46,7 @@ const (
 	usualTransform  = 4 << 20 // is tried before batch.DefaultMaxDecompressed
 	likelyExpansion = 8       // times what was sent, is tried first
 
-	// maxPending batches of a lane wait together for what they send elsewhere.
+	// maxPending batches of a lane wait behind those whose records are on their way.
 	maxPending = 64
 	// maxDeliveries is how often a batch is transformed anew because a topic did not take
 	// what it sends there.
@@ -53,12 +55,21 @@ const (
 	maxUnready = 3
 	// deliveryPatience is how long other partitions may take to commit what is sent there.
 	deliveryPatience = 10 * time.Second
+	// undeliveredSaid is how often it is said that topics do not take what modules send.
+	undeliveredSaid = time.Minute
 )
 
 // transforms is what the lanes of a broker share.
 type transforms struct {
 	waiting budget // batches in lanes, as sent
 	memory  budget
+	said    atomic.Int64 // when it was last said that a topic takes nothing, ns since 1970
+}
+
+// says reports whether it is time to say again that a topic takes nothing.
+func (t *transforms) says(now time.Time) bool {
+	last := t.said.Load()
+	return now.UnixNano()-last >= undeliveredSaid.Nanoseconds() && t.said.CompareAndSwap(last, now.UnixNano())
 }
 
 func newTransforms() *transforms {
@@ -95,19 +106,29 @@ type laneRun struct {
 	b         *Broker
 	partition *partition
 	lane      *lane
-	pending   []*transforming // that wait for what they, or those before them, send elsewhere
+	flight    []*transforming // whose records are on their way to other topics
+	landed    chan struct{}   // closed when they are there, or not taken; nil: none are
+	pending   []*transforming // behind them
 }
 
 func (r *laneRun) run() {
 	for {
-		it := r.lane.next(len(r.pending) > 0)
+		it := r.lane.next(r.landed != nil)
 		switch {
 		case it != nil:
 			r.process(it)
-		case len(r.pending) > 0:
-			r.flush()
+		case r.landed != nil:
+			select {
+			case <-r.landed:
+			case <-r.lane.came:
+			}
 		default:
 			return
+		}
+		select {
+		case <-r.landed: // never, while none are on their way
+			r.land()
+		default:
 		}
 	}
 }
@@ -122,37 +143,82 @@ func (r *laneRun) process(it *transforming) {
 	if !r.transform(it, follows) {
 		return
 	}
-	if len(r.pending) == 0 && !it.sends() {
-		r.append(it)
+	r.pending = append(r.pending, it)
+	if r.landed == nil {
+		r.depart()
+	}
+	if len(r.pending) == maxPending {
+		r.land()
+	}
+}
+
+// depart has what the pending batches send go its way, and appends those that need not wait
+// for it. None is on its way.
+func (r *laneRun) depart() {
+	for len(r.pending) > 0 && !r.pending[0].sends() {
+		r.append(r.pending[0])
+		r.pending = r.pending[1:]
+	}
+	if len(r.pending) == 0 {
 		return
 	}
-	if r.pending = append(r.pending, it); len(r.pending) == maxPending {
-		r.flush()
+	r.flight, r.pending = r.pending, nil
+	landed, flight := make(chan struct{}), r.flight
+	r.landed = landed
+	go func() { // the lane waits for it
+		defer close(landed)
+		r.b.deliver(r.partition, flight)
+	}()
+}
+
+// land waits until what is on its way is there, and appends the batches that it is of, in
+// order. Then the next depart.
+func (r *laneRun) land() {
+	<-r.landed
+	flight := r.flight
+	r.flight, r.landed = nil, nil
+	for _, it := range flight {
+		if r.delivered(it) {
+			r.append(it)
+		}
+	}
+	r.depart()
+}
+
+// flush returns when all that came before is appended, or refused.
+func (r *laneRun) flush() {
+	for r.landed != nil {
+		r.land()
 	}
 }
 
 // sends reports whether anything of the batch goes elsewhere.
 func (it *transforming) sends() bool { return it.out != nil && len(it.out.Sent) > 0 }
 
-// behind says how a batch stands to those that are pending. follows: it is the next of a
-// producer of whom one is. Not free: they have to be appended before anybody can say what
-// becomes of it, for it may be one of them that comes again.
+// behind says how a batch stands to those before it that are not appended. follows: it is
+// the next of a producer of whom one is. Not free: they have to be appended before anybody
+// can say what becomes of it, for it may be one of them that comes again.
 func (r *laneRun) behind(it *transforming) (follows, free bool) {
-	if len(r.pending) == 0 {
+	if r.landed == nil {
 		return false, true
 	}
 	if it.expects() {
 		return false, false
 	}
 	b := batch.Batch(it.records)
-	for i := len(r.pending) - 1; i >= 0 && b.ProducerID() != batch.NoProducerID; i-- {
-		before := batch.Batch(r.pending[i].records)
-		if before.ProducerID() != b.ProducerID() {
-			continue
+	if b.ProducerID() == batch.NoProducerID {
+		return false, true
+	}
+	for _, those := range [][]*transforming{r.pending, r.flight} {
+		for _, one := range slices.Backward(those) {
+			before := batch.Batch(one.records)
+			if before.ProducerID() != b.ProducerID() {
+				continue
+			}
+			next := batch.NextSequence(before.LastSequence(), 1)
+			follows = before.ProducerEpoch() == b.ProducerEpoch() && b.BaseSequence() == next
+			return follows, guard.Check("broker.lane-duplicate", follows)
 		}
-		next := batch.NextSequence(before.LastSequence(), 1)
-		follows = before.ProducerEpoch() == b.ProducerEpoch() && b.BaseSequence() == next
-		return follows, guard.Check("broker.lane-duplicate", follows)
 	}
 	return false, true
 }
@@ -219,8 +285,8 @@ func (r *laneRun) pass(it *transforming) error {
 	return nil
 }
 
-// takeMemory takes memory to transform a batch in. Before it waits for some, what is pending
-// gives up its own.
+// takeMemory takes memory to transform a batch in. Before it waits for some, those before it
+// give up theirs.
 func (r *laneRun) takeMemory(it *transforming, n int64) error {
 	share, all := &it.topic.transforms, &r.b.transforms.memory
 	if share.tryTake(n) {
@@ -294,21 +360,6 @@ func (r *laneRun) once(it *transforming) (err error) {
 		it.pipeline = is
 	}
 	return err
-}
-
-// flush has the pending batches deliver what they send, and appends them, in order.
-func (r *laneRun) flush() {
-	if len(r.pending) == 0 {
-		return
-	}
-	pending := r.pending
-	r.pending = nil
-	r.b.deliver(r.partition, pending)
-	for _, it := range pending {
-		if r.delivered(it) {
-			r.append(it)
-		}
-	}
 }
 
 // delivered reports whether all that a batch sends is there; if not, the policies of its
