@@ -19,7 +19,8 @@
 // K6 simulates the metadata of 100 brokers, in this process (docs/scale.md). K7 is what TLS,
 // rules and audit cost, with certificates that `rustmq admin ca` makes; its peer is a bare server
 // of crypto/tls. K8 is what a transform costs beside a bare call of wasmtime-go and beside Go; it
-// is read from benchmarks of the root module, and needs nothing else.
+// is read from benchmarks of the root module, and needs nothing else. K9 is what transforms from topic
+// to topic cost beside a client outside, read in the same way.
 //
 // Some figures may be measured again without the others: the page says of each when,
 // and at which commit.

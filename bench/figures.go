@@ -45,6 +45,7 @@ var figures = []figure{
 	{"K6", "The metadata of 100 brokers and 100,000 partitions, simulated", (*run).large},
 	{"K7", "What security costs, and how soon a rule is in force", (*run).security},
 	{"K8", "Transforms", (*run).transforms},
+	{"K9", "Asynchronous transforms, against a client outside", (*run).asynchronous},
 }
 
 func runFigures(args []string) error {
