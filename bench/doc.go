@@ -20,7 +20,8 @@
 // rules and audit cost, with certificates that `rustmq admin ca` makes; its peer is a bare server
 // of crypto/tls. K8 is what a transform costs beside a bare call of wasmtime-go and beside Go; it
 // is read from benchmarks of the root module, and needs nothing else. K9 is produce through a
-// module that keeps all, and beside one.
+// module that keeps all, and beside one. K10 is what transforms from topic to topic cost beside a
+// client outside, read as K8 is.
 //
 // Some figures may be measured again without the others: the page says of each when,
 // and at which commit.

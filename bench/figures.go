@@ -46,6 +46,7 @@ var figures = []figure{
 	{"K7", "What security costs, and how soon a rule is in force", (*run).security},
 	{"K8", "Transforms", (*run).transforms},
 	{"K9", "What producers notice of inline modules", (*run).transformed},
+	{"K10", "Asynchronous transforms, against a client outside", (*run).asynchronous},
 }
 
 func runFigures(args []string) error {

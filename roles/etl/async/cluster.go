@@ -61,13 +61,18 @@ func newCluster(o *Options) *cluster {
 
 // ask asks a broker once, over the connection that all share.
 func (c *cluster) ask(ctx context.Context, broker int32, q kmsg.Request) (kmsg.Response, error) {
+	return c.askWith(ctx, broker, q, nil)
+}
+
+// askWith is ask for a Produce whose records are not in q.
+func (c *cluster) askWith(ctx context.Context, broker int32, q kmsg.Request, records []byte) (kmsg.Response, error) {
 	l, err := c.line(ctx, broker)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	p, err := l.ask(ctx, q)
+	p, err := l.askWith(ctx, q, records)
 	if err != nil {
 		return nil, fmt.Errorf("broker %d: %w", broker, err)
 	}

@@ -40,6 +40,7 @@ type line struct {
 type call struct {
 	id      int32
 	request kmsg.Request
+	records []byte // of a Produce to one partition, flexible, that has none; nil: they are in it
 	answer  kmsg.Response
 	err     error
 	done    chan struct{}
@@ -56,7 +57,12 @@ func newLine(conn net.Conn, room func(int) []byte) *line {
 // ask sends a request and waits for its answer, which lies in the room that was made. What
 // has no answer may have had an effect.
 func (l *line) ask(ctx context.Context, q kmsg.Request) (kmsg.Response, error) {
-	c := &call{request: q, done: make(chan struct{})}
+	return l.askWith(ctx, q, nil)
+}
+
+// askWith is ask for a Produce whose records are not in q.
+func (l *line) askWith(ctx context.Context, q kmsg.Request, records []byte) (kmsg.Response, error) {
+	c := &call{request: q, records: records, done: make(chan struct{})}
 	if err := l.send(c); err != nil {
 		return nil, fmt.Errorf("ask for %s: %w", kmsg.NameForKey(q.Key()), err)
 	}
@@ -81,12 +87,31 @@ func (l *line) send(c *call) error {
 	c.id = l.next
 	l.waiting = append(l.waiting, c)
 	l.frame = l.format.AppendRequest(l.frame[:0], c.request, c.id)
-	_, err := l.conn.Write(l.frame)
+	err := l.write(c.records)
 	if cap(l.frame) > keptFrame {
 		l.frame = nil
 	}
 	if err != nil {
 		_ = l.conn.Close() // which read is told of, and all that wait by it
+	}
+	return nil
+}
+
+// write writes the frame, of a Produce with records that are not in it yet: they are large,
+// and go as they are.
+func (l *line) write(records []byte) error {
+	if records == nil {
+		_, err := l.conn.Write(l.frame)
+		return err
+	}
+	// Behind them stand the tags of partition, topic and request: none.
+	const tags = 3
+	l.frame = binary.AppendUvarint(l.frame[:len(l.frame)-tags-1], uint64(len(records))+1)
+	binary.BigEndian.PutUint32(l.frame, uint32(len(l.frame)-4+len(records)+tags))
+	for _, part := range [][]byte{l.frame, records, make([]byte, tags)} {
+		if _, err := l.conn.Write(part); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -147,7 +172,7 @@ func (l *line) readOne() error {
 	l.waiting = l.waiting[1:]
 	l.mu.Unlock()
 	close(c.done)
-	return nil
+	return err
 }
 
 // ended reports whether nothing can be asked any more.

@@ -167,7 +167,7 @@ func (p *producer) produceOne(ctx context.Context, b sealed) error {
 	q := kmsg.NewPtrProduceRequest()
 	q.SetVersion(produceVersion)
 	q.TransactionID, q.Acks, q.TimeoutMillis = &p.id, -1, int32(askTime.Milliseconds())
-	q.Topics = []kmsg.ProduceRequestTopic{{Topic: b.to.topic, Partitions: []kmsg.ProduceRequestTopicPartition{{Partition: b.to.partition, Records: b.records}}}}
+	q.Topics = []kmsg.ProduceRequestTopic{{Topic: b.to.topic, Partitions: []kmsg.ProduceRequestTopicPartition{{Partition: b.to.partition}}}}
 	return persist(ctx, func() error {
 		t, err := p.cluster.topic(ctx, b.to.topic)
 		if err != nil {
@@ -177,7 +177,7 @@ func (p *producer) produceOne(ctx context.Context, b sealed) error {
 		if part == nil || part.Leader == noLeader {
 			return fmt.Errorf("%s-%d: %w", b.to.topic, b.to.partition, kerr.LeaderNotAvailable)
 		}
-		answer, err := p.cluster.ask(ctx, part.Leader, q)
+		answer, err := p.cluster.askWith(ctx, part.Leader, q, b.records)
 		if err != nil {
 			return err
 		}
