@@ -258,6 +258,20 @@ func TestModulesAreUploaded(t *testing.T) {
 	a.want("elsewhere", http.StatusRequestEntityTooLarge, a.do(http.MethodPost, modulesPath+"/m/versions", large))
 }
 
+// Who may not deploy modules takes no place among those who do, for as long as it sends.
+func TestModulesOfThoseWhoMayNotAreNotRead(t *testing.T) {
+	a := newAsking(t)
+	text := a.token("t", "alice", false, time.Time{})
+	body := &unread{t: t}
+	r := httptest.NewRequest(http.MethodPost, "https://10.0.0.1:9642"+uploadsPath, body)
+	r.RemoteAddr = a.remote
+	r.Header.Set("Content-Type", "application/wasm")
+	r.Header.Set("Authorization", "Bearer "+text)
+	w := httptest.NewRecorder()
+	a.s.http.Handler.ServeHTTP(w, r)
+	a.want("a module of who may not", http.StatusForbidden, w, "may not alter cluster")
+}
+
 func TestHealthNamesModulesThatDoNotRun(t *testing.T) {
 	c, _ := alone(t)
 	v := metadata.TransformVersion{Number: 1, SHA256: strings.Repeat("x", 32), Size: 1, Spec: "{}", Created: time.UnixMilli(1)}
