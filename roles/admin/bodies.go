@@ -64,6 +64,14 @@ func takeBodies(next http.Handler) http.Handler {
 		}
 		most, places := mostOf(r), large
 		if uploads(r) {
+			if !guard.Check("admin.module-by-rule", altersCluster.missing(subjectOf(r.Context()), "") == nil) {
+				// The route refuses it, and says so to the audit log; of what was sent nothing is read.
+				refused := r.Clone(r.Context())
+				refused.Body, refused.ContentLength = io.NopCloser(strings.NewReader(" ")), 1
+				w.Header().Set("Connection", "close")
+				next.ServeHTTP(w, refused)
+				return
+			}
 			places = modules
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(moduleTime)) // a connection has one
 		}

@@ -70,6 +70,10 @@ func (f *fakeTransforms) Battery(name string) ([]byte, bool) {
 	return []byte(upperModule), name == "upper"
 }
 
+func (f *fakeTransforms) Partitions(name string) []ETLPartition {
+	return []ETLPartition{{Topic: "of-" + name, Partition: 7, State: "running", Committed: 1, End: 9, Lag: 8}}
+}
+
 func (f *fakeTransforms) Status() ([]etl.ModuleStatus, bool) { return f.status, true }
 
 type fakeEngine struct{}
@@ -179,6 +183,11 @@ func TestLifeOfAModule(t *testing.T) {
 	does("too slow", "history", "m")
 	does(`"what": "rolled back"`, "history", "m", "-o", "json")
 	does("previous  3", "describe", "m")
+	f.status = []etl.ModuleStatus{{Name: "m", Version: 1, Ready: true, Failures: 3, Error: "trap: it fell"}}
+	does("ready, 3 failures", "list")
+	for _, want := range []string{"trap: it fell", "of-m          7 running         1   9   8"} {
+		does(want, "describe", "m")
+	}
 	out = does("change", "test", "m", "--input", sample)
 	if !strings.Contains(out, "as it is") {
 		t.Errorf("a test shows nothing of what is kept:\n%s", out)
@@ -247,6 +256,20 @@ func TestModulesAreUploaded(t *testing.T) {
 	a.want("no module", http.StatusBadRequest, a.do(http.MethodPost, uploadsPath, "text", "Content-Type", "application/wasm"))
 	a.want("nothing", http.StatusBadRequest, a.do(http.MethodPost, uploadsPath, "", "Content-Type", "application/wasm"))
 	a.want("elsewhere", http.StatusRequestEntityTooLarge, a.do(http.MethodPost, modulesPath+"/m/versions", large))
+}
+
+// Who may not deploy modules takes no place among those who do, for as long as it sends.
+func TestModulesOfThoseWhoMayNotAreNotRead(t *testing.T) {
+	a := newAsking(t)
+	text := a.token("t", "alice", false, time.Time{})
+	body := &unread{t: t}
+	r := httptest.NewRequest(http.MethodPost, "https://10.0.0.1:9642"+uploadsPath, body)
+	r.RemoteAddr = a.remote
+	r.Header.Set("Content-Type", "application/wasm")
+	r.Header.Set("Authorization", "Bearer "+text)
+	w := httptest.NewRecorder()
+	a.s.http.Handler.ServeHTTP(w, r)
+	a.want("a module of who may not", http.StatusForbidden, w, "may not alter cluster")
 }
 
 func TestHealthNamesModulesThatDoNotRun(t *testing.T) {

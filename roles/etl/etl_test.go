@@ -185,7 +185,7 @@ func (w *world) deploy(name string, version uint32, wasm, spec string) {
 
 func (w *world) change(name string, action metadata.TransformAction, version uint32) {
 	w.Helper()
-	w.apply(metadata.NewSetTransform(name, metadata.TransformChange{At: time.UnixMilli(1), By: "User:u", Action: action, Version: version}, nil))
+	w.apply(metadata.NewSetTransform(name, metadata.TransformChange{At: time.UnixMilli(int64(w.index)), By: "User:u", Action: action, Version: version}, nil))
 }
 
 // transformed is what the first module of topic t makes of a record.
@@ -428,4 +428,27 @@ func TestTrial(t *testing.T) {
 			t.Errorf("%s: %v", wasm, err)
 		}
 	}
+}
+
+// A module that is enabled again has its budget again, also where this node has not seen that
+// it was disabled in between.
+func TestBudgetBeginsAnew(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.deploy("m", 1, "fails", `{"mode":"inline","topics":["t"],"error_budget":{"failures":1}}`)
+		synctest.Wait()
+		for n := 1; n <= 2; n++ {
+			w.want("it fails", "trap: unreachable")
+			synctest.Wait()
+			if len(w.spent) != n {
+				w.Fatalf("%q, and its budget was spent %d times", w.spent, n)
+			}
+			host := w.host
+			w.host = nil
+			w.change("m", metadata.TransformBudgetSpent, 1)
+			w.change("m", metadata.TransformEnabled, 1)
+			w.host = host
+			w.host.Follow(w.state.Image())
+			synctest.Wait()
+		}
+	})
 }

@@ -263,10 +263,10 @@ func (h *Host) want(image *metadata.Image, now time.Time) {
 		}
 		wanted[t.Name] = true
 		was := h.active[t.Name]
-		if was != nil && was.is(v) {
+		if was != nil && was.is(t, v) {
 			continue
 		}
-		h.active[t.Name] = newModule(h, t.Name, v, now)
+		h.active[t.Name] = newModule(h, t, v, now)
 		switch {
 		case was == nil:
 		case was.ready():

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,7 +27,8 @@ type module struct {
 	size    int64
 	spec    *pipeline.Spec // nil: see specErr
 	specErr error
-	text    string // of the spec
+	text    string    // of the spec
+	enabled time.Time // see enabledAt
 	since   time.Time
 
 	loadedAs atomic.Pointer[Module]
@@ -45,8 +47,8 @@ type module struct {
 	told      time.Time // of a failure, in the log
 }
 
-func newModule(h *Host, name string, v *metadata.TransformVersion, now time.Time) *module {
-	m := &module{h: h, name: name, version: v.Number, hash: v.SHA256, size: v.Size, text: v.Spec, since: now, arrived: make(chan struct{})}
+func newModule(h *Host, t *metadata.Transform, v *metadata.TransformVersion, now time.Time) *module {
+	m := &module{h: h, name: t.Name, enabled: enabledAt(t), version: v.Number, hash: v.SHA256, size: v.Size, text: v.Spec, since: now, arrived: make(chan struct{})}
 	m.spec, m.specErr = pipeline.ParseSpec([]byte(v.Spec))
 	if m.spec != nil {
 		m.budget = newBudget(m.spec.ErrorBudget)
@@ -54,9 +56,20 @@ func newModule(h *Host, name string, v *metadata.TransformVersion, now time.Time
 	return m
 }
 
-// is reports whether m is that version: a name may have been deleted, and come anew.
-func (m *module) is(v *metadata.TransformVersion) bool {
-	return m.version == v.Number && m.hash == v.SHA256 && m.text == v.Spec
+// enabledAt is when the version that is active came to be so.
+func enabledAt(t *metadata.Transform) (at time.Time) {
+	for _, c := range slices.Backward(t.History) {
+		if c.Action == metadata.TransformEnabled || c.Action == metadata.TransformRolledBack {
+			return c.At
+		}
+	}
+	return at
+}
+
+// is reports whether m is that version: a name may have been deleted, and come anew, and a
+// version that was disabled in between has its budget again.
+func (m *module) is(t *metadata.Transform, v *metadata.TransformVersion) bool {
+	return m.enabled.Equal(enabledAt(t)) && m.version == v.Number && m.hash == v.SHA256 && m.text == v.Spec
 }
 
 func (m *module) async() bool { return m.spec != nil && m.spec.Mode == pipeline.Async }
