@@ -5,7 +5,7 @@ import "fmt"
 // asynchronousBound is what stands between the two sides.
 const asynchronousBound = "What both do: the module, compression, and the broker's own write of what is kept, are most of it; the peer is franz-go, whose client takes a quarter of a microsecond a record."
 
-// asynchronous is K9: records a second of processor time, of transforms that the brokers run, and
+// asynchronous is K10: records a second of processor time, of transforms that the brokers run, and
 // of a client outside that does the same with the same module, its own time and the
 // broker's together. It is read from a benchmark of the root module, where both run in one
 // process.
@@ -39,7 +39,7 @@ func (r *run) asynchronous() error {
 					detail = fmt.Sprintf("%.2f µs of processor time a record; outside %.2f µs", inside/1000, outside/1000)
 				}
 				r.add(summarise(row{
-					Figure: "K9", Name: fmt.Sprintf("records per processor second, %s, compression %s, against a client outside %s", x.what, codec, peer.how),
+					Figure: "K10", Name: fmt.Sprintf("records per processor second, %s, compression %s, against a client outside %s", x.what, codec, peer.how),
 					Unit: "×", Must: x.must, Detail: detail, Bound: asynchronousBound,
 				}, ratios))
 			}
