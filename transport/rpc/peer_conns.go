@@ -192,4 +192,3 @@ func PeerPipe(self int32) (client, server net.Conn) {
 	a, b := net.Pipe()
 	return &peerConn{a, PeerAddr(self)}, &peerConn{b, PeerAddr(self)}
 }
-
