@@ -3,6 +3,7 @@ package roles
 import (
 	"context"
 	"net"
+	"time"
 
 	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/etl/async"
@@ -19,7 +20,8 @@ func (n *Node) openAsync() {
 	}
 	n.async = async.New(async.Options{
 		NodeID: n.config.Broker.ID, Image: n.door.Image, Subscribe: n.door.Subscribe, Log: n.log.With("room", "etl"),
-		Dial: func(ctx context.Context, id int32) (net.Conn, error) { return n.broker.DialInside(ctx, id, serve) },
+		TransactionTimeout: min(async.DefaultTransactionTimeout, time.Duration(n.config.Broker.Transactions.MaxTimeout)),
+		Dial:               func(ctx context.Context, id int32) (net.Conn, error) { return n.broker.DialInside(ctx, id, serve) },
 	})
 	n.metrics.MustRegister(n.async.Metrics())
 	n.transforms.runAsync(n.async)

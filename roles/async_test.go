@@ -145,7 +145,7 @@ func number(n int) func([]*kgo.Record) bool {
 // TestAsyncTransformsGoFromTopicToTopic: what is decided is done, timestamps, tombstones and
 // headers stay, and a record that fails does not hold up those behind it.
 func TestAsyncTransformsGoFromTopicToTopic(t *testing.T) {
-	node := startNode(t)
+	node := startNode(t, "broker.transactions.max_timeout=30s")
 	c := newAsyncClient(t, node, 3, "in", "out", "side", "dead")
 	at := time.UnixMilli(1_700_000_000_000)
 	record := func(partition int32, key, value string) *kgo.Record {

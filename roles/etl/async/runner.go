@@ -50,10 +50,13 @@ type Options struct {
 	Subscribe func(f func(*metadata.Image)) (cancel func())
 	// Dial connects to a broker as a client that may read and write all topics.
 	Dial     func(ctx context.Context, broker int32) (net.Conn, error)
-	Memory   int64            // bytes for records under way; default 64 MiB
-	Interval time.Duration    // between transactions of a partition; default 100 ms
-	Now      func() time.Time // default: time.Now
-	Log      *slog.Logger     // nil: none
+	Memory   int64         // bytes for records under way; default 64 MiB
+	Interval time.Duration // between transactions of a partition; default 100 ms
+	// TransactionTimeout is not more than the coordinators allow; default
+	// [DefaultTransactionTimeout].
+	TransactionTimeout time.Duration
+	Now                func() time.Time // default: time.Now
+	Log                *slog.Logger     // nil: none
 }
 
 // Runner runs asynchronous transforms for the partitions that its broker leads. Its
@@ -111,6 +114,7 @@ func New(o Options) *Runner {
 		r.now = time.Now
 	}
 	r.shares = make(chan struct{}, max(1, cmp.Or(o.Memory, defaultMemory)/shareBytes))
+	r.o.TransactionTimeout = cmp.Or(o.TransactionTimeout, DefaultTransactionTimeout)
 	r.o.Interval = cmp.Or(o.Interval, defaultInterval)
 	r.cluster = newCluster(&r.o)
 	r.metrics = newMetrics(r)

@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// transactionTimeout is after how long a transaction is aborted whose process is gone,
-	// and that nobody has taken over. Readers of the output wait for as long.
-	transactionTimeout = time.Minute
+	// DefaultTransactionTimeout is after how long a transaction is aborted whose process is
+	// gone, and that nobody has taken over. Readers of the output wait for as long.
+	DefaultTransactionTimeout = time.Minute
 	// abortTime is how long the orderly end of a transaction may take.
 	abortTime = 5 * time.Second
 )
@@ -61,6 +61,7 @@ type producer struct {
 	id      string // transactional id
 	group   string
 	of      source
+	timeout time.Duration // of its transactions
 
 	producerID int64
 	epoch      int16
@@ -73,7 +74,7 @@ func (p *producer) begin(ctx context.Context) error {
 	q := kmsg.NewPtrInitProducerIDRequest()
 	q.SetVersion(initProducerIDVersion)
 	q.TransactionalID = &p.id
-	q.TransactionTimeoutMillis = int32(transactionTimeout.Milliseconds())
+	q.TransactionTimeoutMillis = int32(p.timeout.Milliseconds())
 	q.ProducerID, q.ProducerEpoch = -1, -1
 	answer, err := p.cluster.askCoordinator(ctx, transactionCoordinator, p.id, q, func(r kmsg.Response) int16 { return r.(*kmsg.InitProducerIDResponse).ErrorCode })
 	if err != nil {

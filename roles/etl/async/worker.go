@@ -80,7 +80,7 @@ func newWorker(r *Runner, t *Task, of source) *worker {
 	w.calls.Store(t)
 	w.reader = reader{cluster: r.cluster, of: of, pool: &r.bodies}
 	w.producer = producer{
-		cluster: r.cluster, id: transactionalID(t.Name, of), group: GroupID(t.Name), of: of,
+		cluster: r.cluster, id: transactionalID(t.Name, of), group: GroupID(t.Name), of: of, timeout: r.o.TransactionTimeout,
 	}
 	w.progress.position.Store(-1)
 	w.progress.last.Store(-1)
