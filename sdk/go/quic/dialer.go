@@ -60,6 +60,8 @@ type shared struct {
 	err   error
 	// As they were at first: those of conn must not be read while it migrates.
 	local, remote net.Addr
+	settled       sync.Once
+	early         bool // set by settle: the broker took 0-RTT
 
 	streams int         // that are open or being opened; guarded by Dialer.mu
 	last    *time.Timer // ends the connection; guarded by Dialer.mu
@@ -122,10 +124,13 @@ func handshaken(ctx context.Context, conn *quic.Conn) error {
 
 // openStream opens a stream, also where 0-RTT was refused meanwhile.
 func openStream(ctx context.Context, conn *quic.Conn) (*quic.Stream, error) {
+	early := !complete(conn)
 	stream, err := conn.OpenStreamSync(ctx)
-	// Takes a lock that the handshake takes before it replaces what the stream
-	// was made from (quic-go/quic-go#4303).
-	_ = conn.ConnectionState()
+	if early {
+		// Takes a lock that the handshake takes before it replaces what the stream
+		// was made from (quic-go/quic-go#4303).
+		_ = conn.ConnectionState()
+	}
 	if !errors.Is(err, quic.Err0RTTRejected) {
 		return stream, err
 	}
@@ -168,6 +173,13 @@ func (d *Dialer) connection(ctx context.Context, addr string) (s *shared, fresh 
 		return nil, fresh, err
 	}
 	return s, fresh, nil
+}
+
+// settle notes what the handshake, which is complete, has come to, before the connection
+// can migrate: its state must not be read meanwhile.
+func (s *shared) settle() bool {
+	s.settled.Do(func() { s.early = s.conn.ConnectionState().Used0RTT })
+	return s.early
 }
 
 // dead reports whether nothing can be opened on the connection any more.

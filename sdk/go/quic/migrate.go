@@ -38,10 +38,10 @@ func (d *Dialer) Migrate(ctx context.Context) error {
 	}
 	d.left = append(d.left, d.socket)
 	d.socket = socket
-	moving := map[string]*quic.Conn{}
+	moving := map[string]*shared{}
 	for addr, s := range d.conns {
 		if s.established() {
-			moving[addr] = s.conn
+			moving[addr] = s
 		}
 	}
 	d.dials.Add(1) // Close waits for it
@@ -52,9 +52,9 @@ func (d *Dialer) Migrate(ctx context.Context) error {
 	defer cancel()
 	defer context.AfterFunc(done, cancel)()
 	moved := make(chan error)
-	for addr, conn := range moving {
+	for addr, s := range moving {
 		go func() {
-			if err := migrate(ctx, conn, socket); err != nil {
+			if err := s.migrate(ctx, socket); err != nil {
 				moved <- fmt.Errorf("migrate the connection to %s: %w", addr, err)
 				return
 			}
@@ -68,10 +68,12 @@ func (d *Dialer) Migrate(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func migrate(ctx context.Context, conn *quic.Conn, socket *quic.Transport) error {
+func (s *shared) migrate(ctx context.Context, socket *quic.Transport) error {
+	conn := s.conn
 	if err := handshaken(ctx, conn); err != nil {
 		return err
 	}
+	s.settle()
 	path, err := conn.AddPath(socket)
 	if err != nil {
 		return err

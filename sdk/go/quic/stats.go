@@ -33,9 +33,9 @@ func (d *Dialer) Stats(addr string) (Stats, bool) {
 	if s == nil || !s.established() {
 		return Stats{}, false
 	}
-	measured, state := s.conn.ConnectionStats(), s.conn.ConnectionState()
+	measured, handshaken := s.conn.ConnectionStats(), complete(s.conn)
 	return Stats{
-		Remote: s.remote, Handshaken: complete(s.conn), Early: state.Used0RTT,
+		Remote: s.remote, Handshaken: handshaken, Early: handshaken && s.settle(),
 		RTT: measured.LatestRTT, MinRTT: measured.MinRTT,
 		Sent: measured.PacketsSent, Received: measured.PacketsReceived, Lost: measured.PacketsLost,
 		Streams: streams,

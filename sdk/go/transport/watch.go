@@ -74,7 +74,7 @@ func (d *Dialer) look(g *generation, b *broker) (moved bool) {
 	defer d.mu.Unlock()
 	s := sample{}
 	if quicThere {
-		s = b.last.overQUIC(now, g, over.RTT, over.Sent, over.Lost, over.Received)
+		s = b.last.overQUIC(time.Now(), g, over.RTT, over.Sent, over.Lost, over.Received)
 	}
 	s.sent, s.lost = s.sent+grown(segments, b.last.segments), s.lost+grown(resent, b.last.resent)
 	b.last.segments, b.last.resent = segments, resent
@@ -96,7 +96,7 @@ func (d *Dialer) look(g *generation, b *broker) (moved bool) {
 	if s.sent > 0 && float64(s.lost) >= lossy*float64(s.sent) || trip >= far {
 		b.choice.worse(now)
 	}
-	deaf := quicThere && over.Handshaken && b.last.deaf(now, over.Sent, b.choice.rtt())
+	deaf := quicThere && over.Handshaken && b.last.deaf(time.Now(), over.Sent, b.choice.rtt())
 	if d.closed || b.trying || !deaf && !b.choice.probe(now) {
 		return moved
 	}
