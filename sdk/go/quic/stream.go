@@ -192,12 +192,10 @@ func (c *streamConn) Close() (err error) {
 // opError dresses an error as net.Conn's errors are; io.EOF stays bare.
 func (c *streamConn) opError(op string, err error) error {
 	var reset *quic.StreamError
-	var ended *quic.ApplicationError
 	switch {
 	case err == nil, errors.Is(err, io.EOF):
 		return err
-	case errors.As(err, &ended) && !ended.Remote, // by Drop
-		errors.As(err, &reset), c.ctx.Err() != nil, errors.Is(err, quic.ErrStreamClosed):
+	case errors.As(err, &reset), c.ctx.Err() != nil, errors.Is(err, quic.ErrStreamClosed):
 		err = errors.Join(net.ErrClosed, err)
 	}
 	return &net.OpError{Op: op, Net: "quic", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}

@@ -121,8 +121,8 @@ func (d *Dialer) guard(c *conn) {
 		return
 	}
 	if d.answersTCP(c.broker) {
+		d.blocked(c.broker, err) // first: who dials again takes TCP
 		c.of.quic.Drop(c.broker.addr)
-		d.blocked(c.broker, err)
 	}
 }
 

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"time"
@@ -223,11 +224,14 @@ func (d *Dialer) probe(g *generation, b *broker) {
 	}
 }
 
+// errSilence is why a connection was given up that hears nothing.
+var errSilence = errors.New("what was sent has had no answer")
+
 // rescue gives up a QUIC connection that hears nothing, if the broker is there over TCP.
 func (d *Dialer) rescue(g *generation, b *broker) {
 	if d.answersTCP(b) {
+		d.blocked(b, errSilence) // first: who dials again takes TCP
 		g.quic.Drop(b.addr)
-		d.blocked(b, context.DeadlineExceeded)
 	}
 }
 
