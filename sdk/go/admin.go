@@ -119,20 +119,82 @@ type Group struct {
 	Lag     int64 // records behind what it has committed, of all partitions
 }
 
-// Groups describes groups; without names, all.
+// Groups describes groups, classic ones and those of KIP-848; without names, all.
 func (a *Admin) Groups(ctx context.Context, names ...string) ([]Group, error) {
-	lags, err := a.kafka.Lag(ctx, names...)
-	if err != nil {
-		return nil, fmt.Errorf("rustmq: describe groups: %w", err)
+	if len(names) == 0 {
+		listed, err := a.kafka.ListGroups(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("rustmq: list groups: %w", err)
+		}
+		if names = listed.Groups(); len(names) == 0 {
+			return nil, nil
+		}
 	}
 	var groups []Group
-	for _, l := range lags.Sorted() {
-		if err := l.Error(); err != nil {
-			return groups, fmt.Errorf("rustmq: describe group %s: %w", l.Group, err)
+	for _, name := range names {
+		g, err := a.group(ctx, name)
+		if err != nil {
+			return groups, fmt.Errorf("rustmq: describe group %s: %w", name, err)
 		}
-		groups = append(groups, Group{Name: l.Group, State: l.State, Members: len(l.Members), Lag: l.Lag.Total()})
+		groups = append(groups, g)
 	}
 	return groups, nil
+}
+
+func (a *Admin) group(ctx context.Context, name string) (Group, error) {
+	g := Group{Name: name}
+	topics := kadm.TopicsSet{}
+	classic, err := a.kafka.DescribeGroups(ctx, name)
+	if err != nil {
+		return g, err
+	}
+	described := classic[name]
+	switch {
+	case errors.Is(described.Err, kerr.GroupIDNotFound):
+		modern, err := a.kafka.DescribeConsumerGroups(ctx, name)
+		if err == nil {
+			err = modern.Error()
+		}
+		if err != nil {
+			return g, err
+		}
+		is := modern[name]
+		g.State, g.Members, topics = is.State, len(is.Members), is.AssignedPartitions()
+	case described.Err != nil:
+		return g, described.Err
+	default:
+		g.State, g.Members, topics = described.State, len(described.Members), described.AssignedPartitions()
+	}
+	committed, err := a.kafka.FetchOffsets(ctx, name)
+	if err == nil {
+		err = committed.Error()
+	}
+	if err != nil {
+		return g, err
+	}
+	committed.Each(func(o kadm.OffsetResponse) { topics.Add(o.Topic, o.Partition) })
+	if len(topics) == 0 {
+		return g, nil
+	}
+	starts, err1 := a.kafka.ListStartOffsets(ctx, topics.Topics()...)
+	ends, err2 := a.kafka.ListEndOffsets(ctx, topics.Topics()...)
+	if err := errors.Join(err1, err2); err != nil {
+		return g, err
+	}
+	ends.Each(func(end kadm.ListedOffset) {
+		if !topics.Lookup(end.Topic, end.Partition) || end.Err != nil {
+			return
+		}
+		var from int64
+		if start, ok := starts.Lookup(end.Topic, end.Partition); ok && start.Err == nil {
+			from = start.Offset
+		}
+		if o, ok := committed.Lookup(end.Topic, end.Partition); ok {
+			from = max(from, o.At)
+		}
+		g.Lag += max(0, end.Offset-from)
+	})
+	return g, nil
 }
 
 // ResetGroup sets what a group without members has committed of topics to the first record

@@ -25,6 +25,8 @@ type Client struct {
 	kafka  *kgo.Client // produces, and asks
 	hooks  *deliveries
 
+	windows windows
+
 	dial      dialFunc
 	closeDial func() error
 
@@ -43,6 +45,8 @@ func New(opts ...Option) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{config: config, inner: map[*kgo.Client]struct{}{}}
+	c.windows.timeout = config.deliveryTimeout
+	c.conditional.open()
 	c.transacting.turn = make(chan struct{}, 1)
 	var keys *credentials
 	if config.tls != nil {
@@ -54,7 +58,7 @@ func New(opts ...Option) (*Client, error) {
 	if c.hooks, err = newDeliveries(config); err != nil {
 		return nil, errors.Join(err, c.closeDial())
 	}
-	produce := append(config.producing(), kgo.RecordDeliveryTimeout(config.deliveryTimeout), kgo.RecordPartitioner(newPinned()), kgo.WithHooks(c.hooks))
+	produce := append(config.producing(), kgo.RecordPartitioner(newPinned()), kgo.WithHooks(c.hooks))
 	if config.acks == AcksAll {
 		// Or a record would outlive its time-out, and its context, where a broker has it
 		// and has gone silent.
@@ -125,7 +129,7 @@ func (c *Client) Close() error {
 	}
 	c.mu.Unlock()
 	for _, cl := range inner {
-		cl.CloseAllowingRebalance()
+		leave(cl)
 	}
 	c.transacting.close()
 	c.conditional.close()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -18,18 +19,38 @@ const expectHeader = "rustmq.expect.offset"
 // conditional appends records one by one, each in a batch of its own, as a condition is
 // of a batch: it has a franz-go client for it alone.
 type conditional struct {
-	mu     sync.Mutex // one append at a time
+	turn  chan struct{} // one append at a time, until it is answered; made with the client
+	ended chan struct{} // closed by close
+
+	mu     sync.Mutex
 	client *kgo.Client
-	ended  bool
 }
 
+func (c *conditional) open() { c.turn, c.ended = make(chan struct{}, 1), make(chan struct{}) }
+
+// close fails what is under way.
 func (c *conditional) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.ended = true
+	close(c.ended)
 	if c.client != nil {
 		c.client.Close()
 	}
+}
+
+// producer is the client of appends, which the first makes.
+func (c *conditional) producer(make func() (*kgo.Client, error)) (_ *kgo.Client, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.ended:
+		return nil, ErrClosed
+	default:
+	}
+	if c.client == nil {
+		c.client, err = make()
+	}
+	return c.client, err
 }
 
 // AppendAt appends the record to its partition, r.Partition, if that ends at offset,
@@ -46,29 +67,44 @@ func (c *Client) AppendAt(ctx context.Context, r *Record, offset int64) error {
 			return fmt.Errorf("rustmq: the record has a header %s already", expectHeader)
 		}
 	}
-	c.conditional.mu.Lock()
-	defer c.conditional.mu.Unlock()
-	if c.conditional.ended {
+	own := &c.conditional
+	select {
+	case own.turn <- struct{}{}:
+	case <-own.ended:
 		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	if c.conditional.client == nil {
-		opts := append(c.config.producing(), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
-			kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordDeliveryTimeout(c.config.deliveryTimeout), kgo.WithHooks(c.hooks))
+	producer, err := own.producer(func() (*kgo.Client, error) {
+		opts := append(c.config.producing(), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0), kgo.WithHooks(c.hooks))
 		if c.config.acks == AcksAll {
 			opts = append(opts, kgo.AllowIdempotentProduceCancellation())
 		}
-		var err error
-		if c.conditional.client, err = c.newKafka(opts...); err != nil {
-			return err
-		}
+		return c.newKafka(opts...)
+	})
+	if err != nil {
+		<-own.turn
+		return err
 	}
 	if !c.admit(ctx, r, nil) {
+		<-own.turn
 		return ErrBreakerOpen
 	}
 	partition := r.Partition
-	r.Headers = append(r.Headers, Header{Key: expectHeader, Value: strconv.AppendInt(nil, offset, 10)})
-	err := c.conditional.client.ProduceSync(ctx, r).FirstErr()
-	r.Headers = r.Headers[:len(r.Headers)-1]
+	sent := *r
+	sent.Headers = append(append([]Header(nil), r.Headers...), Header{Key: expectHeader, Value: strconv.AppendInt(nil, offset, 10)})
+	sent.Context = &bounded{c.windows.at(time.Now()), ctx, partition}
+	answered := make(chan error, 1)
+	producer.Produce(ctx, &sent, func(_ *Record, err error) {
+		answered <- err
+		<-own.turn
+	})
+	select {
+	case err = <-answered:
+		r.Offset, r.Timestamp, r.LeaderEpoch = sent.Offset, sent.Timestamp, sent.LeaderEpoch
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
 	switch {
 	case errors.Is(err, kerr.PolicyViolation):
 		return &ConditionError{Topic: r.Topic, Partition: partition, Expected: offset, End: c.end(ctx, r.Topic, partition)}

@@ -154,22 +154,23 @@ type Consumer[T any] struct {
 	wait     sync.WaitGroup
 
 	mu        sync.Mutex
-	running   bool        // Poll, Run or RunBatch
-	closed    bool        //
-	polling   func()      // ends the poll that is under way; nil: none is
-	atRest    []func()    // to be run between two polls
-	last      []*span     // of the messages that Poll has returned, with lastPlace
-	lastPlace []int64     //
-	commits   sync.Mutex  // one commit at a time
-	handling  atomic.Bool // Run or RunBatch: who revokes waits for handlers
+	running   bool          // Poll, Run or RunBatch
+	closed    bool          //
+	polling   func()        // ends the poll that is under way; nil: none is
+	atRest    []func()      // to be run between two polls
+	last      []*span       // of the messages that Poll has returned, with lastPlace
+	lastPlace []int64       //
+	commits   chan struct{} // one commit at a time
+	handling  atomic.Bool   // Run or RunBatch: who revokes waits for handlers
 }
 
-// NewConsumer joins the group, if there is one, once it is first polled or run.
+// NewConsumer joins the group, if there is one, and begins to fetch. A consumer that is not
+// polled or run keeps its partitions all the same: close it.
 func NewConsumer[T any](client *Client, codec Codec[T], o ConsumerOptions) (*Consumer[T], error) {
 	if err := o.defaults(); err != nil {
 		return nil, fmt.Errorf("rustmq: %w", err)
 	}
-	c := &Consumer[T]{client: client, codec: codec, o: o, progress: newProgress(), stop: make(chan struct{})}
+	c := &Consumer[T]{client: client, codec: codec, o: o, progress: newProgress(), stop: make(chan struct{}), commits: make(chan struct{}, 1)}
 	opts := o.reading(client.config.recordBytes)
 	if o.Group != "" {
 		opts = append(opts, kgo.BlockRebalanceOnPoll(), kgo.OnPartitionsRevoked(c.revoked), kgo.OnPartitionsLost(c.lost))
@@ -206,10 +207,20 @@ func (c *Consumer[T]) Close() error {
 	c.mu.Unlock()
 	close(c.stop)
 	c.wait.Wait()
-	c.kafka.CloseAllowingRebalance() // calls revoked
+	leave(c.kafka) // calls revoked
+	c.commits <- struct{}{}
 	c.progress.closeAll()
 	c.client.disown(c.kafka)
 	return nil
+}
+
+// leave ends a client of a group, which is told if it can be reached in time.
+func leave(cl *kgo.Client) {
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	defer cancel()
+	cl.AllowRebalance()
+	_ = cl.LeaveGroupContext(ctx) // otherwise the group finds out when the session ends
+	cl.CloseAllowingRebalance()
 }
 
 // Poll waits for messages, at most MaxPoll. Unless commits are manual, those that it returned
@@ -430,22 +441,35 @@ func (c *Consumer[T]) commit(ctx context.Context, o offsets) error {
 	if len(o) == 0 {
 		return nil
 	}
-	c.commits.Lock()
-	defer c.commits.Unlock()
-	var failed error
-	c.kafka.CommitOffsetsSync(ctx, o, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
-		if failed = err; err != nil {
-			return
-		}
-		for _, t := range resp.Topics {
-			for _, p := range t.Partitions {
-				if err := kerr.ErrorForCode(p.ErrorCode); err != nil && failed == nil {
-					failed = fmt.Errorf("commit %s/%d: %w", t.Topic, p.Partition, err)
+	select {
+	case c.commits <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	committed := make(chan error, 1)
+	go func() { // franz-go may go on for a while when ctx has ended; Close waits for it
+		var failed error
+		c.kafka.CommitOffsetsSync(ctx, o, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
+			if failed = err; err != nil {
+				return
+			}
+			for _, t := range resp.Topics {
+				for _, p := range t.Partitions {
+					if err := kerr.ErrorForCode(p.ErrorCode); err != nil && failed == nil {
+						failed = fmt.Errorf("commit %s/%d: %w", t.Topic, p.Partition, err)
+					}
 				}
 			}
-		}
-	})
-	return failed
+		})
+		<-c.commits
+		committed <- failed
+	}()
+	select {
+	case err := <-committed:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Commit commits the messages, and all before them of their partitions, and waits for it.

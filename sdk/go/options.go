@@ -234,9 +234,11 @@ func WithLinger(d time.Duration) Option {
 }
 
 // WithDeliveryTimeout bounds how long a record may take from Produce to its result,
-// retries included; default 2 minutes, at least 1 s. A request that a broker has and does not
-// answer is waited for beyond it, by its own time-out (10 s at most). What timed out may have been written.
-// Transactions do not time out by record, but as a whole.
+// retries included; default 2 minutes, at least 1 s. It is looked at between attempts: a
+// record whose request a broker has and does not answer, or that waits for the next attempt, takes
+// up to the request's time-out (10 s at most) longer. Time that Produce blocks for a full buffer counts,
+// and is not ended by it. What timed out may have been written. Transactions do not time out by
+// record, but as a whole.
 func WithDeliveryTimeout(d time.Duration) Option {
 	return func(c *config) error {
 		if d < time.Second {

@@ -117,7 +117,7 @@ func (p *Processor[T]) session(ctx context.Context, handle func(context.Context,
 	if err != nil {
 		return 0, fmt.Errorf("rustmq: %w", err)
 	}
-	defer s.Close()
+	defer leave(s.Client())
 	if err := p.client.adopt(s.Client()); err != nil {
 		return 0, err
 	}

@@ -3,7 +3,6 @@ package rustmq
 import (
 	"context"
 	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,6 +35,7 @@ func (c *Client) Produce(ctx context.Context, r *Record, done func(*Record, erro
 	if !c.admit(ctx, r, done) {
 		return
 	}
+	c.bound(ctx, r)
 	c.kafka.Produce(ctx, r, done)
 }
 
@@ -44,24 +44,44 @@ func (c *Client) TryProduce(ctx context.Context, r *Record, done func(*Record, e
 	if !c.admit(ctx, r, done) {
 		return
 	}
+	c.bound(ctx, r)
 	c.kafka.TryProduce(ctx, r, done)
 }
 
-// ProduceSync sends records and waits for the results of all.
+// ProduceSync sends records and waits for the results of all, or for the end of ctx:
+// records that have no result by then fail with its error, and may be written all the same.
 func (c *Client) ProduceSync(ctx context.Context, rs ...*Record) Results {
-	results := make(Results, 0, len(rs))
-	var mu sync.Mutex
-	var wait sync.WaitGroup
-	wait.Add(len(rs))
-	for _, r := range rs {
-		c.Produce(ctx, r, func(r *Record, err error) {
-			mu.Lock()
-			results = append(results, Result{Record: r, Err: err})
-			mu.Unlock()
-			wait.Done()
-		})
+	return produceAll(ctx, rs, c.Produce)
+}
+
+// produceAll hands copies of records to produce, so that it need not wait for those that it
+// gives up, and notes their results in the records.
+func produceAll(ctx context.Context, rs []*Record, produce func(context.Context, *Record, func(*Record, error))) Results {
+	type answer struct {
+		i    int
+		sent *Record
+		err  error
 	}
-	wait.Wait()
+	answers := make(chan answer, len(rs))
+	for i, r := range rs {
+		sent := *r
+		produce(ctx, &sent, func(sent *Record, err error) { answers <- answer{i, sent, err} })
+	}
+	results, answered := make(Results, 0, len(rs)), make([]bool, len(rs))
+	for len(results) < len(rs) {
+		select {
+		case a := <-answers:
+			a.sent.Context = rs[a.i].Context
+			*rs[a.i], answered[a.i] = *a.sent, true
+			results = append(results, Result{Record: rs[a.i], Err: a.err})
+		case <-ctx.Done():
+			for i, r := range rs {
+				if !answered[i] {
+					results = append(results, Result{Record: r, Err: ctx.Err()})
+				}
+			}
+		}
+	}
 	return results
 }
 
@@ -76,13 +96,27 @@ func (c *Client) admit(ctx context.Context, r *Record, done func(*Record, error)
 		}
 		return false
 	}
-	if partition, ok := partitionOf(r); ok {
-		r.Context = context.WithValue(ctx, pinnedKey{}, partition) // hooks are told the caller's
-	}
 	if inject := c.config.hooks.Inject; inject != nil {
 		inject(ctx, r)
 	}
 	return true
+}
+
+// bound gives a record its deadline, and the values of the caller's context where
+// somebody looks at them.
+func (c *Client) bound(ctx context.Context, r *Record) {
+	now := time.Now()
+	if r.Timestamp.IsZero() {
+		r.Timestamp = now
+	}
+	in := c.windows.at(now)
+	if partition, ok := partitionOf(r); ok {
+		r.Context = &bounded{in, ctx, partition}
+	} else if c.hooks.sent != nil {
+		r.Context = &bounded{in, ctx, -1}
+	} else {
+		r.Context = in
+	}
 }
 
 // deliveries hears of each record's result from franz-go.

@@ -38,6 +38,8 @@ func (t *Tx) Produce(ctx context.Context, r *Record, done func(*Record, error)) 
 	}
 	if partition, ok := partitionOf(r); ok {
 		r.Context = context.WithValue(ctx, pinnedKey{}, partition)
+	} else {
+		r.Context = ctx // of a record that was used before it may be another
 	}
 	t.client.Produce(ctx, r, func(r *Record, err error) {
 		if err != nil {
@@ -53,22 +55,10 @@ func (t *Tx) Produce(ctx context.Context, r *Record, done func(*Record, error)) 
 	})
 }
 
-// ProduceSync sends records in the transaction and waits for the results of all.
+// ProduceSync sends records in the transaction and waits for the results of all, or for
+// the end of ctx.
 func (t *Tx) ProduceSync(ctx context.Context, rs ...*Record) Results {
-	results := make(Results, 0, len(rs))
-	var mu sync.Mutex
-	var wait sync.WaitGroup
-	wait.Add(len(rs))
-	for _, r := range rs {
-		t.Produce(ctx, r, func(r *Record, err error) {
-			mu.Lock()
-			results = append(results, Result{Record: r, Err: err})
-			mu.Unlock()
-			wait.Done()
-		})
-	}
-	wait.Wait()
-	return results
+	return produceAll(ctx, rs, t.Produce)
 }
 
 func (t *Tx) failure() error {

@@ -7,6 +7,7 @@ replace rustmq.dev/rustmq => ../../../
 replace rustmq.dev/rustmq/sdk/go => ../
 
 require (
+	github.com/pelletier/go-toml/v2 v2.4.3
 	github.com/twmb/franz-go v1.22.2
 	go.uber.org/goleak v1.3.0
 	rustmq.dev/rustmq v0.0.0
@@ -28,7 +29,6 @@ require (
 	github.com/mattn/go-runewidth v0.0.20 // indirect
 	github.com/maypok86/otter/v2 v2.4.0 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
-	github.com/pelletier/go-toml/v2 v2.4.3 // indirect
 	github.com/pierrec/lz4/v4 v4.1.33 // indirect
 	github.com/prometheus/client_golang v1.25.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect

@@ -44,10 +44,7 @@ func Start(t testing.TB, options ...Options) *Server {
 	if o.DataDir == "" {
 		o.DataDir = t.TempDir()
 	}
-	// A test needs no large log; what is set wins.
-	set := map[string]string{"wal.capacity": "256MiB"}
-	maps.Copy(set, o.Set)
-	s := &Server{options: embed.Options{DataDir: o.DataDir, Set: set, Log: o.Log}}
+	s := &Server{options: embed.Options{DataDir: o.DataDir, Set: o.Set, Log: o.Log}}
 	s.start(t)
 	t.Cleanup(func() {
 		if s.node == nil {
@@ -113,7 +110,8 @@ func (s *Server) Stop(t testing.TB) {
 	}
 	_, kafka, _ := net.SplitHostPort(s.node.Kafka())
 	_, http, _ := net.SplitHostPort(s.node.HTTP())
-	set := maps.Clone(s.options.Set)
+	set := map[string]string{}
+	maps.Copy(set, s.options.Set)
 	set["network.kafka_port"], set["network.http_port"] = kafka, http
 	s.options.Set = set
 	node := s.node
