@@ -9,6 +9,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"rustmq.dev/rustmq/sdk/go/transport"
 )
 
 type (
@@ -27,8 +29,7 @@ type Client struct {
 
 	windows windows
 
-	dial      dialFunc
-	closeDial func() error
+	dial *transport.Dialer
 
 	conditional conditional
 	transacting transacting
@@ -48,15 +49,17 @@ func New(opts ...Option) (*Client, error) {
 	c.windows.timeout = config.deliveryTimeout
 	c.conditional.open()
 	c.transacting.turn = make(chan struct{}, 1)
-	var keys *credentials
+	way := transport.Options{Mode: config.transport, Log: config.log}
 	if config.tls != nil {
-		if keys, err = newCredentials(*config.tls, config.log); err != nil {
+		keys, err := newCredentials(*config.tls)
+		if err != nil {
 			return nil, err
 		}
+		way.Reload, way.PlainTCP = keys.config, config.tls.QUICOnly
 	}
-	c.dial, c.closeDial = config.transport.dialer(keys)
+	c.dial = transport.New(way)
 	if c.hooks, err = newDeliveries(config); err != nil {
-		return nil, errors.Join(err, c.closeDial())
+		return nil, errors.Join(err, c.dial.Close())
 	}
 	produce := append(config.producing(), kgo.RecordPartitioner(newPinned()), kgo.WithHooks(c.hooks))
 	if config.acks == AcksAll {
@@ -66,7 +69,7 @@ func New(opts ...Option) (*Client, error) {
 	}
 	c.kafka, err = c.newKafka(produce...)
 	if err != nil {
-		return nil, errors.Join(err, c.closeDial())
+		return nil, errors.Join(err, c.dial.Close())
 	}
 	return c, nil
 }
@@ -134,7 +137,7 @@ func (c *Client) Close() error {
 	c.transacting.close()
 	c.conditional.close()
 	c.kafka.Close()
-	return c.closeDial()
+	return c.dial.Close()
 }
 
 // Health of a client at a moment.
@@ -146,6 +149,7 @@ type Health struct {
 	LastError       error     // of the last delivery that failed; nil: none has
 	BufferedRecords int64     // that wait for their result
 	BufferedBytes   int64
+	Links           []transport.Link // how each broker is reached, and why so
 }
 
 // Healthy reports whether a broker answers and records pass.
@@ -153,7 +157,7 @@ func (h Health) Healthy() bool { return h.Err == nil && h.Breaker != BreakerOpen
 
 // Health asks a broker, and says how deliveries went.
 func (c *Client) Health(ctx context.Context) Health {
-	h := Health{Err: c.Ping(ctx), BufferedRecords: c.kafka.BufferedProduceRecords(), BufferedBytes: c.kafka.BufferedProduceBytes()}
+	h := Health{Err: c.Ping(ctx), BufferedRecords: c.kafka.BufferedProduceRecords(), BufferedBytes: c.kafka.BufferedProduceBytes(), Links: c.dial.Stats()}
 	c.hooks.view(&h)
 	return h
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/oauth"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"rustmq.dev/rustmq/sdk/go/transport"
 )
 
 // Defaults and limits of a client.
@@ -55,6 +57,10 @@ type TLS struct {
 	CertFile, KeyFile string // the client's certificate; empty: it has none
 	ServerName        string // that the broker's certificate is for; empty: the host that is dialled
 
+	// QUICOnly has TCP be in the clear, for brokers with TLS off (network.tls), who have QUIC
+	// all the same, and never in the clear.
+	QUICOnly bool
+
 	// Config is what the files are added to; nil: TLS 1.2 and later, 1.3 over QUIC.
 	Config *tls.Config
 }
@@ -82,7 +88,7 @@ type config struct {
 	transactionTime time.Duration
 	admin           adminTarget
 	extra           []kgo.Opt
-	transport       link
+	transport       transport.Mode
 }
 
 func newConfig(opts []Option) (*config, error) {
@@ -98,7 +104,10 @@ func newConfig(opts []Option) (*config, error) {
 	if len(c.brokers) == 0 {
 		c.brokers = []string{defaultBroker}
 	}
-	if c.shown != "" && c.tls == nil {
+	if c.tls == nil && c.transport == transport.QUIC {
+		return nil, errors.New("rustmq: QUIC is never in the clear: add WithTLS with the authority that the brokers' certificates are of")
+	}
+	if c.shown != "" && (c.tls == nil || c.tls.QUICOnly && c.transport != transport.QUIC) {
 		return nil, fmt.Errorf("rustmq: %s is shown to the broker, and to whoever listens: add WithTLS, or authenticate by SCRAM", c.shown)
 	}
 	return c, nil
@@ -136,6 +145,12 @@ func WithTLS(t TLS) Option {
 		c.tls = &t
 		return nil
 	}
+}
+
+// WithTransport says over what brokers are reached: transport.Auto, the default, measures and
+// chooses where there is TLS (docs/transports.md), and is TCP in the clear otherwise.
+func WithTransport(mode transport.Mode) Option {
+	return func(c *config) error { c.transport = mode; return nil }
 }
 
 // WithSCRAM authenticates a user by SCRAM-SHA-512, which shows the password to nobody.
@@ -308,10 +323,10 @@ func WithKafka(opts ...kgo.Opt) Option {
 }
 
 // base are the options that every franz-go client of this one has.
-func (c *config) base(dial dialFunc) []kgo.Opt {
+func (c *config) base(dial *transport.Dialer) []kgo.Opt {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(c.brokers...), kgo.ClientID(c.clientID), kgo.SoftwareNameAndVersion("rustmq-go", Version),
-		kgo.Dialer(dial), kgo.WithLogger(logger{c.log}), kgo.BrokerMaxWriteBytes(max(smallestWrite, c.recordBytes+requestOverhead)),
+		kgo.Dialer(dial.Dial), kgo.WithLogger(logger{c.log}), kgo.BrokerMaxWriteBytes(max(smallestWrite, c.recordBytes+requestOverhead)),
 		kgo.WithHooks(connected{c.hooks}),
 	}
 	if c.mechanism != nil {
