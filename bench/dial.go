@@ -10,10 +10,60 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	rustmq "rustmq.dev/rustmq/sdk/go"
 	sdktransport "rustmq.dev/rustmq/sdk/go/transport"
 )
+
+// sdkClient is the transport of loads by the SDK's own client, over TCP in the clear.
+const sdkClient = "sdk"
+
+// sdk makes one.
+func (s shape) sdk(opts ...rustmq.Option) (*rustmq.Client, error) {
+	return rustmq.New(append(opts, rustmq.WithBrokers(s.broker), rustmq.WithTransport(sdktransport.TCP))...)
+}
+
+// consumeBySDK reads the records of the named topic from the start, as they are.
+func (s shape) consumeBySDK(ctx context.Context) (loadResult, error) {
+	cl, err := s.sdk()
+	if err != nil {
+		return loadResult{}, err
+	}
+	defer cl.Close()
+	consumer, err := rustmq.NewConsumer(cl, rustmq.Raw(), rustmq.ConsumerOptions{
+		Topics: []string{s.topic}, MaxPoll: sdkPoll,
+		Kafka: []kgo.Opt{kgo.FetchMaxBytes(50 << 20), kgo.FetchMaxPartitionBytes(8 << 20)}, // as those of franz-go here
+	})
+	if err != nil {
+		return loadResult{}, err
+	}
+	defer consumer.Close()
+	var result loadResult
+	var began time.Time
+	for result.Records < int64(s.records) {
+		messages, err := consumer.Poll(ctx)
+		if err != nil {
+			return loadResult{}, err
+		}
+		if began.IsZero() {
+			// The first poll pays for connecting and metadata; it is the warm-up.
+			began = time.Now()
+			s.records -= len(messages)
+			continue
+		}
+		for _, m := range messages {
+			result.Records++
+			result.Bytes += int64(len(m.Value))
+		}
+	}
+	result.Seconds = time.Since(began).Seconds()
+	return result, nil
+}
+
+// sdkPoll is how many records the SDK is asked for at once: as many as a fetch may bring.
+const sdkPoll = 50_000
 
 type dialFunc func(context.Context) (net.Conn, error)
 

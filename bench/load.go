@@ -19,6 +19,8 @@ import (
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	rustmq "rustmq.dev/rustmq/sdk/go"
 )
 
 // loadResult is what one client process measured. Times are in seconds,
@@ -66,7 +68,7 @@ func runLoad(args []string) error {
 	flags := flag.NewFlagSet("load "+args[0], flag.ContinueOnError)
 	flags.StringVar(&s.broker, "broker", "", "host:port")
 	flags.StringVar(&s.ca, "ca", "", "file of the CA to trust (tls, quic)")
-	flags.StringVar(&s.transport, "transport", "tcp", "tcp or tls, as franz-go dials; sdk-tcp, sdk-tls, quic or auto, as the SDK does")
+	flags.StringVar(&s.transport, "transport", "tcp", "tcp or tls, as franz-go dials; sdk-tcp, sdk-tls, quic or auto, as the SDK does; sdk: the SDK's own client over TCP (produce, consume)")
 	flags.StringVar(&s.topic, "topic", "", "topic; made for the load and deleted after when empty")
 	flags.IntVar(&s.records, "records", 100_000, "records")
 	flags.IntVar(&s.size, "size", 1024, "bytes of a value")
@@ -129,7 +131,7 @@ func (s shape) client(opts ...kgo.Opt) (*kgo.Client, error) {
 			return nil, err
 		}
 		opts = append(opts, kgo.DialTLSConfig(cfg))
-	case "tcp":
+	case "tcp", sdkClient: // that of the SDK is for the load alone, not for its topic
 	default:
 		dialer, err := s.sdkDialer()
 		if err != nil {
@@ -193,15 +195,13 @@ func loadProduce(ctx context.Context, s shape) (loadResult, error) {
 	// What is in flight does not depend on the number of connections: 50 MB of
 	// records of 1 KiB, as one client has them with 50,000 records buffered.
 	buffered := max(1000, 50_000/s.connections)
-	clients := make([]*kgo.Client, s.connections)
+	clients := make([]producer, s.connections)
 	for i := range clients {
-		cl, err := s.client(kgo.DefaultProduceTopic(s.topic), kgo.ProducerBatchCompression(kgo.NoCompression()),
-			kgo.RequiredAcks(kgo.AllISRAcks()), kgo.MaxBufferedRecords(buffered), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-		if err != nil {
+		var end func()
+		if clients[i], end, err = s.producer(buffered); err != nil {
 			return loadResult{}, err
 		}
-		defer cl.Close()
-		clients[i] = cl
+		defer end()
 	}
 	payload := value(s.size)
 	send := func(records int) (time.Duration, error) {
@@ -214,6 +214,7 @@ func loadProduce(ctx context.Context, s shape) (loadResult, error) {
 			batches[c] = make([]kgo.Record, records/len(clients))
 			for i := range batches[c] {
 				batches[c][i].Value = payload
+				batches[c][i].Topic = s.topic
 				batches[c][i].Partition = int32(i / run % s.partitions)
 			}
 		}
@@ -252,8 +253,35 @@ func loadProduce(ctx context.Context, s shape) (loadResult, error) {
 	return loadResult{Records: int64(s.records), Bytes: int64(s.records) * int64(s.size), Seconds: took.Seconds()}, nil
 }
 
+// producer is what franz-go's clients and the SDK's have in common.
+type producer interface {
+	Produce(ctx context.Context, r *kgo.Record, done func(*kgo.Record, error))
+	Flush(ctx context.Context) error
+}
+
+// producer makes a client that produces: the SDK's where the transport says so, which chooses
+// partitions by itself.
+func (s shape) producer(buffered int) (p producer, end func(), err error) {
+	if s.transport == sdkClient {
+		cl, err := s.sdk(rustmq.WithCompression(rustmq.Uncompressed), rustmq.WithBufferedBytes(buffered*s.size))
+		if err != nil {
+			return nil, nil, err
+		}
+		return cl, func() { _ = cl.Close() }, nil
+	}
+	cl, err := s.client(kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.MaxBufferedRecords(buffered), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		return nil, nil, err
+	}
+	return cl, cl.Close, nil
+}
+
 // loadConsume reads the records of the named topic from the start.
 func loadConsume(ctx context.Context, s shape) (loadResult, error) {
+	if s.transport == sdkClient {
+		return s.consumeBySDK(ctx)
+	}
 	cl, err := s.client(kgo.ConsumeTopics(s.topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchMaxBytes(50<<20), kgo.FetchMaxPartitionBytes(8<<20))
 	if err != nil {
