@@ -193,8 +193,8 @@ func (r *run) chosen() error {
 		link       *process
 		shape      []string
 	}{
-		{"25 ms each way: connection to first answer", "connect", long, args("records", 10)},
-		{"25 ms each way: connection to first answer, of a known broker", "reconnect", long, args("records", 10)},
+		{"25 ms each way: connection to first answer", "connect", long, args("records", 30)},
+		{"25 ms each way: connection to first answer, of a known broker", "reconnect", long, args("records", 30)},
 		{"20 ms each way, 1 % loss: p50 of a small partition's records beside a saturated one", "beside", lossy, args("seconds", besideSeconds)},
 	} {
 		if err := r.pair(row{Figure: "K12", Name: c.what + ", auto against the better of QUIC and TCP with TLS", Unit: "×", Must: 1.05, Less: true},
