@@ -201,7 +201,7 @@ var secure = map[string]string{"network.tls": "on"}
 func TestUDPIsBlockedUnderLoad(t *testing.T) {
 	t.Parallel()
 	n := start(t, embed.Options{Set: secure})
-	defer n.Close()
+	t.Cleanup(func() { must(t, n.Close()) }) // after the clients, who take their leave
 	r := way(t, relay.Options{To: n.Kafka(), Delay: 10 * time.Millisecond, Loss: 0.005, Seed: seeded.Seed(t)})
 	d := dialer(t, transport.Options{TLS: trust(t, n.CAFile())})
 	l := begin(t, client(t, d, r.Addr()))
@@ -273,7 +273,7 @@ func TestCertificatesRotateUnderLoad(t *testing.T) {
 			}
 			issue()
 			n := start(t, embed.Options{Set: map[string]string{"network.tls": "on", "security.tls.cert_file": cert, "security.tls.key_file": key}})
-			defer n.Close()
+			t.Cleanup(func() { must(t, n.Close()) })
 			d := dialer(t, transport.Options{Mode: mode, Reload: transport.NewFiles(ca, "", "").Config})
 			cl := client(t, d, n.Kafka())
 			l := begin(t, cl)
@@ -308,7 +308,7 @@ func put(t *testing.T, name string, content []byte) {
 func TestTheAddressChangesUnderLoad(t *testing.T) {
 	t.Parallel()
 	n := start(t, embed.Options{Set: secure})
-	defer n.Close()
+	t.Cleanup(func() { must(t, n.Close()) }) // after the clients, who take their leave
 	r := way(t, relay.Options{To: n.Kafka(), Delay: 10 * time.Millisecond})
 	d := dialer(t, transport.Options{TLS: trust(t, n.CAFile())})
 	l := begin(t, client(t, d, r.Addr()))
