@@ -5,7 +5,7 @@
 //	bench report                            remake docs/benchmarks.md from the newest results
 //	bench peer kfake|nats …                 be a peer server (started by run)
 //	bench load produce|consume|lone|…       be a client (started by run)
-//	bench relay …                           delay TCP and UDP (started by run)
+//	bench relay …                           delay, narrow and lose TCP and UDP (started by run)
 //
 // Figures F are of the log, figures B of the bucket, figures K beside Apache Kafka.
 //
@@ -21,7 +21,8 @@
 // of crypto/tls. K8 is what a transform costs beside a bare call of wasmtime-go and beside Go; it
 // is read from benchmarks of the root module, and needs nothing else. K9 is produce through a
 // module that keeps all, and beside one. K10 is what transforms from topic to topic cost beside a
-// client outside, read as K8 is.
+// client outside, read as K8 is. K11 to K14 are the Go SDK's transports; their links are relays in
+// user space, of which sdk/go/transport/relay says what they are to TCP: kind.
 //
 // Some figures may be measured again without the others: the page says of each when,
 // and at which commit.

@@ -47,6 +47,10 @@ var figures = []figure{
 	{"K8", "Transforms", (*run).transforms},
 	{"K9", "What producers notice of inline modules", (*run).transformed},
 	{"K10", "Asynchronous transforms, against a client outside", (*run).asynchronous},
+	{"K11", "The Go SDK beside franz-go, and QUIC beside TCP with TLS", (*run).sdk},
+	{"K12", "Streams of one connection, on a link of 20 ms and 1 % loss", (*run).streams},
+	{"K13", "Connections on a link of 25 ms", (*run).handshakesAway},
+	{"K14", "The transport that the SDK chooses", (*run).chosen},
 }
 
 func runFigures(args []string) error {

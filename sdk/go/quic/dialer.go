@@ -40,7 +40,9 @@ type Dialer struct {
 	TLS *tls.Config
 
 	mu       sync.Mutex
-	socket   *quic.Transport // made by the first dial
+	socket   *quic.Transport   // of new connections; made by the first dial
+	left     []*quic.Transport // sockets that connections have migrated from
+	moving   sync.Mutex        // held by Migrate
 	sessions tls.ClientSessionCache
 	tokens   quic.TokenStore
 	conns    map[string]*shared // by address
@@ -56,6 +58,10 @@ type shared struct {
 	ready chan struct{} // closed when conn and err are set
 	conn  *quic.Conn
 	err   error
+	// As they were at first: those of conn must not be read while it migrates.
+	local, remote net.Addr
+	settled       sync.Once
+	early         bool // set by settle: the broker took 0-RTT
 
 	streams int         // that are open or being opened; guarded by Dialer.mu
 	last    *time.Timer // ends the connection; guarded by Dialer.mu
@@ -118,10 +124,13 @@ func handshaken(ctx context.Context, conn *quic.Conn) error {
 
 // openStream opens a stream, also where 0-RTT was refused meanwhile.
 func openStream(ctx context.Context, conn *quic.Conn) (*quic.Stream, error) {
+	early := !complete(conn)
 	stream, err := conn.OpenStreamSync(ctx)
-	// Takes a lock that the handshake takes before it replaces what the stream
-	// was made from (quic-go/quic-go#4303).
-	_ = conn.ConnectionState()
+	if early {
+		// Takes a lock that the handshake takes before it replaces what the stream
+		// was made from (quic-go/quic-go#4303).
+		_ = conn.ConnectionState()
+	}
 	if !errors.Is(err, quic.Err0RTTRejected) {
 		return stream, err
 	}
@@ -166,6 +175,13 @@ func (d *Dialer) connection(ctx context.Context, addr string) (s *shared, fresh 
 	return s, fresh, nil
 }
 
+// settle notes what the handshake, which is complete, has come to, before the connection
+// can migrate: its state must not be read meanwhile.
+func (s *shared) settle() bool {
+	s.settled.Do(func() { s.early = s.conn.ConnectionState().Used0RTT })
+	return s.early
+}
+
 // dead reports whether nothing can be opened on the connection any more.
 func (s *shared) dead() bool {
 	select {
@@ -198,7 +214,9 @@ func (d *Dialer) dial(s *shared) {
 	defer cancel()
 	if s.conn, s.err = d.handshake(ctx, s.addr); s.err != nil {
 		d.forget(s)
+		return
 	}
+	s.local, s.remote = s.conn.LocalAddr(), s.conn.RemoteAddr()
 }
 
 // forget lets the next dial make another connection.
@@ -248,16 +266,25 @@ func (d *Dialer) transport() (*quic.Transport, error) {
 		return nil, ErrClosed
 	}
 	if d.socket == nil {
-		socket, err := net.ListenUDP("udp", nil)
+		socket, err := newSocket()
 		if err != nil {
 			return nil, err
 		}
-		// The kernel gives what it allows; less costs throughput, not more.
-		_ = socket.SetReadBuffer(socketBuffer)
-		_ = socket.SetWriteBuffer(socketBuffer)
-		d.socket = &quic.Transport{Conn: udp.Coalesce(socket)}
+		d.socket = socket
 	}
 	return d.socket, nil
+}
+
+// newSocket opens a socket on a free port of every address.
+func newSocket() (*quic.Transport, error) {
+	socket, err := net.ListenUDP("udp", nil)
+	if err != nil {
+		return nil, err
+	}
+	// The kernel gives what it allows; less costs throughput, not more.
+	_ = socket.SetReadBuffer(socketBuffer)
+	_ = socket.SetWriteBuffer(socketBuffer)
+	return &quic.Transport{Conn: udp.Coalesce(socket)}, nil
 }
 
 func (d *Dialer) tlsConfig(host, addr string) *tls.Config {
@@ -333,7 +360,10 @@ func (d *Dialer) Close() error {
 		return nil
 	}
 	d.cancel()
-	socket, conns := d.socket, d.conns
+	sockets, conns := d.left, d.conns
+	if d.socket != nil {
+		sockets = append(sockets, d.socket)
+	}
 	d.conns = nil
 	for _, s := range conns {
 		if s.last != nil {
@@ -347,8 +377,9 @@ func (d *Dialer) Close() error {
 			_ = s.conn.CloseWithError(0, "") // the peer may be gone already
 		}
 	}
-	if socket == nil {
-		return nil
+	var errs []error
+	for _, socket := range sockets {
+		errs = append(errs, socket.Close(), socket.Conn.Close())
 	}
-	return errors.Join(socket.Close(), socket.Conn.Close())
+	return errors.Join(errs...)
 }

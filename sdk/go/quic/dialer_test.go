@@ -427,3 +427,53 @@ func TestClosedDialerDialsNoMore(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestDroppedConnectionIsClosedToItsStreams(t *testing.T) {
+	a := newAuthority(t)
+	b := serveEcho(t, a, nil, nil)
+	d := newDialer(t, a)
+	d.Drop(b.addr.String()) // there is none
+	conn := dial(t, d, b.addr.String())
+	echo(t, conn, "hello")
+	if s, ok := d.Stats(b.addr.String()); !ok || !s.Handshaken || s.Streams != 1 || s.MinRTT == 0 || s.Sent == 0 || s.Received == 0 {
+		t.Errorf("%+v, %v", s, ok)
+	}
+	d.CloseIdle() // it is not idle
+	echo(t, conn, "still there")
+	d.Drop(b.addr.String())
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Fatalf("want closed, got %v", err)
+	}
+	if _, ok := d.Stats(b.addr.String()); ok {
+		t.Error("there is still a connection")
+	}
+	echo(t, dial(t, d, b.addr.String()), "hello again")
+}
+
+// TestStreamsMigrate moves more often than sockets are kept: then connections end instead.
+func TestStreamsMigrate(t *testing.T) {
+	a := newAuthority(t)
+	b := serveEcho(t, a, nil, nil)
+	d := newDialer(t, a)
+	if err := d.Migrate(t.Context()); err != nil { // nobody has dialled
+		t.Fatal(err)
+	}
+	conn := dial(t, d, b.addr.String())
+	echo(t, conn, "hello")
+	for range 8 {
+		if err := d.Migrate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		echo(t, conn, "hello from elsewhere")
+	}
+	if n := len(b.accepted()); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+	if err := d.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("want closed, got %v", err)
+	}
+	echo(t, dial(t, d, b.addr.String()), "hello anew")
+}

@@ -107,7 +107,7 @@ func (c *streamConn) keep(b []byte) (stream *quic.Stream, kept bool, err error) 
 		c.mu.Lock()
 	}
 	defer c.mu.Unlock()
-	if c.sentEarly && complete(c.shared.conn) && c.shared.conn.ConnectionState().Used0RTT {
+	if c.sentEarly && complete(c.shared.conn) && c.shared.settle() {
 		c.sentEarly, c.early = false, nil
 	}
 	if c.sentEarly && !complete(c.shared.conn) {
@@ -144,8 +144,15 @@ func (c *streamConn) replay(refused *quic.Stream) bool {
 	return true
 }
 
-func (c *streamConn) LocalAddr() net.Addr  { return c.shared.conn.LocalAddr() }
-func (c *streamConn) RemoteAddr() net.Addr { return c.shared.conn.RemoteAddr() }
+// HandshakeContext waits until the handshake of the connection is complete: until
+// then nobody is known to have answered. Its errors are those of the handshake, or
+// the context's.
+func (c *streamConn) HandshakeContext(ctx context.Context) error {
+	return handshaken(ctx, c.shared.conn)
+}
+
+func (c *streamConn) LocalAddr() net.Addr  { return c.shared.local }
+func (c *streamConn) RemoteAddr() net.Addr { return c.shared.remote }
 
 func (c *streamConn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))

@@ -1,0 +1,237 @@
+package rustmqtest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	rustmq "rustmq.dev/rustmq/sdk/go"
+	"rustmq.dev/rustmq/sdk/go/rustmqtest"
+)
+
+// values reads n records of topics that are committed.
+func values(t *testing.T, client *rustmq.Client, n int, topics ...string) map[int]int {
+	t.Helper()
+	c := consumer(t, client, rustmq.ConsumerOptions{Topics: topics})
+	seen := map[int]int{}
+	for total := 0; total < n; {
+		got, err := c.Poll(within(t, moments))
+		if err != nil {
+			t.Fatalf("after %d of %d records: %v", total, n, err)
+		}
+		for _, m := range got {
+			seen[m.Value]++
+			total++
+		}
+	}
+	return seen
+}
+
+func TestTransactionIsAllOrNothing(t *testing.T) {
+	t.Parallel()
+	client := rustmqtest.Start(t).Client(t, rustmq.WithTransactionalID("tx", 0))
+	topic(t, client, rustmq.Topic{Name: "a"})
+	topic(t, client, rustmq.Topic{Name: "b"})
+	ctx := within(t, moments)
+	both := func(v int, err error) error {
+		return client.Transact(ctx, func(tx *rustmq.Tx) error {
+			if err := tx.ProduceSync(ctx, &rustmq.Record{Topic: "a", Value: fmt.Append(nil, v)}, &rustmq.Record{Topic: "b", Value: fmt.Append(nil, v)}).Err(); err != nil {
+				return err
+			}
+			return err
+		})
+	}
+	if err := both(1, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := both(2, errBroken); !errors.Is(err, errBroken) {
+		t.Fatalf("%v", err)
+	}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		_ = client.Transact(ctx, func(tx *rustmq.Tx) error {
+			tx.Produce(ctx, &rustmq.Record{Topic: "a", Value: []byte("3")}, nil)
+			panic("of a handler")
+		})
+	}()
+	// What fails fails the transaction, though nobody looks.
+	if err := client.Transact(ctx, func(tx *rustmq.Tx) error {
+		tx.Produce(ctx, &rustmq.Record{Topic: "a", Value: []byte("4")}, nil)
+		tx.Produce(ctx, &rustmq.Record{Topic: "a", Value: make([]byte, 2<<20)}, nil)
+		return nil
+	}); err == nil {
+		t.Error("a transaction without one of its records was committed")
+	}
+	if err := both(5, nil); err != nil {
+		t.Fatal(err)
+	}
+	seen := values(t, client, 4, "a", "b")
+	if len(seen) != 2 || seen[1] != 2 || seen[5] != 2 {
+		t.Errorf("%v: want 1 and 5, twice each", seen)
+	}
+}
+
+func TestOlderOfTwoIsFenced(t *testing.T) {
+	t.Parallel()
+	server := rustmqtest.Start(t)
+	older := server.Client(t, rustmq.WithTransactionalID("one", 0))
+	newer := server.Client(t, rustmq.WithTransactionalID("one", 0))
+	topic(t, older, rustmq.Topic{Name: "t"})
+	ctx := within(t, moments)
+	send := func(client *rustmq.Client, v int) error {
+		return client.Transact(ctx, func(tx *rustmq.Tx) error {
+			return tx.ProduceSync(ctx, &rustmq.Record{Topic: "t", Value: fmt.Append(nil, v)}).Err()
+		})
+	}
+	if err := send(older, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := send(newer, 2); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // and it stays so
+		if err := send(older, 3); !errors.Is(err, rustmq.ErrFenced) || rustmq.IsRetriable(err) {
+			t.Fatalf("%v", err)
+		}
+	}
+	if err := send(newer, 4); err != nil {
+		t.Fatal(err)
+	}
+	if seen := values(t, newer, 3, "t"); seen[3] != 0 {
+		t.Errorf("%v: the fenced one has written", seen)
+	}
+}
+
+func TestContextThatEndsAborts(t *testing.T) {
+	t.Parallel()
+	client := rustmqtest.Start(t).Client(t, rustmq.WithTransactionalID("tx", 0))
+	topic(t, client, rustmq.Topic{Name: "t"})
+	ctx, cancel := context.WithCancel(within(t, moments))
+	if err := client.Transact(ctx, func(tx *rustmq.Tx) error {
+		if err := tx.ProduceSync(ctx, &rustmq.Record{Topic: "t", Value: []byte("1")}).Err(); err != nil {
+			return err
+		}
+		cancel()
+		return nil
+	}); err == nil {
+		t.Fatal("a transaction was committed whose context has ended")
+	}
+	ctx = within(t, moments)
+	if err := client.Transact(ctx, func(tx *rustmq.Tx) error {
+		return tx.ProduceSync(ctx, &rustmq.Record{Topic: "t", Value: []byte("2")}).Err()
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if seen := values(t, client, 1, "t"); seen[2] != 1 {
+		t.Errorf("%v", seen)
+	}
+}
+
+func TestProcessorHandlesExactlyOnce(t *testing.T) {
+	t.Parallel()
+	var way faults
+	server := rustmqtest.Start(t)
+	client := server.Client(t)
+	const records = 300
+	fill(t, client, "in", 2, records, records)
+	topic(t, client, rustmq.Topic{Name: "out", Partitions: 2})
+	faulty := server.Client(t, way.option())
+	p, err := rustmq.NewProcessor(faulty, rustmq.JSON[int](), "p", rustmq.ConsumerOptions{Topics: []string{"in"}, Group: "g", MaxPoll: 20, Failures: rustmq.Failures{Retries: 2, Pause: time.Millisecond}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(within(t, moments))
+	defer cancel()
+	var batches atomic.Int64
+	done := make(chan error, 1)
+	go func() {
+		done <- p.Run(ctx, func(ctx context.Context, tx *rustmq.Tx, batch []*rustmq.Message[int]) error {
+			for _, m := range batch {
+				tx.Produce(ctx, &rustmq.Record{Topic: "out", Value: fmt.Append(nil, m.Value*2)}, nil)
+			}
+			switch n := batches.Add(1); {
+			case n%5 == 0:
+				return errBroken // what was produced is aborted, and the batch comes again
+			case n%7 == 0:
+				way.cut(true)
+				way.cut(false)
+			}
+			return nil
+		})
+	}()
+	seen := values(t, client, records, "out")
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for i := range records {
+		if seen[i*2] != 1 {
+			t.Errorf("%d is there %d times", i*2, seen[i*2])
+		}
+	}
+	// Nothing more is there than was seen.
+	if c := consumer(t, client, rustmq.ConsumerOptions{Topics: []string{"out"}}); true {
+		n := 0
+		for n < records {
+			got, err := c.Poll(within(t, moments))
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += len(got)
+		}
+		if n != records {
+			t.Errorf("%d records", n)
+		}
+	}
+}
+
+func TestProcessorPassesOverWhatCannotBeHandled(t *testing.T) {
+	t.Parallel()
+	client := rustmqtest.Start(t).Client(t)
+	const records = 30
+	fill(t, client, "in", 1, records, records)
+	topic(t, client, rustmq.Topic{Name: "out"})
+	topic(t, client, rustmq.Topic{Name: "dead"})
+	p, err := rustmq.NewProcessor(client, rustmq.JSON[int](), "p", rustmq.ConsumerOptions{
+		Topics: []string{"in"}, Group: "g", MaxPoll: 10,
+		Failures: rustmq.Failures{Retries: 1, Pause: time.Millisecond, Then: rustmq.DeadLetter, DeadLetterTopic: "dead"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(within(t, moments))
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		done <- p.Run(ctx, func(ctx context.Context, tx *rustmq.Tx, batch []*rustmq.Message[int]) error {
+			for _, m := range batch {
+				tx.Produce(ctx, &rustmq.Record{Topic: "out", Value: fmt.Append(nil, m.Value)}, nil)
+				if m.Value%10 == 3 {
+					return errBroken
+				}
+			}
+			return nil
+		})
+	}()
+	seen, dead := values(t, client, records-3, "out"), values(t, client, 3, "dead")
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for i := range records {
+		alive, gone := 1, 0
+		if i%10 == 3 {
+			alive, gone = 0, 1
+		}
+		if seen[i] != alive || dead[i] != gone {
+			t.Errorf("%d is %d times in out and %d times in dead", i, seen[i], dead[i])
+		}
+	}
+}
