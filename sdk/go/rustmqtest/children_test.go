@@ -3,6 +3,7 @@ package rustmqtest_test
 import (
 	"bufio"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -28,6 +29,10 @@ func TestMain(m *testing.M) {
 		exit(serve(strings.Split(os.Getenv(childArg), ",")))
 	case "processor":
 		exit(process(os.Getenv(childArg)))
+	}
+	// Most of what these tests do is wait: for sessions that end, processes, retries.
+	if err := flag.Set("test.parallel", "12"); err != nil {
+		exit(err)
 	}
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreTopFunction("net/http.(*persistConn).writeLoop"))
 }

@@ -83,7 +83,7 @@ func TestScenarios(t *testing.T) {
 	if err != nil || len(files) != len(kinds) {
 		t.Fatalf("%d files of scenarios for %d kinds, %v", len(files), len(kinds), err)
 	}
-	server := rustmqtest.Start(t)
+	server := rustmqtest.Start(t, rustmqtest.Options{Set: map[string]string{"wal.segment_size": "64MiB"}})
 	for _, file := range files {
 		raw, err := os.ReadFile(file)
 		if err != nil {
