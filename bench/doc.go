@@ -5,7 +5,7 @@
 //	bench report                            remake docs/benchmarks.md from the newest results
 //	bench peer kfake|nats …                 be a peer server (started by run)
 //	bench load produce|consume|lone|…       be a client (started by run)
-//	bench relay …                           delay TCP and UDP (started by run)
+//	bench relay …                           delay, narrow and lose TCP and UDP (started by run)
 //
 // Figures F are of the log, figures B of the bucket, figures K beside Apache Kafka.
 //
@@ -18,7 +18,8 @@
 // on both, K3 on three nodes of both; they need Java and Kafka's jars (scripts/deps.sh).
 // K6 simulates the metadata of 100 brokers, in this process (docs/scale.md). K7 is what TLS,
 // rules and audit cost, with certificates that `rustmq admin ca` makes; its peer is a bare server
-// of crypto/tls.
+// of crypto/tls. K9 to K12 are the Go SDK's transports; their links are relays in user space, of which
+// sdk/go/transport/relay says what they are to TCP: kind.
 //
 // Some figures may be measured again without the others: the page says of each when,
 // and at which commit.

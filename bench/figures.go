@@ -44,6 +44,10 @@ var figures = []figure{
 	{"K5", "What passes through three nodes, and a fourth that joins them", (*run).shares},
 	{"K6", "The metadata of 100 brokers and 100,000 partitions, simulated", (*run).large},
 	{"K7", "What security costs, and how soon a rule is in force", (*run).security},
+	{"K9", "The Go SDK beside franz-go, and QUIC beside TCP with TLS", (*run).sdk},
+	{"K10", "Streams of one connection, on a link of 20 ms and 1 % loss", (*run).streams},
+	{"K11", "Connections on a link of 25 ms", (*run).handshakesAway},
+	{"K12", "The transport that the SDK chooses", (*run).chosen},
 }
 
 func runFigures(args []string) error {

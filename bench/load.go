@@ -20,7 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	quicdial "rustmq.dev/rustmq/sdk/go/quic"
+	rustmq "rustmq.dev/rustmq/sdk/go"
 )
 
 // loadResult is what one client process measured. Times are in seconds,
@@ -59,7 +59,7 @@ type shape struct {
 
 func runLoad(args []string) error {
 	if len(args) == 0 {
-		return errors.New("load: name produce, bare, consume, transactions, lone, steady, catchup, connect, idle, groups, found, join, s3put, s3get, nats, full, resumed, rules or ruled")
+		return errors.New("load: name produce, bare, consume, transactions, lone, steady, catchup, connect, idle, groups, found, join, s3put, s3get, nats, full, resumed, rules, ruled or beside")
 	}
 	// The load collects garbage rarely, for it shares the machine with the server
 	// that it measures.
@@ -68,7 +68,7 @@ func runLoad(args []string) error {
 	flags := flag.NewFlagSet("load "+args[0], flag.ContinueOnError)
 	flags.StringVar(&s.broker, "broker", "", "host:port")
 	flags.StringVar(&s.ca, "ca", "", "file of the CA to trust (tls, quic)")
-	flags.StringVar(&s.transport, "transport", "tcp", "tcp, tls or quic")
+	flags.StringVar(&s.transport, "transport", "tcp", "tcp or tls, as franz-go dials; sdk-tcp, sdk-tls, quic or auto, as the SDK does; sdk: the SDK's own client over TCP (produce, consume)")
 	flags.StringVar(&s.topic, "topic", "", "topic; made for the load and deleted after when empty")
 	flags.IntVar(&s.records, "records", 100_000, "records")
 	flags.IntVar(&s.size, "size", 1024, "bytes of a value")
@@ -92,7 +92,8 @@ func runLoad(args []string) error {
 		"reconnect": loadReconnect, "idle": loadIdle, "nats": loadNATS, "partitions": loadPartitions,
 		"steady": loadSteady, "catchup": loadCatchUp, "transactions": loadTransactions, "bare": loadBare,
 		"groups": loadGroups, "found": loadFound, "join": loadJoin, "s3put": loadS3Put, "s3get": loadS3Get,
-		"full": loadFull, "resumed": loadResumed, "rules": loadRules, "ruled": loadRuled,
+		"beside": loadBeside,
+		"full":   loadFull, "resumed": loadResumed, "rules": loadRules, "ruled": loadRuled,
 	}
 	load, ok := loads[args[0]]
 	if !ok {
@@ -130,13 +131,13 @@ func (s shape) client(opts ...kgo.Opt) (*kgo.Client, error) {
 			return nil, err
 		}
 		opts = append(opts, kgo.DialTLSConfig(cfg))
-	case "quic":
-		cfg, err := s.tlsConfig()
+	case "tcp", sdkClient: // that of the SDK is for the load alone, not for its topic
+	default:
+		dialer, err := s.sdkDialer()
 		if err != nil {
 			return nil, err
 		}
-		dialer := &quicdial.Dialer{TLS: cfg}
-		opts = append(opts, kgo.Dialer(dialer.DialContext))
+		opts = append(opts, kgo.Dialer(dialer.Dial)) // open until the load ends
 	}
 	return kgo.NewClient(opts...)
 }
@@ -194,15 +195,13 @@ func loadProduce(ctx context.Context, s shape) (loadResult, error) {
 	// What is in flight does not depend on the number of connections: 50 MB of
 	// records of 1 KiB, as one client has them with 50,000 records buffered.
 	buffered := max(1000, 50_000/s.connections)
-	clients := make([]*kgo.Client, s.connections)
+	clients := make([]producer, s.connections)
 	for i := range clients {
-		cl, err := s.client(kgo.DefaultProduceTopic(s.topic), kgo.ProducerBatchCompression(kgo.NoCompression()),
-			kgo.RequiredAcks(kgo.AllISRAcks()), kgo.MaxBufferedRecords(buffered), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-		if err != nil {
+		var end func()
+		if clients[i], end, err = s.producer(buffered); err != nil {
 			return loadResult{}, err
 		}
-		defer cl.Close()
-		clients[i] = cl
+		defer end()
 	}
 	payload := value(s.size)
 	send := func(records int) (time.Duration, error) {
@@ -215,6 +214,7 @@ func loadProduce(ctx context.Context, s shape) (loadResult, error) {
 			batches[c] = make([]kgo.Record, records/len(clients))
 			for i := range batches[c] {
 				batches[c][i].Value = payload
+				batches[c][i].Topic = s.topic
 				batches[c][i].Partition = int32(i / run % s.partitions)
 			}
 		}
@@ -253,8 +253,35 @@ func loadProduce(ctx context.Context, s shape) (loadResult, error) {
 	return loadResult{Records: int64(s.records), Bytes: int64(s.records) * int64(s.size), Seconds: took.Seconds()}, nil
 }
 
+// producer is what franz-go's clients and the SDK's have in common.
+type producer interface {
+	Produce(ctx context.Context, r *kgo.Record, done func(*kgo.Record, error))
+	Flush(ctx context.Context) error
+}
+
+// producer makes a client that produces: the SDK's where the transport says so, which chooses
+// partitions by itself.
+func (s shape) producer(buffered int) (p producer, end func(), err error) {
+	if s.transport == sdkClient {
+		cl, err := s.sdk(rustmq.WithCompression(rustmq.Uncompressed), rustmq.WithBufferedBytes(buffered*s.size))
+		if err != nil {
+			return nil, nil, err
+		}
+		return cl, func() { _ = cl.Close() }, nil
+	}
+	cl, err := s.client(kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.MaxBufferedRecords(buffered), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		return nil, nil, err
+	}
+	return cl, cl.Close, nil
+}
+
 // loadConsume reads the records of the named topic from the start.
 func loadConsume(ctx context.Context, s shape) (loadResult, error) {
+	if s.transport == sdkClient {
+		return s.consumeBySDK(ctx)
+	}
 	cl, err := s.client(kgo.ConsumeTopics(s.topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchMaxBytes(50<<20), kgo.FetchMaxPartitionBytes(8<<20))
 	if err != nil {
@@ -314,15 +341,20 @@ func loadLone(ctx context.Context, s shape) (loadResult, error) {
 	}, nil
 }
 
-// firstAnswer times a new connection up to the answer of one metadata request.
-func firstAnswer(ctx context.Context, dial func(context.Context) (net.Conn, error)) (time.Duration, error) {
+// firstAnswer times a new connection up to the answer to its first request: to ApiVersions, or,
+// where a topic is named, to Produce, which is its ack.
+func firstAnswer(ctx context.Context, s shape, dial dialFunc) (time.Duration, error) {
 	began := time.Now()
 	conn, err := dial(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close()
-	if err := askApiVersions(conn); err != nil {
+	ask := askApiVersions
+	if s.topic != "" {
+		ask = func(conn net.Conn) error { return produceOne(conn, s.topic) }
+	}
+	if err := ask(conn); err != nil {
 		return 0, err
 	}
 	return time.Since(began), nil
@@ -358,75 +390,21 @@ func readFull(conn net.Conn, b []byte) error {
 // loadConnect measures connection to first answer, each time with a client
 // that has never seen the server.
 func loadConnect(ctx context.Context, s shape) (loadResult, error) {
-	return timeConnections(ctx, s, func() (func(context.Context) (net.Conn, error), error) { return s.dialer() })
+	return timeConnections(ctx, s, s.dialer)
 }
 
 // loadReconnect is loadConnect with a client that keeps its session tickets,
 // so that QUIC sends its first request in 0-RTT.
 func loadReconnect(ctx context.Context, s shape) (loadResult, error) {
-	cfg, err := s.tlsConfig()
+	fresh, end, err := s.again()
 	if err != nil {
 		return loadResult{}, err
 	}
-	warm := func() (func(context.Context) (net.Conn, error), error) {
-		if s.transport != "quic" {
-			return func(ctx context.Context) (net.Conn, error) {
-				return (&tls.Dialer{Config: cfg}).DialContext(ctx, "tcp", s.broker)
-			}, nil
-		}
-		return func(ctx context.Context) (net.Conn, error) {
-			d := &quicdial.Dialer{TLS: cfg}
-			conn, err := d.DialContext(ctx, "tcp", s.broker)
-			if err != nil {
-				return nil, err
-			}
-			return closing{conn, d}, nil
-		}, nil
-	}
-	return timeConnections(ctx, s, warm)
+	defer end()
+	return timeConnections(ctx, s, fresh)
 }
 
-// closing closes the dialer, and with it the QUIC connection, with the stream.
-type closing struct {
-	net.Conn
-	dialer *quicdial.Dialer
-}
-
-func (c closing) Close() error {
-	err := c.Conn.Close()
-	if err2 := c.dialer.Close(); err == nil {
-		err = err2
-	}
-	return err
-}
-
-func (s shape) dialer() (func(context.Context) (net.Conn, error), error) {
-	cfg, err := s.tlsConfig()
-	if err != nil {
-		return nil, err
-	}
-	cfg.ClientSessionCache = nil
-	switch s.transport {
-	case "tls":
-		return func(ctx context.Context) (net.Conn, error) {
-			return (&tls.Dialer{Config: cfg}).DialContext(ctx, "tcp", s.broker)
-		}, nil
-	case "quic":
-		d := &quicdial.Dialer{TLS: cfg}
-		return func(ctx context.Context) (net.Conn, error) {
-			conn, err := d.DialContext(ctx, "tcp", s.broker)
-			if err != nil {
-				return nil, err
-			}
-			return closing{conn, d}, nil
-		}, nil
-	}
-	return func(ctx context.Context) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "tcp", s.broker)
-	}, nil
-}
-
-func timeConnections(ctx context.Context, s shape, fresh func() (func(context.Context) (net.Conn, error), error)) (loadResult, error) {
+func timeConnections(ctx context.Context, s shape, fresh func() (dialFunc, error)) (loadResult, error) {
 	hist := hdr.New(1, 60_000_000, 3)
 	began := time.Now()
 	for i := range s.records + 1 {
@@ -434,7 +412,7 @@ func timeConnections(ctx context.Context, s shape, fresh func() (func(context.Co
 		if err != nil {
 			return loadResult{}, err
 		}
-		took, err := firstAnswer(ctx, dial)
+		took, err := firstAnswer(ctx, s, dial)
 		if err != nil {
 			return loadResult{}, err
 		}

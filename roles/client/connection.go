@@ -16,7 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	kgosasl "github.com/twmb/franz-go/pkg/sasl"
 
-	sdkquic "rustmq.dev/rustmq/sdk/go/quic"
+	sdktransport "rustmq.dev/rustmq/sdk/go/transport"
 )
 
 const (
@@ -28,7 +28,7 @@ const (
 	defaultCA = "rustmq-data/certs/ca.pem"
 	// pingTimeout is how long a broker may take to answer at all.
 	pingTimeout = 10 * time.Second
-	// probeTimeout is how long each transport is tried for --transport auto.
+	// probeTimeout is how long is looked whether anything listens.
 	probeTimeout = 2 * time.Second
 )
 
@@ -42,15 +42,16 @@ type connection struct {
 	caFile    string
 	login     Login
 
-	caFlag string            // what named caFile
-	sasl   kgosasl.Mechanism // nil: the client does not say who it is
-	dialer *sdkquic.Dialer   // shared by all clients of the command; nil over TCP
+	caFlag string               // what named caFile
+	sasl   kgosasl.Mechanism    // nil: the client does not say who it is
+	mode   sdktransport.Mode    // what transport says
+	dialer *sdktransport.Dialer // shared by all clients of the command
 }
 
 func (c *connection) flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVarP(&c.brokers, "brokers", "b", "", "`host:port,…` to start from (default: the context's, else "+defaultBroker+")")
-	flags.StringVar(&c.transport, "transport", "auto", "auto, tcp or quic; auto is TCP where it answers, else QUIC")
+	flags.StringVar(&c.transport, "transport", "auto", "auto, tcp or quic; auto is QUIC to brokers that are far, where packets are lost or TCP does not answer, else TCP")
 	flags.BoolVar(&c.tls, "tls", false, "TLS on TCP")
 	flags.StringVar(&c.caFile, "cafile", "", "PEM `FILE` of the CA to trust (default: the context's, else ./"+defaultCA+" if there, else the system's)")
 	c.login.flags(cmd)
@@ -86,15 +87,15 @@ func (c *connection) resolve(cmd *cobra.Command) error {
 	if err := c.login.resolve(named.Login); err != nil {
 		return err
 	}
-	return validTransport(c.transport)
+	c.mode, err = transportMode(c.transport)
+	return err
 }
 
-func validTransport(transport string) error {
-	switch transport {
-	case "auto", "tcp", "quic":
-		return nil
+func transportMode(transport string) (mode sdktransport.Mode, err error) {
+	if mode.UnmarshalText([]byte(transport)) != nil {
+		return mode, usage("--transport %q: want auto, tcp or quic", transport)
 	}
-	return usage("--transport %q: want auto, tcp or quic", transport)
+	return mode, nil
 }
 
 // addresses are those to start from, each with a port.
@@ -146,32 +147,27 @@ func TrustsByDefault(file string) bool {
 	return err == nil && os.SameFile(own, named)
 }
 
-// open chooses the transport, makes a client and checks that somebody answers.
+// open makes a client and checks that somebody answers.
 // The returned function closes the client and the way there; clients of connect
 // end before it.
 func (c *connection) open(ctx context.Context, cmd *cobra.Command, opts ...kgo.Opt) (*kgo.Client, func(), error) {
 	if err := c.resolve(cmd); err != nil {
 		return nil, nil, err
 	}
-	if c.transport == "auto" {
-		c.transport = c.choose(ctx)
-	}
-	if c.transport == "quic" {
+	o := sdktransport.Options{Mode: c.mode, PlainTCP: !c.tls}
+	if c.tls || c.mode != sdktransport.TCP {
 		config, err := c.tlsConfig()
 		if err != nil {
 			return nil, nil, err
 		}
-		c.dialer = &sdkquic.Dialer{TLS: config}
+		o.TLS = config
 	}
 	var err error
-	if c.sasl, err = c.login.sasl(c.env, c.tls || c.transport == "quic"); err != nil {
+	if c.sasl, err = c.login.sasl(c.env, c.tls || c.mode == sdktransport.QUIC); err != nil {
 		return nil, nil, err
 	}
-	closeDialer := func() {
-		if c.dialer != nil {
-			_ = c.dialer.Close() // the clients are gone; nothing is on its way
-		}
-	}
+	c.dialer = sdktransport.New(o)
+	closeDialer := func() { _ = c.dialer.Close() } // the clients are gone; nothing is on its way
 	cl, err := c.connect(opts...)
 	if err == nil {
 		if err = ping(ctx, cl); err == nil {
@@ -190,16 +186,7 @@ func (c *connection) connect(opts ...kgo.Opt) (*kgo.Client, error) {
 	if c.sasl != nil {
 		opts = append(opts, kgo.SASL(c.sasl))
 	}
-	switch {
-	case c.dialer != nil:
-		opts = append(opts, kgo.Dialer(c.dialer.DialContext))
-	case c.tls:
-		config, err := c.tlsConfig()
-		if err != nil {
-			return nil, err
-		}
-		opts = append(opts, kgo.DialTLSConfig(config))
-	}
+	opts = append(opts, kgo.Dialer(c.dialer.Dial))
 	cl, err := kgo.NewClient(opts...)
 	if err != nil {
 		return nil, &UsageError{err.Error()}
@@ -213,48 +200,17 @@ func ping(ctx context.Context, cl *kgo.Client) error {
 	return cl.Ping(ctx)
 }
 
-// choose resolves --transport auto: TCP, which costs less per byte, where it
-// answers, else QUIC where that does.
-func (c *connection) choose(ctx context.Context) string {
-	addr := c.addresses()[0]
-	probe, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(probe, "tcp", addr)
-	if err == nil {
-		_ = conn.Close()
-		return "tcp"
-	}
-	probe, cancel = context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	if c.answersQUIC(probe, addr) {
-		return "quic"
-	}
-	return "tcp"
-}
-
-func (c *connection) answersQUIC(ctx context.Context, addr string) bool {
-	config, err := c.tlsConfig()
-	if err != nil {
-		return false
-	}
-	dialer := &sdkquic.Dialer{TLS: config}
-	defer dialer.Close()
-	conn, err := dialer.DialContext(ctx, "udp", addr)
-	if err != nil {
-		return false
-	}
-	_ = conn.Close()
-	return true
-}
-
 // unreachable says what happened, and what to do.
 func (c *connection) unreachable(err error) error {
 	over := "TCP"
 	if c.tls {
 		over = "TLS"
 	}
-	if c.transport == "quic" {
+	switch c.mode {
+	case sdktransport.QUIC:
 		over = "QUIC"
+	case sdktransport.Auto:
+		over += " or QUIC"
 	}
 	if errors.Is(err, context.Canceled) {
 		return fmt.Errorf("interrupted before a broker answered at %s over %s", c.brokers, over)
@@ -280,7 +236,7 @@ func (c *connection) hint(err error) string {
 		return "it does not take " + c.login.Mechanism + ": name another with --mechanism"
 	case errors.Is(err, kerr.IllegalSaslState):
 		return "it does not ask who its clients are: leave --user and --token-file away"
-	case c.transport == "quic" || !c.listens():
+	case c.mode == sdktransport.QUIC || !c.listens():
 		return "start one with `rustmq serve`, or name another with -b host:port"
 	case errors.Is(err, context.DeadlineExceeded):
 		tls := "speak TLS: try --tls, or another port"

@@ -43,11 +43,11 @@ func TestUnreachableSaysWhatToDo(t *testing.T) {
 	t.Cleanup(web.Close)
 	notPEM := writeFile(t, "ca.pem", "nothing")
 	for _, c := range []struct{ flags, want string }{
-		{"-b 127.0.0.1:1", "no broker answers at 127.0.0.1:1 over TCP: "},
+		{"-b 127.0.0.1:1", "no broker answers at 127.0.0.1:1 over TCP or QUIC: "},
 		{"-b 127.0.0.1:1", "start one with `rustmq serve`"},
 		{"-b 127.0.0.1:1,127.0.0.1:2 --transport tcp", "no broker answers at 127.0.0.1:1,127.0.0.1:2 over TCP"},
 		{"-b 127.0.0.1:1 --transport quic", "no broker answers at 127.0.0.1:1 over QUIC: "},
-		{"-b 127.0.0.1:1 --tls", "over TLS"},
+		{"-b 127.0.0.1:1 --tls", "over TLS or QUIC"},
 		{"-b " + secure + " --tls", "--cafile"},
 		{"-b " + secure, "try --tls"},
 		{"-b " + plain + " --tls --cafile " + ca, "leave --tls out"},
@@ -108,21 +108,5 @@ func TestInterruptBeforeABrokerAnswers(t *testing.T) {
 	interrupt()
 	if err := <-ended; err == nil || err.Error() != "interrupted before a broker answered at "+l.Addr().String()+" over TCP" {
 		t.Error(err)
-	}
-}
-
-// TestAutoTakesWhatAnswers has an address where TCP is refused and nothing
-// speaks QUIC, and one where TCP answers.
-func TestAutoTakesWhatAnswers(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	for addr, want := range map[string]string{l.Addr().String(): "tcp", "127.0.0.1:1": "tcp"} {
-		c := connection{brokers: addr}
-		if got := c.choose(t.Context()); got != want {
-			t.Errorf("%s: %s, want %s", addr, got, want)
-		}
 	}
 }

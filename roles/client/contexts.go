@@ -157,7 +157,7 @@ func contextAdd(e Env) *cobra.Command {
 				return usage("context add %q: want a name that can be read", args[0])
 			}
 			if c.Transport != "" {
-				if err := validTransport(c.Transport); err != nil {
+				if _, err := transportMode(c.Transport); err != nil {
 					return err
 				}
 			}

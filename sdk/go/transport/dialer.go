@@ -23,9 +23,9 @@ type Options struct {
 	// Dialer, else sessions are remembered while that is open.
 	TLS *tls.Config
 	// Reload takes the place of TLS. It is called before a dial, once a second at most, and
-	// each ten seconds in between, never twice at once. Another configuration than it
-	// returned before, by address, holds for connections from then on; those that are open end once they
-	// owe no answer. After an error the one before stays in force. [Files.Config] is one.
+	// each ten seconds in between, never twice at once. One that shows or trusts other
+	// certificates than that before, or has another ServerName, holds for connections from
+	// then on; those that are open end once they owe no answer. After an error the one before stays in force. [Files.Config] is one.
 	Reload func() (*tls.Config, error)
 	// PlainTCP has TCP be in the clear although there is TLS, which is for QUIC then: a
 	// broker may have TLS off (network.tls), but QUIC always has it.

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -53,6 +54,13 @@ func dial(t *testing.T, d *Dialer, addr string) net.Conn {
 	must(t, err)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
+}
+
+// newPool is a pool of its own.
+func newPool(a *authority) *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.cert)
+	return pool
 }
 
 // ask has a message echoed.
@@ -346,7 +354,7 @@ func TestAStreamSurvivesAChangeOfAddress(t *testing.T) {
 	until(t, "the address is known", func() bool {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		return d.brokers[r.Addr()].last.local.IsValid()
+		return len(d.brokers[r.Addr()].last.local) == 1
 	})
 	must(t, r.Rebind())
 	must(t, ask(c))
@@ -364,6 +372,68 @@ func TestAStreamSurvivesAChangeOfAddress(t *testing.T) {
 	defer b.mu.Unlock()
 	if b.quics != 1 {
 		t.Errorf("%d connections", b.quics)
+	}
+}
+
+// TestConnectionsOfALostAddressEnd has one over TCP whose address this machine has no more, and one whose
+// it still has.
+func TestConnectionsOfALostAddressEnd(t *testing.T) {
+	a := newAuthority(t)
+	b := serve(t, a, brokerOptions{})
+	o := hurried(Options{Mode: TCP, TLS: a.trust(), Reload: func() (*tls.Config, error) { return a.trust(), nil }})
+	var last atomic.Int32
+	o.route = func(net.Addr) (netip.Addr, error) {
+		return netip.AddrFrom4([4]byte{127, 0, 0, byte(last.Load() + 1)}), nil
+	}
+	d := newDialer(t, o)
+	kept := dial(t, d, b.addr)
+	must(t, ask(kept))
+	until(t, "the address is known", func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return len(d.brokers[b.addr].last.local) == 1
+	})
+	last.Store(1)
+	until(t, "the other is known", func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.brokers[b.addr].last.local[netip.MustParseAddr("127.0.0.1")] == netip.MustParseAddr("127.0.0.2")
+	})
+	must(t, ask(kept)) // 127.0.0.1 is still there
+	if has(netip.MustParseAddr("192.0.2.1")) || !has(netip.MustParseAddr("127.0.0.1")) {
+		t.Error("this machine's addresses are others")
+	}
+	end([]*conn{kept.(*conn)}, netip.MustParseAddr("127.0.0.1"))
+	if err := ask(kept); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a connection of a lost address: %v", err)
+	}
+}
+
+// TestTheSameCertificatesAreNoChange has a Reload that makes a configuration anew each time.
+func TestTheSameCertificatesAreNoChange(t *testing.T) {
+	a := newAuthority(t)
+	own, other := a.issue(t, "client"), a.issue(t, "client")
+	with := func(cert tls.Certificate, name string) *tls.Config {
+		pool := newPool(a)
+		return &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{cert}, ServerName: name}
+	}
+	for _, c := range []struct {
+		a, b *tls.Config
+		same bool
+	}{
+		{with(own, ""), with(own, ""), true},
+		{with(own, ""), with(other, ""), false},
+		{with(own, ""), with(own, "localhost"), false},
+		{with(own, ""), &tls.Config{RootCAs: newPool(newAuthority(t)), Certificates: []tls.Certificate{own}}, false},
+		{with(own, ""), &tls.Config{Certificates: []tls.Certificate{own}}, false},
+		{with(own, ""), &tls.Config{RootCAs: newPool(a)}, false},
+		{&tls.Config{}, &tls.Config{}, true},
+		{nil, &tls.Config{}, false},
+		{nil, nil, true},
+	} {
+		if got := same(c.a, c.b); got != c.same {
+			t.Errorf("%+v and %+v: %v", c.a, c.b, got)
+		}
 	}
 }
 

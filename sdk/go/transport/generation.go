@@ -1,10 +1,12 @@
 package transport
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"net"
+	"slices"
 	"time"
 
 	"rustmq.dev/rustmq/sdk/go/quic"
@@ -101,7 +103,7 @@ func (d *Dialer) reload() (*generation, error) {
 		return nil, err
 	case err != nil:
 		d.o.Log.Warn("certificates were not read again: those before stay in force", "error", err)
-	case before == nil || config != d.loaded:
+	case before == nil || !same(config, d.loaded):
 		d.loaded = config
 		d.begin(config)
 	}
@@ -113,6 +115,20 @@ func (d *Dialer) reload() (*generation, error) {
 	}
 	d.current.users++
 	return d.current, nil
+}
+
+// same reports whether two configurations show and trust the same certificates, under the same
+// name: who makes one anew each time changes nothing by it.
+func same(a, b *tls.Config) bool {
+	if a == b || a == nil || b == nil {
+		return a == b
+	}
+	if (a.RootCAs == nil) != (b.RootCAs == nil) || a.RootCAs != nil && !a.RootCAs.Equal(b.RootCAs) {
+		return false
+	}
+	return a.ServerName == b.ServerName && slices.EqualFunc(a.Certificates, b.Certificates, func(x, y tls.Certificate) bool {
+		return slices.EqualFunc(x.Certificate, y.Certificate, bytes.Equal)
+	})
 }
 
 func retire(conns []*conn) {

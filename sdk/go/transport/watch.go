@@ -15,8 +15,8 @@ type measures struct {
 	received         uint64
 	heard            time.Time // when received last grew
 	sentWhenHeard    uint64
-	segments, resent uint64     // of the TCP connections that are open
-	local            netip.Addr // that packets leave by
+	segments, resent uint64                    // of the TCP connections that are open
+	local            map[netip.Addr]netip.Addr // that packets to the broker's addresses leave by
 }
 
 // watch measures, once a tick, until the Dialer is closed. It blocks on nothing else.
@@ -86,7 +86,7 @@ func (d *Dialer) look(g *generation, b *broker) (moved bool) {
 	if moved {
 		b.moves++
 		b.choice.moved(now)
-		d.o.Log.Info("this machine's address has changed", "broker", b.addr, "address", b.last.local)
+		d.o.Log.Info("this machine's address has changed", "broker", b.addr)
 	}
 	if b.choice.measured(now, s) {
 		b.changes++
@@ -153,37 +153,65 @@ func others(conns []*conn, using Mode) []*conn {
 	return all
 }
 
-// hasMoved looks by which address packets leave now. TCP connections of an address that
-// this machine has no more are ended: nobody answers them.
+// hasMoved looks by which address packets to the broker leave now. TCP connections of an
+// address that this machine has no more are ended: nobody answers them.
 func (d *Dialer) hasMoved(b *broker, conns []*conn) bool {
-	if len(conns) == 0 {
-		return false
-	}
-	local, err := d.o.route(conns[0].RemoteAddr())
-	if err != nil || !local.IsValid() {
-		return false // it may be between two networks
+	local := map[netip.Addr]netip.Addr{}
+	for _, c := range conns {
+		to := addressOf(c.RemoteAddr())
+		if _, known := local[to]; known {
+			continue
+		}
+		if by, err := d.o.route(c.RemoteAddr()); err == nil && by.IsValid() { // else it may be between two networks
+			local[to] = by
+		}
 	}
 	d.mu.Lock()
 	before := b.last.local
 	b.last.local = local
 	d.mu.Unlock()
-	if !before.IsValid() || before == local {
-		return false
-	}
-	for _, c := range conns {
-		if c.via == TCP && addressOf(c.LocalAddr()) == before {
-			_ = c.Close() // the client dials again
+	moved := false
+	for to, by := range local {
+		if was, known := before[to]; known && was != by {
+			moved = true
+			if !has(was) {
+				end(conns, was)
+			}
 		}
 	}
-	return true
+	return moved
 }
 
-func addressOf(a net.Addr) netip.Addr {
-	if over, ok := a.(*net.TCPAddr); ok {
-		ip, _ := netip.AddrFromSlice(over.IP)
-		return ip.Unmap()
+// end closes TCP connections of an address: their clients dial again.
+func end(conns []*conn, of netip.Addr) {
+	for _, c := range conns {
+		if c.via == TCP && addressOf(c.LocalAddr()) == of {
+			_ = c.Close() // the peer cannot be told
+		}
 	}
-	return netip.Addr{}
+}
+
+// has reports whether an address is this machine's, or may be.
+func has(address netip.Addr) bool {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return true
+	}
+	for _, a := range all {
+		if prefix, err := netip.ParsePrefix(a.String()); err == nil && prefix.Addr().Unmap() == address {
+			return true
+		}
+	}
+	return false
+}
+
+// addressOf is an address without its port; none is known where it is neither TCP's nor UDP's.
+func addressOf(a net.Addr) netip.Addr {
+	at, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return at.Addr().Unmap()
 }
 
 // outbound asks the kernel by which address packets to a broker leave; none is sent.

@@ -47,11 +47,15 @@ type packet struct {
 }
 
 const (
-	bufferUDP  = 4 << 20  // of sockets: what is lost is for the relay to say
-	bufferTCP  = 64 << 10 // of those of a line with a rate, whose queue is the line's
-	depth      = 16384    // packets on the way
+	bufferUDP  = 4 << 20 // of sockets: what is lost is for the relay to say
+	depth      = 16384   // packets on the way
 	readAtOnce = 64 << 10
 )
+
+// share is how many bytes a line with a rate takes in so much time, within bounds.
+func (o Options) share(of time.Duration, least, most int64) int {
+	return int(min(most, max(least, int64(float64(o.Rate)*of.Seconds()))))
+}
 
 // Listen begins to pass on, on a free port of the loopback device.
 func Listen(o Options) (*Relay, error) {
@@ -273,26 +277,28 @@ func (r *Relay) join(client net.Conn) {
 	}()
 	if r.o.Rate > 0 {
 		for _, c := range []net.Conn{client, server} {
-			_ = c.(*net.TCPConn).SetReadBuffer(bufferTCP)
-			_ = c.(*net.TCPConn).SetWriteBuffer(bufferTCP)
+			// The queue is the line's, not the sockets'.
+			_ = c.(*net.TCPConn).SetReadBuffer(r.o.share(10*time.Millisecond, 64<<10, 4<<20))
+			_ = c.(*net.TCPConn).SetWriteBuffer(r.o.share(10*time.Millisecond, 64<<10, 4<<20))
 		}
 	}
 	var both sync.WaitGroup
-	both.Go(func() { copyDelayed(server, client, r.there, 2*r.o.Delay) })
-	both.Go(func() { copyDelayed(client, server, r.back, 0) })
+	at := readAtOnce
+	if r.o.Rate > 0 {
+		at = r.o.share(time.Millisecond, segment, readAtOnce) // a turn for everybody
+	}
+	both.Go(func() { copyDelayed(server, client, r.there, at, 2*r.o.Delay) })
+	both.Go(func() { copyDelayed(client, server, r.back, at, 0) })
 	both.Wait()
 }
 
-// copyDelayed copies src to dst as a line has it, and nothing before handshake has passed.
-func copyDelayed(dst, src net.Conn, over *line, handshake time.Duration) {
+// copyDelayed copies src to dst as a line has it, so many bytes at once, and nothing before
+// handshake has passed.
+func copyDelayed(dst, src net.Conn, over *line, at int, handshake time.Duration) {
 	way := make(chan packet, depth)
 	established := time.Now().Add(handshake)
 	go func() {
 		defer close(way)
-		at := readAtOnce
-		if over.rate > 0 {
-			at = segment // a turn for everybody
-		}
 		for {
 			buffer := make([]byte, at)
 			n, err := src.Read(buffer)
