@@ -77,7 +77,7 @@ func (r run) judge(t *testing.T, n int, seen map[int]int) {
 func TestScenarios(t *testing.T) {
 	t.Parallel()
 	kinds := map[string]func(*testing.T, *rustmqtest.Server, run){
-		"round-trip": roundTrip, "order": order, "rebalance": rebalance, "exactly-once": exactlyOnce, "size": size, "cancel": cancelled, "slow": slow,
+		"round-trip": roundTrip, "order": order, "rebalance": rebalance, "exactly-once": exactlyOnce, "size": size, "cancel": cancelled, "slow": slow, "failover": failover,
 	}
 	files, err := filepath.Glob("../../scenarios/*.toml")
 	if err != nil || len(files) != len(kinds) {
