@@ -36,14 +36,14 @@ func failover(t *testing.T, _ *rustmqtest.Server, r run) {
 	results := make(chan error, r.Records)
 	for i := range r.Records {
 		if i > 0 && i%(r.Records/(r.Kills+1)) == 0 && len(cluster) == nodes {
-			described, err := admin.Kafka().ListTopics(within(t, moments), "t")
-			if err != nil {
-				t.Fatal(err)
-			}
-			leader := described["t"].Partitions[0].Leader
-			if cluster[leader] == nil {
-				t.Fatalf("partition 0 is led by %d", leader)
-			}
+			var leader int32
+			eventually(t, "partition 0 is led", func() bool {
+				described, err := admin.Kafka().ListTopics(within(t, moments), "t")
+				if err == nil {
+					leader = described["t"].Partitions[0].Leader
+				}
+				return cluster[leader] != nil
+			})
 			cluster[leader].kill() // what it was sent and has not answered is sent to the next leader
 			delete(cluster, leader)
 		}
