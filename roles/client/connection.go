@@ -161,6 +161,10 @@ func (c *connection) open(ctx context.Context, cmd *cobra.Command, opts ...kgo.O
 			return nil, nil, err
 		}
 		o.TLS = config
+		// Where no authority is known, QUIC would be tried in vain, and noted by the broker.
+		if c.mode == sdktransport.Auto && !c.tls && config.RootCAs == nil && c.listens(ctx) {
+			o.Mode = sdktransport.TCP
+		}
 	}
 	var err error
 	if c.sasl, err = c.login.sasl(c.env, c.tls || c.mode == sdktransport.QUIC); err != nil {
@@ -236,7 +240,7 @@ func (c *connection) hint(err error) string {
 		return "it does not take " + c.login.Mechanism + ": name another with --mechanism"
 	case errors.Is(err, kerr.IllegalSaslState):
 		return "it does not ask who its clients are: leave --user and --token-file away"
-	case c.mode == sdktransport.QUIC || !c.listens():
+	case c.mode == sdktransport.QUIC || !c.listens(context.Background()):
 		return "start one with `rustmq serve`, or name another with -b host:port"
 	case errors.Is(err, context.DeadlineExceeded):
 		tls := "speak TLS: try --tls, or another port"
@@ -257,8 +261,10 @@ func (c *connection) hint(err error) string {
 }
 
 // listens tells whether anything accepts connections at the first address.
-func (c *connection) listens() bool {
-	conn, err := net.DialTimeout("tcp", c.addresses()[0], probeTimeout)
+func (c *connection) listens(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.addresses()[0])
 	if err != nil {
 		return false
 	}

@@ -49,6 +49,7 @@ func trust(t *testing.T, file string) *tls.Config {
 func client(t *testing.T, d *transport.Dialer, addr string, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	cl, err := kgo.NewClient(append(opts, kgo.SeedBrokers(addr), kgo.DefaultProduceTopic("t"), kgo.RecordDeliveryTimeout(time.Minute),
+		kgo.MetadataMinAge(100*time.Millisecond), // a dial that is refused waits for it
 		kgo.Dialer(func(ctx context.Context, network, _ string) (net.Conn, error) { return d.Dial(ctx, network, addr) }))...)
 	must(t, err)
 	t.Cleanup(cl.Close)
@@ -128,6 +129,35 @@ func (l *load) more(t *testing.T, n int) {
 	})
 }
 
+// read has a member of a group read along, over the same transports, and returns how many records
+// it has seen, each once and in order.
+func read(t *testing.T, d *transport.Dialer, addr string) (seen func() int) {
+	t.Helper()
+	cl := client(t, d, addr, kgo.ConsumeTopics("t"), kgo.ConsumerGroup("g"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	var mu sync.Mutex
+	n := 0
+	ctx, cancel := context.WithCancel(context.Background())
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for ctx.Err() == nil {
+			cl.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
+				mu.Lock()
+				defer mu.Unlock()
+				if string(r.Value) != fmt.Sprint(n) {
+					t.Errorf("record %d was read as %q", n, r.Value)
+				}
+				n++
+			})
+		}
+	})
+	t.Cleanup(func() { cancel(); reading.Wait() })
+	return func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return n
+	}
+}
+
 // proves ends the load, and reads all of it directly.
 func (l *load) proves(t *testing.T, node *embed.Node) {
 	t.Helper()
@@ -175,12 +205,15 @@ func TestUDPIsBlockedUnderLoad(t *testing.T) {
 	r := way(t, relay.Options{To: n.Kafka(), Delay: 10 * time.Millisecond, Loss: 0.005, Seed: seeded.Seed(t)})
 	d := dialer(t, transport.Options{TLS: trust(t, n.CAFile())})
 	l := begin(t, client(t, d, r.Addr()))
+	seen := read(t, d, r.Addr())
 	l.more(t, 20)
+	until(t, "they are read", func() bool { return seen() >= 20 })
 	if got := link(d); got.Using != transport.QUIC {
 		t.Fatalf("a far broker: %+v", got)
 	}
 	r.BlockUDP(true)
 	l.more(t, 20)
+	until(t, "those are read", func() bool { return seen() >= 40 })
 	if got := link(d); got.Using != transport.TCP || got.BlockedUntil.IsZero() {
 		t.Errorf("UDP is blocked: %+v", got)
 	}
@@ -189,6 +222,7 @@ func TestUDPIsBlockedUnderLoad(t *testing.T) {
 	until(t, "no connection over TCP is left", func() bool { return link(d).TCP == 0 })
 	l.more(t, 20)
 	l.proves(t, n)
+	until(t, "all of them are read", func() bool { return seen() == l.acked })
 }
 
 // TestTheServerRestartsWithTicketsOutstanding restarts it under load, over each transport.

@@ -149,6 +149,9 @@ func (c *choice) set(now time.Time, using Mode, why string) {
 
 // failed notes that QUIC did not get through, while TCP does.
 func (c *choice) failed(now time.Time) {
+	if c.blocked(now) {
+		return // another connection's failure is no second one
+	}
 	if !c.provedSince.IsZero() && now.Sub(c.provedSince) >= proven {
 		c.pause = 0
 	}

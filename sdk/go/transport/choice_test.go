@@ -133,6 +133,7 @@ func TestBlockedUDPIsTriedAgainAfterLongerAndLongerPauses(t *testing.T) {
 	pause := blockedFirst
 	for range 10 {
 		l.failed(l.now)
+		l.failed(l.now) // by another connection
 		l.wants(t, TCP, whyBlocked)
 		if l.plan(l.now) != (plan{TCP, -1}) {
 			t.Errorf("blocked, and dialled %+v", l.plan(l.now))
