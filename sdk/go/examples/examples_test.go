@@ -30,7 +30,7 @@ func TestExamplesSayWhatTheyShow(t *testing.T) {
 		"workers":      "each in order",
 		"retry":        "1706 handled, 1 put aside",
 		"time":         "10 quakes since",
-		"transaction":  " transactions committed, 2 aborted",
+		"transaction":  "84 transactions committed, 1 aborted",
 		"conditional":  "20 entries, each number once",
 		"exactly-once": "39 strong quakes, 39 of them there once",
 	}

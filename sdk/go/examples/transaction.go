@@ -23,7 +23,7 @@ func transaction(ctx context.Context, p *program) error {
 	errDoubtful := errors.New("doubtful")
 	committed, aborted := 0, 0
 	for _, q := range p.quakes {
-		if q.Magnitude < 5 {
+		if q.Magnitude < 4.5 {
 			continue
 		}
 		err := client.Transact(ctx, func(tx *rustmq.Tx) error {
