@@ -12,7 +12,7 @@ TAGS      := grpcnotrace
 # One compilation serves build, lint and suites, in whatever directory a clone lies: what
 # differs in a flag, or in a file that a tag selects, is compiled once more.
 export GOFLAGS := -trimpath -tags=$(TAGS)
-MODULES   := . sdk/go sdk/go-etl bench
+MODULES   := . sdk/go sdk/go/rustmqtest sdk/go/examples sdk/go-etl bench
 TOOLS     := build/tools
 SUITES    := compat chaos seeds buckets mutants fuzz docs batteries
 

@@ -47,7 +47,7 @@ node_clients() {
 go_modules() {
 	# What the packages and their tests import, no more: `go mod download` would bring
 	# every module of the graph, and change go.work.sum.
-	for module in . sdk/go sdk/go-etl bench; do
+	for module in . sdk/go sdk/go/rustmqtest sdk/go/examples sdk/go-etl bench; do
 		(cd "$module" && go list -deps -test -tags chaos,mutants,seeds,suites ./... >/dev/null)
 	done
 	go list -deps -test github.com/twmb/franz-go/pkg/kgo >/dev/null # test/compat/kgo runs its tests

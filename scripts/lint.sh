@@ -13,8 +13,8 @@ within() { (cd "$1" && shift && "$@"); }
 # No file is for the lack of one of these tags, but the guard that is on.
 check go vet -tags grpcnotrace,chaos,mutants,seeds,suites ./...
 check go vet ./storage/guard
-for module in sdk/go sdk/go-etl bench; do check within "$module" go vet ./...; done
-for module in . sdk/go sdk/go-etl bench; do check within "$module" "$root/build/tools/staticcheck" ./...; done
+for module in sdk/go sdk/go/rustmqtest sdk/go/examples sdk/go-etl bench; do check within "$module" go vet ./...; done
+for module in . sdk/go sdk/go/rustmqtest sdk/go/examples sdk/go-etl bench; do check within "$module" "$root/build/tools/staticcheck" ./...; done
 check build/tools/houselint .
 # gosec, over the rooms that meet strangers or keys: elsewhere it finds nothing that those
 # above do not, for minutes. What is allowed in one place has #nosec there, with the reason;

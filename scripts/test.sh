@@ -50,7 +50,7 @@ else
 	packages="$first $others"
 	# shellcheck disable=SC2086
 	race_test $packages
-	for module in sdk/go sdk/go-etl bench; do
+	for module in sdk/go sdk/go/rustmqtest sdk/go/examples sdk/go-etl bench; do
 		(cd "$module" && race_test ./...)
 	done
 	# What allocates nothing does so only without the race detector, and what replays
@@ -58,7 +58,7 @@ else
 	counted=$(grep -rlE --include='*_test.go' '^func Test[A-Za-z0-9_]*(Alloc|HitRatios)' ./storage ./transport/kafka ./roles/broker | xargs -n 1 dirname | sort -u)
 	# shellcheck disable=SC2086
 	go test -vet=off -run 'Alloc|HitRatios' $counted 2>&1 | tee "$said"
-	for module in . sdk/go sdk/go-etl bench; do
+	for module in . sdk/go sdk/go/rustmqtest sdk/go/examples sdk/go-etl bench; do
 		(cd "$module" && GOWORK=off go build -o /dev/null ./... 2>&1 | tee "$said")
 	done
 fi

@@ -65,7 +65,7 @@ type breaker struct {
 
 func newBreaker(o Breaker, now func() time.Time) (*breaker, error) {
 	if o.Failures < 1 {
-		return nil, fmt.Errorf("circuit breaker: %d failures: want 1 or more", o.Failures)
+		return nil, fmt.Errorf("rustmq: circuit breaker: %d failures: want 1 or more", o.Failures)
 	}
 	if o.Cooldown <= 0 {
 		o.Cooldown = defaultCooldown

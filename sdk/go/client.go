@@ -118,7 +118,7 @@ func (c *Client) Ping(ctx context.Context) error {
 }
 
 // Close fails what is still buffered (see [Client.Flush]), ends the consumers that
-// were not closed, and closes all connections.
+// were not closed, and closes all connections. It waits for a transaction that is under way.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	if c.closed {

@@ -59,23 +59,27 @@ func (e *APIError) Error() string {
 // is nil, and reads the answer into out unless that is nil. What has no method here is
 // reached by it; docs/admin-authorisation.md lists the calls. Refusals are *[APIError].
 func (a *Admin) Call(ctx context.Context, method, path string, in, out any) error {
-	if a.target.url == "" {
-		return errors.New("rustmq: no admin API is named: add WithAdmin")
+	if in == nil {
+		return a.send(ctx, method, path, "", nil, out)
 	}
-	var body io.Reader
-	if in != nil {
-		raw, err := json.Marshal(in)
-		if err != nil {
-			return fmt.Errorf("rustmq: %w", err)
-		}
-		body = bytes.NewReader(raw)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, a.target.url+"/api/v1"+path, body)
+	raw, err := json.Marshal(in)
 	if err != nil {
 		return fmt.Errorf("rustmq: %w", err)
 	}
-	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
+	return a.send(ctx, method, path, "application/json", raw, out)
+}
+
+// send is Call with a body of any type; kind is empty where there is none.
+func (a *Admin) send(ctx context.Context, method, path, kind string, body []byte, out any) error {
+	if a.target.url == "" {
+		return errors.New("rustmq: no admin API is named: add WithAdmin")
+	}
+	req, err := http.NewRequestWithContext(ctx, method, a.target.url+"/api/v1"+path, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("rustmq: %w", err)
+	}
+	if kind != "" {
+		req.Header.Set("Content-Type", kind)
 	}
 	if a.target.token != nil {
 		token, err := a.target.token(ctx)
@@ -140,7 +144,8 @@ type Problem struct {
 
 // Cluster describes the cluster.
 func (a *Admin) Cluster(ctx context.Context) (c Cluster, err error) {
-	return c, a.Call(ctx, http.MethodGet, "/cluster", nil, &c)
+	err = a.Call(ctx, http.MethodGet, "/cluster", nil, &c)
+	return c, err
 }
 
 // ClusterHealth tells what is wrong with the cluster; nothing: it is well.

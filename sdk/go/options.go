@@ -276,8 +276,8 @@ func WithBufferedBytes(n int) Option {
 	}
 }
 
-// WithMaxRecordBytes bounds a record, and a batch of them before compression; default 1,000,012. The topic's
-// max.message.bytes has to allow as much.
+// WithMaxRecordBytes bounds a record, and a batch of them before compression; default 1,000,012.
+// The topic's max.message.bytes has to allow as much, and wal.segment_size of the server four times that.
 func WithMaxRecordBytes(n int32) Option {
 	return func(c *config) error {
 		if n < 1024 || n > 512<<20 {

@@ -108,7 +108,7 @@ func (l *lostMessage) is(r *Record) bool {
 // were committed.
 func (p *Processor[T]) session(ctx context.Context, handle func(context.Context, *Tx, []*Message[T]) error, state *attempts) (commits int, err error) {
 	opts := append(p.o.reading(p.client.config.recordBytes), p.client.config.producing()...)
-	opts = append(opts, kgo.TransactionalID(p.id), kgo.RecordPartitioner(newPinned()), kgo.WithHooks(p.client.hooks), kgo.RequireStableFetchOffsets())
+	opts = append(opts, kgo.TransactionalID(p.id), kgo.RecordPartitioner(newPinned()), kgo.WithHooks(p.client.hooks))
 	if t := p.client.config.transactionTime; t > 0 {
 		opts = append(opts, kgo.TransactionTimeout(t))
 	}

@@ -30,6 +30,8 @@ var floors = map[string]int{
 	"transport":          2,
 	"roles":              3,
 	"embed":              4,
+	"sdk/go/rustmqtest":  5, // a module of its own, as examples are: sdk/go knows no server
+	"sdk/go/examples":    6,
 	"bench":              5,
 	"test":               5,
 	"tools":              5,

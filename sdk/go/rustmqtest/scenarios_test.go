@@ -77,13 +77,13 @@ func (r run) judge(t *testing.T, n int, seen map[int]int) {
 func TestScenarios(t *testing.T) {
 	t.Parallel()
 	kinds := map[string]func(*testing.T, *rustmqtest.Server, run){
-		"round-trip": roundTrip, "order": order, "rebalance": rebalance, "exactly-once": exactlyOnce, "size": size, "cancel": cancelled, "slow": slow,
+		"round-trip": roundTrip, "order": order, "rebalance": rebalance, "exactly-once": exactlyOnce, "size": size, "cancel": cancelled, "slow": slow, "failover": failover,
 	}
 	files, err := filepath.Glob("../../scenarios/*.toml")
 	if err != nil || len(files) != len(kinds) {
 		t.Fatalf("%d files of scenarios for %d kinds, %v", len(files), len(kinds), err)
 	}
-	server := rustmqtest.Start(t)
+	server := rustmqtest.Start(t, rustmqtest.Options{Set: map[string]string{"wal.segment_size": "64MiB"}})
 	for _, file := range files {
 		raw, err := os.ReadFile(file)
 		if err != nil {
