@@ -82,6 +82,9 @@ func (w *wiretap) forward() {
 		if err != nil {
 			return
 		}
+		if n == 1 {
+			continue // the dialer asks from elsewhere whether a socket is here at all
+		}
 		w.mu.Lock()
 		if w.whose != from.String() {
 			if w.up != nil {
