@@ -54,7 +54,7 @@ bench: prerequisites ## Measure against peers and floors; writes bench/results a
 	@scripts/bench.sh
 
 suites: build ## Run all suites: other languages, root, time
-	@scripts/suites.sh compat chaos seeds+buckets+docs+fuzz+batteries mutants
+	@scripts/suites.sh compat,seeds,fuzz chaos buckets+docs+batteries+mutants
 
 $(addprefix suite-,$(SUITES)): suite-%: build
 	@scripts/suite.sh $*
