@@ -424,7 +424,7 @@ func TestTrial(t *testing.T) {
 		t.Error("it is tried with a topic that it is not for")
 	}
 	for _, wasm := range []string{"no module", "fails"} {
-		if _, err := trial.Run(t.Context(), "m", []byte(wasm), spec, "", records); !IsFailure(err) {
+		if _, err := trial.Run(t.Context(), "m", []byte(wasm), spec, "", records); !errors.As(err, new(*abi.Failure)) {
 			t.Errorf("%s: %v", wasm, err)
 		}
 	}

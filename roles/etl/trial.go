@@ -2,7 +2,6 @@ package etl
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -135,7 +134,3 @@ func exampleTopic(spec *pipeline.Spec) string {
 	}
 	return "test"
 }
-
-// IsFailure reports whether an error is what a module does wrong, and not why it could not be
-// tried.
-func IsFailure(err error) bool { return errors.As(err, new(*abi.Failure)) }
