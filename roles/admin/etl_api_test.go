@@ -183,7 +183,11 @@ func TestLifeOfAModule(t *testing.T) {
 	if !strings.Contains(out, "as it is") {
 		t.Errorf("a test shows nothing of what is kept:\n%s", out)
 	}
-	does("would be deleted", "delete", "m", "--dry-run")
+	does("(active, 3 versions) would be deleted; nothing was", "delete", "m", "--dry-run", "--force")
+	does("would be deleted, version 2 alone", "delete", "m", "--dry-run", "--version", "2")
+	fails("is active, and would be left", "delete", "m", "--dry-run")
+	fails("is active, and would be left", "delete", "m", "--dry-run", "--version", "1")
+	fails("has no version 9", "delete", "m", "--dry-run", "--version", "9")
 	fails("is active: disable it first", "delete", "m")
 	does("version 2 alone", "delete", "m", "--version", "2")
 	does("is deleted", "delete", "m", "--force")
@@ -196,6 +200,9 @@ func TestLifeOfAModule(t *testing.T) {
 	fails("there is no module \"m\"", "rollback", "m")
 	fails("there is no battery", "deploy", "m", "--battery", "lower", "--topics", "t")
 	fails("which module?", "deploy", "m")
+	fails("output is missing: an async module needs the topic that its records go to", "deploy", "m", "--battery", "upper", "--topics", "t", "--mode", "async")
+	fails(`use "pass"; output`, "deploy", "m", "--battery", "upper", "--topics", "t", "--mode", "async")
+	fails("--version: upper is a file or a battery", "test", "upper", "--version", "2")
 	fails("no name of a module", "deploy", "M.1", "--battery", "upper", "--topics", "t")
 	fails("--config is no JSON", "deploy", "m", "--battery", "upper", "--config", "{")
 	fails("on_failure", "deploy", "m", "--battery", "upper", "--topics", "t", "--on-failure", "never")
@@ -207,7 +214,10 @@ func TestLifeOfAModule(t *testing.T) {
 	fails("no version of module m was active before", "rollback", "m")
 	fails("has no version 9", "enable", "m", "--version", "9")
 	fails("--config: m is tried with the spec of its version", "test", "m", "--config", "{}")
-	does("loaded in", "test", wasm)
+	does("; tried with no records", "test", wasm)
+	does("note: there is no topic out yet: records wait for it", "deploy", "a", "--battery", "upper", "--topics", "t", "--mode", "async", "--on-failure", "pass", "--output-topic", "out", "--dry-run")
+	sum := sha256.Sum256([]byte(upperModule))
+	does(hex.EncodeToString(sum[:]), "deploy", "a", "--battery", "upper", "--topics", "t", "--dry-run", "-o", "json")
 	does("change 1", "test", "upper", "--input", sample)
 	does("writes in capitals", "batteries")
 }
@@ -262,6 +272,9 @@ func TestHealthNamesModulesThatDoNotRun(t *testing.T) {
 	now := time.Now()
 	here := []etl.ModuleStatus{{Name: "n", Version: 1, Since: now.Add(-time.Minute), Error: "the bucket is away"}, {Name: "o", Since: now}, {Name: "p", Ready: true, Since: now.Add(-time.Hour)}}
 	problems := moduleProblems(c.Image(), here, now)
+	if strings.Contains(problems[0].Do, "rollback") {
+		t.Errorf("a rollback is advised where there is no version to go to: %s", problems[0].Do)
+	}
 	if len(problems) != 2 || !strings.Contains(problems[0].What, "version 1 failed too often on broker 7 (20 failures within 1m0s)") || !strings.Contains(problems[1].What, "module n, version 1, is active and not ready on this node: records of its topics are refused here (the bucket is away)") {
 		t.Errorf("%+v", problems)
 	}

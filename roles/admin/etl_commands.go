@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -53,7 +54,7 @@ type specFlags struct {
 
 func (s *specFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&s.file, "spec", "", "`FILE` with the spec as JSON (docs/etl.md); the flags below take the place of its fields")
+	flags.StringVar(&s.file, "spec", "", "`FILE` with the spec as JSON (docs/etl-inline.md, docs/etl-async.md); the flags below take the place of its fields")
 	flags.StringVar(&s.mode, "mode", "", "inline or async (default inline)")
 	flags.StringSliceVar(&s.topics, "topics", nil, "topics and patterns that it is for, such as orders, 'events.*', prefix:x, '!internal'")
 	flags.StringVar(&s.config, "config", "", "config of the module: JSON, or @`FILE` with it")
@@ -283,7 +284,7 @@ func hereOf(h *ETLHere) string {
 	case !h.Ready:
 		return "not ready"
 	case h.Failures > 0:
-		return fmt.Sprintf("ready, %d failures", h.Failures)
+		return "ready, " + plural(int(h.Failures), "failure")
 	}
 	return "ready"
 }
@@ -376,7 +377,7 @@ func (e *env) deleteModule() *cobra.Command {
 	var force, dry bool
 	cmd := &cobra.Command{
 		Use: "delete NAME", Short: "Delete a module, or one version of it",
-		Long: "Delete a module with all its versions and its history, or one version of it. One that is\nactive is left, unless --force. The bytes leave the bucket later.", Args: cobra.ExactArgs(1),
+		Long: "Delete a module with all its versions and its history, or one version of it. One that is\nactive is left, unless --force. With its last version a module goes, and its history. The bytes\nleave the bucket later.", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c := e.client(cmd)
 			var is ETLModule
@@ -384,8 +385,11 @@ func (e *env) deleteModule() *cobra.Command {
 				if err := c.call(cmd.Context(), http.MethodGet, modulePath(args[0]), nil, &is); err != nil {
 					return err
 				}
+				if err := is.mayDelete(version, force); err != nil {
+					return err
+				}
 				return e.print(is, func() {
-					fmt.Fprintf(e.stdout, "module %s (%s, %d versions) would be deleted%s; nothing was\n", visible(is.Name), stateOf(&is), len(is.Versions), onlyVersion(version))
+					fmt.Fprintf(e.stdout, "module %s (%s, %s) would be deleted%s; nothing was\n", visible(is.Name), stateOf(&is), plural(len(is.Versions), "version"), onlyVersion(version))
 				})
 			}
 			path := modulePath(args[0]) + fmt.Sprintf("?version=%d&force=%v", version, force)
@@ -403,6 +407,17 @@ func (e *env) deleteModule() *cobra.Command {
 	flags.BoolVar(&force, "force", false, "though it is active")
 	flags.BoolVar(&dry, "dry-run", false, "say what would be deleted")
 	return cmd
+}
+
+// mayDelete says why a deletion would be refused, as far as the module as it is now tells.
+func (m *ETLModule) mayDelete(version uint32, force bool) error {
+	if version != 0 && !slices.ContainsFunc(m.Versions, func(v ETLVersion) bool { return v.Number == version }) {
+		return fmt.Errorf("module %s has no version %d; `rustmq admin etl describe %s` shows those it has", visible(m.Name), version, visible(m.Name))
+	}
+	if m.Active != 0 && (version == 0 || version == m.Active) && !force {
+		return fmt.Errorf("version %d of %s is active, and would be left: disable it first (rustmq admin etl disable %s), or delete it with --force", m.Active, visible(m.Name), visible(m.Name))
+	}
+	return nil
 }
 
 func onlyVersion(version uint32) string {

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"rustmq.dev/rustmq/consensus/metadata"
-	"rustmq.dev/rustmq/etl/pipeline"
 )
 
 // anyTopic is the spec's topics where `etl test` is given none.
@@ -58,6 +57,9 @@ server tries with the spec of its version.`,
 				}
 				return e.print(out, func() { e.showTrial(&out, true) })
 			}
+			if cmd.Flags().Changed("version") {
+				return &UsageError{fmt.Sprintf("--version: %s is a file or a battery, which has none; name a module that is deployed", args[0])}
+			}
 			if spec.file == "" && len(spec.topics) == 0 {
 				if err := cmd.Flags().Set("topics", cmp.Or(topic, anyTopic)); err != nil {
 					return err
@@ -67,7 +69,7 @@ server tries with the spec of its version.`,
 			if err != nil {
 				return err
 			}
-			parsed, err := pipeline.ParseSpec(raw)
+			parsed, _, err := parseSpec(raw)
 			if err != nil {
 				return err
 			}
@@ -174,7 +176,9 @@ func (e *env) showTrial(t *ETLTrial, whole bool) {
 	}
 	fmt.Fprintf(e.stdout, "loaded in %s", micros(t.LoadMicro))
 	if n := len(t.Records); n > 0 {
-		fmt.Fprintf(e.stdout, "; %d records of topic %s in %s, %.2f µs each: %s", n, visible(t.Topic), micros(t.CallMicro), float64(t.CallMicro)/float64(n), strings.Join(parts, ", "))
+		fmt.Fprintf(e.stdout, "; %s of topic %s in %s, %.2f µs each: %s", plural(n, "record"), visible(t.Topic), micros(t.CallMicro), float64(t.CallMicro)/float64(n), strings.Join(parts, ", "))
+	} else {
+		fmt.Fprint(e.stdout, "; tried with no records")
 	}
 	fmt.Fprintln(e.stdout)
 }
