@@ -429,6 +429,25 @@ func TestAsyncTasksThatCannotBe(t *testing.T) {
 	}
 }
 
+// TestAsyncModuleThatComesAnew: a name that was deleted, and deployed again, has version 1 once
+// more, and what counts is its new spec.
+func TestAsyncModuleThatComesAnew(t *testing.T) {
+	node := startNode(t)
+	c := newAsyncClient(t, node, 1, "in", "old", "new")
+	for _, output := range []string{"old", "new"} {
+		node.Async().Set([]async.Task{{Name: "m", Version: 1, Transformer: transform(marked), Spec: asyncSpec(t, `{"mode":"async","topics":["in"],"output":"`+output+`","on_failure":"pass"}`)}})
+		await(t, "the module is run", time.Minute, func() bool {
+			all := node.Async().Status()
+			return len(all) == 1 && all[0].State == async.Running
+		})
+		c.produce(&kgo.Record{Topic: "in", Value: []byte("to " + output)})
+		got := c.committed(node, number(1), output)
+		if is := string(got[0].Value); is != "to "+output {
+			t.Errorf("topic %s begins with %q", output, is)
+		}
+	}
+}
+
 // TestAsyncReadsWhatIsCommitted: transactions that were aborted are not read, and one that is
 // open holds back what is behind it.
 func TestAsyncReadsWhatIsCommitted(t *testing.T) {

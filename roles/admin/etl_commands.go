@@ -283,10 +283,18 @@ func hereOf(h *ETLHere) string {
 		return "-"
 	case !h.Ready:
 		return "not ready"
-	case h.Failures > 0:
-		return "ready, " + plural(int(h.Failures), "failure")
 	}
-	return "ready"
+	text := "ready"
+	if a := h.Async; a != nil {
+		text += fmt.Sprintf(", %s, lag %d", plural(a.Partitions, "partition"), a.Lag)
+		if a.Waiting > 0 {
+			text += fmt.Sprintf(", %d waiting", a.Waiting)
+		}
+	}
+	if h.Failures > 0 {
+		text += ", " + plural(int(h.Failures), "failure")
+	}
+	return text
 }
 
 func (e *env) describeModule() *cobra.Command {
@@ -309,6 +317,9 @@ func (e *env) showModule(m *ETLModule) {
 	}
 	if m.Here != nil && m.Here.Error != "" {
 		fmt.Fprintln(e.stdout, "error    ", visible(m.Here.Error))
+	}
+	if m.Here != nil && m.Here.Async != nil && m.Here.Async.Error != "" {
+		fmt.Fprintln(e.stdout, "waits    ", visible(m.Here.Async.Error))
 	}
 	fmt.Fprintln(e.stdout)
 	t := e.table("VERSION", "BYTES", "CREATED", "BY", "SHA-256", "SPEC")
