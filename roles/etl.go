@@ -176,38 +176,7 @@ func (t *transforms) Status() ([]etl.ModuleStatus, bool) {
 	if t.host == nil {
 		return nil, false
 	}
-	all := t.host.Status()
-	t.mu.Lock()
-	runner := t.runner
-	t.mu.Unlock()
-	if runner != nil {
-		progress := progressOf(runner.Status())
-		for i := range all {
-			all[i].Async = progress[all[i].Name]
-		}
-	}
-	return all, true
-}
-
-// progressOf sums up by module how its partitions are.
-func progressOf(partitions []async.Status) map[string]*etl.Progress {
-	all := map[string]*etl.Progress{}
-	for _, s := range partitions {
-		p := all[s.Name]
-		if p == nil {
-			p = new(etl.Progress)
-			all[s.Name] = p
-		}
-		if s.Topic != "" { // it is not refused
-			p.Partitions++
-		}
-		p.Lag += s.Lag
-		if s.State == async.Waiting || s.State == async.Refused {
-			p.Waiting++
-			p.Error = s.Error
-		}
-	}
-	return all
+	return t.host.Status(), true
 }
 
 // localETL is what `rustmq admin etl test` does in its own process.

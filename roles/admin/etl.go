@@ -81,19 +81,10 @@ type ETLVersion struct {
 
 // ETLHere is how an active module is in one process.
 type ETLHere struct {
-	Version  uint32    `json:"version" doc:"that is to run here; it may be another for a moment after a change"`
-	Ready    bool      `json:"ready" doc:"false: records for its topics are refused here, and producers try again"`
-	Error    string    `json:"error,omitempty" doc:"why it is not ready, or else its last failure"`
-	Failures uint64    `json:"failures" doc:"since it runs here"`
-	Async    *ETLAsync `json:"async,omitempty" doc:"of an async module"`
-}
-
-// ETLAsync is how an async module is in the partitions that one broker leads.
-type ETLAsync struct {
-	Partitions int    `json:"partitions" doc:"that this broker runs it for, as their leader"`
-	Waiting    int    `json:"waiting" doc:"of them: something failed there, and is tried again"`
-	Lag        int64  `json:"lag" doc:"records of these partitions that no transaction has yet"`
-	Error      string `json:"error,omitempty" doc:"why one waits"`
+	Version  uint32 `json:"version" doc:"that is to run here; it may be another for a moment after a change"`
+	Ready    bool   `json:"ready" doc:"false: records for its topics are refused here, and producers try again"`
+	Error    string `json:"error,omitempty" doc:"why it is not ready, or else its last failure"`
+	Failures uint64 `json:"failures" doc:"since it runs here"`
 }
 
 // ETLChange is an entry of a module's history.
@@ -300,12 +291,8 @@ func (a etlAPI) shown(t *metadata.Transform, specs bool) ETLModule {
 	if all, runs := a.transforms.Status(); runs && t.Active != 0 {
 		m.Here = &ETLHere{Version: t.Active}
 		for _, s := range all {
-			if s.Name != t.Name {
-				continue
-			}
-			*m.Here = ETLHere{Version: s.Version, Ready: s.Ready, Error: s.Error, Failures: s.Failures}
-			if p := s.Async; p != nil {
-				m.Here.Async = &ETLAsync{p.Partitions, p.Waiting, p.Lag, p.Error}
+			if s.Name == t.Name {
+				*m.Here = ETLHere{Version: s.Version, Ready: s.Ready, Error: s.Error, Failures: s.Failures}
 			}
 		}
 	}

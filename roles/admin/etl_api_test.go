@@ -179,10 +179,6 @@ func TestLifeOfAModule(t *testing.T) {
 	does("too slow", "history", "m")
 	does(`"what": "rolled back"`, "history", "m", "-o", "json")
 	does("previous  3", "describe", "m")
-	f.status = []etl.ModuleStatus{{Name: "m", Version: 1, Ready: true, Failures: 1, Async: &etl.Progress{Partitions: 3, Waiting: 1, Lag: 12, Error: "topic out has no leader"}}}
-	does("ready, 3 partitions, lag 12, 1 waiting, 1 failure", "list")
-	does("waits     topic out has no leader", "describe", "m")
-	f.status = nil
 	out = does("change", "test", "m", "--input", sample)
 	if !strings.Contains(out, "as it is") {
 		t.Errorf("a test shows nothing of what is kept:\n%s", out)

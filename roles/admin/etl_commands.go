@@ -318,9 +318,6 @@ func (e *env) showModule(m *ETLModule) {
 	if m.Here != nil && m.Here.Error != "" {
 		fmt.Fprintln(e.stdout, "error    ", visible(m.Here.Error))
 	}
-	if m.Here != nil && m.Here.Async != nil && m.Here.Async.Error != "" {
-		fmt.Fprintln(e.stdout, "waits    ", visible(m.Here.Async.Error))
-	}
 	fmt.Fprintln(e.stdout)
 	t := e.table("VERSION", "BYTES", "CREATED", "BY", "SHA-256", "SPEC")
 	for _, v := range m.Versions {
