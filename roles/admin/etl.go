@@ -45,6 +45,8 @@ type Transforms interface {
 	// Status is how the active modules are in this process; false: it runs none, for it is no
 	// broker.
 	Status() (modules []etl.ModuleStatus, runs bool)
+	// Partitions is how an async module is for the partitions that this process leads.
+	Partitions(name string) []ETLPartition
 }
 
 // Battery is a module that comes with rustmq.
@@ -85,6 +87,19 @@ type ETLHere struct {
 	Ready    bool   `json:"ready" doc:"false: records for its topics are refused here, and producers try again"`
 	Error    string `json:"error,omitempty" doc:"why it is not ready, or else its last failure"`
 	Failures uint64 `json:"failures" doc:"since it runs here"`
+	// Partitions are those that it reads here.
+	Partitions []ETLPartition `json:"partitions,omitempty" doc:"of an async module: those that the process leads"`
+}
+
+// ETLPartition is how an async module is for one partition that it reads.
+type ETLPartition struct {
+	Topic     string `json:"topic,omitempty" doc:"left out: the module cannot be run at all"`
+	Partition int32  `json:"partition"`
+	State     string `json:"state" enum:"starting,running,waiting,refused"`
+	Committed int64  `json:"committed" doc:"offset of the first record that is to be transformed; -1: not known yet"`
+	End       int64  `json:"end" doc:"of the partition, as far as it is stable; -1: not known yet"`
+	Lag       int64  `json:"lag" doc:"records between the two, holes among them"`
+	Error     string `json:"error,omitempty" doc:"what is tried again"`
 }
 
 // ETLChange is an entry of a module's history.
@@ -292,7 +307,7 @@ func (a etlAPI) shown(t *metadata.Transform, specs bool) ETLModule {
 		m.Here = &ETLHere{Version: t.Active}
 		for _, s := range all {
 			if s.Name == t.Name {
-				*m.Here = ETLHere{Version: s.Version, Ready: s.Ready, Error: s.Error, Failures: s.Failures}
+				*m.Here = ETLHere{Version: s.Version, Ready: s.Ready, Error: s.Error, Failures: s.Failures, Partitions: a.transforms.Partitions(t.Name)}
 			}
 		}
 	}

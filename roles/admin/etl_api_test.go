@@ -70,6 +70,10 @@ func (f *fakeTransforms) Battery(name string) ([]byte, bool) {
 	return []byte(upperModule), name == "upper"
 }
 
+func (f *fakeTransforms) Partitions(name string) []ETLPartition {
+	return []ETLPartition{{Topic: "of-" + name, Partition: 7, State: "running", Committed: 1, End: 9, Lag: 8}}
+}
+
 func (f *fakeTransforms) Status() ([]etl.ModuleStatus, bool) { return f.status, true }
 
 type fakeEngine struct{}
@@ -179,6 +183,11 @@ func TestLifeOfAModule(t *testing.T) {
 	does("too slow", "history", "m")
 	does(`"what": "rolled back"`, "history", "m", "-o", "json")
 	does("previous  3", "describe", "m")
+	f.status = []etl.ModuleStatus{{Name: "m", Version: 1, Ready: true, Failures: 3, Error: "trap: it fell"}}
+	does("ready, 3 failures", "list")
+	for _, want := range []string{"trap: it fell", "of-m          7 running         1   9   8"} {
+		does(want, "describe", "m")
+	}
 	out = does("change", "test", "m", "--input", sample)
 	if !strings.Contains(out, "as it is") {
 		t.Errorf("a test shows nothing of what is kept:\n%s", out)

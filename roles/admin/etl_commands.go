@@ -318,6 +318,14 @@ func (e *env) showModule(m *ETLModule) {
 	if m.Here != nil && m.Here.Error != "" {
 		fmt.Fprintln(e.stdout, "error    ", visible(m.Here.Error))
 	}
+	if m.Here != nil && len(m.Here.Partitions) > 0 {
+		fmt.Fprintln(e.stdout)
+		t := e.table("READS", "PARTITION", "STATE", "COMMITTED", "END", "LAG", "ERROR")
+		for _, p := range m.Here.Partitions {
+			t.AppendRow(table.Row{p.Topic, p.Partition, p.State, p.Committed, p.End, p.Lag, p.Error})
+		}
+		t.Render()
+	}
 	fmt.Fprintln(e.stdout)
 	t := e.table("VERSION", "BYTES", "CREATED", "BY", "SHA-256", "SPEC")
 	for _, v := range m.Versions {
