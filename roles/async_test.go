@@ -395,6 +395,9 @@ func TestAsyncRefusedRecords(t *testing.T) {
 		}
 	}
 	for _, s := range node.Async().Status() {
+		if s.Stuck.IsZero() != (s.Name == "letters") || (s.Error == "") != s.Stuck.IsZero() {
+			t.Errorf("%s gets on no more since %v: %q", s.Name, s.Stuck, s.Error)
+		}
 		if want := map[string]int64{"letters": 50, "passes": 20}[s.Name]; s.Committed != want || s.Lag != 50-want {
 			t.Errorf("%s is at %d, %d behind, want it at %d", s.Name, s.Committed, s.Lag, want)
 		}

@@ -452,6 +452,12 @@ func moduleProblems(image *metadata.Image, here []etl.ModuleStatus, now time.Tim
 				Do: fmt.Sprintf("see to what it lacks; `rustmq admin etl disable %s` has the records pass without it", s.Name),
 			})
 		}
+		if stuck := s.Stuck; stuck != nil && now.Sub(stuck.Since) >= moduleUnready {
+			problems = append(problems, Problem{
+				Kind: "module", What: fmt.Sprintf("module %s, version %d, has not got on since %s in %s of this node, and its lag grows (%s)", s.Name, s.Version, stuck.Since.UTC().Format(time.RFC3339), plural(stuck.Partitions, "partition"), stuck.Error),
+				Do: fmt.Sprintf("see to what it waits for: `rustmq admin etl describe %s` shows its partitions; it goes on by itself", s.Name),
+			})
+		}
 	}
 	return problems
 }

@@ -184,7 +184,7 @@ func TestLifeOfAModule(t *testing.T) {
 	does(`"what": "rolled back"`, "history", "m", "-o", "json")
 	does("previous  3", "describe", "m")
 	f.status = []etl.ModuleStatus{{Name: "m", Version: 1, Ready: true, Failures: 3, Error: "trap: it fell"}}
-	does("ready, 3 failures", "list")
+	does("ready, 1 partition, lag 8, 3 failures", "list")
 	for _, want := range []string{"trap: it fell", "of-m          7 running         1   9   8"} {
 		does(want, "describe", "m")
 	}
@@ -279,12 +279,16 @@ func TestHealthNamesModulesThatDoNotRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	here := []etl.ModuleStatus{{Name: "n", Version: 1, Since: now.Add(-time.Minute), Error: "the bucket is away"}, {Name: "o", Since: now}, {Name: "p", Ready: true, Since: now.Add(-time.Hour)}}
+	here := []etl.ModuleStatus{{Name: "n", Version: 1, Since: now.Add(-time.Minute), Error: "the bucket is away"}, {Name: "o", Since: now}, {Name: "p", Ready: true, Since: now.Add(-time.Hour)},
+		{Name: "q", Version: 2, Ready: true, Stuck: &etl.Stuck{Partitions: 3, Since: now.Add(-time.Minute), Error: "topic out is full"}}, {Name: "r", Ready: true, Stuck: &etl.Stuck{Partitions: 1, Since: now}}}
 	problems := moduleProblems(c.Image(), here, now)
 	if strings.Contains(problems[0].Do, "rollback") {
 		t.Errorf("a rollback is advised where there is no version to go to: %s", problems[0].Do)
 	}
-	if len(problems) != 2 || !strings.Contains(problems[0].What, "version 1 failed too often on broker 7 (20 failures within 1m0s)") || !strings.Contains(problems[1].What, "module n, version 1, is active and not ready on this node: records of its topics are refused here (the bucket is away)") {
+	if len(problems) != 3 || !strings.Contains(problems[2].What, "in 3 partitions of this node, and its lag grows (topic out is full)") {
+		t.Fatalf("%+v", problems)
+	}
+	if !strings.Contains(problems[0].What, "version 1 failed too often on broker 7 (20 failures within 1m0s)") || !strings.Contains(problems[1].What, "module n, version 1, is active and not ready on this node: records of its topics are refused here (the bucket is away)") {
 		t.Errorf("%+v", problems)
 	}
 }

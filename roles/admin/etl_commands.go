@@ -285,10 +285,17 @@ func hereOf(h *ETLHere) string {
 		return "not ready"
 	}
 	text := "ready"
-	if a := h.Async; a != nil {
-		text += fmt.Sprintf(", %s, lag %d", plural(a.Partitions, "partition"), a.Lag)
-		if a.Waiting > 0 {
-			text += fmt.Sprintf(", %d waiting", a.Waiting)
+	if len(h.Partitions) > 0 {
+		lag, waiting := int64(0), 0
+		for _, p := range h.Partitions {
+			lag += p.Lag
+			if p.State == "waiting" || p.State == "refused" {
+				waiting++
+			}
+		}
+		text += fmt.Sprintf(", %s, lag %d", plural(len(h.Partitions), "partition"), lag)
+		if waiting > 0 {
+			text += fmt.Sprintf(", %d waiting", waiting)
 		}
 	}
 	if h.Failures > 0 {

@@ -456,15 +456,14 @@ type ModuleStatus struct {
 	Since    time.Time // it is active here
 	Error    string    // why it is not ready; ready: the last failure
 	Failures uint64    // since it is active here
-	Async    *Progress // nil: it is inline, or nothing is known of it yet
+	Stuck    *Stuck    // nil: it is inline, or gets on
 }
 
-// Progress is how an async module is in the partitions that this node runs it for.
-type Progress struct {
+// Stuck is where an async module does not get on, of the partitions that this node leads.
+type Stuck struct {
 	Partitions int
-	Waiting    int    // of them: what failed there is tried again
-	Lag        int64  // records that no transaction has yet, of all of them
-	Error      string // of one that waits
+	Since      time.Time // of the one that has not for longest
+	Error      string    // what is tried again there
 }
 
 // Status is how the active modules are on this node, by name.
