@@ -231,16 +231,16 @@ func localETL() admin.LocalETL {
 			return etl.Trial{Engine: engine}.Run(ctx, path.Base(name), wasm, spec, topic, records)
 		},
 		Battery: battery,
-		Records: func(in io.Reader, format string) ([]abi.Record, error) {
-			read, err := client.ReadRecords(in, format)
-			records := make([]abi.Record, len(read))
+		Records: func(in io.Reader, format string, most int) (records []abi.Record, more bool, err error) {
+			read, more, err := client.ReadRecords(in, format, most)
+			records = make([]abi.Record, len(read))
 			for i, r := range read {
 				records[i] = abi.Record{Timestamp: r.Timestamp.UnixMilli(), Key: r.Key, Value: r.Value}
 				for _, h := range r.Headers {
 					records[i].Headers = append(records[i].Headers, abi.Header{Name: h.Key, Value: h.Value})
 				}
 			}
-			return records, err
+			return records, more, err
 		},
 	}
 }

@@ -133,7 +133,7 @@ type ETLHeader struct {
 type ETLTrial struct {
 	Topic     string     `json:"topic" doc:"that the records were taken to be of"`
 	LoadMicro int64      `json:"load_us" doc:"microseconds, to verify, compile and initialise it"`
-	CallMicro int64      `json:"call_us" doc:"microseconds of the one call with all records"`
+	CallMicro int64      `json:"call_us" doc:"microseconds of the calls with the records"`
 	Records   []ETLTried `json:"records"`
 	Logs      []string   `json:"logs,omitempty" doc:"what the module said"`
 }

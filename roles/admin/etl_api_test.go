@@ -109,13 +109,15 @@ func (fakeModule) Transform(_ context.Context, b *abi.Batch) ([]abi.Decision, er
 // testETL is what commands of tests have without a server.
 func testETL() LocalETL {
 	f := newFakeTransforms()
-	return LocalETL{Try: f.Try, Battery: f.Battery, Records: func(in io.Reader, _ string) ([]abi.Record, error) {
+	return LocalETL{Try: f.Try, Battery: f.Battery, Records: func(in io.Reader, _ string, most int) (records []abi.Record, more bool, err error) {
 		raw, err := io.ReadAll(in)
-		var records []abi.Record
 		for _, line := range strings.Fields(string(raw)) {
+			if len(records) == most {
+				return records, true, err
+			}
 			records = append(records, abi.Record{Value: []byte(line), Timestamp: 1})
 		}
-		return records, err
+		return records, false, err
 	}}
 }
 
@@ -211,6 +213,9 @@ func TestLifeOfAModule(t *testing.T) {
 	fails("which module?", "deploy", "m")
 	fails("output is missing: an async module needs the topic that its records go to", "deploy", "m", "--battery", "upper", "--topics", "t", "--mode", "async")
 	fails(`use "pass"; output`, "deploy", "m", "--battery", "upper", "--topics", "t", "--mode", "async")
+	many := fileOf(t, "many", strings.Repeat("x ", maxTried+1))
+	fails("has more than 1000 records, which is what a server takes", "deploy", "m", "--battery", "upper", "--topics", "t", "--sample", many)
+	fails("has more than 100000 records", "test", "upper", "--input", many)
 	fails("--version: upper is a file or a battery", "test", "upper", "--version", "2")
 	fails("no name of a module", "deploy", "M.1", "--battery", "upper", "--topics", "t")
 	fails("--config is no JSON", "deploy", "m", "--battery", "upper", "--config", "{")

@@ -30,8 +30,8 @@ type LocalETL struct {
 	Try func(ctx context.Context, name string, wasm []byte, spec *pipeline.Spec, topic string, records []abi.Record) (*etl.Tried, error)
 	// Battery returns the bytes of a module that comes with rustmq.
 	Battery func(name string) (wasm []byte, known bool)
-	// Records reads records as produce does, by its -f.
-	Records func(in io.Reader, format string) ([]abi.Record, error)
+	// Records reads up to most records as produce does, by its -f; more: there are others.
+	Records func(in io.Reader, format string, most int) (records []abi.Record, more bool, err error)
 }
 
 func modulePath(name string) string { return modulesPath + "/" + url.PathEscape(name) }
@@ -120,13 +120,14 @@ func (s *specFlags) spec(cmd *cobra.Command) (json.RawMessage, error) {
 	return json.Marshal(fields)
 }
 
-// records reads a file of records as produce does; "": none.
-func (e *env) records(cmd *cobra.Command, file, format string) ([]abi.Record, error) {
+// records reads a file of at most so many records as produce does; "": none.
+func (e *env) records(cmd *cobra.Command, file, format string, most int) ([]abi.Record, error) {
 	if file == "" {
 		return nil, nil
 	}
-	in := cmd.InOrStdin()
+	in, name := cmd.InOrStdin(), "standard input"
 	if file != "-" {
+		name = file
 		f, err := os.Open(file)
 		if err != nil {
 			return nil, fmt.Errorf("read records: %w", err)
@@ -134,22 +135,24 @@ func (e *env) records(cmd *cobra.Command, file, format string) ([]abi.Record, er
 		defer f.Close()
 		in = f
 	}
-	records, err := e.etl.Records(in, format)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+	records, more, err := e.etl.Records(in, format, most)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", name, err)
+	case more && most == maxSample:
+		return nil, fmt.Errorf("%s has more than %d records, which is what a server takes: give fewer (head -n %d), or test the .wasm file itself, which asks no server", name, most, most)
+	case more:
+		return nil, fmt.Errorf("%s has more than %d records, which is what is tried at once: give fewer (head -n %d)", name, most, most)
 	}
 	return records, nil
 }
 
-func bodySample(records []abi.Record) ([]ETLRecord, error) {
-	if len(records) > maxSample {
-		return nil, fmt.Errorf("%d records: a server takes %d at most; give fewer, or test the .wasm file itself, which asks no server", len(records), maxSample)
-	}
+func bodySample(records []abi.Record) []ETLRecord {
 	sample := make([]ETLRecord, len(records))
 	for i := range records {
 		sample[i] = shownOfSample(&records[i])
 	}
-	return sample, nil
+	return sample
 }
 
 func (e *env) deployModule() *cobra.Command {
@@ -175,13 +178,11 @@ secret that who reads the bucket is not to have.`,
 			if in.Spec, err = spec.spec(cmd); err != nil {
 				return err
 			}
-			records, err := e.records(cmd, sample, format)
+			records, err := e.records(cmd, sample, format, maxSample)
 			if err != nil {
 				return err
 			}
-			if in.Sample, err = bodySample(records); err != nil {
-				return err
-			}
+			in.Sample = bodySample(records)
 			c := e.patient(cmd)
 			if len(args) == 2 {
 				if in.SHA256, err = c.uploadModule(cmd.Context(), args[1]); err != nil {

@@ -18,6 +18,9 @@ import (
 // anyTopic is the spec's topics where `etl test` is given none.
 const anyTopic = "*"
 
+// maxTried bounds the records that it tries in its own process, which it holds all at once.
+const maxTried = 100_000
+
 func (e *env) testModule() *cobra.Command {
 	var spec specFlags
 	var input, format, topic string
@@ -33,11 +36,15 @@ server tries with the spec of its version.`,
 			"  rustmq admin etl test hide-mail --input users.ndjson",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			records, err := e.records(cmd, input, format)
+			local, err := e.localModule(args[0])
 			if err != nil {
 				return err
 			}
-			local, err := e.localModule(args[0])
+			most := maxTried
+			if local == nil {
+				most = maxSample
+			}
+			records, err := e.records(cmd, input, format, most)
 			if err != nil {
 				return err
 			}
@@ -46,13 +53,9 @@ server tries with the spec of its version.`,
 				if flag := changedSpec(cmd); flag != "" {
 					return &UsageError{fmt.Sprintf("--%s: %s is tried with the spec of its version, for it is neither a file nor a battery", flag, args[0])}
 				}
-				sample, err := bodySample(records)
-				if err != nil {
-					return err
-				}
 				c := e.patient(cmd)
 				c.asksOnly = true
-				if err := c.call(cmd.Context(), http.MethodPost, modulePath(args[0])+"/test", ETLTest{Version: version, Topic: topic, Sample: sample}, &out); err != nil {
+				if err := c.call(cmd.Context(), http.MethodPost, modulePath(args[0])+"/test", ETLTest{Version: version, Topic: topic, Sample: bodySample(records)}, &out); err != nil {
 					return err
 				}
 				return e.print(out, func() { e.showTrial(&out, true) })
