@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -25,8 +27,6 @@ const (
 	maxSample = 1000
 	// tryTime bounds a trial: compiling 32 MiB takes most of it.
 	tryTime = 90 * time.Second
-	// moduleUnready is how long a module may be active and not ready before that is a problem.
-	moduleUnready = 15 * time.Second
 )
 
 // Transforms is what the API asks this node for about modules that transform records.
@@ -460,4 +460,36 @@ func moduleProblems(image *metadata.Image, here []etl.ModuleStatus, now time.Tim
 		}
 	}
 	return problems
+}
+
+// moduleUnready is how long a module may be active and not ready before that is a problem.
+const moduleUnready = 15 * time.Second
+
+func (a etlAPI) upload(ctx context.Context, in *uploadInput) (*uploadOutput, error) {
+	if err := a.mayDeploy(); err != nil {
+		return nil, err
+	}
+	if len(in.RawBody) == 0 || len(in.RawBody) > metadata.MaxModuleBytes {
+		return nil, badRequest(fmt.Errorf("a module of %d bytes: it has 1 to %d", len(in.RawBody), metadata.MaxModuleBytes))
+	}
+	hash, err := a.transforms.Store(ctx, slices.Clone(in.RawBody))
+	if err != nil {
+		return nil, storeProblem(err)
+	}
+	out := &uploadOutput{}
+	out.Body.SHA256, out.Body.Bytes = hex.EncodeToString([]byte(hash)), int64(len(in.RawBody))
+	return out, nil
+}
+
+// NoModuleError says that bytes are no module.
+type NoModuleError struct{ Reason string }
+
+func (e *NoModuleError) Error() string { return e.Reason }
+
+// storeProblem is of what the bucket does not take or give.
+func storeProblem(err error) error {
+	if no, is := errors.AsType[*NoModuleError](err); is {
+		return badRequest(no)
+	}
+	return huma.NewError(http.StatusServiceUnavailable, err.Error()+"; `rustmq admin cluster health` says how the bucket is")
 }

@@ -31,36 +31,6 @@ func (a etlAPI) mayDeploy() error {
 	return nil
 }
 
-// upload puts the bytes of a file where a deployment finds them.
-func (a etlAPI) upload(ctx context.Context, in *uploadInput) (*uploadOutput, error) {
-	if err := a.mayDeploy(); err != nil {
-		return nil, err
-	}
-	if len(in.RawBody) == 0 || len(in.RawBody) > metadata.MaxModuleBytes {
-		return nil, badRequest(fmt.Errorf("a module of %d bytes: it has 1 to %d", len(in.RawBody), metadata.MaxModuleBytes))
-	}
-	hash, err := a.transforms.Store(ctx, slices.Clone(in.RawBody))
-	if err != nil {
-		return nil, storeProblem(err)
-	}
-	out := &uploadOutput{}
-	out.Body.SHA256, out.Body.Bytes = hex.EncodeToString([]byte(hash)), int64(len(in.RawBody))
-	return out, nil
-}
-
-// NoModuleError says that bytes are no module.
-type NoModuleError struct{ Reason string }
-
-func (e *NoModuleError) Error() string { return e.Reason }
-
-// storeProblem is of what the bucket does not take or give.
-func storeProblem(err error) error {
-	if no, is := errors.AsType[*NoModuleError](err); is {
-		return badRequest(no)
-	}
-	return huma.NewError(http.StatusServiceUnavailable, err.Error()+"; `rustmq admin cluster health` says how the bucket is")
-}
-
 // deploy verifies, compiles, initialises and tries a module before anything is changed.
 func (a etlAPI) deploy(ctx context.Context, in *deployInput) (*deployOutput, error) {
 	if err := a.mayDeploy(); err != nil {
