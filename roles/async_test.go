@@ -395,6 +395,9 @@ func TestAsyncRefusedRecords(t *testing.T) {
 		}
 	}
 	for _, s := range node.Async().Status() {
+		if s.Stuck.IsZero() != (s.Name == "letters") || (s.Error == "") != s.Stuck.IsZero() {
+			t.Errorf("%s gets on no more since %v: %q", s.Name, s.Stuck, s.Error)
+		}
 		if want := map[string]int64{"letters": 50, "passes": 20}[s.Name]; s.Committed != want || s.Lag != 50-want {
 			t.Errorf("%s is at %d, %d behind, want it at %d", s.Name, s.Committed, s.Lag, want)
 		}
@@ -426,6 +429,25 @@ func TestAsyncTasksThatCannotBe(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("nothing is said of %v", want)
+	}
+}
+
+// TestAsyncModuleThatComesAnew: a name that was deleted, and deployed again, has version 1 once
+// more, and what counts is its new spec.
+func TestAsyncModuleThatComesAnew(t *testing.T) {
+	node := startNode(t)
+	c := newAsyncClient(t, node, 1, "in", "old", "new")
+	for _, output := range []string{"old", "new"} {
+		node.Async().Set([]async.Task{{Name: "m", Version: 1, Transformer: transform(marked), Spec: asyncSpec(t, `{"mode":"async","topics":["in"],"output":"`+output+`","on_failure":"pass"}`)}})
+		await(t, "the module is run", time.Minute, func() bool {
+			all := node.Async().Status()
+			return len(all) == 1 && all[0].State == async.Running
+		})
+		c.produce(&kgo.Record{Topic: "in", Value: []byte("to " + output)})
+		got := c.committed(node, number(1), output)
+		if is := string(got[0].Value); is != "to "+output {
+			t.Errorf("topic %s begins with %q", output, is)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"sync"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -176,7 +177,46 @@ func (t *transforms) Status() ([]etl.ModuleStatus, bool) {
 	if t.host == nil {
 		return nil, false
 	}
-	return t.host.Status(), true
+	all := t.host.Status()
+	for _, s := range t.partitions() {
+		if s.Stuck.IsZero() {
+			continue
+		}
+		i := slices.IndexFunc(all, func(m etl.ModuleStatus) bool { return m.Name == s.Name })
+		if i < 0 {
+			continue
+		}
+		if all[i].Stuck == nil {
+			all[i].Stuck = &etl.Stuck{Since: s.Stuck, Error: s.Error}
+		}
+		is := all[i].Stuck
+		is.Partitions++
+		if s.Stuck.Before(is.Since) {
+			is.Since, is.Error = s.Stuck, s.Error
+		}
+	}
+	return all, true
+}
+
+// partitions are those that async modules run for here.
+func (t *transforms) partitions() []async.Status {
+	t.mu.Lock()
+	runner := t.runner
+	t.mu.Unlock()
+	if runner == nil {
+		return nil
+	}
+	return runner.Status()
+}
+
+// Partitions implements admin.Transforms.
+func (t *transforms) Partitions(name string) (all []admin.ETLPartition) {
+	for _, s := range t.partitions() {
+		if s.Name == name {
+			all = append(all, admin.ETLPartition{Topic: s.Topic, Partition: s.Partition, State: s.State.String(), Committed: s.Committed, End: s.End, Lag: s.Lag, Error: s.Error})
+		}
+	}
+	return all
 }
 
 // Partitions implements admin.Transforms.
@@ -207,16 +247,16 @@ func localETL() admin.LocalETL {
 			return etl.Trial{Engine: engine}.Run(ctx, path.Base(name), wasm, spec, topic, records)
 		},
 		Battery: battery,
-		Records: func(in io.Reader, format string) ([]abi.Record, error) {
-			read, err := client.ReadRecords(in, format)
-			records := make([]abi.Record, len(read))
+		Records: func(in io.Reader, format string, most int) (records []abi.Record, more bool, err error) {
+			read, more, err := client.ReadRecords(in, format, most)
+			records = make([]abi.Record, len(read))
 			for i, r := range read {
 				records[i] = abi.Record{Timestamp: r.Timestamp.UnixMilli(), Key: r.Key, Value: r.Value}
 				for _, h := range r.Headers {
 					records[i].Headers = append(records[i].Headers, abi.Header{Name: h.Key, Value: h.Value})
 				}
 			}
-			return records, err
+			return records, more, err
 		},
 	}
 }

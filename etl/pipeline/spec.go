@@ -154,7 +154,7 @@ func (s *Spec) Validate() error {
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("spec: %w", err)
+		return errors.New("spec: " + strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 	return nil
 }
@@ -186,8 +186,11 @@ func (s *Spec) fill() {
 // validateTargets says what is wrong with the topics that records may go to.
 func (s *Spec) validateTargets() (errs []error) {
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if (s.OnFailure == DeadLetter) != (s.DeadLetterTopic != "") {
-		wrong("on_failure is %q and dead_letter_topic %q: the one needs the other", s.OnFailure, s.DeadLetterTopic)
+	switch {
+	case s.OnFailure == DeadLetter && s.DeadLetterTopic == "":
+		wrong("dead_letter_topic is missing, and on_failure is %q (as it is of async modules that do not say): name the topic, or use %q", DeadLetter, Pass)
+	case s.OnFailure != DeadLetter && s.DeadLetterTopic != "":
+		wrong("dead_letter_topic is %q, and on_failure %q sends nothing there: leave it out, or use %q", s.DeadLetterTopic, s.OnFailure, DeadLetter)
 	}
 	if s.DeadLetterTopic != "" {
 		switch err := plainTopic(s.DeadLetterTopic); {

@@ -88,7 +88,11 @@ func (i *instance) init(until time.Time) *abi.Failure {
 	if text == nil {
 		return failure(abi.Output, "rustmq_init returned an error at %d, %d bytes, outside of its memory", uint32(packed>>32), uint32(packed))
 	}
-	return failure(abi.Init, "it refuses its config: %s", clean(text, abi.MaxText))
+	given := ""
+	if len(config) == 0 {
+		given = " (it was given none)"
+	}
+	return failure(abi.Init, "it refuses its config: %s%s", clean(text, abi.MaxText), given)
 }
 
 // run has the guest decide about b, before until. After a failure the instance is of no

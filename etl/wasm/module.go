@@ -2,7 +2,6 @@ package wasm
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -72,7 +71,7 @@ func (m *Module) start(ctx context.Context) error {
 	}}
 	first, f := m.instance(until)
 	if f != nil {
-		return fmt.Errorf("start %s, version %d: %w", m.options.Name, m.options.Version, f)
+		return f
 	}
 	r := m.runtime
 	r.mu.Lock()

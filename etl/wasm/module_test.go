@@ -136,7 +136,7 @@ func TestConfigIsTakenOnce(t *testing.T) {
 	load(t, r, g, ModuleOptions{Config: []byte("true")})
 	_, err := r.Load(context.Background(), g.wasm(t), ModuleOptions{Name: "mask", Version: 7, Config: []byte("nil")})
 	var f *abi.Failure
-	if !errors.As(err, &f) || f.Kind != abi.Init || err.Error() != "start mask, version 7: init: it refuses its config: no JSON" {
+	if !errors.As(err, &f) || f.Kind != abi.Init || err.Error() != "init: it refuses its config: no JSON" {
 		t.Errorf("error %v", err)
 	}
 }

@@ -133,7 +133,7 @@ type ETLHeader struct {
 type ETLTrial struct {
 	Topic     string     `json:"topic" doc:"that the records were taken to be of"`
 	LoadMicro int64      `json:"load_us" doc:"microseconds, to verify, compile and initialise it"`
-	CallMicro int64      `json:"call_us" doc:"microseconds of the one call with all records"`
+	CallMicro int64      `json:"call_us" doc:"microseconds of the calls with the records"`
 	Records   []ETLTried `json:"records"`
 	Logs      []string   `json:"logs,omitempty" doc:"what the module said"`
 }
@@ -151,7 +151,7 @@ type ETLTried struct {
 type ETLDeploy struct {
 	SHA256   string          `json:"sha256,omitempty" pattern:"^[0-9a-f]{64}$" doc:"of bytes that were uploaded"`
 	Battery  string          `json:"battery,omitempty" maxLength:"64" doc:"or the name of a module that comes with rustmq"`
-	Spec     json.RawMessage `json:"spec" doc:"docs/etl.md has its fields"`
+	Spec     json.RawMessage `json:"spec" doc:"docs/etl-inline.md has its fields"`
 	Topic    string          `json:"topic,omitempty" maxLength:"249" doc:"of the sample; left out: one that the spec names"`
 	Sample   []ETLRecord     `json:"sample,omitempty" maxItems:"1000" doc:"records that it is tried with first"`
 	Disabled bool            `json:"disabled,omitempty" doc:"it is deployed, and the version that is active stays so"`
@@ -284,7 +284,7 @@ func (a etlAPI) shown(t *metadata.Transform, specs bool) ETLModule {
 	if t.Active == 0 {
 		m.State = "disabled"
 		if spent, was := t.BudgetSpent(); was {
-			m.State, m.Reason = "budget-spent", fmt.Sprintf("version %d, %s on %s", spent.Version, spent.Reason, spent.By)
+			m.State, m.Reason = "budget-spent", fmt.Sprintf("version %d on %s: %s", spent.Version, spent.By, spent.Reason)
 		}
 	}
 	for _, v := range t.Versions {
@@ -434,10 +434,14 @@ func (a etlAPI) delete(ctx context.Context, in *deleteModuleInput) (*struct{}, e
 func moduleProblems(image *metadata.Image, here []etl.ModuleStatus, now time.Time) (problems []Problem) {
 	for t := range image.Transforms() {
 		if spent, was := t.BudgetSpent(); was {
+			back := ""
+			if t.Previous != 0 {
+				back = fmt.Sprintf("`rustmq admin etl rollback %s`, ", t.Name)
+			}
 			problems = append(problems, Problem{
 				Kind: "module",
 				What: fmt.Sprintf("module %s is disabled since %s: version %d failed too often on %s (%s); records of its topics pass without it", t.Name, spent.At.Format(time.RFC3339), spent.Version, spent.By, spent.Reason),
-				Do:   fmt.Sprintf("`rustmq admin etl test %s --input FILE` tries it with records; then `rustmq admin etl rollback %s`, deploy a version that is mended, or `rustmq admin etl enable %s`", t.Name, t.Name, t.Name),
+				Do:   fmt.Sprintf("`rustmq admin etl test %s --input FILE` tries it with records; then %sdeploy a version that is mended, or `rustmq admin etl enable %s`", t.Name, back, t.Name),
 			})
 		}
 	}
@@ -446,6 +450,12 @@ func moduleProblems(image *metadata.Image, here []etl.ModuleStatus, now time.Tim
 			problems = append(problems, Problem{
 				Kind: "module", What: fmt.Sprintf("module %s, version %d, is active and not ready on this node: records of its topics are refused here (%s)", s.Name, s.Version, s.Error),
 				Do: fmt.Sprintf("see to what it lacks; `rustmq admin etl disable %s` has the records pass without it", s.Name),
+			})
+		}
+		if stuck := s.Stuck; stuck != nil && now.Sub(stuck.Since) >= moduleUnready {
+			problems = append(problems, Problem{
+				Kind: "module", What: fmt.Sprintf("module %s, version %d, has not got on since %s in %s of this node, and its lag grows (%s)", s.Name, s.Version, stuck.Since.UTC().Format(time.RFC3339), plural(stuck.Partitions, "partition"), stuck.Error),
+				Do: fmt.Sprintf("see to what it waits for: `rustmq admin etl describe %s` shows its partitions; it goes on by itself", s.Name),
 			})
 		}
 	}

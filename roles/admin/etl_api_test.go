@@ -109,13 +109,15 @@ func (fakeModule) Transform(_ context.Context, b *abi.Batch) ([]abi.Decision, er
 // testETL is what commands of tests have without a server.
 func testETL() LocalETL {
 	f := newFakeTransforms()
-	return LocalETL{Try: f.Try, Battery: f.Battery, Records: func(in io.Reader, _ string) ([]abi.Record, error) {
+	return LocalETL{Try: f.Try, Battery: f.Battery, Records: func(in io.Reader, _ string, most int) (records []abi.Record, more bool, err error) {
 		raw, err := io.ReadAll(in)
-		var records []abi.Record
 		for _, line := range strings.Fields(string(raw)) {
+			if len(records) == most {
+				return records, true, err
+			}
 			records = append(records, abi.Record{Value: []byte(line), Timestamp: 1})
 		}
-		return records, err
+		return records, false, err
 	}}
 }
 
@@ -184,7 +186,7 @@ func TestLifeOfAModule(t *testing.T) {
 	does(`"what": "rolled back"`, "history", "m", "-o", "json")
 	does("previous  3", "describe", "m")
 	f.status = []etl.ModuleStatus{{Name: "m", Version: 1, Ready: true, Failures: 3, Error: "trap: it fell"}}
-	does("ready, 3 failures", "list")
+	does("ready, 1 partition, lag 8, 3 failures", "list")
 	for _, want := range []string{"trap: it fell", "of-m          7 running         1   9   8"} {
 		does(want, "describe", "m")
 	}
@@ -192,7 +194,11 @@ func TestLifeOfAModule(t *testing.T) {
 	if !strings.Contains(out, "as it is") {
 		t.Errorf("a test shows nothing of what is kept:\n%s", out)
 	}
-	does("would be deleted", "delete", "m", "--dry-run")
+	does("(active, 3 versions) would be deleted; nothing was", "delete", "m", "--dry-run", "--force")
+	does("would be deleted, version 2 alone", "delete", "m", "--dry-run", "--version", "2")
+	fails("is active, and would be left", "delete", "m", "--dry-run")
+	fails("is active, and would be left", "delete", "m", "--dry-run", "--version", "1")
+	fails("has no version 9", "delete", "m", "--dry-run", "--version", "9")
 	fails("is active: disable it first", "delete", "m")
 	does("version 2 alone", "delete", "m", "--version", "2")
 	does("is deleted", "delete", "m", "--force")
@@ -205,6 +211,12 @@ func TestLifeOfAModule(t *testing.T) {
 	fails("there is no module \"m\"", "rollback", "m")
 	fails("there is no battery", "deploy", "m", "--battery", "lower", "--topics", "t")
 	fails("which module?", "deploy", "m")
+	fails("output is missing: an async module needs the topic that its records go to", "deploy", "m", "--battery", "upper", "--topics", "t", "--mode", "async")
+	fails(`use "pass"; output`, "deploy", "m", "--battery", "upper", "--topics", "t", "--mode", "async")
+	many := fileOf(t, "many", strings.Repeat("x ", maxTried+1))
+	fails("has more than 1000 records, which is what a server takes", "deploy", "m", "--battery", "upper", "--topics", "t", "--sample", many)
+	fails("has more than 100000 records", "test", "upper", "--input", many)
+	fails("--version: upper is a file or a battery", "test", "upper", "--version", "2")
 	fails("no name of a module", "deploy", "M.1", "--battery", "upper", "--topics", "t")
 	fails("--config is no JSON", "deploy", "m", "--battery", "upper", "--config", "{")
 	fails("on_failure", "deploy", "m", "--battery", "upper", "--topics", "t", "--on-failure", "never")
@@ -216,7 +228,10 @@ func TestLifeOfAModule(t *testing.T) {
 	fails("no version of module m was active before", "rollback", "m")
 	fails("has no version 9", "enable", "m", "--version", "9")
 	fails("--config: m is tried with the spec of its version", "test", "m", "--config", "{}")
-	does("loaded in", "test", wasm)
+	does("; tried with no records", "test", wasm)
+	does("note: there is no topic out yet: records wait for it", "deploy", "a", "--battery", "upper", "--topics", "t", "--mode", "async", "--on-failure", "pass", "--output-topic", "out", "--dry-run")
+	sum := sha256.Sum256([]byte(upperModule))
+	does(hex.EncodeToString(sum[:]), "deploy", "a", "--battery", "upper", "--topics", "t", "--dry-run", "-o", "json")
 	does("change 1", "test", "upper", "--input", sample)
 	does("writes in capitals", "batteries")
 }
@@ -283,9 +298,16 @@ func TestHealthNamesModulesThatDoNotRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	here := []etl.ModuleStatus{{Name: "n", Version: 1, Since: now.Add(-time.Minute), Error: "the bucket is away"}, {Name: "o", Since: now}, {Name: "p", Ready: true, Since: now.Add(-time.Hour)}}
+	here := []etl.ModuleStatus{{Name: "n", Version: 1, Since: now.Add(-time.Minute), Error: "the bucket is away"}, {Name: "o", Since: now}, {Name: "p", Ready: true, Since: now.Add(-time.Hour)},
+		{Name: "q", Version: 2, Ready: true, Stuck: &etl.Stuck{Partitions: 3, Since: now.Add(-time.Minute), Error: "topic out is full"}}, {Name: "r", Ready: true, Stuck: &etl.Stuck{Partitions: 1, Since: now}}}
 	problems := moduleProblems(c.Image(), here, now)
-	if len(problems) != 2 || !strings.Contains(problems[0].What, "version 1 failed too often on broker 7 (20 failures within 1m0s)") || !strings.Contains(problems[1].What, "module n, version 1, is active and not ready on this node: records of its topics are refused here (the bucket is away)") {
+	if strings.Contains(problems[0].Do, "rollback") {
+		t.Errorf("a rollback is advised where there is no version to go to: %s", problems[0].Do)
+	}
+	if len(problems) != 3 || !strings.Contains(problems[2].What, "in 3 partitions of this node, and its lag grows (topic out is full)") {
+		t.Fatalf("%+v", problems)
+	}
+	if !strings.Contains(problems[0].What, "version 1 failed too often on broker 7 (20 failures within 1m0s)") || !strings.Contains(problems[1].What, "module n, version 1, is active and not ready on this node: records of its topics are refused here (the bucket is away)") {
 		t.Errorf("%+v", problems)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,8 +30,8 @@ type LocalETL struct {
 	Try func(ctx context.Context, name string, wasm []byte, spec *pipeline.Spec, topic string, records []abi.Record) (*etl.Tried, error)
 	// Battery returns the bytes of a module that comes with rustmq.
 	Battery func(name string) (wasm []byte, known bool)
-	// Records reads records as produce does, by its -f.
-	Records func(in io.Reader, format string) ([]abi.Record, error)
+	// Records reads up to most records as produce does, by its -f; more: there are others.
+	Records func(in io.Reader, format string, most int) (records []abi.Record, more bool, err error)
 }
 
 func modulePath(name string) string { return modulesPath + "/" + url.PathEscape(name) }
@@ -53,7 +54,7 @@ type specFlags struct {
 
 func (s *specFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&s.file, "spec", "", "`FILE` with the spec as JSON (docs/etl.md); the flags below take the place of its fields")
+	flags.StringVar(&s.file, "spec", "", "`FILE` with the spec as JSON (docs/etl-inline.md, docs/etl-async.md); the flags below take the place of its fields")
 	flags.StringVar(&s.mode, "mode", "", "inline or async (default inline)")
 	flags.StringSliceVar(&s.topics, "topics", nil, "topics and patterns that it is for, such as orders, 'events.*', prefix:x, '!internal'")
 	flags.StringVar(&s.config, "config", "", "config of the module: JSON, or @`FILE` with it")
@@ -119,13 +120,14 @@ func (s *specFlags) spec(cmd *cobra.Command) (json.RawMessage, error) {
 	return json.Marshal(fields)
 }
 
-// records reads a file of records as produce does; "": none.
-func (e *env) records(cmd *cobra.Command, file, format string) ([]abi.Record, error) {
+// records reads a file of at most so many records as produce does; "": none.
+func (e *env) records(cmd *cobra.Command, file, format string, most int) ([]abi.Record, error) {
 	if file == "" {
 		return nil, nil
 	}
-	in := cmd.InOrStdin()
+	in, name := cmd.InOrStdin(), "standard input"
 	if file != "-" {
+		name = file
 		f, err := os.Open(file)
 		if err != nil {
 			return nil, fmt.Errorf("read records: %w", err)
@@ -133,22 +135,24 @@ func (e *env) records(cmd *cobra.Command, file, format string) ([]abi.Record, er
 		defer f.Close()
 		in = f
 	}
-	records, err := e.etl.Records(in, format)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+	records, more, err := e.etl.Records(in, format, most)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", name, err)
+	case more && most == maxSample:
+		return nil, fmt.Errorf("%s has more than %d records, which is what a server takes: give fewer (head -n %d), or test the .wasm file itself, which asks no server", name, most, most)
+	case more:
+		return nil, fmt.Errorf("%s has more than %d records, which is what is tried at once: give fewer (head -n %d)", name, most, most)
 	}
 	return records, nil
 }
 
-func bodySample(records []abi.Record) ([]ETLRecord, error) {
-	if len(records) > maxSample {
-		return nil, fmt.Errorf("%d records: a server takes %d at most; give fewer, or test the .wasm file itself, which asks no server", len(records), maxSample)
-	}
+func bodySample(records []abi.Record) []ETLRecord {
 	sample := make([]ETLRecord, len(records))
 	for i := range records {
 		sample[i] = shownOfSample(&records[i])
 	}
-	return sample, nil
+	return sample
 }
 
 func (e *env) deployModule() *cobra.Command {
@@ -174,13 +178,11 @@ secret that who reads the bucket is not to have.`,
 			if in.Spec, err = spec.spec(cmd); err != nil {
 				return err
 			}
-			records, err := e.records(cmd, sample, format)
+			records, err := e.records(cmd, sample, format, maxSample)
 			if err != nil {
 				return err
 			}
-			if in.Sample, err = bodySample(records); err != nil {
-				return err
-			}
+			in.Sample = bodySample(records)
 			c := e.patient(cmd)
 			if len(args) == 2 {
 				if in.SHA256, err = c.uploadModule(cmd.Context(), args[1]); err != nil {
@@ -282,10 +284,25 @@ func hereOf(h *ETLHere) string {
 		return "-"
 	case !h.Ready:
 		return "not ready"
-	case h.Failures > 0:
-		return fmt.Sprintf("ready, %d failures", h.Failures)
 	}
-	return "ready"
+	text := "ready"
+	if len(h.Partitions) > 0 {
+		lag, waiting := int64(0), 0
+		for _, p := range h.Partitions {
+			lag += p.Lag
+			if p.State == "waiting" || p.State == "refused" {
+				waiting++
+			}
+		}
+		text += fmt.Sprintf(", %s, lag %d", plural(len(h.Partitions), "partition"), lag)
+		if waiting > 0 {
+			text += fmt.Sprintf(", %d waiting", waiting)
+		}
+	}
+	if h.Failures > 0 {
+		text += ", " + plural(int(h.Failures), "failure")
+	}
+	return text
 }
 
 func (e *env) describeModule() *cobra.Command {
@@ -384,7 +401,7 @@ func (e *env) deleteModule() *cobra.Command {
 	var force, dry bool
 	cmd := &cobra.Command{
 		Use: "delete NAME", Short: "Delete a module, or one version of it",
-		Long: "Delete a module with all its versions and its history, or one version of it. One that is\nactive is left, unless --force. The bytes leave the bucket later.", Args: cobra.ExactArgs(1),
+		Long: "Delete a module with all its versions and its history, or one version of it. One that is\nactive is left, unless --force. With its last version a module goes, and its history. The bytes\nleave the bucket later.", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c := e.client(cmd)
 			var is ETLModule
@@ -392,8 +409,11 @@ func (e *env) deleteModule() *cobra.Command {
 				if err := c.call(cmd.Context(), http.MethodGet, modulePath(args[0]), nil, &is); err != nil {
 					return err
 				}
+				if err := is.mayDelete(version, force); err != nil {
+					return err
+				}
 				return e.print(is, func() {
-					fmt.Fprintf(e.stdout, "module %s (%s, %d versions) would be deleted%s; nothing was\n", visible(is.Name), stateOf(&is), len(is.Versions), onlyVersion(version))
+					fmt.Fprintf(e.stdout, "module %s (%s, %s) would be deleted%s; nothing was\n", visible(is.Name), stateOf(&is), plural(len(is.Versions), "version"), onlyVersion(version))
 				})
 			}
 			path := modulePath(args[0]) + fmt.Sprintf("?version=%d&force=%v", version, force)
@@ -411,6 +431,17 @@ func (e *env) deleteModule() *cobra.Command {
 	flags.BoolVar(&force, "force", false, "though it is active")
 	flags.BoolVar(&dry, "dry-run", false, "say what would be deleted")
 	return cmd
+}
+
+// mayDelete says why a deletion would be refused, as far as the module as it is now tells.
+func (m *ETLModule) mayDelete(version uint32, force bool) error {
+	if version != 0 && !slices.ContainsFunc(m.Versions, func(v ETLVersion) bool { return v.Number == version }) {
+		return fmt.Errorf("module %s has no version %d; `rustmq admin etl describe %s` shows those it has", visible(m.Name), version, visible(m.Name))
+	}
+	if m.Active != 0 && (version == 0 || version == m.Active) && !force {
+		return fmt.Errorf("version %d of %s is active, and would be left: disable it first (rustmq admin etl disable %s), or delete it with --force", m.Active, visible(m.Name), visible(m.Name))
+	}
+	return nil
 }
 
 func onlyVersion(version uint32) string {

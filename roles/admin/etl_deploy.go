@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -52,7 +53,7 @@ func (a etlAPI) deploy(ctx context.Context, in *deployInput) (*deployOutput, err
 	if err != nil {
 		return nil, err
 	}
-	tried, err := a.try(ctx, in.Name, wasm, spec, in.Body.Topic, records)
+	tried, err := a.try(ctx, in.Name, wasm, spec, in.Body.Topic, records, "; nothing was changed")
 	if err != nil {
 		return nil, err
 	}
@@ -60,24 +61,17 @@ func (a etlAPI) deploy(ctx context.Context, in *deployInput) (*deployOutput, err
 	if is, known := image.Transform(in.Name); known {
 		out.Body.Version = is.Issued + 1
 	}
-	hash := in.Body.SHA256
+	hash := sha256.Sum256(wasm)
+	out.Body.SHA256 = hex.EncodeToString(hash[:])
 	if in.Body.DryRun {
-		out.Body.SHA256 = hash
 		return out, nil
 	}
 	if in.Body.Battery != "" {
-		stored, err := a.transforms.Store(ctx, wasm)
-		if err != nil {
+		if _, err := a.transforms.Store(ctx, wasm); err != nil {
 			return nil, storeProblem(err)
 		}
-		hash = hex.EncodeToString([]byte(stored))
 	}
-	out.Body.SHA256 = hash
-	raw, err := hex.DecodeString(hash)
-	if err != nil {
-		return nil, badRequest(err)
-	}
-	v := metadata.TransformVersion{Number: out.Body.Version, SHA256: string(raw), Size: int64(len(wasm)), Spec: text, Created: a.now().UTC().Truncate(time.Millisecond), By: callerOf(ctx)}
+	v := metadata.TransformVersion{Number: out.Body.Version, SHA256: string(hash[:]), Size: int64(len(wasm)), Spec: text, Created: a.now().UTC().Truncate(time.Millisecond), By: callerOf(ctx)}
 	if err := a.cluster.DeployTransform(ctx, in.Name, v, !in.Body.Disabled, seen); err != nil {
 		return nil, problem(err)
 	}
@@ -130,8 +124,8 @@ func (a etlAPI) bytesOf(ctx context.Context, in *ETLDeploy) ([]byte, error) {
 	return wasm, nil
 }
 
-// try runs a module with a sample.
-func (a etlAPI) try(ctx context.Context, name string, wasm []byte, spec *pipeline.Spec, topic string, records []abi.Record) (*etl.Tried, error) {
+// try runs a module with a sample; an error ends with what comes of it.
+func (a etlAPI) try(ctx context.Context, name string, wasm []byte, spec *pipeline.Spec, topic string, records []abi.Record, so string) (*etl.Tried, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryTime)
 	defer cancel()
 	tried, err := a.transforms.Try(ctx, name, wasm, spec, topic, records)
@@ -139,17 +133,20 @@ func (a etlAPI) try(ctx context.Context, name string, wasm []byte, spec *pipelin
 	case err == nil:
 		return tried, nil
 	case ctx.Err() != nil:
-		return nil, huma.NewError(http.StatusServiceUnavailable, fmt.Sprintf("module %s could not be tried within %v; nothing was changed", name, tryTime))
+		return nil, huma.NewError(http.StatusServiceUnavailable, fmt.Sprintf("module %s could not be tried within %v%s", name, tryTime, so))
 	}
-	return nil, huma.NewError(http.StatusUnprocessableEntity, fmt.Sprintf("module %s: %v; nothing was changed", name, err))
+	return nil, huma.NewError(http.StatusUnprocessableEntity, fmt.Sprintf("module %s: %v%s", name, err, so))
 }
 
 // notesOf are what of a spec may not be meant so.
 func notesOf(image *metadata.Image, spec *pipeline.Spec, name string) []string {
-	notes := []string{}
+	notes, until := []string{}, "what is sent there is refused until there is"
+	if spec.Mode == pipeline.Async {
+		until = "records wait for it, unless the brokers make topics on first use"
+	}
 	for _, topic := range slices.Compact(append(slices.Clone(spec.Routes), spec.DeadLetterTopic, spec.Output)) {
 		if _, there := image.Topic(topic); topic != "" && !there {
-			notes = append(notes, fmt.Sprintf("there is no topic %s yet: what is sent there is refused until there is (rustmq admin topics create %s)", topic, topic))
+			notes = append(notes, fmt.Sprintf("there is no topic %s yet: %s (rustmq admin topics create %s)", topic, until, topic))
 		}
 	}
 	matches := 0
@@ -189,7 +186,7 @@ func (a etlAPI) test(ctx context.Context, in *testInput) (*testOutput, error) {
 	if err != nil {
 		return nil, storeProblem(err)
 	}
-	tried, err := a.try(ctx, t.Name, wasm, spec, in.Body.Topic, records)
+	tried, err := a.try(ctx, t.Name, wasm, spec, in.Body.Topic, records, "")
 	if err != nil {
 		return nil, err
 	}

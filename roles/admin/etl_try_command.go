@@ -13,11 +13,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"rustmq.dev/rustmq/consensus/metadata"
-	"rustmq.dev/rustmq/etl/pipeline"
 )
 
 // anyTopic is the spec's topics where `etl test` is given none.
 const anyTopic = "*"
+
+// maxTried bounds the records that it tries in its own process, which it holds all at once.
+const maxTried = 100_000
 
 func (e *env) testModule() *cobra.Command {
 	var spec specFlags
@@ -34,11 +36,15 @@ server tries with the spec of its version.`,
 			"  rustmq admin etl test hide-mail --input users.ndjson",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			records, err := e.records(cmd, input, format)
+			local, err := e.localModule(args[0])
 			if err != nil {
 				return err
 			}
-			local, err := e.localModule(args[0])
+			most := maxTried
+			if local == nil {
+				most = maxSample
+			}
+			records, err := e.records(cmd, input, format, most)
 			if err != nil {
 				return err
 			}
@@ -47,16 +53,15 @@ server tries with the spec of its version.`,
 				if flag := changedSpec(cmd); flag != "" {
 					return &UsageError{fmt.Sprintf("--%s: %s is tried with the spec of its version, for it is neither a file nor a battery", flag, args[0])}
 				}
-				sample, err := bodySample(records)
-				if err != nil {
-					return err
-				}
 				c := e.patient(cmd)
 				c.asksOnly = true
-				if err := c.call(cmd.Context(), http.MethodPost, modulePath(args[0])+"/test", ETLTest{Version: version, Topic: topic, Sample: sample}, &out); err != nil {
+				if err := c.call(cmd.Context(), http.MethodPost, modulePath(args[0])+"/test", ETLTest{Version: version, Topic: topic, Sample: bodySample(records)}, &out); err != nil {
 					return err
 				}
 				return e.print(out, func() { e.showTrial(&out, true) })
+			}
+			if cmd.Flags().Changed("version") {
+				return &UsageError{fmt.Sprintf("--version: %s is a file or a battery, which has none; name a module that is deployed", args[0])}
 			}
 			if spec.file == "" && len(spec.topics) == 0 {
 				if err := cmd.Flags().Set("topics", cmp.Or(topic, anyTopic)); err != nil {
@@ -67,7 +72,7 @@ server tries with the spec of its version.`,
 			if err != nil {
 				return err
 			}
-			parsed, err := pipeline.ParseSpec(raw)
+			parsed, _, err := parseSpec(raw)
 			if err != nil {
 				return err
 			}
@@ -174,7 +179,9 @@ func (e *env) showTrial(t *ETLTrial, whole bool) {
 	}
 	fmt.Fprintf(e.stdout, "loaded in %s", micros(t.LoadMicro))
 	if n := len(t.Records); n > 0 {
-		fmt.Fprintf(e.stdout, "; %d records of topic %s in %s, %.2f µs each: %s", n, visible(t.Topic), micros(t.CallMicro), float64(t.CallMicro)/float64(n), strings.Join(parts, ", "))
+		fmt.Fprintf(e.stdout, "; %s of topic %s in %s, %.2f µs each: %s", plural(n, "record"), visible(t.Topic), micros(t.CallMicro), float64(t.CallMicro)/float64(n), strings.Join(parts, ", "))
+	} else {
+		fmt.Fprint(e.stdout, "; tried with no records")
 	}
 	fmt.Fprintln(e.stdout)
 }

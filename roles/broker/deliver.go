@@ -128,7 +128,7 @@ func (b *Broker) pack(from *partition, sent []*transforming) (parcels []*parcel)
 				it.lose(s.Topic, errTargetUnknown)
 				continue
 			}
-			to := place{s.Topic, partitionFor(s.Key, from.index, int32(t.Partitions.Len()))}
+			to := place{s.Topic, pipeline.PartitionOf(s.Key, from.index, int32(t.Partitions.Len()))}
 			p := at[to]
 			if p == nil {
 				p = &parcel{topic: to.topic, id: t.ID, index: to.index, builder: batch.NewBuilder(batch.BuilderOptions{})}
@@ -296,36 +296,3 @@ type sentAppended chan log.AppendResult
 
 // Appended implements log.Appended.
 func (a sentAppended) Appended(result log.AppendResult) { a <- result }
-
-// partitionFor is the partition of a record: by its key as Kafka's producers have it, of one
-// without as the partition that it comes from, so that what is in order there stays so.
-func partitionFor(key []byte, from, partitions int32) int32 {
-	if key == nil {
-		return from % partitions
-	}
-	return int32(murmur2(key)&0x7fffffff) % partitions
-}
-
-// murmur2 is the hash that Kafka's producers find the partition of a key by: MurmurHash2
-// in 32 bits with the seed that they use.
-func murmur2(key []byte) uint32 {
-	const seed, m = 0x9747b28c, 0x5bd1e995
-	h := uint32(seed) ^ uint32(len(key))
-	for ; len(key) >= 4; key = key[4:] {
-		k := binary.LittleEndian.Uint32(key) * m
-		k = (k ^ k>>24) * m
-		h = h*m ^ k
-	}
-	switch len(key) {
-	case 3:
-		h ^= uint32(key[2]) << 16
-		fallthrough
-	case 2:
-		h ^= uint32(key[1]) << 8
-		fallthrough
-	case 1:
-		h = (h ^ uint32(key[0])) * m
-	}
-	h = (h ^ h>>13) * m
-	return h ^ h>>15
-}

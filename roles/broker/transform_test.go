@@ -264,7 +264,7 @@ func TestWhatGoesElsewhereGoesByKeyAndPolicy(t *testing.T) {
 	c.wants("dead", 0, "0 bad")
 	var got, want [2][]string
 	for i := range 20 {
-		at := partitionFor(fmt.Append(nil, i), 0, 2)
+		at := pipeline.PartitionOf(fmt.Append(nil, i), 0, 2)
 		want[at] = append(want[at], fmt.Sprintf("%d to:out:%d", len(want[at]), i))
 	}
 	for i := range got {
@@ -278,21 +278,6 @@ func TestWhatGoesElsewhereGoesByKeyAndPolicy(t *testing.T) {
 	}
 	c.wants("dead", 0, "0 bad", "1 a", "2 trap")
 	c.wants("in", 0, "21 stays")
-}
-
-// TestPartitionsOfKeysAreKafkas: what Kafka's own producers put where.
-func TestPartitionsOfKeysAreKafkas(t *testing.T) {
-	for key, want := range map[string]int32{ // of org.apache.kafka.common.utils.UtilsTest
-		"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536, "a-little-bit-longer-string": -1486304829,
-		"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971, "abc": 479470107,
-	} {
-		if got := int32(murmur2([]byte(key))); got != want {
-			t.Errorf("%q: %d, want %d", key, got, want)
-		}
-	}
-	if partitionFor(nil, 7, 3) != 1 {
-		t.Error("a record without a key leaves its partition's order")
-	}
 }
 
 // TestDuplicatesAreNotRoutedTwice: what the log has already goes no further, whether it is

@@ -361,7 +361,7 @@ func (p *produce) report(a *acked, topic string) error {
 	hint := ""
 	switch {
 	case errors.Is(a.err, kerr.InvalidRecord):
-		hint = "; a compacted topic wants a key (--key, --key-field, %k in --format), and the broker's log says more"
+		hint = "; a compacted topic wants a key (--key, --key-field, %k in --format), or a module refuses what comes (rustmq admin etl list; `rustmq admin etl test NAME --input FILE` says why)"
 	case errors.Is(a.err, kerr.InvalidTopicException):
 		hint = "; a topic's name has up to 249 letters, digits, '.', '_' and '-', and internal topics take no records"
 	case errors.Is(a.err, kerr.UnknownTopicOrPartition):

@@ -101,7 +101,7 @@ func TestProduceSaysWhatWasNotAcked(t *testing.T) {
 	c, addr := broker(t)
 	for code, want := range map[*kerr.Error]string{
 		kerr.MessageTooLarge: "max.message.bytes", kerr.TopicAuthorizationFailed: "; a rule has to allow it: rustmq admin acl create --principal ANONYMOUS --resource topic.t --permissions write",
-		kerr.InvalidRecord: "a compacted topic wants a key", kerr.InvalidTopicException: "249",
+		kerr.InvalidRecord: "or a module refuses what comes", kerr.InvalidTopicException: "249",
 	} {
 		c.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 			in := req.(*kmsg.ProduceRequest)

@@ -10,25 +10,27 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// ReadRecords reads records as `rustmq produce -f` does, one a line. Those that say no
-// timestamp have now.
-func ReadRecords(in io.Reader, format string) ([]*kgo.Record, error) {
+// ReadRecords reads up to most records as `rustmq produce -f` does, one a line, and reports
+// whether there are more. Those that say no timestamp have now.
+func ReadRecords(in io.Reader, format string, most int) (records []*kgo.Record, more bool, err error) {
 	p := &produce{format: format, partition: -1}
 	if err := p.prepare(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	var records []*kgo.Record
 	for lines, number := bufio.NewReaderSize(in, 64<<10), 1; ; number++ {
 		text, err := readLine(lines)
 		if errors.Is(err, io.EOF) {
-			return records, nil
+			return records, false, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", number, err)
+			return nil, false, fmt.Errorf("line %d: %w", number, err)
+		}
+		if len(records) == most {
+			return records, true, nil
 		}
 		r, err := p.record(text)
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", number, err)
+			return nil, false, fmt.Errorf("line %d: %w", number, err)
 		}
 		if r.Timestamp.IsZero() {
 			r.Timestamp = time.Now()

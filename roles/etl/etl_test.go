@@ -324,15 +324,17 @@ func TestActiveModulesAreKept(t *testing.T) {
 func TestDamagedObjectIsNotRun(t *testing.T) {
 	inWorld(t, func(w *world) {
 		sum := sha256.Sum256([]byte("two"))
+		host := w.host
+		w.host = nil // which learns of it once it is damaged
 		w.deploy("n", 1, "two", plainSpec)
 		if err := w.bucket.Put(w.Context(), object.ModuleKey("p", "c", string(sum[:])), bucket.Bytes("tvo")); err != nil {
 			w.Fatal(err)
 		}
+		w.host = host
+		host.Follow(w.state.Image())
 		synctest.Wait()
-		for _, s := range w.host.Status() {
-			if s.Name == "n" && (s.Ready || !strings.Contains(s.Error, "damaged")) {
-				w.Errorf("%+v", s)
-			}
+		if all := host.Status(); len(all) != 1 || all[0].Ready || !strings.Contains(all[0].Error, "damaged") {
+			w.Errorf("%+v", all)
 		}
 	})
 }
@@ -424,7 +426,7 @@ func TestTrial(t *testing.T) {
 		t.Error("it is tried with a topic that it is not for")
 	}
 	for _, wasm := range []string{"no module", "fails"} {
-		if _, err := trial.Run(t.Context(), "m", []byte(wasm), spec, "", records); !IsFailure(err) {
+		if _, err := trial.Run(t.Context(), "m", []byte(wasm), spec, "", records); !errors.As(err, new(*abi.Failure)) {
 			t.Errorf("%s: %v", wasm, err)
 		}
 	}

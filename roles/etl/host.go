@@ -456,6 +456,14 @@ type ModuleStatus struct {
 	Since    time.Time // it is active here
 	Error    string    // why it is not ready; ready: the last failure
 	Failures uint64    // since it is active here
+	Stuck    *Stuck    // nil: it is inline, or gets on
+}
+
+// Stuck is where an async module does not get on, of the partitions that this node leads.
+type Stuck struct {
+	Partitions int
+	Since      time.Time // of the one that has not for longest
+	Error      string    // what is tried again there
 }
 
 // Status is how the active modules are on this node, by name.

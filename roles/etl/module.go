@@ -167,7 +167,7 @@ func (m *module) status() ModuleStatus {
 
 // say takes what the module says into the log of the node.
 func (m *module) say(level slog.Level, text string) {
-	m.h.log.Log(context.Background(), level, text, "module", m.name, "version", m.version)
+	m.h.log.Log(context.Background(), level, "a module says", "module", m.name, "version", m.version, "text", text)
 }
 
 func (m *module) count(name string, delta float64) {

@@ -2,7 +2,6 @@ package etl
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -24,7 +23,7 @@ type Tried struct {
 	Topic   string
 	Records []TriedRecord
 	Load    time.Duration // to verify, compile and initialise
-	Call    time.Duration // with the records
+	Call    time.Duration // of all calls with the records
 	Logs    []string      // what the module said, at most maxTrialLogs lines
 }
 
@@ -37,11 +36,16 @@ type TriedRecord struct {
 	Error    string     // what is wrong with the decision: a route that the spec lacks
 }
 
-// maxTrialLogs bounds what is shown of what a module says.
-const maxTrialLogs = 100
+const (
+	// maxTrialLogs bounds what is shown of what a module says.
+	maxTrialLogs = 100
+	// trialRecords, or trialBytes of them, are what a module is given at once, as of a broker.
+	trialRecords = 1000
+	trialBytes   = 1 << 20
+)
 
-// Run loads a module and, if there are records, transforms them by one call. topic is theirs;
-// empty: a topic that the spec names. The error is the module's.
+// Run loads a module and, if there are records, transforms them. topic is theirs; empty: a
+// topic that the spec names. The error is the module's.
 func (t Trial) Run(ctx context.Context, name string, wasm []byte, spec *pipeline.Spec, topic string, records []abi.Record) (*Tried, error) {
 	now := t.Now
 	if now == nil {
@@ -67,9 +71,9 @@ func (t Trial) Run(ctx context.Context, name string, wasm []byte, spec *pipeline
 	}
 	defer module.Close() // nothing is said behind the last call
 	out.Load = now().Sub(begun)
-	b := &abi.Batch{Topic: out.Topic, Flags: abi.DryRun}
+	flags := uint32(abi.DryRun)
 	if spec.Mode == pipeline.Async {
-		b.Flags |= abi.Async
+		flags |= abi.Async
 	}
 	out.Records = make([]TriedRecord, len(records))
 	var at []int // of the records that the module is shown
@@ -79,30 +83,64 @@ func (t Trial) Run(ctx context.Context, name string, wasm []byte, spec *pipeline
 		out.Records[i] = TriedRecord{Before: r, Selected: spec.Selects(&r, millis)}
 		if out.Records[i].Selected {
 			at = append(at, i)
-			b.Records = append(b.Records, r)
-			b.Timestamp = max(b.Timestamp, r.Timestamp)
 		}
 	}
-	var decisions []abi.Decision
-	if len(at) > 0 {
+	for len(at) > 0 {
+		n := out.piece(at)
 		begun = now()
-		if decisions, err = module.Transform(ctx, b); err != nil {
+		err := out.ask(ctx, module, flags, at[:n])
+		out.Call += now().Sub(begun)
+		if err != nil && len(records) > n {
+			return nil, fmt.Errorf("records %d to %d: %w", at[0]+1, at[n-1]+1, err)
+		}
+		if err != nil {
 			return nil, err
 		}
-		out.Call = now().Sub(begun)
-	}
-	if decisions != nil && len(decisions) != len(at) {
-		return nil, fmt.Errorf("%d decisions about %d records", len(decisions), len(at))
-	}
-	for n, i := range at {
-		if decisions != nil {
-			out.Records[i].Decision = decisions[n]
-		}
+		at = at[n:]
 	}
 	for i := range out.Records {
 		out.Records[i].finish(spec)
 	}
 	return out, nil
+}
+
+// piece is how many of the records a module is given at once.
+func (t *Tried) piece(at []int) int {
+	bytes := 0
+	for n, i := range at[:min(len(at), trialRecords)] {
+		r := &t.Records[i].Before
+		bytes += len(r.Key) + len(r.Value)
+		for _, h := range r.Headers {
+			bytes += len(h.Name) + len(h.Value)
+		}
+		if n > 0 && bytes > trialBytes {
+			return n
+		}
+	}
+	return min(len(at), trialRecords)
+}
+
+// ask has the module decide about records.
+func (t *Tried) ask(ctx context.Context, module Module, flags uint32, at []int) error {
+	b := &abi.Batch{Topic: t.Topic, Flags: flags}
+	for _, i := range at {
+		r := t.Records[i].Before
+		b.Records = append(b.Records, r)
+		b.Timestamp = max(b.Timestamp, r.Timestamp)
+	}
+	decisions, err := module.Transform(ctx, b)
+	switch {
+	case err != nil:
+		return err
+	case decisions == nil:
+		return nil
+	case len(decisions) != len(at):
+		return fmt.Errorf("%d decisions about %d records", len(decisions), len(at))
+	}
+	for n, i := range at {
+		t.Records[i].Decision = decisions[n]
+	}
+	return nil
 }
 
 // finish applies the decision.
@@ -135,7 +173,3 @@ func exampleTopic(spec *pipeline.Spec) string {
 	}
 	return "test"
 }
-
-// IsFailure reports whether an error is what a module does wrong, and not why it could not be
-// tried.
-func IsFailure(err error) bool { return errors.As(err, new(*abi.Failure)) }

@@ -142,13 +142,13 @@ func (c *cluster) topic(ctx context.Context, name string) (*metadata.Topic, erro
 	}
 	for _, t := range p.(*kmsg.MetadataResponse).Topics {
 		if err := kerr.ErrorForCode(t.ErrorCode); err != nil && !errors.Is(err, kerr.LeaderNotAvailable) {
-			return nil, fmt.Errorf("topic %q, which records are to go to: %w: make it, and they will", name, err)
+			return nil, fmt.Errorf("topic %q, which records are to go to, is not there: make it (rustmq admin topics create %s), and they will: %w", name, name, err)
 		}
 	}
 	if t, ok := c.image().Topic(name); ok {
 		return t, nil
 	}
-	return nil, fmt.Errorf("topic %q, which records are to go to, is not there: make it, and they will", name)
+	return nil, fmt.Errorf("topic %q, which records are to go to, is not there: make it (rustmq admin topics create %s), and they will", name, name)
 }
 
 // coordinator returns the broker that coordinates a group, or transactional id.

@@ -6,6 +6,7 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/etl/abi"
+	"rustmq.dev/rustmq/etl/pipeline"
 	"rustmq.dev/rustmq/storage/batch"
 )
 
@@ -93,13 +94,10 @@ func (o *output) add(topic string, r *abi.Record, same bool) error {
 // was together stays so, whatever it chose by. Else the key decides as it does for Kafka's
 // clients, and without one the source partition, which keeps the order.
 func (p place) of(from int32, key []byte, same bool) int32 {
-	switch {
-	case p.alike && same:
+	if p.alike && same {
 		return from
-	case key == nil:
-		return from % p.partitions
 	}
-	return int32(murmur2(key)&0x7fffffff) % p.partitions
+	return pipeline.PartitionOf(key, from, p.partitions)
 }
 
 func (o *output) begin(to target) *batch.Builder {
@@ -184,37 +182,4 @@ func recordSize(r *abi.Record) int {
 		size += 10 + len(r.Headers[i].Name) + len(r.Headers[i].Value)
 	}
 	return size
-}
-
-// murmur2 is the hash by which Kafka's clients choose the partition of a key.
-func murmur2(b []byte) uint32 {
-	const (
-		seed uint32 = 0x9747b28c
-		m    uint32 = 0x5bd1e995
-		r           = 24
-	)
-	h := seed ^ uint32(len(b))
-	for ; len(b) >= 4; b = b[4:] {
-		k := uint32(b[3])<<24 | uint32(b[2])<<16 | uint32(b[1])<<8 | uint32(b[0])
-		k *= m
-		k ^= k >> r
-		k *= m
-		h *= m
-		h ^= k
-	}
-	switch len(b) {
-	case 3:
-		h ^= uint32(b[2]) << 16
-		fallthrough
-	case 2:
-		h ^= uint32(b[1]) << 8
-		fallthrough
-	case 1:
-		h ^= uint32(b[0])
-		h *= m
-	}
-	h ^= h >> 13
-	h *= m
-	h ^= h >> 15
-	return h
 }

@@ -86,6 +86,7 @@ type Runner struct {
 type key struct {
 	task    string
 	version int
+	spec    *pipeline.Spec // another where a name was deleted, and has come anew
 	of      source
 }
 
@@ -186,7 +187,7 @@ func (r *Runner) arrange() {
 			continue
 		}
 		for of := range r.sources(image, t.Spec) {
-			wanted[key{t.Name, t.Version, of}] = t
+			wanted[key{t.Name, t.Version, t.Spec, of}] = t
 		}
 	}
 	r.end(wanted)

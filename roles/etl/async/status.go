@@ -3,6 +3,7 @@ package async
 import (
 	"cmp"
 	"slices"
+	"time"
 )
 
 // State is how a task is for one partition.
@@ -40,10 +41,11 @@ type Status struct {
 	Topic     string // empty, as is all below but Error: the task is refused
 	Partition int32
 	State     State
-	Committed int64  // offset of the first record that no transaction has; -1: not known yet
-	End       int64  // of the partition, as far as it is stable; -1: not known yet
-	Lag       int64  // records between the two, holes among them
-	Error     string // what is tried again; empty: nothing
+	Committed int64     // offset of the first record that no transaction has; -1: not known yet
+	End       int64     // of the partition, as far as it is stable; -1: not known yet
+	Lag       int64     // records between the two, holes among them
+	Error     string    // what is tried again; empty: nothing
+	Stuck     time.Time // since when it has failed and got nowhere; zero: it gets on
 }
 
 // Status tells how all tasks are here, by name, topic and partition.
@@ -65,6 +67,9 @@ func (r *Runner) Status() []Status {
 		}
 		if why := p.failure.Load(); why != nil {
 			s.Error = *why
+		}
+		if since := p.stuck.Load(); since != 0 {
+			s.Stuck = time.Unix(0, since)
 		}
 		all = append(all, s)
 	}

@@ -29,6 +29,8 @@ const (
 	// restartLeast and restartMost are between two attempts of a partition.
 	restartLeast = 50 * time.Millisecond
 	restartMost  = 5 * time.Second
+	// tellAgain is between two lines in the log about one partition that waits.
+	tellAgain = 30 * time.Second
 	// keepAfter is after how long without records the offset is committed anew: the
 	// offsets of groups that nobody commits expire.
 	keepAfter = time.Hour
@@ -73,6 +75,7 @@ type progress struct {
 	last     atomic.Int64
 	end      atomic.Int64
 	failure  atomic.Pointer[string]
+	stuck    atomic.Int64 // when it failed first since it got on last, ns since 1970; 0: not since
 }
 
 func newWorker(r *Runner, t *Task, of source) *worker {
@@ -101,10 +104,10 @@ func transactionalID(task string, of source) string {
 // was committed, after a pause.
 func (w *worker) run(ctx context.Context) {
 	defer w.reader.close()
-	pause := restartLeast
+	pause, told := restartLeast, time.Time{}
 	for ctx.Err() == nil {
 		before := w.last
-		w.tell(Starting, nil)
+		w.progress.state.Store(int32(Starting))
 		err := w.process(ctx)
 		if e := w.producer.abort(ctx); e != nil {
 			w.runner.log.Debug("a transaction is left to who takes over, or to its time", "module", w.task.Name, "topic", w.of.topic, "partition", w.of.partition, "error", e)
@@ -118,9 +121,10 @@ func (w *worker) run(ctx context.Context) {
 		if w.last > before {
 			pause = restartLeast
 		}
-		w.tell(Waiting, err)
+		w.stuck(err)
 		w.runner.metrics.restarts.WithLabelValues(w.task.Name).Inc()
-		if pause >= restartMost/2 {
+		if now := w.runner.now(); pause >= restartMost/2 && now.Sub(told) >= tellAgain {
+			told = now
 			w.runner.log.Warn("an asynchronous transform waits, and tries again", "module", w.task.Name, "topic", w.of.topic, "partition", w.of.partition, "offset", w.last, "error", err)
 		}
 		sleep(ctx, pause)
@@ -155,7 +159,7 @@ func (w *worker) process(ctx context.Context) error {
 		of: w.of, sender: &w.producer, free: w.out.free,
 		topics: w.topic(ctx),
 	}
-	w.tell(Running, nil)
+	w.progress.state.Store(int32(Running))
 	for {
 		wait, most, behind := idleWait, int32(1), w.progress.end.Load() > w.position
 		if w.position > w.last || w.producer.open {
@@ -182,6 +186,9 @@ func (w *worker) process(ctx context.Context) error {
 		}
 		if err != nil {
 			return err
+		}
+		if w.position == w.last && !w.producer.open { // there is nothing left to do
+			w.getsOn()
 		}
 		if !behind && len(w.chunk.records) == 0 {
 			w.chunk = chunk{} // nobody keeps the memory of the last backlog
@@ -507,6 +514,7 @@ func (w *worker) commit(ctx context.Context, offset int64) error {
 	}
 	w.last, w.began = offset, w.runner.now()
 	w.progress.last.Store(offset)
+	w.getsOn()
 	w.runner.metrics.committed(w.task.Name, &w.counted)
 	if w.condemned >= 0 && offset > w.condemned {
 		w.condemned, w.turns = -1, 0
@@ -515,13 +523,16 @@ func (w *worker) commit(ctx context.Context, offset int64) error {
 	return nil
 }
 
-// tell says how the worker is.
-func (w *worker) tell(is State, err error) {
-	w.progress.state.Store(int32(is))
-	if err == nil {
-		w.progress.failure.Store(nil)
-		return
-	}
+// stuck notes why nothing has come of the last attempt.
+func (w *worker) stuck(err error) {
 	text := err.Error()
 	w.progress.failure.Store(&text)
+	w.progress.stuck.CompareAndSwap(0, w.runner.now().UnixNano())
+	w.progress.state.Store(int32(Waiting))
+}
+
+// getsOn notes that what failed before fails no more.
+func (w *worker) getsOn() {
+	w.progress.stuck.Store(0)
+	w.progress.failure.Store(nil)
 }
