@@ -219,22 +219,6 @@ func (t *transforms) Partitions(name string) (all []admin.ETLPartition) {
 	return all
 }
 
-// Partitions implements admin.Transforms.
-func (t *transforms) Partitions(name string) (all []admin.ETLPartition) {
-	t.mu.Lock()
-	runner := t.runner
-	t.mu.Unlock()
-	if runner == nil {
-		return nil
-	}
-	for _, s := range runner.Status() {
-		if s.Name == name {
-			all = append(all, admin.ETLPartition{Topic: s.Topic, Partition: s.Partition, State: s.State.String(), Committed: s.Committed, End: s.End, Lag: s.Lag, Error: s.Error})
-		}
-	}
-	return all
-}
-
 // localETL is what `rustmq admin etl test` does in its own process.
 func localETL() admin.LocalETL {
 	return admin.LocalETL{
