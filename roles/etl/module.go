@@ -28,6 +28,7 @@ type module struct {
 	specErr error
 	text    string // of the spec
 	since   time.Time
+	barred  *abi.Failure // its budget is spent, and it is not entered; nil: it is active
 
 	loadedAs atomic.Pointer[Module]
 	arrived  chan struct{}          // closed once it is loaded
@@ -54,13 +55,24 @@ func newModule(h *Host, name string, v *metadata.TransformVersion, now time.Time
 	return m
 }
 
+// bar has the module answer with a failure from now on, by its policy. Nobody has seen it yet.
+func (m *module) bar(spent metadata.TransformChange) {
+	m.barred = &abi.Failure{
+		Kind: abi.Disabled,
+		Text: fmt.Sprintf("it failed too often, its error budget is spent since %s; an operator has to enable it, roll it back or disable it", spent.At.UTC().Format(time.RFC3339)),
+	}
+}
+
 // is reports whether m is that version: a name may have been deleted, and come anew.
-func (m *module) is(v *metadata.TransformVersion) bool {
-	return m.version == v.Number && m.hash == v.SHA256 && m.text == v.Spec
+func (m *module) is(v *metadata.TransformVersion, barred bool) bool {
+	return m.version == v.Number && m.hash == v.SHA256 && m.text == v.Spec && (m.barred != nil) == barred
 }
 
 func (m *module) async() bool { return m.spec != nil && m.spec.Mode == pipeline.Async }
-func (m *module) ready() bool { return m.loadedAs.Load() != nil }
+
+// ready reports whether it answers; loaded, whether that is the module itself.
+func (m *module) ready() bool  { return m.barred != nil || m.loaded() }
+func (m *module) loaded() bool { return m.loadedAs.Load() != nil }
 
 func (m *module) become(as Module) {
 	m.mu.Lock()
@@ -78,6 +90,9 @@ func (m *module) close() {
 
 // Transform implements [pipeline.Transformer].
 func (m *module) Transform(ctx context.Context, b *abi.Batch) ([]abi.Decision, error) {
+	if m.barred != nil {
+		return nil, m.barred
+	}
 	as := m.loadedAs.Load()
 	if as == nil {
 		if m.h.o.Now().Sub(m.since) < fresh {
