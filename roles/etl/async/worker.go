@@ -89,7 +89,7 @@ func newWorker(r *Runner, t *Task, of source) *worker {
 }
 
 // GroupID is the consumer group that holds the offsets of a task. It has no members.
-func GroupID(task string) string { return "rustmq-etl-" + task }
+func GroupID(task string) string { return pipeline.ClientPrefix + task }
 
 // transactionalID is the same for every version of a task and every broker: who begins
 // with it takes over from whoever had the partition before.
