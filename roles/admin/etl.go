@@ -27,6 +27,10 @@ const (
 	maxSample = 1000
 	// tryTime bounds a trial: compiling 32 MiB takes most of it.
 	tryTime = 90 * time.Second
+	// maxTrials run at once: each holds a module and the memory of an instance, and who may
+	// only describe may ask for them. turnTime is how long another waits for its turn.
+	maxTrials = 2
+	turnTime  = 20 * time.Second
 )
 
 // Transforms is what the API asks this node for about modules that transform records.
@@ -230,6 +234,7 @@ type etlAPI struct {
 	cluster    Cluster
 	transforms Transforms
 	now        func() time.Time
+	trials     chan struct{} // a place for each that runs
 }
 
 func registerETL(h *routes, a etlAPI) {

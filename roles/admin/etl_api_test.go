@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -247,6 +248,29 @@ func TestModulesAreUploaded(t *testing.T) {
 	a.want("no module", http.StatusBadRequest, a.do(http.MethodPost, uploadsPath, "text", "Content-Type", "application/wasm"))
 	a.want("nothing", http.StatusBadRequest, a.do(http.MethodPost, uploadsPath, "", "Content-Type", "application/wasm"))
 	a.want("elsewhere", http.StatusRequestEntityTooLarge, a.do(http.MethodPost, modulesPath+"/m/versions", large))
+}
+
+// Each trial holds a module and its memory, and who may describe the cluster may ask for any
+// number of them.
+func TestTrialsWaitForTheirTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := etlAPI{trials: make(chan struct{}, maxTrials)}
+		var last func()
+		for range maxTrials {
+			done, err := a.turn(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			last = done
+		}
+		if _, err := a.turn(t.Context()); err == nil || !strings.Contains(err.Error(), "try again") {
+			t.Errorf("one more: %v", err)
+		}
+		time.AfterFunc(turnTime/2, last)
+		if _, err := a.turn(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestHealthNamesModulesThatDoNotRun(t *testing.T) {

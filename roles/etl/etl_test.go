@@ -257,6 +257,26 @@ func TestWhatIsNotReadyRefuses(t *testing.T) {
 	})
 }
 
+// A spec of a later version of rustmq, which this one cannot carry out, has the records of its
+// topics refused: what it would do to them is not known.
+func TestSpecsOfLaterVersionsRefuse(t *testing.T) {
+	for spec, want := range map[string]string{
+		`{"mode":"inline","topics":["t"],"later":1}`:             "refused",
+		`{"mode":"inline","topics":["u"],"later":1}`:             "as it is",
+		`{"mode":"inline","topics":["regex:(?later)t"]}`:         "refused",
+		`{"mode":"inline","topics":{"later":["t"]}}`:             "refused",
+		`{"mode":"later","topics":["t"]}`:                        "refused",
+		`{"mode":"async","topics":["t"],"output":"u","later":1}`: "as it is",
+	} {
+		inWorld(t, func(w *world) {
+			w.deploy("m", 1, "one", spec)
+			synctest.Wait()
+			time.Sleep(time.Minute)
+			w.want(spec, want)
+		})
+	}
+}
+
 func TestCallsWaitShortlyForANewModule(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.engine.slow = shortly / 2

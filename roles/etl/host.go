@@ -324,7 +324,7 @@ func (h *Host) give() {
 	}
 	var inline, async []pipeline.Module
 	for _, m := range given {
-		if m.spec == nil { // of a version of rustmq that this one does not know
+		if m.spec == nil { // async, of a version of rustmq that this one does not know
 			continue
 		}
 		if m.barred != nil && m.async() { // it keeps its place, and its records wait there
@@ -362,7 +362,7 @@ func (h *Host) load(ctx context.Context, m *module, cluster string) (l loaded) {
 	ctx, cancel := context.WithTimeout(ctx, loadTime)
 	defer cancel()
 	begun := h.o.Now()
-	if m.spec == nil {
+	if m.specErr != nil {
 		l.err = m.specErr
 		return l
 	}

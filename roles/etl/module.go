@@ -2,6 +2,7 @@ package etl
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -24,9 +25,9 @@ type module struct {
 	version uint32
 	hash    string
 	size    int64
-	spec    *pipeline.Spec // nil: see specErr
-	specErr error
-	text    string // of the spec
+	spec    *pipeline.Spec // nil: it is async, and see specErr
+	specErr error          // why this version of rustmq does not know what it is to do
+	text    string         // of the spec
 	since   time.Time
 	barred  *abi.Failure // its budget is spent, and it is not entered; nil: it is active
 
@@ -49,10 +50,34 @@ type module struct {
 func newModule(h *Host, name string, v *metadata.TransformVersion, now time.Time) *module {
 	m := &module{h: h, name: name, version: v.Number, hash: v.SHA256, size: v.Size, text: v.Spec, since: now, arrived: make(chan struct{})}
 	m.spec, m.specErr = pipeline.ParseSpec([]byte(v.Spec))
+	if m.specErr != nil {
+		m.spec = topicsAlone([]byte(v.Spec))
+	}
 	if m.spec != nil {
 		m.budget = newBudget(m.spec.ErrorBudget)
 	}
 	return m
+}
+
+// topicsAlone is what is known of a spec of a later version of rustmq: whose records must not
+// pass without the module, which cannot be loaded here. nil: it is async, and there is nothing to
+// refuse.
+func topicsAlone(text []byte) *pipeline.Spec {
+	var known struct {
+		Mode   pipeline.Mode `json:"mode"`
+		Topics []string      `json:"topics"`
+	}
+	broken := json.Unmarshal(text, &known) != nil
+	if !broken && known.Mode == pipeline.Async {
+		return nil
+	}
+	for _, topics := range [][]string{known.Topics, {"*"}} {
+		s := &pipeline.Spec{Mode: pipeline.Inline, Topics: topics}
+		if s.Validate() == nil {
+			return s
+		}
+	}
+	panic("etl: a spec for all topics is none")
 }
 
 // bar has the module answer with a failure from now on, by its policy. Nobody has seen it yet.
