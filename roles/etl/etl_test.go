@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -431,6 +432,32 @@ func TestSpentBudgetIsAFailureUntilSomebodyDecides(t *testing.T) {
 		w.want("disabled by somebody", "as it is")
 		if len(w.spent) != 0 {
 			w.Errorf("%q", w.spent)
+		}
+	})
+}
+
+// What a module says with each record does not fill the disk of its node.
+func TestModulesSayNoMoreThanTheLogBears(t *testing.T) {
+	inWorld(t, func(w *world) {
+		var said bytes.Buffer
+		w.host.log = slog.New(slog.NewTextHandler(&said, nil))
+		m := &module{h: w.host, name: "m"}
+		for range 3 {
+			for range 10 * sayMost {
+				m.say(slog.LevelInfo, "a record\nforged=line")
+			}
+			time.Sleep(sayEvery)
+		}
+		if n := strings.Count(said.String(), "a record"); n != 3*sayMost {
+			t.Errorf("%d lines are taken", n)
+		}
+		if n := strings.Count(said.String(), "lines_dropped=900"); n != 2 {
+			t.Errorf("%d times is told of what is dropped", n)
+		}
+		for line := range strings.Lines(said.String()) {
+			if !strings.HasPrefix(line, "time=") {
+				t.Fatalf("a line of the log is %q", line)
+			}
 		}
 	})
 }

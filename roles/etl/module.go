@@ -13,10 +13,17 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/etl/abi"
 	"rustmq.dev/rustmq/etl/pipeline"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
-// tellAgain is between two lines in the log about failures of one module.
-const tellAgain = 30 * time.Second
+const (
+	// tellAgain is between two lines in the log about failures of one module.
+	tellAgain = 30 * time.Second
+	// A module's own lines in the log of a node: so many within such a time. What it is told to
+	// log a record would fill the disk, at the rate that records come.
+	sayMost  = 100
+	sayEvery = 10 * time.Second
+)
 
 // module is a version of a module that is active here, loaded or not.
 type module struct {
@@ -45,6 +52,9 @@ type module struct {
 	failures  uint64    //
 	lastError string    //
 	told      time.Time // of a failure, in the log
+	sayBegan  time.Time // when what follows is counted from
+	said      int       // lines of the module's own
+	unsaid    int       // that were dropped
 }
 
 func newModule(h *Host, name string, v *metadata.TransformVersion, now time.Time) *module {
@@ -192,8 +202,31 @@ func (m *module) status() ModuleStatus {
 	return ModuleStatus{Name: m.name, Version: m.version, Ready: ready, Since: m.since, Error: m.lastError, Failures: m.failures}
 }
 
-// say takes what the module says into the log of the node.
+// say takes what the module says into the log of the node, as far as it bears that.
 func (m *module) say(level slog.Level, text string) {
+	if !m.h.log.Enabled(context.Background(), level) {
+		return
+	}
+	now := m.h.o.Now()
+	m.mu.Lock()
+	dropped := 0
+	if now.Sub(m.sayBegan) >= sayEvery {
+		dropped = m.unsaid
+		m.sayBegan, m.said, m.unsaid = now, 0, 0
+	}
+	says := guard.Check("etl.say-rate", m.said < sayMost)
+	if says {
+		m.said++
+	} else {
+		m.unsaid++
+	}
+	m.mu.Unlock()
+	if dropped > 0 {
+		m.h.log.Warn("a module has said more than is taken into the log", "module", m.name, "version", m.version, "lines_dropped", dropped)
+	}
+	if !says {
+		return
+	}
 	m.h.log.Log(context.Background(), level, text, "module", m.name, "version", m.version)
 }
 

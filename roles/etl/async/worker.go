@@ -78,7 +78,7 @@ type progress struct {
 func newWorker(r *Runner, t *Task, of source) *worker {
 	w := &worker{runner: r, task: *t, of: of, piece: maxPiece, condemned: -1, alone: -1, last: -1}
 	w.calls.Store(t)
-	w.reader = reader{cluster: r.cluster, of: of, pool: &r.bodies}
+	w.reader = reader{cluster: r.cluster, of: of, pool: &r.bodies, large: r.large}
 	w.producer = producer{
 		cluster: r.cluster, id: transactionalID(t.Name, of), group: GroupID(t.Name), of: of,
 	}
@@ -176,7 +176,7 @@ func (w *worker) process(ctx context.Context) error {
 			err = w.digest(ctx)
 		}
 		share.give()
-		w.reader.done()
+		w.reader.done(&w.chunk)
 		if errors.Is(err, kerr.OffsetOutOfRange) {
 			err = w.reposition(ctx)
 		}
@@ -254,6 +254,11 @@ func (w *worker) due() time.Duration {
 func (w *worker) digest(ctx context.Context) error {
 	w.progress.end.Store(w.chunk.end)
 	w.out.codec = w.chunk.codec
+	if w.chunk.unreadable != nil {
+		if err := w.skip(w.chunk.unreadable); err != nil {
+			return err
+		}
+	}
 	for records := w.chunk.records; len(records) > 0; {
 		n, err := w.decide(ctx, records)
 		if err != nil {
@@ -284,6 +289,18 @@ func (w *worker) digest(ctx context.Context) error {
 		return w.commit(ctx, w.position)
 	}
 	return nil
+}
+
+// skip goes on behind what nobody can read, or all that is behind it would wait for ever. Where
+// there are dead letters, one tells of it.
+func (w *worker) skip(u *unreadable) error {
+	w.runner.log.Warn("an asynchronous transform goes on behind records that a producer made so that nobody can read them", "module", w.task.Name, "topic", w.of.topic, "partition", w.of.partition, "offset", u.from, "goes_on_at", w.chunk.next, "error", u.err)
+	w.runner.metrics.skipped.WithLabelValues(w.task.Name).Add(float64(w.chunk.next - u.from))
+	w.decided = u.from
+	if w.task.Spec.OnFailure == pipeline.Pass {
+		return nil
+	}
+	return w.dispose(&abi.Record{Offset: u.from, Timestamp: u.timestamp}, u.err.Error())
 }
 
 // firstOf is the offset of the first of the records that are left.
