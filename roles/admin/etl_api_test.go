@@ -23,6 +23,7 @@ import (
 	"rustmq.dev/rustmq/etl/abi"
 	"rustmq.dev/rustmq/etl/pipeline"
 	"rustmq.dev/rustmq/roles/etl"
+	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage/bucket"
 )
 
@@ -271,6 +272,27 @@ func TestTrialsWaitForTheirTurn(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// Who may change all groups does not change the place of a module, unless it may deploy.
+func TestPlacesOfModulesAreOnlyForDeployers(t *testing.T) {
+	rule := func(op acl.Operation, on acl.ResourceType, name string) acl.Rule {
+		return acl.Rule{Resource: on, Pattern: acl.Literal, Name: name, Principal: "User:u", Host: "*", Operation: op, Permission: acl.Allow}
+	}
+	rules := []acl.Rule{rule(acl.All, acl.Group, "*")}
+	for _, deploys := range []bool{false, true} {
+		if deploys {
+			rules = append(rules, rule(acl.Alter, acl.Cluster, acl.ClusterName))
+		}
+		who := &subject{principal: "User:u", matcher: acl.Compile(rules, nil)}
+		for group, own := range map[string]bool{pipeline.ClientPrefix + "m": true, "rustmq-et": false} {
+			for op, changes := range map[acl.Operation]bool{acl.Describe: false, acl.Read: true, acl.Delete: true} {
+				if refused := (need{op, acl.Group}).missing(who, group) != nil; refused != (own && changes && !deploys) {
+					t.Errorf("%s of group %s, deploys %v: refused %v", op, group, deploys, refused)
+				}
+			}
+		}
+	}
 }
 
 func TestHealthNamesModulesThatDoNotRun(t *testing.T) {
