@@ -29,6 +29,9 @@ const (
 	// restartLeast and restartMost are between two attempts of a partition.
 	restartLeast = 50 * time.Millisecond
 	restartMost  = 5 * time.Second
+	// maxTurns is how often a record is tried that not even the policy's topic takes, a minute
+	// and a half, until the module is given up.
+	maxTurns = 20
 	// keepAfter is after how long without records the offset is committed anew: the
 	// offsets of groups that nobody commits expire.
 	keepAfter = time.Hour
@@ -480,8 +483,12 @@ func (w *worker) carryOut(r *abi.Record, d *abi.Decision) error {
 func (w *worker) dispose(r *abi.Record, reason string) error {
 	spec := w.task.Spec
 	if r.Offset == w.condemned && w.turns > 1 {
+		w.turns++
 		err := fmt.Errorf("the record of %s-%d at %d is refused by the topic that the policy %s sends it to as well: have that topic take it, or disable module %s", w.of.topic, w.of.partition, r.Offset, spec.OnFailure, w.task.Name)
 		w.failed(err, 1)
+		if guard.Check("async.given-up", w.turns > maxTurns) {
+			w.spend(err)
+		}
 		return err
 	}
 	if spec.OnFailure == pipeline.Pass {
@@ -489,7 +496,17 @@ func (w *worker) dispose(r *abi.Record, reason string) error {
 		return w.out.add(spec.Output, r, true)
 	}
 	w.counted[deadLettered]++
-	return w.out.add(spec.DeadLetterTopic, deadLetter(r, &w.task, w.of, reason), true)
+	return w.out.add(spec.DeadLetterTopic, deadLetter(r, &w.task, w.of, reason, w.runner.now().UnixMilli()), true)
+}
+
+// spend has the whole error budget be spent: tries are further apart than a budget may ask for.
+func (w *worker) spend(err error) {
+	told := w.calls.Load().Failed
+	for range w.task.Spec.ErrorBudget.Failures {
+		if told != nil {
+			told(err, 1)
+		}
+	}
 }
 
 // failed tells of a failure of the module.
