@@ -286,8 +286,15 @@ func (a etlAPI) shown(t *metadata.Transform, specs bool) ETLModule {
 		m.Versions = append(m.Versions, shown)
 	}
 	if v, is := t.Version(lastOf(t)); is {
-		if spec, err := pipeline.ParseSpec([]byte(v.Spec)); err == nil { // which a deployment has seen to
-			m.Mode, m.Topics, m.OnFailure = string(spec.Mode), spec.Topics, string(spec.OnFailure)
+		var spec struct {
+			Mode   string   `json:"mode"`
+			Topics []string `json:"topics"`
+		}
+		if json.Unmarshal([]byte(v.Spec), &spec) == nil { // which a deployment has seen to
+			m.Mode, m.Topics = spec.Mode, spec.Topics
+		}
+		if known, err := pipeline.ParseSpec([]byte(v.Spec)); err == nil { // not of a later version of rustmq
+			m.OnFailure = string(known.OnFailure)
 		}
 	}
 	if all, runs := a.transforms.Status(); runs && t.Active != 0 {

@@ -274,6 +274,30 @@ func TestTrialsWaitForTheirTurn(t *testing.T) {
 	})
 }
 
+// What becomes of the records of a module whose budget is spent is said where it is listed, and
+// by health.
+func TestSpentBudgetsSayWhatBecomesOfRecords(t *testing.T) {
+	for spec, want := range map[string][2]string{
+		`{"mode":"inline","topics":["t"]}`:                                                          {"records are refused", "its records are refused (on_failure: reject)"},
+		`{"mode":"inline","topics":["t"],"on_failure":"pass"}`:                                      {"records pass", "its records pass as they are"},
+		`{"mode":"inline","topics":["t"],"on_failure":"dead-letter","dead_letter_topic":"letters"}`: {"records go to dead letters", "its records go to letters"},
+		`{"mode":"async","topics":["t"],"output":"u","on_failure":"pass"}`:                          {"records wait", "its records wait in their topics"},
+		`{"mode":"inline","topics":["t"],"later":1}`:                                                {"records are refused", "its records are refused"},
+	} {
+		url, _, a := etlServer(t)
+		v := metadata.TransformVersion{Number: 1, SHA256: strings.Repeat("x", 32), Size: 1, Spec: spec, Created: time.UnixMilli(1)}
+		if err := errors.Join(a.c.DeployTransform(t.Context(), "m", v, true, a.c.Image().Offset()), a.c.SpendTransformBudget(t.Context(), "m", 1, "broker 7", "20 failures within 1m0s")); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := run(t.Context(), url, "etl", "list"); err != nil || !strings.Contains(out, "error budget spent: "+want[0]) {
+			t.Errorf("%s: %v\n%s", spec, err, out)
+		}
+		if problems := moduleProblems(a.c.Image(), nil, time.Now()); len(problems) != 1 || !strings.Contains(problems[0].What, "it is not entered any more, and "+want[1]) {
+			t.Errorf("%s: %+v", spec, problems)
+		}
+	}
+}
+
 // Who may change all groups does not change the place of a module, unless it may deploy.
 func TestPlacesOfModulesAreOnlyForDeployers(t *testing.T) {
 	rule := func(op acl.Operation, on acl.ResourceType, name string) acl.Rule {
