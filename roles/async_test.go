@@ -3,6 +3,7 @@ package roles_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -16,13 +17,16 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/etl/abi"
 	"rustmq.dev/rustmq/etl/pipeline"
 	"rustmq.dev/rustmq/roles"
 	"rustmq.dev/rustmq/roles/etl/async"
+	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/test/seeded"
 )
 
@@ -401,6 +405,44 @@ func TestAsyncRefusedRecords(t *testing.T) {
 		if want := map[string]int64{"letters": 50, "passes": 20}[s.Name]; s.Committed != want || s.Lag != 50-want {
 			t.Errorf("%s is at %d, %d behind, want it at %d", s.Name, s.Committed, s.Lag, want)
 		}
+	}
+}
+
+// A batch that nobody can read, which a broker does not find out as it comes, does not hold up
+// the records behind it: a dead letter tells of it.
+func TestAsyncGoesOnBehindWhatNobodyCanRead(t *testing.T) {
+	node := startNode(t)
+	c := newAsyncClient(t, node, 1, "in", "out", "dead")
+	c.produce(&kgo.Record{Topic: "in", Value: []byte("a")})
+	w := batch.NewBuilder(batch.BuilderOptions{Codec: batch.Zstd})
+	w.Add(time.Now().UnixMilli(), nil, []byte("b"))
+	bad, err := w.Build()
+	must(t, err)
+	const crc = 17
+	for i := batch.HeaderSize; i < len(bad); i++ {
+		bad[i] = 0x5a
+	}
+	binary.BigEndian.PutUint32(bad[crc:], bad.ComputeCRC())
+	q := kmsg.NewPtrProduceRequest()
+	made, err := c.admin.ListTopics(t.Context(), "in")
+	must(t, err)
+	q.Acks, q.TimeoutMillis = -1, 10_000
+	q.Topics = []kmsg.ProduceRequestTopic{{Topic: "in", TopicID: made["in"].ID, Partitions: []kmsg.ProduceRequestTopicPartition{{Records: bad}}}}
+	answer, err := c.Broker(1).Request(t.Context(), q)
+	must(t, err)
+	must(t, kerr.ErrorForCode(answer.(*kmsg.ProduceResponse).Topics[0].Partitions[0].ErrorCode))
+	c.produce(&kgo.Record{Topic: "in", Value: []byte("c")})
+	node.Async().Set([]async.Task{{Name: "m", Version: 1, Transformer: transform(marked), Spec: asyncSpec(t, `{"mode":"async","topics":["in"],"output":"out","dead_letter_topic":"dead"}`)}})
+	var got []string
+	for _, r := range c.committed(node, number(3), "out", "dead") {
+		got = append(got, r.Topic+" "+string(r.Value))
+		if r.Topic == "dead" && !strings.Contains(string(r.Headers[2].Value), "the records at 1 to 1 cannot be read") {
+			t.Errorf("the dead letter says %q", r.Headers)
+		}
+	}
+	slices.Sort(got)
+	if want := []string{"dead ", "out a", "out c"}; !slices.Equal(got, want) {
+		t.Errorf("%q, not %q", got, want)
 	}
 }
 

@@ -186,8 +186,11 @@ func TestModulesOfACluster(t *testing.T) {
 		c.module(id, "m", "it is disabled", func(m admin.ETLModule) bool { return m.Active == 0 && m.Here == nil })
 	}
 	_, health, _ := rustmq(t, "", "admin", "--url", "http://"+c.host(1)+":9642", "cluster", "health")
-	if !strings.Contains(health, "module m is disabled since") {
+	if !strings.Contains(health, "module m is disabled since") || !strings.Contains(health, "its records pass as they are (on_failure: pass)") {
 		t.Errorf("health says %s", health)
+	}
+	if list := c.admin(2, "etl", "list"); !strings.Contains(list, "error budget spent: records pass") {
+		t.Errorf("the list is %s", list)
 	}
 	eventually(t, "records pass without it", func() bool {
 		for _, value := range c.transformed("t", 3, 1, "v") {
@@ -200,6 +203,10 @@ func TestModulesOfACluster(t *testing.T) {
 	if history := c.admin(2, "etl", "history", "m"); !strings.Contains(history, "disabled by its error budget") || !strings.Contains(history, "rolled back") {
 		t.Errorf("its history is %s", history)
 	}
+	if code, _, _ := rustmq(t, "", "admin", "--url", "http://"+c.host(2)+":9642", "etl", "delete", "m"); code == 0 {
+		t.Error("what its records meet is deleted in passing")
+	}
+	c.admin(2, "etl", "disable", "m")
 	c.admin(2, "etl", "delete", "m")
 }
 

@@ -17,9 +17,9 @@ import (
 	"rustmq.dev/rustmq/storage/disk"
 )
 
-// mostCode is how many compiled modules are kept in the data directory: several times what is
-// active, of one engine or two.
-const mostCode = 64
+// mostCode is how many compiled modules are kept in the data directory: all that can be active.
+// Each that is not costs a start seconds in which records of its topics are refused.
+const mostCode = metadata.MaxTransforms
 
 // wasmEngine is etl/wasm, made when a module is first loaded: most processes never do.
 type wasmEngine struct {

@@ -98,20 +98,42 @@ func (t *Transform) Version(number uint32) (*TransformVersion, bool) {
 }
 
 // BudgetSpent returns what was said when its error budget was spent, if that is why it is
-// disabled.
+// disabled: its records meet its failure policy then, until a person enables a version, or
+// disables it.
 func (t *Transform) BudgetSpent() (TransformChange, bool) {
-	if t.Active != 0 {
+	i := t.spentAt()
+	if i < 0 {
 		return TransformChange{}, false
 	}
-	for _, c := range slices.Backward(t.History) {
+	return t.History[i], true
+}
+
+// spentAt is where in its history that stands; -1: nowhere.
+func (t *Transform) spentAt() int {
+	if t.Active != 0 {
+		return -1
+	}
+	for i, c := range slices.Backward(t.History) {
 		switch c.Action {
 		case TransformBudgetSpent:
-			return c, true
+			if _, there := t.Version(c.Version); !there { // deleted by force
+				return -1
+			}
+			return i
 		case TransformEnabled, TransformRolledBack, TransformDisabled:
-			return TransformChange{}, false
+			return -1
 		}
 	}
-	return TransformChange{}, false
+	return -1
+}
+
+// Stands returns the version that records meet: the one that is active, or the one whose error
+// budget is spent; 0: they meet none.
+func (t *Transform) Stands() uint32 {
+	if spent, was := t.BudgetSpent(); was {
+		return spent.Version
+	}
+	return t.Active
 }
 
 // transforms are the modules, and the bytes that none of them has any more.
@@ -267,7 +289,10 @@ func (m *Image) setTransform(c *pb.SetTransform) *Error {
 	if !known {
 		return noTransform(c.Name)
 	}
-	if was.Active == 0 && (change.Action == TransformDisabled || change.Action == TransformBudgetSpent) {
+	stands := was.Stands()
+	switch {
+	case was.Active != 0:
+	case change.Action == TransformBudgetSpent, change.Action == TransformDisabled && stands == 0:
 		return nil
 	}
 	if c.Checked && !guard.Check("metadata.transform-as-expected", was.Active == c.Expected) {
@@ -284,7 +309,7 @@ func (m *Image) setTransform(c *pb.SetTransform) *Error {
 		}
 		t.activate(change.Version)
 	case TransformDisabled, TransformBudgetSpent:
-		change.Version = was.Active
+		change.Version = stands
 		t.Active = 0
 	default:
 		return Errorf(InvalidRequest, "%s is nothing that makes a version active, or none", change.Action)
@@ -307,9 +332,14 @@ func (m *Image) deleteTransform(c *pb.DeleteTransform) *Error {
 	if !slices.ContainsFunc(was.Versions, goes) {
 		return noTransformVersion(was.Name, change.Version)
 	}
-	active := was.Active != 0 && (change.Version == 0 || change.Version == was.Active)
+	stands := was.Stands()
+	active := stands != 0 && (change.Version == 0 || change.Version == stands)
 	if !guard.Check("metadata.active-transform-stays", !active || c.Force) {
-		return Errorf(PolicyViolation, "version %d of %s is active: disable it first (rustmq admin etl disable %s), or delete it with --force", was.Active, was.Name, was.Name)
+		is := "active"
+		if was.Active == 0 {
+			is = "what records meet, for its error budget is spent"
+		}
+		return Errorf(PolicyViolation, "version %d of %s is %s: disable it first (rustmq admin etl disable %s), or delete it with --force", stands, was.Name, is, was.Name)
 	}
 	var left []string
 	for _, v := range was.Versions {
@@ -394,11 +424,16 @@ func (t *Transform) activate(number uint32) {
 	t.Active = number
 }
 
-// note adds to the history of t, which nobody else sees yet.
+// note adds to the history of t, which nobody else sees yet. That its budget is spent is not
+// forgotten while it is so: records would pass without it.
 func (t *Transform) note(c TransformChange) {
 	t.History = append(slices.Clone(t.History), c)
-	if over := len(t.History) - MaxTransformHistory; over > 0 {
-		t.History = slices.Delete(t.History, 0, over)
+	for len(t.History) > MaxTransformHistory {
+		oldest := 0
+		if !guard.Check("metadata.budget-spent-stays", t.spentAt() != 0) {
+			oldest = 1
+		}
+		t.History = slices.Delete(t.History, oldest, oldest+1)
 	}
 }
 

@@ -157,6 +157,42 @@ func TestTransformsThatAreRefused(t *testing.T) {
 	l.accepted(NewDeleteTransform("m", transformChange(TransformVersionDeleted, 0), true))
 }
 
+// A module whose error budget is spent is what its records meet, until somebody decides: however
+// much is deployed meanwhile, and it is not deleted in passing.
+func TestSpentBudgetStandsUntilSomebodyDecides(t *testing.T) {
+	for name, decide := range map[string]proto.Message{
+		"enabled":           NewSetTransform("m", transformChange(TransformEnabled, 2), nil),
+		"rolled back":       NewSetTransform("m", transformChange(TransformRolledBack, 1), nil),
+		"disabled":          NewSetTransform("m", transformChange(TransformDisabled, 0), nil),
+		"deleted by force":  NewDeleteTransform("m", transformChange(TransformVersionDeleted, 2), true),
+		"another is active": NewDeployTransform("m", transformVersion(MaxTransformHistory+13, 3), true, 1000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := transformLog(t)
+			l.deploy("m", 1, 1, true)
+			l.deploy("m", 2, 2, true)
+			l.accepted(NewSetTransform("m", transformChange(TransformBudgetSpent, 2), nil))
+			for number := uint32(3); number < MaxTransformHistory+13; number++ {
+				l.deploy("m", number, byte(number), false)
+			}
+			if is, _ := l.state.Image().Transform("m"); is.Stands() != 2 || is.Active != 0 || len(is.History) != MaxTransformHistory {
+				t.Fatalf("version %d stands, %d is active, a history of %d", is.Stands(), is.Active, len(is.History))
+			}
+			for _, number := range []uint32{0, 2} {
+				if code := l.refusedCode(NewDeleteTransform("m", transformChange(TransformVersionDeleted, number), false)); code != PolicyViolation {
+					t.Errorf("deleting version %d: %v", number, code)
+				}
+			}
+			l.accepted(NewSetTransform("m", transformChange(TransformBudgetSpent, 2), nil)) // another node, later
+			l.accepted(decide)
+			is, _ := l.state.Image().Transform("m")
+			if _, spent := is.BudgetSpent(); spent || is.Stands() != is.Active {
+				t.Errorf("its budget is spent, and version %d stands", is.Stands())
+			}
+		})
+	}
+}
+
 func TestTransformsNeedTheirFeatureLevel(t *testing.T) {
 	l := &testLog{t: t, state: NewState()}
 	l.accepted(&pb.InitCluster{ClusterId: "c", FeatureLevel: TransformsFeatureLevel - 1})

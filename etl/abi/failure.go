@@ -23,6 +23,8 @@ const (
 	Closed Kind = "closed"
 	// Init: it refused its config, or cannot be instantiated.
 	Init Kind = "init"
+	// Disabled: its error budget is spent, and it is not entered any more. Counts nowhere.
+	Disabled Kind = "disabled"
 )
 
 // A Failure is a module's, never the host's: what it was given is as it was, and the

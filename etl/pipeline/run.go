@@ -296,9 +296,11 @@ func (r *run) check(decisions []abi.Decision) error {
 
 // fail does to all that a module was shown what its policy says.
 func (r *run) fail(m *Module, tally *Tally, err error) {
-	tally.Failures++
-	if m.Failed != nil {
-		m.Failed(err, len(r.chosen))
+	if f, is := errors.AsType[*abi.Failure](err); !is || f.Kind != abi.Disabled {
+		tally.Failures++
+		if m.Failed != nil {
+			m.Failed(err, len(r.chosen))
+		}
 	}
 	for _, i := range r.chosen {
 		r.verdicts[i].object(m, err.Error(), err)

@@ -11,6 +11,10 @@ import (
 	"time"
 )
 
+// ClientPrefix begins the names of the groups and transactional ids by which the cluster runs
+// asynchronous modules. Who may deploy modules may change them, and no rule else opens them.
+const ClientPrefix = "rustmq-etl-"
+
 // Mode says when a module runs.
 type Mode string
 

@@ -175,7 +175,7 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 		registerGroups(h, groupsAPI{o.Groups})
 	}
 	if o.Transforms != nil {
-		registerETL(h, etlAPI{o.Cluster, o.Transforms, time.Now})
+		registerETL(h, etlAPI{o.Cluster, o.Transforms, time.Now, make(chan struct{}, maxTrials)})
 	}
 	if o.Bucket != nil {
 		registerStorage(h, storageAPI{o.Bucket, stopping})

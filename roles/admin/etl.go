@@ -27,6 +27,10 @@ const (
 	maxSample = 1000
 	// tryTime bounds a trial: compiling 32 MiB takes most of it.
 	tryTime = 90 * time.Second
+	// maxTrials run at once: each holds a module and the memory of an instance, and who may
+	// only describe may ask for them. turnTime is how long another waits for its turn.
+	maxTrials = 2
+	turnTime  = 20 * time.Second
 )
 
 // Transforms is what the API asks this node for about modules that transform records.
@@ -60,15 +64,16 @@ type Battery struct {
 
 // ETLModule is a module as the API shows it.
 type ETLModule struct {
-	Name     string       `json:"name"`
-	Active   uint32       `json:"active" doc:"the version that runs; 0: none"`
-	State    string       `json:"state" enum:"active,disabled,budget-spent" doc:"budget-spent: it was disabled, for it failed too often"`
-	Reason   string       `json:"reason,omitempty" doc:"what was said when its budget was spent"`
-	Previous uint32       `json:"previous,omitempty" doc:"the version that a rollback goes to"`
-	Mode     string       `json:"mode,omitempty" doc:"inline or async, of the version that runs, or else of the last"`
-	Topics   []string     `json:"topics,omitempty" doc:"of that version"`
-	Here     *ETLHere     `json:"here,omitempty" doc:"how it is in the process that answers, if that is a broker and the module active"`
-	Versions []ETLVersion `json:"versions"`
+	Name      string       `json:"name"`
+	Active    uint32       `json:"active" doc:"the version that runs; 0: none"`
+	State     string       `json:"state" enum:"active,disabled,budget-spent" doc:"budget-spent: it was disabled, for it failed too often, and its records meet on_failure until somebody enables, rolls back or disables it"`
+	Reason    string       `json:"reason,omitempty" doc:"what was said when its budget was spent"`
+	Previous  uint32       `json:"previous,omitempty" doc:"the version that a rollback goes to"`
+	Mode      string       `json:"mode,omitempty" doc:"inline or async, of the version that runs, or else of the last"`
+	Topics    []string     `json:"topics,omitempty" doc:"of that version"`
+	OnFailure string       `json:"on_failure,omitempty" doc:"what becomes of records that it fails on, by that version: reject, pass or dead-letter"`
+	Here      *ETLHere     `json:"here,omitempty" doc:"how it is in the process that answers, if that is a broker and the module active"`
+	Versions  []ETLVersion `json:"versions"`
 }
 
 // ETLVersion is a version of a module.
@@ -244,6 +249,7 @@ type etlAPI struct {
 	cluster    Cluster
 	transforms Transforms
 	now        func() time.Time
+	trials     chan struct{} // a place for each that runs
 }
 
 func registerETL(h *routes, a etlAPI) {
@@ -302,6 +308,9 @@ func (a etlAPI) shown(t *metadata.Transform, specs bool) ETLModule {
 		if json.Unmarshal([]byte(v.Spec), &spec) == nil { // which a deployment has seen to
 			m.Mode, m.Topics = spec.Mode, spec.Topics
 		}
+		if known, err := pipeline.ParseSpec([]byte(v.Spec)); err == nil { // not of a later version of rustmq
+			m.OnFailure = string(known.OnFailure)
+		}
 	}
 	if all, runs := a.transforms.Status(); runs && t.Active != 0 {
 		m.Here = &ETLHere{Version: t.Active}
@@ -316,7 +325,7 @@ func (a etlAPI) shown(t *metadata.Transform, specs bool) ETLModule {
 
 // lastOf is the version of a module that is active, was last, or is the newest.
 func lastOf(t *metadata.Transform) uint32 {
-	for _, number := range []uint32{t.Active, t.Last} {
+	for _, number := range []uint32{t.Stands(), t.Last} {
 		if number != 0 {
 			return number
 		}
@@ -440,8 +449,8 @@ func moduleProblems(image *metadata.Image, here []etl.ModuleStatus, now time.Tim
 			}
 			problems = append(problems, Problem{
 				Kind: "module",
-				What: fmt.Sprintf("module %s is disabled since %s: version %d failed too often on %s (%s); records of its topics pass without it", t.Name, spent.At.Format(time.RFC3339), spent.Version, spent.By, spent.Reason),
-				Do:   fmt.Sprintf("`rustmq admin etl test %s --input FILE` tries it with records; then %sdeploy a version that is mended, or `rustmq admin etl enable %s`", t.Name, back, t.Name),
+				What: fmt.Sprintf("module %s is disabled since %s: version %d failed too often on %s (%s); it is not entered any more, and %s", t.Name, spent.At.Format(time.RFC3339), spent.Version, spent.By, spent.Reason, meanwhile(t)),
+				Do:   fmt.Sprintf("`rustmq admin etl test %s --input FILE` tries it with records; then %sdeploy a version that is mended, or `rustmq admin etl enable %s`; `rustmq admin etl disable %s` has records pass without it", t.Name, back, t.Name, t.Name),
 			})
 		}
 	}
@@ -460,6 +469,26 @@ func moduleProblems(image *metadata.Image, here []etl.ModuleStatus, now time.Tim
 		}
 	}
 	return problems
+}
+
+// meanwhile is what becomes of the records of a module whose budget is spent.
+func meanwhile(t *metadata.Transform) string {
+	v, is := t.Version(t.Stands())
+	if !is {
+		return ""
+	}
+	spec, err := pipeline.ParseSpec([]byte(v.Spec))
+	switch {
+	case err != nil:
+		return "its records are refused"
+	case spec.Mode == pipeline.Async:
+		return "its records wait in their topics"
+	case spec.OnFailure == pipeline.Pass:
+		return "its records pass as they are (on_failure: pass)"
+	case spec.OnFailure == pipeline.DeadLetter:
+		return fmt.Sprintf("its records go to %s (on_failure: dead-letter)", spec.DeadLetterTopic)
+	}
+	return "its records are refused (on_failure: reject)"
 }
 
 // moduleUnready is how long a module may be active and not ready before that is a problem.

@@ -16,12 +16,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/etl/abi"
 	"rustmq.dev/rustmq/etl/pipeline"
 	"rustmq.dev/rustmq/roles/etl"
+	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage/bucket"
 )
 
@@ -285,6 +287,74 @@ func TestModulesOfThoseWhoMayNotAreNotRead(t *testing.T) {
 	w := httptest.NewRecorder()
 	a.s.http.Handler.ServeHTTP(w, r)
 	a.want("a module of who may not", http.StatusForbidden, w, "may not alter cluster")
+}
+
+// Each trial holds a module and its memory, and who may describe the cluster may ask for any
+// number of them.
+func TestTrialsWaitForTheirTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := etlAPI{trials: make(chan struct{}, maxTrials)}
+		var last func()
+		for range maxTrials {
+			done, err := a.turn(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			last = done
+		}
+		if _, err := a.turn(t.Context()); err == nil || !strings.Contains(err.Error(), "try again") {
+			t.Errorf("one more: %v", err)
+		}
+		time.AfterFunc(turnTime/2, last)
+		if _, err := a.turn(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What becomes of the records of a module whose budget is spent is said where it is listed, and
+// by health.
+func TestSpentBudgetsSayWhatBecomesOfRecords(t *testing.T) {
+	for spec, want := range map[string][2]string{
+		`{"mode":"inline","topics":["t"]}`:                                                          {"records are refused", "its records are refused (on_failure: reject)"},
+		`{"mode":"inline","topics":["t"],"on_failure":"pass"}`:                                      {"records pass", "its records pass as they are"},
+		`{"mode":"inline","topics":["t"],"on_failure":"dead-letter","dead_letter_topic":"letters"}`: {"records go to dead letters", "its records go to letters"},
+		`{"mode":"async","topics":["t"],"output":"u","on_failure":"pass"}`:                          {"records wait", "its records wait in their topics"},
+		`{"mode":"inline","topics":["t"],"later":1}`:                                                {"records are refused", "its records are refused"},
+	} {
+		url, _, a := etlServer(t)
+		v := metadata.TransformVersion{Number: 1, SHA256: strings.Repeat("x", 32), Size: 1, Spec: spec, Created: time.UnixMilli(1)}
+		if err := errors.Join(a.c.DeployTransform(t.Context(), "m", v, true, a.c.Image().Offset()), a.c.SpendTransformBudget(t.Context(), "m", 1, "broker 7", "20 failures within 1m0s")); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := run(t.Context(), url, "etl", "list"); err != nil || !strings.Contains(out, "error budget spent: "+want[0]) {
+			t.Errorf("%s: %v\n%s", spec, err, out)
+		}
+		if problems := moduleProblems(a.c.Image(), nil, time.Now()); len(problems) != 1 || !strings.Contains(problems[0].What, "it is not entered any more, and "+want[1]) {
+			t.Errorf("%s: %+v", spec, problems)
+		}
+	}
+}
+
+// Who may change all groups does not change the place of a module, unless it may deploy.
+func TestPlacesOfModulesAreOnlyForDeployers(t *testing.T) {
+	rule := func(op acl.Operation, on acl.ResourceType, name string) acl.Rule {
+		return acl.Rule{Resource: on, Pattern: acl.Literal, Name: name, Principal: "User:u", Host: "*", Operation: op, Permission: acl.Allow}
+	}
+	rules := []acl.Rule{rule(acl.All, acl.Group, "*")}
+	for _, deploys := range []bool{false, true} {
+		if deploys {
+			rules = append(rules, rule(acl.Alter, acl.Cluster, acl.ClusterName))
+		}
+		who := &subject{principal: "User:u", matcher: acl.Compile(rules, nil)}
+		for group, own := range map[string]bool{pipeline.ClientPrefix + "m": true, "rustmq-et": false} {
+			for op, changes := range map[acl.Operation]bool{acl.Describe: false, acl.Read: true, acl.Delete: true} {
+				if refused := (need{op, acl.Group}).missing(who, group) != nil; refused != (own && changes && !deploys) {
+					t.Errorf("%s of group %s, deploys %v: refused %v", op, group, deploys, refused)
+				}
+			}
+		}
+	}
 }
 
 func TestHealthNamesModulesThatDoNotRun(t *testing.T) {

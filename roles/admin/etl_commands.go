@@ -265,10 +265,17 @@ func (e *env) listModules() *cobra.Command {
 }
 
 func stateOf(m *ETLModule) string {
-	if m.State == "budget-spent" {
-		return "disabled: error budget spent"
+	if m.State != "budget-spent" {
+		return m.State
 	}
-	return m.State
+	does, known := map[string]string{"reject": "records are refused", "pass": "records pass", "dead-letter": "records go to dead letters"}[m.OnFailure]
+	if m.Mode == string(pipeline.Async) {
+		does, known = "records wait", true
+	}
+	if !known {
+		does = "records are refused"
+	}
+	return "error budget spent: " + does
 }
 
 func versionOrDash(number uint32) string {

@@ -21,6 +21,7 @@ import (
 	"rustmq.dev/rustmq/etl/pipeline"
 	"rustmq.dev/rustmq/roles/etl"
 	"rustmq.dev/rustmq/storage/bucket"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // mayDeploy refuses early what the cluster cannot take yet.
@@ -49,6 +50,11 @@ func (a etlAPI) deploy(ctx context.Context, in *deployInput) (*deployOutput, err
 	if err != nil {
 		return nil, badRequest(err)
 	}
+	done, err := a.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	wasm, err := a.bytesOf(ctx, &in.Body)
 	if err != nil {
 		return nil, err
@@ -124,6 +130,22 @@ func (a etlAPI) bytesOf(ctx context.Context, in *ETLDeploy) ([]byte, error) {
 	return wasm, nil
 }
 
+// turn waits until a trial may begin; done ends it.
+func (a etlAPI) turn(ctx context.Context) (done func(), err error) {
+	if !guard.Check("admin.trials", false) {
+		wait := time.NewTimer(turnTime)
+		defer wait.Stop()
+		select {
+		case a.trials <- struct{}{}:
+			return func() { <-a.trials }, nil
+		case <-ctx.Done():
+		case <-wait.C:
+		}
+		return nil, huma.NewError(http.StatusServiceUnavailable, fmt.Sprintf("%d modules are being tried by this process, and no more are at once: try again, or `rustmq admin etl test FILE`, which asks no server", maxTrials))
+	}
+	return func() {}, nil
+}
+
 // try runs a module with a sample; an error ends with what comes of it.
 func (a etlAPI) try(ctx context.Context, name string, wasm []byte, spec *pipeline.Spec, topic string, records []abi.Record, so string) (*etl.Tried, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryTime)
@@ -182,6 +204,11 @@ func (a etlAPI) test(ctx context.Context, in *testInput) (*testOutput, error) {
 	if err != nil {
 		return nil, badRequest(err)
 	}
+	done, err := a.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	wasm, err := a.transforms.Fetch(ctx, v.SHA256)
 	if err != nil {
 		return nil, storeProblem(err)

@@ -9,8 +9,10 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"rustmq.dev/rustmq/etl/pipeline"
 	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/security/audit"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // need is what a route asks of whoever calls it, by ACLs.
@@ -30,10 +32,13 @@ func (n need) missing(who *subject, name string) error {
 	if n.on == acl.Cluster {
 		name = acl.ClusterName
 	}
-	if who.may(n.op, n.on, name) {
-		return nil
+	if !who.may(n.op, n.on, name) {
+		return &missingRule{n, who.principal, name}
 	}
-	return &missingRule{n, who.principal, name}
+	if own := n.on == acl.Group && n.op != acl.Describe && strings.HasPrefix(name, pipeline.ClientPrefix); !guard.Check("admin.places-of-modules", !own) {
+		return altersCluster.missing(who, "") // it is the place of a module, as for clients of Kafka
+	}
+	return nil
 }
 
 // missingRule says which rule would allow a call.

@@ -3,11 +3,13 @@ package broker
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/etl/pipeline"
 	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/transport/kafka"
@@ -103,8 +105,17 @@ func may(c *acl.Client, op acl.Operation, t acl.ResourceType, name string) bool 
 // sees is the decision about what is left out where the client may not, or is asked for
 // in another way then.
 func sees(c *acl.Client, op acl.Operation, t acl.ResourceType, name string) bool {
-	return guard.Check("broker.authorised", c.Allowed(op, t, name))
+	return guard.Check("broker.authorised", c.Allowed(op, t, name)) && (!isOfTransforms(op, t, name) || guard.Check("broker.transforms-own", mayDeploy(c)))
 }
+
+// isOfTransforms reports whether a resource is what an asynchronous module holds its place, or
+// its transactions, by: who changes it has the cluster leave records out, or repeat them.
+func isOfTransforms(op acl.Operation, t acl.ResourceType, name string) bool {
+	return (t == acl.Group || t == acl.TransactionalID) && op != acl.Describe && op != acl.DescribeConfigs && strings.HasPrefix(name, pipeline.ClientPrefix)
+}
+
+// mayDeploy reports whether a client may do to modules what it likes.
+func mayDeploy(c *acl.Client) bool { return c.Allowed(acl.Alter, acl.Cluster, acl.ClusterName) }
 
 func mayCluster(c *acl.Client, op acl.Operation) bool {
 	return may(c, op, acl.Cluster, acl.ClusterName)

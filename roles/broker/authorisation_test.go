@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/etl/pipeline"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/security/acl"
 	"rustmq.dev/rustmq/transport/kafka"
@@ -292,6 +293,53 @@ func TestGroupsAndTransactionsOfOthers(t *testing.T) {
 	p := ask[*kmsg.AddPartitionsToTxnResponse](c, 3, add)
 	if a, b := p.Topics[0].Partitions[0].ErrorCode, p.Topics[1].Partitions[0].ErrorCode; a != kerr.OperationNotAttempted.Code || b != topicDenied {
 		t.Errorf("%+v", p)
+	}
+}
+
+// Who may use all groups and all transactional ids does not move a module's place, delete it,
+// join its group, nor shut its transactions out: that is for who may deploy modules.
+func TestPlacesOfModulesAreNobodys(t *testing.T) {
+	n := startAuthorising(t)
+	n.controller.createTopic("events", 1)
+	n.settle(t.Context())
+	var rules []acl.Rule
+	for _, user := range []string{"all", "deployer"} {
+		for _, kind := range []acl.ResourceType{acl.Group, acl.TransactionalID, acl.Topic} {
+			for _, op := range []acl.Operation{acl.Read, acl.Write, acl.Describe, acl.Delete} {
+				if acl.OperationsOf(kind).Has(op) {
+					rules = append(rules, allow(user, op, kind, "*"))
+				}
+			}
+		}
+	}
+	n.alter(false, append(rules, allow("deployer", acl.Alter, acl.Cluster, ""))...)
+	for user, refused := range map[string]bool{"all": true, "deployer": false} {
+		c := n.as(user)
+		for name, own := range map[string]bool{pipeline.ClientPrefix + "m": true, "rustmq-et": false} {
+			id := name + "-1"
+			begin := kmsg.NewPtrInitProducerIDRequest()
+			begin.TransactionalID, begin.TransactionTimeoutMillis = &id, 1000
+			offsets := &kmsg.TxnOffsetCommitRequest{Version: 3, TransactionalID: "mine", Group: name, Generation: -1, Topics: []kmsg.TxnOffsetCommitRequestTopic{{Topic: "events", Partitions: []kmsg.TxnOffsetCommitRequestTopicPartition{{}}}}}
+			commit := &kmsg.OffsetCommitRequest{Version: 8, Group: name, Generation: -1, Topics: []kmsg.OffsetCommitRequestTopic{{Topic: "events", Partitions: []kmsg.OffsetCommitRequestTopicPartition{{}}}}}
+			join := &kmsg.ConsumerGroupHeartbeatRequest{Group: name, MemberID: "AAAAAAAAAAAAAAAAAAAAAA", RebalanceTimeoutMillis: 1000, SubscribedTopicNames: []string{"events"}, Topics: []kmsg.ConsumerGroupHeartbeatRequestTopic{}}
+			produce := produceTo("events", 0, acksAll, transactional(t, 1, 0, 0, "v"))
+			produce.TransactionID = &id
+			for version, q := range map[int16]kmsg.Request{
+				4: begin, 3: offsets, 8: commit, 0: join, 9: produce,
+				2: &kmsg.DeleteGroupsRequest{Version: 2, Groups: []string{name}},
+				5: &kmsg.OffsetFetchRequest{Version: 5, Group: name, Topics: []kmsg.OffsetFetchRequestTopic{}},
+			} {
+				q.SetVersion(version)
+				p, _, err := c.exchange(q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, reads := q.(*kmsg.OffsetFetchRequest)
+				if got := denials(p); (len(got) > 0) != (refused && own && !reads) {
+					t.Errorf("%s of %s as %s: %v", kmsg.NameForKey(q.Key()), name, user, got)
+				}
+			}
+		}
 	}
 }
 

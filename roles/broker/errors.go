@@ -95,12 +95,24 @@ func transformError(err error) (is *kerr.Error, ok bool) {
 	_, refused := errors.AsType[*pipeline.Refusal](err)
 	_, target := errors.AsType[*pipeline.TargetError](err)
 	switch {
-	case errors.Is(err, pipeline.ErrUnready), target && !isPermanent(err):
+	case waitsForOthers(err):
 		return kerr.KafkaStorageError, true
 	case refused || target:
 		return kerr.InvalidRecord, true
 	}
 	return nil, false
+}
+
+// waitsForOthers reports whether a batch was refused only for a module, or a topic that it sends
+// records to, is not there now.
+func waitsForOthers(err error) bool {
+	_, target := errors.AsType[*pipeline.TargetError](err)
+	return errors.Is(err, pipeline.ErrUnready) || target && !isPermanent(err)
+}
+
+// comesAgain reports whether a batch that did not get through a pipeline may be sent again.
+func comesAgain(err error) bool {
+	return waitsForOthers(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // kafkaError returns what Kafka calls err.

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -149,7 +150,8 @@ func (p *produceRequest) refusal() error {
 // refusedID refuses a request that brings a batch of a transaction whose id the client may
 // not write under.
 func (p *produceRequest) refusedID(memo *acl.Memo) error {
-	if !p.q.Transactional || guard.Check("broker.produce-id", memo.AllowedID(p.q.TransactionalID, acl.Write)) {
+	own := bytes.HasPrefix(p.q.TransactionalID, []byte(pipeline.ClientPrefix))
+	if !p.q.Transactional || guard.Check("broker.produce-id", memo.AllowedID(p.q.TransactionalID, acl.Write)) && (!own || mayDeploy(memo.Client())) {
 		return nil
 	}
 	for i := range p.q.Partitions {

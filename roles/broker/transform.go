@@ -449,6 +449,9 @@ func (r *laneRun) append(it *transforming) {
 // refuse tells the part why the batch is not appended; false.
 func (r *laneRun) refuse(it *transforming, err error) bool {
 	r.giveUp(it)
+	if it.log != nil && !guard.Check("broker.lane-refused-stays-first", !comesAgain(err)) {
+		it.log.Postponed(it.records)
+	}
 	it.part.fail(err) // the request may be gone
 	r.leave(it)
 	return false

@@ -509,6 +509,37 @@ func TestModulesThatAreNotThereYetRefuseForNow(t *testing.T) {
 	c.wants("in", 0, "0 UP")
 }
 
+// TestWhatIsRefusedForNowStaysFirst: what a producer sent behind a batch that is to come again,
+// for its module or the topic that it is routed to is not there, does not go before it, though
+// the log knows nothing of him yet.
+func TestWhatIsRefusedForNowStaysFirst(t *testing.T) {
+	inOrder := func(t *testing.T, c *client, first string, mend func()) {
+		t.Helper()
+		if code, _, message := c.put(fromProducer(t, 0, first), -1, 9); code != kerr.KafkaStorageError.Code {
+			t.Fatalf("the first: %v %s", kerr.ErrorForCode(code), message)
+		}
+		mend()
+		if code, offset, _ := c.put(fromProducer(t, 1, "b"), -1, 9); code == 0 {
+			t.Errorf("the second is taken before the first, at %d", offset)
+		}
+		for i := range int32(2) {
+			if code, offset, _ := c.put(fromProducer(t, i, "c"), -1, 9); code != 0 || offset != int64(i) {
+				t.Errorf("once more, %d: %v, offset %d", i, kerr.ErrorForCode(code), offset)
+			}
+		}
+	}
+	t.Run("no module", func(t *testing.T) {
+		n, w, m := startTransforming(t, "")
+		m.use(absent{}, "")
+		inOrder(t, n.connect(), "a", func() { m.use(w, "") })
+	})
+	t.Run("no topic to route to", func(t *testing.T) {
+		c := startTwo(t, "")
+		c.sever(2, true)
+		inOrder(t, c.nodes[1].connect(), "to:far", func() { c.sever(2, false) })
+	})
+}
+
 // absent is a module that is not there yet.
 type absent struct{}
 

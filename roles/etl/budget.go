@@ -36,7 +36,7 @@ func counts(err error) bool {
 	if errors.Is(err, pipeline.ErrUnready) {
 		return false
 	}
-	if f, is := errors.AsType[*abi.Failure](err); is && (f.Kind == abi.Busy || f.Kind == abi.Closed) {
+	if f, is := errors.AsType[*abi.Failure](err); is && (f.Kind == abi.Busy || f.Kind == abi.Closed || f.Kind == abi.Disabled) {
 		return false
 	}
 	return err != nil

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -257,6 +258,26 @@ func TestWhatIsNotReadyRefuses(t *testing.T) {
 	})
 }
 
+// A spec of a later version of rustmq, which this one cannot carry out, has the records of its
+// topics refused: what it would do to them is not known.
+func TestSpecsOfLaterVersionsRefuse(t *testing.T) {
+	for spec, want := range map[string]string{
+		`{"mode":"inline","topics":["t"],"later":1}`:             "refused",
+		`{"mode":"inline","topics":["u"],"later":1}`:             "as it is",
+		`{"mode":"inline","topics":["regex:(?later)t"]}`:         "refused",
+		`{"mode":"inline","topics":{"later":["t"]}}`:             "refused",
+		`{"mode":"later","topics":["t"]}`:                        "refused",
+		`{"mode":"async","topics":["t"],"output":"u","later":1}`: "as it is",
+	} {
+		inWorld(t, func(w *world) {
+			w.deploy("m", 1, "one", spec)
+			synctest.Wait()
+			time.Sleep(time.Minute)
+			w.want(spec, want)
+		})
+	}
+}
+
 func TestCallsWaitShortlyForANewModule(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.engine.slow = shortly / 2
@@ -370,8 +391,81 @@ func TestErrorBudget(t *testing.T) {
 	})
 }
 
+// A module whose budget is spent is not entered, nor do its records pass as if there were none:
+// it answers with a failure, for its policy, until somebody decides. Also after a restart.
+func TestSpentBudgetIsAFailureUntilSomebodyDecides(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.deploy("m", 1, "one", plainSpec)
+		w.deploy("a", 1, "two", `{"mode":"async","topics":["t"],"output":"u","on_failure":"pass"}`)
+		synctest.Wait()
+		w.want("active", "one")
+		for _, name := range []string{"m", "a"} {
+			w.change(name, metadata.TransformBudgetSpent, 1)
+		}
+		const barred = "disabled: it failed too often, its error budget is spent since 1970-01-01T00:00:00Z; an operator has to enable it, roll it back or disable it"
+		w.want("at once", barred)
+		synctest.Wait()
+		time.Sleep(2 * callsEnd)
+		synctest.Wait()
+		w.want("later", barred)
+		if w.engine.open != 0 {
+			w.Errorf("%d modules are open", w.engine.open)
+		}
+		if s := w.host.Status(); len(s) != 0 {
+			w.Errorf("%+v", s)
+		}
+		if last := w.async[len(w.async)-1]; len(last) != 0 {
+			w.Errorf("%d async modules run", len(last))
+		}
+		m := w.host.Set().For("t").Modules()[0]
+		m.Failed(&abi.Failure{Kind: abi.Disabled}, 1)
+		w.close()
+		w.open()
+		w.want("after a restart", barred)
+		w.change("m", metadata.TransformEnabled, 1)
+		if got := w.transformed(); got != "one" && got != "refused" {
+			w.Errorf("enabled, and not there yet: %s", got)
+		}
+		synctest.Wait()
+		w.want("enabled", "one")
+		w.change("m", metadata.TransformBudgetSpent, 1)
+		w.want("once more", barred)
+		w.change("m", metadata.TransformDisabled, 0)
+		w.want("disabled by somebody", "as it is")
+		if len(w.spent) != 0 {
+			w.Errorf("%q", w.spent)
+		}
+	})
+}
+
+// What a module says with each record does not fill the disk of its node.
+func TestModulesSayNoMoreThanTheLogBears(t *testing.T) {
+	inWorld(t, func(w *world) {
+		var said bytes.Buffer
+		w.host.log = slog.New(slog.NewTextHandler(&said, nil))
+		m := &module{h: w.host, name: "m"}
+		for range 3 {
+			for range 10 * sayMost {
+				m.say(slog.LevelInfo, "a record\nforged=line")
+			}
+			time.Sleep(sayEvery)
+		}
+		if n := strings.Count(said.String(), "a record"); n != 3*sayMost {
+			t.Errorf("%d lines are taken", n)
+		}
+		if n := strings.Count(said.String(), "lines_dropped=900"); n != 2 {
+			t.Errorf("%d times is told of what is dropped", n)
+		}
+		for line := range strings.Lines(said.String()) {
+			if !strings.HasPrefix(line, "time=") {
+				t.Fatalf("a line of the log is %q", line)
+			}
+		}
+	})
+}
+
 func TestBusyAndUnreadyDoNotCount(t *testing.T) {
-	for _, err := range []error{nil, pipeline.ErrUnready, fmt.Errorf("m: %w", pipeline.ErrUnready), &abi.Failure{Kind: abi.Busy}, &abi.Failure{Kind: abi.Closed}} {
+	for _, err := range []error{nil, pipeline.ErrUnready, fmt.Errorf("m: %w", pipeline.ErrUnready), &abi.Failure{Kind: abi.Busy}, &abi.Failure{Kind: abi.Closed}, &abi.Failure{Kind: abi.Disabled}} {
 		if counts(err) {
 			t.Errorf("%v counts", err)
 		}

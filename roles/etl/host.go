@@ -257,25 +257,34 @@ func (h *Host) due() time.Duration {
 func (h *Host) want(image *metadata.Image, now time.Time) {
 	wanted := map[string]bool{}
 	for t := range image.Transforms() {
-		v, is := t.Version(t.Active)
+		v, is := t.Version(t.Stands())
 		if !is {
 			continue
 		}
+		spent, barred := t.BudgetSpent()
 		wanted[t.Name] = true
 		was := h.active[t.Name]
-		if was != nil && was.is(t, v) {
+		if was != nil && was.is(t, v, barred) {
 			continue
 		}
-		h.active[t.Name] = newModule(h, t, v, now)
+		next := newModule(h, t, v, now)
+		if barred {
+			next.bar(spent)
+		}
+		h.active[t.Name] = next
 		switch {
 		case was == nil:
-		case was.ready():
+		case was.loaded() && !barred:
 			if older := h.before[t.Name]; older != nil {
 				h.retire(older, now)
 			}
 			h.before[t.Name] = was
 		default:
 			h.retire(was, now)
+		}
+		if older := h.before[t.Name]; older != nil && barred {
+			delete(h.before, t.Name)
+			h.retire(older, now)
 		}
 	}
 	for name, m := range h.active {
@@ -294,7 +303,7 @@ func (h *Host) want(image *metadata.Image, now time.Time) {
 
 func (h *Host) retire(m *module, now time.Time) {
 	m.gone = true
-	if m.ready() {
+	if m.loaded() {
 		h.retired = append(h.retired, retired{m, now})
 	}
 }
@@ -315,7 +324,10 @@ func (h *Host) give() {
 	}
 	var inline, async []pipeline.Module
 	for _, m := range given {
-		if m.spec == nil { // of a version of rustmq that this one does not know
+		if m.spec == nil { // async, of a version of rustmq that this one does not know
+			continue
+		}
+		if m.barred != nil && m.async() { // it keeps its place, and its records wait there
 			continue
 		}
 		is := pipeline.Module{Name: m.name, Version: int(m.version), Spec: m.spec, Transformer: m, Failed: m.failed}
@@ -350,7 +362,7 @@ func (h *Host) load(ctx context.Context, m *module, cluster string) (l loaded) {
 	ctx, cancel := context.WithTimeout(ctx, loadTime)
 	defer cancel()
 	begun := h.o.Now()
-	if m.spec == nil {
+	if m.specErr != nil {
 		l.err = m.specErr
 		return l
 	}
@@ -471,7 +483,9 @@ func (h *Host) Status() []ModuleStatus {
 	h.mu.Lock()
 	var shown []*module
 	for _, name := range slices.Sorted(maps.Keys(h.active)) {
-		shown = append(shown, h.active[name])
+		if m := h.active[name]; m.barred == nil {
+			shown = append(shown, m)
+		}
 	}
 	h.mu.Unlock()
 	all := make([]ModuleStatus, len(shown))

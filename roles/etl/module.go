@@ -2,6 +2,7 @@ package etl
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -13,10 +14,17 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/etl/abi"
 	"rustmq.dev/rustmq/etl/pipeline"
+	"rustmq.dev/rustmq/storage/guard"
 )
 
-// tellAgain is between two lines in the log about failures of one module.
-const tellAgain = 30 * time.Second
+const (
+	// tellAgain is between two lines in the log about failures of one module.
+	tellAgain = 30 * time.Second
+	// A module's own lines in the log of a node: so many within such a time. What it is told to
+	// log a record would fill the disk, at the rate that records come.
+	sayMost  = 100
+	sayEvery = 10 * time.Second
+)
 
 // module is a version of a module that is active here, loaded or not.
 type module struct {
@@ -25,11 +33,12 @@ type module struct {
 	version uint32
 	hash    string
 	size    int64
-	spec    *pipeline.Spec // nil: see specErr
-	specErr error
-	text    string    // of the spec
-	enabled time.Time // see enabledAt
+	spec    *pipeline.Spec // nil: it is async, and see specErr
+	specErr error          // why this version of rustmq does not know what it is to do
+	text    string         // of the spec
+	enabled time.Time      // see enabledAt
 	since   time.Time
+	barred  *abi.Failure // its budget is spent, and it is not entered; nil: it is active
 
 	loadedAs atomic.Pointer[Module]
 	arrived  chan struct{}          // closed once it is loaded
@@ -45,11 +54,17 @@ type module struct {
 	failures  uint64    //
 	lastError string    //
 	told      time.Time // of a failure, in the log
+	sayBegan  time.Time // when what follows is counted from
+	said      int       // lines of the module's own
+	unsaid    int       // that were dropped
 }
 
 func newModule(h *Host, t *metadata.Transform, v *metadata.TransformVersion, now time.Time) *module {
 	m := &module{h: h, name: t.Name, enabled: enabledAt(t), version: v.Number, hash: v.SHA256, size: v.Size, text: v.Spec, since: now, arrived: make(chan struct{})}
 	m.spec, m.specErr = pipeline.ParseSpec([]byte(v.Spec))
+	if m.specErr != nil {
+		m.spec = topicsAlone([]byte(v.Spec))
+	}
 	if m.spec != nil {
 		m.budget = newBudget(m.spec.ErrorBudget)
 	}
@@ -66,14 +81,46 @@ func enabledAt(t *metadata.Transform) (at time.Time) {
 	return at
 }
 
+// topicsAlone is what is known of a spec of a later version of rustmq: whose records must not
+// pass without the module, which cannot be loaded here. nil: it is async, and there is nothing to
+// refuse.
+func topicsAlone(text []byte) *pipeline.Spec {
+	var known struct {
+		Mode   pipeline.Mode `json:"mode"`
+		Topics []string      `json:"topics"`
+	}
+	broken := json.Unmarshal(text, &known) != nil
+	if !broken && known.Mode == pipeline.Async {
+		return nil
+	}
+	for _, topics := range [][]string{known.Topics, {"*"}} {
+		s := &pipeline.Spec{Mode: pipeline.Inline, Topics: topics}
+		if s.Validate() == nil {
+			return s
+		}
+	}
+	panic("etl: a spec for all topics is none")
+}
+
+// bar has the module answer with a failure from now on, by its policy. Nobody has seen it yet.
+func (m *module) bar(spent metadata.TransformChange) {
+	m.barred = &abi.Failure{
+		Kind: abi.Disabled,
+		Text: fmt.Sprintf("it failed too often, its error budget is spent since %s; an operator has to enable it, roll it back or disable it", spent.At.UTC().Format(time.RFC3339)),
+	}
+}
+
 // is reports whether m is that version: a name may have been deleted, and come anew, and a
 // version that was disabled in between has its budget again.
-func (m *module) is(t *metadata.Transform, v *metadata.TransformVersion) bool {
-	return m.enabled.Equal(enabledAt(t)) && m.version == v.Number && m.hash == v.SHA256 && m.text == v.Spec
+func (m *module) is(t *metadata.Transform, v *metadata.TransformVersion, barred bool) bool {
+	return m.enabled.Equal(enabledAt(t)) && m.version == v.Number && m.hash == v.SHA256 && m.text == v.Spec && (m.barred != nil) == barred
 }
 
 func (m *module) async() bool { return m.spec != nil && m.spec.Mode == pipeline.Async }
-func (m *module) ready() bool { return m.loadedAs.Load() != nil }
+
+// ready reports whether it answers; loaded, whether that is the module itself.
+func (m *module) ready() bool  { return m.barred != nil || m.loaded() }
+func (m *module) loaded() bool { return m.loadedAs.Load() != nil }
 
 func (m *module) become(as Module) {
 	m.mu.Lock()
@@ -91,6 +138,9 @@ func (m *module) close() {
 
 // Transform implements [pipeline.Transformer].
 func (m *module) Transform(ctx context.Context, b *abi.Batch) ([]abi.Decision, error) {
+	if m.barred != nil {
+		return nil, m.barred
+	}
 	as := m.loadedAs.Load()
 	if as == nil {
 		if m.h.o.Now().Sub(m.since) < fresh {
@@ -165,8 +215,31 @@ func (m *module) status() ModuleStatus {
 	return ModuleStatus{Name: m.name, Version: m.version, Ready: ready, Since: m.since, Error: m.lastError, Failures: m.failures}
 }
 
-// say takes what the module says into the log of the node.
+// say takes what the module says into the log of the node, as far as it bears that.
 func (m *module) say(level slog.Level, text string) {
+	if !m.h.log.Enabled(context.Background(), level) {
+		return
+	}
+	now := m.h.o.Now()
+	m.mu.Lock()
+	dropped := 0
+	if now.Sub(m.sayBegan) >= sayEvery {
+		dropped = m.unsaid
+		m.sayBegan, m.said, m.unsaid = now, 0, 0
+	}
+	says := guard.Check("etl.say-rate", m.said < sayMost)
+	if says {
+		m.said++
+	} else {
+		m.unsaid++
+	}
+	m.mu.Unlock()
+	if dropped > 0 {
+		m.h.log.Warn("a module has said more than is taken into the log", "module", m.name, "version", m.version, "lines_dropped", dropped)
+	}
+	if !says {
+		return
+	}
 	m.h.log.Log(context.Background(), level, "a module says", "module", m.name, "version", m.version, "text", text)
 }
 

@@ -50,8 +50,16 @@ func passes(err error) bool {
 // ([Store.Admit], [Log.BeginVerification]): what its producer sent behind it does not
 // go before it, if the log knows nothing of him. Append sees to that by itself.
 func (l *Log) Refused(records []byte, err error) {
+	if passes(err) {
+		l.Postponed(records)
+	}
+}
+
+// Postponed says that a batch was not appended, and is to come again: as [Log.Refused] does of
+// what it knows to be such an error.
+func (l *Log) Postponed(records []byte) {
 	b, rest, broken := batch.Next(records)
-	if broken != nil || len(rest) > 0 || b.ProducerID() < 0 || b.IsControl() || b.BaseSequence() < 0 || !passes(err) {
+	if broken != nil || len(rest) > 0 || b.ProducerID() < 0 || b.IsControl() || b.BaseSequence() < 0 {
 		return
 	}
 	l.mu.Lock()

@@ -7,6 +7,7 @@ import (
 
 	"rustmq.dev/rustmq/etl/abi"
 	"rustmq.dev/rustmq/etl/pipeline"
+	"rustmq.dev/rustmq/storage/batch"
 )
 
 // DeadLetterOffset is the header that says where in its partition a record was, beside
@@ -17,12 +18,14 @@ const DeadLetterOffset = "rustmq.dlt.offset"
 const maxReason = 1 << 10
 
 // deadLetter is a record as it goes to the dead-letter topic: as it was read, with headers
-// behind its own that say whose it is.
-func deadLetter(r *abi.Record, t *Task, of source, reason string) *abi.Record {
+// behind its own that say whose it is. A timestamp that no topic takes, which may be among what
+// is compressed, is brought within what there is until now; a header has it as it was.
+func deadLetter(r *abi.Record, t *Task, of source, reason string, now int64) *abi.Record {
 	if len(reason) > maxReason {
 		reason = strings.ToValidUTF8(reason[:maxReason], "")
 	}
 	is := *r
+	is.Timestamp = min(max(r.Timestamp, batch.NoTimestamp), now)
 	is.Headers = slices.Clip(slices.Clone(r.Headers))
 	for _, h := range [][2]string{
 		{pipeline.DeadLetterModule, t.Name},

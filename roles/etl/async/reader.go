@@ -20,8 +20,13 @@ const (
 	// fetchBytes of batches are read at once while there is a backlog. Who waits for
 	// records asks for one byte, and gets the first batch.
 	fetchBytes = 1 << 20
-	// maxExpanded bounds what the records of one batch are when they are decompressed.
-	maxExpanded = 64 << 20
+	// usualExpanded is what is decompressed at once, of a batch or of several. One batch that is
+	// more, up to batch.DefaultMaxDecompressed, waits until it is the only one of the broker.
+	usualExpanded = 8 << 20
+	// maxRecords and maxHeaders are taken apart at once: a few KiB expand to millions of them, each
+	// of which takes a hundred bytes. What is left of a batch is read again.
+	maxRecords = 64 << 10
+	maxHeaders = 256 << 10
 	// maxNames of headers are remembered, each of at most maxName bytes.
 	maxNames = 256
 	maxName  = 128
@@ -36,6 +41,8 @@ type reader struct {
 	names   map[string]string // of headers
 	pool    *sync.Pool        // of *[]byte, that large answers are read into
 	body    *body             // of the line; nil without one
+	large   chan struct{}     // of the runner: holds one while somebody has a large batch
+	holds   bool              // it is this one
 }
 
 // pooledBody is how large those are: what is asked for at once, and what surrounds it.
@@ -63,7 +70,12 @@ func (b *body) room(n int) []byte {
 }
 
 // done gives the memory of the last answer back, which nobody looks at any more.
-func (r *reader) done() {
+func (r *reader) done(from *chunk) {
+	if r.holds {
+		clear(from.records)
+		<-r.large
+		r.holds = false
+	}
 	if r.body != nil && r.body.held != nil {
 		r.pool.Put(r.body.held)
 		r.body.held = nil
@@ -77,6 +89,17 @@ type chunk struct {
 	codec   batch.Codec // of the last batch
 	next    int64       // offset behind what was read; records may be none though it moved
 	end     int64       // of what is stable in the partition
+
+	headers, expanded int         // of records: how many, and bytes
+	unreadable        *unreadable // what lies at the position, before next; nil: records do
+}
+
+// unreadable is a batch, or what is left of one, that a producer made so that nobody can read
+// it: what is compressed is not looked at when it comes.
+type unreadable struct {
+	from      int64 // offset
+	timestamp int64
+	err       error
 }
 
 // errGone says that this broker does not lead the partition any more.
@@ -122,12 +145,13 @@ func (r *reader) read(ctx context.Context, from int64, most int32, wait time.Dur
 		return fmt.Errorf("read %s-%d at %d: %w", r.of.topic, r.of.partition, from, err)
 	}
 	into.end = max(got.LastStableOffset, from)
-	return r.decode(got, from, into)
+	return r.decode(ctx, got, from, into)
 }
 
-// decode takes out of an answer the records that are committed.
-func (r *reader) decode(got *kmsg.FetchResponseTopicPartition, from int64, into *chunk) error {
+// decode takes out of an answer the records that are committed, or the first of them.
+func (r *reader) decode(ctx context.Context, got *kmsg.FetchResponseTopicPartition, from int64, into *chunk) error {
 	into.records, into.next = into.records[:0], from
+	into.headers, into.expanded, into.unreadable = 0, 0, nil
 	aborted := map[int64]bool{}
 	left := got.AbortedTransactions // in order of their first offsets
 	for bytes := got.RecordBatches; len(bytes) > 0; {
@@ -140,32 +164,78 @@ func (r *reader) decode(got *kmsg.FetchResponseTopicPartition, from int64, into 
 			aborted[left[0].ProducerID] = true
 			left = left[1:]
 		}
-		into.next = max(into.next, int64(b.NextOffset()))
+		behind := max(into.next, int64(b.NextOffset()))
 		switch {
 		case b.IsControl():
 			if m, ok := batch.ReadMarker(b); ok && !m.Commit {
 				delete(aborted, b.ProducerID())
 			}
+			into.next = behind
 			continue
 		case b.IsTransactional() && !guard.Check("async.aborted", !aborted[b.ProducerID()]):
+			into.next = behind
 			continue
 		}
-		into.codec = b.Codec()
-		if err := r.records(b, from, into); err != nil {
-			return fmt.Errorf("read %s-%d: the batch at %d: %w", r.of.topic, r.of.partition, b.BaseOffset(), err)
+		if into.expanded >= usualExpanded {
+			return nil
 		}
+		before, begins := len(into.records), max(from, int64(b.BaseOffset()))
+		whole, err := r.records(ctx, b, from, into)
+		refused, is := errors.AsType[*batch.Error](err)
+		switch {
+		case is && before > 0: // what came before is decided about first
+			into.records, into.next = into.records[:before], begins
+			return nil
+		case is:
+			into.records, into.next = into.records[:0], behind
+			into.unreadable = &unreadable{begins, b.MaxTimestamp(), fmt.Errorf("the records at %d to %d cannot be read: %w", begins, behind-1, refused)}
+			return nil
+		case err != nil:
+			return fmt.Errorf("read %s-%d: the batch at %d: %w", r.of.topic, r.of.partition, b.BaseOffset(), err)
+		case !whole:
+			return nil
+		}
+		into.codec, into.next = b.Codec(), behind
 	}
 	return nil
 }
 
-// records takes the records out of a batch.
-func (r *reader) records(b batch.Batch, from int64, into *chunk) error {
-	it := b.Records(maxExpanded)
+// records takes the records out of a batch. Not whole: as many as are taken apart at once, and
+// into.next is the offset of the next. Of an *[batch.Error] the batch is to blame.
+func (r *reader) records(ctx context.Context, b batch.Batch, from int64, into *chunk) (whole bool, err error) {
+	before := *into
+	whole, err = r.expand(b, from, usualExpanded, into)
+	if refused, is := errors.AsType[*batch.Error](err); !is || refused.Code != batch.DecompressedTooLarge {
+		return whole, err
+	}
+	*into = before
+	if !r.holds {
+		select {
+		case r.large <- struct{}{}:
+			r.holds = true
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+	return r.expand(b, from, batch.DefaultMaxDecompressed, into)
+}
+
+func (r *reader) expand(b batch.Batch, from, limit int64, into *chunk) (whole bool, err error) {
+	it := b.Records(limit)
 	for it.Next() {
 		is := it.Record()
 		if is.Offset < storage.Offset(from) {
 			continue
 		}
+		full := len(into.records) >= maxRecords || into.headers+is.NumHeaders > maxHeaders
+		if !guard.Check("async.taken-apart", !full) {
+			if len(into.records) == 0 {
+				return false, &batch.Error{Code: batch.MessageTooLarge, Reason: fmt.Sprintf("%d headers of one record", is.NumHeaders)}
+			}
+			into.next, into.codec = int64(is.Offset), b.Codec()
+			return false, nil
+		}
+		into.headers += is.NumHeaders
 		record := abi.Record{Timestamp: is.Timestamp, Offset: int64(is.Offset), Key: is.Key, Value: is.Value}
 		if is.NumHeaders > 0 {
 			record.Headers = make([]abi.Header, 0, is.NumHeaders)
@@ -175,7 +245,8 @@ func (r *reader) records(b batch.Batch, from int64, into *chunk) error {
 		}
 		into.records = append(into.records, record)
 	}
-	return it.Err()
+	into.expanded += it.Expanded()
+	return it.Err() == nil, it.Err()
 }
 
 // name returns the name of a header, which is often that of one before.

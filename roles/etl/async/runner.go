@@ -68,6 +68,7 @@ type Runner struct {
 	cluster *cluster
 	bodies  sync.Pool     // of *[]byte
 	shares  chan struct{} // of the memory, those that are taken
+	large   chan struct{} // holds one while somebody has a batch that expands beyond its share
 	metrics *metrics
 
 	ctx         context.Context
@@ -106,7 +107,7 @@ type refusal struct {
 func New(o Options) *Runner {
 	r := &Runner{
 		o: o, log: o.Log, now: o.Now,
-		wake: make(chan struct{}, 1), running: map[key]*running{}, refused: map[string]refusal{},
+		wake: make(chan struct{}, 1), large: make(chan struct{}, 1), running: map[key]*running{}, refused: map[string]refusal{},
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)

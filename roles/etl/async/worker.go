@@ -31,6 +31,9 @@ const (
 	restartMost  = 5 * time.Second
 	// tellAgain is between two lines in the log about one partition that waits.
 	tellAgain = 30 * time.Second
+	// maxTurns is how often a record is tried that not even the policy's topic takes, a minute
+	// and a half, until the module is given up.
+	maxTurns = 20
 	// keepAfter is after how long without records the offset is committed anew: the
 	// offsets of groups that nobody commits expire.
 	keepAfter = time.Hour
@@ -81,7 +84,7 @@ type progress struct {
 func newWorker(r *Runner, t *Task, of source) *worker {
 	w := &worker{runner: r, task: *t, of: of, piece: maxPiece, condemned: -1, alone: -1, last: -1}
 	w.calls.Store(t)
-	w.reader = reader{cluster: r.cluster, of: of, pool: &r.bodies}
+	w.reader = reader{cluster: r.cluster, of: of, pool: &r.bodies, large: r.large}
 	w.producer = producer{
 		cluster: r.cluster, id: transactionalID(t.Name, of), group: GroupID(t.Name), of: of, timeout: r.o.TransactionTimeout,
 	}
@@ -92,7 +95,7 @@ func newWorker(r *Runner, t *Task, of source) *worker {
 }
 
 // GroupID is the consumer group that holds the offsets of a task. It has no members.
-func GroupID(task string) string { return "rustmq-etl-" + task }
+func GroupID(task string) string { return pipeline.ClientPrefix + task }
 
 // transactionalID is the same for every version of a task and every broker: who begins
 // with it takes over from whoever had the partition before.
@@ -180,7 +183,7 @@ func (w *worker) process(ctx context.Context) error {
 			err = w.digest(ctx)
 		}
 		share.give()
-		w.reader.done()
+		w.reader.done(&w.chunk)
 		if errors.Is(err, kerr.OffsetOutOfRange) {
 			err = w.reposition(ctx)
 		}
@@ -261,6 +264,11 @@ func (w *worker) due() time.Duration {
 func (w *worker) digest(ctx context.Context) error {
 	w.progress.end.Store(w.chunk.end)
 	w.out.codec = w.chunk.codec
+	if w.chunk.unreadable != nil {
+		if err := w.skip(w.chunk.unreadable); err != nil {
+			return err
+		}
+	}
 	for records := w.chunk.records; len(records) > 0; {
 		n, err := w.decide(ctx, records)
 		if err != nil {
@@ -291,6 +299,18 @@ func (w *worker) digest(ctx context.Context) error {
 		return w.commit(ctx, w.position)
 	}
 	return nil
+}
+
+// skip goes on behind what nobody can read, or all that is behind it would wait for ever. Where
+// there are dead letters, one tells of it.
+func (w *worker) skip(u *unreadable) error {
+	w.runner.log.Warn("an asynchronous transform goes on behind records that a producer made so that nobody can read them", "module", w.task.Name, "topic", w.of.topic, "partition", w.of.partition, "offset", u.from, "goes_on_at", w.chunk.next, "error", u.err)
+	w.runner.metrics.skipped.WithLabelValues(w.task.Name).Add(float64(w.chunk.next - u.from))
+	w.decided = u.from
+	if w.task.Spec.OnFailure == pipeline.Pass {
+		return nil
+	}
+	return w.dispose(&abi.Record{Offset: u.from, Timestamp: u.timestamp}, u.err.Error())
 }
 
 // firstOf is the offset of the first of the records that are left.
@@ -470,8 +490,12 @@ func (w *worker) carryOut(r *abi.Record, d *abi.Decision) error {
 func (w *worker) dispose(r *abi.Record, reason string) error {
 	spec := w.task.Spec
 	if r.Offset == w.condemned && w.turns > 1 {
+		w.turns++
 		err := fmt.Errorf("the record of %s-%d at %d is refused by the topic that the policy %s sends it to as well: have that topic take it, or disable module %s", w.of.topic, w.of.partition, r.Offset, spec.OnFailure, w.task.Name)
 		w.failed(err, 1)
+		if guard.Check("async.given-up", w.turns > maxTurns) {
+			w.spend(err)
+		}
 		return err
 	}
 	if spec.OnFailure == pipeline.Pass {
@@ -479,7 +503,17 @@ func (w *worker) dispose(r *abi.Record, reason string) error {
 		return w.out.add(spec.Output, r, true)
 	}
 	w.counted[deadLettered]++
-	return w.out.add(spec.DeadLetterTopic, deadLetter(r, &w.task, w.of, reason), true)
+	return w.out.add(spec.DeadLetterTopic, deadLetter(r, &w.task, w.of, reason, w.runner.now().UnixMilli()), true)
+}
+
+// spend has the whole error budget be spent: tries are further apart than a budget may ask for.
+func (w *worker) spend(err error) {
+	told := w.calls.Load().Failed
+	for range w.task.Spec.ErrorBudget.Failures {
+		if told != nil {
+			told(err, 1)
+		}
+	}
 }
 
 // failed tells of a failure of the module.
