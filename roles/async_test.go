@@ -408,6 +408,33 @@ func TestAsyncRefusedRecords(t *testing.T) {
 	}
 }
 
+// A record that is too large for its target, and whole for the dead-letter topic too, does not
+// stop its partition, or who may produce stops the module: a dead letter without it says where it is.
+func TestAsyncDeadLettersOfWhatIsTooLarge(t *testing.T) {
+	node := startNode(t)
+	c := newAsyncClient(t, node, 1, "in")
+	small := "1000"
+	_, err := c.admin.CreateTopics(t.Context(), 1, -1, map[string]*string{"max.message.bytes": &small}, "out", "dead")
+	must(t, err)
+	large := ""
+	for range 1000 { // which no codec makes short
+		large += strconv.Itoa(rand.IntN(10000))
+	}
+	c.produce(&kgo.Record{Topic: "in", Value: []byte("a")}, &kgo.Record{Topic: "in", Key: []byte("k"), Value: []byte(large)}, &kgo.Record{Topic: "in", Value: []byte("c")})
+	node.Async().Set([]async.Task{{Name: "m", Version: 1, Transformer: transform(marked), Spec: asyncSpec(t, `{"mode":"async","topics":["in"],"output":"out","dead_letter_topic":"dead"}`), Failed: func(error, int) {}}})
+	var got []string
+	for _, r := range c.committed(node, number(3), "out", "dead") {
+		got = append(got, r.Topic+" "+string(r.Key)+" "+string(r.Value))
+		if r.Topic == "dead" && !strings.Contains(fmt.Sprintf("%s", r.Headers), "dead-letter topic take it whole") {
+			t.Errorf("the dead letter says %s", r.Headers)
+		}
+	}
+	slices.Sort(got)
+	if want := []string{"dead k ", "out  a", "out  c"}; !slices.Equal(got, want) {
+		t.Errorf("%q, not %q", got, want)
+	}
+}
+
 // A batch that nobody can read, which a broker does not find out as it comes, does not hold up
 // the records behind it: a dead letter tells of it.
 func TestAsyncGoesOnBehindWhatNobodyCanRead(t *testing.T) {

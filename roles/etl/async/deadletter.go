@@ -17,6 +17,19 @@ const DeadLetterOffset = "rustmq.dlt.offset"
 // maxReason bytes of a reason go into a header.
 const maxReason = 1 << 10
 
+// maxStubKey bytes of a key stay in a stub.
+const maxStubKey = 1 << 10
+
+// stub is what is left of a record that is too much for the dead-letter topic: where it was is
+// said by the headers that come to it.
+func stub(r *abi.Record) *abi.Record {
+	is := &abi.Record{Timestamp: r.Timestamp, Offset: r.Offset}
+	if len(r.Key) <= maxStubKey {
+		is.Key = r.Key
+	}
+	return is
+}
+
 // deadLetter is a record as it goes to the dead-letter topic: as it was read, with headers
 // behind its own that say whose it is. A timestamp that no topic takes, which may be among what
 // is compressed, is brought within what there is until now; a header has it as it was.

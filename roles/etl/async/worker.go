@@ -489,7 +489,11 @@ func (w *worker) carryOut(r *abi.Record, d *abi.Decision) error {
 // dispose does with a record that was rejected, or failed on, what the policy says.
 func (w *worker) dispose(r *abi.Record, reason string) error {
 	spec := w.task.Spec
-	if r.Offset == w.condemned && w.turns > 1 {
+	condemned, most := r.Offset == w.condemned, 1
+	if spec.OnFailure == pipeline.DeadLetter {
+		most = 2 // once whole, and once as small as can be
+	}
+	if condemned && w.turns > most {
 		w.turns++
 		err := fmt.Errorf("the record of %s-%d at %d is refused by the topic that the policy %s sends it to as well: have that topic take it, or disable module %s", w.of.topic, w.of.partition, r.Offset, spec.OnFailure, w.task.Name)
 		w.failed(err, 1)
@@ -503,6 +507,9 @@ func (w *worker) dispose(r *abi.Record, reason string) error {
 		return w.out.add(spec.Output, r, true)
 	}
 	w.counted[deadLettered]++
+	if condemned && w.turns > 1 {
+		r, reason = stub(r), reason+", nor does the dead-letter topic take it whole"
+	}
 	return w.out.add(spec.DeadLetterTopic, deadLetter(r, &w.task, w.of, reason, w.runner.now().UnixMilli()), true)
 }
 

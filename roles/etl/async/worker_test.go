@@ -30,7 +30,7 @@ func newTestWorker(t *testing.T, spec string, failed func(error, int)) *worker {
 func TestRecordsThatNobodyTakesEnd(t *testing.T) {
 	failures := 0
 	w := newTestWorker(t, `{"mode":"async","topics":["in"],"output":"out","on_failure":"pass","error_budget":{"failures":500,"window_ms":1000}}`, func(error, int) { failures++ })
-	w.condemned, w.turns = 5, 2
+	w.condemned, w.turns = 5, 2 // the topic of the policy has refused it
 	for try := range 2 * maxTurns {
 		before := failures
 		if err := w.dispose(&abi.Record{Offset: 5}, "its target does not take it"); err == nil {
