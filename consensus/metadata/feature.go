@@ -47,6 +47,9 @@ const (
 	// principal.
 	LimitsFeatureLevel uint32 = 14
 
+	// DepartureFeatureLevel: who stops being a replica ends the leader epoch.
+	DepartureFeatureLevel uint32 = 14
+
 	LatestFeatureLevel = TransformsFeatureLevel // the highest that this binary knows
 )
 

@@ -68,6 +68,8 @@ func (m *Image) reassignPartition(edit *catalogueEdit, e *pb.ReassignPartitions_
 	p.ISR, p.ELR, p.doubts = minus(p.ISR, dropped), minus(p.ELR, dropped), p.doubts.without(dropped)
 	if slices.Contains(dropped, p.Leader) {
 		m.elect(t, p)
+	} else if len(dropped) > 0 {
+		m.depart(p)
 	}
 	m.completeReassignment(t, p)
 	p.PartitionEpoch++
@@ -104,11 +106,24 @@ func (m *Image) completeReassignment(t *Topic, p *Partition) {
 		return
 	}
 	p.ISR, p.ELR, p.doubts = minus(p.ISR, p.Removing), minus(p.ELR, p.Removing), p.doubts.without(p.Removing)
+	left := len(p.Removing) > 0
 	p.Replicas, p.Adding, p.Removing = target, nil, nil
 	if !slices.Contains(target, p.Leader) {
 		m.elect(t, p)
+	} else if left {
+		m.depart(p)
 	}
 	t.clearELR(p)
+}
+
+// depart ends the leader epoch of p, whose leader stays, for somebody has stopped being a
+// replica: it drops its log. Should it come back at once, what it had confirmed to that leader,
+// who may not have seen it leave, would let it into the ISR with nothing. Kafka's controller
+// does so, too.
+func (m *Image) depart(p *Partition) {
+	if guard.Check("metadata.departure-ends-epoch", m.featureLevel >= DepartureFeatureLevel) {
+		p.LeaderEpoch++
+	}
 }
 
 // minus returns those of ids that are not in others; nil when there are none.
