@@ -151,7 +151,7 @@ func awaitGroup(b *testing.B, admin *kadm.Client, group string, records int) {
 func transformOutside(b *testing.B, dial []kgo.Opt, module pipeline.Transformer, group string, records int) {
 	b.Helper()
 	s, err := kgo.NewGroupTransactSession(append(slices.Clip(dial), kgo.ConsumerGroup(group), kgo.ConsumeTopics("in"), kgo.TransactionalID(group),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.RequireStableFetchOffsets(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
 	must(b, err)
 	defer s.Close()
 	for done := 0; done < records; {
