@@ -64,7 +64,7 @@
 // until one breaks a promise without that check, and keeps it with it. SOAK, or MUTANTS=all or
 // names, has TestMutantsAreCaught try it.
 //
-// The suite (make suite-seeds) takes six seeds of the commit (package seeded) and prints
+// The suite (make suite-seeds) takes ten seeds of the commit (package seeded) and prints
 // them, a soak new ones; its tag is seeds. SEED=number repeats one, TIMES=n so many times; CAST=all has everybody take part;
 // FAULTS=names has nothing else happen to nodes; SEED_LOGS=directory gets what the nodes of a seed that failed have logged.
 //

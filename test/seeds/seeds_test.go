@@ -29,7 +29,7 @@ const (
 	lasts = 80 * time.Second
 	// count is how many seeds of a commit the suite goes through: as many everywhere, so
 	// that one machine sees what another will.
-	count = 6
+	count = 10
 )
 
 // number is what an environment variable says.
