@@ -7,6 +7,11 @@ unformatted=$(git ls-files '*.go' | grep -v '\.pb\.go$' | xargs -r gofmt -l)
 if [ -n "$unformatted" ]; then
 	echo "not gofmt-ed:"; echo "$unformatted"; failed=("gofmt")
 fi
+# A binary that a build has left, committed with the rest, would stay in every clone.
+large=$(git ls-files -z | xargs -0 -r stat -c '%s %n' | awk '$1 > 1048576')
+if [ -n "$large" ]; then
+	echo "files of more than 1 MiB do not belong here:"; echo "$large"; failed+=("sizes")
+fi
 # check notes what failed; the last line says it.
 check() { "$@" || failed+=("$*"); }
 within() { (cd "$1" && shift && "$@"); }
