@@ -121,7 +121,7 @@ func (m *Image) completeReassignment(t *Topic, p *Partition) {
 // who may not have seen it leave, would let it into the ISR with nothing. Kafka's controller
 // does so, too.
 func (m *Image) depart(p *Partition) {
-	if guard.Check("metadata.departure-ends-epoch", m.featureLevel >= DepartureFeatureLevel) {
+	if !guard.Check("metadata.departure-ends-epoch", m.featureLevel < DepartureFeatureLevel) {
 		p.LeaderEpoch++
 	}
 }
