@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
 
 	"rustmq.dev/rustmq/etl/abi"
 	"rustmq.dev/rustmq/storage/batch"
@@ -27,7 +28,7 @@ type Condition struct {
 	Not bool `json:"not,omitempty"` // it holds if the rest does not
 
 	name []byte
-	glob pattern
+	glob *regexp.Regexp
 }
 
 // Range is the numbers from Min to Max, both of them meant; nil: no bound.
@@ -158,5 +159,5 @@ func (c *Condition) is(value []byte) bool {
 	case c.Suffix != nil:
 		return len(value) >= len(*c.Suffix) && string(value[len(value)-len(*c.Suffix):]) == *c.Suffix
 	}
-	return c.glob(string(value))
+	return c.glob.Match(value)
 }

@@ -6,6 +6,8 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // topicFilter is the topics of a spec, ready for use.
@@ -86,7 +88,11 @@ func compilePattern(text string) (pattern, error) {
 	case !typed && isPlain(text):
 		return func(name string) bool { return name == text }, nil
 	case !typed:
-		return compileGlob(text)
+		re, err := compileGlob(text)
+		if err != nil {
+			return nil, err
+		}
+		return re.MatchString, nil
 	case kind == "prefix":
 		return func(name string) bool { return strings.HasPrefix(name, rest) }, nil
 	case kind == "suffix":
@@ -101,13 +107,50 @@ func compilePattern(text string) (pattern, error) {
 	return nil, fmt.Errorf("%q is no kind of pattern: use prefix:, suffix:, regex:, a glob or a name", kind)
 }
 
-// compileGlob reads a glob: * is any text, ? any character, […] one of several.
-func compileGlob(text string) (pattern, error) {
+// compileGlob reads a glob: * is any text, ? any character, […] one of several and [^…] any
+// other; a backslash goes before what is to mean itself. A slash is a character like others,
+// which path.Match, whose syntax it is, has stand for itself alone.
+func compileGlob(text string) (*regexp.Regexp, error) {
 	if _, err := path.Match(text, ""); err != nil {
 		return nil, fmt.Errorf("%w: a bracket or a backslash is left open", err)
 	}
-	return func(name string) bool {
-		ok, _ := path.Match(text, name) // the pattern was looked at
-		return ok
-	}, nil
+	var b strings.Builder
+	b.WriteString("(?s)^")
+	var before rune
+	among := false // inside brackets
+	for _, c := range text {
+		switch {
+		case before == '\\':
+			before = 0
+			writeLiteral(&b, c)
+			continue
+		case c == '\\':
+		case among:
+			if among = c != ']'; !among || c == '-' || c == '^' && before == '[' {
+				b.WriteRune(c)
+			} else {
+				writeLiteral(&b, c)
+			}
+		case c == '[':
+			among = true
+			b.WriteRune(c)
+		case c == '*':
+			b.WriteString(".*")
+		case c == '?':
+			b.WriteByte('.')
+		default:
+			writeLiteral(&b, c)
+		}
+		before = c
+	}
+	b.WriteByte('$')
+	return regexp.Compile(b.String())
+}
+
+// writeLiteral writes a character that means itself in a regular expression.
+func writeLiteral(b *strings.Builder, c rune) {
+	if c < utf8.RuneSelf && !unicode.IsLetter(c) && !unicode.IsDigit(c) {
+		b.WriteByte('\\')
+	}
+	b.WriteRune(c)
 }

@@ -56,6 +56,7 @@ func TestWrongSpecsAreRefused(t *testing.T) {
 		`{"mode":"async","topics":["a"],"output":"b","on_failure":"pass","stage":1}`:            "stage is for inline",
 		`{"mode":"inline","topics":["regex:("]}`:                                                "RE2",
 		`{"mode":"inline","topics":["a[b"]}`:                                                    "left open",
+		`{"mode":"inline","topics":["[b-a]"]}`:                                                  "b-a",
 		`{"mode":"inline","topics":["postfix:a"]}`:                                              "no kind of pattern",
 		`{"mode":"inline","topics":["prefix:"]}`:                                                "nothing stands behind",
 		`{"mode":"inline","topics":["!"]}`:                                                      "0 bytes",
@@ -84,6 +85,7 @@ func TestTopicsThatAModuleIsFor(t *testing.T) {
 		{"orders", "orders", "orders.x order"},
 		{"events.*", "events.a events.", "events xevents.a"},
 		{"a?c [xy]z", "abc xz yz", "ac zz"},
+		{`a.*b [^a-c\-]z [b^\]-_.]y a\*b (+)*`, "a.b dz ^z ]y ^y by _y .y a*b (+)x", "acb az cz -z xa.b a.bx [y \\y -y ++"},
 		{"prefix:eu. suffix:.log", "eu.a a.log", "us.a log"},
 		{"regex:^[ab]+$", "ab b", "abc c"},
 		{"regex:b", "abc", "ac"}, // not anchored
@@ -117,7 +119,7 @@ func TestRecordsThatAModuleIsShown(t *testing.T) {
 	header := func(name, value string) abi.Header { return abi.Header{Name: name, Value: []byte(value)} }
 	plain := record(9_000, "k", "12345")
 	typed := record(9_000, "k", "v", header("other", "a"), header("type", "b"), header("type", "order.made"))
-	null := record(-1, "k", "v", abi.Header{Name: "type"})
+	null := record(-1, "k", "v", abi.Header{Name: "type"}, header("path", "/orders/new\n.made/made"))
 	for _, c := range []struct {
 		when string
 		want [3]bool // plain, typed, null
@@ -132,6 +134,10 @@ func TestRecordsThatAModuleIsShown(t *testing.T) {
 		{`[{"header":"type","suffix":".made"}]`, [3]bool{false, true, false}},
 		{`[{"header":"type","glob":"o*m?"}]`, [3]bool{}},
 		{`[{"header":"type","glob":"o*.mad?"}]`, [3]bool{false, true, false}},
+		{`[{"header":"path","glob":"/o*/made"}]`, [3]bool{false, false, true}},
+		{`[{"header":"path","glob":"*"}]`, [3]bool{false, false, true}},
+		{`[{"header":"path","glob":"?or[b-d/]ers*[^.]made"}]`, [3]bool{false, false, true}},
+		{`[{"header":"path","glob":"*made?"}]`, [3]bool{}},
 		{`[{"header":"type","equals":"b","not":true}]`, [3]bool{true, false, true}},
 		{`[{"size":{"min":6}}]`, [3]bool{true, false, false}},
 		{`[{"size":{"max":2}}]`, [3]bool{false, true, true}},
