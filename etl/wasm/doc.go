@@ -11,9 +11,11 @@
 //
 // Invariants:
 //
-//   - Whatever a module does, a call ends within its deadline and two ticks, plus what one
-//     instruction of the module can last (one that fills all of its memory), and ends
-//     with decisions or an *abi.Failure. An instance that failed is thrown away.
+//   - Whatever a module does, a guest ends within its deadline and two ticks, plus what one
+//     instruction of the module can last (one that fills all of its memory), and the call
+//     ends with decisions or an *abi.Failure. Before that it waits for an instance no longer
+//     than a deadline: that is no failure of the module, and takes nothing of the guest's
+//     time. An instance that failed is thrown away.
 //   - A module holds at most Instances × MemoryBytes, and what it logs, counts and returns
 //     by one call is bounded before the host allocates for it.
 //   - It reaches nothing but its memory, the batch, its config, its log and its counters:

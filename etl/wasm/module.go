@@ -101,33 +101,39 @@ func (m *Module) instance(until time.Time) (*instance, *abi.Failure) {
 // order, or nil when all are kept as they are. An error is an [*abi.Failure]. Decisions
 // are copies; b is not kept.
 //
-// The call ends within the module's deadline, or ctx's if that is earlier. That ctx is
-// cancelled is noticed while the call waits for an instance; then the guest runs on to its end.
+// The guest has the module's deadline, and the call may wait as long for an instance before
+// that, both until ctx's deadline if that is earlier. That ctx is cancelled is noticed while
+// the call waits; then the guest runs on to its end.
 func (m *Module) Transform(ctx context.Context, b *abi.Batch) ([]abi.Decision, error) {
 	if len(b.Records) == 0 {
 		return nil, nil
 	}
-	until := time.Now().Add(m.options.Deadline)
-	if d, ok := ctx.Deadline(); ok && d.Before(until) {
-		until = d
-	}
-	i, f := m.pool.take(ctx, until)
+	i, f := m.pool.take(ctx, m.until(ctx))
 	if f != nil {
 		return nil, f
 	}
 	broken := true // unless what follows returns
 	defer func() { m.pool.put(i, broken) }()
-	decisions, f := i.run(b, until)
+	decisions, f := i.run(b, m.until(ctx))
 	i.deliver()
 	if f == nil {
 		broken = false
 		return decisions, nil
 	}
 	broken = i.entered
-	if !broken && f.Kind == abi.Deadline { // the wait for it has taken all the time
+	if !broken && f.Kind == abi.Deadline { // the wait for it has taken all of ctx's time
 		f.Kind = abi.Busy
 	}
 	return nil, f
+}
+
+// until is when the module's deadline is over that begins now, or ctx's if that is earlier.
+func (m *Module) until(ctx context.Context) time.Time {
+	until := time.Now().Add(m.options.Deadline)
+	if d, ok := ctx.Deadline(); ok && d.Before(until) {
+		return d
+	}
+	return until
 }
 
 // Instances is how many instances there are, those that are being made included.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -230,6 +231,28 @@ func TestLateInstanceIsKept(t *testing.T) {
 	defer m.pool.mu.Unlock()
 	if len(m.pool.free) != 1 || m.pool.free[0] != only {
 		t.Error("an instance that was never entered was thrown away")
+	}
+}
+
+// TestWhoWaitedHasAllItsTime: others' calls are no reason to say of a module that it was too
+// slow. What a failure says is how long the guest had.
+func TestWhoWaitedHasAllItsTime(t *testing.T) {
+	const deadline = 400 * time.Millisecond
+	m := load(t, newRuntime(t, Options{}), decider(), ModuleOptions{Instances: 1, Deadline: deadline})
+	for {
+		only := mustTake(t, m.pool)
+		time.AfterFunc(deadline*3/4, func() { m.pool.put(only, false) })
+		_, err := m.Transform(context.Background(), batch("a=loop"))
+		var f *abi.Failure
+		if errors.As(err, &f) && f.Kind == abi.Busy {
+			continue // this machine was
+		}
+		checkFailure(t, "", err, abi.Deadline, "still busy after ")
+		_, after, _ := strings.Cut(err.Error(), "still busy after ")
+		if had, err := time.ParseDuration(after); err != nil || had < deadline/2 {
+			t.Errorf("the guest had %v of %v (%v)", had, deadline, err)
+		}
+		return
 	}
 }
 

@@ -54,7 +54,8 @@ type ModuleOptions struct {
 	Version int
 	// Config is given to the module as it is.
 	Config []byte
-	// Deadline is how long a call may take, waiting for an instance included; 0: 100 ms.
+	// Deadline is how long a guest may take for a call, and as long the call may wait for an
+	// instance before that: who waited has all its time; 0: 100 ms.
 	Deadline time.Duration
 	// MemoryBytes bounds the memory of an instance; 0: 64 MiB; at most 4 GiB.
 	MemoryBytes int64
