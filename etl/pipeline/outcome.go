@@ -47,7 +47,7 @@ type Output struct {
 	// Tallies are of the modules that were entered, in order; also beside an error.
 	Tallies []Tally
 	// Expanded is what the records took, decompressed, Replaced what modules put in place
-	// of parts of them, and SentBytes what Sent come to, in bytes.
+	// of parts of them, and SentBytes what Sent come to, in bytes of memory.
 	Expanded, Replaced, SentBytes int
 }
 

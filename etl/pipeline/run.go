@@ -19,6 +19,12 @@ const (
 	// Clients that are told that a batch is too large send it in parts.
 	MaxRecords = 64 << 10
 	maxHeaders = 256 << 10
+	// leastBlock and mostBlock are for how many headers memory is taken at once; a record
+	// with more than an eighth of that has memory of its own.
+	leastBlock = 256
+	mostBlock  = 8 << 10
+	// headerSize is what an abi.Header takes besides its name and value, in bytes.
+	headerSize = 40
 	// maxReplaced is how many bytes modules may put in place of parts of one batch's
 	// records: sixteen times what a topic takes by default.
 	maxReplaced = 16 << 20
@@ -59,18 +65,19 @@ type run struct {
 	out *Output
 	now int64
 
-	places   []place
-	records  []abi.Record // as the next stage sees them
-	verdicts []verdict    // of the stage
-	chosen   []int        // that the module is shown
-	shown    []abi.Record
-	headers  []abi.Header // that records have as they came
-	names    []string     // of them
-	rewriter batch.Rewriter
-	changed  bool
-	target   string // that was asked about last, and what was said
-	targetIs error
-	letter   letter
+	places     []place
+	records    []abi.Record // as the next stage sees them
+	verdicts   []verdict    // of the stage
+	chosen     []int        // that the module is shown
+	shown      []abi.Record
+	headers    []abi.Header // the block that records have theirs of, as they came
+	numHeaders int          // of all records
+	names      []string     // of them
+	rewriter   batch.Rewriter
+	changed    bool
+	target     string // that was asked about last, and what was said
+	targetIs   error
+	letter     letter
 }
 
 // letter is what stands in the headers of the last dead letter, to be shared by the next.
@@ -123,7 +130,7 @@ func (r *run) reset() bool {
 	r.places, r.records, r.verdicts = r.places[:0], r.records[:0], r.verdicts[:0]
 	r.shown, r.headers, r.names = r.shown[:0], r.headers[:0], r.names[:0]
 	small := cap(r.places) <= keptRecords && r.out.Expanded+r.out.Replaced <= keptBytes
-	r.p, r.in, r.out, r.changed, r.target, r.targetIs, r.letter = nil, nil, nil, false, "", nil, letter{}
+	r.numHeaders, r.p, r.in, r.out, r.changed, r.target, r.targetIs, r.letter = 0, nil, nil, nil, false, "", nil, letter{}
 	return small
 }
 
@@ -177,21 +184,36 @@ func (r *run) read(it *batch.Iterator) error {
 	}
 	for it.Next() {
 		at := it.Record()
-		if !guard.Check("pipeline.headers", len(r.headers)+at.NumHeaders <= maxHeaders) {
+		if !guard.Check("pipeline.headers", r.numHeaders+at.NumHeaders <= maxHeaders) {
 			return &batch.Error{Code: batch.MessageTooLarge, Reason: fmt.Sprintf("more than %d headers to be transformed: send fewer records at once", maxHeaders)}
 		}
-		from := len(r.headers)
+		r.numHeaders += at.NumHeaders
+		headers := r.room(at.NumHeaders)
 		at.Headers(func(h batch.Header) bool {
-			r.headers = append(r.headers, abi.Header{Name: r.name(h.Key), Value: h.Value})
+			headers = append(headers, abi.Header{Name: r.name(h.Key), Value: h.Value})
 			return true
 		})
 		r.places = append(r.places, place{raw: it.Raw(), at: *at})
 		r.records = append(r.records, abi.Record{
-			Timestamp: at.Timestamp, Offset: int64(at.Offset), Key: at.Key, Value: at.Value, Headers: r.headers[from:len(r.headers):len(r.headers)],
+			Timestamp: at.Timestamp, Offset: int64(at.Offset), Key: at.Key, Value: at.Value, Headers: headers,
 		})
 	}
 	r.verdicts = slices.Grow(r.verdicts, len(r.places))[:len(r.places)]
 	return it.Err()
+}
+
+// room is memory for n headers of a record. What others have stays where it is.
+func (r *run) room(n int) []abi.Header {
+	if n > cap(r.headers)-len(r.headers) {
+		size := min(max(2*cap(r.headers), leastBlock), mostBlock)
+		if n > size/8 {
+			return make([]abi.Header, 0, n)
+		}
+		r.headers = make([]abi.Header, 0, size)
+	}
+	from := len(r.headers)
+	r.headers = r.headers[:from+n]
+	return r.headers[from:from:len(r.headers)]
 }
 
 // name is a header's name as text: mostly one that came before.
@@ -284,7 +306,7 @@ func (r *run) check(decisions []abi.Decision) error {
 		d := &decisions[i]
 		replaced += len(d.Key) + len(d.Value) + len(d.Text)
 		for _, h := range d.Headers {
-			replaced += len(h.Name) + len(h.Value)
+			replaced += headerSize + len(h.Name) + len(h.Value)
 		}
 	}
 	if !guard.Check("pipeline.replaced", replaced <= maxReplaced) {
@@ -489,7 +511,7 @@ func (r *run) send(i int, m *Module, topic string, dead bool, reason string) {
 	}
 	r.out.SentBytes += len(s.Key) + len(s.Value)
 	for _, h := range s.Headers {
-		r.out.SentBytes += len(h.Name) + len(h.Value)
+		r.out.SentBytes += headerSize + len(h.Name) + len(h.Value)
 	}
 	r.out.Sent = append(r.out.Sent, s)
 }

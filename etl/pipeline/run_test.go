@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"rustmq.dev/rustmq/etl/abi"
 	"rustmq.dev/rustmq/storage/batch"
@@ -426,9 +428,10 @@ func TestCompactedTopicsNeedKeys(t *testing.T) {
 
 // TestModulesReplaceNoMoreThanIsTaken, and decide about what they were shown.
 func TestModulesReplaceNoMoreThanIsTaken(t *testing.T) {
-	large := make([]byte, maxReplaced/2+1)
+	large, many := make([]byte, maxReplaced/2+1), make([]abi.Header, maxReplaced/2/headerSize+1)
 	for name, f := range map[string]Transformer{
 		"too much": &fake{decide: func(*abi.Record) abi.Decision { return abi.Decision{Replaces: abi.Value, Value: large} }},
+		"headers":  &fake{decide: func(*abi.Record) abi.Decision { return abi.Decision{Replaces: abi.Headers, Headers: many} }},
 		"too few":  short{},
 		"unknown":  &fake{decide: func(*abi.Record) abi.Decision { return abi.Decision{Action: 9} }},
 	} {
@@ -477,5 +480,27 @@ func TestTopicsWithoutModulesHaveNoPipeline(t *testing.T) {
 	s := NewSet([]Module{module(t, "m", "", &fake{}), {Name: "a", Spec: async}})
 	if s.For("other") != nil || (*Set)(nil).For("in") != nil || s.For("in") == nil {
 		t.Error("pipelines are of the wrong topics")
+	}
+}
+
+// TestHeadersAreTakenApartOnce: what a batch of many small ones takes is those, and not what
+// a list of them was before it grew.
+func TestHeadersAreTakenApartOnce(t *testing.T) {
+	var records []abi.Record
+	for range 64 {
+		records = append(records, abi.Record{Key: []byte("k"), Headers: make([]abi.Header, maxHeaders/64)})
+	}
+	in := inputOf(batchOf(t, batch.None, records...))
+	p := NewSet([]Module{module(t, "m", "", &fake{})}).For("in")
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := p.Run(t.Context(), in)
+	runtime.ReadMemStats(&after)
+	const all = maxHeaders * headerSize
+	if headerSize != unsafe.Sizeof(abi.Header{}) {
+		t.Errorf("a header has %d bytes, not %d", unsafe.Sizeof(abi.Header{}), headerSize)
+	}
+	if took := int(after.TotalAlloc - before.TotalAlloc); err != nil || took > all*5/4 {
+		t.Errorf("%d headers took %d bytes, and have %d: %v", maxHeaders, took, all, err)
 	}
 }
