@@ -60,6 +60,7 @@ func TestHostileModules(t *testing.T) {
 		{name: "rustmq_abi that hangs", guest: guest{version: forever + "unreachable"}, kind: abi.Deadline, text: "rustmq_abi was still busy", loading: true},
 		{name: "rustmq_init that hangs", guest: guest{init: forever + "unreachable"}, kind: abi.Deadline, text: "rustmq_init was still busy", loading: true},
 		{name: "rustmq_init's error out of bounds", guest: guest{init: result(1<<31, 1<<31)}, kind: abi.Output, text: "rustmq_init returned an error at 2147483648", loading: true},
+		{name: "start function that exits", guest: guest{head: exit, more: "(func $start (call $exit (i32.const 3))) (start $start)"}, kind: abi.Exit, text: "the start function called proc_exit(3)", loading: true},
 		{name: "start function that traps", guest: guest{more: "(func $start unreachable) (start $start)"}, kind: abi.Trap, text: "the start function: aborted", loading: true},
 		{name: "another ABI", guest: guest{version: "(i32.const 2)"}, kind: abi.Init, text: "speaks version 2 of the ABI", loading: true},
 		{name: "flood of the log", guest: guest{head: logging, transform: "(loop $ever (call $log (i32.const 1) (i32.const 0) (i32.const 65536)) (br $ever)) unreachable"}, kind: abi.Deadline, text: "still busy"},

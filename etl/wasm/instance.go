@@ -54,7 +54,7 @@ func (i *instance) init(until time.Time) *abi.Failure {
 	made, err := m.engine.linker.Instantiate(i.store, m.code.Module)
 	if err != nil {
 		var e *wasmtime.Error
-		if errors.As(err, &e) { // no trap: a limit, most often
+		if errors.As(err, &e) && !i.host.exited { // no trap: a limit, most often
 			return failure(abi.Memory, "it cannot be instantiated: %s", errorText(err))
 		}
 		return i.failed(err, "the start function", d)
