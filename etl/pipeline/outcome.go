@@ -51,9 +51,6 @@ type Output struct {
 	Expanded, Replaced, SentBytes int
 }
 
-// Changed reports whether the batch is another than came.
-func (o *Output) Changed(in *Input) bool { return &o.Batch[0] != &in.Batch[0] }
-
 // Sent is a record that goes to another topic.
 type Sent struct {
 	Topic      string

@@ -84,8 +84,5 @@ func (s *Set) For(topic string) *Pipeline {
 	return p
 }
 
-// Topic is the topic that the pipeline is of.
-func (p *Pipeline) Topic() string { return p.topic }
-
 // Modules are those of the pipeline, in the order of stage and priority.
 func (p *Pipeline) Modules() []*Module { return slices.Clone(p.all) }

@@ -39,7 +39,7 @@ const (
 	// MaxSpec bytes of JSON; the config of a module is part of it.
 	MaxSpec = 256 << 10
 
-	Stages = 3 // 0, 1 and 2
+	stages = 3 // 0, 1 and 2
 
 	maxTopics     = 100 // patterns, and routes
 	maxPattern    = 256 // bytes; a topic's name has 249
@@ -137,7 +137,7 @@ func (s *Spec) Validate() error {
 	if s.OnFailure != RejectBatch && s.OnFailure != Pass && s.OnFailure != DeadLetter {
 		wrong("on_failure is %q: use %q, %q or %q", s.OnFailure, RejectBatch, Pass, DeadLetter)
 	}
-	within("stage", int64(s.Stage), 0, Stages-1)
+	within("stage", int64(s.Stage), 0, stages-1)
 	within("priority", int64(s.Priority), -maxPriority, maxPriority)
 	within("deadline_ms", s.DeadlineMillis, 1, maxDeadline)
 	within("memory_bytes", s.MemoryBytes, minMemory, maxMemory)

@@ -51,7 +51,7 @@ func TestHostileModules(t *testing.T) {
 		{name: "results at the end of addresses", guest: guest{transform: result(0xfffffff8, 40)}, kind: abi.Output, text: "outside of its memory"},
 		{name: "wrong length", guest: guest{transform: result(0, 41)}, kind: abi.Output, text: "returned 41 bytes for 1 records"},
 		{name: "1 GiB", guest: guest{transform: result(0, 1<<30)}, kind: abi.Output, text: "returned 1073741824 bytes for 1 records"},
-		{name: "large value", guest: guest{transform: `(i32.store (i32.const 1028) (i32.const 2)) (i32.store (i32.const 1044) (i32.const 1000)) ` + result(1024, 40)}, options: ModuleOptions{MaxOutput: 999}, kind: abi.Output, text: "record 0: with it the module returns more than it may"},
+		{name: "large value", guest: guest{memory: `(memory (export "memory") 17)`, transform: `(i32.store (i32.const 1028) (i32.const 2)) (i32.store (i32.const 1044) (i32.const 0x100001)) ` + result(1024, 40)}, options: ModuleOptions{MemoryBytes: 2 << 20}, kind: abi.Output, text: "record 0: with it the module returns more than it may"},
 		{name: "buffer out of bounds", guest: guest{buffer: "(if (result i32) (i32.gt_u (local.get $size) (i32.const 4096)) (then (i32.const 0x40000000)) (else (i32.const 65536)))"}, kind: abi.Output, text: "rustmq_buffer returned 1073741824 for 8192 bytes, outside of its memory"},
 		{name: "buffer not aligned", guest: guest{buffer: "(i32.const 65537)"}, kind: abi.Output, text: "no multiple of 8", loading: true},
 		{name: "no buffer", guest: guest{buffer: "(i32.const 0)"}, kind: abi.Memory, text: "rustmq_buffer refused 4096 bytes", loading: true},

@@ -37,7 +37,7 @@ type instance struct {
 func newInstance(m *Module, until time.Time) (*instance, *abi.Failure) {
 	i := &instance{module: m}
 	i.store = wasmtime.NewStoreWithData(m.engine.Engine, i)
-	i.store.Limiter(m.options.MemoryBytes, m.options.TableElements, 1, maxTables, 1)
+	i.store.Limiter(m.options.MemoryBytes, tableElements, 1, maxTables, 1)
 	i.host.begin(0)
 	return i, i.init(until)
 }
@@ -117,7 +117,7 @@ func (i *instance) run(b *abi.Batch, until time.Time) ([]abi.Decision, *abi.Fail
 	if f != nil || packed == 0 {
 		return nil, f
 	}
-	decisions, err := abi.Decode(i.data, packed, len(b.Records), i.module.options.maxOutput(size))
+	decisions, err := abi.Decode(i.data, packed, len(b.Records), maxOutput(size))
 	if err != nil {
 		return nil, outputFailure(err)
 	}

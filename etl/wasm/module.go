@@ -66,7 +66,7 @@ func (m *Module) start(ctx context.Context) error {
 	if d, ok := ctx.Deadline(); ok && d.Before(until) {
 		until = d
 	}
-	m.pool = &pool{bound: m.options.Instances, idle: m.options.Idle, make: func() (*instance, *abi.Failure) {
+	m.pool = &pool{bound: m.options.Instances, idle: idleFor, make: func() (*instance, *abi.Failure) {
 		return m.instance(time.Now().Add(init))
 	}}
 	first, f := m.instance(until)
@@ -134,13 +134,6 @@ func (m *Module) until(ctx context.Context) time.Time {
 		return d
 	}
 	return until
-}
-
-// Instances is how many instances there are, those that are being made included.
-func (m *Module) Instances() int {
-	m.pool.mu.Lock()
-	defer m.pool.mu.Unlock()
-	return m.pool.total
 }
 
 // Close ends the module: calls under way end first, which takes their deadline at most;

@@ -121,9 +121,16 @@ func TestCallsRunSideBySide(t *testing.T) {
 		})
 	}
 	calls.Wait()
-	if n := m.Instances(); n < 1 || n > 3 {
+	if n := instances(m); n < 1 || n > 3 {
 		t.Errorf("%d instances, and 3 are the bound", n)
 	}
+}
+
+// instances is how many a module has, those that are being made included.
+func instances(m *Module) int {
+	m.pool.mu.Lock()
+	defer m.pool.mu.Unlock()
+	return m.pool.total
 }
 
 func TestConfigIsTakenOnce(t *testing.T) {
@@ -185,8 +192,8 @@ func TestClose(t *testing.T) {
 	m.Close()
 	calls.Wait()
 	wantFailure(t, m, batch("a=b"), abi.Closed, "shut down")
-	if m.Instances() != 0 {
-		t.Errorf("%d instances are left", m.Instances())
+	if n := instances(m); n != 0 {
+		t.Errorf("%d instances are left", n)
 	}
 	left := load(t, r, decider(), ModuleOptions{})
 	if err := r.Close(); err != nil {

@@ -15,14 +15,18 @@ const (
 	// wasmStack is what a guest's calls may take of its thread's stack: 8 MiB by default,
 	// 2 MiB where it is unlimited.
 	wasmStack = 512 << 10
-	// maxTables bounds tables, each of which has at most TableElements.
-	maxTables = 4
+	// maxTables bounds tables, and tableElements each of them.
+	maxTables     = 4
+	tableElements = 100_000
+	// idleFor is how long an instance is kept that nobody needs. One is always kept.
+	idleFor = time.Minute
 	// leastBuffer is the smallest input buffer that a guest is asked for.
 	leastBuffer = 4 << 10
 	// longestInit is how long instantiation and rustmq_init may take, together. A Go guest
 	// takes 2 ms, and parses its config besides.
 	longestInit = 2 * time.Second
-	// largestOutput bounds MaxOutput's default.
+	// The bytes of decisions may come to four times the batch, within these.
+	leastOutput   = 1 << 20
 	largestOutput = 64 << 20
 )
 
@@ -59,18 +63,11 @@ type ModuleOptions struct {
 	Deadline time.Duration
 	// MemoryBytes bounds the memory of an instance; 0: 64 MiB; at most 4 GiB.
 	MemoryBytes int64
-	// TableElements bounds each table of an instance; 0: 100,000.
-	TableElements int64
 	// Fuel is how many instructions, roughly, a call may take; 0: no bound but Deadline.
 	// Code that counts them is slower by a tenth or two.
 	Fuel uint64
 	// Instances is how many calls may run at once; 0: 2.
 	Instances int
-	// Idle is how long an instance is kept that nobody needs; 0: a minute. One is always kept.
-	Idle time.Duration
-	// MaxOutput bounds the bytes of decisions; 0: four times the batch, at least 1 MiB and
-	// at most 64 MiB.
-	MaxOutput int
 	// Log gets what the module logs, Metric what it counts (a finite delta ≥ 0), both bounded
 	// a call. They are called between a guest's return and that of Load or Transform, and
 	// while an instance is made; by several goroutines at once. nil: nobody listens.
@@ -82,9 +79,7 @@ type ModuleOptions struct {
 func (o ModuleOptions) withDefaults() (ModuleOptions, error) {
 	orElse(&o.Deadline, 100*time.Millisecond)
 	orElse(&o.MemoryBytes, 64<<20)
-	orElse(&o.TableElements, 100_000)
 	orElse(&o.Instances, 2)
-	orElse(&o.Idle, time.Minute)
 	if o.Log == nil {
 		o.Log = func(slog.Level, string) {}
 	}
@@ -92,7 +87,7 @@ func (o ModuleOptions) withDefaults() (ModuleOptions, error) {
 		o.Metric = func(string, float64) {}
 	}
 	switch {
-	case o.Deadline < 0, o.TableElements < 0, o.Instances < 0, o.Idle < 0, o.MaxOutput < 0:
+	case o.Deadline < 0, o.Instances < 0:
 		return o, errors.New("a limit of a module is negative")
 	case o.MemoryBytes < pageSize || o.MemoryBytes > 4<<30:
 		return o, fmt.Errorf("a module's memory is bounded by %d bytes: 64 KiB to 4 GiB are possible", o.MemoryBytes)
@@ -108,12 +103,7 @@ func orElse[T comparable](v *T, other T) {
 }
 
 // maxOutput is how much the decisions about a batch of size bytes may come to.
-func (o *ModuleOptions) maxOutput(size int) int {
-	if o.MaxOutput > 0 {
-		return o.MaxOutput
-	}
-	return min(max(4*size, 1<<20), largestOutput)
-}
+func maxOutput(size int) int { return min(max(4*size, leastOutput), largestOutput) }
 
 // A RefusedError says why a module cannot be used at all.
 type RefusedError struct {

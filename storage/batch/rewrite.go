@@ -41,9 +41,6 @@ func (w *Rewriter) Add(r *Record, headers []Header) {
 	w.max = max(w.max, r.Timestamp)
 }
 
-// Size is the length of the batch so far, before compression.
-func (w *Rewriter) Size() int { return HeaderSize + len(w.records) }
-
 // Build returns the batch, compressed by codec at level; one that holds no record is not
 // compressed. Its bytes are its own. Errors are of type *[Error].
 func (w *Rewriter) Build(codec Codec, level int) (Batch, error) {
