@@ -393,6 +393,8 @@ func checkImage(before, m *Image, shelf shelf, command []byte) error {
 				return fmt.Errorf("%s-%d: compaction by key went back, or beyond the bucket: %+v", t.Name, p.Index, p.Cleaning())
 			case p.Leader != was.Leader && p.LeaderEpoch == was.LeaderEpoch:
 				return fmt.Errorf("%s-%d: another leader under the same epoch", t.Name, p.Index)
+			case before.FeatureLevel() >= DepartureFeatureLevel && len(minus(was.Replicas, p.Replicas)) > 0 && p.LeaderEpoch == was.LeaderEpoch:
+				return fmt.Errorf("%s-%d: of replicas %v are %v left, under the same epoch", t.Name, p.Index, was.Replicas, p.Replicas)
 			case !(slices.Equal(p.ISR, was.ISR) && slices.Equal(p.ELR, was.ELR)) && p.PartitionEpoch == was.PartitionEpoch:
 				return fmt.Errorf("%s-%d: another ISR or ELR under the same partition epoch", t.Name, p.Index)
 			case p.LeaderEpoch > was.LeaderEpoch && p.Leader != NoLeader && !m.heldByBucket(t) && !(unclean && was.Leader == NoLeader) && !named(p.Leader) && !slices.Contains(was.ISR, p.Leader) && !slices.Contains(was.ELR, p.Leader):
