@@ -75,6 +75,8 @@ key:
 | transactional ids with what they write to | 1 GiB |
 | where batches lie in the log | 256 MiB |
 | batches that are given another codec, for topics with a ` + "`compression.type`" + ` | 192 MiB |
+| batches that inline modules change | 192 MiB, or one that takes more |
+| instances of modules | ` + "`memory_bytes`" + ` by ` + "`instances`" + ` of each module ([etl.md](etl.md)) |
 | fetch sessions | 10,000, of 1,048,576 partitions, each about 400 bytes |
 | producers that partitions remember | 100,000, each up to 300 bytes |
 | answers that are not large | 16 KiB for each connection |

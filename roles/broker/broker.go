@@ -189,8 +189,9 @@ func (b *Broker) offer(image *metadata.Image) {
 }
 
 // Serve starts a request and returns; the answer may come later, from any
-// goroutine. It waits for admission to the WAL, for memory to expand records in, and for reads of the WAL's files. The transport calls it in
-// order of arrival for each connection, with versions that Versions announces.
+// goroutine. It waits for admission to the WAL, for memory to expand records in, for room in
+// a lane, and for reads of the WAL's files. The transport calls it in order of arrival for
+// each connection, with versions that Versions announces.
 func (b *Broker) Serve(r *kafka.Request) {
 	api, ok := b.apis[r.Key]
 	if !ok || r.Version < api.min || r.Version > api.max {

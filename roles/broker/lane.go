@@ -63,17 +63,10 @@ func (p *partition) inLane() bool {
 // told the outcome. It waits for room, on the connection's goroutine.
 func (part *producePart) enterLane(t *topic, records []byte) error {
 	p := part.request
-	b, ln, n := p.b, part.partition.laneOf(), int64(len(records))
-	if err := ln.share.take(p.r.Context(), n, p.waits); err != nil {
+	b, ln := p.b, part.partition.laneOf()
+	first, err := p.takeRoom(ln, int64(len(records)))
+	if err != nil {
 		return err
-	}
-	first := ln.busy.CompareAndSwap(0, 1)
-	if !first {
-		if err := b.transforms.waiting.take(p.r.Context(), n, p.waits); err != nil {
-			ln.share.give(n)
-			return err
-		}
-		ln.busy.Add(1)
 	}
 	it := &transforming{part: part, topic: t, records: records, ctx: p.r.Context(), acks: p.q.Acks, timeout: p.q.TimeoutMillis, first: first}
 	ln.mu.Lock()
@@ -94,6 +87,27 @@ func (part *producePart) enterLane(t *topic, records []byte) error {
 		(&laneRun{b: b, partition: part.partition, lane: ln}).run()
 	}()
 	return nil
+}
+
+// takeRoom takes room in a lane for a batch of n bytes, and waits for it. first: nobody is
+// before it there.
+func (p *produceRequest) takeRoom(ln *lane, n int64) (first bool, err error) {
+	if p.timed {
+		begun := p.b.opt.Now()
+		defer func() { p.waited += p.b.opt.Now().Sub(begun) }()
+	}
+	if err := ln.share.take(p.r.Context(), n, p.waits); err != nil {
+		return false, err
+	}
+	if ln.busy.CompareAndSwap(0, 1) {
+		return true, nil
+	}
+	if err := p.b.transforms.waiting.take(p.r.Context(), n, p.waits); err != nil {
+		ln.share.give(n)
+		return false, err
+	}
+	ln.busy.Add(1)
+	return false, nil
 }
 
 // next takes the oldest batch. nil: there is none, and unless others are pending the run

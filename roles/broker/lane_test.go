@@ -8,9 +8,11 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/storage/disk"
 	"rustmq.dev/rustmq/storage/log"
 )
@@ -169,6 +171,43 @@ func TestLanesHoldNoMoreThanTheirShare(t *testing.T) {
 		synctest.Wait()
 		if held := n.transforms.waiting.inUse() + n.transforms.memory.inUse(); held != 0 {
 			t.Errorf("%d bytes are held by nobody", held)
+		}
+	})
+}
+
+// TestWaitingForALaneIsNotChargedAsTime: what a connection waits for room behind a module is
+// not the broker's time.
+func TestWaitingForALaneIsNotChargedAsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, w, _ := startTransforming(t, "")
+		n.hold(metadata.RequestPercentage, 1) // a tenth of a second at once
+		open := w.shut(t)
+		c := n.connect()
+		var frames []byte
+		const batches = 120 // of a tenth of a MiB: more than the lane takes
+		for range batches {
+			q := produceTo("in", 0, -1, batchOf(t, strings.Repeat("v", 100<<10)))
+			q.Version = 9
+			frames = c.append(frames, q)
+		}
+		sent := make(chan error, 1)
+		go func() {
+			_, err := c.conn.Write(frames)
+			sent <- err
+		}()
+		time.Sleep(5 * time.Second) // of the bubble
+		if len(sent) > 0 {
+			t.Error("nothing waits")
+		}
+		open()
+		for i := range int64(batches) {
+			requireProduced(t, c.receive().(*kmsg.ProduceResponse), nil, i)
+		}
+		if p := ask[*kmsg.MetadataResponse](c, 9, metadataOf()); p.ThrottleMillis != 0 {
+			t.Errorf("told to wait %d ms", p.ThrottleMillis)
+		}
+		if err := <-sent; err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -36,7 +36,7 @@ type produceRequest struct {
 	parts   []producePart // one for each of q.Partitions
 	results []wire.ProduceResult
 	timed   bool          // waited is wanted
-	waited  time.Duration // for room in the WAL, and to expand in, by the goroutine that starts the parts
+	waited  time.Duration // for room in the WAL, in lanes, and to expand in, by the goroutine that starts the parts
 	left    atomic.Int32  // parts without a result, and one for the goroutine that starts them
 	asks    *asking       // what is to be asked of a transaction's coordinator; nil: nothing
 	hints   hints
@@ -83,8 +83,8 @@ func (p *produceRequest) recycle() {
 }
 
 // produce starts the appends of a request, in order of its partitions. It waits
-// only for room, in the WAL and to expand batches in, which holds back whoever sends
-// on this connection.
+// only for room, in the WAL, in lanes and to expand batches in, which holds back whoever
+// sends on this connection.
 func (b *Broker) produce(r *kafka.Request) (waited time.Duration) {
 	p := newProduceRequest(b, r)
 	if err := p.q.Parse(r.Version, r.Body); err != nil {
