@@ -330,6 +330,14 @@ func TestSpentBudgetsSayWhatBecomesOfRecords(t *testing.T) {
 		if out, err := run(t.Context(), url, "etl", "list"); err != nil || !strings.Contains(out, "error budget spent: "+want[0]) {
 			t.Errorf("%s: %v\n%s", spec, err, out)
 		}
+		for _, of := range [][]string{nil, {"--version", "1"}} {
+			args := append([]string{"etl", "delete", "m"}, of...)
+			for _, args := range [][]string{args, append(args, "--dry-run")} {
+				if _, err := run(t.Context(), url, args...); err == nil || !strings.Contains(err.Error(), "version 1 of m is what records meet, for its error budget is spent") {
+					t.Errorf("%s: %q: %v", spec, args, err)
+				}
+			}
+		}
 		if problems := moduleProblems(a.c.Image(), nil, time.Now()); len(problems) != 1 || !strings.Contains(problems[0].What, "it is not entered any more, and "+want[1]) {
 			t.Errorf("%s: %+v", spec, problems)
 		}
