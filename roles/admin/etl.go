@@ -23,8 +23,10 @@ const (
 	modulesPath = "/api/v1/etl/modules"
 	uploadsPath = "/api/v1/etl/uploads"
 
-	// maxSample bounds the records that a module is tried with.
-	maxSample = 1000
+	// maxSample bounds the records that a module is tried with, and maxSampleBytes what they are
+	// as JSON: a body has a spec beside them.
+	maxSample      = 1000
+	maxSampleBytes = maxBodyBytes - 2*metadata.MaxTransformSpec
 	// tryTime bounds a trial: compiling 32 MiB takes most of it.
 	tryTime = 90 * time.Second
 	// maxTrials run at once: each holds a module and the memory of an instance, and who may

@@ -147,12 +147,17 @@ func (e *env) records(cmd *cobra.Command, file, format string, most int) ([]abi.
 	return records, nil
 }
 
-func bodySample(records []abi.Record) []ETLRecord {
+// bodySample are records as a body has them.
+func bodySample(records []abi.Record) ([]ETLRecord, error) {
 	sample := make([]ETLRecord, len(records))
 	for i := range records {
 		sample[i] = shownOfSample(&records[i])
 	}
-	return sample
+	raw, err := json.Marshal(sample)
+	if err == nil && len(raw) > maxSampleBytes {
+		err = fmt.Errorf("%s make %d bytes of JSON, and a server takes %d: give fewer, or test the .wasm file itself, which asks no server", plural(len(records), "record"), len(raw), maxSampleBytes)
+	}
+	return sample, err
 }
 
 func (e *env) deployModule() *cobra.Command {
@@ -182,7 +187,9 @@ secret that who reads the bucket is not to have.`,
 			if err != nil {
 				return err
 			}
-			in.Sample = bodySample(records)
+			if in.Sample, err = bodySample(records); err != nil {
+				return err
+			}
 			c := e.patient(cmd)
 			if len(args) == 2 {
 				if in.SHA256, err = c.uploadModule(cmd.Context(), args[1]); err != nil {
