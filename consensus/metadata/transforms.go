@@ -280,14 +280,23 @@ func (m *Image) deployTransform(c *pb.DeployTransform) *Error {
 	return m.unname(left)
 }
 
+// changed is the module that a change is of.
+func (m *Image) changed(name string, of *pb.TransformChange) (*Transform, TransformChange, *Error) {
+	change, refused := decodeTransformChange(of)
+	if refused != nil {
+		return nil, change, refused
+	}
+	was, known := m.transforms.names.get(name)
+	if !known {
+		return nil, change, noTransform(name)
+	}
+	return was, change, nil
+}
+
 func (m *Image) setTransform(c *pb.SetTransform) *Error {
-	change, refused := decodeTransformChange(c.Change)
+	was, change, refused := m.changed(c.Name, c.Change)
 	if refused != nil {
 		return refused
-	}
-	was, known := m.transforms.names.get(c.Name)
-	if !known {
-		return noTransform(c.Name)
 	}
 	stands := was.Stands()
 	switch {
@@ -320,13 +329,9 @@ func (m *Image) setTransform(c *pb.SetTransform) *Error {
 }
 
 func (m *Image) deleteTransform(c *pb.DeleteTransform) *Error {
-	change, refused := decodeTransformChange(c.Change)
+	was, change, refused := m.changed(c.Name, c.Change)
 	if refused != nil {
 		return refused
-	}
-	was, known := m.transforms.names.get(c.Name)
-	if !known {
-		return noTransform(c.Name)
 	}
 	goes := func(v TransformVersion) bool { return change.Version == 0 || v.Number == change.Version }
 	if !slices.ContainsFunc(was.Versions, goes) {

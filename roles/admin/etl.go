@@ -23,8 +23,10 @@ const (
 	modulesPath = "/api/v1/etl/modules"
 	uploadsPath = "/api/v1/etl/uploads"
 
-	// maxSample bounds the records that a module is tried with.
-	maxSample = 1000
+	// maxSample bounds the records that a module is tried with, and maxSampleBytes what they are
+	// as JSON: a body has a spec beside them.
+	maxSample      = 1000
+	maxSampleBytes = maxBodyBytes - 2*metadata.MaxTransformSpec
 	// tryTime bounds a trial: compiling 32 MiB takes most of it.
 	tryTime = 90 * time.Second
 	// maxTrials run at once: each holds a module and the memory of an instance, and who may
@@ -68,6 +70,7 @@ type ETLModule struct {
 	Active    uint32       `json:"active" doc:"the version that runs; 0: none"`
 	State     string       `json:"state" enum:"active,disabled,budget-spent" doc:"budget-spent: it was disabled, for it failed too often, and its records meet on_failure until somebody enables, rolls back or disables it"`
 	Reason    string       `json:"reason,omitempty" doc:"what was said when its budget was spent"`
+	Stands    uint32       `json:"stands,omitempty" doc:"the version that records meet: the active one, or the one whose budget is spent"`
 	Previous  uint32       `json:"previous,omitempty" doc:"the version that a rollback goes to"`
 	Mode      string       `json:"mode,omitempty" doc:"inline or async, of the version that runs, or else of the last"`
 	Topics    []string     `json:"topics,omitempty" doc:"of that version"`
@@ -174,6 +177,29 @@ type ETLDeployed struct {
 	Trial   *ETLTrial `json:"trial" doc:"what became of the sample; without one only the times"`
 }
 
+// ETLEnable is the body by which a version comes to be active.
+type ETLEnable struct {
+	Version uint32 `json:"version,omitempty" doc:"left out: the one that was active last, or else the newest"`
+}
+
+// ETLDisable is the body by which none is active any more.
+type ETLDisable struct {
+	Reason string `json:"reason,omitempty" maxLength:"1024"`
+}
+
+// ETLRollback is the body of a rollback.
+type ETLRollback struct {
+	To     uint32 `json:"to,omitempty" doc:"left out: the version that was active before"`
+	Reason string `json:"reason,omitempty" maxLength:"1024"`
+}
+
+// ETLTest is the body of a trial of what is deployed.
+type ETLTest struct {
+	Version uint32      `json:"version,omitempty" doc:"left out: the one that is active, or else the newest"`
+	Topic   string      `json:"topic,omitempty" maxLength:"249"`
+	Sample  []ETLRecord `json:"sample" maxItems:"1000"`
+}
+
 type (
 	moduleName struct {
 		Name string `path:"name" maxLength:"64"`
@@ -203,47 +229,27 @@ type (
 			Bytes  int64  `json:"bytes"`
 		}
 	}
-	deployInput struct {
-		Name string `path:"name" maxLength:"64"`
-		Body ETLDeploy
-	}
-	deployOutput struct{ Body ETLDeployed }
-	enableInput  struct {
-		Name string `path:"name" maxLength:"64"`
-		Body struct {
-			Version uint32 `json:"version,omitempty" doc:"left out: the one that was active last, or else the newest"`
-		}
-	}
-	disableInput struct {
-		Name string `path:"name" maxLength:"64"`
-		Body struct {
-			Reason string `json:"reason,omitempty" maxLength:"1024"`
-		}
-	}
-	rollbackInput struct {
-		Name string `path:"name" maxLength:"64"`
-		Body struct {
-			To     uint32 `json:"to,omitempty" doc:"left out: the version that was active before"`
-			Reason string `json:"reason,omitempty" maxLength:"1024"`
-		}
-	}
+	deployInput       = ofModule[ETLDeploy]
+	deployOutput      struct{ Body ETLDeployed }
+	enableInput       = ofModule[ETLEnable]
+	disableInput      = ofModule[ETLDisable]
+	rollbackInput     = ofModule[ETLRollback]
 	deleteModuleInput struct {
 		Name    string `path:"name" maxLength:"64"`
 		Version uint32 `query:"version" doc:"left out: the module with all versions"`
 		Force   bool   `query:"force" doc:"though it is active"`
 	}
-	// ETLTest is the body of a trial of what is deployed.
-	ETLTest struct {
-		Version uint32      `json:"version,omitempty" doc:"left out: the one that is active, or else the newest"`
-		Topic   string      `json:"topic,omitempty" maxLength:"249"`
-		Sample  []ETLRecord `json:"sample" maxItems:"1000"`
-	}
-	testInput struct {
-		Name string `path:"name" maxLength:"64"`
-		Body ETLTest
-	}
+	testInput  = ofModule[ETLTest]
 	testOutput struct{ Body ETLTrial }
 )
+
+// ofModule is a call about a module, with a body.
+type ofModule[B any] struct {
+	Name string `path:"name" maxLength:"64"`
+	Body B
+}
+
+func (in *ofModule[B]) name() string { return in.Name }
 
 type etlAPI struct {
 	cluster    Cluster
@@ -259,12 +265,12 @@ func registerETL(h *routes, a etlAPI) {
 	route(h, http.MethodGet, "/api/v1/etl/batteries", onCluster[struct{}](describesCluster), a.batteries)
 	route(h, http.MethodPost, uploadsPath, onCluster[uploadInput](altersCluster).act("module.upload").about(func(*uploadInput) string { return acl.ClusterName }).saying(func(in *uploadInput) string { return fmt.Sprintf("%d bytes", len(in.RawBody)) }), a.upload,
 		withStatus(http.StatusCreated), func(op *huma.Operation) { op.MaxBodyBytes = metadata.MaxModuleBytes + 1 })
-	route(h, http.MethodPost, modulesPath+"/{name}/versions", onCluster[deployInput](altersCluster).act("module.deploy").about(func(in *deployInput) string { return in.Name }).saying(toldDeployment).unless(func(in *deployInput) bool { return in.Body.DryRun }), a.deploy, withStatus(http.StatusCreated))
-	route(h, http.MethodPost, modulesPath+"/{name}/enable", onCluster[enableInput](altersCluster).act("module.enable").about(func(in *enableInput) string { return in.Name }).saying(func(in *enableInput) string { return toldVersion(in.Body.Version) }), a.enable, withStatus(http.StatusOK))
-	route(h, http.MethodPost, modulesPath+"/{name}/disable", onCluster[disableInput](altersCluster).act("module.disable").about(func(in *disableInput) string { return in.Name }).saying(func(in *disableInput) string { return in.Body.Reason }), a.disable, withStatus(http.StatusOK))
-	route(h, http.MethodPost, modulesPath+"/{name}/rollback", onCluster[rollbackInput](altersCluster).act("module.rollback").about(func(in *rollbackInput) string { return in.Name }).saying(func(in *rollbackInput) string { return toldVersion(in.Body.To) }), a.rollback, withStatus(http.StatusOK))
+	route(h, http.MethodPost, modulesPath+"/{name}/versions", onCluster[deployInput](altersCluster).act("module.deploy").about((*deployInput).name).saying(toldDeployment).unless(func(in *deployInput) bool { return in.Body.DryRun }), a.deploy, withStatus(http.StatusCreated))
+	route(h, http.MethodPost, modulesPath+"/{name}/enable", onCluster[enableInput](altersCluster).act("module.enable").about((*enableInput).name).saying(func(in *enableInput) string { return toldVersion(in.Body.Version) }), a.enable, withStatus(http.StatusOK))
+	route(h, http.MethodPost, modulesPath+"/{name}/disable", onCluster[disableInput](altersCluster).act("module.disable").about((*disableInput).name).saying(func(in *disableInput) string { return in.Body.Reason }), a.disable, withStatus(http.StatusOK))
+	route(h, http.MethodPost, modulesPath+"/{name}/rollback", onCluster[rollbackInput](altersCluster).act("module.rollback").about((*rollbackInput).name).saying(func(in *rollbackInput) string { return toldVersion(in.Body.To) }), a.rollback, withStatus(http.StatusOK))
 	route(h, http.MethodDelete, modulesPath+"/{name}", onCluster[deleteModuleInput](altersCluster).act("module.delete").about(func(in *deleteModuleInput) string { return in.Name }).saying(func(in *deleteModuleInput) string { return toldVersion(in.Version) }), a.delete)
-	route(h, http.MethodPost, modulesPath+"/{name}/test", onCluster[testInput](describesCluster).noting("what is deployed, with records of the caller; nothing is changed").act("module.test").about(func(in *testInput) string { return in.Name }).unless(func(*testInput) bool { return true }), a.test, withStatus(http.StatusOK))
+	route(h, http.MethodPost, modulesPath+"/{name}/test", onCluster[testInput](describesCluster).noting("what is deployed, with records of the caller; nothing is changed").act("module.test").about((*testInput).name).unless(func(*testInput) bool { return true }), a.test, withStatus(http.StatusOK))
 }
 
 func toldVersion(number uint32) string {
@@ -286,7 +292,7 @@ func toldDeployment(in *deployInput) string {
 }
 
 func (a etlAPI) shown(t *metadata.Transform, specs bool) ETLModule {
-	m := ETLModule{Name: t.Name, Active: t.Active, State: "active", Previous: t.Previous, Versions: []ETLVersion{}}
+	m := ETLModule{Name: t.Name, Active: t.Active, State: "active", Stands: t.Stands(), Previous: t.Previous, Versions: []ETLVersion{}}
 	if t.Active == 0 {
 		m.State = "disabled"
 		if spent, was := t.BudgetSpent(); was {
@@ -331,6 +337,16 @@ func lastOf(t *metadata.Transform) uint32 {
 		}
 	}
 	return t.Versions[len(t.Versions)-1].Number
+}
+
+// version finds a module, and says which version a call is about: the one that it names, or
+// with 0 another.
+func (a etlAPI) version(name string, number uint32, other func(*metadata.Transform) uint32) (*metadata.Transform, uint32, error) {
+	t, err := a.find(name)
+	if err == nil && number == 0 {
+		number = other(t)
+	}
+	return t, number, err
 }
 
 func (a etlAPI) list(context.Context, *struct{}) (*modulesOutput, error) {
@@ -398,13 +414,9 @@ func (a etlAPI) set(ctx context.Context, name string, c metadata.TransformChange
 }
 
 func (a etlAPI) enable(ctx context.Context, in *enableInput) (*moduleOutput, error) {
-	t, err := a.find(in.Name)
+	_, version, err := a.version(in.Name, in.Body.Version, lastOf)
 	if err != nil {
 		return nil, err
-	}
-	version := in.Body.Version
-	if version == 0 {
-		version = lastOf(t)
 	}
 	return a.set(ctx, in.Name, a.change(ctx, metadata.TransformEnabled, version, ""))
 }
@@ -414,13 +426,9 @@ func (a etlAPI) disable(ctx context.Context, in *disableInput) (*moduleOutput, e
 }
 
 func (a etlAPI) rollback(ctx context.Context, in *rollbackInput) (*moduleOutput, error) {
-	t, err := a.find(in.Name)
+	t, version, err := a.version(in.Name, in.Body.To, func(t *metadata.Transform) uint32 { return t.Previous })
 	if err != nil {
 		return nil, err
-	}
-	version := in.Body.To
-	if version == 0 {
-		version = t.Previous
 	}
 	if version == 0 {
 		return nil, huma.NewError(http.StatusConflict, fmt.Sprintf("no version of module %s was active before: name one (rustmq admin etl rollback %s --to N), or disable it", t.Name, t.Name))

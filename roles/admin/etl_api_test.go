@@ -217,6 +217,12 @@ func TestLifeOfAModule(t *testing.T) {
 	fails(`use "pass"; output`, "deploy", "m", "--battery", "upper", "--topics", "t", "--mode", "async")
 	many := fileOf(t, "many", strings.Repeat("x ", maxTried+1))
 	fails("has more than 1000 records, which is what a server takes", "deploy", "m", "--battery", "upper", "--topics", "t", "--sample", many)
+	long := fileOf(t, "long", strings.Repeat(strings.Repeat("x", 1000)+" ", 900))
+	fails("test the .wasm file itself", "deploy", "m", "--battery", "upper", "--topics", "t", "--sample", long)
+	fails("900 records make", "test", "m", "--input", long)
+	does("change 900", "test", "upper", "--input", long)
+	fits := fileOf(t, "fits", strings.Repeat(strings.Repeat("x", 900)+" ", 900))
+	does("change 900", "deploy", "m", "--battery", "upper", "--topics", "t", "--dry-run", "--sample", fits, "--spec", fileOf(t, "spec", `{"config":"`+strings.Repeat("x", metadata.MaxTransformSpec-100)+`"}`))
 	fails("has more than 100000 records", "test", "upper", "--input", many)
 	fails("--version: upper is a file or a battery", "test", "upper", "--version", "2")
 	fails("no name of a module", "deploy", "M.1", "--battery", "upper", "--topics", "t")
@@ -329,6 +335,14 @@ func TestSpentBudgetsSayWhatBecomesOfRecords(t *testing.T) {
 		}
 		if out, err := run(t.Context(), url, "etl", "list"); err != nil || !strings.Contains(out, "error budget spent: "+want[0]) {
 			t.Errorf("%s: %v\n%s", spec, err, out)
+		}
+		for _, of := range [][]string{nil, {"--version", "1"}} {
+			args := append([]string{"etl", "delete", "m"}, of...)
+			for _, args := range [][]string{args, append(args, "--dry-run")} {
+				if _, err := run(t.Context(), url, args...); err == nil || !strings.Contains(err.Error(), "version 1 of m is what records meet, for its error budget is spent") {
+					t.Errorf("%s: %q: %v", spec, args, err)
+				}
+			}
 		}
 		if problems := moduleProblems(a.c.Image(), nil, time.Now()); len(problems) != 1 || !strings.Contains(problems[0].What, "it is not entered any more, and "+want[1]) {
 			t.Errorf("%s: %+v", spec, problems)

@@ -147,12 +147,17 @@ func (e *env) records(cmd *cobra.Command, file, format string, most int) ([]abi.
 	return records, nil
 }
 
-func bodySample(records []abi.Record) []ETLRecord {
+// bodySample are records as a body has them.
+func bodySample(records []abi.Record) ([]ETLRecord, error) {
 	sample := make([]ETLRecord, len(records))
 	for i := range records {
 		sample[i] = shownOfSample(&records[i])
 	}
-	return sample
+	raw, err := json.Marshal(sample)
+	if err == nil && len(raw) > maxSampleBytes {
+		err = fmt.Errorf("%s make %d bytes of JSON, and a server takes %d: give fewer, or test the .wasm file itself, which asks no server", plural(len(records), "record"), len(raw), maxSampleBytes)
+	}
+	return sample, err
 }
 
 func (e *env) deployModule() *cobra.Command {
@@ -182,7 +187,9 @@ secret that who reads the bucket is not to have.`,
 			if err != nil {
 				return err
 			}
-			in.Sample = bodySample(records)
+			if in.Sample, err = bodySample(records); err != nil {
+				return err
+			}
 			c := e.patient(cmd)
 			if len(args) == 2 {
 				if in.SHA256, err = c.uploadModule(cmd.Context(), args[1]); err != nil {
@@ -369,7 +376,7 @@ func (e *env) enableModule() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "enable NAME", Short: "Make a version of a module active", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return e.changeModule(cmd, args[0], "enable", map[string]any{"version": version})
+			return e.changeModule(cmd, args[0], "enable", ETLEnable{version})
 		},
 	}
 	cmd.Flags().Uint32Var(&version, "version", 0, "`VERSION` (default: the one that was active last, or else the newest)")
@@ -381,7 +388,7 @@ func (e *env) disableModule() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "disable NAME", Short: "Have records pass without a module; its versions stay", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return e.changeModule(cmd, args[0], "disable", map[string]any{"reason": reason})
+			return e.changeModule(cmd, args[0], "disable", ETLDisable{reason})
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "`WHY`, for the history")
@@ -394,7 +401,7 @@ func (e *env) rollbackModule() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rollback NAME", Short: "Go back to the version of a module that was active before", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return e.changeModule(cmd, args[0], "rollback", map[string]any{"to": to, "reason": reason})
+			return e.changeModule(cmd, args[0], "rollback", ETLRollback{to, reason})
 		},
 	}
 	flags := cmd.Flags()
@@ -445,8 +452,12 @@ func (m *ETLModule) mayDelete(version uint32, force bool) error {
 	if version != 0 && !slices.ContainsFunc(m.Versions, func(v ETLVersion) bool { return v.Number == version }) {
 		return fmt.Errorf("module %s has no version %d; `rustmq admin etl describe %s` shows those it has", visible(m.Name), version, visible(m.Name))
 	}
-	if m.Active != 0 && (version == 0 || version == m.Active) && !force {
-		return fmt.Errorf("version %d of %s is active, and would be left: disable it first (rustmq admin etl disable %s), or delete it with --force", m.Active, visible(m.Name), visible(m.Name))
+	if m.Stands != 0 && (version == 0 || version == m.Stands) && !force {
+		is := "active"
+		if m.Active == 0 {
+			is = "what records meet, for its error budget is spent"
+		}
+		return fmt.Errorf("version %d of %s is %s, and would be left: disable it first (rustmq admin etl disable %s), or delete it with --force", m.Stands, visible(m.Name), is, visible(m.Name))
 	}
 	return nil
 }

@@ -184,13 +184,9 @@ func notesOf(image *metadata.Image, spec *pipeline.Spec, name string) []string {
 }
 
 func (a etlAPI) test(ctx context.Context, in *testInput) (*testOutput, error) {
-	t, err := a.find(in.Name)
+	t, number, err := a.version(in.Name, in.Body.Version, lastOf)
 	if err != nil {
 		return nil, err
-	}
-	number := in.Body.Version
-	if number == 0 {
-		number = lastOf(t)
 	}
 	v, is := t.Version(number)
 	if !is {

@@ -53,9 +53,13 @@ server tries with the spec of its version.`,
 				if flag := changedSpec(cmd); flag != "" {
 					return &UsageError{fmt.Sprintf("--%s: %s is tried with the spec of its version, for it is neither a file nor a battery", flag, args[0])}
 				}
+				sample, err := bodySample(records)
+				if err != nil {
+					return err
+				}
 				c := e.patient(cmd)
 				c.asksOnly = true
-				if err := c.call(cmd.Context(), http.MethodPost, modulePath(args[0])+"/test", ETLTest{Version: version, Topic: topic, Sample: bodySample(records)}, &out); err != nil {
+				if err := c.call(cmd.Context(), http.MethodPost, modulePath(args[0])+"/test", ETLTest{Version: version, Topic: topic, Sample: sample}, &out); err != nil {
 					return err
 				}
 				return e.print(out, func() { e.showTrial(&out, true) })

@@ -4,7 +4,7 @@
 //
 // A [Host] follows the image. Its goroutine loads what is active and not there yet: from the
 // data directory, else from the bucket, where the bytes are checked against the SHA-256 of the
-// metadata either way; a damaged file is as none. While a version is loaded, the one that was
+// metadata either way; a damaged file is as none, and what is there waits for no fetch. While a version is loaded, the one that was
 // active before goes on for [handOver]; after that, and where there was none, the module
 // answers with [pipeline.ErrUnready]: a producer tries again, and no record passes as if there
 // were no module. What is not active any more is closed a while later, so that calls under

@@ -342,6 +342,34 @@ func TestActiveModulesAreKept(t *testing.T) {
 	})
 }
 
+// A bucket that does not answer holds up nobody who needs nothing of it: what is in the data
+// directory is loaded, whatever waits, and so is what comes when that is not active any more.
+func TestBucketThatHangsHoldsUpNobodyElse(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.deploy("z", 1, "one", plainSpec)
+		synctest.Wait()
+		w.close()
+		w.bucket.Set(bucket.Rule{Op: bucket.OpRead, Hook: func(ctx context.Context, _ bucket.Op, _ string) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}})
+		for i := range loads + fetches {
+			w.deploy(fmt.Sprint("m", i), 1, fmt.Sprint("hangs ", i), `{"mode":"inline","topics":["u"]}`)
+		}
+		w.open()
+		w.want("beside what hangs", "one")
+		for i := range loads + fetches {
+			w.change(fmt.Sprint("m", i), metadata.TransformDisabled, 0)
+		}
+		synctest.Wait()
+		w.change("z", metadata.TransformDisabled, 0)
+		synctest.Wait()
+		w.change("z", metadata.TransformEnabled, 1)
+		synctest.Wait()
+		w.want("while what hangs is given up", "one")
+	})
+}
+
 func TestDamagedObjectIsNotRun(t *testing.T) {
 	inWorld(t, func(w *world) {
 		sum := sha256.Sum256([]byte("two"))

@@ -32,22 +32,7 @@ func (s *shelf) file(sha256 string) string {
 	return path.Join(s.dir, hex.EncodeToString([]byte(sha256))+fileSuffix)
 }
 
-// fetch returns the bytes of a module: of this node, else of the bucket, and then they are
-// kept here too. kept says why they are not.
-func (s *shelf) fetch(ctx context.Context, cluster, hash string, size int64) (wasm []byte, kept, err error) {
-	if wasm, err := s.local(hash, size); err == nil {
-		return wasm, nil, nil
-	}
-	wasm, err = s.remote(ctx, cluster, hash)
-	if err != nil {
-		return nil, nil, err
-	}
-	if s.fs != nil {
-		kept = s.keep(hash, wasm)
-	}
-	return wasm, kept, nil
-}
-
+// local returns the bytes of a module that this node has kept.
 func (s *shelf) local(hash string, size int64) ([]byte, error) {
 	if s.fs == nil {
 		return nil, fs.ErrNotExist
@@ -65,6 +50,7 @@ func (s *shelf) local(hash string, size int64) ([]byte, error) {
 	return wasm, nil
 }
 
+// remote returns those that the bucket has.
 func (s *shelf) remote(ctx context.Context, cluster, hash string) ([]byte, error) {
 	key := object.ModuleKey(s.prefix, cluster, hash)
 	wasm, err := bucket.ReadAll(ctx, s.bucket, key, metadata.MaxModuleBytes)

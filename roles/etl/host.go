@@ -2,6 +2,7 @@ package etl
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -30,9 +31,11 @@ const (
 
 	retryMin = 500 * time.Millisecond
 	retryMax = 15 * time.Second
-	// loads run at once: each may compile 32 MiB.
-	loads = 2
-	// loadTime bounds one.
+	// loads run at once: each may compile 32 MiB. So many fetches wait for the bucket beside
+	// them, each of as much: what is in the data directory does not wait for it.
+	loads   = 2
+	fetches = 2
+	// loadTime bounds one, with its fetch.
 	loadTime = 2 * time.Minute
 	// spendTime bounds one try to have a module disabled, and spendAgain is between two.
 	spendTime  = 3 * time.Second
@@ -63,17 +66,14 @@ type Host struct {
 	shelf   shelf
 	metrics *metrics
 
-	set   atomic.Pointer[pipeline.Set]
-	bell  chan struct{} // holds one while there is something to look at
-	done  chan loaded
-	slots chan struct{} // a place for each load under way
+	set     atomic.Pointer[pipeline.Set]
+	bell    chan struct{} // holds one while there is something to look at
+	done    chan loaded
+	loads   chan struct{} // a place for each load under way
+	fetches chan struct{} // and for each fetch
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
-
-	// sweeping is held by loads, and alone by who removes files: what is fetched is not taken
-	// for what nobody needs.
-	sweeping sync.RWMutex
 
 	mu      sync.Mutex // guards all below
 	seen    *metadata.Image
@@ -107,8 +107,8 @@ func Open(o Options) *Host {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	h := &Host{
-		o: o, log: o.Log, shelf: shelf{o.FS, o.Dir, o.Bucket, o.Prefix}, bell: make(chan struct{}, 1), done: make(chan loaded), slots: make(chan struct{}, loads),
-		stop: stop, active: map[string]*module{}, before: map[string]*module{},
+		o: o, log: o.Log, shelf: shelf{o.FS, o.Dir, o.Bucket, o.Prefix}, bell: make(chan struct{}, 1), done: make(chan loaded),
+		loads: make(chan struct{}, loads), fetches: make(chan struct{}, fetches), stop: stop, active: map[string]*module{}, before: map[string]*module{},
 	}
 	h.metrics = newMetrics(h)
 	h.running.Go(func() { h.run(ctx) }) // blocks on the controller for spendTime at most, and on loads at the end
@@ -152,7 +152,7 @@ func (h *Host) run(ctx context.Context) {
 	defer timer.Stop()
 	under := 0 // loads
 	for {
-		under += h.step(ctx)
+		under += h.step(ctx, under)
 		timer.Reset(h.due())
 		select {
 		case l := <-h.done:
@@ -172,8 +172,8 @@ func (h *Host) run(ctx context.Context) {
 	}
 }
 
-// step does what is due, and returns how many loads it has begun.
-func (h *Host) step(ctx context.Context) (begun int) {
+// step does what is due while so many loads are under way, and returns how many it has begun.
+func (h *Host) step(ctx context.Context, under int) (begun int) {
 	now := h.o.Now()
 	h.mu.Lock()
 	for name, m := range h.before {
@@ -206,7 +206,8 @@ func (h *Host) step(ctx context.Context) (begun int) {
 		}
 		return ends
 	})
-	sweeps := !h.shelved && h.seen != nil && h.allReady()
+	// What a load fetches is not taken for what nobody needs.
+	sweeps := !h.shelved && h.seen != nil && under+begun == 0 && h.allReady()
 	h.shelved = h.shelved || sweeps
 	h.mu.Unlock()
 	for _, r := range over {
@@ -352,32 +353,66 @@ func (h *Host) give() {
 // load fetches and loads a module.
 func (h *Host) load(ctx context.Context, m *module, cluster string) (l loaded) {
 	l.module = m
-	select {
-	case h.slots <- struct{}{}:
-		defer func() { <-h.slots }()
-	case <-ctx.Done():
-		l.err = ctx.Err()
+	if l.err = m.specErr; l.err != nil {
 		return l
 	}
+	begun := h.o.Now()
+	l.err = within(ctx, h.loads, func(ctx context.Context) error {
+		begun = h.o.Now()
+		wasm, err := h.shelf.local(m.hash, m.size)
+		if err != nil {
+			return errNotKept
+		}
+		l.as, err = h.compile(ctx, m, wasm)
+		return err
+	})
+	if errors.Is(l.err, errNotKept) {
+		l.err = within(ctx, h.fetches, func(ctx context.Context) error {
+			begun = h.o.Now()
+			wasm, err := h.fetch(ctx, m, cluster)
+			if err != nil {
+				return err
+			}
+			return within(ctx, h.loads, func(ctx context.Context) error {
+				l.as, err = h.compile(ctx, m, wasm)
+				return err
+			})
+		})
+	}
+	h.metrics.loaded(h.o.Now().Sub(begun), l.err)
+	return l
+}
+
+// errNotKept says that the data directory does not have a module.
+var errNotKept = errors.New("it is not in the data directory")
+
+// within does something once there is a place for it, for loadTime at most.
+func within(ctx context.Context, places chan struct{}, do func(context.Context) error) error {
+	select {
+	case places <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-places }()
 	ctx, cancel := context.WithTimeout(ctx, loadTime)
 	defer cancel()
-	begun := h.o.Now()
-	if m.specErr != nil {
-		l.err = m.specErr
-		return l
+	return do(ctx)
+}
+
+// fetch has the bytes of a module come from the bucket, and be kept.
+func (h *Host) fetch(ctx context.Context, m *module, cluster string) ([]byte, error) {
+	wasm, err := h.shelf.remote(ctx, cluster, m.hash)
+	if err != nil || h.shelf.fs == nil {
+		return wasm, err
 	}
-	h.sweeping.RLock()
-	wasm, kept, err := h.shelf.fetch(ctx, cluster, m.hash, m.size)
-	h.sweeping.RUnlock()
-	if kept != nil {
-		h.log.Warn("a module is not kept in the data directory: a start without the bucket would lack it", "module", m.name, "version", m.version, "error", kept)
+	if err := h.shelf.keep(m.hash, wasm); err != nil {
+		h.log.Warn("a module is not kept in the data directory: a start without the bucket would lack it", "module", m.name, "version", m.version, "error", err)
 	}
-	if err == nil {
-		l.as, err = h.o.Engine.Load(ctx, wasm, ModuleOptions{Name: m.name, Version: int(m.version), Spec: m.spec, Log: m.say, Metric: m.count})
-	}
-	l.err = err
-	h.metrics.loaded(h.o.Now().Sub(begun), err)
-	return l
+	return wasm, nil
+}
+
+func (h *Host) compile(ctx context.Context, m *module, wasm []byte) (Module, error) {
+	return h.o.Engine.Load(ctx, wasm, ModuleOptions{Name: m.name, Version: int(m.version), Spec: m.spec, Log: m.say, Metric: m.count})
 }
 
 // loaded takes over how a load ended.
@@ -429,8 +464,6 @@ func (h *Host) spend(ctx context.Context, m *module) {
 
 // sweep removes files of modules that are not active.
 func (h *Host) sweep() {
-	h.sweeping.Lock()
-	defer h.sweeping.Unlock()
 	err := h.shelf.sweep(func(hash string) bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()

@@ -105,14 +105,14 @@ type unreadable struct {
 // errGone says that this broker does not lead the partition any more.
 var errGone = errors.New("this broker does not lead the partition")
 
-// read returns what is committed from an offset on, or nothing when there is none after
-// wait.
-func (r *reader) read(ctx context.Context, from int64, most int32, wait time.Duration, into *chunk) error {
+// read returns what there is from an offset on, for decode, or nothing when there is none after
+// wait. Its bytes are the caller's until it is done with the reader.
+func (r *reader) read(ctx context.Context, from int64, most int32, wait time.Duration) (*kmsg.FetchResponseTopicPartition, error) {
 	if r.line == nil || r.line.ended() {
 		b := &body{pool: r.pool}
 		l, err := r.cluster.open(ctx, r.cluster.self, b.room)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		r.line, r.body = l, b
 	}
@@ -128,29 +128,28 @@ func (r *reader) read(ctx context.Context, from int64, most int32, wait time.Dur
 	answer, err := r.line.ask(ctx, q)
 	if err != nil {
 		r.close()
-		return err
+		return nil, err
 	}
 	p := answer.(*kmsg.FetchResponse)
 	if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-		return fmt.Errorf("read %s-%d: %w", r.of.topic, r.of.partition, err)
+		return nil, fmt.Errorf("read %s-%d: %w", r.of.topic, r.of.partition, err)
 	}
 	if len(p.Topics) != 1 || len(p.Topics[0].Partitions) != 1 {
-		return fmt.Errorf("read %s-%d: an answer about %d topics", r.of.topic, r.of.partition, len(p.Topics))
+		return nil, fmt.Errorf("read %s-%d: an answer about %d topics", r.of.topic, r.of.partition, len(p.Topics))
 	}
 	got := &p.Topics[0].Partitions[0]
 	switch err := kerr.ErrorForCode(got.ErrorCode); {
 	case errors.Is(err, kerr.NotLeaderForPartition), errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.FencedLeaderEpoch):
-		return fmt.Errorf("read %s-%d: %w: %w", r.of.topic, r.of.partition, errGone, err)
+		return nil, fmt.Errorf("read %s-%d: %w: %w", r.of.topic, r.of.partition, errGone, err)
 	case err != nil:
-		return fmt.Errorf("read %s-%d at %d: %w", r.of.topic, r.of.partition, from, err)
+		return nil, fmt.Errorf("read %s-%d at %d: %w", r.of.topic, r.of.partition, from, err)
 	}
-	into.end = max(got.LastStableOffset, from)
-	return r.decode(ctx, got, from, into)
+	return got, nil
 }
 
 // decode takes out of an answer the records that are committed, or the first of them.
 func (r *reader) decode(ctx context.Context, got *kmsg.FetchResponseTopicPartition, from int64, into *chunk) error {
-	into.records, into.next = into.records[:0], from
+	into.records, into.next, into.end = into.records[:0], from, max(got.LastStableOffset, from)
 	into.headers, into.expanded, into.unreadable = 0, 0, nil
 	aborted := map[int64]bool{}
 	left := got.AbortedTransactions // in order of their first offsets

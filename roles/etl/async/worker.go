@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/etl/abi"
@@ -175,9 +176,9 @@ func (w *worker) process(ctx context.Context) error {
 				return err
 			}
 		}
-		err := w.reader.read(ctx, w.position, most, wait, &w.chunk)
-		if err == nil && len(w.chunk.records) > 0 {
-			err = share.take(ctx)
+		got, err := w.reader.read(ctx, w.position, most, wait)
+		if err == nil {
+			err = w.unpack(ctx, got, &share)
 		}
 		if err == nil {
 			err = w.digest(ctx)
@@ -199,6 +200,17 @@ func (w *worker) process(ctx context.Context) error {
 			w.out.shrink()
 		}
 	}
+}
+
+// unpack takes what was read apart, once there is a share for it. Who has a share may wait for
+// the one place of large batches, and not the other way round.
+func (w *worker) unpack(ctx context.Context, got *kmsg.FetchResponseTopicPartition, share *share) error {
+	if len(got.RecordBatches) > 0 {
+		if err := share.take(ctx); err != nil {
+			return err
+		}
+	}
+	return w.reader.decode(ctx, got, w.position, &w.chunk)
 }
 
 // takeOver begins where the last transaction ended, whoever's it was.

@@ -1,13 +1,18 @@
 package async
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/etl/abi"
 	"rustmq.dev/rustmq/etl/pipeline"
+	"rustmq.dev/rustmq/storage/batch"
 )
 
 // newTestWorker is a worker of a runner that runs nothing.
@@ -44,6 +49,35 @@ func TestRecordsThatNobodyTakesEnd(t *testing.T) {
 		}
 	}
 	t.Errorf("%d failures are told of, and the budget is not spent", failures)
+}
+
+// What is compressed is taken apart within a share of the memory: however many partitions wait
+// for one, none of them has expanded what it has read, nor does it keep others from a large
+// batch, who have shares.
+func TestNothingIsExpandedWithoutAShare(t *testing.T) {
+	w := newTestWorker(t, `{"mode":"async","topics":["in"],"output":"out","on_failure":"pass"}`, nil)
+	got := &kmsg.FetchResponseTopicPartition{RecordBatches: madeOf(t, 0, batch.Zstd, 20, make([]byte, 1<<20)), LastStableOffset: 20}
+	for range cap(w.runner.shares) {
+		w.runner.shares <- struct{}{}
+	}
+	w.position = 0
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	one := share{of: w.runner.shares}
+	if err := w.unpack(ctx, got, &one); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if n := len(w.chunk.records); n > 0 || w.reader.holds {
+		t.Errorf("%d records are there without a share; the place of large batches is held: %v", n, w.reader.holds)
+	}
+	<-w.runner.shares
+	if err := w.unpack(t.Context(), got, &one); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(w.chunk.records); n != 20 || !w.reader.holds || !one.taken {
+		t.Errorf("%d records, large: %v, a share: %v", n, w.reader.holds, one.taken)
+	}
+	w.reader.done(&w.chunk)
 }
 
 // Timestamps among what is compressed are not looked at when a batch comes, and topics refuse
