@@ -240,10 +240,8 @@ func (c *Consumer[T]) Poll(ctx context.Context) ([]*Message[T], error) {
 		return nil, err
 	}
 	defer c.leave()
-	if !c.o.Manual {
-		for _, l := range c.last {
-			l.span.done(l.place, l.n)
-		}
+	for _, l := range c.last {
+		l.span.done(l.place, l.n)
 	}
 	c.last = c.last[:0]
 	messages, err := c.poll(ctx)

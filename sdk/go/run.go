@@ -183,13 +183,13 @@ func (r *runner[T]) attempts(batch []*Message[T], errs []error) {
 		for i, m := range batch {
 			switch err := errs[i]; {
 			case err == nil:
-				r.handled(m)
+				m.span.done(m.place, 1)
 			case f.more(attempt, err):
 				again, retried = append(again, m), err
 			case !r.giveUp(m, attempt, err):
 				return
 			default:
-				r.handled(m)
+				m.span.done(m.place, 1)
 			}
 		}
 		if len(again) == 0 {
@@ -200,12 +200,6 @@ func (r *runner[T]) attempts(batch []*Message[T], errs []error) {
 			return
 		}
 		batch = again
-	}
-}
-
-func (r *runner[T]) handled(m *Message[T]) {
-	if !r.c.o.Manual {
-		m.span.done(m.place, 1)
 	}
 }
 
