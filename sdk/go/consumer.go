@@ -153,16 +153,24 @@ type Consumer[T any] struct {
 	stop     chan struct{} // ends the loop of commits
 	wait     sync.WaitGroup
 
-	mu        sync.Mutex
-	running   bool          // Poll, Run or RunBatch
-	closed    bool          //
-	polling   func()        // ends the poll that is under way; nil: none is
-	atRest    []func()      // to be run between two polls
-	last      []*span       // of the messages that Poll has returned, with lastPlace
-	lastPlace []int64       //
-	commits   chan struct{} // one commit at a time
-	handling  atomic.Bool   // Run or RunBatch: who revokes waits for handlers
+	mu       sync.Mutex
+	running  bool          // Poll, Run or RunBatch
+	closed   bool          //
+	polling  func()        // ends the poll that is under way; nil: none is
+	atRest   []func()      // to be run between two polls
+	last     []stretch     // of the messages that Poll has returned
+	commits  chan struct{} // one commit at a time
+	handling atomic.Bool   // Run or RunBatch: who revokes waits for handlers
 }
+
+// stretch is n places of a span.
+type stretch struct {
+	span     *span
+	place, n int64
+}
+
+// slab is how many messages share an allocation: who keeps one keeps the records of all.
+const slab = 16
 
 // NewConsumer joins the group, if there is one, and begins to fetch. A consumer that is not
 // polled or run keeps its partitions all the same: close it.
@@ -232,17 +240,20 @@ func (c *Consumer[T]) Poll(ctx context.Context) ([]*Message[T], error) {
 		return nil, err
 	}
 	defer c.leave()
-	if !c.o.Manual {
-		for i, s := range c.last {
-			s.done(c.lastPlace[i])
-		}
+	for _, l := range c.last {
+		l.span.done(l.place, l.n)
 	}
-	c.last, c.lastPlace = c.last[:0], c.lastPlace[:0]
+	c.last = c.last[:0]
 	messages, err := c.poll(ctx)
 	var failed *Message[T]
-	var good []*Message[T]
+	good := messages[:0]
 	for _, m := range messages {
-		if c.last, c.lastPlace = append(c.last, m.span), append(c.lastPlace, m.place); m.err == nil {
+		if n := len(c.last) - 1; n >= 0 && c.last[n].span == m.span && c.last[n].place+c.last[n].n == m.place {
+			c.last[n].n++
+		} else {
+			c.last = append(c.last, stretch{m.span, m.place, 1})
+		}
+		if m.err == nil {
 			good = append(good, m)
 		} else if failed == nil {
 			failed = m
@@ -291,11 +302,17 @@ func (c *Consumer[T]) poll(ctx context.Context) ([]*Message[T], error) {
 		cancel()
 
 		c.mu.Lock()
-		var messages []*Message[T]
-		fetches.EachRecord(func(r *Record) {
-			m := &Message[T]{Record: r}
-			m.span, m.place = c.progress.add(r)
-			messages = append(messages, m)
+		messages := messagesOf[T](fetches)
+		rest := messages
+		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+			if len(p.Records) == 0 {
+				return
+			}
+			span, place := c.progress.add(p.Records...)
+			for i := range p.Records {
+				rest[i].span, rest[i].place = span, place+int64(i)
+			}
+			rest = rest[len(p.Records):]
 		})
 		sought := len(c.atRest) > 0
 		for _, do := range c.atRest {
@@ -313,11 +330,7 @@ func (c *Consumer[T]) poll(ctx context.Context) ([]*Message[T], error) {
 			}
 			messages = kept
 		}
-		for _, m := range messages {
-			if m.Value, m.err = c.codec.Decode(m.Record.Value); m.err != nil {
-				m.err = &DecodeError{m.err}
-			}
-		}
+		decode(c.codec, messages)
 		if err := c.fetchError(fetches); err != nil {
 			return messages, err
 		}
@@ -326,6 +339,33 @@ func (c *Consumer[T]) poll(ctx context.Context) ([]*Message[T], error) {
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
+		}
+	}
+}
+
+// messagesOf makes messages of the records, in the order of EachPartition.
+func messagesOf[T any](fetches kgo.Fetches) []*Message[T] {
+	n := fetches.NumRecords()
+	if n == 0 {
+		return nil
+	}
+	messages := make([]*Message[T], 0, n)
+	var made []Message[T]
+	fetches.EachRecord(func(r *Record) {
+		if len(made) == 0 {
+			made = make([]Message[T], min(slab, n-len(messages)))
+		}
+		made[0].Record = r
+		messages, made = append(messages, &made[0]), made[1:]
+	})
+	return messages
+}
+
+// decode has the codec read the values, and notes with each what it does not read.
+func decode[T any](codec Codec[T], messages []*Message[T]) {
+	for _, m := range messages {
+		if m.Value, m.err = codec.Decode(m.Record.Value); m.err != nil {
+			m.err = &DecodeError{m.err}
 		}
 	}
 }

@@ -122,7 +122,7 @@ func (p *Processor[T]) session(ctx context.Context, handle func(context.Context,
 		return 0, err
 	}
 	defer p.client.disown(s.Client())
-	reader := &Consumer[T]{client: p.client, codec: p.codec} // for what it makes of fetches
+	reader := &Consumer[T]{client: p.client} // for what it makes of fetches
 	for {
 		most := p.o.MaxPoll
 		if state.alone > 0 {
@@ -138,7 +138,9 @@ func (p *Processor[T]) session(ctx context.Context, handle func(context.Context,
 		if fetches.NumRecords() == 0 {
 			continue
 		}
-		committed, err := p.transact(ctx, s, handle, p.decode(fetches), state)
+		messages := messagesOf[T](fetches)
+		decode(p.codec, messages)
+		committed, err := p.transact(ctx, s, handle, messages, state)
 		if committed {
 			commits++
 		}
@@ -146,17 +148,6 @@ func (p *Processor[T]) session(ctx context.Context, handle func(context.Context,
 			return commits, err
 		}
 	}
-}
-
-func (p *Processor[T]) decode(fetches kgo.Fetches) (messages []*Message[T]) {
-	fetches.EachRecord(func(r *Record) {
-		m := &Message[T]{Record: r}
-		if m.Value, m.err = p.codec.Decode(r.Value); m.err != nil {
-			m.err = &DecodeError{m.err}
-		}
-		messages = append(messages, m)
-	})
-	return messages
 }
 
 // transact handles one batch in one transaction.

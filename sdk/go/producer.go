@@ -145,10 +145,12 @@ func (d *deliveries) OnProduceRecordUnbuffered(r *Record, err error) {
 	o := outcomeOf(err)
 	switch o {
 	case delivered:
-		d.failed.Store(0)
+		if d.failed.Load() != 0 {
+			d.failed.Store(0)
+		}
 	case undelivered:
 		d.failed.Add(1)
-		d.err.Store(&err)
+		d.keep(err)
 	}
 	if d.breaker != nil {
 		d.breaker.done(o)
@@ -172,6 +174,9 @@ func (d *deliveries) OnProduceRecordUnbuffered(r *Record, err error) {
 		d.sent(ctx, r, took, err)
 	}
 }
+
+// keep is apart so that an error is on the heap only where there is one.
+func (d *deliveries) keep(err error) { d.err.Store(&err) }
 
 func (d *deliveries) view(h *Health) {
 	h.Failed = int(d.failed.Load())

@@ -1,6 +1,7 @@
 package rustmq
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -26,6 +27,7 @@ type span struct {
 	p       *progress
 	of      topicPartition
 	slots   []slot // in order of offset; those before the first that is not done are gone
+	room    []slot // what slots began in when they last were none: they begin there again
 	first   int64  // number of slots[0]
 	next    kgo.EpochOffset
 	moved   bool // next was not taken for a commit yet
@@ -44,18 +46,30 @@ type slot struct {
 
 func newProgress() *progress { return &progress{spans: map[topicPartition]*span{}} }
 
-// add notes a record that was handed out, and returns its place.
-func (p *progress) add(r *Record) (*span, int64) {
+// add notes records of one partition that were handed out, at least one, in their order, and returns
+// the place of the first; the others' follow.
+func (p *progress) add(records ...*Record) (*span, int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	of := topicPartition{r.Topic, r.Partition}
+	of := topicPartition{records[0].Topic, records[0].Partition}
 	s := p.spans[of]
 	if s == nil {
 		s = &span{p: p, of: of, gone: make(chan struct{}), idle: make(chan struct{})}
 		p.spans[of] = s
 	}
-	s.slots = append(s.slots, slot{offset: r.Offset, epoch: r.LeaderEpoch})
-	return s, s.first + int64(len(s.slots)) - 1
+	place := s.first + int64(len(s.slots))
+	anew := len(s.slots) == 0
+	if anew {
+		s.slots = s.room[:0]
+	}
+	s.slots = slices.Grow(s.slots, len(records))
+	for _, r := range records {
+		s.slots = append(s.slots, slot{offset: r.Offset, epoch: r.LeaderEpoch})
+	}
+	if anew {
+		s.room = s.slots
+	}
+	return s, place
 }
 
 // begin reports whether the span still counts, and if so that a handler is at work.
@@ -78,22 +92,25 @@ func (s *span) end() {
 	}
 }
 
-// done says that the record of a place is handled. The span may end while a handler is at work, and
-// what that has done before idle is closed counts.
-func (s *span) done(place int64) {
+// done says that the records of n places, from one on, are handled. The span may end while a handler is
+// at work, and what that has done before idle is closed counts.
+func (s *span) done(place, n int64) {
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
-	i := place - s.first
-	if i < 0 || i >= int64(len(s.slots)) {
+	// Places before the first were done before.
+	for i := max(0, place-s.first); i < min(place-s.first+n, int64(len(s.slots))); i++ {
+		s.slots[i].done = true
+	}
+	through := 0
+	for through < len(s.slots) && s.slots[through].done {
+		through++
+	}
+	if through == 0 {
 		return
 	}
-	s.slots[i].done = true
-	n := 0
-	for n < len(s.slots) && s.slots[n].done {
-		s.next, s.moved = kgo.EpochOffset{Epoch: s.slots[n].epoch, Offset: s.slots[n].offset + 1}, true
-		n++
-	}
-	s.slots, s.first = s.slots[n:], s.first+int64(n)
+	last := s.slots[through-1]
+	s.next, s.moved = kgo.EpochOffset{Epoch: last.epoch, Offset: last.offset + 1}, true
+	s.slots, s.first = s.slots[through:], s.first+int64(through)
 }
 
 func (s *span) isEnded() bool {

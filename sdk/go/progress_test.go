@@ -20,7 +20,7 @@ func TestNothingIsCommittedBeforeAllBeforeItIsDone(t *testing.T) {
 		}
 		done := make([]bool, n)
 		for _, i := range r.Perm(n) {
-			s.done(places[i])
+			s.done(places[i], 1)
 			done[i] = true
 			first := 0
 			for first < n && done[first] {
@@ -62,7 +62,7 @@ func TestWhatIsRevokedCountsUntilHandlersAreIdle(t *testing.T) {
 	if !s.mayCommit() {
 		t.Error("a handler at work may not commit what it has done")
 	}
-	s.done(first)
+	s.done(first, 1)
 	s.end()
 	<-s.idle
 	if at := p.final(closed)["t"][0].Offset; at != 6 {
@@ -71,7 +71,7 @@ func TestWhatIsRevokedCountsUntilHandlersAreIdle(t *testing.T) {
 	if s.mayCommit() {
 		t.Error("what is given up may be committed")
 	}
-	s.done(second)
+	s.done(second, 1)
 	if len(p.take()) != 0 {
 		t.Error("what others have is committed")
 	}
@@ -87,7 +87,7 @@ func TestSeekForgetsWhatIsAtWork(t *testing.T) {
 	s, place := p.add(&Record{Topic: "t", Offset: 5})
 	s.begin()
 	p.close(map[string][]int32{"t": {0}}, true)
-	s.done(place)
+	s.done(place, 1)
 	if s.mayCommit() || len(p.take()) != 0 {
 		t.Error("a position before the seek may be committed")
 	}
@@ -98,7 +98,7 @@ func TestSeekForgetsWhatIsAtWork(t *testing.T) {
 func TestWhatCouldNotBeCommittedIsTakenAgain(t *testing.T) {
 	p := newProgress()
 	s, place := p.add(&Record{Topic: "t", Offset: 5})
-	s.done(place)
+	s.done(place, 1)
 	taken := p.take()
 	if len(p.take()) != 0 {
 		t.Error("taken twice")
@@ -106,5 +106,47 @@ func TestWhatCouldNotBeCommittedIsTakenAgain(t *testing.T) {
 	p.restore(taken)
 	if at := p.take()["t"][0].Offset; at != 6 {
 		t.Errorf("taken %d", at)
+	}
+}
+
+// TestPlacesAreDoneByRanges has some records handed out at once, and done at once, in stretches of any
+// length and order, while others are handed out.
+func TestPlacesAreDoneByRanges(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	p := newProgress()
+	var done []bool
+	var s *span
+	for range 2000 {
+		records := make([]*Record, 1+r.IntN(8))
+		for i := range records {
+			records[i] = &Record{Topic: "t", Offset: int64(len(done) + i)}
+		}
+		var place int64
+		if s, place = p.add(records...); place != int64(len(done)) {
+			t.Fatalf("the place is %d after %d records", place, len(done))
+		}
+		done = append(done, make([]bool, len(records))...)
+		for range r.IntN(4) {
+			// One that begins before what is at work, as a retry's, or that takes all.
+			from := max(0, int(s.first)-r.IntN(3))
+			n := r.IntN(len(done) - from + 1)
+			s.done(int64(from), int64(n))
+			for i := range n {
+				done[from+i] = true
+			}
+			first := 0
+			for first < len(done) && done[first] {
+				first++
+			}
+			if s.first != int64(first) {
+				t.Fatalf("%d slots are given up where %d are done", s.first, first)
+			}
+			if at, moved := p.take()["t"][0]; moved && at.Offset != int64(first) {
+				t.Fatalf("committed %+v where the first %d are done", at, first)
+			}
+		}
+	}
+	if back := p.rewound()["t"][0].Offset; len(done) > int(s.first) && back != s.first {
+		t.Errorf("read again from %d, and the first that is not done is %d", back, s.first)
 	}
 }

@@ -23,17 +23,16 @@ func (c *Consumer[T]) Run(ctx context.Context, handle func(context.Context, *Mes
 			return maphash.Bytes(seed, m.Record.Key)
 		}
 		return ofPartition(m, seed)
-	}, func(ctx context.Context, messages []*Message[T]) []error {
-		return []error{handle(ctx, messages[0])}
+	}, func(ctx context.Context, messages []*Message[T], errs []error) {
+		errs[0] = handle(ctx, messages[0])
 	}, 1)
 }
 
 // RunBatch is [Consumer.Run] with as many messages at once as are there, of one partition,
 // at most MaxPoll. An error fails each of them, a *[BatchError] those that it names.
 func (c *Consumer[T]) RunBatch(ctx context.Context, handle func(context.Context, []*Message[T]) error) error {
-	return c.run(ctx, ofPartition[T], func(ctx context.Context, messages []*Message[T]) []error {
-		errs := make([]error, len(messages))
-		err := handle(ctx, messages)
+	return c.run(ctx, ofPartition[T], func(ctx context.Context, messages []*Message[T], errs []error) {
+		err := handle(ctx, slices.Clone(messages)) // the handler's own, whatever order it gives them
 		var some *BatchError
 		for i := range errs {
 			if errors.As(err, &some) {
@@ -42,7 +41,6 @@ func (c *Consumer[T]) RunBatch(ctx context.Context, handle func(context.Context,
 				errs[i] = err
 			}
 		}
-		return errs
 	}, c.o.MaxPoll)
 }
 
@@ -53,14 +51,14 @@ func ofPartition[T any](m *Message[T], seed maphash.Seed) uint64 {
 // runner is one run: a goroutine that polls, which is the caller's, and workers.
 type runner[T any] struct {
 	c      *Consumer[T]
-	handle func(context.Context, []*Message[T]) []error
+	handle func(context.Context, []*Message[T], []error) // notes each message's error, nil where it has none
 	most   int
 	ending context.Context // ends when no more is to be begun
 	end    context.CancelCauseFunc
 	work   context.Context // of handlers
 }
 
-func (c *Consumer[T]) run(ctx context.Context, key func(*Message[T], maphash.Seed) uint64, handle func(context.Context, []*Message[T]) []error, most int) error {
+func (c *Consumer[T]) run(ctx context.Context, key func(*Message[T], maphash.Seed) uint64, handle func(context.Context, []*Message[T], []error), most int) error {
 	if err := c.enter(true); err != nil {
 		return err
 	}
@@ -78,8 +76,10 @@ func (c *Consumer[T]) run(ctx context.Context, key func(*Message[T], maphash.See
 	for i := range queues {
 		queues[i] = make(chan []*Message[T], queued)
 		workers.Go(func() {
+			var errs []error // of the batch that is at work
 			for messages := range queues[i] {
-				r.process(messages)
+				errs = slices.Grow(errs[:0], min(len(messages), r.most))
+				r.process(messages, errs)
 			}
 		})
 	}
@@ -151,8 +151,8 @@ func (r *runner[T]) feed(queues []chan []*Message[T], key func(*Message[T], maph
 	}
 }
 
-// process handles messages of one poll, in their order.
-func (r *runner[T]) process(messages []*Message[T]) {
+// process handles messages of one poll, in their order. errs has room for those of a batch.
+func (r *runner[T]) process(messages []*Message[T], errs []error) {
 	for len(messages) > 0 {
 		n := 1
 		for n < len(messages) && n < r.most && messages[n].span == messages[0].span {
@@ -166,29 +166,30 @@ func (r *runner[T]) process(messages []*Message[T]) {
 		if !batch[0].span.begin() {
 			continue
 		}
-		r.attempts(batch)
+		r.attempts(batch, errs)
 		batch[0].span.end()
 	}
 }
 
 // attempts tries messages of one span until each is handled, given up, or left for later.
-func (r *runner[T]) attempts(batch []*Message[T]) {
+func (r *runner[T]) attempts(batch []*Message[T], errs []error) {
 	f := r.c.o.Failures
 	span := batch[0].span
 	for attempt := 1; ; attempt++ {
-		errs := r.once(batch, attempt)
+		errs = errs[:len(batch)]
+		r.once(batch, errs, attempt)
 		var again []*Message[T]
 		var retried error
 		for i, m := range batch {
 			switch err := errs[i]; {
 			case err == nil:
-				r.handled(m)
+				m.span.done(m.place, 1)
 			case f.more(attempt, err):
 				again, retried = append(again, m), err
 			case !r.giveUp(m, attempt, err):
 				return
 			default:
-				r.handled(m)
+				m.span.done(m.place, 1)
 			}
 		}
 		if len(again) == 0 {
@@ -202,41 +203,41 @@ func (r *runner[T]) attempts(batch []*Message[T]) {
 	}
 }
 
-func (r *runner[T]) handled(m *Message[T]) {
-	if !r.c.o.Manual {
-		m.span.done(m.place)
-	}
-}
-
-// once calls the handler with what can be decoded, and returns an error for each message.
-func (r *runner[T]) once(batch []*Message[T], attempt int) []error {
-	errs := make([]error, len(batch))
-	good := make([]*Message[T], 0, len(batch))
-	for i, m := range batch {
-		if errs[i] = m.err; m.err == nil {
-			good = append(good, m)
+// once calls the handler with what can be decoded, and notes an error for each message.
+func (r *runner[T]) once(batch []*Message[T], errs []error, attempt int) {
+	good, results := batch, errs
+	if slices.ContainsFunc(batch, isUndecoded) {
+		good = make([]*Message[T], 0, len(batch))
+		for i, m := range batch {
+			if errs[i] = m.err; m.err == nil {
+				good = append(good, m)
+			}
 		}
+		results = make([]error, len(good))
 	}
 	if len(good) == 0 {
-		return errs
+		return
 	}
 	ctx := r.work
 	hooks := r.c.client.config.hooks
 	if hooks.Extract != nil {
-		ctx = hooks.Extract(ctx, good[0].Record)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(hooks.Extract(ctx, good[0].Record))
+		defer cancel()
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var began time.Time
 	if hooks.Processed != nil {
 		began = time.Now()
 	}
-	results := r.handle(ctx, slices.Clip(good))
+	r.handle(ctx, good, results)
 	if hooks.Processed != nil {
 		took := time.Since(began)
 		for i, m := range good {
 			hooks.Processed(ctx, m.Record, attempt, took, results[i])
 		}
+	}
+	if len(good) == len(batch) {
+		return
 	}
 	next := 0
 	for i, m := range batch {
@@ -245,8 +246,9 @@ func (r *runner[T]) once(batch []*Message[T], attempt int) []error {
 			next++
 		}
 	}
-	return errs
 }
+
+func isUndecoded[T any](m *Message[T]) bool { return m.err != nil }
 
 // giveUp does what follows when a message's attempts are used up, and reports whether it is
 // done with.

@@ -425,3 +425,38 @@ func TestPollCommitsWhatItGaveBefore(t *testing.T) {
 		t.Errorf("%d are not committed after Close: want 4", n)
 	}
 }
+
+// TestManualConsumerGoesOnWhereItWas runs a consumer that commits by hand again and again: what was handled
+// is not handed out again, committed or not.
+func TestManualConsumerGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
+	client := rustmqtest.Start(t).Client(t)
+	const records, atOnce = 30, 7
+	fill(t, client, "t", 1, records, 1)
+	c := consumer(t, client, rustmq.ConsumerOptions{Topics: []string{"t"}, Group: "g", Manual: true, MaxPoll: 4})
+	var got []int
+	for len(got) < records {
+		ctx, stop := context.WithCancel(within(t, moments))
+		before := len(got)
+		if err := c.Run(ctx, func(_ context.Context, m *rustmq.Message[int]) error {
+			if got = append(got, m.Value); len(got) == before+atOnce || len(got) == records {
+				stop()
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if len(got) == before {
+			t.Fatalf("nothing came in time after %d", before)
+		}
+		stop()
+	}
+	for i, v := range got {
+		if v != i {
+			t.Fatalf("handled %v", got)
+		}
+	}
+	if n := lag(t, client, "g"); n != records {
+		t.Errorf("%d records are not committed, and nobody committed any of %d", n, records)
+	}
+}
