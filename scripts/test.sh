@@ -55,7 +55,7 @@ else
 	done
 	# What allocates nothing does so only without the race detector, and what replays
 	# long traces takes too long with it.
-	counted=$(grep -rlE --include='*_test.go' '^func Test[A-Za-z0-9_]*(Alloc|HitRatios)' ./storage ./transport/kafka ./roles/broker | xargs -n 1 dirname | sort -u)
+	counted=$(grep -rlE --include='*_test.go' '^func Test[A-Za-z0-9_]*(Alloc|HitRatios)' ./storage ./security ./transport/kafka ./etl ./roles/broker | xargs -n 1 dirname | sort -u)
 	# shellcheck disable=SC2086
 	go test -vet=off -run 'Alloc|HitRatios' $counted 2>&1 | tee "$said"
 	for module in . sdk/go sdk/go/rustmqtest sdk/go/examples sdk/go-etl bench; do

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -89,6 +90,32 @@ func TestWhatGrowsBeyondTheHostsBoundIsRejected(t *testing.T) {
 		if d.Action != abi.Reject || d.Text == "" {
 			t.Fatalf("record %d: %+v", i, d)
 		}
+	}
+}
+
+// Anybody may send a record of more headers than a module may give it: where a battery would
+// pass them on that record is rejected, and the batch does not fail.
+func TestARecordOfManyHeadersFailsNoBatch(t *testing.T) {
+	for name, config := range map[string]string{
+		"headers": `{"set":[{"name":"source","value":"s"}]}`,
+		"mask":    `{"headers":[{"name":"h","action":"null"}]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			record := func(n int) abi.Record {
+				return abi.Record{Value: []byte("{}"), Headers: slices.Repeat([]abi.Header{{Name: "h"}}, n)}
+			}
+			got := transform(t, load(t, battery(t, name), config, nil), &abi.Batch{Topic: "t", Records: []abi.Record{
+				record(abi.MaxHeaders + 1), record(abi.MaxHeaders - 1), record(1 << 17),
+			}})
+			for i, want := range []abi.Action{abi.Reject, abi.Keep, abi.Reject} {
+				if got[i].Action != want || want == abi.Reject && !strings.Contains(got[i].Text, "headers") {
+					t.Errorf("record %d: action %d, %q", i, got[i].Action, got[i].Text)
+				}
+			}
+			if n := len(got[1].Headers); n < abi.MaxHeaders-1 {
+				t.Errorf("%d headers are left", n)
+			}
+		})
 	}
 }
 

@@ -45,6 +45,10 @@ func (mirror) Record(r Record, out *Output) {
 		out.Headers()
 	case "large":
 		out.Value(make([]byte, min(600<<10, out.Room()+1)))
+	case "all headers":
+		out.Headers(make([]Header, maxHeaders)...)
+	case "many headers":
+		out.Headers(make([]Header, maxHeaders+1)...)
 	case "long reason":
 		out.Reject(strings.Repeat("r", MaxText))
 	default:
@@ -124,6 +128,13 @@ func TestWhatTheHostWouldNotTakeIsRejectedAlone(t *testing.T) {
 	}
 	if len(got[0].Value) != 600<<10 || !strings.HasPrefix(got[1].Text, "too large") || got[1].ReplacesValue {
 		t.Errorf("%d bytes, then %q", len(got[0].Value), got[1].Text)
+	}
+	got = h.Batch(TestBatch{Records: []TestRecord{value("many headers"), value("all headers")}})
+	if got[0].Action != Reject || !strings.HasPrefix(got[0].Text, "too many headers") || got[0].ReplacesHeader {
+		t.Errorf("action %d, text %q of a record that is given too many headers", got[0].Action, got[0].Text)
+	}
+	if got[1].Action != Keep || len(got[1].Headers) != maxHeaders {
+		t.Errorf("action %d, %d headers", got[1].Action, len(got[1].Headers))
 	}
 	many := TestBatch{Records: make([]TestRecord, 5000)}
 	for i := range many.Records {

@@ -21,6 +21,13 @@ const (
 	tooLarge = "too large: what is made of a batch may come to 4 times its size, or 1 MiB"
 )
 
+// maxHeaders is how many headers the host lets a decision give a record; tooManyHeaders is
+// within reserve too.
+const (
+	maxHeaders     = 4096
+	tooManyHeaders = "too many headers: what is made of a record may have 4096"
+)
+
 // An Action is what is done with a record.
 type Action uint32
 
@@ -80,15 +87,22 @@ func (d *decisions) reset(count, size int) {
 	d.headers, d.bytes, d.table = d.headers[:0], d.bytes[:0], d.table[:0]
 }
 
-// decide has transform decide about record i. If that comes to more than the host takes, the
-// record is rejected in its place, so that it does not fail the batch.
+// decide has transform decide about record i. If that comes to more than the host takes, or
+// has more headers, the record is rejected in its place, so that it does not fail the batch.
 func (d *decisions) decide(i int, r Record, transform Transform) {
 	bytes, headers := len(d.bytes), len(d.headers)
 	out := Output{decisions: d, entry: &d.entries[i]}
 	transform.Record(r, &out)
-	if d.used() > d.limit {
+	reason := ""
+	switch {
+	case out.entry.headers > maxHeaders:
+		reason = tooManyHeaders
+	case d.used() > d.limit:
+		reason = tooLarge
+	}
+	if reason != "" {
 		d.bytes, d.headers = d.bytes[:bytes], d.headers[:headers]
-		out.Reject(tooLarge)
+		out.Reject(reason)
 	}
 	d.limit += reserve
 }
@@ -201,7 +215,8 @@ func (o *Output) AppendValue(write func(b []byte) []byte) {
 	o.entry.replaced |= replacesValue
 }
 
-// Headers replaces all headers: those of the record go where they are not among them.
+// Headers replaces all headers: those of the record go where they are not among them. A
+// record has 4,096 at most: one that is given more is rejected.
 func (o *Output) Headers(headers ...Header) {
 	o.entry.firstHeader = uint32(len(o.decisions.headers))
 	o.entry.headers = uint32(len(headers))

@@ -17,6 +17,12 @@ const RESERVE: usize = 128;
 /// The reason of who would go beyond, shorter than `RESERVE`.
 const TOO_LARGE: &str = "too large: what is made of a batch may come to 4 times its size, or 1 MiB";
 
+/// How many headers the host lets a decision give a record.
+const MAX_HEADERS: u32 = 4096;
+
+/// The reason of who would give it more, shorter than `RESERVE` too.
+const TOO_MANY_HEADERS: &str = "too many headers: what is made of a record may have 4096";
+
 const KEEP: u32 = 0;
 const DROP: u32 = 1;
 const ROUTE: u32 = 2;
@@ -73,16 +79,17 @@ impl Decisions {
         self.table.clear();
     }
 
-    /// Has `decide` decide about a record. If that comes to more than the host takes, the record is
-    /// rejected in its place, so that it does not fail the batch.
+    /// Has `decide` decide about a record. If that comes to more than the host takes, or has more
+    /// headers, the record is rejected in its place, so that it does not fail the batch.
     pub(crate) fn decide(&mut self, index: usize, decide: impl FnOnce(&mut Output<'_>)) {
         let (bytes, headers) = (self.bytes.len(), self.headers.len());
         let mut output = Output { decisions: self, index };
         decide(&mut output);
-        if output.decisions.used() > output.decisions.limit {
+        let too_many_headers = output.entry().headers > MAX_HEADERS;
+        if too_many_headers || output.decisions.used() > output.decisions.limit {
             output.decisions.bytes.truncate(bytes);
             output.decisions.headers.truncate(headers);
-            output.reject(TOO_LARGE);
+            output.reject(if too_many_headers { TOO_MANY_HEADERS } else { TOO_LARGE });
         }
         self.limit += RESERVE;
     }
@@ -214,11 +221,13 @@ impl<'o> Output<'o> {
     }
 
     /// Replaces all headers. Those of the record go where they are not among `headers`:
-    /// `record.headers().chain(…)` keeps them.
+    /// `record.headers().chain(…)` keeps them. A record has 4,096 at most: one that is given more is
+    /// rejected.
     pub fn headers<'h>(&mut self, headers: impl IntoIterator<Item = crate::Header<'h>>) {
         let first_header = self.decisions.headers.len() as u32;
         for header in headers {
-            if self.decisions.used() > self.decisions.limit {
+            let count = self.decisions.headers.len() as u32 - first_header;
+            if count > MAX_HEADERS || self.decisions.used() > self.decisions.limit {
                 break; // this record is rejected
             }
             let name = self.decisions.put(Some(header.name));

@@ -36,7 +36,9 @@ impl Transform for Mirror {
                 assert!(out.room() < 2 << 20);
                 out.value(Some(&vec![b'x'; 600 << 10]));
             }
-            b"many headers" => out.headers((0..1 << 20).map(|_| Header { name: b"0123456789", value: None })),
+            b"all headers" => out.headers((0..4096).map(|_| Header { name: b"", value: None })),
+            b"many headers" => out.headers((0..4097).map(|_| Header { name: b"", value: None })),
+            b"endless headers" => out.headers(std::iter::repeat(Header { name: b"0123456789", value: None })),
             b"long reason" => out.reject("r".repeat(MAX_TEXT)),
             _ => {
                 out.key(Some(record.key().unwrap_or(b"null")));
@@ -119,6 +121,11 @@ fn what_the_host_would_not_take_is_rejected_alone() {
     assert!(got[1].action == Action::Reject && got[1].text.starts_with("too large"), "{}", got[1].text);
     assert_eq!((got[2].action, got[3].action, got[4].action), (Action::Keep, Action::Reject, Action::Drop));
     assert_eq!(got[3].headers, None);
+    let got = mirror.batch(&batch(&["many headers", "all headers", "endless headers", "all headers"]));
+    assert!(got[0].action == Action::Reject && got[0].text.starts_with("too many headers"), "{}", got[0].text);
+    assert_eq!(got[1].headers.as_ref().map(Vec::len), Some(4096));
+    assert!(got[2].action == Action::Reject && got[2].text.starts_with("too many headers"), "{}", got[2].text);
+    assert_eq!((got[3].action, &got[3].headers), (Action::Keep, &got[1].headers));
     let got = mirror.batch(&batch(&["long reason"; 5000]));
     let texts: usize = got.iter().map(|decision| decision.text.len()).sum();
     assert!(got.iter().all(|decision| decision.action == Action::Reject && !decision.text.is_empty()));

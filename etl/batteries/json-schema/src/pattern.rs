@@ -426,7 +426,10 @@ impl Parser {
                 let mut code = self.hexadecimal(4)?;
                 if (0xd800..0xdc00).contains(&code) && self.takes("\\u") {
                     let low = self.hexadecimal(4)?;
-                    code = 0x10000 + ((code - 0xd800) << 10) + low.wrapping_sub(0xdc00);
+                    if !(0xdc00..0xe000).contains(&low) {
+                        return Err("half of a surrogate pair matches nothing".into());
+                    }
+                    code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
                 }
                 one(character(code)?)
             }

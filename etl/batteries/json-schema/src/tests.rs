@@ -333,6 +333,7 @@ fn patterns_match_as_in_ecmascript() {
         ("(?<!a)", "look-around"),
         ("\\u12", "hexadecimal"),
         ("\\ud800", "no character"),
+        ("\\ud800\\u0041", "half of a surrogate pair"),
         ("\\u{110000}", "no character"),
         ("\\q", "\\q is not known"),
         ("^*", "cannot be repeated"),
