@@ -56,8 +56,8 @@ func (r *run) producedWith(module, topics, name string, must float64) error {
 		name  string
 		shape []string
 	}{
-		{"produce 1 KiB to 1 partition, 1 connection, ", args("records", 400_000)},
-		{"produce 1 KiB to 100 partitions, 8 connections, ", args("records", 400_000, "connections", 8, "partitions", 100)},
+		{"produce 1 KiB to 1 partition, 1 connection, ", args("records", 1_600_000)},
+		{"produce 1 KiB to 100 partitions, 8 connections, ", args("records", 1_600_000, "connections", 8, "partitions", 100)},
 	} {
 		err := r.pair(row{Figure: "K9", Name: c.name + name, Unit: "×", Must: must},
 			on(with, "produce", c.shape...), on(none, "produce", c.shape...), rateRatio, rates("with", "without"))
