@@ -137,7 +137,10 @@ func (c *Config) validatePeers(wrong func(key, format string, args ...any)) {
 		return
 	}
 	self, named := c.Self()
-	if named && !slices.Contains(c.RoleList(), "controller") {
+	switch {
+	case named && c.Front():
+		wrong(key, "it names node %d as a controller, and this process is none: give it an id of its own (broker.id, --node-id), which no other node has", self.ID)
+	case named && !slices.Contains(c.RoleList(), "controller"):
 		wrong(key, "it names node %d, this one, as a controller, and broker.roles = %q: add the role controller, or take the node out of the list on every node", self.ID, c.Broker.Roles)
 	}
 	if named && c.Loopback() && !loopbackHost(self.Host) {

@@ -71,8 +71,8 @@ func (c *Config) validate() []Problem {
 	for _, role := range c.RoleList() {
 		oneOf("broker.roles", role, "broker", "controller", "admin")
 	}
-	if roles := c.RoleList(); !slices.Contains(roles, "broker") && !slices.Contains(roles, "controller") {
-		wrong("broker.roles", "admin alone is the front of a cluster on other machines, which is not served yet: add broker or controller, such as rustmq serve --roles admin,controller")
+	if c.Front() && !c.Clustered() {
+		wrong("broker.roles", "admin alone is the front of a cluster: name its controllers (controller.peers, or --peers 1@host,2@host,3@host), or add a role, such as rustmq serve --roles admin,controller,broker")
 	}
 	oneOf("broker.auto_create_topics", c.Broker.AutoCreateTopics, "auto", "true", "false")
 	sizeBetween("broker.message_max_bytes", c.Broker.MessageMaxBytes, 1*kib, 1*gib)
@@ -362,6 +362,13 @@ func (c *Config) RoleList() []string {
 		roles = append(roles, strings.TrimSpace(role))
 	}
 	return roles
+}
+
+// Front reports whether the process is neither broker nor controller: it serves the admin API
+// of a cluster, and keeps nothing.
+func (c *Config) Front() bool {
+	roles := c.RoleList()
+	return !slices.Contains(roles, "broker") && !slices.Contains(roles, "controller")
 }
 
 // Authenticates reports whether every client of Kafka proves who it is, by a certificate or SASL.

@@ -17,12 +17,20 @@ import (
 	"rustmq.dev/rustmq/storage/object"
 )
 
+// leaderWait is how long a process without a broker waits for the leading controller's word.
+const leaderWait = time.Second
+
 // bucketDoor is what the admin API sees of the node's bucket.
 type bucketDoor struct{ n *Node }
 
 // State implements admin.Bucket.
 func (d bucketDoor) State() admin.BucketState {
 	n := d.n
+	asking, cancel := context.WithTimeout(context.Background(), leaderWait)
+	if err := n.door.Refresh(asking); err != nil {
+		n.log.Debug("the leading controller does not say how it stands to the bucket", "error", err)
+	}
+	cancel()
 	image, health, log := n.door.Image(), n.bucket.bucket.State(), n.door.BucketState()
 	s := admin.BucketState{
 		Where: n.bucket.where, Prefix: object.ClusterPrefix(n.config.Storage.Prefix, image.ClusterID()),

@@ -41,8 +41,12 @@ func (n *Node) openHTTP() error {
 		}
 		options.Transforms = n.transforms
 		options.Bucket, options.Certificates = bucketDoor{n}, n.certificateWarnings
+		options.Node = nodeFacts{n}
 		if n.broker != nil {
-			options.Groups, options.AuditLog = n.broker, n.broker
+			options.Groups, options.AuditLog, options.Holdings, options.Messages = n.broker, n.broker, n.broker, n.broker
+		} else if n.peers != nil {
+			front := n.openFront()
+			options.Groups, options.AuditLog, options.Holdings, options.Messages = front, front, front, front
 		}
 	}
 	if n.store != nil {

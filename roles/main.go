@@ -106,7 +106,7 @@ func command(stdin io.Reader, stdout, stderr io.Writer, cloud Cloud) *cobra.Comm
 	})
 	env := client.Env{Stdin: stdin, Stdout: stdout, Stderr: stderr, Environ: os.Environ()}
 	adminCmd := admin.Command(stdout, adminTarget(env), cloud.probe, localETL())
-	adminCmd.AddCommand(serveCommand("serve", "Short for serve --roles=admin, which needs another role beside it for now: --roles admin,controller", "admin", stdout, stderr, cloud))
+	adminCmd.AddCommand(serveCommand("serve", "Short for serve --roles=admin: the admin API of a cluster whose controllers --peers names, by a process that keeps nothing", "admin", stdout, stderr, cloud))
 	for _, sub := range adminCmd.Commands() {
 		if sub.Name() == "cluster" {
 			sub.AddCommand(recoverCommand(stdout, cloud))

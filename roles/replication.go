@@ -39,6 +39,13 @@ func (n *Node) openReplication() (o otherBrokers, err error) {
 	}}, nil
 }
 
+// openFront opens the way to brokers of a process that is none, and serves the admin API.
+func (n *Node) openFront() *broker.Front {
+	asked := rpc.NewPeers(rpc.PeersOptions{Cluster: n.clusterID, Mutual: n.peers.secure, Dial: n.machine.dial(), Log: n.log.With("room", "peers")})
+	n.opened("ways to brokers", func(context.Context) error { return asked.Close() })
+	return broker.NewFront(n.door.Image, asked)
+}
+
 // answerPeers lets other brokers ask this one, and push to it.
 func (n *Node) answerPeers() {
 	if n.peers == nil {

@@ -128,6 +128,9 @@ func (f *serveFlags) hasOwnCertificate(config *configs.Config) error {
 	if _, named := config.Self(); config.Clustered() && !named {
 		profile = "broker" // its controllers are elsewhere
 	}
+	if config.Front() {
+		profile = "admin"
+	}
 	return &flagError{fmt.Errorf("--certs %s has no %s.pem, the certificate of this node: `rustmq admin certs issue %s --profile %s --cluster NAME --node %d --host HOST --out %s` makes it",
 		f.certs, name, name, profile, config.Broker.ID, f.certs)}
 }

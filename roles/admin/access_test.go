@@ -66,7 +66,7 @@ func askingOf(t *testing.T, c *controller.Controller, change ...func(*Options)) 
 	local, hash := NewLocalToken([apiTokenSecret]byte{1, 2, 3})
 	o := Options{
 		Metrics: prometheus.NewRegistry(), Ready: func() error { return nil }, Healthy: func() error { return nil },
-		Warnings: func() []string { return []string{"a secret place"} }, Cluster: c, Brokers: c, Controllers: noControllers{}, Groups: noGroups{}, Bucket: noBucket{}, AuditLog: &auditTopic{}, Transforms: newFakeTransforms(), Reachable: true,
+		Warnings: func() []string { return []string{"a secret place"} }, Cluster: c, Brokers: c, Controllers: noControllers{}, Groups: noGroups{}, Bucket: noBucket{}, AuditLog: &auditTopic{}, Transforms: newFakeTransforms(), Messages: noMessages{}, Node: noNode{}, Reachable: true,
 		TakeSnapshot: func(context.Context) (uint64, error) { return 1, nil }, TLS: &tls.Config{},
 		Authorization: Authorization{On: true, SuperUsers: []string{"User:root"}},
 		Access: &Access{
@@ -111,6 +111,17 @@ func (noGroups) DeleteGroup(context.Context, string) error { return nil }
 func (noGroups) ResetOffsets(_ context.Context, _ string, r broker.OffsetReset) (*broker.OffsetPlan, error) {
 	return &broker.OffsetPlan{Executed: r.Execute, Partitions: []broker.OffsetMove{{Topic: "orders"}, {Topic: "one"}}}, nil
 }
+
+type noMessages struct{}
+
+func (noMessages) Peek(context.Context, broker.PeekRequest) (*broker.Peeked, error) {
+	return &broker.Peeked{Next: 7}, nil
+}
+
+type noNode struct{}
+
+func (noNode) Config() NodeConfig              { return NodeConfig{Node: 1} }
+func (noNode) Certificates() []NodeCertificate { return nil }
 
 type noBucket struct{ Bucket }
 

@@ -121,10 +121,17 @@ type (
 	aclsBody struct {
 		ACLs []ACL `json:"acls" maxItems:"5000"`
 	}
-	aclsOutput   struct{ Body aclsBody }
+	aclsOutput struct{ Body aclsBody }
+	aclsPage   struct {
+		Body struct {
+			aclsBody
+			NextPage
+		}
+	}
 	aclsInput    struct{ Body aclsBody }
 	aclsFiltered struct {
 		ACLFilter
+		PageQuery
 	}
 	aclsToDelete struct {
 		ACLFilter
@@ -140,10 +147,17 @@ type aclsAPI struct {
 }
 
 func registerACLs(h *routes, a aclsAPI) {
-	route(h, http.MethodGet, "/api/v1/acls", onCluster[aclsFiltered](describesCluster), a.list)
-	route(h, http.MethodPost, "/api/v1/acls", onCluster[aclsInput](altersCluster).act("acl.create").saying(func(in *aclsInput) string { return fmt.Sprintf("%d rules", len(in.Body.ACLs)) }), a.create, withStatus(http.StatusCreated))
-	route(h, http.MethodDelete, "/api/v1/acls", onCluster[aclsToDelete](altersCluster).act("acl.delete").saying(func(in *aclsToDelete) string { return "those of " + in.words() }), a.delete, withStatus(http.StatusOK))
+	route(h, http.MethodGet, "/api/v1/acls", onCluster[aclsFiltered](describesCluster).tagged(func(*aclsFiltered) string { return a.tag() }), a.list)
+	route(h, http.MethodPost, "/api/v1/acls", onCluster[aclsInput](altersCluster).act("acl.create").saying(func(in *aclsInput) string { return fmt.Sprintf("%d rules", len(in.Body.ACLs)) }).tagged(func(*aclsInput) string { return a.tag() }), a.create, withStatus(http.StatusCreated))
+	route(h, http.MethodDelete, "/api/v1/acls", onCluster[aclsToDelete](altersCluster).act("acl.delete").saying(func(in *aclsToDelete) string { return "those of " + in.words() }).tagged(func(*aclsToDelete) string { return a.tag() }), a.delete, withStatus(http.StatusOK))
 	route(h, http.MethodPost, "/api/v1/acls/check", onCluster[aclAsked](describesCluster).act("acl.check").unless(func(*aclAsked) bool { return true }), a.check, withStatus(http.StatusOK))
+}
+
+// aclKey is where a rule comes in a list.
+func aclKey(r acl.Rule) string { return strings.Join(shownACL(r).fields(), "\x00") }
+
+func (a ACL) fields() []string {
+	return []string{a.ResourceType, a.Name, a.Pattern, a.Principal, a.Host, a.Operation, a.Permission}
 }
 
 func badRequest(err error) error {
@@ -167,12 +181,19 @@ func shownACLs(rules []acl.Rule) *aclsOutput {
 	return out
 }
 
-func (a aclsAPI) list(_ context.Context, in *aclsFiltered) (*aclsOutput, error) {
+func (a aclsAPI) list(_ context.Context, in *aclsFiltered) (*aclsPage, error) {
 	rules, err := a.chosen(in.ACLFilter)
 	if err != nil {
 		return nil, err
 	}
-	return shownACLs(rules), nil
+	out := &aclsPage{}
+	if in.PageQuery != (PageQuery{}) { // else they come as they stand
+		if rules, out.Body.NextPage, err = partOf(in.PageQuery, rules, aclKey); err != nil {
+			return nil, err
+		}
+	}
+	out.Body.aclsBody = shownACLs(rules).Body
+	return out, nil
 }
 
 func (a aclsAPI) create(ctx context.Context, in *aclsInput) (*aclsOutput, error) {

@@ -39,11 +39,11 @@ type Cluster interface {
 	DeleteTransform(ctx context.Context, name string, change metadata.TransformChange, force bool) error
 }
 
-// PartitionState is what a partition holds in this process.
+// PartitionState is what the leader of a partition holds.
 type PartitionState struct {
 	LogStart      storage.Offset `json:"log_start" doc:"first offset that can be read"`
-	HighWatermark storage.Offset `json:"high_watermark" doc:"offset after the last record that can be read; where the process that answers has no replica: at least, as far as the bucket has them"`
-	WALBytes      int64          `json:"wal_bytes" doc:"bytes of its batches in the write-ahead log"`
+	HighWatermark storage.Offset `json:"high_watermark" doc:"offset after the last record that can be read"`
+	WALBytes      int64          `json:"wal_bytes" doc:"bytes of its batches in the write-ahead log of its leader"`
 	MemoryBytes   int64          `json:"memory_bytes" doc:"those of them that are in memory too"`
 	LocalStart    storage.Offset `json:"local_start" doc:"first offset that is in the write-ahead log; what lies before is read from the bucket"`
 }
@@ -79,6 +79,7 @@ type Partition struct {
 	LeaderEpoch int32   `json:"leader_epoch"`
 	Replicas    []int32 `json:"replicas"`
 	ISR         []int32 `json:"isr"`
+	Unknown     string  `json:"unknown,omitempty" doc:"why its leader does not say what it holds: the figures are at least what the process that answers knows"`
 	PartitionState
 	BucketShare
 }
@@ -90,10 +91,12 @@ type (
 	topicOutput  struct{ Body Topic }
 	topicsOutput struct {
 		Body struct {
-			Topics []Topic `json:"topics"`
+			Topics []Topic `json:"topics" doc:"in order of their names"`
+			NextPage
 		}
 	}
 	listInput struct {
+		PageQuery
 		Internal bool `query:"internal" doc:"internal topics too"`
 	}
 	// NewTopic is the body of a creation.
@@ -127,6 +130,7 @@ type (
 type api struct {
 	cluster       Cluster
 	partition     func(storage.PartitionID) (PartitionState, bool) // nil: none is here
+	holdings      Holdings                                         // nil: nobody is asked
 	ackBeforeSync time.Duration
 }
 
@@ -140,20 +144,24 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	// sends, and the document has them all.
 	config.SchemasPath, config.CreateHooks = "", nil
 	config.Transformers = append(config.Transformers, withoutSecrets)
-	a := api{cluster: o.Cluster, partition: o.Partition, ackBeforeSync: o.AckBeforeSync}
+	a := api{cluster: o.Cluster, partition: o.Partition, holdings: o.Holdings, ackBeforeSync: o.AckBeforeSync}
 	h := &routes{API: humago.New(mux, config), audit: o.Audit}
 	if h.audit == nil {
 		h.audit = audit.Discard
 	}
 	topic := func(op acl.Operation) access[topicName] {
-		return to(func(in *topicName) string { return in.Name }, need{op, acl.Topic})
+		return to(func(in *topicName) string { return in.Name }, need{op, acl.Topic}).tagged(func(in *topicName) string { return a.topicTag(in.Name) })
 	}
 	route(h, http.MethodGet, "/api/v1/topics", whoever[listInput]("topics that the caller may not describe are left out; configurations are shown of those of which it may describe them (DescribeConfigs)"), a.list)
 	route(h, http.MethodPost, "/api/v1/topics", to(func(in *createInput) string { return in.Body.Name }, need{acl.Create, acl.Topic}).or(need{acl.Create, acl.Cluster}).act("topic.create").saying(toldTopic).unless(func(in *createInput) bool { return in.Body.ValidateOnly }), a.create, withStatus(http.StatusCreated))
 	route(h, http.MethodGet, "/api/v1/topics/{name}", topic(acl.Describe).noting("configurations are shown to who may describe them (DescribeConfigs)"), a.describe)
-	route(h, http.MethodPatch, "/api/v1/topics/{name}", to(func(in *alterInput) string { return in.Name }, need{acl.AlterConfigs, acl.Topic}).act("topic.alter-configs").saying(toldPatch), a.alter)
+	route(h, http.MethodPatch, "/api/v1/topics/{name}", to(func(in *alterInput) string { return in.Name }, need{acl.AlterConfigs, acl.Topic}).act("topic.alter-configs").saying(toldPatch).tagged(func(in *alterInput) string { return a.topicTag(in.Name) }), a.alter)
 	route(h, http.MethodDelete, "/api/v1/topics/{name}", topic(acl.Delete).act("topic.delete"), a.delete)
-	route(h, http.MethodPost, "/api/v1/topics/{name}/partitions", to(func(in *partitionsInput) string { return in.Name }, need{acl.Alter, acl.Topic}).act("topic.create-partitions").saying(func(in *partitionsInput) string { return fmt.Sprintf("partitions=%d", in.Body.Total) }), a.addPartitions)
+	route(h, http.MethodPost, "/api/v1/topics/{name}/partitions", to(func(in *partitionsInput) string { return in.Name }, need{acl.Alter, acl.Topic}).act("topic.create-partitions").saying(func(in *partitionsInput) string { return fmt.Sprintf("partitions=%d", in.Body.Total) }).tagged(func(in *partitionsInput) string { return a.topicTag(in.Name) }), a.addPartitions)
+	route(h, http.MethodGet, "/api/v1/topics/{name}/partitions", to(func(in *partitionsQuery) string { return in.Name }, need{acl.Describe, acl.Topic}), a.listPartitions)
+	if o.Messages != nil {
+		registerMessages(h, messagesAPI{o.Messages})
+	}
 	registerQuotas(h, a)
 	registerACLs(h, aclsAPI{o.Cluster, o.Authorization})
 	registerUsers(h, a)
@@ -163,10 +171,14 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	}
 	if o.Brokers != nil {
 		registerBrokers(h, brokersAPI{o.Cluster, o.Brokers})
+		registerOperations(h, operationsAPI{o.Cluster})
 	}
 	if o.Controllers != nil {
 		registerControllers(h, controllersAPI{o.Controllers, o.TakeSnapshot})
 		registerCluster(h, clusterAPI{o.Cluster, o.Controllers, o.Bucket, o.Transforms, o.Version, o.Certificates})
+	}
+	if o.Node != nil {
+		registerNode(h, nodeAPI{o.Node})
 	}
 	if o.AuditLog != nil {
 		registerAudit(h, auditAPI{o.AuditLog})
@@ -204,13 +216,19 @@ func toldPatch(in *alterInput) string {
 
 func (a api) list(ctx context.Context, in *listInput) (*topicsOutput, error) {
 	who, out := subjectOf(ctx), &topicsOutput{}
-	out.Body.Topics = []Topic{}
+	var topics []*metadata.Topic
 	for t := range a.cluster.Image().Topics() {
 		if (!t.Internal || in.Internal) && who.may(acl.Describe, acl.Topic, t.Name) {
-			view := a.shown(who, t)
-			view.PartitionList = nil
-			out.Body.Topics = append(out.Body.Topics, view)
+			topics = append(topics, t)
 		}
+	}
+	topics, next, err := partOf(in.PageQuery, topics, func(t *metadata.Topic) string { return t.Name })
+	if err != nil {
+		return nil, err
+	}
+	out.Body.Topics, out.Body.NextPage = a.shown(ctx, topics...), next
+	for i := range out.Body.Topics {
+		out.Body.Topics[i].PartitionList = nil
 	}
 	return out, nil
 }
@@ -238,16 +256,22 @@ func (a api) describe(ctx context.Context, in *topicName) (*topicOutput, error) 
 	if !ok {
 		return nil, unknownTopic(in.Name)
 	}
-	return &topicOutput{a.shown(subjectOf(ctx), t)}, nil
+	return &topicOutput{a.shown(ctx, t)[0]}, nil
 }
 
-// shown is view, without what somebody may not see of a topic.
-func (a api) shown(who *subject, t *metadata.Topic) Topic {
-	view := a.view(t)
-	if !who.may(acl.DescribeConfigs, acl.Topic, t.Name) {
-		view.Configs = map[string]string{}
+// shown are the views of topics, without what who calls may not see of them.
+func (a api) shown(ctx context.Context, topics ...*metadata.Topic) []Topic {
+	who, held := subjectOf(ctx), a.held(ctx, topics...)
+	views := []Topic{}
+	for _, t := range topics {
+		view := a.view(t, held[:t.Partitions.Len()])
+		held = held[t.Partitions.Len():]
+		if !who.may(acl.DescribeConfigs, acl.Topic, t.Name) {
+			view.Configs = map[string]string{}
+		}
+		views = append(views, view)
 	}
-	return view
+	return views
 }
 
 func (a api) alter(ctx context.Context, in *alterInput) (*topicOutput, error) {
@@ -267,7 +291,12 @@ func (a api) alter(ctx context.Context, in *alterInput) (*topicOutput, error) {
 			return nil, problem(metadata.Errorf(metadata.InvalidConfig, "%v", err))
 		}
 	}
-	if err := a.cluster.AlterConfigs(ctx, []controller.ConfigChange{topicChange(in.Name, in.Body)}, false)[0]; err != nil {
+	if err := checkTag(ctx, tagOfTopic(t)); err != nil { // of this t, whatever came since it was looked at
+		return nil, err
+	}
+	change := topicChange(in.Name, in.Body)
+	change.Conditional, change.Version = conditionOf(ctx) != "", t.ConfigVersion
+	if err := a.cluster.AlterConfigs(ctx, []controller.ConfigChange{change}, false)[0]; err != nil {
 		return nil, problem(err)
 	}
 	return a.describe(ctx, &topicName{in.Name})
@@ -288,8 +317,8 @@ func (a api) addPartitions(ctx context.Context, in *partitionsInput) (*topicOutp
 	return a.describe(ctx, &topicName{in.Name})
 }
 
-// view shows a topic with what its partitions hold here.
-func (a api) view(t *metadata.Topic) Topic {
+// view shows a topic with what its partitions hold.
+func (a api) view(t *metadata.Topic, held []partitionHeld) Topic {
 	out := Topic{Name: t.Name, ID: t.ID.String(), Internal: t.Internal, Partitions: t.Partitions.Len(), Configs: t.Configs}
 	if out.Configs == nil {
 		out.Configs = map[string]string{}
@@ -298,16 +327,8 @@ func (a api) view(t *metadata.Topic) Topic {
 		p := t.Partitions.At(i)
 		view := Partition{
 			Partition: int32(i), Leader: p.Leader, LeaderEpoch: int32(p.LeaderEpoch), Replicas: p.Replicas, ISR: p.ISR,
-			BucketShare: BucketShare{p.TieredBytes(), p.CommittedEnd(), p.Cleaning().To},
+			PartitionState: held[i].PartitionState, BucketShare: held[i].BucketShare, Unknown: held[i].unknown,
 		}
-		if a.partition != nil {
-			if state, ok := a.partition(storage.PartitionID{Topic: t.ID, Index: int32(i)}); ok {
-				view.PartitionState = state
-			}
-		}
-		// What is not here, or not followed any more, is there at least as far as the bucket has it.
-		view.LogStart = max(view.LogStart, p.LogStart)
-		view.HighWatermark = max(view.HighWatermark, p.CommittedEnd(), view.LogStart)
 		out.Records += int64(view.HighWatermark - view.LogStart)
 		out.WALBytes += view.WALBytes
 		out.MemoryBytes += view.MemoryBytes
@@ -360,6 +381,8 @@ func problem(err error) error {
 		status = http.StatusForbidden
 	case metadata.TopicAlreadyExists, metadata.DuplicateResource, metadata.Conflict:
 		status = http.StatusConflict
+	case metadata.InvalidUpdateVersion:
+		status = http.StatusPreconditionFailed
 	case metadata.ThrottlingQuotaExceeded:
 		status = http.StatusTooManyRequests
 	case metadata.NotController, metadata.BrokerNotAvailable, metadata.KafkaStorageError:

@@ -38,6 +38,7 @@ type Broker struct {
 	Moving    int        `json:"moving" doc:"replicas that are coming or going by a reassignment"`
 
 	ReplicaList []Replica `json:"replica_list,omitempty"`
+	Operation   string    `json:"operation,omitempty" doc:"of the answer to a drain: the id of what it began"`
 }
 
 // Listener is an address of a broker.
@@ -61,6 +62,8 @@ type Decommission struct {
 	Begun    int      `json:"begun" doc:"replicas that begin to move to other brokers"`
 	Replicas int      `json:"replicas" doc:"replicas that it still has"`
 	Refused  []string `json:"refused,omitempty" doc:"moves that cannot begin, and why"`
+
+	Operation string `json:"operation" doc:"the id of what is under way"`
 }
 
 type (
@@ -70,9 +73,20 @@ type (
 	brokersOutput struct {
 		Body struct {
 			Brokers []Broker `json:"brokers"`
+			NextPage
 		}
 	}
-	brokerOutput struct{ Body Broker }
+	brokerOutput  struct{ Body Broker }
+	replicasQuery struct {
+		ID int32 `path:"id" minimum:"1"`
+		PageQuery
+	}
+	replicasOutput struct {
+		Body struct {
+			Replicas []Replica `json:"replicas" doc:"by topic and partition"`
+			NextPage
+		}
+	}
 	// Draining is the body of a drain.
 	Draining struct {
 		Draining bool `json:"draining" doc:"false: it is given leaderships and replicas again"`
@@ -92,15 +106,18 @@ type brokersAPI struct {
 func brokerName(in *brokerID) string { return strconv.Itoa(int(in.ID)) }
 
 func registerBrokers(h *routes, a brokersAPI) {
-	route(h, http.MethodGet, "/api/v1/brokers", onCluster[struct{}](describesCluster), a.list)
-	route(h, http.MethodGet, "/api/v1/brokers/{id}", onCluster[brokerID](describesCluster), a.describe)
-	route(h, http.MethodDelete, "/api/v1/brokers/{id}", onCluster[brokerID](altersCluster).act("broker.unregister").about(brokerName), a.unregister)
-	route(h, http.MethodPost, "/api/v1/brokers/{id}/drain", onCluster[drainInput](altersCluster).act("broker.drain").about(func(in *drainInput) string { return strconv.Itoa(int(in.ID)) }).saying(toldDrain), a.drain)
-	route(h, http.MethodPost, "/api/v1/brokers/{id}/decommission", onCluster[brokerID](altersCluster).act("broker.decommission").about(brokerName), a.decommission)
+	route(h, http.MethodGet, "/api/v1/brokers", onCluster[PageQuery](describesCluster), a.list)
+	route(h, http.MethodGet, "/api/v1/brokers/{id}", onCluster[brokerID](describesCluster).tagged(a.tagFor), a.describe)
+	route(h, http.MethodGet, "/api/v1/brokers/{id}/replicas", onCluster[replicasQuery](describesCluster), a.listReplicas)
+	route(h, http.MethodDelete, "/api/v1/brokers/{id}", onCluster[brokerID](altersCluster).act("broker.unregister").about(brokerName).tagged(a.tagFor), a.unregister)
+	route(h, http.MethodPost, "/api/v1/brokers/{id}/drain", onCluster[drainInput](altersCluster).act("broker.drain").about(func(in *drainInput) string { return strconv.Itoa(int(in.ID)) }).saying(toldDrain).tagged(func(in *drainInput) string { return a.tag(in.ID) }), a.drain)
+	route(h, http.MethodPost, "/api/v1/brokers/{id}/decommission", onCluster[brokerID](altersCluster).act("broker.decommission").about(brokerName).tagged(a.tagFor), a.decommission)
 	route(h, http.MethodPost, "/api/v1/cluster/rebalance", onCluster[rebalanceInput](altersCluster).act("cluster.rebalance").unless(func(in *rebalanceInput) bool { return in.Body.DryRun }), a.rebalance)
 }
 
-func (a brokersAPI) list(context.Context, *struct{}) (*brokersOutput, error) {
+func (a brokersAPI) tagFor(in *brokerID) string { return a.tag(in.ID) }
+
+func (a brokersAPI) list(_ context.Context, in *PageQuery) (*brokersOutput, error) {
 	image := a.cluster.Image()
 	out := &brokersOutput{}
 	out.Body.Brokers = []Broker{}
@@ -119,7 +136,21 @@ func (a brokersAPI) list(context.Context, *struct{}) (*brokersOutput, error) {
 			}
 		}
 	}
-	return out, nil
+	var err error
+	out.Body.Brokers, out.Body.NextPage, err = partOf(*in, out.Body.Brokers, func(b Broker) string { return numberKey(b.ID) })
+	return out, err
+}
+
+// listReplicas lists those of a broker, in parts if that is asked for.
+func (a brokersAPI) listReplicas(ctx context.Context, in *replicasQuery) (*replicasOutput, error) {
+	is, err := a.describe(ctx, &brokerID{in.ID})
+	if err != nil {
+		return nil, err
+	}
+	out := &replicasOutput{}
+	all := append([]Replica{}, is.Body.ReplicaList...)
+	out.Body.Replicas, out.Body.NextPage, err = partOf(in.PageQuery, all, func(r Replica) string { return r.Topic + "/" + numberKey(r.Partition) })
+	return out, err
 }
 
 func (a brokersAPI) describe(_ context.Context, in *brokerID) (*brokerOutput, error) {
@@ -153,10 +184,15 @@ func (a brokersAPI) drain(ctx context.Context, in *drainInput) (*brokerOutput, e
 	if _, ok := a.cluster.Image().Broker(in.ID); !ok {
 		return nil, unknownBroker(in.ID)
 	}
+	todo := begun(a.cluster.Image(), kindDrain, in.ID)
 	if err := a.brokers.DrainBroker(ctx, in.ID, in.Body.Draining); err != nil {
 		return nil, problem(err)
 	}
-	return a.describe(ctx, &brokerID{in.ID})
+	out, err := a.describe(ctx, &brokerID{in.ID})
+	if err == nil && in.Body.Draining {
+		out.Body.Operation = operationID(kindDrain, in.ID, max(todo, out.Body.Leads))
+	}
+	return out, err
 }
 
 // decommission begins to empty a broker, or goes on with it.
@@ -165,6 +201,7 @@ func (a brokersAPI) decommission(ctx context.Context, in *brokerID) (*decommissi
 	if !ok {
 		return nil, unknownBroker(in.ID)
 	}
+	todo := begun(a.cluster.Image(), kindDecommission, in.ID)
 	if !b.Draining {
 		if err := a.brokers.DrainBroker(ctx, in.ID, true); err != nil {
 			return nil, problem(err)
@@ -197,6 +234,7 @@ func (a brokersAPI) decommission(ctx context.Context, in *brokerID) (*decommissi
 		return nil, err
 	}
 	out.Body.Replicas = is.Body.Replicas
+	out.Body.Operation = operationID(kindDecommission, in.ID, max(todo, is.Body.Replicas))
 	return out, nil
 }
 

@@ -207,6 +207,7 @@ type (
 	modulesOutput struct {
 		Body struct {
 			Modules []ETLModule `json:"modules"`
+			NextPage
 		}
 	}
 	moduleOutput  struct{ Body ETLModule }
@@ -259,17 +260,17 @@ type etlAPI struct {
 }
 
 func registerETL(h *routes, a etlAPI) {
-	route(h, http.MethodGet, modulesPath, onCluster[struct{}](describesCluster), a.list)
-	route(h, http.MethodGet, modulesPath+"/{name}", onCluster[moduleName](describesCluster), a.describe)
+	route(h, http.MethodGet, modulesPath, onCluster[PageQuery](describesCluster), a.list)
+	route(h, http.MethodGet, modulesPath+"/{name}", onCluster[moduleName](describesCluster).tagged(func(in *moduleName) string { return a.tag(in.Name) }), a.describe)
 	route(h, http.MethodGet, modulesPath+"/{name}/history", onCluster[moduleName](describesCluster), a.history)
 	route(h, http.MethodGet, "/api/v1/etl/batteries", onCluster[struct{}](describesCluster), a.batteries)
 	route(h, http.MethodPost, uploadsPath, onCluster[uploadInput](altersCluster).act("module.upload").about(func(*uploadInput) string { return acl.ClusterName }).saying(func(in *uploadInput) string { return fmt.Sprintf("%d bytes", len(in.RawBody)) }), a.upload,
 		withStatus(http.StatusCreated), func(op *huma.Operation) { op.MaxBodyBytes = metadata.MaxModuleBytes + 1 })
-	route(h, http.MethodPost, modulesPath+"/{name}/versions", onCluster[deployInput](altersCluster).act("module.deploy").about((*deployInput).name).saying(toldDeployment).unless(func(in *deployInput) bool { return in.Body.DryRun }), a.deploy, withStatus(http.StatusCreated))
-	route(h, http.MethodPost, modulesPath+"/{name}/enable", onCluster[enableInput](altersCluster).act("module.enable").about((*enableInput).name).saying(func(in *enableInput) string { return toldVersion(in.Body.Version) }), a.enable, withStatus(http.StatusOK))
-	route(h, http.MethodPost, modulesPath+"/{name}/disable", onCluster[disableInput](altersCluster).act("module.disable").about((*disableInput).name).saying(func(in *disableInput) string { return in.Body.Reason }), a.disable, withStatus(http.StatusOK))
-	route(h, http.MethodPost, modulesPath+"/{name}/rollback", onCluster[rollbackInput](altersCluster).act("module.rollback").about((*rollbackInput).name).saying(func(in *rollbackInput) string { return toldVersion(in.Body.To) }), a.rollback, withStatus(http.StatusOK))
-	route(h, http.MethodDelete, modulesPath+"/{name}", onCluster[deleteModuleInput](altersCluster).act("module.delete").about(func(in *deleteModuleInput) string { return in.Name }).saying(func(in *deleteModuleInput) string { return toldVersion(in.Version) }), a.delete)
+	route(h, http.MethodPost, modulesPath+"/{name}/versions", onCluster[deployInput](altersCluster).act("module.deploy").about((*deployInput).name).saying(toldDeployment).unless(func(in *deployInput) bool { return in.Body.DryRun }).tagged(func(in *deployInput) string { return a.tag(in.Name) }), a.deploy, withStatus(http.StatusCreated))
+	route(h, http.MethodPost, modulesPath+"/{name}/enable", onCluster[enableInput](altersCluster).act("module.enable").about((*enableInput).name).saying(func(in *enableInput) string { return toldVersion(in.Body.Version) }).tagged(func(in *enableInput) string { return a.tag(in.Name) }), a.enable, withStatus(http.StatusOK))
+	route(h, http.MethodPost, modulesPath+"/{name}/disable", onCluster[disableInput](altersCluster).act("module.disable").about((*disableInput).name).saying(func(in *disableInput) string { return in.Body.Reason }).tagged(func(in *disableInput) string { return a.tag(in.Name) }), a.disable, withStatus(http.StatusOK))
+	route(h, http.MethodPost, modulesPath+"/{name}/rollback", onCluster[rollbackInput](altersCluster).act("module.rollback").about((*rollbackInput).name).saying(func(in *rollbackInput) string { return toldVersion(in.Body.To) }).tagged(func(in *rollbackInput) string { return a.tag(in.Name) }), a.rollback, withStatus(http.StatusOK))
+	route(h, http.MethodDelete, modulesPath+"/{name}", onCluster[deleteModuleInput](altersCluster).act("module.delete").about(func(in *deleteModuleInput) string { return in.Name }).saying(func(in *deleteModuleInput) string { return toldVersion(in.Version) }).tagged(func(in *deleteModuleInput) string { return a.tag(in.Name) }), a.delete)
 	route(h, http.MethodPost, modulesPath+"/{name}/test", onCluster[testInput](describesCluster).noting("what is deployed, with records of the caller; nothing is changed").act("module.test").about((*testInput).name).unless(func(*testInput) bool { return true }), a.test, withStatus(http.StatusOK))
 }
 
@@ -349,13 +350,14 @@ func (a etlAPI) version(name string, number uint32, other func(*metadata.Transfo
 	return t, number, err
 }
 
-func (a etlAPI) list(context.Context, *struct{}) (*modulesOutput, error) {
+func (a etlAPI) list(_ context.Context, in *PageQuery) (*modulesOutput, error) {
 	out := &modulesOutput{}
-	out.Body.Modules = []ETLModule{}
-	for t := range a.cluster.Image().Transforms() {
+	part, next, err := partOf(*in, slices.Collect(a.cluster.Image().Transforms()), func(t *metadata.Transform) string { return t.Name })
+	out.Body.Modules, out.Body.NextPage = []ETLModule{}, next
+	for _, t := range part {
 		out.Body.Modules = append(out.Body.Modules, a.shown(t, false))
 	}
-	return out, nil
+	return out, err
 }
 
 func (a etlAPI) find(name string) (*metadata.Transform, error) {

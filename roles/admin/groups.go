@@ -31,6 +31,7 @@ type (
 	groupsOutput struct {
 		Body struct {
 			Groups []broker.GroupSummary `json:"groups"`
+			NextPage
 		}
 	}
 	groupOutput struct{ Body *broker.GroupDescription }
@@ -48,7 +49,7 @@ func registerGroups(h *routes, a groupsAPI) {
 	group := func(op acl.Operation) access[groupName] {
 		return to(func(in *groupName) string { return in.Group }, need{op, acl.Group})
 	}
-	route(h, http.MethodGet, "/api/v1/groups", whoever[struct{}]("groups that the caller may not describe are left out, unless it may describe the cluster"), a.list)
+	route(h, http.MethodGet, "/api/v1/groups", whoever[PageQuery]("groups that the caller may not describe are left out, unless it may describe the cluster"), a.list)
 	route(h, http.MethodGet, "/api/v1/groups/{group}", group(acl.Describe).noting("topics that the caller may not describe are left out"), a.describe)
 	route(h, http.MethodDelete, "/api/v1/groups/{group}", group(acl.Delete).act("group.delete"), a.delete)
 	route(h, http.MethodPost, "/api/v1/groups/{group}/reset-offsets", to(func(in *resetInput) string { return in.Group }, need{acl.Read, acl.Group}).noting("and read on each topic whose offsets are to be set").act("group.reset-offsets").saying(toldReset).unless(func(in *resetInput) bool { return !in.Body.Execute }), a.reset)
@@ -72,16 +73,17 @@ func toldReset(in *resetInput) string {
 	return strings.TrimSuffix(said, ",")
 }
 
-func (a groupsAPI) list(ctx context.Context, _ *struct{}) (*groupsOutput, error) {
+func (a groupsAPI) list(ctx context.Context, in *PageQuery) (*groupsOutput, error) {
 	groups, err := a.groups.ListGroups(ctx)
 	if err != nil {
 		return nil, groupProblem(err)
 	}
 	who, out := subjectOf(ctx), &groupsOutput{}
-	out.Body.Groups = slices.DeleteFunc(groups, func(g broker.GroupSummary) bool {
+	groups = slices.DeleteFunc(groups, func(g broker.GroupSummary) bool {
 		return !who.may(acl.Describe, acl.Group, g.Group) && describesCluster.missing(who, "") != nil
 	})
-	return out, nil
+	out.Body.Groups, out.Body.NextPage, err = partOf(*in, groups, func(g broker.GroupSummary) string { return g.Group })
+	return out, err
 }
 
 func (a groupsAPI) describe(ctx context.Context, in *groupName) (*groupOutput, error) {

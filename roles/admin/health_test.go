@@ -200,7 +200,7 @@ func TestOffsetsOfWhatIsElsewhere(t *testing.T) {
 		here func(storage.PartitionID) (PartitionState, bool)
 		want storage.Offset
 	}{{nil, 50}, {stale, 50}, {ahead, 60}} {
-		if view := (api{cluster: c, partition: is.here}).view(topic); view.PartitionList[0].HighWatermark != is.want || view.Records != int64(is.want) {
+		if view := (api{cluster: c, partition: is.here}).shown(t.Context(), topic)[0]; view.PartitionList[0].HighWatermark != is.want || view.Records != int64(is.want) {
 			t.Errorf("want %d: %+v", is.want, view)
 		}
 	}

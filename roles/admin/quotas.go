@@ -48,6 +48,7 @@ type (
 	quotasOutput struct {
 		Body struct {
 			Quotas []Quotas `json:"quotas"`
+			NextPage
 		}
 	}
 	quotaOutput     struct{ Body Quotas }
@@ -55,8 +56,8 @@ type (
 )
 
 func registerQuotas(h *routes, a api) {
-	route(h, http.MethodGet, "/api/v1/quotas", onCluster[struct{}](need{acl.DescribeConfigs, acl.Cluster}), a.listQuotas)
-	route(h, http.MethodPatch, "/api/v1/quotas", onCluster[quotaPatchInput](need{acl.AlterConfigs, acl.Cluster}).act("quota.alter").about(toldEntity).saying(toldQuotas), a.alterQuotas)
+	route(h, http.MethodGet, "/api/v1/quotas", onCluster[PageQuery](describesConfigs).tagged(func(*PageQuery) string { return a.quotasTag() }), a.listQuotas)
+	route(h, http.MethodPatch, "/api/v1/quotas", onCluster[quotaPatchInput](need{acl.AlterConfigs, acl.Cluster}).act("quota.alter").about(toldEntity).saying(toldQuotas).tagged(func(*quotaPatchInput) string { return a.quotasTag() }), a.alterQuotas)
 }
 
 // toldEntity and toldQuotas are a change of quotas as the audit log has it, as of Kafka's
@@ -89,13 +90,29 @@ func toldQuotas(in *quotaPatchInput) string {
 	return strings.Join(keys, ", ")
 }
 
-func (a api) listQuotas(context.Context, *struct{}) (*quotasOutput, error) {
+// key is where the quotas of an entity come in a list.
+func (q Quotas) key() string {
+	half := func(name *string, byDefault bool) string {
+		if name == nil {
+			return fmt.Sprintf("%t", byDefault)
+		}
+		return "=" + *name
+	}
+	return half(q.User, q.DefaultUser) + "\x00" + half(q.ClientID, q.DefaultClientID) + "\x00" + half(q.IP, q.DefaultIP)
+}
+
+func (a api) listQuotas(_ context.Context, in *PageQuery) (*quotasOutput, error) {
 	out := &quotasOutput{}
 	out.Body.Quotas = []Quotas{}
 	for q := range a.cluster.Image().ClientQuotas() {
 		out.Body.Quotas = append(out.Body.Quotas, Quotas{shownEntity(q.Entity), q.Rates})
 	}
-	return out, nil
+	if *in == (PageQuery{}) { // they come as they stand
+		return out, nil
+	}
+	var err error
+	out.Body.Quotas, out.Body.NextPage, err = partOf(*in, out.Body.Quotas, Quotas.key)
+	return out, err
 }
 
 func (a api) alterQuotas(ctx context.Context, in *quotaPatchInput) (*quotaOutput, error) {
@@ -250,6 +267,7 @@ func (e *env) showQuotas() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var out struct {
 				Quotas []Quotas `json:"quotas"`
+				NextPage
 			}
 			if err := e.client(cmd).call(cmd.Context(), http.MethodGet, "/api/v1/quotas", nil, &out); err != nil {
 				return err

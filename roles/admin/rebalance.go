@@ -22,6 +22,7 @@ type Rebalance struct {
 	SentBytes int64    `json:"sent_bytes" doc:"what new replicas are sent: records that are not in the bucket yet, by the last reports of leaders, some KiB of a partition not counted"`
 	KeptBytes int64    `json:"kept_bytes" doc:"bytes of these partitions in the bucket, which do not move"`
 	Refused   []string `json:"refused,omitempty" doc:"moves that did not begin, and why"`
+	Operation string   `json:"operation,omitempty" doc:"the id of what is under way; left out: nothing began"`
 }
 
 // ReplicaMove is a partition that is given other replicas.
@@ -80,6 +81,9 @@ func (a brokersAPI) rebalance(ctx context.Context, in *rebalanceInput) (*rebalan
 				out.Body.Refused = append(out.Body.Refused, fmt.Sprintf("%s-%d: %v", part[i].Topic, part[i].Partition.Index, err))
 			}
 		}
+	}
+	if n := len(plan.Moves) - len(out.Body.Refused); n > 0 {
+		out.Body.Operation = operationID(kindReassignment, 0, n)
 	}
 	return out, nil
 }

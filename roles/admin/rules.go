@@ -24,6 +24,7 @@ type need struct {
 var (
 	describesCluster = need{acl.Describe, acl.Cluster}
 	altersCluster    = need{acl.Alter, acl.Cluster}
+	describesConfigs = need{acl.DescribeConfigs, acl.Cluster}
 )
 
 // missing is the refusal of a subject that lacks it, for a resource of that name unless it is
@@ -91,6 +92,9 @@ type access[I any] struct {
 	says func(*I) string
 	// asks reports whether a call changes nothing; nil: each changes something.
 	asks func(*I) bool
+	// tag is the entity tag of what a call is about, and "" where that is not there; nil: it
+	// has none.
+	tag func(*I) string
 }
 
 // to asks for all of needs, on the resource that the call names.
@@ -137,6 +141,30 @@ func (a access[I]) saying(says func(*I) string) access[I] {
 func (a access[I]) unless(asks func(*I) bool) access[I] {
 	a.asks = asks
 	return a
+}
+
+// tagged has a call tell the entity tag of what it is about, or one that changes it be refused
+// where If-Match names another.
+func (a access[I]) tagged(tag func(*I) string) access[I] {
+	a.tag = tag
+	return a
+}
+
+// served serves a call, with the tag of what it is about.
+func served[I, O any](ctx context.Context, a access[I], in *I, serve func(context.Context, *I) (*O, error)) (*O, error) {
+	if a.tag == nil {
+		return serve(ctx, in)
+	}
+	if a.action != "" {
+		if err := checkTag(ctx, a.tag(in)); err != nil {
+			return nil, err
+		}
+	}
+	out, err := serve(ctx, in)
+	if err == nil {
+		tellTag(ctx, a.tag(in))
+	}
+	return out, err
 }
 
 // resource is what a call is about, as the audit log has it.
@@ -209,7 +237,7 @@ func route[I, O any](s *routes, method, path string, a access[I], serve func(con
 				s.denied(ctx, refused)
 				return nil, forbidden(refused)
 			}
-			return serve(ctx, in)
+			return served(ctx, a, in, serve)
 		}
 		done := &account{action: a.action}
 		done.kind, done.name = a.resource(in)
@@ -223,11 +251,17 @@ func route[I, O any](s *routes, method, path string, a access[I], serve func(con
 		if err := s.audit.Admit(); err != nil {
 			return nil, huma.NewError(http.StatusServiceUnavailable, "what changes something has to be in the audit log, which takes nothing: "+err.Error())
 		}
-		out, err := serve(context.WithValue(ctx, accountKey{}, done), in)
+		out, err := served(context.WithValue(ctx, accountKey{}, done), a, in, serve)
 		s.acted(ctx, done, err)
 		return out, err
 	}
 	change = append(change, func(op *huma.Operation) { op.BodyReadTimeout = -1 }) // takeBodies has read it
+	if a.tag != nil {
+		change = append(change, withRequest)
+		if a.action != "" {
+			change = append(change, ifMatch)
+		}
+	}
 	switch method {
 	case http.MethodGet:
 		huma.Get(s.API, path, checked, change...)

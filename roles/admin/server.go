@@ -82,6 +82,12 @@ type Options struct {
 	// Partition tells what a partition holds in this process, if it is here; nil
 	// without the broker role.
 	Partition func(storage.PartitionID) (PartitionState, bool)
+	// Holdings asks the leaders of partitions what they hold; nil: only Partition is asked.
+	Holdings Holdings
+	// Messages serves /api/v1/topics/{name}/messages, beside Cluster, when it is not nil.
+	Messages Messages
+	// Node serves /api/v1/node, beside Cluster, when it is not nil.
+	Node NodeFacts
 	// Groups serves /api/v1/groups, beside Cluster, when it is not nil.
 	Groups Groups
 	// Transforms serves /api/v1/etl, beside Cluster, when it is not nil.

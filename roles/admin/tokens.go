@@ -58,6 +58,7 @@ type (
 	tokensOutput struct {
 		Body struct {
 			Tokens []Token `json:"tokens"`
+			NextPage
 		}
 	}
 )
@@ -72,7 +73,7 @@ var (
 )
 
 func registerTokens(h *routes, a tokensAPI) {
-	route(h, http.MethodGet, tokensPath, whoever[struct{}]("the caller's own; those of others with describe-tokens on the user, or describe on the cluster"), a.list)
+	route(h, http.MethodGet, tokensPath, whoever[PageQuery]("the caller's own; those of others with describe-tokens on the user, or describe on the cluster"), a.list)
 	route(h, http.MethodPost, tokensPath, whoever[createTokenInput]("for another user: create-tokens on that user; not by an API token").act("token.create").about(func(in *createTokenInput) string { return in.Body.Name }).saying(toldToken), a.create, withStatus(http.StatusCreated))
 	route(h, http.MethodDelete, tokensPath+"/{name}", whoever[tokenName]("one of another user: create-tokens on that user, or alter on the cluster").act("token.revoke").about(func(in *tokenName) string { return in.Name }), a.delete)
 }
@@ -115,7 +116,7 @@ func shownToken(t *metadata.APIToken, now time.Time) Token {
 	return shown
 }
 
-func (a tokensAPI) list(ctx context.Context, _ *struct{}) (*tokensOutput, error) {
+func (a tokensAPI) list(ctx context.Context, in *PageQuery) (*tokensOutput, error) {
 	who, out := subjectOf(ctx), &tokensOutput{}
 	out.Body.Tokens = []Token{}
 	for t := range a.cluster.Image().APITokens() {
@@ -123,7 +124,9 @@ func (a tokensAPI) list(ctx context.Context, _ *struct{}) (*tokensOutput, error)
 			out.Body.Tokens = append(out.Body.Tokens, shownToken(t, time.Now()))
 		}
 	}
-	return out, nil
+	var err error
+	out.Body.Tokens, out.Body.NextPage, err = partOf(*in, out.Body.Tokens, func(t Token) string { return t.Name })
+	return out, err
 }
 
 func (a tokensAPI) create(ctx context.Context, in *createTokenInput) (*createTokenOutput, error) {

@@ -43,6 +43,7 @@ type (
 	usersOutput struct {
 		Body struct {
 			Users []User `json:"users"`
+			NextPage
 		}
 	}
 	userOutput      struct{ Body User }
@@ -60,10 +61,10 @@ type (
 const usersPath = "/api/v1/users"
 
 func registerUsers(h *routes, a api) {
-	route(h, http.MethodGet, usersPath, onCluster[struct{}](describesCluster), a.listUsers)
-	route(h, http.MethodPost, usersPath, onCluster[createUserInput](altersCluster).act("user.create").about(func(in *createUserInput) string { return in.Body.Name }).saying(func(in *createUserInput) string { return strings.Join(in.Body.Mechanisms, ",") }), a.createUser, withStatus(http.StatusCreated))
-	route(h, http.MethodDelete, usersPath+"/{name}", onCluster[userName](altersCluster).act("user.delete").about(func(in *userName) string { return in.Name }), a.deleteUser)
-	route(h, http.MethodPut, usersPath+"/{name}/password", onCluster[passwordInput](altersCluster).act("user.set-password").about(func(in *passwordInput) string { return in.Name }).saying(func(in *passwordInput) string { return strings.Join(in.Body.Mechanisms, ",") }), a.setPassword)
+	route(h, http.MethodGet, usersPath, onCluster[PageQuery](describesCluster).tagged(func(*PageQuery) string { return a.usersTag() }), a.listUsers)
+	route(h, http.MethodPost, usersPath, onCluster[createUserInput](altersCluster).act("user.create").about(func(in *createUserInput) string { return in.Body.Name }).saying(func(in *createUserInput) string { return strings.Join(in.Body.Mechanisms, ",") }).tagged(func(*createUserInput) string { return a.usersTag() }), a.createUser, withStatus(http.StatusCreated))
+	route(h, http.MethodDelete, usersPath+"/{name}", onCluster[userName](altersCluster).act("user.delete").about(func(in *userName) string { return in.Name }).tagged(func(*userName) string { return a.usersTag() }), a.deleteUser)
+	route(h, http.MethodPut, usersPath+"/{name}/password", onCluster[passwordInput](altersCluster).act("user.set-password").about(func(in *passwordInput) string { return in.Name }).saying(func(in *passwordInput) string { return strings.Join(in.Body.Mechanisms, ",") }).tagged(func(*passwordInput) string { return a.usersTag() }), a.setPassword)
 }
 
 // withoutSecrets has what is wrong with a request about users be said without what stands
@@ -79,13 +80,14 @@ func withoutSecrets(ctx huma.Context, _ string, answer any) (any, error) {
 	return refused, nil
 }
 
-func (a api) listUsers(context.Context, *struct{}) (*usersOutput, error) {
-	out := &usersOutput{}
-	out.Body.Users = []User{}
+func (a api) listUsers(_ context.Context, in *PageQuery) (*usersOutput, error) {
+	out, users := &usersOutput{}, []User{}
 	for u := range a.cluster.Image().Users() {
-		out.Body.Users = append(out.Body.Users, shownUser(u))
+		users = append(users, shownUser(u))
 	}
-	return out, nil
+	var err error
+	out.Body.Users, out.Body.NextPage, err = partOf(*in, users, func(u User) string { return u.Name })
+	return out, err
 }
 
 func shownUser(u *metadata.User) User {

@@ -69,6 +69,7 @@ type Broker struct {
 	verifier      transactionVerifier
 	groupMarkers  [coordinatorPartitions]atomic.Int64 // under way to the groups
 	peerMemory    atomic.Int64                        // of requests of other brokers that are being served, decoded
+	peeks         chan struct{}                       // holds a token for each look that is under way
 	throttle      *throttle
 	transforms    *transforms
 	telemetry     *telemetry.Table
@@ -123,6 +124,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		healing:      newHealing(),
 		full:         fullLog{now: opt.Now},
 		telemetry:    telemetry.New(telemetry.Options{Series: opt.TelemetrySeries}),
+		peeks:        make(chan struct{}, peeksAtOnce),
 
 		authorization: newAuthorization(opt.Authorization, opt.Controller.Image()),
 		nobody:        newNobody(), audit: opt.Audit,

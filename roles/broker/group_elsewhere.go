@@ -80,6 +80,9 @@ func (b *Broker) ownPeerRequest(key int16) func(context.Context, []byte) ([]byte
 			return q.Moves, nil
 		})
 	}
+	if serve := b.operatorRequest(key); serve != nil {
+		return serve
+	}
 	return b.ownAuditRequest(key)
 }
 

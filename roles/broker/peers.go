@@ -35,11 +35,24 @@ const (
 	peerAuditRead
 	peerAuditHead
 	peerAppendSent // its body is no JSON: deliver.go
+	peerHoldings   // from here on operators may ask too: front.go
+	peerPeek
+	peerOperatorGroups
+	peerOperatorGroup
+	peerOperatorDelete
+	peerOperatorReset
+	peerOperatorAudit
+	peerOperatorHeads
+	peerEnd // of these requests
+
+	firstOperatorRequest = peerHoldings
 )
 
 const (
 	// peerDeadline is after how long a broker that says nothing is given up.
 	peerDeadline = 10 * time.Second
+	// frontDeadline is that of who asks a broker which may ask others before it answers.
+	frontDeadline = peerDeadline + 5*time.Second
 	// maxPeerMemory is what requests of other brokers may take, decoded, all together.
 	maxPeerMemory = 64 << 20
 	// ownMemory is what a byte of the brokers' own requests takes, decoded, at most.
@@ -125,6 +138,12 @@ func (b *Broker) AdmitPeer(ctx context.Context, c *rpc.PeerCall) error {
 	if err := b.follower.wait(ctx, c.MetadataOffset); err != nil {
 		return fmt.Errorf("wait for the metadata up to %d: %w", c.MetadataOffset, err)
 	}
+	if c.From.ID == rpc.OperatorID {
+		if !guard.Check("broker.operator-asks", c.Key >= firstOperatorRequest && c.Key < peerEnd) {
+			return fmt.Errorf("request %d is none of an operator: %w", c.Key, rpc.ErrPeerRefused)
+		}
+		return nil
+	}
 	from, ok := b.follower.image().Broker(c.From.ID)
 	if !guard.Check("broker.peer-epoch", ok && from.Epoch == c.From.Epoch) {
 		return fmt.Errorf("broker %d is not registered at %d, or not any more: %w", c.From.ID, c.From.Epoch, rpc.ErrPeerRefused)
@@ -207,6 +226,11 @@ func askOwn[P any](ctx context.Context, b *Broker, at int32, key int16, q any) (
 	if body, err = b.callPeer(ctx, at, &rpc.PeerCall{Key: key, Body: body}); err != nil {
 		return answer, err
 	}
+	return readOwn[P](body, at, key)
+}
+
+// readOwn reads the answer of a broker to one of these.
+func readOwn[P any](body []byte, at int32, key int16) (answer P, err error) {
 	var p peerAnswer[P]
 	if err := json.Unmarshal(body, &p); err != nil {
 		return answer, fmt.Errorf("read the answer of broker %d to request %d: %w: %w", at, key, rpc.ErrPeerUnreachable, err)

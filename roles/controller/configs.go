@@ -29,6 +29,10 @@ type ConfigChange struct {
 	Type metadata.ResourceType
 	Name string // a topic, a broker id in decimal, or empty for all brokers
 	Ops  []ConfigOp
+	// Conditional: the change was decided on Version of the configuration, and is refused where
+	// it is another by then (InvalidUpdateVersion).
+	Conditional bool
+	Version     uint64
 }
 
 // AlterConfigs carries out changes, each on its own; errors are in order of the

@@ -29,7 +29,7 @@ const AnyNode int64 = math.MinInt64
 var serviceRoles = map[string][]string{
 	"rustmq.rpc.Raft":        {pki.RoleController},
 	"rustmq.rpc.Controller":  {pki.RoleBroker, pki.RoleController, pki.RoleAdmin},
-	"rustmq.rpc.Peers":       {pki.RoleBroker},
+	"rustmq.rpc.Peers":       {pki.RoleBroker, pki.RoleController, pki.RoleAdmin}, // the latter as operators
 	"rustmq.rpc.Replication": {pki.RoleBroker},
 }
 

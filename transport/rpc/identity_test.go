@@ -172,15 +172,17 @@ func TestCallersProveTheirRole(t *testing.T) {
 		refused     []string
 		wants       string
 	}{
-		"a server":               {pkitest.Server(identity(2, pki.RoleBroker, pki.RoleController)), 2, nil, ""},
-		"another's id":           {pkitest.Server(identity(2, pki.RoleBroker, pki.RoleController)), 3, []string{"Messages", "Snapshot", "Peers", "Controller", "Images", "Beats"}, "the caller is node 2 (broker, controller) of cluster prod; expected is node 3 with the role"},
-		"nobody":                 {pkitest.Server(identity(2, pki.RoleBroker, pki.RoleController)), -1, []string{"Peers"}, "expected is node -1 with the role broker"},
-		"a broker":               {pkitest.Server(identity(2, pki.RoleBroker)), 2, []string{"Hello", "Messages", "Snapshot"}, "expected is a node with the role controller"},
-		"a controller":           {pkitest.Server(identity(2, pki.RoleController)), 2, []string{"Peers", "Controller", "Images", "Beats"}, "with the role broker"},
-		"an admin":               {pkitest.Server(identity(2, pki.RoleAdmin)), -1, []string{"Hello", "Messages", "Snapshot", "Peers"}, "the caller is node 2 (admin)"},
-		"one without a role":     {pkitest.Server(identity(2, "etl")), -1, all, "the caller is node 2 (etl)"},
-		"one of another cluster": {pkitest.Server(other), 2, all, "of cluster test, and this server's of cluster prod"},
-		"a client":               {&x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, 2, all, "names no server"},
+		"a server":                 {pkitest.Server(identity(2, pki.RoleBroker, pki.RoleController)), 2, nil, ""},
+		"another's id":             {pkitest.Server(identity(2, pki.RoleBroker, pki.RoleController)), 3, []string{"Messages", "Snapshot", "Peers", "Controller", "Images", "Beats"}, "the caller is node 2 (broker, controller) of cluster prod; expected is node 3 with the role"},
+		"an operator":              {pkitest.Server(identity(2, pki.RoleBroker, pki.RoleController)), -1, nil, ""},
+		"a broker, as an operator": {pkitest.Server(identity(2, pki.RoleBroker)), -1, []string{"Hello", "Messages", "Snapshot", "Peers"}, "expected is a node with the role controller"},
+		"another nobody":           {pkitest.Server(identity(2, pki.RoleBroker, pki.RoleController)), -2, []string{"Peers"}, "expected is node -2 with the role broker"},
+		"a broker":                 {pkitest.Server(identity(2, pki.RoleBroker)), 2, []string{"Hello", "Messages", "Snapshot"}, "expected is a node with the role controller"},
+		"a controller":             {pkitest.Server(identity(2, pki.RoleController)), 2, []string{"Peers", "Controller", "Images", "Beats"}, "with the role broker"},
+		"an admin":                 {pkitest.Server(identity(2, pki.RoleAdmin)), -1, []string{"Hello", "Messages", "Snapshot"}, "the caller is node 2 (admin)"},
+		"one without a role":       {pkitest.Server(identity(2, "etl")), -1, all, "the caller is node 2 (etl)"},
+		"one of another cluster":   {pkitest.Server(other), 2, all, "of cluster test, and this server's of cluster prod"},
+		"a client":                 {&x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, 2, all, "names no server"},
 		"a client by its usage": {&x509.Certificate{
 			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, URIs: []*url.URL{identity(2, pki.RoleBroker, pki.RoleController).URI()},
 		}, 2, all, "for one side of a connection alone"},

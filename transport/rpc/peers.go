@@ -35,6 +35,10 @@ type PeerBroker struct {
 	Epoch int64 // 0, of who is asked: any
 }
 
+// OperatorID is the id of who asks, in PeerCall.From, for a person who calls a process that is
+// no broker: one with the role controller or admin, whichever node it is. It has no epoch.
+const OperatorID int32 = -1
+
 // PeerCall is a request of one broker to another.
 type PeerCall struct {
 	From, To PeerBroker

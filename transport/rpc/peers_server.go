@@ -25,7 +25,7 @@ func (s peersServer) Call(ctx context.Context, q *rpcpb.PeerRequest) (*rpcpb.Pee
 	if err != nil {
 		return nil, err
 	}
-	if err := Admit(ctx, fmt.Sprintf("a request of broker %d", c.From.ID), int64(c.From.ID), pki.RoleBroker); err != nil {
+	if err := admitPeer(ctx, c.From); err != nil {
 		return nil, err
 	}
 	h, err := s.p.begin(len(c.Body))
@@ -58,6 +58,14 @@ func (s peersServer) Call(ctx context.Context, q *rpcpb.PeerRequest) (*rpcpb.Pee
 		return nil, status.Errorf(codes.FailedPrecondition, "an answer of %d bytes, at most %d are sent", len(body), MaxPeerReply)
 	}
 	return &rpcpb.PeerReply{Body: body}, nil
+}
+
+// admitPeer refuses who is not, by its certificate, who it says.
+func admitPeer(ctx context.Context, from PeerBroker) error {
+	if from.ID == OperatorID {
+		return Admit(ctx, "a request for an operator", AnyNode, pki.RoleController, pki.RoleAdmin)
+	}
+	return Admit(ctx, fmt.Sprintf("a request of broker %d", from.ID), int64(from.ID), pki.RoleBroker)
 }
 
 // callOf returns the call that a message is.

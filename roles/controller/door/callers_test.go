@@ -40,7 +40,7 @@ func TestCallersAskOnlyForWhatTheirCertificatesAllow(t *testing.T) {
 		}
 		operators := []string{
 			"PlanRebalance", "DrainBroker", "UnregisterBroker", "UnregisterController", "Members", "AddController", "RemoveController", "ConfirmClock", "CheckBucket",
-			"CreateAPIToken", "DeleteAPIToken", "DeployTransform", "SetTransform", "DeleteTransform",
+			"CreateAPIToken", "DeleteAPIToken", "DeployTransform", "SetTransform", "DeleteTransform", "LeaderState",
 		}
 		servers := []string{
 			"CreateTopics", "DeleteTopics", "CreatePartitions", "AlterConfigs", "AlterClientQuotas", "AlterACLs", "AlterUsers", "ElectLeaders", "ReassignPartitions", "HurryLog",
@@ -78,6 +78,14 @@ func TestCallersAskOnlyForWhatTheirCertificatesAllow(t *testing.T) {
 						err := d.Heartbeat(t.Context(), 7, 8)
 						if metadata.CodeOf(err) != metadata.ClusterAuthorizationFailed {
 							r.note("heartbeat")
+						}
+						return []any{err}
+					}
+				case tellState.name: // likewise
+					ask = func(d *Door) []any {
+						_, err := call(t.Context(), d, tellState, leaderStateQ{true})
+						if metadata.CodeOf(err) != metadata.ClusterAuthorizationFailed {
+							r.note("state")
 						}
 						return []any{err}
 					}

@@ -1,0 +1,245 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/transport/rpc"
+)
+
+// Limits of a peek: a look for a person, which is not to become a way to consume.
+const (
+	MaxPeekRecords = 1000
+	MaxPeekBytes   = 1 << 20  // of keys, values and headers together
+	MaxPeekValue   = 64 << 10 // of one value, key or header; what is longer is cut
+
+	peekExpanded = 16 << 20 // what the records of a batch may expand to
+	peekScanned  = 32 << 20 // bytes of batches that are read for one
+	peeksAtOnce  = 4
+	peekWait     = 8 * time.Second // for the bucket, and for a place among those
+	peekHeaders  = 100             // of one record that are shown
+)
+
+// PeekRequest asks for some records of a partition. From the offset on, if From is
+// "offset"; from the first that is not older than Value in milliseconds since 1970, if it is
+// "time"; the last Limit offsets, if it is "end"; from the log start, if it is "start".
+type PeekRequest struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	From      string `json:"from"`
+	Value     int64  `json:"value"`
+	Limit     int    `json:"limit"` // records, 1 to MaxPeekRecords
+	Bytes     int    `json:"bytes"` // 1 to MaxPeekBytes
+}
+
+// Peeked is what a peek shows: committed records, those of transactions too, whatever became
+// of them.
+type Peeked struct {
+	LogStart      int64          `json:"log_start"`
+	HighWatermark int64          `json:"high_watermark"`
+	Next          int64          `json:"next"` // where the next look begins; HighWatermark: there is nothing more
+	Records       []PeekedRecord `json:"records"`
+}
+
+// PeekedRecord is a record as a peek shows it. A nil Key or Value is null.
+type PeekedRecord struct {
+	Offset        int64          `json:"offset"`
+	Timestamp     int64          `json:"timestamp"` // ms since 1970; -1: it has none
+	Key           []byte         `json:"key"`
+	Value         []byte         `json:"value"`
+	KeyBytes      int            `json:"key_bytes"` // of all of it; as the next
+	ValueBytes    int            `json:"value_bytes"`
+	Headers       []PeekedHeader `json:"headers"`
+	HeaderCount   int            `json:"header_count"` // of all of them
+	Transactional bool           `json:"transactional"`
+}
+
+// PeekedHeader is a header of one. A nil Value is null.
+type PeekedHeader struct {
+	Key   []byte `json:"key"`
+	Value []byte `json:"value"`
+}
+
+// Peek shows some records of a partition, wherever it is led, from memory, the WAL or the
+// bucket. Errors about the request or the partition are [*GroupError].
+func (b *Broker) Peek(ctx context.Context, q PeekRequest) (*Peeked, error) {
+	image := b.follower.image()
+	at, elsewhere := ledElsewhere(image, b.opt.NodeID, q.Topic, q.Partition)
+	if !elsewhere {
+		at = b.opt.NodeID
+	}
+	return peekAt(image, q, at, func(at int32) (*Peeked, error) {
+		if at == b.opt.NodeID {
+			return b.peekHere(ctx, q)
+		}
+		return askOwn[*Peeked](ctx, b, at, peerPeek, q)
+	})
+}
+
+// peekAt has who leads a partition asked, by ask, and says what is wrong where nobody can be.
+func peekAt(image *metadata.Image, q PeekRequest, at int32, ask func(at int32) (*Peeked, error)) (*Peeked, error) {
+	t, ok := image.Topic(q.Topic)
+	if !ok {
+		return nil, &GroupError{kerr.UnknownTopicOrPartition, fmt.Sprintf("there is no topic %s; `rustmq admin topics list` shows those there are", q.Topic)}
+	}
+	p := t.Partition(q.Partition)
+	if p == nil {
+		return nil, &GroupError{kerr.UnknownTopicOrPartition, fmt.Sprintf("topic %s has partitions 0 to %d", q.Topic, t.Partitions.Len()-1)}
+	}
+	if p.Leader == metadata.NoLeader {
+		return nil, &GroupError{kerr.LeaderNotAvailable, fmt.Sprintf("%s-%d has no leader, and nothing is read from it: `rustmq admin cluster health` says what it needs", q.Topic, q.Partition)}
+	}
+	is, err := ask(at)
+	if errors.Is(err, rpc.ErrPeerUnreachable) || errors.Is(err, rpc.ErrPeerRefused) {
+		err = &GroupError{kerr.BrokerNotAvailable, fmt.Sprintf("%s-%d, which broker %d leads, cannot be looked into now: %v", q.Topic, q.Partition, at, err)}
+	}
+	return is, err
+}
+
+// peekHere is Peek by the leader.
+func (b *Broker) peekHere(ctx context.Context, q PeekRequest) (*Peeked, error) {
+	if q.Limit < 1 || q.Limit > MaxPeekRecords || q.Bytes < 1 || q.Bytes > MaxPeekBytes {
+		return nil, &GroupError{kerr.InvalidRequest, fmt.Sprintf("%d records of %d bytes: a look shows 1 to %d, of 1 to %d bytes", q.Limit, q.Bytes, MaxPeekRecords, MaxPeekBytes)}
+	}
+	ctx, cancel := context.WithTimeout(ctx, peekWait)
+	defer cancel()
+	select {
+	case b.peeks <- struct{}{}:
+		defer func() { <-b.peeks }()
+	case <-ctx.Done():
+		return nil, &GroupError{kerr.BrokerNotAvailable, "others look into partitions of this broker: try again"}
+	}
+	l, _, err := b.leaderOf(q.Topic, q.Partition, storage.NoEpoch)
+	if err != nil {
+		return nil, err
+	}
+	start, end := l.LogStart(), l.HighWatermark()
+	at, err := b.peekFrom(ctx, l, q, start, end)
+	if err != nil {
+		return nil, fmt.Errorf("look for where to begin in %s-%d: %w", q.Topic, q.Partition, err)
+	}
+	look := &peek{q: q, out: &Peeked{LogStart: int64(start), HighWatermark: int64(end), Records: []PeekedRecord{}}, at: at, end: end}
+	for look.at < end && !look.full {
+		from := look.at
+		if local := l.LocalStart(); from < local {
+			err = b.readBucket(ctx, l, from, min(local, end), look.take)
+		} else {
+			err = readLog(l, from, look.take)
+		}
+		if err != nil && !errors.Is(err, errPageFull) {
+			return nil, fmt.Errorf("read %s-%d at offset %d: %w", q.Topic, q.Partition, from, err)
+		}
+		if look.at == from && !look.full {
+			break // compaction by key has left nothing behind it yet
+		}
+	}
+	look.out.Next = int64(min(look.at, end))
+	return look.out, nil
+}
+
+// peekFrom is the offset that a look begins at.
+func (b *Broker) peekFrom(ctx context.Context, l *log.Log, q PeekRequest, start, end storage.Offset) (storage.Offset, error) {
+	switch q.From {
+	case "start":
+		return start, nil
+	case "end":
+		return max(start, end-storage.Offset(q.Limit)), nil
+	case "offset":
+		if at := storage.Offset(q.Value); at >= start && at <= end {
+			return at, nil
+		}
+		return 0, &GroupError{kerr.OffsetOutOfRange, fmt.Sprintf("offset %d: there are those from %d to %d", q.Value, start, end)}
+	case "time":
+		at, _, found, err := b.offsetForTime(ctx, l, q.Value)
+		if err != nil || !found {
+			return end, err
+		}
+		return max(start, at), nil
+	}
+	return 0, &GroupError{kerr.InvalidRequest, fmt.Sprintf("from %q: want start, end, offset or time", q.From)}
+}
+
+// peek is a look under way.
+type peek struct {
+	q       PeekRequest
+	out     *Peeked
+	at, end storage.Offset // what is next, and where it ends
+	bytes   int            // shown
+	scanned int            // of batches
+	full    bool
+}
+
+// take shows the records of a batch, as far as there is room. errPageFull ends the reading.
+func (k *peek) take(b batch.Batch) error {
+	if b.NextOffset() <= k.at {
+		return nil
+	}
+	if b.BaseOffset() >= k.end || k.full {
+		k.full = true
+		return errPageFull
+	}
+	k.scanned += len(b)
+	if !b.IsControl() {
+		records := b.Records(peekExpanded)
+		for records.Next() {
+			r := records.Record()
+			if r.Offset < k.at {
+				continue
+			}
+			if r.Offset >= k.end || !k.show(r, b.IsTransactional()) {
+				k.full = true
+				return errPageFull
+			}
+			k.at = r.Offset + 1
+		}
+		if err := records.Err(); err != nil {
+			return &GroupError{kerr.InvalidRecord, fmt.Sprintf("the batch at offset %d cannot be shown, of which a look expands %d MiB at most; `rustmq consume` reads all: %v", b.BaseOffset(), peekExpanded>>20, err)}
+		}
+	}
+	k.at = b.NextOffset()
+	if len(k.out.Records) == k.q.Limit || k.scanned > peekScanned {
+		k.full = true
+		return errPageFull
+	}
+	return nil
+}
+
+// show adds a record; false: there is no room for it. The first there always is.
+func (k *peek) show(r *batch.Record, transactional bool) bool {
+	if len(k.out.Records) == k.q.Limit {
+		return false
+	}
+	shown := PeekedRecord{
+		Offset: int64(r.Offset), Timestamp: r.Timestamp, Key: k.cut(r.Key), Value: k.cut(r.Value), KeyBytes: len(r.Key), ValueBytes: len(r.Value),
+		Headers: []PeekedHeader{}, HeaderCount: r.NumHeaders, Transactional: transactional,
+	}
+	size := len(shown.Key) + len(shown.Value)
+	r.Headers(func(h batch.Header) bool {
+		is := PeekedHeader{k.cut(h.Key), k.cut(h.Value)}
+		size += len(is.Key) + len(is.Value)
+		shown.Headers = append(shown.Headers, is)
+		return len(shown.Headers) < peekHeaders && size < k.q.Bytes
+	})
+	if k.bytes+size > k.q.Bytes && len(k.out.Records) > 0 {
+		return false
+	}
+	k.bytes += size
+	k.out.Records = append(k.out.Records, shown)
+	return true
+}
+
+// cut copies what is shown of bytes, which may be of memory that others use next.
+func (k *peek) cut(b []byte) []byte {
+	if b == nil {
+		return nil
+	}
+	return append([]byte{}, b[:min(len(b), MaxPeekValue, k.q.Bytes)]...)
+}

@@ -1,0 +1,155 @@
+package roles_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"rustmq.dev/rustmq/roles/admin"
+)
+
+// fetch is an answer of the admin API of a node.
+func (c *processes) fetch(at int, path string, into any) int {
+	c.Helper()
+	resp, err := c.client.Get("http://" + c.host(at) + ":9642" + path)
+	must(c.T, err)
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	must(c.T, err)
+	if resp.StatusCode == http.StatusOK && into != nil {
+		if err := json.Unmarshal(raw, into); err != nil {
+			c.Fatalf("%s at node %d: %v: %s", path, at, err, raw)
+		}
+	}
+	if resp.StatusCode != http.StatusOK {
+		c.Logf("%s at node %d: %s %s", path, at, resp.Status, raw)
+	}
+	return resp.StatusCode
+}
+
+// front starts a process with the role admin alone, and waits for it.
+func (c *processes) front(id int) {
+	c.Helper()
+	as := c.as
+	c.as = "admin serve"
+	c.start(id)
+	c.as = as
+	c.await(id)
+}
+
+// Any process answers anything: one with the role admin alone, a broker that hosts nothing of
+// what it is asked, and a controller. It is one story, and as long as that.
+func TestAFrontServesAllOfTheAdminAPI(t *testing.T) {
+	t.Parallel()
+	c := newProcesses(t, 3)
+	c.admin(1, "topics", "create", "orders", "-p", "3", "-r", "1")
+	c.refused(9, "name its controllers", "--peers", "", "--roles", "admin")
+	c.front(7)
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.host(1)+":9092"), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ConsumerGroup("readers"), kgo.ConsumeTopics("orders"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	must(t, err)
+	defer client.Close()
+	for i := range 30 {
+		must(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: "orders", Partition: int32(i % 3), Key: fmt.Append(nil, i), Value: fmt.Appendf(nil, "order %d", i)}).FirstErr())
+	}
+	for read := 0; read < 30; {
+		fetches := client.PollFetches(t.Context())
+		must(t, fetches.Err0())
+		read += fetches.NumRecords()
+	}
+	must(t, client.CommitUncommittedOffsets(t.Context()))
+
+	for at := range c.nodes {
+		// What leaders alone know, of partitions that each has one replica of.
+		var topic admin.Topic
+		if c.fetch(at, "/api/v1/topics/orders", &topic); topic.Records != 30 || slices.ContainsFunc(topic.PartitionList, func(p admin.Partition) bool { return p.HighWatermark != 10 || p.Unknown != "" }) {
+			t.Errorf("node %d: %+v", at, topic)
+		}
+		var groups struct{ Groups []struct{ Group, State string } }
+		if c.fetch(at, "/api/v1/groups", &groups); len(groups.Groups) != 1 || groups.Groups[0].Group != "readers" {
+			t.Errorf("node %d: %+v", at, groups)
+		}
+		var group struct {
+			PartitionList []struct {
+				Committed *int64
+				Lag       *int64 `json:"lag_records"`
+			} `json:"partition_list"`
+		}
+		if c.fetch(at, "/api/v1/groups/readers", &group); len(group.PartitionList) != 3 || group.PartitionList[0].Lag == nil || *group.PartitionList[0].Lag != 0 {
+			t.Errorf("node %d: %+v", at, group)
+		}
+		var look admin.PeekedMessages
+		for p := range 3 {
+			c.fetch(at, fmt.Sprintf("/api/v1/topics/orders/messages?partition=%d&offset=3&limit=2", p), &look)
+			if len(look.Messages) != 2 || look.Next != 5 || look.Messages[0].Offset != 3 || look.Messages[0].Value == nil || *look.Messages[0].Value != fmt.Sprintf("order %d", 9+p) {
+				t.Errorf("node %d, partition %d: %+v", at, p, look)
+			}
+		}
+		var storage admin.BucketState
+		if c.fetch(at, "/api/v1/storage", &storage); storage.MetadataLog.Shipped == 0 || slices.ContainsFunc(storage.Warnings, func(w string) bool { return strings.Contains(w, "not told") }) {
+			t.Errorf("node %d: %+v", at, storage)
+		}
+		for _, path := range []string{
+			"/api/v1/cluster", "/api/v1/cluster/health", "/api/v1/brokers", "/api/v1/controllers", "/api/v1/acls", "/api/v1/users", "/api/v1/tokens", "/api/v1/quotas",
+			"/api/v1/audit", "/api/v1/etl/modules", "/api/v1/etl/batteries", "/api/v1/storage/cost", "/api/v1/operations", "/api/v1/node/config", "/api/v1/node/certificates", "/api/v1/openapi.json", "/api/v1/topics/orders/partitions",
+		} {
+			if status := c.fetch(at, path, nil); status != http.StatusOK {
+				t.Errorf("node %d: %s: %d", at, path, status)
+			}
+		}
+		if status := c.fetch(at, "/api/v1/groups/nobody", nil); status != http.StatusNotFound {
+			t.Errorf("node %d: a group that is not there: %d", at, status)
+		}
+	}
+	// Changes go through it too: of the metadata, and of what a broker has.
+	client.Close()
+	c.admin(7, "topics", "create", "made", "-p", "2")
+	c.admin(7, "topics", "alter", "made", "--set", "retention.ms=1000000")
+	c.admin(7, "groups", "reset-offsets", "readers", "--all-topics", "--to-earliest", "--execute")
+	c.admin(7, "groups", "delete", "readers")
+	c.admin(7, "storage", "probe")
+	c.admin(7, "storage", "check")
+
+	// It keeps nothing: with another directory it is the same.
+	c.end(7, syscall.SIGTERM)
+	must(t, os.RemoveAll(c.data(7)))
+	c.front(7)
+	if entries, err := os.ReadDir(filepath.Join(c.data(7))); err != nil || slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == "wal" || e.Name() == "raft" }) {
+		t.Errorf("%v, %v", entries, err)
+	}
+
+	// A broker that is gone is asked no more once that is known, and what it led is said to be
+	// not known until then.
+	var topic admin.Topic
+	c.fetch(7, "/api/v1/topics/orders", &topic)
+	gone := int(topic.PartitionList[0].Leader)
+	c.end(gone, syscall.SIGKILL)
+	c.fetch(7, "/api/v1/topics/orders", &topic)
+	for _, p := range topic.PartitionList {
+		if (int(p.Leader) == gone) != (p.Unknown != "") && p.Leader > 0 {
+			t.Errorf("broker %d is gone: %+v", gone, p)
+		}
+	}
+	if status := c.fetch(7, "/api/v1/topics/orders/messages?partition=0", nil); status != http.StatusServiceUnavailable {
+		t.Errorf("a look at what nobody leads: %d", status)
+	}
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(time.Minute); ; <-ticker.C {
+		if c.fetch(7, "/api/v1/cluster/health", nil) == http.StatusOK && c.fetch(7, "/api/v1/groups", nil) == http.StatusOK {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("groups are not listed again")
+		}
+	}
+}
