@@ -119,7 +119,7 @@ func command(stdin io.Reader, stdout, stderr io.Writer, cloud Cloud) *cobra.Comm
 		adminCmd,
 		client.ProduceCommand(env), client.ConsumeCommand(env), client.BenchCommand(env), client.VerifyCommand(env),
 		client.ConfigCommand(env), client.ContextCommand(env),
-		debugCommand(stdout), versionCommand(stdout),
+		doctorCommand(stdout, cloud), debugCommand(stdout), versionCommand(stdout),
 	)
 	client.AddGlobalFlags(root)
 	root.InitDefaultCompletionCmd() // else cobra adds it too late to be told
