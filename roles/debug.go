@@ -18,7 +18,7 @@ import (
 // a running node, and changes nothing.
 func debugCommand(stdout io.Writer) *cobra.Command {
 	cmd := &cobra.Command{Use: "debug", Short: "Look into files of a node", Args: cobra.NoArgs}
-	cmd.AddCommand(debugWAL(stdout), debugBatch(stdout), debugObject(stdout))
+	cmd.AddCommand(debugWAL(stdout), debugRaft(stdout), debugBatch(stdout), debugObject(stdout))
 	return cmd
 }
 
