@@ -122,6 +122,7 @@ func command(stdin io.Reader, stdout, stderr io.Writer, cloud Cloud) *cobra.Comm
 		doctorCommand(stdout, cloud), debugCommand(stdout), versionCommand(stdout),
 	)
 	client.AddGlobalFlags(root)
+	client.AddGlobalCompletion(root, env)
 	root.InitDefaultCompletionCmd() // else cobra adds it too late to be told
 	sayUsage(root)
 	return root
