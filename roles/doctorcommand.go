@@ -33,6 +33,9 @@ func doctorCommand(stdout io.Writer, cloud Cloud) *cobra.Command {
 			"named is probed with objects of its own. Exit 1 when a check fails; warnings are no failure.",
 		Example: "  rustmq doctor\n  rustmq doctor --config /etc/rustmq/rustmq.toml -o json\n  rustmq doctor --data-dir /var/lib/rustmq --bucket 's3://streams?region=eu-central-1'",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := client.CheckOutput(output); err != nil {
+				return err
+			}
 			report, err := f.examine(cmd.Context(), cmd.Flags(), noBucket)
 			if err != nil {
 				return err

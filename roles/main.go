@@ -119,7 +119,7 @@ func command(stdin io.Reader, stdout, stderr io.Writer, cloud Cloud) *cobra.Comm
 		adminCmd,
 		client.ProduceCommand(env), client.ConsumeCommand(env), client.BenchCommand(env), client.VerifyCommand(env),
 		client.ConfigCommand(env), client.ContextCommand(env),
-		doctorCommand(stdout, cloud), debugCommand(stdout), versionCommand(stdout),
+		doctorCommand(stdout, cloud), debugCommand(env, cloud), versionCommand(stdout),
 	)
 	client.AddGlobalFlags(root)
 	client.AddGlobalCompletion(root, env)
@@ -127,6 +127,10 @@ func command(stdin io.Reader, stdout, stderr io.Writer, cloud Cloud) *cobra.Comm
 	sayUsage(root)
 	return root
 }
+
+// Command is the tree of all commands, to be described: run, they would print nothing and
+// open no bucket but directories.
+func Command() *cobra.Command { return command(strings.NewReader(""), io.Discard, io.Discard, nil) }
 
 // adminTarget is what a context says of the admin API.
 func adminTarget(env client.Env) func(*cobra.Command) (admin.Target, error) {

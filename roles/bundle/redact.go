@@ -36,13 +36,15 @@ const publicNames = `file|path|dir|url|id|type|name|mechanisms?|expires?|lifetim
 // NewRedactor returns one that knows these texts too.
 func NewRedactor(secrets ...string) *Redactor {
 	r := &Redactor{forms: []form{
-		{regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\z)`), Mask},
+		{regexp.MustCompile(`(?i)(authorization\\?"?\s*[:=]\s*\\?"?\[?)(?:basic|bearer)\s+[a-z0-9._~+/=-]+`), "${1}" + Mask},
+		{regexp.MustCompile(`(?i)\b(basic|bearer)\s+[a-z0-9._~+/=-]{16,}`), "${1} " + Mask},
 		// Values in quotes, after : or =, as in JSON, YAML and TOML; a log in JSON has them
 		// escaped.
 		{regexp.MustCompile(`(?i)((?:^|[^a-z0-9_.-])\\?"?[a-z0-9_.-]*(?:` + secretNames + `)[a-z0-9_-]*\\?"?\s*[:=]\s*\\?")((?:\\.|[^"\\])*)(\\?")`), "${1}" + Mask + "${3}"},
+		// A key and its value apart, as lists of settings have them.
+		{regexp.MustCompile(`(?i)("(?:key|name)"\s*:\s*"[^"]*(?:` + secretNames + `)[^"]*"\s*,\s*"value"\s*:\s*")((?:\\.|[^"\\])*)(")`), "${1}" + Mask + "${3}"},
 		// Bare values: up to the next space or separator.
-		{regexp.MustCompile(`(?im)((?:^|[^a-z0-9_.-])[a-z0-9_.-]*(?:` + secretNames + `)[a-z0-9_-]*\s*[:=]\s*)([^\s"'\\,;&)}\]{\[]+)`), "${1}" + Mask},
-		{regexp.MustCompile(`(?i)\b(basic|bearer)\s+[a-z0-9._~+/=-]{6,}`), "${1} " + Mask},
+		{regexp.MustCompile(`(?i)((?:^|[^a-z0-9_.-])[a-z0-9_.-]*(?:` + secretNames + `)[a-z0-9_-]*\s*[:=]\s*)([^\s"'\\,;&)}\]{\[]+)`), "${1}" + Mask},
 		{regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s"'@:]*:[^/\s"'@]*@`), "${1}" + Mask + "@"},
 		{regexp.MustCompile(`\brmq_[A-Za-z0-9_-]{20,}`), Mask},                                  // API tokens of rustmq
 		{regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*`), Mask}, // RFC 7519
@@ -58,8 +60,18 @@ func NewRedactor(secrets ...string) *Redactor {
 	return r
 }
 
-// public tells whether a name like that of a secret is that of something else.
+// privateKey is a key in PEM, or what is left of one whose end was cut off.
+var privateKey = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\z)`)
+
+// publicEnd tells that a name like that of a secret is that of something else.
 var publicEnd = regexp.MustCompile(`(?i)(?:[_.-](?:` + publicNames + `)|tokens|passwords|secrets|credentials|File|Path|URL)\\?"?\s*[:=]\s*\\?"?$`)
+
+// hints are parts of what the forms look for, of which one is in every line that one of them
+// finds something in: most lines have none, and are not searched.
+var hints = [][]byte{
+	[]byte("pass"), []byte("secret"), []byte("token"), []byte("cred"), []byte("key"), []byte("salt"), []byte("jaas"), []byte("auth"), []byte("sig"),
+	[]byte("basic"), []byte("bearer"), []byte("://"), []byte("rmq_"), []byte("eyj"), []byte("akia"), []byte("asia"),
+}
 
 // Redact returns a text without secrets, and how many were in it. The text is not changed.
 func (r *Redactor) Redact(text []byte) (clean []byte, removed int) {
@@ -69,6 +81,27 @@ func (r *Redactor) Redact(text []byte) (clean []byte, removed int) {
 			clean, removed = bytes.ReplaceAll(clean, secret, []byte(Mask)), removed+n
 		}
 	}
+	if bytes.Contains(clean, []byte("PRIVATE KEY-----")) {
+		clean = privateKey.ReplaceAllFunc(clean, func([]byte) []byte {
+			removed++
+			return []byte(Mask)
+		})
+	}
+	lines := make([]byte, 0, len(clean))
+	for line := range bytes.Lines(clean) {
+		kept, n := r.line(line)
+		lines, removed = append(lines, kept...), removed+n
+	}
+	return lines, removed
+}
+
+// line is Redact of one.
+func (r *Redactor) line(line []byte) (clean []byte, removed int) {
+	small := bytes.ToLower(line)
+	if !slices.ContainsFunc(hints, func(hint []byte) bool { return bytes.Contains(small, hint) }) {
+		return line, 0
+	}
+	clean = line
 	for _, f := range r.forms {
 		clean = f.pattern.ReplaceAllFunc(clean, func(found []byte) []byte {
 			groups := f.pattern.FindSubmatch(found)

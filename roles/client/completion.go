@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // completionTime is how long a shell waits for names.
@@ -51,7 +52,8 @@ func (c *connection) offered(cmd *cobra.Command, ask func(context.Context, *kadm
 	own.env = c.env.quiet()
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
 	defer cancel()
-	cl, done, err := own.open(ctx, cmd)
+	// A client that closes waits for what it has asked.
+	cl, done, err := own.open(ctx, cmd, kgo.RequestTimeoutOverhead(completionTime), kgo.RequestRetries(0))
 	if err != nil {
 		return nil
 	}
