@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rustmq.dev/rustmq/roles/client"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/storage/disk"
@@ -15,10 +16,11 @@ import (
 )
 
 // debugCommand is `rustmq debug …`: it reads files as they lie, of a stopped or
-// a running node, and changes nothing.
-func debugCommand(stdout io.Writer) *cobra.Command {
-	cmd := &cobra.Command{Use: "debug", Short: "Look into files of a node", Args: cobra.NoArgs}
-	cmd.AddCommand(debugWAL(stdout), debugBatch(stdout), debugObject(stdout))
+// a running node, and changes nothing; bundle asks servers too.
+func debugCommand(env client.Env, cloud Cloud) *cobra.Command {
+	stdout := env.Stdout
+	cmd := &cobra.Command{Use: "debug", Short: "Look into files of a node, or gather what is known of a cluster", Args: cobra.NoArgs}
+	cmd.AddCommand(debugWAL(stdout), debugRaft(stdout), debugBatch(stdout), debugObject(stdout), debugBundle(env, cloud))
 	return cmd
 }
 

@@ -119,13 +119,18 @@ func command(stdin io.Reader, stdout, stderr io.Writer, cloud Cloud) *cobra.Comm
 		adminCmd,
 		client.ProduceCommand(env), client.ConsumeCommand(env), client.BenchCommand(env), client.VerifyCommand(env),
 		client.ConfigCommand(env), client.ContextCommand(env),
-		debugCommand(stdout), versionCommand(stdout),
+		doctorCommand(stdout, cloud), debugCommand(env, cloud), versionCommand(stdout),
 	)
 	client.AddGlobalFlags(root)
+	client.AddGlobalCompletion(root, env)
 	root.InitDefaultCompletionCmd() // else cobra adds it too late to be told
 	sayUsage(root)
 	return root
 }
+
+// Command is the tree of all commands, to be described: run, they would print nothing and
+// open no bucket but directories.
+func Command() *cobra.Command { return command(strings.NewReader(""), io.Discard, io.Discard, nil) }
 
 // adminTarget is what a context says of the admin API.
 func adminTarget(env client.Env) func(*cobra.Command) (admin.Target, error) {

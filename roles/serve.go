@@ -52,16 +52,20 @@ func serveCommand(name, short, roles string, stdout, stderr io.Writer, cloud Clo
 			return f.serve(cmd.Context(), cmd.Flags(), roles, stdout, stderr)
 		},
 	}
-	flags := cmd.Flags()
+	f.add(cmd.Flags())
+	cmd.Flags().BoolVar(&f.ephemeral, "ephemeral", false, "keep the data in a temporary directory that is removed at the end")
+	return cmd
+}
+
+// add adds the flags that say what a node is.
+func (f *serveFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.config, "config", "", "TOML `FILE` of the configuration")
 	flags.StringArrayVar(&f.set, "set", nil, "`section.key=value`, may be repeated")
 	flags.StringVar(&f.ports, "ports", "", "`free`: take any free ports, and print them")
 	flags.StringVar(&f.certs, "certs", "", "`DIR` with node-ID.pem, node-ID.key, bundle.pem and crl.pem, as `admin certs issue node-ID --out DIR` writes them: TLS is on, and clients and servers show certificates (network.tls, security.tls, security.cluster)")
-	flags.BoolVar(&f.ephemeral, "ephemeral", false, "keep the data in a temporary directory that is removed at the end")
 	for _, k := range flagKeys {
 		flags.String(k.flag, "", k.usage+" ("+k.key+")")
 	}
-	return cmd
 }
 
 // alone is the roles of `rustmq broker` that has no cluster to belong to.

@@ -131,11 +131,8 @@ func (c *caller) try(ctx context.Context, method, path, kind string, body []byte
 	if len(raw) > largestAnswer {
 		return fmt.Errorf("the answer of %s is larger than %d MiB: it is not shown", c.base+path, largestAnswer>>20)
 	}
-	if wait, err := strconv.Atoi(resp.Header.Get("Retry-After")); resp.StatusCode == http.StatusTooManyRequests && err == nil && wait <= longestWait {
-		return &tooOften{time.Duration(wait) * time.Second, c.refusal(resp, raw)}
-	}
 	if resp.StatusCode >= http.StatusBadRequest {
-		return c.refusal(resp, raw)
+		return c.refused(resp, raw)
 	}
 	if out == nil || len(raw) == 0 {
 		return nil
@@ -194,6 +191,14 @@ func isUntrusted(err error) bool {
 func isDial(err error) bool {
 	op, ok := errors.AsType[*net.OpError](err)
 	return ok && op.Op == "dial"
+}
+
+// refused is the refusal of a call, as [*tooOften] where it may be served soon.
+func (c *caller) refused(resp *http.Response, raw []byte) error {
+	if wait, err := strconv.Atoi(resp.Header.Get("Retry-After")); resp.StatusCode == http.StatusTooManyRequests && err == nil && wait <= longestWait {
+		return &tooOften{time.Duration(wait) * time.Second, c.refusal(resp, raw)}
+	}
+	return c.refusal(resp, raw)
 }
 
 func (c *caller) refusal(resp *http.Response, raw []byte) error {

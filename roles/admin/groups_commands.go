@@ -71,7 +71,6 @@ func (e *env) showGroups(groups []broker.GroupSummary) {
 func (e *env) describeGroup() *cobra.Command {
 	return &cobra.Command{
 		Use: "describe GROUP", Short: "Show a group, its members, and how far it is in each partition", Args: oneGroup,
-		ValidArgsFunction: e.completeGroup,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var out broker.GroupDescription
 			if err := e.client(cmd).call(cmd.Context(), http.MethodGet, groupPath(args[0]), nil, &out); err != nil {
@@ -124,7 +123,6 @@ func (e *env) deleteGroup() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use: "delete GROUP", Short: "Delete a group without members, and what it has committed", Args: oneGroup,
-		ValidArgsFunction: e.completeGroup,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if dryRun {
 				var out broker.GroupDescription
@@ -156,7 +154,6 @@ func (e *env) resetOffsets() *cobra.Command {
 			"What lies outside of the log becomes its start or its end. A group that does not exist yet is made, when topics are named.",
 		Example: "  rustmq admin groups reset-offsets billing --all-topics --to-time 2026-01-02T03:00:00Z\n" +
 			"  rustmq admin groups reset-offsets billing --topic orders:0,3 --shift-by -100 --execute",
-		ValidArgsFunction: e.completeGroup,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
 			if body.Topics, err = resetTopics(topics); err != nil {
@@ -281,23 +278,6 @@ func (e *env) showPlan(p broker.OffsetPlan) {
 		made = "; there is no such group yet: it would be made"
 	}
 	fmt.Fprintf(e.stdout, "\nnothing was done: with --execute, %s of group %s would change%s\n", offsets, visible(p.Group), made)
-}
-
-// completeGroup offers the ids of the server's groups to the shell.
-func (e *env) completeGroup(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	var out struct {
-		Groups []broker.GroupSummary `json:"groups"`
-	}
-	if len(args) > 0 || e.client(cmd).call(cmd.Context(), http.MethodGet, groupsPath, nil, &out) != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	names := make([]string, 0, len(out.Groups))
-	for _, g := range out.Groups {
-		if visible(g.Group) == g.Group { // else a shell would be offered what it runs
-			names = append(names, g.Group)
-		}
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 func offset(v *int64) string {

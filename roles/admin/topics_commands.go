@@ -116,7 +116,6 @@ func (e *env) listTopics() *cobra.Command {
 func (e *env) describeTopic() *cobra.Command {
 	return &cobra.Command{
 		Use: "describe TOPIC", Short: "Show a topic, its partitions, and what an ack of it means", Args: cobra.ExactArgs(1),
-		ValidArgsFunction: e.completeTopic,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var out Topic
 			if err := e.client(cmd).call(cmd.Context(), http.MethodGet, topicPath(args[0]), nil, &out); err != nil {
@@ -150,7 +149,6 @@ func (e *env) alterTopic() *cobra.Command {
 	var set, remove []string
 	cmd := &cobra.Command{
 		Use: "alter TOPIC", Short: "Set or delete configs of a topic", Args: cobra.ExactArgs(1),
-		ValidArgsFunction: e.completeTopic,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			values, err := assignments("--set ", set)
 			if err != nil {
@@ -176,7 +174,6 @@ func (e *env) deleteTopic() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use: "delete TOPIC", Short: "Delete a topic and all its records", Args: cobra.ExactArgs(1),
-		ValidArgsFunction: e.completeTopic,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if dryRun {
 				var out Topic
@@ -200,7 +197,6 @@ func (e *env) deleteTopic() *cobra.Command {
 func (e *env) addPartitions() *cobra.Command {
 	return &cobra.Command{
 		Use: "add-partitions TOPIC TOTAL", Short: "Grow a topic to TOTAL partitions", Args: cobra.ExactArgs(2),
-		ValidArgsFunction: e.completeTopic,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			total, err := strconv.ParseInt(args[1], 10, 32)
 			if err != nil || total < 1 {
@@ -214,24 +210,6 @@ func (e *env) addPartitions() *cobra.Command {
 			return e.print(out, func() { fmt.Fprintf(e.stdout, "topic %s has %s\n", out.Name, plural(out.Partitions, "partition")) })
 		},
 	}
-}
-
-// completeTopic offers the names of the server's topics to the shell.
-func (e *env) completeTopic(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var out struct {
-		Topics []Topic `json:"topics"`
-	}
-	if err := e.client(cmd).call(cmd.Context(), http.MethodGet, "/api/v1/topics", nil, &out); err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	names := make([]string, len(out.Topics))
-	for i, t := range out.Topics {
-		names[i] = t.Name
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // assignments reads KEY=VALUE, which flag is before; "" for arguments.

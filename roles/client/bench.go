@@ -92,6 +92,8 @@ func BenchCommand(e Env) *cobra.Command {
 	flags.StringVar(&b.topic, "topic", "", "topic, made if it is not there (default: a new one)")
 	flags.BoolVar(&b.keep, "keep", false, "do not delete the topic")
 	flags.StringVarP(&b.output, "output", "o", "table", "table, or json: one object a line")
+	cmd.ValidArgs = append(slices.Clone(benchLoads), "all")
+	b.complete(cmd)
 	return cmd
 }
 

@@ -36,6 +36,14 @@ func Print(w io.Writer, output string, v any, human func() error) error {
 	case "yaml":
 		return yaml.NewEncoder(w).Encode(v)
 	}
+	return CheckOutput(output)
+}
+
+// CheckOutput refuses an -o that Print would refuse, for commands that take their time.
+func CheckOutput(output string) error {
+	if output == "table" || output == "json" || output == "yaml" {
+		return nil
+	}
 	return usage("--output %q: want table, json or yaml", output)
 }
 
@@ -107,6 +115,10 @@ type shownKey struct {
 	Value  string `json:"value" yaml:"value"`
 	Origin string `json:"origin" yaml:"origin"`
 }
+
+// Keys is every key of a configuration with its value and where that came from, as `config
+// show -o json` has them.
+func Keys(c *configs.Config) any { return keysOf(c) }
 
 func keysOf(c *configs.Config) []shownKey {
 	var shown []shownKey

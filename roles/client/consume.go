@@ -69,6 +69,8 @@ func ConsumeCommand(e Env) *cobra.Command {
 	flags.Int64VarP(&c.count, "count", "n", 0, "end after so many records (0: never)")
 	flags.BoolVarP(&c.exit, "exit", "e", false, "end at what is the end of the topic when it starts")
 	flags.DurationVar(&c.timeout, "timeout", 30*time.Second, "with -e: how long nothing may come before the end; then it fails, but for a compacted topic that can be read")
+	cmd.ValidArgsFunction = c.completeTopic
+	c.complete(cmd)
 	return cmd
 }
 

@@ -202,6 +202,7 @@ func contextAdd(e Env) *cobra.Command {
 func contextUse(e Env) *cobra.Command {
 	return &cobra.Command{
 		Use: "use NAME", Short: "Choose the context that commands use", Args: cobra.ExactArgs(1),
+		ValidArgsFunction: e.completeContext,
 		RunE: func(_ *cobra.Command, args []string) error {
 			all, file, err := e.loadContexts()
 			if err != nil {
@@ -219,6 +220,7 @@ func contextUse(e Env) *cobra.Command {
 func contextDelete(e Env) *cobra.Command {
 	return &cobra.Command{
 		Use: "delete NAME", Short: "Delete a context; the cluster and the files that it names stay", Args: cobra.ExactArgs(1),
+		ValidArgsFunction: e.completeContext,
 		RunE: func(_ *cobra.Command, args []string) error {
 			all, file, err := e.loadContexts()
 			if err != nil {
@@ -274,6 +276,7 @@ func orNone(s string) string {
 func contextShow(e Env) *cobra.Command {
 	return &cobra.Command{
 		Use: "show [NAME]", Short: "Show a context, by default the one in use", Args: cobra.MaximumNArgs(1),
+		ValidArgsFunction: e.completeContext,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := e.context(cmd)
 			if len(args) == 1 {

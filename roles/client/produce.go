@@ -66,6 +66,8 @@ func ProduceCommand(e Env) *cobra.Command {
 	flags.BoolVarP(&p.tombstones, "tombstone", "Z", false, "send an empty value as none")
 	flags.Int32Var(&p.maxBytes, "max-message-bytes", 1000012, "largest batch; the topic's max.message.bytes bounds it too")
 	flags.DurationVar(&p.timeout, "timeout", time.Minute, "fail a record without an ack for that long")
+	cmd.ValidArgsFunction = p.completeTopic
+	p.complete(cmd)
 	return cmd
 }
 

@@ -52,6 +52,7 @@ func VerifyCommand(e Env) *cobra.Command {
 	flags.IntVar(&v.partitions, "partitions", 4, "partitions of a new topic")
 	flags.DurationVar(&v.timeout, "timeout", time.Minute, "how long a broker may be gone before the load, or the check, gives up")
 	flags.StringVarP(&v.output, "output", "o", "table", "table or json")
+	v.complete(cmd)
 	return cmd
 }
 

@@ -1,0 +1,85 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// Remote is a server that is called as the admin commands call theirs, for what is taken as
+// it stands. Its methods are safe for concurrent use.
+type Remote struct {
+	caller *caller
+	secret string
+}
+
+// Flags adds the flags of a target to a command.
+func (t *Target) Flags(cmd *cobra.Command) { t.flags(cmd) }
+
+// Remote returns the server that flags, a context and this machine name, in that order. Where
+// a password is needed and not in a file, a terminal is asked.
+func (t Target) Remote(named Target, in io.Reader, errOut io.Writer) (*Remote, error) {
+	found := t.within(named).found()
+	if err := found.check(); err != nil {
+		return nil, err
+	}
+	c := newCaller(found.URL)
+	if err := c.as(found, in, errOut); err != nil {
+		return nil, err
+	}
+	c.http.Timeout = 0 // the caller's context has one
+	_, secret, _ := strings.Cut(c.authorization, " ")
+	return &Remote{c, secret}, nil
+}
+
+// URL is where the server is.
+func (r *Remote) URL() string { return r.caller.base }
+
+// Secret is what the server is shown to know who calls; "": nothing. Nobody else is to see it.
+func (r *Remote) Secret() string { return r.secret }
+
+// Get returns up to most bytes of what a path answers, and whether there are more. An answer
+// that is a refusal is an error.
+func (r *Remote) Get(ctx context.Context, path string, most int64) (body []byte, more bool, err error) {
+	for tries := 1; ; tries++ {
+		body, more, err = r.get(ctx, path, most)
+		if refused, again := err.(*tooOften); again && tries < mostTries {
+			select {
+			case <-time.After(refused.wait):
+				continue
+			case <-ctx.Done():
+			}
+		}
+		return body, more, err
+	}
+}
+
+func (r *Remote) get(ctx context.Context, path string, most int64) ([]byte, bool, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.caller.base+path, nil)
+	if err != nil {
+		return nil, false, err
+	}
+	if r.caller.authorization != "" {
+		req.Header.Set("Authorization", r.caller.authorization)
+	}
+	resp, err := r.caller.http.Do(req)
+	if err != nil {
+		return nil, false, r.caller.unanswered(ctx, http.MethodGet, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+	if err != nil {
+		return nil, false, fmt.Errorf("read the answer of %s: %w", r.caller.base+path, err)
+	}
+	// A process that is not well says so on its probes, by a status.
+	if resp.StatusCode >= http.StatusBadRequest && path != healthPath && path != readyPath {
+		return nil, false, r.caller.refused(resp, body)
+	}
+	more := int64(len(body)) > most
+	return body[:min(int64(len(body)), most)], more, nil
+}
