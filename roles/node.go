@@ -117,7 +117,7 @@ func Start(ctx context.Context, o NodeOptions) (*Node, error) {
 	if n.failed == nil {
 		n.failed = func(error) {}
 	}
-	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildMetric())
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -156,7 +156,7 @@ func (n *Node) open(ctx context.Context) error {
 	n.watchRevocations()
 	n.watchCertificateFiles()
 	if n.bucket != nil {
-		n.metrics.MustRegister(newBucketMetrics(n), newCleaningMetrics(n))
+		n.metrics.MustRegister(newBucketMetrics(n), newCleaningMetrics(n), newCostMetrics(n.bucket.counted.Counts, func() int64 { return storedBytes(n.door.Image()) }, n.config.Storage.ListedPrices()))
 	}
 	n.keepCertificateEnds()
 	return n.openHTTP()
