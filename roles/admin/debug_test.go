@@ -79,17 +79,14 @@ func TestOneProfileAtATime(t *testing.T) {
 		g.profile(w, r)
 		return w
 	}
-	first := make(chan *httptest.ResponseRecorder)
-	go func() { first <- call() }()
-	for len(g.place) == 0 { // until the first has begun
-		time.Sleep(time.Millisecond)
-	}
+	g.place <- struct{}{} // one is being made
 	if w := call(); w.Code != http.StatusConflict {
 		t.Errorf("a second one: %d %s", w.Code, w.Body)
 	}
+	<-g.place
 	stop()
-	if w := <-first; w.Code != http.StatusServiceUnavailable {
-		t.Errorf("the first, of a server that stops: %d %s", w.Code, w.Body)
+	if w := call(); w.Code != http.StatusServiceUnavailable {
+		t.Errorf("of a server that stops: %d %s", w.Code, w.Body)
 	}
 }
 

@@ -75,7 +75,7 @@ func TestSeriesAreBoundedWithManyPartitions(t *testing.T) {
 			if _, err := adm.UpdatePartitions(within(t, time.Minute), many, "t"); err != nil {
 				t.Fatal(err)
 			}
-			for ctx := within(t, time.Minute); ; time.Sleep(time.Millisecond) {
+			for ctx, look := within(t, time.Minute), time.Tick(time.Millisecond); ; <-look {
 				if _, led, _ := n.table.counts(); led >= many {
 					break
 				} else if ctx.Err() != nil {

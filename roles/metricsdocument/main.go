@@ -1,4 +1,3 @@
-// Command metricsdocument prints docs/reference/metrics.md.
 package main
 
 import (
