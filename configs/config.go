@@ -16,6 +16,8 @@ type Config struct {
 	Controller  Controller  `toml:"controller"`
 	Replication Replication `toml:"replication"`
 	Operations  Operations  `toml:"operations"`
+	Metrics     Metrics     `toml:"metrics"`
+	Tracing     Tracing     `toml:"tracing"`
 	Security    Security    `toml:"security"`
 
 	origins map[string]Origin
@@ -212,6 +214,7 @@ type Operations struct {
 	GracefulShutdownTimeout Duration `toml:"graceful_shutdown_timeout" doc:"bound on a stop; what has not ended then is left as by a kill"`
 	LogFormat               string   `toml:"log_format" doc:"auto (text on a terminal, JSON otherwise), text or json"`
 	LogLevel                string   `toml:"log_level" doc:"debug, info, warn or error; where text goes to a terminal, and nothing is set, warn"`
+	SlowRequest             Duration `toml:"slow_request" doc:"requests of Kafka's clients that take so long are told to the log, ten in ten seconds at most: what fetches and members of groups wait for does not count; 0: none is"`
 }
 
 // Security is who may reach the process.
@@ -354,6 +357,8 @@ func Default() *Config {
 			Authorization: Authorization{Mode: "auto"},
 			Audit:         Audit{Record: "auto", OnFull: "alert", RetentionTime: seconds(90 * 24 * 3600), RetentionBytes: 1 * gib},
 		},
-		Operations: Operations{GracefulShutdownTimeout: seconds(10), LogFormat: "auto", LogLevel: "info"},
+		Operations: Operations{GracefulShutdownTimeout: seconds(10), LogFormat: "auto", LogLevel: "info", SlowRequest: seconds(1)},
+		Metrics:    Metrics{Partitions: "topics"},
+		Tracing:    Tracing{Sample: "0", Service: "rustmq"},
 	}
 }

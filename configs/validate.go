@@ -242,6 +242,17 @@ func (c *Config) validate() []Problem {
 	durationBetween("operations.graceful_shutdown_timeout", c.Operations.GracefulShutdownTimeout, tick, day)
 	oneOf("operations.log_format", c.Operations.LogFormat, "auto", "text", "json")
 	oneOf("operations.log_level", c.Operations.LogLevel, "debug", "info", "warn", "error")
+	durationBetween("operations.slow_request", c.Operations.SlowRequest, 0, day)
+	oneOf("metrics.partitions", c.Metrics.Partitions, "off", "topics", "all")
+	if why := traceEndpoint(c.Tracing.Endpoint); why != "" && c.Tracing.Endpoint != "" {
+		wrong("tracing.endpoint", "%s", why)
+	}
+	if _, err := c.Tracing.SampleRatio(); err != nil {
+		wrong("tracing.sample", "%v", err)
+	}
+	if c.Tracing.Service == "" {
+		wrong("tracing.service", "name the service")
+	}
 	t := c.Security.TLS
 	if (t.CertFile == "") != (t.KeyFile == "") {
 		wrong("security.tls.cert_file", "give security.tls.cert_file and security.tls.key_file, or neither")

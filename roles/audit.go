@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rustmq.dev/rustmq/roles/broker"
+	"rustmq.dev/rustmq/roles/metric"
 	"rustmq.dev/rustmq/security/audit"
 )
 
@@ -106,15 +107,17 @@ func (l loggedAudit) Admit() error { return nil }
 
 // auditMetrics are the figures of the account.
 type auditMetrics struct {
+	metric.Descs
 	of                                     *audit.Log
 	events, written, lost, queued, failing *prometheus.Desc
 }
 
 func newAuditMetrics(of *audit.Log) *auditMetrics {
+	var descs metric.Descs
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("rustmq_audit_"+name, help, labels, nil)
+		return descs.New("audit_"+name, help, labels...)
 	}
-	return &auditMetrics{
+	m := &auditMetrics{
 		of:      of,
 		events:  desc("events_total", "Events that the policy has recorded, by outcome; several alike may be told as one.", "outcome"),
 		written: desc("records_written_total", "Records written to the audit log."),
@@ -122,10 +125,9 @@ func newAuditMetrics(of *audit.Log) *auditMetrics {
 		queued:  desc("queued_records", "Records that wait to be written."),
 		failing: desc("failing_seconds", "For how long the audit log cannot be written; 0: it can."),
 	}
+	m.Descs = descs
+	return m
 }
-
-// Describe implements prometheus.Collector.
-func (m *auditMetrics) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, out) }
 
 // Collect implements prometheus.Collector.
 func (m *auditMetrics) Collect(out chan<- prometheus.Metric) {

@@ -114,6 +114,8 @@ func (n *Node) brokerOptions() (o broker.Options, err error) {
 	}
 	groups := n.config.Broker.Groups
 	return broker.Options{
+		MetricDetail:      metricDetail(n.config.Metrics.Partitions),
+		SlowRequest:       time.Duration(n.config.Operations.SlowRequest),
 		MaxConnectionRate: float64(n.config.Network.MaxConnectionRate),
 		NodeID:            n.config.Broker.ID, Store: n.store, Controller: followedDoor{n.door, n.transforms.host}, Transforms: n.transforms.host.Set,
 		ClusterID: n.door.Image().ClusterID(), Directory: directory, Rack: n.config.Broker.Rack,
@@ -152,6 +154,17 @@ func (n *Node) brokerOptions() (o broker.Options, err error) {
 		Logins: n.logins, Peers: others.asked, Replication: others.pushed,
 		Log: n.log.With("room", "broker"), Mono: n.machine.mono(),
 	}, nil
+}
+
+// metricDetail is what metrics.partitions asks for.
+func metricDetail(partitions string) broker.MetricDetail {
+	switch partitions {
+	case "all":
+		return broker.PerPartition
+	case "off":
+		return broker.PerNode
+	}
+	return broker.PerTopic
 }
 
 // authorization says by what clients are authorised; nil: they are not.

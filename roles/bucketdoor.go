@@ -151,8 +151,14 @@ func (d bucketDoor) Cost() admin.Cost {
 			u.Uploaded = uploads.Bytes
 		}
 	}
-	for state := metadata.Prepared; state <= metadata.Condemned; state++ {
-		u.Stored += image.ObjectBytes(state)
-	}
+	u.Stored = storedBytes(image)
 	return admin.CostOf(u)
+}
+
+// storedBytes is what all objects take in the bucket.
+func storedBytes(image *metadata.Image) (bytes int64) {
+	for state := metadata.Prepared; state <= metadata.Condemned; state++ {
+		bytes += image.ObjectBytes(state)
+	}
+	return bytes
 }

@@ -6,12 +6,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/metric"
 	"rustmq.dev/rustmq/storage/bucket"
 )
 
 // bucketMetrics exports the figures of the bucket, of what waits for it, and of
 // the catalogue of what it holds.
 type bucketMetrics struct {
+	metric.Descs
 	n *Node
 
 	requests, errors, bytes, seconds *prometheus.Desc // by class
@@ -31,10 +33,11 @@ type bucketMetrics struct {
 }
 
 func newBucketMetrics(n *Node) *bucketMetrics {
+	var descs metric.Descs
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("rustmq_"+name, help, labels, nil)
+		return descs.New(name, help, labels...)
 	}
-	return &bucketMetrics{
+	m := &bucketMetrics{
 		n:        n,
 		requests: desc("bucket_requests_total", "Requests to the store, as it counts them.", "class"),
 		errors:   desc("bucket_errors_total", "Calls of the store that failed; not found is an answer.", "class"),
@@ -71,10 +74,9 @@ func newBucketMetrics(n *Node) *bucketMetrics {
 		records:     desc("catalogue_record_bytes", "Bytes of record batches that are kept in the bucket."),
 		lagging:     desc("metadata_log_unshipped", "Log entries of metadata that the bucket does not have yet."),
 	}
+	m.Descs = descs
+	return m
 }
-
-// Describe implements prometheus.Collector.
-func (m *bucketMetrics) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, out) }
 
 // Collect implements prometheus.Collector.
 func (m *bucketMetrics) Collect(out chan<- prometheus.Metric) {

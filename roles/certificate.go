@@ -38,9 +38,7 @@ func (n *Node) keepCertificate() error {
 	if warning := n.certificateWarning(time.Now()); warning != "" {
 		n.log.Warn(warning)
 	}
-	n.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Namespace: "rustmq", Name: "certificate_end_seconds", Help: "When the certificate of TLS and QUIC ends, in seconds since 1970.",
-	}, func() float64 { return float64(n.certificates.Current().Leaf.NotAfter.Unix()) }))
+	n.metrics.MustRegister(newCertificateMetric(n.certificates))
 	if n.caFile == "" {
 		return nil
 	}
@@ -52,6 +50,12 @@ func (n *Node) keepCertificate() error {
 		})
 	})
 	return nil
+}
+
+func newCertificateMetric(of *pki.Keeper) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "rustmq", Name: "certificate_end_seconds", Help: "When the certificate of TLS and QUIC ends, in seconds since 1970.",
+	}, func() float64 { return float64(of.Current().Leaf.NotAfter.Unix()) })
 }
 
 // certificateWarning says what is wrong with a certificate at a time, or soon; "":

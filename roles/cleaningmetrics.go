@@ -1,9 +1,14 @@
 package roles
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rustmq.dev/rustmq/roles/metric"
+)
 
 // cleaningMetrics collects what compaction by key did.
 type cleaningMetrics struct {
+	metric.Descs
 	n *Node
 
 	rounds, full, failures    *prometheus.Desc
@@ -13,10 +18,11 @@ type cleaningMetrics struct {
 }
 
 func newCleaningMetrics(n *Node) *cleaningMetrics {
+	var descs metric.Descs
 	desc := func(name, help string) *prometheus.Desc {
-		return prometheus.NewDesc("rustmq_cleaning_"+name, help, nil, nil)
+		return descs.New("cleaning_"+name, help)
 	}
-	return &cleaningMetrics{
+	m := &cleaningMetrics{
 		n:          n,
 		rounds:     desc("rounds_total", "Rounds of compaction by key that came to their end."),
 		full:       desc("full_rounds_total", "Those of them that compaction.key_memory ended before all that was new."),
@@ -30,10 +36,9 @@ func newCleaningMetrics(n *Node) *cleaningMetrics {
 		dirty:      desc("max_dirty_ratio", "Share of the bytes in the bucket that compaction by key has not come to, in the partition that has the largest."),
 		keyMemory:  desc("key_memory_bytes", "Memory for the keys of the last round."),
 	}
+	m.Descs = descs
+	return m
 }
-
-// Describe implements prometheus.Collector.
-func (m *cleaningMetrics) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, out) }
 
 // Collect implements prometheus.Collector.
 func (m *cleaningMetrics) Collect(out chan<- prometheus.Metric) {

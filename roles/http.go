@@ -32,10 +32,14 @@ func (n *Node) openHTTP() error {
 			return errors.Join(err, listener.Close())
 		}
 	}
+	options.Logs = n.logs
+	if n.door != nil {
+		options.Image = n.door.Image
+		options.Authorization = admin.Authorization{On: n.config.Authorizes(), SuperUsers: n.superUsers()}
+	}
 	if n.servesAPI() {
 		options.Cluster, options.AckBeforeSync = n.door, n.ackBeforeSync()
 		options.Brokers, options.Controllers = n.door, n.door
-		options.Authorization = admin.Authorization{On: n.config.Authorizes(), SuperUsers: n.superUsers()}
 		if n.controller != nil {
 			options.TakeSnapshot = n.controller.TakeSnapshot
 		}

@@ -146,7 +146,7 @@ func (n *Node) openController(ctx context.Context) error {
 		image := ctl.Image
 		n.peers.image.Store(&image)
 	}
-	n.metrics.MustRegister(newControllerMetrics(uint64(n.config.Broker.ID), ctl.Status))
+	n.metrics.MustRegister(newControllerMetrics(uint64(n.config.Broker.ID), ctl.Status, ctl.Members), newClusterMetrics(ctl.Image))
 	n.opened("controller", func(ctx context.Context) error {
 		n.handOver(ctx)
 		return ctl.Close()

@@ -6,12 +6,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"rustmq.dev/rustmq/roles/metric"
 	storagelog "rustmq.dev/rustmq/storage/log"
+	"rustmq.dev/rustmq/storage/wal"
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
 // kafkaMetrics counts what passes the Kafka listeners.
 type kafkaMetrics struct {
+	metric.Descs
 	opened, closed, refused, failed *prometheus.CounterVec
 	received                        *prometheus.CounterVec
 	queued                          *prometheus.HistogramVec
@@ -35,9 +38,8 @@ func newKafkaMetrics(served []kafka.ApiVersion) *kafkaMetrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help})
 	}
-	gauge := func(name, help string) *prometheus.Desc {
-		return prometheus.NewDesc(prometheus.BuildFQName(namespace, subsystem, name), help, nil, nil)
-	}
+	var descs metric.Descs
+	gauge := func(name, help string) *prometheus.Desc { return descs.New(subsystem+"_"+name, help) }
 	m := &kafkaMetrics{
 		opened:   vec("connections_opened_total", "Connections accepted, by transport.", "transport"),
 		closed:   vec("connections_closed_total", "Connections ended, by transport.", "transport"),
@@ -54,6 +56,7 @@ func newKafkaMetrics(served []kafka.ApiVersion) *kafkaMetrics {
 		requestMemory: gauge("request_memory_bytes", "Bytes of requests that are held: as they came, decoded, and kept by those that wait. Each may have network.request_memory."),
 		unsent:        gauge("unsent_bytes", "Bytes of answers that clients have not taken yet."),
 	}
+	m.Descs = descs
 	for key := range kmsg.MaxKey + 1 {
 		name := kmsg.NameForKey(int16(key))
 		m.byKey = append(m.byKey, apiMetrics{received: m.received.WithLabelValues(name)})
@@ -65,11 +68,21 @@ func newKafkaMetrics(served []kafka.ApiVersion) *kafkaMetrics {
 }
 
 // Describe implements prometheus.Collector.
-func (m *kafkaMetrics) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, out) }
+func (m *kafkaMetrics) Describe(out chan<- *prometheus.Desc) {
+	m.Descs.Describe(out)
+	for _, c := range m.own() {
+		c.Describe(out)
+	}
+}
+
+// own are those that count by themselves.
+func (m *kafkaMetrics) own() []prometheus.Collector {
+	return []prometheus.Collector{m.opened, m.closed, m.refused, m.failed, m.received, m.queued, m.receivedBytes, m.sentBytes}
+}
 
 // Collect implements prometheus.Collector.
 func (m *kafkaMetrics) Collect(out chan<- prometheus.Metric) {
-	for _, c := range []prometheus.Collector{m.opened, m.closed, m.refused, m.failed, m.received, m.queued, m.receivedBytes, m.sentBytes} {
+	for _, c := range m.own() {
 		c.Collect(out)
 	}
 	requests, answers := m.inUse()
@@ -101,6 +114,7 @@ func (m *kafkaMetrics) Answered(key int16, _, queued time.Duration) {
 // storageMetrics exports the figures of the store and its WAL.
 type storageMetrics struct {
 	store *storagelog.Store
+	syncs *prometheus.Desc
 	descs []*prometheus.Desc
 	read  []func(storagelog.Stats) float64
 	kinds []prometheus.ValueType
@@ -132,6 +146,7 @@ func newStorageMetrics(store *storagelog.Store) *storageMetrics {
 	add(counter, "wal_commits_total", "Commits: one gather write each.", func(s storagelog.Stats) float64 { return float64(s.WAL.Commits) })
 	add(counter, "wal_syncs_total", "Syncs of WAL files.", func(s storagelog.Stats) float64 { return float64(s.WAL.Syncs) })
 	add(counter, "wal_segments_recycled_total", "Segments given back for reuse.", func(s storagelog.Stats) float64 { return float64(s.WAL.Recycled) })
+	m.syncs = prometheus.NewDesc("rustmq_wal_sync_seconds", "Time of syncs of WAL files, with the writes that go with them.", nil, nil)
 	add(gauge, "log_index_bytes", "Memory of the partitions' indexes.", func(s storagelog.Stats) float64 { return float64(s.IndexBytes) })
 	add(gauge, "log_producers", "Idempotent producers that are remembered.", func(s storagelog.Stats) float64 { return float64(s.Producers) })
 	return m
@@ -139,6 +154,7 @@ func newStorageMetrics(store *storagelog.Store) *storageMetrics {
 
 // Describe implements prometheus.Collector.
 func (m *storageMetrics) Describe(out chan<- *prometheus.Desc) {
+	out <- m.syncs
 	for _, d := range m.descs {
 		out <- d
 	}
@@ -147,6 +163,13 @@ func (m *storageMetrics) Describe(out chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (m *storageMetrics) Collect(out chan<- prometheus.Metric) {
 	stats := m.store.Stats()
+	within, upTo := uint64(0), make(map[float64]uint64, wal.SyncBounds)
+	for i := range wal.SyncBounds {
+		within += uint64(stats.WAL.SyncsIn[i])
+		upTo[wal.SyncBound(i).Seconds()] = within
+	}
+	within += uint64(stats.WAL.SyncsIn[wal.SyncBounds])
+	out <- prometheus.MustNewConstHistogram(m.syncs, within, stats.WAL.SyncTime.Seconds(), upTo)
 	for i, d := range m.descs {
 		out <- prometheus.MustNewConstMetric(d, m.kinds[i], m.read[i](stats))
 	}

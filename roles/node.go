@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/login"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/roles/etl/async"
+	"rustmq.dev/rustmq/roles/logring"
 	"rustmq.dev/rustmq/security/audit"
 	"rustmq.dev/rustmq/security/pki"
 	"rustmq.dev/rustmq/security/sasl/jwks"
@@ -33,6 +35,9 @@ const (
 	walDir   = "wal"
 	certsDir = "certs"
 )
+
+// keptLog is how much of the log is kept in memory, for /debug/logs: some 10,000 lines.
+const keptLog = 2 << 20
 
 // NodeOptions of a [Node].
 type NodeOptions struct {
@@ -56,6 +61,7 @@ type Node struct {
 	log     *slog.Logger
 	failed  func(error)
 	metrics *prometheus.Registry
+	logs    *logring.Ring // the last lines of log
 
 	ephemeral bool
 	cloud     Cloud
@@ -106,10 +112,12 @@ func Start(ctx context.Context, o NodeOptions) (*Node, error) {
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
+	n.logs = logring.New(keptLog)
+	n.log = slog.New(n.logs.Handler(n.log.Handler(), slog.String("node", strconv.Itoa(int(n.config.Broker.ID)))))
 	if n.failed == nil {
 		n.failed = func(error) {}
 	}
-	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildMetric())
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -148,7 +156,7 @@ func (n *Node) open(ctx context.Context) error {
 	n.watchRevocations()
 	n.watchCertificateFiles()
 	if n.bucket != nil {
-		n.metrics.MustRegister(newBucketMetrics(n), newCleaningMetrics(n))
+		n.metrics.MustRegister(newBucketMetrics(n), newCleaningMetrics(n), newCostMetrics(n.bucket.counted.Counts, func() int64 { return storedBytes(n.door.Image()) }, n.config.Storage.ListedPrices()))
 	}
 	n.keepCertificateEnds()
 	return n.openHTTP()

@@ -119,6 +119,14 @@ func newDoor(o Options, now func() time.Time) *door {
 	return d
 }
 
+// image is the metadata that callers are judged by.
+func (d *door) image() *metadata.Image {
+	if d.o.Image != nil {
+		return d.o.Image()
+	}
+	return d.o.Cluster.Image()
+}
+
 // matchers keeps what was made of the rules of an image.
 type matchers struct {
 	mu   sync.Mutex
@@ -203,7 +211,7 @@ func (d *door) who(r *http.Request) (*subject, *refusal) {
 		d.known(r.Context(), who, how)
 	}
 	if !who.operator && d.o.Authorization.On {
-		who.matcher = d.matchers.matcher(d.o.Cluster.Image(), d.o.Authorization.SuperUsers)
+		who.matcher = d.matchers.matcher(d.image(), d.o.Authorization.SuperUsers)
 		who.operator = who.matcher.Super(who.principal)
 	}
 	return who, nil
@@ -275,7 +283,7 @@ func (d *door) apiToken(who *subject, c login.Client, text string) *refusal {
 			who.principal, who.operator = localPrincipal, true
 			return true
 		}
-		t, known := d.o.Cluster.Image().APITokenOf(string(hash[:]))
+		t, known := d.image().APITokenOf(string(hash[:]))
 		if !known || !guard.Check("admin.token-expires", t.Expires.IsZero() || d.now().Before(t.Expires)) {
 			return false
 		}
@@ -293,7 +301,7 @@ func (d *door) apiToken(who *subject, c login.Client, text string) *refusal {
 func (d *door) shown(who *subject, r *http.Request) *refusal {
 	if text := sessionOf(r, d.o.TLS != nil); text != "" && d.secure && !beginsSession(r) {
 		d.mu.Lock()
-		is, stands := d.sessions.use(d.now(), text, d.o.Cluster.Image().User)
+		is, stands := d.sessions.use(d.now(), text, d.image().User)
 		d.mu.Unlock()
 		if stands {
 			who.is("User:" + is.user)

@@ -1,5 +1,5 @@
-// Package admin is the operator's door to a process: /metrics, /healthz and
-// /readyz on every process, /api/v1 on those with the role controller or admin,
+// Package admin is the operator's door to a process: /metrics, /healthz,
+// /readyz and what looks into it (/debug/pprof, /debug/logs) on every process, /api/v1 on those with the role controller or admin,
 // and the `rustmq admin` commands, which are clients of that API and have no
 // other way in, but for `storage probe URL`, which opens the bucket itself, `cluster
 // recover`, which works where no server can run (roles: recover.go), and `ca` and `certs`,

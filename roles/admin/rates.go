@@ -29,7 +29,7 @@ var heavyPaths = []string{"/api/v1/storage/", "/api/v1/snapshots", "/api/v1/clus
 
 func classOf(r *http.Request) endpointClass {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
-		if r.URL.Path == auditPath+"/verify" { // reads all of it, from the bucket
+		if r.URL.Path == auditPath+"/verify" || strings.HasPrefix(r.URL.Path, profilePath) { // reads all of it, from the bucket; or stops the process for a while
 			return classHeavy
 		}
 		return classRead

@@ -15,7 +15,7 @@ func Rows() []Row {
 		Cluster: struct{ Cluster }{}, Brokers: struct{ Brokers }{}, Controllers: struct{ Controllers }{}, Groups: struct{ Groups }{}, Bucket: struct{ Bucket }{}, AuditLog: struct{ AuditLog }{}, Transforms: struct{ Transforms }{}, Messages: struct{ Messages }{}, Node: struct{ NodeFacts }{},
 		TakeSnapshot: func(context.Context) (uint64, error) { return 0, nil }, Access: &Access{}, Log: slog.New(slog.DiscardHandler),
 	}
-	return registerAPI(http.NewServeMux(), o, newDoor(o, time.Now), context.Background())
+	return append(registerAPI(http.NewServeMux(), o, newDoor(o, time.Now), context.Background()), debugRows()...)
 }
 
 // Document is docs/admin-authorisation.md, of these rows.
@@ -24,7 +24,7 @@ func Document(rows []Row) string {
 	b.WriteString(`# What each call of the admin API asks for
 
 Made from the code by ` + "`make generate`" + `: the routes of /api/v1, where one without a row does
-not start. ` + "`TestEveryRouteAsksForWhatItsRowSays`" + ` calls each as who has no rule, and as who has those of
+not start, and those below /debug. ` + "`TestEveryRouteAsksForWhatItsRowSays`" + ` calls each as who has no rule, and as who has those of
 its row. [security.md](security.md#the-admin-api) says who a caller is. Super users, whoever holds the token
 of a node's data directory, and everybody where authorisation is off, may do all of it. A
 token that is read-only is for GET alone.

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/security/audit"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/guard"
@@ -94,6 +95,11 @@ type Options struct {
 	Transforms Transforms
 	// AuditLog serves /api/v1/audit, beside Cluster, when it is not nil.
 	AuditLog AuditLog
+	// Image is the metadata that callers are judged by, where there is no Cluster; nil: what
+	// Cluster has.
+	Image func() *metadata.Image
+	// Logs is what /debug/logs tells; nil: nothing is kept.
+	Logs LogLines
 	// Access is who may call /api/v1; nil: whoever reaches the server, which is not asked.
 	Access *Access
 	// Audit is told of what changes something, and of what is refused; nil: nobody is.
@@ -148,10 +154,11 @@ func New(o Options) *Server {
 	mux.Handle("GET "+metricsPath, remembers(d.asksForMetrics(promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))))
 	mux.Handle("GET "+healthPath, d.briefs(probe(o.Healthy, o.Status, nil, nil)))
 	mux.Handle("GET "+readyPath, d.briefs(probe(o.Ready, nil, o.Warnings, o.Bucket)))
+	limits := newRateLimits(o.Requests, o.RequestsPerIP)
+	mux.Handle(debugPath, limitRates(remembers(d.debug(stopping)), limits, d.now))
 	if o.Cluster != nil {
 		calls := http.NewServeMux()
-		s.rows = registerAPI(calls, o, d, stopping)
-		limits := newRateLimits(o.Requests, o.RequestsPerIP)
+		s.rows = append(registerAPI(calls, o, d, stopping), debugRows()...)
 		mux.Handle("/api/v1/", limitRates(remembers(d.asks(takeBodies(limitRequests(calls, maxRequests)))), limits, d.now))
 	}
 	s.http = &http.Server{

@@ -89,7 +89,7 @@ func (a sessionsAPI) begin(ctx context.Context, in *loginInput) (*sessionOutput,
 
 // super reports whether a subject may do everything.
 func (d *door) super(who *subject) bool {
-	return who.operator || !d.o.Authorization.On || d.matchers.matcher(d.o.Cluster.Image(), d.o.Authorization.SuperUsers).Super(who.principal)
+	return who.operator || !d.o.Authorization.On || d.matchers.matcher(d.image(), d.o.Authorization.SuperUsers).Super(who.principal)
 }
 
 func (a sessionsAPI) show(ctx context.Context, _ *struct{}) (*sessionOutput, error) {

@@ -247,7 +247,11 @@ func decode[Q kmsg.Request](b *Broker, r *kafka.Request) (q Q, ok bool) {
 
 func (b *Broker) respond(r *kafka.Request, p kmsg.Response) {
 	now := b.opt.Now()
-	b.metrics.answered(r.Key, now.Sub(r.Received))
+	took := now.Sub(r.Received)
+	b.metrics.answered(r.Key, took)
+	if !waitsByNature(r.Key) {
+		b.metrics.slow.note(r, now, took, nothingMore)
+	}
 	b.holdBack(r, p, now)
 	r.Respond(p)
 }

@@ -10,6 +10,7 @@ import (
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/telemetry"
+	"rustmq.dev/rustmq/roles/metric"
 	"rustmq.dev/rustmq/transport/kafka"
 )
 
@@ -69,15 +70,17 @@ func (b *Broker) pushTelemetry(_ context.Context, r *kafka.Request, q *kmsg.Push
 
 // clientMetrics exports what clients have pushed.
 type clientMetrics struct {
+	metric.Descs
 	b                                      *Broker
 	value, sum, series, instances, leftOut *prometheus.Desc
 }
 
 func newClientMetrics(b *Broker) *clientMetrics {
+	var descs metric.Descs
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("rustmq_client_"+name, help, labels, nil)
+		return descs.New("client_"+name, help, labels...)
 	}
-	return &clientMetrics{
+	m := &clientMetrics{
 		b: b,
 		value: desc("value", "The latest value of a metric that clients push (KIP-714), in their unit: milliseconds and bytes, but where the "+
 			"metric's name says otherwise.", telemetry.Labels()...),
@@ -88,6 +91,8 @@ func newClientMetrics(b *Broker) *clientMetrics {
 		leftOut: desc("points_left_out_total", "Values that clients have pushed and that are not exported: beyond broker.telemetry_series, "+
 			"with names that are too long or no UTF-8, of another type than sum and gauge, or that no subscription asks for.", "reason"),
 	}
+	m.Descs = descs
+	return m
 }
 
 func (m *clientMetrics) collect(out chan<- prometheus.Metric) {

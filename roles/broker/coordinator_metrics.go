@@ -7,10 +7,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rustmq.dev/rustmq/roles/broker/txn"
+	"rustmq.dev/rustmq/roles/metric"
 )
 
 // coordinatorMetrics export what the coordinators of groups and transactions hold.
 type coordinatorMetrics struct {
+	metric.Descs
 	b *Broker
 
 	partitions, groups, groupBytes      *prometheus.Desc
@@ -18,10 +20,11 @@ type coordinatorMetrics struct {
 }
 
 func newCoordinatorMetrics(b *Broker) *coordinatorMetrics {
+	var descs metric.Descs
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("rustmq_"+name, help, labels, nil)
+		return descs.New(name, help, labels...)
 	}
-	return &coordinatorMetrics{
+	m := &coordinatorMetrics{
 		b:          b,
 		partitions: desc("coordinator_partitions", "Partitions of the coordinators' topics that are coordinated here: loaded, or loading.", "topic", "state"),
 		groups:     desc("groups", "Groups that are coordinated here, empty ones included."),
@@ -32,6 +35,8 @@ func newCoordinatorMetrics(b *Broker) *coordinatorMetrics {
 
 		transactionBytes: desc("transaction_state_bytes", "Estimated memory of transactional ids."),
 	}
+	m.Descs = descs
+	return m
 }
 
 // shownStates are those that an id is recorded in.

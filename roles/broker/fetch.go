@@ -32,6 +32,9 @@ type fetchRequest struct {
 	named    named        // parts of own
 	near     bool         // the client is in this broker's rack
 	rack     string       // the client's, if it is another
+	begun    time.Time
+	since    time.Time     // when it began to wait; zero: it does not
+	waited   time.Duration // before that
 	deadline time.Time
 	timer    *time.Timer
 	state    atomic.Int32 // fetchRunning, …
@@ -66,6 +69,7 @@ func newFetchRequest(b *Broker, r *kafka.Request) *fetchRequest {
 		f.free = f.recycle
 	}
 	f.b, f.r = b, r
+	f.begun, f.since, f.waited = b.opt.Now(), time.Time{}, 0
 	f.starved = false
 	f.ended.Store(false)
 	f.state.Store(fetchRunning)
@@ -235,6 +239,10 @@ func topicName(t *wire.FetchTopic, found *topic) string {
 func (f *fetchRequest) run() {
 	for {
 		f.state.Store(fetchRunning) // what signalled before is seen below
+		if !f.since.IsZero() {
+			f.waited += f.b.opt.Now().Sub(f.since)
+			f.since = time.Time{}
+		}
 		final := f.ended.Load() || !time.Now().Before(f.deadline)
 		waited := f.starved
 		enough := f.evaluate()
@@ -260,6 +268,7 @@ func (f *fetchRequest) run() {
 		for _, part := range f.parts {
 			part.watch(f.q.ReadCommitted)
 		}
+		f.since = f.b.opt.Now()
 		if f.state.CompareAndSwap(fetchRunning, fetchWaiting) {
 			return
 		}
@@ -401,7 +410,7 @@ func (f *fetchRequest) write(errorCode int16, sessionID int32) {
 	}
 	bufs := w.Finish(f.hints.endpoints)
 	f.b.metrics.fetched(w.Bytes())
-	f.b.metrics.answered(f.r.Key, f.b.opt.Now().Sub(f.r.Received))
+	f.observe(f.b.opt.Now())
 	if f.session != nil {
 		f.endSession()
 	} else {

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rustmq.dev/rustmq/roles/broker/group"
+	"rustmq.dev/rustmq/roles/metric"
 	"rustmq.dev/rustmq/storage"
 	"rustmq.dev/rustmq/storage/log"
 )
@@ -104,15 +105,17 @@ func await[T any](ctx context.Context, ask func(answer func(T))) (T, error) {
 
 // lagMetrics exports how far groups are behind.
 type lagMetrics struct {
+	metric.Descs
 	b                      *Broker
 	records, seconds, left *prometheus.Desc
 }
 
 func newLagMetrics(b *Broker) *lagMetrics {
+	var descs metric.Descs
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("rustmq_group_lag_"+name, help, labels, nil)
+		return descs.New("group_lag_"+name, help, labels...)
 	}
-	return &lagMetrics{
+	m := &lagMetrics{
 		b: b,
 		records: desc("records", "Offsets from what a group has committed, or the log start behind it, to the high watermark; "+
 			"of groups without members too. The marker of a transaction is one.", "group", "topic", "partition"),
@@ -122,7 +125,25 @@ func newLagMetrics(b *Broker) *lagMetrics {
 		left: desc("left_out", "Partitions of groups whose lag is not exported: beyond broker.groups.lag_partitions, "+
 			"of a group whose id is no UTF-8, or in a partition whose leader cannot be asked.", "reason"),
 	}
+	m.Descs = descs
+	return m
 }
+
+// lagSum adds up lags that are not told apart.
+type lagSum struct {
+	records int64
+	seconds *float64 // the largest; nil: none is known
+}
+
+func (s *lagSum) add(records int64, seconds *float64) {
+	s.records += records
+	if seconds != nil && (s.seconds == nil || *seconds > *s.seconds) {
+		s.seconds = seconds
+	}
+}
+
+// lagSums are those of a scrape, by group and topic; of groups alone, topic is "".
+type lagSums map[[2]string]*lagSum
 
 // collect asks one coordinator after the other, so that none is asked for more than
 // is exported, and then the brokers that lead what is not led here. While a coordinator
@@ -132,6 +153,7 @@ func (m *lagMetrics) collect(out chan<- prometheus.Metric) {
 	defer cancel()
 	room := m.b.opt.LagPartitions
 	left := map[string]int{leftForLimit: 0, leftForName: 0, leftUnled: 0}
+	sums := lagSums{}
 	var elsewhere []partitionAsked
 	var groups []string // of those
 	for i := range int32(group.Partitions) {
@@ -149,7 +171,7 @@ func (m *lagMetrics) collect(out chan<- prometheus.Metric) {
 			for _, o := range g.Offsets {
 				if l, _, err := m.b.leaderOf(o.Topic, o.Partition, storage.NoEpoch); err == nil {
 					is := m.b.lagOf(l, o.Offset)
-					m.export(out, g.ID, o.Topic, o.Partition, is.records, is.seconds())
+					m.tell(out, sums, g.ID, o.Topic, o.Partition, is.records, is.seconds())
 				} else {
 					elsewhere, groups = append(elsewhere, partitionAsked{o.Topic, o.Partition, &o.Offset}), append(groups, g.ID)
 				}
@@ -161,16 +183,34 @@ func (m *lagMetrics) collect(out chan<- prometheus.Metric) {
 			left[leftUnled]++
 			continue
 		}
-		m.export(out, groups[i], p.Topic, p.Partition, *p.Lag, p.Behind)
+		m.tell(out, sums, groups[i], p.Topic, p.Partition, *p.Lag, p.Behind)
+	}
+	for of, s := range sums {
+		m.export(out, s.records, s.seconds, of[0], of[1], "")
 	}
 	for reason, n := range left {
 		out <- prometheus.MustNewConstMetric(m.left, prometheus.GaugeValue, float64(n), reason)
 	}
 }
 
-// export tells a lag; seconds is nil where it is not known.
-func (m *lagMetrics) export(out chan<- prometheus.Metric, id, topic string, partition int32, records int64, seconds *float64) {
-	labels := []string{id, topic, strconv.Itoa(int(partition))}
+// tell exports the lag of a partition, or adds it to what it is not told apart from.
+func (m *lagMetrics) tell(out chan<- prometheus.Metric, sums lagSums, id, topic string, partition int32, records int64, seconds *float64) {
+	switch m.b.opt.MetricDetail {
+	case PerPartition:
+		m.export(out, records, seconds, id, topic, strconv.Itoa(int(partition)))
+		return
+	case PerNode:
+		topic = ""
+	}
+	of := [2]string{id, topic}
+	if sums[of] == nil {
+		sums[of] = new(lagSum)
+	}
+	sums[of].add(records, seconds)
+}
+
+// export tells a lag; seconds is nil where it is not known. An empty label is none.
+func (m *lagMetrics) export(out chan<- prometheus.Metric, records int64, seconds *float64, labels ...string) {
 	out <- prometheus.MustNewConstMetric(m.records, prometheus.GaugeValue, float64(records), labels...)
 	if seconds != nil {
 		out <- prometheus.MustNewConstMetric(m.seconds, prometheus.GaugeValue, *seconds, labels...)

@@ -31,6 +31,7 @@ func (part *fetchPart) countLoad(m *metrics) {
 	}
 	if p := part.topic.partition(part.want.Index); p != nil {
 		p.passed.Add(int64(part.result.Bytes))
+		part.topic.counts.fetchedBytes.Add(int64(part.result.Bytes))
 		if r := p.role.Load(); r.log == nil && r.replica != nil {
 			m.followedBytes.Add(float64(part.result.Bytes))
 		}

@@ -8,10 +8,12 @@ import (
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/broker/quota"
+	"rustmq.dev/rustmq/roles/metric"
 )
 
 // metrics counts what the broker does.
 type metrics struct {
+	metric.Descs
 	b *Broker
 
 	producedBytes   prometheus.Counter
@@ -42,15 +44,18 @@ type metrics struct {
 	coordinators *coordinatorMetrics
 	replication  *replicationMetrics
 	transforms   *transformMetrics
+	stages       *stageMetrics
+	slow         *slowRequests
+	topics       *topicMetrics
+	cold         *coldMetrics
 }
 
 func newMetrics(b *Broker) *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "rustmq", Subsystem: "broker", Name: name, Help: help})
 	}
-	desc := func(name, help string) *prometheus.Desc {
-		return prometheus.NewDesc("rustmq_broker_"+name, help, nil, nil)
-	}
+	var descs metric.Descs
+	desc := func(name, help string) *prometheus.Desc { return descs.New("broker_"+name, help) }
 	m := &metrics{
 		b:               b,
 		producedBytes:   counter("produced_bytes_total", "Bytes of record batches that producers appended."),
@@ -83,7 +88,12 @@ func newMetrics(b *Broker) *metrics {
 		coordinators: newCoordinatorMetrics(b),
 		replication:  newReplicationMetrics(),
 		transforms:   newTransformMetrics(),
+		stages:       newStageMetrics(),
+		slow:         newSlowRequests(b),
+		topics:       newTopicMetrics(b),
+		cold:         newColdMetrics(b),
 	}
+	m.Descs = descs
 	for kind, name := range quotaNames {
 		by := func(name, help string, labels prometheus.Labels) prometheus.Counter {
 			return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "rustmq", Subsystem: "broker", Name: name, Help: help, ConstLabels: labels})
@@ -129,25 +139,40 @@ func (m *metrics) fetched(bytes int) { m.fetchedBytes.Add(float64(bytes)) }
 func (m *metrics) answered(key int16, after time.Duration) { m.requests[key].Observe(after.Seconds()) }
 
 // Describe implements prometheus.Collector.
-func (m *metrics) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, out) }
+func (m *metrics) Describe(out chan<- *prometheus.Desc) {
+	m.Descs.Describe(out)
+	for _, c := range m.own() {
+		c.Describe(out)
+	}
+	for _, c := range []interface {
+		Describe(chan<- *prometheus.Desc)
+	}{m.refused, m.lag, m.clients, m.coordinators, m.replication, m.topics, m.cold} {
+		c.Describe(out)
+	}
+	m.transforms.describe(out)
+}
+
+// DescribeMetrics tells what [Broker.Metrics] of any broker export.
+func DescribeMetrics(out chan<- *prometheus.Desc) { newMetrics(&Broker{}).Describe(out) }
+
+// own are those that count by themselves.
+func (m *metrics) own() []prometheus.Collector {
+	own := []prometheus.Collector{m.producedBytes, m.producedRecords, m.fetchedBytes, m.followedBytes, m.referred, m.durations, m.denied, m.stages.seconds, m.slow.counts}
+	for kind := range quotaNames {
+		own = append(own, m.throttledFor[kind], m.throttles[kind])
+	}
+	for in := range damagedStoreNames {
+		own = append(own, m.damage[in])
+	}
+	return own
+}
 
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(out chan<- prometheus.Metric) {
-	m.producedBytes.Collect(out)
-	m.producedRecords.Collect(out)
-	m.fetchedBytes.Collect(out)
-	m.followedBytes.Collect(out)
-	m.referred.Collect(out)
-	m.durations.Collect(out)
-	for kind := range quotaNames {
-		m.throttledFor[kind].Collect(out)
-		m.throttles[kind].Collect(out)
-	}
-	for in := range damagedStoreNames {
-		m.damage[in].Collect(out)
+	for _, c := range m.own() {
+		c.Collect(out)
 	}
 	m.refused.collect(out, &m.b.full)
-	m.denied.Collect(out)
 	gauge := func(d *prometheus.Desc, v float64) { out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
 	all, led, followed := m.b.table.counts()
 	corrupt, _ := m.b.table.corrupt()
@@ -169,4 +194,6 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	m.lag.collect(out)
 	m.clients.collect(out)
 	m.transforms.collect(out, m.b.transforms)
+	m.topics.collect(out)
+	m.cold.collect(out)
 }

@@ -134,6 +134,11 @@ type Options struct {
 	Controller Controller
 	Peers      Peers // nil: no other broker is asked
 
+	// MetricDetail is what the series of topics and groups tell apart.
+	MetricDetail MetricDetail
+	// SlowRequest is from when on a request is slow, which is told to the log; 0: none is.
+	// [Broker.SetSlowRequest] changes it.
+	SlowRequest time.Duration
 	// MaxConnectionRate is how many connections are taken a second, ten seconds' worth at
 	// once; 0: any.
 	MaxConnectionRate float64

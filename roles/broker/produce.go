@@ -35,6 +35,7 @@ type produceRequest struct {
 	q       wire.ProduceRequest
 	parts   []producePart // one for each of q.Partitions
 	results []wire.ProduceResult
+	begun   time.Time     // when it was
 	timed   bool          // waited is wanted
 	waited  time.Duration // for room in the WAL, in lanes, and to expand in, by the goroutine that starts the parts
 	left    atomic.Int32  // parts without a result, and one for the goroutine that starts them
@@ -52,6 +53,8 @@ type producePart struct {
 	index     int // in the request
 	partition *partition
 	err       error
+	appended  time.Time // when it began to be; zero: it was refused before
+	synced    time.Time // when it was on disk here; zero: it was not waited for
 }
 
 var producePool sync.Pool // of *produceRequest
@@ -106,6 +109,7 @@ func (b *Broker) produce(r *kafka.Request) (waited time.Duration) {
 		}
 	}
 	now := b.opt.Now()
+	p.begun = now
 	next := 0
 	for i := range p.q.Topics {
 		t := &p.q.Topics[i]
@@ -308,13 +312,18 @@ func (part *producePart) Appended(result log.AppendResult) {
 	}
 	p := part.request
 	i := part.index
+	part.synced = result.Synced
 	p.results[i] = wire.ProduceResult{
 		BaseOffset:    result.Base,
 		LogAppendTime: result.LogAppendTime,
 		LogStart:      result.LogStart,
 	}
 	if !result.Duplicate {
-		p.b.metrics.produced(len(p.q.Partitions[i].Records), int(result.Last-result.Base)+1)
+		bytes, records := len(p.q.Partitions[i].Records), int(result.Last-result.Base)+1
+		p.b.metrics.produced(bytes, records)
+		counts := &part.partition.topic.counts
+		counts.producedBytes.Add(int64(bytes))
+		counts.producedRecords.Add(int64(records))
 		p.b.servedProduce()
 		part.partition.passed.Add(int64(len(p.q.Partitions[i].Records)))
 	}
@@ -340,6 +349,7 @@ func (p *produceRequest) finished() {
 	defer b.requests.Done()
 	now := b.opt.Now()
 	b.metrics.answered(p.r.Key, now.Sub(p.r.Received))
+	p.observe(now)
 	wait := b.throttled(p.r, quota.Produce, now, len(p.r.Body))
 	if p.q.Acks == acksNone {
 		p.finishUnacked()

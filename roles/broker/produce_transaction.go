@@ -47,6 +47,7 @@ type admittedBatch struct {
 // append hands the batch over. The part is told the outcome.
 func (a *admittedBatch) append() {
 	request := a.part.request
+	a.part.appended = request.b.opt.Now()
 	a.log.Append(a.now, a.records, log.AppendOptions{
 		Epoch: a.epoch, LeaderOnly: request.q.Acks != acksAll, Guard: a.guard, Condition: a.transcoded.Condition, Transformed: a.transformed,
 		Deadline: request.b.appendDeadline(a.part.partition, a.now, request.q.TimeoutMillis),

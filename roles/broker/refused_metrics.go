@@ -5,6 +5,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"rustmq.dev/rustmq/roles/metric"
 )
 
 // refusedCodes is more than Kafka's error codes, from -1 on, will be for long.
@@ -13,21 +15,25 @@ const refusedCodes = 512
 // refusedCounts counts the batches that producers were refused, by error, without a
 // lock.
 type refusedCounts struct {
+	metric.Descs
 	batches [refusedCodes]atomic.Int64 // by code, from -1 on
 
 	desc, spells, seconds *prometheus.Desc
 }
 
 func newRefusedCounts() *refusedCounts {
+	var descs metric.Descs
 	desc := func(name, help, label string) *prometheus.Desc {
-		return prometheus.NewDesc("rustmq_broker_"+name, help, []string{label}, nil)
+		return descs.New("broker_"+name, help, label)
 	}
-	return &refusedCounts{
+	m := &refusedCounts{
 		desc: desc("refused_total", "Batches of producers that were not appended, by the error that these were told; a try of the same is another.", "error"),
 		spells: desc("full_spells_total", "How often it began that producers are refused for want of room: of the whole log, "+
 			"or of partitions of which too much waits for its upload.", "of"),
 		seconds: desc("full_seconds_total", "How long they were, each time from the first batch that was refused to the last.", "of"),
 	}
+	m.Descs = descs
+	return m
 }
 
 func (c *refusedCounts) count(err *kerr.Error) {

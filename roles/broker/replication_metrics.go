@@ -4,18 +4,22 @@ import (
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"rustmq.dev/rustmq/roles/metric"
 )
 
 // replicationMetrics show what goes to other brokers and comes from them.
 type replicationMetrics struct {
+	metric.Descs
 	sent, received, changes, under, lag, unconfirmed, healing, givenUp, parted *prometheus.Desc
 }
 
 func newReplicationMetrics() *replicationMetrics {
+	var descs metric.Descs
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("rustmq_broker_"+name, help, labels, nil)
+		return descs.New("broker_"+name, help, labels...)
 	}
-	return &replicationMetrics{
+	m := &replicationMetrics{
 		sent:        desc("replication_sent_bytes_total", "Bytes of record batches pushed to followers."),
 		received:    desc("replication_received_bytes_total", "Bytes of record batches taken from leaders."),
 		changes:     desc("isr_changes_total", "Changes of the set of replicas in sync that this broker had made, by their kind.", "change"),
@@ -26,6 +30,8 @@ func newReplicationMetrics() *replicationMetrics {
 		parted:      desc("parted_replicas", "Replicas that are held to have all that was acknowledged, and are fed nothing: what is committed here is not in their leader's log."),
 		unconfirmed: desc("replication_unconfirmed_bytes", "Bytes that a follower was sent and has not confirmed.", "follower"),
 	}
+	m.Descs = descs
+	return m
 }
 
 func (m *replicationMetrics) collect(out chan<- prometheus.Metric, r *replicas, h Healing) {

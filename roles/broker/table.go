@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -27,6 +29,7 @@ type topic struct {
 	partitions atomic.Pointer[[]*partition]
 	pipeline   atomic.Pointer[topicPipeline] // that its batches pass; nil: nobody has looked
 	transforms budget                        // of the memory of those that pass it
+	counts     topicCounts
 }
 
 // partition is one partition of the image, led here or not.
@@ -139,6 +142,13 @@ func (p *partition) leading() (*log.Log, *role, error) {
 		return nil, r, r.err
 	}
 	return nil, r, errNotLeader
+}
+
+// all returns the topics: of two of a name, of which one is being deleted, the other.
+func (t *table) all() []*topic {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.Collect(maps.Values(t.names))
 }
 
 // corrupt returns how many partitions are given to this broker whose log is corrupt,

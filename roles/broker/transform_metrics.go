@@ -29,6 +29,14 @@ func newTransformMetrics() *transformMetrics {
 	}
 }
 
+func (m *transformMetrics) describe(out chan<- *prometheus.Desc) {
+	for _, vec := range []*prometheus.CounterVec{m.in, m.outcomes, m.failures, m.calls, m.seconds} {
+		vec.Describe(out)
+	}
+	out <- m.memory
+	out <- m.waiting
+}
+
 // observe counts what became of a batch.
 func (m *transformMetrics) observe(tallies []pipeline.Tally) {
 	for i := range tallies {

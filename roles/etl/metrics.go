@@ -33,6 +33,9 @@ func newMetrics(h *Host) *metrics {
 	}
 }
 
+// DescribeMetrics tells what [Host.Metrics] of any host export.
+func DescribeMetrics(out chan<- *prometheus.Desc) { newMetrics(nil).Describe(out) }
+
 func (m *metrics) loaded(took time.Duration, err error) {
 	result := "ok"
 	if err != nil {

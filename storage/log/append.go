@@ -46,8 +46,11 @@ type AppendResult struct {
 	Base, Last    storage.Offset
 	LogAppendTime int64 // ms since 1970, batch.NoTimestamp with CreateTime
 	LogStart      storage.Offset
-	Duplicate     bool  // it was there already
-	Err           error // then the rest says nothing
+	Duplicate     bool // it was there already
+	// Synced is when this broker had it on disk; zero: it was not waited for, or it was there
+	// already.
+	Synced time.Time
+	Err    error // then the rest says nothing
 }
 
 // Appended is told how an append ended, exactly once. It must not block. What is
@@ -324,6 +327,7 @@ type pending struct {
 	epoch      storage.Epoch // that was led
 	base, last storage.Offset
 	appendTime int64
+	synced     time.Time // zero: not yet
 	leaderOnly bool
 	deadline   time.Time // see AppendOptions
 	patient    bool      // waits on while too few replicas are in sync: a coordinator's
@@ -350,7 +354,7 @@ func (p *pending) recycle() {
 }
 
 func (p *pending) result(logStart storage.Offset) AppendResult {
-	return AppendResult{Base: p.base, Last: p.last, LogAppendTime: p.appendTime, LogStart: logStart, Duplicate: p.duplicate}
+	return AppendResult{Base: p.base, Last: p.last, LogAppendTime: p.appendTime, LogStart: logStart, Duplicate: p.duplicate, Synced: p.synced}
 }
 
 func (p *pending) answer(logStart storage.Offset) {
@@ -401,6 +405,9 @@ func (p *pending) Committed(err error) {
 		return
 	}
 	minInSync := l.config.Load().MinInSync
+	if p.done != nil {
+		p.synced = l.store.o.Now()
+	}
 	moved := l.replica.sync(p.last+1, minInSync)
 	if moved {
 		l.settleTransactions()

@@ -57,9 +57,9 @@ func TestDuplicateBeforeCommit(t *testing.T) {
 		t.Fatalf("before the sync: first answered %v, duplicate answered %v", !first.pending(), !again.pending())
 	}
 	let()
-	want := AppendResult{Last: 1, LogAppendTime: batch.NoTimestamp}
+	want := AppendResult{Last: 1, LogAppendTime: batch.NoTimestamp, Synced: l.store.o.Now()}
 	wantAgain := want
-	wantAgain.Duplicate = true
+	wantAgain.Duplicate, wantAgain.Synced = true, time.Time{} // it was there already
 	if a, b := first.wait(t), again.wait(t); a != want || b != wantAgain {
 		t.Fatalf("first answered %+v, duplicate %+v", a, b)
 	}

@@ -264,6 +264,13 @@ func TestSyncsAreTimed(t *testing.T) {
 				if n := is.Syncs - before.Syncs; n == 0 || (is.SyncTime-before.SyncTime)/time.Duration(n) != slow || is.Syncing != 0 {
 					t.Errorf("%d syncs took %v, %v is under way", n, is.SyncTime-before.SyncTime, is.Syncing)
 				}
+				in := 0
+				for slow > wal.SyncBound(in) {
+					in++
+				}
+				if n := is.SyncsIn[in] - before.SyncsIn[in]; n != is.Syncs-before.Syncs {
+					t.Errorf("%d of %d syncs of %v are counted up to %v", n, is.Syncs-before.Syncs, slow, wal.SyncBound(in))
+				}
 			})
 		})
 	}

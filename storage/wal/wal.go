@@ -211,14 +211,27 @@ type counters struct {
 
 	began               time.Time    // when the log was opened
 	syncTime, syncSince atomic.Int64 // nanoseconds: of all syncs, and from began to the one under way; 0: none is
+	syncsIn             [SyncBounds + 1]atomic.Int64
 }
+
+// SyncBounds is how many bounds the times of syncs are counted between.
+const SyncBounds = 16
+
+// SyncBound is the bound of a count of Stats.SyncsIn: 0.1 ms, and each twice the one before.
+func SyncBound(i int) time.Duration { return 100 * time.Microsecond << i }
 
 // syncBegins and syncEnds are around a sync of the committer's.
 func (c *counters) syncBegins() { c.syncSince.Store(max(1, int64(time.Since(c.began)))) }
 
 func (c *counters) syncEnds() {
-	c.syncTime.Add(int64(time.Since(c.began)) - c.syncSince.Swap(0))
+	took := int64(time.Since(c.began)) - c.syncSince.Swap(0)
+	c.syncTime.Add(took)
 	c.syncs.Add(1)
+	i := 0
+	for i < SyncBounds && took > int64(SyncBound(i)) {
+		i++
+	}
+	c.syncsIn[i].Add(1)
 }
 
 // Stats is a moment of a log.
@@ -241,7 +254,10 @@ type Stats struct {
 	Commits, Syncs         int64
 	// SyncTime is what Syncs took in all, with the writes that go with them. Syncing is
 	// how long the one under way has taken by now; 0: none is.
-	SyncTime, Syncing   time.Duration
+	SyncTime, Syncing time.Duration
+	// SyncsIn is how many of Syncs took up to SyncBound(i), and more than the one before;
+	// the last, more than all.
+	SyncsIn             [SyncBounds + 1]int64
 	Recycled, Relocated int64
 }
 
@@ -425,6 +441,9 @@ func (w *WAL) Stats() Stats {
 	s.Appends, s.AppendedBytes = w.counts.appends.Load(), w.counts.bytes.Load()
 	s.Commits, s.Syncs = w.counts.commits.Load(), w.counts.syncs.Load()
 	s.SyncTime = time.Duration(w.counts.syncTime.Load())
+	for i := range w.counts.syncsIn {
+		s.SyncsIn[i] = w.counts.syncsIn[i].Load()
+	}
 	if since := w.counts.syncSince.Load(); since != 0 {
 		s.Syncing = time.Since(w.counts.began) - time.Duration(since)
 	}

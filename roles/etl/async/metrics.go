@@ -47,6 +47,9 @@ func newMetrics(r *Runner) *metrics {
 	}
 }
 
+// DescribeMetrics tells what [Runner.Metrics] of any runner export.
+func DescribeMetrics(out chan<- *prometheus.Desc) { newMetrics(nil).Describe(out) }
+
 // committed counts what a transaction was about, and begins anew.
 func (m *metrics) committed(module string, counted *[outcomes]int) {
 	m.transactions.WithLabelValues(module).Inc()

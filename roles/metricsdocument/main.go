@@ -1,0 +1,9 @@
+package main
+
+import (
+	"fmt"
+
+	"rustmq.dev/rustmq/roles"
+)
+
+func main() { fmt.Print(roles.MetricsReference()) }
