@@ -35,6 +35,7 @@ func (n *Node) openHTTP() error {
 	if n.servesAPI() {
 		options.Cluster, options.AckBeforeSync = n.door, n.ackBeforeSync()
 		options.Brokers, options.Controllers = n.door, n.door
+		options.Configuration = n
 		options.Authorization = admin.Authorization{On: n.config.Authorizes(), SuperUsers: n.superUsers()}
 		if n.controller != nil {
 			options.TakeSnapshot = n.controller.TakeSnapshot

@@ -168,6 +168,9 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 		registerControllers(h, controllersAPI{o.Controllers, o.TakeSnapshot})
 		registerCluster(h, clusterAPI{o.Cluster, o.Controllers, o.Bucket, o.Transforms, o.Version, o.Certificates})
 	}
+	if o.Configuration != nil {
+		registerConfig(h, configAPI{o.Cluster, o.Configuration})
+	}
 	if o.AuditLog != nil {
 		registerAudit(h, auditAPI{o.AuditLog})
 	}

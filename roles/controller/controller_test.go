@@ -168,7 +168,7 @@ func TestValidateOnlyChangesNothing(t *testing.T) {
 	if err := c.CreatePartitions(t.Context(), "there", 3, nil, true); err != nil {
 		t.Errorf("create partitions: %v", err)
 	}
-	if err := c.AlterConfigs(t.Context(), []ConfigChange{{metadata.TopicResource, "there", []ConfigOp{{"k", SetConfig, "v"}}}}, true)[0]; err != nil {
+	if err := c.AlterConfigs(t.Context(), []ConfigChange{{Type: metadata.TopicResource, Name: "there", Ops: []ConfigOp{{"k", SetConfig, "v"}}}}, true)[0]; err != nil {
 		t.Errorf("alter: %v", err)
 	}
 	if c.Image().Offset() != offset {
@@ -340,7 +340,7 @@ func TestAlterConfigs(t *testing.T) {
 	register(t, c, 1, 1)
 	create(t, c, defaults("t"))
 	topic := func(ops ...ConfigOp) error {
-		return c.AlterConfigs(t.Context(), []ConfigChange{{metadata.TopicResource, "t", ops}}, false)[0]
+		return c.AlterConfigs(t.Context(), []ConfigChange{{Type: metadata.TopicResource, Name: "t", Ops: ops}}, false)[0]
 	}
 	for _, step := range []struct {
 		op   ConfigOp
@@ -363,17 +363,17 @@ func TestAlterConfigs(t *testing.T) {
 	wantCode(t, "refused value", topic(ConfigOp{"k", SetConfig, "bad"}), metadata.InvalidConfig)
 	wantCode(t, "key twice", topic(ConfigOp{"k", SetConfig, "1"}, ConfigOp{"k", SetConfig, "2"}), metadata.InvalidRequest)
 	for name, change := range map[string]ConfigChange{
-		"unknown topic":  {metadata.TopicResource, "u", nil},
-		"unknown broker": {metadata.BrokerResource, "9", nil},
-		"no broker":      {metadata.BrokerResource, "01", nil},
-		"unknown type":   {99, "x", nil},
+		"unknown topic":  {Type: metadata.TopicResource, Name: "u"},
+		"unknown broker": {Type: metadata.BrokerResource, Name: "9"},
+		"no broker":      {Type: metadata.BrokerResource, Name: "01"},
+		"unknown type":   {Type: 99, Name: "x"},
 	} {
 		if err := c.AlterConfigs(t.Context(), []ConfigChange{change}, false)[0]; err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
 	for _, name := range []string{"1", ""} {
-		if err := c.AlterConfigs(t.Context(), []ConfigChange{{metadata.BrokerResource, name, []ConfigOp{{"k", SetConfig, "v"}}}}, false)[0]; err != nil {
+		if err := c.AlterConfigs(t.Context(), []ConfigChange{{Type: metadata.BrokerResource, Name: name, Ops: []ConfigOp{{"k", SetConfig, "v"}}}}, false)[0]; err != nil {
 			t.Errorf("broker %q: %v", name, err)
 		}
 	}
@@ -388,7 +388,7 @@ func TestDurabilityIsFixed(t *testing.T) {
 	create(t, c, memory)
 	create(t, c, defaults("wal"))
 	alter := func(name string, ops ...ConfigOp) error {
-		return c.AlterConfigs(t.Context(), []ConfigChange{{metadata.TopicResource, name, ops}}, false)[0]
+		return c.AlterConfigs(t.Context(), []ConfigChange{{Type: metadata.TopicResource, Name: name, Ops: ops}}, false)[0]
 	}
 	wantCode(t, "to wal", alter("memory", ConfigOp{"rustmq.durability", SetConfig, "wal"}), metadata.InvalidConfig)
 	wantCode(t, "to the default", alter("memory", ConfigOp{"k", SetConfig, "v"}, ConfigOp{"rustmq.durability", DeleteConfig, ""}), metadata.InvalidConfig)
@@ -443,7 +443,7 @@ func TestTopicConfigsAreCheckedTogether(t *testing.T) {
 	wantCode(t, "made", c.CreateTopics(t.Context(), []NewTopic{topic}, false)[0].Err, metadata.InvalidConfig)
 	create(t, c, defaults("t"))
 	alter := func(kind metadata.ResourceType, name string, ops ...ConfigOp) error {
-		return c.AlterConfigs(t.Context(), []ConfigChange{{kind, name, ops}}, false)[0]
+		return c.AlterConfigs(t.Context(), []ConfigChange{{Type: kind, Name: name, Ops: ops}}, false)[0]
 	}
 	if err := alter(metadata.TopicResource, "t", ConfigOp{"a", SetConfig, "1"}); err != nil {
 		t.Fatal(err)
@@ -467,7 +467,7 @@ func TestConcurrentAppendsAllCount(t *testing.T) {
 	var done sync.WaitGroup
 	for i := range 20 {
 		done.Go(func() {
-			if err := c.AlterConfigs(t.Context(), []ConfigChange{{metadata.TopicResource, "t", []ConfigOp{{"list", AppendConfig, fmt.Sprint(i)}}}}, false)[0]; err != nil {
+			if err := c.AlterConfigs(t.Context(), []ConfigChange{{Type: metadata.TopicResource, Name: "t", Ops: []ConfigOp{{"list", AppendConfig, fmt.Sprint(i)}}}}, false)[0]; err != nil {
 				t.Errorf("append %d: %v", i, err)
 			}
 		})
