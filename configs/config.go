@@ -29,8 +29,8 @@ type Broker struct {
 	Rack             string       `toml:"rack" doc:"where the node stands, e.g. an availability zone; replicas are spread over racks, and consumers that name theirs (client.rack) read from a replica there"`
 	DataDir          string       `toml:"data_dir" doc:"directory of everything this node keeps"`
 	Roles            string       `toml:"roles" doc:"what the process is: broker, controller, admin, comma separated"`
-	NumPartitions    int32        `toml:"num_partitions" doc:"partitions of a topic that is made without a number"`
-	AutoCreateTopics string       `toml:"auto_create_topics" doc:"make a topic on first use: true, false, or auto: while only loopback is bound"`
+	NumPartitions    int32        `toml:"num_partitions" live:"cluster" doc:"partitions of a topic that is made without a number"`
+	AutoCreateTopics string       `toml:"auto_create_topics" live:"node" doc:"make a topic on first use: true, false, or auto: while only loopback is bound"`
 	MessageMaxBytes  Size         `toml:"message_max_bytes" doc:"largest record batch; a topic's max.message.bytes overrides it"`
 	TelemetrySeries  int32        `toml:"telemetry_series" doc:"most series of metrics that clients push (KIP-714), together, that are kept and exported"`
 	Groups           Groups       `toml:"groups"`
@@ -82,10 +82,10 @@ type Network struct {
 	ConnectionMemory    Size     `toml:"connection_memory" doc:"bytes of requests and unsent answers of one connection"`
 	RequestMemory       Size     `toml:"request_memory" doc:"bytes of requests of all connections"`
 	ResponseMemory      Size     `toml:"response_memory" doc:"bytes of answers that clients have not taken yet, of all connections"`
-	MaxConnections      int      `toml:"max_connections" doc:"connections in all"`
-	MaxConnectionsPerIP int      `toml:"max_connections_per_ip" doc:"connections from one address"`
-	MaxConnectionRate   int      `toml:"max_connection_rate" doc:"connections that are taken a second, ten seconds' worth at once; 0: any. Beyond it TCP waits, and QUIC is refused. What one address may is a quota: rustmq admin quotas set --ip"`
-	IdleTimeout         Duration `toml:"idle_timeout" doc:"a connection without a request for that long is closed"`
+	MaxConnections      int      `toml:"max_connections" live:"node" doc:"connections in all"`
+	MaxConnectionsPerIP int      `toml:"max_connections_per_ip" live:"node" doc:"connections from one address"`
+	MaxConnectionRate   int      `toml:"max_connection_rate" live:"node" doc:"connections that are taken a second, ten seconds' worth at once; 0: any. Beyond it TCP waits, and QUIC is refused. What one address may is a quota: rustmq admin quotas set --ip"`
+	IdleTimeout         Duration `toml:"idle_timeout" live:"node" doc:"a connection without a request for that long is closed"`
 	QUIC                QUIC     `toml:"quic"`
 }
 
@@ -109,8 +109,8 @@ type WAL struct {
 	IO           string   `toml:"io" doc:"auto, pwrite or io_uring"`
 	AcceptLost   string   `toml:"accept_lost" doc:"id of a log that is lost, as the refused start names it: the node starts with a new one, without what was acked and not yet in the bucket"`
 
-	UploadInterval Duration `toml:"upload_interval" doc:"how long committed records may wait before they are uploaded to the bucket"`
-	UploadBytes    Size     `toml:"upload_bytes" doc:"committed bytes that are uploaded without waiting for the interval; about the size of the largest object of an upload"`
+	UploadInterval Duration `toml:"upload_interval" live:"node" doc:"how long committed records may wait before they are uploaded to the bucket"`
+	UploadBytes    Size     `toml:"upload_bytes" live:"node" doc:"committed bytes that are uploaded without waiting for the interval; about the size of the largest object of an upload"`
 
 	AckInterval Duration `toml:"ack_interval" doc:"how long a batch may wait for others to share its object, on topics with rustmq.durability = object: acks come after that object's commit"`
 	AckBytes    Size     `toml:"ack_bytes" doc:"bytes of such batches, of all those topics, that are uploaded without waiting for the interval"`
@@ -138,8 +138,8 @@ type Storage struct {
 	Encryption     string   `toml:"encryption" doc:"server-side encryption of S3 objects: AES256 or aws:kms; empty: the bucket's"`
 	UploadDeadline Duration `toml:"upload_deadline" doc:"an upload that takes longer is given up by the controller"`
 	Grace          Duration `toml:"grace" doc:"how long an object stays in the bucket after nothing names it any more"`
-	Audit          Duration `toml:"audit" doc:"time between two comparisons of the bucket with the catalogue"`
-	Retention      Duration `toml:"retention" doc:"time between two looks for records past their retention"`
+	Audit          Duration `toml:"audit" live:"cluster" doc:"time between two comparisons of the bucket with the catalogue"`
+	Retention      Duration `toml:"retention" live:"cluster" doc:"time between two looks for records past their retention"`
 	MetadataLog    Duration `toml:"metadata_log" doc:"how long a change of metadata may wait before it is in the bucket too"`
 	ManifestRanges int      `toml:"manifest_ranges" doc:"ranges of one partition that the metadata holds itself; with more, the oldest move into a manifest in the bucket"`
 	Prices         Prices   `toml:"prices"`
@@ -159,7 +159,7 @@ type Prices struct {
 // Compaction is the rewriting of small objects into large ones.
 type Compaction struct {
 	Parallel     int      `toml:"parallel" doc:"objects that are rewritten at once; 0: none, they stay as they were uploaded. Each holds up to 64MiB of data in memory"`
-	Bandwidth    Size     `toml:"bandwidth" doc:"bytes a second that are read to be rewritten; about as many are written. 0: no bound"`
+	Bandwidth    Size     `toml:"bandwidth" live:"node" doc:"bytes a second that are read to be rewritten; about as many are written. 0: no bound"`
 	MinObject    Size     `toml:"min_object" doc:"bytes of one partition that get an object of their own when they are rewritten; less shares one"`
 	TargetObject Size     `toml:"target_object" doc:"how large objects become; one of half the size is left as it is"`
 	Interval     Duration `toml:"interval" doc:"time between two looks for objects that are worth rewriting, and for ranges that are to be listed in manifests"`
@@ -173,7 +173,7 @@ type Controller struct {
 	Peers         string   `toml:"peers" doc:"the first controllers of the cluster, this node's among them if it is one, the same on every node: 1@host,2@host,3@host; the ports are those of this section, or id@host:raft_port:port. Empty: a node alone"`
 	RaftPort      int      `toml:"raft_port" doc:"what controllers say to each other, over gRPC; opened where controller.peers is set, unless that names another port for this node"`
 	Port          int      `toml:"port" doc:"what brokers ask controllers, over gRPC; opened where controller.peers is set, unless that names another port for this node"`
-	MaxPartitions int      `toml:"max_partitions" doc:"partitions of all topics together, beyond which none is made"`
+	MaxPartitions int      `toml:"max_partitions" live:"cluster" doc:"partitions of all topics together, beyond which none is made"`
 	Raft          Raft     `toml:"raft"`
 	Snapshot      Snapshot `toml:"snapshot"`
 	Balance       Balance  `toml:"balance"`
@@ -181,12 +181,12 @@ type Controller struct {
 
 // Balance is how leaderships, and replicas, come to be spread over brokers.
 type Balance struct {
-	Enabled        bool     `toml:"enabled" doc:"leaderships move to in-sync replicas on brokers that less passes through"`
-	MovesPerMinute int      `toml:"moves_per_minute" doc:"leaderships that are moved so in any minute, at most"`
+	Enabled        bool     `toml:"enabled" live:"cluster" doc:"leaderships move to in-sync replicas on brokers that less passes through"`
+	MovesPerMinute int      `toml:"moves_per_minute" live:"cluster" doc:"leaderships that are moved so in any minute, at most"`
 	GrowAfter      Duration `toml:"grow_after" doc:"how long a broker must be in service before topics that named no replication factor, and those of the brokers' own, are given replicas on it"`
 
-	SpreadEnabled        bool     `toml:"spread_enabled" doc:"replicas move to a broker that has less than half as many as others, as one that has joined, until it has its share; only what is not in the bucket is sent"`
-	SpreadMovesPerMinute int      `toml:"spread_moves_per_minute" doc:"partitions that are given other replicas so in any minute, at most"`
+	SpreadEnabled        bool     `toml:"spread_enabled" live:"cluster" doc:"replicas move to a broker that has less than half as many as others, as one that has joined, until it has its share; only what is not in the bucket is sent"`
+	SpreadMovesPerMinute int      `toml:"spread_moves_per_minute" live:"cluster" doc:"partitions that are given other replicas so in any minute, at most"`
 	SpreadAfter          Duration `toml:"spread_after" doc:"how long such a broker must be in service before"`
 }
 
@@ -211,10 +211,10 @@ type Replication struct {
 
 // Operations is how the process behaves.
 type Operations struct {
-	GracefulShutdownTimeout Duration `toml:"graceful_shutdown_timeout" doc:"bound on a stop; what has not ended then is left as by a kill"`
+	GracefulShutdownTimeout Duration `toml:"graceful_shutdown_timeout" live:"node" doc:"bound on a stop; what has not ended then is left as by a kill"`
 	LogFormat               string   `toml:"log_format" doc:"auto (text on a terminal, JSON otherwise), text or json"`
-	LogLevel                string   `toml:"log_level" doc:"debug, info, warn or error; where text goes to a terminal, and nothing is set, warn"`
-	SlowRequest             Duration `toml:"slow_request" doc:"requests of Kafka's clients that take so long are told to the log, ten in ten seconds at most: what fetches and members of groups wait for does not count; 0: none is"`
+	LogLevel                string   `toml:"log_level" live:"node" doc:"debug, info, warn or error; where text goes to a terminal, and nothing is set, warn"`
+	SlowRequest             Duration `toml:"slow_request" live:"node" doc:"requests of Kafka's clients that take so long are told to the log, ten in ten seconds at most: what fetches and members of groups wait for does not count; 0: none is"`
 }
 
 // Security is who may reach the process.
@@ -253,9 +253,9 @@ type REST struct {
 	Metrics          string   `toml:"metrics" doc:"whether /metrics asks who calls: open, ask, or auto: where the admin API does and others than this machine reach it. /healthz and /readyz ask nobody"`
 	SessionIdle      Duration `toml:"session_idle" doc:"a session of the console ends when it was not used for that long"`
 	SessionMax       Duration `toml:"session_max" doc:"a session of the console ends after that, used or not"`
-	Requests         int      `toml:"requests" doc:"calls of the admin API a second, of all callers together; four times as many at once"`
-	RequestsPerIP    int      `toml:"requests_per_ip" doc:"calls of the admin API a second from one address, or from one /64 of IPv6; half of them may change something; four times as many at once"`
-	ConnectionsPerIP int      `toml:"connections_per_ip" doc:"connections to http_port from one address other than loopback"`
+	Requests         int      `toml:"requests" live:"node" doc:"calls of the admin API a second, of all callers together; four times as many at once"`
+	RequestsPerIP    int      `toml:"requests_per_ip" live:"node" doc:"calls of the admin API a second from one address, or from one /64 of IPv6; half of them may change something; four times as many at once"`
+	ConnectionsPerIP int      `toml:"connections_per_ip" live:"node" doc:"connections to http_port from one address other than loopback"`
 }
 
 // OAuth is which tokens are taken from clients (OAUTHBEARER).

@@ -263,7 +263,7 @@ func TestServicesOfKubernetesSetNoKey(t *testing.T) {
 func TestReferenceNamesEveryKey(t *testing.T) {
 	text := configs.Reference()
 	for _, k := range configs.Keys() {
-		if row := "| `" + strings.TrimPrefix(k.Name, k.Section+".") + "` | " + k.Type + " | `" + configs.Default().Value(k) + "` | " + k.Doc + " |"; !strings.Contains(text, row) {
+		if row := "| `" + strings.TrimPrefix(k.Name, k.Section+".") + "` | " + k.Type + " | `" + configs.Default().Value(k) + "` | " + map[string]string{"": "restart", configs.LiveNode: "live", configs.LiveCluster: "live, for all"}[k.Live] + " | " + k.Doc + " |"; !strings.Contains(text, row) {
 			t.Errorf("not in the reference: %s", row)
 		}
 	}

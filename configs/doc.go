@@ -10,6 +10,9 @@
 // one that stands alone. Of the environment, the variables of commands
 // (RUSTMQ_CONTEXT) and those that Kubernetes sets for Services are no keys.
 //
+// A key with the tag live may change while the process runs ([Config.Live]): what was set in
+// the cluster is over every source of the node's own.
+//
 // Topics and brokers have configs under Kafka's names, which clients ask for and
 // alter ([TopicKeys], [BrokerValues]). The folder kafka has the list of all that
 // Kafka documents, so that each is served, ignored or refused for a reason

@@ -115,10 +115,22 @@ func BrokerValues(c *Config) []BrokerValue {
 			v.Value = topic.Default
 		}
 		v.Static = k.from != "" && c.Origin(k.from) != fromDefault
+		if _, live := LiveKey(k.name); live {
+			v.Dynamic = true
+		}
 		values = append(values, v)
+	}
+	for _, name := range liveNames() {
+		k, _ := findKey(name)
+		values = append(values, BrokerValue{
+			Name: name, Type: kafkaTypes[k.Type], Value: c.Value(k), Dynamic: true, Static: c.Origin(name) != fromDefault, Doc: k.Doc,
+		})
 	}
 	return values
 }
+
+// kafkaTypes are how Kafka has the types of keys.
+var kafkaTypes = map[string]string{"bool": "boolean", "int": "long", "string": "string", "size": "string", "duration": "string", "price": "string"}
 
 func (k brokerKey) doc() string {
 	topicKey, dynamic := DefaultOf(k.name)
@@ -128,6 +140,9 @@ func (k brokerKey) doc() string {
 	case dynamic:
 		return fmt.Sprintf("default of the topics' %s", topicKey)
 	case k.from != "":
+		if _, live := LiveKey(k.name); live {
+			return k.from + " of rustmq's configuration, until it is altered"
+		}
 		return k.from + " of rustmq's configuration"
 	}
 	return "fixed"
@@ -153,8 +168,11 @@ func DefaultOf(brokerKey string) (topicKey string, ok bool) {
 }
 
 // OfAllBrokers reports whether a config of brokers is not one broker's to have:
-// retention is the controller's.
-func OfAllBrokers(key string) bool { return key == "log.retention.ms" || key == "log.retention.bytes" }
+// retention is the controller's, as are keys that it obeys.
+func OfAllBrokers(key string) bool {
+	k, live := LiveKey(key)
+	return key == "log.retention.ms" || key == "log.retention.bytes" || live && k.Live == LiveCluster
+}
 
 // ignoredBrokerKeys are set by Kafka's tools on the way, and have nothing to act
 // upon.
@@ -283,10 +301,19 @@ func ValidateBrokerConfig(key, value string) error {
 		}
 		return nil
 	}
+	if own, live := LiveKey(key); live {
+		if name := LiveName(own.Name); name != key {
+			return fmt.Errorf("broker config %s is set as %s, Kafka's name for it", key, name)
+		}
+		return validateLive(key, value)
+	}
 	documented := documentedKeys(kafkaBrokerKeys)
 	k, known := findKafkaKey(documented, key)
+	if _, own := findKey(key); !known && own {
+		return liveError(key)
+	}
 	if !known {
-		return unknownKey("broker", key, kafkaKeyNames(documented))
+		return unknownKey("broker", key, append(kafkaKeyNames(documented), keyNames()...))
 	}
 	if _, ignored := ignoredBrokerKeys[key]; ignored {
 		if err := k.check(value); err != nil {

@@ -17,6 +17,7 @@ type Key struct {
 	Section string // "wal"
 	Type    string // "size", "duration", "price", "string", "bool", "int"
 	Doc     string
+	Live    string // LiveNode or LiveCluster: it may change while the process runs; empty: it waits for a restart
 	index   []int
 }
 
@@ -44,7 +45,7 @@ var keys = sync.OnceValue(func() []Key {
 				walk(f.Type, strings.TrimPrefix(section+"."+name, "."), at)
 				continue
 			}
-			keys = append(keys, Key{Name: section + "." + name, Section: section, Type: typeName(f.Type), Doc: f.Tag.Get("doc"), index: at})
+			keys = append(keys, Key{Name: section + "." + name, Section: section, Type: typeName(f.Type), Doc: f.Tag.Get("doc"), Live: f.Tag.Get("live"), index: at})
 		}
 	}
 	walk(reflect.TypeFor[Config](), "", nil)

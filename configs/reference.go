@@ -49,9 +49,22 @@ Every key of rustmq, made from the code by ` + "`make generate`" + `. A value co
 this order: a flag, ` + "`--set section.key=value`" + `, the environment
 (` + "`RUSTMQ_WAL__MEMORY`" + ` is ` + "`wal.memory`" + `), the file of ` + "`--config`" + `, the default.
 ` + "`rustmq config show`" + ` prints the merged result and where each value came from,
-` + "`rustmq config check FILE`" + ` everything that is wrong with a file. All are read at the
-start: SIGHUP reads certificates alone, and so does a change of their files. Variables that Kubernetes sets for a Service
+` + "`rustmq config check FILE`" + ` everything that is wrong with a file. Variables that Kubernetes sets for a Service
 named rustmq set no key.
+
+Keys that are marked **live** may change while processes run, in two ways; the others are read
+when a process starts, and wait for its restart.
+
+- ` + "`rustmq admin config set KEY=VALUE`" + ` sets one on all nodes, and with ` + "`--node N`" + ` on one broker
+  (not where it says *for all*: those are obeyed by the controller that leads). It is kept in the
+  cluster's metadata with a history (` + "`rustmq admin config history`" + `), survives restarts, and is
+  **over every other source, flags and files too**, as in Kafka: one broker's value, then that of all
+  nodes, then what this node's own sources say. ` + "`rustmq admin config unset KEY`" + ` gives it back to them,
+  and ` + "`rustmq admin config list`" + ` shows what is in effect, and from where. Kafka's tools see and alter
+  the same (` + "`kafka-configs.sh --entity-type brokers`" + `), under Kafka's name where it has one.
+- SIGHUP has a node read its file again, and certificates: live keys that have changed there are
+  obeyed at once, and of others the log says that they wait for a restart. A file that is wrong
+  changes nothing.
 
 Durations are written ` + "`250ms`, `10s`, `1h`" + `; sizes ` + "`64KiB`, `1GiB`" + `;
 prices, in dollars, ` + "`0.023`" + `, or ` + "`list`" + `: the list price of the store
@@ -89,9 +102,9 @@ bounded by nothing but its time.
 	for _, k := range Keys() {
 		if k.Section != section {
 			section = k.Section
-			fmt.Fprintf(&b, "\n## [%s]\n\n| key | type | default | what |\n|---|---|---|---|\n", section)
+			fmt.Fprintf(&b, "\n## [%s]\n\n| key | type | default | changes | what |\n|---|---|---|---|---|\n", section)
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | `%s` | %s |\n", k.Name[len(k.Section)+1:], k.Type, def.Value(k), k.Doc)
+		fmt.Fprintf(&b, "| `%s` | %s | `%s` | %s | %s |\n", k.Name[len(k.Section)+1:], k.Type, def.Value(k), liveDoc(k), k.Doc)
 	}
 	return b.String()
 }

@@ -151,7 +151,7 @@ func (n *Node) banner(started time.Duration) banner {
 		Kafka: n.kafkaAddr, TLS: n.config.Network.TLS == "on", HTTP: n.httpAddr, HTTPTLS: n.config.HTTPTLS(), DataDir: n.DataDir(), CA: n.caFile, Acks: acks,
 		Roles: strings.Join(n.config.RoleList(), ", "), Node: n.config.Broker.ID, PID: os.Getpid(), Version: Version(),
 		Startup: started.Round(time.Millisecond).String(),
-		program: programName(os.Args[0]), api: n.servesAPI(), autoCreate: n.autoCreate(), asks: n.logins != nil, trusted: client.TrustsByDefault(n.caFile),
+		program: programName(os.Args[0]), api: n.servesAPI(), autoCreate: autoCreate(n.config), asks: n.logins != nil, trusted: client.TrustsByDefault(n.caFile),
 	}
 	if n.quic != nil {
 		b.QUIC = n.quic.Addr().String()

@@ -123,7 +123,7 @@ func (n *Node) brokerOptions() (o broker.Options, err error) {
 		Listeners:       listeners,
 		Configs:         configs.BrokerValues(n.config),
 		Authorization:   n.authorization(),
-		AutoCreate:      n.autoCreate(),
+		AutoCreate:      autoCreate(n.config),
 		MessageMaxBytes: int(n.config.Broker.MessageMaxBytes),
 		LargestBatch:    n.largestBatch(),
 		FetchMemory:     int64(n.config.Network.ResponseMemory),
@@ -186,9 +186,9 @@ func (n *Node) superUsers() (principals []string) {
 }
 
 // autoCreate resolves broker.auto_create_topics.
-func (n *Node) autoCreate() bool {
-	if v := n.config.Broker.AutoCreateTopics; v != "auto" {
+func autoCreate(c *configs.Config) bool {
+	if v := c.Broker.AutoCreateTopics; v != "auto" {
 		return v == "true"
 	}
-	return n.config.Loopback()
+	return c.Loopback()
 }

@@ -74,7 +74,9 @@ func TestAFrontServesAllOfTheAdminAPI(t *testing.T) {
 		if c.fetch(at, "/api/v1/topics/orders", &topic); topic.Records != 30 || slices.ContainsFunc(topic.PartitionList, func(p admin.Partition) bool { return p.HighWatermark != 10 || p.Unknown != "" }) {
 			t.Errorf("node %d: %+v", at, topic)
 		}
-		var groups struct{ Groups []struct{ Group, State string } }
+		var groups struct {
+			Groups []struct{ Group, State string }
+		}
 		if c.fetch(at, "/api/v1/groups", &groups); len(groups.Groups) != 1 || groups.Groups[0].Group != "readers" {
 			t.Errorf("node %d: %+v", at, groups)
 		}
@@ -100,7 +102,7 @@ func TestAFrontServesAllOfTheAdminAPI(t *testing.T) {
 		}
 		for _, path := range []string{
 			"/api/v1/cluster", "/api/v1/cluster/health", "/api/v1/brokers", "/api/v1/controllers", "/api/v1/acls", "/api/v1/users", "/api/v1/tokens", "/api/v1/quotas",
-			"/api/v1/audit", "/api/v1/etl/modules", "/api/v1/etl/batteries", "/api/v1/storage/cost", "/api/v1/operations", "/api/v1/node/config", "/api/v1/node/certificates", "/api/v1/openapi.json", "/api/v1/topics/orders/partitions",
+			"/api/v1/audit", "/api/v1/etl/modules", "/api/v1/etl/batteries", "/api/v1/storage/cost", "/api/v1/operations", "/api/v1/config", "/api/v1/node/certificates", "/api/v1/openapi.json", "/api/v1/topics/orders/partitions",
 		} {
 			if status := c.fetch(at, path, nil); status != http.StatusOK {
 				t.Errorf("node %d: %s: %d", at, path, status)

@@ -40,6 +40,7 @@ func (n *Node) openHTTP() error {
 	if n.servesAPI() {
 		options.Cluster, options.AckBeforeSync = n.door, n.ackBeforeSync()
 		options.Brokers, options.Controllers = n.door, n.door
+		options.Configuration = n
 		if n.controller != nil {
 			options.TakeSnapshot = n.controller.TakeSnapshot
 		}

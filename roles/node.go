@@ -51,6 +51,9 @@ type NodeOptions struct {
 	Cloud Cloud
 	// Ephemeral says that the data directory goes with the process.
 	Ephemeral bool
+	// LogLevel brings Log to the level of a configuration, which may change while the node
+	// runs; nil: Log has its own.
+	LogLevel func(*configs.Config)
 	// Machine is what the node runs on; zero: this one.
 	Machine Machine
 }
@@ -62,6 +65,9 @@ type Node struct {
 	failed  func(error)
 	metrics *prometheus.Registry
 	logs    *logring.Ring // the last lines of log
+
+	live     *live                 // what of config is obeyed now
+	logLevel func(*configs.Config) // nil: the log has its own
 
 	ephemeral bool
 	cloud     Cloud
@@ -108,7 +114,7 @@ type closer struct {
 
 // Start opens a node and returns once it can be used; ctx bounds the opening.
 func Start(ctx context.Context, o NodeOptions) (*Node, error) {
-	n := &Node{config: o.Config, log: o.Log, failed: o.Failed, ephemeral: o.Ephemeral, cloud: o.Cloud, machine: o.Machine, metrics: prometheus.NewRegistry(), audit: audit.Discard}
+	n := &Node{config: o.Config, live: newLive(o.Config), logLevel: o.LogLevel, log: o.Log, failed: o.Failed, ephemeral: o.Ephemeral, cloud: o.Cloud, machine: o.Machine, metrics: prometheus.NewRegistry(), audit: audit.Discard}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
@@ -159,7 +165,11 @@ func (n *Node) open(ctx context.Context) error {
 		n.metrics.MustRegister(newBucketMetrics(n), newCleaningMetrics(n), newCostMetrics(n.bucket.counted.Counts, func() int64 { return storedBytes(n.door.Image()) }, n.config.Storage.ListedPrices()))
 	}
 	n.keepCertificateEnds()
-	return n.openHTTP()
+	if err := n.openHTTP(); err != nil {
+		return err
+	}
+	n.openLive()
+	return nil
 }
 
 func (n *Node) has(role string) bool { return slices.Contains(n.config.RoleList(), role) }

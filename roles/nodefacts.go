@@ -8,11 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
-	"strings"
 
-	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/roles/admin"
 )
 
@@ -21,35 +18,6 @@ const maxBundle = 4 << 20
 
 // nodeFacts is what the admin API is told of this process.
 type nodeFacts struct{ n *Node }
-
-// Config implements admin.NodeFacts.
-func (f nodeFacts) Config() admin.NodeConfig {
-	c := f.n.config
-	out := admin.NodeConfig{Node: c.Broker.ID, Roles: c.RoleList()}
-	for _, k := range configs.Keys() {
-		out.Keys = append(out.Keys, admin.ConfigKey{Key: k.Name, Value: withoutSecrets(c.Value(k)), Origin: string(c.Origin(k.Name)), Type: k.Type, Doc: k.Doc})
-	}
-	return out
-}
-
-// withoutSecrets takes out of the value of a key what a URL may say that is nobody's business:
-// who logs in, and its parameters. No other key has a secret: those name files.
-func withoutSecrets(value string) string {
-	if !strings.Contains(value, "://") {
-		return value
-	}
-	u, err := url.Parse(value)
-	if err != nil {
-		return "(a URL that cannot be read)"
-	}
-	if u.User != nil {
-		u.User = url.User("…")
-	}
-	if u.RawQuery != "" {
-		u.RawQuery = "…"
-	}
-	return u.String()
-}
 
 // Certificates implements admin.NodeFacts.
 func (f nodeFacts) Certificates() (out []admin.NodeCertificate) {

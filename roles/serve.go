@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -191,12 +190,12 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 	signal.Notify(hangups, syscall.SIGHUP) // before the start, for which it would be the end
 	defer signal.Stop(hangups)
 	attended := isTerminal(stdout)
-	log := newLogger(config, stderr)
+	log, level := newLogger(config, stderr)
 	if unused != "" {
 		log.Warn("--ephemeral: broker.data_dir is not used", "from", string(unused))
 	}
 	failed := make(chan error, 1)
-	node, err := Start(ctx, NodeOptions{Config: config, Log: log, Ephemeral: f.ephemeral, Cloud: f.cloud, Failed: func(err error) { failed <- err }})
+	node, err := Start(ctx, NodeOptions{Config: config, Log: log, Ephemeral: f.ephemeral, Cloud: f.cloud, LogLevel: level, Failed: func(err error) { failed <- err }})
 	if err != nil && ctx.Err() != nil {
 		// It was told to stop, and what it waited for was ended by that.
 		log.Info("stopped while it started", "took", time.Since(began).Round(time.Millisecond).String(), "cause", err)
@@ -209,7 +208,14 @@ func (f *serveFlags) serve(ctx context.Context, flags *pflag.FlagSet, roles stri
 		return errors.Join(err, node.Close())
 	}
 	closed := func() bool { return attended && !isTerminal(stdout) }
-	cause := await(ctx, node, log, hangups, failed, closed)
+	reread := func() (*configs.Config, error) {
+		again, err := f.load(flags, roles)
+		if err == nil && f.ephemeral {
+			again.Broker.DataDir = config.Broker.DataDir
+		}
+		return again, err
+	}
+	cause := await(ctx, node, log, hangups, failed, closed, reread)
 	stopped := time.Now()
 	err = node.Close()
 	if cause != nil {
@@ -255,9 +261,10 @@ func failure(cause error, c *configs.Config, ephemeral bool) error {
 }
 
 // await returns when the node is to stop, with why it cannot go on if that is
-// the reason. A hang-up in between reloads its certificates, unless our terminal
-// was closed: then nobody asked for anything, and nobody could stop us later.
-func await(ctx context.Context, node *Node, log *slog.Logger, hangups <-chan os.Signal, failed <-chan error, closed func() bool) error {
+// the reason. A hang-up in between reloads its certificates and what of its configuration
+// may change, unless our terminal was closed: then nobody asked for anything, and nobody
+// could stop us later.
+func await(ctx context.Context, node *Node, log *slog.Logger, hangups <-chan os.Signal, failed <-chan error, closed func() bool, reread func() (*configs.Config, error)) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -273,9 +280,23 @@ func await(ctx context.Context, node *Node, log *slog.Logger, hangups <-chan os.
 		case err != nil:
 			log.Error("SIGHUP: certificates were not reloaded", "error", err)
 		case loaded:
-			log.Info("SIGHUP: certificates reloaded; the configuration is that of the start")
+			log.Info("SIGHUP: certificates reloaded")
 		default:
-			log.Info("SIGHUP: nothing to reload, for neither TLS nor QUIC is on; the configuration is that of the start")
+			log.Info("SIGHUP: nothing to reload of certificates, for neither TLS nor QUIC is on")
+		}
+		config, err := reread()
+		if err != nil {
+			log.Error("SIGHUP: the configuration stays as it was, for what was read again is wrong", "error", err)
+			continue
+		}
+		changed, waiting := node.Reconfigure(config)
+		if len(changed) == 0 {
+			log.Info("SIGHUP: the configuration was read again, and no key that may change while the node runs has")
+		} else {
+			log.Info("SIGHUP: the configuration was read again", "changed", strings.Join(changed, ","))
+		}
+		if len(waiting) > 0 {
+			log.Warn("SIGHUP: these keys have changed and wait for a restart", "keys", strings.Join(waiting, ","))
 		}
 	}
 }
@@ -283,21 +304,4 @@ func await(ctx context.Context, node *Node, log *slog.Logger, hangups <-chan os.
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
-}
-
-// newLogger writes text to a terminal and JSON elsewhere, unless told.
-func newLogger(c *configs.Config, w io.Writer) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(strings.ToUpper(c.Operations.LogLevel))); err != nil {
-		level = slog.LevelInfo // configs.Load lets only levels through
-	}
-	options := &slog.HandlerOptions{Level: level}
-	format := c.Operations.LogFormat
-	if format == "text" || (format == "auto" && isTerminal(w)) {
-		if format == "auto" && byDefault(c, "operations.log_level") {
-			options.Level = slog.LevelWarn // a person at a terminal has the banner
-		}
-		return slog.New(slog.NewTextHandler(w, options)).With("node", strconv.Itoa(int(c.Broker.ID)))
-	}
-	return slog.New(slog.NewJSONHandler(w, options)).With("node", strconv.Itoa(int(c.Broker.ID)))
 }

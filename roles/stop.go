@@ -48,7 +48,7 @@ func (n *Node) Close() error {
 	n.mu.Lock()
 	n.ready = false
 	n.mu.Unlock()
-	began, bound := time.Now(), time.Duration(n.config.Operations.GracefulShutdownTimeout)
+	began, bound := time.Now(), time.Duration(n.live.now.Load().Operations.GracefulShutdownTimeout)
 	ctx, cancel := context.WithTimeout(context.Background(), bound)
 	defer cancel()
 	late := time.NewTimer(max(bound, leastStop))

@@ -78,7 +78,11 @@ func (m *Image) alterConfigs(index uint64, c *pb.AlterConfigs) *Error {
 	if !guard.Check("metadata.config-version", c.Version == version) {
 		return Errorf(Conflict, "%s %s was altered at %d, not %d", r.Type, quoted(r.Name), version, c.Version)
 	}
-	values, refused := setConfigs(values, c.Set, c.Remove)
+	was := values
+	values, refused := setConfigs(was, c.Set, c.Remove)
+	if refused == nil {
+		refused = m.revise(index, c, was, values)
+	}
 	if refused != nil {
 		return refused
 	}

@@ -50,7 +50,7 @@ func (m *Image) deltaHeader(broker int32) *pb.DeltaHeader {
 		Offset: m.offset, Broker: broker,
 		ClusterId: m.clusterID, FeatureLevel: m.featureLevel, NextProducerId: m.nextProducerID, ControllerId: m.controllerID,
 		BucketNonce: m.bucket.encodeNonce(), BucketIncarnation: m.bucket.Incarnation, LastObjectId: uint64(m.lastObjectID), EndedBy: m.endedBy, Acls: uint64(m.acls.len()),
-		FakeSecret: m.fakeSecret, ApiTokens: uint64(m.NumAPITokens()), Transforms: uint64(m.NumTransforms()),
+		FakeSecret: m.fakeSecret, ApiTokens: uint64(m.NumAPITokens()), Transforms: uint64(m.NumTransforms()), ConfigRevisions: uint64(m.revisions.len()),
 		Brokers: uint64(m.brokers.len()), Controllers: uint64(m.controllers.len()), Topics: uint64(m.topics.len()), Partitions: uint64(m.partitions),
 		Ranges: uint64(m.ranges), LiveBytes: m.liveBytes,
 		Manifests: uint64(m.filed.manifests), FiledRanges: uint64(m.filed.ranges),

@@ -54,6 +54,9 @@ func showSlice(m *Image, broker int32, whole bool) string {
 	for is := range m.Transforms() {
 		fmt.Fprintln(&b, *is)
 	}
+	for is := range m.ConfigRevisions() {
+		fmt.Fprintln(&b, is.Index, is.Broker, is.By, is.At, shownKeys(is.Keys))
+	}
 	for key, name := range m.collisions.all() {
 		fmt.Fprintln(&b, key, name)
 	}

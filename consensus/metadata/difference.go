@@ -211,4 +211,5 @@ func (d *Difference) registered(before *Image) {
 	}
 	d.apiTokens(before)
 	d.transforms(before)
+	d.configRevisions(before)
 }

@@ -58,6 +58,9 @@
 // command before they are deleted there, and a version that needs them is refused until
 // another says that they are; one whose writer looked into the bucket before that, too.
 //
+// What was set on brokers has a history from feature level 15 on ([Image.ConfigRevisions]): the
+// last 256 changes, with who asked for them, and when by the clock of the controller that led.
+//
 // An entry of the metadata log in the bucket is announced before it is put (feature level
 // 8, [Image.Announced], docs/design/0007-lineage.md), and has nothing that comes after:
 // by that an image knows its own entries from those of a copy.
@@ -85,7 +88,8 @@
 // The first record is the header; it counts the brokers, configs (of brokers; of groups
 // from feature level 6 on, of client metrics from 7), client quotas (feature level 5),
 // controllers (feature level 9), ACLs, users (feature level 12), API tokens (feature level 13),
-// transforms and unnamed modules (feature level 14), topics, objects, manifests and
+// transforms and unnamed modules (feature level 14), changes of brokers' configs (feature
+// level 15), topics, objects, manifests and
 // ranges that follow in that order, each kind sorted,
 // many ranges to a record. Nothing may follow them. Ranges are written as columns
 // (columns.go), in commands too: about 20 bytes each, and 16 more where each is of

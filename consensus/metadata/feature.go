@@ -50,7 +50,11 @@ const (
 	// DepartureFeatureLevel: who stops being a replica ends the leader epoch.
 	DepartureFeatureLevel uint32 = 14
 
-	LatestFeatureLevel = TransformsFeatureLevel // the highest that this binary knows
+	// ConfigHistoryFeatureLevel: keys of the processes are set on brokers, and who changed
+	// what is kept.
+	ConfigHistoryFeatureLevel uint32 = 15
+
+	LatestFeatureLevel = ConfigHistoryFeatureLevel // the highest that this binary knows
 )
 
 // levelOf returns the level that allows a command.
@@ -88,6 +92,9 @@ func levelOf(c *pb.Command) uint32 {
 			return GroupConfigsFeatureLevel
 		case int32(ClientMetricsResource):
 			return ClientMetricsFeatureLevel
+		}
+		if c := body.AlterConfigs; c.By != "" || c.At != 0 {
+			return ConfigHistoryFeatureLevel
 		}
 	case *pb.Command_AlterClientQuotas:
 		if body.AlterClientQuotas.Entity.GetIp() != nil {

@@ -32,6 +32,7 @@ type Image struct {
 	users       tree[string, *User]
 	tokens      tokens
 	transforms  transforms
+	revisions   tree[uint64, *ConfigRevision] // by index: the history of the configs of brokers
 	fakeSecret  []byte // nil: there was no user yet, or it was kept out of the bucket
 
 	bucket       Bucket
@@ -63,6 +64,7 @@ func emptyImage() *Image {
 		users:       newTree[string, *User](strings.Compare),
 		tokens:      newTokens(),
 		transforms:  newTransforms(),
+		revisions:   newRevisions(),
 		objects:     newObjectTrees(),
 		dying:       newTree[storage.ObjectID, *Dying](cmp.Compare[storage.ObjectID]),
 	}

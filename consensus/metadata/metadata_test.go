@@ -65,6 +65,9 @@ func sampleWithObjectsAt(t testing.TB, level uint32) *State {
 		l.accepted(NewDeployTransform("c", transformVersion(1, 3), false, l.state.Image().Offset()))
 		l.accepted(NewDeleteTransform("c", transformChange(TransformVersionDeleted, 0), false))
 	}
+	if level >= ConfigHistoryFeatureLevel {
+		l.accepted(brokerConfigs("", 0, map[string]string{"k": "v"}))
+	}
 	return l.state
 }
 

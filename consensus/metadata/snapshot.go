@@ -53,6 +53,7 @@ func (m *Image) Snapshot() []byte {
 
 		Users: uint64(m.users.len()), FakeSecret: m.fakeSecret, ApiTokens: uint64(m.NumAPITokens()),
 		Transforms: uint64(m.NumTransforms()), UnnamedModules: uint64(m.transforms.unnamed.len()), Collected: m.transforms.collected,
+		ConfigRevisions: uint64(m.revisions.len()),
 
 		Entry: m.announced.number, Writers: m.announced.encode(),
 	}}})
@@ -79,6 +80,9 @@ func (m *Image) Snapshot() []byte {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_ApiToken{ApiToken: t.encode()}})
 	}
 	b = m.appendTransforms(b)
+	for r := range m.ConfigRevisions() {
+		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_ConfigRevision{ConfigRevision: r.encode()}})
+	}
 	for c := range m.Controllers() {
 		b = appendRecord(b, &pb.SnapshotRecord{Body: &pb.SnapshotRecord_Controller{Controller: encodeController(c)}})
 	}
@@ -257,6 +261,9 @@ func decodeSnapshot(b []byte) (*Image, error) {
 		}
 	}
 	if err := d.transforms(m, h); err != nil {
+		return nil, err
+	}
+	if err := d.revisions(m, h); err != nil {
 		return nil, err
 	}
 	for range h.Controllers {

@@ -257,6 +257,11 @@ func (e *viewEdit) apply(r *pb.DeltaRecord) error {
 	case *pb.DeltaRecord_GoneTransform:
 		e.m.transforms.names = e.m.transforms.names.without(body.GoneTransform)
 		return nil
+	case *pb.DeltaRecord_ConfigRevision:
+		return e.configRevision(body.ConfigRevision)
+	case *pb.DeltaRecord_GoneConfigRevision:
+		e.m.revisions = e.m.revisions.without(body.GoneConfigRevision)
+		return nil
 	case *pb.DeltaRecord_Objects:
 		objects, err := decodeObjects(body.Objects)
 		if err != nil {
@@ -359,10 +364,10 @@ func (e *viewEdit) end(h *pb.DeltaHeader) error {
 			return e.d.corrupt("%d %s objects, of %d", m.objects[state].len(), state, h.Objects[state-1])
 		}
 	}
-	is := [...]uint64{uint64(m.brokers.len()), uint64(m.controllers.len()), uint64(m.acls.len()), uint64(m.NumAPITokens()), uint64(m.NumTransforms()), uint64(m.topics.len()), uint64(m.partitions)}
-	due := [...]uint64{h.Brokers, h.Controllers, h.Acls, h.ApiTokens, h.Transforms, h.Topics, h.Partitions}
+	is := [...]uint64{uint64(m.brokers.len()), uint64(m.controllers.len()), uint64(m.acls.len()), uint64(m.NumAPITokens()), uint64(m.NumTransforms()), uint64(m.revisions.len()), uint64(m.topics.len()), uint64(m.partitions)}
+	due := [...]uint64{h.Brokers, h.Controllers, h.Acls, h.ApiTokens, h.Transforms, h.ConfigRevisions, h.Topics, h.Partitions}
 	if !guard.Check("metadata.delta-counts", is == due) {
-		return e.d.corrupt("it comes to %v brokers, controllers, ACLs, API tokens, transforms, topics and partitions, not %v", is, due)
+		return e.d.corrupt("it comes to %v brokers, controllers, ACLs, API tokens, transforms, changes of configurations, topics and partitions, not %v", is, due)
 	}
 	return nil
 }

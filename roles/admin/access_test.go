@@ -120,7 +120,6 @@ func (noMessages) Peek(context.Context, broker.PeekRequest) (*broker.Peeked, err
 
 type noNode struct{}
 
-func (noNode) Config() NodeConfig              { return NodeConfig{Node: 1} }
 func (noNode) Certificates() []NodeCertificate { return nil }
 
 type noBucket struct{ Bucket }

@@ -180,6 +180,9 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	if o.Node != nil {
 		registerNode(h, nodeAPI{o.Node})
 	}
+	if o.Configuration != nil {
+		registerConfig(h, configAPI{o.Cluster, o.Configuration})
+	}
 	if o.AuditLog != nil {
 		registerAudit(h, auditAPI{o.AuditLog})
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rustmq.dev/rustmq/storage/guard"
@@ -21,14 +22,14 @@ import (
 type limited struct {
 	net.Listener
 	places chan struct{} // holds a token per open connection
-	each   int
+	each   *atomic.Int64
 
 	mu      sync.Mutex
 	from    map[netip.Prefix]int // open connections; guarded by mu
 	waiting *list.List           // of *placed that no request is served of, the one that waits longest in front; guarded by mu
 }
 
-func newLimited(l net.Listener, most, each int) *limited {
+func newLimited(l net.Listener, most int, each *atomic.Int64) *limited {
 	return &limited{Listener: l, places: make(chan struct{}, most), each: each, from: map[netip.Prefix]int{}, waiting: list.New()}
 }
 
@@ -89,7 +90,7 @@ func (l *limited) enter(from netip.Addr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at := prefixOf(from)
-	if !from.IsLoopback() && !guard.Check("admin.connections-per-ip", l.from[at] < l.each) {
+	if !from.IsLoopback() && !guard.Check("admin.connections-per-ip", l.from[at] < int(l.each.Load())) {
 		return false
 	}
 	l.from[at]++

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,7 +110,7 @@ func TestSlowReaderGetsItsAnswer(t *testing.T) {
 // Beyond the connections that there are places for a new one is closed, until another is.
 func TestConnectionsAreLimited(t *testing.T) {
 	l := listenPipes()
-	of := newLimited(l, 2, 2)
+	of := newLimited(l, 2, each(2))
 	accepted := make(chan net.Conn)
 	go func() {
 		for {
@@ -155,7 +156,7 @@ func TestSilentConnectionsGiveWay(t *testing.T) {
 			}
 		}))}
 		q := listenPipes()
-		go func() { _ = server.Serve(newLimited(q, 8, 100)) }() // ends with the listener
+		go func() { _ = server.Serve(newLimited(q, 8, each(100))) }() // ends with the listener
 		ask := func(path string) (net.Conn, chan error) {
 			c, answered := q.dial(), make(chan error, 1)
 			go func() {
@@ -223,4 +224,11 @@ func TestRequestsAreLimited(t *testing.T) {
 	if w := <-ended; w.Code != http.StatusOK {
 		t.Errorf("the next: %d", w.Code)
 	}
+}
+
+// each is how many connections an address may have.
+func each(n int64) *atomic.Int64 {
+	var is atomic.Int64
+	is.Store(n)
+	return &is
 }

@@ -8,26 +8,8 @@ import (
 
 // NodeFacts is what the process that answers says of itself.
 type NodeFacts interface {
-	// Config is the merged configuration, without what may be secret.
-	Config() NodeConfig
 	// Certificates are those that it shows, and the authorities that it trusts.
 	Certificates() []NodeCertificate
-}
-
-// NodeConfig is the configuration of one process.
-type NodeConfig struct {
-	Node  int32       `json:"node"`
-	Roles []string    `json:"roles"`
-	Keys  []ConfigKey `json:"keys" doc:"in the order of docs/configuration.md"`
-}
-
-// ConfigKey is a key with its value.
-type ConfigKey struct {
-	Key    string `json:"key"`
-	Value  string `json:"value" doc:"without what may be secret in it"`
-	Origin string `json:"origin" doc:"where the value came from: default, a file, the environment, a flag"`
-	Type   string `json:"type" enum:"size,duration,price,string,bool,int"`
-	Doc    string `json:"doc"`
 }
 
 // NodeCertificate is a certificate that a process shows, or trusts.
@@ -43,25 +25,17 @@ type NodeCertificate struct {
 	NotAfter  time.Time `json:"not_after"`
 }
 
-type (
-	nodeConfigOutput       struct{ Body NodeConfig }
-	nodeCertificatesOutput struct {
-		Body struct {
-			Certificates []NodeCertificate `json:"certificates"`
-		}
+type nodeCertificatesOutput struct {
+	Body struct {
+		Certificates []NodeCertificate `json:"certificates"`
 	}
-)
+}
 
 // nodeAPI is /api/v1/node: what is of the process that answers, whichever that is.
 type nodeAPI struct{ node NodeFacts }
 
 func registerNode(h *routes, a nodeAPI) {
-	route(h, http.MethodGet, "/api/v1/node/config", onCluster[struct{}](describesConfigs).noting("of the process that answers"), a.config)
 	route(h, http.MethodGet, "/api/v1/node/certificates", onCluster[struct{}](describesCluster).noting("of the process that answers"), a.certificates)
-}
-
-func (a nodeAPI) config(context.Context, *struct{}) (*nodeConfigOutput, error) {
-	return &nodeConfigOutput{a.node.Config()}, nil
 }
 
 func (a nodeAPI) certificates(context.Context, *struct{}) (*nodeCertificatesOutput, error) {

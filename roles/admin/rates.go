@@ -85,13 +85,12 @@ func (c *counter) take(now time.Time, r rate) {
 // rateLimits is how often the API may be called, in all, from one address, and from one
 // address for each class. It is safe for concurrent use.
 type rateLimits struct {
-	total, address rate
+	mu             sync.Mutex
+	total, address rate // guarded by mu, as is class
 	class          [classes]rate
-
-	mu    sync.Mutex
-	all   counter                        // guarded by mu
-	known map[netip.Prefix]*list.Element // guarded by mu
-	order *list.List                     // of *callerRates, the one that called last in front; guarded by mu
+	all            counter                        // guarded by mu
+	known          map[netip.Prefix]*list.Element // guarded by mu
+	order          *list.List                     // of *callerRates, the one that called last in front; guarded by mu
 }
 
 // callerRates is what one address has called.
@@ -103,11 +102,16 @@ type callerRates struct {
 
 // newRateLimits returns limits of so many calls a second in all, and from one address.
 func newRateLimits(total, address int) *rateLimits {
-	per := float64(address)
-	l := &rateLimits{
-		total: rateOf(float64(total), burstSeconds*total), address: rateOf(per, burstSeconds*address),
-		known: map[netip.Prefix]*list.Element{}, order: list.New(),
-	}
+	l := &rateLimits{known: map[netip.Prefix]*list.Element{}, order: list.New()}
+	l.set(total, address)
+	return l
+}
+
+// set changes the limits; who has called goes on from where it is.
+func (l *rateLimits) set(total, address int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.total, l.address = rateOf(float64(total), burstSeconds*total), rateOf(float64(address), burstSeconds*address)
 	writes := max(1, address/writeShare)
 	l.class = [classes]rate{
 		classRead:  l.address,
@@ -115,7 +119,6 @@ func newRateLimits(total, address int) *rateLimits {
 		classHeavy: rateOf(scarceCalls, scarceBurst),
 		classLogin: rateOf(scarceCalls, scarceBurst),
 	}
-	return l
 }
 
 // verdict is what a call is told of the limit that is the nearest.

@@ -123,7 +123,7 @@ func (q *queue) Accept() (net.Conn, error) {
 // One address cannot have all connections, unless it is this machine.
 func TestConnectionsOfAnAddressAreBounded(t *testing.T) {
 	q := &queue{coming: []string{"10.0.0.1:1", "10.0.0.1:2", "10.0.0.1:3", "10.0.0.2:1", "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "10.0.0.3:1"}}
-	l := newLimited(q, 20, 2)
+	l := newLimited(q, 20, each(2))
 	var open []net.Conn
 	for {
 		c, err := l.Accept()

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -93,6 +94,8 @@ type Options struct {
 	Groups Groups
 	// Transforms serves /api/v1/etl, beside Cluster, when it is not nil.
 	Transforms Transforms
+	// Configuration serves /api/v1/config, beside Cluster, when it is not nil.
+	Configuration Configuration
 	// AuditLog serves /api/v1/audit, beside Cluster, when it is not nil.
 	AuditLog AuditLog
 	// Image is the metadata that callers are judged by, where there is no Cluster; nil: what
@@ -131,7 +134,8 @@ type Server struct {
 	log  *slog.Logger
 	tls  *tls.Config
 	// perAddress is how many connections an address may have.
-	perAddress int
+	perAddress atomic.Int64
+	rates      *rateLimits // of the API; nil: it is not served
 	// rows is what the routes ask for.
 	rows []Row
 	// stop ends requests that may take long, so that Close need not wait for them.
@@ -149,7 +153,8 @@ func New(o Options) *Server {
 	fillLimits(&o)
 	d := newDoor(o, time.Now)
 	stopping, stop := context.WithCancel(context.Background())
-	s := &Server{log: o.Log, stop: stop, tls: httpOnly(o.TLS), perAddress: o.ConnectionsPerIP}
+	s := &Server{log: o.Log, stop: stop, tls: httpOnly(o.TLS)}
+	s.perAddress.Store(int64(o.ConnectionsPerIP))
 	mux := http.NewServeMux()
 	mux.Handle("GET "+metricsPath, remembers(d.asksForMetrics(promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))))
 	mux.Handle("GET "+healthPath, d.briefs(probe(o.Healthy, o.Status, nil, nil)))
@@ -159,7 +164,8 @@ func New(o Options) *Server {
 	if o.Cluster != nil {
 		calls := http.NewServeMux()
 		s.rows = append(registerAPI(calls, o, d, stopping), debugRows()...)
-		mux.Handle("/api/v1/", limitRates(remembers(d.asks(takeBodies(limitRequests(calls, maxRequests)))), limits, d.now))
+		s.rates = newRateLimits(o.Requests, o.RequestsPerIP)
+		mux.Handle("/api/v1/", limitRates(remembers(d.asks(takeBodies(limitRequests(calls, maxRequests)))), s.rates, d.now))
 	}
 	s.http = &http.Server{
 		Handler:           keepsPlaces(boundBodies(boundWrites(plainPaths(d.refuseBrowsers(mux))))),
@@ -171,6 +177,15 @@ func New(o Options) *Server {
 		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}
 	return s
+}
+
+// SetLimits changes how many calls of the API are served a second, of all callers and of one
+// address, and how many connections an address may have. Those that there are stay.
+func (s *Server) SetLimits(requests, requestsPerIP, connectionsPerIP int) {
+	s.perAddress.Store(int64(connectionsPerIP))
+	if s.rates != nil {
+		s.rates.set(requests, requestsPerIP)
+	}
 }
 
 // fillLimits takes the defaults for what is not said.
@@ -198,7 +213,7 @@ func httpOnly(config *tls.Config) *tls.Config {
 
 // Serve answers on the listener until Close.
 func (s *Server) Serve(l net.Listener) error {
-	l = newLimited(l, maxConnections, s.perAddress)
+	l = newLimited(l, maxConnections, &s.perAddress)
 	if s.tls != nil {
 		l = tls.NewListener(l, s.tls)
 	}

@@ -3,6 +3,7 @@ package broker
 import (
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -14,7 +15,7 @@ import (
 // broker to its own.
 type arrivals struct {
 	of  quota.Quotas // users are addresses, as [kafka.AddressOf] has them
-	all quota.Client
+	all atomic.Pointer[quota.Client]
 }
 
 // change holds addresses to the quotas of an image. An IPv6 address stands for its /64, as
@@ -59,8 +60,8 @@ func (b *Broker) Arrive(remote net.Addr, mayWait bool) (wait time.Duration, ok b
 		return wait, false
 	}
 	if mayWait {
-		wait, ok = b.arrivals.all.Take(quota.Connection, now, 1), true
-	} else if wait, ok = b.arrivals.all.Try(quota.Connection, now, 1); ok {
+		wait, ok = b.arrivals.all.Load().Take(quota.Connection, now, 1), true
+	} else if wait, ok = b.arrivals.all.Load().Try(quota.Connection, now, 1); ok {
 		wait = 0
 	} else {
 		of.Give(quota.Connection, 1)

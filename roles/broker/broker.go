@@ -81,6 +81,7 @@ type Broker struct {
 	compactor     *compact.Compactor // nil without a bucket, or without compaction
 	filer         *filing.Filer      // nil without a bucket, or where nothing is filed
 	cleaner       *clean.Cleaner     // nil without a bucket, or without compaction by key
+	live          atomic.Pointer[Live]
 	damages       damages
 	healing       *healing
 	full          fullLog
@@ -129,7 +130,7 @@ func Open(ctx context.Context, opt Options) (*Broker, error) {
 		authorization: newAuthorization(opt.Authorization, opt.Controller.Image()),
 		nobody:        newNobody(), audit: opt.Audit,
 	}
-	b.arrivals.all = quota.One(quota.Connection, opt.MaxConnectionRate)
+	b.SetLive(Live{AutoCreate: opt.AutoCreate, MaxConnectionRate: opt.MaxConnectionRate, Configs: opt.Configs})
 	b.apis, b.metrics = apisByKey(), newMetrics(b)
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	if err := b.register(ctx); err != nil {

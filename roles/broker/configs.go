@@ -166,7 +166,6 @@ func (b *Broker) brokerConfigs(image *metadata.Image, want kmsg.DescribeConfigsR
 	if want.ResourceName != "" {
 		id := strconv.Itoa(int(b.opt.NodeID))
 		static := kmsg.ConfigSourceStaticBrokerConfig
-		add("auto.create.topics.enable", strconv.FormatBool(b.opt.AutoCreate), kmsg.ConfigTypeBoolean, static, true)
 		add("broker.id", id, kmsg.ConfigTypeInt, static, true)
 		add("node.id", id, kmsg.ConfigTypeInt, static, true)
 		add("offsets.topic.num.partitions", strconv.Itoa(group.Partitions), kmsg.ConfigTypeInt, static, true)
@@ -178,7 +177,7 @@ func (b *Broker) brokerConfigs(image *metadata.Image, want kmsg.DescribeConfigsR
 		}
 	}
 	from := b.sources(image)
-	for _, v := range b.opt.Configs {
+	for _, v := range from.configured {
 		shown := slices.ContainsFunc(configs, func(c kmsg.DescribeConfigsResponseResourceConfig) bool { return c.Name == v.Name })
 		if want.ResourceName == "" || shown || v.Value == "" {
 			continue
@@ -252,11 +251,11 @@ func clientMetricsConfigs(image *metadata.Image, want kmsg.DescribeConfigsReques
 }
 
 // incrementalAlterConfigs changes single keys.
-func (b *Broker) incrementalAlterConfigs(ctx context.Context, _ *kafka.Request, q *kmsg.IncrementalAlterConfigsRequest) *kmsg.IncrementalAlterConfigsResponse {
+func (b *Broker) incrementalAlterConfigs(ctx context.Context, asks *kafka.Request, q *kmsg.IncrementalAlterConfigsRequest) *kmsg.IncrementalAlterConfigsResponse {
 	p := q.ResponseKind().(*kmsg.IncrementalAlterConfigsResponse)
 	var asked askedConfigs
 	for _, r := range q.Resources {
-		change := controller.ConfigChange{Type: metadata.ResourceType(r.ResourceType), Name: r.ResourceName}
+		change := controller.ConfigChange{Type: metadata.ResourceType(r.ResourceType), Name: r.ResourceName, By: asks.Conn.Principal()}
 		for _, c := range r.Configs {
 			op := controller.ConfigOp{Key: c.Name, Op: controller.ConfigOpKind(c.Op)}
 			if c.Value != nil {
@@ -279,11 +278,11 @@ func (b *Broker) incrementalAlterConfigs(ctx context.Context, _ *kafka.Request, 
 
 // alterConfigs replaces all keys: what the request does not name goes back to
 // its default.
-func (b *Broker) alterConfigs(ctx context.Context, _ *kafka.Request, q *kmsg.AlterConfigsRequest) *kmsg.AlterConfigsResponse {
+func (b *Broker) alterConfigs(ctx context.Context, asks *kafka.Request, q *kmsg.AlterConfigsRequest) *kmsg.AlterConfigsResponse {
 	p := q.ResponseKind().(*kmsg.AlterConfigsResponse)
 	var asked askedConfigs
 	for _, r := range q.Resources {
-		change := controller.ConfigChange{Type: metadata.ResourceType(r.ResourceType), Name: r.ResourceName}
+		change := controller.ConfigChange{Type: metadata.ResourceType(r.ResourceType), Name: r.ResourceName, By: asks.Conn.Principal()}
 		for _, c := range r.Configs {
 			if c.Value != nil {
 				change.Ops = append(change.Ops, controller.ConfigOp{Key: c.Name, Op: controller.SetConfig, Value: *c.Value})

@@ -68,7 +68,7 @@ type configSources struct {
 
 func (b *Broker) sources(image *metadata.Image) configSources {
 	own, all := b.brokerConfig(image)
-	return configSources{own, all, b.opt.Configs}
+	return configSources{own, all, b.live.Load().Configs}
 }
 
 // synonyms lists where a config has its value from, what is in effect first: what

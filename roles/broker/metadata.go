@@ -102,7 +102,7 @@ func (b *Broker) missingTopics(r *kafka.Request, c *acl.Client, q *kmsg.Metadata
 
 // creates reports whether a request makes topics that are not there.
 func (b *Broker) creates(q *kmsg.MetadataRequest) bool {
-	return b.opt.AutoCreate && (q.Version < 4 || q.AllowAutoTopicCreation)
+	return b.live.Load().AutoCreate && (q.Version < 4 || q.AllowAutoTopicCreation)
 }
 
 func mayMake(by decision, c *acl.Client, topic string) bool {

@@ -119,7 +119,7 @@ func questions(profile time.Duration) []question {
 		{file: "modules.json", path: "/api/v1/etl/modules", text: true},
 		{file: "quotas.json", path: "/api/v1/quotas", text: true},
 		{file: "operations.json", path: "/api/v1/operations", text: true},
-		{file: "config.json", path: "/api/v1/node/config", text: true},
+		{file: "config.json", path: "/api/v1/config", text: true},
 		{file: "config-cluster.json", path: "/api/v1/config", text: true},
 		{file: "certificates.json", path: "/api/v1/node/certificates", text: true},
 		{file: "logs.ndjson", path: "/debug/logs?lines=100000", text: true},

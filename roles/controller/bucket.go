@@ -273,10 +273,10 @@ func (k *keeper) keep(ctx context.Context) {
 			}
 			k.c.log.Info("the bucket was reached, and is the cluster's")
 		}
-		do("retention", &retained, k.o.Retention, k.retain)
+		do("retention", &retained, k.c.live.Load().Retention, k.retain)
 		do("collection", &collected, min(k.o.Grace/4, 10*time.Second), k.collect)
 		do("modules", &modules, min(k.o.Grace/4, 10*time.Second), k.collectModules)
-		do("audit", &audited, k.o.Audit, func(ctx context.Context) error { return errors.Join(k.audit(ctx), k.listModules(ctx)) })
+		do("audit", &audited, k.c.live.Load().Audit, func(ctx context.Context) error { return errors.Join(k.audit(ctx), k.listModules(ctx)) })
 	}
 }
 

@@ -33,6 +33,7 @@ type ConfigChange struct {
 	// it is another by then (InvalidUpdateVersion).
 	Conditional bool
 	Version     uint64
+	By          string // principal that asks; empty: nobody was asked who it is
 }
 
 // AlterConfigs carries out changes, each on its own; errors are in order of the
@@ -41,9 +42,12 @@ func (c *Controller) AlterConfigs(ctx context.Context, changes []ConfigChange, v
 	results := make([]error, len(changes))
 	for i, change := range changes {
 		results[i] = c.retryConflicts(ctx, func(image *metadata.Image) ([]byte, error) {
-			command, err := c.rules.decideConfigs(image, change)
+			command, err := c.ruled().decideConfigs(image, change)
 			if err != nil {
 				return nil, err
+			}
+			if change.Type == metadata.BrokerResource && image.FeatureLevel() >= metadata.ConfigHistoryFeatureLevel {
+				command.By, command.At = change.By, c.opt.Now().UnixMilli()
 			}
 			return encode(image, command)
 		}, validateOnly)

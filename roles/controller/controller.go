@@ -113,6 +113,7 @@ type Controller struct {
 	node   *consensus.Node
 	images *publisher
 	rules  rules
+	live   atomic.Pointer[Live]
 	quota  quota
 	stop   context.CancelFunc
 	done   sync.WaitGroup
@@ -206,7 +207,9 @@ func Open(ctx context.Context, opt Options) (*Controller, error) {
 		balance: newBalancer(opt.MovesPerMinute), flee: make(chan struct{}, 1), ships: new(ships),
 		confirmations: newConfirmations(), bell: newBell(), ready: make(chan struct{}), failed: make(chan error, 1),
 	}
-	c.quota.most = opt.MaxPartitions
+	now := opt.live()
+	c.live.Store(&now)
+	c.quota.bound(opt.MaxPartitions)
 	c.images = newPublisher(c.Image)
 	c.rules = rules{opt.DefaultPartitions, opt.ValidateTopicConfig, opt.ValidateTopicConfigs, opt.ValidateBrokerConfig, opt.ValidateGroupConfigs, opt.ValidateClientMetrics, opt.ListConfig}
 	node, err := consensus.Open(ctx, consensus.Options{

@@ -363,10 +363,10 @@ func TestAlterConfigs(t *testing.T) {
 	wantCode(t, "refused value", topic(ConfigOp{"k", SetConfig, "bad"}), metadata.InvalidConfig)
 	wantCode(t, "key twice", topic(ConfigOp{"k", SetConfig, "1"}, ConfigOp{"k", SetConfig, "2"}), metadata.InvalidRequest)
 	for name, change := range map[string]ConfigChange{
-		"unknown topic":  {Type: metadata.TopicResource, Name: "u", Ops: nil},
-		"unknown broker": {Type: metadata.BrokerResource, Name: "9", Ops: nil},
-		"no broker":      {Type: metadata.BrokerResource, Name: "01", Ops: nil},
-		"unknown type":   {Type: 99, Name: "x", Ops: nil},
+		"unknown topic":  {Type: metadata.TopicResource, Name: "u"},
+		"unknown broker": {Type: metadata.BrokerResource, Name: "9"},
+		"no broker":      {Type: metadata.BrokerResource, Name: "01"},
+		"unknown type":   {Type: 99, Name: "x"},
 	} {
 		if err := c.AlterConfigs(t.Context(), []ConfigChange{change}, false)[0]; err == nil {
 			t.Errorf("%s: no error", name)

@@ -190,7 +190,15 @@ func (r rules) decideConfigs(image *metadata.Image, change ConfigChange) (*pb.Al
 		if err := checkBrokerName(image, change.Name); err != nil {
 			return nil, err
 		}
-		validate = r.brokerConfig
+		validate = func(key, value string) error {
+			if err := r.brokerConfig(key, value); err != nil {
+				return err
+			}
+			if _, live := configs.LiveKey(key); live && image.FeatureLevel() < metadata.ConfigHistoryFeatureLevel {
+				return fmt.Errorf("%s can be set while brokers run from feature level %d on, and the cluster is at %d: the level rises by itself once every node runs a version that knows it", key, metadata.ConfigHistoryFeatureLevel, image.FeatureLevel())
+			}
+			return nil
+		}
 	case metadata.GroupResource:
 		if change.Name == "" {
 			return nil, metadata.Errorf(metadata.InvalidRequest, "a group has a name")

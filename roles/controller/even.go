@@ -50,7 +50,7 @@ func (c *Controller) even(ctx context.Context) {
 	ticker := time.NewTicker(evenPause)
 	defer ticker.Stop()
 	led := time.Duration(0) // how long this controller leads
-	spreads := newSpreader(c.opt.SpreadMovesPerMinute)
+	spreads := newSpreader(0)
 	var here tenures
 	for {
 		select {
@@ -61,6 +61,7 @@ func (c *Controller) even(ctx context.Context) {
 		case <-c.flee:
 		}
 		image := c.state.Image()
+		spreads.movesAMinute = c.live.Load().SpreadMovesPerMinute
 		if c.leads() != nil || image.FeatureLevel() < metadata.ClusterFeatureLevel {
 			continue
 		}

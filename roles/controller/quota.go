@@ -19,8 +19,8 @@ const (
 // quota bounds the partitions of the cluster. It is asked before anything is
 // decided: placing the replicas of partitions that cannot be is work, too.
 type quota struct {
-	most    int
 	mu      sync.Mutex
+	most    int // guarded by mu
 	base    int // partitions there are without those that are pending; guarded by mu
 	pending int // of commands whose fate is not told yet, applied or not; guarded by mu
 }
@@ -39,6 +39,13 @@ func (q *quota) reserve(image func() *metadata.Image, n int) error {
 	}
 	q.pending += n
 	return nil
+}
+
+// bound changes how many partitions there may be. Those that there are stay.
+func (q *quota) bound(most int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.most = most
 }
 
 // release gives n back, made of which are there now.

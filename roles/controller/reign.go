@@ -124,7 +124,7 @@ func (c *Controller) lead(ctx context.Context, term uint64) {
 	c.sessions.begin(c.opt.Now())
 	c.sessionsMu.Unlock()
 	c.balanceMu.Lock()
-	c.balance = newBalancer(c.opt.MovesPerMinute) // what is known of load is from another term
+	c.balance = newBalancer(c.live.Load().MovesPerMinute) // what is known of load is from another term
 	c.balanceMu.Unlock()
 	c.reign.Store(term)
 	c.bell.ring()

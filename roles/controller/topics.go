@@ -102,7 +102,7 @@ func (c *Controller) startTopic(t NewTopic, result *TopicResult, asked *ask, val
 	}
 	// The broker's own topics are few, and it cannot do without them.
 	if !t.Internal {
-		if err := asked.take(c.rules.partitionsOf(t)); err != nil {
+		if err := asked.take(c.ruled().partitionsOf(t)); err != nil {
 			return nil, err
 		}
 	}
@@ -111,7 +111,7 @@ func (c *Controller) startTopic(t NewTopic, result *TopicResult, asked *ask, val
 		return nil, err
 	}
 	image := c.state.Image()
-	command, err := c.rules.decideTopic(image, t, id)
+	command, err := c.ruled().decideTopic(image, t, id)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +212,7 @@ func (c *Controller) CreatePartitions(ctx context.Context, name string, total in
 		}
 	}
 	err := c.retryConflicts(ctx, func(image *metadata.Image) ([]byte, error) {
-		command, err := c.rules.decidePartitions(image, name, total, assignments)
+		command, err := c.ruled().decidePartitions(image, name, total, assignments)
 		if err != nil {
 			return nil, err
 		}

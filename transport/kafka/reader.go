@@ -228,7 +228,7 @@ func (in *reader) waitFirst() error {
 // more than reading a small frame.
 func (in *reader) waitIdle() error {
 	now := time.Now()
-	timeout := in.c.server.limits.IdleTimeout
+	timeout := time.Duration(in.c.server.idleTimeout.Load())
 	if in.kind == idleDeadline && in.deadline.Sub(now) > timeout/8*7 {
 		return nil
 	}

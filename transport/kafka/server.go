@@ -96,7 +96,8 @@ type Options struct {
 // Server serves Kafka connections.
 type Server struct {
 	handler     Handler
-	limits      Limits
+	limits      Limits // of MaxConns and PerIP guarded by mu; IdleTimeout is idleTimeout
+	idleTimeout atomic.Int64
 	earlyOK     func(*Request) bool
 	requireAuth bool
 	identify    func(tls.ConnectionState) (Client, error)
@@ -157,6 +158,7 @@ func New(o Options) *Server {
 		ctx: ctx, cancel: cancel,
 		listeners: map[net.Listener]bool{}, conns: map[*Conn]bool{}, slots: map[string]int{}, early: map[net.Conn]*time.Timer{},
 	}
+	s.idleTimeout.Store(int64(o.Limits.IdleTimeout))
 	s.timer, s.timed = o.Metrics.(AnswerTimer)
 	return s
 }
@@ -284,6 +286,22 @@ func (s *Server) serve(conn net.Conn, info Info) {
 	s.mu.Unlock()
 	s.metrics.Closed(info.Transport)
 	s.handler.ConnClosed(c)
+}
+
+// SetLimits changes how many connections there may be, in all and from one address, and how
+// long one may be idle; 0 leaves what it was. Those that there are stay.
+func (s *Server) SetLimits(maxConns, perIP int, idle time.Duration) {
+	if idle > 0 {
+		s.idleTimeout.Store(int64(idle))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if maxConns > 0 {
+		s.limits.MaxConns = maxConns
+	}
+	if perIP > 0 {
+		s.limits.PerIP = perIP
+	}
 }
 
 // enter counts a connection, or closes it when it is one too many of those that are

@@ -19,15 +19,15 @@ import (
 // gate counts connections from their first packet to their end, and what their
 // windows come to. It keeps both within limits.
 type gate struct {
-	maxConns, perIP int
-	windowMemory    int64
+	windowMemory int64
 
-	mu      sync.Mutex
-	entered map[string]int        // connections by address; guarded by mu
-	total   int                   // guarded by mu
-	opening int                   // handshakes under way; guarded by mu
-	windows map[*quic.Conn]uint64 // bytes that grow has granted; guarded by mu
-	granted int64                 // the windows' sum, first ones too; guarded by mu
+	mu              sync.Mutex
+	maxConns, perIP int                   // guarded by mu
+	entered         map[string]int        // connections by address; guarded by mu
+	total           int                   // guarded by mu
+	opening         int                   // handshakes under way; guarded by mu
+	windows         map[*quic.Conn]uint64 // bytes that grow has granted; guarded by mu
+	granted         int64                 // the windows' sum, first ones too; guarded by mu
 
 	count   func(reason string)   // of connections that are turned away
 	refused func(net.Addr, error) // is told of handshakes that failed; nil: nobody is
@@ -45,6 +45,14 @@ func newGate(maxConns, perIP int, windowMemory int64, count func(string), log *s
 		maxConns: maxConns, perIP: perIP, windowMemory: windowMemory,
 		entered: map[string]int{}, windows: map[*quic.Conn]uint64{},
 	}
+}
+
+// set changes how many connections there may be, in all and from one address. Those that
+// there are stay.
+func (g *gate) set(maxConns, perIP int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.maxConns, g.perIP = maxConns, perIP
 }
 
 var (

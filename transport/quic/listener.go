@@ -302,3 +302,7 @@ func (l *Listener) Close() error {
 	l.wait.Wait()
 	return errors.Join(err, l.transport.Close(), l.o.Conn.Close())
 }
+
+// SetLimits changes how many connections there may be, in all and from one address; those
+// that there are stay.
+func (l *Listener) SetLimits(maxConns, perIP int) { l.gate.set(maxConns, perIP) }

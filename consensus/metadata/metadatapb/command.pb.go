@@ -1378,12 +1378,15 @@ func (x *CreatePartitions) GetAssignments() []*Assignment {
 // AlterConfigs changes keys of one resource; refused when the resource was
 // altered since the version that the decision was taken on.
 type AlterConfigs struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ResourceType  int32                  `protobuf:"varint,1,opt,name=resource_type,json=resourceType,proto3" json:"resource_type,omitempty"` // ResourceType of configs.go
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
-	Set           []*ConfigEntry         `protobuf:"bytes,4,rep,name=set,proto3" json:"set,omitempty"`
-	Remove        []string               `protobuf:"bytes,5,rep,name=remove,proto3" json:"remove,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	ResourceType int32                  `protobuf:"varint,1,opt,name=resource_type,json=resourceType,proto3" json:"resource_type,omitempty"` // ResourceType of configs.go
+	Name         string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Version      uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	Set          []*ConfigEntry         `protobuf:"bytes,4,rep,name=set,proto3" json:"set,omitempty"`
+	Remove       []string               `protobuf:"bytes,5,rep,name=remove,proto3" json:"remove,omitempty"`
+	// Feature level 15, of brokers: they go into the history.
+	By            string `protobuf:"bytes,145,opt,name=by,proto3" json:"by,omitempty"`  // the principal that asked; empty: nobody was asked who it is
+	At            int64  `protobuf:"varint,146,opt,name=at,proto3" json:"at,omitempty"` // of the controller's clock, milliseconds since 1970; 0: not said
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1451,6 +1454,20 @@ func (x *AlterConfigs) GetRemove() []string {
 		return x.Remove
 	}
 	return nil
+}
+
+func (x *AlterConfigs) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *AlterConfigs) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
 }
 
 // AdvanceLogStart is sent by the leaders of the partitions it names. Each
@@ -5157,13 +5174,15 @@ const file_consensus_metadata_command_proto_rawDesc = "" +
 	"\x10CreatePartitions\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1a\n" +
 	"\bexisting\x18\x02 \x01(\x05R\bexisting\x12@\n" +
-	"\vassignments\x18\x03 \x03(\v2\x1e.rustmq.metadata.v1.AssignmentR\vassignments\"\xac\x01\n" +
+	"\vassignments\x18\x03 \x03(\v2\x1e.rustmq.metadata.v1.AssignmentR\vassignments\"\xce\x01\n" +
 	"\fAlterConfigs\x12#\n" +
 	"\rresource_type\x18\x01 \x01(\x05R\fresourceType\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x121\n" +
 	"\x03set\x18\x04 \x03(\v2\x1f.rustmq.metadata.v1.ConfigEntryR\x03set\x12\x16\n" +
-	"\x06remove\x18\x05 \x03(\tR\x06remove\"\x93\x02\n" +
+	"\x06remove\x18\x05 \x03(\tR\x06remove\x12\x0f\n" +
+	"\x02by\x18\x91\x01 \x01(\tR\x02by\x12\x0f\n" +
+	"\x02at\x18\x92\x01 \x01(\x03R\x02at\"\x93\x02\n" +
 	"\x0fAdvanceLogStart\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12C\n" +

@@ -5,7 +5,7 @@
 // source: consensus/metadata/delta.proto
 
 // The records of a delta between two images, as one broker is shown them: one
-// DeltaHeader, then in this order brokers, controllers, configs, client quotas, ACLs, users, API tokens, transforms, objects, topics
+// DeltaHeader, then in this order brokers, controllers, configs, client quotas, ACLs, users, API tokens, transforms, config revisions, objects, topics
 // that went, each topic that changed with its partitions, manifests, states of
 // compaction by key and ranges. Each kind is in the order of the image, topics by id.
 // What is not named is as it was. Framing and checksum: doc.go.
@@ -52,6 +52,8 @@ type DeltaRecord struct {
 	//	*DeltaRecord_GoneApiToken
 	//	*DeltaRecord_Transform
 	//	*DeltaRecord_GoneTransform
+	//	*DeltaRecord_ConfigRevision
+	//	*DeltaRecord_GoneConfigRevision
 	Body          isDeltaRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -283,6 +285,24 @@ func (x *DeltaRecord) GetGoneTransform() string {
 	return ""
 }
 
+func (x *DeltaRecord) GetConfigRevision() *ConfigRevision {
+	if x != nil {
+		if x, ok := x.Body.(*DeltaRecord_ConfigRevision); ok {
+			return x.ConfigRevision
+		}
+	}
+	return nil
+}
+
+func (x *DeltaRecord) GetGoneConfigRevision() uint64 {
+	if x != nil {
+		if x, ok := x.Body.(*DeltaRecord_GoneConfigRevision); ok {
+			return x.GoneConfigRevision
+		}
+	}
+	return 0
+}
+
 type isDeltaRecord_Body interface {
 	isDeltaRecord_Body()
 }
@@ -371,6 +391,14 @@ type DeltaRecord_GoneTransform struct {
 	GoneTransform string `protobuf:"bytes,136,opt,name=gone_transform,json=goneTransform,proto3,oneof"`
 }
 
+type DeltaRecord_ConfigRevision struct {
+	ConfigRevision *ConfigRevision `protobuf:"bytes,145,opt,name=config_revision,json=configRevision,proto3,oneof"`
+}
+
+type DeltaRecord_GoneConfigRevision struct {
+	GoneConfigRevision uint64 `protobuf:"varint,146,opt,name=gone_config_revision,json=goneConfigRevision,proto3,oneof"`
+}
+
 func (*DeltaRecord_Header) isDeltaRecord_Body() {}
 
 func (*DeltaRecord_Broker) isDeltaRecord_Body() {}
@@ -413,6 +441,10 @@ func (*DeltaRecord_Transform) isDeltaRecord_Body() {}
 
 func (*DeltaRecord_GoneTransform) isDeltaRecord_Body() {}
 
+func (*DeltaRecord_ConfigRevision) isDeltaRecord_Body() {}
+
+func (*DeltaRecord_GoneConfigRevision) isDeltaRecord_Body() {}
+
 type DeltaHeader struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Whole             bool                   `protobuf:"varint,1,opt,name=whole,proto3" json:"whole,omitempty"`   // the image before is the empty one
@@ -444,6 +476,7 @@ type DeltaHeader struct {
 	FakeSecret       []byte   `protobuf:"bytes,110,opt,name=fake_secret,json=fakeSecret,proto3" json:"fake_secret,omitempty"`
 	ApiTokens        uint64   `protobuf:"varint,125,opt,name=api_tokens,json=apiTokens,proto3" json:"api_tokens,omitempty"`
 	Transforms       uint64   `protobuf:"varint,135,opt,name=transforms,proto3" json:"transforms,omitempty"`
+	ConfigRevisions  uint64   `protobuf:"varint,145,opt,name=config_revisions,json=configRevisions,proto3" json:"config_revisions,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -670,6 +703,13 @@ func (x *DeltaHeader) GetApiTokens() uint64 {
 func (x *DeltaHeader) GetTransforms() uint64 {
 	if x != nil {
 		return x.Transforms
+	}
+	return 0
+}
+
+func (x *DeltaHeader) GetConfigRevisions() uint64 {
+	if x != nil {
+		return x.ConfigRevisions
 	}
 	return 0
 }
@@ -1176,7 +1216,8 @@ var File_consensus_metadata_delta_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"\n" +
-	"\x1econsensus/metadata/delta.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\x1a!consensus/metadata/snapshot.proto\"\xbd\t\n" +
+	"\x1econsensus/metadata/delta.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\x1a!consensus/metadata/snapshot.proto\"\xc2\n" +
+	"\n" +
 	"\vDeltaRecord\x129\n" +
 	"\x06header\x18\x01 \x01(\v2\x1f.rustmq.metadata.v1.DeltaHeaderH\x00R\x06header\x12<\n" +
 	"\x06broker\x18\x02 \x01(\v2\".rustmq.metadata.v1.SnapshotBrokerH\x00R\x06broker\x12!\n" +
@@ -1205,8 +1246,10 @@ const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"\tapi_token\x18} \x01(\v2\x1c.rustmq.metadata.v1.ApiTokenH\x00R\bapiToken\x12&\n" +
 	"\x0egone_api_token\x18~ \x01(\tH\x00R\fgoneApiToken\x12>\n" +
 	"\ttransform\x18\x87\x01 \x01(\v2\x1d.rustmq.metadata.v1.TransformH\x00R\ttransform\x12(\n" +
-	"\x0egone_transform\x18\x88\x01 \x01(\tH\x00R\rgoneTransformB\x06\n" +
-	"\x04body\"\xfe\x06\n" +
+	"\x0egone_transform\x18\x88\x01 \x01(\tH\x00R\rgoneTransform\x12N\n" +
+	"\x0fconfig_revision\x18\x91\x01 \x01(\v2\".rustmq.metadata.v1.ConfigRevisionH\x00R\x0econfigRevision\x123\n" +
+	"\x14gone_config_revision\x18\x92\x01 \x01(\x04H\x00R\x12goneConfigRevisionB\x06\n" +
+	"\x04body\"\xaa\a\n" +
 	"\vDeltaHeader\x12\x14\n" +
 	"\x05whole\x18\x01 \x01(\bR\x05whole\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\x04R\x06before\x12\x16\n" +
@@ -1245,7 +1288,8 @@ const file_consensus_metadata_delta_proto_rawDesc = "" +
 	"api_tokens\x18} \x01(\x04R\tapiTokens\x12\x1f\n" +
 	"\n" +
 	"transforms\x18\x87\x01 \x01(\x04R\n" +
-	"transforms\"\x8e\x01\n" +
+	"transforms\x12*\n" +
+	"\x10config_revisions\x18\x91\x01 \x01(\x04R\x0fconfigRevisions\"\x8e\x01\n" +
 	"\vDeltaConfig\x12#\n" +
 	"\rresource_type\x18\x01 \x01(\x05R\fresourceType\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1327,7 +1371,8 @@ var file_consensus_metadata_delta_proto_goTypes = []any{
 	(*SnapshotUser)(nil),         // 13: rustmq.metadata.v1.SnapshotUser
 	(*ApiToken)(nil),             // 14: rustmq.metadata.v1.ApiToken
 	(*Transform)(nil),            // 15: rustmq.metadata.v1.Transform
-	(*Cleaning)(nil),             // 16: rustmq.metadata.v1.Cleaning
+	(*ConfigRevision)(nil),       // 16: rustmq.metadata.v1.ConfigRevision
+	(*Cleaning)(nil),             // 17: rustmq.metadata.v1.Cleaning
 }
 var file_consensus_metadata_delta_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.DeltaRecord.header:type_name -> rustmq.metadata.v1.DeltaHeader
@@ -1346,12 +1391,13 @@ var file_consensus_metadata_delta_proto_depIdxs = []int32{
 	13, // 13: rustmq.metadata.v1.DeltaRecord.user:type_name -> rustmq.metadata.v1.SnapshotUser
 	14, // 14: rustmq.metadata.v1.DeltaRecord.api_token:type_name -> rustmq.metadata.v1.ApiToken
 	15, // 15: rustmq.metadata.v1.DeltaRecord.transform:type_name -> rustmq.metadata.v1.Transform
-	16, // 16: rustmq.metadata.v1.DeltaCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	16, // 16: rustmq.metadata.v1.DeltaRecord.config_revision:type_name -> rustmq.metadata.v1.ConfigRevision
+	17, // 17: rustmq.metadata.v1.DeltaCleaning.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_delta_proto_init() }
@@ -1383,6 +1429,8 @@ func file_consensus_metadata_delta_proto_init() {
 		(*DeltaRecord_GoneApiToken)(nil),
 		(*DeltaRecord_Transform)(nil),
 		(*DeltaRecord_GoneTransform)(nil),
+		(*DeltaRecord_ConfigRevision)(nil),
+		(*DeltaRecord_GoneConfigRevision)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -5,7 +5,7 @@
 // source: consensus/metadata/snapshot.proto
 
 // The records of a metadata snapshot: one SnapshotHeader, then brokers by id,
-// configs by key, client quotas by entity, users by name, API tokens by name, transforms by name, unnamed modules by hash, controllers by id, topics by name, objects by state and id,
+// configs by key, client quotas by entity, users by name, API tokens by name, transforms by name, unnamed modules by hash, config revisions by index, controllers by id, topics by name, objects by state and id,
 // manifests and then ranges by topic name, partition and offset; behind the manifests
 // of partitions, by id, those that no partition names any more. Framing and checksum:
 // doc.go.
@@ -43,6 +43,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Acl
 	//	*SnapshotRecord_User
 	//	*SnapshotRecord_ApiToken
+	//	*SnapshotRecord_ConfigRevision
 	//	*SnapshotRecord_Transform
 	//	*SnapshotRecord_UnnamedModule
 	Body          isSnapshotRecord_Body `protobuf_oneof:"body"`
@@ -195,6 +196,15 @@ func (x *SnapshotRecord) GetApiToken() *ApiToken {
 	return nil
 }
 
+func (x *SnapshotRecord) GetConfigRevision() *ConfigRevision {
+	if x != nil {
+		if x, ok := x.Body.(*SnapshotRecord_ConfigRevision); ok {
+			return x.ConfigRevision
+		}
+	}
+	return nil
+}
+
 func (x *SnapshotRecord) GetTransform() *Transform {
 	if x != nil {
 		if x, ok := x.Body.(*SnapshotRecord_Transform); ok {
@@ -265,6 +275,10 @@ type SnapshotRecord_ApiToken struct {
 	ApiToken *ApiToken `protobuf:"bytes,125,opt,name=api_token,json=apiToken,proto3,oneof"`
 }
 
+type SnapshotRecord_ConfigRevision struct {
+	ConfigRevision *ConfigRevision `protobuf:"bytes,145,opt,name=config_revision,json=configRevision,proto3,oneof"`
+}
+
 type SnapshotRecord_Transform struct {
 	Transform *Transform `protobuf:"bytes,135,opt,name=transform,proto3,oneof"`
 }
@@ -296,6 +310,8 @@ func (*SnapshotRecord_Acl) isSnapshotRecord_Body() {}
 func (*SnapshotRecord_User) isSnapshotRecord_Body() {}
 
 func (*SnapshotRecord_ApiToken) isSnapshotRecord_Body() {}
+
+func (*SnapshotRecord_ConfigRevision) isSnapshotRecord_Body() {}
 
 func (*SnapshotRecord_Transform) isSnapshotRecord_Body() {}
 
@@ -337,8 +353,10 @@ type SnapshotHeader struct {
 	Transforms     uint64 `protobuf:"varint,135,opt,name=transforms,proto3" json:"transforms,omitempty"`
 	UnnamedModules uint64 `protobuf:"varint,136,opt,name=unnamed_modules,json=unnamedModules,proto3" json:"unnamed_modules,omitempty"`
 	Collected      uint64 `protobuf:"varint,137,opt,name=collected,proto3" json:"collected,omitempty"` // offset of the last command by which bytes of modules had been deleted
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Feature level 15.
+	ConfigRevisions uint64 `protobuf:"varint,145,opt,name=config_revisions,json=configRevisions,proto3" json:"config_revisions,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *SnapshotHeader) Reset() {
@@ -546,6 +564,90 @@ func (x *SnapshotHeader) GetCollected() uint64 {
 	return 0
 }
 
+func (x *SnapshotHeader) GetConfigRevisions() uint64 {
+	if x != nil {
+		return x.ConfigRevisions
+	}
+	return 0
+}
+
+// ConfigRevision is one change of what was set on brokers, as their history has it.
+type ConfigRevision struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // of the command
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`    // of the broker, empty for all
+	By            string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	At            int64                  `protobuf:"varint,4,opt,name=at,proto3" json:"at,omitempty"`
+	Keys          []*ConfigRevision_Key  `protobuf:"bytes,5,rep,name=keys,proto3" json:"keys,omitempty"` // in order of key
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigRevision) Reset() {
+	*x = ConfigRevision{}
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigRevision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigRevision) ProtoMessage() {}
+
+func (x *ConfigRevision) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigRevision.ProtoReflect.Descriptor instead.
+func (*ConfigRevision) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ConfigRevision) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ConfigRevision) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ConfigRevision) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *ConfigRevision) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *ConfigRevision) GetKeys() []*ConfigRevision_Key {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
 // SnapshotUnnamedModule is the bytes of a module that no version has any more.
 type SnapshotUnnamedModule struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -557,7 +659,7 @@ type SnapshotUnnamedModule struct {
 
 func (x *SnapshotUnnamedModule) Reset() {
 	*x = SnapshotUnnamedModule{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[2]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -569,7 +671,7 @@ func (x *SnapshotUnnamedModule) String() string {
 func (*SnapshotUnnamedModule) ProtoMessage() {}
 
 func (x *SnapshotUnnamedModule) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[2]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -582,7 +684,7 @@ func (x *SnapshotUnnamedModule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotUnnamedModule.ProtoReflect.Descriptor instead.
 func (*SnapshotUnnamedModule) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{2}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SnapshotUnnamedModule) GetSha256() []byte {
@@ -610,7 +712,7 @@ type SnapshotEntryWriter struct {
 
 func (x *SnapshotEntryWriter) Reset() {
 	*x = SnapshotEntryWriter{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[3]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -622,7 +724,7 @@ func (x *SnapshotEntryWriter) String() string {
 func (*SnapshotEntryWriter) ProtoMessage() {}
 
 func (x *SnapshotEntryWriter) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[3]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -635,7 +737,7 @@ func (x *SnapshotEntryWriter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotEntryWriter.ProtoReflect.Descriptor instead.
 func (*SnapshotEntryWriter) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{3}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SnapshotEntryWriter) GetTerm() uint64 {
@@ -669,7 +771,7 @@ type SnapshotClientQuotas struct {
 
 func (x *SnapshotClientQuotas) Reset() {
 	*x = SnapshotClientQuotas{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +783,7 @@ func (x *SnapshotClientQuotas) String() string {
 func (*SnapshotClientQuotas) ProtoMessage() {}
 
 func (x *SnapshotClientQuotas) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[4]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +796,7 @@ func (x *SnapshotClientQuotas) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotClientQuotas.ProtoReflect.Descriptor instead.
 func (*SnapshotClientQuotas) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{4}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SnapshotClientQuotas) GetEntity() *QuotaEntity {
@@ -721,7 +823,7 @@ type SnapshotUser struct {
 
 func (x *SnapshotUser) Reset() {
 	*x = SnapshotUser{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +835,7 @@ func (x *SnapshotUser) String() string {
 func (*SnapshotUser) ProtoMessage() {}
 
 func (x *SnapshotUser) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[5]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +848,7 @@ func (x *SnapshotUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotUser.ProtoReflect.Descriptor instead.
 func (*SnapshotUser) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{5}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SnapshotUser) GetName() string {
@@ -781,7 +883,7 @@ type SnapshotBroker struct {
 
 func (x *SnapshotBroker) Reset() {
 	*x = SnapshotBroker{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -793,7 +895,7 @@ func (x *SnapshotBroker) String() string {
 func (*SnapshotBroker) ProtoMessage() {}
 
 func (x *SnapshotBroker) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[6]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -806,7 +908,7 @@ func (x *SnapshotBroker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotBroker.ProtoReflect.Descriptor instead.
 func (*SnapshotBroker) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{6}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SnapshotBroker) GetId() int32 {
@@ -885,7 +987,7 @@ type SnapshotController struct {
 
 func (x *SnapshotController) Reset() {
 	*x = SnapshotController{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +999,7 @@ func (x *SnapshotController) String() string {
 func (*SnapshotController) ProtoMessage() {}
 
 func (x *SnapshotController) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[7]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +1012,7 @@ func (x *SnapshotController) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotController.ProtoReflect.Descriptor instead.
 func (*SnapshotController) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{7}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SnapshotController) GetNodeId() uint64 {
@@ -960,7 +1062,7 @@ type SnapshotConfig struct {
 
 func (x *SnapshotConfig) Reset() {
 	*x = SnapshotConfig{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -972,7 +1074,7 @@ func (x *SnapshotConfig) String() string {
 func (*SnapshotConfig) ProtoMessage() {}
 
 func (x *SnapshotConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[8]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -985,7 +1087,7 @@ func (x *SnapshotConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotConfig.ProtoReflect.Descriptor instead.
 func (*SnapshotConfig) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{8}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SnapshotConfig) GetResourceType() int32 {
@@ -1038,7 +1140,7 @@ type SnapshotPartition struct {
 
 func (x *SnapshotPartition) Reset() {
 	*x = SnapshotPartition{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1050,7 +1152,7 @@ func (x *SnapshotPartition) String() string {
 func (*SnapshotPartition) ProtoMessage() {}
 
 func (x *SnapshotPartition) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[9]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1063,7 +1165,7 @@ func (x *SnapshotPartition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotPartition.ProtoReflect.Descriptor instead.
 func (*SnapshotPartition) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{9}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SnapshotPartition) GetLeader() int32 {
@@ -1165,7 +1267,7 @@ type SnapshotTopic struct {
 
 func (x *SnapshotTopic) Reset() {
 	*x = SnapshotTopic{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[10]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1177,7 +1279,7 @@ func (x *SnapshotTopic) String() string {
 func (*SnapshotTopic) ProtoMessage() {}
 
 func (x *SnapshotTopic) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[10]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1190,7 +1292,7 @@ func (x *SnapshotTopic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotTopic.ProtoReflect.Descriptor instead.
 func (*SnapshotTopic) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{10}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SnapshotTopic) GetId() []byte {
@@ -1259,7 +1361,7 @@ type SnapshotObject struct {
 
 func (x *SnapshotObject) Reset() {
 	*x = SnapshotObject{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[11]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1373,7 @@ func (x *SnapshotObject) String() string {
 func (*SnapshotObject) ProtoMessage() {}
 
 func (x *SnapshotObject) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[11]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1386,7 @@ func (x *SnapshotObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotObject.ProtoReflect.Descriptor instead.
 func (*SnapshotObject) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{11}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SnapshotObject) GetId() uint64 {
@@ -1354,7 +1456,7 @@ type SnapshotRanges struct {
 
 func (x *SnapshotRanges) Reset() {
 	*x = SnapshotRanges{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[12]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1366,7 +1468,7 @@ func (x *SnapshotRanges) String() string {
 func (*SnapshotRanges) ProtoMessage() {}
 
 func (x *SnapshotRanges) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[12]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1379,7 +1481,7 @@ func (x *SnapshotRanges) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRanges.ProtoReflect.Descriptor instead.
 func (*SnapshotRanges) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{12}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SnapshotRanges) GetRanges() *Ranges {
@@ -1417,7 +1519,7 @@ type SnapshotManifest struct {
 
 func (x *SnapshotManifest) Reset() {
 	*x = SnapshotManifest{}
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[13]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1429,7 +1531,7 @@ func (x *SnapshotManifest) String() string {
 func (*SnapshotManifest) ProtoMessage() {}
 
 func (x *SnapshotManifest) ProtoReflect() protoreflect.Message {
-	mi := &file_consensus_metadata_snapshot_proto_msgTypes[13]
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1442,7 +1544,7 @@ func (x *SnapshotManifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotManifest.ProtoReflect.Descriptor instead.
 func (*SnapshotManifest) Descriptor() ([]byte, []int) {
-	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{13}
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SnapshotManifest) GetTopicId() []byte {
@@ -1536,11 +1638,71 @@ func (x *SnapshotManifest) GetDying() bool {
 	return false
 }
 
+type ConfigRevision_Key struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Old           *string                `protobuf:"bytes,2,opt,name=old,proto3,oneof" json:"old,omitempty"` // left out: it was not set
+	New           *string                `protobuf:"bytes,3,opt,name=new,proto3,oneof" json:"new,omitempty"` // left out: it is not set any more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigRevision_Key) Reset() {
+	*x = ConfigRevision_Key{}
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigRevision_Key) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigRevision_Key) ProtoMessage() {}
+
+func (x *ConfigRevision_Key) ProtoReflect() protoreflect.Message {
+	mi := &file_consensus_metadata_snapshot_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigRevision_Key.ProtoReflect.Descriptor instead.
+func (*ConfigRevision_Key) Descriptor() ([]byte, []int) {
+	return file_consensus_metadata_snapshot_proto_rawDescGZIP(), []int{2, 0}
+}
+
+func (x *ConfigRevision_Key) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ConfigRevision_Key) GetOld() string {
+	if x != nil && x.Old != nil {
+		return *x.Old
+	}
+	return ""
+}
+
+func (x *ConfigRevision_Key) GetNew() string {
+	if x != nil && x.New != nil {
+		return *x.New
+	}
+	return ""
+}
+
 var File_consensus_metadata_snapshot_proto protoreflect.FileDescriptor
 
 const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"!consensus/metadata/snapshot.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\"\x9f\a\n" +
+	"!consensus/metadata/snapshot.proto\x12\x12rustmq.metadata.v1\x1a consensus/metadata/command.proto\"\xef\a\n" +
 	"\x0eSnapshotRecord\x12<\n" +
 	"\x06header\x18\x01 \x01(\v2\".rustmq.metadata.v1.SnapshotHeaderH\x00R\x06header\x12<\n" +
 	"\x06broker\x18\x02 \x01(\v2\".rustmq.metadata.v1.SnapshotBrokerH\x00R\x06broker\x12<\n" +
@@ -1555,10 +1717,11 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"controller\x12+\n" +
 	"\x03acl\x18s \x01(\v2\x17.rustmq.metadata.v1.AclH\x00R\x03acl\x126\n" +
 	"\x04user\x18n \x01(\v2 .rustmq.metadata.v1.SnapshotUserH\x00R\x04user\x12;\n" +
-	"\tapi_token\x18} \x01(\v2\x1c.rustmq.metadata.v1.ApiTokenH\x00R\bapiToken\x12>\n" +
+	"\tapi_token\x18} \x01(\v2\x1c.rustmq.metadata.v1.ApiTokenH\x00R\bapiToken\x12N\n" +
+	"\x0fconfig_revision\x18\x91\x01 \x01(\v2\".rustmq.metadata.v1.ConfigRevisionH\x00R\x0econfigRevision\x12>\n" +
 	"\ttransform\x18\x87\x01 \x01(\v2\x1d.rustmq.metadata.v1.TransformH\x00R\ttransform\x12S\n" +
 	"\x0eunnamed_module\x18\x88\x01 \x01(\v2).rustmq.metadata.v1.SnapshotUnnamedModuleH\x00R\runnamedModuleB\x06\n" +
-	"\x04body\"\xb9\x06\n" +
+	"\x04body\"\xe5\x06\n" +
 	"\x0eSnapshotHeader\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
@@ -1590,7 +1753,20 @@ const file_consensus_metadata_snapshot_proto_rawDesc = "" +
 	"transforms\x18\x87\x01 \x01(\x04R\n" +
 	"transforms\x12(\n" +
 	"\x0funnamed_modules\x18\x88\x01 \x01(\x04R\x0eunnamedModules\x12\x1d\n" +
-	"\tcollected\x18\x89\x01 \x01(\x04R\tcollected\"M\n" +
+	"\tcollected\x18\x89\x01 \x01(\x04R\tcollected\x12*\n" +
+	"\x10config_revisions\x18\x91\x01 \x01(\x04R\x0fconfigRevisions\"\xed\x01\n" +
+	"\x0eConfigRevision\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\x12\x0e\n" +
+	"\x02at\x18\x04 \x01(\x03R\x02at\x12:\n" +
+	"\x04keys\x18\x05 \x03(\v2&.rustmq.metadata.v1.ConfigRevision.KeyR\x04keys\x1aU\n" +
+	"\x03Key\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x15\n" +
+	"\x03old\x18\x02 \x01(\tH\x00R\x03old\x88\x01\x01\x12\x15\n" +
+	"\x03new\x18\x03 \x01(\tH\x01R\x03new\x88\x01\x01B\x06\n" +
+	"\x04_oldB\x06\n" +
+	"\x04_new\"M\n" +
 	"\x15SnapshotUnnamedModule\x12\x16\n" +
 	"\x06sha256\x18\x01 \x01(\fR\x06sha256\x12\x1c\n" +
 	"\tcondemned\x18\x02 \x01(\bR\tcondemned\"U\n" +
@@ -1689,67 +1865,71 @@ func file_consensus_metadata_snapshot_proto_rawDescGZIP() []byte {
 	return file_consensus_metadata_snapshot_proto_rawDescData
 }
 
-var file_consensus_metadata_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_consensus_metadata_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_consensus_metadata_snapshot_proto_goTypes = []any{
 	(*SnapshotRecord)(nil),        // 0: rustmq.metadata.v1.SnapshotRecord
 	(*SnapshotHeader)(nil),        // 1: rustmq.metadata.v1.SnapshotHeader
-	(*SnapshotUnnamedModule)(nil), // 2: rustmq.metadata.v1.SnapshotUnnamedModule
-	(*SnapshotEntryWriter)(nil),   // 3: rustmq.metadata.v1.SnapshotEntryWriter
-	(*SnapshotClientQuotas)(nil),  // 4: rustmq.metadata.v1.SnapshotClientQuotas
-	(*SnapshotUser)(nil),          // 5: rustmq.metadata.v1.SnapshotUser
-	(*SnapshotBroker)(nil),        // 6: rustmq.metadata.v1.SnapshotBroker
-	(*SnapshotController)(nil),    // 7: rustmq.metadata.v1.SnapshotController
-	(*SnapshotConfig)(nil),        // 8: rustmq.metadata.v1.SnapshotConfig
-	(*SnapshotPartition)(nil),     // 9: rustmq.metadata.v1.SnapshotPartition
-	(*SnapshotTopic)(nil),         // 10: rustmq.metadata.v1.SnapshotTopic
-	(*SnapshotObject)(nil),        // 11: rustmq.metadata.v1.SnapshotObject
-	(*SnapshotRanges)(nil),        // 12: rustmq.metadata.v1.SnapshotRanges
-	(*SnapshotManifest)(nil),      // 13: rustmq.metadata.v1.SnapshotManifest
-	(*Acl)(nil),                   // 14: rustmq.metadata.v1.Acl
-	(*ApiToken)(nil),              // 15: rustmq.metadata.v1.ApiToken
-	(*Transform)(nil),             // 16: rustmq.metadata.v1.Transform
-	(*QuotaEntity)(nil),           // 17: rustmq.metadata.v1.QuotaEntity
-	(*QuotaValue)(nil),            // 18: rustmq.metadata.v1.QuotaValue
-	(*ScramCredential)(nil),       // 19: rustmq.metadata.v1.ScramCredential
-	(*Listener)(nil),              // 20: rustmq.metadata.v1.Listener
-	(*ConfigEntry)(nil),           // 21: rustmq.metadata.v1.ConfigEntry
-	(*Cleaning)(nil),              // 22: rustmq.metadata.v1.Cleaning
-	(*Recovery)(nil),              // 23: rustmq.metadata.v1.Recovery
-	(*Doubts)(nil),                // 24: rustmq.metadata.v1.Doubts
-	(*Ranges)(nil),                // 25: rustmq.metadata.v1.Ranges
+	(*ConfigRevision)(nil),        // 2: rustmq.metadata.v1.ConfigRevision
+	(*SnapshotUnnamedModule)(nil), // 3: rustmq.metadata.v1.SnapshotUnnamedModule
+	(*SnapshotEntryWriter)(nil),   // 4: rustmq.metadata.v1.SnapshotEntryWriter
+	(*SnapshotClientQuotas)(nil),  // 5: rustmq.metadata.v1.SnapshotClientQuotas
+	(*SnapshotUser)(nil),          // 6: rustmq.metadata.v1.SnapshotUser
+	(*SnapshotBroker)(nil),        // 7: rustmq.metadata.v1.SnapshotBroker
+	(*SnapshotController)(nil),    // 8: rustmq.metadata.v1.SnapshotController
+	(*SnapshotConfig)(nil),        // 9: rustmq.metadata.v1.SnapshotConfig
+	(*SnapshotPartition)(nil),     // 10: rustmq.metadata.v1.SnapshotPartition
+	(*SnapshotTopic)(nil),         // 11: rustmq.metadata.v1.SnapshotTopic
+	(*SnapshotObject)(nil),        // 12: rustmq.metadata.v1.SnapshotObject
+	(*SnapshotRanges)(nil),        // 13: rustmq.metadata.v1.SnapshotRanges
+	(*SnapshotManifest)(nil),      // 14: rustmq.metadata.v1.SnapshotManifest
+	(*ConfigRevision_Key)(nil),    // 15: rustmq.metadata.v1.ConfigRevision.Key
+	(*Acl)(nil),                   // 16: rustmq.metadata.v1.Acl
+	(*ApiToken)(nil),              // 17: rustmq.metadata.v1.ApiToken
+	(*Transform)(nil),             // 18: rustmq.metadata.v1.Transform
+	(*QuotaEntity)(nil),           // 19: rustmq.metadata.v1.QuotaEntity
+	(*QuotaValue)(nil),            // 20: rustmq.metadata.v1.QuotaValue
+	(*ScramCredential)(nil),       // 21: rustmq.metadata.v1.ScramCredential
+	(*Listener)(nil),              // 22: rustmq.metadata.v1.Listener
+	(*ConfigEntry)(nil),           // 23: rustmq.metadata.v1.ConfigEntry
+	(*Cleaning)(nil),              // 24: rustmq.metadata.v1.Cleaning
+	(*Recovery)(nil),              // 25: rustmq.metadata.v1.Recovery
+	(*Doubts)(nil),                // 26: rustmq.metadata.v1.Doubts
+	(*Ranges)(nil),                // 27: rustmq.metadata.v1.Ranges
 }
 var file_consensus_metadata_snapshot_proto_depIdxs = []int32{
 	1,  // 0: rustmq.metadata.v1.SnapshotRecord.header:type_name -> rustmq.metadata.v1.SnapshotHeader
-	6,  // 1: rustmq.metadata.v1.SnapshotRecord.broker:type_name -> rustmq.metadata.v1.SnapshotBroker
-	8,  // 2: rustmq.metadata.v1.SnapshotRecord.config:type_name -> rustmq.metadata.v1.SnapshotConfig
-	10, // 3: rustmq.metadata.v1.SnapshotRecord.topic:type_name -> rustmq.metadata.v1.SnapshotTopic
-	11, // 4: rustmq.metadata.v1.SnapshotRecord.object:type_name -> rustmq.metadata.v1.SnapshotObject
-	12, // 5: rustmq.metadata.v1.SnapshotRecord.ranges:type_name -> rustmq.metadata.v1.SnapshotRanges
-	13, // 6: rustmq.metadata.v1.SnapshotRecord.manifest:type_name -> rustmq.metadata.v1.SnapshotManifest
-	4,  // 7: rustmq.metadata.v1.SnapshotRecord.client_quotas:type_name -> rustmq.metadata.v1.SnapshotClientQuotas
-	7,  // 8: rustmq.metadata.v1.SnapshotRecord.controller:type_name -> rustmq.metadata.v1.SnapshotController
-	14, // 9: rustmq.metadata.v1.SnapshotRecord.acl:type_name -> rustmq.metadata.v1.Acl
-	5,  // 10: rustmq.metadata.v1.SnapshotRecord.user:type_name -> rustmq.metadata.v1.SnapshotUser
-	15, // 11: rustmq.metadata.v1.SnapshotRecord.api_token:type_name -> rustmq.metadata.v1.ApiToken
-	16, // 12: rustmq.metadata.v1.SnapshotRecord.transform:type_name -> rustmq.metadata.v1.Transform
-	2,  // 13: rustmq.metadata.v1.SnapshotRecord.unnamed_module:type_name -> rustmq.metadata.v1.SnapshotUnnamedModule
-	3,  // 14: rustmq.metadata.v1.SnapshotHeader.writers:type_name -> rustmq.metadata.v1.SnapshotEntryWriter
-	17, // 15: rustmq.metadata.v1.SnapshotClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
-	18, // 16: rustmq.metadata.v1.SnapshotClientQuotas.values:type_name -> rustmq.metadata.v1.QuotaValue
-	19, // 17: rustmq.metadata.v1.SnapshotUser.credentials:type_name -> rustmq.metadata.v1.ScramCredential
-	20, // 18: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
-	21, // 19: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
-	22, // 20: rustmq.metadata.v1.SnapshotPartition.cleaning:type_name -> rustmq.metadata.v1.Cleaning
-	23, // 21: rustmq.metadata.v1.SnapshotPartition.recovery:type_name -> rustmq.metadata.v1.Recovery
-	24, // 22: rustmq.metadata.v1.SnapshotPartition.doubts:type_name -> rustmq.metadata.v1.Doubts
-	21, // 23: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
-	9,  // 24: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
-	25, // 25: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	7,  // 1: rustmq.metadata.v1.SnapshotRecord.broker:type_name -> rustmq.metadata.v1.SnapshotBroker
+	9,  // 2: rustmq.metadata.v1.SnapshotRecord.config:type_name -> rustmq.metadata.v1.SnapshotConfig
+	11, // 3: rustmq.metadata.v1.SnapshotRecord.topic:type_name -> rustmq.metadata.v1.SnapshotTopic
+	12, // 4: rustmq.metadata.v1.SnapshotRecord.object:type_name -> rustmq.metadata.v1.SnapshotObject
+	13, // 5: rustmq.metadata.v1.SnapshotRecord.ranges:type_name -> rustmq.metadata.v1.SnapshotRanges
+	14, // 6: rustmq.metadata.v1.SnapshotRecord.manifest:type_name -> rustmq.metadata.v1.SnapshotManifest
+	5,  // 7: rustmq.metadata.v1.SnapshotRecord.client_quotas:type_name -> rustmq.metadata.v1.SnapshotClientQuotas
+	8,  // 8: rustmq.metadata.v1.SnapshotRecord.controller:type_name -> rustmq.metadata.v1.SnapshotController
+	16, // 9: rustmq.metadata.v1.SnapshotRecord.acl:type_name -> rustmq.metadata.v1.Acl
+	6,  // 10: rustmq.metadata.v1.SnapshotRecord.user:type_name -> rustmq.metadata.v1.SnapshotUser
+	17, // 11: rustmq.metadata.v1.SnapshotRecord.api_token:type_name -> rustmq.metadata.v1.ApiToken
+	2,  // 12: rustmq.metadata.v1.SnapshotRecord.config_revision:type_name -> rustmq.metadata.v1.ConfigRevision
+	18, // 13: rustmq.metadata.v1.SnapshotRecord.transform:type_name -> rustmq.metadata.v1.Transform
+	3,  // 14: rustmq.metadata.v1.SnapshotRecord.unnamed_module:type_name -> rustmq.metadata.v1.SnapshotUnnamedModule
+	4,  // 15: rustmq.metadata.v1.SnapshotHeader.writers:type_name -> rustmq.metadata.v1.SnapshotEntryWriter
+	15, // 16: rustmq.metadata.v1.ConfigRevision.keys:type_name -> rustmq.metadata.v1.ConfigRevision.Key
+	19, // 17: rustmq.metadata.v1.SnapshotClientQuotas.entity:type_name -> rustmq.metadata.v1.QuotaEntity
+	20, // 18: rustmq.metadata.v1.SnapshotClientQuotas.values:type_name -> rustmq.metadata.v1.QuotaValue
+	21, // 19: rustmq.metadata.v1.SnapshotUser.credentials:type_name -> rustmq.metadata.v1.ScramCredential
+	22, // 20: rustmq.metadata.v1.SnapshotBroker.listeners:type_name -> rustmq.metadata.v1.Listener
+	23, // 21: rustmq.metadata.v1.SnapshotConfig.entries:type_name -> rustmq.metadata.v1.ConfigEntry
+	24, // 22: rustmq.metadata.v1.SnapshotPartition.cleaning:type_name -> rustmq.metadata.v1.Cleaning
+	25, // 23: rustmq.metadata.v1.SnapshotPartition.recovery:type_name -> rustmq.metadata.v1.Recovery
+	26, // 24: rustmq.metadata.v1.SnapshotPartition.doubts:type_name -> rustmq.metadata.v1.Doubts
+	23, // 25: rustmq.metadata.v1.SnapshotTopic.configs:type_name -> rustmq.metadata.v1.ConfigEntry
+	10, // 26: rustmq.metadata.v1.SnapshotTopic.partitions:type_name -> rustmq.metadata.v1.SnapshotPartition
+	27, // 27: rustmq.metadata.v1.SnapshotRanges.ranges:type_name -> rustmq.metadata.v1.Ranges
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_consensus_metadata_snapshot_proto_init() }
@@ -1771,16 +1951,18 @@ func file_consensus_metadata_snapshot_proto_init() {
 		(*SnapshotRecord_Acl)(nil),
 		(*SnapshotRecord_User)(nil),
 		(*SnapshotRecord_ApiToken)(nil),
+		(*SnapshotRecord_ConfigRevision)(nil),
 		(*SnapshotRecord_Transform)(nil),
 		(*SnapshotRecord_UnnamedModule)(nil),
 	}
+	file_consensus_metadata_snapshot_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_consensus_metadata_snapshot_proto_rawDesc), len(file_consensus_metadata_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -265,3 +265,6 @@ func (c *Cleaner) fill(ctx context.Context, id storage.ObjectID, p []byte, at in
 	c.read.Add(int64(len(p)))
 	return nil
 }
+
+// SetBandwidth changes [Options].Bandwidth.
+func (c *Cleaner) SetBandwidth(rate int64) { c.bandwidth.Set(rate) }

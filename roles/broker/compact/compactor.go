@@ -243,3 +243,6 @@ func (c *Compactor) compact(j Job) {
 	c.mu.Unlock()
 	tiering.Leave(c.wake)
 }
+
+// SetBandwidth changes [Options].Bandwidth.
+func (c *Compactor) SetBandwidth(rate int64) { c.bandwidth.Set(rate) }

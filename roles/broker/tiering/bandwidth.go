@@ -9,7 +9,7 @@ import (
 // Bandwidth is a token bucket that holds no tokens back: who takes some waits
 // until those that were taken before are paid for.
 type Bandwidth struct {
-	Rate int64 // bytes a second; 0: no bound
+	Rate int64 // bytes a second; 0: no bound. Set changes it while it is used
 	Now  func() time.Time
 	// Pace says how long n bytes have to wait for those who produce; nil: not at all.
 	Pace func(n int64) time.Duration
@@ -32,11 +32,11 @@ func (b *Bandwidth) Take(n int64) Turn {
 
 // take is Take by the rate alone.
 func (b *Bandwidth) take(n int64) Turn {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.Rate == 0 {
 		return 0
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	now := b.Now()
 	from := now
 	if b.paid.After(now) {
@@ -44,6 +44,13 @@ func (b *Bandwidth) take(n int64) Turn {
 	}
 	b.paid = from.Add(time.Duration(float64(n) / float64(b.Rate) * float64(time.Second)))
 	return Turn(from.Sub(now))
+}
+
+// Set changes the rate, for what is taken from now on.
+func (b *Bandwidth) Set(rate int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.Rate = rate
 }
 
 // Wait waits until the turn has come, or ctx is done.

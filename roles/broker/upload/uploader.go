@@ -178,6 +178,15 @@ func (u *Uploader) Close() error {
 	return nil
 }
 
+// SetPace changes how long records may wait, and how many bytes are uploaded without
+// waiting, of [Limits].
+func (u *Uploader) SetPace(interval time.Duration, objectBytes int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	l := &u.planner.limits
+	l.Interval, l.ObjectBytes, l.OwnBytes = interval, objectBytes, objectBytes/2
+}
+
 // Stats returns the present figures.
 func (u *Uploader) Stats() Stats {
 	u.mu.Lock()
