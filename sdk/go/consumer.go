@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -138,7 +139,7 @@ type Message[T any] struct {
 
 	span  *span
 	place int64
-	err   error // of the codec
+	err   *DecodeError // nil: the codec has read the value
 }
 
 // Consumer reads topics, and hands their records to a handler ([Consumer.Run],
@@ -169,8 +170,9 @@ type stretch struct {
 	place, n int64
 }
 
-// slab is how many messages share an allocation: who keeps one keeps the records of all.
-const slab = 16
+// slabBytes is how large an allocation is that messages of one partition share. Who keeps one keeps
+// the others, and their records, which a record of franz-go keeps anyhow.
+const slabBytes = 4096
 
 // NewConsumer joins the group, if there is one, and begins to fetch. A consumer that is not
 // polled or run keeps its partitions all the same: close it.
@@ -350,13 +352,16 @@ func messagesOf[T any](fetches kgo.Fetches) []*Message[T] {
 		return nil
 	}
 	messages := make([]*Message[T], 0, n)
-	var made []Message[T]
-	fetches.EachRecord(func(r *Record) {
-		if len(made) == 0 {
-			made = make([]Message[T], min(slab, n-len(messages)))
+	most := max(1, slabBytes/int(reflect.TypeFor[Message[T]]().Size()))
+	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+		var made []Message[T]
+		for i, r := range p.Records {
+			if len(made) == 0 {
+				made = make([]Message[T], min(most, len(p.Records)-i))
+			}
+			made[0].Record = r
+			messages, made = append(messages, &made[0]), made[1:]
 		}
-		made[0].Record = r
-		messages, made = append(messages, &made[0]), made[1:]
 	})
 	return messages
 }
@@ -364,8 +369,9 @@ func messagesOf[T any](fetches kgo.Fetches) []*Message[T] {
 // decode has the codec read the values, and notes with each what it does not read.
 func decode[T any](codec Codec[T], messages []*Message[T]) {
 	for _, m := range messages {
-		if m.Value, m.err = codec.Decode(m.Record.Value); m.err != nil {
-			m.err = &DecodeError{m.err}
+		var err error
+		if m.Value, err = codec.Decode(m.Record.Value); err != nil {
+			m.err = &DecodeError{err}
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Result of one record: nil Err means that it was delivered, and Record has its
@@ -124,13 +125,16 @@ type deliveries struct {
 	breaker *breaker // nil: there is none
 	sent    func(context.Context, *Record, time.Duration, error)
 
-	last   atomic.Int64 // unix nanoseconds of the last delivery; 0: none
-	failed atomic.Int64 // in a row, where there is no breaker
-	err    atomic.Pointer[error]
+	unanswered bool // acks are AcksNone: to be written is all there is
+
+	answered atomic.Int64 // unix nanoseconds of the last answer to produce; 0: none
+	last     atomic.Int64 // that of the last delivery; 0: none
+	failed   atomic.Int64 // in a row, where there is no breaker
+	err      atomic.Pointer[error]
 }
 
 func newDeliveries(c *config) (*deliveries, error) {
-	d := &deliveries{sent: c.hooks.Sent}
+	d := &deliveries{sent: c.hooks.Sent, unanswered: c.acks == AcksNone}
 	if c.breaker != nil {
 		var err error
 		if d.breaker, err = newBreaker(*c.breaker, time.Now); err != nil {
@@ -138,6 +142,21 @@ func newDeliveries(c *config) (*deliveries, error) {
 		}
 	}
 	return d, nil
+}
+
+// OnBrokerRead is called by franz-go with each answer, before the records' results: a clock is read
+// once for all of them.
+func (d *deliveries) OnBrokerRead(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, err error) {
+	if key == int16(kmsg.Produce) && err == nil {
+		d.answered.Store(time.Now().UnixNano())
+	}
+}
+
+// OnBrokerWrite is called by franz-go with each request, of which some are not answered.
+func (d *deliveries) OnBrokerWrite(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, err error) {
+	if d.unanswered && key == int16(kmsg.Produce) && err == nil {
+		d.answered.Store(time.Now().UnixNano())
+	}
 }
 
 // OnProduceRecordUnbuffered is called by franz-go.
@@ -155,17 +174,15 @@ func (d *deliveries) OnProduceRecordUnbuffered(r *Record, err error) {
 	if d.breaker != nil {
 		d.breaker.done(o)
 	}
-	if o != delivered && d.sent == nil {
-		return
-	}
-	now := time.Now()
 	if o == delivered {
-		d.last.Store(now.UnixNano())
+		if at := d.answered.Load(); d.last.Load() != at {
+			d.last.Store(at)
+		}
 	}
 	if d.sent != nil {
 		var took time.Duration
 		if !r.Timestamp.IsZero() {
-			took = max(0, now.Sub(r.Timestamp))
+			took = max(0, time.Since(r.Timestamp))
 		}
 		ctx := r.Context
 		if ctx == nil {

@@ -209,8 +209,10 @@ func (r *runner[T]) once(batch []*Message[T], errs []error, attempt int) {
 	if slices.ContainsFunc(batch, isUndecoded) {
 		good = make([]*Message[T], 0, len(batch))
 		for i, m := range batch {
-			if errs[i] = m.err; m.err == nil {
+			if m.err == nil {
 				good = append(good, m)
+			} else {
+				errs[i] = m.err
 			}
 		}
 		results = make([]error, len(good))
