@@ -88,7 +88,7 @@ func (c *processes) start(id int, more ...string) *clusterNode {
 	}
 	args := append(strings.Fields(cmp.Or(c.as, "serve")),
 		"--node-id", fmt.Sprint(id), "--bind", c.host(id), "--peers", strings.Join(peers, ","), "--data-dir", c.data(id),
-		"--bucket", "file://" + filepath.Join(c.dir, "bucket"),
+		"--bucket", "file://"+filepath.Join(c.dir, "bucket"),
 		"--set", "wal.capacity=64MiB", "--set", "wal.segment_size=8MiB", "--set", "wal.upload_bytes=8MiB", "--set", "wal.memory=16MiB",
 		// As long as a machine that runs other tests too needs.
 		"--set", "replication.heartbeat_timeout=5s", "--set", "controller.raft.election_timeout=1s",

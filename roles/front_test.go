@@ -74,7 +74,9 @@ func TestAFrontServesAllOfTheAdminAPI(t *testing.T) {
 		if c.fetch(at, "/api/v1/topics/orders", &topic); topic.Records != 30 || slices.ContainsFunc(topic.PartitionList, func(p admin.Partition) bool { return p.HighWatermark != 10 || p.Unknown != "" }) {
 			t.Errorf("node %d: %+v", at, topic)
 		}
-		var groups struct{ Groups []struct{ Group, State string } }
+		var groups struct {
+			Groups []struct{ Group, State string }
+		}
 		if c.fetch(at, "/api/v1/groups", &groups); len(groups.Groups) != 1 || groups.Groups[0].Group != "readers" {
 			t.Errorf("node %d: %+v", at, groups)
 		}

@@ -150,8 +150,10 @@ func New(o Options) *Server {
 	mux.Handle("GET "+readyPath, d.briefs(probe(o.Ready, nil, o.Warnings, o.Bucket)))
 	if o.Cluster != nil {
 		calls := http.NewServeMux()
-		s.rows = registerAPI(calls, o, d, stopping)
+		served := registerAPI(calls, o, d, stopping)
+		s.rows = served.rows
 		limits := newRateLimits(o.Requests, o.RequestsPerIP)
+		mux.Handle("GET "+docsPath, limitRates(docsPage(served.OpenAPI()), limits, d.now))
 		mux.Handle("/api/v1/", limitRates(remembers(d.asks(takeBodies(limitRequests(calls, maxRequests)))), limits, d.now))
 	}
 	s.http = &http.Server{
