@@ -248,7 +248,9 @@ func (a api) create(ctx context.Context, in *createInput) (*topicOutput, error) 
 		return nil, problem(result.Err)
 	}
 	if in.Body.ValidateOnly {
-		return &topicOutput{Topic{Name: result.Name, Partitions: int(result.Partitions), ReplicationFactor: int(result.ReplicationFactor), Configs: in.Body.Configs}}, nil
+		would := Topic{Name: result.Name, Partitions: int(result.Partitions), ReplicationFactor: int(result.ReplicationFactor), Configs: map[string]string{}}
+		maps.Copy(would.Configs, in.Body.Configs)
+		return &topicOutput{would}, nil
 	}
 	return a.describe(ctx, &topicName{in.Body.Name})
 }
