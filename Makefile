@@ -14,7 +14,7 @@ TAGS      := grpcnotrace
 export GOFLAGS := -trimpath -tags=$(TAGS)
 MODULES   := . sdk/go sdk/go/rustmqtest sdk/go/examples sdk/go-etl bench
 TOOLS     := build/tools
-SUITES    := compat chaos seeds buckets mutants fuzz docs batteries
+SUITES    := compat chaos seeds buckets mutants fuzz docs api batteries
 
 .DEFAULT_GOAL := help
 .PHONY: help build build-debug demo test lint vuln generate batteries bench suites soak clean $(addprefix suite-,$(SUITES)) prerequisites
@@ -54,7 +54,7 @@ bench: prerequisites ## Measure against peers and floors; writes bench/results a
 	@scripts/bench.sh
 
 suites: build ## Run all suites: other languages, root, time
-	@scripts/suites.sh compat,seeds,fuzz chaos buckets+docs+batteries+mutants
+	@scripts/suites.sh compat,seeds,fuzz chaos buckets+docs+api+batteries+mutants
 
 $(addprefix suite-,$(SUITES)): suite-%: build
 	@scripts/suite.sh $*

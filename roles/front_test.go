@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"rustmq.dev/rustmq/roles/admin"
+	"rustmq.dev/rustmq/security/ca"
 )
 
 // fetch is an answer of the admin API of a node.
@@ -153,5 +155,43 @@ func TestAFrontServesAllOfTheAdminAPI(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("groups are not listed again")
 		}
+	}
+}
+
+// A front proves by its certificate that it is one: brokers answer it what operators may ask,
+// and whoever else has a certificate of the cluster gets nothing so.
+func TestAFrontProvesItsRole(t *testing.T) {
+	t.Parallel()
+	s := newSecured(t)
+	c := &processes{T: t, first: 1, dir: t.TempDir(), nodes: map[int]*clusterNode{}, client: newHTTP(), net: newNet()}
+	t.Cleanup(func() {
+		for id := range maps.Clone(c.nodes) {
+			c.end(id, syscall.SIGKILL)
+		}
+		c.client.CloseIdleConnections()
+	})
+	s.node(1, c.host(1))
+	issue := func(id int, profile string) {
+		s.put(s.Issue(ca.Request{Name: fmt.Sprintf("node-%d", id), Profile: profile, Cluster: "prod", Node: int32(id), Hosts: []string{c.host(id)}}))
+	}
+	issue(7, "admin")
+	issue(8, "broker")
+	c.start(1, "--certs", s.certs)
+	c.await(1)
+	c.admin(1, "topics", "create", "orders", "--partitions", "2")
+	c.as = "admin serve"
+	c.refused(9, "--profile admin --cluster NAME --node 9", "--certs", s.certs)
+	c.refused(8, "with the roles admin", "--certs", s.certs) // its certificate is a broker's
+	c.start(7, "--certs", s.certs)
+	c.await(7)
+	for _, args := range [][]string{
+		{"topics", "describe", "orders"}, {"groups", "list"}, {"audit", "list"}, {"brokers", "list"}, {"cluster", "health"}, {"storage", "probe"}, {"topics", "create", "more"},
+	} {
+		if said := c.admin(7, args...); strings.Contains(said, "does not say") {
+			t.Errorf("%v: %s", args, said)
+		}
+	}
+	if status := c.fetch(7, "/api/v1/brokers", nil); status != http.StatusUnauthorized {
+		t.Errorf("a stranger: %d", status)
 	}
 }

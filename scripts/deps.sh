@@ -27,6 +27,11 @@ python_clients() {
 	build/python/bin/python -c 'import confluent_kafka, kafka' 2>/dev/null ||
 		build/python/bin/pip install -q --disable-pip-version-check -r test/compat/python/requirements.txt
 }
+api_caller() {
+	[ -x build/api/bin/python ] || python3 -m venv build/api
+	build/api/bin/pip freeze -q 2>/dev/null | grep -qx "$(grep '^schemathesis==' test/api/requirements.txt)" ||
+		build/api/bin/pip install -q --disable-pip-version-check -r test/api/requirements.txt
+}
 java_clients() { # one at a time, for they share a repository
 	[ -d build/java/lib ] ||
 		mvn -q -B -f test/compat/java/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/build/java/lib"
@@ -59,7 +64,7 @@ go_modules() {
 }
 # Side by side: most of it waits for the network.
 pids=()
-for what in python_clients java_clients node_clients go_modules; do
+for what in python_clients api_caller java_clients node_clients go_modules; do
 	(set -e; "$what") & pids+=($!)
 done
 failed=0

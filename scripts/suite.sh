@@ -8,6 +8,7 @@
 #   mutants  every guard has a test that fails without it
 #   fuzz     every fuzz target for a while
 #   docs     the commands of README, CONTRIBUTING and docs/ as written; generated files are fresh
+#   api      the admin API called by its own document, with what that allows and what it does not
 #   batteries  the tests of the transforms in Rust and of their kit; what is built of the sources
 #            is what lies in etl/batteries/built
 #   hour     hours of chaos in simulated time, SOAK minutes for each of SEEDS; and of what
@@ -134,12 +135,16 @@ docs() {
 	test/docs/shipped-configs.sh
 	test/docs/blocks.sh
 }
+api() {
+	[ -x build/api/bin/schemathesis ] || lacking "Schemathesis is not installed (scripts/deps.sh)"
+	test/api/api.sh bin/rustmq build/api/bin/schemathesis
+}
 batteries() {
 	[ -d /usr/lib/rustlib/wasm32-unknown-unknown ] || lacking "Debian's Rust for wasm32 is not installed (scripts/deps.sh)"
 	scripts/batteries.sh check
 }
 case $name in
-compat | kgo | chaos | buckets | mutants | fuzz | docs | batteries | hour | seeds) "$name" ;;
+compat | kgo | chaos | buckets | mutants | fuzz | docs | api | batteries | hour | seeds) "$name" ;;
 *) echo "suite.sh: no suite $name" >&2; exit 2 ;;
 esac
 echo "suite $name: $((SECONDS - start)) s"

@@ -124,7 +124,7 @@ type (
 	aclsOutput struct{ Body aclsBody }
 	aclsPage   struct {
 		Body struct {
-			aclsBody
+			ACLs []ACL `json:"acls"`
 			NextPage
 		}
 	}
@@ -192,7 +192,7 @@ func (a aclsAPI) list(_ context.Context, in *aclsFiltered) (*aclsPage, error) {
 			return nil, err
 		}
 	}
-	out.Body.aclsBody = shownACLs(rules).Body
+	out.Body.ACLs = shownACLs(rules).Body.ACLs
 	return out, nil
 }
 

@@ -134,9 +134,9 @@ type api struct {
 	ackBeforeSync time.Duration
 }
 
-// registerAPI registers the routes of the API, and returns what each asks for. d is who asks;
+// registerAPI registers the routes of the API, and returns them. d is who asks;
 // nil: nobody does.
-func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Context) []Row {
+func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Context) *routes {
 	config := huma.DefaultConfig("rustmq", o.Version)
 	config.OpenAPIPath = "/api/v1/openapi"
 	config.DocsPath = ""
@@ -146,6 +146,7 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	config.Transformers = append(config.Transformers, withoutSecrets)
 	a := api{cluster: o.Cluster, partition: o.Partition, holdings: o.Holdings, ackBeforeSync: o.AckBeforeSync}
 	h := &routes{API: humago.New(mux, config), audit: o.Audit}
+	h.asks = o.Access != nil
 	if h.audit == nil {
 		h.audit = audit.Discard
 	}
@@ -196,7 +197,8 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 		registerStorage(h, storageAPI{o.Bucket, stopping})
 	}
 	h.checkRows()
-	return h.rows
+	h.describe()
+	return h
 }
 
 // toldTopic is a topic that is to be made as the audit log has it.
@@ -249,7 +251,9 @@ func (a api) create(ctx context.Context, in *createInput) (*topicOutput, error) 
 		return nil, problem(result.Err)
 	}
 	if in.Body.ValidateOnly {
-		return &topicOutput{Topic{Name: result.Name, Partitions: int(result.Partitions), ReplicationFactor: int(result.ReplicationFactor), Configs: in.Body.Configs}}, nil
+		would := Topic{Name: result.Name, Partitions: int(result.Partitions), ReplicationFactor: int(result.ReplicationFactor), Configs: map[string]string{}}
+		maps.Copy(would.Configs, in.Body.Configs)
+		return &topicOutput{would}, nil
 	}
 	return a.describe(ctx, &topicName{in.Body.Name})
 }

@@ -38,3 +38,16 @@ func TestStatusSaysWhoIsToBlame(t *testing.T) {
 		}
 	}
 }
+
+// What would be made is shown as what there is: lists and maps are there, and empty.
+func TestATopicThatWouldBeMade(t *testing.T) {
+	a := newAsking(t)
+	for body, want := range map[string]string{
+		`{"name":"made","validate_only":true}`: `"configs":{}`, `{"name":"made","validate_only":true,"configs":{"retention.ms":"5"}}`: `"configs":{"retention.ms":"5"}`,
+	} {
+		a.want(body, http.StatusCreated, a.do(http.MethodPost, "/api/v1/topics", body, "Authorization", "Bearer "+a.local), want, `"replication_factor":3`)
+	}
+	if _, there := a.c.Image().Topic("made"); there {
+		t.Error("it was made")
+	}
+}

@@ -179,7 +179,7 @@ type ETLDeployed struct {
 
 // ETLEnable is the body by which a version comes to be active.
 type ETLEnable struct {
-	Version uint32 `json:"version,omitempty" doc:"left out: the one that was active last, or else the newest"`
+	Version uint32 `json:"version,omitempty" maximum:"4294967295" format:"int64" doc:"left out: the one that was active last, or else the newest"`
 }
 
 // ETLDisable is the body by which none is active any more.
@@ -189,13 +189,13 @@ type ETLDisable struct {
 
 // ETLRollback is the body of a rollback.
 type ETLRollback struct {
-	To     uint32 `json:"to,omitempty" doc:"left out: the version that was active before"`
+	To     uint32 `json:"to,omitempty" maximum:"4294967295" format:"int64" doc:"left out: the version that was active before"`
 	Reason string `json:"reason,omitempty" maxLength:"1024"`
 }
 
 // ETLTest is the body of a trial of what is deployed.
 type ETLTest struct {
-	Version uint32      `json:"version,omitempty" doc:"left out: the one that is active, or else the newest"`
+	Version uint32      `json:"version,omitempty" maximum:"4294967295" format:"int64" doc:"left out: the one that is active, or else the newest"`
 	Topic   string      `json:"topic,omitempty" maxLength:"249"`
 	Sample  []ETLRecord `json:"sample" maxItems:"1000"`
 }
@@ -237,7 +237,7 @@ type (
 	rollbackInput     = ofModule[ETLRollback]
 	deleteModuleInput struct {
 		Name    string `path:"name" maxLength:"64"`
-		Version uint32 `query:"version" doc:"left out: the module with all versions"`
+		Version uint32 `query:"version" maximum:"4294967295" format:"int64" doc:"left out: the module with all versions"`
 		Force   bool   `query:"force" doc:"though it is active"`
 	}
 	testInput  = ofModule[ETLTest]

@@ -15,7 +15,7 @@ func Rows() []Row {
 		Cluster: struct{ Cluster }{}, Brokers: struct{ Brokers }{}, Controllers: struct{ Controllers }{}, Groups: struct{ Groups }{}, Bucket: struct{ Bucket }{}, AuditLog: struct{ AuditLog }{}, Configuration: struct{ Configuration }{}, Transforms: struct{ Transforms }{}, Messages: struct{ Messages }{}, Node: struct{ NodeFacts }{},
 		TakeSnapshot: func(context.Context) (uint64, error) { return 0, nil }, Access: &Access{}, Log: slog.New(slog.DiscardHandler),
 	}
-	return append(registerAPI(http.NewServeMux(), o, newDoor(o, time.Now), context.Background()), debugRows()...)
+	return append(registerAPI(http.NewServeMux(), o, newDoor(o, time.Now), context.Background()).rows, debugRows()...)
 }
 
 // Document is docs/admin-authorisation.md, of these rows.

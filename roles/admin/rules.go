@@ -209,6 +209,7 @@ type routes struct {
 	huma.API
 	rows  []Row
 	audit audit.Recorder
+	asks  bool // who calls
 }
 
 func describeNeeds(needs []need, either bool) string {

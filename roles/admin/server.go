@@ -163,8 +163,10 @@ func New(o Options) *Server {
 	mux.Handle(debugPath, limitRates(remembers(d.debug(stopping)), limits, d.now))
 	if o.Cluster != nil {
 		calls := http.NewServeMux()
-		s.rows = append(registerAPI(calls, o, d, stopping), debugRows()...)
+		served := registerAPI(calls, o, d, stopping)
+		s.rows = append(served.rows, debugRows()...)
 		s.rates = newRateLimits(o.Requests, o.RequestsPerIP)
+		mux.Handle("GET "+docsPath, limitRates(docsPage(served.OpenAPI()), s.rates, d.now))
 		mux.Handle("/api/v1/", limitRates(remembers(d.asks(takeBodies(limitRequests(calls, maxRequests)))), s.rates, d.now))
 	}
 	s.http = &http.Server{

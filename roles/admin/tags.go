@@ -78,7 +78,7 @@ func errChanged(tag string) error {
 func ifMatch(op *huma.Operation) {
 	op.Parameters = append(op.Parameters, &huma.Param{
 		Name: "If-Match", In: "header", Description: "an ETag of the resource: the change is refused with 412 where it is another by now",
-		Schema: &huma.Schema{Type: huma.TypeString, MaxLength: new(1024)},
+		Schema: &huma.Schema{Type: huma.TypeString},
 	})
 }
 
