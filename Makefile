@@ -17,7 +17,7 @@ TOOLS     := build/tools
 SUITES    := compat chaos seeds buckets mutants fuzz docs api batteries
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-debug demo test lint vuln generate batteries bench suites soak clean $(addprefix suite-,$(SUITES)) prerequisites
+.PHONY: help build build-debug demo test lint vuln generate man batteries bench suites soak clean $(addprefix suite-,$(SUITES)) prerequisites
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ vuln: prerequisites $(TOOLS)/govulncheck ## Look for known vulnerabilities of wh
 
 generate: $(TOOLS)/protogen ## Remake generated files (protobuf, reference docs); CI compares
 	@scripts/generate.sh
+
+man: ## Write a page of the manual for each command into build/man
+	$(GO) run ./roles/reference man build/man
 
 batteries: ## Build the transforms that come with rustmq (Rust 1.63 of Debian 12; scripts/deps.sh)
 	@scripts/batteries.sh

@@ -154,6 +154,9 @@ func flagProblem(err error) string {
 	if !ok {
 		return err.Error()
 	}
+	if wrong.GetFlag().Value.Type() == admin.NoServerType {
+		return fmt.Sprintf("--%s: %v", wrong.GetFlag().Name, wrong.Unwrap())
+	}
 	want := "another value"
 	switch kind := wrong.GetFlag().Value.Type(); {
 	case errors.Is(err, strconv.ErrRange):

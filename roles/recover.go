@@ -20,6 +20,7 @@ import (
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus"
+	"rustmq.dev/rustmq/roles/admin"
 	"rustmq.dev/rustmq/roles/client"
 	"rustmq.dev/rustmq/roles/controller/recovery"
 	"rustmq.dev/rustmq/storage/bucket"
@@ -66,6 +67,7 @@ func recoverCommand(stdout io.Writer, cloud Cloud) *cobra.Command {
 			return f.run(cmd.Context())
 		},
 	}
+	admin.AsksNoServer(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.from, "from", "", "`URL` of the bucket, as of serve --bucket")
 	flags.StringVar(&f.prefix, "prefix", "", "of the keys in the bucket, if object_storage.prefix is set")

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Remakes every generated file: protobuf code, docs/configuration.md,
 # docs/cost.md, docs/kafka-compatibility.md, docs/kafka-authorisation.md,
-# docs/admin-authorisation.md, docs/reference/metrics.md and docs/formats.md. CI compares the result with what is committed.
+# docs/admin-authorisation.md, docs/reference/cli.md, docs/reference/metrics.md and docs/formats.md. CI compares the
+# result with what is committed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build/tools/protogen consensus/metadata
@@ -12,4 +13,5 @@ go run ./roles/compatibility/document >docs/kafka-compatibility.md
 go run ./roles/compatibility/document authorisation >docs/kafka-authorisation.md
 go run ./roles/admin/document >docs/admin-authorisation.md
 go run ./roles/metricsdocument >docs/reference/metrics.md
+go run ./roles/reference >docs/reference/cli.md
 scripts/formats.sh >docs/formats.md

@@ -235,7 +235,7 @@ func (e *env) eachACL(cmd *cobra.Command, f *aclFlags, method string, adapt func
 
 func (e *env) deleteACLs() *cobra.Command {
 	var f aclFlags
-	var all bool
+	var all, dry bool
 	cmd := &cobra.Command{
 		Use: "delete", Short: "Take rules away", Args: cobra.NoArgs,
 		Example: `  rustmq admin acl delete --principal app --resource "topic.events.*" --permissions write
@@ -248,8 +248,12 @@ func (e *env) deleteACLs() *cobra.Command {
 			case named && all:
 				return &UsageError{"--all is for all rules: give no --principal and no --resource"}
 			}
-			gone, err := e.eachACL(cmd, &f, http.MethodDelete, func(q url.Values) {
-				if all {
+			method := http.MethodDelete
+			if dry {
+				method = http.MethodGet // of the same filters
+			}
+			gone, err := e.eachACL(cmd, &f, method, func(q url.Values) {
+				if all && !dry {
 					q.Set("all", "true")
 				}
 			})
@@ -262,10 +266,14 @@ func (e *env) deleteACLs() *cobra.Command {
 					return
 				}
 				e.showACLs(gone)
+				if dry {
+					fmt.Fprintf(e.stdout, "\n%s would be taken away; none was\n", plural(len(gone), "rule"))
+				}
 			})
 		},
 	}
 	f.bind(cmd)
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "say which rules would be taken away")
 	cmd.Flags().BoolVar(&all, "all", false, "all rules")
 	return cmd
 }

@@ -91,30 +91,42 @@ func (e *env) describeBroker() *cobra.Command {
 }
 
 func (e *env) drainBroker(use, short string, draining bool) *cobra.Command {
-	return &cobra.Command{
+	var w waiting
+	cmd := &cobra.Command{
 		Use: use, Short: short, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := brokerPath(args[0])
 			if err != nil {
 				return err
 			}
+			client := e.client(cmd)
 			var out Broker
-			if err := e.client(cmd).call(cmd.Context(), http.MethodPost, path+"/drain", Draining{draining}, &out); err != nil {
+			if err := client.call(cmd.Context(), http.MethodPost, path+"/drain", Draining{draining}, &out); err != nil {
 				return err
 			}
-			return e.print(out, func() {
+			if w.wait && out.Leads > 0 {
+				err = w.until(cmd, fmt.Sprintf("leaderships of broker %d", out.ID), func(ctx context.Context) (int, error) {
+					err := client.call(ctx, http.MethodGet, path, nil, &out)
+					return out.Leads, err
+				})
+			}
+			return errors.Join(err, e.print(out, func() {
 				fmt.Fprintf(e.stdout, "broker %d is %s: it leads %s and has %s\n", out.ID, out.State, plural(out.Leads, "partition"), plural(out.Replicas, "replica"))
 				if draining && out.Leads > 0 {
 					fmt.Fprintln(e.stdout, "what it leads still has no other replica in sync")
 				}
-			})
+			}))
 		},
 	}
+	if draining {
+		w.flags(cmd, false, "it leads nothing")
+	}
+	return cmd
 }
 
 func (e *env) decommissionBroker() *cobra.Command {
-	var wait bool
-	var timeout time.Duration
+	var w waiting
+	var dry bool
 	cmd := &cobra.Command{
 		Use: "decommission ID", Short: "Move everything off a broker, and forget it once it is stopped", Args: cobra.ExactArgs(1),
 		Long: `Moves the leaderships and the replicas of a broker to others, and waits until it has
@@ -125,50 +137,64 @@ stopped: given again, the command forgets it.`,
 			if err != nil {
 				return err
 			}
-			ctx := cmd.Context()
-			if timeout > 0 {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, timeout)
-				defer cancel()
+			if dry {
+				return e.wouldDecommission(cmd, path)
 			}
-			return e.decommission(ctx, cmd, path, wait)
+			return e.decommission(cmd, path, &w)
 		},
 	}
-	cmd.Flags().BoolVar(&wait, "wait", true, "wait until it has no replica")
-	cmd.Flags().DurationVar(&timeout, "timeout", 0, "how long to wait; 0: as long as it takes")
+	w.flags(cmd, true, "it has no replica")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "say what would move, and move nothing")
 	return cmd
+}
+
+// wouldDecommission says what a decommission would do. Whether the others take it all is for
+// the controller to say, when it is asked to.
+func (e *env) wouldDecommission(cmd *cobra.Command, path string) error {
+	var is Broker
+	if err := e.client(cmd).call(cmd.Context(), http.MethodGet, path, nil, &is); err != nil {
+		return err
+	}
+	return e.print(is, func() {
+		switch {
+		case is.Replicas > 0:
+			fmt.Fprintf(e.stdout, "broker %d (%s) would be drained, and its %s moved, of which it leads %d; nothing was done\n", is.ID, is.State, plural(is.Replicas, "replica"), is.Leads)
+		case is.State == "fenced":
+			fmt.Fprintf(e.stdout, "broker %d has nothing and does not serve: it would be forgotten; nothing was done\n", is.ID)
+		default:
+			fmt.Fprintf(e.stdout, "broker %d (%s) has nothing: it would be drained, and could be stopped; nothing was done\n", is.ID, is.State)
+		}
+	})
 }
 
 // decommission begins to move what a broker has, waits for it, and forgets a broker that
 // has nothing and does not serve.
-func (e *env) decommission(ctx context.Context, cmd *cobra.Command, path string, wait bool) error {
-	client := e.client(cmd)
+func (e *env) decommission(cmd *cobra.Command, path string, w *waiting) error {
+	client, ctx := e.client(cmd), cmd.Context()
 	var begun Decommission
 	if err := client.call(ctx, http.MethodPost, path+"/decommission", nil, &begun); err != nil {
 		return err
 	}
-	left := begun.Replicas
-	for wait && len(begun.Refused) == 0 && left > 0 {
-		pause := time.NewTimer(emptiedPause)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-			return fmt.Errorf("broker %d still has %s: they go on moving; give the command again to wait on", begun.ID, plural(left, "replica"))
-		}
-		var is Broker
-		if err := client.call(ctx, http.MethodGet, path, nil, &is); err != nil {
+	if w.wait && len(begun.Refused) == 0 && begun.Replicas > 0 {
+		err := w.until(cmd, fmt.Sprintf("replicas of broker %d", begun.ID), func(ctx context.Context) (int, error) {
+			var is Broker
+			err := client.call(ctx, http.MethodGet, path, nil, &is)
+			if err == nil {
+				begun.Replicas = is.Replicas
+			}
+			return is.Replicas, err
+		})
+		if err != nil {
 			return err
 		}
-		left = is.Replicas
 	}
-	begun.Replicas = left
 	var is Broker
 	if err := client.call(ctx, http.MethodGet, path, nil, &is); err != nil {
 		return err
 	}
-	said := fmt.Sprintf("broker %d has %s left", begun.ID, plural(left, "replica"))
-	if left == 0 {
+	begun.Replicas = is.Replicas
+	said := fmt.Sprintf("broker %d has %s left", begun.ID, plural(is.Replicas, "replica"))
+	if is.Replicas == 0 {
 		said = fmt.Sprintf("broker %d is empty: stop it, and give this command again to have it forgotten", begun.ID)
 		if is.State == "fenced" {
 			if err := client.call(ctx, http.MethodDelete, path, nil, nil); err != nil {

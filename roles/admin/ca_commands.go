@@ -32,6 +32,7 @@ type authorityFlags struct {
 }
 
 func (f *authorityFlags) add(cmd *cobra.Command) {
+	AsksNoServer(cmd)
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&f.dir, "ca-dir", defaultCADir, "`DIR` of the authority")
 	flags.StringVar(&f.keyDir, "key-dir", "", "`DIR` of the authority's keys, if they are kept elsewhere")

@@ -149,10 +149,16 @@ func (f *authorityFlags) renew() *cobra.Command {
 			case all && !cmd.Flags().Changed("days"):
 				days = 0
 			}
+			named := cmd.Flags().Changed("out")
 			if all {
-				return f.renewDue(due, days, out)
+				return f.renewDue(due, days, out, named)
 			}
 			return f.change(func(c *ca.CA) error {
+				if r, err := c.Find(args[0]); err == nil && !named {
+					if err := standsHere(r); err != nil {
+						return err
+					}
+				}
 				issued, err := c.Renew(args[0], days)
 				if err != nil {
 					return err
@@ -161,15 +167,25 @@ func (f *authorityFlags) renew() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&out, "out", here, outUsage+"; files of the same names are replaced")
+	cmd.Flags().StringVar(&out, "out", here, outUsage+"; files of the same names are replaced. Without it only what lies in this one is renewed")
 	cmd.Flags().IntVar(&days, "days", ca.DefaultDays, fmt.Sprintf("how long it is valid, 1 to %d; with --due as long as the one before", ca.MaxDays))
 	cmd.Flags().IntVar(&due, "due", 0, "all that end within so many `DAYS`")
 	return cmd
 }
 
+// standsHere refuses to renew a certificate that does not lie in this directory, where nobody
+// has said where it does: the one that is in use would stay as it is, and end.
+func standsHere(r *ca.Record) error {
+	file := strings.ReplaceAll(r.Name, " ", "-") + ".pem"
+	if _, err := os.Lstat(file); err != nil {
+		return fmt.Errorf("%s is not in this directory: say by --out DIR where the certificate of %q lies that is to be replaced, or where another is to be written", file, visible(r.Name))
+	}
+	return nil
+}
+
 // renewDue renews what ends within so many days, for days, or where that is 0 for as long as
 // it was issued before. That one cannot be renewed keeps no other from it.
-func (f *authorityFlags) renewDue(within, days int, out string) error {
+func (f *authorityFlags) renewDue(within, days int, out string, named bool) error {
 	left := time.Duration(within) * 24 * time.Hour
 	c, err := f.look()
 	if err != nil {
@@ -186,8 +202,15 @@ func (f *authorityFlags) renewDue(within, days int, out string) error {
 			if lasts == 0 {
 				lasts = r.Days()
 			}
-			issued, err := c.Renew(r.Name, lasts)
+			var issued *ca.Issued
 			var v issuedView
+			var err error
+			if !named {
+				err = standsHere(r)
+			}
+			if err == nil {
+				issued, err = c.Renew(r.Name, lasts)
+			}
 			if err == nil {
 				v, err = written(c, issued, out, true)
 			}
@@ -203,6 +226,7 @@ func (f *authorityFlags) renewDue(within, days int, out string) error {
 
 func (f *authorityFlags) revoke() *cobra.Command {
 	var reason string
+	var dry bool
 	cmd := &cobra.Command{
 		Use: "revoke NAME|SERIAL", Short: "Take certificates back: all valid ones of a name, or one", Args: cobra.ExactArgs(1),
 		Long: "Puts certificates on the revocation list of their issuer. Copy the file to the servers, under the name that they have as security.tls.crl_file and security.cluster.crl_file: " +
@@ -210,6 +234,9 @@ func (f *authorityFlags) revoke() *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := oneOf("--reason", reason, ca.Reasons()); err != nil {
 				return err
+			}
+			if dry {
+				return f.wouldRevoke(args[0])
 			}
 			return f.change(func(c *ca.CA) error {
 				taken, err := c.Revoke(args[0], reason)
@@ -225,7 +252,24 @@ func (f *authorityFlags) revoke() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "unspecified", "why: "+strings.Join(ca.Reasons(), ", "))
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say which would be taken back")
 	return cmd
+}
+
+func (f *authorityFlags) wouldRevoke(name string) error {
+	c, err := f.look()
+	if err != nil {
+		return err
+	}
+	would, err := c.Revocable(name)
+	if err != nil {
+		return err
+	}
+	if err := f.showRecords(would); err != nil || f.output != "table" {
+		return err
+	}
+	_, err = fmt.Fprintf(f.stdout, "\n%s would be taken back; none was\n", plural(len(would), "certificate"))
+	return err
 }
 
 // recordView is a certificate as list and show print it.

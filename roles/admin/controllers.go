@@ -186,12 +186,16 @@ cluster as its --peers, itself among them or not; ` + "`rustmq admin controllers
 }
 
 func (e *env) removeController() *cobra.Command {
-	return &cobra.Command{
+	var dry bool
+	cmd := &cobra.Command{
 		Use: "remove ID", Short: "Take a controller out of the group; it can be stopped then", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := controllerNumber(args[0])
 			if err != nil {
 				return err
+			}
+			if dry {
+				return e.wouldRemove(cmd, id)
 			}
 			if err := e.client(cmd).call(cmd.Context(), http.MethodDelete, "/api/v1/controllers/"+strconv.FormatUint(id, 10), nil, nil); err != nil {
 				return err
@@ -203,6 +207,35 @@ func (e *env) removeController() *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say which controllers would be left")
+	return cmd
+}
+
+// wouldRemove shows the group, and says how many of it would be left.
+func (e *env) wouldRemove(cmd *cobra.Command, id uint64) error {
+	var g ControllerGroup
+	if err := e.client(cmd).call(cmd.Context(), http.MethodGet, "/api/v1/controllers", nil, &g); err != nil {
+		return err
+	}
+	votes, active, is := 0, 0, false
+	for _, c := range g.Controllers {
+		switch {
+		case c.ID == id:
+			is = true
+		case c.Role == "voter":
+			votes++
+			if c.Active {
+				active++
+			}
+		}
+	}
+	if !is {
+		return fmt.Errorf("controller %d is no member: `rustmq admin controllers list` shows those there are", id)
+	}
+	return e.print(g, func() {
+		e.showControllers(g)
+		fmt.Fprintf(e.stdout, "\ncontroller %d would be taken out, and %s be left, %d of them active; nothing was done\n", id, plural(votes, "vote"), active)
+	})
 }
 
 func (e *env) snapshotController() *cobra.Command {

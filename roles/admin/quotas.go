@@ -175,7 +175,7 @@ func (e *env) setQuotas() *cobra.Command {
 	var patch QuotaPatch
 	var user, clientID, ip string
 	cmd := &cobra.Command{
-		Use: "set KEY=RATE...", Short: "Set or delete quotas of a user, a client id or both, or of an address",
+		Use: "set KEY=RATE...", Short: "Set or delete quotas of a user, a client id or both, or of an address", Args: cobra.ArbitraryArgs,
 		Long: `Set or delete quotas of a user, a client id or both, or of an address. Keys:
 
   producer_byte_rate        bytes a second that may be produced, such as 10MiB

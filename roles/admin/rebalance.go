@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -98,25 +99,43 @@ func (e *env) clusterCommand() *cobra.Command {
 
 func (e *env) rebalanceCluster() *cobra.Command {
 	var dry bool
+	var w waiting
 	cmd := &cobra.Command{
 		Use: "rebalance", Short: "Spread replicas evenly over brokers and racks", Args: cobra.NoArgs,
 		Long: `Moves replicas so that brokers in service have as many each, and a partition has them on
 different racks, by as few moves as that takes. Only the records that are not in the
-bucket yet are sent to new replicas. It does not wait for that: the column MOVING of
+bucket yet are sent to new replicas. It does not wait for that, unless --wait is given: the column MOVING of
 ` + "`rustmq admin brokers list`" + ` shows what is under way. Leaderships follow by themselves.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if dry && w.wait {
+				return &UsageError{"--dry-run moves nothing, for which --wait could wait: give one of them"}
+			}
+			client := e.client(cmd)
 			var out Rebalance
-			if err := e.client(cmd).call(cmd.Context(), http.MethodPost, "/api/v1/cluster/rebalance", RebalanceRequest{dry}, &out); err != nil {
+			if err := client.call(cmd.Context(), http.MethodPost, "/api/v1/cluster/rebalance", RebalanceRequest{dry}, &out); err != nil {
 				return err
 			}
 			err := e.print(out, func() { e.showRebalance(out) })
-			if err == nil && len(out.Refused) > 0 {
-				return fmt.Errorf("%s did not begin: %s", plural(len(out.Refused), "move"), strings.Join(out.Refused, "; "))
+			if err == nil && w.wait {
+				err = w.until(cmd, "replicas that move", func(ctx context.Context) (moving int, err error) {
+					var now struct {
+						Brokers []Broker `json:"brokers"`
+					}
+					err = client.call(ctx, http.MethodGet, "/api/v1/brokers", nil, &now)
+					for _, b := range now.Brokers {
+						moving += b.Moving
+					}
+					return moving, err
+				})
+			}
+			if len(out.Refused) > 0 {
+				err = errors.Join(err, fmt.Errorf("%s did not begin: %s", plural(len(out.Refused), "move"), strings.Join(out.Refused, "; ")))
 			}
 			return err
 		},
 	}
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "say what would move, and move nothing")
+	w.flags(cmd, false, "nothing moves any more")
 	return cmd
 }
 

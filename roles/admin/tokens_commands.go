@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -82,9 +83,13 @@ func (e *env) showTokens(tokens []Token) {
 }
 
 func (e *env) revokeToken() *cobra.Command {
-	return &cobra.Command{
+	var dry bool
+	cmd := &cobra.Command{
 		Use: "revoke NAME", Short: "Take an API token back, at once on every node", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if dry {
+				return e.wouldRevokeToken(cmd, args[0])
+			}
 			if err := e.client(cmd).call(cmd.Context(), http.MethodDelete, tokensPath+"/"+url.PathEscape(args[0]), nil, nil); err != nil {
 				return err
 			}
@@ -93,6 +98,25 @@ func (e *env) revokeToken() *cobra.Command {
 			}{args[0]}, func() { fmt.Fprintf(e.stdout, "token %s revoked\n", visible(args[0])) })
 		},
 	}
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say which would be taken back")
+	return cmd
+}
+
+func (e *env) wouldRevokeToken(cmd *cobra.Command, name string) error {
+	var out struct {
+		Tokens []Token `json:"tokens"`
+	}
+	if err := e.client(cmd).call(cmd.Context(), http.MethodGet, tokensPath, nil, &out); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(out.Tokens, func(t Token) bool { return t.Name == name })
+	if i < 0 {
+		return fmt.Errorf("there is no token %s: `rustmq admin tokens list` shows those there are", visible(name))
+	}
+	return e.print(out.Tokens[i], func() {
+		e.showTokens(out.Tokens[i : i+1])
+		fmt.Fprintln(e.stdout, "\nit would be taken back, at once on every node; it was not")
+	})
 }
 
 // lifetime is a flag: a duration, in days too.

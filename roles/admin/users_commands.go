@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -116,10 +117,14 @@ func (e *env) showUsers(users []User) {
 }
 
 func (e *env) deleteUser() *cobra.Command {
-	return &cobra.Command{
+	var dry bool
+	cmd := &cobra.Command{
 		Use: "delete NAME", Short: "Delete a user", Args: cobra.ExactArgs(1),
 		Long: "Delete a user: nobody can authenticate as it any more. Connections that are open stay as they are; quotas and access rules by that name too.",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if dry {
+				return e.wouldDeleteUser(cmd, args[0])
+			}
 			if err := e.client(cmd).call(cmd.Context(), http.MethodDelete, userPath(args[0]), nil, nil); err != nil {
 				return err
 			}
@@ -128,6 +133,24 @@ func (e *env) deleteUser() *cobra.Command {
 			}{args[0]}, func() { fmt.Fprintf(e.stdout, "user %s deleted\n", visible(args[0])) })
 		},
 	}
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what would be deleted")
+	return cmd
+}
+
+func (e *env) wouldDeleteUser(cmd *cobra.Command, name string) error {
+	var out struct {
+		Users []User `json:"users"`
+	}
+	if err := e.client(cmd).call(cmd.Context(), http.MethodGet, usersPath, nil, &out); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(out.Users, func(u User) bool { return u.Name == name })
+	if i < 0 {
+		return fmt.Errorf("there is no user %s: `rustmq admin users list` shows those there are", visible(name))
+	}
+	return e.print(out.Users[i], func() {
+		fmt.Fprintf(e.stdout, "would delete user %s with %s; its quotas and rules would stay\n", visible(name), plural(len(out.Users[i].Mechanisms), "password"))
+	})
 }
 
 // read finds the password, and says what is wrong with it before anything is sent.

@@ -32,25 +32,37 @@ func (c *CA) Revoke(name, reason string) ([]*Record, error) {
 	if _, known := reasons[reason]; !known {
 		return nil, fmt.Errorf("the reason %q: want one of %s", reason, strings.Join(Reasons(), ", "))
 	}
+	taken, err := c.Revocable(name)
+	if err != nil {
+		return nil, err
+	}
+	now := c.now().UTC().Truncate(time.Second)
+	generations := map[int]bool{}
+	for _, r := range taken {
+		r.Revoked, r.Reason = &now, reason
+		generations[r.Generation] = true
+	}
+	return taken, c.makeLists(func(g Generation) bool { return generations[g.Number] })
+}
+
+// Revocable returns what Revoke of a name or serial number would take back: certificates that
+// are valid still, one at least, or an error.
+func (c *CA) Revocable(name string) (valid []*Record, err error) {
 	first, err := c.Find(name)
 	if err != nil {
 		return nil, err
 	}
 	now := c.now().UTC().Truncate(time.Second)
-	var taken []*Record
-	generations := map[int]bool{}
 	for _, r := range c.ledger.Certificates {
 		wanted := r == first || name == first.Name && r.Name == name
 		if wanted && r.Revoked == nil && !now.After(r.NotAfter) {
-			r.Revoked, r.Reason = &now, reason
-			taken = append(taken, r)
-			generations[r.Generation] = true
+			valid = append(valid, r)
 		}
 	}
-	if len(taken) == 0 {
+	if len(valid) == 0 {
 		return nil, fmt.Errorf("the certificate of %q, serial %s, is revoked or has ended already", first.Name, first.Serial)
 	}
-	return taken, c.makeLists(func(g Generation) bool { return generations[g.Number] })
+	return valid, nil
 }
 
 // makeLists makes the revocation lists of some generations anew, once the ledger says what
