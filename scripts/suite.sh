@@ -7,7 +7,8 @@
 #   buckets  servers of S3, GCS and Azure, and bin/rustmq on each
 #   mutants  every guard has a test that fails without it
 #   fuzz     every fuzz target for a while
-#   docs     the commands of README, CONTRIBUTING and docs/ as written; generated files are fresh
+#   docs     the commands of README, CONTRIBUTING and docs/ as written; generated files are fresh;
+#            what Prometheus says of deploy/monitoring
 #   batteries  the tests of the transforms in Rust and of their kit; what is built of the sources
 #            is what lies in etl/batteries/built
 #   hour     hours of chaos in simulated time, SOAK minutes for each of SEEDS; and of what
@@ -133,6 +134,8 @@ docs() {
 	git diff --exit-code --stat -- '*.pb.go' docs configs || { echo "generated files are stale: run make generate"; exit 1; }
 	test/docs/shipped-configs.sh
 	test/docs/blocks.sh
+	command -v promtool >/dev/null || [ -x build/monitoring/promtool ] || lacking "promtool is not installed (scripts/deps.sh)"
+	test/docs/monitoring.sh
 }
 batteries() {
 	[ -d /usr/lib/rustlib/wasm32-unknown-unknown ] || lacking "Debian's Rust for wasm32 is not installed (scripts/deps.sh)"
