@@ -34,6 +34,9 @@ func (n *Node) openBroker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if options.Tracer, err = n.openTracing(ctx); err != nil {
+		return err
+	}
 	b, err := broker.Open(ctx, options)
 	if metadata.CodeOf(err) == metadata.InvalidRegistration && n.peers != nil {
 		err = fmt.Errorf("%w: set object_storage.url (--bucket) and object_storage.prefix to what the other nodes have, and mount what they share", err)

@@ -15,6 +15,7 @@ import (
 	"rustmq.dev/rustmq/roles/broker/login"
 	"rustmq.dev/rustmq/roles/etl"
 	"rustmq.dev/rustmq/roles/etl/async"
+	"rustmq.dev/rustmq/roles/tracing"
 	"rustmq.dev/rustmq/security/sasl"
 )
 
@@ -42,6 +43,7 @@ func Metrics() []Metric {
 		broker.DescribeMetrics(descs)
 		etl.DescribeMetrics(descs)
 		async.DescribeMetrics(descs)
+		tracing.DescribeMetrics(descs)
 	}()
 	// What prometheus.Desc says of itself is the only way to what it is.
 	form := regexp.MustCompile(`^Desc\{fqName: ("(?:[^"\\]|\\.)*"), help: ("(?:[^"\\]|\\.)*"), unit: "[^"]*", constLabels: \{(.*)\}, variableLabels: \{(.*)\}\}$`)

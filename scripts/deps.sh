@@ -22,6 +22,15 @@ fi
 for tool in node npm openssl curl; do
 	command -v $tool >/dev/null || { echo "install $tool: the suites buckets and compat need it" >&2; exit 1; }
 done
+promtool_alone() { # of Debian's package, which would start a server where it is installed
+	command -v promtool >/dev/null || [ -x build/monitoring/promtool ] || {
+		local work
+		work=$(mktemp -d)
+		(cd "$work" && { apt-get download -qq prometheus 2>/dev/null || { apt-get update -qq && apt-get download -qq prometheus; }; } && dpkg-deb -x prometheus_*.deb .)
+		install -D "$work/usr/bin/promtool" build/monitoring/promtool
+		rm -rf "$work"
+	}
+}
 python_clients() {
 	[ -x build/python/bin/python ] || python3 -m venv build/python
 	build/python/bin/python -c 'import confluent_kafka, kafka' 2>/dev/null ||
@@ -64,7 +73,7 @@ go_modules() {
 }
 # Side by side: most of it waits for the network.
 pids=()
-for what in python_clients api_caller java_clients node_clients go_modules; do
+for what in python_clients api_caller java_clients node_clients go_modules promtool_alone; do
 	(set -e; "$what") & pids+=($!)
 done
 failed=0

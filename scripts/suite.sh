@@ -7,7 +7,8 @@
 #   buckets  servers of S3, GCS and Azure, and bin/rustmq on each
 #   mutants  every guard has a test that fails without it
 #   fuzz     every fuzz target for a while
-#   docs     the commands of README, CONTRIBUTING and docs/ as written; generated files are fresh
+#   docs     the commands of README, CONTRIBUTING and docs/ as written; generated files are fresh;
+#            what Prometheus says of deploy/monitoring
 #   api      the admin API called by its own document, with what that allows and what it does not
 #   batteries  the tests of the transforms in Rust and of their kit; what is built of the sources
 #            is what lies in etl/batteries/built
@@ -134,6 +135,8 @@ docs() {
 	git diff --exit-code --stat -- '*.pb.go' docs configs || { echo "generated files are stale: run make generate"; exit 1; }
 	test/docs/shipped-configs.sh
 	test/docs/blocks.sh
+	command -v promtool >/dev/null || [ -x build/monitoring/promtool ] || lacking "promtool is not installed (scripts/deps.sh)"
+	test/docs/monitoring.sh
 }
 api() {
 	[ -x build/api/bin/schemathesis ] || lacking "Schemathesis is not installed (scripts/deps.sh)"

@@ -136,6 +136,8 @@ type Options struct {
 
 	// MetricDetail is what the series of topics and groups tell apart.
 	MetricDetail MetricDetail
+	// Tracer is told of batches, fetches and uploads; nil: nobody is.
+	Tracer Tracer
 	// SlowRequest is from when on a request is slow, which is told to the log; 0: none is.
 	// [Broker.SetSlowRequest] changes it.
 	SlowRequest time.Duration

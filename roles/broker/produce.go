@@ -55,6 +55,8 @@ type producePart struct {
 	err       error
 	appended  time.Time // when it began to be; zero: it was refused before
 	synced    time.Time // when it was on disk here; zero: it was not waited for
+	acked     time.Time // when nothing was waited for any more; of what is traced
+	modules   []TracedModule
 }
 
 var producePool sync.Pool // of *produceRequest
@@ -313,6 +315,9 @@ func (part *producePart) Appended(result log.AppendResult) {
 	p := part.request
 	i := part.index
 	part.synced = result.Synced
+	if p.b.opt.Tracer != nil {
+		part.acked = p.b.opt.Now()
+	}
 	p.results[i] = wire.ProduceResult{
 		BaseOffset:    result.Base,
 		LogAppendTime: result.LogAppendTime,

@@ -82,6 +82,9 @@ func (p *produceRequest) observe(now time.Time) {
 	t, last := p.times(now)
 	count(p.b.metrics.stages.produce, &t)
 	p.notes(now, &t, last)
+	if p.b.opt.Tracer != nil {
+		p.trace(now)
+	}
 }
 
 // observe counts where the time of a fetch went that is about to be answered, and tells of it
@@ -94,6 +97,9 @@ func (f *fetchRequest) observe(now time.Time) {
 	t[stageRead] = max(now.Sub(f.begun)-t[stageWait], 0)
 	count(f.b.metrics.stages.fetch, &t)
 	f.notes(now, &t)
+	if f.b.opt.Tracer != nil {
+		f.trace(now)
+	}
 }
 
 // times are how long the stages of a request took that is about to be answered. Of several

@@ -117,10 +117,14 @@ func (b *Broker) startTier() {
 	cluster := b.opt.Controller.Image().ClusterID()
 	key := func(id storage.ObjectID) string { return b.objectKey(cluster, id) }
 	header := object.Header{Cluster: cluster, Incarnation: controller.FirstIncarnation, Broker: b.opt.NodeID}
+	var uploaded func(*upload.Done)
+	if b.opt.Tracer != nil {
+		uploaded = b.opt.Tracer.Uploaded
+	}
 	b.uploader = upload.Start(upload.Options{
 		Limits: t.Upload, Store: b.store, Partitions: tieredPartitions{b}, Catalogue: catalogue{b},
 		Bucket: t.Bucket, IDAge: t.IDAge, Log: b.log, Now: b.opt.Now,
-		Key: key, Header: header,
+		Key: key, Header: header, Told: uploaded,
 	})
 	// While the WAL fills up, the bucket is the uploads'.
 	hold := func() bool { return b.store.Stats().Fullness >= t.Upload.Urgent }

@@ -349,6 +349,9 @@ func (r *laneRun) once(it *transforming) (err error) {
 	for range maxUnready {
 		it.out, err = it.pipeline.Run(it.ctx, &in)
 		r.b.metrics.transforms.observe(it.out.Tallies)
+		if r.b.opt.Tracer != nil {
+			it.part.traces(it.out.Tallies)
+		}
 		if !errors.Is(err, pipeline.ErrUnready) {
 			break
 		}

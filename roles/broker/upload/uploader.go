@@ -89,6 +89,17 @@ type Options struct {
 	IDAge time.Duration
 	Log   *slog.Logger
 	Now   func() time.Time // nil: time.Now
+	// Told is told of each object once it is committed, or was not; nil: nobody is. It does
+	// not block.
+	Told func(*Done)
+}
+
+// Done is how the upload of an object ended.
+type Done struct {
+	Begun, Ended   time.Time
+	Bytes          int64
+	Parts, Refused int   // ranges, and those of them that the catalogue refused
+	Err            error // nil: it is committed
 }
 
 // Stats counts what an uploader did.
@@ -249,7 +260,11 @@ func (u *Uploader) begin() (again time.Duration) {
 
 // upload makes one object, and tells the planner how it went.
 func (u *Uploader) upload(j Job) {
+	begun := u.o.Now()
 	refused, size, err := u.make(j)
+	if u.o.Told != nil && (size > 0 || err != nil) {
+		u.o.Told(&Done{Begun: begun, Ended: u.o.Now(), Bytes: size, Parts: len(j.Parts), Refused: len(refused), Err: err})
+	}
 	u.mu.Lock()
 	u.planner.done(u.o.Now(), j, refused, err != nil)
 	u.forget()
