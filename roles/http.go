@@ -41,7 +41,7 @@ func (n *Node) openHTTP() error {
 			options.TakeSnapshot = n.controller.TakeSnapshot
 		}
 		options.Transforms = n.transforms
-		options.Bucket, options.Certificates = bucketDoor{n}, n.certificateWarnings
+		options.Bucket, options.Node = bucketDoor{n}, nodeDoor{n}
 		if n.broker != nil {
 			options.Groups, options.AuditLog = n.broker, n.broker
 		}

@@ -34,6 +34,7 @@ type metadataDoor interface {
 	Shipped() uint64
 	ShippedOnce() uint64
 	HurryLog()
+	ReportTroubles(ctx context.Context, node int32, found []controller.Trouble) error
 	RegisterController(context.Context, metadata.ControllerNode) error
 	SpendTransformBudget(ctx context.Context, name string, version uint32, by, reason string) error
 }

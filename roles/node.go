@@ -161,6 +161,7 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	n.openLive()
+	n.tellTroubles()
 	return nil
 }
 

@@ -65,9 +65,8 @@ type Options struct {
 	// Warnings is what is not as it should be, in words, beside what Bucket says; nil:
 	// nobody looks.
 	Warnings func() []string
-	// Certificates is which certificates of this node end soon, in words, beside Warnings,
-	// which have them too; nil: nobody looks.
-	Certificates func() []string
+	// Node is what the process knows of itself; nil: nothing is told.
+	Node Node
 	// Status is where the process stands, in words, which /healthz says when it is well;
 	// nil: nothing is said.
 	Status func() []string
@@ -114,6 +113,8 @@ type Options struct {
 	// Version is what the OpenAPI document calls itself.
 	Version string
 	Log     *slog.Logger
+
+	sights *sightings
 }
 
 // Server is the HTTP side of a process.
@@ -126,8 +127,11 @@ type Server struct {
 	rates      *rateLimits // of the API; nil: it is not served
 	// rows is what the routes ask for.
 	rows []Row
+	// sights are the problems that the cluster has had, nil: nobody asks for them.
+	sights *sightings
 	// stop ends requests that may take long, so that Close need not wait for them.
-	stop context.CancelFunc
+	stop     context.CancelFunc
+	stopping context.Context // ends with stop
 }
 
 // New returns a server that has not started to listen.
@@ -141,13 +145,15 @@ func New(o Options) *Server {
 	fillLimits(&o)
 	d := newDoor(o, time.Now)
 	stopping, stop := context.WithCancel(context.Background())
-	s := &Server{log: o.Log, stop: stop, tls: httpOnly(o.TLS)}
+	s := &Server{log: o.Log, stop: stop, stopping: stopping, tls: httpOnly(o.TLS)}
 	s.perAddress.Store(int64(o.ConnectionsPerIP))
 	mux := http.NewServeMux()
 	mux.Handle("GET "+metricsPath, remembers(d.asksForMetrics(promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))))
 	mux.Handle("GET "+healthPath, d.briefs(probe(o.Healthy, o.Status, nil, nil)))
 	mux.Handle("GET "+readyPath, d.briefs(probe(o.Ready, nil, o.Warnings, o.Bucket)))
 	if o.Cluster != nil {
+		s.sights = newSightings()
+		o.sights = s.sights
 		calls := http.NewServeMux()
 		s.rows = registerAPI(calls, o, d, stopping)
 		s.rates = newRateLimits(o.Requests, o.RequestsPerIP)
@@ -199,6 +205,11 @@ func httpOnly(config *tls.Config) *tls.Config {
 
 // Serve answers on the listener until Close.
 func (s *Server) Serve(l net.Listener) error {
+	if s.sights != nil {
+		ended := make(chan struct{})
+		go func() { defer close(ended); s.sights.watch(s.stopping) }() // until Close
+		defer func() { s.stop(); <-ended }()
+	}
 	l = newLimited(l, maxConnections, &s.perAddress)
 	if s.tls != nil {
 		l = tls.NewListener(l, s.tls)

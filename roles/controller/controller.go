@@ -114,9 +114,11 @@ type Controller struct {
 	images *publisher
 	rules  rules
 	live   atomic.Pointer[Live]
-	quota  quota
-	stop   context.CancelFunc
-	done   sync.WaitGroup
+
+	troubles troubles // of nodes, while this controller leads
+	quota    quota
+	stop     context.CancelFunc
+	done     sync.WaitGroup
 
 	ships *ships
 	kept  atomic.Pointer[keeper] // see keeper
