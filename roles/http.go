@@ -39,6 +39,7 @@ func (n *Node) openHTTP() error {
 		options.Authorization = admin.Authorization{On: n.config.Authorizes(), SuperUsers: n.superUsers()}
 		if n.controller != nil {
 			options.TakeSnapshot = n.controller.TakeSnapshot
+			options.Backup = func() []byte { return n.controller.Image().Snapshot() }
 		}
 		options.Transforms = n.transforms
 		options.Bucket, options.Node = bucketDoor{n}, nodeDoor{n}

@@ -109,6 +109,7 @@ func (n *Node) openController(ctx context.Context) error {
 
 		MaxPartitions:         n.config.Controller.MaxPartitions,
 		DefaultPartitions:     n.config.Broker.NumPartitions,
+		HighestFeatureLevel:   uint32(n.config.Controller.FeatureLevel),
 		ValidateTopicConfig:   configs.ValidateTopicConfig,
 		ValidateTopicConfigs:  configs.ValidateTopicConfigs,
 		ListConfig:            configs.ListTopicConfig,

@@ -11,9 +11,10 @@ import (
 
 const (
 	// Of the disk of the data directory, what is free when it is a warning, and when it is
-	// critical: segments are made ahead, and a log that can have no file refuses producers.
-	diskShort = 0.10
-	diskOut   = 0.03
+	// critical, whichever is less of a share and of bytes: segments are made ahead, and a log
+	// that can have no file refuses producers. A large disk has room for long at a tenth.
+	diskShort, diskShortBytes = 0.10, 5 << 30
+	diskOut, diskOutBytes     = 0.03, 1 << 30
 	// tellWait is how long the controller may take to be told.
 	tellWait = 3 * time.Second
 )
@@ -62,13 +63,14 @@ func (d nodeDoor) Troubles() []controller.Trouble {
 func (d nodeDoor) storage(now time.Time) (all []controller.Trouble) {
 	n := d.n
 	if free, total, err := n.dir.Space("."); err == nil && total > 0 {
-		if share := float64(free) / float64(total); share < diskShort {
+		if short, out := diskRoom(free, total); short {
+			share := float64(free) / float64(total)
 			t := controller.Trouble{
 				Kind: "disk", Severity: controller.Warning,
 				What: fmt.Sprintf("%.1f %% of the disk of its data directory, %s, is free: where nothing is, the log can have no further file, and producers are refused", 100*share, n.root),
 				Do:   "make room there, or lower wal.capacity; `rustmq admin storage` says what the log holds",
 			}
-			if share < diskOut {
+			if out {
 				t.Severity = controller.Critical
 			}
 			all = append(all, t)
@@ -89,6 +91,13 @@ func (d nodeDoor) storage(now time.Time) (all []controller.Trouble) {
 		})
 	}
 	return all
+}
+
+// diskRoom judges the free bytes of a disk: they are few, and so few that a log may have no
+// further file soon.
+func diskRoom(free, total int64) (short, out bool) {
+	below := func(share float64, bytes int64) bool { return free < min(int64(share*float64(total)), bytes) }
+	return below(diskShort, diskShortBytes), below(diskOut, diskOutBytes)
 }
 
 // tellTroubles tells the controller that leads, from time to time, what is wrong with this

@@ -167,6 +167,7 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	if o.Controllers != nil {
 		registerControllers(h, controllersAPI{o.Controllers, o.TakeSnapshot})
 		registerCluster(h, clusterAPI{o.Cluster, o.Controllers, o.Bucket, o.Transforms, o.Version, o.Node, o.sights})
+		registerBackup(h, backupAPI{o.Cluster, o.Backup})
 	}
 	if o.Configuration != nil {
 		registerConfig(h, configAPI{o.Cluster, o.Configuration})

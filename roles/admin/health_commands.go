@@ -143,6 +143,7 @@ func (h ClusterHealth) failure(from string) error {
 // gist is what of a look tells it from another: words have times in them.
 func (h ClusterHealth) gist() string {
 	var b strings.Builder
+	fmt.Fprintln(&b, "healthy:", h.Healthy) // never what nothing was shown is
 	for _, p := range h.Problems {
 		fmt.Fprintln(&b, p.ID, p.Severity, p.Since, p.Partitions)
 	}

@@ -419,6 +419,13 @@ func TestClusterCommands(t *testing.T) {
 	}
 }
 
+// What is shown first of a watch is shown though there is nothing to say.
+func TestGistOfHealthIsNeverNothing(t *testing.T) {
+	if (ClusterHealth{Healthy: true}).gist() == "" {
+		t.Error("a watch that begins with a healthy cluster shows nothing")
+	}
+}
+
 // silent is controllers none of which answers.
 type silent struct{ Controllers }
 

@@ -79,6 +79,9 @@ type Options struct {
 	// TakeSnapshot has the controller of this process take a snapshot, and returns its
 	// index; nil: none is here.
 	TakeSnapshot func(context.Context) (uint64, error)
+	// Backup is the metadata as a snapshot, with what of it is secret; nil: this process does
+	// not have it all.
+	Backup func() []byte
 	// Partition tells what a partition holds in this process, if it is here; nil
 	// without the broker role.
 	Partition func(storage.PartitionID) (PartitionState, bool)
