@@ -204,6 +204,8 @@ func TestConfigIsRefusedWithAReason(t *testing.T) {
 		{[]string{"unset"}, 2, "config list"},
 		{[]string{"set", "a=1", "--node", "0"}, 2, "begin with 1"},
 		{[]string{"set", "operations.log_level=debug", "--dry-run"}, 0, ""},
+		{[]string{"set", "log.retention.ms=86400000"}, 0, ""},
+		{[]string{"unset", "log.retention.ms"}, 0, ""},
 	} {
 		code, _, stderr := rustmq(t, "", append(append([]string{"admin", "config"}, c.args...), "--url", url)...)
 		if code != c.code || !strings.Contains(stderr, c.want) {
