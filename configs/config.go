@@ -174,6 +174,7 @@ type Controller struct {
 	RaftPort      int      `toml:"raft_port" doc:"what controllers say to each other, over gRPC; opened where controller.peers is set, unless that names another port for this node"`
 	Port          int      `toml:"port" doc:"what brokers ask controllers, over gRPC; opened where controller.peers is set, unless that names another port for this node"`
 	MaxPartitions int      `toml:"max_partitions" live:"cluster" doc:"partitions of all topics together, beyond which none is made"`
+	FeatureLevel  int      `toml:"feature_level" live:"cluster" doc:"metadata feature level beyond which the cluster does not rise by itself; 0: as far as every node knows. Set to the present one before an upgrade, the version can be taken back (docs/upgrade.md)"`
 	Raft          Raft     `toml:"raft"`
 	Snapshot      Snapshot `toml:"snapshot"`
 	Balance       Balance  `toml:"balance"`

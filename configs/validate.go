@@ -220,6 +220,7 @@ func (c *Config) validate() []Problem {
 	}
 	c.validatePeers(wrong)
 	between("controller.max_partitions", int64(c.Controller.MaxPartitions), 1, 10_000_000)
+	between("controller.feature_level", int64(c.Controller.FeatureLevel), 0, 10_000)
 	raft := c.Controller.Raft
 	durationBetween("controller.raft.heartbeat", raft.Heartbeat, tick, day)
 	durationBetween("controller.raft.election_timeout", raft.ElectionTimeout, 5*tick, day)

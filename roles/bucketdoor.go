@@ -63,7 +63,7 @@ func (d bucketDoor) State() admin.BucketState {
 			s.Upload = &admin.UploadState{
 				WaitingBytes: u.Waiting, WaitingSince: u.WaitingSince, Partitions: u.Partitions, Running: u.Running,
 				Objects: u.Objects, Bytes: u.Bytes, Failures: u.Failures, RefusedRanges: u.RefusedRanges,
-				LastError: u.LastError, FailingSince: u.FailingSince, Interval: time.Duration(n.config.WAL.UploadInterval).Seconds(),
+				LastError: u.LastError, FailingSince: u.FailingSince, Interval: time.Duration(n.live.now.Load().WAL.UploadInterval).Seconds(),
 			}
 		}
 	}

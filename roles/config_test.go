@@ -38,6 +38,22 @@ func (c *processes) obeys(at int, key, value string) (source string) {
 	return ""
 }
 
+// health waits until what a node says of the cluster is as wanted.
+func (c *processes) health(at int, what string, is func(admin.ClusterHealth) bool) {
+	c.Helper()
+	said := ""
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-ticker.C {
+		_, stdout, stderr := rustmq(c.T, "", "admin", "--url", "http://"+c.host(at)+":9642", "cluster", "health", "-o", "json")
+		var h admin.ClusterHealth
+		if said = stdout + stderr; json.Unmarshal([]byte(stdout), &h) == nil && is(h) {
+			return
+		}
+	}
+	c.Fatalf("node %d: %s never came: %s", at, what, said)
+}
+
 // TestConfigIsSetOnRunningNodes sets keys of a cluster while it runs: all nodes obey at once,
 // one broker's value is over that of all, it outlasts restarts, Kafka's clients see and alter
 // the same, and who changed what is told.
@@ -107,9 +123,32 @@ func TestConfigIsSetOnRunningNodes(t *testing.T) {
 
 	// A restart.
 	c.end(2, syscall.SIGTERM)
-	c.start(2)
+	c.start(2, "--set", "wal.capacity=256MiB")
 	c.await(2)
 	c.obeys(2, "network.max_connections_per_ip", "7")
+
+	// What does not go together with the configuration of some nodes they do not obey, and
+	// whichever node is asked names them.
+	c.admin(1, "config", "set", "wal.upload_bytes=16MiB")
+	c.obeys(2, "wal.upload_bytes", "16MiB")
+	for _, at := range []int{1, 2} {
+		if from := c.obeys(at, "wal.upload_bytes", map[int]string{1: "8MiB", 2: "16MiB"}[at]); (from == "cluster") != (at == 2) {
+			t.Errorf("node %d has it from %s", at, from)
+		}
+		c.health(at, "nodes that do not obey", func(h admin.ClusterHealth) bool {
+			var of []string
+			for _, p := range h.Problems {
+				if p.Kind == "config" && strings.Contains(p.What, "an eighth of wal.capacity") && !p.Since.IsZero() {
+					of = append(of, p.ID)
+				}
+			}
+			return slices.Equal(of, []string{"config/1", "config/3"})
+		})
+	}
+	c.admin(3, "config", "unset", "wal.upload_bytes")
+	for at := 1; at <= 3; at++ {
+		c.health(at, "health", func(h admin.ClusterHealth) bool { return h.Healthy })
+	}
 
 	// Away again, and what was done.
 	c.admin(3, "config", "unset", "operations.log_level", "network.max_connections_per_ip")
@@ -136,6 +175,7 @@ func TestConfigIsSetOnRunningNodes(t *testing.T) {
 	}
 	want := []string{
 		"-1 network.max_connections_per_ip 500 -", "-1 operations.log_level debug -",
+		"-1 wal.upload_bytes 16MiB -", "-1 wal.upload_bytes - 16MiB",
 		"1 network.max_connections_per_ip - 600",
 		"2 network.max_connections_per_ip - 7",
 		"-1 network.max_connections_per_ip - 500", "-1 operations.log_level - debug",
@@ -164,6 +204,8 @@ func TestConfigIsRefusedWithAReason(t *testing.T) {
 		{[]string{"unset"}, 2, "config list"},
 		{[]string{"set", "a=1", "--node", "0"}, 2, "begin with 1"},
 		{[]string{"set", "operations.log_level=debug", "--dry-run"}, 0, ""},
+		{[]string{"set", "log.retention.ms=86400000"}, 0, ""},
+		{[]string{"unset", "log.retention.ms"}, 0, ""},
 	} {
 		code, _, stderr := rustmq(t, "", append(append([]string{"admin", "config"}, c.args...), "--url", url)...)
 		if code != c.code || !strings.Contains(stderr, c.want) {

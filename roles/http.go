@@ -43,10 +43,10 @@ func (n *Node) openHTTP() error {
 		options.Configuration = n
 		if n.controller != nil {
 			options.TakeSnapshot = n.controller.TakeSnapshot
+			options.Backup = func() []byte { return n.controller.Image().Snapshot() }
 		}
 		options.Transforms = n.transforms
-		options.Bucket, options.Certificates = bucketDoor{n}, n.certificateWarnings
-		options.Node = nodeFacts{n}
+		options.Bucket, options.Node = bucketDoor{n}, nodeDoor{n}
 		if n.broker != nil {
 			options.Groups, options.AuditLog, options.Holdings, options.Messages = n.broker, n.broker, n.broker, n.broker
 		} else if n.peers != nil {

@@ -108,7 +108,8 @@ func (n *Node) setLive(c *configs.Config) {
 
 func controllerLive(c *configs.Config) controller.Live {
 	l := controller.Live{
-		DefaultPartitions: c.Broker.NumPartitions, MaxPartitions: c.Controller.MaxPartitions,
+		HighestFeatureLevel: uint32(c.Controller.FeatureLevel),
+		DefaultPartitions:   c.Broker.NumPartitions, MaxPartitions: c.Controller.MaxPartitions,
 		Retention: time.Duration(c.Storage.Retention), Audit: time.Duration(c.Storage.Audit),
 	}
 	if b := c.Controller.Balance; b.Enabled {

@@ -35,6 +35,7 @@ type metadataDoor interface {
 	ShippedOnce() uint64
 	HurryLog()
 	Refresh(context.Context) error
+	ReportTroubles(ctx context.Context, node int32, found []controller.Trouble) error
 	RegisterController(context.Context, metadata.ControllerNode) error
 	SpendTransformBudget(ctx context.Context, name string, version uint32, by, reason string) error
 }
@@ -112,6 +113,7 @@ func (n *Node) openController(ctx context.Context) error {
 
 		MaxPartitions:         n.config.Controller.MaxPartitions,
 		DefaultPartitions:     n.config.Broker.NumPartitions,
+		HighestFeatureLevel:   uint32(n.config.Controller.FeatureLevel),
 		ValidateTopicConfig:   configs.ValidateTopicConfig,
 		ValidateTopicConfigs:  configs.ValidateTopicConfigs,
 		ListConfig:            configs.ListTopicConfig,

@@ -169,6 +169,7 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	n.openLive()
+	n.tellTroubles()
 	return nil
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/consensus"
+	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/admin"
 	"rustmq.dev/rustmq/roles/client"
 	"rustmq.dev/rustmq/roles/controller/recovery"
@@ -42,6 +43,7 @@ type recoverFlags struct {
 	nodeID                int32
 	dryRun, force, join   bool
 	torn                  string // keep or cut
+	backup                string // file of `cluster backup`; empty: none
 	output                string // of the admin command
 	cloud                 Cloud
 	stdout                io.Writer
@@ -79,6 +81,7 @@ func recoverCommand(stdout io.Writer, cloud Cloud) *cobra.Command {
 	flags.StringVar(&f.brokers, "brokers", "", "ids of the brokers whose data directories are there, e.g. 1,3: no partition is led before those of its replicas were heard (default: all)")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "say what is found, and change nothing")
 	flags.StringVar(&f.torn, "torn", "keep", "what becomes of transactions that are committed and of which a part is lost: keep what is there of them, or cut their partitions before them, and all that lies behind (--dry-run shows where)")
+	flags.StringVar(&f.backup, "backup", "", "`FILE` of `admin cluster backup`: passwords and API tokens, which the bucket does not have, are as they were when it was made")
 	flags.BoolVar(&f.force, "force", false, "do not ask first whether a controller still runs, and shut out one that does; and go on with a store that has no conditional writes, where one would not be noticed")
 	flags.BoolVar(&f.join, "join", false, "for another controller: have DIR, whose raft/ is lost, wait to be added to the group that there is")
 	return cmd
@@ -89,7 +92,7 @@ func (f *recoverFlags) run(ctx context.Context) error {
 	switch {
 	case f.torn != "keep" && f.torn != "cut":
 		return usage("--torn %q: want keep or cut", f.torn)
-	case f.join && (f.from != "" || f.torn != "keep" || f.dryRun || f.force || f.brokers != ""):
+	case f.join && (f.backup != "" || f.from != "" || f.torn != "keep" || f.dryRun || f.force || f.brokers != ""):
 		return usage("--join looks at the data directory alone: give --node-id and --data-dir with it")
 	case f.join && (f.dataDir == "" || f.nodeID < 1):
 		return usage("--join: which node is it, and where? give --node-id and --data-dir")
@@ -206,6 +209,22 @@ func (f *recoverFlags) open(ctx context.Context) (bucket.Bucket, string, error) 
 	return bucket.NewResilient(b, bucket.ResilientOptions{}), c.Storage.Prefix, nil
 }
 
+// readBackup reads --backup; nil: it was not given.
+func (f *recoverFlags) readBackup() (*metadata.Image, error) {
+	if f.backup == "" {
+		return nil, nil
+	}
+	raw, err := os.ReadFile(f.backup)
+	if err != nil {
+		return nil, fmt.Errorf("--backup: %w", err)
+	}
+	state := metadata.NewState()
+	if err := state.Restore(raw); err != nil {
+		return nil, fmt.Errorf("--backup %s is no file of `rustmq admin cluster backup`: %w", f.backup, err)
+	}
+	return state.Image(), nil
+}
+
 // plan reads the bucket.
 func (f *recoverFlags) plan(ctx context.Context, b bucket.Bucket, prefix string, brokers []int32) (*recovery.Plan, error) {
 	cluster := f.cluster
@@ -221,7 +240,11 @@ func (f *recoverFlags) plan(ctx context.Context, b bucket.Bucket, prefix string,
 		}
 		cluster = ids[0]
 	}
-	plan, err := recovery.Read(ctx, recovery.Options{Bucket: b, Prefix: prefix, Cluster: cluster, Brokers: brokers, CutTorn: f.torn == "cut"})
+	kept, err := f.readBackup()
+	if err != nil {
+		return nil, err
+	}
+	plan, err := recovery.Read(ctx, recovery.Options{Bucket: b, Prefix: prefix, Cluster: cluster, Brokers: brokers, CutTorn: f.torn == "cut", Secrets: kept})
 	if err != nil {
 		if ids, listed := recovery.Clusters(ctx, b, prefix); listed == nil && !slices.Contains(ids, cluster) {
 			return nil, fmt.Errorf("recover cluster %s: %w: these store there: %s", cluster, err, cmp.Or(strings.Join(ids, ", "), "none"))
@@ -328,6 +351,9 @@ func (f *recoverFlags) say(p *recovery.Plan, dir string) error {
 			"start all brokers whose data directories are there; a partition is led once those of its replicas that are awaited were heard",
 			"to go on without one that does not come: kafka-leader-election.sh --election-type unclean; what only it had is lost then",
 			"passwords and API tokens are not kept in the bucket: rustmq admin users list and tokens list say which are to be set, or made, anew",
+		}
+		if f.backup != "" {
+			out.Next = append(out.Next, fmt.Sprintf("%d passwords and %d API tokens are as they were when the backup was made: set and revoke again those that were changed or taken back since", p.Passwords, p.Tokens))
 		}
 	}
 	if len(p.Beyond) > 0 {

@@ -23,7 +23,7 @@ func TestStopHasADeadline(t *testing.T) {
 		for bound, want := range map[time.Duration]time.Duration{10 * time.Second: 10 * time.Second, time.Millisecond: time.Second} {
 			config := configs.Default()
 			config.Operations.GracefulShutdownTimeout = configs.Duration(bound)
-			n := &Node{config: config, log: slog.New(slog.DiscardHandler)}
+			n := &Node{config: config, live: newLive(config), log: slog.New(slog.DiscardHandler)}
 			release := make(chan struct{})
 			n.opened("disk", func(context.Context) error { t.Error("the disk is closed below what runs"); return nil })
 			n.opened("broker", func(context.Context) error { <-release; return nil })

@@ -33,7 +33,7 @@ type Image struct {
 	tokens      tokens
 	transforms  transforms
 	revisions   tree[uint64, *ConfigRevision] // by index: the history of the configs of brokers
-	fakeSecret  []byte // nil: there was no user yet, or it was kept out of the bucket
+	fakeSecret  []byte                        // nil: there was no user yet, or it was kept out of the bucket
 
 	bucket       Bucket
 	endedBy      uint64 // see EndedBy

@@ -366,3 +366,45 @@ func ParseScramMechanism(name string) (ScramMechanism, bool) {
 	}
 	return 0, false
 }
+
+// WithSecretsOf returns the image with passwords and API tokens that it has lost, and an
+// image of before has: of users and tokens that are still there as they were then, by
+// mechanism and iterations, or by principal and time. What was changed since is as it was
+// then, for nobody can tell.
+func (m *Image) WithSecretsOf(kept *Image) (is *Image, passwords, tokens int) {
+	changed := *m
+	if changed.fakeSecret == nil {
+		changed.fakeSecret = kept.fakeSecret
+	}
+	for name, u := range m.users.all() {
+		was, known := kept.users.get(name)
+		if !known {
+			continue
+		}
+		whole := &User{Name: name}
+		for _, c := range u.Credentials {
+			i := slices.IndexFunc(was.Credentials, func(o ScramCredential) bool {
+				return o.Mechanism == c.Mechanism && o.Iterations == c.Iterations && !o.Lost()
+			})
+			if c.Lost() && i >= 0 {
+				c = was.Credentials[i]
+				passwords++
+			}
+			whole.Credentials = append(whole.Credentials, c)
+		}
+		changed.users = changed.users.put(name, whole)
+	}
+	for t := range m.APITokens() {
+		was, known := kept.APIToken(t.Name)
+		if !known || !t.Lost() || was.Lost() {
+			continue
+		}
+		bare := *was
+		bare.Hash = ""
+		if guard.Check("metadata.token-is-the-same", bare == *t) {
+			changed.tokens = changed.tokens.with(was)
+			tokens++
+		}
+	}
+	return &changed, passwords, tokens
+}

@@ -205,3 +205,42 @@ func mustCommandAt(t *testing.T, image *Image, body proto.Message) []byte {
 	}
 	return command
 }
+
+// What a bucket does not have comes back from a backup: of users and tokens that are still
+// there, and are the same; what was not lost stays.
+func TestSecretsComeBackFromABackup(t *testing.T) {
+	l := &testLog{t: t, state: NewState()}
+	l.accepted(&pb.InitCluster{ClusterId: "c", FeatureLevel: LatestFeatureLevel})
+	set := func(user string, of byte) {
+		t.Helper()
+		l.accepted(NewAlterUsers([]UserChange{{User: user, Set: []ScramCredential{credential(ScramSHA256, of)}}}, bytes.Repeat([]byte{7}, fakeSecretSize)))
+	}
+	set("alice", 1)
+	set("bob", 2)
+	l.accepted(NewCreateAPIToken(apiToken("a", "alice", 1)))
+	l.accepted(NewCreateAPIToken(apiToken("b", "bob", 2)))
+	kept := l.state.Image()
+	set("carol", 3)
+	l.accepted(NewDeleteAPIToken("b"))
+	again := apiToken("b", "eve", 3)
+	l.accepted(NewCreateAPIToken(again))
+	m, passwords, tokens := l.state.Image().WithoutSecrets().WithSecretsOf(kept)
+	if passwords != 2 || tokens != 1 {
+		t.Errorf("%d passwords and %d tokens came back, want 2 and 1", passwords, tokens)
+	}
+	for name, lost := range map[string]bool{"alice": false, "bob": false, "carol": true} {
+		u, known := m.User(name)
+		if !known || u.Credentials[0].Lost() != lost {
+			t.Errorf("%s: %+v", name, u)
+		}
+	}
+	if a, _ := m.APIToken("a"); a.Lost() || m.FakeSecret() == nil {
+		t.Errorf("%+v", a)
+	}
+	if b, _ := m.APIToken("b"); !b.Lost() || b.Principal != "User:eve" {
+		t.Errorf("a token of somebody else came back: %+v", b)
+	}
+	if whole, passwords, tokens := l.state.Image().WithSecretsOf(kept); passwords+tokens != 0 {
+		t.Errorf("of what is not lost %d and %d came back: %v", passwords, tokens, whole)
+	}
+}

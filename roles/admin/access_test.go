@@ -118,7 +118,7 @@ func (noMessages) Peek(context.Context, broker.PeekRequest) (*broker.Peeked, err
 	return &broker.Peeked{Next: 7}, nil
 }
 
-type noNode struct{}
+type noNode struct{ Node }
 
 func (noNode) Certificates() []NodeCertificate { return nil }
 

@@ -176,7 +176,8 @@ func registerAPI(mux *http.ServeMux, o Options, d *door, stopping context.Contex
 	}
 	if o.Controllers != nil {
 		registerControllers(h, controllersAPI{o.Controllers, o.TakeSnapshot})
-		registerCluster(h, clusterAPI{o.Cluster, o.Controllers, o.Bucket, o.Transforms, o.Version, o.Certificates})
+		registerCluster(h, clusterAPI{o.Cluster, o.Controllers, o.Bucket, o.Transforms, o.Version, o.Node, o.sights})
+		registerBackup(h, backupAPI{o.Cluster, o.Backup})
 	}
 	if o.Node != nil {
 		registerNode(h, nodeAPI{o.Node})

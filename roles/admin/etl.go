@@ -15,6 +15,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/etl/abi"
 	"rustmq.dev/rustmq/etl/pipeline"
+	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/roles/etl"
 	"rustmq.dev/rustmq/security/acl"
 )
@@ -458,7 +459,7 @@ func moduleProblems(image *metadata.Image, here []etl.ModuleStatus, now time.Tim
 				back = fmt.Sprintf("`rustmq admin etl rollback %s`, ", t.Name)
 			}
 			problems = append(problems, Problem{
-				Kind: "module",
+				ID: "module/" + t.Name, Kind: "module", Severity: controller.Critical, Since: spent.At,
 				What: fmt.Sprintf("module %s is disabled since %s: version %d failed too often on %s (%s); it is not entered any more, and %s", t.Name, spent.At.Format(time.RFC3339), spent.Version, spent.By, spent.Reason, meanwhile(t)),
 				Do:   fmt.Sprintf("`rustmq admin etl test %s --input FILE` tries it with records; then %sdeploy a version that is mended, or `rustmq admin etl enable %s`; `rustmq admin etl disable %s` has records pass without it", t.Name, back, t.Name, t.Name),
 			})
@@ -467,13 +468,13 @@ func moduleProblems(image *metadata.Image, here []etl.ModuleStatus, now time.Tim
 	for _, s := range here {
 		if !s.Ready && now.Sub(s.Since) >= moduleUnready {
 			problems = append(problems, Problem{
-				Kind: "module", What: fmt.Sprintf("module %s, version %d, is active and not ready on this node: records of its topics are refused here (%s)", s.Name, s.Version, s.Error),
+				ID: "module/" + s.Name + "/ready", Kind: "module", Severity: controller.Critical, Since: s.Since, What: fmt.Sprintf("module %s, version %d, is active and not ready on this node: records of its topics are refused here (%s)", s.Name, s.Version, s.Error),
 				Do: fmt.Sprintf("see to what it lacks; `rustmq admin etl disable %s` has the records pass without it", s.Name),
 			})
 		}
 		if stuck := s.Stuck; stuck != nil && now.Sub(stuck.Since) >= moduleUnready {
 			problems = append(problems, Problem{
-				Kind: "module", What: fmt.Sprintf("module %s, version %d, has not got on since %s in %s of this node, and its lag grows (%s)", s.Name, s.Version, stuck.Since.UTC().Format(time.RFC3339), plural(stuck.Partitions, "partition"), stuck.Error),
+				ID: "module/" + s.Name + "/stuck", Kind: "module", Severity: controller.Warning, Since: stuck.Since, What: fmt.Sprintf("module %s, version %d, has not got on since %s in %s of this node, and its lag grows (%s)", s.Name, s.Version, stuck.Since.UTC().Format(time.RFC3339), plural(stuck.Partitions, "partition"), stuck.Error),
 				Do: fmt.Sprintf("see to what it waits for: `rustmq admin etl describe %s` shows its partitions; it goes on by itself", s.Name),
 			})
 		}

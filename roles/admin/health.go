@@ -3,13 +3,16 @@ package admin
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/roles/etl"
+	"rustmq.dev/rustmq/storage"
 )
 
 const (
@@ -29,10 +32,16 @@ type ClusterHealth struct {
 
 // Problem is one thing that is wrong.
 type Problem struct {
-	Kind       string   `json:"kind" enum:"controllers,leaderless,under-min-isr,under-replicated,broker,bucket,damage,certificate,module"`
-	What       string   `json:"what" doc:"what is wrong, and what follows from it"`
-	Do         string   `json:"do" doc:"what helps"`
-	Partitions []string `json:"partitions,omitempty" doc:"the first ten that it is of"`
+	ID       string `json:"id" doc:"names the problem for as long as it lasts: leaderless, broker/3, certificate/2"`
+	Kind     string `json:"kind" enum:"controllers,leaderless,under-min-isr,under-replicated,broker,node,log,disk,bucket,upload,damage,healing,certificate,clock,audit,config,module"`
+	Severity string `json:"severity" enum:"critical,warning" doc:"critical: something is not served, or about to be lost; warning: it will come to that, or nothing else may fail meanwhile"`
+	Node     int32  `json:"node,omitempty" doc:"that it is a problem of"`
+	// Since is known to the node that has the problem, or was seen by the one that answers.
+	Since      time.Time `json:"since,omitzero" doc:"when it began, as far as is known; left out: not yet known"`
+	Earlier    bool      `json:"earlier,omitempty" doc:"it had begun by then, at the start of the process that answers"`
+	What       string    `json:"what" doc:"what is wrong, and what follows from it"`
+	Do         string    `json:"do" doc:"what helps"`
+	Partitions []string  `json:"partitions,omitempty" doc:"the first ten that it is of"`
 }
 
 // ClusterView is a cluster as the API describes it.
@@ -73,38 +82,70 @@ type clusterAPI struct {
 	transforms  Transforms // nil: as bucket
 	version     string
 
-	certificates func() []string
+	node   Node       // nil: as bucket
+	sights *sightings // nil: since when problems are there is not looked at
 }
 
 func registerCluster(h *routes, a clusterAPI) {
+	if a.sights != nil {
+		a.sights.judge = a.judge
+	}
 	route(h, http.MethodGet, "/api/v1/cluster", onCluster[struct{}](describesCluster), a.describe)
 	route(h, http.MethodGet, "/api/v1/cluster/health", onCluster[struct{}](describesCluster), a.health)
 }
 
 // health answers also where nobody leads, and where the bucket is away.
 func (a clusterAPI) health(ctx context.Context, _ *struct{}) (*healthOutput, error) {
+	h := a.judge(ctx)
+	if a.sights != nil {
+		a.sights.date(h.Problems, time.Now())
+	}
+	return &healthOutput{h}, nil
+}
+
+// judge says what needs a person, by all that can be known here.
+func (a clusterAPI) judge(ctx context.Context) ClusterHealth {
 	ctx, cancel := context.WithTimeout(ctx, healthWait)
 	defer cancel()
 	group, err := a.controllers.Members(ctx)
-	var bucket, damage []string
-	if a.bucket != nil {
-		s := a.bucket.State()
-		if s.Damage != nil {
-			damage = s.Damage.Warnings
+	var troubles []controller.NodeTrouble
+	here := int32(0)
+	if a.node != nil {
+		here = a.node.ID()
+		for _, t := range a.node.Troubles() {
+			troubles = append(troubles, controller.NodeTrouble{Node: here, Trouble: t})
 		}
-		bucket = slices.DeleteFunc(s.Warnings, func(w string) bool { return slices.Contains(damage, w) })
 	}
-	var certificates []string
-	if a.certificates != nil {
-		certificates = a.certificates()
+	if group != nil {
+		for _, t := range group.Troubles {
+			if t.Node != here || t.Kind == "clock" { // which the controller says; of itself a node knows better
+				troubles = append(troubles, t)
+			}
+		}
 	}
-	h := judgeCluster(a.cluster.Image(), group, err, bucket, damage, certificates)
-	h.Problems = append(h.Problems, moduleProblems(a.cluster.Image(), a.modulesHere(), time.Now())...)
-	h.Healthy = len(h.Problems) == 0
+	if a.bucket != nil {
+		troubles = append(troubles, bucketTroubles(a.bucket.State().Warnings, troubles)...)
+	}
+	image := a.cluster.Image()
+	h := judgeCluster(image, group, err, troubles)
+	h.add(moduleProblems(image, a.modulesHere(), time.Now())...)
 	if a.bucket == nil {
 		h.Notes = append(h.Notes, "the process that was asked has no way to the bucket: ask a broker or a controller for its state")
 	}
-	return &healthOutput{h}, nil
+	return h
+}
+
+// bucketTroubles are those of the bucket that nobody else has told.
+func bucketTroubles(warnings []string, told []controller.NodeTrouble) (troubles []controller.NodeTrouble) {
+	for _, warning := range warnings {
+		for line := range strings.Lines(warning) {
+			line = strings.TrimSuffix(line, "\n")
+			if !slices.ContainsFunc(told, func(t controller.NodeTrouble) bool { return t.What == line }) {
+				troubles = append(troubles, controller.NodeTrouble{Trouble: controller.Trouble{Kind: "bucket", Severity: controller.Warning, What: line, Do: probeBucket}})
+			}
+		}
+	}
+	return troubles
 }
 
 // modulesHere is how the active modules are in this process, if it runs them.
@@ -117,37 +158,36 @@ func (a clusterAPI) modulesHere() []etl.ModuleStatus {
 }
 
 // judgeCluster says what of a cluster needs a person: by its metadata, its controllers or
-// why they do not answer, and what is wrong with the bucket, with what is stored and with the certificates, in words.
-func judgeCluster(image *metadata.Image, group *controller.Group, unanswered error, bucket, damage, certificates []string) ClusterHealth {
+// why they do not answer, and what nodes find wrong with themselves.
+func judgeCluster(image *metadata.Image, group *controller.Group, unanswered error, troubles []controller.NodeTrouble) ClusterHealth {
 	h := ClusterHealth{Problems: []Problem{}, Notes: []string{}}
 	if err := image.Ended(); err != nil {
-		h.Problems = append(h.Problems, Problem{
-			Kind: "controllers", What: err.Error(),
+		h.add(Problem{
+			ID: "controllers/ended", Kind: "controllers", Severity: controller.Critical, What: err.Error(),
 			Do: "stop every node that answers so, and start it as docs/cluster.md (When the controllers' disks are lost) says: its records are taken into the cluster that came in its place",
 		})
 	}
-	h.Problems = append(h.Problems, controllerProblems(group, unanswered)...)
-	h.Problems = append(h.Problems, damageProblems(image, group)...)
-	h.Problems = append(h.Problems, partitionProblems(image)...)
+	h.add(controllerProblems(group, unanswered)...)
+	h.add(damageProblems(image, group)...)
+	h.add(partitionProblems(image)...)
 	for b := range image.Brokers() {
 		switch {
 		case b.Fenced:
-			h.Problems = append(h.Problems, Problem{
-				Kind: "broker", What: fmt.Sprintf("broker %d is not in service: others lead what it led, and its replicas fall behind", b.ID),
-				Do: fmt.Sprintf("start it, or look into its log for why it does not serve; if it is gone for good, `rustmq admin brokers decommission %d`", b.ID),
+			h.add(Problem{
+				ID: fmt.Sprintf("broker/%d", b.ID), Kind: "broker", Node: b.ID, Severity: controller.Warning,
+				What: fmt.Sprintf("broker %d is not in service: others lead what it led, and its replicas fall behind", b.ID),
+				Do:   fmt.Sprintf("start it, or look into its log for why it does not serve; if it is gone for good, `rustmq admin brokers decommission %d`", b.ID),
 			})
 		case b.Draining:
 			h.Notes = append(h.Notes, fmt.Sprintf("broker %d is drained: it leads nothing that others can; `rustmq admin brokers undrain %d` ends that", b.ID, b.ID))
 		}
 	}
-	for _, warning := range bucket {
-		h.Problems = append(h.Problems, Problem{Kind: "bucket", What: warning, Do: "`rustmq admin storage probe` tries each request, and says which fails"})
-	}
-	for _, warning := range damage {
-		h.Problems = append(h.Problems, Problem{Kind: "damage", What: warning, Do: "suspect that disk; the broker's log names the file and the byte, and docs/storage.md says what can be done; other brokers' damage is theirs to tell"})
-	}
-	for _, warning := range certificates {
-		h.Problems = append(h.Problems, Problem{Kind: "certificate", What: warning, Do: "issue another, and put it into its place at the node; the other nodes' are theirs to tell"})
+	for _, t := range troubles {
+		p := Problem{ID: t.Kind, Kind: t.Kind, Node: t.Node, Severity: t.Severity, Since: t.Since, What: t.What, Do: t.Do, Partitions: named(image, t.Partitions)}
+		if t.Node != 0 {
+			p.ID, p.What = fmt.Sprintf("%s/%d", t.Kind, t.Node), fmt.Sprintf("node %d: %s", t.Node, t.What)
+		}
+		h.add(p)
 	}
 	if level := image.FeatureLevel(); level < metadata.LatestFeatureLevel {
 		h.Notes = append(h.Notes, fmt.Sprintf("the feature level is %d, and this process knows %d: it rises once every node runs a version that does", level, metadata.LatestFeatureLevel))
@@ -156,15 +196,40 @@ func judgeCluster(image *metadata.Image, group *controller.Group, unanswered err
 	return h
 }
 
+// add adds problems, the critical ones before the others, each under an id of its own.
+func (h *ClusterHealth) add(all ...Problem) {
+	for _, p := range all {
+		id := p.ID
+		for n := 2; slices.ContainsFunc(h.Problems, func(o Problem) bool { return o.ID == p.ID }); n++ {
+			p.ID = fmt.Sprintf("%s/%d", id, n)
+		}
+		h.Problems = append(h.Problems, p)
+	}
+	slices.SortStableFunc(h.Problems, func(a, b Problem) int { return strings.Compare(a.Severity, b.Severity) }) // critical, warning
+	h.Healthy = len(h.Problems) == 0
+}
+
+// named are the first partitions by their names.
+func named(image *metadata.Image, ids []storage.PartitionID) (names []string) {
+	for _, id := range ids {
+		if t, _ := image.Partition(id); t != nil && len(names) < namedPartitions {
+			names = append(names, fmt.Sprintf("%s-%d", t.Name, id.Index))
+		}
+	}
+	return names
+}
+
 func controllerProblems(group *controller.Group, unanswered error) []Problem {
 	if unanswered != nil {
 		return []Problem{{
-			Kind: "controllers", What: fmt.Sprintf("no controller that leads answers: metadata does not change, and brokers that fall silent are not replaced (%v)", unanswered),
+			ID: "controllers/leaderless", Kind: "controllers", Severity: controller.Critical, What: fmt.Sprintf("no controller that leads answers: metadata does not change, and brokers that fall silent are not replaced (%v)", unanswered),
 			Do: "start controllers until a majority of them runs and reaches each other; /healthz of each says whether it knows of a leader, and how far it has the metadata; where the disks of most are lost, docs/cluster.md has the way back",
 		}}
 	}
 	problems := []Problem{}
-	add := func(what, do string) { problems = append(problems, Problem{Kind: "controllers", What: what, Do: do}) }
+	add := func(id uint64, what, do string) {
+		problems = append(problems, Problem{ID: fmt.Sprintf("controllers/%d", id), Kind: "controllers", Node: int32(min(id, math.MaxInt32)), Severity: controller.Warning, What: what, Do: do})
+	}
 	voters, active := 0, 0
 	for _, m := range group.Members {
 		if m.Role == controller.Voter {
@@ -177,12 +242,12 @@ func controllerProblems(group *controller.Group, unanswered error) []Problem {
 	for _, m := range group.Members {
 		switch lag := max(group.Committed, m.Match) - m.Match; {
 		case m.Role == controller.Waiting:
-			add(fmt.Sprintf("controller %d is no member of the group, and waits", m.ID), fmt.Sprintf("`rustmq admin controllers add %d`, or stop it", m.ID))
+			add(m.ID, fmt.Sprintf("controller %d is no member of the group, and waits", m.ID), fmt.Sprintf("`rustmq admin controllers add %d`, or stop it", m.ID))
 		case !m.Active && !m.Leads:
-			add(fmt.Sprintf("controller %d is not heard of: of %d voters %d are, and %d have to be", m.ID, voters, active, voters/2+1),
+			add(m.ID, fmt.Sprintf("controller %d is not heard of: of %d voters %d are, and %d have to be", m.ID, voters, active, voters/2+1),
 				fmt.Sprintf("start it; if its disk is lost, `rustmq admin controllers remove %d`, and add it again with an empty directory", m.ID))
 		case lag > laggingEntries:
-			add(fmt.Sprintf("controller %d lacks %d entries of the metadata log: it cannot replace the one that leads yet", m.ID, lag), "look at its disk and its network; it catches up by itself when they keep up")
+			add(m.ID, fmt.Sprintf("controller %d lacks %d entries of the metadata log: it cannot replace the one that leads yet", m.ID, lag), "look at its disk and its network; it catches up by itself when they keep up")
 		}
 	}
 	return problems
@@ -194,7 +259,7 @@ func damageProblems(image *metadata.Image, group *controller.Group) []Problem {
 	if group == nil {
 		return nil
 	}
-	p := Problem{Kind: "damage"}
+	p := Problem{ID: "damage", Kind: "damage", Severity: controller.Critical}
 	n, by := 0, []int32{}
 	for _, id := range group.Damaged {
 		t, is := image.Partition(id)
@@ -220,20 +285,20 @@ func damageProblems(image *metadata.Image, group *controller.Group) []Problem {
 // partitionProblems counts each partition once, by the worst of what is wrong with it.
 func partitionProblems(image *metadata.Image) []Problem {
 	kinds := []struct {
-		kind, is, follows, do string
-		count                 int
-		partitions            []string
+		kind, severity, is, follows, do string
+		count                           int
+		partitions                      []string
 	}{
 		{
-			kind: "leaderless", is: "no leader", follows: "nothing is written to them or read from them",
+			kind: "leaderless", severity: controller.Critical, is: "no leader", follows: "nothing is written to them or read from them",
 			do: "start the brokers that were last in sync (`rustmq admin topics describe` names them); where they are lost for good, kafka-leader-election.sh --election-type unclean has another lead, and gives up what only they had",
 		},
 		{
-			kind: "under-min-isr", is: "fewer replicas in sync than min.insync.replicas", follows: "acks=all is refused, and what others write is not readable yet",
+			kind: "under-min-isr", severity: controller.Critical, is: "fewer replicas in sync than min.insync.replicas", follows: "acks=all is refused, and what others write is not readable yet",
 			do: "start the brokers that are not in service, or give the topics replicas on others",
 		},
 		{
-			kind: "under-replicated", is: "fewer replicas in sync than they have", follows: "another failure may stop them",
+			kind: "under-replicated", severity: controller.Warning, is: "fewer replicas in sync than they have", follows: "another failure may stop them",
 			do: "start the brokers that are not in service; a replica that is behind catches up by itself",
 		},
 	}
@@ -268,7 +333,10 @@ func partitionProblems(image *metadata.Image) []Problem {
 	var problems []Problem
 	for _, k := range kinds {
 		if k.count > 0 {
-			problems = append(problems, Problem{k.kind, fmt.Sprintf("%s: %s, so that %s", plural(k.count, "partition"), k.is, k.follows), k.do, k.partitions})
+			problems = append(problems, Problem{
+				ID: k.kind, Kind: k.kind, Severity: k.severity, Do: k.do, Partitions: k.partitions,
+				What: fmt.Sprintf("%s: %s, so that %s", plural(k.count, "partition"), k.is, k.follows),
+			})
 		}
 	}
 	return problems

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -75,7 +76,7 @@ func TestHealthNamesWhoIsAwaited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := judgeCluster(image, &controller.Group{}, nil, nil, nil, nil)
+	h := judgeCluster(image, &controller.Group{}, nil, nil)
 	if kinds(h) != "leaderless broker broker broker" || !strings.Contains(h.Problems[0].Do, "until brokers 1,3 have said") {
 		t.Errorf("%+v", h)
 	}
@@ -88,12 +89,12 @@ func TestHealthNamesWhatIsWrong(t *testing.T) {
 	judge := func() ClusterHealth {
 		t.Helper()
 		group, err := c.Members(t.Context())
-		h := judgeCluster(c.Image(), group, err, nil, nil, nil)
+		h := judgeCluster(c.Image(), group, err, nil)
 		if h.Healthy != (len(h.Problems) == 0) {
 			t.Errorf("%+v", h)
 		}
 		for _, p := range h.Problems {
-			if p.What == "" || p.Do == "" {
+			if p.What == "" || p.Do == "" || p.ID == "" || p.Severity != controller.Critical && p.Severity != controller.Warning {
 				t.Errorf("%+v", p)
 			}
 		}
@@ -124,9 +125,21 @@ func TestHealthNamesWhatIsWrong(t *testing.T) {
 	if h := judge(); kinds(h) != "leaderless under-min-isr broker broker" {
 		t.Errorf("without brokers 2 and 3: %+v", h)
 	}
-	h = judgeCluster(c.Image(), nil, errors.New("no quorum"), []string{"the bucket does not answer"}, []string{"a log is corrupt"}, []string{"a certificate ends"})
-	if kinds(h) != "controllers leaderless under-min-isr broker broker bucket damage certificate" {
+	troubles := []controller.NodeTrouble{
+		{Node: 2, Trouble: controller.Trouble{Kind: "bucket", Severity: controller.Warning, What: "the bucket does not answer", Do: "x"}},
+		{Node: 2, Trouble: controller.Trouble{Kind: "bucket", Severity: controller.Warning, What: "uploads fail", Do: "x"}},
+		{Node: 3, Trouble: controller.Trouble{Kind: "damage", Severity: controller.Critical, What: "a log is corrupt", Do: "x"}},
+	}
+	h = judgeCluster(c.Image(), nil, errors.New("no quorum"), troubles)
+	if kinds(h) != "controllers leaderless under-min-isr damage broker broker bucket bucket" {
 		t.Errorf("without controllers and bucket: %s", kinds(h))
+	}
+	var ids []string
+	for _, p := range h.Problems {
+		ids = append(ids, p.ID)
+	}
+	if want := "controllers/leaderless leaderless under-min-isr damage/3 broker/2 broker/3 bucket/2 bucket/2/2"; strings.Join(ids, " ") != want {
+		t.Errorf("the problems are %s, want %s", ids, want)
 	}
 }
 
@@ -154,25 +167,116 @@ func TestHealthNamesDamageElsewhere(t *testing.T) {
 	}
 }
 
-// damagedBucket is that of a broker with a log that is corrupt.
-type damagedBucket struct{ Bucket }
+// damagedNode is one with a log that is corrupt, and a bucket that is ill.
+type damagedNode struct {
+	Bucket
+	Node
+}
 
-func (damagedBucket) State() BucketState {
+func (damagedNode) State() BucketState {
 	s := BucketState{Circuit: "closed", Damage: &DamageState{CorruptPartitions: 1, CorruptError: "a gap at offset 7", LastError: "was corrupt", LastErrorAt: time.Now()}}
 	s.Warn(errors.New("the bucket is ill"), time.Now())
 	return s
 }
 
+func (damagedNode) ID() int32 { return 2 }
+
+func (d damagedNode) Troubles() []controller.Trouble {
+	s := d.State()
+	return s.Troubles(time.Now())
+}
+
 // TestHealthTellsDamageFromTheBucket: a probe of the bucket is no advice against a disk that rots.
 func TestHealthTellsDamageFromTheBucket(t *testing.T) {
 	c, _ := alone(t)
-	out, err := clusterAPI{cluster: c, controllers: c, bucket: damagedBucket{}}.health(t.Context(), nil)
+	out, err := clusterAPI{cluster: c, controllers: c, bucket: damagedNode{}, node: damagedNode{}}.health(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h := out.Body; h.Healthy || kinds(h) != "bucket damage damage" || h.Problems[0].What != "the bucket is ill" || !strings.Contains(h.Problems[1].What, "a gap at offset 7") {
+	if h := out.Body; h.Healthy || kinds(h) != "damage damage bucket" || h.Problems[2].What != "the bucket is ill" || !strings.Contains(h.Problems[0].What, "a gap at offset 7") || h.Problems[0].Node != 2 {
 		t.Errorf("%+v", h)
 	}
+}
+
+// TestHealthNamesTroublesOfOtherNodes: what a node says of itself is known to whoever is
+// asked, until it says something else, or nothing for long.
+func TestHealthNamesTroublesOfOtherNodes(t *testing.T) {
+	c, _ := alone(t)
+	one, _ := c.Image().Topic("one")
+	since := time.Now().Add(-time.Hour).UTC().Truncate(time.Second)
+	disk := controller.Trouble{Kind: "disk", Severity: controller.Critical, What: "no room", Do: "make room", Since: since}
+	healing := controller.Trouble{Kind: "healing", Severity: controller.Warning, What: "one begins anew", Do: "wait", Partitions: []storage.PartitionID{{Topic: one.ID}}}
+	if err := c.ReportTroubles(t.Context(), 3, []controller.Trouble{healing, disk}); err != nil {
+		t.Fatal(err)
+	}
+	seen := newSightings()
+	a := clusterAPI{cluster: c, controllers: c, sights: seen}
+	out, err := a.health(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := out.Body
+	if kinds(h) != "disk healing" || h.Problems[0].ID != "disk/3" || h.Problems[0].What != "node 3: no room" || !h.Problems[0].Since.Equal(since) || h.Problems[0].Earlier {
+		t.Errorf("%+v", h)
+	}
+	if p := h.Problems[1]; !slices.Equal(p.Partitions, []string{"one-0"}) || p.Since.IsZero() || !p.Earlier {
+		t.Errorf("%+v", p)
+	}
+	many := make([]controller.Trouble, controller.MaxTroubles+1)
+	long := []controller.Trouble{{What: strings.Repeat("x", 5<<10)}}
+	for _, refused := range [][]controller.Trouble{many, long} {
+		if err := c.ReportTroubles(t.Context(), 2, refused); metadata.CodeOf(err) != metadata.InvalidRequest {
+			t.Errorf("%d troubles: %v", len(refused), err)
+		}
+	}
+	if err := c.ReportTroubles(t.Context(), 2, []controller.Trouble{long[0].Bounded()}); err != nil {
+		t.Errorf("bounded: %v", err)
+	}
+	for _, node := range []int32{2, 3} {
+		if err := c.ReportTroubles(t.Context(), node, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err = a.health(t.Context(), nil); err != nil || !out.Body.Healthy {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
+// A problem has the time since when it is seen, for as long as it lasts and keeps its id.
+func TestProblemsAreDated(t *testing.T) {
+	s, now := newSightings(), time.Unix(1000, 0)
+	look := func(ids ...string) (said []string) {
+		problems := make([]Problem, len(ids))
+		for i, id := range ids {
+			problems[i].ID = id
+		}
+		s.date(problems, now)
+		for _, p := range problems {
+			word := p.ID
+			if p.Earlier {
+				word += " at least"
+			}
+			said = append(said, fmt.Sprintf("%s %d", word, p.Since.Unix()))
+		}
+		return said
+	}
+	want := func(got []string, want ...string) {
+		t.Helper()
+		if !slices.Equal(got, want) {
+			t.Errorf("at %d: %q, want %q", now.Unix(), got, want)
+		}
+	}
+	want(look("a"), "a at least 1000")
+	now = now.Add(5 * time.Second)
+	want(look("a", "b"), "a at least 1000", "b 1005")
+	now = now.Add(5 * time.Second)
+	want(look("b"), "b 1005")
+	now = now.Add(5 * time.Second)
+	want(look("a", "b"), "a at least 1000", "b 1005") // a moment without it is no end
+	now = now.Add(sightForgotten + time.Second)
+	want(look("b"), "b 1005")
+	now = now.Add(time.Second)
+	want(look("a"), "a 1032")
 }
 
 // TestOffsetsOfWhatIsElsewhere: a process without a replica knows of its records what the
@@ -274,6 +378,39 @@ func TestClusterCommands(t *testing.T) {
 			t.Errorf("%v, without %q: %s", err, want, out)
 		}
 	}
+	trouble := func(found ...controller.Trouble) {
+		t.Helper()
+		if err := c.ReportTroubles(t.Context(), 2, found); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trouble(controller.Trouble{Kind: "disk", Severity: controller.Warning, What: "no room", Do: "make room"})
+	if out, err = run(t.Context(), server.URL, "cluster", "health"); err == nil || !strings.Contains(out, "WARNING disk/2: node 2: no room\n    since: ") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, err = run(t.Context(), server.URL, "cluster", "health", "--fail-on", "critical"); err != nil || !strings.Contains(out, "no room") {
+		t.Errorf("a warning alone: %v: %s", err, out)
+	}
+	if _, err = run(t.Context(), server.URL, "cluster", "health", "--exit-when-healthy", "--interval", "5ms", "--timeout", "100ms"); err == nil || !strings.Contains(err.Error(), "given up: the cluster is not healthy") {
+		t.Errorf("waiting in vain: %v", err)
+	}
+	looked := make(chan struct{})
+	mended := time.AfterFunc(50*time.Millisecond, func() { defer close(looked); trouble() })
+	defer mended.Stop()
+	if out, err = run(t.Context(), server.URL, "cluster", "health", "--exit-when-healthy", "--interval", "5ms", "-o", "json"); err != nil || strings.Count(out, "\n") != 2 || !strings.Contains(out, `"healthy":true`) {
+		t.Errorf("waiting: %v: %s", err, out)
+	}
+	<-looked
+	watching, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer stop()
+	if out, err = run(watching, server.URL, "cluster", "health", "--watch", "--interval", "5ms"); err != nil || strings.Count(out, "healthy: ") != 1 {
+		t.Errorf("watching: %v: %s", err, out)
+	}
+	for _, wrong := range [][]string{{"--fail-on", "all"}, {"--interval", "0s"}, {"--timeout", "5s"}} {
+		if _, err := run(t.Context(), server.URL, append([]string{"cluster", "health"}, wrong...)...); !errors.As(err, new(*UsageError)) {
+			t.Errorf("%v: %v", wrong, err)
+		}
+	}
 	if err := c.FenceBroker(t.Context(), 3, epochs[3]); err != nil {
 		t.Fatal(err)
 	}
@@ -282,6 +419,13 @@ func TestClusterCommands(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "not healthy: 3 problems") || !strings.Contains(out, "leaderless") || !strings.Contains(out, "one-0") {
 			t.Errorf("%s: %v: %s", format, err, out)
 		}
+	}
+}
+
+// What is shown first of a watch is shown though there is nothing to say.
+func TestGistOfHealthIsNeverNothing(t *testing.T) {
+	if (ClusterHealth{Healthy: true}).gist() == "" {
+		t.Error("a watch that begins with a healthy cluster shows nothing")
 	}
 }
 

@@ -4,10 +4,15 @@ import (
 	"context"
 	"net/http"
 	"time"
+
+	"rustmq.dev/rustmq/roles/controller"
 )
 
-// NodeFacts is what the process that answers says of itself.
-type NodeFacts interface {
+// Node is what the process that answers knows of itself.
+type Node interface {
+	ID() int32
+	// Troubles is what is wrong with it.
+	Troubles() []controller.Trouble
 	// Certificates are those that it shows, and the authorities that it trusts.
 	Certificates() []NodeCertificate
 }
@@ -32,7 +37,7 @@ type nodeCertificatesOutput struct {
 }
 
 // nodeAPI is /api/v1/node: what is of the process that answers, whichever that is.
-type nodeAPI struct{ node NodeFacts }
+type nodeAPI struct{ node Node }
 
 func registerNode(h *routes, a nodeAPI) {
 	route(h, http.MethodGet, "/api/v1/node/certificates", onCluster[struct{}](describesCluster).noting("of the process that answers"), a.certificates)

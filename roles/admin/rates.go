@@ -25,7 +25,7 @@ const (
 )
 
 // heavyPaths are those whose calls read much, or have much be done, when they are no GET.
-var heavyPaths = []string{"/api/v1/storage/", "/api/v1/snapshots", "/api/v1/cluster/rebalance"}
+var heavyPaths = []string{"/api/v1/storage/", "/api/v1/snapshots", "/api/v1/cluster/rebalance", "/api/v1/cluster/backup"}
 
 func classOf(r *http.Request) endpointClass {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {

@@ -92,7 +92,7 @@ func (a brokersAPI) rebalance(ctx context.Context, in *rebalanceInput) (*rebalan
 // clusterCommand is `rustmq admin cluster …`.
 func (e *env) clusterCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "cluster", Short: "Judge, describe and spread a cluster, or bring it back from its bucket", Args: cobra.NoArgs}
-	cmd.AddCommand(e.clusterHealth(), e.describeCluster())
+	cmd.AddCommand(e.clusterHealth(), e.describeCluster(), e.backupCluster())
 	cmd.AddCommand(e.rebalanceCluster())
 	return cmd
 }

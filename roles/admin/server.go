@@ -66,9 +66,6 @@ type Options struct {
 	// Warnings is what is not as it should be, in words, beside what Bucket says; nil:
 	// nobody looks.
 	Warnings func() []string
-	// Certificates is which certificates of this node end soon, in words, beside Warnings,
-	// which have them too; nil: nobody looks.
-	Certificates func() []string
 	// Status is where the process stands, in words, which /healthz says when it is well;
 	// nil: nothing is said.
 	Status func() []string
@@ -81,6 +78,9 @@ type Options struct {
 	// TakeSnapshot has the controller of this process take a snapshot, and returns its
 	// index; nil: none is here.
 	TakeSnapshot func(context.Context) (uint64, error)
+	// Backup is the metadata as a snapshot, with what of it is secret; nil: this process does
+	// not have it all.
+	Backup func() []byte
 	// Partition tells what a partition holds in this process, if it is here; nil
 	// without the broker role.
 	Partition func(storage.PartitionID) (PartitionState, bool)
@@ -88,8 +88,9 @@ type Options struct {
 	Holdings Holdings
 	// Messages serves /api/v1/topics/{name}/messages, beside Cluster, when it is not nil.
 	Messages Messages
-	// Node serves /api/v1/node, beside Cluster, when it is not nil.
-	Node NodeFacts
+	// Node is what the process knows of itself, and serves /api/v1/node beside Cluster; nil: nothing
+	// is told.
+	Node Node
 	// Groups serves /api/v1/groups, beside Cluster, when it is not nil.
 	Groups Groups
 	// Transforms serves /api/v1/etl, beside Cluster, when it is not nil.
@@ -126,6 +127,8 @@ type Options struct {
 	// Version is what the OpenAPI document calls itself.
 	Version string
 	Log     *slog.Logger
+
+	sights *sightings
 }
 
 // Server is the HTTP side of a process.
@@ -138,8 +141,11 @@ type Server struct {
 	rates      *rateLimits // of the API; nil: it is not served
 	// rows is what the routes ask for.
 	rows []Row
+	// sights are the problems that the cluster has had, nil: nobody asks for them.
+	sights *sightings
 	// stop ends requests that may take long, so that Close need not wait for them.
-	stop context.CancelFunc
+	stop     context.CancelFunc
+	stopping context.Context // ends with stop
 }
 
 // New returns a server that has not started to listen.
@@ -153,7 +159,7 @@ func New(o Options) *Server {
 	fillLimits(&o)
 	d := newDoor(o, time.Now)
 	stopping, stop := context.WithCancel(context.Background())
-	s := &Server{log: o.Log, stop: stop, tls: httpOnly(o.TLS)}
+	s := &Server{log: o.Log, stop: stop, stopping: stopping, tls: httpOnly(o.TLS)}
 	s.perAddress.Store(int64(o.ConnectionsPerIP))
 	mux := http.NewServeMux()
 	mux.Handle("GET "+metricsPath, remembers(d.asksForMetrics(promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))))
@@ -162,6 +168,8 @@ func New(o Options) *Server {
 	limits := newRateLimits(o.Requests, o.RequestsPerIP)
 	mux.Handle(debugPath, limitRates(remembers(d.debug(stopping)), limits, d.now))
 	if o.Cluster != nil {
+		s.sights = newSightings()
+		o.sights = s.sights
 		calls := http.NewServeMux()
 		served := registerAPI(calls, o, d, stopping)
 		s.rows = append(served.rows, debugRows()...)
@@ -215,6 +223,11 @@ func httpOnly(config *tls.Config) *tls.Config {
 
 // Serve answers on the listener until Close.
 func (s *Server) Serve(l net.Listener) error {
+	if s.sights != nil {
+		ended := make(chan struct{})
+		go func() { defer close(ended); s.sights.watch(s.stopping) }() // until Close
+		defer func() { s.stop(); <-ended }()
+	}
 	l = newLimited(l, maxConnections, &s.perAddress)
 	if s.tls != nil {
 		l = tls.NewListener(l, s.tls)

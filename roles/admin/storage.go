@@ -147,55 +147,81 @@ func RequestCounts(counts bucket.Counts) []RequestCount {
 // Warn fills in, in words, what is not as it should be; health is what the
 // controller says of the bucket, or nil.
 func (s *BucketState) Warn(health error, now time.Time) {
-	warnings := []string{}
+	s.Warnings = texts(s.Troubles(now))
+	if s.Damage != nil {
+		s.Damage.Warnings = texts(s.Damage.troubles(now))
+	}
+	if health != nil {
+		s.Warnings = append(s.Warnings, health.Error())
+	}
+}
+
+func texts(troubles []controller.Trouble) []string {
+	all := []string{}
+	for _, t := range troubles {
+		all = append(all, t.What)
+	}
+	return all
+}
+
+// What helps, by what is wrong.
+const (
+	probeBucket = "`rustmq admin storage probe` tries each request, and says which fails"
+	makeRoom    = "make room on the disk, or have uploads keep up: `rustmq admin storage` says what they wait for, " + probeBucket
+	suspectDisk = "suspect that disk; the broker's log names the file and the byte, and docs/storage.md says what can be done"
+)
+
+// Troubles are what is not as it should be between this process, its log and the bucket.
+func (s *BucketState) Troubles(now time.Time) (all []controller.Trouble) {
+	add := func(kind, severity string, since time.Time, do, format string, args ...any) {
+		all = append(all, controller.Trouble{Kind: kind, Severity: severity, What: fmt.Sprintf(format, args...), Do: do, Since: since})
+	}
 	goesOn := "produce and the reading of what is in the log go on, for as long as the log has room"
 	if w := s.WAL; w != nil {
 		used := fmt.Sprintf("%.0f %% of what produce may use of the log is used", 100*w.Fullness)
 		switch {
 		case w.Refused != nil:
-			warnings = append(warnings, fmt.Sprintf("producers are REFUSED, for %s, the last one %s ago: %s (%s)", ago(now, w.Refused.Since), ago(now, w.Refused.Last), w.Refused.Error, used))
+			add("log", controller.Critical, w.Refused.Since, makeRoom, "producers are REFUSED, for %s, the last one %s ago: %s (%s)", ago(now, w.Refused.Since), ago(now, w.Refused.Last), w.Refused.Error, used)
 			goesOn = "what is in the log is read, and producers are refused"
 		case w.Fullness >= slowedFrom && w.Short == "":
-			warnings = append(warnings, "the log is nearly full, and producers are slowed down: "+used)
+			add("log", controller.Warning, time.Time{}, makeRoom, "the log is nearly full, and producers are slowed down: %s", used)
 			goesOn = "what is in the log is read, and producers are slowed down, then refused"
 		default:
 			goesOn += fmt.Sprintf(" (%s)", used)
 		}
 		if r := w.RefusedPartition; r != nil {
-			warnings = append(warnings, fmt.Sprintf("producers of partitions are REFUSED that wait for their upload, for %s, the last one %s ago: %s", ago(now, r.Since), ago(now, r.Last), r.Error))
+			add("log", controller.Critical, r.Since, makeRoom, "producers of partitions are REFUSED that wait for their upload, for %s, the last one %s ago: %s", ago(now, r.Since), ago(now, r.Last), r.Error)
 		}
 	}
 	if s.WAL != nil && s.WAL.Short != "" {
-		warnings = append(warnings, fmt.Sprintf("the log can have no further file, and goes on in those it has (%.0f %% of them is used; from 90 %% on producers are slowed down, then refused): %s", 100*s.WAL.Fullness, s.WAL.Short))
+		add("log", controller.Warning, time.Time{}, "make room on the disk of the data directory", "the log can have no further file, and goes on in those it has (%.0f %% of them is used; from 90 %% on producers are slowed down, then refused): %s", 100*s.WAL.Fullness, s.WAL.Short)
 	}
 	if s.Circuit != bucket.Closed.String() {
-		warnings = append(warnings, fmt.Sprintf("the bucket has not been reached for %s: %s", ago(now, s.CircuitSince), goesOn))
+		add("bucket", controller.Warning, s.CircuitSince, probeBucket, "the bucket has not been reached for %s: %s", ago(now, s.CircuitSince), goesOn)
 	} else if u := s.Upload; u != nil && !u.FailingSince.IsZero() {
-		warnings = append(warnings, fmt.Sprintf("uploads have failed for %s: %s; the last said: %s", ago(now, u.FailingSince), goesOn, u.LastError))
+		add("upload", controller.Warning, u.FailingSince, probeBucket, "uploads have failed for %s: %s; the last said: %s", ago(now, u.FailingSince), goesOn, u.LastError)
 	} else if !s.SlowSince.IsZero() {
-		warnings = append(warnings, fmt.Sprintf("the bucket has not answered for %s: %s", ago(now, s.SlowSince), goesOn))
+		add("bucket", controller.Warning, s.SlowSince, probeBucket, "the bucket has not answered for %s: %s", ago(now, s.SlowSince), goesOn)
 	} else if u != nil && u.late(now) > 0 {
-		warnings = append(warnings, fmt.Sprintf("nothing is uploaded of what has waited for it for %s: %s", ago(now, u.WaitingSince), goesOn))
+		add("upload", controller.Warning, u.WaitingSince, probeBucket, "nothing is uploaded of what has waited for it for %s: %s", ago(now, u.WaitingSince), goesOn)
 	}
-	if d := s.Damage; d != nil {
-		d.Warnings = d.inWords(now)
-		warnings = append(warnings, d.Warnings...)
+	if s.Damage != nil {
+		all = append(all, s.Damage.troubles(now)...)
 	}
-	if health != nil {
-		warnings = append(warnings, health.Error())
-	}
-	s.Warnings = warnings
+	return all
 }
 
-// inWords says what cannot be served.
-func (d *DamageState) inWords(now time.Time) (warnings []string) {
+// troubles says what cannot be served.
+func (d *DamageState) troubles(now time.Time) (all []controller.Trouble) {
 	if d.CorruptPartitions > 0 {
-		warnings = append(warnings, fmt.Sprintf("%d partitions that this broker is to lead are not served, for their log is corrupt; docs/storage.md says what to do; of one: %s", d.CorruptPartitions, d.CorruptError))
+		all = append(all, controller.Trouble{Kind: "damage", Severity: controller.Critical, Do: suspectDisk,
+			What: fmt.Sprintf("%d partitions that this broker is to lead are not served, for their log is corrupt; docs/storage.md says what to do; of one: %s", d.CorruptPartitions, d.CorruptError)})
 	}
 	if !d.LastErrorAt.IsZero() && now.Sub(d.LastErrorAt) < damageShown {
-		warnings = append(warnings, fmt.Sprintf("records cannot be read, though they should be there, as was met %s ago; docs/storage.md says what to do: %s", ago(now, d.LastErrorAt), d.LastError))
+		all = append(all, controller.Trouble{Kind: "damage", Severity: controller.Critical, Do: suspectDisk,
+			What: fmt.Sprintf("records cannot be read, though they should be there, as was met %s ago; docs/storage.md says what to do: %s", ago(now, d.LastErrorAt), d.LastError)})
 	}
-	return warnings
+	return all
 }
 
 func ago(now, then time.Time) string { return now.Sub(then).Round(time.Second).String() }

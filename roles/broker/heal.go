@@ -388,11 +388,15 @@ func (b *Broker) inSyncAgain(id storage.PartitionID, is *metadata.Partition) {
 	}
 }
 
+// namedHealing bounds the partitions that Healing names.
+const namedHealing = 10
+
 // Healing is what became of replicas that this broker's disk could not give back whole.
 type Healing struct {
-	Now           int   // have begun anew and are not in sync yet
-	Why           error // one of them did
-	GivenUp, Done int64 // since the start: the controller was told of, came in sync again
+	Now           int                   // have begun anew and are not in sync yet
+	Partitions    []storage.PartitionID // the first ten of these
+	Why           error                 // one of them did
+	GivenUp, Done int64                 // since the start: the controller was told of, came in sync again
 }
 
 // Healing returns how far damaged replicas are healed.
@@ -406,7 +410,9 @@ func (b *Broker) Healing() Healing {
 		_, p := image.Partition(id)
 		switch {
 		case p != nil && !p.Counts(b.opt.NodeID):
-			out.Now, out.Why = out.Now+1, why
+			if out.Now, out.Why = out.Now+1, why; len(out.Partitions) < namedHealing {
+				out.Partitions = append(out.Partitions, id)
+			}
 			continue
 		case p != nil:
 			h.healed++

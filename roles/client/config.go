@@ -133,6 +133,8 @@ func configShow(e Env) *cobra.Command {
 	var set []string
 	cmd := &cobra.Command{
 		Use: "show", Short: "Print the merged configuration, and where each value came from", Args: cobra.NoArgs,
+		Long: `Prints what a node would start with, from a file, the environment and --set. What is set in
+a running cluster is over all of these: ` + "`rustmq admin config list`" + ` shows that, and what a node obeys.`,
 		RunE: func(*cobra.Command, []string) error {
 			c, err := configs.Load(configs.Sources{File: file, Environ: e.Environ, Set: set})
 			if err != nil {

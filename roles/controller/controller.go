@@ -57,6 +57,10 @@ type Options struct {
 	SnapshotEntries uint64
 	SnapshotBytes   uint64
 
+	// HighestFeatureLevel is beyond which the feature level does not rise, unless the metadata
+	// says another (configs: controller.feature_level); 0: as far as every node knows.
+	HighestFeatureLevel uint32
+
 	DefaultPartitions int32 // of a topic that asks for -1; 0 is 1
 	MaxPartitions     int   // of the cluster, beyond which clients get none; 0 is DefaultMaxPartitions
 
@@ -114,9 +118,11 @@ type Controller struct {
 	images *publisher
 	rules  rules
 	live   atomic.Pointer[Live]
-	quota  quota
-	stop   context.CancelFunc
-	done   sync.WaitGroup
+
+	troubles troubles // of nodes, while this controller leads
+	quota    quota
+	stop     context.CancelFunc
+	done     sync.WaitGroup
 
 	ships *ships
 	kept  atomic.Pointer[keeper] // see keeper

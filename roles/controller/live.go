@@ -9,13 +9,14 @@ type Live struct {
 	MaxPartitions        int
 	MovesPerMinute       int // 0: no leadership is moved, as with the next of replicas
 	SpreadMovesPerMinute int
+	HighestFeatureLevel  uint32
 	// Retention and Audit are those of BucketOptions.
 	Retention, Audit time.Duration
 }
 
 // live returns what of the options is in effect as the controller is opened.
 func (o *Options) live() Live {
-	l := Live{DefaultPartitions: o.DefaultPartitions, MaxPartitions: o.MaxPartitions, MovesPerMinute: o.MovesPerMinute, SpreadMovesPerMinute: o.SpreadMovesPerMinute}
+	l := Live{DefaultPartitions: o.DefaultPartitions, MaxPartitions: o.MaxPartitions, MovesPerMinute: o.MovesPerMinute, SpreadMovesPerMinute: o.SpreadMovesPerMinute, HighestFeatureLevel: o.HighestFeatureLevel}
 	if o.Bucket != nil {
 		l.Retention, l.Audit = o.Bucket.Retention, o.Bucket.Audit
 	}

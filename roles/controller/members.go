@@ -46,6 +46,8 @@ type Group struct {
 	// Damaged are partitions of which the broker that leads them has said that its log cannot
 	// be read back whole, and that it serves nothing of them; a thousand at most.
 	Damaged []storage.PartitionID
+	// Troubles is what nodes find wrong with themselves.
+	Troubles []NodeTrouble
 }
 
 // promotePause is between two looks whether a learner has caught up.
@@ -86,6 +88,13 @@ func (c *Controller) Members(ctx context.Context) (*Group, error) {
 	c.balanceMu.Lock()
 	g.Damaged = c.balance.damage(c.opt.Now())
 	c.balanceMu.Unlock()
+	g.Troubles = c.troubles.told(c.opt.Now())
+	if why := c.clock.stopped(); why != nil {
+		g.Troubles = append(g.Troubles, NodeTrouble{c.opt.NodeID, Trouble{
+			Kind: "clock", Severity: Warning, What: why.Error(),
+			Do: "make sure that the time of that node is right, then `rustmq admin storage confirm-clock`: until then nothing is deleted by its age",
+		}})
+	}
 	slices.SortStableFunc(g.Members, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
 	return g, nil
 }

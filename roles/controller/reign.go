@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"sync"
 	"time"
 
@@ -300,6 +301,9 @@ func (c *Controller) raiseFeatureLevel(ctx context.Context) error {
 		return fmt.Errorf("ask for the controllers: %w", err)
 	}
 	from, to := image.FeatureLevel(), knownLevel(image, uint64(c.opt.NodeID), members)
+	if held := c.heldLevel(image); held > 0 {
+		to = min(to, held)
+	}
 	if to <= from {
 		return nil
 	}
@@ -308,6 +312,15 @@ func (c *Controller) raiseFeatureLevel(ctx context.Context) error {
 	}
 	c.log.Info("feature level raised", "from", from, "to", to)
 	return nil
+}
+
+// heldLevel is where an operator holds the feature level; 0: nobody does. It is read of the
+// image itself: a controller that begins to lead may raise it before it obeys anything else.
+func (c *Controller) heldLevel(image *metadata.Image) uint32 {
+	if level, err := strconv.ParseUint(ofAllBrokers(image)["controller.feature_level"], 10, 32); err == nil {
+		return uint32(level)
+	}
+	return c.live.Load().HighestFeatureLevel
 }
 
 // raise lets the feature level rise once all know a higher one.

@@ -111,3 +111,15 @@ func TestSuspectedAddressesAreProved(t *testing.T) {
 		t.Error("another has to be")
 	}
 }
+
+// Limits that are set count for who comes from then on.
+func TestLimitsOfTheGateChange(t *testing.T) {
+	g := newGate(100, 1, 1<<40, func(string) {}, slog.New(slog.DiscardHandler))
+	if !g.admit("a") || g.admit("a") {
+		t.Fatal("one from an address may come")
+	}
+	g.set(2, 2)
+	if !g.admit("a") || g.admit("b") {
+		t.Error("two in all may come, and both from one address")
+	}
+}

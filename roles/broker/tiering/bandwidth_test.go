@@ -24,3 +24,21 @@ func TestBandwidthWaitsForTheSlowerOfRateAndPace(t *testing.T) {
 		t.Errorf("without a rate of its own the turn comes after %v, want a minute", got)
 	}
 }
+
+// A rate that is set counts for what is taken from then on.
+func TestBandwidthChanges(t *testing.T) {
+	now := time.Unix(1000, 0)
+	b := &tiering.Bandwidth{Now: func() time.Time { return now }}
+	if turn := b.Take(1 << 30); turn != 0 {
+		t.Errorf("without a bound: %v", turn)
+	}
+	b.Set(100)
+	b.Take(100)
+	if turn := b.Take(1); turn != tiering.Turn(time.Second) {
+		t.Errorf("behind a second's worth: %v", turn)
+	}
+	b.Set(0)
+	if turn := b.Take(1); turn != 0 {
+		t.Errorf("without a bound again: %v", turn)
+	}
+}

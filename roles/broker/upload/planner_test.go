@@ -230,3 +230,20 @@ func TestWhatAcksWaitForGoesFirst(t *testing.T) {
 		t.Fatal("there is enough for an object, and it waits")
 	}
 }
+
+// What is waiting is judged by the pace that was set last.
+func TestPaceChanges(t *testing.T) {
+	now := time.Unix(1000, 0)
+	u := &Uploader{planner: newPlanner(testLimits)}
+	waiting := []Waiting{{partition(1), 5, 10, now.Add(-3 * time.Second), false}}
+	if jobs := u.planner.plan(now, waiting, 0); len(jobs) != 0 {
+		t.Fatalf("uploaded before it was due: %v", jobs)
+	}
+	u.SetPace(2*time.Second, 100)
+	if jobs := u.planner.plan(now, waiting, 0); len(jobs) != 1 {
+		t.Errorf("after three seconds of two: %v", jobs)
+	}
+	if jobs := u.planner.plan(now, []Waiting{{partition(2), 0, 50, now, false}}, 0); len(jobs) != 1 || jobs[0].Parts[0].MaxBytes > 100 {
+		t.Errorf("half of what an object holds: %v", jobs)
+	}
+}

@@ -27,6 +27,10 @@ type (
 		Syncs  time.Duration // 0 also of brokers that do not tell it
 		Loads  []controller.PartitionLoad
 	}
+	reportTroublesQ struct {
+		Node     int32
+		Troubles []controller.Trouble
+	}
 	reportEndsQ struct {
 		Broker broker
 		Ends   []metadata.PartitionEnd

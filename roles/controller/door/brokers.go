@@ -65,6 +65,11 @@ func (d *Door) ReportLoad(ctx context.Context, brokerID int32, brokerEpoch int64
 	return errOf(call(ctx, d, reportLoad, reportLoadQ{broker{brokerID, brokerEpoch}, syncs, loads}))
 }
 
+// ReportTroubles is as of [controller.Controller]. It is tried once.
+func (d *Door) ReportTroubles(ctx context.Context, node int32, found []controller.Trouble) error {
+	return errOf(call(ctx, d, reportTroubles, reportTroublesQ{node, found}))
+}
+
 // ReportEnds is as of [controller.Controller].
 func (d *Door) ReportEnds(ctx context.Context, brokerID int32, brokerEpoch int64, ends []metadata.PartitionEnd) error {
 	return errOf(call(ctx, d, reportEnds, reportEndsQ{broker{brokerID, brokerEpoch}, ends}))

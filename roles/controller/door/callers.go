@@ -48,6 +48,9 @@ var callers = map[string]func(body any) claim{
 		}
 		return claim{int64(id), []string{pki.RoleController}}
 	},
+	reportTroubles.name: func(body any) claim {
+		return claim{int64(body.(reportTroublesQ).Node), []string{pki.RoleBroker, pki.RoleController}}
+	},
 	planRebalance.name: ofOperators, drainBroker.name: ofOperators, unregisterController.name: ofOperators,
 	members.name: ofOperators, addController.name: ofOperators, removeController.name: ofOperators,
 	confirmClock.name: ofOperators, checkBucket.name: ofOperators,

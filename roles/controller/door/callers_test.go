@@ -35,7 +35,7 @@ func TestCallersAskOnlyForWhatTheirCertificatesAllow(t *testing.T) {
 		defer service.Close()
 
 		brokers := []string{
-			"RegisterBroker", "Heartbeat", "FenceBroker", "ReportLoad", "ReportEnds", "GiveUpReplicas", "AlterPartitions", "AdvanceLogStart", "PrepareObjects", "CommitObject",
+			"RegisterBroker", "Heartbeat", "FenceBroker", "ReportLoad", "ReportTroubles", "ReportEnds", "GiveUpReplicas", "AlterPartitions", "AdvanceLogStart", "PrepareObjects", "CommitObject",
 			"ReplaceRanges", "FileRanges", "RecordCleaning", "AllocateProducerIDs",
 		}
 		operators := []string{
@@ -53,7 +53,7 @@ func TestCallersAskOnlyForWhatTheirCertificatesAllow(t *testing.T) {
 			"broker 7":     {is(7, pki.RoleBroker), [][]string{brokers, servers}},
 			"broker 8":     {is(8, pki.RoleBroker), [][]string{servers}},
 			"controller 1": {is(1, pki.RoleController), [][]string{operators, servers, {"RegisterController"}}},
-			"controller 7": {is(7, pki.RoleController), [][]string{operators, servers}},
+			"controller 7": {is(7, pki.RoleController), [][]string{operators, servers, {"ReportTroubles"}}},
 			"admin 1":      {is(1, pki.RoleAdmin), [][]string{operators, servers}},
 		} {
 			may := map[string]bool{}

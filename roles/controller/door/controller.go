@@ -24,6 +24,7 @@ type Controller interface {
 	Hear(brokerID int32, epoch int64)
 	Broke(brokerID int32, epoch int64)
 	ReportLoad(ctx context.Context, brokerID int32, brokerEpoch int64, syncs time.Duration, loads []controller.PartitionLoad) error
+	ReportTroubles(ctx context.Context, node int32, found []controller.Trouble) error
 	ReportEnds(ctx context.Context, brokerID int32, brokerEpoch int64, ends []metadata.PartitionEnd) error
 	GiveUpReplicas(ctx context.Context, brokerID int32, brokerEpoch int64, partitions []storage.PartitionID) []error
 	PlanRebalance(context.Context) (controller.RebalancePlan, error)

@@ -50,6 +50,10 @@ var (
 	reportLoad = method[reportLoadQ, done]{"ReportLoad", false, 0, func(ctx context.Context, c Controller, q reportLoadQ) done {
 		return done{faultOf(c.ReportLoad(ctx, q.Broker.ID, q.Broker.Epoch, q.Syncs, q.Loads))}
 	}}
+	// The next report is the other try.
+	reportTroubles = method[reportTroublesQ, done]{"ReportTroubles", false, 0, func(ctx context.Context, c Controller, q reportTroublesQ) done {
+		return done{faultOf(c.ReportTroubles(ctx, q.Node, q.Troubles))}
+	}}
 	// It says how things are, for one registration.
 	reportEnds = method[reportEndsQ, done]{"ReportEnds", true, 0, func(ctx context.Context, c Controller, q reportEndsQ) done {
 		return done{faultOf(c.ReportEnds(ctx, q.Broker.ID, q.Broker.Epoch, q.Ends))}
@@ -219,7 +223,7 @@ func (m method[Q, R]) handler() handler {
 func handlers() map[string]handler {
 	return map[string]handler{
 		registerBroker.name: registerBroker.handler(), heartbeat.name: heartbeat.handler(), fenceBroker.name: fenceBroker.handler(),
-		reportLoad.name: reportLoad.handler(), reportEnds.name: reportEnds.handler(), giveUpReplicas.name: giveUpReplicas.handler(), planRebalance.name: planRebalance.handler(),
+		reportLoad.name: reportLoad.handler(), reportTroubles.name: reportTroubles.handler(), reportEnds.name: reportEnds.handler(), giveUpReplicas.name: giveUpReplicas.handler(), planRebalance.name: planRebalance.handler(),
 		drainBroker.name: drainBroker.handler(), unregisterBroker.name: unregisterBroker.handler(),
 		registerController.name: registerController.handler(), unregisterController.name: unregisterController.handler(),
 		members.name: members.handler(), addController.name: addController.handler(), removeController.name: removeController.handler(),

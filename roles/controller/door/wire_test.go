@@ -104,6 +104,11 @@ func (r *recorder) ReportLoad(_ context.Context, id int32, epoch int64, syncs ti
 	return errOne
 }
 
+func (r *recorder) ReportTroubles(_ context.Context, node int32, found []controller.Trouble) error {
+	r.note(node, found)
+	return errOne
+}
+
 func (r *recorder) ReportEnds(_ context.Context, id int32, epoch int64, ends []metadata.PartitionEnd) error {
 	r.note(id, epoch, ends)
 	return errOne
@@ -294,6 +299,9 @@ func asks(ctx context.Context) map[string]func(*Door) (returned []any) {
 		"ReportLoad": func(d *Door) []any {
 			return []any{d.ReportLoad(ctx, 7, 8, time.Second, []controller.PartitionLoad{{Partition: storage.PartitionID{Index: 3}, Rate: 4, Tail: 5}})}
 		},
+		"ReportTroubles": func(d *Door) []any {
+			return []any{d.ReportTroubles(ctx, 7, []controller.Trouble{{Kind: "disk", What: "x"}})}
+		},
 		"ReportEnds": func(d *Door) []any {
 			return []any{d.ReportEnds(ctx, 7, 8, []metadata.PartitionEnd{{Partition: storage.PartitionID{Index: 3}, Epoch: 4, End: 5}})}
 		},
@@ -443,7 +451,7 @@ func bodies(t testing.TB) map[string][]byte {
 		"AlterUsers":     alterUsersQ{[]metadata.UserChange{{}}},
 		"CreateAPIToken": createAPITokenQ{metadata.APIToken{Name: "t"}}, "DeleteAPIToken": deleteAPITokenQ{"t"},
 		"DeployTransform": deployTransformQ{Name: "m"}, "SetTransform": setTransformQ{Name: "m"}, "DeleteTransform": deleteTransformQ{Name: "m"}, "SpendTransformBudget": spendTransformBudgetQ{Name: "m"},
-		"PrepareObjects": prepareObjectsQ{Count: -1}, "ReportEnds": reportEndsQ{Ends: make([]metadata.PartitionEnd, 2)}, "GiveUpReplicas": giveUpReplicasQ{Partitions: make([]storage.PartitionID, 2)}, "ReportLoad": reportLoadQ{Loads: make([]controller.PartitionLoad, 2)}, "RecordCleaning": recordCleaningQ{}, "AdvanceLogStart": advanceLogStartQ{Starts: make([]controller.LogStart, 1)},
+		"PrepareObjects": prepareObjectsQ{Count: -1}, "ReportTroubles": reportTroublesQ{Troubles: make([]controller.Trouble, 2)}, "ReportEnds": reportEndsQ{Ends: make([]metadata.PartitionEnd, 2)}, "GiveUpReplicas": giveUpReplicasQ{Partitions: make([]storage.PartitionID, 2)}, "ReportLoad": reportLoadQ{Loads: make([]controller.PartitionLoad, 2)}, "RecordCleaning": recordCleaningQ{}, "AdvanceLogStart": advanceLogStartQ{Starts: make([]controller.LogStart, 1)},
 	} {
 		body, err := encode(q)
 		if err != nil {

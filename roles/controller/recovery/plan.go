@@ -25,6 +25,9 @@ type Options struct {
 	// CutTorn has torn transactions cut away: what of them is left, and all behind it. Where what is
 	// torn cannot be told, or not be cut, Read is refused.
 	CutTorn bool
+	// Secrets is a backup of the metadata, whose passwords and API tokens take the place of
+	// those that the bucket does not have; nil: there is none.
+	Secrets *metadata.Image
 }
 
 // Plan is what the bucket comes to, and what another life would begin with.
@@ -40,6 +43,8 @@ type Plan struct {
 	Taken       []storage.ObjectID
 	LeftOut     []storage.ObjectID // uploads that were not committed, and do not join
 	Damaged     []string           // uploads that were not committed, and are not whole
+	// Passwords and Tokens are how many a backup gives back.
+	Passwords, Tokens int
 	// Torn are the transactions of which a part is lost, of partitions that nobody is
 	// awaited for, and Beyond what groups have committed behind the end of such ones. The
 	// errors say why they could not be looked for; nil: they were.
@@ -96,6 +101,12 @@ func Read(ctx context.Context, o Options) (*Plan, error) {
 		Cluster: o.Cluster, Nonce: nonce, Incarnation: l.incarnation, Entries: l.entries, Written: l.written,
 		Key: controller.LogKey(controller.LogPrefix(o.Prefix, o.Cluster, l.incarnation), l.next), Taken: taken, Damaged: damaged,
 		options: o, log: l, next: next, found: found,
+	}
+	if o.Secrets != nil {
+		if is := o.Secrets.ClusterID(); is != o.Cluster {
+			return nil, fmt.Errorf("the backup is of cluster %s, and this is %s", is, o.Cluster)
+		}
+		_, p.Passwords, p.Tokens = next.WithSecretsOf(o.Secrets)
 	}
 	for _, f := range found {
 		if !slices.Contains(taken, f.ID) {
@@ -184,10 +195,14 @@ func (p *Plan) Begin(ctx context.Context, force bool) (*Life, error) {
 		return nil, err
 	}
 	is, _ := p.next.Bucket()
-	life := &Life{Index: p.next.Offset(), Term: p.log.term + 1, State: p.next.Snapshot()}
+	whole := p.next
+	if kept := p.options.Secrets; kept != nil {
+		whole, _, _ = p.next.WithSecretsOf(kept)
+	}
+	life := &Life{Index: p.next.Offset(), Term: p.log.term + 1, State: whole.Snapshot()}
 	e := &metadata.LogEntry{
 		Incarnation: uint32(is.Incarnation), Number: p.log.next, Term: life.Term, Writer: rand.Uint64(),
-		First: life.Index, Last: life.Index, Snapshot: life.State,
+		First: life.Index, Last: life.Index, Snapshot: p.next.WithoutSecrets().Snapshot(),
 	}
 	err := p.options.Bucket.PutIfAbsent(ctx, p.Key, e.Encode())
 	if errors.Is(err, bucket.ErrUnsupported) && force {

@@ -16,36 +16,33 @@ import (
 // maxBundle bounds what is read of a file of authorities.
 const maxBundle = 4 << 20
 
-// nodeFacts is what the admin API is told of this process.
-type nodeFacts struct{ n *Node }
-
-// Certificates implements admin.NodeFacts.
-func (f nodeFacts) Certificates() (out []admin.NodeCertificate) {
-	n := f.n
+// Certificates implements admin.Node.
+func (d nodeDoor) Certificates() (out []admin.NodeCertificate) {
+	n := d.n
 	if n.certificates != nil {
 		if leaf := n.certificates.Current().Leaf; leaf != nil {
 			out = append(out, shownCertificate("tls", n.config.Security.TLS.CertFile, leaf))
 		}
 	}
 	if n.clients != nil {
-		out = append(out, f.ofFile("client-ca", n.config.Security.TLS.ClientCAFile)...)
+		out = append(out, d.ofFile("client-ca", n.config.Security.TLS.ClientCAFile)...)
 	}
 	if n.peers != nil && n.peers.secure != nil {
 		files := n.config.Security.Cluster
-		own := f.ofFile("cluster", files.CertFile)
-		out = append(append(out, own[:min(1, len(own))]...), f.ofFile("cluster-ca", files.CAFile)...) // behind its own are those that lead to the authority
+		own := d.ofFile("cluster", files.CertFile)
+		out = append(append(out, own[:min(1, len(own))]...), d.ofFile("cluster-ca", files.CAFile)...) // behind its own are those that lead to the authority
 	}
 	return out
 }
 
 // ofFile are the certificates in a file; none: it is not there, or cannot be read now.
-func (f nodeFacts) ofFile(use, file string) (out []admin.NodeCertificate) {
+func (d nodeDoor) ofFile(use, file string) (out []admin.NodeCertificate) {
 	if file == "" {
 		return nil
 	}
 	all, err := readCertificates(file)
 	if err != nil {
-		f.n.log.Info("certificates cannot be shown", "file", file, "error", err)
+		d.n.log.Info("certificates cannot be shown", "file", file, "error", err)
 	}
 	for _, c := range all {
 		out = append(out, shownCertificate(use, file, c))

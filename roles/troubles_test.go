@@ -1,0 +1,24 @@
+package roles
+
+import "testing"
+
+// A disk is short of room by what is less: a share of it, or bytes.
+func TestDisksAreShortOfRoom(t *testing.T) {
+	const gib = 1 << 30
+	for _, c := range []struct {
+		free, total int64
+		short, out  bool
+	}{
+		{50 * gib, 1000 * gib, false, false},
+		{4 * gib, 1000 * gib, true, false},
+		{gib - 1, 1000 * gib, true, true},
+		{2 * gib, 10 * gib, false, false},
+		{gib - 1, 10 * gib, true, false},
+		{gib / 4, 10 * gib, true, true},
+		{0, 10 * gib, true, true},
+	} {
+		if short, out := diskRoom(c.free, c.total); short != c.short || out != c.out {
+			t.Errorf("%d of %d: short %v, out %v", c.free, c.total, short, out)
+		}
+	}
+}
