@@ -118,8 +118,10 @@ func (noMessages) Peek(context.Context, broker.PeekRequest) (*broker.Peeked, err
 	return &broker.Peeked{Next: 7}, nil
 }
 
-type noNode struct{ Node }
+type noNode struct{}
 
+func (noNode) ID() int32                       { return 1 }
+func (noNode) Troubles() []controller.Trouble  { return nil }
 func (noNode) Certificates() []NodeCertificate { return nil }
 
 type noBucket struct{ Bucket }
