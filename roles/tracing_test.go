@@ -152,6 +152,19 @@ func TestAProduceIsOneTree(t *testing.T) {
 			t.Errorf("%s: below the batch are %v, want %v", codec, below, want)
 		}
 	}
+	// More of tracestate than has to be passed on is not.
+	before := len(r.named("produce t"))
+	client, err := kgo.NewClient(kgo.SeedBrokers(n.Kafka()))
+	must(t, err)
+	defer client.Close()
+	state := "a=" + strings.Repeat("x", 250) + ",b=" + strings.Repeat("y", 250) + ",c=" + strings.Repeat("z", 250)
+	must(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: "t", Value: []byte("v"), Headers: []kgo.RecordHeader{
+		{Key: "traceparent", Value: []byte("00-" + trace + "-" + parent + "-01")}, {Key: "tracestate", Value: []byte(state)},
+	}}).FirstErr())
+	eventually(t, "the batch with a large state is traced", func() bool { return len(r.named("produce t")) > before })
+	if s := r.named("produce t")[before]; s.TraceState != "" || hex.EncodeToString(s.TraceId) != trace {
+		t.Errorf("it is of %x, with a state of %d bytes", s.TraceId, len(s.TraceState))
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.resource["service.name"] != "queue" || r.resource["service.instance.id"] != "1" {
