@@ -50,7 +50,7 @@ func newProcesses(t *testing.T, first int) *processes {
 	return newProcessesAs(t, first, "")
 }
 
-func newProcessesAs(t *testing.T, first int, as string) *processes {
+func newProcessesAs(t *testing.T, first int, as string, more ...string) *processes {
 	t.Helper()
 	c := &processes{
 		T: t, first: first, as: as, dir: t.TempDir(), nodes: map[int]*clusterNode{}, client: newHTTP(), net: newNet(),
@@ -62,7 +62,7 @@ func newProcessesAs(t *testing.T, first int, as string) *processes {
 		c.client.CloseIdleConnections()
 	})
 	for id := range first {
-		c.start(id + 1)
+		c.start(id+1, more...)
 	}
 	for id := range first {
 		c.await(id + 1)

@@ -2,8 +2,11 @@ package roles_test
 
 import (
 	"io"
+	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -95,4 +98,32 @@ func scrape(t *testing.T, at string) string {
 		t.Fatalf("%d: %.500s", resp.StatusCode, text)
 	}
 	return string(text)
+}
+
+// TestMetricsThatDocsNameExist: by their whole names, or the beginning of some (rustmq_topic_…).
+func TestMetricsThatDocsNameExist(t *testing.T) {
+	listed := listedMetrics()
+	// Names of the ABI of modules, and of the crate for them.
+	others := []string{"rustmq_abi", "rustmq_buffer", "rustmq_init", "rustmq_transform", "rustmq_etl"}
+	pages, err := filepath.Glob("../docs/*.md")
+	must(t, err)
+	more, err := filepath.Glob("../docs/*/*.md")
+	must(t, err)
+	named := regexp.MustCompile(`\brustmq_[a-z0-9_]+`)
+	found := 0
+	for _, page := range append(append(pages, more...), "../README.md") {
+		text, err := os.ReadFile(page)
+		must(t, err)
+		for _, name := range named.FindAllString(string(text), -1) {
+			_, is := listed[familyOf(name, listed)]
+			begins := strings.HasSuffix(name, "_") && slices.ContainsFunc(slices.Collect(maps.Keys(listed)), func(of string) bool { return strings.HasPrefix(of, name) })
+			if !is && !begins && !slices.Contains(others, name) {
+				t.Errorf("%s names %s, which is no metric", page, name)
+			}
+			found++
+		}
+	}
+	if found < 200 {
+		t.Errorf("the docs name %d metrics", found)
+	}
 }

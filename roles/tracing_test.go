@@ -152,10 +152,56 @@ func TestAProduceIsOneTree(t *testing.T) {
 			t.Errorf("%s: below the batch are %v, want %v", codec, below, want)
 		}
 	}
+	// More of tracestate than has to be passed on is not.
+	before := len(r.named("produce t"))
+	client, err := kgo.NewClient(kgo.SeedBrokers(n.Kafka()))
+	must(t, err)
+	defer client.Close()
+	state := "a=" + strings.Repeat("x", 250) + ",b=" + strings.Repeat("y", 250) + ",c=" + strings.Repeat("z", 250)
+	must(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: "t", Value: []byte("v"), Headers: []kgo.RecordHeader{
+		{Key: "traceparent", Value: []byte("00-" + trace + "-" + parent + "-01")}, {Key: "tracestate", Value: []byte(state)},
+	}}).FirstErr())
+	eventually(t, "the batch with a large state is traced", func() bool { return len(r.named("produce t")) > before })
+	if s := r.named("produce t")[before]; s.TraceState != "" || hex.EncodeToString(s.TraceId) != trace {
+		t.Errorf("it is of %x, with a state of %d bytes", s.TraceId, len(s.TraceState))
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.resource["service.name"] != "queue" || r.resource["service.instance.id"] != "1" {
 		t.Errorf("the spans are of %v", r.resource)
+	}
+}
+
+// TestReplicationIsPartOfTheTree: where others are in sync, the time until they have a batch
+// is between its sync here and its ack.
+func TestReplicationIsPartOfTheTree(t *testing.T) {
+	t.Parallel()
+	r := newReceiver(t)
+	c := newProcessesAs(t, 3, "", "--set", "tracing.endpoint="+r.URL)
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.host(1) + ":9092"))
+	must(t, err)
+	defer client.Close()
+	_, err = kadm.NewClient(client).CreateTopic(t.Context(), 1, 3, nil, "t")
+	must(t, err)
+	const trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+	must(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: "t", Value: []byte("v"), Headers: []kgo.RecordHeader{
+		{Key: "traceparent", Value: []byte("00-" + trace + "-" + parent + "-01")},
+	}}).FirstErr())
+	eventually(t, "the batch is traced", func() bool { return len(r.named("ack")) > 0 })
+	var at uint64
+	for _, name := range []string{"queue", "append", "replicate", "ack"} {
+		spans := r.named(name)
+		if len(spans) != 1 || hex.EncodeToString(spans[0].TraceId) != trace {
+			t.Fatalf("%s: %v", name, spans)
+		}
+		if s := spans[0]; s.StartTimeUnixNano < at || s.EndTimeUnixNano < s.StartTimeUnixNano {
+			t.Errorf("%s is from %d to %d, and the one before ended at %d", name, s.StartTimeUnixNano, s.EndTimeUnixNano, at)
+		} else {
+			at = s.EndTimeUnixNano
+		}
+	}
+	if s := r.named("replicate")[0]; s.EndTimeUnixNano == s.StartTimeUnixNano {
+		t.Error("replication took no time")
 	}
 }
 

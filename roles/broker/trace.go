@@ -81,13 +81,17 @@ func traceContext(records []byte) (c TraceContext) {
 			c.State = string(h.Value)
 		}
 	}
-	if !guard.Check("broker.trace-context", len(c.Parent) <= mostTraceParent && len(c.State) <= mostTraceState) {
+	if len(c.Parent) > mostTraceParent {
 		return TraceContext{}
+	}
+	if !guard.Check("broker.trace-state", len(c.State) <= mostTraceState) {
+		c.State = ""
 	}
 	return c
 }
 
-// What W3C's Trace Context lets headers have: of tracestate at least so much is to be passed on.
+// What W3C's Trace Context lets headers have. Of tracestate so much is to be passed on at least;
+// more may be left out.
 const (
 	mostTraceParent = 64
 	mostTraceState  = 512
