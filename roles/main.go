@@ -108,8 +108,11 @@ func command(stdin io.Reader, stdout, stderr io.Writer, cloud Cloud) *cobra.Comm
 	adminCmd := admin.Command(stdout, adminTarget(env), cloud.probe, localETL())
 	adminCmd.AddCommand(serveCommand("serve", "Short for serve --roles=admin: the admin API of a cluster whose controllers --peers names, by a process that keeps nothing", "admin", stdout, stderr, cloud))
 	for _, sub := range adminCmd.Commands() {
-		if sub.Name() == "cluster" {
+		switch sub.Name() {
+		case "cluster":
 			sub.AddCommand(recoverCommand(stdout, cloud))
+		case "serve":
+			admin.AsksNoServer(sub)
 		}
 	}
 	root.AddCommand(

@@ -181,7 +181,8 @@ func (b *bench) print(r benchResult) error {
 // options say how to produce.
 func (b *bench) options() ([]kgo.Opt, error) {
 	p := produce{acks: b.acks, codec: b.codec, partition: -1, maxBytes: max(1000012, int32(b.size)+1024), timeout: silence}
-	return p.options(b.topic)
+	options, err := p.options(b.topic)
+	return append(options, kgo.RecordDeliveryTimeout(silence)), err
 }
 
 // values are half random, half the same.

@@ -42,6 +42,8 @@ type connection struct {
 	caFile    string
 	login     Login
 
+	refusals *refusals // what brokers say of records that they refuse; nil: nobody wants to know
+
 	caFlag string               // what named caFile
 	sasl   kgosasl.Mechanism    // nil: the client does not say who it is
 	mode   sdktransport.Mode    // what transport says
@@ -190,7 +192,17 @@ func (c *connection) connect(opts ...kgo.Opt) (*kgo.Client, error) {
 	if c.sasl != nil {
 		opts = append(opts, kgo.SASL(c.sasl))
 	}
-	opts = append(opts, kgo.Dialer(c.dialer.Dial))
+	dial := c.dialer.Dial
+	if c.refusals != nil {
+		dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := c.dialer.Dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return c.refusals.watch(conn), nil
+		}
+	}
+	opts = append(opts, kgo.Dialer(dial))
 	cl, err := kgo.NewClient(opts...)
 	if err != nil {
 		return nil, &UsageError{err.Error()}

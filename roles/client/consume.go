@@ -19,13 +19,17 @@ import (
 // consume is `rustmq consume`.
 type consume struct {
 	connection
+	filterFlags
 	group, offset, format string
+	end                   string // of --until
 	count                 int64
 	exit                  bool
 	timeout               time.Duration
 
 	topic string
 	from  from
+	until *from  // nil: the end
+	only  filter // of what is printed
 	out   *bufio.Writer
 	lines outputFormat // nil: JSON
 
@@ -54,20 +58,22 @@ func ConsumeCommand(e Env) *cobra.Command {
 	c := &consume{connection: connection{env: e}}
 	cmd := &cobra.Command{
 		Use: "consume TOPIC", Short: "Print the records of a topic", Args: cobra.ExactArgs(1),
-		Example: "  rustmq consume t\n  rustmq consume t -o end\n  rustmq consume t -o @2018-02-01T00:00:00Z -n 10 -f '%d %k %v\\n'\n  rustmq consume t -g readers -f json",
+		Example: "  rustmq consume t\n  rustmq consume t -o end\n  rustmq consume t -o @2018-02-01T00:00:00Z -n 10 -f '%d %k %v\\n'\n  rustmq consume t -g readers -f json\n  rustmq consume t -o @-2h --until @-1h --grep 'timeout|refused'\n  rustmq consume t -o end --key '^user-7$' --header trace",
 		Long: "Prints the values of a topic's records, one a line, from the start, and goes on\nuntil Ctrl-C, -n or -e. As a member of a group (-g) it goes on where the group was,\nand commits what it has printed. Ctrl-C before what -n or -e asked for was printed\nis a failure: exit 1.\n\n" +
-			"-o says where to start:\n\n" + offsetHelp + "\n\n-f says how a record is printed: json, one object a line, or\n\n" + formatHelp,
+			"-o says where to start:\n\n" + offsetHelp + "\n\n--until says by the same words where to end. --grep, --key and --header leave out what\nthey do not find; -n counts what is printed, and a group has read the rest too.\n\n-f says how a record is printed: json, one object a line, or\n\n" + formatHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.denied(c.run(cmd.Context(), cmd, args[0]), args[0], c.group, "read")
 		},
 	}
-	c.flags(cmd)
+	c.connection.flags(cmd)
+	c.filterFlags.flags(cmd)
 	flags := cmd.Flags()
 	flags.StringVarP(&c.group, "group", "g", "", "consume as a member of this group, and commit")
 	flags.StringVarP(&c.offset, "offset", "o", "", "where to start (default: start); with a group, only for partitions of which it has committed nothing")
 	flags.StringVarP(&c.format, "format", "f", "%v\\n", "how records are printed, or json")
 	flags.Int64VarP(&c.count, "count", "n", 0, "end after so many records (0: never)")
 	flags.BoolVarP(&c.exit, "exit", "e", false, "end at what is the end of the topic when it starts")
+	flags.StringVar(&c.end, "until", "", "end before `WHERE`, of each partition, as of -o; or at the end of the topic when it starts, if that comes first")
 	flags.DurationVar(&c.timeout, "timeout", 30*time.Second, "with -e: how long nothing may come before the end; then it fails, but for a compacted topic that can be read")
 	cmd.ValidArgsFunction = c.completeTopic
 	c.complete(cmd)
@@ -83,7 +89,13 @@ func (c *consume) prepare(topic string, now time.Time) (err error) {
 			return err
 		}
 	}
-	if c.from, err = parseOffset(c.offset, now); err != nil {
+	if c.from, err = parseOffset("offset", c.offset, now); err != nil {
+		return err
+	}
+	if c.only, err = c.compile(); err != nil {
+		return err
+	}
+	if err := c.prepareEnd(now); err != nil {
 		return err
 	}
 	if c.count < 0 {
@@ -256,6 +268,7 @@ func (c *consume) write(fetches kgo.Fetches, left map[int32]int64) (map[int32]*k
 		delete(c.ill, -1)
 		end, wanted := left[r.Partition]
 		if left != nil && (!wanted || r.Offset >= end) {
+			delete(left, r.Partition) // what is before its end has come, or is no more
 			continue
 		}
 		if left != nil && r.Offset+1 >= end {
@@ -263,7 +276,7 @@ func (c *consume) write(fetches kgo.Fetches, left map[int32]int64) (map[int32]*k
 		}
 		last[r.Partition] = r
 		c.last[r.Partition] = r.Offset
-		if r.Attrs.IsControl() || c.early(r) {
+		if r.Attrs.IsControl() || c.early(r) || !c.only.takes(r) {
 			continue
 		}
 		var err error

@@ -221,12 +221,12 @@ func TestOffsetGrammar(t *testing.T) {
 		"@1000": {fromTime, 1000}, "@-1h": {fromTime, 1_000_000_000 - 3_600_000}, "@1970-01-02": {fromTime, 86_400_000},
 		"@1970-01-01T00:00:01Z": {fromTime, 1000}, "@1970-01-01T01:00:00.5+01:00": {fromTime, 500}, "@1970-01-01T00:00:02": {fromTime, 2000},
 	} {
-		if got, err := parseOffset(text, now); err != nil || got != want {
+		if got, err := parseOffset("offset", text, now); err != nil || got != want {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
 	}
 	for _, wrong := range []string{"soon", "@", "@-x", "1.5", "@yesterday", "-", "+", "--1", "+-1", "9223372036854775808", "-9223372036854775809", "@--1h", "@1969-01-01"} {
-		if got, err := parseOffset(wrong, now); err == nil {
+		if got, err := parseOffset("offset", wrong, now); err == nil {
 			t.Errorf("%q is taken as %v", wrong, got)
 		}
 	}
@@ -237,7 +237,7 @@ func FuzzOffset(f *testing.F) {
 	f.Add("-9223372036854775808")
 	f.Add("@2018-02-01T00:00:00Z")
 	f.Fuzz(func(t *testing.T, text string) {
-		at, err := parseOffset(text, time.UnixMilli(1_000_000_000_000))
+		at, err := parseOffset("offset", text, time.UnixMilli(1_000_000_000_000))
 		if err == nil && at.n < 0 && at.base != fromTime {
 			t.Fatalf("%q is %v", text, at)
 		}

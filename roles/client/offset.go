@@ -34,8 +34,8 @@ const (
 	fromTime               // n
 )
 
-// parseOffset reads -o; "" is the start.
-func parseOffset(s string, now time.Time) (from, error) {
+// parseOffset reads -o, or another flag of that grammar; "" is the start.
+func parseOffset(flag, s string, now time.Time) (from, error) {
 	switch s {
 	case "", "start", "beginning", "earliest":
 		return from{base: fromStart}, nil
@@ -45,7 +45,7 @@ func parseOffset(s string, now time.Time) (from, error) {
 	if when, ok := strings.CutPrefix(s, "@"); ok {
 		millis, err := ParseTime(when, now)
 		if err != nil {
-			return from{}, usage("--offset %s: %v", s, err)
+			return from{}, usage("--%s %s: %v", flag, s, err)
 		}
 		return from{fromTime, millis}, nil
 	}
@@ -58,7 +58,7 @@ func parseOffset(s string, now time.Time) (from, error) {
 	}
 	n, err := strconv.ParseUint(digits, 10, 63)
 	if err != nil {
-		return from{}, usage("--offset %q: want start, end, an offset, +N, -N or @TIME", s)
+		return from{}, usage("--%s %q: want start, end, an offset, +N, -N or @TIME", flag, s)
 	}
 	if kind != fromOffset {
 		n = min(n, furthest)

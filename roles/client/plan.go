@@ -37,6 +37,9 @@ func (c *consume) plan(ctx context.Context, adm *kadm.Client) (map[int32]int64, 
 	patient, cancel := context.WithTimeout(ctx, c.patience())
 	defer cancel()
 	starts, err := c.starts(patient, adm)
+	if err == nil {
+		err = c.shorten(patient, adm, left)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -88,20 +91,55 @@ func unanswered(err error, d time.Duration) error {
 	return err
 }
 
+// prepareEnd reads --until.
+func (c *consume) prepareEnd(now time.Time) error {
+	if c.end == "" {
+		return nil
+	}
+	until, err := parseOffset("until", c.end, now)
+	if err != nil {
+		return err
+	}
+	if until.base == fromTime && until.n > now.UnixMilli() {
+		return usage("--until %s is to come: records until then are not there yet; leave it out, and end with Ctrl-C or -n", c.end)
+	}
+	c.until, c.exit = &until, true
+	return nil
+}
+
 // starts resolves -o for each partition.
 func (c *consume) starts(ctx context.Context, adm *kadm.Client) (map[int32]int64, error) {
+	return c.resolve(ctx, adm, c.from)
+}
+
+// shorten brings the ends of partitions to where --until points, if that is before them.
+func (c *consume) shorten(ctx context.Context, adm *kadm.Client, ends map[int32]int64) error {
+	if c.until == nil {
+		return nil
+	}
+	at, err := c.resolve(ctx, adm, *c.until)
+	for p, end := range ends {
+		if where, is := at[p]; is {
+			ends[p] = min(end, where)
+		}
+	}
+	return err
+}
+
+// resolve says where f points to in each partition, from its start on.
+func (c *consume) resolve(ctx context.Context, adm *kadm.Client, f from) (map[int32]int64, error) {
 	listed, err := adm.ListStartOffsets(ctx, c.topic)
 	if err == nil {
 		err = listed.Error()
 	}
 	var ends, after kadm.ListedOffsets
-	if err == nil && c.from.base == fromEnd {
+	if err == nil && f.base == fromEnd {
 		if ends, err = adm.ListEndOffsets(ctx, c.topic); err == nil {
 			err = ends.Error()
 		}
 	}
-	if err == nil && c.from.base == fromTime {
-		if after, err = adm.ListOffsetsAfterMilli(ctx, c.from.n, c.topic); err == nil {
+	if err == nil && f.base == fromTime {
+		if after, err = adm.ListOffsetsAfterMilli(ctx, f.n, c.topic); err == nil {
 			err = after.Error()
 		}
 	}
@@ -111,13 +149,13 @@ func (c *consume) starts(ctx context.Context, adm *kadm.Client) (map[int32]int64
 	starts := offsets(listed)
 	for p, start := range starts {
 		at := start
-		switch c.from.base {
+		switch f.base {
 		case fromStart:
-			at = start + c.from.n
+			at = start + f.n
 		case fromEnd:
-			at = offsets(ends)[p] - c.from.n
+			at = offsets(ends)[p] - f.n
 		case fromOffset:
-			at = c.from.n
+			at = f.n
 		case fromTime:
 			at = offsets(after)[p]
 		}

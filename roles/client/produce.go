@@ -95,7 +95,7 @@ func (p *produce) options(topic string) ([]kgo.Opt, error) {
 		return nil, usage("--partition and %%p in --format: give one of them")
 	}
 	opts = append(opts, acks...)
-	opts = append(opts, kgo.ProducerBatchCompression(codec), kgo.RecordDeliveryTimeout(p.timeout))
+	opts = append(opts, kgo.ProducerBatchCompression(codec))
 	if p.acks == "all" || p.acks == "-1" {
 		// An idempotent client would wait for ever for a record that was sent and
 		// not answered; the command ends at it, and report says what is not known.
@@ -157,6 +157,7 @@ func (p *produce) run(ctx context.Context, cmd *cobra.Command, topic string) err
 		return err
 	}
 	outage := newOutage(p.env, p.refusedHint)
+	p.refusals = &refusals{said: map[int16]string{}}
 	cl, done, err := p.open(ctx, cmd, append(opts, kgo.WithHooks(outage))...)
 	if err != nil {
 		return err
@@ -214,8 +215,9 @@ func (p *produce) send(ctx, sending context.Context, cl *kgo.Client, acked *acke
 }
 
 // deadlines gives records contexts that end when they have waited for their ack for
-// timeout, or a sixteenth of it longer: franz-go's own timeout is not looked at while there is
-// no producer id yet, or a request is on its way.
+// timeout, or a sixteenth of it longer: franz-go's own timeout counts from the timestamp of a
+// record, which may be old, and is not looked at while there is no producer id yet, or a
+// request is on its way.
 type deadlines struct {
 	parent  context.Context
 	timeout time.Duration
@@ -361,7 +363,10 @@ func (p *produce) report(a *acked, topic string) error {
 		return fmt.Errorf("of the last %s nobody knows: they may have been written or not", plural(a.lost, "record"))
 	}
 	hint := ""
+	said := p.refusals.why(a.err)
 	switch {
+	case errors.Is(a.err, kerr.InvalidRecord) && said != "":
+		// It is for who made the record.
 	case errors.Is(a.err, kerr.InvalidRecord):
 		hint = "; a compacted topic wants a key (--key, --key-field, %k in --format), or a module refuses what comes (rustmq admin etl list; `rustmq admin etl test NAME --input FILE` says why)"
 	case errors.Is(a.err, kerr.InvalidTopicException):
@@ -374,6 +379,9 @@ func (p *produce) report(a *acked, topic string) error {
 		hint = "; " + a.refused()
 	case errors.Is(a.err, kgo.ErrRecordTimeout):
 		hint = "; the broker is down, or its log has no room (`rustmq admin storage`): those without an ack may have been written or not"
+	}
+	if said != "" {
+		hint = fmt.Sprintf("; the broker says of it: %q%s", said, hint)
 	}
 	if a.stopped > 0 {
 		hint += fmt.Sprintf("; nothing after line %d was sent", a.stopped)
