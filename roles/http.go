@@ -36,6 +36,7 @@ func (n *Node) openHTTP() error {
 		options.Cluster, options.AckBeforeSync = n.door, n.ackBeforeSync()
 		options.Brokers, options.Controllers = n.door, n.door
 		options.Authorization = admin.Authorization{On: n.config.Authorizes(), SuperUsers: n.superUsers()}
+		options.TakeSnapshot = n.door.TakeSnapshot // by the controller that leads
 		if n.controller != nil {
 			options.TakeSnapshot = n.controller.TakeSnapshot
 		}

@@ -35,6 +35,7 @@ type metadataDoor interface {
 	ShippedOnce() uint64
 	HurryLog()
 	Refresh(context.Context) error
+	TakeSnapshot(context.Context) (index uint64, err error)
 	RegisterController(context.Context, metadata.ControllerNode) error
 	SpendTransformBudget(ctx context.Context, name string, version uint32, by, reason string) error
 }

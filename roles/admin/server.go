@@ -76,8 +76,8 @@ type Options struct {
 	// where they are not nil.
 	Brokers     Brokers
 	Controllers Controllers
-	// TakeSnapshot has the controller of this process take a snapshot, and returns its
-	// index; nil: none is here.
+	// TakeSnapshot has the controller of this process, or where there is none the one that
+	// leads, take a snapshot, and returns its index; nil: nobody can be asked.
 	TakeSnapshot func(context.Context) (uint64, error)
 	// Partition tells what a partition holds in this process, if it is here; nil
 	// without the broker role.
