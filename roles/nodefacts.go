@@ -43,11 +43,12 @@ func withoutSecrets(value string) string {
 		return "(a URL that cannot be read)"
 	}
 	if u.User != nil {
-		u.User = url.User("…")
+		u.User = url.User("hidden")
 	}
 	if u.RawQuery != "" {
-		u.RawQuery = "…"
+		u.RawQuery = "hidden"
 	}
+	u.Fragment, u.RawFragment = "", ""
 	return u.String()
 }
 
