@@ -10,8 +10,13 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// strictQuery has a call refused whose query names what there is not, or names one thing more
-// than once: who misspells `version` does not mean the module with all versions.
+// takesAnyText reports whether an empty text is a value.
+func takesAnyText(s *huma.Schema) bool {
+	return s.Type == huma.TypeArray || s.Type == huma.TypeString && s.Format == "" && len(s.Enum) == 0
+}
+
+// strictQuery has a call refused whose query names what there is not, gives no value, or more
+// than one: who misspells `version` does not mean the module with all versions.
 func strictQuery(api huma.API) func(*huma.Operation) {
 	return func(op *huma.Operation) {
 		op.Middlewares = append(op.Middlewares, func(ctx huma.Context, next func(huma.Context)) {
@@ -41,6 +46,8 @@ func wrongQuery(op *huma.Operation, query map[string][]string) string {
 			return fmt.Sprintf("there is no parameter %.100q: this call has %s", name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 		case len(query[name]) > 1 && p.Schema.Type != huma.TypeArray:
 			return fmt.Sprintf("%s is there %d times, and takes one value", name, len(query[name]))
+		case slices.Contains(query[name], "") && !takesAnyText(p.Schema):
+			return name + " has no value: leave it out, or give one"
 		}
 	}
 	return ""
