@@ -3,7 +3,6 @@ package admin
 import (
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -41,7 +40,7 @@ func summaries() map[string]string {
 // apiGroups are the parts of the API, by the beginning of the path below /api/v1.
 var apiGroups = [...]struct{ path, name string }{
 	{"/topics", "Topics"}, {"/groups", "Groups"}, {"/cluster", "Cluster"}, {"/operations", "Cluster"}, {"/brokers", "Brokers"}, {"/controllers", "Controllers"}, {"/snapshots", "Controllers"},
-	{"/acls", "Access"}, {"/users", "Access"}, {"/tokens", "Access"}, {"/session", "Access"}, {"/quotas", "Quotas"}, {"/audit", "Audit"}, {"/etl", "Transforms"}, {"/storage", "Storage"}, {"/node", "Node"},
+	{"/acls", "Access"}, {"/users", "Access"}, {"/tokens", "Access"}, {"/session", "Access"}, {"/quotas", "Quotas"}, {"/audit", "Audit"}, {"/etl", "Transforms"}, {"/storage", "Storage"}, {"/config", "Configuration"}, {"/node", "Node"}, {"/debug", "Diagnostics"}, {"", "More"},
 }
 
 const apiPath = "/api/v1"
@@ -49,7 +48,7 @@ const apiPath = "/api/v1"
 // describe writes into the document of the API what it is, how callers say who they are, and
 // what each call does and asks for.
 func (s *routes) describe() {
-	doc, known := s.OpenAPI(), summaries()
+	doc, known, used := s.OpenAPI(), summaries(), map[string]bool{}
 	doc.Info.Description = "What `rustmq admin` does, for programs. Any process with the role controller or admin answers any call. Problems are those of RFC 9457. Answers have the headers RateLimit-Limit, RateLimit-Remaining and RateLimit-Reset; 429 has Retry-After."
 	doc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token":    {Type: "http", Scheme: "bearer", Description: "an API token, the token of a node's data directory, or one of the identity provider"},
@@ -76,7 +75,8 @@ func (s *routes) describe() {
 		}
 		for _, g := range apiGroups {
 			if strings.HasPrefix(short, g.path) {
-				op.Tags = []string{g.name}
+				op.Tags, used[g.name] = []string{g.name}, true
+				break
 			}
 		}
 		if s.asks && row.Path == sessionPath && row.Method == http.MethodPost {
@@ -84,8 +84,8 @@ func (s *routes) describe() {
 		}
 	}
 	for _, g := range apiGroups {
-		if !slices.ContainsFunc(doc.Tags, func(t *huma.Tag) bool { return t.Name == g.name }) {
-			doc.Tags = append(doc.Tags, &huma.Tag{Name: g.name})
+		if used[g.name] {
+			doc.Tags, used[g.name] = append(doc.Tags, &huma.Tag{Name: g.name}), false
 		}
 	}
 }
