@@ -13,8 +13,8 @@ import (
 	"rustmq.dev/rustmq/security/audit"
 )
 
-// openAudit begins to take note of events. They are written once there is a broker here; a
-// process without one has no way to the topic, and tells its own log.
+// openAudit begins to take note of events. They are written once there is a broker here, or a
+// way to those of the cluster; a process that has neither tells its own log.
 func (n *Node) openAudit() {
 	var classes []audit.Class
 	for _, name := range n.config.AuditClasses() {
@@ -24,7 +24,7 @@ func (n *Node) openAudit() {
 	switch {
 	case policy.Empty():
 		n.audit = audit.Discard
-	case !n.has("broker"):
+	case !n.has("broker") && !n.config.Clustered():
 		n.audit = loggedAudit{policy, n.log.With("room", "audit")}
 	default:
 		n.account = audit.New(audit.Options{
@@ -51,8 +51,16 @@ func (n *Node) writeAudit() {
 	if n.account == nil {
 		return
 	}
+	n.startAudit(n.broker.AuditSink(n.auditRetention()))
+}
+
+func (n *Node) auditRetention() broker.AuditRetention {
 	keeps := n.config.Security.Audit
-	n.account.Start(n.broker.AuditSink(broker.AuditRetention{Time: time.Duration(keeps.RetentionTime), Bytes: int64(keeps.RetentionBytes)}))
+	return broker.AuditRetention{Time: time.Duration(keeps.RetentionTime), Bytes: int64(keeps.RetentionBytes)}
+}
+
+func (n *Node) startAudit(sink audit.Sink) {
+	n.account.Start(sink)
 	n.opened("audit log", func(ctx context.Context) error {
 		ctx, cancel := share(ctx, auditShare)
 		defer cancel()
@@ -88,7 +96,7 @@ func (n *Node) recordLocal(action, kind, name string, err error) {
 	n.audit.Record(e)
 }
 
-// loggedAudit tells events to the log of a process that has no broker. It is never full.
+// loggedAudit tells events to the log of a process that reaches no broker. It is never full.
 type loggedAudit struct {
 	policy audit.Policy
 	log    *slog.Logger

@@ -1,7 +1,7 @@
 // Package roles composes what a rustmq process can be, and is the command line.
 //
 // A process is a [Node]: a data directory, and the roles broker, controller and
-// admin over it. Start puts the rooms together in one fixed order — directory
+// admin over it. One with the role admin alone is a front: it keeps nothing. Start puts the rooms together in one fixed order — directory
 // lock and identity, ports for other servers, bucket, controller and the door to the one
 // that leads, log, broker, listeners, HTTP — and Close takes them down in the reverse one. No algorithm of the rooms lives here.
 //

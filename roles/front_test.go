@@ -185,7 +185,7 @@ func TestAFrontProvesItsRole(t *testing.T) {
 	c.start(7, "--certs", s.certs)
 	c.await(7)
 	for _, args := range [][]string{
-		{"topics", "describe", "orders"}, {"groups", "list"}, {"audit", "list"}, {"brokers", "list"}, {"cluster", "health"}, {"storage", "probe"}, {"topics", "create", "more"},
+		{"topics", "describe", "orders"}, {"groups", "list"}, {"audit", "list"}, {"brokers", "list"}, {"cluster", "health"}, {"storage", "probe"}, {"controllers", "snapshot"}, {"topics", "create", "more"},
 	} {
 		if said := c.admin(7, args...); strings.Contains(said, "does not say") {
 			t.Errorf("%v: %s", args, said)
@@ -194,4 +194,23 @@ func TestAFrontProvesItsRole(t *testing.T) {
 	if status := c.fetch(7, "/api/v1/brokers", nil); status != http.StatusUnauthorized {
 		t.Errorf("a stranger: %d", status)
 	}
+	// What was done through it is in the audit log, and its chain is whole.
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(time.Minute); ; <-ticker.C {
+		var log admin.AuditEvents
+		must(t, json.Unmarshal([]byte(c.admin(1, "audit", "list", "--action", "topic.create", "-o", "json")), &log))
+		if slices.ContainsFunc(log.Events, func(e admin.AuditEvent) bool { return e.Node == 7 && e.Resource == "more" }) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("it is not in the audit log: %+v; %s", log, c.nodes[7].stderr.String())
+		}
+	}
+	c.admin(1, "audit", "verify")
+	c.end(7, syscall.SIGTERM)
+	c.start(7, "--certs", s.certs)
+	c.await(7)
+	c.admin(7, "topics", "delete", "more")
+	c.admin(7, "audit", "verify")
 }

@@ -41,6 +41,7 @@ func (n *Node) openHTTP() error {
 		options.Cluster, options.AckBeforeSync = n.door, n.ackBeforeSync()
 		options.Brokers, options.Controllers = n.door, n.door
 		options.Configuration = n
+		options.TakeSnapshot = n.door.TakeSnapshot // by the controller that leads
 		if n.controller != nil {
 			options.TakeSnapshot = n.controller.TakeSnapshot
 			options.Backup = func() []byte { return n.controller.Image().Snapshot() }

@@ -36,6 +36,7 @@ type metadataDoor interface {
 	HurryLog()
 	Refresh(context.Context) error
 	ReportTroubles(ctx context.Context, node int32, found []controller.Trouble) error
+	TakeSnapshot(context.Context) (index uint64, err error)
 	RegisterController(context.Context, metadata.ControllerNode) error
 	SpendTransformBudget(ctx context.Context, name string, version uint32, by, reason string) error
 }

@@ -43,7 +43,11 @@ func (n *Node) openReplication() (o otherBrokers, err error) {
 func (n *Node) openFront() *broker.Front {
 	asked := rpc.NewPeers(rpc.PeersOptions{Cluster: n.clusterID, Mutual: n.peers.secure, Dial: n.machine.dial(), Log: n.log.With("room", "peers")})
 	n.opened("ways to brokers", func(context.Context) error { return asked.Close() })
-	return broker.NewFront(n.door.Image, asked)
+	front := broker.NewFront(n.door.Image, asked)
+	if n.account != nil {
+		n.startAudit(front.AuditSink(n.auditRetention(), n.door, n.log.With("room", "audit")))
+	}
+	return front
 }
 
 // answerPeers lets other brokers ask this one, and push to it.

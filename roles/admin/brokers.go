@@ -68,7 +68,7 @@ type Decommission struct {
 
 type (
 	brokerID struct {
-		ID int32 `path:"id" minimum:"1"`
+		ID int32 `path:"id" minimum:"1" maximum:"2147483647"`
 	}
 	brokersOutput struct {
 		Body struct {
@@ -78,7 +78,7 @@ type (
 	}
 	brokerOutput  struct{ Body Broker }
 	replicasQuery struct {
-		ID int32 `path:"id" minimum:"1"`
+		ID int32 `path:"id" minimum:"1" maximum:"2147483647"`
 		PageQuery
 	}
 	replicasOutput struct {
@@ -92,7 +92,7 @@ type (
 		Draining bool `json:"draining" doc:"false: it is given leaderships and replicas again"`
 	}
 	drainInput struct {
-		ID   int32 `path:"id" minimum:"1"`
+		ID   int32 `path:"id" minimum:"1" maximum:"2147483647"`
 		Body Draining
 	}
 	decommissionOutput struct{ Body Decommission }

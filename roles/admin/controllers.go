@@ -240,7 +240,7 @@ func (e *env) wouldRemove(cmd *cobra.Command, id uint64) error {
 
 func (e *env) snapshotController() *cobra.Command {
 	return &cobra.Command{
-		Use: "snapshot", Short: "Have the controller at --url take a snapshot of the metadata", Args: cobra.NoArgs,
+		Use: "snapshot", Short: "Have the controller at --url, or the one that leads if none is there, take a snapshot of the metadata", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var out Snapshot
 			if err := e.client(cmd).call(cmd.Context(), http.MethodPost, "/api/v1/snapshots", nil, &out); err != nil {

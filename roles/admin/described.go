@@ -3,7 +3,6 @@ package admin
 import (
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -26,7 +25,8 @@ func summaries() map[string]string {
 		"POST /cluster/rebalance": "Spread replicas evenly", "GET /operations": "List long work that is under way", "GET /operations/{id}": "Tell how far long work is",
 		"GET /controllers": "List controllers", "POST /controllers": "Give a controller a vote", "DELETE /controllers/{id}": "Take a controller out of the group", "POST /snapshots": "Take a snapshot of the metadata",
 		"GET /cluster": "Describe the cluster", "GET /cluster/health": "Tell what of the cluster needs a person",
-		"GET /node/config": "Show the configuration of the process that answers", "GET /node/certificates": "Show the certificates of the process that answers",
+		"GET /config": "Show what is set on running nodes, and what the process that answers obeys", "GET /config/history": "Show who changed what on running nodes, and when", "PATCH /config": "Change the configuration of running nodes",
+		"GET /node/certificates": "Show the certificates of the process that answers",
 		"GET /audit": "Read the audit log", "GET /audit/verify": "Verify the audit log",
 		"GET /groups": "List groups", "GET /groups/{group}": "Describe a group", "DELETE /groups/{group}": "Delete a group", "POST /groups/{group}/reset-offsets": "Plan or do a reset of offsets",
 		"GET /etl/modules": "List modules", "GET /etl/modules/{name}": "Describe a module", "GET /etl/modules/{name}/history": "Show what was done with a module", "GET /etl/batteries": "List the modules that come with rustmq",
@@ -41,7 +41,7 @@ func summaries() map[string]string {
 // apiGroups are the parts of the API, by the beginning of the path below /api/v1.
 var apiGroups = [...]struct{ path, name string }{
 	{"/topics", "Topics"}, {"/groups", "Groups"}, {"/cluster", "Cluster"}, {"/operations", "Cluster"}, {"/brokers", "Brokers"}, {"/controllers", "Controllers"}, {"/snapshots", "Controllers"},
-	{"/acls", "Access"}, {"/users", "Access"}, {"/tokens", "Access"}, {"/session", "Access"}, {"/quotas", "Quotas"}, {"/audit", "Audit"}, {"/etl", "Transforms"}, {"/storage", "Storage"}, {"/node", "Node"},
+	{"/acls", "Access"}, {"/users", "Access"}, {"/tokens", "Access"}, {"/session", "Access"}, {"/quotas", "Quotas"}, {"/audit", "Audit"}, {"/etl", "Transforms"}, {"/storage", "Storage"}, {"/config", "Configuration"}, {"/node", "Node"}, {"/debug", "Diagnostics"}, {"", "More"},
 }
 
 const apiPath = "/api/v1"
@@ -49,7 +49,7 @@ const apiPath = "/api/v1"
 // describe writes into the document of the API what it is, how callers say who they are, and
 // what each call does and asks for.
 func (s *routes) describe() {
-	doc, known := s.OpenAPI(), summaries()
+	doc, known, used := s.OpenAPI(), summaries(), map[string]bool{}
 	doc.Info.Description = "What `rustmq admin` does, for programs. Any process with the role controller or admin answers any call. Problems are those of RFC 9457. Answers have the headers RateLimit-Limit, RateLimit-Remaining and RateLimit-Reset; 429 has Retry-After."
 	doc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token":    {Type: "http", Scheme: "bearer", Description: "an API token, the token of a node's data directory, or one of the identity provider"},
@@ -76,7 +76,8 @@ func (s *routes) describe() {
 		}
 		for _, g := range apiGroups {
 			if strings.HasPrefix(short, g.path) {
-				op.Tags = []string{g.name}
+				op.Tags, used[g.name] = []string{g.name}, true
+				break
 			}
 		}
 		if s.asks && row.Path == sessionPath && row.Method == http.MethodPost {
@@ -84,8 +85,8 @@ func (s *routes) describe() {
 		}
 	}
 	for _, g := range apiGroups {
-		if !slices.ContainsFunc(doc.Tags, func(t *huma.Tag) bool { return t.Name == g.name }) {
-			doc.Tags = append(doc.Tags, &huma.Tag{Name: g.name})
+		if used[g.name] {
+			doc.Tags, used[g.name] = append(doc.Tags, &huma.Tag{Name: g.name}), false
 		}
 	}
 }

@@ -5,8 +5,9 @@
 // recover`, which works where no server can run (roles: recover.go), and `ca` and `certs`,
 // which work on the files of an authority (security/ca).
 //
-// The API answers from the cluster's image, and from the partitions, the group
-// coordinators and the bucket of this process; nothing is invented. No request names
+// The API answers from the cluster's image, from what the brokers say that lead partitions
+// and coordinate groups, and from the bucket of this process; nothing is invented, and nothing
+// is kept: operations that go on after their call are read off the image. No request names
 // a bucket: a URL is probed by the process of the command, so that the server cannot
 // be sent anywhere. Errors are RFC 9457 problems with Kafka's error name as their
 // title. The document at /api/v1/openapi.json is made from the code that serves.

@@ -50,7 +50,7 @@ type PeekedMessages struct {
 type (
 	messagesInput struct {
 		Name      string    `path:"name" maxLength:"249"`
-		Partition int32     `query:"partition" minimum:"0" default:"0"`
+		Partition int32     `query:"partition" minimum:"0" maximum:"2147483647" default:"0"`
 		From      string    `query:"from" enum:"start,end" default:"end" doc:"where to begin: at the log start, or limit records before the end; offset and time go before it"`
 		Offset    int64     `query:"offset" minimum:"-1" default:"-1" doc:"offset to begin at; -1: as from says"`
 		Time      time.Time `query:"time" doc:"RFC 3339: the first record that is not older"`

@@ -257,6 +257,7 @@ func route[I, O any](s *routes, method, path string, a access[I], serve func(con
 		return out, err
 	}
 	change = append(change, func(op *huma.Operation) { op.BodyReadTimeout = -1 }) // takeBodies has read it
+	change = append(change, strictQuery(s.API))
 	if a.tag != nil {
 		change = append(change, withRequest)
 		if a.action != "" {

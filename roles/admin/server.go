@@ -75,8 +75,8 @@ type Options struct {
 	// where they are not nil.
 	Brokers     Brokers
 	Controllers Controllers
-	// TakeSnapshot has the controller of this process take a snapshot, and returns its
-	// index; nil: none is here.
+	// TakeSnapshot has the controller of this process, or where there is none the one that
+	// leads, take a snapshot, and returns its index; nil: nobody can be asked.
 	TakeSnapshot func(context.Context) (uint64, error)
 	// Backup is the metadata as a snapshot, with what of it is secret; nil: this process does
 	// not have it all.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -48,27 +49,51 @@ func (a AuditRetention) configs() map[string]string {
 // group that it does not know to be there is sent again as the same batch of one producer,
 // which the log takes once. It is for one goroutine.
 type auditSink struct {
-	b        *Broker
+	by       auditWays
 	keeps    AuditRetention
 	producer batch.Producer // ID -1: it has none
 	under    batch.Batch    // that is to be appended; nil: none
 	checked  bool           // the topic has the configs that it is to have
 }
 
+// auditWays is how a process reaches what its account is written to.
+type auditWays struct {
+	ends       context.Context // with the process
+	image      func() *metadata.Image
+	controller auditTopics
+	settle     func(context.Context) // waits until what was decided is known here
+	producerID func(context.Context) (int64, error)
+	append     func(context.Context, batch.Batch) (first storage.Offset, err error)
+	now        func() time.Time
+	log        *slog.Logger
+}
+
+// auditTopics is what the account asks of the controller.
+type auditTopics interface {
+	CreateTopics(ctx context.Context, topics []controller.NewTopic, validateOnly bool) []controller.TopicResult
+	AlterConfigs(ctx context.Context, changes []controller.ConfigChange, validateOnly bool) []error
+}
+
 // AuditSink returns where the account of this node is written to.
 func (b *Broker) AuditSink(keeps AuditRetention) audit.Sink {
-	return &auditSink{b: b, keeps: keeps, producer: batch.Producer{ID: batch.NoProducerID}}
+	return newAuditSink(keeps, auditWays{
+		ends: b.ctx, image: b.follower.image, controller: b.opt.Controller, settle: b.settle, producerID: b.takeProducerID, append: b.appendAudit, now: b.opt.Now, log: b.log,
+	})
+}
+
+func newAuditSink(keeps AuditRetention, by auditWays) audit.Sink {
+	return &auditSink{by: by, keeps: keeps, producer: batch.Producer{ID: batch.NoProducerID}}
 }
 
 // Append implements [audit.Sink].
 func (s *auditSink) Append(ctx context.Context, records [][]byte) (first int64, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.b.ctx, cancel)()
+	defer context.AfterFunc(s.by.ends, cancel)()
 	if err := s.prepare(ctx, records); err != nil {
 		return 0, err
 	}
-	offset, err := s.b.appendAudit(ctx, slices.Clone(s.under))
+	offset, err := s.by.append(ctx, slices.Clone(s.under))
 	switch {
 	case err == nil:
 		s.under = nil
@@ -88,7 +113,7 @@ func (s *auditSink) prepare(ctx context.Context, records [][]byte) error {
 		return nil
 	}
 	if s.producer.ID == batch.NoProducerID {
-		id, err := s.b.takeProducerID(ctx)
+		id, err := s.by.producerID(ctx)
 		if err != nil {
 			return fmt.Errorf("get a producer id: %w", err)
 		}
@@ -96,7 +121,7 @@ func (s *auditSink) prepare(ctx context.Context, records [][]byte) error {
 	}
 	producer := s.producer
 	w := batch.NewBuilder(batch.BuilderOptions{Producer: &producer})
-	now := s.b.opt.Now().UnixMilli()
+	now := s.by.now().UnixMilli()
 	for _, r := range records {
 		w.Add(now, nil, r)
 	}
@@ -110,7 +135,7 @@ func (s *auditSink) prepare(ctx context.Context, records [][]byte) error {
 
 // makeTopic makes the topic, or gives it the configs that this node is configured with.
 func (s *auditSink) makeTopic(ctx context.Context) error {
-	t, there := s.b.follower.image().Topic(AuditTopic)
+	t, there := s.by.image().Topic(AuditTopic)
 	want := s.keeps.configs()
 	if there && (s.checked || maps.Equal(t.Configs, want)) {
 		s.checked = true
@@ -119,19 +144,19 @@ func (s *auditSink) makeTopic(ctx context.Context) error {
 	wait, cancel := controllerContext(ctx, 0)
 	defer cancel()
 	if !there {
-		made := s.b.opt.Controller.CreateTopics(wait, []controller.NewTopic{{Name: AuditTopic, Partitions: 1, ReplicationFactor: -1, Internal: true, Configs: want}}, false)
+		made := s.by.controller.CreateTopics(wait, []controller.NewTopic{{Name: AuditTopic, Partitions: 1, ReplicationFactor: -1, Internal: true, Configs: want}}, false)
 		if err := made[0].Err; err != nil && metadata.CodeOf(err) != metadata.TopicAlreadyExists {
 			return fmt.Errorf("make topic %s: %w", AuditTopic, err)
 		}
-		s.b.settle(wait)
+		s.by.settle(wait)
 		return nil
 	}
 	change := controller.ConfigChange{Type: metadata.TopicResource, Name: AuditTopic}
 	for key, value := range want {
 		change.Ops = append(change.Ops, controller.ConfigOp{Key: key, Op: controller.SetConfig, Value: value})
 	}
-	if err := s.b.opt.Controller.AlterConfigs(wait, []controller.ConfigChange{change}, false)[0]; err != nil {
-		s.b.log.Warn("the audit topic keeps the retention that it has", "error", err)
+	if err := s.by.controller.AlterConfigs(wait, []controller.ConfigChange{change}, false)[0]; err != nil {
+		s.by.log.Warn("the audit topic keeps the retention that it has", "error", err)
 	}
 	s.checked = true
 	return nil

@@ -5,13 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/security/audit"
+	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
+	"rustmq.dev/rustmq/storage/guard"
 	"rustmq.dev/rustmq/transport/rpc"
 )
 
@@ -31,6 +36,21 @@ type Front struct {
 // NewFront returns a front that finds brokers in the image of the moment.
 func NewFront(image func() *metadata.Image, peers Peers) *Front {
 	return &Front{image: image, peers: peers}
+}
+
+// AuditSink returns where the account of a process is written to that is no broker, by a
+// controller, which makes the topic; log is told what does not keep it from that.
+func (f *Front) AuditSink(keeps AuditRetention, topics auditTopics, log *slog.Logger) audit.Sink {
+	return newAuditSink(keeps, auditWays{
+		ends: context.Background(), image: f.image, controller: topics, settle: func(context.Context) {}, now: time.Now, log: log,
+		producerID: func(ctx context.Context) (int64, error) {
+			return ask1[int64](ctx, f, peerOperatorProducer, struct{}{}, true)
+		},
+		// A batch of a producer is taken once, however often it comes.
+		append: func(ctx context.Context, records batch.Batch) (storage.Offset, error) {
+			return ask1[storage.Offset](ctx, f, peerOperatorAppend, auditAppend{records}, true)
+		},
+	})
 }
 
 // answeredHeads is what peerOperatorHeads answers.
@@ -66,6 +86,12 @@ func (b *Broker) operatorRequest(key int16) func(context.Context, []byte) ([]byt
 		})
 	case peerOperatorAudit:
 		return own(func(ctx context.Context, q auditRead) (AuditPage, error) { return b.ReadAudit(ctx, q.From) })
+	case peerOperatorProducer:
+		return own(func(ctx context.Context, _ struct{}) (int64, error) { return b.takeProducerID(ctx) })
+	case peerOperatorAppend:
+		return own(func(ctx context.Context, q auditAppend) (storage.Offset, error) {
+			return b.appendForeignAudit(ctx, q.Batch)
+		})
 	case peerOperatorHeads:
 		return own(func(ctx context.Context, _ struct{}) (is answeredHeads, err error) {
 			is.Heads, is.Unasked = b.AuditHeads(ctx)
@@ -186,4 +212,15 @@ func askFor[P any](ctx context.Context, f *Front, at int32, key int16, q any) (a
 		return answer, err
 	}
 	return readOwn[P](raw, at, key)
+}
+
+// appendForeignAudit is appendAudit for a process that is no broker: nothing of it was checked.
+func (b *Broker) appendForeignAudit(ctx context.Context, records batch.Batch) (first storage.Offset, err error) {
+	if err := batch.Validate(records, &batch.Limits{MaxBytes: rpc.MaxPeerBody}); !guard.Check("broker.foreign-audit", err == nil) {
+		return 0, err
+	}
+	if records.IsTransactional() {
+		return 0, &GroupError{kerr.InvalidRecord, "records of the audit log are of no transaction"}
+	}
+	return b.appendAudit(ctx, records)
 }

@@ -3,12 +3,14 @@ package broker
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -16,6 +18,7 @@ import (
 	"rustmq.dev/rustmq/consensus/metadata"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/storage"
+	"rustmq.dev/rustmq/storage/batch"
 	"rustmq.dev/rustmq/transport/rpc"
 )
 
@@ -161,4 +164,57 @@ func silence(image *metadata.Image) map[string]error {
 		}
 	}
 	return all
+}
+
+// What a process that is no broker records goes to the topic like all else, once, though an
+// answer is lost; and what is no batch of records does not.
+func TestWhatAFrontRecordsIsChecked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2, false, nil)
+		w := &wayIn{nodes: map[string]rpc.PeerHandler{}, silent: map[string]error{}}
+		for b := range c.controller.Image().Brokers() {
+			address, _ := peerAddress(b)
+			w.nodes[address] = c.nodes[b.ID]
+		}
+		f := NewFront(c.controller.Image, w)
+		sink := f.AuditSink(AuditRetention{Time: time.Hour}, c.controller, slog.New(slog.DiscardHandler)).(*auditSink)
+		if first, err := sink.Append(t.Context(), [][]byte{[]byte("a"), []byte("b")}); err != nil || first != 0 {
+			t.Fatalf("%d, %v", first, err)
+		}
+		if err := sink.prepare(t.Context(), [][]byte{[]byte("c")}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := sink.by.append(t.Context(), slices.Clone(sink.under)); err != nil { // whose answer is lost
+			t.Fatal(err)
+		}
+		if first, err := sink.Append(t.Context(), [][]byte{[]byte("c")}); err != nil || first != 2 {
+			t.Fatalf("%d, %v", first, err)
+		}
+		page, err := f.ReadAudit(t.Context(), 0)
+		if err != nil || page.End != 3 || len(page.Records) != 3 || string(page.Records[2].Value) != "c" {
+			t.Errorf("%+v, %v", page, err)
+		}
+		torn := slices.Clone(wholeBatch(t))
+		torn[len(torn)-1]++
+		for what, b := range map[string][]byte{"nothing": {}, "zeros": make([]byte, 100), "a damaged batch": torn, "two batches": append(wholeBatch(t), wholeBatch(t)...), "a transaction's": transactional(t, 1, 0, 0, "x")} {
+			if _, err := sink.by.append(t.Context(), b); err == nil {
+				t.Errorf("%s: it is taken", what)
+			}
+		}
+		if page, err := f.ReadAudit(t.Context(), 0); err != nil || page.End != 3 {
+			t.Errorf("%+v, %v", page, err)
+		}
+	})
+}
+
+// wholeBatch is one that would be taken.
+func wholeBatch(t *testing.T) batch.Batch {
+	t.Helper()
+	w := batch.NewBuilder(batch.BuilderOptions{})
+	w.Add(1, nil, []byte("d"))
+	b, err := w.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

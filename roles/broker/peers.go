@@ -43,6 +43,8 @@ const (
 	peerOperatorReset
 	peerOperatorAudit
 	peerOperatorHeads
+	peerOperatorProducer
+	peerOperatorAppend
 	peerEnd // of these requests
 
 	firstOperatorRequest = peerHoldings

@@ -3,7 +3,8 @@
 // controller (port 9095), and [RegisterController] its other end: calls of methods, whose
 // bodies it does not know, streams of images, and [Beats], by which it hears that a broker
 // lives. [Peers] is what one broker has another serve (port 9093): requests of Kafka's, as
-// the handler that the broker gives understands them. [Pushes] carries records to
+// the handler that the broker gives understands them; processes with the role controller or
+// admin ask too, for operators ([OperatorID]). [Pushes] carries records to
 // followers ([RegisterReplication]). [NewServer] is a gRPC server with bounds for any of
 // them.
 //

@@ -59,7 +59,7 @@ var callers = map[string]func(body any) claim{
 	createAPIToken.name: ofOperators, deleteAPIToken.name: ofOperators,
 	deployTransform.name: ofOperators, setTransform.name: ofOperators, deleteTransform.name: ofOperators, spendTransformBudget.name: ofServers,
 	reassignPartitions.name: ofServers, hurryLog.name: ofServers,
-	unregisterBroker.name: ofOperators, tellState.name: ofOperators,
+	unregisterBroker.name: ofOperators, tellState.name: ofOperators, takeSnapshot.name: ofOperators,
 }
 
 // claimOf says how to find who has to call a method with a body.

@@ -40,7 +40,7 @@ func TestCallersAskOnlyForWhatTheirCertificatesAllow(t *testing.T) {
 		}
 		operators := []string{
 			"PlanRebalance", "DrainBroker", "UnregisterBroker", "UnregisterController", "Members", "AddController", "RemoveController", "ConfirmClock", "CheckBucket",
-			"CreateAPIToken", "DeleteAPIToken", "DeployTransform", "SetTransform", "DeleteTransform", "LeaderState",
+			"CreateAPIToken", "DeleteAPIToken", "DeployTransform", "SetTransform", "DeleteTransform", "LeaderState", "TakeSnapshot",
 		}
 		servers := []string{
 			"CreateTopics", "DeleteTopics", "CreatePartitions", "AlterConfigs", "AlterClientQuotas", "AlterACLs", "AlterUsers", "ElectLeaders", "ReassignPartitions", "HurryLog",

@@ -61,6 +61,7 @@ type Controller interface {
 	RecordCleaning(ctx context.Context, brokerID int32, brokerEpoch int64, p storage.PartitionID, epoch storage.Epoch, is metadata.Cleaning) error
 	AllocateProducerIDs(ctx context.Context, brokerID int32, brokerEpoch int64) (first int64, count int32, err error)
 
+	TakeSnapshot(context.Context) (index uint64, err error)
 	BelievedTime() (now time.Time, ok bool)
 	ConfirmClock() (was error)
 	CheckBucket(context.Context, controller.CheckRequest) (*controller.CheckReport, error)

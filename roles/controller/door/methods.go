@@ -235,7 +235,7 @@ func handlers() map[string]handler {
 		advanceLogStart.name: advanceLogStart.handler(), prepareObjects.name: prepareObjects.handler(), commitObject.name: commitObject.handler(),
 		replaceRanges.name: replaceRanges.handler(), fileRanges.name: fileRanges.handler(), recordCleaning.name: recordCleaning.handler(),
 		allocateProducerIDs.name: allocateProducerIDs.handler(), confirmClock.name: confirmClock.handler(),
-		checkBucket.name: checkBucket.handler(), hurryLog.name: hurryLog.handler(), tellState.name: tellState.handler(),
+		checkBucket.name: checkBucket.handler(), hurryLog.name: hurryLog.handler(), tellState.name: tellState.handler(), takeSnapshot.name: takeSnapshot.handler(),
 	}
 }
 

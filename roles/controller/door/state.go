@@ -14,9 +14,30 @@ const stateFresh = time.Second
 type (
 	leaderStateQ struct{ State bool }
 	toldState    struct{ State leaderState }
+	snapshotQ    struct{ Snapshot bool }
+	snapshotMade struct {
+		Index uint64
+		Err   fault
+	}
 )
 
-func (toldState) decided() bool { return true }
+func (toldState) decided() bool      { return true }
+func (r snapshotMade) decided() bool { return !r.Err.undecided() }
+
+// Two snapshots are one more than was asked for, and do no harm.
+var takeSnapshot = method[snapshotQ, snapshotMade]{"TakeSnapshot", true, 0, func(ctx context.Context, c Controller, _ snapshotQ) snapshotMade {
+	index, err := c.TakeSnapshot(ctx)
+	return snapshotMade{index, faultOf(err)}
+}}
+
+// TakeSnapshot is as of [controller.Controller].
+func (d *Door) TakeSnapshot(ctx context.Context) (index uint64, err error) {
+	r, err := call(ctx, d, takeSnapshot, snapshotQ{true})
+	if err != nil {
+		return 0, err
+	}
+	return r.Index, r.Err.err()
+}
 
 var tellState = method[leaderStateQ, toldState]{"LeaderState", true, 0, func(_ context.Context, c Controller, _ leaderStateQ) toldState {
 	return toldState{stateOf(c)}

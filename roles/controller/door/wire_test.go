@@ -272,6 +272,11 @@ func (r *recorder) CheckBucket(_ context.Context, q controller.CheckRequest) (*c
 	return &controller.CheckReport{Next: "n", Findings: []controller.Finding{{Kind: "orphan", Size: 3, Range: &controller.FindingRange{Topic: "t", End: 4}}}, Compared: controller.Compared{Orphans: controller.Tally{Objects: 1, Bytes: 3}}}, nil
 }
 
+func (r *recorder) TakeSnapshot(context.Context) (uint64, error) {
+	r.note()
+	return 77, errors.New("it is taken already")
+}
+
 func (r *recorder) HurryLog() { r.note("hurried") }
 
 // asks are one call of each method of a door, with values in every field.
@@ -398,6 +403,10 @@ func asks(ctx context.Context) map[string]func(*Door) (returned []any) {
 		"CheckBucket": func(d *Door) []any {
 			report, err := d.CheckBucket(ctx, controller.CheckRequest{After: "a", Verify: true, Repair: true, Findings: 7, Budget: time.Second})
 			return []any{*report, err}
+		},
+		"TakeSnapshot": func(d *Door) []any {
+			index, err := d.TakeSnapshot(ctx)
+			return []any{index, err}
 		},
 		"HurryLog": func(d *Door) []any {
 			d.HurryLog()
