@@ -109,11 +109,13 @@ func (l *lostMessage) is(r *Record) bool {
 }
 
 // session runs transactions until one cannot be ended, or the context ends; it returns how many
-// were committed. was is the producer of the last transaction, here or in a session before.
+// were committed. was is the producer of the last transaction, here or in a session before;
+// nil: it is not known.
 func (p *Processor[T]) session(ctx context.Context, handle func(context.Context, *Tx, []*Message[T]) error, state *attempts, was **incarnation) (commits int, err error) {
 	if _, err := p.client.reclaim(ctx, p.id, *was); err != nil {
 		return 0, err
 	}
+	*was = nil // until it is known what the next producer is
 	opts := append(p.o.reading(p.client.config.recordBytes), p.client.config.producing()...)
 	opts = append(opts, kgo.TransactionalID(p.id), kgo.RecordPartitioner(newPinned()), kgo.WithHooks(p.client.hooks))
 	if t := p.client.config.transactionTime; t > 0 {

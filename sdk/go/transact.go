@@ -74,7 +74,7 @@ func (t *Tx) failure() error {
 type transacting struct {
 	turn   chan struct{} // one transaction at a time; made with the client
 	client *kgo.Client   // guarded by turn, as is what follows
-	was    *incarnation  // of the last transaction; nil: there was none
+	was    *incarnation  // of the last transaction; nil: it is not known
 	fenced bool
 
 	mu    sync.Mutex
@@ -151,6 +151,7 @@ func (c *Client) transactOnce(ctx context.Context, f func(*Tx) error) (err error
 		if again, err := c.reclaim(ctx, c.config.transactionalID, t.was); err != nil {
 			return err, again
 		}
+		t.was = nil // until it is known what the next producer is
 		opts := append(c.config.producing(), kgo.TransactionalID(c.config.transactionalID), kgo.RecordPartitioner(newPinned()), kgo.WithHooks(c.hooks))
 		if c.config.transactionTime > 0 {
 			opts = append(opts, kgo.TransactionTimeout(c.config.transactionTime))
@@ -162,7 +163,9 @@ func (c *Client) transactOnce(ctx context.Context, f func(*Tx) error) (err error
 	if err := t.client.BeginTransaction(); err != nil {
 		return c.discard(fmt.Errorf("rustmq: begin a transaction: %w", err))
 	}
-	t.was = incarnationOf(ctx, t.client)
+	if is := incarnationOf(ctx, t.client); is != nil {
+		t.was = is
+	}
 	tx := &Tx{client: t.client, inject: c.config.hooks.Inject}
 	returned := false
 	defer func() {
