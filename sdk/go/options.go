@@ -12,7 +12,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl"
-	"github.com/twmb/franz-go/pkg/sasl/oauth"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 
@@ -182,10 +181,7 @@ func WithPlain(user, password string) Option {
 // each connection, and again before the session ends; it may be called concurrently.
 func WithToken(token func(context.Context) (string, error)) Option {
 	return func(c *config) error {
-		c.mechanism = oauth.Oauth(func(ctx context.Context) (oauth.Auth, error) {
-			t, err := token(ctx)
-			return oauth.Auth{Token: t}, err
-		})
+		c.mechanism = newBearer(token)
 		c.shown = "a token"
 		return nil
 	}

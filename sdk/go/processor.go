@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -57,10 +58,13 @@ func NewProcessor[T any](client *Client, codec Codec[T], transactionalID string,
 // A handler that is at work when the context ends is let finish, and is committed.
 func (p *Processor[T]) Run(ctx context.Context, handle func(context.Context, *Tx, []*Message[T]) error) error {
 	state := &attempts{}
+	var was *incarnation
 	pause := firstRetryPause
 	for failed := 0; ; {
-		commits, err := p.session(ctx, handle, state)
-		if ctx.Err() != nil && !isFenced(err) {
+		commits, err := p.session(ctx, handle, state, &was)
+		// Whose epoch is old took too long, or was fenced: the next session finds out.
+		fenced := isFenced(err) && (was == nil || !errors.Is(err, kerr.InvalidProducerEpoch))
+		if ctx.Err() != nil && !fenced {
 			return nil
 		}
 		if commits > 0 {
@@ -71,7 +75,7 @@ func (p *Processor[T]) Run(ctx context.Context, handle func(context.Context, *Tx
 		switch {
 		case errors.As(err, &stopped), errors.Is(err, ErrClosed):
 			return err
-		case isFenced(err):
+		case fenced:
 			return fmt.Errorf("%w: %w", ErrFenced, err)
 		case failed >= sessionAttempts:
 			return fmt.Errorf("rustmq: processor %s: no transaction succeeds: %w", p.id, err)
@@ -105,8 +109,13 @@ func (l *lostMessage) is(r *Record) bool {
 }
 
 // session runs transactions until one cannot be ended, or the context ends; it returns how many
-// were committed.
-func (p *Processor[T]) session(ctx context.Context, handle func(context.Context, *Tx, []*Message[T]) error, state *attempts) (commits int, err error) {
+// were committed. was is the producer of the last transaction, here or in a session before;
+// nil: it is not known.
+func (p *Processor[T]) session(ctx context.Context, handle func(context.Context, *Tx, []*Message[T]) error, state *attempts, was **incarnation) (commits int, err error) {
+	if _, err := p.client.reclaim(ctx, p.id, *was); err != nil {
+		return 0, err
+	}
+	*was = nil // until it is known what the next producer is
 	opts := append(p.o.reading(p.client.config.recordBytes), p.client.config.producing()...)
 	opts = append(opts, kgo.TransactionalID(p.id), kgo.RecordPartitioner(newPinned()), kgo.WithHooks(p.client.hooks))
 	if t := p.client.config.transactionTime; t > 0 {
@@ -140,6 +149,9 @@ func (p *Processor[T]) session(ctx context.Context, handle func(context.Context,
 		}
 		messages := messagesOf[T](fetches)
 		decode(p.codec, messages)
+		if is := incarnationOf(ctx, s.Client()); is != nil {
+			*was = is
+		}
 		committed, err := p.transact(ctx, s, handle, messages, state)
 		if committed {
 			commits++

@@ -1,7 +1,6 @@
 package rustmq
 
 import (
-	"slices"
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -26,9 +25,11 @@ type progress struct {
 type span struct {
 	p       *progress
 	of      topicPartition
-	slots   []slot // in order of offset; those before the first that is not done are gone
-	room    []slot // what slots began in when they last were none: they begin there again
-	first   int64  // number of slots[0]
+	pieces  []piece // of what was handed out, in order; records before the first that is not done are gone
+	room    []piece // what pieces began in when they last were none: they begin there again
+	first   int64   // place of the first record of pieces
+	count   int64   // of their records
+	ahead   marks   // places that are done, behind one that is not
 	next    kgo.EpochOffset
 	moved   bool // next was not taken for a commit yet
 	running int  // handlers that are at work
@@ -38,10 +39,11 @@ type span struct {
 	idle    chan struct{} // closed once ended and running is 0
 }
 
-type slot struct {
+// piece is n records of one leader epoch that follow each other without a hole.
+type piece struct {
 	offset int64
 	epoch  int32
-	done   bool
+	n      int64
 }
 
 func newProgress() *progress { return &progress{spans: map[topicPartition]*span{}} }
@@ -57,19 +59,33 @@ func (p *progress) add(records ...*Record) (*span, int64) {
 		s = &span{p: p, of: of, gone: make(chan struct{}), idle: make(chan struct{})}
 		p.spans[of] = s
 	}
-	place := s.first + int64(len(s.slots))
-	anew := len(s.slots) == 0
-	if anew {
-		s.slots = s.room[:0]
-	}
-	s.slots = slices.Grow(s.slots, len(records))
-	for _, r := range records {
-		s.slots = append(s.slots, slot{offset: r.Offset, epoch: r.LeaderEpoch})
-	}
-	if anew {
-		s.room = s.slots
+	place := s.first + s.count
+	// Offsets and epochs of a partition do not go back.
+	if first, last := records[0], records[len(records)-1]; last.Offset-first.Offset == int64(len(records)-1) && first.LeaderEpoch == last.LeaderEpoch {
+		s.hand(first, int64(len(records)))
+	} else {
+		for _, r := range records {
+			s.hand(r, 1)
+		}
 	}
 	return s, place
+}
+
+// hand notes n records from r on, which follow each other.
+func (s *span) hand(r *Record, n int64) {
+	s.count += n
+	if i := len(s.pieces) - 1; i >= 0 && s.pieces[i].epoch == r.LeaderEpoch && s.pieces[i].offset+s.pieces[i].n == r.Offset {
+		s.pieces[i].n += n
+		return
+	}
+	anew := len(s.pieces) == 0
+	if anew {
+		s.pieces = s.room[:0]
+	}
+	s.pieces = append(s.pieces, piece{r.Offset, r.LeaderEpoch, n})
+	if anew {
+		s.room = s.pieces
+	}
 }
 
 // begin reports whether the span still counts, and if so that a handler is at work.
@@ -98,19 +114,65 @@ func (s *span) done(place, n int64) {
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
 	// Places before the first were done before.
-	for i := max(0, place-s.first); i < min(place-s.first+n, int64(len(s.slots))); i++ {
-		s.slots[i].done = true
-	}
-	through := 0
-	for through < len(s.slots) && s.slots[through].done {
-		through++
-	}
-	if through == 0 {
+	from, to := max(place, s.first), min(place+n, s.first+s.count)
+	if from >= to {
 		return
 	}
-	last := s.slots[through-1]
-	s.next, s.moved = kgo.EpochOffset{Epoch: last.epoch, Offset: last.offset + 1}, true
-	s.slots, s.first = s.slots[through:], s.first+int64(through)
+	if from > s.first || s.ahead.to > s.first {
+		s.ahead.mark(from, to, s.first)
+		to = s.ahead.through(s.first)
+	}
+	if to > s.first {
+		s.advance(to - s.first)
+	}
+}
+
+// advance gives up the first n records, which are done.
+func (s *span) advance(n int64) {
+	s.first, s.count = s.first+n, s.count-n
+	for n > 0 {
+		p := &s.pieces[0]
+		some := min(n, p.n)
+		p.offset, p.n, n = p.offset+some, p.n-some, n-some
+		s.next, s.moved = kgo.EpochOffset{Epoch: p.epoch, Offset: p.offset}, true
+		if p.n == 0 {
+			s.pieces = s.pieces[1:]
+		}
+	}
+}
+
+// marks are places that are marked, from one on.
+type marks struct {
+	words []uint64
+	from  int64 // place of the first bit
+	to    int64 // behind the last place that is marked
+}
+
+const wordBits = 64
+
+// mark marks the places from..to. None before first is asked for any more.
+func (m *marks) mark(from, to, first int64) {
+	if m.to <= first {
+		m.words, m.from = m.words[:0], first
+	}
+	if gone := (first - m.from) / wordBits; gone > 0 {
+		m.words, m.from = append(m.words[:0], m.words[gone:]...), m.from+gone*wordBits
+	}
+	for int64(len(m.words))*wordBits < to-m.from {
+		m.words = append(m.words, 0)
+	}
+	for at := from - m.from; at < to-m.from; at++ {
+		m.words[at/wordBits] |= 1 << (at % wordBits)
+	}
+	m.to = max(m.to, to)
+}
+
+// through is the first place from one on that is not marked.
+func (m *marks) through(place int64) int64 {
+	for place < m.to && m.words[(place-m.from)/wordBits]&(1<<((place-m.from)%wordBits)) != 0 {
+		place++
+	}
+	return place
 }
 
 func (s *span) isEnded() bool {
@@ -219,8 +281,8 @@ func (p *progress) rewound() offsets {
 	defer p.mu.Unlock()
 	back := offsets{}
 	for _, s := range p.spans {
-		if len(s.slots) > 0 {
-			back.set(s.of, kgo.EpochOffset{Epoch: -1, Offset: s.slots[0].offset})
+		if s.count > 0 {
+			back.set(s.of, kgo.EpochOffset{Epoch: -1, Offset: s.pieces[0].offset})
 			p.finish(s, true)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 const (
@@ -18,6 +19,8 @@ const (
 	// the same, or readers of what is committed wait for the broker's time-out.
 	endTimeout      = 30 * time.Second
 	firstRetryPause = 100 * time.Millisecond
+	// transactionTimeout is how long a transaction may be open, unless the caller says.
+	transactionTimeout = 40 * time.Second
 )
 
 // Tx is an open transaction.
@@ -70,8 +73,9 @@ func (t *Tx) failure() error {
 // transacting is the producer of Transact.
 type transacting struct {
 	turn   chan struct{} // one transaction at a time; made with the client
-	client *kgo.Client   // guarded by turn
-	fenced bool          // guarded by turn
+	client *kgo.Client   // guarded by turn, as is what follows
+	was    *incarnation  // of the last transaction; nil: it is not known
+	fenced bool
 
 	mu    sync.Mutex
 	ended bool
@@ -97,7 +101,8 @@ func (t *transacting) isEnded() bool {
 // Transact runs f in a transaction, and commits when it returns nil: all records that it
 // produced are there then, in whatever topics, or none is. An error of f, of a record, or
 // a panic aborts. f is run again, at most five times in all, where the cluster aborted for
-// reasons that pass, such as a coordinator that moved; it has to be fit for that.
+// reasons that pass, such as a coordinator that moved, or a transaction that was open for
+// longer than it may be; it has to be fit for that.
 //
 // The client has to have [WithTransactionalID]. Transactions of a client wait for each
 // other. [ErrFenced] says that another has taken the id: this client transacts no more.
@@ -122,7 +127,7 @@ func (c *Client) Transact(ctx context.Context, f func(*Tx) error) error {
 	pause := firstRetryPause
 	for attempt := 1; ; attempt++ {
 		err, again := c.transactOnce(ctx, f)
-		if isFenced(err) {
+		if !again && isFenced(err) {
 			t.fenced = true
 			return fmt.Errorf("%w: %w", ErrFenced, err)
 		}
@@ -143,6 +148,10 @@ func (c *Client) Transact(ctx context.Context, f func(*Tx) error) error {
 func (c *Client) transactOnce(ctx context.Context, f func(*Tx) error) (err error, again bool) {
 	t := &c.transacting
 	if t.client == nil {
+		if again, err := c.reclaim(ctx, c.config.transactionalID, t.was); err != nil {
+			return err, again
+		}
+		t.was = nil // until it is known what the next producer is
 		opts := append(c.config.producing(), kgo.TransactionalID(c.config.transactionalID), kgo.RecordPartitioner(newPinned()), kgo.WithHooks(c.hooks))
 		if c.config.transactionTime > 0 {
 			opts = append(opts, kgo.TransactionTimeout(c.config.transactionTime))
@@ -153,6 +162,9 @@ func (c *Client) transactOnce(ctx context.Context, f func(*Tx) error) (err error
 	}
 	if err := t.client.BeginTransaction(); err != nil {
 		return c.discard(fmt.Errorf("rustmq: begin a transaction: %w", err))
+	}
+	if is := incarnationOf(ctx, t.client); is != nil {
+		t.was = is
 	}
 	tx := &Tx{client: t.client, inject: c.config.hooks.Inject}
 	returned := false
@@ -169,30 +181,69 @@ func (c *Client) transactOnce(ctx context.Context, f func(*Tx) error) (err error
 	if failed == nil {
 		failed = tx.failure()
 	}
-	if failed != nil {
-		if err := c.abort(ctx); err != nil {
-			_, _ = c.discard(err)
-			return errors.Join(failed, fmt.Errorf("rustmq: abort the transaction: %w", err)), false
+	refused := false
+	if failed == nil {
+		err := t.client.EndTransaction(ctx, kgo.TryCommit)
+		if err == nil {
+			return nil, false
 		}
-		return failed, abortedByCluster(failed)
+		// It was aborted by its coordinator, or fenced: reclaim finds out.
+		refused = errors.Is(err, kerr.InvalidTxnState) || errors.Is(err, kerr.InvalidProducerEpoch)
+		failed = fmt.Errorf("rustmq: commit the transaction: %w", err)
+		again = refused || errors.Is(err, kerr.TransactionAbortable) || errors.Is(err, kerr.OperationNotAttempted)
+	} else {
+		again = abortedByCluster(failed)
 	}
-	err = t.client.EndTransaction(ctx, kgo.TryCommit)
-	if err == nil {
-		return nil, false
+	if err := c.abort(ctx); err != nil {
+		_, _ = c.discard(err)
+		return errors.Join(failed, fmt.Errorf("rustmq: abort the transaction: %w", err)), false
 	}
-	err = fmt.Errorf("rustmq: commit the transaction: %w", err)
-	again = errors.Is(err, kerr.TransactionAbortable) || errors.Is(err, kerr.OperationNotAttempted)
-	if endErr := c.abort(ctx); endErr != nil {
-		_, _ = c.discard(endErr)
-		return errors.Join(err, fmt.Errorf("rustmq: abort the transaction: %w", endErr)), false
+	if refused {
+		_, _ = c.discard(failed) // franz-go begins no more transactions with this producer
 	}
-	return err, again
+	return failed, again
 }
 
-// abortedByCluster reports whether what failed in a transaction may succeed in another.
+// abortedByCluster reports whether what failed in a transaction, which was aborted then, may succeed in
+// another. Of a producer with an old epoch the transaction took too long, or another has its
+// id, who would have been heard of by the abort.
 func abortedByCluster(err error) bool {
-	return errors.Is(err, kerr.TransactionAbortable) || errors.Is(err, kerr.OperationNotAttempted) ||
+	return errors.Is(err, kerr.TransactionAbortable) || errors.Is(err, kerr.OperationNotAttempted) || errors.Is(err, kerr.InvalidProducerEpoch) ||
 		errors.Is(err, kerr.UnknownProducerID) || errors.Is(err, kerr.InvalidProducerIDMapping) || errors.Is(err, kerr.ConcurrentTransactions)
+}
+
+// incarnation is what brokers know a transactional producer by, from one transaction to the next.
+type incarnation struct {
+	id    int64
+	epoch int16
+}
+
+// incarnationOf is that of a client in a transaction; nil where that cannot be said.
+func incarnationOf(ctx context.Context, cl *kgo.Client) *incarnation {
+	id, epoch, err := cl.ProducerID(ctx)
+	if err != nil {
+		return nil
+	}
+	return &incarnation{id, epoch}
+}
+
+// reclaim asks whether a transactional id is still of the incarnation that was given up, for a new
+// producer fences whoever has it. again says of an error that it passes.
+func (c *Client) reclaim(ctx context.Context, transactionalID string, was *incarnation) (again bool, err error) {
+	if was == nil {
+		return false, nil
+	}
+	q := kmsg.NewPtrInitProducerIDRequest()
+	q.TransactionalID, q.ProducerID, q.ProducerEpoch = &transactionalID, was.id, was.epoch
+	q.TransactionTimeoutMillis = int32(orDefault(c.config.transactionTime, transactionTimeout).Milliseconds())
+	resp, err := q.RequestWith(ctx, c.kafka)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	if err != nil {
+		return kerr.IsRetriable(err), fmt.Errorf("rustmq: go on with transactional id %s: %w", transactionalID, err)
+	}
+	return false, nil
 }
 
 // abort ends the transaction, also where its context is over.

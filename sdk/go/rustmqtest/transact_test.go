@@ -235,3 +235,171 @@ func TestProcessorPassesOverWhatCannotBeHandled(t *testing.T) {
 		}
 	}
 }
+
+// aborted waits until the coordinator has aborted the open transaction of an id, for it took too long.
+func aborted(t *testing.T, client *rustmq.Client, id string) {
+	t.Helper()
+	eventually(t, "the transaction is aborted", func() bool {
+		described, err := client.Admin().Kafka().DescribeTransactions(within(t, moments), id)
+		return err == nil && described[id].State == "CompleteAbort"
+	})
+}
+
+// TestWhatTookTooLongIsRunAgain has a transaction's time be over before it commits, and before
+// its second record.
+func TestWhatTookTooLongIsRunAgain(t *testing.T) {
+	t.Parallel()
+	server := rustmqtest.Start(t)
+	for name, late := range map[string]bool{"commit": false, "produce": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client := server.Client(t, rustmq.WithTransactionalID(name, time.Second))
+			topic(t, client, rustmq.Topic{Name: name})
+			ctx, runs := within(t, moments), 0
+			send := func(tx *rustmq.Tx) error {
+				return tx.ProduceSync(ctx, &rustmq.Record{Topic: name, Value: fmt.Append(nil, runs)}).Err()
+			}
+			if err := client.Transact(ctx, func(tx *rustmq.Tx) error {
+				if runs++; runs > 1 {
+					return send(tx)
+				}
+				if err := send(tx); err != nil {
+					return err
+				}
+				aborted(t, client, name)
+				if late {
+					return send(tx)
+				}
+				return nil
+			}); err != nil || runs != 2 {
+				t.Fatalf("after %d runs: %v", runs, err)
+			}
+			runs++
+			if err := client.Transact(ctx, send); err != nil {
+				t.Fatal(err)
+			}
+			if seen := values(t, client, 2, name); seen[2] != 1 || seen[3] != 1 {
+				t.Errorf("%v: want 2 and 3, once each", seen)
+			}
+		})
+	}
+}
+
+// TestWhoTookTooLongMayHaveBeenFenced has another take the id after the abort: who is run again then
+// would fence him.
+func TestWhoTookTooLongMayHaveBeenFenced(t *testing.T) {
+	t.Parallel()
+	server := rustmqtest.Start(t)
+	for name, late := range map[string]bool{"commit": false, "produce": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			older, newer := server.Client(t, rustmq.WithTransactionalID(name, time.Second)), server.Client(t, rustmq.WithTransactionalID(name, 0))
+			topic(t, older, rustmq.Topic{Name: name})
+			ctx, runs := within(t, moments), 0
+			send := func(v int) func(*rustmq.Tx) error {
+				return func(tx *rustmq.Tx) error {
+					return tx.ProduceSync(ctx, &rustmq.Record{Topic: name, Value: fmt.Append(nil, v)}).Err()
+				}
+			}
+			if err := older.Transact(ctx, func(tx *rustmq.Tx) error {
+				runs++
+				if err := send(1)(tx); err != nil {
+					return err
+				}
+				aborted(t, older, name)
+				if err := newer.Transact(ctx, send(2)); err != nil {
+					return err
+				}
+				if late {
+					return send(1)(tx)
+				}
+				return nil
+			}); !errors.Is(err, rustmq.ErrFenced) || runs != 1 {
+				t.Fatalf("after %d runs: %v", runs, err)
+			}
+			if err := newer.Transact(ctx, send(3)); err != nil {
+				t.Fatalf("the newer one was fenced by the older: %v", err)
+			}
+			if seen := values(t, newer, 2, name); seen[2] != 1 || seen[3] != 1 {
+				t.Errorf("%v: want 2 and 3, once each", seen)
+			}
+		})
+	}
+}
+
+// TestProcessorThatTookTooLongGoesOn has a batch's transaction be over before it commits.
+func TestProcessorThatTookTooLongGoesOn(t *testing.T) {
+	t.Parallel()
+	client := rustmqtest.Start(t).Client(t, rustmq.WithTransactionalID("of Transact", 3*time.Second))
+	const records = 20
+	fill(t, client, "in", 1, records, records)
+	topic(t, client, rustmq.Topic{Name: "out"})
+	p, err := rustmq.NewProcessor(client, rustmq.JSON[int](), "p", rustmq.ConsumerOptions{Topics: []string{"in"}, Group: "g", MaxPoll: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(within(t, moments))
+	defer cancel()
+	done := make(chan struct{})
+	first, over := make(chan struct{}), make(chan struct{})
+	batches := 0
+	go func() {
+		defer close(done)
+		if err := p.Run(ctx, func(ctx context.Context, tx *rustmq.Tx, batch []*rustmq.Message[int]) error {
+			for _, m := range batch {
+				if err := tx.ProduceSync(ctx, &rustmq.Record{Topic: "out", Value: fmt.Append(nil, m.Value)}).Err(); err != nil {
+					return err
+				}
+			}
+			if batches++; batches == 1 {
+				close(first)
+				<-over
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	}()
+	<-first
+	aborted(t, client, "p")
+	close(over)
+	seen := values(t, client, records, "out")
+	cancel()
+	<-done
+	for i := range records {
+		if seen[i] != 1 {
+			t.Errorf("%d is there %d times", i, seen[i])
+		}
+	}
+}
+
+func TestProcessorWhoseIDWasTakenEnds(t *testing.T) {
+	t.Parallel()
+	server := rustmqtest.Start(t)
+	client, newer := server.Client(t), server.Client(t, rustmq.WithTransactionalID("p", 0))
+	fill(t, client, "in", 1, 10, 10)
+	topic(t, client, rustmq.Topic{Name: "out"})
+	p, err := rustmq.NewProcessor(client, rustmq.JSON[int](), "p", rustmq.ConsumerOptions{Topics: []string{"in"}, Group: "g"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := within(t, moments)
+	send := func(ctx context.Context, tx *rustmq.Tx, v string) error {
+		return tx.ProduceSync(ctx, &rustmq.Record{Topic: "out", Value: []byte(v)}).Err()
+	}
+	take := func(tx *rustmq.Tx) error { return send(ctx, tx, "2") }
+	if err := p.Run(ctx, func(ctx context.Context, tx *rustmq.Tx, batch []*rustmq.Message[int]) error {
+		if err := send(ctx, tx, "1"); err != nil {
+			return err
+		}
+		return newer.Transact(ctx, take)
+	}); !errors.Is(err, rustmq.ErrFenced) {
+		t.Fatalf("%v", err)
+	}
+	if err := newer.Transact(ctx, take); err != nil {
+		t.Fatalf("the newer one was fenced by the older: %v", err)
+	}
+	if seen := values(t, client, 2, "out"); seen[2] != 2 {
+		t.Errorf("%v: want 2 twice", seen)
+	}
+}
