@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"rustmq.dev/rustmq/storage/guard"
 )
 
 // Mask stands where a secret was.
@@ -77,11 +79,11 @@ var hints = [][]byte{
 func (r *Redactor) Redact(text []byte) (clean []byte, removed int) {
 	clean = text
 	for _, secret := range r.known {
-		if n := bytes.Count(clean, secret); n > 0 {
+		if n := bytes.Count(clean, secret); !guard.Check("bundle.known-secrets", n == 0) {
 			clean, removed = bytes.ReplaceAll(clean, secret, []byte(Mask)), removed+n
 		}
 	}
-	if bytes.Contains(clean, []byte("PRIVATE KEY-----")) {
+	if !guard.Check("bundle.private-keys", !bytes.Contains(clean, []byte("PRIVATE KEY-----"))) {
 		clean = privateKey.ReplaceAllFunc(clean, func([]byte) []byte {
 			removed++
 			return []byte(Mask)
@@ -103,6 +105,9 @@ func (r *Redactor) line(line []byte) (clean []byte, removed int) {
 	}
 	clean = line
 	for _, f := range r.forms {
+		if guard.Check("bundle.forms-of-secrets", !f.pattern.Match(clean)) {
+			continue
+		}
 		clean = f.pattern.ReplaceAllFunc(clean, func(found []byte) []byte {
 			groups := f.pattern.FindSubmatch(found)
 			if len(groups) > 2 && (publicEnd.Match(groups[1]) || harmless(groups[2])) {
