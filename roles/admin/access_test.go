@@ -66,7 +66,7 @@ func askingOf(t *testing.T, c *controller.Controller, change ...func(*Options)) 
 	local, hash := NewLocalToken([apiTokenSecret]byte{1, 2, 3})
 	o := Options{
 		Metrics: prometheus.NewRegistry(), Ready: func() error { return nil }, Healthy: func() error { return nil },
-		Warnings: func() []string { return []string{"a secret place"} }, Cluster: c, Brokers: c, Controllers: noControllers{}, Groups: noGroups{}, Bucket: noBucket{}, AuditLog: &auditTopic{}, Transforms: newFakeTransforms(), Messages: noMessages{}, Node: noNode{}, Reachable: true,
+		Warnings: func() []string { return []string{"a secret place"} }, Cluster: c, Brokers: c, Controllers: noControllers{}, Groups: noGroups{}, Bucket: noBucket{}, AuditLog: &auditTopic{}, Transforms: newFakeTransforms(), Messages: noMessages{}, Node: noNode{}, Configuration: noConfiguration{}, Reachable: true,
 		TakeSnapshot: func(context.Context) (uint64, error) { return 1, nil }, TLS: &tls.Config{},
 		Authorization: Authorization{On: true, SuperUsers: []string{"User:root"}},
 		Access: &Access{
@@ -117,6 +117,10 @@ type noMessages struct{}
 func (noMessages) Peek(context.Context, broker.PeekRequest) (*broker.Peeked, error) {
 	return &broker.Peeked{Next: 7}, nil
 }
+
+type noConfiguration struct{}
+
+func (noConfiguration) Settings() []Setting { return nil }
 
 type noNode struct{}
 
@@ -488,7 +492,7 @@ func TestEveryRouteAsksForWhatItsRowSays(t *testing.T) {
 	fills := strings.NewReplacer("{name}", "ghost", "{id}", "9", "{group}", "ghost")
 	bodies := map[string]string{
 		"POST /api/v1/topics": `{"name":"made"}`, "PATCH /api/v1/topics/{name}": `{}`, "POST /api/v1/topics/{name}/partitions": `{"total":2}`,
-		"PATCH /api/v1/quotas": `{"set":{"request_percentage":1}}`, "POST /api/v1/acls": `{"acls":[]}`, "POST /api/v1/acls/check": `{"principal":"a","resource_type":"topic","name":"t","operation":"read"}`,
+		"PATCH /api/v1/config": `{"set":{"operations.log_level":"info"}}`, "PATCH /api/v1/quotas": `{"set":{"request_percentage":1}}`, "POST /api/v1/acls": `{"acls":[]}`, "POST /api/v1/acls/check": `{"principal":"a","resource_type":"topic","name":"t","operation":"read"}`,
 		"POST /api/v1/users": `{"name":"u","password":"xxxxxxxx"}`, "PUT /api/v1/users/{name}/password": `{"password":"xxxxxxxx"}`,
 		"POST /api/v1/brokers/{id}/drain": `{"draining":true}`, "POST /api/v1/cluster/rebalance": `{"dry_run":true}`, "POST /api/v1/tokens": `{"name":"x","principal":"other"}`,
 		"POST /api/v1/controllers": `{"id":9}`, "POST /api/v1/groups/{group}/reset-offsets": `{"to":"latest"}`, "POST /api/v1/storage/check": `{}`,

@@ -61,7 +61,7 @@ type Options struct {
 	Version string
 	// Now is the time of the archive's files.
 	Now time.Time
-	// Progress is told what is under way; nil: nobody is.
+	// Progress is told what is under way, one call at a time; nil: nobody is.
 	Progress func(what string)
 }
 
@@ -220,7 +220,9 @@ func (c *collection) ask(ctx context.Context, server Server) {
 			c.put(item, nil)
 			continue
 		}
+		c.mu.Lock()
 		c.o.Progress(server.URL() + q.path)
+		c.mu.Unlock()
 		asking, cancel := context.WithTimeout(ctx, q.takes+partTime)
 		raw, cut, err := server.Get(asking, q.path, partBytes)
 		cancel()
