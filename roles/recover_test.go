@@ -228,6 +228,9 @@ func TestControllersLostWALsSurvive(t *testing.T) {
 	}
 	c.has("o", 2, map[int32]int{0: 10, 1: 10}, 1)
 	c.running("m", 1)
+	eventually(t, "controller 2 makes itself known", func() bool {
+		return strings.Contains(c.admin(1, "controllers", "list", "-o", "json"), `"id": 2`)
+	})
 	c.admin(1, "controllers", "add", "2")
 	c.acked("t", partitions, count, 1, 3)
 	c.transacted("x", 2, 3)

@@ -98,6 +98,8 @@ func TestJSONStaysAsItIs(t *testing.T) {
 		{"", "admin controllers list", server}, {"", "admin controllers snapshot", server}, {"", "admin controllers remove", "1 --dry-run" + server},
 		{"", "admin storage", server}, {"", "admin storage probe", server}, {"", "admin storage check", server}, {"", "admin storage cost", server}, {"", "admin storage confirm-clock", server},
 		{"", "admin quotas set", "--user alice producer_byte_rate=1000000" + server}, {"", "admin quotas list", server},
+		{"", "admin config set", "operations.log_level=warn" + server}, {"", "admin config list", server}, {"", "admin config history", server}, {"", "admin config unset", "operations.log_level" + server},
+		{"", "admin cluster backup", filepath.Join(dir, "backup") + server},
 		{"a long password\n", "admin users create", "alice" + server}, {"another password\n", "admin users set-password", "alice" + server}, {"", "admin users list", server},
 		{"", "admin tokens create", "backup --principal alice" + server}, {"", "admin tokens list", server}, {"", "admin tokens revoke", "backup" + server},
 		{"", "admin acl create", "--principal alice --resource topic.orders --permissions read" + server}, {"", "admin acl list", server},

@@ -22,7 +22,7 @@ func (e *env) setConfig() *cobra.Command {
 	var patch ConfigSet
 	var node int32
 	cmd := &cobra.Command{
-		Use: "set KEY=VALUE...", Short: "Set keys on all nodes, or on one broker, without a restart",
+		Use: "set KEY=VALUE...", Short: "Set keys on all nodes, or on one broker, without a restart", Args: cobra.ArbitraryArgs,
 		Long: `Sets keys that may change while processes run: docs/configuration.md marks them live. The
 value is obeyed at once, kept in the cluster's metadata, and over what flags, environment
 and files of the nodes say, until it is unset: that of one broker first, then that of all.
@@ -50,7 +50,7 @@ func (e *env) unsetConfig() *cobra.Command {
 	var patch ConfigSet
 	var node int32
 	cmd := &cobra.Command{
-		Use: "unset KEY...", Short: "Give keys back to what the nodes' own configuration says",
+		Use: "unset KEY...", Short: "Give keys back to what the nodes' own configuration says", Args: cobra.ArbitraryArgs,
 		Example: "  rustmq admin config unset operations.log_level --node 2",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {

@@ -99,7 +99,7 @@ func TestDocsNameRoutesThatExist(t *testing.T) {
 	looked := 0
 	for name, text := range pages(t) {
 		for _, path := range paths.FindAllString(text, -1) {
-			if strings.HasSuffix(path, "openapi.json") || strings.HasSuffix(path, "openapi.yaml") {
+			if strings.HasSuffix(path, "openapi.json") || strings.HasSuffix(path, "openapi.yaml") || path == "/api/v1/docs" {
 				continue
 			}
 			looked++
