@@ -245,9 +245,8 @@ impl Positions {
             if partition.leader_epoch < part.leader_epoch && partition.leader_epoch >= 0 {
                 continue; // an answer of before: not of a topic made anew, which begins again below
             }
-            let first = part.leader_epoch < 0;
             (part.leader, part.leader_epoch) = (partition.leader, partition.leader_epoch);
-            if newer && !first && part.stage == Stage::Read && part.at.epoch >= 0 {
+            if newer && part.stage == Stage::Read && part.at.epoch >= 0 && part.at.epoch < partition.leader_epoch {
                 self.version += 1;
                 (part.version, part.stage, part.asked) = (self.version, Stage::Validate, false);
             }
