@@ -164,7 +164,6 @@ macro_rules! reading {
         }
     };
 }
-pub(crate) use reading;
 
 impl Options {
     pub(crate) fn session(&mut self, timeout: Duration) {

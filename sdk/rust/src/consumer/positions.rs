@@ -94,8 +94,6 @@ pub(crate) enum Fetched {
     Again,
     /// The offset is not in the partition.
     OutOfRange,
-    /// Nobody can mend it but a person: reading rests until another position is sought.
-    Broken,
 }
 
 /// What came of asking where to read.
@@ -392,19 +390,19 @@ impl Positions {
                     }
                     return false;
                 }
-                if part.chunks.is_empty() {
-                    self.ready.push_back(ask.of.clone());
-                }
+                let first = part.chunks.is_empty();
                 part.chunks.push_back(Chunk { records: records.into_iter(), bytes, next: next.offset });
                 part.bytes += bytes;
                 self.bytes += bytes;
+                if first {
+                    self.ready.push_back(ask.of.clone());
+                }
                 return true;
             }
             Fetched::Again => part.retry_at = Some(now + BACKOFF),
             Fetched::OutOfRange => {
                 self.move_to(&ask.of, Stage::Reset(reset), 0);
             }
-            Fetched::Broken => part.asked = true, // until another position is sought
         }
         false
     }

@@ -321,7 +321,7 @@ impl Drop for Tasks {
     fn drop(&mut self) {
         self.reader.stop();
         if let Some(mut tasks) = self.tasks.take() {
-            tasks.detach_all(); // they end by themselves
+            tasks.detach_all();
         }
     }
 }

@@ -343,14 +343,15 @@ impl<T: Send + Sync + 'static> Run<T> {
             let mut retried = None;
             for (item, result) in batch.into_iter().zip(results) {
                 let at = item.place().at;
-                match result {
-                    Some(err) if failures.more(attempt, &err) => {
+                if let Some(err) = result {
+                    if failures.more(attempt, &err) {
                         again.push(item);
                         retried = Some(err);
                         continue;
                     }
-                    Some(err) if !self.give_up(item.record(), attempt, err).await => return,
-                    _ => {}
+                    if !self.give_up(item.record(), attempt, err).await {
+                        return;
+                    }
                 }
                 span.done(at, 1);
             }

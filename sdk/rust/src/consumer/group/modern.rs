@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, OptionFuture};
+use futures::future::OptionFuture;
 use kafka_protocol::error::ParseResponseErrorCode;
 use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use kafka_protocol::messages::consumer_group_heartbeat_response::Assignment;
 use kafka_protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, GroupId};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tracing::info;
 use uuid::Uuid;
@@ -37,7 +38,7 @@ pub(super) struct Member {
     target: Vec<(Uuid, Vec<i32>)>,
     names: HashMap<Uuid, Arc<str>>,
     /// The giving up that is under way.
-    revoking: Option<BoxFuture<'static, ()>>,
+    revoking: Option<JoinHandle<()>>,
     /// The group is to be told what is owned.
     tell: bool,
 }
@@ -64,7 +65,7 @@ impl Member {
         loop {
             tokio::select! {
                 () = self.reader.stopped() => break,
-                Some(()) = OptionFuture::from(self.revoking.as_mut()) => {
+                Some(_) = OptionFuture::from(self.revoking.as_mut()) => {
                     (self.revoking, self.tell) = (None, true);
                     self.reconcile().await;
                 }
@@ -142,7 +143,7 @@ impl Member {
         let revoked = without(&self.owned, &target);
         if !revoked.is_empty() {
             self.owned = without(&self.owned, &revoked);
-            self.revoking = Some(self.reader.revoke(revoked));
+            self.revoking = Some(tokio::spawn(self.reader.revoke(revoked)));
             return;
         }
         let added = without(&target, &self.owned);
@@ -181,7 +182,9 @@ impl Member {
     fn lose(&mut self) {
         self.reader.lose(&std::mem::take(&mut self.owned));
         self.target.clear();
-        self.revoking = None;
+        if let Some(revoking) = self.revoking.take() {
+            revoking.abort();
+        }
         (self.epoch, self.tell) = (JOINS, true);
         self.reader.set_membership(&self.id, -1);
     }
@@ -227,7 +230,7 @@ impl Member {
     /// Gives all up, and tells the group.
     async fn leave(mut self) {
         if let Some(revoking) = self.revoking.take() {
-            revoking.await;
+            let _ = revoking.await; // it does not panic
         }
         let owned = std::mem::take(&mut self.owned);
         self.reader.revoke(owned).await;

@@ -8,7 +8,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::consumer_protocol_assignment::TopicPartition as AssignedTopic;
 use kafka_protocol::messages::consumer_protocol_subscription::TopicPartition as OwnedTopic;
 use kafka_protocol::messages::{ConsumerProtocolAssignment, ConsumerProtocolSubscription, TopicName};
-use kafka_protocol::protocol::{Decodable, Encodable, Message, StrBytes};
+use kafka_protocol::protocol::{Encodable, Message, StrBytes};
 
 use super::assignor::Member;
 use crate::consumer::TopicPartition;
@@ -22,16 +22,67 @@ fn encode<M: Message + Encodable>(message: &M) -> Result<Bytes> {
     Ok(out.freeze())
 }
 
-/// Reads a message of any version: a newer one begins as the newest that is known.
-fn decode<M: Message + Decodable>(mut bytes: Bytes, what: &str) -> Result<M> {
-    if bytes.len() < 2 {
-        return Err(Error::malformed(what, "it has no version"));
+/// Reads what another member wrote. Lengths are checked before they are used: brokers pass on what members
+/// say as it is.
+struct Reader {
+    bytes: Bytes,
+    what: &'static str,
+}
+
+impl Reader {
+    fn wrong(&self, reason: &str) -> Error {
+        Error::malformed(self.what, reason)
     }
-    let version = bytes.get_i16();
-    if version < M::VERSIONS.min {
-        return Err(Error::malformed(what, format!("version {version}")));
+
+    fn need(&self, n: usize) -> Result<()> {
+        match self.bytes.len() < n {
+            true => Err(self.wrong("it is cut off")),
+            false => Ok(()),
+        }
     }
-    M::decode(&mut bytes, version.min(M::VERSIONS.max)).map_err(|err| Error::malformed(what, err.to_string()))
+
+    fn i16(&mut self) -> Result<i16> {
+        self.need(2)?;
+        Ok(self.bytes.get_i16())
+    }
+
+    fn i32(&mut self) -> Result<i32> {
+        self.need(4)?;
+        Ok(self.bytes.get_i32())
+    }
+
+    /// How many follow, each of at least `least` bytes.
+    fn count(&mut self, least: usize) -> Result<usize> {
+        let n = usize::try_from(self.i32()?).map_err(|_| self.wrong("a count is negative"))?;
+        self.need(n.saturating_mul(least))?;
+        Ok(n)
+    }
+
+    fn text(&mut self) -> Result<Arc<str>> {
+        let n = usize::try_from(self.i16()?).map_err(|_| self.wrong("a name is null"))?;
+        self.need(n)?;
+        let bytes = self.bytes.split_to(n);
+        std::str::from_utf8(&bytes).map(Arc::from).map_err(|_| self.wrong("a name is not UTF-8"))
+    }
+
+    /// Passes over bytes that may be null.
+    fn data(&mut self) -> Result<()> {
+        let n = usize::try_from(self.i32()?.max(0)).unwrap_or_default();
+        self.need(n)?;
+        self.bytes.advance(n);
+        Ok(())
+    }
+
+    fn partitions(&mut self) -> Result<Vec<TopicPartition>> {
+        let mut out = Vec::new();
+        for _ in 0..self.count(6)? {
+            let topic = self.text()?;
+            for _ in 0..self.count(4)? {
+                out.push(TopicPartition { topic: Arc::clone(&topic), partition: self.i32()? });
+            }
+        }
+        Ok(out)
+    }
 }
 
 /// Partitions by topic.
@@ -68,17 +119,18 @@ pub(crate) fn subscription(topics: &[Arc<str>], owned: &[TopicPartition], genera
     encode(&message)
 }
 
-/// A member as its subscription tells of it.
+/// A member as its subscription tells of it, of any version: a newer one begins as the newest that is known.
 pub(crate) fn member(id: &str, instance: Option<&str>, subscription: Bytes) -> Result<Member> {
-    let message: ConsumerProtocolSubscription = decode(subscription, "the subscription of a group's member")?;
-    let owned = message.owned_partitions.iter().flat_map(|owned| partitions_of(owned.topic.as_str(), &owned.partitions)).collect();
-    let topics = message.topics.iter().map(|t| Arc::from(t.as_str())).collect();
-    Ok(Member { id: id.to_owned(), instance: instance.map(str::to_owned), topics, owned, generation: message.generation_id })
-}
-
-fn partitions_of<'a>(topic: &str, partitions: &'a [i32]) -> impl Iterator<Item = TopicPartition> + 'a {
-    let topic: Arc<str> = topic.into();
-    partitions.iter().map(move |&partition| TopicPartition { topic: Arc::clone(&topic), partition })
+    let mut reader = Reader { bytes: subscription, what: "the subscription of a group's member" };
+    let version = reader.i16()?;
+    let mut topics = Vec::new();
+    for _ in 0..reader.count(2)? {
+        topics.push(reader.text()?);
+    }
+    reader.data()?; // of other assignors
+    let owned = if version >= 1 { reader.partitions()? } else { Vec::new() };
+    let generation = if version >= 2 { reader.i32()? } else { -1 };
+    Ok(Member { id: id.to_owned(), instance: instance.map(str::to_owned), topics, owned, generation })
 }
 
 pub(crate) fn assignment(partitions: &[TopicPartition]) -> Result<Bytes> {
@@ -99,8 +151,9 @@ pub(crate) fn assigned(bytes: Bytes) -> Result<Vec<TopicPartition>> {
     if bytes.is_empty() {
         return Ok(Vec::new());
     }
-    let message: ConsumerProtocolAssignment = decode(bytes, "what a group's leader has assigned")?;
-    Ok(message.assigned_partitions.iter().flat_map(|t| partitions_of(t.topic.as_str(), &t.partitions)).collect())
+    let mut reader = Reader { bytes, what: "what a group's leader has assigned" };
+    reader.i16()?; // every version begins with the partitions
+    reader.partitions()
 }
 
 #[cfg(test)]
@@ -125,9 +178,12 @@ mod tests {
     #[test]
     fn damage_is_an_error() {
         let good = subscription(&["t".into()], &[tp("t", 1)], 9).unwrap();
-        for cut in 0..good.len() {
+        let rack = 2; // null, and not read
+        for cut in 0..good.len() - rack {
             assert!(member("m", None, good.slice(..cut)).is_err(), "cut at {cut}");
         }
+        // Two thousand million topics in six bytes.
+        assert!(member("m", None, Bytes::from_static(b"\0\x01\x7f\xff\xff\xff")).is_err());
         // Version 0, of old clients, has topics and data only; a version to come begins as 3 does.
         assert_eq!(member("m", None, Bytes::from_static(b"\0\0\0\0\0\x01\0\x01t\xff\xff\xff\xff")).unwrap().generation, -1);
         let mut newer = good.to_vec();
