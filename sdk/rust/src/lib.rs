@@ -37,6 +37,7 @@ mod admin;
 mod builder;
 mod client;
 mod cluster;
+mod compress;
 mod consumer;
 mod error;
 mod producer;
