@@ -253,7 +253,7 @@ impl Sender {
         self.identifying = true;
         let (core, events) = (self.core.clone(), self.events.clone());
         tokio::spawn(async move {
-            let make = |_| InitProducerIdRequest::default().with_producer_id((-1).into()).with_producer_epoch(-1);
+            let make = |_| InitProducerIdRequest::default().with_transactional_id(None).with_producer_id((-1).into()).with_producer_epoch(-1);
             let asked = core
                 .cluster
                 .call_checked(To::Any, make, CallOptions::default(), |r| Code::try_from_code(r.error_code))
