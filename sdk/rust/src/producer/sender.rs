@@ -291,6 +291,7 @@ impl Sender {
                     std::mem::take(&mut b.waiting)
                 });
                 self.answered(batches, result);
+                self.core.came_back.notify_waiters();
                 self.look_at(waiting.unwrap_or_default());
             }
         }
@@ -371,7 +372,9 @@ impl Sender {
     }
 
     fn fail(&mut self, p: &Arc<Partition>, b: Batch, e: Error, written: bool) {
-        self.core.transaction_failed(&e);
+        if !b.outcome.is_set() {
+            self.core.transaction_failed(&e); // else it was given up with a transaction that is over
+        }
         p.lock().failed(&b, e, written);
         self.done(p, b);
     }
