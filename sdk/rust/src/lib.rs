@@ -37,6 +37,7 @@ mod admin;
 mod builder;
 mod client;
 mod cluster;
+mod codec;
 mod compress;
 mod consumer;
 mod error;
@@ -47,10 +48,17 @@ mod transaction;
 mod transport;
 mod wire;
 
-pub use admin::Admin;
+pub use admin::{Acl, Admin, Broker, Group, NewTopic, PartitionInfo, Topic};
+#[cfg(feature = "admin-api")]
+pub use admin::{AdminApi, ApiError, ClusterInfo, Deployment, Module, ModuleVersion, Node, Problem};
 pub use builder::{Acks, Builder, Compression, Sasl, Tls, Transport};
 pub use client::Client;
-pub use consumer::ConsumerBuilder;
+#[cfg(feature = "protobuf")]
+pub use codec::Protobuf;
+pub use codec::{BoxError, Codec, DecodeError, Json, Raw};
+pub use consumer::{
+    Assignor, BatchError, Consumer, ConsumerBuilder, ConsumerRecord, Failures, Message, Position, permanent,
+};
 pub use error::{Code, Error, Result};
 pub use producer::{Pending, Producer, ProducerBuilder};
 pub use record::{Delivery, Record};
