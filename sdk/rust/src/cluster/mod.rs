@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::builder::Config;
 use crate::error::{Code, Error, Result};
-use crate::transport::Dialer;
+use crate::transport::{Dialer, Link};
 use crate::wire::Connection;
 
 use pool::Pool;
@@ -458,6 +458,11 @@ impl Cluster {
     /// Asks a broker for an answer.
     pub(crate) async fn ping(&self) -> Result<()> {
         self.unless_closed(async { self.ask(Some(&BTreeSet::new())).await.map(drop) }).await
+    }
+
+    /// How brokers are reached.
+    pub(crate) fn links(&self) -> Vec<Link> {
+        self.dialer.links()
     }
 
     /// Completes when the client is closed.
