@@ -24,7 +24,7 @@ use crate::wire::Connection;
 use pool::Pool;
 
 pub(crate) use metadata::{Metadata, Partition, Topic};
-pub(crate) use retry::{Backoff, coordinator_moved, leader_moved};
+pub(crate) use retry::{Backoff, leader_moved};
 
 /// How long metadata is believed that nothing has shown to be stale; as Kafka's metadata.max.age.ms.
 const METADATA_AGE: Duration = Duration::from_secs(300);

@@ -17,7 +17,6 @@ use super::partition::{Next, Partition, Verdict, verdict};
 use crate::builder::Acks;
 use crate::cluster::{Backoff, CallOptions, To, leader_moved};
 use crate::error::{Code, Error, Result};
-use crate::wire::FromCode;
 
 /// Bytes of one produce request, unless a batch alone is larger.
 const REQUEST_BYTES: usize = 8 << 20;

@@ -19,7 +19,6 @@ use crate::cluster::{Backoff, CallOptions, Cluster, Coordinator, To};
 use crate::error::{Code, Error, Result};
 use crate::producer::{Core, Deliveries, Identity, NOBODY, Pending};
 use crate::record::{Delivery, Record};
-use crate::wire::FromCode;
 
 use session::Session;
 

@@ -4,13 +4,10 @@
 //! future takes nothing back: the answer is read, and let go of.
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
