@@ -8,6 +8,7 @@ use crate::builder::{Builder, Config};
 use crate::cluster::Cluster;
 use crate::consumer::ConsumerBuilder;
 use crate::error::{Error, Result};
+use crate::processor::ProcessorBuilder;
 use crate::producer::ProducerBuilder;
 use crate::transaction::{Transactions, Tx};
 
@@ -50,6 +51,12 @@ impl Client {
     /// Begins a consumer.
     pub fn consumer(&self) -> ConsumerBuilder {
         ConsumerBuilder::new(self)
+    }
+
+    /// Begins a processor, from topic to topic exactly once. `id` names it across restarts; processors that run side by
+    /// side in one group have ids of their own.
+    pub fn processor(&self, id: impl Into<String>) -> ProcessorBuilder {
+        ProcessorBuilder::new(self, id.into())
     }
 
     /// Administers the cluster.

@@ -41,6 +41,7 @@ mod codec;
 mod compress;
 mod consumer;
 mod error;
+mod processor;
 mod producer;
 mod record;
 mod sasl;
@@ -60,6 +61,7 @@ pub use consumer::{
     Assignor, BatchError, Consumer, ConsumerBuilder, ConsumerRecord, Failures, Message, Position, permanent,
 };
 pub use error::{Code, Error, Result};
+pub use processor::{Processor, ProcessorBuilder};
 pub use producer::{Pending, Producer, ProducerBuilder};
 pub use record::{Delivery, Record};
 pub use transaction::Tx;
