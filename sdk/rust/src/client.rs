@@ -11,6 +11,7 @@ use crate::cluster::Cluster;
 use crate::conditional::Conditional;
 use crate::consumer::ConsumerBuilder;
 use crate::error::{Error, Result};
+use crate::processor::ProcessorBuilder;
 use crate::producer::{Deliveries, ProducerBuilder};
 use crate::record::{Delivery, Record};
 use crate::transaction::{Transactions, Tx};
@@ -84,6 +85,12 @@ impl Client {
     /// Begins a consumer.
     pub fn consumer(&self) -> ConsumerBuilder {
         ConsumerBuilder::new(self)
+    }
+
+    /// Begins a processor, from topic to topic exactly once. `id` names it across restarts; processors that run side by
+    /// side in one group have ids of their own.
+    pub fn processor(&self, id: impl Into<String>) -> ProcessorBuilder {
+        ProcessorBuilder::new(self, id.into())
     }
 
     /// Administers the cluster.

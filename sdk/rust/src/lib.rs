@@ -43,6 +43,7 @@ mod compress;
 mod conditional;
 mod consumer;
 mod error;
+mod processor;
 mod producer;
 mod record;
 mod sasl;
@@ -63,6 +64,7 @@ pub use consumer::{
     Assignor, BatchError, Consumer, ConsumerBuilder, ConsumerRecord, Failures, Message, Position, permanent,
 };
 pub use error::{Code, Error, Result};
+pub use processor::{Processor, ProcessorBuilder};
 pub use producer::{Pending, Producer, ProducerBuilder};
 pub use record::{Delivery, Record};
 pub use transaction::Tx;

@@ -23,7 +23,7 @@ use crate::wire::Connection;
 
 use pool::Pool;
 
-pub(crate) use metadata::{Metadata, Partition, Topic};
+pub(crate) use metadata::Metadata;
 pub(crate) use retry::{Backoff, leader_moved};
 
 /// How long metadata is believed that nothing has shown to be stale; as Kafka's metadata.max.age.ms.
