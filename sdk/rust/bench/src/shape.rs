@@ -42,8 +42,8 @@ impl Shape {
                 _ => return Err(format!("flag {flag} is not known").into()),
             }
         }
-        if shape.broker.is_empty() || shape.topic.is_empty() {
-            return Err("-broker and -topic: give both".into());
+        if shape.broker.is_empty() {
+            return Err("-broker: name one".into());
         }
         Ok(shape)
     }
