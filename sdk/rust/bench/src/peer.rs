@@ -1,18 +1,18 @@
 //! Loads by rdkafka, which is librdkafka: its threaded producer, and a consumer of one partition.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use rdkafka::ClientContext;
 
-use crate::shape::{Failed, Measured, Shape, BUFFERED};
+use crate::shape::{BUFFERED, Failed, Measured, Shape};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -11,10 +11,7 @@ const ENTRIES: i64 = 20;
 pub async fn run(p: &Program) -> Result<String, Failed> {
     let client = p.client().await?;
     let ledger = p.name("ledger");
-    client
-        .admin()
-        .ensure_topic(NewTopic::new(&ledger).partitions(1).config("rustmq.expect.offset", "true"))
-        .await?;
+    client.admin().ensure_topic(NewTopic::new(&ledger).partitions(1).config("rustmq.expect.offset", "true")).await?;
     try_join(writer(p, &ledger), writer(p, &ledger)).await?;
 
     let consumer = client.consumer().topics([&ledger]).build(Raw).await?;

@@ -98,8 +98,8 @@ mod harness;
 
 #[cfg(test)]
 mod tests {
-    use super::{program, run, Program, EXAMPLES};
-    use crate::harness::{self, within, Options, Server};
+    use super::{EXAMPLES, Program, program, run};
+    use crate::harness::{self, Options, Server, within};
 
     #[test]
     fn examples_say_what_they_show() -> Result<(), harness::Failed> {
@@ -119,11 +119,7 @@ mod tests {
         ];
         harness::run(async {
             for ((name, _), want) in EXAMPLES.iter().zip(want) {
-                let p = Program {
-                    broker: server.addr().to_owned(),
-                    quakes: quakes.clone(),
-                    run: (*name).to_owned(),
-                };
+                let p = Program { broker: server.addr().to_owned(), quakes: quakes.clone(), run: (*name).to_owned() };
                 let said = within(name, run(name, &p)).await??;
                 assert!(said.contains(want), "{name} says {said:?}: want {want:?}");
             }

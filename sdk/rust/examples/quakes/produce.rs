@@ -3,7 +3,7 @@
 
 use rustmq::{Compression, NewTopic};
 
-use crate::program::{record, Failed, Program};
+use crate::program::{Failed, Program, record};
 
 pub async fn run(p: &Program) -> Result<String, Failed> {
     let client = p.client().await?;

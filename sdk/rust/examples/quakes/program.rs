@@ -86,7 +86,6 @@ pub fn milliseconds(time: &str) -> Result<i64, Failed> {
 
 /// The text of a header, where a record has one of that name.
 pub fn header<'a>(headers: &'a [(String, Option<bytes::Bytes>)], name: &str) -> &'a str {
-    let found: HashMap<&str, &[u8]> =
-        headers.iter().filter_map(|(n, v)| Some((n.as_str(), v.as_deref()?))).collect();
+    let found: HashMap<&str, &[u8]> = headers.iter().filter_map(|(n, v)| Some((n.as_str(), v.as_deref()?))).collect();
     found.get(name).and_then(|v| std::str::from_utf8(v).ok()).unwrap_or_default()
 }

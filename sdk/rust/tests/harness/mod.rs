@@ -8,7 +8,7 @@
 pub mod relay;
 mod server;
 
-pub use server::{binary as server_binary, Options, Server};
+pub use server::{Options, Server, binary as server_binary};
 
 use std::future::Future;
 use std::time::{Duration, Instant};

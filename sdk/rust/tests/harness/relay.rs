@@ -114,11 +114,7 @@ async fn accept(state: Arc<State>, listener: TcpListener) {
 }
 
 /// Passes one direction of a stream on, each piece `delay` after it has come.
-async fn carry(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    delay: Duration,
-) {
+async fn carry(mut from: tokio::net::tcp::OwnedReadHalf, mut to: tokio::net::tcp::OwnedWriteHalf, delay: Duration) {
     let (send, mut due) = mpsc::channel::<(Instant, Vec<u8>)>(DEPTH);
     let read = async move {
         let mut buffer = vec![0; LARGEST];

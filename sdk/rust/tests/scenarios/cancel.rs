@@ -1,7 +1,7 @@
 //! Cancellation: of calls that wait for a broker, as the table has them, and of each call at each of its await
 //! points.
 
-use std::future::{poll_fn, Future};
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustmq::{Client, Consumer, Error, Json, Message, NewTopic, Record};
 
-use crate::harness::{eventually, within, Failed, Options, Server};
+use crate::harness::{Failed, Options, Server, eventually, within};
 use crate::table::Case;
 use crate::work::{self, Handled};
 
@@ -132,9 +132,7 @@ const MOST_POINTS: usize = 400;
 
 /// Begins a call again and again, and drops it one await point later each time, until it completes; `after` looks
 /// at what is left, and is told the result where there is one.
-async fn at_every_point<T>(
-    mut call: impl AsyncFnMut(Drop) -> Result<Option<T>, Failed>,
-) -> Result<usize, Failed> {
+async fn at_every_point<T>(mut call: impl AsyncFnMut(Drop) -> Result<Option<T>, Failed>) -> Result<usize, Failed> {
     for point in [Drop::Waiting as fn(usize) -> Drop, Drop::Woken] {
         let mut n = 0;
         while within(&format!("a call that is dropped at {:?}", point(n)), call(point(n))).await??.is_none() {

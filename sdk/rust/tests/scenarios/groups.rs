@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use rustmq::{Client, Message, NewTopic, Record};
 use tokio::sync::oneshot;
 
-use crate::harness::{eventually, within, within_for, Failed, Server, MOMENTS};
+use crate::harness::{Failed, MOMENTS, Server, eventually, within, within_for};
 use crate::table::Case;
 use crate::work::{self, Handled};
 

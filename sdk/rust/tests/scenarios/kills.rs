@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustmq::{Client, Message, NewTopic, Raw, Record, Tx};
 use tempfile::TempDir;
 
-use crate::harness::{eventually, server_binary, within, within_for, Failed, Options, Server, MOMENTS};
+use crate::harness::{Failed, MOMENTS, Options, Server, eventually, server_binary, within, within_for};
 use crate::table::{Case, Seen};
 use crate::work;
 
@@ -139,9 +139,10 @@ pub async fn failover(_: &Server, case: &Case) -> Result<(), Failed> {
     }
     let client = Client::builder().brokers((1..=NODES).map(|id| format!("{subnet}.{id}:9092"))).build().await?;
     let admin = client.admin();
-    eventually("all brokers are there", async || {
-        matches!(admin.brokers().await, Ok(brokers) if brokers.len() == NODES as usize)
-    })
+    eventually(
+        "all brokers are there",
+        async || matches!(admin.brokers().await, Ok(brokers) if brokers.len() == NODES as usize),
+    )
     .await?;
     work::topic(&client, NewTopic::new("t").partitions(case.partitions).replicas(NODES as i16)).await?;
     let producer = client.producer().build()?;

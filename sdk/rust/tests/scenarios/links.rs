@@ -1,14 +1,14 @@
 //! Scenarios of transports: UDP that is blocked, addresses that change, tickets, certificates that rotate.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustmq::{Builder, Client, Json, Link, NewTopic, Record, Tls, Transport};
 
 use crate::harness::relay::Relay;
-use crate::harness::{eventually, within, within_for, Failed, Options, Server, MOMENTS};
+use crate::harness::{Failed, MOMENTS, Options, Server, eventually, within, within_for};
 use crate::table::{Case, Seen};
 use crate::work;
 
@@ -60,10 +60,8 @@ impl Load {
     /// Waits until `n` more are acked.
     async fn more(&self, n: usize) -> Result<(), Failed> {
         let until = self.acked.load(Ordering::SeqCst) + n;
-        eventually("records are acked", async || {
-            self.acked.load(Ordering::SeqCst) >= until || self.task.is_finished()
-        })
-        .await?;
+        eventually("records are acked", async || self.acked.load(Ordering::SeqCst) >= until || self.task.is_finished())
+            .await?;
         if self.task.is_finished() { Err("the producer has failed".into()) } else { Ok(()) }
     }
 
@@ -96,10 +94,7 @@ async fn judge(client: &Client, n: usize, case: &Case) -> Result<(), Failed> {
 async fn behind_relay(case: &Case) -> Result<(Server, Relay), Failed> {
     let delay = Duration::from_millis(case.delay_ms);
     let relay = Relay::listen(|port| ([127, 0, 0, 2], port).into(), delay).await?;
-    let options = Options::default()
-        .tls()
-        .set("network.bind=127.0.0.2")
-        .set("network.advertised_host=127.0.0.1");
+    let options = Options::default().tls().set("network.bind=127.0.0.2").set("network.advertised_host=127.0.0.1");
     Ok((Server::start_on(options, relay.addr().port())?, relay))
 }
 

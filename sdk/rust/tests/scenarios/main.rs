@@ -2,9 +2,10 @@
 //! this SDK has, cancellation at every await point. All run against the real `bin/rustmq`.
 
 mod cancel;
+mod groups;
 #[path = "../harness/mod.rs"]
 mod harness;
-mod groups;
+mod hostile;
 mod kills;
 mod links;
 mod secure;
@@ -39,6 +40,8 @@ fn child() -> Option<ExitCode> {
         harness::run(async { groups::run_member(&arg).await })
     } else if let Ok(arg) = std::env::var(kills::PROCESSOR) {
         harness::run(async { kills::run_processor(&arg).await })
+    } else if let Ok(seed) = std::env::var(hostile::HOSTILE) {
+        harness::run(async { hostile::run_hostile(&seed).await })
     } else {
         return None;
     };
@@ -77,6 +80,7 @@ const FURTHER: &[(&str, Further)] = &[
     ("cancel at every point/transaction", |s| Box::pin(cancel::transaction_at_every_point(s))),
     ("cancel at every point/run", |s| Box::pin(cancel::run_at_every_point(s))),
     ("cancel at every point/groups and admin", |s| Box::pin(cancel::groups_and_admin_at_every_point(s))),
+    ("a broker that lies", |s| Box::pin(hostile::liar(s))),
     ("secure/transports", |s| Box::pin(secure::transports(s))),
     ("secure/sasl", |s| Box::pin(secure::sasl(s))),
     ("secure/mutual TLS", |s| Box::pin(secure::mutual_tls(s))),

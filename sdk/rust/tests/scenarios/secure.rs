@@ -123,7 +123,18 @@ pub async fn sasl(_: &Server) -> Result<(), Failed> {
     admin(&["--url", &url, "users", "create", "alice", "--password-file", &file])?;
     admin(&["--url", &url, "topics", "create", "t"])?;
     for who in ["alice", "carol"] {
-        admin(&["--url", &url, "acl", "create", "--principal", who, "--resource", "topic.t", "--permissions", "write"])?;
+        admin(&[
+            "--url",
+            &url,
+            "acl",
+            "create",
+            "--principal",
+            who,
+            "--resource",
+            "topic.t",
+            "--permissions",
+            "write",
+        ])?;
     }
     let by = |transport, sasl| {
         Client::builder()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustmq::{Acks, Builder, Client, Code, Compression, Consumer, Error, Json, Message, NewTopic, Raw, Record};
 use tokio::sync::Notify;
 
-use crate::harness::{Failed, Server, within, within_for, MOMENTS};
+use crate::harness::{Failed, MOMENTS, Server, within, within_for};
 use crate::table::{Case, Seen};
 
 /// A client of the server, with what `with` adds.
@@ -131,7 +131,11 @@ pub async fn round_trip(server: &Server, case: &Case) -> Result<(), Failed> {
             total += 1;
             let i: usize = std::str::from_utf8(message.record.key.as_deref().unwrap_or_default())?.parse()?;
             let headers = &message.record.headers;
-            if message.value == values[i] && headers.len() == 1 && headers[0].0 == "h" && headers[0].1.as_deref() == Some(b"v") {
+            if message.value == values[i]
+                && headers.len() == 1
+                && headers[0].0 == "h"
+                && headers[0].1.as_deref() == Some(b"v")
+            {
                 *seen.entry(i as i64).or_default() += 1;
             }
         }
@@ -178,7 +182,8 @@ pub async fn order(server: &Server, case: &Case) -> Result<(), Failed> {
 
 pub async fn size(server: &Server, case: &Case) -> Result<(), Failed> {
     let (client, name) = (client(server, |b| b).await?, case.fresh());
-    topic(&client, NewTopic::new(&name).partitions(1).config("max.message.bytes", case.topic_max_bytes.to_string())).await?;
+    topic(&client, NewTopic::new(&name).partitions(1).config("max.message.bytes", case.topic_max_bytes.to_string()))
+        .await?;
     let producer =
         client.producer().compression(Compression::None).max_record_bytes(case.value_bytes + (64 << 10)).build()?;
     let value: Vec<u8> = b"0123456789abcdef".iter().copied().cycle().take(case.value_bytes).collect();
