@@ -8,6 +8,7 @@
 pub mod relay;
 mod server;
 
+#[allow(unused_imports)]
 pub use server::{Options, Server, binary as server_binary};
 
 use std::future::Future;

@@ -74,7 +74,7 @@ pub async fn cancelled(_: &Server, case: &Case) -> Result<(), Failed> {
 }
 
 /// A record goes out, and something comes in.
-async fn usable(client: &Client, name: &str, consumer: &Consumer<Json<i64>>) -> Result<(), Failed> {
+async fn usable(client: &Client, name: &str, consumer: &Consumer<i64>) -> Result<(), Failed> {
     client.producer().build()?.send(Record::to(name).value("2")).await?;
     let n = loop {
         // What was cancelled may have been written: a value of more than a number is not for this consumer.
@@ -98,7 +98,7 @@ async fn transact(client: &Client, name: &str, value: &str) -> Result<(), Error>
 
 /// Where a future is dropped.
 #[derive(Clone, Copy, Debug)]
-enum Drop {
+enum Point {
     /// After so many polls, while it waits.
     Waiting(usize),
     /// After so many polls, when what it has waited for is there.
@@ -106,13 +106,13 @@ enum Drop {
 }
 
 /// Polls a future and drops it at a point; it returns what the future did where it was ready by then.
-async fn dropped<F: Future>(at: Drop, f: F) -> Option<F::Output> {
+async fn dropped<F: Future>(at: Point, f: F) -> Option<F::Output> {
     let mut f = pin!(f);
     let mut polls = 0;
     poll_fn(|cx| {
         let (most, waiting) = match at {
-            Drop::Waiting(n) => (n, true),
-            Drop::Woken(n) => (n, false),
+            Point::Waiting(n) => (n, true),
+            Point::Woken(n) => (n, false),
         };
         if polls == most {
             return Poll::Ready(None);
@@ -132,8 +132,8 @@ const MOST_POINTS: usize = 400;
 
 /// Begins a call again and again, and drops it one await point later each time, until it completes; `after` looks
 /// at what is left, and is told the result where there is one.
-async fn at_every_point<T>(mut call: impl AsyncFnMut(Drop) -> Result<Option<T>, Failed>) -> Result<usize, Failed> {
-    for point in [Drop::Waiting as fn(usize) -> Drop, Drop::Woken] {
+async fn at_every_point<T>(mut call: impl AsyncFnMut(Point) -> Result<Option<T>, Failed>) -> Result<(), Failed> {
+    for point in [Point::Waiting as fn(usize) -> Point, Point::Woken] {
         let mut n = 0;
         while within(&format!("a call that is dropped at {:?}", point(n)), call(point(n))).await??.is_none() {
             n += 1;
@@ -142,7 +142,7 @@ async fn at_every_point<T>(mut call: impl AsyncFnMut(Drop) -> Result<Option<T>, 
             }
         }
     }
-    Ok(0)
+    Ok(())
 }
 
 /// Each record that was acked is there once, and of those that were dropped none twice.
@@ -173,7 +173,9 @@ pub async fn send_at_every_point(server: &Server) -> Result<(), Failed> {
     let end = client.producer().build()?.send(Record::to("points-send").value("-1")).await?.offset;
     let seen = work::numbers(&client, "points-send", end as usize + 1).await?;
     client.close().await;
-    match acked.iter().find(|n| seen.get(n) != Some(&1)).or_else(|| seen.iter().find(|(_, &t)| t > 1).map(|(n, _)| n)) {
+    let lost = acked.iter().find(|n| !seen.contains_key(n));
+    let doubled = seen.iter().find(|&(_, &times)| times > 1).map(|(n, _)| n);
+    match lost.or(doubled) {
         None => Ok(()),
         Some(n) => Err(format!("record {n} is there {} times", seen.get(n).unwrap_or(&0)).into()),
     }
@@ -196,7 +198,7 @@ pub async fn poll_at_every_point(server: &Server) -> Result<(), Failed> {
         while all.len() < RECORDS {
             // Further polls are dropped too, on their way.
             for polls in 0..2 {
-                if let Some(got) = dropped(Drop::Woken(polls), consumer.poll()).await {
+                if let Some(got) = dropped(Point::Woken(polls), consumer.poll()).await {
                     all.extend(got?.iter().map(|m| m.value));
                 }
             }

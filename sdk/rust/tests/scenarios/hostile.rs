@@ -137,7 +137,7 @@ pub async fn run_hostile(seed: &str) -> Result<(), Failed> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let addr = listener.local_addr()?;
     let options = Options::default().set("network.bind=127.0.0.2").set("network.advertised_host=127.0.0.1");
-    let server = Server::start_on(options, addr.port())?;
+    let _server = Server::start_on(options, addr.port())?;
     let liar = Arc::new(Liar {
         server: ([127, 0, 0, 2], addr.port()).into(),
         lies: AtomicBool::new(false),
@@ -175,8 +175,8 @@ pub async fn run_hostile(seed: &str) -> Result<(), Failed> {
         let _ = within("a consumer is closed", consumer.close()).await?;
         within("a client is closed", client.close()).await?;
     }
-    let sent = honest.producer().build()?.send(Record::to("t").value("3"));
-    within("another client works", sent).await??;
+    let producer = honest.producer().build()?;
+    within("another client works", producer.send(Record::to("t").value("3"))).await??;
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
     let peak: u64 = peak.trim().trim_end_matches(" kB").trim().parse()?;

@@ -22,7 +22,7 @@ use libtest_mimic::{Arguments, Trial};
 use harness::{Failed, Options, Server};
 use table::Case;
 
-type Running<'a> = Pin<Box<dyn Future<Output = Result<(), Failed>> + Send + 'a>>;
+type Running<'a> = Pin<Box<dyn Future<Output = Result<(), Failed>> + 'a>>;
 
 /// How many tests run at once: most of what they do is wait.
 const AT_ONCE: usize = 6;

@@ -89,7 +89,8 @@ fn identity_provider(file: &Path) -> Result<String, Failed> {
     let random = SystemRandom::new();
     let fail = |_| "make a key";
     let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).map_err(fail)?;
-    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random)?;
+    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random)
+        .map_err(|_| "read the key back")?;
     let point = key.public_key().as_ref(); // 4, x, y
     let (x, y) = (URL_SAFE_NO_PAD.encode(&point[1..33]), URL_SAFE_NO_PAD.encode(&point[33..]));
     std::fs::write(

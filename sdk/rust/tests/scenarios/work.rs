@@ -244,7 +244,7 @@ pub async fn slow(server: &Server, case: &Case) -> Result<(), Failed> {
 }
 
 /// A member of the group of a case.
-pub async fn member(client: &Client, name: &str, case: &Case) -> Result<Consumer<Json<i64>>, Failed> {
+pub async fn member(client: &Client, name: &str, case: &Case) -> Result<Consumer<i64>, Failed> {
     let mut builder = client.consumer().topics([name]).group(name).max_poll(10).commit_every(Duration::from_millis(50));
     match case.protocol.as_str() {
         "classic" => builder = builder.classic(),
