@@ -1,0 +1,119 @@
+//! Connections by broker and lane, made when they are wanted.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::builder::Config;
+use crate::cluster::Lane;
+use crate::error::Result;
+use crate::sasl;
+use crate::transport::{Dialed, Dialer};
+use crate::wire::Connection;
+
+/// Connections that live, and those that are being made.
+pub(crate) struct Pool {
+    dialer: Arc<Dialer>,
+    config: Arc<Config>,
+    slots: Mutex<HashMap<String, Arc<[Slot; Lane::COUNT]>>>,
+}
+
+/// One lane to one broker: who finds it empty makes the connection, others wait for that.
+#[derive(Default)]
+struct Slot {
+    ready: Mutex<Option<Connection>>,
+    making: tokio::sync::Mutex<()>,
+}
+
+impl Slot {
+    fn living(&self) -> Option<Connection> {
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.as_ref().filter(|c| !c.is_dead()).cloned()
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(dialer: Arc<Dialer>, config: Arc<Config>) -> Self {
+        Pool { dialer, config, slots: Mutex::default() }
+    }
+
+    /// The connection of a lane, which is made where there is none that lives.
+    pub(crate) async fn get(&self, address: &str, lane: Lane) -> Result<Connection> {
+        let slots = self.slots(address);
+        let slot = &slots[lane as usize];
+        if let Some(c) = slot.living() {
+            return Ok(c);
+        }
+        let _making = slot.making.lock().await;
+        if let Some(c) = slot.living() {
+            return Ok(c); // somebody else has made it
+        }
+        let made = self.connect(address).await?;
+        *slot.ready.lock().unwrap_or_else(PoisonError::into_inner) = Some(made.clone());
+        Ok(made)
+    }
+
+    /// The connection of a lane, if there is one that lives.
+    pub(crate) fn living(&self, address: &str, lane: Lane) -> Option<Connection> {
+        self.slots(address)[lane as usize].living()
+    }
+
+    fn slots(&self, address: &str) -> Arc<[Slot; Lane::COUNT]> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        match slots.get(address) {
+            Some(s) => s.clone(),
+            None => slots.entry(address.to_owned()).or_default().clone(),
+        }
+    }
+
+    /// Dials, learns what the broker understands, and authenticates.
+    async fn connect(&self, address: &str) -> Result<Connection> {
+        let dialed = self.dialer.dial(address, true).await?;
+        let early = dialed.early;
+        let connection = self.serve(address, dialed);
+        let connection = match connection.negotiate().await {
+            // The broker may have refused what was sent before the handshake was complete; that asked for versions
+            // alone, and is asked again.
+            Err(_) if early => {
+                let again = self.dialer.dial(address, false).await?;
+                let connection = self.serve(address, again);
+                connection.negotiate().await?;
+                connection
+            }
+            other => other.map(|()| connection)?,
+        };
+        if let Some(sasl) = &self.config.sasl {
+            if let Some(lifetime) = sasl::authenticate(&connection, &sasl.0).await? {
+                renew(connection.clone(), lifetime);
+            }
+        }
+        Ok(connection)
+    }
+
+    fn serve(&self, address: &str, dialed: Dialed) -> Connection {
+        let at = dialed.at();
+        let connection = Connection::new(dialed.stream, address, &self.config.client_id, self.config.request_timeout);
+        self.dialer.register(address, at, &connection);
+        connection
+    }
+
+    /// Ends all connections.
+    pub(crate) fn close(&self, why: &crate::error::Error) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        for lanes in slots.drain().map(|(_, lanes)| lanes) {
+            for slot in lanes.iter() {
+                if let Some(c) = slot.ready.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    c.close(why.clone());
+                }
+            }
+        }
+    }
+}
+
+/// Has a connection be replaced before its session ends.
+fn renew(connection: Connection, lifetime: Duration) {
+    tokio::spawn(async move {
+        tokio::time::sleep(lifetime.mul_f64(0.85)).await; // Kafka's clients begin anew at 85 to 95 %
+        connection.retire();
+    });
+}
