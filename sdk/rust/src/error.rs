@@ -21,6 +21,10 @@ pub enum Error {
     #[error("rustmq: closed")]
     Closed,
 
+    /// One call of poll, stream or run is under way already.
+    #[error("rustmq: the consumer is running already")]
+    Busy,
+
     /// Another has taken the transactional id, or the place in the group, that this one had. It has to end.
     #[error("rustmq: fenced: another uses the same {0}")]
     Fenced(String),

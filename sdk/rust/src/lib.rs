@@ -37,6 +37,7 @@ mod admin;
 mod builder;
 mod client;
 mod cluster;
+mod codec;
 mod consumer;
 mod error;
 mod producer;
@@ -49,7 +50,12 @@ mod wire;
 pub use admin::Admin;
 pub use builder::{Acks, Builder, Compression, Sasl, Tls, Transport};
 pub use client::Client;
-pub use consumer::ConsumerBuilder;
+#[cfg(feature = "protobuf")]
+pub use codec::Protobuf;
+pub use codec::{BoxError, Codec, DecodeError, Json, Raw};
+pub use consumer::{
+    Assignor, BatchError, Consumer, ConsumerBuilder, ConsumerRecord, Failures, Message, Position, permanent,
+};
 pub use error::{Code, Error, Result};
 pub use producer::{Pending, Producer, ProducerBuilder};
 pub use record::{Delivery, Record};

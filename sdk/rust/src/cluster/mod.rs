@@ -7,6 +7,7 @@ mod retry;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -57,14 +58,10 @@ pub(crate) enum Lane {
     General,
     /// Produce.
     Produce,
-    /// Fetch, which waits for records.
-    Fetch,
-    /// JoinGroup and SyncGroup, which wait for other members; heartbeats go over General.
-    Group,
-}
-
-impl Lane {
-    const COUNT: usize = Lane::Group as usize + 1;
+    /// Fetch, which waits for records. Each is of one consumer, as it has a number of [`Cluster::lanes`].
+    Fetch(u32),
+    /// JoinGroup and SyncGroup, which wait for other members, perhaps of the same client; heartbeats go over General.
+    Group(u32),
 }
 
 /// How a request is made.
@@ -106,6 +103,7 @@ pub(crate) struct Cluster {
     state: Mutex<State>,
     asking: tokio::sync::Mutex<()>, // one request for metadata at a time
     closed: watch::Sender<bool>,
+    lanes: AtomicU32, // numbers that were given away
 }
 
 /// Guarded by `Cluster::state`; never held across an await.
@@ -130,7 +128,18 @@ impl Cluster {
             state: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
             closed: watch::channel(false).0,
+            lanes: AtomicU32::new(0),
         }))
+    }
+
+    /// Gives away n numbers of lanes in a row, and returns the first.
+    pub(crate) fn lanes(&self, n: u32) -> u32 {
+        self.lanes.fetch_add(n, Ordering::Relaxed)
+    }
+
+    /// Ends the connections of a lane that nobody uses any more.
+    pub(crate) fn release(&self, lane: Lane) {
+        self.pool.release(lane, &Error::Closed);
     }
 
     /// Sends a request and returns its answer, whatever error code that holds. `make` is given the version that was

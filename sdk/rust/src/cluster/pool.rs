@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::builder::Config;
 use crate::cluster::Lane;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sasl;
 use crate::transport::{Dialed, Dialer};
 use crate::wire::Connection;
@@ -15,7 +15,7 @@ use crate::wire::Connection;
 pub(crate) struct Pool {
     dialer: Arc<Dialer>,
     config: Arc<Config>,
-    slots: Mutex<HashMap<String, Arc<[Slot; Lane::COUNT]>>>,
+    slots: Mutex<HashMap<Lane, HashMap<String, Arc<Slot>>>>,
 }
 
 /// One lane to one broker: who finds it empty makes the connection, others wait for that.
@@ -30,6 +30,12 @@ impl Slot {
         let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         ready.as_ref().filter(|c| !c.is_dead()).cloned()
     }
+
+    fn close(&self, why: &Error) {
+        if let Some(c) = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            c.close(why.clone());
+        }
+    }
 }
 
 impl Pool {
@@ -39,8 +45,7 @@ impl Pool {
 
     /// The connection of a lane, which is made where there is none that lives.
     pub(crate) async fn get(&self, address: &str, lane: Lane) -> Result<Connection> {
-        let slots = self.slots(address);
-        let slot = &slots[lane as usize];
+        let slot = self.slot(address, lane);
         if let Some(c) = slot.living() {
             return Ok(c);
         }
@@ -55,15 +60,22 @@ impl Pool {
 
     /// The connection of a lane, if there is one that lives.
     pub(crate) fn living(&self, address: &str, lane: Lane) -> Option<Connection> {
-        self.slots(address)[lane as usize].living()
+        self.slot(address, lane).living()
     }
 
-    fn slots(&self, address: &str) -> Arc<[Slot; Lane::COUNT]> {
+    fn slot(&self, address: &str, lane: Lane) -> Arc<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        match slots.get(address) {
-            Some(s) => s.clone(),
-            None => slots.entry(address.to_owned()).or_default().clone(),
+        let of = slots.entry(lane).or_default();
+        match of.get(address) {
+            Some(slot) => slot.clone(),
+            None => of.entry(address.to_owned()).or_default().clone(),
         }
+    }
+
+    /// Ends the connections of a lane.
+    pub(crate) fn release(&self, lane: Lane, why: &Error) {
+        let released = self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(&lane);
+        released.into_iter().flatten().for_each(|(_, slot)| slot.close(why));
     }
 
     /// Dials, learns what the broker understands, and authenticates.
@@ -98,15 +110,9 @@ impl Pool {
     }
 
     /// Ends all connections.
-    pub(crate) fn close(&self, why: &crate::error::Error) {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        for lanes in slots.drain().map(|(_, lanes)| lanes) {
-            for slot in lanes.iter() {
-                if let Some(c) = slot.ready.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                    c.close(why.clone());
-                }
-            }
-        }
+    pub(crate) fn close(&self, why: &Error) {
+        let all = std::mem::take(&mut *self.slots.lock().unwrap_or_else(PoisonError::into_inner));
+        all.into_values().flatten().for_each(|(_, slot)| slot.close(why));
     }
 }
 
