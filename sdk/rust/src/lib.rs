@@ -38,6 +38,7 @@ mod builder;
 mod client;
 mod cluster;
 mod codec;
+mod compress;
 mod consumer;
 mod error;
 mod producer;

@@ -103,6 +103,22 @@ impl Metadata {
         merged.names.extend(told.names);
         merged
     }
+
+    /// This with another leader of a partition; `None`: the broker is not known, or it was elected no later.
+    pub(crate) fn led_by(&self, topic: &str, partition: i32, leader: i32, epoch: i32) -> Option<Metadata> {
+        let before = self.topics.get(topic)?;
+        let at = usize::try_from(partition).ok()?;
+        let was = before.partitions.get(at)?;
+        if !self.brokers.contains_key(&leader) || epoch <= was.leader_epoch {
+            return None;
+        }
+        let mut newer = (**before).clone();
+        let of = newer.partitions.get_mut(at)?;
+        (of.leader, of.leader_epoch) = (Some(leader), epoch);
+        let mut all = self.clone();
+        all.topics.insert(topic.to_owned(), Arc::new(newer));
+        Some(all)
+    }
 }
 
 impl Topic {

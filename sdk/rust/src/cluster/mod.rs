@@ -24,7 +24,7 @@ use crate::wire::Connection;
 use pool::Pool;
 
 pub(crate) use metadata::{Metadata, Partition, Topic};
-pub(crate) use retry::Backoff;
+pub(crate) use retry::{Backoff, coordinator_moved, leader_moved};
 
 /// How long metadata is believed that nothing has shown to be stale; as Kafka's metadata.max.age.ms.
 const METADATA_AGE: Duration = Duration::from_secs(300);
@@ -419,6 +419,21 @@ impl Cluster {
         let mut more = (**known).clone();
         more.brokers.insert(broker, address.to_owned());
         *known = Arc::new(more);
+    }
+
+    /// Notes who leads a partition now, as a broker says that does not. -1: it does not know. Whether it was
+    /// news is reported.
+    pub(crate) fn told_leader(&self, topic: &str, partition: i32, leader: i32, epoch: i32) -> bool {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(newer) = known.led_by(topic, partition, leader, epoch) else { return false };
+        *known = Arc::new(newer);
+        true
+    }
+
+    /// Whether a topic is to be learnt anew.
+    pub(crate) fn is_stale(&self, topic: &str) -> bool {
+        let state = self.lock();
+        state.brokers_stale || state.stale.contains(topic)
     }
 
     /// Forgets what was shown to be stale.

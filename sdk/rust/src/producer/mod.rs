@@ -1,14 +1,25 @@
 //! Producers: [`Producer`], its builder, and the result that a record has.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+mod batch;
+mod core;
+mod lane;
+mod outcome;
+mod partition;
+mod partitioner;
+mod sender;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::builder::{Acks, Compression, Producing};
 use crate::client::Client;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::record::{Delivery, Record};
+
+pub(crate) use batch::Identity;
+pub(crate) use core::{Core, Enlist};
+pub use outcome::Pending;
+pub(crate) use sender::run;
 
 /// Makes a [`Producer`], with what was set for the client unless it is set here.
 #[must_use = "a producer is made by build()"]
@@ -62,25 +73,40 @@ impl ProducerBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] where a setting is out of its range.
+    /// [`Error::Config`](crate::Error::Config) where a setting is out of its range. It panics outside of a tokio runtime.
     pub fn build(self) -> Result<Producer> {
         self.producing.validate()?;
-        let _ = self.client;
-        Ok(Producer {})
+        let core = Core::new(self.client.cluster().clone(), self.producing, None);
+        tokio::spawn(run(core.clone()));
+        Ok(Producer { handle: Arc::new(Handle { core, _client: self.client }) })
     }
 }
 
 /// Produces records; cheap to clone, for concurrent use. Records of one partition are written in the order of the
 /// calls.
 #[derive(Clone)]
-pub struct Producer {}
+pub struct Producer {
+    handle: Arc<Handle>,
+}
+
+/// The last handle that is dropped has the producer end, once what was produced has its result.
+struct Handle {
+    core: Arc<Core>,
+    _client: Client,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.core.abandon();
+    }
+}
 
 impl Producer {
     /// Produces a record and waits for its result.
     ///
     /// # Errors
     ///
-    /// Why the record was not delivered, or not known to be: [`Error::is_retriable`] says whether the same may
+    /// Why the record was not delivered, or not known to be: [`Error::is_retriable`](crate::Error::is_retriable) says whether the same may
     /// succeed later.
     pub async fn send(&self, record: Record) -> Result<Delivery> {
         self.enqueue(record).await?.await
@@ -93,18 +119,16 @@ impl Producer {
     ///
     /// As [`Producer::send`].
     pub async fn enqueue(&self, record: Record) -> Result<Pending> {
-        let _ = record;
-        Err(Error::Closed)
+        self.handle.core.enqueue(record, true).await
     }
 
-    /// [`Producer::enqueue`], but fails with [`Error::BufferFull`] where that waits for the buffer.
+    /// [`Producer::enqueue`], but fails with [`Error::BufferFull`](crate::Error::BufferFull) where that waits for the buffer.
     ///
     /// # Errors
     ///
-    /// As [`Producer::send`], and [`Error::BufferFull`].
+    /// As [`Producer::send`], and [`Error::BufferFull`](crate::Error::BufferFull).
     pub async fn try_enqueue(&self, record: Record) -> Result<Pending> {
-        let _ = record;
-        Err(Error::Closed)
+        self.handle.core.enqueue(record, false).await
     }
 
     /// Produces records and waits for the results of all, which are in the order of the records.
@@ -127,20 +151,13 @@ impl Producer {
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`] where the client is closed meanwhile.
+    /// [`Error::Closed`](crate::Error::Closed) where the client is closed meanwhile.
     pub async fn flush(&self) -> Result<()> {
-        Err(Error::Closed)
+        self.handle.core.flush().await
     }
-}
 
-/// The result that a record will have. To drop it takes nothing back.
-#[must_use = "the result of a record is known only once this is awaited"]
-pub struct Pending {}
-
-impl Future for Pending {
-    type Output = Result<Delivery>;
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(Err(Error::Closed))
+    /// Bytes of records that wait for their result.
+    pub fn buffered_bytes(&self) -> usize {
+        self.handle.core.buffered()
     }
 }
