@@ -80,7 +80,7 @@ pub async fn consume(shape: &Shape) -> Result<Measured, Failed> {
         bytes += messages.iter().map(|m| m.value.len()).sum::<usize>();
     }
     let took = began.elapsed();
-    consumer.close().await?;
+    consumer.close().await;
     client.close().await;
     Ok(Measured { records, bytes, took })
 }

@@ -25,7 +25,7 @@ pub async fn run(p: &Program) -> Result<String, Failed> {
             n += 1;
         }
     }
-    consumer.close().await?;
+    consumer.close().await;
     client.close().await;
     Ok(format!("{n} entries, each number once"))
 }

@@ -2,6 +2,7 @@
 //! what was written is committed in one transaction.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustmq::{Json, Message, NewTopic, Tx};
@@ -21,21 +22,23 @@ pub async fn run(p: &Program) -> Result<String, Failed> {
         .group(p.name("strong"))
         .build(Json::<Quake>::new())
         .await?;
-    let (read, done) = (AtomicUsize::new(0), Notify::new());
-    let (all, to) = (p.quakes.len(), &strong);
-    let copy = |tx: Tx, batch: Vec<Message<Quake>>| {
+    let done = Arc::new(Notify::new());
+    let (enough, read) = (Arc::clone(&done), AtomicUsize::new(0));
+    let (all, to) = (p.quakes.len(), strong.clone());
+    let copy = move |tx: Tx, batch: Vec<Message<Quake>>| {
         if read.fetch_add(batch.len(), Ordering::SeqCst) + batch.len() >= all {
-            done.notify_one(); // this batch is committed still
+            enough.notify_one(); // this batch is committed still
         }
+        let to = to.clone();
         async move {
             for message in batch.iter().filter(|m| m.value.magnitude >= 5.0) {
-                drop(tx.enqueue(record(to, &message.value)?).await?);
+                drop(tx.enqueue(record(&to, &message.value)?).await?);
             }
-            Ok(())
+            Ok::<(), Failed>(())
         }
     };
     processor.run_until(done.notified(), copy).await?;
-    processor.close().await?;
+    processor.close().await;
 
     let consumer = client.consumer().topics([&strong]).build(Json::<Quake>::new()).await?;
     let want = p.quakes.iter().filter(|q| q.magnitude >= 5.0).count();
@@ -45,7 +48,7 @@ pub async fn run(p: &Program) -> Result<String, Failed> {
             *seen.entry(message.value.id).or_default() += 1;
         }
     }
-    consumer.close().await?;
+    consumer.close().await;
     client.close().await;
     Ok(format!("{want} strong quakes, {} of them there once", seen.values().filter(|&&n| n == 1).count()))
 }

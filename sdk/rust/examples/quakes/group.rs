@@ -29,10 +29,11 @@ pub async fn run(p: &Program) -> Result<String, Failed> {
             if handled.fetch_add(1, Ordering::SeqCst) + 1 == all {
                 done.send_replace(true);
             }
-            async { Ok(()) }
+            async { Ok::<(), Failed>(()) }
         });
         run.await?;
-        Ok(consumer.close().await?)
+        consumer.close().await;
+        Ok(())
     };
     try_join_all([member(), member(), member()]).await?;
 

@@ -13,7 +13,7 @@ pub async fn run(p: &Program) -> Result<String, Failed> {
     let consumer = client.consumer().topics([&topic]).build(Raw).await?;
     let messages = consumer.poll().await?;
     let said = format!("offset {}: {}", messages[0].record.offset, String::from_utf8_lossy(&messages[0].value));
-    consumer.close().await?;
+    consumer.close().await;
     client.close().await;
     Ok(said)
 }

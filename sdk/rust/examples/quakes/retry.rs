@@ -23,26 +23,27 @@ pub async fn run(p: &Program) -> Result<String, Failed> {
         .failures(Failures::dead_letter(&dead).retries(2).pause(Duration::from_millis(1)))
         .build(Json::<Quake>::new())
         .await?;
-    let (calls, handled, done) = (AtomicUsize::new(0), AtomicUsize::new(0), Notify::new());
-    let last = &p.quakes[p.quakes.len() - 1].id;
-    let handle = |message: Arc<Message<Quake>>| {
+    let (handled, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let (count, enough, calls) = (Arc::clone(&handled), Arc::clone(&done), AtomicUsize::new(0));
+    let last = p.quakes[p.quakes.len() - 1].id.clone();
+    let handle = move |message: Arc<Message<Quake>>| {
         let quake = &message.value;
         let call = calls.fetch_add(1, Ordering::SeqCst) + 1;
-        let outcome = if quake.magnitude >= 6.3 {
+        let outcome: Result<(), Failed> = if quake.magnitude >= 6.3 {
             Err("too strong for the service".into())
         } else if call % 100 == 0 {
             Err("the service was busy".into()) // another attempt succeeds
         } else {
-            handled.fetch_add(1, Ordering::SeqCst);
-            if quake.id == *last {
-                done.notify_one();
+            count.fetch_add(1, Ordering::SeqCst);
+            if quake.id == last {
+                enough.notify_one();
             }
             Ok(())
         };
         async { outcome }
     };
     consumer.run_until(done.notified(), handle).await?;
-    consumer.close().await?;
+    consumer.close().await;
 
     let mut said = String::new();
     let handled = handled.load(Ordering::SeqCst);
@@ -61,7 +62,7 @@ pub async fn run(p: &Program) -> Result<String, Failed> {
             n += 1;
         }
     }
-    letters.close().await?;
+    letters.close().await;
     client.close().await;
     Ok(format!("{said}{handled} handled, {} put aside", p.quakes.len() - handled))
 }

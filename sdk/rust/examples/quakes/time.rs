@@ -18,7 +18,7 @@ pub async fn run(p: &Program) -> Result<String, Failed> {
         .build(Json::<Quake>::new())
         .await?;
     let messages = consumer.poll().await?;
-    consumer.close().await?;
+    consumer.close().await;
     client.close().await;
     Ok(format!("{} quakes since {moment}", messages.len()))
 }

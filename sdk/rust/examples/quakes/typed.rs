@@ -21,7 +21,7 @@ pub async fn run(p: &Program) -> Result<String, Failed> {
             }
         }
     }
-    consumer.close().await?;
+    consumer.close().await;
     client.close().await;
     let strongest = strongest.ok_or("there was no quake")?;
     Ok(format!("the strongest of {}: {:.1}, {}", p.quakes.len(), strongest.magnitude, strongest.place))

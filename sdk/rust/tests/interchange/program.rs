@@ -102,7 +102,7 @@ async fn read(broker: &str, topic: &str) -> Result<String, Failed> {
             writeln!(lines, "{} {} {key} {value} {headers}", r.offset, r.timestamp)?;
         }
     }
-    consumer.close().await?;
+    consumer.close().await;
     client.close().await;
     Ok(lines)
 }

@@ -36,10 +36,10 @@ impl Member {
             };
             let run = consumer.run_until(stop, move |message: Arc<Message<i64>>| {
                 handled.note(&message);
-                async { Ok(()) }
+                async { Ok::<(), Failed>(()) }
             });
             run.await?;
-            consumer.close().await?;
+            consumer.close().await;
             client.close().await;
             Ok(())
         });
@@ -97,7 +97,7 @@ pub async fn run_member(arg: &str) -> Result<(), Failed> {
     let consumer = work::member(&client, name, &case).await?;
     let handle = |message: Arc<Message<i64>>| async move {
         println!("{}", message.value);
-        Ok(())
+        Ok::<(), Failed>(())
     };
     Ok(consumer.run_until(std::future::pending(), handle).await?)
 }

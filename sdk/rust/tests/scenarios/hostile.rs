@@ -172,7 +172,7 @@ pub async fn run_hostile(seed: &str) -> Result<(), Failed> {
             within_for(Duration::from_secs(5), "a ping ends", client.ping()).await.is_ok_and(|p| p.is_ok())
         })
         .await?;
-        let _ = within("a consumer is closed", consumer.close()).await?;
+        within("a consumer is closed", consumer.close()).await?;
         within("a client is closed", client.close()).await?;
     }
     let producer = honest.producer().build()?;

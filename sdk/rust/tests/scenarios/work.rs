@@ -42,7 +42,7 @@ pub async fn numbers(client: &Client, name: &str, n: usize) -> Result<Seen, Fail
             total += 1;
         }
     }
-    consumer.close().await?;
+    consumer.close().await;
     Ok(seen)
 }
 
@@ -140,7 +140,7 @@ pub async fn round_trip(server: &Server, case: &Case) -> Result<(), Failed> {
             }
         }
     }
-    consumer.close().await?;
+    consumer.close().await;
     client.close().await;
     case.judge(case.records, &seen)
 }
@@ -168,10 +168,10 @@ pub async fn order(server: &Server, case: &Case) -> Result<(), Failed> {
         if all.note(&message) == of {
             all.enough();
         }
-        async { Ok(()) }
+        async { Ok::<(), Failed>(()) }
     });
     within("all records are handled", run).await??;
-    consumer.close().await?;
+    consumer.close().await;
     client.close().await;
     let late = handled.late();
     if case.expect.ordered && !late.is_empty() {
@@ -203,7 +203,7 @@ pub async fn size(server: &Server, case: &Case) -> Result<(), Failed> {
             if got.len() != 1 || got[0].value != value {
                 return Err(format!("{} messages, not the one that was sent", got.len()).into());
             }
-            consumer.close().await?;
+            consumer.close().await;
         }
         (want, got) => return Err(format!("want {want}, got {got:?}").into()),
     }
@@ -229,11 +229,11 @@ pub async fn slow(server: &Server, case: &Case) -> Result<(), Failed> {
             if all.note(&message) == of {
                 all.enough();
             }
-            Ok(())
+            Ok::<(), Failed>(())
         }
     });
     within_for(2 * MOMENTS, "all records are handled", run).await??;
-    consumer.close().await?;
+    consumer.close().await;
     client.close().await;
     let generations = generations.lock().expect("no holder panics");
     let rejoins = generations.last().unwrap_or(&0) - generations.first().unwrap_or(&0);
