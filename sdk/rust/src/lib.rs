@@ -48,7 +48,9 @@ mod transaction;
 mod transport;
 mod wire;
 
-pub use admin::Admin;
+pub use admin::{Acl, Admin, Broker, Group, NewTopic, PartitionInfo, Topic};
+#[cfg(feature = "admin-api")]
+pub use admin::{AdminApi, ApiError, ClusterInfo, Deployment, Module, ModuleVersion, Node, Problem};
 pub use builder::{Acks, Builder, Compression, Sasl, Tls, Transport};
 pub use client::Client;
 #[cfg(feature = "protobuf")]

@@ -31,6 +31,7 @@ pub(crate) use builder::Options;
 pub(crate) use failures::{Then, dead_letter};
 pub use failures::{BatchError, Failures, permanent};
 pub use group::Assignor;
+pub(crate) use group::{assigned, by_topic, text, topic_name};
 pub use poll::Consumer;
 pub(crate) use reader::Reader;
 pub use record::{ConsumerRecord, Message};

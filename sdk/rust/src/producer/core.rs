@@ -1,7 +1,7 @@
 //! What the handles of a producer share with the task that sends: topics, the budget, and what is due.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,6 +21,9 @@ use crate::record::Record;
 /// many batches of an idempotent producer.
 pub(super) const MOST_UNDER_WAY: usize = 5;
 
+/// Of no transaction.
+pub(crate) const NOBODY: u64 = u64::MAX;
+
 /// Partitions of a topic.
 struct Topic {
     partitions: RwLock<Arc<Vec<Arc<Partition>>>>,
@@ -39,8 +42,9 @@ pub(crate) struct Core {
     pub(super) wake: Notify,
     signals: Mutex<Signals>,
     identity: Mutex<Option<Identity>>,
-    pub(super) failed: AtomicBool, // of a transaction: nothing more is taken
-    closing: AtomicBool,           // no handle is left
+    pub(super) came_back: Notify, // a batch that was under way
+    taking: AtomicU64,            // whose records are taken: the number of a transaction, 0 without, or NOBODY
+    closing: AtomicBool,          // no handle is left
 }
 
 /// What a transaction has to do before its records are sent.
@@ -76,7 +80,8 @@ impl Core {
             wake: Notify::new(),
             signals: Mutex::default(),
             identity: Mutex::default(),
-            failed: AtomicBool::new(false),
+            came_back: Notify::new(),
+            taking: AtomicU64::new(0),
             closing: AtomicBool::new(false),
         })
     }
@@ -104,22 +109,21 @@ impl Core {
         }
     }
 
-    /// Takes a record; `wait`: while the buffer is full.
-    pub(crate) async fn enqueue(&self, record: Record, wait: bool) -> Result<Pending> {
+    /// Takes a record of a transaction (0: there is none); `wait`: while the buffer is full.
+    pub(crate) async fn enqueue(&self, record: Record, transaction: u64, wait: bool) -> Result<Pending> {
         let bytes = size_of(&record);
         if bytes > self.options.max_record_bytes {
             return Err(Error::TooLarge { bytes, limit: self.options.max_record_bytes });
         }
         let topic = match self.topic(&record.topic) {
             Some(t) => t,
-            None => self.learn(&record.topic).await?,
+            None => self.learn(&record.topic, transaction).await?,
         };
         let reserved = self.reserve(bytes, wait).await?;
-        self.append(&topic, &record, bytes, reserved).inspect_err(|_| self.release(reserved))
+        self.append(&topic, &record, transaction, bytes, reserved).inspect_err(|_| self.release(reserved))
     }
 
-    fn append(&self, topic: &Topic, record: &Record, bytes: usize, reserved: usize) -> Result<Pending> {
-        self.usable()?;
+    fn append(&self, topic: &Topic, record: &Record, of: u64, bytes: usize, reserved: usize) -> Result<Pending> {
         let partitions = topic.partitions.read().unwrap_or_else(PoisonError::into_inner).clone();
         let at = match (record.partition, &record.key) {
             (Some(p), _) => usize::try_from(p).unwrap_or(usize::MAX),
@@ -133,6 +137,7 @@ impl Core {
         let timestamp = record.timestamp.unwrap_or_else(now_ms);
         let now = Instant::now();
         let mut state = partition.lock();
+        self.usable(of)?; // under the lock, which who flushes or fails a transaction takes after it has ended that
         let (batch, fresh) = state.batch_for(bytes, self.options.max_record_bytes, now);
         let number = batch.push(record, timestamp);
         batch.reserved += reserved;
@@ -156,11 +161,11 @@ impl Core {
         Ok(pending)
     }
 
-    fn usable(&self) -> Result<()> {
+    fn usable(&self, transaction: u64) -> Result<()> {
         if self.cluster.is_closed() {
             return Err(Error::Closed);
         }
-        if self.failed.load(Ordering::Acquire) {
+        if self.taking.load(Ordering::SeqCst) != transaction {
             return Err(Error::TransactionEnded("a record of it has failed, or it is over".to_owned()));
         }
         Ok(())
@@ -197,11 +202,11 @@ impl Core {
     }
 
     /// Asks the cluster for a topic that is not known here. One that is not there yet is looked for a few times.
-    async fn learn(&self, name: &str) -> Result<Arc<Topic>> {
+    async fn learn(&self, name: &str, of: u64) -> Result<Arc<Topic>> {
         let mut backoff = Backoff::new();
         let began = Instant::now();
         for attempt in 1.. {
-            self.usable()?;
+            self.usable(of)?;
             let failed = match self.cluster.metadata(&[name]).await {
                 Ok(known) => match known.topic(name) {
                     Some(t) if t.error.is_none() && !t.partitions.is_empty() => {
@@ -290,9 +295,22 @@ impl Core {
         batches.iter().for_each(|b| self.release(b.reserved));
     }
 
-    /// Takes no more records, of a transaction.
-    pub(crate) fn refuse(&self, refuse: bool) {
-        self.failed.store(refuse, Ordering::Release);
+    /// Takes records of this transaction, and of no other.
+    pub(crate) fn take_from(&self, transaction: u64) {
+        self.taking.store(transaction, Ordering::SeqCst);
+    }
+
+    /// Waits until nothing is under way.
+    pub(crate) async fn quiet(&self) {
+        loop {
+            let back = self.came_back.notified();
+            tokio::pin!(back);
+            back.as_mut().enable(); // before looking, so that none is missed
+            if !self.partitions().iter().any(|p| p.lock().is_under_way()) {
+                return;
+            }
+            back.await;
+        }
     }
 
     /// Has the sender end, once all records have their results.
@@ -309,7 +327,7 @@ impl Core {
     pub(super) fn transaction_failed(&self, why: &Error) {
         if let Some(t) = &self.transaction {
             t.fail(why);
-            self.refuse(true);
+            self.take_from(NOBODY);
         }
     }
 

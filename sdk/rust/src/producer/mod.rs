@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::record::{Delivery, Record};
 
 pub(crate) use batch::Identity;
-pub(crate) use core::{Core, Enlist};
+pub(crate) use core::{Core, Enlist, NOBODY};
 pub use outcome::Pending;
 pub(crate) use sender::run;
 
@@ -119,7 +119,7 @@ impl Producer {
     ///
     /// As [`Producer::send`].
     pub async fn enqueue(&self, record: Record) -> Result<Pending> {
-        self.handle.core.enqueue(record, true).await
+        self.handle.core.enqueue(record, 0, true).await
     }
 
     /// [`Producer::enqueue`], but fails with [`Error::BufferFull`](crate::Error::BufferFull) where that waits for the buffer.
@@ -128,7 +128,7 @@ impl Producer {
     ///
     /// As [`Producer::send`], and [`Error::BufferFull`](crate::Error::BufferFull).
     pub async fn try_enqueue(&self, record: Record) -> Result<Pending> {
-        self.handle.core.enqueue(record, false).await
+        self.handle.core.enqueue(record, 0, false).await
     }
 
     /// Produces records and waits for the results of all, which are in the order of the records.

@@ -144,7 +144,10 @@ impl State {
                 Some(own) if own.id == common.id && own.epoch >= common.epoch => {}
                 // Another producer: what was sent as the one before comes back first.
                 Some(_) if !self.under_way.is_empty() => return Next::Nothing,
-                _ => self.renumber(common),
+                _ => {
+                    self.renumber(common);
+                    self.raise = false; // it is higher already
+                }
             }
             if self.raise {
                 match self.identity {

@@ -253,7 +253,7 @@ impl Sender {
         self.identifying = true;
         let (core, events) = (self.core.clone(), self.events.clone());
         tokio::spawn(async move {
-            let make = |_| InitProducerIdRequest::default().with_producer_id((-1).into()).with_producer_epoch(-1);
+            let make = |_| InitProducerIdRequest::default().with_transactional_id(None).with_producer_id((-1).into()).with_producer_epoch(-1);
             let asked = core
                 .cluster
                 .call_checked(To::Any, make, CallOptions::default(), |r| Code::try_from_code(r.error_code))
@@ -291,6 +291,7 @@ impl Sender {
                     std::mem::take(&mut b.waiting)
                 });
                 self.answered(batches, result);
+                self.core.came_back.notify_waiters();
                 self.look_at(waiting.unwrap_or_default());
             }
         }
@@ -371,7 +372,9 @@ impl Sender {
     }
 
     fn fail(&mut self, p: &Arc<Partition>, b: Batch, e: Error, written: bool) {
-        self.core.transaction_failed(&e);
+        if !b.outcome.is_set() {
+            self.core.transaction_failed(&e); // else it was given up with a transaction that is over
+        }
         p.lock().failed(&b, e, written);
         self.done(p, b);
     }

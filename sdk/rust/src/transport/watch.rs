@@ -117,6 +117,7 @@ impl Dialer {
         let Some(quic) = &g.quic else { return false };
         let over = quic.measured(address);
         let to = over.as_ref().map_or(remote, |m| m.remote);
+        let to = SocketAddr::new(to.ip().to_canonical(), to.port()); // the same over both transports
         let local = (to.port() != 0).then(|| outbound(to).ok()).flatten();
         let now = Instant::now();
         let mut state = self.lock();

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tracing::{debug, warn};
 
 pub use assignor::Assignor;
-pub(crate) use wire::{by_topic, text, topic_name};
+pub(crate) use wire::{assigned, by_topic, text, topic_name};
 
 use super::Reader;
 use crate::cluster::{Coordinator, Stale, To};
