@@ -99,7 +99,7 @@ pub async fn run_member(arg: &str) -> Result<(), Failed> {
         println!("{}", message.value);
         Ok::<(), Failed>(())
     };
-    Ok(consumer.run_until(std::future::pending(), handle).await?)
+    Ok(consumer.run_until(std::future::pending::<()>(), handle).await?)
 }
 
 pub async fn rebalance(server: &Server, case: &Case) -> Result<(), Failed> {

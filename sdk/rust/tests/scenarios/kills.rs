@@ -74,7 +74,7 @@ pub async fn run_processor(addr: &str) -> Result<(), Failed> {
         tokio::time::sleep(Duration::from_millis(20)).await; // slow enough to be killed at work
         Ok::<(), Failed>(())
     };
-    Ok(processor.run_until(std::future::pending(), copy).await?)
+    Ok(processor.run_until(std::future::pending::<()>(), copy).await?)
 }
 
 pub async fn exactly_once(_: &Server, case: &Case) -> Result<(), Failed> {
@@ -152,7 +152,7 @@ pub async fn failover(_: &Server, case: &Case) -> Result<(), Failed> {
             let mut leader = -1;
             eventually("partition 0 is led", async || {
                 if let Ok(topics) = admin.topics().await {
-                    leader = topics.iter().find(|t| t.name == "t").map_or(-1, |t| t.partitions[0].leader);
+                    leader = topics.iter().find(|t| t.name == "t").and_then(|t| t.partitions[0].leader).unwrap_or(-1);
                 }
                 leader > 0
             })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rustmq::{Builder, Client, Json, Link, NewTopic, Record, Tls, Transport};
+use rustmq::{Builder, Client, Json, Link, NewTopic, Record, Tls, Transport, Via};
 
 use crate::harness::relay::Relay;
 use crate::harness::{Failed, MOMENTS, Options, Server, eventually, within, within_for};
@@ -119,17 +119,17 @@ pub async fn udp_blocked(_: &Server, case: &Case) -> Result<(), Failed> {
     });
     let load = Load::start(&client)?;
     load.more(case.records / 3).await?;
-    if link(&client)?.using != Transport::Quic {
+    if link(&client)?.using != Some(Via::Quic) {
         return Err(format!("over a way of {} ms: {:?}", case.delay_ms, link(&client)?).into());
     }
     relay.block_udp(true);
     load.more(case.records / 3).await?;
-    if link(&client)?.using != Transport::Tcp {
+    if link(&client)?.using != Some(Via::Tcp) {
         return Err(format!("while UDP is blocked: {:?}", link(&client)?).into());
     }
     relay.block_udp(false);
     eventually("the client is back on QUIC", async || {
-        link(&client).is_ok_and(|l| l.using == Transport::Quic && l.tcp == 0)
+        link(&client).is_ok_and(|l| l.using == Some(Via::Quic) && l.tcp == 0)
     })
     .await?;
     load.more(case.records / 3).await?;
@@ -152,7 +152,7 @@ pub async fn address(_: &Server, case: &Case) -> Result<(), Failed> {
     }
     load.more(share).await?;
     let used = link(&client)?;
-    if used.using != Transport::Quic || used.tcp != 0 || used.changes != 0 {
+    if used.using != Some(Via::Quic) || used.tcp != 0 || used.changes != 0 {
         return Err(format!("{used:?}").into());
     }
     let acked = load.end().await?;

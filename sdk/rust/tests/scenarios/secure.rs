@@ -8,18 +8,18 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
-use rustmq::{Builder, Client, Error, Record, Sasl, Tls, Transport};
+use rustmq::{Builder, Client, Error, Record, Sasl, Tls, Transport, Via};
 
 use crate::harness::{Failed, Options, Server, server_binary, within};
 
 const PASSWORD: &str = "correct horse battery";
 
 /// Produces a record over the transport that is set, and reports which one was used.
-async fn produces(builder: Builder) -> Result<Transport, Failed> {
+async fn produces(builder: Builder) -> Result<Via, Failed> {
     let client = builder.topic_creation().build().await?;
     let sent = within("a record is acked", async { client.producer().build()?.send(Record::to("t").value("1")).await });
     let sent = sent.await?;
-    let using = client.links().first().map(|l| l.using);
+    let using = client.links().first().and_then(|l| l.using);
     client.close().await;
     sent?;
     using.ok_or_else(|| "the client has no link".into())
@@ -32,11 +32,11 @@ pub async fn transports(_: &Server) -> Result<(), Failed> {
     let to = |s: &Server, transport| Client::builder().brokers([s.addr()]).transport(transport);
     let trusting = |s: &Server| Tls::new().ca_file(s.ca_file());
     for (what, builder, want) in [
-        ("tcp in the clear", to(&open, Transport::Tcp), Some(Transport::Tcp)),
-        ("auto in the clear", to(&open, Transport::Auto), Some(Transport::Tcp)),
-        ("quic", to(&open, Transport::Quic).tls(trusting(&open).quic_only()), Some(Transport::Quic)),
-        ("tls", to(&secure, Transport::Tcp).tls(trusting(&secure)), Some(Transport::Tcp)),
-        ("quic beside tls", to(&secure, Transport::Quic).tls(trusting(&secure)), Some(Transport::Quic)),
+        ("tcp in the clear", to(&open, Transport::Tcp), Some(Via::Tcp)),
+        ("auto in the clear", to(&open, Transport::Auto), Some(Via::Tcp)),
+        ("quic", to(&open, Transport::Quic).tls(trusting(&open).quic_only()), Some(Via::Quic)),
+        ("tls", to(&secure, Transport::Tcp).tls(trusting(&secure)), Some(Via::Tcp)),
+        ("quic beside tls", to(&secure, Transport::Quic).tls(trusting(&secure)), Some(Via::Quic)),
         ("auto", to(&secure, Transport::Auto).tls(trusting(&secure)), None),
     ] {
         let used = produces(builder).await.map_err(|why| format!("{what}: {why}"))?;
@@ -191,7 +191,8 @@ pub async fn mutual_tls(_: &Server) -> Result<(), Failed> {
     let options = Options::default()
         .tls()
         .set("security.tls.client_auth=require")
-        .set(format!("security.tls.client_ca_file={}", at("certs/bundle.pem")));
+        .set(format!("security.tls.client_ca_file={}", at("certs/bundle.pem")))
+        .set("security.authorization.super_users=CN=alice;CN=bob");
     let server = Server::start(options)?;
     let show = |who: &str| -> Result<(), Failed> {
         for kind in ["key", "pem"] {
