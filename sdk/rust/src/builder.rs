@@ -229,6 +229,7 @@ pub(crate) struct Config {
     pub(crate) producing: Producing,
     pub(crate) transactional_id: Option<String>,
     pub(crate) transaction_timeout: Duration,
+    pub(crate) breaker: Option<(u32, Duration)>,
 }
 
 /// Makes a [`Client`]. Nothing has to be set to reach `rustmq serve` on this machine.
@@ -252,6 +253,7 @@ impl Builder {
                 producing: Producing::default(),
                 transactional_id: None,
                 transaction_timeout: Duration::from_secs(40),
+                breaker: None,
             },
         }
     }
@@ -352,6 +354,15 @@ impl Builder {
         self
     }
 
+    /// Refuses records while none can be delivered: after `failures` deliveries in a row that failed, at least 1, they
+    /// fail at once with [`Error::BreakerOpen`]; after `cooldown` (zero: 5 s) one may try. Records that are refused for
+    /// what they are do not count.
+    pub fn circuit_breaker(mut self, failures: u32, cooldown: Duration) -> Self {
+        let cooldown = if cooldown.is_zero() { Duration::from_secs(5) } else { cooldown };
+        self.config.breaker = Some((failures, cooldown));
+        self
+    }
+
     /// Makes the client. It dials nobody yet: see [`Client::ping`].
     ///
     /// # Errors
@@ -372,6 +383,9 @@ impl Builder {
         c.producing.validate()?;
         if c.transactional_id.as_deref() == Some("") {
             return Err(Error::Config("transactional_id: the id is empty".to_owned()));
+        }
+        if c.breaker.is_some_and(|(failures, _)| failures == 0) {
+            return Err(Error::Config("circuit_breaker(0): want 1 failure or more".to_owned()));
         }
         if c.request_timeout < Duration::from_millis(100) {
             return Err(Error::Config(format!("request_timeout({:?}): want 100 ms or more", c.request_timeout)));
@@ -448,6 +462,7 @@ mod tests {
         assert!(refused(Builder::new().delivery_timeout(Duration::from_millis(1))).contains("1 s"));
         assert!(refused(Builder::new().buffered_bytes(0)).contains("1 or more"));
         assert!(refused(Builder::new().max_record_bytes(10)).contains("1 KiB"));
+        assert!(refused(Builder::new().circuit_breaker(0, Duration::ZERO)).contains("1 failure"));
         assert!(refused(Builder::new().transactional_id("", Duration::ZERO)).contains("empty"));
     }
 

@@ -2,14 +2,20 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::admin::Admin;
+use crate::breaker::BreakerState;
 use crate::builder::{Builder, Config};
 use crate::cluster::Cluster;
+use crate::conditional::Conditional;
 use crate::consumer::ConsumerBuilder;
 use crate::error::{Error, Result};
-use crate::producer::ProducerBuilder;
+use crate::processor::ProcessorBuilder;
+use crate::producer::{Deliveries, ProducerBuilder};
+use crate::record::{Delivery, Record};
 use crate::transaction::{Transactions, Tx};
+use crate::transport::Link;
 
 /// A way to a cluster, cheap to clone; producers, consumers and admin share its connections and what was set for it.
 #[derive(Clone)]
@@ -20,7 +26,34 @@ pub struct Client {
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) cluster: Arc<Cluster>,
+    pub(crate) deliveries: Arc<Deliveries>,
     transactions: Option<Transactions>,
+    conditional: Conditional,
+}
+
+/// How a client is at a moment.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Health {
+    /// Why the broker that was asked did not answer; `None`: it has.
+    pub error: Option<Error>,
+    /// What the circuit breaker does; closed where there is none.
+    pub breaker: BreakerState,
+    /// Deliveries in a row that failed.
+    pub failed: u32,
+    /// When the last record was delivered; `None`: none was yet.
+    pub last_delivered: Option<SystemTime>,
+    /// How the last failed that did; `None`: none has.
+    pub last_error: Option<Error>,
+    /// How each broker is reached, and why so.
+    pub links: Vec<Link>,
+}
+
+impl Health {
+    /// Whether a broker answers and records pass.
+    pub fn is_healthy(&self) -> bool {
+        self.error.is_none() && self.breaker != BreakerState::Open
+    }
 }
 
 impl Client {
@@ -31,11 +64,13 @@ impl Client {
 
     pub(crate) async fn new(config: Config) -> Result<Self> {
         let cluster = Cluster::new(&config).await?;
+        let deliveries = Arc::new(Deliveries::new(config.breaker));
         let transactions = config
             .transactional_id
             .as_ref()
-            .map(|id| Transactions::new(cluster.clone(), &config, id, config.transaction_timeout));
-        Ok(Client { inner: Arc::new(Inner { config, cluster, transactions }) })
+            .map(|id| Transactions::new(cluster.clone(), &config, id, config.transaction_timeout, deliveries.clone()));
+        let conditional = Conditional::new(cluster.clone(), &config.producing, deliveries.clone());
+        Ok(Client { inner: Arc::new(Inner { config, cluster, deliveries, transactions, conditional }) })
     }
 
     pub(crate) fn cluster(&self) -> &Arc<Cluster> {
@@ -50,6 +85,12 @@ impl Client {
     /// Begins a consumer.
     pub fn consumer(&self) -> ConsumerBuilder {
         ConsumerBuilder::new(self)
+    }
+
+    /// Begins a processor, from topic to topic exactly once. `id` names it across restarts; processors that run side by
+    /// side in one group have ids of their own.
+    pub fn processor(&self, id: impl Into<String>) -> ProcessorBuilder {
+        ProcessorBuilder::new(self, id.into())
     }
 
     /// Administers the cluster.
@@ -79,6 +120,30 @@ impl Client {
             Some(t) => t.transact(f).await,
             None => Err(Error::Config("transact needs a transactional id: add transactional_id()".to_owned()).into()),
         }
+    }
+
+    /// Appends a record to its partition, which has to be set, if that ends at `offset`: of writers that expect the
+    /// same offset one succeeds. The topic has to have `rustmq.expect.offset=true`. Appends of one client wait for each
+    /// other.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Condition`] where the partition ends elsewhere. After another error, such as a time-out, the record may
+    /// be there: read on, and look.
+    pub async fn append_at(&self, record: Record, offset: i64) -> Result<Delivery> {
+        self.inner.conditional.append(record, offset).await
+    }
+
+    /// How each broker is reached, and why so.
+    pub fn links(&self) -> Vec<Link> {
+        self.inner.cluster.links()
+    }
+
+    /// Asks a broker, and says how deliveries went.
+    pub async fn health(&self) -> Health {
+        let error = self.ping().await.err();
+        let (breaker, failed, last_delivered, last_error) = self.inner.deliveries.view();
+        Health { error, breaker, failed, last_delivered, last_error, links: self.links() }
     }
 
     /// Asks a broker for an answer.

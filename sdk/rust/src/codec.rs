@@ -52,6 +52,18 @@ pub trait Codec: Send + Sync + 'static {
     fn decode(&self, bytes: Bytes) -> Result<Self::Value, BoxError>;
 }
 
+impl<C: Codec + ?Sized> Codec for std::sync::Arc<C> {
+    type Value = C::Value;
+
+    fn encode(&self, value: &Self::Value) -> Result<Bytes, BoxError> {
+        (**self).encode(value)
+    }
+
+    fn decode(&self, bytes: Bytes) -> Result<Self::Value, BoxError> {
+        (**self).decode(bytes)
+    }
+}
+
 /// Leaves values as they are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Raw;

@@ -34,13 +34,16 @@
 //! [`Error`] is one type for all; [`Error::is_retriable`] says of any whether the same may succeed later.
 
 mod admin;
+mod breaker;
 mod builder;
 mod client;
 mod cluster;
 mod codec;
 mod compress;
+mod conditional;
 mod consumer;
 mod error;
+mod processor;
 mod producer;
 mod record;
 mod sasl;
@@ -51,8 +54,9 @@ mod wire;
 pub use admin::{Acl, Admin, Broker, Group, NewTopic, PartitionInfo, Topic};
 #[cfg(feature = "admin-api")]
 pub use admin::{AdminApi, ApiError, ClusterInfo, Deployment, Module, ModuleVersion, Node, Problem};
+pub use breaker::BreakerState;
 pub use builder::{Acks, Builder, Compression, Sasl, Tls, Transport};
-pub use client::Client;
+pub use client::{Client, Health};
 #[cfg(feature = "protobuf")]
 pub use codec::Protobuf;
 pub use codec::{BoxError, Codec, DecodeError, Json, Raw};
@@ -60,9 +64,11 @@ pub use consumer::{
     Assignor, BatchError, Consumer, ConsumerBuilder, ConsumerRecord, Failures, Message, Position, permanent,
 };
 pub use error::{Code, Error, Result};
+pub use processor::{Processor, ProcessorBuilder};
 pub use producer::{Pending, Producer, ProducerBuilder};
 pub use record::{Delivery, Record};
 pub use transaction::Tx;
+pub use transport::{Link, Via};
 
 /// Version of this crate, as brokers are told.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -9,7 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use harness::{Failed, Options, Server, eventually, run, within};
-use rustmq::{Assignor, BatchError, BoxError, Client, Consumer, ConsumerBuilder, Error, Failures, Json, Message, NewTopic, Position, Raw, Record, permanent};
+use rustmq::{
+    Assignor, BatchError, BoxError, Client, Consumer, ConsumerBuilder, Error, Failures, Json, Message, NewTopic,
+    Position, Raw, Record, permanent,
+};
 use tokio::sync::watch;
 
 /// A server and a client of it.
@@ -113,7 +116,11 @@ fn failures_are_retried_then_done_with() -> Result<(), Failed> {
                 Err(Error::Processing { offset: 2, attempts: 1, .. }) if stops => {}
                 other => return Err(format!("{name}: {other:?}").into()),
             }
-            assert_eq!((attempts.load(Ordering::SeqCst), handled.load(Ordering::SeqCst)), (want_attempts, want_handled), "{name}");
+            assert_eq!(
+                (attempts.load(Ordering::SeqCst), handled.load(Ordering::SeqCst)),
+                (want_attempts, want_handled),
+                "{name}"
+            );
             assert_eq!(lag(&client, name).await?, if stops { 3 } else { 0 }, "{name}");
             consumer.close().await;
         }
@@ -121,8 +128,19 @@ fn failures_are_retried_then_done_with() -> Result<(), Failed> {
         let got = within("the dead letter", letters.poll()).await??;
         let letter = &got[0];
         assert_eq!((got.len(), letter.value, letter.record.key.as_deref()), (1, 2, Some(&b"key-2"[..])));
-        for (header, want) in [("topic", "dead-letter"), ("partition", "0"), ("offset", "2"), ("group", "dead-letter"), ("attempts", "2"), ("reason", "broken")] {
-            assert_eq!(letter.record.header(&format!("rustmq.dlt.{header}")).map(|v| &v[..]), Some(want.as_bytes()), "{header}");
+        for (header, want) in [
+            ("topic", "dead-letter"),
+            ("partition", "0"),
+            ("offset", "2"),
+            ("group", "dead-letter"),
+            ("attempts", "2"),
+            ("reason", "broken"),
+        ] {
+            assert_eq!(
+                letter.record.header(&format!("rustmq.dlt.{header}")).map(|v| &v[..]),
+                Some(want.as_bytes()),
+                "{header}"
+            );
         }
         Ok(())
     })
@@ -144,7 +162,8 @@ fn what_cannot_be_decoded_is_told_in_its_place_and_not_retried() -> Result<(), F
             other => return Err(format!("{other:?}").into()),
         }
         assert_eq!(poll(&polled).await?, [3]);
-        let consumer = numbers(client.consumer().topics(["t"]).group("g").failures(Failures::skip().retry_forever())).await?;
+        let consumer =
+            numbers(client.consumer().topics(["t"]).group("g").failures(Failures::skip().retry_forever())).await?;
         let (sum, stop) = (Arc::new(AtomicUsize::new(0)), Stop::new());
         let seen = (sum.clone(), stop.clone());
         let ended = consumer.run_batch_until(stop.wait(), move |batch: Vec<Arc<Message<usize>>>| {
@@ -219,7 +238,10 @@ fn positions_are_sought_paused_and_committed_by_hand() -> Result<(), Failed> {
         assert_eq!(poll(&consumer).await?[0], 4);
         consumer.pause(&["t"]);
         consumer.seek("t", 0, 2)?;
-        assert!(tokio::time::timeout(Duration::from_millis(300), consumer.poll()).await.is_err(), "a paused topic gives something");
+        assert!(
+            tokio::time::timeout(Duration::from_millis(300), consumer.poll()).await.is_err(),
+            "a paused topic gives something"
+        );
         consumer.resume(&["t"]);
         let mut got = poll(&consumer).await?;
         assert_eq!(got[0], 2);
@@ -275,7 +297,9 @@ fn a_poll_commits_what_it_gave_before() -> Result<(), Failed> {
     run(async {
         let (_server, client) = start().await?;
         fill(&client, "t", 1, 6, 1).await?;
-        let consumer = numbers(client.consumer().topics(["t"]).group("g").max_poll(2).commit_every(Duration::from_millis(10))).await?;
+        let consumer =
+            numbers(client.consumer().topics(["t"]).group("g").max_poll(2).commit_every(Duration::from_millis(10)))
+                .await?;
         assert_eq!((poll(&consumer).await?, poll(&consumer).await?), (vec![0, 1], vec![2, 3]));
         eventually("the first two are committed", async || matches!(lag(&client, "g").await, Ok(4))).await?;
         consumer.close().await;
@@ -291,7 +315,8 @@ fn a_stream_counts_what_it_gave_before_and_leaves_the_rest() -> Result<(), Faile
         let (_server, client) = start().await?;
         fill(&client, "t", 1, 6, 1).await?;
         let consumer = numbers(client.consumer().topics(["t"]).group("g")).await?;
-        let first: Vec<_> = within("a stream", consumer.stream().take(3).map(|m| m.map(|m| m.value)).collect::<Vec<_>>()).await?;
+        let first: Vec<_> =
+            within("a stream", consumer.stream().take(3).map(|m| m.map(|m| m.value)).collect::<Vec<_>>()).await?;
         assert_eq!(first.into_iter().collect::<Result<Vec<_>, _>>()?, [0, 1, 2]);
         assert_eq!(poll(&consumer).await?, [2, 3, 4, 5], "the third counts as handled once a fourth is asked for");
         consumer.close().await;
@@ -335,14 +360,21 @@ fn a_manual_consumer_goes_on_where_it_was() -> Result<(), Failed> {
 
 /// Members come and go while records are produced: nothing is lost, and what who leaves has handled is not
 /// handled again.
-async fn come_and_go(client: &Client, name: &str, member: impl Fn(ConsumerBuilder) -> ConsumerBuilder) -> Result<(), Failed> {
+async fn come_and_go(
+    client: &Client,
+    name: &str,
+    member: impl Fn(ConsumerBuilder) -> ConsumerBuilder,
+) -> Result<(), Failed> {
     client.admin().create_topic(NewTopic::new(name).partitions(6)).await?;
     let producer = client.producer().build()?;
     let seen = Arc::new(Mutex::new(HashMap::<usize, u32>::new()));
     let mut members = Vec::new();
     let mut sent = 0;
     let join = async || -> Result<_, Failed> {
-        let builder = member(client.consumer().topics([name]).group(name)).max_poll(10).commit_every(Duration::from_millis(50)).workers(2);
+        let builder = member(client.consumer().topics([name]).group(name))
+            .max_poll(10)
+            .commit_every(Duration::from_millis(50))
+            .workers(2);
         let consumer = Arc::new(numbers(builder).await?);
         let stop = Stop::new();
         let (seen, until, running) = (seen.clone(), stop.wait(), consumer.clone());
@@ -379,7 +411,11 @@ async fn come_and_go(client: &Client, name: &str, member: impl Fn(ConsumerBuilde
         stop.now();
         within("a member leaves", task).await???;
     }
-    assert!(seen.lock().unwrap().values().all(|n| *n == 1), "handled twice: {:?}", seen.lock().unwrap().iter().filter(|(_, n)| **n > 1).collect::<Vec<_>>());
+    assert!(
+        seen.lock().unwrap().values().all(|n| *n == 1),
+        "handled twice: {:?}",
+        seen.lock().unwrap().iter().filter(|(_, n)| **n > 1).collect::<Vec<_>>()
+    );
     assert_eq!(lag(client, name).await?, 0);
     Ok(())
 }
@@ -407,7 +443,17 @@ fn a_static_member_keeps_its_place_and_is_fenced_by_its_successor() -> Result<()
     run(async {
         let (_server, client) = start().await?;
         fill(&client, "t", 2, 4, 4).await?;
-        let member = || numbers(client.consumer().topics(["t"]).group("g").classic().instance("a").commit_every(Duration::from_millis(10)));
+        let member = || {
+            numbers(
+                client
+                    .consumer()
+                    .topics(["t"])
+                    .group("g")
+                    .classic()
+                    .instance("a")
+                    .commit_every(Duration::from_millis(10)),
+            )
+        };
         let first = member().await?;
         let mut got = 0;
         while got < 4 {

@@ -231,6 +231,7 @@ impl Admin {
         let make = |_: i16| {
             let mut resource = DescribeConfigsResource::default();
             (resource.resource_type, resource.resource_name) = (TOPIC, text(topic));
+            resource.configuration_keys = None; // all
             let mut request = DescribeConfigsRequest::default();
             request.resources.push(resource);
             request

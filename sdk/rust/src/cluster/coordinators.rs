@@ -5,7 +5,6 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::cluster::{CallOptions, Cluster, Coordinator, To};
 use crate::error::{Code, Error, Result};
-use crate::wire::FromCode;
 
 impl Cluster {
     /// The broker that coordinates, cached until it is invalidated.

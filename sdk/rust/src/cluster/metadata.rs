@@ -10,7 +10,6 @@ use kafka_protocol::messages::metadata_response::{MetadataResponseBroker, Metada
 use uuid::Uuid;
 
 use crate::error::{Code, Error, Result};
-use crate::wire::FromCode;
 
 /// Brokers and topics at a moment. It never changes; a newer one takes its place.
 #[derive(Debug, Clone, Default)]

@@ -18,13 +18,13 @@ use tokio::sync::watch;
 
 use crate::builder::Config;
 use crate::error::{Code, Error, Result};
-use crate::transport::Dialer;
+use crate::transport::{Dialer, Link};
 use crate::wire::Connection;
 
 use pool::Pool;
 
-pub(crate) use metadata::{Metadata, Partition, Topic};
-pub(crate) use retry::{Backoff, coordinator_moved, leader_moved};
+pub(crate) use metadata::Metadata;
+pub(crate) use retry::{Backoff, leader_moved};
 
 /// How long metadata is believed that nothing has shown to be stale; as Kafka's metadata.max.age.ms.
 const METADATA_AGE: Duration = Duration::from_secs(300);
@@ -458,6 +458,11 @@ impl Cluster {
     /// Asks a broker for an answer.
     pub(crate) async fn ping(&self) -> Result<()> {
         self.unless_closed(async { self.ask(Some(&BTreeSet::new())).await.map(drop) }).await
+    }
+
+    /// How brokers are reached.
+    pub(crate) fn links(&self) -> Vec<Link> {
+        self.dialer.links()
     }
 
     /// Completes when the client is closed.

@@ -165,6 +165,8 @@ macro_rules! reading {
     };
 }
 
+pub(crate) use reading;
+
 impl Options {
     pub(crate) fn session(&mut self, timeout: Duration) {
         self.session_timeout = timeout;

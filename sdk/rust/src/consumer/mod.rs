@@ -27,13 +27,15 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use builder::ConsumerBuilder;
-pub(crate) use builder::Options;
+pub(crate) use builder::{Options, reading};
 pub(crate) use failures::{Then, dead_letter};
 pub use failures::{BatchError, Failures, permanent};
 pub use group::Assignor;
 pub(crate) use group::{assigned, by_topic, text, topic_name};
 pub use poll::Consumer;
+pub(crate) use progress::{Place, Working};
 pub(crate) use reader::Reader;
+pub(crate) use record::Handed;
 pub use record::{ConsumerRecord, Message};
 
 /// Where reading begins in a partition of which nothing is committed.

@@ -37,7 +37,7 @@ type Decode<T> = dyn Fn(bytes::Bytes) -> Result<T, BoxError> + Send + Sync;
 /// # }
 /// ```
 pub struct Consumer<T> {
-    pub(super) reader: Arc<Reader>,
+    pub(crate) reader: Arc<Reader>,
     decode: Box<Decode<T>>,
     tasks: tokio::sync::Mutex<Option<Tasks>>,
     busy: AtomicBool,
@@ -64,7 +64,7 @@ impl Drop for Turn<'_> {
 }
 
 impl<T: Send + Sync + 'static> Consumer<T> {
-    pub(super) async fn open<C: Codec<Value = T>>(client: Client, options: Options, codec: C) -> Result<Self> {
+    pub(crate) async fn open<C: Codec<Value = T>>(client: Client, options: Options, codec: C) -> Result<Self> {
         let reader = Reader::new(client, options);
         if !reader.in_group() {
             // So that it can be sought at once.
@@ -93,7 +93,7 @@ impl<T: Send + Sync + 'static> Consumer<T> {
     }
 
     /// Waits for records, and has the codec read their values.
-    pub(super) async fn next(&self, most: usize) -> Result<Vec<Handed<T>>> {
+    pub(crate) async fn next(&self, most: usize) -> Result<Vec<Handed<T>>> {
         let taken = self.reader.next(most).await?;
         let mut out = Vec::with_capacity(taken.iter().map(|(_, records)| records.len()).sum());
         for (place, records) in taken {

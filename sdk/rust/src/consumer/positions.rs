@@ -182,9 +182,6 @@ impl Positions {
         self.parts.keys().cloned().collect()
     }
 
-    pub(crate) fn is_assigned(&self, tp: &TopicPartition) -> bool {
-        self.parts.contains_key(tp)
-    }
 
     /// Has reading go on at an offset; what was fetched is dropped. `false`: the partition is not
     /// read here.

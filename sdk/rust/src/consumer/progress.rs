@@ -88,9 +88,7 @@ impl Progress {
     /// the first; the others' follow.
     pub(crate) fn add(&self, of: &TopicPartition, records: impl Iterator<Item = (i64, i32)>) -> Place {
         let mut spans = lock(&self.spans);
-        let span = spans.entry(of.clone()).or_insert_with(|| {
-            Arc::new(Span { of: of.clone(), state: Mutex::default(), gone: watch::Sender::new(false), idle: watch::Sender::new(false) })
-        });
+        let span = spans.entry(of.clone()).or_insert_with(|| Arc::new(Span::new(of.clone(), State::default())));
         let mut state = span.lock();
         let at = state.first + state.slots.len() as u64;
         state.slots.extend(records.map(|(offset, epoch)| Slot { offset, epoch, done: false }));
@@ -144,7 +142,13 @@ impl Progress {
             .collect();
         for tp in back.keys() {
             if let Some(span) = spans.remove(tp) {
+                // What was handled before stays to be committed.
+                let next = span.take();
                 span.finish(true);
+                if let Some((of, next)) = next {
+                    let state = State { next: Some(next), moved: true, ..State::default() };
+                    spans.insert(of.clone(), Arc::new(Span::new(of, state)));
+                }
             }
         }
         back
@@ -152,6 +156,10 @@ impl Progress {
 }
 
 impl Span {
+    fn new(of: TopicPartition, state: State) -> Self {
+        Span { of, state: Mutex::new(state), gone: watch::Sender::new(false), idle: watch::Sender::new(false) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -309,6 +317,8 @@ mod tests {
         assert_eq!(back.len(), 1);
         assert_eq!(back[&tp(0)].offset, 7);
         assert!(half.span.is_ended() && !half.span.may_commit() && !whole.span.is_ended());
-        assert_eq!(progress.take().keys().collect::<Vec<_>>(), [&tp(1)]);
+        let taken = progress.take();
+        assert_eq!((taken[&tp(0)].offset, taken[&tp(1)].offset), (7, 2), "what was handled stays to be committed");
+        assert!(progress.take().is_empty());
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::batch::{Identity, size_of};
+use super::deliveries::Deliveries;
 use super::outcome::{Outcome, Pending};
 use super::partition::{Partition, Rules};
 use super::partitioner::{Sticky, by_key};
@@ -36,6 +37,7 @@ pub(crate) struct Core {
     pub(super) options: Producing,
     /// The transactional id, and what has to be done before a partition is first written to; `None`: no transactions.
     pub(super) transaction: Option<Arc<dyn Enlist>>,
+    pub(super) deliveries: Arc<Deliveries>,
     topics: RwLock<HashMap<String, Arc<Topic>>>,
     budget: Semaphore, // bytes that may wait
     buffered: AtomicI64,
@@ -69,12 +71,13 @@ pub(super) struct Signals {
 }
 
 impl Core {
-    pub(crate) fn new(cluster: Arc<Cluster>, options: Producing, transaction: Option<Arc<dyn Enlist>>) -> Arc<Self> {
+    pub(crate) fn new(cluster: Arc<Cluster>, options: Producing, transaction: Option<Arc<dyn Enlist>>, deliveries: Arc<Deliveries>) -> Arc<Self> {
         Arc::new(Core {
             cluster,
             budget: Semaphore::new(options.buffered_bytes.min(Semaphore::MAX_PERMITS)),
             options,
             transaction,
+            deliveries,
             topics: RwLock::default(),
             buffered: AtomicI64::new(0),
             wake: Notify::new(),
@@ -111,6 +114,9 @@ impl Core {
 
     /// Takes a record of a transaction (0: there is none); `wait`: while the buffer is full.
     pub(crate) async fn enqueue(&self, record: Record, transaction: u64, wait: bool) -> Result<Pending> {
+        if !self.deliveries.allow() {
+            return Err(Error::BreakerOpen);
+        }
         let bytes = size_of(&record);
         if bytes > self.options.max_record_bytes {
             return Err(Error::TooLarge { bytes, limit: self.options.max_record_bytes });
@@ -287,12 +293,16 @@ impl Core {
     pub(crate) fn fail_all(&self, why: &Error) {
         for p in self.partitions() {
             let failed = p.lock().fail_all(why);
-            self.let_go(&failed);
+            self.let_go(&failed, why);
         }
     }
 
-    pub(super) fn let_go(&self, batches: &[super::batch::Batch]) {
-        batches.iter().for_each(|b| self.release(b.reserved));
+    /// Takes batches off the books that have failed.
+    pub(super) fn let_go(&self, batches: &[super::batch::Batch], why: &Error) {
+        for b in batches {
+            self.release(b.reserved);
+            self.deliveries.note(Some(why), b.count as u32);
+        }
     }
 
     /// Takes records of this transaction, and of no other.

@@ -21,7 +21,7 @@ use super::sender::Event;
 use crate::builder::Acks;
 use crate::cluster::{CallOptions, Coordinator, Lane, Metadata, To};
 use crate::error::{Code, Error, Result};
-use crate::wire::{Connection, FromCode, Reply};
+use crate::wire::{Connection, Reply};
 
 /// The newest version that names topics, and not their ids.
 const BY_NAME: i16 = 12;

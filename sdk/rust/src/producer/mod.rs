@@ -2,6 +2,7 @@
 
 mod batch;
 mod core;
+mod deliveries;
 mod lane;
 mod outcome;
 mod partition;
@@ -18,6 +19,7 @@ use crate::record::{Delivery, Record};
 
 pub(crate) use batch::Identity;
 pub(crate) use core::{Core, Enlist, NOBODY};
+pub(crate) use deliveries::Deliveries;
 pub use outcome::Pending;
 pub(crate) use sender::run;
 
@@ -76,7 +78,7 @@ impl ProducerBuilder {
     /// [`Error::Config`](crate::Error::Config) where a setting is out of its range. It panics outside of a tokio runtime.
     pub fn build(self) -> Result<Producer> {
         self.producing.validate()?;
-        let core = Core::new(self.client.cluster().clone(), self.producing, None);
+        let core = Core::new(self.client.cluster().clone(), self.producing, None, self.client.inner.deliveries.clone());
         tokio::spawn(run(core.clone()));
         Ok(Producer { handle: Arc::new(Handle { core, _client: self.client }) })
     }

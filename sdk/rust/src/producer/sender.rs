@@ -17,7 +17,6 @@ use super::partition::{Next, Partition, Verdict, verdict};
 use crate::builder::Acks;
 use crate::cluster::{Backoff, CallOptions, To, leader_moved};
 use crate::error::{Code, Error, Result};
-use crate::wire::FromCode;
 
 /// Bytes of one produce request, unless a batch alone is larger.
 const REQUEST_BYTES: usize = 8 << 20;
@@ -368,11 +367,13 @@ impl Sender {
 
     fn delivered(&mut self, p: &Arc<Partition>, b: Batch, placed: Placed) {
         p.lock().delivered(&b, placed);
+        self.core.deliveries.note(None, b.count as u32);
         self.done(p, b);
     }
 
     fn fail(&mut self, p: &Arc<Partition>, b: Batch, e: Error, written: bool) {
         if !b.outcome.is_set() {
+            self.core.deliveries.note(Some(&e), b.count as u32);
             self.core.transaction_failed(&e); // else it was given up with a transaction that is over
         }
         p.lock().failed(&b, e, written);
@@ -413,8 +414,9 @@ impl Sender {
             };
             let expired = p.lock().expire(since, why);
             if !expired.is_empty() {
-                self.core.transaction_failed(&why(expired.iter().find_map(|b| b.last_error.as_ref())));
-                self.core.let_go(&expired);
+                let why = why(expired.iter().find_map(|b| b.last_error.as_ref()));
+                self.core.transaction_failed(&why);
+                self.core.let_go(&expired, &why);
             }
         }
     }

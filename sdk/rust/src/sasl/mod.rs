@@ -10,7 +10,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::builder::Mechanism;
 use crate::error::{Code, Error, Result};
-use crate::wire::{Connection, FromCode};
+use crate::wire::Connection;
 
 use scram::{Hash, Scram};
 

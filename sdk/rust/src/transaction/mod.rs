@@ -17,9 +17,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use crate::builder::{Acks, Config};
 use crate::cluster::{Backoff, CallOptions, Cluster, Coordinator, To};
 use crate::error::{Code, Error, Result};
-use crate::producer::{Core, Identity, NOBODY, Pending};
+use crate::producer::{Core, Deliveries, Identity, NOBODY, Pending};
 use crate::record::{Delivery, Record};
-use crate::wire::FromCode;
 
 use session::Session;
 
@@ -122,12 +121,12 @@ impl Drop for Transactions {
 }
 
 impl Transactions {
-    pub(crate) fn new(cluster: Arc<Cluster>, config: &Config, id: &str, timeout: Duration) -> Self {
+    pub(crate) fn new(cluster: Arc<Cluster>, config: &Config, id: &str, timeout: Duration, deliveries: Arc<Deliveries>) -> Self {
         let session = Arc::new(Session::new(id));
         let mut options = config.producing.clone();
         options.acks = Acks::All;
         options.delivery_timeout = timeout.max(Duration::from_secs(1)); // records have no time of their own
-        let core = Core::new(cluster.clone(), options, Some(session.clone()));
+        let core = Core::new(cluster.clone(), options, Some(session.clone()), deliveries);
         core.take_from(NOBODY);
         Transactions { shared: Arc::new(Shared { cluster, core, session, timeout }), turn: Arc::default() }
     }

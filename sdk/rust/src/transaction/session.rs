@@ -11,7 +11,6 @@ use super::{CommitOffset, GroupIdentity, Shared};
 use crate::cluster::{CallOptions, Coordinator, To};
 use crate::error::{Code, Error, Result};
 use crate::producer::{Enlist, Identity};
-use crate::wire::FromCode;
 
 /// The newest version of TxnOffsetCommit that wants the coordinator told of the group first.
 const WITHOUT_ENLISTING: i16 = 4;

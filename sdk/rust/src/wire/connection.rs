@@ -4,13 +4,10 @@
 //! future takes nothing back: the answer is read, and let go of.
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -169,13 +166,6 @@ impl Connection {
     /// Ends the connection: who waits for an answer is told that there will be none.
     pub(crate) fn close(&self, why: Error) {
         self.shared.end(why);
-    }
-
-    /// Bytes that wait to be written, and answers that are waited for.
-    #[cfg(test)]
-    pub(crate) fn load(&self) -> (usize, usize) {
-        let state = self.shared.lock();
-        (state.outgoing.len(), state.waiting.len())
     }
 }
 
@@ -356,6 +346,92 @@ impl<R: Request> Reply<R> {
                 connection.close(late.clone());
                 Err(late)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
+    use tokio::io::DuplexStream;
+
+    const VERSION: i16 = 12;
+
+    /// A connection, and the other end of it.
+    fn connected(timeout: Duration) -> (Connection, DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let (read, write) = tokio::io::split(ours);
+        let remote = ([127, 0, 0, 1], 9092).into();
+        let stream = Stream { read: Box::new(read), write: Box::new(write), local: None, remote };
+        (Connection::new(stream, "broker:9092", "test", timeout), theirs)
+    }
+
+    /// Reads a request, and returns its correlation id.
+    async fn asked(of: &mut DuplexStream) -> i32 {
+        let length = of.read_i32().await.unwrap() as usize;
+        let mut frame = vec![0; length];
+        of.read_exact(&mut frame).await.unwrap();
+        i32::from_be_bytes(frame[4..8].try_into().unwrap())
+    }
+
+    /// Answers a request; the answer says who is the controller.
+    async fn answer(to: &mut DuplexStream, correlation: i32, controller: i32) {
+        let mut frame = BytesMut::new();
+        ResponseHeader::default().with_correlation_id(correlation).encode(&mut frame, 1).unwrap();
+        MetadataResponse::default().with_controller_id(controller.into()).encode(&mut frame, VERSION).unwrap();
+        to.write_i32(frame.len() as i32).await.unwrap();
+        to.write_all(&frame).await.unwrap();
+    }
+
+    fn ask(c: &Connection) -> Reply<MetadataRequest> {
+        c.send(&MetadataRequest::default(), VERSION).unwrap()
+    }
+
+    #[tokio::test]
+    async fn answers_go_to_who_asked_and_who_has_gone_loses_nobody_theirs() {
+        let (c, mut broker) = connected(Duration::from_secs(10));
+        let (first, gone, last) = (ask(&c), ask(&c), ask(&c));
+        drop(gone);
+        for controller in 1..=3 {
+            let correlation = asked(&mut broker).await;
+            answer(&mut broker, correlation, controller).await;
+        }
+        assert_eq!(first.receive().await.unwrap().controller_id.0, 1);
+        assert_eq!(last.receive().await.unwrap().controller_id.0, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_is_silent_loses_the_connection_in_time() {
+        let (c, _broker) = connected(Duration::from_secs(10));
+        let (first, other) = (ask(&c), ask(&c));
+        assert!(matches!(first.receive().await, Err(Error::Timeout { .. })));
+        assert!(other.receive().await.is_err());
+        assert!(c.is_dead() && c.send(&MetadataRequest::default(), VERSION).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_replaced_answers_what_it_was_asked() {
+        let (c, mut broker) = connected(Duration::from_secs(10));
+        let owed = ask(&c);
+        c.retire();
+        assert!(c.is_dead() && c.send(&MetadataRequest::default(), VERSION).is_err());
+        let correlation = asked(&mut broker).await;
+        answer(&mut broker, correlation, 7).await;
+        assert_eq!(owed.receive().await.unwrap().controller_id.0, 7);
+        assert_eq!(broker.read(&mut [0]).await.unwrap(), 0, "it has ended");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_none_ends_the_connection() {
+        for wrong in [&b"HTTP/1.1 400 Bad"[..], &[0, 0, 0, 1, 0], &[0, 0, 0, 5, 0, 0, 0, 9, 0], &[0xff; 16]] {
+            let (c, mut broker) = connected(Duration::from_secs(10));
+            let reply = ask(&c);
+            asked(&mut broker).await;
+            broker.write_all(wrong).await.unwrap();
+            drop(broker);
+            assert!(reply.receive().await.is_err(), "{wrong:?}");
+            assert!(c.is_dead());
         }
     }
 }

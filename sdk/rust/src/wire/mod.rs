@@ -10,4 +10,4 @@ mod versions;
 
 pub(crate) use connection::{Connection, Reply};
 pub(crate) use guard::decode;
-pub(crate) use versions::{FromCode, Versions};
+pub(crate) use versions::Versions;

@@ -82,14 +82,3 @@ impl Versions {
 pub(crate) fn name_of(key: i16) -> String {
     ApiKey::try_from(key).map_or_else(|()| format!("request {key}"), |k| format!("{k:?}"))
 }
-
-/// Errors of the protocol from the numbers that are sent.
-pub(crate) trait FromCode: Sized {
-    fn try_from_code(code: i16) -> Option<Self>;
-}
-
-impl FromCode for Code {
-    fn try_from_code(code: i16) -> Option<Self> {
-        kafka_protocol::error::ParseResponseErrorCode::err(code)
-    }
-}
