@@ -20,8 +20,7 @@ pub async fn run(p: &Program) -> Result<String, Failed> {
         .processor(p.name("strong-1"))
         .topics([&quakes])
         .group(p.name("strong"))
-        .build(Json::<Quake>::new())
-        .await?;
+        .build(Json::<Quake>::new())?;
     let done = Arc::new(Notify::new());
     let (enough, read) = (Arc::clone(&done), AtomicUsize::new(0));
     let (all, to) = (p.quakes.len(), strong.clone());
@@ -38,7 +37,6 @@ pub async fn run(p: &Program) -> Result<String, Failed> {
         }
     };
     processor.run_until(done.notified(), copy).await?;
-    processor.close().await;
 
     let consumer = client.consumer().topics([&strong]).build(Json::<Quake>::new()).await?;
     let want = p.quakes.iter().filter(|q| q.magnitude >= 5.0).count();

@@ -364,3 +364,36 @@ pub async fn groups_and_admin_at_every_point(server: &Server) -> Result<(), Fail
     client.close().await;
     Ok(())
 }
+
+/// Bytes that the future of a call may have: it is moved, and stands on stacks of 2 MiB, in callers' futures.
+const LARGEST_FUTURE: usize = 16 << 10;
+
+/// Futures that callers hold are small.
+pub async fn futures_are_small(server: &Server) -> Result<(), Failed> {
+    let client = work::client(server, |b| b.transactional_id("small", Duration::from_secs(40))).await?;
+    let producer = client.producer().build()?;
+    let consumer = client.consumer().topics(["small"]).group("small").build(Json::<i64>::new()).await?;
+    let admin = client.admin();
+    let sizes = [
+        ("Builder::build", size_of_val(&Client::builder().build())),
+        ("Client::ping", size_of_val(&client.ping())),
+        ("Client::transact", size_of_val(&client.transact(|_| async { Ok::<(), Error>(()) }))),
+        ("Client::append_at", size_of_val(&client.append_at(Record::to("small"), 0))),
+        ("Client::close", size_of_val(&client.close())),
+        ("Producer::send", size_of_val(&producer.send(Record::to("small")))),
+        ("Producer::enqueue", size_of_val(&producer.enqueue(Record::to("small")))),
+        ("Producer::flush", size_of_val(&producer.flush())),
+        ("ConsumerBuilder::build", size_of_val(&client.consumer().build(Json::<i64>::new()))),
+        ("Consumer::poll", size_of_val(&consumer.poll())),
+        ("Consumer::run", size_of_val(&consumer.run(|_| async { Ok::<(), Failed>(()) }))),
+        ("Consumer::commit", size_of_val(&consumer.commit(&[] as &[Message<i64>]))),
+        ("Consumer::close", size_of_val(&consumer.close())),
+        ("Admin::create_topic", size_of_val(&admin.create_topic(NewTopic::new("small")))),
+        ("Admin::topics", size_of_val(&admin.topics())),
+        ("Admin::groups", size_of_val(&admin.groups(&["small"]))),
+    ];
+    consumer.close().await;
+    client.close().await;
+    let large: Vec<_> = sizes.iter().filter(|(_, size)| *size > LARGEST_FUTURE).collect();
+    if large.is_empty() { Ok(()) } else { Err(format!("bytes of futures: {large:?}").into()) }
+}

@@ -61,8 +61,7 @@ pub async fn run_processor(addr: &str) -> Result<(), Failed> {
         .classic()
         .session_timeout(Duration::from_secs(6))
         .max_poll(10)
-        .build(Raw)
-        .await?;
+        .build(Raw)?;
     println!("ready");
     let copy = |tx: Tx, batch: Vec<Message<bytes::Bytes>>| async move {
         for message in batch {

@@ -80,6 +80,7 @@ const FURTHER: &[(&str, Further)] = &[
     ("cancel at every point/transaction", |s| Box::pin(cancel::transaction_at_every_point(s))),
     ("cancel at every point/run", |s| Box::pin(cancel::run_at_every_point(s))),
     ("cancel at every point/groups and admin", |s| Box::pin(cancel::groups_and_admin_at_every_point(s))),
+    ("futures are small", |s| Box::pin(cancel::futures_are_small(s))),
     ("a broker that lies", |s| Box::pin(hostile::liar(s))),
     ("secure/transports", |s| Box::pin(secure::transports(s))),
     ("secure/sasl", |s| Box::pin(secure::sasl(s))),
