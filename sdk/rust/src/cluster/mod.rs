@@ -1,7 +1,7 @@
 //! The cluster as a client knows it: who leads what, who coordinates whom, and requests that find their way.
 
 mod coordinators;
-mod metadata;
+pub(crate) mod metadata;
 mod pool;
 mod retry;
 
