@@ -25,10 +25,11 @@ const (
 	defaultPort            = "9092"
 	defaultDeliveryTimeout = 2 * time.Minute // as Kafka's delivery.timeout.ms
 	defaultBufferedBytes   = 64 << 20
-	defaultRecordBytes     = 1_000_012 // what a broker takes unless its topic says more
-	maxBufferedRecords     = 1 << 20   // bytes are what bounds; this bounds records of none
-	requestOverhead        = 1 << 20   // of a produce request, beside its records
-	smallestWrite          = 100 << 20 // franz-go's largest request, unless records are larger
+	defaultRecordBytes     = 1_000_012              // what a broker takes unless its topic says more
+	metadataPause          = 250 * time.Millisecond // between two questions who leads what; franz-go's is 5 s
+	maxBufferedRecords     = 1 << 20                // bytes are what bounds; this bounds records of none
+	requestOverhead        = 1 << 20                // of a produce request, beside its records
+	smallestWrite          = 100 << 20              // franz-go's largest request, unless records are larger
 )
 
 // Acks is who has to have a record before it counts as delivered.
@@ -327,7 +328,8 @@ func (c *config) base(dial *transport.Dialer) []kgo.Opt {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(c.brokers...), kgo.ClientID(c.clientID), kgo.SoftwareNameAndVersion("rustmq-go", Version),
 		kgo.Dialer(dial.Dial), kgo.WithLogger(logger{c.log}), kgo.BrokerMaxWriteBytes(max(smallestWrite, c.recordBytes+requestOverhead)),
-		kgo.WithHooks(connected{c.hooks}),
+		// Who was refused, or whose leader has gone, goes on only once it has asked again.
+		kgo.WithHooks(connected{c.hooks}), kgo.MetadataMinAge(metadataPause),
 	}
 	if c.mechanism != nil {
 		opts = append(opts, kgo.SASL(c.mechanism))

@@ -46,6 +46,11 @@ type run struct {
 	HandleMs      int    `toml:"handle_ms"`
 	TopicMaxBytes int    `toml:"topic_max_bytes"`
 	At            string `toml:"at"`
+	Transport     string `toml:"transport"`
+	DelayMs       int    `toml:"delay_ms"`
+	Rebinds       int    `toml:"rebinds"`
+	Restarts      int    `toml:"restarts"`
+	Rotations     int    `toml:"rotations"`
 	Expect        struct {
 		Missing    int    `toml:"missing"`
 		Duplicates *int   `toml:"duplicates"`
@@ -78,6 +83,7 @@ func TestScenarios(t *testing.T) {
 	t.Parallel()
 	kinds := map[string]func(*testing.T, *rustmqtest.Server, run){
 		"round-trip": roundTrip, "order": order, "rebalance": rebalance, "exactly-once": exactlyOnce, "size": size, "cancel": cancelled, "slow": slow, "failover": failover,
+		"udp-blocked": udpBlocked, "address": addressChanges, "tickets": ticketsOutstanding, "rotation": certificatesRotate,
 	}
 	files, err := filepath.Glob("../../scenarios/*.toml")
 	if err != nil || len(files) != len(kinds) {

@@ -94,6 +94,14 @@ func (s *Server) Client(t testing.TB, opts ...rustmq.Option) *rustmq.Client {
 	return client
 }
 
+// Reload has the server read the files of its certificates again, as SIGHUP does.
+func (s *Server) Reload(t testing.TB) {
+	t.Helper()
+	if err := s.node.Reload(); err != nil {
+		t.Fatalf("rustmqtest: reload: %v", err)
+	}
+}
+
 // Restart stops the server and starts it again, on the same ports, with what it had.
 // Clients stay, and find it again.
 func (s *Server) Restart(t testing.TB) {

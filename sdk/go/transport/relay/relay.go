@@ -10,7 +10,7 @@ import (
 
 // Options of a Relay.
 type Options struct {
-	To    string        // host:port of the broker
+	To    string        // host:port of the broker; port 0: the relay's own, on another host
 	Delay time.Duration // one way
 	Loss  float64       // of packets in each direction, 0..1
 	Rate  int64         // bytes a second in each direction; 0: no bound
@@ -76,6 +76,10 @@ func Listen(o Options) (*Relay, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if to.Port == 0 {
+		to.Port = r.tcp.Addr().(*net.TCPAddr).Port
+		r.o.To = to.String()
 	}
 	_ = r.udp.SetReadBuffer(bufferUDP)
 	_ = r.udp.SetWriteBuffer(bufferUDP)

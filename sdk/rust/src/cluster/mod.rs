@@ -1,7 +1,7 @@
 //! The cluster as a client knows it: who leads what, who coordinates whom, and requests that find their way.
 
 mod coordinators;
-mod metadata;
+pub(crate) mod metadata;
 mod pool;
 mod retry;
 
@@ -24,6 +24,8 @@ use crate::wire::Connection;
 use pool::Pool;
 
 pub(crate) use metadata::Metadata;
+#[cfg(test)]
+pub(crate) use metadata::{Partition, Topic};
 pub(crate) use retry::{Backoff, leader_moved};
 
 /// How long metadata is believed that nothing has shown to be stale; as Kafka's metadata.max.age.ms.
@@ -165,6 +167,7 @@ impl Cluster {
     ) -> Result<R::Response> {
         let mut backoff = Backoff::new();
         let mut attempt = 0;
+        let until = Instant::now() + opts.timeout.unwrap_or_default().max(self.config.request_timeout * 2);
         loop {
             attempt += 1;
             let failed = match self.attempt(&to, &make, &opts).await {
@@ -175,7 +178,7 @@ impl Cluster {
                 Err(e) => e,
             };
             self.learn_from(&to, &failed);
-            if attempt >= opts.attempts || !failed.is_retriable() {
+            if attempt >= opts.attempts || !failed.is_retriable() || Instant::now() >= until {
                 return Err(failed);
             }
             tracing::debug!(request = %retry::what::<R>(), attempt, error = %failed, "a request is tried again");

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use crate::builder::Config;
 use crate::cluster::Lane;
@@ -96,7 +95,7 @@ impl Pool {
         };
         if let Some(sasl) = &self.config.sasl {
             if let Some(lifetime) = sasl::authenticate(&connection, &sasl.0).await? {
-                renew(connection.clone(), lifetime);
+                connection.retire_after(lifetime.mul_f64(0.85)); // Kafka's clients begin anew at 85 to 95 %
             }
         }
         Ok(connection)
@@ -114,12 +113,4 @@ impl Pool {
         let all = std::mem::take(&mut *self.slots.lock().unwrap_or_else(PoisonError::into_inner));
         all.into_values().flatten().for_each(|(_, slot)| slot.close(why));
     }
-}
-
-/// Has a connection be replaced before its session ends.
-fn renew(connection: Connection, lifetime: Duration) {
-    tokio::spawn(async move {
-        tokio::time::sleep(lifetime.mul_f64(0.85)).await; // Kafka's clients begin anew at 85 to 95 %
-        connection.retire();
-    });
 }

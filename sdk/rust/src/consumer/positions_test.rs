@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::cluster::{Partition, Topic};
+use crate::cluster::metadata::{Partition, Topic};
 
 const LIMITS: Limits = Limits { partition: 100, total: 250 };
 

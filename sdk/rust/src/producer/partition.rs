@@ -4,9 +4,9 @@
 //! Batches are sent in the order in which they were filled, several at a time. When one comes back to be sent again,
 //! nothing more is sent until all that were under way have come back: then those that are not done go first, in order,
 //! under the numbers they had, by which the broker knows those that it has. Where a number cannot be kept, because the
-//! broker lost its memory of the producer or nobody knows whether a batch that is given up was written, the epoch
-//! is raised and numbers begin at 0 (KIP-360). A batch that the broker has refused was not written: what comes after it
-//! moves up.
+//! broker says that something before it is missing, of which nothing is left to be sent, the epoch is raised and numbers
+//! begin at 0 (KIP-360): a batch that was given up, and comes late all the same, is refused then. A batch that the broker
+//! has refused was not written: what comes after it moves up.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -203,10 +203,8 @@ impl State {
     /// A batch failed for good. `written`: it may be there all the same.
     pub(super) fn failed(&mut self, batch: &Batch, why: Error, written: bool) {
         self.came_back(batch);
-        if let Some((_, sequence)) = batch.sequence {
-            if written {
-                self.raise = true;
-            } else if self.renumber_from.is_none_or(|(order, _)| batch.order < order) {
+        if let Some((_, sequence)) = batch.sequence.filter(|_| !written) {
+            if self.renumber_from.is_none_or(|(order, _)| batch.order < order) {
                 self.renumber_from = Some((batch.order, sequence));
             }
             self.holding = true;
@@ -247,7 +245,6 @@ impl State {
         (self.returned, self.waiting) = (returned, waiting.into());
         expired.extend(old);
         for b in &expired {
-            self.raise |= b.sent && b.sequence.is_some();
             b.outcome.set(Err(why(b.last_error.as_ref())));
         }
         expired
@@ -397,16 +394,23 @@ mod tests {
         assert_eq!([number(&send(&mut s)), number(&send(&mut s))], [(0, 0), (0, 1)]);
     }
 
+    /// What follows keeps its number: if the broker has the batch it goes on, and if not it says so.
     #[test]
-    fn after_one_that_is_given_up_and_may_be_written_the_epoch_is_raised() {
-        let mut s = with(2);
-        let a = send(&mut s);
-        s.again(a, network(), None);
-        let old = s.expire(Instant::now(), |_| Error::Closed);
-        assert_eq!(old.len(), 2, "both are old");
-        let r = Record::to("t").value("later");
-        s.batch_for(90, 100, Instant::now()).0.push(&r, 0);
-        assert_eq!(number(&send(&mut s)), (1, 0));
+    fn after_one_that_is_given_up_and_may_be_written_the_broker_says_whether_the_epoch_is_raised() {
+        for written in [true, false] {
+            let mut s = with(2);
+            let (a, b) = (send(&mut s), send(&mut s));
+            s.failed(&a, Error::Closed, true);
+            s.again(b, network(), None);
+            let b = send(&mut s);
+            assert_eq!(number(&b), (0, 1), "it may be written, and is known by its number");
+            if written {
+                s.delivered(&b, PLACED);
+            } else {
+                s.again(b, Error::broker("", Code::OutOfOrderSequenceNumber), None);
+                assert_eq!(number(&send(&mut s)), (1, 0));
+            }
+        }
     }
 
     #[test]

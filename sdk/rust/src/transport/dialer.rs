@@ -65,7 +65,7 @@ pub(super) struct State {
 
 /// Certificates that are in force, and what was dialled with them.
 pub(super) struct Generation {
-    number: u64,
+    pub(super) number: u64,
     version: Version,
     tcp: Option<Arc<ClientConfig>>,
     sessions: Mutex<HashMap<String, Arc<ClientConfig>>>, // by broker: one cannot read another's tickets

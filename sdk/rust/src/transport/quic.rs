@@ -41,6 +41,13 @@ struct Shared {
     shaken: watch::Receiver<Option<bool>>, // whether 0-RTT was taken, once the handshake is complete
 }
 
+impl Shared {
+    /// A connection whose handshake is complete.
+    fn new(connection: Connection) -> Self {
+        Shared { connection, streams: Arc::new(()), shaken: watch::channel(Some(false)).1 }
+    }
+}
+
 /// What a connection has measured.
 pub(super) struct Measured {
     pub(super) id: usize, // another connection has another
@@ -207,9 +214,13 @@ impl Broker {
             return Ok((s, false));
         }
         let met = *lock(&self.met);
-        let shared = match met.filter(|_| early).map(|at| self.resume(endpoint, at, name)) {
-            Some(Ok(Some(shared))) => shared,
-            _ => within(HANDSHAKE_TIMEOUT, self.dial(endpoint, address, name)).await?,
+        let resumed = match met.filter(|_| early) {
+            Some(at) => self.resume(endpoint, at, name).await,
+            None => None,
+        };
+        let shared = match resumed {
+            Some(shared) => shared,
+            None => within(HANDSHAKE_TIMEOUT, self.dial(endpoint, address, name)).await?,
         };
         *lock(&self.shared) = Some(shared.clone());
         Ok((shared, true))
@@ -219,11 +230,16 @@ impl Broker {
         lock(&self.shared).clone().filter(|s| s.connection.close_reason().is_none())
     }
 
-    /// A connection whose first packet can have requests in it; `None`: there is no session to resume.
-    fn resume(&self, endpoint: &Endpoint, at: SocketAddr, name: &str) -> io::Result<Option<Shared>> {
-        let connecting = endpoint.connect_with(self.config.clone(), at, name).map_err(io::Error::other)?;
-        let Ok((connection, accepted)) = connecting.into_0rtt() else {
-            return Ok(None); // dropped, it ends
+    /// A connection to where the broker was last, whose first packet can have requests in it where there is a session
+    /// to resume; `None`: it is not there any more.
+    async fn resume(&self, endpoint: &Endpoint, at: SocketAddr, name: &str) -> Option<Shared> {
+        let connecting = endpoint.connect_with(self.config.clone(), at, name).ok()?;
+        let (connection, accepted) = match connecting.into_0rtt() {
+            Ok(early) => early,
+            Err(connecting) => {
+                let connection = within(PROBE_TIMEOUT, attempt(connecting, at)).await.ok()?;
+                return Some(Shared::new(connection));
+            }
         };
         let (done, shaken) = watch::channel(None);
         let watched = connection.clone();
@@ -233,7 +249,7 @@ impl Broker {
                 let _ = done.send(Some(taken)); // who has gone need not know
             }
         });
-        Ok(Some(Shared { connection, streams: Arc::new(()), shaken }))
+        Some(Shared { connection, streams: Arc::new(()), shaken })
     }
 
     /// Connects to the first address of a host that answers, each tried a moment after the one before, or at once
@@ -258,7 +274,7 @@ impl Broker {
                 Some(ended) = trying.join_next() => match ended {
                     Ok(Ok((connection, at))) => {
                         *lock(&self.met) = Some(at);
-                        return Ok(Shared { connection, streams: Arc::new(()), shaken: watch::channel(Some(false)).1 });
+                        return Ok(Shared::new(connection));
                     }
                     Ok(Err(e)) => {
                         failed = e;

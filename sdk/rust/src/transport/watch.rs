@@ -92,6 +92,9 @@ pub(super) async fn watch(of: Weak<Dialer>) {
                 return;
             }
             state.open.retain(|o| !o.connection.is_dead());
+            // Those that were being dialled while certificates were read again.
+            let number = state.current.number;
+            state.take(|o| o.at.generation < number).iter().for_each(Connection::retire);
             let mut used: Vec<(String, SocketAddr)> =
                 state.open.iter().map(|o| (o.broker.clone(), o.at.remote)).collect();
             used.extend(state.brokers.keys().map(|b| (b.clone(), SocketAddr::from(([0, 0, 0, 0], 0)))));

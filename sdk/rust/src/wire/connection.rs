@@ -30,6 +30,16 @@ const READ_STEP: usize = 1 << 20;
 #[derive(Clone)]
 pub(crate) struct Connection {
     shared: Arc<Shared>,
+    held: Arc<Held>,
+}
+
+/// The last handle that is dropped ends the connection, whose tasks would go on otherwise.
+struct Held(Arc<Shared>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.end(self.0.gone("nobody uses it any more"));
+    }
 }
 
 struct Shared {
@@ -74,7 +84,7 @@ impl Connection {
         });
         tokio::spawn(write(shared.clone(), stream.write));
         tokio::spawn(read(shared.clone(), stream.read));
-        Connection { shared }
+        Connection { held: Arc::new(Held(shared.clone())), shared }
     }
 
     /// Learns what the broker understands.
@@ -161,6 +171,18 @@ impl Connection {
         if quiet {
             self.shared.end(self.shared.gone("it was replaced"));
         }
+    }
+
+    /// [`Connection::retire`] after a time, unless it has ended by then.
+    pub(crate) fn retire_after(&self, time: Duration) {
+        let held = Arc::downgrade(&self.held);
+        let shared = Arc::downgrade(&self.shared);
+        tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            if let (Some(held), Some(shared)) = (held.upgrade(), shared.upgrade()) {
+                Connection { shared, held: held }.retire();
+            }
+        });
     }
 
     /// Ends the connection: who waits for an answer is told that there will be none.
@@ -420,6 +442,17 @@ mod tests {
         answer(&mut broker, correlation, 7).await;
         assert_eq!(owed.receive().await.unwrap().controller_id.0, 7);
         assert_eq!(broker.read(&mut [0]).await.unwrap(), 0, "it has ended");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_nobody_has_any_more_ends() {
+        let (c, mut broker) = connected(Duration::from_secs(10));
+        let reply = ask(&c);
+        drop(c);
+        let correlation = asked(&mut broker).await;
+        answer(&mut broker, correlation, 7).await;
+        assert_eq!(reply.receive().await.unwrap().controller_id.0, 7, "who waits has it");
+        assert_eq!(broker.read(&mut [0]).await.unwrap(), 0);
     }
 
     #[tokio::test]
