@@ -144,6 +144,15 @@ pub enum Error {
     )]
     BreakerOpen,
 
+    /// The admin API says no.
+    #[error("rustmq: the admin API answers {status}: {detail}")]
+    Api {
+        /// Status of HTTP.
+        status: u16,
+        /// Its words, for a person.
+        detail: String,
+    },
+
     /// A value is not what the codec reads. It is never tried again.
     #[error("rustmq: decode the value: {0}")]
     Decode(String),

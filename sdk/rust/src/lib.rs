@@ -53,7 +53,7 @@ mod wire;
 
 pub use admin::{Acl, Admin, Broker, Group, NewTopic, PartitionInfo, Topic};
 #[cfg(feature = "admin-api")]
-pub use admin::{AdminApi, ApiError, ClusterInfo, Deployment, Module, ModuleVersion, Node, Problem};
+pub use admin::{AdminApi, ClusterInfo, Deployment, Module, ModuleVersion, Node, Problem};
 pub use breaker::BreakerState;
 pub use builder::{Acks, Builder, Compression, Sasl, Tls, Transport};
 pub use client::{Client, Health};

@@ -15,7 +15,7 @@ use kafka_protocol::protocol::StrBytes;
 pub use acls::Acl;
 pub use groups::Group;
 #[cfg(feature = "admin-api")]
-pub use rest::{AdminApi, ApiError, ClusterInfo, Node, Problem};
+pub use rest::{AdminApi, ClusterInfo, Node, Problem};
 pub use topics::{Broker, NewTopic, PartitionInfo, Topic};
 #[cfg(feature = "admin-api")]
 pub use transforms::{Deployment, Module, ModuleVersion};

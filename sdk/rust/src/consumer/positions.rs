@@ -182,7 +182,6 @@ impl Positions {
         self.parts.keys().cloned().collect()
     }
 
-
     /// Has reading go on at an offset; what was fetched is dropped. `false`: the partition is not
     /// read here.
     pub(crate) fn seek(&mut self, tp: &TopicPartition, offset: i64) -> bool {

@@ -37,6 +37,12 @@ pub(super) fn version(tls: &Tls) -> Version {
     names(tls).map(of).collect()
 }
 
+/// What connections of HTTP are made with.
+#[cfg(feature = "admin-api")]
+pub(crate) fn client_config(tls: &Tls) -> Result<ClientConfig> {
+    read(tls).map(|configs| (*configs.tcp).clone())
+}
+
 /// Reads the files. A pair of certificate and key of which one is new and the other is not yet is an error.
 pub(super) fn read(tls: &Tls) -> Result<Configs> {
     let mut roots = RootCertStore::empty();

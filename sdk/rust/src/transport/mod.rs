@@ -23,6 +23,8 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(crate) use dialer::{Dialed, Dialer};
+#[cfg(feature = "admin-api")]
+pub(crate) use files::client_config;
 pub use watch::Link;
 
 /// One ordered stream of bytes to a broker, over whichever transport.
