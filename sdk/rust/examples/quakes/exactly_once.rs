@@ -16,11 +16,8 @@ pub async fn run(p: &Program) -> Result<String, Failed> {
     p.load(&client, &quakes, 2).await?;
     client.admin().ensure_topic(NewTopic::new(&strong)).await?;
 
-    let processor = client
-        .processor(p.name("strong-1"))
-        .topics([&quakes])
-        .group(p.name("strong"))
-        .build(Json::<Quake>::new())?;
+    let processor =
+        client.processor(p.name("strong-1")).topics([&quakes]).group(p.name("strong")).build(Json::<Quake>::new())?;
     let done = Arc::new(Notify::new());
     let (enough, read) = (Arc::clone(&done), AtomicUsize::new(0));
     let (all, to) = (p.quakes.len(), strong.clone());

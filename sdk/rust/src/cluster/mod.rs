@@ -191,7 +191,8 @@ impl Cluster {
     }
 
     async fn attempt<R: Request>(&self, to: &To, make: &impl Fn(i16) -> R, opts: &CallOptions) -> Result<R::Response> {
-        self.unless_closed(async {
+        // On the heap, or the futures of all calls would be of tens of kilobytes, and their frames in debug builds of more.
+        Box::pin(self.unless_closed(async {
             let connection = self.connection(to, opts.lane).await?;
             let version = connection.version::<R>(opts.max_version)?;
             let reply = connection.send(&make(version), version)?;
@@ -199,7 +200,7 @@ impl Cluster {
                 Some(t) => reply.within(t).receive().await,
                 None => reply.receive().await,
             }
-        })
+        }))
         .await
     }
 
@@ -245,7 +246,7 @@ impl Cluster {
         if let Some(a) = self.known().brokers.get(&broker).filter(|_| !stale) {
             return Ok(a.clone());
         }
-        let known = self.refresh(&[], true).await?;
+        let known = Box::pin(self.refresh(&[], true)).await?;
         known.brokers.get(&broker).cloned().ok_or_else(|| {
             let missing =
                 std::io::Error::new(std::io::ErrorKind::NotFound, "the cluster does not name it at the moment");
@@ -303,13 +304,13 @@ impl Cluster {
 
     /// The version of a request that would be used with `to`; `None`: it does not know the request.
     pub(crate) async fn version<R: Request>(&self, to: To) -> Result<Option<i16>> {
-        let connection = self.unless_closed(self.connection(&to, Lane::General)).await?;
+        let connection = Box::pin(self.unless_closed(self.connection(&to, Lane::General))).await?;
         Ok(connection.versions().pick::<R>(i16::MAX))
     }
 
     /// The level of a feature that the cluster has finalised, such as `transaction.version`; 0 where it has none.
     pub(crate) async fn feature(&self, name: &str) -> Result<i16> {
-        let connection = self.unless_closed(self.connection(&To::Any, Lane::General)).await?;
+        let connection = Box::pin(self.unless_closed(self.connection(&To::Any, Lane::General))).await?;
         Ok(connection.versions().feature(name))
     }
 
@@ -323,7 +324,7 @@ impl Cluster {
     pub(crate) async fn metadata(&self, topics: &[&str]) -> Result<Arc<Metadata>> {
         match self.fresh(topics) {
             Some(known) => Ok(known),
-            None => self.unless_closed(self.refresh(topics, false)).await,
+            None => Box::pin(self.unless_closed(self.refresh(topics, false))).await,
         }
     }
 

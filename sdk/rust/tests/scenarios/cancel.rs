@@ -366,7 +366,7 @@ pub async fn groups_and_admin_at_every_point(server: &Server) -> Result<(), Fail
 }
 
 /// Bytes that the future of a call may have: it is moved, and stands on stacks of 2 MiB, in callers' futures.
-const LARGEST_FUTURE: usize = 16 << 10;
+const LARGEST_FUTURE: usize = 12 << 10;
 
 /// Futures that callers hold are small.
 pub async fn futures_are_small(server: &Server) -> Result<(), Failed> {

@@ -20,7 +20,7 @@ use crate::harness::{Failed, Options, Server, eventually, within, within_for};
 pub const HOSTILE: &str = "SDK_TEST_HOSTILE";
 
 /// Rounds of calls with a client each.
-const ROUNDS: usize = 25;
+const ROUNDS: usize = 8;
 /// How long a call may take while answers are not to be trusted.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// Largest that the process may become, in KiB: it holds no record of more than a few bytes.
