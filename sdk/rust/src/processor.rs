@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use crate::client::Client;
-use crate::codec::{BoxError, Codec, DecodeError};
+use crate::codec::{BoxError, Codec};
 use crate::consumer::{Consumer, ConsumerRecord, Handed, Message, Options, Then, Working, dead_letter, reading};
 use crate::error::{Error, Result};
 use crate::transaction::{CommitOffset, GroupIdentity, Transactions, Tx};
@@ -354,8 +354,8 @@ where
     F: Future<Output = Result<(), E>>,
     E: Into<BoxError>,
 {
-    let read = batch.into_iter().map(Handed::into_message).collect::<Result<Vec<_>, (DecodeError, _, _)>>();
-    let messages = read.map_err(|(err, _, _)| Failed::Handler(Box::new(err)))?;
+    let read = batch.into_iter().map(Handed::into_message).collect::<Result<Vec<_>, _>>();
+    let messages = read.map_err(|bad| Failed::Handler(Box::new(bad.err)))?;
     handler(tx, messages).await.map_err(|err| Failed::Handler(err.into()))
 }
 
