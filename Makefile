@@ -14,10 +14,10 @@ TAGS      := grpcnotrace
 export GOFLAGS := -trimpath -tags=$(TAGS)
 MODULES   := . sdk/go sdk/go/rustmqtest sdk/go/examples sdk/go-etl bench
 TOOLS     := build/tools
-SUITES    := compat chaos seeds buckets mutants fuzz docs api batteries
+SUITES    := compat chaos seeds buckets mutants fuzz sdk docs api batteries
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-debug demo test lint vuln generate man batteries bench suites soak clean $(addprefix suite-,$(SUITES)) prerequisites
+.PHONY: help build build-debug demo test test-rust lint vuln generate man batteries bench suites soak clean $(addprefix suite-,$(SUITES)) prerequisites
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test: ## Test every module with the race detector; PKG=./storage/wal RUN=TestNam
 	@scripts/prerequisites.sh test
 	@scripts/test.sh '$(PKG)' '$(RUN)'
 
+test-rust: build ## Test the Rust SDK against bin/rustmq (Rust 1.85 or later)
+	@scripts/test-rust.sh
+
 lint: prerequisites $(TOOLS)/staticcheck $(TOOLS)/gosec $(TOOLS)/houselint ## gofmt, vet, staticcheck, gosec, and the rules of this house
 	@scripts/lint.sh
 
@@ -57,7 +60,7 @@ bench: prerequisites ## Measure against peers and floors; writes bench/results a
 	@scripts/bench.sh
 
 suites: build ## Run all suites: other languages, root, time
-	@scripts/suites.sh compat,seeds,fuzz chaos buckets+docs+api+batteries+mutants
+	@scripts/suites.sh compat,seeds,fuzz chaos sdk+batteries buckets+docs+api+mutants
 
 $(addprefix suite-,$(SUITES)): suite-%: build
 	@scripts/suite.sh $*

@@ -22,7 +22,8 @@
 // is read from benchmarks of the root module, and needs nothing else. K9 is produce through a
 // module that keeps all, and beside one. K10 is what transforms from topic to topic cost beside a
 // client outside, read as K8 is. K11 to K14 are the Go SDK's transports; their links are relays in
-// user space, of which sdk/go/transport/relay says what they are to TCP: kind.
+// user space, of which sdk/go/transport/relay says what they are to TCP: kind. K15 is the Rust
+// SDK beside rdkafka, by the loads of sdk/rust/bench, which needs Rust and the headers of OpenSSL and zlib.
 //
 // Some figures may be measured again without the others: the page says of each when,
 // and at which commit.

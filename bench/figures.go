@@ -51,6 +51,7 @@ var figures = []figure{
 	{"K12", "Streams of one connection, on a link of 20 ms and 1 % loss", (*run).streams},
 	{"K13", "Connections on a link of 25 ms", (*run).handshakesAway},
 	{"K14", "The transport that the SDK chooses", (*run).chosen},
+	{"K15", "The Rust SDK beside rdkafka, and QUIC beside TCP with TLS", (*run).rust},
 }
 
 func runFigures(args []string) error {

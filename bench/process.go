@@ -284,7 +284,11 @@ func (p *process) load(kind string, args ...string) (loadResult, error) {
 		return loadResult{}, err
 	}
 	args = append([]string{"load", kind, "-broker", p.addr, "-ca", p.ca}, args...)
-	cmd := exec.Command(self, args...)
+	return p.client(kind, exec.Command(self, args...))
+}
+
+// client runs a program that is a client of p and reads its result.
+func (p *process) client(kind string, cmd *exec.Cmd) (loadResult, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := awaitQuiet(); err != nil {

@@ -53,11 +53,6 @@ func (r *run) sdk() error {
 			return err
 		}
 	}
-	perMB := func(ours, theirs string) func(a, b loadResult) string {
-		return func(a, b loadResult) string {
-			return fmt.Sprintf("%s %.0f MB/s at %.1f ms CPU a MB, %s %.0f at %.1f (both ends)", ours, a.megabytes(), a.cpuPerMegabyte(), theirs, b.megabytes(), b.cpuPerMegabyte())
-		}
-	}
 	for _, kind := range []string{"produce", "consume"} {
 		shape := args("records", records)
 		if kind == "consume" {
@@ -67,15 +62,22 @@ func (r *run) sdk() error {
 			return on(p, kind, append(shape[:len(shape):len(shape)], args("transport", transport)...)...)
 		}
 		if err := r.pair(row{Figure: "K11", Name: kind + " over TCP by the Go SDK, against franz-go", Unit: "×", Must: 0.95},
-			by(clear, sdkClient), by(clear, "tcp"), rateRatio, perMB("SDK", "franz-go")); err != nil {
+			by(clear, sdkClient), by(clear, "tcp"), rateRatio, perMegabyte("SDK", "franz-go")); err != nil {
 			return err
 		}
 		if err := r.pair(row{Figure: "K11", Name: kind + " over QUIC by the SDK's dialer, against TCP with TLS", Unit: "×", Must: 0.35, Aim: 0.5, Bound: quicBound},
-			by(secure, "quic"), by(secure, "sdk-tls"), rateRatio, perMB("QUIC", "TLS")); err != nil {
+			by(secure, "quic"), by(secure, "sdk-tls"), rateRatio, perMegabyte("QUIC", "TLS")); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// perMegabyte tells the rates of both sides, and what a megabyte cost both of its ends.
+func perMegabyte(ours, theirs string) func(a, b loadResult) string {
+	return func(a, b loadResult) string {
+		return fmt.Sprintf("%s %.0f MB/s at %.1f ms CPU a MB, %s %.0f at %.1f (both ends)", ours, a.megabytes(), a.cpuPerMegabyte(), theirs, b.megabytes(), b.cpuPerMegabyte())
+	}
 }
 
 // streams is K12: a small partition beside a saturated one.

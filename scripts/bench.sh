@@ -21,6 +21,13 @@ case ",${FIGURES:-K1}," in
 		mvn -q -B -f test/apache/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD/build/kafka/lib"
 	;;
 esac
+case ",${FIGURES:-K15}," in
+*,K15,*)
+	rust=$(scripts/rust.sh)
+	RUSTUP_TOOLCHAIN=${RUSTUP_TOOLCHAIN:-} CARGO_TARGET_DIR=build/rust/bench "$rust" build --release --locked --manifest-path sdk/rust/bench/Cargo.toml
+	cp build/rust/bench/release/rustmq-bench bench/bin/
+	;;
+esac
 cd bench
 if [ -n "${FIGURES:-}" ]; then
 	write=false

@@ -71,9 +71,13 @@ go_modules() {
 		[ -x "build/buckets/${name##*/}" ] || GOBIN=$PWD/build/buckets GOWORK=off GOFLAGS=-trimpath go install "$server"
 	done
 }
+# What the Rust SDK's tests link, compiled: minutes that the suite need not wait for.
+rust_crates() {
+	scripts/test-rust.sh prepare
+}
 # Side by side: most of it waits for the network.
 pids=()
-for what in python_clients api_caller java_clients node_clients go_modules promtool_alone; do
+for what in python_clients api_caller java_clients node_clients go_modules promtool_alone rust_crates; do
 	(set -e; "$what") & pids+=($!)
 done
 failed=0

@@ -7,6 +7,8 @@
 #   buckets  servers of S3, GCS and Azure, and bin/rustmq on each
 #   mutants  every guard has a test that fails without it
 #   fuzz     every fuzz target for a while
+#   sdk      the Rust SDK: format, clippy, docs, its tests by debug and release; and what the
+#            SDKs, kcat and the Java client write, read by each of them
 #   docs     the commands of README, CONTRIBUTING and docs/ as written; generated files are fresh;
 #            what Prometheus says of deploy/monitoring
 #   api      the admin API called by its own document, with what that allows and what it does not
@@ -146,8 +148,19 @@ batteries() {
 	[ -d /usr/lib/rustlib/wasm32-unknown-unknown ] || lacking "Debian's Rust for wasm32 is not installed (scripts/deps.sh)"
 	scripts/batteries.sh check
 }
+sdk() {
+	scripts/rust.sh >/dev/null || lacking "Rust is not installed, or too old"
+	for tool in kcat javac java python3; do
+		command -v $tool >/dev/null || lacking "$tool is not installed (scripts/deps.sh)"
+	done
+	[ -d build/java/lib ] || lacking "the Java client is not installed (scripts/deps.sh)"
+	CARGO_NET_OFFLINE=true scripts/test-rust.sh
+	mkdir -p build/sdk
+	go build -o build/sdk/go ./test/compat/sdk/go
+	test/compat/sdk/interchange.sh bin/rustmq build/sdk/go build/rust/debug/examples/interchange build
+}
 case $name in
-compat | kgo | chaos | buckets | mutants | fuzz | docs | api | batteries | hour | seeds) "$name" ;;
+compat | kgo | chaos | buckets | mutants | fuzz | sdk | docs | api | batteries | hour | seeds) "$name" ;;
 *) echo "suite.sh: no suite $name" >&2; exit 2 ;;
 esac
 echo "suite $name: $((SECONDS - start)) s"
