@@ -207,7 +207,9 @@ impl<T: Send + Sync + 'static> Processor<T> {
                     continue;
                 }
                 Ok(Some(rest)) => rest,
-                Err(err @ (Error::Processing { .. } | Error::Closed | Error::Fenced(_) | Error::Config(_))) => return Err(err),
+                Err(err @ (Error::Processing { .. } | Error::Closed | Error::Fenced(_) | Error::Config(_))) => {
+                    return Err(err);
+                }
                 Err(err) => {
                     failures += 1;
                     if failures >= MOST_FAILURES {
@@ -228,7 +230,13 @@ impl<T: Send + Sync + 'static> Processor<T> {
     }
 
     /// Handles a batch in a transaction; how long to wait before it is tried again, if it is.
-    async fn transact<H, F, E>(&self, consumer: &Consumer<T>, batch: Vec<Handed<T>>, handler: &H, state: &mut Attempts) -> Result<Option<Duration>>
+    async fn transact<H, F, E>(
+        &self,
+        consumer: &Consumer<T>,
+        batch: Vec<Handed<T>>,
+        handler: &H,
+        state: &mut Attempts,
+    ) -> Result<Option<Duration>>
     where
         H: Fn(Tx, Vec<Message<T>>) -> F,
         F: Future<Output = Result<(), E>>,
@@ -300,7 +308,12 @@ struct Taken<T> {
 impl<T> Taken<T> {
     /// Leaves out what was taken from this member meanwhile.
     fn begin(batch: Vec<Handed<T>>) -> Self {
-        let mut taken = Taken { batch: Vec::with_capacity(batch.len()), places: Vec::new(), offsets: Vec::new(), _working: Vec::new() };
+        let mut taken = Taken {
+            batch: Vec::with_capacity(batch.len()),
+            places: Vec::new(),
+            offsets: Vec::new(),
+            _working: Vec::new(),
+        };
         for handed in batch {
             let (record, place) = (&handed.record, &handed.place);
             let next = CommitOffset {
@@ -366,7 +379,16 @@ mod tests {
     use super::*;
 
     fn record(offset: i64) -> ConsumerRecord {
-        ConsumerRecord { topic: "t".into(), partition: 0, offset, leader_epoch: 0, timestamp: 0, key: None, value: None, headers: Vec::new() }
+        ConsumerRecord {
+            topic: "t".into(),
+            partition: 0,
+            offset,
+            leader_epoch: 0,
+            timestamp: 0,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+        }
     }
 
     #[test]

@@ -59,7 +59,9 @@ fn groups_tell_how_far_behind_they_are() -> Result<(), Failed> {
             assert_eq!((group.name.as_str(), group.state.as_str(), group.members, group.lag), (name, "Stable", 1, 5));
             assert!(admin.delete_group(name).await.is_err(), "it has members");
             consumer.close().await;
-            for (to, lag) in [(Position::End, 0), (Position::Time(1_003), 2), (Position::Time(9_000), 0), (Position::Start, 5)] {
+            for (to, lag) in
+                [(Position::End, 0), (Position::Time(1_003), 2), (Position::Time(9_000), 0), (Position::Start, 5)]
+            {
                 admin.reset_group(name, to, &["t"]).await?;
                 let group = admin.groups(&[name]).await?.remove(0);
                 assert_eq!((group.state.as_str(), group.members, group.lag), ("Empty", 0, lag), "{name}: {to:?}");
@@ -86,11 +88,19 @@ fn acls_are_made_listed_and_deleted() -> Result<(), Failed> {
             operation: operation.into(),
             ..Acl::default()
         };
-        admin.create_acls(&[rule("orders", "read"), Acl { pattern: "prefixed".into(), permission: "deny".into(), ..rule("secret", "write") }]).await?;
+        admin
+            .create_acls(&[
+                rule("orders", "read"),
+                Acl { pattern: "prefixed".into(), permission: "deny".into(), ..rule("secret", "write") },
+            ])
+            .await?;
         let all = admin.acls(&Acl { principal: "User:alice".into(), ..Acl::default() }).await?;
         assert_eq!(all.len(), 2);
         let denied = all.iter().find(|a| a.permission == "deny").ok_or("no rule denies")?;
-        assert_eq!((denied.host.as_str(), denied.pattern.as_str(), denied.name.as_str(), denied.operation.as_str()), ("*", "prefixed", "secret", "write"));
+        assert_eq!(
+            (denied.host.as_str(), denied.pattern.as_str(), denied.name.as_str(), denied.operation.as_str()),
+            ("*", "prefixed", "secret", "write")
+        );
         assert!(admin.delete_acls(&Acl::default()).await.is_err());
         assert_eq!(admin.delete_acls(&Acl { name: "orders".into(), ..Acl::default() }).await?, 1);
         assert_eq!(admin.acls(&Acl { principal: "User:alice".into(), ..Acl::default() }).await?.len(), 1);
@@ -107,13 +117,22 @@ fn the_admin_api_tells_of_the_cluster_and_deploys_transforms() -> Result<(), Fai
         client.admin().create_topic(NewTopic::new("t").partitions(2)).await?;
         let api = AdminApi::new(server.admin_url())?;
         let cluster = api.cluster().await?;
-        assert!(!cluster.id.is_empty() && cluster.nodes.len() == 1 && cluster.nodes[0].state == "serving", "{cluster:?}");
+        assert!(
+            !cluster.id.is_empty() && cluster.nodes.len() == 1 && cluster.nodes[0].state == "serving",
+            "{cluster:?}"
+        );
         assert!(api.cluster_health().await?.is_empty());
         match api.module("none").await {
             Err(Error::Api { status: 404, detail }) if !detail.is_empty() => {}
             other => return Err(format!("{other:?}").into()),
         }
-        match api.deploy_module("bad", Deployment::wasm("no module", serde_json::json!({ "mode": "inline", "topics": ["t"] }))).await {
+        match api
+            .deploy_module(
+                "bad",
+                Deployment::wasm("no module", serde_json::json!({ "mode": "inline", "topics": ["t"] })),
+            )
+            .await
+        {
             Err(Error::Api { status: 400..=499, .. }) => {}
             other => return Err(format!("{other:?}").into()),
         }

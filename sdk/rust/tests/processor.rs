@@ -13,7 +13,8 @@ use tokio::sync::watch;
 
 async fn start(id: &str) -> Result<(Server, Client), Failed> {
     let server = Server::start(Options::default())?;
-    let client = Client::builder().brokers([server.addr()]).transactional_id(id, Duration::from_secs(30)).build().await?;
+    let client =
+        Client::builder().brokers([server.addr()]).transactional_id(id, Duration::from_secs(30)).build().await?;
     Ok((server, client))
 }
 
@@ -69,7 +70,12 @@ async fn lag(client: &Client, group: &str) -> Result<i64, Failed> {
     Ok(client.admin().groups(&[group]).await?.first().ok_or("no group")?.lag)
 }
 
-async fn copy(client: &Client, seen: &Seen, builder: ProcessorBuilder, fail: fn(usize) -> bool) -> Result<Result<(), Error>, Failed> {
+async fn copy(
+    client: &Client,
+    seen: &Seen,
+    builder: ProcessorBuilder,
+    fail: fn(usize) -> bool,
+) -> Result<Result<(), Error>, Failed> {
     client.admin().ensure_topic(NewTopic::new("out").partitions(1)).await?;
     let processor = builder.topics(["in"]).group("g").build(Json::<usize>::new())?;
     let handler = |tx: Tx, batch: Vec<Message<usize>>| {
@@ -77,7 +83,7 @@ async fn copy(client: &Client, seen: &Seen, builder: ProcessorBuilder, fail: fn(
         async move {
             let mut broken = false;
             for m in &batch {
-                tx.enqueue(Record::to("out").value(m.value.to_string())).await?;
+                drop(tx.enqueue(Record::to("out").value(m.value.to_string())).await?);
                 broken |= fail(m.value);
             }
             if broken {

@@ -12,7 +12,8 @@ use crate::consumer::text;
 use crate::error::{Error, Result};
 
 // Kafka's numbers by name; 0 is unknown.
-const RESOURCES: [&str; 8] = ["unknown", "any", "topic", "group", "cluster", "transactional-id", "delegation-token", "user"];
+const RESOURCES: [&str; 8] =
+    ["unknown", "any", "topic", "group", "cluster", "transactional-id", "delegation-token", "user"];
 const PATTERNS: [&str; 5] = ["unknown", "any", "match", "literal", "prefixed"];
 const PERMISSIONS: [&str; 4] = ["unknown", "any", "deny", "allow"];
 const OPERATIONS: [&str; 15] = [
@@ -69,7 +70,8 @@ struct Numbers {
 fn number(what: &str, names: &[&str], name: &str) -> Result<i8> {
     let lower = name.to_ascii_lowercase().replace('_', "-");
     let at = names.iter().position(|n| *n == lower).filter(|at| *at > 0);
-    at.and_then(|at| i8::try_from(at).ok()).ok_or_else(|| Error::Config(format!("an ACL's {what} is {name:?}: want one of {}", names[1..].join(", "))))
+    at.and_then(|at| i8::try_from(at).ok())
+        .ok_or_else(|| Error::Config(format!("an ACL's {what} is {name:?}: want one of {}", names[1..].join(", "))))
 }
 
 fn name(names: &[&str], number: i8) -> String {
@@ -214,14 +216,21 @@ mod tests {
         let rule = Acl { resource: "transactional_id".into(), operation: "Describe-Configs".into(), ..Acl::default() };
         let n = rule.numbers(false).unwrap();
         assert_eq!((n.resource, n.pattern, n.operation, n.permission), (5, 3, 10, 3));
-        assert_eq!((name(&RESOURCES, 5), name(&OPERATIONS, 10), name(&PERMISSIONS, 99)), ("transactional-id".to_owned(), "describe-configs".to_owned(), "99".to_owned()));
+        assert_eq!(
+            (name(&RESOURCES, 5), name(&OPERATIONS, 10), name(&PERMISSIONS, 99)),
+            ("transactional-id".to_owned(), "describe-configs".to_owned(), "99".to_owned())
+        );
         let all = Acl::default().numbers(true).unwrap();
         assert_eq!((all.resource, all.pattern, all.operation, all.permission), (1, 1, 1, 1));
     }
 
     #[test]
     fn what_is_not_known_is_refused() {
-        for rule in [Acl::default(), Acl { resource: "table".into(), operation: "read".into(), ..Acl::default() }, Acl { resource: "unknown".into(), ..Acl::default() }] {
+        for rule in [
+            Acl::default(),
+            Acl { resource: "table".into(), operation: "read".into(), ..Acl::default() },
+            Acl { resource: "unknown".into(), ..Acl::default() },
+        ] {
             assert!(matches!(rule.numbers(false), Err(Error::Config(_))), "{rule:?}");
         }
     }

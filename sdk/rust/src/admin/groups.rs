@@ -7,8 +7,8 @@ use kafka_protocol::error::ParseResponseErrorCode;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{
-    ConsumerGroupDescribeRequest, DeleteGroupsRequest, DescribeGroupsRequest, GroupId, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest,
-    OffsetFetchResponse,
+    ConsumerGroupDescribeRequest, DeleteGroupsRequest, DescribeGroupsRequest, GroupId, ListGroupsRequest,
+    OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -61,8 +61,18 @@ impl Admin {
         let mut names = BTreeSet::new();
         for broker in self.brokers().await? {
             let check = |a: &kafka_protocol::messages::ListGroupsResponse| a.error_code.err();
-            let answer = self.client.cluster().call_checked(To::Broker(broker.id), |_| ListGroupsRequest::default(), CallOptions::default(), check).await?;
-            names.extend(answer.groups.into_iter().filter(|g| g.protocol_type.as_str() == "consumer" || g.protocol_type.is_empty()).map(|g| g.group_id.to_string()));
+            let answer = self
+                .client
+                .cluster()
+                .call_checked(To::Broker(broker.id), |_| ListGroupsRequest::default(), CallOptions::default(), check)
+                .await?;
+            names.extend(
+                answer
+                    .groups
+                    .into_iter()
+                    .filter(|g| g.protocol_type.as_str() == "consumer" || g.protocol_type.is_empty())
+                    .map(|g| g.group_id.to_string()),
+            );
         }
         Ok(names)
     }
@@ -73,13 +83,15 @@ impl Admin {
             other => other?,
         };
         let committed = self.committed(&name).await?;
-        let all: Vec<_> = described.assigned.iter().chain(committed.keys()).cloned().collect::<HashSet<_>>().into_iter().collect();
+        let all: Vec<_> =
+            described.assigned.iter().chain(committed.keys()).cloned().collect::<HashSet<_>>().into_iter().collect();
         let mut lag = 0;
         if !all.is_empty() {
             let starts = self.offsets(&all, Position::Start).await?;
             let ends = self.offsets(&all, Position::End).await?;
             for (tp, end) in ends {
-                let from = starts.get(&tp).copied().unwrap_or_default().max(committed.get(&tp).copied().unwrap_or_default());
+                let from =
+                    starts.get(&tp).copied().unwrap_or_default().max(committed.get(&tp).copied().unwrap_or_default());
                 lag += (end - from).max(0);
             }
         }
@@ -96,8 +108,10 @@ impl Admin {
             request.groups.push(GroupId(text(name)));
             request
         };
-        let passing = |a: &kafka_protocol::messages::DescribeGroupsResponse| retriable(a.groups.iter().map(|g| g.error_code));
-        let answer = self.client.cluster().call_checked(Self::coordinator(name), make, CallOptions::default(), passing).await?;
+        let passing =
+            |a: &kafka_protocol::messages::DescribeGroupsResponse| retriable(a.groups.iter().map(|g| g.error_code));
+        let answer =
+            self.client.cluster().call_checked(Self::coordinator(name), make, CallOptions::default(), passing).await?;
         let what = format!("describe group {name}");
         let group = answer.groups.into_iter().next().ok_or_else(|| Error::broker(&what, Code::GroupIdNotFound))?;
         match group.error_code.err() {
@@ -106,7 +120,8 @@ impl Admin {
             None if group.group_state.as_str() == "Dead" => return Err(Error::broker(what, Code::GroupIdNotFound)),
             None => {}
         }
-        let mut described = Described { state: group.group_state.to_string(), members: group.members.len(), assigned: HashSet::new() };
+        let mut described =
+            Described { state: group.group_state.to_string(), members: group.members.len(), assigned: HashSet::new() };
         for member in group.members {
             // What is not read is of no consumers' protocol.
             described.assigned.extend(assigned(member.member_assignment).unwrap_or_default());
@@ -120,9 +135,16 @@ impl Admin {
             request.group_ids.push(GroupId(text(name)));
             request
         };
-        let passing = |a: &kafka_protocol::messages::ConsumerGroupDescribeResponse| retriable(a.groups.iter().map(|g| g.error_code));
+        let passing = |a: &kafka_protocol::messages::ConsumerGroupDescribeResponse| {
+            retriable(a.groups.iter().map(|g| g.error_code))
+        };
         let what = format!("describe group {name}");
-        let answer = match self.client.cluster().call_checked(Self::coordinator(name), make, CallOptions::default(), passing).await {
+        let answer = match self
+            .client
+            .cluster()
+            .call_checked(Self::coordinator(name), make, CallOptions::default(), passing)
+            .await
+        {
             Err(Error::Unsupported { .. }) => return Err(Error::broker(what, Code::GroupIdNotFound)),
             other => other?,
         };
@@ -130,10 +152,13 @@ impl Admin {
         if let Some(code) = group.error_code.err() {
             return Err(refused(what, code, group.error_message));
         }
-        let mut described = Described { state: group.group_state.to_string(), members: group.members.len(), assigned: HashSet::new() };
+        let mut described =
+            Described { state: group.group_state.to_string(), members: group.members.len(), assigned: HashSet::new() };
         for of in group.members.into_iter().flat_map(|m| m.assignment.topic_partitions) {
             let topic: Arc<str> = of.topic_name.as_str().into();
-            described.assigned.extend(of.partitions.iter().map(|&partition| TopicPartition { topic: Arc::clone(&topic), partition }));
+            described
+                .assigned
+                .extend(of.partitions.iter().map(|&partition| TopicPartition { topic: Arc::clone(&topic), partition }));
         }
         Ok(described)
     }
@@ -151,8 +176,10 @@ impl Admin {
             }
             request
         };
-        let check = |a: &OffsetFetchResponse| a.error_code.err().or_else(|| a.groups.iter().find_map(|g| g.error_code.err()));
-        let answer = self.client.cluster().call_checked(Self::coordinator(name), make, CallOptions::default(), check).await?;
+        let check =
+            |a: &OffsetFetchResponse| a.error_code.err().or_else(|| a.groups.iter().find_map(|g| g.error_code.err()));
+        let answer =
+            self.client.cluster().call_checked(Self::coordinator(name), make, CallOptions::default(), check).await?;
         let mut found = HashMap::new();
         let mut note = |topic: &str, partition: i32, offset: i64| {
             if offset >= 0 {
@@ -186,7 +213,8 @@ impl Admin {
                 for partition in of {
                     let tp = TopicPartition { topic: Arc::clone(topic), partition };
                     let mut commit = OffsetCommitRequestPartition::default();
-                    (commit.partition_index, commit.committed_offset) = (partition, offsets.get(&tp).copied().unwrap_or_default());
+                    (commit.partition_index, commit.committed_offset) =
+                        (partition, offsets.get(&tp).copied().unwrap_or_default());
                     commit.committed_metadata = Some(StrBytes::new());
                     commits.partitions.push(commit);
                 }
@@ -194,8 +222,14 @@ impl Admin {
             }
             request
         };
-        let check = |a: &kafka_protocol::messages::OffsetCommitResponse| a.topics.iter().flat_map(|t| &t.partitions).find_map(|p| p.error_code.err());
-        self.client.cluster().call_checked(Self::coordinator(group), make, CallOptions::default(), check).await.map(|_| ())
+        let check = |a: &kafka_protocol::messages::OffsetCommitResponse| {
+            a.topics.iter().flat_map(|t| &t.partitions).find_map(|p| p.error_code.err())
+        };
+        self.client
+            .cluster()
+            .call_checked(Self::coordinator(group), make, CallOptions::default(), check)
+            .await
+            .map(|_| ())
     }
 
     /// Deletes a group without members, and what it has committed.
@@ -209,8 +243,13 @@ impl Admin {
             request.groups_names.push(GroupId(text(group)));
             request
         };
-        let check = |a: &kafka_protocol::messages::DeleteGroupsResponse| a.results.iter().find_map(|r| r.error_code.err());
-        self.client.cluster().call_checked(Self::coordinator(group), make, CallOptions::default(), check).await.map(|_| ())
+        let check =
+            |a: &kafka_protocol::messages::DeleteGroupsResponse| a.results.iter().find_map(|r| r.error_code.err());
+        self.client
+            .cluster()
+            .call_checked(Self::coordinator(group), make, CallOptions::default(), check)
+            .await
+            .map(|_| ())
     }
 }
 

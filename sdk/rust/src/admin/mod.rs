@@ -6,9 +6,9 @@ mod groups;
 mod offsets;
 #[cfg(feature = "admin-api")]
 mod rest;
+mod topics;
 #[cfg(feature = "admin-api")]
 mod transforms;
-mod topics;
 
 use kafka_protocol::protocol::StrBytes;
 

@@ -52,13 +52,21 @@ impl Admin {
                 return Err(Error::broker(what(), code));
             }
             let name: Arc<str> = Arc::from(*name);
-            out.extend((0..).zip(&topic.partitions).map(|(partition, _)| TopicPartition { topic: Arc::clone(&name), partition }));
+            out.extend(
+                (0..)
+                    .zip(&topic.partitions)
+                    .map(|(partition, _)| TopicPartition { topic: Arc::clone(&name), partition }),
+            );
         }
         Ok(out)
     }
 
     /// The offsets of a position in partitions; of a time that nothing is of or after, the end.
-    pub(super) async fn offsets(&self, partitions: &[TopicPartition], position: Position) -> Result<HashMap<TopicPartition, i64>> {
+    pub(super) async fn offsets(
+        &self,
+        partitions: &[TopicPartition],
+        position: Position,
+    ) -> Result<HashMap<TopicPartition, i64>> {
         let timestamp = match position {
             Position::Start => -2, // of ListOffsets
             Position::End => -1,
@@ -103,7 +111,8 @@ impl Admin {
         let metadata = self.client.cluster().metadata(&topics).await?;
         let mut leaders: BTreeMap<i32, Vec<TopicPartition>> = BTreeMap::new();
         for tp in partitions {
-            let partition = metadata.topic(&tp.topic).and_then(|t| t.partitions.get(usize::try_from(tp.partition).ok()?));
+            let partition =
+                metadata.topic(&tp.topic).and_then(|t| t.partitions.get(usize::try_from(tp.partition).ok()?));
             if let Some(leader) = partition.and_then(|p| p.leader) {
                 leaders.entry(leader).or_default().push(tp.clone());
             }
@@ -111,7 +120,13 @@ impl Admin {
         Ok(leaders)
     }
 
-    async fn ask_leader(&self, leader: i32, partitions: &[TopicPartition], timestamp: i64, found: &mut HashMap<TopicPartition, i64>) -> Result<()> {
+    async fn ask_leader(
+        &self,
+        leader: i32,
+        partitions: &[TopicPartition],
+        timestamp: i64,
+        found: &mut HashMap<TopicPartition, i64>,
+    ) -> Result<()> {
         let make = |_: i16| {
             let mut request = ListOffsetsRequest::default();
             request.replica_id = BrokerId(-1);

@@ -149,10 +149,17 @@ impl AdminApi {
     /// # Errors
     ///
     /// [`Error::Api`] for what is refused, [`Error::Network`], [`Error::Malformed`].
-    pub async fn call<In: Serialize + Sync, Out: DeserializeOwned>(&self, method: &str, path: &str, body: Option<&In>) -> Result<Out> {
+    pub async fn call<In: Serialize + Sync, Out: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&In>,
+    ) -> Result<Out> {
         let body = match body {
             None => None,
-            Some(body) => Some(serde_json::to_vec(body).map_err(|err| Error::Config(format!("{method} {path}: {err}")))?),
+            Some(body) => {
+                Some(serde_json::to_vec(body).map_err(|err| Error::Config(format!("{method} {path}: {err}")))?)
+            }
         };
         self.send(method, path, "application/json", body).await
     }
@@ -163,9 +170,16 @@ impl AdminApi {
     }
 
     /// [`AdminApi::call`] with a body of any type.
-    pub(super) async fn send<Out: DeserializeOwned>(&self, method: &str, path: &str, kind: &str, body: Option<Vec<u8>>) -> Result<Out> {
+    pub(super) async fn send<Out: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        kind: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Out> {
         let what = format!("{method} {path}");
-        let method = Method::from_bytes(method.as_bytes()).map_err(|_| Error::Config(format!("{what}: there is no such method")))?;
+        let method = Method::from_bytes(method.as_bytes())
+            .map_err(|_| Error::Config(format!("{what}: there is no such method")))?;
         let mut request = self.http.request(method, format!("{}/api/v1{path}", self.url));
         if let Some(body) = body {
             request = request.header("content-type", kind).body(body);
@@ -185,11 +199,16 @@ impl AdminApi {
         }
         if status.is_client_error() || status.is_server_error() {
             let said: Refusal = serde_json::from_slice(&read).unwrap_or_default();
-            let detail = if said.detail.is_empty() { status.canonical_reason().unwrap_or_default().to_owned() } else { said.detail };
+            let detail = if said.detail.is_empty() {
+                status.canonical_reason().unwrap_or_default().to_owned()
+            } else {
+                said.detail
+            };
             return Err(Error::Api { status: status.as_u16(), detail });
         }
         let read = if read.is_empty() { b"null".to_vec() } else { read };
-        serde_json::from_slice(&read).map_err(|err| Error::malformed(what, format!("{err}; is {} a rustmq admin address?", self.url)))
+        serde_json::from_slice(&read)
+            .map_err(|err| Error::malformed(what, format!("{err}; is {} a rustmq admin address?", self.url)))
     }
 
     /// Describes the cluster.

@@ -8,7 +8,10 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableT
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
-use kafka_protocol::messages::{CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest};
+use kafka_protocol::messages::{
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
+    IncrementalAlterConfigsRequest,
+};
 
 use super::{Admin, refused};
 use crate::cluster::{CallOptions, Stale, To};
@@ -107,7 +110,9 @@ impl Admin {
             request
         };
         let cluster = self.client.cluster();
-        let passing = |answer: &kafka_protocol::messages::CreateTopicsResponse| passing(answer.topics.iter().map(|t| t.error_code));
+        let passing = |answer: &kafka_protocol::messages::CreateTopicsResponse| {
+            passing(answer.topics.iter().map(|t| t.error_code))
+        };
         let answer = cluster.call_checked(To::Controller, make, CallOptions::default(), passing).await?;
         cluster.invalidate(Stale::Topic(&topic.name));
         for made in answer.topics {
@@ -149,7 +154,11 @@ impl Admin {
             request
         };
         let cluster = self.client.cluster();
-        let answer = cluster.call_checked(To::Controller, make, CallOptions::default(), |a| passing(a.responses.iter().map(|t| t.error_code))).await?;
+        let answer = cluster
+            .call_checked(To::Controller, make, CallOptions::default(), |a| {
+                passing(a.responses.iter().map(|t| t.error_code))
+            })
+            .await?;
         cluster.invalidate(Stale::Topic(name));
         for deleted in answer.responses {
             if let Some(code) = deleted.error_code.err() {
@@ -181,7 +190,11 @@ impl Admin {
             (request.topics, request.timeout_ms) = (vec![more], CHANGE_TIMEOUT);
             request
         };
-        let answer = cluster.call_checked(To::Controller, make, CallOptions::default(), |a| passing(a.results.iter().map(|t| t.error_code))).await?;
+        let answer = cluster
+            .call_checked(To::Controller, make, CallOptions::default(), |a| {
+                passing(a.results.iter().map(|t| t.error_code))
+            })
+            .await?;
         cluster.invalidate(Stale::Topic(topic));
         for result in answer.results {
             if let Some(code) = result.error_code.err() {
@@ -196,12 +209,17 @@ impl Admin {
     /// # Errors
     ///
     /// [`Error::Broker`].
-    pub async fn set_topic_config<K: AsRef<str>, V: AsRef<str>>(&self, topic: &str, config: impl IntoIterator<Item = (K, V)>) -> Result<()> {
+    pub async fn set_topic_config<K: AsRef<str>, V: AsRef<str>>(
+        &self,
+        topic: &str,
+        config: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<()> {
         let changes: Vec<_> = config
             .into_iter()
             .map(|(key, value)| {
                 let mut change = AlterableConfig::default();
-                (change.name, change.value, change.config_operation) = (text(key.as_ref()), Some(text(value.as_ref())), SET);
+                (change.name, change.value, change.config_operation) =
+                    (text(key.as_ref()), Some(text(value.as_ref())), SET);
                 change
             })
             .collect();
@@ -213,7 +231,13 @@ impl Admin {
             request.resources.push(resource);
             request
         };
-        let answer = self.client.cluster().call_checked(To::Controller, make, CallOptions::default(), |a| passing(a.responses.iter().map(|t| t.error_code))).await?;
+        let answer = self
+            .client
+            .cluster()
+            .call_checked(To::Controller, make, CallOptions::default(), |a| {
+                passing(a.responses.iter().map(|t| t.error_code))
+            })
+            .await?;
         for resource in answer.responses {
             if let Some(code) = resource.error_code.err() {
                 return Err(refused(format!("configure topic {topic}"), code, resource.error_message));
@@ -236,13 +260,18 @@ impl Admin {
             request.resources.push(resource);
             request
         };
-        let answer = self.client.cluster().call_checked(To::Any, make, CallOptions::default(), |a| passing(a.results.iter().map(|t| t.error_code))).await?;
+        let answer = self
+            .client
+            .cluster()
+            .call_checked(To::Any, make, CallOptions::default(), |a| passing(a.results.iter().map(|t| t.error_code)))
+            .await?;
         let mut config = BTreeMap::new();
         for result in answer.results {
             if let Some(code) = result.error_code.err() {
                 return Err(refused(format!("describe the configuration of {topic}"), code, result.error_message));
             }
-            let told = result.configs.into_iter().filter_map(|c| c.value.map(|value| (c.name.to_string(), value.to_string())));
+            let told =
+                result.configs.into_iter().filter_map(|c| c.value.map(|value| (c.name.to_string(), value.to_string())));
             config.extend(told);
         }
         Ok(config)
@@ -261,7 +290,11 @@ impl Admin {
             .filter(|t| !t.internal && t.error.is_none())
             .map(|t| Topic {
                 name: t.name.clone(),
-                partitions: t.partitions.iter().map(|p| PartitionInfo { leader: p.leader, replicas: p.replicas.clone(), in_sync: p.isr.clone() }).collect(),
+                partitions: t
+                    .partitions
+                    .iter()
+                    .map(|p| PartitionInfo { leader: p.leader, replicas: p.replicas.clone(), in_sync: p.isr.clone() })
+                    .collect(),
             })
             .collect();
         topics.sort_by(|a, b| a.name.cmp(&b.name));
@@ -283,5 +316,7 @@ impl Admin {
 
 /// The first error of several that passes, for which all is tried again.
 pub(super) fn passing(codes: impl Iterator<Item = i16>) -> Option<Code> {
-    codes.filter_map(ParseResponseErrorCode::err).find(|code| matches!(code, Code::NotController | Code::CoordinatorLoadInProgress | Code::ThrottlingQuotaExceeded))
+    codes.filter_map(ParseResponseErrorCode::err).find(|code| {
+        matches!(code, Code::NotController | Code::CoordinatorLoadInProgress | Code::ThrottlingQuotaExceeded)
+    })
 }

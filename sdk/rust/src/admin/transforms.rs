@@ -104,7 +104,8 @@ impl AdminApi {
             #[serde(default)]
             version: u32,
         }
-        let mut body = json!({ "spec": deployment.spec, "disabled": deployment.disabled, "dry_run": deployment.dry_run });
+        let mut body =
+            json!({ "spec": deployment.spec, "disabled": deployment.disabled, "dry_run": deployment.dry_run });
         match deployment.code {
             Code::Battery(battery) => body["battery"] = Value::String(battery),
             Code::Wasm(code) => {

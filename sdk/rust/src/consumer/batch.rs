@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::decompress::{decompress, Codec};
+use super::decompress::{Codec, decompress};
 use super::record::ConsumerRecord;
 
 const LENGTH_END: usize = 12;
@@ -173,7 +173,10 @@ impl Batch {
             count: i32::from_be_bytes(field(&batch, 57)),
             records: batch.slice(HEADER..),
         };
-        if base_offset < 0 || parsed.last_offset_delta < 0 || base_offset.checked_add(i64::from(parsed.last_offset_delta) + 1).is_none() {
+        if base_offset < 0
+            || parsed.last_offset_delta < 0
+            || base_offset.checked_add(i64::from(parsed.last_offset_delta) + 1).is_none()
+        {
             return Err(corrupt("its offsets are not in range"));
         }
         if parsed.count < 0 {

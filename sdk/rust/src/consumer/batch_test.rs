@@ -2,12 +2,17 @@ use super::*;
 
 const LIMIT: usize = 1 << 20;
 
+/// Name and value of a header.
+type Header = (&'static str, Option<&'static [u8]>);
+/// Key, value and headers.
+type Content = (Option<&'static [u8]>, Option<&'static [u8]>, Vec<Header>);
+
 /// A batch as a producer of another client would write it.
 struct Written {
     base: i64,
     attributes: i16,
     producer: i64,
-    records: Vec<(Option<&'static [u8]>, Option<&'static [u8]>, Vec<(&'static str, Option<&'static [u8]>)>)>,
+    records: Vec<Content>,
 }
 
 fn varint(out: &mut Vec<u8>, n: i64) {
@@ -95,7 +100,10 @@ fn a_record_is_read_as_it_was_written() {
     };
     let got = read_all(written.bytes(), 40, None).unwrap();
     let (first, second) = (&got.records[0], &got.records[1]);
-    assert_eq!((first.topic.as_ref(), first.partition, first.offset, first.leader_epoch, first.timestamp), ("t", 3, 40, 7, 1_000));
+    assert_eq!(
+        (first.topic.as_ref(), first.partition, first.offset, first.leader_epoch, first.timestamp),
+        ("t", 3, 40, 7, 1_000)
+    );
     assert_eq!((first.key.as_deref(), first.value.as_deref()), (Some(&b"k"[..]), Some(&b"v"[..])));
     let headers: Vec<_> = first.headers.iter().map(|(n, v)| (n.as_str(), v.as_deref())).collect();
     assert_eq!(headers, [("h", Some(&b"1"[..])), ("h", None), ("empty", Some(&b""[..]))]);
@@ -122,7 +130,9 @@ fn marker(base: i64, producer: i64, kind: &'static [u8]) -> Vec<u8> {
 
 #[test]
 fn what_was_aborted_is_passed_over_and_nothing_else() {
-    let in_transaction = |base, producer, value: &'static [u8]| Written { attributes: TRANSACTIONAL, producer, ..Written::plain(base, &[value]) }.bytes();
+    let in_transaction = |base, producer, value: &'static [u8]| {
+        Written { attributes: TRANSACTIONAL, producer, ..Written::plain(base, &[value]) }.bytes()
+    };
     let mut data = in_transaction(0, 1, b"aborted");
     data.extend(in_transaction(1, 2, b"committed"));
     data.extend(Written::plain(2, &[b"plain"]).bytes());

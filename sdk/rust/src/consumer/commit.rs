@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::error::ParseResponseErrorCode;
-use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
 use kafka_protocol::messages::{GroupId, OffsetCommitResponse};
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::timeout;

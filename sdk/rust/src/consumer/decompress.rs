@@ -159,7 +159,9 @@ mod tests {
             assert!(decompress(codec, &bomb, LIMIT + 1).is_ok(), "{codec:?}");
         }
         // 4 GiB in a few bytes: refused before anything is allocated.
-        assert!(decompress(Codec::Snappy, &Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0]), usize::MAX).is_err());
+        assert!(
+            decompress(Codec::Snappy, &Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0]), usize::MAX).is_err()
+        );
     }
 
     #[test]

@@ -7,8 +7,12 @@ use std::time::Duration;
 
 use kafka_protocol::error::ParseResponseErrorCode;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
-use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics};
-use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic};
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
+use kafka_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 use kafka_protocol::messages::{BrokerId, GroupId, OffsetFetchResponse};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -89,7 +93,11 @@ async fn all_known(reader: &Reader) -> Result<bool> {
         match topic.and_then(|t| t.error) {
             Some(code) if !code.is_retriable() => return Err(Error::broker(format!("read {name}"), code)),
             Some(_) => known = false,
-            None => found.extend((0..).zip(topic.map_or(&[][..], |t| &t.partitions)).map(|(partition, _)| TopicPartition { topic: Arc::clone(name), partition })),
+            None => found.extend(
+                (0..)
+                    .zip(topic.map_or(&[][..], |t| &t.partitions))
+                    .map(|(partition, _)| TopicPartition { topic: Arc::clone(name), partition }),
+            ),
         }
     }
     let mut positions = reader.positions();
@@ -138,7 +146,10 @@ fn by_topic<T>(asks: &[T], of: impl Fn(&T) -> &Ask) -> BTreeMap<&str, Vec<&T>> {
 
 async fn ask_committed(reader: Arc<Reader>, asks: Vec<Ask>) {
     let to = To::Coordinator { kind: Coordinator::Group, key: reader.options.group.clone() };
-    let answer = reader.cluster().call_checked(to, |version| offset_fetch(&reader, version, &asks), CallOptions::default(), whole_error).await;
+    let answer = reader
+        .cluster()
+        .call_checked(to, |version| offset_fetch(&reader, version, &asks), CallOptions::default(), whole_error)
+        .await;
     let mut found: HashMap<TopicPartition, Result<Found, Code>> = HashMap::new();
     match answer {
         Ok(answer) => committed(answer, &mut found),
@@ -149,7 +160,11 @@ async fn ask_committed(reader: Arc<Reader>, asks: Vec<Ask>) {
         let what = match found.get(&ask.of) {
             Some(Ok(found)) => *found,
             Some(Err(code)) => {
-                tell(&reader, "what the group has committed", Error::broker(format!("read what is committed of {}", ask.of), *code));
+                tell(
+                    &reader,
+                    "what the group has committed",
+                    Error::broker(format!("read what is committed of {}", ask.of), *code),
+                );
                 Found::Again
             }
             None => Found::Again,
@@ -255,7 +270,10 @@ async fn ask_offsets(reader: Arc<Reader>, leader: i32, asks: Vec<(Position, Ask)
                         None if p.offset < 0 => Ok(Found::Nothing),
                         None => Ok(Found::At(At { offset: p.offset, epoch: p.leader_epoch })),
                     };
-                    found.insert(TopicPartition { topic: topic.name.as_str().into(), partition: p.partition_index }, what);
+                    found.insert(
+                        TopicPartition { topic: topic.name.as_str().into(), partition: p.partition_index },
+                        what,
+                    );
                 }
             }
         }
@@ -282,7 +300,8 @@ async fn ask_epochs(reader: Arc<Reader>, leader: i32, asks: Vec<Ask>) {
             topic.topic = topic_name(name);
             for ask in asks {
                 let mut partition = OffsetForLeaderPartition::default();
-                (partition.partition, partition.current_leader_epoch, partition.leader_epoch) = (ask.of.partition, ask.leader_epoch, ask.at.epoch);
+                (partition.partition, partition.current_leader_epoch, partition.leader_epoch) =
+                    (ask.of.partition, ask.leader_epoch, ask.at.epoch);
                 topic.partitions.push(partition);
             }
             request.topics.push(topic);
@@ -312,7 +331,13 @@ async fn ask_epochs(reader: Arc<Reader>, leader: i32, asks: Vec<Ask>) {
     for ask in &asks {
         let what = settle(&reader, ask, found.get(&ask.of));
         if let Some(gone) = reader.positions().validated(ask, what, now) {
-            warn!(topic = &*ask.of.topic, partition = ask.of.partition, from = gone.from, to = gone.to, "records are gone that were read before: reading goes on behind what is left");
+            warn!(
+                topic = &*ask.of.topic,
+                partition = ask.of.partition,
+                from = gone.from,
+                to = gone.to,
+                "records are gone that were read before: reading goes on behind what is left"
+            );
         }
     }
     reader.wake();

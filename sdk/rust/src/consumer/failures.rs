@@ -96,7 +96,9 @@ impl Failures {
 
     pub(crate) fn validate(&self) -> Result<()> {
         match &self.then {
-            Then::DeadLetter(topic) if topic.is_empty() => Err(Error::Config("Failures::dead_letter: name the topic".to_owned())),
+            Then::DeadLetter(topic) if topic.is_empty() => {
+                Err(Error::Config("Failures::dead_letter: name the topic".to_owned()))
+            }
             _ => Ok(()),
         }
     }
@@ -237,10 +239,20 @@ mod tests {
             headers: vec![("h".to_owned(), None)],
         };
         let letter = dead_letter("dead", &record, "g", 2, &"é".repeat(LARGEST_REASON));
-        assert_eq!((letter.topic.as_str(), letter.key, letter.value, letter.timestamp), ("dead", record.key.clone(), None, Some(77)));
+        assert_eq!(
+            (letter.topic.as_str(), letter.key, letter.value, letter.timestamp),
+            ("dead", record.key.clone(), None, Some(77))
+        );
         let headers: Vec<_> = letter.headers.iter().map(|(n, v)| (n.as_str(), v.clone().unwrap_or_default())).collect();
         assert_eq!(headers[0].0, "h");
-        for (got, want) in headers[1..7].iter().zip([("topic", "t"), ("partition", "3"), ("offset", "9"), ("timestamp", "77"), ("group", "g"), ("attempts", "2")]) {
+        for (got, want) in headers[1..7].iter().zip([
+            ("topic", "t"),
+            ("partition", "3"),
+            ("offset", "9"),
+            ("timestamp", "77"),
+            ("group", "g"),
+            ("attempts", "2"),
+        ]) {
             assert_eq!((got.0, &got.1[..]), (format!("rustmq.dlt.{}", want.0).as_str(), want.1.as_bytes()));
         }
         assert_eq!((headers[7].0, headers[7].1.len()), ("rustmq.dlt.reason", LARGEST_REASON));

@@ -86,7 +86,8 @@ async fn fetch(reader: Arc<Reader>, leader: i32, lane: Lane, waiting: Arc<Atomic
             attempts: 1,
             max_version: if by_id { i16::MAX } else { BY_ID - 1 },
         };
-        let answer = reader.cluster().call(To::Broker(leader), |version| request(&reader, version, &asks, wait), options).await;
+        let answer =
+            reader.cluster().call(To::Broker(leader), |version| request(&reader, version, &asks, wait), options).await;
         waiting.fetch_sub(1, Ordering::Relaxed);
         let failed = match answer {
             Ok(answer) => deliver(&reader, &asks, answer),
@@ -181,7 +182,12 @@ fn read(reader: &Reader, ask: &Ask, data: PartitionData) -> Fetched {
     match data.error_code.err() {
         None => {}
         Some(Code::OffsetOutOfRange) => {
-            warn!(topic = &*ask.of.topic, partition = ask.of.partition, offset = ask.at.offset, "the offset is not in the partition (any more): reading begins anew");
+            warn!(
+                topic = &*ask.of.topic,
+                partition = ask.of.partition,
+                offset = ask.at.offset,
+                "the offset is not in the partition (any more): reading begins anew"
+            );
             return Fetched::OutOfRange;
         }
         Some(code) => {
@@ -196,7 +202,8 @@ fn read(reader: &Reader, ask: &Ask, data: PartitionData) -> Fetched {
     }
     let records = data.records.unwrap_or_default();
     let bytes = records.len();
-    let aborted = data.aborted_transactions.unwrap_or_default().iter().map(|a| (a.producer_id.0, a.first_offset)).collect();
+    let aborted =
+        data.aborted_transactions.unwrap_or_default().iter().map(|a| (a.producer_id.0, a.first_offset)).collect();
     let wanted = Wanted {
         topic: &ask.of.topic,
         partition: ask.of.partition,
@@ -205,7 +212,9 @@ fn read(reader: &Reader, ask: &Ask, data: PartitionData) -> Fetched {
         limit: reader.options.max_batch_bytes,
     };
     match batch::read(records, wanted) {
-        Ok(read) => Fetched::Records { records: read.records, next: At { offset: read.next, epoch: read.epoch }, bytes },
+        Ok(read) => {
+            Fetched::Records { records: read.records, next: At { offset: read.next, epoch: read.epoch }, bytes }
+        }
         Err(corruption) => {
             reader.report(Error::malformed(format!("{} at offset {}", ask.of, corruption.offset), corruption.reason));
             Fetched::Again

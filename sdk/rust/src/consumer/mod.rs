@@ -28,8 +28,8 @@ use std::sync::Arc;
 
 pub use builder::ConsumerBuilder;
 pub(crate) use builder::{Options, reading};
-pub(crate) use failures::{Then, dead_letter};
 pub use failures::{BatchError, Failures, permanent};
+pub(crate) use failures::{Then, dead_letter};
 pub use group::Assignor;
 pub(crate) use group::{assigned, by_topic, text, topic_name};
 pub use poll::Consumer;

@@ -72,7 +72,10 @@ impl<T: Send + Sync + 'static> Consumer<T> {
             let metadata = reader.cluster().metadata(&topics).await?;
             for name in &reader.options.topics {
                 let count = metadata.topic(name).map_or(0, |t| t.partitions.len());
-                reader.positions().assign((0..).take(count).map(|partition| TopicPartition { topic: Arc::clone(name), partition }), false);
+                reader.positions().assign(
+                    (0..).take(count).map(|partition| TopicPartition { topic: Arc::clone(name), partition }),
+                    false,
+                );
             }
         }
         let tasks = reader.start();
@@ -163,7 +166,10 @@ impl<T: Send + Sync + 'static> Consumer<T> {
     /// # }
     /// ```
     pub fn stream(&self) -> impl Stream<Item = Result<Message<T>>> + Send + Unpin + '_ {
-        Box::pin(stream::unfold(Streamed { consumer: self, turn: None, left: VecDeque::new(), last: None }, Streamed::next))
+        Box::pin(stream::unfold(
+            Streamed { consumer: self, turn: None, left: VecDeque::new(), last: None },
+            Streamed::next,
+        ))
     }
 
     /// Commits the messages, and all before them of their partitions, and waits for it. The commit goes on where
@@ -187,7 +193,9 @@ impl<T: Send + Sync + 'static> Consumer<T> {
                 return Err(Error::Broker {
                     what: format!("commit {}", span.of),
                     code: crate::error::Code::IllegalGeneration,
-                    message: Some("the partition was taken, or another position sought: the message is read again".to_owned()),
+                    message: Some(
+                        "the partition was taken, or another position sought: the message is read again".to_owned(),
+                    ),
                 });
             }
             let at = offsets.entry(span.of.clone()).or_insert(At { offset: 0, epoch: -1 });
@@ -210,7 +218,9 @@ impl<T: Send + Sync + 'static> Consumer<T> {
         }
         match self.reader.seek(&tp, offset) {
             true => Ok(()),
-            false => Err(Error::Config(format!("seek {tp}: this consumer does not read the partition; it may be that its group has not assigned it yet"))),
+            false => Err(Error::Config(format!(
+                "seek {tp}: this consumer does not read the partition; it may be that its group has not assigned it yet"
+            ))),
         }
     }
 
@@ -222,7 +232,10 @@ impl<T: Send + Sync + 'static> Consumer<T> {
     /// [`Error::Config`] where it reads none.
     pub fn seek_time(&self, milliseconds: i64) -> Result<()> {
         if self.reader.positions().assigned().is_empty() {
-            return Err(Error::Config("seek by time: this consumer reads no partitions; it may be that its group has not assigned any yet".to_owned()));
+            return Err(Error::Config(
+                "seek by time: this consumer reads no partitions; it may be that its group has not assigned any yet"
+                    .to_owned(),
+            ));
         }
         self.reader.seek_all(Position::Time(milliseconds));
         Ok(())

@@ -130,7 +130,15 @@ pub(crate) const BACKOFF: Duration = Duration::from_millis(100);
 
 impl Positions {
     pub(crate) fn new(limits: Limits, from: Position) -> Self {
-        Positions { parts: HashMap::new(), ready: VecDeque::new(), bytes: 0, version: 0, limits, from, paused: Vec::new() }
+        Positions {
+            parts: HashMap::new(),
+            ready: VecDeque::new(),
+            bytes: 0,
+            version: 0,
+            limits,
+            from,
+            paused: Vec::new(),
+        }
     }
 
     fn next_version(&mut self) -> u64 {
@@ -230,7 +238,9 @@ impl Positions {
         let mut moved = Vec::new();
         for (tp, part) in &mut self.parts {
             let Some(topic) = metadata.topic(&tp.topic) else { continue };
-            let Some(partition) = usize::try_from(tp.partition).ok().and_then(|i| topic.partitions.get(i)) else { continue };
+            let Some(partition) = usize::try_from(tp.partition).ok().and_then(|i| topic.partitions.get(i)) else {
+                continue;
+            };
             if !part.topic_id.is_nil() && !topic.id.is_nil() && part.topic_id != topic.id {
                 moved.push(tp.clone()); // another topic of the same name
             }
@@ -358,7 +368,10 @@ impl Positions {
             return out;
         }
         for (tp, part) in &mut self.parts {
-            let wanted = part.stage == Stage::Read && part.leader == Some(leader) && !part.paused && part.bytes < self.limits.partition;
+            let wanted = part.stage == Stage::Read
+                && part.leader == Some(leader)
+                && !part.paused
+                && part.bytes < self.limits.partition;
             if wanted && !part.asked && !part.rests(now) {
                 part.asked = true;
                 out.push(part.ask(tp));
@@ -370,7 +383,13 @@ impl Positions {
     /// Whether a leader has partitions that would be fetched if less of them were there already.
     pub(crate) fn is_ahead(&self, leader: i32) -> bool {
         let full = self.bytes >= self.limits.total;
-        self.parts.values().any(|part| part.leader == Some(leader) && !part.paused && !part.asked && part.stage == Stage::Read && (full || part.bytes >= self.limits.partition))
+        self.parts.values().any(|part| {
+            part.leader == Some(leader)
+                && !part.paused
+                && !part.asked
+                && part.stage == Stage::Read
+                && (full || part.bytes >= self.limits.partition)
+        })
     }
 
     /// Is told what came of a fetch. `true`: there are records to hand out.
@@ -440,7 +459,13 @@ impl Part {
     }
 
     fn ask(&self, tp: &TopicPartition) -> Ask {
-        Ask { of: tp.clone(), version: self.version, topic_id: self.topic_id, leader_epoch: self.leader_epoch, at: self.at }
+        Ask {
+            of: tp.clone(),
+            version: self.version,
+            topic_id: self.topic_id,
+            leader_epoch: self.leader_epoch,
+            at: self.at,
+        }
     }
 
     fn drop_chunks(&mut self) -> usize {

@@ -11,7 +11,10 @@ fn tp(partition: i32) -> TopicPartition {
 
 /// Metadata of topic t, with a leader and its epoch for each partition.
 fn metadata(id: u128, leaders: &[(i32, i32)]) -> Metadata {
-    let partitions = leaders.iter().map(|&(leader, leader_epoch)| Partition { leader: Some(leader), leader_epoch, ..Default::default() }).collect();
+    let partitions = leaders
+        .iter()
+        .map(|&(leader, leader_epoch)| Partition { leader: Some(leader), leader_epoch, ..Default::default() })
+        .collect();
     let topic = Topic { name: "t".to_owned(), id: Uuid::from_u128(id), partitions, ..Default::default() };
     let mut metadata = Metadata::default();
     metadata.topics.insert("t".to_owned(), Arc::new(topic));
@@ -19,7 +22,16 @@ fn metadata(id: u128, leaders: &[(i32, i32)]) -> Metadata {
 }
 
 fn records(partition: i32, offsets: std::ops::Range<i64>) -> Vec<ConsumerRecord> {
-    let record = |offset| ConsumerRecord { topic: "t".into(), partition, offset, leader_epoch: 1, timestamp: 0, key: None, value: None, headers: Vec::new() };
+    let record = |offset| ConsumerRecord {
+        topic: "t".into(),
+        partition,
+        offset,
+        leader_epoch: 1,
+        timestamp: 0,
+        key: None,
+        value: None,
+        headers: Vec::new(),
+    };
     offsets.map(record).collect()
 }
 
@@ -150,7 +162,9 @@ fn who_fails_rests_a_little() {
 
 #[test]
 fn out_of_range_begins_as_options_say() {
-    for (from, reset) in [(Position::Start, Position::Start), (Position::End, Position::End), (Position::Time(9), Position::Start)] {
+    for (from, reset) in
+        [(Position::Start, Position::Start), (Position::End, Position::End), (Position::Time(9), Position::Start)]
+    {
         let (mut positions, now) = reading(1);
         positions.from = from;
         let ask = only(positions.fetches(1, now));

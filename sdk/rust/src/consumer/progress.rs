@@ -138,7 +138,9 @@ impl Progress {
         let mut spans = lock(&self.spans);
         let back: Offsets = spans
             .iter()
-            .filter_map(|(tp, span)| span.lock().slots.front().map(|slot| (tp.clone(), At { offset: slot.offset, epoch: -1 })))
+            .filter_map(|(tp, span)| {
+                span.lock().slots.front().map(|slot| (tp.clone(), At { offset: slot.offset, epoch: -1 }))
+            })
             .collect();
         for tp in back.keys() {
             if let Some(span) = spans.remove(tp) {

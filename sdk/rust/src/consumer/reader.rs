@@ -194,7 +194,9 @@ impl Reader {
         let mut positions = self.positions();
         let taken = positions.take(most).into_iter();
         // Under the lock: a revocation comes before or after both.
-        taken.map(|(tp, records)| (self.progress.add(&tp, records.iter().map(|r| (r.offset, r.leader_epoch))), records)).collect()
+        taken
+            .map(|(tp, records)| (self.progress.add(&tp, records.iter().map(|r| (r.offset, r.leader_epoch))), records))
+            .collect()
     }
 
     fn take_failure(&self) -> Option<Error> {
@@ -269,7 +271,10 @@ impl Reader {
                     }
                 };
                 if timeout(reader.options.drain_timeout, all).await.is_err() {
-                    warn!(group = reader.options.group, "handlers are at work on partitions that are given up: others may handle the same records again");
+                    warn!(
+                        group = reader.options.group,
+                        "handlers are at work on partitions that are given up: others may handle the same records again"
+                    );
                 }
             }
             if !reader.options.manual {

@@ -60,6 +60,7 @@ pub(crate) struct Handed<T> {
 
 impl<T> Handed<T> {
     /// The message, or what the codec says and the record.
+    #[allow(clippy::result_large_err)] // both are what was handed in, and go no further than the caller
     pub(crate) fn into_message(self) -> Result<Message<T>, (DecodeError, ConsumerRecord, Place)> {
         match self.value {
             Ok(value) => Ok(Message { value, record: self.record, place: self.place }),

@@ -222,7 +222,10 @@ impl<T: Send + Sync + 'static> Consumer<T> {
             }
         };
         if timeout(reader.options.drain_timeout, drained).await.is_err() {
-            warn!(group = reader.options.group, "handlers take longer than the drain time-out: they are dropped, and their messages are read again");
+            warn!(
+                group = reader.options.group,
+                "handlers take longer than the drain time-out: they are dropped, and their messages are read again"
+            );
             workers.shutdown().await;
         }
         if reader.in_group() && !reader.options.manual {
@@ -368,7 +371,10 @@ impl<T: Send + Sync + 'static> Run<T> {
 
     /// Calls the handler with what can be decoded, and returns an error, or none, for each message.
     async fn once(&self, batch: &mut [Item<T>]) -> Vec<Option<BoxError>> {
-        let good: Vec<_> = batch.iter().filter_map(|item| if let Item::Good(message) = item { Some(Arc::clone(message)) } else { None }).collect();
+        let good: Vec<_> = batch
+            .iter()
+            .filter_map(|item| if let Item::Good(message) = item { Some(Arc::clone(message)) } else { None })
+            .collect();
         let handled = if good.is_empty() { Vec::new() } else { (self.handle)(good).await };
         let mut handled = handled.into_iter();
         let of = |item: &mut Item<T>| match item {

@@ -121,7 +121,13 @@ impl Drop for Transactions {
 }
 
 impl Transactions {
-    pub(crate) fn new(cluster: Arc<Cluster>, config: &Config, id: &str, timeout: Duration, deliveries: Arc<Deliveries>) -> Self {
+    pub(crate) fn new(
+        cluster: Arc<Cluster>,
+        config: &Config,
+        id: &str,
+        timeout: Duration,
+        deliveries: Arc<Deliveries>,
+    ) -> Self {
         let session = Arc::new(Session::new(id));
         let mut options = config.producing.clone();
         options.acks = Acks::All;
@@ -233,7 +239,8 @@ impl Shared {
                 .with_producer_epoch(was.epoch)
         };
         let opts = CallOptions { attempts: 30, ..CallOptions::default() }; // one that is being ended takes its time
-        let asked = self.cluster.call_checked(self.coordinator(), make, opts, |r| Code::try_from_code(r.error_code)).await;
+        let asked =
+            self.cluster.call_checked(self.coordinator(), make, opts, |r| Code::try_from_code(r.error_code)).await;
         let who = asked.map_err(|e| turn.fence(e, self.session.name()))?;
         let level = self.cluster.feature("transaction.version").await?;
         let produce = self.cluster.version::<ProduceRequest>(To::Any).await?.unwrap_or_default();
@@ -259,7 +266,8 @@ impl Shared {
         };
         let most = if self.session.is_explicit() { END_WITHOUT_EPOCH } else { i16::MAX };
         let opts = CallOptions { max_version: most, attempts: 30, ..CallOptions::default() };
-        let ended = self.cluster.call_checked(self.coordinator(), make, opts, |r| Code::try_from_code(r.error_code)).await;
+        let ended =
+            self.cluster.call_checked(self.coordinator(), make, opts, |r| Code::try_from_code(r.error_code)).await;
         let answer = ended.map_err(|e| turn.fence(e, self.session.name()))?;
         if most > END_WITHOUT_EPOCH && answer.producer_id.0 >= 0 {
             turn.become_(self, Identity { id: answer.producer_id.0, epoch: answer.producer_epoch });
@@ -276,7 +284,8 @@ impl Shared {
             self.end(turn, false).await
         })
         .await;
-        let ended = ended.unwrap_or_else(|_| Err(Error::Timeout { what: "abort a transaction".into(), after: END_TIMEOUT }));
+        let ended =
+            ended.unwrap_or_else(|_| Err(Error::Timeout { what: "abort a transaction".into(), after: END_TIMEOUT }));
         // By the older protocol records may still come that were sent before; after an error nobody knows.
         turn.renew = self.session.is_explicit() || ended.is_err();
         self.session.close();

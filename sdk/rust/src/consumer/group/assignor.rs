@@ -33,7 +33,11 @@ impl Assignor {
     }
 
     /// Shares partitions among members. A topic that is not known has none.
-    pub(crate) fn assign(self, members: &[Member], partitions: &BTreeMap<Arc<str>, i32>) -> HashMap<String, Vec<TopicPartition>> {
+    pub(crate) fn assign(
+        self,
+        members: &[Member],
+        partitions: &BTreeMap<Arc<str>, i32>,
+    ) -> HashMap<String, Vec<TopicPartition>> {
         match self {
             Assignor::Range => range(members, partitions),
             Assignor::CooperativeSticky => cooperative(members, sticky(members, partitions)),
@@ -93,7 +97,9 @@ fn sticky(members: &[Member], partitions: &BTreeMap<Arc<str>, i32>) -> HashMap<S
             None => free.push(tp),
         }
     }
-    let takers = |tp: &TopicPartition| members.iter().filter(|m| m.topics.contains(&tp.topic)).map(|m| m.id.as_str()).collect::<Vec<_>>();
+    let takers = |tp: &TopicPartition| {
+        members.iter().filter(|m| m.topics.contains(&tp.topic)).map(|m| m.id.as_str()).collect::<Vec<_>>()
+    };
     // What fewer can take goes first, so that the rest can even it out.
     free.sort_by_key(|tp| (takers(tp).len(), tp.clone()));
     for tp in free {
@@ -144,11 +150,17 @@ fn balance(members: &[Member], out: &mut BTreeMap<&str, Vec<TopicPartition>>) {
 
 /// Holds back what moves from one member to another: its owner gives it up first, and the group is
 /// joined again (KIP-429).
-fn cooperative(members: &[Member], mut assigned: HashMap<String, Vec<TopicPartition>>) -> HashMap<String, Vec<TopicPartition>> {
-    let owned: HashMap<&TopicPartition, BTreeSet<&str>> = members.iter().flat_map(|m| m.owned.iter().map(move |tp| (tp, m.id.as_str()))).fold(HashMap::new(), |mut owned, (tp, id)| {
-        owned.entry(tp).or_insert_with(BTreeSet::new).insert(id);
-        owned
-    });
+fn cooperative(
+    members: &[Member],
+    mut assigned: HashMap<String, Vec<TopicPartition>>,
+) -> HashMap<String, Vec<TopicPartition>> {
+    let owned: HashMap<&TopicPartition, BTreeSet<&str>> = members
+        .iter()
+        .flat_map(|m| m.owned.iter().map(move |tp| (tp, m.id.as_str())))
+        .fold(HashMap::new(), |mut owned, (tp, id)| {
+            owned.entry(tp).or_insert_with(BTreeSet::new).insert(id);
+            owned
+        });
     for (id, tps) in &mut assigned {
         tps.retain(|tp| owned.get(tp).is_none_or(|owners| owners.iter().all(|owner| owner == id)));
     }
@@ -164,7 +176,13 @@ mod tests {
     }
 
     fn member(id: &str, topics: &[&str], owned: &[TopicPartition], generation: i32) -> Member {
-        Member { id: id.to_owned(), instance: None, topics: topics.iter().map(|&t| t.into()).collect(), owned: owned.to_vec(), generation }
+        Member {
+            id: id.to_owned(),
+            instance: None,
+            topics: topics.iter().map(|&t| t.into()).collect(),
+            owned: owned.to_vec(),
+            generation,
+        }
     }
 
     fn topics(of: &[(&str, i32)]) -> BTreeMap<Arc<str>, i32> {
@@ -205,7 +223,8 @@ mod tests {
         let got = Assignor::Range.assign(&members, &topics(&[("t", 5), ("u", 2), ("unread", 3)]));
         assert_eq!(got["a"], [tp("t", 0), tp("t", 1), tp("t", 2)]);
         assert_eq!(got["b"], [tp("t", 3), tp("t", 4), tp("u", 0), tp("u", 1)]);
-        let fixed = [member("a", &["t"], &[], -1), Member { instance: Some("z".to_owned()), ..member("b", &["t"], &[], -1) }];
+        let fixed =
+            [member("a", &["t"], &[], -1), Member { instance: Some("z".to_owned()), ..member("b", &["t"], &[], -1) }];
         let got = Assignor::Range.assign(&fixed, &topics(&[("t", 1)]));
         assert_eq!((got["b"].len(), got["a"].len()), (1, 0), "static members come first");
     }

@@ -14,7 +14,9 @@ use kafka_protocol::error::ParseResponseErrorCode;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
-use kafka_protocol::messages::{GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, SyncGroupRequest};
+use kafka_protocol::messages::{
+    GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, SyncGroupRequest,
+};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
@@ -55,7 +57,15 @@ impl Drop for Member {
 impl Member {
     pub(super) fn new(reader: Arc<Reader>) -> Self {
         let lane = Lane::Group(reader.cluster().lanes(1));
-        Member { reader, lane, id: String::new(), generation: -1, owned: Vec::new(), shared: None, look_at: Instant::now() }
+        Member {
+            reader,
+            lane,
+            id: String::new(),
+            generation: -1,
+            owned: Vec::new(),
+            shared: None,
+            look_at: Instant::now(),
+        }
     }
 
     /// Is the member until the consumer ends. It blocks on the coordinator, on timers, and on handlers
@@ -110,7 +120,12 @@ impl Member {
         let mut assigned = self.sync(&protocol, shares).await?;
         assigned.sort_unstable();
         self.reader.set_membership(&self.id, self.generation);
-        info!(group = self.reader.options.group, generation = self.generation, partitions = assigned.len(), "joined a group");
+        info!(
+            group = self.reader.options.group,
+            generation = self.generation,
+            partitions = assigned.len(),
+            "joined a group"
+        );
         let revoked = without(&self.owned, &assigned);
         let added = without(&assigned, &self.owned);
         let moves = !revoked.is_empty();
@@ -126,7 +141,11 @@ impl Member {
         loop {
             let options = &self.reader.options;
             let rebalance = options.rebalance_timeout();
-            let subscription = wire::subscription(&options.topics, &self.owned, if self.owned.is_empty() { -1 } else { self.generation })?;
+            let subscription = wire::subscription(
+                &options.topics,
+                &self.owned,
+                if self.owned.is_empty() { -1 } else { self.generation },
+            )?;
             let make = |version: i16| {
                 let mut request = JoinGroupRequest::default();
                 request.group_id = GroupId(text(&options.group));
@@ -311,11 +330,17 @@ impl Member {
             request
         };
         // Otherwise the group finds out when the session ends.
-        let _ = timeout(LEAVE_TIMEOUT, self.reader.cluster().call(coordinator(&self.reader), make, CallOptions::default())).await;
+        let _ =
+            timeout(LEAVE_TIMEOUT, self.reader.cluster().call(coordinator(&self.reader), make, CallOptions::default()))
+                .await;
         self.reader.set_membership("", -1);
     }
 
-    async fn call<R: kafka_protocol::protocol::Request>(&self, make: impl Fn(i16) -> R, wait: Duration) -> Result<R::Response> {
+    async fn call<R: kafka_protocol::protocol::Request>(
+        &self,
+        make: impl Fn(i16) -> R,
+        wait: Duration,
+    ) -> Result<R::Response> {
         let to = To::Coordinator { kind: Coordinator::Group, key: self.reader.options.group.clone() };
         let options = CallOptions { timeout: Some(wait), lane: self.lane, attempts: 1, ..CallOptions::default() };
         self.reader.cluster().call(to, make, options).await

@@ -48,7 +48,9 @@ enum Verdict {
 fn verdict(err: &Error) -> Verdict {
     match err {
         Error::Broker { code, .. } => match code {
-            Code::UnknownMemberId | Code::IllegalGeneration | Code::FencedMemberEpoch | Code::StaleMemberEpoch => Verdict::Lost,
+            Code::UnknownMemberId | Code::IllegalGeneration | Code::FencedMemberEpoch | Code::StaleMemberEpoch => {
+                Verdict::Lost
+            }
             Code::RebalanceInProgress => Verdict::Rejoin,
             // The one before may have vanished without a word, and be out soon.
             Code::UnreleasedInstanceId | Code::UnknownServerError => Verdict::Again,

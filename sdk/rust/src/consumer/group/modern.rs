@@ -96,7 +96,10 @@ impl Member {
             Err(err) => {
                 let joining = self.epoch == JOINS;
                 let other_kind = matches!(err, Error::Unsupported { .. })
-                    || matches!(err.code(), Some(Code::UnsupportedVersion | Code::InconsistentGroupProtocol | Code::GroupIdNotFound));
+                    || matches!(
+                        err.code(),
+                        Some(Code::UnsupportedVersion | Code::InconsistentGroupProtocol | Code::GroupIdNotFound)
+                    );
                 if joining && other_kind {
                     info!(group, reason = %err, "the group is a classic one");
                     return None;
@@ -121,7 +124,8 @@ impl Member {
         }
         self.epoch = answer.member_epoch;
         self.tell = false; // it was told, or is once something is given up
-        self.interval = Duration::from_millis(u64::try_from(answer.heartbeat_interval_ms).unwrap_or_default()).max(BACKOFF);
+        self.interval =
+            Duration::from_millis(u64::try_from(answer.heartbeat_interval_ms).unwrap_or_default()).max(BACKOFF);
         self.reader.set_membership(&self.id, self.epoch);
         if let Some(assignment) = answer.assignment {
             self.aim(assignment);
@@ -198,7 +202,8 @@ impl Member {
             request.instance_id = options.instance.as_deref().map(text);
             request.rebalance_timeout_ms = -1;
             if whole && epoch >= JOINS {
-                request.rebalance_timeout_ms = i32::try_from(options.rebalance_timeout().as_millis()).unwrap_or(i32::MAX);
+                request.rebalance_timeout_ms =
+                    i32::try_from(options.rebalance_timeout().as_millis()).unwrap_or(i32::MAX);
                 request.subscribed_topic_names = Some(options.topics.iter().map(|t| topic_name(t)).collect());
                 request.topic_partitions = Some(self.owned_by_id());
             }

@@ -185,7 +185,10 @@ mod tests {
         // Two thousand million topics in six bytes.
         assert!(member("m", None, Bytes::from_static(b"\0\x01\x7f\xff\xff\xff")).is_err());
         // Version 0, of old clients, has topics and data only; a version to come begins as 3 does.
-        assert_eq!(member("m", None, Bytes::from_static(b"\0\0\0\0\0\x01\0\x01t\xff\xff\xff\xff")).unwrap().generation, -1);
+        assert_eq!(
+            member("m", None, Bytes::from_static(b"\0\0\0\0\0\x01\0\x01t\xff\xff\xff\xff")).unwrap().generation,
+            -1
+        );
         let mut newer = good.to_vec();
         newer[1] = 9;
         newer.extend(b"more");
