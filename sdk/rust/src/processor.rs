@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use crate::client::Client;
-use crate::codec::{BoxError, Codec, DecodeError};
+use crate::codec::{BoxError, Codec};
 use crate::consumer::{Consumer, ConsumerRecord, Handed, Message, Options, Then, Working, dead_letter, reading};
 use crate::error::{Error, Result};
 use crate::transaction::{CommitOffset, GroupIdentity, Transactions, Tx};
@@ -178,7 +178,7 @@ impl<T: Send + Sync + 'static> Processor<T> {
     {
         let consumer = Consumer::open(self.client.clone(), self.options.clone(), Arc::clone(&self.codec)).await?;
         consumer.reader.set_handling(true); // who revokes waits for the transaction
-        let ended = self.transactions_until(&consumer, until, handler).await;
+        let ended = Box::pin(self.transactions_until(&consumer, until, handler)).await;
         consumer.close().await;
         ended
     }
@@ -198,7 +198,7 @@ impl<T: Send + Sync + 'static> Processor<T> {
                 read = consumer.next(state.most(self.options.max_poll)) => read,
             };
             let done = match read {
-                Ok(batch) => self.transact(consumer, batch, &handler, &mut state).await,
+                Ok(batch) => Box::pin(self.transact(consumer, batch, &handler, &mut state)).await,
                 Err(err) => Err(err),
             };
             let rest = match done {
@@ -269,7 +269,7 @@ impl<T: Send + Sync + 'static> Processor<T> {
                 Ok::<(), Failed>(())
             }
         });
-        let err = match done.await {
+        let err = match Box::pin(done).await {
             Ok(()) => {
                 taken.done();
                 state.committed(n);
@@ -354,8 +354,8 @@ where
     F: Future<Output = Result<(), E>>,
     E: Into<BoxError>,
 {
-    let read = batch.into_iter().map(Handed::into_message).collect::<Result<Vec<_>, (DecodeError, _, _)>>();
-    let messages = read.map_err(|(err, _, _)| Failed::Handler(Box::new(err)))?;
+    let read = batch.into_iter().map(Handed::into_message).collect::<Result<Vec<_>, _>>();
+    let messages = read.map_err(|bad| Failed::Handler(Box::new(bad.err)))?;
     handler(tx, messages).await.map_err(|err| Failed::Handler(err.into()))
 }
 

@@ -6,7 +6,11 @@ use harness::{Failed, Options, Server, run};
 use rustmq::{Acl, Client, Code, NewTopic, Position, Raw, Record};
 
 async fn start() -> Result<(Server, Client), Failed> {
-    let server = Server::start(Options::default())?;
+    start_with(Options::default()).await
+}
+
+async fn start_with(options: Options) -> Result<(Server, Client), Failed> {
+    let server = Server::start(options)?;
     let client = Client::builder().brokers([server.addr()]).build().await?;
     Ok((server, client))
 }
@@ -79,7 +83,10 @@ fn groups_tell_how_far_behind_they_are() -> Result<(), Failed> {
 #[test]
 fn acls_are_made_listed_and_deleted() -> Result<(), Failed> {
     run(async {
-        let (_server, client) = start().await?;
+        let on = Options::default()
+            .set("security.authorization.mode=on")
+            .set("security.authorization.super_users=User:ANONYMOUS");
+        let (_server, client) = start_with(on).await?;
         let admin = client.admin();
         let rule = |name: &str, operation: &str| Acl {
             principal: "User:alice".into(),

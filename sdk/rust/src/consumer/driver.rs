@@ -19,13 +19,15 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::group::{text, topic_name};
-use super::positions::{Ask, BACKOFF, Found, Lookups};
+use super::positions::{Ask, Found, Lookups};
 use super::{At, Position, Reader, TopicPartition, fetcher};
 use crate::cluster::{CallOptions, Coordinator, Stale, To};
 use crate::error::{Code, Error, Result};
 
 /// How often metadata is looked at where nothing is known to have changed: what is cached answers.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How long is waited where not all leaders are known.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 const TIMESTAMP_LATEST: i64 = -1; // of ListOffsets
 const TIMESTAMP_EARLIEST: i64 = -2;
 
@@ -45,8 +47,8 @@ pub(super) async fn drive(reader: Arc<Reader>) {
                 learnt = learn(&reader) => learnt,
                 () = reader.stopped() => break,
             };
-            look_at = Instant::now() + if learnt { LOOK_EVERY } else { BACKOFF };
-            if !learnt && !reader.pause(BACKOFF).await {
+            look_at = Instant::now() + if learnt { LOOK_EVERY } else { LOOK_AGAIN };
+            if !learnt && !reader.pause(LOOK_AGAIN).await {
                 break;
             }
         }

@@ -142,9 +142,9 @@ impl<T: Send + Sync + 'static> Consumer<T> {
             polled.note(&next.place);
             match next.into_message() {
                 Ok(message) => out.push(message),
-                Err((err, record, _)) => {
+                Err(bad) => {
                     polled.left.extend(handed);
-                    return Err(undecoded(&record, &err));
+                    return Err(undecoded(&bad.record, &bad.err));
                 }
             }
         }
@@ -337,7 +337,7 @@ impl<T: Send + Sync + 'static> Streamed<'_, T> {
                 },
             };
             self.last = Some(handed.place.clone());
-            let item = handed.into_message().map_err(|(err, record, _)| undecoded(&record, &err));
+            let item = handed.into_message().map_err(|bad| undecoded(&bad.record, &bad.err));
             return Some((item, self));
         }
     }

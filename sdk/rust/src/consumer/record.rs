@@ -58,13 +58,19 @@ pub(crate) struct Handed<T> {
     pub(crate) place: Place,
 }
 
+/// What the codec does not read, and what it says.
+pub(crate) struct Undecoded {
+    pub(crate) err: DecodeError,
+    pub(crate) record: ConsumerRecord,
+    pub(crate) place: Place,
+}
+
 impl<T> Handed<T> {
     /// The message, or what the codec says and the record.
-    #[allow(clippy::result_large_err)] // both are what was handed in, and go no further than the caller
-    pub(crate) fn into_message(self) -> Result<Message<T>, (DecodeError, ConsumerRecord, Place)> {
+    pub(crate) fn into_message(self) -> Result<Message<T>, Box<Undecoded>> {
         match self.value {
             Ok(value) => Ok(Message { value, record: self.record, place: self.place }),
-            Err(err) => Err((err, self.record, self.place)),
+            Err(err) => Err(Box::new(Undecoded { err, record: self.record, place: self.place })),
         }
     }
 }

@@ -37,7 +37,7 @@ impl<T> Item<T> {
     fn new(handed: Handed<T>) -> Self {
         match handed.into_message() {
             Ok(message) => Item::Good(Arc::new(message)),
-            Err((err, record, place)) => Item::Bad(Box::new((Box::new(err), record, place))),
+            Err(bad) => Item::Bad(Box::new((Box::new(bad.err), bad.record, bad.place))),
         }
     }
 
