@@ -83,7 +83,7 @@ async fn copy(
         async move {
             let mut broken = false;
             for m in &batch {
-                tx.enqueue(Record::to("out").value(m.value.to_string())).await?;
+                drop(tx.enqueue(Record::to("out").value(m.value.to_string())).await?);
                 broken |= fail(m.value);
             }
             if broken {

@@ -24,8 +24,6 @@ use crate::wire::Connection;
 use pool::Pool;
 
 pub(crate) use metadata::Metadata;
-#[cfg(test)]
-pub(crate) use metadata::{Partition, Topic};
 pub(crate) use retry::{Backoff, leader_moved};
 
 /// How long metadata is believed that nothing has shown to be stale; as Kafka's metadata.max.age.ms.

@@ -2,12 +2,17 @@ use super::*;
 
 const LIMIT: usize = 1 << 20;
 
+/// Name and value of a header.
+type Header = (&'static str, Option<&'static [u8]>);
+/// Key, value and headers.
+type Content = (Option<&'static [u8]>, Option<&'static [u8]>, Vec<Header>);
+
 /// A batch as a producer of another client would write it.
 struct Written {
     base: i64,
     attributes: i16,
     producer: i64,
-    records: Vec<(Option<&'static [u8]>, Option<&'static [u8]>, Vec<(&'static str, Option<&'static [u8]>)>)>,
+    records: Vec<Content>,
 }
 
 fn varint(out: &mut Vec<u8>, n: i64) {

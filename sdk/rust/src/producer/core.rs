@@ -71,7 +71,12 @@ pub(super) struct Signals {
 }
 
 impl Core {
-    pub(crate) fn new(cluster: Arc<Cluster>, options: Producing, transaction: Option<Arc<dyn Enlist>>, deliveries: Arc<Deliveries>) -> Arc<Self> {
+    pub(crate) fn new(
+        cluster: Arc<Cluster>,
+        options: Producing,
+        transaction: Option<Arc<dyn Enlist>>,
+        deliveries: Arc<Deliveries>,
+    ) -> Arc<Self> {
         Arc::new(Core {
             cluster,
             budget: Semaphore::new(options.buffered_bytes.min(Semaphore::MAX_PERMITS)),

@@ -64,7 +64,9 @@ impl Deliveries {
 /// What an error tells of the brokers.
 fn outcome(e: &Error) -> Delivered {
     match e {
-        Error::Closed | Error::TransactionEnded(_) | Error::BufferFull { .. } | Error::TooLarge { .. } => Delivered::Neither,
+        Error::Closed | Error::TransactionEnded(_) | Error::BufferFull { .. } | Error::TooLarge { .. } => {
+            Delivered::Neither
+        }
         Error::Broker { code, .. } if !code.is_retriable() && *code != Code::UnknownServerError => Delivered::Neither,
         _ => Delivered::No,
     }

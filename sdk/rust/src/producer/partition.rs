@@ -62,6 +62,7 @@ struct UnderWay {
 }
 
 /// What sending a partition's batches comes to at a moment.
+#[allow(clippy::large_enum_variant)] // one at a time, and nearly always the large one
 pub(super) enum Next {
     /// This is to be sent now.
     Send(Batch),

@@ -51,6 +51,9 @@ struct Sender {
 /// A partition to look at then.
 struct Later(Instant, Arc<Partition>);
 
+/// Bytes of a request to one leader, and what is in it.
+type Share = (usize, Vec<(Arc<Partition>, Batch)>);
+
 impl PartialEq for Later {
     fn eq(&self, other: &Self) -> bool {
         self.0 == other.0
@@ -153,7 +156,7 @@ impl Sender {
         }
         let known = self.core.cluster.known();
         while !due.is_empty() {
-            let mut requests: BTreeMap<i32, (usize, Vec<(Arc<Partition>, Batch)>)> = BTreeMap::new();
+            let mut requests: BTreeMap<i32, Share> = BTreeMap::new();
             let mut seen = HashSet::new();
             let mut rest = Vec::new();
             for p in due {
@@ -252,7 +255,12 @@ impl Sender {
         self.identifying = true;
         let (core, events) = (self.core.clone(), self.events.clone());
         tokio::spawn(async move {
-            let make = |_| InitProducerIdRequest::default().with_transactional_id(None).with_producer_id((-1).into()).with_producer_epoch(-1);
+            let make = |_| {
+                InitProducerIdRequest::default()
+                    .with_transactional_id(None)
+                    .with_producer_id((-1).into())
+                    .with_producer_epoch(-1)
+            };
             let asked = core
                 .cluster
                 .call_checked(To::Any, make, CallOptions::default(), |r| Code::try_from_code(r.error_code))

@@ -8,6 +8,7 @@ mod session;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use kafka_protocol::messages::{EndTxnRequest, InitProducerIdRequest, ProduceRequest, TransactionalId};
@@ -121,7 +122,13 @@ impl Drop for Transactions {
 }
 
 impl Transactions {
-    pub(crate) fn new(cluster: Arc<Cluster>, config: &Config, id: &str, timeout: Duration, deliveries: Arc<Deliveries>) -> Self {
+    pub(crate) fn new(
+        cluster: Arc<Cluster>,
+        config: &Config,
+        id: &str,
+        timeout: Duration,
+        deliveries: Arc<Deliveries>,
+    ) -> Self {
         let session = Arc::new(Session::new(id));
         let mut options = config.producing.clone();
         options.acks = Acks::All;
@@ -183,15 +190,18 @@ fn is_passing(e: &Error) -> bool {
                 | Code::InvalidProducerIdMapping
                 | Code::ConcurrentTransactions
         )
-    )
+    ) || is_doubtful(e)
+}
+
+/// Whether the transaction is no longer this producer's: its time is over, and the coordinator has aborted it, or
+/// another has taken the id. Which it was is told to who asks for its identity anew.
+fn is_doubtful(e: &Error) -> bool {
+    matches!(e.code(), Some(Code::InvalidProducerEpoch | Code::InvalidTxnState))
 }
 
 /// Whether another has taken the transactional id.
 fn fences(e: &Error) -> bool {
-    let code = matches!(
-        e.code(),
-        Some(Code::ProducerFenced | Code::InvalidProducerEpoch | Code::TransactionCoordinatorFenced)
-    );
+    let code = matches!(e.code(), Some(Code::ProducerFenced | Code::TransactionCoordinatorFenced));
     code || matches!(e, Error::Fenced(_))
 }
 
@@ -233,8 +243,12 @@ impl Shared {
                 .with_producer_epoch(was.epoch)
         };
         let opts = CallOptions { attempts: 30, ..CallOptions::default() }; // one that is being ended takes its time
-        let asked = self.cluster.call_checked(self.coordinator(), make, opts, |r| Code::try_from_code(r.error_code)).await;
-        let who = asked.map_err(|e| turn.fence(e, self.session.name()))?;
+        let asked =
+            self.cluster.call_checked(self.coordinator(), make, opts, |r| Code::try_from_code(r.error_code)).await;
+        let who = asked.map_err(|e| match e.code() {
+            Some(Code::InvalidProducerEpoch) => turn.fence(Error::broker("InitProducerId", Code::ProducerFenced), &id),
+            _ => turn.fence(e, &id),
+        })?;
         let level = self.cluster.feature("transaction.version").await?;
         let produce = self.cluster.version::<ProduceRequest>(To::Any).await?.unwrap_or_default();
         self.session.set_explicit(level < 2 || produce < PRODUCE_ENLISTS);
@@ -250,7 +264,9 @@ impl Shared {
     async fn end(&self, turn: &mut Turn, commit: bool) -> Result<()> {
         let Some(who) = turn.identity.filter(|_| self.session.has_begun()) else { return Ok(()) };
         let id = self.session.name().to_owned();
+        let attempts = AtomicU32::new(0);
         let make = |_| {
+            attempts.fetch_add(1, Ordering::Relaxed);
             EndTxnRequest::default()
                 .with_transactional_id(TransactionalId(StrBytes::from_string(id.clone())))
                 .with_producer_id(who.id.into())
@@ -259,8 +275,17 @@ impl Shared {
         };
         let most = if self.session.is_explicit() { END_WITHOUT_EPOCH } else { i16::MAX };
         let opts = CallOptions { max_version: most, attempts: 30, ..CallOptions::default() };
-        let ended = self.cluster.call_checked(self.coordinator(), make, opts, |r| Code::try_from_code(r.error_code)).await;
-        let answer = ended.map_err(|e| turn.fence(e, self.session.name()))?;
+        let ended =
+            self.cluster.call_checked(self.coordinator(), make, opts, |r| Code::try_from_code(r.error_code)).await;
+        let answer = ended.map_err(|e| match e.code() {
+            // An attempt whose answer was lost may have committed: to run it all again might do it twice.
+            Some(code) if commit && is_doubtful(&e) && attempts.load(Ordering::Relaxed) > 1 => Error::Broker {
+                what: "commit a transaction, which may have been done".to_owned(),
+                code: Code::UnknownServerError,
+                message: Some(code.to_string()),
+            },
+            _ => turn.fence(e, self.session.name()),
+        })?;
         if most > END_WITHOUT_EPOCH && answer.producer_id.0 >= 0 {
             turn.become_(self, Identity { id: answer.producer_id.0, epoch: answer.producer_epoch });
         }
@@ -276,11 +301,15 @@ impl Shared {
             self.end(turn, false).await
         })
         .await;
-        let ended = ended.unwrap_or_else(|_| Err(Error::Timeout { what: "abort a transaction".into(), after: END_TIMEOUT }));
+        let ended =
+            ended.unwrap_or_else(|_| Err(Error::Timeout { what: "abort a transaction".into(), after: END_TIMEOUT }));
         // By the older protocol records may still come that were sent before; after an error nobody knows.
         turn.renew = self.session.is_explicit() || ended.is_err();
         self.session.close();
-        ended
+        match ended {
+            Err(e) if is_doubtful(&e) => Ok(()), // it is aborted already, or another's: the next identity tells
+            other => other,
+        }
     }
 }
 

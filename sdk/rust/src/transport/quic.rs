@@ -141,8 +141,7 @@ impl Quic {
 
     fn shared(&self, address: &str) -> Option<Shared> {
         let broker = lock(&self.brokers).get(address).cloned()?;
-        let shared = lock(&broker.shared).clone();
-        shared
+        lock(&broker.shared).clone()
     }
 
     fn endpoint(&self) -> io::Result<&Endpoint> {

@@ -180,7 +180,7 @@ impl Connection {
         tokio::spawn(async move {
             tokio::time::sleep(time).await;
             if let (Some(held), Some(shared)) = (held.upgrade(), shared.upgrade()) {
-                Connection { shared, held: held }.retire();
+                Connection { shared, held }.retire();
             }
         });
     }

@@ -325,7 +325,10 @@ pub async fn groups_and_admin_at_every_point(server: &Server) -> Result<(), Fail
     };
     at_every_point(async |at| {
         let done = match dropped(at, begin("points-join")).await {
-            Some(consumer) => Some(consumer?.close().await),
+            Some(consumer) => {
+                consumer?.close().await;
+                Some(())
+            }
             None => None,
         };
         let consumer = begin("points-join").await?;
