@@ -59,9 +59,11 @@ fn a_transaction_that_its_time_out_aborted_is_run_again() -> Result<(), Failed> 
             async move {
                 tx.send(Record::to("t").value(if first { "1" } else { "2" })).await?;
                 // The first goes on until it is told that its time is over.
-                while first {
-                    tx.send(Record::to("t").value("1")).await?;
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                if first {
+                    loop {
+                        tx.send(Record::to("t").value("1")).await?;
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
                 }
                 Ok::<_, Error>(())
             }
