@@ -58,12 +58,12 @@ func prose(s string) string {
 
 func pageOf(doc *huma.OpenAPI) string {
 	w := &pageWriter{doc: doc}
-	w.WriteString(`<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>rustmq: the admin API</title><style>` + pageStyle + `</style></head><body>`)
+	fmt.Fprint(w, `<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>rustmq: the admin API</title><style>` + pageStyle + `</style></head><body>`)
 	fmt.Fprintf(w, "<h1>rustmq: the admin API</h1><p>%s</p><p>The same for programs: <a href=\"%s/openapi.json\">openapi.json</a> (OpenAPI %s).</p><nav>", prose(doc.Info.Description), apiPath, html.EscapeString(doc.OpenAPI))
 	for _, tag := range doc.Tags {
 		fmt.Fprintf(w, `<a href="#tag-%s">%s</a>`, html.EscapeString(tag.Name), html.EscapeString(tag.Name))
 	}
-	w.WriteString(`<a href="#bodies">Bodies</a></nav>`)
+	fmt.Fprint(w, `<a href="#bodies">Bodies</a></nav>`)
 	for _, tag := range doc.Tags {
 		fmt.Fprintf(w, `<h2 id="tag-%s">%s</h2>`, html.EscapeString(tag.Name), html.EscapeString(tag.Name))
 		for _, path := range slices.Sorted(maps.Keys(doc.Paths)) {
@@ -78,12 +78,12 @@ func pageOf(doc *huma.OpenAPI) string {
 			}
 		}
 	}
-	w.WriteString(`<h2 id="bodies">Bodies</h2>`)
+	fmt.Fprint(w, `<h2 id="bodies">Bodies</h2>`)
 	schemas := doc.Components.Schemas.Map()
 	for _, name := range slices.Sorted(maps.Keys(schemas)) {
 		w.schema(name, schemas[name])
 	}
-	w.WriteString("</body></html>\n")
+	fmt.Fprint(w, "</body></html>\n")
 	return w.String()
 }
 
@@ -91,7 +91,7 @@ func (w *pageWriter) operation(method, path string, op *huma.Operation) {
 	fmt.Fprintf(w, `<details><summary><b class="m %s">%s</b> <code>%s</code> %s</summary><div>`, method, method, html.EscapeString(path), prose(op.Summary))
 	fmt.Fprintf(w, `<p class="n">%s</p>`, prose(op.Description))
 	if len(op.Parameters) > 0 {
-		w.WriteString("<table><tr><th>parameter</th><th>in</th><th>type</th><th></th></tr>")
+		fmt.Fprint(w, "<table><tr><th>parameter</th><th>in</th><th>type</th><th></th></tr>")
 		for _, p := range op.Parameters {
 			said := p.Description
 			if p.Required {
@@ -99,15 +99,15 @@ func (w *pageWriter) operation(method, path string, op *huma.Operation) {
 			}
 			fmt.Fprintf(w, "<tr><td><code>%s</code></td><td>%s</td><td>%s</td><td>%s</td></tr>", html.EscapeString(p.Name), html.EscapeString(p.In), w.kind(p.Schema), prose(said))
 		}
-		w.WriteString("</table>")
+		fmt.Fprint(w, "</table>")
 	}
 	if op.RequestBody != nil {
-		w.WriteString("<p>Body: " + w.contents(op.RequestBody.Content) + "</p>")
+		fmt.Fprint(w, "<p>Body: " + w.contents(op.RequestBody.Content) + "</p>")
 	}
 	for _, status := range slices.Sorted(maps.Keys(op.Responses)) {
 		fmt.Fprintf(w, "<p>%s: %s %s</p>", html.EscapeString(status), prose(op.Responses[status].Description), w.contents(op.Responses[status].Content))
 	}
-	w.WriteString("</div></details>")
+	fmt.Fprint(w, "</div></details>")
 }
 
 func (w *pageWriter) contents(content map[string]*huma.MediaType) string {
@@ -129,7 +129,7 @@ func (w *pageWriter) schema(name string, s *huma.Schema) {
 		}
 		fmt.Fprintf(w, "<tr><td><code>%s</code></td><td>%s</td><td>%s</td></tr>", html.EscapeString(field), w.kind(p), prose(said))
 	}
-	w.WriteString("</table></div></details>")
+	fmt.Fprint(w, "</table></div></details>")
 }
 
 // kind is a type in HTML.

@@ -8,9 +8,6 @@ import (
 	"slices"
 )
 
-// maxPage is the most entries of a list that one answer has, where the caller asks for parts.
-const maxPage = 10_000
-
 // PageQuery asks for a part of a list. What comes and goes meanwhile is seen, or not; what was
 // there all the time is in exactly one part.
 type PageQuery struct {
