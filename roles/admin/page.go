@@ -58,7 +58,7 @@ func prose(s string) string {
 
 func pageOf(doc *huma.OpenAPI) string {
 	w := &pageWriter{doc: doc}
-	fmt.Fprint(w, `<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>rustmq: the admin API</title><style>` + pageStyle + `</style></head><body>`)
+	fmt.Fprint(w, `<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>rustmq: the admin API</title><style>`+pageStyle+`</style></head><body>`)
 	fmt.Fprintf(w, "<h1>rustmq: the admin API</h1><p>%s</p><p>The same for programs: <a href=\"%s/openapi.json\">openapi.json</a> (OpenAPI %s).</p><nav>", prose(doc.Info.Description), apiPath, html.EscapeString(doc.OpenAPI))
 	for _, tag := range doc.Tags {
 		fmt.Fprintf(w, `<a href="#tag-%s">%s</a>`, html.EscapeString(tag.Name), html.EscapeString(tag.Name))
@@ -102,7 +102,7 @@ func (w *pageWriter) operation(method, path string, op *huma.Operation) {
 		fmt.Fprint(w, "</table>")
 	}
 	if op.RequestBody != nil {
-		fmt.Fprint(w, "<p>Body: " + w.contents(op.RequestBody.Content) + "</p>")
+		fmt.Fprint(w, "<p>Body: "+w.contents(op.RequestBody.Content)+"</p>")
 	}
 	for _, status := range slices.Sorted(maps.Keys(op.Responses)) {
 		fmt.Fprintf(w, "<p>%s: %s %s</p>", html.EscapeString(status), prose(op.Responses[status].Description), w.contents(op.Responses[status].Content))
