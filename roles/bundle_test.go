@@ -54,6 +54,12 @@ func TestDebugBundle(t *testing.T) {
 	must(t, os.WriteFile(password, []byte("planted-in-a-file\n"), 0o600))
 	must(t, os.WriteFile(config, []byte("[object_storage]\nurl = \"s3://b?region=x&secret_key=planted-in-a-url\"\n"), 0o600))
 	t.Setenv("SOME_SECRET", "planted-in-the-environment")
+	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-scope=tenant-one,x-key=planted-in-a-header")
+	for _, secret := range []string{"planted-in-a-file", "planted-in-a-header"} { // typed where it does not belong
+		if code, _, stderr := rustmq(t, "", "admin", "topics", "create", secret, "--url", at); code != 0 {
+			t.Fatal(stderr)
+		}
+	}
 	args := []string{"debug", "bundle", "--url", at, "--user", "alice", "--password-file", password, "--data-dir", data, "--config", config, "--profile", "0"}
 	code, stdout, stderr := rustmq(t, "", append(args, "--out", out)...)
 	if code != 0 || !strings.Contains(stdout, "b.tar.gz has ") {

@@ -98,7 +98,7 @@ func (b *bundleCommand) run(cmd *cobra.Command, named admin.Target) (err error) 
 			return err // wrong flags, or a secret that cannot be read
 		}
 		o.Servers = append(o.Servers, server)
-		o.Secrets = append(o.Secrets, server.Secret())
+		o.Secrets = append(o.Secrets, server.Secrets()...)
 	}
 	if o.Local, err = b.local(cmd); err != nil {
 		return err
@@ -273,6 +273,12 @@ func secretsOf(environ []string) (secrets []string) {
 			if strings.Contains(name, word) && !strings.HasSuffix(name, "_FILE") && !strings.HasSuffix(name, "_PATH") {
 				secrets = append(secrets, value)
 				break
+			}
+		}
+		if strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_") && strings.HasSuffix(name, "HEADERS") { // key=value,…
+			for header := range strings.SplitSeq(value, ",") {
+				_, said, _ := strings.Cut(header, "=")
+				secrets = append(secrets, said)
 			}
 		}
 	}

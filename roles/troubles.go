@@ -100,10 +100,14 @@ func diskRoom(free, total int64) (short, out bool) {
 	return below(diskShort, diskShortBytes), below(diskOut, diskOutBytes)
 }
 
+// tellsTroubles says whether what is wrong here is told of the node with this id: a process
+// with the role admin alone may have the id of a broker, whose troubles it would wipe out.
+func (n *Node) tellsTroubles() bool { return n.has("broker") || n.has("controller") }
+
 // tellTroubles tells the controller that leads, from time to time, what is wrong with this
 // node: any node of the cluster can be asked for it then.
 func (n *Node) tellTroubles() {
-	if n.door == nil {
+	if n.door == nil || !n.tellsTroubles() {
 		return
 	}
 	ctx, stop := context.WithCancel(context.Background())

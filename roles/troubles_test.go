@@ -1,6 +1,22 @@
 package roles
 
-import "testing"
+import (
+	"testing"
+
+	"rustmq.dev/rustmq/configs"
+)
+
+// A process with the role admin alone has an id that is another's, or nobody's: it says nothing
+// of a node.
+func TestAFrontSpeaksForNoNode(t *testing.T) {
+	for roles, want := range map[string]bool{"admin": false, "broker": true, "controller": true, "controller,admin": true, "broker,controller,admin": true} {
+		config := configs.Default()
+		config.Broker.Roles = roles
+		if got := (&Node{config: config}).tellsTroubles(); got != want {
+			t.Errorf("%s: %v", roles, got)
+		}
+	}
+}
 
 // A disk is short of room by what is less: a share of it, or bytes.
 func TestDisksAreShortOfRoom(t *testing.T) {

@@ -104,3 +104,18 @@ func TestLogsOfAProcess(t *testing.T) {
 		a.want(wrong, http.StatusUnprocessableEntity, get(logsPath+"?lines="+wrong))
 	}
 }
+
+// What limits calls of the API limits looks into the process too, also once it is changed.
+func TestLimitsThatChangeHoldForLooks(t *testing.T) {
+	a := newAsking(t)
+	a.s.SetLimits(1, 2, 10) // four calls of all at once
+	refused := 0
+	for range 6 {
+		if w := a.do(http.MethodGet, logsPath, "", "Authorization", "Bearer "+a.local); w.Code == http.StatusTooManyRequests {
+			refused++
+		}
+	}
+	if refused == 0 {
+		t.Error("all of six are served")
+	}
+}

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,8 +15,8 @@ import (
 // Remote is a server that is called as the admin commands call theirs, for what is taken as
 // it stands. Its methods are safe for concurrent use.
 type Remote struct {
-	caller *caller
-	secret string
+	caller  *caller
+	secrets []string
 }
 
 // Flags adds the flags of a target to a command.
@@ -33,15 +34,21 @@ func (t Target) Remote(named Target, in io.Reader, errOut io.Writer) (*Remote, e
 		return nil, err
 	}
 	c.http.Timeout = 0 // the caller's context has one
-	_, secret, _ := strings.Cut(c.authorization, " ")
-	return &Remote{c, secret}, nil
+	scheme, secret, _ := strings.Cut(c.authorization, " ")
+	r := &Remote{caller: c, secrets: []string{secret}}
+	if pair, err := base64.StdEncoding.DecodeString(secret); scheme == "Basic" && err == nil {
+		_, password, _ := strings.Cut(string(pair), ":")
+		r.secrets = append(r.secrets, password)
+	}
+	return r, nil
 }
 
 // URL is where the server is.
 func (r *Remote) URL() string { return r.caller.base }
 
-// Secret is what the server is shown to know who calls; "": nothing. Nobody else is to see it.
-func (r *Remote) Secret() string { return r.secret }
+// Secrets are what the server is shown to know who calls, as it is sent and as it was given.
+// Nobody else is to see them.
+func (r *Remote) Secrets() []string { return r.secrets }
 
 // Get returns up to most bytes of what a path answers, and whether there are more. An answer
 // that is a refusal is an error.

@@ -138,7 +138,7 @@ type Server struct {
 	tls  *tls.Config
 	// perAddress is how many connections an address may have.
 	perAddress atomic.Int64
-	rates      *rateLimits // of the API; nil: it is not served
+	rates      *rateLimits // of the API, and of what looks into the process
 	// rows is what the routes ask for.
 	rows []Row
 	// sights are the problems that the cluster has had, nil: nobody asks for them.
@@ -165,15 +165,14 @@ func New(o Options) *Server {
 	mux.Handle("GET "+metricsPath, remembers(d.asksForMetrics(promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))))
 	mux.Handle("GET "+healthPath, d.briefs(probe(o.Healthy, o.Status, nil, nil)))
 	mux.Handle("GET "+readyPath, d.briefs(probe(o.Ready, nil, o.Warnings, o.Bucket)))
-	limits := newRateLimits(o.Requests, o.RequestsPerIP)
-	mux.Handle(debugPath, limitRates(remembers(d.debug(stopping)), limits, d.now))
+	s.rates = newRateLimits(o.Requests, o.RequestsPerIP)
+	mux.Handle(debugPath, limitRates(remembers(d.debug(stopping)), s.rates, d.now))
 	if o.Cluster != nil {
 		s.sights = newSightings()
 		o.sights = s.sights
 		calls := http.NewServeMux()
 		served := registerAPI(calls, o, d, stopping)
 		s.rows = append(served.rows, debugRows()...)
-		s.rates = newRateLimits(o.Requests, o.RequestsPerIP)
 		mux.Handle("GET "+docsPath, limitRates(docsPage(served.OpenAPI()), s.rates, d.now))
 		mux.Handle("/api/v1/", limitRates(remembers(d.asks(takeBodies(limitRequests(calls, maxRequests)))), s.rates, d.now))
 	}
@@ -193,9 +192,7 @@ func New(o Options) *Server {
 // address, and how many connections an address may have. Those that there are stay.
 func (s *Server) SetLimits(requests, requestsPerIP, connectionsPerIP int) {
 	s.perAddress.Store(int64(connectionsPerIP))
-	if s.rates != nil {
-		s.rates.set(requests, requestsPerIP)
-	}
+	s.rates.set(requests, requestsPerIP)
 }
 
 // fillLimits takes the defaults for what is not said.

@@ -120,7 +120,7 @@ func questions(profile time.Duration) []question {
 		{file: "quotas.json", path: "/api/v1/quotas", text: true},
 		{file: "operations.json", path: "/api/v1/operations", text: true},
 		{file: "config.json", path: "/api/v1/config", text: true},
-		{file: "config-cluster.json", path: "/api/v1/config", text: true},
+		{file: "config-history.json", path: "/api/v1/config/history", text: true},
 		{file: "certificates.json", path: "/api/v1/node/certificates", text: true},
 		{file: "logs.ndjson", path: "/debug/logs?lines=100000", text: true},
 		{file: "goroutines.txt", path: "/debug/pprof/goroutine?debug=2", text: true},

@@ -2,8 +2,11 @@ package bundle
 
 import (
 	"bytes"
+	"encoding/json"
+	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"rustmq.dev/rustmq/storage/guard"
@@ -30,7 +33,7 @@ type Redactor struct {
 
 // secretNames are parts of names whose values are secret, wherever they stand: in JSON, YAML,
 // TOML, the environment, a URL's query or a line of a log.
-const secretNames = `password|passwd|passphrase|secret|token|credential|private_?key|access_?key|account_?key|api_?key|stored_?key|server_?key|salt|jaas|authorization|signature|sig`
+const secretNames = `password|passwd|passphrase|secret|token|credential|(?:private|access|account|api|stored|server)[_-]?key|salt|jaas|authorization|signature|\bsig\b`
 
 // publicNames end names like those whose values are none: files, and times.
 const publicNames = `file|path|dir|url|id|type|name|mechanisms?|expires?|lifetime|ttl|seconds|created|count|principal|total|bytes`
@@ -53,13 +56,33 @@ func NewRedactor(secrets ...string) *Redactor {
 		{regexp.MustCompile(`\b(AKIA|ASIA)[A-Z0-9]{16}\b`), Mask},                               // AWS access key ids
 	}}
 	for _, s := range secrets {
-		if s = strings.TrimSpace(s); len(s) >= leastSecret {
-			r.known = append(r.known, []byte(s))
+		if s = strings.TrimSpace(s); len(s) < leastSecret {
+			continue
+		}
+		for _, written := range writings(s) {
+			if !slices.ContainsFunc(r.known, func(k []byte) bool { return string(k) == written }) {
+				r.known = append(r.known, []byte(written))
+			}
 		}
 	}
 	// The longest first, or a part of one would be taken out of it and the rest stay.
 	slices.SortFunc(r.known, func(a, b []byte) int { return len(b) - len(a) })
 	return r
+}
+
+// writings is a text as it is, and as JSON, Go and URLs write it: with what they escape.
+func writings(text string) []string {
+	quoted := strconv.Quote(text)
+	all := []string{text, url.QueryEscape(text), url.PathEscape(text), quoted[1 : len(quoted)-1]}
+	for _, html := range []bool{true, false} {
+		var raw bytes.Buffer
+		as := json.NewEncoder(&raw)
+		as.SetEscapeHTML(html)
+		if as.Encode(text) == nil { // a string always can be
+			all = append(all, raw.String()[1:raw.Len()-2]) // within its quotes, and the end of the line
+		}
+	}
+	return all
 }
 
 // privateKey is a key in PEM, or what is left of one whose end was cut off.

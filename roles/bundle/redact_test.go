@@ -1,6 +1,9 @@
 package bundle
 
 import (
+	"encoding/json"
+	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -36,6 +39,7 @@ func TestSecretsAreTakenOut(t *testing.T) {
 		"key AKIAPLANTEDPLANTED99 was refused",
 		`{"msg":"{\"password\":\"Planted\"}"}`, // JSON in JSON
 		`sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required username="alice" password="Planted";`,
+		`x-api-key: Planted`, `{"access-key":"Planted"}`,
 		"see known text of a file that is longer, and known text of a file.",
 		`{"stored_key":"UGxhbnRlZA==","salt":"UGxhbnRlZA==","server_key":"UGxhbnRlZA=="}`,
 	} {
@@ -51,6 +55,28 @@ func TestSecretsAreTakenOut(t *testing.T) {
 		}
 		if again, n := r.Redact(clean); n != 0 || string(again) != got {
 			t.Errorf("a second time %d more are removed of %q: %q", n, got, again)
+		}
+	}
+}
+
+// TestKnownSecretsAreTakenOutAsTheyAreWritten by what writes texts into logs and answers, which
+// escapes some characters.
+func TestKnownSecretsAreTakenOutAsTheyAreWritten(t *testing.T) {
+	const secret = `Planted<&>"in\a file+%`
+	r := NewRedactor(secret)
+	short, err := json.Marshal(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plain strings.Builder
+	as := json.NewEncoder(&plain)
+	as.SetEscapeHTML(false)
+	if err := as.Encode(secret); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{secret, string(short), plain.String(), strconv.Quote(secret), "/x?y=" + url.QueryEscape(secret), "/" + url.PathEscape(secret)} {
+		if clean, removed := r.Redact([]byte("said " + text)); removed != 1 || strings.Contains(string(clean), "Planted") {
+			t.Errorf("%d removed of %q: %q", removed, text, clean)
 		}
 	}
 }
@@ -72,6 +98,7 @@ func TestWhatIsNoSecretStays(t *testing.T) {
 		`{"authorization":"on","super_users":"User:admin"}`,
 		"goroutine 1 [running]:\nrustmq.dev/rustmq/security/sasl.ReadPassword(0xc0000)\n\t/x/y.go:12 +0x1d\n",
 		"a bearer of bad news",
+		`{"key":"broker.groups.consumer_assignors","value":"uniform,range"}`, "assigned = eleven", "design: as it is",
 	} {
 		if clean, removed := r.Redact([]byte(text)); removed != 0 || string(clean) != text {
 			t.Errorf("%d removed of %q: %q", removed, text, clean)
