@@ -384,7 +384,8 @@ impl Sender {
             self.core.deliveries.note(Some(&e), b.count as u32);
             self.core.transaction_failed(&e); // else it was given up with a transaction that is over
         }
-        p.lock().failed(&b, e, written);
+        // A transaction that failed goes on under another identity, or is over: nothing moves up in it.
+        p.lock().failed(&b, e, written || self.core.transaction.is_some());
         self.done(p, b);
     }
 
