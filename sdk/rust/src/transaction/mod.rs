@@ -205,7 +205,8 @@ fn fences(e: &Error) -> bool {
     code || matches!(e, Error::Fenced(_))
 }
 
-/// A transaction that has not ended: dropped, it is aborted in the background.
+/// A transaction that has not ended: dropped, it is aborted in the background, or outside of a runtime by the next
+/// one's identity.
 struct Open {
     shared: Arc<Shared>,
     turn: Option<OwnedMutexGuard<Turn>>,
@@ -377,6 +378,9 @@ impl Drop for Open {
         let Some(mut turn) = self.turn.take().filter(|_| !self.ended) else { return };
         let shared = self.shared.clone();
         shared.core.take_from(NOBODY);
+        // Now: where no runtime is there, or it ends, nothing of this one may be sent with the next.
+        shared.core.fail_all(&Error::TransactionEnded("it was dropped".to_owned()));
+        turn.renew = true;
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 if let Err(e) = shared.abort(&mut turn).await {
@@ -384,5 +388,38 @@ impl Drop for Open {
                 }
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::Builder;
+
+    /// Transactions of a cluster that nobody asks.
+    async fn transactions() -> Transactions {
+        let client = Builder::new().brokers(["127.0.0.1:1"]).build().await.unwrap();
+        let config = &client.inner.config;
+        let deliveries = Arc::new(Deliveries::new(None));
+        Transactions::new(client.cluster().clone(), config, "id", Duration::from_secs(10), deliveries)
+    }
+
+    /// One that is open, as if the coordinator had said who this producer is.
+    async fn opened(t: &Transactions) -> Open {
+        let mut turn = t.turn.clone().lock_owned().await;
+        turn.become_(&t.shared, Identity { id: 7, epoch: 0 });
+        turn.begun = true;
+        t.shared.begin(turn).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_that_is_dropped_outside_of_a_runtime_leaves_nothing_to_the_next() {
+        let t = transactions().await;
+        let open = opened(&t).await;
+        let pending = t.shared.core.put("t", b"of the first", open.number);
+        std::thread::spawn(move || drop(open)).join().unwrap();
+        let turn = t.turn.clone().lock_owned().await;
+        assert!(turn.renew, "the next begins under an identity that ends this one");
+        assert!(pending.await.is_err(), "the record is not sent with the next");
     }
 }
