@@ -49,7 +49,7 @@ pub(crate) struct Reader {
     /// Handlers run: who revokes waits for them.
     handling: AtomicBool,
     /// One commit at a time.
-    pub(super) committing: tokio::sync::Mutex<()>,
+    pub(super) committing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The tasks of a consumer. They end by themselves once it is dropped, the member with a last commit.
@@ -76,7 +76,7 @@ impl Reader {
             work: watch::Sender::new(0),
             stop: watch::Sender::new(false),
             handling: AtomicBool::new(false),
-            committing: tokio::sync::Mutex::new(()),
+            committing: Arc::default(),
         })
     }
 
