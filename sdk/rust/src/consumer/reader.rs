@@ -241,6 +241,17 @@ impl Reader {
         self.wake();
     }
 
+    /// [`Reader::rewind`] to where the group has committed by now, where that is later: a transaction whose end is not
+    /// known may have been committed.
+    pub(crate) fn rewind_to_committed(&self) {
+        let mut positions = self.positions();
+        for (tp, at) in self.progress.rewound() {
+            positions.ask_again(&tp, at.offset);
+        }
+        drop(positions);
+        self.wake();
+    }
+
     /// Begins to read what the group has assigned.
     pub(crate) fn assign(&self, partitions: Vec<TopicPartition>) {
         self.positions().assign(partitions, true);
