@@ -109,7 +109,8 @@ impl Client {
     ///
     /// [`Error::Config`] without [`Builder::transactional_id`]. [`Error::Fenced`] where another has taken the id:
     /// this client transacts no more. Otherwise what `f` or the cluster says. When the future is dropped while the
-    /// transaction is being committed, whether it was is not known.
+    /// transaction is being committed, whether it was is not known, nor after an [`Error::Broker`] of
+    /// `UNKNOWN_SERVER_ERROR` whose text says that it may have been: nobody answered.
     pub async fn transact<T, E, F, Fut>(&self, f: F) -> Result<T, E>
     where
         F: FnMut(Tx) -> Fut,

@@ -221,7 +221,7 @@ impl<T: Send + Sync + 'static> Processor<T> {
                     rest
                 }
             };
-            consumer.reader.rewind();
+            consumer.reader.rewind_to_committed();
             tokio::select! {
                 _ = &mut until => return Ok(()),
                 () = tokio::time::sleep(rest) => {}

@@ -1,6 +1,8 @@
 //! Committing what is handled, in a group.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use kafka_protocol::error::ParseResponseErrorCode;
@@ -32,14 +34,18 @@ pub(super) async fn now_and_then(reader: Arc<Reader>) {
 }
 
 impl Reader {
-    /// Commits what is handled by now.
+    /// Commits what is handled by now. It goes on when the future is dropped.
     pub(crate) async fn commit_handled(self: &Arc<Self>) -> Result<()> {
-        let taken = self.progress.take();
-        let committed = self.commit(taken.clone()).await;
-        if committed.is_err() {
-            self.progress.restore(&taken);
-        }
-        committed
+        self.in_turn(|reader| async move {
+            // In turn with what is given up: a position of before does not come after a later one.
+            let taken = reader.progress.take();
+            let committed = reader.commit_in_time(&taken).await;
+            if committed.is_err() {
+                reader.progress.restore(&taken);
+            }
+            committed
+        })
+        .await
     }
 
     /// Commits offsets. Commits come one after the other, and go on when the future is dropped.
@@ -47,14 +53,36 @@ impl Reader {
         if offsets.is_empty() {
             return Ok(());
         }
-        let reader = Arc::clone(self);
+        self.in_turn(|reader| async move { reader.commit_in_time(&offsets).await }).await
+    }
+
+    /// Runs what commits, once nothing else does, in the order of the calls.
+    async fn in_turn<F>(self: &Arc<Self>, what: impl FnOnce(Arc<Self>) -> F) -> Result<()>
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let mut turn = Box::pin(Arc::clone(&self.committing).lock_owned());
+        let got = futures::poll!(turn.as_mut()); // it waits in line from here on
+        let committing = what(Arc::clone(self));
         let committing = tokio::spawn(async move {
-            let _turn = reader.committing.lock().await;
-            let what = format!("commit offsets of {}", reader.options.group);
-            let late = Error::Timeout { what, after: COMMIT_TIMEOUT };
-            timeout(COMMIT_TIMEOUT, reader.commit_now(&offsets)).await.unwrap_or(Err(late))
+            let turn = match got {
+                Poll::Ready(turn) => turn,
+                Poll::Pending => turn.await,
+            };
+            let committed = committing.await;
+            drop(turn);
+            committed
         });
         committing.await.unwrap_or(Err(Error::Closed)) // the runtime ends
+    }
+
+    async fn commit_in_time(&self, offsets: &Offsets) -> Result<()> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let what = format!("commit offsets of {}", self.options.group);
+        let late = Error::Timeout { what, after: COMMIT_TIMEOUT };
+        timeout(COMMIT_TIMEOUT, self.commit_now(offsets)).await.unwrap_or(Err(late))
     }
 
     async fn commit_now(&self, offsets: &Offsets) -> Result<()> {
@@ -110,4 +138,26 @@ impl Reader {
 
 fn first_error(answer: &OffsetCommitResponse) -> Option<Code> {
     answer.topics.iter().flat_map(|t| &t.partitions).find_map(|p| p.error_code.err())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Client;
+    use crate::consumer::{Options, TopicPartition};
+
+    #[tokio::test]
+    async fn what_is_handled_is_committed_later_where_a_commit_fails_that_nobody_waits_for() {
+        let client = Client::builder().brokers(["127.0.0.1:1"]).build().await.unwrap();
+        let reader = Reader::new(client, Options::new()); // no member: every commit fails
+        let tp = TopicPartition { topic: "t".into(), partition: 0 };
+        let place = reader.progress.add(&tp, [(5, 0)].into_iter());
+        place.span.done(place.at, 1);
+        let mut commit = Box::pin(reader.commit_handled());
+        assert!(futures::poll!(commit.as_mut()).is_pending());
+        drop(commit);
+        tokio::task::yield_now().await;
+        drop(reader.committing.lock().await);
+        assert_eq!(reader.progress.take()[&tp].offset, 6);
+    }
 }

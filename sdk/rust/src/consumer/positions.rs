@@ -40,6 +40,8 @@ enum Stage {
 struct Part {
     version: u64,
     stage: Stage,
+    /// The group is asked once more, and reading goes on no earlier than here.
+    least: Option<i64>,
     /// A question is under way.
     asked: bool,
     /// Nothing is asked before.
@@ -161,6 +163,7 @@ impl Positions {
                 Part {
                     version,
                     stage,
+                    least: None,
                     asked: false,
                     retry_at: None,
                     paused,
@@ -201,11 +204,20 @@ impl Positions {
         self.move_to(tp, Stage::Reset(position), 0)
     }
 
+    /// Has the group be asked again what it has committed, and reading go on there, but no earlier than at an offset.
+    pub(crate) fn ask_again(&mut self, tp: &TopicPartition, least: i64) {
+        self.move_to(tp, Stage::Committed, least);
+        if let Some(part) = self.parts.get_mut(tp) {
+            part.least = Some(least);
+        }
+    }
+
     fn move_to(&mut self, tp: &TopicPartition, stage: Stage, offset: i64) -> bool {
         let version = self.next_version();
         let Some(part) = self.parts.get_mut(tp) else { return false };
         self.bytes -= part.drop_chunks();
         (part.version, part.stage, part.asked, part.retry_at) = (version, stage, false, None);
+        part.least = None;
         (part.at, part.handed) = (At { offset, epoch: -1 }, offset);
         self.ready.retain(|ready| ready != tp);
         true
@@ -297,6 +309,11 @@ impl Positions {
     pub(crate) fn committed(&mut self, ask: &Ask, found: Found, now: Instant) {
         let from = self.from;
         if let Some(part) = self.current(ask) {
+            let found = match (found, part.least) {
+                (Found::At(at), Some(least)) if at.offset >= least => Found::At(at),
+                (Found::At(_) | Found::Nothing, Some(least)) => Found::At(At { offset: least, epoch: -1 }),
+                (found, _) => found,
+            };
             match found {
                 Found::At(at) => {
                     (part.stage, part.at, part.handed) = (Stage::Read, at, at.offset);

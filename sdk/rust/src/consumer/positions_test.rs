@@ -82,6 +82,25 @@ fn reading_begins_where_the_group_has_committed_else_as_it_is_told() {
 }
 
 #[test]
+fn a_group_that_is_asked_again_moves_reading_on_and_never_back() {
+    for (found, want) in
+        [(Found::At(At { offset: 9, epoch: -1 }), 9), (Found::At(At { offset: 3, epoch: -1 }), 5), (Found::Nothing, 5)]
+    {
+        let (mut positions, now) = reading(1);
+        let before = only(positions.fetches(1, now));
+        positions.ask_again(&tp(0), 5);
+        assert!(!positions.fetched(&before, got(0, 0..3, 10), now), "of before");
+        assert!(positions.fetches(1, now).is_empty());
+        let ask = only(positions.lookups(now).committed);
+        positions.committed(&ask, Found::Again, now);
+        let later = now + BACKOFF;
+        let ask = only(positions.lookups(later).committed);
+        positions.committed(&ask, found, later);
+        assert_eq!(only(positions.fetches(1, later)).at.offset, want, "{found:?}");
+    }
+}
+
+#[test]
 fn a_partition_is_fetched_ahead_up_to_its_limit_and_all_up_to_theirs() {
     let (mut positions, now) = reading(3);
     for ask in positions.fetches(1, now) {

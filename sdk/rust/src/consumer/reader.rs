@@ -49,7 +49,7 @@ pub(crate) struct Reader {
     /// Handlers run: who revokes waits for them.
     handling: AtomicBool,
     /// One commit at a time.
-    pub(super) committing: tokio::sync::Mutex<()>,
+    pub(super) committing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The tasks of a consumer. They end by themselves once it is dropped, the member with a last commit.
@@ -76,7 +76,7 @@ impl Reader {
             work: watch::Sender::new(0),
             stop: watch::Sender::new(false),
             handling: AtomicBool::new(false),
-            committing: tokio::sync::Mutex::new(()),
+            committing: Arc::default(),
         })
     }
 
@@ -236,6 +236,17 @@ impl Reader {
         let mut positions = self.positions();
         for (tp, at) in self.progress.rewound() {
             positions.seek(&tp, at.offset);
+        }
+        drop(positions);
+        self.wake();
+    }
+
+    /// [`Reader::rewind`] to where the group has committed by now, where that is later: a transaction whose end is not
+    /// known may have been committed.
+    pub(crate) fn rewind_to_committed(&self) {
+        let mut positions = self.positions();
+        for (tp, at) in self.progress.rewound() {
+            positions.ask_again(&tp, at.offset);
         }
         drop(positions);
         self.wake();

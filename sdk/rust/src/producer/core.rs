@@ -134,6 +134,14 @@ impl Core {
         self.append(&topic, &record, transaction, bytes, reserved).inspect_err(|_| self.release(reserved))
     }
 
+    /// Takes a record of a topic with one partition, of which no broker is asked.
+    #[cfg(test)]
+    pub(crate) fn put(&self, topic: &str, value: &'static [u8], transaction: u64) -> Pending {
+        let record = Record::to(topic).value(value);
+        let known = self.know(topic, 1);
+        self.append(&known, &record, transaction, size_of(&record), 0).expect("it is taken")
+    }
+
     fn append(&self, topic: &Topic, record: &Record, of: u64, bytes: usize, reserved: usize) -> Result<Pending> {
         let partitions = topic.partitions.read().unwrap_or_else(PoisonError::into_inner).clone();
         let at = match (record.partition, &record.key) {

@@ -6,7 +6,9 @@
 //! under the numbers they had, by which the broker knows those that it has. Where a number cannot be kept, because the
 //! broker says that something before it is missing, of which nothing is left to be sent, the epoch is raised and numbers
 //! begin at 0 (KIP-360): a batch that was given up, and comes late all the same, is refused then. A batch that the broker
-//! has refused was not written: what comes after it moves up.
+//! has refused, and that was sent but once, was not written: what comes after it moves up. One that was sent before may
+//! have been written then, and its number is not given to another, or that would be taken for it. Where a broker that
+//! knew nothing of the producer has taken what follows a refused batch, the epoch is raised as well.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -49,6 +51,7 @@ pub(super) struct State {
     identity: Option<Identity>,
     next_sequence: i32,
     next_order: u64,
+    last_delivered: u64, // the highest order of what was written
     last_size: usize,
     backoff: Option<Backoff>,
     retry_at: Option<Instant>,
@@ -184,6 +187,7 @@ impl State {
     /// A batch was written.
     pub(super) fn delivered(&mut self, batch: &Batch, placed: Placed) {
         self.came_back(batch);
+        self.last_delivered = self.last_delivered.max(batch.order);
         (self.backoff, self.retry_at) = (None, None);
         batch.outcome.set(Ok(placed));
         self.settle(None);
@@ -204,6 +208,7 @@ impl State {
     /// A batch failed for good. `written`: it may be there all the same.
     pub(super) fn failed(&mut self, batch: &Batch, why: Error, written: bool) {
         self.came_back(batch);
+        let written = written || batch.attempts > 1; // by an attempt before, of which nothing is known
         if let Some((_, sequence)) = batch.sequence.filter(|_| !written) {
             if self.renumber_from.is_none_or(|(order, _)| batch.order < order) {
                 self.renumber_from = Some((batch.order, sequence));
@@ -228,9 +233,14 @@ impl State {
         for b in std::mem::take(&mut self.returned) {
             self.waiting.push_front(b);
         }
-        if let Some((order, sequence)) = self.renumber_from.take() {
-            self.next_sequence = sequence;
-            self.waiting.iter_mut().filter(|b| b.order > order).for_each(|b| b.sequence = None);
+        match self.renumber_from.take() {
+            // Numbers behind it are taken already.
+            Some((order, _)) if self.last_delivered > order => self.raise = true,
+            Some((order, sequence)) => {
+                self.next_sequence = sequence;
+                self.waiting.iter_mut().filter(|b| b.order > order).for_each(|b| b.sequence = None);
+            }
+            None => {}
         }
     }
 
@@ -411,6 +421,37 @@ mod tests {
                 s.again(b, Error::broker("", Code::OutOfOrderSequenceNumber), None);
                 assert_eq!(number(&send(&mut s)), (1, 0));
             }
+        }
+    }
+
+    /// It was written, its answer was lost, and then the broker refused it unseen: another batch under its number
+    /// would be taken for it, and be lost.
+    #[test]
+    fn the_number_of_one_that_was_sent_before_it_was_refused_is_not_given_to_another() {
+        let mut s = with(3);
+        let (a, b) = (send(&mut s), send(&mut s));
+        s.again(a, network(), None);
+        s.again(b, network(), None);
+        let (a, b) = (send(&mut s), send(&mut s));
+        s.failed(&a, Error::broker("", Code::TopicAuthorizationFailed), false);
+        s.again(b, network(), None);
+        assert_eq!([number(&send(&mut s)), number(&send(&mut s))], [(0, 1), (0, 2)]);
+    }
+
+    /// A broker that knows nothing of a producer takes any number from it.
+    #[test]
+    fn the_epoch_is_raised_where_what_follows_a_refused_batch_was_written() {
+        for in_order in [true, false] {
+            let mut s = with(4);
+            let (a, b) = (send(&mut s), send(&mut s));
+            if !in_order {
+                s.delivered(&b, PLACED);
+            }
+            s.failed(&a, Error::broker("", Code::MessageTooLarge), false);
+            if in_order {
+                s.delivered(&b, PLACED);
+            }
+            assert_eq!([number(&send(&mut s)), number(&send(&mut s))], [(1, 0), (1, 1)]);
         }
     }
 

@@ -15,7 +15,7 @@ use super::lane::{self, Job};
 use super::outcome::Placed;
 use super::partition::{Next, Partition, Verdict, verdict};
 use crate::builder::Acks;
-use crate::cluster::{Backoff, CallOptions, To, leader_moved};
+use crate::cluster::{Backoff, CallOptions, Metadata, To, leader_moved};
 use crate::error::{Code, Error, Result};
 
 /// Bytes of one produce request, unless a batch alone is larger.
@@ -116,6 +116,12 @@ pub(crate) async fn run(core: Arc<Core>) {
     }
 }
 
+/// Who leads a partition, as far as is known.
+fn leader_of(known: &Metadata, p: &Partition) -> Option<i32> {
+    let index = usize::try_from(p.index).ok()?;
+    known.topic(&p.topic)?.partitions.get(index)?.leader
+}
+
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
@@ -163,8 +169,7 @@ impl Sender {
                 if !seen.insert(Arc::as_ptr(&p)) {
                     continue; // once a round is enough
                 }
-                let topic = known.topic(&p.topic).filter(|t| !self.core.cluster.is_stale(&t.name));
-                let Some(leader) = topic.and_then(|t| t.partitions.get(p.index as usize)).and_then(|x| x.leader) else {
+                let Some(leader) = leader_of(&known, &p).filter(|_| !self.core.cluster.is_stale(&p.topic)) else {
                     self.look_up(p);
                     continue;
                 };
@@ -226,7 +231,7 @@ impl Sender {
         })
     }
 
-    /// Looks a topic up whose leader is not known.
+    /// Looks a topic up: its leaders are not known, or not to be believed.
     fn look_up(&mut self, p: Arc<Partition>) {
         let topic = p.topic.clone();
         let waiting = self.leaderless.entry(topic.clone()).or_default();
@@ -234,17 +239,25 @@ impl Sender {
         if waiting.len() > 1 {
             return; // it is looked up already
         }
+        self.core.stale(&topic); // what is kept may be what had no leader
         let (core, events) = (self.core.clone(), self.events.clone());
         tokio::spawn(async move {
-            let known = core.cluster.metadata(&[&topic]).await;
-            let led =
-                known.is_ok_and(|k| k.topic(&topic).is_some_and(|t| t.partitions.iter().all(|p| p.leader.is_some())));
-            if !led {
-                core.stale(&topic);
+            if core.cluster.metadata(&[&topic]).await.is_err() {
                 Backoff::new().wait().await;
             }
             let _ = events.send(Event::Learnt(topic)); // the sender has ended
         });
+    }
+
+    /// Goes on with partitions of a topic that was looked up. Those that nobody leads are looked up again a moment later,
+    /// and the others do not wait for them.
+    fn learnt(&mut self, topic: &str) {
+        let known = self.core.cluster.known();
+        let waiting = self.leaderless.remove(topic).unwrap_or_default();
+        let (led, not): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|p| leader_of(&known, p).is_some());
+        self.look_at(led);
+        let at = Instant::now() + Backoff::new().pause();
+        self.delayed.extend(not.into_iter().map(|p| Reverse(Later(at, p))));
     }
 
     /// Asks who this producer is. That of transactions is told by those.
@@ -272,10 +285,7 @@ impl Sender {
 
     fn happened(&mut self, event: Event) {
         match event {
-            Event::Learnt(topic) => {
-                let waiting = self.leaderless.remove(&topic).unwrap_or_default();
-                self.look_at(waiting);
-            }
+            Event::Learnt(topic) => self.learnt(&topic),
             Event::Identified(Ok(identity)) => {
                 self.identifying = false;
                 self.core.set_identity(Some(identity));
@@ -384,7 +394,8 @@ impl Sender {
             self.core.deliveries.note(Some(&e), b.count as u32);
             self.core.transaction_failed(&e); // else it was given up with a transaction that is over
         }
-        p.lock().failed(&b, e, written);
+        // A transaction that failed goes on under another identity, or is over: nothing moves up in it.
+        p.lock().failed(&b, e, written || self.core.transaction.is_some());
         self.done(p, b);
     }
 
@@ -429,3 +440,7 @@ impl Sender {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "sender_test.rs"]
+mod tests;

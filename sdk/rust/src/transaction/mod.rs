@@ -154,10 +154,15 @@ impl Transactions {
             }
             let mut open = self.shared.begin(turn).await?;
             let returned = f(Tx { shared: self.shared.clone(), number: open.number }).await;
+            let mut unanswered = None;
             let (failed, again) = match returned {
                 Ok(value) => match open.commit().await {
                     Ok(()) => return Ok(value),
-                    Err(e) => (E::from(e.clone()), is_passing(&e)),
+                    Err(e) => {
+                        let told = !e.is_retriable() && !matches!(e, Error::Malformed { .. });
+                        unanswered = Some(e.clone()).filter(|_| open.asked && !told);
+                        (E::from(e.clone()), is_passing(&e))
+                    }
                 },
                 Err(e) => {
                     let why = self.shared.session.failure();
@@ -169,6 +174,9 @@ impl Transactions {
             if let Some(why) = &turn.fenced {
                 return Err(why.clone().into());
             }
+            if let Some(e) = unanswered.filter(|_| !matches!(ended, Ok(true))) {
+                return Err(unknown(e.to_string()).into());
+            }
             if !again || attempt == ATTEMPTS || ended.is_err() {
                 return Err(failed);
             }
@@ -177,6 +185,12 @@ impl Transactions {
             backoff.wait().await;
         }
     }
+}
+
+/// Says that a transaction may have been committed: to run it all again might do it twice.
+fn unknown(why: String) -> Error {
+    let what = "commit a transaction, which may have been done".to_owned();
+    Error::Broker { what, code: Code::UnknownServerError, message: Some(why) }
 }
 
 /// Whether what failed in a transaction may succeed in another.
@@ -205,11 +219,13 @@ fn fences(e: &Error) -> bool {
     code || matches!(e, Error::Fenced(_))
 }
 
-/// A transaction that has not ended: dropped, it is aborted in the background.
+/// A transaction that has not ended: dropped, it is aborted in the background, or outside of a runtime by the next
+/// one's identity.
 struct Open {
     shared: Arc<Shared>,
     turn: Option<OwnedMutexGuard<Turn>>,
     number: u64,
+    asked: bool, // to be committed
     ended: bool,
 }
 
@@ -227,7 +243,7 @@ impl Shared {
         let number = turn.last;
         self.session.open(number);
         self.core.take_from(number);
-        Ok(Open { shared: self.clone(), turn: Some(turn), number, ended: false })
+        Ok(Open { shared: self.clone(), turn: Some(turn), number, asked: false, ended: false })
     }
 
     /// Learns who this producer is, which ends what one before it has left open. One that has been somebody says who,
@@ -278,12 +294,10 @@ impl Shared {
         let ended =
             self.cluster.call_checked(self.coordinator(), make, opts, |r| Code::try_from_code(r.error_code)).await;
         let answer = ended.map_err(|e| match e.code() {
-            // An attempt whose answer was lost may have committed: to run it all again might do it twice.
-            Some(code) if commit && is_doubtful(&e) && attempts.load(Ordering::Relaxed) > 1 => Error::Broker {
-                what: "commit a transaction, which may have been done".to_owned(),
-                code: Code::UnknownServerError,
-                message: Some(code.to_string()),
-            },
+            // An attempt whose answer was lost may have committed.
+            Some(code) if commit && is_doubtful(&e) && attempts.load(Ordering::Relaxed) > 1 => {
+                unknown(code.to_string())
+            }
             _ => turn.fence(e, self.session.name()),
         })?;
         if most > END_WITHOUT_EPOCH && answer.producer_id.0 >= 0 {
@@ -292,8 +306,9 @@ impl Shared {
         Ok(())
     }
 
-    /// Aborts: nothing of it is left under way, as far as can be known, when the coordinator is told.
-    async fn abort(&self, turn: &mut Turn) -> Result<()> {
+    /// Aborts: nothing of it is left under way, as far as can be known, when the coordinator is told. `false`: it had
+    /// ended before, in whatever way.
+    async fn abort(&self, turn: &mut Turn) -> Result<bool> {
         self.core.take_from(NOBODY);
         self.core.fail_all(&Error::TransactionEnded("it was aborted".to_owned()));
         let ended = tokio::time::timeout(END_TIMEOUT, async {
@@ -307,8 +322,8 @@ impl Shared {
         turn.renew = self.session.is_explicit() || ended.is_err();
         self.session.close();
         match ended {
-            Err(e) if is_doubtful(&e) => Ok(()), // it is aborted already, or another's: the next identity tells
-            other => other,
+            Err(e) if is_doubtful(&e) => Ok(false), // or it is another's: the next identity tells
+            other => other.map(|()| true),
         }
     }
 }
@@ -340,14 +355,16 @@ impl Open {
             return Err(failed);
         }
         let Some(turn) = self.turn.as_mut() else { return Err(Error::Closed) };
+        self.asked = true;
         shared.end(turn, true).await?;
         shared.session.close();
         self.ended = true;
         Ok(())
     }
 
-    async fn abort(&mut self) -> Result<()> {
-        let Some(turn) = self.turn.as_mut() else { return Ok(()) };
+    /// As [`Shared::abort`], unless another has the id.
+    async fn abort(&mut self) -> Result<bool> {
+        let Some(turn) = self.turn.as_mut() else { return Ok(false) };
         if let Some(why) = self.shared.session.failure().filter(fences) {
             turn.fence(why, self.shared.session.name());
         }
@@ -356,7 +373,7 @@ impl Open {
             self.shared.core.fail_all(&Error::TransactionEnded("another has taken the transactional id".to_owned()));
             self.shared.session.close();
             self.ended = true;
-            return Ok(());
+            return Ok(false);
         }
         let ended = self.shared.abort(turn).await;
         self.ended = true;
@@ -377,6 +394,9 @@ impl Drop for Open {
         let Some(mut turn) = self.turn.take().filter(|_| !self.ended) else { return };
         let shared = self.shared.clone();
         shared.core.take_from(NOBODY);
+        // Now: where no runtime is there, or it ends, nothing of this one may be sent with the next.
+        shared.core.fail_all(&Error::TransactionEnded("it was dropped".to_owned()));
+        turn.renew = true;
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 if let Err(e) = shared.abort(&mut turn).await {
@@ -384,5 +404,60 @@ impl Drop for Open {
                 }
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::Builder;
+    use crate::wire::fake;
+
+    /// Transactions of a cluster that nobody asks.
+    async fn transactions() -> Transactions {
+        let client = Builder::new().brokers(["127.0.0.1:1"]).build().await.unwrap();
+        let config = &client.inner.config;
+        let deliveries = Arc::new(Deliveries::new(None));
+        Transactions::new(client.cluster().clone(), config, "id", Duration::from_secs(10), deliveries)
+    }
+
+    /// One that is open, as if the coordinator had said who this producer is.
+    async fn opened(t: &Transactions) -> Open {
+        let mut turn = t.turn.clone().lock_owned().await;
+        turn.become_(&t.shared, Identity { id: 7, epoch: 0 });
+        turn.begun = true;
+        t.shared.begin(turn).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_commit_without_an_answer_that_cannot_be_aborted_may_have_been_done() {
+        for (aborted, retriable) in [(0, true), (Code::InvalidTxnState.code(), false)] {
+            let broker = fake::broker(move |committed| (!committed).then_some(aborted)).await;
+            let client = Builder::new()
+                .brokers([broker])
+                .request_timeout(Duration::from_millis(200))
+                .transactional_id("id", Duration::from_secs(10))
+                .build()
+                .await
+                .unwrap();
+            let done: Result<()> = client
+                .transact(|tx| async move { tx.send(Record::to("t").partition(1).value("x")).await.map(drop) })
+                .await;
+            let failed = done.unwrap_err();
+            assert_eq!(failed.is_retriable(), retriable, "{failed}");
+            assert_eq!(failed.code() == Some(Code::UnknownServerError), !retriable, "{failed}");
+            client.close().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_is_dropped_outside_of_a_runtime_leaves_nothing_to_the_next() {
+        let t = transactions().await;
+        let open = opened(&t).await;
+        let pending = t.shared.core.put("t", b"of the first", open.number);
+        std::thread::spawn(move || drop(open)).join().unwrap();
+        let turn = t.turn.clone().lock_owned().await;
+        assert!(turn.renew, "the next begins under an identity that ends this one");
+        assert!(pending.await.is_err(), "the record is not sent with the next");
     }
 }

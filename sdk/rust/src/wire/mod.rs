@@ -5,6 +5,8 @@
 //! against what is left of the frame before they are believed ([`guard`]).
 
 mod connection;
+#[cfg(test)]
+pub(crate) mod fake;
 mod guard;
 mod versions;
 
