@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -83,6 +84,31 @@ type Manifest struct {
 	Items   []Item    `json:"items"`
 }
 
+// notAsked is why there is nothing of a server that did not answer at all.
+const notAsked = "the server did not answer before"
+
+// Failed are the items that are not there, each server that did not answer at all once: as a
+// folder, with the reason of the first item.
+func (m Manifest) Failed() (failed []Item) {
+	silent := map[string]bool{}
+	for _, item := range m.Items {
+		if item.Missing == notAsked {
+			silent[path.Dir(item.File)] = true
+		}
+	}
+	for _, item := range m.Items {
+		dir := path.Dir(item.File)
+		switch {
+		case item.Missing == "", item.Missing == notAsked:
+			continue
+		case silent[dir]:
+			item.File = dir + "/"
+		}
+		failed = append(failed, item)
+	}
+	return failed
+}
+
 // Had is how many items are there, and Missing how many are not.
 func (m Manifest) Had() (had, missing int) {
 	for _, item := range m.Items {
@@ -120,7 +146,7 @@ func questions(profile time.Duration) []question {
 		{file: "quotas.json", path: "/api/v1/quotas", text: true},
 		{file: "operations.json", path: "/api/v1/operations", text: true},
 		{file: "config.json", path: "/api/v1/config", text: true},
-		{file: "config-cluster.json", path: "/api/v1/config", text: true},
+		{file: "config-history.json", path: "/api/v1/config/history", text: true},
 		{file: "certificates.json", path: "/api/v1/node/certificates", text: true},
 		{file: "logs.ndjson", path: "/debug/logs?lines=100000", text: true},
 		{file: "goroutines.txt", path: "/debug/pprof/goroutine?debug=2", text: true},
@@ -216,7 +242,7 @@ func (c *collection) ask(ctx context.Context, server Server) {
 		case ctx.Err() != nil:
 			return
 		case silent:
-			item.Missing = "the server did not answer before"
+			item.Missing = notAsked
 			c.put(item, nil)
 			continue
 		}
