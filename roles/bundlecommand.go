@@ -148,10 +148,8 @@ func (b *bundleCommand) say(name string, m bundle.Manifest) error {
 		to = b.stderr // the archive is there
 	}
 	err := client.Print(to, b.output, m, func() error {
-		for _, item := range m.Items {
-			if item.Missing != "" {
-				fmt.Fprintf(to, "not there: %s: %s\n", item.File, item.Missing)
-			}
+		for _, item := range m.Failed() {
+			fmt.Fprintf(to, "not there: %s: %s\n", item.File, item.Missing)
 		}
 		_, err := fmt.Fprintf(to, "%s has %d files, without secrets that are known as such; %d could not be had (manifest.json)\n", name, had, missing)
 		return err

@@ -47,6 +47,7 @@ func TestCompletionOffersWhatTheClusterHas(t *testing.T) {
 	}
 	do("a long password\n", append([]string{"admin", "users", "create", "alice"}, url...)...)
 	do("", append([]string{"admin", "tokens", "create", "backup", "--principal", "alice"}, url...)...)
+	do("", append([]string{"admin", "config", "set", "operations.log_level=warn"}, url...)...)
 	do("", append([]string{"context", "add", "here", "--url"}, url[1])...)
 	ca := filepath.Join(t.TempDir(), "ca")
 	do("", "admin", "ca", "init", "--no-passphrase", "--ca-dir", ca)
@@ -75,6 +76,13 @@ func TestCompletionOffersWhatTheClusterHas(t *testing.T) {
 		{admin("acl", "create", "--resource", "topic."), []string{"topic.bills", "topic.orders"}},
 		{admin("acl", "create", "--resource", "gr"), []string{"group."}},
 		{admin("topics", "list", "-o", ""), []string{"table", "json", "yaml"}},
+		{admin("config", "set", "network.max_connections"), []string{"network.max_connections=", "network.max_connections_per_ip="}},
+		{admin("config", "set", "operations.log_level=warn", "operations.slow"), []string{"operations.slow_request="}},
+		{admin("config", "set", "operations.log_level=w"), nil},
+		{admin("config", "set", "broker.data"), nil},
+		{admin("config", "set", "--node", ""), []string{"1"}},
+		{admin("config", "unset", ""), []string{"operations.log_level"}},
+		{admin("config", "history", "operations.log"), []string{"operations.log_level"}},
 		{[]string{"admin", "certs", "show", "--ca-dir", ca, ""}, []string{"carol"}},
 		{[]string{"context", "use", ""}, []string{"here"}},
 		{[]string{"admin", "topics", "list", "--context", ""}, []string{"here"}},

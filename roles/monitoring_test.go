@@ -170,6 +170,38 @@ func TestEachAlertHasARunbook(t *testing.T) {
 	}
 }
 
+// TestEachProblemHasARunbook: docs/runbooks.md leads from each problem of cluster health that
+// docs/cluster.md lists to an entry.
+func TestEachProblemHasARunbook(t *testing.T) {
+	listed, err := os.ReadFile("../docs/cluster.md")
+	must(t, err)
+	runbooks, err := os.ReadFile("../docs/runbooks.md")
+	must(t, err)
+	_, table, _ := strings.Cut(string(listed), "| problem | severity |")
+	table, _, _ = strings.Cut(table, "\n\n")
+	_, leads, _ := strings.Cut(string(runbooks), "| problem of `cluster health` |")
+	leads, _, _ = strings.Cut(leads, "\n\n")
+	found := 0
+	for _, row := range strings.Split(table, "\n")[2:] {
+		problems, _, _ := strings.Cut(strings.TrimPrefix(row, "| "), " |")
+		for _, problem := range strings.Split(problems, ", ") {
+			id, _, _ := strings.Cut(strings.TrimSuffix(problem, "`"), "…") // controllers/… is several
+			if found++; !strings.Contains(leads, id) {
+				t.Errorf("docs/runbooks.md does not say what helps with %s", problem)
+			}
+		}
+	}
+	if found < 15 {
+		t.Errorf("docs/cluster.md lists %d problems", found)
+	}
+	for _, link := range strings.Split(leads, "](#")[1:] {
+		to, _, _ := strings.Cut(link, ")")
+		if !strings.Contains(strings.ToLower(string(runbooks)), "\n## "+to+"\n") {
+			t.Errorf("docs/runbooks.md leads to %s, which is not there", to)
+		}
+	}
+}
+
 // still are metrics that dashboards and alerts ask for and that do not move below, with why.
 var still = map[string]string{
 	"rustmq_broker_corrupt_partitions":     "needs a disk that gives back other bytes: TestRotIsHealed and its like",

@@ -200,14 +200,39 @@ func (e *env) decommission(cmd *cobra.Command, path string, w *waiting) error {
 			if err := client.call(ctx, http.MethodDelete, path, nil, nil); err != nil {
 				return err
 			}
-			said = fmt.Sprintf("broker %d is forgotten", begun.ID)
+			said = fmt.Sprintf("broker %d is forgotten; if it was a controller too, `rustmq admin controllers remove %d` takes its vote", begun.ID, begun.ID)
 		}
 	}
 	err := e.print(begun, func() { fmt.Fprintln(e.stdout, said) })
 	if len(begun.Refused) > 0 {
-		return errors.Join(err, fmt.Errorf("%s of broker %d cannot move: %s", plural(len(begun.Refused), "replica"), begun.ID, strings.Join(begun.Refused, "; ")))
+		return errors.Join(err, fmt.Errorf("%s of broker %d cannot move: %s; it leads nothing that others can meanwhile: give the command again then, or take it back by `rustmq admin brokers undrain %d`", plural(len(begun.Refused), "replica"), begun.ID, reasons(begun.Refused), begun.ID))
 	}
 	return err
+}
+
+// namedByReason is how many partitions are named for each reason.
+const namedByReason = 3
+
+// reasons says each reason once of refusals of the form "partition: reason", and which partitions have it.
+func reasons(refused []string) string {
+	var all []string
+	have := map[string][]string{}
+	for _, r := range refused {
+		name, why, _ := strings.Cut(r, ": ")
+		if _, known := have[why]; !known {
+			all = append(all, why)
+		}
+		have[why] = append(have[why], name)
+	}
+	for i, why := range all {
+		names := have[why]
+		more := ""
+		if n := len(names) - namedByReason; n > 0 {
+			names, more = names[:namedByReason], fmt.Sprintf(" and %d more", n)
+		}
+		all[i] = strings.Join(names, ", ") + more + ": " + why
+	}
+	return strings.Join(all, "; ")
 }
 
 func brokerPath(id string) (string, error) {

@@ -143,6 +143,9 @@ func (c *caller) try(ctx context.Context, method, path, kind string, body []byte
 	return nil
 }
 
+// namedServers is how many servers of this machine are named to who calls where none is.
+const namedServers = 5
+
 // unanswered says what is known when no answer came: what changes something may
 // be done all the same.
 func (c *caller) unanswered(ctx context.Context, method string, err error) error {
@@ -157,7 +160,11 @@ func (c *caller) unanswered(ctx context.Context, method string, err error) error
 	case isDial(err):
 		elsewhere := ""
 		if urls := localURLs(); len(urls) > 0 {
-			elsewhere = "; servers of this user on this machine: " + visible(strings.Join(urls, " "))
+			more := ""
+			if n := len(urls) - namedServers; n > 0 {
+				urls, more = urls[:namedServers], fmt.Sprintf(" and %d more", n)
+			}
+			elsewhere = "; servers of this user on this machine: " + visible(strings.Join(urls, " ")) + more
 		}
 		return fmt.Errorf("reach %s: %w; is `rustmq serve` running there? (--url names another address%s)", c.base, err, elsewhere)
 	case errors.As(err, &late) && late.Timeout():

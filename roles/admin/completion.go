@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ func (e *env) addCompletion(root *cobra.Command) {
 	broker, controller := e.named("/api/v1/brokers", "brokers", "id"), e.named("/api/v1/controllers", "controllers", "id")
 	user, token, module := e.named(usersPath, "users", "name"), e.named(tokensPath, "tokens", "name"), e.named(modulesPath, "modules", "name")
 	certificate := e.issued
+	set := e.named("/api/v1/config", "set", "key")
 	for path, offer := range map[string]completer{
 		"topics describe": topic, "topics alter": topic, "topics delete": topic, "topics add-partitions": topic,
 		"groups describe": group, "groups delete": group, "groups reset-offsets": group,
@@ -38,6 +40,11 @@ func (e *env) addCompletion(root *cobra.Command) {
 			cmd.ValidArgsFunction = first(offer)
 		}
 	}
+	for path, offer := range map[string]completer{"config set": e.liveKeys("="), "config unset": set, "config history": first(e.liveKeys(""))} {
+		if cmd, _, err := root.Find(strings.Fields(path)); err == nil {
+			cmd.ValidArgsFunction = offer
+		}
+	}
 	for _, flag := range []struct {
 		path, name string
 		offer      completer
@@ -45,7 +52,7 @@ func (e *env) addCompletion(root *cobra.Command) {
 		{"groups reset-offsets", "topic", topic}, {"acl create", "principal", user}, {"acl list", "principal", user}, {"acl delete", "principal", user}, {"acl check", "principal", user},
 		{"acl create", "resource", e.resource}, {"acl list", "resource", e.resource}, {"acl delete", "resource", e.resource}, {"acl check", "resource", e.resource},
 		{"acl create", "effect", words("allow", "deny")}, {"acl list", "effect", words("allow", "deny")}, {"acl delete", "effect", words("allow", "deny")},
-		{"quotas set", "user", user}, {"etl deploy", "topics", topic}, {"certs issue", "profile", words("broker", "controller", "broker,controller", "client", "admin")},
+		{"config set", "node", broker}, {"config unset", "node", broker}, {"quotas set", "user", user}, {"etl deploy", "topics", topic}, {"certs issue", "profile", words("broker", "controller", "broker,controller", "client", "admin")},
 		{"certs issue", "key", words(ca.KeyKinds()...)}, {"certs verify", "use", words(ca.Uses()...)}, {"certs revoke", "reason", words(ca.Reasons()...)},
 	} {
 		cmd, _, err := root.Find(strings.Fields(flag.path))
@@ -78,9 +85,31 @@ func (e *env) named(path, list, field string) completer {
 	}
 }
 
-// ask returns a field of each of a list, of what can be shown as it is: else a shell would
-// be offered what it runs.
-func (e *env) ask(cmd *cobra.Command, path, list, field string) (names []string) {
+// liveKeys offers the keys that may change while nodes run, each with what is to follow it.
+func (e *env) liveKeys(follows string) completer {
+	return func(cmd *cobra.Command, _ []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if follows != "" && strings.Contains(begun, follows) {
+			return nil, cobra.ShellCompDirectiveNoFileComp // a value
+		}
+		live := slices.DeleteFunc(e.rows(cmd, "/api/v1/config", "settings"), func(row map[string]any) bool { return row["live"] == nil })
+		keys := shown(live, "key")
+		if follows == "" {
+			return keys, cobra.ShellCompDirectiveNoFileComp
+		}
+		for i := range keys {
+			keys[i] += follows
+		}
+		return keys, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	}
+}
+
+// ask returns a field of each of a list of the API.
+func (e *env) ask(cmd *cobra.Command, path, list, field string) []string {
+	return shown(e.rows(cmd, path, list), field)
+}
+
+// rows returns a list of the API.
+func (e *env) rows(cmd *cobra.Command, path, list string) (rows []map[string]any) {
 	target, err := e.resolve(cmd)
 	if err != nil || target.User != "" && target.PasswordFile == "" { // nobody is asked for a password
 		return nil
@@ -92,14 +121,19 @@ func (e *env) ask(cmd *cobra.Command, path, list, field string) (names []string)
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
 	defer cancel()
 	var answer map[string]json.RawMessage
-	var rows []map[string]any
 	if server.call(ctx, http.MethodGet, path, nil, &answer) != nil || json.Unmarshal(answer[list], &rows) != nil {
 		return nil
 	}
+	return rows
+}
+
+// shown returns a field of each row, once, of what can be shown as it is: else a shell would
+// be offered what it runs.
+func shown(rows []map[string]any, field string) (names []string) {
 	for _, row := range rows {
 		raw, err := json.Marshal(row[field])
 		name := strings.Trim(string(raw), `"`)
-		if err == nil && row[field] != nil && client.PlainWord(name) {
+		if err == nil && row[field] != nil && client.PlainWord(name) && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

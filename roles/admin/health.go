@@ -245,7 +245,7 @@ func controllerProblems(group *controller.Group, unanswered error) []Problem {
 			add(m.ID, fmt.Sprintf("controller %d is no member of the group, and waits", m.ID), fmt.Sprintf("`rustmq admin controllers add %d`, or stop it", m.ID))
 		case !m.Active && !m.Leads:
 			add(m.ID, fmt.Sprintf("controller %d is not heard of: of %d voters %d are, and %d have to be", m.ID, voters, active, voters/2+1),
-				fmt.Sprintf("start it; if its disk is lost, `rustmq admin controllers remove %d`, and add it again with an empty directory", m.ID))
+				fmt.Sprintf("start it; if it is gone for good, `rustmq admin controllers remove %d`; if its disk alone is lost, add it again then with an empty directory", m.ID))
 		case lag > laggingEntries:
 			add(m.ID, fmt.Sprintf("controller %d lacks %d entries of the metadata log: it cannot replace the one that leads yet", m.ID, lag), "look at its disk and its network; it catches up by itself when they keep up")
 		}

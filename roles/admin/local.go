@@ -146,14 +146,14 @@ func isOfMachine(ip net.IP) bool {
 }
 
 // localURLs are the addresses of the servers of this user on this machine, as far as they
-// have noted themselves.
+// have noted themselves; of those that were killed, only while their data is there.
 func localURLs() (urls []string) {
 	entries, err := os.ReadDir(localDir())
 	if err != nil {
 		return nil
 	}
 	for _, e := range entries {
-		if l, found := readLocal(e.Name()); found && strings.HasSuffix(e.Name(), ".json") {
+		if l, found := readLocal(e.Name()); found && strings.HasSuffix(e.Name(), ".json") && l.current() {
 			urls = append(urls, l.URL)
 		}
 	}

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -53,6 +54,9 @@ func TestTheTokenOfAServerGoesToThatServer(t *testing.T) {
 	if got := asks(ours); got != "" {
 		t.Errorf("in the place of a server that was killed it is sent %q", got)
 	}
+	if urls := localURLs(); len(urls) != 0 {
+		t.Errorf("who finds nobody is told of one that was killed: %v", urls)
+	}
 	if err := os.WriteFile(file, []byte("rmq_secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -78,6 +82,15 @@ func TestTheTokenOfAServerGoesToThatServer(t *testing.T) {
 	}
 	if urls := localURLs(); len(urls) != 1 || urls[0] != ours {
 		t.Errorf("%v", urls)
+	}
+	for i := range 3 * namedServers {
+		at := fmt.Sprintf("127.0.0.%d:2", i+1)
+		if _, err := NoteLocal(at, Local{URL: "http://" + at, TokenFile: file}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := run(t.Context(), "http://127.0.0.1:1", "topics", "list"); err == nil || strings.Count(err.Error(), ":2") > namedServers || !strings.Contains(err.Error(), " more)") {
+		t.Errorf("where many servers are: %v", err)
 	}
 	forget()
 	if got := asks(ours); got != "" {

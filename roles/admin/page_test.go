@@ -3,6 +3,8 @@ package admin
 import (
 	"encoding/json"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -84,4 +86,43 @@ func TestTheDocumentDescribesEachCall(t *testing.T) {
 // calls are the rows of the API itself; what looks into the process is no part of it.
 func (a *asking) calls() []Row {
 	return slices.DeleteFunc(slices.Clone(a.s.rows), func(r Row) bool { return !strings.HasPrefix(r.Path, apiPath) })
+}
+
+// Calls that the docs name are there: their whole paths, or the beginning of some.
+func TestCallsThatDocsNameExist(t *testing.T) {
+	routes := []string{docsPath, "/api/v1/openapi.json", "/api/v1/session"} // of these there is no row
+	for _, row := range Rows() {
+		routes = append(routes, row.Path)
+	}
+	is := func(named string) bool {
+		segments := strings.Split(strings.TrimPrefix(named, "/"), "/")
+		return slices.ContainsFunc(routes, func(route string) bool {
+			of := strings.Split(strings.TrimPrefix(route, "/"), "/")
+			return len(of) >= len(segments) && !slices.ContainsFunc(segments, func(s string) bool {
+				at := of[0]
+				of = of[1:]
+				return s != at && !strings.HasPrefix(at, "{")
+			})
+		})
+	}
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := regexp.MustCompile(`/api/v1(/[A-Za-z0-9_{}-]+(\.json)?)+`)
+	found := 0
+	for _, page := range append(pages, "../../README.md", "../../CHANGELOG.md", "../../sdk/go/README.md", "../../sdk/rust/README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, named := range path.FindAllString(string(text), -1) {
+			if found++; !is(named) {
+				t.Errorf("%s names %s, which is no call", filepath.Base(page), named)
+			}
+		}
+	}
+	if found < 40 {
+		t.Errorf("the docs name %d calls", found)
+	}
 }

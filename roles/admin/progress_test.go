@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -52,6 +53,32 @@ func TestWaitingForWhatMoves(t *testing.T) {
 		}
 		if c.fail == "" && strings.Contains(c.line, "--wait") && !strings.Contains(c.line, "=false") && looks < len(c.left) {
 			t.Errorf("%s: ended after %d looks", c.line, looks)
+		}
+	}
+}
+
+// TestRefusalsSayEachReasonOnce, however many partitions have it, and what becomes of the broker.
+func TestRefusalsSayEachReasonOnce(t *testing.T) {
+	refused := []string{"b-0: no rack: none"}
+	for i := range 5000 {
+		refused = append(refused, fmt.Sprintf("a-%d: start another broker", i))
+	}
+	url := answers(t, func(w http.ResponseWriter, r *http.Request) {
+		var out any = Broker{ID: 1, State: "draining", Replicas: len(refused)}
+		if strings.HasSuffix(r.URL.Path, "/decommission") {
+			out = Decommission{ID: 1, Replicas: len(refused), Refused: refused}
+		}
+		if err := json.NewEncoder(w).Encode(out); err != nil {
+			t.Error(err)
+		}
+	})
+	_, err := run(t.Context(), url, "brokers", "decommission", "1")
+	if err == nil || len(err.Error()) > 500 {
+		t.Fatalf("%.600v", err)
+	}
+	for _, want := range []string{"5001 replicas of broker 1", "b-0: no rack: none", "a-0, a-1, a-2 and 4997 more: start another broker", "brokers undrain 1"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: nothing of %q", err, want)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
@@ -129,7 +128,7 @@ bucket yet are sent to new replicas. It does not wait for that, unless --wait is
 				})
 			}
 			if len(out.Refused) > 0 {
-				err = errors.Join(err, fmt.Errorf("%s did not begin: %s", plural(len(out.Refused), "move"), strings.Join(out.Refused, "; ")))
+				err = errors.Join(err, fmt.Errorf("%s did not begin: %s", plural(len(out.Refused), "move"), reasons(out.Refused)))
 			}
 			return err
 		},

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -81,6 +82,31 @@ type Manifest struct {
 	Version string    `json:"version"`
 	Servers []string  `json:"servers"`
 	Items   []Item    `json:"items"`
+}
+
+// notAsked is why there is nothing of a server that did not answer at all.
+const notAsked = "the server did not answer before"
+
+// Failed are the items that are not there, each server that did not answer at all once: as a
+// folder, with the reason of the first item.
+func (m Manifest) Failed() (failed []Item) {
+	silent := map[string]bool{}
+	for _, item := range m.Items {
+		if item.Missing == notAsked {
+			silent[path.Dir(item.File)] = true
+		}
+	}
+	for _, item := range m.Items {
+		dir := path.Dir(item.File)
+		switch {
+		case item.Missing == "", item.Missing == notAsked:
+			continue
+		case silent[dir]:
+			item.File = dir + "/"
+		}
+		failed = append(failed, item)
+	}
+	return failed
 }
 
 // Had is how many items are there, and Missing how many are not.
@@ -216,7 +242,7 @@ func (c *collection) ask(ctx context.Context, server Server) {
 		case ctx.Err() != nil:
 			return
 		case silent:
-			item.Missing = "the server did not answer before"
+			item.Missing = notAsked
 			c.put(item, nil)
 			continue
 		}

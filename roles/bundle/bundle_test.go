@@ -117,6 +117,22 @@ func TestAnArchiveHasWhatThereIs(t *testing.T) {
 	if down.asked != 1 {
 		t.Errorf("a server that is down was asked %d times", down.asked)
 	}
+	var silent []Item
+	paths := map[string]bool{}
+	for _, item := range m.Failed() {
+		if strings.HasSuffix(item.File, "/") {
+			silent = append(silent, item)
+		}
+	}
+	if len(silent) != 1 || silent[0].Missing == "" || silent[0].Missing == notAsked {
+		t.Errorf("a server that is down is told of as %+v", silent)
+	}
+	for _, q := range questions(DefaultProfile) {
+		if q.path != "/metrics" && paths[q.path] {
+			t.Errorf("%s is asked for twice", q.path)
+		}
+		paths[q.path] = true
+	}
 	if len(told) == 0 {
 		t.Error("nobody was told how far it is")
 	}
