@@ -29,7 +29,7 @@ type member struct {
 	caughtUp time.Time // when it last was known to have all
 	slow     time.Time // since when it is slow; zero: it is not
 	quick    time.Time // since when it is not slow, after it left for that; zero: it may return
-	left     bool      // for being slow
+	left     bool      // for being slow, or was found slow while it was out of sync
 }
 
 // isr decides who is in sync in one partition that is led. It reads no clock and asks
@@ -152,6 +152,9 @@ func (s *isr) pace(now time.Time, took map[int32]time.Duration) {
 				m.slow = now
 			}
 			m.quick = time.Time{}
+			if now.Sub(m.slow) >= s.slowFor && !slices.Contains(s.committed, m.id) {
+				m.left = true // by the word of the leader before, perhaps, which nobody passes on
+			}
 		default: // between the two nothing changes
 			m.quick = time.Time{}
 		}
@@ -177,7 +180,8 @@ func (s *isr) propose(now time.Time, end, hw storage.Offset) (proposal, bool) {
 		}
 	}
 	for _, m := range s.members {
-		if !slices.Contains(next, m.id) && s.mayJoin(m, now, end, hw) {
+		slow := m.left || !m.slow.IsZero()
+		if !slices.Contains(next, m.id) && (!slow || len(next) < s.minInSync) && s.mayJoin(m, now, end, hw) {
 			next = append(next, m.id)
 		}
 	}
@@ -213,7 +217,7 @@ func (s *isr) lags(m *member, now time.Time, end storage.Offset) bool {
 // mayJoin reports whether a follower has what one in sync must have: all that is
 // committed, the start of the leader's epoch with it (KIP-966), and all else but of late.
 func (s *isr) mayJoin(m *member, now time.Time, end, hw storage.Offset) bool {
-	return m.epoch != 0 && !m.left && m.slow.IsZero() && !s.lags(m, now, end) &&
+	return m.epoch != 0 && !s.lags(m, now, end) &&
 		guard.Check("replication.joins-committed", m.confirmed >= max(hw, s.epochStart))
 }
 

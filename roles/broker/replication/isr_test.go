@@ -167,6 +167,59 @@ func TestSlowFollowerLeaves(t *testing.T) {
 	}
 }
 
+// A new leader of a partition does not know who left before it led: a follower that it finds
+// slow, and out of sync, has to be quick for as long before it joins.
+func TestSlowFollowerOfANewLeaderStaysOut(t *testing.T) {
+	s, now := testISR(1, 2)
+	s.set(now, 2, []int32{1, 2}, []int32{1, 2, 3}, 2)
+	took := map[int32]time.Duration{2: 5 * time.Millisecond, 3: 500 * time.Millisecond}
+	step := func() (proposal, bool) {
+		now = now.Add(100 * time.Millisecond)
+		s.confirm(now, 2, 20, 100, 100)
+		s.confirm(now, 3, 30, 100, 100)
+		s.pace(now, took)
+		return s.propose(now, 100, 100)
+	}
+	for range 40 {
+		if p, ok := step(); ok {
+			t.Fatalf("a slow one joins: %+v", p)
+		}
+	}
+	took[2] = 200 * time.Millisecond // the others are not as quick as they were
+	for range 20 {
+		if p, ok := step(); ok {
+			t.Fatalf("it is as slow as it was, and joins: %+v", p)
+		}
+	}
+	took[2], took[3] = 5*time.Millisecond, 5*time.Millisecond
+	for began := now; ; {
+		if p, ok := step(); ok {
+			if !slices.Equal(p.isr, []int32{1, 2, 3}) {
+				t.Errorf("%+v", p)
+			}
+			break
+		}
+		if now.Sub(began) > time.Minute {
+			t.Fatal("it never joins")
+		}
+	}
+	// Where the others are not enough, a slow one is better than none.
+	s, now = testISR(1, 2)
+	s.set(now, 2, []int32{1, 2}, []int32{1, 2, 3}, 2)
+	took = map[int32]time.Duration{2: 5 * time.Millisecond, 3: 500 * time.Millisecond}
+	for range 40 {
+		step()
+	}
+	s.set(now, 3, []int32{1}, []int32{1, 2, 3}, 2)
+	s.forget(2)
+	now = now.Add(100 * time.Millisecond)
+	s.confirm(now, 3, 30, 100, 100)
+	s.pace(now, map[int32]time.Duration{3: 500 * time.Millisecond})
+	if p, ok := s.propose(now, 100, 100); !ok || !slices.Equal(p.isr, []int32{1, 3}) {
+		t.Errorf("one of two is in sync, and who is slow stays out: %+v, %v", p, ok)
+	}
+}
+
 // The log waits for everybody whom the controller may count as in sync, whatever answers
 // are lost, late, or of a proposal asked for twice.
 func TestTheLogWaitsForAllWhoMayBeCommitted(t *testing.T) {
