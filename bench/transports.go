@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,8 +36,29 @@ func startLossy(ours *process) (*process, error) {
 	return startLink(ours, "delay", lossyDelay, "loss", lossyPart, "rate", lossyRate)
 }
 
+// clientLoad is a load at p by an SDK's client, or by that which it is compared with: transport says which.
+type clientLoad func(p *process, kind, transport string, args ...string) measurement
+
 // sdk is K11: what the SDK costs beside what it is a layer over, and QUIC a byte.
 func (r *run) sdk() error {
+	by := func(p *process, kind, transport string, more ...string) measurement {
+		return on(p, kind, append(slices.Clip(more), args("transport", transport)...)...)
+	}
+	return r.clients("K11", by,
+		sides{name: "over TCP by the Go SDK, against franz-go", ours: sdkClient, theirs: "tcp", said: perMegabyte("SDK", "franz-go"), must: 0.95},
+		sides{name: "over QUIC by the SDK's dialer, against TCP with TLS", ours: "quic", theirs: "sdk-tls", said: perMegabyte("QUIC", "TLS"), must: 0.35, aim: 0.5, bound: quicBound})
+}
+
+// sides are two transports of [run.clients].
+type sides struct {
+	name, ours, theirs string
+	said               func(a, b loadResult) string
+	must, aim          float64
+	bound              string
+}
+
+// clients produces and consumes over two transports in the clear, and over two with TLS.
+func (r *run) clients(figure string, by clientLoad, inClear, withTLS sides) error {
 	clear, err := startRustmq("rustmq in the clear")
 	if err != nil {
 		return err
@@ -53,21 +75,16 @@ func (r *run) sdk() error {
 			return err
 		}
 	}
+	shapes := map[string][]string{"produce": args("records", records), "consume": args("records", records, "topic", topic)}
 	for _, kind := range []string{"produce", "consume"} {
-		shape := args("records", records)
-		if kind == "consume" {
-			shape = args("records", records, "topic", topic)
-		}
-		by := func(p *process, transport string) measurement {
-			return on(p, kind, append(shape[:len(shape):len(shape)], args("transport", transport)...)...)
-		}
-		if err := r.pair(row{Figure: "K11", Name: kind + " over TCP by the Go SDK, against franz-go", Unit: "×", Must: 0.95},
-			by(clear, sdkClient), by(clear, "tcp"), rateRatio, perMegabyte("SDK", "franz-go")); err != nil {
-			return err
-		}
-		if err := r.pair(row{Figure: "K11", Name: kind + " over QUIC by the SDK's dialer, against TCP with TLS", Unit: "×", Must: 0.35, Aim: 0.5, Bound: quicBound},
-			by(secure, "quic"), by(secure, "sdk-tls"), rateRatio, perMegabyte("QUIC", "TLS")); err != nil {
-			return err
+		for _, c := range []struct {
+			p *process
+			sides
+		}{{clear, inClear}, {secure, withTLS}} {
+			if err := r.pair(row{Figure: figure, Name: kind + " " + c.name, Unit: "×", Must: c.must, Aim: c.aim, Bound: c.bound},
+				by(c.p, kind, c.ours, shapes[kind]...), by(c.p, kind, c.theirs, shapes[kind]...), rateRatio, c.said); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

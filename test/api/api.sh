@@ -31,6 +31,7 @@ echo open-sesame | admin users create 0
 admin acl create --principal 0 --resource 'topic.events.*' --permissions read,write --effect allow
 admin quotas set --user 0 producer_byte_rate=10MiB
 curl -sf -H "Authorization: Bearer $(cat "$token")" "$http/api/v1/openapi.json" >"$dir/openapi.json"
+python3 "$here/strangers.py" "$http" "$dir/openapi.json"
 cd "$dir" # it writes what it finds to where it runs
 SCHEMATHESIS_HOOKS=$here/hooks.py "$st" --config-file "$here/schemathesis.toml" run "$http/api/v1/openapi.json" \
 	-H "Authorization: Bearer $(cat "$token")" --seed "${TEST_SEED:-1}" --no-color >"$dir/said" 2>&1 || {
@@ -38,7 +39,6 @@ SCHEMATHESIS_HOOKS=$here/hooks.py "$st" --config-file "$here/schemathesis.toml" 
 	exit 1
 }
 sed -n '/SUMMARY/,$p' "$dir/said" | grep -E 'Selected|Tested|generated' | sed 's/^ */api: /'
-python3 "$here/strangers.py" "$http" "$dir/openapi.json"
 # It is as well as before, and has said nothing of a fault of its own.
 admin cluster health || :
 curl -sf "$http/readyz" >/dev/null

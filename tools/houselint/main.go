@@ -160,10 +160,16 @@ func checkNamedTests(root string, tests map[string]bool) ([]string, error) {
 
 var testName = regexp.MustCompile("`Test[A-Za-z0-9_]+`")
 
-// checkDependencies finds direct dependencies of the root module that
-// docs/dependencies.md does not explain, and lines there of modules that are none.
+var crate = regexp.MustCompile(`^([a-z0-9_-]+) = `)
+
+// checkDependencies finds direct dependencies of the root module and of sdk/rust that
+// docs/dependencies.md does not explain, and lines there of what is none.
 func checkDependencies(root string) ([]string, error) {
 	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	if err != nil {
+		return nil, err
+	}
+	cargo, err := os.ReadFile(filepath.Join(root, "sdk", "rust", "Cargo.toml"))
 	if err != nil {
 		return nil, err
 	}
@@ -173,14 +179,25 @@ func checkDependencies(root string) ([]string, error) {
 	}
 	var findings []string
 	direct := map[string]bool{}
+	needs := func(file string, line int, name string) {
+		direct[name] = true
+		if !strings.Contains(string(page), "\n| `"+name+"` |") {
+			findings = append(findings, fmt.Sprintf("%s:%d: docs/dependencies.md does not say what %s is for", file, line, name))
+		}
+	}
 	for i, line := range strings.Split(string(mod), "\n") {
 		path, rest, _ := strings.Cut(strings.TrimPrefix(line, "\t"), " ")
-		if !strings.HasPrefix(line, "\t") || strings.Contains(rest, "// indirect") {
-			continue
+		if strings.HasPrefix(line, "\t") && !strings.Contains(rest, "// indirect") {
+			needs("go.mod", i+1, path)
 		}
-		direct[path] = true
-		if !strings.Contains(string(page), "\n| `"+path+"` |") {
-			findings = append(findings, fmt.Sprintf("go.mod:%d: docs/dependencies.md does not say what %s is for", i+1, path))
+	}
+	within := false
+	for i, line := range strings.Split(string(cargo), "\n") {
+		if strings.HasPrefix(line, "[") {
+			within = line == "[dependencies]" || line == "[dev-dependencies]"
+		}
+		if name := crate.FindStringSubmatch(line); within && name != nil {
+			needs("sdk/rust/Cargo.toml", i+1, name[1])
 		}
 	}
 	for i, line := range strings.Split(string(page), "\n") {

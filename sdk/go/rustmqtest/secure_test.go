@@ -132,7 +132,8 @@ func (i *issuer) token(user string, life time.Duration) (string, error) {
 	return signed + "." + base64url(signature), nil
 }
 
-// TestTokensSayWhoAClientIs also has one end while its client is at work, who is asked for the next.
+// TestTokensSayWhoAClientIs also has one end while its client is at work, who is asked for the next, and shows it
+// on the connection that it has.
 func TestTokensSayWhoAClientIs(t *testing.T) {
 	t.Parallel()
 	by := newIssuer(t)
@@ -144,23 +145,22 @@ func TestTokensSayWhoAClientIs(t *testing.T) {
 	trust, ctx := rustmq.WithTLS(rustmq.TLS{CAFile: server.CAFile()}), within(t, moments)
 	record := func() *rustmq.Record { return &rustmq.Record{Topic: "t", Value: []byte("1")} }
 	for _, mode := range []transport.Mode{transport.TCP, transport.QUIC} {
-		var asked atomic.Int64
+		var asked, connected atomic.Int64
 		client := server.Client(t, trust, rustmq.WithTransport(mode), rustmq.WithToken(func(context.Context) (string, error) {
 			asked.Add(1)
 			return by.token("alice", 4*time.Second)
-		}))
+		}), rustmq.WithHooks(rustmq.Hooks{Connected: func(string, time.Duration, error) { connected.Add(1) }}))
 		if err := client.ProduceSync(ctx, record()).Err(); err != nil {
 			t.Fatalf("%v: %v", mode, err)
 		}
-		connections := asked.Load()
-		if connections == 0 {
+		if asked.Load() == 0 {
 			t.Fatalf("%v: nobody was asked for a token", mode)
 		}
-		eventually(t, "another token is asked for", func() bool {
+		eventually(t, "another token is asked for than one for each connection", func() bool {
 			if err := client.ProduceSync(ctx, record()).Err(); err != nil {
 				t.Fatalf("%v: %v", mode, err)
 			}
-			return asked.Load() > connections
+			return asked.Load() > connected.Load()
 		})
 		old := server.Client(t, trust, rustmq.WithTransport(mode), rustmq.WithToken(func(context.Context) (string, error) { return by.token("alice", -time.Minute) }))
 		if err := old.Ping(ctx); !errors.Is(err, kerr.SaslAuthenticationFailed) || rustmq.IsRetriable(err) {
