@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"strconv"
 	"testing"
 
 	"rustmq.dev/rustmq/consensus/metadata"
@@ -27,5 +28,23 @@ func TestAChangeOfAnotherVersionIsRefused(t *testing.T) {
 	change.Version = version()
 	if err := alter(); err != nil {
 		t.Error(err)
+	}
+}
+
+// The feature level never falls: who asks to hold it below where it is believes something
+// else, and is told.
+func TestTheFeatureLevelIsNotHeldBelowWhereItIs(t *testing.T) {
+	c := open(t, Options{})
+	register(t, c, 1, 1)
+	hold := func(level uint32) error {
+		op := ConfigOp{"controller.feature_level", SetConfig, strconv.Itoa(int(level))}
+		return c.AlterConfigs(t.Context(), []ConfigChange{{Type: metadata.BrokerResource, Ops: []ConfigOp{op}}}, false)[0]
+	}
+	is := c.Image().FeatureLevel()
+	wantCode(t, "below", hold(is-1), metadata.InvalidConfig)
+	for _, level := range []uint32{is, is + 1, 0} {
+		if err := hold(level); err != nil {
+			t.Errorf("%d, where it is %d: %v", level, is, err)
+		}
 	}
 }

@@ -314,13 +314,32 @@ func (c *Controller) raiseFeatureLevel(ctx context.Context) error {
 	return nil
 }
 
+// heldLevelKey is under which the feature level is held for all.
+const heldLevelKey = "controller.feature_level"
+
+// HeldFeatureLevel is where an image says that the feature level is held; 0: nowhere, and false: it
+// does not say.
+func HeldFeatureLevel(image *metadata.Image) (level uint32, said bool) {
+	is, err := strconv.ParseUint(ofAllBrokers(image)[heldLevelKey], 10, 32)
+	return uint32(is), err == nil
+}
+
 // heldLevel is where an operator holds the feature level; 0: nobody does. It is read of the
 // image itself: a controller that begins to lead may raise it before it obeys anything else.
 func (c *Controller) heldLevel(image *metadata.Image) uint32 {
-	if level, err := strconv.ParseUint(ofAllBrokers(image)["controller.feature_level"], 10, 32); err == nil {
-		return uint32(level)
+	if level, said := HeldFeatureLevel(image); said {
+		return level
 	}
 	return c.live.Load().HighestFeatureLevel
+}
+
+// checkHeldLevel says why the feature level cannot be held where a value says: it never falls.
+func checkHeldLevel(image *metadata.Image, value string) error {
+	is := image.FeatureLevel()
+	if level, err := strconv.ParseUint(value, 10, 32); err == nil && level > 0 && uint32(level) < is {
+		return fmt.Errorf("%s = %s: the feature level is %d already, and never falls; %d holds it there", heldLevelKey, value, is, is)
+	}
+	return nil
 }
 
 // raise lets the feature level rise once all know a higher one.
