@@ -1,8 +1,11 @@
 package controller
 
 import (
+	"log/slog"
 	"strconv"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
 )
@@ -47,4 +50,31 @@ func TestTheFeatureLevelIsNotHeldBelowWhereItIs(t *testing.T) {
 			t.Errorf("%d, where it is %d: %v", level, is, err)
 		}
 	}
+}
+
+// A cluster that is made with its feature level held begins no higher, rises when it is let
+// go, and says once where it is to be held below where it is.
+func TestANewClusterBeginsWhereItsLevelIsHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		said := new(lines)
+		c := open(t, Options{HighestFeatureLevel: metadata.LatestFeatureLevel - 1, Log: slog.New(slog.NewTextHandler(said, nil))})
+		level := func(want uint32) {
+			t.Helper()
+			time.Sleep(time.Hour)
+			if is := c.Image().FeatureLevel(); is != want {
+				t.Errorf("feature level %d, want %d", is, want)
+			}
+		}
+		level(metadata.LatestFeatureLevel - 1)
+		if n := said.count("never falls"); n > 0 {
+			t.Errorf("told %d times where nothing is wrong", n)
+		}
+		c.SetLive(Live{HighestFeatureLevel: metadata.LatestFeatureLevel - 2})
+		level(metadata.LatestFeatureLevel - 1)
+		if n := said.count("never falls"); n != 1 {
+			t.Errorf("held below where it is: told %d times", n)
+		}
+		c.SetLive(Live{})
+		level(metadata.LatestFeatureLevel)
+	})
 }

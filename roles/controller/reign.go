@@ -282,10 +282,13 @@ func (c *Controller) checkClusterID() error {
 }
 
 // firstFeatureLevel is that of a new cluster: with others, what each of them knows that
-// can be one. It rises when they have made themselves known.
+// can be one. It rises when they have made themselves known. Alone it is as high as it may be.
 func (c *Controller) firstFeatureLevel() uint32 {
 	if len(c.opt.Peers) > 0 {
 		return metadata.ClusterFeatureLevel
+	}
+	if held := c.live.Load().HighestFeatureLevel; held > 0 {
+		return max(min(held, metadata.LatestFeatureLevel), metadata.ClusterFeatureLevel)
 	}
 	return metadata.LatestFeatureLevel
 }
@@ -317,18 +320,11 @@ func (c *Controller) raiseFeatureLevel(ctx context.Context) error {
 // heldLevelKey is under which the feature level is held for all.
 const heldLevelKey = "controller.feature_level"
 
-// HeldFeatureLevel is where an image says that the feature level is held; 0: nowhere, and false: it
-// does not say.
-func HeldFeatureLevel(image *metadata.Image) (level uint32, said bool) {
-	is, err := strconv.ParseUint(ofAllBrokers(image)[heldLevelKey], 10, 32)
-	return uint32(is), err == nil
-}
-
 // heldLevel is where an operator holds the feature level; 0: nobody does. It is read of the
 // image itself: a controller that begins to lead may raise it before it obeys anything else.
 func (c *Controller) heldLevel(image *metadata.Image) uint32 {
-	if level, said := HeldFeatureLevel(image); said {
-		return level
+	if level, err := strconv.ParseUint(ofAllBrokers(image)[heldLevelKey], 10, 32); err == nil {
+		return uint32(level)
 	}
 	return c.live.Load().HighestFeatureLevel
 }
@@ -347,6 +343,7 @@ func (c *Controller) raise(ctx context.Context) {
 	ticker := time.NewTicker(c.opt.BrokerSession / 8)
 	defer ticker.Stop()
 	var wait patience
+	var told uint32 // of levels that it cannot be held at
 	for {
 		select {
 		case <-ctx.Done():
@@ -356,6 +353,11 @@ func (c *Controller) raise(ctx context.Context) {
 		now := time.Now()
 		if c.leads() != nil || !wait.over(now) {
 			continue
+		}
+		image := c.state.Image()
+		if held, is := c.heldLevel(image), image.FeatureLevel(); held > 0 && held < is && held != told {
+			told = held
+			c.log.Warn(heldLevelKey+" is below the feature level, which never falls: it stays where it is", "held", held, "level", is)
 		}
 		err := c.raiseFeatureLevel(ctx)
 		switch {
