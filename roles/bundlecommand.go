@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -125,18 +124,11 @@ func (b *bundleCommand) write(ctx context.Context, name string, o bundle.Options
 	if _, err := os.Lstat(name); err == nil {
 		return m, errors.New("the file is there: name another with --out")
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".rustmq-bundle-") // 0600
-	if err != nil {
-		return m, err
-	}
-	m, err = bundle.Collect(ctx, f, o)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return m, errors.Join(err, os.Remove(f.Name()))
-	}
-	return m, nil
+	err = client.WriteWhole(name, func(w io.Writer) error {
+		m, err = bundle.Collect(ctx, w, o)
+		return err
+	})
+	return m, err
 }
 
 // say tells where the archive is, and what is not in it. It fails where no server said
