@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
-	"golang.org/x/term"
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/roles/admin"
@@ -159,11 +158,8 @@ func (b *bundleCommand) say(name string, m bundle.Manifest) error {
 
 // progress shows on a terminal what is under way; "" wipes it.
 func (b *bundleCommand) progress() func(string) {
-	file, ok := b.stderr.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) || os.Getenv("TERM") == "dumb" {
-		return func(string) {}
-	}
-	return func(what string) { fmt.Fprintf(file, "\r\x1b[K%.70s", what) }
+	show := client.Showing(b.stderr)
+	return func(what string) { show(fmt.Sprintf("%.70s", what)) }
 }
 
 // local is what goes in of this machine.
