@@ -212,7 +212,7 @@ type Replication struct {
 
 // Operations is how the process behaves.
 type Operations struct {
-	GracefulShutdownTimeout Duration `toml:"graceful_shutdown_timeout" live:"node" doc:"bound on a stop; what has not ended then is left as by a kill"`
+	GracefulShutdownTimeout Duration `toml:"graceful_shutdown_timeout" live:"node" doc:"bound on a stop; what has not ended then is left as by a kill. Set while nodes run: 1s at least"`
 	LogFormat               string   `toml:"log_format" doc:"auto (text on a terminal, JSON otherwise), text or json"`
 	LogLevel                string   `toml:"log_level" live:"node" doc:"debug, info, warn or error; where text goes to a terminal, and nothing is set, warn"`
 	SlowRequest             Duration `toml:"slow_request" live:"node" doc:"requests of Kafka's clients that take so long are told to the log, ten in ten seconds at most: what fetches and members of groups wait for does not count; 0: none is"`

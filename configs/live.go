@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // Liveness of a key: whether it may change while the process runs, and of what. It
@@ -17,6 +18,10 @@ const (
 	// LiveCluster keys are obeyed by the controller that leads, and set for all.
 	LiveCluster = "cluster"
 )
+
+// leastStop is the least time to stop that may be set while nodes run, where a slip is obeyed
+// by all of them: it lets leaderships go to others.
+const leastStop = Duration(time.Second)
 
 // Origins of values that were set while processes run.
 const (
@@ -99,6 +104,9 @@ func LiveValue(key, value string) (string, error) {
 	}
 	if problems := c.problemsOf(key); len(problems) > 0 {
 		return "", fmt.Errorf("%s: %s", key, problems[0].Reason)
+	}
+	if key == "operations.graceful_shutdown_timeout" && c.Operations.GracefulShutdownTimeout < leastStop {
+		return "", fmt.Errorf("%s: %s is too short to be set while nodes run, %v at least: each that stops would leave what it does as by a kill. A node's own configuration may say less", key, value, leastStop)
 	}
 	form, has := kafkaForms[key]
 	if !has {

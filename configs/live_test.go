@@ -70,6 +70,8 @@ func TestLiveValuesAreRefused(t *testing.T) {
 		{"network.bind", "10.0.0.1", "restart them one by one"},
 		{"broker.message_max_bytes", "2MiB", "message.max.bytes"},
 		{"network.max_conections", "5", "did you mean network.max_connections"},
+		{"operations.graceful_shutdown_timeout", "1ms", "1s at least"},
+		{"operations.graceful_shutdown_timeout", "999ms", "1s at least"},
 	} {
 		if _, err := LiveValue(c.key, c.value); err == nil || !strings.Contains(err.Error(), c.why) {
 			t.Errorf("%s = %s: %v, want %q", c.key, c.value, err, c.why)

@@ -52,6 +52,20 @@ func (s Size) String() string {
 	return strconv.FormatInt(int64(s), 10) + "B"
 }
 
+// Rounded shows the size as a person reads it, in powers of 1024: "1.5 MiB".
+func (s Size) Rounded() string {
+	const units = "KMGTP"
+	v, unit := float64(s), -1
+	for v >= 1024 && unit < len(units)-1 {
+		v /= 1024
+		unit++
+	}
+	if unit < 0 {
+		return fmt.Sprintf("%d B", int64(s))
+	}
+	return fmt.Sprintf("%.1f %ciB", v, units[unit])
+}
+
 // ParseSize reads a size as it is written in a configuration, such as 64KiB.
 func ParseSize(s string) (Size, error) {
 	number, factor := strings.TrimSpace(s), int64(1)

@@ -25,6 +25,14 @@ func TestSizes(t *testing.T) {
 	}
 }
 
+func TestSizesAreRoundedForPeople(t *testing.T) {
+	for size, want := range map[Size]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 64 << 20: "64.0 MiB", 3 << 50: "3.0 PiB", 4 << 60: "4096.0 PiB"} {
+		if got := size.Rounded(); got != want {
+			t.Errorf("%d is shown as %s, want %s", int64(size), got, want)
+		}
+	}
+}
+
 func TestPrices(t *testing.T) {
 	for text, want := range map[string]Price{"0": 0, "0.023": 23e6, " 0.0004 ": 4e5, "1.": 1e9, "12.5": 125e8, "0.000000001": 1, "list": ListPrice, " list ": ListPrice} {
 		if got, err := parsePrice(text); err != nil || got != want {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -16,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
-	"golang.org/x/term"
 
 	"rustmq.dev/rustmq/configs"
 	"rustmq.dev/rustmq/roles/admin"
@@ -125,18 +123,11 @@ func (b *bundleCommand) write(ctx context.Context, name string, o bundle.Options
 	if _, err := os.Lstat(name); err == nil {
 		return m, errors.New("the file is there: name another with --out")
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".rustmq-bundle-") // 0600
-	if err != nil {
-		return m, err
-	}
-	m, err = bundle.Collect(ctx, f, o)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return m, errors.Join(err, os.Remove(f.Name()))
-	}
-	return m, nil
+	err = client.WriteWhole(name, func(w io.Writer) error {
+		m, err = bundle.Collect(ctx, w, o)
+		return err
+	})
+	return m, err
 }
 
 // say tells where the archive is, and what is not in it. It fails where no server said
@@ -167,11 +158,8 @@ func (b *bundleCommand) say(name string, m bundle.Manifest) error {
 
 // progress shows on a terminal what is under way; "" wipes it.
 func (b *bundleCommand) progress() func(string) {
-	file, ok := b.stderr.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) || os.Getenv("TERM") == "dumb" {
-		return func(string) {}
-	}
-	return func(what string) { fmt.Fprintf(file, "\r\x1b[K%.70s", what) }
+	show := client.Showing(b.stderr)
+	return func(what string) { show(fmt.Sprintf("%.70s", what)) }
 }
 
 // local is what goes in of this machine.

@@ -199,6 +199,8 @@ func TestConfigIsRefusedWithAReason(t *testing.T) {
 		{[]string{"set", "network.max_conections=1"}, 1, "did you mean network.max_connections"},
 		{[]string{"set", "controller.max_partitions=10", "--node", "1"}, 1, "for all brokers"},
 		{[]string{"set", "operations.log_level=debug", "--node", "9"}, 1, "not registered"},
+		{[]string{"set", "operations.graceful_shutdown_timeout=1ms"}, 1, "1s at least"},
+		{[]string{"set", "controller.feature_level=14"}, 1, "never falls"},
 		{[]string{"unset", "operations.log_level"}, 1, "is not set on all nodes"},
 		{[]string{"set"}, 2, "KEY=VALUE"},
 		{[]string{"unset"}, 2, "config list"},
@@ -214,6 +216,9 @@ func TestConfigIsRefusedWithAReason(t *testing.T) {
 	}
 	if _, stdout, _ := rustmq(t, "", "admin", "config", "list", "--url", url); !strings.Contains(stdout, "nothing is set in the cluster") {
 		t.Errorf("after a dry run:\n%s", stdout)
+	}
+	if _, stdout, _ := rustmq(t, "", "admin", "config", "history", "network.max_connections", "--url", url); !strings.Contains(stdout, "nobody has changed that") {
+		t.Errorf("the history of what nobody has changed:\n%s", stdout)
 	}
 }
 

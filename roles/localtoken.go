@@ -5,12 +5,14 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 
 	"rustmq.dev/rustmq/roles/admin"
+	"rustmq.dev/rustmq/roles/client"
 )
 
 // localTokenFile is the token of who may read the data directory, and may do everything. A
@@ -30,16 +32,12 @@ func (n *Node) writeLocalToken() (hash [32]byte, file string, err error) {
 	fail := func(err error) ([32]byte, string, error) {
 		return hash, file, fmt.Errorf("write the token of the admin API for this machine: %w", err)
 	}
-	tmp, err := os.CreateTemp(n.root, ".admin-token-") // 0600
+	err = client.WriteWhole(file, func(w io.Writer) error {
+		_, err := fmt.Fprintln(w, text)
+		return err
+	})
 	if err != nil {
 		return fail(err)
-	}
-	_, err = fmt.Fprintln(tmp, text)
-	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), file)
-	}
-	if err != nil {
-		return fail(errors.Join(err, os.Remove(tmp.Name())))
 	}
 	n.opened("token of this machine", func(context.Context) error {
 		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -269,11 +269,11 @@ func (a api) describe(ctx context.Context, in *topicName) (*topicOutput, error) 
 
 // shown are the views of topics, without what who calls may not see of them.
 func (a api) shown(ctx context.Context, topics ...*metadata.Topic) []Topic {
-	who, held := subjectOf(ctx), a.held(ctx, topics...)
+	who, partitions := subjectOf(ctx), a.partitions(ctx, partitionsOf(topics...))
 	views := []Topic{}
 	for _, t := range topics {
-		view := a.view(t, held[:t.Partitions.Len()])
-		held = held[t.Partitions.Len():]
+		view := a.view(t, partitions[:t.Partitions.Len()])
+		partitions = partitions[t.Partitions.Len():]
 		if !who.may(acl.DescribeConfigs, acl.Topic, t.Name) {
 			view.Configs = map[string]string{}
 		}
@@ -325,24 +325,18 @@ func (a api) addPartitions(ctx context.Context, in *partitionsInput) (*topicOutp
 	return a.describe(ctx, &topicName{in.Name})
 }
 
-// view shows a topic with what its partitions hold.
-func (a api) view(t *metadata.Topic, held []partitionHeld) Topic {
-	out := Topic{Name: t.Name, ID: t.ID.String(), Internal: t.Internal, Partitions: t.Partitions.Len(), Configs: t.Configs}
+// view shows a topic with its partitions.
+func (a api) view(t *metadata.Topic, partitions []Partition) Topic {
+	out := Topic{Name: t.Name, ID: t.ID.String(), Internal: t.Internal, Partitions: len(partitions), Configs: t.Configs, PartitionList: partitions}
 	if out.Configs == nil {
 		out.Configs = map[string]string{}
 	}
-	for i := range t.Partitions.Len() {
-		p := t.Partitions.At(i)
-		view := Partition{
-			Partition: int32(i), Leader: p.Leader, LeaderEpoch: int32(p.LeaderEpoch), Replicas: p.Replicas, ISR: p.ISR,
-			PartitionState: held[i].PartitionState, BucketShare: held[i].BucketShare, Unknown: held[i].unknown,
-		}
-		out.Records += int64(view.HighWatermark - view.LogStart)
-		out.WALBytes += view.WALBytes
-		out.MemoryBytes += view.MemoryBytes
-		out.BucketBytes += view.BucketBytes
+	for _, p := range partitions {
+		out.Records += int64(p.HighWatermark - p.LogStart)
+		out.WALBytes += p.WALBytes
+		out.MemoryBytes += p.MemoryBytes
+		out.BucketBytes += p.BucketBytes
 		out.ReplicationFactor = max(out.ReplicationFactor, len(p.Replicas))
-		out.PartitionList = append(out.PartitionList, view)
 	}
 	out.Grows = (t.Internal || t.ReplicasUnset) && out.ReplicationFactor < controller.MaxDefaultReplicas
 	out.Durability = durability(configs.Durability(t.Configs), out.ReplicationFactor, a.ackBeforeSync)

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/client"
 	"rustmq.dev/rustmq/security/acl"
 )
 
@@ -72,7 +73,11 @@ them back. Records are not in it.`,
 			if err := e.patient(cmd).call(cmd.Context(), http.MethodPost, "/api/v1/cluster/backup", nil, &out); err != nil {
 				return err
 			}
-			if err := writeWhole(args[0], out.Snapshot); err != nil {
+			err := client.WriteWhole(args[0], func(w io.Writer) error {
+				_, err := w.Write(out.Snapshot)
+				return err
+			})
+			if err != nil {
 				return fmt.Errorf("write the backup: %w", err)
 			}
 			said := struct {
@@ -90,23 +95,4 @@ them back. Records are not in it.`,
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "replace a file that is there")
 	return cmd
-}
-
-// writeWhole writes a file that its owner alone may read, all of it or nothing.
-func writeWhole(name string, content []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*") // 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
 }

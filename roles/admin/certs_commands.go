@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -99,8 +98,8 @@ func (f *authorityFlags) issue() *cobra.Command {
 			if err := q.Validate(); err != nil {
 				return &UsageError{err.Error()}
 			}
-			base := filepath.Join(out, strings.ReplaceAll(q.Name, " ", "-"))
-			for _, file := range []string{base + ".pem", base + ".key"} {
+			certFile, keyFile := ca.Files(out, q.Name)
+			for _, file := range []string{certFile, keyFile} {
 				if _, err := os.Lstat(file); err == nil { // before it is in the ledger
 					return fmt.Errorf("%s is there: name another directory with --out; `rustmq admin certs renew %s --out %s` replaces the certificate of that name", file, shellName(q.Name), shellName(out))
 				}
@@ -176,7 +175,7 @@ func (f *authorityFlags) renew() *cobra.Command {
 // standsHere refuses to renew a certificate that does not lie in this directory, where nobody
 // has said where it does: the one that is in use would stay as it is, and end.
 func standsHere(r *ca.Record) error {
-	file := strings.ReplaceAll(r.Name, " ", "-") + ".pem"
+	file, _ := ca.Files("", r.Name)
 	if _, err := os.Lstat(file); err != nil {
 		return fmt.Errorf("%s is not in this directory: say by --out DIR where the certificate of %q lies that is to be replaced, or where another is to be written", file, visible(r.Name))
 	}

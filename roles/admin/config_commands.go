@@ -172,6 +172,10 @@ func (e *env) configHistory() *cobra.Command {
 }
 
 func (e *env) showChanges(changes []ConfigChange) {
+	if len(changes) == 0 {
+		fmt.Fprintln(e.stdout, "nobody has changed that: no change of it is in the history, which has the last 256")
+		return
+	}
 	t := e.table("VERSION", "AT", "BY", "SET ON", "KEY", "OLD", "NEW")
 	for _, c := range changes {
 		at := "-"

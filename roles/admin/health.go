@@ -190,7 +190,7 @@ func judgeCluster(image *metadata.Image, group *controller.Group, unanswered err
 		h.add(p)
 	}
 	if level := image.FeatureLevel(); level < metadata.LatestFeatureLevel {
-		h.Notes = append(h.Notes, fmt.Sprintf("the feature level is %d, and this process knows %d: it rises once every node runs a version that does", level, metadata.LatestFeatureLevel))
+		h.Notes = append(h.Notes, fmt.Sprintf("the feature level is %d, and this process knows %d: it rises once every node runs a version that does, unless it is held (controller.feature_level)", level, metadata.LatestFeatureLevel))
 	}
 	h.Healthy = len(h.Problems) == 0
 	return h

@@ -14,30 +14,39 @@ type Holdings interface {
 	Holdings(context.Context, []broker.PartitionNamed) []broker.Holding
 }
 
-// partitionHeld is what is known of what a partition holds.
-type partitionHeld struct {
-	PartitionState
-	BucketShare
-	unknown string // why its leader does not say; "": it does
+// partitionOf is a partition of a topic.
+type partitionOf struct {
+	topic *metadata.Topic
+	index int32
 }
 
-// held is what the partitions of topics hold, one topic after the other: as their leaders say,
-// or else as this process knows.
-func (a api) held(ctx context.Context, topics ...*metadata.Topic) []partitionHeld {
-	var named []broker.PartitionNamed
-	var out []partitionHeld
+func (p partitionOf) id() storage.PartitionID {
+	return storage.PartitionID{Topic: p.topic.ID, Index: p.index}
+}
+
+// partitionsOf are those of topics, one topic after the other.
+func partitionsOf(topics ...*metadata.Topic) (all []partitionOf) {
 	for _, t := range topics {
 		for i := range t.Partitions.Len() {
-			id := storage.PartitionID{Topic: t.ID, Index: int32(i)}
-			named, out = append(named, broker.PartitionNamed{Topic: t.Name, ID: id}), append(out, a.heldHere(id, t.Partitions.At(i)))
+			all = append(all, partitionOf{t, int32(i)})
 		}
+	}
+	return all
+}
+
+// partitions shows partitions with what they hold: as their leaders say, or else as this
+// process knows.
+func (a api) partitions(ctx context.Context, wanted []partitionOf) []Partition {
+	named, out := make([]broker.PartitionNamed, len(wanted)), make([]Partition, len(wanted))
+	for i, w := range wanted {
+		named[i], out[i] = broker.PartitionNamed{Topic: w.topic.Name, ID: w.id()}, a.partitionHere(w)
 	}
 	if a.holdings == nil || len(named) == 0 {
 		return out
 	}
 	for i, is := range a.holdings.Holdings(ctx, named) {
 		if is.Unknown != "" {
-			out[i].unknown = is.Unknown
+			out[i].Unknown = is.Unknown
 			continue
 		}
 		out[i].PartitionState = PartitionState{is.LogStart, is.HighWatermark, is.WALBytes, is.MemoryBytes, is.LocalStart}
@@ -46,13 +55,17 @@ func (a api) held(ctx context.Context, topics ...*metadata.Topic) []partitionHel
 	return out
 }
 
-// heldHere is what this process knows: what is not here, or not followed any more, is there at
+// partitionHere is a partition as this process knows it: what is not here, or not followed any more, is there at
 // least as far as the bucket has it.
-func (a api) heldHere(id storage.PartitionID, p *metadata.Partition) (is partitionHeld) {
-	if a.partition != nil {
-		is.PartitionState, _ = a.partition(id)
+func (a api) partitionHere(of partitionOf) Partition {
+	p := of.topic.Partitions.At(int(of.index))
+	is := Partition{
+		Partition: of.index, Leader: p.Leader, LeaderEpoch: int32(p.LeaderEpoch), Replicas: p.Replicas, ISR: p.ISR,
+		BucketShare: BucketShare{p.TieredBytes(), p.CommittedEnd(), p.Cleaning().To},
 	}
-	is.BucketShare = BucketShare{p.TieredBytes(), p.CommittedEnd(), p.Cleaning().To}
+	if a.partition != nil {
+		is.PartitionState, _ = a.partition(of.id())
+	}
 	is.LogStart = max(is.LogStart, p.LogStart)
 	is.HighWatermark = max(is.HighWatermark, p.CommittedEnd(), is.LogStart)
 	return is
@@ -77,11 +90,11 @@ func (a api) listPartitions(ctx context.Context, in *partitionsQuery) (*partitio
 	if !ok {
 		return nil, unknownTopic(in.Name)
 	}
-	out := &partitionsOutput{}
-	part, next, err := partOf(in.PageQuery, a.shown(ctx, t)[0].PartitionList, func(p Partition) string { return numberKey(p.Partition) })
-	out.Body.Partitions, out.Body.NextPage = part, next
-	if part == nil {
-		out.Body.Partitions = []Partition{}
+	part, next, err := partOf(in.PageQuery, partitionsOf(t), func(p partitionOf) string { return numberKey(p.index) })
+	if err != nil {
+		return nil, err
 	}
-	return out, err
+	out := &partitionsOutput{}
+	out.Body.Partitions, out.Body.NextPage = a.partitions(ctx, part), next
+	return out, nil
 }

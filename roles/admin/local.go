@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/url"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 
+	"rustmq.dev/rustmq/roles/client"
 	"rustmq.dev/rustmq/security/sasl"
 	"rustmq.dev/rustmq/storage/guard"
 )
@@ -88,16 +90,12 @@ func NoteLocal(hostPort string, l Local) (forget func(), err error) {
 		return nil, err
 	}
 	name := filepath.Join(dir, localName(hostPort))
-	tmp, err := os.CreateTemp(dir, ".note-") // 0600
+	err = client.WriteWhole(name, func(w io.Writer) error {
+		_, err := w.Write(raw)
+		return err
+	})
 	if err != nil {
 		return nil, err
-	}
-	_, err = tmp.Write(raw)
-	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), name)
-	}
-	if err != nil {
-		return nil, errors.Join(err, os.Remove(tmp.Name()))
 	}
 	return func() {
 		if now, err := os.ReadFile(name); err == nil && string(now) == string(raw) { // another has not come in its place

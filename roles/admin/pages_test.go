@@ -1,15 +1,18 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"rustmq.dev/rustmq/consensus/metadata"
+	"rustmq.dev/rustmq/roles/broker"
 	"rustmq.dev/rustmq/roles/controller"
 	"rustmq.dev/rustmq/security/acl"
 )
@@ -98,5 +101,23 @@ func TestListsComeInParts(t *testing.T) {
 	}
 	for query, status := range map[string]int{"cursor=!": http.StatusBadRequest, "limit=-1": http.StatusUnprocessableEntity, "limit=10001": http.StatusUnprocessableEntity, "limit=x": http.StatusUnprocessableEntity} {
 		a.want(query, status, a.do(http.MethodGet, "/api/v1/topics?"+query, "", "Authorization", "Bearer "+a.local))
+	}
+}
+
+// countedHoldings counts the partitions whose leaders were asked.
+type countedHoldings struct{ asked int }
+
+func (h *countedHoldings) Holdings(_ context.Context, wanted []broker.PartitionNamed) []broker.Holding {
+	h.asked += len(wanted)
+	return make([]broker.Holding, len(wanted))
+}
+
+// Of a part of the partitions of a topic, only the leaders of that part are asked.
+func TestAPartAsksForWhatIsInIt(t *testing.T) {
+	h := &countedHoldings{}
+	a := newAsking(t, func(o *Options) { o.Holdings = h })
+	names := a.pages("/api/v1/topics/orders/partitions", "partitions", 5, func(one map[string]any) string { return fmt.Sprint(one["partition"]) }, func() {})
+	if want := strings.Fields("0 1 2 3 4 5 6 7 8 9 10 11"); !slices.Equal(names, want) || h.asked != len(want) {
+		t.Errorf("%q by asking for %d", names, h.asked)
 	}
 }

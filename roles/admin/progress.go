@@ -3,23 +3,12 @@ package admin
 import (
 	"context"
 	"fmt"
-	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
-)
 
-// showing returns what draws a line over the one before on a terminal, and wipes it where it
-// is empty. Anywhere else, and where the terminal can do no more than lines, it does nothing.
-func showing(w io.Writer) func(line string) {
-	file, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) || os.Getenv("TERM") == "dumb" {
-		return func(string) {}
-	}
-	return func(line string) { fmt.Fprint(file, "\r\x1b[K"+line) }
-}
+	"rustmq.dev/rustmq/roles/client"
+)
 
 // waiting is what commands have that begin what goes on by itself.
 type waiting struct {
@@ -42,7 +31,7 @@ func (w *waiting) until(cmd *cobra.Command, what string, look func(context.Conte
 		ctx, cancel = context.WithTimeout(ctx, w.timeout)
 		defer cancel()
 	}
-	show := showing(cmd.ErrOrStderr())
+	show := client.Showing(cmd.ErrOrStderr())
 	defer show("")
 	for most, left := 0, 0; ; {
 		now, err := look(ctx)

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -80,16 +79,5 @@ func TestRefusalsSayEachReasonOnce(t *testing.T) {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: nothing of %q", err, want)
 		}
-	}
-}
-
-// TestProgressIsForTerminals alone.
-func TestProgressIsForTerminals(t *testing.T) {
-	var out bytes.Buffer
-	show := showing(&out)
-	show("half")
-	show("")
-	if out.Len() > 0 {
-		t.Errorf("%q", out.String())
 	}
 }

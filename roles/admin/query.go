@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -15,13 +16,18 @@ func takesAnyText(s *huma.Schema) bool {
 	return s.Type == huma.TypeArray || s.Type == huma.TypeString && s.Format == "" && len(s.Enum) == 0
 }
 
-// strictQuery has a call refused whose query names what there is not, gives no value, or more
+// strictQuery has a call refused whose query cannot be read, names what there is not, gives no value, or more
 // than one: who misspells `version` does not mean the module with all versions.
 func strictQuery(api huma.API) func(*huma.Operation) {
 	return func(op *huma.Operation) {
 		op.Middlewares = append(op.Middlewares, func(ctx huma.Context, next func(huma.Context)) {
 			at := ctx.URL()
-			if wrong := wrongQuery(ctx.Operation(), at.Query()); wrong != "" {
+			query, err := url.ParseQuery(at.RawQuery) // what it cannot read it leaves out
+			wrong := wrongQuery(ctx.Operation(), query)
+			if err != nil {
+				wrong = "the query cannot be read: " + err.Error()
+			}
+			if wrong != "" {
 				_ = huma.WriteErr(api, ctx, http.StatusBadRequest, "INVALID_REQUEST: "+wrong) // who does not take it has gone
 				return
 			}

@@ -12,8 +12,9 @@ func TestQueriesSayWhatIsMeant(t *testing.T) {
 	a.want("deploy", http.StatusCreated, a.do(http.MethodPost, modulesPath+"/m/versions", `{"battery":"upper","spec":{"mode":"inline","topics":["one"]}}`, as...))
 	for path, says := range map[string]string{
 		modulesPath + "/m?vresion=1&force=true": `there is no parameter \"vresion\": this call has force, version`, modulesPath + "/m?force=true&force=false": "force is there 2 times",
-		modulesPath + "/m?force=true&version=": "version has no value",
-		"/api/v1/topics/orders?dry_run=true":   `there is no parameter \"dry_run\": this call has none`,
+		modulesPath + "/m?force=true&version=":    "version has no value",
+		modulesPath + "/m?force=true&version=%zz": "the query cannot be read", modulesPath + "/m?force=true&version=1;x": "the query cannot be read",
+		"/api/v1/topics/orders?dry_run=true": `there is no parameter \"dry_run\": this call has none`,
 	} {
 		a.want(path, http.StatusBadRequest, a.do(http.MethodDelete, path, "", as...), says)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,8 +13,8 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
+	"rustmq.dev/rustmq/roles/client"
 	"rustmq.dev/rustmq/roles/controller"
 )
 
@@ -228,16 +227,13 @@ func (e *env) check(cmd *cobra.Command, r controller.CheckRequest) (whole *contr
 
 // progressOn returns what shows how far a check is, on a terminal; nil ends it.
 func progressOn(w io.Writer) func(*controller.CheckReport) {
-	if file, ok := w.(*os.File); !ok || !term.IsTerminal(int(file.Fd())) {
-		return func(*controller.CheckReport) {}
-	}
-	shown := false
+	show, shown := client.Showing(w), false
 	return func(r *controller.CheckReport) {
 		if r != nil {
 			shown = true
-			fmt.Fprintf(w, "\r%3d %% of the keys: %d objects, %s read", checked(r.Next), r.Committed.Objects, size(r.Verified.Bytes))
+			show(fmt.Sprintf("%3d %% of the keys: %d objects, %s read", checked(r.Next), r.Committed.Objects, size(r.Verified.Bytes)))
 		} else if shown {
-			fmt.Fprint(w, "\r\033[K")
+			show("")
 		}
 	}
 }

@@ -40,6 +40,9 @@ func TestAChangeOfWhatIsAnotherByNowIsRefused(t *testing.T) {
 		{"/api/v1/users", http.MethodPost, "/api/v1/users", `{"name":"bob","password":"open sesame"}`},
 		{"/api/v1/users", http.MethodDelete, "/api/v1/users/alice", ""},
 		{"/api/v1/quotas", http.MethodPatch, "/api/v1/quotas", `{"user":"alice","set":{"request_percentage":5}}`},
+		{"/api/v1/config", http.MethodPatch, "/api/v1/config", `{"set":{"operations.log_level":"debug"}}`},
+		{"/api/v1/config", http.MethodPatch, "/api/v1/config", `{"broker":3,"set":{"operations.log_level":"debug"}}`},
+		{"/api/v1/config", http.MethodPatch, "/api/v1/config", `{"broker":3,"delete":["operations.log_level"]}`},
 		{"/api/v1/brokers/3", http.MethodPost, "/api/v1/brokers/3/drain", `{"draining":true}`},
 		{modulesPath + "/m", http.MethodPost, modulesPath + "/m/disable", `{}`},
 		{modulesPath + "/m", http.MethodDelete, modulesPath + "/m?force=true", ""},
@@ -71,22 +74,24 @@ func TestAChangeOfWhatIsAnotherByNowIsRefused(t *testing.T) {
 // Of many who have seen the same, one changes it.
 func TestOneOfManyChangesWhatAllHaveSeen(t *testing.T) {
 	a := newAsking(t)
-	seen := a.do(http.MethodGet, "/api/v1/topics/one", "", "Authorization", "Bearer "+a.local).Header().Get("ETag")
-	var changed atomic.Int32
-	var all sync.WaitGroup
-	for range 16 {
-		all.Go(func() {
-			w := a.do(http.MethodPatch, "/api/v1/topics/one", `{"set":{"retention.ms":"77"}}`, "If-Match", seen, "Authorization", "Bearer "+a.local)
-			switch w.Code {
-			case http.StatusOK:
-				changed.Add(1)
-			case http.StatusPreconditionFailed:
-			default:
-				t.Errorf("%d %s", w.Code, w.Body)
-			}
-		})
-	}
-	if all.Wait(); changed.Load() != 1 {
-		t.Errorf("%d have changed it", changed.Load())
+	for path, body := range map[string]string{"/api/v1/topics/one": `{"set":{"retention.ms":"77"}}`, "/api/v1/config": `{"set":{"network.max_connections":"77"}}`} {
+		seen := a.do(http.MethodGet, path, "", "Authorization", "Bearer "+a.local).Header().Get("ETag")
+		var changed atomic.Int32
+		var all sync.WaitGroup
+		for range 16 {
+			all.Go(func() {
+				w := a.do(http.MethodPatch, path, body, "If-Match", seen, "Authorization", "Bearer "+a.local)
+				switch w.Code {
+				case http.StatusOK:
+					changed.Add(1)
+				case http.StatusPreconditionFailed:
+				default:
+					t.Errorf("%s: %d %s", path, w.Code, w.Body)
+				}
+			})
+		}
+		if all.Wait(); changed.Load() != 1 {
+			t.Errorf("%s: %d have changed it", path, changed.Load())
+		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
+
+	"rustmq.dev/rustmq/configs"
 )
 
 // topicsCommand is `rustmq admin topics …`.
@@ -240,16 +242,5 @@ func plural(n int, noun string) string {
 	return strconv.Itoa(n) + " " + noun + "s"
 }
 
-// size shows bytes as a person reads them, in powers of 1024.
-func size(n int64) string {
-	const units = "KMGTP"
-	v, unit := float64(n), -1
-	for v >= 1024 && unit < len(units)-1 {
-		v /= 1024
-		unit++
-	}
-	if unit < 0 {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %ciB", v, units[unit])
-}
+// size shows bytes as a person reads them.
+func size(n int64) string { return configs.Size(n).Rounded() }

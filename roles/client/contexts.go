@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -83,18 +84,12 @@ func (e Env) saveContexts(all contexts, name string) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return fmt.Errorf("save the contexts: %w", err)
 	}
-	// A file of its own until it is whole; nobody else may read it, for it will
-	// hold credentials.
-	tmp, err := os.CreateTemp(filepath.Dir(name), ".contexts-") // 0600
+	err = WriteWhole(name, func(w io.Writer) error {
+		_, err := w.Write(raw)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("save the contexts: %w", err)
-	}
-	_, err = tmp.Write(raw)
-	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), name)
-	}
-	if err != nil {
-		return fmt.Errorf("save the contexts: %w", errors.Join(err, os.Remove(tmp.Name())))
 	}
 	return nil
 }

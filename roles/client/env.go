@@ -56,14 +56,28 @@ const progressInterval = 200 * time.Millisecond
 // anywhere else it does nothing. The returned function ends it and wipes the
 // line.
 func (e Env) progress(line func() string) (stop func()) {
-	file, ok := e.Stderr.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) || e.getenv("TERM") == "dumb" {
+	if !redraws(e.Stderr, e.getenv("TERM")) {
 		return func() {}
 	}
-	return draw(file, line)
+	return draw(e.Stderr, line)
 }
 
 const wipe = "\r\x1b[K"
+
+// redraws reports whether w is a terminal that can do more than lines.
+func redraws(w io.Writer, kind string) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd())) && kind != "dumb"
+}
+
+// Showing returns what draws a line over the one before on a terminal, and wipes it where it
+// is empty. Anywhere else, and where the terminal can do no more than lines, it does nothing.
+func Showing(w io.Writer) func(line string) {
+	if !redraws(w, os.Getenv("TERM")) {
+		return func(string) {}
+	}
+	return func(line string) { fmt.Fprint(w, wipe+line) }
+}
 
 func draw(w io.Writer, line func() string) (stop func()) {
 	quit, done := make(chan struct{}), make(chan struct{})

@@ -197,6 +197,9 @@ func (r rules) decideConfigs(image *metadata.Image, change ConfigChange) (*pb.Al
 			if _, live := configs.LiveKey(key); live && image.FeatureLevel() < metadata.ConfigHistoryFeatureLevel {
 				return fmt.Errorf("%s can be set while brokers run from feature level %d on, and the cluster is at %d: the level rises by itself once every node runs a version that knows it", key, metadata.ConfigHistoryFeatureLevel, image.FeatureLevel())
 			}
+			if key == heldLevelKey {
+				return checkHeldLevel(image, value)
+			}
 			return nil
 		}
 	case metadata.GroupResource:

@@ -282,10 +282,13 @@ func (c *Controller) checkClusterID() error {
 }
 
 // firstFeatureLevel is that of a new cluster: with others, what each of them knows that
-// can be one. It rises when they have made themselves known.
+// can be one. It rises when they have made themselves known. Alone it is as high as it may be.
 func (c *Controller) firstFeatureLevel() uint32 {
 	if len(c.opt.Peers) > 0 {
 		return metadata.ClusterFeatureLevel
+	}
+	if held := c.live.Load().HighestFeatureLevel; held > 0 {
+		return max(min(held, metadata.LatestFeatureLevel), metadata.ClusterFeatureLevel)
 	}
 	return metadata.LatestFeatureLevel
 }
@@ -314,13 +317,25 @@ func (c *Controller) raiseFeatureLevel(ctx context.Context) error {
 	return nil
 }
 
+// heldLevelKey is under which the feature level is held for all.
+const heldLevelKey = "controller.feature_level"
+
 // heldLevel is where an operator holds the feature level; 0: nobody does. It is read of the
 // image itself: a controller that begins to lead may raise it before it obeys anything else.
 func (c *Controller) heldLevel(image *metadata.Image) uint32 {
-	if level, err := strconv.ParseUint(ofAllBrokers(image)["controller.feature_level"], 10, 32); err == nil {
+	if level, err := strconv.ParseUint(ofAllBrokers(image)[heldLevelKey], 10, 32); err == nil {
 		return uint32(level)
 	}
 	return c.live.Load().HighestFeatureLevel
+}
+
+// checkHeldLevel says why the feature level cannot be held where a value says: it never falls.
+func checkHeldLevel(image *metadata.Image, value string) error {
+	is := image.FeatureLevel()
+	if level, err := strconv.ParseUint(value, 10, 32); err == nil && level > 0 && uint32(level) < is {
+		return fmt.Errorf("%s = %s: the feature level is %d already, and never falls; %d holds it there", heldLevelKey, value, is, is)
+	}
+	return nil
 }
 
 // raise lets the feature level rise once all know a higher one.
@@ -328,6 +343,7 @@ func (c *Controller) raise(ctx context.Context) {
 	ticker := time.NewTicker(c.opt.BrokerSession / 8)
 	defer ticker.Stop()
 	var wait patience
+	var told uint32 // of levels that it cannot be held at
 	for {
 		select {
 		case <-ctx.Done():
@@ -337,6 +353,11 @@ func (c *Controller) raise(ctx context.Context) {
 		now := time.Now()
 		if c.leads() != nil || !wait.over(now) {
 			continue
+		}
+		image := c.state.Image()
+		if held, is := c.heldLevel(image), image.FeatureLevel(); held > 0 && held < is && held != told {
+			told = held
+			c.log.Warn(heldLevelKey+" is below the feature level, which never falls: it stays where it is", "held", held, "level", is)
 		}
 		err := c.raiseFeatureLevel(ctx)
 		switch {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"rustmq.dev/rustmq/configs"
 )
 
 // Verdict is how well something is.
@@ -73,16 +75,5 @@ func ill(name string, v Verdict, found, why, do string) Check {
 	return Check{Name: name, Verdict: v, Found: found, Why: why, Do: do}
 }
 
-// bytes is a size as a person reads it, in powers of 1024.
-func bytes(n int64) string {
-	const units = "KMGTP"
-	v, unit := float64(n), -1
-	for v >= 1024 && unit < len(units)-1 {
-		v /= 1024
-		unit++
-	}
-	if unit < 0 {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %ciB", v, units[unit])
-}
+// bytes is a size as a person reads it.
+func bytes(n int64) string { return configs.Size(n).Rounded() }

@@ -314,11 +314,16 @@ func (c *CA) Certificate(r *Record) (*x509.Certificate, error) {
 	return chain[0], nil
 }
 
-// Write puts a certificate and its key into a directory, as NAME.pem and NAME.key, the key
-// first. Files that are there are replaced if replaced says so.
+// Files are where in a directory the certificate of a name, and its key, are written.
+func Files(dir, name string) (certFile, keyFile string) {
+	base := filepath.Join(dir, strings.ReplaceAll(name, " ", "-"))
+	return base + ".pem", base + ".key"
+}
+
+// Write puts a certificate and its key into a directory, as [Files] says, the key
+// first. Files that are there are replaced if replaces says so.
 func (i *Issued) Write(dir string, replaces bool) (certFile, keyFile string, err error) {
-	base := strings.ReplaceAll(i.Record.Name, " ", "-")
-	certFile, keyFile = filepath.Join(dir, base+".pem"), filepath.Join(dir, base+".key")
+	certFile, keyFile = Files(dir, i.Record.Name)
 	if err := i.free(certFile, keyFile, replaces); err != nil {
 		return "", "", err
 	}
